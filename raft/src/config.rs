@@ -1,0 +1,55 @@
+//! What a replica is told about itself and its group.
+
+use crate::{GroupId, NodeId};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::time::Duration;
+
+/// The identity of a replica, and the knobs that it shares with the others of its node.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The group.
+    pub group: GroupId,
+    /// The node that hosts this replica.
+    pub node: NodeId,
+    /// All voters of the group, sorted, this node among them.
+    pub voters: Box<[NodeId]>,
+    /// Makes the election timeouts of replicas differ. Derive it from node and group.
+    pub seed: u64,
+    /// The knobs, one allocation for all groups of a node.
+    pub tuning: Arc<Tuning>,
+}
+
+/// Timeouts and limits.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    /// The least time without a leader's message after which a replica campaigns. Each wait is
+    /// drawn from one to two times this. Check-quorum uses the same time: a leader that heard from
+    /// no quorum for so long steps down.
+    pub election_timeout: Duration,
+    /// After so long without an answer to an append, the leader sends again from the last entry
+    /// that the follower is known to hold.
+    pub retransmit_timeout: Duration,
+    /// Most payload bytes in one append message; a single larger entry still travels, alone.
+    pub max_append_bytes: usize,
+    /// Most appends that a follower may have in flight.
+    pub max_inflight_messages: usize,
+    /// Most payload bytes that a follower may have in flight.
+    pub max_inflight_bytes: usize,
+    /// Most payload bytes that a leader holds uncommitted before it answers proposals with
+    /// [`Refusal::Busy`](crate::Refusal::Busy).
+    pub max_uncommitted_bytes: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            election_timeout: Duration::from_secs(2),
+            retransmit_timeout: Duration::from_secs(1),
+            max_append_bytes: 512 << 10,
+            max_inflight_messages: 64,
+            max_inflight_bytes: 4 << 20,
+            max_uncommitted_bytes: 16 << 20,
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Identifiers and positions, one newtype each, so that a term never stands where an index should.
+
+use core::fmt;
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number! {
+    /// A node: one process with one data directory, host to a replica of many groups.
+    NodeId
+}
+number! {
+    /// A Raft group, unique in a cluster.
+    GroupId
+}
+number! {
+    /// A Raft term. Zero comes before the first election.
+    Term
+}
+number! {
+    /// A position in a group's log. The first entry has index 1; zero means "before the log".
+    Index
+}
+
+impl Term {
+    /// The term after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl Index {
+    /// The index after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// The index before this one; zero stays zero.
+    #[must_use]
+    pub const fn prev(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+
+    /// The index `count` places after this one.
+    #[must_use]
+    pub const fn plus(self, count: u64) -> Self {
+        Self(self.0 + count)
+    }
+}
+
+/// The identity of an entry: two logs that hold the same `LogId` are the same up to it (the log
+/// matching property, Raft paper section 5.3). Ordered by term first, which is the order in which
+/// a voter compares logs (section 5.4.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogId {
+    /// The term of the leader that made the entry.
+    pub term: Term,
+    /// Its position.
+    pub index: Index,
+}
+
+impl LogId {
+    /// The identity of the entry at `index`, made in `term`.
+    #[must_use]
+    pub const fn new(term: Term, index: Index) -> Self {
+        Self { term, index }
+    }
+}
+
+impl fmt::Display for LogId {
+    /// `index@term`, as the transcripts of the tests write it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.index, self.term)
+    }
+}

@@ -1,0 +1,96 @@
+//! What replicas of a group say to each other. Group, sender and receiver stand on the envelope.
+
+use crate::{Entry, Index, LogId, Term};
+use alloc::vec::Vec;
+
+/// A message from one replica of a group to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The sender's term. Only for [`Payload::PreVote`] and the granting [`Payload::PreVoteReply`]
+    /// is it the term that the campaign would have, which nobody is in yet.
+    pub term: Term,
+    /// What is said.
+    pub payload: Payload,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// "Would you vote for me?" Changes no state on either side (Raft thesis, section 9.6).
+    PreVote {
+        /// The candidate's last entry.
+        last: LogId,
+    },
+    /// The answer to a pre-vote.
+    PreVoteReply {
+        /// Whether the vote would be given.
+        granted: bool,
+    },
+    /// RequestVote (Raft paper, figure 2).
+    Vote {
+        /// The candidate's last entry.
+        last: LogId,
+        /// The leader asked for this campaign: a voter that hears from that leader answers too.
+        transfer: bool,
+    },
+    /// The answer to a vote request. A granted vote is durable before this leaves.
+    VoteReply {
+        /// Whether the vote is given.
+        granted: bool,
+    },
+    /// AppendEntries (Raft paper, figure 2). Heartbeats are [`Payload::Heartbeat`].
+    Append {
+        /// The entry just before `entries`; zero at the start of the log.
+        prev: LogId,
+        /// Consecutive entries from `prev.index + 1` on; empty to probe.
+        entries: Vec<Entry>,
+        /// The leader's commit index.
+        commit: Index,
+    },
+    /// The follower's log equals the leader's up to `through`, durably.
+    Appended {
+        /// The last entry known to be equal.
+        through: Index,
+    },
+    /// The follower's log has no entry equal to `prev` of the append.
+    Rejected {
+        /// Index of the `prev` that was refused; says which append this answers.
+        prev: Index,
+        /// Where the logs part.
+        conflict: Conflict,
+    },
+    /// The leader is alive. The node sends those of all its groups in one message a peer.
+    Heartbeat {
+        /// The leader's commit index, cut to what this follower is known to hold.
+        commit: Index,
+        /// The newest read round that the leader opened; the reply confirms it (Raft thesis,
+        /// section 6.4).
+        round: u64,
+    },
+    /// The answer to a heartbeat.
+    HeartbeatReply {
+        /// The round of the heartbeat.
+        round: u64,
+    },
+    /// A snapshot whose bytes have arrived whole, verified and durable on the follower's disk. The
+    /// leader's node streams the bytes beside the messages and the follower's node makes this
+    /// message when the last one is there. Answered by [`Payload::Appended`].
+    Snapshot {
+        /// The last entry that the snapshot covers.
+        last: LogId,
+    },
+    /// "Campaign now, without a pre-vote" (Raft thesis, section 3.10).
+    TimeoutNow,
+}
+
+/// Where a follower's log parts from the leader's: XTerm, XIndex and XLen of the fast backup
+/// described in the students' guide to Raft (MIT 6.824) and hinted at in the Raft paper, 5.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// XTerm: term of the follower's entry at `prev`; `None` when its log is too short for one.
+    pub x_term: Option<Term>,
+    /// XIndex: the first index that the follower's log holds of that term.
+    pub x_index: Index,
+    /// XLen: the index after the follower's last entry.
+    pub x_len: Index,
+}
