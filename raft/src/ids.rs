@@ -24,6 +24,18 @@ number! {
     /// A Raft group, unique in a cluster.
     GroupId
 }
+/// A cluster: nodes of different clusters refuse each other, so that a wrong address can't mix two
+/// sets of data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterId(pub u64);
+
+impl fmt::Display for ClusterId {
+    /// Sixteen hexadecimal digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 number! {
     /// A Raft term. Zero comes before the first election.
     Term

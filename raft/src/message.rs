@@ -72,9 +72,9 @@ pub enum Payload {
         /// The round of the heartbeat.
         round: u64,
     },
-    /// A snapshot whose bytes have arrived whole, verified and durable on the follower's disk. The
-    /// leader's node streams the bytes beside the messages and the follower's node makes this
-    /// message when the last one is there. Answered by [`Payload::Appended`].
+    /// The offer of a snapshot. The leader's node streams the snapshot's bytes beside the messages and
+    /// sends this when the last one has left; the follower's node hands it to the core only when the
+    /// bytes are whole, verified and durable there. Answered by [`Payload::Appended`].
     Snapshot {
         /// The last entry that the snapshot covers.
         last: LogId,
