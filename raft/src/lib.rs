@@ -9,11 +9,20 @@
 
 extern crate alloc;
 
+mod candidate;
 mod config;
 mod entry;
+mod follower;
 mod ids;
 mod io;
+mod leader;
+mod log;
 mod message;
+mod progress;
+mod quorum;
+mod raft;
+mod reads;
+mod replica;
 mod time;
 
 pub use config::{Config, Tuning};
@@ -24,4 +33,5 @@ pub use io::{
     RoleKind, TermRun,
 };
 pub use message::{Conflict, Message, Payload};
+pub use raft::{Flow, PeerStatus, Raft, Status};
 pub use time::Time;

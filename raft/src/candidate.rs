@@ -1,0 +1,43 @@
+//! A campaign, real or as a pre-vote: collects votes until they decide it or time runs out.
+
+use crate::quorum::{self, Outcome};
+use crate::replica::Replica;
+use crate::{NodeId, Time};
+use alloc::vec;
+use alloc::vec::Vec;
+
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    granted: Vec<NodeId>,
+    refused: Vec<NodeId>,
+    /// When to start over.
+    pub(crate) deadline: Time,
+}
+
+impl Candidate {
+    /// A campaign that has the candidate's own vote.
+    pub(crate) fn new(replica: &mut Replica) -> Self {
+        Self {
+            granted: vec![replica.node()],
+            refused: Vec::new(),
+            deadline: replica.draw_deadline(),
+        }
+    }
+
+    /// Counts the answer of a voter. Its first one stands.
+    pub(crate) fn record(&mut self, from: NodeId, granted: bool) {
+        if self.granted.contains(&from) || self.refused.contains(&from) {
+            return;
+        }
+        if granted {
+            self.granted.push(from);
+        } else {
+            self.refused.push(from);
+        }
+    }
+
+    pub(crate) fn outcome(&self, replica: &Replica) -> Outcome {
+        let voters = replica.config.voters.len();
+        quorum::tally(voters, self.granted.len(), self.refused.len())
+    }
+}

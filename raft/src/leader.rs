@@ -1,0 +1,444 @@
+//! A leader: takes proposals and reads, replicates, and steps down when it hears no quorum.
+
+use crate::progress::{Mode, Progress};
+use crate::reads::Reads;
+use crate::replica::Replica;
+use crate::{
+    Conflict, Entry, EntryKind, Index, LoadFor, LogId, NodeId, Output, Payload, ReadToken, Refusal,
+    Time, quorum,
+};
+use alloc::vec;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::iter;
+
+#[derive(Debug)]
+pub(crate) struct Leader {
+    /// The other voters, in their order.
+    pub(crate) peers: Vec<Progress>,
+    /// The no-op, the first entry of the term: once it is committed, so is all before it.
+    first: Index,
+    /// Payload bytes of the uncommitted entries.
+    uncommitted_bytes: usize,
+    transfer: Option<Transfer>,
+    reads: Reads,
+}
+
+/// Leadership is being handed over.
+#[derive(Clone, Copy, Debug)]
+struct Transfer {
+    to: NodeId,
+    /// When to give up.
+    deadline: Time,
+}
+
+impl Leader {
+    /// The leader of a term that begins: knows nothing of the others' logs, and writes the no-op
+    /// without which it could not commit what earlier terms left (Raft paper, section 5.4.2 and
+    /// section 8).
+    pub(crate) fn new(replica: &mut Replica, out: &mut Vec<Output>) -> Self {
+        let first = replica.log.last().next();
+        let now = replica.now;
+        let mut leader = Self {
+            peers: replica
+                .peers()
+                .map(|node| Progress::new(node, first, now))
+                .collect(),
+            first,
+            uncommitted_bytes: replica
+                .log
+                .payload_bytes(replica.commit, replica.log.last()),
+            transfer: None,
+            reads: Reads::default(),
+        };
+        let id = LogId::new(replica.term, first);
+        let noop = Entry::new(replica.config.group, id, EntryKind::Noop, Bytes::new());
+        replica.append(vec![noop], out);
+        leader.replicate_to_all(replica, out);
+        leader
+    }
+
+    /// Sends the heartbeats and what has waited too long for an answer.
+    pub(crate) fn on_tick(&mut self, replica: &mut Replica, out: &mut Vec<Output>) {
+        if self
+            .transfer
+            .is_some_and(|transfer| transfer.deadline <= replica.now)
+        {
+            self.transfer = None;
+        }
+        self.send_heartbeats(replica, out);
+        let timeout = replica.config.tuning.retransmit_timeout;
+        for peer in &mut self.peers {
+            if peer
+                .deadline(timeout)
+                .is_some_and(|deadline| deadline <= replica.now)
+            {
+                retry(peer, replica, out);
+            }
+            replicate(peer, replica, out);
+        }
+    }
+
+    /// Whether a whole election timeout went by without a quorum being heard: then there may be
+    /// another leader by now (Raft thesis, section 6.2).
+    pub(crate) fn lost_quorum(&self, replica: &Replica) -> bool {
+        self.quorum_deadline(replica)
+            .is_some_and(|deadline| deadline <= replica.now)
+    }
+
+    /// When a tick will have something to do other than heartbeats.
+    pub(crate) fn next_deadline(&self, replica: &Replica) -> Option<Time> {
+        let timeout = replica.config.tuning.retransmit_timeout;
+        let retransmits = self.peers.iter().filter_map(|peer| peer.deadline(timeout));
+        retransmits
+            .chain(self.quorum_deadline(replica))
+            .chain(self.transfer.map(|transfer| transfer.deadline))
+            .min()
+    }
+
+    /// Appends the commands to the log and sends them on.
+    pub(crate) fn on_propose(
+        &mut self,
+        replica: &mut Replica,
+        commands: Vec<Bytes>,
+        out: &mut Vec<Output>,
+    ) {
+        let bytes: usize = commands.iter().map(Bytes::len).sum();
+        let limit = replica.config.tuning.max_uncommitted_bytes;
+        let full = self.uncommitted_bytes > 0 && self.uncommitted_bytes + bytes > limit;
+        if full || self.transfer.is_some() {
+            let reason = Refusal::Busy;
+            return out.push(Output::Refused { reason });
+        }
+        let term = replica.term;
+        let first = replica.log.last().next();
+        let make = |(command, index)| {
+            let id = LogId::new(term, Index(index));
+            Entry::new(replica.config.group, id, EntryKind::Command, command)
+        };
+        let entries: Vec<Entry> = commands.into_iter().zip(first.0..).map(make).collect();
+        let first = LogId::new(term, first);
+        out.push(Output::Proposed { first });
+        if entries.is_empty() {
+            return;
+        }
+        self.uncommitted_bytes += bytes;
+        replica.append(entries, out);
+        self.replicate_to_all(replica, out);
+    }
+
+    pub(crate) fn on_read(&mut self, token: ReadToken) {
+        self.reads.push(token);
+    }
+
+    /// Entries became durable here, or there: commits what a majority has, if that reaches into
+    /// the own term (Raft paper, figure 8 shows why an older term's entry must not be counted).
+    pub(crate) fn advance_commit(&mut self, replica: &mut Replica) {
+        let own = iter::once(replica.log.durable());
+        let held = quorum::reached(self.peers.iter().map(|peer| peer.matched).chain(own));
+        if held >= self.first && held > replica.commit {
+            self.uncommitted_bytes -= replica.log.payload_bytes(replica.commit, held);
+            replica.commit_to(held);
+        }
+    }
+
+    /// Any answer in this term shows that the follower is alive and follows.
+    pub(crate) fn heard(&mut self, from: NodeId, now: Time) {
+        if let Some(peer) = self.peer_mut(from) {
+            peer.heard = now;
+        }
+    }
+
+    pub(crate) fn on_appended(
+        &mut self,
+        replica: &mut Replica,
+        from: NodeId,
+        through: Index,
+        out: &mut Vec<Output>,
+    ) {
+        if through > replica.log.last() {
+            return; // No follower of this term can have said so.
+        }
+        let Some(peer) = self.peers.iter_mut().find(|peer| peer.node == from) else {
+            return;
+        };
+        let news = peer.acknowledged(through, replica.now);
+        replicate(peer, replica, out);
+        if news {
+            self.advance_commit(replica);
+            self.finish_transfer(replica, out);
+        }
+    }
+
+    pub(crate) fn on_rejected(
+        &mut self,
+        replica: &mut Replica,
+        from: NodeId,
+        prev: Index,
+        conflict: Conflict,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(peer) = self.peer_mut(from) else {
+            return;
+        };
+        if !peer.rejected(prev, conflict, &replica.log) {
+            return;
+        }
+        match peer.mode {
+            Mode::Snapshot { .. } => send_snapshot(peer, replica, out),
+            Mode::Probe { .. } | Mode::Replicate => replicate(peer, replica, out),
+        }
+    }
+
+    /// Confirms read rounds, and resumes what waited for the follower to be reachable again.
+    pub(crate) fn on_heartbeat_reply(
+        &mut self,
+        replica: &mut Replica,
+        from: NodeId,
+        round: u64,
+        out: &mut Vec<Output>,
+    ) {
+        let newest = self.reads.newest_round();
+        let Some(peer) = self.peer_mut(from) else {
+            return;
+        };
+        if round <= newest {
+            peer.round = peer.round.max(round);
+        }
+        replicate(peer, replica, out);
+        let rounds = self.peers.iter().map(|peer| peer.round);
+        let confirmed = quorum::reached(rounds.chain(iter::once(newest)));
+        self.reads.confirm(confirmed);
+    }
+
+    /// Sends on what was read from the disk for a follower, if that is still what it needs.
+    pub(crate) fn on_loaded(
+        &mut self,
+        replica: &mut Replica,
+        node: NodeId,
+        entries: Vec<Entry>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(peer) = self.peer_mut(node) else {
+            return;
+        };
+        let wanted =
+            peer.mode == Mode::Replicate && entries.first().map(|e| e.index) == Some(peer.next);
+        let valid = entries
+            .last()
+            .is_some_and(|last| replica.log.term_at(last.index) == Some(last.term));
+        if wanted && valid {
+            send_append(peer, replica, entries, out);
+        } else if entries.is_empty() && replica.log.term_at(peer.next).is_some() {
+            // The disk lacks what the log should have. Asking again at once would not help.
+            peer.lost();
+            peer.probed(replica.now);
+        }
+        replicate(peer, replica, out);
+    }
+
+    pub(crate) fn on_unreachable(&mut self, node: NodeId) {
+        if let Some(peer) = self.peer_mut(node) {
+            peer.lost();
+        }
+    }
+
+    pub(crate) fn on_snapshot_failed(&mut self, node: NodeId) {
+        if let Some(peer) = self.peer_mut(node)
+            && matches!(peer.mode, Mode::Snapshot { .. })
+        {
+            peer.lost();
+        }
+    }
+
+    /// Hands leadership to a voter as soon as that has the whole log; takes no proposals meanwhile
+    /// (Raft thesis, section 3.10).
+    pub(crate) fn on_transfer(&mut self, replica: &mut Replica, to: NodeId, out: &mut Vec<Output>) {
+        if self.peer_mut(to).is_none() {
+            return;
+        }
+        let deadline = replica.now + replica.election_timeout();
+        self.transfer = Some(Transfer { to, deadline });
+        self.finish_transfer(replica, out);
+    }
+
+    /// Opens the next read round and answers the reads that are confirmed and applied.
+    pub(crate) fn settle(&mut self, replica: &mut Replica, out: &mut Vec<Output>) {
+        if replica.commit >= self.first && self.reads.open_round(replica.commit) {
+            if self.peers.is_empty() {
+                self.reads.confirm(self.reads.newest_round());
+            }
+            self.send_heartbeats(replica, out);
+        }
+        while let Some(tokens) = self.reads.take_ready(replica.applied) {
+            out.extend(tokens.into_iter().map(|token| Output::ReadReady { token }));
+        }
+    }
+
+    /// Ends the leadership: no read can be confirmed any more.
+    pub(crate) fn resign(self, new_leader: Option<NodeId>, out: &mut Vec<Output>) {
+        let reason = Refusal::NotLeader { leader: new_leader };
+        out.extend(
+            self.reads
+                .into_tokens()
+                .map(|token| Output::ReadRefused { token, reason }),
+        );
+    }
+
+    /// Panics when the fields contradict each other.
+    pub(crate) fn invariants(&self, replica: &Replica) {
+        assert_eq!(
+            replica
+                .log
+                .term_at(self.first.max(replica.log.snapshot().index)),
+            Some(replica.term)
+        );
+        let uncommitted = replica
+            .log
+            .payload_bytes(replica.commit, replica.log.last());
+        assert_eq!(self.uncommitted_bytes, uncommitted);
+        for peer in &self.peers {
+            peer.invariants(&replica.log);
+        }
+        self.reads.invariants();
+    }
+
+    fn peer_mut(&mut self, node: NodeId) -> Option<&mut Progress> {
+        self.peers.iter_mut().find(|peer| peer.node == node)
+    }
+
+    /// When check-quorum ends this leadership, if nobody answers until then.
+    fn quorum_deadline(&self, replica: &Replica) -> Option<Time> {
+        if self.peers.is_empty() {
+            return None;
+        }
+        let own = iter::once(replica.now);
+        let heard = quorum::reached(self.peers.iter().map(|peer| peer.heard).chain(own));
+        Some(heard + replica.election_timeout())
+    }
+
+    fn send_heartbeats(&self, replica: &Replica, out: &mut Vec<Output>) {
+        let round = self.reads.newest_round();
+        for peer in &self.peers {
+            let commit = replica.commit.min(peer.matched);
+            replica.send(peer.node, Payload::Heartbeat { commit, round }, out);
+        }
+    }
+
+    fn replicate_to_all(&mut self, replica: &mut Replica, out: &mut Vec<Output>) {
+        for peer in &mut self.peers {
+            replicate(peer, replica, out);
+        }
+    }
+
+    /// Tells the successor to campaign if it has the whole log.
+    fn finish_transfer(&self, replica: &Replica, out: &mut Vec<Output>) {
+        let Some(Transfer { to, .. }) = self.transfer else {
+            return;
+        };
+        let last = replica.log.last();
+        if self
+            .peers
+            .iter()
+            .any(|peer| peer.node == to && peer.matched == last)
+        {
+            replica.send(to, Payload::TimeoutNow, out);
+        }
+    }
+}
+
+/// Sends a follower all that its state allows.
+fn replicate(peer: &mut Progress, replica: &mut Replica, out: &mut Vec<Output>) {
+    match peer.mode {
+        Mode::Probe { waiting: false } => probe(peer, replica, out),
+        Mode::Replicate => stream(peer, replica, out),
+        Mode::Probe { waiting: true } | Mode::Snapshot { .. } => {}
+    }
+}
+
+/// Asks where the logs meet. A probe carries along what is in memory, but nothing is read from the
+/// disk for a follower that may refuse it.
+fn probe(peer: &mut Progress, replica: &Replica, out: &mut Vec<Output>) {
+    let Some(prev) = replica.log.id_at(peer.next.prev()) else {
+        return send_snapshot(peer, replica, out);
+    };
+    let max_bytes = replica.config.tuning.max_append_bytes;
+    let entries = if peer.next >= replica.log.memory_start() {
+        replica.log.read(peer.next, max_bytes, usize::MAX)
+    } else {
+        Vec::new()
+    };
+    let commit = replica.commit;
+    let append = Payload::Append {
+        prev,
+        entries,
+        commit,
+    };
+    replica.send(peer.node, append, out);
+    peer.probed(replica.now);
+}
+
+/// Fills the follower's window, from memory or by a request to the disk.
+fn stream(peer: &mut Progress, replica: &mut Replica, out: &mut Vec<Output>) {
+    let max_bytes = replica.config.tuning.max_append_bytes;
+    while peer.next <= replica.log.last() {
+        if peer.next <= replica.log.snapshot().index {
+            return send_snapshot(peer, replica, out);
+        }
+        let Some(room) = peer.room(&replica.config.tuning) else {
+            return;
+        };
+        let memory_start = replica.log.memory_start();
+        if peer.next < memory_start {
+            let target = LoadFor::Peer(peer.node);
+            let last = memory_start.prev();
+            return replica.load(target, peer.next, last, max_bytes.min(room), out);
+        }
+        let entries = replica.log.read(peer.next, max_bytes, room);
+        if entries.is_empty() {
+            return;
+        }
+        send_append(peer, replica, entries, out);
+    }
+}
+
+/// Sends entries from `next` on, ahead of the answers to what was sent before.
+fn send_append(peer: &mut Progress, replica: &Replica, entries: Vec<Entry>, out: &mut Vec<Output>) {
+    let prev = replica.log.id_at(peer.next.prev());
+    let prev = prev.expect("the entry before one of the log's is known, if only by the snapshot");
+    let bytes = entries.iter().map(|entry| entry.data.len()).sum();
+    peer.sent(prev.index.plus(entries.len() as u64), bytes, replica.now);
+    let commit = replica.commit;
+    let append = Payload::Append {
+        prev,
+        entries,
+        commit,
+    };
+    replica.send(peer.node, append, out);
+}
+
+fn send_snapshot(peer: &mut Progress, replica: &Replica, out: &mut Vec<Output>) {
+    peer.snapshot_sent(replica.log.snapshot(), replica.now);
+    let to = peer.node;
+    out.push(Output::SendSnapshot { to });
+}
+
+/// Acts on a follower's silence. One that is being sent a snapshot is asked whether it has it, in
+/// case that its acknowledgement was lost.
+fn retry(peer: &mut Progress, replica: &Replica, out: &mut Vec<Output>) {
+    match peer.mode {
+        Mode::Snapshot { sent, .. } => {
+            peer.asked(replica.now);
+            let commit = replica.commit;
+            let entries = Vec::new();
+            let prev = sent;
+            let append = Payload::Append {
+                prev,
+                entries,
+                commit,
+            };
+            replica.send(peer.node, append, out);
+        }
+        Mode::Probe { .. } | Mode::Replicate => peer.lost(),
+    }
+}

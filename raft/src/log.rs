@@ -1,0 +1,285 @@
+//! The log as the core needs to know it: the terms of all its entries, and the entries themselves
+//! only while they are not yet both durable and applied. It never reads the disk.
+
+use crate::{Conflict, Entry, Index, LogId, Mark, Term, TermRun};
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+#[derive(Debug)]
+pub(crate) struct Log {
+    /// What a snapshot covers; the log begins after it.
+    snapshot: LogId,
+    /// The terms of the entries after `snapshot` up to `last`, ascending. A handful: one run for
+    /// each leader that left entries.
+    runs: Vec<TermRun>,
+    last: Index,
+    /// The newest entries, up to `last`. Entries leave it, in order, when they are applied, which
+    /// they never are before they are durable.
+    tail: VecDeque<Entry>,
+    /// Up to here the log is durable. Behind `snapshot` only while a reset is being written.
+    durable: Index,
+    /// Writes under way, and up to where each makes the log durable. A later write that replaces
+    /// entries lowers that: old bytes which become durable late count for nothing.
+    writes: VecDeque<(Mark, Index)>,
+}
+
+impl Log {
+    /// The log as found on disk.
+    ///
+    /// # Panics
+    /// When the term runs do not describe a log from `snapshot` to `last`.
+    pub(crate) fn new(snapshot: LogId, last: Index, runs: Vec<TermRun>) -> Self {
+        assert!(last >= snapshot.index, "the log ends before its snapshot");
+        let first = runs.first().map(|run| run.first);
+        let expected = (last > snapshot.index).then(|| snapshot.index.next());
+        assert_eq!(first, expected, "the term runs begin with the log");
+        assert!(
+            runs.iter()
+                .all(|run| run.first <= last && run.term >= snapshot.term)
+                && runs.is_sorted_by(|a, b| a.term < b.term && a.first < b.first),
+            "the term runs ascend within the log"
+        );
+        Self {
+            snapshot,
+            runs,
+            last,
+            tail: VecDeque::new(),
+            durable: last,
+            writes: VecDeque::new(),
+        }
+    }
+
+    pub(crate) const fn snapshot(&self) -> LogId {
+        self.snapshot
+    }
+
+    pub(crate) const fn last(&self) -> Index {
+        self.last
+    }
+
+    pub(crate) fn last_id(&self) -> LogId {
+        let term = self.runs.last().map_or(self.snapshot.term, |run| run.term);
+        LogId::new(term, self.last)
+    }
+
+    pub(crate) const fn durable(&self) -> Index {
+        self.durable
+    }
+
+    /// The first index whose entry is in memory; one past the last when none is.
+    pub(crate) fn memory_start(&self) -> Index {
+        Index(self.last.0 + 1 - self.tail.len() as u64)
+    }
+
+    /// The term of the entry at `index`: `None` when it is compacted or beyond the end.
+    pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.snapshot.index {
+            return Some(self.snapshot.term);
+        }
+        if index < self.snapshot.index || index > self.last {
+            return None;
+        }
+        Some(self.run_of(index).term)
+    }
+
+    /// The identity of the entry at `index`: `None` when it is compacted or beyond the end.
+    pub(crate) fn id_at(&self, index: Index) -> Option<LogId> {
+        Some(LogId::new(self.term_at(index)?, index))
+    }
+
+    /// Whether the log holds this entry. What a snapshot covers is committed, so whatever a
+    /// legitimate leader has there is the same.
+    pub(crate) fn holds(&self, id: LogId) -> bool {
+        id.index < self.snapshot.index || self.term_at(id.index) == Some(id.term)
+    }
+
+    /// Where this log parts from one that has `prev`; `None` when it holds `prev` too.
+    pub(crate) fn conflict_with(&self, prev: LogId) -> Option<Conflict> {
+        if self.holds(prev) {
+            return None;
+        }
+        let x_len = self.last.next();
+        if prev.index > self.last {
+            return Some(Conflict {
+                x_term: None,
+                x_index: x_len,
+                x_len,
+            });
+        }
+        let (x_term, x_index) = if prev.index == self.snapshot.index {
+            (self.snapshot.term, self.snapshot.index)
+        } else {
+            let run = self.run_of(prev.index);
+            (run.term, run.first)
+        };
+        Some(Conflict {
+            x_term: Some(x_term),
+            x_index,
+            x_len,
+        })
+    }
+
+    /// The last index of `term`, if the log knows an entry of it.
+    pub(crate) fn last_of_term(&self, term: Term) -> Option<Index> {
+        match self.runs.binary_search_by_key(&term, |run| run.term) {
+            Ok(at) => Some(
+                self.runs
+                    .get(at + 1)
+                    .map_or(self.last, |next| next.first.prev()),
+            ),
+            Err(_) => (term == self.snapshot.term && term > Term(0)).then_some(self.snapshot.index),
+        }
+    }
+
+    /// Appends consecutive entries, which write `mark` makes durable. What the log held from the
+    /// first one on is replaced.
+    ///
+    /// # Panics
+    /// When the entries leave a gap, or reach into what a snapshot covers.
+    pub(crate) fn append(&mut self, entries: &[Entry], mark: Mark) {
+        let Some(first) = entries.first().map(|entry| entry.index) else {
+            return;
+        };
+        assert!(
+            first > self.snapshot.index && first <= self.last.next(),
+            "an append leaves no gap"
+        );
+        self.truncate(first);
+        for entry in entries {
+            assert_eq!(entry.index, self.last.next(), "entries are consecutive");
+            if entry.term != self.last_id().term || self.runs.is_empty() {
+                self.runs.push(TermRun {
+                    term: entry.term,
+                    first: entry.index,
+                });
+            }
+            self.last = entry.index;
+        }
+        self.tail.extend(entries.iter().cloned());
+        self.writes.push_back((mark, self.last));
+    }
+
+    /// Forgets the entries that a durable snapshot covers. All of them have been applied, so none
+    /// is in memory.
+    pub(crate) fn compact(&mut self, last: LogId) {
+        let first = last.index.next();
+        let gone = self.runs.partition_point(|run| run.first <= first);
+        // The run that `first` lies in stays, unless the log ends here.
+        let gone = if last.index == self.last {
+            gone
+        } else {
+            gone - 1
+        };
+        self.runs.drain(..gone);
+        if let Some(run) = self.runs.first_mut() {
+            run.first = first;
+        }
+        self.snapshot = last;
+    }
+
+    /// Replaces the whole log by a snapshot. Until write `mark` is durable, only what the old log
+    /// has of committed entries (up to `commit`) counts as durable.
+    pub(crate) fn reset(&mut self, last: LogId, commit: Index, mark: Mark) {
+        self.lower_durable(commit);
+        self.runs = Vec::new();
+        self.tail = VecDeque::new();
+        self.snapshot = last;
+        self.last = last.index;
+        self.writes.push_back((mark, last.index));
+    }
+
+    /// Notes that all writes up to `mark` are durable.
+    pub(crate) fn persisted(&mut self, mark: Mark) {
+        while let Some(&(written, through)) = self.writes.front()
+            && written <= mark
+        {
+            self.durable = self.durable.max(through);
+            self.writes.pop_front();
+        }
+    }
+
+    /// Moves the entries in memory up to `through` out. Taking all of them costs no copy and
+    /// leaves no memory behind.
+    pub(crate) fn take(&mut self, through: Index) -> Vec<Entry> {
+        if through == self.last {
+            return core::mem::take(&mut self.tail).into();
+        }
+        let count = through.0 + 1 - self.memory_start().0;
+        self.tail.drain(..count as usize).collect()
+    }
+
+    /// Copies of the entries from `first` on, which must be in memory: as many as fit into
+    /// `max_bytes` of payload, but at least one. Empty when even that exceeds `room`.
+    pub(crate) fn read(&self, first: Index, max_bytes: usize, room: usize) -> Vec<Entry> {
+        let skip = (first.0 - self.memory_start().0) as usize;
+        let mut bytes = 0;
+        let mut count = 0;
+        for entry in self.tail.range(skip..) {
+            bytes += entry.data.len();
+            if bytes > room || (count > 0 && bytes > max_bytes) {
+                break;
+            }
+            count += 1;
+        }
+        self.tail.range(skip..skip + count).cloned().collect()
+    }
+
+    /// The payload bytes in memory of the entries after `after` up to `through`.
+    pub(crate) fn payload_bytes(&self, after: Index, through: Index) -> usize {
+        let start = self.memory_start().0;
+        let from = after.next().0.saturating_sub(start) as usize;
+        let to = through.next().0.saturating_sub(start) as usize;
+        self.tail
+            .range(from..to)
+            .map(|entry| entry.data.len())
+            .sum()
+    }
+
+    /// Panics when the fields contradict each other.
+    pub(crate) fn invariants(&self) {
+        assert!(self.snapshot.index <= self.last && self.durable <= self.last);
+        assert!(self.memory_start() > self.snapshot.index);
+        assert_eq!(self.runs.is_empty(), self.last == self.snapshot.index);
+        assert!(self.runs.iter().all(|run| run.term >= self.snapshot.term));
+        assert!(
+            self.runs
+                .is_sorted_by(|a, b| a.term < b.term && a.first < b.first)
+        );
+        if let (Some(first), Some(last)) = (self.runs.first(), self.runs.last()) {
+            assert_eq!(first.first, self.snapshot.index.next());
+            assert!(last.first <= self.last);
+        }
+        if let (Some(first), Some(last)) = (self.tail.front(), self.tail.back()) {
+            assert_eq!(first.index, self.memory_start());
+            assert_eq!(Some(first.term), self.term_at(first.index));
+            assert_eq!(last.id(), self.last_id());
+        }
+        assert!(self.writes.iter().all(|&(_, through)| through <= self.last));
+    }
+
+    /// The run that `index`, an index of the log, lies in.
+    fn run_of(&self, index: Index) -> TermRun {
+        let after = self.runs.partition_point(|run| run.first <= index);
+        self.runs[after - 1]
+    }
+
+    /// Drops the entries from `first` on.
+    fn truncate(&mut self, first: Index) {
+        if first > self.last {
+            return;
+        }
+        let keep = first.0.saturating_sub(self.memory_start().0) as usize;
+        self.tail.truncate(keep);
+        let keep = self.runs.partition_point(|run| run.first < first);
+        self.runs.truncate(keep);
+        self.last = first.prev();
+        self.lower_durable(self.last);
+    }
+
+    fn lower_durable(&mut self, through: Index) {
+        self.durable = self.durable.min(through);
+        for (_, written) in &mut self.writes {
+            *written = through.min(*written);
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! What a leader knows of one follower's log, and how much it has sent ahead of the answers.
+
+use crate::{Conflict, Index, LogId, NodeId, Time, Tuning, log::Log};
+use alloc::collections::VecDeque;
+use core::time::Duration;
+
+/// How entries go to a follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// It is not known where the follower's log parts from the leader's: one append at a time.
+    Probe {
+        /// An append is out and its answer is not.
+        waiting: bool,
+    },
+    /// The logs are equal up to `next`, as far as it was sent: appends are pipelined.
+    Replicate,
+    /// The follower needs entries that this log no longer has.
+    Snapshot {
+        /// The least that the snapshot covers.
+        sent: LogId,
+        /// The delivery failed; the follower's next answer starts another.
+        failed: bool,
+    },
+}
+
+/// A follower as its leader sees it.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    pub(crate) node: NodeId,
+    /// Up to here the follower's log is durable and equal to the leader's (matchIndex).
+    pub(crate) matched: Index,
+    /// The next entry to send (nextIndex). Always above `matched`.
+    pub(crate) next: Index,
+    pub(crate) mode: Mode,
+    /// The last answer of any kind; check-quorum looks at it.
+    pub(crate) heard: Time,
+    /// The newest read round that the follower confirmed.
+    pub(crate) round: u64,
+    /// Since when the oldest unanswered append or snapshot waits for progress.
+    since: Time,
+    /// Last index and payload bytes of each append in flight, oldest first.
+    inflight: VecDeque<(Index, usize)>,
+    inflight_bytes: usize,
+}
+
+impl Progress {
+    /// A follower of a leader that was just elected and has `next` yet to write.
+    pub(crate) const fn new(node: NodeId, next: Index, now: Time) -> Self {
+        Self {
+            node,
+            matched: Index(0),
+            next,
+            mode: Mode::Probe { waiting: false },
+            heard: now,
+            round: 0,
+            since: now,
+            inflight: VecDeque::new(),
+            inflight_bytes: 0,
+        }
+    }
+
+    pub(crate) fn inflight_messages(&self) -> usize {
+        self.inflight.len()
+    }
+
+    pub(crate) const fn inflight_bytes(&self) -> usize {
+        self.inflight_bytes
+    }
+
+    /// How many payload bytes the next append may have; `None` when the window is full. An empty
+    /// window takes an entry of any size.
+    pub(crate) fn room(&self, tuning: &Tuning) -> Option<usize> {
+        if self.inflight.is_empty() {
+            return Some(usize::MAX);
+        }
+        let left = tuning.max_inflight_bytes.checked_sub(self.inflight_bytes)?;
+        (self.inflight.len() < tuning.max_inflight_messages && left > 0).then_some(left)
+    }
+
+    /// Notes an append in the pipeline that ends at `last`.
+    pub(crate) fn sent(&mut self, last: Index, bytes: usize, now: Time) {
+        if self.inflight.is_empty() {
+            self.since = now;
+        }
+        self.inflight.push_back((last, bytes));
+        self.inflight_bytes += bytes;
+        self.next = last.next();
+    }
+
+    /// Notes that a probe is out; nothing more goes to the follower before its answer.
+    pub(crate) fn probed(&mut self, now: Time) {
+        self.mode = Mode::Probe { waiting: true };
+        self.since = now;
+    }
+
+    /// Notes that a snapshot which covers at least `sent` was asked for.
+    pub(crate) fn snapshot_sent(&mut self, sent: LogId, now: Time) {
+        self.clear_inflight();
+        self.mode = Mode::Snapshot {
+            sent,
+            failed: false,
+        };
+        self.since = now;
+    }
+
+    /// Notes that another question about a snapshot is out.
+    pub(crate) const fn asked(&mut self, now: Time) {
+        self.since = now;
+    }
+
+    /// Takes an acknowledgement up to `through`, which may be old: it stays true for ever, since
+    /// it was durable. Returns whether it is news.
+    pub(crate) fn acknowledged(&mut self, through: Index, now: Time) -> bool {
+        let news = through > self.matched;
+        self.matched = self.matched.max(through);
+        while let Some(&(last, bytes)) = self.inflight.front()
+            && last <= self.matched
+        {
+            self.inflight.pop_front();
+            self.inflight_bytes -= bytes;
+        }
+        if news {
+            self.since = now;
+        }
+        match self.mode {
+            Mode::Replicate => self.next = self.next.max(self.matched.next()),
+            Mode::Snapshot { sent, .. } if through < sent.index => {}
+            Mode::Probe { .. } | Mode::Snapshot { .. } => {
+                self.mode = Mode::Replicate;
+                self.next = self.matched.next();
+            }
+        }
+        news
+    }
+
+    /// Takes the refusal of the append after `prev`: goes back to where `conflict` says that the
+    /// logs may meet. Returns false when the refusal is old and says nothing new.
+    pub(crate) fn rejected(&mut self, prev: Index, conflict: Conflict, log: &Log) -> bool {
+        match self.mode {
+            Mode::Probe { waiting } if !waiting || prev != self.next.prev() => return false,
+            Mode::Replicate if prev <= self.matched || prev >= self.next => return false,
+            Mode::Snapshot { sent, failed } => return failed && prev == sent.index,
+            Mode::Probe { .. } | Mode::Replicate => {}
+        }
+        let meet = match conflict.x_term {
+            None => conflict.x_len,
+            Some(term) => log.last_of_term(term).map_or(conflict.x_index, Index::next),
+        };
+        // Two logs that share a term share its first index, so `meet` lies at or before `prev`
+        // unless the answer is nonsense; going back at least one place keeps the search finite.
+        self.next = meet.min(prev).max(self.matched.next());
+        self.mode = Mode::Probe { waiting: false };
+        self.clear_inflight();
+        true
+    }
+
+    /// What is in flight may be lost: start over after the last entry known to be there. Where
+    /// that is not known yet, the same question is asked again.
+    pub(crate) fn lost(&mut self) {
+        match self.mode {
+            Mode::Probe { .. } => self.mode = Mode::Probe { waiting: false },
+            Mode::Replicate => {
+                self.mode = Mode::Probe { waiting: false };
+                self.next = self.matched.next();
+                self.clear_inflight();
+            }
+            Mode::Snapshot { sent, .. } => self.mode = Mode::Snapshot { sent, failed: true },
+        }
+    }
+
+    /// When silence means that something was lost; `None` while nothing is unanswered.
+    pub(crate) fn deadline(&self, timeout: Duration) -> Option<Time> {
+        let waits = match self.mode {
+            Mode::Probe { waiting } => waiting,
+            Mode::Replicate => !self.inflight.is_empty(),
+            Mode::Snapshot { .. } => true,
+        };
+        waits.then(|| self.since + timeout)
+    }
+
+    /// Panics when the fields contradict each other or the leader's log.
+    pub(crate) fn invariants(&self, log: &Log) {
+        assert!(self.matched < self.next && self.next <= log.last().next());
+        assert!(self.inflight.iter().is_sorted_by(|a, b| a.0 < b.0));
+        assert!(
+            self.inflight
+                .iter()
+                .all(|&(last, _)| last > self.matched && last < self.next)
+        );
+        assert_eq!(
+            self.inflight_bytes,
+            self.inflight.iter().map(|&(_, bytes)| bytes).sum::<usize>()
+        );
+        assert!(self.inflight.is_empty() || self.mode == Mode::Replicate);
+    }
+
+    fn clear_inflight(&mut self) {
+        self.inflight.clear();
+        self.inflight_bytes = 0;
+    }
+}

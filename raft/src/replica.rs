@@ -1,0 +1,322 @@
+//! What a replica has in every role: term and vote, the log, how far it is committed and applied,
+//! and the order of its writes.
+
+use crate::log::Log;
+use crate::{
+    Config, Entry, HardState, Index, LoadFor, LogId, LogWrite, Mark, Message, NodeId, Output,
+    Payload, Persist, Restored, Term, Time,
+};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+#[derive(Debug)]
+pub(crate) struct Replica {
+    pub(crate) config: Config,
+    /// The time of the current step.
+    pub(crate) now: Time,
+    pub(crate) term: Term,
+    pub(crate) vote: Option<NodeId>,
+    /// The last entry known to be committed. It may be ahead of what is durable here.
+    pub(crate) commit: Index,
+    /// The last entry handed out to the state machine.
+    pub(crate) applied: Index,
+    pub(crate) log: Log,
+    /// The hard state in the newest write that had one.
+    written: HardState,
+    /// The write that made the current term and vote durable.
+    hard_state_mark: Mark,
+    /// The newest write.
+    newest: Mark,
+    /// The newest durable write.
+    durable: Mark,
+    /// The requests for entries on disk that were not answered yet.
+    loads: Vec<LoadFor>,
+    /// The state of the generator of election timeouts.
+    random: u64,
+}
+
+impl Replica {
+    pub(crate) fn new(config: Config, restored: Restored, now: Time) -> Self {
+        assert!(
+            config.voters.is_sorted_by(|a, b| a < b) && config.voters.contains(&config.node),
+            "the voters are sorted, without doubles, and this node is among them"
+        );
+        let hard_state = restored.hard_state;
+        let log = Log::new(restored.snapshot, restored.last, restored.runs);
+        let mut replica = Self {
+            random: config.seed,
+            config,
+            now,
+            term: hard_state.term,
+            vote: hard_state.vote,
+            commit: hard_state.commit.min(log.last()).max(log.snapshot().index),
+            applied: log.snapshot().index,
+            log,
+            written: hard_state,
+            hard_state_mark: Mark(0),
+            newest: Mark(0),
+            durable: Mark(0),
+            loads: Vec::new(),
+        };
+        // A snapshot becomes durable before the term in which it was received.
+        let last_term = replica.log.last_id().term;
+        if last_term > replica.term {
+            replica.enter_term(last_term);
+        }
+        replica
+    }
+
+    pub(crate) fn node(&self) -> NodeId {
+        self.config.node
+    }
+
+    /// The other voters.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> {
+        let node = self.config.node;
+        self.config
+            .voters
+            .iter()
+            .copied()
+            .filter(move |&voter| voter != node)
+    }
+
+    pub(crate) fn election_timeout(&self) -> Duration {
+        self.config.tuning.election_timeout
+    }
+
+    /// A moment between one and two election timeouts from now.
+    pub(crate) fn draw_deadline(&mut self) -> Time {
+        let timeout = self.election_timeout();
+        let spread = u64::try_from(timeout.as_micros())
+            .unwrap_or(u64::MAX)
+            .max(1);
+        let extra = splitmix64(&mut self.random) % spread;
+        self.now + timeout + Duration::from_micros(extra)
+    }
+
+    /// Moves to a later term, in which the replica has not voted.
+    pub(crate) fn enter_term(&mut self, term: Term) {
+        assert!(term > self.term, "terms only grow");
+        self.term = term;
+        self.vote = None;
+    }
+
+    /// Appends entries to the log, in memory and on disk.
+    pub(crate) fn append(&mut self, entries: Vec<Entry>, out: &mut Vec<Output>) {
+        self.log.append(&entries, self.newest.next());
+        self.persist(LogWrite::Append(entries), out);
+    }
+
+    /// Drops the log up to `last`, which the state machine's durable snapshot covers.
+    ///
+    /// # Panics
+    /// When `last` was not applied, or is not the entry that was.
+    pub(crate) fn compact(&mut self, last: LogId, out: &mut Vec<Output>) {
+        if last.index <= self.log.snapshot().index {
+            return;
+        }
+        assert!(
+            last.index <= self.applied,
+            "a snapshot covers what was applied"
+        );
+        assert!(self.log.holds(last), "a snapshot covers this log");
+        self.log.compact(last);
+        self.persist(LogWrite::Compact(last), out);
+    }
+
+    /// Replaces log and state machine by a snapshot of committed state.
+    pub(crate) fn restore(&mut self, last: LogId, out: &mut Vec<Output>) {
+        assert!(
+            last.index > self.commit,
+            "a snapshot never takes the state back"
+        );
+        out.push(Output::RestoreSnapshot { last });
+        self.log.reset(last, self.commit, self.newest.next());
+        self.commit = last.index;
+        self.applied = last.index;
+        self.persist(LogWrite::Reset(last), out);
+    }
+
+    /// Writes term and vote, if they changed since they were last written.
+    pub(crate) fn persist_hard_state(&mut self, out: &mut Vec<Output>) {
+        if (self.term, self.vote) != (self.written.term, self.written.vote) {
+            self.persist(LogWrite::Keep, out);
+        }
+    }
+
+    /// Notes that all writes up to `mark` are durable.
+    ///
+    /// # Panics
+    /// When `mark` was never handed out.
+    pub(crate) fn persisted(&mut self, mark: Mark) {
+        assert!(
+            mark <= self.newest,
+            "only what was handed out can be durable"
+        );
+        if mark > self.durable {
+            self.durable = mark;
+            self.log.persisted(mark);
+        }
+    }
+
+    /// Learns that everything up to `index` is committed.
+    pub(crate) fn commit_to(&mut self, index: Index) {
+        assert!(
+            index <= self.log.last(),
+            "only entries that are here are committed here"
+        );
+        self.commit = self.commit.max(index);
+    }
+
+    /// Hands out what is committed and durable and was not handed out before; asks for it if it is
+    /// not in memory.
+    pub(crate) fn apply(&mut self, out: &mut Vec<Output>) {
+        let through = self.commit.min(self.log.durable());
+        if through <= self.applied {
+            return;
+        }
+        let first = self.applied.next();
+        let memory_start = self.log.memory_start();
+        if first < memory_start {
+            let last = through.min(memory_start.prev());
+            let max_bytes = self.config.tuning.max_append_bytes;
+            return self.load(LoadFor::Apply, first, last, max_bytes, out);
+        }
+        self.applied = through;
+        let entries = self.log.take(through);
+        out.push(Output::Apply { entries });
+    }
+
+    /// Hands out committed entries that came from the disk. They are not wanted any more when a
+    /// snapshot took their place while they were read.
+    pub(crate) fn apply_loaded(&mut self, entries: Vec<Entry>, out: &mut Vec<Output>) {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            return;
+        };
+        if first.index == self.applied.next() && last.index < self.log.memory_start() {
+            assert!(
+                last.index <= self.commit,
+                "only committed entries were asked for"
+            );
+            assert!(self.log.holds(last.id()), "the log on disk is the log");
+            self.applied = last.index;
+            out.push(Output::Apply { entries });
+        }
+    }
+
+    /// Asks for entries on disk, unless a request for the same target is open.
+    pub(crate) fn load(
+        &mut self,
+        target: LoadFor,
+        first: Index,
+        last: Index,
+        max_bytes: usize,
+        out: &mut Vec<Output>,
+    ) {
+        if self.loads.contains(&target) {
+            return;
+        }
+        self.loads.push(target);
+        out.push(Output::Load {
+            target,
+            first,
+            last,
+            max_bytes,
+        });
+    }
+
+    /// Notes the answer to a request. Returns false if there was none.
+    pub(crate) fn loaded(&mut self, target: LoadFor) -> bool {
+        let open = self.loads.iter().position(|&load| load == target);
+        open.map(|at| self.loads.swap_remove(at)).is_some()
+    }
+
+    /// Sends a message that promises nothing.
+    pub(crate) fn send(&self, to: NodeId, payload: Payload, out: &mut Vec<Output>) {
+        let term = self.term;
+        let message = Message { term, payload };
+        out.push(Output::Send { to, message });
+    }
+
+    /// Sends a message that rests on the current term and vote being durable.
+    pub(crate) fn send_in_term(&mut self, to: NodeId, payload: Payload, out: &mut Vec<Output>) {
+        let term = self.term;
+        self.send_when_durable(to, Message { term, payload }, out);
+    }
+
+    /// Like [`Self::send_in_term`], for a message that names another term than the current one.
+    pub(crate) fn send_when_durable(
+        &mut self,
+        to: NodeId,
+        message: Message,
+        out: &mut Vec<Output>,
+    ) {
+        self.persist_hard_state(out);
+        self.send_after(self.hard_state_mark, to, message, out);
+    }
+
+    /// Tells the leader that the logs are equal up to `through`, as soon as that is durable.
+    pub(crate) fn acknowledge(&mut self, leader: NodeId, through: Index, out: &mut Vec<Output>) {
+        self.persist_hard_state(out);
+        let after = if through <= self.log.durable() {
+            self.hard_state_mark
+        } else {
+            self.newest
+        };
+        let message = Message {
+            term: self.term,
+            payload: Payload::Appended { through },
+        };
+        self.send_after(after, leader, message, out);
+    }
+
+    /// Panics when the fields contradict each other.
+    pub(crate) fn invariants(&self) {
+        self.log.invariants();
+        assert!(self.log.snapshot().index <= self.applied && self.applied <= self.commit);
+        assert!(self.commit <= self.log.last());
+        assert!(self.applied < self.log.memory_start());
+        assert!(self.log.last_id().term <= self.term);
+        assert!(self.hard_state_mark <= self.newest && self.durable <= self.newest);
+        assert!(
+            self.vote
+                .is_none_or(|vote| self.config.voters.contains(&vote))
+        );
+    }
+
+    fn persist(&mut self, log: LogWrite, out: &mut Vec<Output>) {
+        let hard_state = HardState {
+            term: self.term,
+            vote: self.vote,
+            commit: self.commit,
+        };
+        self.newest = self.newest.next();
+        if (self.term, self.vote) != (self.written.term, self.written.vote) {
+            self.hard_state_mark = self.newest;
+        }
+        let changed = hard_state != self.written;
+        self.written = hard_state;
+        out.push(Output::Persist(Persist {
+            mark: self.newest,
+            hard_state: changed.then_some(hard_state),
+            log,
+        }));
+    }
+
+    fn send_after(&self, after: Mark, to: NodeId, message: Message, out: &mut Vec<Output>) {
+        out.push(if after <= self.durable {
+            Output::Send { to, message }
+        } else {
+            Output::SendAfter { after, to, message }
+        });
+    }
+}
+
+/// The next number of the generator SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+const fn splitmix64(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
