@@ -159,14 +159,17 @@ impl Leader {
         if through > replica.log.last() {
             return; // No follower of this term can have said so.
         }
-        let Some(peer) = self.peers.iter_mut().find(|peer| peer.node == from) else {
+        let now = replica.now;
+        let Some(peer) = self.peer_mut(from) else {
             return;
         };
-        let news = peer.acknowledged(through, replica.now);
-        replicate(peer, replica, out);
-        if news {
+        // Commits first, so that what is sent next tells of it.
+        if peer.acknowledged(through, now) {
             self.advance_commit(replica);
             self.finish_transfer(replica, out);
+        }
+        if let Some(peer) = self.peer_mut(from) {
+            replicate(peer, replica, out);
         }
     }
 
@@ -222,17 +225,19 @@ impl Leader {
         let Some(peer) = self.peer_mut(node) else {
             return;
         };
-        let wanted =
-            peer.mode == Mode::Replicate && entries.first().map(|e| e.index) == Some(peer.next);
-        let valid = entries
-            .last()
-            .is_some_and(|last| replica.log.term_at(last.index) == Some(last.term));
-        if wanted && valid {
-            send_append(peer, replica, entries, out);
-        } else if entries.is_empty() && replica.log.term_at(peer.next).is_some() {
-            // The disk lacks what the log should have. Asking again at once would not help.
-            peer.lost();
-            peer.probed(replica.now);
+        let log = &replica.log;
+        if peer.mode == Mode::Replicate && peer.next > log.snapshot().index {
+            let follows = entries
+                .first()
+                .is_some_and(|first| first.index == peer.next);
+            let holds = |last: &Entry| log.term_at(last.index) == Some(last.term);
+            if follows && entries.last().is_some_and(holds) {
+                send_append(peer, replica, entries, out);
+            } else if entries.is_empty() {
+                // The disk lacks what the log should have: asking again at once would not help.
+                peer.lost();
+                peer.probed(replica.now);
+            }
         }
         replicate(peer, replica, out);
     }

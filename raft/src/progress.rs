@@ -122,8 +122,9 @@ impl Progress {
         if news {
             self.since = now;
         }
+        self.next = self.next.max(self.matched.next());
         match self.mode {
-            Mode::Replicate => self.next = self.next.max(self.matched.next()),
+            Mode::Replicate => {}
             Mode::Snapshot { sent, .. } if through < sent.index => {}
             Mode::Probe { .. } | Mode::Snapshot { .. } => {
                 self.mode = Mode::Replicate;

@@ -84,8 +84,12 @@ impl Replica {
         self.config.tuning.election_timeout
     }
 
-    /// A moment between one and two election timeouts from now.
+    /// A moment between one and two election timeouts from now; for the only voter of a group,
+    /// which has nobody to wait for, this moment.
     pub(crate) fn draw_deadline(&mut self) -> Time {
+        if self.config.voters.len() == 1 {
+            return self.now;
+        }
         let timeout = self.election_timeout();
         let spread = u64::try_from(timeout.as_micros())
             .unwrap_or(u64::MAX)
@@ -189,11 +193,17 @@ impl Replica {
 
     /// Hands out committed entries that came from the disk. They are not wanted any more when a
     /// snapshot took their place while they were read.
+    ///
+    /// # Panics
+    /// When the disk does not hold what was durable.
     pub(crate) fn apply_loaded(&mut self, entries: Vec<Entry>, out: &mut Vec<Output>) {
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+        let wanted = self.applied.next();
+        if wanted >= self.log.memory_start() {
             return;
-        };
-        if first.index == self.applied.next() && last.index < self.log.memory_start() {
+        }
+        let first = entries.first().map(|entry| entry.index);
+        assert_eq!(first, Some(wanted), "what is durable can be read back");
+        if let Some(last) = entries.last() {
             assert!(
                 last.index <= self.commit,
                 "only committed entries were asked for"

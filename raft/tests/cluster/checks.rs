@@ -1,0 +1,181 @@
+//! The five properties of Raft (paper, figure 3), and the promises that the core adds to them.
+
+use super::host::Host;
+use bytes::Bytes;
+use logboat_raft::{
+    Entry, Index, LogId, LogWrite, Message, NodeId, Payload, Persist, ReadToken, RoleKind, Term,
+};
+use std::collections::BTreeMap;
+
+#[derive(Default)]
+pub(crate) struct Checks {
+    leaders: BTreeMap<Term, NodeId>,
+    /// What state machines were given, which is the same everywhere.
+    committed: Vec<(LogId, Bytes)>,
+    /// How much was committed anywhere when a read was asked for.
+    reads: BTreeMap<(NodeId, ReadToken), usize>,
+}
+
+impl Checks {
+    pub(crate) fn committed(&self) -> &[(LogId, Bytes)] {
+        &self.committed
+    }
+
+    pub(crate) fn after_step(&mut self, hosts: &BTreeMap<NodeId, Host>, node: NodeId) {
+        let host = &hosts[&node];
+        let raft = host.raft.as_ref().expect("the node is up");
+        assert_eq!(
+            raft.last().index,
+            host.view.last(),
+            "the log in memory is what was written"
+        );
+        assert_eq!(
+            raft.applied().0,
+            host.history.len() as u64,
+            "applied is what was handed out"
+        );
+        if raft.role() == RoleKind::Leader {
+            let first = *self.leaders.entry(raft.term()).or_insert(node);
+            assert_eq!(
+                first,
+                node,
+                "election safety: two leaders in term {}",
+                raft.term()
+            );
+            if self.leaders.keys().all(|&term| term <= raft.term()) {
+                self.leader_completeness(host);
+            }
+            committed_is_on_a_majority(hosts, host, raft.commit());
+        }
+        for (other_node, other) in hosts {
+            if *other_node != node {
+                logs_match(host, other);
+            }
+        }
+    }
+
+    pub(crate) fn persisting(&self, host: &Host, persist: &Persist) {
+        let raft = host.raft.as_ref().expect("the node is up");
+        match &persist.log {
+            LogWrite::Append(entries) => {
+                let first = entries[0].index;
+                assert!(
+                    first.0 > host.history.len() as u64,
+                    "applied entries are never replaced"
+                );
+                if raft.role() == RoleKind::Leader && entries[0].term == raft.term() {
+                    let end = entries[0].index.plus(entries.len() as u64 - 1);
+                    assert_eq!(end, host.view.last(), "leader append-only");
+                }
+            }
+            LogWrite::Reset(_) => assert_ne!(raft.role(), RoleKind::Leader),
+            LogWrite::Keep | LogWrite::Compact(_) => {}
+        }
+    }
+
+    /// A message that leaves at once may rest only on what is on disk, a leader's own excepted.
+    pub(crate) fn sending(&self, host: &Host, message: &Message) {
+        let disk = &host.disk;
+        match &message.payload {
+            Payload::Appended { through } => {
+                assert!(
+                    *through <= disk.last(),
+                    "acknowledged before it was durable"
+                );
+                assert_eq!(disk.hard_state.term, message.term);
+            }
+            Payload::VoteReply { granted: true } | Payload::Vote { .. } => {
+                assert_eq!(disk.hard_state.term, message.term);
+                assert_eq!(disk.hard_state.vote, host.view.hard_state.vote);
+            }
+            Payload::VoteReply { granted: false }
+            | Payload::PreVoteReply { granted: false }
+            | Payload::Rejected { .. }
+            | Payload::HeartbeatReply { .. }
+            | Payload::Heartbeat { .. }
+            | Payload::TimeoutNow => assert_eq!(disk.hard_state.term, message.term),
+            Payload::Append { .. } => {}
+            Payload::PreVote { .. }
+            | Payload::PreVoteReply { granted: true }
+            | Payload::Snapshot { .. } => {}
+        }
+    }
+
+    pub(crate) fn applying(&mut self, hosts: &BTreeMap<NodeId, Host>, node: NodeId, entry: &Entry) {
+        let host = &hosts[&node];
+        let place = host.history.len();
+        assert_eq!(
+            entry.index.0,
+            place as u64 + 1,
+            "applied once, and in order"
+        );
+        let on_disk = host.disk.entry(entry.index).map(Entry::id);
+        assert_eq!(on_disk, Some(entry.id()), "applied before it was durable");
+        match self.committed.get(place) {
+            Some((id, data)) => {
+                assert_eq!(
+                    (id, data),
+                    (&entry.id(), &entry.data),
+                    "state machine safety"
+                );
+            }
+            None => self.committed.push((entry.id(), entry.data.clone())),
+        }
+    }
+
+    pub(crate) fn read_asked(&mut self, node: NodeId, token: ReadToken) {
+        self.reads.insert((node, token), self.committed.len());
+    }
+
+    pub(crate) fn read_ready(&mut self, host: &Host, node: NodeId, token: ReadToken) {
+        let asked = self
+            .reads
+            .remove(&(node, token))
+            .expect("the read was asked for, and once");
+        assert!(
+            host.history.len() >= asked,
+            "a read that misses a committed entry"
+        );
+    }
+
+    /// The newest leader has all that is committed; an older one that was deposed may not.
+    fn leader_completeness(&self, host: &Host) {
+        for (id, _) in self.committed.iter().skip(host.view.start.index.0 as usize) {
+            let found = host.view.entry(id.index).map(Entry::id);
+            assert_eq!(found, Some(*id), "leader completeness");
+        }
+    }
+}
+
+/// What a leader calls committed is on the disks of a majority.
+fn committed_is_on_a_majority(hosts: &BTreeMap<NodeId, Host>, leader: &Host, commit: Index) {
+    let id = LogId::new(
+        leader.view.term_at(commit).expect("it is in the log"),
+        commit,
+    );
+    let has = |host: &&Host| {
+        host.disk.start.index > commit
+            || host.snapshot.0.index > commit
+            || host.snapshot.0 == id
+            || host.disk.term_at(commit) == Some(id.term)
+    };
+    let holders = hosts.values().filter(has).count();
+    assert!(
+        commit == Index(0) || 2 * holders > hosts.len(),
+        "{id} is committed on {holders}"
+    );
+}
+
+/// Log matching: where two logs have the same entry, they are the same up to it.
+fn logs_match(one: &Host, other: &Host) {
+    let start = one.view.start.index.max(other.view.start.index);
+    let end = one.view.last().min(other.view.last());
+    let same = |index: &u64| one.view.term_at(Index(*index)) == other.view.term_at(Index(*index));
+    let Some(newest) = (start.0 + 1..=end.0).rev().find(same) else {
+        return;
+    };
+    for index in start.0 + 1..=newest {
+        let (one, other) = (one.view.entry(Index(index)), other.view.entry(Index(index)));
+        assert_eq!(one, other, "log matching");
+    }
+}

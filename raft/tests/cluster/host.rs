@@ -1,0 +1,149 @@
+//! A node of the cluster: its disk, its state machine, and what a crash takes from it.
+
+use bytes::Bytes;
+use logboat_raft::{
+    Entry, HardState, Index, LoadFor, LogId, LogWrite, Mark, Message, NodeId, Persist, Raft,
+    Restored, Term, TermRun,
+};
+use std::collections::VecDeque;
+
+/// What the state machine holds: everything it was ever given.
+pub(crate) type History = Vec<(LogId, Bytes)>;
+
+/// A log on disk, or as it will be when all writes are durable.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk {
+    pub(crate) hard_state: HardState,
+    pub(crate) start: LogId,
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl Disk {
+    pub(crate) fn last(&self) -> Index {
+        self.start.index.plus(self.entries.len() as u64)
+    }
+
+    pub(crate) fn entry(&self, index: Index) -> Option<&Entry> {
+        let at = index.0.checked_sub(self.start.index.0 + 1)?;
+        self.entries.get(usize::try_from(at).unwrap())
+    }
+
+    pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.start.index {
+            return Some(self.start.term);
+        }
+        self.entry(index).map(|entry| entry.term)
+    }
+
+    pub(crate) fn write(&mut self, persist: &Persist) {
+        if let Some(hard_state) = persist.hard_state {
+            self.hard_state = hard_state;
+        }
+        match &persist.log {
+            LogWrite::Keep => {}
+            LogWrite::Append(entries) => {
+                let first = entries[0].index;
+                assert!(first > self.start.index && first <= self.last().next());
+                let keep = first.0 - self.start.index.0 - 1;
+                self.entries.truncate(usize::try_from(keep).unwrap());
+                self.entries.extend(entries.iter().cloned());
+            }
+            LogWrite::Compact(last) => {
+                assert_eq!(self.term_at(last.index), Some(last.term));
+                self.cut(*last);
+            }
+            LogWrite::Reset(last) => {
+                self.entries.clear();
+                self.start = *last;
+            }
+        }
+    }
+
+    /// Lets the log begin after `last`; what follows stays if `last` is in the log.
+    pub(crate) fn cut(&mut self, last: LogId) {
+        if self.term_at(last.index) == Some(last.term) {
+            let gone = last.index.0 - self.start.index.0;
+            self.entries.drain(..usize::try_from(gone).unwrap());
+        } else {
+            self.entries.clear();
+        }
+        self.start = last;
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Host {
+    /// `None` while the node is down.
+    pub(crate) raft: Option<Raft>,
+    /// What is durable.
+    pub(crate) disk: Disk,
+    /// What will be, when all writes are.
+    pub(crate) view: Disk,
+    pub(crate) unsynced: VecDeque<Persist>,
+    /// Messages that wait for a mark.
+    pub(crate) held: VecDeque<(Mark, NodeId, Message)>,
+    pub(crate) newest: Mark,
+    pub(crate) durable: Mark,
+    pub(crate) loads: VecDeque<(LoadFor, Index, Index, usize)>,
+    /// The durable snapshot: its last entry, and the state.
+    pub(crate) snapshot: (LogId, History),
+    /// Snapshots that came from leaders.
+    pub(crate) arrived: Vec<(LogId, History)>,
+    pub(crate) history: History,
+    /// Whether writes are durable, and loads answered, at once.
+    pub(crate) sync: bool,
+}
+
+impl Host {
+    pub(crate) fn new(disk: Disk) -> Self {
+        Self {
+            raft: None,
+            view: disk.clone(),
+            disk,
+            unsynced: VecDeque::new(),
+            held: VecDeque::new(),
+            newest: Mark(0),
+            durable: Mark(0),
+            loads: VecDeque::new(),
+            snapshot: (LogId::default(), Vec::new()),
+            arrived: Vec::new(),
+            history: Vec::new(),
+            sync: true,
+        }
+    }
+
+    /// Loses all that is not on disk.
+    pub(crate) fn crash(&mut self) {
+        self.raft = None;
+        self.unsynced.clear();
+        self.held.clear();
+        self.loads.clear();
+        self.arrived.clear();
+        self.newest = Mark(0);
+        self.durable = Mark(0);
+    }
+
+    /// What a node finds on its disk. A snapshot may be ahead of the log.
+    pub(crate) fn recover(&mut self) -> Restored {
+        if self.snapshot.0.index > self.disk.start.index {
+            self.disk.cut(self.snapshot.0);
+        }
+        self.view = self.disk.clone();
+        self.history.clone_from(&self.snapshot.1);
+        let mut runs: Vec<TermRun> = Vec::new();
+        for entry in &self.disk.entries {
+            if runs.last().is_none_or(|run| run.term != entry.term) {
+                runs.push(TermRun {
+                    term: entry.term,
+                    first: entry.index,
+                });
+            }
+        }
+        Restored {
+            hard_state: self.disk.hard_state,
+            snapshot: self.disk.start,
+            last: self.disk.last(),
+            runs,
+        }
+    }
+}

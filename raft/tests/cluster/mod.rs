@@ -1,0 +1,387 @@
+//! A whole cluster in one thread: hosts with disks that lose what was not synced, a network that
+//! does as it is told, and the checks of the Raft properties after every step.
+
+mod checks;
+mod host;
+mod show;
+
+use bytes::Bytes;
+use checks::Checks;
+use host::{Disk, Host};
+use logboat_raft::{
+    Config, Entry, EntryKind, GroupId, Index, Input, LogId, Mark, Message, NodeId, Output, Payload,
+    Raft, ReadToken, Term, Time, Tuning,
+};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) const GROUP: GroupId = GroupId(1);
+
+/// What is in flight between two nodes.
+#[derive(Clone, Debug)]
+pub(crate) enum Packet {
+    Message(Message),
+    Snapshot(Term, LogId, host::History),
+}
+
+pub(crate) struct Cluster {
+    pub(crate) now: Time,
+    pub(crate) hosts: BTreeMap<NodeId, Host>,
+    pub(crate) network: BTreeMap<(NodeId, NodeId), VecDeque<Packet>>,
+    /// Links that lose everything.
+    pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
+    /// What happened, for transcripts; `None` keeps nothing.
+    pub(crate) events: Option<Vec<String>>,
+    tuning: Arc<Tuning>,
+    seed: u64,
+    starts: u64,
+    checks: Checks,
+}
+
+impl Cluster {
+    pub(crate) fn new(nodes: u64, tuning: Tuning, seed: u64) -> Self {
+        let mut cluster = Self {
+            now: Time(0),
+            hosts: (1..=nodes)
+                .map(|node| (NodeId(node), Host::new(Disk::default())))
+                .collect(),
+            network: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            events: None,
+            tuning: Arc::new(tuning),
+            seed,
+            starts: 0,
+            checks: Checks::default(),
+        };
+        for node in cluster.nodes() {
+            cluster.start(node);
+        }
+        cluster
+    }
+
+    pub(crate) fn nodes(&self) -> Vec<NodeId> {
+        self.hosts.keys().copied().collect()
+    }
+
+    pub(crate) fn host(&mut self, node: NodeId) -> &mut Host {
+        self.hosts.get_mut(&node).expect("no such node")
+    }
+
+    pub(crate) fn raft(&self, node: NodeId) -> Option<&Raft> {
+        self.hosts[&node].raft.as_ref()
+    }
+
+    /// Lets a node begin with a log of entries with these terms, as the paper's figures do.
+    pub(crate) fn preset(&mut self, node: NodeId, term: Term, vote: Option<NodeId>, terms: &[u64]) {
+        self.crash(node);
+        let entry = |(index, &term): (u64, &u64)| {
+            let id = LogId::new(Term(term), Index(index));
+            let data = Bytes::from(format!("t{term}i{index}"));
+            Entry::new(GROUP, id, EntryKind::Command, data)
+        };
+        let mut disk = Disk::default();
+        disk.hard_state.term = term;
+        disk.hard_state.vote = vote;
+        disk.entries = (1..).zip(terms).map(entry).collect();
+        *self.host(node) = Host::new(disk);
+        self.start(node);
+    }
+
+    /// Starts a node that is down from what it has on disk.
+    pub(crate) fn start(&mut self, node: NodeId) {
+        self.starts += 1;
+        let config = Config {
+            group: GROUP,
+            node,
+            voters: self.nodes().into(),
+            seed: self.seed ^ (node.0 << 32) ^ self.starts,
+            tuning: self.tuning.clone(),
+        };
+        let now = self.now;
+        let host = self.host(node);
+        assert!(host.raft.is_none(), "the node is up");
+        let restored = host.recover();
+        host.raft = Some(Raft::new(config, restored, now));
+    }
+
+    /// Takes a node down. The others notice that their connections to it broke.
+    pub(crate) fn crash(&mut self, node: NodeId) {
+        if self.host(node).raft.is_some() {
+            self.host(node).crash();
+            for other in self.nodes() {
+                self.step(other, Input::Unreachable { node });
+            }
+        }
+    }
+
+    /// Hands an input to a node, carries out what follows from it, and checks the properties. If
+    /// the node's disk is fast, its writes are durable when this returns.
+    pub(crate) fn step(&mut self, node: NodeId, input: Input) {
+        let now = self.now;
+        if let Input::Read { token } = input {
+            self.checks.read_asked(node, token);
+        }
+        let Some(raft) = &mut self.host(node).raft else {
+            return;
+        };
+        let mut out = Vec::new();
+        raft.step(now, input, &mut out);
+        for output in out {
+            self.carry_out(node, output);
+        }
+        self.checks.after_step(&self.hosts, node);
+        if self.hosts[&node].sync {
+            self.sync(node);
+            self.answer_loads(node);
+        }
+    }
+
+    /// Ticks every node that is up.
+    pub(crate) fn tick(&mut self, interval: Duration) {
+        self.now = self.now + interval;
+        for node in self.nodes() {
+            self.step(node, Input::Tick);
+        }
+    }
+
+    /// Makes all writes of a node durable.
+    pub(crate) fn sync(&mut self, node: NodeId) {
+        let newest = self.hosts[&node].newest;
+        self.sync_to(node, newest);
+    }
+
+    /// Makes the writes of a node up to `mark` durable, and sends what waited for them.
+    pub(crate) fn sync_to(&mut self, node: NodeId, mark: Mark) {
+        let host = self.host(node);
+        if host.raft.is_none() || mark <= host.durable {
+            return;
+        }
+        while let Some(persist) = host.unsynced.front()
+            && persist.mark <= mark
+        {
+            host.disk.write(persist);
+            host.unsynced.pop_front();
+        }
+        host.durable = mark;
+        let ready = host
+            .held
+            .iter()
+            .take_while(|(after, ..)| *after <= mark)
+            .count();
+        let ready: Vec<_> = host.held.drain(..ready).collect();
+        for (_, to, message) in ready {
+            self.enqueue(node, to, Packet::Message(message));
+        }
+        self.step(node, Input::Persisted { mark });
+    }
+
+    /// Answers the requests for entries on a node's disk.
+    pub(crate) fn answer_loads(&mut self, node: NodeId) {
+        while let Some((target, first, last, max_bytes)) = self.host(node).loads.pop_front() {
+            let mut entries = Vec::new();
+            let mut bytes = 0;
+            for index in first.0..=last.0 {
+                let Some(entry) = self.hosts[&node].disk.entry(Index(index)) else {
+                    break;
+                };
+                bytes += entry.data.len();
+                if bytes > max_bytes && !entries.is_empty() {
+                    break;
+                }
+                entries.push(entry.clone());
+            }
+            let found: Vec<_> = entries.iter().map(Entry::id).collect();
+            self.event(|| format!("{node} loaded {} for {target:?}", show::ids(&found)));
+            self.step(node, Input::Loaded { target, entries });
+        }
+    }
+
+    /// Delivers the packet at a place of a link's queue, if there is one and the node is up.
+    pub(crate) fn deliver(&mut self, from: NodeId, to: NodeId, place: usize) {
+        if self.cut.contains(&(from, to)) || self.hosts[&to].raft.is_none() {
+            return self.lose(from, to, place);
+        }
+        let queue = self.network.entry((from, to)).or_default();
+        let Some(packet) = queue.remove(place) else {
+            return;
+        };
+        self.event(|| format!("{from}=>{to} {}", show::packet(&packet)));
+        let message = match packet {
+            Packet::Message(message) => message,
+            Packet::Snapshot(term, last, history) => {
+                self.host(to).arrived.push((last, history));
+                let payload = Payload::Snapshot { last };
+                Message { term, payload }
+            }
+        };
+        self.step(to, Input::Receive { from, message });
+    }
+
+    /// Loses the packet at a place of a link's queue. Of a snapshot, the sender gets to know.
+    pub(crate) fn lose(&mut self, from: NodeId, to: NodeId, place: usize) {
+        let queue = self.network.entry((from, to)).or_default();
+        let Some(packet) = queue.remove(place) else {
+            return;
+        };
+        self.event(|| format!("{from}=>{to} lost {}", show::packet(&packet)));
+        if let Packet::Snapshot(..) = packet {
+            self.step(from, Input::SnapshotFailed { to });
+        }
+    }
+
+    /// Delivers everything that is in flight now; what it brings about stays in flight.
+    pub(crate) fn deliver_round(&mut self) {
+        let in_flight: Vec<_> = self
+            .network
+            .iter()
+            .map(|(&link, q)| (link, q.len()))
+            .collect();
+        for ((from, to), count) in in_flight {
+            for _ in 0..count {
+                self.deliver(from, to, 0);
+            }
+        }
+    }
+
+    /// Delivers until nothing is in flight.
+    pub(crate) fn settle(&mut self) {
+        while self.in_flight() > 0 {
+            self.deliver_round();
+        }
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.network.values().map(VecDeque::len).sum()
+    }
+
+    /// Takes a snapshot of a node's state machine and compacts the log up to it.
+    pub(crate) fn compact(&mut self, node: NodeId) {
+        let host = self.host(node);
+        let Some(&(last, _)) = host.history.last() else {
+            return;
+        };
+        if host.raft.is_none() || last.index <= host.snapshot.0.index {
+            return;
+        }
+        host.snapshot = (last, host.history.clone());
+        self.step(node, Input::Compact { last });
+    }
+
+    pub(crate) fn read(&mut self, node: NodeId, token: u64) {
+        let token = ReadToken(token);
+        self.step(node, Input::Read { token });
+    }
+
+    pub(crate) fn propose(&mut self, node: NodeId, commands: Vec<Bytes>) {
+        self.step(node, Input::Propose { commands });
+    }
+
+    /// The entries that are committed, as far as any state machine was given them.
+    pub(crate) fn committed(&self) -> &[(LogId, Bytes)] {
+        self.checks.committed()
+    }
+
+    pub(crate) fn event(&mut self, event: impl FnOnce() -> String) {
+        if let Some(events) = &mut self.events {
+            events.push(event());
+        }
+    }
+
+    fn carry_out(&mut self, node: NodeId, output: Output) {
+        self.event(|| format!("  {node} {}", show::output(&output)));
+        match output {
+            Output::Persist(persist) => {
+                let host = self.host(node);
+                host.newest = Mark(host.newest.0 + 1);
+                assert_eq!(persist.mark, host.newest, "marks have no gaps");
+                host.view.write(&persist);
+                host.unsynced.push_back(persist.clone());
+                self.checks.persisting(&self.hosts[&node], &persist);
+            }
+            Output::Send { to, message } => {
+                self.checks.sending(&self.hosts[&node], &message);
+                self.enqueue(node, to, Packet::Message(message));
+            }
+            Output::SendAfter { after, to, message } => {
+                let host = self.host(node);
+                assert!(
+                    after <= host.newest && after > host.durable,
+                    "the mark is under way"
+                );
+                host.held.push_back((after, to, message));
+                // Marks need not ascend from message to message.
+                host.held
+                    .make_contiguous()
+                    .sort_by_key(|(after, ..)| *after);
+            }
+            Output::Apply { entries } => {
+                for entry in entries {
+                    self.checks.applying(&self.hosts, node, &entry);
+                    self.host(node).history.push((entry.id(), entry.data));
+                }
+            }
+            Output::Load {
+                target,
+                first,
+                last,
+                max_bytes,
+            } => {
+                let host = self.host(node);
+                assert!(
+                    first <= last && last <= host.disk.last(),
+                    "what is asked for is on disk"
+                );
+                assert!(
+                    host.loads.iter().all(|load| load.0 != target),
+                    "one load a target"
+                );
+                host.loads.push_back((target, first, last, max_bytes));
+            }
+            Output::SendSnapshot { to } => {
+                let host = self.host(node);
+                let (last, history) = host.snapshot.clone();
+                let term = host.raft.as_ref().expect("the node is up").term();
+                self.enqueue(node, to, Packet::Snapshot(term, last, history));
+            }
+            Output::RestoreSnapshot { last } => {
+                let host = self.host(node);
+                let found = host
+                    .arrived
+                    .iter()
+                    .position(|(arrived, _)| *arrived == last);
+                host.snapshot = host.arrived.swap_remove(found.expect("the bytes arrived"));
+                host.history.clone_from(&host.snapshot.1);
+            }
+            Output::ReadReady { token } => self.checks.read_ready(&self.hosts[&node], node, token),
+            Output::Proposed { .. }
+            | Output::Refused { .. }
+            | Output::ReadRefused { .. }
+            | Output::RoleChanged { .. } => {}
+        }
+    }
+
+    /// Nobody reads the events of a run that fails, unless they are printed here.
+    fn print_events(&mut self) {
+        for event in self.events.iter_mut().flat_map(|events| events.drain(..)) {
+            eprintln!("{event}");
+        }
+    }
+
+    fn enqueue(&mut self, from: NodeId, to: NodeId, packet: Packet) {
+        if !self.cut.contains(&(from, to)) || matches!(packet, Packet::Snapshot(..)) {
+            self.network
+                .entry((from, to))
+                .or_default()
+                .push_back(packet);
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.print_events();
+        }
+    }
+}

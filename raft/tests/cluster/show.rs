@@ -1,0 +1,129 @@
+//! How transcripts write things: entries as `index@term=command`, messages as `name(what matters)`.
+
+use super::Packet;
+use logboat_raft::{Entry, LoadFor, LogId, LogWrite, Message, NodeId, Output, Payload, Refusal};
+
+pub(crate) fn output(output: &Output) -> String {
+    match output {
+        Output::Persist(persist) => {
+            let mut text = format!("persist #{}", persist.mark.0);
+            if let Some(hard) = &persist.hard_state {
+                let vote = node(hard.vote);
+                text += &format!(" term={} vote={vote} commit={}", hard.term, hard.commit);
+            }
+            match &persist.log {
+                LogWrite::Keep => {}
+                LogWrite::Append(list) => text += &format!(" append {}", entries(list)),
+                LogWrite::Compact(last) => text += &format!(" compact {last}"),
+                LogWrite::Reset(last) => text += &format!(" reset {last}"),
+            }
+            text
+        }
+        Output::Send { to, message } => format!("-> {to} {}", self::message(message)),
+        Output::SendAfter { after, to, message } => {
+            format!("-> {to} after #{} {}", after.0, self::message(message))
+        }
+        Output::Apply { entries: list } => format!("apply {}", entries(list)),
+        Output::Proposed { first } => format!("proposed {first}"),
+        Output::Refused { reason } => format!("refused: {}", refusal(*reason)),
+        Output::ReadReady { token } => format!("read {} ready", token.0),
+        Output::ReadRefused { token, reason } => {
+            format!("read {} refused: {}", token.0, refusal(*reason))
+        }
+        Output::Load {
+            target,
+            first,
+            last,
+            max_bytes,
+        } => {
+            let target = match target {
+                LoadFor::Peer(node) => format!("node {node}"),
+                LoadFor::Apply => "apply".into(),
+            };
+            format!("load {first}..={last} for {target}, {max_bytes} bytes at most")
+        }
+        Output::SendSnapshot { to } => format!("send snapshot to {to}"),
+        Output::RestoreSnapshot { last } => format!("restore snapshot {last}"),
+        Output::RoleChanged { role, term, leader } => {
+            format!("is {role:?} in term {term}, leader {}", node(*leader))
+        }
+    }
+}
+
+pub(crate) fn packet(packet: &Packet) -> String {
+    match packet {
+        Packet::Message(message) => self::message(message),
+        Packet::Snapshot(term, last, _) => format!("snapshot(t{term} {last})"),
+    }
+}
+
+pub(crate) fn message(message: &Message) -> String {
+    let t = message.term;
+    match &message.payload {
+        Payload::PreVote { last } => format!("pre-vote(t{t} last={last})"),
+        Payload::PreVoteReply { granted } => format!("pre-vote-reply(t{t} {})", verdict(*granted)),
+        Payload::Vote { last, transfer } => {
+            let transfer = if *transfer { " transfer" } else { "" };
+            format!("vote(t{t} last={last}{transfer})")
+        }
+        Payload::VoteReply { granted } => format!("vote-reply(t{t} {})", verdict(*granted)),
+        Payload::Append {
+            prev,
+            entries: list,
+            commit,
+        } => format!(
+            "append(t{t} prev={prev} [{}] commit={commit})",
+            entries(list)
+        ),
+        Payload::Appended { through } => format!("appended(t{t} {through})"),
+        Payload::Rejected { prev, conflict } => {
+            let x_term = conflict
+                .x_term
+                .map_or("none".into(), |term| term.to_string());
+            let (x_index, x_len) = (conflict.x_index, conflict.x_len);
+            format!("rejected(t{t} prev={prev} xterm={x_term} xindex={x_index} xlen={x_len})")
+        }
+        Payload::Heartbeat { commit, round } => {
+            format!("heartbeat(t{t} commit={commit} round={round})")
+        }
+        Payload::HeartbeatReply { round } => format!("heartbeat-reply(t{t} round={round})"),
+        Payload::Snapshot { last } => format!("snapshot(t{t} {last})"),
+        Payload::TimeoutNow => format!("timeout-now(t{t})"),
+    }
+}
+
+pub(crate) fn entries(entries: &[Entry]) -> String {
+    let one = |entry: &Entry| {
+        let data = String::from_utf8_lossy(&entry.data);
+        let data = if data.len() > 12 {
+            format!("<{} bytes>", data.len())
+        } else {
+            data.into_owned()
+        };
+        let equals = if entry.data.is_empty() { "" } else { "=" };
+        format!("{}{equals}{data}", entry.id())
+    };
+    entries.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+pub(crate) fn ids(ids: &[LogId]) -> String {
+    ids.iter()
+        .map(LogId::to_string)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+pub(crate) fn node(node: Option<NodeId>) -> String {
+    node.map_or("none".into(), |node| node.to_string())
+}
+
+fn refusal(refusal: Refusal) -> String {
+    match refusal {
+        Refusal::NotLeader { leader } => format!("not leader, leader {}", node(leader)),
+        Refusal::Busy => "busy".into(),
+    }
+}
+
+fn verdict(granted: bool) -> &'static str {
+    if granted { "granted" } else { "refused" }
+}

@@ -1,0 +1,232 @@
+//! Random runs of whole clusters: messages lost, doubled and reordered, writes delayed, crashes
+//! that lose what was not synced, compactions. After every step the properties of Raft are
+//! checked; at the end everything is healed, and the cluster must go on where it was.
+//!
+//! `PROPTEST_CASES=20000 cargo test --release -p logboat-raft --test properties` runs more of
+//! them. A failing case is shrunk and printed, and its seed kept in `properties.proptest-regressions`,
+//! from where it is run first the next time; with `LOGBOAT_TRACE=1` all that happened is printed.
+
+mod cluster;
+
+use bytes::Bytes;
+use cluster::Cluster;
+use logboat_raft::{Input, Mark, NodeId, RoleKind, Tuning};
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+use std::time::Duration;
+
+const TICK: Duration = Duration::from_millis(50);
+
+/// Cases that failed once; the newest code must pass them first.
+const SEEDS: &str = "tests/properties.proptest-regressions";
+
+#[derive(Clone, Debug)]
+enum Action {
+    /// Delivers the packet at this place of the link's queue.
+    Deliver(u64, u64, usize),
+    DeliverRound,
+    Drop(u64, u64, usize),
+    Duplicate(u64, u64, usize),
+    Tick,
+    TickOne(u64),
+    Skip(u16),
+    Campaign(u64),
+    Propose(u64, u8),
+    Read(u64),
+    Transfer(u64, u64),
+    /// Whether the node's writes are durable at once.
+    Disk(u64, bool),
+    /// Makes the oldest writes of a node durable.
+    Sync(u64, u8),
+    Load(u64),
+    Compact(u64),
+    Crash(u64),
+    Start(u64),
+    Cut(u64, u64),
+    Isolate(u64),
+    Heal,
+    Unreachable(u64, u64),
+    SnapshotFailed(u64, u64),
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    use Action::*;
+    let node = || 0u64..5;
+    let link = || (0u64..5, 0u64..5, 0usize..4);
+    prop_oneof![
+        30 => Just(DeliverRound),
+        20 => link().prop_map(|(from, to, place)| Deliver(from, to, place)),
+        5 => link().prop_map(|(from, to, place)| Drop(from, to, place)),
+        5 => link().prop_map(|(from, to, place)| Duplicate(from, to, place)),
+        12 => Just(Tick),
+        4 => node().prop_map(TickOne),
+        3 => (0u16..400).prop_map(Skip),
+        3 => node().prop_map(Campaign),
+        20 => (node(), 1u8..4).prop_map(|(node, count)| Propose(node, count)),
+        6 => node().prop_map(Read),
+        2 => (node(), node()).prop_map(|(node, to)| Transfer(node, to)),
+        4 => (node(), any::<bool>()).prop_map(|(node, fast)| Disk(node, fast)),
+        10 => (node(), 1u8..4).prop_map(|(node, count)| Sync(node, count)),
+        5 => node().prop_map(Load),
+        5 => node().prop_map(Compact),
+        3 => node().prop_map(Crash),
+        5 => node().prop_map(Start),
+        2 => (node(), node()).prop_map(|(from, to)| Cut(from, to)),
+        2 => node().prop_map(Isolate),
+        3 => Just(Heal),
+        2 => (node(), node()).prop_map(|(node, other)| Unreachable(node, other)),
+        2 => (node(), node()).prop_map(|(node, to)| SnapshotFailed(node, to)),
+    ]
+}
+
+fn tuning() -> Tuning {
+    Tuning {
+        election_timeout: Duration::from_millis(300),
+        retransmit_timeout: Duration::from_millis(150),
+        max_append_bytes: 12,
+        max_inflight_messages: 3,
+        max_inflight_bytes: 24,
+        max_uncommitted_bytes: 64,
+    }
+}
+
+/// What a run counts on the way.
+#[derive(Default)]
+struct Run {
+    proposals: u32,
+    reads: u64,
+}
+
+impl Run {
+    fn act(&mut self, cluster: &mut Cluster, nodes: u64, action: &Action) {
+        let node = |number: u64| NodeId(number % nodes + 1);
+        match *action {
+            Action::Deliver(from, to, place) => cluster.deliver(node(from), node(to), place),
+            Action::DeliverRound => cluster.deliver_round(),
+            Action::Drop(from, to, place) => cluster.lose(node(from), node(to), place),
+            Action::Duplicate(from, to, place) => {
+                let queue = cluster.network.entry((node(from), node(to))).or_default();
+                queue.extend(queue.get(place).cloned());
+            }
+            Action::Tick => cluster.tick(TICK),
+            Action::TickOne(at) => cluster.step(node(at), Input::Tick),
+            Action::Skip(ms) => cluster.now = cluster.now + Duration::from_millis(ms.into()),
+            Action::Campaign(at) => cluster.step(node(at), Input::Campaign),
+            Action::Propose(at, count) => self.propose(cluster, node(at), count),
+            Action::Read(at) => {
+                self.reads += 1;
+                if cluster.raft(node(at)).is_some() {
+                    cluster.read(node(at), self.reads);
+                }
+            }
+            Action::Transfer(at, to) => cluster.step(node(at), Input::Transfer { to: node(to) }),
+            Action::Disk(at, fast) => cluster.host(node(at)).sync = fast,
+            Action::Sync(at, count) => {
+                let durable = cluster.host(node(at)).durable.0;
+                let newest = cluster.host(node(at)).newest.0;
+                cluster.sync_to(node(at), Mark(newest.min(durable + u64::from(count))));
+            }
+            Action::Load(at) => cluster.answer_loads(node(at)),
+            Action::Compact(at) => cluster.compact(node(at)),
+            Action::Crash(at) => cluster.crash(node(at)),
+            Action::Start(at) => {
+                if cluster.raft(node(at)).is_none() {
+                    cluster.start(node(at));
+                }
+            }
+            Action::Cut(from, to) => {
+                cluster.cut.insert((node(from), node(to)));
+            }
+            Action::Isolate(at) => {
+                for other in cluster.nodes() {
+                    cluster.cut.insert((node(at), other));
+                    cluster.cut.insert((other, node(at)));
+                }
+            }
+            Action::Heal => cluster.cut.clear(),
+            Action::Unreachable(at, other) => {
+                let node_lost = node(other);
+                cluster.step(node(at), Input::Unreachable { node: node_lost });
+            }
+            Action::SnapshotFailed(at, to) => {
+                cluster.step(node(at), Input::SnapshotFailed { to: node(to) });
+            }
+        }
+    }
+
+    fn propose(&mut self, cluster: &mut Cluster, node: NodeId, count: u8) {
+        let mut command = || {
+            self.proposals += 1;
+            Bytes::from(format!("c{}", self.proposals))
+        };
+        let commands = (0..count).map(|_| command()).collect();
+        cluster.propose(node, commands);
+    }
+}
+
+/// Heals everything and lets time pass: the cluster must elect a leader, commit something new, and
+/// bring every state machine to the same place.
+fn must_recover(cluster: &mut Cluster, run: &mut Run) {
+    cluster.cut.clear();
+    for node in cluster.nodes() {
+        cluster.host(node).sync = true;
+        if cluster.raft(node).is_none() {
+            cluster.start(node);
+        }
+        cluster.sync(node);
+        cluster.answer_loads(node);
+    }
+    let before = cluster.committed().len();
+    for _ in 0..400 {
+        cluster.tick(TICK);
+        cluster.settle();
+        let leads = |node: &NodeId| {
+            cluster
+                .raft(*node)
+                .is_some_and(|raft| raft.role() == RoleKind::Leader)
+        };
+        let leaders: Vec<_> = cluster.nodes().into_iter().filter(leads).collect();
+        let lengths: Vec<_> = cluster
+            .hosts
+            .values()
+            .map(|host| host.history.len())
+            .collect();
+        let committed = cluster.committed().len();
+        if committed > before && lengths.iter().all(|&length| length == committed) {
+            return;
+        }
+        if let [leader] = leaders[..]
+            && committed == before
+        {
+            run.propose(cluster, leader, 1);
+        }
+    }
+    panic!("the cluster does not recover");
+}
+
+fn run_case(nodes: u64, seed: u64, actions: &[Action]) {
+    let mut cluster = Cluster::new(nodes, tuning(), seed);
+    cluster.events = std::env::var_os("LOGBOAT_TRACE").map(|_| Vec::new());
+    let mut run = Run::default();
+    for action in actions {
+        run.act(&mut cluster, nodes, action);
+    }
+    must_recover(&mut cluster, &mut run);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(SEEDS))),
+        max_shrink_iters: 20_000,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn safe_and_live_under_random_faults(
+        nodes in prop_oneof![1 => Just(1u64), 1 => Just(2), 6 => Just(3), 2 => Just(4), 4 => Just(5)],
+        seed in any::<u64>(),
+        actions in prop::collection::vec(action(), 0..400),
+    ) {
+        run_case(nodes, seed, &actions);
+    }
+}
