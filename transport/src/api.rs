@@ -1,0 +1,70 @@
+//! The interface between the engine and a transport, whichever it is.
+
+use crate::{Outgoing, Parcel, SendError};
+use logboat_raft::{GroupId, LogId, NodeId};
+use std::io::Read;
+
+/// Where a transport delivers. All methods are called on the transport's own thread, which serves
+/// every peer: they must not block.
+pub trait Inbox: Send + Sync + 'static {
+    /// Takes what arrived from a peer, in the order in which the peer sent it.
+    fn receive(&self, from: NodeId, parcels: Vec<Parcel>);
+
+    /// The connection on which this node sends to the peer is up: [`Transport::send`] works.
+    fn connected(&self, peer: NodeId);
+
+    /// The connection on which this node sends to the peer is lost, and with it, perhaps, what was
+    /// queued or in flight. Follows each [`connected`](Self::connected), except at shutdown.
+    fn disconnected(&self, peer: NodeId);
+}
+
+/// A way to reach the peers of a node.
+pub trait Transport: Send + Sync + 'static {
+    /// Queues a batch for a peer. Never blocks; the batches of one thread keep their order.
+    ///
+    /// # Errors
+    /// The batch is dropped when the peer's queue is [full](SendError::Full), when there is no
+    /// connection ([`SendError::Unreachable`]), for an [unknown peer](SendError::UnknownPeer), and
+    /// after shutdown ([`SendError::Closed`]). After [`SendError::TooLarge`] only the parcels above
+    /// the limit are missing.
+    fn send(&self, to: NodeId, outgoing: Outgoing) -> Result<(), SendError>;
+
+    /// Streams a snapshot to a peer as [`Parcel::Snapshot`]s, beside the batches and never before
+    /// one that waits. One snapshot travels at a time to each peer; others wait in line. The source
+    /// hears of the outcome by its [`done`](SnapshotSource::done).
+    fn send_snapshot(&self, to: NodeId, snapshot: SnapshotSource);
+
+    /// The state of the connection to every peer, sorted by node.
+    fn peers(&self) -> Vec<PeerStatus>;
+}
+
+/// A snapshot on its way to a peer.
+pub struct SnapshotSource {
+    /// The group whose state it is.
+    pub group: GroupId,
+    /// The last entry that it covers.
+    pub last: LogId,
+    /// How many bytes `reader` yields. Fewer are an error, what lies behind them is not read.
+    pub total_bytes: u64,
+    /// The snapshot's bytes, read a chunk ahead on a thread that may block. An error from it ends
+    /// the stream, which is also how a stream is cancelled.
+    pub reader: Box<dyn Read + Send>,
+    /// Called once: with `Ok` when the last byte is handed to the network (not: has arrived), or
+    /// with what went wrong. It must not block.
+    pub done: Box<dyn FnOnce(Result<(), SendError>) + Send>,
+}
+
+/// How it stands with one peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// The peer.
+    pub node: NodeId,
+    /// Its address as configured.
+    pub address: String,
+    /// Whether the connection to it is up.
+    pub connected: bool,
+    /// Bytes accepted for it and not yet handed to the network.
+    pub queued_bytes: usize,
+    /// Why the last attempt to connect, from either side, failed; `None` once connected.
+    pub last_error: Option<String>,
+}

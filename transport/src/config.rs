@@ -1,0 +1,78 @@
+//! What a node's transport is told at start.
+
+use logboat_raft::NodeId;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A cluster. Nodes of different clusters refuse each other, so that a wrong address can never
+/// mix two sets of data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterId(pub u64);
+
+impl fmt::Display for ClusterId {
+    /// Sixteen hexadecimal digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Identity, addresses and limits of one node's transport.
+#[derive(Clone, Debug)]
+pub struct TransportConfig {
+    /// This node.
+    pub node: NodeId,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Where peers reach this node; port 0 lets the system choose one.
+    pub listen: SocketAddr,
+    /// The peers' addresses as `host:port`, resolved anew at each dial. An entry for this node
+    /// itself is ignored, so that all nodes can be given the same map.
+    pub peers: BTreeMap<NodeId, String>,
+    /// Longest frame accepted and written, at least 1 MiB. A parcel that would exceed it is not
+    /// sent.
+    pub max_frame_bytes: u32,
+    /// Most bytes that wait for one peer; a batch above that is refused as a whole.
+    pub max_queued_bytes: usize,
+    /// Most connections at a time that have not yet introduced themselves.
+    pub max_handshakes: usize,
+    /// How long dialing, and introducing oneself, may take.
+    pub handshake_timeout: Duration,
+    /// An incoming connection that brings nothing for so long is closed, and so is an outgoing one
+    /// on which nothing can be written, or is acknowledged by the peer, for so long. It must exceed
+    /// the interval of the node's heartbeats several times.
+    pub idle_timeout: Duration,
+    /// How long after a failed dial the next follows, at first.
+    pub backoff_min: Duration,
+    /// The wait between dials doubles up to this.
+    pub backoff_max: Duration,
+    /// How long a shutdown goes on writing what is queued.
+    pub flush_timeout: Duration,
+}
+
+impl TransportConfig {
+    /// A configuration with the default limits.
+    #[must_use]
+    pub fn new(
+        node: NodeId,
+        cluster: ClusterId,
+        listen: SocketAddr,
+        peers: BTreeMap<NodeId, String>,
+    ) -> Self {
+        Self {
+            node,
+            cluster,
+            listen,
+            peers,
+            max_frame_bytes: 64 << 20,
+            max_queued_bytes: 64 << 20,
+            max_handshakes: 64,
+            handshake_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(15),
+            backoff_min: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(2),
+            flush_timeout: Duration::from_millis(500),
+        }
+    }
+}
