@@ -51,8 +51,11 @@ pub struct SnapshotSource {
     pub reader: Box<dyn Read + Send>,
     /// Called once: with `Ok` when the last byte is handed to the network (not: has arrived), or
     /// with what went wrong. It must not block.
-    pub done: Box<dyn FnOnce(Result<(), SendError>) + Send>,
+    pub done: SnapshotDone,
 }
+
+/// Hears how a snapshot's stream ended.
+pub type SnapshotDone = Box<dyn FnOnce(Result<(), SendError>) + Send>;
 
 /// How it stands with one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,10 +17,23 @@
 mod api;
 mod codec;
 mod config;
+mod dial;
 mod error;
+mod handshake;
+mod listen;
+mod memory;
+mod metrics;
+mod net_thread;
+mod outbox;
+mod pump;
+mod snapshot;
+mod tcp;
 mod wire;
 
-pub use api::{Inbox, PeerStatus, SnapshotSource, Transport};
+pub use api::{Inbox, PeerStatus, SnapshotDone, SnapshotSource, Transport};
 pub use config::{ClusterId, TransportConfig};
 pub use error::{DecodeError, SendError, StartError};
+pub use memory::MemoryNetwork;
+pub use metrics::TransportMetrics;
+pub use tcp::TcpTransport;
 pub use wire::{Outgoing, Parcel, RequestId, SnapshotChunk, decode};

@@ -1,0 +1,173 @@
+//! The outgoing side: keeps a connection to one peer and writes on it.
+
+use crate::handshake::{self, HandshakeError};
+use crate::net_thread::Stop;
+use crate::pump::{Link, pump};
+use crate::tcp::{Peer, Shared};
+use crate::wire::Frame;
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+/// Dials the peer until the node stops: as soon as a connection is lost, after a growing wait when
+/// dialing fails.
+pub(crate) async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>, mut stop: Stop) {
+    let mut backoff = Backoff::new(shared.config.backoff_min, shared.config.backoff_max);
+    let mut warned = BTreeSet::new();
+    loop {
+        let dialed = tokio::select! {
+            dialed = dial(&shared, &peer) => dialed,
+            () = stop.wait() => return,
+        };
+        match dialed {
+            Ok(stream) => {
+                warned.clear();
+                backoff.reset();
+                if !write(&shared, &peer, stream, stop.clone()).await {
+                    return;
+                }
+            }
+            Err(error) => {
+                let error = error.to_string();
+                peer.outbox.note_error(error.clone());
+                if warned.insert(error.clone()) {
+                    tracing::warn!(peer = %peer.node, address = peer.address, "cannot connect: {error}");
+                }
+            }
+        }
+        tokio::select! {
+            () = sleep(backoff.next()) => {}
+            () = peer.dialed_us.notified() => {}
+            () = stop.wait() => return,
+        }
+    }
+}
+
+async fn dial(shared: &Shared, peer: &Peer) -> Result<TcpStream, HandshakeError> {
+    let connect = async {
+        let mut stream = TcpStream::connect(&peer.address).await?;
+        stream.set_nodelay(true)?;
+        bound_silence(&stream, shared.config.idle_timeout)?;
+        handshake::introduce(&mut stream, &shared.config, peer.node).await?;
+        Ok(stream)
+    };
+    timeout(shared.config.handshake_timeout, connect)
+        .await
+        .unwrap_or(Err(HandshakeError::TimedOut))
+}
+
+/// Lets the system end the connection when the peer acknowledges nothing for so long: heartbeats
+/// are too small to fill the send buffer, so a dead peer would not stall the writes for minutes.
+#[cfg(target_os = "linux")]
+fn bound_silence(stream: &TcpStream, idle_timeout: Duration) -> io::Result<()> {
+    let milliseconds = u32::try_from(idle_timeout.as_millis()).unwrap_or(u32::MAX);
+    Ok(rustix::net::sockopt::set_tcp_user_timeout(
+        stream,
+        milliseconds,
+    )?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn bound_silence(_: &TcpStream, _: Duration) -> io::Result<()> {
+    Ok(())
+}
+
+/// Writes on the connection until it is lost, or all that is left when the node stops; answers
+/// whether to dial again.
+async fn write(shared: &Shared, peer: &Peer, stream: TcpStream, stop: Stop) -> bool {
+    if !peer.outbox.open() {
+        return false;
+    }
+    tracing::info!(peer = %peer.node, address = peer.address, "connected");
+    shared.inbox.connected(peer.node);
+    let mut link = TcpLink {
+        stream,
+        stall_timeout: shared.config.idle_timeout,
+    };
+    let overdue = async {
+        let mut stop = stop.clone();
+        stop.wait().await;
+        sleep(shared.config.flush_timeout).await;
+    };
+    let ended = tokio::select! {
+        ended = pump(&peer.outbox, &mut link, stop.clone()) => ended,
+        () = overdue => Ok(()),
+    };
+    let Err(error) = ended else {
+        // The peer reads what was written even if this fails: dropping the stream sends the same.
+        let _ = link.stream.shutdown().await;
+        return false;
+    };
+    tracing::info!(peer = %peer.node, address = peer.address, "connection lost: {error}");
+    peer.outbox.lose(format!("connection lost: {error}"));
+    shared.inbox.disconnected(peer.node);
+    true
+}
+
+struct TcpLink {
+    stream: TcpStream,
+    /// How long a write may wait for room.
+    stall_timeout: Duration,
+}
+
+impl Link for TcpLink {
+    async fn write(&mut self, frames: &[Frame]) -> io::Result<()> {
+        let pieces = frames.iter().flat_map(|frame| [&frame.head, &frame.data]);
+        let mut slices: Vec<_> = pieces
+            .filter(|piece| !piece.is_empty())
+            .map(|piece| IoSlice::new(piece))
+            .collect();
+        let mut rest = slices.as_mut_slice();
+        while !rest.is_empty() {
+            let written = timeout(self.stall_timeout, self.stream.write_vectored(rest)).await??;
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            IoSlice::advance_slices(&mut rest, written);
+        }
+        Ok(())
+    }
+
+    async fn closed(&mut self) -> io::Error {
+        match self.stream.read(&mut [0]).await {
+            Ok(0) => io::Error::new(io::ErrorKind::ConnectionAborted, "closed by the peer"),
+            Ok(_) => io::Error::new(io::ErrorKind::InvalidData, "the peer speaks out of turn"),
+            Err(error) => error,
+        }
+    }
+}
+
+/// Waits that double up to a limit, each drawn from its upper half, so that nodes that lost each
+/// other at once do not dial at once.
+struct Backoff {
+    min: Duration,
+    max: Duration,
+    next: Duration,
+}
+
+impl Backoff {
+    fn new(min: Duration, max: Duration) -> Self {
+        Self {
+            min,
+            max: max.max(min),
+            next: min,
+        }
+    }
+
+    fn reset(&mut self) {
+        self.next = self.min;
+    }
+
+    fn next(&mut self) -> Duration {
+        let wait = self.next;
+        self.next = (wait * 2).min(self.max);
+        // Each new hasher has fresh random keys, and that is all the randomness needed here.
+        let random = RandomState::new().hash_one(());
+        wait.mul_f64(0.5 + 0.5 * (random as f64 / u64::MAX as f64))
+    }
+}

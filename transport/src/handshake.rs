@@ -1,0 +1,252 @@
+//! How two nodes make sure that they mean each other, before the first frame.
+//!
+//! The dialer says who it is and whom it wants; the listener answers who it is and whether it
+//! agrees, with the reason if not, so that both sides can log it. Both texts have a fixed length
+//! and layout, whatever the version, so that nodes of different versions can still tell each other
+//! that they are. Numbers are little-endian.
+//!
+//! ```text
+//! hello:  magic [8] | version u32 | cluster u64 | from u64 | to u64   | CRC-32 u32
+//! answer: magic [8] | version u32 | cluster u64 | node u64 | code u64 | CRC-32 u32
+//! ```
+
+use crate::{ClusterId, TransportConfig};
+use bytes::{Buf, BufMut};
+use logboat_raft::NodeId;
+use std::fmt;
+use std::io;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// What a connection between nodes begins with.
+const MAGIC: [u8; 8] = *b"LOGBOAT\n";
+
+/// The version of the handshake's and the frames' meaning. Nodes talk to their own version only.
+const VERSION: u32 = 1;
+
+/// The length of a hello and of an answer.
+const TEXT_BYTES: usize = 40;
+
+/// Why a listener turned a dialer away. The discriminant stands on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[repr(u8)]
+pub(crate) enum Refusal {
+    #[error("wrong protocol version")]
+    Version = 1,
+    #[error("wrong cluster")]
+    Cluster = 2,
+    #[error("wrong node")]
+    Node = 3,
+    #[error("unknown node")]
+    UnknownNode = 4,
+}
+
+/// Why a handshake failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HandshakeError {
+    /// Seen by the listener.
+    #[error("refused {hello}: {refusal}")]
+    Refused { hello: Hello, refusal: Refusal },
+    /// Seen by the dialer: the listener's answer, or an answer that is not the wanted node's.
+    #[error("refused by {answer}: {}", .refusal.map_or("no reason known".to_owned(), |it| it.to_string()))]
+    RefusedBy {
+        answer: Answer,
+        refusal: Option<Refusal>,
+    },
+    #[error("the other side does not speak this protocol")]
+    Foreign,
+    #[error("the other side's introduction is damaged")]
+    Damaged,
+    #[error("no introduction in time")]
+    TimedOut,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl HandshakeError {
+    /// The label under which a listener counts it.
+    pub(crate) const fn cause(&self) -> &'static str {
+        match self {
+            Self::Refused { refusal, .. } => match refusal {
+                Refusal::Version => "version",
+                Refusal::Cluster => "cluster",
+                Refusal::Node => "node",
+                Refusal::UnknownNode => "unknown_node",
+            },
+            Self::RefusedBy { .. } => "refused",
+            Self::Foreign => "foreign",
+            Self::Damaged => "damaged",
+            Self::TimedOut => "timeout",
+            Self::Io(_) => "io",
+        }
+    }
+}
+
+/// What a dialer says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hello {
+    pub(crate) version: u32,
+    pub(crate) cluster: ClusterId,
+    pub(crate) from: NodeId,
+    pub(crate) to: NodeId,
+}
+
+impl fmt::Display for Hello {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            version,
+            cluster,
+            from,
+            to,
+        } = self;
+        write!(
+            f,
+            "node {from} of cluster {cluster}, protocol {version}, which looks for node {to}"
+        )
+    }
+}
+
+/// What a listener says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    version: u32,
+    cluster: ClusterId,
+    node: NodeId,
+    /// Zero when the dialer is welcome, or the number of the refusal.
+    code: u64,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            version,
+            cluster,
+            node,
+            ..
+        } = self;
+        write!(f, "node {node} of cluster {cluster}, protocol {version}")
+    }
+}
+
+/// The dialer's part: introduces this node to `to`.
+///
+/// # Errors
+/// When the listener refuses, or is not the node that was wanted.
+pub(crate) async fn introduce(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    config: &TransportConfig,
+    to: NodeId,
+) -> Result<(), HandshakeError> {
+    let hello = [config.cluster.0, config.node.0, to.0];
+    stream.write_all(&encode(VERSION, hello)).await?;
+    let (version, [cluster, node, code]) = read(stream).await?;
+    let answer = Answer {
+        version,
+        cluster: ClusterId(cluster),
+        node: NodeId(node),
+        code,
+    };
+    answer.judge(config, to)
+}
+
+/// The listener's part: hears who dials and answers. Answers with the peer that is now connected.
+///
+/// # Errors
+/// When the dialer is refused, which it has been told, or says nothing that makes sense.
+pub(crate) async fn admit(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    config: &TransportConfig,
+) -> Result<NodeId, HandshakeError> {
+    let (version, [cluster, from, to]) = read(stream).await?;
+    let hello = Hello {
+        version,
+        cluster: ClusterId(cluster),
+        from: NodeId(from),
+        to: NodeId(to),
+    };
+    let judged = hello.judge(config);
+    let code = judged.err().map_or(0, |refusal| refusal as u64);
+    let answer = [config.cluster.0, config.node.0, code];
+    stream.write_all(&encode(VERSION, answer)).await?;
+    match judged {
+        Ok(()) => Ok(hello.from),
+        Err(refusal) => {
+            // Should this fail, the dialer did not wait for its answer.
+            let _ = stream.shutdown().await;
+            Err(HandshakeError::Refused { hello, refusal })
+        }
+    }
+}
+
+impl Hello {
+    fn judge(&self, config: &TransportConfig) -> Result<(), Refusal> {
+        if self.version != VERSION {
+            Err(Refusal::Version)
+        } else if self.cluster != config.cluster {
+            Err(Refusal::Cluster)
+        } else if self.to != config.node {
+            Err(Refusal::Node)
+        } else if self.from == config.node || !config.peers.contains_key(&self.from) {
+            Err(Refusal::UnknownNode)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Answer {
+    fn judge(self, config: &TransportConfig, wanted: NodeId) -> Result<(), HandshakeError> {
+        let refusal = match self.code {
+            1 => Some(Refusal::Version),
+            2 => Some(Refusal::Cluster),
+            3 => Some(Refusal::Node),
+            4 => Some(Refusal::UnknownNode),
+            0 if self.version != VERSION => Some(Refusal::Version),
+            0 if self.cluster != config.cluster => Some(Refusal::Cluster),
+            0 if self.node != wanted => Some(Refusal::Node),
+            0 => return Ok(()),
+            _ => None,
+        };
+        Err(HandshakeError::RefusedBy {
+            answer: self,
+            refusal,
+        })
+    }
+}
+
+fn encode(version: u32, numbers: [u64; 3]) -> [u8; TEXT_BYTES] {
+    let mut text = [0; TEXT_BYTES];
+    let mut out = text.as_mut_slice();
+    out.put_slice(&MAGIC);
+    out.put_u32_le(version);
+    for number in numbers {
+        out.put_u64_le(number);
+    }
+    let covered = TEXT_BYTES - 4;
+    let checksum = crc32fast::hash(&text[..covered]);
+    text[covered..].copy_from_slice(&checksum.to_le_bytes());
+    text
+}
+
+/// Reads a hello or an answer. What does not begin with the magic is turned away at once, however
+/// short it is, and not kept waiting for the rest.
+async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<(u32, [u64; 3]), HandshakeError> {
+    let mut text = [0; TEXT_BYTES];
+    let mut filled = 0;
+    while filled < TEXT_BYTES {
+        match stream.read(&mut text[filled..]).await? {
+            0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            count => filled += count,
+        }
+        let begin = filled.min(MAGIC.len());
+        if text[..begin] != MAGIC[..begin] {
+            return Err(HandshakeError::Foreign);
+        }
+    }
+    let (covered, mut checksum) = text.split_at(TEXT_BYTES - 4);
+    if crc32fast::hash(covered) != checksum.get_u32_le() {
+        return Err(HandshakeError::Damaged);
+    }
+    let mut fields = &covered[MAGIC.len()..];
+    let version = fields.get_u32_le();
+    Ok((version, [(); 3].map(|()| fields.get_u64_le())))
+}

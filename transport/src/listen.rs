@@ -1,0 +1,183 @@
+//! The incoming side: admits the peers that dial and reads what they send.
+
+use crate::DecodeError;
+use crate::handshake::{self, HandshakeError};
+use crate::net_thread::Stop;
+use crate::tcp::{Peer, Shared};
+use crate::wire::{HEADER_BYTES, decode, frame_bytes};
+use bytes::{Bytes, BytesMut};
+use logboat_raft::NodeId;
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+
+/// Room for one read. A frame, and all that borrows from it, keeps at least this much memory.
+const READ_BYTES: usize = 64 << 10;
+
+/// How long to wait when the system has no descriptor left for a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Admits connections until the node stops.
+pub(crate) async fn listen(shared: Arc<Shared>, listener: TcpListener, mut stop: Stop) {
+    let slots = Arc::new(Semaphore::new(shared.config.max_handshakes));
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.wait() => return,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                shared.metrics.refused("accept");
+                tracing::warn!("cannot accept a connection: {error}");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        match Arc::clone(&slots).try_acquire_owned() {
+            Ok(slot) => {
+                tokio::spawn(admit(Arc::clone(&shared), stream, address, slot));
+            }
+            Err(_) => shared.metrics.refused("capacity"),
+        }
+    }
+}
+
+/// Lets a dialer introduce itself while it holds one of the slots. The connection of a peer
+/// replaces an older one, which can only be a remnant.
+async fn admit(
+    shared: Arc<Shared>,
+    mut stream: TcpStream,
+    address: SocketAddr,
+    slot: OwnedSemaphorePermit,
+) {
+    let admitted = timeout(
+        shared.config.handshake_timeout,
+        handshake::admit(&mut stream, &shared.config),
+    );
+    let admitted = admitted.await.unwrap_or(Err(HandshakeError::TimedOut));
+    drop(slot);
+    let node = match admitted {
+        Ok(node) => node,
+        Err(error) => return shared.turned_away(address, &error),
+    };
+    let Some(peer) = shared.peers.get(&node) else {
+        return;
+    };
+    let mut incoming = peer.incoming.lock();
+    // All tasks share one thread. The aborted one is not running now and never will again, so not
+    // a frame of the old connection is delivered after one of the new.
+    if let Some(old) = incoming.take() {
+        old.abort();
+    }
+    let reader = tokio::spawn(read(Arc::clone(&shared), Arc::clone(peer), stream));
+    *incoming = Some(reader.abort_handle());
+    drop(incoming);
+    shared.warned.lock().retain(|(from, _)| *from != Some(node));
+    peer.dialed_us.notify_one();
+}
+
+/// Reads until the connection ends and logs why it did.
+async fn read(shared: Arc<Shared>, peer: Arc<Peer>, stream: TcpStream) {
+    let Err(error) = read_frames(&shared, &peer, stream).await else {
+        tracing::info!(peer = %peer.node, "the peer closed its connection");
+        return;
+    };
+    if let ReadError::Frame(_) = error {
+        peer.outbox.metrics().bad_frames.inc();
+        tracing::warn!(peer = %peer.node, "closed the peer's connection: {error}");
+    } else {
+        tracing::info!(peer = %peer.node, "lost the peer's connection: {error}");
+    }
+}
+
+/// Why an incoming connection ended before its time.
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error(transparent)]
+    Frame(#[from] DecodeError),
+    #[error("silent for too long")]
+    Idle,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+async fn read_frames(shared: &Shared, peer: &Peer, mut stream: TcpStream) -> Result<(), ReadError> {
+    let metrics = peer.outbox.metrics();
+    let mut buffer = BytesMut::new();
+    loop {
+        let wanted = missing_bytes(&buffer, shared.config.max_frame_bytes)?;
+        buffer.reserve(wanted.max(READ_BYTES / 2));
+        let read = timeout(shared.config.idle_timeout, stream.read_buf(&mut buffer));
+        let count = read.await.map_err(|_| ReadError::Idle)??;
+        if count == 0 && buffer.is_empty() {
+            return Ok(());
+        } else if count == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        metrics.bytes_received.inc_by(count as u64);
+        let mut parcels = Vec::new();
+        while let Some(frame) = split_frame(&mut buffer, shared.config.max_frame_bytes)? {
+            decode(frame, &mut parcels)?;
+            metrics.frames_received.inc();
+        }
+        if !parcels.is_empty() {
+            metrics.messages_received.inc_by(parcels.len() as u64);
+            shared.inbox.receive(peer.node, parcels);
+        }
+    }
+}
+
+/// How many bytes the frame at the front of `buffer` still lacks.
+fn missing_bytes(buffer: &BytesMut, max_frame_bytes: u32) -> Result<usize, DecodeError> {
+    let total = match buffer.first_chunk::<HEADER_BYTES>() {
+        Some(header) => frame_bytes(header, max_frame_bytes)?,
+        None => HEADER_BYTES,
+    };
+    Ok(total.saturating_sub(buffer.len()))
+}
+
+/// Takes the frame off the front of `buffer` if it is there as a whole.
+fn split_frame(buffer: &mut BytesMut, max_frame_bytes: u32) -> Result<Option<Bytes>, DecodeError> {
+    let Some(header) = buffer.first_chunk::<HEADER_BYTES>() else {
+        return Ok(None);
+    };
+    let total = frame_bytes(header, max_frame_bytes)?;
+    Ok((buffer.len() >= total).then(|| buffer.split_to(total).freeze()))
+}
+
+impl Shared {
+    /// Counts a connection that did not become a peer's, and logs the first of each cause.
+    fn turned_away(&self, address: SocketAddr, error: &HandshakeError) {
+        self.metrics.refused(error.cause());
+        let known = self.claimed_peer(error);
+        if let Some(peer) = known {
+            peer.outbox.note_error(error.to_string());
+        }
+        let mut warned = self.warned.lock();
+        if warned.insert((known.map(|peer| peer.node), error.cause())) {
+            tracing::warn!(%address, "turned a connection away: {error}");
+        }
+    }
+
+    /// The peer that a refused dialer says it is.
+    fn claimed_peer(&self, error: &HandshakeError) -> Option<&Arc<Peer>> {
+        match error {
+            HandshakeError::Refused { hello, .. } => self.peers.get(&hello.from),
+            HandshakeError::RefusedBy { .. }
+            | HandshakeError::Foreign
+            | HandshakeError::Damaged
+            | HandshakeError::TimedOut
+            | HandshakeError::Io(_) => None,
+        }
+    }
+}
+
+/// The causes already logged, by the peer that the other side said it was.
+pub(crate) type Warned = BTreeSet<(Option<NodeId>, &'static str)>;

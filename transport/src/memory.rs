@@ -1,0 +1,284 @@
+//! A network inside one process, for tests: the queues, the format and the rules of the real one,
+//! without sockets.
+
+use crate::metrics::TransportMetrics;
+use crate::net_thread::{NetThread, Stop};
+use crate::outbox::Outbox;
+use crate::pump::{Link, pump};
+use crate::snapshot::Transfer;
+use crate::wire::Frame;
+use crate::{
+    Inbox, Outgoing, PeerStatus, SendError, SnapshotSource, StartError, Transport, decode,
+};
+use logboat_raft::NodeId;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Longest frame, and most bytes queued for a peer, unless told otherwise.
+const DEFAULT_LIMIT_BYTES: u32 = 64 << 20;
+
+/// Nodes of one process that reach each other. Clones are the same network.
+#[derive(Clone)]
+pub struct MemoryNetwork(Arc<Network>);
+
+struct Network {
+    thread: NetThread,
+    max_queued_bytes: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    members: BTreeMap<NodeId, Arc<Member>>,
+    /// The directions that are cut, from first to second.
+    cuts: BTreeSet<(NodeId, NodeId)>,
+}
+
+/// A node that joined, as long as neither left nor joined again.
+struct Member {
+    node: NodeId,
+    inbox: Arc<dyn Inbox>,
+    /// The ways out, one for each node ever seen.
+    links: Mutex<BTreeMap<NodeId, Way>>,
+}
+
+/// The way from one node to another, whether it is open or not.
+struct Way {
+    outbox: Arc<Outbox>,
+    /// Where it leads: `None` while it is cut, or the other node is not there.
+    target: watch::Sender<Option<Arc<dyn Inbox>>>,
+}
+
+impl MemoryNetwork {
+    /// An empty network.
+    ///
+    /// # Errors
+    /// When the system gives no thread for it.
+    pub fn new() -> Result<Self, StartError> {
+        Self::bounded(DEFAULT_LIMIT_BYTES as usize)
+    }
+
+    /// An empty network whose nodes queue at most so many bytes for each peer.
+    ///
+    /// # Errors
+    /// When the system gives no thread for it.
+    pub fn bounded(max_queued_bytes: usize) -> Result<Self, StartError> {
+        let main = |mut stop: Stop| async move { stop.wait().await };
+        let thread = NetThread::start("logboat-memory-net", main).map_err(StartError::Thread)?;
+        Ok(Self(Arc::new(Network {
+            thread,
+            max_queued_bytes,
+            state: Mutex::default(),
+        })))
+    }
+
+    /// Adds a node, or replaces one, as if its process had been restarted. Nodes that joined
+    /// before and later are its peers.
+    #[must_use]
+    pub fn join(&self, node: NodeId, inbox: Arc<dyn Inbox>) -> Arc<dyn Transport> {
+        self.leave(node);
+        let member = Arc::new(Member {
+            node,
+            inbox,
+            links: Mutex::default(),
+        });
+        let mut state = self.0.state.lock();
+        state.members.insert(node, Arc::clone(&member));
+        let others: Vec<_> = state
+            .members
+            .keys()
+            .copied()
+            .filter(|it| *it != node)
+            .collect();
+        for other in others {
+            self.0.refresh(&state, node, other);
+            self.0.refresh(&state, other, node);
+        }
+        drop(state);
+        Arc::new(MemoryTransport {
+            member,
+            _network: Arc::clone(&self.0),
+        })
+    }
+
+    /// Takes a node away. Its transport is closed; its peers lose their connection to it.
+    pub fn leave(&self, node: NodeId) {
+        let mut state = self.0.state.lock();
+        let Some(member) = state.members.remove(&node) else {
+            return;
+        };
+        for way in member.links.lock().values() {
+            way.outbox.close();
+            way.target.send_replace(None);
+        }
+        for other in state.members.keys() {
+            self.0.refresh(&state, *other, node);
+        }
+    }
+
+    /// Cuts the way from one node to another. The way back stays.
+    pub fn cut(&self, from: NodeId, to: NodeId) {
+        let mut state = self.0.state.lock();
+        if state.cuts.insert((from, to)) {
+            self.0.refresh(&state, from, to);
+        }
+    }
+
+    /// Mends what [`cut`](Self::cut) cut.
+    pub fn heal(&self, from: NodeId, to: NodeId) {
+        let mut state = self.0.state.lock();
+        if state.cuts.remove(&(from, to)) {
+            self.0.refresh(&state, from, to);
+        }
+    }
+}
+
+impl Network {
+    /// Makes the way from one node to another lead where it should.
+    fn refresh(&self, state: &State, from: NodeId, to: NodeId) {
+        let Some(member) = state.members.get(&from) else {
+            return;
+        };
+        let target = match state.members.get(&to) {
+            Some(peer) if !state.cuts.contains(&(from, to)) => Some(Arc::clone(&peer.inbox)),
+            _ => None,
+        };
+        let mut links = member.links.lock();
+        let way = links.entry(to).or_insert_with(|| self.lay(member, to));
+        way.target.send_replace(target);
+    }
+
+    /// Makes a way that leads nowhere yet.
+    fn lay(&self, from: &Member, to: NodeId) -> Way {
+        let metrics = TransportMetrics::default().of_peer(to);
+        let outbox = Outbox::new(DEFAULT_LIMIT_BYTES, self.max_queued_bytes, metrics);
+        let outbox = Arc::new(outbox);
+        let (target, led) = watch::channel(None);
+        let travel = Travel {
+            from: from.node,
+            to,
+            inbox: Arc::clone(&from.inbox),
+            outbox: Arc::clone(&outbox),
+            target: led,
+            stop: self.thread.stop_signal(),
+        };
+        self.thread.handle().spawn(travel.run());
+        Way { outbox, target }
+    }
+}
+
+/// A member's interface to the network.
+struct MemoryTransport {
+    member: Arc<Member>,
+    /// The network lives as long as one of its transports.
+    _network: Arc<Network>,
+}
+
+impl MemoryTransport {
+    fn outbox(&self, to: NodeId) -> Result<Arc<Outbox>, SendError> {
+        let links = self.member.links.lock();
+        let way = links.get(&to).ok_or(SendError::UnknownPeer(to))?;
+        Ok(Arc::clone(&way.outbox))
+    }
+}
+
+impl Transport for MemoryTransport {
+    fn send(&self, to: NodeId, outgoing: Outgoing) -> Result<(), SendError> {
+        self.outbox(to)?.push(outgoing)
+    }
+
+    fn send_snapshot(&self, to: NodeId, snapshot: SnapshotSource) {
+        let transfer = Transfer::new(snapshot);
+        match self.outbox(to) {
+            Ok(outbox) => outbox.push_transfer(transfer),
+            Err(error) => transfer.finish(Err(error)),
+        }
+    }
+
+    fn peers(&self) -> Vec<PeerStatus> {
+        let links = self.member.links.lock();
+        links
+            .iter()
+            .map(|(node, way)| way.outbox.status(*node, "memory"))
+            .collect()
+    }
+}
+
+/// What carries from one node to another, for as long as the first is a member.
+struct Travel {
+    from: NodeId,
+    to: NodeId,
+    inbox: Arc<dyn Inbox>,
+    outbox: Arc<Outbox>,
+    target: watch::Receiver<Option<Arc<dyn Inbox>>>,
+    stop: Stop,
+}
+
+impl Travel {
+    async fn run(mut self) {
+        loop {
+            let target = self.target.borrow_and_update().clone();
+            let go_on = match target {
+                Some(target) if self.outbox.open() => self.connection(target).await,
+                _ => self.target.changed().await.is_ok(),
+            };
+            if !go_on {
+                return;
+            }
+        }
+    }
+
+    /// Carries until the way leads elsewhere, or the network ends; answers whether it goes on.
+    async fn connection(&self, target: Arc<dyn Inbox>) -> bool {
+        self.inbox.connected(self.to);
+        let mut link = MemoryLink {
+            from: self.from,
+            inbox: target,
+            target: self.target.clone(),
+        };
+        let Err(error) = pump(&self.outbox, &mut link, self.stop.clone()).await else {
+            return false;
+        };
+        self.outbox.lose(format!("connection lost: {error}"));
+        self.inbox.disconnected(self.to);
+        true
+    }
+}
+
+/// An open way.
+struct MemoryLink {
+    from: NodeId,
+    inbox: Arc<dyn Inbox>,
+    target: watch::Receiver<Option<Arc<dyn Inbox>>>,
+}
+
+impl Link for MemoryLink {
+    async fn write(&mut self, frames: &[Frame]) -> io::Result<()> {
+        let mut parcels = Vec::new();
+        for frame in frames {
+            decode(frame.to_bytes(), &mut parcels).map_err(io::Error::other)?;
+        }
+        if self.target.has_changed().unwrap_or(true) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        self.inbox.receive(self.from, parcels);
+        // Nothing here ever waits, so others would not get their turn while the queue is filled.
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    async fn closed(&mut self) -> io::Error {
+        // An error says that the sending node is gone, which ends the way just as well.
+        let _ = self.target.changed().await;
+        io::ErrorKind::ConnectionAborted.into()
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.thread.stop();
+    }
+}

@@ -1,0 +1,216 @@
+//! What waits for one peer: filled by any thread, emptied by the one that writes.
+
+use crate::metrics::PeerMetrics;
+use crate::snapshot::Transfer;
+use crate::wire::Frame;
+use crate::{Outgoing, PeerStatus, SendError};
+use logboat_raft::NodeId;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use tokio::sync::Notify;
+
+/// The queue of one peer, bounded by bytes.
+pub(crate) struct Outbox {
+    max_frame_bytes: u32,
+    max_queued_bytes: usize,
+    metrics: PeerMetrics,
+    state: Mutex<State>,
+    /// Wakes the writer.
+    wake: Notify,
+}
+
+struct State {
+    phase: Phase,
+    /// What no writer has taken yet.
+    batch: Outgoing,
+    /// The bytes of `batch`, and of the turn that the writer has taken but not yet written.
+    queued_bytes: usize,
+    transfers: VecDeque<Transfer>,
+    /// The writer found nothing and must be woken. Only then does a sender pay for waking it.
+    writer_waits: bool,
+    last_error: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Down,
+    Up,
+    /// The transport was shut down: nothing comes in any more, what is queued may still leave.
+    Closed,
+}
+
+/// What a writer takes at once.
+pub(crate) struct Turn {
+    pub(crate) frames: Vec<Frame>,
+    /// What these count for in the queue.
+    queued_bytes: usize,
+}
+
+impl Outbox {
+    pub(crate) fn new(max_frame_bytes: u32, max_queued_bytes: usize, metrics: PeerMetrics) -> Self {
+        Self {
+            max_frame_bytes,
+            max_queued_bytes,
+            metrics,
+            state: Mutex::new(State {
+                phase: Phase::Down,
+                batch: Outgoing::new(),
+                queued_bytes: 0,
+                transfers: VecDeque::new(),
+                writer_waits: false,
+                last_error: None,
+            }),
+            wake: Notify::new(),
+        }
+    }
+
+    /// Queues a batch; see [`Transport::send`](crate::Transport::send).
+    pub(crate) fn push(&self, mut outgoing: Outgoing) -> Result<(), SendError> {
+        let oversize = outgoing.remove_oversize(self.max_frame_bytes);
+        let bytes = outgoing.bytes();
+        let mut state = self.state.lock();
+        state.admit()?;
+        if state.queued_bytes + bytes > self.max_queued_bytes {
+            self.metrics.dropped_full.inc();
+            return Err(SendError::Full);
+        }
+        state.batch.append(&mut outgoing);
+        self.set_queued(&mut state, |queued| queued + bytes);
+        let wake = std::mem::take(&mut state.writer_waits);
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
+        oversize.map_or(Ok(()), |bytes| Err(SendError::TooLarge { bytes }))
+    }
+
+    /// Puts a snapshot at the end of the line.
+    pub(crate) fn push_transfer(&self, transfer: Transfer) {
+        let mut state = self.state.lock();
+        if let Err(error) = state.admit() {
+            drop(state);
+            transfer.finish(Err(error));
+            return;
+        }
+        state.transfers.push_back(transfer);
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// A connection is up: batches are welcome. Answers whether there is any use for it.
+    pub(crate) fn open(&self) -> bool {
+        let mut state = self.state.lock();
+        if state.phase == Phase::Closed {
+            return false;
+        }
+        state.phase = Phase::Up;
+        state.last_error = None;
+        self.metrics.connections.inc();
+        true
+    }
+
+    /// The connection is lost, and with it everything queued.
+    pub(crate) fn lose(&self, error: String) {
+        let mut state = self.state.lock();
+        if state.phase == Phase::Up {
+            state.phase = Phase::Down;
+        }
+        state.last_error = Some(error);
+        self.clear(state);
+    }
+
+    /// Lets nothing in any more.
+    pub(crate) fn close(&self) {
+        self.state.lock().phase = Phase::Closed;
+    }
+
+    /// Drops what is left after a [`close`](Self::close), once no writer is left either.
+    pub(crate) fn discard(&self) {
+        self.clear(self.state.lock());
+    }
+
+    /// Remembers why an attempt to connect failed.
+    pub(crate) fn note_error(&self, error: String) {
+        self.state.lock().last_error = Some(error);
+    }
+
+    /// Takes everything queued. When that is nothing, the next push will wake the writer.
+    pub(crate) fn take(&self) -> Turn {
+        let mut state = self.state.lock();
+        state.writer_waits = state.batch.is_empty();
+        let queued_bytes = state.queued_bytes;
+        let mut batch = std::mem::take(&mut state.batch);
+        drop(state);
+        Turn {
+            frames: batch.take_frames(),
+            queued_bytes,
+        }
+    }
+
+    /// The turn taken last has been written.
+    pub(crate) fn written(&self, turn: &Turn) {
+        self.count_written(&turn.frames);
+        let mut state = self.state.lock();
+        self.set_queued(&mut state, |queued| queued - turn.queued_bytes);
+    }
+
+    /// Counts frames that left.
+    pub(crate) fn count_written(&self, frames: &[Frame]) {
+        let bytes: usize = frames.iter().map(Frame::bytes).sum();
+        let parcels: usize = frames.iter().map(|frame| frame.parcels).sum();
+        self.metrics.bytes_sent.inc_by(bytes as u64);
+        self.metrics.messages_sent.inc_by(parcels as u64);
+        self.metrics.frames_sent.inc_by(frames.len() as u64);
+    }
+
+    /// Takes the snapshot that is next in line.
+    pub(crate) fn take_transfer(&self) -> Option<Transfer> {
+        self.state.lock().transfers.pop_front()
+    }
+
+    /// Waits until a sender has something for a writer that found nothing.
+    pub(crate) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    pub(crate) const fn metrics(&self) -> &PeerMetrics {
+        &self.metrics
+    }
+
+    /// How it stands with the peer, whose name and address these are.
+    pub(crate) fn status(&self, node: NodeId, address: &str) -> PeerStatus {
+        let state = self.state.lock();
+        PeerStatus {
+            node,
+            address: address.to_owned(),
+            connected: state.phase == Phase::Up,
+            queued_bytes: state.queued_bytes,
+            last_error: state.last_error.clone(),
+        }
+    }
+
+    /// Empties the queue. Snapshots report their end when they are dropped, which must not happen
+    /// under the lock.
+    fn clear(&self, mut state: parking_lot::MutexGuard<'_, State>) {
+        let batch = std::mem::take(&mut state.batch);
+        let transfers = std::mem::take(&mut state.transfers);
+        self.set_queued(&mut state, |_| 0);
+        drop(state);
+        drop((batch, transfers));
+    }
+
+    fn set_queued(&self, state: &mut State, change: impl FnOnce(usize) -> usize) {
+        state.queued_bytes = change(state.queued_bytes);
+        self.metrics.queued_bytes.set(state.queued_bytes as i64);
+    }
+}
+
+impl State {
+    fn admit(&self) -> Result<(), SendError> {
+        match self.phase {
+            Phase::Up => Ok(()),
+            Phase::Down => Err(SendError::Unreachable),
+            Phase::Closed => Err(SendError::Closed),
+        }
+    }
+}

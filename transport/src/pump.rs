@@ -1,0 +1,121 @@
+//! Moves what waits for a peer onto its link: messages first, snapshots in between.
+
+use crate::net_thread::Stop;
+use crate::outbox::Outbox;
+use crate::snapshot::{Chunk, Transfer};
+use crate::wire::Frame;
+use std::io;
+use tokio::task::JoinHandle;
+
+/// What carries frames to one peer.
+pub(crate) trait Link {
+    /// Hands frames to the network, in order.
+    ///
+    /// # Errors
+    /// When the link is lost or takes nothing any more.
+    async fn write(&mut self, frames: &[Frame]) -> io::Result<()>;
+
+    /// Waits until the other side ends the link. Dropping the future loses nothing.
+    async fn closed(&mut self) -> io::Error;
+}
+
+/// Writes until the link is lost or the node stops; then, all that was queued before. Between two
+/// turns of messages goes at most one chunk of a snapshot, and always one that is ready: neither
+/// can starve the other.
+///
+/// # Errors
+/// Those of the link.
+pub(crate) async fn pump(outbox: &Outbox, link: &mut impl Link, mut stop: Stop) -> io::Result<()> {
+    let mut stream = Stream::Idle;
+    loop {
+        let wrote_turn = write_turn(outbox, link).await?;
+        let wrote_chunk = match stream.next(outbox).await {
+            Some(chunk) => {
+                link.write(std::slice::from_ref(&chunk.frame)).await?;
+                outbox.count_written(std::slice::from_ref(&chunk.frame));
+                stream = Stream::after(chunk);
+                true
+            }
+            None => false,
+        };
+        if wrote_turn || wrote_chunk {
+            continue;
+        }
+        tokio::select! {
+            () = outbox.woken() => {}
+            () = stream.ready() => {}
+            error = link.closed() => return Err(error),
+            () = stop.wait() => return write_turn(outbox, link).await.map(drop),
+        }
+    }
+}
+
+/// Writes everything queued; answers whether there was anything.
+async fn write_turn(outbox: &Outbox, link: &mut impl Link) -> io::Result<bool> {
+    let turn = outbox.take();
+    if turn.frames.is_empty() {
+        return Ok(false);
+    }
+    link.write(&turn.frames).await?;
+    outbox.written(&turn);
+    Ok(true)
+}
+
+/// The snapshot that is under way, if there is one. Its next chunk is read while the last is
+/// written, on a thread that may block.
+enum Stream {
+    Idle,
+    Reading(JoinHandle<Option<Chunk>>),
+    /// `None` when the reader failed, which it has reported.
+    Read(Option<Chunk>),
+}
+
+impl Stream {
+    /// What follows a chunk that was written.
+    fn after(chunk: Chunk) -> Self {
+        if chunk.rest.is_complete() {
+            chunk.rest.finish(Ok(()));
+            return Self::Idle;
+        }
+        Self::read(chunk.rest)
+    }
+
+    fn read(transfer: Transfer) -> Self {
+        Self::Reading(tokio::task::spawn_blocking(|| transfer.read_chunk()))
+    }
+
+    /// The chunk to write now, if one is ready. Begins the next snapshot in line when none is
+    /// under way.
+    async fn next(&mut self, outbox: &Outbox) -> Option<Chunk> {
+        if let Self::Reading(task) = self
+            && task.is_finished()
+        {
+            self.ready().await;
+        }
+        if let Self::Read(chunk) = self {
+            let chunk = chunk.take();
+            *self = Self::Idle;
+            if chunk.is_some() {
+                return chunk;
+            }
+        }
+        if let Self::Idle = self
+            && let Some(transfer) = outbox.take_transfer()
+        {
+            *self = Self::read(transfer);
+        }
+        None
+    }
+
+    /// Waits until the chunk that is being read is there; for ever if none is.
+    async fn ready(&mut self) {
+        match self {
+            Self::Reading(task) => {
+                // A reader that panicked dropped its transfer, which reported the end.
+                *self = Self::Read(task.await.ok().flatten());
+            }
+            Self::Idle => std::future::pending().await,
+            Self::Read(_) => {}
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! A snapshot on its way: read a chunk at a time, off the network thread, and its outcome told.
+
+use crate::wire::Frame;
+use crate::{SendError, SnapshotDone, SnapshotSource};
+use logboat_raft::{GroupId, LogId};
+use std::io::Read;
+
+/// How much of a snapshot travels in one frame, and so how long a message may have to wait for it.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// A source and how far it has been read. However it ends, `done` is called: one that is dropped
+/// before its end, with its connection, reports that the peer is unreachable.
+pub(crate) struct Transfer {
+    group: GroupId,
+    last: LogId,
+    offset: u64,
+    total_bytes: u64,
+    reader: Box<dyn Read + Send>,
+    /// `None` once the outcome is told.
+    done: Option<SnapshotDone>,
+}
+
+/// A piece read and encoded, and what remains.
+pub(crate) struct Chunk {
+    pub(crate) frame: Frame,
+    pub(crate) rest: Transfer,
+}
+
+impl Transfer {
+    pub(crate) fn new(source: SnapshotSource) -> Self {
+        Self {
+            group: source.group,
+            last: source.last,
+            offset: 0,
+            total_bytes: source.total_bytes,
+            reader: source.reader,
+            done: Some(source.done),
+        }
+    }
+
+    /// Whether the last piece has been read.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.offset == self.total_bytes
+    }
+
+    /// Tells the outcome.
+    pub(crate) fn finish(mut self, result: Result<(), SendError>) {
+        self.report(result);
+    }
+
+    /// Reads and encodes the next piece; may block. A failure is reported to the source.
+    pub(crate) fn read_chunk(mut self) -> Option<Chunk> {
+        let left = self.total_bytes - self.offset;
+        let chunk_bytes = left.min(CHUNK_BYTES as u64) as usize;
+        let read = Frame::of_snapshot(
+            self.group,
+            self.last,
+            (self.offset, self.total_bytes),
+            chunk_bytes,
+            |buffer| self.reader.read_exact(buffer),
+        );
+        match read {
+            Ok(frame) => {
+                self.offset += chunk_bytes as u64;
+                Some(Chunk { frame, rest: self })
+            }
+            Err(error) => {
+                self.finish(Err(SendError::Read(error)));
+                None
+            }
+        }
+    }
+
+    fn report(&mut self, result: Result<(), SendError>) {
+        if let Some(done) = self.done.take() {
+            done(result);
+        }
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        self.report(Err(SendError::Unreachable));
+    }
+}

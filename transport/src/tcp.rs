@@ -1,0 +1,187 @@
+//! The transport over TCP: its state, its thread and its interface.
+
+use crate::dial::keep_connected;
+use crate::listen::{Warned, listen};
+use crate::metrics::TransportMetrics;
+use crate::net_thread::{NetThread, Stop};
+use crate::outbox::Outbox;
+use crate::snapshot::Transfer;
+use crate::wire::FRAME_TARGET_BYTES;
+use crate::{
+    Inbox, Outgoing, PeerStatus, SendError, SnapshotSource, StartError, Transport, TransportConfig,
+};
+use logboat_raft::NodeId;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, JoinSet};
+
+/// The transport over TCP. Dropping it shuts it down.
+pub struct TcpTransport {
+    shared: Arc<Shared>,
+    local_addr: SocketAddr,
+    thread: NetThread,
+}
+
+impl TcpTransport {
+    /// Listens for peers and begins to dial them, on a thread of its own.
+    ///
+    /// # Errors
+    /// When the address is taken, the limits make no sense, or the system gives no thread.
+    pub fn start(config: TransportConfig, inbox: Arc<dyn Inbox>) -> Result<Self, StartError> {
+        if (config.max_frame_bytes as usize) < FRAME_TARGET_BYTES {
+            return Err(StartError::FrameLimit {
+                bytes: config.max_frame_bytes,
+                least_bytes: FRAME_TARGET_BYTES,
+            });
+        }
+        let (listener, local_addr) = bind(config.listen).map_err(|source| StartError::Listen {
+            address: config.listen,
+            source,
+        })?;
+        let shared = Arc::new(Shared::new(config, inbox));
+        let running = Arc::clone(&shared);
+        let thread = NetThread::start("logboat-net", move |stop| run(running, listener, stop))
+            .map_err(StartError::Thread)?;
+        Ok(Self {
+            shared,
+            local_addr,
+            thread,
+        })
+    }
+
+    /// The address on which it listens, with the port that the system chose.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// What it counts.
+    #[must_use]
+    pub fn metrics(&self) -> &TransportMetrics {
+        &self.shared.metrics
+    }
+
+    /// Refuses whatever is sent from now on, writes what is queued for at most the configured
+    /// time, closes all connections and waits for its thread (unless called on that thread).
+    /// Snapshots that are under way end.
+    pub fn shutdown(&self) {
+        for peer in self.shared.peers.values() {
+            peer.outbox.close();
+        }
+        self.thread.stop();
+    }
+}
+
+impl Transport for TcpTransport {
+    fn send(&self, to: NodeId, outgoing: Outgoing) -> Result<(), SendError> {
+        match self.shared.peers.get(&to) {
+            Some(peer) => peer.outbox.push(outgoing),
+            None => Err(SendError::UnknownPeer(to)),
+        }
+    }
+
+    fn send_snapshot(&self, to: NodeId, snapshot: SnapshotSource) {
+        let transfer = Transfer::new(snapshot);
+        match self.shared.peers.get(&to) {
+            Some(peer) => peer.outbox.push_transfer(transfer),
+            None => transfer.finish(Err(SendError::UnknownPeer(to))),
+        }
+    }
+
+    fn peers(&self) -> Vec<PeerStatus> {
+        let peers = self.shared.peers.values();
+        peers
+            .map(|peer| peer.outbox.status(peer.node, &peer.address))
+            .collect()
+    }
+}
+
+impl Drop for TcpTransport {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+/// What the tasks of a transport share.
+pub(crate) struct Shared {
+    pub(crate) config: TransportConfig,
+    pub(crate) inbox: Arc<dyn Inbox>,
+    pub(crate) peers: BTreeMap<NodeId, Arc<Peer>>,
+    pub(crate) metrics: TransportMetrics,
+    /// The causes for turning connections away that are in the log already.
+    pub(crate) warned: Mutex<Warned>,
+}
+
+/// One peer, both ways.
+pub(crate) struct Peer {
+    pub(crate) node: NodeId,
+    pub(crate) address: String,
+    /// What waits for it.
+    pub(crate) outbox: Outbox,
+    /// Its connection to this node was admitted: it is there, dialing it is worth a try.
+    pub(crate) dialed_us: Notify,
+    /// Ends the task that reads from it.
+    pub(crate) incoming: Mutex<Option<AbortHandle>>,
+}
+
+impl Shared {
+    fn new(config: TransportConfig, inbox: Arc<dyn Inbox>) -> Self {
+        let metrics = TransportMetrics::default();
+        let others = config
+            .peers
+            .iter()
+            .filter(|(node, _)| **node != config.node);
+        let peers = others.map(|(&node, address)| {
+            let peer = Peer {
+                node,
+                address: address.clone(),
+                outbox: Outbox::new(
+                    config.max_frame_bytes,
+                    config.max_queued_bytes,
+                    metrics.of_peer(node),
+                ),
+                dialed_us: Notify::new(),
+                incoming: Mutex::new(None),
+            };
+            (node, Arc::new(peer))
+        });
+        Self {
+            peers: peers.collect(),
+            config,
+            inbox,
+            metrics,
+            warned: Mutex::default(),
+        }
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let local_addr = listener.local_addr()?;
+    Ok((listener, local_addr))
+}
+
+/// The life of the transport's thread: until the last connection has flushed.
+async fn run(shared: Arc<Shared>, listener: TcpListener, stop: Stop) {
+    let mut dialers = JoinSet::new();
+    for peer in shared.peers.values() {
+        dialers.spawn(keep_connected(
+            Arc::clone(&shared),
+            Arc::clone(peer),
+            stop.clone(),
+        ));
+    }
+    match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listen(Arc::clone(&shared), listener, stop).await,
+        Err(error) => tracing::error!("cannot listen for peers: {error}"),
+    }
+    dialers.join_all().await;
+    for peer in shared.peers.values() {
+        peer.outbox.discard();
+    }
+}
