@@ -1,0 +1,268 @@
+//! An inbox that remembers, and makers of parcels.
+
+use bytes::Bytes;
+use logboat_raft::{
+    Conflict, Entry, EntryKind, GroupId, Index, LogId, Message, NodeId, Payload, Term,
+};
+use logboat_transport::{Inbox, Outgoing, Parcel, SnapshotSource};
+use parking_lot::{Condvar, Mutex};
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+/// After this a condition that never comes true fails its test.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What an inbox was told.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Event {
+    Received(NodeId, Parcel),
+    Connected(NodeId),
+    Disconnected(NodeId),
+}
+
+/// Remembers all that it is told.
+#[derive(Default)]
+pub(crate) struct Recorder {
+    events: Mutex<Vec<Event>>,
+    changed: Condvar,
+}
+
+impl Recorder {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Waits until `found` finds something in the events.
+    pub(crate) fn wait_for<T>(
+        &self,
+        what: &str,
+        mut found: impl FnMut(&[Event]) -> Option<T>,
+    ) -> T {
+        let mut events = self.events.lock();
+        loop {
+            if let Some(value) = found(&events) {
+                return value;
+            }
+            let late = self.changed.wait_for(&mut events, PATIENCE).timed_out();
+            assert!(!late, "no {what} in {events:?}");
+        }
+    }
+
+    pub(crate) fn wait_event(&self, event: &Event) {
+        self.wait_for("such event", |events| events.contains(event).then_some(()));
+    }
+
+    pub(crate) fn wait_events(&self, event: &Event, times: usize) {
+        self.wait_for("such events", |events| {
+            (events.iter().filter(|it| *it == event).count() >= times).then_some(())
+        });
+    }
+
+    pub(crate) fn wait_connected(&self, peer: u64) {
+        self.wait_event(&Event::Connected(NodeId(peer)));
+    }
+
+    /// Waits until so many parcels came from `peer` and answers them.
+    pub(crate) fn wait_parcels(&self, peer: u64, count: usize) -> Vec<Parcel> {
+        self.wait_for("parcels", |events| {
+            let parcels = parcels_of(events, peer);
+            (parcels.len() >= count).then_some(parcels)
+        })
+    }
+
+    pub(crate) fn parcels(&self, peer: u64) -> Vec<Parcel> {
+        parcels_of(&self.events.lock(), peer)
+    }
+
+    fn add(&self, events: impl IntoIterator<Item = Event>) {
+        self.events.lock().extend(events);
+        self.changed.notify_all();
+    }
+}
+
+fn parcels_of(events: &[Event], peer: u64) -> Vec<Parcel> {
+    let parcels = events.iter().filter_map(|event| match event {
+        Event::Received(from, parcel) if from.0 == peer => Some(parcel.clone()),
+        Event::Received(..) | Event::Connected(_) | Event::Disconnected(_) => None,
+    });
+    parcels.collect()
+}
+
+impl Inbox for Recorder {
+    fn receive(&self, from: NodeId, parcels: Vec<Parcel>) {
+        self.add(
+            parcels
+                .into_iter()
+                .map(|parcel| Event::Received(from, parcel)),
+        );
+    }
+
+    fn connected(&self, peer: NodeId) {
+        self.add([Event::Connected(peer)]);
+    }
+
+    fn disconnected(&self, peer: NodeId) {
+        self.add([Event::Disconnected(peer)]);
+    }
+}
+
+/// Waits, without events to go by, until something is true.
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let begin = std::time::Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < PATIENCE, "never: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// A message that carries a number.
+pub(crate) fn numbered(round: u64) -> Message {
+    Message {
+        term: Term(1),
+        payload: Payload::HeartbeatReply { round },
+    }
+}
+
+/// The number that a parcel carries.
+pub(crate) fn number(parcel: &Parcel) -> Option<u64> {
+    match parcel {
+        Parcel::Message { message, .. } => match message.payload {
+            Payload::HeartbeatReply { round } => Some(round),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+pub(crate) fn numbered_batch(rounds: impl IntoIterator<Item = u64>) -> Outgoing {
+    let mut outgoing = Outgoing::new();
+    for round in rounds {
+        outgoing.push_message(GroupId(1), &numbered(round));
+    }
+    outgoing
+}
+
+/// An append of one entry of so many bytes.
+pub(crate) fn append_of(group: u64, data_bytes: usize) -> Message {
+    let data = (0..data_bytes).map(|at| at as u8).collect::<Vec<_>>();
+    append(
+        group,
+        LogId::new(Term(3), Index(41)),
+        vec![Bytes::from(data)],
+    )
+}
+
+/// An append of commands that follow `prev`.
+pub(crate) fn append(group: u64, prev: LogId, commands: Vec<Bytes>) -> Message {
+    let entries = commands.into_iter().zip(1..).map(|(data, offset)| {
+        let id = LogId::new(prev.term, prev.index.plus(offset));
+        Entry::new(GroupId(group), id, EntryKind::Command, data)
+    });
+    Message {
+        term: prev.term,
+        payload: Payload::Append {
+            prev,
+            entries: entries.collect(),
+            commit: prev.index,
+        },
+    }
+}
+
+/// One message of every kind.
+pub(crate) fn every_message() -> Vec<Message> {
+    let last = LogId::new(Term(5), Index(300));
+    let payloads = [
+        Payload::PreVote { last },
+        Payload::PreVoteReply { granted: true },
+        Payload::Vote {
+            last,
+            transfer: true,
+        },
+        Payload::VoteReply { granted: false },
+        append(
+            7,
+            last,
+            vec![Bytes::from_static(b"one"), Bytes::from_static(b"three")],
+        )
+        .payload,
+        Payload::Appended {
+            through: Index(302),
+        },
+        Payload::Rejected {
+            prev: Index(300),
+            conflict: Conflict {
+                x_term: Some(Term(4)),
+                x_index: Index(250),
+                x_len: Index(301),
+            },
+        },
+        Payload::Rejected {
+            prev: Index(300),
+            conflict: Conflict {
+                x_term: None,
+                x_index: Index(0),
+                x_len: Index(120),
+            },
+        },
+        Payload::Heartbeat {
+            commit: Index(300),
+            round: 9,
+        },
+        Payload::HeartbeatReply { round: 9 },
+        Payload::Snapshot { last },
+        Payload::TimeoutNow,
+    ];
+    let message = |payload| Message {
+        term: Term(6),
+        payload,
+    };
+    payloads.into_iter().map(message).collect()
+}
+
+/// How a snapshot's stream ended.
+pub(crate) type Outcome = Receiver<Result<(), logboat_transport::SendError>>;
+
+/// A snapshot of group 9 up to entry 5@2, and where its outcome will be told.
+pub(crate) fn snapshot(
+    reader: impl Read + Send + 'static,
+    total_bytes: u64,
+) -> (SnapshotSource, Outcome) {
+    let (done, outcome) = channel();
+    let source = SnapshotSource {
+        group: GroupId(9),
+        last: LogId::new(Term(2), Index(5)),
+        total_bytes,
+        reader: Box::new(reader),
+        done: Box::new(move |result| drop(done.send(result))),
+    };
+    (source, outcome)
+}
+
+/// Yields its bytes only when told to, by the other end of the channel.
+pub(crate) struct Gated {
+    gate: Receiver<Vec<u8>>,
+    passed: Vec<u8>,
+}
+
+impl Gated {
+    pub(crate) fn new(gate: Receiver<Vec<u8>>) -> Self {
+        Self {
+            gate,
+            passed: Vec::new(),
+        }
+    }
+}
+
+impl Read for Gated {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.passed.is_empty() {
+            self.passed = self.gate.recv().unwrap_or_default();
+        }
+        let count = buffer.len().min(self.passed.len());
+        buffer[..count].copy_from_slice(&self.passed[..count]);
+        self.passed.drain(..count);
+        Ok(count)
+    }
+}

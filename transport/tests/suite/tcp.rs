@@ -1,0 +1,587 @@
+//! What only sockets show: handshakes, strangers, silence, resets and restarts.
+
+use crate::common::{
+    Event, Gated, Recorder, append_of, eventually, number, numbered_batch, snapshot,
+};
+use crate::wire::framed;
+use logboat_raft::{GroupId, NodeId};
+use logboat_transport::{
+    ClusterId, Outgoing, Parcel, SendError, StartError, TcpTransport, Transport, TransportConfig,
+    decode,
+};
+use prometheus_client::encoding::text;
+use prometheus_client::registry::Registry;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+const CLUSTER: ClusterId = ClusterId(0x1234);
+
+/// Nobody listens there.
+const NOWHERE: &str = "127.0.0.1:1";
+
+fn config(node: u64, peers: &[(u64, String)]) -> TransportConfig {
+    let peers = peers
+        .iter()
+        .map(|(node, address)| (NodeId(*node), address.clone()));
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let mut config = TransportConfig::new(NodeId(node), CLUSTER, listen, peers.collect());
+    config.backoff_min = Duration::from_millis(1);
+    config.backoff_max = Duration::from_millis(20);
+    config
+}
+
+fn start(config: TransportConfig) -> (TcpTransport, Arc<Recorder>) {
+    let inbox = Recorder::new();
+    let transport = TcpTransport::start(config, inbox.clone()).unwrap();
+    (transport, inbox)
+}
+
+/// Node 1 with a peer, node 2, that the test plays, and of which it only sees one direction.
+fn node_facing(adjust: impl FnOnce(&mut TransportConfig)) -> (TcpTransport, Arc<Recorder>) {
+    let mut config = config(1, &[(2, NOWHERE.to_owned())]);
+    adjust(&mut config);
+    start(config)
+}
+
+/// The value of a metric, whose name with its labels begins like this.
+fn metric(transport: &TcpTransport, name: &str) -> u64 {
+    let mut registry = Registry::default();
+    transport.metrics().register(&mut registry);
+    let mut lines = String::new();
+    text::encode(&mut lines, &registry).unwrap();
+    let line = lines.lines().find(|line| line.starts_with(name));
+    line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+}
+
+fn refusals(transport: &TcpTransport, cause: &str) -> u64 {
+    let name = format!("transport_refused_handshakes_total{{cause=\"{cause}\"}}");
+    metric(transport, &name)
+}
+
+fn last_error(transport: &TcpTransport, peer: u64) -> String {
+    let peers = transport.peers();
+    let status = peers.iter().find(|it| it.node == NodeId(peer)).unwrap();
+    status.last_error.clone().unwrap_or_default()
+}
+
+/// A hello or an answer: the layout is pinned here, independently of the code under test.
+fn introduction(version: u32, numbers: [u64; 3]) -> Vec<u8> {
+    let mut text = b"LOGBOAT\n".to_vec();
+    text.extend_from_slice(&version.to_le_bytes());
+    for number in numbers {
+        text.extend_from_slice(&number.to_le_bytes());
+    }
+    let checksum = crc32fast::hash(&text);
+    text.extend_from_slice(&checksum.to_le_bytes());
+    text
+}
+
+/// Connects to node 1 as node 2, without a word.
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    stream
+}
+
+/// Dials node 1 as node 2 and is welcome.
+fn dial(address: SocketAddr) -> TcpStream {
+    let mut stream = connect(address);
+    stream
+        .write_all(&introduction(1, [CLUSTER.0, 2, 1]))
+        .unwrap();
+    let mut answer = [0; 40];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer.as_slice(), introduction(1, [CLUSTER.0, 1, 0]));
+    stream
+}
+
+/// Takes node 1's call as node 2.
+fn accept(listener: &TcpListener) -> TcpStream {
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut hello = [0; 40];
+    stream.read_exact(&mut hello).unwrap();
+    assert_eq!(hello.as_slice(), introduction(1, [CLUSTER.0, 1, 2]));
+    stream
+        .write_all(&introduction(1, [CLUSTER.0, 2, 0]))
+        .unwrap();
+    stream
+}
+
+/// Waits until the other side has closed the connection, and answers what it said before.
+fn read_to_close(stream: &mut TcpStream) -> Vec<u8> {
+    let mut said = Vec::new();
+    match stream.read_to_end(&mut said) {
+        Ok(_) => said,
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => said,
+        Err(error) => panic!("not closed: {error}"),
+    }
+}
+
+fn frame_of(outgoing: Outgoing) -> Vec<u8> {
+    outgoing.into_frames().concat()
+}
+
+/// Starts node 2 with `listener`, then node 1 with a map in which it is `as_node`, and waits until
+/// both know why they do not come together.
+fn refused(
+    mut listener: TransportConfig,
+    mut dialer: TransportConfig,
+    as_node: u64,
+    cause: (&str, &str),
+) {
+    // What node 2 meets when it dials itself shall not hide what it refuses.
+    listener.backoff_min = Duration::from_secs(3600);
+    let (two, _) = start(listener);
+    dialer
+        .peers
+        .insert(NodeId(as_node), two.local_addr().to_string());
+    let (one, inbox) = start(dialer);
+    let (label, text) = cause;
+    eventually("refused", || refusals(&two, label) > 0);
+    eventually("dialer knows", || {
+        let error = last_error(&one, as_node);
+        error.starts_with("refused by node 2 of cluster") && error.ends_with(text)
+    });
+    if two.peers().iter().any(|peer| peer.node == NodeId(1)) {
+        eventually("listener knows", || {
+            let error = last_error(&two, 1);
+            error.starts_with("refused node 1 of cluster") && error.ends_with(text)
+        });
+    }
+    let result = one.send(NodeId(as_node), numbered_batch([1]));
+    assert!(matches!(result, Err(SendError::Unreachable)), "{result:?}");
+    assert!(inbox.parcels(2).is_empty());
+}
+
+#[test]
+fn a_foreign_cluster_is_refused() {
+    let mut listener = config(2, &[(1, NOWHERE.to_owned())]);
+    listener.cluster = ClusterId(0xabc);
+    refused(listener, config(1, &[]), 2, ("cluster", "wrong cluster"));
+}
+
+#[test]
+fn a_node_that_is_not_the_one_wanted_is_refused() {
+    let listener = config(2, &[(1, NOWHERE.to_owned())]);
+    refused(listener, config(1, &[]), 3, ("node", "wrong node"));
+}
+
+#[test]
+fn an_unknown_node_is_refused() {
+    refused(
+        config(2, &[]),
+        config(1, &[]),
+        2,
+        ("unknown_node", "unknown node"),
+    );
+}
+
+#[test]
+fn another_version_is_refused_by_the_listener() {
+    let (node, _) = node_facing(|_| {});
+    let mut stream = connect(node.local_addr());
+    stream
+        .write_all(&introduction(2, [CLUSTER.0, 2, 1]))
+        .unwrap();
+    assert_eq!(
+        read_to_close(&mut stream),
+        introduction(1, [CLUSTER.0, 1, 1])
+    );
+    eventually("counted", || refusals(&node, "version") == 1);
+}
+
+#[test]
+fn a_refusal_for_the_version_is_understood_by_the_dialer() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (node, _) = start(config(1, &[(2, address)]));
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.read_exact(&mut [0; 40]).unwrap();
+    stream
+        .write_all(&introduction(9, [CLUSTER.0, 2, 1]))
+        .unwrap();
+    // Later attempts meet a listener that never answers, which is another error.
+    eventually("known", || {
+        last_error(&node, 2).ends_with("protocol 9: wrong protocol version")
+    });
+}
+
+#[test]
+fn an_answer_of_another_node_or_cluster_is_not_believed() {
+    for (answer, text) in [
+        ([CLUSTER.0, 3, 0], "wrong node"),
+        ([7, 2, 0], "wrong cluster"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (node, _) = start(config(1, &[(2, address)]));
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 40]).unwrap();
+        stream.write_all(&introduction(1, answer)).unwrap();
+        eventually("known", || last_error(&node, 2).ends_with(text));
+        assert!(!node.peers()[0].connected);
+    }
+}
+
+#[test]
+fn a_foreign_protocol_is_closed_and_counted() {
+    let (node, inbox) = node_facing(|config| config.handshake_timeout = Duration::from_secs(60));
+    let strangers: [&[u8]; 3] = [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"*1\r\n$4\r\nPING\r\n",
+        &[0; 4096],
+    ];
+    for stranger in strangers {
+        let mut stream = connect(node.local_addr());
+        stream.write_all(stranger).unwrap();
+        assert_eq!(read_to_close(&mut stream), b"");
+    }
+    eventually("counted", || refusals(&node, "foreign") == 3);
+    assert!(inbox.parcels(2).is_empty());
+}
+
+#[test]
+fn a_damaged_hello_is_closed_and_counted() {
+    let (node, _) = node_facing(|_| {});
+    let mut hello = introduction(1, [CLUSTER.0, 2, 1]);
+    hello[20] ^= 1;
+    let mut stream = connect(node.local_addr());
+    stream.write_all(&hello).unwrap();
+    assert_eq!(read_to_close(&mut stream), b"");
+    eventually("counted", || refusals(&node, "damaged") == 1);
+}
+
+#[test]
+fn a_dialer_that_never_finishes_its_hello_is_closed() {
+    let (node, _) = node_facing(|config| config.handshake_timeout = Duration::from_millis(50));
+    let mut stream = connect(node.local_addr());
+    stream.write_all(b"LOGBO").unwrap();
+    assert_eq!(read_to_close(&mut stream), b"");
+    eventually("counted", || refusals(&node, "timeout") == 1);
+}
+
+#[test]
+fn connections_without_a_hello_are_capped() {
+    let (node, _) = node_facing(|config| {
+        config.max_handshakes = 2;
+        config.handshake_timeout = Duration::from_secs(60);
+    });
+    let silent = [connect(node.local_addr()), connect(node.local_addr())];
+    let mut third = connect(node.local_addr());
+    assert_eq!(read_to_close(&mut third), b"");
+    assert_eq!(refusals(&node, "capacity"), 1);
+    drop(silent);
+    eventually("slots are free", || {
+        let mut stream = connect(node.local_addr());
+        let hello = introduction(1, [CLUSTER.0, 2, 1]);
+        stream.write_all(&hello).is_ok() && stream.read_exact(&mut [0; 40]).is_ok()
+    });
+}
+
+#[test]
+fn an_oversize_frame_closes_the_connection() {
+    let (node, inbox) = node_facing(|_| {});
+    let mut stream = dial(node.local_addr());
+    stream.write_all(&[0xff; 12]).unwrap();
+    assert_eq!(read_to_close(&mut stream), b"");
+    eventually("counted", || {
+        metric(&node, "transport_bad_frames_total{peer=\"2\"}") == 1
+    });
+    assert!(inbox.parcels(2).is_empty());
+}
+
+#[test]
+fn a_damaged_frame_closes_the_connection_and_delivers_nothing() {
+    let (node, inbox) = node_facing(|_| {});
+    let mut outgoing = numbered_batch([1]);
+    outgoing.push_message(GroupId(7), &append_of(7, 100));
+    let mut frame = frame_of(outgoing);
+    let last = frame.len() - 1;
+    frame[last] ^= 1;
+    let mut stream = dial(node.local_addr());
+    stream.write_all(&frame).unwrap();
+    assert_eq!(read_to_close(&mut stream), b"");
+    eventually("counted", || {
+        metric(&node, "transport_bad_frames_total{peer=\"2\"}") == 1
+    });
+    assert!(inbox.parcels(2).is_empty());
+}
+
+#[test]
+fn frames_that_arrive_byte_by_byte_are_whole() {
+    let (node, inbox) = node_facing(|_| {});
+    let mut stream = dial(node.local_addr());
+    stream.set_nodelay(true).unwrap();
+    let mut outgoing = numbered_batch([1]);
+    outgoing.push_message(GroupId(7), &append_of(7, 300));
+    for byte in frame_of(outgoing) {
+        stream.write_all(&[byte]).unwrap();
+    }
+    let parcels = inbox.wait_parcels(2, 2);
+    assert_eq!(number(&parcels[0]), Some(1));
+    let expected = Parcel::Message {
+        group: GroupId(7),
+        message: append_of(7, 300),
+    };
+    assert_eq!(parcels[1], expected);
+}
+
+#[test]
+fn a_silent_peer_is_closed() {
+    let (node, _) = node_facing(|config| config.idle_timeout = Duration::from_millis(50));
+    let mut stream = dial(node.local_addr());
+    assert_eq!(read_to_close(&mut stream), b"");
+}
+
+#[test]
+fn a_new_connection_of_a_peer_replaces_the_old_one() {
+    let (node, inbox) = node_facing(|_| {});
+    let mut old = dial(node.local_addr());
+    let second = frame_of(numbered_batch([2]));
+    let (begin, rest) = second.split_at(second.len() / 2);
+    old.write_all(&frame_of(numbered_batch([1]))).unwrap();
+    old.write_all(begin).unwrap();
+    inbox.wait_parcels(2, 1);
+    let mut new = dial(node.local_addr());
+    // The old connection may already refuse the rest.
+    let _ = old.write_all(rest);
+    new.write_all(&frame_of(numbered_batch([3]))).unwrap();
+    inbox.wait_parcels(2, 2);
+    read_to_close(&mut old);
+    new.write_all(&frame_of(numbered_batch([4]))).unwrap();
+    let parcels = inbox.wait_parcels(2, 3);
+    assert!(parcels.iter().map(number).eq([1, 3, 4].map(Some)));
+}
+
+#[test]
+fn a_peer_that_does_not_read_fills_its_own_queue_and_is_given_up() {
+    const BOUND: usize = 1 << 20;
+    let stuck = TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let [stuck_address, other_address] =
+        [&stuck, &other].map(|listener| listener.local_addr().unwrap().to_string());
+    let mut config = config(1, &[(2, stuck_address), (3, other_address)]);
+    config.max_queued_bytes = BOUND;
+    config.idle_timeout = Duration::from_secs(1);
+    let (node, inbox) = start(config);
+    let _stuck = accept(&stuck);
+    let (mut reader, _) = other.accept().unwrap();
+    reader.read_exact(&mut [0; 40]).unwrap();
+    reader
+        .write_all(&introduction(1, [CLUSTER.0, 3, 0]))
+        .unwrap();
+    inbox.wait_connected(2);
+    inbox.wait_connected(3);
+
+    let mut refused = None;
+    eventually("full", || {
+        let mut outgoing = Outgoing::new();
+        outgoing.push_message(GroupId(7), &append_of(7, 100_000));
+        refused = node.send(NodeId(2), outgoing).err();
+        refused.is_some()
+    });
+    assert!(matches!(refused, Some(SendError::Full)), "{refused:?}");
+    assert!(metric(&node, "transport_dropped_full_total{peer=\"2\"}") > 0);
+    let queued = node.peers()[0].queued_bytes;
+    assert!((BOUND / 2..=BOUND).contains(&queued), "{queued}");
+    assert_eq!(
+        metric(&node, "transport_queued_bytes{peer=\"2\"}"),
+        queued as u64
+    );
+
+    let frame = frame_of(numbered_batch([5]));
+    node.send(NodeId(3), numbered_batch([5])).unwrap();
+    let mut received = vec![0; frame.len()];
+    reader.read_exact(&mut received).unwrap();
+    assert_eq!(received, frame);
+
+    inbox.wait_event(&Event::Disconnected(NodeId(2)));
+    assert_eq!(node.peers()[0].queued_bytes, 0);
+    assert!(last_error(&node, 2).starts_with("connection lost"));
+}
+
+#[test]
+fn a_peer_that_restarts_is_reached_again() {
+    let (two, first) = start(config(2, &[(1, NOWHERE.to_owned())]));
+    let address = two.local_addr();
+    let (one, inbox) = start(config(1, &[(2, address.to_string())]));
+    inbox.wait_connected(2);
+    one.send(NodeId(2), numbered_batch([1])).unwrap();
+    first.wait_parcels(1, 1);
+    two.shutdown();
+    inbox.wait_event(&Event::Disconnected(NodeId(2)));
+    let result = one.send(NodeId(2), numbered_batch([2]));
+    assert!(matches!(result, Err(SendError::Unreachable)), "{result:?}");
+
+    let second = Recorder::new();
+    let mut again = config(2, &[(1, one.local_addr().to_string())]);
+    again.listen = address;
+    let two = TcpTransport::start(again, second.clone()).unwrap();
+    inbox.wait_events(&Event::Connected(NodeId(2)), 2);
+    assert_eq!(one.peers()[0].last_error, None);
+    one.send(NodeId(2), numbered_batch([3])).unwrap();
+    assert_eq!(number(&second.wait_parcels(1, 1)[0]), Some(3));
+    second.wait_connected(1);
+    two.send(NodeId(1), numbered_batch([4])).unwrap();
+    assert_eq!(number(&inbox.wait_parcels(2, 1)[0]), Some(4));
+    assert_eq!(metric(&one, "transport_connections_total{peer=\"2\"}"), 2);
+}
+
+#[test]
+fn a_peer_that_calls_is_called_back_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = config(1, &[(2, listener.local_addr().unwrap().to_string())]);
+    config.backoff_min = Duration::from_secs(3600);
+    config.backoff_max = Duration::from_secs(3600);
+    let (node, inbox) = start(config);
+    drop(accept(&listener));
+    inbox.wait_event(&Event::Disconnected(NodeId(2)));
+    let _call = dial(node.local_addr());
+    let _answered = accept(&listener);
+    inbox.wait_events(&Event::Connected(NodeId(2)), 2);
+}
+
+#[test]
+fn a_shutdown_writes_what_is_queued_and_then_refuses() {
+    const ROUNDS: u64 = 20_000;
+    let (two, received) = start(config(2, &[(1, NOWHERE.to_owned())]));
+    let mut config = config(1, &[(2, two.local_addr().to_string())]);
+    config.flush_timeout = Duration::from_secs(60);
+    let (one, inbox) = start(config);
+    inbox.wait_connected(2);
+    for round in 0..ROUNDS {
+        one.send(NodeId(2), numbered_batch([round])).unwrap();
+    }
+    one.shutdown();
+    let result = one.send(NodeId(2), numbered_batch([1]));
+    assert!(matches!(result, Err(SendError::Closed)), "{result:?}");
+    let parcels = received.wait_parcels(1, ROUNDS as usize);
+    assert!(parcels.iter().map(number).eq((0..ROUNDS).map(Some)));
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_a_peer_that_does_not_read() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = config(1, &[(2, listener.local_addr().unwrap().to_string())]);
+    config.flush_timeout = Duration::from_millis(50);
+    config.idle_timeout = Duration::from_secs(3600);
+    let (node, inbox) = start(config);
+    let _stuck = accept(&listener);
+    inbox.wait_connected(2);
+    for _ in 0..16 {
+        let mut outgoing = Outgoing::new();
+        outgoing.push_message(GroupId(7), &append_of(7, 1 << 20));
+        node.send(NodeId(2), outgoing).unwrap();
+    }
+    node.shutdown();
+    assert_eq!(node.peers()[0].queued_bytes, 0);
+}
+
+#[test]
+fn a_snapshot_ends_with_its_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (node, inbox) = start(config(
+        1,
+        &[(2, listener.local_addr().unwrap().to_string())],
+    ));
+    let stream = accept(&listener);
+    inbox.wait_connected(2);
+    let (gate, gated) = channel();
+    let (under_way, first) = snapshot(Gated::new(gated), 10);
+    let (in_line, second) = snapshot(std::io::empty(), 0);
+    node.send_snapshot(NodeId(2), under_way);
+    node.send_snapshot(NodeId(2), in_line);
+    drop(stream);
+    inbox.wait_event(&Event::Disconnected(NodeId(2)));
+    let result = second.recv().unwrap();
+    assert!(matches!(result, Err(SendError::Unreachable)), "{result:?}");
+    drop(gate);
+    let result = first.recv().unwrap();
+    assert!(
+        matches!(result, Err(SendError::Read(_) | SendError::Unreachable)),
+        "{result:?}"
+    );
+}
+
+#[test]
+fn the_bytes_of_a_snapshot_are_pinned() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (node, inbox) = start(config(
+        1,
+        &[(2, listener.local_addr().unwrap().to_string())],
+    ));
+    let mut stream = accept(&listener);
+    inbox.wait_connected(2);
+    let (source, _outcome) = snapshot(&b"state"[..], 5);
+    node.send_snapshot(NodeId(2), source);
+    // Kind, group 9, entry 5 of term 2, offset, whole length, length of the piece, the piece.
+    let expected = framed(&[34, 9, 2, 5, 0, 5, 5, b's', b't', b'a', b't', b'e'], &[]);
+    let mut received = vec![0; expected.len()];
+    stream.read_exact(&mut received).unwrap();
+    assert_eq!(received, expected);
+    // An offset at which the piece would not fit into the snapshot is refused.
+    let beyond = framed(&[34, 9, 2, 5, 1, 5, 5, b's', b't', b'a', b't', b'e'], &[]);
+    decode(beyond, &mut Vec::new()).unwrap_err();
+}
+
+#[test]
+fn a_busy_port_is_named() {
+    let (node, _) = node_facing(|_| {});
+    let mut second = config(2, &[]);
+    second.listen = node.local_addr();
+    let Err(error) = TcpTransport::start(second, Recorder::new()) else {
+        panic!("two nodes listen on one port");
+    };
+    assert!(matches!(error, StartError::Listen { .. }));
+    assert!(
+        error.to_string().contains(&node.local_addr().to_string()),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_frame_limit_below_a_batch_is_refused() {
+    let mut small = config(1, &[]);
+    small.max_frame_bytes = 1000;
+    let result = TcpTransport::start(small, Recorder::new());
+    assert!(matches!(
+        result,
+        Err(StartError::FrameLimit { bytes: 1000, .. })
+    ));
+}
+
+#[test]
+fn traffic_is_counted_on_both_sides() {
+    let (two, received) = start(config(2, &[(1, NOWHERE.to_owned())]));
+    let (one, inbox) = start(config(1, &[(2, two.local_addr().to_string())]));
+    inbox.wait_connected(2);
+    let batch = numbered_batch(0..10);
+    let bytes = batch.bytes() as u64;
+    one.send(NodeId(2), batch).unwrap();
+    received.wait_parcels(1, 10);
+    eventually("counted as sent", || {
+        metric(&one, "transport_bytes_sent_total{peer=\"2\"}") == bytes
+    });
+    assert_eq!(
+        metric(&one, "transport_messages_sent_total{peer=\"2\"}"),
+        10
+    );
+    assert_eq!(metric(&one, "transport_frames_sent_total{peer=\"2\"}"), 1);
+    assert_eq!(
+        metric(&two, "transport_messages_received_total{peer=\"1\"}"),
+        10
+    );
+    assert_eq!(
+        metric(&two, "transport_frames_received_total{peer=\"1\"}"),
+        1
+    );
+    assert_eq!(
+        metric(&two, "transport_bytes_received_total{peer=\"1\"}"),
+        bytes
+    );
+}

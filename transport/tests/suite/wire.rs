@@ -1,0 +1,334 @@
+//! The format on the wire: it keeps everything, takes nothing else, and does not change unnoticed.
+
+use crate::common::{append_of, every_message};
+use bytes::Bytes;
+use logboat_raft::{Conflict, Entry, EntryKind, GroupId, Index, LogId, Message, Payload, Term};
+use logboat_transport::{DecodeError, Outgoing, Parcel, RequestId, decode};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+const HEADER_BYTES: usize = 12;
+
+fn decode_all(frames: Vec<Bytes>) -> Vec<Parcel> {
+    let mut parcels = Vec::new();
+    for frame in frames {
+        decode(frame, &mut parcels).unwrap();
+    }
+    parcels
+}
+
+fn push(outgoing: &mut Outgoing, parcel: &Parcel) {
+    match parcel {
+        Parcel::Message { group, message } => outgoing.push_message(*group, message),
+        Parcel::Request { id, group, body } => outgoing.push_request(*id, *group, body),
+        Parcel::Reply { id, body } => outgoing.push_reply(*id, body),
+        Parcel::SnapshotRefused { group, last } => outgoing.push_snapshot_refused(*group, *last),
+        Parcel::Snapshot(_) => unreachable!("chunks are not pushed"),
+    }
+}
+
+fn log_id() -> impl Strategy<Value = LogId> {
+    (any::<u64>(), 0..u64::MAX - 100).prop_map(|(term, at)| LogId::new(Term(term), Index(at)))
+}
+
+fn append(group: GroupId) -> impl Strategy<Value = Payload> {
+    let entry = (any::<u64>(), any::<bool>(), vec(any::<u8>(), 0..200));
+    (log_id(), vec(entry, 0..8), any::<u64>()).prop_map(move |(prev, drawn, commit)| {
+        let entries = drawn
+            .into_iter()
+            .zip(1..)
+            .map(|((term, noop, data), offset)| {
+                let id = LogId::new(Term(term), prev.index.plus(offset));
+                let kind = if noop {
+                    EntryKind::Noop
+                } else {
+                    EntryKind::Command
+                };
+                Entry::new(group, id, kind, data.into())
+            });
+        Payload::Append {
+            prev,
+            entries: entries.collect(),
+            commit: Index(commit),
+        }
+    })
+}
+
+fn payload(group: GroupId) -> impl Strategy<Value = Payload> {
+    let conflict =
+        (any::<Option<u64>>(), any::<u64>(), any::<u64>()).prop_map(|(term, x, len)| Conflict {
+            x_term: term.map(Term),
+            x_index: Index(x),
+            x_len: Index(len),
+        });
+    prop_oneof![
+        log_id().prop_map(|last| Payload::PreVote { last }),
+        any::<bool>().prop_map(|granted| Payload::PreVoteReply { granted }),
+        (log_id(), any::<bool>()).prop_map(|(last, transfer)| Payload::Vote { last, transfer }),
+        any::<bool>().prop_map(|granted| Payload::VoteReply { granted }),
+        append(group),
+        any::<u64>().prop_map(|at| Payload::Appended { through: Index(at) }),
+        (any::<u64>(), conflict).prop_map(|(prev, conflict)| Payload::Rejected {
+            prev: Index(prev),
+            conflict,
+        }),
+        (any::<u64>(), any::<u64>()).prop_map(|(commit, round)| Payload::Heartbeat {
+            commit: Index(commit),
+            round,
+        }),
+        any::<u64>().prop_map(|round| Payload::HeartbeatReply { round }),
+        log_id().prop_map(|last| Payload::Snapshot { last }),
+        Just(Payload::TimeoutNow),
+    ]
+}
+
+fn parcel() -> impl Strategy<Value = Parcel> {
+    let message = (any::<u64>(), any::<u64>()).prop_flat_map(|(group, term)| {
+        payload(GroupId(group)).prop_map(move |payload| Parcel::Message {
+            group: GroupId(group),
+            message: Message {
+                term: Term(term),
+                payload,
+            },
+        })
+    });
+    let body = || vec(any::<u8>(), 0..300).prop_map(Bytes::from);
+    prop_oneof![
+        4 => message,
+        1 => (any::<u64>(), any::<u64>(), body()).prop_map(|(id, group, body)| Parcel::Request {
+            id: RequestId(id),
+            group: GroupId(group),
+            body,
+        }),
+        1 => (any::<u64>(), body()).prop_map(|(id, body)| Parcel::Reply {
+            id: RequestId(id),
+            body,
+        }),
+        1 => (any::<u64>(), log_id()).prop_map(|(group, last)| Parcel::SnapshotRefused {
+            group: GroupId(group),
+            last,
+        }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_batch_arrives_as_it_was_pushed(
+        parts in vec(vec(parcel(), 0..10), 1..4),
+    ) {
+        let mut whole = Outgoing::new();
+        for part in &parts {
+            let mut outgoing = Outgoing::new();
+            part.iter().for_each(|parcel| push(&mut outgoing, parcel));
+            prop_assert_eq!(outgoing.messages(), part.len());
+            whole.append(&mut outgoing);
+            prop_assert!(outgoing.is_empty());
+        }
+        let sent = parts.concat();
+        prop_assert_eq!(whole.messages(), sent.len());
+        prop_assert_eq!(whole.is_empty(), sent.is_empty());
+        let bytes = whole.bytes();
+        let frames = whole.into_frames();
+        prop_assert_eq!(frames.iter().map(Bytes::len).sum::<usize>(), bytes);
+        prop_assert_eq!(decode_all(frames), sent);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..400)) {
+        let _ = decode(bytes.into(), &mut Vec::new());
+    }
+
+    /// Behind a header that is right, the fields themselves must hold against anything.
+    #[test]
+    fn arbitrary_fields_never_panic(
+        kind in 0u8..40,
+        fields in vec(any::<u8>(), 0..200),
+        data in vec(any::<u8>(), 0..50),
+    ) {
+        let fields = [&[kind], fields.as_slice()].concat();
+        let _ = decode(framed(&fields, &data), &mut Vec::new());
+    }
+}
+
+/// A frame with a right header around any content.
+pub(crate) fn framed(fields: &[u8], data: &[u8]) -> Bytes {
+    let mut frame = Vec::new();
+    frame.extend_from_slice(&(fields.len() as u32).to_le_bytes());
+    frame.extend_from_slice(&(data.len() as u32).to_le_bytes());
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&frame);
+    hasher.update(fields);
+    frame.extend_from_slice(&hasher.finalize().to_le_bytes());
+    [frame.as_slice(), fields, data].concat().into()
+}
+
+/// One batch with everything in it, as one frame.
+fn sample_frame() -> Bytes {
+    let mut outgoing = Outgoing::new();
+    for message in every_message() {
+        outgoing.push_message(GroupId(7), &message);
+    }
+    outgoing.push_request(RequestId(1), GroupId(7), b"request");
+    outgoing.push_reply(RequestId(2), b"reply");
+    outgoing.push_snapshot_refused(GroupId(7), LogId::new(Term(1), Index(2)));
+    let frames = outgoing.into_frames();
+    assert_eq!(frames.len(), 1);
+    frames[0].clone()
+}
+
+#[test]
+fn a_frame_with_any_bit_flipped_is_refused_whole() {
+    let frame = sample_frame();
+    let mut parcels = Vec::new();
+    decode(frame.clone(), &mut parcels).unwrap();
+    let good = parcels.clone();
+    for bit in 0..frame.len() * 8 {
+        let mut flipped = frame.to_vec();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let result = decode(flipped.into(), &mut parcels);
+        assert!(result.is_err(), "bit {bit} flipped and not seen");
+        assert_eq!(parcels, good, "bit {bit} flipped and parcels left behind");
+    }
+}
+
+#[test]
+fn a_frame_cut_anywhere_or_too_long_is_refused() {
+    let frame = sample_frame();
+    for end in 0..frame.len() {
+        decode(frame.slice(..end), &mut Vec::new()).unwrap_err();
+    }
+    let longer = [frame.as_ref(), &[0]].concat();
+    decode(longer.into(), &mut Vec::new()).unwrap_err();
+}
+
+#[test]
+fn an_entry_of_another_group_is_refused() {
+    let mut outgoing = Outgoing::new();
+    outgoing.push_message(GroupId(8), &append_of(7, 10));
+    let result = decode(outgoing.into_frames().remove(0), &mut Vec::new());
+    assert!(matches!(result, Err(DecodeError::Entry(_))), "{result:?}");
+}
+
+#[test]
+fn data_of_no_entry_is_refused() {
+    let result = decode(framed(&[], b"stray"), &mut Vec::new());
+    assert_eq!(result, Err(DecodeError::Trailing(5)));
+}
+
+#[test]
+fn a_number_of_more_than_64_bits_is_refused() {
+    let mut fields = vec![11];
+    fields.extend_from_slice(&[0xff; 9]);
+    fields.push(0x02);
+    let result = decode(framed(&fields, b""), &mut Vec::new());
+    assert!(
+        matches!(result, Err(DecodeError::Value { .. })),
+        "{result:?}"
+    );
+}
+
+#[test]
+fn an_absurd_number_of_entries_is_refused_before_room_is_made() {
+    // Append, group 1, term 1, prev 1@1, commit 1, then the count.
+    let mut fields = vec![5, 1, 1, 1, 1, 1];
+    fields.extend_from_slice(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]);
+    let result = decode(framed(&fields, b""), &mut Vec::new());
+    assert!(
+        matches!(result, Err(DecodeError::Value { .. })),
+        "{result:?}"
+    );
+}
+
+#[test]
+fn entries_past_the_last_index_are_refused() {
+    // Append, group 1, term 1, prev u64::MAX@1, commit 1, one entry.
+    let mut fields = vec![5, 1, 1, 1];
+    fields.extend_from_slice(&[0xff; 9]);
+    fields.extend_from_slice(&[0x01, 1, 1]);
+    fields.extend_from_slice(&[0; 7]);
+    let result = decode(framed(&fields, b""), &mut Vec::new());
+    assert!(
+        matches!(result, Err(DecodeError::Value { .. })),
+        "{result:?}"
+    );
+}
+
+#[test]
+fn entry_data_are_slices_of_the_frame() {
+    let mut outgoing = Outgoing::new();
+    outgoing.push_message(GroupId(7), &append_of(7, 1000));
+    let frame = outgoing.into_frames().remove(0);
+    let range = frame.as_ptr_range();
+    let parcels = decode_all(vec![frame]);
+    let [Parcel::Message { message, .. }] = parcels.as_slice() else {
+        panic!("{parcels:?}");
+    };
+    let Payload::Append { entries, .. } = &message.payload else {
+        panic!("{message:?}");
+    };
+    assert!(range.contains(&entries[0].data.as_ptr()));
+}
+
+#[test]
+fn a_large_batch_is_split_between_parcels_and_keeps_its_order() {
+    let messages: Vec<_> = (0..40).map(|at| append_of(7, at * 7000)).collect();
+    let mut outgoing = Outgoing::new();
+    for message in &messages {
+        outgoing.push_message(GroupId(7), message);
+    }
+    let frames = outgoing.into_frames();
+    assert!(frames.len() > 1);
+    assert!(frames.iter().all(|frame| frame.len() <= 1 << 20));
+    let received = decode_all(frames).into_iter().map(|parcel| match parcel {
+        Parcel::Message { message, .. } => message,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(received.collect::<Vec<_>>(), messages);
+}
+
+#[test]
+fn a_heartbeat_takes_at_most_twelve_bytes() {
+    let heartbeat = Message {
+        term: Term(100),
+        payload: Payload::Heartbeat {
+            commit: Index(200_000_000),
+            round: 1_000_000,
+        },
+    };
+    let mut outgoing = Outgoing::new();
+    outgoing.push_message(GroupId(1000), &heartbeat);
+    assert_eq!(outgoing.bytes() - HEADER_BYTES, 11);
+}
+
+/// The format is a promise between nodes of one version. If this fails, the protocol's version
+/// must change.
+#[test]
+fn the_bytes_of_every_parcel_are_pinned() {
+    let mut lines = String::new();
+    let mut pin = |name: &str, push: &dyn Fn(&mut Outgoing)| {
+        let mut outgoing = Outgoing::new();
+        push(&mut outgoing);
+        let frame = outgoing.into_frames().remove(0);
+        let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+        let (header, fields) = hex.split_at(2 * HEADER_BYTES);
+        lines += &format!("{name}\n    {header} {fields}\n");
+    };
+    for message in every_message() {
+        let text = format!("{:?}", message.payload);
+        let name = text.split([' ', '{']).next().unwrap_or_default();
+        pin(name, &|outgoing| {
+            outgoing.push_message(GroupId(7), &message)
+        });
+    }
+    let last = LogId::new(Term(5), Index(300));
+    pin("request", &|outgoing| {
+        outgoing.push_request(RequestId(300), GroupId(7), b"ask");
+    });
+    pin("reply", &|outgoing| {
+        outgoing.push_reply(RequestId(300), b"answer")
+    });
+    pin("snapshot refused", &|outgoing| {
+        outgoing.push_snapshot_refused(GroupId(7), last)
+    });
+    assert_eq!(lines, include_str!("wire.golden"));
+}
