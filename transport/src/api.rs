@@ -5,7 +5,7 @@ use logboat_raft::{GroupId, LogId, NodeId};
 use std::io::Read;
 
 /// Where a transport delivers. All methods are called on the transport's own thread, which serves
-/// every peer: they must not block.
+/// every peer: they must neither block nor panic.
 pub trait Inbox: Send + Sync + 'static {
     /// Takes what arrived from a peer, in the order in which the peer sent it.
     fn receive(&self, from: NodeId, parcels: Vec<Parcel>);

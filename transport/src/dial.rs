@@ -52,7 +52,7 @@ async fn dial(shared: &Shared, peer: &Peer) -> Result<TcpStream, HandshakeError>
     let connect = async {
         let mut stream = TcpStream::connect(&peer.address).await?;
         stream.set_nodelay(true)?;
-        bound_silence(&stream, shared.config.idle_timeout)?;
+        bound_send_buffer(&stream, shared.config.idle_timeout)?;
         handshake::introduce(&mut stream, &shared.config, peer.node).await?;
         Ok(stream)
     };
@@ -63,17 +63,17 @@ async fn dial(shared: &Shared, peer: &Peer) -> Result<TcpStream, HandshakeError>
 
 /// Lets the system end the connection when the peer acknowledges nothing for so long: heartbeats
 /// are too small to fill the send buffer, so a dead peer would not stall the writes for minutes.
+/// And lets it take no more than it can soon send, so that on a slow network a message waits for
+/// little of a snapshot.
 #[cfg(target_os = "linux")]
-fn bound_silence(stream: &TcpStream, idle_timeout: Duration) -> io::Result<()> {
-    let milliseconds = u32::try_from(idle_timeout.as_millis()).unwrap_or(u32::MAX);
-    Ok(rustix::net::sockopt::set_tcp_user_timeout(
-        stream,
-        milliseconds,
-    )?)
+fn bound_send_buffer(stream: &TcpStream, idle_timeout: Duration) -> io::Result<()> {
+    let socket = socket2::SockRef::from(stream);
+    socket.set_tcp_user_timeout(Some(idle_timeout))?;
+    socket.set_tcp_notsent_lowat(256 << 10)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn bound_silence(_: &TcpStream, _: Duration) -> io::Result<()> {
+fn bound_send_buffer(_: &TcpStream, _: Duration) -> io::Result<()> {
     Ok(())
 }
 

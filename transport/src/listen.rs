@@ -113,7 +113,9 @@ async fn read_frames(shared: &Shared, peer: &Peer, mut stream: TcpStream) -> Res
     let mut buffer = BytesMut::new();
     loop {
         let wanted = missing_bytes(&buffer, shared.config.max_frame_bytes)?;
-        buffer.reserve(wanted.max(READ_BYTES / 2));
+        if buffer.capacity() - buffer.len() < wanted.max(READ_BYTES / 4) {
+            buffer.reserve(wanted.max(READ_BYTES));
+        }
         let read = timeout(shared.config.idle_timeout, stream.read_buf(&mut buffer));
         let count = read.await.map_err(|_| ReadError::Idle)??;
         if count == 0 && buffer.is_empty() {

@@ -7,9 +7,6 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 
-/// Threads that read snapshots, at most. They only exist while snapshots travel.
-const READER_THREADS: usize = 4;
-
 /// How long the thread's end waits for a reader of a snapshot that is stuck in a read.
 const READER_GRACE: Duration = Duration::from_millis(100);
 
@@ -34,8 +31,7 @@ impl NetThread {
     {
         let runtime = Builder::new_current_thread()
             .enable_all()
-            .max_blocking_threads(READER_THREADS)
-            .thread_name(format!("{name}-read"))
+            .thread_name(format!("{name}-io"))
             .build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = watch::channel(false);

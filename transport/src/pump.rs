@@ -31,9 +31,7 @@ pub(crate) async fn pump(outbox: &Outbox, link: &mut impl Link, mut stop: Stop) 
         let wrote_turn = write_turn(outbox, link).await?;
         let wrote_chunk = match stream.next(outbox).await {
             Some(chunk) => {
-                link.write(std::slice::from_ref(&chunk.frame)).await?;
-                outbox.count_written(std::slice::from_ref(&chunk.frame));
-                stream = Stream::after(chunk);
+                stream = write_chunk(chunk, outbox, link).await?;
                 true
             }
             None => false,
@@ -61,8 +59,24 @@ async fn write_turn(outbox: &Outbox, link: &mut impl Link) -> io::Result<bool> {
     Ok(true)
 }
 
-/// The snapshot that is under way, if there is one. Its next chunk is read while the last is
-/// written, on a thread that may block.
+/// Writes a chunk, while the next one is read; answers how the stream goes on.
+async fn write_chunk(chunk: Chunk, outbox: &Outbox, link: &mut impl Link) -> io::Result<Stream> {
+    let Chunk { frame, rest } = chunk;
+    let frames = std::slice::from_ref(&frame);
+    let (next, complete) = if rest.is_complete() {
+        (Stream::Idle, Some(rest))
+    } else {
+        (Stream::read(rest), None)
+    };
+    link.write(frames).await?;
+    outbox.count_written(frames);
+    if let Some(transfer) = complete {
+        transfer.finish(Ok(()));
+    }
+    Ok(next)
+}
+
+/// The snapshot that is under way, if there is one. Chunks are read on a thread that may block.
 enum Stream {
     Idle,
     Reading(JoinHandle<Option<Chunk>>),
@@ -71,15 +85,6 @@ enum Stream {
 }
 
 impl Stream {
-    /// What follows a chunk that was written.
-    fn after(chunk: Chunk) -> Self {
-        if chunk.rest.is_complete() {
-            chunk.rest.finish(Ok(()));
-            return Self::Idle;
-        }
-        Self::read(chunk.rest)
-    }
-
     fn read(transfer: Transfer) -> Self {
         Self::Reading(tokio::task::spawn_blocking(|| transfer.read_chunk()))
     }

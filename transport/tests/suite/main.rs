@@ -1,4 +1,5 @@
 //! The transport from outside: its format, and its behaviour in memory and over sockets.
+#![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 mod common;
 mod conformance;
