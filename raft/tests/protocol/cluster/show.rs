@@ -1,7 +1,66 @@
 //! How transcripts write things: entries as `index@term=command`, messages as `name(what matters)`.
 
-use super::Packet;
+use super::{Cluster, Packet};
 use logboat_raft::{Entry, LoadFor, LogId, LogWrite, Message, NodeId, Output, Payload, Refusal};
+
+impl Cluster {
+    /// What is in flight, in a line for each link.
+    pub(crate) fn show_in_flight(&self) -> String {
+        let mut text = String::new();
+        for ((from, to), queue) in &self.network {
+            let packets: Vec<_> = queue.iter().map(packet).collect();
+            if !packets.is_empty() {
+                text += &format!("{from}=>{to} {}\n", packets.join(" "));
+            }
+        }
+        text
+    }
+
+    /// Every node in a line, and what leaders know of the others.
+    pub(crate) fn show_status(&self) -> String {
+        let mut text = String::new();
+        for (name, host) in &self.hosts {
+            let Some(raft) = &host.raft else {
+                text += &format!("{name} is down\n");
+                continue;
+            };
+            let status = raft.status();
+            text += &format!(
+                "{name} {:?} term={} leader={} snapshot={} last={} durable={} commit={} applied={}\n",
+                status.role,
+                status.term,
+                node(status.leader),
+                status.snapshot,
+                status.last,
+                status.durable,
+                status.commit,
+                status.applied,
+            );
+            for peer in status.peers {
+                text += &format!(
+                    "  {} {:?} match={} next={} in flight: {} messages, {} bytes\n",
+                    peer.node,
+                    peer.flow,
+                    peer.matched,
+                    peer.next,
+                    peer.inflight_messages,
+                    peer.inflight_bytes,
+                );
+            }
+        }
+        text
+    }
+
+    /// Every node's log as it is in memory, with what a snapshot covers before the bar.
+    pub(crate) fn show_logs(&self) -> String {
+        let mut text = String::new();
+        for (name, host) in &self.hosts {
+            let log = &host.view;
+            text += &format!("{name} {} | {}\n", log.start, entries(&log.entries));
+        }
+        text
+    }
+}
 
 pub(crate) fn output(output: &Output) -> String {
     match output {

@@ -29,6 +29,8 @@ pub(crate) struct Cluster {
     pub(crate) now: Time,
     pub(crate) hosts: BTreeMap<NodeId, Host>,
     pub(crate) network: BTreeMap<(NodeId, NodeId), VecDeque<Packet>>,
+    /// What is in flight for longer than anything else.
+    delayed: BTreeMap<(NodeId, NodeId), VecDeque<Packet>>,
     /// Links that lose everything.
     pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
     /// What happened, for transcripts; `None` keeps nothing.
@@ -47,6 +49,7 @@ impl Cluster {
                 .map(|node| (NodeId(node), Host::new(Disk::default())))
                 .collect(),
             network: BTreeMap::new(),
+            delayed: BTreeMap::new(),
             cut: BTreeSet::new(),
             events: None,
             tuning: Arc::new(tuning),
@@ -73,7 +76,7 @@ impl Cluster {
     }
 
     /// Lets a node begin with a log of entries with these terms, as the paper's figures do.
-    pub(crate) fn preset(&mut self, node: NodeId, term: Term, vote: Option<NodeId>, terms: &[u64]) {
+    pub(crate) fn preset(&mut self, node: NodeId, term: Term, terms: &[u64]) {
         self.crash(node);
         let entry = |(index, &term): (u64, &u64)| {
             let id = LogId::new(Term(term), Index(index));
@@ -82,7 +85,6 @@ impl Cluster {
         };
         let mut disk = Disk::default();
         disk.hard_state.term = term;
-        disk.hard_state.vote = vote;
         disk.entries = (1..).zip(terms).map(entry).collect();
         *self.host(node) = Host::new(disk);
         self.start(node);
@@ -277,12 +279,40 @@ impl Cluster {
         self.step(node, Input::Propose { commands });
     }
 
+    /// Takes aside what is in flight on a link.
+    pub(crate) fn hold(&mut self, from: NodeId, to: NodeId) {
+        let packets = self.network.remove(&(from, to)).unwrap_or_default();
+        self.delayed.entry((from, to)).or_default().extend(packets);
+    }
+
+    /// Puts what was held back into the link, behind what is in flight by now.
+    pub(crate) fn release(&mut self, from: NodeId, to: NodeId) {
+        let packets = self.delayed.remove(&(from, to)).unwrap_or_default();
+        self.network.entry((from, to)).or_default().extend(packets);
+    }
+
+    /// Cuts these nodes off from the others, but not from each other.
+    pub(crate) fn partition(&mut self, side: &[NodeId]) {
+        for from in self.nodes() {
+            for to in self.nodes() {
+                if side.contains(&from) != side.contains(&to) {
+                    self.cut.insert((from, to));
+                }
+            }
+        }
+    }
+
     /// The entries that are committed, as far as any state machine was given them.
     pub(crate) fn committed(&self) -> &[(LogId, Bytes)] {
         self.checks.committed()
     }
 
-    pub(crate) fn event(&mut self, event: impl FnOnce() -> String) {
+    /// What happened since the last call.
+    pub(crate) fn take_events(&mut self) -> impl Iterator<Item = String> + '_ {
+        self.events.iter_mut().flat_map(|events| events.drain(..))
+    }
+
+    fn event(&mut self, event: impl FnOnce() -> String) {
         if let Some(events) = &mut self.events {
             events.push(event());
         }
@@ -361,13 +391,6 @@ impl Cluster {
         }
     }
 
-    /// Nobody reads the events of a run that fails, unless they are printed here.
-    fn print_events(&mut self) {
-        for event in self.events.iter_mut().flat_map(|events| events.drain(..)) {
-            eprintln!("{event}");
-        }
-    }
-
     fn enqueue(&mut self, from: NodeId, to: NodeId, packet: Packet) {
         if !self.cut.contains(&(from, to)) || matches!(packet, Packet::Snapshot(..)) {
             self.network
@@ -378,10 +401,13 @@ impl Cluster {
     }
 }
 
+/// The events of a run that fails are of use only if they are printed.
 impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.print_events();
+            for event in self.take_events() {
+                eprintln!("{event}");
+            }
         }
     }
 }

@@ -2,14 +2,12 @@
 //! that lose what was not synced, compactions. After every step the properties of Raft are
 //! checked; at the end everything is healed, and the cluster must go on where it was.
 //!
-//! `PROPTEST_CASES=20000 cargo test --release -p logboat-raft --test properties` runs more of
+//! `PROPTEST_CASES=20000 cargo test --release -p logboat-raft --test protocol properties` runs more of
 //! them. A failing case is shrunk and printed, and its seed kept in `properties.proptest-regressions`,
 //! from where it is run first the next time; with `LOGBOAT_TRACE=1` all that happened is printed.
 
-mod cluster;
-
+use crate::cluster::Cluster;
 use bytes::Bytes;
-use cluster::Cluster;
 use logboat_raft::{Input, Mark, NodeId, RoleKind, Tuning};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -18,7 +16,7 @@ use std::time::Duration;
 const TICK: Duration = Duration::from_millis(50);
 
 /// Cases that failed once; the newest code must pass them first.
-const SEEDS: &str = "tests/properties.proptest-regressions";
+const SEEDS: &str = "tests/protocol/properties.proptest-regressions";
 
 #[derive(Clone, Debug)]
 enum Action {

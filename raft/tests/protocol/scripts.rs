@@ -1,0 +1,234 @@
+//! Transcripts of the protocol, one behaviour a file: the scripts in `tests/scripts` command a
+//! small cluster, and what it does stands below each command. `UPDATE_GOLDENFILES=1` rewrites them;
+//! every line that changes has to be checked against the Raft paper, not against the code.
+
+use crate::cluster::Cluster;
+use bytes::Bytes;
+use goldenscript::{ArgumentConsumer, Command, Context, Runner};
+use logboat_raft::{Input, Mark, NodeId, Term, Tuning};
+use std::error::Error;
+use std::time::Duration;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+#[derive(Default)]
+struct Script {
+    cluster: Option<Cluster>,
+}
+
+impl Runner for Script {
+    type Command = Command;
+
+    fn run(&mut self, command: &Command, _: &Context) -> Result<String> {
+        if command.name == "cluster" {
+            return self.build(command);
+        }
+        let cluster = self.cluster.as_mut().ok_or("no cluster yet")?;
+        let text = run(cluster, command)?;
+        let mut events: String = cluster.take_events().map(|event| event + "\n").collect();
+        events.push_str(&text);
+        Ok(events)
+    }
+}
+
+impl Script {
+    /// `cluster nodes=N [election_ms] [retransmit_ms] [append_bytes] [inflight_messages]
+    /// [inflight_bytes] [uncommitted_bytes]`: a new cluster.
+    fn build(&mut self, command: &Command) -> Result<String> {
+        let mut args = command.consume_args();
+        let nodes = number(args.take_key("nodes"), 3)?;
+        let tuning = Tuning {
+            election_timeout: Duration::from_millis(number(args.take_key("election_ms"), 1000)?),
+            retransmit_timeout: Duration::from_millis(number(args.take_key("retransmit_ms"), 500)?),
+            max_append_bytes: number(args.take_key("append_bytes"), 1024)?,
+            max_inflight_messages: number(args.take_key("inflight_messages"), 8)?,
+            max_inflight_bytes: number(args.take_key("inflight_bytes"), 4096)?,
+            max_uncommitted_bytes: number(args.take_key("uncommitted_bytes"), 4096)?,
+        };
+        args.reject_next()?;
+        let mut cluster = Cluster::new(nodes, tuning, 7);
+        cluster.events = Some(Vec::new());
+        self.cluster = Some(cluster);
+        Ok(String::new())
+    }
+}
+
+/// Carries a command out. What happened is in the cluster's events; the text is what the command
+/// shows besides.
+fn run(cluster: &mut Cluster, command: &Command) -> Result<String> {
+    let mut args = command.consume_args();
+    let mut text = String::new();
+    match command.name.as_str() {
+        "log" | "disk" | "sync" | "load" | "crash" | "start" | "restart" | "compact" => {
+            run_on_disk(cluster, &command.name, &mut args)?;
+        }
+        "tick" | "tick-one" | "wait" | "timeout" => run_time(cluster, &command.name, &mut args)?,
+        "deliver" | "settle" | "drop" | "duplicate" | "hold" | "release" | "partition" | "cut"
+        | "heal" => run_network(cluster, &command.name, &mut args)?,
+        // in-flight: what is under way. status: every node in a line, and what leaders know of
+        // the others. logs: every node's log.
+        "in-flight" => text = cluster.show_in_flight(),
+        "status" => text = cluster.show_status(),
+        "logs" => text = cluster.show_logs(),
+        _ => run_input(cluster, &command.name, &mut args)?,
+    }
+    args.reject_next()?;
+    Ok(text)
+}
+
+/// What users ask of a node, and what its driver tells it.
+fn run_input(cluster: &mut Cluster, name: &str, args: &mut ArgumentConsumer<'_>) -> Result<()> {
+    let at = node(args)?;
+    match name {
+        // campaign NODE: without waiting for the timeout.
+        "campaign" => cluster.step(at, Input::Campaign),
+        // propose NODE COMMAND..: one batch; bytes=N makes each command that long.
+        "propose" => {
+            let bytes = number(args.take_key("bytes"), 0)?;
+            let pad = |text: &str| format!("{text:-<bytes$}");
+            let commands = std::iter::from_fn(|| args.next_pos()).map(pad);
+            cluster.propose(at, commands.map(Bytes::from).collect());
+        }
+        // read NODE TOKEN
+        "read" => cluster.read(at, number(args.next_pos(), 1)?),
+        // transfer NODE TO
+        "transfer" => cluster.step(at, Input::Transfer { to: node(args)? }),
+        // unreachable NODE OTHER: the node's connection to the other broke.
+        "unreachable" => cluster.step(at, Input::Unreachable { node: node(args)? }),
+        _ => return Err(format!("unknown command {name}").into()),
+    }
+    Ok(())
+}
+
+/// What happens to disks, and to nodes as a whole.
+fn run_on_disk(cluster: &mut Cluster, name: &str, args: &mut ArgumentConsumer<'_>) -> Result<()> {
+    let at = node(args)?;
+    match name {
+        // log NODE TERM..: restarts a node with entries of these terms; term=T if it saw a later.
+        "log" => {
+            let term = args.take_key("term").map(str::parse).transpose()?;
+            let terms = std::iter::from_fn(|| args.next_pos()).map(str::parse);
+            let terms: Vec<u64> = terms.collect::<std::result::Result<_, _>>()?;
+            let term = term.or(terms.last().copied()).ok_or("a term is missing")?;
+            cluster.preset(at, Term(term), &terms);
+        }
+        // disk NODE slow|fast: whether writes are durable, and reads answered, at once.
+        "disk" => cluster.host(at).sync = args.next_pos().ok_or("slow or fast")? == "fast",
+        // sync NODE [MARK]: all writes, or those up to the mark, become durable.
+        "sync" => {
+            let newest = cluster.host(at).newest.0;
+            cluster.sync_to(at, Mark(number(args.next_pos(), newest)?));
+        }
+        // load NODE: answers what the node wants to read from its disk.
+        "load" => cluster.answer_loads(at),
+        // compact NODE: snapshot of all that is applied.
+        "compact" => cluster.compact(at),
+        "crash" => cluster.crash(at),
+        "start" => cluster.start(at),
+        "restart" => {
+            cluster.crash(at);
+            cluster.start(at);
+        }
+        _ => unreachable!("{name} is no command of a disk"),
+    }
+    Ok(())
+}
+
+fn run_time(cluster: &mut Cluster, name: &str, args: &mut ArgumentConsumer<'_>) -> Result<()> {
+    match name {
+        // tick [MS]: lets time pass, then ticks all nodes.
+        "tick" => cluster.tick(Duration::from_millis(number(args.next_pos(), 100)?)),
+        // tick-one NODE: ticks a node without letting time pass.
+        "tick-one" => cluster.step(node(args)?, Input::Tick),
+        // wait MS: lets time pass.
+        "wait" => {
+            let ms = number(args.next_pos(), 100)?;
+            cluster.now = cluster.now + Duration::from_millis(ms);
+        }
+        // timeout NODE: lets time pass until the node's deadline, and ticks it alone.
+        "timeout" => {
+            let at = node(args)?;
+            let raft = cluster.raft(at).ok_or("the node is down")?;
+            let deadline = raft.next_deadline().ok_or("no deadline")?;
+            cluster.now = cluster.now.max(deadline);
+            cluster.step(at, Input::Tick);
+        }
+        _ => unreachable!("{name} is no command of time"),
+    }
+    Ok(())
+}
+
+fn run_network(cluster: &mut Cluster, name: &str, args: &mut ArgumentConsumer<'_>) -> Result<()> {
+    match name {
+        // deliver [FROM TO [PLACE]]: the packet at that place of the link's queue, the oldest
+        // unless told; without arguments, all that are in flight now.
+        "deliver" => match node(args) {
+            Ok(from) => cluster.deliver(from, node(args)?, number(args.next_pos(), 0)?),
+            Err(_) => cluster.deliver_round(),
+        },
+        // settle: delivers until nothing is in flight.
+        "settle" => cluster.settle(),
+        // drop FROM TO [PLACE]: loses a packet.
+        "drop" => cluster.lose(node(args)?, node(args)?, number(args.next_pos(), 0)?),
+        // duplicate FROM TO: doubles the oldest packet of a link, at the end of the queue.
+        "duplicate" => {
+            let queue = cluster
+                .network
+                .entry((node(args)?, node(args)?))
+                .or_default();
+            queue.extend(queue.front().cloned());
+        }
+        // hold FROM TO: delays what is in flight until release FROM TO.
+        "hold" => cluster.hold(node(args)?, node(args)?),
+        "release" => cluster.release(node(args)?, node(args)?),
+        // partition NODE..: cuts these nodes off from the others, not from each other.
+        "partition" => {
+            let side: Vec<NodeId> = std::iter::from_fn(|| node(args).ok()).collect();
+            cluster.partition(&side);
+        }
+        // cut FROM TO: one direction of a link loses everything.
+        "cut" => {
+            cluster.cut.insert((node(args)?, node(args)?));
+        }
+        // heal: all links work again.
+        "heal" => cluster.cut.clear(),
+        _ => unreachable!("{name} is no command of the network"),
+    }
+    Ok(())
+}
+
+fn node(args: &mut ArgumentConsumer<'_>) -> Result<NodeId> {
+    Ok(NodeId(args.next_pos().ok_or("a node is missing")?.parse()?))
+}
+
+fn number<T: std::str::FromStr>(text: Option<&str>, default: T) -> Result<T>
+where
+    T::Err: Error + 'static,
+{
+    Ok(text.map(str::parse).transpose()?.unwrap_or(default))
+}
+
+/// Makes a test of each script.
+macro_rules! scripts {
+    ($($name:ident)*) => {$(
+        #[test]
+        fn $name() {
+            let path = concat!("tests/scripts/", stringify!($name));
+            goldenscript::run(&mut Script::default(), path).expect("the script runs");
+        }
+    )*
+
+        #[test]
+        fn every_script_is_run() {
+            let known = [$(stringify!($name)),*];
+            for file in std::fs::read_dir("tests/scripts").expect("the scripts are here") {
+                let name = file.expect("readable").file_name();
+                assert!(known.iter().any(|known| *known == name), "{name:?} has no test");
+            }
+        }
+    };
+}
+
+scripts! {
+    election
+}
