@@ -230,5 +230,33 @@ macro_rules! scripts {
 }
 
 scripts! {
+    backup_known_term
+    backup_short_log
+    backup_unknown_term
+    busy
+    check_quorum
+    durability
     election
+    figure_7
+    figure_8
+    inflight_limits
+    late_messages
+    loss
+    old_leader
+    pipelining
+    pre_vote
+    read_before_noop
+    read_deposed
+    read_index
+    restart
+    single_voter
+    snapshot
+    snapshot_lost
+    snapshot_restart
+    snapshot_stale
+    split_vote
+    stranded_terms
+    transfer
+    transfer_gives_up
+    vote_once
 }
