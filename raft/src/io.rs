@@ -92,6 +92,7 @@ pub enum Input {
         /// Whom they are for.
         target: LoadFor,
         /// Consecutive entries from the index asked for on; empty when the log no longer has them.
+        /// It always has those for [`LoadFor::Apply`], unless a snapshot replaced it meanwhile.
         entries: Vec<Entry>,
     },
     /// The state machine's own snapshot, covering everything up to `last`, is durable. The log up to
@@ -193,7 +194,9 @@ pub enum Output {
         max_bytes: usize,
     },
     /// Stream the newest snapshot to a follower whose next entry this log no longer has. Its
-    /// [`Payload::Appended`](crate::Payload::Appended) ends it, or [`Input::SnapshotFailed`].
+    /// [`Payload::Appended`](crate::Payload::Appended) ends it, or [`Input::SnapshotFailed`], one of
+    /// which must come. After [`Input::Unreachable`] it may be asked for again while the stream is
+    /// still under way, which then goes on.
     SendSnapshot {
         /// The receiver.
         to: NodeId,

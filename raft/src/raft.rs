@@ -3,9 +3,9 @@
 use crate::candidate::Candidate;
 use crate::follower::Follower;
 use crate::leader::Leader;
-use crate::progress::Mode;
 use crate::quorum::Outcome;
 use crate::replica::Replica;
+use crate::status::{PeerStatus, Status};
 use crate::{
     Config, Entry, Index, Input, LoadFor, LogId, Mark, Message, NodeId, Output, Payload, ReadToken,
     Refusal, Restored, RoleKind, Term, Time,
@@ -30,57 +30,6 @@ enum Role {
     PreCandidate(Candidate),
     Candidate(Candidate),
     Leader(Box<Leader>),
-}
-
-/// A replica as [`Raft::status`] shows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// Its role.
-    pub role: RoleKind,
-    /// Its term.
-    pub term: Term,
-    /// The leader of the term, if known.
-    pub leader: Option<NodeId>,
-    /// The last entry that the newest snapshot covers.
-    pub snapshot: LogId,
-    /// The last entry of the log.
-    pub last: LogId,
-    /// Up to here the log is durable.
-    pub durable: Index,
-    /// The last entry known to be committed.
-    pub commit: Index,
-    /// The last entry handed out to the state machine.
-    pub applied: Index,
-    /// The other voters as a leader sees them, by node; empty unless the replica leads.
-    pub peers: Vec<PeerStatus>,
-}
-
-/// A follower as its leader sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerStatus {
-    /// The follower's node.
-    pub node: NodeId,
-    /// Up to here its log is durable and equal to the leader's.
-    pub matched: Index,
-    /// The next entry to send.
-    pub next: Index,
-    /// How entries go to it.
-    pub flow: Flow,
-    /// Appends that it did not acknowledge yet.
-    pub inflight_messages: usize,
-    /// Their payload bytes.
-    pub inflight_bytes: usize,
-}
-
-/// How a leader sends to a follower.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
-    /// One append at a time, to find where the logs meet.
-    Probe,
-    /// Pipelined.
-    Replicate,
-    /// A snapshot is under way.
-    Snapshot,
 }
 
 impl Raft {
@@ -121,6 +70,26 @@ impl Raft {
         self.settle(before, out);
         if cfg!(debug_assertions) {
             self.invariants();
+        }
+    }
+
+    /// Everything that an operator may want to see of the replica.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let peers = match &self.role {
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => &[][..],
+            Role::Leader(leader) => &leader.peers[..],
+        };
+        Status {
+            role: self.role(),
+            term: self.term(),
+            leader: self.leader(),
+            snapshot: self.snapshot(),
+            last: self.last(),
+            durable: self.replica.log.durable(),
+            commit: self.commit(),
+            applied: self.applied(),
+            peers: peers.iter().map(PeerStatus::of).collect(),
         }
     }
 
@@ -184,38 +153,6 @@ impl Raft {
     #[must_use]
     pub const fn snapshot(&self) -> LogId {
         self.replica.log.snapshot()
-    }
-
-    /// Everything that an operator may want to see of the replica.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        let peers = match &self.role {
-            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => &[][..],
-            Role::Leader(leader) => &leader.peers[..],
-        };
-        let peers = peers.iter().map(|peer| PeerStatus {
-            node: peer.node,
-            matched: peer.matched,
-            next: peer.next,
-            flow: match peer.mode {
-                Mode::Probe { .. } => Flow::Probe,
-                Mode::Replicate => Flow::Replicate,
-                Mode::Snapshot { .. } => Flow::Snapshot,
-            },
-            inflight_messages: peer.inflight_messages(),
-            inflight_bytes: peer.inflight_bytes(),
-        });
-        Status {
-            role: self.role(),
-            term: self.term(),
-            leader: self.leader(),
-            snapshot: self.snapshot(),
-            last: self.last(),
-            durable: self.replica.log.durable(),
-            commit: self.commit(),
-            applied: self.applied(),
-            peers: peers.collect(),
-        }
     }
 
     fn on_tick(&mut self, out: &mut Vec<Output>) {
@@ -592,5 +529,17 @@ impl Raft {
                 leader.invariants(&self.replica);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Raft;
+
+    /// Thousands of replicas live in one process, and most of them are idle followers. Besides this
+    /// an idle one has its voters, its term runs and a few words of queues on the heap.
+    #[test]
+    fn a_replica_is_small() {
+        assert!(size_of::<Raft>() <= 448, "{} bytes", size_of::<Raft>());
     }
 }

@@ -59,7 +59,8 @@ fn run(cluster: &mut Cluster, command: &Command) -> Result<String> {
     let mut args = command.consume_args();
     let mut text = String::new();
     match command.name.as_str() {
-        "log" | "disk" | "sync" | "load" | "crash" | "start" | "restart" | "compact" => {
+        "log" | "disk" | "sync" | "load" | "load-nothing" | "crash" | "start" | "restart"
+        | "compact" => {
             run_on_disk(cluster, &command.name, &mut args)?;
         }
         "tick" | "tick-one" | "wait" | "timeout" => run_time(cluster, &command.name, &mut args)?,
@@ -121,6 +122,8 @@ fn run_on_disk(cluster: &mut Cluster, name: &str, args: &mut ArgumentConsumer<'_
         }
         // load NODE: answers what the node wants to read from its disk.
         "load" => cluster.answer_loads(at),
+        // load-nothing NODE: as if its disk did not have it.
+        "load-nothing" => cluster.lack_loads(at),
         // compact NODE: snapshot of all that is applied.
         "compact" => cluster.compact(at),
         "crash" => cluster.crash(at),
@@ -235,22 +238,28 @@ scripts! {
     backup_unknown_term
     busy
     check_quorum
+    defended_leader
     durability
     election
     figure_7
     figure_8
     inflight_limits
     late_messages
+    late_refusal
+    load_compacted
+    load_nothing
     loss
     old_leader
     pipelining
     pre_vote
+    pre_vote_late
     read_before_noop
     read_deposed
     read_index
     restart
     single_voter
     snapshot
+    snapshot_late_ack
     snapshot_lost
     snapshot_restart
     snapshot_stale

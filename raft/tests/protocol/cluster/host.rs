@@ -25,7 +25,7 @@ impl Disk {
 
     pub(crate) fn entry(&self, index: Index) -> Option<&Entry> {
         let at = index.0.checked_sub(self.start.index.0 + 1)?;
-        self.entries.get(usize::try_from(at).unwrap())
+        self.entries.get(at as usize)
     }
 
     pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
@@ -45,7 +45,7 @@ impl Disk {
                 let first = entries[0].index;
                 assert!(first > self.start.index && first <= self.last().next());
                 let keep = first.0 - self.start.index.0 - 1;
-                self.entries.truncate(usize::try_from(keep).unwrap());
+                self.entries.truncate(keep as usize);
                 self.entries.extend(entries.iter().cloned());
             }
             LogWrite::Compact(last) => {
@@ -63,7 +63,7 @@ impl Disk {
     pub(crate) fn cut(&mut self, last: LogId) {
         if self.term_at(last.index) == Some(last.term) {
             let gone = last.index.0 - self.start.index.0;
-            self.entries.drain(..usize::try_from(gone).unwrap());
+            self.entries.drain(..gone as usize);
         } else {
             self.entries.clear();
         }

@@ -199,6 +199,14 @@ impl Cluster {
         }
     }
 
+    /// Answers them as if the disk had none of the entries.
+    pub(crate) fn lack_loads(&mut self, node: NodeId) {
+        while let Some((target, ..)) = self.host(node).loads.pop_front() {
+            let entries = Vec::new();
+            self.step(node, Input::Loaded { target, entries });
+        }
+    }
+
     /// Delivers the packet at a place of a link's queue, if there is one and the node is up.
     pub(crate) fn deliver(&mut self, from: NodeId, to: NodeId, place: usize) {
         if self.cut.contains(&(from, to)) || self.hosts[&to].raft.is_none() {

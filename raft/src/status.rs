@@ -1,0 +1,73 @@
+//! What a replica shows of itself to those who watch.
+
+use crate::progress::{Mode, Progress};
+use crate::{Index, LogId, NodeId, RoleKind, Term};
+use alloc::vec::Vec;
+
+/// A replica as [`Raft::status`](crate::Raft::status) shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Its role.
+    pub role: RoleKind,
+    /// Its term.
+    pub term: Term,
+    /// The leader of the term, if known.
+    pub leader: Option<NodeId>,
+    /// The last entry that the newest snapshot covers.
+    pub snapshot: LogId,
+    /// The last entry of the log.
+    pub last: LogId,
+    /// Up to here the log is durable.
+    pub durable: Index,
+    /// The last entry known to be committed.
+    pub commit: Index,
+    /// The last entry handed out to the state machine.
+    pub applied: Index,
+    /// The other voters as a leader sees them, by node; empty unless the replica leads.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// A follower as its leader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// The follower's node.
+    pub node: NodeId,
+    /// Up to here its log is durable and equal to the leader's.
+    pub matched: Index,
+    /// The next entry to send.
+    pub next: Index,
+    /// How entries go to it.
+    pub flow: Flow,
+    /// Appends that it did not acknowledge yet.
+    pub inflight_messages: usize,
+    /// Their payload bytes.
+    pub inflight_bytes: usize,
+}
+
+/// How a leader sends to a follower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// One append at a time, to find where the logs meet.
+    Probe,
+    /// Pipelined.
+    Replicate,
+    /// A snapshot is under way.
+    Snapshot,
+}
+
+impl PeerStatus {
+    pub(crate) fn of(peer: &Progress) -> Self {
+        Self {
+            node: peer.node,
+            matched: peer.matched,
+            next: peer.next,
+            flow: match peer.mode {
+                Mode::Probe { .. } => Flow::Probe,
+                Mode::Replicate => Flow::Replicate,
+                Mode::Snapshot { .. } => Flow::Snapshot,
+            },
+            inflight_messages: peer.inflight_messages(),
+            inflight_bytes: peer.inflight_bytes(),
+        }
+    }
+}
