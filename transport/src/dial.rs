@@ -171,3 +171,27 @@ impl Backoff {
         wait.mul_f64(0.5 + 0.5 * (random as f64 / u64::MAX as f64))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_limit_and_lie_in_their_upper_half() {
+        let ms = Duration::from_millis;
+        let mut backoff = Backoff::new(ms(10), ms(35));
+        for limit in [10, 20, 35, 35].map(ms) {
+            let wait = backoff.next();
+            assert!((limit / 2..=limit).contains(&wait), "{wait:?} of {limit:?}");
+        }
+        backoff.reset();
+        assert!(backoff.next() <= ms(10));
+    }
+
+    #[test]
+    fn waits_differ() {
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(1));
+        let waits: BTreeSet<_> = (0..20).map(|_| backoff.next()).collect();
+        assert!(waits.len() > 1);
+    }
+}

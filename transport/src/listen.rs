@@ -35,7 +35,9 @@ pub(crate) async fn listen(shared: Arc<Shared>, listener: TcpListener, mut stop:
             Ok(accepted) => accepted,
             Err(error) => {
                 shared.metrics.refused("accept");
-                tracing::warn!("cannot accept a connection: {error}");
+                if shared.warned.lock().insert((None, "accept")) {
+                    tracing::warn!("cannot accept a connection: {error}");
+                }
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }

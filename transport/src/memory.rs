@@ -41,8 +41,8 @@ struct State {
 struct Member {
     node: NodeId,
     inbox: Arc<dyn Inbox>,
-    /// The ways out, one for each node ever seen.
-    links: Mutex<BTreeMap<NodeId, Way>>,
+    /// The ways out, one for each node ever seen; `None` once it has left.
+    links: Mutex<Option<BTreeMap<NodeId, Way>>>,
 }
 
 /// The way from one node to another, whether it is open or not.
@@ -83,7 +83,7 @@ impl MemoryNetwork {
         let member = Arc::new(Member {
             node,
             inbox,
-            links: Mutex::default(),
+            links: Mutex::new(Some(BTreeMap::new())),
         });
         let mut state = self.0.state.lock();
         state.members.insert(node, Arc::clone(&member));
@@ -110,9 +110,8 @@ impl MemoryNetwork {
         let Some(member) = state.members.remove(&node) else {
             return;
         };
-        for way in member.links.lock().values() {
+        for way in member.links.lock().take().unwrap_or_default().values() {
             way.outbox.close();
-            way.target.send_replace(None);
         }
         for other in state.members.keys() {
             self.0.refresh(&state, *other, node);
@@ -146,9 +145,10 @@ impl Network {
             Some(peer) if !state.cuts.contains(&(from, to)) => Some(Arc::clone(&peer.inbox)),
             _ => None,
         };
-        let mut links = member.links.lock();
-        let way = links.entry(to).or_insert_with(|| self.lay(member, to));
-        way.target.send_replace(target);
+        if let Some(links) = member.links.lock().as_mut() {
+            let way = links.entry(to).or_insert_with(|| self.lay(member, to));
+            way.target.send_replace(target);
+        }
     }
 
     /// Makes a way that leads nowhere yet.
@@ -180,6 +180,7 @@ struct MemoryTransport {
 impl MemoryTransport {
     fn outbox(&self, to: NodeId) -> Result<Arc<Outbox>, SendError> {
         let links = self.member.links.lock();
+        let links = links.as_ref().ok_or(SendError::Closed)?;
         let way = links.get(&to).ok_or(SendError::UnknownPeer(to))?;
         Ok(Arc::clone(&way.outbox))
     }
@@ -202,12 +203,13 @@ impl Transport for MemoryTransport {
         let links = self.member.links.lock();
         links
             .iter()
+            .flatten()
             .map(|(node, way)| way.outbox.status(*node, "memory"))
             .collect()
     }
 }
 
-/// What carries from one node to another, for as long as the first is a member.
+/// What carries from one node to another, until the first has left and closed its outbox.
 struct Travel {
     from: NodeId,
     to: NodeId,

@@ -178,7 +178,7 @@ impl Outgoing {
     }
 
     /// The frames as they stand on the wire, each in one piece, for whoever carries them by other
-    /// means than a transport.
+    /// means than a transport. A parcel above 4 GiB, which no frame can hold, is left out.
     #[must_use]
     pub fn into_frames(mut self) -> Vec<Bytes> {
         self.remove_oversize(u32::MAX);
@@ -249,7 +249,7 @@ impl Outgoing {
 
 /// A frame that still grows.
 #[derive(Debug, Default)]
-pub(crate) struct Draft {
+struct Draft {
     /// Room for the header, and the first part.
     fields: Vec<u8>,
     /// The second part.

@@ -6,15 +6,15 @@ use crate::common::{
 use crate::wire::framed;
 use logboat_raft::{GroupId, NodeId};
 use logboat_transport::{
-    ClusterId, Outgoing, Parcel, SendError, StartError, TcpTransport, Transport, TransportConfig,
-    decode,
+    ClusterId, Inbox, Outgoing, Parcel, SendError, StartError, TcpTransport, Transport,
+    TransportConfig, decode,
 };
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 const CLUSTER: ClusterId = ClusterId(0x1234);
@@ -332,6 +332,19 @@ fn frames_that_arrive_byte_by_byte_are_whole() {
 }
 
 #[test]
+fn a_frame_cut_off_by_a_lost_connection_is_dropped() {
+    let (node, inbox) = node_facing(|_| {});
+    let mut stream = dial(node.local_addr());
+    let frame = frame_of(numbered_batch([1]));
+    stream.write_all(&frame[..frame.len() - 1]).unwrap();
+    drop(stream);
+    let mut stream = dial(node.local_addr());
+    stream.write_all(&frame_of(numbered_batch([2]))).unwrap();
+    let parcels = inbox.wait_parcels(2, 1);
+    assert_eq!(number(&parcels[0]), Some(2));
+}
+
+#[test]
 fn a_silent_peer_is_closed() {
     let (node, _) = node_facing(|config| config.idle_timeout = Duration::from_millis(50));
     let mut stream = dial(node.local_addr());
@@ -480,6 +493,39 @@ fn a_shutdown_does_not_wait_for_a_peer_that_does_not_read() {
     }
     node.shutdown();
     assert_eq!(node.peers()[0].queued_bytes, 0);
+}
+
+/// Shuts its transport down as soon as it hears of a connection.
+struct Quitter {
+    transport: OnceLock<Arc<TcpTransport>>,
+    quit: Sender<()>,
+}
+
+impl Inbox for Quitter {
+    fn receive(&self, _: NodeId, _: Vec<Parcel>) {}
+
+    fn connected(&self, _: NodeId) {
+        self.transport.get().unwrap().shutdown();
+        self.quit.send(()).unwrap();
+    }
+
+    fn disconnected(&self, _: NodeId) {}
+}
+
+#[test]
+fn a_shutdown_by_the_inbox_does_not_wait_for_itself() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = config(1, &[(2, listener.local_addr().unwrap().to_string())]);
+    let (quit, has_quit) = channel();
+    let inbox = Arc::new(Quitter {
+        transport: OnceLock::new(),
+        quit,
+    });
+    let transport = TcpTransport::start(config, inbox.clone()).unwrap();
+    assert!(inbox.transport.set(Arc::new(transport)).is_ok());
+    let mut stream = accept(&listener);
+    has_quit.recv().unwrap();
+    assert_eq!(read_to_close(&mut stream), b"");
 }
 
 #[test]
