@@ -239,6 +239,7 @@ impl Reader {
             kind::SNAPSHOT => Payload::Snapshot {
                 last: self.log_id()?,
             },
+            // Checked above: no other kind is left.
             _ => Payload::TimeoutNow,
         };
         Ok(Some((group, Message { term, payload })))

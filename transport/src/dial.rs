@@ -1,6 +1,6 @@
 //! The outgoing side: keeps a connection to one peer and writes on it.
 
-use crate::handshake::{self, HandshakeError};
+use crate::handshake::{self, DialError, HandshakeError};
 use crate::net_thread::Stop;
 use crate::pump::{Link, pump};
 use crate::tcp::{Peer, Shared};
@@ -48,17 +48,25 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>, mut sto
     }
 }
 
-async fn dial(shared: &Shared, peer: &Peer) -> Result<TcpStream, HandshakeError> {
-    let connect = async {
-        let mut stream = TcpStream::connect(&peer.address).await?;
-        stream.set_nodelay(true)?;
-        bound_send_buffer(&stream, shared.config.idle_timeout)?;
+async fn dial(shared: &Shared, peer: &Peer) -> Result<TcpStream, DialError> {
+    let idle_timeout = shared.config.idle_timeout;
+    let introduced = async {
+        let mut stream = connect(&peer.address, idle_timeout)
+            .await
+            .map_err(HandshakeError::Io)?;
         handshake::introduce(&mut stream, &shared.config, peer.node).await?;
         Ok(stream)
     };
-    timeout(shared.config.handshake_timeout, connect)
+    timeout(shared.config.handshake_timeout, introduced)
         .await
-        .unwrap_or(Err(HandshakeError::TimedOut))
+        .unwrap_or(Err(HandshakeError::TimedOut.into()))
+}
+
+async fn connect(address: &str, idle_timeout: Duration) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    bound_send_buffer(&stream, idle_timeout)?;
+    Ok(stream)
 }
 
 /// Lets the system end the connection when the peer acknowledges nothing for so long: heartbeats

@@ -40,30 +40,43 @@ pub(crate) enum Refusal {
     UnknownNode = 4,
 }
 
-/// Why a handshake failed.
+/// Why a dialer has no connection.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum HandshakeError {
-    /// Seen by the listener.
+pub(crate) enum DialError {
+    /// By the listener's own answer, or because it is not the node that was wanted.
+    #[error("refused by {answer}: {refusal}")]
+    Refused { answer: Answer, refusal: Refusal },
+    /// For a reason that only a later version knows.
+    #[error("refused by {0} for an unknown reason")]
+    RefusedSomehow(Answer),
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+}
+
+/// Why a listener turned a connection away.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdmitError {
     #[error("refused {hello}: {refusal}")]
     Refused { hello: Hello, refusal: Refusal },
-    /// Seen by the dialer: the listener's answer, or an answer that is not the wanted node's.
-    #[error("refused by {answer}: {}", .refusal.map_or("no reason known".to_owned(), |it| it.to_string()))]
-    RefusedBy {
-        answer: Answer,
-        refusal: Option<Refusal>,
-    },
+    #[error(transparent)]
+    Handshake(#[from] HandshakeError),
+}
+
+/// Why a handshake, on either side, found no end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HandshakeError {
     #[error("the other side does not speak this protocol")]
     Foreign,
     #[error("the other side's introduction is damaged")]
     Damaged,
-    #[error("no introduction in time")]
+    #[error("timed out")]
     TimedOut,
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-impl HandshakeError {
-    /// The label under which a listener counts it.
+impl AdmitError {
+    /// The label under which it is counted.
     pub(crate) const fn cause(&self) -> &'static str {
         match self {
             Self::Refused { refusal, .. } => match refusal {
@@ -72,11 +85,18 @@ impl HandshakeError {
                 Refusal::Node => "node",
                 Refusal::UnknownNode => "unknown_node",
             },
-            Self::RefusedBy { .. } => "refused",
-            Self::Foreign => "foreign",
-            Self::Damaged => "damaged",
-            Self::TimedOut => "timeout",
-            Self::Io(_) => "io",
+            Self::Handshake(HandshakeError::Foreign) => "foreign",
+            Self::Handshake(HandshakeError::Damaged) => "damaged",
+            Self::Handshake(HandshakeError::TimedOut) => "timeout",
+            Self::Handshake(HandshakeError::Io(_)) => "io",
+        }
+    }
+
+    /// The node that a refused dialer says it is.
+    pub(crate) const fn claimed(&self) -> Option<NodeId> {
+        match self {
+            Self::Refused { hello, .. } => Some(hello.from),
+            Self::Handshake(_) => None,
         }
     }
 }
@@ -135,9 +155,8 @@ pub(crate) async fn introduce(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     config: &TransportConfig,
     to: NodeId,
-) -> Result<(), HandshakeError> {
-    let hello = [config.cluster.0, config.node.0, to.0];
-    stream.write_all(&encode(VERSION, hello)).await?;
+) -> Result<(), DialError> {
+    write(stream, [config.cluster.0, config.node.0, to.0]).await?;
     let (version, [cluster, node, code]) = read(stream).await?;
     let answer = Answer {
         version,
@@ -155,7 +174,7 @@ pub(crate) async fn introduce(
 pub(crate) async fn admit(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     config: &TransportConfig,
-) -> Result<NodeId, HandshakeError> {
+) -> Result<NodeId, AdmitError> {
     let (version, [cluster, from, to]) = read(stream).await?;
     let hello = Hello {
         version,
@@ -165,14 +184,13 @@ pub(crate) async fn admit(
     };
     let judged = hello.judge(config);
     let code = judged.err().map_or(0, |refusal| refusal as u64);
-    let answer = [config.cluster.0, config.node.0, code];
-    stream.write_all(&encode(VERSION, answer)).await?;
+    write(stream, [config.cluster.0, config.node.0, code]).await?;
     match judged {
         Ok(()) => Ok(hello.from),
         Err(refusal) => {
             // Should this fail, the dialer did not wait for its answer.
             let _ = stream.shutdown().await;
-            Err(HandshakeError::Refused { hello, refusal })
+            Err(AdmitError::Refused { hello, refusal })
         }
     }
 }
@@ -194,30 +212,38 @@ impl Hello {
 }
 
 impl Answer {
-    fn judge(self, config: &TransportConfig, wanted: NodeId) -> Result<(), HandshakeError> {
+    fn judge(self, config: &TransportConfig, wanted: NodeId) -> Result<(), DialError> {
         let refusal = match self.code {
-            1 => Some(Refusal::Version),
-            2 => Some(Refusal::Cluster),
-            3 => Some(Refusal::Node),
-            4 => Some(Refusal::UnknownNode),
-            0 if self.version != VERSION => Some(Refusal::Version),
-            0 if self.cluster != config.cluster => Some(Refusal::Cluster),
-            0 if self.node != wanted => Some(Refusal::Node),
+            1 => Refusal::Version,
+            2 => Refusal::Cluster,
+            3 => Refusal::Node,
+            4 => Refusal::UnknownNode,
+            0 if self.version != VERSION => Refusal::Version,
+            0 if self.cluster != config.cluster => Refusal::Cluster,
+            0 if self.node != wanted => Refusal::Node,
             0 => return Ok(()),
-            _ => None,
+            _ => return Err(DialError::RefusedSomehow(self)),
         };
-        Err(HandshakeError::RefusedBy {
+        Err(DialError::Refused {
             answer: self,
             refusal,
         })
     }
 }
 
-fn encode(version: u32, numbers: [u64; 3]) -> [u8; TEXT_BYTES] {
+/// Writes a hello or an answer.
+async fn write(
+    stream: &mut (impl AsyncWrite + Unpin),
+    numbers: [u64; 3],
+) -> Result<(), HandshakeError> {
+    Ok(stream.write_all(&encode(numbers)).await?)
+}
+
+fn encode(numbers: [u64; 3]) -> [u8; TEXT_BYTES] {
     let mut text = [0; TEXT_BYTES];
     let mut out = text.as_mut_slice();
     out.put_slice(&MAGIC);
-    out.put_u32_le(version);
+    out.put_u32_le(VERSION);
     for number in numbers {
         out.put_u64_le(number);
     }

@@ -1,7 +1,7 @@
 //! The incoming side: admits the peers that dial and reads what they send.
 
 use crate::DecodeError;
-use crate::handshake::{self, HandshakeError};
+use crate::handshake::{self, AdmitError, HandshakeError};
 use crate::net_thread::Stop;
 use crate::tcp::{Peer, Shared};
 use crate::wire::{HEADER_BYTES, decode, frame_bytes};
@@ -63,7 +63,9 @@ async fn admit(
         shared.config.handshake_timeout,
         handshake::admit(&mut stream, &shared.config),
     );
-    let admitted = admitted.await.unwrap_or(Err(HandshakeError::TimedOut));
+    let admitted = admitted
+        .await
+        .unwrap_or(Err(HandshakeError::TimedOut.into()));
     drop(slot);
     let node = match admitted {
         Ok(node) => node,
@@ -158,27 +160,15 @@ fn split_frame(buffer: &mut BytesMut, max_frame_bytes: u32) -> Result<Option<Byt
 
 impl Shared {
     /// Counts a connection that did not become a peer's, and logs the first of each cause.
-    fn turned_away(&self, address: SocketAddr, error: &HandshakeError) {
+    fn turned_away(&self, address: SocketAddr, error: &AdmitError) {
         self.metrics.refused(error.cause());
-        let known = self.claimed_peer(error);
+        let known = error.claimed().and_then(|node| self.peers.get(&node));
         if let Some(peer) = known {
             peer.outbox.note_error(error.to_string());
         }
         let mut warned = self.warned.lock();
         if warned.insert((known.map(|peer| peer.node), error.cause())) {
             tracing::warn!(%address, "turned a connection away: {error}");
-        }
-    }
-
-    /// The peer that a refused dialer says it is.
-    fn claimed_peer(&self, error: &HandshakeError) -> Option<&Arc<Peer>> {
-        match error {
-            HandshakeError::Refused { hello, .. } => self.peers.get(&hello.from),
-            HandshakeError::RefusedBy { .. }
-            | HandshakeError::Foreign
-            | HandshakeError::Damaged
-            | HandshakeError::TimedOut
-            | HandshakeError::Io(_) => None,
         }
     }
 }
