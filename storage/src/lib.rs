@@ -1,1 +1,17 @@
-//! Placeholder.
+//! What a Logboat node keeps on its disk: the write-ahead log that all its groups share, their
+//! snapshot files, and the data directory that holds both.
+//!
+//! [`DataDir`] locks the directory and checks whose it is, [`Wal`] makes the writes of all groups
+//! durable together and serves their entries back, [`SnapshotStore`] keeps one snapshot a group.
+//! Nothing here knows what a message or an election is: the types of [`logboat_raft`] go in
+//! ([`Persist`](logboat_raft::Persist)) and come out ([`Restored`](logboat_raft::Restored)).
+
+mod directory;
+mod snapshot;
+mod wal;
+
+pub use directory::{ClusterId, DataDir, DirectoryError, Identity};
+pub use snapshot::{
+    SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotStore, SnapshotWriter,
+};
+pub use wal::{Batch, Completion, Poisoned, ReadError, Wal, WalError, WalMetrics, WalOptions};
