@@ -14,4 +14,16 @@ pub use directory::{ClusterId, DataDir, DirectoryError, Identity};
 pub use snapshot::{
     SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotStore, SnapshotWriter,
 };
-pub use wal::{Batch, Completion, Poisoned, ReadError, Wal, WalError, WalMetrics, WalOptions};
+pub use wal::{
+    Batch, Completion, Damage, Poisoned, ReadError, Wal, WalError, WalMetrics, WalOptions,
+};
+pub use wal::{GroupReport, Position, SegmentReport, SegmentState, WalReport, inspect};
+
+pub mod simulation {
+    //! The log on a disk that crashes, fails and fills up on demand, for tests and simulation:
+    //! [`InlineWal`] is the log without threads, [`SimDisk`] the disk, and [`Disk`] what another
+    //! disk has to offer.
+
+    pub use crate::wal::{Disk, FileDisk, FileSegment, SegmentFile, SimDisk, SimSegment};
+    pub use crate::wal::{InlineWal, Log, Segment, Supply, WriteError, Written};
+}

@@ -1,18 +1,73 @@
 //! The write-ahead log that all groups of a node share.
+//!
+//! A [`Batch`] holds writes of any groups. One thread takes what was submitted, writes it as one
+//! batch into the active segment and syncs it, or lets another thread sync it while it writes the
+//! next one; then the completions are called. Files are described in `format` and `record`, what
+//! recovery makes of them in `recover`, and how segments go in `gc`.
+//!
+//! # What recovery can tell
+//! Each batch carries the position up to which everything was durable when it was written. Data
+//! below the highest such mark was acknowledged, so what does not verify there is damage and the
+//! log refuses to open; what does not verify above is the tail that a crash tore, and is cut. The
+//! mark of the last batch can only stand in a later one: when nothing follows within
+//! [`WalOptions::mark_delay`], when the log is closed and when it is opened, a batch of 32 bytes
+//! with the mark alone is written and synced. Until then, and only then, damage to the last batch
+//! passes for a torn tail: after a crash within that time of the last sync.
+//!
+//! # A full disk
+//! Segments are zero-filled before they are used, so a disk that is full is noticed when the next
+//! one is made, and nothing written is lost. Writes wait, [`Wal::stalled`] says so, reads go on;
+//! what waits has not failed, and is written when there is room again.
 
+use crossbeam_channel::{Sender, unbounded};
 use logboat_raft::{Entry, GroupId, Index, Persist, Restored};
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+mod attendant;
+mod disk;
+mod error;
+mod extent;
+mod format;
+mod gc;
+mod index;
+mod inline;
+mod inspect;
+mod lane;
+mod log;
 mod metrics;
+mod record;
+mod recover;
+mod scan;
+mod shared;
+mod store;
+mod supply;
+mod writer;
 
+use attendant::Attendant;
+use lane::Lane;
+use shared::Shared;
+use writer::{Submission, Writer};
+
+pub use disk::{Disk, FileDisk, FileSegment, SegmentFile, SimDisk, SimSegment};
+pub use error::{Damage, Poisoned, ReadError, WalError, WriteError};
+pub use format::Position;
+pub use inline::InlineWal;
+pub use inspect::{GroupReport, SegmentReport, SegmentState, WalReport, inspect};
+pub use log::{Log, Written};
 pub use metrics::WalMetrics;
+pub use store::Segment;
+pub use supply::Supply;
 
 /// What happens when a batch is durable. Called on a thread of the log, so it must not block.
 pub trait Completion: Send + 'static {
-    /// `Ok` when all of the batch is durable, `Err` when it never will be acknowledged.
+    /// `Ok` when all of the batch is durable; `Err` when that will never be known, so that nothing
+    /// of it may be acknowledged, though it may be there after a restart.
     fn complete(self, result: Result<(), Poisoned>);
 }
 
@@ -28,10 +83,12 @@ pub struct Batch<C> {
 /// The log's sizes and limits.
 #[derive(Clone, Debug)]
 pub struct WalOptions {
-    /// Size of a segment file in bytes.
+    /// Size of a segment file in bytes, a multiple of 4,096 up to 2 GiB. A batch that is larger
+    /// gets a segment of its own size.
     pub segment_bytes: u64,
     /// Above this many bytes of segments, live entries are moved out of the oldest ones and the
-    /// groups that pin them are named to the pressure callback.
+    /// groups that pin them are named to the pressure callback. No hard limit: what is needed is
+    /// kept.
     pub max_bytes: u64,
     /// After so long without a write, the durable mark of the last one is recorded.
     pub mark_delay: Duration,
@@ -47,57 +104,102 @@ impl Default for WalOptions {
     }
 }
 
-/// The log accepts no writes any more: a write or sync failed, or it was closed.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("the write-ahead log takes no more writes: {reason}")]
-pub struct Poisoned {
-    reason: Arc<str>,
+/// A handle of the log; clones share it. When the last one is dropped, the threads finish what was
+/// submitted and end; [`Wal::close`] waits for that.
+pub struct Wal<C: Completion, D: Disk = FileDisk> {
+    handle: Arc<Handle<C, D>>,
 }
 
-/// Why the log can't be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum WalError {}
-
-/// Why entries can't be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {}
-
-/// A handle of the log; clones share it.
-pub struct Wal<C: Completion> {
-    shared: Arc<std::marker::PhantomData<fn(C)>>,
-}
-
-impl<C: Completion> Clone for Wal<C> {
-    fn clone(&self) -> Self {
-        Self {
-            shared: Arc::clone(&self.shared),
-        }
-    }
+struct Handle<C, D: Disk> {
+    /// Taken out to close. A submission holds the lock while it sends, so none gets lost between.
+    inbox: RwLock<Option<Sender<Submission<C>>>>,
+    shared: Arc<Shared<D>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl<C: Completion> Wal<C> {
-    /// Opens the log in `dir`, making it if need be, and recovers what it holds. `pressure` is
-    /// called, on a thread of the log, with groups whose snapshots would let old segments go.
+    /// Opens the log in `directory`, making it if need be, and recovers what it holds. `pressure`
+    /// is called, on a thread of the log that must not be held up, with groups whose snapshots
+    /// would let old segments go; it may be called again with the same ones.
     ///
     /// # Errors
-    /// [`WalError`].
+    /// [`WalError`]; nothing has been changed that a crash could not have left.
     pub fn open(
-        dir: &Path,
+        directory: &Path,
         options: WalOptions,
         pressure: impl Fn(&[GroupId]) + Send + Sync + 'static,
     ) -> Result<(Self, BTreeMap<GroupId, Restored>), WalError> {
-        let _ = (dir, options, pressure);
-        todo!()
+        let disk = FileDisk::open(directory).map_err(|source| WalError::Io {
+            path: directory.to_owned(),
+            source,
+        })?;
+        Self::open_on(disk, options, pressure)
+    }
+}
+
+impl<C: Completion, D: Disk> Wal<C, D> {
+    /// Opens the log on a disk of the caller's choice; see [`Wal::open`].
+    ///
+    /// # Errors
+    /// [`WalError`].
+    pub fn open_on(
+        disk: D,
+        options: WalOptions,
+        pressure: impl Fn(&[GroupId]) + Send + Sync + 'static,
+    ) -> Result<(Self, BTreeMap<GroupId, Restored>), WalError> {
+        let place = disk.path("");
+        let (log, supply, restored) = recover::recover(disk, options)?;
+        let failed = |source| WalError::Io {
+            path: place.clone(),
+            source,
+        };
+        let shared = Arc::new(Shared::new(&log));
+        let lane = Arc::new(Lane::new(Arc::clone(&shared)));
+        let (inbox, submissions) = unbounded();
+        let attendant = Attendant::start(supply).map_err(failed)?;
+        let writer = Writer::new(
+            log,
+            submissions,
+            Arc::clone(&lane),
+            attendant,
+            Arc::clone(&shared),
+            Box::new(pressure),
+        );
+        let threads = vec![
+            spawn("wal-sync", move || lane.run()).map_err(failed)?,
+            spawn("wal-writer", move || writer.run()).map_err(failed)?,
+        ];
+        let handle = Handle {
+            inbox: RwLock::new(Some(inbox)),
+            shared,
+            threads: Mutex::new(threads),
+        };
+        let handle = Arc::new(handle);
+        Ok((Self { handle }, restored))
     }
 
-    /// Hands a batch to the log; never blocks.
+    /// Hands a batch to the log; never blocks. The completion of a log that is poisoned or closed
+    /// gets the error. The queue is not bounded here: who submits looks at
+    /// [`Self::queued_bytes`] before taking new work.
     pub fn submit(&self, batch: Batch<C>) {
-        let _ = batch;
-        todo!()
+        let submission = Submission::new(batch);
+        let shared = &self.handle.shared;
+        shared.enqueue(submission.bytes);
+        let refused = match &*self.handle.inbox.read() {
+            Some(inbox) => inbox.send(submission).map_err(|refused| refused.0).err(),
+            None => Some(submission),
+        };
+        if let Some(submission) = refused {
+            shared.complete(
+                submission.into_pending(),
+                Err(self.poisoned().unwrap_or_else(Poisoned::closed)),
+            );
+        }
     }
 
     /// Entries of a group from `first` to `last`, about `max_bytes` of payload but at least one;
-    /// empty when the log does not hold `first`.
+    /// none when the log does not hold `first`. Their data borrow the mapped segment. Record and
+    /// entries are verified. Sees what was written, be it durable or not.
     ///
     /// # Errors
     /// [`ReadError`] when what the disk holds is not what was written.
@@ -108,36 +210,68 @@ impl<C: Completion> Wal<C> {
         last: Index,
         max_bytes: usize,
     ) -> Result<Vec<Entry>, ReadError> {
-        let _ = (group, first, last, max_bytes);
-        todo!()
+        let store = &self.handle.shared.store;
+        store.read(group, first, last, max_bytes)
     }
 
-    /// Bytes submitted and not completed.
+    /// Bytes submitted and not completed: what the batches take in memory, about.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        todo!()
+        self.handle.shared.queued_bytes()
     }
 
     /// Whether writes wait for disk space. Reads go on.
     #[must_use]
     pub fn stalled(&self) -> bool {
-        todo!()
+        self.handle.shared.stalled()
     }
 
     /// Why the log takes no more writes, if so.
     #[must_use]
     pub fn poisoned(&self) -> Option<Poisoned> {
-        todo!()
+        self.handle.shared.poisoned()
     }
 
     /// What the log counts.
     #[must_use]
     pub fn metrics(&self) -> &WalMetrics {
-        todo!()
+        &self.handle.shared.metrics
     }
 
-    /// Writes and syncs what was submitted, then stops the threads. Later submissions are refused.
+    /// Writes and syncs what was submitted, calls its completions, then stops the threads. Later
+    /// submissions are refused. While the disk is full, what waits for room fails. Not to be
+    /// called by a completion, which would wait for itself.
     pub fn close(self) {
-        todo!()
+        self.handle.begin_closing();
+        for thread in self.handle.threads.lock().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the write-ahead log panicked");
+            }
+        }
     }
+}
+
+impl<C: Completion, D: Disk> Clone for Wal<C, D> {
+    fn clone(&self) -> Self {
+        Self {
+            handle: Arc::clone(&self.handle),
+        }
+    }
+}
+
+impl<C, D: Disk> Handle<C, D> {
+    fn begin_closing(&self) {
+        self.shared.begin_closing();
+        self.inbox.write().take();
+    }
+}
+
+impl<C, D: Disk> Drop for Handle<C, D> {
+    fn drop(&mut self) {
+        self.begin_closing();
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(run)
 }

@@ -1,0 +1,98 @@
+//! What the log asks of a disk, so that the same code runs on files and in simulation.
+
+use bytes::Bytes;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+mod file;
+mod sim;
+
+pub use file::{FileDisk, FileSegment};
+pub use sim::{SimDisk, SimSegment};
+
+/// A directory of segment files. Every method but [`Disk::create`] is one system call or two.
+pub trait Disk: Send + Sync + 'static {
+    /// An open segment file.
+    type File: SegmentFile;
+
+    /// Where `name` lies, for people to find it.
+    fn path(&self, name: &str) -> PathBuf;
+
+    /// The names of all files, in no order.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Makes a file of `bytes` zero bytes that are allocated and durable, so that no later write
+    /// into it runs out of space. Its name is durable after [`Disk::sync_directory`] only.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::StorageFull`] when there is no room, and others of the operating system;
+    /// nothing is left behind.
+    fn create(&self, name: &str, bytes: u64) -> io::Result<()>;
+
+    /// Opens a file whose first `frozen` bytes (all of it for `None`) are never written again.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    fn open(&self, name: &str, frozen: Option<u64>) -> io::Result<Self::File>;
+
+    /// Renames a file, replacing another of the new name.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes renames, creations and removals durable.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    fn sync_directory(&self) -> io::Result<()>;
+
+    /// A number that no segment had before, so far as chance allows.
+    fn salt(&self) -> u64;
+}
+
+/// An open segment file. Its beginning is frozen: it can be viewed and is never written again. What
+/// lies behind can be written and not viewed. So nothing ever changes under a view.
+pub trait SegmentFile: Send + Sync + 'static {
+    /// Its size, which never changes.
+    fn bytes(&self) -> u64;
+
+    /// Writes at `offset`, behind the frozen part and within the file.
+    ///
+    /// # Errors
+    /// Those of the operating system; [`io::ErrorKind::InvalidInput`] outside of these bounds.
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
+
+    /// Freezes everything before `end`.
+    fn freeze(&self, end: u64);
+
+    /// Makes everything written so far durable. An error is final: what was written may be lost
+    /// although a second call succeeds.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Forgets what memory caches of the file, so that it is read from the disk itself.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    fn drop_cache(&self) -> io::Result<()>;
+
+    /// The bytes of a frozen range.
+    ///
+    /// # Panics
+    /// When the range is not frozen.
+    fn view(self: &Arc<Self>, range: Range<u64>) -> Bytes;
+}

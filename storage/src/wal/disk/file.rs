@@ -1,0 +1,191 @@
+//! Segments as memory-mapped files. The only file of the crate with `unsafe` code.
+
+use super::{Disk, SegmentFile};
+use bytes::Bytes;
+use memmap2::{MmapOptions, MmapRaw};
+use parking_lot::Mutex;
+use rustix::fs::{Advice, fadvise, fdatasync};
+use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, ErrorKind, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Zeros are written in pieces of this size.
+const FILL_BYTES: usize = 1 << 20;
+
+/// A directory of memory-mapped segment files.
+#[derive(Debug)]
+pub struct FileDisk {
+    directory: PathBuf,
+}
+
+impl FileDisk {
+    /// The disk that keeps its files in `directory`, which is made if need be.
+    ///
+    /// # Errors
+    /// When the directory can't be made.
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        fs::create_dir_all(directory)?;
+        if let Some(parent) = directory.parent().filter(|p| !p.as_os_str().is_empty()) {
+            File::open(parent)?.sync_all()?;
+        }
+        Ok(Self {
+            directory: directory.to_owned(),
+        })
+    }
+}
+
+impl Disk for FileDisk {
+    type File = FileSegment;
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        fs::read_dir(&self.directory)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect()
+    }
+
+    /// Zeros are written, not merely reserved: syncing into blocks that were written before needs
+    /// no commit of the file system's journal. They stay in the page cache for the first writes.
+    fn create(&self, name: &str, bytes: u64) -> io::Result<()> {
+        let path = self.path(name);
+        let filled = fill(&path, bytes);
+        if filled.is_err() {
+            // Half a file must not keep the room that others could use.
+            let _ = fs::remove_file(&path);
+        }
+        filled
+    }
+
+    fn open(&self, name: &str, frozen: Option<u64>) -> io::Result<FileSegment> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(self.path(name))?;
+        let bytes = file.metadata()?.len();
+        let map = MmapOptions::new().map_raw_read_only(&file)?;
+        Ok(FileSegment {
+            file,
+            map,
+            bytes,
+            frozen: AtomicU64::new(frozen.unwrap_or(bytes).min(bytes)),
+            writing: Mutex::new(()),
+        })
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path(from), self.path(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path(name))
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        File::open(&self.directory)?.sync_all()
+    }
+
+    fn salt(&self) -> u64 {
+        RandomState::new().hash_one(std::time::SystemTime::now())
+    }
+}
+
+fn fill(path: &Path, bytes: u64) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    let zeros = vec![0; FILL_BYTES];
+    let mut left = bytes;
+    while left > 0 {
+        let piece = left.min(FILL_BYTES as u64);
+        file.write_all(&zeros[..piece as usize])?;
+        left -= piece;
+    }
+    // The length is new, so the metadata that `fdatasync` includes is all there is.
+    fdatasync(&file)?;
+    Ok(())
+}
+
+/// A memory-mapped segment file: written through its descriptor, read through the mapping.
+///
+/// The descriptor stays open as long as the mapping, because an error of writing back is reported
+/// once to each descriptor that was open when it happened.
+#[derive(Debug)]
+pub struct FileSegment {
+    file: File,
+    map: MmapRaw,
+    bytes: u64,
+    /// Everything before this is immutable for the life of the value.
+    frozen: AtomicU64,
+    /// Held while writing and while freezing, so that no write is under way in what gets frozen.
+    writing: Mutex<()>,
+}
+
+impl SegmentFile for FileSegment {
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let _writing = self.writing.lock();
+        let end = offset.saturating_add(data.len() as u64);
+        if offset < self.frozen.load(Ordering::Acquire) || end > self.bytes {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        self.file.write_all_at(data, offset)
+    }
+
+    fn freeze(&self, end: u64) {
+        let _writing = self.writing.lock();
+        self.frozen
+            .fetch_max(end.min(self.bytes), Ordering::Release);
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Ok(fdatasync(&self.file)?)
+    }
+
+    fn drop_cache(&self) -> io::Result<()> {
+        Ok(fadvise(&self.file, 0, None, Advice::DontNeed)?)
+    }
+
+    fn view(self: &Arc<Self>, range: Range<u64>) -> Bytes {
+        let frozen = self.frozen.load(Ordering::Acquire);
+        assert!(
+            range.start <= range.end && range.end <= frozen,
+            "a view lies within the frozen part"
+        );
+        Bytes::from_owner(View {
+            segment: Arc::clone(self),
+            start: range.start as usize,
+            bytes: (range.end - range.start) as usize,
+        })
+    }
+}
+
+/// A frozen range of a mapping, which it keeps alive.
+struct View {
+    segment: Arc<FileSegment>,
+    start: usize,
+    bytes: usize,
+}
+
+impl AsRef<[u8]> for View {
+    #[expect(
+        unsafe_code,
+        reason = "a mapped range can't be had as a slice otherwise"
+    )]
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: `FileSegment::view`, the only place that makes a `View`, checked that the range
+        // lies within the frozen part, which lies within the mapping. The mapping lives as long as
+        // `segment`. Frozen bytes are not written any more: not through this value (`write_at`
+        // refuses), not through another (a file is reopened for writing only when no view is left)
+        // and not by another process (the data directory is locked).
+        unsafe { std::slice::from_raw_parts(self.segment.map.as_ptr().add(self.start), self.bytes) }
+    }
+}

@@ -1,0 +1,339 @@
+//! A disk in memory that crashes, fails and fills up on demand, for tests and simulation.
+
+use super::{Disk, SegmentFile};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The unit in which a crash keeps or loses what was written and not synced.
+const PAGE_BYTES: usize = 512;
+
+/// A simulated disk. Clones are the same disk, as a restarted process finds it.
+///
+/// It keeps apart what is durable and what is only cached: [`SimDisk::crash`] keeps any subset of
+/// the unsynced pages and any prefix of the unsynced directory operations, and a failed sync
+/// leaves pages in the cache that are neither durable nor ever written back, as Linux does.
+#[derive(Clone, Debug, Default)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    nodes: BTreeMap<u64, Node>,
+    /// Name to node, as processes see it.
+    names: BTreeMap<String, u64>,
+    /// Name to node, as a crash would leave it if it lost everything unsynced.
+    durable_names: BTreeMap<String, u64>,
+    unsynced: Vec<Operation>,
+    next_node: u64,
+    salt: u64,
+    capacity_bytes: Option<u64>,
+    failing_sync: Option<u64>,
+    syncs: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Operation {
+    Link(String, u64),
+    Rename(String, String),
+    Remove(String),
+}
+
+#[derive(Clone, Debug)]
+struct Node {
+    cached: Vec<u8>,
+    durable: Vec<u8>,
+    dirty: BTreeSet<usize>,
+}
+
+impl SimDisk {
+    /// Cuts the power. `keep` decides for each unsynced page and directory operation, in a fixed
+    /// order, whether it reached the disk; the first lost directory operation takes the later
+    /// ones with it. Files opened before are not to be used any more.
+    pub fn crash(&self, mut keep: impl FnMut() -> bool) {
+        let mut state = self.state.lock();
+        let operations = std::mem::take(&mut state.unsynced);
+        for operation in operations {
+            if !keep() {
+                break;
+            }
+            operation.apply(&mut state.durable_names);
+        }
+        state.names = state.durable_names.clone();
+        for node in state.nodes.values_mut() {
+            for page in std::mem::take(&mut node.dirty) {
+                if keep() {
+                    node.write_back(page);
+                }
+            }
+            node.cached = node.durable.clone();
+        }
+    }
+
+    /// Allows this many bytes of files and no more; `None` for any number.
+    pub fn limit(&self, capacity_bytes: Option<u64>) {
+        self.state.lock().capacity_bytes = capacity_bytes;
+    }
+
+    /// Lets the `countdown`th sync of a file from now on fail (1 is the next one): its pages stay
+    /// in the cache, pass for clean and never reach the disk.
+    pub fn fail_sync(&self, countdown: u64) {
+        let mut state = self.state.lock();
+        state.failing_sync = Some(state.syncs + countdown);
+    }
+
+    /// Inverts a bit of what is on the disk, behind everybody's back.
+    ///
+    /// # Panics
+    /// When there is no such file or it is shorter.
+    pub fn flip(&self, name: &str, offset: u64, bit: u8) {
+        self.edit(name, |node| {
+            node.durable[offset as usize] ^= 1 << bit;
+            node.cached[offset as usize] ^= 1 << bit;
+        });
+    }
+
+    /// The durable content of a file.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    #[must_use]
+    pub fn durable(&self, name: &str) -> Vec<u8> {
+        let mut content = Vec::new();
+        self.edit(name, |node| content.clone_from(&node.durable));
+        content
+    }
+
+    /// Puts a file with this durable content in place, as somebody else would.
+    pub fn plant(&self, name: &str, content: &[u8]) {
+        let mut state = self.state.lock();
+        let id = state.link(name, content.to_vec());
+        state.durable_names.insert(name.to_owned(), id);
+    }
+
+    /// A disk of its own with the same content.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let state = self.state.lock();
+        Self {
+            state: Arc::new(Mutex::new(State {
+                nodes: state.nodes.clone(),
+                names: state.names.clone(),
+                durable_names: state.durable_names.clone(),
+                unsynced: state.unsynced.clone(),
+                ..*state
+            })),
+        }
+    }
+
+    fn edit(&self, name: &str, change: impl FnOnce(&mut Node)) {
+        let mut state = self.state.lock();
+        let id = *state.names.get(name).expect("the file exists");
+        change(state.nodes.get_mut(&id).expect("a named node exists"));
+    }
+}
+
+impl State {
+    fn link(&mut self, name: &str, durable: Vec<u8>) -> u64 {
+        self.next_node += 1;
+        let id = self.next_node;
+        let node = Node {
+            cached: durable.clone(),
+            durable,
+            dirty: BTreeSet::new(),
+        };
+        self.nodes.insert(id, node);
+        self.names.insert(name.to_owned(), id);
+        id
+    }
+
+    fn used_bytes(&self) -> u64 {
+        let linked: BTreeSet<u64> = self.names.values().copied().collect();
+        linked
+            .iter()
+            .filter_map(|id| self.nodes.get(id))
+            .map(|node| node.durable.len() as u64)
+            .sum()
+    }
+
+    fn operate(&mut self, operation: Operation) {
+        operation.apply(&mut self.names);
+        self.unsynced.push(operation);
+    }
+}
+
+impl Operation {
+    fn apply(&self, names: &mut BTreeMap<String, u64>) {
+        match self {
+            Self::Link(name, node) => {
+                names.insert(name.clone(), *node);
+            }
+            Self::Rename(from, to) => {
+                if let Some(node) = names.remove(from) {
+                    names.insert(to.clone(), node);
+                }
+            }
+            Self::Remove(name) => {
+                names.remove(name);
+            }
+        }
+    }
+}
+
+impl Node {
+    fn write_back(&mut self, page: usize) {
+        let start = page * PAGE_BYTES;
+        let end = (start + PAGE_BYTES).min(self.cached.len());
+        self.durable[start..end].copy_from_slice(&self.cached[start..end]);
+    }
+}
+
+impl Disk for SimDisk {
+    type File = SimSegment;
+
+    fn path(&self, name: &str) -> PathBuf {
+        PathBuf::from(name)
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.state.lock().names.keys().cloned().collect())
+    }
+
+    fn create(&self, name: &str, bytes: u64) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if state
+            .capacity_bytes
+            .is_some_and(|capacity| state.used_bytes() + bytes > capacity)
+        {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        let id = state.link(name, vec![0; bytes as usize]);
+        state.unsynced.push(Operation::Link(name.to_owned(), id));
+        Ok(())
+    }
+
+    fn open(&self, name: &str, frozen: Option<u64>) -> io::Result<SimSegment> {
+        let state = self.state.lock();
+        let id = *state.names.get(name).ok_or(ErrorKind::NotFound)?;
+        let bytes = state.nodes[&id].durable.len() as u64;
+        Ok(SimSegment {
+            state: Arc::clone(&self.state),
+            id,
+            bytes,
+            frozen: Mutex::new(frozen.unwrap_or(bytes)),
+        })
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if !state.names.contains_key(from) {
+            return Err(ErrorKind::NotFound.into());
+        }
+        state.operate(Operation::Rename(from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if !state.names.contains_key(name) {
+            return Err(ErrorKind::NotFound.into());
+        }
+        state.operate(Operation::Remove(name.to_owned()));
+        Ok(())
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.unsynced.clear();
+        state.durable_names = state.names.clone();
+        Ok(())
+    }
+
+    fn salt(&self) -> u64 {
+        let mut state = self.state.lock();
+        state.salt += 1;
+        state.salt.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+/// An open file of a [`SimDisk`].
+#[derive(Debug)]
+pub struct SimSegment {
+    state: Arc<Mutex<State>>,
+    id: u64,
+    bytes: u64,
+    frozen: Mutex<u64>,
+}
+
+impl SegmentFile for SimSegment {
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let end = offset + data.len() as u64;
+        if offset < *self.frozen.lock() || end > self.bytes {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        let mut state = self.state.lock();
+        let Some(node) = state.nodes.get_mut(&self.id) else {
+            return Ok(());
+        };
+        let (start, end) = (offset as usize, end as usize);
+        node.cached[start..end].copy_from_slice(data);
+        node.dirty
+            .extend(start / PAGE_BYTES..end.div_ceil(PAGE_BYTES));
+        Ok(())
+    }
+
+    fn freeze(&self, end: u64) {
+        let mut frozen = self.frozen.lock();
+        *frozen = end.max(*frozen);
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.syncs += 1;
+        let fails = state.failing_sync == Some(state.syncs);
+        let Some(node) = state.nodes.get_mut(&self.id) else {
+            return Ok(());
+        };
+        let dirty = std::mem::take(&mut node.dirty);
+        if fails {
+            return Err(io::Error::other("simulated failure to write back"));
+        }
+        for page in dirty {
+            node.write_back(page);
+        }
+        Ok(())
+    }
+
+    fn drop_cache(&self) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if let Some(node) = state.nodes.get_mut(&self.id) {
+            let dirty: Vec<usize> = node.dirty.iter().copied().collect();
+            let cached = std::mem::replace(&mut node.cached, node.durable.clone());
+            for page in dirty {
+                let start = page * PAGE_BYTES;
+                let end = (start + PAGE_BYTES).min(cached.len());
+                node.cached[start..end].copy_from_slice(&cached[start..end]);
+            }
+        }
+        Ok(())
+    }
+
+    fn view(self: &Arc<Self>, range: Range<u64>) -> Bytes {
+        assert!(
+            range.end <= *self.frozen.lock(),
+            "a view lies within the frozen part"
+        );
+        let state = self.state.lock();
+        let node = state.nodes.get(&self.id).expect("an open file exists");
+        Bytes::copy_from_slice(&node.cached[range.start as usize..range.end as usize])
+    }
+}

@@ -1,0 +1,127 @@
+//! What can go wrong with the log.
+
+use super::WalOptions;
+use logboat_raft::{GroupId, Index};
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Bytes on the disk that are not what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub file: PathBuf,
+    /// Where in the file the damaged header, record or batch begins, in bytes.
+    pub offset: u64,
+    /// What does not fit.
+    pub what: String,
+    /// The groups whose data it is, as far as that can still be read.
+    pub groups: Vec<GroupId>,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (file, offset, what) = (self.file.display(), self.offset, &self.what);
+        write!(f, "{file} is damaged at offset {offset}: {what}; ")?;
+        let Some((first, rest)) = self.groups.split_first() else {
+            return write!(f, "which groups it held can't be read");
+        };
+        write!(f, "it held data of group {first}")?;
+        rest.iter().try_for_each(|group| write!(f, ", {group}"))
+    }
+}
+
+/// Why the log can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum WalError {
+    /// Data that was acknowledged is damaged. The replica must be repaired from its peers.
+    #[error("{0}")]
+    Corrupt(Damage),
+    /// A segment that is needed is not there.
+    #[error("{} is missing, though the log needs it", .0.display())]
+    Missing(PathBuf),
+    /// A file that the log did not make lies among its own.
+    #[error("{} is no file of a Logboat log", .0.display())]
+    Foreign(PathBuf),
+    /// There is no room for the first segment.
+    #[error("the disk is full: no room for a segment of {bytes} bytes in {}", .directory.display())]
+    DiskFull {
+        /// Where it should be.
+        directory: PathBuf,
+        /// The size of a segment.
+        bytes: u64,
+    },
+    /// The options contradict themselves.
+    #[error("segments of {} bytes: a multiple of 4096 from 8192 to 2147483648 is needed", .0.segment_bytes)]
+    Options(WalOptions),
+    /// The operating system refused.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// Its reason.
+        source: io::Error,
+    },
+}
+
+/// Why entries can't be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// What the disk holds is not what was written.
+    #[error("{0}")]
+    Corrupt(Damage),
+}
+
+/// Why [`Log`](super::Log) did not write. But for [`WriteError::Full`], it must not be used again.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The active segment has no room; nothing was written. A new one of at least this many bytes
+    /// must be installed first.
+    #[error("a segment of {bytes} bytes is needed")]
+    Full {
+        /// The size of the segment, a multiple of 4,096.
+        bytes: u64,
+    },
+    /// The operating system refused.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Entries were submitted that don't continue the group's log. A mistake of the caller.
+    #[error("group {group}: entry {found} was submitted where at most {expected} could follow")]
+    Gap {
+        /// The group.
+        group: GroupId,
+        /// The index after the group's last entry.
+        expected: Index,
+        /// The index that came.
+        found: Index,
+    },
+    /// A batch is larger than any segment.
+    #[error("a batch of {bytes} bytes is larger than any segment can be")]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+    },
+    /// Live entries that were to be moved are damaged.
+    #[error(transparent)]
+    Damaged(#[from] ReadError),
+}
+
+/// The log accepts no writes any more: a write or a sync failed, which is final, or it was closed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the write-ahead log takes no more writes: {reason}")]
+pub struct Poisoned {
+    reason: Arc<str>,
+}
+
+impl Poisoned {
+    pub(super) fn new(reason: &str) -> Self {
+        Self {
+            reason: reason.into(),
+        }
+    }
+
+    pub(super) fn closed() -> Self {
+        Self::new("it was closed")
+    }
+}

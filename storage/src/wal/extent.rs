@@ -1,0 +1,95 @@
+//! Which part of the segment files is the log: where it ends, what is torn and what is damaged.
+
+use super::error::{Damage, WalError};
+use super::format::{Position, SegmentHeader, segment_name};
+use super::scan::{Flaw, Scan};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The header of a segment and what it holds, or why the header can't be believed.
+pub(super) type Scanned = Result<(SegmentHeader, Scan), String>;
+
+/// Which part of the files is the log.
+#[derive(Debug)]
+pub(super) struct Extent {
+    /// The first segment that is needed.
+    pub(super) oldest: u32,
+    /// The segment in which the log ends; zero when nothing was ever written.
+    pub(super) last: u32,
+    /// Where the valid batches of each needed segment end.
+    pub(super) ends: BTreeMap<u32, u64>,
+    /// Why it is not all there: [`WalError::Corrupt`] and [`WalError::Missing`].
+    pub(super) problems: Vec<WalError>,
+}
+
+impl Extent {
+    /// Tells what is valid, what is a torn tail and what is damaged.
+    pub(super) fn of(segments: &BTreeMap<u32, Scanned>, path: impl Fn(&str) -> PathBuf) -> Self {
+        let scans: BTreeMap<u32, &Scan> = segments
+            .iter()
+            .filter_map(|(id, scanned)| Some((*id, &scanned.as_ref().ok()?.1)))
+            .collect();
+        let used = scans.iter().filter(|(_, scan)| scan.is_used());
+        let last = used.map(|(id, _)| *id).next_back().unwrap_or(0);
+        let mut valid = scans.range(..=last).rev().filter_map(|(_, scan)| scan.last);
+        let mut extent = Self {
+            oldest: valid.next().map_or(1, |header| header.oldest),
+            last,
+            ends: BTreeMap::new(),
+            problems: Vec::new(),
+        };
+        let mark = scans.values().map(|scan| scan.mark).max();
+        let newest = segments.keys().next_back().copied().unwrap_or(0);
+        for id in extent.oldest..=newest {
+            let path = path(&segment_name(id));
+            match segments.get(&id) {
+                None => extent.problems.push(WalError::Missing(path)),
+                Some(Err(what)) => {
+                    let flaw = Flaw {
+                        what: what.clone(),
+                        ..Flaw::default()
+                    };
+                    extent.problems.push(corrupt(path, &flaw));
+                }
+                Some(Ok((_, scan))) if id <= last => {
+                    let next = scans.get(&(id + 1)).copied();
+                    extent.judge(id, scan, next, mark.unwrap_or_default(), path);
+                }
+                Some(Ok(_)) => {}
+            }
+        }
+        extent
+    }
+
+    /// Finds where the valid part of a segment ends, and what is damaged before that.
+    fn judge(&mut self, id: u32, scan: &Scan, next: Option<&Scan>, mark: Position, path: PathBuf) {
+        let end = if id < self.last {
+            // Something follows, so this segment was durable up to where the next one says. If
+            // that can't say, its first batch is damaged, which is found when it is judged.
+            next.and_then(|next| next.previous_end).unwrap_or(scan.end)
+        } else {
+            scan.end
+        };
+        let acknowledged = if id < self.last {
+            end
+        } else if mark.segment == id {
+            u64::from(mark.offset)
+        } else {
+            0
+        };
+        self.ends.insert(id, end);
+        let damaged = scan.flaws.iter();
+        let damaged = damaged.filter(|flaw| flaw.offset < acknowledged);
+        self.problems
+            .extend(damaged.map(|flaw| corrupt(path.clone(), flaw)));
+    }
+}
+
+fn corrupt(file: PathBuf, flaw: &Flaw) -> WalError {
+    WalError::Corrupt(Damage {
+        file,
+        offset: flaw.offset,
+        what: flaw.what.clone(),
+        groups: flaw.groups.clone(),
+    })
+}

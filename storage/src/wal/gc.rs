@@ -1,0 +1,227 @@
+//! Which segments go, and what is moved out of them first.
+//!
+//! Segments go from the oldest on, so that what recovery finds is always the end of the log's
+//! history: a record that truncates or compacts never goes before the records that it concerns.
+//! A segment goes in three steps: nothing in it is needed any more; a batch whose header says so
+//! is durable; its file is used again.
+//!
+//! What is still needed in the oldest segment is moved when that is cheap: when it is a quarter of
+//! the segment or less, or, with the log over its budget, when it is half of the segment or the
+//! whole log is half dead. So no more than one byte is moved for each byte that is freed. Where
+//! more is needed, the groups that need it are named, because only their snapshots can help.
+//!
+//! Moved entries are written as records of a kind of their own, which put entries in the place of
+//! equal ones and change nothing else. A crash at any moment leaves the old copy, or both.
+
+use super::disk::{Disk, SegmentFile};
+use super::error::WriteError;
+use super::index::{GroupLog, Piece};
+use super::log::{Log, Retiring};
+use super::store::Segment;
+use logboat_raft::{GroupId, Index};
+use std::cmp::Reverse;
+
+/// The most groups that are named at once.
+const MAX_PRESSED: usize = 64;
+
+/// The groups that still need the oldest segment, being moved out of it.
+#[derive(Debug)]
+pub(super) struct Collection {
+    segment: u32,
+    /// In descending order; the last one is next.
+    groups: Vec<GroupId>,
+}
+
+impl<D: Disk> Log<D> {
+    /// Takes out the segments that nobody needs, for [`Supply::recycle`](super::Supply::recycle).
+    pub fn retire(&mut self) -> Vec<Segment<D::File>> {
+        while self.oldest < self.active.segment.id && self.accounts.live(self.oldest).pins == 0 {
+            self.retiring.push_back(Retiring {
+                segment: self.oldest,
+                recorded: None,
+            });
+            self.accounts.forget(self.oldest);
+            self.oldest += 1;
+        }
+        let mut retired = Vec::new();
+        while let Some(retiring) = self.retiring.front()
+            && retiring.recorded.is_some_and(|end| end <= self.durable)
+        {
+            retired.extend(self.store.segments.write().remove(&retiring.segment));
+            self.retiring.pop_front();
+        }
+        retired
+    }
+
+    /// Moves about `max_bytes` out of the oldest segment, if that is worth it. Returns the bytes
+    /// written; zero when there is nothing to do.
+    ///
+    /// # Errors
+    /// [`WriteError`]. After [`WriteError::Full`], nothing has changed.
+    pub fn collect(&mut self, max_bytes: u64) -> Result<u64, WriteError> {
+        if self.collection.is_none() && self.is_worth_collecting() {
+            self.collection = Some(self.survey(self.oldest));
+        }
+        let Some(collection) = self.collection.take() else {
+            return Ok(0);
+        };
+        self.encoder.begin(self.active.segment.salt);
+        let mut left = collection.groups.len();
+        let mut encoded = Ok(true);
+        while left > 0 && self.encoder.batch_bytes() < max_bytes && matches!(encoded, Ok(true)) {
+            let group = collection.groups[left - 1];
+            encoded = self.encode_live(group, collection.segment, max_bytes);
+            left -= usize::from(matches!(encoded, Ok(true)));
+        }
+        let written = encoded.and_then(|_| self.put_records());
+        let groups = collection.groups;
+        let left = if written.is_ok() { left } else { groups.len() };
+        if left > 0 {
+            self.collection = Some(Collection {
+                groups: groups[..left].to_vec(),
+                ..collection
+            });
+        }
+        written
+    }
+
+    /// Whether groups are being moved out of a segment.
+    pub(super) const fn is_collecting(&self) -> bool {
+        self.collection.is_some()
+    }
+
+    /// The groups whose snapshots would bring the log back under its budget, those that hold most
+    /// first; none while it is within.
+    #[must_use]
+    pub fn pressing(&self) -> Vec<GroupId> {
+        let mut excess = self.bytes().saturating_sub(self.options.max_bytes);
+        let mut through = self.oldest;
+        for (id, segment) in self.store.segments.read().range(self.oldest..) {
+            if excess == 0 {
+                break;
+            }
+            through = id + 1;
+            excess = excess.saturating_sub(segment.file.bytes());
+        }
+        let mut holders = Vec::new();
+        if through > self.oldest {
+            self.store.index.each(|group, log| {
+                let old = log.pieces().map(|piece| piece.run);
+                let old = old.filter(|run| run.place.segment < through);
+                let bytes: u64 = old.map(|run| u64::from(run.bytes)).sum();
+                if bytes > 0 {
+                    holders.push((Reverse(bytes), group));
+                }
+            });
+        }
+        holders.sort_unstable();
+        holders.truncate(MAX_PRESSED);
+        holders.into_iter().map(|(_, group)| group).collect()
+    }
+
+    /// Bytes of the segments that hold the log.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let segments = self.store.segments.read();
+        let sizes = segments.values().map(|segment| segment.file.bytes());
+        sizes.sum()
+    }
+
+    /// The number of segments that hold the log.
+    #[must_use]
+    pub fn segments(&self) -> usize {
+        self.store.segments.read().len()
+    }
+
+    fn is_worth_collecting(&self) -> bool {
+        let live = self.accounts.live(self.oldest);
+        if self.oldest >= self.active.segment.id || live.pins == 0 {
+            return false;
+        }
+        let size = self
+            .store
+            .segments
+            .read()
+            .get(&self.oldest)
+            .map_or(0, |segment| segment.file.bytes());
+        let total = self.bytes();
+        live.bytes * 4 <= size
+            || (total > self.options.max_bytes
+                && (live.bytes * 2 <= size || self.accounts.live_bytes() * 2 <= total))
+    }
+
+    fn survey(&self, segment: u32) -> Collection {
+        let mut groups = Vec::new();
+        self.store.index.each(|group, log| {
+            let mut pieces = log.pieces();
+            if log.hard_state_in == segment
+                || log.snapshot_in == segment
+                || pieces.any(|piece| piece.run.place.segment == segment)
+            {
+                groups.push(group);
+            }
+        });
+        groups.sort_unstable_by_key(|group| Reverse(*group));
+        Collection { segment, groups }
+    }
+
+    /// Encodes what a group still needs of a segment, as far as `max_bytes` goes; says whether
+    /// that is all of it.
+    fn encode_live(
+        &mut self,
+        group: GroupId,
+        segment: u32,
+        max_bytes: u64,
+    ) -> Result<bool, WriteError> {
+        let needs = self
+            .store
+            .index
+            .with(group, |log| Needs::of(log, segment, max_bytes));
+        if let Some(hard_state) = needs.hard_state {
+            self.encoder.hard_state(group, hard_state);
+        }
+        if let Some(snapshot) = needs.snapshot {
+            self.encoder.compact(group, snapshot);
+        }
+        for (first, last) in needs.stretches {
+            let entries = self.store.read(group, first, last, usize::MAX)?;
+            self.encoder.entries(group, &entries, true);
+        }
+        Ok(needs.complete)
+    }
+}
+
+/// What a group needs of a segment.
+struct Needs {
+    hard_state: Option<logboat_raft::HardState>,
+    snapshot: Option<logboat_raft::LogId>,
+    /// First and last index of consecutive entries. Whole pieces, so that each record that moves
+    /// them takes the place of whole runs.
+    stretches: Vec<(Index, Index)>,
+    complete: bool,
+}
+
+impl Needs {
+    fn of(log: &GroupLog, segment: u32, max_bytes: u64) -> Self {
+        let mut needs = Self {
+            hard_state: (log.hard_state_in == segment).then_some(log.hard_state),
+            snapshot: (log.snapshot_in == segment).then_some(log.snapshot),
+            stretches: Vec::new(),
+            complete: true,
+        };
+        let mut bytes = 0;
+        let in_segment = |piece: &Piece| piece.run.place.segment == segment;
+        for piece in log.pieces().filter(in_segment) {
+            if bytes >= max_bytes {
+                needs.complete = false;
+                break;
+            }
+            bytes += u64::from(piece.run.bytes);
+            match needs.stretches.last_mut() {
+                Some((_, last)) if last.next() == piece.first => *last = piece.last,
+                _ => needs.stretches.push((piece.first, piece.last)),
+            }
+        }
+        needs
+    }
+}

@@ -1,0 +1,297 @@
+//! Which record holds which entry, and which segments are needed: the log's index in memory.
+
+use super::format::Position;
+use logboat_raft::{GroupId, HardState, Index, LogId};
+use parking_lot::RwLock;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+const SHARDS: usize = 64;
+
+/// What one record changes in its group's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// The hard state.
+    HardState(HardState),
+    /// Entries follow; those from `first` on that were there before are gone.
+    Append { first: Index, count: u32 },
+    /// Copies of live entries; the places of the originals are not needed any more.
+    Rewrite { first: Index, count: u32 },
+    /// Entries up to this one are gone.
+    Compact(LogId),
+    /// All entries are gone, and the log goes on after this one.
+    Reset(LogId),
+}
+
+/// Consecutive entries in one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Run {
+    /// The first entry of the record, which need not be live any more.
+    pub(super) first: Index,
+    /// Where the record begins.
+    pub(super) place: Position,
+    /// The entries of the record.
+    pub(super) count: u32,
+    /// The bytes of the record.
+    pub(super) bytes: u32,
+}
+
+const _: () = assert!(size_of::<Run>() == 24, "the bound that the design sets");
+
+/// The live part of a run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece {
+    pub(super) run: Run,
+    pub(super) first: Index,
+    pub(super) last: Index,
+}
+
+/// What the log knows of one group.
+#[derive(Clone, Debug, Default)]
+pub(super) struct GroupLog {
+    pub(super) hard_state: HardState,
+    /// The segment of the record that holds the hard state; zero when there is none.
+    pub(super) hard_state_in: u32,
+    pub(super) snapshot: LogId,
+    /// The segment of the record that holds `snapshot`; zero when there is none.
+    pub(super) snapshot_in: u32,
+    /// The last entry, or that of the snapshot.
+    pub(super) last: Index,
+    /// By first index. A run ends where the next one begins, though its record may go on.
+    runs: VecDeque<Run>,
+}
+
+/// How much of a segment is needed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Live {
+    /// Records that are needed.
+    pub(super) pins: u64,
+    /// Their bytes.
+    pub(super) bytes: u64,
+}
+
+/// How much of each segment is needed.
+#[derive(Debug, Default)]
+pub(super) struct Accounts(BTreeMap<u32, Live>);
+
+impl Accounts {
+    pub(super) fn live(&self, segment: u32) -> Live {
+        self.0.get(&segment).copied().unwrap_or_default()
+    }
+
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.0.values().map(|live| live.bytes).sum()
+    }
+
+    pub(super) fn forget(&mut self, segment: u32) {
+        self.0.remove(&segment);
+    }
+
+    fn pin(&mut self, segment: u32, bytes: u32) {
+        let live = self.0.entry(segment).or_default();
+        live.pins += 1;
+        live.bytes += u64::from(bytes);
+    }
+
+    fn release(&mut self, segment: u32, bytes: u32) {
+        if let Some(live) = self.0.get_mut(&segment) {
+            live.pins -= 1;
+            live.bytes -= u64::from(bytes);
+        }
+    }
+}
+
+/// About what a record of a hard state or compaction point takes. They are accounted alike, so
+/// that the index need not remember the size of each.
+const POINT_BYTES: u32 = 16;
+
+impl GroupLog {
+    /// Follows one record, `bytes` long, at `place`.
+    pub(super) fn apply(
+        &mut self,
+        change: Change,
+        place: Position,
+        bytes: u32,
+        accounts: &mut Accounts,
+    ) {
+        match change {
+            Change::HardState(state) => {
+                accounts.release(self.hard_state_in, POINT_BYTES);
+                accounts.pin(place.segment, POINT_BYTES);
+                self.hard_state = state;
+                self.hard_state_in = place.segment;
+            }
+            Change::Append { first, count } => {
+                while let Some(run) = self.runs.pop_back_if(|run| run.first >= first) {
+                    accounts.release(run.place.segment, run.bytes);
+                }
+                self.last = first.plus(u64::from(count) - 1);
+                self.insert(
+                    Run {
+                        first,
+                        place,
+                        count,
+                        bytes,
+                    },
+                    accounts,
+                );
+            }
+            Change::Rewrite { first, count } => {
+                self.last = self.last.max(first.plus(u64::from(count) - 1));
+                self.replace(
+                    Run {
+                        first,
+                        place,
+                        count,
+                        bytes,
+                    },
+                    accounts,
+                );
+            }
+            Change::Compact(last) if last.index < self.snapshot.index => {}
+            Change::Compact(last) => {
+                self.last = self.last.max(last.index);
+                self.begin_after(last, place.segment, accounts);
+            }
+            Change::Reset(last) => {
+                self.last = last.index;
+                for run in std::mem::take(&mut self.runs) {
+                    accounts.release(run.place.segment, run.bytes);
+                }
+                self.begin_after(last, place.segment, accounts);
+            }
+        }
+    }
+
+    /// The live pieces, by index.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
+        (0..self.runs.len()).map(|at| self.piece(at))
+    }
+
+    /// The pieces that hold the entries from `first` to `last`, as many as are worth `max_bytes`
+    /// but at least one; none when the log does not hold `first`.
+    pub(super) fn find(&self, first: Index, last: Index, max_bytes: usize) -> Vec<Piece> {
+        let mut found = Vec::new();
+        if first <= self.snapshot.index || first > self.last {
+            return found;
+        }
+        let mut bytes = 0;
+        let start = self.runs.partition_point(|run| run.first <= first);
+        for at in start.saturating_sub(1)..self.runs.len() {
+            let mut piece = self.piece(at);
+            if piece.first > last || bytes >= max_bytes {
+                break;
+            }
+            piece.first = piece.first.max(first);
+            piece.last = piece.last.min(last);
+            let wanted = (piece.last.0 - piece.first.0 + 1) as usize;
+            bytes += piece.run.bytes as usize / piece.run.count as usize * wanted;
+            found.push(piece);
+        }
+        found
+    }
+
+    /// The first entry that should be there and is not.
+    pub(super) fn gap(&self) -> Option<Index> {
+        let mut expected = self.snapshot.index.next();
+        for piece in self.pieces() {
+            if piece.first != expected {
+                return Some(expected);
+            }
+            expected = piece.last.next();
+        }
+        (expected != self.last.next()).then_some(expected)
+    }
+
+    fn piece(&self, at: usize) -> Piece {
+        let run = self.runs[at];
+        let next = self
+            .runs
+            .get(at + 1)
+            .map_or(self.last.next(), |run| run.first);
+        Piece {
+            run,
+            first: run.first.max(self.snapshot.index.next()),
+            last: run.first.plus(u64::from(run.count)).min(next).prev(),
+        }
+    }
+
+    fn begin_after(&mut self, last: LogId, segment: u32, accounts: &mut Accounts) {
+        accounts.release(self.snapshot_in, POINT_BYTES);
+        accounts.pin(segment, POINT_BYTES);
+        self.snapshot = last;
+        self.snapshot_in = segment;
+        while !self.runs.is_empty() && self.piece(0).last <= last.index {
+            if let Some(run) = self.runs.pop_front() {
+                accounts.release(run.place.segment, run.bytes);
+            }
+        }
+        if self.runs.is_empty() {
+            // Of thousands of groups most are idle, and idle ones keep no memory.
+            self.runs.shrink_to_fit();
+        }
+    }
+
+    fn insert(&mut self, run: Run, accounts: &mut Accounts) {
+        accounts.pin(run.place.segment, run.bytes);
+        let at = self.runs.partition_point(|other| other.first < run.first);
+        self.runs.insert(at, run);
+    }
+
+    /// Puts a run in the place of those whose live entries it copies.
+    fn replace(&mut self, new: Run, accounts: &mut Accounts) {
+        let last = new.first.plus(u64::from(new.count) - 1);
+        let start = self.runs.partition_point(|run| run.first < new.first);
+        // The run before begins earlier, but what is live of it may not.
+        let mut at = start.saturating_sub(1);
+        while at < self.runs.len() && self.runs[at].first <= last {
+            let piece = self.piece(at);
+            if new.first <= piece.first && piece.last <= last {
+                self.runs.remove(at);
+                accounts.release(piece.run.place.segment, piece.run.bytes);
+            } else {
+                at += 1;
+            }
+        }
+        self.insert(new, accounts);
+    }
+}
+
+/// The index of all groups. The log's own thread changes it, any thread reads it.
+#[derive(Debug)]
+pub(super) struct LogIndex {
+    shards: Vec<RwLock<HashMap<GroupId, GroupLog>>>,
+}
+
+impl LogIndex {
+    pub(super) fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+        }
+    }
+
+    /// Looks at a group; one that was never written is empty.
+    pub(super) fn with<T>(&self, group: GroupId, look: impl FnOnce(&GroupLog) -> T) -> T {
+        match self.shard(group).read().get(&group) {
+            Some(log) => look(log),
+            None => look(&GroupLog::default()),
+        }
+    }
+
+    /// Changes a group.
+    pub(super) fn change(&self, group: GroupId, change: impl FnOnce(&mut GroupLog)) {
+        change(self.shard(group).write().entry(group).or_default());
+    }
+
+    /// Looks at every group, in no order.
+    pub(super) fn each(&self, mut look: impl FnMut(GroupId, &GroupLog)) {
+        for shard in &self.shards {
+            for (group, log) in &*shard.read() {
+                look(*group, log);
+            }
+        }
+    }
+
+    fn shard(&self, group: GroupId) -> &RwLock<HashMap<GroupId, GroupLog>> {
+        &self.shards[group.0 as usize % SHARDS]
+    }
+}

@@ -1,0 +1,119 @@
+//! The log without threads: for simulations and tests, where the caller decides when it syncs.
+
+use super::WalOptions;
+use super::disk::Disk;
+use super::error::{ReadError, WalError, WriteError};
+use super::log::{Log, Written};
+use super::recover::recover;
+use super::supply::Supply;
+use logboat_raft::{Entry, GroupId, Index, Persist, Restored};
+use std::collections::BTreeMap;
+use std::io;
+
+/// The same log as [`Wal`](super::Wal), with the same files, driven by the caller's thread.
+pub struct InlineWal<D: Disk> {
+    log: Log<D>,
+    supply: Supply<D>,
+}
+
+impl<D: Disk> InlineWal<D> {
+    /// Opens the log on a disk and recovers what it holds.
+    ///
+    /// # Errors
+    /// [`WalError`].
+    pub fn open(
+        disk: D,
+        options: WalOptions,
+    ) -> Result<(Self, BTreeMap<GroupId, Restored>), WalError> {
+        let (log, supply, restored) = recover(disk, options)?;
+        Ok((Self { log, supply }, restored))
+    }
+
+    /// Writes a batch, in a new segment if need be. Durable after [`Self::sync`].
+    ///
+    /// # Errors
+    /// [`WriteError`]. A full disk is a [`WriteError::Io`] of kind
+    /// [`StorageFull`](io::ErrorKind::StorageFull) without effect; the same batch may be tried
+    /// again. After any other error the log must not be used.
+    pub fn write(&mut self, writes: &[(GroupId, Persist)]) -> Result<Written, WriteError> {
+        loop {
+            match self.log.write(writes.iter()) {
+                Err(WriteError::Full { bytes }) => self.extend(bytes)?,
+                result => return result,
+            }
+        }
+    }
+
+    /// Makes everything written durable.
+    ///
+    /// # Errors
+    /// Those of the disk; the log must not be used after one.
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.log.sync()
+    }
+
+    /// Records the durable mark, as an idle moment does, and syncs it.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn mark(&mut self) -> Result<(), WriteError> {
+        self.log.sync()?;
+        self.log.mark(false)?;
+        Ok(self.log.sync()?)
+    }
+
+    /// Collects garbage: moves up to about `max_bytes` out of the oldest segment and recycles what
+    /// nobody needs. Returns the bytes moved.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn maintain(&mut self, max_bytes: u64) -> Result<u64, WriteError> {
+        let moved = loop {
+            match self.log.collect(max_bytes) {
+                Err(WriteError::Full { bytes }) => self.extend(bytes)?,
+                result => break result?,
+            }
+        };
+        for segment in self.log.retire() {
+            self.supply.recycle(segment)?;
+        }
+        Ok(moved)
+    }
+
+    /// Entries of a group, as [`Wal::read`](super::Wal::read) returns them.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn read(
+        &self,
+        group: GroupId,
+        first: Index,
+        last: Index,
+        max_bytes: usize,
+    ) -> Result<Vec<Entry>, ReadError> {
+        self.log.read(group, first, last, max_bytes)
+    }
+
+    /// The log itself.
+    #[must_use]
+    pub const fn log(&self) -> &Log<D> {
+        &self.log
+    }
+
+    /// Syncs and marks the log as complete.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn close(mut self) -> Result<(), WriteError> {
+        self.log.sync()?;
+        self.log.mark(true)?;
+        Ok(self.log.sync()?)
+    }
+
+    fn extend(&mut self, bytes: u64) -> io::Result<()> {
+        self.log.sync()?;
+        let segment = self.supply.prepare(self.log.next_segment(), bytes)?;
+        self.log.install(segment);
+        Ok(())
+    }
+}

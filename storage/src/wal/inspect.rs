@@ -1,0 +1,224 @@
+//! Looking at a log from outside, without opening, locking or changing it.
+
+use super::error::{Damage, WalError};
+use super::extent::{Extent, Scanned};
+use super::format::{Position, segment_name, segment_of};
+use super::index::{Accounts, GroupLog};
+use super::scan::{replay, scan};
+use bytes::Bytes;
+use logboat_raft::{GroupId, HardState, Index, LogId};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+/// What a log's directory holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WalReport {
+    /// The segment files, from the oldest on.
+    pub segments: Vec<SegmentReport>,
+    /// What the valid part of the log says of each group.
+    pub groups: BTreeMap<GroupId, GroupReport>,
+    /// What is damaged of what was acknowledged: the log does not open if there is any.
+    pub damage: Vec<Damage>,
+    /// Segment files that should be there.
+    pub missing: Vec<PathBuf>,
+    /// Files that the log did not make.
+    pub foreign: Vec<PathBuf>,
+}
+
+/// What a segment file holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentReport {
+    /// The file.
+    pub file: PathBuf,
+    /// The segment's number.
+    pub segment: u32,
+    /// The number that tells this use of the file from earlier ones; zero if the header is damaged.
+    pub salt: u64,
+    /// The size of the file.
+    pub bytes: u64,
+    /// Where its valid batches end.
+    pub end: u64,
+    /// The number of valid batches.
+    pub batches: u64,
+    /// The highest durable mark in it: segment and offset, see [`Position`].
+    pub durable: Position,
+    /// What it is to the log.
+    pub state: SegmentState,
+}
+
+/// What a segment is to the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentState {
+    /// Nobody needs it; it goes at the next start.
+    Obsolete,
+    /// Full, or left behind by a restart.
+    Sealed,
+    /// The log ends in it.
+    Active,
+    /// Made ahead and not used yet.
+    Prepared,
+    /// Its header can't be believed.
+    Unreadable,
+}
+
+/// What the log holds of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupReport {
+    /// Term, vote and commit hint.
+    pub hard_state: HardState,
+    /// The last entry that a snapshot covers; the log begins after it.
+    pub snapshot: LogId,
+    /// The last entry; that of the snapshot when there is none.
+    pub last: Index,
+    /// The records that hold its entries.
+    pub records: usize,
+    /// The bytes of these records.
+    pub bytes: u64,
+}
+
+/// Reads all of a log and checks every checksum in it. A log that is in use may be inspected.
+///
+/// # Errors
+/// When the directory or a file in it can't be read.
+pub fn inspect(directory: &Path) -> io::Result<WalReport> {
+    let mut report = attempt(directory)?;
+    if !report.is_whole() {
+        // A log in use moves on while it is read, so that something may seem to be missing. Real
+        // damage is found a second time.
+        let first = std::mem::replace(&mut report, attempt(directory)?);
+        report.damage.retain(|damage| first.damage.contains(damage));
+        report.missing.retain(|file| first.missing.contains(file));
+    }
+    Ok(report)
+}
+
+impl WalReport {
+    /// Whether the log would open: nothing is damaged, missing or foreign.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.damage.is_empty() && self.missing.is_empty() && self.foreign.is_empty()
+    }
+}
+
+fn attempt(directory: &Path) -> io::Result<WalReport> {
+    let mut report = WalReport {
+        segments: Vec::new(),
+        groups: BTreeMap::new(),
+        damage: Vec::new(),
+        missing: Vec::new(),
+        foreign: Vec::new(),
+    };
+    let mut ids = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        match segment_of(&name) {
+            Some(id) => ids.push(id),
+            None if super::supply::is_temporary(&name) => {}
+            None => report.foreign.push(directory.join(name)),
+        }
+    }
+    ids.sort_unstable();
+    let mut scans: BTreeMap<u32, Scanned> = BTreeMap::new();
+    let mut sizes = BTreeMap::new();
+    // From the newest on: whatever its marks call durable is in the others when they are read.
+    for id in ids.into_iter().rev() {
+        if let Some(file) = read(directory, id)? {
+            scans.insert(id, scan(&file, id));
+            sizes.insert(id, file.len() as u64);
+        }
+    }
+    let extent = Extent::of(&scans, |name| directory.join(name));
+    report.groups = groups(directory, &scans, &extent)?;
+    let segments = scans.iter().map(|(id, scanned)| {
+        let bytes = sizes.get(id).copied().unwrap_or(0);
+        segment(directory, *id, bytes, scanned, &extent)
+    });
+    report.segments = segments.collect();
+    for problem in extent.problems {
+        match problem {
+            WalError::Corrupt(damage) => report.damage.push(damage),
+            WalError::Missing(file) => report.missing.push(file),
+            WalError::Foreign(_)
+            | WalError::DiskFull { .. }
+            | WalError::Options(_)
+            | WalError::Io { .. } => unreachable!("the extent knows of damage and holes only"),
+        }
+    }
+    Ok(report)
+}
+
+/// A segment file, read and not mapped, since it may change meanwhile; `None` when it is gone.
+fn read(directory: &Path, id: u32) -> io::Result<Option<Bytes>> {
+    match fs::read(directory.join(segment_name(id))) {
+        Ok(content) => Ok(Some(content.into())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn segment(
+    directory: &Path,
+    id: u32,
+    bytes: u64,
+    scanned: &Scanned,
+    extent: &Extent,
+) -> SegmentReport {
+    let mut report = SegmentReport {
+        file: directory.join(segment_name(id)),
+        segment: id,
+        salt: 0,
+        bytes,
+        end: 0,
+        batches: 0,
+        durable: Position::default(),
+        state: SegmentState::Unreadable,
+    };
+    if let Ok((header, scan)) = scanned {
+        report.salt = header.salt;
+        report.end = scan.end;
+        report.batches = scan.batches;
+        report.durable = scan.mark;
+        report.state = if id < extent.oldest {
+            SegmentState::Obsolete
+        } else if id < extent.last {
+            SegmentState::Sealed
+        } else if id == extent.last {
+            SegmentState::Active
+        } else {
+            SegmentState::Prepared
+        };
+    }
+    report
+}
+
+fn groups(
+    directory: &Path,
+    scans: &BTreeMap<u32, Scanned>,
+    extent: &Extent,
+) -> io::Result<BTreeMap<GroupId, GroupReport>> {
+    let mut logs: BTreeMap<GroupId, GroupLog> = BTreeMap::new();
+    let mut accounts = Accounts::default();
+    for (id, end) in &extent.ends {
+        let (Some(Ok((header, _))), Some(file)) = (scans.get(id), read(directory, *id)?) else {
+            continue;
+        };
+        replay(&file, header.salt, *end, |offset, record| {
+            let place = Position::new(*id, offset);
+            let log = logs.entry(record.group).or_default();
+            log.apply(record.change, place, record.bytes as u32, &mut accounts);
+        });
+    }
+    let reports = logs.into_iter().map(|(group, log)| {
+        let report = GroupReport {
+            hard_state: log.hard_state,
+            snapshot: log.snapshot,
+            last: log.last,
+            records: log.pieces().count(),
+            bytes: log.pieces().map(|piece| u64::from(piece.run.bytes)).sum(),
+        };
+        (group, report)
+    });
+    Ok(reports.collect())
+}

@@ -1,0 +1,115 @@
+//! The lane in which written batches wait for their sync, so that the next batch is written while
+//! the last one is synced.
+
+use super::Completion;
+use super::disk::{Disk, SegmentFile};
+use super::format::Position;
+use super::shared::{Pending, Shared};
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Between the thread that writes and the one that syncs.
+pub(super) struct Lane<C, D: Disk> {
+    state: Mutex<State<C, D>>,
+    /// Something to sync came, or the end.
+    work: Condvar,
+    /// Everything handed over is synced and completed.
+    idle: Condvar,
+    shared: Arc<Shared<D>>,
+}
+
+struct State<C, D: Disk> {
+    target: Option<(Arc<D::File>, Position)>,
+    pending: Vec<Pending<C>>,
+    busy: bool,
+    closed: bool,
+}
+
+impl<C: Completion, D: Disk> Lane<C, D> {
+    pub(super) fn new(shared: Arc<Shared<D>>) -> Self {
+        Self {
+            state: Mutex::new(State {
+                target: None,
+                pending: Vec::new(),
+                busy: false,
+                closed: false,
+            }),
+            work: Condvar::new(),
+            idle: Condvar::new(),
+            shared,
+        }
+    }
+
+    /// Syncs what is handed over until the lane is closed. All that came while a sync ran is
+    /// covered by the next one.
+    pub(super) fn run(&self) {
+        let mut state = self.state.lock();
+        loop {
+            if let Some((file, end)) = state.target.take() {
+                let pending = std::mem::take(&mut state.pending);
+                state.busy = true;
+                drop(state);
+                self.shared.sync(&*file, end, pending);
+                state = self.state.lock();
+                state.busy = false;
+                self.idle.notify_all();
+            } else if state.closed {
+                return;
+            } else {
+                self.work.wait(&mut state);
+            }
+        }
+    }
+
+    /// Hands over what was written up to `end`, and who waits for it.
+    pub(super) fn hand(&self, file: Arc<D::File>, end: Position, pending: Vec<Pending<C>>) {
+        let mut state = self.state.lock();
+        state.target = Some((file, end));
+        state.pending.extend(pending);
+        self.work.notify_one();
+    }
+
+    /// Whether nothing is handed over or being synced.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        !state.busy && state.target.is_none()
+    }
+
+    /// Waits until everything handed over is synced and completed.
+    pub(super) fn wait_idle(&self) {
+        let mut state = self.state.lock();
+        while state.busy || state.target.is_some() {
+            self.idle.wait(&mut state);
+        }
+    }
+
+    /// Lets [`Self::run`] return when everything handed over is done.
+    pub(super) fn close(&self) {
+        self.state.lock().closed = true;
+        self.work.notify_one();
+    }
+}
+
+impl<D: Disk> Shared<D> {
+    /// Syncs a segment and completes those who wait for it. What was written with an earlier
+    /// failure behind it is never said to be durable.
+    pub(super) fn sync<C: Completion>(
+        &self,
+        file: &D::File,
+        end: Position,
+        pending: Vec<Pending<C>>,
+    ) {
+        if self.poisoned().is_none() {
+            let begin = Instant::now();
+            match file.sync() {
+                Ok(()) => self.synced(end, begin.elapsed(), &pending),
+                Err(error) => self.poison(&format!("a sync failed: {error}")),
+            }
+        }
+        let result = self.poisoned().map_or(Ok(()), Err);
+        for pending in pending {
+            self.complete(pending, result.clone());
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! The log's logic, without threads: where a batch goes, what is durable, which segments may go.
+
+use super::WalOptions;
+use super::disk::{Disk, SegmentFile};
+use super::error::{ReadError, WriteError};
+use super::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, MAX_SEGMENT_BYTES, Position};
+use super::gc::Collection;
+use super::index::Accounts;
+use super::record::{Encoder, appended};
+use super::store::{Segment, Store};
+use logboat_raft::{Entry, GroupId, Index, LogWrite, Persist};
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+
+/// Room at the end of each segment that only marks use: the one of an idle moment and the one of
+/// closing.
+const MARK_ROOM: u64 = 2 * BATCH_HEADER_BYTES as u64;
+/// Batches are written with zeros behind them up to the end of the page, so that the first write
+/// to a page of a recycled segment need not read it from the disk.
+const PAGE_BYTES: u64 = 4096;
+
+/// The log of all groups of a node, driven by its owner: who writes, syncs [`Log::unsynced`] and
+/// says so by [`Log::synced`] before acknowledging anything.
+pub struct Log<D: Disk> {
+    pub(super) options: WalOptions,
+    pub(super) store: Arc<Store<D>>,
+    pub(super) active: Active<D::File>,
+    pub(super) accounts: Accounts,
+    /// Everything before is durable.
+    pub(super) durable: Position,
+    /// The highest durable mark that a batch carries.
+    pub(super) marked: Position,
+    /// The end of the last batch that holds records.
+    pub(super) data_end: Position,
+    /// Segments before this one are not needed.
+    pub(super) oldest: u32,
+    pub(super) retiring: VecDeque<Retiring>,
+    pub(super) collection: Option<Collection>,
+    pub(super) encoder: Encoder,
+    /// The last index of each group that the batch being encoded touches.
+    pub(super) tails: HashMap<GroupId, Index>,
+}
+
+/// The segment that is being written.
+#[derive(Debug)]
+pub(super) struct Active<F> {
+    pub(super) segment: Segment<F>,
+    /// Where the next batch begins.
+    pub(super) end: u64,
+    /// Where batches must end. Equals `end` in a segment that recovery found and nobody may
+    /// continue.
+    pub(super) limit: u64,
+}
+
+/// A segment that nobody needs, and goes when a batch that says so is durable.
+#[derive(Debug)]
+pub(super) struct Retiring {
+    pub(super) segment: u32,
+    pub(super) recorded: Option<Position>,
+}
+
+/// What a call of [`Log::write`] wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Bytes, header and alignment included.
+    pub bytes: u64,
+    /// Entries.
+    pub entries: u64,
+    /// Bytes of the entries' data.
+    pub payload_bytes: u64,
+}
+
+impl<F> Active<F> {
+    pub(super) const fn position(&self) -> Position {
+        Position::new(self.segment.id, self.end)
+    }
+}
+
+impl<D: Disk> Log<D> {
+    pub(super) fn new(
+        options: WalOptions,
+        store: Store<D>,
+        active: Active<D::File>,
+        oldest: u32,
+        accounts: Accounts,
+    ) -> Self {
+        let end = active.position();
+        Self {
+            options,
+            store: Arc::new(store),
+            active,
+            accounts,
+            durable: end,
+            marked: end,
+            data_end: end,
+            oldest,
+            retiring: VecDeque::new(),
+            collection: None,
+            encoder: Encoder::default(),
+            tails: HashMap::new(),
+        }
+    }
+
+    /// Writes a batch; all of it takes effect at recovery, or none.
+    ///
+    /// # Errors
+    /// [`WriteError`]. After [`WriteError::Full`], nothing has changed.
+    pub fn write<'a>(
+        &mut self,
+        writes: impl Iterator<Item = &'a (GroupId, Persist)>,
+    ) -> Result<Written, WriteError> {
+        let mut written = Written::default();
+        self.encoder.begin(self.active.segment.salt);
+        self.tails.clear();
+        for (group, persist) in writes {
+            self.check(*group, persist)?;
+            let entries = appended(&persist.log);
+            written.entries += entries.len() as u64;
+            let payload = entries.iter().map(|entry| entry.data.len() as u64);
+            written.payload_bytes += payload.sum::<u64>();
+            self.encoder.persist(*group, persist);
+        }
+        written.bytes = self.put_records()?;
+        Ok(written)
+    }
+
+    /// Writes a batch without records, which carries the durable mark. `closed` says that the log
+    /// is complete and may be continued in this segment. Returns the bytes written: none when the
+    /// segment has no room left.
+    ///
+    /// # Errors
+    /// [`WriteError::Io`].
+    pub fn mark(&mut self, closed: bool) -> Result<u64, WriteError> {
+        self.encoder.begin(self.active.segment.salt);
+        if self.active.end + self.encoder.batch_bytes() > self.active.limit {
+            return Ok(0);
+        }
+        self.put(closed)
+    }
+
+    /// Whether [`Log::mark`] would record something new.
+    #[must_use]
+    pub fn wants_mark(&self) -> bool {
+        let unrecorded = self.retiring.iter().any(|r| r.recorded.is_none());
+        let room = self.active.end + BATCH_HEADER_BYTES as u64 <= self.active.limit;
+        room && (unrecorded || self.marked < self.data_end)
+    }
+
+    /// The file to sync and what is durable then, if there is anything to sync.
+    #[must_use]
+    pub fn unsynced(&self) -> Option<(Arc<D::File>, Position)> {
+        let end = self.active.position();
+        let unsynced = end > self.durable && self.active.end > BLOCK_BYTES;
+        unsynced.then(|| (Arc::clone(&self.active.segment.file), end))
+    }
+
+    /// Everything up to `end` is durable.
+    pub fn synced(&mut self, end: Position) {
+        self.durable = self.durable.max(end);
+    }
+
+    /// Makes what was written durable, for drivers that wait for it.
+    ///
+    /// # Errors
+    /// Those of the operating system; the log must not be used after one.
+    pub fn sync(&mut self) -> io::Result<()> {
+        if let Some((file, end)) = self.unsynced() {
+            file.sync()?;
+            self.synced(end);
+        }
+        Ok(())
+    }
+
+    /// The id of the segment that is being written.
+    #[must_use]
+    pub const fn active_segment(&self) -> u32 {
+        self.active.segment.id
+    }
+
+    /// The id of the segment to install when the active one is full. An active one that holds
+    /// nothing, but is too small for what comes, is replaced by one of the same id.
+    #[must_use]
+    pub const fn next_segment(&self) -> u32 {
+        let empty = self.active.end == BLOCK_BYTES && self.active.limit > BLOCK_BYTES;
+        self.active.segment.id + !empty as u32
+    }
+
+    /// Goes on in a new segment, [`Log::next_segment`]. The mark of the first batch in there is
+    /// the end of the segment before, which is how recovery knows it.
+    ///
+    /// # Panics
+    /// When something written is not synced: recovery relies on a segment being durable before the
+    /// next one is begun.
+    pub fn install(&mut self, segment: Segment<D::File>) {
+        assert!(
+            self.unsynced().is_none() && segment.id == self.next_segment(),
+            "all of a segment is durable before the one after it is begun"
+        );
+        let limit = segment.file.bytes();
+        self.store
+            .segments
+            .write()
+            .insert(segment.id, segment.clone());
+        self.active = Active {
+            segment,
+            end: BLOCK_BYTES,
+            limit,
+        };
+    }
+
+    /// Entries of a group, as [`Wal::read`](super::Wal::read) returns them.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn read(
+        &self,
+        group: GroupId,
+        first: Index,
+        last: Index,
+        max_bytes: usize,
+    ) -> Result<Vec<Entry>, ReadError> {
+        self.store.read(group, first, last, max_bytes)
+    }
+
+    /// Writes the batch in the encoder, if it holds any record.
+    pub(super) fn put_records(&mut self) -> Result<u64, WriteError> {
+        let bytes = self.encoder.batch_bytes();
+        if bytes == BATCH_HEADER_BYTES as u64 {
+            return Ok(0);
+        }
+        if self.active.end + bytes + MARK_ROOM > self.active.limit {
+            let bytes = (BLOCK_BYTES + bytes + MARK_ROOM).next_multiple_of(PAGE_BYTES);
+            if bytes > MAX_SEGMENT_BYTES {
+                return Err(WriteError::TooLarge { bytes });
+            }
+            return Err(WriteError::Full { bytes });
+        }
+        let bytes = self.put(false)?;
+        self.data_end = self.active.position();
+        Ok(bytes)
+    }
+
+    fn put(&mut self, closed: bool) -> Result<u64, WriteError> {
+        let (segment, offset) = (&self.active.segment, self.active.end);
+        let header = BatchHeader {
+            body_bytes: 0,
+            durable: self.durable,
+            oldest: self.oldest,
+            records: 0,
+            closed,
+        };
+        let bytes = self.encoder.batch_bytes();
+        let (content, records) = self.encoder.finish(header, offset, PAGE_BYTES);
+        segment.file.write_at(offset, content)?;
+        self.active.end += bytes;
+        segment.file.freeze(self.active.end);
+        for record in records {
+            let place = Position::new(segment.id, offset + u64::from(record.offset));
+            self.store.index.change(record.group, |log| {
+                log.apply(record.change, place, record.bytes, &mut self.accounts);
+            });
+        }
+        self.marked = self.durable;
+        for retiring in &mut self.retiring {
+            retiring.recorded.get_or_insert(self.active.position());
+        }
+        Ok(bytes)
+    }
+
+    /// Checks that appended entries leave no gap, which recovery would have to take for damage.
+    fn check(&mut self, group: GroupId, persist: &Persist) -> Result<(), WriteError> {
+        let store = &self.store;
+        let last = self
+            .tails
+            .entry(group)
+            .or_insert_with(|| store.index.with(group, |log| log.last));
+        match &persist.log {
+            LogWrite::Keep => {}
+            LogWrite::Append(entries) => {
+                let mut expected = last.next();
+                for (at, entry) in entries.iter().enumerate() {
+                    let found = entry.index;
+                    if found > expected || (at > 0 && found < expected) || found == Index(0) {
+                        return Err(WriteError::Gap {
+                            group,
+                            expected,
+                            found,
+                        });
+                    }
+                    *last = found;
+                    expected = found.next();
+                }
+            }
+            LogWrite::Compact(point) => *last = point.index.max(*last),
+            LogWrite::Reset(point) => *last = point.index,
+        }
+        Ok(())
+    }
+}

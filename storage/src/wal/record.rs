@@ -1,0 +1,392 @@
+//! The records in a batch.
+//!
+//! ```text
+//! record     = header, CRC-32 of salt and header, data
+//! header     = kind, group, fields of the kind
+//! hard state : term, flags (1: has a vote), vote, commit
+//! compact, reset : term, index
+//! append, rewrite : term, first index, count, then for each entry: length, kind (a byte), its
+//!                   own CRC-32; the entries' data follow the header's CRC, one after the other
+//! ```
+//! Kinds are a byte, numbers LEB128 varints, CRCs four bytes little-endian. The entries' data are
+//! covered by the checksums that their leader computed and by nothing else; these checksums and
+//! the lengths stand in the header, so they are covered by the salt. Nothing is summed twice.
+
+use super::format::{BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader, salted_crc, u32_at};
+use super::index::Change;
+use bytes::Bytes;
+use logboat_raft::{Entry, EntryKind, GroupId, HardState, Index, LogId, LogWrite, NodeId};
+use logboat_raft::{Persist, Term};
+
+const HARD_STATE: u8 = 1;
+const APPEND: u8 = 2;
+const COMPACT: u8 = 3;
+const RESET: u8 = 4;
+const REWRITE: u8 = 5;
+
+const HAS_VOTE: u8 = 1;
+
+/// The fewest bytes that an entry takes in a header.
+const LEAST_ENTRY_BYTES: usize = 6;
+
+/// A record's place in its batch, and what it changes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Placed {
+    pub(super) group: GroupId,
+    /// Offset from the beginning of the batch, its header included.
+    pub(super) offset: u32,
+    /// Bytes of the record.
+    pub(super) bytes: u32,
+    pub(super) change: Change,
+}
+
+/// Builds one batch at a time. Its buffers are kept from batch to batch.
+#[derive(Debug, Default)]
+pub(super) struct Encoder {
+    buffer: Vec<u8>,
+    records: Vec<Placed>,
+    salt: u64,
+}
+
+impl Encoder {
+    /// Begins a batch in a segment with this salt.
+    pub(super) fn begin(&mut self, salt: u64) {
+        self.salt = salt;
+        self.records.clear();
+        self.buffer.clear();
+        self.buffer.resize(BATCH_HEADER_BYTES, 0);
+    }
+
+    /// Adds all that a write says.
+    pub(super) fn persist(&mut self, group: GroupId, persist: &Persist) {
+        if let Some(hard_state) = persist.hard_state {
+            self.hard_state(group, hard_state);
+        }
+        match &persist.log {
+            LogWrite::Keep => {}
+            LogWrite::Append(entries) => self.entries(group, entries, false),
+            LogWrite::Compact(last) => self.compact(group, *last),
+            LogWrite::Reset(last) => self.point(group, RESET, *last, Change::Reset(*last)),
+        }
+    }
+
+    /// Adds a hard state.
+    pub(super) fn hard_state(&mut self, group: GroupId, state: HardState) {
+        self.record(group, HARD_STATE, Change::HardState(state), &[], |header| {
+            put(header, state.term.0);
+            header.push(u8::from(state.vote.is_some()) * HAS_VOTE);
+            put(header, state.vote.unwrap_or_default().0);
+            put(header, state.commit.0);
+        });
+    }
+
+    /// Adds a compaction point.
+    pub(super) fn compact(&mut self, group: GroupId, last: LogId) {
+        self.point(group, COMPACT, last, Change::Compact(last));
+    }
+
+    /// Adds consecutive entries, one record for each stretch of a term. `rewritten` entries are
+    /// copies of live ones: they truncate nothing.
+    pub(super) fn entries(&mut self, group: GroupId, entries: &[Entry], rewritten: bool) {
+        for run in entries.chunk_by(|a, b| a.term == b.term) {
+            let (first, count) = (run[0].index, run.len() as u32);
+            let (kind, change) = if rewritten {
+                (REWRITE, Change::Rewrite { first, count })
+            } else {
+                (APPEND, Change::Append { first, count })
+            };
+            self.record(group, kind, change, run, |header| {
+                put(header, run[0].term.0);
+                put(header, first.0);
+                put(header, u64::from(count));
+                for entry in run {
+                    put(header, entry.data.len() as u64);
+                    header.push(entry.kind as u8);
+                    header.extend(entry.checksum.to_le_bytes());
+                }
+            });
+        }
+    }
+
+    /// The length that the batch has when it is finished.
+    pub(super) fn batch_bytes(&self) -> u64 {
+        self.buffer.len().next_multiple_of(BATCH_ALIGN) as u64
+    }
+
+    /// Completes the batch for this offset and returns its bytes, with zeros behind up to a
+    /// multiple of `fill` in the file; and the records. `header` needs no lengths.
+    pub(super) fn finish(
+        &mut self,
+        mut header: BatchHeader,
+        offset: u64,
+        fill: u64,
+    ) -> (&[u8], &[Placed]) {
+        let bytes = self.batch_bytes();
+        header.body_bytes = (bytes as usize - BATCH_HEADER_BYTES) as u32;
+        header.records = self.records.len() as u32;
+        self.buffer[..BATCH_HEADER_BYTES].copy_from_slice(&header.encode(self.salt, offset));
+        let filled = (offset + bytes).next_multiple_of(fill) - offset;
+        self.buffer.resize(filled as usize, 0);
+        (&self.buffer, &self.records)
+    }
+
+    fn point(&mut self, group: GroupId, kind: u8, last: LogId, change: Change) {
+        self.record(group, kind, change, &[], |header| {
+            put(header, last.term.0);
+            put(header, last.index.0);
+        });
+    }
+
+    fn record(
+        &mut self,
+        group: GroupId,
+        kind: u8,
+        change: Change,
+        entries: &[Entry],
+        fields: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let start = self.buffer.len();
+        self.buffer.push(kind);
+        put(&mut self.buffer, group.0);
+        fields(&mut self.buffer);
+        let crc = salted_crc(self.salt, &[], &self.buffer[start..]);
+        self.buffer.extend(crc.to_le_bytes());
+        for entry in entries {
+            self.buffer.extend_from_slice(&entry.data);
+        }
+        self.records.push(Placed {
+            group,
+            offset: start as u32,
+            bytes: (self.buffer.len() - start) as u32,
+            change,
+        });
+    }
+}
+
+/// The entries that a write appends.
+pub(super) fn appended(write: &LogWrite) -> &[Entry] {
+    match write {
+        LogWrite::Append(entries) => entries,
+        LogWrite::Keep | LogWrite::Compact(_) | LogWrite::Reset(_) => &[],
+    }
+}
+
+/// A record whose header verified.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Record {
+    pub(super) group: GroupId,
+    pub(super) change: Change,
+    /// Bytes of the record, the entries' data included.
+    pub(super) bytes: usize,
+    /// The term of its entries; zero for other kinds.
+    pub(super) term: Term,
+    /// Where the entries' fields begin.
+    fields: usize,
+    /// Where the entries' data begin.
+    data: usize,
+}
+
+impl Record {
+    /// Reads the record at the beginning of `bytes`, which may go on behind it. `None` when its
+    /// header does not verify or the record does not fit into `bytes`. No length is believed
+    /// before it is checked against what there is.
+    pub(super) fn decode(bytes: &[u8], salt: u64) -> Option<Self> {
+        let mut cursor = Cursor { bytes, at: 0 };
+        let kind = cursor.byte()?;
+        let group = GroupId(cursor.varint()?);
+        let term = Term(cursor.varint()?);
+        let mut fields = 0;
+        let mut data_bytes = 0_usize;
+        let change = match kind {
+            HARD_STATE => {
+                let flags = cursor.byte()?;
+                let vote = NodeId(cursor.varint()?);
+                Change::HardState(HardState {
+                    term,
+                    vote: (flags & HAS_VOTE != 0).then_some(vote),
+                    commit: Index(cursor.varint()?),
+                })
+            }
+            COMPACT => Change::Compact(LogId::new(term, Index(cursor.varint()?))),
+            RESET => Change::Reset(LogId::new(term, Index(cursor.varint()?))),
+            APPEND | REWRITE => {
+                let first = Index(cursor.varint()?);
+                let count = cursor.varint()?;
+                fields = cursor.at;
+                if count == 0 || count > (cursor.left() / LEAST_ENTRY_BYTES) as u64 {
+                    return None;
+                }
+                first.0.checked_add(count)?;
+                for _ in 0..count {
+                    data_bytes = data_bytes.checked_add(cursor.entry()?.bytes)?;
+                }
+                let count = count as u32;
+                if kind == APPEND {
+                    Change::Append { first, count }
+                } else {
+                    Change::Rewrite { first, count }
+                }
+            }
+            _ => return None,
+        };
+        let crc = salted_crc(salt, &[], &bytes[..cursor.at]);
+        if cursor.u32()? != crc || data_bytes > cursor.left() {
+            return None;
+        }
+        let holds_entries = fields > 0;
+        Some(Self {
+            group,
+            change,
+            bytes: cursor.at + data_bytes,
+            term: if holds_entries { term } else { Term(0) },
+            fields,
+            data: cursor.at,
+        })
+    }
+
+    /// The entries of the record that begins `bytes`, the same ones that it was decoded from;
+    /// their checksums are not verified. Their data borrow `bytes`.
+    pub(super) fn entries<'a>(&self, bytes: &'a Bytes) -> impl Iterator<Item = Entry> + 'a {
+        let (first, count) = match self.change {
+            Change::Append { first, count } | Change::Rewrite { first, count } => (first, count),
+            Change::HardState(_) | Change::Compact(_) | Change::Reset(_) => (Index(0), 0),
+        };
+        let term = self.term;
+        let mut data = self.data;
+        let mut cursor = Cursor {
+            bytes,
+            at: self.fields,
+        };
+        (0..u64::from(count)).map_while(move |at| {
+            let entry = cursor.entry()?;
+            let start = data;
+            data += entry.bytes;
+            Some(Entry {
+                term,
+                index: first.plus(at),
+                kind: entry.kind,
+                data: bytes.slice(start..data),
+                checksum: entry.checksum,
+            })
+        })
+    }
+}
+
+struct EntryFields {
+    bytes: usize,
+    kind: EntryKind,
+    checksum: u32,
+}
+
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Cursor<'_> {
+    fn left(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        let byte = *self.bytes.get(self.at)?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        let number = u32_at(self.bytes.get(self.at..self.at + 4)?, 0);
+        self.at += 4;
+        Some(number)
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            if bits << shift >> shift != bits {
+                return None;
+            }
+            number |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    fn entry(&mut self) -> Option<EntryFields> {
+        Some(EntryFields {
+            bytes: usize::try_from(self.varint()?).ok()?,
+            kind: EntryKind::from_u8(self.byte()?)?,
+            checksum: self.u32()?,
+        })
+    }
+}
+
+fn put(buffer: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        buffer.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    buffer.push(number as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_return_what_was_put_and_refuse_what_overflows() {
+        for number in [
+            0,
+            1,
+            127,
+            128,
+            300,
+            u64::from(u32::MAX),
+            u64::MAX - 1,
+            u64::MAX,
+        ] {
+            let mut bytes = Vec::new();
+            put(&mut bytes, number);
+            let mut cursor = Cursor {
+                bytes: &bytes,
+                at: 0,
+            };
+            assert_eq!(cursor.varint(), Some(number));
+            assert_eq!(cursor.left(), 0);
+        }
+        for bytes in [[0xff; 10].as_slice(), &[0x80; 11], &[0x80]] {
+            assert_eq!(Cursor { bytes, at: 0 }.varint(), None);
+        }
+    }
+
+    #[test]
+    fn an_absurd_count_or_length_is_refused_without_being_allocated() {
+        for (count, length) in [(u64::MAX, 1), (1, u64::MAX), (2, u64::MAX / 2 + 1)] {
+            let mut bytes = vec![APPEND, 1, 1, 1];
+            put(&mut bytes, count);
+            for _ in 0..2 {
+                put(&mut bytes, length);
+                bytes.extend([0; 5]);
+            }
+            let crc = salted_crc(7, &[], &bytes);
+            bytes.extend(crc.to_le_bytes());
+            assert!(Record::decode(&bytes, 7).is_none());
+        }
+    }
+
+    #[test]
+    fn an_entry_of_128_bytes_costs_at_most_25_more() {
+        let group = GroupId(999);
+        let id = LogId::new(Term(3), Index(1_000_000));
+        let entry = Entry::new(group, id, EntryKind::Command, Bytes::from(vec![7; 128]));
+        let mut encoder = Encoder::default();
+        encoder.begin(1);
+        encoder.entries(group, &[entry], false);
+        let record = encoder.buffer.len() - BATCH_HEADER_BYTES;
+        assert!(record <= 128 + 25, "{record}");
+    }
+}

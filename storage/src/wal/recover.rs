@@ -1,0 +1,270 @@
+//! Opening a log: what of it is valid, what was cut off by a crash, what was damaged since.
+//!
+//! 1. Every segment is synced (a killed process leaves writes in the cache that are not on the
+//!    disk), dropped from the cache (a failed sync leaves pages there that never reached the disk)
+//!    and scanned from its beginning to the first batch that does not verify, and on for valid
+//!    headers behind it.
+//! 2. The last segment with a valid header is where the log ends. What does not verify there is a
+//!    torn tail if it lies at or above the highest durable mark in any header, and damage to
+//!    acknowledged data if it lies below.
+//! 3. In the segments before it everything was durable up to the end that the first batch of the
+//!    following one carries; so whatever does not verify before that end is damage.
+//! 4. The records up to these ends are followed in order. Then the log goes on in a new segment,
+//!    unless it was closed: the bytes behind a cut are never written over, so nothing written later
+//!    completes them.
+
+use super::WalOptions;
+use super::disk::{Disk, SegmentFile};
+use super::error::{Damage, ReadError, WalError};
+use super::extent::{Extent, Scanned};
+use super::format::{BLOCK_BYTES, MAX_SEGMENT_BYTES, Position, segment_name, segment_of};
+use super::index::{Accounts, GroupLog, LogIndex};
+use super::log::{Active, Log};
+use super::scan::{replay, scan};
+use super::store::{Segment, Store};
+use super::supply::Supply;
+use bytes::Bytes;
+use logboat_raft::{GroupId, Restored, TermRun};
+use parking_lot::RwLock;
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+
+/// A log, where its segments come from, and what its groups hold.
+pub(super) type Recovered<D> = (Log<D>, Supply<D>, BTreeMap<GroupId, Restored>);
+
+/// Opens the log on a disk.
+pub(super) fn recover<D: Disk>(disk: D, options: WalOptions) -> Result<Recovered<D>, WalError> {
+    let bytes = options.segment_bytes;
+    if !(2 * BLOCK_BYTES..=MAX_SEGMENT_BYTES).contains(&bytes) || !bytes.is_multiple_of(BLOCK_BYTES)
+    {
+        return Err(WalError::Options(options));
+    }
+    let disk = Arc::new(disk);
+    let mut supply = Supply::new(Arc::clone(&disk), bytes);
+    let (mut found, scans) = list(&*disk, &mut supply)?;
+    let mut extent = Extent::of(&scans, |name| disk.path(name));
+    if !extent.problems.is_empty() {
+        return Err(extent.problems.swap_remove(0));
+    }
+    let unneeded = |id: &u32| *id < extent.oldest || *id > extent.last;
+    let unneeded: Vec<u32> = found.keys().copied().filter(unneeded).collect();
+    // From the newest on, so that a crash in between leaves no hole in the middle.
+    for id in unneeded.into_iter().rev() {
+        let reusable = found
+            .remove(&id)
+            .is_some_and(|file| file.file.bytes() == bytes);
+        let reclaimed = supply.reclaim(id, reusable);
+        reclaimed.map_err(|source| failure(&*disk, &segment_name(id), source))?;
+    }
+    if found.is_empty() {
+        let log = begin(disk, options, &mut supply)?;
+        return Ok((log, supply, BTreeMap::new()));
+    }
+    let mut log = rebuild(disk, options, found, &scans, &extent)?;
+    let restored = restore(&log)?;
+    go_on(&mut log, &mut supply)?;
+    Ok((log, supply, restored))
+}
+
+/// A segment file as it was found.
+struct Found<F> {
+    file: Arc<F>,
+    content: Bytes,
+}
+
+type Listed<F> = (BTreeMap<u32, Found<F>>, BTreeMap<u32, Scanned>);
+
+fn list<D: Disk>(disk: &D, supply: &mut Supply<D>) -> Result<Listed<D::File>, WalError> {
+    let (mut found, mut scans) = (BTreeMap::new(), BTreeMap::new());
+    let mut names = disk.list().map_err(|e| failure(disk, "", e))?;
+    names.sort();
+    for name in names {
+        let Some(id) = segment_of(&name) else {
+            let adopted = supply.adopt(&name);
+            if !adopted.map_err(|source| failure(disk, &name, source))? {
+                return Err(WalError::Foreign(disk.path(&name)));
+            }
+            continue;
+        };
+        let file = load(disk, &name).map_err(|source| failure(disk, &name, source))?;
+        scans.insert(id, scan(&file.content, id));
+        found.insert(id, file);
+    }
+    Ok((found, scans))
+}
+
+/// Opens a segment file such that what is viewed is what is on the disk.
+fn load<D: Disk>(disk: &D, name: &str) -> io::Result<Found<D::File>> {
+    let file = Arc::new(disk.open(name, None)?);
+    file.sync()?;
+    file.drop_cache()?;
+    let content = file.view(0..file.bytes());
+    Ok(Found { file, content })
+}
+
+/// The log of an empty directory.
+fn begin<D: Disk>(
+    disk: Arc<D>,
+    options: WalOptions,
+    supply: &mut Supply<D>,
+) -> Result<Log<D>, WalError> {
+    let segment = supply.prepare(1, 0).map_err(|source| {
+        if source.kind() == ErrorKind::StorageFull {
+            return WalError::DiskFull {
+                directory: disk.path(""),
+                bytes: options.segment_bytes,
+            };
+        }
+        failure(&*disk, &segment_name(1), source)
+    })?;
+    let active = Active {
+        limit: segment.file.bytes(),
+        end: BLOCK_BYTES,
+        segment: segment.clone(),
+    };
+    let store = Store {
+        disk,
+        index: LogIndex::new(),
+        segments: RwLock::new(BTreeMap::from([(1, segment)])),
+    };
+    Ok(Log::new(options, store, active, 1, Accounts::default()))
+}
+
+/// Follows the records of the valid batches.
+fn rebuild<D: Disk>(
+    disk: Arc<D>,
+    options: WalOptions,
+    found: BTreeMap<u32, Found<D::File>>,
+    scans: &BTreeMap<u32, Scanned>,
+    extent: &Extent,
+) -> Result<Log<D>, WalError> {
+    let mut segments = BTreeMap::new();
+    let mut accounts = Accounts::default();
+    let index = LogIndex::new();
+    let mut active = None;
+    for (id, file) in found {
+        let (Some(Ok((header, scan))), Some(end)) = (scans.get(&id), extent.ends.get(&id)) else {
+            unreachable!("a segment that is needed and no problem has a header and an end");
+        };
+        let end = *end;
+        replay(&file.content, header.salt, end, |offset, record| {
+            let place = Position::new(id, offset);
+            index.change(record.group, |log| {
+                log.apply(record.change, place, record.bytes as u32, &mut accounts);
+            });
+        });
+        let mut segment = Segment {
+            id,
+            salt: header.salt,
+            file: file.file,
+        };
+        let mut limit = end;
+        if scan.behind > 0 && id == extent.last {
+            tracing::warn!(
+                file = %disk.path(&segment_name(id)).display(),
+                offset = end,
+                "cut off what a crash left unfinished"
+            );
+        }
+        if id == extent.last && scan.last.is_some_and(|batch| batch.closed) && scan.behind == 0 {
+            let name = segment_name(id);
+            let reopened = disk.open(&name, Some(end));
+            segment.file = Arc::new(reopened.map_err(|e| failure(&*disk, &name, e))?);
+            limit = header.bytes;
+        }
+        segments.insert(id, segment.clone());
+        active = Some(Active {
+            segment,
+            end,
+            limit,
+        });
+    }
+    let active = active.expect("there is a segment to rebuild from");
+    let store = Store {
+        disk,
+        index,
+        segments: RwLock::new(segments),
+    };
+    Ok(Log::new(options, store, active, extent.oldest, accounts))
+}
+
+/// What each group holds. An entry that is missing in the middle is damage.
+fn restore<D: Disk>(log: &Log<D>) -> Result<BTreeMap<GroupId, Restored>, WalError> {
+    let store = &log.store;
+    let mut restored = BTreeMap::new();
+    let mut damage = None;
+    store
+        .index
+        .each(|group, state| match terms(store, group, state) {
+            Ok(runs) => {
+                let state = Restored {
+                    hard_state: state.hard_state,
+                    snapshot: state.snapshot,
+                    last: state.last,
+                    runs,
+                };
+                restored.insert(group, state);
+            }
+            Err(found) => damage = damage.take().or(Some(found)),
+        });
+    match damage {
+        Some(damage) => Err(WalError::Corrupt(damage)),
+        None => Ok(restored),
+    }
+}
+
+fn terms<D: Disk>(
+    store: &Store<D>,
+    group: GroupId,
+    state: &GroupLog,
+) -> Result<Vec<TermRun>, Damage> {
+    let mut runs: Vec<TermRun> = Vec::new();
+    if let Some(index) = state.gap() {
+        return Err(Damage {
+            file: store.disk.path(""),
+            offset: 0,
+            what: format!("entry {index} of the group is nowhere in it"),
+            groups: vec![group],
+        });
+    }
+    for piece in state.pieces() {
+        let first = piece.first;
+        let term = store
+            .term(group, &piece)
+            .map_err(|ReadError::Corrupt(damage)| damage)?;
+        if runs.last().is_none_or(|run| run.term != term) {
+            runs.push(TermRun { term, first });
+        }
+    }
+    Ok(runs)
+}
+
+/// Begins to write: with a mark, so that all that was recovered, which counts as durable from now
+/// on, lies below a mark; and in a new segment, unless the log was closed. On a full disk that has
+/// to wait; reads go on.
+fn go_on<D: Disk>(log: &mut Log<D>, supply: &mut Supply<D>) -> Result<(), WalError> {
+    let disk = Arc::clone(&log.store.disk);
+    if log.active.end == log.active.limit {
+        let id = log.next_segment();
+        match supply.prepare(id, 0) {
+            Ok(segment) => log.install(segment),
+            Err(error) if error.kind() == ErrorKind::StorageFull => {
+                tracing::error!("the disk is full: the write-ahead log takes no writes for now");
+                return Ok(());
+            }
+            Err(source) => return Err(failure(&*disk, &segment_name(id), source)),
+        }
+    }
+    log.mark(false)
+        .map_err(io::Error::other)
+        .and_then(|_| log.sync())
+        .map_err(|source| failure(&*disk, &segment_name(log.active.segment.id), source))
+}
+
+fn failure<D: Disk>(disk: &D, name: &str, source: io::Error) -> WalError {
+    WalError::Io {
+        path: disk.path(name),
+        source,
+    }
+}

@@ -1,0 +1,179 @@
+//! Reading a segment from its beginning, and finding what is left behind a damaged batch.
+
+use super::extent::Scanned;
+use super::format::{BATCH_ALIGN, BATCH_HEADER_BYTES, BLOCK_BYTES};
+use super::format::{BatchHeader, Position, SegmentHeader};
+use super::record::Record;
+use bytes::Bytes;
+use logboat_raft::GroupId;
+
+/// What a segment holds.
+#[derive(Debug)]
+pub(super) struct Scan {
+    /// Valid batches from the beginning on, without a gap.
+    pub(super) batches: u64,
+    /// Valid batch headers behind the first invalid batch, and that one's own if it is valid.
+    pub(super) behind: u64,
+    /// Where the valid batches end.
+    pub(super) end: u64,
+    /// The last of the valid batches.
+    pub(super) last: Option<BatchHeader>,
+    /// The highest durable mark in any valid header.
+    pub(super) mark: Position,
+    /// Where the segment before ends, if any valid header says so: nothing is written into a
+    /// segment before all of the one before it is durable.
+    pub(super) previous_end: Option<u64>,
+    /// Why what stands at `end` is no valid batch, and what is wrong with those batches behind
+    /// that can still be found.
+    pub(super) flaws: Vec<Flaw>,
+}
+
+/// Something that is not what was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Flaw {
+    pub(super) offset: u64,
+    pub(super) what: String,
+    pub(super) groups: Vec<GroupId>,
+}
+
+impl Scan {
+    /// Checks every batch of a segment, record headers and entries' data alike.
+    pub(super) fn new(file: &Bytes, segment: SegmentHeader) -> Self {
+        let mut scan = Self {
+            batches: 0,
+            behind: 0,
+            end: BLOCK_BYTES,
+            last: None,
+            mark: Position::default(),
+            previous_end: None,
+            flaws: Vec::new(),
+        };
+        loop {
+            match check_batch(file, segment.salt, scan.end) {
+                Ok(header) => {
+                    scan.note(&header, segment.segment);
+                    scan.batches += 1;
+                    scan.end += header.bytes();
+                    scan.last = Some(header);
+                }
+                Err(flaw) => {
+                    scan.flaws.push(flaw);
+                    break;
+                }
+            }
+        }
+        scan.search(file, segment);
+        scan
+    }
+
+    /// Whether anything was ever written into this use of the segment, as far as can be seen.
+    pub(super) fn is_used(&self) -> bool {
+        self.batches + self.behind > 0
+    }
+
+    /// Looks for valid headers behind the valid batches: their marks tell a torn tail, which may
+    /// have holes, from damage to what was acknowledged.
+    fn search(&mut self, file: &Bytes, segment: SegmentHeader) {
+        for offset in (self.end..file.len() as u64).step_by(BATCH_ALIGN) {
+            if let Some(header) = BatchHeader::decode(file, segment.salt, offset) {
+                self.note(&header, segment.segment);
+                self.behind += 1;
+                let checked = check_batch(file, segment.salt, offset);
+                self.flaws
+                    .extend(checked.err().filter(|_| offset > self.end));
+            }
+        }
+    }
+
+    fn note(&mut self, header: &BatchHeader, segment: u32) {
+        self.mark = self.mark.max(header.durable);
+        if header.durable.segment + 1 == segment {
+            self.previous_end = self
+                .previous_end
+                .max(Some(u64::from(header.durable.offset)));
+        }
+    }
+}
+
+/// Scans the file of segment `id`, or says why its header can't be believed.
+pub(super) fn scan(file: &Bytes, id: u32) -> Scanned {
+    let header = SegmentHeader::decode(file, id)?;
+    Ok((header, Scan::new(file, header)))
+}
+
+/// Calls `each` with the records of the valid batches before `end`, and their offsets in the file.
+pub(super) fn replay(file: &[u8], salt: u64, end: u64, mut each: impl FnMut(u64, Record)) {
+    let mut offset = BLOCK_BYTES;
+    while offset < end
+        && let Some(header) = BatchHeader::decode(file, salt, offset)
+    {
+        let mut at = offset as usize + BATCH_HEADER_BYTES;
+        for _ in 0..header.records {
+            let Some(record) = Record::decode(&file[at..], salt) else {
+                break;
+            };
+            each(at as u64, record);
+            at += record.bytes;
+        }
+        offset += header.bytes();
+    }
+}
+
+fn check_batch(file: &Bytes, salt: u64, offset: u64) -> Result<BatchHeader, Flaw> {
+    let start = offset as usize + BATCH_HEADER_BYTES;
+    let Some(header) = BatchHeader::decode(file, salt, offset) else {
+        return Err(Flaw {
+            offset,
+            what: "no valid batch begins here".to_owned(),
+            groups: file
+                .get(start..)
+                .map_or_else(Vec::new, |body| groups(body, salt)),
+        });
+    };
+    let end = (offset + header.bytes()) as usize;
+    let mut at = start;
+    for _ in 0..header.records {
+        at += check_record(&file.slice(at..end), salt, at as u64)?;
+    }
+    let padding = &file[at..end];
+    if padding.len() >= BATCH_ALIGN || padding.iter().any(|byte| *byte != 0) {
+        return Err(Flaw {
+            offset: at as u64,
+            what: "there is something between two batches".to_owned(),
+            groups: Vec::new(),
+        });
+    }
+    Ok(header)
+}
+
+fn check_record(bytes: &Bytes, salt: u64, offset: u64) -> Result<usize, Flaw> {
+    let Some(record) = Record::decode(bytes, salt) else {
+        return Err(Flaw {
+            offset,
+            what: "a record header fails its checksum".to_owned(),
+            groups: Vec::new(),
+        });
+    };
+    for entry in record.entries(bytes) {
+        if let Err(mismatch) = entry.verify(record.group) {
+            return Err(Flaw {
+                offset,
+                what: mismatch.to_string(),
+                groups: vec![record.group],
+            });
+        }
+    }
+    Ok(record.bytes)
+}
+
+/// The groups of the records that can still be read behind a batch header that can't.
+fn groups(mut body: &[u8], salt: u64) -> Vec<GroupId> {
+    let mut groups = Vec::new();
+    while let Some(record) = Record::decode(body, salt) {
+        groups.push(record.group);
+        body = &body[record.bytes..];
+    }
+    groups.sort_unstable();
+    groups.dedup();
+    groups
+}

@@ -1,0 +1,118 @@
+//! The segments and the index, as readers of any thread use them.
+
+use super::disk::{Disk, SegmentFile};
+use super::error::{Damage, ReadError};
+use super::format::{Position, segment_name};
+use super::index::{LogIndex, Piece};
+use super::record::Record;
+use logboat_raft::{Entry, GroupId, Index, Term};
+use parking_lot::RwLock;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const RECORD_FLAW: &str = "a record header fails its checksum";
+
+/// An open segment.
+#[derive(Debug)]
+pub struct Segment<F> {
+    pub(super) id: u32,
+    pub(super) salt: u64,
+    pub(super) file: Arc<F>,
+}
+
+impl<F> Clone for Segment<F> {
+    fn clone(&self) -> Self {
+        Self {
+            file: Arc::clone(&self.file),
+            ..*self
+        }
+    }
+}
+
+/// What the thread that writes shares with those that read.
+pub(super) struct Store<D: Disk> {
+    pub(super) disk: Arc<D>,
+    pub(super) index: LogIndex,
+    pub(super) segments: RwLock<BTreeMap<u32, Segment<D::File>>>,
+}
+
+impl<D: Disk> Store<D> {
+    /// Entries from `first` to `last`, about `max_bytes` of payload but at least one; none when
+    /// the log does not hold `first`. Their checksums and those of their records are verified.
+    pub(super) fn read(
+        &self,
+        group: GroupId,
+        first: Index,
+        last: Index,
+        max_bytes: usize,
+    ) -> Result<Vec<Entry>, ReadError> {
+        loop {
+            let pieces = self
+                .index
+                .with(group, |log| log.find(first, last, max_bytes));
+            if let Some(entries) = self.load(group, &pieces, max_bytes)? {
+                return Ok(entries);
+            }
+            // Between the two looks a segment was collected: the index has new places by now.
+        }
+    }
+
+    /// The term of the entries of a live piece.
+    pub(super) fn term(&self, group: GroupId, piece: &Piece) -> Result<Term, ReadError> {
+        let place = piece.run.place;
+        let segment = self.segments.read().get(&place.segment).cloned();
+        let record = segment.as_ref().and_then(|segment| {
+            let start = u64::from(place.offset);
+            let bytes = segment.file.view(start..start + u64::from(piece.run.bytes));
+            Record::decode(&bytes, segment.salt)
+        });
+        let record = record.ok_or_else(|| self.damage(group, place, RECORD_FLAW.to_owned()))?;
+        Ok(record.term)
+    }
+
+    /// The entries of the pieces; `None` when a segment of theirs is gone.
+    fn load(
+        &self,
+        group: GroupId,
+        pieces: &[Piece],
+        max_bytes: usize,
+    ) -> Result<Option<Vec<Entry>>, ReadError> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut bytes = 0;
+        for piece in pieces {
+            let place = piece.run.place;
+            let Some(segment) = self.segments.read().get(&place.segment).cloned() else {
+                return Ok(None);
+            };
+            let start = u64::from(place.offset);
+            let view = segment.file.view(start..start + u64::from(piece.run.bytes));
+            let record = Record::decode(&view, segment.salt)
+                .filter(|record| record.group == group)
+                .ok_or_else(|| self.damage(group, place, RECORD_FLAW.to_owned()))?;
+            let wanted = record
+                .entries(&view)
+                .skip_while(|entry| entry.index < piece.first)
+                .take_while(|entry| entry.index <= piece.last);
+            for entry in wanted {
+                bytes += entry.data.len();
+                if bytes > max_bytes && !entries.is_empty() {
+                    return Ok(Some(entries));
+                }
+                entry
+                    .verify(group)
+                    .map_err(|mismatch| self.damage(group, place, mismatch.to_string()))?;
+                entries.push(entry);
+            }
+        }
+        Ok(Some(entries))
+    }
+
+    fn damage(&self, group: GroupId, place: Position, what: String) -> ReadError {
+        ReadError::Corrupt(Damage {
+            file: self.disk.path(&segment_name(place.segment)),
+            offset: u64::from(place.offset),
+            what,
+            groups: vec![group],
+        })
+    }
+}

@@ -1,0 +1,300 @@
+//! The thread that writes: takes what was submitted, writes it as one batch, has it synced.
+
+use super::attendant::Attendant;
+use super::disk::Disk;
+use super::error::WriteError;
+use super::lane::Lane;
+use super::log::{Log, Written};
+use super::record::appended;
+use super::shared::{Pending, Shared};
+use super::store::Segment;
+use super::{Batch, Completion};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use logboat_raft::{Entry, GroupId, Persist};
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// The most bytes of submissions that are written as one batch.
+const MAX_BATCH_BYTES: u64 = 1 << 20;
+/// The most bytes that garbage collection moves between two batches.
+const COLLECT_BYTES: u64 = 256 << 10;
+/// How often a full disk is asked for room.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Writes of one caller, on the way to the log.
+pub(super) struct Submission<C> {
+    pub(super) writes: Vec<(GroupId, Persist)>,
+    pub(super) completion: C,
+    /// What it takes in memory, about.
+    pub(super) bytes: usize,
+}
+
+/// Names groups that should make a snapshot.
+pub(super) type Pressure = Box<dyn Fn(&[GroupId]) + Send>;
+
+/// The state of the thread.
+pub(super) struct Writer<C, D: Disk> {
+    log: Log<D>,
+    inbox: Receiver<Submission<C>>,
+    lane: Arc<Lane<C, D>>,
+    attendant: Attendant<D>,
+    shared: Arc<Shared<D>>,
+    pressure: Pressure,
+    /// Whether to look for garbage: after a change of segments, and in idle moments.
+    collect: bool,
+}
+
+enum Event<C> {
+    Submitted(Submission<C>),
+    Idle,
+    Closed,
+}
+
+impl<C: Completion, D: Disk> Writer<C, D> {
+    pub(super) fn new(
+        log: Log<D>,
+        inbox: Receiver<Submission<C>>,
+        lane: Arc<Lane<C, D>>,
+        attendant: Attendant<D>,
+        shared: Arc<Shared<D>>,
+        pressure: Pressure,
+    ) -> Self {
+        Self {
+            log,
+            inbox,
+            lane,
+            attendant,
+            shared,
+            pressure,
+            collect: true,
+        }
+    }
+
+    /// Works until the inbox is closed and empty.
+    pub(super) fn run(mut self) {
+        self.attendant.order(self.log.active_segment() + 1, 0);
+        loop {
+            match self.next() {
+                Event::Submitted(first) => {
+                    let submissions = self.drain(first);
+                    self.write(submissions);
+                }
+                Event::Idle => self.record_mark(),
+                Event::Closed => break,
+            }
+            self.maintain();
+        }
+        self.finish();
+    }
+
+    fn next(&self) -> Event<C> {
+        let active = self.shared.poisoned().is_none();
+        let wait = if active && self.log.is_collecting() {
+            Duration::ZERO
+        } else if active && self.log.wants_mark() {
+            self.log.options.mark_delay
+        } else {
+            return self.inbox.recv().map_or(Event::Closed, Event::Submitted);
+        };
+        match self.inbox.recv_timeout(wait) {
+            Ok(submission) => Event::Submitted(submission),
+            Err(RecvTimeoutError::Timeout) => Event::Idle,
+            Err(RecvTimeoutError::Disconnected) => Event::Closed,
+        }
+    }
+
+    /// Takes what else was submitted, up to the size of a batch.
+    fn drain(&self, first: Submission<C>) -> Vec<Submission<C>> {
+        let most = MAX_BATCH_BYTES.min(self.log.options.segment_bytes / 4) as usize;
+        let mut bytes = first.bytes;
+        let mut submissions = vec![first];
+        while bytes < most
+            && let Ok(submission) = self.inbox.try_recv()
+        {
+            bytes += submission.bytes;
+            submissions.push(submission);
+        }
+        submissions
+    }
+
+    fn write(&mut self, submissions: Vec<Submission<C>>) {
+        self.log.synced(self.shared.durable());
+        let written = self.with_room(|log| {
+            log.write(submissions.iter().flat_map(|submission| &submission.writes))
+        });
+        if let Some(written) = written {
+            self.shared.metrics.batches.inc();
+            self.shared.wrote(written);
+        }
+        let pending = submissions.into_iter().map(Submission::into_pending);
+        self.dispatch(pending.collect());
+    }
+
+    /// Writes to the log, in a new segment if need be. `None` when the log is poisoned, perhaps
+    /// by this.
+    fn with_room<T>(
+        &mut self,
+        mut write: impl FnMut(&mut Log<D>) -> Result<T, WriteError>,
+    ) -> Option<T> {
+        while self.shared.poisoned().is_none() {
+            match write(&mut self.log) {
+                Ok(written) => return Some(written),
+                Err(WriteError::Full { bytes }) => self.extend(bytes),
+                Err(error) => self.shared.poison(&format!("a write failed: {error}")),
+            }
+        }
+        None
+    }
+
+    /// Has what was written synced: here, when there is nothing else to do meanwhile, since waking
+    /// another thread takes longer than many a sync; on the lane otherwise.
+    fn dispatch(&mut self, pending: Vec<Pending<C>>) {
+        match self.log.unsynced() {
+            Some((file, end)) if !self.inbox.is_empty() || !self.lane.is_idle() => {
+                self.lane.hand(file, end, pending);
+            }
+            Some((file, end)) => {
+                self.shared.sync(&*file, end, pending);
+                self.log.synced(self.shared.durable());
+            }
+            None => {
+                let result = self.shared.poisoned().map_or(Ok(()), Err);
+                for pending in pending {
+                    self.shared.complete(pending, result.clone());
+                }
+            }
+        }
+    }
+
+    /// Waits for all syncs under way, and makes the one that is due.
+    fn settle(&mut self) {
+        self.lane.wait_idle();
+        self.log.synced(self.shared.durable());
+        self.dispatch(Vec::new());
+        self.lane.wait_idle();
+        self.log.synced(self.shared.durable());
+    }
+
+    /// Records that everything is durable, so that recovery knows it of the last batch too.
+    fn record_mark(&mut self) {
+        if self.log.is_collecting() {
+            return;
+        }
+        self.settle();
+        self.mark(false);
+        self.collect = true;
+    }
+
+    fn mark(&mut self, closed: bool) {
+        if let Some(bytes) = self.with_room(|log| log.mark(closed)) {
+            self.shared.wrote(Written {
+                bytes,
+                ..Written::default()
+            });
+            self.settle();
+        }
+    }
+
+    /// Moves a little out of the oldest segment and gives back those that nobody needs.
+    fn maintain(&mut self) {
+        self.log.synced(self.shared.durable());
+        if self.collect && self.shared.poisoned().is_none() {
+            let moved = COLLECT_BYTES.min(self.log.options.segment_bytes / 8);
+            let moved = self.with_room(|log| log.collect(moved)).unwrap_or(0);
+            self.shared.metrics.rewritten_bytes.inc_by(moved);
+            self.shared.metrics.written_bytes.inc_by(moved);
+            self.collect = moved > 0 || self.log.is_collecting();
+            if moved > 0 {
+                self.dispatch(Vec::new());
+            }
+        }
+        for segment in self.log.retire() {
+            self.attendant.recycle(segment);
+        }
+        let segments = self.log.segments() as i64;
+        self.shared.metrics.segments.set(segments);
+    }
+
+    /// Goes on in a new segment of at least `bytes` bytes. While the disk is full, waits for room:
+    /// the batch at hand has indexes that its group will not use again, so it can't be dropped,
+    /// and nothing behind it may pass. Its callers are held back by the length of the queue.
+    fn extend(&mut self, bytes: u64) {
+        self.settle();
+        let id = self.log.next_segment();
+        while self.shared.poisoned().is_none() {
+            match self.attendant.obtain(id, bytes) {
+                Ok(segment) => {
+                    self.shared.stall(false);
+                    return self.install(segment);
+                }
+                Err(error) if error.kind() != ErrorKind::StorageFull => {
+                    self.shared
+                        .poison(&format!("a segment can't be made: {error}"));
+                }
+                Err(_) if self.shared.is_closing() => {
+                    self.shared.poison("it was closed while the disk was full");
+                }
+                Err(_) => {
+                    self.shared.stall(true);
+                    self.relieve();
+                    thread::park_timeout(RETRY);
+                }
+            }
+        }
+    }
+
+    fn install(&mut self, segment: Segment<D::File>) {
+        self.log.install(segment);
+        self.attendant.order(self.log.active_segment() + 1, 0);
+        self.collect = true;
+        let pressing = self.log.pressing();
+        if !pressing.is_empty() {
+            (self.pressure)(&pressing);
+        }
+    }
+
+    /// Gives back what can be given back without a new segment.
+    fn relieve(&mut self) {
+        let mut retired = self.log.retire();
+        if self.log.wants_mark() {
+            self.mark(false);
+            retired.extend(self.log.retire());
+        }
+        for segment in retired {
+            self.attendant.recycle(segment);
+        }
+    }
+
+    fn finish(mut self) {
+        self.settle();
+        self.mark(true);
+        self.lane.close();
+        self.attendant.stop();
+    }
+}
+
+impl<C> Submission<C> {
+    pub(super) fn new(batch: Batch<C>) -> Self {
+        let sizes = batch.writes.iter().map(|(_, persist)| {
+            let entries = appended(&persist.log).iter();
+            let entries = entries.map(|entry| size_of::<Entry>() + entry.data.len());
+            size_of::<(GroupId, Persist)>() + entries.sum::<usize>()
+        });
+        Self {
+            bytes: sizes.sum(),
+            writes: batch.writes,
+            completion: batch.completion,
+        }
+    }
+
+    pub(super) fn into_pending(self) -> Pending<C> {
+        let writes = self.writes.iter();
+        Pending {
+            bytes: self.bytes,
+            entries: writes.map(|(_, p)| appended(&p.log).len() as u64).sum(),
+            completion: self.completion,
+        }
+    }
+}
