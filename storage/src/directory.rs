@@ -1,8 +1,21 @@
 //! The data directory of a node: who may use it, and whose it is.
+//!
+//! `LOCK` is held by an advisory lock for as long as the process lives and names its pid.
+//! `IDENTITY` says in plain text which node of which cluster the data belong to; its last line is a
+//! checksum of those before. It is written once, before anything else, and never changed.
 
 use logboat_raft::NodeId;
+use rustix::fs::{FlockOperation, fdatasync, flock};
 use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+
+const LOCK: &str = "LOCK";
+const IDENTITY: &str = "IDENTITY";
+const IDENTITY_TEMPORARY: &str = "IDENTITY.tmp";
+const WAL: &str = "wal";
+const SNAPSHOTS: &str = "snapshots";
 
 /// A cluster: what its nodes were founded as, so that two clusters never mix their data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,7 +34,7 @@ pub struct Identity {
     pub cluster: ClusterId,
     /// The node.
     pub node: NodeId,
-    /// The nodes of the cluster, this one among them.
+    /// The nodes of the cluster, this one among them; the order does not matter.
     pub members: Vec<NodeId>,
 }
 
@@ -29,31 +42,346 @@ pub struct Identity {
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    /// Closing it releases the lock.
+    _lock: File,
 }
 
 impl DataDir {
-    /// Opens and locks a data directory; a fresh one gets this identity.
+    /// Locks a data directory, makes it if need be, and checks that it is this node's. A fresh one
+    /// gets the identity. Returns the identity as it is stored.
     ///
     /// # Errors
     /// [`DirectoryError`] when it is in use, damaged or somebody else's.
     pub fn open(path: &Path, identity: &Identity) -> Result<(Self, Identity), DirectoryError> {
-        let _ = (path, identity);
-        todo!()
+        let failed = |source| DirectoryError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        fs::create_dir_all(path).map_err(failed)?;
+        let lock = lock(path)?;
+        let stored = match fs::read(path.join(IDENTITY)) {
+            Ok(content) => Identity::parse(&content).map_err(|what| DirectoryError::Damaged {
+                file: path.join(IDENTITY),
+                what,
+            })?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                refuse_orphans(path)?;
+                identity.store(path).map_err(failed)?;
+                identity.clone()
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        stored.compare(identity, path)?;
+        let directory = Self {
+            path: path.to_owned(),
+            _lock: lock,
+        };
+        Ok((directory, stored))
     }
 
     /// Where the write-ahead log lives.
     #[must_use]
     pub fn wal(&self) -> PathBuf {
-        self.path.join("wal")
+        self.path.join(WAL)
     }
 
     /// Where the snapshots live.
     #[must_use]
     pub fn snapshots(&self) -> PathBuf {
-        self.path.join("snapshots")
+        self.path.join(SNAPSHOTS)
     }
 }
 
 /// Why a data directory can't be used.
 #[derive(Debug, thiserror::Error)]
-pub enum DirectoryError {}
+pub enum DirectoryError {
+    /// Another process uses it.
+    #[error("the data directory {} is in use by {}", .path.display(), holder(.pid.as_ref()))]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+        /// The other process, if it can be told.
+        pid: Option<u32>,
+    },
+    /// It is another node's.
+    #[error("the data directory {} belongs to node {stored}, not to node {given}", .path.display())]
+    OtherNode {
+        /// The directory.
+        path: PathBuf,
+        /// The node that it belongs to.
+        stored: NodeId,
+        /// The node that was to use it.
+        given: NodeId,
+    },
+    /// It is another cluster's.
+    #[error("the data directory {} belongs to cluster {stored}, not to {given}", .path.display())]
+    OtherCluster {
+        /// The directory.
+        path: PathBuf,
+        /// The cluster that it belongs to.
+        stored: ClusterId,
+        /// The cluster that was to use it.
+        given: ClusterId,
+    },
+    /// The cluster has other members.
+    #[error(
+        "the data directory {} belongs to a cluster of the nodes {}, not {}",
+        .path.display(), list(.stored), list(.given)
+    )]
+    OtherMembers {
+        /// The directory.
+        path: PathBuf,
+        /// The members as stored.
+        stored: Vec<NodeId>,
+        /// The members as given.
+        given: Vec<NodeId>,
+    },
+    /// The file that says whose it is can't be believed.
+    #[error("{}: {what}", .file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The operating system refused.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The directory or file.
+        path: PathBuf,
+        /// Its reason.
+        source: io::Error,
+    },
+}
+
+fn lock(directory: &Path) -> Result<File, DirectoryError> {
+    let path = directory.join(LOCK);
+    let lock = || {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)?;
+        if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            let mut text = String::new();
+            file.read_to_string(&mut text)?;
+            let error = io::Error::from(error);
+            let in_use = error.kind() == ErrorKind::WouldBlock;
+            return if in_use { Ok(Err(text)) } else { Err(error) };
+        }
+        file.set_len(0)?;
+        writeln!(file, "{}", std::process::id())?;
+        Ok(Ok(file))
+    };
+    let locked = lock().map_err(|source| DirectoryError::Io {
+        path: path.clone(),
+        source,
+    })?;
+    locked.map_err(|text| DirectoryError::InUse {
+        path: directory.to_owned(),
+        pid: text.trim().parse().ok(),
+    })
+}
+
+/// Data without an identity are somebody's who lost it, and must not become this node's.
+fn refuse_orphans(directory: &Path) -> Result<(), DirectoryError> {
+    for name in [WAL, SNAPSHOTS] {
+        if directory.join(name).exists() {
+            return Err(DirectoryError::Damaged {
+                file: directory.join(IDENTITY),
+                what: format!("it is missing, though there is a directory {name}"),
+            });
+        }
+    }
+    Ok(())
+}
+
+impl Identity {
+    fn store(&self, directory: &Path) -> io::Result<()> {
+        let mut text = format!(
+            "logboat 1\ncluster {}\nnode {}\nmembers {}\n",
+            self.cluster,
+            self.node,
+            list(&self.members)
+        );
+        let crc = crc32fast::hash(text.as_bytes());
+        text.push_str(&format!("crc {crc:08x}\n"));
+        let temporary = directory.join(IDENTITY_TEMPORARY);
+        let mut file = File::create(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        fdatasync(&file)?;
+        fs::rename(temporary, directory.join(IDENTITY))?;
+        File::open(directory)?.sync_all()
+    }
+
+    fn parse(content: &[u8]) -> Result<Self, String> {
+        let text = std::str::from_utf8(content).map_err(|_| "it is no text".to_owned())?;
+        let (body, crc) = text
+            .strip_suffix('\n')
+            .and_then(|text| text.rsplit_once("\ncrc "))
+            .ok_or("it has no checksum")?;
+        let body = format!("{body}\n");
+        if format!("{:08x}", crc32fast::hash(body.as_bytes())) != crc {
+            return Err("it fails its checksum".to_owned());
+        }
+        let mut lines = body.lines();
+        if lines.next() != Some("logboat 1") {
+            return Err("it is of another version".to_owned());
+        }
+        let mut field = |name: &str| {
+            let line = lines.next().and_then(|line| line.strip_prefix(name));
+            line.and_then(|line| line.strip_prefix(' '))
+                .ok_or_else(|| format!("it has no {name}"))
+        };
+        let number = |text: &str, radix| {
+            u64::from_str_radix(text, radix).map_err(|_| format!("{text} is no number"))
+        };
+        let cluster = ClusterId(number(field("cluster")?, 16)?);
+        let node = NodeId(number(field("node")?, 10)?);
+        let members = field("members")?.split(',');
+        let members = members.map(|member| number(member, 10).map(NodeId));
+        Ok(Self {
+            cluster,
+            node,
+            members: members.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Checks that a directory of this identity may be used under the other.
+    fn compare(&self, given: &Self, path: &Path) -> Result<(), DirectoryError> {
+        let path = path.to_owned();
+        if self.cluster != given.cluster {
+            return Err(DirectoryError::OtherCluster {
+                path,
+                stored: self.cluster,
+                given: given.cluster,
+            });
+        }
+        if self.node != given.node {
+            return Err(DirectoryError::OtherNode {
+                path,
+                stored: self.node,
+                given: given.node,
+            });
+        }
+        let sorted = |members: &[NodeId]| {
+            let mut members = members.to_vec();
+            members.sort_unstable();
+            members
+        };
+        if sorted(&self.members) != sorted(&given.members) {
+            return Err(DirectoryError::OtherMembers {
+                path,
+                stored: self.members.clone(),
+                given: given.members.clone(),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn list(nodes: &[NodeId]) -> String {
+    let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+    nodes.join(",")
+}
+
+fn holder(pid: Option<&u32>) -> String {
+    pid.map_or_else(
+        || "another process".to_owned(),
+        |pid| format!("process {pid}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity() -> Identity {
+        Identity {
+            cluster: ClusterId(0xabc),
+            node: NodeId(2),
+            members: vec![NodeId(1), NodeId(2), NodeId(3)],
+        }
+    }
+
+    #[test]
+    fn a_directory_keeps_its_identity_over_restarts() {
+        let directory = tempfile::tempdir().unwrap();
+        let (first, stored) = DataDir::open(directory.path(), &identity()).unwrap();
+        assert_eq!(stored, identity());
+        assert_eq!(first.wal(), directory.path().join("wal"));
+        drop(first);
+        let mut shuffled = identity();
+        shuffled.members.reverse();
+        let (_second, stored) = DataDir::open(directory.path(), &shuffled).unwrap();
+        assert_eq!(stored, identity());
+    }
+
+    #[test]
+    fn a_second_opener_is_told_who_holds_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_first, _) = DataDir::open(directory.path(), &identity()).unwrap();
+        let error = DataDir::open(directory.path(), &identity()).unwrap_err();
+        let pid = std::process::id();
+        assert!(matches!(error, DirectoryError::InUse { pid: Some(p), .. } if p == pid));
+        assert!(error.to_string().contains(&format!("process {pid}")));
+    }
+
+    #[test]
+    fn another_node_cluster_or_membership_is_refused_with_both_named() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(DataDir::open(directory.path(), &identity()).unwrap());
+        let refuse = |given: Identity| {
+            let error = DataDir::open(directory.path(), &given).unwrap_err();
+            error.to_string()
+        };
+        let node = refuse(Identity {
+            node: NodeId(3),
+            ..identity()
+        });
+        assert!(node.contains("belongs to node 2, not to node 3"), "{node}");
+        let cluster = refuse(Identity {
+            cluster: ClusterId(1),
+            ..identity()
+        });
+        assert!(
+            cluster.contains("0000000000000abc, not to 0000000000000001"),
+            "{cluster}"
+        );
+        let members = refuse(Identity {
+            members: vec![NodeId(2), NodeId(4)],
+            ..identity()
+        });
+        assert!(members.contains("1,2,3, not 2,4"), "{members}");
+    }
+
+    #[test]
+    fn any_flipped_byte_of_the_identity_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(DataDir::open(directory.path(), &identity()).unwrap());
+        let path = directory.path().join(IDENTITY);
+        let content = fs::read(&path).unwrap();
+        for at in 0..content.len() {
+            let mut damaged = content.clone();
+            damaged[at] ^= 1;
+            fs::write(&path, damaged).unwrap();
+            let error = DataDir::open(directory.path(), &identity()).unwrap_err();
+            assert!(
+                matches!(error, DirectoryError::Damaged { .. }),
+                "byte {at}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn data_without_an_identity_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let (opened, _) = DataDir::open(directory.path(), &identity()).unwrap();
+        fs::create_dir(opened.wal()).unwrap();
+        fs::remove_file(directory.path().join(IDENTITY)).unwrap();
+        drop(opened);
+        let error = DataDir::open(directory.path(), &identity()).unwrap_err();
+        assert!(matches!(error, DirectoryError::Damaged { .. }), "{error}");
+    }
+}
