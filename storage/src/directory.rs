@@ -4,9 +4,8 @@
 //! `IDENTITY` says in plain text which node of which cluster the data belong to; its last line is a
 //! checksum of those before. It is written once, before anything else, and never changed.
 
-use logboat_raft::NodeId;
+use logboat_raft::{ClusterId, NodeId};
 use rustix::fs::{FlockOperation, fdatasync, flock};
-use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
@@ -16,16 +15,6 @@ const IDENTITY: &str = "IDENTITY";
 const IDENTITY_TEMPORARY: &str = "IDENTITY.tmp";
 const WAL: &str = "wal";
 const SNAPSHOTS: &str = "snapshots";
-
-/// A cluster: what its nodes were founded as, so that two clusters never mix their data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClusterId(pub u64);
-
-impl fmt::Display for ClusterId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
 
 /// Whose data a directory holds.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ mod directory;
 mod snapshot;
 mod wal;
 
-pub use directory::{ClusterId, DataDir, DirectoryError, Identity};
+pub use directory::{DataDir, DirectoryError, Identity};
 pub use snapshot::{
     SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotStore, SnapshotWriter,
 };

@@ -1,22 +1,9 @@
 //! What a node's transport is told at start.
 
-use logboat_raft::NodeId;
+use logboat_raft::{ClusterId, NodeId};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
-
-/// A cluster. Nodes of different clusters refuse each other, so that a wrong address can never
-/// mix two sets of data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClusterId(pub u64);
-
-impl fmt::Display for ClusterId {
-    /// Sixteen hexadecimal digits.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
 
 /// Identity, addresses and limits of one node's transport.
 #[derive(Clone, Debug)]

@@ -10,7 +10,8 @@
 //! answer: magic [8] | version u32 | cluster u64 | node u64 | code u64 | CRC-32 u32
 //! ```
 
-use crate::{ClusterId, TransportConfig};
+use crate::TransportConfig;
+use logboat_raft::ClusterId;
 use bytes::{Buf, BufMut};
 use logboat_raft::NodeId;
 use std::fmt;

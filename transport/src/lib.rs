@@ -31,7 +31,7 @@ mod tcp;
 mod wire;
 
 pub use api::{Inbox, PeerStatus, SnapshotDone, SnapshotSource, Transport};
-pub use config::{ClusterId, TransportConfig};
+pub use config::TransportConfig;
 pub use error::{DecodeError, SendError, StartError};
 pub use memory::MemoryNetwork;
 pub use metrics::TransportMetrics;

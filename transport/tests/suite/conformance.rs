@@ -4,9 +4,9 @@ use crate::common::{
     Event, Gated, Recorder, append_of, every_message, number, numbered_batch, snapshot,
 };
 use bytes::Bytes;
-use logboat_raft::{GroupId, LogId, NodeId};
+use logboat_raft::{ClusterId, GroupId, LogId, NodeId};
 use logboat_transport::{
-    ClusterId, MemoryNetwork, Outgoing, Parcel, RequestId, SendError, SnapshotChunk, StartError,
+    MemoryNetwork, Outgoing, Parcel, RequestId, SendError, SnapshotChunk, StartError,
     TcpTransport, Transport, TransportConfig,
 };
 use std::collections::BTreeMap;

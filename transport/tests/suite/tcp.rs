@@ -4,9 +4,9 @@ use crate::common::{
     Event, Gated, Recorder, append_of, eventually, number, numbered_batch, snapshot,
 };
 use crate::wire::framed;
-use logboat_raft::{GroupId, NodeId};
+use logboat_raft::{ClusterId, GroupId, NodeId};
 use logboat_transport::{
-    ClusterId, Inbox, Outgoing, Parcel, SendError, StartError, TcpTransport, Transport,
+    Inbox, Outgoing, Parcel, SendError, StartError, TcpTransport, Transport,
     TransportConfig, decode,
 };
 use prometheus_client::encoding::text;
