@@ -1,1 +1,51 @@
-//! Placeholder.
+//! Logboat, a multi-group Raft engine: thousands of Raft groups in one process, over one
+//! write-ahead log and one connection a peer.
+//!
+//! Implement [`StateMachine`], start a [`Node`] with a [`NodeConfig`], start the node's replicas of
+//! your groups with [`Node::start_group`], and talk to them through their [`GroupHandle`]s. A handle
+//! serves proposals and reads only while its replica leads the group: [`RequestError::NotLeader`]
+//! says who does, and [`Node::call`] reaches that one. The crate `logboat-router` does this for you.
+//!
+//! Inside, a worker thread is an actix arbiter; each replica on it is an actor around a plain
+//! [`Group`](group::Group), woken at most once a turn. What the replicas of a worker produce in a
+//! turn is collected in a [`Turn`](turn::Turn) and leaves as one batch for the log and one buffer for
+//! each peer.
+
+mod actor;
+mod calls;
+mod config;
+mod error;
+pub mod group;
+mod handle;
+mod heartbeat;
+mod inbound;
+mod inbox;
+mod metrics;
+mod node;
+mod pending;
+mod request;
+mod restore;
+mod runtime;
+mod snapshots;
+mod start;
+mod state_machine;
+mod status;
+pub mod storage;
+pub mod turn;
+mod view;
+mod worker;
+
+pub use bytes::Bytes;
+pub use config::NodeConfig;
+pub use error::{GroupError, RequestError, StartError};
+pub use handle::GroupHandle;
+pub use logboat_raft::{ClusterId, GroupId, Index, LogId, NodeId, RoleKind, Term, Tuning};
+pub use logboat_storage::{self as wal, WalOptions};
+pub use logboat_transport::PeerStatus;
+pub use metrics::EngineMetrics;
+pub use node::{GroupSpec, Node};
+pub use request::RequestKind;
+pub use start::Link;
+pub use state_machine::{SnapshotWriter, StateMachine};
+pub use status::{NodeStatus, WalStatus};
+pub use view::GroupView;

@@ -1,0 +1,90 @@
+//! How a node is told what to be.
+
+use logboat_raft::{ClusterId, NodeId, Tuning};
+use logboat_storage::WalOptions;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A node's place in its cluster and its limits. [`NodeConfig::new`] fills in the defaults.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// This node.
+    pub node: NodeId,
+    /// Every node of the cluster, this one among them, with the address (`host:port`) where its
+    /// peers reach it.
+    pub members: BTreeMap<NodeId, String>,
+    /// Tells clusters with the same node ids apart.
+    pub cluster_name: String,
+    /// Where log and snapshots live.
+    pub data_dir: PathBuf,
+    /// Where to listen for peers.
+    pub listen: SocketAddr,
+    /// Threads that run groups; by default one a core.
+    pub workers: usize,
+    /// Time between two heartbeats, which is also how finely timeouts are told apart.
+    pub tick_interval: Duration,
+    /// Timeouts and limits of each replica.
+    pub tuning: Tuning,
+    /// How long a proposal may stay without an outcome before its caller hears
+    /// [`RequestError::TimedOut`](crate::RequestError::TimedOut).
+    pub request_timeout: Duration,
+    /// The largest command or query, in bytes.
+    pub max_command_bytes: usize,
+    /// How many bytes of proposals and reads may be pending on this node before more are refused as
+    /// [`RequestError::Busy`](crate::RequestError::Busy).
+    pub max_pending_bytes: usize,
+    /// A group whose commands since its last snapshot exceed this makes a new one.
+    pub snapshot_log_bytes: u64,
+    /// The log's options.
+    pub wal: WalOptions,
+}
+
+impl NodeConfig {
+    /// The configuration of `node` in the cluster of `members`, with data in `data_dir`. It listens
+    /// on the address that `members` gives for it.
+    ///
+    /// The default timeouts suit many groups on a loaded machine: heartbeats every 250 ms, and a
+    /// replica campaigns after 2.5 to 5 s without one.
+    ///
+    /// # Errors
+    /// A sentence when `members` lacks the node or its address is not `ip:port`.
+    pub fn new(
+        node: NodeId,
+        members: BTreeMap<NodeId, String>,
+        data_dir: impl Into<PathBuf>,
+    ) -> Result<Self, String> {
+        let address =
+            members.get(&node).ok_or_else(|| format!("node {node} is not among the members"))?;
+        let listen =
+            address.parse().map_err(|_| format!("node {node}: {address:?} is not ip:port"))?;
+        Ok(Self {
+            node,
+            members,
+            cluster_name: "logboat".to_owned(),
+            data_dir: data_dir.into(),
+            listen,
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            tick_interval: Duration::from_millis(250),
+            tuning: Tuning { election_timeout: Duration::from_millis(2_500), ..Tuning::default() },
+            request_timeout: Duration::from_secs(10),
+            max_command_bytes: 9 << 20,
+            max_pending_bytes: 256 << 20,
+            snapshot_log_bytes: 8 << 20,
+            wal: WalOptions::default(),
+        })
+    }
+
+    /// The identity that a new cluster gets: a hash (FNV-1a) of its name, node ids and addresses. A
+    /// node keeps the one it was born with in its data directory, so addresses may change later.
+    #[must_use]
+    pub fn cluster_id(&self) -> ClusterId {
+        let members = self.members.iter().map(|(node, address)| format!("\n{node}={address}"));
+        let text = members.fold(self.cluster_name.clone(), |text, member| text + &member);
+        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        ClusterId(hash)
+    }
+}

@@ -1,0 +1,100 @@
+//! What can go wrong, for those who call the engine.
+
+use logboat_raft::{GroupId, NodeId, Refusal};
+use logboat_storage::{DirectoryError, SnapshotError, WalError};
+use logboat_transport::StartError as TransportError;
+use std::io;
+
+/// Why a proposal or a read has no answer. All but [`RequestError::TimedOut`] say that the request
+/// certainly had no effect, so that it may be sent again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// This replica does not lead its group.
+    #[error("not the leader of the group{}", hint(*.leader))]
+    NotLeader {
+        /// The leader, if this replica knows one.
+        leader: Option<NodeId>,
+    },
+    /// The node has as much work as it may hold.
+    #[error("busy: too much work is pending")]
+    Busy,
+    /// No answer in time, or the node stopped or lost its connection first. A proposal's outcome is
+    /// unknown: it may have been applied, may be applied later, or never.
+    #[error("timed out, the outcome is unknown")]
+    TimedOut,
+    /// The command is larger than [`NodeConfig::max_command_bytes`](crate::NodeConfig).
+    #[error("{bytes} bytes are more than the limit of {limit} bytes")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The node hosts no replica of that group.
+    #[error("no replica of group {0} on this node")]
+    NoSuchGroup(GroupId),
+    /// There is no connection to the node that was asked.
+    #[error("no connection to node {0}")]
+    Unreachable(NodeId),
+    /// The node, or this replica of the group, has stopped.
+    #[error("stopped")]
+    Stopped,
+}
+
+fn hint(leader: Option<NodeId>) -> String {
+    leader.map_or_else(String::new, |node| format!(" (node {node} is)"))
+}
+
+impl From<Refusal> for RequestError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotLeader { leader } => Self::NotLeader { leader },
+            Refusal::Busy => Self::Busy,
+        }
+    }
+}
+
+/// Why a node can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration contradicts itself.
+    #[error("configuration: {0}")]
+    Config(String),
+    /// The data directory is in use, damaged or another's.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The log can't be read.
+    #[error(transparent)]
+    Wal(#[from] WalError),
+    /// The snapshots can't be listed.
+    #[error(transparent)]
+    Snapshots(#[from] SnapshotError),
+    /// The peers' port can't be opened.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The system refused something else, such as a thread.
+    #[error("starting node: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Why a replica can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum GroupError {
+    /// The group has a replica on this node already.
+    #[error("group {0} runs on this node already")]
+    Exists(GroupId),
+    /// Its replicas don't include this node.
+    #[error("group {0} has no replica on this node")]
+    NotAReplica(GroupId),
+    /// Its snapshot can't be read, is missing, or contradicts the log.
+    #[error("group {group}: {reason}")]
+    Snapshot {
+        /// The group.
+        group: GroupId,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The node has stopped.
+    #[error("the node has stopped")]
+    Stopped,
+}

@@ -1,0 +1,463 @@
+//! One replica without its mailbox: the core, the state machine, and the requests that wait.
+//!
+//! [`Group::run`] is all there is to call. It does no I/O but the reads of [`Storage`], so a simulator
+//! drives it as the actor does.
+//!
+//! [`Storage`]: crate::storage::Storage
+
+use crate::error::RequestError;
+use crate::metrics::EngineMetrics;
+use crate::pending::{Proposals, Read, Reads, Responder};
+use crate::request::Permit;
+use crate::snapshots::SnapshotJob;
+use crate::state_machine::StateMachine;
+use crate::turn::{Slot, Turn};
+use crate::view::GroupView;
+use bytes::Bytes;
+use logboat_raft::{
+    Entry, EntryKind, GroupId, Index, Input, LoadFor, LogId, Mark, Message, NodeId, Output,
+    Payload, Persist, Raft, Refusal, RoleKind, Term, Time,
+};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What can happen to a replica.
+pub enum GroupEvent {
+    /// An interval passed.
+    Tick,
+    /// A peer's message.
+    Message {
+        /// The sender.
+        from: NodeId,
+        /// What it says.
+        message: Message,
+    },
+    /// A command to replicate.
+    Propose(Request),
+    /// A query to answer linearizably.
+    Read(Request),
+    /// The connection to a node broke.
+    Disconnected(NodeId),
+    /// A snapshot asked for by [`SnapshotJob::Write`] is durable, or could not be written.
+    SnapshotWritten(Option<LogId>),
+    /// A snapshot asked for by [`SnapshotJob::Send`] has left this node, or could not be sent.
+    SnapshotSent {
+        /// The receiver.
+        to: NodeId,
+        /// What it covers; nothing when it failed.
+        last: Option<LogId>,
+    },
+    /// The log wants room: make a snapshot.
+    Compact,
+    /// Campaign without waiting for a timeout.
+    Campaign,
+    /// Hand over leadership.
+    Transfer(NodeId),
+    /// The node can't go on; nothing more becomes durable.
+    Halt,
+}
+
+/// A command or query with whoever waits for its answer.
+pub struct Request {
+    pub(crate) body: Bytes,
+    pub(crate) responder: Responder,
+    pub(crate) permit: Permit,
+}
+
+/// What the replicas of a node share.
+pub struct Shared {
+    /// How long a proposal may stay without an outcome.
+    pub request_timeout: Duration,
+    /// How many bytes of commands make a new snapshot due.
+    pub snapshot_log_bytes: u64,
+    /// Counters of the node.
+    pub metrics: EngineMetrics,
+}
+
+/// What wakes a replica besides messages and requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attention {
+    /// Every interval: it leads.
+    pub heartbeats: bool,
+    /// When a write is durable: it has something to commit or to apply then.
+    pub durability: bool,
+    /// When this moment has come.
+    pub deadline: Option<Time>,
+}
+
+/// One replica of one group.
+pub struct Group {
+    id: GroupId,
+    slot: Slot,
+    raft: Raft,
+    machine: Box<dyn StateMachine>,
+    shared: Arc<Shared>,
+    view: Arc<GroupView>,
+    proposals: Proposals,
+    reads: Reads,
+    /// Who proposed the commands of the step that is running.
+    proposing: Vec<(Responder, Permit)>,
+    durable: Mark,
+    applied: LogId,
+    /// Bytes of commands applied since the last snapshot.
+    applied_bytes: u64,
+    snapshot_running: bool,
+    halted: bool,
+}
+
+impl Group {
+    /// A replica whose state machine stands at the snapshot from which `raft` starts.
+    #[must_use]
+    pub fn new(
+        id: GroupId,
+        slot: Slot,
+        raft: Raft,
+        machine: Box<dyn StateMachine>,
+        shared: Arc<Shared>,
+        view: Arc<GroupView>,
+    ) -> Self {
+        let applied = raft.snapshot();
+        Self {
+            id,
+            slot,
+            raft,
+            machine,
+            shared,
+            view,
+            proposals: Proposals::default(),
+            reads: Reads::default(),
+            proposing: Vec::new(),
+            durable: Mark::default(),
+            applied,
+            applied_bytes: 0,
+            snapshot_running: false,
+            halted: false,
+        }
+    }
+
+    /// Takes in what happened since the last run; `durable` is the newest durable mark. Proposals go
+    /// to the core as one batch, and so do reads.
+    pub fn run(
+        &mut self,
+        turn: &mut Turn,
+        durable: Mark,
+        events: impl Iterator<Item = GroupEvent>,
+    ) {
+        if durable > self.durable {
+            self.durable = durable;
+            self.step(turn, Input::Persisted { mark: durable });
+        }
+        let mut commands = Vec::new();
+        let mut reads = Vec::new();
+        for event in events {
+            match event {
+                GroupEvent::Propose(request) => {
+                    commands.push(request.body);
+                    self.proposing.push((request.responder, request.permit));
+                }
+                GroupEvent::Read(Request { body: query, responder, permit }) => {
+                    reads.push(Read { query, responder, _permit: permit });
+                }
+                GroupEvent::Tick => self.tick(turn),
+                GroupEvent::Message { from, message } => self.receive(turn, from, message),
+                GroupEvent::Disconnected(node) => self.step(turn, Input::Unreachable { node }),
+                GroupEvent::SnapshotWritten(last) => self.snapshot_written(turn, last),
+                GroupEvent::SnapshotSent { to, last } => self.snapshot_sent(turn, to, last),
+                GroupEvent::Compact => self.snapshot(turn),
+                GroupEvent::Campaign => self.step(turn, Input::Campaign),
+                GroupEvent::Transfer(to) => self.step(turn, Input::Transfer { to }),
+                GroupEvent::Halt => self.halt(turn),
+            }
+        }
+        if !commands.is_empty() {
+            self.propose(turn, commands);
+        }
+        if !reads.is_empty() {
+            self.read(turn, reads);
+        }
+        self.view.progress(self.raft.commit(), self.applied.index);
+    }
+
+    /// What must wake this replica.
+    #[must_use]
+    pub fn attention(&self) -> Attention {
+        if self.halted {
+            return Attention::default();
+        }
+        let heartbeats = self.raft.role() == RoleKind::Leader;
+        let deadlines = [self.raft.next_deadline(), self.proposals.next_deadline()];
+        Attention {
+            heartbeats,
+            durability: self.raft.role() != RoleKind::Follower
+                || self.raft.commit() > self.applied.index,
+            deadline: deadlines.into_iter().flatten().min(),
+        }
+    }
+
+    /// The replica's core, for those who check it.
+    #[must_use]
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    fn tick(&mut self, turn: &mut Turn) {
+        self.proposals.expire(turn);
+        if self.halted {
+            return;
+        }
+        let mut outputs = Vec::new();
+        self.raft.step(turn.now, Input::Tick, &mut outputs);
+        outputs.retain(|output| !self.gather_heartbeat(turn, output));
+        self.carry_out(turn, outputs);
+    }
+
+    /// Heartbeats of a tick leave with those of the node's other groups.
+    fn gather_heartbeat(&self, turn: &mut Turn, output: &Output) -> bool {
+        let Output::Send { to, message } = output else {
+            return false;
+        };
+        if !matches!(message.payload, Payload::Heartbeat { .. }) {
+            return false;
+        }
+        turn.heartbeat(*to, self.id, message);
+        true
+    }
+
+    fn receive(&mut self, turn: &mut Turn, from: NodeId, message: Message) {
+        let offered = matches!(message.payload, Payload::Snapshot { .. });
+        let applied = self.applied;
+        self.step(turn, Input::Receive { from, message });
+        if offered && self.applied == applied {
+            turn.storage.discard_snapshot(self.id);
+        }
+    }
+
+    fn propose(&mut self, turn: &mut Turn, commands: Vec<Bytes>) {
+        if self.halted {
+            return self.answer_proposing(turn, &RequestError::Stopped);
+        }
+        self.shared.metrics.proposals.inc_by(commands.len() as u64);
+        self.step(turn, Input::Propose { commands });
+    }
+
+    fn answer_proposing(&mut self, turn: &mut Turn, error: &RequestError) {
+        for (responder, _permit) in self.proposing.drain(..) {
+            responder.answer(turn, Err(error.clone()));
+        }
+    }
+
+    fn read(&mut self, turn: &mut Turn, reads: Vec<Read>) {
+        let token = self.reads.add(reads);
+        if self.halted {
+            return self.reads.abandon(turn);
+        }
+        self.step(turn, Input::Read { token });
+    }
+
+    fn step(&mut self, turn: &mut Turn, input: Input) {
+        if self.halted {
+            return;
+        }
+        let mut outputs = Vec::new();
+        self.raft.step(turn.now, input, &mut outputs);
+        self.carry_out(turn, outputs);
+    }
+
+    /// Does what the core wants, in its order. Entries that it asks for are handed in afterwards, so
+    /// that its writes reach the turn in the order of their marks.
+    fn carry_out(&mut self, turn: &mut Turn, mut outputs: Vec<Output>) {
+        let mut loaded = Vec::new();
+        loop {
+            for output in outputs.drain(..) {
+                if self.halted {
+                    return;
+                }
+                match output {
+                    Output::Persist(persist) => self.persist(turn, persist),
+                    Output::Send { to, message } => turn.send(to, self.id, &message),
+                    Output::SendAfter { after, to, message } => {
+                        self.send_after(turn, after, to, &message);
+                    }
+                    Output::Apply { entries } => self.apply(turn, entries),
+                    Output::Proposed { first } => self.proposed(turn, first),
+                    Output::Refused { reason } => self.answer_proposing(turn, &reason.into()),
+                    Output::ReadReady { token } => self.serve(turn, token),
+                    Output::ReadRefused { token, reason } => self.refuse(turn, token, reason),
+                    Output::Load { target, first, last, max_bytes } => {
+                        loaded.extend(self.load(turn, target, (first, last), max_bytes));
+                    }
+                    Output::SendSnapshot { to } => turn.snapshots.push(SnapshotJob::Send {
+                        group: self.id,
+                        slot: self.slot,
+                        to,
+                    }),
+                    Output::RestoreSnapshot { last } => self.restore(turn, last),
+                    Output::RoleChanged { role, term, leader } => {
+                        self.role_changed(role, term, leader);
+                    }
+                }
+            }
+            let Some(input) = loaded.pop() else { return };
+            self.raft.step(turn.now, input, &mut outputs);
+        }
+    }
+
+    fn persist(&mut self, turn: &mut Turn, persist: Persist) {
+        turn.persist(self.slot, self.id, persist);
+    }
+
+    fn send_after(&self, turn: &mut Turn, after: Mark, to: NodeId, message: &Message) {
+        if after <= self.durable {
+            turn.send(to, self.id, message);
+        } else {
+            turn.send_when_durable(to, self.id, message);
+        }
+    }
+
+    fn apply(&mut self, turn: &mut Turn, entries: Vec<Entry>) {
+        self.shared.metrics.applied.inc_by(entries.len() as u64);
+        for entry in entries {
+            let id = entry.id();
+            self.applied_bytes += entry.data.len() as u64;
+            let responder = self.proposals.applied(turn, id);
+            match entry.kind {
+                EntryKind::Noop => {}
+                EntryKind::Command => {
+                    let machine = AssertUnwindSafe(&mut self.machine);
+                    let Ok(answer) = catch_unwind(move || { machine }.apply(entry.data)) else {
+                        return self.fail(turn, &format!("its state machine panicked at {id}"));
+                    };
+                    if let Some(responder) = responder {
+                        responder.answer(turn, Ok(answer));
+                    }
+                }
+            }
+            self.applied = id;
+        }
+        if self.applied_bytes >= self.shared.snapshot_log_bytes {
+            self.snapshot(turn);
+        }
+    }
+
+    fn proposed(&mut self, turn: &mut Turn, first: LogId) {
+        let deadline = turn.now + self.shared.request_timeout;
+        for (offset, (responder, permit)) in self.proposing.drain(..).enumerate() {
+            let id = LogId::new(first.term, first.index.plus(offset as u64));
+            self.proposals.add(turn, id, deadline, responder, permit);
+        }
+    }
+
+    fn serve(&mut self, turn: &mut Turn, token: logboat_raft::ReadToken) {
+        for read in self.reads.take(token) {
+            self.shared.metrics.reads.inc();
+            let machine = AssertUnwindSafe(&self.machine);
+            let Ok(answer) = catch_unwind(move || { machine }.query(read.query)) else {
+                read.responder.answer(turn, Err(RequestError::Stopped));
+                return self.fail(turn, "its state machine panicked at a query");
+            };
+            read.responder.answer(turn, Ok(answer));
+        }
+    }
+
+    fn refuse(&mut self, turn: &mut Turn, token: logboat_raft::ReadToken, reason: Refusal) {
+        for read in self.reads.take(token) {
+            read.responder.answer(turn, Err(reason.into()));
+        }
+    }
+
+    fn load(
+        &mut self,
+        turn: &mut Turn,
+        target: LoadFor,
+        (first, last): (Index, Index),
+        max_bytes: usize,
+    ) -> Option<Input> {
+        match turn.storage.read(self.id, first, last, max_bytes) {
+            Ok(entries) => Some(Input::Loaded { target, entries }),
+            Err(error) => {
+                self.fail(turn, &error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Starts a snapshot of the present state, unless one is being written.
+    fn snapshot(&mut self, turn: &mut Turn) {
+        if self.halted || self.snapshot_running || self.applied.index <= self.raft.snapshot().index
+        {
+            return;
+        }
+        self.snapshot_running = true;
+        self.applied_bytes = 0;
+        turn.snapshots.push(SnapshotJob::Write {
+            group: self.id,
+            slot: self.slot,
+            last: self.applied,
+            writer: self.machine.snapshot(),
+        });
+    }
+
+    fn snapshot_written(&mut self, turn: &mut Turn, last: Option<LogId>) {
+        self.snapshot_running = false;
+        // A leader's snapshot may have overtaken ours.
+        if let Some(last) = last.filter(|last| last.index > self.raft.snapshot().index) {
+            self.step(turn, Input::Compact { last });
+        }
+    }
+
+    /// The bytes are on their way, so the offer follows on the same connection.
+    fn snapshot_sent(&mut self, turn: &mut Turn, to: NodeId, last: Option<LogId>) {
+        match last {
+            Some(last) if self.raft.role() == RoleKind::Leader => {
+                let message =
+                    Message { term: self.raft.term(), payload: Payload::Snapshot { last } };
+                turn.send(to, self.id, &message);
+            }
+            Some(_) | None => self.step(turn, Input::SnapshotFailed { to }),
+        }
+    }
+
+    fn restore(&mut self, turn: &mut Turn, last: LogId) {
+        let restored = turn
+            .storage
+            .adopt_snapshot(self.id, last)
+            .and_then(|mut reader| self.machine.restore(&mut *reader));
+        if let Err(error) = restored {
+            return self.fail(turn, &format!("the leader's snapshot at {last}: {error}"));
+        }
+        self.proposals.covered(turn, last.index);
+        self.applied = last;
+        self.applied_bytes = 0;
+    }
+
+    fn role_changed(&mut self, role: RoleKind, term: Term, leader: Option<NodeId>) {
+        let was_leading = self.view.role() == RoleKind::Leader;
+        let leads = role == RoleKind::Leader;
+        if leads && !was_leading {
+            self.shared.metrics.elections_won.inc();
+            self.shared.metrics.leaders.inc();
+        } else if was_leading && !leads {
+            self.shared.metrics.leaders.dec();
+        }
+        if role == RoleKind::Candidate {
+            self.shared.metrics.campaigns.inc();
+        }
+        self.view.role_changed(role, term, leader);
+    }
+
+    fn fail(&mut self, turn: &mut Turn, reason: &str) {
+        tracing::error!(group = self.id.0, "this replica stops: {reason}");
+        self.shared.metrics.failed_replicas.inc();
+        self.halt(turn);
+    }
+
+    /// Takes no further part in the group.
+    fn halt(&mut self, turn: &mut Turn) {
+        self.halted = true;
+        self.role_changed(RoleKind::Follower, self.raft.term(), None);
+        self.proposals.abandon(turn);
+        self.reads.abandon(turn);
+        self.answer_proposing(turn, &RequestError::Stopped);
+    }
+}

@@ -1,0 +1,116 @@
+//! The way of a caller to a replica on this node.
+
+use crate::error::RequestError;
+use crate::group::{GroupEvent, Request, Shared};
+use crate::inbox::{Event, WorkerInbox};
+use crate::pending::Responder;
+use crate::request::{Admission, RequestKind};
+use crate::turn::Slot;
+use crate::view::GroupView;
+use bytes::Bytes;
+use logboat_raft::{GroupId, NodeId};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use tokio::sync::oneshot;
+
+/// What all handles of a node share.
+pub(crate) struct Gate {
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) max_command_bytes: usize,
+    pub(crate) shared: Arc<Shared>,
+    /// Nothing more is taken in.
+    pub(crate) stopped: AtomicBool,
+}
+
+impl Gate {
+    /// Checks a request of `bytes` before it is queued.
+    pub(crate) fn check(&self, bytes: usize) -> Result<(), RequestError> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(RequestError::Stopped);
+        }
+        if bytes > self.max_command_bytes {
+            return Err(RequestError::TooLarge { bytes, limit: self.max_command_bytes });
+        }
+        Ok(())
+    }
+}
+
+/// A replica on this node. Clones are cheap and stand for the same replica; futures may be awaited
+/// on any executor.
+#[derive(Clone)]
+pub struct GroupHandle {
+    pub(crate) group: GroupId,
+    pub(crate) slot: Slot,
+    pub(crate) worker: Arc<WorkerInbox>,
+    pub(crate) view: Arc<GroupView>,
+    pub(crate) gate: Arc<Gate>,
+}
+
+impl GroupHandle {
+    /// The group.
+    #[must_use]
+    pub fn group(&self) -> GroupId {
+        self.group
+    }
+
+    /// The replica's latest word on itself.
+    #[must_use]
+    pub fn view(&self) -> &GroupView {
+        &self.view
+    }
+
+    /// Replicates `command` and returns what the state machine answered when it was applied: it is
+    /// durable on a majority then.
+    ///
+    /// # Errors
+    /// See [`RequestError`]. After [`RequestError::TimedOut`], and when the future is dropped, the
+    /// command may or may not take effect.
+    pub async fn propose(&self, command: Bytes) -> Result<Bytes, RequestError> {
+        let start = Instant::now();
+        let answer = self.request(RequestKind::Propose, command).await;
+        self.gate.shared.metrics.propose_seconds.observe(start.elapsed().as_secs_f64());
+        answer
+    }
+
+    /// Answers `query` from a state that holds every command acknowledged before the call.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn read(&self, query: Bytes) -> Result<Bytes, RequestError> {
+        let start = Instant::now();
+        let answer = self.request(RequestKind::Read, query).await;
+        self.gate.shared.metrics.read_seconds.observe(start.elapsed().as_secs_f64());
+        answer
+    }
+
+    /// Has the replica write a snapshot of its state soon and drop the log that it covers.
+    pub fn compact(&self) {
+        self.worker.post(Event::Local(self.slot, GroupEvent::Compact));
+    }
+
+    /// Asks the replica to hand leadership to `to`. Nothing happens when it does not lead.
+    pub fn transfer(&self, to: NodeId) {
+        self.worker.post(Event::Local(self.slot, GroupEvent::Transfer(to)));
+    }
+
+    pub(crate) async fn request(
+        &self,
+        kind: RequestKind,
+        body: Bytes,
+    ) -> Result<Bytes, RequestError> {
+        self.gate.check(body.len())?;
+        let permit = self.gate.admission.admit(body.len()).inspect_err(|_| {
+            self.gate.shared.metrics.busy.inc();
+        })?;
+        let (sender, receiver) = oneshot::channel();
+        let request = Request { body, responder: Responder::Local(sender), permit };
+        let event = match kind {
+            RequestKind::Propose => GroupEvent::Propose(request),
+            RequestKind::Read => GroupEvent::Read(request),
+        };
+        self.worker.post(Event::Local(self.slot, event));
+        // Only a node that is torn down drops a request without an answer.
+        receiver.await.unwrap_or(Err(RequestError::TimedOut))
+    }
+}

@@ -1,0 +1,95 @@
+//! What arrives from the peers, on its way to the replicas.
+
+use crate::calls::Calls;
+use crate::error::RequestError;
+use crate::group::{GroupEvent, Request};
+use crate::inbox::{Event, Workers};
+use crate::pending::Responder;
+use crate::request::{Admission, RequestKind, decode_request, encode_reply};
+use crate::snapshots::{SnapshotJob, SnapshotQueue};
+use bytes::Bytes;
+use logboat_raft::{GroupId, Message, NodeId, Payload};
+use logboat_transport::{Inbox, Outgoing, Parcel, RequestId, Transport};
+use std::sync::{Arc, OnceLock, Weak};
+
+/// Sorts what arrives by worker, so that each worker is woken once a frame.
+pub(crate) struct Inbound {
+    pub(crate) workers: Workers,
+    pub(crate) calls: Arc<Calls>,
+    pub(crate) snapshots: SnapshotQueue,
+    pub(crate) admission: Arc<Admission>,
+    /// Where refusals leave; set as soon as the transport stands, which holds this inbox in turn.
+    pub(crate) transport: OnceLock<Weak<dyn Transport>>,
+}
+
+impl Inbox for Inbound {
+    fn receive(&self, from: NodeId, parcels: Vec<Parcel>) {
+        let mut messages: Vec<Vec<(GroupId, Message)>> = Vec::new();
+        messages.resize_with(self.workers.len(), Vec::new);
+        for parcel in parcels {
+            match parcel {
+                Parcel::Message { group, message } => {
+                    if matches!(message.payload, Payload::Snapshot { .. }) {
+                        self.snapshots.submit(SnapshotJob::Offer { from, group, message });
+                    } else {
+                        messages[self.workers.number_of(group)].push((group, message));
+                    }
+                }
+                Parcel::Request { id, group, body } => self.request(from, id, group, body),
+                Parcel::Reply { id, body } => self.calls.answered(from, id, body),
+                Parcel::Snapshot(chunk) => {
+                    self.snapshots.submit(SnapshotJob::Chunk { from, chunk });
+                }
+                Parcel::SnapshotRefused { group, last: _ } => {
+                    let event = GroupEvent::SnapshotSent { to: from, last: None };
+                    self.workers.of(group).post(Event::Group(group, event));
+                }
+            }
+        }
+        for (worker, messages) in self.workers.iter().zip(messages) {
+            if !messages.is_empty() {
+                worker.post(Event::Messages { from, messages });
+            }
+        }
+    }
+
+    fn connected(&self, peer: NodeId) {
+        self.workers.iter().for_each(|worker| worker.post(Event::Connected(peer)));
+    }
+
+    fn disconnected(&self, peer: NodeId) {
+        self.calls.disconnected(peer);
+        self.workers.iter().for_each(|worker| worker.post(Event::Disconnected(peer)));
+    }
+}
+
+impl Inbound {
+    fn request(&self, from: NodeId, id: RequestId, group: GroupId, body: Bytes) {
+        match self.admit(from, id, body) {
+            Ok(event) => {
+                self.workers.of(group).post(Event::Remote { from, id, group, event });
+            }
+            Err(error) => self.refuse(from, id, &error),
+        }
+    }
+
+    fn admit(&self, node: NodeId, id: RequestId, body: Bytes) -> Result<GroupEvent, RequestError> {
+        let permit = self.admission.admit(body.len())?;
+        // A request that this version can't read is one that it can't serve.
+        let (kind, body) = decode_request(body).ok_or(RequestError::Stopped)?;
+        let request = Request { body, responder: Responder::Remote { node, id }, permit };
+        Ok(match kind {
+            RequestKind::Propose => GroupEvent::Propose(request),
+            RequestKind::Read => GroupEvent::Read(request),
+        })
+    }
+
+    fn refuse(&self, to: NodeId, id: RequestId, error: &RequestError) {
+        let mut outgoing = Outgoing::new();
+        outgoing.push_reply(id, &encode_reply(&Err(error.clone())));
+        if let Some(transport) = self.transport.get().and_then(Weak::upgrade) {
+            // Without a connection the caller learns of it by the loss of its own.
+            let _ = transport.send(to, outgoing);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The way into a worker from other threads: callers, the log, the connections, the clock.
+
+use crate::group::GroupEvent;
+use crate::heartbeat::Gathering;
+use crate::state_machine::StateMachine;
+use crate::turn::Slot;
+use crate::view::GroupView;
+use crate::worker::{Drain, Worker};
+use actix::Addr;
+use logboat_raft::{Config, GroupId, Mark, Message, NodeId, Persist, Restored};
+use logboat_storage::Poisoned;
+use logboat_transport::RequestId;
+use parking_lot::Mutex;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, OnceLock};
+
+/// What can happen to a worker.
+pub(crate) enum Event {
+    /// An interval passed.
+    Tick(Arc<Gathering>),
+    /// Messages of one peer to replicas of this worker.
+    Messages { from: NodeId, messages: Vec<(GroupId, Message)> },
+    /// Something for one replica, from this process.
+    Local(Slot, GroupEvent),
+    /// Something for one replica, if it is here.
+    Group(GroupId, GroupEvent),
+    /// A request of another node.
+    Remote { from: NodeId, id: RequestId, group: GroupId, event: GroupEvent },
+    /// The oldest batch that was not durable is.
+    Durable(Vec<(Slot, Mark)>),
+    /// The connection to a node stands.
+    Connected(NodeId),
+    /// The connection to a node broke.
+    Disconnected(NodeId),
+    /// The log wants these groups, if they are here, to make a snapshot.
+    Compact(Vec<GroupId>),
+    /// Nothing will become durable any more.
+    Poisoned(Poisoned),
+    /// A replica to start.
+    Start(Box<StartGroup>),
+    /// The node is about to stop: hand leaderships to these nodes.
+    Transfer(Vec<NodeId>),
+    /// The node stops. Told when everything is handed over.
+    Stop(Sender<()>),
+}
+
+/// The queues of a node's workers. A group belongs to the same worker for as long as the node runs.
+#[derive(Clone)]
+pub(crate) struct Workers(Arc<[Arc<WorkerInbox>]>);
+
+impl Workers {
+    /// Queues for `count` workers, which are yet to be connected.
+    pub(crate) fn new(count: usize) -> Self {
+        Self((0..count).map(|_| Arc::default()).collect())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Arc<WorkerInbox>> {
+        self.0.iter()
+    }
+
+    /// Which worker runs the replica of `group`.
+    pub(crate) fn number_of(&self, group: GroupId) -> usize {
+        let count = self.0.len() as u64;
+        usize::try_from(group.0 % count).expect("less than the number of workers")
+    }
+
+    /// The worker that runs the replica of `group`.
+    pub(crate) fn of(&self, group: GroupId) -> &Arc<WorkerInbox> {
+        &self.0[self.number_of(group)]
+    }
+}
+
+/// A replica to start.
+pub(crate) struct StartGroup {
+    pub(crate) config: Config,
+    pub(crate) restored: Restored,
+    /// What the log must be told first, when the snapshot on disk is ahead of it.
+    pub(crate) reset: Option<Persist>,
+    pub(crate) machine: Box<dyn StateMachine>,
+    pub(crate) view: Arc<GroupView>,
+    /// Whether this replica campaigns as soon as it can.
+    pub(crate) preferred: bool,
+    pub(crate) done: Sender<Slot>,
+}
+
+/// A worker's queue. Unbounded, since completions must never block; admission is bounded before.
+#[derive(Default)]
+pub(crate) struct WorkerInbox {
+    events: Mutex<Vec<Event>>,
+    address: OnceLock<Addr<Worker>>,
+}
+
+impl WorkerInbox {
+    /// Adds `event` and wakes the worker if it isn't awake already.
+    pub(crate) fn post(&self, event: Event) {
+        let mut events = self.events.lock();
+        let was_empty = events.is_empty();
+        events.push(event);
+        drop(events);
+        if was_empty && let Some(address) = self.address.get() {
+            address.do_send(Drain);
+        }
+    }
+
+    /// Takes everything.
+    pub(crate) fn take(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.events.lock())
+    }
+
+    /// Connects the worker that serves this queue, once.
+    pub(crate) fn connect(&self, address: Addr<Worker>) {
+        let address = self.address.get_or_init(|| address);
+        // Events that came before found nobody to wake.
+        address.do_send(Drain);
+    }
+}

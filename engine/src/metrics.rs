@@ -1,0 +1,83 @@
+//! What the engine counts.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// Counters of all groups of a node.
+#[derive(Debug)]
+pub struct EngineMetrics {
+    /// Commands handed to a core, here as leader or not.
+    pub proposals: Counter,
+    /// Entries applied.
+    pub applied: Counter,
+    /// Reads answered.
+    pub reads: Counter,
+    /// Requests refused because the node held as much as it may.
+    pub busy: Counter,
+    /// Campaigns begun, pre-votes not counted.
+    pub campaigns: Counter,
+    /// Elections won.
+    pub elections_won: Counter,
+    /// Groups led by this node.
+    pub leaders: Gauge,
+    /// Replicas that stopped with an error.
+    pub failed_replicas: Counter,
+    /// Snapshots written.
+    pub snapshots_written: Counter,
+    /// Snapshots sent to peers.
+    pub snapshots_sent: Counter,
+    /// Seconds from a proposal to its answer, of those proposed and answered on this node.
+    pub propose_seconds: Histogram,
+    /// Seconds from a read to its answer, likewise.
+    pub read_seconds: Histogram,
+}
+
+impl Default for EngineMetrics {
+    fn default() -> Self {
+        let seconds = || Histogram::new(exponential_buckets(0.000_1, 2.0, 18));
+        Self {
+            proposals: Counter::default(),
+            applied: Counter::default(),
+            reads: Counter::default(),
+            busy: Counter::default(),
+            campaigns: Counter::default(),
+            elections_won: Counter::default(),
+            leaders: Gauge::default(),
+            failed_replicas: Counter::default(),
+            snapshots_written: Counter::default(),
+            snapshots_sent: Counter::default(),
+            propose_seconds: seconds(),
+            read_seconds: seconds(),
+        }
+    }
+}
+
+impl EngineMetrics {
+    /// Adds all of them to `registry`.
+    pub fn register(&self, registry: &mut Registry) {
+        let counters = [
+            ("logboat_proposals", "Commands proposed", &self.proposals),
+            ("logboat_applied_entries", "Entries applied", &self.applied),
+            ("logboat_reads", "Linearizable reads answered", &self.reads),
+            ("logboat_busy", "Requests refused as busy", &self.busy),
+            ("logboat_campaigns", "Campaigns begun", &self.campaigns),
+            ("logboat_elections_won", "Elections won", &self.elections_won),
+            ("logboat_failed_replicas", "Replicas stopped by an error", &self.failed_replicas),
+            ("logboat_snapshots_written", "Snapshots written", &self.snapshots_written),
+            ("logboat_snapshots_sent", "Snapshots sent to peers", &self.snapshots_sent),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+        registry.register("logboat_leaders", "Groups led by this node", self.leaders.clone());
+        let histograms = [
+            ("logboat_propose_seconds", "Time to commit and apply", &self.propose_seconds),
+            ("logboat_read_seconds", "Time to answer a read", &self.read_seconds),
+        ];
+        for (name, help, histogram) in histograms {
+            registry.register(name, help, histogram.clone());
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! A running node, for those who use it.
+
+use crate::config::NodeConfig;
+use crate::error::{GroupError, RequestError, StartError};
+use crate::handle::GroupHandle;
+use crate::inbox::{Event, StartGroup};
+use crate::metrics::EngineMetrics;
+use crate::request::{RequestKind, encode_request};
+use crate::restore::restore;
+use crate::start::{Link, Parts, Threads, assemble};
+use crate::state_machine::StateMachine;
+use crate::status::{NodeStatus, WalStatus};
+use crate::view::GroupView;
+use bytes::Bytes;
+use logboat_raft::{ClusterId, Config, GroupId, NodeId, Restored, RoleKind, Tuning};
+use logboat_transport::{
+    Inbox, Outgoing, SendError, StartError as TransportError, TcpTransport, TransportConfig,
+};
+use parking_lot::{Mutex, RwLock};
+use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+/// A replica to start on a node.
+pub struct GroupSpec {
+    /// The group.
+    pub group: GroupId,
+    /// The nodes that hold its replicas, this one among them.
+    pub replicas: Vec<NodeId>,
+    /// The replica that campaigns first, so that leaderships begin evenly spread.
+    pub preferred: Option<NodeId>,
+    /// Its state machine, in its initial state.
+    pub machine: Box<dyn StateMachine>,
+}
+
+/// A running node. Clones stand for the same node, which runs until [`Node::stop`] or until the last
+/// of them is dropped.
+#[derive(Clone)]
+pub struct Node(Arc<Inner>);
+
+struct Inner {
+    config: NodeConfig,
+    tuning: Arc<Tuning>,
+    parts: Parts,
+    restored: Mutex<BTreeMap<GroupId, Restored>>,
+    groups: RwLock<BTreeMap<GroupId, GroupHandle>>,
+    threads: Mutex<Option<Threads>>,
+}
+
+/// How long a stopping node waits for others to take over the groups that it leads.
+const HANDOVER_LIMIT: Duration = Duration::from_millis(300);
+
+impl Node {
+    /// Starts a node: locks its directory, recovers its log, opens its port. Blocks for as long as
+    /// the recovery takes.
+    ///
+    /// # Errors
+    /// See [`StartError`]; whatever was begun has ended then.
+    pub fn start(config: NodeConfig) -> Result<Self, StartError> {
+        let peers = config.members.clone();
+        let (node, listen) = (config.node, config.listen);
+        Self::start_on(config, move |cluster, inbox| {
+            let config = TransportConfig::new(node, cluster, listen, peers);
+            let tcp = Arc::new(TcpTransport::start(config, inbox)?);
+            let closing = Arc::clone(&tcp);
+            let metrics = Some(tcp.metrics().clone());
+            Ok(Link { transport: tcp, metrics, close: Box::new(move || closing.shutdown()) })
+        })
+    }
+
+    /// Starts a node over the transport that `connect` makes for its cluster and inbox.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start_on(
+        config: NodeConfig,
+        connect: impl FnOnce(ClusterId, Arc<dyn Inbox>) -> Result<Link, TransportError>,
+    ) -> Result<Self, StartError> {
+        let (parts, restored, threads) = assemble(&config, connect)?;
+        Ok(Self(Arc::new(Inner {
+            tuning: Arc::new(config.tuning.clone()),
+            config,
+            parts,
+            restored: Mutex::new(restored),
+            groups: RwLock::default(),
+            threads: Mutex::new(Some(threads)),
+        })))
+    }
+
+    /// This node's id.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.0.config.node
+    }
+
+    /// All nodes of the cluster, this one among them.
+    #[must_use]
+    pub fn members(&self) -> Vec<NodeId> {
+        self.0.config.members.keys().copied().collect()
+    }
+
+    /// Starts a replica of a group. Blocks until it runs: its snapshot has been read then.
+    ///
+    /// # Errors
+    /// See [`GroupError`].
+    pub fn start_group(&self, spec: GroupSpec) -> Result<GroupHandle, GroupError> {
+        let GroupSpec { group, mut replicas, preferred, mut machine } = spec;
+        let inner = &*self.0;
+        if inner.groups.read().contains_key(&group) {
+            return Err(GroupError::Exists(group));
+        }
+        if !replicas.contains(&self.id()) {
+            return Err(GroupError::NotAReplica(group));
+        }
+        replicas.sort_unstable();
+        replicas.dedup();
+        let log = inner.restored.lock().remove(&group).unwrap_or_default();
+        let (restored, reset) = restore(group, log, &inner.parts.snapshots, &mut *machine)?;
+        let config = Config {
+            group,
+            node: self.id(),
+            voters: replicas.into(),
+            seed: seed(self.id(), group),
+            tuning: Arc::clone(&inner.tuning),
+        };
+        let view = Arc::<GroupView>::default();
+        let worker = Arc::clone(inner.parts.workers.of(group));
+        let (done, slot) = mpsc::channel();
+        worker.post(Event::Start(Box::new(StartGroup {
+            config,
+            restored,
+            reset,
+            machine,
+            view: Arc::clone(&view),
+            preferred: preferred == Some(self.id()),
+            done,
+        })));
+        let slot = slot.recv().map_err(|_| GroupError::Stopped)?;
+        let gate = Arc::clone(&inner.parts.gate);
+        let handle = GroupHandle { group, slot, worker, view, gate };
+        inner.groups.write().insert(group, handle.clone());
+        Ok(handle)
+    }
+
+    /// The replica of `group` on this node.
+    #[must_use]
+    pub fn group(&self, group: GroupId) -> Option<GroupHandle> {
+        self.0.groups.read().get(&group).cloned()
+    }
+
+    /// All groups that have a replica on this node.
+    #[must_use]
+    pub fn groups(&self) -> Vec<GroupId> {
+        self.0.groups.read().keys().copied().collect()
+    }
+
+    /// Sends a request to the replica of `group` on another node and waits for its answer, for as
+    /// long as the connection stands: bound the wait.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn call(
+        &self,
+        to: NodeId,
+        group: GroupId,
+        kind: RequestKind,
+        body: &[u8],
+    ) -> Result<Bytes, RequestError> {
+        let parts = &self.0.parts;
+        parts.gate.check(body.len())?;
+        let call = parts.calls.begin(to);
+        let mut outgoing = Outgoing::new();
+        outgoing.push_request(call.id(), group, &encode_request(kind, body));
+        match parts.transport.send(to, outgoing) {
+            Ok(()) => call.answer().await,
+            Err(SendError::Full) => Err(RequestError::Busy),
+            Err(_) => Err(RequestError::Unreachable(to)),
+        }
+    }
+
+    /// How the node is.
+    #[must_use]
+    pub fn status(&self) -> NodeStatus {
+        let parts = &self.0.parts;
+        let groups = self.0.groups.read();
+        let views = || groups.values().map(GroupHandle::view);
+        NodeStatus {
+            node_id: self.id().0,
+            cluster_id: parts.identity.cluster.to_string(),
+            groups: groups.len(),
+            leaders: views().filter(|view| view.role() == RoleKind::Leader).count(),
+            groups_without_leader: views().filter(|view| view.leader().is_none()).count(),
+            pending_bytes: parts.gate.admission.used_bytes(),
+            apply_lag: views().map(GroupView::lag).sum(),
+            failure: parts.wal.poisoned().map(|poisoned| poisoned.to_string()),
+            wal: WalStatus::of(&parts.wal),
+            peers: parts.transport.peers(),
+        }
+    }
+
+    /// What this node's groups count.
+    #[must_use]
+    pub fn metrics(&self) -> &EngineMetrics {
+        &self.0.parts.gate.shared.metrics
+    }
+
+    /// Adds everything that this node counts to `registry`.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        let parts = &self.0.parts;
+        parts.gate.shared.metrics.register(registry);
+        parts.wal.metrics().register(registry);
+        if let Some(metrics) = &parts.transport_metrics {
+            metrics.register(registry);
+        }
+    }
+
+    /// Stops the node: hands over leaderships, answers what is pending, makes the log durable, ends
+    /// all threads. Blocks for at most about a second after the last sync. Later calls do nothing.
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+}
+
+impl Inner {
+    fn stop(&self) {
+        let Some(threads) = self.threads.lock().take() else {
+            return;
+        };
+        self.hand_over();
+        self.parts.gate.stopped.store(true, Ordering::Relaxed);
+        let (done, stopped) = mpsc::channel();
+        for worker in self.parts.workers.iter() {
+            worker.post(Event::Stop(done.clone()));
+        }
+        for _ in self.parts.workers.iter() {
+            // A worker that is gone has nothing left to hand over.
+            let _ = stopped.recv_timeout(HANDOVER_LIMIT);
+        }
+        self.parts.wal.clone().close();
+        threads.stop();
+    }
+
+    /// Lets the peers that are there take over, so that clients need not wait for an election.
+    fn hand_over(&self) {
+        let peers = self.parts.transport.peers();
+        let live: Vec<_> =
+            peers.into_iter().filter(|peer| peer.connected).map(|peer| peer.node).collect();
+        if live.is_empty() {
+            return;
+        }
+        for worker in self.parts.workers.iter() {
+            worker.post(Event::Transfer(live.clone()));
+        }
+        let deadline = Instant::now() + HANDOVER_LIMIT;
+        while self.parts.gate.shared.metrics.leaders.get() > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Differs between the replicas of a group, and between the groups of a node.
+fn seed(node: NodeId, group: GroupId) -> u64 {
+    node.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ group.0.wrapping_mul(0xd1b5_4a32_d192_ed03)
+}

@@ -1,0 +1,133 @@
+//! Requests that wait for their outcome.
+
+use crate::error::RequestError;
+use crate::request::{Permit, encode_reply};
+use crate::turn::Turn;
+use bytes::Bytes;
+use logboat_raft::{Index, LogId, NodeId, ReadToken, Time};
+use logboat_transport::RequestId;
+use std::collections::VecDeque;
+use tokio::sync::oneshot;
+
+/// Who waits for an answer.
+pub(crate) enum Responder {
+    /// A caller in this process.
+    Local(oneshot::Sender<Result<Bytes, RequestError>>),
+    /// A caller on another node.
+    Remote { node: NodeId, id: RequestId },
+}
+
+impl Responder {
+    /// Hands over the answer. That nobody waits for it any more is not an error.
+    pub(crate) fn answer(self, turn: &mut Turn, result: Result<Bytes, RequestError>) {
+        match self {
+            Self::Local(sender) => drop(sender.send(result)),
+            Self::Remote { node, id } => turn.reply(node, id, &encode_reply(&result)),
+        }
+    }
+}
+
+/// A proposal whose entry is in the log but not yet applied.
+struct Proposal {
+    id: LogId,
+    deadline: Time,
+    responder: Responder,
+    _permit: Permit,
+}
+
+/// Proposals in the order of their indexes, which is also that of their deadlines.
+#[derive(Default)]
+pub(crate) struct Proposals(VecDeque<Proposal>);
+
+impl Proposals {
+    /// Notes that the command of `responder` became entry `id`.
+    pub(crate) fn add(
+        &mut self,
+        turn: &mut Turn,
+        id: LogId,
+        deadline: Time,
+        responder: Responder,
+        permit: Permit,
+    ) {
+        // An index is given out again only after a change of leader cut the log there. Whether the
+        // older entry survives on another replica can't be known here.
+        while let Some(older) = self.0.pop_back_if(|older| older.id.index >= id.index) {
+            older.responder.answer(turn, Err(RequestError::TimedOut));
+        }
+        self.0.push_back(Proposal { id, deadline, responder, _permit: permit });
+    }
+
+    /// The proposal that the applied entry `id` answers, if it was proposed here. One whose index went
+    /// to another term's entry is lost for certain and told so.
+    pub(crate) fn applied(&mut self, turn: &mut Turn, id: LogId) -> Option<Responder> {
+        let proposal = self.0.pop_front_if(|first| first.id.index <= id.index)?;
+        if proposal.id == id {
+            return Some(proposal.responder);
+        }
+        proposal.responder.answer(turn, Err(RequestError::NotLeader { leader: None }));
+        None
+    }
+
+    /// Gives up on proposals up to `index`, whose outcome a snapshot hides.
+    pub(crate) fn covered(&mut self, turn: &mut Turn, index: Index) {
+        while let Some(proposal) = self.0.pop_front_if(|first| first.id.index <= index) {
+            proposal.responder.answer(turn, Err(RequestError::TimedOut));
+        }
+    }
+
+    /// Gives up on proposals whose time is over.
+    pub(crate) fn expire(&mut self, turn: &mut Turn) {
+        let now = turn.now;
+        while let Some(proposal) = self.0.pop_front_if(|first| first.deadline <= now) {
+            proposal.responder.answer(turn, Err(RequestError::TimedOut));
+        }
+    }
+
+    /// Gives up on all: the replica stops.
+    pub(crate) fn abandon(&mut self, turn: &mut Turn) {
+        for proposal in self.0.drain(..) {
+            proposal.responder.answer(turn, Err(RequestError::TimedOut));
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        self.0.front().map(|first| first.deadline)
+    }
+}
+
+/// A query that waits for the right to be answered.
+pub(crate) struct Read {
+    pub(crate) query: Bytes,
+    pub(crate) responder: Responder,
+    pub(crate) _permit: Permit,
+}
+
+/// Reads by the token under which the core confirms them; few at a time, oldest first.
+#[derive(Default)]
+pub(crate) struct Reads {
+    batches: VecDeque<(ReadToken, Vec<Read>)>,
+    next: u64,
+}
+
+impl Reads {
+    /// Puts `reads` under a new token.
+    pub(crate) fn add(&mut self, reads: Vec<Read>) -> ReadToken {
+        let token = ReadToken(self.next);
+        self.next += 1;
+        self.batches.push_back((token, reads));
+        token
+    }
+
+    /// Takes out the reads of `token`.
+    pub(crate) fn take(&mut self, token: ReadToken) -> Vec<Read> {
+        let found = self.batches.iter().position(|(batch, _)| *batch == token);
+        found.and_then(|at| self.batches.remove(at)).map(|(_, reads)| reads).unwrap_or_default()
+    }
+
+    /// Refuses all: the replica stops.
+    pub(crate) fn abandon(&mut self, turn: &mut Turn) {
+        for read in self.batches.drain(..).flat_map(|(_, reads)| reads) {
+            read.responder.answer(turn, Err(RequestError::Stopped));
+        }
+    }
+}

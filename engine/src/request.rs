@@ -1,0 +1,187 @@
+//! Requests on their way to a replica: admission, and their form between nodes.
+
+use crate::error::RequestError;
+use bytes::{Buf, BufMut, Bytes};
+use logboat_raft::{GroupId, NodeId};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What a caller wants from a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RequestKind {
+    /// A command to replicate and apply.
+    Propose,
+    /// A query to answer linearizably.
+    Read,
+}
+
+/// How many bytes of requests a node holds, and how many it may.
+pub(crate) struct Admission {
+    used_bytes: AtomicUsize,
+    limit_bytes: usize,
+}
+
+/// What a pending request costs besides its own bytes.
+const OVERHEAD_BYTES: usize = 256;
+
+impl Admission {
+    pub(crate) fn new(limit_bytes: usize) -> Arc<Self> {
+        Arc::new(Self { used_bytes: AtomicUsize::new(0), limit_bytes })
+    }
+
+    /// A permit for a request of `bytes`.
+    ///
+    /// # Errors
+    /// [`RequestError::Busy`] when the node holds as much as it may.
+    pub(crate) fn admit(self: &Arc<Self>, bytes: usize) -> Result<Permit, RequestError> {
+        let bytes = bytes + OVERHEAD_BYTES;
+        let permit = Permit { admission: Arc::clone(self), bytes };
+        let before = self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before + bytes > self.limit_bytes {
+            return Err(RequestError::Busy);
+        }
+        Ok(permit)
+    }
+
+    pub(crate) fn used_bytes(&self) -> usize {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// Gives its bytes back when the request is done.
+pub(crate) struct Permit {
+    admission: Arc<Admission>,
+    bytes: usize,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.admission.used_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A request as it travels: one byte for the kind, then the command or query.
+pub(crate) fn encode_request(kind: RequestKind, body: &[u8]) -> Vec<u8> {
+    let tag = match kind {
+        RequestKind::Propose => 0,
+        RequestKind::Read => 1,
+    };
+    let mut bytes = Vec::with_capacity(1 + body.len());
+    bytes.put_u8(tag);
+    bytes.put_slice(body);
+    bytes
+}
+
+/// What [`encode_request`] wrote; nothing when no version of this program wrote it.
+pub(crate) fn decode_request(mut bytes: Bytes) -> Option<(RequestKind, Bytes)> {
+    let kind = match bytes.try_get_u8().ok()? {
+        0 => RequestKind::Propose,
+        1 => RequestKind::Read,
+        _ => return None,
+    };
+    Some((kind, bytes))
+}
+
+/// An answer as it travels: one byte for the outcome, then the answer or the error's fields.
+pub(crate) fn encode_reply(result: &Result<Bytes, RequestError>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(17);
+    match result {
+        Ok(answer) => {
+            bytes.put_u8(0);
+            bytes.put_slice(answer);
+        }
+        Err(RequestError::NotLeader { leader }) => {
+            bytes.put_u8(1);
+            bytes.put_u64_le(leader.map_or(0, |node| node.0));
+        }
+        Err(RequestError::Busy) => bytes.put_u8(2),
+        Err(RequestError::TimedOut) => bytes.put_u8(3),
+        Err(RequestError::TooLarge { bytes: size, limit }) => {
+            bytes.put_u8(4);
+            bytes.put_u64_le(*size as u64);
+            bytes.put_u64_le(*limit as u64);
+        }
+        Err(RequestError::NoSuchGroup(group)) => {
+            bytes.put_u8(5);
+            bytes.put_u64_le(group.0);
+        }
+        Err(RequestError::Stopped) => bytes.put_u8(6),
+        Err(RequestError::Unreachable(node)) => {
+            bytes.put_u8(7);
+            bytes.put_u64_le(node.0);
+        }
+    }
+    bytes
+}
+
+/// What [`encode_reply`] wrote. Anything else leaves the outcome unknown.
+pub(crate) fn decode_reply(bytes: Bytes) -> Result<Bytes, RequestError> {
+    try_decode_reply(bytes).unwrap_or(Err(RequestError::TimedOut))
+}
+
+fn try_decode_reply(mut bytes: Bytes) -> Option<Result<Bytes, RequestError>> {
+    let error = match bytes.try_get_u8().ok()? {
+        0 => return Some(Ok(bytes)),
+        1 => {
+            let node = bytes.try_get_u64_le().ok()?;
+            RequestError::NotLeader { leader: (node != 0).then_some(NodeId(node)) }
+        }
+        2 => RequestError::Busy,
+        3 => RequestError::TimedOut,
+        4 => RequestError::TooLarge {
+            bytes: usize::try_from(bytes.try_get_u64_le().ok()?).ok()?,
+            limit: usize::try_from(bytes.try_get_u64_le().ok()?).ok()?,
+        },
+        5 => RequestError::NoSuchGroup(GroupId(bytes.try_get_u64_le().ok()?)),
+        6 => RequestError::Stopped,
+        7 => RequestError::Unreachable(NodeId(bytes.try_get_u64_le().ok()?)),
+        _ => return None,
+    };
+    Some(Err(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_survive_the_way_between_nodes() {
+        let results = [
+            Ok(Bytes::new()),
+            Ok(Bytes::from_static(b"answer")),
+            Err(RequestError::NotLeader { leader: None }),
+            Err(RequestError::NotLeader { leader: Some(NodeId(3)) }),
+            Err(RequestError::Busy),
+            Err(RequestError::TimedOut),
+            Err(RequestError::TooLarge { bytes: 9, limit: 8 }),
+            Err(RequestError::NoSuchGroup(GroupId(7))),
+            Err(RequestError::Stopped),
+            Err(RequestError::Unreachable(NodeId(2))),
+        ];
+        for result in results {
+            let bytes = Bytes::from(encode_reply(&result));
+            for cut in 1..bytes.len() {
+                let _ = decode_reply(bytes.slice(..cut));
+            }
+            assert_eq!(decode_reply(bytes), result);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_makes_no_sense_leaves_the_outcome_unknown() {
+        for bytes in [&b""[..], b"\x01", b"\x63"] {
+            assert_eq!(decode_reply(Bytes::from_static(bytes)), Err(RequestError::TimedOut));
+        }
+    }
+
+    #[test]
+    fn admission_ends_at_its_limit_and_comes_back_with_the_permits() {
+        let admission = Admission::new(2 * OVERHEAD_BYTES + 10);
+        let first = admission.admit(10).ok();
+        let second = admission.admit(0).ok();
+        assert!(first.is_some() && second.is_some());
+        assert_eq!(admission.admit(0).err(), Some(RequestError::Busy));
+        drop(first);
+        assert!(admission.admit(10).is_ok());
+    }
+}

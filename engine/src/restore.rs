@@ -1,0 +1,136 @@
+//! What a replica starts from: its log and its snapshot, made to agree.
+
+use crate::error::GroupError;
+use crate::state_machine::StateMachine;
+use logboat_raft::{GroupId, Index, LogId, LogWrite, Mark, Persist, Restored, Term};
+use logboat_storage::SnapshotStore;
+
+/// Restores `machine` from the group's snapshot, if there is one, and says where the replica goes on
+/// from, and what the log must be told first.
+///
+/// # Errors
+/// When the snapshot is damaged, or the log begins after it.
+pub(crate) fn restore(
+    group: GroupId,
+    log: Restored,
+    snapshots: &SnapshotStore,
+    machine: &mut dyn StateMachine,
+) -> Result<(Restored, Option<Persist>), GroupError> {
+    let failed = |reason: String| GroupError::Snapshot { group, reason };
+    let found = snapshots.read(group).map_err(|error| failed(error.to_string()))?;
+    let last = found.as_ref().map_or(LogId::default(), |(last, _)| *last);
+    let agreed = reconcile(log, last).map_err(failed)?;
+    if let Some((last, mut reader)) = found {
+        machine.restore(&mut reader).map_err(|error| failed(format!("at {last}: {error}")))?;
+    }
+    Ok(agreed)
+}
+
+/// A crash may fall between the moment a snapshot becomes current and the moment the log records it:
+/// then the snapshot is ahead of where the log begins. The log keeps what follows the snapshot if it
+/// holds the snapshot's last entry, and gives way whole if it does not (Raft paper, section 7).
+fn reconcile(log: Restored, snapshot: LogId) -> Result<(Restored, Option<Persist>), String> {
+    if snapshot.index < log.snapshot.index {
+        let begin = log.snapshot;
+        return Err(format!("the log begins after {begin}, but the snapshot ends at {snapshot}"));
+    }
+    if snapshot == log.snapshot {
+        return Ok((log, None));
+    }
+    let mut hard_state = log.hard_state;
+    hard_state.term = hard_state.term.max(snapshot.term);
+    if hard_state.term != log.hard_state.term {
+        hard_state.vote = None;
+    }
+    let keeps = term_at(&log, snapshot.index) == Some(snapshot.term);
+    let (change, last, runs) = if keeps {
+        let runs = log.runs.iter().rev().scan(false, |done, run| {
+            let before = std::mem::replace(done, run.first <= snapshot.index.next());
+            (!before).then(|| {
+                let first = run.first.max(snapshot.index.next());
+                logboat_raft::TermRun { first, ..*run }
+            })
+        });
+        let mut runs: Vec<_> = runs.collect();
+        runs.reverse();
+        runs.retain(|run| run.first <= log.last);
+        (LogWrite::Compact(snapshot), log.last, runs)
+    } else {
+        (LogWrite::Reset(snapshot), snapshot.index, Vec::new())
+    };
+    let persist = Persist { mark: Mark::default(), hard_state: Some(hard_state), log: change };
+    Ok((Restored { hard_state, snapshot, last, runs }, Some(persist)))
+}
+
+fn term_at(log: &Restored, index: Index) -> Option<Term> {
+    if index > log.last {
+        return None;
+    }
+    log.runs.iter().rev().find(|run| run.first <= index).map(|run| run.term)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use logboat_raft::{HardState, NodeId, TermRun};
+
+    fn id(term: u64, index: u64) -> LogId {
+        LogId::new(Term(term), Index(index))
+    }
+
+    fn run(term: u64, first: u64) -> TermRun {
+        TermRun { term: Term(term), first: Index(first) }
+    }
+
+    fn log(snapshot: LogId, runs: &[TermRun], last: u64) -> Restored {
+        let hard_state = HardState { term: Term(5), vote: Some(NodeId(1)), commit: snapshot.index };
+        Restored { hard_state, snapshot, last: Index(last), runs: runs.to_vec() }
+    }
+
+    #[test]
+    fn a_snapshot_where_the_log_begins_changes_nothing() {
+        let log = log(id(1, 4), &[run(2, 5)], 9);
+        assert_eq!(reconcile(log.clone(), id(1, 4)), Ok((log, None)));
+    }
+
+    #[test]
+    fn a_log_that_begins_after_its_snapshot_is_refused() {
+        assert!(reconcile(log(id(1, 4), &[], 4), id(1, 3)).is_err());
+        assert!(reconcile(log(id(1, 4), &[], 4), LogId::default()).is_err());
+    }
+
+    #[test]
+    fn entries_behind_a_snapshot_that_the_log_holds_stay() {
+        let log = log(id(1, 4), &[run(2, 5), run(3, 7), run(5, 9)], 12);
+        for (snapshot, runs) in [
+            (id(2, 5), vec![run(2, 6), run(3, 7), run(5, 9)]),
+            (id(2, 6), vec![run(3, 7), run(5, 9)]),
+            (id(3, 8), vec![run(5, 9)]),
+            (id(5, 11), vec![run(5, 12)]),
+            (id(5, 12), vec![]),
+        ] {
+            let (restored, persist) = reconcile(log.clone(), snapshot).unwrap();
+            assert_eq!(restored.runs, runs, "{snapshot}");
+            assert_eq!((restored.snapshot, restored.last), (snapshot, Index(12)));
+            assert_eq!(persist.map(|persist| persist.log), Some(LogWrite::Compact(snapshot)));
+        }
+    }
+
+    #[test]
+    fn a_log_that_parts_from_the_snapshot_gives_way() {
+        let log = log(id(1, 4), &[run(2, 5)], 9);
+        for snapshot in [id(3, 7), id(2, 10), id(6, 20)] {
+            let (restored, persist) = reconcile(log.clone(), snapshot).unwrap();
+            assert_eq!((restored.snapshot, restored.last), (snapshot, snapshot.index));
+            assert!(restored.runs.is_empty());
+            assert!(restored.hard_state.term >= snapshot.term);
+            assert_eq!(persist.map(|persist| persist.log), Some(LogWrite::Reset(snapshot)));
+        }
+    }
+
+    #[test]
+    fn a_term_learnt_from_a_snapshot_has_no_vote_yet() {
+        let (restored, _) = reconcile(log(id(1, 4), &[], 4), id(6, 20)).unwrap();
+        assert_eq!((restored.hard_state.term, restored.hard_state.vote), (Term(6), None));
+    }
+}

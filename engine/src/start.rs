@@ -1,0 +1,181 @@
+//! The assembly of a node, from the data directory up to the threads.
+
+use crate::calls::Calls;
+use crate::config::NodeConfig;
+use crate::error::StartError;
+use crate::group::Shared;
+use crate::handle::Gate;
+use crate::inbound::Inbound;
+use crate::inbox::{Event, Workers};
+use crate::metrics::EngineMetrics;
+use crate::request::Admission;
+use crate::runtime::Runtime;
+use crate::snapshots::{SnapshotJob, SnapshotQueue, Snapshots};
+use crate::storage::NodeStorage;
+use crate::worker::{Surroundings, TurnDurable};
+use logboat_raft::{ClusterId, GroupId, Restored};
+use logboat_storage::{DataDir, Identity, SnapshotStore, Wal};
+use logboat_transport::{Inbox, StartError as TransportError, Transport, TransportMetrics};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// How a node is connected to its peers, and how that ends.
+pub struct Link {
+    /// The way to the peers.
+    pub transport: Arc<dyn Transport>,
+    /// What it counts, if it counts.
+    pub metrics: Option<TransportMetrics>,
+    /// Sends what is queued and closes the connections. Called once.
+    pub close: Box<dyn FnOnce() + Send>,
+}
+
+/// A node's directory, opened and recovered.
+struct Disk {
+    data_dir: DataDir,
+    identity: Identity,
+    wal: Wal<TurnDurable>,
+    restored: BTreeMap<GroupId, Restored>,
+    snapshots: SnapshotStore,
+}
+
+/// Everything that a running node consists of.
+pub(crate) struct Parts {
+    pub(crate) identity: Identity,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) workers: Workers,
+    pub(crate) calls: Arc<Calls>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) transport_metrics: Option<TransportMetrics>,
+    pub(crate) wal: Wal<TurnDurable>,
+    pub(crate) snapshots: SnapshotStore,
+}
+
+/// What a stop ends.
+pub(crate) struct Threads {
+    runtime: Runtime,
+    snapshots: JoinHandle<()>,
+    snapshot_queue: SnapshotQueue,
+    close: Box<dyn FnOnce() + Send>,
+    /// Locks the directory until everything that writes to it has ended.
+    _data_dir: DataDir,
+}
+
+impl Threads {
+    /// Ends the connections after sending what is queued, then the threads.
+    pub(crate) fn stop(self) {
+        (self.close)();
+        self.runtime.stop();
+        self.snapshot_queue.submit(SnapshotJob::Stop);
+        // A panic has been printed where it happened.
+        let _ = self.snapshots.join();
+    }
+}
+
+/// Starts the parts of a node from the bottom up.
+pub(crate) fn assemble(
+    config: &NodeConfig,
+    connect: impl FnOnce(ClusterId, Arc<dyn Inbox>) -> Result<Link, TransportError>,
+) -> Result<(Parts, BTreeMap<GroupId, Restored>, Threads), StartError> {
+    if !config.members.contains_key(&config.node) || config.workers == 0 {
+        let reason = "a node must be among its members and have a worker";
+        return Err(StartError::Config(reason.to_owned()));
+    }
+    let workers = Workers::new(config.workers);
+    let disk = open_disk(config, &workers)?;
+    let gate = new_gate(config);
+    let calls = Calls::new(run_number());
+    let (snapshot_queue, jobs) = SnapshotQueue::new();
+    let inbound = Arc::new(Inbound {
+        workers: workers.clone(),
+        calls: Arc::clone(&calls),
+        snapshots: snapshot_queue.clone(),
+        admission: Arc::clone(&gate.admission),
+        transport: OnceLock::new(),
+    });
+    let link = connect(disk.identity.cluster, Arc::clone(&inbound) as Arc<dyn Inbox>)?;
+    let transport = link.transport;
+    inbound.transport.get_or_init(|| Arc::downgrade(&transport));
+    let snapshots = Snapshots::new(
+        disk.snapshots.clone(),
+        Arc::clone(&transport),
+        workers.clone(),
+        Arc::clone(&gate.shared),
+    );
+    let snapshots = std::thread::Builder::new()
+        .name("logboat-snapshot".to_owned())
+        .spawn(move || snapshots.run(&jobs))?;
+    let surroundings = Surroundings {
+        node: config.node,
+        started: Instant::now(),
+        wal: disk.wal.clone(),
+        transport: Arc::clone(&transport),
+        snapshots: snapshot_queue.clone(),
+        shared: Arc::clone(&gate.shared),
+        stall_limit: config.tuning.election_timeout,
+    };
+    let runtime = start_runtime(config, &workers, surroundings, &disk)?;
+    let threads =
+        Threads { runtime, snapshots, snapshot_queue, close: link.close, _data_dir: disk.data_dir };
+    let parts = Parts {
+        identity: disk.identity,
+        gate,
+        workers,
+        calls,
+        transport,
+        transport_metrics: link.metrics,
+        wal: disk.wal,
+        snapshots: disk.snapshots,
+    };
+    Ok((parts, disk.restored, threads))
+}
+
+fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError> {
+    let identity = Identity {
+        cluster: config.cluster_id(),
+        node: config.node,
+        members: config.members.keys().copied().collect(),
+    };
+    let (data_dir, identity) = DataDir::open(&config.data_dir, &identity)?;
+    let workers = workers.clone();
+    let (wal, restored) = Wal::open(&data_dir.wal(), config.wal.clone(), move |groups| {
+        for worker in workers.iter() {
+            worker.post(Event::Compact(groups.to_vec()));
+        }
+    })?;
+    let snapshots = SnapshotStore::open(&data_dir.snapshots())?;
+    Ok(Disk { data_dir, identity, wal, restored, snapshots })
+}
+
+fn new_gate(config: &NodeConfig) -> Arc<Gate> {
+    Arc::new(Gate {
+        admission: Admission::new(config.max_pending_bytes),
+        max_command_bytes: config.max_command_bytes,
+        shared: Arc::new(Shared {
+            request_timeout: config.request_timeout,
+            snapshot_log_bytes: config.snapshot_log_bytes,
+            metrics: EngineMetrics::default(),
+        }),
+        stopped: AtomicBool::new(false),
+    })
+}
+
+fn start_runtime(
+    config: &NodeConfig,
+    workers: &Workers,
+    surroundings: Surroundings,
+    disk: &Disk,
+) -> io::Result<Runtime> {
+    let storage = NodeStorage { wal: disk.wal.clone(), snapshots: disk.snapshots.clone() };
+    Runtime::start(workers.clone(), surroundings, Arc::new(storage), config.tick_interval)
+}
+
+/// Where this run of the node begins to number its requests: the nanoseconds since 1970, faster
+/// than which nobody can number them.
+fn run_number() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_nanos()).unwrap_or_default()
+}

@@ -1,0 +1,63 @@
+//! How a node is, for those who watch it.
+
+use logboat_storage::{Completion, Wal};
+use logboat_transport::PeerStatus;
+
+/// A node at one moment.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// The node's id.
+    pub node_id: u64,
+    /// The cluster's id, in hexadecimal digits.
+    pub cluster_id: String,
+    /// Replicas on this node.
+    pub groups: usize,
+    /// Groups that this node leads.
+    pub leaders: usize,
+    /// Groups whose replica here knows no leader.
+    pub groups_without_leader: usize,
+    /// Bytes of requests that wait for an answer.
+    pub pending_bytes: usize,
+    /// Committed entries that are not yet applied, over all replicas here.
+    pub apply_lag: u64,
+    /// Why nothing can be acknowledged any more, if so.
+    pub failure: Option<String>,
+    /// The log.
+    pub wal: WalStatus,
+    /// The connections to the peers.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// The log at one moment.
+#[derive(Clone, Debug)]
+pub struct WalStatus {
+    /// Bytes submitted and not yet durable.
+    pub queued_bytes: usize,
+    /// Whether writes wait for space on the disk.
+    pub stalled: bool,
+    /// Syncs since the start.
+    pub syncs: u64,
+    /// Entries written since the start.
+    pub entries: u64,
+    /// Bytes written since the start, framing included.
+    pub written_bytes: u64,
+    /// Payload bytes written since the start.
+    pub payload_bytes: u64,
+    /// Segment files.
+    pub segments: i64,
+}
+
+impl WalStatus {
+    pub(crate) fn of<C: Completion>(wal: &Wal<C>) -> Self {
+        let metrics = wal.metrics();
+        Self {
+            queued_bytes: wal.queued_bytes(),
+            stalled: wal.stalled(),
+            syncs: metrics.syncs.get(),
+            entries: metrics.entries.get(),
+            written_bytes: metrics.written_bytes.get(),
+            payload_bytes: metrics.payload_bytes.get(),
+            segments: metrics.segments.get(),
+        }
+    }
+}

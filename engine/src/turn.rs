@@ -1,0 +1,126 @@
+//! What the groups of one worker produce in one turn, collected so that it leaves as one batch for
+//! the log and one buffer for each peer.
+
+use crate::heartbeat::Gathering;
+use crate::snapshots::SnapshotJob;
+use crate::storage::Storage;
+use logboat_raft::{GroupId, Mark, Message, NodeId, Persist, Time};
+use logboat_transport::{Outgoing, RequestId};
+use std::sync::Arc;
+
+/// A replica's place in its worker's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub(crate) u32);
+
+/// Buffers by peer. A node has few peers, so a scan beats a hash.
+#[derive(Default)]
+pub struct Buffers(Vec<(NodeId, Outgoing)>);
+
+impl Buffers {
+    /// The buffer of `peer`.
+    pub fn to(&mut self, peer: NodeId) -> &mut Outgoing {
+        let found = self.0.iter().position(|(node, _)| *node == peer);
+        let at = found.unwrap_or_else(|| {
+            self.0.push((peer, Outgoing::new()));
+            self.0.len() - 1
+        });
+        &mut self.0[at].1
+    }
+
+    /// Whether no buffer holds anything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|(_, outgoing)| outgoing.is_empty())
+    }
+
+    /// Takes out what there is to send.
+    pub fn take(&mut self) -> Vec<(NodeId, Outgoing)> {
+        self.0
+            .iter_mut()
+            .filter(|(_, outgoing)| !outgoing.is_empty())
+            .map(|(node, outgoing)| (*node, std::mem::take(outgoing)))
+            .collect()
+    }
+}
+
+/// The turn buffer. Groups write into it; whoever drives them empties it when the ready ones have
+/// run.
+pub struct Turn {
+    /// The time of this turn, the same for all of its groups.
+    pub now: Time,
+    /// Where groups read their log and adopt their snapshots.
+    pub storage: Arc<dyn Storage>,
+    /// What goes to the log, in order.
+    pub writes: Vec<(GroupId, Persist)>,
+    /// The newest mark of each replica that has something in `writes`.
+    pub marks: Vec<(Slot, Mark)>,
+    /// What leaves at once.
+    pub sends: Buffers,
+    /// What leaves when `writes`, and all that was written before, is durable.
+    pub promises: Buffers,
+    /// Heartbeats of this interval, which leave together with those of the other workers.
+    pub heartbeats: Buffers,
+    /// Whom to hand `heartbeats` to, once in an interval.
+    pub(crate) gathering: Option<Arc<Gathering>>,
+    /// Snapshots to write or to send.
+    pub(crate) snapshots: Vec<SnapshotJob>,
+    pub(crate) flush_requested: bool,
+}
+
+impl Turn {
+    /// An empty turn.
+    #[must_use]
+    pub fn new(storage: Arc<dyn Storage>) -> Self {
+        Self {
+            now: Time::default(),
+            storage,
+            writes: Vec::new(),
+            marks: Vec::new(),
+            sends: Buffers::default(),
+            promises: Buffers::default(),
+            heartbeats: Buffers::default(),
+            gathering: None,
+            snapshots: Vec::new(),
+            flush_requested: false,
+        }
+    }
+
+    /// Whether there is nothing to flush.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+            && self.sends.is_empty()
+            && self.promises.is_empty()
+            && self.gathering.is_none()
+            && self.snapshots.is_empty()
+    }
+
+    /// Adds a write of the replica in `slot`.
+    pub fn persist(&mut self, slot: Slot, group: GroupId, persist: Persist) {
+        match self.marks.last_mut() {
+            Some((last, mark)) if *last == slot => *mark = persist.mark,
+            _ => self.marks.push((slot, persist.mark)),
+        }
+        self.writes.push((group, persist));
+    }
+
+    /// Adds a message that may leave at once.
+    pub fn send(&mut self, to: NodeId, group: GroupId, message: &Message) {
+        self.sends.to(to).push_message(group, message);
+    }
+
+    /// Adds a message that leaves when all writes up to now are durable.
+    pub fn send_when_durable(&mut self, to: NodeId, group: GroupId, message: &Message) {
+        self.promises.to(to).push_message(group, message);
+    }
+
+    /// Adds a heartbeat of this interval.
+    pub fn heartbeat(&mut self, to: NodeId, group: GroupId, message: &Message) {
+        self.heartbeats.to(to).push_message(group, message);
+    }
+
+    /// Adds the answer to another node's request.
+    pub fn reply(&mut self, to: NodeId, id: RequestId, body: &[u8]) {
+        self.sends.to(to).push_reply(id, body);
+    }
+}

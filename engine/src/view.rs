@@ -1,0 +1,90 @@
+//! What anybody may know of a replica without asking it.
+
+use logboat_raft::{Index, NodeId, RoleKind, Term};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use tokio::sync::Notify;
+
+/// A replica's latest word on itself. Fields are read one by one, so they may be of different
+/// moments.
+#[derive(Debug, Default)]
+pub struct GroupView {
+    role: AtomicU8,
+    term: AtomicU64,
+    leader: AtomicU64,
+    commit: AtomicU64,
+    applied: AtomicU64,
+    role_changes: Notify,
+}
+
+impl GroupView {
+    /// The replica's role.
+    #[must_use]
+    pub fn role(&self) -> RoleKind {
+        match self.role.load(Ordering::Relaxed) {
+            0 => RoleKind::Follower,
+            1 => RoleKind::PreCandidate,
+            2 => RoleKind::Candidate,
+            _ => RoleKind::Leader,
+        }
+    }
+
+    /// Its term.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        Term(self.term.load(Ordering::Relaxed))
+    }
+
+    /// The leader that it knows.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        let leader = self.leader.load(Ordering::Relaxed);
+        (leader != 0).then_some(NodeId(leader))
+    }
+
+    /// Waits until the replica knows a leader.
+    pub async fn led(&self) -> NodeId {
+        loop {
+            let changed = self.role_changes.notified();
+            if let Some(leader) = self.leader() {
+                return leader;
+            }
+            changed.await;
+        }
+    }
+
+    /// The last entry that it knows to be committed.
+    #[must_use]
+    pub fn commit(&self) -> Index {
+        Index(self.commit.load(Ordering::Relaxed))
+    }
+
+    /// The last entry that its state machine has applied.
+    #[must_use]
+    pub fn applied(&self) -> Index {
+        Index(self.applied.load(Ordering::Relaxed))
+    }
+
+    /// Entries known to be committed and not yet applied.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        self.commit().0.saturating_sub(self.applied().0)
+    }
+
+    pub(crate) fn role_changed(&self, role: RoleKind, term: Term, leader: Option<NodeId>) {
+        let role = match role {
+            RoleKind::Follower => 0,
+            RoleKind::PreCandidate => 1,
+            RoleKind::Candidate => 2,
+            RoleKind::Leader => 3,
+        };
+        self.role.store(role, Ordering::Relaxed);
+        self.term.store(term.0, Ordering::Relaxed);
+        self.leader.store(leader.map_or(0, |node| node.0), Ordering::Relaxed);
+        self.role_changes.notify_waiters();
+    }
+
+    pub(crate) fn progress(&self, commit: Index, applied: Index) {
+        self.commit.store(commit.0, Ordering::Relaxed);
+        self.applied.store(applied.0, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,242 @@
+//! Whole clusters in one process: over the in-memory network, with real logs in temporary
+//! directories.
+
+mod common;
+
+use bytes::Bytes;
+use common::{Cluster, TestResult, number};
+use logboat::{GroupId, NodeId, RequestError, RequestKind, RoleKind};
+use std::time::Duration;
+
+const GROUP: GroupId = GroupId(7);
+
+#[tokio::test]
+async fn what_the_leader_acknowledges_is_read_back_and_reaches_all_replicas() -> TestResult {
+    let cluster = Cluster::new(3)?;
+    cluster.start_group(GROUP)?;
+    for expected in 1..=20 {
+        assert_eq!(number(&cluster.propose(GROUP, b"+").await), expected);
+    }
+    assert_eq!(number(&cluster.read(GROUP).await), 20);
+    for node in cluster.ids() {
+        cluster.await_applied(node, GROUP, 20).await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_follower_names_the_leader_and_forwards_nothing() -> TestResult {
+    let cluster = Cluster::new(3)?;
+    cluster.start_group(GROUP)?;
+    cluster.propose(GROUP, b"+").await;
+    let leader = cluster.leader(GROUP).await;
+    let follower = cluster.ids().into_iter().find(|node| *node != leader).unwrap();
+    let handle = cluster.handle(follower, GROUP);
+    handle.view().led().await;
+    let refused = Err(RequestError::NotLeader { leader: Some(leader) });
+    assert_eq!(handle.propose(Bytes::from_static(b"+")).await, refused);
+    assert_eq!(handle.read(Bytes::new()).await, refused);
+    let called = cluster.node(follower).call(leader, GROUP, RequestKind::Propose, b"+").await;
+    assert_eq!(number(&called?), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn everything_acknowledged_survives_a_restart_of_all_nodes() -> TestResult {
+    let mut cluster = Cluster::new(3)?;
+    cluster.start_group(GROUP)?;
+    for _ in 0..50 {
+        cluster.propose(GROUP, b"+").await;
+    }
+    for node in cluster.ids() {
+        cluster.stop(node);
+    }
+    for node in cluster.ids() {
+        cluster.restart(node)?;
+    }
+    assert_eq!(number(&cluster.read(GROUP).await), 50);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_leader_that_is_cut_off_is_replaced_and_acknowledges_nothing() -> TestResult {
+    let cluster = Cluster::new(3)?;
+    cluster.start_group(GROUP)?;
+    cluster.propose(GROUP, b"+").await;
+    let old = cluster.leader(GROUP).await;
+    cluster.isolate(old);
+    let handle = cluster.handle(old, GROUP);
+    let lost = tokio::spawn(async move { handle.propose(Bytes::from_static(b"+")).await });
+    let others: Vec<_> = cluster.ids().into_iter().filter(|node| *node != old).collect();
+    let new = cluster.leader_among(&others, GROUP).await;
+    assert_ne!(new, old);
+    let acknowledged = number(&cluster.propose_at(new, GROUP, b"+").await);
+    assert_eq!(acknowledged, 2);
+    cluster.heal(old);
+    cluster.await_applied(old, GROUP, 2).await;
+    // Another leader's entry stands where the lost one would, so it is known to have no effect.
+    assert!(matches!(lost.await?, Err(RequestError::NotLeader { .. })));
+    assert_eq!(number(&cluster.read(GROUP).await), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_follower_past_which_the_log_was_cut_catches_up_by_snapshot() -> TestResult {
+    let mut cluster = Cluster::new(3)?;
+    cluster.start_group(GROUP)?;
+    cluster.propose(GROUP, b"+").await;
+    let leader = cluster.leader(GROUP).await;
+    let behind = cluster.ids().into_iter().find(|node| *node != leader).unwrap();
+    cluster.stop(behind);
+    // Commands of 1 KiB against snapshots every 16 KiB: the log is cut many times over.
+    for _ in 0..200 {
+        cluster.propose(GROUP, &[b'+'; 1024]).await;
+    }
+    cluster.restart(behind)?;
+    cluster.await_applied(behind, GROUP, 201).await;
+    assert!(cluster.snapshots_sent() > 0);
+    // What it got by snapshot it keeps by itself.
+    cluster.stop(behind);
+    cluster.restart(behind)?;
+    cluster.await_applied(behind, GROUP, 201).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_state_machine_that_panics_takes_no_other_group_with_it() -> TestResult {
+    let cluster = Cluster::new(1)?;
+    let other = GroupId(8);
+    cluster.start_group(GROUP)?;
+    cluster.start_group(other)?;
+    cluster.propose(GROUP, b"+").await;
+    let node = NodeId(1);
+    let answer = cluster.handle(node, GROUP).propose(Bytes::from_static(b"panic")).await;
+    assert!(answer.is_err());
+    let refused = cluster.handle(node, GROUP).propose(Bytes::from_static(b"+")).await;
+    assert_eq!(refused, Err(RequestError::Stopped));
+    assert_eq!(number(&cluster.propose(other, b"+").await), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn requests_beyond_a_limit_are_refused_before_they_have_an_effect() -> TestResult {
+    let cluster = Cluster::new(1)?;
+    cluster.start_group(GROUP)?;
+    cluster.propose(GROUP, b"+").await;
+    let node = cluster.node(NodeId(1));
+    let handle = cluster.handle(NodeId(1), GROUP);
+    let large = vec![0; common::MAX_COMMAND_BYTES + 1];
+    let refused = handle.propose(large.into()).await;
+    assert!(matches!(refused, Err(RequestError::TooLarge { .. })), "{refused:?}");
+    let unknown = GroupId(99);
+    assert!(node.group(unknown).is_none());
+    let nobody = node.call(NodeId(9), unknown, RequestKind::Read, b"").await;
+    assert_eq!(nobody, Err(RequestError::Unreachable(NodeId(9))));
+    // More than the node may hold at once: some are refused, and all that are not take effect.
+    let commands = 0..common::MAX_PENDING_BYTES / common::MAX_COMMAND_BYTES * 4;
+    let command = Bytes::from(vec![b'+'; common::MAX_COMMAND_BYTES]);
+    let pending: Vec<_> = commands
+        .map(|_| {
+            let (handle, command) = (handle.clone(), command.clone());
+            tokio::spawn(async move { handle.propose(command).await })
+        })
+        .collect();
+    let mut taken = 0;
+    let mut busy = 0;
+    for answer in pending {
+        match answer.await? {
+            Ok(_) => taken += 1,
+            Err(RequestError::Busy) => busy += 1,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    assert!(busy > 0);
+    assert_eq!(number(&cluster.read(GROUP).await), taken + 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_for_a_group_that_is_not_there_says_so() -> TestResult {
+    let cluster = Cluster::new(2)?;
+    cluster.start_group(GROUP)?;
+    cluster.propose(GROUP, b"+").await;
+    let unknown = GroupId(99);
+    let answer = cluster.node(NodeId(1)).call(NodeId(2), unknown, RequestKind::Read, b"").await;
+    assert_eq!(answer, Err(RequestError::NoSuchGroup(unknown)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn heartbeats_of_all_groups_travel_in_one_message_an_interval() -> TestResult {
+    const GROUPS: u64 = 40;
+    let cluster = Cluster::counting(2)?;
+    for group in 1..=GROUPS {
+        cluster.start_group(GroupId(group))?;
+    }
+    for group in 1..=GROUPS {
+        cluster.propose(GroupId(group), b"+").await;
+    }
+    let led = |node| {
+        let leads = |group| {
+            let leader = cluster.handle(node, GroupId(group)).view().role();
+            leader == RoleKind::Leader
+        };
+        (1..=GROUPS).filter(|group| leads(*group)).count()
+    };
+    let (node, expected) = (NodeId(1), led(NodeId(1)));
+    assert!(expected > 1);
+    // An idle leader node sends nothing but whole intervals of heartbeats, and answers.
+    let mut whole = 0;
+    while whole < 3 {
+        let messages = cluster.next_send(node).await;
+        let other = led(NodeId(2));
+        assert!(
+            messages == expected || messages <= other,
+            "{messages} messages at once; {expected} groups led here, {other} there"
+        );
+        whole += usize::from(messages == expected);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stopping_leader_hands_over_and_a_stopped_node_answers() -> TestResult {
+    let mut cluster = Cluster::new(3)?;
+    cluster.start_group(GROUP)?;
+    cluster.propose(GROUP, b"+").await;
+    let old = cluster.leader(GROUP).await;
+    let handle = cluster.handle(old, GROUP);
+    cluster.stop(old);
+    assert_eq!(handle.propose(Bytes::from_static(b"+")).await, Err(RequestError::Stopped));
+    let others: Vec<_> = cluster.ids().into_iter().filter(|node| *node != old).collect();
+    let new = cluster.leader_among(&others, GROUP).await;
+    assert_eq!(number(&cluster.propose_at(new, GROUP, b"+").await), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn leadership_moves_on_request() -> TestResult {
+    let cluster = Cluster::new(3)?;
+    cluster.start_group(GROUP)?;
+    cluster.propose(GROUP, b"+").await;
+    let old = cluster.leader(GROUP).await;
+    let heir = cluster.ids().into_iter().find(|node| *node != old).unwrap();
+    cluster.handle(old, GROUP).transfer(heir);
+    assert_eq!(cluster.leader_among(&[heir], GROUP).await, heir);
+    assert_eq!(number(&cluster.propose_at(heir, GROUP, b"+").await), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_group_of_one_works_without_peers() -> TestResult {
+    let mut cluster = Cluster::new(1)?;
+    cluster.start_group(GROUP)?;
+    for _ in 0..10 {
+        cluster.propose(GROUP, b"+").await;
+    }
+    cluster.stop(NodeId(1));
+    cluster.restart(NodeId(1))?;
+    let read = tokio::time::timeout(Duration::from_secs(10), cluster.read(GROUP)).await?;
+    assert_eq!(number(&read), 10);
+    Ok(())
+}

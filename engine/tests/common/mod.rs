@@ -1,0 +1,281 @@
+//! A cluster for tests: nodes on an in-memory network, each with a log in a temporary directory.
+
+use bytes::Bytes;
+use logboat::{
+    GroupHandle, GroupId, GroupSpec, Index, Link, Node, NodeConfig, NodeId, PeerStatus,
+    RequestError, RoleKind, SnapshotWriter, StateMachine, Tuning,
+};
+use logboat_transport::{
+    MemoryNetwork, Outgoing, SendError, SnapshotSource, Transport,
+};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// What a test returns.
+pub(crate) type TestResult = Result<(), Box<dyn Error>>;
+
+/// The largest command of these clusters.
+pub(crate) const MAX_COMMAND_BYTES: usize = 64 << 10;
+
+/// How much these clusters hold pending.
+pub(crate) const MAX_PENDING_BYTES: usize = 1 << 20;
+
+/// Counts commands; one command makes it panic.
+#[derive(Default)]
+struct Counter(u64);
+
+impl StateMachine for Counter {
+    fn apply(&mut self, command: Bytes) -> Bytes {
+        assert_ne!(&command[..], b"panic", "as the command says");
+        self.0 += 1;
+        self.query(Bytes::new())
+    }
+
+    fn query(&self, _query: Bytes) -> Bytes {
+        Bytes::copy_from_slice(&self.0.to_le_bytes())
+    }
+
+    fn snapshot(&self) -> SnapshotWriter {
+        let value = self.0;
+        Box::new(move |writer| writer.write_all(&value.to_le_bytes()))
+    }
+
+    fn restore(&mut self, reader: &mut dyn Read) -> io::Result<()> {
+        let mut value = [0; 8];
+        reader.read_exact(&mut value)?;
+        self.0 = u64::from_le_bytes(value);
+        Ok(())
+    }
+}
+
+/// The number that a counter answered with.
+pub(crate) fn number(answer: &Bytes) -> u64 {
+    u64::from_le_bytes(answer[..].try_into().unwrap())
+}
+
+/// Nodes, their directories, and the network between them.
+pub(crate) struct Cluster {
+    network: MemoryNetwork,
+    dirs: BTreeMap<NodeId, TempDir>,
+    nodes: BTreeMap<NodeId, Node>,
+    sends: Option<BTreeMap<NodeId, Sends>>,
+}
+
+struct Sends {
+    sender: UnboundedSender<usize>,
+    receiver: Mutex<UnboundedReceiver<usize>>,
+}
+
+impl Cluster {
+    /// A cluster of nodes with ids from 1 on.
+    pub(crate) fn new(count: u64) -> Result<Self, Box<dyn Error>> {
+        Self::start(count, false)
+    }
+
+    /// A cluster that tells how many messages each node hands to the network at once.
+    pub(crate) fn counting(count: u64) -> Result<Self, Box<dyn Error>> {
+        Self::start(count, true)
+    }
+
+    fn start(count: u64, counting: bool) -> Result<Self, Box<dyn Error>> {
+        let ids = || (1..=count).map(NodeId);
+        let sends = || {
+            let (sender, receiver) = unbounded_channel();
+            Sends { sender, receiver: Mutex::new(receiver) }
+        };
+        let mut cluster = Self {
+            network: MemoryNetwork::new()?,
+            dirs: ids().map(|id| Ok((id, tempfile::tempdir()?))).collect::<io::Result<_>>()?,
+            nodes: BTreeMap::new(),
+            sends: counting.then(|| ids().map(|id| (id, sends())).collect()),
+        };
+        for id in ids() {
+            cluster.start_node(id)?;
+        }
+        Ok(cluster)
+    }
+
+    fn start_node(&mut self, id: NodeId) -> Result<(), Box<dyn Error>> {
+        let members = self.dirs.keys().map(|id| (*id, "127.0.0.1:0".to_owned())).collect();
+        let mut config = NodeConfig::new(id, members, self.dirs[&id].path())?;
+        config.tick_interval = Duration::from_millis(20);
+        config.tuning =
+            Tuning { election_timeout: Duration::from_millis(300), ..Tuning::default() };
+        config.max_command_bytes = MAX_COMMAND_BYTES;
+        config.max_pending_bytes = MAX_PENDING_BYTES;
+        config.snapshot_log_bytes = 16 << 10;
+        config.wal.segment_bytes = 1 << 20;
+        config.workers = 2;
+        let network = self.network.clone();
+        let sender = self.sends.as_ref().map(|sends| sends[&id].sender.clone());
+        let node = Node::start_on(config, move |_, inbox| {
+            let transport = network.join(id, inbox);
+            let transport = match sender {
+                None => transport,
+                Some(sender) => Arc::new(Counting { transport, sender }) as Arc<dyn Transport>,
+            };
+            Ok(Link { transport, metrics: None, close: Box::new(move || network.leave(id)) })
+        })?;
+        self.nodes.insert(id, node);
+        Ok(())
+    }
+
+    pub(crate) fn ids(&self) -> Vec<NodeId> {
+        self.dirs.keys().copied().collect()
+    }
+
+    pub(crate) fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[&id]
+    }
+
+    pub(crate) fn handle(&self, node: NodeId, group: GroupId) -> GroupHandle {
+        self.nodes[&node].group(group).unwrap()
+    }
+
+    /// Starts a replica of `group` on every node.
+    pub(crate) fn start_group(&self, group: GroupId) -> Result<(), Box<dyn Error>> {
+        self.nodes.keys().try_for_each(|node| self.start_replica(*node, group))
+    }
+
+    fn start_replica(&self, node: NodeId, group: GroupId) -> Result<(), Box<dyn Error>> {
+        let replicas = self.ids();
+        let preferred = Some(replicas[group.0 as usize % replicas.len()]);
+        let machine = Box::<Counter>::default();
+        self.nodes[&node].start_group(GroupSpec { group, replicas, preferred, machine })?;
+        Ok(())
+    }
+
+    pub(crate) fn stop(&mut self, node: NodeId) {
+        self.nodes[&node].stop();
+    }
+
+    /// Starts a stopped node again, with the groups that it had.
+    pub(crate) fn restart(&mut self, id: NodeId) -> Result<(), Box<dyn Error>> {
+        let old = self.nodes.remove(&id).unwrap();
+        let groups = old.groups();
+        drop(old);
+        self.start_node(id)?;
+        groups.into_iter().try_for_each(|group| self.start_replica(id, group))
+    }
+
+    pub(crate) fn isolate(&self, node: NodeId) {
+        for other in self.ids().into_iter().filter(|other| *other != node) {
+            self.network.cut(node, other);
+            self.network.cut(other, node);
+        }
+    }
+
+    pub(crate) fn heal(&self, node: NodeId) {
+        for other in self.ids().into_iter().filter(|other| *other != node) {
+            self.network.heal(node, other);
+            self.network.heal(other, node);
+        }
+    }
+
+    /// Waits for a leader and returns it.
+    pub(crate) async fn leader(&self, group: GroupId) -> NodeId {
+        self.leader_among(&self.ids(), group).await
+    }
+
+    /// Waits until one of `nodes` leads and returns it.
+    pub(crate) async fn leader_among(&self, nodes: &[NodeId], group: GroupId) -> NodeId {
+        let leads = |node: &&NodeId| {
+            let handle = self.nodes[*node].group(group);
+            handle.is_some_and(|handle| handle.view().role() == RoleKind::Leader)
+        };
+        loop {
+            if let Some(leader) = nodes.iter().find(leads) {
+                return *leader;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Proposes at the leader, whoever it is by then, until it is acknowledged. Only refusals are
+    /// tried again.
+    pub(crate) async fn propose(&self, group: GroupId, command: &[u8]) -> Bytes {
+        self.at_leader(group, async |handle: GroupHandle| {
+            handle.propose(Bytes::copy_from_slice(command)).await
+        })
+        .await
+    }
+
+    pub(crate) async fn propose_at(&self, node: NodeId, group: GroupId, command: &[u8]) -> Bytes {
+        self.handle(node, group).propose(Bytes::copy_from_slice(command)).await.unwrap()
+    }
+
+    pub(crate) async fn read(&self, group: GroupId) -> Bytes {
+        self.at_leader(group, async |handle: GroupHandle| handle.read(Bytes::new()).await).await
+    }
+
+    async fn at_leader(
+        &self,
+        group: GroupId,
+        request: impl AsyncFn(GroupHandle) -> Result<Bytes, RequestError>,
+    ) -> Bytes {
+        loop {
+            let leader = self.leader(group).await;
+            match request(self.handle(leader, group)).await {
+                Ok(answer) => return answer,
+                Err(RequestError::NotLeader { .. }) => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// Waits until the replica has applied so many commands, by what its state machine answers to
+    /// nobody but itself: every command and the leaders' no-ops take one index each.
+    pub(crate) async fn await_applied(&self, node: NodeId, group: GroupId, commands: u64) {
+        let handle = self.handle(node, group);
+        while handle.view().applied() <= Index(commands) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    pub(crate) fn snapshots_sent(&self) -> u64 {
+        self.nodes.values().map(|node| node.metrics().snapshots_sent.get()).sum()
+    }
+
+    /// How many messages `node` handed to the network at once, next.
+    pub(crate) async fn next_send(&self, node: NodeId) -> usize {
+        let sends = &self.sends.as_ref().unwrap()[&node];
+        let mut receiver = sends.receiver.lock().await;
+        // What was sent before the call is of no interest.
+        while receiver.try_recv().is_ok() {}
+        receiver.recv().await.unwrap()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.nodes.values().for_each(Node::stop);
+    }
+}
+
+/// Counts what passes.
+struct Counting {
+    transport: Arc<dyn Transport>,
+    sender: UnboundedSender<usize>,
+}
+
+impl Transport for Counting {
+    fn send(&self, to: NodeId, outgoing: Outgoing) -> Result<(), SendError> {
+        // The test may have ended.
+        let _ = self.sender.send(outgoing.messages());
+        self.transport.send(to, outgoing)
+    }
+
+    fn send_snapshot(&self, to: NodeId, snapshot: SnapshotSource) {
+        self.transport.send_snapshot(to, snapshot);
+    }
+
+    fn peers(&self) -> Vec<PeerStatus> {
+        self.transport.peers()
+    }
+}
