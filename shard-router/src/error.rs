@@ -1,0 +1,70 @@
+//! What can go wrong, by who hears of it.
+
+use logboat::GroupError;
+
+/// Why a request has no answer. Only after [`RouteError::OutcomeUnknown`] may a command have taken
+/// effect.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteError {
+    /// The leader's node, or this one, has as much work as it may hold.
+    #[error("busy: too much work is pending")]
+    Busy,
+    /// No leader was found in time.
+    #[error("unavailable: {reason}")]
+    Unavailable {
+        /// What the last attempt ended with.
+        reason: String,
+    },
+    /// The command was handed to a leader and no answer came. It may take effect at any later time,
+    /// once, or never.
+    #[error("outcome unknown: the leader of the range gave no answer in time")]
+    OutcomeUnknown,
+    /// The command or query is too large.
+    #[error("{bytes} bytes are more than the limit of {limit} bytes")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+/// Why a map of ranges is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MapError {
+    /// The bytes are not those of a map.
+    #[error("not the encoding of a range map")]
+    Encoding,
+    /// The ranges don't cover the key space in order.
+    #[error("range {number}: {reason}")]
+    Range {
+        /// The range's place in the map.
+        number: usize,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+/// Why the router can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum RouterStartError {
+    /// The cluster was made with another plan.
+    #[error("this cluster was made with {what} {stored}, not {given}; that can't be changed later")]
+    Mismatch {
+        /// What differs.
+        what: &'static str,
+        /// What the cluster has.
+        stored: String,
+        /// What was asked for.
+        given: String,
+    },
+    /// The plan makes no map.
+    #[error("plan: {0}")]
+    Plan(#[from] MapError),
+    /// A replica can't start.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+    /// The meta group refuses the map.
+    #[error("agreeing on the map of ranges: {0}")]
+    Meta(String),
+}
