@@ -1,0 +1,417 @@
+//! The queries that walk the store: SCAN, KEYS and RANGE.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, btree_map};
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use super::message::Reply;
+use super::store::Store;
+use crate::glob;
+use crate::layout::{Partition, in_slot, place};
+
+/// A slot is walked in at most about this many steps of SCAN, whatever the step asked for: a step
+/// looks at every key of its slot, so smaller ones would cost the square of the slot's size.
+const MAX_STEPS_A_SLOT: usize = 64;
+
+impl Store {
+    /// One step of SCAN. Slots are walked in order; within a slot, keys come in the order of their
+    /// places, which is why all keys of a slot are looked at. All keys that share the last place
+    /// are reported, so that going on behind it misses none.
+    pub(super) fn scan(
+        &self,
+        partition: Partition,
+        from: u64,
+        count: u64,
+        pattern: Option<&[u8]>,
+    ) -> Reply {
+        let count = usize::try_from(count).unwrap_or(usize::MAX).max(1);
+        let mut seen: Vec<&Bytes> = Vec::new();
+        let mut next = None;
+        let mut slot_start = match partition {
+            Partition::Hash => Some(((from >> 32) & 0xffff) as u16),
+            Partition::Range => Some(0),
+        };
+        while let Some(start) = slot_start {
+            let Some((slot, keys)) = self.slot_from(partition, start) else {
+                break;
+            };
+            let mut places: Vec<(u64, &Bytes)> = keys
+                .map(|(key, _)| (place(partition, key), key))
+                .filter(|(place, _)| *place >= from)
+                .collect();
+            places.sort_unstable();
+            let want = (count - seen.len()).max(places.len() / MAX_STEPS_A_SLOT);
+            let end = page_end(&places, want);
+            seen.extend(places[..end].iter().map(|(_, key)| *key));
+            if let Some((place, _)) = places.get(end) {
+                next = Some(*place);
+                break;
+            }
+            slot_start = match partition {
+                Partition::Hash => slot.checked_add(1),
+                Partition::Range => None,
+            };
+            if seen.len() >= count {
+                next = slot_start
+                    .and_then(|start| self.slot_from(partition, start))
+                    .map(|(slot, _)| u64::from(slot) << 32);
+                break;
+            }
+        }
+        let keys = seen.iter().map(|key| client_key(partition, key));
+        let keys = keys.filter(|key| pattern.is_none_or(|p| glob::matches(p, key, false)));
+        Reply::Page {
+            keys: keys.collect(),
+            examined: seen.len() as u64,
+            next,
+        }
+    }
+
+    /// One step of KEYS: up to `limit_keys` keys behind `after`, of which the matching are reported.
+    pub(super) fn keys(
+        &self,
+        partition: Partition,
+        after: Option<&Bytes>,
+        pattern: &[u8],
+        limit_keys: u64,
+    ) -> Reply {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let limit = usize::try_from(limit_keys).unwrap_or(usize::MAX).max(1);
+        let mut walked = self.entries.range::<Bytes, _>((start, Bound::Unbounded));
+        let mut keys = Vec::new();
+        let mut last = None;
+        for (key, _) in walked.by_ref().take(limit) {
+            if glob::matches(pattern, partition.client_key(key), false) {
+                keys.push(client_key(partition, key));
+            }
+            last = Some(key);
+        }
+        let last = if walked.next().is_some() {
+            last.cloned()
+        } else {
+            None
+        };
+        Reply::Listing { keys, last }
+    }
+
+    /// One step of RANGE: pairs in the order of the clients' keys. In a hash layout each slot is a
+    /// sorted run of its own, and the runs are merged.
+    pub(super) fn ordered(
+        &self,
+        partition: Partition,
+        (start, after_start): (&[u8], bool),
+        end: Option<&[u8]>,
+        limit_pairs: u64,
+        limit_bytes: u64,
+    ) -> Reply {
+        if end.is_some_and(|end| end <= start) {
+            return Reply::Pairs {
+                pairs: Vec::new(),
+                more: false,
+            };
+        }
+        let mut merge = Merge::new(partition, self.runs(partition, start, after_start, end));
+        let limit = usize::try_from(limit_pairs).unwrap_or(usize::MAX).max(1);
+        let mut pairs = Vec::new();
+        let mut bytes = 0;
+        while pairs.len() < limit && (bytes < limit_bytes || pairs.is_empty()) {
+            let Some((key, value)) = merge.next() else {
+                return Reply::Pairs { pairs, more: false };
+            };
+            bytes += (key.len() + value.len()) as u64;
+            pairs.push((client_key(partition, key), value.clone()));
+        }
+        Reply::Pairs {
+            pairs,
+            more: merge.next().is_some(),
+        }
+    }
+
+    /// The sorted runs of keys from `start` to `end`: one a slot, or a single one.
+    fn runs(
+        &self,
+        partition: Partition,
+        start: &[u8],
+        after_start: bool,
+        end: Option<&[u8]>,
+    ) -> Vec<Run<'_>> {
+        let lower = |key| {
+            if after_start {
+                Bound::Excluded(key)
+            } else {
+                Bound::Included(key)
+            }
+        };
+        match partition {
+            Partition::Range => {
+                let end = end.map_or(Bound::Unbounded, |end| {
+                    Bound::Excluded(Bytes::copy_from_slice(end))
+                });
+                let start = lower(Bytes::copy_from_slice(start));
+                vec![self.entries.range::<Bytes, _>((start, end))]
+            }
+            Partition::Hash => {
+                let mut runs = Vec::new();
+                let mut from = Some(0);
+                while let Some((slot, _)) = from.and_then(|from| self.slot_from(partition, from)) {
+                    let end = match (end, slot.checked_add(1)) {
+                        (Some(end), _) => Bound::Excluded(in_slot(slot, end)),
+                        (None, Some(next)) => Bound::Excluded(in_slot(next, b"")),
+                        (None, None) => Bound::Unbounded,
+                    };
+                    let start = lower(in_slot(slot, start));
+                    runs.push(self.entries.range::<Bytes, _>((start, end)));
+                    from = slot.checked_add(1);
+                }
+                runs
+            }
+        }
+    }
+
+    /// The first slot at or behind `slot` that holds keys, with its keys.
+    fn slot_from(&self, partition: Partition, slot: u16) -> Option<(u16, Run<'_>)> {
+        if partition == Partition::Range {
+            return (!self.entries.is_empty()).then(|| (0, self.entries.range::<Bytes, _>(..)));
+        }
+        let first = self
+            .entries
+            .range::<Bytes, _>(in_slot(slot, b"")..)
+            .next()?
+            .0;
+        let slot = partition.stored_slot(first);
+        let end = match slot.checked_add(1) {
+            Some(next) => Bound::Excluded(in_slot(next, b"")),
+            None => Bound::Unbounded,
+        };
+        let keys = self
+            .entries
+            .range::<Bytes, _>((Bound::Included(in_slot(slot, b"")), end));
+        Some((slot, keys))
+    }
+}
+
+/// How many of `places` make a page of about `want`: never cutting between equal places.
+fn page_end(places: &[(u64, &Bytes)], want: usize) -> usize {
+    match want.checked_sub(1).and_then(|last| places.get(last)) {
+        None => places.len().min(want),
+        Some((last, _)) => places.partition_point(|(place, _)| place <= last),
+    }
+}
+
+type Run<'a> = btree_map::Range<'a, Bytes, Bytes>;
+
+/// Merges sorted runs by the clients' keys.
+struct Merge<'a> {
+    partition: Partition,
+    runs: Vec<Run<'a>>,
+    heads: BinaryHeap<Reverse<Head<'a>>>,
+}
+
+/// The next entry of a run; ordered by the client's key first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Head<'a> {
+    client_key: &'a [u8],
+    run: usize,
+    key: &'a Bytes,
+    value: &'a Bytes,
+}
+
+impl<'a> Merge<'a> {
+    fn new(partition: Partition, runs: Vec<Run<'a>>) -> Self {
+        let mut merge = Self {
+            partition,
+            heads: BinaryHeap::with_capacity(runs.len()),
+            runs,
+        };
+        for run in 0..merge.runs.len() {
+            merge.refill(run);
+        }
+        merge
+    }
+
+    fn refill(&mut self, run: usize) {
+        if let Some((key, value)) = self.runs[run].next() {
+            let client_key = self.partition.client_key(key);
+            self.heads.push(Reverse(Head {
+                client_key,
+                run,
+                key,
+                value,
+            }));
+        }
+    }
+}
+
+impl<'a> Iterator for Merge<'a> {
+    type Item = (&'a Bytes, &'a Bytes);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let Reverse(head) = self.heads.pop()?;
+        self.refill(head.run);
+        Some((head.key, head.value))
+    }
+}
+
+fn client_key(partition: Partition, stored: &Bytes) -> Bytes {
+    stored.slice_ref(partition.client_key(stored))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn store(partition: Partition, keys: impl IntoIterator<Item = Vec<u8>>) -> Store {
+        let entries = keys
+            .into_iter()
+            .map(|key| (partition.stored(&key), Bytes::from(key)));
+        Store {
+            entries: entries.collect::<BTreeMap<_, _>>(),
+        }
+    }
+
+    fn keys(prefix: &str, count: usize) -> impl Iterator<Item = Vec<u8>> {
+        (0..count).map(move |i| format!("{prefix}{i}").into_bytes())
+    }
+
+    /// Scans to the end; returns the keys and the number of steps.
+    fn scan_all(store: &Store, partition: Partition, count: u64) -> (Vec<Bytes>, usize) {
+        let (mut all, mut from, mut steps) = (Vec::new(), 0, 0);
+        loop {
+            steps += 1;
+            match store.scan(partition, from, count, None) {
+                Reply::Page {
+                    keys,
+                    next,
+                    examined,
+                } => {
+                    assert_eq!(examined, keys.len() as u64);
+                    all.extend(keys);
+                    let Some(next) = next else {
+                        return (all, steps);
+                    };
+                    assert!(next > from, "a scan goes forward");
+                    from = next;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_scan_reports_every_key_once() {
+        for partition in [Partition::Hash, Partition::Range] {
+            for prefix in ["key:", "{tag}"] {
+                let store = store(partition, keys(prefix, 1000));
+                for count in [1, 7, 10, 999, 5000] {
+                    let (found, steps) = scan_all(&store, partition, count);
+                    let distinct: BTreeSet<_> = found.iter().collect();
+                    assert_eq!((found.len(), distinct.len()), (1000, 1000));
+                    assert!(count < 1000 || steps == 1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_slot_takes_a_bounded_number_of_steps() {
+        let store = store(Partition::Hash, keys("{tag}", 5000));
+        let (_, steps) = scan_all(&store, Partition::Hash, 1);
+        // Each step takes a 64th of what is left until a step is one key.
+        assert!(steps < 600, "{steps}");
+    }
+
+    #[test]
+    fn a_scan_keeps_to_its_count_and_pattern() {
+        let store = store(Partition::Hash, keys("key:", 1000));
+        match store.scan(Partition::Hash, 0, 10, Some(b"key:1*")) {
+            Reply::Page {
+                keys,
+                examined,
+                next,
+            } => {
+                assert_eq!(examined, 10);
+                assert!(keys.len() <= 10 && keys.iter().all(|key| key.starts_with(b"key:1")));
+                assert!(next.is_some());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn keys_are_listed_in_steps() {
+        let store = store(Partition::Hash, keys("key:", 100));
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            match store.keys(Partition::Hash, after.as_ref(), b"key:1*", 7) {
+                Reply::Listing { keys, last } => {
+                    found.extend(keys);
+                    if last.is_none() {
+                        break;
+                    }
+                    after = last;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        found.sort();
+        assert_eq!(found.len(), 11);
+        assert_eq!(found[0], "key:1");
+    }
+
+    fn pairs(reply: Reply) -> (Vec<Bytes>, bool) {
+        match reply {
+            Reply::Pairs { pairs, more } => (pairs.into_iter().map(|(key, _)| key).collect(), more),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_step_of_a_range_stops_at_bytes_but_makes_progress() {
+        let store = store(Partition::Range, keys("k", 10));
+        let step = |limit_bytes| {
+            pairs(store.ordered(Partition::Range, (b"", false), None, 100, limit_bytes))
+        };
+        assert_eq!(step(0).0, ["k0"]);
+        assert_eq!(step(5).0, ["k0", "k1"]);
+        assert!(step(5).1);
+        assert_eq!(step(1000).0.len(), 10);
+        assert!(!step(1000).1);
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_agree_with_a_sorted_list(
+            keys in proptest::collection::btree_set(proptest::collection::vec(0..4u8, 0..4), 0..40),
+            start in proptest::collection::vec(0..4u8, 0..4),
+            end in proptest::option::of(proptest::collection::vec(0..4u8, 0..4)),
+            after_start: bool,
+            limit in 1..50usize,
+        ) {
+            let inside: Vec<_> = keys
+                .iter()
+                .filter(|key| **key > start || (**key == start && !after_start))
+                .filter(|key| end.as_ref().is_none_or(|end| *key < end))
+                .cloned()
+                .collect();
+            for partition in [Partition::Hash, Partition::Range] {
+                let store = store(partition, keys.iter().cloned());
+                let reply = store.ordered(
+                    partition,
+                    (&start, after_start),
+                    end.as_deref(),
+                    limit as u64,
+                    u64::MAX,
+                );
+                let (found, more) = pairs(reply);
+                prop_assert_eq!(&found, &inside[..limit.min(inside.len())]);
+                prop_assert_eq!(more, inside.len() > limit);
+            }
+        }
+    }
+}

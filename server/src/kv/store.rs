@@ -1,0 +1,526 @@
+//! The state machine: an ordered map from stored keys to values.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+
+use super::extended::{self, SumError};
+use super::message::{Command, Condition, Failure, Query, Reply};
+use super::number::parse_integer;
+use super::snapshot::{self, SnapshotWriter};
+
+/// The keys and values of one group. Everything that depends on what is stored is decided here, by
+/// [`apply`](Self::apply), in the order of the log.
+#[derive(Clone, Debug, Default)]
+pub struct Store {
+    pub(super) entries: BTreeMap<Bytes, Bytes>,
+}
+
+impl Store {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Carries out an encoded [`Command`] and returns the encoded [`Reply`]. Deterministic and
+    /// total: bytes that are no command change nothing and answer [`Failure::Malformed`].
+    pub fn apply(&mut self, command: &[u8]) -> Bytes {
+        let reply = match Command::decode(command) {
+            Ok(command) => self.execute(command),
+            Err(_) => Reply::Failed(Failure::Malformed),
+        };
+        reply.encode()
+    }
+
+    /// Answers an encoded [`Query`] with an encoded [`Reply`].
+    #[must_use]
+    pub fn query(&self, query: &[u8]) -> Bytes {
+        let reply = match Query::decode(query) {
+            Ok(query) => self.answer(&query),
+            Err(_) => Reply::Failed(Failure::Malformed),
+        };
+        reply.encode()
+    }
+
+    /// Captures the state as it is now; the returned function writes it, later and on any thread.
+    /// The capture copies the map but neither keys nor values.
+    #[must_use]
+    pub fn snapshot(&self) -> SnapshotWriter {
+        let entries = self.entries.clone();
+        Box::new(move |writer| snapshot::write(&entries, writer))
+    }
+
+    /// Replaces the state by one that a [`snapshot`](Self::snapshot) wrote.
+    ///
+    /// # Errors
+    /// Fails if reading fails or the bytes are no snapshot of this version; the state is then what
+    /// it was before.
+    pub fn restore(&mut self, reader: &mut dyn io::Read) -> io::Result<()> {
+        self.entries = snapshot::read(reader)?;
+        Ok(())
+    }
+
+    fn execute(&mut self, command: Command) -> Reply {
+        match command {
+            Command::Set {
+                key,
+                value,
+                condition,
+                want_old,
+            } => self.set(key, value, &condition, want_old),
+            Command::Delete { keys } => {
+                let removed = keys
+                    .iter()
+                    .filter(|key| self.entries.remove(*key).is_some());
+                Reply::Integer(removed.count() as i64)
+            }
+            Command::Take { key } => Reply::Value(self.entries.remove(&key)),
+            Command::Append {
+                key,
+                value,
+                limit_bytes,
+            } => self.append(key, &value, limit_bytes),
+            Command::SetRange {
+                key,
+                offset,
+                value,
+                limit_bytes,
+            } => self.set_range(key, offset, &value, limit_bytes),
+            Command::Increment { key, by } => self.increment(key, by),
+            Command::IncrementFloat { key, by } => self.increment_float(key, &by),
+            Command::SetMany {
+                pairs,
+                only_if_missing,
+            } => self.set_many(pairs, only_if_missing),
+            Command::Clear => {
+                self.entries.clear();
+                Reply::Done
+            }
+        }
+    }
+
+    fn answer(&self, query: &Query) -> Reply {
+        match query {
+            Query::Get { key } => Reply::Value(self.entries.get(key).cloned()),
+            Query::GetMany { keys, limit_bytes } => self.values(keys, *limit_bytes),
+            Query::Exists { keys } => {
+                let there = keys.iter().filter(|key| self.entries.contains_key(*key));
+                Reply::Integer(there.count() as i64)
+            }
+            Query::Length { key } => {
+                Reply::Integer(self.entries.get(key).map_or(0, |value| value.len() as i64))
+            }
+            Query::Slice { key, start, end } => {
+                let value = self
+                    .entries
+                    .get(key)
+                    .map(|value| slice(value, *start, *end));
+                Reply::Value(Some(value.unwrap_or_default()))
+            }
+            Query::Count => Reply::Integer(self.entries.len() as i64),
+            Query::Scan {
+                partition,
+                from,
+                count,
+                pattern,
+            } => self.scan(*partition, *from, *count, pattern.as_deref()),
+            Query::Keys {
+                partition,
+                after,
+                pattern,
+                limit_keys,
+            } => self.keys(*partition, after.as_ref(), pattern, *limit_keys),
+            Query::Ordered {
+                partition,
+                start,
+                after_start,
+                end,
+                limit_pairs,
+                limit_bytes,
+            } => {
+                let start = (&start[..], *after_start);
+                self.ordered(
+                    *partition,
+                    start,
+                    end.as_deref(),
+                    *limit_pairs,
+                    *limit_bytes,
+                )
+            }
+        }
+    }
+
+    fn set(&mut self, key: Bytes, value: Bytes, condition: &Condition, want_old: bool) -> Reply {
+        let current = self.entries.get(&key);
+        let done = match condition {
+            Condition::Always => true,
+            Condition::Missing => current.is_none(),
+            Condition::Present => current.is_some(),
+            Condition::Equals(expected) => current == Some(expected),
+        };
+        let old = if want_old { current.cloned() } else { None };
+        if done {
+            self.entries.insert(key, value);
+        }
+        Reply::Stored { done, old }
+    }
+
+    fn set_many(&mut self, pairs: Vec<(Bytes, Bytes)>, only_if_missing: bool) -> Reply {
+        let done = !only_if_missing || pairs.iter().all(|(key, _)| !self.entries.contains_key(key));
+        if done {
+            self.entries.extend(pairs);
+        }
+        Reply::Stored { done, old: None }
+    }
+
+    fn append(&mut self, key: Bytes, value: &[u8], limit_bytes: u64) -> Reply {
+        let current = self.entries.get(&key).map_or(&[][..], |value| &value[..]);
+        let length = current.len() + value.len();
+        if length as u64 > limit_bytes {
+            return Reply::Failed(Failure::TooLong);
+        }
+        let mut joined = BytesMut::with_capacity(length);
+        joined.extend_from_slice(current);
+        joined.extend_from_slice(value);
+        self.entries.insert(key, joined.freeze());
+        Reply::Integer(length as i64)
+    }
+
+    fn set_range(&mut self, key: Bytes, offset: u64, value: &[u8], limit_bytes: u64) -> Reply {
+        let current = self.entries.get(&key).map_or(&[][..], |value| &value[..]);
+        if value.is_empty() {
+            return Reply::Integer(current.len() as i64);
+        }
+        let end = offset.saturating_add(value.len() as u64);
+        if end > limit_bytes {
+            return Reply::Failed(Failure::TooLong);
+        }
+        let (offset, end) = (offset as usize, end as usize);
+        let mut patched = BytesMut::with_capacity(end.max(current.len()));
+        patched.extend_from_slice(current);
+        patched.resize(end.max(current.len()), 0);
+        patched[offset..end].copy_from_slice(value);
+        let length = patched.len() as i64;
+        self.entries.insert(key, patched.freeze());
+        Reply::Integer(length)
+    }
+
+    fn increment(&mut self, key: Bytes, by: i64) -> Reply {
+        let current = match self.entries.get(&key) {
+            None => 0,
+            Some(value) => match parse_integer(value) {
+                Some(number) => number,
+                None => return Reply::Failed(Failure::NotAnInteger),
+            },
+        };
+        let Some(sum) = current.checked_add(by) else {
+            return Reply::Failed(Failure::Overflow);
+        };
+        self.entries.insert(key, Bytes::from(sum.to_string()));
+        Reply::Integer(sum)
+    }
+
+    fn increment_float(&mut self, key: Bytes, by: &[u8]) -> Reply {
+        let current = self.entries.get(&key).map_or(&b"0"[..], |value| &value[..]);
+        match extended::sum(current, by) {
+            Ok(sum) => {
+                let sum = Bytes::from(sum);
+                self.entries.insert(key, sum.clone());
+                Reply::Value(Some(sum))
+            }
+            Err(SumError::NotAFloat) => Reply::Failed(Failure::NotAFloat),
+            Err(SumError::Infinite) => Reply::Failed(Failure::Infinite),
+        }
+    }
+
+    fn values(&self, keys: &[Bytes], limit_bytes: u64) -> Reply {
+        let values: Vec<_> = keys
+            .iter()
+            .map(|key| self.entries.get(key).cloned())
+            .collect();
+        let total: u64 = values
+            .iter()
+            .flatten()
+            .map(|value| value.len() as u64)
+            .sum();
+        if total > limit_bytes {
+            return Reply::Failed(Failure::TooMuch);
+        }
+        Reply::Values(values)
+    }
+}
+
+/// The bytes from `start` to `end`, both inclusive, negative ones counted from the end, with the
+/// clamping of Redis's GETRANGE: offsets before the first byte mean the first byte.
+fn slice(value: &Bytes, start: i64, end: i64) -> Bytes {
+    let length = value.len() as i64;
+    if start < 0 && end < 0 && start > end {
+        return Bytes::new();
+    }
+    let from_start = |offset: i64| {
+        if offset < 0 {
+            (length + offset).max(0)
+        } else {
+            offset
+        }
+    };
+    let (start, end) = (from_start(start), from_start(end).min(length - 1));
+    if start > end {
+        Bytes::new()
+    } else {
+        value.slice(start as usize..=end as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn b(text: &'static str) -> Bytes {
+        Bytes::from_static(text.as_bytes())
+    }
+
+    fn apply(store: &mut Store, command: Command) -> Reply {
+        Reply::decode(&store.apply(&command.encode())).unwrap()
+    }
+
+    fn ask(store: &Store, query: Query) -> Reply {
+        Reply::decode(&store.query(&query.encode())).unwrap()
+    }
+
+    fn set(store: &mut Store, key: &'static str, value: &'static str) {
+        let command = Command::Set {
+            key: b(key),
+            value: b(value),
+            condition: Condition::Always,
+            want_old: false,
+        };
+        assert_eq!(
+            apply(store, command),
+            Reply::Stored {
+                done: true,
+                old: None
+            }
+        );
+    }
+
+    fn get(store: &Store, key: &'static str) -> Option<Bytes> {
+        match ask(store, Query::Get { key: b(key) }) {
+            Reply::Value(value) => value,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn conditions_decide_a_set() {
+        let set_if = |store: &mut Store, condition| {
+            let command = Command::Set {
+                key: b("k"),
+                value: b("new"),
+                condition,
+                want_old: true,
+            };
+            apply(store, command)
+        };
+        let mut store = Store::new();
+        for condition in [Condition::Present, Condition::Equals(b(""))] {
+            let missed = Reply::Stored {
+                done: false,
+                old: None,
+            };
+            assert_eq!(set_if(&mut store, condition), missed);
+        }
+        let stored = Reply::Stored {
+            done: true,
+            old: None,
+        };
+        assert_eq!(set_if(&mut store, Condition::Missing), stored);
+        set(&mut store, "k", "old");
+        for condition in [Condition::Missing, Condition::Equals(b("other"))] {
+            let kept = Reply::Stored {
+                done: false,
+                old: Some(b("old")),
+            };
+            assert_eq!(set_if(&mut store, condition), kept);
+        }
+        let replaced = Reply::Stored {
+            done: true,
+            old: Some(b("old")),
+        };
+        assert_eq!(set_if(&mut store, Condition::Equals(b("old"))), replaced);
+        assert_eq!(get(&store, "k"), Some(b("new")));
+    }
+
+    #[test]
+    fn delete_counts_each_key_once() {
+        let mut store = Store::new();
+        set(&mut store, "a", "1");
+        let keys = vec![b("a"), b("a"), b("b")];
+        assert_eq!(
+            apply(&mut store, Command::Delete { keys }),
+            Reply::Integer(1)
+        );
+        assert_eq!(ask(&store, Query::Count), Reply::Integer(0));
+    }
+
+    #[test]
+    fn growth_stops_at_the_limit_of_the_command() {
+        let mut store = Store::new();
+        set(&mut store, "k", "12345");
+        let append = |limit_bytes| Command::Append {
+            key: b("k"),
+            value: b("67"),
+            limit_bytes,
+        };
+        assert_eq!(
+            apply(&mut store, append(6)),
+            Reply::Failed(Failure::TooLong)
+        );
+        assert_eq!(get(&store, "k"), Some(b("12345")));
+        assert_eq!(apply(&mut store, append(7)), Reply::Integer(7));
+        let patch = |offset| Command::SetRange {
+            key: b("k"),
+            offset,
+            value: b("xy"),
+            limit_bytes: 10,
+        };
+        assert_eq!(
+            apply(&mut store, patch(u64::MAX)),
+            Reply::Failed(Failure::TooLong)
+        );
+        assert_eq!(apply(&mut store, patch(8)), Reply::Integer(10));
+        assert_eq!(get(&store, "k"), Some(b("1234567\0xy")));
+        assert_eq!(apply(&mut store, patch(0)), Reply::Integer(10));
+        assert_eq!(get(&store, "k"), Some(b("xy34567\0xy")));
+    }
+
+    #[test]
+    fn writing_nothing_makes_no_key() {
+        let mut store = Store::new();
+        let nothing = Command::SetRange {
+            key: b("k"),
+            offset: 5,
+            value: b(""),
+            limit_bytes: 10,
+        };
+        assert_eq!(apply(&mut store, nothing), Reply::Integer(0));
+        assert_eq!(get(&store, "k"), None);
+    }
+
+    #[test]
+    fn increments_refuse_what_they_cannot_add() {
+        let mut store = Store::new();
+        let by = |by| Command::Increment { key: b("n"), by };
+        assert_eq!(apply(&mut store, by(i64::MAX)), Reply::Integer(i64::MAX));
+        assert_eq!(apply(&mut store, by(1)), Reply::Failed(Failure::Overflow));
+        assert_eq!(get(&store, "n"), Some(b("9223372036854775807")));
+        set(&mut store, "n", "    11");
+        assert_eq!(
+            apply(&mut store, by(1)),
+            Reply::Failed(Failure::NotAnInteger)
+        );
+        let float = |text| Command::IncrementFloat {
+            key: b("f"),
+            by: b(text),
+        };
+        assert_eq!(
+            apply(&mut store, float("10.5")),
+            Reply::Value(Some(b("10.5")))
+        );
+        assert_eq!(
+            apply(&mut store, float("0.1")),
+            Reply::Value(Some(b("10.6")))
+        );
+        assert_eq!(
+            apply(&mut store, float("x")),
+            Reply::Failed(Failure::NotAFloat)
+        );
+        assert_eq!(
+            apply(&mut store, float("inf")),
+            Reply::Failed(Failure::Infinite)
+        );
+        assert_eq!(get(&store, "f"), Some(b("10.6")));
+    }
+
+    #[test]
+    fn many_are_set_together_or_not_at_all() {
+        let mut store = Store::new();
+        set(&mut store, "b", "old");
+        let pairs = vec![(b("a"), b("1")), (b("b"), b("2"))];
+        let only_if_missing = Command::SetMany {
+            pairs: pairs.clone(),
+            only_if_missing: true,
+        };
+        let refused = Reply::Stored {
+            done: false,
+            old: None,
+        };
+        assert_eq!(apply(&mut store, only_if_missing), refused);
+        assert_eq!(get(&store, "a"), None);
+        apply(
+            &mut store,
+            Command::SetMany {
+                pairs,
+                only_if_missing: false,
+            },
+        );
+        assert_eq!(
+            (get(&store, "a"), get(&store, "b")),
+            (Some(b("1")), Some(b("2")))
+        );
+    }
+
+    #[test]
+    fn slices_follow_getrange() {
+        let value = b("Hello World");
+        for (start, end, expected) in [
+            (0, 3, "Hell"),
+            (0, -1, "Hello World"),
+            (-4, -1, "orld"),
+            (5, 3, ""),
+            (5, 5000, " World"),
+            (-5000, 10000, "Hello World"),
+            (0, -100, "H"),
+            (1, -100, ""),
+            (-1, -100, ""),
+            (-100, -99, "H"),
+            (-100, -100, "H"),
+            (-100, -101, ""),
+            (i64::MIN, i64::MAX, "Hello World"),
+        ] {
+            assert_eq!(slice(&value, start, end), expected, "{start} {end}");
+        }
+        assert_eq!(slice(&Bytes::new(), 0, -1), "");
+    }
+
+    #[test]
+    fn values_beyond_the_limit_are_refused() {
+        let mut store = Store::new();
+        set(&mut store, "a", "12345");
+        let keys = vec![b("a"), b("missing"), b("a")];
+        let many = |limit_bytes| Query::GetMany {
+            keys: keys.clone(),
+            limit_bytes,
+        };
+        let values = vec![Some(b("12345")), None, Some(b("12345"))];
+        assert_eq!(ask(&store, many(10)), Reply::Values(values));
+        assert_eq!(ask(&store, many(9)), Reply::Failed(Failure::TooMuch));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..64), tag in 0..10u8) {
+            let mut store = Store::new();
+            let tagged: Vec<u8> = [1, tag].into_iter().chain(bytes.iter().copied()).collect();
+            for input in [&bytes, &tagged] {
+                Reply::decode(&store.apply(input)).unwrap();
+                Reply::decode(&store.query(input)).unwrap();
+            }
+        }
+    }
+}

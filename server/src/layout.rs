@@ -1,0 +1,203 @@
+//! How clients' keys lie in the ordered space that the map of ranges divides.
+//!
+//! With [`Partition::Hash`] the stored key is a 16-bit hash, big-endian, followed by the client's
+//! key: any set of keys spreads evenly over the ranges. The hash is CRC-16/XMODEM, as in Redis
+//! Cluster, of the key or of its hash tag; where Redis Cluster keeps the lower 14 bits, all 16 are
+//! used here. With [`Partition::Range`] the stored key is the client's key.
+//!
+//! SCAN walks *places*: 64-bit numbers that depend on nothing but the key, so that a cursor means
+//! the same on every node and after every restart. In a hash layout a place is the slot (the 16
+//! bits) shifted left by 32, plus a 32-bit hash of the key; in a range layout it is the latter.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+/// The bytes that a hash layout puts before a key.
+const SLOT_BYTES: usize = 2;
+
+/// How keys lie on the map of ranges. Chosen once, when a cluster is created.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Partition {
+    /// By a hash: even load, no order between keys of different slots.
+    #[default]
+    Hash,
+    /// By the keys themselves.
+    Range,
+}
+
+/// A word that is neither `hash` nor `range`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown partition {0:?}: expected hash or range")]
+pub struct UnknownPartition(String);
+
+impl Partition {
+    /// Where a client's key is stored.
+    #[must_use]
+    pub fn stored(self, key: &[u8]) -> Bytes {
+        match self {
+            Self::Hash => in_slot(slot(key), key),
+            Self::Range => Bytes::copy_from_slice(key),
+        }
+    }
+
+    /// The client's key of a stored one. A stored key too short to have a slot cannot have been
+    /// made by [`stored`](Self::stored); it counts as the empty key.
+    #[must_use]
+    pub fn client_key(self, stored: &[u8]) -> &[u8] {
+        match self {
+            Self::Hash => stored.get(SLOT_BYTES..).unwrap_or_default(),
+            Self::Range => stored,
+        }
+    }
+
+    /// The slot part of a stored key; zero where keys have none.
+    #[must_use]
+    pub fn stored_slot(self, stored: &[u8]) -> u16 {
+        match (self, stored) {
+            (Self::Hash, [high, low, ..]) => u16::from_be_bytes([*high, *low]),
+            (Self::Hash, [high]) => u16::from_be_bytes([*high, 0]),
+            (Self::Hash, []) | (Self::Range, _) => 0,
+        }
+    }
+}
+
+/// The stored form of `key` in `slot` of a hash layout.
+#[must_use]
+pub fn in_slot(slot: u16, key: &[u8]) -> Bytes {
+    let mut stored = BytesMut::with_capacity(SLOT_BYTES + key.len());
+    stored.put_u16(slot);
+    stored.put_slice(key);
+    stored.freeze()
+}
+
+/// The slot of a client's key in a hash layout.
+#[must_use]
+pub fn slot(key: &[u8]) -> u16 {
+    crc16(tag(key))
+}
+
+/// The place of a stored key in the walk of SCAN.
+#[must_use]
+pub fn place(partition: Partition, stored: &[u8]) -> u64 {
+    let slot = u64::from(partition.stored_slot(stored));
+    (slot << 32) | u64::from(scan_hash(partition.client_key(stored)))
+}
+
+/// The part of the key that is hashed: what stands between the first `{` and the first `}` after
+/// it, unless that is empty or missing; then the whole key (Redis Cluster's rule).
+fn tag(key: &[u8]) -> &[u8] {
+    let Some(open) = key.iter().position(|&byte| byte == b'{') else {
+        return key;
+    };
+    let inner = &key[open + 1..];
+    match inner.iter().position(|&byte| byte == b'}') {
+        None | Some(0) => key,
+        Some(close) => &inner[..close],
+    }
+}
+
+/// CRC-16/XMODEM: polynomial 0x1021, initial value 0, no reflection.
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc: u16, &byte| {
+        (crc << 8) ^ CRC16_TABLE[usize::from((crc >> 8) as u8 ^ byte)]
+    })
+}
+
+const CRC16_TABLE: [u16; 256] = {
+    let mut table = [0u16; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = (byte as u16) << 8;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 0x8000 == 0 {
+                crc << 1
+            } else {
+                (crc << 1) ^ 0x1021
+            };
+            bit += 1;
+        }
+        table[byte] = crc;
+        byte += 1;
+    }
+    table
+};
+
+/// FNV-1a of 64 bits, folded to 32: short, fixed for ever, and spread well enough to cut a slot
+/// into pages.
+fn scan_hash(key: &[u8]) -> u32 {
+    let hash = key.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    (hash >> 32) as u32 ^ hash as u32
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hash => "hash",
+            Self::Range => "range",
+        })
+    }
+}
+
+impl FromStr for Partition {
+    type Err = UnknownPartition;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        match word {
+            "hash" => Ok(Self::Hash),
+            "range" => Ok(Self::Range),
+            other => Err(UnknownPartition(other.to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_redis_clusters() {
+        // The check value of the CRC catalogue, and slots that CLUSTER KEYSLOT reports.
+        assert_eq!(crc16(b"123456789"), 0x31c3);
+        assert_eq!(slot(b"foo") & 0x3fff, 12182);
+        assert_eq!(slot(b"somekey") & 0x3fff, 11058);
+    }
+
+    #[test]
+    fn tags_follow_redis_clusters_rule() {
+        assert_eq!(tag(b"{user1000}.following"), b"user1000");
+        assert_eq!(tag(b"foo{}{bar}"), b"foo{}{bar}");
+        assert_eq!(tag(b"foo{{bar}}zap"), b"{bar");
+        assert_eq!(tag(b"foo{bar}{zap}"), b"bar");
+        assert_eq!(tag(b"foo{bar"), b"foo{bar");
+        assert_eq!(tag(b"}foo{"), b"}foo{");
+        assert_eq!(slot(b"a{t}"), slot(b"b{t}"));
+    }
+
+    #[test]
+    fn stored_keys_give_the_client_key_back() {
+        for partition in [Partition::Hash, Partition::Range] {
+            for key in [&b""[..], b"a", b"\x00\xff", b"{t}x"] {
+                assert_eq!(partition.client_key(&partition.stored(key)), key);
+            }
+        }
+        assert_eq!(Partition::Hash.stored(b"123456789")[..2], [0x31, 0xc3]);
+        assert_eq!(Partition::Hash.client_key(b"x"), b"");
+    }
+
+    #[test]
+    fn words_round_trip() {
+        for partition in [Partition::Hash, Partition::Range] {
+            assert_eq!(partition.to_string().parse(), Ok(partition));
+        }
+        let error = "modulo".parse::<Partition>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "unknown partition \"modulo\": expected hash or range"
+        );
+    }
+}
