@@ -28,7 +28,7 @@ const BINARY_EXPONENT_BOUND: i64 = 100_000;
 
 /// Why there is no sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SumError {
+pub(super) enum SumError {
     /// An operand is not a number, or is one that the format cannot hold.
     NotAFloat,
     /// The sum is infinite or not a number.
@@ -39,7 +39,7 @@ pub enum SumError {
 ///
 /// # Errors
 /// See [`SumError`].
-pub fn sum(a: &[u8], b: &[u8]) -> Result<String, SumError> {
+pub(super) fn sum(a: &[u8], b: &[u8]) -> Result<String, SumError> {
     let a = Extended::parse(a).ok_or(SumError::NotAFloat)?;
     let b = Extended::parse(b).ok_or(SumError::NotAFloat)?;
     match (a, b) {

@@ -1,7 +1,7 @@
 //! The queries that walk the store: SCAN, KEYS and RANGE.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, btree_map};
+use std::collections::{BinaryHeap, btree_map};
 use std::ops::Bound;
 
 use bytes::Bytes;
@@ -271,7 +271,7 @@ mod tests {
             .into_iter()
             .map(|key| (partition.stored(&key), Bytes::from(key)));
         Store {
-            entries: entries.collect::<BTreeMap<_, _>>(),
+            entries: entries.collect(),
         }
     }
 

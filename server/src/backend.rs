@@ -1,0 +1,86 @@
+//! What the Redis front needs of the store behind it: ranges of the key space, each of which
+//! carries out commands and answers queries.
+
+use std::fmt;
+use std::future::Future;
+
+use bytes::Bytes;
+
+use crate::layout::Partition;
+use crate::limits::Limits;
+
+/// A range by its place in key order: the range with the smallest keys is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RangeId(pub usize);
+
+impl fmt::Display for RangeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A sharded store. Commands and queries are encoded [`crate::kv::Command`]s and
+/// [`crate::kv::Query`]s, the answers encoded [`crate::kv::Reply`]s; keys are stored keys.
+pub trait Backend: Clone + Send + Sync + 'static {
+    /// How clients' keys are laid out.
+    fn partition(&self) -> Partition;
+
+    /// What clients may send and get.
+    fn limits(&self) -> Limits;
+
+    /// The number of ranges; at least one. They cover the whole key space.
+    fn ranges(&self) -> usize;
+
+    /// The range that holds `stored_key`.
+    fn range_of(&self, stored_key: &[u8]) -> RangeId;
+
+    /// The first stored key of `range`, and the first one behind it (none for the last range).
+    fn bounds(&self, range: RangeId) -> (Bytes, Option<Bytes>);
+
+    /// Carries out a command; resolves once it is durable on a majority and applied.
+    fn propose(
+        &self,
+        range: RangeId,
+        command: Bytes,
+    ) -> impl Future<Output = Result<Bytes, BackendError>> + Send;
+
+    /// Answers a query, linearizably: with everything that was acknowledged before the call.
+    fn read(
+        &self,
+        range: RangeId,
+        query: Bytes,
+    ) -> impl Future<Output = Result<Bytes, BackendError>> + Send;
+}
+
+/// Why a command or a query was not answered. The texts are what clients see:
+///
+/// | error | reply | may the command have taken effect? |
+/// | --- | --- | --- |
+/// | `Busy` | `-TRYAGAIN` | no |
+/// | `Unavailable` | `-CLUSTERDOWN` | no |
+/// | `OutcomeUnknown` | `-UNKNOWN` | perhaps |
+/// | `TooLarge` | `-ERR` | no |
+/// | `Stopped` | `-ERR` | no |
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BackendError {
+    /// The group refuses work until it has caught up with what it has.
+    #[error("TRYAGAIN the key's group is busy; the command had no effect")]
+    Busy,
+    /// The group has no leader that a majority follows.
+    #[error("CLUSTERDOWN the key's group has no leader; the command had no effect")]
+    Unavailable,
+    /// The command was handed over, and no answer came.
+    #[error("UNKNOWN outcome unknown: no answer in time; the command may have taken effect")]
+    OutcomeUnknown,
+    /// The command does not fit the log.
+    #[error("ERR command of {bytes} bytes exceeds the limit of {limit} bytes; it had no effect")]
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+        /// The longest allowed.
+        limit: usize,
+    },
+    /// The node is shutting down.
+    #[error("ERR the node is shutting down; the command had no effect")]
+    Stopped,
+}

@@ -1,0 +1,131 @@
+//! A [`Backend`] in memory: the ranges of one process, without replication. It lets the whole
+//! Redis front be tested, and shows what a backend must do.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+
+use crate::backend::{Backend, BackendError, RangeId};
+use crate::kv::Store;
+use crate::layout::Partition;
+use crate::limits::Limits;
+
+/// Stores in memory, one a range.
+#[derive(Clone, Debug)]
+pub struct MemoryBackend {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    partition: Partition,
+    limits: Limits,
+    /// The first stored key of each range; the first one is empty.
+    starts: Vec<Bytes>,
+    stores: Vec<RwLock<Store>>,
+    faults: Mutex<BTreeMap<RangeId, BackendError>>,
+}
+
+impl MemoryBackend {
+    /// A backend whose ranges are cut at `splits`, which are sorted by the call.
+    #[must_use]
+    pub fn new(partition: Partition, mut splits: Vec<Bytes>, limits: Limits) -> Self {
+        splits.push(Bytes::new());
+        splits.sort();
+        splits.dedup();
+        let stores = splits.iter().map(|_| RwLock::default()).collect();
+        let shared = Shared {
+            partition,
+            limits,
+            starts: splits,
+            stores,
+            faults: Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// A backend of `ranges` ranges that divide the first two bytes of the stored keys evenly.
+    #[must_use]
+    pub fn even(partition: Partition, ranges: u16, limits: Limits) -> Self {
+        let width = 0x1_0000 / u32::from(ranges.max(1));
+        let splits = (1..u32::from(ranges)).map(|i| (i * width) as u16);
+        let splits = splits.map(|split| Bytes::copy_from_slice(&split.to_be_bytes()));
+        Self::new(partition, splits.collect(), limits)
+    }
+
+    /// From now on, `range` answers everything with `fault`; none ends that.
+    pub fn set_fault(&self, range: RangeId, fault: Option<BackendError>) {
+        let mut faults = self.shared.faults.lock();
+        match fault {
+            Some(fault) => faults.insert(range, fault),
+            None => faults.remove(&range),
+        };
+    }
+
+    fn check(&self, range: RangeId) -> Result<(), BackendError> {
+        self.shared
+            .faults
+            .lock()
+            .get(&range)
+            .map_or(Ok(()), |fault| Err(*fault))
+    }
+}
+
+impl Backend for MemoryBackend {
+    fn partition(&self) -> Partition {
+        self.shared.partition
+    }
+
+    fn limits(&self) -> Limits {
+        self.shared.limits
+    }
+
+    fn ranges(&self) -> usize {
+        self.shared.starts.len()
+    }
+
+    fn range_of(&self, stored_key: &[u8]) -> RangeId {
+        RangeId(
+            self.shared
+                .starts
+                .partition_point(|start| &start[..] <= stored_key)
+                - 1,
+        )
+    }
+
+    fn bounds(&self, range: RangeId) -> (Bytes, Option<Bytes>) {
+        let starts = &self.shared.starts;
+        (starts[range.0].clone(), starts.get(range.0 + 1).cloned())
+    }
+
+    async fn propose(&self, range: RangeId, command: Bytes) -> Result<Bytes, BackendError> {
+        self.check(range)?;
+        Ok(self.shared.stores[range.0].write().apply(&command))
+    }
+
+    async fn read(&self, range: RangeId, query: Bytes) -> Result<Bytes, BackendError> {
+        self.check(range)?;
+        Ok(self.shared.stores[range.0].read().query(&query))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_lies_within_the_bounds_of_its_range() {
+        let backend = MemoryBackend::even(Partition::Hash, 7, Limits::default());
+        assert_eq!(backend.ranges(), 7);
+        for slot in 0..=u16::MAX {
+            let key = slot.to_be_bytes();
+            let (start, end) = backend.bounds(backend.range_of(&key));
+            assert!(start <= key[..] && end.is_none_or(|end| key[..] < end));
+        }
+        assert_eq!(backend.range_of(b""), RangeId(0));
+    }
+}

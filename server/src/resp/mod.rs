@@ -1,0 +1,14 @@
+//! The Redis protocol: requests are parsed by [`RequestParser`], replies are written by
+//! [`Reply::encode`].
+//!
+//! The request side is our own. A server must tell inline commands from arrays, answer malformed
+//! requests with Redis's own texts, take requests in pieces, and refuse what is too large without
+//! buffering it; the `redis-protocol` crate, which encodes the replies, does none of these.
+
+mod inline;
+mod reply;
+mod request;
+
+pub use inline::split_arguments;
+pub use reply::{Protocol, Reply};
+pub use request::{ProtocolError, Refusal, Request, RequestParser};
