@@ -1,0 +1,32 @@
+//! Reading arguments.
+
+use bytes::Bytes;
+
+use super::error::CommandError;
+use crate::kv::parse_integer;
+
+/// A 64-bit integer.
+pub(super) fn integer(argument: &[u8]) -> Result<i64, CommandError> {
+    parse_integer(argument).ok_or(CommandError::NotAnInteger)
+}
+
+/// Whether an argument is this word, in any case.
+pub(super) fn is(argument: &[u8], word: &str) -> bool {
+    argument.eq_ignore_ascii_case(word.as_bytes())
+}
+
+/// An argument as text, for messages.
+pub(super) fn text(argument: &[u8]) -> String {
+    String::from_utf8_lossy(argument).into_owned()
+}
+
+/// Keys with their values, of which there must be whole pairs for the command `name`.
+pub(super) fn pairs<'a>(
+    arguments: &'a [Bytes],
+    name: &str,
+) -> Result<impl Iterator<Item = (&'a Bytes, &'a Bytes)>, CommandError> {
+    if !arguments.len().is_multiple_of(2) {
+        return Err(CommandError::Arity(name.to_owned()));
+    }
+    Ok(arguments.chunks_exact(2).map(|pair| (&pair[0], &pair[1])))
+}

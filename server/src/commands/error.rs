@@ -1,0 +1,118 @@
+//! Why a command was not carried out, in the words of Redis.
+
+use crate::backend::BackendError;
+use crate::kv::{Failure, WireError};
+
+/// The error reply of a command; its text is sent as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// An option that the command does not have, or options that exclude each other.
+    #[error("ERR syntax error")]
+    Syntax,
+    /// The wrong number of arguments for the command of this (lower-case) name.
+    #[error("ERR wrong number of arguments for '{0}' command")]
+    Arity(String),
+    /// No such command.
+    #[error("ERR unknown command '{name}', with args beginning with: {arguments}")]
+    UnknownCommand {
+        /// Its name, cut at 128 bytes.
+        name: String,
+        /// The first arguments, each in quotes with a space behind it.
+        arguments: String,
+    },
+    /// No such subcommand.
+    #[error("ERR unknown subcommand '{name}'. Try {command} HELP.")]
+    UnknownSubcommand {
+        /// Its name, cut at 128 bytes.
+        name: String,
+        /// The command, in upper case.
+        command: String,
+    },
+    /// A number that is none, or one beyond 64 bits.
+    #[error("ERR value is not an integer or out of range")]
+    NotAnInteger,
+    /// A floating-point number that is none.
+    #[error("ERR value is not a valid float")]
+    NotAFloat,
+    /// A sum that is no number.
+    #[error("ERR increment would produce NaN or Infinity")]
+    Infinite,
+    /// A sum beyond 64 bits.
+    #[error("ERR increment or decrement would overflow")]
+    Overflow,
+    /// A decrement whose negation is beyond 64 bits.
+    #[error("ERR decrement would overflow")]
+    DecrementOverflow,
+    /// A negative offset.
+    #[error("ERR offset is out of range")]
+    Offset,
+    /// A value that would grow beyond the limit.
+    #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
+    TooLong,
+    /// A negative count.
+    #[error("ERR value is out of range, must be positive")]
+    NotPositive,
+    /// A cursor of SCAN that is no number.
+    #[error("ERR invalid cursor")]
+    Cursor,
+    /// A database other than the only one.
+    #[error("ERR DB index is out of range")]
+    Database,
+    /// A protocol other than 2 and 3.
+    #[error("NOPROTO unsupported protocol version")]
+    Protocol,
+    /// A user other than the default one.
+    #[error("WRONGPASS invalid username-password pair or user is disabled.")]
+    Password,
+    /// Keys that would have to be written together and lie in different ranges.
+    #[error("CROSSRANGE Keys in request don't lie in the same range")]
+    CrossRange,
+    /// A key beyond the limit.
+    #[error("ERR key of {bytes} bytes exceeds the limit of {limit} bytes")]
+    KeyTooLong {
+        /// Its length.
+        bytes: usize,
+        /// The longest allowed.
+        limit: usize,
+    },
+    /// A reply beyond the limit.
+    #[error("ERR reply exceeds the limit of {limit} bytes; ask for less at a time")]
+    ReplyTooLong {
+        /// The longest allowed, in bytes.
+        limit: usize,
+    },
+    /// Any other refusal that only one command gives.
+    #[error("ERR {0}")]
+    Other(String),
+    /// Some ranges carried out the command, one did not.
+    #[error("UNKNOWN outcome unknown: only a part of the ranges is done; another answered: {0}")]
+    Partial(BackendError),
+    /// The range did not answer.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The state machine did not understand the command: another version of this program runs in
+    /// the cluster.
+    #[error("ERR the store does not know this operation; are all nodes of one version?")]
+    Malformed,
+    /// The answer of the state machine did not decode, for the same reason.
+    #[error("ERR the store's answer is not understood ({0}); are all nodes of one version?")]
+    Answer(#[from] WireError),
+    /// The answer of the state machine is one to another kind of question.
+    #[error("ERR the store's answer does not fit the question; are all nodes of one version?")]
+    Mismatch,
+}
+
+impl CommandError {
+    /// The error that a refusal of the state machine is for the client.
+    pub(super) const fn of_failure(failure: Failure, reply_limit: usize) -> Self {
+        match failure {
+            Failure::Malformed => Self::Malformed,
+            Failure::NotAnInteger => Self::NotAnInteger,
+            Failure::Overflow => Self::Overflow,
+            Failure::NotAFloat => Self::NotAFloat,
+            Failure::Infinite => Self::Infinite,
+            Failure::TooLong => Self::TooLong,
+            Failure::TooMuch => Self::ReplyTooLong { limit: reply_limit },
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! RANGE, which Redis does not have: keys and values in key order.
+//!
+//! `RANGE start end [LIMIT n]` answers a flat array key, value, key, value … of the keys from
+//! `start` (inclusive) to `end` (exclusive), compared as bytes. An empty `end` means no end; an
+//! empty `start` is the smallest key there is. Each range is read linearizably, but as of its own
+//! moment: the reply is no snapshot of the whole.
+//!
+//! In a range layout the ranges follow one another. In a hash layout every range holds keys from
+//! everywhere, so all are merged; each hands out small batches, fetched anew when they are used up.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use bytes::Bytes;
+
+use super::arguments::{self, is};
+use super::error::CommandError;
+use super::{Context, Outcome};
+use crate::backend::{Backend, RangeId};
+use crate::kv::{self, Query};
+use crate::layout::Partition;
+use crate::resp::Reply;
+
+/// The most ranges of a range layout that are asked at once.
+const MAX_WAVE: usize = 64;
+
+/// The most pairs of one batch.
+const MAX_BATCH_PAIRS: u64 = 4096;
+
+/// What the batches of one command may hold together, in bytes; shared out among its ranges.
+const BATCHES_BYTES: usize = 16 * 1024 * 1024;
+
+/// The least a batch may hold, in bytes, however many ranges share.
+const MIN_BATCH_BYTES: usize = 16 * 1024;
+
+/// RANGE start end [LIMIT n]
+pub(super) async fn range<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+    let limit_pairs = match &arguments[2..] {
+        [] => u64::MAX,
+        [option, limit] if is(option, "LIMIT") => {
+            let limit = arguments::integer(limit)?;
+            u64::try_from(limit).map_err(|_| CommandError::NotPositive)?
+        }
+        _ => return Err(CommandError::Syntax),
+    };
+    let wanted = Wanted {
+        start: arguments[0].clone(),
+        end: (!arguments[1].is_empty()).then(|| arguments[1].clone()),
+        missing_pairs: limit_pairs,
+        missing_bytes: context.backend.limits().max_reply_bytes,
+        pairs: Vec::new(),
+    };
+    let wanted = match context.backend.partition() {
+        _ if wanted.is_empty() => wanted,
+        Partition::Hash => merge(context, wanted).await?,
+        Partition::Range => walk(context, wanted).await?,
+    };
+    Ok(Reply::bulks(wanted.pairs))
+}
+
+/// Merges all ranges.
+async fn merge<B: Backend>(
+    context: &Context<'_, B>,
+    mut wanted: Wanted,
+) -> Result<Wanted, CommandError> {
+    let ranges = context.backend.ranges();
+    // Keys spread evenly, so twice a range's share is rarely asked for again.
+    let share = wanted.missing_pairs / ranges as u64;
+    let mut sources: Vec<Source> = (0..ranges)
+        .map(|range| Source::new(RangeId(range), share.saturating_mul(2).saturating_add(1)))
+        .collect();
+    while wanted.missing_pairs > 0 {
+        refill(context, &wanted, &mut sources).await?;
+        let mut heads: BinaryHeap<Reverse<(Bytes, usize)>> = BinaryHeap::new();
+        heads.extend(
+            sources
+                .iter()
+                .enumerate()
+                .filter_map(|(i, source)| source.head(i)),
+        );
+        while let Some(Reverse((_, source))) = heads.pop()
+            && wanted.missing_pairs > 0
+        {
+            wanted.take_from(&mut sources[source])?;
+            match sources[source].head(source) {
+                Some(head) => heads.push(head),
+                // Its next key may be smaller than all heads: fetch before going on.
+                None if sources[source].more => break,
+                None => {}
+            }
+        }
+        if sources.iter().all(Source::is_done) {
+            break;
+        }
+    }
+    Ok(wanted)
+}
+
+/// Walks the ranges one behind the other, asking some ahead, so that many empty ones cost few
+/// round trips.
+async fn walk<B: Backend>(
+    context: &Context<'_, B>,
+    mut wanted: Wanted,
+) -> Result<Wanted, CommandError> {
+    let first = context.backend.range_of(&wanted.start).0;
+    let last = match &wanted.end {
+        Some(end) => context.backend.range_of(end).0,
+        None => context.backend.ranges() - 1,
+    };
+    let mut ranges = first..=last;
+    let mut wave = 1;
+    loop {
+        let batch = wanted.missing_pairs;
+        let mut sources: Vec<Source> = ranges
+            .by_ref()
+            .take(wave)
+            .map(|range| Source::new(RangeId(range), batch))
+            .collect();
+        if sources.is_empty() {
+            return Ok(wanted);
+        }
+        refill(context, &wanted, &mut sources).await?;
+        for source in &mut sources {
+            while !source.is_done() && wanted.missing_pairs > 0 {
+                if source.batch.is_empty() {
+                    refill(context, &wanted, std::slice::from_mut(source)).await?;
+                } else {
+                    wanted.take_from(source)?;
+                }
+            }
+            if wanted.missing_pairs == 0 {
+                return Ok(wanted);
+            }
+        }
+        wave = (wave * 2).min(MAX_WAVE);
+    }
+}
+
+/// Fetches the next batch of every source that has used up its last one.
+async fn refill<B: Backend>(
+    context: &Context<'_, B>,
+    wanted: &Wanted,
+    sources: &mut [Source],
+) -> Result<(), CommandError> {
+    let limit_bytes = (BATCHES_BYTES / sources.len()).max(MIN_BATCH_BYTES) as u64;
+    let empty: Vec<usize> = (0..sources.len())
+        .filter(|&i| sources[i].batch.is_empty() && sources[i].more)
+        .collect();
+    let queries = empty.iter().map(|&i| {
+        let source = &sources[i];
+        let query = Query::Ordered {
+            partition: context.backend.partition(),
+            start: source.last.clone().unwrap_or_else(|| wanted.start.clone()),
+            after_start: source.last.is_some(),
+            end: wanted.end.clone(),
+            limit_pairs: source
+                .next_pairs
+                .min(MAX_BATCH_PAIRS)
+                .min(wanted.missing_pairs),
+            limit_bytes,
+        };
+        (source.range, query)
+    });
+    let answers = context.read_each(queries.collect()).await?;
+    for (i, answer) in empty.into_iter().zip(answers) {
+        let kv::Reply::Pairs { pairs, more } = answer else {
+            return Err(CommandError::Mismatch);
+        };
+        sources[i].accept(pairs, more);
+    }
+    Ok(())
+}
+
+/// What is asked for, and what has been found of it.
+struct Wanted {
+    start: Bytes,
+    end: Option<Bytes>,
+    missing_pairs: u64,
+    missing_bytes: usize,
+    /// Keys and values in turn.
+    pairs: Vec<Bytes>,
+}
+
+impl Wanted {
+    fn is_empty(&self) -> bool {
+        self.missing_pairs == 0 || self.end.as_ref().is_some_and(|end| *end <= self.start)
+    }
+
+    /// Moves the first pair of a source's batch, if any, to the result.
+    fn take_from(&mut self, source: &mut Source) -> Result<(), CommandError> {
+        let Some((key, value)) = source.batch.pop_front() else {
+            return Ok(());
+        };
+        let left = self.missing_bytes.checked_sub(key.len() + value.len());
+        self.missing_bytes = left.ok_or_else(|| CommandError::ReplyTooLong {
+            limit: self.missing_bytes + self.pairs.iter().map(Bytes::len).sum::<usize>(),
+        })?;
+        self.missing_pairs -= 1;
+        self.pairs.extend([key, value]);
+        Ok(())
+    }
+}
+
+/// A range from which pairs are fetched in batches.
+struct Source {
+    range: RangeId,
+    batch: VecDeque<(Bytes, Bytes)>,
+    /// Whether the range has pairs behind the batch.
+    more: bool,
+    /// The last key that was fetched.
+    last: Option<Bytes>,
+    /// The size of the next batch, in pairs. It doubles: a range that is asked again has much.
+    next_pairs: u64,
+}
+
+impl Source {
+    const fn new(range: RangeId, pairs: u64) -> Self {
+        Self {
+            range,
+            batch: VecDeque::new(),
+            more: true,
+            last: None,
+            next_pairs: pairs,
+        }
+    }
+
+    fn accept(&mut self, pairs: Vec<(Bytes, Bytes)>, more: bool) {
+        if let Some((key, _)) = pairs.last() {
+            self.last = Some(key.clone());
+        }
+        self.batch = pairs.into();
+        self.more = more && !self.batch.is_empty();
+        self.next_pairs = self.next_pairs.saturating_mul(2);
+    }
+
+    fn is_done(&self) -> bool {
+        self.batch.is_empty() && !self.more
+    }
+
+    /// The next key, with the position of this source, for a heap that gives the smallest first.
+    fn head(&self, position: usize) -> Option<Reverse<(Bytes, usize)>> {
+        self.batch
+            .front()
+            .map(|(key, _)| Reverse((key.clone(), position)))
+    }
+}

@@ -1,0 +1,226 @@
+//! SCAN and KEYS.
+//!
+//! The cursor of SCAN holds no state on the server: it names the place to go on from (see
+//! [`crate::layout`]), so any node can take the next step, also after a restart. In a hash layout
+//! it is the place itself; in a range layout it is the ordinal of the range shifted left by 32,
+//! plus the place within it. A key that is there from the first step to the last is reported at
+//! least once; in a range layout only if the map of ranges stays as it is meanwhile.
+
+use bytes::Bytes;
+
+use super::arguments::{self, is};
+use super::error::CommandError;
+use super::{Context, Outcome};
+use crate::backend::{Backend, RangeId};
+use crate::kv::{self, Query};
+use crate::layout::{Partition, in_slot};
+use crate::resp::Reply;
+
+/// How many keys a step looks at if it does not say.
+const DEFAULT_COUNT: u64 = 10;
+
+/// The most ranges that are asked at once for one step.
+const MAX_WAVE: usize = 64;
+
+/// How many keys of a range are looked at in one query of KEYS, so that none holds up its group.
+const KEYS_A_QUERY: u64 = 16 * 1024;
+
+/// SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]
+pub(super) async fn scan<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+    let cursor = std::str::from_utf8(&arguments[0])
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let options = Options::parse(&arguments[1..])?;
+    let mut walk = Walk::new(context, cursor.ok_or(CommandError::Cursor)?, options);
+    let next = walk.step().await?;
+    let keys = if walk.options.strings {
+        walk.keys
+    } else {
+        Vec::new()
+    };
+    Ok(Reply::Array(vec![
+        Reply::text(next.to_string()),
+        Reply::bulks(keys),
+    ]))
+}
+
+/// KEYS pattern
+pub(super) async fn keys<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+    let limit = context.backend.limits().max_reply_bytes;
+    let mut found = Vec::new();
+    let mut bytes = 0;
+    let mut pending: Vec<(RangeId, Option<Bytes>)> = (0..context.backend.ranges())
+        .map(|range| (RangeId(range), None))
+        .collect();
+    while !pending.is_empty() {
+        let queries = pending.iter().map(|(range, after)| {
+            let query = Query::Keys {
+                partition: context.backend.partition(),
+                after: after.clone(),
+                pattern: arguments[0].clone(),
+                limit_keys: KEYS_A_QUERY,
+            };
+            (*range, query)
+        });
+        let answers = context.read_each(queries.collect()).await?;
+        let mut unfinished = Vec::new();
+        for ((range, _), answer) in pending.into_iter().zip(answers) {
+            let kv::Reply::Listing { keys, last } = answer else {
+                return Err(CommandError::Mismatch);
+            };
+            bytes += keys.iter().map(Bytes::len).sum::<usize>();
+            found.extend(keys);
+            if last.is_some() {
+                unfinished.push((range, last));
+            }
+        }
+        if bytes > limit {
+            return Err(CommandError::ReplyTooLong { limit });
+        }
+        pending = unfinished;
+    }
+    Ok(Reply::bulks(found))
+}
+
+struct Options {
+    count: u64,
+    pattern: Option<Bytes>,
+    /// Whether strings are asked for, the only type there is.
+    strings: bool,
+}
+
+impl Options {
+    fn parse(arguments: &[Bytes]) -> Result<Self, CommandError> {
+        let mut options = Self {
+            count: DEFAULT_COUNT,
+            pattern: None,
+            strings: true,
+        };
+        let pairs = arguments.chunks_exact(2);
+        if !pairs.remainder().is_empty() {
+            return Err(CommandError::Syntax);
+        }
+        for pair in pairs {
+            let (option, value) = (&pair[0], &pair[1]);
+            if is(option, "COUNT") {
+                let count = arguments::integer(value)?;
+                options.count = u64::try_from(count).map_err(|_| CommandError::Syntax)?;
+                if options.count == 0 {
+                    return Err(CommandError::Syntax);
+                }
+            } else if is(option, "MATCH") {
+                options.pattern = Some(value.clone());
+            } else if is(option, "TYPE") {
+                options.strings = is(value, "string");
+            } else {
+                return Err(CommandError::Syntax);
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// One step of SCAN, over as many ranges as it takes to look at `count` keys.
+struct Walk<'a, 'b, B> {
+    context: &'a Context<'b, B>,
+    partition: Partition,
+    options: Options,
+    /// The range to look at next, and the place in it.
+    range: usize,
+    from: u64,
+    keys: Vec<Bytes>,
+    examined: u64,
+}
+
+impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
+    fn new(context: &'a Context<'b, B>, cursor: u64, options: Options) -> Self {
+        let partition = context.backend.partition();
+        let (range, from) = match partition {
+            Partition::Hash => {
+                let slot = ((cursor >> 32) & 0xffff) as u16;
+                (context.backend.range_of(&in_slot(slot, b"")).0, cursor)
+            }
+            Partition::Range => ((cursor >> 32) as usize, cursor & 0xffff_ffff),
+        };
+        Self {
+            context,
+            partition,
+            options,
+            range,
+            from,
+            keys: Vec::new(),
+            examined: 0,
+        }
+    }
+
+    /// Walks until enough keys have been looked at; returns the next cursor, 0 at the end. Ranges
+    /// are asked in waves that double, so that many empty ones cost few round trips.
+    async fn step(&mut self) -> Result<u64, CommandError> {
+        let ranges = self.context.backend.ranges();
+        let mut wave = 1;
+        while self.range < ranges {
+            let end = ranges.min(self.range + wave);
+            let queries = (self.range..end).map(|range| (RangeId(range), self.query(range)));
+            for answer in self.context.read_each(queries.collect()).await? {
+                if let Some(cursor) = self.take(answer, ranges)? {
+                    return Ok(cursor);
+                }
+            }
+            wave = (wave * 2).min(MAX_WAVE);
+        }
+        Ok(0)
+    }
+
+    fn query(&self, range: usize) -> Query {
+        let from = match self.partition {
+            Partition::Range if range > self.range => 0,
+            Partition::Range | Partition::Hash => self.from,
+        };
+        Query::Scan {
+            partition: self.partition,
+            from,
+            count: self.options.count.saturating_sub(self.examined),
+            pattern: self.options.pattern.clone(),
+        }
+    }
+
+    /// Takes over what the current range answered; returns the cursor if the step ends there.
+    fn take(&mut self, answer: kv::Reply, ranges: usize) -> Result<Option<u64>, CommandError> {
+        let kv::Reply::Page {
+            keys,
+            examined,
+            next,
+        } = answer
+        else {
+            return Err(CommandError::Mismatch);
+        };
+        self.keys.extend(keys);
+        self.examined += examined;
+        if let Some(place) = next {
+            return Ok(Some(match self.partition {
+                Partition::Hash => place,
+                Partition::Range => (self.range as u64) << 32 | place,
+            }));
+        }
+        self.range += 1;
+        if self.partition == Partition::Range {
+            self.from = 0;
+        }
+        if self.examined < self.options.count || self.range == ranges {
+            return Ok(None);
+        }
+        Ok(self.start_of_range())
+    }
+
+    /// The cursor of the start of the current range. None if it starts in the middle of a slot: a
+    /// cursor can only name the slot's beginning, which lies in the range before, and going back
+    /// there again and again would never end.
+    fn start_of_range(&self) -> Option<u64> {
+        if self.partition == Partition::Range {
+            return Some((self.range as u64) << 32);
+        }
+        let (start, _) = self.context.backend.bounds(RangeId(self.range));
+        let slot = self.partition.stored_slot(&start);
+        (start <= in_slot(slot, b"")).then_some(u64::from(slot) << 32)
+    }
+}
