@@ -46,7 +46,7 @@ type Outcome = Result<Reply, CommandError>;
 /// Carries out one request: a command's name and its arguments, at least one element.
 pub async fn execute<B: Backend>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Reply {
     let outcome = match prepare(context, arguments) {
-        Ok(spec) => run(context, spec.name, arguments).await,
+        Ok(spec) => run(context, spec.name, spec.arguments_of(arguments)).await,
         Err(error) => Err(error),
     };
     context.server.stats.count_command(outcome.is_err());
@@ -70,8 +70,8 @@ fn prepare<B: Backend>(
     }
 }
 
+/// Carries out the command `name`; `arguments` are what stands behind the names.
 async fn run<B: Backend>(context: &mut Context<'_, B>, name: Name, arguments: &[Bytes]) -> Outcome {
-    let arguments = &arguments[1..];
     match name {
         Name::Append => string::append(context, arguments).await,
         Name::ClientGetName => Ok(connection::client_get_name(context)),
@@ -102,7 +102,9 @@ async fn run<B: Backend>(context: &mut Context<'_, B>, name: Name, arguments: &[
         Name::Echo => Ok(Reply::Bulk(arguments[0].clone())),
         Name::Exists => generic::exists(context, arguments).await,
         Name::FlushAll | Name::FlushDb => generic::flush_all(context, arguments).await,
-        Name::FunctionFlush | Name::ScriptFlush => server::flush_scripts(arguments),
+        Name::FunctionFlush => {
+            server::flush_scripts(arguments, "FUNCTION FLUSH only supports SYNC|ASYNC option")
+        }
         Name::Get => string::get(context, arguments).await,
         Name::GetDel => string::get_del(context, arguments).await,
         Name::GetRange | Name::SubStr => string::get_range(context, arguments).await,
@@ -121,6 +123,9 @@ async fn run<B: Backend>(context: &mut Context<'_, B>, name: Name, arguments: &[
         Name::Range => ordered::range(context, arguments).await,
         Name::Reset => Ok(connection::reset(context)),
         Name::Scan => scan::scan(context, arguments).await,
+        Name::ScriptFlush => {
+            server::flush_scripts(arguments, "SCRIPT FLUSH only support SYNC|ASYNC option")
+        }
         Name::Select => connection::select(arguments),
         Name::Set => string::set(context, arguments).await,
         Name::SetNx => string::set_nx(context, arguments).await,

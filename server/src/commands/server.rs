@@ -37,7 +37,7 @@ pub(super) fn config_get<B: Backend>(context: &Context<'_, B>, arguments: &[Byte
 /// CONFIG SET parameter value [parameter value …]: all parameters are fixed while the server runs
 pub(super) fn config_set<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     if !arguments.len().is_multiple_of(2) {
-        return Err(CommandError::Arity("config|set".into()));
+        return Err(CommandError::Syntax);
     }
     let known = parameters(context);
     let names: Vec<String> = arguments.iter().step_by(2).map(|name| text(name)).collect();
@@ -73,11 +73,11 @@ pub(super) fn config_rewrite() -> Outcome {
 
 /// FUNCTION FLUSH [ASYNC | SYNC] and SCRIPT FLUSH [ASYNC | SYNC]: there are no functions and no
 /// scripts, so after it there are none. Test suites start with these.
-pub(super) fn flush_scripts(arguments: &[Bytes]) -> Outcome {
+pub(super) fn flush_scripts(arguments: &[Bytes], complaint: &str) -> Outcome {
     match arguments {
         [] => Ok(Reply::OK),
         [mode] if is(mode, "ASYNC") || is(mode, "SYNC") => Ok(Reply::OK),
-        _ => Err(CommandError::Syntax),
+        _ => Err(CommandError::Other(complaint.to_owned())),
     }
 }
 

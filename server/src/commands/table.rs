@@ -90,6 +90,13 @@ impl Spec {
             .map_or(self.full_name, |(_, name)| name)
     }
 
+    /// What stands behind the command's name, or its two names, in a request that resolves to it.
+    #[must_use]
+    pub fn arguments_of<'a>(&self, request: &'a [Bytes]) -> &'a [Bytes] {
+        let names = if self.full_name.contains('|') { 2 } else { 1 };
+        &request[names..]
+    }
+
     /// The categories of Redis's access control that follow from flags and group.
     pub fn categories(&self) -> impl Iterator<Item = &'static str> {
         let has = |flag: &&str| self.flags.contains(flag);
@@ -841,7 +848,7 @@ const COMMAND: &[Spec] = &[
     Spec {
         full_name: "command|getkeys",
         name: Name::CommandGetKeys,
-        arity: -3,
+        arity: -4,
         flags: &[],
         keys: Keys::NONE,
         group: "server",
