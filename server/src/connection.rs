@@ -45,7 +45,7 @@ pub(crate) struct Connection<B> {
 enum End {
     /// The client is gone, or takes no replies.
     Gone,
-    /// After a last reply: QUIT, or the server stops.
+    /// After a last reply: QUIT, nothing more to come, or the server stops.
     Closed,
     /// After an error; the client may still be sending.
     Refused,
@@ -83,6 +83,10 @@ impl<B: Backend> Connection<B> {
             tokio::select! {
                 moved = self.transfer() => match moved {
                     Ok(()) => {}
+                    // A client may close its sending side and still wait for replies.
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        break End::Closed;
+                    }
                     Err(_) => break End::Gone,
                 },
                 // An error means that the server is gone.

@@ -156,7 +156,7 @@ impl<B: Backend> Context<'_, B> {
 }
 
 /// Decodes an answer of the state machine; a refusal becomes an error.
-fn understood(answer: &[u8], limits: &Limits) -> Result<kv::Reply, CommandError> {
+fn understood(answer: &Bytes, limits: &Limits) -> Result<kv::Reply, CommandError> {
     match kv::Reply::decode(answer)? {
         kv::Reply::Failed(failure) => {
             Err(CommandError::of_failure(failure, limits.max_reply_bytes))

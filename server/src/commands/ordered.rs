@@ -47,7 +47,8 @@ pub(super) async fn range<B: Backend>(context: &Context<'_, B>, arguments: &[Byt
         start: arguments[0].clone(),
         end: (!arguments[1].is_empty()).then(|| arguments[1].clone()),
         missing_pairs: limit_pairs,
-        missing_bytes: context.backend.limits().max_reply_bytes,
+        bytes: 0,
+        limit_bytes: context.backend.limits().max_reply_bytes,
         pairs: Vec::new(),
     };
     let wanted = match context.backend.partition() {
@@ -176,7 +177,9 @@ struct Wanted {
     start: Bytes,
     end: Option<Bytes>,
     missing_pairs: u64,
-    missing_bytes: usize,
+    /// The size of `pairs`, and the most it may reach.
+    bytes: usize,
+    limit_bytes: usize,
     /// Keys and values in turn.
     pairs: Vec<Bytes>,
 }
@@ -191,10 +194,12 @@ impl Wanted {
         let Some((key, value)) = source.batch.pop_front() else {
             return Ok(());
         };
-        let left = self.missing_bytes.checked_sub(key.len() + value.len());
-        self.missing_bytes = left.ok_or_else(|| CommandError::ReplyTooLong {
-            limit: self.missing_bytes + self.pairs.iter().map(Bytes::len).sum::<usize>(),
-        })?;
+        self.bytes += key.len() + value.len();
+        if self.bytes > self.limit_bytes {
+            return Err(CommandError::ReplyTooLong {
+                limit: self.limit_bytes,
+            });
+        }
         self.missing_pairs -= 1;
         self.pairs.extend([key, value]);
         Ok(())

@@ -19,6 +19,9 @@ use crate::resp::Reply;
 /// How many keys a step looks at if it does not say.
 const DEFAULT_COUNT: u64 = 10;
 
+/// The most keys that a step looks at, whatever it says, so that no query holds up its group.
+const MAX_COUNT: u64 = 16 * 1024;
+
 /// The most ranges that are asked at once for one step.
 const MAX_WAVE: usize = 64;
 
@@ -108,6 +111,7 @@ impl Options {
                 if options.count == 0 {
                     return Err(CommandError::Syntax);
                 }
+                options.count = options.count.min(MAX_COUNT);
             } else if is(option, "MATCH") {
                 options.pattern = Some(value.clone());
             } else if is(option, "TYPE") {
@@ -163,6 +167,7 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
             let queries = (self.range..end).map(|range| (RangeId(range), self.query(range)));
             for answer in self.context.read_each(queries.collect()).await? {
                 if let Some(cursor) = self.take(answer, ranges)? {
+                    self.finish_slot(cursor, ranges).await?;
                     return Ok(cursor);
                 }
             }
@@ -179,6 +184,7 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
         Query::Scan {
             partition: self.partition,
             from,
+            until: None,
             count: self.options.count.saturating_sub(self.examined),
             pattern: self.options.pattern.clone(),
         }
@@ -212,6 +218,27 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
         Ok(self.start_of_range())
     }
 
+    /// Where a slot lies in several ranges, a step that ends at a place must have passed that place
+    /// in each of them: the rest of the slot's ranges are asked for what lies before it.
+    async fn finish_slot(&mut self, cursor: u64, ranges: usize) -> Result<(), CommandError> {
+        let rest = (self.range + 1..ranges).take_while(|range| !self.starts_slot(*range));
+        let query = || Query::Scan {
+            partition: self.partition,
+            from: self.from,
+            until: Some(cursor),
+            count: u64::MAX,
+            pattern: self.options.pattern.clone(),
+        };
+        let queries = rest.map(|range| (RangeId(range), query())).collect();
+        for answer in self.context.read_each(queries).await? {
+            let kv::Reply::Page { keys, .. } = answer else {
+                return Err(CommandError::Mismatch);
+            };
+            self.keys.extend(keys);
+        }
+        Ok(())
+    }
+
     /// The cursor of the start of the current range. None if it starts in the middle of a slot: a
     /// cursor can only name the slot's beginning, which lies in the range before, and going back
     /// there again and again would never end.
@@ -220,7 +247,16 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
             return Some((self.range as u64) << 32);
         }
         let (start, _) = self.context.backend.bounds(RangeId(self.range));
-        let slot = self.partition.stored_slot(&start);
-        (start <= in_slot(slot, b"")).then_some(u64::from(slot) << 32)
+        let slot = u64::from(self.partition.stored_slot(&start));
+        self.starts_slot(self.range).then_some(slot << 32)
+    }
+
+    /// Whether a range starts where a slot does. In a range layout there are no slots to cut.
+    fn starts_slot(&self, range: usize) -> bool {
+        let (start, _) = self.context.backend.bounds(RangeId(range));
+        match self.partition {
+            Partition::Hash => start <= in_slot(self.partition.stored_slot(&start), b""),
+            Partition::Range => true,
+        }
     }
 }

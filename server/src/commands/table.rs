@@ -155,8 +155,8 @@ pub fn resolve(request: &[Bytes]) -> Result<&'static Spec, CommandError> {
 }
 
 fn find_in(specs: &'static [Spec], name: &[u8]) -> Option<&'static Spec> {
-    let name = name.to_ascii_lowercase();
-    let found = specs.binary_search_by(|spec| spec.own_name().as_bytes().cmp(&name));
+    let lower = || name.iter().map(u8::to_ascii_lowercase);
+    let found = specs.binary_search_by(|spec| spec.own_name().bytes().cmp(lower()));
     found.ok().map(|position| &specs[position])
 }
 

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, btree_map};
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 
 use bytes::Bytes;
 
@@ -18,11 +18,12 @@ const MAX_STEPS_A_SLOT: usize = 64;
 impl Store {
     /// One step of SCAN. Slots are walked in order; within a slot, keys come in the order of their
     /// places, which is why all keys of a slot are looked at. All keys that share the last place
-    /// are reported, so that going on behind it misses none.
+    /// are reported, so that going on behind it misses none. Places stay far below `u64::MAX`,
+    /// which therefore stands for "to the end".
     pub(super) fn scan(
         &self,
         partition: Partition,
-        from: u64,
+        within: &Range<u64>,
         count: u64,
         pattern: Option<&[u8]>,
     ) -> Reply {
@@ -30,7 +31,7 @@ impl Store {
         let mut seen: Vec<&Bytes> = Vec::new();
         let mut next = None;
         let mut slot_start = match partition {
-            Partition::Hash => Some(((from >> 32) & 0xffff) as u16),
+            Partition::Hash => Some(((within.start >> 32) & 0xffff) as u16),
             Partition::Range => Some(0),
         };
         while let Some(start) = slot_start {
@@ -39,7 +40,7 @@ impl Store {
             };
             let mut places: Vec<(u64, &Bytes)> = keys
                 .map(|(key, _)| (place(partition, key), key))
-                .filter(|(place, _)| *place >= from)
+                .filter(|(place, _)| within.contains(place))
                 .collect();
             places.sort_unstable();
             let want = (count - seen.len()).max(places.len() / MAX_STEPS_A_SLOT);
@@ -284,7 +285,7 @@ mod tests {
         let (mut all, mut from, mut steps) = (Vec::new(), 0, 0);
         loop {
             steps += 1;
-            match store.scan(partition, from, count, None) {
+            match store.scan(partition, &(from..u64::MAX), count, None) {
                 Reply::Page {
                     keys,
                     next,
@@ -329,7 +330,7 @@ mod tests {
     #[test]
     fn a_scan_keeps_to_its_count_and_pattern() {
         let store = store(Partition::Hash, keys("key:", 1000));
-        match store.scan(Partition::Hash, 0, 10, Some(b"key:1*")) {
+        match store.scan(Partition::Hash, &(0..u64::MAX), 10, Some(b"key:1*")) {
             Reply::Page {
                 keys,
                 examined,

@@ -137,6 +137,8 @@ pub enum Query {
         partition: Partition,
         /// The place to go on from (see [`crate::layout::place`]).
         from: u64,
+        /// The place to stop at, if not at the end.
+        until: Option<u64>,
         /// About how many keys to look at.
         count: u64,
         /// Report only keys that match this glob.
@@ -302,7 +304,7 @@ impl Command {
     /// # Errors
     /// Anything else is refused with the reason.
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        let (tag, mut r) = open(bytes)?;
+        let (tag, mut r) = open(Reader::copying(bytes))?;
         let command = match tag {
             0 => Self::Set {
                 key: r.bytes()?,
@@ -363,11 +365,13 @@ impl Query {
             Self::Scan {
                 partition,
                 from,
+                until,
                 count,
                 pattern,
             } => build(6, |w| {
                 write_partition(*partition, w);
                 w.varint(*from);
+                w.optional_number(*until);
                 w.varint(*count);
                 w.optional(pattern.as_ref());
             }),
@@ -405,7 +409,7 @@ impl Query {
     /// # Errors
     /// Anything else is refused with the reason.
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        let (tag, mut r) = open(bytes)?;
+        let (tag, mut r) = open(Reader::copying(bytes))?;
         let query = match tag {
             0 => Self::Get { key: r.bytes()? },
             1 => Self::GetMany {
@@ -423,6 +427,7 @@ impl Query {
             6 => Self::Scan {
                 partition: read_partition(&mut r)?,
                 from: r.varint()?,
+                until: r.optional_number()?,
                 count: r.varint()?,
                 pattern: r.optional()?,
             },
@@ -475,8 +480,7 @@ impl Reply {
             } => build(5, |w| {
                 w.list(keys);
                 w.varint(*examined);
-                w.flag(next.is_some());
-                w.varint(next.unwrap_or(0));
+                w.optional_number(*next);
             }),
             Self::Listing { keys, last } => build(6, |w| {
                 w.list(keys);
@@ -490,12 +494,12 @@ impl Reply {
         }
     }
 
-    /// Decodes what [`encode`](Self::encode) wrote.
+    /// Decodes what [`encode`](Self::encode) wrote. Values share the buffer of `bytes`.
     ///
     /// # Errors
     /// Anything else is refused with the reason.
-    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        let (tag, mut r) = open(bytes)?;
+    pub fn decode(bytes: &Bytes) -> Result<Self, WireError> {
+        let (tag, mut r) = open(Reader::sharing(bytes))?;
         let reply = match tag {
             0 => Self::Done,
             1 => Self::Integer(r.signed()?),
@@ -508,11 +512,7 @@ impl Reply {
             5 => Self::Page {
                 keys: r.list()?,
                 examined: r.varint()?,
-                next: {
-                    let more = r.flag()?;
-                    let place = r.varint()?;
-                    more.then_some(place)
-                },
+                next: r.optional_number()?,
             },
             6 => Self::Listing {
                 keys: r.list()?,
@@ -609,9 +609,8 @@ fn build(tag: u8, fields: impl FnOnce(&mut Writer)) -> Bytes {
     writer.finish()
 }
 
-/// Checks the version and returns the tag with a reader of the fields.
-fn open(bytes: &[u8]) -> Result<(u8, Reader<'_>), WireError> {
-    let mut reader = Reader::new(bytes);
+/// Checks the version and returns the tag; the fields follow.
+fn open(mut reader: Reader<'_>) -> Result<(u8, Reader<'_>), WireError> {
     match reader.byte()? {
         VERSION => Ok((reader.byte()?, reader)),
         other => Err(WireError::UnknownTag(other)),
@@ -700,14 +699,20 @@ mod tests {
                 end
             }),
             Just(Query::Count),
-            (partition(), any::<u64>(), any::<u64>(), optional()).prop_map(
-                |(partition, from, count, pattern)| Query::Scan {
+            (
+                partition(),
+                any::<u64>(),
+                proptest::option::of(any::<u64>()),
+                any::<u64>(),
+                optional()
+            )
+                .prop_map(|(partition, from, until, count, pattern)| Query::Scan {
                     partition,
                     from,
+                    until,
                     count,
                     pattern
-                }
-            ),
+                }),
             (partition(), optional(), bytes(), any::<u64>()).prop_map(
                 |(partition, after, pattern, limit_keys)| Query::Keys {
                     partition,
@@ -789,6 +794,7 @@ mod tests {
         fn arbitrary_bytes_never_panic(tag in 0..12u8, tail in vec(any::<u8>(), 0..64)) {
             let mut bytes = vec![VERSION, tag];
             bytes.extend(tail);
+            let bytes = Bytes::from(bytes);
             let _ = (Command::decode(&bytes), Query::decode(&bytes), Reply::decode(&bytes));
         }
     }

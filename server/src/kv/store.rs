@@ -123,9 +123,13 @@ impl Store {
             Query::Scan {
                 partition,
                 from,
+                until,
                 count,
                 pattern,
-            } => self.scan(*partition, *from, *count, pattern.as_deref()),
+            } => {
+                let places = *from..until.unwrap_or(u64::MAX);
+                self.scan(*partition, &places, *count, pattern.as_deref())
+            }
             Query::Keys {
                 partition,
                 after,

@@ -66,6 +66,13 @@ impl Writer {
         }
     }
 
+    pub(crate) fn optional_number(&mut self, value: Option<u64>) {
+        self.flag(value.is_some());
+        if let Some(value) = value {
+            self.varint(value);
+        }
+    }
+
     pub(crate) fn list(&mut self, values: &[Bytes]) {
         self.varint(values.len() as u64);
         for value in values {
@@ -90,11 +97,25 @@ impl Writer {
 #[derive(Debug)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
+    /// The buffer that `rest` is a part of, if the fields may share it.
+    shared: Option<&'a Bytes>,
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes }
+    /// A reader whose fields are copies, so that what is kept of them never pins the buffer.
+    pub(crate) const fn copying(bytes: &'a [u8]) -> Self {
+        Self {
+            rest: bytes,
+            shared: None,
+        }
+    }
+
+    /// A reader whose fields share the buffer.
+    pub(crate) fn sharing(bytes: &'a Bytes) -> Self {
+        Self {
+            rest: bytes,
+            shared: Some(bytes),
+        }
     }
 
     pub(crate) fn byte(&mut self) -> Result<u8, WireError> {
@@ -136,7 +157,7 @@ impl<'a> Reader<'a> {
         Ok(i64::from_le_bytes(*head))
     }
 
-    /// A byte string, copied, so that what is kept never pins the buffer that it came in.
+    /// A byte string.
     pub(crate) fn bytes(&mut self) -> Result<Bytes, WireError> {
         let length = usize::try_from(self.varint()?).map_err(|_| WireError::Truncated)?;
         let (value, rest) = self
@@ -144,12 +165,23 @@ impl<'a> Reader<'a> {
             .split_at_checked(length)
             .ok_or(WireError::Truncated)?;
         self.rest = rest;
-        Ok(Bytes::copy_from_slice(value))
+        Ok(match self.shared {
+            Some(buffer) => buffer.slice_ref(value),
+            None => Bytes::copy_from_slice(value),
+        })
     }
 
     pub(crate) fn optional(&mut self) -> Result<Option<Bytes>, WireError> {
         if self.flag()? {
             self.bytes().map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    pub(crate) fn optional_number(&mut self) -> Result<Option<u64>, WireError> {
+        if self.flag()? {
+            self.varint().map(Some)
         } else {
             Ok(None)
         }

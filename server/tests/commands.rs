@@ -1,0 +1,368 @@
+//! Each command's replies and errors, for every way that keys may lie on ranges.
+
+mod support;
+
+use logboat_server::layout::Partition;
+use support::Server;
+
+/// Sends each line and compares the reply, in a new database of each kind.
+#[track_caller]
+fn transcript(lines: &[(&str, &str)]) {
+    for server in Server::of_each_kind() {
+        let mut client = server.connect();
+        for (line, expected) in lines {
+            assert_eq!(client.ask(line), *expected, "{line}");
+        }
+    }
+}
+
+#[test]
+fn connection_commands() {
+    transcript(&[
+        ("PING", "+PONG"),
+        ("ping hello", "\"hello\""),
+        (
+            "ping a b",
+            "-ERR wrong number of arguments for 'ping' command",
+        ),
+        ("ECHO x", "\"x\""),
+        ("ECHO", "-ERR wrong number of arguments for 'echo' command"),
+        ("SELECT 0", "+OK"),
+        ("SELECT 1", "-ERR DB index is out of range"),
+        ("SELECT x", "-ERR value is not an integer or out of range"),
+        ("CLIENT GETNAME", "nil"),
+        ("CLIENT SETNAME foo", "+OK"),
+        ("CLIENT GETNAME", "\"foo\""),
+        ("CLIENT SETINFO LIB-NAME redis-rs", "+OK"),
+        ("CLIENT SETINFO lib-ver 1.0", "+OK"),
+        ("CLIENT SETINFO x y", "-ERR Unrecognized option 'x'"),
+        ("CLIENT NO-EVICT ON", "+OK"),
+        ("CLIENT NO-TOUCH maybe", "-ERR syntax error"),
+        (
+            "CLIENT FOO",
+            "-ERR unknown subcommand 'FOO'. Try CLIENT HELP.",
+        ),
+        (
+            "CLIENT",
+            "-ERR wrong number of arguments for 'client' command",
+        ),
+        (
+            "CLIENT ID x",
+            "-ERR wrong number of arguments for 'client|id' command",
+        ),
+        ("CLIENT LIST TYPE replica", "\"\""),
+        ("CLIENT LIST TYPE x", "-ERR Unknown client type 'x'"),
+        ("HELLO 4", "-NOPROTO unsupported protocol version"),
+        (
+            "HELLO x",
+            "-ERR Protocol version is not an integer or out of range",
+        ),
+        ("HELLO 3 foo", "-ERR Syntax error in HELLO option 'foo'"),
+        (
+            "HELLO 2 AUTH a b",
+            "-WRONGPASS invalid username-password pair or user is disabled.",
+        ),
+        (
+            "nosuch a b",
+            "-ERR unknown command 'nosuch', with args beginning with: 'a' 'b' ",
+        ),
+        ("RESET", "+RESET"),
+        ("CLIENT GETNAME", "nil"),
+        ("QUIT", "+OK"),
+    ]);
+}
+
+#[test]
+fn set_and_get() {
+    transcript(&[
+        ("GET a", "nil"),
+        ("SET a 1", "+OK"),
+        ("GET a", "\"1\""),
+        ("SET a _", "+OK"),
+        ("GET a", "\"\""),
+        ("SET a 2 NX", "nil"),
+        ("SET a 2 XX", "+OK"),
+        ("SET a 3 GET", "\"2\""),
+        ("SET a 4 GET NX", "\"3\""),
+        ("SET a 4 XX get", "\"3\""),
+        ("SET b 1 XX", "nil"),
+        ("SET b 1 XX GET", "nil"),
+        ("GET b", "nil"),
+        ("SET b 1 NX GET", "nil"),
+        ("GET b", "\"1\""),
+        ("SET a 5 NX XX", "-ERR syntax error"),
+        ("SET a 5 foo", "-ERR syntax error"),
+        ("SET a 5 EX 10", "-ERR syntax error"),
+        ("SET a", "-ERR wrong number of arguments for 'set' command"),
+        ("SETNX a 9", ":0"),
+        ("SETNX c 9", ":1"),
+        ("GETSET c 10", "\"9\""),
+        ("GETSET new 10", "nil"),
+        ("GETDEL c", "\"10\""),
+        ("GETDEL c", "nil"),
+        ("TYPE a", "+string"),
+        ("TYPE c", "+none"),
+    ]);
+}
+
+#[test]
+fn set_if_equal() {
+    transcript(&[
+        ("SET a new IFEQ old", "nil"),
+        ("GET a", "nil"),
+        ("SET a old", "+OK"),
+        ("SET a new IFEQ other", "nil"),
+        ("SET a new IFEQ other GET", "\"old\""),
+        ("GET a", "\"old\""),
+        ("SET a new IFEQ old", "+OK"),
+        ("SET a newer GET IFEQ new", "\"new\""),
+        ("GET a", "\"newer\""),
+        ("SET none x IFEQ y GET", "nil"),
+        ("SET a x IFEQ", "-ERR syntax error"),
+        ("SET a x IFEQ y NX", "-ERR syntax error"),
+        ("SET a x XX IFEQ y", "-ERR syntax error"),
+        ("SET a x IFEQ y IFEQ y", "-ERR syntax error"),
+    ]);
+}
+
+#[test]
+fn parts_of_strings() {
+    transcript(&[
+        ("STRLEN a", ":0"),
+        ("APPEND a Hello", ":5"),
+        ("APPEND a World", ":10"),
+        ("STRLEN a", ":10"),
+        ("GETRANGE a 0 3", "\"Hell\""),
+        ("SUBSTR a -5 -1", "\"World\""),
+        ("GETRANGE none 0 -1", "\"\""),
+        (
+            "GETRANGE a x 1",
+            "-ERR value is not an integer or out of range",
+        ),
+        ("SETRANGE a 5 Moon!", ":10"),
+        ("GET a", "\"HelloMoon!\""),
+        ("SETRANGE b 2 x", ":3"),
+        ("GET b", "\"\\x00\\x00x\""),
+        ("SETRANGE none 5 _", ":0"),
+        ("EXISTS none", ":0"),
+        ("SETRANGE a -1 x", "-ERR offset is out of range"),
+        (
+            "SETRANGE a x x",
+            "-ERR value is not an integer or out of range",
+        ),
+        (
+            "SETRANGE a 536870908 world",
+            "-ERR string exceeds maximum allowed size (proto-max-bulk-len)",
+        ),
+        (
+            "SETRANGE a 9223372036854775807 A",
+            "-ERR string exceeds maximum allowed size (proto-max-bulk-len)",
+        ),
+    ]);
+}
+
+#[test]
+fn numbers() {
+    transcript(&[
+        ("INCR n", ":1"),
+        ("INCRBY n 17179869184", ":17179869185"),
+        ("DECRBY n 17179869186", ":-1"),
+        ("DECR n", ":-2"),
+        ("INCRBY n x", "-ERR value is not an integer or out of range"),
+        (
+            "DECRBY n -9223372036854775808",
+            "-ERR decrement would overflow",
+        ),
+        ("SET n 9223372036854775807", "+OK"),
+        ("INCR n", "-ERR increment or decrement would overflow"),
+        ("GET n", "\"9223372036854775807\""),
+        ("SET n 1x", "+OK"),
+        ("INCR n", "-ERR value is not an integer or out of range"),
+        ("INCRBYFLOAT n 1", "-ERR value is not a valid float"),
+        ("SET n 10.50", "+OK"),
+        ("INCRBYFLOAT n 0.1", "\"10.6\""),
+        ("INCRBYFLOAT n -5", "\"5.6\""),
+        ("SET n 5.0e3", "+OK"),
+        ("INCRBYFLOAT n 2.0e2", "\"5200\""),
+        (
+            "INCRBYFLOAT n inf",
+            "-ERR increment would produce NaN or Infinity",
+        ),
+        ("INCRBYFLOAT n x", "-ERR value is not a valid float"),
+        ("GET n", "\"5200\""),
+    ]);
+}
+
+#[test]
+fn many_keys() {
+    transcript(&[
+        ("MSET {t}a 1 {t}b 2", "+OK"),
+        ("MGET {t}a none {t}b {t}a", "[\"1\", nil, \"2\", \"1\"]"),
+        (
+            "MSET {t}a 1 {t}b",
+            "-ERR wrong number of arguments for 'mset' command",
+        ),
+        (
+            "MSETNX {t}a 1 {t}b",
+            "-ERR wrong number of arguments for 'msetnx' command",
+        ),
+        ("MSETNX {t}c 3 {t}b 4", ":0"),
+        ("GET {t}c", "nil"),
+        ("MSETNX {t}c 3 {t}c 4", ":1"),
+        ("GET {t}c", "\"4\""),
+        ("SET x 1", "+OK"),
+        ("SET y 1", "+OK"),
+        ("EXISTS x x y none", ":3"),
+        ("DBSIZE", ":5"),
+        ("DEL x x none", ":1"),
+        ("UNLINK y {t}a", ":2"),
+        ("DBSIZE", ":2"),
+        ("FLUSHALL foo", "-ERR syntax error"),
+        ("FLUSHALL ASYNC", "+OK"),
+        ("DBSIZE", ":0"),
+        ("SET x 1", "+OK"),
+        ("FLUSHDB", "+OK"),
+        ("KEYS *", "[]"),
+    ]);
+}
+
+#[test]
+fn scan_errors_and_options() {
+    transcript(&[
+        ("SCAN 0", "[\"0\", []]"),
+        ("SCAN x", "-ERR invalid cursor"),
+        ("SCAN 0 COUNT 0", "-ERR syntax error"),
+        (
+            "SCAN 0 COUNT x",
+            "-ERR value is not an integer or out of range",
+        ),
+        ("SCAN 0 MATCH", "-ERR syntax error"),
+        ("SCAN 0 FOO BAR", "-ERR syntax error"),
+        ("SET key1 x", "+OK"),
+        ("SCAN 0 COUNT 1000", "[\"0\", [\"key1\"]]"),
+        (
+            "SCAN 0 COUNT 1000 TYPE string MATCH k*1",
+            "[\"0\", [\"key1\"]]",
+        ),
+        ("SCAN 0 COUNT 1000 MATCH x*", "[\"0\", []]"),
+        ("SCAN 0 COUNT 1000 TYPE list", "[\"0\", []]"),
+        ("SCAN 18446744073709551615", "[\"0\", []]"),
+        ("KEYS k?y[0-9]", "[\"key1\"]"),
+    ]);
+}
+
+#[test]
+fn range_replies_in_key_order() {
+    transcript(&[
+        ("RANGE _ _", "[]"),
+        ("SET b 2", "+OK"),
+        ("SET a 1", "+OK"),
+        ("SET c 3", "+OK"),
+        ("RANGE a c", "[\"a\", \"1\", \"b\", \"2\"]"),
+        ("RANGE _ _", "[\"a\", \"1\", \"b\", \"2\", \"c\", \"3\"]"),
+        ("RANGE aa _ limit 1", "[\"b\", \"2\"]"),
+        ("RANGE a _ LIMIT 0", "[]"),
+        ("RANGE c a", "[]"),
+        ("RANGE a a", "[]"),
+        (
+            "RANGE a",
+            "-ERR wrong number of arguments for 'range' command",
+        ),
+        ("RANGE a b LIMIT", "-ERR syntax error"),
+        (
+            "RANGE a b LIMIT -1",
+            "-ERR value is out of range, must be positive",
+        ),
+        (
+            "RANGE a b LIMIT x",
+            "-ERR value is not an integer or out of range",
+        ),
+    ]);
+}
+
+#[test]
+fn server_commands() {
+    transcript(&[
+        ("CONFIG GET databases nosuch", "[\"databases\", \"1\"]"),
+        ("CONFIG GET DATA*", "[\"databases\", \"1\"]"),
+        (
+            "CONFIG SET nosuch 1",
+            "-ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'",
+        ),
+        (
+            "CONFIG SET databases 2",
+            "-ERR CONFIG SET failed (possibly related to argument 'databases') - can't set \
+             immutable config",
+        ),
+        (
+            "CONFIG SET a",
+            "-ERR wrong number of arguments for 'config|set' command",
+        ),
+        ("CONFIG RESETSTAT", "+OK"),
+        (
+            "CONFIG REWRITE",
+            "-ERR The server is running without a config file",
+        ),
+        ("FUNCTION FLUSH", "+OK"),
+        ("SCRIPT FLUSH SYNC", "+OK"),
+        (
+            "INFO keyspace",
+            "\"# Keyspace\\r\\ndb0:keys=3,expires=0,avg_ttl=0\\r\\n\"",
+        ),
+        ("INFO engine", "\"# Engine\\r\\ngroups:7\\r\\n\""),
+        ("INFO nosuch", "\"\""),
+    ]);
+}
+
+#[test]
+fn introspection() {
+    transcript(&[
+        ("COMMAND GETKEYS MSET a 1 b 2", "[\"a\", \"b\"]"),
+        (
+            "COMMAND GETKEYS PING x",
+            "-ERR The command has no key arguments",
+        ),
+        ("COMMAND GETKEYS nosuch x", "-ERR Invalid command specified"),
+        (
+            "COMMAND GETKEYS GET a b",
+            "-ERR Invalid number of arguments specified for command",
+        ),
+        ("COMMAND LIST FILTERBY PATTERN m*t", "[\"mget\", \"mset\"]"),
+        ("COMMAND LIST FILTERBY MODULE x", "[]"),
+        ("COMMAND LIST FILTERBY foo x", "-ERR syntax error"),
+        (
+            "COMMAND INFO get nosuch",
+            "[[\"get\", :2, [+readonly, +fast], :1, :1, :1, [+@read, +@string, +@fast], [], \
+             [[\"flags\", [+RO, +access], \"begin_search\", [\"type\", \"index\", \"spec\", \
+             [\"index\", :1]], \"find_keys\", [\"type\", \"range\", \"spec\", [\"lastkey\", :0, \
+             \"keystep\", :1, \"limit\", :0]]]], []], nil]",
+        ),
+        (
+            "COMMAND DOCS echo nosuch",
+            "[\"echo\", [\"summary\", \"Answers its argument\", \"since\", \"1.0.0\", \"group\", \
+             \"connection\"]]",
+        ),
+    ]);
+}
+
+#[test]
+fn every_command_of_the_table_is_described() {
+    let server = Server::with(Partition::Hash, 1);
+    let mut client = server.connect();
+    let count = client.ask("COMMAND COUNT");
+    let listed = client.ask("COMMAND LIST FILTERBY PATTERN *");
+    let top_level = listed
+        .split(", ")
+        .filter(|name| !name.contains('|'))
+        .count();
+    assert_eq!(count, format!(":{top_level}"));
+    assert_eq!(client.ask("COMMAND DOCS"), client.ask("command docs"));
+    for parent in ["CLIENT", "COMMAND", "CONFIG"] {
+        let help = client.ask(&format!("{parent} HELP"));
+        assert!(
+            help.starts_with(&format!("[\"{parent} <subcommand>")),
+            "{help}"
+        );
+        assert!(help.contains("\"HELP\""), "{help}");
+    }
+}

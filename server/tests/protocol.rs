@@ -1,0 +1,314 @@
+//! The protocol over real connections: forms of requests, versions of replies, errors that close,
+//! limits, and connections that misbehave.
+
+mod support;
+
+use std::time::Duration;
+
+use logboat_server::front::FrontConfig;
+use logboat_server::layout::Partition;
+use logboat_server::limits::Limits;
+use logboat_server::memory::MemoryBackend;
+use support::{Client, Server};
+
+fn server() -> Server {
+    Server::with(Partition::Hash, 4)
+}
+
+fn with_config(config: FrontConfig) -> Server {
+    Server::start(
+        MemoryBackend::even(Partition::Hash, 4, Limits::default()),
+        config,
+    )
+}
+
+#[test]
+fn inline_commands_and_arrays_mix_in_one_pipeline() {
+    let server = server();
+    let mut client = server.connect();
+    client.send(
+        b"SET k1 \"x y\"\r\n*2\r\n$3\r\nGET\r\n$2\r\nk1\r\n\r\nPING\n*0\r\n*-10\r\nECHO ''\r\n",
+    );
+    let replies: Vec<String> = (0..4).map(|_| client.reply()).collect();
+    assert_eq!(replies, ["+OK", "\"x y\"", "+PONG", "\"\""]);
+}
+
+#[test]
+fn a_long_pipeline_is_answered_in_order() {
+    let server = server();
+    let mut client = server.connect();
+    let requests: String = (0..5000)
+        .map(|i| format!("INCR n\r\nECHO {i}\r\n"))
+        .collect();
+    client.send(requests.as_bytes());
+    for i in 0..5000 {
+        assert_eq!(client.reply(), format!(":{}", i + 1));
+        assert_eq!(client.reply(), format!("\"{i}\""));
+    }
+}
+
+#[test]
+fn a_request_may_come_byte_by_byte() {
+    let server = server();
+    let mut client = server.connect();
+    for byte in b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\na\r\nb\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n" {
+        client.send(&[*byte]);
+    }
+    assert_eq!(client.reply(), "+OK");
+    assert_eq!(client.reply(), "\"a\\r\\nb\"");
+}
+
+#[test]
+fn protocol_errors_are_named_and_close_only_their_connection() {
+    let server = server();
+    let mut other = server.connect();
+    for (bytes, text) in [
+        (&b"*20000000\r\n"[..], "invalid multibulk length"),
+        (
+            b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\nfooz\r\n",
+            "expected '$', got 'f'",
+        ),
+        (
+            b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$-10\r\n",
+            "invalid bulk length",
+        ),
+        (
+            b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$2000000000\r\n",
+            "invalid bulk length",
+        ),
+        (b"SET x \"\r\n", "unbalanced quotes in request"),
+        (&[b'a'; 70_000], "too big inline request"),
+        (
+            &[&b"*"[..], &[0; 70_000]].concat(),
+            "too big mbulk count string",
+        ),
+    ] {
+        let mut client = server.connect();
+        client.send(b"PING\r\n");
+        client.send(bytes);
+        assert_eq!(client.reply(), "+PONG");
+        assert_eq!(client.reply(), format!("-ERR Protocol error: {text}"));
+        assert!(client.is_closed());
+    }
+    assert_eq!(other.ask("PING"), "+PONG");
+}
+
+#[test]
+fn http_is_hung_up_on() {
+    let server = server();
+    let mut client = server.connect();
+    client.send(b"POST / HTTP/1.1\r\nHost: localhost\r\n\r\nSET a 1\r\n");
+    assert!(client.is_closed());
+    assert_eq!(server.connect().ask("GET a"), "nil");
+}
+
+#[test]
+fn what_is_too_large_is_refused_and_the_connection_goes_on() {
+    let limits = Limits {
+        max_key_bytes: 10,
+        max_value_bytes: 100_000,
+        max_request_bytes: 150_000,
+        max_reply_bytes: 150_000,
+    };
+    let backend = MemoryBackend::even(Partition::Hash, 4, limits);
+    let server = Server::start(backend, FrontConfig::default());
+    let mut client = server.connect();
+    let value = "v".repeat(100_000);
+    assert_eq!(client.call(&["SET", "a", &value]), "+OK");
+    assert_eq!(
+        client.call(&["SET", "a", &format!("{value}v")]),
+        "-ERR argument of 100001 bytes exceeds the limit of 100000 bytes"
+    );
+    assert_eq!(
+        client.call(&["MSET", "{t}a", &value, "{t}b", &value]),
+        "-ERR request exceeds the limit of 150000 bytes"
+    );
+    assert_eq!(
+        client.call(&["GET", "01234567890"]),
+        "-ERR key of 11 bytes exceeds the limit of 10 bytes"
+    );
+    let grown = "-ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+    assert_eq!(client.call(&["APPEND", "a", "x"]), grown);
+    assert_eq!(client.call(&["SETRANGE", "a", "100000", "x"]), grown);
+    let reply = "-ERR reply exceeds the limit of 150000 bytes; ask for less at a time";
+    assert_eq!(client.call(&["MGET", "a", "a"]), reply);
+    assert_eq!(client.call(&["SET", "b", &value]), "+OK");
+    assert_eq!(client.call(&["MGET", "a", "b"]), reply);
+    assert_eq!(client.call(&["RANGE", "", ""]), reply);
+    assert_eq!(client.ask("STRLEN a"), ":100000");
+    assert_eq!(
+        client.ask("CONFIG GET proto-max*"),
+        "[\"proto-max-bulk-len\", \"100000\"]"
+    );
+}
+
+#[test]
+fn an_announced_length_is_not_believed() {
+    let server = server();
+    // Were the announced bytes reserved, these would take 50 GB.
+    let mut clients: Vec<Client> = (0..100).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send(b"*2\r\n$3\r\nGET\r\n$500000000\r\nabc");
+    }
+    for client in &mut clients {
+        client.send(b"def");
+    }
+    assert_eq!(server.connect().ask("PING"), "+PONG");
+}
+
+#[test]
+fn hello_switches_the_protocol_and_reset_switches_back() {
+    let server = server();
+    let mut client = server.connect();
+    let id = client.ask("CLIENT ID");
+    assert_eq!(
+        client.ask("HELLO 3 AUTH default any SETNAME me"),
+        format!(
+            "{{\"server\": \"redis\", \"version\": \"7.4.0\", \"proto\": :3, \"id\": {id}, \
+             \"mode\": \"standalone\", \"role\": \"master\", \"modules\": []}}"
+        ),
+    );
+    assert_eq!(client.ask("CLIENT GETNAME"), "\"me\"");
+    client.send(b"GET none\r\n");
+    assert_eq!(client.reply(), "nil");
+    assert_eq!(client.ask("CONFIG GET databases"), "{\"databases\": \"1\"}");
+    assert!(client.ask("INFO server").starts_with("=\"txt:# Server"));
+    assert!(
+        client
+            .ask("COMMAND INFO get")
+            .contains("~[+readonly, +fast]")
+    );
+    let hello = client.ask("HELLO");
+    assert!(hello.contains("\"proto\": :3"), "{hello}");
+    assert_eq!(
+        client.ask("HELLO 4"),
+        "-NOPROTO unsupported protocol version"
+    );
+    assert_eq!(client.ask("RESET"), "+RESET");
+    assert_eq!(client.ask("CONFIG GET databases"), "[\"databases\", \"1\"]");
+    assert_eq!(client.ask("CLIENT GETNAME"), "nil");
+}
+
+#[test]
+fn replies_can_be_turned_off() {
+    let server = server();
+    let mut client = server.connect();
+    client
+        .send(b"CLIENT REPLY OFF\r\nINCR n\r\nCLIENT REPLY SKIP\r\nINCR n\r\nCLIENT REPLY ON\r\n");
+    assert_eq!(client.reply(), "+OK");
+    client.send(b"CLIENT REPLY SKIP\r\nINCR n\r\nINCR n\r\n");
+    assert_eq!(client.reply(), ":4");
+}
+
+#[test]
+fn clients_are_listed_while_they_are_connected() {
+    let server = server();
+    let mut first = server.connect();
+    let mut second = server.connect();
+    assert_eq!(first.ask("CLIENT SETNAME first"), "+OK");
+    assert_eq!(second.ask("CLIENT SETINFO LIB-NAME lib"), "+OK");
+    let list = second.ask("CLIENT LIST");
+    assert!(
+        list.contains("name=first ") && list.contains("lib-name=lib "),
+        "{list}"
+    );
+    assert!(second.ask("CLIENT INFO").contains("cmd=client|info "));
+    let id = second.ask("CLIENT ID");
+    let own = second.ask(&format!("CLIENT LIST ID {}", &id[1..]));
+    assert!(
+        own.contains("lib-name=lib ") && !own.contains("name=first "),
+        "{own}"
+    );
+    drop(first);
+    while second.ask("CLIENT LIST").contains("name=first ") {}
+}
+
+#[test]
+fn quit_answers_what_was_sent_before_it_and_nothing_after() {
+    let server = server();
+    let mut client = server.connect();
+    client.send(b"SET a 1\r\nQUIT\r\nSET a 2\r\n");
+    assert_eq!(client.reply(), "+OK");
+    assert_eq!(client.reply(), "+OK");
+    assert!(client.is_closed());
+    assert_eq!(server.connect().ask("GET a"), "\"1\"");
+}
+
+#[test]
+fn a_client_that_sends_no_more_still_gets_its_replies() {
+    let server = server();
+    let mut client = server.connect();
+    client.send(b"SET a 1\r\nGET a\r\n");
+    client.close_sending_side();
+    assert_eq!(client.reply(), "+OK");
+    assert_eq!(client.reply(), "\"1\"");
+    assert!(client.is_closed());
+}
+
+#[test]
+fn connections_beyond_the_cap_are_told_so() {
+    let server = with_config(FrontConfig {
+        max_clients: 2,
+        ..FrontConfig::default()
+    });
+    let mut first = server.connect();
+    let mut second = server.connect();
+    assert_eq!(
+        (first.ask("PING"), second.ask("PING")),
+        ("+PONG".into(), "+PONG".into())
+    );
+    let mut third = server.connect();
+    assert_eq!(third.reply(), "-ERR max number of clients reached");
+    assert!(third.is_closed());
+    assert!(first.ask("INFO stats").contains("rejected_connections:1"));
+    drop(second);
+    while !first.ask("INFO clients").contains("connected_clients:1") {}
+    assert_eq!(server.connect().ask("PING"), "+PONG");
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_cut_off_and_holds_little_memory() {
+    let config = FrontConfig {
+        max_unsent_bytes: 100_000,
+        stall_timeout: Duration::from_millis(100),
+        ..FrontConfig::default()
+    };
+    let server = with_config(config);
+    let mut greedy = server.connect();
+    assert_eq!(greedy.call(&["SET", "a", &"v".repeat(1_000_000)]), "+OK");
+    // Each request is a few bytes, each reply a megabyte: were the replies kept, the requests that
+    // fit the sockets' buffers would ask for terabytes.
+    greedy.send_until_cut(&b"GET a\r\n".repeat(1000));
+    assert!(
+        server
+            .connect()
+            .ask("INFO clients")
+            .contains("connected_clients:1")
+    );
+}
+
+#[test]
+fn replies_larger_than_the_unsent_limit_arrive() {
+    let config = FrontConfig {
+        max_unsent_bytes: 1000,
+        ..FrontConfig::default()
+    };
+    let server = with_config(config);
+    let mut client = server.connect();
+    let value = "v".repeat(300_000);
+    assert_eq!(client.call(&["SET", "a", &value]), "+OK");
+    client.send(&b"GET a\r\n".repeat(20));
+    for _ in 0..20 {
+        assert_eq!(client.reply().len(), value.len() + 2);
+    }
+}
+
+#[test]
+fn stopping_closes_connections_and_the_port() {
+    let mut server = server();
+    let mut client = server.connect();
+    assert_eq!(client.ask("PING"), "+PONG");
+    server.stop();
+    assert!(client.is_closed());
+    assert!(std::net::TcpStream::connect(server.address).is_err());
+}

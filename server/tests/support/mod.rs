@@ -1,0 +1,207 @@
+//! A front over a backend in memory, and a plain client that prints replies as text.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "a module of several tests, each of which uses a part"
+)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use logboat_server::front::{FrontConfig, RespServer};
+use logboat_server::layout::Partition;
+use logboat_server::limits::Limits;
+use logboat_server::memory::MemoryBackend;
+use logboat_server::server_state::Facts;
+use tokio::runtime;
+use tokio::sync::oneshot;
+
+/// Ends a test that would hang; nothing is measured by it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Server {
+    pub backend: MemoryBackend,
+    pub address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    pub fn start(backend: MemoryBackend, config: FrontConfig) -> Self {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (bound, address) = std::sync::mpsc::channel();
+        let served = backend.clone();
+        let thread = thread::spawn(move || {
+            let runtime = runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let facts = || Facts {
+                    sections: vec![("Engine", vec![("groups".into(), "7".into())])],
+                    keys: Some(3),
+                };
+                let any_port = "127.0.0.1:0".parse().unwrap();
+                let server = RespServer::bind(any_port, config, Box::new(facts))
+                    .await
+                    .unwrap();
+                bound.send(server.local_address()).unwrap();
+                server
+                    .serve(served, async {
+                        let _ = stopped.await;
+                    })
+                    .await;
+            });
+        });
+        let address = address.recv().unwrap();
+        Self {
+            backend,
+            address,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    pub fn with(partition: Partition, ranges: u16) -> Self {
+        let backend = MemoryBackend::even(partition, ranges, Limits::default());
+        Self::start(backend, FrontConfig::default())
+    }
+
+    /// One server for each way that keys may lie.
+    pub fn of_each_kind() -> Vec<Self> {
+        [
+            (Partition::Hash, 1),
+            (Partition::Hash, 16),
+            (Partition::Range, 16),
+        ]
+        .map(|(partition, ranges)| Self::with(partition, ranges))
+        .into()
+    }
+
+    pub fn connect(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// Stops the server and waits until it has ended.
+    pub fn stop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && !thread::panicking()
+        {
+            thread.join().unwrap();
+        }
+    }
+}
+
+pub struct Client {
+    stream: TcpStream,
+    reader: BufReader<TcpStream>,
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        let reader = BufReader::new(stream.try_clone().unwrap());
+        Self { stream, reader }
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Sends arguments as an array and returns the reply.
+    pub fn call<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> String {
+        let mut request = format!("*{}\r\n", arguments.len()).into_bytes();
+        for argument in arguments {
+            let argument = argument.as_ref();
+            request.extend(format!("${}\r\n", argument.len()).bytes());
+            request.extend(argument);
+            request.extend(b"\r\n");
+        }
+        self.send(&request);
+        self.reply()
+    }
+
+    /// Sends the words of a line as an array; `_` stands for an empty argument.
+    pub fn ask(&mut self, line: &str) -> String {
+        let words: Vec<&str> = line
+            .split(' ')
+            .map(|word| if word == "_" { "" } else { word })
+            .collect();
+        self.call(&words)
+    }
+
+    /// The next reply: `+status`, `-error`, `:number`, `"bytes"`, `nil`, `[a, b]`, `{a: b}`,
+    /// `~[a]` for a set and `="text"` for a verbatim string.
+    pub fn reply(&mut self) -> String {
+        let mut line = String::new();
+        assert!(
+            self.reader.read_line(&mut line).unwrap() > 0,
+            "the connection is closed"
+        );
+        let line = line.strip_suffix("\r\n").expect("a whole line");
+        let (kind, rest) = line.split_at(1);
+        match (kind, rest) {
+            ("+" | "-" | ":", _) => line.to_owned(),
+            ("$", "-1") | ("_", "") => "nil".to_owned(),
+            ("$", length) => format!("\"{}\"", self.bytes(length)),
+            ("=", length) => format!("=\"{}\"", self.bytes(length)),
+            ("*", count) => format!("[{}]", self.replies(count).join(", ")),
+            ("~", count) => format!("~[{}]", self.replies(count).join(", ")),
+            ("%", count) => {
+                let count: usize = count.parse().unwrap();
+                let pairs: Vec<String> = (0..count)
+                    .map(|_| format!("{}: {}", self.reply(), self.reply()))
+                    .collect();
+                format!("{{{}}}", pairs.join(", "))
+            }
+            _ => panic!("no reply starts like {line:?}"),
+        }
+    }
+
+    fn replies(&mut self, count: &str) -> Vec<String> {
+        (0..count.parse::<usize>().unwrap())
+            .map(|_| self.reply())
+            .collect()
+    }
+
+    fn bytes(&mut self, length: &str) -> String {
+        let length: usize = length.parse().unwrap();
+        let mut bytes = vec![0; length + 2];
+        self.reader.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes[length..], b"\r\n");
+        bytes[..length].escape_ascii().to_string()
+    }
+
+    /// Whether nothing more comes: the server has closed the connection.
+    pub fn is_closed(&mut self) -> bool {
+        matches!(self.reader.read(&mut [0]), Ok(0) | Err(_))
+    }
+
+    pub fn close_sending_side(&self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Writes as much as the server takes until it cuts the connection, without reading.
+    pub fn send_until_cut(&mut self, bytes: &[u8]) -> usize {
+        let mut sent = 0;
+        while let Ok(written) = self.stream.write(bytes) {
+            sent += written;
+        }
+        sent
+    }
+}
