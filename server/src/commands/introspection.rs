@@ -108,7 +108,7 @@ pub(super) fn help(name: &str) -> Reply {
 /// The ten elements that Redis gives for a command.
 fn describe(spec: &Spec) -> Reply {
     let keys = spec.keys;
-    let flags = spec.flags.iter().map(|flag| Reply::Status(flag));
+    let flags = spec.flags().map(Reply::Status);
     let categories = spec.categories().map(Reply::Status);
     Reply::Array(vec![
         Reply::text(spec.full_name),
@@ -132,7 +132,7 @@ fn describe(spec: &Spec) -> Reply {
 fn key_specification(spec: &Spec) -> Reply {
     let keys = spec.keys;
     let entry = |key: &str, value| (Reply::text(key), value);
-    let access = if spec.flags.contains(&"readonly") {
+    let access = if spec.flags().any(|flag| flag == "readonly") {
         ["RO", "access"]
     } else {
         ["RW", "update"]

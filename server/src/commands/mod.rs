@@ -14,6 +14,7 @@ mod generic;
 mod introspection;
 mod number;
 mod ordered;
+mod rows;
 mod scan;
 mod server;
 mod string;

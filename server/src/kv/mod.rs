@@ -2,6 +2,7 @@
 //! ([`Reply`]) and the [`Store`] that answers.
 
 mod big;
+mod codec;
 mod extended;
 mod listing;
 mod message;
@@ -10,7 +11,8 @@ mod snapshot;
 mod store;
 mod wire;
 
-pub use message::{Command, Condition, Failure, Query, Reply, VERSION};
+pub use codec::VERSION;
+pub use message::{Command, Condition, Failure, Query, Reply};
 pub use number::parse_integer;
 pub use snapshot::SnapshotWriter;
 pub use store::Store;
