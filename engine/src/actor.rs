@@ -5,7 +5,7 @@ use crate::turn::Turn;
 use crate::view::GroupView;
 use crate::worker::{Flush, Flusher};
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
-use logboat_raft::{Mark, NodeId};
+use logboat_raft::{Mark, NodeId, RoleKind};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -45,6 +45,15 @@ impl Seat {
             peers,
             preferred,
         })
+    }
+
+    /// Whether this replica is the first to campaign and nobody leads. Asking again every interval
+    /// costs little and disturbs nobody, since a campaign begins with a pre-vote; one that is past
+    /// that takes its course.
+    pub(crate) fn may_campaign(&self) -> bool {
+        self.preferred
+            && self.view.leader().is_none()
+            && matches!(self.view.role(), RoleKind::Follower | RoleKind::PreCandidate)
     }
 
     /// Puts `event` into the replica's inbox and wakes it.

@@ -226,9 +226,9 @@ impl Group {
 
     fn receive(&mut self, turn: &mut Turn, from: NodeId, message: Message) {
         let offered = matches!(message.payload, Payload::Snapshot { .. });
-        let applied = self.applied;
+        let snapshot = self.raft.snapshot();
         self.step(turn, Input::Receive { from, message });
-        if offered && self.applied == applied {
+        if offered && self.raft.snapshot() == snapshot {
             turn.storage.discard_snapshot(self.id);
         }
     }
@@ -374,6 +374,10 @@ impl Group {
         max_bytes: usize,
     ) -> Option<Input> {
         match turn.storage.read(self.id, first, last, max_bytes) {
+            Ok(entries) if entries.is_empty() && target == LoadFor::Apply => {
+                self.fail(turn, &format!("its log lacks the committed entry {first}"));
+                None
+            }
             Ok(entries) => Some(Input::Loaded { target, entries }),
             Err(error) => {
                 self.fail(turn, &error.to_string());

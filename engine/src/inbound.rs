@@ -53,9 +53,8 @@ impl Inbox for Inbound {
         }
     }
 
-    fn connected(&self, peer: NodeId) {
-        self.workers.iter().for_each(|worker| worker.post(Event::Connected(peer)));
-    }
+    /// Nothing waits for a connection: whoever has something to say tries again.
+    fn connected(&self, _peer: NodeId) {}
 
     fn disconnected(&self, peer: NodeId) {
         self.calls.disconnected(peer);

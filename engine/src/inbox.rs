@@ -28,8 +28,6 @@ pub(crate) enum Event {
     Remote { from: NodeId, id: RequestId, group: GroupId, event: GroupEvent },
     /// The oldest batch that was not durable is.
     Durable(Vec<(Slot, Mark)>),
-    /// The connection to a node stands.
-    Connected(NodeId),
     /// The connection to a node broke.
     Disconnected(NodeId),
     /// The log wants these groups, if they are here, to make a snapshot.

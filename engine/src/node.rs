@@ -19,6 +19,7 @@ use logboat_transport::{
 use parking_lot::{Mutex, RwLock};
 use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -220,6 +221,12 @@ impl Node {
     /// all threads. Blocks for at most about a second after the last sync. Later calls do nothing.
     pub fn stop(&self) {
         self.0.stop();
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("id", &self.id()).finish_non_exhaustive()
     }
 }
 

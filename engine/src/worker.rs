@@ -125,7 +125,6 @@ impl Worker {
             Event::Group(group, event) => self.post_to_group(group, event),
             Event::Remote { from, id, group, event } => self.remote(from, id, group, event),
             Event::Durable(marks) => self.durable(marks),
-            Event::Connected(node) => self.connected(node),
             Event::Disconnected(node) => self.disconnected(node),
             Event::Compact(groups) => {
                 for group in groups {
@@ -142,8 +141,9 @@ impl Worker {
         }
     }
 
-    /// Leaders send heartbeats; the others run only when a deadline of theirs has come. A node whose
-    /// log has stood still for an election timeout lets its leaderships go by sending none.
+    /// Leaders send heartbeats; the others run only when a deadline of theirs has come, or when they
+    /// are the first to campaign where nobody leads. A node whose log has stood still for an election
+    /// timeout lets its leaderships go by sending no heartbeats.
     fn tick(&mut self, gathering: Arc<Gathering>) {
         let now = self.surroundings.now();
         let oldest = self.unsynced.borrow().front().copied();
@@ -152,6 +152,9 @@ impl Worker {
             let Attention { heartbeats, deadline, durability: _ } = seat.attention.get();
             if (heartbeats && !stalled) || deadline.is_some_and(|deadline| deadline <= now) {
                 seat.post(GroupEvent::Tick);
+            }
+            if seat.may_campaign() {
+                seat.post(GroupEvent::Campaign);
             }
         }
         self.turn.borrow_mut().gathering = Some(gathering);
@@ -187,15 +190,6 @@ impl Worker {
             seat.durable.set(seat.durable.get().max(mark));
             if seat.attention.get().durability {
                 seat.wake();
-            }
-        }
-    }
-
-    /// A group's preferred leader campaigns as soon as somebody can hear it.
-    fn connected(&self, node: NodeId) {
-        for seat in &self.seats {
-            if seat.preferred && seat.view.leader().is_none() && seat.peers.contains(&node) {
-                seat.post(GroupEvent::Campaign);
             }
         }
     }

@@ -13,12 +13,14 @@ use std::fmt;
 use std::str::FromStr;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use serde::Deserialize;
 
 /// The bytes that a hash layout puts before a key.
 const SLOT_BYTES: usize = 2;
 
 /// How keys lie on the map of ranges. Chosen once, when a cluster is created.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Partition {
     /// By a hash: even load, no order between keys of different slots.
     #[default]

@@ -4,16 +4,29 @@
 //! ([`resp`]) and carry these out one by one ([`commands`]). A command locates its keys
 //! ([`layout`]) and asks their ranges through the [`backend`], where the state machine of each
 //! group ([`kv`]) decides and answers.
+//!
+//! [`cli`] is the command line: [`serve`] runs a node, with its [`admin`] pages, over the
+//! [`cluster`]'s backend; `demo` runs several.
 
+pub mod admin;
 pub mod backend;
+pub mod cli;
+pub mod cluster;
 pub mod commands;
 mod connection;
+mod demo;
 pub mod front;
 pub mod glob;
 pub mod kv;
+pub mod latency;
 pub mod layout;
 pub mod limits;
+mod load;
 pub mod memory;
+pub mod options;
 pub mod resp;
+pub mod serve;
 pub mod server_state;
 pub mod session;
+mod status;
+mod wal_tool;

@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! The binary `logboat`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    logboat_server::cli::run()
+}

@@ -33,10 +33,16 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>, mut sto
                 }
             }
             Err(error) => {
+                let refused = !matches!(error, DialError::Handshake(_));
                 let error = error.to_string();
                 peer.outbox.note_error(error.clone());
                 if warned.insert(error.clone()) {
-                    tracing::warn!(peer = %peer.node, address = peer.address, "cannot connect: {error}");
+                    // A peer that is down is everyday; one that turns this node away is not.
+                    if refused {
+                        tracing::warn!(peer = %peer.node, address = peer.address, "cannot connect: {error}");
+                    } else {
+                        tracing::info!(peer = %peer.node, address = peer.address, "cannot connect: {error}");
+                    }
                 }
             }
         }

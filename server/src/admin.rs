@@ -1,0 +1,225 @@
+//! The admin pages of a node: `/healthz`, `/metrics` and `/status`.
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use crate::latency::ratio;
+use crate::server_state::ServerState;
+use logboat::{Node, NodeStatus};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::net::TcpListener;
+
+/// What the admin pages show.
+#[derive(Clone)]
+pub struct Admin {
+    node: Node,
+    registry: Arc<Registry>,
+    /// Whether the node serves clients: it knows the map and has started its replicas.
+    ready: Arc<AtomicBool>,
+}
+
+impl Admin {
+    /// Pages about `node` and its `clients`. Not ready yet.
+    #[must_use]
+    pub fn new(node: Node, clients: Arc<ServerState>) -> Self {
+        let mut registry = Registry::default();
+        node.register_metrics(&mut registry);
+        registry.register_collector(Box::new(StatusCollector { node: node.clone(), clients }));
+        Self { node, registry: Arc::new(registry), ready: Arc::default() }
+    }
+
+    /// Says that the node serves clients from now on.
+    pub fn ready(&self) {
+        self.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// Serves the pages until `shutdown` resolves.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        let pages = Router::new()
+            .route("/healthz", get(healthz))
+            .route("/metrics", get(metrics))
+            .route("/status", get(status))
+            .with_state(self);
+        axum::serve(listener, pages).with_graceful_shutdown(shutdown).await
+    }
+}
+
+async fn healthz(State(admin): State<Admin>) -> (StatusCode, String) {
+    let status = admin.node.status();
+    let unavailable = |reason: &str| (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"));
+    if let Some(failure) = status.failure {
+        return unavailable(&failure);
+    }
+    if !admin.ready.load(Ordering::Relaxed) {
+        return unavailable("waiting for a majority of the nodes to agree on the map of ranges");
+    }
+    if status.wal.stalled {
+        return unavailable("the disk is full: writes wait for space");
+    }
+    (StatusCode::OK, "ok\n".to_owned())
+}
+
+async fn metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, StatusCode> {
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &admin.registry)
+        .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text))
+}
+
+async fn status(State(admin): State<Admin>) -> Json<StatusPage> {
+    Json(StatusPage::of(admin.node.status(), admin.ready.load(Ordering::Relaxed)))
+}
+
+/// `/status` as JSON; also what `logboat status` reads.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StatusPage {
+    /// The node's id.
+    pub node_id: u64,
+    /// The cluster's id, in hexadecimal digits.
+    pub cluster_id: String,
+    /// Whether the node serves clients.
+    pub ready: bool,
+    /// Replicas on this node.
+    pub groups: usize,
+    /// Groups that this node leads.
+    pub leaders: usize,
+    /// Groups whose replica here knows no leader.
+    pub groups_without_leader: usize,
+    /// Bytes of requests that wait for an answer.
+    pub pending_bytes: usize,
+    /// Committed entries that are not yet applied.
+    pub apply_lag: u64,
+    /// Why nothing can be acknowledged any more, if so.
+    pub failure: Option<String>,
+    /// The log.
+    pub wal: WalPage,
+    /// The connections to the peers.
+    pub peers: Vec<PeerPage>,
+}
+
+/// The log in `/status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WalPage {
+    /// Segment files.
+    pub segments: i64,
+    /// Syncs since the start.
+    pub syncs: u64,
+    /// Entries written since the start.
+    pub entries: u64,
+    /// Entries a sync.
+    pub entries_per_sync: f64,
+    /// Bytes written since the start, framing included.
+    pub written_bytes: u64,
+    /// Bytes submitted and not yet durable.
+    pub queued_bytes: usize,
+    /// Whether writes wait for space on the disk.
+    pub stalled: bool,
+}
+
+/// A peer in `/status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PeerPage {
+    /// Its id.
+    pub node_id: u64,
+    /// Its address.
+    pub address: String,
+    /// Whether the connection to it stands.
+    pub connected: bool,
+    /// Bytes that wait to be sent.
+    pub queued_bytes: usize,
+    /// What went wrong last, while it is not connected.
+    pub last_error: Option<String>,
+}
+
+impl StatusPage {
+    fn of(status: NodeStatus, ready: bool) -> Self {
+        let wal = status.wal;
+        let peers = status.peers.into_iter().map(|peer| PeerPage {
+            node_id: peer.node.0,
+            address: peer.address,
+            connected: peer.connected,
+            queued_bytes: peer.queued_bytes,
+            last_error: peer.last_error,
+        });
+        Self {
+            node_id: status.node_id,
+            cluster_id: status.cluster_id,
+            ready,
+            groups: status.groups,
+            leaders: status.leaders,
+            groups_without_leader: status.groups_without_leader,
+            pending_bytes: status.pending_bytes,
+            apply_lag: status.apply_lag,
+            failure: status.failure,
+            wal: WalPage {
+                segments: wal.segments,
+                syncs: wal.syncs,
+                entries: wal.entries,
+                entries_per_sync: ratio(wal.entries, wal.syncs),
+                written_bytes: wal.written_bytes,
+                queued_bytes: wal.queued_bytes,
+                stalled: wal.stalled,
+            },
+            peers: peers.collect(),
+        }
+    }
+}
+
+/// What is read off the node and its front when somebody asks, rather than counted as it happens.
+#[derive(Debug)]
+struct StatusCollector {
+    node: Node,
+    clients: Arc<ServerState>,
+}
+
+impl Collector for StatusCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let status = self.node.status();
+        let without_leader = status.groups_without_leader as u64;
+        let gauges = [
+            ("logboat_groups", "Replicas on this node", status.groups as u64),
+            ("logboat_groups_without_leader", "Replicas here that know no leader", without_leader),
+            ("logboat_pending_bytes", "Bytes of requests pending", status.pending_bytes as u64),
+            ("logboat_apply_lag_entries", "Entries committed, not applied", status.apply_lag),
+            ("logboat_clients", "Clients connected", self.clients.clients.count() as u64),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            gauge.encode(metric)?;
+        }
+        let stats = &self.clients.stats;
+        let counters = [
+            ("logboat_client_connections", "Clients accepted", &stats.connections),
+            ("logboat_client_refusals", "Clients refused for the limit", &stats.rejected),
+            ("logboat_client_commands", "Commands of clients", &stats.commands),
+            ("logboat_client_errors", "Commands answered with an error", &stats.errors),
+        ];
+        for (name, help, counter) in counters {
+            let counter = ConstCounter::new(counter.value());
+            let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
+            counter.encode(metric)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! The command line.
+
+use crate::demo::{self, DemoOptions};
+use crate::options::ServeOptions;
+use crate::{serve, status, wal_tool};
+use clap::{Parser, Subcommand};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+/// A sharded key-value store over the Redis protocol, on thousands of Raft groups.
+#[derive(Debug, Parser)]
+#[command(name = "logboat", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a whole cluster in this process under a mixed load, and say how to connect.
+    Demo(DemoOptions),
+    /// Run one node of a cluster.
+    Serve(ServeOptions),
+    /// Print how a running node is.
+    Status {
+        /// The node's admin address.
+        #[arg(long, value_name = "HOST:PORT")]
+        admin: String,
+    },
+    /// Look into the write-ahead log of a node.
+    #[command(subcommand)]
+    Wal(WalCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum WalCommand {
+    /// Print segments, batches, groups and their ranges. Changes nothing.
+    Inspect {
+        /// A node's data directory, or the log's directory in it.
+        dir: PathBuf,
+    },
+    /// Check every checksum. Fails, naming file and offset, where one does.
+    Verify {
+        /// A node's data directory, or the log's directory in it.
+        dir: PathBuf,
+    },
+}
+
+/// Runs what the command line says, prints what went wrong to standard error.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr();
+    let result = match cli.command {
+        Command::Demo(options) => demo::run(options),
+        Command::Serve(options) => serve::run(options),
+        Command::Status { admin } => status::run(&admin),
+        Command::Wal(WalCommand::Inspect { dir }) => wal_tool::inspect(&dir),
+        Command::Wal(WalCommand::Verify { dir }) => wal_tool::verify(&dir),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("logboat: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What a command failed with, ready to print.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Warnings and errors, and the server's line at start and stop; `RUST_LOG` asks for more or less.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("warn,logboat_server=info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,90 @@
+//! The Redis front's backend on a cluster, and the state machine of its groups.
+
+use crate::backend::{Backend, BackendError, RangeId};
+use crate::kv::Store;
+use crate::layout::Partition;
+use crate::limits::Limits;
+use bytes::Bytes;
+use logboat::{SnapshotWriter, StateMachine};
+use logboat_router::{RouteError, Router};
+use std::io;
+
+/// A cluster, seen from one of its nodes.
+#[derive(Clone)]
+pub struct ClusterBackend {
+    router: Router,
+    partition: Partition,
+    limits: Limits,
+}
+
+impl ClusterBackend {
+    /// The cluster behind `router`, whose keys lie as `partition` says.
+    #[must_use]
+    pub fn new(router: Router, partition: Partition, limits: Limits) -> Self {
+        Self { router, partition, limits }
+    }
+}
+
+impl Backend for ClusterBackend {
+    fn partition(&self) -> Partition {
+        self.partition
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn ranges(&self) -> usize {
+        self.router.map().ranges().len()
+    }
+
+    fn range_of(&self, stored_key: &[u8]) -> RangeId {
+        RangeId(self.router.map().locate(stored_key))
+    }
+
+    fn bounds(&self, range: RangeId) -> (Bytes, Option<Bytes>) {
+        let map = self.router.map();
+        let ranges = map.ranges();
+        let end = ranges.get(range.0 + 1).map(|next| next.start.clone());
+        (ranges[range.0].start.clone(), end)
+    }
+
+    async fn propose(&self, range: RangeId, command: Bytes) -> Result<Bytes, BackendError> {
+        let map = self.router.map();
+        Ok(self.router.propose(&map.ranges()[range.0], command).await?)
+    }
+
+    async fn read(&self, range: RangeId, query: Bytes) -> Result<Bytes, BackendError> {
+        let map = self.router.map();
+        Ok(self.router.read(&map.ranges()[range.0], query).await?)
+    }
+}
+
+impl From<RouteError> for BackendError {
+    fn from(error: RouteError) -> Self {
+        match error {
+            RouteError::Busy => Self::Busy,
+            RouteError::Unavailable { reason: _ } => Self::Unavailable,
+            RouteError::OutcomeUnknown => Self::OutcomeUnknown,
+            RouteError::TooLarge { bytes, limit } => Self::TooLarge { bytes, limit },
+        }
+    }
+}
+
+impl StateMachine for Store {
+    fn apply(&mut self, command: Bytes) -> Bytes {
+        Self::apply(self, &command)
+    }
+
+    fn query(&self, query: Bytes) -> Bytes {
+        Self::query(self, &query)
+    }
+
+    fn snapshot(&self) -> SnapshotWriter {
+        Self::snapshot(self)
+    }
+
+    fn restore(&mut self, reader: &mut dyn io::Read) -> io::Result<()> {
+        Self::restore(self, reader)
+    }
+}

@@ -1,0 +1,213 @@
+//! `logboat demo`: a whole cluster in one process, under a mixed load.
+
+use crate::cli::Failure;
+use crate::layout::Partition;
+use crate::latency::{Latencies, per_second, ratio};
+use crate::load::{self, Load};
+use crate::options::NodeOptions;
+use crate::serve::{Server, interrupted, runtime};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use logboat::{NodeConfig, NodeId};
+use logboat_router::Plan;
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// A cluster of several nodes in one process over loopback TCP, with real logs and real syncs.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DemoOptions {
+    /// How many nodes.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    nodes: u16,
+    /// How many groups the key space is cut into.
+    #[arg(long, default_value_t = 1_000)]
+    groups: usize,
+    /// How long the load runs.
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Where the data lives: a directory a node. A temporary one, removed at the end, if not given.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// End when the load has run, instead of staying up for clients.
+    #[arg(long)]
+    exit: bool,
+    /// The port of the first node for Redis clients; the others follow.
+    #[arg(long, default_value_t = 6401)]
+    client_port_base: u16,
+    /// The port of the first node for its peers; the others follow.
+    #[arg(long, default_value_t = 7401)]
+    peer_port_base: u16,
+    /// The port of the first node's admin pages; the others follow.
+    #[arg(long, default_value_t = 8401)]
+    admin_port_base: u16,
+}
+
+/// Concurrent callers of the load.
+const CLIENTS: usize = 256;
+
+/// Runs the demo.
+pub(crate) fn run(options: DemoOptions) -> Result<(), Failure> {
+    runtime()?.block_on(async {
+        let interrupted = interrupted()?;
+        tokio::pin!(interrupted);
+        let temporary = match options.data_dir {
+            Some(_) => None,
+            None => Some(tempfile::Builder::new().prefix("logboat-demo-").tempdir()?),
+        };
+        let data_dir = match (&options.data_dir, &temporary) {
+            (Some(dir), _) => dir.clone(),
+            (None, Some(dir)) => dir.path().to_owned(),
+            (None, None) => unreachable!("either a directory is given or one was made"),
+        };
+        let servers = tokio::select! {
+            servers = start(&options, &data_dir) => servers?,
+            () = &mut interrupted => return Ok(()),
+        };
+        let result = tokio::select! {
+            result = show(&options, &servers) => result,
+            () = &mut interrupted => return stop(servers).await,
+        };
+        result?;
+        if !options.exit {
+            println!("{}", how_to_connect(&options));
+            interrupted.await;
+        }
+        stop(servers).await
+    })
+}
+
+async fn stop(servers: Vec<Server>) -> Result<(), Failure> {
+    let mut stopping: JoinSet<()> = servers.into_iter().map(Server::stop).collect();
+    while let Some(stopped) = stopping.join_next().await {
+        stopped?;
+    }
+    Ok(())
+}
+
+/// Starts all nodes and waits until every group has a leader.
+async fn start(options: &DemoOptions, data_dir: &Path) -> Result<Vec<Server>, Failure> {
+    let bar = ProgressBar::new(options.groups as u64).with_style(ProgressStyle::with_template(
+        "starting {len} groups {wide_bar} {pos} have a leader",
+    )?);
+    let starting = (1..=options.nodes).map(|number| {
+        let options = node_options(options, data_dir, number);
+        async move { Server::start(options?).await }
+    });
+    let mut starting: JoinSet<_> = starting.collect();
+    let mut servers = Vec::new();
+    while let Some(server) = starting.join_next().await {
+        servers.push(server??);
+    }
+    servers.sort_by_key(|server| server.node().id());
+    loop {
+        let led: usize = leaders(&servers).iter().sum();
+        bar.set_position(led as u64);
+        // The group that holds the map is led by somebody as well.
+        if led > options.groups {
+            bar.finish_and_clear();
+            return Ok(servers);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn node_options(
+    options: &DemoOptions,
+    data_dir: &Path,
+    number: u16,
+) -> Result<NodeOptions, Failure> {
+    let port = |base: u16, number: u16| {
+        let port = base.checked_add(number - 1).ok_or("the ports go beyond 65535")?;
+        Ok::<_, Failure>(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    };
+    let members = (1..=options.nodes)
+        .map(|node| Ok((NodeId(node.into()), port(options.peer_port_base, node)?.to_string())))
+        .collect::<Result<BTreeMap<_, _>, Failure>>()?;
+    let mut node =
+        NodeConfig::new(NodeId(number.into()), members, data_dir.join(format!("node-{number}")))?;
+    node.cluster_name = "demo".to_owned();
+    let plan = Plan {
+        layout: Partition::Hash.to_string(),
+        groups: Some(options.groups),
+        split_keys: None,
+        replicas: 3,
+    };
+    Ok(NodeOptions {
+        node,
+        plan,
+        partition: Partition::Hash,
+        client_listen: port(options.client_port_base, number)?,
+        admin_listen: Some(port(options.admin_port_base, number)?),
+        max_clients: 10_000,
+    })
+}
+
+/// Runs the load and prints what it did.
+async fn show(options: &DemoOptions, servers: &[Server]) -> Result<(), Failure> {
+    let bar = ProgressBar::new(options.seconds * 1_000).with_style(ProgressStyle::with_template(
+        "{msg} {wide_bar} {elapsed} of the load",
+    )?);
+    let before = log_counts(servers);
+    let load = Load::start(servers.iter().map(Server::backend), CLIENTS);
+    let started = Instant::now();
+    let length = Duration::from_secs(options.seconds);
+    while started.elapsed() < length {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        bar.set_position(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
+        bar.set_message(format!("{} operations", load.operations()));
+    }
+    let elapsed = started.elapsed();
+    let report = load.stop().await?;
+    bar.finish_and_clear();
+    let after = log_counts(servers);
+    print_report(options, servers, &report, elapsed, (after.0 - before.0, after.1 - before.1));
+    Ok(())
+}
+
+/// Entries written and syncs made by all logs.
+fn log_counts(servers: &[Server]) -> (u64, u64) {
+    let statuses = servers.iter().map(|server| server.node().status().wal);
+    statuses.fold((0, 0), |(entries, syncs), wal| (entries + wal.entries, syncs + wal.syncs))
+}
+
+fn leaders(servers: &[Server]) -> Vec<usize> {
+    servers.iter().map(|server| server.node().status().leaders).collect()
+}
+
+fn print_report(
+    options: &DemoOptions,
+    servers: &[Server],
+    report: &load::Report,
+    elapsed: Duration,
+    (entries, syncs): (u64, u64),
+) {
+    let leaders: Vec<_> = leaders(servers).iter().map(ToString::to_string).collect();
+    println!("{:<22} {:>12} {:>12}", "", "writes", "reads");
+    let row = |name: &str, value: &dyn Fn(&Latencies) -> String| {
+        println!("{name:<22} {:>12} {:>12}", value(&report.writes), value(&report.reads));
+    };
+    row("a second", &|of| format!("{:.0}", per_second(of.count(), elapsed)));
+    for (name, quantile) in [("p50 ms", 0.5), ("p99 ms", 0.99), ("max ms", 1.0)] {
+        row(name, &|of| format!("{:.2}", ratio(of.quantile_us(quantile), 1_000)));
+    }
+    println!("{:<22} {:>12}", "errors", report.errors);
+    println!("{:<22} {:>12.1}", "entries a sync", ratio(entries, syncs));
+    println!("{:<22} {:>12}", "groups", options.groups);
+    println!("{:<22} {:>12}", "leaders a node", leaders.join(" / "));
+}
+
+fn how_to_connect(options: &DemoOptions) -> String {
+    let (client, admin) = (options.client_port_base, options.admin_port_base);
+    let last = options.nodes - 1;
+    format!(
+        "\nThe cluster stays up. Any node takes any key:\n  \
+         redis-cli -p {client} SET greeting hello\n  \
+         redis-cli -p {} GET greeting\n  \
+         curl http://127.0.0.1:{admin}/status\n\
+         Ctrl-C ends it.",
+        client + last
+    )
+}

@@ -1,0 +1,270 @@
+//! The options of `logboat serve`, from the command line and from a file.
+
+use crate::cli::Failure;
+use crate::layout::Partition;
+use bytes::Bytes;
+use clap::Args;
+use logboat::{NodeConfig, NodeId, WalOptions};
+use logboat_router::Plan;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// One node of a cluster. Whatever the command line leaves out is looked up in the file of
+/// `--config`, where the names are the same without the dashes before them.
+#[derive(Clone, Debug, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ServeOptions {
+    /// This node's id, one of those in --cluster.
+    #[arg(long, value_name = "ID")]
+    pub node_id: Option<u64>,
+    /// All nodes of the cluster with their peer addresses: 1=HOST:PORT,2=HOST:PORT,…
+    #[arg(long, value_name = "ID=HOST:PORT,…")]
+    pub cluster: Option<String>,
+    /// Tells clusters with the same nodes apart.
+    #[arg(long, value_name = "NAME")]
+    pub cluster_name: Option<String>,
+    /// Where log and snapshots live.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where Redis clients connect.
+    #[arg(long, value_name = "IP:PORT")]
+    pub client_listen: Option<SocketAddr>,
+    /// Where the admin pages are (/healthz, /metrics, /status).
+    #[arg(long, value_name = "IP:PORT")]
+    pub admin_listen: Option<SocketAddr>,
+    /// How many groups a new cluster gets [default: 1000].
+    #[arg(long, value_name = "COUNT")]
+    pub groups: Option<usize>,
+    /// How many replicas each group of a new cluster gets [default: 3].
+    #[arg(long, value_name = "COUNT")]
+    pub replicas: Option<usize>,
+    /// How keys lie on the ranges: hash (spread evenly) or range (in their own order)
+    /// [default: hash].
+    #[arg(long)]
+    pub partition: Option<Partition>,
+    /// The first keys of all ranges but the first, one a line, ascending; for --partition range.
+    #[arg(long, value_name = "FILE")]
+    pub split_keys: Option<PathBuf>,
+    /// The shortest time without a leader's word after which a replica campaigns, in ms
+    /// [default: 2500].
+    #[arg(long, value_name = "MS")]
+    pub election_timeout_ms: Option<u64>,
+    /// The time between two heartbeats, in ms [default: a tenth of the election timeout].
+    #[arg(long, value_name = "MS")]
+    pub heartbeat_ms: Option<u64>,
+    /// A group's log beyond this many bytes becomes a snapshot [default: 8388608].
+    #[arg(long, value_name = "BYTES")]
+    pub snapshot_log_bytes: Option<u64>,
+    /// The size of a log segment, in bytes [default: 67108864].
+    #[arg(long, value_name = "BYTES")]
+    pub wal_segment_bytes: Option<u64>,
+    /// How large the log may grow before old segments are emptied, in bytes [default: 2147483648].
+    #[arg(long, value_name = "BYTES")]
+    pub wal_max_bytes: Option<u64>,
+    /// How many clients may be connected at once [default: 10000].
+    #[arg(long, value_name = "COUNT")]
+    pub max_clients: Option<usize>,
+    /// A TOML file with any of these options.
+    #[arg(long, value_name = "FILE.toml")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+}
+
+/// A node that is ready to start: the options, checked.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// What the engine is told.
+    pub node: NodeConfig,
+    /// How the cluster is made if it is new.
+    pub plan: Plan,
+    /// How keys lie on the ranges.
+    pub partition: Partition,
+    /// Where Redis clients connect.
+    pub client_listen: SocketAddr,
+    /// Where the admin pages are.
+    pub admin_listen: Option<SocketAddr>,
+    /// How many clients may be connected at once.
+    pub max_clients: usize,
+}
+
+impl ServeOptions {
+    /// Fills in what the file of `--config` says, and checks it all.
+    ///
+    /// # Errors
+    /// A sentence that names the option.
+    pub fn resolve(self) -> Result<NodeOptions, Failure> {
+        let options = match &self.config {
+            Some(path) => self.clone().or(read_file(path)?),
+            None => self,
+        };
+        let id = options.node_id.ok_or("--node-id is missing")?;
+        let cluster = options.cluster.as_deref().ok_or("--cluster is missing")?;
+        let members = parse_cluster(cluster)?;
+        let data_dir = options.data_dir.clone().ok_or("--data-dir is missing")?;
+        let client_listen = options.client_listen.ok_or("--client-listen is missing")?;
+        let mut node = NodeConfig::new(NodeId(id), members, data_dir)
+            .map_err(|reason| format!("--cluster: {reason}"))?;
+        options.tune(&mut node)?;
+        let partition = options.partition.unwrap_or_default();
+        Ok(NodeOptions {
+            plan: options.plan(partition)?,
+            node,
+            partition,
+            client_listen,
+            admin_listen: options.admin_listen,
+            max_clients: options.max_clients.unwrap_or(10_000),
+        })
+    }
+
+    /// Each option, or that of `other` where there is none.
+    fn or(self, other: Self) -> Self {
+        Self {
+            node_id: self.node_id.or(other.node_id),
+            cluster: self.cluster.or(other.cluster),
+            cluster_name: self.cluster_name.or(other.cluster_name),
+            data_dir: self.data_dir.or(other.data_dir),
+            client_listen: self.client_listen.or(other.client_listen),
+            admin_listen: self.admin_listen.or(other.admin_listen),
+            groups: self.groups.or(other.groups),
+            replicas: self.replicas.or(other.replicas),
+            partition: self.partition.or(other.partition),
+            split_keys: self.split_keys.or(other.split_keys),
+            election_timeout_ms: self.election_timeout_ms.or(other.election_timeout_ms),
+            heartbeat_ms: self.heartbeat_ms.or(other.heartbeat_ms),
+            snapshot_log_bytes: self.snapshot_log_bytes.or(other.snapshot_log_bytes),
+            wal_segment_bytes: self.wal_segment_bytes.or(other.wal_segment_bytes),
+            wal_max_bytes: self.wal_max_bytes.or(other.wal_max_bytes),
+            max_clients: self.max_clients.or(other.max_clients),
+            config: None,
+        }
+    }
+
+    fn tune(&self, node: &mut NodeConfig) -> Result<(), Failure> {
+        if let Some(name) = &self.cluster_name {
+            node.cluster_name.clone_from(name);
+        }
+        if let Some(ms) = self.election_timeout_ms {
+            node.tuning.election_timeout = Duration::from_millis(ms);
+            node.tick_interval = Duration::from_millis((ms / 10).max(1));
+        }
+        if let Some(ms) = self.heartbeat_ms {
+            node.tick_interval = Duration::from_millis(ms);
+        }
+        if node.tick_interval.is_zero() || node.tick_interval * 3 > node.tuning.election_timeout {
+            return Err("--heartbeat-ms must be at least 1 and at most a third of \
+                        --election-timeout-ms"
+                .into());
+        }
+        if let Some(bytes) = self.snapshot_log_bytes {
+            node.snapshot_log_bytes = bytes;
+        }
+        let defaults = WalOptions::default();
+        node.wal.segment_bytes = self.wal_segment_bytes.unwrap_or(defaults.segment_bytes);
+        node.wal.max_bytes = self.wal_max_bytes.unwrap_or(defaults.max_bytes);
+        Ok(())
+    }
+
+    fn plan(&self, partition: Partition) -> Result<Plan, Failure> {
+        if self.split_keys.is_some() && partition != Partition::Range {
+            return Err("--split-keys goes with --partition range".into());
+        }
+        Ok(Plan {
+            layout: partition.to_string(),
+            groups: self.groups,
+            split_keys: self.split_keys.as_deref().map(read_split_keys).transpose()?,
+            replicas: self.replicas.unwrap_or(3),
+        })
+    }
+}
+
+fn read_file(path: &Path) -> Result<ServeOptions, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("--config {}: {error}", path.display()))?;
+    toml::from_str(&text).map_err(|error| format!("--config {}: {error}", path.display()).into())
+}
+
+fn read_split_keys(path: &Path) -> Result<Vec<Bytes>, Failure> {
+    let text =
+        std::fs::read(path).map_err(|error| format!("--split-keys {}: {error}", path.display()))?;
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    Ok(lines.map(|line| Bytes::copy_from_slice(line.trim_ascii_end())).collect())
+}
+
+/// Parses `1=HOST:PORT,2=HOST:PORT`.
+fn parse_cluster(text: &str) -> Result<BTreeMap<NodeId, String>, Failure> {
+    let mut members = BTreeMap::new();
+    for part in text.split(',') {
+        let wrong = || format!("--cluster: {part:?} is not ID=HOST:PORT");
+        let (id, address) = part.split_once('=').ok_or_else(wrong)?;
+        let id: u64 = id.trim().parse().map_err(|_| wrong())?;
+        if id == 0 {
+            return Err("--cluster: node ids begin with 1".into());
+        }
+        if !address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+            return Err(wrong().into());
+        }
+        if members.insert(NodeId(id), address.to_owned()).is_some() {
+            return Err(format!("--cluster: node {id} stands there twice").into());
+        }
+    }
+    Ok(members)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> ServeOptions {
+        ServeOptions {
+            node_id: Some(1),
+            cluster: Some("1=127.0.0.1:7401,2=127.0.0.1:7402".to_owned()),
+            data_dir: Some("data".into()),
+            client_listen: Some(([127, 0, 0, 1], 6401).into()),
+            ..ServeOptions::default()
+        }
+    }
+
+    fn error_of(options: ServeOptions) -> String {
+        options.resolve().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_least_options_are_enough() {
+        let resolved = options().resolve().unwrap();
+        assert_eq!(resolved.node.listen, ([127, 0, 0, 1], 7401).into());
+        assert_eq!(resolved.plan.layout, "hash");
+    }
+
+    #[test]
+    fn every_missing_or_wrong_option_is_named() {
+        let base = options;
+        assert!(error_of(ServeOptions { node_id: None, ..base() }).contains("--node-id"));
+        assert!(error_of(ServeOptions { node_id: Some(9), ..base() }).contains("node 9"));
+        for cluster in ["", "1", "1=", "x=127.0.0.1:1", "1=127.0.0.1", "1=a:1,1=b:2", "0=a:1"] {
+            let options = ServeOptions { cluster: Some(cluster.to_owned()), ..base() };
+            assert!(error_of(options).contains("--cluster"), "{cluster}");
+        }
+        let options = ServeOptions { split_keys: Some("keys".into()), ..base() };
+        assert!(error_of(options).contains("--partition range"));
+        let options =
+            ServeOptions { heartbeat_ms: Some(900), election_timeout_ms: Some(1_000), ..base() };
+        assert!(error_of(options).contains("--heartbeat-ms"));
+    }
+
+    #[test]
+    fn the_command_line_comes_before_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.toml");
+        std::fs::write(&path, "node-id = 2\ngroups = 7\npartition = \"range\"\n").unwrap();
+        let resolved = ServeOptions { config: Some(path.clone()), ..options() }.resolve().unwrap();
+        assert_eq!(resolved.node.node, NodeId(1));
+        assert_eq!(resolved.plan.groups, Some(7));
+        assert_eq!(resolved.partition, Partition::Range);
+        std::fs::write(&path, "nodeid = 2\n").unwrap();
+        let error = error_of(ServeOptions { config: Some(path), ..options() });
+        assert!(error.contains("nodeid"), "{error}");
+    }
+}

@@ -1,0 +1,154 @@
+//! `logboat serve`: one node with its Redis front and its admin pages.
+
+use crate::admin::Admin;
+use crate::cli::Failure;
+use crate::cluster::ClusterBackend;
+use crate::front::{FrontConfig, RespServer};
+use crate::kv::Store;
+use crate::limits::Limits;
+use crate::options::{NodeOptions, ServeOptions};
+use crate::server_state::Facts;
+use logboat::Node;
+use logboat_router::Router;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Runs one node until it is interrupted or terminated.
+pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
+    let options = options.resolve()?;
+    runtime()?.block_on(async {
+        let (id, clients) = (options.node.node, options.client_listen);
+        let interrupted = interrupted()?;
+        tokio::pin!(interrupted);
+        let server = tokio::select! {
+            server = Server::start(options) => server?,
+            () = &mut interrupted => return Ok(()),
+        };
+        tracing::info!("node {id} serves clients on {clients}");
+        interrupted.await;
+        server.stop().await;
+        tracing::info!("node {id} has stopped");
+        Ok(())
+    })
+}
+
+/// The runtime for clients and admin pages; the engine has threads of its own.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// Resolves when the process is asked to end.
+pub(crate) fn interrupted() -> Result<impl Future<Output = ()>, Failure> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// A running node with everything around it.
+pub struct Server {
+    node: Node,
+    backend: ClusterBackend,
+    stopping: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Server {
+    /// Starts a node and waits until the cluster has agreed on its map of ranges, which takes a
+    /// majority of the nodes. The ports are bound first, so that a busy one is known at once.
+    ///
+    /// # Errors
+    /// What can't be started, and why.
+    pub async fn start(options: NodeOptions) -> Result<Self, Failure> {
+        let started = Arc::new(OnceLock::new());
+        let front_config =
+            FrontConfig { max_clients: options.max_clients, ..FrontConfig::default() };
+        let facts = facts_of(Arc::clone(&started));
+        let front = RespServer::bind(options.client_listen, front_config, facts).await?;
+        let admin_listener = match options.admin_listen {
+            Some(address) => Some(bind_admin(address).await?),
+            None => None,
+        };
+        let config = options.node.clone();
+        let node = tokio::task::spawn_blocking(move || Node::start(config)).await??;
+        started.get_or_init(|| node.clone());
+        let admin = Admin::new(node.clone(), front.state());
+        let (stopping, _) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        if let Some(listener) = admin_listener {
+            let serving = admin.clone().serve(listener, stopped(&stopping));
+            tasks.spawn(async move {
+                if let Err(error) = serving.await {
+                    tracing::error!("the admin pages ended: {error}");
+                }
+            });
+        }
+        let router = Router::start(node.clone(), options.plan, |_| Box::new(Store::new())).await?;
+        let backend = ClusterBackend::new(router, options.partition, Limits::default());
+        tasks.spawn(front.serve(backend.clone(), stopped(&stopping)));
+        admin.ready();
+        Ok(Self { node, backend, stopping, tasks })
+    }
+
+    /// The node.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// What its clients talk to.
+    #[must_use]
+    pub fn backend(&self) -> &ClusterBackend {
+        &self.backend
+    }
+
+    /// Closes the clients' connections and stops the node; what it acknowledged is on its disk.
+    pub async fn stop(mut self) {
+        self.stopping.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+        let node = self.node;
+        // A panic has been printed where it happened.
+        let _ = tokio::task::spawn_blocking(move || node.stop()).await;
+    }
+}
+
+/// What INFO says about the node, once there is one.
+fn facts_of(node: Arc<OnceLock<Node>>) -> Box<dyn Fn() -> Facts + Send + Sync> {
+    Box::new(move || {
+        let sections = node.get().map(|node| {
+            let status = node.status();
+            let facts = [
+                ("node_id", status.node_id.to_string()),
+                ("cluster_id", status.cluster_id),
+                ("groups", status.groups.to_string()),
+                ("leaders", status.leaders.to_string()),
+                ("groups_without_leader", status.groups_without_leader.to_string()),
+            ];
+            ("Logboat", facts.map(|(name, value)| (name.to_owned(), value)).to_vec())
+        });
+        Facts { sections: sections.into_iter().collect(), keys: None }
+    })
+}
+
+async fn bind_admin(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("--admin-listen {address}: {error}").into())
+}
+
+fn stopped(stopping: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
+    let mut stopping = stopping.subscribe();
+    async move {
+        // The sender goes only with the server, which is an end as well.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+}

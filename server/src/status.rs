@@ -1,0 +1,56 @@
+//! `logboat status`: a node's `/status` page as a table.
+
+use crate::admin::{PeerPage, StatusPage};
+use crate::cli::Failure;
+use std::time::Duration;
+
+/// Asks the node at `admin` and prints how it is.
+pub(crate) fn run(admin: &str) -> Result<(), Failure> {
+    let address = admin.trim_start_matches("http://").trim_end_matches('/');
+    let page = fetch(address).map_err(|error| format!("no status from {address}: {error}"))?;
+    print!("{}", table(&page));
+    Ok(())
+}
+
+fn fetch(address: &str) -> Result<StatusPage, Failure> {
+    let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5)));
+    let agent = ureq::Agent::new_with_config(config.build());
+    let text = agent.get(format!("http://{address}/status")).call()?.body_mut().read_to_string()?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+fn table(page: &StatusPage) -> String {
+    let state = match (&page.failure, page.ready) {
+        (Some(failure), _) => format!("failed: {failure}"),
+        (None, true) => "ready".to_owned(),
+        (None, false) => "waiting for a majority of the nodes".to_owned(),
+    };
+    let wal = &page.wal;
+    let rows = [
+        ("node", page.node_id.to_string()),
+        ("cluster", page.cluster_id.clone()),
+        ("state", state),
+        ("groups", page.groups.to_string()),
+        ("leaders", page.leaders.to_string()),
+        ("without leader", page.groups_without_leader.to_string()),
+        ("pending bytes", page.pending_bytes.to_string()),
+        ("apply lag", page.apply_lag.to_string()),
+        ("log segments", wal.segments.to_string()),
+        ("log syncs", wal.syncs.to_string()),
+        ("entries a sync", format!("{:.1}", wal.entries_per_sync)),
+        ("log bytes written", wal.written_bytes.to_string()),
+        ("log stalled", if wal.stalled { "yes: the disk is full" } else { "no" }.to_owned()),
+    ];
+    let rows = rows.into_iter().map(|(name, value)| format!("{name:<18} {value}\n"));
+    rows.chain(page.peers.iter().map(peer_row)).collect()
+}
+
+fn peer_row(peer: &PeerPage) -> String {
+    let state = match (&peer.last_error, peer.connected) {
+        (_, true) => "connected".to_owned(),
+        (Some(error), false) => format!("not connected: {error}"),
+        (None, false) => "not connected".to_owned(),
+    };
+    let name = format!("peer {}", peer.node_id);
+    format!("{name:<18} {} {state}, {} bytes queued\n", peer.address, peer.queued_bytes)
+}
