@@ -1,2 +1,43 @@
-//! Placeholder.
-fn main() {}
+//! `logboat-bench`: how much a cluster, or a log alone, does in a second on this machine.
+
+mod machine;
+mod process;
+mod report;
+mod throughput;
+mod wal;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Measures Logboat with real syncs and loopback TCP.
+#[derive(Debug, Parser)]
+#[command(name = "logboat-bench", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// A whole cluster in this process, under closed-loop clients.
+    Throughput(throughput::Options),
+    /// The write-ahead log alone.
+    Wal(wal::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().bench {
+        Bench::Throughput(options) => throughput::run(&options),
+        Bench::Wal(options) => wal::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("logboat-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What a bench failed with, ready to print.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
