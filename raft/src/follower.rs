@@ -66,9 +66,9 @@ impl Follower {
             );
             replica.append(entries, out);
         }
-        let through = through.max(replica.log.snapshot().index);
         replica.commit_to(commit.min(through));
-        replica.acknowledge(leader, through, out);
+        // The leader has all that is committed, so it may learn more than it asked for.
+        replica.acknowledge(leader, through.max(replica.commit), out);
     }
 
     /// The leader cut `commit` to what it knows to be here, so it may be trusted without a look at

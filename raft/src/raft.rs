@@ -384,10 +384,7 @@ impl Raft {
 
     /// RequestVote (Raft paper, figure 2 and section 5.4.1), in the current term.
     fn on_vote(&mut self, from: NodeId, last: LogId, out: &mut Vec<Output>) {
-        let free = match self.replica.vote {
-            None => self.leader().is_none(),
-            Some(vote) => vote == from,
-        };
+        let free = self.replica.vote.is_none_or(|vote| vote == from);
         let granted = free && last >= self.replica.log.last_id();
         if granted {
             self.replica.vote = Some(from);
@@ -535,11 +532,66 @@ impl Raft {
 #[cfg(test)]
 mod tests {
     use super::Raft;
+    use crate::{
+        Config, GroupId, Index, Input, LogId, Message, NodeId, Output, Payload, Restored, RoleKind,
+        Term, Time, Tuning,
+    };
+    use alloc::sync::Arc;
+    use alloc::vec::Vec;
 
     /// Thousands of replicas live in one process, and most of them are idle followers. Besides this
     /// an idle one has its voters, its term runs and a few words of queues on the heap.
     #[test]
     fn a_replica_is_small() {
         assert!(size_of::<Raft>() <= 448, "{} bytes", size_of::<Raft>());
+    }
+
+    #[test]
+    fn strangers_are_not_heard() {
+        let mut raft = replica();
+        let last = LogId::default();
+        let vote = Payload::Vote {
+            last,
+            transfer: false,
+        };
+        assert_eq!(receive(&mut raft, 9, 1, vote.clone()), []);
+        assert_eq!(
+            receive(&mut raft, 1, 1, vote.clone()),
+            [],
+            "nor the replica itself"
+        );
+        assert_ne!(receive(&mut raft, 3, 1, vote), []);
+    }
+
+    #[test]
+    fn an_acknowledgement_of_what_was_never_sent_is_ignored() {
+        let mut raft = replica();
+        raft.step(Time(0), Input::Campaign, &mut Vec::new());
+        receive(&mut raft, 2, 1, Payload::PreVoteReply { granted: true });
+        receive(&mut raft, 2, 1, Payload::VoteReply { granted: true });
+        assert_eq!(raft.role(), RoleKind::Leader);
+        let through = Index(2);
+        assert_eq!(receive(&mut raft, 2, 1, Payload::Appended { through }), []);
+        assert_eq!(raft.status().peers[0].matched, Index(0));
+    }
+
+    fn replica() -> Raft {
+        let config = Config {
+            group: GroupId(1),
+            node: NodeId(1),
+            voters: [1, 2, 3].map(NodeId).into(),
+            seed: 1,
+            tuning: Arc::new(Tuning::default()),
+        };
+        Raft::new(config, Restored::default(), Time(0))
+    }
+
+    fn receive(raft: &mut Raft, from: u64, term: u64, payload: Payload) -> Vec<Output> {
+        let mut out = Vec::new();
+        let from = NodeId(from);
+        let term = Term(term);
+        let message = Message { term, payload };
+        raft.step(Time(0), Input::Receive { from, message }, &mut out);
+        out
     }
 }

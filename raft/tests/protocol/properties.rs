@@ -223,6 +223,7 @@ fn run_case(nodes: u64, tight: bool, seed: u64, actions: &[Action]) {
 proptest! {
     #![proptest_config(ProptestConfig {
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(SEEDS))),
+        cases: ProptestConfig::default().cases.max(1_000),
         max_shrink_iters: 20_000,
         ..ProptestConfig::default()
     })]

@@ -123,7 +123,7 @@ fn run_on_disk(cluster: &mut Cluster, name: &str, args: &mut ArgumentConsumer<'_
         // load NODE: answers what the node wants to read from its disk.
         "load" => cluster.answer_loads(at),
         // load-nothing NODE: as if its disk did not have it.
-        "load-nothing" => cluster.lack_loads(at),
+        "load-nothing" => cluster.lack_load(at),
         // compact NODE: snapshot of all that is applied.
         "compact" => cluster.compact(at),
         "crash" => cluster.crash(at),

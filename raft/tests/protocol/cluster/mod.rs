@@ -199,9 +199,9 @@ impl Cluster {
         }
     }
 
-    /// Answers them as if the disk had none of the entries.
-    pub(crate) fn lack_loads(&mut self, node: NodeId) {
-        while let Some((target, ..)) = self.host(node).loads.pop_front() {
+    /// Answers the oldest of them as if the disk had none of the entries.
+    pub(crate) fn lack_load(&mut self, node: NodeId) {
+        if let Some((target, ..)) = self.host(node).loads.pop_front() {
             let entries = Vec::new();
             self.step(node, Input::Loaded { target, entries });
         }
