@@ -34,7 +34,8 @@ enum Role {
 
 impl Raft {
     /// A replica as found on disk. It begins as a follower; a group's only voter elects itself
-    /// when its timeout passes, or at an [`Input::Campaign`].
+    /// at the first [`Input::Tick`]. What is known to be committed is handed out from the first step
+    /// on, whatever its input is.
     ///
     /// # Panics
     /// When the voters are not sorted or lack this node, or when `restored` describes no log.

@@ -288,10 +288,6 @@ impl Replica {
         assert!(self.applied < self.log.memory_start());
         assert!(self.log.last_id().term <= self.term);
         assert!(self.hard_state_mark <= self.newest && self.durable <= self.newest);
-        assert!(
-            self.vote
-                .is_none_or(|vote| self.config.voters.contains(&vote))
-        );
     }
 
     fn persist(&mut self, log: LogWrite, out: &mut Vec<Output>) {

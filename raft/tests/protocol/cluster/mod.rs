@@ -127,8 +127,16 @@ impl Cluster {
         let Some(raft) = &mut self.host(node).raft else {
             return;
         };
+        let is_early = raft.next_deadline().is_none_or(|deadline| now < deadline);
+        let idles = is_early && matches!(input, Input::Tick);
+        let standing = (raft.role(), raft.term());
         let mut out = Vec::new();
         raft.step(now, input, &mut out);
+        let acted = standing != (raft.role(), raft.term());
+        assert!(
+            !idles || !acted,
+            "a tick before the deadline changed the role"
+        );
         for output in out {
             self.carry_out(node, output);
         }
