@@ -156,6 +156,23 @@ impl Raft {
         self.replica.log.snapshot()
     }
 
+    /// Checks that the replica does not contradict itself. Debug builds do so after every step; a
+    /// simulation can do so in a release build too.
+    ///
+    /// # Panics
+    /// When it does, which is a bug of the core.
+    pub fn invariants(&self) {
+        self.replica.invariants();
+        match &self.role {
+            Role::Follower(_) | Role::PreCandidate(_) => {}
+            Role::Candidate(_) => assert_eq!(self.replica.vote, Some(self.replica.node())),
+            Role::Leader(leader) => {
+                assert_eq!(self.replica.vote, Some(self.replica.node()));
+                leader.invariants(&self.replica);
+            }
+        }
+    }
+
     fn on_tick(&mut self, out: &mut Vec<Output>) {
         let now = self.replica.now;
         match &mut self.role {
@@ -514,19 +531,6 @@ impl Raft {
 
     fn standing(&self) -> (RoleKind, Term, Option<NodeId>) {
         (self.role(), self.term(), self.leader())
-    }
-
-    /// Panics when the replica contradicts itself.
-    fn invariants(&self) {
-        self.replica.invariants();
-        match &self.role {
-            Role::Follower(_) | Role::PreCandidate(_) => {}
-            Role::Candidate(_) => assert_eq!(self.replica.vote, Some(self.replica.node())),
-            Role::Leader(leader) => {
-                assert_eq!(self.replica.vote, Some(self.replica.node()));
-                leader.invariants(&self.replica);
-            }
-        }
     }
 }
 

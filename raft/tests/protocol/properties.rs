@@ -118,14 +118,17 @@ impl Run {
             Action::TickOne(at) => cluster.step(node(at), Input::Tick),
             Action::Skip(ms) => cluster.now = cluster.now + Duration::from_millis(ms.into()),
             Action::Campaign(at) => cluster.step(node(at), Input::Campaign),
-            Action::Propose(at, count) => self.propose(cluster, node(at), count),
+            Action::Propose(at, count) => {
+                self.propose(cluster, leader_or(cluster, node(at)), count)
+            }
             Action::Read(at) => {
                 self.reads += 1;
-                if cluster.raft(node(at)).is_some() {
-                    cluster.read(node(at), self.reads);
-                }
+                cluster.read(leader_or(cluster, node(at)), self.reads);
             }
-            Action::Transfer(at, to) => cluster.step(node(at), Input::Transfer { to: node(to) }),
+            Action::Transfer(at, to) => {
+                let at = leader_or(cluster, node(at));
+                cluster.step(at, Input::Transfer { to: node(to) });
+            }
             Action::Disk(at, fast) => cluster.host(node(at)).sync = fast,
             Action::Sync(at, count) => {
                 let durable = cluster.host(node(at)).durable.0;
@@ -170,6 +173,17 @@ impl Run {
     }
 }
 
+/// One of those that believe to lead, or else this node.
+fn leader_or(cluster: &Cluster, node: NodeId) -> NodeId {
+    let leads = |node: &NodeId| {
+        let raft = cluster.raft(*node);
+        raft.is_some_and(|raft| raft.role() == RoleKind::Leader)
+    };
+    let leaders: Vec<_> = cluster.nodes().into_iter().filter(leads).collect();
+    let choice = leaders.get(node.0 as usize % leaders.len().max(1));
+    choice.copied().unwrap_or(node)
+}
+
 /// Heals everything and lets time pass: the cluster must elect a leader, commit something new, and
 /// bring every state machine to the same place.
 fn must_recover(cluster: &mut Cluster, run: &mut Run) {
@@ -186,12 +200,6 @@ fn must_recover(cluster: &mut Cluster, run: &mut Run) {
     for _ in 0..400 {
         cluster.tick(TICK);
         cluster.settle();
-        let leads = |node: &NodeId| {
-            cluster
-                .raft(*node)
-                .is_some_and(|raft| raft.role() == RoleKind::Leader)
-        };
-        let leaders: Vec<_> = cluster.nodes().into_iter().filter(leads).collect();
         let lengths: Vec<_> = cluster
             .hosts
             .values()
@@ -201,10 +209,8 @@ fn must_recover(cluster: &mut Cluster, run: &mut Run) {
         if committed > before && lengths.iter().all(|&length| length == committed) {
             return;
         }
-        if let [leader] = leaders[..]
-            && committed == before
-        {
-            run.propose(cluster, leader, 1);
+        if committed == before {
+            run.propose(cluster, leader_or(cluster, NodeId(1)), 1);
         }
     }
     panic!("the cluster does not recover");

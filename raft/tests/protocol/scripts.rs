@@ -236,6 +236,7 @@ scripts! {
     backup_known_term
     backup_short_log
     backup_unknown_term
+    broken_links
     busy
     check_quorum
     defended_leader
