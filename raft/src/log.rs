@@ -283,3 +283,119 @@ impl Log {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Log;
+    use crate::{Entry, EntryKind, GroupId, Index, LogId, Mark, Term};
+    use alloc::vec::Vec;
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    /// A log as a list of all its terms, with what a snapshot covers still in it.
+    #[derive(Default)]
+    struct Model {
+        terms: Vec<u64>,
+        start: usize,
+    }
+
+    impl Model {
+        fn term_at(&self, index: u64) -> Option<Term> {
+            let index = index as usize;
+            let known = index >= self.start && index <= self.terms.len();
+            let term = |index: usize| self.terms.get(index.wrapping_sub(1)).copied().unwrap_or(0);
+            known.then(|| Term(term(index)))
+        }
+
+        fn indexes(&self) -> core::ops::RangeInclusive<u64> {
+            self.start as u64..=self.terms.len() as u64
+        }
+
+        fn check(&self, log: &Log) {
+            log.invariants();
+            let last = self.terms.len() as u64;
+            assert_eq!(log.last(), Index(last));
+            for index in 0..last + 3 {
+                assert_eq!(
+                    log.term_at(Index(index)),
+                    self.term_at(index),
+                    "term of {index}"
+                );
+            }
+            for term in 1..9 {
+                let last_of_term = self
+                    .indexes()
+                    .rfind(|&i| self.term_at(i) == Some(Term(term)));
+                assert_eq!(
+                    log.last_of_term(Term(term)),
+                    last_of_term.map(Index),
+                    "term {term}"
+                );
+                for index in self.start as u64..last + 3 {
+                    self.check_conflict(log, LogId::new(Term(term), Index(index)));
+                }
+            }
+        }
+
+        fn check_conflict(&self, log: &Log, prev: LogId) {
+            let here = self.term_at(prev.index.0);
+            let Some(conflict) = log.conflict_with(prev) else {
+                return assert_eq!(here, Some(prev.term));
+            };
+            assert_ne!(here, Some(prev.term));
+            assert_eq!(conflict.x_len, log.last().next());
+            assert_eq!(conflict.x_term, here);
+            if here.is_some() && prev.index > log.snapshot().index {
+                let mut entries = self.indexes().skip(1);
+                let first = entries.find(|&index| self.term_at(index) == here);
+                assert_eq!(Some(conflict.x_index), first.map(Index));
+            }
+        }
+    }
+
+    proptest! {
+        /// Appends that replace, compactions and resets, in any order.
+        #[test]
+        fn terms_equal_those_of_a_plain_list(
+            steps in prop::collection::vec((0u8..6, any::<u8>(), 1usize..4), 1..40),
+        ) {
+            let mut model = Model::default();
+            let mut log = Log::new(LogId::default(), Index(0), Vec::new());
+            let mut mark = Mark(0);
+            for (kind, place, count) in steps {
+                mark = mark.next();
+                let length = model.terms.len() - model.start;
+                let at = model.start + usize::from(place) % (length + 1);
+                match kind {
+                    0 => {
+                        // A log never takes entries back once they were applied.
+                        log.take(log.last());
+                        log.compact(log.id_at(Index(at as u64)).expect("it is in the log"));
+                        model.start = at;
+                    }
+                    1 => {
+                        let term = model.terms.last().copied().unwrap_or(1);
+                        let last = model.terms.len() + count;
+                        model.terms.resize(last, term);
+                        model.start = last;
+                        let commit = log.snapshot().index;
+                        log.reset(LogId::new(Term(term), Index(last as u64)), commit, mark);
+                    }
+                    _ => {
+                        model.terms.truncate(at);
+                        let term = model.terms.last().copied().unwrap_or(1) + u64::from(place % 2);
+                        let indexes = at as u64 + 1..=(at + count) as u64;
+                        let entry = |index| {
+                            let id = LogId::new(Term(term), Index(index));
+                            Entry::new(GroupId(1), id, EntryKind::Command, Bytes::new())
+                        };
+                        log.append(&indexes.map(entry).collect::<Vec<_>>(), mark);
+                        model.terms.resize(at + count, term);
+                    }
+                }
+                log.persisted(mark);
+                model.check(&log);
+            }
+        }
+    }
+}
