@@ -38,7 +38,8 @@ enum Action {
     Sync(u64, u8),
     Load(u64),
     Compact(u64),
-    Crash(u64),
+    /// Takes a node down; so many of its writes under way survive.
+    Crash(u64, usize),
     Start(u64),
     Cut(u64, u64),
     Isolate(u64),
@@ -67,7 +68,7 @@ fn action() -> impl Strategy<Value = Action> {
         10 => (node(), 1u8..4).prop_map(|(node, count)| Sync(node, count)),
         5 => node().prop_map(Load),
         5 => node().prop_map(Compact),
-        3 => node().prop_map(Crash),
+        3 => (node(), 0usize..4).prop_map(|(node, survivors)| Crash(node, survivors)),
         5 => node().prop_map(Start),
         2 => (node(), node()).prop_map(|(from, to)| Cut(from, to)),
         2 => node().prop_map(Isolate),
@@ -137,7 +138,7 @@ impl Run {
             }
             Action::Load(at) => cluster.answer_loads(node(at)),
             Action::Compact(at) => cluster.compact(node(at)),
-            Action::Crash(at) => cluster.crash(node(at)),
+            Action::Crash(at, survivors) => cluster.crash(node(at), survivors),
             Action::Start(at) => {
                 if cluster.raft(node(at)).is_none() {
                     cluster.start(node(at));

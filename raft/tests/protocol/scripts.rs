@@ -126,10 +126,10 @@ fn run_on_disk(cluster: &mut Cluster, name: &str, args: &mut ArgumentConsumer<'_
         "load-nothing" => cluster.lack_load(at),
         // compact NODE: snapshot of all that is applied.
         "compact" => cluster.compact(at),
-        "crash" => cluster.crash(at),
+        "crash" => cluster.crash(at, 0),
         "start" => cluster.start(at),
         "restart" => {
-            cluster.crash(at);
+            cluster.crash(at, 0);
             cluster.start(at);
         }
         _ => unreachable!("{name} is no command of a disk"),

@@ -112,10 +112,13 @@ impl Host {
         }
     }
 
-    /// Loses all that is not on disk.
-    pub(crate) fn crash(&mut self) {
+    /// Loses all that is not on disk. Of the writes under way, the oldest `survivors` had got there
+    /// already, though nobody knew.
+    pub(crate) fn crash(&mut self, survivors: usize) {
         self.raft = None;
-        self.unsynced.clear();
+        for persist in self.unsynced.drain(..).take(survivors) {
+            self.disk.write(&persist);
+        }
         self.held.clear();
         self.loads.clear();
         self.arrived.clear();

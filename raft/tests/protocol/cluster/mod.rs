@@ -77,7 +77,7 @@ impl Cluster {
 
     /// Lets a node begin with a log of entries with these terms, as the paper's figures do.
     pub(crate) fn preset(&mut self, node: NodeId, term: Term, terms: &[u64]) {
-        self.crash(node);
+        self.crash(node, 0);
         let entry = |(index, &term): (u64, &u64)| {
             let id = LogId::new(Term(term), Index(index));
             let data = Bytes::from(format!("t{term}i{index}"));
@@ -107,10 +107,11 @@ impl Cluster {
         host.raft = Some(Raft::new(config, restored, now));
     }
 
-    /// Takes a node down. The others notice that their connections to it broke.
-    pub(crate) fn crash(&mut self, node: NodeId) {
+    /// Takes a node down; of its writes under way, the oldest `survivors` are durable. The others
+    /// notice that their connections to it broke.
+    pub(crate) fn crash(&mut self, node: NodeId, survivors: usize) {
         if self.host(node).raft.is_some() {
-            self.host(node).crash();
+            self.host(node).crash(survivors);
             for other in self.nodes() {
                 self.step(other, Input::Unreachable { node });
             }
