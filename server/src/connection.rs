@@ -1,10 +1,11 @@
 //! One client's connection: bytes in, commands in turn, bytes out.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -116,14 +117,10 @@ impl<B: Backend> Connection<B> {
                     tracing::warn!(client = self.session.client.id, "HTTP on the clients' port");
                     return Some(End::Gone);
                 }
-                Ok(Some(Request::Command(arguments))) => {
-                    let mut context = Context {
-                        backend: &self.backend,
-                        server: &self.server,
-                        session: &mut self.session,
-                    };
-                    commands::execute(&mut context, &arguments).await
-                }
+                Ok(Some(Request::Command(arguments))) => match self.carry_out(&arguments).await {
+                    Ok(reply) => reply,
+                    Err(_) => return Some(End::Gone),
+                },
                 Ok(Some(Request::Refused(refusal))) => {
                     self.server.stats.count_command(true);
                     Reply::Error(refusal.to_string())
@@ -146,6 +143,25 @@ impl<B: Backend> Connection<B> {
             self.input = BytesMut::new();
         }
         None
+    }
+
+    /// Carries out one command. While it has to wait, the replies before it are sent. Fails if the
+    /// client takes none; then nobody waits for the outcome either.
+    async fn carry_out(&mut self, arguments: &[Bytes]) -> io::Result<Reply> {
+        let mut context = Context {
+            backend: &self.backend,
+            server: &self.server,
+            session: &mut self.session,
+        };
+        let mut execution = pin!(commands::execute(&mut context, arguments));
+        loop {
+            tokio::select! {
+                biased;
+                reply = &mut execution => return Ok(reply),
+                written = write_some(&mut self.writer, &mut self.output, self.config.stall_timeout),
+                    if !self.output.is_empty() => written?,
+            }
+        }
     }
 
     /// Reads some input or writes some output, whichever is possible first. Only the writing

@@ -3,13 +3,17 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use logboat_server::backend::{Backend, BackendError, RangeId};
 use logboat_server::front::FrontConfig;
 use logboat_server::layout::Partition;
 use logboat_server::limits::Limits;
 use logboat_server::memory::MemoryBackend;
 use support::{Client, Server};
+use tokio::sync::Semaphore;
 
 fn server() -> Server {
     Server::with(Partition::Hash, 4)
@@ -221,6 +225,67 @@ fn clients_are_listed_while_they_are_connected() {
     );
     drop(first);
     while second.ask("CLIENT LIST").contains("name=first ") {}
+}
+
+/// A backend whose commands wait at a gate.
+#[derive(Clone)]
+struct Gated {
+    inner: MemoryBackend,
+    gate: Arc<Semaphore>,
+}
+
+impl Backend for Gated {
+    fn partition(&self) -> Partition {
+        self.inner.partition()
+    }
+
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
+    fn ranges(&self) -> usize {
+        self.inner.ranges()
+    }
+
+    fn range_of(&self, stored_key: &[u8]) -> RangeId {
+        self.inner.range_of(stored_key)
+    }
+
+    fn bounds(&self, range: RangeId) -> (Bytes, Option<Bytes>) {
+        self.inner.bounds(range)
+    }
+
+    async fn propose(&self, range: RangeId, command: Bytes) -> Result<Bytes, BackendError> {
+        let _permit = self
+            .gate
+            .acquire()
+            .await
+            .map_err(|_| BackendError::Stopped)?;
+        self.inner.propose(range, command).await
+    }
+
+    async fn read(&self, range: RangeId, query: Bytes) -> Result<Bytes, BackendError> {
+        self.inner.read(range, query).await
+    }
+}
+
+#[test]
+fn replies_are_sent_while_the_next_command_waits() {
+    let inner = MemoryBackend::even(Partition::Hash, 4, Limits::default());
+    let gate = Arc::new(Semaphore::new(0));
+    let gated = Gated {
+        inner,
+        gate: Arc::clone(&gate),
+    };
+    let server = Server::start(gated, FrontConfig::default());
+    let mut client = server.connect();
+    client.send(b"PING\r\nINCR n\r\nGET n\r\n");
+    assert_eq!(client.reply(), "+PONG");
+    // Other clients go on meanwhile.
+    assert_eq!(server.connect().ask("GET n"), "nil");
+    gate.add_permits(1);
+    assert_eq!(client.reply(), ":1");
+    assert_eq!(client.reply(), "\"1\"");
 }
 
 #[test]

@@ -69,7 +69,7 @@ pub enum Command {
         /// What is added.
         by: i64,
     },
-    /// Adds to a floating-point number (see [`super::extended`]); answers [`Reply::Value`].
+    /// Adds to a floating-point number, digit for digit as Redis does; answers [`Reply::Value`].
     IncrementFloat {
         /// The key. A missing one counts as zero.
         key: Bytes,

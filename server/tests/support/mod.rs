@@ -11,6 +11,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use logboat_server::backend::Backend;
 use logboat_server::front::{FrontConfig, RespServer};
 use logboat_server::layout::Partition;
 use logboat_server::limits::Limits;
@@ -22,15 +23,15 @@ use tokio::sync::oneshot;
 /// Ends a test that would hang; nothing is measured by it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub struct Server {
-    pub backend: MemoryBackend,
+pub struct Server<B = MemoryBackend> {
+    pub backend: B,
     pub address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Server {
-    pub fn start(backend: MemoryBackend, config: FrontConfig) -> Self {
+impl<B: Backend> Server<B> {
+    pub fn start(backend: B, config: FrontConfig) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
         let (bound, address) = std::sync::mpsc::channel();
         let served = backend.clone();
@@ -65,6 +66,20 @@ impl Server {
         }
     }
 
+    pub fn connect(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// Stops the server and waits until it has ended.
+    pub fn stop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+impl Server {
     pub fn with(partition: Partition, ranges: u16) -> Self {
         let backend = MemoryBackend::even(partition, ranges, Limits::default());
         Self::start(backend, FrontConfig::default())
@@ -80,21 +95,9 @@ impl Server {
         .map(|(partition, ranges)| Self::with(partition, ranges))
         .into()
     }
-
-    pub fn connect(&self) -> Client {
-        Client::connect(self.address)
-    }
-
-    /// Stops the server and waits until it has ended.
-    pub fn stop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
-    }
 }
 
-impl Drop for Server {
+impl<B> Drop for Server<B> {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take()
