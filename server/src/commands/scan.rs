@@ -33,8 +33,8 @@ pub(super) async fn scan<B: Backend>(context: &Context<'_, B>, arguments: &[Byte
     let cursor = std::str::from_utf8(&arguments[0])
         .ok()
         .and_then(|text| text.parse().ok());
-    let options = Options::parse(&arguments[1..])?;
-    let mut walk = Walk::new(context, cursor.ok_or(CommandError::Cursor)?, options);
+    let cursor = cursor.ok_or(CommandError::Cursor)?;
+    let mut walk = Walk::new(context, cursor, Options::parse(&arguments[1..])?);
     let next = walk.step().await?;
     let keys = if walk.options.strings {
         walk.keys
