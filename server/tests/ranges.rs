@@ -201,6 +201,25 @@ fn range_merges_all_ranges() {
 }
 
 #[test]
+fn range_fetches_long_values_in_their_turn() {
+    for server in Server::of_each_kind() {
+        let mut client = server.connect();
+        // Sixteen ranges share 16 MiB, so that these exceed a batch.
+        let long = "v".repeat(2 * 1024 * 1024);
+        for (key, value) in [
+            ("a", "1"),
+            ("b", long.as_str()),
+            ("c", "3"),
+            ("d", long.as_str()),
+        ] {
+            assert_eq!(client.call(&["SET", key, value]), "+OK");
+        }
+        let expected = format!("[\"a\", \"1\", \"b\", \"{long}\", \"c\", \"3\"]");
+        assert!(client.ask("RANGE _ d") == expected);
+    }
+}
+
+#[test]
 fn errors_of_ranges_reach_the_client_as_documented() {
     let server = Server::with(Partition::Hash, 16);
     let mut client = server.connect();

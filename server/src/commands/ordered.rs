@@ -7,6 +7,8 @@
 //!
 //! In a range layout the ranges follow one another. In a hash layout every range holds keys from
 //! everywhere, so all are merged; each hands out small batches, fetched anew when they are used up.
+//! Values that are too long for a batch are fetched one by one when their turn comes, so that a
+//! short reply never costs a long value of every range.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -30,7 +32,7 @@ const MAX_BATCH_PAIRS: u64 = 4096;
 /// What the batches of one command may hold together, in bytes; shared out among its ranges.
 const BATCHES_BYTES: usize = 16 * 1024 * 1024;
 
-/// The least a batch may hold, in bytes, however many ranges share.
+/// The least that a batch may hold, in bytes, however many ranges share.
 const MIN_BATCH_BYTES: usize = 16 * 1024;
 
 /// RANGE start end [LIMIT n]
@@ -82,7 +84,7 @@ async fn merge<B: Backend>(
         while let Some(Reverse((_, source))) = heads.pop()
             && wanted.missing_pairs > 0
         {
-            wanted.take_from(&mut sources[source])?;
+            wanted.take_from(context, &mut sources[source]).await?;
             match sources[source].head(source) {
                 Some(head) => heads.push(head),
                 // Its next key may be smaller than all heads: fetch before going on.
@@ -126,7 +128,7 @@ async fn walk<B: Backend>(
                 if source.batch.is_empty() {
                     refill(context, &wanted, std::slice::from_mut(source)).await?;
                 } else {
-                    wanted.take_from(source)?;
+                    wanted.take_from(context, source).await?;
                 }
             }
             if wanted.missing_pairs == 0 {
@@ -189,10 +191,29 @@ impl Wanted {
         self.missing_pairs == 0 || self.end.as_ref().is_some_and(|end| *end <= self.start)
     }
 
-    /// Moves the first pair of a source's batch, if any, to the result.
-    fn take_from(&mut self, source: &mut Source) -> Result<(), CommandError> {
+    /// Moves the first pair of a source's batch, if any, to the result. A value that was too long
+    /// for the batch is fetched now; if its key has been removed meanwhile, so is the pair.
+    async fn take_from<B: Backend>(
+        &mut self,
+        context: &Context<'_, B>,
+        source: &mut Source,
+    ) -> Result<(), CommandError> {
         let Some((key, value)) = source.batch.pop_front() else {
             return Ok(());
+        };
+        let value = match value {
+            Some(value) => value,
+            None => {
+                let stored = context.backend.partition().stored(&key);
+                match context
+                    .read(source.range, &Query::Get { key: stored })
+                    .await?
+                {
+                    kv::Reply::Value(Some(value)) => value,
+                    kv::Reply::Value(None) => return Ok(()),
+                    _ => return Err(CommandError::Mismatch),
+                }
+            }
         };
         self.bytes += key.len() + value.len();
         if self.bytes > self.limit_bytes {
@@ -209,7 +230,7 @@ impl Wanted {
 /// A range from which pairs are fetched in batches.
 struct Source {
     range: RangeId,
-    batch: VecDeque<(Bytes, Bytes)>,
+    batch: VecDeque<(Bytes, Option<Bytes>)>,
     /// Whether the range has pairs behind the batch.
     more: bool,
     /// The last key that was fetched.
@@ -229,7 +250,7 @@ impl Source {
         }
     }
 
-    fn accept(&mut self, pairs: Vec<(Bytes, Bytes)>, more: bool) {
+    fn accept(&mut self, pairs: Vec<(Bytes, Option<Bytes>)>, more: bool) {
         if let Some((key, _)) = pairs.last() {
             self.last = Some(key.clone());
         }

@@ -264,7 +264,11 @@ impl Reply {
                 w.optional(last.as_ref());
             }),
             Self::Pairs { pairs, more } => build(7, |w| {
-                w.pairs(pairs);
+                w.varint(pairs.len() as u64);
+                for (key, value) in pairs {
+                    w.bytes(key);
+                    w.optional(value.as_ref());
+                }
                 w.flag(*more);
             }),
             Self::Failed(failure) => build(8, |w| w.byte(failure.code())),
@@ -296,7 +300,7 @@ impl Reply {
                 last: r.optional()?,
             },
             7 => Self::Pairs {
-                pairs: r.pairs()?,
+                pairs: r.repeated(2, |r| Ok((r.bytes()?, r.optional()?)))?,
                 more: r.flag()?,
             },
             8 => Self::Failed(Failure::from_code(r.byte()?)?),
@@ -539,7 +543,8 @@ mod tests {
                     next
                 }),
             (vec(bytes(), 0..5), optional()).prop_map(|(keys, last)| Reply::Listing { keys, last }),
-            (pairs(), any::<bool>()).prop_map(|(pairs, more)| Reply::Pairs { pairs, more }),
+            (vec((bytes(), optional()), 0..5), any::<bool>())
+                .prop_map(|(pairs, more)| Reply::Pairs { pairs, more }),
             (0..=6u8).prop_map(|code| Reply::Failed(Failure::from_code(code).unwrap())),
         ]
     }

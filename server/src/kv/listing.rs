@@ -121,8 +121,9 @@ impl Store {
             let Some((key, value)) = merge.next() else {
                 return Reply::Pairs { pairs, more: false };
             };
-            bytes += (key.len() + value.len()) as u64;
-            pairs.push((client_key(partition, key), value.clone()));
+            let value = Some(value).filter(|value| value.len() as u64 <= limit_bytes);
+            bytes += (key.len() + value.map_or(0, Bytes::len)) as u64;
+            pairs.push((client_key(partition, key), value.cloned()));
         }
         Reply::Pairs {
             pairs,
@@ -378,11 +379,29 @@ mod tests {
         let step = |limit_bytes| {
             pairs(store.ordered(Partition::Range, (b"", false), None, 100, limit_bytes))
         };
-        assert_eq!(step(0).0, ["k0"]);
+        assert_eq!(step(1).0, ["k0"]);
         assert_eq!(step(5).0, ["k0", "k1"]);
         assert!(step(5).1);
         assert_eq!(step(1000).0.len(), 10);
         assert!(!step(1000).1);
+    }
+
+    #[test]
+    fn a_value_beyond_the_bytes_of_a_step_is_left_out() {
+        let mut store = store(Partition::Range, keys("k", 3));
+        store
+            .entries
+            .insert(Bytes::from("k1"), Bytes::from(vec![7; 100]));
+        match store.ordered(Partition::Range, (b"", false), None, 100, 99) {
+            Reply::Pairs { pairs, more } => {
+                let lengths: Vec<_> = pairs
+                    .iter()
+                    .map(|(_, value)| value.as_ref().map(Bytes::len))
+                    .collect();
+                assert_eq!((lengths, more), (vec![Some(2), None, Some(2)], false));
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     proptest! {

@@ -159,7 +159,8 @@ pub enum Query {
         end: Option<Bytes>,
         /// This many pairs at most.
         limit_pairs: u64,
-        /// Stop after the pair that brings keys and values to this many bytes.
+        /// Stop after the pair that brings keys and values to this many bytes. A value that alone
+        /// is longer is left out; it is to be asked for by its key.
         limit_bytes: u64,
     },
 }
@@ -219,8 +220,8 @@ pub enum Reply {
     },
     /// Client keys with their values.
     Pairs {
-        /// The pairs, in key order.
-        pairs: Vec<(Bytes, Bytes)>,
+        /// The pairs, in key order; without those values that exceed the limit.
+        pairs: Vec<(Bytes, Option<Bytes>)>,
         /// Whether there are more.
         more: bool,
     },
