@@ -84,8 +84,8 @@ pub enum CommandError {
     /// Any other refusal that only one command gives.
     #[error("ERR {0}")]
     Other(String),
-    /// Some ranges carried out the command, one did not.
-    #[error("UNKNOWN outcome unknown: only a part of the ranges is done; another answered: {0}")]
+    /// Some ranges have, or may have, carried out the command; one has not.
+    #[error("UNKNOWN outcome unknown: done in a part of the ranges; another answered: {0}")]
     Partial(BackendError),
     /// The range did not answer.
     #[error(transparent)]

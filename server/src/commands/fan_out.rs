@@ -75,7 +75,9 @@ impl<B: Backend> Context<'_, B> {
             |backend: B, range, command| async move { backend.propose(range, command).await },
         );
         let answers = answers.await;
-        let any_done = answers.iter().any(Result::is_ok);
+        let maybe_done =
+            |answer: &Result<_, _>| matches!(answer, Ok(_) | Err(BackendError::OutcomeUnknown));
+        let any_done = answers.iter().any(maybe_done);
         let limits = self.backend.limits();
         let understand = |answer: Result<Bytes, BackendError>| match answer {
             Ok(answer) => understood(&answer, &limits),

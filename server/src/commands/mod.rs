@@ -133,7 +133,7 @@ async fn run<B: Backend>(context: &mut Context<'_, B>, name: Name, arguments: &[
         Name::SetRange => string::set_range(context, arguments).await,
         Name::StrLen => string::str_len(context, arguments).await,
         Name::Type => generic::key_type(context, arguments).await,
-        // These have subcommands, of which `resolve` has found one or none.
+        // A request without a subcommand does not resolve to these: their arity asks for one.
         Name::Client | Name::Config | Name::Function | Name::Script => Err(CommandError::Syntax),
     }
 }

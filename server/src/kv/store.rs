@@ -520,6 +520,9 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..64), tag in 0..10u8) {
             let mut store = Store::new();
+            let keys = [&b""[..], b"\0", b"\0\0", b"\0\x01k", b"\xff\xff", b"\xff\xffk"];
+            let pairs = keys.map(|key| (Bytes::from_static(key), b("1"))).into();
+            apply(&mut store, Command::SetMany { pairs, only_if_missing: false });
             let tagged: Vec<u8> = [1, tag].into_iter().chain(bytes.iter().copied()).collect();
             for input in [&bytes, &tagged] {
                 Reply::decode(&store.apply(input)).unwrap();
