@@ -175,9 +175,7 @@ fn free_addresses(nodes: u64) -> Result<BTreeMap<NodeId, String>, Failure> {
         (0..nodes).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
     let address = |listener: &TcpListener| listener.local_addr().map(|address| address.to_string());
     let members = (1..).map(NodeId).zip(&listeners);
-    Ok(members
-        .map(|(id, listener)| Ok((id, address(listener)?)))
-        .collect::<Result<_, Failure>>()?)
+    members.map(|(id, listener)| Ok((id, address(listener)?))).collect()
 }
 
 /// Clients run through these phases; only what is answered in the second counts.

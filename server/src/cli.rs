@@ -4,7 +4,7 @@ use crate::demo::{self, DemoOptions};
 use crate::options::ServeOptions;
 use crate::{serve, status, wal_tool};
 use clap::{Parser, Subcommand};
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -22,7 +22,7 @@ enum Command {
     /// Run a whole cluster in this process under a mixed load, and say how to connect.
     Demo(DemoOptions),
     /// Run one node of a cluster.
-    Serve(ServeOptions),
+    Serve(Box<ServeOptions>),
     /// Print how a running node is.
     Status {
         /// The node's admin address.
@@ -55,7 +55,7 @@ pub fn run() -> ExitCode {
     log_to_stderr();
     let result = match cli.command {
         Command::Demo(options) => demo::run(options),
-        Command::Serve(options) => serve::run(options),
+        Command::Serve(options) => serve::run(*options),
         Command::Status { admin } => status::run(&admin),
         Command::Wal(WalCommand::Inspect { dir }) => wal_tool::inspect(&dir),
         Command::Wal(WalCommand::Verify { dir }) => wal_tool::verify(&dir),
@@ -71,6 +71,14 @@ pub fn run() -> ExitCode {
 
 /// What a command failed with, ready to print.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Writes to standard output. A reader that has seen enough, such as `head`, is not an error.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
 
 /// Warnings and errors, and the server's line at start and stop; `RUST_LOG` asks for more or less.
 fn log_to_stderr() {
