@@ -7,14 +7,16 @@
 //!
 //! What is still needed in the oldest segment is moved when that is cheap: when it is a quarter of
 //! the segment or less, or, with the log over its budget, when it is half of the segment or the
-//! whole log is half dead. So no more than one byte is moved for each byte that is freed. Where
-//! more is needed, the groups that need it are named, because only their snapshots can help.
+//! whole log is half dead. Where more is needed, the groups that need it are named, because only
+//! their snapshots can help. Whatever the sizes, no more is moved than was written since (and one
+//! segment after a start), so the log at most doubles what it writes, and an idle one rests.
 //!
 //! Moved entries are written as records of a kind of their own, which put entries in the place of
 //! equal ones and change nothing else. A crash at any moment leaves the old copy, or both.
 
 use super::disk::{Disk, SegmentFile};
 use super::error::WriteError;
+use super::format::BLOCK_BYTES;
 use super::index::{GroupLog, Piece};
 use super::log::{Log, Retiring};
 use super::store::Segment;
@@ -74,6 +76,7 @@ impl<D: Disk> Log<D> {
             left -= usize::from(matches!(encoded, Ok(true)));
         }
         let written = encoded.and_then(|_| self.put_records());
+        self.credit = self.credit.saturating_sub(*written.as_ref().unwrap_or(&0));
         let groups = collection.groups;
         let left = if written.is_ok() { left } else { groups.len() };
         if left > 0 {
@@ -119,12 +122,12 @@ impl<D: Disk> Log<D> {
         holders.into_iter().map(|(_, group)| group).collect()
     }
 
-    /// Bytes of the segments that hold the log.
+    /// Bytes of the segments that hold the log, those on their way out not counted.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let segments = self.store.segments.read();
-        let sizes = segments.values().map(|segment| segment.file.bytes());
-        sizes.sum()
+        let needed = segments.range(self.oldest..);
+        needed.map(|(_, segment)| segment.file.bytes()).sum()
     }
 
     /// The number of segments that hold the log.
@@ -138,16 +141,16 @@ impl<D: Disk> Log<D> {
         if self.oldest >= self.active.segment.id || live.pins == 0 {
             return false;
         }
-        let size = self
-            .store
-            .segments
-            .read()
-            .get(&self.oldest)
-            .map_or(0, |segment| segment.file.bytes());
-        let total = self.bytes();
-        live.bytes * 4 <= size
-            || (total > self.options.max_bytes
-                && (live.bytes * 2 <= size || self.accounts.live_bytes() * 2 <= total))
+        let over = self.bytes() > self.options.max_bytes;
+        let segments = self.store.segments.read();
+        let sizes = segments.range(self.oldest..);
+        let sizes = sizes.map(|(_, segment)| segment.file.bytes());
+        let mut rooms = sizes.map(|bytes| bytes - BLOCK_BYTES).peekable();
+        let room = rooms.peek().copied().unwrap_or(0);
+        let total: u64 = rooms.sum();
+        let cheap = live.bytes * 4 <= room;
+        let worthwhile = live.bytes * 2 <= room || self.accounts.live_bytes() * 2 <= total;
+        live.bytes <= self.credit && (cheap || (over && worthwhile))
     }
 
     fn survey(&self, segment: u32) -> Collection {

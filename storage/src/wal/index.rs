@@ -121,7 +121,10 @@ impl GroupLog {
                 self.hard_state_in = place.segment;
             }
             Change::Append { first, count } => {
-                while let Some(run) = self.runs.pop_back_if(|run| run.first >= first) {
+                let begin = self.snapshot.index.next();
+                // Of the first run, only what lies behind the snapshot counts.
+                let replaced = |run: &mut Run| run.first.max(begin) >= first;
+                while let Some(run) = self.runs.pop_back_if(replaced) {
                     accounts.release(run.place.segment, run.bytes);
                 }
                 self.last = first.plus(u64::from(count) - 1);
@@ -178,7 +181,7 @@ impl GroupLog {
         let start = self.runs.partition_point(|run| run.first <= first);
         for at in start.saturating_sub(1)..self.runs.len() {
             let mut piece = self.piece(at);
-            if piece.first > last || bytes >= max_bytes {
+            if piece.first > last || (bytes >= max_bytes && !found.is_empty()) {
                 break;
             }
             piece.first = piece.first.max(first);

@@ -37,6 +37,8 @@ pub struct Log<D: Disk> {
     pub(super) oldest: u32,
     pub(super) retiring: VecDeque<Retiring>,
     pub(super) collection: Option<Collection>,
+    /// Bytes that garbage collection may move.
+    pub(super) credit: u64,
     pub(super) encoder: Encoder,
     /// The last index of each group that the batch being encoded touches.
     pub(super) tails: HashMap<GroupId, Index>,
@@ -87,6 +89,7 @@ impl<D: Disk> Log<D> {
     ) -> Self {
         let end = active.position();
         Self {
+            credit: options.segment_bytes,
             options,
             store: Arc::new(store),
             active,
@@ -122,6 +125,7 @@ impl<D: Disk> Log<D> {
             self.encoder.persist(*group, persist);
         }
         written.bytes = self.put_records()?;
+        self.credit = (self.credit + written.bytes).min(self.options.max_bytes);
         Ok(written)
     }
 
