@@ -64,6 +64,9 @@ impl<D: Disk> Supply<D> {
         };
         file.write_at(0, &header.encode())?;
         file.sync()?;
+        // Zero-filling leaves large folios in the cache, each of which a small write would dirty
+        // as a whole. Nothing has to be read back: the log writes whole pages.
+        file.drop_cache()?;
         file.freeze(BLOCK_BYTES);
         self.disk.rename(&name, &segment_name(id))?;
         self.disk.sync_directory()?;

@@ -53,7 +53,7 @@ impl Disk for FileDisk {
     }
 
     /// Zeros are written, not merely reserved: syncing into blocks that were written before needs
-    /// no commit of the file system's journal. They stay in the page cache for the first writes.
+    /// no commit of the file system's journal.
     fn create(&self, name: &str, bytes: u64) -> io::Result<()> {
         let path = self.path(name);
         let filled = fill(&path, bytes);
