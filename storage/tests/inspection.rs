@@ -1,5 +1,7 @@
 //! Looking at a log's files from outside.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
 mod common;
 
 use common::{append_entries, compact, small};

@@ -1,5 +1,7 @@
 //! What a restart finds after crashes, torn writes, failed syncs and damage.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
 mod common;
 
 use common::{Model, Op, append_entries, compact, op, persist, small};

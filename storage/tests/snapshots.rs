@@ -1,5 +1,7 @@
 //! Snapshot files: switched as a whole, verified end to end.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
 use logboat_raft::{GroupId, Index, LogId, Term};
 use logboat_storage::{SnapshotError, SnapshotStore};
 use std::fs;

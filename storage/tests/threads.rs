@@ -1,5 +1,7 @@
 //! The log with its threads: group commit, failing and full disks, readers beside the writer.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
 mod common;
 
 use common::{append_entries, compact, entry, small};

@@ -1,6 +1,8 @@
 //! How much a small write costs on a real disk. Alone in its file, since it counts what the whole
 //! process writes.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
 mod common;
 
 use common::{append_entries, small};

@@ -133,7 +133,7 @@ pub fn persist(model: &Model, op: Op) -> (GroupId, Persist) {
     let term = Term(term.0.max(1));
     let hard_state = HardState {
         term: Term(term.0 + u64::from(op.back)),
-        vote: (op.size % 2 == 0).then_some(NodeId(u64::from(op.size))),
+        vote: (op.size.is_multiple_of(2)).then_some(NodeId(u64::from(op.size))),
         commit: last,
     };
     let point = |back: u8| {
@@ -159,7 +159,7 @@ pub fn persist(model: &Model, op: Op) -> (GroupId, Persist) {
         9 | 10 => LogWrite::Compact(point(op.back)),
         _ => LogWrite::Reset(LogId::new(term, last.plus(u64::from(op.size)))),
     };
-    let hard_state = (op.kind == 8 || op.bytes % 5 == 0).then_some(hard_state);
+    let hard_state = (op.kind == 8 || op.bytes.is_multiple_of(5)).then_some(hard_state);
     (
         group,
         Persist {
@@ -173,7 +173,7 @@ pub fn persist(model: &Model, op: Op) -> (GroupId, Persist) {
 fn append(group: GroupId, term: Term, first: Index, op: Op) -> LogWrite {
     let entries = (0..u64::from(op.size)).map(|at| {
         // The last entries of some writes are of the next term.
-        let term = if op.bytes % 7 == 0 && at > 1 {
+        let term = if op.bytes.is_multiple_of(7) && at > 1 {
             term.next()
         } else {
             term
