@@ -4,6 +4,7 @@
 //! `IDENTITY` says in plain text which node of which cluster the data belong to; its last line is a
 //! checksum of those before. It is written once, before anything else, and never changed.
 
+use crate::files::{make_directory, sync_directory};
 use logboat_raft::{ClusterId, NodeId};
 use rustix::fs::{FlockOperation, fdatasync, flock};
 use std::fs::{self, File, OpenOptions};
@@ -46,7 +47,7 @@ impl DataDir {
             path: path.to_owned(),
             source,
         };
-        fs::create_dir_all(path).map_err(failed)?;
+        make_directory(path).map_err(failed)?;
         let lock = lock(path)?;
         let stored = match fs::read(path.join(IDENTITY)) {
             Ok(content) => Identity::parse(&content).map_err(|what| DirectoryError::Damaged {
@@ -55,12 +56,13 @@ impl DataDir {
             })?,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 refuse_orphans(path)?;
-                identity.store(path).map_err(failed)?;
+                identity.found(path).map_err(failed)?;
                 identity.clone()
             }
             Err(error) => return Err(failed(error)),
         };
         stored.compare(identity, path)?;
+        refuse_remains(path)?;
         let directory = Self {
             path: path.to_owned(),
             _lock: lock,
@@ -176,18 +178,38 @@ fn lock(directory: &Path) -> Result<File, DirectoryError> {
 /// Data without an identity are somebody's who lost it, and must not become this node's.
 fn refuse_orphans(directory: &Path) -> Result<(), DirectoryError> {
     for name in [WAL, SNAPSHOTS] {
-        if directory.join(name).exists() {
+        let path = directory.join(name);
+        if fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(DirectoryError::Damaged {
                 file: directory.join(IDENTITY),
-                what: format!("it is missing, though there is a directory {name}"),
+                what: format!(
+                    "it is missing, though there are files in {}",
+                    path.display()
+                ),
             });
         }
     }
     Ok(())
 }
 
+/// An identity without data is a node that forgot what it promised, and must not go on as if it
+/// had promised nothing.
+fn refuse_remains(directory: &Path) -> Result<(), DirectoryError> {
+    let lost = [WAL, SNAPSHOTS].map(|name| directory.join(name));
+    match lost.into_iter().find(|path| !path.is_dir()) {
+        Some(file) => Err(DirectoryError::Damaged {
+            file,
+            what: "it is missing, though the node has an identity".to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
 impl Identity {
-    fn store(&self, directory: &Path) -> io::Result<()> {
+    /// Makes what a node's directory consists of, this file last.
+    fn found(&self, directory: &Path) -> io::Result<()> {
+        make_directory(&directory.join(WAL))?;
+        make_directory(&directory.join(SNAPSHOTS))?;
         let mut text = format!(
             "logboat 1\ncluster {}\nnode {}\nmembers {}\n",
             self.cluster,
@@ -201,7 +223,7 @@ impl Identity {
         file.write_all(text.as_bytes())?;
         fdatasync(&file)?;
         fs::rename(temporary, directory.join(IDENTITY))?;
-        File::open(directory)?.sync_all()
+        sync_directory(directory)
     }
 
     fn parse(content: &[u8]) -> Result<Self, String> {
@@ -367,8 +389,18 @@ mod tests {
     fn data_without_an_identity_are_refused() {
         let directory = tempfile::tempdir().unwrap();
         let (opened, _) = DataDir::open(directory.path(), &identity()).unwrap();
-        fs::create_dir(opened.wal()).unwrap();
+        fs::write(opened.wal().join("0000000001.wal"), "data").unwrap();
         fs::remove_file(directory.path().join(IDENTITY)).unwrap();
+        drop(opened);
+        let error = DataDir::open(directory.path(), &identity()).unwrap_err();
+        assert!(matches!(error, DirectoryError::Damaged { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_identity_without_its_data_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let (opened, _) = DataDir::open(directory.path(), &identity()).unwrap();
+        fs::remove_dir(opened.wal()).unwrap();
         drop(opened);
         let error = DataDir::open(directory.path(), &identity()).unwrap_err();
         assert!(matches!(error, DirectoryError::Damaged { .. }), "{error}");

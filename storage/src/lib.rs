@@ -7,6 +7,7 @@
 //! ([`Persist`](logboat_raft::Persist)) and come out ([`Restored`](logboat_raft::Restored)).
 
 mod directory;
+mod files;
 mod snapshot;
 mod wal;
 

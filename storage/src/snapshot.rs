@@ -9,6 +9,7 @@
 //!        CRC-32 of all before; content
 //! ```
 
+use crate::files::{make_directory, sync_directory};
 use logboat_raft::{GroupId, Index, LogId, Term};
 use parking_lot::Mutex;
 use rustix::fs::fdatasync;
@@ -355,7 +356,7 @@ impl Write for SnapshotReceiver {
 
 impl Shared {
     fn scan(&self) -> io::Result<()> {
-        fs::create_dir_all(&self.directory)?;
+        make_directory(&self.directory)?;
         let mut known = self.known.lock();
         for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
@@ -425,7 +426,7 @@ impl Shared {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)?;
-        File::open(&self.directory)?.sync_all()
+        sync_directory(&self.directory)
     }
 }
 

@@ -116,6 +116,41 @@ fn a_failed_sync_is_final_and_says_why() {
 }
 
 #[test]
+fn a_completion_that_panics_poisons_the_log_and_spares_the_others() {
+    struct Panics(Option<SyncSender<Outcome>>);
+    impl Completion for Panics {
+        fn complete(self, result: Outcome) {
+            self.0
+                .expect("the test wants a panic")
+                .send(result)
+                .unwrap();
+        }
+    }
+    let (wal, _) = Wal::open_on(SimDisk::default(), small(16 << 10, 64 << 10), |_| {}).unwrap();
+    let submit = |index, tell| {
+        let writes = vec![append_entries(GroupId(1), Index(index), 1, 10)];
+        wal.submit(Batch {
+            writes,
+            completion: Panics(tell),
+        });
+    };
+    submit(1, None);
+    while wal.poisoned().is_none() {
+        thread::yield_now();
+    }
+    let (tell, told) = sync_channel(1);
+    submit(2, Some(tell));
+    assert!(
+        told.recv()
+            .unwrap()
+            .unwrap_err()
+            .to_string()
+            .contains("panicked")
+    );
+    wal.close();
+}
+
+#[test]
 fn a_gap_poisons_the_log_before_anything_of_it_is_written() {
     let disk = SimDisk::default();
     let wal = open(&disk);

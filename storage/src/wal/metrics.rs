@@ -11,7 +11,7 @@ use prometheus_client::registry::{Registry, Unit};
 pub struct WalMetrics {
     /// Calls of `fdatasync` on segments.
     pub syncs: Counter,
-    /// Batches submitted and written.
+    /// Batches written; each holds what was submitted meanwhile.
     pub batches: Counter,
     /// Entries written.
     pub entries: Counter,

@@ -1,6 +1,7 @@
 //! Segments as memory-mapped files. The only file of the crate with `unsafe` code.
 
 use super::{Disk, SegmentFile};
+use crate::files::{make_directory, sync_directory};
 use bytes::Bytes;
 use memmap2::{MmapOptions, MmapRaw};
 use parking_lot::Mutex;
@@ -29,10 +30,7 @@ impl FileDisk {
     /// # Errors
     /// When the directory can't be made.
     pub fn open(directory: &Path) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
-        if let Some(parent) = directory.parent().filter(|p| !p.as_os_str().is_empty()) {
-            File::open(parent)?.sync_all()?;
-        }
+        make_directory(directory)?;
         Ok(Self {
             directory: directory.to_owned(),
         })
@@ -89,7 +87,7 @@ impl Disk for FileDisk {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        File::open(&self.directory)?.sync_all()
+        sync_directory(&self.directory)
     }
 
     fn salt(&self) -> u64 {
