@@ -222,8 +222,8 @@ impl<C: Completion, D: Disk> Writer<C, D> {
     /// and nothing behind it may pass. Its callers are held back by the length of the queue.
     fn extend(&mut self, bytes: u64) {
         self.settle();
-        let id = self.log.next_segment();
         while self.shared.poisoned().is_none() {
+            let id = self.log.next_segment();
             match self.attendant.obtain(id, bytes) {
                 Ok(segment) => {
                     self.shared.stall(false);
