@@ -2,9 +2,9 @@
 
 use super::disk::{Disk, SegmentFile};
 use super::store::Segment;
-use super::supply::Supply;
+use super::supply::{Supply, is_full};
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::thread::{self, JoinHandle};
 
 /// The writer's end of the thread.
@@ -64,7 +64,7 @@ impl<D: Disk> Attendant<D> {
                 Ok(segment) if segment.id == id && segment.file.bytes() >= bytes => {
                     return Ok(segment);
                 }
-                Err(error) if !ahead || error.kind() != ErrorKind::StorageFull => {
+                Err(error) if !ahead || !is_full(&error) => {
                     return Err(error);
                 }
                 // What was ordered ahead is too small, or did not find the room that there may

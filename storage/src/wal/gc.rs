@@ -20,7 +20,7 @@ use super::format::BLOCK_BYTES;
 use super::index::{GroupLog, Piece};
 use super::log::{Log, Retiring};
 use super::store::Segment;
-use logboat_raft::{GroupId, Index};
+use logboat_raft::{GroupId, HardState, Index, LogId};
 use std::cmp::Reverse;
 
 /// The most groups that are named at once.
@@ -64,26 +64,17 @@ impl<D: Disk> Log<D> {
         if self.collection.is_none() && self.is_worth_collecting() {
             self.collection = Some(self.survey(self.oldest));
         }
-        let Some(collection) = self.collection.take() else {
+        let Some(mut collection) = self.collection.take() else {
             return Ok(0);
         };
-        self.encoder.begin(self.active.segment.salt);
-        let mut left = collection.groups.len();
-        let mut encoded = Ok(true);
-        while left > 0 && self.encoder.batch_bytes() < max_bytes && matches!(encoded, Ok(true)) {
-            let group = collection.groups[left - 1];
-            encoded = self.encode_live(group, collection.segment, max_bytes);
-            left -= usize::from(matches!(encoded, Ok(true)));
-        }
-        let written = encoded.and_then(|_| self.put_records());
-        self.credit = self.credit.saturating_sub(*written.as_ref().unwrap_or(&0));
-        let groups = collection.groups;
-        let left = if written.is_ok() { left } else { groups.len() };
-        if left > 0 {
-            self.collection = Some(Collection {
-                groups: groups[..left].to_vec(),
-                ..collection
-            });
+        let written = self.encode_some(&collection, max_bytes).and_then(|left| {
+            let written = self.put_records()?;
+            self.credit = self.credit.saturating_sub(written);
+            collection.groups.truncate(left);
+            Ok(written)
+        });
+        if !collection.groups.is_empty() {
+            self.collection = Some(collection);
         }
         written
     }
@@ -168,6 +159,24 @@ impl<D: Disk> Log<D> {
         Collection { segment, groups }
     }
 
+    /// Encodes a batch of what groups still need; returns how many of the groups are left.
+    fn encode_some(
+        &mut self,
+        collection: &Collection,
+        max_bytes: u64,
+    ) -> Result<usize, WriteError> {
+        self.encoder.begin(self.active.segment.salt);
+        let mut left = collection.groups.len();
+        while left > 0 && self.encoder.batch_bytes() < max_bytes {
+            let group = collection.groups[left - 1];
+            if !self.encode_live(group, collection.segment, max_bytes)? {
+                break;
+            }
+            left -= 1;
+        }
+        Ok(left)
+    }
+
     /// Encodes what a group still needs of a segment, as far as `max_bytes` goes; says whether
     /// that is all of it.
     fn encode_live(
@@ -196,8 +205,8 @@ impl<D: Disk> Log<D> {
 
 /// What a group needs of a segment.
 struct Needs {
-    hard_state: Option<logboat_raft::HardState>,
-    snapshot: Option<logboat_raft::LogId>,
+    hard_state: Option<HardState>,
+    snapshot: Option<LogId>,
     /// First and last index of consecutive entries. Whole pieces, so that each record that moves
     /// them takes the place of whole runs.
     stretches: Vec<(Index, Index)>,

@@ -22,12 +22,12 @@ use super::index::{Accounts, GroupLog, LogIndex};
 use super::log::{Active, Log};
 use super::scan::{replay, scan};
 use super::store::{Segment, Store};
-use super::supply::Supply;
+use super::supply::{Supply, is_full};
 use bytes::Bytes;
 use logboat_raft::{GroupId, Restored, TermRun};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::sync::Arc;
 
 /// A log, where its segments come from, and what its groups hold.
@@ -110,7 +110,7 @@ fn begin<D: Disk>(
     supply: &mut Supply<D>,
 ) -> Result<Log<D>, WalError> {
     let segment = supply.prepare(1, 0).map_err(|source| {
-        if source.kind() == ErrorKind::StorageFull {
+        if is_full(&source) {
             return WalError::DiskFull {
                 directory: disk.path(""),
                 bytes: options.segment_bytes,
@@ -249,7 +249,7 @@ fn go_on<D: Disk>(log: &mut Log<D>, supply: &mut Supply<D>) -> Result<(), WalErr
         let id = log.next_segment();
         match supply.prepare(id, 0) {
             Ok(segment) => log.install(segment),
-            Err(error) if error.kind() == ErrorKind::StorageFull => {
+            Err(error) if is_full(&error) => {
                 tracing::error!("the disk is full: the write-ahead log takes no writes for now");
                 return Ok(());
             }

@@ -8,10 +8,10 @@ use super::log::{Log, Written};
 use super::record::appended;
 use super::shared::{Pending, Shared};
 use super::store::Segment;
+use super::supply::is_full;
 use super::{Batch, Completion};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use logboat_raft::{Entry, GroupId, Persist};
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -229,7 +229,7 @@ impl<C: Completion, D: Disk> Writer<C, D> {
                     self.shared.stall(false);
                     return self.install(segment);
                 }
-                Err(error) if error.kind() != ErrorKind::StorageFull => {
+                Err(error) if !is_full(&error) => {
                     self.shared
                         .poison(&format!("a segment can't be made: {error}"));
                 }
