@@ -80,6 +80,9 @@ pub(crate) fn assemble(
     config: &NodeConfig,
     connect: impl FnOnce(ClusterId, Arc<dyn Inbox>) -> Result<Link, TransportError>,
 ) -> Result<(Parts, BTreeMap<GroupId, Restored>, Threads), StartError> {
+    if config.cluster_name.contains('\n') {
+        return Err(StartError::Config("a cluster's name is one line".to_owned()));
+    }
     if !config.members.contains_key(&config.node) || config.workers == 0 {
         let reason = "a node must be among its members and have a worker";
         return Err(StartError::Config(reason.to_owned()));
@@ -136,6 +139,7 @@ pub(crate) fn assemble(
 fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError> {
     let identity = Identity {
         cluster: config.cluster_id(),
+        name: config.cluster_name.clone(),
         node: config.node,
         members: config.members.keys().copied().collect(),
     };

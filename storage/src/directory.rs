@@ -20,8 +20,10 @@ const SNAPSHOTS: &str = "snapshots";
 /// Whose data a directory holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The cluster.
+    /// The cluster as its nodes know each other. It is set when the directory is made and stays.
     pub cluster: ClusterId,
+    /// The cluster's name, one line.
+    pub name: String,
     /// The node.
     pub node: NodeId,
     /// The nodes of the cluster, this one among them; the order does not matter.
@@ -105,14 +107,14 @@ pub enum DirectoryError {
         given: NodeId,
     },
     /// It is another cluster's.
-    #[error("the data directory {} belongs to cluster {stored}, not to {given}", .path.display())]
+    #[error("the data directory {} belongs to cluster {stored:?}, not to {given:?}", .path.display())]
     OtherCluster {
         /// The directory.
         path: PathBuf,
-        /// The cluster that it belongs to.
-        stored: ClusterId,
-        /// The cluster that was to use it.
-        given: ClusterId,
+        /// The name of the cluster that it belongs to.
+        stored: String,
+        /// The name of the cluster that was to use it.
+        given: String,
     },
     /// The cluster has other members.
     #[error(
@@ -211,8 +213,9 @@ impl Identity {
         make_directory(&directory.join(WAL))?;
         make_directory(&directory.join(SNAPSHOTS))?;
         let mut text = format!(
-            "logboat 1\ncluster {}\nnode {}\nmembers {}\n",
+            "logboat 1\ncluster {}\nname {}\nnode {}\nmembers {}\n",
             self.cluster,
+            self.name,
             self.node,
             list(&self.members)
         );
@@ -249,24 +252,27 @@ impl Identity {
             u64::from_str_radix(text, radix).map_err(|_| format!("{text} is no number"))
         };
         let cluster = ClusterId(number(field("cluster")?, 16)?);
+        let name = field("name")?.to_owned();
         let node = NodeId(number(field("node")?, 10)?);
         let members = field("members")?.split(',');
         let members = members.map(|member| number(member, 10).map(NodeId));
         Ok(Self {
             cluster,
+            name,
             node,
             members: members.collect::<Result<_, _>>()?,
         })
     }
 
-    /// Checks that a directory of this identity may be used under the other.
+    /// Checks that a directory of this identity may be used under the other. Their cluster ids may
+    /// differ: what the id is made of, such as addresses, may have changed since.
     fn compare(&self, given: &Self, path: &Path) -> Result<(), DirectoryError> {
         let path = path.to_owned();
-        if self.cluster != given.cluster {
+        if self.name != given.name {
             return Err(DirectoryError::OtherCluster {
                 path,
-                stored: self.cluster,
-                given: given.cluster,
+                stored: self.name.clone(),
+                given: given.name.clone(),
             });
         }
         if self.node != given.node {
@@ -311,6 +317,7 @@ mod tests {
     fn identity() -> Identity {
         Identity {
             cluster: ClusterId(0xabc),
+            name: "first".to_owned(),
             node: NodeId(2),
             members: vec![NodeId(1), NodeId(2), NodeId(3)],
         }
@@ -353,11 +360,11 @@ mod tests {
         });
         assert!(node.contains("belongs to node 2, not to node 3"), "{node}");
         let cluster = refuse(Identity {
-            cluster: ClusterId(1),
+            name: "second".to_owned(),
             ..identity()
         });
         assert!(
-            cluster.contains("0000000000000abc, not to 0000000000000001"),
+            cluster.contains(r#"cluster "first", not to "second""#),
             "{cluster}"
         );
         let members = refuse(Identity {
