@@ -3,9 +3,10 @@
 use crate::calls::Calls;
 use crate::error::RequestError;
 use crate::group::{GroupEvent, Request};
+use crate::handle::Gate;
 use crate::inbox::{Event, Workers};
 use crate::pending::Responder;
-use crate::request::{Admission, RequestKind, decode_request, encode_reply};
+use crate::request::{RequestKind, decode_request, encode_reply};
 use crate::snapshots::{SnapshotJob, SnapshotQueue};
 use bytes::Bytes;
 use logboat_raft::{GroupId, Message, NodeId, Payload};
@@ -17,7 +18,7 @@ pub(crate) struct Inbound {
     pub(crate) workers: Workers,
     pub(crate) calls: Arc<Calls>,
     pub(crate) snapshots: SnapshotQueue,
-    pub(crate) admission: Arc<Admission>,
+    pub(crate) gate: Arc<Gate>,
     /// Where refusals leave; set as soon as the transport stands, which holds this inbox in turn.
     pub(crate) transport: OnceLock<Weak<dyn Transport>>,
 }
@@ -73,9 +74,9 @@ impl Inbound {
     }
 
     fn admit(&self, node: NodeId, id: RequestId, body: Bytes) -> Result<GroupEvent, RequestError> {
-        let permit = self.admission.admit(body.len())?;
         // A request that this version can't read is one that it can't serve.
         let (kind, body) = decode_request(body).ok_or(RequestError::Stopped)?;
+        let permit = self.gate.admit(kind, body.len())?;
         let request = Request { body, responder: Responder::Remote { node, id }, permit };
         Ok(match kind {
             RequestKind::Propose => GroupEvent::Propose(request),

@@ -89,14 +89,14 @@ pub(crate) fn assemble(
     }
     let workers = Workers::new(config.workers);
     let disk = open_disk(config, &workers)?;
-    let gate = new_gate(config);
+    let gate = new_gate(config, &disk.wal);
     let calls = Calls::new(run_number());
     let (snapshot_queue, jobs) = SnapshotQueue::new();
     let inbound = Arc::new(Inbound {
         workers: workers.clone(),
         calls: Arc::clone(&calls),
         snapshots: snapshot_queue.clone(),
-        admission: Arc::clone(&gate.admission),
+        gate: Arc::clone(&gate),
         transport: OnceLock::new(),
     });
     let link = connect(disk.identity.cluster, Arc::clone(&inbound) as Arc<dyn Inbox>)?;
@@ -154,9 +154,10 @@ fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError>
     Ok(Disk { data_dir, identity, wal, restored, snapshots })
 }
 
-fn new_gate(config: &NodeConfig) -> Arc<Gate> {
+fn new_gate(config: &NodeConfig, wal: &Wal<TurnDurable>) -> Arc<Gate> {
     Arc::new(Gate {
         admission: Admission::new(config.max_pending_bytes),
+        wal: wal.clone(),
         max_command_bytes: config.max_command_bytes,
         shared: Arc::new(Shared {
             request_timeout: config.request_timeout,
