@@ -4,7 +4,7 @@ use crate::demo::{self, DemoOptions};
 use crate::options::ServeOptions;
 use crate::{serve, status, wal_tool};
 use clap::{Parser, Subcommand};
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -66,17 +66,6 @@ pub fn run() -> ExitCode {
             eprintln!("logboat: {error}");
             ExitCode::FAILURE
         }
-    }
-}
-
-/// What a command failed with, ready to print.
-pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-/// Writes to standard output. A reader that has seen enough, such as `head`, is not an error.
-pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => Ok(written?),
     }
 }
 
