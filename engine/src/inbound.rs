@@ -31,7 +31,11 @@ impl Inbox for Inbound {
             match parcel {
                 Parcel::Message { group, message } => {
                     if matches!(message.payload, Payload::Snapshot { .. }) {
-                        self.snapshots.submit(SnapshotJob::Offer { from, group, message });
+                        self.snapshots.submit(SnapshotJob::Offer {
+                            from,
+                            group,
+                            message,
+                        });
                     } else {
                         messages[self.workers.number_of(group)].push((group, message));
                     }
@@ -42,7 +46,10 @@ impl Inbox for Inbound {
                     self.snapshots.submit(SnapshotJob::Chunk { from, chunk });
                 }
                 Parcel::SnapshotRefused { group, last: _ } => {
-                    let event = GroupEvent::SnapshotSent { to: from, last: None };
+                    let event = GroupEvent::SnapshotSent {
+                        to: from,
+                        last: None,
+                    };
                     self.workers.of(group).post(Event::Group(group, event));
                 }
             }
@@ -59,7 +66,9 @@ impl Inbox for Inbound {
 
     fn disconnected(&self, peer: NodeId) {
         self.calls.disconnected(peer);
-        self.workers.iter().for_each(|worker| worker.post(Event::Disconnected(peer)));
+        self.workers
+            .iter()
+            .for_each(|worker| worker.post(Event::Disconnected(peer)));
     }
 }
 
@@ -67,7 +76,12 @@ impl Inbound {
     fn request(&self, from: NodeId, id: RequestId, group: GroupId, body: Bytes) {
         match self.admit(from, id, body) {
             Ok(event) => {
-                self.workers.of(group).post(Event::Remote { from, id, group, event });
+                self.workers.of(group).post(Event::Remote {
+                    from,
+                    id,
+                    group,
+                    event,
+                });
             }
             Err(error) => self.refuse(from, id, &error),
         }
@@ -77,7 +91,11 @@ impl Inbound {
         // A request that this version can't read is one that it can't serve.
         let (kind, body) = decode_request(body).ok_or(RequestError::Stopped)?;
         let permit = self.gate.admit(kind, body.len())?;
-        let request = Request { body, responder: Responder::Remote { node, id }, permit };
+        let request = Request {
+            body,
+            responder: Responder::Remote { node, id },
+            permit,
+        };
         Ok(match kind {
             RequestKind::Propose => GroupEvent::Propose(request),
             RequestKind::Read => GroupEvent::Read(request),

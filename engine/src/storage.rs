@@ -25,11 +25,7 @@ pub trait Storage: Send + Sync {
     ///
     /// # Errors
     /// When it isn't there, is damaged or can't be renamed.
-    fn adopt_snapshot(
-        &self,
-        group: GroupId,
-        last: LogId,
-    ) -> io::Result<Box<dyn io::Read>>;
+    fn adopt_snapshot(&self, group: GroupId, last: LogId) -> io::Result<Box<dyn io::Read>>;
 
     /// Drops a received snapshot that the group has no use for.
     fn discard_snapshot(&self, group: GroupId);
@@ -52,12 +48,10 @@ impl<C: Completion> Storage for NodeStorage<C> {
         self.wal.read(group, first, last, max_bytes)
     }
 
-    fn adopt_snapshot(
-        &self,
-        group: GroupId,
-        last: LogId,
-    ) -> io::Result<Box<dyn io::Read>> {
-        self.snapshots.adopt(group, last).map_err(io::Error::other)?;
+    fn adopt_snapshot(&self, group: GroupId, last: LogId) -> io::Result<Box<dyn io::Read>> {
+        self.snapshots
+            .adopt(group, last)
+            .map_err(io::Error::other)?;
         match self.snapshots.read(group).map_err(io::Error::other)? {
             Some((found, reader)) if found == last => Ok(Box::new(reader)),
             Some(_) | None => Err(io::Error::other("the adopted snapshot is not there")),
@@ -67,7 +61,10 @@ impl<C: Completion> Storage for NodeStorage<C> {
     fn discard_snapshot(&self, group: GroupId) {
         if let Err(error) = self.snapshots.discard(group) {
             // It is overwritten by the next one at the latest.
-            tracing::warn!(group = group.0, "removing a snapshot that is not needed: {error}");
+            tracing::warn!(
+                group = group.0,
+                "removing a snapshot that is not needed: {error}"
+            );
         }
     }
 }
