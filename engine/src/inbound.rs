@@ -9,7 +9,8 @@ use crate::pending::Responder;
 use crate::request::{RequestKind, decode_request, encode_reply};
 use crate::snapshots::{SnapshotJob, SnapshotQueue};
 use bytes::Bytes;
-use logboat_raft::{GroupId, Message, NodeId, Payload};
+use logboat_raft::{GroupId, Incarnation, Message, NodeId, Payload};
+use logboat_storage::Acquaintances;
 use logboat_transport::{Inbox, Outgoing, Parcel, RequestId, Transport};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -19,6 +20,7 @@ pub(crate) struct Inbound {
     pub(crate) calls: Arc<Calls>,
     pub(crate) snapshots: SnapshotQueue,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) acquaintances: Acquaintances,
     /// Where refusals leave; set as soon as the transport stands, which holds this inbox in turn.
     pub(crate) transport: OnceLock<Weak<dyn Transport>>,
 }
@@ -59,6 +61,16 @@ impl Inbox for Inbound {
                 worker.post(Event::Messages { from, messages });
             }
         }
+    }
+
+    /// A peer that can't be recorded could not be told from its successor later.
+    fn recognizes(&self, peer: NodeId, incarnation: Incarnation) -> bool {
+        self.acquaintances
+            .recognizes(peer, incarnation)
+            .unwrap_or_else(|error| {
+                tracing::error!("recording the first connection of node {peer}: {error}");
+                false
+            })
     }
 
     /// Nothing waits for a connection: whoever has something to say tries again.

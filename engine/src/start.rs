@@ -13,10 +13,11 @@ use crate::runtime::Runtime;
 use crate::snapshots::{SnapshotJob, SnapshotQueue, Snapshots};
 use crate::storage::NodeStorage;
 use crate::worker::{Surroundings, TurnDurable};
-use logboat_raft::{ClusterId, GroupId, Restored};
+use logboat_raft::{GroupId, Incarnation, Restored};
 use logboat_storage::{DataDir, Identity, SnapshotStore, Wal};
 use logboat_transport::{Inbox, StartError as TransportError, Transport, TransportMetrics};
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -78,7 +79,7 @@ impl Threads {
 /// Starts the parts of a node from the bottom up.
 pub(crate) fn assemble(
     config: &NodeConfig,
-    connect: impl FnOnce(ClusterId, Arc<dyn Inbox>) -> Result<Link, TransportError>,
+    connect: impl FnOnce(&Identity, Arc<dyn Inbox>) -> Result<Link, TransportError>,
 ) -> Result<(Parts, BTreeMap<GroupId, Restored>, Threads), StartError> {
     if config.cluster_name.contains('\n') {
         return Err(StartError::Config(
@@ -99,12 +100,10 @@ pub(crate) fn assemble(
         calls: Arc::clone(&calls),
         snapshots: snapshot_queue.clone(),
         gate: Arc::clone(&gate),
+        acquaintances: disk.data_dir.acquaintances()?,
         transport: OnceLock::new(),
     });
-    let link = connect(
-        disk.identity.cluster,
-        Arc::clone(&inbound) as Arc<dyn Inbox>,
-    )?;
+    let link = connect(&disk.identity, Arc::clone(&inbound) as Arc<dyn Inbox>)?;
     let transport = link.transport;
     inbound.transport.get_or_init(|| Arc::downgrade(&transport));
     let snapshots = Snapshots::new(
@@ -152,6 +151,7 @@ fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError>
         name: config.cluster_name.clone(),
         node: config.node,
         members: config.members.keys().copied().collect(),
+        incarnation: Incarnation(RandomState::new().hash_one(config.node.0)),
     };
     let (data_dir, identity) = DataDir::open(&config.data_dir, &identity)?;
     let workers = workers.clone();

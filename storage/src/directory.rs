@@ -4,16 +4,16 @@
 //! `IDENTITY` says in plain text which node of which cluster the data belong to; its last line is a
 //! checksum of those before. It is written once, before anything else, and never changed.
 
-use crate::files::{make_directory, sync_directory};
-use logboat_raft::{ClusterId, NodeId};
-use rustix::fs::{FlockOperation, fdatasync, flock};
+use crate::acquaintances::Acquaintances;
+use crate::files::{make_directory, read_checked, write_checked};
+use logboat_raft::{ClusterId, Incarnation, NodeId};
+use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 const LOCK: &str = "LOCK";
 const IDENTITY: &str = "IDENTITY";
-const IDENTITY_TEMPORARY: &str = "IDENTITY.tmp";
 const WAL: &str = "wal";
 const SNAPSHOTS: &str = "snapshots";
 
@@ -28,6 +28,8 @@ pub struct Identity {
     pub node: NodeId,
     /// The nodes of the cluster, this one among them; the order does not matter.
     pub members: Vec<NodeId>,
+    /// Drawn when the directory is made: what tells it from one that was lost.
+    pub incarnation: Incarnation,
 }
 
 /// A data directory, locked against other processes for as long as this value lives.
@@ -51,17 +53,24 @@ impl DataDir {
         };
         make_directory(path).map_err(failed)?;
         let lock = lock(path)?;
-        let stored = match fs::read(path.join(IDENTITY)) {
-            Ok(content) => Identity::parse(&content).map_err(|what| DirectoryError::Damaged {
+        let damaged = |name: &str, error: io::Error| match error.kind() {
+            ErrorKind::InvalidData => DirectoryError::Damaged {
+                file: path.join(name),
+                what: error.to_string(),
+            },
+            _ => failed(error),
+        };
+        let text = read_checked(&path.join(IDENTITY)).map_err(|error| damaged(IDENTITY, error))?;
+        let stored = match text {
+            Some(text) => Identity::parse(&text).map_err(|what| DirectoryError::Damaged {
                 file: path.join(IDENTITY),
                 what,
             })?,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
+            None => {
                 refuse_orphans(path)?;
                 identity.found(path).map_err(failed)?;
                 identity.clone()
             }
-            Err(error) => return Err(failed(error)),
         };
         stored.compare(identity, path)?;
         refuse_remains(path)?;
@@ -70,6 +79,17 @@ impl DataDir {
             _lock: lock,
         };
         Ok((directory, stored))
+    }
+
+    /// The peers that this node has met.
+    ///
+    /// # Errors
+    /// [`DirectoryError`] when the file that names them can't be read or is damaged.
+    pub fn acquaintances(&self) -> Result<Acquaintances, DirectoryError> {
+        Acquaintances::open(&self.path).map_err(|source| DirectoryError::Io {
+            path: self.path.clone(),
+            source,
+        })
     }
 
     /// Where the write-ahead log lives.
@@ -212,34 +232,19 @@ impl Identity {
     fn found(&self, directory: &Path) -> io::Result<()> {
         make_directory(&directory.join(WAL))?;
         make_directory(&directory.join(SNAPSHOTS))?;
-        let mut text = format!(
-            "logboat 1\ncluster {}\nname {}\nnode {}\nmembers {}\n",
+        let text = format!(
+            "logboat 1\ncluster {}\nname {}\nnode {}\nmembers {}\nincarnation {:016x}\n",
             self.cluster,
             self.name,
             self.node,
-            list(&self.members)
+            list(&self.members),
+            self.incarnation.0
         );
-        let crc = crc32fast::hash(text.as_bytes());
-        text.push_str(&format!("crc {crc:08x}\n"));
-        let temporary = directory.join(IDENTITY_TEMPORARY);
-        let mut file = File::create(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        fdatasync(&file)?;
-        fs::rename(temporary, directory.join(IDENTITY))?;
-        sync_directory(directory)
+        write_checked(directory, IDENTITY, &text)
     }
 
-    fn parse(content: &[u8]) -> Result<Self, String> {
-        let text = std::str::from_utf8(content).map_err(|_| "it is no text".to_owned())?;
-        let (body, crc) = text
-            .strip_suffix('\n')
-            .and_then(|text| text.rsplit_once("\ncrc "))
-            .ok_or("it has no checksum")?;
-        let body = format!("{body}\n");
-        if format!("{:08x}", crc32fast::hash(body.as_bytes())) != crc {
-            return Err("it fails its checksum".to_owned());
-        }
-        let mut lines = body.lines();
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut lines = text.lines();
         if lines.next() != Some("logboat 1") {
             return Err("it is of another version".to_owned());
         }
@@ -256,11 +261,14 @@ impl Identity {
         let node = NodeId(number(field("node")?, 10)?);
         let members = field("members")?.split(',');
         let members = members.map(|member| number(member, 10).map(NodeId));
+        let members = members.collect::<Result<_, _>>()?;
+        let incarnation = Incarnation(number(field("incarnation")?, 16)?);
         Ok(Self {
             cluster,
             name,
             node,
-            members: members.collect::<Result<_, _>>()?,
+            members,
+            incarnation,
         })
     }
 
@@ -320,6 +328,7 @@ mod tests {
             name: "first".to_owned(),
             node: NodeId(2),
             members: vec![NodeId(1), NodeId(2), NodeId(3)],
+            incarnation: Incarnation(0xdef),
         }
     }
 

@@ -60,7 +60,8 @@ async fn dial(shared: &Shared, peer: &Peer) -> Result<TcpStream, DialError> {
         let mut stream = connect(&peer.address, idle_timeout)
             .await
             .map_err(HandshakeError::Io)?;
-        handshake::introduce(&mut stream, &shared.config, peer.node).await?;
+        let inbox = &*shared.inbox;
+        handshake::introduce(&mut stream, &shared.config, inbox, peer.node).await?;
         Ok(stream)
     };
     timeout(shared.config.handshake_timeout, introduced)

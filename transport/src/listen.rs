@@ -61,7 +61,7 @@ async fn admit(
 ) {
     let admitted = timeout(
         shared.config.handshake_timeout,
-        handshake::admit(&mut stream, &shared.config),
+        handshake::admit(&mut stream, &shared.config, &*shared.inbox),
     );
     let admitted = admitted
         .await

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use logboat_raft::{
-    Conflict, Entry, EntryKind, GroupId, Index, LogId, Message, NodeId, Payload, Term,
+    Conflict, Entry, EntryKind, GroupId, Incarnation, Index, LogId, Message, NodeId, Payload, Term,
 };
 use logboat_transport::{Inbox, Outgoing, Parcel, SnapshotSource};
 use parking_lot::{Condvar, Mutex};
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -27,6 +28,7 @@ pub(crate) enum Event {
 pub(crate) struct Recorder {
     events: Mutex<Vec<Event>>,
     changed: Condvar,
+    incarnations: Mutex<BTreeMap<NodeId, Incarnation>>,
 }
 
 impl Recorder {
@@ -97,6 +99,10 @@ impl Inbox for Recorder {
                 .into_iter()
                 .map(|parcel| Event::Received(from, parcel)),
         );
+    }
+
+    fn recognizes(&self, peer: NodeId, incarnation: Incarnation) -> bool {
+        *self.incarnations.lock().entry(peer).or_insert(incarnation) == incarnation
     }
 
     fn connected(&self, peer: NodeId) {

@@ -4,10 +4,10 @@ use crate::common::{
     Event, Gated, Recorder, append_of, every_message, number, numbered_batch, snapshot,
 };
 use bytes::Bytes;
-use logboat_raft::{ClusterId, GroupId, LogId, NodeId};
+use logboat_raft::{ClusterId, GroupId, Incarnation, LogId, NodeId};
 use logboat_transport::{
-    MemoryNetwork, Outgoing, Parcel, RequestId, SendError, SnapshotChunk, StartError,
-    TcpTransport, Transport, TransportConfig,
+    MemoryNetwork, Outgoing, Parcel, RequestId, SendError, SnapshotChunk, StartError, TcpTransport,
+    Transport, TransportConfig,
 };
 use std::collections::BTreeMap;
 use std::io;
@@ -93,7 +93,13 @@ fn try_over_tcp(max_queued_bytes: usize) -> Result<Pair, StartError> {
     let inboxes = [Recorder::new(), Recorder::new()];
     let start = |at: usize| -> Result<Arc<dyn Transport>, StartError> {
         let node = NodeId(at as u64 + 1);
-        let mut config = TransportConfig::new(node, cluster, addresses[at], peers.clone());
+        let mut config = TransportConfig::new(
+            node,
+            cluster,
+            Incarnation(node.0),
+            addresses[at],
+            peers.clone(),
+        );
         config.max_queued_bytes = max_queued_bytes;
         config.backoff_min = Duration::from_millis(1);
         Ok(Arc::new(TcpTransport::start(config, inboxes[at].clone())?))

@@ -4,10 +4,10 @@ use crate::common::{
     Event, Gated, Recorder, append_of, eventually, number, numbered_batch, snapshot,
 };
 use crate::wire::framed;
-use logboat_raft::{ClusterId, GroupId, NodeId};
+use logboat_raft::{ClusterId, GroupId, Incarnation, NodeId};
 use logboat_transport::{
-    Inbox, Outgoing, Parcel, SendError, StartError, TcpTransport, Transport,
-    TransportConfig, decode,
+    Inbox, Outgoing, Parcel, SendError, StartError, TcpTransport, Transport, TransportConfig,
+    decode,
 };
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
@@ -19,6 +19,9 @@ use std::time::Duration;
 
 const CLUSTER: ClusterId = ClusterId(0x1234);
 
+/// All nodes of these tests have the same one; what counts is whether it changes.
+const INCARNATION: Incarnation = Incarnation(0x77);
+
 /// Nobody listens there.
 const NOWHERE: &str = "127.0.0.1:1";
 
@@ -27,7 +30,8 @@ fn config(node: u64, peers: &[(u64, String)]) -> TransportConfig {
         .iter()
         .map(|(node, address)| (NodeId(*node), address.clone()));
     let listen = "127.0.0.1:0".parse().unwrap();
-    let mut config = TransportConfig::new(NodeId(node), CLUSTER, listen, peers.collect());
+    let mut config =
+        TransportConfig::new(NodeId(node), CLUSTER, INCARNATION, listen, peers.collect());
     config.backoff_min = Duration::from_millis(1);
     config.backoff_max = Duration::from_millis(20);
     config
@@ -68,7 +72,7 @@ fn last_error(transport: &TcpTransport, peer: u64) -> String {
 }
 
 /// A hello or an answer: the layout is pinned here, independently of the code under test.
-fn introduction(version: u32, numbers: [u64; 3]) -> Vec<u8> {
+fn introduction(version: u32, numbers: [u64; 4]) -> Vec<u8> {
     let mut text = b"LOGBOAT\n".to_vec();
     text.extend_from_slice(&version.to_le_bytes());
     for number in numbers {
@@ -92,22 +96,28 @@ fn connect(address: SocketAddr) -> TcpStream {
 fn dial(address: SocketAddr) -> TcpStream {
     let mut stream = connect(address);
     stream
-        .write_all(&introduction(1, [CLUSTER.0, 2, 1]))
+        .write_all(&introduction(1, [CLUSTER.0, 2, 1, INCARNATION.0]))
         .unwrap();
-    let mut answer = [0; 40];
+    let mut answer = [0; 48];
     stream.read_exact(&mut answer).unwrap();
-    assert_eq!(answer.as_slice(), introduction(1, [CLUSTER.0, 1, 0]));
+    assert_eq!(
+        answer.as_slice(),
+        introduction(1, [CLUSTER.0, 1, 0, INCARNATION.0])
+    );
     stream
 }
 
 /// Takes node 1's call as node 2.
 fn accept(listener: &TcpListener) -> TcpStream {
     let (mut stream, _) = listener.accept().unwrap();
-    let mut hello = [0; 40];
+    let mut hello = [0; 48];
     stream.read_exact(&mut hello).unwrap();
-    assert_eq!(hello.as_slice(), introduction(1, [CLUSTER.0, 1, 2]));
+    assert_eq!(
+        hello.as_slice(),
+        introduction(1, [CLUSTER.0, 1, 2, INCARNATION.0])
+    );
     stream
-        .write_all(&introduction(1, [CLUSTER.0, 2, 0]))
+        .write_all(&introduction(1, [CLUSTER.0, 2, 0, INCARNATION.0]))
         .unwrap();
     stream
 }
@@ -182,15 +192,47 @@ fn an_unknown_node_is_refused() {
 }
 
 #[test]
+fn a_peer_that_lost_its_disk_is_refused() {
+    let (node, _) = node_facing(|_| {});
+    drop(dial(node.local_addr()));
+    let mut stream = connect(node.local_addr());
+    stream
+        .write_all(&introduction(1, [CLUSTER.0, 2, 1, 0x78]))
+        .unwrap();
+    let refusal = introduction(1, [CLUSTER.0, 1, 5, INCARNATION.0]);
+    assert_eq!(read_to_close(&mut stream), refusal);
+    eventually("counted", || refusals(&node, "incarnation") == 1);
+    assert!(last_error(&node, 2).ends_with("came back with another disk than it had"));
+}
+
+#[test]
+fn a_listener_that_lost_its_disk_is_not_believed() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (node, inbox) = start(config(1, &[(2, address)]));
+    let first = accept(&listener);
+    inbox.wait_connected(2);
+    drop(first);
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.read_exact(&mut [0; 48]).unwrap();
+    stream
+        .write_all(&introduction(1, [CLUSTER.0, 2, 0, 0x78]))
+        .unwrap();
+    eventually("known", || {
+        last_error(&node, 2).ends_with("came back with another disk than it had")
+    });
+}
+
+#[test]
 fn another_version_is_refused_by_the_listener() {
     let (node, _) = node_facing(|_| {});
     let mut stream = connect(node.local_addr());
     stream
-        .write_all(&introduction(2, [CLUSTER.0, 2, 1]))
+        .write_all(&introduction(2, [CLUSTER.0, 2, 1, INCARNATION.0]))
         .unwrap();
     assert_eq!(
         read_to_close(&mut stream),
-        introduction(1, [CLUSTER.0, 1, 1])
+        introduction(1, [CLUSTER.0, 1, 1, INCARNATION.0])
     );
     eventually("counted", || refusals(&node, "version") == 1);
 }
@@ -201,9 +243,9 @@ fn a_refusal_for_the_version_is_understood_by_the_dialer() {
     let address = listener.local_addr().unwrap().to_string();
     let (node, _) = start(config(1, &[(2, address)]));
     let (mut stream, _) = listener.accept().unwrap();
-    stream.read_exact(&mut [0; 40]).unwrap();
+    stream.read_exact(&mut [0; 48]).unwrap();
     stream
-        .write_all(&introduction(9, [CLUSTER.0, 2, 1]))
+        .write_all(&introduction(9, [CLUSTER.0, 2, 1, INCARNATION.0]))
         .unwrap();
     // Later attempts meet a listener that never answers, which is another error.
     eventually("known", || {
@@ -214,14 +256,14 @@ fn a_refusal_for_the_version_is_understood_by_the_dialer() {
 #[test]
 fn an_answer_of_another_node_or_cluster_is_not_believed() {
     for (answer, text) in [
-        ([CLUSTER.0, 3, 0], "wrong node"),
-        ([7, 2, 0], "wrong cluster"),
+        ([CLUSTER.0, 3, 0, INCARNATION.0], "wrong node"),
+        ([7, 2, 0, INCARNATION.0], "wrong cluster"),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (node, _) = start(config(1, &[(2, address)]));
         let (mut stream, _) = listener.accept().unwrap();
-        stream.read_exact(&mut [0; 40]).unwrap();
+        stream.read_exact(&mut [0; 48]).unwrap();
         stream.write_all(&introduction(1, answer)).unwrap();
         eventually("known", || last_error(&node, 2).ends_with(text));
         assert!(!node.peers()[0].connected);
@@ -248,7 +290,7 @@ fn a_foreign_protocol_is_closed_and_counted() {
 #[test]
 fn a_damaged_hello_is_closed_and_counted() {
     let (node, _) = node_facing(|_| {});
-    let mut hello = introduction(1, [CLUSTER.0, 2, 1]);
+    let mut hello = introduction(1, [CLUSTER.0, 2, 1, INCARNATION.0]);
     hello[20] ^= 1;
     let mut stream = connect(node.local_addr());
     stream.write_all(&hello).unwrap();
@@ -278,8 +320,8 @@ fn connections_without_a_hello_are_capped() {
     drop(silent);
     eventually("slots are free", || {
         let mut stream = connect(node.local_addr());
-        let hello = introduction(1, [CLUSTER.0, 2, 1]);
-        stream.write_all(&hello).is_ok() && stream.read_exact(&mut [0; 40]).is_ok()
+        let hello = introduction(1, [CLUSTER.0, 2, 1, INCARNATION.0]);
+        stream.write_all(&hello).is_ok() && stream.read_exact(&mut [0; 48]).is_ok()
     });
 }
 
@@ -384,9 +426,9 @@ fn a_peer_that_does_not_read_fills_its_own_queue_and_is_given_up() {
     let (node, inbox) = start(config);
     let _stuck = accept(&stuck);
     let (mut reader, _) = other.accept().unwrap();
-    reader.read_exact(&mut [0; 40]).unwrap();
+    reader.read_exact(&mut [0; 48]).unwrap();
     reader
-        .write_all(&introduction(1, [CLUSTER.0, 3, 0]))
+        .write_all(&introduction(1, [CLUSTER.0, 3, 0, INCARNATION.0]))
         .unwrap();
     inbox.wait_connected(2);
     inbox.wait_connected(3);
@@ -503,6 +545,10 @@ struct Quitter {
 
 impl Inbox for Quitter {
     fn receive(&self, _: NodeId, _: Vec<Parcel>) {}
+
+    fn recognizes(&self, _: NodeId, _: Incarnation) -> bool {
+        true
+    }
 
     fn connected(&self, _: NodeId) {
         self.transport.get().unwrap().shutdown();
