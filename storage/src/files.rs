@@ -29,7 +29,7 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
 pub(crate) fn write_checked(directory: &Path, name: &str, text: &str) -> io::Result<()> {
     let temporary = directory.join(format!("{name}.tmp"));
     let mut file = File::create(&temporary)?;
-    write!(file, "{text}crc {:08x}\n", crc32fast::hash(text.as_bytes()))?;
+    writeln!(file, "{text}crc {:08x}", crc32fast::hash(text.as_bytes()))?;
     fdatasync(&file)?;
     fs::rename(temporary, directory.join(name))?;
     sync_directory(directory)
@@ -46,7 +46,7 @@ pub(crate) fn read_checked(path: &Path) -> io::Result<Option<String>> {
     let body_bytes = text
         .rfind("crc ")
         .ok_or_else(|| damaged("it has no checksum"))?;
-    let crc = crc32fast::hash(text[..body_bytes].as_bytes());
+    let crc = crc32fast::hash(&text.as_bytes()[..body_bytes]);
     if text[body_bytes..] != format!("crc {crc:08x}\n") {
         return Err(damaged("it fails its checksum"));
     }
