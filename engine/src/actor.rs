@@ -53,10 +53,7 @@ impl Seat {
     pub(crate) fn may_campaign(&self) -> bool {
         self.preferred
             && self.view.leader().is_none()
-            && matches!(
-                self.view.role(),
-                RoleKind::Follower | RoleKind::PreCandidate
-            )
+            && matches!(self.view.role(), RoleKind::Follower | RoleKind::PreCandidate)
     }
 
     /// Puts `event` into the replica's inbox and wakes it.
@@ -94,12 +91,7 @@ impl GroupActor {
             context.set_mailbox_capacity(1);
             let seat = seat(context.address());
             made = Some(Rc::clone(&seat));
-            Self {
-                group,
-                seat,
-                turn,
-                flusher,
-            }
+            Self { group, seat, turn, flusher }
         });
         made.expect("actix calls the constructor at once")
     }
@@ -116,8 +108,7 @@ impl Handler<Wake> for GroupActor {
         self.seat.woken.set(false);
         let events = self.seat.inbox.take();
         let mut turn = self.turn.borrow_mut();
-        self.group
-            .run(&mut turn, self.seat.durable.get(), events.into_iter());
+        self.group.run(&mut turn, self.seat.durable.get(), events.into_iter());
         self.seat.attention.set(self.group.attention());
         if !turn.is_empty() && !turn.flush_requested {
             turn.flush_requested = true;

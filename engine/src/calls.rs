@@ -23,10 +23,7 @@ impl Calls {
     /// `seed` differs between runs of a node, so that an answer to a request of an earlier run is
     /// not taken for one of this.
     pub(crate) fn new(seed: u64) -> Arc<Self> {
-        Arc::new(Self {
-            next: AtomicU64::new(seed),
-            waiting: Mutex::default(),
-        })
+        Arc::new(Self { next: AtomicU64::new(seed), waiting: Mutex::default() })
     }
 
     /// A new call to `node`.
@@ -34,11 +31,7 @@ impl Calls {
         let id = RequestId(self.next.fetch_add(1, Ordering::Relaxed));
         let (sender, receiver) = oneshot::channel();
         self.waiting.lock().insert(id, (node, sender));
-        Call {
-            id,
-            calls: Arc::clone(self),
-            receiver,
-        }
+        Call { id, calls: Arc::clone(self), receiver }
     }
 
     /// Hands over the answer of `node`, unless nobody waits for it any more.
@@ -72,9 +65,7 @@ impl Call {
 
     /// Waits for the answer.
     pub(crate) async fn answer(mut self) -> Answer {
-        (&mut self.receiver)
-            .await
-            .unwrap_or(Err(RequestError::TimedOut))
+        (&mut self.receiver).await.unwrap_or(Err(RequestError::TimedOut))
     }
 }
 

@@ -55,12 +55,10 @@ impl NodeConfig {
         members: BTreeMap<NodeId, String>,
         data_dir: impl Into<PathBuf>,
     ) -> Result<Self, String> {
-        let address = members
-            .get(&node)
-            .ok_or_else(|| format!("node {node} is not among the members"))?;
-        let listen = address
-            .parse()
-            .map_err(|_| format!("node {node}: {address:?} is not ip:port"))?;
+        let address =
+            members.get(&node).ok_or_else(|| format!("node {node} is not among the members"))?;
+        let listen =
+            address.parse().map_err(|_| format!("node {node}: {address:?} is not ip:port"))?;
         Ok(Self {
             node,
             members,
@@ -69,10 +67,7 @@ impl NodeConfig {
             listen,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             tick_interval: Duration::from_millis(250),
-            tuning: Tuning {
-                election_timeout: Duration::from_millis(2_500),
-                ..Tuning::default()
-            },
+            tuning: Tuning { election_timeout: Duration::from_millis(2_500), ..Tuning::default() },
             request_timeout: Duration::from_secs(10),
             max_command_bytes: 9 << 20,
             max_pending_bytes: 256 << 20,
@@ -85,10 +80,7 @@ impl NodeConfig {
     /// node keeps the one it was born with in its data directory, so addresses may change later.
     #[must_use]
     pub fn cluster_id(&self) -> ClusterId {
-        let members = self
-            .members
-            .iter()
-            .map(|(node, address)| format!("\n{node}={address}"));
+        let members = self.members.iter().map(|(node, address)| format!("\n{node}={address}"));
         let text = members.fold(self.cluster_name.clone(), |text, member| text + &member);
         let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

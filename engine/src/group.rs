@@ -156,16 +156,8 @@ impl Group {
                     commands.push(request.body);
                     self.proposing.push((request.responder, request.permit));
                 }
-                GroupEvent::Read(Request {
-                    body: query,
-                    responder,
-                    permit,
-                }) => {
-                    reads.push(Read {
-                        query,
-                        responder,
-                        _permit: permit,
-                    });
+                GroupEvent::Read(Request { body: query, responder, permit }) => {
+                    reads.push(Read { query, responder, _permit: permit });
                 }
                 GroupEvent::Tick => self.tick(turn),
                 GroupEvent::Message { from, message } => self.receive(turn, from, message),
@@ -292,12 +284,7 @@ impl Group {
                     Output::Refused { reason } => self.answer_proposing(turn, &reason.into()),
                     Output::ReadReady { token } => self.serve(turn, token),
                     Output::ReadRefused { token, reason } => self.refuse(turn, token, reason),
-                    Output::Load {
-                        target,
-                        first,
-                        last,
-                        max_bytes,
-                    } => {
+                    Output::Load { target, first, last, max_bytes } => {
                         loaded.extend(self.load(turn, target, (first, last), max_bytes));
                     }
                     Output::SendSnapshot { to } => turn.snapshots.push(SnapshotJob::Send {
@@ -427,10 +414,8 @@ impl Group {
     fn snapshot_sent(&mut self, turn: &mut Turn, to: NodeId, last: Option<LogId>) {
         match last {
             Some(last) if self.raft.role() == RoleKind::Leader => {
-                let message = Message {
-                    term: self.raft.term(),
-                    payload: Payload::Snapshot { last },
-                };
+                let message =
+                    Message { term: self.raft.term(), payload: Payload::Snapshot { last } };
                 turn.send(to, self.id, &message);
             }
             Some(_) | None => self.step(turn, Input::SnapshotFailed { to }),

@@ -36,10 +36,7 @@ impl Gate {
             return Err(RequestError::Stopped);
         }
         if bytes > self.max_command_bytes {
-            return Err(RequestError::TooLarge {
-                bytes,
-                limit: self.max_command_bytes,
-            });
+            return Err(RequestError::TooLarge { bytes, limit: self.max_command_bytes });
         }
         Ok(())
     }
@@ -97,11 +94,7 @@ impl GroupHandle {
     pub async fn propose(&self, command: Bytes) -> Result<Bytes, RequestError> {
         let start = Instant::now();
         let answer = self.request(RequestKind::Propose, command).await;
-        self.gate
-            .shared
-            .metrics
-            .propose_seconds
-            .observe(start.elapsed().as_secs_f64());
+        self.gate.shared.metrics.propose_seconds.observe(start.elapsed().as_secs_f64());
         answer
     }
 
@@ -112,24 +105,18 @@ impl GroupHandle {
     pub async fn read(&self, query: Bytes) -> Result<Bytes, RequestError> {
         let start = Instant::now();
         let answer = self.request(RequestKind::Read, query).await;
-        self.gate
-            .shared
-            .metrics
-            .read_seconds
-            .observe(start.elapsed().as_secs_f64());
+        self.gate.shared.metrics.read_seconds.observe(start.elapsed().as_secs_f64());
         answer
     }
 
     /// Has the replica write a snapshot of its state soon and drop the log that it covers.
     pub fn compact(&self) {
-        self.worker
-            .post(Event::Local(self.slot, GroupEvent::Compact));
+        self.worker.post(Event::Local(self.slot, GroupEvent::Compact));
     }
 
     /// Asks the replica to hand leadership to `to`. Nothing happens when it does not lead.
     pub fn transfer(&self, to: NodeId) {
-        self.worker
-            .post(Event::Local(self.slot, GroupEvent::Transfer(to)));
+        self.worker.post(Event::Local(self.slot, GroupEvent::Transfer(to)));
     }
 
     pub(crate) async fn request(
@@ -139,11 +126,7 @@ impl GroupHandle {
     ) -> Result<Bytes, RequestError> {
         let permit = self.gate.admit(kind, body.len())?;
         let (sender, receiver) = oneshot::channel();
-        let request = Request {
-            body,
-            responder: Responder::Local(sender),
-            permit,
-        };
+        let request = Request { body, responder: Responder::Local(sender), permit };
         let event = match kind {
             RequestKind::Propose => GroupEvent::Propose(request),
             RequestKind::Read => GroupEvent::Read(request),

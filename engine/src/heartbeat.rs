@@ -14,10 +14,7 @@ pub(crate) struct Gathering {
 
 impl Gathering {
     pub(crate) fn new(transport: Arc<dyn Transport>) -> Arc<Self> {
-        Arc::new(Self {
-            transport,
-            buffers: Mutex::default(),
-        })
+        Arc::new(Self { transport, buffers: Mutex::default() })
     }
 
     pub(crate) fn add(&self, heartbeats: &mut Buffers) {

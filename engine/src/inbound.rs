@@ -33,11 +33,7 @@ impl Inbox for Inbound {
             match parcel {
                 Parcel::Message { group, message } => {
                     if matches!(message.payload, Payload::Snapshot { .. }) {
-                        self.snapshots.submit(SnapshotJob::Offer {
-                            from,
-                            group,
-                            message,
-                        });
+                        self.snapshots.submit(SnapshotJob::Offer { from, group, message });
                     } else {
                         messages[self.workers.number_of(group)].push((group, message));
                     }
@@ -48,10 +44,7 @@ impl Inbox for Inbound {
                     self.snapshots.submit(SnapshotJob::Chunk { from, chunk });
                 }
                 Parcel::SnapshotRefused { group, last: _ } => {
-                    let event = GroupEvent::SnapshotSent {
-                        to: from,
-                        last: None,
-                    };
+                    let event = GroupEvent::SnapshotSent { to: from, last: None };
                     self.workers.of(group).post(Event::Group(group, event));
                 }
             }
@@ -65,12 +58,10 @@ impl Inbox for Inbound {
 
     /// A peer that can't be recorded could not be told from its successor later.
     fn recognizes(&self, peer: NodeId, incarnation: Incarnation) -> bool {
-        self.acquaintances
-            .recognizes(peer, incarnation)
-            .unwrap_or_else(|error| {
-                tracing::error!("recording the first connection of node {peer}: {error}");
-                false
-            })
+        self.acquaintances.recognizes(peer, incarnation).unwrap_or_else(|error| {
+            tracing::error!("recording the first connection of node {peer}: {error}");
+            false
+        })
     }
 
     /// Nothing waits for a connection: whoever has something to say tries again.
@@ -78,9 +69,7 @@ impl Inbox for Inbound {
 
     fn disconnected(&self, peer: NodeId) {
         self.calls.disconnected(peer);
-        self.workers
-            .iter()
-            .for_each(|worker| worker.post(Event::Disconnected(peer)));
+        self.workers.iter().for_each(|worker| worker.post(Event::Disconnected(peer)));
     }
 }
 
@@ -88,12 +77,7 @@ impl Inbound {
     fn request(&self, from: NodeId, id: RequestId, group: GroupId, body: Bytes) {
         match self.admit(from, id, body) {
             Ok(event) => {
-                self.workers.of(group).post(Event::Remote {
-                    from,
-                    id,
-                    group,
-                    event,
-                });
+                self.workers.of(group).post(Event::Remote { from, id, group, event });
             }
             Err(error) => self.refuse(from, id, &error),
         }
@@ -103,11 +87,7 @@ impl Inbound {
         // A request that this version can't read is one that it can't serve.
         let (kind, body) = decode_request(body).ok_or(RequestError::Stopped)?;
         let permit = self.gate.admit(kind, body.len())?;
-        let request = Request {
-            body,
-            responder: Responder::Remote { node, id },
-            permit,
-        };
+        let request = Request { body, responder: Responder::Remote { node, id }, permit };
         Ok(match kind {
             RequestKind::Propose => GroupEvent::Propose(request),
             RequestKind::Read => GroupEvent::Read(request),

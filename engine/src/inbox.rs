@@ -19,21 +19,13 @@ pub(crate) enum Event {
     /// An interval passed.
     Tick(Arc<Gathering>),
     /// Messages of one peer to replicas of this worker.
-    Messages {
-        from: NodeId,
-        messages: Vec<(GroupId, Message)>,
-    },
+    Messages { from: NodeId, messages: Vec<(GroupId, Message)> },
     /// Something for one replica, from this process.
     Local(Slot, GroupEvent),
     /// Something for one replica, if it is here.
     Group(GroupId, GroupEvent),
     /// A request of another node.
-    Remote {
-        from: NodeId,
-        id: RequestId,
-        group: GroupId,
-        event: GroupEvent,
-    },
+    Remote { from: NodeId, id: RequestId, group: GroupId, event: GroupEvent },
     /// The oldest batch that was not durable is.
     Durable(Vec<(Slot, Mark)>),
     /// The connection to a node broke.

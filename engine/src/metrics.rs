@@ -64,32 +64,16 @@ impl EngineMetrics {
             ("busy", "Requests refused as busy", &self.busy),
             ("campaigns", "Campaigns begun", &self.campaigns),
             ("elections_won", "Elections won", &self.elections_won),
-            (
-                "failed_replicas",
-                "Replicas stopped by an error",
-                &self.failed_replicas,
-            ),
-            (
-                "snapshots_written",
-                "Snapshots written",
-                &self.snapshots_written,
-            ),
-            (
-                "snapshots_sent",
-                "Snapshots sent to peers",
-                &self.snapshots_sent,
-            ),
+            ("failed_replicas", "Replicas stopped by an error", &self.failed_replicas),
+            ("snapshots_written", "Snapshots written", &self.snapshots_written),
+            ("snapshots_sent", "Snapshots sent to peers", &self.snapshots_sent),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
         registry.register("leaders", "Groups led by this node", self.leaders.clone());
         let histograms = [
-            (
-                "propose_seconds",
-                "Time to commit and apply",
-                &self.propose_seconds,
-            ),
+            ("propose_seconds", "Time to commit and apply", &self.propose_seconds),
             ("read_seconds", "Time to answer a read", &self.read_seconds),
         ];
         for (name, help, histogram) in histograms {

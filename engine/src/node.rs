@@ -64,20 +64,12 @@ impl Node {
         let peers = config.members.clone();
         let (node, listen) = (config.node, config.listen);
         Self::start_on(config, move |identity, inbox| {
-            let Identity {
-                cluster,
-                incarnation,
-                ..
-            } = *identity;
+            let Identity { cluster, incarnation, .. } = *identity;
             let config = TransportConfig::new(node, cluster, incarnation, listen, peers);
             let tcp = Arc::new(TcpTransport::start(config, inbox)?);
             let closing = Arc::clone(&tcp);
             let metrics = Some(tcp.metrics().clone());
-            Ok(Link {
-                transport: tcp,
-                metrics,
-                close: Box::new(move || closing.shutdown()),
-            })
+            Ok(Link { transport: tcp, metrics, close: Box::new(move || closing.shutdown()) })
         })
     }
 
@@ -117,12 +109,7 @@ impl Node {
     /// # Errors
     /// See [`GroupError`].
     pub fn start_group(&self, spec: GroupSpec) -> Result<GroupHandle, GroupError> {
-        let GroupSpec {
-            group,
-            mut replicas,
-            preferred,
-            mut machine,
-        } = spec;
+        let GroupSpec { group, mut replicas, preferred, mut machine } = spec;
         let inner = &*self.0;
         if inner.groups.read().contains_key(&group) {
             return Err(GroupError::Exists(group));
@@ -155,13 +142,7 @@ impl Node {
         })));
         let slot = slot.recv().map_err(|_| GroupError::Stopped)?;
         let gate = Arc::clone(&inner.parts.gate);
-        let handle = GroupHandle {
-            group,
-            slot,
-            worker,
-            view,
-            gate,
-        };
+        let handle = GroupHandle { group, slot, worker, view, gate };
         inner.groups.write().insert(group, handle.clone());
         Ok(handle)
     }
@@ -212,9 +193,7 @@ impl Node {
             node_id: self.id().0,
             cluster_id: parts.identity.cluster.to_string(),
             groups: groups.len(),
-            leaders: views()
-                .filter(|view| view.role() == RoleKind::Leader)
-                .count(),
+            leaders: views().filter(|view| view.role() == RoleKind::Leader).count(),
             groups_without_leader: views().filter(|view| view.leader().is_none()).count(),
             pending_bytes: parts.gate.admission.used_bytes(),
             apply_lag: views().map(GroupView::lag).sum(),
@@ -250,9 +229,7 @@ impl Node {
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Node")
-            .field("id", &self.id())
-            .finish_non_exhaustive()
+        f.debug_struct("Node").field("id", &self.id()).finish_non_exhaustive()
     }
 }
 
@@ -278,11 +255,8 @@ impl Inner {
     /// Lets the peers that are there take over, so that clients need not wait for an election.
     fn hand_over(&self) {
         let peers = self.parts.transport.peers();
-        let live: Vec<_> = peers
-            .into_iter()
-            .filter(|peer| peer.connected)
-            .map(|peer| peer.node)
-            .collect();
+        let live: Vec<_> =
+            peers.into_iter().filter(|peer| peer.connected).map(|peer| peer.node).collect();
         if live.is_empty() {
             return;
         }

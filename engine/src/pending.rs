@@ -54,12 +54,7 @@ impl Proposals {
         while let Some(older) = self.0.pop_back_if(|older| older.id.index >= id.index) {
             older.responder.answer(turn, Err(RequestError::TimedOut));
         }
-        self.0.push_back(Proposal {
-            id,
-            deadline,
-            responder,
-            _permit: permit,
-        });
+        self.0.push_back(Proposal { id, deadline, responder, _permit: permit });
     }
 
     /// The proposal that the applied entry `id` answers, if it was proposed here. One whose index went
@@ -69,9 +64,7 @@ impl Proposals {
         if proposal.id == id {
             return Some(proposal.responder);
         }
-        proposal
-            .responder
-            .answer(turn, Err(RequestError::NotLeader { leader: None }));
+        proposal.responder.answer(turn, Err(RequestError::NotLeader { leader: None }));
         None
     }
 
@@ -128,10 +121,7 @@ impl Reads {
     /// Takes out the reads of `token`.
     pub(crate) fn take(&mut self, token: ReadToken) -> Vec<Read> {
         let found = self.batches.iter().position(|(batch, _)| *batch == token);
-        found
-            .and_then(|at| self.batches.remove(at))
-            .map(|(_, reads)| reads)
-            .unwrap_or_default()
+        found.and_then(|at| self.batches.remove(at)).map(|(_, reads)| reads).unwrap_or_default()
     }
 
     /// Refuses all: the replica stops.

@@ -26,10 +26,7 @@ const OVERHEAD_BYTES: usize = 256;
 
 impl Admission {
     pub(crate) fn new(limit_bytes: usize) -> Arc<Self> {
-        Arc::new(Self {
-            used_bytes: AtomicUsize::new(0),
-            limit_bytes,
-        })
+        Arc::new(Self { used_bytes: AtomicUsize::new(0), limit_bytes })
     }
 
     /// A permit for a request of `bytes`.
@@ -38,10 +35,7 @@ impl Admission {
     /// [`RequestError::Busy`] when the node holds as much as it may.
     pub(crate) fn admit(self: &Arc<Self>, bytes: usize) -> Result<Permit, RequestError> {
         let bytes = bytes + OVERHEAD_BYTES;
-        let permit = Permit {
-            admission: Arc::clone(self),
-            bytes,
-        };
+        let permit = Permit { admission: Arc::clone(self), bytes };
         let before = self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
         if before + bytes > self.limit_bytes {
             return Err(RequestError::Busy);
@@ -66,9 +60,7 @@ pub(crate) struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.admission
-            .used_bytes
-            .fetch_sub(self.bytes, Ordering::Relaxed);
+        self.admission.used_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -136,9 +128,7 @@ fn try_decode_reply(mut bytes: Bytes) -> Option<Result<Bytes, RequestError>> {
         0 => return Some(Ok(bytes)),
         1 => {
             let node = bytes.try_get_u64_le().ok()?;
-            RequestError::NotLeader {
-                leader: (node != 0).then_some(NodeId(node)),
-            }
+            RequestError::NotLeader { leader: (node != 0).then_some(NodeId(node)) }
         }
         2 => RequestError::Busy,
         3 => RequestError::TimedOut,
@@ -164,9 +154,7 @@ mod tests {
             Ok(Bytes::new()),
             Ok(Bytes::from_static(b"answer")),
             Err(RequestError::NotLeader { leader: None }),
-            Err(RequestError::NotLeader {
-                leader: Some(NodeId(3)),
-            }),
+            Err(RequestError::NotLeader { leader: Some(NodeId(3)) }),
             Err(RequestError::Busy),
             Err(RequestError::TimedOut),
             Err(RequestError::TooLarge { bytes: 9, limit: 8 }),
@@ -186,10 +174,7 @@ mod tests {
     #[test]
     fn an_answer_that_makes_no_sense_leaves_the_outcome_unknown() {
         for bytes in [&b""[..], b"\x01", b"\x63"] {
-            assert_eq!(
-                decode_reply(Bytes::from_static(bytes)),
-                Err(RequestError::TimedOut)
-            );
+            assert_eq!(decode_reply(Bytes::from_static(bytes)), Err(RequestError::TimedOut));
         }
     }
 

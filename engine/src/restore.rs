@@ -17,15 +17,11 @@ pub(crate) fn restore(
     machine: &mut dyn StateMachine,
 ) -> Result<(Restored, Option<Persist>), GroupError> {
     let failed = |reason: String| GroupError::Snapshot { group, reason };
-    let found = snapshots
-        .read(group)
-        .map_err(|error| failed(error.to_string()))?;
+    let found = snapshots.read(group).map_err(|error| failed(error.to_string()))?;
     let last = found.as_ref().map_or(LogId::default(), |(last, _)| *last);
     let agreed = reconcile(log, last).map_err(failed)?;
     if let Some((last, mut reader)) = found {
-        machine
-            .restore(&mut reader)
-            .map_err(|error| failed(format!("at {last}: {error}")))?;
+        machine.restore(&mut reader).map_err(|error| failed(format!("at {last}: {error}")))?;
     }
     Ok(agreed)
 }
@@ -36,9 +32,7 @@ pub(crate) fn restore(
 fn reconcile(log: Restored, snapshot: LogId) -> Result<(Restored, Option<Persist>), String> {
     if snapshot.index < log.snapshot.index {
         let begin = log.snapshot;
-        return Err(format!(
-            "the log begins after {begin}, but the snapshot ends at {snapshot}"
-        ));
+        return Err(format!("the log begins after {begin}, but the snapshot ends at {snapshot}"));
     }
     if snapshot == log.snapshot {
         return Ok((log, None));
@@ -64,31 +58,15 @@ fn reconcile(log: Restored, snapshot: LogId) -> Result<(Restored, Option<Persist
     } else {
         (LogWrite::Reset(snapshot), snapshot.index, Vec::new())
     };
-    let persist = Persist {
-        mark: Mark::default(),
-        hard_state: Some(hard_state),
-        log: change,
-    };
-    Ok((
-        Restored {
-            hard_state,
-            snapshot,
-            last,
-            runs,
-        },
-        Some(persist),
-    ))
+    let persist = Persist { mark: Mark::default(), hard_state: Some(hard_state), log: change };
+    Ok((Restored { hard_state, snapshot, last, runs }, Some(persist)))
 }
 
 fn term_at(log: &Restored, index: Index) -> Option<Term> {
     if index > log.last {
         return None;
     }
-    log.runs
-        .iter()
-        .rev()
-        .find(|run| run.first <= index)
-        .map(|run| run.term)
+    log.runs.iter().rev().find(|run| run.first <= index).map(|run| run.term)
 }
 
 #[cfg(test)]
@@ -101,24 +79,12 @@ mod tests {
     }
 
     fn run(term: u64, first: u64) -> TermRun {
-        TermRun {
-            term: Term(term),
-            first: Index(first),
-        }
+        TermRun { term: Term(term), first: Index(first) }
     }
 
     fn log(snapshot: LogId, runs: &[TermRun], last: u64) -> Restored {
-        let hard_state = HardState {
-            term: Term(5),
-            vote: Some(NodeId(1)),
-            commit: snapshot.index,
-        };
-        Restored {
-            hard_state,
-            snapshot,
-            last: Index(last),
-            runs: runs.to_vec(),
-        }
+        let hard_state = HardState { term: Term(5), vote: Some(NodeId(1)), commit: snapshot.index };
+        Restored { hard_state, snapshot, last: Index(last), runs: runs.to_vec() }
     }
 
     #[test]
@@ -146,10 +112,7 @@ mod tests {
             let (restored, persist) = reconcile(log.clone(), snapshot).unwrap();
             assert_eq!(restored.runs, runs, "{snapshot}");
             assert_eq!((restored.snapshot, restored.last), (snapshot, Index(12)));
-            assert_eq!(
-                persist.map(|persist| persist.log),
-                Some(LogWrite::Compact(snapshot))
-            );
+            assert_eq!(persist.map(|persist| persist.log), Some(LogWrite::Compact(snapshot)));
         }
     }
 
@@ -158,25 +121,16 @@ mod tests {
         let log = log(id(1, 4), &[run(2, 5)], 9);
         for snapshot in [id(3, 7), id(2, 10), id(6, 20)] {
             let (restored, persist) = reconcile(log.clone(), snapshot).unwrap();
-            assert_eq!(
-                (restored.snapshot, restored.last),
-                (snapshot, snapshot.index)
-            );
+            assert_eq!((restored.snapshot, restored.last), (snapshot, snapshot.index));
             assert!(restored.runs.is_empty());
             assert!(restored.hard_state.term >= snapshot.term);
-            assert_eq!(
-                persist.map(|persist| persist.log),
-                Some(LogWrite::Reset(snapshot))
-            );
+            assert_eq!(persist.map(|persist| persist.log), Some(LogWrite::Reset(snapshot)));
         }
     }
 
     #[test]
     fn a_term_learnt_from_a_snapshot_has_no_vote_yet() {
         let (restored, _) = reconcile(log(id(1, 4), &[], 4), id(6, 20)).unwrap();
-        assert_eq!(
-            (restored.hard_state.term, restored.hard_state.vote),
-            (Term(6), None)
-        );
+        assert_eq!((restored.hard_state.term, restored.hard_state.vote), (Term(6), None));
     }
 }

@@ -55,12 +55,8 @@ impl Runtime {
                 let _ = arbiter.join();
             }
         };
-        let thread = std::thread::Builder::new()
-            .name("logboat-system".to_owned())
-            .spawn(run)?;
-        let system = system
-            .recv()
-            .map_err(|_| io::Error::other("the workers did not start"))?;
+        let thread = std::thread::Builder::new().name("logboat-system".to_owned()).spawn(run)?;
+        let system = system.recv().map_err(|_| io::Error::other("the workers did not start"))?;
         Ok(Self { system, thread })
     }
 

@@ -15,26 +15,13 @@ use std::sync::Arc;
 /// What the snapshot thread is asked to do.
 pub(crate) enum SnapshotJob {
     /// Write the captured state of a replica here.
-    Write {
-        group: GroupId,
-        slot: Slot,
-        last: LogId,
-        writer: SnapshotWriter,
-    },
+    Write { group: GroupId, slot: Slot, last: LogId, writer: SnapshotWriter },
     /// Stream the newest snapshot of a replica here to a peer.
-    Send {
-        group: GroupId,
-        slot: Slot,
-        to: NodeId,
-    },
+    Send { group: GroupId, slot: Slot, to: NodeId },
     /// A part of a peer's snapshot arrived.
     Chunk { from: NodeId, chunk: SnapshotChunk },
     /// The peer has sent all parts; the replica learns of it once they are durable.
-    Offer {
-        from: NodeId,
-        group: GroupId,
-        message: Message,
-    },
+    Offer { from: NodeId, group: GroupId, message: Message },
     /// The node stops.
     Stop,
 }
@@ -84,34 +71,19 @@ impl Snapshots {
         workers: Workers,
         shared: Arc<Shared>,
     ) -> Self {
-        Self {
-            store,
-            transport,
-            workers,
-            shared,
-            arriving: HashMap::new(),
-        }
+        Self { store, transport, workers, shared, arriving: HashMap::new() }
     }
 
     /// Does what is asked until the node stops.
     pub(crate) fn run(mut self, jobs: &Receiver<SnapshotJob>) {
         for job in jobs {
             match job {
-                SnapshotJob::Write {
-                    group,
-                    slot,
-                    last,
-                    writer,
-                } => {
+                SnapshotJob::Write { group, slot, last, writer } => {
                     self.write(group, slot, last, writer);
                 }
                 SnapshotJob::Send { group, slot, to } => self.send(group, slot, to),
                 SnapshotJob::Chunk { from, chunk } => self.chunk(from, &chunk),
-                SnapshotJob::Offer {
-                    from,
-                    group,
-                    message,
-                } => self.offer(from, group, message),
+                SnapshotJob::Offer { from, group, message } => self.offer(from, group, message),
                 SnapshotJob::Stop => return,
             }
         }
@@ -128,9 +100,7 @@ impl Snapshots {
                 None
             }
         };
-        self.workers
-            .of(group)
-            .post(Event::Local(slot, GroupEvent::SnapshotWritten(written)));
+        self.workers.of(group).post(Event::Local(slot, GroupEvent::SnapshotWritten(written)));
     }
 
     /// A leader's snapshot that covers as much has arrived meanwhile, or this one is durable.
@@ -178,19 +148,14 @@ impl Snapshots {
     /// is refused when it is offered.
     fn chunk(&mut self, from: NodeId, chunk: &SnapshotChunk) {
         if let Err(error) = self.try_chunk(from, chunk) {
-            tracing::warn!(
-                group = chunk.group.0,
-                "receiving a snapshot of node {from}: {error}"
-            );
+            tracing::warn!(group = chunk.group.0, "receiving a snapshot of node {from}: {error}");
             self.arriving.remove(&chunk.group);
         }
     }
 
     fn try_chunk(&mut self, from: NodeId, chunk: &SnapshotChunk) -> Result<(), SnapshotFailure> {
         if chunk.offset == 0 {
-            let receiver = self
-                .store
-                .receive(chunk.group, chunk.last, chunk.total_bytes)?;
+            let receiver = self.store.receive(chunk.group, chunk.last, chunk.total_bytes)?;
             let arriving = Arriving {
                 from,
                 last: chunk.last,
@@ -222,18 +187,11 @@ impl Snapshots {
                 && arriving.offset == arriving.total_bytes
         });
         let finished = match arrived {
-            Some(arriving) => arriving
-                .receiver
-                .finish()
-                .map(drop)
-                .map_err(SnapshotFailure::from),
+            Some(arriving) => arriving.receiver.finish().map(drop).map_err(SnapshotFailure::from),
             None => Err("it has not arrived whole".into()),
         };
         if let Err(error) = finished {
-            tracing::warn!(
-                group = group.0,
-                "the snapshot of node {from} is refused: {error}"
-            );
+            tracing::warn!(group = group.0, "the snapshot of node {from} is refused: {error}");
             let mut outgoing = Outgoing::new();
             outgoing.push_snapshot_refused(group, last);
             // Unreachable means that the leader finds out by itself.
@@ -241,8 +199,6 @@ impl Snapshots {
             return;
         }
         let messages = vec![(group, message)];
-        self.workers
-            .of(group)
-            .post(Event::Messages { from, messages });
+        self.workers.of(group).post(Event::Messages { from, messages });
     }
 }

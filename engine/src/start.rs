@@ -82,9 +82,7 @@ pub(crate) fn assemble(
     connect: impl FnOnce(&Identity, Arc<dyn Inbox>) -> Result<Link, TransportError>,
 ) -> Result<(Parts, BTreeMap<GroupId, Restored>, Threads), StartError> {
     if config.cluster_name.contains('\n') {
-        return Err(StartError::Config(
-            "a cluster's name is one line".to_owned(),
-        ));
+        return Err(StartError::Config("a cluster's name is one line".to_owned()));
     }
     if !config.members.contains_key(&config.node) || config.workers == 0 {
         let reason = "a node must be among its members and have a worker";
@@ -125,13 +123,8 @@ pub(crate) fn assemble(
         stall_limit: config.tuning.election_timeout,
     };
     let runtime = start_runtime(config, &workers, surroundings, &disk)?;
-    let threads = Threads {
-        runtime,
-        snapshots,
-        snapshot_queue,
-        close: link.close,
-        _data_dir: disk.data_dir,
-    };
+    let threads =
+        Threads { runtime, snapshots, snapshot_queue, close: link.close, _data_dir: disk.data_dir };
     let parts = Parts {
         identity: disk.identity,
         gate,
@@ -161,13 +154,7 @@ fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError>
         }
     })?;
     let snapshots = SnapshotStore::open(&data_dir.snapshots())?;
-    Ok(Disk {
-        data_dir,
-        identity,
-        wal,
-        restored,
-        snapshots,
-    })
+    Ok(Disk { data_dir, identity, wal, restored, snapshots })
 }
 
 fn new_gate(config: &NodeConfig, wal: &Wal<TurnDurable>) -> Arc<Gate> {
@@ -190,23 +177,13 @@ fn start_runtime(
     surroundings: Surroundings,
     disk: &Disk,
 ) -> io::Result<Runtime> {
-    let storage = NodeStorage {
-        wal: disk.wal.clone(),
-        snapshots: disk.snapshots.clone(),
-    };
-    Runtime::start(
-        workers.clone(),
-        surroundings,
-        Arc::new(storage),
-        config.tick_interval,
-    )
+    let storage = NodeStorage { wal: disk.wal.clone(), snapshots: disk.snapshots.clone() };
+    Runtime::start(workers.clone(), surroundings, Arc::new(storage), config.tick_interval)
 }
 
 /// Where this run of the node begins to number its requests: the nanoseconds since 1970, faster
 /// than which nobody can number them.
 fn run_number() -> u64 {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_nanos()).unwrap_or_default()
 }

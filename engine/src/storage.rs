@@ -49,9 +49,7 @@ impl<C: Completion> Storage for NodeStorage<C> {
     }
 
     fn adopt_snapshot(&self, group: GroupId, last: LogId) -> io::Result<Box<dyn io::Read>> {
-        self.snapshots
-            .adopt(group, last)
-            .map_err(io::Error::other)?;
+        self.snapshots.adopt(group, last).map_err(io::Error::other)?;
         match self.snapshots.read(group).map_err(io::Error::other)? {
             Some((found, reader)) if found == last => Ok(Box::new(reader)),
             Some(_) | None => Err(io::Error::other("the adopted snapshot is not there")),
@@ -61,10 +59,7 @@ impl<C: Completion> Storage for NodeStorage<C> {
     fn discard_snapshot(&self, group: GroupId) {
         if let Err(error) = self.snapshots.discard(group) {
             // It is overwritten by the next one at the latest.
-            tracing::warn!(
-                group = group.0,
-                "removing a snapshot that is not needed: {error}"
-            );
+            tracing::warn!(group = group.0, "removing a snapshot that is not needed: {error}");
         }
     }
 }

@@ -79,8 +79,7 @@ impl GroupView {
         };
         self.role.store(role, Ordering::Relaxed);
         self.term.store(term.0, Ordering::Relaxed);
-        self.leader
-            .store(leader.map_or(0, |node| node.0), Ordering::Relaxed);
+        self.leader.store(leader.map_or(0, |node| node.0), Ordering::Relaxed);
         self.role_changes.notify_waiters();
     }
 

@@ -123,12 +123,7 @@ impl Worker {
             }
             Event::Local(slot, event) => self.post(slot, event),
             Event::Group(group, event) => self.post_to_group(group, event),
-            Event::Remote {
-                from,
-                id,
-                group,
-                event,
-            } => self.remote(from, id, group, event),
+            Event::Remote { from, id, group, event } => self.remote(from, id, group, event),
             Event::Durable(marks) => self.durable(marks),
             Event::Disconnected(node) => self.disconnected(node),
             Event::Compact(groups) => {
@@ -154,11 +149,7 @@ impl Worker {
         let oldest = self.unsynced.borrow().front().copied();
         let stalled = oldest.is_some_and(|time| now.since(time) > self.surroundings.stall_limit);
         for seat in &self.seats {
-            let Attention {
-                heartbeats,
-                deadline,
-                durability: _,
-            } = seat.attention.get();
+            let Attention { heartbeats, deadline, durability: _ } = seat.attention.get();
             if (heartbeats && !stalled) || deadline.is_some_and(|deadline| deadline <= now) {
                 seat.post(GroupEvent::Tick);
             }
@@ -204,21 +195,14 @@ impl Worker {
     }
 
     fn disconnected(&self, node: NodeId) {
-        for seat in self
-            .seats
-            .iter()
-            .filter(|seat| seat.attention.get().heartbeats)
-        {
+        for seat in self.seats.iter().filter(|seat| seat.attention.get().heartbeats) {
             seat.post(GroupEvent::Disconnected(node));
         }
     }
 
     /// Hands the groups led here to `nodes` in turn.
     fn transfer(&self, nodes: &[NodeId]) {
-        let led = self
-            .seats
-            .iter()
-            .filter(|seat| seat.view.role() == RoleKind::Leader);
+        let led = self.seats.iter().filter(|seat| seat.view.role() == RoleKind::Leader);
         for (number, seat) in led.enumerate() {
             let mut candidates = nodes.iter().filter(|node| seat.peers.contains(node));
             let among = candidates.clone().count().max(1);
@@ -246,12 +230,8 @@ impl Worker {
         let slot =
             Slot(u32::try_from(self.seats.len()).expect("fewer than 2^32 replicas a worker"));
         let group_id = start.config.group;
-        let peers = start
-            .config
-            .voters
-            .iter()
-            .copied()
-            .filter(|node| *node != self.surroundings.node);
+        let peers =
+            start.config.voters.iter().copied().filter(|node| *node != self.surroundings.node);
         let peers = peers.collect();
         if let Some(persist) = start.reset {
             self.turn.borrow_mut().writes.push((group_id, persist));
@@ -269,11 +249,7 @@ impl Worker {
         });
         // Entries that a restart found committed are applied, and a lone voter elects itself, without
         // waiting for a message.
-        seat.post(if start.preferred {
-            GroupEvent::Campaign
-        } else {
-            GroupEvent::Tick
-        });
+        seat.post(if start.preferred { GroupEvent::Campaign } else { GroupEvent::Tick });
         self.seats.push(seat);
         self.by_group.insert(group_id, slot);
         // A caller that gave up waiting has no use for the word either.

@@ -32,22 +32,13 @@ async fn a_follower_names_the_leader_and_forwards_nothing() -> TestResult {
     cluster.start_group(GROUP)?;
     cluster.propose(GROUP, b"+").await;
     let leader = cluster.leader(GROUP).await;
-    let follower = cluster
-        .ids()
-        .into_iter()
-        .find(|node| *node != leader)
-        .unwrap();
+    let follower = cluster.ids().into_iter().find(|node| *node != leader).unwrap();
     let handle = cluster.handle(follower, GROUP);
     handle.view().led().await;
-    let refused = Err(RequestError::NotLeader {
-        leader: Some(leader),
-    });
+    let refused = Err(RequestError::NotLeader { leader: Some(leader) });
     assert_eq!(handle.propose(Bytes::from_static(b"+")).await, refused);
     assert_eq!(handle.read(Bytes::new()).await, refused);
-    let called = cluster
-        .node(follower)
-        .call(leader, GROUP, RequestKind::Propose, b"+")
-        .await;
+    let called = cluster.node(follower).call(leader, GROUP, RequestKind::Propose, b"+").await;
     assert_eq!(number(&called?), 2);
     Ok(())
 }
@@ -78,11 +69,7 @@ async fn a_leader_that_is_cut_off_is_replaced_and_acknowledges_nothing() -> Test
     cluster.isolate(old);
     let handle = cluster.handle(old, GROUP);
     let lost = tokio::spawn(async move { handle.propose(Bytes::from_static(b"+")).await });
-    let others: Vec<_> = cluster
-        .ids()
-        .into_iter()
-        .filter(|node| *node != old)
-        .collect();
+    let others: Vec<_> = cluster.ids().into_iter().filter(|node| *node != old).collect();
     let new = cluster.leader_among(&others, GROUP).await;
     assert_ne!(new, old);
     let acknowledged = number(&cluster.propose_at(new, GROUP, b"+").await);
@@ -101,11 +88,7 @@ async fn a_follower_past_which_the_log_was_cut_catches_up_by_snapshot() -> TestR
     cluster.start_group(GROUP)?;
     cluster.propose(GROUP, b"+").await;
     let leader = cluster.leader(GROUP).await;
-    let behind = cluster
-        .ids()
-        .into_iter()
-        .find(|node| *node != leader)
-        .unwrap();
+    let behind = cluster.ids().into_iter().find(|node| *node != leader).unwrap();
     cluster.stop(behind);
     // Commands of 1 KiB against snapshots every 16 KiB: the log is cut many times over.
     for _ in 0..200 {
@@ -129,15 +112,9 @@ async fn a_state_machine_that_panics_takes_no_other_group_with_it() -> TestResul
     cluster.start_group(other)?;
     cluster.propose(GROUP, b"+").await;
     let node = NodeId(1);
-    let answer = cluster
-        .handle(node, GROUP)
-        .propose(Bytes::from_static(b"panic"))
-        .await;
+    let answer = cluster.handle(node, GROUP).propose(Bytes::from_static(b"panic")).await;
     assert!(answer.is_err());
-    let refused = cluster
-        .handle(node, GROUP)
-        .propose(Bytes::from_static(b"+"))
-        .await;
+    let refused = cluster.handle(node, GROUP).propose(Bytes::from_static(b"+")).await;
     assert_eq!(refused, Err(RequestError::Stopped));
     assert_eq!(number(&cluster.propose(other, b"+").await), 1);
     Ok(())
@@ -152,10 +129,7 @@ async fn requests_beyond_a_limit_are_refused_before_they_have_an_effect() -> Tes
     let handle = cluster.handle(NodeId(1), GROUP);
     let large = vec![0; common::MAX_COMMAND_BYTES + 1];
     let refused = handle.propose(large.into()).await;
-    assert!(
-        matches!(refused, Err(RequestError::TooLarge { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(RequestError::TooLarge { .. })), "{refused:?}");
     let unknown = GroupId(99);
     assert!(node.group(unknown).is_none());
     let nobody = node.call(NodeId(9), unknown, RequestKind::Read, b"").await;
@@ -189,10 +163,7 @@ async fn a_request_for_a_group_that_is_not_there_says_so() -> TestResult {
     cluster.start_group(GROUP)?;
     cluster.propose(GROUP, b"+").await;
     let unknown = GroupId(99);
-    let answer = cluster
-        .node(NodeId(1))
-        .call(NodeId(2), unknown, RequestKind::Read, b"")
-        .await;
+    let answer = cluster.node(NodeId(1)).call(NodeId(2), unknown, RequestKind::Read, b"").await;
     assert_eq!(answer, Err(RequestError::NoSuchGroup(unknown)));
     Ok(())
 }
@@ -238,15 +209,8 @@ async fn a_stopping_leader_hands_over_and_a_stopped_node_answers() -> TestResult
     let old = cluster.leader(GROUP).await;
     let handle = cluster.handle(old, GROUP);
     cluster.stop(old);
-    assert_eq!(
-        handle.propose(Bytes::from_static(b"+")).await,
-        Err(RequestError::Stopped)
-    );
-    let others: Vec<_> = cluster
-        .ids()
-        .into_iter()
-        .filter(|node| *node != old)
-        .collect();
+    assert_eq!(handle.propose(Bytes::from_static(b"+")).await, Err(RequestError::Stopped));
+    let others: Vec<_> = cluster.ids().into_iter().filter(|node| *node != old).collect();
     let new = cluster.leader_among(&others, GROUP).await;
     assert_eq!(number(&cluster.propose_at(new, GROUP, b"+").await), 2);
     Ok(())

@@ -23,21 +23,13 @@ fn start(
 ) -> Result<(Node, GroupHandle), Box<dyn Error>> {
     let mut config = NodeConfig::new(node, members.clone(), dir)?;
     config.tick_interval = Duration::from_millis(20);
-    config.tuning = Tuning {
-        election_timeout: Duration::from_millis(300),
-        ..Tuning::default()
-    };
+    config.tuning = Tuning { election_timeout: Duration::from_millis(300), ..Tuning::default() };
     config.wal.segment_bytes = 1 << 20;
     let node = Node::start(config)?;
     let replicas = members.keys().copied().collect();
     let machine = Box::<Counter>::default();
     let preferred = Some(NodeId(1));
-    let group = node.start_group(GroupSpec {
-        group: GROUP,
-        replicas,
-        preferred,
-        machine,
-    })?;
+    let group = node.start_group(GroupSpec { group: GROUP, replicas, preferred, machine })?;
     Ok((node, group))
 }
 
@@ -49,12 +41,8 @@ fn last_error(node: &Node, peer: NodeId) -> String {
 
 #[tokio::test]
 async fn a_node_with_an_empty_disk_is_refused_by_all_and_told_so() -> TestResult {
-    let ports: Vec<_> = (0..2)
-        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    let addresses = ports
-        .iter()
-        .map(|port| port.local_addr().unwrap().to_string());
+    let ports: Vec<_> = (0..2).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let addresses = ports.iter().map(|port| port.local_addr().unwrap().to_string());
     let members: BTreeMap<_, _> = [NodeId(1), NodeId(2)].into_iter().zip(addresses).collect();
     drop(ports);
     let dirs = [tempfile::tempdir()?, tempfile::tempdir()?];

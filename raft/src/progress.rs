@@ -96,10 +96,7 @@ impl Progress {
     /// Notes that a snapshot which covers at least `sent` was asked for.
     pub(crate) fn snapshot_sent(&mut self, sent: LogId, now: Time) {
         self.clear_inflight();
-        self.mode = Mode::Snapshot {
-            sent,
-            failed: false,
-        };
+        self.mode = Mode::Snapshot { sent, failed: false };
         self.since = now;
     }
 
@@ -183,11 +180,7 @@ impl Progress {
     pub(crate) fn invariants(&self, log: &Log) {
         assert!(self.matched < self.next && self.next <= log.last().next());
         assert!(self.inflight.iter().is_sorted_by(|a, b| a.0 < b.0));
-        assert!(
-            self.inflight
-                .iter()
-                .all(|&(last, _)| last > self.matched && last < self.next)
-        );
+        assert!(self.inflight.iter().all(|&(last, _)| last > self.matched && last < self.next));
         assert_eq!(
             self.inflight_bytes,
             self.inflight.iter().map(|&(_, bytes)| bytes).sum::<usize>()

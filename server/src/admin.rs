@@ -36,15 +36,8 @@ impl Admin {
     pub fn new(node: Node, clients: Arc<ServerState>) -> Self {
         let mut registry = Registry::default();
         node.register_metrics(&mut registry);
-        registry.register_collector(Box::new(StatusCollector {
-            node: node.clone(),
-            clients,
-        }));
-        Self {
-            node,
-            registry: Arc::new(registry),
-            ready: Arc::default(),
-        }
+        registry.register_collector(Box::new(StatusCollector { node: node.clone(), clients }));
+        Self { node, registry: Arc::new(registry), ready: Arc::default() }
     }
 
     /// Says that the node serves clients from now on.
@@ -66,9 +59,7 @@ impl Admin {
             .route("/metrics", get(metrics))
             .route("/status", get(status))
             .with_state(self);
-        axum::serve(listener, pages)
-            .with_graceful_shutdown(shutdown)
-            .await
+        axum::serve(listener, pages).with_graceful_shutdown(shutdown).await
     }
 }
 
@@ -96,10 +87,7 @@ async fn metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, Status
 }
 
 async fn status(State(admin): State<Admin>) -> Json<StatusPage> {
-    Json(StatusPage::of(
-        admin.node.status(),
-        admin.ready.load(Ordering::Relaxed),
-    ))
+    Json(StatusPage::of(admin.node.status(), admin.ready.load(Ordering::Relaxed)))
 }
 
 /// `/status` as JSON; also what `logboat status` reads.
@@ -209,31 +197,11 @@ impl Collector for StatusCollector {
         let status = self.node.status();
         let without_leader = status.groups_without_leader as u64;
         let gauges = [
-            (
-                "logboat_groups",
-                "Replicas on this node",
-                status.groups as u64,
-            ),
-            (
-                "logboat_groups_without_leader",
-                "Replicas here that know no leader",
-                without_leader,
-            ),
-            (
-                "logboat_pending_bytes",
-                "Bytes of requests pending",
-                status.pending_bytes as u64,
-            ),
-            (
-                "logboat_apply_lag_entries",
-                "Entries committed, not applied",
-                status.apply_lag,
-            ),
-            (
-                "logboat_clients",
-                "Clients connected",
-                self.clients.clients.count() as u64,
-            ),
+            ("logboat_groups", "Replicas on this node", status.groups as u64),
+            ("logboat_groups_without_leader", "Replicas here that know no leader", without_leader),
+            ("logboat_pending_bytes", "Bytes of requests pending", status.pending_bytes as u64),
+            ("logboat_apply_lag_entries", "Entries committed, not applied", status.apply_lag),
+            ("logboat_clients", "Clients connected", self.clients.clients.count() as u64),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
@@ -242,26 +210,10 @@ impl Collector for StatusCollector {
         }
         let stats = &self.clients.stats;
         let counters = [
-            (
-                "logboat_client_connections",
-                "Clients accepted",
-                &stats.connections,
-            ),
-            (
-                "logboat_client_refusals",
-                "Clients refused for the limit",
-                &stats.rejected,
-            ),
-            (
-                "logboat_client_commands",
-                "Commands of clients",
-                &stats.commands,
-            ),
-            (
-                "logboat_client_errors",
-                "Commands answered with an error",
-                &stats.errors,
-            ),
+            ("logboat_client_connections", "Clients accepted", &stats.connections),
+            ("logboat_client_refusals", "Clients refused for the limit", &stats.rejected),
+            ("logboat_client_commands", "Commands of clients", &stats.commands),
+            ("logboat_client_errors", "Commands answered with an error", &stats.errors),
         ];
         for (name, help, counter) in counters {
             let counter = ConstCounter::new(counter.value());

@@ -21,11 +21,7 @@ impl ClusterBackend {
     /// The cluster behind `router`, whose keys lie as `partition` says.
     #[must_use]
     pub fn new(router: Router, partition: Partition, limits: Limits) -> Self {
-        Self {
-            router,
-            partition,
-            limits,
-        }
+        Self { router, partition, limits }
     }
 }
 

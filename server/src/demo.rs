@@ -120,24 +120,14 @@ fn node_options(
     number: u16,
 ) -> Result<NodeOptions, Failure> {
     let port = |base: u16, number: u16| {
-        let port = base
-            .checked_add(number - 1)
-            .ok_or("the ports go beyond 65535")?;
+        let port = base.checked_add(number - 1).ok_or("the ports go beyond 65535")?;
         Ok::<_, Failure>(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
     };
     let members = (1..=options.nodes)
-        .map(|node| {
-            Ok((
-                NodeId(node.into()),
-                port(options.peer_port_base, node)?.to_string(),
-            ))
-        })
+        .map(|node| Ok((NodeId(node.into()), port(options.peer_port_base, node)?.to_string())))
         .collect::<Result<BTreeMap<_, _>, Failure>>()?;
-    let mut node = NodeConfig::new(
-        NodeId(number.into()),
-        members,
-        data_dir.join(format!("node-{number}")),
-    )?;
+    let mut node =
+        NodeConfig::new(NodeId(number.into()), members, data_dir.join(format!("node-{number}")))?;
     node.cluster_name = "demo".to_owned();
     let plan = Plan {
         layout: Partition::Hash.to_string(),
@@ -157,9 +147,8 @@ fn node_options(
 
 /// Runs the load and prints what it did.
 async fn show(options: &DemoOptions, servers: &[Server]) -> Result<(), Failure> {
-    let bar = ProgressBar::new(options.seconds * 1_000).with_style(ProgressStyle::with_template(
-        "{msg} {wide_bar} {elapsed} of the load",
-    )?);
+    let bar = ProgressBar::new(options.seconds * 1_000)
+        .with_style(ProgressStyle::with_template("{msg} {wide_bar} {elapsed} of the load")?);
     let before = log_counts(servers);
     let load = Load::start(servers.iter().map(Server::backend), CLIENTS);
     let started = Instant::now();
@@ -173,29 +162,18 @@ async fn show(options: &DemoOptions, servers: &[Server]) -> Result<(), Failure> 
     let report = load.stop().await?;
     bar.finish_and_clear();
     let after = log_counts(servers);
-    print_report(
-        options,
-        servers,
-        &report,
-        elapsed,
-        (after.0 - before.0, after.1 - before.1),
-    );
+    print_report(options, servers, &report, elapsed, (after.0 - before.0, after.1 - before.1));
     Ok(())
 }
 
 /// Entries written and syncs made by all logs.
 fn log_counts(servers: &[Server]) -> (u64, u64) {
     let statuses = servers.iter().map(|server| server.node().status().wal);
-    statuses.fold((0, 0), |(entries, syncs), wal| {
-        (entries + wal.entries, syncs + wal.syncs)
-    })
+    statuses.fold((0, 0), |(entries, syncs), wal| (entries + wal.entries, syncs + wal.syncs))
 }
 
 fn leaders(servers: &[Server]) -> Vec<usize> {
-    servers
-        .iter()
-        .map(|server| server.node().status().leaders)
-        .collect()
+    servers.iter().map(|server| server.node().status().leaders).collect()
 }
 
 fn print_report(
@@ -208,19 +186,11 @@ fn print_report(
     let leaders: Vec<_> = leaders(servers).iter().map(ToString::to_string).collect();
     println!("{:<22} {:>12} {:>12}", "", "writes", "reads");
     let row = |name: &str, value: &dyn Fn(&Latencies) -> String| {
-        println!(
-            "{name:<22} {:>12} {:>12}",
-            value(&report.writes),
-            value(&report.reads)
-        );
+        println!("{name:<22} {:>12} {:>12}", value(&report.writes), value(&report.reads));
     };
-    row("a second", &|of| {
-        format!("{:.0}", per_second(of.count(), elapsed))
-    });
+    row("a second", &|of| format!("{:.0}", per_second(of.count(), elapsed)));
     for (name, quantile) in [("p50 ms", 0.5), ("p99 ms", 0.99), ("max ms", 1.0)] {
-        row(name, &|of| {
-            format!("{:.2}", ratio(of.quantile_us(quantile), 1_000))
-        });
+        row(name, &|of| format!("{:.2}", ratio(of.quantile_us(quantile), 1_000)));
     }
     println!("{:<22} {:>12}", "errors", report.errors);
     println!("{:<22} {:>12.1}", "entries a sync", ratio(entries, syncs));

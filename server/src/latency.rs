@@ -19,8 +19,7 @@ impl Default for Latencies {
 impl Latencies {
     /// Adds one.
     pub fn record(&mut self, latency: Duration) {
-        self.0
-            .saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+        self.0.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
     }
 
     /// Adds those of `other`.
@@ -48,11 +47,7 @@ impl Latencies {
 #[expect(clippy::cast_precision_loss, reason = "shown with a few digits")]
 #[must_use]
 pub fn ratio(part: u64, whole: u64) -> f64 {
-    if whole == 0 {
-        0.0
-    } else {
-        part as f64 / whole as f64
-    }
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 /// How often something happened in a second.
@@ -74,10 +69,7 @@ mod tests {
         }
         for (quantile, expected) in [(0.25, 1), (0.5, 2_048), (0.75, 500_000), (1.0, HOUR_US)] {
             let found = latencies.quantile_us(quantile);
-            assert!(
-                found.abs_diff(expected) <= expected / 500,
-                "{found} for {expected}"
-            );
+            assert!(found.abs_diff(expected) <= expected / 500, "{found} for {expected}");
         }
     }
 }

@@ -40,11 +40,7 @@ impl Load {
             };
             caller.run()
         });
-        Self {
-            callers: callers.collect(),
-            stopping,
-            operations,
-        }
+        Self { callers: callers.collect(), stopping, operations }
     }
 
     /// Operations done so far.
@@ -101,11 +97,7 @@ impl<B: Backend> Caller<B> {
                 true => self.write(range, stored, value.clone()).await,
                 false => self.read(range, stored).await,
             };
-            let latencies = if writes {
-                &mut report.writes
-            } else {
-                &mut report.reads
-            };
+            let latencies = if writes { &mut report.writes } else { &mut report.reads };
             match result {
                 Ok(_) => latencies.record(start.elapsed()),
                 Err(_) => report.errors += 1,
@@ -116,12 +108,7 @@ impl<B: Backend> Caller<B> {
     }
 
     async fn write(&self, range: RangeId, key: Bytes, value: Bytes) -> Result<Bytes, BackendError> {
-        let command = Command::Set {
-            key,
-            value,
-            condition: Condition::Always,
-            want_old: false,
-        };
+        let command = Command::Set { key, value, condition: Condition::Always, want_old: false };
         self.backend.propose(range, command.encode()).await
     }
 

@@ -174,11 +174,7 @@ impl ServeOptions {
         Ok(Plan {
             layout: partition.to_string(),
             groups: self.groups,
-            split_keys: self
-                .split_keys
-                .as_deref()
-                .map(read_split_keys)
-                .transpose()?,
+            split_keys: self.split_keys.as_deref().map(read_split_keys).transpose()?,
             replicas: self.replicas.unwrap_or(3),
         })
     }
@@ -193,12 +189,8 @@ fn read_file(path: &Path) -> Result<ServeOptions, Failure> {
 fn read_split_keys(path: &Path) -> Result<Vec<Bytes>, Failure> {
     let text =
         std::fs::read(path).map_err(|error| format!("--split-keys {}: {error}", path.display()))?;
-    let lines = text
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty());
-    Ok(lines
-        .map(|line| Bytes::copy_from_slice(line.trim_ascii_end()))
-        .collect())
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    Ok(lines.map(|line| Bytes::copy_from_slice(line.trim_ascii_end())).collect())
 }
 
 /// Parses `1=HOST:PORT,2=HOST:PORT`.
@@ -211,10 +203,7 @@ fn parse_cluster(text: &str) -> Result<BTreeMap<NodeId, String>, Failure> {
         if id == 0 {
             return Err("--cluster: node ids begin with 1".into());
         }
-        if address
-            .rsplit_once(':')
-            .is_none_or(|(_, port)| port.parse::<u16>().is_err())
-        {
+        if address.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
             return Err(wrong().into());
         }
         if members.insert(NodeId(id), address.to_owned()).is_some() {
@@ -252,45 +241,16 @@ mod tests {
     #[test]
     fn every_missing_or_wrong_option_is_named() {
         let base = options;
-        assert!(
-            error_of(ServeOptions {
-                node_id: None,
-                ..base()
-            })
-            .contains("--node-id")
-        );
-        assert!(
-            error_of(ServeOptions {
-                node_id: Some(9),
-                ..base()
-            })
-            .contains("node 9")
-        );
-        for cluster in [
-            "",
-            "1",
-            "1=",
-            "x=127.0.0.1:1",
-            "1=127.0.0.1",
-            "1=a:1,1=b:2",
-            "0=a:1",
-        ] {
-            let options = ServeOptions {
-                cluster: Some(cluster.to_owned()),
-                ..base()
-            };
+        assert!(error_of(ServeOptions { node_id: None, ..base() }).contains("--node-id"));
+        assert!(error_of(ServeOptions { node_id: Some(9), ..base() }).contains("node 9"));
+        for cluster in ["", "1", "1=", "x=127.0.0.1:1", "1=127.0.0.1", "1=a:1,1=b:2", "0=a:1"] {
+            let options = ServeOptions { cluster: Some(cluster.to_owned()), ..base() };
             assert!(error_of(options).contains("--cluster"), "{cluster}");
         }
-        let options = ServeOptions {
-            split_keys: Some("keys".into()),
-            ..base()
-        };
+        let options = ServeOptions { split_keys: Some("keys".into()), ..base() };
         assert!(error_of(options).contains("--partition range"));
-        let options = ServeOptions {
-            heartbeat_ms: Some(900),
-            election_timeout_ms: Some(1_000),
-            ..base()
-        };
+        let options =
+            ServeOptions { heartbeat_ms: Some(900), election_timeout_ms: Some(1_000), ..base() };
         assert!(error_of(options).contains("--heartbeat-ms"));
     }
 
@@ -299,20 +259,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.toml");
         std::fs::write(&path, "node-id = 2\ngroups = 7\npartition = \"range\"\n").unwrap();
-        let resolved = ServeOptions {
-            config: Some(path.clone()),
-            ..options()
-        }
-        .resolve()
-        .unwrap();
+        let resolved = ServeOptions { config: Some(path.clone()), ..options() }.resolve().unwrap();
         assert_eq!(resolved.node.node, NodeId(1));
         assert_eq!(resolved.plan.groups, Some(7));
         assert_eq!(resolved.partition, Partition::Range);
         std::fs::write(&path, "nodeid = 2\n").unwrap();
-        let error = error_of(ServeOptions {
-            config: Some(path),
-            ..options()
-        });
+        let error = error_of(ServeOptions { config: Some(path), ..options() });
         assert!(error.contains("nodeid"), "{error}");
     }
 }

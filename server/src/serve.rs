@@ -39,9 +39,7 @@ pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
 
 /// The runtime for clients and admin pages; the engine has threads of its own.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    Ok(tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?)
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
 /// Resolves when the process is asked to end.
@@ -72,10 +70,8 @@ impl Server {
     /// What can't be started, and why.
     pub async fn start(options: NodeOptions) -> Result<Self, Failure> {
         let started = Arc::new(OnceLock::new());
-        let front_config = FrontConfig {
-            max_clients: options.max_clients,
-            ..FrontConfig::default()
-        };
+        let front_config =
+            FrontConfig { max_clients: options.max_clients, ..FrontConfig::default() };
         let facts = facts_of(Arc::clone(&started));
         let front = RespServer::bind(options.client_listen, front_config, facts).await?;
         let admin_listener = match options.admin_listen {
@@ -100,12 +96,7 @@ impl Server {
         let backend = ClusterBackend::new(router, options.partition, Limits::default());
         tasks.spawn(front.serve(backend.clone(), stopped(&stopping)));
         admin.ready();
-        Ok(Self {
-            node,
-            backend,
-            stopping,
-            tasks,
-        })
+        Ok(Self { node, backend, stopping, tasks })
     }
 
     /// The node.
@@ -140,20 +131,11 @@ fn facts_of(node: Arc<OnceLock<Node>>) -> Box<dyn Fn() -> Facts + Send + Sync> {
                 ("cluster_id", status.cluster_id),
                 ("groups", status.groups.to_string()),
                 ("leaders", status.leaders.to_string()),
-                (
-                    "groups_without_leader",
-                    status.groups_without_leader.to_string(),
-                ),
+                ("groups_without_leader", status.groups_without_leader.to_string()),
             ];
-            (
-                "Logboat",
-                facts.map(|(name, value)| (name.to_owned(), value)).to_vec(),
-            )
+            ("Logboat", facts.map(|(name, value)| (name.to_owned(), value)).to_vec())
         });
-        Facts {
-            sections: sections.into_iter().collect(),
-            keys: None,
-        }
+        Facts { sections: sections.into_iter().collect(), keys: None }
     })
 }
 

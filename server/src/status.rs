@@ -14,11 +14,7 @@ pub(crate) fn run(admin: &str) -> Result<(), Failure> {
 fn fetch(address: &str) -> Result<StatusPage, Failure> {
     let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5)));
     let agent = ureq::Agent::new_with_config(config.build());
-    let text = agent
-        .get(format!("http://{address}/status"))
-        .call()?
-        .body_mut()
-        .read_to_string()?;
+    let text = agent.get(format!("http://{address}/status")).call()?.body_mut().read_to_string()?;
     Ok(serde_json::from_str(&text)?)
 }
 
@@ -42,19 +38,9 @@ fn table(page: &StatusPage) -> String {
         ("log syncs", wal.syncs.to_string()),
         ("entries a sync", format!("{:.1}", wal.entries_per_sync)),
         ("log bytes written", wal.written_bytes.to_string()),
-        (
-            "log stalled",
-            if wal.stalled {
-                "yes: the disk is full"
-            } else {
-                "no"
-            }
-            .to_owned(),
-        ),
+        ("log stalled", if wal.stalled { "yes: the disk is full" } else { "no" }.to_owned()),
     ];
-    let rows = rows
-        .into_iter()
-        .map(|(name, value)| format!("{name:<18} {value}\n"));
+    let rows = rows.into_iter().map(|(name, value)| format!("{name:<18} {value}\n"));
     rows.chain(page.peers.iter().map(peer_row)).collect()
 }
 
@@ -65,8 +51,5 @@ fn peer_row(peer: &PeerPage) -> String {
         (None, false) => "not connected".to_owned(),
     };
     let name = format!("peer {}", peer.node_id);
-    format!(
-        "{name:<18} {} {state}, {} bytes queued\n",
-        peer.address, peer.queued_bytes
-    )
+    format!("{name:<18} {} {state}, {} bytes queued\n", peer.address, peer.queued_bytes)
 }

@@ -32,11 +32,7 @@ fn report_of(dir: &Path) -> Result<WalReport, Failure> {
 /// The log's directory, whether it or the node's data directory is named.
 fn log_dir(dir: &Path) -> PathBuf {
     let inside = dir.join("wal");
-    if inside.is_dir() {
-        inside
-    } else {
-        dir.to_owned()
-    }
+    if inside.is_dir() { inside } else { dir.to_owned() }
 }
 
 fn segments(report: &WalReport) -> String {
@@ -45,20 +41,8 @@ fn segments(report: &WalReport) -> String {
         "segment", "salt", "bytes", "used", "batches", "state", "durable up to"
     );
     for segment in &report.segments {
-        let SegmentReport {
-            file,
-            segment: _,
-            salt,
-            bytes,
-            end,
-            batches,
-            durable,
-            state,
-        } = segment;
-        let file = file
-            .file_name()
-            .map(|name| name.to_string_lossy())
-            .unwrap_or_default();
+        let SegmentReport { file, segment: _, salt, bytes, end, batches, durable, state } = segment;
+        let file = file.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
         let state = state_name(*state);
         let durable = format!("segment {} offset {}", durable.segment, durable.offset);
         writeln!(
@@ -87,9 +71,7 @@ fn groups(report: &WalReport) -> String {
     );
     for (group, log) in &report.groups {
         let state = log.hard_state;
-        let vote = state
-            .vote
-            .map_or_else(|| "-".to_owned(), |node| node.to_string());
+        let vote = state.vote.map_or_else(|| "-".to_owned(), |node| node.to_string());
         let entries = match log.last > log.snapshot.index {
             true => format!("{}..={}", log.snapshot.index.next(), log.last),
             false => "-".to_owned(),
@@ -108,17 +90,7 @@ fn groups(report: &WalReport) -> String {
 /// What is wrong, a line each; nothing where nothing is.
 fn faults(report: &WalReport) -> String {
     let damage = report.damage.iter().map(ToString::to_string);
-    let missing = report
-        .missing
-        .iter()
-        .map(|file| format!("{} is missing", file.display()));
-    let foreign = report
-        .foreign
-        .iter()
-        .map(|file| format!("{} is no segment", file.display()));
-    damage
-        .chain(missing)
-        .chain(foreign)
-        .map(|line| line + "\n")
-        .collect()
+    let missing = report.missing.iter().map(|file| format!("{} is missing", file.display()));
+    let foreign = report.foreign.iter().map(|file| format!("{} is no segment", file.display()));
+    damage.chain(missing).chain(foreign).map(|line| line + "\n").collect()
 }

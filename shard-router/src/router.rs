@@ -256,7 +256,9 @@ fn start_groups(
                 node.metrics().failed_replicas.inc();
                 tracing::error!("this replica does not start: {error}");
             }
-            Err(error @ (GroupError::Exists(_) | GroupError::NotAReplica(_) | GroupError::Stopped)) => {
+            Err(
+                error @ (GroupError::Exists(_) | GroupError::NotAReplica(_) | GroupError::Stopped),
+            ) => {
                 return Err(error);
             }
         }

@@ -28,10 +28,7 @@ impl Acquaintances {
         let text = read_checked(&directory.join(PEERS))?.unwrap_or_default();
         let known = text.lines().map(parse_line).collect::<Option<_>>();
         let known = known.ok_or_else(|| io::Error::other("PEERS has a line that names no peer"))?;
-        Ok(Self {
-            directory: directory.to_owned(),
-            known: Mutex::new(known),
-        })
+        Ok(Self { directory: directory.to_owned(), known: Mutex::new(known) })
     }
 
     /// Whether `incarnation` is the one under which `peer` is known. The first one that is asked
@@ -46,9 +43,8 @@ impl Acquaintances {
         }
         let mut grown = known.clone();
         grown.insert(peer, incarnation);
-        let lines = grown
-            .iter()
-            .map(|(peer, incarnation)| format!("{peer} {:016x}\n", incarnation.0));
+        let lines =
+            grown.iter().map(|(peer, incarnation)| format!("{peer} {:016x}\n", incarnation.0));
         write_checked(&self.directory, PEERS, &lines.collect::<String>())?;
         *known = grown;
         Ok(true)

@@ -47,25 +47,19 @@ impl DataDir {
     /// # Errors
     /// [`DirectoryError`] when it is in use, damaged or somebody else's.
     pub fn open(path: &Path, identity: &Identity) -> Result<(Self, Identity), DirectoryError> {
-        let failed = |source| DirectoryError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let failed = |source| DirectoryError::Io { path: path.to_owned(), source };
         make_directory(path).map_err(failed)?;
         let lock = lock(path)?;
         let damaged = |name: &str, error: io::Error| match error.kind() {
-            ErrorKind::InvalidData => DirectoryError::Damaged {
-                file: path.join(name),
-                what: error.to_string(),
-            },
+            ErrorKind::InvalidData => {
+                DirectoryError::Damaged { file: path.join(name), what: error.to_string() }
+            }
             _ => failed(error),
         };
         let text = read_checked(&path.join(IDENTITY)).map_err(|error| damaged(IDENTITY, error))?;
         let stored = match text {
-            Some(text) => Identity::parse(&text).map_err(|what| DirectoryError::Damaged {
-                file: path.join(IDENTITY),
-                what,
-            })?,
+            Some(text) => Identity::parse(&text)
+                .map_err(|what| DirectoryError::Damaged { file: path.join(IDENTITY), what })?,
             None => {
                 refuse_orphans(path)?;
                 identity.found(path).map_err(failed)?;
@@ -74,10 +68,7 @@ impl DataDir {
         };
         stored.compare(identity, path)?;
         refuse_remains(path)?;
-        let directory = Self {
-            path: path.to_owned(),
-            _lock: lock,
-        };
+        let directory = Self { path: path.to_owned(), _lock: lock };
         Ok((directory, stored))
     }
 
@@ -86,10 +77,8 @@ impl DataDir {
     /// # Errors
     /// [`DirectoryError`] when the file that names them can't be read or is damaged.
     pub fn acquaintances(&self) -> Result<Acquaintances, DirectoryError> {
-        Acquaintances::open(&self.path).map_err(|source| DirectoryError::Io {
-            path: self.path.clone(),
-            source,
-        })
+        Acquaintances::open(&self.path)
+            .map_err(|source| DirectoryError::Io { path: self.path.clone(), source })
     }
 
     /// Where the write-ahead log lives.
@@ -170,12 +159,8 @@ pub enum DirectoryError {
 fn lock(directory: &Path) -> Result<File, DirectoryError> {
     let path = directory.join(LOCK);
     let lock = || {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
         if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
             let mut text = String::new();
             file.read_to_string(&mut text)?;
@@ -187,10 +172,7 @@ fn lock(directory: &Path) -> Result<File, DirectoryError> {
         writeln!(file, "{}", std::process::id())?;
         Ok(Ok(file))
     };
-    let locked = lock().map_err(|source| DirectoryError::Io {
-        path: path.clone(),
-        source,
-    })?;
+    let locked = lock().map_err(|source| DirectoryError::Io { path: path.clone(), source })?;
     locked.map_err(|text| DirectoryError::InUse {
         path: directory.to_owned(),
         pid: text.trim().parse().ok(),
@@ -204,10 +186,7 @@ fn refuse_orphans(directory: &Path) -> Result<(), DirectoryError> {
         if fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(DirectoryError::Damaged {
                 file: directory.join(IDENTITY),
-                what: format!(
-                    "it is missing, though there are files in {}",
-                    path.display()
-                ),
+                what: format!("it is missing, though there are files in {}", path.display()),
             });
         }
     }
@@ -250,8 +229,7 @@ impl Identity {
         }
         let mut field = |name: &str| {
             let line = lines.next().and_then(|line| line.strip_prefix(name));
-            line.and_then(|line| line.strip_prefix(' '))
-                .ok_or_else(|| format!("it has no {name}"))
+            line.and_then(|line| line.strip_prefix(' ')).ok_or_else(|| format!("it has no {name}"))
         };
         let number = |text: &str, radix| {
             u64::from_str_radix(text, radix).map_err(|_| format!("{text} is no number"))
@@ -263,13 +241,7 @@ impl Identity {
         let members = members.map(|member| number(member, 10).map(NodeId));
         let members = members.collect::<Result<_, _>>()?;
         let incarnation = Incarnation(number(field("incarnation")?, 16)?);
-        Ok(Self {
-            cluster,
-            name,
-            node,
-            members,
-            incarnation,
-        })
+        Ok(Self { cluster, name, node, members, incarnation })
     }
 
     /// Checks that a directory of this identity may be used under the other. Their cluster ids may
@@ -284,11 +256,7 @@ impl Identity {
             });
         }
         if self.node != given.node {
-            return Err(DirectoryError::OtherNode {
-                path,
-                stored: self.node,
-                given: given.node,
-            });
+            return Err(DirectoryError::OtherNode { path, stored: self.node, given: given.node });
         }
         let sorted = |members: &[NodeId]| {
             let mut members = members.to_vec();
@@ -312,10 +280,7 @@ fn list(nodes: &[NodeId]) -> String {
 }
 
 fn holder(pid: Option<&u32>) -> String {
-    pid.map_or_else(
-        || "another process".to_owned(),
-        |pid| format!("process {pid}"),
-    )
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }
 
 #[cfg(test)]
@@ -363,23 +328,11 @@ mod tests {
             let error = DataDir::open(directory.path(), &given).unwrap_err();
             error.to_string()
         };
-        let node = refuse(Identity {
-            node: NodeId(3),
-            ..identity()
-        });
+        let node = refuse(Identity { node: NodeId(3), ..identity() });
         assert!(node.contains("belongs to node 2, not to node 3"), "{node}");
-        let cluster = refuse(Identity {
-            name: "second".to_owned(),
-            ..identity()
-        });
-        assert!(
-            cluster.contains(r#"cluster "first", not to "second""#),
-            "{cluster}"
-        );
-        let members = refuse(Identity {
-            members: vec![NodeId(2), NodeId(4)],
-            ..identity()
-        });
+        let cluster = refuse(Identity { name: "second".to_owned(), ..identity() });
+        assert!(cluster.contains(r#"cluster "first", not to "second""#), "{cluster}");
+        let members = refuse(Identity { members: vec![NodeId(2), NodeId(4)], ..identity() });
         assert!(members.contains("1,2,3, not 2,4"), "{members}");
     }
 
@@ -394,10 +347,7 @@ mod tests {
             damaged[at] ^= 1;
             fs::write(&path, damaged).unwrap();
             let error = DataDir::open(directory.path(), &identity()).unwrap_err();
-            assert!(
-                matches!(error, DirectoryError::Damaged { .. }),
-                "byte {at}: {error}"
-            );
+            assert!(matches!(error, DirectoryError::Damaged { .. }), "byte {at}: {error}");
         }
     }
 

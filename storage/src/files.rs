@@ -43,9 +43,7 @@ pub(crate) fn read_checked(path: &Path) -> io::Result<Option<String>> {
     };
     let damaged = |what: &str| io::Error::new(ErrorKind::InvalidData, what);
     let mut text = String::from_utf8(content).map_err(|_| damaged("it is no text"))?;
-    let body_bytes = text
-        .rfind("crc ")
-        .ok_or_else(|| damaged("it has no checksum"))?;
+    let body_bytes = text.rfind("crc ").ok_or_else(|| damaged("it has no checksum"))?;
     let crc = crc32fast::hash(&text.as_bytes()[..body_bytes]);
     if text[body_bytes..] != format!("crc {crc:08x}\n") {
         return Err(damaged("it fails its checksum"));

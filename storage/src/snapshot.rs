@@ -111,13 +111,8 @@ impl SnapshotStore {
             known: Mutex::default(),
             next: AtomicU64::new(0),
         };
-        shared.scan().map_err(|source| SnapshotError::Io {
-            path: directory.to_owned(),
-            source,
-        })?;
-        Ok(Self {
-            shared: Arc::new(shared),
-        })
+        shared.scan().map_err(|source| SnapshotError::Io { path: directory.to_owned(), source })?;
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// The group's current snapshot.
@@ -216,8 +211,7 @@ impl SnapshotStore {
         let info = info
             .filter(|info| info.last == last)
             .ok_or(SnapshotError::NotReceived { group, last })?;
-        self.shared
-            .make_current(&mut known, group, info, &self.shared.path(group, RECEIVED))?;
+        self.shared.make_current(&mut known, group, info, &self.shared.path(group, RECEIVED))?;
         known.received.remove(&group);
         Ok(info)
     }
@@ -330,9 +324,7 @@ impl SnapshotReceiver {
         let shared = &temporary.shared;
         let mut known = shared.known.lock();
         let path = shared.path(self.group, RECEIVED);
-        shared
-            .rename(&temporary.path, &path)
-            .map_err(|e| failure(&path, e))?;
+        shared.rename(&temporary.path, &path).map_err(|e| failure(&path, e))?;
         known.received.insert(self.group, info);
         Ok(info)
     }
@@ -361,9 +353,7 @@ impl Shared {
         for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
             let extension = path.extension().and_then(|extension| extension.to_str());
-            let group = path
-                .file_stem()
-                .and_then(|stem| stem.to_str()?.parse().ok());
+            let group = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
             let (group, snapshots) = match (group.map(GroupId), extension) {
                 (_, Some(TEMPORARY)) => {
                     fs::remove_file(&path)?;
@@ -476,10 +466,7 @@ struct Header {
 
 impl Header {
     const fn info(&self) -> SnapshotInfo {
-        SnapshotInfo {
-            last: self.last,
-            bytes: HEADER_BYTES as u64 + self.content_bytes,
-        }
+        SnapshotInfo { last: self.last, bytes: HEADER_BYTES as u64 + self.content_bytes }
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -522,10 +509,7 @@ impl Header {
 
 /// Opens a file, checks its header and its length, and leaves it at the beginning.
 fn open_header(path: &Path, group: GroupId) -> Result<(Header, File), SnapshotError> {
-    let damaged = |what| SnapshotError::Damaged {
-        file: path.to_owned(),
-        what,
-    };
+    let damaged = |what| SnapshotError::Damaged { file: path.to_owned(), what };
     let open = || {
         let file = File::open(path)?;
         let mut header = [0; HEADER_BYTES];
@@ -541,10 +525,7 @@ fn open_header(path: &Path, group: GroupId) -> Result<(Header, File), SnapshotEr
         return Err(damaged(format!("it is of group {}", header.group)));
     }
     if header.content_bytes.checked_add(HEADER_BYTES as u64) != Some(bytes) {
-        return Err(damaged(format!(
-            "{bytes} bytes for a content of {}",
-            header.content_bytes
-        )));
+        return Err(damaged(format!("{bytes} bytes for a content of {}", header.content_bytes)));
     }
     Ok((header, file))
 }
@@ -574,8 +555,5 @@ fn open_verified(path: &Path, group: GroupId) -> Result<(Header, File), Snapshot
 }
 
 fn failure(path: &Path, source: io::Error) -> SnapshotError {
-    SnapshotError::Io {
-        path: path.to_owned(),
-        source,
-    }
+    SnapshotError::Io { path: path.to_owned(), source }
 }

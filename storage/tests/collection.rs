@@ -22,28 +22,14 @@ fn write(wal: &mut InlineWal<SimDisk>, model: &mut Model, write: (GroupId, Persi
 }
 
 fn vote(group: GroupId, term: u64) -> (GroupId, Persist) {
-    let hard_state = Some(HardState {
-        term: Term(term),
-        vote: Some(NodeId(3)),
-        commit: Index(1),
-    });
-    (
-        group,
-        Persist {
-            mark: Mark(0),
-            hard_state,
-            log: LogWrite::Keep,
-        },
-    )
+    let hard_state = Some(HardState { term: Term(term), vote: Some(NodeId(3)), commit: Index(1) });
+    (group, Persist { mark: Mark(0), hard_state, log: LogWrite::Keep })
 }
 
 /// One group writes and compacts on and on.
 fn churn(wal: &mut InlineWal<SimDisk>, model: &mut Model, entries: u64) {
     for _ in 0..entries {
-        let last = model
-            .groups
-            .get(&HOT)
-            .map_or(Index(0), |group| group.last());
+        let last = model.groups.get(&HOT).map_or(Index(0), |group| group.last());
         write(wal, model, append_entries(HOT, last.next(), 1, 500));
         if last.0 % 4 == 3 {
             write(wal, model, compact(HOT, last));
@@ -66,17 +52,9 @@ fn groups_that_wrote_once_and_went_idle_do_not_pin_the_log() {
     let mut model = Model::default();
     for group in 1..=8 {
         write(&mut wal, &mut model, vote(GroupId(group), group));
-        write(
-            &mut wal,
-            &mut model,
-            append_entries(GroupId(group), Index(1), 5, 20),
-        );
+        write(&mut wal, &mut model, append_entries(GroupId(group), Index(1), 5, 20));
         if group % 2 == 0 {
-            write(
-                &mut wal,
-                &mut model,
-                compact(GroupId(group), Index(group / 2)),
-            );
+            write(&mut wal, &mut model, compact(GroupId(group), Index(group / 2)));
         }
     }
     for _ in 0..3 {
@@ -98,39 +76,17 @@ fn moved_entries_do_not_undo_what_came_later() {
     let (mut wal, _) = InlineWal::open(disk.clone(), options.clone()).unwrap();
     let mut model = Model::default();
     // The first entries stay where they are, later ones are cut, replaced and compacted.
-    write(
-        &mut wal,
-        &mut model,
-        append_entries(GroupId(1), Index(1), 6, 20),
-    );
-    write(
-        &mut wal,
-        &mut model,
-        append_entries(GroupId(2), Index(1), 6, 20),
-    );
+    write(&mut wal, &mut model, append_entries(GroupId(1), Index(1), 6, 20));
+    write(&mut wal, &mut model, append_entries(GroupId(2), Index(1), 6, 20));
     churn(&mut wal, &mut model, 10);
     let shorter = common::entry(GroupId(1), Term(2), Index(4), 33);
     let log = LogWrite::Append(vec![shorter]);
-    let replace = (
-        GroupId(1),
-        Persist {
-            mark: Mark(0),
-            hard_state: None,
-            log,
-        },
-    );
+    let replace = (GroupId(1), Persist { mark: Mark(0), hard_state: None, log });
     write(&mut wal, &mut model, replace);
     write(&mut wal, &mut model, compact(GroupId(2), Index(2)));
     churn(&mut wal, &mut model, 100);
     let log = LogWrite::Reset(LogId::new(Term(5), Index(50)));
-    let reset = (
-        GroupId(2),
-        Persist {
-            mark: Mark(0),
-            hard_state: None,
-            log,
-        },
-    );
+    let reset = (GroupId(2), Persist { mark: Mark(0), hard_state: None, log });
     write(&mut wal, &mut model, reset);
     churn(&mut wal, &mut model, 100);
     drop(wal);
@@ -178,11 +134,7 @@ fn a_crash_at_any_step_of_a_collection_loses_nothing() {
         let mut model = Model::default();
         for group in 1..=6 {
             write(&mut wal, &mut model, vote(GroupId(group), group));
-            write(
-                &mut wal,
-                &mut model,
-                append_entries(GroupId(group), Index(1), 3, 60),
-            );
+            write(&mut wal, &mut model, append_entries(GroupId(group), Index(1), 3, 60));
         }
         let mut random = kept + 1;
         for step in 0..150 {
@@ -194,9 +146,7 @@ fn a_crash_at_any_step_of_a_collection_loses_nothing() {
                 0 => false,
                 1 => true,
                 _ => {
-                    random = random
-                        .wrapping_mul(6_364_136_223_846_793_005)
-                        .wrapping_add(step);
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(step);
                     random >> 63 == 0
                 }
             });
@@ -215,10 +165,8 @@ fn a_recycled_segment_shows_nothing_of_its_former_life() {
     // Batches of a page each, so that behind the last one of a segment there stands, whole, one
     // of the file's former life, and not the zeros that end a page.
     for index in 1..120 {
-        let writes = [
-            append_entries(HOT, Index(index), 1, 4096 - 32 - 28),
-            compact(HOT, Index(index - 1)),
-        ];
+        let writes =
+            [append_entries(HOT, Index(index), 1, 4096 - 32 - 28), compact(HOT, Index(index - 1))];
         let written = wal.write(&writes).unwrap();
         assert_eq!(written.bytes, 4096);
         wal.sync().unwrap();
@@ -245,21 +193,15 @@ fn a_segment_that_a_reader_borrows_is_not_written_over() {
     while first.exists() {
         index += 1;
         assert!(index < 200, "the first segment goes");
-        wal.write(&[
-            append_entries(HOT, Index(index), 1, 500),
-            compact(HOT, Index(index - 1)),
-        ])
-        .unwrap();
+        wal.write(&[append_entries(HOT, Index(index), 1, 500), compact(HOT, Index(index - 1))])
+            .unwrap();
         wal.sync().unwrap();
         wal.maintain(1 << 10).unwrap();
     }
     for _ in 0..100 {
         index += 1;
-        wal.write(&[
-            append_entries(HOT, Index(index), 1, 500),
-            compact(HOT, Index(index - 1)),
-        ])
-        .unwrap();
+        wal.write(&[append_entries(HOT, Index(index), 1, 500), compact(HOT, Index(index - 1))])
+            .unwrap();
         wal.sync().unwrap();
         wal.maintain(1 << 10).unwrap();
     }

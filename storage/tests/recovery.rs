@@ -167,16 +167,9 @@ fn any_flipped_byte_below_the_mark_is_refused_and_named() {
             let disk = disk.copy();
             disk.flip(&name, offset, (offset % 8) as u8);
             let damage = damage(disk);
-            assert_eq!(
-                damage.file.to_str(),
-                Some(name.as_str()),
-                "{id}:{offset} {damage}"
-            );
+            assert_eq!(damage.file.to_str(), Some(name.as_str()), "{id}:{offset} {damage}");
             assert!(damage.offset <= offset, "{id}:{offset} {damage}");
-            assert!(
-                offset < 4096 || damage.offset + 700 * 3 > offset,
-                "{id}:{offset} {damage}"
-            );
+            assert!(offset < 4096 || damage.offset + 700 * 3 > offset, "{id}:{offset} {damage}");
         }
     }
 }
@@ -186,25 +179,18 @@ fn damage_to_an_entry_names_its_group() {
     let disk = closed_log(200);
     let content = disk.durable(SEGMENT);
     let entry = common::entry(GroupId(2), logboat_raft::Term(1), Index(1), 200);
-    let at = content
-        .windows(200)
-        .position(|window| window == &entry.data[..])
-        .unwrap();
+    let at = content.windows(200).position(|window| window == &entry.data[..]).unwrap();
     disk.flip(SEGMENT, at as u64 + 100, 3);
     let damage = damage(disk);
     assert_eq!(damage.groups, [GroupId(2)]);
-    assert!(
-        damage.to_string().contains("entry 1 of group 2"),
-        "{damage}"
-    );
+    assert!(damage.to_string().contains("entry 1 of group 2"), "{damage}");
 }
 
 #[test]
 fn damage_under_a_running_log_is_not_served() {
     let disk = SimDisk::default();
     let (mut wal, _) = open(&disk);
-    wal.write(&[append_entries(GroupId(7), Index(1), 2, 100)])
-        .unwrap();
+    wal.write(&[append_entries(GroupId(7), Index(1), 2, 100)]).unwrap();
     wal.sync().unwrap();
     let content = disk.durable(SEGMENT);
     let end = end_of(&disk, SEGMENT);
@@ -222,12 +208,10 @@ fn damage_under_a_running_log_is_not_served() {
 fn a_hole_in_the_unsynced_tail_is_cut_and_what_lies_behind_never_resurfaces() {
     let disk = SimDisk::default();
     let (mut wal, _) = open(&disk);
-    wal.write(&[append_entries(GroupId(1), Index(1), 1, 600)])
-        .unwrap();
+    wal.write(&[append_entries(GroupId(1), Index(1), 1, 600)]).unwrap();
     wal.sync().unwrap();
     for index in 2..6 {
-        wal.write(&[append_entries(GroupId(1), Index(index), 1, 600)])
-            .unwrap();
+        wal.write(&[append_entries(GroupId(1), Index(index), 1, 600)]).unwrap();
     }
     // Entry 2 lies on the second page of the data and the third, entry 5 behind: lose the second.
     let mut page = 0;
@@ -239,13 +223,10 @@ fn a_hole_in_the_unsynced_tail_is_cut_and_what_lies_behind_never_resurfaces() {
         let (mut wal, restored) = InlineWal::open(disk.clone(), small(16 << 10, 64 << 10)).unwrap();
         let last = restored[&GroupId(1)].last;
         assert!(last < Index(5));
-        wal.write(&[append_entries(GroupId(1), last.next(), 1, 600)])
-            .unwrap();
+        wal.write(&[append_entries(GroupId(1), last.next(), 1, 600)]).unwrap();
         wal.sync().unwrap();
         assert_eq!(
-            wal.read(GroupId(1), Index(1), Index(9), usize::MAX)
-                .unwrap()
-                .len() as u64,
+            wal.read(GroupId(1), Index(1), Index(9), usize::MAX).unwrap().len() as u64,
             last.0 + 1
         );
         let (_, restored) = InlineWal::open(disk.clone(), small(16 << 10, 64 << 10)).unwrap();
@@ -258,11 +239,9 @@ fn a_hole_in_the_unsynced_tail_is_cut_and_what_lies_behind_never_resurfaces() {
 fn pages_of_a_failed_sync_are_not_believed_after_a_restart() {
     let disk = SimDisk::default();
     let (mut wal, _) = open(&disk);
-    wal.write(&[append_entries(GroupId(1), Index(1), 1, 100)])
-        .unwrap();
+    wal.write(&[append_entries(GroupId(1), Index(1), 1, 100)]).unwrap();
     wal.sync().unwrap();
-    wal.write(&[append_entries(GroupId(1), Index(2), 1, 5000)])
-        .unwrap();
+    wal.write(&[append_entries(GroupId(1), Index(2), 1, 5000)]).unwrap();
     disk.fail_sync(1);
     assert!(wal.sync().is_err());
     drop(wal);
@@ -277,9 +256,7 @@ fn a_missing_segment_is_refused_and_named() {
         let disk = closed_log(200);
         let name = format!("{id:010}.wal");
         logboat_storage::simulation::Disk::remove(&disk, &name).unwrap();
-        let error = InlineWal::open(disk, small(8 << 10, 1 << 20))
-            .err()
-            .unwrap();
+        let error = InlineWal::open(disk, small(8 << 10, 1 << 20)).err().unwrap();
         assert!(matches!(error, WalError::Missing(_)), "{error}");
         assert!(error.to_string().contains(&name), "{error}");
     }
@@ -289,25 +266,19 @@ fn a_missing_segment_is_refused_and_named() {
 fn a_foreign_file_is_refused_and_named() {
     let disk = closed_log(200);
     disk.plant("holiday.jpg", b"not ours");
-    let error = InlineWal::open(disk, small(8 << 10, 1 << 20))
-        .err()
-        .unwrap();
+    let error = InlineWal::open(disk, small(8 << 10, 1 << 20)).err().unwrap();
     assert!(error.to_string().contains("holiday.jpg"), "{error}");
     let disk = closed_log(200);
     disk.plant("0000000005.wal", &[7; 8192]);
     let damage = damage(disk);
-    assert!(
-        damage.what.contains("no segment of a Logboat log"),
-        "{damage}"
-    );
+    assert!(damage.what.contains("no segment of a Logboat log"), "{damage}");
 }
 
 #[test]
 fn a_log_that_was_closed_goes_on_in_its_segment_and_another_one_does_not() {
     let disk = SimDisk::default();
     let (mut wal, _) = open(&disk);
-    wal.write(&[append_entries(GroupId(1), Index(1), 1, 10)])
-        .unwrap();
+    wal.write(&[append_entries(GroupId(1), Index(1), 1, 10)]).unwrap();
     wal.close().unwrap();
     let (wal, _) = InlineWal::open(disk.clone(), small(16 << 10, 64 << 10)).unwrap();
     assert_eq!(wal.log().active_segment(), 1);
@@ -321,12 +292,7 @@ fn a_batch_larger_than_a_segment_gets_one_of_its_own() {
     let disk = SimDisk::default();
     let (mut wal, mut model) = open(&disk);
     for (round, bytes) in [100_000, 10, 50_000, 10].into_iter().enumerate() {
-        let writes = [append_entries(
-            GroupId(1),
-            Index(round as u64 + 1),
-            1,
-            bytes,
-        )];
+        let writes = [append_entries(GroupId(1), Index(round as u64 + 1), 1, bytes)];
         wal.write(&writes).unwrap();
         model.apply(&writes);
         model.check_reads(&wal);
@@ -341,17 +307,9 @@ fn a_batch_larger_than_a_segment_gets_one_of_its_own() {
 fn a_gap_in_a_groups_log_is_refused_before_it_is_written() {
     let disk = SimDisk::default();
     let (mut wal, _) = open(&disk);
-    wal.write(&[append_entries(GroupId(1), Index(1), 2, 10)])
-        .unwrap();
-    let error = wal
-        .write(&[append_entries(GroupId(1), Index(4), 1, 10)])
-        .unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("entry 4 was submitted where at most 3"),
-        "{error}"
-    );
+    wal.write(&[append_entries(GroupId(1), Index(1), 2, 10)]).unwrap();
+    let error = wal.write(&[append_entries(GroupId(1), Index(4), 1, 10)]).unwrap_err();
+    assert!(error.to_string().contains("entry 4 was submitted where at most 3"), "{error}");
     wal.sync().unwrap();
     let (_, restored) = InlineWal::open(disk, small(16 << 10, 64 << 10)).unwrap();
     assert_eq!(restored[&GroupId(1)].last, Index(2));
@@ -361,21 +319,12 @@ fn a_gap_in_a_groups_log_is_refused_before_it_is_written() {
 fn a_read_is_bounded_by_bytes_and_returns_at_least_one_entry() {
     let disk = SimDisk::default();
     let (mut wal, _) = open(&disk);
-    wal.write(&[append_entries(GroupId(1), Index(1), 10, 100)])
+    wal.write(&[append_entries(GroupId(1), Index(1), 10, 100)]).unwrap();
+    wal.write(&[append_entries(GroupId(1), Index(11), 10, 100), compact(GroupId(1), Index(3))])
         .unwrap();
-    wal.write(&[
-        append_entries(GroupId(1), Index(11), 10, 100),
-        compact(GroupId(1), Index(3)),
-    ])
-    .unwrap();
     let read = |first, last, bytes| {
-        let entries = wal
-            .read(GroupId(1), Index(first), Index(last), bytes)
-            .unwrap();
-        entries
-            .iter()
-            .map(|entry| entry.index.0)
-            .collect::<Vec<_>>()
+        let entries = wal.read(GroupId(1), Index(first), Index(last), bytes).unwrap();
+        entries.iter().map(|entry| entry.index.0).collect::<Vec<_>>()
     };
     assert_eq!(read(4, 20, 0), [4]);
     assert_eq!(read(8, 20, 450), [8, 9, 10, 11]);

@@ -93,10 +93,7 @@ fn any_flipped_byte_is_noticed_before_anything_is_served() {
         assert!(error.to_string().contains("42.snap"), "{offset}: {error}");
         let mut receiver = store.receive(GROUP, at(10), whole.len() as u64).unwrap();
         receiver.write_all(&damaged).unwrap();
-        assert!(
-            matches!(receiver.finish(), Err(SnapshotError::Damaged { .. })),
-            "{offset}"
-        );
+        assert!(matches!(receiver.finish(), Err(SnapshotError::Damaged { .. })), "{offset}");
     }
     assert_eq!(store.received(GROUP), None);
 }
@@ -117,10 +114,7 @@ fn a_peers_snapshot_is_adopted_when_it_is_whole() {
     receiver.write_all(&bytes).unwrap();
     assert_eq!(receiver.finish().unwrap(), info);
     assert_eq!(store.latest(GROUP).unwrap().last, at(5));
-    assert!(matches!(
-        store.adopt(GROUP, at(49)),
-        Err(SnapshotError::NotReceived { .. })
-    ));
+    assert!(matches!(store.adopt(GROUP, at(49)), Err(SnapshotError::NotReceived { .. })));
 
     // A crash before it is adopted keeps it; one after it finds it adopted.
     let store = SnapshotStore::open(here.path()).unwrap();
@@ -129,10 +123,7 @@ fn a_peers_snapshot_is_adopted_when_it_is_whole() {
     assert_eq!(store.adopt(GROUP, at(50)).unwrap(), info);
     let store = SnapshotStore::open(here.path()).unwrap();
     assert_eq!(store.received(GROUP), None);
-    assert_eq!(
-        content(&store).unwrap(),
-        Some((at(50), b"state of the leader".to_vec()))
-    );
+    assert_eq!(content(&store).unwrap(), Some((at(50), b"state of the leader".to_vec())));
 }
 
 #[test]

@@ -25,10 +25,7 @@ impl Completion for Tell {
 
 fn submit<D: Disk>(wal: &Wal<Tell, D>, writes: Vec<(GroupId, Persist)>) -> Receiver<Outcome> {
     let (tell, told) = sync_channel(1);
-    wal.submit(Batch {
-        writes,
-        completion: Tell(tell),
-    });
+    wal.submit(Batch { writes, completion: Tell(tell) });
     told
 }
 
@@ -79,10 +76,7 @@ fn what_is_completed_survives_a_crash_and_what_is_closed_is_all_there() {
 fn a_failed_sync_is_final_and_says_why() {
     let disk = SimDisk::default();
     let wal = open(&disk);
-    submit(&wal, vec![append_entries(GroupId(1), Index(1), 1, 10)])
-        .recv()
-        .unwrap()
-        .unwrap();
+    submit(&wal, vec![append_entries(GroupId(1), Index(1), 1, 10)]).recv().unwrap().unwrap();
     disk.fail_sync(1);
     let mut index = 1;
     let error = loop {
@@ -93,25 +87,14 @@ fn a_failed_sync_is_final_and_says_why() {
             break error;
         }
     };
-    assert!(
-        error
-            .to_string()
-            .contains("simulated failure to write back"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("simulated failure to write back"), "{error}");
     assert_eq!(wal.poisoned(), Some(error.clone()));
     for _ in 0..3 {
         let write = append_entries(GroupId(2), Index(1), 1, 10);
-        assert_eq!(
-            submit(&wal, vec![write]).recv().unwrap(),
-            Err(error.clone())
-        );
+        assert_eq!(submit(&wal, vec![write]).recv().unwrap(), Err(error.clone()));
     }
     // Reads go on.
-    assert_eq!(
-        wal.read(GroupId(1), Index(1), Index(1), 100).unwrap().len(),
-        1
-    );
+    assert_eq!(wal.read(GroupId(1), Index(1), Index(1), 100).unwrap().len(), 1);
     wal.close();
 }
 
@@ -120,19 +103,13 @@ fn a_completion_that_panics_poisons_the_log_and_spares_the_others() {
     struct Panics(Option<SyncSender<Outcome>>);
     impl Completion for Panics {
         fn complete(self, result: Outcome) {
-            self.0
-                .expect("the test wants a panic")
-                .send(result)
-                .unwrap();
+            self.0.expect("the test wants a panic").send(result).unwrap();
         }
     }
     let (wal, _) = Wal::open_on(SimDisk::default(), small(16 << 10, 64 << 10), |_| {}).unwrap();
     let submit = |index, tell| {
         let writes = vec![append_entries(GroupId(1), Index(index), 1, 10)];
-        wal.submit(Batch {
-            writes,
-            completion: Panics(tell),
-        });
+        wal.submit(Batch { writes, completion: Panics(tell) });
     };
     submit(1, None);
     while wal.poisoned().is_none() {
@@ -140,13 +117,7 @@ fn a_completion_that_panics_poisons_the_log_and_spares_the_others() {
     }
     let (tell, told) = sync_channel(1);
     submit(2, Some(tell));
-    assert!(
-        told.recv()
-            .unwrap()
-            .unwrap_err()
-            .to_string()
-            .contains("panicked")
-    );
+    assert!(told.recv().unwrap().unwrap_err().to_string().contains("panicked"));
     wal.close();
 }
 
@@ -154,15 +125,8 @@ fn a_completion_that_panics_poisons_the_log_and_spares_the_others() {
 fn a_gap_poisons_the_log_before_anything_of_it_is_written() {
     let disk = SimDisk::default();
     let wal = open(&disk);
-    let error = submit(&wal, vec![append_entries(GroupId(1), Index(3), 1, 10)])
-        .recv()
-        .unwrap();
-    assert!(
-        error
-            .unwrap_err()
-            .to_string()
-            .contains("entry 3 was submitted")
-    );
+    let error = submit(&wal, vec![append_entries(GroupId(1), Index(3), 1, 10)]).recv().unwrap();
+    assert!(error.unwrap_err().to_string().contains("entry 3 was submitted"));
     wal.close();
     let (_, restored) = Wal::<Tell, _>::open_on(disk, small(16 << 10, 64 << 10), |_| {}).unwrap();
     assert!(restored.is_empty());
@@ -177,16 +141,11 @@ fn a_full_disk_holds_writes_back_until_there_is_room() {
     while !wal.stalled() {
         if wal.queued_bytes() < 10_000 {
             let index = Index(told.len() as u64 + 1);
-            told.push(submit(
-                &wal,
-                vec![append_entries(GroupId(1), index, 1, 1000)],
-            ));
+            told.push(submit(&wal, vec![append_entries(GroupId(1), index, 1, 1000)]));
         }
         thread::yield_now();
     }
-    let read = wal
-        .read(GroupId(1), Index(1), Index(5), usize::MAX)
-        .unwrap();
+    let read = wal.read(GroupId(1), Index(1), Index(5), usize::MAX).unwrap();
     assert_eq!(read.len(), 5);
     assert!(wal.poisoned().is_none());
     assert!(wal.queued_bytes() > 0);
@@ -205,10 +164,7 @@ fn a_full_disk_holds_writes_back_until_there_is_room() {
 fn a_log_on_a_full_disk_opens_serves_and_closes() {
     let disk = SimDisk::default();
     let wal = open(&disk);
-    submit(&wal, vec![append_entries(GroupId(1), Index(1), 3, 10)])
-        .recv()
-        .unwrap()
-        .unwrap();
+    submit(&wal, vec![append_entries(GroupId(1), Index(1), 3, 10)]).recv().unwrap().unwrap();
     wal.close();
     // Without a mark of closing the log needs a new segment; and there is no spare one.
     let unclosed = SimDisk::default();
@@ -225,20 +181,9 @@ fn a_log_on_a_full_disk_opens_serves_and_closes() {
     while !wal.stalled() {
         thread::yield_now();
     }
-    assert_eq!(
-        wal.read(GroupId(1), Index(1), Index(3), usize::MAX)
-            .unwrap()
-            .len(),
-        3
-    );
+    assert_eq!(wal.read(GroupId(1), Index(1), Index(3), usize::MAX).unwrap().len(), 3);
     wal.close();
-    assert!(
-        told.recv()
-            .unwrap()
-            .unwrap_err()
-            .to_string()
-            .contains("disk was full")
-    );
+    assert!(told.recv().unwrap().unwrap_err().to_string().contains("disk was full"));
     unclosed.limit(None);
     let (wal, restored) =
         Wal::<Tell, _>::open_on(unclosed, small(16 << 10, 64 << 10), |_| {}).unwrap();
@@ -250,9 +195,7 @@ fn a_log_on_a_full_disk_opens_serves_and_closes() {
 fn an_empty_directory_on_a_full_disk_is_a_clear_error() {
     let disk = SimDisk::default();
     disk.limit(Some(1000));
-    let error = Wal::<Tell, _>::open_on(disk, small(16 << 10, 64 << 10), |_| {})
-        .err()
-        .unwrap();
+    let error = Wal::<Tell, _>::open_on(disk, small(16 << 10, 64 << 10), |_| {}).err().unwrap();
     assert!(matches!(error, WalError::DiskFull { .. }));
     assert!(error.to_string().contains("the disk is full"), "{error}");
 }
@@ -261,10 +204,7 @@ fn an_empty_directory_on_a_full_disk_is_a_clear_error() {
 fn an_idle_log_records_the_mark_of_its_last_batch_once_and_rests() {
     let disk = SimDisk::default();
     let wal = open(&disk);
-    submit(&wal, vec![append_entries(GroupId(1), Index(1), 1, 10)])
-        .recv()
-        .unwrap()
-        .unwrap();
+    submit(&wal, vec![append_entries(GroupId(1), Index(1), 1, 10)]).recv().unwrap().unwrap();
     let syncs = wal.metrics().syncs.get();
     while wal.metrics().syncs.get() == syncs {
         thread::yield_now();
@@ -288,13 +228,7 @@ fn a_closed_log_refuses_and_dropped_handles_finish_what_was_submitted() {
     let clone = wal.clone();
     wal.close();
     let told = submit(&clone, vec![append_entries(GroupId(1), Index(1), 1, 10)]);
-    assert!(
-        told.recv()
-            .unwrap()
-            .unwrap_err()
-            .to_string()
-            .contains("closed")
-    );
+    assert!(told.recv().unwrap().unwrap_err().to_string().contains("closed"));
     assert_eq!(clone.queued_bytes(), 0);
     drop(clone);
     let wal = open(&disk);
@@ -308,20 +242,13 @@ fn readers_of_other_threads_see_whole_entries_while_segments_come_and_go() {
     let directory = tempfile::tempdir().unwrap();
     let pressed = Arc::new(AtomicU64::new(0));
     let named = Arc::clone(&pressed);
-    let (wal, _) = Wal::open(
-        directory.path(),
-        small(64 << 10, 256 << 10),
-        move |groups| {
-            named.fetch_max(groups[0].0, Ordering::Relaxed);
-        },
-    )
+    let (wal, _) = Wal::open(directory.path(), small(64 << 10, 256 << 10), move |groups| {
+        named.fetch_max(groups[0].0, Ordering::Relaxed);
+    })
     .unwrap();
     let stop = Arc::new(AtomicBool::new(false));
     let idle = GroupId(9);
-    submit(&wal, vec![append_entries(idle, Index(1), 20, 50)])
-        .recv()
-        .unwrap()
-        .unwrap();
+    submit(&wal, vec![append_entries(idle, Index(1), 20, 50)]).recv().unwrap().unwrap();
     let readers: Vec<_> = (0..2)
         .map(|_| {
             let (wal, stop) = (wal.clone(), Arc::clone(&stop));
@@ -343,9 +270,8 @@ fn readers_of_other_threads_see_whole_entries_while_segments_come_and_go() {
         .collect();
     let mut told = Vec::new();
     for index in 1..=3000 {
-        let mut writes: Vec<_> = [1, 2]
-            .map(|group| append_entries(GroupId(group), Index(index), 1, 200))
-            .into();
+        let mut writes: Vec<_> =
+            [1, 2].map(|group| append_entries(GroupId(group), Index(index), 1, 200)).into();
         if index % 200 == 0 {
             writes.push(compact(GroupId(1), Index(index - 50)));
             writes.push(compact(GroupId(2), Index(index - 50)));

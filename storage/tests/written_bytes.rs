@@ -23,36 +23,24 @@ fn a_small_write_dirties_a_page_or_two() {
         return;
     };
     if statfs(directory.path()).unwrap().f_type as i64 == TMPFS {
-        eprintln!(
-            "skipped: {} is on tmpfs, which writes nothing",
-            directory.path().display()
-        );
+        eprintln!("skipped: {} is on tmpfs, which writes nothing", directory.path().display());
         return;
     }
     let disk = FileDisk::open(directory.path()).unwrap();
     let (mut wal, _) = InlineWal::open(disk, small(8 << 20, 64 << 20)).unwrap();
     let opened = written_bytes().unwrap();
-    assert!(
-        opened - before >= 8 << 20,
-        "zero-filling counts, so the counter works"
-    );
+    assert!(opened - before >= 8 << 20, "zero-filling counts, so the counter works");
     for index in 1..=200 {
-        wal.write(&[append_entries(GroupId(1), Index(index), 1, 200)])
-            .unwrap();
+        wal.write(&[append_entries(GroupId(1), Index(index), 1, 200)]).unwrap();
         wal.sync().unwrap();
     }
     let each = (written_bytes().unwrap() - opened) / 200;
     assert!(each >= 200, "{each}");
-    assert!(
-        each <= 16 << 10,
-        "{each} bytes reach the disk for a write of 256"
-    );
+    assert!(each <= 16 << 10, "{each} bytes reach the disk for a write of 256");
 }
 
 fn written_bytes() -> Option<u64> {
     let io = fs::read_to_string(Path::new("/proc/self/io")).ok()?;
-    let line = io
-        .lines()
-        .find_map(|line| line.strip_prefix("write_bytes: "))?;
+    let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "))?;
     line.parse().ok()
 }

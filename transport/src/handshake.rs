@@ -119,17 +119,8 @@ pub(crate) struct Hello {
 
 impl fmt::Display for Hello {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            version,
-            cluster,
-            from,
-            to,
-            incarnation: _,
-        } = self;
-        write!(
-            f,
-            "node {from} of cluster {cluster}, protocol {version}, which looks for node {to}"
-        )
+        let Self { version, cluster, from, to, incarnation: _ } = self;
+        write!(f, "node {from} of cluster {cluster}, protocol {version}, which looks for node {to}")
     }
 }
 
@@ -146,12 +137,7 @@ pub(crate) struct Answer {
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            version,
-            cluster,
-            node,
-            ..
-        } = self;
+        let Self { version, cluster, node, .. } = self;
         write!(f, "node {node} of cluster {cluster}, protocol {version}")
     }
 }
@@ -166,11 +152,7 @@ pub(crate) async fn introduce(
     inbox: &dyn Inbox,
     to: NodeId,
 ) -> Result<(), DialError> {
-    write(
-        stream,
-        [config.cluster.0, config.node.0, to.0, config.incarnation.0],
-    )
-    .await?;
+    write(stream, [config.cluster.0, config.node.0, to.0, config.incarnation.0]).await?;
     let (version, [cluster, node, code, incarnation]) = read(stream).await?;
     let answer = Answer {
         version,
@@ -201,11 +183,7 @@ pub(crate) async fn admit(
     };
     let judged = hello.judge(config, inbox);
     let code = judged.err().map_or(0, |refusal| refusal as u64);
-    write(
-        stream,
-        [config.cluster.0, config.node.0, code, config.incarnation.0],
-    )
-    .await?;
+    write(stream, [config.cluster.0, config.node.0, code, config.incarnation.0]).await?;
     match judged {
         Ok(()) => Ok(hello.from),
         Err(refusal) => {
@@ -254,10 +232,7 @@ impl Answer {
             0 => return Ok(()),
             _ => return Err(DialError::RefusedSomehow(self)),
         };
-        Err(DialError::Refused {
-            answer: self,
-            refusal,
-        })
+        Err(DialError::Refused { answer: self, refusal })
     }
 }
 

@@ -63,9 +63,7 @@ async fn admit(
         shared.config.handshake_timeout,
         handshake::admit(&mut stream, &shared.config, &*shared.inbox),
     );
-    let admitted = admitted
-        .await
-        .unwrap_or(Err(HandshakeError::TimedOut.into()));
+    let admitted = admitted.await.unwrap_or(Err(HandshakeError::TimedOut.into()));
     drop(slot);
     let node = match admitted {
         Ok(node) => node,

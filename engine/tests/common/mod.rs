@@ -87,16 +87,11 @@ impl Cluster {
         let ids = || (1..=count).map(NodeId);
         let sends = || {
             let (sender, receiver) = unbounded_channel();
-            Sends {
-                sender,
-                receiver: Mutex::new(receiver),
-            }
+            Sends { sender, receiver: Mutex::new(receiver) }
         };
         let mut cluster = Self {
             network: MemoryNetwork::new()?,
-            dirs: ids()
-                .map(|id| Ok((id, tempfile::tempdir()?)))
-                .collect::<io::Result<_>>()?,
+            dirs: ids().map(|id| Ok((id, tempfile::tempdir()?))).collect::<io::Result<_>>()?,
             nodes: BTreeMap::new(),
             sends: counting.then(|| ids().map(|id| (id, sends())).collect()),
         };
@@ -107,17 +102,11 @@ impl Cluster {
     }
 
     fn start_node(&mut self, id: NodeId) -> Result<(), Box<dyn Error>> {
-        let members = self
-            .dirs
-            .keys()
-            .map(|id| (*id, "127.0.0.1:0".to_owned()))
-            .collect();
+        let members = self.dirs.keys().map(|id| (*id, "127.0.0.1:0".to_owned())).collect();
         let mut config = NodeConfig::new(id, members, self.dirs[&id].path())?;
         config.tick_interval = Duration::from_millis(20);
-        config.tuning = Tuning {
-            election_timeout: Duration::from_millis(300),
-            ..Tuning::default()
-        };
+        config.tuning =
+            Tuning { election_timeout: Duration::from_millis(300), ..Tuning::default() };
         config.max_command_bytes = MAX_COMMAND_BYTES;
         config.max_pending_bytes = MAX_PENDING_BYTES;
         config.snapshot_log_bytes = 16 << 10;
@@ -131,11 +120,7 @@ impl Cluster {
                 None => transport,
                 Some(sender) => Arc::new(Counting { transport, sender }) as Arc<dyn Transport>,
             };
-            Ok(Link {
-                transport,
-                metrics: None,
-                close: Box::new(move || network.leave(id)),
-            })
+            Ok(Link { transport, metrics: None, close: Box::new(move || network.leave(id)) })
         })?;
         self.nodes.insert(id, node);
         Ok(())
@@ -155,21 +140,14 @@ impl Cluster {
 
     /// Starts a replica of `group` on every node.
     pub(crate) fn start_group(&self, group: GroupId) -> Result<(), Box<dyn Error>> {
-        self.nodes
-            .keys()
-            .try_for_each(|node| self.start_replica(*node, group))
+        self.nodes.keys().try_for_each(|node| self.start_replica(*node, group))
     }
 
     fn start_replica(&self, node: NodeId, group: GroupId) -> Result<(), Box<dyn Error>> {
         let replicas = self.ids();
         let preferred = Some(replicas[group.0 as usize % replicas.len()]);
         let machine = Box::<Counter>::default();
-        self.nodes[&node].start_group(GroupSpec {
-            group,
-            replicas,
-            preferred,
-            machine,
-        })?;
+        self.nodes[&node].start_group(GroupSpec { group, replicas, preferred, machine })?;
         Ok(())
     }
 
@@ -183,9 +161,7 @@ impl Cluster {
         let groups = old.groups();
         drop(old);
         self.start_node(id)?;
-        groups
-            .into_iter()
-            .try_for_each(|group| self.start_replica(id, group))
+        groups.into_iter().try_for_each(|group| self.start_replica(id, group))
     }
 
     pub(crate) fn isolate(&self, node: NodeId) {
@@ -231,17 +207,11 @@ impl Cluster {
     }
 
     pub(crate) async fn propose_at(&self, node: NodeId, group: GroupId, command: &[u8]) -> Bytes {
-        self.handle(node, group)
-            .propose(Bytes::copy_from_slice(command))
-            .await
-            .unwrap()
+        self.handle(node, group).propose(Bytes::copy_from_slice(command)).await.unwrap()
     }
 
     pub(crate) async fn read(&self, group: GroupId) -> Bytes {
-        self.at_leader(group, async |handle: GroupHandle| {
-            handle.read(Bytes::new()).await
-        })
-        .await
+        self.at_leader(group, async |handle: GroupHandle| handle.read(Bytes::new()).await).await
     }
 
     async fn at_leader(
@@ -269,10 +239,7 @@ impl Cluster {
     }
 
     pub(crate) fn snapshots_sent(&self) -> u64 {
-        self.nodes
-            .values()
-            .map(|node| node.metrics().snapshots_sent.get())
-            .sum()
+        self.nodes.values().map(|node| node.metrics().snapshots_sent.get()).sum()
     }
 
     /// How many messages `node` handed to the network at once, next.

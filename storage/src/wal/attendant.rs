@@ -25,25 +25,18 @@ impl<D: Disk> Attendant<D> {
     pub(super) fn start(mut supply: Supply<D>) -> io::Result<Self> {
         let (orders, inbox) = unbounded();
         let (answers, made) = unbounded();
-        let thread = thread::Builder::new()
-            .name("wal-segments".to_owned())
-            .spawn(move || {
-                for order in inbox {
-                    match order {
-                        Order::Prepare { id, bytes } => {
-                            // The writer may be gone by now; then nobody needs the segment.
-                            let _ = answers.send(supply.prepare(id, bytes));
-                        }
-                        Order::Recycle(segment) => recycle(&mut supply, segment),
+        let thread = thread::Builder::new().name("wal-segments".to_owned()).spawn(move || {
+            for order in inbox {
+                match order {
+                    Order::Prepare { id, bytes } => {
+                        // The writer may be gone by now; then nobody needs the segment.
+                        let _ = answers.send(supply.prepare(id, bytes));
                     }
+                    Order::Recycle(segment) => recycle(&mut supply, segment),
                 }
-            })?;
-        Ok(Self {
-            orders,
-            made,
-            thread,
-            ordered: false,
-        })
+            }
+        })?;
+        Ok(Self { orders, made, thread, ordered: false })
     }
 
     /// Asks for a segment, which [`Self::obtain`] will want.

@@ -45,10 +45,7 @@ impl Extent {
             match segments.get(&id) {
                 None => extent.problems.push(WalError::Missing(path)),
                 Some(Err(what)) => {
-                    let flaw = Flaw {
-                        what: what.clone(),
-                        ..Flaw::default()
-                    };
+                    let flaw = Flaw { what: what.clone(), ..Flaw::default() };
                     extent.problems.push(corrupt(path, &flaw));
                 }
                 Some(Ok((_, scan))) if id <= last => {
@@ -77,8 +74,7 @@ impl Extent {
         self.ends.insert(id, end);
         let damaged = scan.flaws.iter();
         let damaged = damaged.filter(|flaw| flaw.offset < acknowledged);
-        self.problems
-            .extend(damaged.map(|flaw| corrupt(path.clone(), flaw)));
+        self.problems.extend(damaged.map(|flaw| corrupt(path.clone(), flaw)));
     }
 }
 

@@ -38,10 +38,7 @@ impl<D: Disk> Log<D> {
     /// Takes out the segments that nobody needs, for [`Supply::recycle`](super::Supply::recycle).
     pub fn retire(&mut self) -> Vec<Segment<D::File>> {
         while self.oldest < self.active.segment.id && self.accounts.live(self.oldest).pins == 0 {
-            self.retiring.push_back(Retiring {
-                segment: self.oldest,
-                recorded: None,
-            });
+            self.retiring.push_back(Retiring { segment: self.oldest, recorded: None });
             self.accounts.forget(self.oldest);
             self.oldest += 1;
         }
@@ -185,10 +182,7 @@ impl<D: Disk> Log<D> {
         segment: u32,
         max_bytes: u64,
     ) -> Result<bool, WriteError> {
-        let needs = self
-            .store
-            .index
-            .with(group, |log| Needs::of(log, segment, max_bytes));
+        let needs = self.store.index.with(group, |log| Needs::of(log, segment, max_bytes));
         if let Some(hard_state) = needs.hard_state {
             self.encoder.hard_state(group, hard_state);
         }

@@ -128,27 +128,11 @@ impl GroupLog {
                     accounts.release(run.place.segment, run.bytes);
                 }
                 self.last = first.plus(u64::from(count) - 1);
-                self.insert(
-                    Run {
-                        first,
-                        place,
-                        count,
-                        bytes,
-                    },
-                    accounts,
-                );
+                self.insert(Run { first, place, count, bytes }, accounts);
             }
             Change::Rewrite { first, count } => {
                 self.last = self.last.max(first.plus(u64::from(count) - 1));
-                self.replace(
-                    Run {
-                        first,
-                        place,
-                        count,
-                        bytes,
-                    },
-                    accounts,
-                );
+                self.replace(Run { first, place, count, bytes }, accounts);
             }
             Change::Compact(last) if last.index < self.snapshot.index => {}
             Change::Compact(last) => {
@@ -207,10 +191,7 @@ impl GroupLog {
 
     fn piece(&self, at: usize) -> Piece {
         let run = self.runs[at];
-        let next = self
-            .runs
-            .get(at + 1)
-            .map_or(self.last.next(), |run| run.first);
+        let next = self.runs.get(at + 1).map_or(self.last.next(), |run| run.first);
         Piece {
             run,
             first: run.first.max(self.snapshot.index.next()),
@@ -267,9 +248,7 @@ pub(super) struct LogIndex {
 
 impl LogIndex {
     pub(super) fn new() -> Self {
-        Self {
-            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
-        }
+        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect() }
     }
 
     /// Looks at a group; one that was never written is empty.

@@ -51,9 +51,7 @@ pub(super) fn recover<D: Disk>(disk: D, options: WalOptions) -> Result<Recovered
     let unneeded: Vec<u32> = found.keys().copied().filter(unneeded).collect();
     // From the newest on, so that a crash in between leaves no hole in the middle.
     for id in unneeded.into_iter().rev() {
-        let reusable = found
-            .remove(&id)
-            .is_some_and(|file| file.file.bytes() == bytes);
+        let reusable = found.remove(&id).is_some_and(|file| file.file.bytes() == bytes);
         let reclaimed = supply.reclaim(id, reusable);
         reclaimed.map_err(|source| failure(&*disk, &segment_name(id), source))?;
     }
@@ -111,18 +109,11 @@ fn begin<D: Disk>(
 ) -> Result<Log<D>, WalError> {
     let segment = supply.prepare(1, 0).map_err(|source| {
         if is_full(&source) {
-            return WalError::DiskFull {
-                directory: disk.path(""),
-                bytes: options.segment_bytes,
-            };
+            return WalError::DiskFull { directory: disk.path(""), bytes: options.segment_bytes };
         }
         failure(&*disk, &segment_name(1), source)
     })?;
-    let active = Active {
-        limit: segment.file.bytes(),
-        end: BLOCK_BYTES,
-        segment: segment.clone(),
-    };
+    let active = Active { limit: segment.file.bytes(), end: BLOCK_BYTES, segment: segment.clone() };
     let store = Store {
         disk,
         index: LogIndex::new(),
@@ -154,11 +145,7 @@ fn rebuild<D: Disk>(
                 log.apply(record.change, place, record.bytes as u32, &mut accounts);
             });
         });
-        let mut segment = Segment {
-            id,
-            salt: header.salt,
-            file: file.file,
-        };
+        let mut segment = Segment { id, salt: header.salt, file: file.file };
         let mut limit = end;
         if scan.behind > 0 && id == extent.last {
             tracing::warn!(
@@ -174,18 +161,10 @@ fn rebuild<D: Disk>(
             limit = header.bytes;
         }
         segments.insert(id, segment.clone());
-        active = Some(Active {
-            segment,
-            end,
-            limit,
-        });
+        active = Some(Active { segment, end, limit });
     }
     let active = active.expect("there is a segment to rebuild from");
-    let store = Store {
-        disk,
-        index,
-        segments: RwLock::new(segments),
-    };
+    let store = Store { disk, index, segments: RwLock::new(segments) };
     Ok(Log::new(options, store, active, extent.oldest, accounts))
 }
 
@@ -194,20 +173,18 @@ fn restore<D: Disk>(log: &Log<D>) -> Result<BTreeMap<GroupId, Restored>, WalErro
     let store = &log.store;
     let mut restored = BTreeMap::new();
     let mut damage = None;
-    store
-        .index
-        .each(|group, state| match terms(store, group, state) {
-            Ok(runs) => {
-                let state = Restored {
-                    hard_state: state.hard_state,
-                    snapshot: state.snapshot,
-                    last: state.last,
-                    runs,
-                };
-                restored.insert(group, state);
-            }
-            Err(found) => damage = damage.take().or(Some(found)),
-        });
+    store.index.each(|group, state| match terms(store, group, state) {
+        Ok(runs) => {
+            let state = Restored {
+                hard_state: state.hard_state,
+                snapshot: state.snapshot,
+                last: state.last,
+                runs,
+            };
+            restored.insert(group, state);
+        }
+        Err(found) => damage = damage.take().or(Some(found)),
+    });
     match damage {
         Some(damage) => Err(WalError::Corrupt(damage)),
         None => Ok(restored),
@@ -230,9 +207,7 @@ fn terms<D: Disk>(
     }
     for piece in state.pieces() {
         let first = piece.first;
-        let term = store
-            .term(group, &piece)
-            .map_err(|ReadError::Corrupt(damage)| damage)?;
+        let term = store.term(group, &piece).map_err(|ReadError::Corrupt(damage)| damage)?;
         if runs.last().is_none_or(|run| run.term != term) {
             runs.push(TermRun { term, first });
         }
@@ -263,8 +238,5 @@ fn go_on<D: Disk>(log: &mut Log<D>, supply: &mut Supply<D>) -> Result<(), WalErr
 }
 
 fn failure<D: Disk>(disk: &D, name: &str, source: io::Error) -> WalError {
-    WalError::Io {
-        path: disk.path(name),
-        source,
-    }
+    WalError::Io { path: disk.path(name), source }
 }

@@ -19,10 +19,7 @@ pub(super) fn is_temporary(name: &str) -> bool {
 
 /// Whether an error says that there is no room, which passes, and not that something is broken.
 pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
-    )
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// Makes segments, from old ones where it can: those need no zero-filling.
@@ -39,11 +36,7 @@ pub struct Supply<D> {
 impl<D: Disk> Supply<D> {
     /// The supply of a disk whose segments usually have this size.
     pub(super) const fn new(disk: Arc<D>, segment_bytes: u64) -> Self {
-        Self {
-            disk,
-            segment_bytes,
-            spares: Vec::new(),
-        }
+        Self { disk, segment_bytes, spares: Vec::new() }
     }
 
     /// Takes over a file that an earlier process left under a temporary name; says whether it is
@@ -65,11 +58,7 @@ impl<D: Disk> Supply<D> {
     pub fn prepare(&mut self, id: u32, bytes: u64) -> io::Result<Segment<D::File>> {
         let bytes = bytes.max(self.segment_bytes);
         let (name, file) = self.blank(bytes)?;
-        let header = SegmentHeader {
-            segment: id,
-            salt: self.disk.salt(),
-            bytes,
-        };
+        let header = SegmentHeader { segment: id, salt: self.disk.salt(), bytes };
         file.write_at(0, &header.encode())?;
         file.sync()?;
         // Zero-filling leaves large folios in the cache, each of which a small write would dirty
@@ -78,11 +67,7 @@ impl<D: Disk> Supply<D> {
         file.freeze(BLOCK_BYTES);
         self.disk.rename(&name, &segment_name(id))?;
         self.disk.sync_directory()?;
-        Ok(Segment {
-            id,
-            salt: header.salt,
-            file: Arc::new(file),
-        })
+        Ok(Segment { id, salt: header.salt, file: Arc::new(file) })
     }
 
     /// Takes back a segment that nobody needs. One that a reader still borrows from is removed

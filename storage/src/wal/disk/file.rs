@@ -31,9 +31,7 @@ impl FileDisk {
     /// When the directory can't be made.
     pub fn open(directory: &Path) -> io::Result<Self> {
         make_directory(directory)?;
-        Ok(Self {
-            directory: directory.to_owned(),
-        })
+        Ok(Self { directory: directory.to_owned() })
     }
 }
 
@@ -63,10 +61,7 @@ impl Disk for FileDisk {
     }
 
     fn open(&self, name: &str, frozen: Option<u64>) -> io::Result<FileSegment> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(self.path(name))?;
+        let file = OpenOptions::new().read(true).write(true).open(self.path(name))?;
         let bytes = file.metadata()?.len();
         let map = MmapOptions::new().map_raw_read_only(&file)?;
         Ok(FileSegment {
@@ -140,8 +135,7 @@ impl SegmentFile for FileSegment {
 
     fn freeze(&self, end: u64) {
         let _writing = self.writing.lock();
-        self.frozen
-            .fetch_max(end.min(self.bytes), Ordering::Release);
+        self.frozen.fetch_max(end.min(self.bytes), Ordering::Release);
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -174,10 +168,7 @@ struct View {
 }
 
 impl AsRef<[u8]> for View {
-    #[expect(
-        unsafe_code,
-        reason = "a mapped range can't be had as a slice otherwise"
-    )]
+    #[expect(unsafe_code, reason = "a mapped range can't be had as a slice otherwise")]
     fn as_ref(&self) -> &[u8] {
         // SAFETY: `FileSegment::view`, the only place that makes a `View`, checked that the range
         // lies within the frozen part, which lies within the mapping. The mapping lives as long as
