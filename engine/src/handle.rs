@@ -3,7 +3,6 @@
 use crate::error::RequestError;
 use crate::group::{GroupEvent, Request, Shared};
 use crate::inbox::{Event, WorkerInbox};
-use crate::pending::Responder;
 use crate::request::{Admission, Permit, RequestKind};
 use crate::turn::Slot;
 use crate::view::GroupView;
@@ -14,7 +13,6 @@ use logboat_storage::Wal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use tokio::sync::oneshot;
 
 /// Where requests are let in, shared by all handles of a node and by its peers' requests.
 pub(crate) struct Gate {
@@ -125,8 +123,7 @@ impl GroupHandle {
         body: Bytes,
     ) -> Result<Bytes, RequestError> {
         let permit = self.gate.admit(kind, body.len())?;
-        let (sender, receiver) = oneshot::channel();
-        let request = Request { body, responder: Responder::Local(sender), permit };
+        let (request, receiver) = Request::local(body, permit);
         let event = match kind {
             RequestKind::Propose => GroupEvent::Propose(request),
             RequestKind::Read => GroupEvent::Read(request),

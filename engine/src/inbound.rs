@@ -5,7 +5,6 @@ use crate::error::RequestError;
 use crate::group::{GroupEvent, Request};
 use crate::handle::Gate;
 use crate::inbox::{Event, Workers};
-use crate::pending::Responder;
 use crate::request::{RequestKind, decode_request, encode_reply};
 use crate::snapshots::{SnapshotJob, SnapshotQueue};
 use bytes::Bytes;
@@ -87,7 +86,7 @@ impl Inbound {
         // A request that this version can't read is one that it can't serve.
         let (kind, body) = decode_request(body).ok_or(RequestError::Stopped)?;
         let permit = self.gate.admit(kind, body.len())?;
-        let request = Request { body, responder: Responder::Remote { node, id }, permit };
+        let request = Request::remote(body, node, id, permit);
         Ok(match kind {
             RequestKind::Propose => GroupEvent::Propose(request),
             RequestKind::Read => GroupEvent::Read(request),
