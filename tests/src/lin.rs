@@ -95,10 +95,7 @@ pub fn check_within(operations: &[Operation], steps: u64) -> Verdict {
         }
     }
     match undecided {
-        Some(key) => Verdict::Undecided {
-            key: key.to_owned(),
-            steps,
-        },
+        Some(key) => Verdict::Undecided { key: key.to_owned(), steps },
         None => Verdict::Linearizable,
     }
 }
@@ -109,10 +106,7 @@ impl fmt::Display for Verdict {
             Self::Linearizable => write!(f, "linearizable"),
             Self::NotLinearizable(report) => write!(f, "not linearizable\n{report}"),
             Self::Undecided { key, steps } => {
-                write!(
-                    f,
-                    "undecided: no answer for key {key:?} within {steps} steps"
-                )
+                write!(f, "undecided: no answer for key {key:?} within {steps} steps")
             }
         }
     }
@@ -150,10 +144,7 @@ fn search_all(keys: &[(&str, Vec<&Operation>)], steps: u64) -> Vec<Ending> {
     };
     let mut endings: Vec<(usize, Ending)> = thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers
-            .into_iter()
-            .flat_map(|worker| worker.join().expect("a search panicked"))
-            .collect()
+        workers.into_iter().flat_map(|worker| worker.join().expect("a search panicked")).collect()
     });
     endings.sort_unstable_by_key(|(index, _)| *index);
     endings.into_iter().map(|(_, ending)| ending).collect()
@@ -164,20 +155,12 @@ fn search(operations: &[&Operation], steps: u64) -> Ending {
     let model = Model::new(operations);
     let intervals: Vec<Interval> = operations
         .iter()
-        .map(|each| Interval {
-            call_ns: each.call_ns,
-            return_ns: each.return_ns(),
-        })
+        .map(|each| Interval { call_ns: each.call_ns, return_ns: each.return_ns() })
         .collect();
     let ending = Search::new(&model, &intervals).run(steps);
     if let Ending::Order(order) = &ending {
-        let replayed = order
-            .iter()
-            .try_fold(None, |value, &each| replay(value, operations[each]));
-        assert!(
-            replayed.is_some(),
-            "two texts of the history share a fingerprint"
-        );
+        let replayed = order.iter().try_fold(None, |value, &each| replay(value, operations[each]));
+        assert!(replayed.is_some(), "two texts of the history share a fingerprint");
     }
     ending
 }

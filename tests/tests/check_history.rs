@@ -7,10 +7,7 @@ use tempfile::TempDir;
 
 /// Runs the program on the files; its exit code, and what it printed on both streams.
 fn check_history(files: &[&PathBuf]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_check-history"))
-        .args(files)
-        .output()
-        .unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_check-history")).args(files).output().unwrap();
     let printed = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(printed).unwrap())
 }
@@ -19,10 +16,8 @@ fn check_history(files: &[&PathBuf]) -> (Option<i32>, String) {
 fn file(dir: &TempDir, name: &str, found: &str) -> PathBuf {
     let put = Operation::call(1, 0, "k", Kind::Put { value: "1;".into() });
     let get = Operation::call(1, 20, "k", Kind::Get);
-    let operations = [
-        put.answered(10, Answer::Written),
-        get.answered(30, Answer::Read(Some(found.to_owned()))),
-    ];
+    let operations =
+        [put.answered(10, Answer::Written), get.answered(30, Answer::Read(Some(found.to_owned())))];
     let path = dir.path().join(name);
     history::write(fs::File::create(&path).unwrap(), &operations).unwrap();
     path

@@ -72,10 +72,7 @@ enum Attempt {
 impl<'a> Search<'a> {
     pub(super) fn new(model: &'a Model, intervals: &'a [Interval]) -> Self {
         let blind = |each: &Action| matches!(each, Action::Mismatch { current: None, .. });
-        let completed = intervals
-            .iter()
-            .filter(|each| each.return_ns.is_some())
-            .count();
+        let completed = intervals.iter().filter(|each| each.return_ns.is_some()).count();
         Self {
             model,
             intervals,
@@ -116,9 +113,7 @@ impl<'a> Search<'a> {
                 Attempt::Hopeless => match self.give_up() {
                     Some(entry) => self.entries.after(entry),
                     None => {
-                        return Ending::None {
-                            longest: self.longest,
-                        };
+                        return Ending::None { longest: self.longest };
                     }
                 },
             };
@@ -147,21 +142,11 @@ impl<'a> Search<'a> {
             return Attempt::Failed;
         }
         let placed = self.placed ^ mark(0, operation as u64);
-        let borrowed = open.then_some(Borrowed {
-            operation,
-            before: self.state,
-        });
+        let borrowed = open.then_some(Borrowed { operation, before: self.state });
         // What leaves the value alone whenever it is placed may as well be placed at once.
         let forced = !open && action.preserves();
-        if !self
-            .seen
-            .insert(placed ^ state_mark(1, next) ^ borrowed_mark(borrowed))
-        {
-            return if forced {
-                Attempt::Hopeless
-            } else {
-                Attempt::Failed
-            };
+        if !self.seen.insert(placed ^ state_mark(1, next) ^ borrowed_mark(borrowed)) {
+            return if forced { Attempt::Hopeless } else { Attempt::Failed };
         }
         self.stack.push(Frame {
             entry,
@@ -191,10 +176,7 @@ impl<'a> Search<'a> {
         let Some(without) = self.model.step(borrowed.before, action) else {
             return false;
         };
-        let later = || {
-            self.model
-                .step(without, self.model.actions[borrowed.operation])
-        };
+        let later = || self.model.step(without, self.model.actions[borrowed.operation]);
         without == next || (!open && later() == Some(next))
     }
 
@@ -220,10 +202,7 @@ impl<'a> Search<'a> {
     /// The order so far, up to its last completed operation.
     fn order(&self) -> Vec<usize> {
         let mut order: Vec<usize> = self.stack.iter().map(|frame| frame.operation).collect();
-        while order
-            .pop_if(|last| self.intervals[*last].return_ns.is_none())
-            .is_some()
-        {}
+        while order.pop_if(|last| self.intervals[*last].return_ns.is_none()).is_some() {}
         order
     }
 }
