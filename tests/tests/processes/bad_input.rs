@@ -50,11 +50,11 @@ fn a_data_directory_of_another_node_or_cluster_is_refused() -> TestResult {
 
     *node.spec_mut() = right.clone();
     node.spec_mut().options.extend(["--cluster-name".to_owned(), "another".to_owned()]);
-    check_refused(node, &["node-2", "belongs to cluster"])?;
+    check_refused(node, &["node-2", r#"belongs to cluster "logboat", not to "another""#])?;
 
     *node.spec_mut() = right.clone();
     node.spec_mut().cluster.push_str(",3=127.0.0.1:1");
-    check_refused(node, &["node-2", "belongs to cluster"])?;
+    check_refused(node, &["node-2", "belongs to a cluster of the nodes 1,2, not 1,2,3"])?;
 
     *node.spec_mut() = right;
     cluster.start_all()?;
@@ -177,12 +177,12 @@ fn garbage_on_the_ports_is_turned_away() -> TestResult {
     let cluster = shared_cluster()?;
     let node = cluster.node(1);
     let peer_port = port_of(&node.spec().cluster);
-    let refused_before = node.metric("transport_refused_handshakes_total").unwrap_or(0.0);
+    let refused_before = node.metric("logboat_transport_refused_handshakes_total").unwrap_or(0.0);
     let http = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let garbage: Vec<u8> = (0..4096_u32).map(|number| (number * 7919 >> 3) as u8).collect();
     assert_eq!(talk(peer_port, http)?, "");
     assert_eq!(talk(peer_port, &garbage)?, "");
-    let refused = node.metric("transport_refused_handshakes_total")?;
+    let refused = node.metric("logboat_transport_refused_handshakes_total")?;
     assert!(refused >= refused_before + 2.0, "{refused} after {refused_before}");
     assert!(node.log().contains("the other side does not speak this protocol"));
 

@@ -32,20 +32,20 @@ fn the_admin_pages_tell_how_a_node_is() -> TestResult {
         "logboat_apply_lag_entries",
         "logboat_propose_seconds_bucket",
         "logboat_read_seconds_bucket",
-        "wal_syncs_total",
-        "wal_sync_seconds_bucket",
-        "wal_entries_per_sync_bucket",
-        "wal_queued_bytes",
-        "transport_messages_sent_total",
-        "transport_bytes_sent_total",
-        "transport_messages_received_total",
-        "transport_bytes_received_total",
-        "transport_queued_bytes",
+        "logboat_wal_syncs_total",
+        "logboat_wal_sync_seconds_bucket",
+        "logboat_wal_entries_per_sync_bucket",
+        "logboat_wal_queued_bytes",
+        "logboat_transport_messages_sent_total",
+        "logboat_transport_bytes_sent_total",
+        "logboat_transport_messages_received_total",
+        "logboat_transport_bytes_received_total",
+        "logboat_transport_queued_bytes",
     ];
     for name in names {
         node.metric(name)?;
     }
-    assert!(node.metric("transport_bytes_received_total")? > 0.0);
+    assert!(node.metric("logboat_transport_bytes_received_total")? > 0.0);
     Ok(())
 }
 
