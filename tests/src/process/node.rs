@@ -67,12 +67,19 @@ impl NodeProcess {
     /// When its process ends instead, or it takes too long.
     pub fn ready(&mut self) -> Result<(), ProcessError> {
         let what = format!("node {} to serve clients", self.spec.id);
-        eventually(&what, || {
+        let ready = eventually(&what, || {
             if let Some(status) = self.running()?.try_wait()? {
                 self.child = None;
                 return Err(self.ended(status));
             }
             Ok(self.page("/healthz").is_ok_and(|(status, _)| status == 200).then_some(()))
+        });
+        ready.map_err(|error| match error {
+            ProcessError::InVain(what) => {
+                let health = self.page("/healthz");
+                ProcessError::InVain(format!("{what}; {health:?}; it said:\n{}", self.log()))
+            }
+            other => other,
         })
     }
 
