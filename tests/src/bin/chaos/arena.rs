@@ -58,8 +58,8 @@ impl Arena {
             ("--groups", groups.to_string()),
             ("--election-timeout-ms", "600".to_owned()),
             ("--snapshot-log-bytes", "65536".to_owned()),
-            ("--wal-segment-bytes", "1048576".to_owned()),
-            ("--wal-max-bytes", "16777216".to_owned()),
+            ("--wal-segment-bytes", "65536".to_owned()),
+            ("--wal-max-bytes", "4194304".to_owned()),
         ];
         let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
         let program = Program::new(std::env::current_exe()?);
@@ -79,6 +79,13 @@ impl Arena {
             faults.retain(|fault| *fault != Fault::Partition);
         }
         let mut arena = Self { cluster, faults, links: BTreeMap::new(), stutter: None, disks };
+        // A cluster is born with the same addresses on all nodes. Then they move, so that each node
+        // has its own way to every other.
+        arena.cluster.start_all()?;
+        for node in &mut arena.cluster.nodes {
+            node.terminate()?;
+            node.wait()?;
+        }
         arena.put_links()?;
         arena.cluster.start_all()?;
         Ok(arena)
@@ -150,7 +157,8 @@ impl Arena {
     /// Cuts a node's links to the others, theirs to it, both, or one pair of nodes off each other.
     fn partition(&self, node: usize, dice: &mut Dice) -> bool {
         let state = if dice.below(2) == 0 { State::Cut } else { State::Stalled };
-        let other = (node + 1 + dice.below(self.cluster.nodes.len() - 1)) % self.cluster.nodes.len();
+        let other =
+            (node + 1 + dice.below(self.cluster.nodes.len() - 1)) % self.cluster.nodes.len();
         let shape = dice.below(4);
         for (&(from, to), link) in &self.links {
             let hit = match shape {
@@ -228,7 +236,9 @@ impl fmt::Display for Fault {
 /// Gives every node a disk of its own.
 fn mount_disks(cluster: &Cluster) -> io::Result<Vec<Arc<SmallDisk>>> {
     let nodes = cluster.nodes.iter();
-    nodes.map(|node| SmallDisk::mount_image(&node.spec().data_dir, DISK_BYTES).map(Arc::new)).collect()
+    nodes
+        .map(|node| SmallDisk::mount_image(&node.spec().data_dir, DISK_BYTES).map(Arc::new))
+        .collect()
 }
 
 /// The file that takes up the space of a disk.

@@ -1,7 +1,8 @@
 //! Concurrent Redis clients that record what they ask and hear.
 
 use crate::dice::Dice;
-use crate::record::{Op, Record};
+use crate::request::{answer, command};
+use logboat_tests::history::{Answer, Kind, Operation, Outcome};
 use redis::{Client, Connection, RedisError, RedisResult, Value};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -32,7 +33,7 @@ const OPERATIONS_A_NODE: usize = 16;
 /// Running clients.
 pub(crate) struct Clients {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<Vec<Record>>>,
+    threads: Vec<JoinHandle<Vec<Operation>>>,
 }
 
 struct Shared {
@@ -75,7 +76,7 @@ impl Clients {
     }
 
     /// Ends the clients and gives what they recorded.
-    pub(crate) fn stop(self) -> Vec<Record> {
+    pub(crate) fn stop(self) -> Vec<Operation> {
         self.shared.stop.store(true, Ordering::Relaxed);
         let threads = self.threads.into_iter();
         threads.flat_map(|thread| thread.join().expect("a client does not panic")).collect()
@@ -88,29 +89,21 @@ impl Clients {
 /// When a node does not answer.
 pub(crate) fn last_reads(
     addresses: &[SocketAddr],
-    records: &[Record],
-) -> RedisResult<Vec<Record>> {
-    let end = records.iter().map(|record| record.return_ns.unwrap_or(record.call_ns)).max();
+    history: &[Operation],
+) -> RedisResult<Vec<Operation>> {
+    let end = history.iter().map(|operation| operation.return_ns().unwrap_or(operation.call_ns));
+    let end = end.max().map_or(0, |end| end + 1);
     let clock = Instant::now();
-    let now_ns = || end.unwrap_or(0) + 1 + elapsed_ns(clock);
-    let client = records.iter().map(|record| record.client).max().map_or(0, |last| last + 1);
-    let keys: BTreeSet<_> = records.iter().map(|record| &record.key).collect();
+    let client = history.iter().map(|operation| operation.client).max().map_or(0, |last| last + 1);
+    let keys: BTreeSet<_> = history.iter().map(|operation| &operation.key).collect();
     let mut reads = Vec::new();
     for (node, address) in addresses.iter().enumerate() {
         let mut connection = connect(*address, LAST_TIMEOUT)?;
         for key in &keys {
-            let call_ns = now_ns();
-            let reply: Value = Op::Get.command(key).query(&mut connection)?;
-            reads.push(Record {
-                client,
-                call_ns,
-                return_ns: Some(now_ns()),
-                op: Op::Get,
-                key: (*key).clone(),
-                output: Op::Get.output(&reply),
-                ok: Some(true),
-                info: node + 1,
-            });
+            let mut read = Operation::call(client, end + elapsed_ns(clock), *key, Kind::Get);
+            read.info = Some((node + 1).into());
+            let reply: Value = command(&Kind::Get, key).query(&mut connection)?;
+            reads.push(read.answered(end + elapsed_ns(clock), answer(&Kind::Get, &reply)));
         }
     }
     Ok(reads)
@@ -126,15 +119,15 @@ struct Caller {
     connection: Option<Connection>,
     /// What the key held when this client last looked; what it expects in a cas.
     seen: Option<String>,
-    records: Vec<Record>,
+    history: Vec<Operation>,
 }
 
 impl Caller {
     fn new(id: u64, shared: Arc<Shared>, dice: Dice) -> Self {
-        Self { id, shared, dice, node: 0, connection: None, seen: None, records: Vec::new() }
+        Self { id, shared, dice, node: 0, connection: None, seen: None, history: Vec::new() }
     }
 
-    fn run(&mut self, team: &Team) -> Vec<Record> {
+    fn run(&mut self, team: &Team) -> Vec<Operation> {
         while !self.shared.stop.load(Ordering::Relaxed) {
             if self.connection.is_none() || self.dice.below(OPERATIONS_A_NODE) == 0 {
                 self.node = self.dice.below(self.shared.addresses.len());
@@ -145,47 +138,49 @@ impl Caller {
                 None => thread::sleep(RETRY_PAUSE),
             }
         }
-        std::mem::take(&mut self.records)
+        std::mem::take(&mut self.history)
     }
 
     fn operate(&mut self, team: &Team, mut connection: Connection) {
         let number = team.operations.fetch_add(1, Ordering::Relaxed) / OPERATIONS_A_KEY;
         let key = format!("{}:{number}", team.number);
-        let op = self.choose(team);
-        let command = op.command(&key);
-        let call_ns = elapsed_ns(self.shared.clock);
+        let kind = self.choose(team);
+        let command = command(&kind, &key);
+        let mut operation = Operation::call(self.id, elapsed_ns(self.shared.clock), key, kind);
+        operation.info = Some((self.node + 1).into());
         let result = command.query::<Value>(&mut connection);
-        let answered_ns = elapsed_ns(self.shared.clock);
+        let return_ns = elapsed_ns(self.shared.clock);
         if result.as_ref().map_or_else(is_answer, |_| true) {
             self.connection = Some(connection);
         }
-        let ok = match &result {
-            Ok(_) => Some(true),
-            Err(error) if is_refusal(error) => Some(false),
-            Err(_) => None,
-        };
-        let output = result.ok().and_then(|reply| op.output(&reply));
-        if let (Op::Get, Some(output)) = (&op, &output) {
-            self.seen = output.as_str().map(str::to_owned);
+        match result {
+            Ok(reply) => {
+                let answer = answer(&operation.kind, &reply);
+                if let Answer::Read(value) = &answer {
+                    self.seen.clone_from(value);
+                }
+                operation = operation.answered(return_ns, answer);
+            }
+            Err(error) if is_refusal(&error) => operation.outcome = Outcome::Refused,
+            // Perhaps it was done, or will be.
+            Err(_) => {}
         }
-        let return_ns = (ok == Some(true)).then_some(answered_ns);
-        let (client, info) = (self.id, self.node + 1);
-        self.records.push(Record { client, call_ns, return_ns, op, key, output, ok, info });
+        self.history.push(operation);
     }
 
     /// Every other team only appends and reads, which shows lost and doubled writes best.
-    fn choose(&mut self, team: &Team) -> Op {
+    fn choose(&mut self, team: &Team) -> Kind {
         let value = format!("{};", self.shared.operations.fetch_add(1, Ordering::Relaxed));
         let dice = self.dice.below(10);
         if team.number.is_multiple_of(2) {
-            return if dice < 5 { Op::Append { value } } else { Op::Get };
+            return if dice < 5 { Kind::Append { value } } else { Kind::Get };
         }
         match dice {
-            0..2 => Op::Put { value },
-            2..4 => Op::Cas { expect: self.seen.clone(), value },
-            4 => Op::Append { value },
-            5 => Op::Delete,
-            _ => Op::Get,
+            0..2 => Kind::Put { value },
+            2..4 => Kind::Cas { expect: self.seen.clone(), value },
+            4 => Kind::Append { value },
+            5 => Kind::Delete,
+            _ => Kind::Get,
         }
     }
 }

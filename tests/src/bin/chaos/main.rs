@@ -8,21 +8,21 @@ mod arena;
 mod clients;
 mod dice;
 mod link;
-mod record;
-mod verdict;
+mod request;
 
 use arena::{Arena, Fault};
 use clap::Parser;
 use clients::Clients;
 use dice::Dice;
 use indicatif::{ProgressBar, ProgressStyle};
+use logboat_tests::history::{self, Operation, Outcome};
+use logboat_tests::lin::{self, Verdict};
 use logboat_tests::process::PROGRAM_NAME;
-use record::Record;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::BufWriter;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,17 +82,19 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     let mut arena = Arena::start(options.nodes, options.groups, &options.faults)?;
     let clients = Clients::start(&arena.addresses(), options.clients, &mut dice);
     let injected = torment(options, &mut arena, &clients, &mut dice, &interrupted);
-    let mut records = clients.stop();
+    let mut operations = clients.stop();
     let injected = injected?;
     if interrupted.load(Ordering::Relaxed) {
         return Err("interrupted".into());
     }
-    records.extend(clients::last_reads(&arena.addresses(), &records)?);
+    operations.extend(clients::last_reads(&arena.addresses(), &operations)?);
     if let Some(path) = &options.history {
-        write_history(path, &records)?;
+        history::write(BufWriter::new(File::create(path)?), &operations)?;
     }
-    print_counts(&injected, &records);
-    Ok(verdict::pronounce(&records))
+    print_counts(&injected, &operations);
+    let verdict = lin::check(&operations);
+    println!("{verdict}");
+    Ok(matches!(verdict, Verdict::Linearizable))
 }
 
 /// Injects faults until the time is over, then heals everything. Counts the faults by their names.
@@ -103,9 +105,8 @@ fn torment(
     dice: &mut Dice,
     interrupted: &AtomicBool,
 ) -> Result<BTreeMap<Fault, u64>, Box<dyn Error>> {
-    let bar = ProgressBar::new(options.seconds * 1_000).with_style(ProgressStyle::with_template(
-        "{msg} {wide_bar} {elapsed}",
-    )?);
+    let bar = ProgressBar::new(options.seconds * 1_000)
+        .with_style(ProgressStyle::with_template("{msg} {wide_bar} {elapsed}")?);
     let started = Instant::now();
     let length = Duration::from_secs(options.seconds);
     let rest = |time: Duration, what: &str| {
@@ -147,26 +148,19 @@ fn interrupted() -> Result<Arc<AtomicBool>, Box<dyn Error>> {
     Ok(interrupted)
 }
 
-fn write_history(path: &Path, records: &[Record]) -> Result<(), Box<dyn Error>> {
-    let mut file = BufWriter::new(File::create(path)?);
-    for record in records {
-        serde_json::to_writer(&mut file, record)?;
-        file.write_all(b"\n")?;
-    }
-    Ok(file.flush()?)
-}
-
-fn print_counts(injected: &BTreeMap<Fault, u64>, records: &[Record]) {
+fn print_counts(injected: &BTreeMap<Fault, u64>, operations: &[Operation]) {
     for (fault, count) in injected {
         println!("{:<22} {count:>10}", format!("fault: {fault}"));
     }
-    let outcomes = [
-        ("operations answered", Some(true)),
-        ("operations refused", Some(false)),
-        ("outcomes unknown", None),
-    ];
-    for (name, ok) in outcomes {
-        let count = records.iter().filter(|record| record.ok == ok).count();
-        println!("{name:<22} {count:>10}");
+    let (mut done, mut refused, mut unknown) = (0, 0, 0);
+    for operation in operations {
+        *match operation.outcome {
+            Outcome::Done { .. } => &mut done,
+            Outcome::Refused => &mut refused,
+            Outcome::Unknown => &mut unknown,
+        } += 1;
     }
+    println!("{:<22} {done:>10}", "operations answered");
+    println!("{:<22} {refused:>10}", "operations refused");
+    println!("{:<22} {unknown:>10}", "outcomes unknown");
 }
