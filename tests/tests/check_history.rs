@@ -7,9 +7,12 @@ use tempfile::TempDir;
 
 /// Runs the program on the files; its exit code, and what it printed on both streams.
 fn check_history(files: &[&PathBuf]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_check-history")).args(files).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_check-history"))
+        .args(files)
+        .output()
+        .expect("the program runs");
     let printed = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8(printed).unwrap())
+    (output.status.code(), String::from_utf8(printed).expect("it prints text"))
 }
 
 /// A history with one read after one write.
@@ -19,7 +22,8 @@ fn file(dir: &TempDir, name: &str, found: &str) -> PathBuf {
     let operations =
         [put.answered(10, Answer::Written), get.answered(30, Answer::Read(Some(found.to_owned())))];
     let path = dir.path().join(name);
-    history::write(fs::File::create(&path).unwrap(), &operations).unwrap();
+    let file = fs::File::create(&path).expect("the directory is there");
+    history::write(file, &operations).expect("a small file can be written");
     path
 }
 

@@ -90,36 +90,39 @@ fn null_stands_for_a_field_that_does_not_belong() {
     assert_eq!(history::read(get.as_bytes()).unwrap(), [Operation::call(7, 10, "k", Kind::Get)]);
 }
 
+/// The end of a line whose fields contradict one another, and what is said of it.
+const CONTRADICTIONS: &[(&str, &str)] = &[
+    (r#""op":"put","ok":true,"return_ns":20"#, "a put needs a `value`"),
+    (r#""op":"put","value":null,"ok":true,"return_ns":20"#, "a put needs a `value`"),
+    (r#""op":"append","ok":true,"return_ns":20"#, "an append needs a `value`"),
+    (r#""op":"cas","expect":null,"ok":null,"return_ns":null"#, "a cas needs a `value`"),
+    (r#""op":"cas","value":"1;","ok":null,"return_ns":null"#, "a cas needs an `expect`"),
+    (r#""op":"get","value":"1;","ok":null,"return_ns":null"#, "has no `value`"),
+    (r#""op":"get","expect":"1;","ok":null,"return_ns":null"#, "only a cas has an `expect`"),
+    (r#""op":"get","ok":true,"return_ns":20"#, "`output` of an answered get"),
+    (r#""op":"get","output":true,"ok":true,"return_ns":20"#, "`output` of an answered get"),
+    (r#""op":"get","output":"","ok":null,"return_ns":null"#, "only an answered operation"),
+    (r#""op":"get","output":"","ok":false,"return_ns":null"#, "only an answered operation"),
+    (r#""op":"delete","output":true,"ok":true,"return_ns":20"#, "has no `output`"),
+    (r#""op":"get","output":null,"ok":true,"return_ns":null"#, "needs a `return_ns`"),
+    (r#""op":"get","output":null,"ok":true,"return_ns":9"#, "before `call_ns`"),
+    (r#""op":"delete","ok":null,"return_ns":20"#, "has to be null"),
+    (r#""op":"delete","ok":false,"return_ns":20"#, "has to be null"),
+    (r#""op":"delete","current":"","ok":true,"return_ns":20"#, "did not match has a `current`"),
+    (
+        r#""op":"cas","value":"","expect":"","output":"","ok":true,"return_ns":20"#,
+        "is true or false",
+    ),
+    (
+        r#""op":"cas","value":"","expect":"","output":true,"current":"","ok":true,"return_ns":20"#,
+        "did not match has a `current`",
+    ),
+];
+
 #[test]
 fn what_contradicts_itself_is_refused() {
     let good = r#""client":7,"key":"k","call_ns":10"#;
-    for (fields, problem) in [
-        (r#""op":"put","ok":true,"return_ns":20"#, "a put needs a `value`"),
-        (r#""op":"put","value":null,"ok":true,"return_ns":20"#, "a put needs a `value`"),
-        (r#""op":"append","ok":true,"return_ns":20"#, "an append needs a `value`"),
-        (r#""op":"cas","expect":null,"ok":null,"return_ns":null"#, "a cas needs a `value`"),
-        (r#""op":"cas","value":"1;","ok":null,"return_ns":null"#, "a cas needs an `expect`"),
-        (r#""op":"get","value":"1;","ok":null,"return_ns":null"#, "has no `value`"),
-        (r#""op":"get","expect":"1;","ok":null,"return_ns":null"#, "only a cas has an `expect`"),
-        (r#""op":"get","ok":true,"return_ns":20"#, "`output` of an answered get"),
-        (r#""op":"get","output":true,"ok":true,"return_ns":20"#, "`output` of an answered get"),
-        (r#""op":"get","output":"","ok":null,"return_ns":null"#, "only an answered operation"),
-        (r#""op":"get","output":"","ok":false,"return_ns":null"#, "only an answered operation"),
-        (r#""op":"delete","output":true,"ok":true,"return_ns":20"#, "has no `output`"),
-        (r#""op":"get","output":null,"ok":true,"return_ns":null"#, "needs a `return_ns`"),
-        (r#""op":"get","output":null,"ok":true,"return_ns":9"#, "before `call_ns`"),
-        (r#""op":"delete","ok":null,"return_ns":20"#, "has to be null"),
-        (r#""op":"delete","ok":false,"return_ns":20"#, "has to be null"),
-        (r#""op":"delete","current":"","ok":true,"return_ns":20"#, "did not match has a `current`"),
-        (
-            r#""op":"cas","value":"","expect":"","output":"","ok":true,"return_ns":20"#,
-            "is true or false",
-        ),
-        (
-            r#""op":"cas","value":"","expect":"","output":true,"current":"","ok":true,"return_ns":20"#,
-            "did not match has a `current`",
-        ),
-    ] {
+    for (fields, problem) in CONTRADICTIONS {
         let error = history::read(format!("{{{good},{fields}}}").as_bytes()).unwrap_err();
         assert!(matches!(error, HistoryError::Fields { line: 1, .. }), "{fields}: {error}");
         assert!(error.to_string().contains(problem), "{fields}: {error}");

@@ -209,7 +209,7 @@ fn compare(cases: u32, at_least: u32, histories: impl Strategy<Value = Vec<Opera
             prop_assert!(has_order(&before), "an earlier answer fits no order either");
             Ok(())
         })
-        .unwrap();
+        .unwrap_or_else(|failure| panic!("{failure}"));
     assert!(right.get() >= at_least && wrong.get() >= at_least, "{right:?} {wrong:?}");
 }
 

@@ -5,7 +5,7 @@ use super::text::{Fingerprint, Observed, Piece};
 use crate::history::{Answer, Kind, Operation, Outcome};
 
 /// What a key holds, as far as any operation of its history can tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum State {
     Absent,
     /// A text that was observed, or a prefix of one.
@@ -16,7 +16,7 @@ pub(super) enum State {
 }
 
 /// An operation as the search sees it: what it demands of the state, and what it leaves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Action {
     Set(State),
     Extend(Piece),

@@ -19,7 +19,7 @@ const BASE: u64 = 0x0b6d_7c31_94f5_a2e7;
 pub(super) struct Fingerprint(pub(super) u64);
 
 /// A text to add to others.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Piece {
     fingerprint: u64,
     /// The base to the power of the text's length: what the text before it is multiplied by.
