@@ -179,7 +179,7 @@ fn garbage_on_the_ports_is_turned_away() -> TestResult {
     let peer_port = port_of(&node.spec().cluster);
     let refused_before = node.metric("logboat_transport_refused_handshakes_total").unwrap_or(0.0);
     let http = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let garbage: Vec<u8> = (0..4096_u32).map(|number| (number * 7919 >> 3) as u8).collect();
+    let garbage: Vec<u8> = (0..4096_u32).map(|number| ((number * 7919) >> 3) as u8).collect();
     assert_eq!(talk(peer_port, http)?, "");
     assert_eq!(talk(peer_port, &garbage)?, "");
     let refused = node.metric("logboat_transport_refused_handshakes_total")?;
