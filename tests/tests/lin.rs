@@ -240,6 +240,23 @@ fn unknown_swaps_and_deletes_may_happen() {
 }
 
 #[test]
+fn unknown_writes_that_do_the_same_are_each_of_use() {
+    let history = [
+        put(0..1, "1;"),
+        delete(2..),
+        get(3..4, None),
+        put(5..6, "1;"),
+        delete(7..),
+        get(8..9, None),
+    ];
+    assert_right(&history);
+    // Twice needs two of them.
+    let without = [&history[..4], &history[5..]].concat();
+    assert_wrong(&without);
+    assert_right(&[without, vec![delete(1..)]].concat());
+}
+
+#[test]
 fn a_write_that_nothing_reads_may_explain_a_failed_swap() {
     // Nothing but the unknown put can have changed the value in between, and back.
     let history = [
@@ -314,6 +331,18 @@ fn the_window_reaches_back_to_the_read_that_matters() {
     let window: Vec<u64> = report.window.iter().map(|each| each.call_ns).collect();
     assert_eq!(window[..3], [0, 0, 60], "the open writes, and the first read of the value");
     assert_eq!(window.last(), Some(&200));
+}
+
+#[test]
+fn the_report_names_the_longest_write_of_a_value() {
+    let history = [
+        append(0..1, "6;"),
+        append(2..3, "46;"),
+        get(4..5, Some("46;")),
+    ];
+    assert_eq!(assert_wrong(&history).writers, history[1..2]);
+    let nobody = [append(0..1, "6;"), put(2..3, "7;"), get(4..5, Some("8;"))];
+    assert_eq!(assert_wrong(&nobody).writers, []);
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub struct Report {
     /// is linearizable.
     pub culprit: Operation,
     /// The operations that may have written what the culprit was told: those that put just that, or
-    /// appended its end.
+    /// appended its end. Of several, those with the longest value.
     pub writers: Vec<Operation>,
     /// The longest order found of what was answered up to the culprit and of open operations.
     pub order: Vec<Operation>,
@@ -62,11 +62,7 @@ impl Report {
             key: key.to_owned(),
             operations: operations.len(),
             culprit: culprit.clone(),
-            writers: operations
-                .iter()
-                .filter(|each| observations(culprit).any(|text| may_have_written(each, text)))
-                .map(|each| (*each).clone())
-                .collect(),
+            writers: writers(operations, culprit),
             left_out: last + 1 - answered(&order),
             order,
             window: window(&part, culprit, start),
@@ -194,11 +190,30 @@ fn is_read(operation: &Operation) -> bool {
     }
 }
 
-fn may_have_written(operation: &Operation, text: &str) -> bool {
+/// The operations that may have written what `reader` was told: of those that put it or appended
+/// its end, the ones with the longest value.
+fn writers(operations: &[&Operation], reader: &Operation) -> Vec<Operation> {
+    let written = |each: &Operation| {
+        observations(reader)
+            .filter_map(|text| written_of(each, text))
+            .max()
+    };
+    let longest = operations.iter().filter_map(|each| written(each)).max();
+    operations
+        .iter()
+        .filter(|each| longest.is_some() && written(each) == longest)
+        .map(|each| (*each).clone())
+        .collect()
+}
+
+/// How many bytes at the end of `text` the operation may have written, if any.
+fn written_of(operation: &Operation, text: &str) -> Option<usize> {
     match &operation.kind {
-        Kind::Put { value } | Kind::Cas { value, .. } => !is_read(operation) && value == text,
-        Kind::Append { value } => text.ends_with(value.as_str()),
-        Kind::Get | Kind::Delete => false,
+        Kind::Put { value } | Kind::Cas { value, .. } => {
+            (!is_read(operation) && value == text).then_some(value.len())
+        }
+        Kind::Append { value } => text.ends_with(value.as_str()).then_some(value.len()),
+        Kind::Get | Kind::Delete => None,
     }
 }
 
