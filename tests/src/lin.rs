@@ -47,7 +47,7 @@ use crate::history::{Kind, Operation, Outcome};
 
 pub use self::report::Report;
 
-/// How many attempts to place an operation [`check`] makes for each key: a few seconds, and a few
+/// How many attempts to place an operation [`check`] makes for each key: some ten seconds, and a few
 /// hundred megabytes at the most.
 pub const STEPS: u64 = 400_000_000;
 

@@ -231,7 +231,7 @@ fn several_wrong_answers_are_no_right_one() {
         }
         history
     });
-    compare(2_000, 100, corrupted);
+    compare(1_000, 50, corrupted);
 }
 
 /// Which operations a busy history is made of.
@@ -294,7 +294,7 @@ fn busy_history() -> impl Strategy<Value = Vec<Operation>> {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 150, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(Config { cases: 100, failure_persistence: None, ..Config::default() })]
 
     #[test]
     fn what_a_store_answered_is_linearizable(history in busy_history()) {
