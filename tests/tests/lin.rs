@@ -335,11 +335,7 @@ fn the_window_reaches_back_to_the_read_that_matters() {
 
 #[test]
 fn the_report_names_the_longest_write_of_a_value() {
-    let history = [
-        append(0..1, "6;"),
-        append(2..3, "46;"),
-        get(4..5, Some("46;")),
-    ];
+    let history = [append(0..1, "6;"), append(2..3, "46;"), get(4..5, Some("46;"))];
     assert_eq!(assert_wrong(&history).writers, history[1..2]);
     let nobody = [append(0..1, "6;"), put(2..3, "7;"), get(4..5, Some("8;"))];
     assert_eq!(assert_wrong(&nobody).writers, []);

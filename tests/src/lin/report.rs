@@ -193,11 +193,8 @@ fn is_read(operation: &Operation) -> bool {
 /// The operations that may have written what `reader` was told: of those that put it or appended
 /// its end, the ones with the longest value.
 fn writers(operations: &[&Operation], reader: &Operation) -> Vec<Operation> {
-    let written = |each: &Operation| {
-        observations(reader)
-            .filter_map(|text| written_of(each, text))
-            .max()
-    };
+    let written =
+        |each: &Operation| observations(reader).filter_map(|text| written_of(each, text)).max();
     let longest = operations.iter().filter_map(|each| written(each)).max();
     operations
         .iter()
