@@ -119,16 +119,16 @@ fn torment(
     };
     let mut injected = BTreeMap::new();
     while started.elapsed() < length && !interrupted.load(Ordering::Relaxed) {
-        rest(dice.time_ms(300..2_000), "all is well");
+        rest(dice.time_ms(100..1_500), "all is well");
         let mut names = Vec::new();
-        // Now and then two faults at once.
-        for _ in 0..=dice.below(4) / 3 {
+        // Every third time two faults at once.
+        for _ in 0..=dice.below(3) / 2 {
             if let Some(fault) = arena.inflict(dice)? {
                 *injected.entry(fault).or_default() += 1;
                 names.push(fault.to_string());
             }
         }
-        rest(dice.time_ms(200..4_000), &names.join(" and "));
+        rest(dice.time_ms(100..3_000), &names.join(" and "));
         arena.heal()?;
     }
     bar.finish_and_clear();
