@@ -173,6 +173,25 @@ fn a_peer_of_a_foreign_cluster_is_refused_on_both_sides() -> TestResult {
 }
 
 #[test]
+fn a_node_that_comes_back_without_its_disk_is_refused_on_both_sides() -> TestResult {
+    let mut cluster = Cluster::start(&spec(3, &["--groups", "2"]))?;
+    let mut client = cluster.node(1).client()?;
+    set(&mut client, "key", "value")?;
+    cluster.node_mut(3).kill()?;
+    fs::remove_dir_all(&cluster.node(3).spec().data_dir)?;
+    cluster.node_mut(3).start()?;
+    for id in [1, 3] {
+        eventually("the refusal to be logged", || {
+            Ok(cluster.node(id).log().contains("another disk than it had").then_some(()))
+        })?;
+    }
+    assert_ne!(cluster.node(3).page("/healthz")?.0, 200);
+    set(&mut client, "key", "the others go on")?;
+    assert_eq!(get(&mut cluster.node(2).client()?, "key")?.as_deref(), Some("the others go on"));
+    Ok(())
+}
+
+#[test]
 fn garbage_on_the_ports_is_turned_away() -> TestResult {
     let cluster = shared_cluster()?;
     let node = cluster.node(1);

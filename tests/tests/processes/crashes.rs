@@ -1,7 +1,7 @@
-//! Nodes that crash, pause, fall behind and end.
+//! Nodes that crash, pause, fall behind, move and end.
 
 use crate::support::{Load, TestResult, get, set, spec};
-use logboat_tests::process::{Cluster, NodeProcess, ProcessError, eventually};
+use logboat_tests::process::{Cluster, NodeProcess, ProcessError, eventually, free_ports};
 use redis::Connection;
 
 #[test]
@@ -112,6 +112,21 @@ fn a_node_that_was_down_past_the_logs_catches_up_by_snapshots() -> TestResult {
         assert_eq!(found, Some(format!("{value}{number}")));
     }
     Ok(set(&mut client, "after", "written")?)
+}
+
+#[test]
+fn a_cluster_whose_nodes_move_to_other_addresses_keeps_its_data() -> TestResult {
+    let mut cluster = Cluster::start(&spec(3, &["--groups", "2"]))?;
+    set(&mut cluster.node(1).client()?, "key", "value")?;
+    cluster.nodes.iter_mut().try_for_each(NodeProcess::kill)?;
+    let port = free_ports(3)?;
+    for node in &mut cluster.nodes {
+        let members = (0..3).map(|offset| format!("{}=127.0.0.1:{}", offset + 1, port + offset));
+        node.spec_mut().cluster = members.collect::<Vec<_>>().join(",");
+    }
+    cluster.start_all()?;
+    assert_eq!(get(&mut cluster.node(3).client()?, "key")?.as_deref(), Some("value"));
+    Ok(())
 }
 
 /// A number in a node's `/status`.
