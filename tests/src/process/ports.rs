@@ -36,3 +36,16 @@ pub fn free_ports(count: u16) -> Result<u16, ProcessError> {
 fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_given_out_once_and_not_while_it_is_used() {
+        let first = free_ports(3).unwrap();
+        let _used = TcpListener::bind((Ipv4Addr::LOCALHOST, first + 3)).ok();
+        let next = free_ports(3).unwrap();
+        assert!(!(first..first + 4).contains(&next), "{first}, then {next}");
+    }
+}

@@ -1,4 +1,4 @@
-//! The admin pages and the commands beside `serve`.
+//! The admin pages, the commands beside `serve`, and chaos itself.
 
 use crate::support::{TestResult, program, set, shared_cluster, spec};
 use logboat_tests::process::{Cluster, free_ports};
@@ -115,5 +115,21 @@ fn the_demo_runs_and_prints_what_it_did() -> TestResult {
     for name in ["a second", "p50 ms", "p99 ms", "max ms", "entries a sync", "leaders a node"] {
         assert!(table.lines().any(|line| line.starts_with(name)), "no {name} in\n{table}");
     }
+    Ok(())
+}
+
+#[test]
+fn chaos_finds_what_clients_saw_linearizable() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let history = dir.path().join("history");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_chaos"));
+    command.args(["--seconds", "4", "--groups", "8", "--clients", "10"]);
+    command.args(["--faults", "kill,pause,partition"]).arg("--history").arg(&history);
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("linearizable"), "{said}");
+    let operations = std::fs::read_to_string(&history)?.lines().count();
+    assert!(operations > 100, "{operations} operations");
     Ok(())
 }

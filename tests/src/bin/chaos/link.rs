@@ -2,11 +2,9 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
-
-use std::sync::{Condvar, Mutex, PoisonError};
 
 /// How soon a connection notices that its link was cut.
 const NOTICE: Duration = Duration::from_millis(20);
@@ -98,5 +96,42 @@ fn pump(switch: &Switch, mut source: &TcpStream, mut sink: &TcpStream) -> io::Re
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use logboat_tests::process::{PATIENCE, free_ports};
+
+    #[test]
+    fn bytes_pass_wait_or_end_as_the_link_is() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = free_ports(1).unwrap();
+        let link = Link::open(port, listener.local_addr().unwrap()).unwrap();
+        let mut near = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        for stream in [&near, &far] {
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        }
+        let mut byte = [0];
+        near.write_all(b"a").unwrap();
+        far.read_exact(&mut byte).unwrap();
+        assert_eq!(byte, *b"a");
+
+        link.set(State::Stalled);
+        near.write_all(b"b").unwrap();
+        far.set_nonblocking(true).unwrap();
+        assert_eq!(far.read(&mut byte).unwrap_err().kind(), ErrorKind::WouldBlock);
+        far.set_nonblocking(false).unwrap();
+        link.set(State::Open);
+        far.read_exact(&mut byte).unwrap();
+        assert_eq!(byte, *b"b");
+
+        link.set(State::Cut);
+        assert_eq!(near.read(&mut byte).unwrap(), 0);
+        let mut refused = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        refused.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_eq!(refused.read(&mut byte).unwrap(), 0);
     }
 }

@@ -81,23 +81,24 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     println!("seed {}", dice.seed());
     let mut arena = Arena::start(options.nodes, options.groups, &options.faults)?;
     let clients = Clients::start(&arena.addresses(), options.clients, &mut dice);
-    let injected = torment(options, &mut arena, &clients, &mut dice, &interrupted);
+    let tormented = torment(options, &mut arena, &clients, &mut dice, &interrupted);
     let mut operations = clients.stop();
-    let injected = injected?;
-    if interrupted.load(Ordering::Relaxed) {
-        return Err("interrupted".into());
-    }
-    operations.extend(clients::last_reads(&arena.addresses(), &operations)?);
+    let tormented = tormented.and_then(|injected| {
+        operations.extend(clients::last_reads(&arena.addresses(), &operations)?);
+        Ok(injected)
+    });
+    // What the clients saw is worth the most when something went wrong.
     if let Some(path) = &options.history {
         history::write(BufWriter::new(File::create(path)?), &operations)?;
     }
+    let injected = tormented?;
     print_counts(&injected, &operations);
     let verdict = lin::check(&operations);
     println!("{verdict}");
     Ok(matches!(verdict, Verdict::Linearizable))
 }
 
-/// Injects faults until the time is over, then heals everything. Counts the faults by their names.
+/// Injects faults until the time is over, then heals everything. Counts the faults by their kinds.
 fn torment(
     options: &Options,
     arena: &mut Arena,
@@ -132,6 +133,9 @@ fn torment(
         arena.heal()?;
     }
     bar.finish_and_clear();
+    if interrupted.load(Ordering::Relaxed) {
+        return Err("interrupted".into());
+    }
     Ok(injected)
 }
 
