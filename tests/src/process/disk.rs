@@ -83,7 +83,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily, since a process that was killed may still hold files for a moment.
+        // Lazily: processes may still hold files of it, and keep it until they end.
         if let Err(error) = run("umount", ["--lazy"].map(OsStr::new), &self.0) {
             eprintln!("{} stays mounted: {error}", self.0.display());
         }

@@ -279,7 +279,7 @@ impl Drop for NodeProcess {
 ///
 /// # Errors
 /// When nobody answers there.
-pub(super) fn connect(address: SocketAddr) -> Result<Connection, ProcessError> {
+fn connect(address: SocketAddr) -> Result<Connection, ProcessError> {
     let client = Client::open(format!("redis://{address}/"))?;
     let connection = client.get_connection_with_timeout(CLIENT_TIMEOUT)?;
     connection.set_read_timeout(Some(CLIENT_TIMEOUT))?;

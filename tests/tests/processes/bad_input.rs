@@ -111,8 +111,7 @@ fn a_damaged_log_is_refused_by_file_and_offset_while_the_other_nodes_go_on() -> 
     let mut client = cluster.node(1).client()?;
     let value = "a value that stands nowhere else";
     set(&mut client, "key", value)?;
-    // A follower hears of a write's end later than the client: all nodes have it once the third,
-    // and any other, can answer alone with it.
+    // A write is acknowledged before all nodes have it.
     let path =
         eventually("the value in the log of node 3", || Ok(file_with(cluster.node(3), value)?))?;
     cluster.node_mut(3).terminate()?;

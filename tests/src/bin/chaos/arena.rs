@@ -37,13 +37,14 @@ pub(crate) enum Fault {
 
 /// A cluster whose nodes can be hurt.
 pub(crate) struct Arena {
+    /// It thaws its disk as it goes, so it goes first; the disks are detached before the cluster
+    /// clears away the directory where they are.
+    stutter: Option<Stutter>,
+    disks: Vec<Arc<SmallDisk>>,
     cluster: Cluster,
     faults: Vec<Fault>,
     /// From which node to which, counted from 0 on.
     links: BTreeMap<(usize, usize), Link>,
-    stutter: Option<Stutter>,
-    /// The disks go after the processes that use them.
-    disks: Vec<Arc<SmallDisk>>,
 }
 
 impl Arena {
