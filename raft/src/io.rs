@@ -112,7 +112,8 @@ pub enum Input {
         node: NodeId,
     },
     /// Hand leadership to another voter (Raft thesis, section 3.10). Gives up after an election
-    /// timeout; proposals are refused as [`Refusal::Busy`] meanwhile. Does nothing on a follower.
+    /// timeout; proposals are refused meanwhile, with the successor as the leader to turn to. Does
+    /// nothing on a follower.
     Transfer {
         /// The voter that shall lead.
         to: NodeId,
@@ -258,13 +259,13 @@ pub enum RoleKind {
 /// Why a proposal or a read was not taken. It certainly has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Another replica leads.
+    /// Another replica leads, or is about to.
     #[error("not the leader")]
     NotLeader {
-        /// The leader, if known.
+        /// That replica's node, if known.
         leader: Option<NodeId>,
     },
-    /// Too much is uncommitted, or leadership is being handed over.
+    /// Too much is uncommitted.
     #[error("busy")]
     Busy,
 }

@@ -91,10 +91,14 @@ impl Leader {
         commands: Vec<Bytes>,
         out: &mut Vec<Output>,
     ) {
+        if let Some(transfer) = &self.transfer {
+            let reason = Refusal::NotLeader { leader: Some(transfer.to) };
+            return out.push(Output::Refused { reason });
+        }
         let bytes: usize = commands.iter().map(Bytes::len).sum();
         let limit = replica.config.tuning.max_uncommitted_bytes;
         let full = self.uncommitted_bytes > 0 && self.uncommitted_bytes + bytes > limit;
-        if full || self.transfer.is_some() {
+        if full {
             let reason = Refusal::Busy;
             return out.push(Output::Refused { reason });
         }
