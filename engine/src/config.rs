@@ -76,15 +76,16 @@ impl NodeConfig {
         })
     }
 
-    /// The identity that a new cluster gets: a hash (FNV-1a) of its name, node ids and addresses. A
-    /// node keeps the one it was born with in its data directory, so addresses may change later.
+    /// The identity of the cluster: a hash (FNV-1a) of its name and its node ids. Addresses don't
+    /// count, since nodes may reach each other by different ones, and may move.
     #[must_use]
     pub fn cluster_id(&self) -> ClusterId {
-        let members = self.members.iter().map(|(node, address)| format!("\n{node}={address}"));
-        let text = members.fold(self.cluster_name.clone(), |text, member| text + &member);
-        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let ids = self.members.keys().flat_map(|node| node.0.to_le_bytes());
+        let hash = self.cluster_name.bytes().chain(ids).fold(0xcbf2_9ce4_8422_2325, fnv_1a);
         ClusterId(hash)
     }
+}
+
+fn fnv_1a(hash: u64, byte: u8) -> u64 {
+    (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
 }

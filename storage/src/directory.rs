@@ -20,7 +20,7 @@ const SNAPSHOTS: &str = "snapshots";
 /// Whose data a directory holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The cluster as its nodes know each other. It is set when the directory is made and stays.
+    /// The cluster as its nodes know each other.
     pub cluster: ClusterId,
     /// The cluster's name, one line.
     pub name: String,
@@ -244,8 +244,8 @@ impl Identity {
         Ok(Self { cluster, name, node, members, incarnation })
     }
 
-    /// Checks that a directory of this identity may be used under the other. Their cluster ids may
-    /// differ: what the id is made of, such as addresses, may have changed since.
+    /// Checks that a directory of this identity may be used under the other. The cluster's id says no
+    /// more than what it is made of, the name and the members.
     fn compare(&self, given: &Self, path: &Path) -> Result<(), DirectoryError> {
         let path = path.to_owned();
         if self.name != given.name {

@@ -80,13 +80,6 @@ impl Arena {
             faults.retain(|fault| *fault != Fault::Partition);
         }
         let mut arena = Self { cluster, faults, links: BTreeMap::new(), stutter: None, disks };
-        // A cluster is born with the same addresses on all nodes. Then they move, so that each node
-        // has its own way to every other.
-        arena.cluster.start_all()?;
-        for node in &mut arena.cluster.nodes {
-            node.terminate()?;
-            node.wait()?;
-        }
         arena.put_links()?;
         arena.cluster.start_all()?;
         Ok(arena)
