@@ -18,9 +18,11 @@ use logboat_raft::{
     Entry, EntryKind, GroupId, Index, Input, LoadFor, LogId, Mark, Message, NodeId, Output,
     Payload, Persist, Raft, Refusal, RoleKind, Term, Time,
 };
+use logboat_transport::RequestId;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// What can happen to a replica.
 pub enum GroupEvent {
@@ -63,6 +65,24 @@ pub struct Request {
     pub(crate) body: Bytes,
     pub(crate) responder: Responder,
     pub(crate) permit: Permit,
+}
+
+impl Request {
+    /// A request of a caller in this process, and where its answer comes.
+    #[must_use]
+    pub fn local(
+        body: Bytes,
+        permit: Permit,
+    ) -> (Self, oneshot::Receiver<Result<Bytes, RequestError>>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self { body, responder: Responder::Local(sender), permit }, receiver)
+    }
+
+    /// A request of a caller on another node, which is answered by a reply to `id`.
+    #[must_use]
+    pub fn remote(body: Bytes, node: NodeId, id: RequestId, permit: Permit) -> Self {
+        Self { body, responder: Responder::Remote { node, id }, permit }
+    }
 }
 
 /// What the replicas of a node share.

@@ -3,7 +3,6 @@
 use crate::error::RequestError;
 use crate::group::{GroupEvent, Request, Shared};
 use crate::inbox::{Event, WorkerInbox};
-use crate::pending::Responder;
 use crate::request::{Admission, RequestKind};
 use crate::turn::Slot;
 use crate::view::GroupView;
@@ -12,7 +11,6 @@ use logboat_raft::{GroupId, NodeId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use tokio::sync::oneshot;
 
 /// What all handles of a node share.
 pub(crate) struct Gate {
@@ -103,8 +101,7 @@ impl GroupHandle {
         let permit = self.gate.admission.admit(body.len()).inspect_err(|_| {
             self.gate.shared.metrics.busy.inc();
         })?;
-        let (sender, receiver) = oneshot::channel();
-        let request = Request { body, responder: Responder::Local(sender), permit };
+        let (request, receiver) = Request::local(body, permit);
         let event = match kind {
             RequestKind::Propose => GroupEvent::Propose(request),
             RequestKind::Read => GroupEvent::Read(request),

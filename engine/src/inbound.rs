@@ -4,7 +4,6 @@ use crate::calls::Calls;
 use crate::error::RequestError;
 use crate::group::{GroupEvent, Request};
 use crate::inbox::{Event, Workers};
-use crate::pending::Responder;
 use crate::request::{Admission, RequestKind, decode_request, encode_reply};
 use crate::snapshots::{SnapshotJob, SnapshotQueue};
 use bytes::Bytes;
@@ -76,7 +75,7 @@ impl Inbound {
         let permit = self.admission.admit(body.len())?;
         // A request that this version can't read is one that it can't serve.
         let (kind, body) = decode_request(body).ok_or(RequestError::Stopped)?;
-        let request = Request { body, responder: Responder::Remote { node, id }, permit };
+        let request = Request::remote(body, node, id, permit);
         Ok(match kind {
             RequestKind::Propose => GroupEvent::Propose(request),
             RequestKind::Read => GroupEvent::Read(request),

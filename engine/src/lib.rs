@@ -35,6 +35,16 @@ pub mod turn;
 mod view;
 mod worker;
 
+pub mod simulation {
+    //! What drives a [`Group`](crate::group::Group) besides the node, for simulators: requests and
+    //! their form between nodes, the snapshots that a turn asks for, and the start of a replica.
+
+    pub use crate::request::{Admission, Permit};
+    pub use crate::request::{decode_reply, decode_request, encode_reply, encode_request};
+    pub use crate::restore::restore;
+    pub use crate::snapshots::SnapshotJob;
+}
+
 pub use bytes::Bytes;
 pub use config::NodeConfig;
 pub use error::{GroupError, RequestError, StartError};

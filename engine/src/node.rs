@@ -118,7 +118,10 @@ impl Node {
         replicas.sort_unstable();
         replicas.dedup();
         let log = inner.restored.lock().remove(&group).unwrap_or_default();
-        let (restored, reset) = restore(group, log, &inner.parts.snapshots, &mut *machine)?;
+        let snapshot = inner.parts.snapshots.read(group);
+        let snapshot =
+            snapshot.map_err(|error| GroupError::Snapshot { group, reason: error.to_string() })?;
+        let (restored, reset) = restore(group, log, snapshot, &mut *machine)?;
         let config = Config {
             group,
             node: self.id(),

@@ -16,7 +16,7 @@ pub enum RequestKind {
 }
 
 /// How many bytes of requests a node holds, and how many it may.
-pub(crate) struct Admission {
+pub struct Admission {
     used_bytes: AtomicUsize,
     limit_bytes: usize,
 }
@@ -25,7 +25,9 @@ pub(crate) struct Admission {
 const OVERHEAD_BYTES: usize = 256;
 
 impl Admission {
-    pub(crate) fn new(limit_bytes: usize) -> Arc<Self> {
+    /// Room for `limit_bytes`.
+    #[must_use]
+    pub fn new(limit_bytes: usize) -> Arc<Self> {
         Arc::new(Self { used_bytes: AtomicUsize::new(0), limit_bytes })
     }
 
@@ -33,7 +35,7 @@ impl Admission {
     ///
     /// # Errors
     /// [`RequestError::Busy`] when the node holds as much as it may.
-    pub(crate) fn admit(self: &Arc<Self>, bytes: usize) -> Result<Permit, RequestError> {
+    pub fn admit(self: &Arc<Self>, bytes: usize) -> Result<Permit, RequestError> {
         let bytes = bytes + OVERHEAD_BYTES;
         let permit = Permit { admission: Arc::clone(self), bytes };
         let before = self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -49,7 +51,7 @@ impl Admission {
 }
 
 /// Gives its bytes back when the request is done.
-pub(crate) struct Permit {
+pub struct Permit {
     admission: Arc<Admission>,
     bytes: usize,
 }
@@ -61,7 +63,7 @@ impl Drop for Permit {
 }
 
 /// A request as it travels: one byte for the kind, then the command or query.
-pub(crate) fn encode_request(kind: RequestKind, body: &[u8]) -> Vec<u8> {
+pub fn encode_request(kind: RequestKind, body: &[u8]) -> Vec<u8> {
     let tag = match kind {
         RequestKind::Propose => 0,
         RequestKind::Read => 1,
@@ -73,7 +75,7 @@ pub(crate) fn encode_request(kind: RequestKind, body: &[u8]) -> Vec<u8> {
 }
 
 /// What [`encode_request`] wrote; nothing when no version of this program wrote it.
-pub(crate) fn decode_request(mut bytes: Bytes) -> Option<(RequestKind, Bytes)> {
+pub fn decode_request(mut bytes: Bytes) -> Option<(RequestKind, Bytes)> {
     let kind = match bytes.try_get_u8().ok()? {
         0 => RequestKind::Propose,
         1 => RequestKind::Read,
@@ -83,7 +85,7 @@ pub(crate) fn decode_request(mut bytes: Bytes) -> Option<(RequestKind, Bytes)> {
 }
 
 /// An answer as it travels: one byte for the outcome, then the answer or the error's fields.
-pub(crate) fn encode_reply(result: &Result<Bytes, RequestError>) -> Vec<u8> {
+pub fn encode_reply(result: &Result<Bytes, RequestError>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(17);
     match result {
         Ok(answer) => {
@@ -115,7 +117,7 @@ pub(crate) fn encode_reply(result: &Result<Bytes, RequestError>) -> Vec<u8> {
 }
 
 /// What [`encode_reply`] wrote. Anything else leaves the outcome unknown.
-pub(crate) fn decode_reply(bytes: Bytes) -> Result<Bytes, RequestError> {
+pub fn decode_reply(bytes: Bytes) -> Result<Bytes, RequestError> {
     try_decode_reply(bytes).unwrap_or(Err(RequestError::TimedOut))
 }
 

@@ -3,24 +3,23 @@
 use crate::error::GroupError;
 use crate::state_machine::StateMachine;
 use logboat_raft::{GroupId, Index, LogId, LogWrite, Mark, Persist, Restored, Term};
-use logboat_storage::SnapshotStore;
+use std::io::Read;
 
 /// Restores `machine` from the group's snapshot, if there is one, and says where the replica goes on
 /// from, and what the log must be told first.
 ///
 /// # Errors
 /// When the snapshot is damaged, or the log begins after it.
-pub(crate) fn restore(
+pub fn restore(
     group: GroupId,
     log: Restored,
-    snapshots: &SnapshotStore,
+    snapshot: Option<(LogId, impl Read)>,
     machine: &mut dyn StateMachine,
 ) -> Result<(Restored, Option<Persist>), GroupError> {
     let failed = |reason: String| GroupError::Snapshot { group, reason };
-    let found = snapshots.read(group).map_err(|error| failed(error.to_string()))?;
-    let last = found.as_ref().map_or(LogId::default(), |(last, _)| *last);
+    let last = snapshot.as_ref().map_or(LogId::default(), |(last, _)| *last);
     let agreed = reconcile(log, last).map_err(failed)?;
-    if let Some((last, mut reader)) = found {
+    if let Some((last, mut reader)) = snapshot {
         machine.restore(&mut reader).map_err(|error| failed(format!("at {last}: {error}")))?;
     }
     Ok(agreed)

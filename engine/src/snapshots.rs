@@ -13,15 +13,43 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 /// What the snapshot thread is asked to do.
-pub(crate) enum SnapshotJob {
+pub enum SnapshotJob {
     /// Write the captured state of a replica here.
-    Write { group: GroupId, slot: Slot, last: LogId, writer: SnapshotWriter },
+    Write {
+        /// The group.
+        group: GroupId,
+        /// Its replica's place, for the word back.
+        slot: Slot,
+        /// What the state covers.
+        last: LogId,
+        /// Writes the state.
+        writer: SnapshotWriter,
+    },
     /// Stream the newest snapshot of a replica here to a peer.
-    Send { group: GroupId, slot: Slot, to: NodeId },
+    Send {
+        /// The group.
+        group: GroupId,
+        /// Its replica's place, for the word back.
+        slot: Slot,
+        /// The receiver.
+        to: NodeId,
+    },
     /// A part of a peer's snapshot arrived.
-    Chunk { from: NodeId, chunk: SnapshotChunk },
+    Chunk {
+        /// The sender.
+        from: NodeId,
+        /// The part.
+        chunk: SnapshotChunk,
+    },
     /// The peer has sent all parts; the replica learns of it once they are durable.
-    Offer { from: NodeId, group: GroupId, message: Message },
+    Offer {
+        /// The sender.
+        from: NodeId,
+        /// The group.
+        group: GroupId,
+        /// The offer, for the replica.
+        message: Message,
+    },
     /// The node stops.
     Stop,
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// A replica's place in its worker's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slot(pub(crate) u32);
+pub struct Slot(pub u32);
 
 /// Buffers by peer. A node has few peers, so a scan beats a hash.
 #[derive(Default)]
@@ -63,7 +63,7 @@ pub struct Turn {
     /// Whom to hand `heartbeats` to, once in an interval.
     pub(crate) gathering: Option<Arc<Gathering>>,
     /// Snapshots to write or to send.
-    pub(crate) snapshots: Vec<SnapshotJob>,
+    pub snapshots: Vec<SnapshotJob>,
     pub(crate) flush_requested: bool,
 }
 

@@ -96,6 +96,27 @@ pub struct SnapshotChunk {
     pub data: Bytes,
 }
 
+impl SnapshotChunk {
+    /// The piece as the frame that stands on the wire, for whoever carries it by other means than a
+    /// transport.
+    ///
+    /// # Panics
+    /// When the piece is larger than 4 GiB.
+    #[must_use]
+    pub fn to_frame(&self) -> Bytes {
+        let place = (self.offset, self.total_bytes);
+        let data = &self.data;
+        let frame = Frame::of_snapshot(self.group, self.last, place, data.len(), |buffer| {
+            buffer.copy_from_slice(data);
+            Ok::<_, std::convert::Infallible>(())
+        });
+        match frame {
+            Ok(frame) => frame.to_bytes(),
+            Err(never) => match never {},
+        }
+    }
+}
+
 /// What one turn has for one peer, already encoded.
 #[derive(Debug, Default)]
 pub struct Outgoing {
