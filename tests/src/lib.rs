@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What tests Logboat as a whole.
+
+pub mod sim;
