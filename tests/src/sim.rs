@@ -35,11 +35,11 @@ mod transfer;
 mod wal;
 mod world;
 
-pub use clients::{Answer, Operation};
-pub use machine::Action;
 pub use options::{Fault, FaultCounts, Options};
 pub use world::RECOVERY_ELECTIONS;
 
+use crate::history::Operation;
+use crate::lin::{self, Verdict};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::World;
 
@@ -89,4 +89,9 @@ pub fn simulate(options: &Options) -> Outcome {
 }
 
 /// Panics unless the history is linearizable.
-fn check_history(_history: &[Operation]) {}
+fn check_history(history: &[Operation]) {
+    match lin::check(history) {
+        Verdict::Linearizable => {}
+        verdict @ (Verdict::NotLinearizable(_) | Verdict::Undecided { .. }) => panic!("{verdict}"),
+    }
+}

@@ -128,8 +128,8 @@ impl Checks {
                 group.leader_completeness(node, term);
             }
         }
-        let led = group.replicas[node].leads.or(leads.then_some(term));
-        group.commits(node, led, raft.commit());
+        let led = group.replicas[node].leads;
+        group.commits(node, [led, leads.then_some(term)], raft.commit());
         let replica = &mut group.replicas[node];
         replica.leads = leads.then_some(term);
         replica.commit = raft.commit();
@@ -224,11 +224,13 @@ impl GroupChecks {
         }
     }
 
-    /// A replica's commit index moved. Only a leader may call something committed that nobody did.
-    fn commits(&mut self, node: usize, leads: Option<Term>, commit: Index) {
+    /// A replica's commit index moved. Only a leader, in the term that it led before its run or leads
+    /// now, may call something committed that nobody did.
+    fn commits(&mut self, node: usize, leads: [Option<Term>; 2], commit: Index) {
         let replica = &self.replicas[node];
         let view = &replica.model.view;
         let from = replica.commit.max(view.snapshot.index);
+        let mut newest = None;
         for index in from.0 + 1..=commit.0 {
             let entry = view.entry(Index(index)).expect("what is committed is in the log");
             match self.committed.get(index as usize - 1) {
@@ -238,24 +240,24 @@ impl GroupChecks {
                     "two replicas call different entries committed"
                 ),
                 None => {
-                    assert!(
-                        leads.is_some() && index as usize == self.committed.len() + 1,
-                        "entry {index} is called committed by no leader"
-                    );
+                    assert_eq!(index as usize, self.committed.len() + 1, "a gap is committed");
                     self.committed.push(entry);
+                    newest = Some(LogId::new(entry.0, Index(index)));
                 }
             }
         }
-        if let Some(term) = leads
-            && commit > replica.commit
-        {
-            self.is_held(LogId::new(view.term_at(commit).unwrap_or_default(), commit), term);
+        if let Some(newest) = newest {
+            assert!(leads != [None, None], "{newest} is called committed by no leader");
+            assert!(
+                leads.contains(&Some(newest.term)),
+                "a leader committed {newest}, of an older term, by counting"
+            );
+            self.is_held(newest);
         }
     }
 
-    /// What a leader calls committed is of its own term and on the disks of a majority.
-    fn is_held(&self, id: LogId, term: Term) {
-        assert_eq!(id.term, term, "a leader committed an entry of an older term by counting");
+    /// What a leader calls committed is on the disks of a majority.
+    fn is_held(&self, id: LogId) {
         let holds = |node: &&usize| {
             let durable = &self.replicas[**node].model.durable;
             durable.snapshot.index >= id.index || durable.term_at(id.index) == Some(id.term)

@@ -2,43 +2,20 @@
 //! the router does, and notes what it asked and what it heard.
 
 use super::host::Host;
-use super::machine::{Action, decode_value, encode_command};
+use super::machine::{decode_value, encode_command};
 use super::process::{group_id, group_place};
 use super::scene::{Event, Scene, Target};
+use crate::history::{Answer, Kind, Operation, Outcome};
 use bytes::Bytes;
 use logboat::{NodeId, RequestError, RequestKind};
 use logboat_router::{Range, RangeMap};
 use std::collections::VecDeque;
 
-/// An operation of a client, and what became of it.
-#[derive(Clone, Debug)]
-pub struct Operation {
-    /// The client, which does one thing at a time.
-    pub client: usize,
-    /// The key.
-    pub key: String,
-    /// What was asked.
-    pub action: Action,
-    /// When it was asked, in microseconds of virtual time.
-    pub called_us: u64,
-    /// When the answer was there, and what it was; nothing when the outcome is unknown.
-    pub answer: Option<(u64, Answer)>,
-}
-
-/// The answer to an operation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The value that was read.
-    Value(Option<String>),
-    /// Whether the change was made.
-    Changed(bool),
-}
-
 /// What is under way for a client.
 struct Pending {
     number: u64,
     key: String,
-    action: Action,
+    kind: Kind,
     called_us: u64,
     /// The replicas to ask, and which comes next.
     attempts: usize,
@@ -77,7 +54,7 @@ pub(super) struct Clients {
     next: u64,
     pub(super) history: Vec<Operation>,
     /// What is left to do when the faults have stopped.
-    finale: Option<VecDeque<(String, Action)>>,
+    finale: Option<VecDeque<(String, Kind)>>,
 }
 
 impl Clients {
@@ -114,13 +91,13 @@ impl Clients {
             return;
         }
         if self.clients[client].pending.is_none() {
-            let Some((key, action)) = self.choose(scene) else { return };
+            let Some((key, kind)) = self.choose(scene) else { return };
             self.next += 1;
             let limit = 5 * scene.plan.request_timeout.as_micros() as u64;
             self.clients[client].pending = Some(Pending {
                 number: self.next,
                 key,
-                action,
+                kind,
                 called_us: scene.now,
                 attempts: 0,
                 hint: None,
@@ -149,7 +126,7 @@ impl Clients {
             Err(error) => error,
         };
         match error {
-            RequestError::TimedOut if pending.action != Action::Get => {
+            RequestError::TimedOut if pending.kind != Kind::Get => {
                 return self.finish(client, None, scene);
             }
             RequestError::NotLeader { leader } => {
@@ -196,12 +173,12 @@ impl Clients {
         let mut left = VecDeque::new();
         for group in 0..scene.plan.groups {
             let key = format!("{group:03}-last");
-            left.push_back((key.clone(), Action::Put("0;".to_owned())));
-            left.push_back((key, Action::Get));
+            left.push_back((key.clone(), Kind::Put { value: "0;".to_owned() }));
+            left.push_back((key, Kind::Get));
         }
         for place in 0..self.keys.len() {
             for generation in 0..=self.keys[place].generation {
-                left.push_back((name(place, generation), Action::Get));
+                left.push_back((name(place, generation), Kind::Get));
             }
         }
         self.finale = Some(left);
@@ -226,10 +203,10 @@ impl Clients {
     /// What is not done yet, for people to read.
     pub(super) fn unfinished(&self) -> Vec<String> {
         let pending = self.clients.iter().filter_map(|client| client.pending.as_ref());
-        pending.map(|pending| format!("{:?} of {:?}", pending.action, pending.key)).collect()
+        pending.map(|pending| format!("{:?} of {:?}", pending.kind, pending.key)).collect()
     }
 
-    fn choose(&mut self, scene: &mut Scene) -> Option<(String, Action)> {
+    fn choose(&mut self, scene: &mut Scene) -> Option<(String, Kind)> {
         if let Some(left) = &mut self.finale {
             return left.pop_front();
         }
@@ -240,25 +217,25 @@ impl Clients {
         }
         key.operations += 1;
         let value = format!("{};", self.next);
-        let action = match scene.random.below(10) {
-            0..4 => Action::Get,
+        let kind = match scene.random.below(10) {
+            0..4 => Kind::Get,
             // Keys that are only appended to show most.
-            _ if place % KEYS == 0 => Action::Append(value),
-            4..6 => Action::Put(value),
-            6..8 => Action::Append(value),
-            8 => Action::Compare { expect: self.last_read(place, scene), value },
-            _ => Action::Delete,
+            _ if place % KEYS == 0 => Kind::Append { value },
+            4..6 => Kind::Put { value },
+            6..8 => Kind::Append { value },
+            8 => Kind::Cas { expect: self.last_read(place, scene), value },
+            _ => Kind::Delete,
         };
-        Some((name(place, self.keys[place].generation), action))
+        Some((name(place, self.keys[place].generation), kind))
     }
 
     /// A value that the key had not long ago, or none.
     fn last_read(&self, place: usize, scene: &mut Scene) -> Option<String> {
         let key = name(place, self.keys[place].generation);
         let recent = self.history.iter().rev().take(50).filter(|operation| operation.key == key);
-        let values = recent.filter_map(|operation| match (&operation.answer, &operation.action) {
-            (Some((_, Answer::Value(value))), _) => Some(value.clone()),
-            (Some(_), Action::Put(value)) => Some(Some(value.clone())),
+        let values = recent.filter_map(|operation| match (&operation.outcome, &operation.kind) {
+            (Outcome::Done { answer: Answer::Read(value), .. }, _) => Some(value.clone()),
+            (Outcome::Done { .. }, Kind::Put { value }) => Some(Some(value.clone())),
             _ => None,
         });
         let skip = scene.random.place(2);
@@ -285,10 +262,10 @@ impl Clients {
         pending.attempts += 1;
         state.attempt += 1;
         state.asked = true;
-        let (kind, body, limit) = match pending.action {
-            Action::Get => (RequestKind::Read, Bytes::from(pending.key.clone()), 1),
+        let (request, body, limit) = match pending.kind {
+            Kind::Get => (RequestKind::Read, Bytes::from(pending.key.clone()), 1),
             _ => {
-                let command = encode_command(pending.number, &pending.key, &pending.action);
+                let command = encode_command(pending.number, &pending.key, &pending.kind);
                 (RequestKind::Propose, command, 2)
             }
         };
@@ -296,40 +273,42 @@ impl Clients {
         let attempt = state.attempt;
         scene.after(limit, Target::World, Event::Expire { client, attempt });
         let (caller, group) = ((client, attempt), range.group);
-        process.ask(&home.hardware, caller, to, group, (kind, body), scene);
+        process.ask(&home.hardware, caller, to, group, (request, body), scene);
     }
 
     /// Notes an operation whose outcome is as known as it will be.
     fn finish(&mut self, client: usize, answer: Option<Bytes>, scene: &mut Scene) {
         let pending = self.clients[client].pending.take().expect("it was pending");
-        let Pending { number, key, action, called_us, .. } = pending;
-        let range = &self.map.ranges()[self.map.locate(key.as_bytes())];
-        let is_write = action != Action::Get;
-        if is_write && answer.is_some() {
-            scene.checks.acknowledged(group_place(range.group), number);
+        let Pending { number, key, kind, called_us, .. } = pending;
+        let group = self.map.ranges()[self.map.locate(key.as_bytes())].group;
+        if kind != Kind::Get && answer.is_some() {
+            scene.checks.acknowledged(group_place(group), number);
         }
         let finale = self.finale.is_some();
         if answer.is_none() {
-            if let Some(key) = self.keys.iter_mut().enumerate().find_map(|(place, state)| {
-                (name(place, state.generation) == key).then_some(state)
-            }) {
-                key.unknown += 1;
+            let names = |(place, state): &(usize, &mut Key)| name(*place, state.generation) == key;
+            if let Some((_, state)) = self.keys.iter_mut().enumerate().find(names) {
+                state.unknown += 1;
             }
             if let Some(left) = self.finale.as_mut().filter(|_| key.ends_with("last")) {
-                left.push_back((key.clone(), action.clone()));
+                left.push_back((key.clone(), kind.clone()));
             }
         }
-        let answer = answer.map(|answer| {
-            let answer = match action {
-                Action::Get => Answer::Value(decode_value(answer)),
-                _ => Answer::Changed(answer[0] == 1),
-            };
-            (scene.now, answer)
+        let outcome = answer.map_or(Outcome::Unknown, |answer| Outcome::Done {
+            return_ns: scene.now * 1_000,
+            answer: match kind {
+                Kind::Get => Answer::Read(decode_value(answer)),
+                Kind::Cas { .. } if answer[0] == 1 => Answer::Swapped,
+                Kind::Cas { .. } => Answer::Mismatched { current: None },
+                Kind::Put { .. } | Kind::Append { .. } | Kind::Delete => Answer::Written,
+            },
         });
-        let numbers = [client as u64, number, u64::from(answer.is_some())];
-        let text = format_args!("client {client}: {action:?} of {key:?}: {answer:?}");
+        let numbers = [client as u64, number, u64::from(outcome == Outcome::Unknown)];
+        let text = format_args!("client {client}: {kind:?} of {key:?}: {outcome:?}");
         scene.trace.note(scene.now, &numbers, text);
-        self.history.push(Operation { client, key, action, called_us, answer });
+        let (client_id, call_ns) = (client as u64, called_us * 1_000);
+        let operation = Operation { client: client_id, call_ns, key, kind, outcome, info: None };
+        self.history.push(operation);
         let wait = if finale { 1 } else { scene.random.below(scene.plan.think_us) };
         scene.after(wait, Target::World, Event::Think(client));
     }

@@ -1,32 +1,13 @@
 //! The state machine that the simulated groups replicate: keys with short texts, and a journal by
 //! which the simulation learns what was applied.
 
+use crate::history::Kind;
 use bytes::{Buf, BufMut, Bytes};
 use logboat::{SnapshotWriter, StateMachine};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-
-/// What a client does to one key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Reads the value.
-    Get,
-    /// Sets the value.
-    Put(String),
-    /// Adds to the end of the value.
-    Append(String),
-    /// Sets the value if it is the expected one.
-    Compare {
-        /// The value, or nothing, that must be there.
-        expect: Option<String>,
-        /// The value then.
-        value: String,
-    },
-    /// Removes the value.
-    Delete,
-}
 
 /// What a replica's state machine was given, in order, until the simulation takes it out: the number
 /// of the command (from 0 on), the operation, and the checksum of the command.
@@ -44,19 +25,19 @@ impl Machine {
         Self { values: BTreeMap::new(), count: 0, journal }
     }
 
-    fn change(&mut self, key: String, action: Action) -> Bytes {
+    fn change(&mut self, key: String, kind: Kind) -> Bytes {
         let value = self.values.get(&key);
-        match action {
-            Action::Get => return encode_value(value),
-            Action::Put(value) => drop(self.values.insert(key, value)),
-            Action::Append(more) => self.values.entry(key).or_default().push_str(&more),
-            Action::Compare { expect, value: new } => {
+        match kind {
+            Kind::Get => return encode_value(value),
+            Kind::Put { value } => drop(self.values.insert(key, value)),
+            Kind::Append { value: more } => self.values.entry(key).or_default().push_str(&more),
+            Kind::Cas { expect, value: new } => {
                 if value != expect.as_ref() {
                     return Bytes::from_static(b"\0");
                 }
                 self.values.insert(key, new);
             }
-            Action::Delete => drop(self.values.remove(&key)),
+            Kind::Delete => drop(self.values.remove(&key)),
         }
         Bytes::from_static(b"\x01")
     }
@@ -65,10 +46,10 @@ impl Machine {
 impl StateMachine for Machine {
     fn apply(&mut self, command: Bytes) -> Bytes {
         let crc = crc32fast::hash(&command);
-        let (operation, key, action) = decode_command(command);
+        let (operation, key, kind) = decode_command(command);
         self.journal.lock().push((self.count, operation, crc));
         self.count += 1;
-        self.change(key, action)
+        self.change(key, kind)
     }
 
     fn query(&self, query: Bytes) -> Bytes {
@@ -103,51 +84,51 @@ impl StateMachine for Machine {
 }
 
 /// The command of a client's operation.
-pub(super) fn encode_command(operation: u64, key: &str, action: &Action) -> Bytes {
+pub(super) fn encode_command(operation: u64, key: &str, kind: &Kind) -> Bytes {
     let mut bytes = Vec::new();
     bytes.put_u64_le(operation);
     put_text(&mut bytes, key);
-    match action {
-        Action::Get => bytes.put_u8(0),
-        Action::Put(value) => {
+    match kind {
+        Kind::Get => bytes.put_u8(0),
+        Kind::Put { value } => {
             bytes.put_u8(1);
             put_text(&mut bytes, value);
         }
-        Action::Append(value) => {
+        Kind::Append { value } => {
             bytes.put_u8(2);
             put_text(&mut bytes, value);
         }
-        Action::Compare { expect, value } => {
+        Kind::Cas { expect, value } => {
             bytes.put_u8(3);
             put_text(&mut bytes, value);
             if let Some(expect) = expect {
                 put_text(&mut bytes, expect);
             }
         }
-        Action::Delete => bytes.put_u8(4),
+        Kind::Delete => bytes.put_u8(4),
     }
     bytes.into()
 }
 
-/// The value, or nothing, in the answer to [`Action::Get`].
+/// The value, or nothing, in the answer to [`Kind::Get`].
 pub(super) fn decode_value(mut answer: Bytes) -> Option<String> {
     (answer.get_u8() == 1).then(|| text(answer))
 }
 
-fn decode_command(mut command: Bytes) -> (u64, String, Action) {
+fn decode_command(mut command: Bytes) -> (u64, String, Kind) {
     let operation = command.get_u64_le();
     let key = take_text(&mut command);
-    let action = match command.get_u8() {
-        0 => Action::Get,
-        1 => Action::Put(take_text(&mut command)),
-        2 => Action::Append(take_text(&mut command)),
-        3 => Action::Compare {
+    let kind = match command.get_u8() {
+        0 => Kind::Get,
+        1 => Kind::Put { value: take_text(&mut command) },
+        2 => Kind::Append { value: take_text(&mut command) },
+        3 => Kind::Cas {
             value: take_text(&mut command),
             expect: (!command.is_empty()).then(|| take_text(&mut command)),
         },
-        _ => Action::Delete,
+        _ => Kind::Delete,
     };
-    (operation, key, action)
+    (operation, key, kind)
 }
 
 fn encode_value(value: Option<&String>) -> Bytes {

@@ -1,11 +1,12 @@
 //! The loop: one event after the other, first under faults, then without.
 
-use super::clients::{Clients, Operation};
+use super::clients::Clients;
 use super::faults;
 use super::host::Host;
 use super::options::{FaultCounts, Options};
 use super::process::group_id;
 use super::scene::{Event, Scene, Scheduled, Target};
+use crate::history::Operation;
 use std::fmt::Write;
 
 /// All nodes, and all else.
@@ -181,11 +182,18 @@ impl World {
     /// How things stand, for people who look for the reason.
     fn describe(&self) -> String {
         let mut text = format!("unfinished {:?}", self.clients.unfinished());
-        for (group, node) in self.laggards() {
-            let process = self.hosts[node].process.as_ref();
-            let seat = process.and_then(|process| process.seat_of(group_id(group)));
-            let status = seat.map(|seat| seat.group.raft().status());
-            let _ = write!(text, "\n  group {} on node {}: {status:?}", group + 1, node + 1);
+        let mut groups: Vec<usize> = self.laggards().into_iter().map(|(group, _)| group).collect();
+        groups.dedup();
+        for group in groups.into_iter().take(3) {
+            let committed = self.scene.checks.committed(group);
+            let _ = write!(text, "\n  group {}: {committed} entries are committed", group + 1);
+            for node in self.scene.plan.voters(group) {
+                let Host { process, hardware, dead, .. } = &self.hosts[node];
+                let seat = process.as_ref().and_then(|process| process.seat_of(group_id(group)));
+                let status = seat.map(|seat| seat.group.raft().status());
+                let damaged = hardware.damaged;
+                let _ = write!(text, "\n    {node}: damaged {damaged}, {dead:?}, {status:?}");
+            }
         }
         text
     }

@@ -1,0 +1,246 @@
+//! History files: what is written reads back, and what is wrong is refused with its line.
+
+use logboat_tests::history::{self, Answer, HistoryError, Kind, Operation, Outcome};
+use serde_json::json;
+
+fn text(value: &str) -> Option<String> {
+    Some(value.to_owned())
+}
+
+fn cas(expect: Option<&str>) -> Kind {
+    Kind::Cas {
+        expect: expect.map(Into::into),
+        value: "2;".into(),
+    }
+}
+
+/// One operation of each kind and outcome, with the line that stands for it.
+fn examples() -> Vec<(Operation, &'static str)> {
+    let call = |kind| Operation::call(7, 10, "k", kind);
+    let mut refused = call(Kind::Delete);
+    refused.outcome = Outcome::Refused;
+    refused.info = Some(json!({ "node": 3 }));
+    let mismatch = |kind, current| call(kind).answered(20, Answer::Mismatched { current });
+    vec![
+        (
+            call(Kind::Put { value: "1;".into() }).answered(20, Answer::Written),
+            r#"{"client":7,"call_ns":10,"return_ns":20,"op":"put","key":"k","value":"1;","ok":true}"#,
+        ),
+        (
+            call(Kind::Append { value: "1;".into() }),
+            r#"{"client":7,"call_ns":10,"return_ns":null,"op":"append","key":"k","value":"1;","ok":null}"#,
+        ),
+        (
+            call(Kind::Get).answered(20, Answer::Read(None)),
+            r#"{"client":7,"call_ns":10,"return_ns":20,"op":"get","key":"k","output":null,"ok":true}"#,
+        ),
+        (
+            call(Kind::Get).answered(20, Answer::Read(text("1;\u{e9}\"\n"))),
+            r#"{"client":7,"call_ns":10,"return_ns":20,"op":"get","key":"k","output":"1;é\"\n","ok":true}"#,
+        ),
+        (
+            call(cas(Some("1;"))).answered(20, Answer::Swapped),
+            r#"{"client":7,"call_ns":10,"return_ns":20,"op":"cas","key":"k","value":"2;","expect":"1;","output":true,"ok":true}"#,
+        ),
+        (
+            mismatch(cas(None), None),
+            r#"{"client":7,"call_ns":10,"return_ns":20,"op":"cas","key":"k","value":"2;","expect":null,"output":false,"ok":true}"#,
+        ),
+        (
+            mismatch(cas(None), Some(text("3;"))),
+            r#"{"client":7,"call_ns":10,"return_ns":20,"op":"cas","key":"k","value":"2;","expect":null,"output":false,"current":"3;","ok":true}"#,
+        ),
+        (
+            mismatch(cas(Some("1;")), Some(None)),
+            r#"{"client":7,"call_ns":10,"return_ns":20,"op":"cas","key":"k","value":"2;","expect":"1;","output":false,"current":null,"ok":true}"#,
+        ),
+        (
+            refused,
+            r#"{"client":7,"call_ns":10,"return_ns":null,"op":"delete","key":"k","ok":false,"info":{"node":3}}"#,
+        ),
+    ]
+}
+
+#[test]
+fn each_operation_has_its_line() {
+    for (operation, line) in examples() {
+        let mut written = Vec::new();
+        history::write(&mut written, std::slice::from_ref(&operation)).unwrap();
+        assert_eq!(String::from_utf8(written).unwrap(), format!("{line}\n"));
+        assert_eq!(history::read(line.as_bytes()).unwrap(), [operation]);
+    }
+}
+
+#[test]
+fn a_file_keeps_the_order_of_its_lines() {
+    let mut operations: Vec<Operation> = examples().into_iter().map(|(each, _)| each).collect();
+    for (client, operation) in operations.iter_mut().enumerate() {
+        operation.client = client as u64;
+    }
+    let mut written = Vec::new();
+    history::write(&mut written, &operations).unwrap();
+    assert_eq!(history::read(&written[..]).unwrap(), operations);
+    assert_eq!(history::read(&b""[..]).unwrap(), []);
+}
+
+#[test]
+fn null_stands_for_a_field_that_does_not_belong() {
+    let line = r#"{"client":7,"call_ns":10,"return_ns":20,"op":"put","key":"k","value":"1;",
+        "expect":null,"output":null,"current":null,"ok":true,"info":null}"#;
+    let line = line.replace('\n', "");
+    assert_eq!(
+        history::read(line.as_bytes()).unwrap(),
+        [examples().remove(0).0]
+    );
+    let get = r#"{"client":7,"call_ns":10,"return_ns":null,"op":"get","key":"k","output":null,"ok":null}"#;
+    assert_eq!(
+        history::read(get.as_bytes()).unwrap(),
+        [Operation::call(7, 10, "k", Kind::Get)]
+    );
+}
+
+#[test]
+fn what_contradicts_itself_is_refused() {
+    let good = r#""client":7,"key":"k","call_ns":10"#;
+    for (fields, problem) in [
+        (
+            r#""op":"put","ok":true,"return_ns":20"#,
+            "a put needs a `value`",
+        ),
+        (
+            r#""op":"put","value":null,"ok":true,"return_ns":20"#,
+            "a put needs a `value`",
+        ),
+        (
+            r#""op":"append","ok":true,"return_ns":20"#,
+            "an append needs a `value`",
+        ),
+        (
+            r#""op":"cas","expect":null,"ok":null,"return_ns":null"#,
+            "a cas needs a `value`",
+        ),
+        (
+            r#""op":"cas","value":"1;","ok":null,"return_ns":null"#,
+            "a cas needs an `expect`",
+        ),
+        (
+            r#""op":"get","value":"1;","ok":null,"return_ns":null"#,
+            "has no `value`",
+        ),
+        (
+            r#""op":"get","expect":"1;","ok":null,"return_ns":null"#,
+            "only a cas has an `expect`",
+        ),
+        (
+            r#""op":"get","ok":true,"return_ns":20"#,
+            "`output` of an answered get",
+        ),
+        (
+            r#""op":"get","output":true,"ok":true,"return_ns":20"#,
+            "`output` of an answered get",
+        ),
+        (
+            r#""op":"get","output":"","ok":null,"return_ns":null"#,
+            "only an answered operation",
+        ),
+        (
+            r#""op":"get","output":"","ok":false,"return_ns":null"#,
+            "only an answered operation",
+        ),
+        (
+            r#""op":"delete","output":true,"ok":true,"return_ns":20"#,
+            "has no `output`",
+        ),
+        (
+            r#""op":"get","output":null,"ok":true,"return_ns":null"#,
+            "needs a `return_ns`",
+        ),
+        (
+            r#""op":"get","output":null,"ok":true,"return_ns":9"#,
+            "before `call_ns`",
+        ),
+        (
+            r#""op":"delete","ok":null,"return_ns":20"#,
+            "has to be null",
+        ),
+        (
+            r#""op":"delete","ok":false,"return_ns":20"#,
+            "has to be null",
+        ),
+        (
+            r#""op":"delete","current":"","ok":true,"return_ns":20"#,
+            "did not match has a `current`",
+        ),
+        (
+            r#""op":"cas","value":"","expect":"","output":"","ok":true,"return_ns":20"#,
+            "is true or false",
+        ),
+        (
+            r#""op":"cas","value":"","expect":"","output":true,"current":"","ok":true,"return_ns":20"#,
+            "did not match has a `current`",
+        ),
+    ] {
+        let error = history::read(format!("{{{good},{fields}}}").as_bytes()).unwrap_err();
+        assert!(
+            matches!(error, HistoryError::Fields { line: 1, .. }),
+            "{fields}: {error}"
+        );
+        assert!(error.to_string().contains(problem), "{fields}: {error}");
+    }
+}
+
+#[test]
+fn what_is_no_operation_is_refused_with_its_line() {
+    let good = examples()[0].1;
+    for (wrong, problem) in [
+        ("", "EOF"),
+        ("[]", "invalid"),
+        (&good[..good.len() - 1], "EOF"),
+        (&good.replace("\"ok\"", "\"okay\""), "unknown field `okay`"),
+        (&good.replace(",\"ok\":true", ""), "missing field `ok`"),
+        (
+            &good.replace("\"return_ns\":20,", ""),
+            "missing field `return_ns`",
+        ),
+        (
+            &good.replace("\"put\"", "\"incr\""),
+            "unknown variant `incr`",
+        ),
+        (&good.replace("10", "-10"), "-10"),
+        (&good.replace("10", "1.5"), "1.5"),
+        (&good.replace("\"key\":\"k\"", "\"key\":null"), "null"),
+    ] {
+        let error = history::read(format!("{good}\n{wrong}\n{good}").as_bytes()).unwrap_err();
+        assert!(
+            matches!(error, HistoryError::Json { line: 2, .. }),
+            "{wrong}: {error}"
+        );
+        assert!(error.to_string().contains(problem), "{wrong}: {error}");
+    }
+}
+
+#[test]
+fn a_client_does_one_thing_at_a_time() {
+    let get = |client, call, end| {
+        Operation::call(client, call, "k", Kind::Get).answered(end, Answer::Read(None))
+    };
+    let read = |operations: &[Operation]| {
+        let mut written = Vec::new();
+        history::write(&mut written, operations).unwrap();
+        history::read(&written[..])
+    };
+    let unknown = Operation::call(1, 12, "k", Kind::Delete);
+    read(&[get(1, 20, 30), get(1, 10, 20), get(2, 15, 25), unknown]).unwrap();
+    let error = read(&[get(1, 20, 30), get(2, 15, 25), get(1, 10, 21)]).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            HistoryError::Overlap {
+                client: 1,
+                first: 3,
+                second: 1
+            }
+        ),
+        "{error}"
+    );
+}

@@ -1,0 +1,371 @@
+//! The checker on random histories: small ones, whose verdict is known by trying every order, and
+//! large ones that a simulated store answered.
+
+use std::cell::Cell;
+
+use logboat_tests::{
+    history::{Answer, Kind, Operation, Outcome},
+    lin::{self, Verdict},
+};
+use proptest::{
+    prelude::*,
+    sample::{Index, select},
+    test_runner::{Config, TestRunner},
+};
+
+/// Whether some order of the operations explains all answers, by trying each.
+fn has_order(operations: &[Operation]) -> bool {
+    let mut left: Vec<&Operation> = operations.iter().collect();
+    left.retain(|each| each.outcome != Outcome::Refused);
+    extends(&left, None)
+}
+
+/// Whether the operations left can follow on `value` in some order.
+fn extends(left: &[&Operation], value: Option<&str>) -> bool {
+    let first_return = left.iter().filter_map(|each| each.return_ns()).min();
+    let Some(first_return) = first_return else {
+        return true;
+    };
+    (0..left.len())
+        .filter(|&i| left[i].call_ns <= first_return)
+        .any(|i| {
+            let rest = [&left[..i], &left[i + 1..]].concat();
+            let (after, answer) = perform(&left[i].kind, value);
+            let fits = match &left[i].outcome {
+                Outcome::Unknown => true,
+                Outcome::Refused => false,
+                Outcome::Done { answer: said, .. } => {
+                    *said == answer
+                        || matches!(answer, Answer::Mismatched { .. })
+                            && *said == Answer::Mismatched { current: None }
+                }
+            };
+            fits && extends(&rest, after.as_deref())
+        })
+}
+
+/// What the store does: the new value, and its answer.
+fn perform(kind: &Kind, value: Option<&str>) -> (Option<String>, Answer) {
+    let old = value.map(str::to_owned);
+    match kind {
+        Kind::Put { value } => (Some(value.clone()), Answer::Written),
+        Kind::Get => (old.clone(), Answer::Read(old)),
+        Kind::Append { value: end } => (Some(old.unwrap_or_default() + end), Answer::Written),
+        Kind::Cas { expect, value } if *expect == old => (Some(value.clone()), Answer::Swapped),
+        Kind::Cas { .. } => (old.clone(), Answer::Mismatched { current: Some(old) }),
+        Kind::Delete => (None, Answer::Written),
+    }
+}
+
+/// An operation to be, with times relative to the start.
+#[derive(Clone, Debug)]
+struct Plan {
+    kind: Kind,
+    call: u64,
+    takes: u64,
+    /// When it takes effect, as a share of the time it takes; for one without an answer, as a share
+    /// of all time after its call and as much again: then it never does.
+    effect: f64,
+    answered: bool,
+    /// Whether a cas that does not match says what it found.
+    tells: bool,
+}
+
+impl Plan {
+    fn effect_at(&self, end: u64) -> f64 {
+        let length = if self.answered {
+            self.takes
+        } else {
+            2 * (end - self.call.min(end))
+        };
+        self.call as f64 + self.effect * length as f64
+    }
+}
+
+/// What a store that takes one operation after another, each at some time between its call and its
+/// return, answers to the plans.
+fn simulate(plans: &[Plan]) -> Vec<Operation> {
+    let end = plans
+        .iter()
+        .map(|each| each.call + each.takes)
+        .max()
+        .unwrap_or(0);
+    let mut order: Vec<(f64, usize)> = plans
+        .iter()
+        .enumerate()
+        .map(|(i, plan)| (plan.effect_at(end), i))
+        .collect();
+    order.sort_by(|left, right| left.0.total_cmp(&right.0).then(left.1.cmp(&right.1)));
+    let mut value: Option<String> = None;
+    let mut operations = Vec::new();
+    for (at, i) in order {
+        let plan = &plans[i];
+        let called = Operation::call(i as u64, plan.call, "k", plan.kind.clone());
+        if !plan.answered {
+            if at <= end as f64 {
+                value = perform(&plan.kind, value.as_deref()).0;
+            }
+            operations.push(called);
+            continue;
+        }
+        let (after, mut answer) = perform(&plan.kind, value.as_deref());
+        if let Answer::Mismatched { current } = &mut answer
+            && !plan.tells
+        {
+            *current = None;
+        }
+        value = after;
+        operations.push(called.answered(plan.call + plan.takes, answer));
+    }
+    operations
+}
+
+/// A few values, so that they come up often and as parts of one another.
+fn value() -> impl Strategy<Value = String> {
+    select(vec!["1;", "2;", "3;", ""]).prop_map(str::to_owned)
+}
+
+fn found() -> impl Strategy<Value = Option<String>> {
+    select(vec![
+        None,
+        Some("1;"),
+        Some("2;"),
+        Some("3;"),
+        Some("1;2;"),
+        Some("2;1;"),
+        Some("1;1;"),
+        Some("3;1;2;"),
+        Some(""),
+    ])
+    .prop_map(|found| found.map(str::to_owned))
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        2 => value().prop_map(|value| Kind::Put { value }),
+        4 => Just(Kind::Get),
+        3 => value().prop_map(|value| Kind::Append { value }),
+        2 => (found(), value()).prop_map(|(expect, value)| Kind::Cas { expect, value }),
+        1 => Just(Kind::Delete),
+    ]
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    (
+        kind(),
+        0..14_u64,
+        0..8_u64,
+        0.0..1.0_f64,
+        prop::bool::weighted(0.7),
+        any::<bool>(),
+    )
+        .prop_map(|(kind, call, takes, effect, answered, tells)| Plan {
+            kind,
+            call,
+            takes,
+            effect,
+            answered,
+            tells,
+        })
+}
+
+fn small() -> impl Strategy<Value = Vec<Operation>> {
+    prop::collection::vec(plan(), 1..=7).prop_map(|plans| simulate(&plans))
+}
+
+/// Another answer to one of the operations, if there is one to which another can be given.
+fn corrupt(operations: &mut [Operation], which: Index, other: Option<String>) {
+    let mut answers: Vec<&mut Answer> = operations
+        .iter_mut()
+        .filter_map(|each| match (&each.kind, &mut each.outcome) {
+            (Kind::Get | Kind::Cas { .. }, Outcome::Done { answer, .. }) => Some(answer),
+            _ => None,
+        })
+        .collect();
+    if answers.is_empty() {
+        return;
+    }
+    let chosen = which.index(answers.len());
+    let answer = &mut *answers[chosen];
+    *answer = match answer {
+        Answer::Read(_) => Answer::Read(other),
+        Answer::Mismatched { current: None } => Answer::Swapped,
+        Answer::Mismatched { current: Some(_) } => Answer::Mismatched {
+            current: Some(other),
+        },
+        Answer::Swapped => Answer::Mismatched { current: None },
+        Answer::Written => unreachable!("only gets and swaps were chosen"),
+    };
+}
+
+/// The history with the answers that arrived at that time or later forgotten.
+fn without_answers_from(mut history: Vec<Operation>, time: Option<u64>) -> Vec<Operation> {
+    for operation in &mut history {
+        if operation.return_ns() >= time {
+            operation.outcome = Outcome::Unknown;
+        }
+    }
+    history
+}
+
+/// Checks histories against the trial of every order, and that both verdicts came up often.
+fn compare(cases: u32, at_least: u32, histories: impl Strategy<Value = Vec<Operation>>) {
+    let (right, wrong) = (Cell::new(0), Cell::new(0));
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    TestRunner::new(config)
+        .run(&histories, |history| {
+            let verdict = lin::check(&history);
+            if has_order(&history) {
+                right.set(right.get() + 1);
+                prop_assert!(matches!(verdict, Verdict::Linearizable), "{}", verdict);
+                return Ok(());
+            }
+            wrong.set(wrong.get() + 1);
+            let Verdict::NotLinearizable(report) = verdict else {
+                return Err(TestCaseError::fail(format!("wrong, but {verdict}")));
+            };
+            prop_assert_eq!(report.left_out, 1);
+            prop_assert!(!report.to_string().is_empty());
+            let before = without_answers_from(history, report.culprit.return_ns());
+            prop_assert!(has_order(&before), "an earlier answer fits no order either");
+            Ok(())
+        })
+        .unwrap();
+    assert!(
+        right.get() >= at_least && wrong.get() >= at_least,
+        "{right:?} {wrong:?}"
+    );
+}
+
+#[test]
+fn the_verdict_is_that_of_trying_every_order() {
+    let corrupted = (small(), any::<Index>(), found()).prop_map(|(mut history, which, other)| {
+        corrupt(&mut history, which, other);
+        history
+    });
+    compare(4_000, 400, corrupted);
+}
+
+#[test]
+fn several_wrong_answers_are_no_right_one() {
+    let corruptions = prop::collection::vec((any::<Index>(), found()), 2..4);
+    let corrupted = (small(), corruptions).prop_map(|(mut history, corruptions)| {
+        for (which, other) in corruptions {
+            corrupt(&mut history, which, other);
+        }
+        history
+    });
+    compare(2_000, 100, corrupted);
+}
+
+/// Which operations a busy history is made of.
+#[derive(Clone, Copy, Debug)]
+enum Mix {
+    All,
+    /// Appends and gets, which leave no write unseen.
+    Appends,
+    /// Like it, but all gets come at the end.
+    AppendsReadLate,
+}
+
+/// Plans for `clients` that call one operation after another, with values that are unique. One
+/// operation in `unknown_in` gets no answer.
+fn busy(seed: u64, clients: u64, each: u64, unknown_in: u64, mix: Mix) -> Vec<Plan> {
+    let mut state = seed | 1;
+    let mut below = |limit: u64| {
+        // Xorshift64*, of which the upper half is good enough.
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) % limit
+    };
+    let mut plans = Vec::new();
+    for client in 0..clients {
+        let mut call = below(100);
+        for turn in 0..each {
+            let value = format!("{};", client * each + turn);
+            let recent = (client * each + turn).saturating_sub(below(3));
+            let kind = match (mix, below(10)) {
+                (Mix::All, 0) => Kind::Delete,
+                (Mix::All, 1..3) => Kind::Put { value },
+                (Mix::All, 3) => Kind::Cas {
+                    expect: None,
+                    value,
+                },
+                (Mix::All, 4) => Kind::Cas {
+                    expect: Some(format!("{recent};")),
+                    value,
+                },
+                (Mix::All, 5..7) | (Mix::Appends, 0..5) => Kind::Append { value },
+                (Mix::AppendsReadLate, _) if turn + 1 < each => Kind::Append { value },
+                (_, _) => Kind::Get,
+            };
+            plans.push(Plan {
+                kind,
+                call,
+                takes: 1 + below(80),
+                effect: below(1_000) as f64 / 1_000.0,
+                answered: below(unknown_in) > 0,
+                tells: below(2) > 0,
+            });
+            call += 81 + below(40);
+        }
+    }
+    plans
+}
+
+fn busy_history() -> impl Strategy<Value = Vec<Operation>> {
+    let mix = select(vec![Mix::All, Mix::Appends, Mix::AppendsReadLate]);
+    (any::<u64>(), 1..8_u64, 1..60_u64, 5..50_u64, mix).prop_map(
+        |(seed, clients, each, unknown_in, mix)| {
+            simulate(&busy(seed, clients, each, unknown_in, mix))
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 150, failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn what_a_store_answered_is_linearizable(history in busy_history()) {
+        let verdict = lin::check(&history);
+        prop_assert!(matches!(verdict, Verdict::Linearizable), "{}", verdict);
+    }
+
+    #[test]
+    fn an_answer_that_no_order_gives_is_found(
+        mut history in busy_history(),
+        which in any::<Index>(),
+        doubled in any::<bool>(),
+    ) {
+        let mut texts: Vec<(usize, &mut String)> = history
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(i, each)| match &mut each.outcome {
+                Outcome::Done { answer: Answer::Read(Some(text)), .. } => Some((i, text)),
+                _ => None,
+            })
+            .collect();
+        prop_assume!(!texts.is_empty());
+        let chosen = which.index(texts.len());
+        let (chosen, text) = &mut texts[chosen];
+        let chosen = *chosen;
+        // No value is written twice, so that neither can have been read.
+        if doubled {
+            let last = text[..text.len() - 1].rfind(';').map_or(0, |end| end + 1);
+            text.extend_from_within(last..);
+        } else {
+            text.push_str("x;");
+        }
+        match lin::check(&history) {
+            Verdict::NotLinearizable(report) => {
+                prop_assert_eq!(&report.culprit, &history[chosen]);
+            }
+            verdict => return Err(TestCaseError::fail(verdict.to_string())),
+        }
+    }
+}
