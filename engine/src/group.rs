@@ -437,6 +437,7 @@ impl Group {
                 let message =
                     Message { term: self.raft.term(), payload: Payload::Snapshot { last } };
                 turn.send(to, self.id, &message);
+                self.step(turn, Input::SnapshotSent { to });
             }
             Some(_) | None => self.step(turn, Input::SnapshotFailed { to }),
         }

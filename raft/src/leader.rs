@@ -184,7 +184,7 @@ impl Leader {
         let Some(peer) = self.peer_mut(from) else {
             return;
         };
-        if !peer.rejected(prev, conflict, &replica.log) {
+        if !peer.rejected(prev, conflict, &replica.log, replica.now) {
             return;
         }
         match peer.mode {
@@ -245,6 +245,14 @@ impl Leader {
     pub(crate) fn on_unreachable(&mut self, node: NodeId) {
         if let Some(peer) = self.peer_mut(node) {
             peer.lost();
+        }
+    }
+
+    /// The follower gets an election timeout to say that it has the snapshot. One that says after that
+    /// that it has not, lost it: perhaps it was not running yet, or ran out of space.
+    pub(crate) fn on_snapshot_sent(&mut self, replica: &Replica, node: NodeId) {
+        if let Some(peer) = self.peer_mut(node) {
+            peer.snapshot_left(replica.now + replica.election_timeout());
         }
     }
 
