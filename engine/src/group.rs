@@ -245,11 +245,14 @@ impl Group {
     }
 
     fn receive(&mut self, turn: &mut Turn, from: NodeId, message: Message) {
-        let offered = matches!(message.payload, Payload::Snapshot { .. });
-        let snapshot = self.raft.snapshot();
+        let offered = match message.payload {
+            Payload::Snapshot { last } => Some(last),
+            _ => None,
+        };
         self.step(turn, Input::Receive { from, message });
-        if offered && self.raft.snapshot() == snapshot {
-            turn.storage.discard_snapshot(self.id);
+        if let Some(last) = offered {
+            // There is nothing left of one that was adopted.
+            turn.storage.discard_snapshot(self.id, last);
         }
     }
 

@@ -10,13 +10,12 @@ use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io::{self, Cursor};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The snapshots of a node, which survive its crashes.
 #[derive(Debug, Default)]
 pub(super) struct SnapshotFiles {
     current: BTreeMap<GroupId, (LogId, Bytes)>,
-    received: BTreeMap<GroupId, (LogId, Bytes)>,
+    received: BTreeMap<(GroupId, LogId), Bytes>,
 }
 
 impl SnapshotFiles {
@@ -32,7 +31,7 @@ impl SnapshotFiles {
     }
 
     pub(super) fn receive(&mut self, group: GroupId, last: LogId, content: Bytes) {
-        self.received.insert(group, (last, content));
+        self.received.insert((group, last), content);
     }
 }
 
@@ -40,18 +39,18 @@ impl SnapshotFiles {
 pub(super) struct HostStorage {
     pub(super) wal: Mutex<InlineWal<SimDisk>>,
     pub(super) snapshots: Arc<Mutex<SnapshotFiles>>,
-    /// A snapshot was adopted since this was last asked.
-    adopted: AtomicBool,
+    /// The snapshots that were adopted since this was last asked.
+    adopted: Mutex<Vec<(GroupId, LogId)>>,
 }
 
 impl HostStorage {
     pub(super) fn new(wal: InlineWal<SimDisk>, snapshots: Arc<Mutex<SnapshotFiles>>) -> Self {
-        Self { wal: Mutex::new(wal), snapshots, adopted: AtomicBool::new(false) }
+        Self { wal: Mutex::new(wal), snapshots, adopted: Mutex::default() }
     }
 
-    /// Whether a snapshot was adopted since the last call.
-    pub(super) fn take_adopted(&self) -> bool {
-        self.adopted.swap(false, Ordering::Relaxed)
+    /// The snapshots that were adopted since the last call.
+    pub(super) fn take_adopted(&self) -> Vec<(GroupId, LogId)> {
+        std::mem::take(&mut *self.adopted.lock())
     }
 }
 
@@ -68,17 +67,19 @@ impl Storage for HostStorage {
 
     fn adopt_snapshot(&self, group: GroupId, last: LogId) -> io::Result<Box<dyn io::Read>> {
         let mut files = self.snapshots.lock();
-        match files.received.remove(&group) {
-            Some((found, content)) if found == last => {
-                files.make_current(group, last, content.clone());
-                self.adopted.store(true, Ordering::Relaxed);
-                Ok(Box::new(Cursor::new(content)))
+        let content = match files.current(group) {
+            Some((current, content)) if current == last => content,
+            _ => {
+                let content = files.received.remove(&(group, last));
+                content.ok_or_else(|| io::Error::other("no such snapshot was received"))?
             }
-            Some(_) | None => Err(io::Error::other("no such snapshot was received")),
-        }
+        };
+        files.make_current(group, last, content.clone());
+        self.adopted.lock().push((group, last));
+        Ok(Box::new(Cursor::new(content)))
     }
 
-    fn discard_snapshot(&self, group: GroupId) {
-        self.snapshots.lock().received.remove(&group);
+    fn discard_snapshot(&self, group: GroupId, last: LogId) {
+        self.snapshots.lock().received.remove(&(group, last));
     }
 }
