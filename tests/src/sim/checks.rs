@@ -104,6 +104,11 @@ impl Checks {
         self.groups[group].replicas[node].model.synced(mark);
     }
 
+    /// A snapshot file is durable.
+    pub(super) fn snapshot_durable(&mut self, node: usize, group: usize, last: LogId) {
+        self.groups[group].replicas[node].model.snapshot_durable(last);
+    }
+
     /// A restart found this on the disk.
     pub(super) fn recovered(&mut self, node: usize, group: usize, restored: &Restored) {
         let replica = &mut self.groups[group].replicas[node];
@@ -162,8 +167,9 @@ impl Checks {
     /// A message arrived: what it promises must be on its sender's disk.
     pub(super) fn promised(&self, from: usize, to: usize, group: usize, message: &Message) {
         let Some(group) = self.groups.get(group) else { return };
-        let durable = &group.replicas[from].model.durable;
-        let (term, vote) = (durable.hard_state.term, durable.hard_state.vote);
+        let model = &group.replicas[from].model;
+        let (term, last) = model.survives();
+        let vote = model.durable.hard_state.vote;
         let voted_for = vote.map(|vote| vote.0 as usize - 1);
         let names_term = match &message.payload {
             Payload::PreVote { .. } | Payload::PreVoteReply { granted: true } => false,
@@ -184,7 +190,7 @@ impl Checks {
             }
             Payload::Appended { through } => {
                 assert!(
-                    term > message.term || durable.last().index >= *through,
+                    term > message.term || last >= *through,
                     "entries up to {through} were acknowledged before they were durable"
                 );
                 true
@@ -258,10 +264,7 @@ impl GroupChecks {
 
     /// What a leader calls committed is on the disks of a majority.
     fn is_held(&self, id: LogId) {
-        let holds = |node: &&usize| {
-            let durable = &self.replicas[**node].model.durable;
-            durable.snapshot.index >= id.index || durable.term_at(id.index) == Some(id.term)
-        };
+        let holds = |node: &&usize| self.replicas[**node].model.holds(id);
         let holders = self.voters.iter().filter(holds).count();
         assert!(
             2 * holders > self.voters.len(),

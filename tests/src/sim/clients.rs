@@ -169,7 +169,7 @@ impl Clients {
     }
 
     /// The faults have stopped: every group is written to, and every key read, once more.
-    pub(super) fn begin_finale(&mut self, hosts: &[Host], scene: &mut Scene) {
+    pub(super) fn begin_finale(&mut self, scene: &mut Scene) {
         let mut left = VecDeque::new();
         for group in 0..scene.plan.groups {
             let key = format!("{group:03}-last");
@@ -182,12 +182,7 @@ impl Clients {
             }
         }
         self.finale = Some(left);
-        let live: Vec<usize> = (0..hosts.len()).filter(|host| hosts[*host].dead.is_none()).collect();
-        for client in 0..self.clients.len() {
-            let state = &mut self.clients[client];
-            if hosts[state.home].dead.is_some() {
-                state.home = live[client % live.len()];
-            }
+        for (client, state) in self.clients.iter().enumerate() {
             if !state.asked {
                 scene.after(1_000, Target::World, Event::Think(client));
             }
@@ -245,6 +240,9 @@ impl Clients {
     fn ask(&mut self, client: usize, hosts: &mut [Host], scene: &mut Scene) {
         let state = &mut self.clients[client];
         let pending = state.pending.as_mut().expect("there is something to ask");
+        while hosts[state.home].dead.is_some() {
+            state.home = (state.home + 1) % hosts.len();
+        }
         let home = &mut hosts[state.home];
         let paused = home.paused_until > scene.now;
         let Some(process) = home.process.as_mut().filter(|_| !paused) else {

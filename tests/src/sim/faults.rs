@@ -105,6 +105,8 @@ pub(super) fn heal_all(hosts: &mut [Host], scene: &mut Scene) {
             host.hardware.disk.fail_sync(u64::MAX / 2);
         }
         host.paused_until = host.paused_until.min(scene.now);
+        // One whose log failed is started again.
+        host.hardware.doomed |= host.process.as_ref().is_some_and(|process| process.has_failed());
         scene.after(1, Target::Host(place), Event::Restart);
     }
 }

@@ -189,6 +189,7 @@ impl Host {
             scene.disconnect(place, peer);
         }
         let away = [10_000, 1_000_000, 20_000_000][scene.random.place(3)];
+        let away = if scene.stormy { away } else { 10_000 };
         let away = scene.random.between(1_000, away);
         scene.after(away, Target::Host(place), Event::Restart);
     }

@@ -79,6 +79,8 @@ impl LogModel {
 pub(super) struct ReplicaModel {
     pub(super) durable: LogModel,
     pub(super) view: LogModel,
+    /// The newest snapshot file, which a restart would begin with though the log be behind it.
+    snapshot: LogId,
     submitted: VecDeque<Persist>,
 }
 
@@ -93,6 +95,26 @@ impl ReplicaModel {
         while let Some(persist) = self.submitted.pop_front_if(|persist| persist.mark <= mark) {
             self.durable.write(&persist);
         }
+    }
+
+    /// A snapshot file is durable.
+    pub(super) fn snapshot_durable(&mut self, last: LogId) {
+        if last.index > self.snapshot.index {
+            self.snapshot = last;
+        }
+    }
+
+    /// The term and the last index that survive a crash.
+    pub(super) fn survives(&self) -> (Term, Index) {
+        let (term, index) = (self.durable.hard_state.term, self.durable.last().index);
+        (term.max(self.snapshot.term), index.max(self.snapshot.index))
+    }
+
+    /// Whether this entry, or a snapshot that covers it, survives a crash.
+    pub(super) fn holds(&self, id: LogId) -> bool {
+        self.durable.snapshot.index >= id.index
+            || self.snapshot.index >= id.index
+            || self.durable.term_at(id.index) == Some(id.term)
     }
 
     /// A restart found `restored`. Everything that was durable is there, of the later writes the

@@ -215,7 +215,11 @@ impl Process {
             } else {
                 self.run(hardware, place, events.into_iter(), scene);
             }
-            if self.storage.take_adopted() && hardware.crashes(CrashPoint::AfterAdoption) {
+            let adopted = self.storage.take_adopted();
+            for (group, last) in &adopted {
+                scene.checks.snapshot_durable(hardware.place, group_place(*group), *last);
+            }
+            if !adopted.is_empty() && hardware.crashes(CrashPoint::AfterAdoption) {
                 return;
             }
         }

@@ -61,6 +61,7 @@ impl Process {
     ) {
         let written = content.map(|content| {
             hardware.snapshots.lock().make_current(group, last, content);
+            scene.checks.snapshot_durable(hardware.place, group_place(group), last);
             last
         });
         if written.is_some() && hardware.crashes(CrashPoint::AfterSnapshot) {

@@ -81,6 +81,11 @@ impl Process {
         self.sync(hardware, scene);
     }
 
+    /// Whether nothing more becomes durable.
+    pub(super) const fn has_failed(&self) -> bool {
+        self.writer.poisoned
+    }
+
     /// Begins a sync if none is under way.
     fn sync(&mut self, hardware: &Hardware, scene: &mut Scene) {
         let writer = &mut self.writer;

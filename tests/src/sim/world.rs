@@ -39,7 +39,7 @@ impl World {
             self.step();
         }
         faults::heal_all(&mut self.hosts, &mut self.scene);
-        self.clients.begin_finale(&self.hosts, &mut self.scene);
+        self.clients.begin_finale(&mut self.scene);
         let election = self.scene.plan.tuning.election_timeout.as_micros() as u64;
         // What is to be read and written one by one takes its time besides.
         let work = self.clients.work() * 4 * (self.scene.plan.sync_us + self.scene.plan.delay_us);
