@@ -14,7 +14,8 @@ pub(crate) struct Counter {
 impl StateMachine for Counter {
     fn apply(&mut self, command: Bytes) -> Bytes {
         self.commands += 1;
-        self.last = command;
+        // A copy: the command is a slice of a buffer of the network.
+        self.last = Bytes::copy_from_slice(&command);
         Bytes::new()
     }
 

@@ -3,18 +3,21 @@
 use crate::error::RequestError;
 use crate::group::{GroupEvent, Request, Shared};
 use crate::inbox::{Event, WorkerInbox};
-use crate::request::{Admission, RequestKind};
+use crate::request::{Admission, Permit, RequestKind};
 use crate::turn::Slot;
 use crate::view::GroupView;
+use crate::worker::TurnDurable;
 use bytes::Bytes;
 use logboat_raft::{GroupId, NodeId};
+use logboat_storage::Wal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// What all handles of a node share.
+/// Where requests are let in, shared by all handles of a node and by its peers' requests.
 pub(crate) struct Gate {
     pub(crate) admission: Arc<Admission>,
+    pub(crate) wal: Wal<TurnDurable>,
     pub(crate) max_command_bytes: usize,
     pub(crate) shared: Arc<Shared>,
     /// Nothing more is taken in.
@@ -22,7 +25,10 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Checks a request of `bytes` before it is queued.
+    /// Checks a request of `bytes` before anything is done for it.
+    ///
+    /// # Errors
+    /// [`RequestError::Stopped`] and [`RequestError::TooLarge`].
     pub(crate) fn check(&self, bytes: usize) -> Result<(), RequestError> {
         if self.stopped.load(Ordering::Relaxed) {
             return Err(RequestError::Stopped);
@@ -31,6 +37,25 @@ impl Gate {
             return Err(RequestError::TooLarge { bytes, limit: self.max_command_bytes });
         }
         Ok(())
+    }
+
+    /// Lets a request of `bytes` in. Nothing more is written while the disk is full, or while the
+    /// log is further behind than all requests together may be; reads need no disk.
+    ///
+    /// # Errors
+    /// [`RequestError::Busy`], and those of [`Self::check`].
+    pub(crate) fn admit(&self, kind: RequestKind, bytes: usize) -> Result<Permit, RequestError> {
+        self.check(bytes)?;
+        let writes = kind == RequestKind::Propose;
+        let behind =
+            || self.wal.stalled() || self.wal.queued_bytes() > self.admission.limit_bytes();
+        let admitted = match writes && behind() {
+            true => Err(RequestError::Busy),
+            false => self.admission.admit(bytes),
+        };
+        admitted.inspect_err(|_| {
+            self.shared.metrics.busy.inc();
+        })
     }
 }
 
@@ -97,10 +122,7 @@ impl GroupHandle {
         kind: RequestKind,
         body: Bytes,
     ) -> Result<Bytes, RequestError> {
-        self.gate.check(body.len())?;
-        let permit = self.gate.admission.admit(body.len()).inspect_err(|_| {
-            self.gate.shared.metrics.busy.inc();
-        })?;
+        let permit = self.gate.admit(kind, body.len())?;
         let (request, receiver) = Request::local(body, permit);
         let event = match kind {
             RequestKind::Propose => GroupEvent::Propose(request),

@@ -3,11 +3,13 @@
 use crate::calls::Calls;
 use crate::error::RequestError;
 use crate::group::{GroupEvent, Request};
+use crate::handle::Gate;
 use crate::inbox::{Event, Workers};
-use crate::request::{Admission, RequestKind, decode_request, encode_reply};
+use crate::request::{RequestKind, decode_request, encode_reply};
 use crate::snapshots::{SnapshotJob, SnapshotQueue};
 use bytes::Bytes;
-use logboat_raft::{GroupId, Message, NodeId, Payload};
+use logboat_raft::{GroupId, Incarnation, Message, NodeId, Payload};
+use logboat_storage::Acquaintances;
 use logboat_transport::{Inbox, Outgoing, Parcel, RequestId, Transport};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -16,7 +18,8 @@ pub(crate) struct Inbound {
     pub(crate) workers: Workers,
     pub(crate) calls: Arc<Calls>,
     pub(crate) snapshots: SnapshotQueue,
-    pub(crate) admission: Arc<Admission>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) acquaintances: Acquaintances,
     /// Where refusals leave; set as soon as the transport stands, which holds this inbox in turn.
     pub(crate) transport: OnceLock<Weak<dyn Transport>>,
 }
@@ -52,6 +55,14 @@ impl Inbox for Inbound {
         }
     }
 
+    /// A peer that can't be recorded could not be told from its successor later.
+    fn recognizes(&self, peer: NodeId, incarnation: Incarnation) -> bool {
+        self.acquaintances.recognizes(peer, incarnation).unwrap_or_else(|error| {
+            tracing::error!("recording the first connection of node {peer}: {error}");
+            false
+        })
+    }
+
     /// Nothing waits for a connection: whoever has something to say tries again.
     fn connected(&self, _peer: NodeId) {}
 
@@ -72,9 +83,9 @@ impl Inbound {
     }
 
     fn admit(&self, node: NodeId, id: RequestId, body: Bytes) -> Result<GroupEvent, RequestError> {
-        let permit = self.admission.admit(body.len())?;
         // A request that this version can't read is one that it can't serve.
         let (kind, body) = decode_request(body).ok_or(RequestError::Stopped)?;
+        let permit = self.gate.admit(kind, body.len())?;
         let request = Request::remote(body, node, id, permit);
         Ok(match kind {
             RequestKind::Propose => GroupEvent::Propose(request),

@@ -58,23 +58,23 @@ impl EngineMetrics {
     /// Adds all of them to `registry`.
     pub fn register(&self, registry: &mut Registry) {
         let counters = [
-            ("logboat_proposals", "Commands proposed", &self.proposals),
-            ("logboat_applied_entries", "Entries applied", &self.applied),
-            ("logboat_reads", "Linearizable reads answered", &self.reads),
-            ("logboat_busy", "Requests refused as busy", &self.busy),
-            ("logboat_campaigns", "Campaigns begun", &self.campaigns),
-            ("logboat_elections_won", "Elections won", &self.elections_won),
-            ("logboat_failed_replicas", "Replicas stopped by an error", &self.failed_replicas),
-            ("logboat_snapshots_written", "Snapshots written", &self.snapshots_written),
-            ("logboat_snapshots_sent", "Snapshots sent to peers", &self.snapshots_sent),
+            ("proposals", "Commands proposed", &self.proposals),
+            ("applied_entries", "Entries applied", &self.applied),
+            ("reads", "Linearizable reads answered", &self.reads),
+            ("busy", "Requests refused as busy", &self.busy),
+            ("campaigns", "Campaigns begun", &self.campaigns),
+            ("elections_won", "Elections won", &self.elections_won),
+            ("failed_replicas", "Replicas stopped by an error", &self.failed_replicas),
+            ("snapshots_written", "Snapshots written", &self.snapshots_written),
+            ("snapshots_sent", "Snapshots sent to peers", &self.snapshots_sent),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
-        registry.register("logboat_leaders", "Groups led by this node", self.leaders.clone());
+        registry.register("leaders", "Groups led by this node", self.leaders.clone());
         let histograms = [
-            ("logboat_propose_seconds", "Time to commit and apply", &self.propose_seconds),
-            ("logboat_read_seconds", "Time to answer a read", &self.read_seconds),
+            ("propose_seconds", "Time to commit and apply", &self.propose_seconds),
+            ("read_seconds", "Time to answer a read", &self.read_seconds),
         ];
         for (name, help, histogram) in histograms {
             registry.register(name, help, histogram.clone());

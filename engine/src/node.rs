@@ -12,7 +12,8 @@ use crate::state_machine::StateMachine;
 use crate::status::{NodeStatus, WalStatus};
 use crate::view::GroupView;
 use bytes::Bytes;
-use logboat_raft::{ClusterId, Config, GroupId, NodeId, Restored, RoleKind, Tuning};
+use logboat_raft::{Config, GroupId, NodeId, Restored, RoleKind, Tuning};
+use logboat_storage::Identity;
 use logboat_transport::{
     Inbox, Outgoing, SendError, StartError as TransportError, TcpTransport, TransportConfig,
 };
@@ -62,8 +63,9 @@ impl Node {
     pub fn start(config: NodeConfig) -> Result<Self, StartError> {
         let peers = config.members.clone();
         let (node, listen) = (config.node, config.listen);
-        Self::start_on(config, move |cluster, inbox| {
-            let config = TransportConfig::new(node, cluster, listen, peers);
+        Self::start_on(config, move |identity, inbox| {
+            let Identity { cluster, incarnation, .. } = *identity;
+            let config = TransportConfig::new(node, cluster, incarnation, listen, peers);
             let tcp = Arc::new(TcpTransport::start(config, inbox)?);
             let closing = Arc::clone(&tcp);
             let metrics = Some(tcp.metrics().clone());
@@ -71,13 +73,13 @@ impl Node {
         })
     }
 
-    /// Starts a node over the transport that `connect` makes for its cluster and inbox.
+    /// Starts a node over the transport that `connect` makes for its identity and inbox.
     ///
     /// # Errors
     /// See [`StartError`].
     pub fn start_on(
         config: NodeConfig,
-        connect: impl FnOnce(ClusterId, Arc<dyn Inbox>) -> Result<Link, TransportError>,
+        connect: impl FnOnce(&Identity, Arc<dyn Inbox>) -> Result<Link, TransportError>,
     ) -> Result<Self, StartError> {
         let (parts, restored, threads) = assemble(&config, connect)?;
         Ok(Self(Arc::new(Inner {
@@ -210,9 +212,10 @@ impl Node {
         &self.0.parts.gate.shared.metrics
     }
 
-    /// Adds everything that this node counts to `registry`.
+    /// Adds everything that this node counts to `registry`, by names that begin with `logboat_`.
     pub fn register_metrics(&self, registry: &mut Registry) {
         let parts = &self.0.parts;
+        let registry = registry.sub_registry_with_prefix("logboat");
         parts.gate.shared.metrics.register(registry);
         parts.wal.metrics().register(registry);
         if let Some(metrics) = &parts.transport_metrics {

@@ -13,10 +13,11 @@ use crate::runtime::Runtime;
 use crate::snapshots::{SnapshotJob, SnapshotQueue, Snapshots};
 use crate::storage::NodeStorage;
 use crate::worker::{Surroundings, TurnDurable};
-use logboat_raft::{ClusterId, GroupId, Restored};
+use logboat_raft::{GroupId, Incarnation, Restored};
 use logboat_storage::{DataDir, Identity, SnapshotStore, Wal};
 use logboat_transport::{Inbox, StartError as TransportError, Transport, TransportMetrics};
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -78,25 +79,29 @@ impl Threads {
 /// Starts the parts of a node from the bottom up.
 pub(crate) fn assemble(
     config: &NodeConfig,
-    connect: impl FnOnce(ClusterId, Arc<dyn Inbox>) -> Result<Link, TransportError>,
+    connect: impl FnOnce(&Identity, Arc<dyn Inbox>) -> Result<Link, TransportError>,
 ) -> Result<(Parts, BTreeMap<GroupId, Restored>, Threads), StartError> {
+    if config.cluster_name.contains('\n') {
+        return Err(StartError::Config("a cluster's name is one line".to_owned()));
+    }
     if !config.members.contains_key(&config.node) || config.workers == 0 {
         let reason = "a node must be among its members and have a worker";
         return Err(StartError::Config(reason.to_owned()));
     }
     let workers = Workers::new(config.workers);
     let disk = open_disk(config, &workers)?;
-    let gate = new_gate(config);
+    let gate = new_gate(config, &disk.wal);
     let calls = Calls::new(run_number());
     let (snapshot_queue, jobs) = SnapshotQueue::new();
     let inbound = Arc::new(Inbound {
         workers: workers.clone(),
         calls: Arc::clone(&calls),
         snapshots: snapshot_queue.clone(),
-        admission: Arc::clone(&gate.admission),
+        gate: Arc::clone(&gate),
+        acquaintances: disk.data_dir.acquaintances()?,
         transport: OnceLock::new(),
     });
-    let link = connect(disk.identity.cluster, Arc::clone(&inbound) as Arc<dyn Inbox>)?;
+    let link = connect(&disk.identity, Arc::clone(&inbound) as Arc<dyn Inbox>)?;
     let transport = link.transport;
     inbound.transport.get_or_init(|| Arc::downgrade(&transport));
     let snapshots = Snapshots::new(
@@ -136,8 +141,10 @@ pub(crate) fn assemble(
 fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError> {
     let identity = Identity {
         cluster: config.cluster_id(),
+        name: config.cluster_name.clone(),
         node: config.node,
         members: config.members.keys().copied().collect(),
+        incarnation: Incarnation(RandomState::new().hash_one(config.node.0)),
     };
     let (data_dir, identity) = DataDir::open(&config.data_dir, &identity)?;
     let workers = workers.clone();
@@ -150,9 +157,10 @@ fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError>
     Ok(Disk { data_dir, identity, wal, restored, snapshots })
 }
 
-fn new_gate(config: &NodeConfig) -> Arc<Gate> {
+fn new_gate(config: &NodeConfig, wal: &Wal<TurnDurable>) -> Arc<Gate> {
     Arc::new(Gate {
         admission: Admission::new(config.max_pending_bytes),
+        wal: wal.clone(),
         max_command_bytes: config.max_command_bytes,
         shared: Arc::new(Shared {
             request_timeout: config.request_timeout,

@@ -25,11 +25,7 @@ pub trait Storage: Send + Sync {
     ///
     /// # Errors
     /// When it isn't there, is damaged or can't be renamed.
-    fn adopt_snapshot(
-        &self,
-        group: GroupId,
-        last: LogId,
-    ) -> io::Result<Box<dyn io::Read>>;
+    fn adopt_snapshot(&self, group: GroupId, last: LogId) -> io::Result<Box<dyn io::Read>>;
 
     /// Drops the received snapshot up to `last`, which the group has no use for.
     fn discard_snapshot(&self, group: GroupId, last: LogId);
@@ -52,11 +48,7 @@ impl<C: Completion> Storage for NodeStorage<C> {
         self.wal.read(group, first, last, max_bytes)
     }
 
-    fn adopt_snapshot(
-        &self,
-        group: GroupId,
-        last: LogId,
-    ) -> io::Result<Box<dyn io::Read>> {
+    fn adopt_snapshot(&self, group: GroupId, last: LogId) -> io::Result<Box<dyn io::Read>> {
         self.snapshots.adopt(group, last).map_err(io::Error::other)?;
         match self.snapshots.read(group).map_err(io::Error::other)? {
             Some((found, reader)) if found == last => Ok(Box::new(reader)),

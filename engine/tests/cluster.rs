@@ -1,6 +1,8 @@
 //! Whole clusters in one process: over the in-memory network, with real logs in temporary
 //! directories.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+
 mod common;
 
 use bytes::Bytes;

@@ -47,13 +47,7 @@ impl Entry {
     #[must_use]
     pub fn new(group: GroupId, id: LogId, kind: EntryKind, data: Bytes) -> Self {
         let checksum = checksum(group, id, kind, &data);
-        Self {
-            term: id.term,
-            index: id.index,
-            kind,
-            data,
-            checksum,
-        }
+        Self { term: id.term, index: id.index, kind, data, checksum }
     }
 
     /// The identity of the entry.
@@ -71,12 +65,7 @@ impl Entry {
         if found == self.checksum {
             return Ok(());
         }
-        Err(ChecksumMismatch {
-            group,
-            index: self.index,
-            expected: self.checksum,
-            found,
-        })
+        Err(ChecksumMismatch { group, index: self.index, expected: self.checksum, found })
     }
 }
 

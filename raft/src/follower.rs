@@ -17,20 +17,12 @@ pub(crate) struct Follower {
 impl Follower {
     /// A follower that knows no leader, and campaigns at `deadline` if none appears.
     pub(crate) const fn waiting(deadline: Time) -> Self {
-        Self {
-            leader: None,
-            heard: Time(0),
-            deadline,
-        }
+        Self { leader: None, heard: Time(0), deadline }
     }
 
     /// A follower that has just heard from its leader.
     pub(crate) fn of(leader: NodeId, replica: &mut Replica) -> Self {
-        Self {
-            leader: Some(leader),
-            heard: replica.now,
-            deadline: replica.draw_deadline(),
-        }
+        Self { leader: Some(leader), heard: replica.now, deadline: replica.draw_deadline() }
     }
 
     /// Whether a leader was heard so recently that nobody should be elected in its place.
@@ -60,10 +52,7 @@ impl Follower {
         let held = entries.iter().take_while(is_held).count();
         entries.drain(..held);
         if let Some(first) = entries.first() {
-            assert!(
-                first.index > replica.commit,
-                "a committed entry is never replaced"
-            );
+            assert!(first.index > replica.commit, "a committed entry is never replaced");
             replica.append(entries, out);
         }
         replica.commit_to(commit.min(through));

@@ -37,6 +37,11 @@ impl fmt::Display for ClusterId {
 }
 
 number! {
+    /// One life of a node: drawn when its data directory is made. A node that comes back with another
+    /// one has lost what it promised under its id.
+    Incarnation
+}
+number! {
     /// A Raft term. Zero comes before the first election.
     Term
 }

@@ -40,14 +40,9 @@ impl Leader {
         let first = replica.log.last().next();
         let now = replica.now;
         let mut leader = Self {
-            peers: replica
-                .peers()
-                .map(|node| Progress::new(node, first, now))
-                .collect(),
+            peers: replica.peers().map(|node| Progress::new(node, first, now)).collect(),
             first,
-            uncommitted_bytes: replica
-                .log
-                .payload_bytes(replica.commit, replica.log.last()),
+            uncommitted_bytes: replica.log.payload_bytes(replica.commit, replica.log.last()),
             transfer: None,
             reads: Reads::default(),
         };
@@ -60,19 +55,13 @@ impl Leader {
 
     /// Sends the heartbeats and what has waited too long for an answer.
     pub(crate) fn on_tick(&mut self, replica: &mut Replica, out: &mut Vec<Output>) {
-        if self
-            .transfer
-            .is_some_and(|transfer| transfer.deadline <= replica.now)
-        {
+        if self.transfer.is_some_and(|transfer| transfer.deadline <= replica.now) {
             self.transfer = None;
         }
         self.send_heartbeats(replica, out);
         let timeout = replica.config.tuning.retransmit_timeout;
         for peer in &mut self.peers {
-            if peer
-                .deadline(timeout)
-                .is_some_and(|deadline| deadline <= replica.now)
-            {
+            if peer.deadline(timeout).is_some_and(|deadline| deadline <= replica.now) {
                 retry(peer, replica, out);
             }
             replicate(peer, replica, out);
@@ -82,8 +71,7 @@ impl Leader {
     /// Whether a whole election timeout went by without a quorum being heard: then there may be
     /// another leader by now (Raft thesis, section 6.2).
     pub(crate) fn lost_quorum(&self, replica: &Replica) -> bool {
-        self.quorum_deadline(replica)
-            .is_some_and(|deadline| deadline <= replica.now)
+        self.quorum_deadline(replica).is_some_and(|deadline| deadline <= replica.now)
     }
 
     /// When a tick will have something to do other than heartbeats.
@@ -227,9 +215,7 @@ impl Leader {
         };
         let log = &replica.log;
         if peer.mode == Mode::Replicate && peer.next > log.snapshot().index {
-            let follows = entries
-                .first()
-                .is_some_and(|first| first.index == peer.next);
+            let follows = entries.first().is_some_and(|first| first.index == peer.next);
             let holds = |last: &Entry| log.term_at(last.index) == Some(last.term);
             if follows && entries.last().is_some_and(holds) {
                 send_append(peer, replica, entries, out);
@@ -291,24 +277,16 @@ impl Leader {
     /// Ends the leadership: no read can be confirmed any more.
     pub(crate) fn resign(self, new_leader: Option<NodeId>, out: &mut Vec<Output>) {
         let reason = Refusal::NotLeader { leader: new_leader };
-        out.extend(
-            self.reads
-                .into_tokens()
-                .map(|token| Output::ReadRefused { token, reason }),
-        );
+        out.extend(self.reads.into_tokens().map(|token| Output::ReadRefused { token, reason }));
     }
 
     /// Panics when the fields contradict each other.
     pub(crate) fn invariants(&self, replica: &Replica) {
         assert_eq!(
-            replica
-                .log
-                .term_at(self.first.max(replica.log.snapshot().index)),
+            replica.log.term_at(self.first.max(replica.log.snapshot().index)),
             Some(replica.term)
         );
-        let uncommitted = replica
-            .log
-            .payload_bytes(replica.commit, replica.log.last());
+        let uncommitted = replica.log.payload_bytes(replica.commit, replica.log.last());
         assert_eq!(self.uncommitted_bytes, uncommitted);
         for peer in &self.peers {
             peer.invariants(&replica.log);
@@ -350,11 +328,7 @@ impl Leader {
             return;
         };
         let last = replica.log.last();
-        if self
-            .peers
-            .iter()
-            .any(|peer| peer.node == to && peer.matched == last)
-        {
+        if self.peers.iter().any(|peer| peer.node == to && peer.matched == last) {
             replica.send(to, Payload::TimeoutNow, out);
         }
     }
@@ -382,11 +356,7 @@ fn probe(peer: &mut Progress, replica: &Replica, out: &mut Vec<Output>) {
         Vec::new()
     };
     let commit = replica.commit;
-    let append = Payload::Append {
-        prev,
-        entries,
-        commit,
-    };
+    let append = Payload::Append { prev, entries, commit };
     replica.send(peer.node, append, out);
     peer.probed(replica.now);
 }
@@ -422,11 +392,7 @@ fn send_append(peer: &mut Progress, replica: &Replica, entries: Vec<Entry>, out:
     let bytes = entries.iter().map(|entry| entry.data.len()).sum();
     peer.sent(prev.index.plus(entries.len() as u64), bytes, replica.now);
     let commit = replica.commit;
-    let append = Payload::Append {
-        prev,
-        entries,
-        commit,
-    };
+    let append = Payload::Append { prev, entries, commit };
     replica.send(peer.node, append, out);
 }
 
@@ -445,11 +411,7 @@ fn retry(peer: &mut Progress, replica: &Replica, out: &mut Vec<Output>) {
             let commit = replica.commit;
             let entries = Vec::new();
             let prev = sent;
-            let append = Payload::Append {
-                prev,
-                entries,
-                commit,
-            };
+            let append = Payload::Append { prev, entries, commit };
             replica.send(peer.node, append, out);
         }
         Mode::Probe { .. } | Mode::Replicate => peer.lost(),

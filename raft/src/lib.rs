@@ -63,7 +63,7 @@ mod time;
 
 pub use config::{Config, Tuning};
 pub use entry::{ChecksumMismatch, Entry, EntryKind};
-pub use ids::{ClusterId, GroupId, Index, LogId, NodeId, Term};
+pub use ids::{ClusterId, GroupId, Incarnation, Index, LogId, NodeId, Term};
 pub use io::{
     HardState, Input, LoadFor, LogWrite, Mark, Output, Persist, ReadToken, Refusal, Restored,
     RoleKind, TermRun,

@@ -34,19 +34,11 @@ impl Log {
         let expected = (last > snapshot.index).then(|| snapshot.index.next());
         assert_eq!(first, expected, "the term runs begin with the log");
         assert!(
-            runs.iter()
-                .all(|run| run.first <= last && run.term >= snapshot.term)
+            runs.iter().all(|run| run.first <= last && run.term >= snapshot.term)
                 && runs.is_sorted_by(|a, b| a.term < b.term && a.first < b.first),
             "the term runs ascend within the log"
         );
-        Self {
-            snapshot,
-            runs,
-            last,
-            tail: VecDeque::new(),
-            durable: last,
-            writes: VecDeque::new(),
-        }
+        Self { snapshot, runs, last, tail: VecDeque::new(), durable: last, writes: VecDeque::new() }
     }
 
     pub(crate) const fn snapshot(&self) -> LogId {
@@ -100,11 +92,7 @@ impl Log {
         }
         let x_len = self.last.next();
         if prev.index > self.last {
-            return Some(Conflict {
-                x_term: None,
-                x_index: x_len,
-                x_len,
-            });
+            return Some(Conflict { x_term: None, x_index: x_len, x_len });
         }
         let (x_term, x_index) = if prev.index == self.snapshot.index {
             (self.snapshot.term, self.snapshot.index)
@@ -112,21 +100,13 @@ impl Log {
             let run = self.run_of(prev.index);
             (run.term, run.first)
         };
-        Some(Conflict {
-            x_term: Some(x_term),
-            x_index,
-            x_len,
-        })
+        Some(Conflict { x_term: Some(x_term), x_index, x_len })
     }
 
     /// The last index of `term`, if the log knows an entry of it.
     pub(crate) fn last_of_term(&self, term: Term) -> Option<Index> {
         match self.runs.binary_search_by_key(&term, |run| run.term) {
-            Ok(at) => Some(
-                self.runs
-                    .get(at + 1)
-                    .map_or(self.last, |next| next.first.prev()),
-            ),
+            Ok(at) => Some(self.runs.get(at + 1).map_or(self.last, |next| next.first.prev())),
             Err(_) => (term == self.snapshot.term && term > Term(0)).then_some(self.snapshot.index),
         }
     }
@@ -148,10 +128,7 @@ impl Log {
         for entry in entries {
             assert_eq!(entry.index, self.last.next(), "entries are consecutive");
             if entry.term != self.last_id().term || self.runs.is_empty() {
-                self.runs.push(TermRun {
-                    term: entry.term,
-                    first: entry.index,
-                });
+                self.runs.push(TermRun { term: entry.term, first: entry.index });
             }
             self.last = entry.index;
         }
@@ -165,11 +142,7 @@ impl Log {
         let first = last.index.next();
         let gone = self.runs.partition_point(|run| run.first <= first);
         // The run that `first` lies in stays, unless the log ends here.
-        let gone = if last.index == self.last {
-            gone
-        } else {
-            gone - 1
-        };
+        let gone = if last.index == self.last { gone } else { gone - 1 };
         self.runs.drain(..gone);
         if let Some(run) = self.runs.first_mut() {
             run.first = first;
@@ -229,10 +202,7 @@ impl Log {
         let start = self.memory_start().0;
         let from = after.next().0.saturating_sub(start) as usize;
         let to = through.next().0.saturating_sub(start) as usize;
-        self.tail
-            .range(from..to)
-            .map(|entry| entry.data.len())
-            .sum()
+        self.tail.range(from..to).map(|entry| entry.data.len()).sum()
     }
 
     /// Panics when the fields contradict each other.
@@ -241,10 +211,7 @@ impl Log {
         assert!(self.memory_start() > self.snapshot.index);
         assert_eq!(self.runs.is_empty(), self.last == self.snapshot.index);
         assert!(self.runs.iter().all(|run| run.term >= self.snapshot.term));
-        assert!(
-            self.runs
-                .is_sorted_by(|a, b| a.term < b.term && a.first < b.first)
-        );
+        assert!(self.runs.is_sorted_by(|a, b| a.term < b.term && a.first < b.first));
         if let (Some(first), Some(last)) = (self.runs.first(), self.runs.last()) {
             assert_eq!(first.first, self.snapshot.index.next());
             assert!(last.first <= self.last);
@@ -316,21 +283,11 @@ mod tests {
             let last = self.terms.len() as u64;
             assert_eq!(log.last(), Index(last));
             for index in 0..last + 3 {
-                assert_eq!(
-                    log.term_at(Index(index)),
-                    self.term_at(index),
-                    "term of {index}"
-                );
+                assert_eq!(log.term_at(Index(index)), self.term_at(index), "term of {index}");
             }
             for term in 1..9 {
-                let last_of_term = self
-                    .indexes()
-                    .rfind(|&i| self.term_at(i) == Some(Term(term)));
-                assert_eq!(
-                    log.last_of_term(Term(term)),
-                    last_of_term.map(Index),
-                    "term {term}"
-                );
+                let last_of_term = self.indexes().rfind(|&i| self.term_at(i) == Some(Term(term)));
+                assert_eq!(log.last_of_term(Term(term)), last_of_term.map(Index), "term {term}");
                 for index in self.start as u64..last + 3 {
                     self.check_conflict(log, LogId::new(Term(term), Index(index)));
                 }

@@ -201,11 +201,7 @@ impl Progress {
     pub(crate) fn invariants(&self, log: &Log) {
         assert!(self.matched < self.next && self.next <= log.last().next());
         assert!(self.inflight.iter().is_sorted_by(|a, b| a.0 < b.0));
-        assert!(
-            self.inflight
-                .iter()
-                .all(|&(last, _)| last > self.matched && last < self.next)
-        );
+        assert!(self.inflight.iter().all(|&(last, _)| last > self.matched && last < self.next));
         assert_eq!(
             self.inflight_bytes,
             self.inflight.iter().map(|&(_, bytes)| bytes).sum::<usize>()

@@ -276,14 +276,7 @@ impl Raft {
             (Role::Candidate(_), Payload::VoteReply { granted }) => {
                 self.on_vote_reply(from, granted, out);
             }
-            (
-                Role::Follower(_),
-                Payload::Append {
-                    prev,
-                    entries,
-                    commit,
-                },
-            ) => {
+            (Role::Follower(_), Payload::Append { prev, entries, commit }) => {
                 Follower::on_append(replica, from, prev, entries, commit, out);
             }
             (Role::Follower(_), Payload::Heartbeat { commit, round }) => {
@@ -349,13 +342,7 @@ impl Raft {
                 return false;
             }
             Ordering::Greater => {
-                let defends = matches!(
-                    message.payload,
-                    Payload::Vote {
-                        transfer: false,
-                        ..
-                    }
-                );
+                let defends = matches!(message.payload, Payload::Vote { transfer: false, .. });
                 if defends && self.hears_leader() {
                     return false;
                 }
@@ -403,8 +390,7 @@ impl Raft {
             term > self.replica.term && !self.hears_leader() && last >= self.replica.log.last_id();
         let term = if granted { term } else { self.replica.term };
         let payload = Payload::PreVoteReply { granted };
-        self.replica
-            .send_when_durable(from, Message { term, payload }, out);
+        self.replica.send_when_durable(from, Message { term, payload }, out);
     }
 
     /// RequestVote (Raft paper, figure 2 and section 5.4.1), in the current term.
@@ -421,8 +407,7 @@ impl Raft {
                 }
             }
         }
-        self.replica
-            .send_in_term(from, Payload::VoteReply { granted }, out);
+        self.replica.send_in_term(from, Payload::VoteReply { granted }, out);
     }
 
     fn on_pre_vote_reply(
@@ -483,8 +468,7 @@ impl Raft {
         self.role = Role::Candidate(candidate);
         let last = self.replica.log.last_id();
         for to in self.replica.peers().collect::<Vec<_>>() {
-            self.replica
-                .send_in_term(to, Payload::Vote { last, transfer }, out);
+            self.replica.send_in_term(to, Payload::Vote { last, transfer }, out);
         }
     }
 
@@ -562,16 +546,9 @@ mod tests {
     fn strangers_are_not_heard() {
         let mut raft = replica();
         let last = LogId::default();
-        let vote = Payload::Vote {
-            last,
-            transfer: false,
-        };
+        let vote = Payload::Vote { last, transfer: false };
         assert_eq!(receive(&mut raft, 9, 1, vote.clone()), []);
-        assert_eq!(
-            receive(&mut raft, 1, 1, vote.clone()),
-            [],
-            "nor the replica itself"
-        );
+        assert_eq!(receive(&mut raft, 1, 1, vote.clone()), [], "nor the replica itself");
         assert_ne!(receive(&mut raft, 3, 1, vote), []);
     }
 

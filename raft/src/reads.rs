@@ -47,10 +47,7 @@ impl Reads {
             return false;
         }
         self.newest += 1;
-        self.open = Some(Batch {
-            index: commit,
-            tokens: core::mem::take(&mut self.waiting),
-        });
+        self.open = Some(Batch { index: commit, tokens: core::mem::take(&mut self.waiting) });
         true
     }
 

@@ -73,11 +73,7 @@ impl Replica {
     /// The other voters.
     pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> {
         let node = self.config.node;
-        self.config
-            .voters
-            .iter()
-            .copied()
-            .filter(move |&voter| voter != node)
+        self.config.voters.iter().copied().filter(move |&voter| voter != node)
     }
 
     pub(crate) fn election_timeout(&self) -> Duration {
@@ -91,9 +87,7 @@ impl Replica {
             return self.now;
         }
         let timeout = self.election_timeout();
-        let spread = u64::try_from(timeout.as_micros())
-            .unwrap_or(u64::MAX)
-            .max(1);
+        let spread = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX).max(1);
         let extra = splitmix64(&mut self.random) % spread;
         self.now + timeout + Duration::from_micros(extra)
     }
@@ -119,10 +113,7 @@ impl Replica {
         if last.index <= self.log.snapshot().index {
             return;
         }
-        assert!(
-            last.index <= self.applied,
-            "a snapshot covers what was applied"
-        );
+        assert!(last.index <= self.applied, "a snapshot covers what was applied");
         assert!(self.log.holds(last), "a snapshot covers this log");
         self.log.compact(last);
         self.persist(LogWrite::Compact(last), out);
@@ -130,10 +121,7 @@ impl Replica {
 
     /// Replaces log and state machine by a snapshot of committed state.
     pub(crate) fn restore(&mut self, last: LogId, out: &mut Vec<Output>) {
-        assert!(
-            last.index > self.commit,
-            "a snapshot never takes the state back"
-        );
+        assert!(last.index > self.commit, "a snapshot never takes the state back");
         out.push(Output::RestoreSnapshot { last });
         self.log.reset(last, self.commit, self.newest.next());
         self.commit = last.index;
@@ -153,10 +141,7 @@ impl Replica {
     /// # Panics
     /// When `mark` was never handed out.
     pub(crate) fn persisted(&mut self, mark: Mark) {
-        assert!(
-            mark <= self.newest,
-            "only what was handed out can be durable"
-        );
+        assert!(mark <= self.newest, "only what was handed out can be durable");
         if mark > self.durable {
             self.durable = mark;
             self.log.persisted(mark);
@@ -165,10 +150,7 @@ impl Replica {
 
     /// Learns that everything up to `index` is committed.
     pub(crate) fn commit_to(&mut self, index: Index) {
-        assert!(
-            index <= self.log.last(),
-            "only entries that are here are committed here"
-        );
+        assert!(index <= self.log.last(), "only entries that are here are committed here");
         self.commit = self.commit.max(index);
     }
 
@@ -204,10 +186,7 @@ impl Replica {
         let first = entries.first().map(|entry| entry.index);
         assert_eq!(first, Some(wanted), "what is durable can be read back");
         if let Some(last) = entries.last() {
-            assert!(
-                last.index <= self.commit,
-                "only committed entries were asked for"
-            );
+            assert!(last.index <= self.commit, "only committed entries were asked for");
             assert!(self.log.holds(last.id()), "the log on disk is the log");
             self.applied = last.index;
             out.push(Output::Apply { entries });
@@ -227,12 +206,7 @@ impl Replica {
             return;
         }
         self.loads.push(target);
-        out.push(Output::Load {
-            target,
-            first,
-            last,
-            max_bytes,
-        });
+        out.push(Output::Load { target, first, last, max_bytes });
     }
 
     /// Notes the answer to a request. Returns false if there was none.
@@ -268,15 +242,8 @@ impl Replica {
     /// Tells the leader that the logs are equal up to `through`, as soon as that is durable.
     pub(crate) fn acknowledge(&mut self, leader: NodeId, through: Index, out: &mut Vec<Output>) {
         self.persist_hard_state(out);
-        let after = if through <= self.log.durable() {
-            self.hard_state_mark
-        } else {
-            self.newest
-        };
-        let message = Message {
-            term: self.term,
-            payload: Payload::Appended { through },
-        };
+        let after = if through <= self.log.durable() { self.hard_state_mark } else { self.newest };
+        let message = Message { term: self.term, payload: Payload::Appended { through } };
         self.send_after(after, leader, message, out);
     }
 
@@ -291,11 +258,7 @@ impl Replica {
     }
 
     fn persist(&mut self, log: LogWrite, out: &mut Vec<Output>) {
-        let hard_state = HardState {
-            term: self.term,
-            vote: self.vote,
-            commit: self.commit,
-        };
+        let hard_state = HardState { term: self.term, vote: self.vote, commit: self.commit };
         self.newest = self.newest.next();
         if (self.term, self.vote) != (self.written.term, self.written.vote) {
             self.hard_state_mark = self.newest;

@@ -1,12 +1,12 @@
 //! The admin pages of a node: `/healthz`, `/metrics` and `/status`.
 
+use crate::latency::ratio;
+use crate::server_state::ServerState;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use crate::latency::ratio;
-use crate::server_state::ServerState;
 use logboat::{Node, NodeStatus};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};

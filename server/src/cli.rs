@@ -22,7 +22,7 @@ enum Command {
     /// Run a whole cluster in this process under a mixed load, and say how to connect.
     Demo(DemoOptions),
     /// Run one node of a cluster.
-    Serve(ServeOptions),
+    Serve(Box<ServeOptions>),
     /// Print how a running node is.
     Status {
         /// The node's admin address.
@@ -55,7 +55,7 @@ pub fn run() -> ExitCode {
     log_to_stderr();
     let result = match cli.command {
         Command::Demo(options) => demo::run(options),
-        Command::Serve(options) => serve::run(options),
+        Command::Serve(options) => serve::run(*options),
         Command::Status { admin } => status::run(&admin),
         Command::Wal(WalCommand::Inspect { dir }) => wal_tool::inspect(&dir),
         Command::Wal(WalCommand::Verify { dir }) => wal_tool::verify(&dir),
@@ -68,9 +68,6 @@ pub fn run() -> ExitCode {
         }
     }
 }
-
-/// What a command failed with, ready to print.
-pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Warnings and errors, and the server's line at start and stop; `RUST_LOG` asks for more or less.
 fn log_to_stderr() {

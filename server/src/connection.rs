@@ -148,11 +148,8 @@ impl<B: Backend> Connection<B> {
     /// Carries out one command. While it has to wait, the replies before it are sent. Fails if the
     /// client takes none; then nobody waits for the outcome either.
     async fn carry_out(&mut self, arguments: &[Bytes]) -> io::Result<Reply> {
-        let mut context = Context {
-            backend: &self.backend,
-            server: &self.server,
-            session: &mut self.session,
-        };
+        let mut context =
+            Context { backend: &self.backend, server: &self.server, session: &mut self.session };
         let mut execution = pin!(commands::execute(&mut context, arguments));
         loop {
             tokio::select! {
@@ -182,10 +179,7 @@ impl<B: Backend> Connection<B> {
     async fn flush(&mut self) {
         while !self.output.is_empty() {
             let timeout = self.config.stall_timeout;
-            if write_some(&mut self.writer, &mut self.output, timeout)
-                .await
-                .is_err()
-            {
+            if write_some(&mut self.writer, &mut self.output, timeout).await.is_err() {
                 return;
             }
         }

@@ -1,10 +1,10 @@
 //! `logboat demo`: a whole cluster in one process, under a mixed load.
 
-use crate::cli::Failure;
-use crate::layout::Partition;
 use crate::latency::{Latencies, per_second, ratio};
+use crate::layout::Partition;
 use crate::load::{self, Load};
 use crate::options::NodeOptions;
+use crate::output::Failure;
 use crate::serve::{Server, interrupted, runtime};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -147,9 +147,8 @@ fn node_options(
 
 /// Runs the load and prints what it did.
 async fn show(options: &DemoOptions, servers: &[Server]) -> Result<(), Failure> {
-    let bar = ProgressBar::new(options.seconds * 1_000).with_style(ProgressStyle::with_template(
-        "{msg} {wide_bar} {elapsed} of the load",
-    )?);
+    let bar = ProgressBar::new(options.seconds * 1_000)
+        .with_style(ProgressStyle::with_template("{msg} {wide_bar} {elapsed} of the load")?);
     let before = log_counts(servers);
     let load = Load::start(servers.iter().map(Server::backend), CLIENTS);
     let started = Instant::now();

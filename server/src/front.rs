@@ -72,11 +72,7 @@ impl RespServer {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let state = Arc::new(ServerState::new(bound, config.max_clients, facts));
-        Ok(Self {
-            listener,
-            config,
-            state,
-        })
+        Ok(Self { listener, config, state })
     }
 
     /// The address it listens on, with the port that was chosen if none was asked for.
@@ -148,13 +144,7 @@ impl RespServer {
         let local = stream.local_addr().unwrap_or(self.state.address);
         let registration = self.state.clients.register(peer, local);
         let state = Arc::clone(&self.state);
-        Some(Connection::new(
-            stream,
-            registration,
-            backend.clone(),
-            state,
-            self.config,
-        ))
+        Some(Connection::new(stream, registration, backend.clone(), state, self.config))
     }
 }
 

@@ -42,11 +42,7 @@ enum Step<'a> {
 
 fn step(pattern: &[u8], byte: Option<u8>, fold_case: bool) -> Step<'_> {
     let Some((&first, after)) = pattern.split_first() else {
-        return if byte.is_none() {
-            Step::Done
-        } else {
-            Step::Failed
-        };
+        return if byte.is_none() { Step::Done } else { Step::Failed };
     };
     if first == b'*' {
         return Step::Star(after);
@@ -60,11 +56,7 @@ fn step(pattern: &[u8], byte: Option<u8>, fold_case: bool) -> Step<'_> {
         (b'\\', [escaped, after @ ..]) => (same(*escaped, byte, fold_case), after),
         (literal, _) => (same(literal, byte, fold_case), after),
     };
-    if matched {
-        Step::Matched(after)
-    } else {
-        Step::Failed
-    }
+    if matched { Step::Matched(after) } else { Step::Failed }
 }
 
 /// Matches the class whose text starts `pattern`, behind its `[`; returns what follows the class.
@@ -101,22 +93,14 @@ fn class(pattern: &[u8], byte: u8, fold_case: bool) -> (bool, &[u8]) {
 
 fn within(low: u8, high: u8, byte: u8, fold_case: bool) -> bool {
     let fold = |byte: u8| {
-        if fold_case {
-            byte.to_ascii_lowercase()
-        } else {
-            byte
-        }
+        if fold_case { byte.to_ascii_lowercase() } else { byte }
     };
     let (low, high) = (fold(low.min(high)), fold(low.max(high)));
     (low..=high).contains(&fold(byte))
 }
 
 fn same(a: u8, b: u8, fold_case: bool) -> bool {
-    if fold_case {
-        a.eq_ignore_ascii_case(&b)
-    } else {
-        a == b
-    }
+    if fold_case { a.eq_ignore_ascii_case(&b) } else { a == b }
 }
 
 #[cfg(test)]

@@ -102,9 +102,9 @@ fn tag(key: &[u8]) -> &[u8] {
 
 /// CRC-16/XMODEM: polynomial 0x1021, initial value 0, no reflection.
 fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0, |crc: u16, &byte| {
-        (crc << 8) ^ CRC16_TABLE[usize::from((crc >> 8) as u8 ^ byte)]
-    })
+    bytes
+        .iter()
+        .fold(0, |crc: u16, &byte| (crc << 8) ^ CRC16_TABLE[usize::from((crc >> 8) as u8 ^ byte)])
 }
 
 const CRC16_TABLE: [u16; 256] = {
@@ -114,11 +114,7 @@ const CRC16_TABLE: [u16; 256] = {
         let mut crc = (byte as u16) << 8;
         let mut bit = 0;
         while bit < 8 {
-            crc = if crc & 0x8000 == 0 {
-                crc << 1
-            } else {
-                (crc << 1) ^ 0x1021
-            };
+            crc = if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 };
             bit += 1;
         }
         table[byte] = crc;
@@ -197,9 +193,6 @@ mod tests {
             assert_eq!(partition.to_string().parse(), Ok(partition));
         }
         let error = "modulo".parse::<Partition>().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "unknown partition \"modulo\": expected hash or range"
-        );
+        assert_eq!(error.to_string(), "unknown partition \"modulo\": expected hash or range");
     }
 }

@@ -24,6 +24,7 @@ pub mod limits;
 mod load;
 pub mod memory;
 pub mod options;
+pub mod output;
 pub mod resp;
 pub mod serve;
 pub mod server_state;

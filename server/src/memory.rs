@@ -36,16 +36,8 @@ impl MemoryBackend {
         splits.sort();
         splits.dedup();
         let stores = splits.iter().map(|_| RwLock::default()).collect();
-        let shared = Shared {
-            partition,
-            limits,
-            starts: splits,
-            stores,
-            faults: Mutex::default(),
-        };
-        Self {
-            shared: Arc::new(shared),
-        }
+        let shared = Shared { partition, limits, starts: splits, stores, faults: Mutex::default() };
+        Self { shared: Arc::new(shared) }
     }
 
     /// A backend of `ranges` ranges that divide the first two bytes of the stored keys evenly.
@@ -67,11 +59,7 @@ impl MemoryBackend {
     }
 
     fn check(&self, range: RangeId) -> Result<(), BackendError> {
-        self.shared
-            .faults
-            .lock()
-            .get(&range)
-            .map_or(Ok(()), |fault| Err(*fault))
+        self.shared.faults.lock().get(&range).map_or(Ok(()), |fault| Err(*fault))
     }
 }
 
@@ -89,12 +77,7 @@ impl Backend for MemoryBackend {
     }
 
     fn range_of(&self, stored_key: &[u8]) -> RangeId {
-        RangeId(
-            self.shared
-                .starts
-                .partition_point(|start| &start[..] <= stored_key)
-                - 1,
-        )
+        RangeId(self.shared.starts.partition_point(|start| &start[..] <= stored_key) - 1)
     }
 
     fn bounds(&self, range: RangeId) -> (Bytes, Option<Bytes>) {

@@ -1,7 +1,7 @@
 //! The options of `logboat serve`, from the command line and from a file.
 
-use crate::cli::Failure;
 use crate::layout::Partition;
+use crate::output::Failure;
 use bytes::Bytes;
 use clap::Args;
 use logboat::{NodeConfig, NodeId, WalOptions};
@@ -203,7 +203,7 @@ fn parse_cluster(text: &str) -> Result<BTreeMap<NodeId, String>, Failure> {
         if id == 0 {
             return Err("--cluster: node ids begin with 1".into());
         }
-        if !address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+        if address.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
             return Err(wrong().into());
         }
         if members.insert(NodeId(id), address.to_owned()).is_some() {

@@ -1,12 +1,12 @@
 //! `logboat serve`: one node with its Redis front and its admin pages.
 
 use crate::admin::Admin;
-use crate::cli::Failure;
 use crate::cluster::ClusterBackend;
 use crate::front::{FrontConfig, RespServer};
 use crate::kv::Store;
 use crate::limits::Limits;
 use crate::options::{NodeOptions, ServeOptions};
+use crate::output::Failure;
 use crate::server_state::Facts;
 use logboat::Node;
 use logboat_router::Router;

@@ -109,10 +109,7 @@ impl ServerState {
                 ],
             ),
             // Any node takes any command, so each is a master to its clients.
-            (
-                "Replication",
-                vec![line("role", &"master"), line("connected_slaves", &0)],
-            ),
+            ("Replication", vec![line("role", &"master"), line("connected_slaves", &0)]),
         ]
     }
 }
@@ -151,12 +148,7 @@ impl Stats {
 
     /// Sets all counters to zero.
     pub fn reset(&self) {
-        for counter in [
-            &self.connections,
-            &self.rejected,
-            &self.commands,
-            &self.errors,
-        ] {
+        for counter in [&self.connections, &self.rejected, &self.commands, &self.errors] {
             counter.0.store(0, Ordering::Relaxed);
         }
     }

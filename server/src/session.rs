@@ -183,10 +183,7 @@ impl Clients {
             details: Mutex::new(details),
         });
         self.open.lock().insert(client.id, Arc::clone(&client));
-        Registration {
-            clients: Arc::clone(self),
-            client,
-        }
+        Registration { clients: Arc::clone(self), client }
     }
 
     /// The number of open connections.

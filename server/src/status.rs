@@ -1,15 +1,14 @@
 //! `logboat status`: a node's `/status` page as a table.
 
 use crate::admin::{PeerPage, StatusPage};
-use crate::cli::Failure;
+use crate::output::{Failure, print};
 use std::time::Duration;
 
 /// Asks the node at `admin` and prints how it is.
 pub(crate) fn run(admin: &str) -> Result<(), Failure> {
     let address = admin.trim_start_matches("http://").trim_end_matches('/');
     let page = fetch(address).map_err(|error| format!("no status from {address}: {error}"))?;
-    print!("{}", table(&page));
-    Ok(())
+    print(&table(&page))
 }
 
 fn fetch(address: &str) -> Result<StatusPage, Failure> {

@@ -1,6 +1,6 @@
 //! `logboat wal inspect` and `logboat wal verify`.
 
-use crate::cli::Failure;
+use crate::output::{Failure, print};
 use logboat::wal::{SegmentReport, SegmentState, WalReport, inspect as read_log};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 /// Prints what a log holds. Damage is printed as well, and is not a failure.
 pub(crate) fn inspect(dir: &Path) -> Result<(), Failure> {
     let report = report_of(dir)?;
-    print!("{}{}{}", segments(&report), groups(&report), faults(&report));
-    Ok(())
+    print(&(segments(&report) + &groups(&report) + &faults(&report)))
 }
 
 /// Checks every checksum of a log.
@@ -20,8 +19,9 @@ pub(crate) fn verify(dir: &Path) -> Result<(), Failure> {
     }
     let batches: u64 = report.segments.iter().map(|segment| segment.batches).sum();
     let (segments, groups) = (report.segments.len(), report.groups.len());
-    println!("{segments} segments, {batches} batches, {groups} groups: every checksum is right");
-    Ok(())
+    print(&format!(
+        "{segments} segments, {batches} batches, {groups} groups: every checksum is right\n"
+    ))
 }
 
 fn report_of(dir: &Path) -> Result<WalReport, Failure> {
@@ -91,7 +91,6 @@ fn groups(report: &WalReport) -> String {
 fn faults(report: &WalReport) -> String {
     let damage = report.damage.iter().map(ToString::to_string);
     let missing = report.missing.iter().map(|file| format!("{} is missing", file.display()));
-    let foreign =
-        report.foreign.iter().map(|file| format!("{} is no segment", file.display()));
+    let foreign = report.foreign.iter().map(|file| format!("{} is no segment", file.display()));
     damage.chain(missing).chain(foreign).map(|line| line + "\n").collect()
 }

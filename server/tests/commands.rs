@@ -21,10 +21,7 @@ fn connection_commands() {
     transcript(&[
         ("PING", "+PONG"),
         ("ping hello", "\"hello\""),
-        (
-            "ping a b",
-            "-ERR wrong number of arguments for 'ping' command",
-        ),
+        ("ping a b", "-ERR wrong number of arguments for 'ping' command"),
         ("ECHO x", "\"x\""),
         ("ECHO", "-ERR wrong number of arguments for 'echo' command"),
         ("SELECT 0", "+OK"),
@@ -38,34 +35,16 @@ fn connection_commands() {
         ("CLIENT SETINFO x y", "-ERR Unrecognized option 'x'"),
         ("CLIENT NO-EVICT ON", "+OK"),
         ("CLIENT NO-TOUCH maybe", "-ERR syntax error"),
-        (
-            "CLIENT FOO",
-            "-ERR unknown subcommand 'FOO'. Try CLIENT HELP.",
-        ),
-        (
-            "CLIENT",
-            "-ERR wrong number of arguments for 'client' command",
-        ),
-        (
-            "CLIENT ID x",
-            "-ERR wrong number of arguments for 'client|id' command",
-        ),
+        ("CLIENT FOO", "-ERR unknown subcommand 'FOO'. Try CLIENT HELP."),
+        ("CLIENT", "-ERR wrong number of arguments for 'client' command"),
+        ("CLIENT ID x", "-ERR wrong number of arguments for 'client|id' command"),
         ("CLIENT LIST TYPE replica", "\"\""),
         ("CLIENT LIST TYPE x", "-ERR Unknown client type 'x'"),
         ("HELLO 4", "-NOPROTO unsupported protocol version"),
-        (
-            "HELLO x",
-            "-ERR Protocol version is not an integer or out of range",
-        ),
+        ("HELLO x", "-ERR Protocol version is not an integer or out of range"),
         ("HELLO 3 foo", "-ERR Syntax error in HELLO option 'foo'"),
-        (
-            "HELLO 2 AUTH a b",
-            "-WRONGPASS invalid username-password pair or user is disabled.",
-        ),
-        (
-            "nosuch a b",
-            "-ERR unknown command 'nosuch', with args beginning with: 'a' 'b' ",
-        ),
+        ("HELLO 2 AUTH a b", "-WRONGPASS invalid username-password pair or user is disabled."),
+        ("nosuch a b", "-ERR unknown command 'nosuch', with args beginning with: 'a' 'b' "),
         ("RESET", "+RESET"),
         ("CLIENT GETNAME", "nil"),
         ("QUIT", "+OK"),
@@ -135,10 +114,7 @@ fn parts_of_strings() {
         ("GETRANGE a 0 3", "\"Hell\""),
         ("SUBSTR a -5 -1", "\"World\""),
         ("GETRANGE none 0 -1", "\"\""),
-        (
-            "GETRANGE a x 1",
-            "-ERR value is not an integer or out of range",
-        ),
+        ("GETRANGE a x 1", "-ERR value is not an integer or out of range"),
         ("SETRANGE a 5 Moon!", ":10"),
         ("GET a", "\"HelloMoon!\""),
         ("SETRANGE b 2 x", ":3"),
@@ -146,10 +122,7 @@ fn parts_of_strings() {
         ("SETRANGE none 5 _", ":0"),
         ("EXISTS none", ":0"),
         ("SETRANGE a -1 x", "-ERR offset is out of range"),
-        (
-            "SETRANGE a x x",
-            "-ERR value is not an integer or out of range",
-        ),
+        ("SETRANGE a x x", "-ERR value is not an integer or out of range"),
         (
             "SETRANGE a 536870908 world",
             "-ERR string exceeds maximum allowed size (proto-max-bulk-len)",
@@ -169,10 +142,7 @@ fn numbers() {
         ("DECRBY n 17179869186", ":-1"),
         ("DECR n", ":-2"),
         ("INCRBY n x", "-ERR value is not an integer or out of range"),
-        (
-            "DECRBY n -9223372036854775808",
-            "-ERR decrement would overflow",
-        ),
+        ("DECRBY n -9223372036854775808", "-ERR decrement would overflow"),
         ("SET n 9223372036854775807", "+OK"),
         ("INCR n", "-ERR increment or decrement would overflow"),
         ("GET n", "\"9223372036854775807\""),
@@ -184,10 +154,7 @@ fn numbers() {
         ("INCRBYFLOAT n -5", "\"5.6\""),
         ("SET n 5.0e3", "+OK"),
         ("INCRBYFLOAT n 2.0e2", "\"5200\""),
-        (
-            "INCRBYFLOAT n inf",
-            "-ERR increment would produce NaN or Infinity",
-        ),
+        ("INCRBYFLOAT n inf", "-ERR increment would produce NaN or Infinity"),
         ("INCRBYFLOAT n x", "-ERR value is not a valid float"),
         ("GET n", "\"5200\""),
     ]);
@@ -198,14 +165,8 @@ fn many_keys() {
     transcript(&[
         ("MSET {t}a 1 {t}b 2", "+OK"),
         ("MGET {t}a none {t}b {t}a", "[\"1\", nil, \"2\", \"1\"]"),
-        (
-            "MSET {t}a 1 {t}b",
-            "-ERR wrong number of arguments for 'mset' command",
-        ),
-        (
-            "MSETNX {t}a 1 {t}b",
-            "-ERR wrong number of arguments for 'msetnx' command",
-        ),
+        ("MSET {t}a 1 {t}b", "-ERR wrong number of arguments for 'mset' command"),
+        ("MSETNX {t}a 1 {t}b", "-ERR wrong number of arguments for 'msetnx' command"),
         ("MSETNX {t}c 3 {t}b 4", ":0"),
         ("GET {t}c", "nil"),
         ("MSETNX {t}c 3 {t}c 4", ":1"),
@@ -232,18 +193,12 @@ fn scan_errors_and_options() {
         ("SCAN 0", "[\"0\", []]"),
         ("SCAN x", "-ERR invalid cursor"),
         ("SCAN 0 COUNT 0", "-ERR syntax error"),
-        (
-            "SCAN 0 COUNT x",
-            "-ERR value is not an integer or out of range",
-        ),
+        ("SCAN 0 COUNT x", "-ERR value is not an integer or out of range"),
         ("SCAN 0 MATCH", "-ERR syntax error"),
         ("SCAN 0 FOO BAR", "-ERR syntax error"),
         ("SET key1 x", "+OK"),
         ("SCAN 0 COUNT 1000", "[\"0\", [\"key1\"]]"),
-        (
-            "SCAN 0 COUNT 1000 TYPE string MATCH k*1",
-            "[\"0\", [\"key1\"]]",
-        ),
+        ("SCAN 0 COUNT 1000 TYPE string MATCH k*1", "[\"0\", [\"key1\"]]"),
         ("SCAN 0 COUNT 1000 MATCH x*", "[\"0\", []]"),
         ("SCAN 0 COUNT 1000 TYPE list", "[\"0\", []]"),
         ("SCAN 18446744073709551615", "[\"0\", []]"),
@@ -264,19 +219,10 @@ fn range_replies_in_key_order() {
         ("RANGE a _ LIMIT 0", "[]"),
         ("RANGE c a", "[]"),
         ("RANGE a a", "[]"),
-        (
-            "RANGE a",
-            "-ERR wrong number of arguments for 'range' command",
-        ),
+        ("RANGE a", "-ERR wrong number of arguments for 'range' command"),
         ("RANGE a b LIMIT", "-ERR syntax error"),
-        (
-            "RANGE a b LIMIT -1",
-            "-ERR value is out of range, must be positive",
-        ),
-        (
-            "RANGE a b LIMIT x",
-            "-ERR value is not an integer or out of range",
-        ),
+        ("RANGE a b LIMIT -1", "-ERR value is out of range, must be positive"),
+        ("RANGE a b LIMIT x", "-ERR value is not an integer or out of range"),
     ]);
 }
 
@@ -294,21 +240,12 @@ fn server_commands() {
             "-ERR CONFIG SET failed (possibly related to argument 'databases') - can't set \
              immutable config",
         ),
-        (
-            "CONFIG SET a",
-            "-ERR wrong number of arguments for 'config|set' command",
-        ),
+        ("CONFIG SET a", "-ERR wrong number of arguments for 'config|set' command"),
         ("CONFIG RESETSTAT", "+OK"),
-        (
-            "CONFIG REWRITE",
-            "-ERR The server is running without a config file",
-        ),
+        ("CONFIG REWRITE", "-ERR The server is running without a config file"),
         ("FUNCTION FLUSH", "+OK"),
         ("SCRIPT FLUSH SYNC", "+OK"),
-        (
-            "INFO keyspace",
-            "\"# Keyspace\\r\\ndb0:keys=3,expires=0,avg_ttl=0\\r\\n\"",
-        ),
+        ("INFO keyspace", "\"# Keyspace\\r\\ndb0:keys=3,expires=0,avg_ttl=0\\r\\n\""),
         ("INFO engine", "\"# Engine\\r\\ngroups:7\\r\\n\""),
         ("INFO nosuch", "\"\""),
     ]);
@@ -318,15 +255,9 @@ fn server_commands() {
 fn introspection() {
     transcript(&[
         ("COMMAND GETKEYS MSET a 1 b 2", "[\"a\", \"b\"]"),
-        (
-            "COMMAND GETKEYS PING x",
-            "-ERR The command has no key arguments",
-        ),
+        ("COMMAND GETKEYS PING x", "-ERR The command has no key arguments"),
         ("COMMAND GETKEYS nosuch x", "-ERR Invalid command specified"),
-        (
-            "COMMAND GETKEYS GET a b",
-            "-ERR Invalid number of arguments specified for command",
-        ),
+        ("COMMAND GETKEYS GET a b", "-ERR Invalid number of arguments specified for command"),
         ("COMMAND LIST FILTERBY PATTERN m*t", "[\"mget\", \"mset\"]"),
         ("COMMAND LIST FILTERBY MODULE x", "[]"),
         ("COMMAND LIST FILTERBY foo x", "-ERR syntax error"),
@@ -351,18 +282,12 @@ fn every_command_of_the_table_is_described() {
     let mut client = server.connect();
     let count = client.ask("COMMAND COUNT");
     let listed = client.ask("COMMAND LIST FILTERBY PATTERN *");
-    let top_level = listed
-        .split(", ")
-        .filter(|name| !name.contains('|'))
-        .count();
+    let top_level = listed.split(", ").filter(|name| !name.contains('|')).count();
     assert_eq!(count, format!(":{top_level}"));
     assert_eq!(client.ask("COMMAND DOCS"), client.ask("command docs"));
     for parent in ["CLIENT", "COMMAND", "CONFIG"] {
         let help = client.ask(&format!("{parent} HELP"));
-        assert!(
-            help.starts_with(&format!("[\"{parent} <subcommand>")),
-            "{help}"
-        );
+        assert!(help.starts_with(&format!("[\"{parent} <subcommand>")), "{help}");
         assert!(help.contains("\"HELP\""), "{help}");
     }
 }

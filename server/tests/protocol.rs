@@ -20,10 +20,7 @@ fn server() -> Server {
 }
 
 fn with_config(config: FrontConfig) -> Server {
-    Server::start(
-        MemoryBackend::even(Partition::Hash, 4, Limits::default()),
-        config,
-    )
+    Server::start(MemoryBackend::even(Partition::Hash, 4, Limits::default()), config)
 }
 
 #[test]
@@ -41,9 +38,7 @@ fn inline_commands_and_arrays_mix_in_one_pipeline() {
 fn a_long_pipeline_is_answered_in_order() {
     let server = server();
     let mut client = server.connect();
-    let requests: String = (0..5000)
-        .map(|i| format!("INCR n\r\nECHO {i}\r\n"))
-        .collect();
+    let requests: String = (0..5000).map(|i| format!("INCR n\r\nECHO {i}\r\n")).collect();
     client.send(requests.as_bytes());
     for i in 0..5000 {
         assert_eq!(client.reply(), format!(":{}", i + 1));
@@ -68,24 +63,12 @@ fn protocol_errors_are_named_and_close_only_their_connection() {
     let mut other = server.connect();
     for (bytes, text) in [
         (&b"*20000000\r\n"[..], "invalid multibulk length"),
-        (
-            b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\nfooz\r\n",
-            "expected '$', got 'f'",
-        ),
-        (
-            b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$-10\r\n",
-            "invalid bulk length",
-        ),
-        (
-            b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$2000000000\r\n",
-            "invalid bulk length",
-        ),
+        (b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\nfooz\r\n", "expected '$', got 'f'"),
+        (b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$-10\r\n", "invalid bulk length"),
+        (b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$2000000000\r\n", "invalid bulk length"),
         (b"SET x \"\r\n", "unbalanced quotes in request"),
         (&[b'a'; 70_000], "too big inline request"),
-        (
-            &[&b"*"[..], &[0; 70_000]].concat(),
-            "too big mbulk count string",
-        ),
+        (&[&b"*"[..], &[0; 70_000]].concat(), "too big mbulk count string"),
     ] {
         let mut client = server.connect();
         client.send(b"PING\r\n");
@@ -140,10 +123,7 @@ fn what_is_too_large_is_refused_and_the_connection_goes_on() {
     assert_eq!(client.call(&["MGET", "a", "b"]), reply);
     assert_eq!(client.call(&["RANGE", "", ""]), reply);
     assert_eq!(client.ask("STRLEN a"), ":100000");
-    assert_eq!(
-        client.ask("CONFIG GET proto-max*"),
-        "[\"proto-max-bulk-len\", \"100000\"]"
-    );
+    assert_eq!(client.ask("CONFIG GET proto-max*"), "[\"proto-max-bulk-len\", \"100000\"]");
 }
 
 #[test]
@@ -177,17 +157,10 @@ fn hello_switches_the_protocol_and_reset_switches_back() {
     assert_eq!(client.reply(), "nil");
     assert_eq!(client.ask("CONFIG GET databases"), "{\"databases\": \"1\"}");
     assert!(client.ask("INFO server").starts_with("=\"txt:# Server"));
-    assert!(
-        client
-            .ask("COMMAND INFO get")
-            .contains("~[+readonly, +fast]")
-    );
+    assert!(client.ask("COMMAND INFO get").contains("~[+readonly, +fast]"));
     let hello = client.ask("HELLO");
     assert!(hello.contains("\"proto\": :3"), "{hello}");
-    assert_eq!(
-        client.ask("HELLO 4"),
-        "-NOPROTO unsupported protocol version"
-    );
+    assert_eq!(client.ask("HELLO 4"), "-NOPROTO unsupported protocol version");
     assert_eq!(client.ask("RESET"), "+RESET");
     assert_eq!(client.ask("CONFIG GET databases"), "[\"databases\", \"1\"]");
     assert_eq!(client.ask("CLIENT GETNAME"), "nil");
@@ -212,17 +185,11 @@ fn clients_are_listed_while_they_are_connected() {
     assert_eq!(first.ask("CLIENT SETNAME first"), "+OK");
     assert_eq!(second.ask("CLIENT SETINFO LIB-NAME lib"), "+OK");
     let list = second.ask("CLIENT LIST");
-    assert!(
-        list.contains("name=first ") && list.contains("lib-name=lib "),
-        "{list}"
-    );
+    assert!(list.contains("name=first ") && list.contains("lib-name=lib "), "{list}");
     assert!(second.ask("CLIENT INFO").contains("cmd=client|info "));
     let id = second.ask("CLIENT ID");
     let own = second.ask(&format!("CLIENT LIST ID {}", &id[1..]));
-    assert!(
-        own.contains("lib-name=lib ") && !own.contains("name=first "),
-        "{own}"
-    );
+    assert!(own.contains("lib-name=lib ") && !own.contains("name=first "), "{own}");
     drop(first);
     while second.ask("CLIENT LIST").contains("name=first ") {}
 }
@@ -256,11 +223,7 @@ impl Backend for Gated {
     }
 
     async fn propose(&self, range: RangeId, command: Bytes) -> Result<Bytes, BackendError> {
-        let _permit = self
-            .gate
-            .acquire()
-            .await
-            .map_err(|_| BackendError::Stopped)?;
+        let _permit = self.gate.acquire().await.map_err(|_| BackendError::Stopped)?;
         self.inner.propose(range, command).await
     }
 
@@ -273,10 +236,7 @@ impl Backend for Gated {
 fn replies_are_sent_while_the_next_command_waits() {
     let inner = MemoryBackend::even(Partition::Hash, 4, Limits::default());
     let gate = Arc::new(Semaphore::new(0));
-    let gated = Gated {
-        inner,
-        gate: Arc::clone(&gate),
-    };
+    let gated = Gated { inner, gate: Arc::clone(&gate) };
     let server = Server::start(gated, FrontConfig::default());
     let mut client = server.connect();
     client.send(b"PING\r\nINCR n\r\nGET n\r\n");
@@ -312,16 +272,10 @@ fn a_client_that_sends_no_more_still_gets_its_replies() {
 
 #[test]
 fn connections_beyond_the_cap_are_told_so() {
-    let server = with_config(FrontConfig {
-        max_clients: 2,
-        ..FrontConfig::default()
-    });
+    let server = with_config(FrontConfig { max_clients: 2, ..FrontConfig::default() });
     let mut first = server.connect();
     let mut second = server.connect();
-    assert_eq!(
-        (first.ask("PING"), second.ask("PING")),
-        ("+PONG".into(), "+PONG".into())
-    );
+    assert_eq!((first.ask("PING"), second.ask("PING")), ("+PONG".into(), "+PONG".into()));
     let mut third = server.connect();
     assert_eq!(third.reply(), "-ERR max number of clients reached");
     assert!(third.is_closed());
@@ -344,20 +298,12 @@ fn a_client_that_reads_nothing_is_cut_off_and_holds_little_memory() {
     // Each request is a few bytes, each reply a megabyte: were the replies kept, the requests that
     // fit the sockets' buffers would ask for terabytes.
     greedy.send_until_cut(&b"GET a\r\n".repeat(1000));
-    assert!(
-        server
-            .connect()
-            .ask("INFO clients")
-            .contains("connected_clients:1")
-    );
+    assert!(server.connect().ask("INFO clients").contains("connected_clients:1"));
 }
 
 #[test]
 fn replies_larger_than_the_unsent_limit_arrive() {
-    let config = FrontConfig {
-        max_unsent_bytes: 1000,
-        ..FrontConfig::default()
-    };
+    let config = FrontConfig { max_unsent_bytes: 1000, ..FrontConfig::default() };
     let server = with_config(config);
     let mut client = server.connect();
     let value = "v".repeat(300_000);

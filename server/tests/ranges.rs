@@ -16,17 +16,12 @@ use support::{Client, Server};
 const APART: [&str; 2] = ["a", "b"];
 
 fn fill(client: &mut Client, keys: impl Iterator<Item = String>) -> BTreeSet<String> {
-    keys.inspect(|key| assert_eq!(client.call(&["SET", key, key]), "+OK"))
-        .collect()
+    keys.inspect(|key| assert_eq!(client.call(&["SET", key, key]), "+OK")).collect()
 }
 
 /// The strings in a printed list.
 fn strings(list: &str) -> Vec<String> {
-    list.split('"')
-        .skip(1)
-        .step_by(2)
-        .map(str::to_owned)
-        .collect()
+    list.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 /// Scans to the end, with `between` after each step; all keys, and the number of steps.
@@ -63,16 +58,9 @@ fn writes_of_many_keys_across_ranges_are_refused_whole() {
 fn reads_and_removals_work_key_by_key() {
     for server in Server::of_each_kind() {
         let mut client = server.connect();
-        let keys = fill(
-            &mut client,
-            (0..100).map(|i| format!("{}{i}", i * 7919 % 256)),
-        );
+        let keys = fill(&mut client, (0..100).map(|i| format!("{}{i}", i * 7919 % 256)));
         let request = |name: &str| -> Vec<String> {
-            [name, "none"]
-                .into_iter()
-                .map(str::to_owned)
-                .chain(keys.iter().cloned())
-                .collect()
+            [name, "none"].into_iter().map(str::to_owned).chain(keys.iter().cloned()).collect()
         };
         let values = client.call(&request("MGET"));
         assert!(values.starts_with("[nil, "));
@@ -89,17 +77,10 @@ fn a_scan_reports_every_key_in_every_layout() {
     for server in Server::of_each_kind() {
         let mut client = server.connect();
         let names = (0..300).map(|i| format!("key:{i}"));
-        let expected = fill(
-            &mut client,
-            names.chain((0..300).map(|i| format!("{{tag}}{i}"))),
-        );
+        let expected = fill(&mut client, names.chain((0..300).map(|i| format!("{{tag}}{i}"))));
         for options in ["", " COUNT 1", " COUNT 100", " COUNT 10000"] {
             let (keys, steps) = scan(&mut client, options, |_, _| ());
-            assert_eq!(
-                keys.len(),
-                expected.len(),
-                "no duplicates while nothing changes"
-            );
+            assert_eq!(keys.len(), expected.len(), "no duplicates while nothing changes");
             assert_eq!(keys.into_iter().collect::<BTreeSet<_>>(), expected);
             assert!(steps < 600);
         }
@@ -120,11 +101,7 @@ fn a_scan_under_writes_reports_what_stays() {
             client.ask(&format!("DEL goes:{step}"));
             client.ask(&format!("SET new:{step} x"));
         });
-        assert!(
-            keys.into_iter()
-                .collect::<BTreeSet<_>>()
-                .is_superset(&stays)
-        );
+        assert!(keys.into_iter().collect::<BTreeSet<_>>().is_superset(&stays));
     }
 }
 
@@ -169,33 +146,19 @@ fn a_scan_ends_where_a_range_starts_within_a_slot() {
 fn range_merges_all_ranges() {
     for server in Server::of_each_kind() {
         let mut client = server.connect();
-        let keys = fill(
-            &mut client,
-            (0..500).map(|i| format!("{}:{i}", i * 7919 % 256)),
-        );
+        let keys = fill(&mut client, (0..500).map(|i| format!("{}:{i}", i * 7919 % 256)));
         let pairs = |list: &str| -> Vec<String> {
             let strings = strings(list);
-            assert!(
-                strings.chunks(2).all(|pair| pair[0] == pair[1]),
-                "keys with their values"
-            );
+            assert!(strings.chunks(2).all(|pair| pair[0] == pair[1]), "keys with their values");
             strings.into_iter().step_by(2).collect()
         };
         assert!(pairs(&client.ask("RANGE _ _")).iter().eq(&keys));
-        for (start, end, limit) in [
-            ("1", "2", 10),
-            ("", "9", 333),
-            ("200:", "", 1),
-            ("x", "", 5),
-        ] {
+        for (start, end, limit) in [("1", "2", 10), ("", "9", 333), ("200:", "", 1), ("x", "", 5)] {
             let reply = client.call(&["RANGE", start, end, "LIMIT", &limit.to_string()]);
             let inside = keys
                 .iter()
                 .filter(|key| key.as_str() >= start && (end.is_empty() || key.as_str() < end));
-            assert!(
-                pairs(&reply).iter().eq(inside.take(limit)),
-                "{start} {end} {limit}"
-            );
+            assert!(pairs(&reply).iter().eq(inside.take(limit)), "{start} {end} {limit}");
         }
     }
 }
@@ -206,12 +169,7 @@ fn range_fetches_long_values_in_their_turn() {
         let mut client = server.connect();
         // Sixteen ranges share 16 MiB, so that these exceed a batch.
         let long = "v".repeat(2 * 1024 * 1024);
-        for (key, value) in [
-            ("a", "1"),
-            ("b", long.as_str()),
-            ("c", "3"),
-            ("d", long.as_str()),
-        ] {
+        for (key, value) in [("a", "1"), ("b", long.as_str()), ("c", "3"), ("d", long.as_str())] {
             assert_eq!(client.call(&["SET", key, value]), "+OK");
         }
         let expected = format!("[\"a\", \"1\", \"b\", \"{long}\", \"c\", \"3\"]");
@@ -228,22 +186,11 @@ fn errors_of_ranges_reach_the_client_as_documented() {
         (BackendError::Busy, "-TRYAGAIN "),
         (BackendError::Unavailable, "-CLUSTERDOWN "),
         (BackendError::OutcomeUnknown, "-UNKNOWN outcome unknown: "),
-        (
-            BackendError::TooLarge { bytes: 9, limit: 8 },
-            "-ERR command of 9 bytes exceeds ",
-        ),
+        (BackendError::TooLarge { bytes: 9, limit: 8 }, "-ERR command of 9 bytes exceeds "),
         (BackendError::Stopped, "-ERR the node is shutting down"),
     ] {
         server.backend.set_fault(range, Some(fault));
-        for line in [
-            "SET a 1",
-            "GET a",
-            "INCR a",
-            "MGET a b",
-            "DBSIZE",
-            "KEYS *",
-            "RANGE _ _",
-        ] {
+        for line in ["SET a 1", "GET a", "INCR a", "MGET a b", "DBSIZE", "KEYS *", "RANGE _ _"] {
             let answer = client.ask(line);
             assert!(answer.starts_with(reply), "{line}: {answer}");
         }
@@ -258,33 +205,22 @@ fn a_removal_that_is_half_done_is_no_clean_failure() {
     let server = Server::with(Partition::Hash, 16);
     let mut client = server.connect();
     let [a, b] = APART;
-    let range = server
-        .backend
-        .range_of(&Partition::Hash.stored(a.as_bytes()));
+    let range = server.backend.range_of(&Partition::Hash.stored(a.as_bytes()));
     fill(&mut client, APART.into_iter().map(str::to_owned));
     server.backend.set_fault(range, Some(BackendError::Busy));
     let answer = client.call(&["DEL", a, b]);
-    assert!(
-        answer.starts_with("-UNKNOWN outcome unknown: done in a part"),
-        "{answer}"
-    );
+    assert!(answer.starts_with("-UNKNOWN outcome unknown: done in a part"), "{answer}");
     assert!(client.call(&["DEL", a]).starts_with("-TRYAGAIN "));
     server.backend.set_fault(range, None);
     assert_eq!(client.call(&["EXISTS", a, b]), ":1");
     for range in 0..16 {
-        server
-            .backend
-            .set_fault(RangeId(range), Some(BackendError::Busy));
+        server.backend.set_fault(RangeId(range), Some(BackendError::Busy));
     }
     assert!(client.call(&["DEL", a, b]).starts_with("-TRYAGAIN "));
     // One range that may be done is enough, whichever answers first.
     for unknown in APART {
-        let range = server
-            .backend
-            .range_of(&Partition::Hash.stored(unknown.as_bytes()));
-        server
-            .backend
-            .set_fault(range, Some(BackendError::OutcomeUnknown));
+        let range = server.backend.range_of(&Partition::Hash.stored(unknown.as_bytes()));
+        server.backend.set_fault(range, Some(BackendError::OutcomeUnknown));
         assert!(client.call(&["DEL", a, b]).starts_with("-UNKNOWN "));
         server.backend.set_fault(range, Some(BackendError::Busy));
     }

@@ -6,7 +6,7 @@ use crate::meta::{META_GROUP, MapWatch, MetaMachine};
 use crate::plan::Plan;
 use bytes::Bytes;
 use logboat::{
-    GroupHandle, GroupId, GroupSpec, Node, NodeId, RequestError, RequestKind, RoleKind,
+    GroupError, GroupHandle, GroupId, GroupSpec, Node, NodeId, RequestError, RequestKind, RoleKind,
     StateMachine,
 };
 use std::collections::BTreeMap;
@@ -235,20 +235,33 @@ async fn agree(
     }
 }
 
+/// Starts this node's replicas. One whose snapshot can't be believed stays out, and the group's other
+/// replicas go on without it.
 fn start_groups(
     node: &Node,
     map: &RangeMap,
     machine: &dyn Fn(&Range) -> Box<dyn StateMachine>,
-) -> Result<BTreeMap<GroupId, GroupHandle>, RouterStartError> {
-    let here = map.ranges().iter().filter(|range| range.replicas.contains(&node.id()));
-    here.map(|range| {
+) -> Result<BTreeMap<GroupId, GroupHandle>, GroupError> {
+    let mut started = BTreeMap::new();
+    for range in map.ranges().iter().filter(|range| range.replicas.contains(&node.id())) {
         let spec = GroupSpec {
             group: range.group,
             replicas: range.replicas.clone(),
             preferred: range.replicas.first().copied(),
             machine: machine(range),
         };
-        Ok((range.group, node.start_group(spec)?))
-    })
-    .collect()
+        match node.start_group(spec) {
+            Ok(handle) => drop(started.insert(range.group, handle)),
+            Err(error @ GroupError::Snapshot { .. }) => {
+                node.metrics().failed_replicas.inc();
+                tracing::error!("this replica does not start: {error}");
+            }
+            Err(
+                error @ (GroupError::Exists(_) | GroupError::NotAReplica(_) | GroupError::Stopped),
+            ) => {
+                return Err(error);
+            }
+        }
+    }
+    Ok(started)
 }

@@ -4,27 +4,32 @@
 //! `IDENTITY` says in plain text which node of which cluster the data belong to; its last line is a
 //! checksum of those before. It is written once, before anything else, and never changed.
 
-use logboat_raft::{ClusterId, NodeId};
-use rustix::fs::{FlockOperation, fdatasync, flock};
+use crate::acquaintances::Acquaintances;
+use crate::files::{make_directory, read_checked, write_checked};
+use logboat_raft::{ClusterId, Incarnation, NodeId};
+use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 const LOCK: &str = "LOCK";
 const IDENTITY: &str = "IDENTITY";
-const IDENTITY_TEMPORARY: &str = "IDENTITY.tmp";
 const WAL: &str = "wal";
 const SNAPSHOTS: &str = "snapshots";
 
 /// Whose data a directory holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The cluster.
+    /// The cluster as its nodes know each other. It is set when the directory is made and stays.
     pub cluster: ClusterId,
+    /// The cluster's name, one line.
+    pub name: String,
     /// The node.
     pub node: NodeId,
     /// The nodes of the cluster, this one among them; the order does not matter.
     pub members: Vec<NodeId>,
+    /// Drawn when the directory is made: what tells it from one that was lost.
+    pub incarnation: Incarnation,
 }
 
 /// A data directory, locked against other processes for as long as this value lives.
@@ -42,30 +47,38 @@ impl DataDir {
     /// # Errors
     /// [`DirectoryError`] when it is in use, damaged or somebody else's.
     pub fn open(path: &Path, identity: &Identity) -> Result<(Self, Identity), DirectoryError> {
-        let failed = |source| DirectoryError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        fs::create_dir_all(path).map_err(failed)?;
+        let failed = |source| DirectoryError::Io { path: path.to_owned(), source };
+        make_directory(path).map_err(failed)?;
         let lock = lock(path)?;
-        let stored = match fs::read(path.join(IDENTITY)) {
-            Ok(content) => Identity::parse(&content).map_err(|what| DirectoryError::Damaged {
-                file: path.join(IDENTITY),
-                what,
-            })?,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
+        let damaged = |name: &str, error: io::Error| match error.kind() {
+            ErrorKind::InvalidData => {
+                DirectoryError::Damaged { file: path.join(name), what: error.to_string() }
+            }
+            _ => failed(error),
+        };
+        let text = read_checked(&path.join(IDENTITY)).map_err(|error| damaged(IDENTITY, error))?;
+        let stored = match text {
+            Some(text) => Identity::parse(&text)
+                .map_err(|what| DirectoryError::Damaged { file: path.join(IDENTITY), what })?,
+            None => {
                 refuse_orphans(path)?;
-                identity.store(path).map_err(failed)?;
+                identity.found(path).map_err(failed)?;
                 identity.clone()
             }
-            Err(error) => return Err(failed(error)),
         };
         stored.compare(identity, path)?;
-        let directory = Self {
-            path: path.to_owned(),
-            _lock: lock,
-        };
+        refuse_remains(path)?;
+        let directory = Self { path: path.to_owned(), _lock: lock };
         Ok((directory, stored))
+    }
+
+    /// The peers that this node has met.
+    ///
+    /// # Errors
+    /// [`DirectoryError`] when the file that names them can't be read or is damaged.
+    pub fn acquaintances(&self) -> Result<Acquaintances, DirectoryError> {
+        Acquaintances::open(&self.path)
+            .map_err(|source| DirectoryError::Io { path: self.path.clone(), source })
     }
 
     /// Where the write-ahead log lives.
@@ -103,14 +116,14 @@ pub enum DirectoryError {
         given: NodeId,
     },
     /// It is another cluster's.
-    #[error("the data directory {} belongs to cluster {stored}, not to {given}", .path.display())]
+    #[error("the data directory {} belongs to cluster {stored:?}, not to {given:?}", .path.display())]
     OtherCluster {
         /// The directory.
         path: PathBuf,
-        /// The cluster that it belongs to.
-        stored: ClusterId,
-        /// The cluster that was to use it.
-        given: ClusterId,
+        /// The name of the cluster that it belongs to.
+        stored: String,
+        /// The name of the cluster that was to use it.
+        given: String,
     },
     /// The cluster has other members.
     #[error(
@@ -146,12 +159,8 @@ pub enum DirectoryError {
 fn lock(directory: &Path) -> Result<File, DirectoryError> {
     let path = directory.join(LOCK);
     let lock = || {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
         if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
             let mut text = String::new();
             file.read_to_string(&mut text)?;
@@ -163,10 +172,7 @@ fn lock(directory: &Path) -> Result<File, DirectoryError> {
         writeln!(file, "{}", std::process::id())?;
         Ok(Ok(file))
     };
-    let locked = lock().map_err(|source| DirectoryError::Io {
-        path: path.clone(),
-        source,
-    })?;
+    let locked = lock().map_err(|source| DirectoryError::Io { path: path.clone(), source })?;
     locked.map_err(|text| DirectoryError::InUse {
         path: directory.to_owned(),
         pid: text.trim().parse().ok(),
@@ -176,83 +182,81 @@ fn lock(directory: &Path) -> Result<File, DirectoryError> {
 /// Data without an identity are somebody's who lost it, and must not become this node's.
 fn refuse_orphans(directory: &Path) -> Result<(), DirectoryError> {
     for name in [WAL, SNAPSHOTS] {
-        if directory.join(name).exists() {
+        let path = directory.join(name);
+        if fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(DirectoryError::Damaged {
                 file: directory.join(IDENTITY),
-                what: format!("it is missing, though there is a directory {name}"),
+                what: format!("it is missing, though there are files in {}", path.display()),
             });
         }
     }
     Ok(())
 }
 
+/// An identity without data is a node that forgot what it promised, and must not go on as if it
+/// had promised nothing.
+fn refuse_remains(directory: &Path) -> Result<(), DirectoryError> {
+    let lost = [WAL, SNAPSHOTS].map(|name| directory.join(name));
+    match lost.into_iter().find(|path| !path.is_dir()) {
+        Some(file) => Err(DirectoryError::Damaged {
+            file,
+            what: "it is missing, though the node has an identity".to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
 impl Identity {
-    fn store(&self, directory: &Path) -> io::Result<()> {
-        let mut text = format!(
-            "logboat 1\ncluster {}\nnode {}\nmembers {}\n",
+    /// Makes what a node's directory consists of, this file last.
+    fn found(&self, directory: &Path) -> io::Result<()> {
+        make_directory(&directory.join(WAL))?;
+        make_directory(&directory.join(SNAPSHOTS))?;
+        let text = format!(
+            "logboat 1\ncluster {}\nname {}\nnode {}\nmembers {}\nincarnation {:016x}\n",
             self.cluster,
+            self.name,
             self.node,
-            list(&self.members)
+            list(&self.members),
+            self.incarnation.0
         );
-        let crc = crc32fast::hash(text.as_bytes());
-        text.push_str(&format!("crc {crc:08x}\n"));
-        let temporary = directory.join(IDENTITY_TEMPORARY);
-        let mut file = File::create(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        fdatasync(&file)?;
-        fs::rename(temporary, directory.join(IDENTITY))?;
-        File::open(directory)?.sync_all()
+        write_checked(directory, IDENTITY, &text)
     }
 
-    fn parse(content: &[u8]) -> Result<Self, String> {
-        let text = std::str::from_utf8(content).map_err(|_| "it is no text".to_owned())?;
-        let (body, crc) = text
-            .strip_suffix('\n')
-            .and_then(|text| text.rsplit_once("\ncrc "))
-            .ok_or("it has no checksum")?;
-        let body = format!("{body}\n");
-        if format!("{:08x}", crc32fast::hash(body.as_bytes())) != crc {
-            return Err("it fails its checksum".to_owned());
-        }
-        let mut lines = body.lines();
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut lines = text.lines();
         if lines.next() != Some("logboat 1") {
             return Err("it is of another version".to_owned());
         }
         let mut field = |name: &str| {
             let line = lines.next().and_then(|line| line.strip_prefix(name));
-            line.and_then(|line| line.strip_prefix(' '))
-                .ok_or_else(|| format!("it has no {name}"))
+            line.and_then(|line| line.strip_prefix(' ')).ok_or_else(|| format!("it has no {name}"))
         };
         let number = |text: &str, radix| {
             u64::from_str_radix(text, radix).map_err(|_| format!("{text} is no number"))
         };
         let cluster = ClusterId(number(field("cluster")?, 16)?);
+        let name = field("name")?.to_owned();
         let node = NodeId(number(field("node")?, 10)?);
         let members = field("members")?.split(',');
         let members = members.map(|member| number(member, 10).map(NodeId));
-        Ok(Self {
-            cluster,
-            node,
-            members: members.collect::<Result<_, _>>()?,
-        })
+        let members = members.collect::<Result<_, _>>()?;
+        let incarnation = Incarnation(number(field("incarnation")?, 16)?);
+        Ok(Self { cluster, name, node, members, incarnation })
     }
 
-    /// Checks that a directory of this identity may be used under the other.
+    /// Checks that a directory of this identity may be used under the other. Their cluster ids may
+    /// differ: what the id is made of, such as addresses, may have changed since.
     fn compare(&self, given: &Self, path: &Path) -> Result<(), DirectoryError> {
         let path = path.to_owned();
-        if self.cluster != given.cluster {
+        if self.name != given.name {
             return Err(DirectoryError::OtherCluster {
                 path,
-                stored: self.cluster,
-                given: given.cluster,
+                stored: self.name.clone(),
+                given: given.name.clone(),
             });
         }
         if self.node != given.node {
-            return Err(DirectoryError::OtherNode {
-                path,
-                stored: self.node,
-                given: given.node,
-            });
+            return Err(DirectoryError::OtherNode { path, stored: self.node, given: given.node });
         }
         let sorted = |members: &[NodeId]| {
             let mut members = members.to_vec();
@@ -276,10 +280,7 @@ fn list(nodes: &[NodeId]) -> String {
 }
 
 fn holder(pid: Option<&u32>) -> String {
-    pid.map_or_else(
-        || "another process".to_owned(),
-        |pid| format!("process {pid}"),
-    )
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }
 
 #[cfg(test)]
@@ -289,8 +290,10 @@ mod tests {
     fn identity() -> Identity {
         Identity {
             cluster: ClusterId(0xabc),
+            name: "first".to_owned(),
             node: NodeId(2),
             members: vec![NodeId(1), NodeId(2), NodeId(3)],
+            incarnation: Incarnation(0xdef),
         }
     }
 
@@ -325,23 +328,11 @@ mod tests {
             let error = DataDir::open(directory.path(), &given).unwrap_err();
             error.to_string()
         };
-        let node = refuse(Identity {
-            node: NodeId(3),
-            ..identity()
-        });
+        let node = refuse(Identity { node: NodeId(3), ..identity() });
         assert!(node.contains("belongs to node 2, not to node 3"), "{node}");
-        let cluster = refuse(Identity {
-            cluster: ClusterId(1),
-            ..identity()
-        });
-        assert!(
-            cluster.contains("0000000000000abc, not to 0000000000000001"),
-            "{cluster}"
-        );
-        let members = refuse(Identity {
-            members: vec![NodeId(2), NodeId(4)],
-            ..identity()
-        });
+        let cluster = refuse(Identity { name: "second".to_owned(), ..identity() });
+        assert!(cluster.contains(r#"cluster "first", not to "second""#), "{cluster}");
+        let members = refuse(Identity { members: vec![NodeId(2), NodeId(4)], ..identity() });
         assert!(members.contains("1,2,3, not 2,4"), "{members}");
     }
 
@@ -356,10 +347,7 @@ mod tests {
             damaged[at] ^= 1;
             fs::write(&path, damaged).unwrap();
             let error = DataDir::open(directory.path(), &identity()).unwrap_err();
-            assert!(
-                matches!(error, DirectoryError::Damaged { .. }),
-                "byte {at}: {error}"
-            );
+            assert!(matches!(error, DirectoryError::Damaged { .. }), "byte {at}: {error}");
         }
     }
 
@@ -367,8 +355,18 @@ mod tests {
     fn data_without_an_identity_are_refused() {
         let directory = tempfile::tempdir().unwrap();
         let (opened, _) = DataDir::open(directory.path(), &identity()).unwrap();
-        fs::create_dir(opened.wal()).unwrap();
+        fs::write(opened.wal().join("0000000001.wal"), "data").unwrap();
         fs::remove_file(directory.path().join(IDENTITY)).unwrap();
+        drop(opened);
+        let error = DataDir::open(directory.path(), &identity()).unwrap_err();
+        assert!(matches!(error, DirectoryError::Damaged { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_identity_without_its_data_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let (opened, _) = DataDir::open(directory.path(), &identity()).unwrap();
+        fs::remove_dir(opened.wal()).unwrap();
         drop(opened);
         let error = DataDir::open(directory.path(), &identity()).unwrap_err();
         assert!(matches!(error, DirectoryError::Damaged { .. }), "{error}");

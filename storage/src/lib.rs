@@ -6,10 +6,13 @@
 //! Nothing here knows what a message or an election is: the types of [`logboat_raft`] go in
 //! ([`Persist`](logboat_raft::Persist)) and come out ([`Restored`](logboat_raft::Restored)).
 
+mod acquaintances;
 mod directory;
+mod files;
 mod snapshot;
 mod wal;
 
+pub use acquaintances::Acquaintances;
 pub use directory::{DataDir, DirectoryError, Identity};
 pub use snapshot::{
     SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotStore, SnapshotWriter,

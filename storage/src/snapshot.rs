@@ -10,6 +10,7 @@
 //!        CRC-32 of all before; content
 //! ```
 
+use crate::files::{make_directory, sync_directory};
 use logboat_raft::{GroupId, Index, LogId, Term};
 use parking_lot::Mutex;
 use rustix::fs::fdatasync;
@@ -110,13 +111,8 @@ impl SnapshotStore {
             known: Mutex::default(),
             next: AtomicU64::new(0),
         };
-        shared.scan().map_err(|source| SnapshotError::Io {
-            path: directory.to_owned(),
-            source,
-        })?;
-        Ok(Self {
-            shared: Arc::new(shared),
-        })
+        shared.scan().map_err(|source| SnapshotError::Io { path: directory.to_owned(), source })?;
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// The group's current snapshot.
@@ -322,9 +318,7 @@ impl SnapshotReceiver {
         let shared = &temporary.shared;
         let mut known = shared.known.lock();
         let path = shared.received_path(self.group, self.last);
-        shared
-            .rename(&temporary.path, &path)
-            .map_err(|e| failure(&path, e))?;
+        shared.rename(&temporary.path, &path).map_err(|e| failure(&path, e))?;
         known.received.insert((self.group, info.last), info);
         Ok(info)
     }
@@ -348,14 +342,12 @@ impl Write for SnapshotReceiver {
 
 impl Shared {
     fn scan(&self) -> io::Result<()> {
-        fs::create_dir_all(&self.directory)?;
+        make_directory(&self.directory)?;
         let mut known = self.known.lock();
         for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
             let extension = path.extension().and_then(|extension| extension.to_str());
-            let group = path
-                .file_stem()
-                .and_then(|stem| stem.to_str()?.parse().ok());
+            let group = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
             match (group.map(GroupId), extension) {
                 // What an earlier process received is offered again.
                 (_, Some(TEMPORARY | RECEIVED)) => fs::remove_file(&path)?,
@@ -419,7 +411,7 @@ impl Shared {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)?;
-        File::open(&self.directory)?.sync_all()
+        sync_directory(&self.directory)
     }
 }
 
@@ -469,10 +461,7 @@ struct Header {
 
 impl Header {
     const fn info(&self) -> SnapshotInfo {
-        SnapshotInfo {
-            last: self.last,
-            bytes: HEADER_BYTES as u64 + self.content_bytes,
-        }
+        SnapshotInfo { last: self.last, bytes: HEADER_BYTES as u64 + self.content_bytes }
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -515,10 +504,7 @@ impl Header {
 
 /// Opens a file, checks its header and its length, and leaves it at the beginning.
 fn open_header(path: &Path, group: GroupId) -> Result<(Header, File), SnapshotError> {
-    let damaged = |what| SnapshotError::Damaged {
-        file: path.to_owned(),
-        what,
-    };
+    let damaged = |what| SnapshotError::Damaged { file: path.to_owned(), what };
     let open = || {
         let file = File::open(path)?;
         let mut header = [0; HEADER_BYTES];
@@ -534,10 +520,7 @@ fn open_header(path: &Path, group: GroupId) -> Result<(Header, File), SnapshotEr
         return Err(damaged(format!("it is of group {}", header.group)));
     }
     if header.content_bytes.checked_add(HEADER_BYTES as u64) != Some(bytes) {
-        return Err(damaged(format!(
-            "{bytes} bytes for a content of {}",
-            header.content_bytes
-        )));
+        return Err(damaged(format!("{bytes} bytes for a content of {}", header.content_bytes)));
     }
     Ok((header, file))
 }
@@ -567,10 +550,7 @@ fn open_verified(path: &Path, group: GroupId) -> Result<(Header, File), Snapshot
 }
 
 fn failure(path: &Path, source: io::Error) -> SnapshotError {
-    SnapshotError::Io {
-        path: path.to_owned(),
-        source,
-    }
+    SnapshotError::Io { path: path.to_owned(), source }
 }
 
 #[cfg(test)]

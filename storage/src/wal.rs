@@ -96,11 +96,7 @@ pub struct WalOptions {
 
 impl Default for WalOptions {
     fn default() -> Self {
-        Self {
-            segment_bytes: 64 << 20,
-            max_bytes: 2 << 30,
-            mark_delay: Duration::from_millis(100),
-        }
+        Self { segment_bytes: 64 << 20, max_bytes: 2 << 30, mark_delay: Duration::from_millis(100) }
     }
 }
 
@@ -129,10 +125,8 @@ impl<C: Completion> Wal<C> {
         options: WalOptions,
         pressure: impl Fn(&[GroupId]) + Send + Sync + 'static,
     ) -> Result<(Self, BTreeMap<GroupId, Restored>), WalError> {
-        let disk = FileDisk::open(directory).map_err(|source| WalError::Io {
-            path: directory.to_owned(),
-            source,
-        })?;
+        let disk = FileDisk::open(directory)
+            .map_err(|source| WalError::Io { path: directory.to_owned(), source })?;
         Self::open_on(disk, options, pressure)
     }
 }
@@ -149,10 +143,7 @@ impl<C: Completion, D: Disk> Wal<C, D> {
     ) -> Result<(Self, BTreeMap<GroupId, Restored>), WalError> {
         let place = disk.path("");
         let (log, supply, restored) = recover::recover(disk, options)?;
-        let failed = |source| WalError::Io {
-            path: place.clone(),
-            source,
-        };
+        let failed = |source| WalError::Io { path: place.clone(), source };
         let shared = Arc::new(Shared::new(&log));
         let lane = Arc::new(Lane::new(Arc::clone(&shared)));
         let (inbox, submissions) = unbounded();
@@ -169,11 +160,8 @@ impl<C: Completion, D: Disk> Wal<C, D> {
             spawn("wal-sync", move || lane.run()).map_err(failed)?,
             spawn("wal-writer", move || writer.run()).map_err(failed)?,
         ];
-        let handle = Handle {
-            inbox: RwLock::new(Some(inbox)),
-            shared,
-            threads: Mutex::new(threads),
-        };
+        let handle =
+            Handle { inbox: RwLock::new(Some(inbox)), shared, threads: Mutex::new(threads) };
         let handle = Arc::new(handle);
         Ok((Self { handle }, restored))
     }
@@ -253,9 +241,7 @@ impl<C: Completion, D: Disk> Wal<C, D> {
 
 impl<C: Completion, D: Disk> Clone for Wal<C, D> {
     fn clone(&self) -> Self {
-        Self {
-            handle: Arc::clone(&self.handle),
-        }
+        Self { handle: Arc::clone(&self.handle) }
     }
 }
 

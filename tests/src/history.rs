@@ -147,14 +147,7 @@ pub enum HistoryError {
 impl Operation {
     /// An operation that was just called. Its outcome is unknown until the answer is recorded.
     pub fn call(client: u64, call_ns: u64, key: impl Into<String>, kind: Kind) -> Self {
-        Self {
-            client,
-            call_ns,
-            key: key.into(),
-            kind,
-            outcome: Outcome::Unknown,
-            info: None,
-        }
+        Self { client, call_ns, key: key.into(), kind, outcome: Outcome::Unknown, info: None }
     }
 
     /// The operation with the answer that arrived at `return_ns`.
@@ -177,15 +170,11 @@ pub fn read(file: impl BufRead) -> Result<Vec<Operation>, HistoryError> {
     let mut operations = Vec::new();
     for (index, text) in file.lines().enumerate() {
         let line = index + 1;
-        let text = text.map_err(|source| HistoryError::Io {
-            line: index,
-            source,
-        })?;
+        let text = text.map_err(|source| HistoryError::Io { line: index, source })?;
         let parsed: Line =
             serde_json::from_str(&text).map_err(|source| HistoryError::Json { line, source })?;
-        let operation = parsed
-            .operation()
-            .map_err(|problem| HistoryError::Fields { line, problem })?;
+        let operation =
+            parsed.operation().map_err(|problem| HistoryError::Fields { line, problem })?;
         operations.push(operation);
     }
     refuse_overlaps(&operations)?;
@@ -216,11 +205,7 @@ fn refuse_overlaps(operations: &[Operation]) -> Result<(), HistoryError> {
         for pair in intervals.windows(2) {
             let ((_, returned, first), (called, _, second)) = (pair[0], pair[1]);
             if called < returned {
-                return Err(HistoryError::Overlap {
-                    client,
-                    first,
-                    second,
-                });
+                return Err(HistoryError::Overlap { client, first, second });
             }
         }
     }
@@ -240,23 +225,11 @@ struct Line {
     key: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     value: Option<String>,
-    #[serde(
-        default,
-        deserialize_with = "given",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     expect: Option<Option<String>>,
-    #[serde(
-        default,
-        deserialize_with = "given",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     output: Option<Output>,
-    #[serde(
-        default,
-        deserialize_with = "given",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     current: Option<Option<String>>,
     #[serde(deserialize_with = "Option::deserialize")]
     ok: Option<bool>,
@@ -325,21 +298,8 @@ impl Line {
     fn operation(mut self) -> Result<Operation, &'static str> {
         let kind = self.kind()?;
         let outcome = self.outcome()?;
-        let Self {
-            client,
-            call_ns,
-            key,
-            info,
-            ..
-        } = self;
-        Ok(Operation {
-            client,
-            call_ns,
-            key,
-            kind,
-            outcome,
-            info,
-        })
+        let Self { client, call_ns, key, info, .. } = self;
+        Ok(Operation { client, call_ns, key, kind, outcome, info })
     }
 
     fn kind(&mut self) -> Result<Kind, &'static str> {
@@ -351,17 +311,10 @@ impl Line {
             Name::Get | Name::Delete if value.is_some() => Err("a get or delete has no `value`"),
             Name::Get => Ok(Kind::Get),
             Name::Delete => Ok(Kind::Delete),
-            Name::Put => Ok(Kind::Put {
-                value: value.ok_or("a put needs a `value`")?,
-            }),
-            Name::Append => Ok(Kind::Append {
-                value: value.ok_or("an append needs a `value`")?,
-            }),
+            Name::Put => Ok(Kind::Put { value: value.ok_or("a put needs a `value`")? }),
+            Name::Append => Ok(Kind::Append { value: value.ok_or("an append needs a `value`")? }),
             Name::Cas => Ok(Kind::Cas {
-                expect: self
-                    .expect
-                    .take()
-                    .ok_or("a cas needs an `expect`, which may be null")?,
+                expect: self.expect.take().ok_or("a cas needs an `expect`, which may be null")?,
                 value: value.ok_or("a cas needs a `value`")?,
             }),
         }
@@ -372,10 +325,9 @@ impl Line {
             (Some(true), Some(return_ns)) if return_ns < self.call_ns => {
                 Err("`return_ns` is before `call_ns`")
             }
-            (Some(true), Some(return_ns)) => Ok(Outcome::Done {
-                return_ns,
-                answer: self.answer()?,
-            }),
+            (Some(true), Some(return_ns)) => {
+                Ok(Outcome::Done { return_ns, answer: self.answer()? })
+            }
             (Some(true), None) => Err("an operation whose `ok` is true needs a `return_ns`"),
             (_, Some(_)) => Err("`return_ns` has to be null unless `ok` is true"),
             (_, None) if self.says_something() => Err("only an answered operation has an output"),

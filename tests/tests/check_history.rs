@@ -10,21 +10,20 @@ fn check_history(files: &[&PathBuf]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_check-history"))
         .args(files)
         .output()
-        .unwrap();
+        .expect("the program runs");
     let printed = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8(printed).unwrap())
+    (output.status.code(), String::from_utf8(printed).expect("it prints text"))
 }
 
 /// A history with one read after one write.
 fn file(dir: &TempDir, name: &str, found: &str) -> PathBuf {
     let put = Operation::call(1, 0, "k", Kind::Put { value: "1;".into() });
     let get = Operation::call(1, 20, "k", Kind::Get);
-    let operations = [
-        put.answered(10, Answer::Written),
-        get.answered(30, Answer::Read(Some(found.to_owned()))),
-    ];
+    let operations =
+        [put.answered(10, Answer::Written), get.answered(30, Answer::Read(Some(found.to_owned())))];
     let path = dir.path().join(name);
-    history::write(fs::File::create(&path).unwrap(), &operations).unwrap();
+    let file = fs::File::create(&path).expect("the directory is there");
+    history::write(file, &operations).expect("a small file can be written");
     path
 }
 

@@ -8,10 +8,7 @@ fn text(value: &str) -> Option<String> {
 }
 
 fn cas(expect: Option<&str>) -> Kind {
-    Kind::Cas {
-        expect: expect.map(Into::into),
-        value: "2;".into(),
-    }
+    Kind::Cas { expect: expect.map(Into::into), value: "2;".into() }
 }
 
 /// One operation of each kind and outcome, with the line that stands for it.
@@ -88,103 +85,46 @@ fn null_stands_for_a_field_that_does_not_belong() {
     let line = r#"{"client":7,"call_ns":10,"return_ns":20,"op":"put","key":"k","value":"1;",
         "expect":null,"output":null,"current":null,"ok":true,"info":null}"#;
     let line = line.replace('\n', "");
-    assert_eq!(
-        history::read(line.as_bytes()).unwrap(),
-        [examples().remove(0).0]
-    );
+    assert_eq!(history::read(line.as_bytes()).unwrap(), [examples().remove(0).0]);
     let get = r#"{"client":7,"call_ns":10,"return_ns":null,"op":"get","key":"k","output":null,"ok":null}"#;
-    assert_eq!(
-        history::read(get.as_bytes()).unwrap(),
-        [Operation::call(7, 10, "k", Kind::Get)]
-    );
+    assert_eq!(history::read(get.as_bytes()).unwrap(), [Operation::call(7, 10, "k", Kind::Get)]);
 }
+
+/// The end of a line whose fields contradict one another, and what is said of it.
+const CONTRADICTIONS: &[(&str, &str)] = &[
+    (r#""op":"put","ok":true,"return_ns":20"#, "a put needs a `value`"),
+    (r#""op":"put","value":null,"ok":true,"return_ns":20"#, "a put needs a `value`"),
+    (r#""op":"append","ok":true,"return_ns":20"#, "an append needs a `value`"),
+    (r#""op":"cas","expect":null,"ok":null,"return_ns":null"#, "a cas needs a `value`"),
+    (r#""op":"cas","value":"1;","ok":null,"return_ns":null"#, "a cas needs an `expect`"),
+    (r#""op":"get","value":"1;","ok":null,"return_ns":null"#, "has no `value`"),
+    (r#""op":"get","expect":"1;","ok":null,"return_ns":null"#, "only a cas has an `expect`"),
+    (r#""op":"get","ok":true,"return_ns":20"#, "`output` of an answered get"),
+    (r#""op":"get","output":true,"ok":true,"return_ns":20"#, "`output` of an answered get"),
+    (r#""op":"get","output":"","ok":null,"return_ns":null"#, "only an answered operation"),
+    (r#""op":"get","output":"","ok":false,"return_ns":null"#, "only an answered operation"),
+    (r#""op":"delete","output":true,"ok":true,"return_ns":20"#, "has no `output`"),
+    (r#""op":"get","output":null,"ok":true,"return_ns":null"#, "needs a `return_ns`"),
+    (r#""op":"get","output":null,"ok":true,"return_ns":9"#, "before `call_ns`"),
+    (r#""op":"delete","ok":null,"return_ns":20"#, "has to be null"),
+    (r#""op":"delete","ok":false,"return_ns":20"#, "has to be null"),
+    (r#""op":"delete","current":"","ok":true,"return_ns":20"#, "did not match has a `current`"),
+    (
+        r#""op":"cas","value":"","expect":"","output":"","ok":true,"return_ns":20"#,
+        "is true or false",
+    ),
+    (
+        r#""op":"cas","value":"","expect":"","output":true,"current":"","ok":true,"return_ns":20"#,
+        "did not match has a `current`",
+    ),
+];
 
 #[test]
 fn what_contradicts_itself_is_refused() {
     let good = r#""client":7,"key":"k","call_ns":10"#;
-    for (fields, problem) in [
-        (
-            r#""op":"put","ok":true,"return_ns":20"#,
-            "a put needs a `value`",
-        ),
-        (
-            r#""op":"put","value":null,"ok":true,"return_ns":20"#,
-            "a put needs a `value`",
-        ),
-        (
-            r#""op":"append","ok":true,"return_ns":20"#,
-            "an append needs a `value`",
-        ),
-        (
-            r#""op":"cas","expect":null,"ok":null,"return_ns":null"#,
-            "a cas needs a `value`",
-        ),
-        (
-            r#""op":"cas","value":"1;","ok":null,"return_ns":null"#,
-            "a cas needs an `expect`",
-        ),
-        (
-            r#""op":"get","value":"1;","ok":null,"return_ns":null"#,
-            "has no `value`",
-        ),
-        (
-            r#""op":"get","expect":"1;","ok":null,"return_ns":null"#,
-            "only a cas has an `expect`",
-        ),
-        (
-            r#""op":"get","ok":true,"return_ns":20"#,
-            "`output` of an answered get",
-        ),
-        (
-            r#""op":"get","output":true,"ok":true,"return_ns":20"#,
-            "`output` of an answered get",
-        ),
-        (
-            r#""op":"get","output":"","ok":null,"return_ns":null"#,
-            "only an answered operation",
-        ),
-        (
-            r#""op":"get","output":"","ok":false,"return_ns":null"#,
-            "only an answered operation",
-        ),
-        (
-            r#""op":"delete","output":true,"ok":true,"return_ns":20"#,
-            "has no `output`",
-        ),
-        (
-            r#""op":"get","output":null,"ok":true,"return_ns":null"#,
-            "needs a `return_ns`",
-        ),
-        (
-            r#""op":"get","output":null,"ok":true,"return_ns":9"#,
-            "before `call_ns`",
-        ),
-        (
-            r#""op":"delete","ok":null,"return_ns":20"#,
-            "has to be null",
-        ),
-        (
-            r#""op":"delete","ok":false,"return_ns":20"#,
-            "has to be null",
-        ),
-        (
-            r#""op":"delete","current":"","ok":true,"return_ns":20"#,
-            "did not match has a `current`",
-        ),
-        (
-            r#""op":"cas","value":"","expect":"","output":"","ok":true,"return_ns":20"#,
-            "is true or false",
-        ),
-        (
-            r#""op":"cas","value":"","expect":"","output":true,"current":"","ok":true,"return_ns":20"#,
-            "did not match has a `current`",
-        ),
-    ] {
+    for (fields, problem) in CONTRADICTIONS {
         let error = history::read(format!("{{{good},{fields}}}").as_bytes()).unwrap_err();
-        assert!(
-            matches!(error, HistoryError::Fields { line: 1, .. }),
-            "{fields}: {error}"
-        );
+        assert!(matches!(error, HistoryError::Fields { line: 1, .. }), "{fields}: {error}");
         assert!(error.to_string().contains(problem), "{fields}: {error}");
     }
 }
@@ -198,23 +138,14 @@ fn what_is_no_operation_is_refused_with_its_line() {
         (&good[..good.len() - 1], "EOF"),
         (&good.replace("\"ok\"", "\"okay\""), "unknown field `okay`"),
         (&good.replace(",\"ok\":true", ""), "missing field `ok`"),
-        (
-            &good.replace("\"return_ns\":20,", ""),
-            "missing field `return_ns`",
-        ),
-        (
-            &good.replace("\"put\"", "\"incr\""),
-            "unknown variant `incr`",
-        ),
+        (&good.replace("\"return_ns\":20,", ""), "missing field `return_ns`"),
+        (&good.replace("\"put\"", "\"incr\""), "unknown variant `incr`"),
         (&good.replace("10", "-10"), "-10"),
         (&good.replace("10", "1.5"), "1.5"),
         (&good.replace("\"key\":\"k\"", "\"key\":null"), "null"),
     ] {
         let error = history::read(format!("{good}\n{wrong}\n{good}").as_bytes()).unwrap_err();
-        assert!(
-            matches!(error, HistoryError::Json { line: 2, .. }),
-            "{wrong}: {error}"
-        );
+        assert!(matches!(error, HistoryError::Json { line: 2, .. }), "{wrong}: {error}");
         assert!(error.to_string().contains(problem), "{wrong}: {error}");
     }
 }
@@ -232,15 +163,5 @@ fn a_client_does_one_thing_at_a_time() {
     let unknown = Operation::call(1, 12, "k", Kind::Delete);
     read(&[get(1, 20, 30), get(1, 10, 20), get(2, 15, 25), unknown]).unwrap();
     let error = read(&[get(1, 20, 30), get(2, 15, 25), get(1, 10, 21)]).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            HistoryError::Overlap {
-                client: 1,
-                first: 3,
-                second: 1
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, HistoryError::Overlap { client: 1, first: 3, second: 1 }), "{error}");
 }

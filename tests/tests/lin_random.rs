@@ -26,22 +26,20 @@ fn extends(left: &[&Operation], value: Option<&str>) -> bool {
     let Some(first_return) = first_return else {
         return true;
     };
-    (0..left.len())
-        .filter(|&i| left[i].call_ns <= first_return)
-        .any(|i| {
-            let rest = [&left[..i], &left[i + 1..]].concat();
-            let (after, answer) = perform(&left[i].kind, value);
-            let fits = match &left[i].outcome {
-                Outcome::Unknown => true,
-                Outcome::Refused => false,
-                Outcome::Done { answer: said, .. } => {
-                    *said == answer
-                        || matches!(answer, Answer::Mismatched { .. })
-                            && *said == Answer::Mismatched { current: None }
-                }
-            };
-            fits && extends(&rest, after.as_deref())
-        })
+    (0..left.len()).filter(|&i| left[i].call_ns <= first_return).any(|i| {
+        let rest = [&left[..i], &left[i + 1..]].concat();
+        let (after, answer) = perform(&left[i].kind, value);
+        let fits = match &left[i].outcome {
+            Outcome::Unknown => true,
+            Outcome::Refused => false,
+            Outcome::Done { answer: said, .. } => {
+                *said == answer
+                    || matches!(answer, Answer::Mismatched { .. })
+                        && *said == Answer::Mismatched { current: None }
+            }
+        };
+        fits && extends(&rest, after.as_deref())
+    })
 }
 
 /// What the store does: the new value, and its answer.
@@ -73,11 +71,7 @@ struct Plan {
 
 impl Plan {
     fn effect_at(&self, end: u64) -> f64 {
-        let length = if self.answered {
-            self.takes
-        } else {
-            2 * (end - self.call.min(end))
-        };
+        let length = if self.answered { self.takes } else { 2 * (end - self.call.min(end)) };
         self.call as f64 + self.effect * length as f64
     }
 }
@@ -85,16 +79,9 @@ impl Plan {
 /// What a store that takes one operation after another, each at some time between its call and its
 /// return, answers to the plans.
 fn simulate(plans: &[Plan]) -> Vec<Operation> {
-    let end = plans
-        .iter()
-        .map(|each| each.call + each.takes)
-        .max()
-        .unwrap_or(0);
-    let mut order: Vec<(f64, usize)> = plans
-        .iter()
-        .enumerate()
-        .map(|(i, plan)| (plan.effect_at(end), i))
-        .collect();
+    let end = plans.iter().map(|each| each.call + each.takes).max().unwrap_or(0);
+    let mut order: Vec<(f64, usize)> =
+        plans.iter().enumerate().map(|(i, plan)| (plan.effect_at(end), i)).collect();
     order.sort_by(|left, right| left.0.total_cmp(&right.0).then(left.1.cmp(&right.1)));
     let mut value: Option<String> = None;
     let mut operations = Vec::new();
@@ -151,22 +138,16 @@ fn kind() -> impl Strategy<Value = Kind> {
 }
 
 fn plan() -> impl Strategy<Value = Plan> {
-    (
-        kind(),
-        0..14_u64,
-        0..8_u64,
-        0.0..1.0_f64,
-        prop::bool::weighted(0.7),
-        any::<bool>(),
-    )
-        .prop_map(|(kind, call, takes, effect, answered, tells)| Plan {
+    (kind(), 0..14_u64, 0..8_u64, 0.0..1.0_f64, prop::bool::weighted(0.7), any::<bool>()).prop_map(
+        |(kind, call, takes, effect, answered, tells)| Plan {
             kind,
             call,
             takes,
             effect,
             answered,
             tells,
-        })
+        },
+    )
 }
 
 fn small() -> impl Strategy<Value = Vec<Operation>> {
@@ -190,9 +171,7 @@ fn corrupt(operations: &mut [Operation], which: Index, other: Option<String>) {
     *answer = match answer {
         Answer::Read(_) => Answer::Read(other),
         Answer::Mismatched { current: None } => Answer::Swapped,
-        Answer::Mismatched { current: Some(_) } => Answer::Mismatched {
-            current: Some(other),
-        },
+        Answer::Mismatched { current: Some(_) } => Answer::Mismatched { current: Some(other) },
         Answer::Swapped => Answer::Mismatched { current: None },
         Answer::Written => unreachable!("only gets and swaps were chosen"),
     };
@@ -211,11 +190,7 @@ fn without_answers_from(mut history: Vec<Operation>, time: Option<u64>) -> Vec<O
 /// Checks histories against the trial of every order, and that both verdicts came up often.
 fn compare(cases: u32, at_least: u32, histories: impl Strategy<Value = Vec<Operation>>) {
     let (right, wrong) = (Cell::new(0), Cell::new(0));
-    let config = Config {
-        cases,
-        failure_persistence: None,
-        ..Config::default()
-    };
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
     TestRunner::new(config)
         .run(&histories, |history| {
             let verdict = lin::check(&history);
@@ -234,11 +209,8 @@ fn compare(cases: u32, at_least: u32, histories: impl Strategy<Value = Vec<Opera
             prop_assert!(has_order(&before), "an earlier answer fits no order either");
             Ok(())
         })
-        .unwrap();
-    assert!(
-        right.get() >= at_least && wrong.get() >= at_least,
-        "{right:?} {wrong:?}"
-    );
+        .unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(right.get() >= at_least && wrong.get() >= at_least, "{right:?} {wrong:?}");
 }
 
 #[test]
@@ -292,14 +264,8 @@ fn busy(seed: u64, clients: u64, each: u64, unknown_in: u64, mix: Mix) -> Vec<Pl
             let kind = match (mix, below(10)) {
                 (Mix::All, 0) => Kind::Delete,
                 (Mix::All, 1..3) => Kind::Put { value },
-                (Mix::All, 3) => Kind::Cas {
-                    expect: None,
-                    value,
-                },
-                (Mix::All, 4) => Kind::Cas {
-                    expect: Some(format!("{recent};")),
-                    value,
-                },
+                (Mix::All, 3) => Kind::Cas { expect: None, value },
+                (Mix::All, 4) => Kind::Cas { expect: Some(format!("{recent};")), value },
                 (Mix::All, 5..7) | (Mix::Appends, 0..5) => Kind::Append { value },
                 (Mix::AppendsReadLate, _) if turn + 1 < each => Kind::Append { value },
                 (_, _) => Kind::Get,

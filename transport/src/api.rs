@@ -1,7 +1,7 @@
 //! The interface between the engine and a transport, whichever it is.
 
 use crate::{Outgoing, Parcel, SendError};
-use logboat_raft::{GroupId, LogId, NodeId};
+use logboat_raft::{GroupId, Incarnation, LogId, NodeId};
 use std::io::Read;
 
 /// Where a transport delivers. All methods are called on the transport's own thread, which serves
@@ -9,6 +9,11 @@ use std::io::Read;
 pub trait Inbox: Send + Sync + 'static {
     /// Takes what arrived from a peer, in the order in which the peer sent it.
     fn receive(&self, from: NodeId, parcels: Vec<Parcel>);
+
+    /// Whether `incarnation` is the one under which this node knows the peer. The first one that it
+    /// is asked about becomes that, and stays it over restarts. It is asked once a connection and may
+    /// touch the disk.
+    fn recognizes(&self, peer: NodeId, incarnation: Incarnation) -> bool;
 
     /// The connection on which this node sends to the peer is up: [`Transport::send`] works.
     fn connected(&self, peer: NodeId);

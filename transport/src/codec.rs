@@ -82,11 +82,7 @@ pub(crate) fn put_message(
             put_log_id(fields, *last);
             fields.push(u8::from(*transfer));
         }
-        Payload::Append {
-            prev,
-            entries,
-            commit,
-        } => {
+        Payload::Append { prev, entries, commit } => {
             put_log_id(fields, *prev);
             put_varint(fields, commit.0);
             put_entries(fields, data, *prev, entries);
@@ -128,10 +124,7 @@ fn put_entries(fields: &mut Vec<u8>, data: &mut Vec<u8>, prev: LogId, entries: &
     let mut index = prev.index;
     for entry in entries {
         index = index.next();
-        assert_eq!(
-            entry.index, index,
-            "the entries of an append are consecutive"
-        );
+        assert_eq!(entry.index, index, "the entries of an append are consecutive");
         fields.push(entry.kind as u8);
         put_varint(fields, entry.term.0);
         put_varint(fields, entry.data.len() as u64);
@@ -178,10 +171,7 @@ impl Reader {
                 return Ok(value);
             }
         }
-        Err(DecodeError::Value {
-            field: "number of 64 bits",
-            value,
-        })
+        Err(DecodeError::Value { field: "number of 64 bits", value })
     }
 
     /// Reads a group.
@@ -208,37 +198,16 @@ impl Reader {
         let group = self.group()?;
         let term = self.term()?;
         let payload = match kind {
-            kind::PRE_VOTE => Payload::PreVote {
-                last: self.log_id()?,
-            },
-            kind::PRE_VOTE_REPLY => Payload::PreVoteReply {
-                granted: self.bool()?,
-            },
-            kind::VOTE => Payload::Vote {
-                last: self.log_id()?,
-                transfer: self.bool()?,
-            },
-            kind::VOTE_REPLY => Payload::VoteReply {
-                granted: self.bool()?,
-            },
+            kind::PRE_VOTE => Payload::PreVote { last: self.log_id()? },
+            kind::PRE_VOTE_REPLY => Payload::PreVoteReply { granted: self.bool()? },
+            kind::VOTE => Payload::Vote { last: self.log_id()?, transfer: self.bool()? },
+            kind::VOTE_REPLY => Payload::VoteReply { granted: self.bool()? },
             kind::APPEND => self.append(group)?,
-            kind::APPENDED => Payload::Appended {
-                through: self.index()?,
-            },
-            kind::REJECTED => Payload::Rejected {
-                prev: self.index()?,
-                conflict: self.conflict()?,
-            },
-            kind::HEARTBEAT => Payload::Heartbeat {
-                commit: self.index()?,
-                round: self.varint()?,
-            },
-            kind::HEARTBEAT_REPLY => Payload::HeartbeatReply {
-                round: self.varint()?,
-            },
-            kind::SNAPSHOT => Payload::Snapshot {
-                last: self.log_id()?,
-            },
+            kind::APPENDED => Payload::Appended { through: self.index()? },
+            kind::REJECTED => Payload::Rejected { prev: self.index()?, conflict: self.conflict()? },
+            kind::HEARTBEAT => Payload::Heartbeat { commit: self.index()?, round: self.varint()? },
+            kind::HEARTBEAT_REPLY => Payload::HeartbeatReply { round: self.varint()? },
+            kind::SNAPSHOT => Payload::Snapshot { last: self.log_id()? },
             // Checked above: no other kind is left.
             _ => Payload::TimeoutNow,
         };
@@ -251,10 +220,7 @@ impl Reader {
         let count = self.varint()?;
         let most = (self.fields.len() / MIN_ENTRY_BYTES) as u64;
         if count > most || prev.index.0.checked_add(count).is_none() {
-            return Err(DecodeError::Value {
-                field: "number of entries",
-                value: count,
-            });
+            return Err(DecodeError::Value { field: "number of entries", value: count });
         }
         let mut entries = Vec::with_capacity(count as usize);
         for offset in 1..=count {
@@ -262,19 +228,13 @@ impl Reader {
             entry.verify(group)?;
             entries.push(entry);
         }
-        Ok(Payload::Append {
-            prev,
-            entries,
-            commit,
-        })
+        Ok(Payload::Append { prev, entries, commit })
     }
 
     fn entry(&mut self, index: Index) -> Result<Entry, DecodeError> {
         let byte = self.byte()?;
-        let kind = EntryKind::from_u8(byte).ok_or(DecodeError::Value {
-            field: "kind of an entry",
-            value: u64::from(byte),
-        })?;
+        let kind = EntryKind::from_u8(byte)
+            .ok_or(DecodeError::Value { field: "kind of an entry", value: u64::from(byte) })?;
         let term = self.term()?;
         let bytes = self.varint()?;
         let checksum = self.fields.try_get_u32_le();
@@ -289,11 +249,7 @@ impl Reader {
 
     fn conflict(&mut self) -> Result<Conflict, DecodeError> {
         Ok(Conflict {
-            x_term: if self.bool()? {
-                Some(self.term()?)
-            } else {
-                None
-            },
+            x_term: if self.bool()? { Some(self.term()?) } else { None },
             x_index: self.index()?,
             x_len: self.index()?,
         })
@@ -303,10 +259,7 @@ impl Reader {
         match self.byte()? {
             0 => Ok(false),
             1 => Ok(true),
-            byte => Err(DecodeError::Value {
-                field: "yes or no",
-                value: u64::from(byte),
-            }),
+            byte => Err(DecodeError::Value { field: "yes or no", value: u64::from(byte) }),
         }
     }
 

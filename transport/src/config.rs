@@ -1,6 +1,6 @@
 //! What a node's transport is told at start.
 
-use logboat_raft::{ClusterId, NodeId};
+use logboat_raft::{ClusterId, Incarnation, NodeId};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,6 +12,8 @@ pub struct TransportConfig {
     pub node: NodeId,
     /// Its cluster.
     pub cluster: ClusterId,
+    /// Its life, by which its peers know it again.
+    pub incarnation: Incarnation,
     /// Where peers reach this node; port 0 lets the system choose one.
     pub listen: SocketAddr,
     /// The peers' addresses as `host:port`, resolved anew at each dial. An entry for this node
@@ -44,12 +46,14 @@ impl TransportConfig {
     pub fn new(
         node: NodeId,
         cluster: ClusterId,
+        incarnation: Incarnation,
         listen: SocketAddr,
         peers: BTreeMap<NodeId, String>,
     ) -> Self {
         Self {
             node,
             cluster,
+            incarnation,
             listen,
             peers,
             max_frame_bytes: 64 << 20,

@@ -57,10 +57,9 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>, mut sto
 async fn dial(shared: &Shared, peer: &Peer) -> Result<TcpStream, DialError> {
     let idle_timeout = shared.config.idle_timeout;
     let introduced = async {
-        let mut stream = connect(&peer.address, idle_timeout)
-            .await
-            .map_err(HandshakeError::Io)?;
-        handshake::introduce(&mut stream, &shared.config, peer.node).await?;
+        let mut stream = connect(&peer.address, idle_timeout).await.map_err(HandshakeError::Io)?;
+        let inbox = &*shared.inbox;
+        handshake::introduce(&mut stream, &shared.config, inbox, peer.node).await?;
         Ok(stream)
     };
     timeout(shared.config.handshake_timeout, introduced)
@@ -99,10 +98,7 @@ async fn write(shared: &Shared, peer: &Peer, stream: TcpStream, stop: Stop) -> b
     }
     tracing::info!(peer = %peer.node, address = peer.address, "connected");
     shared.inbox.connected(peer.node);
-    let mut link = TcpLink {
-        stream,
-        stall_timeout: shared.config.idle_timeout,
-    };
+    let mut link = TcpLink { stream, stall_timeout: shared.config.idle_timeout };
     let overdue = async {
         let mut stop = stop.clone();
         stop.wait().await;
@@ -132,10 +128,8 @@ struct TcpLink {
 impl Link for TcpLink {
     async fn write(&mut self, frames: &[Frame]) -> io::Result<()> {
         let pieces = frames.iter().flat_map(|frame| [&frame.head, &frame.data]);
-        let mut slices: Vec<_> = pieces
-            .filter(|piece| !piece.is_empty())
-            .map(|piece| IoSlice::new(piece))
-            .collect();
+        let mut slices: Vec<_> =
+            pieces.filter(|piece| !piece.is_empty()).map(|piece| IoSlice::new(piece)).collect();
         let mut rest = slices.as_mut_slice();
         while !rest.is_empty() {
             let written = timeout(self.stall_timeout, self.stream.write_vectored(rest)).await??;
@@ -166,11 +160,7 @@ struct Backoff {
 
 impl Backoff {
     fn new(min: Duration, max: Duration) -> Self {
-        Self {
-            min,
-            max: max.max(min),
-            next: min,
-        }
+        Self { min, max: max.max(min), next: min }
     }
 
     fn reset(&mut self) {

@@ -6,14 +6,16 @@
 //! that they are. Numbers are little-endian.
 //!
 //! ```text
-//! hello:  magic [8] | version u32 | cluster u64 | from u64 | to u64   | CRC-32 u32
-//! answer: magic [8] | version u32 | cluster u64 | node u64 | code u64 | CRC-32 u32
+//! hello:  magic [8] | version u32 | cluster u64 | from u64 | to u64   | incarnation u64 | CRC-32 u32
+//! answer: magic [8] | version u32 | cluster u64 | node u64 | code u64 | incarnation u64 | CRC-32 u32
 //! ```
+//!
+//! The incarnation is that of the node that says it. Each side asks its [`Inbox`] whether that is the
+//! one it knows, after everything else has been found right.
 
-use crate::TransportConfig;
-use logboat_raft::ClusterId;
+use crate::{Inbox, TransportConfig};
 use bytes::{Buf, BufMut};
-use logboat_raft::NodeId;
+use logboat_raft::{ClusterId, Incarnation, NodeId};
 use std::fmt;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -25,7 +27,7 @@ const MAGIC: [u8; 8] = *b"LOGBOAT\n";
 const VERSION: u32 = 1;
 
 /// The length of a hello and of an answer.
-const TEXT_BYTES: usize = 40;
+const TEXT_BYTES: usize = 48;
 
 /// Why a listener turned a dialer away. The discriminant stands on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -39,6 +41,8 @@ pub(crate) enum Refusal {
     Node = 3,
     #[error("unknown node")]
     UnknownNode = 4,
+    #[error("the node came back with another disk than it had")]
+    Incarnation = 5,
 }
 
 /// Why a dialer has no connection.
@@ -85,6 +89,7 @@ impl AdmitError {
                 Refusal::Cluster => "cluster",
                 Refusal::Node => "node",
                 Refusal::UnknownNode => "unknown_node",
+                Refusal::Incarnation => "incarnation",
             },
             Self::Handshake(HandshakeError::Foreign) => "foreign",
             Self::Handshake(HandshakeError::Damaged) => "damaged",
@@ -109,20 +114,13 @@ pub(crate) struct Hello {
     pub(crate) cluster: ClusterId,
     pub(crate) from: NodeId,
     pub(crate) to: NodeId,
+    pub(crate) incarnation: Incarnation,
 }
 
 impl fmt::Display for Hello {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            version,
-            cluster,
-            from,
-            to,
-        } = self;
-        write!(
-            f,
-            "node {from} of cluster {cluster}, protocol {version}, which looks for node {to}"
-        )
+        let Self { version, cluster, from, to, incarnation: _ } = self;
+        write!(f, "node {from} of cluster {cluster}, protocol {version}, which looks for node {to}")
     }
 }
 
@@ -134,16 +132,12 @@ pub(crate) struct Answer {
     node: NodeId,
     /// Zero when the dialer is welcome, or the number of the refusal.
     code: u64,
+    incarnation: Incarnation,
 }
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            version,
-            cluster,
-            node,
-            ..
-        } = self;
+        let Self { version, cluster, node, .. } = self;
         write!(f, "node {node} of cluster {cluster}, protocol {version}")
     }
 }
@@ -155,17 +149,19 @@ impl fmt::Display for Answer {
 pub(crate) async fn introduce(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     config: &TransportConfig,
+    inbox: &dyn Inbox,
     to: NodeId,
 ) -> Result<(), DialError> {
-    write(stream, [config.cluster.0, config.node.0, to.0]).await?;
-    let (version, [cluster, node, code]) = read(stream).await?;
+    write(stream, [config.cluster.0, config.node.0, to.0, config.incarnation.0]).await?;
+    let (version, [cluster, node, code, incarnation]) = read(stream).await?;
     let answer = Answer {
         version,
         cluster: ClusterId(cluster),
         node: NodeId(node),
         code,
+        incarnation: Incarnation(incarnation),
     };
-    answer.judge(config, to)
+    answer.judge(config, inbox, to)
 }
 
 /// The listener's part: hears who dials and answers. Answers with the peer that is now connected.
@@ -175,17 +171,19 @@ pub(crate) async fn introduce(
 pub(crate) async fn admit(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     config: &TransportConfig,
+    inbox: &dyn Inbox,
 ) -> Result<NodeId, AdmitError> {
-    let (version, [cluster, from, to]) = read(stream).await?;
+    let (version, [cluster, from, to, incarnation]) = read(stream).await?;
     let hello = Hello {
         version,
         cluster: ClusterId(cluster),
         from: NodeId(from),
         to: NodeId(to),
+        incarnation: Incarnation(incarnation),
     };
-    let judged = hello.judge(config);
+    let judged = hello.judge(config, inbox);
     let code = judged.err().map_or(0, |refusal| refusal as u64);
-    write(stream, [config.cluster.0, config.node.0, code]).await?;
+    write(stream, [config.cluster.0, config.node.0, code, config.incarnation.0]).await?;
     match judged {
         Ok(()) => Ok(hello.from),
         Err(refusal) => {
@@ -197,7 +195,7 @@ pub(crate) async fn admit(
 }
 
 impl Hello {
-    fn judge(&self, config: &TransportConfig) -> Result<(), Refusal> {
+    fn judge(&self, config: &TransportConfig, inbox: &dyn Inbox) -> Result<(), Refusal> {
         if self.version != VERSION {
             Err(Refusal::Version)
         } else if self.cluster != config.cluster {
@@ -206,6 +204,8 @@ impl Hello {
             Err(Refusal::Node)
         } else if self.from == config.node || !config.peers.contains_key(&self.from) {
             Err(Refusal::UnknownNode)
+        } else if !inbox.recognizes(self.from, self.incarnation) {
+            Err(Refusal::Incarnation)
         } else {
             Ok(())
         }
@@ -213,34 +213,38 @@ impl Hello {
 }
 
 impl Answer {
-    fn judge(self, config: &TransportConfig, wanted: NodeId) -> Result<(), DialError> {
+    fn judge(
+        self,
+        config: &TransportConfig,
+        inbox: &dyn Inbox,
+        wanted: NodeId,
+    ) -> Result<(), DialError> {
         let refusal = match self.code {
             1 => Refusal::Version,
             2 => Refusal::Cluster,
             3 => Refusal::Node,
             4 => Refusal::UnknownNode,
+            5 => Refusal::Incarnation,
             0 if self.version != VERSION => Refusal::Version,
             0 if self.cluster != config.cluster => Refusal::Cluster,
             0 if self.node != wanted => Refusal::Node,
+            0 if !inbox.recognizes(wanted, self.incarnation) => Refusal::Incarnation,
             0 => return Ok(()),
             _ => return Err(DialError::RefusedSomehow(self)),
         };
-        Err(DialError::Refused {
-            answer: self,
-            refusal,
-        })
+        Err(DialError::Refused { answer: self, refusal })
     }
 }
 
 /// Writes a hello or an answer.
 async fn write(
     stream: &mut (impl AsyncWrite + Unpin),
-    numbers: [u64; 3],
+    numbers: [u64; 4],
 ) -> Result<(), HandshakeError> {
     Ok(stream.write_all(&encode(numbers)).await?)
 }
 
-fn encode(numbers: [u64; 3]) -> [u8; TEXT_BYTES] {
+fn encode(numbers: [u64; 4]) -> [u8; TEXT_BYTES] {
     let mut text = [0; TEXT_BYTES];
     let mut out = text.as_mut_slice();
     out.put_slice(&MAGIC);
@@ -256,7 +260,7 @@ fn encode(numbers: [u64; 3]) -> [u8; TEXT_BYTES] {
 
 /// Reads a hello or an answer. What does not begin with the magic is turned away at once, however
 /// short it is, and not kept waiting for the rest.
-async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<(u32, [u64; 3]), HandshakeError> {
+async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<(u32, [u64; 4]), HandshakeError> {
     let mut text = [0; TEXT_BYTES];
     let mut filled = 0;
     while filled < TEXT_BYTES {
@@ -275,5 +279,5 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<(u32, [u64; 3]), 
     }
     let mut fields = &covered[MAGIC.len()..];
     let version = fields.get_u32_le();
-    Ok((version, [(); 3].map(|()| fields.get_u64_le())))
+    Ok((version, [(); 4].map(|()| fields.get_u64_le())))
 }

@@ -61,11 +61,9 @@ async fn admit(
 ) {
     let admitted = timeout(
         shared.config.handshake_timeout,
-        handshake::admit(&mut stream, &shared.config),
+        handshake::admit(&mut stream, &shared.config, &*shared.inbox),
     );
-    let admitted = admitted
-        .await
-        .unwrap_or(Err(HandshakeError::TimedOut.into()));
+    let admitted = admitted.await.unwrap_or(Err(HandshakeError::TimedOut.into()));
     drop(slot);
     let node = match admitted {
         Ok(node) => node,

@@ -68,11 +68,7 @@ impl MemoryNetwork {
     pub fn bounded(max_queued_bytes: usize) -> Result<Self, StartError> {
         let main = |mut stop: Stop| async move { stop.wait().await };
         let thread = NetThread::start("logboat-memory-net", main).map_err(StartError::Thread)?;
-        Ok(Self(Arc::new(Network {
-            thread,
-            max_queued_bytes,
-            state: Mutex::default(),
-        })))
+        Ok(Self(Arc::new(Network { thread, max_queued_bytes, state: Mutex::default() })))
     }
 
     /// Adds a node, or replaces one, as if its process had been restarted. Nodes that joined
@@ -80,28 +76,16 @@ impl MemoryNetwork {
     #[must_use]
     pub fn join(&self, node: NodeId, inbox: Arc<dyn Inbox>) -> Arc<dyn Transport> {
         self.leave(node);
-        let member = Arc::new(Member {
-            node,
-            inbox,
-            links: Mutex::new(Some(BTreeMap::new())),
-        });
+        let member = Arc::new(Member { node, inbox, links: Mutex::new(Some(BTreeMap::new())) });
         let mut state = self.0.state.lock();
         state.members.insert(node, Arc::clone(&member));
-        let others: Vec<_> = state
-            .members
-            .keys()
-            .copied()
-            .filter(|it| *it != node)
-            .collect();
+        let others: Vec<_> = state.members.keys().copied().filter(|it| *it != node).collect();
         for other in others {
             self.0.refresh(&state, node, other);
             self.0.refresh(&state, other, node);
         }
         drop(state);
-        Arc::new(MemoryTransport {
-            member,
-            _network: Arc::clone(&self.0),
-        })
+        Arc::new(MemoryTransport { member, _network: Arc::clone(&self.0) })
     }
 
     /// Takes a node away. Its transport is closed; its peers lose their connection to it.
@@ -201,11 +185,7 @@ impl Transport for MemoryTransport {
 
     fn peers(&self) -> Vec<PeerStatus> {
         let links = self.member.links.lock();
-        links
-            .iter()
-            .flatten()
-            .map(|(node, way)| way.outbox.status(*node, "memory"))
-            .collect()
+        links.iter().flatten().map(|(node, way)| way.outbox.status(*node, "memory")).collect()
     }
 }
 
@@ -236,11 +216,7 @@ impl Travel {
     /// Carries until the way leads elsewhere, or the network ends; answers whether it goes on.
     async fn connection(&self, target: Arc<dyn Inbox>) -> bool {
         self.inbox.connected(self.to);
-        let mut link = MemoryLink {
-            from: self.from,
-            inbox: target,
-            target: self.target.clone(),
-        };
+        let mut link = MemoryLink { from: self.from, inbox: target, target: self.target.clone() };
         let Err(error) = pump(&self.outbox, &mut link, self.stop.clone()).await else {
             return false;
         };

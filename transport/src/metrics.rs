@@ -30,43 +30,15 @@ impl TransportMetrics {
         let mut counter = |name: &str, help: &str, family: &Family<PeerLabel, Counter>| {
             registry.register(name, help, family.clone());
         };
-        counter(
-            "messages_sent",
-            "Parcels handed to the network",
-            &self.messages_sent,
-        );
-        counter(
-            "frames_sent",
-            "Frames handed to the network",
-            &self.frames_sent,
-        );
-        counter(
-            "bytes_sent",
-            "Bytes handed to the network",
-            &self.bytes_sent,
-        );
-        counter(
-            "messages_received",
-            "Parcels received",
-            &self.messages_received,
-        );
+        counter("messages_sent", "Parcels handed to the network", &self.messages_sent);
+        counter("frames_sent", "Frames handed to the network", &self.frames_sent);
+        counter("bytes_sent", "Bytes handed to the network", &self.bytes_sent);
+        counter("messages_received", "Parcels received", &self.messages_received);
         counter("frames_received", "Frames received", &self.frames_received);
         counter("bytes_received", "Bytes received", &self.bytes_received);
-        counter(
-            "connections",
-            "Connections made to the peer",
-            &self.connections,
-        );
-        counter(
-            "dropped_full",
-            "Batches dropped at a full queue",
-            &self.dropped_full,
-        );
-        counter(
-            "bad_frames",
-            "Incoming connections closed for a bad frame",
-            &self.bad_frames,
-        );
+        counter("connections", "Connections made to the peer", &self.connections);
+        counter("dropped_full", "Batches dropped at a full queue", &self.dropped_full);
+        counter("bad_frames", "Incoming connections closed for a bad frame", &self.bad_frames);
         registry.register(
             "queued_bytes",
             "Bytes that wait for the network",
@@ -98,9 +70,7 @@ impl TransportMetrics {
 
     /// Counts an incoming connection that was turned away.
     pub(crate) fn refused(&self, cause: &'static str) {
-        self.refused_handshakes
-            .get_or_create(&CauseLabel { cause })
-            .inc();
+        self.refused_handshakes.get_or_create(&CauseLabel { cause }).inc();
     }
 }
 

@@ -29,23 +29,15 @@ impl NetThread {
     where
         F: Future<Output = ()>,
     {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .thread_name(format!("{name}-io"))
-            .build()?;
+        let runtime =
+            Builder::new_current_thread().enable_all().thread_name(format!("{name}-io")).build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = watch::channel(false);
-        let thread = thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                runtime.block_on(main(Stop(stopped)));
-                runtime.shutdown_timeout(READER_GRACE);
-            })?;
-        Ok(Self {
-            handle,
-            stop,
-            thread: Mutex::new(Some(thread)),
-        })
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            runtime.block_on(main(Stop(stopped)));
+            runtime.shutdown_timeout(READER_GRACE);
+        })?;
+        Ok(Self { handle, stop, thread: Mutex::new(Some(thread)) })
     }
 
     /// Where to spawn tasks from other threads.

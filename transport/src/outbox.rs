@@ -141,10 +141,7 @@ impl Outbox {
         let queued_bytes = state.queued_bytes;
         let mut batch = std::mem::take(&mut state.batch);
         drop(state);
-        Turn {
-            frames: batch.take_frames(),
-            queued_bytes,
-        }
+        Turn { frames: batch.take_frames(), queued_bytes }
     }
 
     /// The turn taken last has been written.

@@ -63,11 +63,8 @@ async fn write_turn(outbox: &Outbox, link: &mut impl Link) -> io::Result<bool> {
 async fn write_chunk(chunk: Chunk, outbox: &Outbox, link: &mut impl Link) -> io::Result<Stream> {
     let Chunk { frame, rest } = chunk;
     let frames = std::slice::from_ref(&frame);
-    let (next, complete) = if rest.is_complete() {
-        (Stream::Idle, Some(rest))
-    } else {
-        (Stream::read(rest), None)
-    };
+    let (next, complete) =
+        if rest.is_complete() { (Stream::Idle, Some(rest)) } else { (Stream::read(rest), None) };
     link.write(frames).await?;
     outbox.count_written(frames);
     if let Some(transfer) = complete {

@@ -38,19 +38,13 @@ impl TcpTransport {
                 least_bytes: FRAME_TARGET_BYTES,
             });
         }
-        let (listener, local_addr) = bind(config.listen).map_err(|source| StartError::Listen {
-            address: config.listen,
-            source,
-        })?;
+        let (listener, local_addr) = bind(config.listen)
+            .map_err(|source| StartError::Listen { address: config.listen, source })?;
         let shared = Arc::new(Shared::new(config, inbox));
         let running = Arc::clone(&shared);
         let thread = NetThread::start("logboat-net", move |stop| run(running, listener, stop))
             .map_err(StartError::Thread)?;
-        Ok(Self {
-            shared,
-            local_addr,
-            thread,
-        })
+        Ok(Self { shared, local_addr, thread })
     }
 
     /// The address on which it listens, with the port that the system chose.
@@ -94,9 +88,7 @@ impl Transport for TcpTransport {
 
     fn peers(&self) -> Vec<PeerStatus> {
         let peers = self.shared.peers.values();
-        peers
-            .map(|peer| peer.outbox.status(peer.node, &peer.address))
-            .collect()
+        peers.map(|peer| peer.outbox.status(peer.node, &peer.address)).collect()
     }
 }
 
@@ -131,10 +123,7 @@ pub(crate) struct Peer {
 impl Shared {
     fn new(config: TransportConfig, inbox: Arc<dyn Inbox>) -> Self {
         let metrics = TransportMetrics::default();
-        let others = config
-            .peers
-            .iter()
-            .filter(|(node, _)| **node != config.node);
+        let others = config.peers.iter().filter(|(node, _)| **node != config.node);
         let peers = others.map(|(&node, address)| {
             let peer = Peer {
                 node,
@@ -149,13 +138,7 @@ impl Shared {
             };
             (node, Arc::new(peer))
         });
-        Self {
-            peers: peers.collect(),
-            config,
-            inbox,
-            metrics,
-            warned: Mutex::default(),
-        }
+        Self { peers: peers.collect(), config, inbox, metrics, warned: Mutex::default() }
     }
 }
 
@@ -170,11 +153,7 @@ fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
 async fn run(shared: Arc<Shared>, listener: TcpListener, stop: Stop) {
     let mut dialers = JoinSet::new();
     for peer in shared.peers.values() {
-        dialers.spawn(keep_connected(
-            Arc::clone(&shared),
-            Arc::clone(peer),
-            stop.clone(),
-        ));
+        dialers.spawn(keep_connected(Arc::clone(&shared), Arc::clone(peer), stop.clone()));
     }
     match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listen(Arc::clone(&shared), listener, stop).await,

@@ -225,15 +225,11 @@ impl Outgoing {
     pub(crate) fn take_frames(&mut self) -> Vec<Frame> {
         let full = std::mem::take(&mut self.full).into_iter();
         let open = std::mem::take(&mut self.open);
-        full.chain((open.parcels > 0).then_some(open))
-            .map(Draft::close)
-            .collect()
+        full.chain((open.parcels > 0).then_some(open)).map(Draft::close).collect()
     }
 
     fn drafts(&self) -> impl Iterator<Item = &Draft> {
-        self.full
-            .iter()
-            .chain((self.open.parcels > 0).then_some(&self.open))
+        self.full.iter().chain((self.open.parcels > 0).then_some(&self.open))
     }
 
     /// Encodes one parcel at the end of the open frame. `most_bytes` bounds what it takes: one that
@@ -257,9 +253,7 @@ impl Outgoing {
         } else if draft.bytes() <= MERGE_BYTES
             && self.open.bytes() + draft.bytes() <= FRAME_TARGET_BYTES
         {
-            self.open
-                .fields
-                .extend_from_slice(&draft.fields[HEADER_BYTES..]);
+            self.open.fields.extend_from_slice(&draft.fields[HEADER_BYTES..]);
             self.open.data.append(&mut draft.data);
             self.open.parcels += draft.parcels;
         } else {
@@ -301,11 +295,7 @@ impl Draft {
         self.fields[4..8].copy_from_slice(&data_bytes.to_le_bytes());
         let checksum = checksum(&self.fields);
         self.fields[8..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
-        Frame {
-            head: self.fields,
-            data: self.data,
-            parcels: self.parcels,
-        }
+        Frame { head: self.fields, data: self.data, parcels: self.parcels }
     }
 }
 
@@ -365,10 +355,7 @@ pub(crate) fn frame_bytes(
 ) -> Result<usize, DecodeError> {
     let bytes = announced(header);
     if bytes > u64::from(max_frame_bytes) {
-        return Err(DecodeError::TooLarge {
-            bytes,
-            max_bytes: max_frame_bytes,
-        });
+        return Err(DecodeError::TooLarge { bytes, max_bytes: max_frame_bytes });
     }
     Ok(bytes as usize)
 }
@@ -384,10 +371,7 @@ pub fn decode(mut frame: Bytes, parcels: &mut Vec<Parcel>) -> Result<(), DecodeE
         return Err(DecodeError::Truncated);
     };
     if announced(header) != frame.len() as u64 {
-        return Err(DecodeError::Length {
-            announced: announced(header),
-            found: frame.len(),
-        });
+        return Err(DecodeError::Length { announced: announced(header), found: frame.len() });
     }
     let [fields_bytes, _, expected] = words(header);
     let data = frame.split_off(HEADER_BYTES + fields_bytes as usize);
@@ -395,10 +379,7 @@ pub fn decode(mut frame: Bytes, parcels: &mut Vec<Parcel>) -> Result<(), DecodeE
     if found != expected {
         return Err(DecodeError::Checksum { expected, found });
     }
-    let reader = Reader {
-        fields: frame.split_off(HEADER_BYTES),
-        data,
-    };
+    let reader = Reader { fields: frame.split_off(HEADER_BYTES), data };
     let before = parcels.len();
     decode_parcels(reader, parcels).inspect_err(|_| parcels.truncate(before))
 }
@@ -412,15 +393,11 @@ fn decode_parcels(mut reader: Reader, parcels: &mut Vec<Parcel>) -> Result<(), D
                 group: reader.group()?,
                 body: reader.body()?,
             },
-            kind::REPLY => Parcel::Reply {
-                id: RequestId(reader.varint()?),
-                body: reader.body()?,
-            },
+            kind::REPLY => Parcel::Reply { id: RequestId(reader.varint()?), body: reader.body()? },
             kind::SNAPSHOT => Parcel::Snapshot(decode_chunk(&mut reader)?),
-            kind::SNAPSHOT_REFUSED => Parcel::SnapshotRefused {
-                group: reader.group()?,
-                last: reader.log_id()?,
-            },
+            kind::SNAPSHOT_REFUSED => {
+                Parcel::SnapshotRefused { group: reader.group()?, last: reader.log_id()? }
+            }
             _ => match reader.message(kind)? {
                 Some((group, message)) => Parcel::Message { group, message },
                 None => {
@@ -449,10 +426,7 @@ fn decode_chunk(reader: &mut Reader) -> Result<SnapshotChunk, DecodeError> {
     };
     match chunk.offset.checked_add(chunk.data.len() as u64) {
         Some(end) if end <= chunk.total_bytes => Ok(chunk),
-        _ => Err(DecodeError::Value {
-            field: "offset in a snapshot",
-            value: chunk.offset,
-        }),
+        _ => Err(DecodeError::Value { field: "offset in a snapshot", value: chunk.offset }),
     }
 }
 

@@ -1,13 +1,13 @@
 //! A cluster for tests: nodes on an in-memory network, each with a log in a temporary directory.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use bytes::Bytes;
 use logboat::{
     GroupHandle, GroupId, GroupSpec, Index, Link, Node, NodeConfig, NodeId, PeerStatus,
     RequestError, RoleKind, SnapshotWriter, StateMachine, Tuning,
 };
-use logboat_transport::{
-    MemoryNetwork, Outgoing, SendError, SnapshotSource, Transport,
-};
+use logboat_transport::{MemoryNetwork, Outgoing, SendError, SnapshotSource, Transport};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, Read};
@@ -28,7 +28,7 @@ pub(crate) const MAX_PENDING_BYTES: usize = 1 << 20;
 
 /// Counts commands; one command makes it panic.
 #[derive(Default)]
-struct Counter(u64);
+pub(crate) struct Counter(u64);
 
 impl StateMachine for Counter {
     fn apply(&mut self, command: Bytes) -> Bytes {

@@ -201,11 +201,7 @@ fn must_recover(cluster: &mut Cluster, run: &mut Run) {
     for _ in 0..400 {
         cluster.tick(TICK);
         cluster.settle();
-        let lengths: Vec<_> = cluster
-            .hosts
-            .values()
-            .map(|host| host.history.len())
-            .collect();
+        let lengths: Vec<_> = cluster.hosts.values().map(|host| host.history.len()).collect();
         let committed = cluster.committed().len();
         if committed > before && lengths.iter().all(|&length| length == committed) {
             return;

@@ -175,10 +175,7 @@ fn run_network(cluster: &mut Cluster, name: &str, args: &mut ArgumentConsumer<'_
         "drop" => cluster.lose(node(args)?, node(args)?, number(args.next_pos(), 0)?),
         // duplicate FROM TO: doubles the oldest packet of a link, at the end of the queue.
         "duplicate" => {
-            let queue = cluster
-                .network
-                .entry((node(args)?, node(args)?))
-                .or_default();
+            let queue = cluster.network.entry((node(args)?, node(args)?)).or_default();
             queue.extend(queue.front().cloned());
         }
         // hold FROM TO: delays what is in flight until release FROM TO.

@@ -97,11 +97,7 @@ pub(super) fn client_id<B>(context: &Context<'_, B>) -> Reply {
 /// CLIENT GETNAME
 pub(super) fn client_get_name<B>(context: &Context<'_, B>) -> Reply {
     let name = context.session.client.details().name;
-    if name.is_empty() {
-        Reply::Null
-    } else {
-        Reply::text(name)
-    }
+    if name.is_empty() { Reply::Null } else { Reply::text(name) }
 }
 
 /// CLIENT SETNAME name
@@ -123,9 +119,7 @@ pub(super) fn client_set_info<B>(context: &Context<'_, B>, arguments: &[Bytes]) 
         client.update(|details| details.library_version = word);
     } else {
         let option = text(option);
-        return Err(CommandError::Other(format!(
-            "Unrecognized option '{option}'"
-        )));
+        return Err(CommandError::Other(format!("Unrecognized option '{option}'")));
     }
     Ok(Reply::OK)
 }

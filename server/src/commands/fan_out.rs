@@ -29,12 +29,8 @@ impl KeysByRange {
             group.0.push(position);
             group.1.push(stored);
         }
-        let groups = groups
-            .into_iter()
-            .map(|(range, (at, keys))| (range, at, keys));
-        Self {
-            groups: groups.collect(),
-        }
+        let groups = groups.into_iter().map(|(range, (at, keys))| (range, at, keys));
+        Self { groups: groups.collect() }
     }
 }
 
@@ -44,20 +40,12 @@ impl<B: Backend> Context<'_, B> {
         &self,
         queries: Vec<(RangeId, Query)>,
     ) -> Result<Vec<kv::Reply>, CommandError> {
-        let encoded = queries
-            .into_iter()
-            .map(|(range, query)| (range, query.encode()));
-        let answers = each(
-            self.backend,
-            encoded,
-            |backend: B, range, query| async move { backend.read(range, query).await },
-        );
+        let encoded = queries.into_iter().map(|(range, query)| (range, query.encode()));
+        let answers = each(self.backend, encoded, |backend: B, range, query| async move {
+            backend.read(range, query).await
+        });
         let limits = self.backend.limits();
-        answers
-            .await
-            .into_iter()
-            .map(|answer| understood(&answer?, &limits))
-            .collect()
+        answers.await.into_iter().map(|answer| understood(&answer?, &limits)).collect()
     }
 
     /// Proposes each range its command. If some fail and others may have succeeded, the outcome of
@@ -66,14 +54,10 @@ impl<B: Backend> Context<'_, B> {
         &self,
         commands: Vec<(RangeId, Command)>,
     ) -> Result<Vec<kv::Reply>, CommandError> {
-        let encoded = commands
-            .into_iter()
-            .map(|(range, command)| (range, command.encode()));
-        let answers = each(
-            self.backend,
-            encoded,
-            |backend: B, range, command| async move { backend.propose(range, command).await },
-        );
+        let encoded = commands.into_iter().map(|(range, command)| (range, command.encode()));
+        let answers = each(self.backend, encoded, |backend: B, range, command| async move {
+            backend.propose(range, command).await
+        });
         let answers = answers.await;
         let maybe_done =
             |answer: &Result<_, _>| matches!(answer, Ok(_) | Err(BackendError::OutcomeUnknown));

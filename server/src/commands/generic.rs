@@ -13,29 +13,21 @@ use crate::resp::Reply;
 /// DEL key [key …], and UNLINK, which is the same here; key by key across ranges
 pub(super) async fn del<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     let KeysByRange { groups } = KeysByRange::new(context, arguments);
-    let commands = groups
-        .into_iter()
-        .map(|(range, _, keys)| (range, Command::Delete { keys }));
+    let commands = groups.into_iter().map(|(range, _, keys)| (range, Command::Delete { keys }));
     sum(context.propose_each(commands.collect()).await?)
 }
 
 /// EXISTS key [key …]: a key that is named twice counts twice
 pub(super) async fn exists<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     let KeysByRange { groups } = KeysByRange::new(context, arguments);
-    let queries = groups
-        .into_iter()
-        .map(|(range, _, keys)| (range, Query::Exists { keys }));
+    let queries = groups.into_iter().map(|(range, _, keys)| (range, Query::Exists { keys }));
     sum(context.read_each(queries.collect()).await?)
 }
 
 /// TYPE key
 pub(super) async fn key_type<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     let (range, key) = context.locate(&arguments[0]);
-    let there = number_of(
-        context
-            .read(range, &Query::Exists { keys: vec![key] })
-            .await?,
-    )?;
+    let there = number_of(context.read(range, &Query::Exists { keys: vec![key] }).await?)?;
     Ok(Reply::Status(if there > 0 { "string" } else { "none" }))
 }
 

@@ -33,16 +33,10 @@ pub(super) fn docs(arguments: &[Bytes]) -> Reply {
     let specs: Vec<&Spec> = if arguments.is_empty() {
         table::COMMANDS.iter().collect()
     } else {
-        arguments
-            .iter()
-            .filter_map(|name| table::find(name))
-            .collect()
+        arguments.iter().filter_map(|name| table::find(name)).collect()
     };
     Reply::Map(
-        specs
-            .into_iter()
-            .map(|spec| (Reply::text(spec.full_name), document(spec)))
-            .collect(),
+        specs.into_iter().map(|spec| (Reply::text(spec.full_name), document(spec))).collect(),
     )
 }
 
@@ -59,12 +53,8 @@ pub(super) fn list(arguments: &[Bytes]) -> Outcome {
         }
         _ => return Err(CommandError::Syntax),
     };
-    let all = table::COMMANDS
-        .iter()
-        .flat_map(|spec| std::iter::once(spec).chain(spec.subcommands));
-    let names = all
-        .filter(|spec| keep(spec))
-        .map(|spec| Reply::text(spec.full_name));
+    let all = table::COMMANDS.iter().flat_map(|spec| std::iter::once(spec).chain(spec.subcommands));
+    let names = all.filter(|spec| keep(spec)).map(|spec| Reply::text(spec.full_name));
     Ok(Reply::Array(names.collect()))
 }
 
@@ -91,18 +81,10 @@ pub(super) fn help(name: &str) -> Reply {
         "{} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
         name.to_ascii_uppercase(),
     );
-    let lines = subcommands.iter().flat_map(|spec| {
-        [
-            spec.own_name().to_ascii_uppercase(),
-            format!("    {}.", spec.summary),
-        ]
-    });
-    Reply::Array(
-        std::iter::once(title)
-            .chain(lines)
-            .map(Reply::text)
-            .collect(),
-    )
+    let lines = subcommands
+        .iter()
+        .flat_map(|spec| [spec.own_name().to_ascii_uppercase(), format!("    {}.", spec.summary)]);
+    Reply::Array(std::iter::once(title).chain(lines).map(Reply::text).collect())
 }
 
 /// The ten elements that Redis gives for a command.
@@ -119,11 +101,7 @@ fn describe(spec: &Spec) -> Reply {
         Reply::Integer(keys.step),
         Reply::Set(categories.collect()),
         Reply::Array(Vec::new()),
-        Reply::Array(if keys.first > 0 {
-            vec![key_specification(spec)]
-        } else {
-            Vec::new()
-        }),
+        Reply::Array(if keys.first > 0 { vec![key_specification(spec)] } else { Vec::new() }),
         Reply::Array(spec.subcommands.iter().map(describe).collect()),
     ])
 }
@@ -138,11 +116,7 @@ fn key_specification(spec: &Spec) -> Reply {
         ["RW", "update"]
     };
     // The last key counts from the first one here, unless it counts from the end.
-    let last = if keys.last < 0 {
-        keys.last
-    } else {
-        keys.last - keys.first
-    };
+    let last = if keys.last < 0 { keys.last } else { keys.last - keys.first };
     let index = Reply::Map(vec![entry("index", Reply::Integer(keys.first))]);
     let range = Reply::Map(vec![
         entry("lastkey", Reply::Integer(last)),
@@ -153,17 +127,11 @@ fn key_specification(spec: &Spec) -> Reply {
         entry("flags", Reply::Set(access.map(Reply::Status).into())),
         entry(
             "begin_search",
-            Reply::Map(vec![
-                entry("type", Reply::text("index")),
-                entry("spec", index),
-            ]),
+            Reply::Map(vec![entry("type", Reply::text("index")), entry("spec", index)]),
         ),
         entry(
             "find_keys",
-            Reply::Map(vec![
-                entry("type", Reply::text("range")),
-                entry("spec", range),
-            ]),
+            Reply::Map(vec![entry("type", Reply::text("range")), entry("spec", range)]),
         ),
     ])
 }

@@ -63,10 +63,7 @@ fn prepare<B: Backend>(
     context.session.client.note_command(spec.full_name);
     let limit = context.backend.limits().max_key_bytes;
     match spec.keys.of(arguments).find(|key| key.len() > limit) {
-        Some(key) => Err(CommandError::KeyTooLong {
-            bytes: key.len(),
-            limit,
-        }),
+        Some(key) => Err(CommandError::KeyTooLong { bytes: key.len(), limit }),
         None => Ok(spec),
     }
 }

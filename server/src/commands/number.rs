@@ -35,18 +35,11 @@ pub(super) async fn incr_by_float<B: Backend>(
     arguments: &[Bytes],
 ) -> Outcome {
     let (range, key) = context.locate(&arguments[0]);
-    let command = Command::IncrementFloat {
-        key,
-        by: arguments[1].clone(),
-    };
+    let command = Command::IncrementFloat { key, by: arguments[1].clone() };
     value(context.propose(range, &command).await?)
 }
 
 async fn add<B: Backend>(context: &Context<'_, B>, key: &[u8], by: i64) -> Outcome {
     let (range, key) = context.locate(key);
-    integer(
-        context
-            .propose(range, &Command::Increment { key, by })
-            .await?,
-    )
+    integer(context.propose(range, &Command::Increment { key, by }).await?)
 }

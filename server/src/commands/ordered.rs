@@ -75,12 +75,7 @@ async fn merge<B: Backend>(
     while wanted.missing_pairs > 0 {
         refill(context, &wanted, &mut sources).await?;
         let mut heads: BinaryHeap<Reverse<(Bytes, usize)>> = BinaryHeap::new();
-        heads.extend(
-            sources
-                .iter()
-                .enumerate()
-                .filter_map(|(i, source)| source.head(i)),
-        );
+        heads.extend(sources.iter().enumerate().filter_map(|(i, source)| source.head(i)));
         while let Some(Reverse((_, source))) = heads.pop()
             && wanted.missing_pairs > 0
         {
@@ -114,11 +109,8 @@ async fn walk<B: Backend>(
     let mut wave = 1;
     loop {
         let batch = wanted.missing_pairs;
-        let mut sources: Vec<Source> = ranges
-            .by_ref()
-            .take(wave)
-            .map(|range| Source::new(RangeId(range), batch))
-            .collect();
+        let mut sources: Vec<Source> =
+            ranges.by_ref().take(wave).map(|range| Source::new(RangeId(range), batch)).collect();
         if sources.is_empty() {
             return Ok(wanted);
         }
@@ -146,9 +138,8 @@ async fn refill<B: Backend>(
     sources: &mut [Source],
 ) -> Result<(), CommandError> {
     let limit_bytes = (BATCHES_BYTES / sources.len()).max(MIN_BATCH_BYTES) as u64;
-    let empty: Vec<usize> = (0..sources.len())
-        .filter(|&i| sources[i].batch.is_empty() && sources[i].more)
-        .collect();
+    let empty: Vec<usize> =
+        (0..sources.len()).filter(|&i| sources[i].batch.is_empty() && sources[i].more).collect();
     let queries = empty.iter().map(|&i| {
         let source = &sources[i];
         let query = Query::Ordered {
@@ -156,10 +147,7 @@ async fn refill<B: Backend>(
             start: source.last.clone().unwrap_or_else(|| wanted.start.clone()),
             after_start: source.last.is_some(),
             end: wanted.end.clone(),
-            limit_pairs: source
-                .next_pairs
-                .min(MAX_BATCH_PAIRS)
-                .min(wanted.missing_pairs),
+            limit_pairs: source.next_pairs.min(MAX_BATCH_PAIRS).min(wanted.missing_pairs),
             limit_bytes,
         };
         (source.range, query)
@@ -205,10 +193,7 @@ impl Wanted {
             Some(value) => value,
             None => {
                 let stored = context.backend.partition().stored(&key);
-                match context
-                    .read(source.range, &Query::Get { key: stored })
-                    .await?
-                {
+                match context.read(source.range, &Query::Get { key: stored }).await? {
                     kv::Reply::Value(Some(value)) => value,
                     kv::Reply::Value(None) => return Ok(()),
                     _ => return Err(CommandError::Mismatch),
@@ -217,9 +202,7 @@ impl Wanted {
         };
         self.bytes += key.len() + value.len();
         if self.bytes > self.limit_bytes {
-            return Err(CommandError::ReplyTooLong {
-                limit: self.limit_bytes,
-            });
+            return Err(CommandError::ReplyTooLong { limit: self.limit_bytes });
         }
         self.missing_pairs -= 1;
         self.pairs.extend([key, value]);
@@ -241,13 +224,7 @@ struct Source {
 
 impl Source {
     const fn new(range: RangeId, pairs: u64) -> Self {
-        Self {
-            range,
-            batch: VecDeque::new(),
-            more: true,
-            last: None,
-            next_pairs: pairs,
-        }
+        Self { range, batch: VecDeque::new(), more: true, last: None, next_pairs: pairs }
     }
 
     fn accept(&mut self, pairs: Vec<(Bytes, Option<Bytes>)>, more: bool) {
@@ -265,8 +242,6 @@ impl Source {
 
     /// The next key, with the position of this source, for a heap that gives the smallest first.
     fn head(&self, position: usize) -> Option<Reverse<(Bytes, usize)>> {
-        self.batch
-            .front()
-            .map(|(key, _)| Reverse((key.clone(), position)))
+        self.batch.front().map(|(key, _)| Reverse((key.clone(), position)))
     }
 }

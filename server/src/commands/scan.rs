@@ -30,21 +30,12 @@ const KEYS_A_QUERY: u64 = 16 * 1024;
 
 /// SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]
 pub(super) async fn scan<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
-    let cursor = std::str::from_utf8(&arguments[0])
-        .ok()
-        .and_then(|text| text.parse().ok());
+    let cursor = std::str::from_utf8(&arguments[0]).ok().and_then(|text| text.parse().ok());
     let cursor = cursor.ok_or(CommandError::Cursor)?;
     let mut walk = Walk::new(context, cursor, Options::parse(&arguments[1..])?);
     let next = walk.step().await?;
-    let keys = if walk.options.strings {
-        walk.keys
-    } else {
-        Vec::new()
-    };
-    Ok(Reply::Array(vec![
-        Reply::text(next.to_string()),
-        Reply::bulks(keys),
-    ]))
+    let keys = if walk.options.strings { walk.keys } else { Vec::new() };
+    Ok(Reply::Array(vec![Reply::text(next.to_string()), Reply::bulks(keys)]))
 }
 
 /// KEYS pattern
@@ -52,9 +43,8 @@ pub(super) async fn keys<B: Backend>(context: &Context<'_, B>, arguments: &[Byte
     let limit = context.backend.limits().max_reply_bytes;
     let mut found = Vec::new();
     let mut bytes = 0;
-    let mut pending: Vec<(RangeId, Option<Bytes>)> = (0..context.backend.ranges())
-        .map(|range| (RangeId(range), None))
-        .collect();
+    let mut pending: Vec<(RangeId, Option<Bytes>)> =
+        (0..context.backend.ranges()).map(|range| (RangeId(range), None)).collect();
     while !pending.is_empty() {
         let queries = pending.iter().map(|(range, after)| {
             let query = Query::Keys {
@@ -94,11 +84,7 @@ struct Options {
 
 impl Options {
     fn parse(arguments: &[Bytes]) -> Result<Self, CommandError> {
-        let mut options = Self {
-            count: DEFAULT_COUNT,
-            pattern: None,
-            strings: true,
-        };
+        let mut options = Self { count: DEFAULT_COUNT, pattern: None, strings: true };
         let pairs = arguments.chunks_exact(2);
         if !pairs.remainder().is_empty() {
             return Err(CommandError::Syntax);
@@ -146,15 +132,7 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
             }
             Partition::Range => ((cursor >> 32) as usize, cursor & 0xffff_ffff),
         };
-        Self {
-            context,
-            partition,
-            options,
-            range,
-            from,
-            keys: Vec::new(),
-            examined: 0,
-        }
+        Self { context, partition, options, range, from, keys: Vec::new(), examined: 0 }
     }
 
     /// Walks until enough keys have been looked at; returns the next cursor, 0 at the end. Ranges
@@ -192,12 +170,7 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
 
     /// Takes over what the current range answered; returns the cursor if the step ends there.
     fn take(&mut self, answer: kv::Reply, ranges: usize) -> Result<Option<u64>, CommandError> {
-        let kv::Reply::Page {
-            keys,
-            examined,
-            next,
-        } = answer
-        else {
+        let kv::Reply::Page { keys, examined, next } = answer else {
             return Err(CommandError::Mismatch);
         };
         self.keys.extend(keys);

@@ -13,9 +13,7 @@ use crate::resp::Reply;
 pub(super) fn info<B>(context: &Context<'_, B>, arguments: &[Bytes]) -> Reply {
     let everything = ["all", "everything", "default"];
     let all = arguments.is_empty()
-        || arguments
-            .iter()
-            .any(|wanted| everything.iter().any(|word| is(wanted, word)));
+        || arguments.iter().any(|wanted| everything.iter().any(|word| is(wanted, word)));
     let wanted = |title: &str| all || arguments.iter().any(|wanted| is(wanted, title));
     Reply::Verbatim(Bytes::from(context.server.info(wanted)))
 }
@@ -23,15 +21,9 @@ pub(super) fn info<B>(context: &Context<'_, B>, arguments: &[Bytes]) -> Reply {
 /// CONFIG GET pattern [pattern …]
 pub(super) fn config_get<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Reply {
     let matching = parameters(context).into_iter().filter(|(name, _)| {
-        arguments
-            .iter()
-            .any(|pattern| glob::matches(pattern, name.as_bytes(), true))
+        arguments.iter().any(|pattern| glob::matches(pattern, name.as_bytes(), true))
     });
-    Reply::Map(
-        matching
-            .map(|(name, value)| (Reply::text(name), Reply::text(value)))
-            .collect(),
-    )
+    Reply::Map(matching.map(|(name, value)| (Reply::text(name), Reply::text(value))).collect())
 }
 
 /// CONFIG SET parameter value [parameter value …]: all parameters are fixed while the server runs
@@ -41,11 +33,7 @@ pub(super) fn config_set<B: Backend>(context: &Context<'_, B>, arguments: &[Byte
     }
     let known = parameters(context);
     let names: Vec<String> = arguments.iter().step_by(2).map(|name| text(name)).collect();
-    let is_known = |name: &str| {
-        known
-            .iter()
-            .any(|(known, _)| known.eq_ignore_ascii_case(name))
-    };
+    let is_known = |name: &str| known.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
     let reason = match names.iter().find(|name| !is_known(name)) {
         Some(unknown) => {
             format!("Unknown option or number of arguments for CONFIG SET - '{unknown}'")
@@ -66,9 +54,7 @@ pub(super) fn config_reset_stat<B>(context: &Context<'_, B>) -> Reply {
 
 /// CONFIG REWRITE
 pub(super) fn config_rewrite() -> Outcome {
-    Err(CommandError::Other(
-        "The server is running without a config file".into(),
-    ))
+    Err(CommandError::Other("The server is running without a config file".into()))
 }
 
 /// FUNCTION FLUSH [ASYNC | SYNC] and SCRIPT FLUSH [ASYNC | SYNC]: there are no functions and no

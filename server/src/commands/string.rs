@@ -55,11 +55,7 @@ pub(super) async fn str_len<B: Backend>(context: &Context<'_, B>, arguments: &[B
 pub(super) async fn append<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     let (range, key) = context.locate(&arguments[0]);
     let limit_bytes = context.backend.limits().max_value_bytes as u64;
-    let command = Command::Append {
-        key,
-        value: arguments[1].clone(),
-        limit_bytes,
-    };
+    let command = Command::Append { key, value: arguments[1].clone(), limit_bytes };
     integer(context.propose(range, &command).await?)
 }
 
@@ -72,12 +68,7 @@ pub(super) async fn set_range<B: Backend>(
     let offset = u64::try_from(offset).map_err(|_| CommandError::Offset)?;
     let (range, key) = context.locate(&arguments[0]);
     let limit_bytes = context.backend.limits().max_value_bytes as u64;
-    let command = Command::SetRange {
-        key,
-        offset,
-        value: arguments[2].clone(),
-        limit_bytes,
-    };
+    let command = Command::SetRange { key, offset, value: arguments[2].clone(), limit_bytes };
     integer(context.propose(range, &command).await?)
 }
 
@@ -89,11 +80,7 @@ pub(super) async fn get_range<B: Backend>(
     let start = arguments::integer(&arguments[1])?;
     let end = arguments::integer(&arguments[2])?;
     let (range, key) = context.locate(&arguments[0]);
-    value(
-        context
-            .read(range, &Query::Slice { key, start, end })
-            .await?,
-    )
+    value(context.read(range, &Query::Slice { key, start, end }).await?)
 }
 
 /// MGET key [key …]: each key as of its own moment, unless they lie in one range
@@ -103,16 +90,7 @@ pub(super) async fn mget<B: Backend>(context: &Context<'_, B>, arguments: &[Byte
     let (positions, queries): (Vec<_>, Vec<_>) = groups
         .into_iter()
         .map(|(range, positions, keys)| {
-            (
-                positions,
-                (
-                    range,
-                    Query::GetMany {
-                        keys,
-                        limit_bytes: limit as u64,
-                    },
-                ),
-            )
+            (positions, (range, Query::GetMany { keys, limit_bytes: limit as u64 }))
         })
         .unzip();
     let mut values = vec![None; arguments.len()];
@@ -129,9 +107,7 @@ pub(super) async fn mget<B: Backend>(context: &Context<'_, B>, arguments: &[Byte
     if bytes > limit {
         return Err(CommandError::ReplyTooLong { limit });
     }
-    Ok(Reply::Array(
-        values.into_iter().map(Reply::optional).collect(),
-    ))
+    Ok(Reply::Array(values.into_iter().map(Reply::optional).collect()))
 }
 
 /// MSET key value [key value …]
@@ -183,12 +159,7 @@ async fn store<B: Backend>(
     want_old: bool,
 ) -> Result<(bool, Option<Bytes>), CommandError> {
     let (range, key) = context.locate(&arguments[0]);
-    let command = Command::Set {
-        key,
-        value: arguments[1].clone(),
-        condition,
-        want_old,
-    };
+    let command = Command::Set { key, value: arguments[1].clone(), condition, want_old };
     stored(context.propose(range, &command).await?)
 }
 
@@ -209,10 +180,7 @@ async fn set_many<B: Backend>(
         pairs.push((stored, value.clone()));
     }
     let range = home.ok_or_else(|| CommandError::Arity(name.to_owned()))?;
-    let command = Command::SetMany {
-        pairs,
-        only_if_missing,
-    };
+    let command = Command::SetMany { pairs, only_if_missing };
     stored(context.propose(range, &command).await?).map(|(done, _)| done)
 }
 

@@ -43,39 +43,17 @@ pub struct Keys {
 }
 
 impl Keys {
-    pub(super) const NONE: Self = Self {
-        first: 0,
-        last: 0,
-        step: 0,
-    };
-    pub(super) const ONE: Self = Self {
-        first: 1,
-        last: 1,
-        step: 1,
-    };
-    pub(super) const ALL: Self = Self {
-        first: 1,
-        last: -1,
-        step: 1,
-    };
-    pub(super) const PAIRS: Self = Self {
-        first: 1,
-        last: -1,
-        step: 2,
-    };
+    pub(super) const NONE: Self = Self { first: 0, last: 0, step: 0 };
+    pub(super) const ONE: Self = Self { first: 1, last: 1, step: 1 };
+    pub(super) const ALL: Self = Self { first: 1, last: -1, step: 1 };
+    pub(super) const PAIRS: Self = Self { first: 1, last: -1, step: 2 };
 
     /// The keys among `request`, whose first element is the command's name.
     pub fn of(self, request: &[Bytes]) -> impl Iterator<Item = &Bytes> {
-        let end = if self.last < 0 {
-            request.len() as i64 + self.last
-        } else {
-            self.last
-        };
+        let end = if self.last < 0 { request.len() as i64 + self.last } else { self.last };
         let keys = match self.first {
             0 => &[],
-            first => request
-                .get(first as usize..=end.max(0) as usize)
-                .unwrap_or_default(),
+            first => request.get(first as usize..=end.max(0) as usize).unwrap_or_default(),
         };
         keys.iter().step_by(self.step.max(1) as usize)
     }
@@ -85,9 +63,7 @@ impl Spec {
     /// The name without that of the command it belongs to.
     #[must_use]
     pub fn own_name(&self) -> &'static str {
-        self.full_name
-            .rsplit_once('|')
-            .map_or(self.full_name, |(_, name)| name)
+        self.full_name.rsplit_once('|').map_or(self.full_name, |(_, name)| name)
     }
 
     /// Redis's flags.
@@ -113,21 +89,14 @@ impl Spec {
             _ => "@admin",
         };
         let access = [("readonly", "@read"), ("write", "@write")];
-        let access = access
-            .into_iter()
-            .filter(move |(flag, _)| has(flag))
-            .map(|(_, name)| name);
+        let access = access.into_iter().filter(move |(flag, _)| has(flag)).map(|(_, name)| name);
         let speed = if has("fast") { "@fast" } else { "@slow" };
         access.chain([group, speed])
     }
 
     const fn accepts(&self, elements: usize) -> bool {
         let elements = elements as i64;
-        if self.arity < 0 {
-            elements >= -self.arity
-        } else {
-            elements == self.arity
-        }
+        if self.arity < 0 { elements >= -self.arity } else { elements == self.arity }
     }
 }
 
@@ -168,9 +137,7 @@ fn find_in(specs: &'static [Spec], name: &[u8]) -> Option<&'static Spec> {
 fn unknown(name: &[u8], request: &[Bytes]) -> CommandError {
     let mut arguments = String::new();
     for argument in request.iter().skip(1) {
-        let Some(room) = MAX_ECHO_BYTES
-            .checked_sub(arguments.len())
-            .filter(|room| *room > 0)
+        let Some(room) = MAX_ECHO_BYTES.checked_sub(arguments.len()).filter(|room| *room > 0)
         else {
             break;
         };
@@ -185,17 +152,12 @@ mod tests {
     use super::*;
 
     fn request(line: &str) -> Vec<Bytes> {
-        line.split(' ')
-            .map(|word| Bytes::copy_from_slice(word.as_bytes()))
-            .collect()
+        line.split(' ').map(|word| Bytes::copy_from_slice(word.as_bytes())).collect()
     }
 
     #[test]
     fn names_are_sorted_for_the_search() {
-        let tables = COMMANDS
-            .iter()
-            .map(|spec| spec.subcommands)
-            .chain([COMMANDS]);
+        let tables = COMMANDS.iter().map(|spec| spec.subcommands).chain([COMMANDS]);
         for table in tables {
             assert!(table.is_sorted_by(|a, b| a.own_name() < b.own_name()));
         }
@@ -209,26 +171,11 @@ mod tests {
         for (line, text) in [
             ("get", "ERR wrong number of arguments for 'get' command"),
             ("get a b", "ERR wrong number of arguments for 'get' command"),
-            (
-                "CONFIG",
-                "ERR wrong number of arguments for 'config' command",
-            ),
-            (
-                "config GET",
-                "ERR wrong number of arguments for 'config|get' command",
-            ),
-            (
-                "config foo",
-                "ERR unknown subcommand 'foo'. Try CONFIG HELP.",
-            ),
-            (
-                "foo bar baz",
-                "ERR unknown command 'foo', with args beginning with: 'bar' 'baz' ",
-            ),
-            (
-                "foo",
-                "ERR unknown command 'foo', with args beginning with: ",
-            ),
+            ("CONFIG", "ERR wrong number of arguments for 'config' command"),
+            ("config GET", "ERR wrong number of arguments for 'config|get' command"),
+            ("config foo", "ERR unknown subcommand 'foo'. Try CONFIG HELP."),
+            ("foo bar baz", "ERR unknown command 'foo', with args beginning with: 'bar' 'baz' "),
+            ("foo", "ERR unknown command 'foo', with args beginning with: "),
         ] {
             assert_eq!(resolve(&request(line)).unwrap_err().to_string(), text);
         }
@@ -237,9 +184,7 @@ mod tests {
     #[test]
     fn long_unknown_commands_are_cut_in_the_error() {
         let long = "x".repeat(1000);
-        let error = resolve(&request(&format!("{long} {long} {long}")))
-            .unwrap_err()
-            .to_string();
+        let error = resolve(&request(&format!("{long} {long} {long}"))).unwrap_err().to_string();
         let cut = "x".repeat(128);
         let expected = format!("ERR unknown command '{cut}', with args beginning with: '{cut}' ");
         assert_eq!(error, expected);

@@ -43,9 +43,9 @@ impl Big {
 
     /// The position of the highest set bit, counted from one; zero for zero.
     pub(super) fn bits(&self) -> u64 {
-        self.limbs.last().map_or(0, |top| {
-            self.limbs.len() as u64 * 32 - u64::from(top.leading_zeros())
-        })
+        self.limbs
+            .last()
+            .map_or(0, |top| self.limbs.len() as u64 * 32 - u64::from(top.leading_zeros()))
     }
 
     /// `self × factor + addend`, in place.
@@ -119,9 +119,7 @@ impl Big {
 
     /// The number without its lowest `drop` bits, which has at most 64 bits, and what was dropped.
     pub(super) fn split_bits(&self, drop: u64) -> (u64, Dropped) {
-        let kept = (0..64)
-            .filter(|i| self.bit(drop + i))
-            .fold(0, |kept, i| kept | (1 << i));
+        let kept = (0..64).filter(|i| self.bit(drop + i)).fold(0, |kept, i| kept | (1 << i));
         let half = drop > 0 && self.bit(drop - 1);
         let below = (0..drop.saturating_sub(1).min(self.bits())).any(|i| self.bit(i));
         (kept, Dropped { half, below })
@@ -160,10 +158,7 @@ impl Big {
         let Some(top) = groups.pop() else {
             return "0".to_owned();
         };
-        groups
-            .iter()
-            .rev()
-            .fold(top.to_string(), |text, group| format!("{text}{group:09}"))
+        groups.iter().rev().fold(top.to_string(), |text, group| format!("{text}{group:09}"))
     }
 
     fn limb(&self, index: usize) -> u32 {
@@ -208,9 +203,7 @@ mod tests {
     use super::*;
 
     fn big(value: u128) -> Big {
-        Big::from((value >> 64) as u64)
-            .shifted_left(64)
-            .plus(&Big::from(value as u64))
+        Big::from((value >> 64) as u64).shifted_left(64).plus(&Big::from(value as u64))
     }
 
     proptest! {

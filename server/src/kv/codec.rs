@@ -18,12 +18,7 @@ impl Command {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         match self {
-            Self::Set {
-                key,
-                value,
-                condition,
-                want_old,
-            } => {
+            Self::Set { key, value, condition, want_old } => {
                 let mut writer = start(0, key.len() + value.len());
                 writer.bytes(key);
                 writer.bytes(value);
@@ -33,23 +28,14 @@ impl Command {
             }
             Self::Delete { keys } => build(1, |w| w.list(keys)),
             Self::Take { key } => build(2, |w| w.bytes(key)),
-            Self::Append {
-                key,
-                value,
-                limit_bytes,
-            } => {
+            Self::Append { key, value, limit_bytes } => {
                 let mut writer = start(3, key.len() + value.len());
                 writer.bytes(key);
                 writer.bytes(value);
                 writer.varint(*limit_bytes);
                 writer.finish()
             }
-            Self::SetRange {
-                key,
-                offset,
-                value,
-                limit_bytes,
-            } => {
+            Self::SetRange { key, offset, value, limit_bytes } => {
                 let mut writer = start(4, key.len() + value.len());
                 writer.bytes(key);
                 writer.varint(*offset);
@@ -65,10 +51,7 @@ impl Command {
                 w.bytes(key);
                 w.bytes(by);
             }),
-            Self::SetMany {
-                pairs,
-                only_if_missing,
-            } => build(7, |w| {
+            Self::SetMany { pairs, only_if_missing } => build(7, |w| {
                 w.pairs(pairs);
                 w.flag(*only_if_missing);
             }),
@@ -91,29 +74,16 @@ impl Command {
             },
             1 => Self::Delete { keys: r.list()? },
             2 => Self::Take { key: r.bytes()? },
-            3 => Self::Append {
-                key: r.bytes()?,
-                value: r.bytes()?,
-                limit_bytes: r.varint()?,
-            },
+            3 => Self::Append { key: r.bytes()?, value: r.bytes()?, limit_bytes: r.varint()? },
             4 => Self::SetRange {
                 key: r.bytes()?,
                 offset: r.varint()?,
                 value: r.bytes()?,
                 limit_bytes: r.varint()?,
             },
-            5 => Self::Increment {
-                key: r.bytes()?,
-                by: r.signed()?,
-            },
-            6 => Self::IncrementFloat {
-                key: r.bytes()?,
-                by: r.bytes()?,
-            },
-            7 => Self::SetMany {
-                pairs: r.pairs()?,
-                only_if_missing: r.flag()?,
-            },
+            5 => Self::Increment { key: r.bytes()?, by: r.signed()? },
+            6 => Self::IncrementFloat { key: r.bytes()?, by: r.bytes()? },
+            7 => Self::SetMany { pairs: r.pairs()?, only_if_missing: r.flag()? },
             8 => Self::Clear,
             tag => return Err(WireError::UnknownTag(tag)),
         };
@@ -139,45 +109,29 @@ impl Query {
                 w.signed(*end);
             }),
             Self::Count => build(5, |_| ()),
-            Self::Scan {
-                partition,
-                from,
-                until,
-                count,
-                pattern,
-            } => build(6, |w| {
+            Self::Scan { partition, from, until, count, pattern } => build(6, |w| {
                 write_partition(*partition, w);
                 w.varint(*from);
                 w.optional_number(*until);
                 w.varint(*count);
                 w.optional(pattern.as_ref());
             }),
-            Self::Keys {
-                partition,
-                after,
-                pattern,
-                limit_keys,
-            } => build(7, |w| {
+            Self::Keys { partition, after, pattern, limit_keys } => build(7, |w| {
                 write_partition(*partition, w);
                 w.optional(after.as_ref());
                 w.bytes(pattern);
                 w.varint(*limit_keys);
             }),
-            Self::Ordered {
-                partition,
-                start,
-                after_start,
-                end,
-                limit_pairs,
-                limit_bytes,
-            } => build(8, |w| {
-                write_partition(*partition, w);
-                w.bytes(start);
-                w.flag(*after_start);
-                w.optional(end.as_ref());
-                w.varint(*limit_pairs);
-                w.varint(*limit_bytes);
-            }),
+            Self::Ordered { partition, start, after_start, end, limit_pairs, limit_bytes } => {
+                build(8, |w| {
+                    write_partition(*partition, w);
+                    w.bytes(start);
+                    w.flag(*after_start);
+                    w.optional(end.as_ref());
+                    w.varint(*limit_pairs);
+                    w.varint(*limit_bytes);
+                })
+            }
         }
     }
 
@@ -189,17 +143,10 @@ impl Query {
         let (tag, mut r) = open(Reader::copying(bytes))?;
         let query = match tag {
             0 => Self::Get { key: r.bytes()? },
-            1 => Self::GetMany {
-                keys: r.list()?,
-                limit_bytes: r.varint()?,
-            },
+            1 => Self::GetMany { keys: r.list()?, limit_bytes: r.varint()? },
             2 => Self::Exists { keys: r.list()? },
             3 => Self::Length { key: r.bytes()? },
-            4 => Self::Slice {
-                key: r.bytes()?,
-                start: r.signed()?,
-                end: r.signed()?,
-            },
+            4 => Self::Slice { key: r.bytes()?, start: r.signed()?, end: r.signed()? },
             5 => Self::Count,
             6 => Self::Scan {
                 partition: read_partition(&mut r)?,
@@ -250,11 +197,7 @@ impl Reply {
                 w.flag(*done);
                 w.optional(old.as_ref());
             }),
-            Self::Page {
-                keys,
-                examined,
-                next,
-            } => build(5, |w| {
+            Self::Page { keys, examined, next } => build(5, |w| {
                 w.list(keys);
                 w.varint(*examined);
                 w.optional_number(*next);
@@ -286,19 +229,9 @@ impl Reply {
             1 => Self::Integer(r.signed()?),
             2 => Self::Value(r.optional()?),
             3 => Self::Values(r.repeated(1, Reader::optional)?),
-            4 => Self::Stored {
-                done: r.flag()?,
-                old: r.optional()?,
-            },
-            5 => Self::Page {
-                keys: r.list()?,
-                examined: r.varint()?,
-                next: r.optional_number()?,
-            },
-            6 => Self::Listing {
-                keys: r.list()?,
-                last: r.optional()?,
-            },
+            4 => Self::Stored { done: r.flag()?, old: r.optional()? },
+            5 => Self::Page { keys: r.list()?, examined: r.varint()?, next: r.optional_number()? },
+            6 => Self::Listing { keys: r.list()?, last: r.optional()? },
             7 => Self::Pairs {
                 pairs: r.repeated(2, |r| Ok((r.bytes()?, r.optional()?)))?,
                 more: r.flag()?,
@@ -443,11 +376,7 @@ mod tests {
             vec(bytes(), 0..5).prop_map(|keys| Command::Delete { keys }),
             bytes().prop_map(|key| Command::Take { key }),
             (bytes(), bytes(), any::<u64>()).prop_map(|(key, value, limit_bytes)| {
-                Command::Append {
-                    key,
-                    value,
-                    limit_bytes,
-                }
+                Command::Append { key, value, limit_bytes }
             }),
             (bytes(), any::<u64>(), bytes(), any::<u64>()).prop_map(
                 |(key, offset, value, limit_bytes)| Command::SetRange {
@@ -459,10 +388,8 @@ mod tests {
             ),
             (bytes(), any::<i64>()).prop_map(|(key, by)| Command::Increment { key, by }),
             (bytes(), bytes()).prop_map(|(key, by)| Command::IncrementFloat { key, by }),
-            (pairs(), any::<bool>()).prop_map(|(pairs, only_if_missing)| Command::SetMany {
-                pairs,
-                only_if_missing
-            }),
+            (pairs(), any::<bool>())
+                .prop_map(|(pairs, only_if_missing)| Command::SetMany { pairs, only_if_missing }),
             Just(Command::Clear),
         ]
     }
@@ -502,26 +429,11 @@ mod tests {
                     limit_keys
                 }
             ),
-            (
-                partition(),
-                bytes(),
-                any::<bool>(),
-                optional(),
-                any::<u64>(),
-                any::<u64>()
-            )
-                .prop_map(
-                    |(partition, start, after_start, end, limit_pairs, limit_bytes)| {
-                        Query::Ordered {
-                            partition,
-                            start,
-                            after_start,
-                            end,
-                            limit_pairs,
-                            limit_bytes,
-                        }
-                    }
-                ),
+            (partition(), bytes(), any::<bool>(), optional(), any::<u64>(), any::<u64>()).prop_map(
+                |(partition, start, after_start, end, limit_pairs, limit_bytes)| {
+                    Query::Ordered { partition, start, after_start, end, limit_pairs, limit_bytes }
+                }
+            ),
         ]
     }
 
@@ -532,16 +444,8 @@ mod tests {
             optional().prop_map(Reply::Value),
             vec(optional(), 0..5).prop_map(Reply::Values),
             (any::<bool>(), optional()).prop_map(|(done, old)| Reply::Stored { done, old }),
-            (
-                vec(bytes(), 0..5),
-                any::<u64>(),
-                proptest::option::of(any::<u64>())
-            )
-                .prop_map(|(keys, examined, next)| Reply::Page {
-                    keys,
-                    examined,
-                    next
-                }),
+            (vec(bytes(), 0..5), any::<u64>(), proptest::option::of(any::<u64>()))
+                .prop_map(|(keys, examined, next)| Reply::Page { keys, examined, next }),
             (vec(bytes(), 0..5), optional()).prop_map(|(keys, last)| Reply::Listing { keys, last }),
             (vec((bytes(), optional()), 0..5), any::<bool>())
                 .prop_map(|(pairs, more)| Reply::Pairs { pairs, more }),

@@ -66,11 +66,7 @@ struct Finite {
     exponent: i64,
 }
 
-const ZERO: Finite = Finite {
-    negative: false,
-    significand: 0,
-    exponent: 0,
-};
+const ZERO: Finite = Finite { negative: false, significand: 0, exponent: 0 };
 
 impl Extended {
     /// Reads what `strtold` reads to its end: decimal and hexadecimal numbers and infinity, but no
@@ -120,11 +116,7 @@ impl Extended {
         if exponent + (64 - i64::from(kept.leading_zeros())) > MAX_EXPONENT + 64 {
             return Self::Infinite;
         }
-        Self::Finite(Finite {
-            negative,
-            significand: kept,
-            exponent,
-        })
+        Self::Finite(Finite { negative, significand: kept, exponent })
     }
 }
 
@@ -142,11 +134,8 @@ impl Finite {
         if self.negative == other.negative {
             return Extended::round(&a.plus(&b), exponent, false, self.negative);
         }
-        let (larger, smaller, negative) = if a >= b {
-            (a, b, self.negative)
-        } else {
-            (b, a, other.negative)
-        };
+        let (larger, smaller, negative) =
+            if a >= b { (a, b, self.negative) } else { (b, a, other.negative) };
         Extended::round(&larger.minus(&smaller), exponent, false, negative)
     }
 
@@ -158,11 +147,7 @@ impl Finite {
         } else {
             self.print_fraction()
         };
-        if self.negative && digits != "0" {
-            format!("-{digits}")
-        } else {
-            digits
-        }
+        if self.negative && digits != "0" { format!("-{digits}") } else { digits }
     }
 
     /// The magnitude of a number with a negative exponent, to 17 places.
@@ -184,10 +169,8 @@ impl Finite {
 /// Digits with an optional point and an optional decimal exponent.
 fn decimal(text: &[u8]) -> Option<Extended> {
     let scanned = scan(text, 10, b'e')?;
-    let exponent = scanned
-        .exponent?
-        .clamp(-DECIMAL_EXPONENT_BOUND, DECIMAL_EXPONENT_BOUND)
-        - scanned.places;
+    let exponent =
+        scanned.exponent?.clamp(-DECIMAL_EXPONENT_BOUND, DECIMAL_EXPONENT_BOUND) - scanned.places;
     if scanned.digits.is_zero() {
         return Some(Extended::Finite(ZERO));
     }
@@ -220,15 +203,8 @@ fn hexadecimal(text: &[u8]) -> Option<Extended> {
     if scanned.digits.is_zero() {
         return Some(Extended::Finite(ZERO));
     }
-    let exponent = scanned
-        .exponent?
-        .clamp(-BINARY_EXPONENT_BOUND, BINARY_EXPONENT_BOUND);
-    unless_vanished(Extended::round(
-        &scanned.digits,
-        exponent - 4 * scanned.places,
-        false,
-        false,
-    ))
+    let exponent = scanned.exponent?.clamp(-BINARY_EXPONENT_BOUND, BINARY_EXPONENT_BOUND);
+    unless_vanished(Extended::round(&scanned.digits, exponent - 4 * scanned.places, false, false))
 }
 
 /// What is not zero but rounds to it is out of range, like what is too large.
@@ -257,10 +233,7 @@ fn scan(text: &[u8], radix: u32, exponent_mark: u8) -> Option<Scanned> {
         .position(|byte| byte.eq_ignore_ascii_case(&exponent_mark))
         .unwrap_or(text.len());
     let (number, exponent) = text.split_at(end);
-    let point = number
-        .iter()
-        .position(|&byte| byte == b'.')
-        .unwrap_or(number.len());
+    let point = number.iter().position(|&byte| byte == b'.').unwrap_or(number.len());
     let (whole, fraction) = number.split_at(point);
     let fraction = fraction.strip_prefix(b".").unwrap_or(fraction);
     if whole.is_empty() && fraction.is_empty() {
@@ -274,17 +247,8 @@ fn scan(text: &[u8], radix: u32, exponent_mark: u8) -> Option<Scanned> {
         significant += i64::from(significant > 0 || digit > 0);
     }
     let places = fraction.len() as i64;
-    let exponent = if exponent.is_empty() {
-        Some(0)
-    } else {
-        scan_exponent(&exponent[1..])
-    };
-    exponent.map(|exponent| Scanned {
-        digits,
-        significant,
-        places,
-        exponent: Some(exponent),
-    })
+    let exponent = if exponent.is_empty() { Some(0) } else { scan_exponent(&exponent[1..]) };
+    exponent.map(|exponent| Scanned { digits, significant, places, exponent: Some(exponent) })
 }
 
 fn scan_exponent(text: &[u8]) -> Option<i64> {
@@ -297,9 +261,7 @@ fn scan_exponent(text: &[u8]) -> Option<i64> {
         return None;
     }
     let magnitude = digits.iter().fold(0i64, |value, &digit| {
-        value
-            .saturating_mul(10)
-            .saturating_add(i64::from(digit - b'0'))
+        value.saturating_mul(10).saturating_add(i64::from(digit - b'0'))
     });
     Some(if negative { -magnitude } else { magnitude })
 }
@@ -381,10 +343,7 @@ mod tests {
 
     #[test]
     fn opposite_numbers_leave_no_negative_zero() {
-        assert_eq!(
-            add("0.02439024390243902", "-0.02439024390243902").as_deref(),
-            Ok("0")
-        );
+        assert_eq!(add("0.02439024390243902", "-0.02439024390243902").as_deref(), Ok("0"));
         assert_eq!(add("-1e-30", "0").as_deref(), Ok("0"));
     }
 
@@ -398,14 +357,8 @@ mod tests {
     #[test]
     fn ties_go_to_the_even_neighbour() {
         // 2^64 + 1 lies half way between two numbers of 64 bits.
-        assert_eq!(
-            add("18446744073709551616", "1").as_deref(),
-            Ok("18446744073709551616")
-        );
-        assert_eq!(
-            add("18446744073709551616", "3").as_deref(),
-            Ok("18446744073709551620")
-        );
+        assert_eq!(add("18446744073709551616", "1").as_deref(), Ok("18446744073709551616"));
+        assert_eq!(add("18446744073709551616", "3").as_deref(), Ok("18446744073709551620"));
     }
 
     proptest! {

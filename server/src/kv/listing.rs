@@ -63,11 +63,7 @@ impl Store {
         }
         let keys = seen.iter().map(|key| client_key(partition, key));
         let keys = keys.filter(|key| pattern.is_none_or(|p| glob::matches(p, key, false)));
-        Reply::Page {
-            keys: keys.collect(),
-            examined: seen.len() as u64,
-            next,
-        }
+        Reply::Page { keys: keys.collect(), examined: seen.len() as u64, next }
     }
 
     /// One step of KEYS: up to `limit_keys` keys behind `after`, of which the matching are reported.
@@ -89,11 +85,7 @@ impl Store {
             }
             last = Some(key);
         }
-        let last = if walked.next().is_some() {
-            last.cloned()
-        } else {
-            None
-        };
+        let last = if walked.next().is_some() { last.cloned() } else { None };
         Reply::Listing { keys, last }
     }
 
@@ -108,10 +100,7 @@ impl Store {
         limit_bytes: u64,
     ) -> Reply {
         if end.is_some_and(|end| end <= start) {
-            return Reply::Pairs {
-                pairs: Vec::new(),
-                more: false,
-            };
+            return Reply::Pairs { pairs: Vec::new(), more: false };
         }
         let mut merge = Merge::new(partition, self.runs(partition, start, after_start, end));
         let limit = usize::try_from(limit_pairs).unwrap_or(usize::MAX).max(1);
@@ -125,10 +114,7 @@ impl Store {
             bytes += (key.len() + value.map_or(0, Bytes::len)) as u64;
             pairs.push((client_key(partition, key), value.cloned()));
         }
-        Reply::Pairs {
-            pairs,
-            more: merge.next().is_some(),
-        }
+        Reply::Pairs { pairs, more: merge.next().is_some() }
     }
 
     /// The sorted runs of keys from `start` to `end`: one a slot, or a single one.
@@ -140,17 +126,12 @@ impl Store {
         end: Option<&[u8]>,
     ) -> Vec<Run<'_>> {
         let lower = |key| {
-            if after_start {
-                Bound::Excluded(key)
-            } else {
-                Bound::Included(key)
-            }
+            if after_start { Bound::Excluded(key) } else { Bound::Included(key) }
         };
         match partition {
             Partition::Range => {
-                let end = end.map_or(Bound::Unbounded, |end| {
-                    Bound::Excluded(Bytes::copy_from_slice(end))
-                });
+                let end = end
+                    .map_or(Bound::Unbounded, |end| Bound::Excluded(Bytes::copy_from_slice(end)));
                 let start = lower(Bytes::copy_from_slice(start));
                 vec![self.entries.range::<Bytes, _>((start, end))]
             }
@@ -177,19 +158,13 @@ impl Store {
         if partition == Partition::Range {
             return (!self.entries.is_empty()).then(|| (0, self.entries.range::<Bytes, _>(..)));
         }
-        let first = self
-            .entries
-            .range::<Bytes, _>(in_slot(slot, b"")..)
-            .next()?
-            .0;
+        let first = self.entries.range::<Bytes, _>(in_slot(slot, b"")..).next()?.0;
         let slot = partition.stored_slot(first);
         let end = match slot.checked_add(1) {
             Some(next) => Bound::Excluded(in_slot(next, b"")),
             None => Bound::Unbounded,
         };
-        let keys = self
-            .entries
-            .range::<Bytes, _>((Bound::Included(in_slot(slot, b"")), end));
+        let keys = self.entries.range::<Bytes, _>((Bound::Included(in_slot(slot, b"")), end));
         Some((slot, keys))
     }
 }
@@ -222,11 +197,7 @@ struct Head<'a> {
 
 impl<'a> Merge<'a> {
     fn new(partition: Partition, runs: Vec<Run<'a>>) -> Self {
-        let mut merge = Self {
-            partition,
-            heads: BinaryHeap::with_capacity(runs.len()),
-            runs,
-        };
+        let mut merge = Self { partition, heads: BinaryHeap::with_capacity(runs.len()), runs };
         for run in 0..merge.runs.len() {
             merge.refill(run);
         }
@@ -236,12 +207,7 @@ impl<'a> Merge<'a> {
     fn refill(&mut self, run: usize) {
         if let Some((key, value)) = self.runs[run].next() {
             let client_key = self.partition.client_key(key);
-            self.heads.push(Reverse(Head {
-                client_key,
-                run,
-                key,
-                value,
-            }));
+            self.heads.push(Reverse(Head { client_key, run, key, value }));
         }
     }
 }
@@ -269,12 +235,8 @@ mod tests {
     use super::*;
 
     fn store(partition: Partition, keys: impl IntoIterator<Item = Vec<u8>>) -> Store {
-        let entries = keys
-            .into_iter()
-            .map(|key| (partition.stored(&key), Bytes::from(key)));
-        Store {
-            entries: entries.collect(),
-        }
+        let entries = keys.into_iter().map(|key| (partition.stored(&key), Bytes::from(key)));
+        Store { entries: entries.collect() }
     }
 
     fn keys(prefix: &str, count: usize) -> impl Iterator<Item = Vec<u8>> {
@@ -287,11 +249,7 @@ mod tests {
         loop {
             steps += 1;
             match store.scan(partition, &(from..u64::MAX), count, None) {
-                Reply::Page {
-                    keys,
-                    next,
-                    examined,
-                } => {
+                Reply::Page { keys, next, examined } => {
                     assert_eq!(examined, keys.len() as u64);
                     all.extend(keys);
                     let Some(next) = next else {
@@ -332,11 +290,7 @@ mod tests {
     fn a_scan_keeps_to_its_count_and_pattern() {
         let store = store(Partition::Hash, keys("key:", 1000));
         match store.scan(Partition::Hash, &(0..u64::MAX), 10, Some(b"key:1*")) {
-            Reply::Page {
-                keys,
-                examined,
-                next,
-            } => {
+            Reply::Page { keys, examined, next } => {
                 assert_eq!(examined, 10);
                 assert!(keys.len() <= 10 && keys.iter().all(|key| key.starts_with(b"key:1")));
                 assert!(next.is_some());
@@ -389,15 +343,11 @@ mod tests {
     #[test]
     fn a_value_beyond_the_bytes_of_a_step_is_left_out() {
         let mut store = store(Partition::Range, keys("k", 3));
-        store
-            .entries
-            .insert(Bytes::from("k1"), Bytes::from(vec![7; 100]));
+        store.entries.insert(Bytes::from("k1"), Bytes::from(vec![7; 100]));
         match store.ordered(Partition::Range, (b"", false), None, 100, 99) {
             Reply::Pairs { pairs, more } => {
-                let lengths: Vec<_> = pairs
-                    .iter()
-                    .map(|(_, value)| value.as_ref().map(Bytes::len))
-                    .collect();
+                let lengths: Vec<_> =
+                    pairs.iter().map(|(_, value)| value.as_ref().map(Bytes::len)).collect();
                 assert_eq!((lengths, more), (vec![Some(2), None, Some(2)], false));
             }
             other => panic!("{other:?}"),

@@ -28,18 +28,13 @@ pub(super) fn read(reader: &mut dyn Read) -> io::Result<BTreeMap<Bytes, Bytes>> 
     let mut magic = [0; 8];
     reader.read_exact(&mut magic)?;
     if magic != MAGIC {
-        return Err(invalid(
-            "not a snapshot of the key-value store, or of another version",
-        ));
+        return Err(invalid("not a snapshot of the key-value store, or of another version"));
     }
     let count = read_number(reader)?;
     let mut entries = BTreeMap::new();
     for _ in 0..count {
         let key = read_bytes(reader)?;
-        if entries
-            .last_key_value()
-            .is_some_and(|(last, _)| *last >= key)
-        {
+        if entries.last_key_value().is_some_and(|(last, _)| *last >= key) {
             return Err(invalid("the keys of the snapshot are out of order"));
         }
         entries.insert(key, read_bytes(reader)?);
@@ -62,10 +57,7 @@ fn read_bytes(reader: &mut dyn Read) -> io::Result<Bytes> {
     let mut bytes = Vec::with_capacity(length.min(64 * 1024) as usize);
     reader.take(length).read_to_end(&mut bytes)?;
     if bytes.len() as u64 != length {
-        return Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "the snapshot ends too early",
-        ));
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the snapshot ends too early"));
     }
     bytes.shrink_to_fit();
     Ok(Bytes::from(bytes))
@@ -82,20 +74,9 @@ mod tests {
 
     fn sample() -> Store {
         let mut store = Store::new();
-        let pair = |i: u32| {
-            (
-                Bytes::from(format!("k{i}")),
-                Bytes::from(vec![7; i as usize]),
-            )
-        };
+        let pair = |i: u32| (Bytes::from(format!("k{i}")), Bytes::from(vec![7; i as usize]));
         let pairs = (0..100).map(pair).collect();
-        store.apply(
-            &Command::SetMany {
-                pairs,
-                only_if_missing: false,
-            }
-            .encode(),
-        );
+        store.apply(&Command::SetMany { pairs, only_if_missing: false }.encode());
         store
     }
 

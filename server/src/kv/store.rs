@@ -64,36 +64,21 @@ impl Store {
 
     fn execute(&mut self, command: Command) -> Reply {
         match command {
-            Command::Set {
-                key,
-                value,
-                condition,
-                want_old,
-            } => self.set(key, value, &condition, want_old),
+            Command::Set { key, value, condition, want_old } => {
+                self.set(key, value, &condition, want_old)
+            }
             Command::Delete { keys } => {
-                let removed = keys
-                    .iter()
-                    .filter(|key| self.entries.remove(*key).is_some());
+                let removed = keys.iter().filter(|key| self.entries.remove(*key).is_some());
                 Reply::Integer(removed.count() as i64)
             }
             Command::Take { key } => Reply::Value(self.entries.remove(&key)),
-            Command::Append {
-                key,
-                value,
-                limit_bytes,
-            } => self.append(key, &value, limit_bytes),
-            Command::SetRange {
-                key,
-                offset,
-                value,
-                limit_bytes,
-            } => self.set_range(key, offset, &value, limit_bytes),
+            Command::Append { key, value, limit_bytes } => self.append(key, &value, limit_bytes),
+            Command::SetRange { key, offset, value, limit_bytes } => {
+                self.set_range(key, offset, &value, limit_bytes)
+            }
             Command::Increment { key, by } => self.increment(key, by),
             Command::IncrementFloat { key, by } => self.increment_float(key, &by),
-            Command::SetMany {
-                pairs,
-                only_if_missing,
-            } => self.set_many(pairs, only_if_missing),
+            Command::SetMany { pairs, only_if_missing } => self.set_many(pairs, only_if_missing),
             Command::Clear => {
                 self.entries.clear();
                 Reply::Done
@@ -113,45 +98,20 @@ impl Store {
                 Reply::Integer(self.entries.get(key).map_or(0, |value| value.len() as i64))
             }
             Query::Slice { key, start, end } => {
-                let value = self
-                    .entries
-                    .get(key)
-                    .map(|value| slice(value, *start, *end));
+                let value = self.entries.get(key).map(|value| slice(value, *start, *end));
                 Reply::Value(Some(value.unwrap_or_default()))
             }
             Query::Count => Reply::Integer(self.entries.len() as i64),
-            Query::Scan {
-                partition,
-                from,
-                until,
-                count,
-                pattern,
-            } => {
+            Query::Scan { partition, from, until, count, pattern } => {
                 let places = *from..until.unwrap_or(u64::MAX);
                 self.scan(*partition, &places, *count, pattern.as_deref())
             }
-            Query::Keys {
-                partition,
-                after,
-                pattern,
-                limit_keys,
-            } => self.keys(*partition, after.as_ref(), pattern, *limit_keys),
-            Query::Ordered {
-                partition,
-                start,
-                after_start,
-                end,
-                limit_pairs,
-                limit_bytes,
-            } => {
+            Query::Keys { partition, after, pattern, limit_keys } => {
+                self.keys(*partition, after.as_ref(), pattern, *limit_keys)
+            }
+            Query::Ordered { partition, start, after_start, end, limit_pairs, limit_bytes } => {
                 let start = (&start[..], *after_start);
-                self.ordered(
-                    *partition,
-                    start,
-                    end.as_deref(),
-                    *limit_pairs,
-                    *limit_bytes,
-                )
+                self.ordered(*partition, start, end.as_deref(), *limit_pairs, *limit_bytes)
             }
         }
     }
@@ -240,15 +200,8 @@ impl Store {
     }
 
     fn values(&self, keys: &[Bytes], limit_bytes: u64) -> Reply {
-        let values: Vec<_> = keys
-            .iter()
-            .map(|key| self.entries.get(key).cloned())
-            .collect();
-        let total: u64 = values
-            .iter()
-            .flatten()
-            .map(|value| value.len() as u64)
-            .sum();
+        let values: Vec<_> = keys.iter().map(|key| self.entries.get(key).cloned()).collect();
+        let total: u64 = values.iter().flatten().map(|value| value.len() as u64).sum();
         if total > limit_bytes {
             return Reply::Failed(Failure::TooMuch);
         }
@@ -264,18 +217,10 @@ fn slice(value: &Bytes, start: i64, end: i64) -> Bytes {
         return Bytes::new();
     }
     let from_start = |offset: i64| {
-        if offset < 0 {
-            (length + offset).max(0)
-        } else {
-            offset
-        }
+        if offset < 0 { (length + offset).max(0) } else { offset }
     };
     let (start, end) = (from_start(start), from_start(end).min(length - 1));
-    if start > end {
-        Bytes::new()
-    } else {
-        value.slice(start as usize..=end as usize)
-    }
+    if start > end { Bytes::new() } else { value.slice(start as usize..=end as usize) }
 }
 
 #[cfg(test)]
@@ -304,13 +249,7 @@ mod tests {
             condition: Condition::Always,
             want_old: false,
         };
-        assert_eq!(
-            apply(store, command),
-            Reply::Stored {
-                done: true,
-                old: None
-            }
-        );
+        assert_eq!(apply(store, command), Reply::Stored { done: true, old: None });
     }
 
     fn get(store: &Store, key: &'static str) -> Option<Bytes> {
@@ -323,39 +262,22 @@ mod tests {
     #[test]
     fn conditions_decide_a_set() {
         let set_if = |store: &mut Store, condition| {
-            let command = Command::Set {
-                key: b("k"),
-                value: b("new"),
-                condition,
-                want_old: true,
-            };
+            let command = Command::Set { key: b("k"), value: b("new"), condition, want_old: true };
             apply(store, command)
         };
         let mut store = Store::new();
         for condition in [Condition::Present, Condition::Equals(b(""))] {
-            let missed = Reply::Stored {
-                done: false,
-                old: None,
-            };
+            let missed = Reply::Stored { done: false, old: None };
             assert_eq!(set_if(&mut store, condition), missed);
         }
-        let stored = Reply::Stored {
-            done: true,
-            old: None,
-        };
+        let stored = Reply::Stored { done: true, old: None };
         assert_eq!(set_if(&mut store, Condition::Missing), stored);
         set(&mut store, "k", "old");
         for condition in [Condition::Missing, Condition::Equals(b("other"))] {
-            let kept = Reply::Stored {
-                done: false,
-                old: Some(b("old")),
-            };
+            let kept = Reply::Stored { done: false, old: Some(b("old")) };
             assert_eq!(set_if(&mut store, condition), kept);
         }
-        let replaced = Reply::Stored {
-            done: true,
-            old: Some(b("old")),
-        };
+        let replaced = Reply::Stored { done: true, old: Some(b("old")) };
         assert_eq!(set_if(&mut store, Condition::Equals(b("old"))), replaced);
         assert_eq!(get(&store, "k"), Some(b("new")));
     }
@@ -365,10 +287,7 @@ mod tests {
         let mut store = Store::new();
         set(&mut store, "a", "1");
         let keys = vec![b("a"), b("a"), b("b")];
-        assert_eq!(
-            apply(&mut store, Command::Delete { keys }),
-            Reply::Integer(1)
-        );
+        assert_eq!(apply(&mut store, Command::Delete { keys }), Reply::Integer(1));
         assert_eq!(ask(&store, Query::Count), Reply::Integer(0));
     }
 
@@ -376,27 +295,13 @@ mod tests {
     fn growth_stops_at_the_limit_of_the_command() {
         let mut store = Store::new();
         set(&mut store, "k", "12345");
-        let append = |limit_bytes| Command::Append {
-            key: b("k"),
-            value: b("67"),
-            limit_bytes,
-        };
-        assert_eq!(
-            apply(&mut store, append(6)),
-            Reply::Failed(Failure::TooLong)
-        );
+        let append = |limit_bytes| Command::Append { key: b("k"), value: b("67"), limit_bytes };
+        assert_eq!(apply(&mut store, append(6)), Reply::Failed(Failure::TooLong));
         assert_eq!(get(&store, "k"), Some(b("12345")));
         assert_eq!(apply(&mut store, append(7)), Reply::Integer(7));
-        let patch = |offset| Command::SetRange {
-            key: b("k"),
-            offset,
-            value: b("xy"),
-            limit_bytes: 10,
-        };
-        assert_eq!(
-            apply(&mut store, patch(u64::MAX)),
-            Reply::Failed(Failure::TooLong)
-        );
+        let patch =
+            |offset| Command::SetRange { key: b("k"), offset, value: b("xy"), limit_bytes: 10 };
+        assert_eq!(apply(&mut store, patch(u64::MAX)), Reply::Failed(Failure::TooLong));
         assert_eq!(apply(&mut store, patch(8)), Reply::Integer(10));
         assert_eq!(get(&store, "k"), Some(b("1234567\0xy")));
         assert_eq!(apply(&mut store, patch(0)), Reply::Integer(10));
@@ -406,12 +311,7 @@ mod tests {
     #[test]
     fn writing_nothing_makes_no_key() {
         let mut store = Store::new();
-        let nothing = Command::SetRange {
-            key: b("k"),
-            offset: 5,
-            value: b(""),
-            limit_bytes: 10,
-        };
+        let nothing = Command::SetRange { key: b("k"), offset: 5, value: b(""), limit_bytes: 10 };
         assert_eq!(apply(&mut store, nothing), Reply::Integer(0));
         assert_eq!(get(&store, "k"), None);
     }
@@ -424,30 +324,12 @@ mod tests {
         assert_eq!(apply(&mut store, by(1)), Reply::Failed(Failure::Overflow));
         assert_eq!(get(&store, "n"), Some(b("9223372036854775807")));
         set(&mut store, "n", "    11");
-        assert_eq!(
-            apply(&mut store, by(1)),
-            Reply::Failed(Failure::NotAnInteger)
-        );
-        let float = |text| Command::IncrementFloat {
-            key: b("f"),
-            by: b(text),
-        };
-        assert_eq!(
-            apply(&mut store, float("10.5")),
-            Reply::Value(Some(b("10.5")))
-        );
-        assert_eq!(
-            apply(&mut store, float("0.1")),
-            Reply::Value(Some(b("10.6")))
-        );
-        assert_eq!(
-            apply(&mut store, float("x")),
-            Reply::Failed(Failure::NotAFloat)
-        );
-        assert_eq!(
-            apply(&mut store, float("inf")),
-            Reply::Failed(Failure::Infinite)
-        );
+        assert_eq!(apply(&mut store, by(1)), Reply::Failed(Failure::NotAnInteger));
+        let float = |text| Command::IncrementFloat { key: b("f"), by: b(text) };
+        assert_eq!(apply(&mut store, float("10.5")), Reply::Value(Some(b("10.5"))));
+        assert_eq!(apply(&mut store, float("0.1")), Reply::Value(Some(b("10.6"))));
+        assert_eq!(apply(&mut store, float("x")), Reply::Failed(Failure::NotAFloat));
+        assert_eq!(apply(&mut store, float("inf")), Reply::Failed(Failure::Infinite));
         assert_eq!(get(&store, "f"), Some(b("10.6")));
     }
 
@@ -456,27 +338,12 @@ mod tests {
         let mut store = Store::new();
         set(&mut store, "b", "old");
         let pairs = vec![(b("a"), b("1")), (b("b"), b("2"))];
-        let only_if_missing = Command::SetMany {
-            pairs: pairs.clone(),
-            only_if_missing: true,
-        };
-        let refused = Reply::Stored {
-            done: false,
-            old: None,
-        };
+        let only_if_missing = Command::SetMany { pairs: pairs.clone(), only_if_missing: true };
+        let refused = Reply::Stored { done: false, old: None };
         assert_eq!(apply(&mut store, only_if_missing), refused);
         assert_eq!(get(&store, "a"), None);
-        apply(
-            &mut store,
-            Command::SetMany {
-                pairs,
-                only_if_missing: false,
-            },
-        );
-        assert_eq!(
-            (get(&store, "a"), get(&store, "b")),
-            (Some(b("1")), Some(b("2")))
-        );
+        apply(&mut store, Command::SetMany { pairs, only_if_missing: false });
+        assert_eq!((get(&store, "a"), get(&store, "b")), (Some(b("1")), Some(b("2"))));
     }
 
     #[test]
@@ -507,10 +374,7 @@ mod tests {
         let mut store = Store::new();
         set(&mut store, "a", "12345");
         let keys = vec![b("a"), b("missing"), b("a")];
-        let many = |limit_bytes| Query::GetMany {
-            keys: keys.clone(),
-            limit_bytes,
-        };
+        let many = |limit_bytes| Query::GetMany { keys: keys.clone(), limit_bytes };
         let values = vec![Some(b("12345")), None, Some(b("12345"))];
         assert_eq!(ask(&store, many(10)), Reply::Values(values));
         assert_eq!(ask(&store, many(9)), Reply::Failed(Failure::TooMuch));

@@ -28,9 +28,7 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn with_capacity(bytes: usize) -> Self {
-        Self {
-            buffer: Vec::with_capacity(bytes),
-        }
+        Self { buffer: Vec::with_capacity(bytes) }
     }
 
     pub(crate) fn byte(&mut self, value: u8) {
@@ -104,18 +102,12 @@ pub(crate) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// A reader whose fields are copies, so that what is kept of them never pins the buffer.
     pub(crate) const fn copying(bytes: &'a [u8]) -> Self {
-        Self {
-            rest: bytes,
-            shared: None,
-        }
+        Self { rest: bytes, shared: None }
     }
 
     /// A reader whose fields share the buffer.
     pub(crate) fn sharing(bytes: &'a Bytes) -> Self {
-        Self {
-            rest: bytes,
-            shared: Some(bytes),
-        }
+        Self { rest: bytes, shared: Some(bytes) }
     }
 
     pub(crate) fn byte(&mut self) -> Result<u8, WireError> {
@@ -149,10 +141,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn signed(&mut self) -> Result<i64, WireError> {
-        let (head, rest) = self
-            .rest
-            .split_first_chunk::<8>()
-            .ok_or(WireError::Truncated)?;
+        let (head, rest) = self.rest.split_first_chunk::<8>().ok_or(WireError::Truncated)?;
         self.rest = rest;
         Ok(i64::from_le_bytes(*head))
     }
@@ -160,10 +149,7 @@ impl<'a> Reader<'a> {
     /// A byte string.
     pub(crate) fn bytes(&mut self) -> Result<Bytes, WireError> {
         let length = usize::try_from(self.varint()?).map_err(|_| WireError::Truncated)?;
-        let (value, rest) = self
-            .rest
-            .split_at_checked(length)
-            .ok_or(WireError::Truncated)?;
+        let (value, rest) = self.rest.split_at_checked(length).ok_or(WireError::Truncated)?;
         self.rest = rest;
         Ok(match self.shared {
             Some(buffer) => buffer.slice_ref(value),
@@ -172,19 +158,11 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn optional(&mut self) -> Result<Option<Bytes>, WireError> {
-        if self.flag()? {
-            self.bytes().map(Some)
-        } else {
-            Ok(None)
-        }
+        if self.flag()? { self.bytes().map(Some) } else { Ok(None) }
     }
 
     pub(crate) fn optional_number(&mut self) -> Result<Option<u64>, WireError> {
-        if self.flag()? {
-            self.varint().map(Some)
-        } else {
-            Ok(None)
-        }
+        if self.flag()? { self.varint().map(Some) } else { Ok(None) }
     }
 
     pub(crate) fn list(&mut self) -> Result<Vec<Bytes>, WireError> {
@@ -210,10 +188,6 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) const fn finish(self) -> Result<(), WireError> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(WireError::TrailingBytes)
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(WireError::TrailingBytes) }
     }
 }

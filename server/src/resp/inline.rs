@@ -138,14 +138,7 @@ mod tests {
 
     #[test]
     fn unbalanced_quotes_are_refused() {
-        for line in [
-            &b"x \"a"[..],
-            b"x 'a",
-            b"x \"a\"b",
-            b"x 'a'b",
-            b"\"",
-            b"x \"a\\",
-        ] {
+        for line in [&b"x \"a"[..], b"x 'a", b"x \"a\"b", b"x 'a'b", b"\"", b"x \"a\\"] {
             assert_eq!(split_arguments(line), None, "{}", line.escape_ascii());
         }
     }

@@ -100,14 +100,10 @@ impl Reply {
     fn into_resp3(self) -> Resp3 {
         let attributes = None;
         match self {
-            Self::Status(text) => Resp3::SimpleString {
-                data: Bytes::from_static(text.as_bytes()),
-                attributes,
-            },
-            Self::Error(text) => Resp3::SimpleError {
-                data: one_line(text).into(),
-                attributes,
-            },
+            Self::Status(text) => {
+                Resp3::SimpleString { data: Bytes::from_static(text.as_bytes()), attributes }
+            }
+            Self::Error(text) => Resp3::SimpleError { data: one_line(text).into(), attributes },
             Self::Integer(data) => Resp3::Number { data, attributes },
             Self::Bulk(data) => Resp3::BlobString { data, attributes },
             Self::Null => Resp3::Null,
@@ -118,30 +114,21 @@ impl Reply {
             Self::Map(pairs) => {
                 let pairs = pairs.into_iter();
                 let data = pairs.map(|(key, value)| (key.into_resp3(), value.into_resp3()));
-                Resp3::Map {
-                    data: data.collect(),
-                    attributes,
-                }
+                Resp3::Map { data: data.collect(), attributes }
             }
             Self::Set(items) => {
                 let data = items.into_iter().map(Self::into_resp3).collect();
                 Resp3::Set { data, attributes }
             }
-            Self::Verbatim(data) => Resp3::VerbatimString {
-                data,
-                format: VerbatimStringFormat::Text,
-                attributes,
-            },
+            Self::Verbatim(data) => {
+                Resp3::VerbatimString { data, format: VerbatimStringFormat::Text, attributes }
+            }
         }
     }
 }
 
 fn one_line(text: String) -> String {
-    if text.contains(['\r', '\n']) {
-        text.replace(['\r', '\n'], " ")
-    } else {
-        text
-    }
+    if text.contains(['\r', '\n']) { text.replace(['\r', '\n'], " ") } else { text }
 }
 
 #[cfg(test)]
@@ -159,11 +146,7 @@ mod tests {
         let pair = |key: &str| (Reply::text(key), Reply::Integer(1));
         for (reply, resp2, resp3) in [
             (Reply::OK, "+OK\r\n", "+OK\r\n"),
-            (
-                Reply::Error("ERR a\r\nb".into()),
-                "-ERR a  b\r\n",
-                "-ERR a  b\r\n",
-            ),
+            (Reply::Error("ERR a\r\nb".into()), "-ERR a  b\r\n", "-ERR a  b\r\n"),
             (Reply::Integer(-7), ":-7\r\n", ":-7\r\n"),
             (Reply::text(""), "$0\r\n\r\n", "$0\r\n\r\n"),
             (Reply::Null, "$-1\r\n", "_\r\n"),
@@ -173,16 +156,8 @@ mod tests {
                 "*4\r\n$1\r\nb\r\n:1\r\n$1\r\na\r\n:1\r\n",
                 "%2\r\n$1\r\nb\r\n:1\r\n$1\r\na\r\n:1\r\n",
             ),
-            (
-                Reply::Set(vec![Reply::OK]),
-                "*1\r\n+OK\r\n",
-                "~1\r\n+OK\r\n",
-            ),
-            (
-                Reply::Verbatim("x".into()),
-                "$1\r\nx\r\n",
-                "=5\r\ntxt:x\r\n",
-            ),
+            (Reply::Set(vec![Reply::OK]), "*1\r\n+OK\r\n", "~1\r\n+OK\r\n"),
+            (Reply::Verbatim("x".into()), "$1\r\nx\r\n", "=5\r\ntxt:x\r\n"),
         ] {
             assert_eq!(encoded(&reply, Protocol::Resp2), resp2);
             assert_eq!(encoded(&reply, Protocol::Resp3), resp3);

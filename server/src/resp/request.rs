@@ -107,10 +107,7 @@ impl RequestParser {
     /// A parser at the start of a stream.
     #[must_use]
     pub const fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            array: None,
-        }
+        Self { limits, array: None }
     }
 
     /// Takes the next whole request from the front of `input`, which keeps what lies behind it.
@@ -218,14 +215,9 @@ impl Array {
         self.bytes = self.bytes.saturating_add(length + ARGUMENT_OVERHEAD_BYTES);
         if length > limits.max_argument_bytes() {
             let limit = limits.max_argument_bytes();
-            self.refuse(Refusal::Argument {
-                bytes: length,
-                limit,
-            });
+            self.refuse(Refusal::Argument { bytes: length, limit });
         } else if self.bytes > limits.max_request_bytes {
-            self.refuse(Refusal::Request {
-                limit: limits.max_request_bytes,
-            });
+            self.refuse(Refusal::Request { limit: limits.max_request_bytes });
         }
         let with_line_end = length + 2;
         Ok(Some(match self.refusal {
@@ -267,18 +259,12 @@ fn take_line(
 fn take_inline(input: &mut BytesMut) -> Result<Option<Vec<Bytes>>, ProtocolError> {
     let Some(end) = input.iter().position(|&byte| byte == b'\n') else {
         let too_long = input.len() > MAX_LINE_BYTES;
-        return if too_long {
-            Err(ProtocolError::LongInline)
-        } else {
-            Ok(None)
-        };
+        return if too_long { Err(ProtocolError::LongInline) } else { Ok(None) };
     };
     let line = input.split_to(end + 1);
     let line = &line[..end];
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    split_arguments(line)
-        .map(Some)
-        .ok_or(ProtocolError::UnbalancedQuotes)
+    split_arguments(line).map(Some).ok_or(ProtocolError::UnbalancedQuotes)
 }
 
 #[cfg(test)]
@@ -311,12 +297,7 @@ mod tests {
     }
 
     fn command(arguments: &[&'static str]) -> Request {
-        Request::Command(
-            arguments
-                .iter()
-                .map(|a| Bytes::from_static(a.as_bytes()))
-                .collect(),
-        )
+        Request::Command(arguments.iter().map(|a| Bytes::from_static(a.as_bytes())).collect())
     }
 
     #[test]
@@ -329,11 +310,7 @@ mod tests {
             command(&[""]),
         ];
         for piece in 1..=bytes.len() {
-            assert_eq!(
-                parse(bytes, piece),
-                Ok(expected.clone()),
-                "pieces of {piece}"
-            );
+            assert_eq!(parse(bytes, piece), Ok(expected.clone()), "pieces of {piece}");
         }
     }
 
@@ -344,23 +321,11 @@ mod tests {
             (b"*3000000000\r\n", "invalid multibulk length"),
             (b"*x\r\n", "invalid multibulk length"),
             (b"*\r\n", "invalid multibulk length"),
-            (
-                b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\nfooz\r\n",
-                "expected '$', got 'f'",
-            ),
+            (b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\nfooz\r\n", "expected '$', got 'f'"),
             (b"*1\r\nfoo\r\n", "expected '$', got 'f'"),
-            (
-                b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$-10\r\n",
-                "invalid bulk length",
-            ),
-            (
-                b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$2000000000\r\n",
-                "invalid bulk length",
-            ),
-            (
-                b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$blabla\r\n",
-                "invalid bulk length",
-            ),
+            (b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$-10\r\n", "invalid bulk length"),
+            (b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$2000000000\r\n", "invalid bulk length"),
+            (b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$blabla\r\n", "invalid bulk length"),
             (b"SET x \"a\r\n", "unbalanced quotes in request"),
         ] {
             for piece in [1, bytes.len()] {
@@ -387,10 +352,7 @@ mod tests {
     fn what_is_too_long_is_skipped_without_being_kept() {
         let long = "x".repeat(21);
         let bytes = format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$21\r\n{long}\r\nPING\r\n");
-        let refused = Request::Refused(Refusal::Argument {
-            bytes: 21,
-            limit: 20,
-        });
+        let refused = Request::Refused(Refusal::Argument { bytes: 21, limit: 20 });
         for piece in [1, 7, bytes.len()] {
             let expected = Ok(vec![refused.clone(), command(&["PING"])]);
             assert_eq!(parse(bytes.as_bytes(), piece), expected);
@@ -398,20 +360,14 @@ mod tests {
         let mut parser = RequestParser::new(limits());
         let mut input = BytesMut::from(&b"*2\r\n$3\r\nGET\r\n$500000000\r\nabc"[..]);
         assert_eq!(parser.next(&mut input), Ok(None));
-        assert!(
-            input.is_empty(),
-            "the bytes of a refused argument are dropped as they come"
-        );
+        assert!(input.is_empty(), "the bytes of a refused argument are dropped as they come");
     }
 
     #[test]
     fn many_small_arguments_are_bounded_too() {
         let bytes = format!("*12\r\n{}PING\r\n", "$0\r\n\r\n".repeat(12));
         let refused = Request::Refused(Refusal::Request { limit: 300 });
-        assert_eq!(
-            parse(bytes.as_bytes(), 5),
-            Ok(vec![refused, command(&["PING"])])
-        );
+        assert_eq!(parse(bytes.as_bytes(), 5), Ok(vec![refused, command(&["PING"])]));
     }
 
     proptest! {

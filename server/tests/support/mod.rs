@@ -36,19 +36,14 @@ impl<B: Backend> Server<B> {
         let (bound, address) = std::sync::mpsc::channel();
         let served = backend.clone();
         let thread = thread::spawn(move || {
-            let runtime = runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
+            let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let facts = || Facts {
                     sections: vec![("Engine", vec![("groups".into(), "7".into())])],
                     keys: Some(3),
                 };
                 let any_port = "127.0.0.1:0".parse().unwrap();
-                let server = RespServer::bind(any_port, config, Box::new(facts))
-                    .await
-                    .unwrap();
+                let server = RespServer::bind(any_port, config, Box::new(facts)).await.unwrap();
                 bound.send(server.local_address()).unwrap();
                 server
                     .serve(served, async {
@@ -58,12 +53,7 @@ impl<B: Backend> Server<B> {
             });
         });
         let address = address.recv().unwrap();
-        Self {
-            backend,
-            address,
-            stop: Some(stop),
-            thread: Some(thread),
-        }
+        Self { backend, address, stop: Some(stop), thread: Some(thread) }
     }
 
     pub fn connect(&self) -> Client {
@@ -87,13 +77,9 @@ impl Server {
 
     /// One server for each way that keys may lie.
     pub fn of_each_kind() -> Vec<Self> {
-        [
-            (Partition::Hash, 1),
-            (Partition::Hash, 16),
-            (Partition::Range, 16),
-        ]
-        .map(|(partition, ranges)| Self::with(partition, ranges))
-        .into()
+        [(Partition::Hash, 1), (Partition::Hash, 16), (Partition::Range, 16)]
+            .map(|(partition, ranges)| Self::with(partition, ranges))
+            .into()
     }
 }
 
@@ -141,10 +127,8 @@ impl Client {
 
     /// Sends the words of a line as an array; `_` stands for an empty argument.
     pub fn ask(&mut self, line: &str) -> String {
-        let words: Vec<&str> = line
-            .split(' ')
-            .map(|word| if word == "_" { "" } else { word })
-            .collect();
+        let words: Vec<&str> =
+            line.split(' ').map(|word| if word == "_" { "" } else { word }).collect();
         self.call(&words)
     }
 
@@ -152,10 +136,7 @@ impl Client {
     /// `~[a]` for a set and `="text"` for a verbatim string.
     pub fn reply(&mut self) -> String {
         let mut line = String::new();
-        assert!(
-            self.reader.read_line(&mut line).unwrap() > 0,
-            "the connection is closed"
-        );
+        assert!(self.reader.read_line(&mut line).unwrap() > 0, "the connection is closed");
         let line = line.strip_suffix("\r\n").expect("a whole line");
         let (kind, rest) = line.split_at(1);
         match (kind, rest) {
@@ -167,9 +148,8 @@ impl Client {
             ("~", count) => format!("~[{}]", self.replies(count).join(", ")),
             ("%", count) => {
                 let count: usize = count.parse().unwrap();
-                let pairs: Vec<String> = (0..count)
-                    .map(|_| format!("{}: {}", self.reply(), self.reply()))
-                    .collect();
+                let pairs: Vec<String> =
+                    (0..count).map(|_| format!("{}: {}", self.reply(), self.reply())).collect();
                 format!("{{{}}}", pairs.join(", "))
             }
             _ => panic!("no reply starts like {line:?}"),
@@ -177,9 +157,7 @@ impl Client {
     }
 
     fn replies(&mut self, count: &str) -> Vec<String> {
-        (0..count.parse::<usize>().unwrap())
-            .map(|_| self.reply())
-            .collect()
+        (0..count.parse::<usize>().unwrap()).map(|_| self.reply()).collect()
     }
 
     fn bytes(&mut self, length: &str) -> String {

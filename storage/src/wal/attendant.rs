@@ -2,9 +2,9 @@
 
 use super::disk::{Disk, SegmentFile};
 use super::store::Segment;
-use super::supply::Supply;
+use super::supply::{Supply, is_full};
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::thread::{self, JoinHandle};
 
 /// The writer's end of the thread.
@@ -25,25 +25,18 @@ impl<D: Disk> Attendant<D> {
     pub(super) fn start(mut supply: Supply<D>) -> io::Result<Self> {
         let (orders, inbox) = unbounded();
         let (answers, made) = unbounded();
-        let thread = thread::Builder::new()
-            .name("wal-segments".to_owned())
-            .spawn(move || {
-                for order in inbox {
-                    match order {
-                        Order::Prepare { id, bytes } => {
-                            // The writer may be gone by now; then nobody needs the segment.
-                            let _ = answers.send(supply.prepare(id, bytes));
-                        }
-                        Order::Recycle(segment) => recycle(&mut supply, segment),
+        let thread = thread::Builder::new().name("wal-segments".to_owned()).spawn(move || {
+            for order in inbox {
+                match order {
+                    Order::Prepare { id, bytes } => {
+                        // The writer may be gone by now; then nobody needs the segment.
+                        let _ = answers.send(supply.prepare(id, bytes));
                     }
+                    Order::Recycle(segment) => recycle(&mut supply, segment),
                 }
-            })?;
-        Ok(Self {
-            orders,
-            made,
-            thread,
-            ordered: false,
-        })
+            }
+        })?;
+        Ok(Self { orders, made, thread, ordered: false })
     }
 
     /// Asks for a segment, which [`Self::obtain`] will want.
@@ -64,7 +57,7 @@ impl<D: Disk> Attendant<D> {
                 Ok(segment) if segment.id == id && segment.file.bytes() >= bytes => {
                     return Ok(segment);
                 }
-                Err(error) if !ahead || error.kind() != ErrorKind::StorageFull => {
+                Err(error) if !ahead || !is_full(&error) => {
                     return Err(error);
                 }
                 // What was ordered ahead is too small, or did not find the room that there may

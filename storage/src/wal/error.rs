@@ -116,9 +116,7 @@ pub struct Poisoned {
 
 impl Poisoned {
     pub(super) fn new(reason: &str) -> Self {
-        Self {
-            reason: reason.into(),
-        }
+        Self { reason: reason.into() }
     }
 
     pub(super) fn closed() -> Self {

@@ -45,10 +45,7 @@ impl Extent {
             match segments.get(&id) {
                 None => extent.problems.push(WalError::Missing(path)),
                 Some(Err(what)) => {
-                    let flaw = Flaw {
-                        what: what.clone(),
-                        ..Flaw::default()
-                    };
+                    let flaw = Flaw { what: what.clone(), ..Flaw::default() };
                     extent.problems.push(corrupt(path, &flaw));
                 }
                 Some(Ok((_, scan))) if id <= last => {
@@ -63,25 +60,21 @@ impl Extent {
 
     /// Finds where the valid part of a segment ends, and what is damaged before that.
     fn judge(&mut self, id: u32, scan: &Scan, next: Option<&Scan>, mark: Position, path: PathBuf) {
-        let end = if id < self.last {
+        let (end, acknowledged) = if id < self.last {
             // Something follows, so this segment was durable up to where the next one says. If
             // that can't say, its first batch is damaged, which is found when it is judged.
-            next.and_then(|next| next.previous_end).unwrap_or(scan.end)
-        } else {
-            scan.end
-        };
-        let acknowledged = if id < self.last {
-            end
+            let end = next.and_then(|next| next.previous_end);
+            let end = end.unwrap_or(scan.end);
+            (end, end)
         } else if mark.segment == id {
-            u64::from(mark.offset)
+            (scan.end, u64::from(mark.offset))
         } else {
-            0
+            (scan.end, 0)
         };
         self.ends.insert(id, end);
         let damaged = scan.flaws.iter();
         let damaged = damaged.filter(|flaw| flaw.offset < acknowledged);
-        self.problems
-            .extend(damaged.map(|flaw| corrupt(path.clone(), flaw)));
+        self.problems.extend(damaged.map(|flaw| corrupt(path.clone(), flaw)));
     }
 }
 

@@ -37,10 +37,7 @@ pub struct Position {
 
 impl Position {
     pub(super) const fn new(segment: u32, offset: u64) -> Self {
-        Self {
-            segment,
-            offset: offset as u32,
-        }
+        Self { segment, offset: offset as u32 }
     }
 
     /// One number that orders as the position does.
@@ -49,10 +46,7 @@ impl Position {
     }
 
     pub(super) const fn unpack(packed: u64) -> Self {
-        Self {
-            segment: (packed >> 32) as u32,
-            offset: packed as u32,
-        }
+        Self { segment: (packed >> 32) as u32, offset: packed as u32 }
     }
 }
 
@@ -120,11 +114,7 @@ impl SegmentHeader {
             return Err(format!("the file holds segment {}", header.segment));
         }
         if header.bytes != file.len() as u64 {
-            return Err(format!(
-                "the file has {} bytes instead of {}",
-                file.len(),
-                header.bytes
-            ));
+            return Err(format!("the file has {} bytes instead of {}", file.len(), header.bytes));
         }
         Ok(header)
     }

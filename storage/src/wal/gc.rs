@@ -7,18 +7,20 @@
 //!
 //! What is still needed in the oldest segment is moved when that is cheap: when it is a quarter of
 //! the segment or less, or, with the log over its budget, when it is half of the segment or the
-//! whole log is half dead. So no more than one byte is moved for each byte that is freed. Where
-//! more is needed, the groups that need it are named, because only their snapshots can help.
+//! whole log is half dead. Where more is needed, the groups that need it are named, because only
+//! their snapshots can help. Whatever the sizes, no more is moved than was written since (and one
+//! segment after a start), so the log at most doubles what it writes, and an idle one rests.
 //!
 //! Moved entries are written as records of a kind of their own, which put entries in the place of
 //! equal ones and change nothing else. A crash at any moment leaves the old copy, or both.
 
 use super::disk::{Disk, SegmentFile};
 use super::error::WriteError;
+use super::format::BLOCK_BYTES;
 use super::index::{GroupLog, Piece};
 use super::log::{Log, Retiring};
 use super::store::Segment;
-use logboat_raft::{GroupId, Index};
+use logboat_raft::{GroupId, HardState, Index, LogId};
 use std::cmp::Reverse;
 
 /// The most groups that are named at once.
@@ -36,10 +38,7 @@ impl<D: Disk> Log<D> {
     /// Takes out the segments that nobody needs, for [`Supply::recycle`](super::Supply::recycle).
     pub fn retire(&mut self) -> Vec<Segment<D::File>> {
         while self.oldest < self.active.segment.id && self.accounts.live(self.oldest).pins == 0 {
-            self.retiring.push_back(Retiring {
-                segment: self.oldest,
-                recorded: None,
-            });
+            self.retiring.push_back(Retiring { segment: self.oldest, recorded: None });
             self.accounts.forget(self.oldest);
             self.oldest += 1;
         }
@@ -62,25 +61,17 @@ impl<D: Disk> Log<D> {
         if self.collection.is_none() && self.is_worth_collecting() {
             self.collection = Some(self.survey(self.oldest));
         }
-        let Some(collection) = self.collection.take() else {
+        let Some(mut collection) = self.collection.take() else {
             return Ok(0);
         };
-        self.encoder.begin(self.active.segment.salt);
-        let mut left = collection.groups.len();
-        let mut encoded = Ok(true);
-        while left > 0 && self.encoder.batch_bytes() < max_bytes && matches!(encoded, Ok(true)) {
-            let group = collection.groups[left - 1];
-            encoded = self.encode_live(group, collection.segment, max_bytes);
-            left -= usize::from(matches!(encoded, Ok(true)));
-        }
-        let written = encoded.and_then(|_| self.put_records());
-        let groups = collection.groups;
-        let left = if written.is_ok() { left } else { groups.len() };
-        if left > 0 {
-            self.collection = Some(Collection {
-                groups: groups[..left].to_vec(),
-                ..collection
-            });
+        let written = self.encode_some(&collection, max_bytes).and_then(|left| {
+            let written = self.put_records()?;
+            self.credit = self.credit.saturating_sub(written);
+            collection.groups.truncate(left);
+            Ok(written)
+        });
+        if !collection.groups.is_empty() {
+            self.collection = Some(collection);
         }
         written
     }
@@ -119,12 +110,12 @@ impl<D: Disk> Log<D> {
         holders.into_iter().map(|(_, group)| group).collect()
     }
 
-    /// Bytes of the segments that hold the log.
+    /// Bytes of the segments that hold the log, those on their way out not counted.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let segments = self.store.segments.read();
-        let sizes = segments.values().map(|segment| segment.file.bytes());
-        sizes.sum()
+        let needed = segments.range(self.oldest..);
+        needed.map(|(_, segment)| segment.file.bytes()).sum()
     }
 
     /// The number of segments that hold the log.
@@ -138,16 +129,16 @@ impl<D: Disk> Log<D> {
         if self.oldest >= self.active.segment.id || live.pins == 0 {
             return false;
         }
-        let size = self
-            .store
-            .segments
-            .read()
-            .get(&self.oldest)
-            .map_or(0, |segment| segment.file.bytes());
-        let total = self.bytes();
-        live.bytes * 4 <= size
-            || (total > self.options.max_bytes
-                && (live.bytes * 2 <= size || self.accounts.live_bytes() * 2 <= total))
+        let over = self.bytes() > self.options.max_bytes;
+        let segments = self.store.segments.read();
+        let sizes = segments.range(self.oldest..);
+        let sizes = sizes.map(|(_, segment)| segment.file.bytes());
+        let mut rooms = sizes.map(|bytes| bytes - BLOCK_BYTES).peekable();
+        let room = rooms.peek().copied().unwrap_or(0);
+        let total: u64 = rooms.sum();
+        let cheap = live.bytes * 4 <= room;
+        let worthwhile = live.bytes * 2 <= room || self.accounts.live_bytes() * 2 <= total;
+        live.bytes <= self.credit && (cheap || (over && worthwhile))
     }
 
     fn survey(&self, segment: u32) -> Collection {
@@ -165,6 +156,24 @@ impl<D: Disk> Log<D> {
         Collection { segment, groups }
     }
 
+    /// Encodes a batch of what groups still need; returns how many of the groups are left.
+    fn encode_some(
+        &mut self,
+        collection: &Collection,
+        max_bytes: u64,
+    ) -> Result<usize, WriteError> {
+        self.encoder.begin(self.active.segment.salt);
+        let mut left = collection.groups.len();
+        while left > 0 && self.encoder.batch_bytes() < max_bytes {
+            let group = collection.groups[left - 1];
+            if !self.encode_live(group, collection.segment, max_bytes)? {
+                break;
+            }
+            left -= 1;
+        }
+        Ok(left)
+    }
+
     /// Encodes what a group still needs of a segment, as far as `max_bytes` goes; says whether
     /// that is all of it.
     fn encode_live(
@@ -173,10 +182,7 @@ impl<D: Disk> Log<D> {
         segment: u32,
         max_bytes: u64,
     ) -> Result<bool, WriteError> {
-        let needs = self
-            .store
-            .index
-            .with(group, |log| Needs::of(log, segment, max_bytes));
+        let needs = self.store.index.with(group, |log| Needs::of(log, segment, max_bytes));
         if let Some(hard_state) = needs.hard_state {
             self.encoder.hard_state(group, hard_state);
         }
@@ -193,8 +199,8 @@ impl<D: Disk> Log<D> {
 
 /// What a group needs of a segment.
 struct Needs {
-    hard_state: Option<logboat_raft::HardState>,
-    snapshot: Option<logboat_raft::LogId>,
+    hard_state: Option<HardState>,
+    snapshot: Option<LogId>,
     /// First and last index of consecutive entries. Whole pieces, so that each record that moves
     /// them takes the place of whole runs.
     stretches: Vec<(Index, Index)>,

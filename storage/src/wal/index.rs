@@ -121,31 +121,18 @@ impl GroupLog {
                 self.hard_state_in = place.segment;
             }
             Change::Append { first, count } => {
-                while let Some(run) = self.runs.pop_back_if(|run| run.first >= first) {
+                let begin = self.snapshot.index.next();
+                // Of the first run, only what lies behind the snapshot counts.
+                let replaced = |run: &mut Run| run.first.max(begin) >= first;
+                while let Some(run) = self.runs.pop_back_if(replaced) {
                     accounts.release(run.place.segment, run.bytes);
                 }
                 self.last = first.plus(u64::from(count) - 1);
-                self.insert(
-                    Run {
-                        first,
-                        place,
-                        count,
-                        bytes,
-                    },
-                    accounts,
-                );
+                self.insert(Run { first, place, count, bytes }, accounts);
             }
             Change::Rewrite { first, count } => {
                 self.last = self.last.max(first.plus(u64::from(count) - 1));
-                self.replace(
-                    Run {
-                        first,
-                        place,
-                        count,
-                        bytes,
-                    },
-                    accounts,
-                );
+                self.replace(Run { first, place, count, bytes }, accounts);
             }
             Change::Compact(last) if last.index < self.snapshot.index => {}
             Change::Compact(last) => {
@@ -178,7 +165,7 @@ impl GroupLog {
         let start = self.runs.partition_point(|run| run.first <= first);
         for at in start.saturating_sub(1)..self.runs.len() {
             let mut piece = self.piece(at);
-            if piece.first > last || bytes >= max_bytes {
+            if piece.first > last || (bytes >= max_bytes && !found.is_empty()) {
                 break;
             }
             piece.first = piece.first.max(first);
@@ -204,10 +191,7 @@ impl GroupLog {
 
     fn piece(&self, at: usize) -> Piece {
         let run = self.runs[at];
-        let next = self
-            .runs
-            .get(at + 1)
-            .map_or(self.last.next(), |run| run.first);
+        let next = self.runs.get(at + 1).map_or(self.last.next(), |run| run.first);
         Piece {
             run,
             first: run.first.max(self.snapshot.index.next()),
@@ -264,9 +248,7 @@ pub(super) struct LogIndex {
 
 impl LogIndex {
     pub(super) fn new() -> Self {
-        Self {
-            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
-        }
+        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect() }
     }
 
     /// Looks at a group; one that was never written is empty.

@@ -37,6 +37,8 @@ pub struct Log<D: Disk> {
     pub(super) oldest: u32,
     pub(super) retiring: VecDeque<Retiring>,
     pub(super) collection: Option<Collection>,
+    /// Bytes that garbage collection may move.
+    pub(super) credit: u64,
     pub(super) encoder: Encoder,
     /// The last index of each group that the batch being encoded touches.
     pub(super) tails: HashMap<GroupId, Index>,
@@ -87,6 +89,7 @@ impl<D: Disk> Log<D> {
     ) -> Self {
         let end = active.position();
         Self {
+            credit: options.segment_bytes,
             options,
             store: Arc::new(store),
             active,
@@ -122,6 +125,7 @@ impl<D: Disk> Log<D> {
             self.encoder.persist(*group, persist);
         }
         written.bytes = self.put_records()?;
+        self.credit = (self.credit + written.bytes).min(self.options.max_bytes);
         Ok(written)
     }
 
@@ -198,15 +202,8 @@ impl<D: Disk> Log<D> {
             "all of a segment is durable before the one after it is begun"
         );
         let limit = segment.file.bytes();
-        self.store
-            .segments
-            .write()
-            .insert(segment.id, segment.clone());
-        self.active = Active {
-            segment,
-            end: BLOCK_BYTES,
-            limit,
-        };
+        self.store.segments.write().insert(segment.id, segment.clone());
+        self.active = Active { segment, end: BLOCK_BYTES, limit };
     }
 
     /// Entries of a group, as [`Wal::read`](super::Wal::read) returns them.
@@ -271,10 +268,8 @@ impl<D: Disk> Log<D> {
     /// Checks that appended entries leave no gap, which recovery would have to take for damage.
     fn check(&mut self, group: GroupId, persist: &Persist) -> Result<(), WriteError> {
         let store = &self.store;
-        let last = self
-            .tails
-            .entry(group)
-            .or_insert_with(|| store.index.with(group, |log| log.last));
+        let last =
+            self.tails.entry(group).or_insert_with(|| store.index.with(group, |log| log.last));
         match &persist.log {
             LogWrite::Keep => {}
             LogWrite::Append(entries) => {
@@ -282,11 +277,7 @@ impl<D: Disk> Log<D> {
                 for (at, entry) in entries.iter().enumerate() {
                     let found = entry.index;
                     if found > expected || (at > 0 && found < expected) || found == Index(0) {
-                        return Err(WriteError::Gap {
-                            group,
-                            expected,
-                            found,
-                        });
+                        return Err(WriteError::Gap { group, expected, found });
                     }
                     *last = found;
                     expected = found.next();

@@ -11,7 +11,7 @@ use prometheus_client::registry::{Registry, Unit};
 pub struct WalMetrics {
     /// Calls of `fdatasync` on segments.
     pub syncs: Counter,
-    /// Batches submitted and written.
+    /// Batches written; each holds what was submitted meanwhile.
     pub batches: Counter,
     /// Entries written.
     pub entries: Counter,
@@ -58,16 +58,8 @@ impl WalMetrics {
         wal.register("syncs", "fdatasync calls", self.syncs.clone());
         wal.register("batches", "Batches written", self.batches.clone());
         wal.register("entries", "Entries written", self.entries.clone());
-        wal.register(
-            "payload_bytes",
-            "Entry data written",
-            self.payload_bytes.clone(),
-        );
-        wal.register(
-            "written_bytes",
-            "All bytes written",
-            self.written_bytes.clone(),
-        );
+        wal.register("payload_bytes", "Entry data written", self.payload_bytes.clone());
+        wal.register("written_bytes", "All bytes written", self.written_bytes.clone());
         wal.register(
             "rewritten_bytes",
             "Bytes written again by garbage collection",
@@ -79,11 +71,7 @@ impl WalMetrics {
             self.queued_bytes.clone(),
         );
         wal.register("segments", "Segment files", self.segments.clone());
-        wal.register(
-            "stalled",
-            "1 while writes wait for disk space",
-            self.stalled.clone(),
-        );
+        wal.register("stalled", "1 while writes wait for disk space", self.stalled.clone());
         wal.register_with_unit(
             "sync",
             "Duration of a sync",

@@ -253,10 +253,7 @@ impl Record {
         };
         let term = self.term;
         let mut data = self.data;
-        let mut cursor = Cursor {
-            bytes,
-            at: self.fields,
-        };
+        let mut cursor = Cursor { bytes, at: self.fields };
         (0..u64::from(count)).map_while(move |at| {
             let entry = cursor.entry()?;
             let start = data;
@@ -339,22 +336,10 @@ mod tests {
 
     #[test]
     fn varints_return_what_was_put_and_refuse_what_overflows() {
-        for number in [
-            0,
-            1,
-            127,
-            128,
-            300,
-            u64::from(u32::MAX),
-            u64::MAX - 1,
-            u64::MAX,
-        ] {
+        for number in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
             let mut bytes = Vec::new();
             put(&mut bytes, number);
-            let mut cursor = Cursor {
-                bytes: &bytes,
-                at: 0,
-            };
+            let mut cursor = Cursor { bytes: &bytes, at: 0 };
             assert_eq!(cursor.varint(), Some(number));
             assert_eq!(cursor.left(), 0);
         }

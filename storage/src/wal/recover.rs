@@ -22,12 +22,12 @@ use super::index::{Accounts, GroupLog, LogIndex};
 use super::log::{Active, Log};
 use super::scan::{replay, scan};
 use super::store::{Segment, Store};
-use super::supply::Supply;
+use super::supply::{Supply, is_full};
 use bytes::Bytes;
 use logboat_raft::{GroupId, Restored, TermRun};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::sync::Arc;
 
 /// A log, where its segments come from, and what its groups hold.
@@ -51,9 +51,7 @@ pub(super) fn recover<D: Disk>(disk: D, options: WalOptions) -> Result<Recovered
     let unneeded: Vec<u32> = found.keys().copied().filter(unneeded).collect();
     // From the newest on, so that a crash in between leaves no hole in the middle.
     for id in unneeded.into_iter().rev() {
-        let reusable = found
-            .remove(&id)
-            .is_some_and(|file| file.file.bytes() == bytes);
+        let reusable = found.remove(&id).is_some_and(|file| file.file.bytes() == bytes);
         let reclaimed = supply.reclaim(id, reusable);
         reclaimed.map_err(|source| failure(&*disk, &segment_name(id), source))?;
     }
@@ -110,19 +108,12 @@ fn begin<D: Disk>(
     supply: &mut Supply<D>,
 ) -> Result<Log<D>, WalError> {
     let segment = supply.prepare(1, 0).map_err(|source| {
-        if source.kind() == ErrorKind::StorageFull {
-            return WalError::DiskFull {
-                directory: disk.path(""),
-                bytes: options.segment_bytes,
-            };
+        if is_full(&source) {
+            return WalError::DiskFull { directory: disk.path(""), bytes: options.segment_bytes };
         }
         failure(&*disk, &segment_name(1), source)
     })?;
-    let active = Active {
-        limit: segment.file.bytes(),
-        end: BLOCK_BYTES,
-        segment: segment.clone(),
-    };
+    let active = Active { limit: segment.file.bytes(), end: BLOCK_BYTES, segment: segment.clone() };
     let store = Store {
         disk,
         index: LogIndex::new(),
@@ -154,11 +145,7 @@ fn rebuild<D: Disk>(
                 log.apply(record.change, place, record.bytes as u32, &mut accounts);
             });
         });
-        let mut segment = Segment {
-            id,
-            salt: header.salt,
-            file: file.file,
-        };
+        let mut segment = Segment { id, salt: header.salt, file: file.file };
         let mut limit = end;
         if scan.behind > 0 && id == extent.last {
             tracing::warn!(
@@ -174,18 +161,10 @@ fn rebuild<D: Disk>(
             limit = header.bytes;
         }
         segments.insert(id, segment.clone());
-        active = Some(Active {
-            segment,
-            end,
-            limit,
-        });
+        active = Some(Active { segment, end, limit });
     }
     let active = active.expect("there is a segment to rebuild from");
-    let store = Store {
-        disk,
-        index,
-        segments: RwLock::new(segments),
-    };
+    let store = Store { disk, index, segments: RwLock::new(segments) };
     Ok(Log::new(options, store, active, extent.oldest, accounts))
 }
 
@@ -194,20 +173,18 @@ fn restore<D: Disk>(log: &Log<D>) -> Result<BTreeMap<GroupId, Restored>, WalErro
     let store = &log.store;
     let mut restored = BTreeMap::new();
     let mut damage = None;
-    store
-        .index
-        .each(|group, state| match terms(store, group, state) {
-            Ok(runs) => {
-                let state = Restored {
-                    hard_state: state.hard_state,
-                    snapshot: state.snapshot,
-                    last: state.last,
-                    runs,
-                };
-                restored.insert(group, state);
-            }
-            Err(found) => damage = damage.take().or(Some(found)),
-        });
+    store.index.each(|group, state| match terms(store, group, state) {
+        Ok(runs) => {
+            let state = Restored {
+                hard_state: state.hard_state,
+                snapshot: state.snapshot,
+                last: state.last,
+                runs,
+            };
+            restored.insert(group, state);
+        }
+        Err(found) => damage = damage.take().or(Some(found)),
+    });
     match damage {
         Some(damage) => Err(WalError::Corrupt(damage)),
         None => Ok(restored),
@@ -230,9 +207,7 @@ fn terms<D: Disk>(
     }
     for piece in state.pieces() {
         let first = piece.first;
-        let term = store
-            .term(group, &piece)
-            .map_err(|ReadError::Corrupt(damage)| damage)?;
+        let term = store.term(group, &piece).map_err(|ReadError::Corrupt(damage)| damage)?;
         if runs.last().is_none_or(|run| run.term != term) {
             runs.push(TermRun { term, first });
         }
@@ -249,7 +224,7 @@ fn go_on<D: Disk>(log: &mut Log<D>, supply: &mut Supply<D>) -> Result<(), WalErr
         let id = log.next_segment();
         match supply.prepare(id, 0) {
             Ok(segment) => log.install(segment),
-            Err(error) if error.kind() == ErrorKind::StorageFull => {
+            Err(error) if is_full(&error) => {
                 tracing::error!("the disk is full: the write-ahead log takes no writes for now");
                 return Ok(());
             }
@@ -263,8 +238,5 @@ fn go_on<D: Disk>(log: &mut Log<D>, supply: &mut Supply<D>) -> Result<(), WalErr
 }
 
 fn failure<D: Disk>(disk: &D, name: &str, source: io::Error) -> WalError {
-    WalError::Io {
-        path: disk.path(name),
-        source,
-    }
+    WalError::Io { path: disk.path(name), source }
 }

@@ -79,8 +79,7 @@ impl Scan {
                 self.note(&header, segment.segment);
                 self.behind += 1;
                 let checked = check_batch(file, segment.salt, offset);
-                self.flaws
-                    .extend(checked.err().filter(|_| offset > self.end));
+                self.flaws.extend(checked.err().filter(|_| offset > self.end));
             }
         }
     }
@@ -88,9 +87,7 @@ impl Scan {
     fn note(&mut self, header: &BatchHeader, segment: u32) {
         self.mark = self.mark.max(header.durable);
         if header.durable.segment + 1 == segment {
-            self.previous_end = self
-                .previous_end
-                .max(Some(u64::from(header.durable.offset)));
+            self.previous_end = self.previous_end.max(Some(u64::from(header.durable.offset)));
         }
     }
 }
@@ -125,9 +122,7 @@ fn check_batch(file: &Bytes, salt: u64, offset: u64) -> Result<BatchHeader, Flaw
         return Err(Flaw {
             offset,
             what: "no valid batch begins here".to_owned(),
-            groups: file
-                .get(start..)
-                .map_or_else(Vec::new, |body| groups(body, salt)),
+            groups: file.get(start..).map_or_else(Vec::new, |body| groups(body, salt)),
         });
     };
     let end = (offset + header.bytes()) as usize;
@@ -156,11 +151,7 @@ fn check_record(bytes: &Bytes, salt: u64, offset: u64) -> Result<usize, Flaw> {
     };
     for entry in record.entries(bytes) {
         if let Err(mismatch) = entry.verify(record.group) {
-            return Err(Flaw {
-                offset,
-                what: mismatch.to_string(),
-                groups: vec![record.group],
-            });
+            return Err(Flaw { offset, what: mismatch.to_string(), groups: vec![record.group] });
         }
     }
     Ok(record.bytes)

@@ -7,6 +7,7 @@ use super::format::Position;
 use super::log::{Log, Written};
 use super::metrics::WalMetrics;
 use super::store::Store;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -54,6 +55,8 @@ impl<D: Disk> Shared<D> {
         self.metrics.queued_bytes.inc_by(bytes as i64);
     }
 
+    /// Tells who waits. A completion that panics does not take the others with it, but what it left
+    /// undone can't be known, so nothing more is written.
     pub(super) fn complete<C: Completion>(
         &self,
         pending: Pending<C>,
@@ -61,7 +64,10 @@ impl<D: Disk> Shared<D> {
     ) {
         self.queued.fetch_sub(pending.bytes, Ordering::Relaxed);
         self.metrics.queued_bytes.dec_by(pending.bytes as i64);
-        pending.completion.complete(result);
+        let complete = AssertUnwindSafe(|| pending.completion.complete(result));
+        if catch_unwind(complete).is_err() {
+            self.poison("a completion panicked");
+        }
     }
 
     pub(super) fn durable(&self) -> Position {

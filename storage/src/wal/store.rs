@@ -22,10 +22,7 @@ pub struct Segment<F> {
 
 impl<F> Clone for Segment<F> {
     fn clone(&self) -> Self {
-        Self {
-            file: Arc::clone(&self.file),
-            ..*self
-        }
+        Self { file: Arc::clone(&self.file), ..*self }
     }
 }
 
@@ -47,9 +44,7 @@ impl<D: Disk> Store<D> {
         max_bytes: usize,
     ) -> Result<Vec<Entry>, ReadError> {
         loop {
-            let pieces = self
-                .index
-                .with(group, |log| log.find(first, last, max_bytes));
+            let pieces = self.index.with(group, |log| log.find(first, last, max_bytes));
             if let Some(entries) = self.load(group, &pieces, max_bytes)? {
                 return Ok(entries);
             }

@@ -3,7 +3,7 @@
 use super::disk::{Disk, SegmentFile};
 use super::format::{BLOCK_BYTES, SegmentHeader, segment_name};
 use super::store::Segment;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 /// Old segments that are kept to be used again; more than one are freed together at times.
@@ -15,6 +15,11 @@ const SPARE: &str = "spare-";
 /// Whether a file of this name is one that a crash may leave behind.
 pub(super) fn is_temporary(name: &str) -> bool {
     name == FILLING || name.starts_with(SPARE)
+}
+
+/// Whether an error says that there is no room, which passes, and not that something is broken.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// Makes segments, from old ones where it can: those need no zero-filling.
@@ -31,11 +36,7 @@ pub struct Supply<D> {
 impl<D: Disk> Supply<D> {
     /// The supply of a disk whose segments usually have this size.
     pub(super) const fn new(disk: Arc<D>, segment_bytes: u64) -> Self {
-        Self {
-            disk,
-            segment_bytes,
-            spares: Vec::new(),
-        }
+        Self { disk, segment_bytes, spares: Vec::new() }
     }
 
     /// Takes over a file that an earlier process left under a temporary name; says whether it is
@@ -52,26 +53,21 @@ impl<D: Disk> Supply<D> {
     /// Makes segment `id` of at least `bytes` bytes, in place of an unused one of this id.
     ///
     /// # Errors
-    /// [`io::ErrorKind::StorageFull`] when there is no room; nothing has changed then. Others of
-    /// the operating system.
+    /// [`ErrorKind::StorageFull`] or [`ErrorKind::QuotaExceeded`] when there is no room; nothing
+    /// has changed then. Others of the operating system.
     pub fn prepare(&mut self, id: u32, bytes: u64) -> io::Result<Segment<D::File>> {
         let bytes = bytes.max(self.segment_bytes);
         let (name, file) = self.blank(bytes)?;
-        let header = SegmentHeader {
-            segment: id,
-            salt: self.disk.salt(),
-            bytes,
-        };
+        let header = SegmentHeader { segment: id, salt: self.disk.salt(), bytes };
         file.write_at(0, &header.encode())?;
         file.sync()?;
+        // Zero-filling leaves large folios in the cache, each of which a small write would dirty
+        // as a whole. Nothing has to be read back: the log writes whole pages.
+        file.drop_cache()?;
         file.freeze(BLOCK_BYTES);
         self.disk.rename(&name, &segment_name(id))?;
         self.disk.sync_directory()?;
-        Ok(Segment {
-            id,
-            salt: header.salt,
-            file: Arc::new(file),
-        })
+        Ok(Segment { id, salt: header.salt, file: Arc::new(file) })
     }
 
     /// Takes back a segment that nobody needs. One that a reader still borrows from is removed

@@ -8,10 +8,10 @@ use super::log::{Log, Written};
 use super::record::appended;
 use super::shared::{Pending, Shared};
 use super::store::Segment;
+use super::supply::is_full;
 use super::{Batch, Completion};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use logboat_raft::{Entry, GroupId, Persist};
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -61,15 +61,7 @@ impl<C: Completion, D: Disk> Writer<C, D> {
         shared: Arc<Shared<D>>,
         pressure: Pressure,
     ) -> Self {
-        Self {
-            log,
-            inbox,
-            lane,
-            attendant,
-            shared,
-            pressure,
-            collect: true,
-        }
+        Self { log, inbox, lane, attendant, shared, pressure, collect: true }
     }
 
     /// Works until the inbox is closed and empty.
@@ -189,10 +181,7 @@ impl<C: Completion, D: Disk> Writer<C, D> {
 
     fn mark(&mut self, closed: bool) {
         if let Some(bytes) = self.with_room(|log| log.mark(closed)) {
-            self.shared.wrote(Written {
-                bytes,
-                ..Written::default()
-            });
+            self.shared.wrote(Written { bytes, ..Written::default() });
             self.settle();
         }
     }
@@ -222,16 +211,15 @@ impl<C: Completion, D: Disk> Writer<C, D> {
     /// and nothing behind it may pass. Its callers are held back by the length of the queue.
     fn extend(&mut self, bytes: u64) {
         self.settle();
-        let id = self.log.next_segment();
         while self.shared.poisoned().is_none() {
+            let id = self.log.next_segment();
             match self.attendant.obtain(id, bytes) {
                 Ok(segment) => {
                     self.shared.stall(false);
                     return self.install(segment);
                 }
-                Err(error) if error.kind() != ErrorKind::StorageFull => {
-                    self.shared
-                        .poison(&format!("a segment can't be made: {error}"));
+                Err(error) if !is_full(&error) => {
+                    self.shared.poison(&format!("a segment can't be made: {error}"));
                 }
                 Err(_) if self.shared.is_closing() => {
                     self.shared.poison("it was closed while the disk was full");
@@ -282,11 +270,7 @@ impl<C> Submission<C> {
             let entries = entries.map(|entry| size_of::<Entry>() + entry.data.len());
             size_of::<(GroupId, Persist)>() + entries.sum::<usize>()
         });
-        Self {
-            bytes: sizes.sum(),
-            writes: batch.writes,
-            completion: batch.completion,
-        }
+        Self { bytes: sizes.sum(), writes: batch.writes, completion: batch.completion }
     }
 
     pub(super) fn into_pending(self) -> Pending<C> {

@@ -5,7 +5,7 @@ use super::text::{Fingerprint, Observed, Piece};
 use crate::history::{Answer, Kind, Operation, Outcome};
 
 /// What a key holds, as far as any operation of its history can tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum State {
     Absent,
     /// A text that was observed, or a prefix of one.
@@ -16,7 +16,7 @@ pub(super) enum State {
 }
 
 /// An operation as the search sees it: what it demands of the state, and what it leaves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Action {
     Set(State),
     Extend(Piece),
@@ -51,16 +51,9 @@ impl Action {
 
 impl Model {
     pub(super) fn new(operations: &[&Operation]) -> Self {
-        let observed = Observed::of(
-            operations
-                .iter()
-                .flat_map(|each| observations(each))
-                .collect(),
-        );
-        let actions = operations
-            .iter()
-            .map(|each| action(each, &observed))
-            .collect();
+        let observed =
+            Observed::of(operations.iter().flat_map(|each| observations(each)).collect());
+        let actions = operations.iter().map(|each| action(each, &observed)).collect();
         Self { actions, observed }
     }
 
@@ -118,16 +111,10 @@ pub(super) fn observations(operation: &Operation) -> impl Iterator<Item = &str> 
         Kind::Put { .. } | Kind::Get | Kind::Append { .. } | Kind::Delete => None,
     };
     let found = match &operation.outcome {
-        Outcome::Done {
-            answer: Answer::Read(found),
-            ..
-        } => found.as_deref(),
-        Outcome::Done {
-            answer: Answer::Mismatched {
-                current: Some(found),
-            },
-            ..
-        } => found.as_deref(),
+        Outcome::Done { answer: Answer::Read(found), .. } => found.as_deref(),
+        Outcome::Done { answer: Answer::Mismatched { current: Some(found) }, .. } => {
+            found.as_deref()
+        }
         Outcome::Done { .. } | Outcome::Refused | Outcome::Unknown => None,
     };
     expected.into_iter().chain(found)
@@ -150,22 +137,16 @@ fn action(operation: &Operation, observed: &Observed) -> Action {
         (Kind::Append { value }, None | Some(Answer::Written)) => Action::Extend(Piece::of(value)),
         (Kind::Delete, None | Some(Answer::Written)) => Action::Set(State::Absent),
         (Kind::Get, Some(Answer::Read(found))) => Action::Read(state(found)),
-        (Kind::Cas { expect, value }, None | Some(Answer::Swapped)) => Action::Swap {
-            expect: state(expect),
-            new: text(Fingerprint::of(value), observed),
-        },
-        (Kind::Cas { expect, .. }, Some(Answer::Mismatched { current })) => Action::Mismatch {
-            expect: state(expect),
-            current: current.as_ref().map(state),
-        },
+        (Kind::Cas { expect, value }, None | Some(Answer::Swapped)) => {
+            Action::Swap { expect: state(expect), new: text(Fingerprint::of(value), observed) }
+        }
+        (Kind::Cas { expect, .. }, Some(Answer::Mismatched { current })) => {
+            Action::Mismatch { expect: state(expect), current: current.as_ref().map(state) }
+        }
         (_, _) => Action::Impossible,
     }
 }
 
 fn text(text: Fingerprint, observed: &Observed) -> State {
-    if observed.contains(text) {
-        State::Text(text)
-    } else {
-        State::Unobserved
-    }
+    if observed.contains(text) { State::Text(text) } else { State::Unobserved }
 }

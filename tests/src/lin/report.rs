@@ -51,9 +51,8 @@ impl Report {
     /// may make `steps` attempts; one that is undecided makes the report longer, not wrong.
     pub(super) fn new(key: &str, operations: &[&Operation], steps: u64) -> Self {
         let returns = by_return(operations);
-        let last = least(returns.len() - 1, |last| {
-            fails(&up_to(operations, &returns, last), steps)
-        });
+        let last =
+            least(returns.len() - 1, |last| fails(&up_to(operations, &returns, last), steps));
         let culprit = operations[returns[last].1];
         let part = up_to(operations, &returns, last);
         let start = earliest_read_needed(&part, culprit, steps);
@@ -81,11 +80,7 @@ impl fmt::Display for Report {
         writeln!(f, "The first answer that fits no order (times in seconds):")?;
         writeln!(f, "  {}", Shown(&self.culprit))?;
         if observations(&self.culprit).next().is_some() {
-            writeln!(
-                f,
-                "What may have written the value, {} operations:",
-                self.writers.len()
-            )?;
+            writeln!(f, "What may have written the value, {} operations:", self.writers.len())?;
             show_last(f, &self.writers, |each| Shown(each).to_string())?;
         }
         writeln!(
@@ -99,17 +94,10 @@ impl fmt::Display for Report {
         let mut steps = Vec::new();
         for operation in &self.order {
             value = replay(value, operation).expect("the order was found by a search");
-            steps.push(format!(
-                "{}  => {}",
-                Shown(operation),
-                Text(value.as_deref())
-            ));
+            steps.push(format!("{}  => {}", Shown(operation), Text(value.as_deref())));
         }
         show_last(f, &steps, String::clone)?;
-        writeln!(
-            f,
-            "What was under way, from the earliest read that matters on:"
-        )?;
+        writeln!(f, "What was under way, from the earliest read that matters on:")?;
         show_last(f, &self.window, |each| Shown(each).to_string())
     }
 }
@@ -134,10 +122,7 @@ fn up_to<'a>(operations: &[&'a Operation], returns: &[(u64, usize)], last: usize
         if operation.return_ns().is_some_and(|at| (at, index) <= until) {
             part.push(Cow::Borrowed(*operation));
         } else if operation.call_ns <= until.0 && !is_read(operation) {
-            part.push(Cow::Owned(Operation {
-                outcome: Outcome::Unknown,
-                ..(*operation).clone()
-            }));
+            part.push(Cow::Owned(Operation { outcome: Outcome::Unknown, ..(*operation).clone() }));
         }
     }
     part
@@ -146,24 +131,14 @@ fn up_to<'a>(operations: &[&'a Operation], returns: &[(u64, usize)], last: usize
 /// The call of the earliest read that is needed for `part` to fail, or of the culprit if that is
 /// earlier.
 fn earliest_read_needed(part: &Part<'_>, culprit: &Operation, steps: u64) -> u64 {
-    let mut calls: Vec<u64> = part
-        .iter()
-        .filter(|each| is_read(each))
-        .map(|each| each.call_ns)
-        .collect();
+    let mut calls: Vec<u64> =
+        part.iter().filter(|each| is_read(each)).map(|each| each.call_ns).collect();
     calls.push(culprit.call_ns);
     calls.sort_unstable_by(|left, right| right.cmp(left));
     let needed = least(calls.len() - 1, |index| {
         let matters =
             |each: &&Operation| *each == culprit || !is_read(each) || each.call_ns >= calls[index];
-        fails(
-            &part
-                .iter()
-                .map(AsRef::as_ref)
-                .filter(matters)
-                .collect::<Vec<_>>(),
-            steps,
-        )
+        fails(&part.iter().map(AsRef::as_ref).filter(matters).collect::<Vec<_>>(), steps)
     });
     calls[needed].min(culprit.call_ns)
 }
@@ -171,10 +146,7 @@ fn earliest_read_needed(part: &Part<'_>, culprit: &Operation, steps: u64) -> u64
 fn longest_order(part: &Part<'_>, steps: u64) -> Vec<Operation> {
     let operations: Vec<&Operation> = part.iter().map(AsRef::as_ref).collect();
     match search(&operations, steps) {
-        Ending::None { longest } => longest
-            .iter()
-            .map(|&each| operations[each].clone())
-            .collect(),
+        Ending::None { longest } => longest.iter().map(|&each| operations[each].clone()).collect(),
         Ending::Order(_) | Ending::Undecided => Vec::new(),
     }
 }
@@ -239,9 +211,7 @@ fn show_last<T>(
     if hidden > 0 {
         writeln!(f, "  … {hidden} before")?;
     }
-    items[hidden..]
-        .iter()
-        .try_for_each(|item| writeln!(f, "  {}", line(item)))
+    items[hidden..].iter().try_for_each(|item| writeln!(f, "  {}", line(item)))
 }
 
 /// An operation on one line.
@@ -252,14 +222,7 @@ struct Text<'a>(Option<&'a str>);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Operation {
-            client,
-            call_ns,
-            key: _,
-            kind,
-            outcome,
-            info,
-        } = self.0;
+        let Operation { client, call_ns, key: _, kind, outcome, info } = self.0;
         write!(f, "{} to ", seconds(*call_ns))?;
         match self.0.return_ns() {
             Some(return_ns) => write!(f, "{}", seconds(return_ns))?,
@@ -271,41 +234,23 @@ impl fmt::Display for Shown<'_> {
             Kind::Get => write!(f, "get")?,
             Kind::Append { value } => write!(f, "append {}", Text(Some(value)))?,
             Kind::Cas { expect, value } => {
-                write!(
-                    f,
-                    "cas {} to {}",
-                    Text(expect.as_deref()),
-                    Text(Some(value))
-                )?;
+                write!(f, "cas {} to {}", Text(expect.as_deref()), Text(Some(value)))?;
             }
             Kind::Delete => write!(f, "delete")?,
         }
         match outcome {
             Outcome::Refused => write!(f, " (refused)")?,
             Outcome::Unknown => write!(f, " (no answer)")?,
-            Outcome::Done {
-                answer: Answer::Written | Answer::Swapped,
-                ..
-            } => write!(f, " (done)")?,
-            Outcome::Done {
-                answer: Answer::Read(found),
-                ..
-            } => {
+            Outcome::Done { answer: Answer::Written | Answer::Swapped, .. } => {
+                write!(f, " (done)")?
+            }
+            Outcome::Done { answer: Answer::Read(found), .. } => {
                 write!(f, " (found {})", Text(found.as_deref()))?;
             }
-            Outcome::Done {
-                answer: Answer::Mismatched { current: None },
-                ..
-            } => {
+            Outcome::Done { answer: Answer::Mismatched { current: None }, .. } => {
                 write!(f, " (did not match)")?;
             }
-            Outcome::Done {
-                answer:
-                    Answer::Mismatched {
-                        current: Some(found),
-                    },
-                ..
-            } => {
+            Outcome::Done { answer: Answer::Mismatched { current: Some(found) }, .. } => {
                 write!(f, " (did not match, found {})", Text(found.as_deref()))?;
             }
         }

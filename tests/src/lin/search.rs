@@ -1,12 +1,15 @@
 //! The search for an order of one key's operations.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::{
     Interval,
     entries::{Entries, Entry, Event},
     model::{Action, Model, State},
 };
+
+/// How many attempts it costs to remember a configuration, which is what takes memory.
+const STEPS_TO_REMEMBER: u64 = 40;
 
 /// How a search ended; operations go by their number.
 #[derive(Debug)]
@@ -34,6 +37,11 @@ pub(super) struct Search<'a> {
     /// Every configuration met: what has a place, the state, and what is borrowed. As marks of 128
     /// bits; two configurations that share one could at worst raise a false alarm.
     seen: HashSet<u128>,
+    /// Which operations have a place.
+    is_placed: Vec<bool>,
+    /// The open operation called last before an open one that does the same, by the number of the
+    /// latter. It is placed first, since it makes no difference which of them is.
+    twins: Vec<Option<usize>>,
     /// Whether some answer says no more than that the value differed from one: then even a value
     /// that nothing observes may be what explains it.
     blind_mismatch: bool,
@@ -72,10 +80,7 @@ enum Attempt {
 impl<'a> Search<'a> {
     pub(super) fn new(model: &'a Model, intervals: &'a [Interval]) -> Self {
         let blind = |each: &Action| matches!(each, Action::Mismatch { current: None, .. });
-        let completed = intervals
-            .iter()
-            .filter(|each| each.return_ns.is_some())
-            .count();
+        let completed = intervals.iter().filter(|each| each.return_ns.is_some()).count();
         Self {
             model,
             intervals,
@@ -86,18 +91,23 @@ impl<'a> Search<'a> {
             borrowed: None,
             stack: Vec::new(),
             seen: HashSet::new(),
+            is_placed: vec![false; intervals.len()],
+            twins: twins(&model.actions, intervals),
             blind_mismatch: model.actions.iter().any(blind),
             longest: Vec::new(),
             longest_leaves: completed,
         }
     }
 
-    /// Searches until there is an order or there can be none, or `steps` attempts were made.
+    /// Searches until there is an order or there can be none, or `steps` attempts were made. One
+    /// that succeeds costs more, since it is remembered.
     pub(super) fn run(mut self, steps: u64) -> Ending {
         let mut entry = self.entries.first_completed();
-        for _ in 0..steps {
-            if self.left == 0 {
-                return Ending::Order(self.order());
+        let mut attempts = 0;
+        while self.left > 0 {
+            attempts += 1;
+            if attempts + STEPS_TO_REMEMBER * self.seen.len() as u64 > steps {
+                return Ending::Undecided;
             }
             let attempt = match self.entries.event(entry) {
                 Event::Call(operation) if self.is_callable(operation) => {
@@ -116,14 +126,12 @@ impl<'a> Search<'a> {
                 Attempt::Hopeless => match self.give_up() {
                     Some(entry) => self.entries.after(entry),
                     None => {
-                        return Ending::None {
-                            longest: self.longest,
-                        };
+                        return Ending::None { longest: self.longest };
                     }
                 },
             };
         }
-        Ending::Undecided
+        Ending::Order(self.order())
     }
 
     /// Completed operations are met before the first return and so are callable; an open one is if
@@ -143,25 +151,18 @@ impl<'a> Search<'a> {
         let Some(next) = self.model.step(self.state, action) else {
             return Attempt::Failed;
         };
+        if self.twins[operation].is_some_and(|twin| !self.is_placed[twin]) {
+            return Attempt::Failed;
+        }
         if self.is_needless(operation, open, next) {
             return Attempt::Failed;
         }
         let placed = self.placed ^ mark(0, operation as u64);
-        let borrowed = open.then_some(Borrowed {
-            operation,
-            before: self.state,
-        });
+        let borrowed = open.then_some(Borrowed { operation, before: self.state });
         // What leaves the value alone whenever it is placed may as well be placed at once.
         let forced = !open && action.preserves();
-        if !self
-            .seen
-            .insert(placed ^ state_mark(1, next) ^ borrowed_mark(borrowed))
-        {
-            return if forced {
-                Attempt::Hopeless
-            } else {
-                Attempt::Failed
-            };
+        if !self.seen.insert(placed ^ state_mark(1, next) ^ borrowed_mark(borrowed)) {
+            return if forced { Attempt::Hopeless } else { Attempt::Failed };
         }
         self.stack.push(Frame {
             entry,
@@ -171,6 +172,7 @@ impl<'a> Search<'a> {
             forced,
         });
         self.entries.lift(entry);
+        self.is_placed[operation] = true;
         self.left -= usize::from(!open);
         self.state = next;
         self.placed = placed;
@@ -191,10 +193,7 @@ impl<'a> Search<'a> {
         let Some(without) = self.model.step(borrowed.before, action) else {
             return false;
         };
-        let later = || {
-            self.model
-                .step(without, self.model.actions[borrowed.operation])
-        };
+        let later = || self.model.step(without, self.model.actions[borrowed.operation]);
         without == next || (!open && later() == Some(next))
     }
 
@@ -207,6 +206,7 @@ impl<'a> Search<'a> {
         loop {
             let frame = self.stack.pop()?;
             self.entries.unlift(frame.entry);
+            self.is_placed[frame.operation] = false;
             self.left += usize::from(self.intervals[frame.operation].return_ns.is_some());
             self.state = frame.state;
             self.placed ^= mark(0, frame.operation as u64);
@@ -220,12 +220,23 @@ impl<'a> Search<'a> {
     /// The order so far, up to its last completed operation.
     fn order(&self) -> Vec<usize> {
         let mut order: Vec<usize> = self.stack.iter().map(|frame| frame.operation).collect();
-        while order
-            .pop_if(|last| self.intervals[*last].return_ns.is_none())
-            .is_some()
-        {}
+        while order.pop_if(|last| self.intervals[*last].return_ns.is_none()).is_some() {}
         order
     }
+}
+
+/// For each open operation the one before it, in the order in which the search tries them, that does
+/// the same.
+fn twins(actions: &[Action], intervals: &[Interval]) -> Vec<Option<usize>> {
+    let mut open: Vec<usize> =
+        (0..actions.len()).filter(|&each| intervals[each].return_ns.is_none()).collect();
+    open.sort_by_key(|&each| intervals[each].call_ns);
+    let mut latest = HashMap::new();
+    let mut twins = vec![None; actions.len()];
+    for operation in open {
+        twins[operation] = latest.insert(actions[operation], operation);
+    }
+    twins
 }
 
 fn borrowed_mark(borrowed: Option<Borrowed>) -> u128 {

@@ -19,7 +19,7 @@ const BASE: u64 = 0x0b6d_7c31_94f5_a2e7;
 pub(super) struct Fingerprint(pub(super) u64);
 
 /// A text to add to others.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Piece {
     fingerprint: u64,
     /// The base to the power of the text's length: what the text before it is multiplied by.
@@ -55,10 +55,7 @@ impl Fingerprint {
 impl Piece {
     pub(super) fn of(text: &str) -> Self {
         let shift = text.bytes().fold(1, |power, _| multiply(power, BASE));
-        Self {
-            fingerprint: Fingerprint::of(text).0,
-            shift,
-        }
+        Self { fingerprint: Fingerprint::of(text).0, shift }
     }
 }
 
@@ -67,14 +64,9 @@ impl Observed {
     /// other: the outputs of a key that only grows cost no more than the last of them.
     pub(super) fn of(mut texts: Vec<&str>) -> Self {
         texts.sort_unstable();
-        let mut observed = Self {
-            prefixes: HashSet::from([Fingerprint::EMPTY]),
-        };
+        let mut observed = Self { prefixes: HashSet::from([Fingerprint::EMPTY]) };
         for (index, text) in texts.iter().enumerate() {
-            if !texts
-                .get(index + 1)
-                .is_some_and(|next| next.starts_with(text))
-            {
+            if !texts.get(index + 1).is_some_and(|next| next.starts_with(text)) {
                 observed.insert(text);
             }
         }
@@ -112,14 +104,9 @@ mod tests {
     #[test]
     fn a_text_has_one_fingerprint_however_it_came_about() {
         let whole = Fingerprint::of("12;345;6;");
-        let parts = Fingerprint::of("12;")
-            .with(Piece::of("345;"))
-            .with(Piece::of("6;"));
+        let parts = Fingerprint::of("12;").with(Piece::of("345;")).with(Piece::of("6;"));
         assert_eq!(whole, parts);
-        assert_eq!(
-            Fingerprint::EMPTY.with(Piece::of("12;")),
-            Fingerprint::of("12;")
-        );
+        assert_eq!(Fingerprint::EMPTY.with(Piece::of("12;")), Fingerprint::of("12;"));
         assert_eq!(whole.with(Piece::of("")), whole);
         assert_ne!(whole, Fingerprint::of("12;6;345;"));
         assert_ne!(Fingerprint::of("\0"), Fingerprint::EMPTY);

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use logboat_raft::{
-    Conflict, Entry, EntryKind, GroupId, Index, LogId, Message, NodeId, Payload, Term,
+    Conflict, Entry, EntryKind, GroupId, Incarnation, Index, LogId, Message, NodeId, Payload, Term,
 };
 use logboat_transport::{Inbox, Outgoing, Parcel, SnapshotSource};
 use parking_lot::{Condvar, Mutex};
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -27,6 +28,7 @@ pub(crate) enum Event {
 pub(crate) struct Recorder {
     events: Mutex<Vec<Event>>,
     changed: Condvar,
+    incarnations: Mutex<BTreeMap<NodeId, Incarnation>>,
 }
 
 impl Recorder {
@@ -92,11 +94,11 @@ fn parcels_of(events: &[Event], peer: u64) -> Vec<Parcel> {
 
 impl Inbox for Recorder {
     fn receive(&self, from: NodeId, parcels: Vec<Parcel>) {
-        self.add(
-            parcels
-                .into_iter()
-                .map(|parcel| Event::Received(from, parcel)),
-        );
+        self.add(parcels.into_iter().map(|parcel| Event::Received(from, parcel)));
+    }
+
+    fn recognizes(&self, peer: NodeId, incarnation: Incarnation) -> bool {
+        *self.incarnations.lock().entry(peer).or_insert(incarnation) == incarnation
     }
 
     fn connected(&self, peer: NodeId) {
@@ -119,10 +121,7 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// A message that carries a number.
 pub(crate) fn numbered(round: u64) -> Message {
-    Message {
-        term: Term(1),
-        payload: Payload::HeartbeatReply { round },
-    }
+    Message { term: Term(1), payload: Payload::HeartbeatReply { round } }
 }
 
 /// The number that a parcel carries.
@@ -147,11 +146,7 @@ pub(crate) fn numbered_batch(rounds: impl IntoIterator<Item = u64>) -> Outgoing 
 /// An append of one entry of so many bytes.
 pub(crate) fn append_of(group: u64, data_bytes: usize) -> Message {
     let data = (0..data_bytes).map(|at| at as u8).collect::<Vec<_>>();
-    append(
-        group,
-        LogId::new(Term(3), Index(41)),
-        vec![Bytes::from(data)],
-    )
+    append(group, LogId::new(Term(3), Index(41)), vec![Bytes::from(data)])
 }
 
 /// An append of commands that follow `prev`.
@@ -162,11 +157,7 @@ pub(crate) fn append(group: u64, prev: LogId, commands: Vec<Bytes>) -> Message {
     });
     Message {
         term: prev.term,
-        payload: Payload::Append {
-            prev,
-            entries: entries.collect(),
-            commit: prev.index,
-        },
+        payload: Payload::Append { prev, entries: entries.collect(), commit: prev.index },
     }
 }
 
@@ -176,48 +167,24 @@ pub(crate) fn every_message() -> Vec<Message> {
     let payloads = [
         Payload::PreVote { last },
         Payload::PreVoteReply { granted: true },
-        Payload::Vote {
-            last,
-            transfer: true,
-        },
+        Payload::Vote { last, transfer: true },
         Payload::VoteReply { granted: false },
-        append(
-            7,
-            last,
-            vec![Bytes::from_static(b"one"), Bytes::from_static(b"three")],
-        )
-        .payload,
-        Payload::Appended {
-            through: Index(302),
+        append(7, last, vec![Bytes::from_static(b"one"), Bytes::from_static(b"three")]).payload,
+        Payload::Appended { through: Index(302) },
+        Payload::Rejected {
+            prev: Index(300),
+            conflict: Conflict { x_term: Some(Term(4)), x_index: Index(250), x_len: Index(301) },
         },
         Payload::Rejected {
             prev: Index(300),
-            conflict: Conflict {
-                x_term: Some(Term(4)),
-                x_index: Index(250),
-                x_len: Index(301),
-            },
+            conflict: Conflict { x_term: None, x_index: Index(0), x_len: Index(120) },
         },
-        Payload::Rejected {
-            prev: Index(300),
-            conflict: Conflict {
-                x_term: None,
-                x_index: Index(0),
-                x_len: Index(120),
-            },
-        },
-        Payload::Heartbeat {
-            commit: Index(300),
-            round: 9,
-        },
+        Payload::Heartbeat { commit: Index(300), round: 9 },
         Payload::HeartbeatReply { round: 9 },
         Payload::Snapshot { last },
         Payload::TimeoutNow,
     ];
-    let message = |payload| Message {
-        term: Term(6),
-        payload,
-    };
+    let message = |payload| Message { term: Term(6), payload };
     payloads.into_iter().map(message).collect()
 }
 
@@ -248,10 +215,7 @@ pub(crate) struct Gated {
 
 impl Gated {
     pub(crate) fn new(gate: Receiver<Vec<u8>>) -> Self {
-        Self {
-            gate,
-            passed: Vec::new(),
-        }
+        Self { gate, passed: Vec::new() }
     }
 }
 

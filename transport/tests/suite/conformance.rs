@@ -4,10 +4,10 @@ use crate::common::{
     Event, Gated, Recorder, append_of, every_message, number, numbered_batch, snapshot,
 };
 use bytes::Bytes;
-use logboat_raft::{ClusterId, GroupId, LogId, NodeId};
+use logboat_raft::{ClusterId, GroupId, Incarnation, LogId, NodeId};
 use logboat_transport::{
-    MemoryNetwork, Outgoing, Parcel, RequestId, SendError, SnapshotChunk, StartError,
-    TcpTransport, Transport, TransportConfig,
+    MemoryNetwork, Outgoing, Parcel, RequestId, SendError, SnapshotChunk, StartError, TcpTransport,
+    Transport, TransportConfig,
 };
 use std::collections::BTreeMap;
 use std::io;
@@ -62,14 +62,9 @@ fn chunk_of(event: &Event) -> Option<SnapshotChunk> {
 fn in_memory(max_queued_bytes: usize) -> Pair {
     let network = MemoryNetwork::bounded(max_queued_bytes).unwrap();
     let inboxes = [Recorder::new(), Recorder::new()];
-    let transports = [
-        network.join(NodeId(1), inboxes[0].clone()),
-        network.join(NodeId(2), inboxes[1].clone()),
-    ];
-    Pair {
-        transports,
-        inboxes,
-    }
+    let transports =
+        [network.join(NodeId(1), inboxes[0].clone()), network.join(NodeId(2), inboxes[1].clone())];
+    Pair { transports, inboxes }
 }
 
 fn over_tcp(max_queued_bytes: usize) -> Pair {
@@ -93,16 +88,14 @@ fn try_over_tcp(max_queued_bytes: usize) -> Result<Pair, StartError> {
     let inboxes = [Recorder::new(), Recorder::new()];
     let start = |at: usize| -> Result<Arc<dyn Transport>, StartError> {
         let node = NodeId(at as u64 + 1);
-        let mut config = TransportConfig::new(node, cluster, addresses[at], peers.clone());
+        let mut config =
+            TransportConfig::new(node, cluster, Incarnation(node.0), addresses[at], peers.clone());
         config.max_queued_bytes = max_queued_bytes;
         config.backoff_min = Duration::from_millis(1);
         Ok(Arc::new(TcpTransport::start(config, inboxes[at].clone())?))
     };
     let transports = [start(0)?, start(1)?];
-    Ok(Pair {
-        transports,
-        inboxes,
-    })
+    Ok(Pair { transports, inboxes })
 }
 
 macro_rules! conformance {
@@ -137,10 +130,7 @@ fn everything_arrives_as_it_was_sent(start: Start) {
     let mut outgoing = Outgoing::new();
     for message in every_message() {
         outgoing.push_message(GroupId(7), &message);
-        expected.push(Parcel::Message {
-            group: GroupId(7),
-            message,
-        });
+        expected.push(Parcel::Message { group: GroupId(7), message });
     }
     outgoing.push_request(RequestId(1), GroupId(3), b"request");
     expected.push(Parcel::Request {
@@ -149,20 +139,12 @@ fn everything_arrives_as_it_was_sent(start: Start) {
         body: Bytes::from_static(b"request"),
     });
     outgoing.push_reply(RequestId(2), b"reply");
-    expected.push(Parcel::Reply {
-        id: RequestId(2),
-        body: Bytes::from_static(b"reply"),
-    });
+    expected.push(Parcel::Reply { id: RequestId(2), body: Bytes::from_static(b"reply") });
     outgoing.push_snapshot_refused(GroupId(4), LogId::default());
-    expected.push(Parcel::SnapshotRefused {
-        group: GroupId(4),
-        last: LogId::default(),
-    });
+    expected.push(Parcel::SnapshotRefused { group: GroupId(4), last: LogId::default() });
     pair.send(outgoing).unwrap();
     assert_eq!(pair.inboxes[1].wait_parcels(1, expected.len()), expected);
-    pair.transports[1]
-        .send(NodeId(1), numbered_batch([5]))
-        .unwrap();
+    pair.transports[1].send(NodeId(1), numbered_batch([5])).unwrap();
     let back = pair.inboxes[0].wait_parcels(2, 1);
     assert_eq!(number(&back[0]), Some(5));
 }
@@ -205,10 +187,7 @@ fn a_parcel_above_the_frame_limit_takes_no_other_with_it(start: Start) {
     outgoing.push_request(RequestId(1), GroupId(1), &vec![0; 64 << 20]);
     outgoing.append(&mut numbered_batch([2]));
     let result = pair.send(outgoing);
-    assert!(
-        matches!(result, Err(SendError::TooLarge { bytes }) if bytes > 64 << 20),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(SendError::TooLarge { bytes }) if bytes > 64 << 20), "{result:?}");
     pair.send(numbered_batch([3])).unwrap();
     let parcels = pair.inboxes[1].wait_parcels(1, 3);
     assert!(parcels.iter().map(number).eq([Some(1), Some(2), Some(3)]));
@@ -251,10 +230,7 @@ fn snapshots_arrive_whole_and_one_after_another(start: Start) {
         .collect();
     let whole = contents.concat();
     let chunks = pair.wait_snapshot_bytes(whole.len());
-    let received: Vec<u8> = chunks
-        .iter()
-        .flat_map(|chunk| chunk.data.to_vec())
-        .collect();
+    let received: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.data.to_vec()).collect();
     assert!(received == whole);
     let mut expected_offset = 0;
     for chunk in &chunks {
@@ -342,10 +318,7 @@ fn a_snapshot_to_nobody_ends_at_once(start: Start) {
     let (source, outcome) = snapshot(io::empty(), 0);
     pair.transports[0].send_snapshot(NodeId(3), source);
     let result = outcome.recv().unwrap();
-    assert!(
-        matches!(result, Err(SendError::UnknownPeer(NodeId(3)))),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(SendError::UnknownPeer(NodeId(3)))), "{result:?}");
 }
 
 /// Only a network in memory can be cut at will.
@@ -385,9 +358,7 @@ mod cut {
         let result = two.send(NodeId(1), numbered_batch([1]));
         assert!(matches!(result, Err(SendError::Closed)), "{result:?}");
         let _two = network.join(NodeId(2), inboxes[2].clone());
-        eventually("sent to the new one", || {
-            one.send(NodeId(2), numbered_batch([2])).is_ok()
-        });
+        eventually("sent to the new one", || one.send(NodeId(2), numbered_batch([2])).is_ok());
         assert_eq!(number(&inboxes[2].wait_parcels(1, 1)[0]), Some(2));
         assert!(inboxes[1].parcels(1).is_empty());
     }

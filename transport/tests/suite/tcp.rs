@@ -4,10 +4,10 @@ use crate::common::{
     Event, Gated, Recorder, append_of, eventually, number, numbered_batch, snapshot,
 };
 use crate::wire::framed;
-use logboat_raft::{ClusterId, GroupId, NodeId};
+use logboat_raft::{ClusterId, GroupId, Incarnation, NodeId};
 use logboat_transport::{
-    Inbox, Outgoing, Parcel, SendError, StartError, TcpTransport, Transport,
-    TransportConfig, decode,
+    Inbox, Outgoing, Parcel, SendError, StartError, TcpTransport, Transport, TransportConfig,
+    decode,
 };
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
@@ -19,15 +19,17 @@ use std::time::Duration;
 
 const CLUSTER: ClusterId = ClusterId(0x1234);
 
+/// All nodes of these tests have the same one; what counts is whether it changes.
+const INCARNATION: Incarnation = Incarnation(0x77);
+
 /// Nobody listens there.
 const NOWHERE: &str = "127.0.0.1:1";
 
 fn config(node: u64, peers: &[(u64, String)]) -> TransportConfig {
-    let peers = peers
-        .iter()
-        .map(|(node, address)| (NodeId(*node), address.clone()));
+    let peers = peers.iter().map(|(node, address)| (NodeId(*node), address.clone()));
     let listen = "127.0.0.1:0".parse().unwrap();
-    let mut config = TransportConfig::new(NodeId(node), CLUSTER, listen, peers.collect());
+    let mut config =
+        TransportConfig::new(NodeId(node), CLUSTER, INCARNATION, listen, peers.collect());
     config.backoff_min = Duration::from_millis(1);
     config.backoff_max = Duration::from_millis(20);
     config
@@ -68,7 +70,7 @@ fn last_error(transport: &TcpTransport, peer: u64) -> String {
 }
 
 /// A hello or an answer: the layout is pinned here, independently of the code under test.
-fn introduction(version: u32, numbers: [u64; 3]) -> Vec<u8> {
+fn introduction(version: u32, numbers: [u64; 4]) -> Vec<u8> {
     let mut text = b"LOGBOAT\n".to_vec();
     text.extend_from_slice(&version.to_le_bytes());
     for number in numbers {
@@ -82,33 +84,27 @@ fn introduction(version: u32, numbers: [u64; 3]) -> Vec<u8> {
 /// Connects to node 1 as node 2, without a word.
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(30)))
-        .unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     stream
 }
 
 /// Dials node 1 as node 2 and is welcome.
 fn dial(address: SocketAddr) -> TcpStream {
     let mut stream = connect(address);
-    stream
-        .write_all(&introduction(1, [CLUSTER.0, 2, 1]))
-        .unwrap();
-    let mut answer = [0; 40];
+    stream.write_all(&introduction(1, [CLUSTER.0, 2, 1, INCARNATION.0])).unwrap();
+    let mut answer = [0; 48];
     stream.read_exact(&mut answer).unwrap();
-    assert_eq!(answer.as_slice(), introduction(1, [CLUSTER.0, 1, 0]));
+    assert_eq!(answer.as_slice(), introduction(1, [CLUSTER.0, 1, 0, INCARNATION.0]));
     stream
 }
 
 /// Takes node 1's call as node 2.
 fn accept(listener: &TcpListener) -> TcpStream {
     let (mut stream, _) = listener.accept().unwrap();
-    let mut hello = [0; 40];
+    let mut hello = [0; 48];
     stream.read_exact(&mut hello).unwrap();
-    assert_eq!(hello.as_slice(), introduction(1, [CLUSTER.0, 1, 2]));
-    stream
-        .write_all(&introduction(1, [CLUSTER.0, 2, 0]))
-        .unwrap();
+    assert_eq!(hello.as_slice(), introduction(1, [CLUSTER.0, 1, 2, INCARNATION.0]));
+    stream.write_all(&introduction(1, [CLUSTER.0, 2, 0, INCARNATION.0])).unwrap();
     stream
 }
 
@@ -137,9 +133,7 @@ fn refused(
     // What node 2 meets when it dials itself shall not hide what it refuses.
     listener.backoff_min = Duration::from_secs(3600);
     let (two, _) = start(listener);
-    dialer
-        .peers
-        .insert(NodeId(as_node), two.local_addr().to_string());
+    dialer.peers.insert(NodeId(as_node), two.local_addr().to_string());
     let (one, inbox) = start(dialer);
     let (label, text) = cause;
     eventually("refused", || refusals(&two, label) > 0);
@@ -173,25 +167,43 @@ fn a_node_that_is_not_the_one_wanted_is_refused() {
 
 #[test]
 fn an_unknown_node_is_refused() {
-    refused(
-        config(2, &[]),
-        config(1, &[]),
-        2,
-        ("unknown_node", "unknown node"),
-    );
+    refused(config(2, &[]), config(1, &[]), 2, ("unknown_node", "unknown node"));
+}
+
+#[test]
+fn a_peer_that_lost_its_disk_is_refused() {
+    let (node, _) = node_facing(|_| {});
+    drop(dial(node.local_addr()));
+    let mut stream = connect(node.local_addr());
+    stream.write_all(&introduction(1, [CLUSTER.0, 2, 1, 0x78])).unwrap();
+    let refusal = introduction(1, [CLUSTER.0, 1, 5, INCARNATION.0]);
+    assert_eq!(read_to_close(&mut stream), refusal);
+    eventually("counted", || refusals(&node, "incarnation") == 1);
+    assert!(last_error(&node, 2).ends_with("came back with another disk than it had"));
+}
+
+#[test]
+fn a_listener_that_lost_its_disk_is_not_believed() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (node, inbox) = start(config(1, &[(2, address)]));
+    let first = accept(&listener);
+    inbox.wait_connected(2);
+    drop(first);
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.read_exact(&mut [0; 48]).unwrap();
+    stream.write_all(&introduction(1, [CLUSTER.0, 2, 0, 0x78])).unwrap();
+    eventually("known", || {
+        last_error(&node, 2).ends_with("came back with another disk than it had")
+    });
 }
 
 #[test]
 fn another_version_is_refused_by_the_listener() {
     let (node, _) = node_facing(|_| {});
     let mut stream = connect(node.local_addr());
-    stream
-        .write_all(&introduction(2, [CLUSTER.0, 2, 1]))
-        .unwrap();
-    assert_eq!(
-        read_to_close(&mut stream),
-        introduction(1, [CLUSTER.0, 1, 1])
-    );
+    stream.write_all(&introduction(2, [CLUSTER.0, 2, 1, INCARNATION.0])).unwrap();
+    assert_eq!(read_to_close(&mut stream), introduction(1, [CLUSTER.0, 1, 1, INCARNATION.0]));
     eventually("counted", || refusals(&node, "version") == 1);
 }
 
@@ -201,27 +213,23 @@ fn a_refusal_for_the_version_is_understood_by_the_dialer() {
     let address = listener.local_addr().unwrap().to_string();
     let (node, _) = start(config(1, &[(2, address)]));
     let (mut stream, _) = listener.accept().unwrap();
-    stream.read_exact(&mut [0; 40]).unwrap();
-    stream
-        .write_all(&introduction(9, [CLUSTER.0, 2, 1]))
-        .unwrap();
+    stream.read_exact(&mut [0; 48]).unwrap();
+    stream.write_all(&introduction(9, [CLUSTER.0, 2, 1, INCARNATION.0])).unwrap();
     // Later attempts meet a listener that never answers, which is another error.
-    eventually("known", || {
-        last_error(&node, 2).ends_with("protocol 9: wrong protocol version")
-    });
+    eventually("known", || last_error(&node, 2).ends_with("protocol 9: wrong protocol version"));
 }
 
 #[test]
 fn an_answer_of_another_node_or_cluster_is_not_believed() {
     for (answer, text) in [
-        ([CLUSTER.0, 3, 0], "wrong node"),
-        ([7, 2, 0], "wrong cluster"),
+        ([CLUSTER.0, 3, 0, INCARNATION.0], "wrong node"),
+        ([7, 2, 0, INCARNATION.0], "wrong cluster"),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (node, _) = start(config(1, &[(2, address)]));
         let (mut stream, _) = listener.accept().unwrap();
-        stream.read_exact(&mut [0; 40]).unwrap();
+        stream.read_exact(&mut [0; 48]).unwrap();
         stream.write_all(&introduction(1, answer)).unwrap();
         eventually("known", || last_error(&node, 2).ends_with(text));
         assert!(!node.peers()[0].connected);
@@ -231,11 +239,7 @@ fn an_answer_of_another_node_or_cluster_is_not_believed() {
 #[test]
 fn a_foreign_protocol_is_closed_and_counted() {
     let (node, inbox) = node_facing(|config| config.handshake_timeout = Duration::from_secs(60));
-    let strangers: [&[u8]; 3] = [
-        b"GET / HTTP/1.1\r\n\r\n",
-        b"*1\r\n$4\r\nPING\r\n",
-        &[0; 4096],
-    ];
+    let strangers: [&[u8]; 3] = [b"GET / HTTP/1.1\r\n\r\n", b"*1\r\n$4\r\nPING\r\n", &[0; 4096]];
     for stranger in strangers {
         let mut stream = connect(node.local_addr());
         stream.write_all(stranger).unwrap();
@@ -248,7 +252,7 @@ fn a_foreign_protocol_is_closed_and_counted() {
 #[test]
 fn a_damaged_hello_is_closed_and_counted() {
     let (node, _) = node_facing(|_| {});
-    let mut hello = introduction(1, [CLUSTER.0, 2, 1]);
+    let mut hello = introduction(1, [CLUSTER.0, 2, 1, INCARNATION.0]);
     hello[20] ^= 1;
     let mut stream = connect(node.local_addr());
     stream.write_all(&hello).unwrap();
@@ -278,8 +282,8 @@ fn connections_without_a_hello_are_capped() {
     drop(silent);
     eventually("slots are free", || {
         let mut stream = connect(node.local_addr());
-        let hello = introduction(1, [CLUSTER.0, 2, 1]);
-        stream.write_all(&hello).is_ok() && stream.read_exact(&mut [0; 40]).is_ok()
+        let hello = introduction(1, [CLUSTER.0, 2, 1, INCARNATION.0]);
+        stream.write_all(&hello).is_ok() && stream.read_exact(&mut [0; 48]).is_ok()
     });
 }
 
@@ -289,9 +293,7 @@ fn an_oversize_frame_closes_the_connection() {
     let mut stream = dial(node.local_addr());
     stream.write_all(&[0xff; 12]).unwrap();
     assert_eq!(read_to_close(&mut stream), b"");
-    eventually("counted", || {
-        metric(&node, "transport_bad_frames_total{peer=\"2\"}") == 1
-    });
+    eventually("counted", || metric(&node, "transport_bad_frames_total{peer=\"2\"}") == 1);
     assert!(inbox.parcels(2).is_empty());
 }
 
@@ -306,9 +308,7 @@ fn a_damaged_frame_closes_the_connection_and_delivers_nothing() {
     let mut stream = dial(node.local_addr());
     stream.write_all(&frame).unwrap();
     assert_eq!(read_to_close(&mut stream), b"");
-    eventually("counted", || {
-        metric(&node, "transport_bad_frames_total{peer=\"2\"}") == 1
-    });
+    eventually("counted", || metric(&node, "transport_bad_frames_total{peer=\"2\"}") == 1);
     assert!(inbox.parcels(2).is_empty());
 }
 
@@ -324,10 +324,7 @@ fn frames_that_arrive_byte_by_byte_are_whole() {
     }
     let parcels = inbox.wait_parcels(2, 2);
     assert_eq!(number(&parcels[0]), Some(1));
-    let expected = Parcel::Message {
-        group: GroupId(7),
-        message: append_of(7, 300),
-    };
+    let expected = Parcel::Message { group: GroupId(7), message: append_of(7, 300) };
     assert_eq!(parcels[1], expected);
 }
 
@@ -384,10 +381,8 @@ fn a_peer_that_does_not_read_fills_its_own_queue_and_is_given_up() {
     let (node, inbox) = start(config);
     let _stuck = accept(&stuck);
     let (mut reader, _) = other.accept().unwrap();
-    reader.read_exact(&mut [0; 40]).unwrap();
-    reader
-        .write_all(&introduction(1, [CLUSTER.0, 3, 0]))
-        .unwrap();
+    reader.read_exact(&mut [0; 48]).unwrap();
+    reader.write_all(&introduction(1, [CLUSTER.0, 3, 0, INCARNATION.0])).unwrap();
     inbox.wait_connected(2);
     inbox.wait_connected(3);
 
@@ -402,10 +397,7 @@ fn a_peer_that_does_not_read_fills_its_own_queue_and_is_given_up() {
     assert!(metric(&node, "transport_dropped_full_total{peer=\"2\"}") > 0);
     let queued = node.peers()[0].queued_bytes;
     assert!((BOUND / 2..=BOUND).contains(&queued), "{queued}");
-    assert_eq!(
-        metric(&node, "transport_queued_bytes{peer=\"2\"}"),
-        queued as u64
-    );
+    assert_eq!(metric(&node, "transport_queued_bytes{peer=\"2\"}"), queued as u64);
 
     let frame = frame_of(numbered_batch([5]));
     node.send(NodeId(3), numbered_batch([5])).unwrap();
@@ -504,6 +496,10 @@ struct Quitter {
 impl Inbox for Quitter {
     fn receive(&self, _: NodeId, _: Vec<Parcel>) {}
 
+    fn recognizes(&self, _: NodeId, _: Incarnation) -> bool {
+        true
+    }
+
     fn connected(&self, _: NodeId) {
         self.transport.get().unwrap().shutdown();
         self.quit.send(()).unwrap();
@@ -517,10 +513,7 @@ fn a_shutdown_by_the_inbox_does_not_wait_for_itself() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let config = config(1, &[(2, listener.local_addr().unwrap().to_string())]);
     let (quit, has_quit) = channel();
-    let inbox = Arc::new(Quitter {
-        transport: OnceLock::new(),
-        quit,
-    });
+    let inbox = Arc::new(Quitter { transport: OnceLock::new(), quit });
     let transport = TcpTransport::start(config, inbox.clone()).unwrap();
     assert!(inbox.transport.set(Arc::new(transport)).is_ok());
     let mut stream = accept(&listener);
@@ -531,10 +524,7 @@ fn a_shutdown_by_the_inbox_does_not_wait_for_itself() {
 #[test]
 fn a_snapshot_ends_with_its_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (node, inbox) = start(config(
-        1,
-        &[(2, listener.local_addr().unwrap().to_string())],
-    ));
+    let (node, inbox) = start(config(1, &[(2, listener.local_addr().unwrap().to_string())]));
     let stream = accept(&listener);
     inbox.wait_connected(2);
     let (gate, gated) = channel();
@@ -548,19 +538,13 @@ fn a_snapshot_ends_with_its_connection() {
     assert!(matches!(result, Err(SendError::Unreachable)), "{result:?}");
     drop(gate);
     let result = first.recv().unwrap();
-    assert!(
-        matches!(result, Err(SendError::Read(_) | SendError::Unreachable)),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(SendError::Read(_) | SendError::Unreachable)), "{result:?}");
 }
 
 #[test]
 fn the_bytes_of_a_snapshot_are_pinned() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (node, inbox) = start(config(
-        1,
-        &[(2, listener.local_addr().unwrap().to_string())],
-    ));
+    let (node, inbox) = start(config(1, &[(2, listener.local_addr().unwrap().to_string())]));
     let mut stream = accept(&listener);
     inbox.wait_connected(2);
     let (source, _outcome) = snapshot(&b"state"[..], 5);
@@ -584,10 +568,7 @@ fn a_busy_port_is_named() {
         panic!("two nodes listen on one port");
     };
     assert!(matches!(error, StartError::Listen { .. }));
-    assert!(
-        error.to_string().contains(&node.local_addr().to_string()),
-        "{error}"
-    );
+    assert!(error.to_string().contains(&node.local_addr().to_string()), "{error}");
 }
 
 #[test]
@@ -595,10 +576,7 @@ fn a_frame_limit_below_a_batch_is_refused() {
     let mut small = config(1, &[]);
     small.max_frame_bytes = 1000;
     let result = TcpTransport::start(small, Recorder::new());
-    assert!(matches!(
-        result,
-        Err(StartError::FrameLimit { bytes: 1000, .. })
-    ));
+    assert!(matches!(result, Err(StartError::FrameLimit { bytes: 1000, .. })));
 }
 
 #[test]
@@ -613,21 +591,9 @@ fn traffic_is_counted_on_both_sides() {
     eventually("counted as sent", || {
         metric(&one, "transport_bytes_sent_total{peer=\"2\"}") == bytes
     });
-    assert_eq!(
-        metric(&one, "transport_messages_sent_total{peer=\"2\"}"),
-        10
-    );
+    assert_eq!(metric(&one, "transport_messages_sent_total{peer=\"2\"}"), 10);
     assert_eq!(metric(&one, "transport_frames_sent_total{peer=\"2\"}"), 1);
-    assert_eq!(
-        metric(&two, "transport_messages_received_total{peer=\"1\"}"),
-        10
-    );
-    assert_eq!(
-        metric(&two, "transport_frames_received_total{peer=\"1\"}"),
-        1
-    );
-    assert_eq!(
-        metric(&two, "transport_bytes_received_total{peer=\"1\"}"),
-        bytes
-    );
+    assert_eq!(metric(&two, "transport_messages_received_total{peer=\"1\"}"), 10);
+    assert_eq!(metric(&two, "transport_frames_received_total{peer=\"1\"}"), 1);
+    assert_eq!(metric(&two, "transport_bytes_received_total{peer=\"1\"}"), bytes);
 }

@@ -34,33 +34,19 @@ fn log_id() -> impl Strategy<Value = LogId> {
 fn append(group: GroupId) -> impl Strategy<Value = Payload> {
     let entry = (any::<u64>(), any::<bool>(), vec(any::<u8>(), 0..200));
     (log_id(), vec(entry, 0..8), any::<u64>()).prop_map(move |(prev, drawn, commit)| {
-        let entries = drawn
-            .into_iter()
-            .zip(1..)
-            .map(|((term, noop, data), offset)| {
-                let id = LogId::new(Term(term), prev.index.plus(offset));
-                let kind = if noop {
-                    EntryKind::Noop
-                } else {
-                    EntryKind::Command
-                };
-                Entry::new(group, id, kind, data.into())
-            });
-        Payload::Append {
-            prev,
-            entries: entries.collect(),
-            commit: Index(commit),
-        }
+        let entries = drawn.into_iter().zip(1..).map(|((term, noop, data), offset)| {
+            let id = LogId::new(Term(term), prev.index.plus(offset));
+            let kind = if noop { EntryKind::Noop } else { EntryKind::Command };
+            Entry::new(group, id, kind, data.into())
+        });
+        Payload::Append { prev, entries: entries.collect(), commit: Index(commit) }
     })
 }
 
 fn payload(group: GroupId) -> impl Strategy<Value = Payload> {
-    let conflict =
-        (any::<Option<u64>>(), any::<u64>(), any::<u64>()).prop_map(|(term, x, len)| Conflict {
-            x_term: term.map(Term),
-            x_index: Index(x),
-            x_len: Index(len),
-        });
+    let conflict = (any::<Option<u64>>(), any::<u64>(), any::<u64>()).prop_map(|(term, x, len)| {
+        Conflict { x_term: term.map(Term), x_index: Index(x), x_len: Index(len) }
+    });
     prop_oneof![
         log_id().prop_map(|last| Payload::PreVote { last }),
         any::<bool>().prop_map(|granted| Payload::PreVoteReply { granted }),
@@ -68,14 +54,10 @@ fn payload(group: GroupId) -> impl Strategy<Value = Payload> {
         any::<bool>().prop_map(|granted| Payload::VoteReply { granted }),
         append(group),
         any::<u64>().prop_map(|at| Payload::Appended { through: Index(at) }),
-        (any::<u64>(), conflict).prop_map(|(prev, conflict)| Payload::Rejected {
-            prev: Index(prev),
-            conflict,
-        }),
-        (any::<u64>(), any::<u64>()).prop_map(|(commit, round)| Payload::Heartbeat {
-            commit: Index(commit),
-            round,
-        }),
+        (any::<u64>(), conflict)
+            .prop_map(|(prev, conflict)| Payload::Rejected { prev: Index(prev), conflict }),
+        (any::<u64>(), any::<u64>())
+            .prop_map(|(commit, round)| Payload::Heartbeat { commit: Index(commit), round }),
         any::<u64>().prop_map(|round| Payload::HeartbeatReply { round }),
         log_id().prop_map(|last| Payload::Snapshot { last }),
         Just(Payload::TimeoutNow),
@@ -86,10 +68,7 @@ fn parcel() -> impl Strategy<Value = Parcel> {
     let message = (any::<u64>(), any::<u64>()).prop_flat_map(|(group, term)| {
         payload(GroupId(group)).prop_map(move |payload| Parcel::Message {
             group: GroupId(group),
-            message: Message {
-                term: Term(term),
-                payload,
-            },
+            message: Message { term: Term(term), payload },
         })
     });
     let body = || vec(any::<u8>(), 0..300).prop_map(Bytes::from);
@@ -221,10 +200,7 @@ fn a_number_of_more_than_64_bits_is_refused() {
     fields.extend_from_slice(&[0xff; 9]);
     fields.push(0x02);
     let result = decode(framed(&fields, b""), &mut Vec::new());
-    assert!(
-        matches!(result, Err(DecodeError::Value { .. })),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(DecodeError::Value { .. })), "{result:?}");
 }
 
 #[test]
@@ -233,10 +209,7 @@ fn an_absurd_number_of_entries_is_refused_before_room_is_made() {
     let mut fields = vec![5, 1, 1, 1, 1, 1];
     fields.extend_from_slice(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]);
     let result = decode(framed(&fields, b""), &mut Vec::new());
-    assert!(
-        matches!(result, Err(DecodeError::Value { .. })),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(DecodeError::Value { .. })), "{result:?}");
 }
 
 #[test]
@@ -247,10 +220,7 @@ fn entries_past_the_last_index_are_refused() {
     fields.extend_from_slice(&[0x01, 1, 1]);
     fields.extend_from_slice(&[0; 7]);
     let result = decode(framed(&fields, b""), &mut Vec::new());
-    assert!(
-        matches!(result, Err(DecodeError::Value { .. })),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(DecodeError::Value { .. })), "{result:?}");
 }
 
 #[test]
@@ -290,10 +260,7 @@ fn a_large_batch_is_split_between_parcels_and_keeps_its_order() {
 fn a_heartbeat_takes_at_most_twelve_bytes() {
     let heartbeat = Message {
         term: Term(100),
-        payload: Payload::Heartbeat {
-            commit: Index(200_000_000),
-            round: 1_000_000,
-        },
+        payload: Payload::Heartbeat { commit: Index(200_000_000), round: 1_000_000 },
     };
     let mut outgoing = Outgoing::new();
     outgoing.push_message(GroupId(1000), &heartbeat);
@@ -316,19 +283,13 @@ fn the_bytes_of_every_parcel_are_pinned() {
     for message in every_message() {
         let text = format!("{:?}", message.payload);
         let name = text.split([' ', '{']).next().unwrap_or_default();
-        pin(name, &|outgoing| {
-            outgoing.push_message(GroupId(7), &message)
-        });
+        pin(name, &|outgoing| outgoing.push_message(GroupId(7), &message));
     }
     let last = LogId::new(Term(5), Index(300));
     pin("request", &|outgoing| {
         outgoing.push_request(RequestId(300), GroupId(7), b"ask");
     });
-    pin("reply", &|outgoing| {
-        outgoing.push_reply(RequestId(300), b"answer")
-    });
-    pin("snapshot refused", &|outgoing| {
-        outgoing.push_snapshot_refused(GroupId(7), last)
-    });
+    pin("reply", &|outgoing| outgoing.push_reply(RequestId(300), b"answer"));
+    pin("snapshot refused", &|outgoing| outgoing.push_snapshot_refused(GroupId(7), last));
     assert_eq!(lines, include_str!("wire.golden"));
 }

@@ -24,24 +24,11 @@ impl Checks {
     pub(crate) fn after_step(&mut self, hosts: &BTreeMap<NodeId, Host>, node: NodeId) {
         let host = &hosts[&node];
         let raft = host.raft.as_ref().expect("the node is up");
-        assert_eq!(
-            raft.last().index,
-            host.view.last(),
-            "the log in memory is what was written"
-        );
-        assert_eq!(
-            raft.applied().0,
-            host.history.len() as u64,
-            "applied is what was handed out"
-        );
+        assert_eq!(raft.last().index, host.view.last(), "the log in memory is what was written");
+        assert_eq!(raft.applied().0, host.history.len() as u64, "applied is what was handed out");
         if raft.role() == RoleKind::Leader {
             let first = *self.leaders.entry(raft.term()).or_insert(node);
-            assert_eq!(
-                first,
-                node,
-                "election safety: two leaders in term {}",
-                raft.term()
-            );
+            assert_eq!(first, node, "election safety: two leaders in term {}", raft.term());
             if self.leaders.keys().all(|&term| term <= raft.term()) {
                 self.leader_completeness(host);
             }
@@ -59,10 +46,7 @@ impl Checks {
         match &persist.log {
             LogWrite::Append(entries) => {
                 let first = entries[0].index;
-                assert!(
-                    first.0 > host.history.len() as u64,
-                    "applied entries are never replaced"
-                );
+                assert!(first.0 > host.history.len() as u64, "applied entries are never replaced");
                 if raft.role() == RoleKind::Leader && entries[0].term == raft.term() {
                     let end = entries[0].index.plus(entries.len() as u64 - 1);
                     assert_eq!(end, host.view.last(), "leader append-only");
@@ -78,10 +62,7 @@ impl Checks {
         let disk = &host.disk;
         match &message.payload {
             Payload::Appended { through } => {
-                assert!(
-                    *through <= disk.last(),
-                    "acknowledged before it was durable"
-                );
+                assert!(*through <= disk.last(), "acknowledged before it was durable");
                 assert_eq!(disk.hard_state.term, message.term);
             }
             Payload::VoteReply { granted: true } | Payload::Vote { .. } => {
@@ -104,20 +85,12 @@ impl Checks {
     pub(crate) fn applying(&mut self, hosts: &BTreeMap<NodeId, Host>, node: NodeId, entry: &Entry) {
         let host = &hosts[&node];
         let place = host.history.len();
-        assert_eq!(
-            entry.index.0,
-            place as u64 + 1,
-            "applied once, and in order"
-        );
+        assert_eq!(entry.index.0, place as u64 + 1, "applied once, and in order");
         let on_disk = host.disk.entry(entry.index).map(Entry::id);
         assert_eq!(on_disk, Some(entry.id()), "applied before it was durable");
         match self.committed.get(place) {
             Some((id, data)) => {
-                assert_eq!(
-                    (id, data),
-                    (&entry.id(), &entry.data),
-                    "state machine safety"
-                );
+                assert_eq!((id, data), (&entry.id(), &entry.data), "state machine safety");
             }
             None => self.committed.push((entry.id(), entry.data.clone())),
         }
@@ -128,14 +101,8 @@ impl Checks {
     }
 
     pub(crate) fn read_ready(&mut self, host: &Host, node: NodeId, token: ReadToken) {
-        let asked = self
-            .reads
-            .remove(&(node, token))
-            .expect("the read was asked for, and once");
-        assert!(
-            host.history.len() >= asked,
-            "a read that misses a committed entry"
-        );
+        let asked = self.reads.remove(&(node, token)).expect("the read was asked for, and once");
+        assert!(host.history.len() >= asked, "a read that misses a committed entry");
     }
 
     /// The newest leader has all that is committed; an older one that was deposed may not.
@@ -149,10 +116,7 @@ impl Checks {
 
 /// What a leader calls committed is on the disks of a majority.
 fn committed_is_on_a_majority(hosts: &BTreeMap<NodeId, Host>, leader: &Host, commit: Index) {
-    let id = LogId::new(
-        leader.view.term_at(commit).expect("it is in the log"),
-        commit,
-    );
+    let id = LogId::new(leader.view.term_at(commit).expect("it is in the log"), commit);
     let has = |host: &&Host| {
         host.disk.start.index > commit
             || host.snapshot.0.index > commit
@@ -160,10 +124,7 @@ fn committed_is_on_a_majority(hosts: &BTreeMap<NodeId, Host>, leader: &Host, com
             || host.disk.term_at(commit) == Some(id.term)
     };
     let holders = hosts.values().filter(has).count();
-    assert!(
-        commit == Index(0) || 2 * holders > hosts.len(),
-        "{id} is committed on {holders}"
-    );
+    assert!(commit == Index(0) || 2 * holders > hosts.len(), "{id} is committed on {holders}");
 }
 
 /// Log matching: where two logs have the same entry, they are the same up to it.

@@ -136,10 +136,7 @@ impl Host {
         let mut runs: Vec<TermRun> = Vec::new();
         for entry in &self.disk.entries {
             if runs.last().is_none_or(|run| run.term != entry.term) {
-                runs.push(TermRun {
-                    term: entry.term,
-                    first: entry.index,
-                });
+                runs.push(TermRun { term: entry.term, first: entry.index });
             }
         }
         Restored {

@@ -45,9 +45,7 @@ impl Cluster {
     pub(crate) fn new(nodes: u64, tuning: Tuning, seed: u64) -> Self {
         let mut cluster = Self {
             now: Time(0),
-            hosts: (1..=nodes)
-                .map(|node| (NodeId(node), Host::new(Disk::default())))
-                .collect(),
+            hosts: (1..=nodes).map(|node| (NodeId(node), Host::new(Disk::default()))).collect(),
             network: BTreeMap::new(),
             delayed: BTreeMap::new(),
             cut: BTreeSet::new(),
@@ -134,10 +132,7 @@ impl Cluster {
         let mut out = Vec::new();
         raft.step(now, input, &mut out);
         let acted = standing != (raft.role(), raft.term());
-        assert!(
-            !idles || !acted,
-            "a tick before the deadline changed the role"
-        );
+        assert!(!idles || !acted, "a tick before the deadline changed the role");
         for output in out {
             self.carry_out(node, output);
         }
@@ -175,11 +170,7 @@ impl Cluster {
             host.unsynced.pop_front();
         }
         host.durable = mark;
-        let ready = host
-            .held
-            .iter()
-            .take_while(|(after, ..)| *after <= mark)
-            .count();
+        let ready = host.held.iter().take_while(|(after, ..)| *after <= mark).count();
         let ready: Vec<_> = host.held.drain(..ready).collect();
         for (_, to, message) in ready {
             self.enqueue(node, to, Packet::Message(message));
@@ -251,11 +242,7 @@ impl Cluster {
 
     /// Delivers everything that is in flight now; what it brings about stays in flight.
     pub(crate) fn deliver_round(&mut self) {
-        let in_flight: Vec<_> = self
-            .network
-            .iter()
-            .map(|(&link, q)| (link, q.len()))
-            .collect();
+        let in_flight: Vec<_> = self.network.iter().map(|(&link, q)| (link, q.len())).collect();
         for ((from, to), count) in in_flight {
             for _ in 0..count {
                 self.deliver(from, to, 0);
@@ -352,15 +339,10 @@ impl Cluster {
             }
             Output::SendAfter { after, to, message } => {
                 let host = self.host(node);
-                assert!(
-                    after <= host.newest && after > host.durable,
-                    "the mark is under way"
-                );
+                assert!(after <= host.newest && after > host.durable, "the mark is under way");
                 host.held.push_back((after, to, message));
                 // Marks need not ascend from message to message.
-                host.held
-                    .make_contiguous()
-                    .sort_by_key(|(after, ..)| *after);
+                host.held.make_contiguous().sort_by_key(|(after, ..)| *after);
             }
             Output::Apply { entries } => {
                 for entry in entries {
@@ -368,21 +350,10 @@ impl Cluster {
                     self.host(node).history.push((entry.id(), entry.data));
                 }
             }
-            Output::Load {
-                target,
-                first,
-                last,
-                max_bytes,
-            } => {
+            Output::Load { target, first, last, max_bytes } => {
                 let host = self.host(node);
-                assert!(
-                    first <= last && last <= host.disk.last(),
-                    "what is asked for is on disk"
-                );
-                assert!(
-                    host.loads.iter().all(|load| load.0 != target),
-                    "one load a target"
-                );
+                assert!(first <= last && last <= host.disk.last(), "what is asked for is on disk");
+                assert!(host.loads.iter().all(|load| load.0 != target), "one load a target");
                 host.loads.push_back((target, first, last, max_bytes));
             }
             Output::SendSnapshot { to } => {
@@ -393,10 +364,7 @@ impl Cluster {
             }
             Output::RestoreSnapshot { last } => {
                 let host = self.host(node);
-                let found = host
-                    .arrived
-                    .iter()
-                    .position(|(arrived, _)| *arrived == last);
+                let found = host.arrived.iter().position(|(arrived, _)| *arrived == last);
                 host.snapshot = host.arrived.swap_remove(found.expect("the bytes arrived"));
                 host.history.clone_from(&host.snapshot.1);
             }
@@ -410,10 +378,7 @@ impl Cluster {
 
     fn enqueue(&mut self, from: NodeId, to: NodeId, packet: Packet) {
         if !self.cut.contains(&(from, to)) || matches!(packet, Packet::Snapshot(..)) {
-            self.network
-                .entry((from, to))
-                .or_default()
-                .push_back(packet);
+            self.network.entry((from, to)).or_default().push_back(packet);
         }
     }
 }

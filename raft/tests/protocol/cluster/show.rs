@@ -89,12 +89,7 @@ pub(crate) fn output(output: &Output) -> String {
         Output::ReadRefused { token, reason } => {
             format!("read {} refused: {}", token.0, refusal(*reason))
         }
-        Output::Load {
-            target,
-            first,
-            last,
-            max_bytes,
-        } => {
+        Output::Load { target, first, last, max_bytes } => {
             let target = match target {
                 LoadFor::Peer(node) => format!("node {node}"),
                 LoadFor::Apply => "apply".into(),
@@ -126,19 +121,12 @@ pub(crate) fn message(message: &Message) -> String {
             format!("vote(t{t} last={last}{transfer})")
         }
         Payload::VoteReply { granted } => format!("vote-reply(t{t} {})", verdict(*granted)),
-        Payload::Append {
-            prev,
-            entries: list,
-            commit,
-        } => format!(
-            "append(t{t} prev={prev} [{}] commit={commit})",
-            entries(list)
-        ),
+        Payload::Append { prev, entries: list, commit } => {
+            format!("append(t{t} prev={prev} [{}] commit={commit})", entries(list))
+        }
         Payload::Appended { through } => format!("appended(t{t} {through})"),
         Payload::Rejected { prev, conflict } => {
-            let x_term = conflict
-                .x_term
-                .map_or("none".into(), |term| term.to_string());
+            let x_term = conflict.x_term.map_or("none".into(), |term| term.to_string());
             let (x_index, x_len) = (conflict.x_index, conflict.x_len);
             format!("rejected(t{t} prev={prev} xterm={x_term} xindex={x_index} xlen={x_len})")
         }
@@ -154,11 +142,8 @@ pub(crate) fn message(message: &Message) -> String {
 pub(crate) fn entries(entries: &[Entry]) -> String {
     let one = |entry: &Entry| {
         let data = String::from_utf8_lossy(&entry.data);
-        let data = if data.len() > 12 {
-            format!("<{} bytes>", data.len())
-        } else {
-            data.into_owned()
-        };
+        let data =
+            if data.len() > 12 { format!("<{} bytes>", data.len()) } else { data.into_owned() };
         let equals = if entry.data.is_empty() { "" } else { "=" };
         format!("{}{equals}{data}", entry.id())
     };
@@ -166,10 +151,7 @@ pub(crate) fn entries(entries: &[Entry]) -> String {
 }
 
 pub(crate) fn ids(ids: &[LogId]) -> String {
-    ids.iter()
-        .map(LogId::to_string)
-        .collect::<Vec<_>>()
-        .join(" ")
+    ids.iter().map(LogId::to_string).collect::<Vec<_>>().join(" ")
 }
 
 pub(crate) fn node(node: Option<NodeId>) -> String {

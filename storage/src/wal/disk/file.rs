@@ -1,6 +1,7 @@
 //! Segments as memory-mapped files. The only file of the crate with `unsafe` code.
 
 use super::{Disk, SegmentFile};
+use crate::files::{make_directory, sync_directory};
 use bytes::Bytes;
 use memmap2::{MmapOptions, MmapRaw};
 use parking_lot::Mutex;
@@ -29,13 +30,8 @@ impl FileDisk {
     /// # Errors
     /// When the directory can't be made.
     pub fn open(directory: &Path) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
-        if let Some(parent) = directory.parent().filter(|p| !p.as_os_str().is_empty()) {
-            File::open(parent)?.sync_all()?;
-        }
-        Ok(Self {
-            directory: directory.to_owned(),
-        })
+        make_directory(directory)?;
+        Ok(Self { directory: directory.to_owned() })
     }
 }
 
@@ -53,7 +49,7 @@ impl Disk for FileDisk {
     }
 
     /// Zeros are written, not merely reserved: syncing into blocks that were written before needs
-    /// no commit of the file system's journal. They stay in the page cache for the first writes.
+    /// no commit of the file system's journal.
     fn create(&self, name: &str, bytes: u64) -> io::Result<()> {
         let path = self.path(name);
         let filled = fill(&path, bytes);
@@ -65,10 +61,7 @@ impl Disk for FileDisk {
     }
 
     fn open(&self, name: &str, frozen: Option<u64>) -> io::Result<FileSegment> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(self.path(name))?;
+        let file = OpenOptions::new().read(true).write(true).open(self.path(name))?;
         let bytes = file.metadata()?.len();
         let map = MmapOptions::new().map_raw_read_only(&file)?;
         Ok(FileSegment {
@@ -89,7 +82,7 @@ impl Disk for FileDisk {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        File::open(&self.directory)?.sync_all()
+        sync_directory(&self.directory)
     }
 
     fn salt(&self) -> u64 {
@@ -142,8 +135,7 @@ impl SegmentFile for FileSegment {
 
     fn freeze(&self, end: u64) {
         let _writing = self.writing.lock();
-        self.frozen
-            .fetch_max(end.min(self.bytes), Ordering::Release);
+        self.frozen.fetch_max(end.min(self.bytes), Ordering::Release);
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -176,10 +168,7 @@ struct View {
 }
 
 impl AsRef<[u8]> for View {
-    #[expect(
-        unsafe_code,
-        reason = "a mapped range can't be had as a slice otherwise"
-    )]
+    #[expect(unsafe_code, reason = "a mapped range can't be had as a slice otherwise")]
     fn as_ref(&self) -> &[u8] {
         // SAFETY: `FileSegment::view`, the only place that makes a `View`, checked that the range
         // lies within the frozen part, which lies within the mapping. The mapping lives as long as

@@ -142,11 +142,7 @@ impl State {
     fn link(&mut self, name: &str, durable: Vec<u8>) -> u64 {
         self.next_node += 1;
         let id = self.next_node;
-        let node = Node {
-            cached: durable.clone(),
-            durable,
-            dirty: BTreeSet::new(),
-        };
+        let node = Node { cached: durable.clone(), durable, dirty: BTreeSet::new() };
         self.nodes.insert(id, node);
         self.names.insert(name.to_owned(), id);
         id
@@ -206,10 +202,7 @@ impl Disk for SimDisk {
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<()> {
         let mut state = self.state.lock();
-        if state
-            .capacity_bytes
-            .is_some_and(|capacity| state.used_bytes() + bytes > capacity)
-        {
+        if state.capacity_bytes.is_some_and(|capacity| state.used_bytes() + bytes > capacity) {
             return Err(ErrorKind::StorageFull.into());
         }
         let id = state.link(name, vec![0; bytes as usize]);
@@ -286,8 +279,7 @@ impl SegmentFile for SimSegment {
         };
         let (start, end) = (offset as usize, end as usize);
         node.cached[start..end].copy_from_slice(data);
-        node.dirty
-            .extend(start / PAGE_BYTES..end.div_ceil(PAGE_BYTES));
+        node.dirty.extend(start / PAGE_BYTES..end.div_ceil(PAGE_BYTES));
         Ok(())
     }
 
@@ -328,10 +320,7 @@ impl SegmentFile for SimSegment {
     }
 
     fn view(self: &Arc<Self>, range: Range<u64>) -> Bytes {
-        assert!(
-            range.end <= *self.frozen.lock(),
-            "a view lies within the frozen part"
-        );
+        assert!(range.end <= *self.frozen.lock(), "a view lies within the frozen part");
         let state = self.state.lock();
         let node = state.nodes.get(&self.id).expect("an open file exists");
         Bytes::copy_from_slice(&node.cached[range.start as usize..range.end as usize])

@@ -1,0 +1,80 @@
+//! A node that comes back with an empty disk has forgotten its votes and its acknowledgements: it
+//! must be told from the one that it was, and take no part.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+
+mod common;
+
+use bytes::Bytes;
+use common::{Counter, TestResult, number};
+use logboat::{GroupHandle, GroupId, GroupSpec, Node, NodeConfig, NodeId, Tuning};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::Duration;
+
+const GROUP: GroupId = GroupId(1);
+
+fn start(
+    node: NodeId,
+    members: &BTreeMap<NodeId, String>,
+    dir: &Path,
+) -> Result<(Node, GroupHandle), Box<dyn Error>> {
+    let mut config = NodeConfig::new(node, members.clone(), dir)?;
+    config.tick_interval = Duration::from_millis(20);
+    config.tuning = Tuning { election_timeout: Duration::from_millis(300), ..Tuning::default() };
+    config.wal.segment_bytes = 1 << 20;
+    let node = Node::start(config)?;
+    let replicas = members.keys().copied().collect();
+    let machine = Box::<Counter>::default();
+    let preferred = Some(NodeId(1));
+    let group = node.start_group(GroupSpec { group: GROUP, replicas, preferred, machine })?;
+    Ok((node, group))
+}
+
+fn last_error(node: &Node, peer: NodeId) -> String {
+    let peers = node.status().peers;
+    let peer = peers.into_iter().find(|status| status.node == peer);
+    peer.and_then(|peer| peer.last_error).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_node_with_an_empty_disk_is_refused_by_all_and_told_so() -> TestResult {
+    let ports: Vec<_> = (0..2).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let addresses = ports.iter().map(|port| port.local_addr().unwrap().to_string());
+    let members: BTreeMap<_, _> = [NodeId(1), NodeId(2)].into_iter().zip(addresses).collect();
+    drop(ports);
+    let dirs = [tempfile::tempdir()?, tempfile::tempdir()?];
+    let (one, group) = start(NodeId(1), &members, dirs[0].path())?;
+    let (two, _) = start(NodeId(2), &members, dirs[1].path())?;
+    group.view().led().await;
+    assert_eq!(number(&group.propose(Bytes::from_static(b"+")).await?), 1);
+    two.stop();
+    drop(two);
+
+    let empty = tempfile::tempdir()?;
+    let (two, forgetful) = start(NodeId(2), &members, empty.path())?;
+    let refused = "came back with another disk than it had";
+    while !(last_error(&one, NodeId(2)).contains(refused)
+        && last_error(&two, NodeId(1)).contains(refused))
+    {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(forgetful.view().leader(), None);
+    two.stop();
+    drop(two);
+
+    // With its own disk it is welcome again.
+    let (two, _) = start(NodeId(2), &members, dirs[1].path())?;
+    let answer = loop {
+        group.view().led().await;
+        if let Ok(answer) = group.propose(Bytes::from_static(b"+")).await {
+            break answer;
+        }
+    };
+    assert!(number(&answer) >= 2);
+    two.stop();
+    one.stop();
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! What the commands of the command line say, and how they fail.
+
+use std::io::{ErrorKind, Write};
+
+/// What a command failed with, ready to print.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Writes to standard output. A reader that has seen enough, such as `head`, is not an error.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}

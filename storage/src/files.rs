@@ -1,0 +1,53 @@
+//! What the standard library lacks for files that must survive a crash.
+
+use rustix::fs::fdatasync;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+
+/// Makes a directory, and those above it, durably.
+pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    make_directory(parent)?;
+    fs::create_dir_all(path)?;
+    sync_directory(parent)
+}
+
+/// Makes what was created, renamed and removed in a directory durable.
+pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Replaces a small text file durably: the old text stands there until the new one does. A line with
+/// a checksum follows the text, which must end with a line break.
+pub(crate) fn write_checked(directory: &Path, name: &str, text: &str) -> io::Result<()> {
+    let temporary = directory.join(format!("{name}.tmp"));
+    let mut file = File::create(&temporary)?;
+    writeln!(file, "{text}crc {:08x}", crc32fast::hash(text.as_bytes()))?;
+    fdatasync(&file)?;
+    fs::rename(temporary, directory.join(name))?;
+    sync_directory(directory)
+}
+
+/// The text that [`write_checked`] wrote; nothing when there is no file.
+pub(crate) fn read_checked(path: &Path) -> io::Result<Option<String>> {
+    let content = match fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        content => content?,
+    };
+    let damaged = |what: &str| io::Error::new(ErrorKind::InvalidData, what);
+    let mut text = String::from_utf8(content).map_err(|_| damaged("it is no text"))?;
+    let body_bytes = text.rfind("crc ").ok_or_else(|| damaged("it has no checksum"))?;
+    let crc = crc32fast::hash(&text.as_bytes()[..body_bytes]);
+    if text[body_bytes..] != format!("crc {crc:08x}\n") {
+        return Err(damaged("it fails its checksum"));
+    }
+    text.truncate(body_bytes);
+    Ok(Some(text))
+}

@@ -1,0 +1,210 @@
+//! Old segments go, what is needed of them stays.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod common;
+
+use common::{Model, append_entries, compact, small};
+use logboat_raft::{GroupId, HardState, Index, LogId, LogWrite, Mark, NodeId, Persist, Term};
+use logboat_storage::WalOptions;
+use logboat_storage::simulation::{Disk, InlineWal, SimDisk};
+
+const HOT: GroupId = GroupId(100);
+
+fn write(wal: &mut InlineWal<SimDisk>, model: &mut Model, write: (GroupId, Persist)) {
+    let writes = [write];
+    wal.write(&writes).unwrap();
+    wal.sync().unwrap();
+    model.apply(&writes);
+    while wal.maintain(1 << 10).unwrap() > 0 {
+        wal.sync().unwrap();
+    }
+}
+
+fn vote(group: GroupId, term: u64) -> (GroupId, Persist) {
+    let hard_state = Some(HardState { term: Term(term), vote: Some(NodeId(3)), commit: Index(1) });
+    (group, Persist { mark: Mark(0), hard_state, log: LogWrite::Keep })
+}
+
+/// One group writes and compacts on and on.
+fn churn(wal: &mut InlineWal<SimDisk>, model: &mut Model, entries: u64) {
+    for _ in 0..entries {
+        let last = model.groups.get(&HOT).map_or(Index(0), |group| group.last());
+        write(wal, model, append_entries(HOT, last.next(), 1, 500));
+        if last.0 % 4 == 3 {
+            write(wal, model, compact(HOT, last));
+        }
+    }
+}
+
+fn reopen(disk: &SimDisk, options: &WalOptions, model: &Model) -> InlineWal<SimDisk> {
+    let (wal, restored) = InlineWal::open(disk.clone(), options.clone()).unwrap();
+    assert_eq!(restored, model.restored());
+    model.check_reads(&wal);
+    wal
+}
+
+#[test]
+fn groups_that_wrote_once_and_went_idle_do_not_pin_the_log() {
+    let disk = SimDisk::default();
+    let options = small(8 << 10, 40 << 10);
+    let (mut wal, _) = InlineWal::open(disk.clone(), options.clone()).unwrap();
+    let mut model = Model::default();
+    for group in 1..=8 {
+        write(&mut wal, &mut model, vote(GroupId(group), group));
+        write(&mut wal, &mut model, append_entries(GroupId(group), Index(1), 5, 20));
+        if group % 2 == 0 {
+            write(&mut wal, &mut model, compact(GroupId(group), Index(group / 2)));
+        }
+    }
+    for _ in 0..3 {
+        churn(&mut wal, &mut model, 150);
+        assert!(wal.log().bytes() <= 40 << 10, "{}", wal.log().bytes());
+        assert!(wal.log().active_segment() > 10);
+        wal.close().unwrap();
+        wal = reopen(&disk, &options, &model);
+    }
+    let files = disk.list().unwrap();
+    assert!(!files.contains(&"0000000001.wal".to_owned()), "{files:?}");
+    assert!(files.len() < 12, "{files:?}");
+}
+
+#[test]
+fn moved_entries_do_not_undo_what_came_later() {
+    let disk = SimDisk::default();
+    let options = small(8 << 10, 40 << 10);
+    let (mut wal, _) = InlineWal::open(disk.clone(), options.clone()).unwrap();
+    let mut model = Model::default();
+    // The first entries stay where they are, later ones are cut, replaced and compacted.
+    write(&mut wal, &mut model, append_entries(GroupId(1), Index(1), 6, 20));
+    write(&mut wal, &mut model, append_entries(GroupId(2), Index(1), 6, 20));
+    churn(&mut wal, &mut model, 10);
+    let shorter = common::entry(GroupId(1), Term(2), Index(4), 33);
+    let log = LogWrite::Append(vec![shorter]);
+    let replace = (GroupId(1), Persist { mark: Mark(0), hard_state: None, log });
+    write(&mut wal, &mut model, replace);
+    write(&mut wal, &mut model, compact(GroupId(2), Index(2)));
+    churn(&mut wal, &mut model, 100);
+    let log = LogWrite::Reset(LogId::new(Term(5), Index(50)));
+    let reset = (GroupId(2), Persist { mark: Mark(0), hard_state: None, log });
+    write(&mut wal, &mut model, reset);
+    churn(&mut wal, &mut model, 100);
+    drop(wal);
+    let wal = reopen(&disk, &options, &model);
+    assert_eq!(model.groups[&GroupId(1)].last(), Index(4));
+    drop(wal);
+    disk.crash(|| false);
+    reopen(&disk, &options, &model);
+}
+
+#[test]
+fn groups_that_hold_much_are_named_and_not_moved_again_and_again() {
+    let disk = SimDisk::default();
+    let options = small(8 << 10, 40 << 10);
+    let (mut wal, _) = InlineWal::open(disk.clone(), options.clone()).unwrap();
+    let mut model = Model::default();
+    for round in 0..30 {
+        for group in [1, 2] {
+            let bytes = 300 * group as usize;
+            let write_one = append_entries(GroupId(group), Index(1 + round * 4), 4, bytes);
+            write(&mut wal, &mut model, write_one);
+        }
+    }
+    assert!(wal.log().bytes() > 40 << 10);
+    assert_eq!(wal.log().pressing(), [GroupId(2), GroupId(1)]);
+    // Everything is live, so nothing was moved.
+    let files = disk.list().unwrap();
+    assert!(files.contains(&"0000000001.wal".to_owned()), "{files:?}");
+    for group in [1, 2] {
+        write(&mut wal, &mut model, compact(GroupId(group), Index(118)));
+    }
+    churn(&mut wal, &mut model, 40);
+    assert!(wal.log().bytes() <= 40 << 10, "{}", wal.log().bytes());
+    assert_eq!(wal.log().pressing(), []);
+    drop(wal);
+    reopen(&disk, &options, &model);
+}
+
+#[test]
+fn a_crash_at_any_step_of_a_collection_loses_nothing() {
+    let options = small(8 << 10, 24 << 10);
+    for kept in 0..3_u64 {
+        let disk = SimDisk::default();
+        let (mut wal, _) = InlineWal::open(disk.clone(), options.clone()).unwrap();
+        let mut model = Model::default();
+        for group in 1..=6 {
+            write(&mut wal, &mut model, vote(GroupId(group), group));
+            write(&mut wal, &mut model, append_entries(GroupId(group), Index(1), 3, 60));
+        }
+        let mut random = kept + 1;
+        for step in 0..150 {
+            churn(&mut wal, &mut model, 3);
+            // A step of its own, not synced: all, none or some of it is lost.
+            wal.maintain(300).unwrap();
+            let crashed = disk.copy();
+            crashed.crash(|| match kept {
+                0 => false,
+                1 => true,
+                _ => {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(step);
+                    random >> 63 == 0
+                }
+            });
+            reopen(&crashed, &options, &model);
+        }
+        assert!(wal.log().active_segment() > 20);
+    }
+}
+
+#[test]
+fn a_recycled_segment_shows_nothing_of_its_former_life() {
+    let disk = SimDisk::default();
+    let options = small(32 << 10, 64 << 10);
+    let (mut wal, _) = InlineWal::open(disk.clone(), options.clone()).unwrap();
+    let mut model = Model::default();
+    // Batches of a page each, so that behind the last one of a segment there stands, whole, one
+    // of the file's former life, and not the zeros that end a page.
+    for index in 1..120 {
+        let writes =
+            [append_entries(HOT, Index(index), 1, 4096 - 32 - 28), compact(HOT, Index(index - 1))];
+        let written = wal.write(&writes).unwrap();
+        assert_eq!(written.bytes, 4096);
+        wal.sync().unwrap();
+        wal.maintain(1 << 10).unwrap();
+        model.apply(&writes);
+        let crashed = disk.copy();
+        crashed.crash(|| false);
+        let active = wal.log().active_segment();
+        reopen(&crashed, &options, &model);
+        let content = disk.durable(&format!("{active:010}.wal"));
+        assert!(active < 5 || content[24 << 10..].iter().any(|byte| *byte != 0));
+    }
+}
+
+#[test]
+fn a_segment_that_a_reader_borrows_is_not_written_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = logboat_storage::simulation::FileDisk::open(directory.path()).unwrap();
+    let (mut wal, _) = InlineWal::open(disk, small(8 << 10, 16 << 10)).unwrap();
+    wal.write(&[append_entries(HOT, Index(1), 1, 500)]).unwrap();
+    let held = wal.read(HOT, Index(1), Index(1), usize::MAX).unwrap();
+    let first = directory.path().join("0000000001.wal");
+    let mut index = 1;
+    while first.exists() {
+        index += 1;
+        assert!(index < 200, "the first segment goes");
+        wal.write(&[append_entries(HOT, Index(index), 1, 500), compact(HOT, Index(index - 1))])
+            .unwrap();
+        wal.sync().unwrap();
+        wal.maintain(1 << 10).unwrap();
+    }
+    for _ in 0..100 {
+        index += 1;
+        wal.write(&[append_entries(HOT, Index(index), 1, 500), compact(HOT, Index(index - 1))])
+            .unwrap();
+        wal.sync().unwrap();
+        wal.maintain(1 << 10).unwrap();
+    }
+    assert_eq!(held, [common::entry(HOT, Term(1), Index(1), 500)]);
+    held[0].verify(HOT).unwrap();
+}

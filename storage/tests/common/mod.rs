@@ -1,0 +1,172 @@
+//! A model of the log to compare with, and random writes that keep to a replica's rules.
+
+// Each test file is a crate of its own and uses a part of this.
+#![allow(dead_code, unreachable_pub)]
+
+use bytes::Bytes;
+use logboat_raft::{
+    Entry, EntryKind, GroupId, HardState, Index, LogId, LogWrite, Mark, NodeId, Persist, Restored,
+    Term, TermRun,
+};
+use logboat_storage::WalOptions;
+use logboat_storage::simulation::{Disk, InlineWal};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What one group should hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelGroup {
+    pub hard_state: HardState,
+    pub snapshot: LogId,
+    pub entries: BTreeMap<Index, Entry>,
+}
+
+/// What the log should hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Model {
+    pub groups: BTreeMap<GroupId, ModelGroup>,
+}
+
+impl ModelGroup {
+    pub fn last(&self) -> Index {
+        let last = self.entries.keys().next_back();
+        last.copied().unwrap_or(self.snapshot.index)
+    }
+
+    pub fn restored(&self) -> Restored {
+        let mut runs: Vec<TermRun> = Vec::new();
+        for (first, entry) in &self.entries {
+            if runs.last().is_none_or(|run| run.term != entry.term) {
+                runs.push(TermRun { term: entry.term, first: *first });
+            }
+        }
+        Restored { hard_state: self.hard_state, snapshot: self.snapshot, last: self.last(), runs }
+    }
+}
+
+impl Model {
+    pub fn apply(&mut self, writes: &[(GroupId, Persist)]) {
+        for (group, persist) in writes {
+            let group = self.groups.entry(*group).or_default();
+            if let Some(hard_state) = persist.hard_state {
+                group.hard_state = hard_state;
+            }
+            match &persist.log {
+                LogWrite::Keep => {}
+                LogWrite::Append(entries) => {
+                    group.entries.split_off(&entries[0].index);
+                    group.entries.extend(entries.iter().map(|e| (e.index, e.clone())));
+                }
+                LogWrite::Compact(last) => {
+                    group.snapshot = *last;
+                    group.entries = group.entries.split_off(&last.index.next());
+                }
+                LogWrite::Reset(last) => {
+                    group.snapshot = *last;
+                    group.entries.clear();
+                }
+            }
+        }
+    }
+
+    pub fn restored(&self) -> BTreeMap<GroupId, Restored> {
+        let groups = self.groups.iter();
+        groups.map(|(group, model)| (*group, model.restored())).collect()
+    }
+
+    /// Reads every entry back and compares.
+    pub fn check_reads<D: Disk>(&self, wal: &InlineWal<D>) {
+        for (group, model) in &self.groups {
+            let (first, last) = (model.snapshot.index.next(), model.last());
+            let read = wal.read(*group, first, last, usize::MAX).unwrap();
+            let expected: Vec<Entry> = model.entries.values().cloned().collect();
+            assert_eq!(read, expected, "group {group}");
+        }
+    }
+}
+
+/// A write that a replica could make, told by small numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct Op {
+    pub group: u64,
+    pub kind: u8,
+    pub size: u8,
+    pub back: u8,
+    pub bytes: u16,
+}
+
+pub fn op() -> impl Strategy<Value = Op> {
+    (0..5_u64, 0..12_u8, 1..5_u8, 0..4_u8, 0..400_u16)
+        .prop_map(|(group, kind, size, back, bytes)| Op { group, kind, size, back, bytes })
+}
+
+/// Turns an op into a write that continues what the model holds.
+pub fn persist(model: &Model, op: Op) -> (GroupId, Persist) {
+    let group = GroupId(op.group * op.group * 1000 + 1);
+    let state = model.groups.get(&group).cloned().unwrap_or_default();
+    let last = state.last();
+    let term = state.entries.values().next_back().map_or(state.snapshot.term, |e| e.term);
+    let term = Term(term.0.max(1));
+    let hard_state = HardState {
+        term: Term(term.0 + u64::from(op.back)),
+        vote: (op.size.is_multiple_of(2)).then_some(NodeId(u64::from(op.size))),
+        commit: last,
+    };
+    let point = |back: u8| {
+        let index = Index(last.0.saturating_sub(u64::from(back))).max(state.snapshot.index);
+        let term = state.entries.get(&index).map_or(state.snapshot.term, |e| e.term);
+        LogId::new(term, index)
+    };
+    let log = match op.kind {
+        0..=6 => append(group, term, last.next(), op),
+        7 => {
+            let first = Index(last.next().0.saturating_sub(u64::from(op.back)));
+            append(group, term.next(), first.max(state.snapshot.index.next()), op)
+        }
+        8 => LogWrite::Keep,
+        9 | 10 => LogWrite::Compact(point(op.back)),
+        _ => LogWrite::Reset(LogId::new(term, last.plus(u64::from(op.size)))),
+    };
+    let hard_state = (op.kind == 8 || op.bytes.is_multiple_of(5)).then_some(hard_state);
+    (group, Persist { mark: Mark(0), hard_state, log })
+}
+
+fn append(group: GroupId, term: Term, first: Index, op: Op) -> LogWrite {
+    let entries = (0..u64::from(op.size)).map(|at| {
+        // The last entries of some writes are of the next term.
+        let term = if op.bytes.is_multiple_of(7) && at > 1 { term.next() } else { term };
+        entry(group, term, first.plus(at), usize::from(op.bytes) + at as usize)
+    });
+    LogWrite::Append(entries.collect())
+}
+
+/// An entry whose data tell its group and index.
+pub fn entry(group: GroupId, term: Term, index: Index, bytes: usize) -> Entry {
+    let data: Vec<u8> =
+        (0..bytes).map(|at| (at as u64 + index.0 * 31 + group.0 * 7 + term.0) as u8).collect();
+    Entry::new(group, LogId::new(term, index), EntryKind::Command, Bytes::from(data))
+}
+
+/// A write of entries alone.
+pub fn append_entries(
+    group: GroupId,
+    first: Index,
+    count: u64,
+    bytes: usize,
+) -> (GroupId, Persist) {
+    let entries = (0..count).map(|at| entry(group, Term(1), first.plus(at), bytes));
+    let log = LogWrite::Append(entries.collect());
+    (group, Persist { mark: Mark(0), hard_state: None, log })
+}
+
+/// A write of a compaction alone.
+pub fn compact(group: GroupId, through: Index) -> (GroupId, Persist) {
+    let log = LogWrite::Compact(LogId::new(Term(1), through));
+    (group, Persist { mark: Mark(0), hard_state: None, log })
+}
+
+/// Segments so small that tests see many of them.
+pub fn small(segment_bytes: u64, max_bytes: u64) -> WalOptions {
+    WalOptions { segment_bytes, max_bytes, mark_delay: Duration::from_millis(5) }
+}

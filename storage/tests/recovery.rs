@@ -1,0 +1,334 @@
+//! What a restart finds after crashes, torn writes, failed syncs and damage.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod common;
+
+use common::{Model, Op, append_entries, compact, op, persist, small};
+use logboat_raft::{GroupId, Index, Persist};
+use logboat_storage::simulation::{InlineWal, SimDisk};
+use logboat_storage::{Damage, WalError};
+use proptest::prelude::*;
+
+const SEGMENT: &str = "0000000001.wal";
+/// The segment in which [`closed_log`] ends.
+const LAST: u32 = 4;
+
+fn open(disk: &SimDisk) -> (InlineWal<SimDisk>, Model) {
+    let (wal, restored) = InlineWal::open(disk.clone(), small(16 << 10, 64 << 10)).unwrap();
+    assert!(restored.is_empty());
+    (wal, Model::default())
+}
+
+fn batch(model: &mut Model, ops: &[Op]) -> Vec<(GroupId, Persist)> {
+    let mut writes = Vec::new();
+    for op in ops {
+        let write = persist(model, *op);
+        model.apply(std::slice::from_ref(&write));
+        writes.push(write);
+    }
+    writes
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn a_crash_at_any_byte_of_the_last_batch_leaves_all_or_nothing_of_it(
+        synced in prop::collection::vec(prop::collection::vec(op(), 1..4), 0..4),
+        torn in prop::collection::vec(op(), 1..4),
+    ) {
+        let disk = SimDisk::default();
+        let (mut wal, mut model) = open(&disk);
+        for ops in &synced {
+            wal.write(&batch(&mut model, ops)).unwrap();
+            wal.sync().unwrap();
+        }
+        let (old_content, old) = (disk.durable(SEGMENT), model.restored());
+        let bytes = wal.write(&batch(&mut model, &torn)).unwrap().bytes;
+        wal.sync().unwrap();
+        let (new_content, new) = (disk.durable(SEGMENT), model.restored());
+        let differs = |(a, b): &(&u8, &u8)| a != b;
+        let start = old_content.iter().zip(&new_content).position(|(a, b)| differs(&(a, b)));
+        prop_assert!(bytes > 0 || start.is_none());
+        let start = start.unwrap_or(0);
+        for end in start..=start + bytes as usize {
+            let mut content = new_content[..end].to_vec();
+            content.extend(&old_content[end..]);
+            let whole = content == new_content;
+            let disk = disk.copy();
+            disk.plant(SEGMENT, &content);
+            let (wal, restored) = InlineWal::open(disk, small(16 << 10, 64 << 10)).unwrap();
+            prop_assert_eq!(&restored, if whole { &new } else { &old }, "torn at {}", end);
+            if whole {
+                model.check_reads(&wal);
+            }
+        }
+    }
+
+    #[test]
+    fn any_subset_of_unsynced_pages_recovers_a_prefix_with_all_that_was_acknowledged(
+        rounds in prop::collection::vec(
+            (prop::collection::vec((prop::collection::vec(op(), 1..5), 0..4_u8), 1..30), any::<u64>(), 0..4_u8),
+            1..6,
+        ),
+    ) {
+        let disk = SimDisk::default();
+        let options = small(8 << 10, 32 << 10);
+        let mut acknowledged = Model::default();
+        for (batches, mut random, ending) in rounds {
+            let (mut wal, restored) = InlineWal::open(disk.clone(), options.clone()).unwrap();
+            prop_assert_eq!(&restored, &acknowledged.restored());
+            acknowledged.check_reads(&wal);
+            let mut model = acknowledged.clone();
+            let mut possible = vec![acknowledged.clone()];
+            let mut durable = wal.log().active_segment();
+            for (ops, then) in batches {
+                wal.write(&batch(&mut model, &ops)).unwrap();
+                possible.push(model.clone());
+                match then {
+                    0 => wal.sync().unwrap(),
+                    1 => { wal.maintain(2 << 10).unwrap(); }
+                    2 => wal.mark().unwrap(),
+                    _ => {}
+                }
+                // A new segment is begun when the one before is durable, without a word.
+                let begun = wal.log().active_segment() != durable;
+                durable = wal.log().active_segment();
+                if wal.log().unsynced().is_none() {
+                    possible = vec![model.clone()];
+                } else if begun {
+                    let latest = possible.pop().unwrap();
+                    possible = vec![possible.pop().unwrap(), latest];
+                }
+                model.check_reads(&wal);
+            }
+            match ending {
+                0 => {
+                    wal.close().unwrap();
+                    possible = vec![model];
+                }
+                1 => drop(wal),
+                _ => {
+                    drop(wal);
+                    disk.crash(|| {
+                        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                        random >> 63 == 0
+                    });
+                }
+            }
+            let (wal, restored) = InlineWal::open(disk.clone(), options.clone()).unwrap();
+            let found = possible.into_iter().rev().find(|model| model.restored() == restored);
+            prop_assert!(found.is_some(), "no prefix: {restored:?}");
+            acknowledged = found.unwrap();
+            acknowledged.check_reads(&wal);
+        }
+    }
+}
+
+/// A log of several segments, closed.
+fn closed_log(bytes: usize) -> SimDisk {
+    let disk = SimDisk::default();
+    let (mut wal, _) = InlineWal::open(disk.clone(), small(8 << 10, 1 << 20)).unwrap();
+    for round in 0..10 {
+        let writes =
+            [1, 2].map(|group| append_entries(GroupId(group), Index(1 + round * 3), 3, bytes));
+        wal.write(&writes).unwrap();
+        wal.sync().unwrap();
+    }
+    assert_eq!(wal.log().active_segment(), LAST);
+    wal.close().unwrap();
+    disk
+}
+
+fn damage(disk: SimDisk) -> Damage {
+    match InlineWal::open(disk, small(8 << 10, 1 << 20)) {
+        Err(WalError::Corrupt(damage)) => damage,
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("damage was not noticed"),
+    }
+}
+
+/// Where the data in a segment end: the last byte that is not zero.
+fn end_of(disk: &SimDisk, name: &str) -> u64 {
+    let content = disk.durable(name);
+    content.iter().rposition(|byte| *byte != 0).unwrap() as u64
+}
+
+#[test]
+fn any_flipped_byte_below_the_mark_is_refused_and_named() {
+    let disk = closed_log(200);
+    for id in 1..=LAST {
+        let name = format!("{id:010}.wal");
+        // Above the last mark is the batch that carries it, which holds nothing else.
+        let end = end_of(&disk, &name) + 1 - if id == LAST { 32 } else { 0 };
+        let block = (0..4092).step_by(if id == 1 { 1 } else { 97 });
+        for offset in block.chain(4096..end) {
+            let disk = disk.copy();
+            disk.flip(&name, offset, (offset % 8) as u8);
+            let damage = damage(disk);
+            assert_eq!(damage.file.to_str(), Some(name.as_str()), "{id}:{offset} {damage}");
+            assert!(damage.offset <= offset, "{id}:{offset} {damage}");
+            assert!(offset < 4096 || damage.offset + 700 * 3 > offset, "{id}:{offset} {damage}");
+        }
+    }
+}
+
+#[test]
+fn damage_to_an_entry_names_its_group() {
+    let disk = closed_log(200);
+    let content = disk.durable(SEGMENT);
+    let entry = common::entry(GroupId(2), logboat_raft::Term(1), Index(1), 200);
+    let at = content.windows(200).position(|window| window == &entry.data[..]).unwrap();
+    disk.flip(SEGMENT, at as u64 + 100, 3);
+    let damage = damage(disk);
+    assert_eq!(damage.groups, [GroupId(2)]);
+    assert!(damage.to_string().contains("entry 1 of group 2"), "{damage}");
+}
+
+#[test]
+fn damage_under_a_running_log_is_not_served() {
+    let disk = SimDisk::default();
+    let (mut wal, _) = open(&disk);
+    wal.write(&[append_entries(GroupId(7), Index(1), 2, 100)]).unwrap();
+    wal.sync().unwrap();
+    let content = disk.durable(SEGMENT);
+    let end = end_of(&disk, SEGMENT);
+    assert!(content.len() as u64 > end);
+    for offset in 4096 + 32..4096 + 32 + 200 {
+        disk.flip(SEGMENT, offset, 0);
+        let read = wal.read(GroupId(7), Index(1), Index(2), usize::MAX);
+        assert!(read.is_err(), "{offset}");
+        disk.flip(SEGMENT, offset, 0);
+    }
+    assert!(wal.read(GroupId(7), Index(1), Index(2), usize::MAX).is_ok());
+}
+
+#[test]
+fn a_hole_in_the_unsynced_tail_is_cut_and_what_lies_behind_never_resurfaces() {
+    let disk = SimDisk::default();
+    let (mut wal, _) = open(&disk);
+    wal.write(&[append_entries(GroupId(1), Index(1), 1, 600)]).unwrap();
+    wal.sync().unwrap();
+    for index in 2..6 {
+        wal.write(&[append_entries(GroupId(1), Index(index), 1, 600)]).unwrap();
+    }
+    // Entry 2 lies on the second page of the data and the third, entry 5 behind: lose the second.
+    let mut page = 0;
+    disk.crash(|| {
+        page += 1;
+        page != 2
+    });
+    for _ in 0..3 {
+        let (mut wal, restored) = InlineWal::open(disk.clone(), small(16 << 10, 64 << 10)).unwrap();
+        let last = restored[&GroupId(1)].last;
+        assert!(last < Index(5));
+        wal.write(&[append_entries(GroupId(1), last.next(), 1, 600)]).unwrap();
+        wal.sync().unwrap();
+        assert_eq!(
+            wal.read(GroupId(1), Index(1), Index(9), usize::MAX).unwrap().len() as u64,
+            last.0 + 1
+        );
+        let (_, restored) = InlineWal::open(disk.clone(), small(16 << 10, 64 << 10)).unwrap();
+        assert_eq!(restored[&GroupId(1)].last, last.next());
+        disk.crash(|| false);
+    }
+}
+
+#[test]
+fn pages_of_a_failed_sync_are_not_believed_after_a_restart() {
+    let disk = SimDisk::default();
+    let (mut wal, _) = open(&disk);
+    wal.write(&[append_entries(GroupId(1), Index(1), 1, 100)]).unwrap();
+    wal.sync().unwrap();
+    wal.write(&[append_entries(GroupId(1), Index(2), 1, 5000)]).unwrap();
+    disk.fail_sync(1);
+    assert!(wal.sync().is_err());
+    drop(wal);
+    // No crash: the cache still holds what never reached the disk.
+    let (_, restored) = InlineWal::open(disk, small(16 << 10, 64 << 10)).unwrap();
+    assert_eq!(restored[&GroupId(1)].last, Index(1));
+}
+
+#[test]
+fn a_missing_segment_is_refused_and_named() {
+    for id in 1..=2 {
+        let disk = closed_log(200);
+        let name = format!("{id:010}.wal");
+        logboat_storage::simulation::Disk::remove(&disk, &name).unwrap();
+        let error = InlineWal::open(disk, small(8 << 10, 1 << 20)).err().unwrap();
+        assert!(matches!(error, WalError::Missing(_)), "{error}");
+        assert!(error.to_string().contains(&name), "{error}");
+    }
+}
+
+#[test]
+fn a_foreign_file_is_refused_and_named() {
+    let disk = closed_log(200);
+    disk.plant("holiday.jpg", b"not ours");
+    let error = InlineWal::open(disk, small(8 << 10, 1 << 20)).err().unwrap();
+    assert!(error.to_string().contains("holiday.jpg"), "{error}");
+    let disk = closed_log(200);
+    disk.plant("0000000005.wal", &[7; 8192]);
+    let damage = damage(disk);
+    assert!(damage.what.contains("no segment of a Logboat log"), "{damage}");
+}
+
+#[test]
+fn a_log_that_was_closed_goes_on_in_its_segment_and_another_one_does_not() {
+    let disk = SimDisk::default();
+    let (mut wal, _) = open(&disk);
+    wal.write(&[append_entries(GroupId(1), Index(1), 1, 10)]).unwrap();
+    wal.close().unwrap();
+    let (wal, _) = InlineWal::open(disk.clone(), small(16 << 10, 64 << 10)).unwrap();
+    assert_eq!(wal.log().active_segment(), 1);
+    drop(wal);
+    let (wal, _) = InlineWal::open(disk, small(16 << 10, 64 << 10)).unwrap();
+    assert_eq!(wal.log().active_segment(), 2);
+}
+
+#[test]
+fn a_batch_larger_than_a_segment_gets_one_of_its_own() {
+    let disk = SimDisk::default();
+    let (mut wal, mut model) = open(&disk);
+    for (round, bytes) in [100_000, 10, 50_000, 10].into_iter().enumerate() {
+        let writes = [append_entries(GroupId(1), Index(round as u64 + 1), 1, bytes)];
+        wal.write(&writes).unwrap();
+        model.apply(&writes);
+        model.check_reads(&wal);
+    }
+    wal.close().unwrap();
+    let (wal, restored) = InlineWal::open(disk, small(16 << 10, 64 << 10)).unwrap();
+    assert_eq!(restored, model.restored());
+    model.check_reads(&wal);
+}
+
+#[test]
+fn a_gap_in_a_groups_log_is_refused_before_it_is_written() {
+    let disk = SimDisk::default();
+    let (mut wal, _) = open(&disk);
+    wal.write(&[append_entries(GroupId(1), Index(1), 2, 10)]).unwrap();
+    let error = wal.write(&[append_entries(GroupId(1), Index(4), 1, 10)]).unwrap_err();
+    assert!(error.to_string().contains("entry 4 was submitted where at most 3"), "{error}");
+    wal.sync().unwrap();
+    let (_, restored) = InlineWal::open(disk, small(16 << 10, 64 << 10)).unwrap();
+    assert_eq!(restored[&GroupId(1)].last, Index(2));
+}
+
+#[test]
+fn a_read_is_bounded_by_bytes_and_returns_at_least_one_entry() {
+    let disk = SimDisk::default();
+    let (mut wal, _) = open(&disk);
+    wal.write(&[append_entries(GroupId(1), Index(1), 10, 100)]).unwrap();
+    wal.write(&[append_entries(GroupId(1), Index(11), 10, 100), compact(GroupId(1), Index(3))])
+        .unwrap();
+    let read = |first, last, bytes| {
+        let entries = wal.read(GroupId(1), Index(first), Index(last), bytes).unwrap();
+        entries.iter().map(|entry| entry.index.0).collect::<Vec<_>>()
+    };
+    assert_eq!(read(4, 20, 0), [4]);
+    assert_eq!(read(8, 20, 450), [8, 9, 10, 11]);
+    assert_eq!(read(19, 30, 1000), [19, 20]);
+    assert_eq!(read(3, 20, 1000), []);
+    assert_eq!(read(21, 30, 1000), []);
+}

@@ -1,0 +1,155 @@
+//! Snapshot files: switched as a whole, verified end to end.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+use logboat_raft::{GroupId, Index, LogId, Term};
+use logboat_storage::{SnapshotError, SnapshotStore};
+use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
+
+const GROUP: GroupId = GroupId(42);
+
+fn at(index: u64) -> LogId {
+    LogId::new(Term(3), Index(index))
+}
+
+fn write(store: &SnapshotStore, index: u64, content: &[u8]) {
+    let mut writer = store.create(GROUP, at(index)).unwrap();
+    writer.write_all(content).unwrap();
+    writer.finish().unwrap();
+}
+
+fn content(store: &SnapshotStore) -> Result<Option<(LogId, Vec<u8>)>, SnapshotError> {
+    let Some((last, mut reader)) = store.read(GROUP)? else {
+        return Ok(None);
+    };
+    let mut content = Vec::new();
+    reader.read_to_end(&mut content).unwrap();
+    Ok(Some((last, content)))
+}
+
+fn current(directory: &Path) -> std::path::PathBuf {
+    directory.join("42.snap")
+}
+
+#[test]
+fn a_snapshot_is_current_when_it_is_finished_and_not_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SnapshotStore::open(directory.path()).unwrap();
+    assert!(content(&store).unwrap().is_none());
+    write(&store, 10, b"first");
+    let mut second = store.create(GROUP, at(20)).unwrap();
+    second.write_all(&[7; 200_000]).unwrap();
+    assert_eq!(content(&store).unwrap(), Some((at(10), b"first".to_vec())));
+    // What a crash finds now is the first one and a file that goes.
+    let crashed = SnapshotStore::open(directory.path()).unwrap();
+    assert_eq!(crashed.latest(GROUP).unwrap().last, at(10));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    drop(second);
+    write(&store, 30, &[9; 200_000]);
+    assert_eq!(content(&store).unwrap(), Some((at(30), vec![9; 200_000])));
+    let reopened = SnapshotStore::open(directory.path()).unwrap();
+    assert_eq!(reopened.latest(GROUP), store.latest(GROUP));
+    assert_eq!(content(&reopened).unwrap().unwrap().0, at(30));
+}
+
+#[test]
+fn an_older_snapshot_never_takes_the_place_of_a_newer_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SnapshotStore::open(directory.path()).unwrap();
+    let slow = store.create(GROUP, at(10)).unwrap();
+    write(&store, 20, b"newer");
+    let error = slow.finish().unwrap_err();
+    assert!(matches!(error, SnapshotError::Superseded { current, .. } if current == at(20)));
+    assert_eq!(content(&store).unwrap(), Some((at(20), b"newer".to_vec())));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_file_cut_anywhere_is_ignored() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SnapshotStore::open(directory.path()).unwrap();
+    write(&store, 10, b"some content");
+    let whole = fs::read(current(directory.path())).unwrap();
+    for bytes in 0..whole.len() {
+        fs::write(current(directory.path()), &whole[..bytes]).unwrap();
+        let store = SnapshotStore::open(directory.path()).unwrap();
+        assert_eq!(store.latest(GROUP), None, "{bytes} bytes");
+    }
+}
+
+#[test]
+fn any_flipped_byte_is_noticed_before_anything_is_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SnapshotStore::open(directory.path()).unwrap();
+    write(&store, 10, b"some content");
+    let whole = fs::read(current(directory.path())).unwrap();
+    for offset in 0..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[offset] ^= 0x10;
+        fs::write(current(directory.path()), &damaged).unwrap();
+        let error = content(&store).unwrap_err();
+        assert!(error.to_string().contains("42.snap"), "{offset}: {error}");
+        let mut receiver = store.receive(GROUP, at(10), whole.len() as u64).unwrap();
+        receiver.write_all(&damaged).unwrap();
+        assert!(matches!(receiver.finish(), Err(SnapshotError::Damaged { .. })), "{offset}");
+    }
+    assert_eq!(store.received(GROUP), None);
+}
+
+#[test]
+fn a_peers_snapshot_is_adopted_when_it_is_whole() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let sender = SnapshotStore::open(there.path()).unwrap();
+    write(&sender, 50, b"state of the leader");
+    let (info, mut file) = sender.file(GROUP).unwrap().unwrap();
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes.len() as u64, info.bytes);
+
+    let store = SnapshotStore::open(here.path()).unwrap();
+    write(&store, 5, b"old state");
+    let mut receiver = store.receive(GROUP, info.last, info.bytes).unwrap();
+    receiver.write_all(&bytes).unwrap();
+    assert_eq!(receiver.finish().unwrap(), info);
+    assert_eq!(store.latest(GROUP).unwrap().last, at(5));
+    assert!(matches!(store.adopt(GROUP, at(49)), Err(SnapshotError::NotReceived { .. })));
+
+    // A crash before it is adopted keeps it; one after it finds it adopted.
+    let store = SnapshotStore::open(here.path()).unwrap();
+    assert_eq!(store.received(GROUP), Some(info));
+    assert_eq!(store.adopt(GROUP, at(50)).unwrap(), info);
+    assert_eq!(store.adopt(GROUP, at(50)).unwrap(), info);
+    let store = SnapshotStore::open(here.path()).unwrap();
+    assert_eq!(store.received(GROUP), None);
+    assert_eq!(content(&store).unwrap(), Some((at(50), b"state of the leader".to_vec())));
+}
+
+#[test]
+fn what_a_peer_sends_short_long_or_of_another_kind_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = SnapshotStore::open(directory.path()).unwrap();
+    write(&store, 10, b"some content");
+    let whole = fs::read(current(directory.path())).unwrap();
+    let bytes = whole.len() as u64;
+    let refused = |group, last, announced, content: &[u8]| {
+        let mut receiver = store.receive(group, last, announced).unwrap();
+        if let Err(error) = receiver.write_all(content) {
+            return error.to_string();
+        }
+        receiver.finish().unwrap_err().to_string()
+    };
+    assert!(refused(GROUP, at(10), bytes, &whole[1..]).contains("less than it announced"));
+    assert!(refused(GROUP, at(10), bytes - 1, &whole).contains("more of a snapshot"));
+    assert!(refused(GROUP, at(11), bytes, &whole).contains("another snapshot"));
+    assert!(refused(GroupId(43), at(10), bytes, &whole).contains("it is of group 42"));
+    assert!(refused(GROUP, at(10), 10, b"0123456789").contains("no Logboat snapshot"));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    let mut receiver = store.receive(GROUP, at(10), bytes).unwrap();
+    receiver.write_all(&whole).unwrap();
+    receiver.finish().unwrap();
+    store.discard(GROUP).unwrap();
+    assert_eq!(store.received(GROUP), None);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}

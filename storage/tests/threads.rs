@@ -1,0 +1,300 @@
+//! The log with its threads: group commit, failing and full disks, readers beside the writer.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod common;
+
+use common::{append_entries, compact, entry, small};
+use logboat_raft::{GroupId, Index, Persist, Term};
+use logboat_storage::simulation::{Disk, SimDisk};
+use logboat_storage::{Batch, Completion, Poisoned, Wal, WalError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+type Outcome = Result<(), Poisoned>;
+
+struct Tell(SyncSender<Outcome>);
+
+impl Completion for Tell {
+    fn complete(self, result: Outcome) {
+        self.0.send(result).unwrap();
+    }
+}
+
+fn submit<D: Disk>(wal: &Wal<Tell, D>, writes: Vec<(GroupId, Persist)>) -> Receiver<Outcome> {
+    let (tell, told) = sync_channel(1);
+    wal.submit(Batch { writes, completion: Tell(tell) });
+    told
+}
+
+fn open(disk: &SimDisk) -> Wal<Tell, SimDisk> {
+    let (wal, _) = Wal::open_on(disk.clone(), small(16 << 10, 64 << 10), |_| {}).unwrap();
+    wal
+}
+
+#[test]
+fn what_is_completed_survives_a_crash_and_what_is_closed_is_all_there() {
+    let disk = SimDisk::default();
+    let wal = open(&disk);
+    let callers: Vec<_> = (1..=4)
+        .map(|group| {
+            let wal = wal.clone();
+            thread::spawn(move || {
+                for index in 1..=50 {
+                    let write = append_entries(GroupId(group), Index(index), 1, 100);
+                    submit(&wal, vec![write]).recv().unwrap().unwrap();
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.join().unwrap();
+    }
+    let crashed = disk.copy();
+    crashed.crash(|| false);
+    assert_eq!(wal.queued_bytes(), 0);
+    assert_eq!(wal.metrics().entries.get(), 200);
+    assert_eq!(wal.metrics().payload_bytes.get(), 20_000);
+    assert!(wal.metrics().written_bytes.get() > 20_000);
+    let told: Vec<_> = (51..=99)
+        .map(|index| submit(&wal, vec![append_entries(GroupId(1), Index(index), 1, 100)]))
+        .collect();
+    wal.close();
+    assert!(told.iter().all(|told| told.recv().unwrap().is_ok()));
+    for (disk, last) in [(crashed, 50), (disk, 99)] {
+        let (wal, restored) =
+            Wal::<Tell, _>::open_on(disk, small(16 << 10, 64 << 10), |_| {}).unwrap();
+        assert_eq!(restored[&GroupId(1)].last, Index(last));
+        assert_eq!(restored[&GroupId(4)].last, Index(50));
+        wal.close();
+    }
+}
+
+#[test]
+fn a_failed_sync_is_final_and_says_why() {
+    let disk = SimDisk::default();
+    let wal = open(&disk);
+    submit(&wal, vec![append_entries(GroupId(1), Index(1), 1, 10)]).recv().unwrap().unwrap();
+    disk.fail_sync(1);
+    let mut index = 1;
+    let error = loop {
+        // The failing sync may be that of a segment being prepared or of an idle moment.
+        index += 1;
+        let write = append_entries(GroupId(1), Index(index), 1, 1000);
+        if let Err(error) = submit(&wal, vec![write]).recv().unwrap() {
+            break error;
+        }
+    };
+    assert!(error.to_string().contains("simulated failure to write back"), "{error}");
+    assert_eq!(wal.poisoned(), Some(error.clone()));
+    for _ in 0..3 {
+        let write = append_entries(GroupId(2), Index(1), 1, 10);
+        assert_eq!(submit(&wal, vec![write]).recv().unwrap(), Err(error.clone()));
+    }
+    // Reads go on.
+    assert_eq!(wal.read(GroupId(1), Index(1), Index(1), 100).unwrap().len(), 1);
+    wal.close();
+}
+
+#[test]
+fn a_completion_that_panics_poisons_the_log_and_spares_the_others() {
+    struct Panics(Option<SyncSender<Outcome>>);
+    impl Completion for Panics {
+        fn complete(self, result: Outcome) {
+            self.0.expect("the test wants a panic").send(result).unwrap();
+        }
+    }
+    let (wal, _) = Wal::open_on(SimDisk::default(), small(16 << 10, 64 << 10), |_| {}).unwrap();
+    let submit = |index, tell| {
+        let writes = vec![append_entries(GroupId(1), Index(index), 1, 10)];
+        wal.submit(Batch { writes, completion: Panics(tell) });
+    };
+    submit(1, None);
+    while wal.poisoned().is_none() {
+        thread::yield_now();
+    }
+    let (tell, told) = sync_channel(1);
+    submit(2, Some(tell));
+    assert!(told.recv().unwrap().unwrap_err().to_string().contains("panicked"));
+    wal.close();
+}
+
+#[test]
+fn a_gap_poisons_the_log_before_anything_of_it_is_written() {
+    let disk = SimDisk::default();
+    let wal = open(&disk);
+    let error = submit(&wal, vec![append_entries(GroupId(1), Index(3), 1, 10)]).recv().unwrap();
+    assert!(error.unwrap_err().to_string().contains("entry 3 was submitted"));
+    wal.close();
+    let (_, restored) = Wal::<Tell, _>::open_on(disk, small(16 << 10, 64 << 10), |_| {}).unwrap();
+    assert!(restored.is_empty());
+}
+
+#[test]
+fn a_full_disk_holds_writes_back_until_there_is_room() {
+    let disk = SimDisk::default();
+    let wal = open(&disk);
+    disk.limit(Some(48 << 10));
+    let mut told = Vec::new();
+    while !wal.stalled() {
+        if wal.queued_bytes() < 10_000 {
+            let index = Index(told.len() as u64 + 1);
+            told.push(submit(&wal, vec![append_entries(GroupId(1), index, 1, 1000)]));
+        }
+        thread::yield_now();
+    }
+    let read = wal.read(GroupId(1), Index(1), Index(5), usize::MAX).unwrap();
+    assert_eq!(read.len(), 5);
+    assert!(wal.poisoned().is_none());
+    assert!(wal.queued_bytes() > 0);
+    disk.limit(None);
+    for told in &told {
+        told.recv().unwrap().unwrap();
+    }
+    assert!(!wal.stalled());
+    wal.close();
+    let (wal, restored) = Wal::<Tell, _>::open_on(disk, small(16 << 10, 64 << 10), |_| {}).unwrap();
+    assert_eq!(restored[&GroupId(1)].last, Index(told.len() as u64));
+    wal.close();
+}
+
+#[test]
+fn a_log_on_a_full_disk_opens_serves_and_closes() {
+    let disk = SimDisk::default();
+    let wal = open(&disk);
+    submit(&wal, vec![append_entries(GroupId(1), Index(1), 3, 10)]).recv().unwrap().unwrap();
+    wal.close();
+    // Without a mark of closing the log needs a new segment; and there is no spare one.
+    let unclosed = SimDisk::default();
+    let content = disk.durable("0000000001.wal");
+    let closing = content.iter().rposition(|byte| *byte != 0).unwrap();
+    let mut cut = content.clone();
+    cut[closing - 20..].fill(0);
+    unclosed.plant("0000000001.wal", &cut);
+    unclosed.limit(Some(16 << 10));
+    let (wal, restored) =
+        Wal::<Tell, _>::open_on(unclosed.clone(), small(16 << 10, 64 << 10), |_| {}).unwrap();
+    assert_eq!(restored[&GroupId(1)].last, Index(3));
+    let told = submit(&wal, vec![append_entries(GroupId(1), Index(4), 1, 10)]);
+    while !wal.stalled() {
+        thread::yield_now();
+    }
+    assert_eq!(wal.read(GroupId(1), Index(1), Index(3), usize::MAX).unwrap().len(), 3);
+    wal.close();
+    assert!(told.recv().unwrap().unwrap_err().to_string().contains("disk was full"));
+    unclosed.limit(None);
+    let (wal, restored) =
+        Wal::<Tell, _>::open_on(unclosed, small(16 << 10, 64 << 10), |_| {}).unwrap();
+    assert_eq!(restored[&GroupId(1)].last, Index(3));
+    wal.close();
+}
+
+#[test]
+fn an_empty_directory_on_a_full_disk_is_a_clear_error() {
+    let disk = SimDisk::default();
+    disk.limit(Some(1000));
+    let error = Wal::<Tell, _>::open_on(disk, small(16 << 10, 64 << 10), |_| {}).err().unwrap();
+    assert!(matches!(error, WalError::DiskFull { .. }));
+    assert!(error.to_string().contains("the disk is full"), "{error}");
+}
+
+#[test]
+fn an_idle_log_records_the_mark_of_its_last_batch_once_and_rests() {
+    let disk = SimDisk::default();
+    let wal = open(&disk);
+    submit(&wal, vec![append_entries(GroupId(1), Index(1), 1, 10)]).recv().unwrap().unwrap();
+    let syncs = wal.metrics().syncs.get();
+    while wal.metrics().syncs.get() == syncs {
+        thread::yield_now();
+    }
+    // From now on a flipped bit in that batch is damage and not a torn tail.
+    let crashed = disk.copy();
+    crashed.crash(|| false);
+    crashed.flip("0000000001.wal", 4096 + 40, 1);
+    let opened = Wal::<Tell, _>::open_on(crashed, small(16 << 10, 64 << 10), |_| {});
+    assert!(matches!(opened.err().unwrap(), WalError::Corrupt(_)));
+    let written = wal.metrics().written_bytes.get();
+    assert_eq!(wal.metrics().syncs.get(), syncs + 1);
+    wal.close();
+    assert!(written > 0);
+}
+
+#[test]
+fn a_closed_log_refuses_and_dropped_handles_finish_what_was_submitted() {
+    let disk = SimDisk::default();
+    let wal = open(&disk);
+    let clone = wal.clone();
+    wal.close();
+    let told = submit(&clone, vec![append_entries(GroupId(1), Index(1), 1, 10)]);
+    assert!(told.recv().unwrap().unwrap_err().to_string().contains("closed"));
+    assert_eq!(clone.queued_bytes(), 0);
+    drop(clone);
+    let wal = open(&disk);
+    let told = submit(&wal, vec![append_entries(GroupId(1), Index(1), 1, 10)]);
+    drop(wal);
+    told.recv().unwrap().unwrap();
+}
+
+#[test]
+fn readers_of_other_threads_see_whole_entries_while_segments_come_and_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let pressed = Arc::new(AtomicU64::new(0));
+    let named = Arc::clone(&pressed);
+    let (wal, _) = Wal::open(directory.path(), small(64 << 10, 256 << 10), move |groups| {
+        named.fetch_max(groups[0].0, Ordering::Relaxed);
+    })
+    .unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let idle = GroupId(9);
+    submit(&wal, vec![append_entries(idle, Index(1), 20, 50)]).recv().unwrap().unwrap();
+    let readers: Vec<_> = (0..2)
+        .map(|_| {
+            let (wal, stop) = (wal.clone(), Arc::clone(&stop));
+            thread::spawn(move || {
+                let mut read = 0;
+                let mut held = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let entries = wal.read(idle, Index(3), Index(20), usize::MAX).unwrap();
+                    assert_eq!(entries.len(), 18);
+                    for group in [1, 2] {
+                        let at = Index(1 + read as u64 % 3000);
+                        held = wal.read(GroupId(group), at, at.plus(9), 2000).unwrap();
+                        read += 1 + held.len();
+                    }
+                }
+                held.len()
+            })
+        })
+        .collect();
+    let mut told = Vec::new();
+    for index in 1..=3000 {
+        let mut writes: Vec<_> =
+            [1, 2].map(|group| append_entries(GroupId(group), Index(index), 1, 200)).into();
+        if index % 200 == 0 {
+            writes.push(compact(GroupId(1), Index(index - 50)));
+            writes.push(compact(GroupId(2), Index(index - 50)));
+        }
+        told.push(submit(&wal, writes));
+        if told.len() > 32 {
+            told.remove(0).recv().unwrap().unwrap();
+        }
+    }
+    for told in told {
+        told.recv().unwrap().unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    for reader in readers {
+        reader.join().unwrap();
+    }
+    let last = wal.read(GroupId(2), Index(3000), Index(3000), 1).unwrap();
+    assert_eq!(last, [entry(GroupId(2), Term(1), Index(3000), 200)]);
+    wal.close();
+    let (wal, restored) =
+        Wal::<Tell>::open(directory.path(), small(64 << 10, 256 << 10), |_| {}).unwrap();
+    assert_eq!(restored[&idle].last, Index(20));
+    assert_eq!(restored[&GroupId(1)].last, Index(3000));
+    assert_eq!(restored[&GroupId(1)].snapshot.index, Index(2950));
+    wal.close();
+}

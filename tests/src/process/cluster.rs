@@ -1,0 +1,96 @@
+//! A cluster of processes.
+
+use super::{NodeProcess, NodeSpec, ProcessError, Program, free_ports};
+use std::path::Path;
+use tempfile::TempDir;
+
+/// What a cluster is made of.
+#[derive(Clone, Debug)]
+pub struct ClusterSpec {
+    /// The executable.
+    pub program: Program,
+    /// How many nodes.
+    pub nodes: u16,
+    /// Options of `logboat serve` that all nodes get.
+    pub options: Vec<String>,
+}
+
+/// A cluster with its files in a temporary directory. The processes end with this value.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The nodes, node 1 first.
+    pub nodes: Vec<NodeProcess>,
+    /// Removed last.
+    dir: TempDir,
+}
+
+impl Cluster {
+    /// A cluster of which no node runs yet.
+    ///
+    /// # Errors
+    /// When there are no ports or no temporary directory.
+    pub fn new(spec: &ClusterSpec) -> Result<Self, ProcessError> {
+        let dir = tempfile::Builder::new().prefix("logboat-test-").tempdir()?;
+        let count = spec.nodes;
+        let port = free_ports(count * 3)?;
+        let members = (1..=count).map(|id| format!("{id}=127.0.0.1:{}", port + id - 1));
+        let members = members.collect::<Vec<_>>().join(",");
+        let nodes = (1..=count).map(|id| {
+            let node = NodeSpec {
+                id: id.into(),
+                cluster: members.clone(),
+                data_dir: dir.path().join(format!("node-{id}")),
+                client_port: port + count + id - 1,
+                admin_port: port + 2 * count + id - 1,
+                options: spec.options.clone(),
+            };
+            let log_file = dir.path().join(format!("node-{id}.log"));
+            NodeProcess::new(spec.program.clone(), node, log_file)
+        });
+        Ok(Self { nodes: nodes.collect(), dir })
+    }
+
+    /// A cluster of which all nodes serve clients.
+    ///
+    /// # Errors
+    /// When a node does not start.
+    pub fn start(spec: &ClusterSpec) -> Result<Self, ProcessError> {
+        let mut cluster = Self::new(spec)?;
+        cluster.start_all()?;
+        Ok(cluster)
+    }
+
+    /// Starts the nodes that don't run, and waits until all serve clients.
+    ///
+    /// # Errors
+    /// When a node does not start.
+    pub fn start_all(&mut self) -> Result<(), ProcessError> {
+        for node in self.nodes.iter_mut().filter(|node| !node.is_started()) {
+            node.start()?;
+        }
+        self.nodes.iter_mut().try_for_each(NodeProcess::ready)
+    }
+
+    /// The node of this id.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn node(&self, id: usize) -> &NodeProcess {
+        &self.nodes[id - 1]
+    }
+
+    /// The node of this id.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn node_mut(&mut self, id: usize) -> &mut NodeProcess {
+        &mut self.nodes[id - 1]
+    }
+
+    /// Where the cluster's files are; others may be put there.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+}

@@ -1,0 +1,250 @@
+//! What must be refused, with an error that names the cause, while everything else goes on.
+
+use crate::support::{TestResult, get, program, refusal, set, shared_cluster, spec, talk};
+use logboat_tests::process::{Cluster, NodeProcess, eventually};
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+
+#[test]
+fn wrong_options_are_refused_by_name() -> TestResult {
+    let mut cluster = Cluster::new(&spec(1, &[]))?;
+    let node = cluster.node_mut(1);
+    let right = node.spec().clone();
+    for (members, cause) in [
+        ("1", "--cluster: \"1\" is not ID=HOST:PORT"),
+        ("1=127.0.0.1", "--cluster: \"1=127.0.0.1\" is not ID=HOST:PORT"),
+        ("1=127.0.0.1:7401,1=127.0.0.1:7402", "--cluster: node 1 stands there twice"),
+        ("2=127.0.0.1:7401", "node 1 is not among the members"),
+    ] {
+        members.clone_into(&mut node.spec_mut().cluster);
+        check_refused(node, &[cause])?;
+    }
+    node.spec_mut().cluster.clone_from(&right.cluster);
+    for (option, value, cause) in [
+        ("--partition", "modulo", "expected hash or range"),
+        ("--groups", "0", "plan: "),
+        ("--heartbeat-ms", "400", "--heartbeat-ms"),
+        ("--split-keys", "keys", "--split-keys goes with --partition range"),
+        ("--config", "/no/such/file.toml", "--config /no/such/file.toml"),
+    ] {
+        node.spec_mut().options.clone_from(&right.options);
+        node.spec_mut().options.extend([option.to_owned(), value.to_owned()]);
+        check_refused(node, &[cause])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_data_directory_of_another_node_or_cluster_is_refused() -> TestResult {
+    let mut cluster = Cluster::new(&spec(2, &["--groups", "2"]))?;
+    cluster.start_all()?;
+    set(&mut cluster.node(1).client()?, "key", "value")?;
+    cluster.nodes.iter_mut().try_for_each(NodeProcess::kill)?;
+    let node = cluster.node_mut(2);
+    let right = node.spec().clone();
+
+    node.spec_mut().data_dir.set_file_name("node-1");
+    let dir = node.spec().data_dir.display().to_string();
+    check_refused(node, &[&dir, "belongs to node 1, not to node 2"])?;
+
+    *node.spec_mut() = right.clone();
+    node.spec_mut().options.extend(["--cluster-name".to_owned(), "another".to_owned()]);
+    check_refused(node, &["node-2", r#"belongs to cluster "logboat", not to "another""#])?;
+
+    *node.spec_mut() = right.clone();
+    node.spec_mut().cluster.push_str(",3=127.0.0.1:1");
+    check_refused(node, &["node-2", "belongs to a cluster of the nodes 1,2, not 1,2,3"])?;
+
+    *node.spec_mut() = right;
+    cluster.start_all()?;
+    assert_eq!(get(&mut cluster.node(2).client()?, "key")?.as_deref(), Some("value"));
+    Ok(())
+}
+
+#[test]
+fn a_data_directory_in_use_and_busy_ports_are_refused() -> TestResult {
+    let cluster = Cluster::start(&spec(1, &["--groups", "2"]))?;
+    let mut client = cluster.node(1).client()?;
+    let in_use = cluster.node(1).spec().data_dir.clone();
+
+    let mut others = Cluster::new(&spec(1, &[]))?;
+    let other = others.node_mut(1);
+    let right = other.spec().clone();
+    other.spec_mut().data_dir = in_use;
+    check_refused(other, &["is in use by", "node-1"])?;
+
+    *other.spec_mut() = right.clone();
+    let peer_port = port_of(&right.cluster);
+    for port in [right.client_port, right.admin_port, peer_port] {
+        let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+        let address = format!("127.0.0.1:{port}");
+        check_refused(other, &[&address, "in use"])?;
+    }
+    others.start_all()?;
+    set(&mut client, "key", "the first process goes on")?;
+    Ok(())
+}
+
+#[test]
+fn another_partition_or_number_of_groups_than_stored_is_refused() -> TestResult {
+    let mut cluster = Cluster::start(&spec(1, &["--groups", "4"]))?;
+    set(&mut cluster.node(1).client()?, "key", "value")?;
+    let right = cluster.node(1).spec().options.clone();
+    cluster.node_mut(1).kill()?;
+    let node = cluster.node_mut(1);
+    let groups = node.spec_mut().options.last_mut().expect("the options end with the groups");
+    "5".clone_into(groups);
+    check_refused(node, &["groups 4, not 5", "can't be changed later"])?;
+    node.spec_mut().options.clone_from(&right);
+    node.spec_mut().options.extend(["--partition".to_owned(), "range".to_owned()]);
+    check_refused(node, &["hash, not range", "can't be changed later"])?;
+    node.spec_mut().options = right;
+    cluster.start_all()?;
+    assert_eq!(get(&mut cluster.node(1).client()?, "key")?.as_deref(), Some("value"));
+    Ok(())
+}
+
+#[test]
+fn a_damaged_log_is_refused_by_file_and_offset_while_the_other_nodes_go_on() -> TestResult {
+    let mut cluster = Cluster::start(&spec(3, &["--groups", "2"]))?;
+    let mut client = cluster.node(1).client()?;
+    let value = "a value that stands nowhere else";
+    set(&mut client, "key", value)?;
+    // A follower hears of a write's end later than the client: all nodes have it once the third,
+    // and any other, can answer alone with it.
+    let path =
+        eventually("the value in the log of node 3", || Ok(file_with(cluster.node(3), value)?))?;
+    cluster.node_mut(3).terminate()?;
+    assert!(cluster.node_mut(3).wait()?.success());
+
+    let whole = fs::read(&path)?;
+    let mut damaged = whole.clone();
+    let at = position(&whole, value.as_bytes()).expect("the value was found before");
+    damaged[at] ^= 1;
+    fs::write(&path, damaged)?;
+    let file = path.display().to_string();
+    check_refused(cluster.node_mut(3), &[&file, "is damaged at offset"])?;
+    let dir = cluster.node(3).spec().data_dir.display().to_string();
+    let verified = program().command().args(["wal", "verify", &dir]).output()?;
+    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+    assert!(!verified.status.success());
+    assert!(said.contains(&file) && said.contains("is damaged at offset"), "{said}");
+
+    set(&mut client, "key", "the others go on")?;
+    assert_eq!(get(&mut cluster.node(2).client()?, "key")?.as_deref(), Some("the others go on"));
+    fs::write(&path, whole)?;
+    cluster.start_all()?;
+    Ok(())
+}
+
+#[test]
+fn a_peer_of_a_foreign_cluster_is_refused_on_both_sides() -> TestResult {
+    // Each has a majority without its third node, and the second one takes a node of the first one
+    // for its own third.
+    let mut first = Cluster::new(&spec(3, &["--groups", "2", "--cluster-name", "first"]))?;
+    let mut second = Cluster::new(&spec(3, &["--groups", "2", "--cluster-name", "second"]))?;
+    let peer_of_first =
+        first.node(1).spec().cluster.split(',').next().and_then(|member| member.strip_prefix("1="));
+    let peer_of_first = peer_of_first.expect("node 1 comes first").to_owned();
+    for cluster in [&mut first, &mut second] {
+        cluster.nodes.truncate(2);
+    }
+    for node in &mut second.nodes {
+        let (own, _) = node.spec().cluster.rsplit_once("3=").expect("there are three members");
+        node.spec_mut().cluster = format!("{own}3={peer_of_first}");
+    }
+    first.start_all()?;
+    second.start_all()?;
+    eventually("the listener to log the refusal", || {
+        Ok(first.node(1).log().contains("wrong cluster").then_some(()))
+    })?;
+    eventually("the dialer to tell of the refusal", || {
+        let status = second.node(1).status()?;
+        let peers = status["peers"].as_array().cloned().unwrap_or_default();
+        let mut errors = peers.iter().filter_map(|peer| peer["last_error"].as_str());
+        Ok(errors.any(|error| error.contains("wrong cluster")).then_some(()))
+    })?;
+    for (cluster, value) in [(&first, "first"), (&second, "second")] {
+        set(&mut cluster.node(1).client()?, "key", value)?;
+        assert_eq!(get(&mut cluster.node(2).client()?, "key")?.as_deref(), Some(value));
+    }
+    Ok(())
+}
+
+#[test]
+fn garbage_on_the_ports_is_turned_away() -> TestResult {
+    let cluster = shared_cluster()?;
+    let node = cluster.node(1);
+    let peer_port = port_of(&node.spec().cluster);
+    let refused_before = node.metric("logboat_transport_refused_handshakes_total").unwrap_or(0.0);
+    let http = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let garbage: Vec<u8> = (0..4096_u32).map(|number| (number * 7919 >> 3) as u8).collect();
+    assert_eq!(talk(peer_port, http)?, "");
+    assert_eq!(talk(peer_port, &garbage)?, "");
+    let refused = node.metric("logboat_transport_refused_handshakes_total")?;
+    assert!(refused >= refused_before + 2.0, "{refused} after {refused_before}");
+    assert!(node.log().contains("the other side does not speak this protocol"));
+
+    let client_port = node.spec().client_port;
+    talk(client_port, http)?;
+    assert!(node.log().contains("HTTP on the clients' port"));
+    for (bytes, cause) in [
+        (&b"*1\r\n$99999999999\r\n"[..], "-ERR Protocol error: invalid bulk length\r\n"),
+        (b"*99999999999\r\n", "-ERR Protocol error: invalid multibulk length\r\n"),
+        (b"*1\r\n!x\r\n", "-ERR Protocol error: expected '$', got '!'\r\n"),
+        (b"SET \"a b\r\n", "-ERR Protocol error: unbalanced quotes in request\r\n"),
+    ] {
+        assert_eq!(talk(client_port, bytes)?, cause);
+    }
+    Ok(set(&mut node.client()?, "garbage", "does no harm")?)
+}
+
+#[test]
+fn keys_and_values_over_their_limits_are_refused() -> TestResult {
+    let cluster = shared_cluster()?;
+    let mut client = cluster.node(2).client()?;
+    let long_key = "k".repeat(64 * 1024 + 1);
+    let said = refusal(set(&mut client, &long_key, "x"));
+    assert!(said.contains("key of 65537 bytes exceeds the limit of 65536 bytes"), "{said}");
+    assert_eq!(get(&mut client, &long_key).ok().flatten(), None);
+    let long_value = "v".repeat(8 * 1024 * 1024 + 1);
+    let said = refusal(set(&mut client, "limits", &long_value));
+    assert!(said.contains("8388609 bytes exceeds the limit of 8388608 bytes"), "{said}");
+    assert_eq!(get(&mut client, "limits")?, None);
+    Ok(set(&mut client, "limits", "the connection goes on")?)
+}
+
+/// Checks that a node refuses to run and names each of the causes.
+fn check_refused(node: &mut NodeProcess, causes: &[&str]) -> TestResult {
+    let said = node.start_refused()?;
+    for cause in causes {
+        assert!(said.contains(cause), "no {cause:?} in:\n{said}");
+    }
+    assert!(!said.contains("panicked"), "{said}");
+    Ok(())
+}
+
+/// The port of node 1 for its peers.
+fn port_of(cluster: &str) -> u16 {
+    let first = cluster.split(',').next().and_then(|member| member.rsplit_once(':'));
+    first.and_then(|(_, port)| port.parse().ok()).expect("the members have ports")
+}
+
+/// The segment of a node's log that holds `text`.
+fn file_with(node: &NodeProcess, text: &str) -> std::io::Result<Option<PathBuf>> {
+    for entry in fs::read_dir(node.wal_dir())? {
+        let path = entry?.path();
+        // The segments that are made ahead may vanish meanwhile.
+        let content = fs::read(&path).unwrap_or_default();
+        if position(&content, text.as_bytes()).is_some() {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+/// Where `part` first stands in `whole`.
+fn position(whole: &[u8], part: &[u8]) -> Option<usize> {
+    whole.windows(part.len()).position(|window| window == part)
+}

@@ -1,0 +1,8 @@
+//! Tests of `logboat serve` as real processes, with the `redis` crate as the client.
+
+mod bad_input;
+mod crashes;
+mod full_disk;
+mod protocol;
+mod support;
+mod tools;
