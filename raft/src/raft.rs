@@ -326,6 +326,7 @@ impl Raft {
     /// nobody is in yet.
     fn meet_term(&mut self, from: NodeId, message: &Message, out: &mut Vec<Output>) -> bool {
         let leads = match message.payload {
+            Payload::PreVote { .. } if mutant!(PreVoteRaisesTerm) => false,
             Payload::PreVote { .. } | Payload::PreVoteReply { granted: true } => return true,
             Payload::Append { .. } | Payload::Heartbeat { .. } | Payload::Snapshot { .. } => true,
             Payload::PreVoteReply { granted: false }
@@ -395,8 +396,8 @@ impl Raft {
 
     /// RequestVote (Raft paper, figure 2 and section 5.4.1), in the current term.
     fn on_vote(&mut self, from: NodeId, last: LogId, out: &mut Vec<Output>) {
-        let free = self.replica.vote.is_none_or(|vote| vote == from);
-        let granted = free && last >= self.replica.log.last_id();
+        let free = self.replica.vote.is_none_or(|vote| vote == from || mutant!(TwoVotesATerm));
+        let granted = free && (last >= self.replica.log.last_id() || mutant!(VoteForAShorterLog));
         if granted {
             self.replica.vote = Some(from);
             let deadline = self.replica.draw_deadline();
@@ -583,34 +584,18 @@ mod tests {
         let lacks = |raft: &mut Raft, now| {
             let mut out = Vec::new();
             let (x_index, x_len) = (Index(1), Index(1));
-            let conflict = Conflict {
-                x_term: None,
-                x_index,
-                x_len,
-            };
-            let payload = Payload::Rejected {
-                prev: last.index,
-                conflict,
-            };
-            let message = Message {
-                term: Term(1),
-                payload,
-            };
+            let conflict = Conflict { x_term: None, x_index, x_len };
+            let payload = Payload::Rejected { prev: last.index, conflict };
+            let message = Message { term: Term(1), payload };
             raft.step(now, Input::Receive { from: to, message }, &mut out);
             out.contains(&Output::SendSnapshot { to })
         };
         assert!(out.contains(&Output::SendSnapshot { to }));
         assert!(!lacks(&mut raft, Time(0) + timeout), "it is on its way");
         raft.step(Time(0) + timeout, Input::SnapshotSent { to }, &mut out);
-        assert!(
-            !lacks(&mut raft, Time(0) + timeout),
-            "it may be being written"
-        );
+        assert!(!lacks(&mut raft, Time(0) + timeout), "it may be being written");
         assert!(lacks(&mut raft, Time(0) + timeout * 2));
-        assert!(
-            !lacks(&mut raft, Time(0) + timeout * 2),
-            "another is on its way"
-        );
+        assert!(!lacks(&mut raft, Time(0) + timeout * 2), "another is on its way");
     }
 
     fn replica() -> Raft {

@@ -20,6 +20,8 @@ pub(super) struct Checks {
 struct GroupChecks {
     voters: Vec<usize>,
     leaders: BTreeMap<Term, usize>,
+    /// The latest term in which anybody campaigned.
+    campaigned: Term,
     /// Checksum, and term of the entry before, of every entry ever seen, by index and term. What two
     /// logs have in common is equal up to there if each entry names the same one before it.
     entries: HashMap<LogId, (u32, Term)>,
@@ -83,6 +85,11 @@ impl Checks {
                 before = entry.term;
             }
         }
+        if let Some(hard_state) = persist.hard_state
+            && hard_state.vote.is_some_and(|vote| vote.0 as usize == node + 1)
+        {
+            group.campaigned = group.campaigned.max(hard_state.term);
+        }
         if let LogWrite::Compact(last) | LogWrite::Reset(last) = &persist.log {
             let committed = group.committed.get(last.index.0 as usize - 1);
             assert_eq!(
@@ -125,6 +132,7 @@ impl Checks {
         let view = &group.replicas[node].model.view;
         assert_eq!(raft.last(), view.last(), "the log in memory is what was written");
         let term = raft.term();
+        assert!(term <= group.campaigned, "term {term} was entered, and nobody campaigned in it");
         let leads = raft.role() == RoleKind::Leader;
         if leads {
             let leader = *group.leaders.entry(term).or_insert(node);

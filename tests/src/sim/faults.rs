@@ -26,8 +26,13 @@ pub(super) fn strike(hosts: &mut [Host], scene: &mut Scene) {
             hosts[host].paused_until = scene.now + lasts;
             true
         }
-        Fault::Partition | Fault::OneWay | Fault::Bridge | Fault::Loss | Fault::Duplicate
-        | Fault::Reorder | Fault::SlowLink => {
+        Fault::Partition
+        | Fault::OneWay
+        | Fault::Bridge
+        | Fault::Loss
+        | Fault::Duplicate
+        | Fault::Reorder
+        | Fault::SlowLink => {
             disturb_network(fault, host, scene);
             scene.after(lasts, Target::World, Event::Heal(Heal::Network));
             true

@@ -1,9 +1,7 @@
 //! What a replica's log should be, from the writes alone: the measure for the log on disk, after a
 //! crash, and for the log that the core believes in.
 
-use logboat_raft::{
-    HardState, Index, LogId, LogWrite, Mark, Persist, Restored, Term, TermRun,
-};
+use logboat_raft::{HardState, Index, LogId, LogWrite, Mark, Persist, Restored, Term, TermRun};
 use std::collections::VecDeque;
 
 /// A log as a list of the term and checksum of each entry.

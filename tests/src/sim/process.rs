@@ -102,13 +102,7 @@ impl Process {
         process
     }
 
-    fn start_group(
-        &mut self,
-        hardware: &Hardware,
-        group: usize,
-        log: Restored,
-        scene: &mut Scene,
-    ) {
+    fn start_group(&mut self, hardware: &Hardware, group: usize, log: Restored, scene: &mut Scene) {
         scene.checks.recovered(hardware.place, group, &log);
         let id = group_id(group);
         let journal = Journal::default();

@@ -241,7 +241,8 @@ impl Scene {
         if link.blocked || (link.loss > 0 && self.random.per_mille(link.loss)) {
             return true;
         }
-        let delay = self.random.between(delay_us / 4 + 1, delay_us + delay_us / 4 + 1) + link.slow_us;
+        let delay =
+            self.random.between(delay_us / 4 + 1, delay_us + delay_us / 4 + 1) + link.slow_us;
         let arrival = if link.reorder {
             now + delay + self.random.below(20 * delay_us)
         } else {

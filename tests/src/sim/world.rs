@@ -117,7 +117,9 @@ impl World {
         let host = &mut hosts[place];
         if host.paused_until > scene.now && host.process.is_some() {
             let target = match event {
-                Event::Frame { .. } | Event::Restart | Event::Disconnected { .. }
+                Event::Frame { .. }
+                | Event::Restart
+                | Event::Disconnected { .. }
                 | Event::Reconnect { .. } => Target::Host(place),
                 _ => host.hardware.target(),
             };
