@@ -245,11 +245,14 @@ impl Group {
     }
 
     fn receive(&mut self, turn: &mut Turn, from: NodeId, message: Message) {
-        let offered = matches!(message.payload, Payload::Snapshot { .. });
-        let snapshot = self.raft.snapshot();
+        let offered = match message.payload {
+            Payload::Snapshot { last } => Some(last),
+            _ => None,
+        };
         self.step(turn, Input::Receive { from, message });
-        if offered && self.raft.snapshot() == snapshot {
-            turn.storage.discard_snapshot(self.id);
+        if let Some(last) = offered {
+            // There is nothing left of one that was adopted.
+            turn.storage.discard_snapshot(self.id, last);
         }
     }
 
@@ -328,7 +331,7 @@ impl Group {
     }
 
     fn send_after(&self, turn: &mut Turn, after: Mark, to: NodeId, message: &Message) {
-        if after <= self.durable {
+        if after <= self.durable || logboat_raft::mutant!(PromiseBeforeSync) {
             turn.send(to, self.id, message);
         } else {
             turn.send_when_durable(to, self.id, message);
@@ -437,6 +440,7 @@ impl Group {
                 let message =
                     Message { term: self.raft.term(), payload: Payload::Snapshot { last } };
                 turn.send(to, self.id, &message);
+                self.step(turn, Input::SnapshotSent { to });
             }
             Some(_) | None => self.step(turn, Input::SnapshotFailed { to }),
         }

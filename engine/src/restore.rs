@@ -33,7 +33,7 @@ fn reconcile(log: Restored, snapshot: LogId) -> Result<(Restored, Option<Persist
         let begin = log.snapshot;
         return Err(format!("the log begins after {begin}, but the snapshot ends at {snapshot}"));
     }
-    if snapshot == log.snapshot {
+    if snapshot == log.snapshot || logboat_raft::mutant!(ApplyTwiceAfterSnapshot) {
         return Ok((log, None));
     }
     let mut hard_state = log.hard_state;

@@ -27,8 +27,8 @@ pub trait Storage: Send + Sync {
     /// When it isn't there, is damaged or can't be renamed.
     fn adopt_snapshot(&self, group: GroupId, last: LogId) -> io::Result<Box<dyn io::Read>>;
 
-    /// Drops a received snapshot that the group has no use for.
-    fn discard_snapshot(&self, group: GroupId);
+    /// Drops the received snapshot up to `last`, which the group has no use for.
+    fn discard_snapshot(&self, group: GroupId, last: LogId);
 }
 
 /// The node's log and snapshot files.
@@ -56,9 +56,9 @@ impl<C: Completion> Storage for NodeStorage<C> {
         }
     }
 
-    fn discard_snapshot(&self, group: GroupId) {
-        if let Err(error) = self.snapshots.discard(group) {
-            // It is overwritten by the next one at the latest.
+    fn discard_snapshot(&self, group: GroupId, last: LogId) {
+        if let Err(error) = self.snapshots.discard(group, last) {
+            // It is removed at the next start at the latest.
             tracing::warn!(group = group.0, "removing a snapshot that is not needed: {error}");
         }
     }

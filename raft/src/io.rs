@@ -101,6 +101,12 @@ pub enum Input {
         /// The last entry covered.
         last: LogId,
     },
+    /// The snapshot asked for by [`Output::SendSnapshot`] has left, and the offer of it. That is no
+    /// word on whether it arrived.
+    SnapshotSent {
+        /// The receiver.
+        to: NodeId,
+    },
     /// The snapshot asked for by [`Output::SendSnapshot`] can't be delivered now.
     SnapshotFailed {
         /// The follower that did not get it.
@@ -195,8 +201,8 @@ pub enum Output {
         max_bytes: usize,
     },
     /// Stream the newest snapshot to a follower whose next entry this log no longer has. Its
-    /// [`Payload::Appended`](crate::Payload::Appended) ends it, or [`Input::SnapshotFailed`], one of
-    /// which must come. After [`Input::Unreachable`] it may be asked for again while the stream is
+    /// [`Payload::Appended`](crate::Payload::Appended) ends it. [`Input::SnapshotSent`] must come, or
+    /// [`Input::SnapshotFailed`]: then the follower's word that it lacks the snapshot starts another. After [`Input::Unreachable`] it may be asked for again while the stream is
     /// still under way, which then goes on.
     SendSnapshot {
         /// The receiver.

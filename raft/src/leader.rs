@@ -126,9 +126,11 @@ impl Leader {
     /// Entries became durable here, or there: commits what a majority has, if that reaches into
     /// the own term (Raft paper, figure 8 shows why an older term's entry must not be counted).
     pub(crate) fn advance_commit(&mut self, replica: &mut Replica) {
-        let own = iter::once(replica.log.durable());
+        let unsynced = mutant!(CountUnsyncedLeader);
+        let own = if unsynced { replica.log.last() } else { replica.log.durable() };
+        let own = iter::once(own);
         let held = quorum::reached(self.peers.iter().map(|peer| peer.matched).chain(own));
-        if held >= self.first && held > replica.commit {
+        if (held >= self.first || mutant!(CommitOlderTerm)) && held > replica.commit {
             self.uncommitted_bytes -= replica.log.payload_bytes(replica.commit, held);
             replica.commit_to(held);
         }
@@ -176,7 +178,7 @@ impl Leader {
         let Some(peer) = self.peer_mut(from) else {
             return;
         };
-        if !peer.rejected(prev, conflict, &replica.log) {
+        if !peer.rejected(prev, conflict, &replica.log, replica.now) {
             return;
         }
         match peer.mode {
@@ -238,6 +240,16 @@ impl Leader {
         }
     }
 
+    /// The follower gets an election timeout to say that it has the snapshot. One that says after that
+    /// that it has not, lost it: perhaps it was not running yet, or ran out of space.
+    pub(crate) fn on_snapshot_sent(&mut self, replica: &Replica, node: NodeId) {
+        if !mutant!(SnapshotLostForGood)
+            && let Some(peer) = self.peer_mut(node)
+        {
+            peer.snapshot_left(replica.now + replica.election_timeout());
+        }
+    }
+
     pub(crate) fn on_snapshot_failed(&mut self, node: NodeId) {
         if let Some(peer) = self.peer_mut(node)
             && matches!(peer.mode, Mode::Snapshot { .. })
@@ -259,8 +271,9 @@ impl Leader {
 
     /// Opens the next read round and answers the reads that are confirmed and applied.
     pub(crate) fn settle(&mut self, replica: &mut Replica, out: &mut Vec<Output>) {
-        if replica.commit >= self.first && self.reads.open_round(replica.commit) {
-            if self.peers.is_empty() {
+        let begun = replica.commit >= self.first || mutant!(ReadBeforeNoop);
+        if begun && self.reads.open_round(replica.commit) {
+            if self.peers.is_empty() || mutant!(ReadWithoutQuorum) {
                 self.reads.confirm(self.reads.newest_round());
             }
             self.send_heartbeats(replica, out);
@@ -307,7 +320,8 @@ impl Leader {
     fn send_heartbeats(&self, replica: &Replica, out: &mut Vec<Output>) {
         let round = self.reads.newest_round();
         for peer in &self.peers {
-            let commit = replica.commit.min(peer.matched);
+            let known = if mutant!(CommitPastMatch) { replica.commit } else { peer.matched };
+            let commit = replica.commit.min(known);
             replica.send(peer.node, Payload::Heartbeat { commit, round }, out);
         }
     }

@@ -44,6 +44,26 @@
 
 extern crate alloc;
 
+/// Whether a deliberate bug is to be lived with; see `mutants`.
+#[cfg(logboat_mutants)]
+#[macro_export]
+#[doc(hidden)]
+macro_rules! mutant {
+    ($name:ident) => {
+        $crate::mutants::is($crate::mutants::Mutant::$name)
+    };
+}
+
+/// Never outside of builds for it: no bug is deliberate.
+#[cfg(not(logboat_mutants))]
+#[macro_export]
+#[doc(hidden)]
+macro_rules! mutant {
+    ($name:ident) => {
+        false
+    };
+}
+
 mod candidate;
 mod config;
 mod entry;
@@ -53,6 +73,8 @@ mod io;
 mod leader;
 mod log;
 mod message;
+#[cfg(logboat_mutants)]
+pub mod mutants;
 mod progress;
 mod quorum;
 mod raft;

@@ -18,8 +18,9 @@ pub(crate) enum Mode {
     Snapshot {
         /// The least that the snapshot covers.
         sent: LogId,
-        /// The delivery failed; the follower's next answer starts another.
-        failed: bool,
+        /// From when on the follower's word that it still lacks the snapshot starts another. `None`
+        /// while it is on its way.
+        again: Option<Time>,
     },
 }
 
@@ -96,8 +97,17 @@ impl Progress {
     /// Notes that a snapshot which covers at least `sent` was asked for.
     pub(crate) fn snapshot_sent(&mut self, sent: LogId, now: Time) {
         self.clear_inflight();
-        self.mode = Mode::Snapshot { sent, failed: false };
+        self.mode = Mode::Snapshot { sent, again: None };
         self.since = now;
+    }
+
+    /// Notes that the snapshot has left. Nobody says whether it arrived but the follower, which may
+    /// take until `again` to have it on its disk.
+    pub(crate) fn snapshot_left(&mut self, again: Time) {
+        if let Mode::Snapshot { sent, again: None } = self.mode {
+            let again = Some(again);
+            self.mode = Mode::Snapshot { sent, again };
+        }
     }
 
     /// Notes that another question about a snapshot is out.
@@ -133,11 +143,19 @@ impl Progress {
 
     /// Takes the refusal of the append after `prev`: goes back to where `conflict` says that the
     /// logs may meet. Returns false when the refusal is old and says nothing new.
-    pub(crate) fn rejected(&mut self, prev: Index, conflict: Conflict, log: &Log) -> bool {
+    pub(crate) fn rejected(
+        &mut self,
+        prev: Index,
+        conflict: Conflict,
+        log: &Log,
+        now: Time,
+    ) -> bool {
         match self.mode {
             Mode::Probe { waiting } if !waiting || prev != self.next.prev() => return false,
             Mode::Replicate if prev <= self.matched || prev >= self.next => return false,
-            Mode::Snapshot { sent, failed } => return failed && prev == sent.index,
+            Mode::Snapshot { sent, again } => {
+                return again.is_some_and(|again| again <= now) && prev == sent.index;
+            }
             Mode::Probe { .. } | Mode::Replicate => {}
         }
         let meet = match conflict.x_term {
@@ -146,7 +164,8 @@ impl Progress {
         };
         // Two logs that share a term share its first index, so `meet` lies at or before `prev`
         // unless the answer is nonsense; going back at least one place keeps the search finite.
-        self.next = meet.min(prev).max(self.matched.next());
+        let meet = if mutant!(NoBackup) { prev.next() } else { meet.min(prev) };
+        self.next = meet.max(self.matched.next());
         self.mode = Mode::Probe { waiting: false };
         self.clear_inflight();
         true
@@ -162,7 +181,10 @@ impl Progress {
                 self.next = self.matched.next();
                 self.clear_inflight();
             }
-            Mode::Snapshot { sent, .. } => self.mode = Mode::Snapshot { sent, failed: true },
+            Mode::Snapshot { sent, .. } => {
+                let again = Some(Time(0));
+                self.mode = Mode::Snapshot { sent, again };
+            }
         }
     }
 

@@ -63,6 +63,7 @@ impl Raft {
             Input::Persisted { mark } => self.on_persisted(mark),
             Input::Loaded { target, entries } => self.on_loaded(target, entries, out),
             Input::Compact { last } => self.replica.compact(last, out),
+            Input::SnapshotSent { to } => self.on_snapshot_sent(to),
             Input::SnapshotFailed { to } => self.on_snapshot_failed(to),
             Input::Unreachable { node } => self.on_unreachable(node),
             Input::Transfer { to } => self.on_transfer(to, out),
@@ -228,6 +229,12 @@ impl Raft {
         }
     }
 
+    fn on_snapshot_sent(&mut self, to: NodeId) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.on_snapshot_sent(&self.replica, to);
+        }
+    }
+
     fn on_snapshot_failed(&mut self, to: NodeId) {
         if let Role::Leader(leader) = &mut self.role {
             leader.on_snapshot_failed(to);
@@ -319,6 +326,7 @@ impl Raft {
     /// nobody is in yet.
     fn meet_term(&mut self, from: NodeId, message: &Message, out: &mut Vec<Output>) -> bool {
         let leads = match message.payload {
+            Payload::PreVote { .. } if mutant!(PreVoteRaisesTerm) => false,
             Payload::PreVote { .. } | Payload::PreVoteReply { granted: true } => return true,
             Payload::Append { .. } | Payload::Heartbeat { .. } | Payload::Snapshot { .. } => true,
             Payload::PreVoteReply { granted: false }
@@ -388,8 +396,8 @@ impl Raft {
 
     /// RequestVote (Raft paper, figure 2 and section 5.4.1), in the current term.
     fn on_vote(&mut self, from: NodeId, last: LogId, out: &mut Vec<Output>) {
-        let free = self.replica.vote.is_none_or(|vote| vote == from);
-        let granted = free && last >= self.replica.log.last_id();
+        let free = self.replica.vote.is_none_or(|vote| vote == from || mutant!(TwoVotesATerm));
+        let granted = free && (last >= self.replica.log.last_id() || mutant!(VoteForAShorterLog));
         if granted {
             self.replica.vote = Some(from);
             let deadline = self.replica.draw_deadline();
@@ -522,8 +530,8 @@ impl Raft {
 mod tests {
     use super::Raft;
     use crate::{
-        Config, GroupId, Index, Input, LogId, Message, NodeId, Output, Payload, Restored, RoleKind,
-        Term, Time, Tuning,
+        Config, Conflict, GroupId, Index, Input, LogId, Mark, Message, NodeId, Output, Payload,
+        Restored, RoleKind, Term, Time, Tuning,
     };
     use alloc::sync::Arc;
     use alloc::vec::Vec;
@@ -555,6 +563,39 @@ mod tests {
         let through = Index(2);
         assert_eq!(receive(&mut raft, 2, 1, Payload::Appended { through }), []);
         assert_eq!(raft.status().peers[0].matched, Index(0));
+    }
+
+    #[test]
+    fn a_snapshot_that_left_and_got_lost_is_sent_again() {
+        let timeout = Tuning::default().election_timeout;
+        let mut raft = replica();
+        let mut out = Vec::new();
+        raft.step(Time(0), Input::Campaign, &mut out);
+        receive(&mut raft, 2, 1, Payload::PreVoteReply { granted: true });
+        receive(&mut raft, 2, 1, Payload::VoteReply { granted: true });
+        raft.step(Time(0), Input::Persisted { mark: Mark(2) }, &mut out);
+        let through = Index(1);
+        receive(&mut raft, 2, 1, Payload::Appended { through });
+        let last = raft.last();
+        raft.step(Time(0), Input::Compact { last }, &mut out);
+        raft.step(Time(0), Input::Unreachable { node: NodeId(3) }, &mut out);
+        raft.step(Time(0), Input::Tick, &mut out);
+        let to = NodeId(3);
+        let lacks = |raft: &mut Raft, now| {
+            let mut out = Vec::new();
+            let (x_index, x_len) = (Index(1), Index(1));
+            let conflict = Conflict { x_term: None, x_index, x_len };
+            let payload = Payload::Rejected { prev: last.index, conflict };
+            let message = Message { term: Term(1), payload };
+            raft.step(now, Input::Receive { from: to, message }, &mut out);
+            out.contains(&Output::SendSnapshot { to })
+        };
+        assert!(out.contains(&Output::SendSnapshot { to }));
+        assert!(!lacks(&mut raft, Time(0) + timeout), "it is on its way");
+        raft.step(Time(0) + timeout, Input::SnapshotSent { to }, &mut out);
+        assert!(!lacks(&mut raft, Time(0) + timeout), "it may be being written");
+        assert!(lacks(&mut raft, Time(0) + timeout * 2));
+        assert!(!lacks(&mut raft, Time(0) + timeout * 2), "another is on its way");
     }
 
     fn replica() -> Raft {

@@ -131,7 +131,8 @@ impl Replica {
 
     /// Writes term and vote, if they changed since they were last written.
     pub(crate) fn persist_hard_state(&mut self, out: &mut Vec<Output>) {
-        if (self.term, self.vote) != (self.written.term, self.written.vote) {
+        let late = mutant!(TermNotPersisted) && self.vote.is_none();
+        if (self.term, self.vote) != (self.written.term, self.written.vote) && !late {
             self.persist(LogWrite::Keep, out);
         }
     }
@@ -242,7 +243,11 @@ impl Replica {
     /// Tells the leader that the logs are equal up to `through`, as soon as that is durable.
     pub(crate) fn acknowledge(&mut self, leader: NodeId, through: Index, out: &mut Vec<Output>) {
         self.persist_hard_state(out);
-        let after = if through <= self.log.durable() { self.hard_state_mark } else { self.newest };
+        let after = if through <= self.log.durable() || mutant!(AcknowledgeBeforeSync) {
+            self.hard_state_mark
+        } else {
+            self.newest
+        };
         let message = Message { term: self.term, payload: Payload::Appended { through } };
         self.send_after(after, leader, message, out);
     }
@@ -267,7 +272,11 @@ impl Replica {
         self.written = hard_state;
         out.push(Output::Persist(Persist {
             mark: self.newest,
-            hard_state: changed.then_some(hard_state),
+            hard_state: changed.then_some(if mutant!(VoteNotPersisted) {
+                HardState { vote: None, ..hard_state }
+            } else {
+                hard_state
+            }),
             log,
         }));
     }

@@ -1,8 +1,9 @@
 //! Snapshot files: one a group, switched by a rename.
 //!
 //! `<group>.snap` is the current snapshot. A new one is written under a temporary name, synced and
-//! renamed over it, so a crash leaves the one or the other. What a peer sends is kept as
-//! `<group>.received` from the moment when it is whole, verified and durable until it is adopted.
+//! renamed over it, so a crash leaves the one or the other. What a peer sends is kept under a name of
+//! its own, `<group>-<index>-<term>.received`, from the moment when it is whole, verified and durable
+//! until it is adopted or discarded: a second one may arrive before the replica has come to the first.
 //!
 //! ```text
 //! file = magic, version, group, term, index, content length, CRC-32 of the content,
@@ -77,8 +78,7 @@ pub struct SnapshotInfo {
 }
 
 /// The snapshots of all groups of a node. A cheap handle, whose clones are the same store; methods
-/// may be called from any thread and block on the disk, but for [`Self::latest`] and
-/// [`Self::received`].
+/// may be called from any thread and block on the disk, but for [`Self::latest`].
 #[derive(Clone, Debug)]
 pub struct SnapshotStore {
     shared: Arc<Shared>,
@@ -95,7 +95,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Known {
     current: HashMap<GroupId, SnapshotInfo>,
-    received: HashMap<GroupId, SnapshotInfo>,
+    received: HashMap<(GroupId, LogId), SnapshotInfo>,
 }
 
 impl SnapshotStore {
@@ -119,12 +119,6 @@ impl SnapshotStore {
     #[must_use]
     pub fn latest(&self, group: GroupId) -> Option<SnapshotInfo> {
         self.shared.known.lock().current.get(&group).copied()
-    }
-
-    /// The snapshot that was received for the group and neither adopted nor discarded.
-    #[must_use]
-    pub fn received(&self, group: GroupId) -> Option<SnapshotInfo> {
-        self.shared.known.lock().received.get(&group).copied()
     }
 
     /// Begins a snapshot of this node's own state, up to `last`.
@@ -207,23 +201,23 @@ impl SnapshotStore {
         if let Some(current) = current.filter(|current| current.last == last) {
             return Ok(current);
         }
-        let info = known.received.get(&group).copied();
-        let info = info
-            .filter(|info| info.last == last)
-            .ok_or(SnapshotError::NotReceived { group, last })?;
-        self.shared.make_current(&mut known, group, info, &self.shared.path(group, RECEIVED))?;
-        known.received.remove(&group);
+        let info = known.received.get(&(group, last)).copied();
+        let info = info.ok_or(SnapshotError::NotReceived { group, last })?;
+        let path = self.shared.received_path(group, last);
+        self.shared.make_current(&mut known, group, info, &path)?;
+        known.received.remove(&(group, last));
         Ok(info)
     }
 
-    /// Removes what was received for the group and not adopted, if anything.
+    /// Removes the snapshot up to `last` that was received for the group and not adopted, if it is
+    /// there.
     ///
     /// # Errors
     /// When the file can't be removed.
-    pub fn discard(&self, group: GroupId) -> Result<(), SnapshotError> {
+    pub fn discard(&self, group: GroupId, last: LogId) -> Result<(), SnapshotError> {
         let mut known = self.shared.known.lock();
-        if known.received.remove(&group).is_some() {
-            let path = self.shared.path(group, RECEIVED);
+        if known.received.remove(&(group, last)).is_some() {
+            let path = self.shared.received_path(group, last);
             fs::remove_file(&path).map_err(|e| failure(&path, e))?;
         }
         Ok(())
@@ -300,8 +294,8 @@ pub struct SnapshotReceiver {
 }
 
 impl SnapshotReceiver {
-    /// Verifies the file from end to end and makes it durable, in place of what was received for
-    /// the group before. [`SnapshotStore::adopt`] makes it current.
+    /// Verifies the file from end to end and makes it durable. [`SnapshotStore::adopt`] makes it
+    /// current.
     ///
     /// # Errors
     /// [`SnapshotError::Damaged`] when it is not whole or not the one announced; when the disk
@@ -323,9 +317,9 @@ impl SnapshotReceiver {
         }
         let shared = &temporary.shared;
         let mut known = shared.known.lock();
-        let path = shared.path(self.group, RECEIVED);
+        let path = shared.received_path(self.group, self.last);
         shared.rename(&temporary.path, &path).map_err(|e| failure(&path, e))?;
-        known.received.insert(self.group, info);
+        known.received.insert((self.group, info.last), info);
         Ok(info)
     }
 }
@@ -354,20 +348,16 @@ impl Shared {
             let path = entry?.path();
             let extension = path.extension().and_then(|extension| extension.to_str());
             let group = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
-            let (group, snapshots) = match (group.map(GroupId), extension) {
-                (_, Some(TEMPORARY)) => {
-                    fs::remove_file(&path)?;
-                    continue;
-                }
-                (Some(group), Some(CURRENT)) => (group, &mut known.current),
-                (Some(group), Some(RECEIVED)) => (group, &mut known.received),
-                _ => continue,
-            };
-            match open_header(&path, group) {
-                Ok((header, _)) => {
-                    snapshots.insert(group, header.info());
-                }
-                Err(error) => tracing::error!("a snapshot is ignored: {error}"),
+            match (group.map(GroupId), extension) {
+                // What an earlier process received is offered again.
+                (_, Some(TEMPORARY | RECEIVED)) => fs::remove_file(&path)?,
+                (Some(group), Some(CURRENT)) => match open_header(&path, group) {
+                    Ok((header, _)) => {
+                        known.current.insert(group, header.info());
+                    }
+                    Err(error) => tracing::error!("a snapshot is ignored: {error}"),
+                },
+                _ => {}
             }
         }
         Ok(())
@@ -375,6 +365,11 @@ impl Shared {
 
     fn path(&self, group: GroupId, extension: &str) -> PathBuf {
         self.directory.join(format!("{group}.{extension}"))
+    }
+
+    fn received_path(&self, group: GroupId, last: LogId) -> PathBuf {
+        let LogId { term, index } = last;
+        self.directory.join(format!("{group}-{index}-{term}.{RECEIVED}"))
     }
 
     fn temporary(self: &Arc<Self>, group: GroupId) -> Result<Temporary, SnapshotError> {
@@ -556,4 +551,48 @@ fn open_verified(path: &Path, group: GroupId) -> Result<(Header, File), Snapshot
 
 fn failure(path: &Path, source: io::Error) -> SnapshotError {
     SnapshotError::Io { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(index: u64) -> LogId {
+        LogId::new(Term(1), Index(index))
+    }
+
+    fn store(directory: &Path) -> SnapshotStore {
+        SnapshotStore::open(directory).unwrap()
+    }
+
+    /// Streams a snapshot up to `index` from one store to another.
+    fn stream(from: &SnapshotStore, to: &SnapshotStore, index: u64) {
+        let mut writer = from.create(GroupId(1), id(index)).unwrap();
+        writer.write_all(&[7; 100]).unwrap();
+        writer.finish().unwrap();
+        let (info, mut file) = from.file(GroupId(1)).unwrap().unwrap();
+        let mut receiver = to.receive(GroupId(1), info.last, info.bytes).unwrap();
+        io::copy(&mut file, &mut receiver).unwrap();
+        receiver.finish().unwrap();
+    }
+
+    #[test]
+    fn a_second_snapshot_leaves_the_first_one_that_waits_alone() {
+        let (leader, follower) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (leader, follower) = (store(leader.path()), store(follower.path()));
+        stream(&leader, &follower, 13);
+        stream(&leader, &follower, 26);
+        assert_eq!(follower.adopt(GroupId(1), id(13)).unwrap().last, id(13));
+        assert_eq!(follower.adopt(GroupId(1), id(26)).unwrap().last, id(26));
+    }
+
+    #[test]
+    fn what_was_received_and_not_adopted_goes_at_the_next_start() {
+        let (leader, follower) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        stream(&store(leader.path()), &store(follower.path()), 13);
+        assert!(fs::read_dir(follower.path()).unwrap().next().is_some());
+        let restarted = store(follower.path());
+        assert!(fs::read_dir(follower.path()).unwrap().next().is_none());
+        assert!(restarted.adopt(GroupId(1), id(13)).is_err());
+    }
 }

@@ -1,8 +1,10 @@
 //! What the tests of whole clusters share.
 //!
-//! [`process`] runs nodes as real processes, to be killed, paused and cut off from each other.
-//! [`history`] is what their clients saw, and [`lin`] judges it.
+//! [`sim`] runs whole clusters in one thread, from a seed, and [`process`] runs nodes as real
+//! processes, to be killed, paused and cut off from each other. [`history`] is what their clients
+//! saw, and [`lin`] judges it.
 
 pub mod history;
 pub mod lin;
 pub mod process;
+pub mod sim;

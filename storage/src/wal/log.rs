@@ -170,7 +170,9 @@ impl<D: Disk> Log<D> {
     /// Those of the operating system; the log must not be used after one.
     pub fn sync(&mut self) -> io::Result<()> {
         if let Some((file, end)) = self.unsynced() {
-            file.sync()?;
+            if !logboat_raft::mutant!(NoSync) {
+                file.sync()?;
+            }
             self.synced(end);
         }
         Ok(())
@@ -242,7 +244,11 @@ impl<D: Disk> Log<D> {
         let (segment, offset) = (&self.active.segment, self.active.end);
         let header = BatchHeader {
             body_bytes: 0,
-            durable: self.durable,
+            durable: if logboat_raft::mutant!(MarkAhead) {
+                self.active.position()
+            } else {
+                self.durable
+            },
             oldest: self.oldest,
             records: 0,
             closed,

@@ -58,7 +58,11 @@ impl<D: Disk> Supply<D> {
     pub fn prepare(&mut self, id: u32, bytes: u64) -> io::Result<Segment<D::File>> {
         let bytes = bytes.max(self.segment_bytes);
         let (name, file) = self.blank(bytes)?;
-        let header = SegmentHeader { segment: id, salt: self.disk.salt(), bytes };
+        let header = SegmentHeader {
+            segment: id,
+            salt: if logboat_raft::mutant!(RecycledSalt) { 1 } else { self.disk.salt() },
+            bytes,
+        };
         file.write_at(0, &header.encode())?;
         file.sync()?;
         // Zero-filling leaves large folios in the cache, each of which a small write would dirty

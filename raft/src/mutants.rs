@@ -1,0 +1,94 @@
+//! Deliberate bugs, to find out whether the tests of whole clusters notice them.
+//!
+//! They exist only in builds with `--cfg logboat_mutants`, of which release builds can't be made. One
+//! build has them all; [`choose`] picks the one to live with, for the whole process. A place in the
+//! code asks `mutant!(Name)`, which is `false` everywhere else.
+
+use core::sync::atomic::{AtomicU8, Ordering};
+
+#[cfg(not(debug_assertions))]
+compile_error!("deliberate bugs are for debug builds only");
+
+macro_rules! mutants {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// A deliberate bug.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Mutant {
+            /// None.
+            None,
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+mutants! {
+    /// A follower acknowledges entries before they are durable.
+    AcknowledgeBeforeSync,
+    /// What waits for the log to be durable leaves at once.
+    PromiseBeforeSync,
+    /// A vote is not written.
+    VoteNotPersisted,
+    /// A new term is not written until there is a vote in it.
+    TermNotPersisted,
+    /// A second candidate gets a vote in the same term.
+    TwoVotesATerm,
+    /// A vote goes to a candidate whose log is behind.
+    VoteForAShorterLog,
+    /// A leader commits an entry of an older term by counting.
+    CommitOlderTerm,
+    /// A leader counts itself for entries that it has not on its disk.
+    CountUnsyncedLeader,
+    /// A pre-vote makes its receiver enter the term.
+    PreVoteRaisesTerm,
+    /// An append cuts off what follows it, though it holds nothing new.
+    TruncateOnStaleAppend,
+    /// A refused append is sent again as it was.
+    NoBackup,
+    /// A heartbeat tells a follower to commit what it may not have.
+    CommitPastMatch,
+    /// A read is answered without asking a majority.
+    ReadWithoutQuorum,
+    /// A new leader answers reads before its no-op is committed.
+    ReadBeforeNoop,
+    /// A read is answered before its index is applied.
+    ReadBeforeApply,
+    /// A snapshot that got lost is never sent again.
+    SnapshotLostForGood,
+    /// A restart ignores that the snapshot is ahead of the log, and applies entries again.
+    ApplyTwiceAfterSnapshot,
+    /// A proposal is answered by whatever entry has its index.
+    AnswerForAnotherEntry,
+    /// An answer to a vote goes to another group.
+    WrongGroup,
+    /// The log says that it is durable without a sync.
+    NoSync,
+    /// Recovery believes a batch whose records don't verify.
+    TornTailKept,
+    /// A segment that is used again keeps its salt.
+    RecycledSalt,
+    /// A segment goes while it is still needed.
+    CollectNeeded,
+    /// What garbage collection moves cuts off what follows.
+    RewriteTruncates,
+    /// A batch header calls durable what is not.
+    MarkAhead,
+}
+
+static CHOSEN: AtomicU8 = AtomicU8::new(0);
+
+/// Makes this process live with a mutant from now on.
+pub fn choose(mutant: Mutant) {
+    CHOSEN.store(mutant as u8, Ordering::Relaxed);
+}
+
+/// Whether this is the one.
+#[must_use]
+pub fn is(mutant: Mutant) -> bool {
+    CHOSEN.load(Ordering::Relaxed) == mutant as u8
+}

@@ -1,0 +1,97 @@
+//! The simulator: whole clusters in one thread, in virtual time, from one seed, running the code that
+//! real nodes run.
+//!
+//! # What is real
+//! The core and its [`Group`](logboat::group::Group), the turn buffer, the requests that wait for an
+//! outcome, the agreement of log and snapshot at a start, the write-ahead log with its recovery and
+//! garbage collection (over a disk in memory that loses any part of what is not synced), the frames
+//! on the wire, and the map of ranges. What cannot run in one thread is thin and replaced here: the
+//! mailboxes of actors and the worker's loop over them (`process`), the threads of the log (`wal`),
+//! the snapshot thread and its files (`transfer`, `disk`), sockets (`scene`), and the router's retries
+//! (`clients`).
+//!
+//! # What is checked
+//! After every run of a replica: the five properties of Raft over all replicas, the core's own
+//! invariants, and that nothing leaves a node that rests on what its disk does not hold (`checks`).
+//! After every restart: that the log is one that was written, with all that was durable (`model`).
+//! After the run: that every acknowledged write is there, that the histories are linearizable, and
+//! that every group recovers within [`RECOVERY_ELECTIONS`] election timeouts of the last fault.
+//!
+//! Everything follows from the seed, to the byte of the trace.
+
+mod checks;
+mod clients;
+mod disk;
+mod faults;
+mod host;
+mod machine;
+mod model;
+mod options;
+mod process;
+mod random;
+mod scene;
+mod trace;
+mod transfer;
+mod wal;
+mod world;
+
+pub use options::{Fault, FaultCounts, Options};
+pub use world::RECOVERY_ELECTIONS;
+
+use crate::history::Operation;
+use crate::lin::{self, Verdict};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use world::World;
+
+/// What became of a simulation.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The first property that did not hold, if any.
+    pub failure: Option<String>,
+    /// Tells traces apart.
+    pub hash: u64,
+    /// The trace, if it was asked for.
+    pub trace: Option<Vec<String>>,
+    /// Virtual time that passed, in microseconds.
+    pub micros: u64,
+    /// Events that happened.
+    pub steps: u64,
+    /// How often a replica's run was checked.
+    pub checks: u64,
+    /// Operations of clients.
+    pub operations: usize,
+    /// Faults by kind.
+    pub faults: FaultCounts,
+}
+
+/// Runs one simulation.
+#[must_use]
+pub fn simulate(options: &Options) -> Outcome {
+    let mut world = World::new(options);
+    let run = catch_unwind(AssertUnwindSafe(|| {
+        world.run();
+        check_history(world.history());
+    }));
+    let failure = run.err().map(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").to_owned()
+    });
+    Outcome {
+        failure,
+        hash: world.scene.trace.hash(),
+        micros: world.micros(),
+        steps: world.steps(),
+        checks: world.scene.checks.steps,
+        operations: world.history().len(),
+        faults: world.counts().clone(),
+        trace: world.scene.trace.into_lines(),
+    }
+}
+
+/// Panics unless the history is linearizable.
+fn check_history(history: &[Operation]) {
+    match lin::check(history) {
+        Verdict::Linearizable => {}
+        verdict @ (Verdict::NotLinearizable(_) | Verdict::Undecided { .. }) => panic!("{verdict}"),
+    }
+}

@@ -1,0 +1,284 @@
+//! The five properties of Raft (paper, figure 3) over all replicas, and what Logboat adds: nothing
+//! leaves a node that rests on what its disk does not hold, and commands are applied once.
+
+use super::model::ReplicaModel;
+use logboat_raft::{
+    Index, LogId, LogWrite, Mark, Message, Payload, Persist, Raft, Restored, RoleKind, Term,
+};
+use std::collections::{BTreeMap, HashMap};
+
+/// Everything that is known of the groups. Each method panics with a sentence when a property is
+/// violated.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    groups: Vec<GroupChecks>,
+    /// How many conditions were looked at.
+    pub(super) steps: u64,
+}
+
+#[derive(Debug, Default)]
+struct GroupChecks {
+    voters: Vec<usize>,
+    leaders: BTreeMap<Term, usize>,
+    /// The latest term in which anybody campaigned.
+    campaigned: Term,
+    /// Checksum, and term of the entry before, of every entry ever seen, by index and term. What two
+    /// logs have in common is equal up to there if each entry names the same one before it.
+    entries: HashMap<LogId, (u32, Term)>,
+    /// Term and checksum of what a leader called committed, from index 1 on.
+    committed: Vec<(Term, u32)>,
+    /// Operation and checksum of what state machines were given.
+    applied: Vec<(u64, u32)>,
+    /// Where each operation was applied.
+    operations: HashMap<u64, u64>,
+    replicas: Vec<Replica>,
+}
+
+#[derive(Debug, Default)]
+struct Replica {
+    model: ReplicaModel,
+    commit: Index,
+    /// The term in which it leads.
+    leads: Option<Term>,
+}
+
+impl Checks {
+    pub(super) fn new(nodes: usize, voters: impl Iterator<Item = Vec<usize>>) -> Self {
+        let group = |voters| GroupChecks {
+            voters,
+            replicas: (0..nodes).map(|_| Replica::default()).collect(),
+            ..GroupChecks::default()
+        };
+        Self { groups: voters.map(group).collect(), steps: 0 }
+    }
+
+    /// A replica wants to write.
+    pub(super) fn writing(&mut self, node: usize, group: usize, persist: &Persist) {
+        let group = &mut self.groups[group];
+        let view = &group.replicas[node].model.view;
+        if let LogWrite::Append(entries) = &persist.log {
+            let first = &entries[0];
+            // One that was started again may have lost what it appended as a leader.
+            let leads = group.replicas[node].leads == Some(first.term);
+            assert!(
+                first.index > view.last().index || !leads,
+                "leader append-only: a leader of term {} replaces entry {}",
+                first.term,
+                first.index
+            );
+            for index in first.index.0..=view.last().index.0 {
+                let replaced = view.entry(Index(index)).expect("it lies in the log");
+                assert!(
+                    group.committed.get(index as usize - 1) != Some(&replaced)
+                        || Index(index) > group.replicas[node].commit,
+                    "a committed entry is replaced"
+                );
+            }
+            let mut before = view.term_at(first.index.prev()).expect("an append leaves no gap");
+            for entry in entries {
+                let known = group.entries.entry(entry.id()).or_insert((entry.checksum, before));
+                assert_eq!(
+                    *known,
+                    (entry.checksum, before),
+                    "log matching: two logs differ at or before {}",
+                    entry.id()
+                );
+                before = entry.term;
+            }
+        }
+        if let Some(hard_state) = persist.hard_state
+            && hard_state.vote.is_some_and(|vote| vote.0 as usize == node + 1)
+        {
+            group.campaigned = group.campaigned.max(hard_state.term);
+        }
+        if let LogWrite::Compact(last) | LogWrite::Reset(last) = &persist.log {
+            let committed = group.committed.get(last.index.0 as usize - 1);
+            assert_eq!(
+                committed.map(|(term, _)| *term),
+                Some(last.term),
+                "a snapshot covers {last}, which is not what was committed there"
+            );
+        }
+        group.replicas[node].model.view.write(persist);
+    }
+
+    /// A write was handed to the log.
+    pub(super) fn submitted(&mut self, node: usize, group: usize, persist: &Persist) {
+        self.groups[group].replicas[node].model.submit(persist.clone());
+    }
+
+    /// A write is durable.
+    pub(super) fn durable(&mut self, node: usize, group: usize, mark: Mark) {
+        self.groups[group].replicas[node].model.synced(mark);
+    }
+
+    /// A snapshot file is durable.
+    pub(super) fn snapshot_durable(&mut self, node: usize, group: usize, last: LogId) {
+        self.groups[group].replicas[node].model.snapshot_durable(last);
+    }
+
+    /// A restart found this on the disk.
+    pub(super) fn recovered(&mut self, node: usize, group: usize, restored: &Restored) {
+        let replica = &mut self.groups[group].replicas[node];
+        replica.model.recovered(restored);
+        replica.commit = Index(0);
+        replica.leads = None;
+    }
+
+    /// A replica has run.
+    pub(super) fn after_run(&mut self, node: usize, number: usize, raft: &Raft) {
+        self.steps += 1;
+        raft.invariants();
+        let group = &mut self.groups[number];
+        let view = &group.replicas[node].model.view;
+        assert_eq!(raft.last(), view.last(), "the log in memory is what was written");
+        let term = raft.term();
+        assert!(term <= group.campaigned, "term {term} was entered, and nobody campaigned in it");
+        let leads = raft.role() == RoleKind::Leader;
+        if leads {
+            let leader = *group.leaders.entry(term).or_insert(node);
+            assert_eq!(leader, node, "election safety: two leaders of group {number} in {term}");
+            if group.replicas[node].leads != Some(term) {
+                group.leader_completeness(node, term);
+            }
+        }
+        let led = group.replicas[node].leads;
+        group.commits(node, [led, leads.then_some(term)], raft.commit());
+        let replica = &mut group.replicas[node];
+        replica.leads = leads.then_some(term);
+        replica.commit = raft.commit();
+    }
+
+    /// A state machine was given a command.
+    pub(super) fn applied(&mut self, group: usize, place: u64, operation: u64, crc: u32) {
+        let group = &mut self.groups[group];
+        match group.applied.get(place as usize) {
+            Some(known) => {
+                assert_eq!(*known, (operation, crc), "state machine safety at command {place}");
+            }
+            None => {
+                assert_eq!(place as usize, group.applied.len(), "commands are applied in order");
+                group.applied.push((operation, crc));
+                let first = group.operations.insert(operation, place);
+                assert_eq!(first, None, "operation {operation} was applied twice");
+            }
+        }
+    }
+
+    /// A client was told that its write succeeded.
+    pub(super) fn acknowledged(&self, group: usize, operation: u64) {
+        assert!(
+            self.groups[group].operations.contains_key(&operation),
+            "operation {operation} was acknowledged and never applied"
+        );
+    }
+
+    /// A message arrived: what it promises must be on its sender's disk.
+    pub(super) fn promised(&self, from: usize, to: usize, group: usize, message: &Message) {
+        let Some(group) = self.groups.get(group) else { return };
+        let model = &group.replicas[from].model;
+        let (term, last) = model.survives();
+        let vote = model.durable.hard_state.vote;
+        let voted_for = vote.map(|vote| vote.0 as usize - 1);
+        let names_term = match &message.payload {
+            Payload::PreVote { .. } | Payload::PreVoteReply { granted: true } => false,
+            Payload::Append { .. } | Payload::Snapshot { .. } => false,
+            Payload::Vote { .. } => {
+                assert!(
+                    term > message.term || voted_for == Some(from),
+                    "a candidate asked for votes before its own was durable"
+                );
+                true
+            }
+            Payload::VoteReply { granted: true } => {
+                assert!(
+                    term > message.term || voted_for == Some(to),
+                    "a vote was given before it was durable"
+                );
+                true
+            }
+            Payload::Appended { through } => {
+                assert!(
+                    term > message.term || last >= *through,
+                    "entries up to {through} were acknowledged before they were durable"
+                );
+                true
+            }
+            Payload::PreVoteReply { granted: false }
+            | Payload::VoteReply { granted: false }
+            | Payload::Rejected { .. }
+            | Payload::Heartbeat { .. }
+            | Payload::HeartbeatReply { .. }
+            | Payload::TimeoutNow => true,
+        };
+        assert!(!names_term || term >= message.term, "a message of a term that is not durable");
+    }
+
+    /// How many entries a leader called committed.
+    pub(super) fn committed(&self, group: usize) -> u64 {
+        self.groups[group].committed.len() as u64
+    }
+}
+
+impl GroupChecks {
+    /// The leader of the latest term has all that is committed. (One of an earlier term, which does
+    /// not know yet that it was deposed, may not.)
+    fn leader_completeness(&self, node: usize, term: Term) {
+        if self.leaders.last_key_value().is_some_and(|(latest, _)| *latest > term) {
+            return;
+        }
+        let view = &self.replicas[node].model.view;
+        let begin = view.snapshot.index;
+        for (place, entry) in self.committed.iter().enumerate().skip(begin.0 as usize) {
+            let index = Index(place as u64 + 1);
+            assert_eq!(
+                view.entry(index).as_ref(),
+                Some(entry),
+                "leader completeness: the leader of {term} lacks committed entry {index}"
+            );
+        }
+    }
+
+    /// A replica's commit index moved. Only a leader, in the term that it led before its run or leads
+    /// now, may call something committed that nobody did.
+    fn commits(&mut self, node: usize, leads: [Option<Term>; 2], commit: Index) {
+        let replica = &self.replicas[node];
+        let view = &replica.model.view;
+        let from = replica.commit.max(view.snapshot.index);
+        let mut newest = None;
+        for index in from.0 + 1..=commit.0 {
+            let entry = view.entry(Index(index)).expect("what is committed is in the log");
+            match self.committed.get(index as usize - 1) {
+                Some(known) => assert_eq!(
+                    (index, entry),
+                    (index, *known),
+                    "two replicas call different entries committed"
+                ),
+                None => {
+                    assert_eq!(index as usize, self.committed.len() + 1, "a gap is committed");
+                    self.committed.push(entry);
+                    newest = Some(LogId::new(entry.0, Index(index)));
+                }
+            }
+        }
+        if let Some(newest) = newest {
+            assert!(leads != [None, None], "{newest} is called committed by no leader");
+            assert!(
+                leads.contains(&Some(newest.term)),
+                "a leader committed {newest}, of an older term, by counting"
+            );
+            self.is_held(newest);
+        }
+    }
+
+    /// What a leader calls committed is on the disks of a majority.
+    fn is_held(&self, id: LogId) {
+        let holds = |node: &&usize| self.replicas[**node].model.holds(id);
+        let holders = self.voters.iter().filter(holds).count();
+        assert!(
+            2 * holders > self.voters.len(),
+            "{id} is called committed and durable on {holders} of {}",
+            self.voters.len()
+        );
+    }
+}

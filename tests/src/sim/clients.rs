@@ -1,0 +1,317 @@
+//! The clients: each does one operation after the other through the node that it is connected to, as
+//! the router does, and notes what it asked and what it heard.
+
+use super::host::Host;
+use super::machine::{decode_value, encode_command};
+use super::process::{group_id, group_place};
+use super::scene::{Event, Scene, Target};
+use crate::history::{Answer, Kind, Operation, Outcome};
+use bytes::Bytes;
+use logboat::{NodeId, RequestError, RequestKind};
+use logboat_router::{Range, RangeMap};
+use std::collections::VecDeque;
+
+/// What is under way for a client.
+struct Pending {
+    number: u64,
+    key: String,
+    kind: Kind,
+    called_us: u64,
+    /// The replicas to ask, and which comes next.
+    attempts: usize,
+    hint: Option<usize>,
+    deadline_us: u64,
+}
+
+struct Client {
+    home: usize,
+    /// Counts what was asked; answers to earlier questions are too late.
+    attempt: u64,
+    /// A question is out.
+    asked: bool,
+    pending: Option<Pending>,
+}
+
+/// A key's name changes now and then, so that no history grows long.
+struct Key {
+    generation: u64,
+    operations: u64,
+    unknown: u64,
+}
+
+/// Keys of each group.
+const KEYS: usize = 2;
+/// The most operations on a key.
+const MAX_OPERATIONS: u64 = 100;
+/// The most operations on a key whose outcome is not known.
+const MAX_UNKNOWN: u64 = 5;
+
+/// All clients.
+pub(super) struct Clients {
+    clients: Vec<Client>,
+    keys: Vec<Key>,
+    map: RangeMap,
+    next: u64,
+    pub(super) history: Vec<Operation>,
+    /// What is left to do when the faults have stopped.
+    finale: Option<VecDeque<(String, Kind)>>,
+}
+
+impl Clients {
+    pub(super) fn new(scene: &mut Scene) -> Self {
+        let plan = &scene.plan;
+        let range = |group: usize| Range {
+            start: if group == 0 { Bytes::new() } else { format!("{group:03}").into() },
+            group: group_id(group),
+            replicas: plan.voters(group).into_iter().map(|node| NodeId(node as u64 + 1)).collect(),
+        };
+        let ranges = (0..plan.groups).map(range).collect();
+        let map = RangeMap::new(1, "range".to_owned(), ranges).expect("the ranges are in order");
+        let (clients, nodes, keys) = (plan.clients, plan.nodes, plan.groups * KEYS);
+        let client =
+            |number| Client { home: number % nodes, attempt: 0, asked: false, pending: None };
+        for number in 0..clients {
+            let wait = scene.random.below(1_000_000);
+            scene.after(wait, Target::World, Event::Think(number));
+        }
+        Self {
+            clients: (0..clients).map(client).collect(),
+            keys: (0..keys).map(|_| Key { generation: 0, operations: 0, unknown: 0 }).collect(),
+            // What one node sends is what another reads.
+            map: RangeMap::decode(map.encode()).expect("a map survives its encoding"),
+            next: 0,
+            history: Vec::new(),
+            finale: None,
+        }
+    }
+
+    /// A client goes on with what is pending, or thinks of something new.
+    pub(super) fn think(&mut self, client: usize, hosts: &mut [Host], scene: &mut Scene) {
+        if self.clients[client].asked {
+            return;
+        }
+        if self.clients[client].pending.is_none() {
+            let Some((key, kind)) = self.choose(scene) else { return };
+            self.next += 1;
+            let limit = 5 * scene.plan.request_timeout.as_micros() as u64;
+            self.clients[client].pending = Some(Pending {
+                number: self.next,
+                key,
+                kind,
+                called_us: scene.now,
+                attempts: 0,
+                hint: None,
+                deadline_us: scene.now + limit,
+            });
+        }
+        self.ask(client, hosts, scene);
+    }
+
+    /// An attempt got an answer, unless it comes too late.
+    pub(super) fn answered(
+        &mut self,
+        client: usize,
+        attempt: u64,
+        result: Result<Bytes, RequestError>,
+        scene: &mut Scene,
+    ) {
+        let state = &mut self.clients[client];
+        if state.attempt != attempt || !state.asked {
+            return;
+        }
+        state.asked = false;
+        let pending = state.pending.as_mut().expect("what was asked is pending");
+        let error = match result {
+            Ok(answer) => return self.finish(client, Some(answer), scene),
+            Err(error) => error,
+        };
+        match error {
+            RequestError::TimedOut if pending.kind != Kind::Get => {
+                return self.finish(client, None, scene);
+            }
+            RequestError::NotLeader { leader } => {
+                pending.hint = leader.map(|leader| leader.0 as usize - 1);
+            }
+            RequestError::TooLarge { .. } => panic!("no command is too large: {error}"),
+            RequestError::TimedOut
+            | RequestError::Busy
+            | RequestError::NoSuchGroup(_)
+            | RequestError::Unreachable(_)
+            | RequestError::Stopped => pending.hint = None,
+        }
+        if scene.now >= pending.deadline_us && self.finale.is_none() {
+            // It certainly had no effect.
+            state.pending = None;
+        }
+        let wait = scene.random.between(1_000, 100_000);
+        scene.after(wait, Target::World, Event::Think(client));
+    }
+
+    /// An attempt took too long.
+    pub(super) fn expired(&mut self, client: usize, attempt: u64, scene: &mut Scene) {
+        self.answered(client, attempt, Err(RequestError::TimedOut), scene);
+    }
+
+    /// How many operations are left.
+    pub(super) fn work(&self) -> u64 {
+        self.finale.as_ref().map_or(0, VecDeque::len) as u64
+    }
+
+    /// A node is gone, and with it what its clients waited for.
+    pub(super) fn crashed(&mut self, host: usize, scene: &mut Scene) {
+        for client in 0..self.clients.len() {
+            let state = &self.clients[client];
+            if state.home == host && state.asked {
+                let attempt = state.attempt;
+                self.answered(client, attempt, Err(RequestError::TimedOut), scene);
+            }
+        }
+    }
+
+    /// The faults have stopped: every group is written to, and every key read, once more.
+    pub(super) fn begin_finale(&mut self, scene: &mut Scene) {
+        let mut left = VecDeque::new();
+        for group in 0..scene.plan.groups {
+            let key = format!("{group:03}-last");
+            left.push_back((key.clone(), Kind::Put { value: "0;".to_owned() }));
+            left.push_back((key, Kind::Get));
+        }
+        for place in 0..self.keys.len() {
+            for generation in 0..=self.keys[place].generation {
+                left.push_back((name(place, generation), Kind::Get));
+            }
+        }
+        self.finale = Some(left);
+        for (client, state) in self.clients.iter().enumerate() {
+            if !state.asked {
+                scene.after(1_000, Target::World, Event::Think(client));
+            }
+        }
+    }
+
+    /// Whether all is done.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finale.as_ref().is_some_and(VecDeque::is_empty)
+            && self.clients.iter().all(|client| client.pending.is_none())
+    }
+
+    /// What is not done yet, for people to read.
+    pub(super) fn unfinished(&self) -> Vec<String> {
+        let pending = self.clients.iter().filter_map(|client| client.pending.as_ref());
+        pending.map(|pending| format!("{:?} of {:?}", pending.kind, pending.key)).collect()
+    }
+
+    fn choose(&mut self, scene: &mut Scene) -> Option<(String, Kind)> {
+        if let Some(left) = &mut self.finale {
+            return left.pop_front();
+        }
+        let place = scene.random.place(self.keys.len());
+        let key = &mut self.keys[place];
+        if key.operations >= MAX_OPERATIONS || key.unknown >= MAX_UNKNOWN {
+            *key = Key { generation: key.generation + 1, operations: 0, unknown: 0 };
+        }
+        key.operations += 1;
+        let value = format!("{};", self.next);
+        let kind = match scene.random.below(10) {
+            0..4 => Kind::Get,
+            // Keys that are only appended to show most.
+            _ if place % KEYS == 0 => Kind::Append { value },
+            4..6 => Kind::Put { value },
+            6..8 => Kind::Append { value },
+            8 => Kind::Cas { expect: self.last_read(place, scene), value },
+            _ => Kind::Delete,
+        };
+        Some((name(place, self.keys[place].generation), kind))
+    }
+
+    /// A value that the key had not long ago, or none.
+    fn last_read(&self, place: usize, scene: &mut Scene) -> Option<String> {
+        let key = name(place, self.keys[place].generation);
+        let recent = self.history.iter().rev().take(50).filter(|operation| operation.key == key);
+        let values = recent.filter_map(|operation| match (&operation.outcome, &operation.kind) {
+            (Outcome::Done { answer: Answer::Read(value), .. }, _) => Some(value.clone()),
+            (Outcome::Done { .. }, Kind::Put { value }) => Some(Some(value.clone())),
+            _ => None,
+        });
+        let skip = scene.random.place(2);
+        values.skip(skip).next().flatten()
+    }
+
+    fn ask(&mut self, client: usize, hosts: &mut [Host], scene: &mut Scene) {
+        let state = &mut self.clients[client];
+        let pending = state.pending.as_mut().expect("there is something to ask");
+        while hosts[state.home].dead.is_some() {
+            state.home = (state.home + 1) % hosts.len();
+        }
+        let home = &mut hosts[state.home];
+        let paused = home.paused_until > scene.now;
+        let Some(process) = home.process.as_mut().filter(|_| !paused) else {
+            return scene.after(50_000, Target::World, Event::Think(client));
+        };
+        let range = &self.map.ranges()[self.map.locate(pending.key.as_bytes())];
+        let next = range.replicas[pending.attempts % range.replicas.len()];
+        let known = || process.leader_of(range.group);
+        // Two replicas may point at each other, so a hint is not always followed.
+        let hint = pending.hint.take().filter(|_| pending.attempts % 4 != 3);
+        let to = hint.unwrap_or_else(|| {
+            let leader = if pending.attempts % 4 == 3 { None } else { known() };
+            leader.unwrap_or(next).0 as usize - 1
+        });
+        pending.attempts += 1;
+        state.attempt += 1;
+        state.asked = true;
+        let (request, body, limit) = match pending.kind {
+            Kind::Get => (RequestKind::Read, Bytes::from(pending.key.clone()), 1),
+            _ => {
+                let command = encode_command(pending.number, &pending.key, &pending.kind);
+                (RequestKind::Propose, command, 2)
+            }
+        };
+        let limit = limit * scene.plan.request_timeout.as_micros() as u64;
+        let attempt = state.attempt;
+        scene.after(limit, Target::World, Event::Expire { client, attempt });
+        let (caller, group) = ((client, attempt), range.group);
+        process.ask(&home.hardware, caller, to, group, (request, body), scene);
+    }
+
+    /// Notes an operation whose outcome is as known as it will be.
+    fn finish(&mut self, client: usize, answer: Option<Bytes>, scene: &mut Scene) {
+        let pending = self.clients[client].pending.take().expect("it was pending");
+        let Pending { number, key, kind, called_us, .. } = pending;
+        let group = self.map.ranges()[self.map.locate(key.as_bytes())].group;
+        if kind != Kind::Get && answer.is_some() {
+            scene.checks.acknowledged(group_place(group), number);
+        }
+        let finale = self.finale.is_some();
+        if answer.is_none() {
+            let names = |(place, state): &(usize, &mut Key)| name(*place, state.generation) == key;
+            if let Some((_, state)) = self.keys.iter_mut().enumerate().find(names) {
+                state.unknown += 1;
+            }
+            if let Some(left) = self.finale.as_mut().filter(|_| key.ends_with("last")) {
+                left.push_back((key.clone(), kind.clone()));
+            }
+        }
+        let outcome = answer.map_or(Outcome::Unknown, |answer| Outcome::Done {
+            return_ns: scene.now * 1_000,
+            answer: match kind {
+                Kind::Get => Answer::Read(decode_value(answer)),
+                Kind::Cas { .. } if answer[0] == 1 => Answer::Swapped,
+                Kind::Cas { .. } => Answer::Mismatched { current: None },
+                Kind::Put { .. } | Kind::Append { .. } | Kind::Delete => Answer::Written,
+            },
+        });
+        let numbers = [client as u64, number, u64::from(outcome == Outcome::Unknown)];
+        let text = format_args!("client {client}: {kind:?} of {key:?}: {outcome:?}");
+        scene.trace.note(scene.now, &numbers, text);
+        let (client_id, call_ns) = (client as u64, called_us * 1_000);
+        let operation = Operation { client: client_id, call_ns, key, kind, outcome, info: None };
+        self.history.push(operation);
+        let wait = if finale { 1 } else { scene.random.below(scene.plan.think_us) };
+        scene.after(wait, Target::World, Event::Think(client));
+    }
+}
+
+fn name(place: usize, generation: u64) -> String {
+    format!("{:03}-{}-{generation}", place / KEYS, place % KEYS)
+}

@@ -1,0 +1,217 @@
+//! What goes wrong, and how it ends.
+
+use super::host::{CrashPoint, Host};
+use super::options::Fault;
+use super::process::Seat;
+use super::scene::{Event, Heal, Scene, Target};
+use logboat::group::GroupEvent;
+use logboat_raft::{NodeId, RoleKind};
+use logboat_storage::simulation::Disk;
+
+/// Begins a fault of a random kind on random nodes, and puts the next one on the list.
+pub(super) fn strike(hosts: &mut [Host], scene: &mut Scene) {
+    let wait = scene.random.between(1_000, scene.plan.fault_us);
+    scene.after(wait, Target::World, Event::Fault);
+    if scene.options.faults.is_empty() {
+        return;
+    }
+    let fault = scene.options.faults[scene.random.place(scene.options.faults.len())];
+    let host = scene.random.place(hosts.len());
+    let numbers = [fault as u64, host as u64];
+    scene.trace.note(scene.now, &numbers, format_args!("fault: {fault} at {}", host + 1));
+    let lasts = scene.random.between(1_000, 10 * election_us(scene));
+    let begun = match fault {
+        Fault::Crash => crash(&mut hosts[host], scene),
+        Fault::Pause => {
+            hosts[host].paused_until = scene.now + lasts;
+            true
+        }
+        Fault::Partition
+        | Fault::OneWay
+        | Fault::Bridge
+        | Fault::Loss
+        | Fault::Duplicate
+        | Fault::Reorder
+        | Fault::SlowLink => {
+            disturb_network(fault, host, scene);
+            scene.after(lasts, Target::World, Event::Heal(Heal::Network));
+            true
+        }
+        Fault::Disconnect => {
+            let peer = scene.random.place(hosts.len());
+            scene.disconnect(host, peer);
+            peer != host
+        }
+        Fault::Skew => {
+            let pace = scene.random.between(800_000, 1_250_000);
+            hosts[host].hardware.pace(scene.now, pace);
+            scene.after(lasts, Target::World, Event::Heal(Heal::Clock(host)));
+            true
+        }
+        Fault::Jump => {
+            hosts[host].hardware.jump(lasts);
+            true
+        }
+        Fault::SlowDisk => {
+            hosts[host].hardware.slow_us = scene.random.below(3 * election_us(scene));
+            scene.after(lasts, Target::World, Event::Heal(Heal::Disk(host)));
+            true
+        }
+        Fault::SyncFailure => {
+            let hardware = &mut hosts[host].hardware;
+            if !hardware.failing_sync {
+                hardware.failing_sync = true;
+                hardware.disk.fail_sync(scene.random.between(1, 20));
+            }
+            // Counted when it comes to pass.
+            return;
+        }
+        Fault::DiskFull => {
+            hosts[host].hardware.disk.limit(Some(0));
+            scene.after(lasts, Target::World, Event::Heal(Heal::Room(host)));
+            true
+        }
+        Fault::BitFlip => flip(hosts, host, scene),
+        // Drawn where a snapshot is written.
+        Fault::SnapshotFailure => return,
+        Fault::Compact => tell(&mut hosts[host], GroupEvent::Compact, |_| true, scene),
+        Fault::Transfer => {
+            let to = NodeId(scene.random.between(1, scene.plan.nodes as u64));
+            let leads = |seat: &Seat| seat.group.raft().role() == RoleKind::Leader;
+            tell(&mut hosts[host], GroupEvent::Transfer(to), leads, scene)
+        }
+    };
+    if begun {
+        scene.count(fault);
+    }
+}
+
+/// Ends a fault.
+pub(super) fn heal(heal: &Heal, hosts: &mut [Host], scene: &mut Scene) {
+    match heal {
+        Heal::Network => scene.heal_network(),
+        Heal::Clock(host) => hosts[*host].hardware.pace(scene.now, 1_000_000),
+        Heal::Disk(host) => hosts[*host].hardware.slow_us = 0,
+        Heal::Room(host) => hosts[*host].hardware.disk.limit(None),
+    }
+}
+
+/// Ends all faults for good. Nodes that can start again do.
+pub(super) fn heal_all(hosts: &mut [Host], scene: &mut Scene) {
+    scene.stormy = false;
+    scene.heal_network();
+    for (place, host) in hosts.iter_mut().enumerate() {
+        host.hardware.pace(scene.now, 1_000_000);
+        host.hardware.slow_us = 0;
+        host.hardware.crash_at = None;
+        host.hardware.disk.limit(None);
+        if host.hardware.failing_sync {
+            // One that has not come to pass never will.
+            host.hardware.disk.fail_sync(u64::MAX / 2);
+        }
+        host.paused_until = host.paused_until.min(scene.now);
+        // One whose log failed is started again.
+        host.hardware.doomed |= host.process.as_ref().is_some_and(|process| process.has_failed());
+        scene.after(1, Target::Host(place), Event::Restart);
+    }
+}
+
+fn election_us(scene: &Scene) -> u64 {
+    scene.plan.tuning.election_timeout.as_micros() as u64
+}
+
+fn crash(host: &mut Host, scene: &mut Scene) -> bool {
+    if host.process.is_none() {
+        return false;
+    }
+    let points = CrashPoint::ALL;
+    match scene.random.place(points.len() + 2) {
+        place if place < points.len() => host.hardware.crash_at = Some(points[place]),
+        _ => host.hardware.doomed = true,
+    }
+    true
+}
+
+fn disturb_network(fault: Fault, host: usize, scene: &mut Scene) {
+    let nodes = scene.plan.nodes;
+    let peer = (host + 1 + scene.random.place(nodes - 1)) % nodes;
+    let breaks = scene.random.per_mille(500);
+    let side = scene.random.next();
+    for from in 0..nodes {
+        for to in (0..nodes).filter(|to| *to != from) {
+            let hit = match fault {
+                // Which nodes are on which side; at times only one is alone.
+                Fault::Partition if side & 1 == 0 => (from == host) != (to == host),
+                Fault::Partition => (side >> (from + 1)) & 1 != (side >> (to + 1)) & 1,
+                Fault::OneWay => from == host && (to == peer || side & 1 == 0),
+                Fault::Bridge => (from, to) == (host, peer) || (to, from) == (host, peer),
+                _ => from == host && (to == peer || side & 1 == 0),
+            };
+            if !hit {
+                continue;
+            }
+            let (amount, slow) = (scene.random.between(20, 500), scene.random.below(2_000_000));
+            let link = scene.link(from, to);
+            match fault {
+                Fault::Partition | Fault::OneWay | Fault::Bridge => link.blocked = true,
+                Fault::Loss => link.loss = amount,
+                Fault::Duplicate => link.duplicate = amount,
+                Fault::Reorder => link.reorder = true,
+                _ => link.slow_us = slow,
+            }
+            if link.blocked && breaks {
+                scene.disconnect(from, to);
+            }
+        }
+    }
+}
+
+/// Flips a bit below the durable mark of a node's log, of so few nodes that every group keeps a
+/// majority.
+fn flip(hosts: &mut [Host], host: usize, scene: &mut Scene) -> bool {
+    let damaged = hosts.iter().filter(|host| host.hardware.damaged).count();
+    if damaged >= (scene.plan.replicas - 1) / 2 || hosts[host].hardware.damaged {
+        return false;
+    }
+    let Some(process) = &hosts[host].process else {
+        return false;
+    };
+    let wal = process.storage.wal.lock();
+    // Until the mark of the last batch is recorded, damage to it passes for a torn tail.
+    if wal.log().wants_mark() || wal.log().unsynced().is_some() {
+        return false;
+    }
+    drop(wal);
+    let disk = &hosts[host].hardware.disk;
+    let mut names = disk.list().expect("a simulated disk lists its files");
+    names.retain(|name| name.ends_with(".wal"));
+    if names.is_empty() {
+        return false;
+    }
+    let name = &names[scene.random.place(names.len())];
+    let content = disk.durable(name);
+    let used = content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    if used == 0 {
+        return false;
+    }
+    let (offset, bit) = (scene.random.below(used as u64), scene.random.below(8) as u8);
+    disk.flip(name, offset, bit);
+    hosts[host].hardware.damaged = true;
+    scene.trace.note(scene.now, &[offset], format_args!("bit {bit} of {name}:{offset} flips"));
+    true
+}
+
+/// Tells something to a random replica of a node, of those that `fits`.
+fn tell(host: &mut Host, event: GroupEvent, fits: fn(&Seat) -> bool, scene: &mut Scene) -> bool {
+    let Some(process) = &mut host.process else {
+        return false;
+    };
+    let fitting = (0..process.seats.len()).filter(|place| fits(&process.seats[*place]));
+    let fitting: Vec<usize> = fitting.collect();
+    if fitting.is_empty() {
+        return false;
+    }
+    process.post(fitting[scene.random.place(fitting.len())], event);
+    process.schedule_turn(&host.hardware, scene);
+    true
+}

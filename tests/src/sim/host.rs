@@ -1,0 +1,200 @@
+//! A simulated node: its disk, its clock, its comings and goings, and the process that runs on it.
+
+use super::disk::SnapshotFiles;
+use super::process::Process;
+use super::scene::{Event, Scene, Target};
+use logboat_raft::{NodeId, Time};
+use logboat_storage::WalError;
+use logboat_storage::simulation::{InlineWal, SimDisk};
+use parking_lot::Mutex;
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+/// A moment at which losing power hurts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CrashPoint {
+    /// What a turn sends has left, what it writes has not reached the log.
+    AfterSend,
+    /// A batch is written and not synced.
+    AfterWrite,
+    /// A sync is over and nobody knows.
+    AfterSync,
+    /// A snapshot is current and the log does not say so.
+    AfterSnapshot,
+    /// A leader's snapshot was adopted and the log does not say so.
+    AfterAdoption,
+}
+
+impl CrashPoint {
+    pub(super) const ALL: [Self; 5] = [
+        Self::AfterSend,
+        Self::AfterWrite,
+        Self::AfterSync,
+        Self::AfterSnapshot,
+        Self::AfterAdoption,
+    ];
+}
+
+/// A clock that runs at its own pace, from a process's start.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    at: u64,
+    shows: u64,
+    /// Its seconds in a million seconds.
+    pace: u64,
+}
+
+/// What a process runs on, and what outlives it.
+pub(super) struct Hardware {
+    pub(super) place: usize,
+    pub(super) disk: SimDisk,
+    pub(super) snapshots: Arc<Mutex<SnapshotFiles>>,
+    /// Counts the runs.
+    pub(super) incarnation: u64,
+    /// When power goes.
+    pub(super) crash_at: Option<CrashPoint>,
+    /// Power goes after this event.
+    pub(super) doomed: bool,
+    /// A bit of the log was flipped.
+    pub(super) damaged: bool,
+    /// A sync is to fail.
+    pub(super) failing_sync: bool,
+    /// How long syncs take on top of the usual, in microseconds.
+    pub(super) slow_us: u64,
+    clock: Clock,
+}
+
+impl Hardware {
+    pub(super) fn id(&self) -> NodeId {
+        NodeId(self.place as u64 + 1)
+    }
+
+    /// The run that goes on now, for events that end with it.
+    pub(super) fn target(&self) -> Target {
+        Target::Process { host: self.place, incarnation: self.incarnation }
+    }
+
+    /// What the clock shows.
+    pub(super) fn time(&self, now: u64) -> Time {
+        Time(self.clock.shows + (now - self.clock.at) * self.clock.pace / 1_000_000)
+    }
+
+    /// Changes the pace of the clock.
+    pub(super) fn pace(&mut self, now: u64, pace: u64) {
+        self.clock = Clock { at: now, shows: self.time(now).0, pace };
+    }
+
+    /// Lets the clock jump ahead.
+    pub(super) fn jump(&mut self, micros: u64) {
+        self.clock.shows += micros;
+    }
+
+    /// Whether power goes at this moment.
+    pub(super) fn crashes(&mut self, point: CrashPoint) -> bool {
+        self.doomed |= self.crash_at == Some(point);
+        self.doomed
+    }
+
+    /// Ticks after an interval of the own clock.
+    pub(super) fn tick_later(&self, scene: &mut Scene) {
+        let micros = scene.plan.tick.as_micros() as u64 * 1_000_000 / self.clock.pace;
+        scene.after(micros, self.target(), Event::Tick);
+    }
+
+    fn cut_power(&self, scene: &mut Scene) {
+        let random = &mut scene.random;
+        let kept = [0, 500, 900, 1_000][random.place(4)];
+        self.disk.crash(|| random.per_mille(kept));
+    }
+}
+
+/// A node.
+pub(super) struct Host {
+    pub(super) hardware: Hardware,
+    pub(super) process: Option<Box<Process>>,
+    pub(super) paused_until: u64,
+    /// Why it never starts again.
+    pub(super) dead: Option<String>,
+}
+
+impl Host {
+    pub(super) fn new(place: usize) -> Self {
+        let hardware = Hardware {
+            place,
+            disk: SimDisk::default(),
+            snapshots: Arc::default(),
+            incarnation: 0,
+            crash_at: None,
+            doomed: false,
+            damaged: false,
+            failing_sync: false,
+            slow_us: 0,
+            clock: Clock { at: 0, shows: 0, pace: 1_000_000 },
+        };
+        Self { hardware, process: None, paused_until: 0, dead: None }
+    }
+
+    /// Starts the node from what is on its disk. It may have to wait, or refuse for good.
+    pub(super) fn start(&mut self, scene: &mut Scene) {
+        if self.process.is_some() || self.dead.is_some() {
+            return;
+        }
+        let hardware = &mut self.hardware;
+        let options = scene.plan.wal.clone();
+        let mut opened = InlineWal::open(hardware.disk.clone(), options.clone());
+        if opened.is_ok() && scene.stormy && scene.random.per_mille(100) {
+            drop(opened);
+            // Power goes again during recovery.
+            hardware.cut_power(scene);
+            opened = InlineWal::open(hardware.disk.clone(), options);
+        }
+        match opened {
+            Ok((wal, restored)) => {
+                hardware.incarnation += 1;
+                hardware.clock = Clock { at: scene.now, shows: 0, pace: 1_000_000 };
+                hardware.tick_later(scene);
+                self.process = Some(Box::new(Process::start(hardware, wal, restored, scene)));
+            }
+            Err(WalError::DiskFull { .. }) => self.start_later(scene),
+            Err(WalError::Io { source, .. })
+                if hardware.failing_sync || source.kind() == ErrorKind::StorageFull =>
+            {
+                hardware.failing_sync = false;
+                hardware.cut_power(scene);
+                self.start_later(scene);
+            }
+            Err(error) => {
+                let node = hardware.id();
+                assert!(hardware.damaged, "node {node} does not start: {error}");
+                scene.trace.note(scene.now, &[], format_args!("{node} is dead: {error}"));
+                self.dead = Some(error.to_string());
+            }
+        }
+    }
+
+    /// Loses power: all that is in memory goes, and any part of what is not synced.
+    pub(super) fn crash(&mut self, scene: &mut Scene) {
+        if self.process.take().is_none() {
+            return;
+        }
+        let hardware = &mut self.hardware;
+        let (place, node) = (hardware.place, hardware.id());
+        scene.trace.note(scene.now, &[place as u64], format_args!("{node} crashes"));
+        hardware.incarnation += 1;
+        hardware.doomed = false;
+        hardware.crash_at = None;
+        hardware.cut_power(scene);
+        for peer in (0..scene.plan.nodes).filter(|peer| *peer != place) {
+            scene.disconnect(peer, place);
+            scene.disconnect(place, peer);
+        }
+        let away = [10_000, 1_000_000, 20_000_000][scene.random.place(3)];
+        let away = if scene.stormy { away } else { 10_000 };
+        let away = scene.random.between(1_000, away);
+        scene.after(away, Target::Host(place), Event::Restart);
+    }
+
+    fn start_later(&self, scene: &mut Scene) {
+        scene.after(200_000, Target::Host(self.hardware.place), Event::Restart);
+    }
+}

@@ -1,0 +1,155 @@
+//! The state machine that the simulated groups replicate: keys with short texts, and a journal by
+//! which the simulation learns what was applied.
+
+use crate::history::Kind;
+use bytes::{Buf, BufMut, Bytes};
+use logboat::{SnapshotWriter, StateMachine};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+/// What a replica's state machine was given, in order, until the simulation takes it out: the number
+/// of the command (from 0 on), the operation, and the checksum of the command.
+pub(super) type Journal = Arc<Mutex<Vec<(u64, u64, u32)>>>;
+
+/// Keys with texts.
+pub(super) struct Machine {
+    values: BTreeMap<String, String>,
+    count: u64,
+    journal: Journal,
+}
+
+impl Machine {
+    pub(super) fn new(journal: Journal) -> Self {
+        Self { values: BTreeMap::new(), count: 0, journal }
+    }
+
+    fn change(&mut self, key: String, kind: Kind) -> Bytes {
+        let value = self.values.get(&key);
+        match kind {
+            Kind::Get => return encode_value(value),
+            Kind::Put { value } => drop(self.values.insert(key, value)),
+            Kind::Append { value: more } => self.values.entry(key).or_default().push_str(&more),
+            Kind::Cas { expect, value: new } => {
+                if value != expect.as_ref() {
+                    return Bytes::from_static(b"\0");
+                }
+                self.values.insert(key, new);
+            }
+            Kind::Delete => drop(self.values.remove(&key)),
+        }
+        Bytes::from_static(b"\x01")
+    }
+}
+
+impl StateMachine for Machine {
+    fn apply(&mut self, command: Bytes) -> Bytes {
+        let crc = crc32fast::hash(&command);
+        let (operation, key, kind) = decode_command(command);
+        self.journal.lock().push((self.count, operation, crc));
+        self.count += 1;
+        self.change(key, kind)
+    }
+
+    fn query(&self, query: Bytes) -> Bytes {
+        encode_value(self.values.get(&text(query)))
+    }
+
+    fn snapshot(&self) -> SnapshotWriter {
+        let (count, values) = (self.count, self.values.clone());
+        Box::new(move |writer| {
+            let mut bytes = Vec::new();
+            bytes.put_u64_le(count);
+            for (key, value) in &values {
+                put_text(&mut bytes, key);
+                put_text(&mut bytes, value);
+            }
+            writer.write_all(&bytes)
+        })
+    }
+
+    fn restore(&mut self, reader: &mut dyn io::Read) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes)?;
+        let mut bytes = Bytes::from(bytes);
+        self.count = bytes.get_u64_le();
+        self.values.clear();
+        while !bytes.is_empty() {
+            let key = take_text(&mut bytes);
+            self.values.insert(key, take_text(&mut bytes));
+        }
+        Ok(())
+    }
+}
+
+/// The command of a client's operation.
+pub(super) fn encode_command(operation: u64, key: &str, kind: &Kind) -> Bytes {
+    let mut bytes = Vec::new();
+    bytes.put_u64_le(operation);
+    put_text(&mut bytes, key);
+    match kind {
+        Kind::Get => bytes.put_u8(0),
+        Kind::Put { value } => {
+            bytes.put_u8(1);
+            put_text(&mut bytes, value);
+        }
+        Kind::Append { value } => {
+            bytes.put_u8(2);
+            put_text(&mut bytes, value);
+        }
+        Kind::Cas { expect, value } => {
+            bytes.put_u8(3);
+            put_text(&mut bytes, value);
+            if let Some(expect) = expect {
+                put_text(&mut bytes, expect);
+            }
+        }
+        Kind::Delete => bytes.put_u8(4),
+    }
+    bytes.into()
+}
+
+/// The value, or nothing, in the answer to [`Kind::Get`].
+pub(super) fn decode_value(mut answer: Bytes) -> Option<String> {
+    (answer.get_u8() == 1).then(|| text(answer))
+}
+
+fn decode_command(mut command: Bytes) -> (u64, String, Kind) {
+    let operation = command.get_u64_le();
+    let key = take_text(&mut command);
+    let kind = match command.get_u8() {
+        0 => Kind::Get,
+        1 => Kind::Put { value: take_text(&mut command) },
+        2 => Kind::Append { value: take_text(&mut command) },
+        3 => Kind::Cas {
+            value: take_text(&mut command),
+            expect: (!command.is_empty()).then(|| take_text(&mut command)),
+        },
+        _ => Kind::Delete,
+    };
+    (operation, key, kind)
+}
+
+fn encode_value(value: Option<&String>) -> Bytes {
+    let Some(value) = value else {
+        return Bytes::from_static(b"\0");
+    };
+    let mut bytes = vec![1];
+    bytes.put_slice(value.as_bytes());
+    bytes.into()
+}
+
+fn put_text(bytes: &mut Vec<u8>, text: &str) {
+    bytes.put_u32_le(u32::try_from(text.len()).expect("texts are short"));
+    bytes.put_slice(text.as_bytes());
+}
+
+fn take_text(bytes: &mut Bytes) -> String {
+    let length = bytes.get_u32_le() as usize;
+    text(bytes.split_to(length))
+}
+
+fn text(bytes: Bytes) -> String {
+    String::from_utf8(bytes.into()).expect("the simulation writes texts")
+}

@@ -1,0 +1,138 @@
+//! What a replica's log should be, from the writes alone: the measure for the log on disk, after a
+//! crash, and for the log that the core believes in.
+
+use logboat_raft::{HardState, Index, LogId, LogWrite, Mark, Persist, Restored, Term, TermRun};
+use std::collections::VecDeque;
+
+/// A log as a list of the term and checksum of each entry.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LogModel {
+    pub(super) hard_state: HardState,
+    pub(super) snapshot: LogId,
+    entries: VecDeque<(Term, u32)>,
+}
+
+impl LogModel {
+    pub(super) fn last(&self) -> LogId {
+        let index = self.snapshot.index.plus(self.entries.len() as u64);
+        LogId::new(self.entries.back().map_or(self.snapshot.term, |(term, _)| *term), index)
+    }
+
+    /// Term and checksum of an entry that the log holds.
+    pub(super) fn entry(&self, index: Index) -> Option<(Term, u32)> {
+        let place = index.0.checked_sub(self.snapshot.index.0 + 1)?;
+        self.entries.get(place as usize).copied()
+    }
+
+    /// The term at an index that the log, or its beginning, holds.
+    pub(super) fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.snapshot.index {
+            return Some(self.snapshot.term);
+        }
+        self.entry(index).map(|(term, _)| term)
+    }
+
+    pub(super) fn write(&mut self, persist: &Persist) {
+        if let Some(hard_state) = persist.hard_state {
+            self.hard_state = hard_state;
+        }
+        match &persist.log {
+            LogWrite::Keep => {}
+            LogWrite::Append(entries) => {
+                let Some(first) = entries.first() else { return };
+                let keep = (first.index.0 - self.snapshot.index.0 - 1) as usize;
+                assert!(keep <= self.entries.len(), "a write leaves no gap in the log");
+                self.entries.truncate(keep);
+                self.entries.extend(entries.iter().map(|entry| (entry.term, entry.checksum)));
+            }
+            LogWrite::Compact(last) => {
+                let gone = last.index.0.saturating_sub(self.snapshot.index.0) as usize;
+                self.entries.drain(..gone.min(self.entries.len()));
+                self.snapshot = *last;
+            }
+            LogWrite::Reset(last) => {
+                self.entries.clear();
+                self.snapshot = *last;
+            }
+        }
+    }
+
+    fn is(&self, restored: &Restored) -> bool {
+        let mut runs: Vec<TermRun> = Vec::new();
+        for (offset, (term, _)) in self.entries.iter().enumerate() {
+            if runs.last().is_none_or(|run| run.term != *term) {
+                let first = self.snapshot.index.plus(offset as u64 + 1);
+                runs.push(TermRun { term: *term, first });
+            }
+        }
+        (self.hard_state, self.snapshot, self.last().index)
+            == (restored.hard_state, restored.snapshot, restored.last)
+            && runs == restored.runs
+    }
+}
+
+/// The log of one replica: as it is on the disk for certain, the writes that may be there, and as it
+/// will be when all of them are.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ReplicaModel {
+    pub(super) durable: LogModel,
+    pub(super) view: LogModel,
+    /// The newest snapshot file, which a restart would begin with though the log be behind it.
+    snapshot: LogId,
+    submitted: VecDeque<Persist>,
+}
+
+impl ReplicaModel {
+    /// A write was handed to the log.
+    pub(super) fn submit(&mut self, persist: Persist) {
+        self.submitted.push_back(persist);
+    }
+
+    /// All writes up to `mark` are durable.
+    pub(super) fn synced(&mut self, mark: Mark) {
+        while let Some(persist) = self.submitted.pop_front_if(|persist| persist.mark <= mark) {
+            self.durable.write(&persist);
+        }
+    }
+
+    /// A snapshot file is durable.
+    pub(super) fn snapshot_durable(&mut self, last: LogId) {
+        if last.index > self.snapshot.index {
+            self.snapshot = last;
+        }
+    }
+
+    /// The term and the last index that survive a crash.
+    pub(super) fn survives(&self) -> (Term, Index) {
+        let (term, index) = (self.durable.hard_state.term, self.durable.last().index);
+        (term.max(self.snapshot.term), index.max(self.snapshot.index))
+    }
+
+    /// Whether this entry, or a snapshot that covers it, survives a crash.
+    pub(super) fn holds(&self, id: LogId) -> bool {
+        self.durable.snapshot.index >= id.index
+            || self.snapshot.index >= id.index
+            || self.durable.term_at(id.index) == Some(id.term)
+    }
+
+    /// A restart found `restored`. Everything that was durable is there, of the later writes the
+    /// first few, and nothing else.
+    ///
+    /// # Panics
+    /// When that is not so.
+    pub(super) fn recovered(&mut self, restored: &Restored) {
+        let mut candidate = self.durable.clone();
+        let mut later = std::mem::take(&mut self.submitted).into_iter();
+        while !candidate.is(restored) {
+            let Some(persist) = later.next() else {
+                let durable = (self.durable.hard_state, self.durable.snapshot, self.durable.last());
+                panic!(
+                    "recovery lost or made up data: found {restored:?}, durable were {durable:?}"
+                );
+            };
+            candidate.write(&persist);
+        }
+        self.durable = candidate;
+        self.view = self.durable.clone();
+    }
+}

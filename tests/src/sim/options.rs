@@ -1,0 +1,195 @@
+//! What a simulation is asked for, and what it draws from its seed.
+
+use super::random::Random;
+use logboat::{Tuning, WalOptions};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// A kind of fault.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Fault {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Fault {
+            /// All kinds.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// Its name on the command line.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text),* }
+            }
+        }
+    };
+}
+
+faults! {
+    /// A node loses power, at any moment or at one that hurts, and comes back.
+    Crash = "crash",
+    /// A node stands still and goes on.
+    Pause = "pause",
+    /// Two sets of nodes don't hear each other.
+    Partition = "partition",
+    /// A link works in one direction only.
+    OneWay = "one-way",
+    /// Two nodes don't hear each other, though both hear a third.
+    Bridge = "bridge",
+    /// A link loses many frames.
+    Loss = "loss",
+    /// A link delivers frames twice, the second time perhaps a minute late.
+    Duplicate = "duplicate",
+    /// A link delivers frames out of order.
+    Reorder = "reorder",
+    /// A link is slow.
+    SlowLink = "slow-link",
+    /// A connection breaks, and what is in flight on it is lost.
+    Disconnect = "disconnect",
+    /// A clock runs fast or slow.
+    Skew = "skew",
+    /// A clock jumps ahead.
+    Jump = "jump",
+    /// A disk takes long to sync.
+    SlowDisk = "slow-disk",
+    /// A sync fails once.
+    SyncFailure = "sync-failure",
+    /// A disk is full for a while.
+    DiskFull = "disk-full",
+    /// A bit of acknowledged data flips.
+    BitFlip = "bit-flip",
+    /// A snapshot can't be written.
+    SnapshotFailure = "snapshot-failure",
+    /// A replica is told to make a snapshot now.
+    Compact = "compact",
+    /// A leader is told to hand over.
+    Transfer = "transfer",
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.iter().find(|fault| fault.name() == text);
+        found.copied().ok_or_else(|| format!("there is no fault {text:?}"))
+    }
+}
+
+/// What to simulate. All but the seed can be left to the seed.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Everything else follows from it.
+    pub seed: u64,
+    /// Nodes, from 3 to 7.
+    pub nodes: Option<usize>,
+    /// Groups, from 1 to 100.
+    pub groups: Option<usize>,
+    /// How many events pass under faults before these stop.
+    pub steps: u64,
+    /// The faults that may happen.
+    pub faults: Vec<Fault>,
+    /// Whether the trace is kept as text.
+    pub trace: bool,
+}
+
+impl Options {
+    /// A simulation of this seed with everything that can happen.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            nodes: None,
+            groups: None,
+            steps: 20_000,
+            faults: Fault::ALL.to_vec(),
+            trace: false,
+        }
+    }
+}
+
+/// How often each fault happened.
+pub type FaultCounts = BTreeMap<Fault, u64>;
+
+/// What the seed makes of the options.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) nodes: usize,
+    pub(super) groups: usize,
+    /// Replicas of each group.
+    pub(super) replicas: usize,
+    pub(super) clients: usize,
+    /// The longest pause of a client between two operations, in microseconds.
+    pub(super) think_us: u64,
+    /// The longest time between two faults, in microseconds.
+    pub(super) fault_us: u64,
+    /// The usual delay of a link, in microseconds.
+    pub(super) delay_us: u64,
+    /// The usual time of a sync, in microseconds.
+    pub(super) sync_us: u64,
+    pub(super) tick: Duration,
+    pub(super) tuning: Tuning,
+    pub(super) request_timeout: Duration,
+    pub(super) snapshot_log_bytes: u64,
+    pub(super) chunk_bytes: usize,
+    pub(super) wal: WalOptions,
+}
+
+impl Plan {
+    pub(super) fn draw(options: &Options, random: &mut Random) -> Self {
+        let nodes = options.nodes.unwrap_or_else(|| match random.below(10) {
+            0..6 => 3,
+            6..8 => 5,
+            _ => random.between(3, 7) as usize,
+        });
+        let groups = options.groups.unwrap_or_else(|| match random.below(10) {
+            0..4 => random.between(1, 3) as usize,
+            4..9 => random.between(4, 12) as usize,
+            _ => random.between(13, 100) as usize,
+        });
+        let replicas = random.between(3, nodes.min(5) as u64) as usize;
+        let tick = Duration::from_millis([25, 50, 100, 250][random.place(4)]);
+        let election_timeout = tick * 10;
+        let segment_bytes = [16 << 10, 32 << 10, 128 << 10][random.place(3)];
+        Self {
+            nodes,
+            groups,
+            replicas,
+            clients: random.between(3, 8) as usize,
+            think_us: random.between(20, 1_000) * 1_000,
+            fault_us: election_timeout.as_micros() as u64 * random.between(1, 6),
+            delay_us: random.between(50, 2_000),
+            sync_us: random.between(50, 10_000),
+            tick,
+            tuning: Tuning {
+                election_timeout,
+                retransmit_timeout: election_timeout / random.between(1, 4) as u32,
+                max_append_bytes: [64, 1 << 10, 512 << 10][random.place(3)],
+                max_inflight_messages: random.between(1, 16) as usize,
+                max_inflight_bytes: [64, 4 << 10, 4 << 20][random.place(3)],
+                max_uncommitted_bytes: [512, 16 << 20][random.place(2)],
+            },
+            request_timeout: election_timeout * random.between(1, 4) as u32,
+            snapshot_log_bytes: [300, 2_000, 20_000][random.place(3)],
+            chunk_bytes: [64, 1_000, 64 << 10][random.place(3)],
+            wal: WalOptions {
+                segment_bytes,
+                max_bytes: segment_bytes * random.between(2, 8),
+                mark_delay: Duration::from_millis(random.between(1, 100)),
+            },
+        }
+    }
+
+    /// The nodes (by place) that hold replicas of a group (by place), the preferred one first.
+    pub(super) fn voters(&self, group: usize) -> Vec<usize> {
+        (0..self.replicas).map(|next| (group + next) % self.nodes).collect()
+    }
+}

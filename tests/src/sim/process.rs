@@ -1,0 +1,468 @@
+//! The process of a simulated node. It does what the worker and the threads of a real one do, in one
+//! thread: wakes the replicas that have something to do, and carries away what their turn produced.
+//! The log's side of it is in `wal`, that of the snapshots in `transfer`.
+
+use super::disk::HostStorage;
+use super::host::{CrashPoint, Hardware};
+use super::machine::{Journal, Machine};
+use super::scene::{Event, Scene, Target};
+use super::transfer::Arriving;
+use super::wal::Writer;
+use bytes::Bytes;
+use logboat::group::{Attention, Group, GroupEvent, Request, Shared};
+use logboat::simulation::{
+    Admission, decode_reply, decode_request, encode_reply, encode_request, restore,
+};
+use logboat::turn::{Slot, Turn};
+use logboat::{EngineMetrics, GroupView, RequestError, RequestKind, StateMachine};
+use logboat_raft::{Config, GroupId, Mark, NodeId, Payload, Raft, Restored, RoleKind, Time};
+use logboat_storage::simulation::{InlineWal, SimDisk};
+use logboat_transport::{Outgoing, Parcel, RequestId, decode};
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Cursor;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Who asked: a client, and its attempt.
+pub(super) type Caller = (usize, u64);
+
+/// A replica, and what its worker knows of it.
+pub(super) struct Seat {
+    pub(super) group: Group,
+    pub(super) id: GroupId,
+    inbox: Vec<GroupEvent>,
+    woken: bool,
+    pub(super) durable: Mark,
+    pub(super) attention: Attention,
+    view: Arc<GroupView>,
+    preferred: bool,
+    journal: Journal,
+}
+
+/// The process.
+pub(super) struct Process {
+    pub(super) turn: Turn,
+    pub(super) storage: Arc<HostStorage>,
+    pub(super) seats: Vec<Seat>,
+    by_group: BTreeMap<GroupId, usize>,
+    /// Places of the seats that run in the next turn.
+    woken: Vec<usize>,
+    turn_scheduled: bool,
+    gathering: bool,
+    /// When the batches that are not yet durable were submitted, oldest first.
+    pub(super) unsynced: VecDeque<Time>,
+    pub(super) writer: Writer,
+    pub(super) arriving: BTreeMap<GroupId, Arriving>,
+    shared: Arc<Shared>,
+    admission: Arc<Admission>,
+    waiting: Vec<(Caller, oneshot::Receiver<Result<Bytes, RequestError>>)>,
+    calls: BTreeMap<u64, (Caller, usize)>,
+    next_call: u64,
+}
+
+impl Process {
+    /// Starts all replicas of a node.
+    pub(super) fn start(
+        hardware: &mut Hardware,
+        wal: InlineWal<SimDisk>,
+        mut restored: BTreeMap<GroupId, Restored>,
+        scene: &mut Scene,
+    ) -> Self {
+        let storage = Arc::new(HostStorage::new(wal, Arc::clone(&hardware.snapshots)));
+        let shared = Shared {
+            request_timeout: scene.plan.request_timeout,
+            snapshot_log_bytes: scene.plan.snapshot_log_bytes,
+            metrics: EngineMetrics::default(),
+        };
+        let mut process = Self {
+            turn: Turn::new(storage.clone()),
+            storage,
+            seats: Vec::new(),
+            by_group: BTreeMap::new(),
+            woken: Vec::new(),
+            turn_scheduled: false,
+            gathering: false,
+            unsynced: VecDeque::new(),
+            writer: Writer::default(),
+            arriving: BTreeMap::new(),
+            shared: Arc::new(shared),
+            admission: Admission::new(1 << 20),
+            waiting: Vec::new(),
+            calls: BTreeMap::new(),
+            next_call: hardware.incarnation << 32,
+        };
+        for group in 0..scene.plan.groups {
+            let found = restored.remove(&group_id(group));
+            if scene.plan.voters(group).contains(&hardware.place) {
+                process.start_group(hardware, group, found.unwrap_or_default(), scene);
+            }
+        }
+        assert!(restored.is_empty(), "the log holds groups that were never here: {restored:?}");
+        process.schedule_turn(hardware, scene);
+        process
+    }
+
+    fn start_group(&mut self, hardware: &Hardware, group: usize, log: Restored, scene: &mut Scene) {
+        scene.checks.recovered(hardware.place, group, &log);
+        let id = group_id(group);
+        let journal = Journal::default();
+        let mut machine = Machine::new(Arc::clone(&journal));
+        let snapshot = hardware.snapshots.lock().current(id);
+        let snapshot = snapshot.map(|(last, content)| (last, Cursor::new(content)));
+        let agreed = restore(id, log, snapshot, &mut machine);
+        let (restored, reset) = agreed.expect("log and snapshot agree after a crash");
+        if let Some(persist) = reset {
+            scene.checks.writing(hardware.place, group, &persist);
+            self.turn.writes.push((id, persist));
+        }
+        let voters = scene.plan.voters(group);
+        let preferred = voters[0] == hardware.place;
+        let mut voters: Vec<NodeId> = voters.iter().map(|node| NodeId(*node as u64 + 1)).collect();
+        voters.sort_unstable();
+        let config = Config {
+            group: id,
+            node: hardware.id(),
+            voters: voters.into(),
+            seed: scene.random.next(),
+            tuning: Arc::new(scene.plan.tuning.clone()),
+        };
+        let raft = Raft::new(config, restored, hardware.time(scene.now));
+        let place = self.seats.len();
+        let slot = Slot(place as u32);
+        let view = Arc::<GroupView>::default();
+        let machine: Box<dyn StateMachine> = Box::new(machine);
+        let shared = Arc::clone(&self.shared);
+        let group = Group::new(id, slot, raft, machine, shared, Arc::clone(&view));
+        let attention = group.attention();
+        self.by_group.insert(id, place);
+        self.seats.push(Seat {
+            group,
+            id,
+            inbox: Vec::new(),
+            woken: false,
+            durable: Mark::default(),
+            attention,
+            view,
+            preferred,
+            journal,
+        });
+        self.post(place, if preferred { GroupEvent::Campaign } else { GroupEvent::Tick });
+    }
+
+    /// Does what an event of this process asks for.
+    pub(super) fn handle(&mut self, hardware: &mut Hardware, event: Event, scene: &mut Scene) {
+        match event {
+            Event::Tick => self.tick(hardware, scene),
+            Event::Turn => self.turn(hardware, scene),
+            Event::Synced => self.synced(hardware, scene),
+            Event::Idle(writes) => self.idle(hardware, writes, scene),
+            Event::Room => self.retry(hardware, scene),
+            Event::SnapshotWritten { group, last, content } => {
+                self.snapshot_written(hardware, (group, last), content, scene);
+            }
+            Event::Chunk { group, to, last, content, offset } => {
+                self.send_piece(hardware, (group, to), (last, content), offset, scene);
+            }
+            Event::Disconnected { to } => self.disconnected(hardware, to, scene),
+            event => unreachable!("{event:?} concerns no process"),
+        }
+    }
+
+    /// Leaders send heartbeats, unless the log stands still; the others run only when a deadline of
+    /// theirs has come, or when they are the first to campaign where nobody leads.
+    pub(super) fn tick(&mut self, hardware: &Hardware, scene: &mut Scene) {
+        let now = hardware.time(scene.now);
+        let limit = scene.plan.tuning.election_timeout;
+        let stalled = self.unsynced.front().is_some_and(|oldest| now.since(*oldest) > limit);
+        for place in 0..self.seats.len() {
+            let seat = &self.seats[place];
+            let Attention { heartbeats, deadline, durability: _ } = seat.attention;
+            let due = deadline.is_some_and(|deadline| deadline <= now);
+            let campaigns = seat.preferred
+                && seat.view.leader().is_none()
+                && matches!(seat.view.role(), RoleKind::Follower | RoleKind::PreCandidate);
+            if (heartbeats && !stalled) || due {
+                self.post(place, GroupEvent::Tick);
+            }
+            if campaigns {
+                self.post(place, GroupEvent::Campaign);
+            }
+        }
+        self.gathering = true;
+        self.schedule_turn(hardware, scene);
+        hardware.tick_later(scene);
+    }
+
+    /// Runs the replicas that were woken, and flushes what they produced.
+    pub(super) fn turn(&mut self, hardware: &mut Hardware, scene: &mut Scene) {
+        self.turn_scheduled = false;
+        self.turn.now = hardware.time(scene.now);
+        for place in std::mem::take(&mut self.woken) {
+            let seat = &mut self.seats[place];
+            seat.woken = false;
+            let events = std::mem::take(&mut seat.inbox);
+            // Mostly all at once, as an actor does; at times one by one, which shows the checks more.
+            if scene.random.per_mille(250) {
+                for event in events {
+                    self.run(hardware, place, std::iter::once(event), scene);
+                }
+            } else {
+                self.run(hardware, place, events.into_iter(), scene);
+            }
+            let adopted = self.storage.take_adopted();
+            for (group, last) in &adopted {
+                scene.checks.snapshot_durable(hardware.place, group_place(*group), *last);
+            }
+            if !adopted.is_empty() && hardware.crashes(CrashPoint::AfterAdoption) {
+                return;
+            }
+        }
+        self.flush(hardware, scene);
+        self.collect_answers(scene);
+    }
+
+    fn run(
+        &mut self,
+        hardware: &Hardware,
+        place: usize,
+        events: impl Iterator<Item = GroupEvent>,
+        scene: &mut Scene,
+    ) {
+        let seat = &mut self.seats[place];
+        let number = group_place(seat.id);
+        let written = self.turn.writes.len();
+        seat.group.run(&mut self.turn, seat.durable, events);
+        seat.attention = seat.group.attention();
+        for (_, persist) in &self.turn.writes[written..] {
+            scene.checks.writing(hardware.place, number, persist);
+        }
+        scene.checks.after_run(hardware.place, number, seat.group.raft());
+        for (place, operation, crc) in seat.journal.lock().drain(..) {
+            scene.checks.applied(number, place, operation, crc);
+        }
+        assert!(
+            hardware.damaged || self.shared.metrics.failed_replicas.get() == 0,
+            "a replica of group {} stopped",
+            seat.id
+        );
+    }
+
+    fn flush(&mut self, hardware: &mut Hardware, scene: &mut Scene) {
+        for (peer, outgoing) in self.turn.sends.take() {
+            scene.send(hardware.place, peer, outgoing);
+        }
+        if std::mem::take(&mut self.gathering) {
+            for (peer, outgoing) in self.turn.heartbeats.take() {
+                scene.send(hardware.place, peer, outgoing);
+            }
+        }
+        if !self.turn.writes.is_empty() && hardware.crashes(CrashPoint::AfterSend) {
+            return;
+        }
+        let promises = self.turn.promises.take();
+        let writes = std::mem::take(&mut self.turn.writes);
+        let marks = std::mem::take(&mut self.turn.marks);
+        if !writes.is_empty() || !promises.is_empty() {
+            for (group, persist) in &writes {
+                scene.checks.submitted(hardware.place, group_place(*group), persist);
+            }
+            self.unsynced.push_back(self.turn.now);
+            self.writer.submit(writes, marks, promises);
+            self.write(hardware, scene);
+        }
+        for job in std::mem::take(&mut self.turn.snapshots) {
+            self.snapshot_job(hardware, job, scene);
+        }
+    }
+
+    /// Takes what a peer sent.
+    pub(super) fn receive(
+        &mut self,
+        hardware: &Hardware,
+        from: usize,
+        frame: Bytes,
+        scene: &mut Scene,
+    ) {
+        let mut parcels = Vec::new();
+        decode(frame, &mut parcels).expect("a frame arrives as it was sent");
+        let peer = NodeId(from as u64 + 1);
+        for parcel in parcels {
+            match parcel {
+                Parcel::Message { group, message } => {
+                    scene.checks.promised(from, hardware.place, group_place(group), &message);
+                    if matches!(message.payload, Payload::Snapshot { .. }) {
+                        self.offered(hardware, peer, group, message, scene);
+                    } else {
+                        let event = GroupEvent::Message { from: peer, message };
+                        self.post_to_group(group, event);
+                    }
+                }
+                Parcel::Request { id, group, body } => {
+                    self.requested(hardware, peer, id, group, body, scene);
+                }
+                Parcel::Reply { id, body } => {
+                    let asked = self.calls.get(&id.0).is_some_and(|(_, asked)| *asked == from);
+                    if asked && let Some((caller, _)) = self.calls.remove(&id.0) {
+                        answer(caller, decode_reply(body), scene);
+                    }
+                }
+                Parcel::Snapshot(chunk) => self.piece_arrived(peer, chunk),
+                Parcel::SnapshotRefused { group, last: _ } => {
+                    self.post_to_group(group, GroupEvent::SnapshotSent { to: peer, last: None });
+                }
+            }
+        }
+        self.schedule_turn(hardware, scene);
+    }
+
+    fn requested(
+        &mut self,
+        hardware: &Hardware,
+        from: NodeId,
+        id: RequestId,
+        group: GroupId,
+        body: Bytes,
+        scene: &mut Scene,
+    ) {
+        let refusal = match (self.admission.admit(body.len()), decode_request(body)) {
+            (Ok(_), _) if !self.by_group.contains_key(&group) => RequestError::NoSuchGroup(group),
+            (Ok(permit), Some((kind, body))) => {
+                let request = Request::remote(body, from, id, permit);
+                return self.post_to_group(group, event_of(kind, request));
+            }
+            (Ok(_), None) => RequestError::Stopped,
+            (Err(busy), _) => busy,
+        };
+        let mut outgoing = Outgoing::new();
+        outgoing.push_reply(id, &encode_reply(&Err(refusal)));
+        scene.send(hardware.place, from, outgoing);
+    }
+
+    /// Asks a replica, here or on another node, in the name of a client of this node.
+    pub(super) fn ask(
+        &mut self,
+        hardware: &Hardware,
+        caller: Caller,
+        to: usize,
+        group: GroupId,
+        (kind, body): (RequestKind, Bytes),
+        scene: &mut Scene,
+    ) {
+        if to == hardware.place {
+            let admitted = self.admission.admit(body.len());
+            match (admitted, self.by_group.get(&group)) {
+                (Err(busy), _) => answer(caller, Err(busy), scene),
+                (Ok(_), None) => answer(caller, Err(RequestError::NoSuchGroup(group)), scene),
+                (Ok(permit), Some(place)) => {
+                    let (request, receiver) = Request::local(body, permit);
+                    self.waiting.push((caller, receiver));
+                    self.post(*place, event_of(kind, request));
+                    self.schedule_turn(hardware, scene);
+                }
+            }
+            return;
+        }
+        self.next_call += 1;
+        let id = RequestId(self.next_call);
+        let mut outgoing = Outgoing::new();
+        outgoing.push_request(id, group, &encode_request(kind, &body));
+        let frames = outgoing.into_frames();
+        if frames.into_iter().all(|frame| scene.send_frame(hardware.place, to, frame, false)) {
+            self.calls.insert(id.0, (caller, to));
+        } else {
+            answer(caller, Err(RequestError::Unreachable(NodeId(to as u64 + 1))), scene);
+        }
+    }
+
+    /// The connection to a node is lost: what was asked over it has an unknown outcome.
+    pub(super) fn disconnected(&mut self, hardware: &Hardware, to: usize, scene: &mut Scene) {
+        self.calls.retain(|_, (caller, asked)| {
+            if *asked == to {
+                answer(*caller, Err(RequestError::TimedOut), scene);
+            }
+            *asked != to
+        });
+        for place in 0..self.seats.len() {
+            if self.seats[place].attention.heartbeats {
+                self.post(place, GroupEvent::Disconnected(NodeId(to as u64 + 1)));
+            }
+        }
+        self.schedule_turn(hardware, scene);
+    }
+
+    /// Hands the answers of this turn to the clients of this node.
+    fn collect_answers(&mut self, scene: &mut Scene) {
+        self.waiting.retain_mut(|(caller, receiver)| match receiver.try_recv() {
+            Ok(result) => {
+                answer(*caller, result, scene);
+                false
+            }
+            Err(oneshot::error::TryRecvError::Empty) => true,
+            Err(oneshot::error::TryRecvError::Closed) => {
+                answer(*caller, Err(RequestError::TimedOut), scene);
+                false
+            }
+        });
+    }
+
+    /// Nothing becomes durable any more.
+    pub(super) fn halt(&mut self, hardware: &Hardware, scene: &mut Scene) {
+        (0..self.seats.len()).for_each(|place| self.post(place, GroupEvent::Halt));
+        self.schedule_turn(hardware, scene);
+    }
+
+    /// The leader that the replica of a group here knows.
+    pub(super) fn leader_of(&self, group: GroupId) -> Option<NodeId> {
+        self.seat_of(group)?.view.leader()
+    }
+
+    pub(super) fn seat_of(&self, group: GroupId) -> Option<&Seat> {
+        self.by_group.get(&group).map(|place| &self.seats[*place])
+    }
+
+    pub(super) fn post(&mut self, place: usize, event: GroupEvent) {
+        self.seats[place].inbox.push(event);
+        self.wake(place);
+    }
+
+    pub(super) fn post_to_group(&mut self, group: GroupId, event: GroupEvent) {
+        if let Some(place) = self.by_group.get(&group) {
+            self.post(*place, event);
+        }
+    }
+
+    pub(super) fn wake(&mut self, place: usize) {
+        if !std::mem::replace(&mut self.seats[place].woken, true) {
+            self.woken.push(place);
+        }
+    }
+
+    /// Lets the woken replicas run soon, together with those that are woken meanwhile.
+    pub(super) fn schedule_turn(&mut self, hardware: &Hardware, scene: &mut Scene) {
+        let work = !self.woken.is_empty() || self.gathering || !self.turn.writes.is_empty();
+        if work && !self.turn_scheduled {
+            self.turn_scheduled = true;
+            let soon = scene.random.between(1, 50);
+            scene.after(soon, hardware.target(), Event::Turn);
+        }
+    }
+}
+
+fn answer((client, attempt): Caller, result: Result<Bytes, RequestError>, scene: &mut Scene) {
+    scene.after(1, Target::World, Event::Answer { client, attempt, result });
+}
+
+const fn event_of(kind: RequestKind, request: Request) -> GroupEvent {
+    match kind {
+        RequestKind::Propose => GroupEvent::Propose(request),
+        RequestKind::Read => GroupEvent::Read(request),
+    }
+}
+
+pub(super) const fn group_id(place: usize) -> GroupId {
+    GroupId(place as u64 + 1)
+}
+
+pub(super) const fn group_place(group: GroupId) -> usize {
+    group.0 as usize - 1
+}

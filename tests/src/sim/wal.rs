@@ -1,0 +1,217 @@
+//! What a simulated process does as the threads of the log: it writes what was submitted, syncs it
+//! while the next batch is written, records marks and collects garbage in idle moments.
+
+use super::host::{CrashPoint, Hardware};
+use super::options::Fault;
+use super::process::{Process, group_place};
+use super::scene::{Event, Scene};
+use logboat::group::GroupEvent;
+use logboat::turn::Slot;
+use logboat_raft::{GroupId, Mark, NodeId, Persist};
+use logboat_storage::simulation::WriteError;
+use logboat_transport::Outgoing;
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+
+/// A turn's writes, and what follows from their being durable.
+struct Submission {
+    writes: Vec<(GroupId, Persist)>,
+    marks: Vec<(Slot, Mark)>,
+    promises: Vec<(NodeId, Outgoing)>,
+}
+
+/// The state of the log's threads.
+#[derive(Default)]
+pub(super) struct Writer {
+    queue: VecDeque<Submission>,
+    /// Written after the sync under way began.
+    written: Vec<Submission>,
+    /// Covered by the sync under way.
+    syncing: Option<Vec<Submission>>,
+    stalled: bool,
+    poisoned: bool,
+    /// Counts the writes, so that an idle moment is known as such.
+    writes: u64,
+    segment: u32,
+}
+
+impl Writer {
+    pub(super) fn submit(
+        &mut self,
+        writes: Vec<(GroupId, Persist)>,
+        marks: Vec<(Slot, Mark)>,
+        promises: Vec<(NodeId, Outgoing)>,
+    ) {
+        self.queue.push_back(Submission { writes, marks, promises });
+    }
+}
+
+impl Process {
+    /// Writes what waits as one batch, and has it synced.
+    pub(super) fn write(&mut self, hardware: &mut Hardware, scene: &mut Scene) {
+        let writer = &mut self.writer;
+        if writer.poisoned || writer.stalled || writer.queue.is_empty() {
+            return;
+        }
+        let mut batch = Vec::new();
+        for submission in &mut writer.queue {
+            batch.append(&mut submission.writes);
+        }
+        let result = self.storage.wal.lock().write(&batch);
+        match result {
+            Ok(_) => {}
+            Err(WriteError::Io(error)) if error.kind() == ErrorKind::StorageFull => {
+                writer.stalled = true;
+                writer.queue[0].writes = batch;
+                scene.after(100_000, hardware.target(), Event::Room);
+                return;
+            }
+            Err(error) => return self.poison(hardware, &error.to_string(), scene),
+        }
+        writer.writes += 1;
+        writer.written.extend(writer.queue.drain(..));
+        if hardware.crashes(CrashPoint::AfterWrite) {
+            return;
+        }
+        let active = self.storage.wal.lock().log().active_segment();
+        if std::mem::replace(&mut self.writer.segment, active) != active {
+            self.press(hardware, scene);
+            self.maintain(hardware, scene);
+        }
+        self.sync(hardware, scene);
+    }
+
+    /// Whether nothing more becomes durable.
+    pub(super) const fn has_failed(&self) -> bool {
+        self.writer.poisoned
+    }
+
+    /// Begins a sync if none is under way.
+    fn sync(&mut self, hardware: &Hardware, scene: &mut Scene) {
+        let writer = &mut self.writer;
+        if writer.syncing.is_some() || writer.written.is_empty() || writer.poisoned {
+            return;
+        }
+        writer.syncing = Some(std::mem::take(&mut writer.written));
+        let usual = scene.plan.sync_us;
+        let takes = scene.random.between(usual / 2, usual + usual / 2) + hardware.slow_us;
+        scene.after(takes, hardware.target(), Event::Synced);
+    }
+
+    /// A sync is over: what was promised leaves, and replicas learn what is durable.
+    pub(super) fn synced(&mut self, hardware: &mut Hardware, scene: &mut Scene) {
+        if self.writer.poisoned {
+            return;
+        }
+        let result = self.storage.wal.lock().sync();
+        if let Err(error) = result {
+            return self.poison(hardware, &error.to_string(), scene);
+        }
+        let done = self.writer.syncing.take().unwrap_or_default();
+        for submission in &done {
+            for (slot, mark) in &submission.marks {
+                let group = group_place(self.seats[slot.0 as usize].id);
+                scene.checks.durable(hardware.place, group, *mark);
+            }
+        }
+        if hardware.crashes(CrashPoint::AfterSync) {
+            return;
+        }
+        for submission in done {
+            for (peer, outgoing) in submission.promises {
+                scene.send(hardware.place, peer, outgoing);
+            }
+            self.unsynced.pop_front();
+            for (slot, mark) in submission.marks {
+                let seat = &mut self.seats[slot.0 as usize];
+                seat.durable = seat.durable.max(mark);
+                if seat.attention.durability {
+                    self.wake(slot.0 as usize);
+                }
+            }
+        }
+        self.write(hardware, scene);
+        self.sync(hardware, scene);
+        self.schedule_turn(hardware, scene);
+        if self.writer.syncing.is_none() {
+            let delay = scene.plan.wal.mark_delay.as_micros() as u64;
+            scene.after(delay, hardware.target(), Event::Idle(self.writer.writes));
+        }
+    }
+
+    /// Records the durable mark when nothing was written for a while, and collects garbage.
+    pub(super) fn idle(&mut self, hardware: &mut Hardware, writes: u64, scene: &mut Scene) {
+        let writer = &self.writer;
+        let busy = writer.syncing.is_some() || !writer.written.is_empty();
+        if busy || writer.poisoned || writer.writes != writes {
+            return;
+        }
+        let mut wal = self.storage.wal.lock();
+        let marked = if wal.log().wants_mark() { wal.mark() } else { Ok(()) };
+        drop(wal);
+        if let Err(error) = marked {
+            return self.poison(hardware, &error.to_string(), scene);
+        }
+        self.maintain(hardware, scene);
+    }
+
+    /// A full disk may have room again.
+    pub(super) fn retry(&mut self, hardware: &mut Hardware, scene: &mut Scene) {
+        self.writer.stalled = false;
+        // What is free already needs no room to be given back, but a mark that says so.
+        let mut wal = self.storage.wal.lock();
+        let marked = if wal.log().wants_mark() { wal.mark() } else { Ok(()) };
+        let freed = marked.and_then(|()| wal.maintain(0));
+        drop(wal);
+        if let Err(error) = freed {
+            return self.poison(hardware, &error.to_string(), scene);
+        }
+        self.write(hardware, scene);
+    }
+
+    /// Moves a little out of the oldest segment, makes that durable, and gives back what is free.
+    fn maintain(&mut self, hardware: &mut Hardware, scene: &mut Scene) {
+        if self.writer.poisoned {
+            return;
+        }
+        let bytes = scene.plan.wal.segment_bytes / 8;
+        let mut wal = self.storage.wal.lock();
+        let mut result = wal.maintain(bytes);
+        if result.as_ref().is_ok_and(|moved| *moved > 0) {
+            result = wal.sync().map(|()| 0).map_err(WriteError::Io);
+        }
+        drop(wal);
+        match result {
+            Ok(_) => {}
+            Err(WriteError::Io(error)) if error.kind() == ErrorKind::StorageFull => {}
+            Err(error) => self.poison(hardware, &error.to_string(), scene),
+        }
+    }
+
+    /// Has the groups make snapshots that pin the oldest segments.
+    fn press(&mut self, hardware: &Hardware, scene: &mut Scene) {
+        let pressing = self.storage.wal.lock().log().pressing();
+        for group in pressing {
+            self.post_to_group(group, GroupEvent::Compact);
+        }
+        self.schedule_turn(hardware, scene);
+    }
+
+    /// The log takes no more writes: all replicas stop, until the node is started again.
+    fn poison(&mut self, hardware: &mut Hardware, reason: &str, scene: &mut Scene) {
+        assert!(
+            hardware.failing_sync || hardware.damaged,
+            "the log of node {} fails: {reason}",
+            hardware.id()
+        );
+        if hardware.failing_sync {
+            hardware.failing_sync = false;
+            scene.count(Fault::SyncFailure);
+        }
+        scene.trace.note(scene.now, &[], format_args!("{}: {reason}", hardware.id()));
+        self.writer.poisoned = true;
+        self.halt(hardware, scene);
+        let later = scene.random.between(1_000, 5_000_000);
+        scene.after(later, hardware.target(), Event::Crash);
+    }
+}

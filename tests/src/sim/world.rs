@@ -1,0 +1,227 @@
+//! The loop: one event after the other, first under faults, then without.
+
+use super::clients::Clients;
+use super::faults;
+use super::host::Host;
+use super::options::{FaultCounts, Options};
+use super::process::group_id;
+use super::scene::{Event, Scene, Scheduled, Target};
+use crate::history::Operation;
+use std::fmt::Write;
+
+/// All nodes, and all else.
+pub(super) struct World {
+    pub(super) scene: Scene,
+    hosts: Vec<Host>,
+    clients: Clients,
+    steps: u64,
+}
+
+/// How many election timeouts after the last fault every group must have a leader again, must have
+/// answered a write and a read, and must have brought every replica up to date.
+pub const RECOVERY_ELECTIONS: u64 = 40;
+
+impl World {
+    pub(super) fn new(options: &Options) -> Self {
+        let mut scene = Scene::new(options);
+        let nodes = scene.plan.nodes;
+        for place in 0..nodes {
+            scene.after(place as u64, Target::Host(place), Event::Restart);
+        }
+        scene.after(1_000_000, Target::World, Event::Fault);
+        let clients = Clients::new(&mut scene);
+        Self { scene, hosts: (0..nodes).map(Host::new).collect(), clients, steps: 0 }
+    }
+
+    /// Runs the whole simulation. A property that does not hold panics.
+    pub(super) fn run(&mut self) {
+        while self.steps < self.scene.options.steps {
+            self.step();
+        }
+        faults::heal_all(&mut self.hosts, &mut self.scene);
+        self.clients.begin_finale(&mut self.scene);
+        let election = self.scene.plan.tuning.election_timeout.as_micros() as u64;
+        // What is to be read and written one by one takes its time besides.
+        let work = self.clients.work() * 4 * (self.scene.plan.sync_us + self.scene.plan.delay_us);
+        let deadline = self.scene.now + RECOVERY_ELECTIONS * election + work;
+        while !(self.clients.is_finished() && self.laggards().is_empty()) {
+            let late = self.scene.now > deadline;
+            assert!(!late, "no recovery after the last fault: {}", self.describe());
+            self.step();
+        }
+    }
+
+    pub(super) const fn micros(&self) -> u64 {
+        self.scene.now
+    }
+
+    pub(super) const fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    pub(super) fn history(&self) -> &[Operation] {
+        &self.clients.history
+    }
+
+    pub(super) const fn counts(&self) -> &FaultCounts {
+        &self.scene.counts
+    }
+
+    fn step(&mut self) {
+        let Some(next) = self.scene.next() else {
+            panic!("nothing is left to happen");
+        };
+        self.steps += 1;
+        let Some(host) = self.due(&next) else { return };
+        match host {
+            None => self.world_event(next.event),
+            Some(host) => self.host_event(host, next.event),
+        }
+    }
+
+    /// Whom an event concerns, unless it comes too late or its node stands still.
+    fn due(&mut self, next: &Scheduled) -> Option<Option<usize>> {
+        let host = match next.target {
+            Target::World => return Some(None),
+            Target::Host(host) => host,
+            Target::Process { host, incarnation } => {
+                if self.hosts[host].hardware.incarnation != incarnation {
+                    return None;
+                }
+                host
+            }
+        };
+        Some(Some(host))
+    }
+
+    fn world_event(&mut self, event: Event) {
+        let Self { scene, hosts, clients, .. } = self;
+        match event {
+            Event::Think(client) => clients.think(client, hosts, scene),
+            Event::Expire { client, attempt } => clients.expired(client, attempt, scene),
+            Event::Answer { client, attempt, result } => {
+                clients.answered(client, attempt, result, scene);
+            }
+            Event::Fault if scene.stormy => faults::strike(hosts, scene),
+            Event::Fault => {}
+            Event::Heal(heal) => faults::heal(&heal, hosts, scene),
+            event => unreachable!("{event:?} concerns a node"),
+        }
+        for host in 0..self.hosts.len() {
+            self.fall(host);
+        }
+    }
+
+    fn host_event(&mut self, place: usize, event: Event) {
+        let Self { scene, hosts, .. } = self;
+        let host = &mut hosts[place];
+        if host.paused_until > scene.now && host.process.is_some() {
+            let target = match event {
+                Event::Frame { .. }
+                | Event::Restart
+                | Event::Disconnected { .. }
+                | Event::Reconnect { .. } => Target::Host(place),
+                _ => host.hardware.target(),
+            };
+            return scene.after(host.paused_until - scene.now, target, event);
+        }
+        note(scene, place, &event);
+        match event {
+            Event::Restart => host.start(scene),
+            Event::Crash => host.hardware.doomed = true,
+            Event::Reconnect { to } => self.reconnect(place, to),
+            Event::Frame { from, bytes, connection } => {
+                let broken = connection
+                    .is_some_and(|connection| connection != scene.link(from, place).connection);
+                if let Some(process) = host.process.as_mut().filter(|_| !broken) {
+                    process.receive(&host.hardware, from, bytes, scene);
+                }
+            }
+            event => {
+                if let Some(process) = &mut host.process {
+                    process.handle(&mut host.hardware, event, scene);
+                }
+            }
+        }
+        self.fall(place);
+    }
+
+    /// Cuts the power of a node that is doomed.
+    fn fall(&mut self, place: usize) {
+        if self.hosts[place].hardware.doomed {
+            self.hosts[place].crash(&mut self.scene);
+            self.hosts[place].hardware.doomed = false;
+            self.clients.crashed(place, &mut self.scene);
+        }
+    }
+
+    fn reconnect(&mut self, from: usize, to: usize) {
+        let reachable = self.hosts[to].process.is_some() && self.hosts[from].process.is_some();
+        let link = self.scene.link(from, to);
+        if reachable && !link.blocked {
+            link.up = true;
+        } else if !link.up {
+            self.scene.after(100_000, Target::Host(from), Event::Reconnect { to });
+        }
+    }
+
+    /// Replicas that should be up to date and are not.
+    fn laggards(&self) -> Vec<(usize, usize)> {
+        let mut laggards = Vec::new();
+        for group in 0..self.scene.plan.groups {
+            for node in self.scene.plan.voters(group) {
+                let host = &self.hosts[node];
+                let seat = host.process.as_ref().and_then(|p| p.seat_of(group_id(group)));
+                let applied = seat.map(|seat| seat.group.raft().applied().0);
+                if !host.hardware.damaged && applied != Some(self.scene.checks.committed(group)) {
+                    laggards.push((group, node));
+                }
+            }
+        }
+        laggards
+    }
+
+    /// How things stand, for people who look for the reason.
+    fn describe(&self) -> String {
+        let mut text = format!("unfinished {:?}", self.clients.unfinished());
+        let mut groups: Vec<usize> = self.laggards().into_iter().map(|(group, _)| group).collect();
+        groups.dedup();
+        for group in groups.into_iter().take(3) {
+            let committed = self.scene.checks.committed(group);
+            let _ = write!(text, "\n  group {}: {committed} entries are committed", group + 1);
+            for node in self.scene.plan.voters(group) {
+                let Host { process, hardware, dead, .. } = &self.hosts[node];
+                let seat = process.as_ref().and_then(|process| process.seat_of(group_id(group)));
+                let status = seat.map(|seat| seat.group.raft().status());
+                let damaged = hardware.damaged;
+                let _ = write!(text, "\n    {node}: damaged {damaged}, {dead:?}, {status:?}");
+            }
+        }
+        text
+    }
+}
+
+fn note(scene: &mut Scene, place: usize, event: &Event) {
+    let now = scene.now;
+    let node = place + 1;
+    let place = place as u64;
+    match event {
+        Event::Frame { from, bytes, .. } => {
+            let sum = crc_of(bytes);
+            let numbers = [place, *from as u64, u64::from(sum)];
+            let (from, length) = (from + 1, bytes.len());
+            let text = format_args!("{from} -> {node}: {length} bytes, {sum:08x}");
+            scene.trace.note(now, &numbers, text);
+        }
+        event => {
+            let kind = event.kind();
+            scene.trace.note(now, &[place, kind as u64], format_args!("{node}: {kind:?}"));
+        }
+    }
+}
+
+/// The checksum that a frame carries.
+fn crc_of(frame: &[u8]) -> u32 {
+    let bytes = frame[8..12].try_into().expect("a frame has a header");
+    u32::from_le_bytes(bytes)
+}
