@@ -202,8 +202,9 @@ pub enum Output {
     },
     /// Stream the newest snapshot to a follower whose next entry this log no longer has. Its
     /// [`Payload::Appended`](crate::Payload::Appended) ends it. [`Input::SnapshotSent`] must come, or
-    /// [`Input::SnapshotFailed`]: then the follower's word that it lacks the snapshot starts another. After [`Input::Unreachable`] it may be asked for again while the stream is
-    /// still under way, which then goes on.
+    /// [`Input::SnapshotFailed`]: then the follower's word that it lacks the snapshot starts another.
+    /// After [`Input::Unreachable`] it may be asked for again while the stream is still under way,
+    /// which then goes on.
     SendSnapshot {
         /// The receiver.
         to: NodeId,
