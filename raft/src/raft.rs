@@ -387,8 +387,7 @@ impl Raft {
     /// Says whether this replica would vote for a candidate in `term`: not when there is a leader,
     /// so that a node which was cut off does not disturb (Raft thesis, section 9.6).
     fn on_pre_vote(&mut self, from: NodeId, term: Term, last: LogId, out: &mut Vec<Output>) {
-        let granted =
-            term > self.replica.term && !self.hears_leader() && last >= self.replica.log.last_id();
+        let granted = term > self.replica.term && !self.hears_leader() && self.is_up_to_date(last);
         let term = if granted { term } else { self.replica.term };
         let payload = Payload::PreVoteReply { granted };
         self.replica.send_when_durable(from, Message { term, payload }, out);
@@ -397,7 +396,7 @@ impl Raft {
     /// RequestVote (Raft paper, figure 2 and section 5.4.1), in the current term.
     fn on_vote(&mut self, from: NodeId, last: LogId, out: &mut Vec<Output>) {
         let free = self.replica.vote.is_none_or(|vote| vote == from || mutant!(TwoVotesATerm));
-        let granted = free && (last >= self.replica.log.last_id() || mutant!(VoteForAShorterLog));
+        let granted = free && self.is_up_to_date(last);
         if granted {
             self.replica.vote = Some(from);
             let deadline = self.replica.draw_deadline();
@@ -499,6 +498,12 @@ impl Raft {
             Role::PreCandidate(_) | Role::Candidate(_) => false,
             Role::Leader(leader) => !leader.lost_quorum(&self.replica),
         }
+    }
+
+    /// Whether a log that ends with `last` holds all that is committed, as far as this one can tell
+    /// (Raft paper, section 5.4.1).
+    fn is_up_to_date(&self, last: LogId) -> bool {
+        last >= self.replica.log.last_id() || mutant!(VoteForAShorterLog)
     }
 
     fn not_leader(&self) -> Refusal {

@@ -215,7 +215,7 @@ impl Clients {
         let kind = match scene.random.below(10) {
             0..4 => Kind::Get,
             // Keys that are only appended to show most.
-            _ if place % KEYS == 0 => Kind::Append { value },
+            _ if place.is_multiple_of(KEYS) => Kind::Append { value },
             4..6 => Kind::Put { value },
             6..8 => Kind::Append { value },
             8 => Kind::Cas { expect: self.last_read(place, scene), value },
@@ -228,13 +228,14 @@ impl Clients {
     fn last_read(&self, place: usize, scene: &mut Scene) -> Option<String> {
         let key = name(place, self.keys[place].generation);
         let recent = self.history.iter().rev().take(50).filter(|operation| operation.key == key);
-        let values = recent.filter_map(|operation| match (&operation.outcome, &operation.kind) {
-            (Outcome::Done { answer: Answer::Read(value), .. }, _) => Some(value.clone()),
-            (Outcome::Done { .. }, Kind::Put { value }) => Some(Some(value.clone())),
-            _ => None,
-        });
+        let mut values =
+            recent.filter_map(|operation| match (&operation.outcome, &operation.kind) {
+                (Outcome::Done { answer: Answer::Read(value), .. }, _) => Some(value.clone()),
+                (Outcome::Done { .. }, Kind::Put { value }) => Some(Some(value.clone())),
+                _ => None,
+            });
         let skip = scene.random.place(2);
-        values.skip(skip).next().flatten()
+        values.nth(skip).flatten()
     }
 
     fn ask(&mut self, client: usize, hosts: &mut [Host], scene: &mut Scene) {

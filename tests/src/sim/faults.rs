@@ -8,7 +8,7 @@ use logboat::group::GroupEvent;
 use logboat_raft::{NodeId, RoleKind};
 use logboat_storage::simulation::Disk;
 
-/// Begins a fault of a random kind on random nodes, and puts the next one on the list.
+/// Begins a fault of a random kind on a random node, and puts the next one on the list.
 pub(super) fn strike(hosts: &mut [Host], scene: &mut Scene) {
     let wait = scene.random.between(1_000, scene.plan.fault_us);
     scene.after(wait, Target::World, Event::Fault);
@@ -16,14 +16,15 @@ pub(super) fn strike(hosts: &mut [Host], scene: &mut Scene) {
         return;
     }
     let fault = scene.options.faults[scene.random.place(scene.options.faults.len())];
-    let host = scene.random.place(hosts.len());
-    let numbers = [fault as u64, host as u64];
-    scene.trace.note(scene.now, &numbers, format_args!("fault: {fault} at {}", host + 1));
+    let place = scene.random.place(hosts.len());
+    let numbers = [fault as u64, place as u64];
+    scene.trace.note(scene.now, &numbers, format_args!("fault: {fault} at {}", place + 1));
     let lasts = scene.random.between(1_000, 10 * election_us(scene));
+    let host = &mut hosts[place];
     let begun = match fault {
-        Fault::Crash => crash(&mut hosts[host], scene),
+        Fault::Crash => crash(host, scene),
         Fault::Pause => {
-            hosts[host].paused_until = scene.now + lasts;
+            host.paused_until = scene.now + lasts;
             true
         }
         Fault::Partition
@@ -33,52 +34,27 @@ pub(super) fn strike(hosts: &mut [Host], scene: &mut Scene) {
         | Fault::Duplicate
         | Fault::Reorder
         | Fault::SlowLink => {
-            disturb_network(fault, host, scene);
+            disturb_network(fault, place, scene);
             scene.after(lasts, Target::World, Event::Heal(Heal::Network));
             true
         }
         Fault::Disconnect => {
             let peer = scene.random.place(hosts.len());
-            scene.disconnect(host, peer);
-            peer != host
+            scene.disconnect(place, peer);
+            peer != place
         }
-        Fault::Skew => {
-            let pace = scene.random.between(800_000, 1_250_000);
-            hosts[host].hardware.pace(scene.now, pace);
-            scene.after(lasts, Target::World, Event::Heal(Heal::Clock(host)));
-            true
+        Fault::Skew | Fault::Jump => disturb_clock(fault, host, lasts, scene),
+        Fault::SlowDisk | Fault::SyncFailure | Fault::DiskFull => {
+            disturb_disk(fault, host, lasts, scene)
         }
-        Fault::Jump => {
-            hosts[host].hardware.jump(lasts);
-            true
-        }
-        Fault::SlowDisk => {
-            hosts[host].hardware.slow_us = scene.random.below(3 * election_us(scene));
-            scene.after(lasts, Target::World, Event::Heal(Heal::Disk(host)));
-            true
-        }
-        Fault::SyncFailure => {
-            let hardware = &mut hosts[host].hardware;
-            if !hardware.failing_sync {
-                hardware.failing_sync = true;
-                hardware.disk.fail_sync(scene.random.between(1, 20));
-            }
-            // Counted when it comes to pass.
-            return;
-        }
-        Fault::DiskFull => {
-            hosts[host].hardware.disk.limit(Some(0));
-            scene.after(lasts, Target::World, Event::Heal(Heal::Room(host)));
-            true
-        }
-        Fault::BitFlip => flip(hosts, host, scene),
+        Fault::BitFlip => flip(hosts, place, scene),
         // Drawn where a snapshot is written.
-        Fault::SnapshotFailure => return,
-        Fault::Compact => tell(&mut hosts[host], GroupEvent::Compact, |_| true, scene),
+        Fault::SnapshotFailure => false,
+        Fault::Compact => tell(host, GroupEvent::Compact, |_| true, scene),
         Fault::Transfer => {
             let to = NodeId(scene.random.between(1, scene.plan.nodes as u64));
             let leads = |seat: &Seat| seat.group.raft().role() == RoleKind::Leader;
-            tell(&mut hosts[host], GroupEvent::Transfer(to), leads, scene)
+            tell(host, GroupEvent::Transfer(to), leads, scene)
         }
     };
     if begun {
@@ -128,6 +104,39 @@ fn crash(host: &mut Host, scene: &mut Scene) -> bool {
     match scene.random.place(points.len() + 2) {
         place if place < points.len() => host.hardware.crash_at = Some(points[place]),
         _ => host.hardware.doomed = true,
+    }
+    true
+}
+
+fn disturb_clock(fault: Fault, host: &mut Host, micros: u64, scene: &mut Scene) -> bool {
+    if fault == Fault::Jump {
+        host.hardware.jump(micros);
+        return true;
+    }
+    let pace = scene.random.between(800_000, 1_250_000);
+    host.hardware.pace(scene.now, pace);
+    scene.after(micros, Target::World, Event::Heal(Heal::Clock(host.hardware.place)));
+    true
+}
+
+/// A sync that is to fail is counted when it does.
+fn disturb_disk(fault: Fault, host: &mut Host, lasts: u64, scene: &mut Scene) -> bool {
+    let hardware = &mut host.hardware;
+    match fault {
+        Fault::SyncFailure if hardware.failing_sync => return false,
+        Fault::SyncFailure => {
+            hardware.failing_sync = true;
+            hardware.disk.fail_sync(scene.random.between(1, 20));
+            return false;
+        }
+        Fault::SlowDisk => {
+            hardware.slow_us = scene.random.below(3 * election_us(scene));
+            scene.after(lasts, Target::World, Event::Heal(Heal::Disk(hardware.place)));
+        }
+        _ => {
+            hardware.disk.limit(Some(0));
+            scene.after(lasts, Target::World, Event::Heal(Heal::Room(hardware.place)));
+        }
     }
     true
 }

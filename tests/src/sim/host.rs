@@ -14,25 +14,20 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CrashPoint {
     /// What a turn sends has left, what it writes has not reached the log.
-    AfterSend,
+    Sent,
     /// A batch is written and not synced.
-    AfterWrite,
+    Written,
     /// A sync is over and nobody knows.
-    AfterSync,
+    Synced,
     /// A snapshot is current and the log does not say so.
-    AfterSnapshot,
+    SnapshotCurrent,
     /// A leader's snapshot was adopted and the log does not say so.
-    AfterAdoption,
+    SnapshotAdopted,
 }
 
 impl CrashPoint {
-    pub(super) const ALL: [Self; 5] = [
-        Self::AfterSend,
-        Self::AfterWrite,
-        Self::AfterSync,
-        Self::AfterSnapshot,
-        Self::AfterAdoption,
-    ];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Sent, Self::Written, Self::Synced, Self::SnapshotCurrent, Self::SnapshotAdopted];
 }
 
 /// A clock that runs at its own pace, from a process's start.

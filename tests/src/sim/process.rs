@@ -213,7 +213,7 @@ impl Process {
             for (group, last) in &adopted {
                 scene.checks.snapshot_durable(hardware.place, group_place(*group), *last);
             }
-            if !adopted.is_empty() && hardware.crashes(CrashPoint::AfterAdoption) {
+            if !adopted.is_empty() && hardware.crashes(CrashPoint::SnapshotAdopted) {
                 return;
             }
         }
@@ -256,7 +256,7 @@ impl Process {
                 scene.send(hardware.place, peer, outgoing);
             }
         }
-        if !self.turn.writes.is_empty() && hardware.crashes(CrashPoint::AfterSend) {
+        if !self.turn.writes.is_empty() && hardware.crashes(CrashPoint::Sent) {
             return;
         }
         let promises = self.turn.promises.take();

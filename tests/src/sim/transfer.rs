@@ -64,7 +64,7 @@ impl Process {
             scene.checks.snapshot_durable(hardware.place, group_place(group), last);
             last
         });
-        if written.is_some() && hardware.crashes(CrashPoint::AfterSnapshot) {
+        if written.is_some() && hardware.crashes(CrashPoint::SnapshotCurrent) {
             return;
         }
         self.post_to_group(group, GroupEvent::SnapshotWritten(written));

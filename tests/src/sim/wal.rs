@@ -70,7 +70,7 @@ impl Process {
         }
         writer.writes += 1;
         writer.written.extend(writer.queue.drain(..));
-        if hardware.crashes(CrashPoint::AfterWrite) {
+        if hardware.crashes(CrashPoint::Written) {
             return;
         }
         let active = self.storage.wal.lock().log().active_segment();
@@ -114,7 +114,7 @@ impl Process {
                 scene.checks.durable(hardware.place, group, *mark);
             }
         }
-        if hardware.crashes(CrashPoint::AfterSync) {
+        if hardware.crashes(CrashPoint::Synced) {
             return;
         }
         for submission in done {
