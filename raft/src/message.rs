@@ -2,6 +2,11 @@
 
 use crate::{Entry, Index, LogId, Term};
 use alloc::vec::Vec;
+use core::iter;
+
+/// Terms and indexes are counted up from zero, so none ever gets this far. What lies below leaves
+/// room to count on.
+const UNREACHABLE: u64 = 1 << 62;
 
 /// A message from one replica of a group to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +16,35 @@ pub struct Message {
     pub term: Term,
     /// What is said.
     pub payload: Payload,
+}
+
+impl Message {
+    /// Whether a replica can have said this at all. A message that none can have said would lead
+    /// to a log that contradicts itself, or to numbers with no next one.
+    pub(crate) fn is_possible(&self) -> bool {
+        let reachable = |id: LogId| id.term <= self.term && id.index.0 < UNREACHABLE;
+        let precedes =
+            |a: &LogId, b: &LogId| a.term <= b.term && a.index.0.checked_add(1) == Some(b.index.0);
+        let says_possible = match &self.payload {
+            Payload::Append { prev, entries, .. } => {
+                let ids = iter::once(*prev).chain(entries.iter().map(Entry::id));
+                let last = entries.last().map_or(*prev, Entry::id);
+                reachable(last) && ids.is_sorted_by(precedes)
+            }
+            Payload::Snapshot { last } => reachable(*last),
+            // Nothing in these is taken over; it is only compared.
+            Payload::PreVote { .. }
+            | Payload::PreVoteReply { .. }
+            | Payload::Vote { .. }
+            | Payload::VoteReply { .. }
+            | Payload::Appended { .. }
+            | Payload::Rejected { .. }
+            | Payload::Heartbeat { .. }
+            | Payload::HeartbeatReply { .. }
+            | Payload::TimeoutNow => true,
+        };
+        self.term.0 < UNREACHABLE && says_possible
+    }
 }
 
 /// What a message says.

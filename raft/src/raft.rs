@@ -262,7 +262,7 @@ impl Raft {
     /// Hands a message to the handler of its kind and the current role, once its term is met.
     fn on_receive(&mut self, from: NodeId, message: Message, out: &mut Vec<Output>) {
         let is_peer = from != self.replica.node() && self.replica.config.voters.contains(&from);
-        if !is_peer || !self.meet_term(from, &message, out) {
+        if !is_peer || !message.is_possible() || !self.meet_term(from, &message, out) {
             return;
         }
         let Message { term, payload } = message;
@@ -535,11 +535,13 @@ impl Raft {
 mod tests {
     use super::Raft;
     use crate::{
-        Config, Conflict, GroupId, Index, Input, LogId, Mark, Message, NodeId, Output, Payload,
-        Restored, RoleKind, Term, Time, Tuning,
+        Config, Conflict, Entry, EntryKind, GroupId, Index, Input, LogId, Mark, Message, NodeId,
+        Output, Payload, Restored, RoleKind, Term, Time, Tuning,
     };
     use alloc::sync::Arc;
+    use alloc::vec;
     use alloc::vec::Vec;
+    use bytes::Bytes;
 
     /// Thousands of replicas live in one process, and most of them are idle followers. Besides this
     /// an idle one has its voters, its term runs and a few words of queues on the heap.
@@ -556,6 +558,34 @@ mod tests {
         assert_eq!(receive(&mut raft, 9, 1, vote.clone()), []);
         assert_eq!(receive(&mut raft, 1, 1, vote.clone()), [], "nor the replica itself");
         assert_ne!(receive(&mut raft, 3, 1, vote), []);
+    }
+
+    #[test]
+    fn what_no_replica_can_have_said_is_not_heard() {
+        let entry = |term, index| {
+            let id = LogId::new(Term(term), Index(index));
+            Entry::new(GroupId(1), id, EntryKind::Noop, Bytes::new())
+        };
+        let append = |terms: [u64; 2]| Payload::Append {
+            prev: LogId::default(),
+            entries: vec![entry(terms[0], 1), entry(terms[1], 2)],
+            commit: Index(0),
+        };
+        let snapshot =
+            |term, index| Payload::Snapshot { last: LogId::new(Term(term), Index(index)) };
+        let heartbeat = Payload::Heartbeat { commit: Index(0), round: 0 };
+        for (term, payload) in [
+            (4, append([3, 2])),
+            (4, append([4, 5])),
+            (4, snapshot(5, 9)),
+            (4, snapshot(4, u64::MAX)),
+            (u64::MAX, heartbeat),
+        ] {
+            let mut raft = replica();
+            assert_eq!(receive(&mut raft, 2, term, payload), []);
+            assert_eq!(raft.term(), Term(0));
+        }
+        assert_ne!(receive(&mut replica(), 2, 4, append([3, 4])), []);
     }
 
     #[test]
