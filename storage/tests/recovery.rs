@@ -263,6 +263,19 @@ fn a_missing_segment_is_refused_and_named() {
 }
 
 #[test]
+fn a_stray_segment_of_a_large_number_is_refused_by_the_first_one_missing() {
+    let disk = closed_log(200);
+    disk.plant("4294967294.wal", b"");
+    let error = InlineWal::open(disk.copy(), small(8 << 10, 1 << 20)).err().unwrap();
+    assert!(error.to_string().contains("0000000005.wal"), "{error}");
+    // No segment has the last number, so that each has a next one.
+    let disk = closed_log(200);
+    disk.plant("4294967295.wal", b"");
+    let error = InlineWal::open(disk, small(8 << 10, 1 << 20)).err().unwrap();
+    assert!(matches!(error, WalError::Foreign(_)), "{error}");
+}
+
+#[test]
 fn a_foreign_file_is_refused_and_named() {
     let disk = closed_log(200);
     disk.plant("holiday.jpg", b"not ours");

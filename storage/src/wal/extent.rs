@@ -39,20 +39,24 @@ impl Extent {
             problems: Vec::new(),
         };
         let mark = scans.values().map(|scan| scan.mark).max();
-        let newest = segments.keys().next_back().copied().unwrap_or(0);
-        for id in extent.oldest..=newest {
+        let mut expected = extent.oldest;
+        for (&id, scanned) in segments.range(extent.oldest..) {
+            if id > expected {
+                // A stray file of a large number leaves a gap of billions: only its first is named.
+                extent.problems.push(WalError::Missing(path(&segment_name(expected))));
+            }
+            expected = id + 1;
             let path = path(&segment_name(id));
-            match segments.get(&id) {
-                None => extent.problems.push(WalError::Missing(path)),
-                Some(Err(what)) => {
+            match scanned {
+                Err(what) => {
                     let flaw = Flaw { what: what.clone(), ..Flaw::default() };
                     extent.problems.push(corrupt(path, &flaw));
                 }
-                Some(Ok((_, scan))) if id <= last => {
-                    let next = scans.get(&(id + 1)).copied();
+                Ok((_, scan)) if id <= last => {
+                    let next = scans.get(&expected).copied();
                     extent.judge(id, scan, next, mark.unwrap_or_default(), path);
                 }
-                Some(Ok(_)) => {}
+                Ok(_) => {}
             }
         }
         extent

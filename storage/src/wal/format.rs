@@ -61,11 +61,11 @@ pub(super) fn segment_name(segment: u32) -> String {
     format!("{segment:010}.wal")
 }
 
-/// The segment that a file name stands for.
+/// The segment that a file name stands for. The last number is none, so that each has a next one.
 pub(super) fn segment_of(name: &str) -> Option<u32> {
     let digits = name.strip_suffix(".wal")?;
     let segment = digits.parse().ok()?;
-    (segment_name(segment) == name && segment > 0).then_some(segment)
+    (segment_name(segment) == name && (1..u32::MAX).contains(&segment)).then_some(segment)
 }
 
 /// What a segment's header block says.

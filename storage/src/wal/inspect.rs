@@ -21,7 +21,7 @@ pub struct WalReport {
     pub groups: BTreeMap<GroupId, GroupReport>,
     /// What is damaged of what was acknowledged: the log does not open if there is any.
     pub damage: Vec<Damage>,
-    /// Segment files that should be there.
+    /// Segment files that should be there: the first of each gap.
     pub missing: Vec<PathBuf>,
     /// Files that the log did not make.
     pub foreign: Vec<PathBuf>,
