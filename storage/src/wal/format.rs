@@ -169,6 +169,14 @@ impl BatchHeader {
         (header.body_bytes as usize <= rest.len() - BATCH_HEADER_BYTES).then_some(header)
     }
 
+    /// Whether a log can have written this at `place`: it knows of nothing durable, and needs no
+    /// segment, that comes later.
+    pub(super) const fn is_possible(&self, place: Position) -> bool {
+        self.durable.pack() <= place.pack()
+            && self.oldest <= place.segment
+            && (self.body_bytes as usize).is_multiple_of(BATCH_ALIGN)
+    }
+
     /// Bytes of the batch, this header included.
     pub(super) const fn bytes(&self) -> u64 {
         BATCH_HEADER_BYTES as u64 + self.body_bytes as u64

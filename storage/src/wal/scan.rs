@@ -49,7 +49,7 @@ impl Scan {
             flaws: Vec::new(),
         };
         loop {
-            match check_batch(file, segment.salt, scan.end) {
+            match check_batch(file, segment, scan.end) {
                 Ok(header) => {
                     scan.note(&header, segment.segment);
                     scan.batches += 1;
@@ -75,10 +75,10 @@ impl Scan {
     /// have holes, from damage to what was acknowledged.
     fn search(&mut self, file: &Bytes, segment: SegmentHeader) {
         for offset in (self.end..file.len() as u64).step_by(BATCH_ALIGN) {
-            if let Some(header) = BatchHeader::decode(file, segment.salt, offset) {
+            if let Some(header) = batch_at(file, segment, offset) {
                 self.note(&header, segment.segment);
                 self.behind += 1;
-                let checked = check_batch(file, segment.salt, offset);
+                let checked = check_batch(file, segment, offset);
                 self.flaws.extend(checked.err().filter(|_| offset > self.end));
             }
         }
@@ -116,9 +116,16 @@ pub(super) fn replay(file: &[u8], salt: u64, end: u64, mut each: impl FnMut(u64,
     }
 }
 
-fn check_batch(file: &Bytes, salt: u64, offset: u64) -> Result<BatchHeader, Flaw> {
+/// The batch header at `offset`, if one stands there that a log can have written.
+fn batch_at(file: &Bytes, segment: SegmentHeader, offset: u64) -> Option<BatchHeader> {
+    let place = Position::new(segment.segment, offset);
+    BatchHeader::decode(file, segment.salt, offset).filter(|header| header.is_possible(place))
+}
+
+fn check_batch(file: &Bytes, segment: SegmentHeader, offset: u64) -> Result<BatchHeader, Flaw> {
+    let salt = segment.salt;
     let start = offset as usize + BATCH_HEADER_BYTES;
-    let Some(header) = BatchHeader::decode(file, salt, offset) else {
+    let Some(header) = batch_at(file, segment, offset) else {
         return Err(Flaw {
             offset,
             what: "no valid batch begins here".to_owned(),
