@@ -181,7 +181,7 @@ impl GroupLog {
     pub(super) fn gap(&self) -> Option<Index> {
         let mut expected = self.snapshot.index.next();
         for piece in self.pieces() {
-            if piece.first != expected {
+            if piece.first != expected || piece.last < piece.first {
                 return Some(expected);
             }
             expected = piece.last.next();

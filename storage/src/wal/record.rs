@@ -207,13 +207,16 @@ impl Record {
                     commit: Index(cursor.varint()?),
                 })
             }
-            COMPACT => Change::Compact(LogId::new(term, Index(cursor.varint()?))),
-            RESET => Change::Reset(LogId::new(term, Index(cursor.varint()?))),
+            COMPACT => Change::Compact(LogId::new(term, cursor.index()?)),
+            RESET => Change::Reset(LogId::new(term, cursor.index()?)),
             APPEND | REWRITE => {
-                let first = Index(cursor.varint()?);
+                let first = cursor.index()?;
                 let count = cursor.varint()?;
                 fields = cursor.at;
-                if count == 0 || count > (cursor.left() / LEAST_ENTRY_BYTES) as u64 {
+                if first == Index(0)
+                    || count == 0
+                    || count > (cursor.left() / LEAST_ENTRY_BYTES) as u64
+                {
                     return None;
                 }
                 first.0.checked_add(count)?;
@@ -311,6 +314,11 @@ impl Cursor<'_> {
             }
         }
         None
+    }
+
+    /// An index that has a next one.
+    fn index(&mut self) -> Option<Index> {
+        self.varint().filter(|index| *index < u64::MAX).map(Index)
     }
 
     fn entry(&mut self) -> Option<EntryFields> {

@@ -168,7 +168,8 @@ fn rebuild<D: Disk>(
     Ok(Log::new(options, store, active, extent.oldest, accounts))
 }
 
-/// What each group holds. An entry that is missing in the middle is damage.
+/// What each group holds. An entry that is missing in the middle is damage, and so are terms that
+/// go back: no log has either.
 fn restore<D: Disk>(log: &Log<D>) -> Result<BTreeMap<GroupId, Restored>, WalError> {
     let store = &log.store;
     let mut restored = BTreeMap::new();
@@ -197,20 +198,24 @@ fn terms<D: Disk>(
     state: &GroupLog,
 ) -> Result<Vec<TermRun>, Damage> {
     let mut runs: Vec<TermRun> = Vec::new();
+    let damage =
+        |what| Err(Damage { file: store.disk.path(""), offset: 0, what, groups: vec![group] });
     if let Some(index) = state.gap() {
-        return Err(Damage {
-            file: store.disk.path(""),
-            offset: 0,
-            what: format!("entry {index} of the group is nowhere in it"),
-            groups: vec![group],
-        });
+        return damage(format!("entry {index} of the group is nowhere in it"));
     }
+    let mut last = state.snapshot.term;
     for piece in state.pieces() {
         let first = piece.first;
         let term = store.term(group, &piece).map_err(|ReadError::Corrupt(damage)| damage)?;
+        if term < last {
+            return damage(format!(
+                "entry {first} of the group is of an earlier term than the one before"
+            ));
+        }
         if runs.last().is_none_or(|run| run.term != term) {
             runs.push(TermRun { term, first });
         }
+        last = term;
     }
     Ok(runs)
 }
