@@ -105,25 +105,6 @@ fn any_flipped_byte_is_noticed_before_anything_is_served() {
 }
 
 #[test]
-fn a_second_snapshot_may_arrive_before_the_first_is_adopted() {
-    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let sender = SnapshotStore::open(there.path()).unwrap();
-    let store = SnapshotStore::open(here.path()).unwrap();
-    for index in [50, 60] {
-        write(&sender, index, b"state of the leader");
-        let (info, mut file) = sender.file(GROUP).unwrap().unwrap();
-        let mut receiver = store.receive(GROUP, info.last, info.bytes).unwrap();
-        std::io::copy(&mut file, &mut receiver).unwrap();
-        receiver.finish().unwrap();
-    }
-    assert_eq!(received(here.path()), 2);
-    assert_eq!(store.adopt(GROUP, at(50)).unwrap().last, at(50));
-    store.discard(GROUP, at(60)).unwrap();
-    assert_eq!(received(here.path()), 0);
-    assert_eq!(store.latest(GROUP).unwrap().last, at(50));
-}
-
-#[test]
 fn a_peers_snapshot_is_adopted_when_it_is_whole() {
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let sender = SnapshotStore::open(there.path()).unwrap();
