@@ -239,27 +239,34 @@ impl Array {
     }
 }
 
-/// Takes a line that ends with `\r` and one more byte, which Redis does not check either.
+/// Takes a line that ends with `\r` and one more byte, which Redis does not check either. How long
+/// it may be does not depend on the pieces in which it arrives.
 fn take_line(
     input: &mut BytesMut,
     too_long: ProtocolError,
 ) -> Result<Option<BytesMut>, ProtocolError> {
-    match input.iter().position(|&byte| byte == b'\r') {
+    let end = input.iter().position(|&byte| byte == b'\r');
+    if end.unwrap_or(input.len()) > MAX_LINE_BYTES {
+        return Err(too_long);
+    }
+    match end {
         Some(end) if end + 2 <= input.len() => {
             let line = input.split_to(end);
             input.advance(2);
             Ok(Some(line))
         }
-        None if input.len() > MAX_LINE_BYTES => Err(too_long),
         Some(_) | None => Ok(None),
     }
 }
 
 /// Takes a line that ends with `\n` or `\r\n`, split into arguments.
 fn take_inline(input: &mut BytesMut) -> Result<Option<Vec<Bytes>>, ProtocolError> {
-    let Some(end) = input.iter().position(|&byte| byte == b'\n') else {
-        let too_long = input.len() > MAX_LINE_BYTES;
-        return if too_long { Err(ProtocolError::LongInline) } else { Ok(None) };
+    let end = input.iter().position(|&byte| byte == b'\n');
+    if end.unwrap_or(input.len()) > MAX_LINE_BYTES {
+        return Err(ProtocolError::LongInline);
+    }
+    let Some(end) = end else {
+        return Ok(None);
     };
     let line = input.split_to(end + 1);
     let line = &line[..end];
@@ -342,9 +349,12 @@ mod tests {
             (b"*\0", "too big mbulk count string"),
             (b"*1\r\n$\0", "too big bulk count string"),
         ] {
-            let bytes = [start, &[b'A'; MAX_LINE_BYTES + 1]].concat();
-            let error = parse(&bytes, 4096).unwrap_err();
-            assert_eq!(error.to_string(), format!("ERR Protocol error: {text}"));
+            let endless = [start, &[b'A'; MAX_LINE_BYTES + 1]].concat();
+            let ended = [&endless, &b"\r\n"[..]].concat();
+            for (bytes, piece) in [(&endless, 4096), (&ended, 4096), (&ended, ended.len())] {
+                let error = parse(bytes, piece).unwrap_err();
+                assert_eq!(error.to_string(), format!("ERR Protocol error: {text}"));
+            }
         }
     }
 
