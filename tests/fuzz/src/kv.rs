@@ -1,0 +1,87 @@
+//! The key-value store's own formats: commands, queries, replies and snapshots.
+
+use arbitrary::{Result, Unstructured};
+use bytes::Bytes;
+use logboat_server::kv::{Command, Query, Reply, Store};
+
+/// The longest value that a command may make. The front sends its own limit along with a command,
+/// and so bounds what carrying it out allocates.
+const MOST_VALUE_BYTES: u64 = 1 << 20;
+
+/// Decodes bytes as commands, queries, replies and snapshots, and carries out what they are.
+pub fn store_codec(data: &[u8]) {
+    round_trips(data);
+    // The pieces end where the data do.
+    let _ = carried_out(&mut Unstructured::new(data));
+    let mut store = Store::new();
+    if store.restore(&mut &data[..]).is_ok() {
+        assert_eq!(snapshot_of(&store), data, "a snapshot has one form");
+    } else {
+        assert_eq!(snapshot_of(&store), snapshot_of(&Store::new()));
+    }
+}
+
+fn round_trips(data: &[u8]) {
+    if let Ok(command) = Command::decode(data) {
+        assert_eq!(Command::decode(&command.encode()), Ok(command));
+    }
+    if let Ok(query) = Query::decode(data) {
+        assert_eq!(Query::decode(&query.encode()), Ok(query));
+    }
+    if let Ok(reply) = Reply::decode(&Bytes::copy_from_slice(data)) {
+        assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
+    }
+}
+
+/// Carries out pieces of the input as commands and queries on a store. Two stores stay equal, and
+/// so does one that is made from a snapshot.
+fn carried_out(input: &mut Unstructured<'_>) -> Result<()> {
+    let (mut one, mut other) = (Store::new(), Store::new());
+    while !input.is_empty() {
+        let is_query: bool = input.arbitrary()?;
+        let length = usize::from(input.arbitrary::<u8>()?).min(input.len());
+        let bytes = input.bytes(length)?;
+        if is_query {
+            answered(&one.query(bytes));
+            continue;
+        }
+        let Ok(command) = Command::decode(bytes) else {
+            let before = snapshot_of(&one);
+            answered(&one.apply(bytes));
+            assert_eq!(snapshot_of(&one), before, "what is no command changes nothing");
+            continue;
+        };
+        let command = limited(command).encode();
+        let reply = one.apply(&command);
+        answered(&reply);
+        assert_eq!(other.apply(&command), reply, "replicas answer alike");
+    }
+    let snapshot = snapshot_of(&one);
+    assert_eq!(snapshot_of(&other), snapshot);
+    let mut restored = Store::new();
+    restored.restore(&mut &snapshot[..]).expect("a snapshot can be restored");
+    assert_eq!(snapshot_of(&restored), snapshot);
+    Ok(())
+}
+
+fn answered(reply: &Bytes) {
+    Reply::decode(reply).expect("an answer decodes");
+}
+
+fn limited(command: Command) -> Command {
+    match command {
+        Command::Append { key, value, limit_bytes } => {
+            Command::Append { key, value, limit_bytes: limit_bytes.min(MOST_VALUE_BYTES) }
+        }
+        Command::SetRange { key, offset, value, limit_bytes } => {
+            Command::SetRange { key, offset, value, limit_bytes: limit_bytes.min(MOST_VALUE_BYTES) }
+        }
+        other => other,
+    }
+}
+
+fn snapshot_of(store: &Store) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    store.snapshot()(&mut bytes).expect("memory takes all that is written");
+    bytes
+}

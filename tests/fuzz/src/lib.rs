@@ -1,0 +1,39 @@
+//! What is done to Logboat with bytes that nobody should send or store: one function a target,
+//! which panics when something is wrong. libFuzzer drives them (see `README.md`), and so does the
+//! test `corpora`, with the inputs that found something and with some of its own making.
+
+mod frames;
+mod handshakes;
+mod kv;
+mod messages;
+mod ranges;
+mod replica;
+mod requests;
+mod snapshots;
+mod wal;
+
+pub use frames::frames;
+pub use handshakes::handshakes;
+pub use kv::store_codec;
+pub use ranges::range_map;
+pub use replica::replica;
+pub use requests::{commands, parser};
+pub use snapshots::snapshots;
+pub use wal::{wal_batches, wal_bytes};
+
+/// A target: its name, and the function.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: [Target; 10] = [
+    ("frames", frames),
+    ("handshakes", handshakes),
+    ("parser", parser),
+    ("commands", commands),
+    ("wal_bytes", wal_bytes),
+    ("wal_batches", wal_batches),
+    ("store_codec", store_codec),
+    ("snapshots", snapshots),
+    ("range_map", range_map),
+    ("replica", replica),
+];

@@ -1,0 +1,71 @@
+//! Arbitrary messages of replicas. Numbers are mostly small, so that they meet each other, and
+//! sometimes the last ones or anything.
+
+use arbitrary::{Result, Unstructured};
+use bytes::Bytes;
+use logboat_raft::{Conflict, Entry, EntryKind, GroupId, Index, LogId, Message, Payload, Term};
+
+/// A number that is small most of the time.
+pub(crate) fn number(input: &mut Unstructured<'_>) -> Result<u64> {
+    Ok(match input.arbitrary::<u8>()? {
+        byte @ 0..0xe0 => u64::from(byte % 0x10),
+        byte @ 0xe0..0xf8 => u64::MAX - u64::from(byte % 4),
+        0xf8.. => input.arbitrary()?,
+    })
+}
+
+pub(crate) fn group(input: &mut Unstructured<'_>) -> Result<GroupId> {
+    number(input).map(GroupId)
+}
+
+pub(crate) fn term(input: &mut Unstructured<'_>) -> Result<Term> {
+    number(input).map(Term)
+}
+
+pub(crate) fn index(input: &mut Unstructured<'_>) -> Result<Index> {
+    number(input).map(Index)
+}
+
+pub(crate) fn log_id(input: &mut Unstructured<'_>) -> Result<LogId> {
+    Ok(LogId::new(term(input)?, index(input)?))
+}
+
+/// A message as it can come out of the decoder: entries follow the one before them without a gap,
+/// and their checksums are right.
+pub(crate) fn message(input: &mut Unstructured<'_>, group: GroupId) -> Result<Message> {
+    let term = term(input)?;
+    let payload = match input.int_in_range(0..=10)? {
+        0 => Payload::PreVote { last: log_id(input)? },
+        1 => Payload::PreVoteReply { granted: input.arbitrary()? },
+        2 => Payload::Vote { last: log_id(input)?, transfer: input.arbitrary()? },
+        3 => Payload::VoteReply { granted: input.arbitrary()? },
+        4 => Payload::Appended { through: index(input)? },
+        5 => Payload::Rejected {
+            prev: index(input)?,
+            conflict: Conflict {
+                x_term: if input.arbitrary()? { Some(self::term(input)?) } else { None },
+                x_index: index(input)?,
+                x_len: index(input)?,
+            },
+        },
+        6 => Payload::Heartbeat { commit: index(input)?, round: number(input)? },
+        7 => Payload::HeartbeatReply { round: number(input)? },
+        8 => Payload::Snapshot { last: log_id(input)? },
+        9 => Payload::TimeoutNow,
+        _ => append(input, group)?,
+    };
+    Ok(Message { term, payload })
+}
+
+fn append(input: &mut Unstructured<'_>, group: GroupId) -> Result<Payload> {
+    let prev = log_id(input)?;
+    let room = (u64::MAX - prev.index.0).min(5);
+    let entries = (1..=input.int_in_range(0..=room)?).map(|offset| {
+        let id = LogId::new(term(input)?, prev.index.plus(offset));
+        let kind = if input.arbitrary()? { EntryKind::Command } else { EntryKind::Noop };
+        let data = vec![7; input.int_in_range(0..=40)?];
+        Ok(Entry::new(group, id, kind, Bytes::from(data)))
+    });
+    let entries = entries.collect::<Result<_>>()?;
+    Ok(Payload::Append { prev, entries, commit: index(input)? })
+}

@@ -1,0 +1,302 @@
+//! The consensus core, fed with anything that peers may say, in any order.
+//!
+//! What its own node owes it is kept: time does not go back, only writes that were handed out
+//! become durable, [`Input::Loaded`] brings what the log holds, and [`Input::Compact`] names an
+//! entry that was applied. Of what peers say, one thing is left out, because the core promises to
+//! panic over it: an append that would replace an entry known to be committed.
+
+use crate::messages;
+use arbitrary::{Result, Unstructured};
+use bytes::Bytes;
+use logboat_raft::{
+    Config, Entry, GroupId, HardState, Index, Input, LoadFor, LogId, LogWrite, Mark, Message,
+    NodeId, Output, Payload, Persist, Raft, ReadToken, Restored, TermRun, Time, Tuning,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+const GROUP: GroupId = GroupId(1);
+const NODE: NodeId = NodeId(1);
+
+/// Drives one replica through arbitrary inputs.
+pub fn replica(data: &[u8]) {
+    let mut input = Unstructured::new(data);
+    let voters = 1 + u64::from(input.arbitrary::<u8>().unwrap_or(0) % 5);
+    let mut host = Host::new(voters);
+    while !input.is_empty() {
+        // Inputs end where the data do.
+        if host.act(&mut input).is_err() {
+            return;
+        }
+    }
+}
+
+/// A log as it was written, whether it is durable or not.
+#[derive(Clone, Default)]
+struct Disk {
+    hard_state: HardState,
+    snapshot: LogId,
+    entries: BTreeMap<Index, Entry>,
+}
+
+/// A replica, its disk, and what the replica waits for.
+struct Host {
+    config: Config,
+    raft: Raft,
+    now: Time,
+    written: Disk,
+    durable: Disk,
+    unsynced: VecDeque<Persist>,
+    newest: Mark,
+    loads: VecDeque<(LoadFor, Index, Index, usize)>,
+    applied: LogId,
+}
+
+impl Disk {
+    fn write(&mut self, persist: Persist) {
+        self.hard_state = persist.hard_state.unwrap_or(self.hard_state);
+        match persist.log {
+            LogWrite::Keep => {}
+            LogWrite::Append(entries) => {
+                if let Some(first) = entries.first() {
+                    self.entries.split_off(&first.index);
+                }
+                self.entries.extend(entries.into_iter().map(|entry| (entry.index, entry)));
+            }
+            LogWrite::Compact(last) => {
+                self.entries = self.entries.split_off(&last.index.next());
+                self.snapshot = last;
+            }
+            LogWrite::Reset(last) => {
+                self.entries.clear();
+                self.snapshot = last;
+            }
+        }
+    }
+
+    fn restored(&self) -> Restored {
+        let mut runs: Vec<TermRun> = Vec::new();
+        for (first, entry) in &self.entries {
+            if runs.last().is_none_or(|run| run.term != entry.term) {
+                runs.push(TermRun { term: entry.term, first: *first });
+            }
+        }
+        let last = self.entries.keys().next_back().copied();
+        Restored {
+            hard_state: self.hard_state,
+            snapshot: self.snapshot,
+            last: last.unwrap_or(self.snapshot.index),
+            runs,
+        }
+    }
+
+    fn read(&self, first: Index, last: Index, max_bytes: usize) -> Vec<Entry> {
+        let mut bytes = 0;
+        let mut entries = Vec::new();
+        // The range is empty, and not wrong, when a snapshot moved the log on.
+        for (index, entry) in self.entries.range(first..).take_while(|(index, _)| **index <= last) {
+            bytes += entry.data.len();
+            if index.0 != first.0 + entries.len() as u64
+                || (bytes > max_bytes && !entries.is_empty())
+            {
+                break;
+            }
+            entries.push(entry.clone());
+        }
+        entries
+    }
+}
+
+impl Host {
+    fn new(voters: u64) -> Self {
+        let tuning = Tuning {
+            election_timeout: Duration::from_millis(100),
+            retransmit_timeout: Duration::from_millis(50),
+            max_append_bytes: 64,
+            max_inflight_messages: 4,
+            max_inflight_bytes: 128,
+            max_uncommitted_bytes: 512,
+        };
+        let config = Config {
+            group: GROUP,
+            node: NODE,
+            voters: (1..=voters).map(NodeId).collect(),
+            seed: 7,
+            tuning: Arc::new(tuning),
+        };
+        let raft = Raft::new(config.clone(), Restored::default(), Time(0));
+        Self {
+            config,
+            raft,
+            now: Time(0),
+            written: Disk::default(),
+            durable: Disk::default(),
+            unsynced: VecDeque::new(),
+            newest: Mark(0),
+            loads: VecDeque::new(),
+            applied: LogId::default(),
+        }
+    }
+
+    fn act(&mut self, input: &mut Unstructured<'_>) -> Result<()> {
+        let event = match input.int_in_range(0..=15)? {
+            0 | 1 => {
+                self.now = self.now + Duration::from_millis(input.arbitrary::<u8>()?.into());
+                Input::Tick
+            }
+            2 => Input::Propose { commands: self.commands(input)? },
+            3 => Input::Read { token: ReadToken(input.arbitrary::<u8>()?.into()) },
+            4 | 5 => return self.sync(input),
+            6 => return self.load(),
+            7 => Input::Compact { last: self.applied },
+            8 => Input::SnapshotFailed { to: node(input)? },
+            9 => Input::Unreachable { node: node(input)? },
+            10 => Input::Transfer { to: node(input)? },
+            11 => match input.arbitrary::<u8>()? {
+                0..0x40 => return self.restart(),
+                _ => Input::Campaign,
+            },
+            _ => {
+                let from = node(input)?;
+                let message = self.message(input)?;
+                if self.replaces_committed(&message) {
+                    return Ok(());
+                }
+                Input::Receive { from, message }
+            }
+        };
+        self.step(event);
+        Ok(())
+    }
+
+    /// A message that has a chance: often of the current term, and often about the log's end.
+    fn message(&self, input: &mut Unstructured<'_>) -> Result<Message> {
+        let mut message = messages::message(input, GROUP)?;
+        let hints: u8 = input.arbitrary()?;
+        if hints & 1 != 0 {
+            message.term = self.raft.term();
+        }
+        if hints & 2 != 0
+            && let Payload::Append { prev, entries, .. } = &mut message.payload
+        {
+            *prev = self.raft.last();
+            for (entry, offset) in entries.iter_mut().zip(1..) {
+                let term = if hints & 4 != 0 { message.term } else { entry.term };
+                let id = LogId::new(term, prev.index.plus(offset));
+                *entry = Entry::new(GROUP, id, entry.kind, entry.data.clone());
+            }
+        }
+        if hints & 8 != 0 {
+            match &mut message.payload {
+                Payload::Appended { through } => *through = self.raft.last().index,
+                Payload::PreVoteReply { granted: true } => {
+                    message.term = self.raft.term().next();
+                }
+                _ => {}
+            }
+        }
+        Ok(message)
+    }
+
+    /// Whether an append contradicts what is committed, as no leader's does.
+    fn replaces_committed(&self, message: &Message) -> bool {
+        let Payload::Append { entries, .. } = &message.payload else {
+            return false;
+        };
+        let snapshot = self.written.snapshot;
+        let holds = |entry: &Entry| match self.written.entries.get(&entry.index) {
+            Some(own) => own.term == entry.term,
+            None => entry.index < snapshot.index || entry.id() == snapshot,
+        };
+        let mut committed = entries.iter().filter(|entry| entry.index <= self.raft.commit());
+        committed.any(|entry| !holds(entry))
+    }
+
+    fn commands(&self, input: &mut Unstructured<'_>) -> Result<Vec<Bytes>> {
+        let count = input.int_in_range(0..=3)?;
+        (0..count).map(|_| Ok(Bytes::from(vec![1; input.int_in_range(0..=90)?]))).collect()
+    }
+
+    /// Makes some of the writes durable.
+    fn sync(&mut self, input: &mut Unstructured<'_>) -> Result<()> {
+        let count = input.int_in_range(0..=self.unsynced.len().min(8))?;
+        for persist in self.unsynced.drain(..count) {
+            self.durable.write(persist);
+        }
+        let mark = Mark(self.newest.0 - self.unsynced.len() as u64);
+        self.step(Input::Persisted { mark });
+        Ok(())
+    }
+
+    /// Answers the oldest request for entries.
+    fn load(&mut self) -> Result<()> {
+        if let Some((target, first, last, max_bytes)) = self.loads.pop_front() {
+            let entries = self.written.read(first, last, max_bytes);
+            self.step(Input::Loaded { target, entries });
+        }
+        Ok(())
+    }
+
+    /// Loses what was not durable, and the state machine but for its snapshot.
+    fn restart(&mut self) -> Result<()> {
+        self.written = self.durable.clone();
+        self.unsynced.clear();
+        self.newest = Mark(0);
+        self.loads.clear();
+        self.applied = self.durable.snapshot;
+        self.raft = Raft::new(self.config.clone(), self.durable.restored(), self.now);
+        self.raft.invariants();
+        Ok(())
+    }
+
+    fn step(&mut self, input: Input) {
+        let mut out = Vec::new();
+        self.raft.step(self.now, input, &mut out);
+        self.raft.invariants();
+        for output in out {
+            self.obey(output);
+        }
+    }
+
+    fn obey(&mut self, output: Output) {
+        match output {
+            Output::Persist(persist) => {
+                assert_eq!(persist.mark, self.newest.next(), "marks have no gaps");
+                self.newest = persist.mark;
+                self.written.write(persist.clone());
+                self.unsynced.push_back(persist);
+            }
+            Output::SendAfter { after, .. } => assert!(after <= self.newest),
+            Output::Apply { entries } => {
+                assert!(!entries.is_empty(), "something is applied");
+                for entry in entries {
+                    assert_eq!(entry.index, self.applied.index.next(), "in order, each once");
+                    entry.verify(GROUP).expect("what is applied is what was made");
+                    let durable = self.durable.entries.get(&entry.index);
+                    assert_eq!(durable, Some(&entry), "what is applied is durable");
+                    self.applied = entry.id();
+                }
+            }
+            Output::RestoreSnapshot { last } => {
+                assert!(last.index > self.applied.index, "a snapshot brings the state forward");
+                self.applied = last;
+            }
+            Output::Load { target, first, last, max_bytes } => {
+                assert!(first <= last);
+                self.loads.push_back((target, first, last, max_bytes));
+            }
+            Output::Send { .. }
+            | Output::Proposed { .. }
+            | Output::Refused { .. }
+            | Output::ReadReady { .. }
+            | Output::ReadRefused { .. }
+            | Output::SendSnapshot { .. }
+            | Output::RoleChanged { .. } => {}
+        }
+    }
+}
+
+fn node(input: &mut Unstructured<'_>) -> Result<NodeId> {
+    Ok(NodeId(input.int_in_range(0..=6)?))
+}

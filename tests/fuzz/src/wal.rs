@@ -1,0 +1,304 @@
+//! Recovery of the write-ahead log, over the simulated disk: from files that nobody wrote, and from
+//! a log that somebody wrote over. It refuses, or what it recovers can be used.
+
+use crate::messages::{log_id, number};
+use arbitrary::{Result, Unstructured};
+use bytes::Bytes;
+use logboat_raft::{
+    Config, Entry, EntryKind, GroupId, HardState, Index, LogId, LogWrite, Mark, NodeId, Persist,
+    Raft, Restored, Term, Time, Tuning,
+};
+use logboat_storage::WalOptions;
+use logboat_storage::simulation::{InlineWal, SimDisk};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+const SEGMENT_BYTES: u64 = 16 << 10;
+/// Bytes of the header block of a segment.
+const BLOCK_BYTES: usize = 4096;
+/// Bytes of a batch header.
+const BATCH_HEADER_BYTES: usize = 32;
+const SALT: u64 = 77;
+
+type State = BTreeMap<GroupId, Restored>;
+
+/// Recovers from files whose segment headers are right and whose batches and records are anything,
+/// with right checksums most of the time, so that what they say is looked at.
+pub fn wal_batches(data: &[u8]) {
+    let disk = SimDisk::default();
+    // Batches end where the data do.
+    let _ = plant(&mut Unstructured::new(data), &disk);
+    open_and_use(&disk);
+}
+
+/// Recovers from the bytes as they are, and from a log in which they say what to write over.
+pub fn wal_bytes(data: &[u8]) {
+    let disk = SimDisk::default();
+    disk.plant(&name(1), data);
+    open_and_use(&disk);
+    // What is done to the log ends where the data do.
+    let _ = written_over(&mut Unstructured::new(data));
+}
+
+fn options() -> WalOptions {
+    WalOptions {
+        segment_bytes: SEGMENT_BYTES,
+        max_bytes: 4 * SEGMENT_BYTES,
+        mark_delay: Duration::from_millis(1),
+    }
+}
+
+fn name(segment: u32) -> String {
+    format!("{segment:010}.wal")
+}
+
+/// Opens the log. If it opens, every entry that it says it has can be read and verifies, a replica
+/// starts from what it restores, and it takes writes that are there after another start.
+fn open_and_use(disk: &SimDisk) -> Option<State> {
+    let (mut wal, mut restored) = InlineWal::open(disk.clone(), options()).ok()?;
+    for (group, state) in &restored {
+        check_group(&wal, *group, state);
+    }
+    let group = GroupId(u64::MAX);
+    restored.remove(&group);
+    let reset = LogWrite::Reset(LogId::new(Term(1), Index(4)));
+    let append = LogWrite::Append(vec![entry(group, Term(1), Index(5), 10)]);
+    let writes = [reset, append].map(|log| {
+        let hard_state = Some(HardState { term: Term(1), vote: None, commit: Index(4) });
+        (group, Persist { mark: Mark(0), hard_state, log })
+    });
+    wal.write(&writes).expect("a recovered log takes writes");
+    wal.maintain(SEGMENT_BYTES).expect("a recovered log can be collected");
+    wal.close().expect("a recovered log can be closed");
+    let (wal, mut again) = InlineWal::open(disk.clone(), options()).expect("it was just closed");
+    let written = again.remove(&group).expect("what was written is there");
+    assert_eq!(written.last, Index(5));
+    check_group(&wal, group, &written);
+    assert_eq!(again, restored);
+    Some(restored)
+}
+
+fn check_group(wal: &InlineWal<SimDisk>, group: GroupId, state: &Restored) {
+    let config = Config {
+        group,
+        node: NodeId(1),
+        voters: [NodeId(1)].into(),
+        seed: 1,
+        tuning: Arc::new(Tuning::default()),
+    };
+    Raft::new(config, state.clone(), Time(0)).invariants();
+    let first = state.snapshot.index.next();
+    let Ok(entries) = wal.read(group, first, state.last, usize::MAX) else {
+        // An entry that is damaged is refused, and that was the only way to get at it.
+        return;
+    };
+    assert_eq!(entries.len() as u64, state.last.0 - state.snapshot.index.0);
+    for (entry, index) in entries.iter().zip(first.0..) {
+        assert_eq!(entry.index, Index(index));
+        entry.verify(group).expect("what is served is what was made");
+    }
+}
+
+fn entry(group: GroupId, term: Term, index: Index, bytes: usize) -> Entry {
+    let data = Bytes::from(vec![index.0 as u8; bytes]);
+    Entry::new(group, LogId::new(term, index), EntryKind::Command, data)
+}
+
+/// Writes a log, then over it. What is recovered is what the log was at some moment.
+fn written_over(input: &mut Unstructured<'_>) -> Result<()> {
+    let disk = SimDisk::default();
+    let mut states = vec![State::new()];
+    let (mut wal, _) = InlineWal::open(disk.clone(), options()).expect("the disk is empty");
+    for _ in 0..input.int_in_range(1..=6)? {
+        wal.write(&writes(input, states.last().unwrap_or(&State::new()))?)
+            .expect("there is room for more");
+        wal.sync().expect("the disk syncs");
+        if input.arbitrary()? {
+            wal.mark().expect("the disk syncs");
+        }
+        let copy = InlineWal::open(disk.copy(), options());
+        states.push(copy.expect("nothing is wrong with it").1);
+    }
+    let segments = 1..=wal.log().active_segment();
+    if input.arbitrary()? {
+        wal.close().expect("the disk syncs");
+    }
+    for _ in 0..input.int_in_range(1..=4)? {
+        let segment = input.int_in_range(segments.clone())?;
+        damage(input, &disk, segment)?;
+    }
+    if let Some(state) = open_and_use(&disk) {
+        assert!(states.contains(&state), "a state that the log never was in: {state:?}");
+    }
+    Ok(())
+}
+
+/// Writes that go on from `state`.
+fn writes(input: &mut Unstructured<'_>, state: &State) -> Result<Vec<(GroupId, Persist)>> {
+    let mut writes = Vec::new();
+    let groups: u8 = input.arbitrary()?;
+    for group in (0..3).filter(|bit| groups >> bit & 1 != 0).map(GroupId) {
+        let state = state.get(&group).cloned().unwrap_or_default();
+        let term = state.runs.last().map_or(state.snapshot.term, |run| run.term);
+        let (kind, size): (u8, u8) = input.arbitrary()?;
+        let after = match kind % 4 {
+            0 => state.last.prev().max(state.snapshot.index),
+            _ => state.last,
+        };
+        let term = if kind % 4 == 0 { term.next() } else { Term(term.0.max(1)) };
+        let log = match kind % 8 {
+            7 => LogWrite::Reset(LogId::new(term, after.plus(3))),
+            _ => LogWrite::Append(
+                (1..=u64::from(size % 3) + 1)
+                    .map(|at| entry(group, term, after.plus(at), usize::from(size) * 7))
+                    .collect(),
+            ),
+        };
+        let hard_state = Some(HardState { term, vote: None, commit: after });
+        writes.push((group, Persist { mark: Mark(0), hard_state, log }));
+    }
+    Ok(writes)
+}
+
+/// Turns a bit over, writes zeros, copies a stretch elsewhere or cuts a file off.
+fn damage(input: &mut Unstructured<'_>, disk: &SimDisk, segment: u32) -> Result<()> {
+    let name = name(segment);
+    let mut content = disk.durable(&name);
+    let Some(last) = content.iter().rposition(|byte| *byte != 0) else {
+        return Ok(());
+    };
+    let used = last + 1;
+    let mut place = || Ok::<_, arbitrary::Error>(usize::from(input.arbitrary::<u16>()?) % used);
+    let (from, to) = (place()?, place()?);
+    let bytes = place()?.min(used - from.max(to));
+    match input.int_in_range(0..=4)? {
+        0 | 1 => content[from] ^= 1 << input.int_in_range(0..=7)?,
+        2 => content[from..from + bytes].fill(0),
+        3 => content.copy_within(from..from + bytes, to),
+        _ => content.truncate(from),
+    }
+    disk.plant(&name, &content);
+    Ok(())
+}
+
+/// Plants segments of arbitrary batches.
+fn plant(input: &mut Unstructured<'_>, disk: &SimDisk) -> Result<()> {
+    let mut segment = if input.ratio(7, 8)? { 1 } else { input.arbitrary()? };
+    while !input.is_empty() {
+        let mut content = segment_header(segment);
+        let filled = fill(input, segment, &mut content);
+        content.resize(SEGMENT_BYTES as usize, 0);
+        disk.plant(&name(segment), &content);
+        filled?;
+        let step = if input.ratio(7, 8)? { 1 } else { input.arbitrary()? };
+        segment = segment.wrapping_add(step);
+    }
+    Ok(())
+}
+
+fn segment_header(segment: u32) -> Vec<u8> {
+    let mut block = b"LOGBOAT\x01".to_vec();
+    block.extend(1_u32.to_le_bytes());
+    block.extend(segment.to_le_bytes());
+    block.extend(SALT.to_le_bytes());
+    block.extend(SEGMENT_BYTES.to_le_bytes());
+    block.resize(BLOCK_BYTES - 4, 0);
+    block.extend(crc32fast::hash(&block).to_le_bytes());
+    block
+}
+
+fn salted(parts: &[&[u8]]) -> [u8; 4] {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&SALT.to_le_bytes());
+    parts.iter().for_each(|part| hasher.update(part));
+    hasher.finalize().to_le_bytes()
+}
+
+/// Appends batches while there are data and room.
+fn fill(input: &mut Unstructured<'_>, segment: u32, content: &mut Vec<u8>) -> Result<()> {
+    for _ in 0..input.int_in_range(1..=4)? {
+        let offset = content.len();
+        let (body, mut records) = records(input)?;
+        if input.ratio(1, 16)? {
+            records = input.arbitrary()?;
+        }
+        if offset + BATCH_HEADER_BYTES + body.len() > SEGMENT_BYTES as usize {
+            return Ok(());
+        }
+        let durable = if input.ratio(7, 8)? {
+            u64::from(segment) << 32 | offset as u64
+        } else {
+            u64::from(input.arbitrary::<u32>()?) << 32 | number(input)?
+        };
+        let oldest: u32 = if input.ratio(7, 8)? { 1 } else { input.arbitrary()? };
+        let mut header = b"LBat".to_vec();
+        header.extend((body.len() as u32).to_le_bytes());
+        header.extend(durable.to_le_bytes());
+        header.extend(oldest.to_le_bytes());
+        header.extend(records.to_le_bytes());
+        header.extend(input.int_in_range(0..=1_u32)?.to_le_bytes());
+        header.extend(salted(&[&(offset as u64).to_le_bytes(), &header]));
+        content.extend(header);
+        content.extend(body);
+    }
+    Ok(())
+}
+
+/// Arbitrary records, and how many.
+fn records(input: &mut Unstructured<'_>) -> Result<(Vec<u8>, u32)> {
+    let mut body = Vec::new();
+    let count = input.int_in_range(0..=4)?;
+    for _ in 0..count {
+        record(input, &mut body)?;
+    }
+    if input.ratio(15, 16)? {
+        body.resize(body.len().next_multiple_of(8), 0);
+    }
+    Ok((body, count))
+}
+
+fn record(input: &mut Unstructured<'_>, body: &mut Vec<u8>) -> Result<()> {
+    let kind = input.int_in_range(1..=6_u8)?;
+    let group = GroupId(input.int_in_range(0..=2)?);
+    let id = log_id(input)?;
+    let mut header = vec![kind];
+    put(&mut header, group.0);
+    put(&mut header, id.term.0);
+    let mut data = Vec::new();
+    match kind {
+        1 => {
+            header.push(input.arbitrary()?);
+            put(&mut header, number(input)?);
+            put(&mut header, number(input)?);
+        }
+        2 | 5 => {
+            put(&mut header, id.index.0);
+            let count = input.int_in_range(0..=3)?;
+            let said = if input.ratio(15, 16)? { count } else { number(input)? };
+            put(&mut header, said);
+            for at in 0..count {
+                let index = Index(id.index.0.wrapping_add(at));
+                let entry = entry(group, id.term, index, input.int_in_range(0..=20)?);
+                let bytes = entry.data.len() as u64;
+                put(&mut header, if input.ratio(31, 32)? { bytes } else { number(input)? });
+                header.push(1);
+                header.extend(entry.checksum.to_le_bytes());
+                data.extend_from_slice(&entry.data);
+            }
+        }
+        _ => put(&mut header, id.index.0),
+    }
+    header.extend(salted(&[&header]));
+    body.extend(header);
+    body.extend(data);
+    Ok(())
+}
+
+fn put(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
