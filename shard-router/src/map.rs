@@ -4,6 +4,9 @@ use crate::error::MapError;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use logboat::{GroupId, NodeId};
 
+/// The group that holds the map, and no range.
+pub(crate) const META_GROUP: GroupId = GroupId(0);
+
 /// One range of keys and the group that holds it. It ends where the next one begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Range {
@@ -31,8 +34,8 @@ impl RangeMap {
     /// it was made for, which never changes.
     ///
     /// # Errors
-    /// When the ranges are not in order, don't begin with the empty key, lack replicas, or share a
-    /// group.
+    /// When the ranges are not in order, don't begin with the empty key, lack replicas, share a group
+    /// or name the one that holds the map.
     pub fn new(epoch: u64, layout: String, ranges: Vec<Range>) -> Result<Self, MapError> {
         let wrong = |number, reason| Err(MapError::Range { number, reason });
         if ranges.first().is_none_or(|first| !first.start.is_empty()) {
@@ -43,6 +46,9 @@ impl RangeMap {
         }
         if let Some(at) = ranges.iter().position(|range| range.replicas.is_empty()) {
             return wrong(at, "it has no replicas");
+        }
+        if let Some(at) = ranges.iter().position(|range| range.group == META_GROUP) {
+            return wrong(at, "its group is the one that holds the map");
         }
         let mut groups: Vec<_> = ranges.iter().map(|range| range.group).collect();
         groups.sort_unstable();
@@ -170,6 +176,7 @@ mod tests {
         assert!(map(&["", "c", "b"]).is_err());
         let shared = vec![range("", 1), range("b", 1)];
         assert!(RangeMap::new(1, String::new(), shared).is_err());
+        assert!(RangeMap::new(1, String::new(), vec![range("", 0)]).is_err());
         let bare = vec![Range { replicas: vec![], ..range("", 1) }];
         assert!(RangeMap::new(1, String::new(), bare).is_err());
     }

@@ -2,13 +2,10 @@
 
 use crate::map::RangeMap;
 use bytes::Bytes;
-use logboat::{GroupId, SnapshotWriter, StateMachine};
+use logboat::{SnapshotWriter, StateMachine};
 use std::io;
 use std::sync::Arc;
 use tokio::sync::watch;
-
-/// The group that holds the map.
-pub(crate) const META_GROUP: GroupId = GroupId(0);
 
 /// Whoever wants the map watches this; nothing is known before the first one.
 pub(crate) type MapWatch = watch::Receiver<Option<Arc<RangeMap>>>;
@@ -36,7 +33,7 @@ impl MetaMachine {
 impl StateMachine for MetaMachine {
     fn apply(&mut self, command: Bytes) -> Bytes {
         match RangeMap::decode(command) {
-            Ok(map) if map.epoch() == self.epoch() + 1 => {
+            Ok(map) if Some(map.epoch()) == self.epoch().checked_add(1) => {
                 self.0.send_replace(Some(Arc::new(map)));
             }
             Ok(_) | Err(_) => {}

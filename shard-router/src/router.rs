@@ -1,8 +1,8 @@
 //! The way of a request to the leader of its group.
 
 use crate::error::{RouteError, RouterStartError};
-use crate::map::{Range, RangeMap};
-use crate::meta::{META_GROUP, MapWatch, MetaMachine};
+use crate::map::{META_GROUP, Range, RangeMap};
+use crate::meta::{MapWatch, MetaMachine};
 use crate::plan::Plan;
 use bytes::Bytes;
 use logboat::{
