@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 /// So many seeds must do.
 #[cfg(logboat_mutants)]
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 2_000;
 
 #[cfg(logboat_mutants)]
 fn main() -> ExitCode {
