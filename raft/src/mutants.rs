@@ -48,16 +48,12 @@ mutants! {
     PreVoteRaisesTerm,
     /// An append cuts off what follows it, though it holds nothing new.
     TruncateOnStaleAppend,
-    /// A refused append is sent again as it was.
-    NoBackup,
     /// A heartbeat tells a follower to commit what it may not have.
     CommitPastMatch,
     /// A read is answered without asking a majority.
     ReadWithoutQuorum,
     /// A new leader answers reads before its no-op is committed.
     ReadBeforeNoop,
-    /// A read is answered before its index is applied.
-    ReadBeforeApply,
     /// A snapshot that got lost is never sent again.
     SnapshotLostForGood,
     /// A restart ignores that the snapshot is ahead of the log, and applies entries again.
@@ -72,8 +68,6 @@ mutants! {
     TornTailKept,
     /// A segment that is used again keeps its salt.
     RecycledSalt,
-    /// A segment goes while it is still needed.
-    CollectNeeded,
     /// What garbage collection moves cuts off what follows.
     RewriteTruncates,
     /// A batch header calls durable what is not.

@@ -61,7 +61,7 @@ impl Reads {
 
     /// Takes the reads of the oldest confirmed round if the state machine has applied enough.
     pub(crate) fn take_ready(&mut self, applied: Index) -> Option<Vec<ReadToken>> {
-        if self.confirmed.front()?.index > applied && !mutant!(ReadBeforeApply) {
+        if self.confirmed.front()?.index > applied {
             return None;
         }
         Some(self.confirmed.pop_front()?.tokens)

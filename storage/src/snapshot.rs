@@ -78,7 +78,8 @@ pub struct SnapshotInfo {
 }
 
 /// The snapshots of all groups of a node. A cheap handle, whose clones are the same store; methods
-/// may be called from any thread and block on the disk, but for [`Self::latest`].
+/// may be called from any thread and block on the disk, but for [`Self::latest`] and
+/// [`Self::received`].
 #[derive(Clone, Debug)]
 pub struct SnapshotStore {
     shared: Arc<Shared>,
@@ -119,6 +120,12 @@ impl SnapshotStore {
     #[must_use]
     pub fn latest(&self, group: GroupId) -> Option<SnapshotInfo> {
         self.shared.known.lock().current.get(&group).copied()
+    }
+
+    /// The snapshot up to `last` that was received for the group and neither adopted nor discarded.
+    #[must_use]
+    pub fn received(&self, group: GroupId, last: LogId) -> Option<SnapshotInfo> {
+        self.shared.known.lock().received.get(&(group, last)).copied()
     }
 
     /// Begins a snapshot of this node's own state, up to `last`.

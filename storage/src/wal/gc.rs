@@ -37,9 +37,7 @@ pub(super) struct Collection {
 impl<D: Disk> Log<D> {
     /// Takes out the segments that nobody needs, for [`Supply::recycle`](super::Supply::recycle).
     pub fn retire(&mut self) -> Vec<Segment<D::File>> {
-        while self.oldest < self.active.segment.id
-            && (self.accounts.live(self.oldest).pins == 0 || logboat_raft::mutant!(CollectNeeded))
-        {
+        while self.oldest < self.active.segment.id && self.accounts.live(self.oldest).pins == 0 {
             self.retiring.push_back(Retiring { segment: self.oldest, recorded: None });
             self.accounts.forget(self.oldest);
             self.oldest += 1;

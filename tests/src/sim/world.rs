@@ -21,6 +21,10 @@ pub(super) struct World {
 /// answered a write and a read, and must have brought every replica up to date.
 pub const RECOVERY_ELECTIONS: u64 = 40;
 
+/// How many events that may take, which is far more than it does: messages that cause each other would
+/// otherwise fill the time.
+const RECOVERY_EVENTS: u64 = 3_000_000;
+
 impl World {
     pub(super) fn new(options: &Options) -> Self {
         let mut scene = Scene::new(options);
@@ -43,9 +47,10 @@ impl World {
         let election = self.scene.plan.tuning.election_timeout.as_micros() as u64;
         // What is to be read and written one by one takes its time besides.
         let work = self.clients.work() * 4 * (self.scene.plan.sync_us + self.scene.plan.delay_us);
+        let events = self.steps + RECOVERY_EVENTS;
         let deadline = self.scene.now + RECOVERY_ELECTIONS * election + work;
         while !(self.clients.is_finished() && self.laggards().is_empty()) {
-            let late = self.scene.now > deadline;
+            let late = self.scene.now > deadline || self.steps > events;
             assert!(!late, "no recovery after the last fault: {}", self.describe());
             self.step();
         }
