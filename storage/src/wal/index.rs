@@ -38,7 +38,7 @@ pub(super) struct Run {
 const _: () = assert!(size_of::<Run>() == 24, "the bound that the design sets");
 
 /// The live part of a run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Piece {
     pub(super) run: Run,
     pub(super) first: Index,

@@ -43,12 +43,21 @@ impl<D: Disk> Store<D> {
         last: Index,
         max_bytes: usize,
     ) -> Result<Vec<Entry>, ReadError> {
+        let mut before = Vec::new();
         loop {
             let pieces = self.index.with(group, |log| log.find(first, last, max_bytes));
             if let Some(entries) = self.load(group, &pieces, max_bytes)? {
                 return Ok(entries);
             }
-            // Between the two looks a segment was collected: the index has new places by now.
+            // Between the two looks a segment was collected: the index has new places by now, or what
+            // is needed is lost.
+            let segments = self.segments.read();
+            let is_gone = |place: &Position| !segments.contains_key(&place.segment);
+            let lost = pieces.iter().map(|piece| piece.run.place).find(is_gone);
+            if let Some(place) = lost.filter(|_| pieces == before) {
+                return Err(self.damage(group, place, "the segment is gone".to_owned()));
+            }
+            before = pieces;
         }
     }
 
