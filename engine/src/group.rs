@@ -138,6 +138,7 @@ impl Group {
         view: Arc<GroupView>,
     ) -> Self {
         let applied = raft.snapshot();
+        view.progress(raft.commit(), applied.index);
         Self {
             id,
             slot,
@@ -196,6 +197,8 @@ impl Group {
         if !reads.is_empty() {
             self.read(turn, reads);
         }
+        let committed = self.raft.commit().0 - self.view.commit().0;
+        self.shared.metrics.committed.inc_by(committed);
         self.view.progress(self.raft.commit(), self.applied.index);
     }
 

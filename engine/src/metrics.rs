@@ -10,6 +10,8 @@ use prometheus_client::registry::Registry;
 pub struct EngineMetrics {
     /// Commands handed to a core, here as leader or not.
     pub proposals: Counter,
+    /// Entries that a replica here learnt to be committed.
+    pub committed: Counter,
     /// Entries applied.
     pub applied: Counter,
     /// Reads answered.
@@ -39,6 +41,7 @@ impl Default for EngineMetrics {
         let seconds = || Histogram::new(exponential_buckets(0.000_1, 2.0, 18));
         Self {
             proposals: Counter::default(),
+            committed: Counter::default(),
             applied: Counter::default(),
             reads: Counter::default(),
             busy: Counter::default(),
@@ -59,6 +62,7 @@ impl EngineMetrics {
     pub fn register(&self, registry: &mut Registry) {
         let counters = [
             ("proposals", "Commands proposed", &self.proposals),
+            ("committed_entries", "Entries learnt to be committed", &self.committed),
             ("applied_entries", "Entries applied", &self.applied),
             ("reads", "Linearizable reads answered", &self.reads),
             ("busy", "Requests refused as busy", &self.busy),

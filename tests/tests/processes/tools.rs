@@ -32,6 +32,7 @@ fn the_admin_pages_tell_how_a_node_is() -> TestResult {
         "logboat_apply_lag_entries",
         "logboat_propose_seconds_bucket",
         "logboat_read_seconds_bucket",
+        "logboat_committed_entries_total",
         "logboat_wal_syncs_total",
         "logboat_wal_sync_seconds_bucket",
         "logboat_wal_entries_per_sync_bucket",
