@@ -8,11 +8,13 @@ use crate::limits::Limits;
 use crate::options::{NodeOptions, ServeOptions};
 use crate::output::Failure;
 use crate::server_state::Facts;
-use logboat::Node;
+use logboat::{Node, NodeId};
 use logboat_router::Router;
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -28,6 +30,7 @@ pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
         let server = tokio::select! {
             server = Server::start(options) => server?,
             () = &mut interrupted => return Ok(()),
+            never = say_what_it_waits_for(id) => match never {},
         };
         tracing::info!("node {id} serves clients on {clients}");
         interrupted.await;
@@ -35,6 +38,13 @@ pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
         tracing::info!("node {id} has stopped");
         Ok(())
     })
+}
+
+/// A node that starts alone would otherwise wait without a word.
+async fn say_what_it_waits_for(id: NodeId) -> Infallible {
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    tracing::info!("node {id} has started and waits for a majority of the nodes");
+    std::future::pending().await
 }
 
 /// The runtime for clients and admin pages; the engine has threads of its own.
