@@ -35,6 +35,9 @@ pub enum MapError {
     /// The bytes are not those of a map.
     #[error("not the encoding of a range map")]
     Encoding,
+    /// There can't be so many groups.
+    #[error("a cluster has from 1 to 65,536 groups, not {0}")]
+    Groups(usize),
     /// The ranges don't cover the key space in order.
     #[error("range {number}: {reason}")]
     Range {
@@ -59,7 +62,7 @@ pub enum RouterStartError {
         given: String,
     },
     /// The plan makes no map.
-    #[error("plan: {0}")]
+    #[error(transparent)]
     Plan(#[from] MapError),
     /// A replica can't start.
     #[error(transparent)]

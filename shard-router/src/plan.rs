@@ -67,8 +67,7 @@ impl Plan {
         }
         let groups = self.groups.unwrap_or(DEFAULT_GROUPS);
         if groups == 0 || groups > 1 << 16 {
-            let reason = "a cluster has from 1 to 65,536 groups";
-            return Err(MapError::Range { number: groups, reason });
+            return Err(MapError::Groups(groups));
         }
         let start = |number: usize| match number {
             0 => Bytes::new(),
