@@ -23,7 +23,7 @@ fn wrong_options_are_refused_by_name() -> TestResult {
     node.spec_mut().cluster.clone_from(&right.cluster);
     for (option, value, cause) in [
         ("--partition", "modulo", "expected hash or range"),
-        ("--groups", "0", "plan: "),
+        ("--groups", "0", "a cluster has from 1 to 65,536 groups, not 0"),
         ("--heartbeat-ms", "400", "--heartbeat-ms"),
         ("--split-keys", "keys", "--split-keys goes with --partition range"),
         ("--config", "/no/such/file.toml", "--config /no/such/file.toml"),
