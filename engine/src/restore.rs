@@ -28,7 +28,7 @@ pub fn restore(
 /// A crash may fall between the moment a snapshot becomes current and the moment the log records it:
 /// then the snapshot is ahead of where the log begins. The log keeps what follows the snapshot if it
 /// holds the snapshot's last entry, and gives way whole if it does not (Raft paper, section 7).
-fn reconcile(log: Restored, snapshot: LogId) -> Result<(Restored, Option<Persist>), String> {
+fn reconcile(mut log: Restored, snapshot: LogId) -> Result<(Restored, Option<Persist>), String> {
     if snapshot.index < log.snapshot.index {
         let begin = log.snapshot;
         return Err(format!("the log begins after {begin}, but the snapshot ends at {snapshot}"));
@@ -43,15 +43,12 @@ fn reconcile(log: Restored, snapshot: LogId) -> Result<(Restored, Option<Persist
     }
     let keeps = term_at(&log, snapshot.index) == Some(snapshot.term);
     let (change, last, runs) = if keeps {
-        let runs = log.runs.iter().rev().scan(false, |done, run| {
-            let before = std::mem::replace(done, run.first <= snapshot.index.next());
-            (!before).then(|| {
-                let first = run.first.max(snapshot.index.next());
-                logboat_raft::TermRun { first, ..*run }
-            })
-        });
-        let mut runs: Vec<_> = runs.collect();
-        runs.reverse();
+        // The run that the log goes on with begins at or before `begin`, since the log holds the
+        // entry before it.
+        let begin = snapshot.index.next();
+        let behind = log.runs.partition_point(|run| run.first <= begin) - 1;
+        let mut runs = log.runs.split_off(behind);
+        runs[0].first = begin;
         runs.retain(|run| run.first <= log.last);
         (LogWrite::Compact(snapshot), log.last, runs)
     } else {

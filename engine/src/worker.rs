@@ -6,7 +6,7 @@ use crate::error::RequestError;
 use crate::group::{Attention, Group, GroupEvent, Shared};
 use crate::heartbeat::Gathering;
 use crate::inbox::{Event, StartGroup, WorkerInbox};
-use crate::request::encode_reply;
+use crate::pending::Responder;
 use crate::snapshots::SnapshotQueue;
 use crate::turn::{Slot, Turn};
 use actix::{Actor, Context, Handler, Message};
@@ -176,10 +176,9 @@ impl Worker {
         if let Some(slot) = self.by_group.get(&group) {
             return self.post(*slot, event);
         }
-        let error = encode_reply(&Err(RequestError::NoSuchGroup(group)));
-        let mut outgoing = Outgoing::new();
-        outgoing.push_reply(id, &error);
-        send_all(&*self.surroundings.transport, vec![(node, outgoing)]);
+        let responder = Responder::Remote { node, id };
+        responder.answer(&mut self.turn.borrow_mut(), Err(RequestError::NoSuchGroup(group)));
+        self.flusher.do_send(Flush { done: None });
     }
 
     /// Notes the marks; only replicas that wait for one run.
