@@ -7,4 +7,5 @@
 pub mod history;
 pub mod lin;
 pub mod process;
+pub mod random;
 pub mod sim;

@@ -1,20 +1,18 @@
 //! The one source of chance of a simulation.
 
-/// A generator (SplitMix64; Steele, Lea and Flood, OOPSLA 2014) whose numbers follow from its seed.
+use crate::random::SplitMix64;
+
+/// A generator whose numbers follow from its seed.
 #[derive(Clone, Debug)]
-pub(super) struct Random(u64);
+pub(super) struct Random(SplitMix64);
 
 impl Random {
     pub(super) const fn new(seed: u64) -> Self {
-        Self(seed ^ 0x6c6f_6762_6f61_7400)
+        Self(SplitMix64::new(seed ^ 0x6c6f_6762_6f61_7400))
     }
 
     pub(super) const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.draw()
     }
 
     /// A number below `bound`, which is not zero.

@@ -1,6 +1,6 @@
-//! Random numbers from a seed: SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom
-//! number generators", 2014).
+//! What chance decides in a run, from a seed.
 
+use logboat_tests::random::SplitMix64;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub(crate) struct Dice {
     seed: u64,
-    state: u64,
+    numbers: SplitMix64,
 }
 
 impl Dice {
     /// The numbers of a seed.
     pub(crate) const fn new(seed: u64) -> Self {
-        Self { seed, state: seed }
+        Self { seed, numbers: SplitMix64::new(seed) }
     }
 
     /// Numbers that were never seen before, of a seed short enough to be typed.
@@ -44,10 +44,6 @@ impl Dice {
     }
 
     const fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.numbers.draw()
     }
 }
