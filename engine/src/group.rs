@@ -229,7 +229,7 @@ impl Group {
         if self.halted {
             return;
         }
-        let mut outputs = Vec::new();
+        let mut outputs = std::mem::take(&mut turn.outputs);
         self.raft.step(turn.now, Input::Tick, &mut outputs);
         outputs.retain(|output| !self.gather_heartbeat(turn, output));
         self.carry_out(turn, outputs);
@@ -285,7 +285,7 @@ impl Group {
         if self.halted {
             return;
         }
-        let mut outputs = Vec::new();
+        let mut outputs = std::mem::take(&mut turn.outputs);
         self.raft.step(turn.now, input, &mut outputs);
         self.carry_out(turn, outputs);
     }
@@ -324,9 +324,10 @@ impl Group {
                     }
                 }
             }
-            let Some(input) = loaded.pop() else { return };
+            let Some(input) = loaded.pop() else { break };
             self.raft.step(turn.now, input, &mut outputs);
         }
+        turn.outputs = outputs;
     }
 
     fn persist(&mut self, turn: &mut Turn, persist: Persist) {

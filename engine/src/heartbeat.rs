@@ -1,7 +1,8 @@
 //! One heartbeat message a peer and interval, whatever the number of groups and workers.
 
 use crate::turn::Buffers;
-use logboat_transport::Transport;
+use logboat_raft::NodeId;
+use logboat_transport::{Outgoing, Transport};
 use parking_lot::Mutex;
 use std::sync::Arc;
 
@@ -17,9 +18,9 @@ impl Gathering {
         Arc::new(Self { transport, buffers: Mutex::default() })
     }
 
-    pub(crate) fn add(&self, heartbeats: &mut Buffers) {
+    pub(crate) fn add(&self, heartbeats: Vec<(NodeId, Outgoing)>) {
         let mut buffers = self.buffers.lock();
-        for (peer, mut outgoing) in heartbeats.take() {
+        for (peer, mut outgoing) in heartbeats {
             buffers.to(peer).append(&mut outgoing);
         }
     }

@@ -104,9 +104,9 @@ impl WorkerInbox {
         }
     }
 
-    /// Takes everything.
-    pub(crate) fn take(&self) -> Vec<Event> {
-        std::mem::take(&mut *self.events.lock())
+    /// Takes everything, in exchange for the memory of `empty`.
+    pub(crate) fn take(&self, empty: &mut Vec<Event>) {
+        std::mem::swap(&mut *self.events.lock(), empty);
     }
 
     /// Connects the worker that serves this queue, once.

@@ -6,12 +6,11 @@
 //! serves proposals and reads only while its replica leads the group: [`RequestError::NotLeader`]
 //! says who does, and [`Node::call`] reaches that one. The crate `logboat-router` does this for you.
 //!
-//! Inside, a worker thread is an actix arbiter; each replica on it is an actor around a plain
-//! [`Group`](group::Group), woken at most once a turn. What the replicas of a worker produce in a
-//! turn is collected in a [`Turn`](turn::Turn) and leaves as one batch for the log and one buffer for
-//! each peer.
+//! Inside, a worker thread is an actix arbiter with the actor that owns its replicas. Each replica is
+//! a lightweight actor of its own, an inbox around a plain [`Group`](group::Group), and runs at most
+//! once a turn. What the replicas of a worker produce in a turn is collected in a
+//! [`Turn`](turn::Turn) and leaves as one batch for the log and one buffer for each peer.
 
-mod actor;
 mod calls;
 mod config;
 mod error;
@@ -23,6 +22,7 @@ mod inbox;
 mod metrics;
 mod node;
 mod pending;
+mod replicas;
 mod request;
 mod restore;
 mod runtime;

@@ -78,9 +78,8 @@ fn start_arbiters(
         let (inbox, surroundings) = (Arc::clone(inbox), surroundings.clone());
         let turn_storage = Arc::clone(storage);
         arbiter.spawn_fn(move || {
-            let turn = Turn::new(turn_storage);
             let own = Arc::clone(&inbox);
-            inbox.connect(Worker::start_on_this_arbiter(own, surroundings, turn));
+            inbox.connect(Worker::new(own, surroundings, Turn::new(turn_storage)).start());
         });
         arbiter
     };

@@ -1,10 +1,9 @@
 //! What the groups of one worker produce in one turn, collected so that it leaves as one batch for
 //! the log and one buffer for each peer.
 
-use crate::heartbeat::Gathering;
 use crate::snapshots::SnapshotJob;
 use crate::storage::Storage;
-use logboat_raft::{GroupId, Mark, Message, NodeId, Payload, Persist, Time};
+use logboat_raft::{GroupId, Mark, Message, NodeId, Output, Payload, Persist, Time};
 use logboat_transport::{Outgoing, RequestId};
 use std::sync::Arc;
 
@@ -60,11 +59,10 @@ pub struct Turn {
     pub promises: Buffers,
     /// Heartbeats of this interval, which leave together with those of the other workers.
     pub heartbeats: Buffers,
-    /// Whom to hand `heartbeats` to, once in an interval.
-    pub(crate) gathering: Option<Arc<Gathering>>,
     /// Snapshots to write or to send.
     pub snapshots: Vec<SnapshotJob>,
-    pub(crate) flush_requested: bool,
+    /// What the core wants done, while a replica runs; kept for its memory.
+    pub(crate) outputs: Vec<Output>,
 }
 
 impl Turn {
@@ -79,20 +77,9 @@ impl Turn {
             sends: Buffers::default(),
             promises: Buffers::default(),
             heartbeats: Buffers::default(),
-            gathering: None,
             snapshots: Vec::new(),
-            flush_requested: false,
+            outputs: Vec::new(),
         }
-    }
-
-    /// Whether there is nothing to flush.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.writes.is_empty()
-            && self.sends.is_empty()
-            && self.promises.is_empty()
-            && self.gathering.is_none()
-            && self.snapshots.is_empty()
     }
 
     /// Adds a write of the replica in `slot`.

@@ -1,23 +1,26 @@
-//! A worker: the actor that owns one arbiter's replicas, wakes those that have something to do, and
+//! A worker: the actor that owns one arbiter's replicas, runs those that have something to do, and
 //! flushes what they produced in a turn.
 
-use crate::actor::{GroupActor, Seat};
 use crate::error::RequestError;
 use crate::group::{Attention, Group, GroupEvent, Shared};
 use crate::heartbeat::Gathering;
 use crate::inbox::{Event, StartGroup, WorkerInbox};
 use crate::pending::Responder;
+use crate::replicas::{Replicas, Seat};
 use crate::snapshots::SnapshotQueue;
 use crate::turn::{Slot, Turn};
 use actix::{Actor, Context, Handler, Message};
-use logboat_raft::{GroupId, Mark, NodeId, RoleKind, Time};
+use logboat_raft::{GroupId, Mark, NodeId, Time};
 use logboat_storage::{Batch, Completion, Poisoned, Wal};
 use logboat_transport::{Outgoing, RequestId, Transport};
-use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
-use std::rc::Rc;
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+/// After how many replicas what they produced leaves, so that peers and disk begin while the others
+/// run.
+const BURST: usize = 1_024;
 
 /// What a worker works with; the same for all workers of a node but for the inbox.
 #[derive(Clone)]
@@ -28,7 +31,7 @@ pub(crate) struct Surroundings {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) snapshots: SnapshotQueue,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) stall_limit: std::time::Duration,
+    pub(crate) stall_limit: Duration,
 }
 
 impl Surroundings {
@@ -75,45 +78,68 @@ pub(crate) struct Drain;
 /// The actor that owns an arbiter's replicas.
 pub(crate) struct Worker {
     inbox: Arc<WorkerInbox>,
-    surroundings: Surroundings,
-    turn: Rc<RefCell<Turn>>,
-    flusher: actix::Addr<Flusher>,
-    seats: Vec<Rc<Seat>>,
-    by_group: HashMap<GroupId, Slot>,
+    /// What was taken out of the inbox; kept for its memory.
+    events: Vec<Event>,
+    replicas: Replicas,
+    turn: Turn,
+    /// What the heartbeats of this interval go to.
+    gathering: Option<Arc<Gathering>>,
     /// When the batches that are not yet durable were submitted, oldest first.
-    unsynced: Rc<RefCell<VecDeque<Time>>>,
+    unsynced: VecDeque<Time>,
+    /// How often leaderships were handed over because the log stood still.
+    handovers: usize,
     poisoned: bool,
+    surroundings: Surroundings,
+}
+
+impl Actor for Worker {
+    type Context = Context<Self>;
+}
+
+impl Handler<Drain> for Worker {
+    type Result = ();
+
+    /// A turn: takes in what happened, runs the replicas that it concerns, and hands on what they
+    /// produced.
+    fn handle(&mut self, Drain: Drain, _context: &mut Context<Self>) {
+        self.turn.now = self.surroundings.now();
+        let mut events = std::mem::take(&mut self.events);
+        self.inbox.take(&mut events);
+        let mut stopping = Vec::new();
+        for event in events.drain(..) {
+            self.handle_event(event, &mut stopping);
+        }
+        self.events = events;
+        while self.replicas.run(&mut self.turn, BURST) {
+            self.flush();
+        }
+        self.flush();
+        if let Some(gathering) = self.gathering.take() {
+            self.gather(&gathering);
+        }
+        for done in stopping {
+            // Whoever stops the node may have given up on this worker.
+            let _ = done.send(());
+        }
+    }
 }
 
 impl Worker {
-    pub(crate) fn start_on_this_arbiter(
-        inbox: Arc<WorkerInbox>,
-        surroundings: Surroundings,
-        turn: Turn,
-    ) -> actix::Addr<Self> {
-        let turn = Rc::new(RefCell::new(turn));
-        let unsynced = Rc::new(RefCell::new(VecDeque::new()));
-        let flusher = Flusher {
-            inbox: Arc::clone(&inbox),
-            surroundings: surroundings.clone(),
-            turn: Rc::clone(&turn),
-            unsynced: Rc::clone(&unsynced),
-        }
-        .start();
-        let worker = Self {
+    pub(crate) fn new(inbox: Arc<WorkerInbox>, surroundings: Surroundings, turn: Turn) -> Self {
+        Self {
             inbox,
-            surroundings,
+            events: Vec::new(),
+            replicas: Replicas::default(),
             turn,
-            flusher,
-            seats: Vec::new(),
-            by_group: HashMap::new(),
-            unsynced,
+            gathering: None,
+            unsynced: VecDeque::new(),
+            handovers: 0,
             poisoned: false,
-        };
-        worker.start()
+            surroundings,
+        }
     }
 
-    fn handle_event(&mut self, event: Event) {
+    fn handle_event(&mut self, event: Event, stopping: &mut Vec<Sender<()>>) {
         match event {
             Event::Tick(gathering) => self.tick(gathering),
             Event::Messages { from, messages } => {
@@ -121,7 +147,7 @@ impl Worker {
                     self.post_to_group(group, GroupEvent::Message { from, message });
                 }
             }
-            Event::Local(slot, event) => self.post(slot, event),
+            Event::Local(slot, event) => self.replicas.post(slot, event),
             Event::Group(group, event) => self.post_to_group(group, event),
             Event::Remote { from, id, group, event } => self.remote(from, id, group, event),
             Event::Durable(marks) => self.durable(marks),
@@ -136,79 +162,83 @@ impl Worker {
             Event::Transfer(nodes) => self.transfer(&nodes),
             Event::Stop(done) => {
                 self.halt_all();
-                self.flusher.do_send(Flush { done: Some(done) });
+                stopping.push(done);
             }
         }
     }
 
     /// Leaders send heartbeats; the others run only when a deadline of theirs has come, or when they
-    /// are the first to campaign where nobody leads. A node whose log has stood still for an election
-    /// timeout lets its leaderships go by sending no heartbeats.
+    /// are the first to campaign where nobody leads.
     fn tick(&mut self, gathering: Arc<Gathering>) {
-        let now = self.surroundings.now();
-        let oldest = self.unsynced.borrow().front().copied();
-        let stalled = oldest.is_some_and(|time| now.since(time) > self.surroundings.stall_limit);
-        for seat in &self.seats {
-            let Attention { heartbeats, deadline, durability: _ } = seat.attention.get();
-            if (heartbeats && !stalled) || deadline.is_some_and(|deadline| deadline <= now) {
-                seat.post(GroupEvent::Tick);
-            }
-            if seat.may_campaign() {
-                seat.post(GroupEvent::Campaign);
-            }
+        let now = self.turn.now;
+        self.replicas.post_where(
+            |seat| {
+                let Attention { heartbeats, deadline, durability: _ } = seat.attention();
+                heartbeats || deadline.is_some_and(|deadline| deadline <= now)
+            },
+            |_| Some(GroupEvent::Tick),
+        );
+        self.replicas.post_where(Seat::may_campaign, |_| Some(GroupEvent::Campaign));
+        if self.stalled() {
+            self.hand_over();
         }
-        self.turn.borrow_mut().gathering = Some(gathering);
-        self.flusher.do_send(Flush { done: None });
+        self.gathering = Some(gathering);
     }
 
-    fn post(&self, slot: Slot, event: GroupEvent) {
-        self.seats[slot.0 as usize].post(event);
+    /// Whether the log has stood still for an election timeout.
+    fn stalled(&self) -> bool {
+        let limit = self.surroundings.stall_limit;
+        self.unsynced.front().is_some_and(|oldest| self.turn.now.since(*oldest) > limit)
+    }
+
+    /// A node whose disk does not answer lets go of its leaderships: what is proposed here could not
+    /// be answered. To another successor each time, should one be as badly off.
+    fn hand_over(&mut self) {
+        let peers = self.surroundings.transport.peers();
+        let mut live: Vec<_> =
+            peers.into_iter().filter(|peer| peer.connected).map(|peer| peer.node).collect();
+        let first = self.handovers % live.len().max(1);
+        live.rotate_left(first);
+        self.handovers += 1;
+        self.transfer(&live);
     }
 
     /// Messages for a group that does not run here (yet) are lost like any others.
-    fn post_to_group(&self, group: GroupId, event: GroupEvent) {
-        if let Some(slot) = self.by_group.get(&group) {
-            self.post(*slot, event);
+    fn post_to_group(&mut self, group: GroupId, event: GroupEvent) {
+        if let Some(slot) = self.replicas.slot_of(group) {
+            self.replicas.post(slot, event);
         }
     }
 
-    fn remote(&self, node: NodeId, id: RequestId, group: GroupId, event: GroupEvent) {
-        if let Some(slot) = self.by_group.get(&group) {
-            return self.post(*slot, event);
+    fn remote(&mut self, node: NodeId, id: RequestId, group: GroupId, event: GroupEvent) {
+        if let Some(slot) = self.replicas.slot_of(group) {
+            return self.replicas.post(slot, event);
         }
         let responder = Responder::Remote { node, id };
-        responder.answer(&mut self.turn.borrow_mut(), Err(RequestError::NoSuchGroup(group)));
-        self.flusher.do_send(Flush { done: None });
+        responder.answer(&mut self.turn, Err(RequestError::NoSuchGroup(group)));
     }
 
-    /// Notes the marks; only replicas that wait for one run.
-    fn durable(&self, marks: Vec<(Slot, Mark)>) {
-        self.unsynced.borrow_mut().pop_front();
+    fn durable(&mut self, marks: Vec<(Slot, Mark)>) {
+        self.unsynced.pop_front();
         for (slot, mark) in marks {
-            let seat = &self.seats[slot.0 as usize];
-            seat.durable.set(seat.durable.get().max(mark));
-            if seat.attention.get().durability {
-                seat.wake();
-            }
+            self.replicas.durable(slot, mark);
         }
     }
 
-    fn disconnected(&self, node: NodeId) {
-        for seat in self.seats.iter().filter(|seat| seat.attention.get().heartbeats) {
-            seat.post(GroupEvent::Disconnected(node));
-        }
+    fn disconnected(&mut self, node: NodeId) {
+        let leads = |seat: &Seat| seat.attention().heartbeats;
+        self.replicas.post_where(leads, |_| Some(GroupEvent::Disconnected(node)));
     }
 
     /// Hands the groups led here to `nodes` in turn.
-    fn transfer(&self, nodes: &[NodeId]) {
-        let led = self.seats.iter().filter(|seat| seat.view.role() == RoleKind::Leader);
-        for (number, seat) in led.enumerate() {
-            let mut candidates = nodes.iter().filter(|node| seat.peers.contains(node));
+    fn transfer(&mut self, nodes: &[NodeId]) {
+        let mut number = 0;
+        self.replicas.post_where(Seat::leads, |seat| {
+            let mut candidates = nodes.iter().filter(|node| seat.is_peer(**node));
             let among = candidates.clone().count().max(1);
-            if let Some(to) = candidates.nth(number % among) {
-                seat.post(GroupEvent::Transfer(*to));
-            }
-        }
+            number += 1;
+            candidates.nth(number % among).map(|to| GroupEvent::Transfer(*to))
+        });
     }
 
     fn poison(&mut self, poisoned: &Poisoned) {
@@ -219,94 +249,40 @@ impl Worker {
         }
     }
 
-    fn halt_all(&self) {
-        for seat in &self.seats {
-            seat.post(GroupEvent::Halt);
-        }
+    fn halt_all(&mut self) {
+        self.replicas.post_where(|_| true, |_| Some(GroupEvent::Halt));
     }
 
     fn start_group(&mut self, start: StartGroup) {
-        let slot =
-            Slot(u32::try_from(self.seats.len()).expect("fewer than 2^32 replicas a worker"));
+        let slot = self.replicas.next_slot();
         let group_id = start.config.group;
-        let peers =
-            start.config.voters.iter().copied().filter(|node| *node != self.surroundings.node);
-        let peers = peers.collect();
+        let own = self.surroundings.node;
+        let peers = start.config.voters.iter().copied().filter(|node| *node != own).collect();
         if let Some(persist) = start.reset {
-            self.turn.borrow_mut().writes.push((group_id, persist));
-            self.flusher.do_send(Flush { done: None });
+            self.turn.writes.push((group_id, persist));
         }
-        let now = self.surroundings.now();
-        let raft = logboat_raft::Raft::new(start.config, start.restored, now);
+        let raft = logboat_raft::Raft::new(start.config, start.restored, self.turn.now);
         let shared = Arc::clone(&self.surroundings.shared);
         let view = Arc::clone(&start.view);
         let group = Group::new(group_id, slot, raft, start.machine, shared, view);
-        let attention = group.attention();
-        let turn = Rc::clone(&self.turn);
-        let seat = GroupActor::start_in(group, turn, self.flusher.clone(), |address| {
-            Seat::new(address, attention, start.view, peers, start.preferred)
-        });
+        self.replicas.seat(group_id, Seat::new(group, start.view, peers, start.preferred));
         // Entries that a restart found committed are applied, and a lone voter elects itself, without
         // waiting for a message.
-        seat.post(if start.preferred { GroupEvent::Campaign } else { GroupEvent::Tick });
-        self.seats.push(seat);
-        self.by_group.insert(group_id, slot);
+        let first = if start.preferred { GroupEvent::Campaign } else { GroupEvent::Tick };
+        self.replicas.post(slot, first);
         // A caller that gave up waiting has no use for the word either.
         let _ = start.done.send(slot);
     }
-}
 
-impl Actor for Worker {
-    type Context = Context<Self>;
-}
-
-impl Handler<Drain> for Worker {
-    type Result = ();
-
-    fn handle(&mut self, Drain: Drain, _context: &mut Context<Self>) {
-        self.turn.borrow_mut().now = self.surroundings.now();
-        for event in self.inbox.take() {
-            self.handle_event(event);
-        }
-    }
-}
-
-/// "The groups that were ready have run."
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Flush {
-    /// Told when everything is handed over.
-    pub(crate) done: Option<std::sync::mpsc::Sender<()>>,
-}
-
-/// Empties the turn buffer. An actor of its own, since its mailbox is served after those of the
-/// groups that were woken before it.
-pub(crate) struct Flusher {
-    inbox: Arc<WorkerInbox>,
-    surroundings: Surroundings,
-    turn: Rc<RefCell<Turn>>,
-    unsynced: Rc<RefCell<VecDeque<Time>>>,
-}
-
-impl Actor for Flusher {
-    type Context = Context<Self>;
-}
-
-impl Handler<Flush> for Flusher {
-    type Result = ();
-
-    fn handle(&mut self, flush: Flush, _context: &mut Context<Self>) {
-        let mut turn = self.turn.borrow_mut();
-        turn.flush_requested = false;
-        let transport = &self.surroundings.transport;
+    /// Empties the turn buffer.
+    fn flush(&mut self) {
+        let Self { turn, surroundings, .. } = self;
+        let transport = &surroundings.transport;
         send_all(&**transport, turn.sends.take());
-        if let Some(gathering) = turn.gathering.take() {
-            gathering.add(&mut turn.heartbeats);
-        }
         let promises = turn.promises.take();
         if !turn.writes.is_empty() || !promises.is_empty() {
-            self.unsynced.borrow_mut().push_back(turn.now);
-            self.surroundings.wal.submit(Batch {
+            self.unsynced.push_back(turn.now);
+            surroundings.wal.submit(Batch {
                 writes: std::mem::take(&mut turn.writes),
                 completion: TurnDurable {
                     marks: std::mem::take(&mut turn.marks),
@@ -317,11 +293,16 @@ impl Handler<Flush> for Flusher {
             });
         }
         for job in turn.snapshots.drain(..) {
-            self.surroundings.snapshots.submit(job);
+            surroundings.snapshots.submit(job);
         }
-        if let Some(done) = flush.done {
-            // Whoever stops the node may have given up on this worker.
-            let _ = done.send(());
+    }
+
+    /// Adds the heartbeats of this interval to those of the other workers, unless nobody should be
+    /// kept from taking over.
+    fn gather(&mut self, gathering: &Gathering) {
+        let heartbeats = self.turn.heartbeats.take();
+        if !self.stalled() {
+            gathering.add(heartbeats);
         }
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct Process {
     gathering: bool,
     /// When the batches that are not yet durable were submitted, oldest first.
     pub(super) unsynced: VecDeque<Time>,
+    /// How often leaderships were handed over because the log stood still.
+    handovers: usize,
     pub(super) writer: Writer,
     pub(super) arriving: BTreeMap<GroupId, Arriving>,
     shared: Arc<Shared>,
@@ -83,6 +85,7 @@ impl Process {
             turn_scheduled: false,
             gathering: false,
             unsynced: VecDeque::new(),
+            handovers: 0,
             writer: Writer::default(),
             arriving: BTreeMap::new(),
             shared: Arc::new(shared),
@@ -168,12 +171,13 @@ impl Process {
         }
     }
 
-    /// Leaders send heartbeats, unless the log stands still; the others run only when a deadline of
-    /// theirs has come, or when they are the first to campaign where nobody leads.
+    /// Leaders send heartbeats; the others run only when a deadline of theirs has come, or when they
+    /// are the first to campaign where nobody leads. When the log stands still, leaderships are handed
+    /// over.
     pub(super) fn tick(&mut self, hardware: &Hardware, scene: &mut Scene) {
         let now = hardware.time(scene.now);
-        let limit = scene.plan.tuning.election_timeout;
-        let stalled = self.unsynced.front().is_some_and(|oldest| now.since(*oldest) > limit);
+        let stalled = self.stalled(now, scene);
+        self.handovers += usize::from(stalled);
         for place in 0..self.seats.len() {
             let seat = &self.seats[place];
             let Attention { heartbeats, deadline, durability: _ } = seat.attention;
@@ -181,16 +185,27 @@ impl Process {
             let campaigns = seat.preferred
                 && seat.view.leader().is_none()
                 && matches!(seat.view.role(), RoleKind::Follower | RoleKind::PreCandidate);
-            if (heartbeats && !stalled) || due {
+            if heartbeats || due {
                 self.post(place, GroupEvent::Tick);
             }
             if campaigns {
                 self.post(place, GroupEvent::Campaign);
             }
+            if stalled && self.seats[place].view.role() == RoleKind::Leader {
+                let nodes = scene.plan.nodes;
+                let other = (hardware.place + 1 + (place + self.handovers) % (nodes - 1)) % nodes;
+                self.post(place, GroupEvent::Transfer(NodeId(other as u64 + 1)));
+            }
         }
         self.gathering = true;
         self.schedule_turn(hardware, scene);
         hardware.tick_later(scene);
+    }
+
+    /// Whether the log has stood still for an election timeout.
+    fn stalled(&self, now: Time, scene: &Scene) -> bool {
+        let limit = scene.plan.tuning.election_timeout;
+        self.unsynced.front().is_some_and(|oldest| now.since(*oldest) > limit)
     }
 
     /// Runs the replicas that were woken, and flushes what they produced.
@@ -252,8 +267,11 @@ impl Process {
             scene.send(hardware.place, peer, outgoing);
         }
         if std::mem::take(&mut self.gathering) {
-            for (peer, outgoing) in self.turn.heartbeats.take() {
-                scene.send(hardware.place, peer, outgoing);
+            let heartbeats = self.turn.heartbeats.take();
+            if !self.stalled(self.turn.now, scene) {
+                for (peer, outgoing) in heartbeats {
+                    scene.send(hardware.place, peer, outgoing);
+                }
             }
         }
         if !self.turn.writes.is_empty() && hardware.crashes(CrashPoint::Sent) {

@@ -1,0 +1,215 @@
+//! The replicas of a worker, each a lightweight actor: an inbox, a place in the queue of those that
+//! have something to do, and one run a turn that takes in all there is.
+//!
+//! They share their worker's thread and its memory for letters, so that an idle one costs a seat in a
+//! table, and waking one neither allocates nor synchronizes with anybody.
+
+use crate::group::{Attention, Group, GroupEvent};
+use crate::turn::{Slot, Turn};
+use crate::view::GroupView;
+use logboat_raft::{GroupId, Mark, NodeId, RoleKind};
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// How many letters an empty post office keeps room for.
+const KEPT_LETTERS: usize = 1 << 14;
+
+/// A replica with what its worker keeps of it.
+pub(crate) struct Seat {
+    /// Gone when it panicked.
+    group: Option<Box<Group>>,
+    /// The newest mark that is durable.
+    durable: Mark,
+    attention: Attention,
+    inbox: Chain,
+    woken: bool,
+    /// Whether it is the first to campaign.
+    preferred: bool,
+    view: Arc<GroupView>,
+    peers: Box<[NodeId]>,
+}
+
+impl Seat {
+    pub(crate) fn new(
+        group: Group,
+        view: Arc<GroupView>,
+        peers: Box<[NodeId]>,
+        preferred: bool,
+    ) -> Self {
+        Self {
+            durable: Mark::default(),
+            attention: group.attention(),
+            group: Some(Box::new(group)),
+            inbox: Chain::EMPTY,
+            woken: false,
+            preferred,
+            view,
+            peers,
+        }
+    }
+
+    pub(crate) const fn attention(&self) -> Attention {
+        self.attention
+    }
+
+    pub(crate) fn leads(&self) -> bool {
+        self.view.role() == RoleKind::Leader
+    }
+
+    /// Whether a replica of the same group is on `node`.
+    pub(crate) fn is_peer(&self, node: NodeId) -> bool {
+        self.peers.contains(&node)
+    }
+
+    /// Whether this replica is the first to campaign and nobody leads. Asking again every interval
+    /// costs little and disturbs nobody, since a campaign begins with a pre-vote; one that is past
+    /// that takes its course.
+    pub(crate) fn may_campaign(&self) -> bool {
+        self.preferred
+            && self.view.leader().is_none()
+            && matches!(self.view.role(), RoleKind::Follower | RoleKind::PreCandidate)
+    }
+
+    /// Runs the replica. A panic ends it, and with it everybody's wait for its answers; the other
+    /// replicas go on.
+    fn run(&mut self, turn: &mut Turn, events: impl Iterator<Item = GroupEvent>) {
+        let Some(group) = &mut self.group else {
+            return;
+        };
+        let durable = self.durable;
+        let run = AssertUnwindSafe(|| {
+            group.run(turn, durable, events);
+            group.attention()
+        });
+        match catch_unwind(run) {
+            Ok(attention) => self.attention = attention,
+            Err(_) => {
+                self.group = None;
+                self.attention = Attention::default();
+            }
+        }
+    }
+}
+
+/// The replicas of a worker by slot and by group, and who of them has something to do.
+#[derive(Default)]
+pub(crate) struct Replicas {
+    seats: Vec<Seat>,
+    by_group: HashMap<GroupId, Slot>,
+    letters: Vec<Letter>,
+    ready: VecDeque<Slot>,
+}
+
+/// An event in an inbox.
+struct Letter {
+    event: Option<GroupEvent>,
+    next: Option<u32>,
+}
+
+/// An inbox: the first and the last of the letters that hang together.
+#[derive(Clone, Copy)]
+struct Chain(Option<(u32, u32)>);
+
+impl Chain {
+    const EMPTY: Self = Self(None);
+}
+
+impl Replicas {
+    /// The slot of the next replica that is seated.
+    pub(crate) fn next_slot(&self) -> Slot {
+        Slot(u32::try_from(self.seats.len()).expect("fewer than 2^32 replicas a worker"))
+    }
+
+    /// Gives a replica of `group` the [`next_slot`](Self::next_slot).
+    pub(crate) fn seat(&mut self, group: GroupId, seat: Seat) {
+        self.by_group.insert(group, self.next_slot());
+        self.seats.push(seat);
+    }
+
+    pub(crate) fn slot_of(&self, group: GroupId) -> Option<Slot> {
+        self.by_group.get(&group).copied()
+    }
+
+    /// Has the replica take in `event` in this turn.
+    pub(crate) fn post(&mut self, slot: Slot, event: GroupEvent) {
+        let at = u32::try_from(self.letters.len()).expect("fewer than 2^32 letters a turn");
+        self.letters.push(Letter { event: Some(event), next: None });
+        let seat = &mut self.seats[slot.0 as usize];
+        seat.inbox = match seat.inbox {
+            Chain(None) => Chain(Some((at, at))),
+            Chain(Some((first, last))) => {
+                self.letters[last as usize].next = Some(at);
+                Chain(Some((first, at)))
+            }
+        };
+        self.wake(slot);
+    }
+
+    /// Has every replica that `fits` take in what `event` makes for it.
+    pub(crate) fn post_where(
+        &mut self,
+        fits: impl Fn(&Seat) -> bool,
+        mut event: impl FnMut(&Seat) -> Option<GroupEvent>,
+    ) {
+        for slot in (0..self.next_slot().0).map(Slot) {
+            let seat = &self.seats[slot.0 as usize];
+            if fits(seat)
+                && let Some(event) = event(seat)
+            {
+                self.post(slot, event);
+            }
+        }
+    }
+
+    /// Everything up to `mark` is durable. A replica that does not wait for it learns it when it runs
+    /// next.
+    pub(crate) fn durable(&mut self, slot: Slot, mark: Mark) {
+        let seat = &mut self.seats[slot.0 as usize];
+        seat.durable = seat.durable.max(mark);
+        if seat.attention.durability {
+            self.wake(slot);
+        }
+    }
+
+    /// Runs those that have something to do, each once, but at `most` so many of them. Whether there
+    /// are more.
+    pub(crate) fn run(&mut self, turn: &mut Turn, most: usize) -> bool {
+        for slot in self.ready.drain(..most.min(self.ready.len())) {
+            let seat = &mut self.seats[slot.0 as usize];
+            seat.woken = false;
+            let Chain(chain) = std::mem::replace(&mut seat.inbox, Chain::EMPTY);
+            let next = chain.map(|(first, _)| first);
+            seat.run(turn, Mail { letters: &mut self.letters, next });
+        }
+        let more = !self.ready.is_empty();
+        if !more {
+            self.letters.clear();
+            self.letters.shrink_to(KEPT_LETTERS);
+        }
+        more
+    }
+
+    fn wake(&mut self, slot: Slot) {
+        let seat = &mut self.seats[slot.0 as usize];
+        if !std::mem::replace(&mut seat.woken, true) {
+            self.ready.push_back(slot);
+        }
+    }
+}
+
+/// The letters of one replica, in the order in which they came.
+struct Mail<'a> {
+    letters: &'a mut [Letter],
+    next: Option<u32>,
+}
+
+impl Iterator for Mail<'_> {
+    type Item = GroupEvent;
+
+    fn next(&mut self) -> Option<GroupEvent> {
+        let letter = &mut self.letters[self.next? as usize];
+        self.next = letter.next;
+        letter.event.take()
+    }
+}
