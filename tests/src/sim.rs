@@ -6,7 +6,7 @@
 //! outcome, the agreement of log and snapshot at a start, the write-ahead log with its recovery and
 //! garbage collection (over a disk in memory that loses any part of what is not synced), the frames
 //! on the wire, and the map of ranges. What cannot run in one thread is thin and replaced here: the
-//! the worker's mailbox and loop (`process`), the threads of the log (`wal`),
+//! worker's mailbox and loop (`process`), the threads of the log (`wal`),
 //! the snapshot thread and its files (`transfer`, `disk`), sockets (`scene`), and the router's retries
 //! (`clients`).
 //!
