@@ -22,6 +22,7 @@ mod inbox;
 mod metrics;
 mod node;
 mod pending;
+mod prefetch;
 mod replicas;
 mod request;
 mod restore;

@@ -5,6 +5,7 @@
 //! table, and waking one neither allocates nor synchronizes with anybody.
 
 use crate::group::{Attention, Group, GroupEvent};
+use crate::prefetch::prefetch;
 use crate::turn::{Slot, Turn};
 use crate::view::GroupView;
 use logboat_raft::{GroupId, Mark, NodeId, RoleKind};
@@ -12,6 +13,8 @@ use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+/// How many replicas ahead of the one that runs memory is asked for.
+const AHEAD: usize = 4;
 /// How many letters an empty post office keeps room for.
 const KEPT_LETTERS: usize = 1 << 14;
 
@@ -175,7 +178,16 @@ impl Replicas {
     /// Runs those that have something to do, each once, but at `most` so many of them. Whether there
     /// are more.
     pub(crate) fn run(&mut self, turn: &mut Turn, most: usize) -> bool {
-        for slot in self.ready.drain(..most.min(self.ready.len())) {
+        for _ in 0..most.min(self.ready.len()) {
+            if let Some(next) = self.ready.get(2 * AHEAD) {
+                prefetch(&self.seats[next.0 as usize]);
+            }
+            if let Some(next) = self.ready.get(AHEAD)
+                && let Some(group) = &self.seats[next.0 as usize].group
+            {
+                prefetch(&**group);
+            }
+            let Some(slot) = self.ready.pop_front() else { break };
             let seat = &mut self.seats[slot.0 as usize];
             seat.woken = false;
             let Chain(chain) = std::mem::replace(&mut seat.inbox, Chain::EMPTY);

@@ -128,7 +128,8 @@ impl GroupLog {
                     accounts.release(run.place.segment, run.bytes);
                 }
                 self.last = first.plus(u64::from(count) - 1);
-                self.insert(Run { first, place, count, bytes }, accounts);
+                accounts.pin(place.segment, bytes);
+                self.runs.push_back(Run { first, place, count, bytes });
             }
             Change::Rewrite { first, count } => {
                 self.last = self.last.max(first.plus(u64::from(count) - 1));
