@@ -39,6 +39,9 @@ pub struct Tuning {
     /// Most payload bytes that a leader holds uncommitted before it answers proposals with
     /// [`Refusal::Busy`](crate::Refusal::Busy).
     pub max_uncommitted_bytes: usize,
+    /// How many entries a majority of the replicas may be behind in applying, seen from the end of the
+    /// leader's log, before proposals are answered with [`Refusal::Busy`](crate::Refusal::Busy).
+    pub max_unapplied_entries: u64,
 }
 
 impl Default for Tuning {
@@ -50,6 +53,7 @@ impl Default for Tuning {
             max_inflight_messages: 64,
             max_inflight_bytes: 4 << 20,
             max_uncommitted_bytes: 16 << 20,
+            max_unapplied_entries: 1 << 18,
         }
     }
 }

@@ -72,7 +72,8 @@ impl Follower {
         out: &mut Vec<Output>,
     ) {
         replica.commit_to(commit.min(replica.log.last()));
-        replica.send_in_term(leader, Payload::HeartbeatReply { round }, out);
+        let applied = replica.applied;
+        replica.send_in_term(leader, Payload::HeartbeatReply { round, applied }, out);
     }
 
     /// InstallSnapshot (Raft paper, figure 13), whose bytes are here already. A snapshot that ends

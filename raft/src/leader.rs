@@ -98,7 +98,7 @@ impl Leader {
         let bytes: usize = commands.iter().map(Bytes::len).sum();
         let limit = replica.config.tuning.max_uncommitted_bytes;
         let full = self.uncommitted_bytes > 0 && self.uncommitted_bytes + bytes > limit;
-        if full {
+        if full || self.outruns_replicas(replica) {
             let reason = Refusal::Busy;
             return out.push(Output::Refused { reason });
         }
@@ -136,6 +136,15 @@ impl Leader {
         }
     }
 
+    /// Whether a majority of the replicas is so far behind in applying that more commands would only
+    /// make it fall behind further. A single slow replica holds nobody up: it catches up from the log.
+    fn outruns_replicas(&self, replica: &Replica) -> bool {
+        let last = replica.log.last();
+        let peers = self.peers.iter().map(|peer| peer.applied.unwrap_or(last));
+        let applied = quorum::reached(peers.chain(iter::once(replica.applied)));
+        last.0 - applied.0.min(last.0) >= replica.config.tuning.max_unapplied_entries
+    }
+
     /// Any answer in this term shows that the follower is alive and follows.
     pub(crate) fn heard(&mut self, from: NodeId, now: Time) {
         if let Some(peer) = self.peer_mut(from) {
@@ -148,6 +157,7 @@ impl Leader {
         replica: &mut Replica,
         from: NodeId,
         through: Index,
+        applied: Index,
         out: &mut Vec<Output>,
     ) {
         if through > replica.log.last() {
@@ -157,6 +167,7 @@ impl Leader {
         let Some(peer) = self.peer_mut(from) else {
             return;
         };
+        peer.applied(applied);
         // Commits first, so that what is sent next tells of it.
         if peer.acknowledged(through, now) {
             self.advance_commit(replica);
@@ -193,12 +204,14 @@ impl Leader {
         replica: &mut Replica,
         from: NodeId,
         round: u64,
+        applied: Index,
         out: &mut Vec<Output>,
     ) {
         let newest = self.reads.newest_round();
         let Some(peer) = self.peer_mut(from) else {
             return;
         };
+        peer.applied(applied);
         if round <= newest {
             peer.round = peer.round.max(round);
         }

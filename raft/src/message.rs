@@ -85,6 +85,8 @@ pub enum Payload {
     Appended {
         /// The last entry known to be equal.
         through: Index,
+        /// The last entry that the follower's state machine has applied.
+        applied: Index,
     },
     /// The follower's log has no entry equal to `prev` of the append.
     Rejected {
@@ -105,6 +107,8 @@ pub enum Payload {
     HeartbeatReply {
         /// The round of the heartbeat.
         round: u64,
+        /// The last entry that the follower's state machine has applied.
+        applied: Index,
     },
     /// The offer of a snapshot. The leader's node streams the snapshot's bytes beside the messages and
     /// sends this when the last one has left; the follower's node hands it to the core only when the

@@ -33,6 +33,8 @@ pub(crate) struct Progress {
     /// The next entry to send (nextIndex). Always above `matched`.
     pub(crate) next: Index,
     pub(crate) mode: Mode,
+    /// The last entry that it applied, once it said so.
+    pub(crate) applied: Option<Index>,
     /// The last answer of any kind; check-quorum looks at it.
     pub(crate) heard: Time,
     /// The newest read round that the follower confirmed.
@@ -50,6 +52,7 @@ impl Progress {
         Self {
             node,
             matched: Index(0),
+            applied: None,
             next,
             mode: Mode::Probe { waiting: false },
             heard: now,
@@ -113,6 +116,11 @@ impl Progress {
     /// Notes that another question about a snapshot is out.
     pub(crate) const fn asked(&mut self, now: Time) {
         self.since = now;
+    }
+
+    /// Takes the follower's word on what it applied, which may be old.
+    pub(crate) fn applied(&mut self, applied: Index) {
+        self.applied = self.applied.max(Some(applied));
     }
 
     /// Takes an acknowledgement up to `through`, which may be old: it stays true for ever, since

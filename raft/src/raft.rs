@@ -288,14 +288,14 @@ impl Raft {
             (Role::Follower(_) | Role::PreCandidate(_), Payload::TimeoutNow) => {
                 self.campaign(true, out);
             }
-            (Role::Leader(leader), Payload::Appended { through }) => {
-                leader.on_appended(replica, from, through, out);
+            (Role::Leader(leader), Payload::Appended { through, applied }) => {
+                leader.on_appended(replica, from, through, applied, out);
             }
             (Role::Leader(leader), Payload::Rejected { prev, conflict }) => {
                 leader.on_rejected(replica, from, prev, conflict, out);
             }
-            (Role::Leader(leader), Payload::HeartbeatReply { round }) => {
-                leader.on_heartbeat_reply(replica, from, round, out);
+            (Role::Leader(leader), Payload::HeartbeatReply { round, applied }) => {
+                leader.on_heartbeat_reply(replica, from, round, applied, out);
             }
             // What a leader sends found a follower, unless two claim to lead the same term, which
             // votes on disk rule out. The rest are answers to a role that was given up since.
@@ -367,12 +367,13 @@ impl Raft {
     /// A leader must, even by a replica that can't win an election itself: otherwise one stranded
     /// in a later term could neither follow nor be replaced.
     fn answer_late(&mut self, from: NodeId, payload: &Payload, out: &mut Vec<Output>) {
+        let applied = self.applied();
         let answer = match *payload {
             Payload::Vote { .. } => Payload::VoteReply { granted: false },
             Payload::Append { .. } | Payload::Snapshot { .. } => {
-                Payload::HeartbeatReply { round: 0 }
+                Payload::HeartbeatReply { round: 0, applied }
             }
-            Payload::Heartbeat { round, .. } => Payload::HeartbeatReply { round },
+            Payload::Heartbeat { round, .. } => Payload::HeartbeatReply { round, applied },
             Payload::PreVote { .. }
             | Payload::PreVoteReply { .. }
             | Payload::VoteReply { .. }
@@ -596,7 +597,7 @@ mod tests {
         receive(&mut raft, 2, 1, Payload::VoteReply { granted: true });
         assert_eq!(raft.role(), RoleKind::Leader);
         let through = Index(2);
-        assert_eq!(receive(&mut raft, 2, 1, Payload::Appended { through }), []);
+        assert_eq!(receive(&mut raft, 2, 1, Payload::Appended { through, applied: Index(0) }), []);
         assert_eq!(raft.status().peers[0].matched, Index(0));
     }
 
@@ -610,7 +611,7 @@ mod tests {
         receive(&mut raft, 2, 1, Payload::VoteReply { granted: true });
         raft.step(Time(0), Input::Persisted { mark: Mark(2) }, &mut out);
         let through = Index(1);
-        receive(&mut raft, 2, 1, Payload::Appended { through });
+        receive(&mut raft, 2, 1, Payload::Appended { through, applied: Index(0) });
         let last = raft.last();
         raft.step(Time(0), Input::Compact { last }, &mut out);
         raft.step(Time(0), Input::Unreachable { node: NodeId(3) }, &mut out);

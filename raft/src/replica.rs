@@ -248,7 +248,10 @@ impl Replica {
         } else {
             self.newest
         };
-        let message = Message { term: self.term, payload: Payload::Appended { through } };
+        let message = Message {
+            term: self.term,
+            payload: Payload::Appended { through, applied: self.applied },
+        };
         self.send_after(after, leader, message, out);
     }
 

@@ -34,6 +34,8 @@ pub struct PeerStatus {
     pub node: NodeId,
     /// Up to here its log is durable and equal to the leader's.
     pub matched: Index,
+    /// The last entry that its state machine applied, as far as it said.
+    pub applied: Option<Index>,
     /// The next entry to send.
     pub next: Index,
     /// How entries go to it.
@@ -60,6 +62,7 @@ impl PeerStatus {
         Self {
             node: peer.node,
             matched: peer.matched,
+            applied: peer.applied,
             next: peer.next,
             flow: match peer.mode {
                 Mode::Probe { .. } => Flow::Probe,

@@ -87,7 +87,10 @@ pub(crate) fn put_message(
             put_varint(fields, commit.0);
             put_entries(fields, data, *prev, entries);
         }
-        Payload::Appended { through } => put_varint(fields, through.0),
+        Payload::Appended { through, applied } => {
+            put_varint(fields, through.0);
+            put_varint(fields, applied.0);
+        }
         Payload::Rejected { prev, conflict } => {
             put_varint(fields, prev.0);
             put_conflict(fields, conflict);
@@ -96,7 +99,10 @@ pub(crate) fn put_message(
             put_varint(fields, commit.0);
             put_varint(fields, *round);
         }
-        Payload::HeartbeatReply { round } => put_varint(fields, *round),
+        Payload::HeartbeatReply { round, applied } => {
+            put_varint(fields, *round);
+            put_varint(fields, applied.0);
+        }
         Payload::TimeoutNow => {}
     }
 }
@@ -203,10 +209,12 @@ impl Reader {
             kind::VOTE => Payload::Vote { last: self.log_id()?, transfer: self.bool()? },
             kind::VOTE_REPLY => Payload::VoteReply { granted: self.bool()? },
             kind::APPEND => self.append(group)?,
-            kind::APPENDED => Payload::Appended { through: self.index()? },
+            kind::APPENDED => Payload::Appended { through: self.index()?, applied: self.index()? },
             kind::REJECTED => Payload::Rejected { prev: self.index()?, conflict: self.conflict()? },
             kind::HEARTBEAT => Payload::Heartbeat { commit: self.index()?, round: self.varint()? },
-            kind::HEARTBEAT_REPLY => Payload::HeartbeatReply { round: self.varint()? },
+            kind::HEARTBEAT_REPLY => {
+                Payload::HeartbeatReply { round: self.varint()?, applied: self.index()? }
+            }
             kind::SNAPSHOT => Payload::Snapshot { last: self.log_id()? },
             // Checked above: no other kind is left.
             _ => Payload::TimeoutNow,

@@ -93,6 +93,7 @@ fn tuning(tight: bool) -> Tuning {
         max_inflight_messages: 3,
         max_inflight_bytes: 24,
         max_uncommitted_bytes: 64,
+        max_unapplied_entries: 16,
         ..limits
     }
 }

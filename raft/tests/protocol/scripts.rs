@@ -44,6 +44,7 @@ impl Script {
             max_inflight_messages: number(args.take_key("inflight_messages"), 8)?,
             max_inflight_bytes: number(args.take_key("inflight_bytes"), 4096)?,
             max_uncommitted_bytes: number(args.take_key("uncommitted_bytes"), 4096)?,
+            max_unapplied_entries: number(args.take_key("unapplied_entries"), 1024)?,
         };
         args.reject_next()?;
         let mut cluster = Cluster::new(nodes, tuning, 7);
@@ -265,5 +266,6 @@ scripts! {
     stranded_terms
     transfer
     transfer_gives_up
+    unapplied
     vote_once
 }

@@ -39,7 +39,7 @@ pub(crate) fn message(input: &mut Unstructured<'_>, group: GroupId) -> Result<Me
         1 => Payload::PreVoteReply { granted: input.arbitrary()? },
         2 => Payload::Vote { last: log_id(input)?, transfer: input.arbitrary()? },
         3 => Payload::VoteReply { granted: input.arbitrary()? },
-        4 => Payload::Appended { through: index(input)? },
+        4 => Payload::Appended { through: index(input)?, applied: index(input)? },
         5 => Payload::Rejected {
             prev: index(input)?,
             conflict: Conflict {
@@ -49,7 +49,7 @@ pub(crate) fn message(input: &mut Unstructured<'_>, group: GroupId) -> Result<Me
             },
         },
         6 => Payload::Heartbeat { commit: index(input)?, round: number(input)? },
-        7 => Payload::HeartbeatReply { round: number(input)? },
+        7 => Payload::HeartbeatReply { round: number(input)?, applied: index(input)? },
         8 => Payload::Snapshot { last: log_id(input)? },
         9 => Payload::TimeoutNow,
         _ => append(input, group)?,

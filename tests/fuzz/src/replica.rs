@@ -117,6 +117,7 @@ impl Host {
             max_inflight_messages: 4,
             max_inflight_bytes: 128,
             max_uncommitted_bytes: 512,
+            max_unapplied_entries: 64,
         };
         let config = Config {
             group: GROUP,
@@ -189,7 +190,7 @@ impl Host {
         }
         if hints & 8 != 0 {
             match &mut message.payload {
-                Payload::Appended { through } => *through = self.raft.last().index,
+                Payload::Appended { through, .. } => *through = self.raft.last().index,
                 Payload::PreVoteReply { granted: true } => {
                     message.term = self.raft.term().next();
                 }

@@ -197,7 +197,7 @@ impl Checks {
                 );
                 true
             }
-            Payload::Appended { through } => {
+            Payload::Appended { through, .. } => {
                 assert!(
                     term > message.term || last >= *through,
                     "entries up to {through} were acknowledged before they were durable"

@@ -176,6 +176,7 @@ impl Plan {
                 max_inflight_messages: random.between(1, 16) as usize,
                 max_inflight_bytes: [64, 4 << 10, 4 << 20][random.place(3)],
                 max_uncommitted_bytes: [512, 16 << 20][random.place(2)],
+                max_unapplied_entries: [8, 1 << 18][random.place(2)],
             },
             request_timeout: election_timeout * random.between(1, 4) as u32,
             snapshot_log_bytes: [300, 2_000, 20_000][random.place(3)],

@@ -121,14 +121,14 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// A message that carries a number.
 pub(crate) fn numbered(round: u64) -> Message {
-    Message { term: Term(1), payload: Payload::HeartbeatReply { round } }
+    Message { term: Term(1), payload: Payload::HeartbeatReply { round, applied: Index(0) } }
 }
 
 /// The number that a parcel carries.
 pub(crate) fn number(parcel: &Parcel) -> Option<u64> {
     match parcel {
         Parcel::Message { message, .. } => match message.payload {
-            Payload::HeartbeatReply { round } => Some(round),
+            Payload::HeartbeatReply { round, .. } => Some(round),
             _ => None,
         },
         _ => None,
@@ -170,7 +170,7 @@ pub(crate) fn every_message() -> Vec<Message> {
         Payload::Vote { last, transfer: true },
         Payload::VoteReply { granted: false },
         append(7, last, vec![Bytes::from_static(b"one"), Bytes::from_static(b"three")]).payload,
-        Payload::Appended { through: Index(302) },
+        Payload::Appended { through: Index(302), applied: Index(300) },
         Payload::Rejected {
             prev: Index(300),
             conflict: Conflict { x_term: Some(Term(4)), x_index: Index(250), x_len: Index(301) },
@@ -180,7 +180,7 @@ pub(crate) fn every_message() -> Vec<Message> {
             conflict: Conflict { x_term: None, x_index: Index(0), x_len: Index(120) },
         },
         Payload::Heartbeat { commit: Index(300), round: 9 },
-        Payload::HeartbeatReply { round: 9 },
+        Payload::HeartbeatReply { round: 9, applied: Index(300) },
         Payload::Snapshot { last },
         Payload::TimeoutNow,
     ];

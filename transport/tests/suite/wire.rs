@@ -53,12 +53,18 @@ fn payload(group: GroupId) -> impl Strategy<Value = Payload> {
         (log_id(), any::<bool>()).prop_map(|(last, transfer)| Payload::Vote { last, transfer }),
         any::<bool>().prop_map(|granted| Payload::VoteReply { granted }),
         append(group),
-        any::<u64>().prop_map(|at| Payload::Appended { through: Index(at) }),
+        any::<(u64, u64)>().prop_map(|(through, applied)| Payload::Appended {
+            through: Index(through),
+            applied: Index(applied)
+        }),
         (any::<u64>(), conflict)
             .prop_map(|(prev, conflict)| Payload::Rejected { prev: Index(prev), conflict }),
         (any::<u64>(), any::<u64>())
             .prop_map(|(commit, round)| Payload::Heartbeat { commit: Index(commit), round }),
-        any::<u64>().prop_map(|round| Payload::HeartbeatReply { round }),
+        any::<(u64, u64)>().prop_map(|(round, applied)| Payload::HeartbeatReply {
+            round,
+            applied: Index(applied)
+        }),
         log_id().prop_map(|last| Payload::Snapshot { last }),
         Just(Payload::TimeoutNow),
     ]

@@ -61,7 +61,7 @@ impl Checks {
     pub(crate) fn sending(&self, host: &Host, message: &Message) {
         let disk = &host.disk;
         match &message.payload {
-            Payload::Appended { through } => {
+            Payload::Appended { through, .. } => {
                 assert!(*through <= disk.last(), "acknowledged before it was durable");
                 assert_eq!(disk.hard_state.term, message.term);
             }

@@ -124,7 +124,7 @@ pub(crate) fn message(message: &Message) -> String {
         Payload::Append { prev, entries: list, commit } => {
             format!("append(t{t} prev={prev} [{}] commit={commit})", entries(list))
         }
-        Payload::Appended { through } => format!("appended(t{t} {through})"),
+        Payload::Appended { through, .. } => format!("appended(t{t} {through})"),
         Payload::Rejected { prev, conflict } => {
             let x_term = conflict.x_term.map_or("none".into(), |term| term.to_string());
             let (x_index, x_len) = (conflict.x_index, conflict.x_len);
@@ -133,7 +133,7 @@ pub(crate) fn message(message: &Message) -> String {
         Payload::Heartbeat { commit, round } => {
             format!("heartbeat(t{t} commit={commit} round={round})")
         }
-        Payload::HeartbeatReply { round } => format!("heartbeat-reply(t{t} round={round})"),
+        Payload::HeartbeatReply { round, .. } => format!("heartbeat-reply(t{t} round={round})"),
         Payload::Snapshot { last } => format!("snapshot(t{t} {last})"),
         Payload::TimeoutNow => format!("timeout-now(t{t})"),
     }
