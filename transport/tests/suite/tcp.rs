@@ -179,7 +179,9 @@ fn a_peer_that_lost_its_disk_is_refused() {
     let refusal = introduction(1, [CLUSTER.0, 1, 5, INCARNATION.0]);
     assert_eq!(read_to_close(&mut stream), refusal);
     eventually("counted", || refusals(&node, "incarnation") == 1);
-    assert!(last_error(&node, 2).ends_with("came back with another disk than it had"));
+    eventually("known", || {
+        last_error(&node, 2).ends_with("came back with another disk than it had")
+    });
 }
 
 #[test]
