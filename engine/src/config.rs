@@ -1,5 +1,6 @@
 //! How a node is told what to be.
 
+use crate::budget::Budget;
 use logboat_raft::{ClusterId, NodeId, Tuning};
 use logboat_storage::WalOptions;
 use std::collections::BTreeMap;
@@ -32,9 +33,10 @@ pub struct NodeConfig {
     pub request_timeout: Duration,
     /// The largest command or query, in bytes.
     pub max_command_bytes: usize,
-    /// How many bytes of proposals and reads may be pending on this node before more are refused as
-    /// [`RequestError::Busy`](crate::RequestError::Busy).
-    pub max_pending_bytes: usize,
+    /// How many bytes the node may hold for all that is under way: requests, messages, writes to the
+    /// log. Beyond it, requests are refused as [`RequestError::Busy`](crate::RequestError::Busy) and
+    /// messages of peers are dropped. What the state machines hold is not counted.
+    pub memory_budget_bytes: usize,
     /// A group whose commands since its last snapshot exceed this makes a new one.
     pub snapshot_log_bytes: u64,
     /// The log's options.
@@ -70,10 +72,14 @@ impl NodeConfig {
             tuning: Tuning { election_timeout: Duration::from_millis(2_500), ..Tuning::default() },
             request_timeout: Duration::from_secs(10),
             max_command_bytes: 9 << 20,
-            max_pending_bytes: 256 << 20,
+            memory_budget_bytes: 1 << 30,
             snapshot_log_bytes: 8 << 20,
             wal: WalOptions::default(),
         })
+    }
+
+    pub(crate) const fn budget(&self) -> Budget {
+        Budget { total_bytes: self.memory_budget_bytes }
     }
 
     /// The identity of the cluster: a hash (FNV-1a) of its name and its node ids. Addresses don't

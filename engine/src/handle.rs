@@ -18,6 +18,7 @@ use std::time::Instant;
 pub(crate) struct Gate {
     pub(crate) admission: Arc<Admission>,
     pub(crate) wal: Wal<TurnDurable>,
+    pub(crate) max_log_bytes: usize,
     pub(crate) max_command_bytes: usize,
     pub(crate) shared: Arc<Shared>,
     /// Nothing more is taken in.
@@ -39,17 +40,20 @@ impl Gate {
         Ok(())
     }
 
+    /// Whether more waits to be durable than may.
+    pub(crate) fn log_is_behind(&self) -> bool {
+        self.wal.queued_bytes() > self.max_log_bytes
+    }
+
     /// Lets a request of `bytes` in. Nothing more is written while the disk is full, or while the
-    /// log is further behind than all requests together may be; reads need no disk.
+    /// log is too far behind; reads need no disk.
     ///
     /// # Errors
     /// [`RequestError::Busy`], and those of [`Self::check`].
     pub(crate) fn admit(&self, kind: RequestKind, bytes: usize) -> Result<Permit, RequestError> {
         self.check(bytes)?;
         let writes = kind == RequestKind::Propose;
-        let behind =
-            || self.wal.stalled() || self.wal.queued_bytes() > self.admission.limit_bytes();
-        let admitted = match writes && behind() {
+        let admitted = match writes && (self.wal.stalled() || self.log_is_behind()) {
             true => Err(RequestError::Busy),
             false => self.admission.admit(bytes),
         };

@@ -8,7 +8,7 @@ use crate::inbox::{Event, Workers};
 use crate::request::{RequestKind, decode_request, encode_reply};
 use crate::snapshots::{SnapshotJob, SnapshotQueue};
 use bytes::Bytes;
-use logboat_raft::{GroupId, Incarnation, Message, NodeId, Payload};
+use logboat_raft::{Entry, GroupId, Incarnation, Message, NodeId, Payload};
 use logboat_storage::Acquaintances;
 use logboat_transport::{Inbox, Outgoing, Parcel, RequestId, Transport};
 use std::sync::{Arc, OnceLock, Weak};
@@ -26,15 +26,18 @@ pub(crate) struct Inbound {
 
 impl Inbox for Inbound {
     fn receive(&self, from: NodeId, parcels: Vec<Parcel>) {
-        let mut messages: Vec<Vec<(GroupId, Message)>> = Vec::new();
-        messages.resize_with(self.workers.len(), Vec::new);
+        let mut sorted: Vec<Sorted> = Vec::new();
+        sorted.resize_with(self.workers.len(), Sorted::default);
+        let log_is_behind = self.gate.log_is_behind();
         for parcel in parcels {
             match parcel {
                 Parcel::Message { group, message } => {
                     if matches!(message.payload, Payload::Snapshot { .. }) {
                         self.snapshots.submit(SnapshotJob::Offer { from, group, message });
+                    } else if log_is_behind && carries_entries(&message) {
+                        self.gate.shared.metrics.messages_dropped.inc();
                     } else {
-                        messages[self.workers.number_of(group)].push((group, message));
+                        sorted[self.workers.number_of(group)].add(group, message);
                     }
                 }
                 Parcel::Request { id, group, body } => self.request(from, id, group, body),
@@ -48,9 +51,10 @@ impl Inbox for Inbound {
                 }
             }
         }
-        for (worker, messages) in self.workers.iter().zip(messages) {
-            if !messages.is_empty() {
-                worker.post(Event::Messages { from, messages });
+        for (worker, Sorted { messages, bytes }) in self.workers.iter().zip(sorted) {
+            let count = messages.len() as u64;
+            if count > 0 && !worker.post_messages(from, messages, bytes) {
+                self.gate.shared.metrics.messages_dropped.inc_by(count);
             }
         }
     }
@@ -70,6 +74,28 @@ impl Inbox for Inbound {
         self.calls.disconnected(peer);
         self.workers.iter().for_each(|worker| worker.post(Event::Disconnected(peer)));
     }
+}
+
+/// Messages of one frame for one worker, and what they take in memory, about.
+#[derive(Default)]
+struct Sorted {
+    messages: Vec<(GroupId, Message)>,
+    bytes: usize,
+}
+
+impl Sorted {
+    fn add(&mut self, group: GroupId, message: Message) {
+        self.bytes += size_of::<(GroupId, Message)>();
+        if let Payload::Append { entries, .. } = &message.payload {
+            let entry_bytes = |entry: &Entry| size_of::<Entry>() + entry.data.len();
+            self.bytes += entries.iter().map(entry_bytes).sum::<usize>();
+        }
+        self.messages.push((group, message));
+    }
+}
+
+fn carries_entries(message: &Message) -> bool {
+    matches!(&message.payload, Payload::Append { entries, .. } if !entries.is_empty())
 }
 
 impl Inbound {

@@ -10,7 +10,7 @@ use actix::Addr;
 use logboat_raft::{Config, GroupId, Mark, Message, NodeId, Persist, Restored};
 use logboat_storage::Poisoned;
 use logboat_transport::RequestId;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 
@@ -47,9 +47,10 @@ pub(crate) enum Event {
 pub(crate) struct Workers(Arc<[Arc<WorkerInbox>]>);
 
 impl Workers {
-    /// Queues for `count` workers, which are yet to be connected.
-    pub(crate) fn new(count: usize) -> Self {
-        Self((0..count).map(|_| Arc::default()).collect())
+    /// Queues for `count` workers, which are yet to be connected, each with room for so many bytes of
+    /// peers' messages.
+    pub(crate) fn new(count: usize, max_message_bytes: usize) -> Self {
+        Self((0..count).map(|_| Arc::new(WorkerInbox::new(max_message_bytes))).collect())
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -85,28 +86,61 @@ pub(crate) struct StartGroup {
     pub(crate) done: Sender<Slot>,
 }
 
-/// A worker's queue. Unbounded, since completions must never block; admission is bounded before.
-#[derive(Default)]
+/// A worker's queue. It takes whatever happens, since completions must never block, but for what
+/// peers send, of which there may be any amount; requests are bounded before.
 pub(crate) struct WorkerInbox {
-    events: Mutex<Vec<Event>>,
+    max_message_bytes: usize,
+    queue: Mutex<Queue>,
     address: OnceLock<Addr<Worker>>,
 }
 
+#[derive(Default)]
+struct Queue {
+    events: Vec<Event>,
+    /// What the peers' messages among them take, about.
+    message_bytes: usize,
+}
+
 impl WorkerInbox {
+    fn new(max_message_bytes: usize) -> Self {
+        Self { max_message_bytes, queue: Mutex::default(), address: OnceLock::new() }
+    }
+
     /// Adds `event` and wakes the worker if it isn't awake already.
     pub(crate) fn post(&self, event: Event) {
-        let mut events = self.events.lock();
-        let was_empty = events.is_empty();
-        events.push(event);
-        drop(events);
-        if was_empty && let Some(address) = self.address.get() {
-            address.do_send(Drain);
+        self.push(self.queue.lock(), event);
+    }
+
+    /// Adds messages of a peer that take about so many bytes. Whether there was room for them.
+    pub(crate) fn post_messages(
+        &self,
+        from: NodeId,
+        messages: Vec<(GroupId, Message)>,
+        bytes: usize,
+    ) -> bool {
+        let mut queue = self.queue.lock();
+        if queue.message_bytes + bytes > self.max_message_bytes && queue.message_bytes > 0 {
+            return false;
         }
+        queue.message_bytes += bytes;
+        self.push(queue, Event::Messages { from, messages });
+        true
     }
 
     /// Takes everything, in exchange for the memory of `empty`.
     pub(crate) fn take(&self, empty: &mut Vec<Event>) {
-        std::mem::swap(&mut *self.events.lock(), empty);
+        let mut queue = self.queue.lock();
+        std::mem::swap(&mut queue.events, empty);
+        queue.message_bytes = 0;
+    }
+
+    fn push(&self, mut queue: MutexGuard<'_, Queue>, event: Event) {
+        let was_empty = queue.events.is_empty();
+        queue.events.push(event);
+        drop(queue);
+        if was_empty && let Some(address) = self.address.get() {
+            address.do_send(Drain);
+        }
     }
 
     /// Connects the worker that serves this queue, once.
@@ -114,5 +148,23 @@ impl WorkerInbox {
         let address = self.address.get_or_init(|| address);
         // Events that came before found nobody to wake.
         address.do_send(Drain);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_beyond_the_bound_are_dropped_and_nothing_else_is() {
+        let inbox = WorkerInbox::new(100);
+        let post = |bytes| inbox.post_messages(NodeId(2), Vec::new(), bytes);
+        assert!(post(1_000), "one of any size, when no other waits");
+        assert!(!post(1));
+        inbox.post(Event::Disconnected(NodeId(2)));
+        let mut events = Vec::new();
+        inbox.take(&mut events);
+        assert_eq!(events.len(), 2);
+        assert!(post(60) && post(40) && !post(1));
     }
 }

@@ -11,6 +11,7 @@
 //! once a turn. What the replicas of a worker produce in a turn is collected in a
 //! [`Turn`](turn::Turn) and leaves as one batch for the log and one buffer for each peer.
 
+mod budget;
 mod calls;
 mod config;
 mod error;

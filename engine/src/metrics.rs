@@ -18,6 +18,8 @@ pub struct EngineMetrics {
     pub reads: Counter,
     /// Requests refused because the node held as much as it may.
     pub busy: Counter,
+    /// Messages of peers dropped because the node held as much as it may.
+    pub messages_dropped: Counter,
     /// Campaigns begun, pre-votes not counted.
     pub campaigns: Counter,
     /// Elections won.
@@ -45,6 +47,7 @@ impl Default for EngineMetrics {
             applied: Counter::default(),
             reads: Counter::default(),
             busy: Counter::default(),
+            messages_dropped: Counter::default(),
             campaigns: Counter::default(),
             elections_won: Counter::default(),
             leaders: Gauge::default(),
@@ -66,6 +69,7 @@ impl EngineMetrics {
             ("applied_entries", "Entries applied", &self.applied),
             ("reads", "Linearizable reads answered", &self.reads),
             ("busy", "Requests refused as busy", &self.busy),
+            ("messages_dropped", "Peers' messages dropped as too many", &self.messages_dropped),
             ("campaigns", "Campaigns begun", &self.campaigns),
             ("elections_won", "Elections won", &self.elections_won),
             ("failed_replicas", "Replicas stopped by an error", &self.failed_replicas),

@@ -63,9 +63,13 @@ impl Node {
     pub fn start(config: NodeConfig) -> Result<Self, StartError> {
         let peers = config.members.clone();
         let (node, listen) = (config.node, config.listen);
+        let max_queued_bytes = config.budget().leaving(peers.len() - 1);
         Self::start_on(config, move |identity, inbox| {
             let Identity { cluster, incarnation, .. } = *identity;
-            let config = TransportConfig::new(node, cluster, incarnation, listen, peers);
+            let config = TransportConfig {
+                max_queued_bytes,
+                ..TransportConfig::new(node, cluster, incarnation, listen, peers)
+            };
             let tcp = Arc::new(TcpTransport::start(config, inbox)?);
             let closing = Arc::clone(&tcp);
             let metrics = Some(tcp.metrics().clone());

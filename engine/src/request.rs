@@ -45,10 +45,6 @@ impl Admission {
         Ok(permit)
     }
 
-    pub(crate) fn limit_bytes(&self) -> usize {
-        self.limit_bytes
-    }
-
     pub(crate) fn used_bytes(&self) -> usize {
         self.used_bytes.load(Ordering::Relaxed)
     }

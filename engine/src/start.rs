@@ -88,7 +88,15 @@ pub(crate) fn assemble(
         let reason = "a node must be among its members and have a worker";
         return Err(StartError::Config(reason.to_owned()));
     }
-    let workers = Workers::new(config.workers);
+    if config.budget().least_share(config.workers, config.members.len()) < config.max_command_bytes
+    {
+        let reason = format!(
+            "a memory budget of {} bytes is too small for commands of {} bytes",
+            config.memory_budget_bytes, config.max_command_bytes
+        );
+        return Err(StartError::Config(reason));
+    }
+    let workers = Workers::new(config.workers, config.budget().arriving(config.workers));
     let disk = open_disk(config, &workers)?;
     let gate = new_gate(config, &disk.wal);
     let calls = Calls::new(run_number());
@@ -159,8 +167,9 @@ fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError>
 
 fn new_gate(config: &NodeConfig, wal: &Wal<TurnDurable>) -> Arc<Gate> {
     Arc::new(Gate {
-        admission: Admission::new(config.max_pending_bytes),
+        admission: Admission::new(config.budget().requests()),
         wal: wal.clone(),
+        max_log_bytes: config.budget().log(),
         max_command_bytes: config.max_command_bytes,
         shared: Arc::new(Shared {
             request_timeout: config.request_timeout,

@@ -135,7 +135,7 @@ async fn requests_beyond_a_limit_are_refused_before_they_have_an_effect() -> Tes
     let nobody = node.call(NodeId(9), unknown, RequestKind::Read, b"").await;
     assert_eq!(nobody, Err(RequestError::Unreachable(NodeId(9))));
     // More than the node may hold at once: some are refused, and all that are not take effect.
-    let commands = 0..common::MAX_PENDING_BYTES / common::MAX_COMMAND_BYTES * 4;
+    let commands = 0..common::MEMORY_BUDGET_BYTES / common::MAX_COMMAND_BYTES;
     let command = Bytes::from(vec![b'+'; common::MAX_COMMAND_BYTES]);
     let pending: Vec<_> = commands
         .map(|_| {

@@ -58,6 +58,10 @@ pub struct ServeOptions {
     /// A group's log beyond this many bytes becomes a snapshot [default: 8388608].
     #[arg(long, value_name = "BYTES")]
     pub snapshot_log_bytes: Option<u64>,
+    /// What the node may hold for requests, messages and writes under way, in bytes; beyond it the
+    /// answer is a busy error [default: 1073741824].
+    #[arg(long, value_name = "BYTES")]
+    pub memory_budget: Option<usize>,
     /// The size of a log segment, in bytes [default: 67108864].
     #[arg(long, value_name = "BYTES")]
     pub wal_segment_bytes: Option<u64>,
@@ -135,6 +139,7 @@ impl ServeOptions {
             election_timeout_ms: self.election_timeout_ms.or(other.election_timeout_ms),
             heartbeat_ms: self.heartbeat_ms.or(other.heartbeat_ms),
             snapshot_log_bytes: self.snapshot_log_bytes.or(other.snapshot_log_bytes),
+            memory_budget: self.memory_budget.or(other.memory_budget),
             wal_segment_bytes: self.wal_segment_bytes.or(other.wal_segment_bytes),
             wal_max_bytes: self.wal_max_bytes.or(other.wal_max_bytes),
             max_clients: self.max_clients.or(other.max_clients),
@@ -160,6 +165,9 @@ impl ServeOptions {
         }
         if let Some(bytes) = self.snapshot_log_bytes {
             node.snapshot_log_bytes = bytes;
+        }
+        if let Some(bytes) = self.memory_budget {
+            node.memory_budget_bytes = bytes;
         }
         let defaults = WalOptions::default();
         node.wal.segment_bytes = self.wal_segment_bytes.unwrap_or(defaults.segment_bytes);

@@ -22,7 +22,8 @@ pub struct TransportConfig {
     /// Longest frame accepted and written, at least 1 MiB. A parcel that would exceed it is not
     /// sent.
     pub max_frame_bytes: u32,
-    /// Most bytes that wait for one peer; a batch above that is refused as a whole.
+    /// Most bytes that wait for one peer; a batch that would exceed it is refused as a whole, unless
+    /// nothing else waits.
     pub max_queued_bytes: usize,
     /// Most connections at a time that have not yet introduced themselves.
     pub max_handshakes: usize,

@@ -70,7 +70,7 @@ impl Outbox {
         let bytes = outgoing.bytes();
         let mut state = self.state.lock();
         state.admit()?;
-        if state.queued_bytes + bytes > self.max_queued_bytes {
+        if state.queued_bytes > 0 && state.queued_bytes + bytes > self.max_queued_bytes {
             self.metrics.dropped_full.inc();
             return Err(SendError::Full);
         }

@@ -24,7 +24,7 @@ pub(crate) type TestResult = Result<(), Box<dyn Error>>;
 pub(crate) const MAX_COMMAND_BYTES: usize = 64 << 10;
 
 /// How much these clusters hold pending.
-pub(crate) const MAX_PENDING_BYTES: usize = 1 << 20;
+pub(crate) const MEMORY_BUDGET_BYTES: usize = 4 << 20;
 
 /// Counts commands; one command makes it panic.
 #[derive(Default)]
@@ -108,7 +108,7 @@ impl Cluster {
         config.tuning =
             Tuning { election_timeout: Duration::from_millis(300), ..Tuning::default() };
         config.max_command_bytes = MAX_COMMAND_BYTES;
-        config.max_pending_bytes = MAX_PENDING_BYTES;
+        config.memory_budget_bytes = MEMORY_BUDGET_BYTES;
         config.snapshot_log_bytes = 16 << 10;
         config.wal.segment_bytes = 1 << 20;
         config.workers = 2;

@@ -1,0 +1,37 @@
+//! How the memory that a node may spend on what is under way is divided.
+
+/// The bytes that commands, queries and messages may take on a node while they wait, whatever the
+/// number of groups. What applying leaves in the state machines is theirs; an eighth is left for what
+/// replicas hold that is durable and not yet known to be committed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    pub(crate) total_bytes: usize,
+}
+
+impl Budget {
+    /// For requests that were let in and not yet answered: beyond it, they are refused.
+    pub(crate) const fn requests(self) -> usize {
+        self.total_bytes / 4
+    }
+
+    /// For writes that the log has not made durable yet. Beyond it, proposals are refused and peers'
+    /// entries are dropped, which their leaders send again.
+    pub(crate) const fn log(self) -> usize {
+        self.total_bytes / 4
+    }
+
+    /// For messages that one of so many workers has not come to yet: beyond it, they are dropped.
+    pub(crate) const fn arriving(self, workers: usize) -> usize {
+        self.total_bytes / 4 / workers
+    }
+
+    /// The smallest share of a node with so many workers and nodes in its cluster.
+    pub(crate) fn least_share(self, workers: usize, nodes: usize) -> usize {
+        self.arriving(workers).min(self.leaving(nodes - 1))
+    }
+
+    /// For what has not left yet for one of so many peers: beyond it, it is dropped.
+    pub(crate) fn leaving(self, peers: usize) -> usize {
+        self.total_bytes / 8 / peers.max(1)
+    }
+}
