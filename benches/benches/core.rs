@@ -48,7 +48,7 @@ impl Trio {
 
     /// Proposes on the leader and delivers messages until there are none.
     fn propose(&mut self, commands: Vec<Bytes>) {
-        self.step(0, Input::Propose { commands });
+        self.step(0, Input::Propose { commands: commands.into() });
         self.deliver();
     }
 

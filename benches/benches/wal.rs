@@ -33,7 +33,7 @@ fn write(wal: &Wal<Durable>, writes: Vec<(GroupId, Persist)>) {
 }
 
 fn append(group: GroupId, mark: u64, first: u64, count: u64) -> (GroupId, Persist) {
-    let log = LogWrite::Append(entries(group, first, count));
+    let log = LogWrite::Append(entries(group, first, count).into());
     (group, Persist { mark: Mark(mark), hard_state: None, log })
 }
 

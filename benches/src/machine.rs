@@ -8,19 +8,20 @@ use std::io;
 #[derive(Default)]
 pub(crate) struct Counter {
     commands: u64,
-    last: Bytes,
+    last: Vec<u8>,
 }
 
 impl StateMachine for Counter {
     fn apply(&mut self, command: Bytes) -> Bytes {
         self.commands += 1;
         // A copy: the command is a slice of a buffer of the network.
-        self.last = Bytes::copy_from_slice(&command);
+        self.last.clear();
+        self.last.extend_from_slice(&command);
         Bytes::new()
     }
 
     fn query(&self, _query: Bytes) -> Bytes {
-        self.last.clone()
+        Bytes::copy_from_slice(&self.last)
     }
 
     fn snapshot(&self) -> SnapshotWriter {
@@ -36,7 +37,7 @@ impl StateMachine for Counter {
         reader.read_exact(&mut commands)?;
         let mut last = Vec::new();
         reader.read_to_end(&mut last)?;
-        *self = Self { commands: u64::from_le_bytes(commands), last: last.into() };
+        *self = Self { commands: u64::from_le_bytes(commands), last };
         Ok(())
     }
 }

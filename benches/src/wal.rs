@@ -176,7 +176,7 @@ impl<'a> Writer<'a> {
         *index = index.next();
         let id = LogId::new(Term(1), *index);
         let entry = Entry::new(*group, id, EntryKind::Command, self.payload.clone());
-        let mut changes = vec![LogWrite::Append(vec![entry])];
+        let mut changes = vec![LogWrite::Append([entry].into())];
         if index.0.is_multiple_of(KEPT_ENTRIES) {
             let last = Index(index.0.saturating_sub(KEPT_ENTRIES / 2));
             changes.push(LogWrite::Compact(LogId::new(Term(1), last)));

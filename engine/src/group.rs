@@ -15,8 +15,8 @@ use crate::turn::{Slot, Turn};
 use crate::view::GroupView;
 use bytes::Bytes;
 use logboat_raft::{
-    Entry, EntryKind, GroupId, Index, Input, LoadFor, LogId, Mark, Message, NodeId, Output,
-    Payload, Persist, Raft, Refusal, RoleKind, Term, Time,
+    Commands, Entries, EntryKind, GroupId, Index, Input, LoadFor, LogId, Mark, Message, NodeId,
+    Output, Payload, Persist, Raft, Refusal, RoleKind, Term, Time,
 };
 use logboat_transport::RequestId;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -169,7 +169,7 @@ impl Group {
             self.durable = durable;
             self.step(turn, Input::Persisted { mark: durable });
         }
-        let mut commands = Vec::new();
+        let mut commands = Commands::new();
         let mut reads = Vec::new();
         for event in events {
             match event {
@@ -259,7 +259,7 @@ impl Group {
         }
     }
 
-    fn propose(&mut self, turn: &mut Turn, commands: Vec<Bytes>) {
+    fn propose(&mut self, turn: &mut Turn, commands: Commands) {
         if self.halted {
             return self.answer_proposing(turn, &RequestError::Stopped);
         }
@@ -342,7 +342,7 @@ impl Group {
         }
     }
 
-    fn apply(&mut self, turn: &mut Turn, entries: Vec<Entry>) {
+    fn apply(&mut self, turn: &mut Turn, entries: Entries) {
         self.shared.metrics.applied.inc_by(entries.len() as u64);
         for entry in entries {
             let id = entry.id();
@@ -405,7 +405,7 @@ impl Group {
                 self.fail(turn, &format!("its log lacks the committed entry {first}"));
                 None
             }
-            Ok(entries) => Some(Input::Loaded { target, entries }),
+            Ok(entries) => Some(Input::Loaded { target, entries: entries.into() }),
             Err(error) => {
                 self.fail(turn, &error.to_string());
                 None

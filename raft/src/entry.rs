@@ -2,6 +2,7 @@
 
 use crate::{GroupId, Index, LogId, Term};
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 /// What an entry is for. The discriminant is what stands on the wire and on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +25,12 @@ impl EntryKind {
         }
     }
 }
+
+/// Consecutive entries. Mostly there is one, which then needs no allocation.
+pub type Entries = SmallVec<[Entry; 1]>;
+
+/// Commands of one proposal, likewise.
+pub type Commands = SmallVec<[Bytes; 1]>;
 
 /// One entry of a group's log. The checksum is computed once, by the leader that makes the entry,
 /// and verified wherever the entry arrives: from the wire, and from disk.

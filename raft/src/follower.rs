@@ -1,7 +1,7 @@
 //! A follower: takes what the leader of its term sends, and waits for one when there is none.
 
 use crate::replica::Replica;
-use crate::{Entry, Index, LogId, NodeId, Output, Payload, Time};
+use crate::{Entries, Entry, Index, LogId, NodeId, Output, Payload, Time};
 use alloc::vec::Vec;
 
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Follower {
         replica: &mut Replica,
         leader: NodeId,
         prev: LogId,
-        mut entries: Vec<Entry>,
+        mut entries: Entries,
         commit: Index,
         out: &mut Vec<Output>,
     ) {

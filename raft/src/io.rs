@@ -1,8 +1,7 @@
 //! The two boundary enums of the core: what goes in, what comes out.
 
-use crate::{Entry, Index, LogId, Message, NodeId, Term};
+use crate::{Commands, Entries, Index, LogId, Message, NodeId, Term};
 use alloc::vec::Vec;
-use bytes::Bytes;
 
 /// The state that must be durable before a message that depends on it (Raft paper, figure 2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,7 +73,7 @@ pub enum Input {
     /// or one [`Output::Refused`].
     Propose {
         /// The commands, one entry each.
-        commands: Vec<Bytes>,
+        commands: Commands,
     },
     /// A request for a linearizable read. Answered by one [`Output::ReadReady`] or
     /// [`Output::ReadRefused`], perhaps in a later step.
@@ -93,7 +92,7 @@ pub enum Input {
         target: LoadFor,
         /// Consecutive entries from the index asked for on; empty when the log no longer has them.
         /// It always has those for [`LoadFor::Apply`], unless a snapshot replaced it meanwhile.
-        entries: Vec<Entry>,
+        entries: Entries,
     },
     /// The state machine's own snapshot, covering everything up to `last`, is durable. The log up to
     /// there goes.
@@ -162,7 +161,7 @@ pub enum Output {
     /// These entries are committed and durable here: apply them, in order, each once.
     Apply {
         /// Consecutive entries, beginning after the last one handed out.
-        entries: Vec<Entry>,
+        entries: Entries,
     },
     /// The proposed commands got the indexes from `first` on, all in the same term. That is no
     /// promise yet: when another term's entry is applied at such an index, the command is lost.
@@ -243,7 +242,7 @@ pub enum LogWrite {
     /// None.
     Keep,
     /// Append consecutive entries. What the log holds from the first one's index on is replaced.
-    Append(Vec<Entry>),
+    Append(Entries),
     /// Entries up to this one are covered by a durable snapshot and no longer needed.
     Compact(LogId),
     /// The whole log is replaced by a snapshot that covers everything up to this entry.

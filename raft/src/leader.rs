@@ -4,13 +4,13 @@ use crate::progress::{Mode, Progress};
 use crate::reads::Reads;
 use crate::replica::Replica;
 use crate::{
-    Conflict, Entry, EntryKind, Index, LoadFor, LogId, NodeId, Output, Payload, ReadToken, Refusal,
-    Time, quorum,
+    Commands, Conflict, Entries, Entry, EntryKind, Index, LoadFor, LogId, NodeId, Output, Payload,
+    ReadToken, Refusal, Time, quorum,
 };
-use alloc::vec;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::iter;
+use smallvec::smallvec;
 
 #[derive(Debug)]
 pub(crate) struct Leader {
@@ -48,7 +48,7 @@ impl Leader {
         };
         let id = LogId::new(replica.term, first);
         let noop = Entry::new(replica.config.group, id, EntryKind::Noop, Bytes::new());
-        replica.append(vec![noop], out);
+        replica.append(smallvec![noop], out);
         leader.replicate_to_all(replica, out);
         leader
     }
@@ -88,7 +88,7 @@ impl Leader {
     pub(crate) fn on_propose(
         &mut self,
         replica: &mut Replica,
-        commands: Vec<Bytes>,
+        commands: Commands,
         out: &mut Vec<Output>,
     ) {
         if let Some(transfer) = &self.transfer {
@@ -108,7 +108,7 @@ impl Leader {
             let id = LogId::new(term, Index(index));
             Entry::new(replica.config.group, id, EntryKind::Command, command)
         };
-        let entries: Vec<Entry> = commands.into_iter().zip(first.0..).map(make).collect();
+        let entries: Entries = commands.into_iter().zip(first.0..).map(make).collect();
         let first = LogId::new(term, first);
         out.push(Output::Proposed { first });
         if entries.is_empty() {
@@ -226,7 +226,7 @@ impl Leader {
         &mut self,
         replica: &mut Replica,
         node: NodeId,
-        entries: Vec<Entry>,
+        entries: Entries,
         out: &mut Vec<Output>,
     ) {
         let Some(peer) = self.peer_mut(node) else {
@@ -376,7 +376,7 @@ fn probe(peer: &mut Progress, replica: &Replica, out: &mut Vec<Output>) {
     let entries = if peer.next >= replica.log.memory_start() {
         replica.log.read(peer.next, max_bytes, usize::MAX)
     } else {
-        Vec::new()
+        Entries::new()
     };
     let commit = replica.commit;
     let append = Payload::Append { prev, entries, commit };
@@ -409,7 +409,7 @@ fn stream(peer: &mut Progress, replica: &mut Replica, out: &mut Vec<Output>) {
 }
 
 /// Sends entries from `next` on, ahead of the answers to what was sent before.
-fn send_append(peer: &mut Progress, replica: &Replica, entries: Vec<Entry>, out: &mut Vec<Output>) {
+fn send_append(peer: &mut Progress, replica: &Replica, entries: Entries, out: &mut Vec<Output>) {
     let prev = replica.log.id_at(peer.next.prev());
     let prev = prev.expect("the entry before one of the log's is known, if only by the snapshot");
     let bytes = entries.iter().map(|entry| entry.data.len()).sum();
@@ -432,7 +432,7 @@ fn retry(peer: &mut Progress, replica: &Replica, out: &mut Vec<Output>) {
         Mode::Snapshot { sent, .. } => {
             peer.asked(replica.now);
             let commit = replica.commit;
-            let entries = Vec::new();
+            let entries = Entries::new();
             let prev = sent;
             let append = Payload::Append { prev, entries, commit };
             replica.send(peer.node, append, out);

@@ -1,7 +1,7 @@
 //! The log as the core needs to know it: the terms of all its entries, and the entries themselves
 //! only while they are not yet both durable and applied. It never reads the disk.
 
-use crate::{Conflict, Entry, Index, LogId, Mark, Term, TermRun};
+use crate::{Conflict, Entries, Entry, Index, LogId, Mark, Term, TermRun};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -171,11 +171,11 @@ impl Log {
         }
     }
 
-    /// Moves the entries in memory up to `through` out. Taking all of them costs no copy and
-    /// leaves no memory behind.
-    pub(crate) fn take(&mut self, through: Index) -> Vec<Entry> {
-        if through == self.last {
-            return core::mem::take(&mut self.tail).into();
+    /// Moves the entries in memory up to `through` out. Taking all of many costs no copy and leaves no
+    /// memory behind.
+    pub(crate) fn take(&mut self, through: Index) -> Entries {
+        if through == self.last && self.tail.len() > 1 {
+            return Vec::from(core::mem::take(&mut self.tail)).into();
         }
         let count = through.0 + 1 - self.memory_start().0;
         self.tail.drain(..count as usize).collect()
@@ -183,7 +183,7 @@ impl Log {
 
     /// Copies of the entries from `first` on, which must be in memory: as many as fit into
     /// `max_bytes` of payload, but at least one. Empty when even that exceeds `room`.
-    pub(crate) fn read(&self, first: Index, max_bytes: usize, room: usize) -> Vec<Entry> {
+    pub(crate) fn read(&self, first: Index, max_bytes: usize, room: usize) -> Entries {
         let skip = (first.0 - self.memory_start().0) as usize;
         let mut bytes = 0;
         let mut count = 0;

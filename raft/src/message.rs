@@ -1,7 +1,6 @@
 //! What replicas of a group say to each other. Group, sender and receiver stand on the envelope.
 
-use crate::{Entry, Index, LogId, Term};
-use alloc::vec::Vec;
+use crate::{Entries, Entry, Index, LogId, Term};
 use core::iter;
 
 /// Terms and indexes are counted up from zero, so none ever gets this far. What lies below leaves
@@ -77,7 +76,7 @@ pub enum Payload {
         /// The entry just before `entries`; zero at the start of the log.
         prev: LogId,
         /// Consecutive entries from `prev.index + 1` on; empty to probe.
-        entries: Vec<Entry>,
+        entries: Entries,
         /// The leader's commit index.
         commit: Index,
     },

@@ -7,12 +7,11 @@ use crate::quorum::Outcome;
 use crate::replica::Replica;
 use crate::status::{PeerStatus, Status};
 use crate::{
-    Config, Entry, Index, Input, LoadFor, LogId, Mark, Message, NodeId, Output, Payload, ReadToken,
-    Refusal, Restored, RoleKind, Term, Time,
+    Commands, Config, Entries, Index, Input, LoadFor, LogId, Mark, Message, NodeId, Output,
+    Payload, ReadToken, Refusal, Restored, RoleKind, Term, Time,
 };
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use bytes::Bytes;
 use core::cmp::Ordering;
 use core::mem;
 
@@ -189,7 +188,7 @@ impl Raft {
         }
     }
 
-    fn on_propose(&mut self, commands: Vec<Bytes>, out: &mut Vec<Output>) {
+    fn on_propose(&mut self, commands: Commands, out: &mut Vec<Output>) {
         match &mut self.role {
             Role::Leader(leader) => leader.on_propose(&mut self.replica, commands, out),
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
@@ -216,7 +215,7 @@ impl Raft {
         }
     }
 
-    fn on_loaded(&mut self, target: LoadFor, entries: Vec<Entry>, out: &mut Vec<Output>) {
+    fn on_loaded(&mut self, target: LoadFor, entries: Entries, out: &mut Vec<Output>) {
         if !self.replica.loaded(target) {
             return;
         }
@@ -540,7 +539,6 @@ mod tests {
         Output, Payload, Restored, RoleKind, Term, Time, Tuning,
     };
     use alloc::sync::Arc;
-    use alloc::vec;
     use alloc::vec::Vec;
     use bytes::Bytes;
 
@@ -569,7 +567,7 @@ mod tests {
         };
         let append = |terms: [u64; 2]| Payload::Append {
             prev: LogId::default(),
-            entries: vec![entry(terms[0], 1), entry(terms[1], 2)],
+            entries: [entry(terms[0], 1), entry(terms[1], 2)].into_iter().collect(),
             commit: Index(0),
         };
         let snapshot =

@@ -3,7 +3,7 @@
 
 use crate::log::Log;
 use crate::{
-    Config, Entry, HardState, Index, LoadFor, LogId, LogWrite, Mark, Message, NodeId, Output,
+    Config, Entries, HardState, Index, LoadFor, LogId, LogWrite, Mark, Message, NodeId, Output,
     Payload, Persist, Restored, Term, Time,
 };
 use alloc::vec::Vec;
@@ -100,7 +100,7 @@ impl Replica {
     }
 
     /// Appends entries to the log, in memory and on disk.
-    pub(crate) fn append(&mut self, entries: Vec<Entry>, out: &mut Vec<Output>) {
+    pub(crate) fn append(&mut self, entries: Entries, out: &mut Vec<Output>) {
         self.log.append(&entries, self.newest.next());
         self.persist(LogWrite::Append(entries), out);
     }
@@ -179,7 +179,7 @@ impl Replica {
     ///
     /// # Panics
     /// When the disk does not hold what was durable.
-    pub(crate) fn apply_loaded(&mut self, entries: Vec<Entry>, out: &mut Vec<Output>) {
+    pub(crate) fn apply_loaded(&mut self, entries: Entries, out: &mut Vec<Output>) {
         let wanted = self.applied.next();
         if wanted >= self.log.memory_start() {
             return;

@@ -80,7 +80,7 @@ fn moved_entries_do_not_undo_what_came_later() {
     write(&mut wal, &mut model, append_entries(GroupId(2), Index(1), 6, 20));
     churn(&mut wal, &mut model, 10);
     let shorter = common::entry(GroupId(1), Term(2), Index(4), 33);
-    let log = LogWrite::Append(vec![shorter]);
+    let log = LogWrite::Append([shorter].into_iter().collect());
     let replace = (GroupId(1), Persist { mark: Mark(0), hard_state: None, log });
     write(&mut wal, &mut model, replace);
     write(&mut wal, &mut model, compact(GroupId(2), Index(2)));

@@ -3,7 +3,9 @@
 
 use crate::DecodeError;
 use bytes::{Buf, Bytes};
-use logboat_raft::{Conflict, Entry, EntryKind, GroupId, Index, LogId, Message, Payload, Term};
+use logboat_raft::{
+    Conflict, Entries, Entry, EntryKind, GroupId, Index, LogId, Message, Payload, Term,
+};
 
 /// The least that one entry takes among the fields: kind, term, length and checksum.
 const MIN_ENTRY_BYTES: usize = 1 + 1 + 1 + 4;
@@ -230,7 +232,7 @@ impl Reader {
         if count > most || prev.index.0.checked_add(count).is_none() {
             return Err(DecodeError::Value { field: "number of entries", value: count });
         }
-        let mut entries = Vec::with_capacity(count as usize);
+        let mut entries = Entries::with_capacity(count as usize);
         for offset in 1..=count {
             let entry = self.entry(prev.index.plus(offset))?;
             entry.verify(group)?;

@@ -146,7 +146,7 @@ impl Host {
                 self.now = self.now + Duration::from_millis(input.arbitrary::<u8>()?.into());
                 Input::Tick
             }
-            2 => Input::Propose { commands: self.commands(input)? },
+            2 => Input::Propose { commands: self.commands(input)?.into() },
             3 => Input::Read { token: ReadToken(input.arbitrary::<u8>()?.into()) },
             4 | 5 => return self.sync(input),
             6 => return self.load(),
@@ -234,7 +234,7 @@ impl Host {
     fn load(&mut self) -> Result<()> {
         if let Some((target, first, last, max_bytes)) = self.loads.pop_front() {
             let entries = self.written.read(first, last, max_bytes);
-            self.step(Input::Loaded { target, entries });
+            self.step(Input::Loaded { target, entries: entries.into() });
         }
         Ok(())
     }

@@ -63,7 +63,7 @@ fn open_and_use(disk: &SimDisk) -> Option<State> {
     let group = GroupId(u64::MAX);
     restored.remove(&group);
     let reset = LogWrite::Reset(LogId::new(Term(1), Index(4)));
-    let append = LogWrite::Append(vec![entry(group, Term(1), Index(5), 10)]);
+    let append = LogWrite::Append([entry(group, Term(1), Index(5), 10)].into_iter().collect());
     let writes = [reset, append].map(|log| {
         let hard_state = Some(HardState { term: Term(1), vote: None, commit: Index(4) });
         (group, Persist { mark: Mark(0), hard_state, log })

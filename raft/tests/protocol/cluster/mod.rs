@@ -9,8 +9,8 @@ use bytes::Bytes;
 use checks::Checks;
 use host::{Disk, Host};
 use logboat_raft::{
-    Config, Entry, EntryKind, GroupId, Index, Input, LogId, Mark, Message, NodeId, Output, Payload,
-    Raft, ReadToken, Term, Time, Tuning,
+    Config, Entries, Entry, EntryKind, GroupId, Index, Input, LogId, Mark, Message, NodeId, Output,
+    Payload, Raft, ReadToken, Term, Time, Tuning,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -195,14 +195,14 @@ impl Cluster {
             }
             let found: Vec<_> = entries.iter().map(Entry::id).collect();
             self.event(|| format!("{node} loaded {} for {target:?}", show::ids(&found)));
-            self.step(node, Input::Loaded { target, entries });
+            self.step(node, Input::Loaded { target, entries: entries.into() });
         }
     }
 
     /// Answers the oldest of them as if the disk had none of the entries.
     pub(crate) fn lack_load(&mut self, node: NodeId) {
         if let Some((target, ..)) = self.host(node).loads.pop_front() {
-            let entries = Vec::new();
+            let entries = Entries::new();
             self.step(node, Input::Loaded { target, entries });
         }
     }
@@ -280,7 +280,7 @@ impl Cluster {
     }
 
     pub(crate) fn propose(&mut self, node: NodeId, commands: Vec<Bytes>) {
-        self.step(node, Input::Propose { commands });
+        self.step(node, Input::Propose { commands: commands.into() });
     }
 
     /// Takes aside what is in flight on a link.
