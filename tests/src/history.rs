@@ -21,7 +21,7 @@
 //! monotonic clock.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, BufRead, Write},
 };
 
@@ -69,6 +69,12 @@ pub enum Kind {
         /// The new value.
         value: String,
     },
+    /// Add to the integer that the key's value is the decimal text of; an absent key counts as 0. A
+    /// value that is no such text, or a sum beyond 64 bits, is refused.
+    Incr {
+        /// What to add.
+        by: i64,
+    },
     /// Make the key absent.
     Delete,
 }
@@ -103,6 +109,8 @@ pub enum Answer {
         /// What it found, if the store said so; `Some(None)` for an absent key.
         current: Option<Option<String>>,
     },
+    /// An incr took effect, and this is the sum.
+    Counted(i64),
 }
 
 /// Why a history could not be read.
@@ -181,13 +189,49 @@ pub fn read(file: impl BufRead) -> Result<Vec<Operation>, HistoryError> {
     Ok(operations)
 }
 
-/// Writes a history file, one line an operation.
-pub fn write(mut file: impl Write, operations: &[Operation]) -> io::Result<()> {
-    for operation in operations {
+/// Writes a history file, one line an operation, and tells how many keys had to be left out.
+///
+/// The format has no incr. One that was answered is written as the cas that it amounts to. A key
+/// that has one without an answer is left out, with all its operations, and so is one of which
+/// nobody knows whether an incr found it absent or at 0.
+pub fn write(mut file: impl Write, operations: &[Operation]) -> io::Result<usize> {
+    let left_out = inexpressible(operations);
+    for operation in operations.iter().filter(|each| !left_out.contains(each.key.as_str())) {
         serde_json::to_writer(&mut file, &Line::of(operation))?;
         file.write_all(b"\n")?;
     }
-    file.flush()
+    file.flush()?;
+    Ok(left_out.len())
+}
+
+/// The keys of which a history file can't tell.
+fn inexpressible(operations: &[Operation]) -> BTreeSet<&str> {
+    let may_hold_zero: BTreeSet<&str> =
+        operations.iter().filter(|each| may_leave_zero(each)).map(|each| &*each.key).collect();
+    let fails = |each: &&Operation| match (&each.kind, &each.outcome) {
+        (Kind::Incr { by }, Outcome::Done { answer: Answer::Counted(sum), .. }) => {
+            by == sum && may_hold_zero.contains(each.key.as_str())
+        }
+        (Kind::Incr { .. }, Outcome::Done { .. } | Outcome::Unknown) => true,
+        (_, _) => false,
+    };
+    operations.iter().filter(fails).map(|each| &*each.key).collect()
+}
+
+/// Whether the key may hold the text `0` after the operation.
+fn may_leave_zero(operation: &Operation) -> bool {
+    if operation.outcome == Outcome::Refused {
+        return false;
+    }
+    match &operation.kind {
+        // An append of it may be to an absent or empty value.
+        Kind::Put { value } | Kind::Cas { value, .. } | Kind::Append { value } => value == "0",
+        Kind::Incr { .. } => match operation.outcome {
+            Outcome::Done { answer: Answer::Counted(sum), .. } => sum == 0,
+            Outcome::Done { .. } | Outcome::Refused | Outcome::Unknown => true,
+        },
+        Kind::Get | Kind::Delete => false,
+    }
 }
 
 /// Completed operations of a client that overlap mean that the clock or the client numbers are
@@ -266,6 +310,10 @@ impl Line {
             Kind::Get => (Name::Get, None, None),
             Kind::Append { value } => (Name::Append, Some(value.clone()), None),
             Kind::Cas { expect, value } => (Name::Cas, Some(value.clone()), Some(expect.clone())),
+            Kind::Incr { by } => {
+                let (before, sum) = Self::of_incr(*by, &operation.outcome);
+                (Name::Cas, Some(sum), Some(before))
+            }
             Kind::Delete => (Name::Delete, None, None),
         };
         let (ok, output, current) = match &operation.outcome {
@@ -274,7 +322,9 @@ impl Line {
             Outcome::Done { answer, .. } => match answer {
                 Answer::Written => (Some(true), None, None),
                 Answer::Read(found) => (Some(true), Some(Output::Found(found.clone())), None),
-                Answer::Swapped => (Some(true), Some(Output::Swapped(true)), None),
+                Answer::Swapped | Answer::Counted(_) => {
+                    (Some(true), Some(Output::Swapped(true)), None)
+                }
                 Answer::Mismatched { current } => {
                     (Some(true), Some(Output::Swapped(false)), current.clone())
                 }
@@ -293,6 +343,17 @@ impl Line {
             ok,
             info: operation.info.clone(),
         }
+    }
+
+    /// What an incr found and left, as a cas has it. One that was refused could have been any cas.
+    fn of_incr(by: i64, outcome: &Outcome) -> (Option<String>, String) {
+        let sum = match outcome {
+            Outcome::Done { answer: Answer::Counted(sum), .. } => *sum,
+            Outcome::Done { .. } | Outcome::Refused | Outcome::Unknown => by,
+        };
+        // Wide enough that a sum which can't be is not made one that can.
+        let before = i128::from(sum) - i128::from(by);
+        ((before != 0).then(|| before.to_string()), sum.to_string())
     }
 
     fn operation(mut self) -> Result<Operation, &'static str> {

@@ -11,6 +11,10 @@ fn cas(expect: Option<&str>) -> Kind {
     Kind::Cas { expect: expect.map(Into::into), value: "2;".into() }
 }
 
+fn incr(key: &str, call: u64, by: i64, sum: i64) -> Operation {
+    Operation::call(0, call, key, Kind::Incr { by }).answered(call + 1, Answer::Counted(sum))
+}
+
 /// One operation of each kind and outcome, with the line that stands for it.
 fn examples() -> Vec<(Operation, &'static str)> {
     let call = |kind| Operation::call(7, 10, "k", kind);
@@ -66,6 +70,52 @@ fn each_operation_has_its_line() {
         assert_eq!(String::from_utf8(written).unwrap(), format!("{line}\n"));
         assert_eq!(history::read(line.as_bytes()).unwrap(), [operation]);
     }
+}
+
+/// How the operations read back, and how many keys were left out.
+fn round_trip(operations: &[Operation]) -> (Vec<Operation>, usize) {
+    let mut written = Vec::new();
+    let left_out = history::write(&mut written, operations).unwrap();
+    (history::read(&written[..]).unwrap(), left_out)
+}
+
+#[test]
+fn an_incr_is_written_as_the_swap_that_it_was() {
+    let swap = |call, expect: Option<&str>, value: &str| {
+        let kind = Kind::Cas { expect: expect.map(Into::into), value: value.into() };
+        Operation::call(0, call, "k", kind).answered(call + 1, Answer::Swapped)
+    };
+    let mut refused = Operation::call(1, 2, "k", Kind::Incr { by: 1 });
+    refused.outcome = Outcome::Refused;
+    let (read, left_out) = round_trip(&[incr("k", 0, 5, 5), refused, incr("k", 4, -2, 3)]);
+    assert_eq!(left_out, 0);
+    assert_eq!([&read[0], &read[2]], [&swap(0, None, "5"), &swap(4, Some("5"), "3")]);
+    assert_eq!(read[1].outcome, Outcome::Refused);
+    // A sum that can't be stays one.
+    let (read, _) = round_trip(&[incr("k", 0, 1, i64::MIN)]);
+    assert_eq!(read, [swap(0, Some("-9223372036854775809"), "-9223372036854775808")]);
+}
+
+#[test]
+fn keys_whose_incrs_have_no_swap_to_stand_for_them_are_left_out() {
+    let unknown = Operation::call(2, 10, "unknown", Kind::Incr { by: 1 });
+    let zero = Operation::call(3, 0, "zero", Kind::Put { value: "0".into() });
+    let operations = [
+        incr("unknown", 0, 1, 1),
+        unknown,
+        zero.answered(5, Answer::Written),
+        incr("zero", 10, 3, 3),
+        incr("back at zero", 20, -1, -1),
+        incr("back at zero", 22, 1, 0),
+        incr("back at zero", 24, 1, 1),
+        // Whatever it counts from is not 0, so it does not matter what may be.
+        incr("never from zero", 30, 0, 7),
+        incr("never from zero", 32, -7, 0),
+    ];
+    let (read, left_out) = round_trip(&operations);
+    assert_eq!(left_out, 3);
+    assert!(read.iter().all(|each| each.key == "never from zero"), "{read:?}");
+    assert_eq!(read.len(), 2);
 }
 
 #[test]

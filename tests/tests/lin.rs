@@ -62,6 +62,10 @@ fn mismatch(span: Range<u64>, expect: Option<&str>, current: Option<Option<&str>
     operation(span, kind, Answer::Mismatched { current })
 }
 
+fn incr(span: impl Into<Span>, by: i64, sum: i64) -> Operation {
+    operation(span, Kind::Incr { by }, Answer::Counted(sum))
+}
+
 #[track_caller]
 fn assert_right(history: &[Operation]) {
     let verdict = lin::check(history);
@@ -273,6 +277,82 @@ fn a_write_that_nothing_reads_may_explain_a_failed_swap() {
     // One unknown write explains no two of them with the old value in between.
     let again = mismatch(9..10, Some("3;"), None);
     assert_wrong(&[history.to_vec(), vec![again]].concat());
+}
+
+#[test]
+fn an_absent_key_counts_from_zero() {
+    assert_right(&[incr(0..1, 1, 1), incr(2..3, 5, 6), incr(4..5, -6, 0), get(6..7, Some("0"))]);
+    assert_right(&[incr(0..1, 0, 0), get(2..3, Some("0"))]);
+    assert_right(&[incr(0..1, 7, 7), delete(2..3), get(4..5, None), incr(6..7, 7, 7)]);
+    // A lost one, one done twice, and one that gave the value before.
+    assert_wrong(&[incr(0..1, 1, 1), incr(2..3, 1, 1)]);
+    assert_wrong(&[incr(0..1, 1, 1), incr(2..3, 1, 3)]);
+    assert_wrong(&[incr(0..1, 1, 0)]);
+    assert_wrong(&[incr(0..1, 0, 0), get(2..3, None)]);
+}
+
+#[test]
+fn concurrent_incrs_give_each_sum_once() {
+    let three = [incr(0..9, 1, 2), incr(0..9, 1, 3), incr(0..9, 1, 1)];
+    assert_right(&three);
+    assert_right(&[&three[..], &[get(1..8, Some("2"))]].concat());
+    assert_wrong(&[incr(0..9, 1, 1), incr(0..9, 1, 1)]);
+    assert_wrong(&[&three[..], &[get(10..11, Some("2"))]].concat());
+    // Sums against the order in time.
+    assert_wrong(&[incr(0..1, 1, 2), incr(2..3, 1, 1)]);
+}
+
+#[test]
+fn an_incr_counts_on_from_any_integer_that_was_written() {
+    assert_right(&[put(0..1, "41"), incr(2..3, 1, 42), cas(4..5, Some("42"), "-1")]);
+    assert_right(&[put(0..1, "-1"), incr(2..3, 1, 0), append(4..5, ""), incr(6..7, 1, 1)]);
+    // The text in between is one that nothing observes.
+    assert_right(&[put(0..1, "4"), append(2..3, "1"), incr(4..5, 1, 42)]);
+    assert_right(&[put(0..1, ""), append(2..3, "-"), append(4..5, "4"), incr(6..7, 1, -3)]);
+    assert_right(&[incr(0..1, 4, 4), append(2..3, "1"), incr(4..5, 1, 42), append(6..7, ";")]);
+    assert_right(&[incr(0..1, 4, 4), append(2..3, "1;"), get(4..5, Some("41;"))]);
+    assert_right(&[incr(0..1, 4, 4), append(2..3, "1;"), put(4..5, "7"), incr(6..7, 1, 8)]);
+    assert_wrong(&[put(0..1, "4"), append(2..3, "1"), incr(4..5, 1, 5)]);
+    assert_wrong(&[put(0..1, "40"), put(2..3, "41"), incr(4..5, 1, 41)]);
+}
+
+#[test]
+fn an_incr_of_what_is_no_integer_is_refused() {
+    for text in ["1;", "", "-", "+1", "01", "-0", " 1", "9223372036854775808"] {
+        assert_wrong(&[put(0..1, text), incr(2..3, 1, 1)]);
+        assert_wrong(&[put(0..1, text), incr(2..3, 1, 2)]);
+        let mut refused = incr(2..3, 1, 1);
+        refused.outcome = Outcome::Refused;
+        assert_right(&[put(0..1, text), refused, get(4..5, Some(text))]);
+    }
+    // Nor does one whose sum has no room change anything.
+    let full = put(0..1, "9223372036854775807");
+    assert_right(&[full.clone(), incr(2.., 1, 0), get(4..5, Some("9223372036854775807"))]);
+    assert_wrong(&[full, incr(2..3, 1, i64::MIN)]);
+}
+
+#[test]
+fn an_unknown_incr_counts_once_or_not_at_all() {
+    let start = [incr(0..1, 1, 1), incr(2.., 10, 0)];
+    let with = |rest: &[Operation]| [&start[..], rest].concat();
+    assert_right(&with(&[get(3..4, Some("1")), incr(5..6, 1, 2)]));
+    assert_right(&with(&[get(3..4, Some("1")), incr(5..6, 1, 12)]));
+    assert_right(&with(&[incr(3..4, 1, 2), incr(5..6, 1, 13), get(900..901, Some("13"))]));
+    assert_wrong(&with(&[incr(3..4, 1, 12), get(5..6, Some("2"))]));
+    assert_wrong(&with(&[incr(3..4, 1, 12), incr(5..6, 1, 23)]));
+    // It is of no use on a text, and of use again when that has gone.
+    assert_right(&with(&[put(3..4, "a"), get(5..6, Some("a")), delete(7..8), incr(9..10, 1, 11)]));
+    assert_wrong(&with(&[put(3..4, "a"), get(5..6, Some("11"))]));
+}
+
+#[test]
+fn many_unknown_incrs_are_told_apart_by_their_sum() {
+    let mut history: Vec<Operation> =
+        (0..40).map(|i| incr(i.., 1 + i64::from(i % 3 == 0), 0)).collect();
+    history.extend((0..100).map(|i| incr(100 + 10 * i..105 + 10 * i, 1, 20 + i as i64)));
+    assert_right(&history);
+    history.push(incr(2_000..2_001, 1, 1_000));
+    assert_wrong(&history);
 }
 
 #[test]

@@ -26,8 +26,8 @@ pub struct Report {
     /// The first answer by time that fits no order: without it and all that came later, the history
     /// is linearizable.
     pub culprit: Operation,
-    /// The operations that may have written what the culprit was told: those that put just that, or
-    /// appended its end. Of several, those with the longest value.
+    /// The operations that may have written what the culprit was told: those that put just that,
+    /// counted up to it, or appended its end. Of several, those with the longest value.
     pub writers: Vec<Operation>,
     /// The longest order found of what was answered up to the culprit and of open operations.
     pub order: Vec<Operation>,
@@ -184,7 +184,7 @@ fn is_read(operation: &Operation) -> bool {
     match &operation.outcome {
         Outcome::Done { answer, .. } => match answer {
             Answer::Read(_) | Answer::Mismatched { .. } => true,
-            Answer::Written | Answer::Swapped => false,
+            Answer::Written | Answer::Swapped | Answer::Counted(_) => false,
         },
         Outcome::Refused | Outcome::Unknown => false,
     }
@@ -194,7 +194,7 @@ fn is_read(operation: &Operation) -> bool {
 /// its end, the ones with the longest value.
 fn writers(operations: &[&Operation], reader: &Operation) -> Vec<Operation> {
     let written =
-        |each: &Operation| observations(reader).filter_map(|text| written_of(each, text)).max();
+        |each: &Operation| observations(reader).filter_map(|text| written_of(each, &text)).max();
     let longest = operations.iter().filter_map(|each| written(each)).max();
     operations
         .iter()
@@ -210,6 +210,12 @@ fn written_of(operation: &Operation, text: &str) -> Option<usize> {
             (!is_read(operation) && value == text).then_some(value.len())
         }
         Kind::Append { value } => text.ends_with(value.as_str()).then_some(value.len()),
+        Kind::Incr { .. } => match operation.outcome {
+            Outcome::Done { answer: Answer::Counted(sum), .. } => {
+                (sum.to_string() == text).then_some(text.len())
+            }
+            Outcome::Done { .. } | Outcome::Refused | Outcome::Unknown => None,
+        },
         Kind::Get | Kind::Delete => None,
     }
 }
@@ -248,6 +254,7 @@ impl fmt::Display for Shown<'_> {
             Kind::Cas { expect, value } => {
                 write!(f, "cas {} to {}", Text(expect.as_deref()), Text(Some(value)))?;
             }
+            Kind::Incr { by } => write!(f, "incr by {by}")?,
             Kind::Delete => write!(f, "delete")?,
         }
         match outcome {
@@ -259,6 +266,7 @@ impl fmt::Display for Shown<'_> {
             Outcome::Done { answer: Answer::Read(found), .. } => {
                 write!(f, " (found {})", Text(found.as_deref()))?;
             }
+            Outcome::Done { answer: Answer::Counted(sum), .. } => write!(f, " (gave {sum})")?,
             Outcome::Done { answer: Answer::Mismatched { current: None }, .. } => {
                 write!(f, " (did not match)")?;
             }

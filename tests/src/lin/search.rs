@@ -24,7 +24,7 @@ pub(super) enum Ending {
 
 /// A depth-first search with the order so far as its stack.
 pub(super) struct Search<'a> {
-    model: &'a Model,
+    model: &'a Model<'a>,
     intervals: &'a [Interval],
     entries: Entries,
     /// The completed operations that have no place yet.
@@ -78,7 +78,7 @@ enum Attempt {
 }
 
 impl<'a> Search<'a> {
-    pub(super) fn new(model: &'a Model, intervals: &'a [Interval]) -> Self {
+    pub(super) fn new(model: &'a Model<'a>, intervals: &'a [Interval]) -> Self {
         let blind = |each: &Action| matches!(each, Action::Mismatch { current: None, .. });
         let completed = intervals.iter().filter(|each| each.return_ns.is_some()).count();
         Self {
@@ -249,6 +249,7 @@ fn borrowed_mark(borrowed: Option<Borrowed>) -> u128 {
 fn state_mark(role: u64, state: State) -> u128 {
     match state {
         State::Absent => mark(role, 1 << 62),
+        State::Number(number) => mark(role + 4, number.cast_unsigned()),
         State::Text(text) => mark(role, text.0),
         State::Unobserved => mark(role, 1 << 63),
     }
@@ -258,7 +259,7 @@ fn state_mark(role: u64, state: State) -> u128 {
 /// method with application for game playing", 1970), made by the finaliser of SplitMix64.
 fn mark(role: u64, part: u64) -> u128 {
     let half = |salt: u64| {
-        let mut word = part.wrapping_add((4 * salt + role + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut word = part.wrapping_add((8 * salt + role + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         for _ in 0..2 {
             word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
             word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -2,7 +2,7 @@
 //! the router does, and notes what it asked and what it heard.
 
 use super::host::Host;
-use super::machine::{decode_value, encode_command};
+use super::machine::{decode_sum, decode_value, encode_command};
 use super::process::{group_id, group_place};
 use super::scene::{Event, Scene, Target};
 use crate::history::{Answer, Kind, Operation, Outcome};
@@ -214,7 +214,10 @@ impl Clients {
         let value = format!("{};", self.next);
         let kind = match scene.random.below(10) {
             0..4 => Kind::Get,
-            // Keys that are only appended to show most.
+            // Keys that are only appended to or counted up show most.
+            _ if place.is_multiple_of(KEYS) && key.generation % 2 == 1 => {
+                Kind::Incr { by: 1 + i64::from(self.next % 3 == 0) }
+            }
             _ if place.is_multiple_of(KEYS) => Kind::Append { value },
             4..6 => Kind::Put { value },
             6..8 => Kind::Append { value },
@@ -297,6 +300,7 @@ impl Clients {
             return_ns: scene.now * 1_000,
             answer: match kind {
                 Kind::Get => Answer::Read(decode_value(answer)),
+                Kind::Incr { .. } => Answer::Counted(decode_sum(answer)),
                 Kind::Cas { .. } if answer[0] == 1 => Answer::Swapped,
                 Kind::Cas { .. } => Answer::Mismatched { current: None },
                 Kind::Put { .. } | Kind::Append { .. } | Kind::Delete => Answer::Written,

@@ -37,6 +37,12 @@ impl Machine {
                 }
                 self.values.insert(key, new);
             }
+            Kind::Incr { by } => {
+                let before = value.map_or(0, |value| value.parse().expect("a counter counts"));
+                let sum: i64 = before + by;
+                self.values.insert(key, sum.to_string());
+                return Bytes::copy_from_slice(&sum.to_le_bytes());
+            }
             Kind::Delete => drop(self.values.remove(&key)),
         }
         Bytes::from_static(b"\x01")
@@ -106,6 +112,10 @@ pub(super) fn encode_command(operation: u64, key: &str, kind: &Kind) -> Bytes {
             }
         }
         Kind::Delete => bytes.put_u8(4),
+        Kind::Incr { by } => {
+            bytes.put_u8(5);
+            bytes.put_i64_le(*by);
+        }
     }
     bytes.into()
 }
@@ -113,6 +123,11 @@ pub(super) fn encode_command(operation: u64, key: &str, kind: &Kind) -> Bytes {
 /// The value, or nothing, in the answer to [`Kind::Get`].
 pub(super) fn decode_value(mut answer: Bytes) -> Option<String> {
     (answer.get_u8() == 1).then(|| text(answer))
+}
+
+/// The answer to [`Kind::Incr`].
+pub(super) fn decode_sum(mut answer: Bytes) -> i64 {
+    answer.get_i64_le()
 }
 
 fn decode_command(mut command: Bytes) -> (u64, String, Kind) {
@@ -126,7 +141,8 @@ fn decode_command(mut command: Bytes) -> (u64, String, Kind) {
             value: take_text(&mut command),
             expect: (!command.is_empty()).then(|| take_text(&mut command)),
         },
-        _ => Kind::Delete,
+        4 => Kind::Delete,
+        _ => Kind::Incr { by: command.get_i64_le() },
     };
     (operation, key, kind)
 }

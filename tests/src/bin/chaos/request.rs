@@ -9,12 +9,17 @@ pub(crate) fn command(kind: &Kind, key: &str) -> Cmd {
         Kind::Put { .. } | Kind::Cas { .. } => "SET",
         Kind::Get => "GET",
         Kind::Append { .. } => "APPEND",
+        Kind::Incr { by: 1 } => "INCR",
+        Kind::Incr { .. } => "INCRBY",
         Kind::Delete => "DEL",
     };
     let mut command = redis::cmd(name);
     command.arg(key);
     match kind {
-        Kind::Get | Kind::Delete => {}
+        Kind::Get | Kind::Delete | Kind::Incr { by: 1 } => {}
+        Kind::Incr { by } => {
+            command.arg(by);
+        }
         Kind::Put { value } | Kind::Append { value } => {
             command.arg(value);
         }
@@ -36,6 +41,11 @@ pub(crate) fn answer(kind: &Kind, reply: &Value) -> Answer {
             Value::BulkString(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
             _ => None,
         }),
+        Kind::Incr { .. } => match reply {
+            Value::Int(sum) => Answer::Counted(*sum),
+            // No order has an incr that was merely done.
+            _ => Answer::Written,
+        },
         Kind::Cas { .. } if *reply == Value::Nil => Answer::Mismatched { current: None },
         Kind::Cas { .. } => Answer::Swapped,
     }
