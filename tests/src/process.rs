@@ -6,12 +6,14 @@
 
 mod cluster;
 mod disk;
+mod namespace;
 mod node;
 mod ports;
 mod program;
 
 pub use cluster::{Cluster, ClusterSpec};
 pub use disk::SmallDisk;
+pub use namespace::NetworkNamespace;
 pub use node::{NodeProcess, NodeSpec};
 pub use ports::free_ports;
 pub use program::{PROGRAM_NAME, Program};

@@ -75,8 +75,8 @@ fn each_operation_has_its_line() {
 /// How the operations read back, and how many keys were left out.
 fn round_trip(operations: &[Operation]) -> (Vec<Operation>, usize) {
     let mut written = Vec::new();
-    let left_out = history::write(&mut written, operations).unwrap();
-    (history::read(&written[..]).unwrap(), left_out)
+    let left_out = history::write(&mut written, operations).expect("memory can be written to");
+    (history::read(&written[..]).expect("what was written can be read"), left_out)
 }
 
 #[test]

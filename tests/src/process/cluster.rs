@@ -1,6 +1,7 @@
 //! A cluster of processes.
 
 use super::{NodeProcess, NodeSpec, ProcessError, Program, free_ports};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -40,6 +41,8 @@ impl Cluster {
                 id: id.into(),
                 cluster: members.clone(),
                 data_dir: dir.path().join(format!("node-{id}")),
+                host: Ipv4Addr::LOCALHOST,
+                namespace: None,
                 client_port: port + count + id - 1,
                 admin_port: port + 2 * count + id - 1,
                 options: spec.options.clone(),

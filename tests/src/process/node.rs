@@ -1,12 +1,13 @@
 //! One node: its process, its ports, its files.
 
-use super::{ProcessError, Program, eventually};
+use super::{NetworkNamespace, ProcessError, Program, eventually};
 use redis::{Client, Connection};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a client waits for a connection or for a reply: longer than a node tries to find a
@@ -25,9 +26,13 @@ pub struct NodeSpec {
     pub cluster: String,
     /// Where its log and snapshots live.
     pub data_dir: PathBuf,
-    /// The port of 127.0.0.1 for Redis clients.
+    /// Where it listens for clients.
+    pub host: Ipv4Addr,
+    /// The network that it runs in, if not that of who starts it.
+    pub namespace: Option<Arc<NetworkNamespace>>,
+    /// The port for Redis clients.
     pub client_port: u16,
-    /// The port of 127.0.0.1 for the admin pages.
+    /// The port for the admin pages.
     pub admin_port: u16,
     /// Further options of `logboat serve`.
     pub options: Vec<String>,
@@ -57,7 +62,12 @@ impl NodeProcess {
     pub fn start(&mut self) -> Result<(), ProcessError> {
         debug_assert!(self.child.is_none(), "node {} runs already", self.spec.id);
         let log = File::options().create(true).append(true).open(&self.log_file)?;
-        self.child = Some(self.command().stderr(log).spawn()?);
+        let spawn = || self.command().stderr(log).spawn();
+        let child = match &self.spec.namespace {
+            Some(namespace) => namespace.within(spawn)?,
+            None => spawn(),
+        };
+        self.child = Some(child?);
         Ok(())
     }
 
@@ -166,7 +176,7 @@ impl NodeProcess {
             .timeout_global(Some(PAGE_TIMEOUT))
             .http_status_as_error(false);
         let agent = ureq::Agent::new_with_config(config.build());
-        let url = format!("http://127.0.0.1:{}{path}", self.spec.admin_port);
+        let url = format!("http://{}{path}", self.admin_address());
         let mut response = agent.get(url).call().map_err(wrong)?;
         let text = response.body_mut().read_to_string().map_err(wrong)?;
         Ok((response.status().as_u16(), text))
@@ -221,7 +231,12 @@ impl NodeProcess {
     /// Where Redis clients connect.
     #[must_use]
     pub fn client_address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.spec.client_port).into()
+        (self.spec.host, self.spec.client_port).into()
+    }
+
+    /// Where the admin pages are.
+    fn admin_address(&self) -> SocketAddr {
+        (self.spec.host, self.spec.admin_port).into()
     }
 
     /// The directory of its log.
@@ -236,7 +251,7 @@ impl NodeProcess {
         command.args(["serve", "--node-id", &spec.id.to_string(), "--cluster", &spec.cluster]);
         command.arg("--data-dir").arg::<&Path>(&spec.data_dir);
         command.args(["--client-listen", &self.client_address().to_string()]);
-        command.args(["--admin-listen", &format!("127.0.0.1:{}", spec.admin_port)]);
+        command.args(["--admin-listen", &self.admin_address().to_string()]);
         command.args(&spec.options);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command

@@ -215,8 +215,8 @@ impl Clients {
         let kind = match scene.random.below(10) {
             0..4 => Kind::Get,
             // Keys that are only appended to or counted up show most.
-            _ if place.is_multiple_of(KEYS) && key.generation % 2 == 1 => {
-                Kind::Incr { by: 1 + i64::from(self.next % 3 == 0) }
+            _ if place.is_multiple_of(KEYS) && !key.generation.is_multiple_of(2) => {
+                Kind::Incr { by: 1 + i64::from(self.next.is_multiple_of(3)) }
             }
             _ if place.is_multiple_of(KEYS) => Kind::Append { value },
             4..6 => Kind::Put { value },

@@ -119,12 +119,27 @@ fn the_demo_runs_and_prints_what_it_did() -> TestResult {
     Ok(())
 }
 
+/// Over the best links that this machine allows, which it names.
 #[test]
 fn chaos_finds_what_clients_saw_linearizable() -> TestResult {
+    let said = chaos("auto")?;
+    assert!(said.contains("links: "), "{said}");
+    Ok(())
+}
+
+#[test]
+fn chaos_does_with_proxies() -> TestResult {
+    let said = chaos("proxy")?;
+    assert!(said.contains("links: proxies"), "{said}");
+    Ok(())
+}
+
+/// Runs it for a short time; what it said.
+fn chaos(links: &str) -> TestResult<String> {
     let dir = tempfile::tempdir()?;
     let history = dir.path().join("history");
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_chaos"));
-    command.args(["--seconds", "4", "--groups", "8", "--clients", "10"]);
+    command.args(["--seconds", "3", "--groups", "8", "--clients", "15", "--links", links]);
     command.args(["--faults", "kill,pause,partition"]).arg("--history").arg(&history);
     let output = command.output()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -132,5 +147,5 @@ fn chaos_finds_what_clients_saw_linearizable() -> TestResult {
     assert!(said.contains("linearizable"), "{said}");
     let operations = std::fs::read_to_string(&history)?.lines().count();
     assert!(operations > 100, "{operations} operations");
-    Ok(())
+    Ok(said)
 }

@@ -1,16 +1,14 @@
 //! The cluster and everything that can befall it.
 
 use crate::dice::Dice;
-use crate::link::{Link, State};
+use crate::link::State;
+use crate::links::{LinkKind, Links};
 use clap::ValueEnum;
-use logboat_tests::process::{
-    Cluster, ClusterSpec, NodeProcess, ProcessError, Program, SmallDisk, free_ports,
-};
-use std::collections::BTreeMap;
+use logboat_tests::process::{Cluster, ClusterSpec, NodeProcess, ProcessError, Program, SmallDisk};
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +25,7 @@ pub(crate) enum Fault {
     Kill,
     /// A node stops in its tracks.
     Pause,
-    /// Links between nodes are cut or stalled, one way or both.
+    /// Links between nodes are cut or stalled, one way or both, of one node or between many.
     Partition,
     /// There is no space left on a node's disk.
     DiskFull,
@@ -43,8 +41,7 @@ pub(crate) struct Arena {
     disks: Vec<Arc<SmallDisk>>,
     cluster: Cluster,
     faults: Vec<Fault>,
-    /// From which node to which, counted from 0 on.
-    links: BTreeMap<(usize, usize), Link>,
+    links: Links,
 }
 
 impl Arena {
@@ -54,6 +51,7 @@ impl Arena {
         nodes: u16,
         groups: usize,
         faults: &[Fault],
+        links: LinkKind,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let options = [
             ("--groups", groups.to_string()),
@@ -64,7 +62,8 @@ impl Arena {
         ];
         let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
         let program = Program::new(std::env::current_exe()?);
-        let cluster = Cluster::new(&ClusterSpec { program, nodes, options: options.collect() })?;
+        let mut cluster =
+            Cluster::new(&ClusterSpec { program, nodes, options: options.collect() })?;
         let mut faults = if faults.is_empty() { Fault::value_variants() } else { faults }.to_vec();
         let mut disks = Vec::new();
         if faults.iter().any(|fault| fault.needs_disk()) {
@@ -79,8 +78,8 @@ impl Arena {
         if nodes == 1 {
             faults.retain(|fault| *fault != Fault::Partition);
         }
-        let mut arena = Self { cluster, faults, links: BTreeMap::new(), stutter: None, disks };
-        arena.put_links()?;
+        let links = Links::put(&mut cluster, links)?;
+        let mut arena = Self { stutter: None, disks, cluster, faults, links };
         arena.cluster.start_all()?;
         Ok(arena)
     }
@@ -101,7 +100,7 @@ impl Arena {
         let happened = match fault {
             Fault::Kill => self.kill(node, dice)?,
             Fault::Pause => self.pause(node)?,
-            Fault::Partition => self.partition(node, dice),
+            Fault::Partition => self.partition(node, dice)?,
             Fault::DiskFull => self.fill(node)?,
             Fault::SlowDisk => self.slow_down(node, dice),
         };
@@ -117,7 +116,7 @@ impl Arena {
                 Ok(()) | Err(_) => {}
             }
         }
-        self.links.values().for_each(|link| link.set(State::Open));
+        self.links.open_all()?;
         for node in self.cluster.nodes.iter_mut().filter(|node| node.is_started()) {
             node.resume()?;
         }
@@ -148,24 +147,23 @@ impl Arena {
         Ok(true)
     }
 
-    /// Cuts a node's links to the others, theirs to it, both, or one pair of nodes off each other.
-    fn partition(&self, node: usize, dice: &mut Dice) -> bool {
+    /// Cuts or stalls the links that a shape with `node` in its middle says. Whether there are any.
+    fn partition(&mut self, node: usize, dice: &mut Dice) -> Result<bool, ProcessError> {
         let state = if dice.below(2) == 0 { State::Cut } else { State::Stalled };
-        let other =
-            (node + 1 + dice.below(self.cluster.nodes.len() - 1)) % self.cluster.nodes.len();
-        let shape = dice.below(4);
-        for (&(from, to), link) in &self.links {
-            let hit = match shape {
-                0 => from == node,
-                1 => to == node,
-                2 => from == node || to == node,
-                _ => (from, to) == (node, other) || (from, to) == (other, node),
-            };
-            if hit {
-                link.set(state);
+        let shape = Shape::ALL[dice.below(Shape::ALL.len())];
+        let nodes = self.cluster.nodes.len();
+        // Counted from `node` on.
+        let place = |other: usize| (other + nodes - node) % nodes;
+        let mut happened = false;
+        for from in 0..nodes {
+            for to in (0..nodes).filter(|&to| to != from) {
+                if shape.closes(place(from), place(to), nodes) {
+                    self.links.set(from, to, state)?;
+                    happened = true;
+                }
             }
         }
-        true
+        Ok(happened)
     }
 
     fn fill(&self, node: usize) -> Result<bool, ProcessError> {
@@ -181,28 +179,39 @@ impl Arena {
         self.stutter = Some(Stutter::start(Arc::clone(&self.disks[node]), dice.split()));
         true
     }
+}
 
-    /// Has every node reach every other through a link of its own.
-    fn put_links(&mut self) -> Result<(), Box<dyn std::error::Error>> {
-        let members = self.cluster.node(1).spec().cluster.clone();
-        let members = members.split(',').filter_map(|member| member.split_once('='));
-        let members = members.map(|(_, address)| address.parse::<SocketAddr>());
-        let members = members.collect::<Result<Vec<_>, _>>()?;
-        for from in 0..members.len() {
-            let mut seen = Vec::new();
-            for (to, target) in members.iter().enumerate() {
-                let address = if from == to {
-                    *target
-                } else {
-                    let port = free_ports(1)?;
-                    self.links.insert((from, to), Link::open(port, *target)?);
-                    (Ipv4Addr::LOCALHOST, port).into()
-                };
-                seen.push(format!("{}={address}", to + 1));
-            }
-            self.cluster.nodes[from].spec_mut().cluster = seen.join(",");
+/// Which links fail together. Places are those of a circle that begins with the node concerned.
+#[derive(Clone, Copy)]
+enum Shape {
+    /// The node is not heard.
+    Mute,
+    /// The node does not hear.
+    Deaf,
+    /// Neither.
+    Alone,
+    /// The node and the next one don't reach each other.
+    Pair,
+    /// Two sides, of which the node's is the smaller one.
+    Sides,
+    /// Two sides that only the node reaches, as a bridge.
+    Bridge,
+}
+
+impl Shape {
+    const ALL: [Self; 6] =
+        [Self::Mute, Self::Deaf, Self::Alone, Self::Pair, Self::Sides, Self::Bridge];
+
+    /// Whether the link between two places out of `nodes` fails.
+    const fn closes(self, from: usize, to: usize, nodes: usize) -> bool {
+        match self {
+            Self::Mute => from == 0,
+            Self::Deaf => to == 0,
+            Self::Alone => from == 0 || to == 0,
+            Self::Pair => from + to == 1,
+            Self::Sides => (from < nodes / 2) != (to < nodes / 2),
+            Self::Bridge => from != 0 && to != 0 && (from <= nodes / 2) != (to <= nodes / 2),
         }
-        Ok(())
     }
 }
 
@@ -274,5 +283,31 @@ impl Drop for Stutter {
             // It has printed what went wrong.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_closes_the_links_that_it_says() {
+        let closed = |shape: Shape, nodes: usize| {
+            let pairs = (0..nodes).flat_map(|from| (0..nodes).map(move |to| (from, to)));
+            let closed = pairs.filter(|&(from, to)| from != to && shape.closes(from, to, nodes));
+            closed.collect::<Vec<_>>()
+        };
+        assert_eq!(closed(Shape::Mute, 3), [(0, 1), (0, 2)]);
+        assert_eq!(closed(Shape::Deaf, 3), [(1, 0), (2, 0)]);
+        assert_eq!(closed(Shape::Alone, 3), [(0, 1), (0, 2), (1, 0), (2, 0)]);
+        assert_eq!(closed(Shape::Pair, 3), [(0, 1), (1, 0)]);
+        assert_eq!(closed(Shape::Sides, 3), closed(Shape::Alone, 3));
+        assert_eq!(closed(Shape::Bridge, 3), [(1, 2), (2, 1)]);
+        assert_eq!(closed(Shape::Bridge, 2), []);
+        // 0 and 1 against the rest; 1 and 2 against 3 and 4, with 0 between them.
+        assert_eq!(closed(Shape::Sides, 5).len(), 2 * 2 * 3);
+        let bridge = closed(Shape::Bridge, 5);
+        assert_eq!(bridge.len(), 2 * 2 * 2);
+        assert!(bridge.contains(&(1, 4)) && bridge.contains(&(3, 2)) && !bridge.contains(&(1, 2)));
     }
 }

@@ -174,10 +174,10 @@ impl Caller {
         let value = format!("{};", self.shared.operations.fetch_add(1, Ordering::Relaxed));
         let dice = self.dice.below(10);
         match (team.number % 4, dice) {
-            (0 | 2, 0..5) => Kind::Append { value },
-            (1, 0..4) => Kind::Incr { by: 1 },
-            (1, 4) => Kind::Incr { by: 2 },
-            (0..3, _) => Kind::Get,
+            (0 | 3, 0..5) => Kind::Append { value },
+            (2, 0..4) => Kind::Incr { by: 1 },
+            (2, 4) => Kind::Incr { by: 2 },
+            (0 | 2 | 3, _) => Kind::Get,
             (_, 0..2) => Kind::Put { value },
             (_, 2..4) => Kind::Cas { expect: self.seen.clone(), value },
             (_, 4) => Kind::Append { value },

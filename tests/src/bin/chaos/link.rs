@@ -14,9 +14,11 @@ const NOTICE: Duration = Duration::from_millis(20);
 pub(crate) enum State {
     /// Bytes pass.
     Open,
-    /// Nothing passes. What was sent arrives when the link opens again, however late.
+    /// Nothing passes, and nobody is told. What was sent arrives when the link opens again, however
+    /// late.
     Stalled,
-    /// Connections are closed, and so are new ones.
+    /// Nothing passes, and the sender is told: a proxy closes connections, and a network calls the
+    /// target unreachable.
     Cut,
 }
 

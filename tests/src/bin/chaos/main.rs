@@ -5,9 +5,11 @@
 //! seed repeats the plan of a run and not the run.
 
 mod arena;
+mod bridge;
 mod clients;
 mod dice;
 mod link;
+mod links;
 mod request;
 
 use arena::{Arena, Fault};
@@ -15,9 +17,11 @@ use clap::Parser;
 use clients::Clients;
 use dice::Dice;
 use indicatif::{ProgressBar, ProgressStyle};
+use links::LinkKind;
 use logboat_tests::history::{self, Operation, Outcome};
 use logboat_tests::lin::{self, Verdict};
 use logboat_tests::process::PROGRAM_NAME;
+use rustix::process::{Signal, set_parent_process_death_signal};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::File;
@@ -48,6 +52,9 @@ struct Options {
     /// What befalls the nodes. By default everything that this machine allows.
     #[arg(long, value_enum, value_delimiter = ',')]
     faults: Vec<Fault>,
+    /// What the links between nodes are made of.
+    #[arg(long, value_enum, default_value = "auto")]
+    links: LinkKind,
     /// Where the operations are written, as JSON lines.
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
@@ -62,7 +69,14 @@ const STEP: Duration = Duration::from_millis(20);
 fn main() -> ExitCode {
     // The nodes are this executable too, called by the server's name.
     if std::env::args_os().next().is_some_and(|name| name == PROGRAM_NAME) {
-        return logboat_server::cli::run();
+        // It is not to outlive a run that is killed.
+        return match set_parent_process_death_signal(Some(Signal::KILL)) {
+            Ok(()) => logboat_server::cli::run(),
+            Err(error) => {
+                eprintln!("chaos: {error}");
+                ExitCode::FAILURE
+            }
+        };
     }
     match run(&Options::parse()) {
         Ok(true) => ExitCode::SUCCESS,
@@ -79,7 +93,7 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     let interrupted = interrupted()?;
     let mut dice = options.seed.map_or_else(Dice::thrown, Dice::new);
     println!("seed {}", dice.seed());
-    let mut arena = Arena::start(options.nodes, options.groups, &options.faults)?;
+    let mut arena = Arena::start(options.nodes, options.groups, &options.faults, options.links)?;
     let clients = Clients::start(&arena.addresses(), options.clients, &mut dice);
     let tormented = torment(options, &mut arena, &clients, &mut dice, &interrupted);
     let mut operations = clients.stop();
@@ -89,7 +103,10 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     });
     // What the clients saw is worth the most when something went wrong.
     if let Some(path) = &options.history {
-        history::write(BufWriter::new(File::create(path)?), &operations)?;
+        let left_out = history::write(BufWriter::new(File::create(path)?), &operations)?;
+        if left_out > 0 {
+            println!("left out of the file: {left_out} keys with an incr of unknown outcome");
+        }
     }
     let injected = tormented?;
     print_counts(&injected, &operations);
