@@ -20,7 +20,8 @@
 //!   which they come as late as they can. So an open operation is placed only if it makes a
 //!   difference, and only right before an operation that needs it: one which would not fit without
 //!   it, or neither undo it nor change places with it.
-//! - Of open operations that do the same, the one called first is placed first.
+//! - Of open operations that do the same, the one called first is placed first, and so it is of two
+//!   that follow each other and could change places.
 //!
 //! Completed operations are tried before open ones, which are seldom needed.
 //!

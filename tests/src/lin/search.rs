@@ -181,7 +181,8 @@ impl<'a> Search<'a> {
     }
 
     /// Whether orders that go on with `operation`, to the state `next`, can be left out because
-    /// there is another, with fewer open operations or with the last of them placed later.
+    /// there is another, with fewer open operations, with the last of them placed later, or with the
+    /// last two in the order of their calls.
     fn is_needless(&self, operation: usize, open: bool, next: State) -> bool {
         if open && (next == self.state || (next == State::Unobserved && !self.blind_mismatch)) {
             return true;
@@ -193,8 +194,18 @@ impl<'a> Search<'a> {
         let Some(without) = self.model.step(borrowed.before, action) else {
             return false;
         };
-        let later = || self.model.step(without, self.model.actions[borrowed.operation]);
-        without == next || (!open && later() == Some(next))
+        if without == next {
+            return true;
+        }
+        let changes_places =
+            self.model.step(without, self.model.actions[borrowed.operation]) == Some(next);
+        changes_places && (!open || self.is_earlier(operation, borrowed.operation))
+    }
+
+    /// Whether one open operation was called before another.
+    fn is_earlier(&self, operation: usize, than: usize) -> bool {
+        let rank = |each: usize| (self.intervals[each].call_ns, each);
+        rank(operation) < rank(than)
     }
 
     /// Takes back the last operation for which there may be another, and returns its entry.
