@@ -92,7 +92,8 @@ impl Drop for SmallDisk {
 
 /// Runs a program of the system with these arguments and a path behind them.
 fn run<const N: usize>(program: &str, arguments: [&OsStr; N], path: &Path) -> io::Result<()> {
-    let output = Command::new(program).args(arguments).arg(path).output()?;
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{program}: {error}"));
+    let output = Command::new(program).args(arguments).arg(path).output().map_err(named)?;
     if output.status.success() {
         return Ok(());
     }

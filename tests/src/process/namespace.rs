@@ -66,7 +66,7 @@ impl NetworkNamespace {
             let mut ip = Command::new("ip");
             ip.args(["-batch", "-"]);
             let piped = ip.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-            let mut child = piped.spawn()?;
+            let mut child = piped.spawn().map_err(of_ip)?;
             // What it has not read when it fails does not matter; what it says of that does.
             let _ = child.stdin.take().map(|mut stdin| stdin.write_all(commands.as_bytes()));
             child.wait_with_output()
@@ -82,7 +82,7 @@ impl NetworkNamespace {
 }
 
 fn netns(command: &str, name: &str) -> io::Result<()> {
-    succeeded(&Command::new("ip").args(["netns", command, name]).output()?)
+    succeeded(&Command::new("ip").args(["netns", command, name]).output().map_err(of_ip)?)
 }
 
 fn succeeded(output: &Output) -> io::Result<()> {
@@ -91,4 +91,8 @@ fn succeeded(output: &Output) -> io::Result<()> {
     }
     let reason = String::from_utf8_lossy(&output.stderr);
     Err(io::Error::other(format!("ip: {}", reason.trim())))
+}
+
+fn of_ip(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("ip: {error}"))
 }
