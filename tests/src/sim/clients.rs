@@ -214,8 +214,10 @@ impl Clients {
         let value = format!("{};", self.next);
         let kind = match scene.random.below(10) {
             0..4 => Kind::Get,
-            // Keys that are only appended to or counted up show most.
-            _ if place.is_multiple_of(KEYS) && !key.generation.is_multiple_of(2) => {
+            // Keys that are only appended to, or counted up, show most.
+            _ if place.is_multiple_of(KEYS)
+                && ((place / KEYS) as u64 + key.generation) % 3 == 1 =>
+            {
                 Kind::Incr { by: 1 + i64::from(self.next.is_multiple_of(3)) }
             }
             _ if place.is_multiple_of(KEYS) => Kind::Append { value },
