@@ -61,7 +61,8 @@ impl Arena {
             ("--wal-max-bytes", "4194304".to_owned()),
         ];
         let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
-        let program = Program::new(std::env::current_exe()?);
+        // The nodes are not to outlive a run that is killed.
+        let program = Program::new(std::env::current_exe()?).tied();
         let mut cluster =
             Cluster::new(&ClusterSpec { program, nodes, options: options.collect() })?;
         let mut faults = if faults.is_empty() { Fault::value_variants() } else { faults }.to_vec();

@@ -20,8 +20,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use links::LinkKind;
 use logboat_tests::history::{self, Operation, Outcome};
 use logboat_tests::lin::{self, Verdict};
-use logboat_tests::process::PROGRAM_NAME;
-use rustix::process::{Signal, set_parent_process_death_signal};
+use logboat_tests::process::{PROGRAM_NAME, Program};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::File;
@@ -69,8 +68,7 @@ const STEP: Duration = Duration::from_millis(20);
 fn main() -> ExitCode {
     // The nodes are this executable too, called by the server's name.
     if std::env::args_os().next().is_some_and(|name| name == PROGRAM_NAME) {
-        // It is not to outlive a run that is killed.
-        return match set_parent_process_death_signal(Some(Signal::KILL)) {
+        return match Program::let_tie() {
             Ok(()) => logboat_server::cli::run(),
             Err(error) => {
                 eprintln!("chaos: {error}");
