@@ -21,7 +21,7 @@
 
 use crossbeam_channel::{Sender, unbounded};
 use logboat_raft::{Entry, GroupId, Index, Persist, Restored};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -38,6 +38,8 @@ mod gc;
 mod index;
 mod inline;
 mod inspect;
+#[cfg(test)]
+mod interleavings;
 mod lane;
 mod log;
 mod metrics;

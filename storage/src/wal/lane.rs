@@ -1,13 +1,11 @@
 //! The lane in which written batches wait for their sync, so that the next batch is written while
 //! the last one is synced.
 
-use super::Completion;
-use super::disk::{Disk, SegmentFile};
+use super::disk::Disk;
 use super::format::Position;
 use super::shared::{Pending, Shared};
-use parking_lot::{Condvar, Mutex};
+use super::{Completion, Condvar, Mutex};
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Between the thread that writes and the one that syncs.
 pub(super) struct Lane<C, D: Disk> {
@@ -88,28 +86,5 @@ impl<C: Completion, D: Disk> Lane<C, D> {
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
         self.work.notify_one();
-    }
-}
-
-impl<D: Disk> Shared<D> {
-    /// Syncs a segment and completes those who wait for it. What was written with an earlier
-    /// failure behind it is never said to be durable.
-    pub(super) fn sync<C: Completion>(
-        &self,
-        file: &D::File,
-        end: Position,
-        pending: Vec<Pending<C>>,
-    ) {
-        if self.poisoned().is_none() {
-            let begin = Instant::now();
-            match file.sync() {
-                Ok(()) => self.synced(end, begin.elapsed(), &pending),
-                Err(error) => self.poison(&format!("a sync failed: {error}")),
-            }
-        }
-        let result = self.poisoned().map_or(Ok(()), Err);
-        for pending in pending {
-            self.complete(pending, result.clone());
-        }
     }
 }

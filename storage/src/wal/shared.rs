@@ -1,7 +1,7 @@
 //! What the threads of the log and its handles share.
 
 use super::Completion;
-use super::disk::Disk;
+use super::disk::{Disk, SegmentFile};
 use super::error::Poisoned;
 use super::format::Position;
 use super::log::{Log, Written};
@@ -10,7 +10,7 @@ use super::store::Store;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The state behind every handle.
 pub(super) struct Shared<D: Disk> {
@@ -53,6 +53,27 @@ impl<D: Disk> Shared<D> {
     pub(super) fn enqueue(&self, bytes: usize) {
         self.queued.fetch_add(bytes, Ordering::Relaxed);
         self.metrics.queued_bytes.inc_by(bytes as i64);
+    }
+
+    /// Syncs a segment and completes those who wait for it. What was written with an earlier
+    /// failure behind it is never said to be durable.
+    pub(super) fn sync<C: Completion>(
+        &self,
+        file: &D::File,
+        end: Position,
+        pending: Vec<Pending<C>>,
+    ) {
+        if self.poisoned().is_none() {
+            let begin = Instant::now();
+            match file.sync() {
+                Ok(()) => self.synced(end, begin.elapsed(), &pending),
+                Err(error) => self.poison(&format!("a sync failed: {error}")),
+            }
+        }
+        let result = self.poisoned().map_or(Ok(()), Err);
+        for pending in pending {
+            self.complete(pending, result.clone());
+        }
     }
 
     /// Tells who waits. A completion that panics does not take the others with it, but what it left

@@ -1,0 +1,170 @@
+//! The lane under every order of its threads that [`logboat_locks`] tries, over the real log on a
+//! simulated disk.
+
+use super::disk::SimDisk;
+use super::error::Poisoned;
+use super::recover::recover;
+use super::shared::{Pending, Shared};
+use super::{Completion, InlineWal, Log, WalOptions, disk, format, shared};
+use lane::Lane;
+use logboat_locks::{Condvar, Mutex, explore, thread};
+use logboat_raft::{
+    Entry, EntryKind, GroupId, HardState, Index, LogId, LogWrite, Mark, Persist, Term,
+};
+use std::sync::Arc;
+
+#[expect(clippy::duplicate_mod, reason = "here it has other locks")]
+#[path = "lane.rs"]
+mod lane;
+
+const GROUP: GroupId = GroupId(1);
+
+/// What became of the batches, in the order of their completions.
+type Journal = Arc<Mutex<Vec<(u64, bool)>>>;
+
+struct Noted {
+    number: u64,
+    journal: Journal,
+}
+
+impl Completion for Noted {
+    fn complete(self, result: Result<(), Poisoned>) {
+        self.journal.lock().push((self.number, result.is_ok()));
+    }
+}
+
+/// The thread that writes, with a lane that another one serves.
+struct Writer {
+    disk: SimDisk,
+    log: Log<SimDisk>,
+    shared: Arc<Shared<SimDisk>>,
+    lane: Arc<Lane<Noted, SimDisk>>,
+    syncs: thread::JoinHandle<()>,
+    journal: Journal,
+    written: u64,
+}
+
+impl Writer {
+    fn start() -> Self {
+        let disk = SimDisk::default();
+        let (log, _, _) = recover(disk.clone(), options()).unwrap();
+        let shared = Arc::new(Shared::new(&log));
+        let lane = Arc::new(Lane::new(Arc::clone(&shared)));
+        let served = Arc::clone(&lane);
+        let syncs = thread::spawn(move || served.run());
+        let journal = Journal::default();
+        Self { disk, log, shared, lane, syncs, journal, written: 0 }
+    }
+
+    /// Writes one more entry.
+    fn write(&mut self) -> Vec<Pending<Noted>> {
+        self.written += 1;
+        let id = LogId::new(Term(1), Index(self.written));
+        let entry =
+            Entry::new(GROUP, id, EntryKind::Command, bytes::Bytes::from_static(b"command"));
+        let persist = Persist {
+            mark: Mark(self.written),
+            hard_state: Some(HardState { term: Term(1), ..HardState::default() }),
+            log: LogWrite::Append(vec![entry]),
+        };
+        self.log.synced(self.shared.durable());
+        self.log.write([(GROUP, persist)].iter()).unwrap();
+        self.shared.enqueue(1);
+        let journal = Arc::clone(&self.journal);
+        let completion = Noted { number: self.written, journal };
+        vec![Pending { completion, bytes: 1, entries: 1 }]
+    }
+
+    /// Leaves the sync to the lane.
+    fn hand(&mut self) {
+        let pending = self.write();
+        let (file, end) = self.log.unsynced().unwrap();
+        self.lane.hand(file, end, pending);
+    }
+
+    /// Syncs here when the lane has nothing to do, as the real writer does.
+    fn hand_or_sync(&mut self) {
+        let pending = self.write();
+        let (file, end) = self.log.unsynced().unwrap();
+        if self.lane.is_idle() {
+            self.shared.sync(&*file, end, pending);
+        } else {
+            self.lane.hand(file, end, pending);
+        }
+    }
+
+    /// Waits for the lane, and looks at what it has done by then.
+    fn settle(&self) -> Vec<(u64, bool)> {
+        self.lane.wait_idle();
+        let journal = self.journal.lock().clone();
+        let numbers: Vec<u64> = journal.iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, (1..=self.written).collect::<Vec<_>>(), "each is completed once");
+        assert_eq!(self.shared.queued_bytes(), 0);
+        journal
+    }
+
+    /// Ends the lane, cuts the power, and looks whether what was completed is there.
+    fn stop(self) {
+        let completed = self.settle();
+        self.lane.close();
+        self.syncs.join().unwrap();
+        self.disk.crash(|| false);
+        let (_, restored) = InlineWal::open(self.disk, options()).unwrap();
+        let last = restored.get(&GROUP).map_or(0, |restored| restored.last.0);
+        let durable = completed.iter().filter(|(_, durable)| *durable).count() as u64;
+        assert!(last >= durable, "{durable} batches were completed, {last} are there");
+    }
+}
+
+fn options() -> WalOptions {
+    WalOptions { segment_bytes: 16 << 10, ..WalOptions::default() }
+}
+
+#[test]
+fn the_lane_completes_in_order_what_it_is_handed() {
+    explore(|| {
+        let mut writer = Writer::start();
+        (0..4).for_each(|_| writer.hand());
+        assert!(writer.settle().iter().all(|(_, durable)| *durable));
+        writer.hand();
+        writer.stop();
+    });
+}
+
+#[test]
+fn a_writer_that_syncs_itself_passes_nothing_on_the_lane() {
+    explore(|| {
+        let mut writer = Writer::start();
+        writer.hand();
+        (0..4).for_each(|_| writer.hand_or_sync());
+        assert!(writer.settle().iter().all(|(_, durable)| *durable));
+        writer.stop();
+    });
+}
+
+#[test]
+fn nothing_is_durable_after_a_sync_that_failed() {
+    explore(|| {
+        let mut writer = Writer::start();
+        writer.disk.fail_sync(1);
+        (0..3).for_each(|_| writer.hand());
+        let completed = writer.settle();
+        assert!(completed.is_sorted_by_key(|(_, durable)| !durable), "{completed:?}");
+        assert!(completed.contains(&(3, false)), "{completed:?}");
+        writer.stop();
+    });
+}
+
+#[test]
+fn what_is_handed_over_before_the_end_is_synced() {
+    explore(|| {
+        let mut writer = Writer::start();
+        let lane = Arc::clone(&writer.lane);
+        let syncs = std::mem::replace(&mut writer.syncs, thread::spawn(|| {}));
+        (0..2).for_each(|_| writer.hand());
+        lane.close();
+        syncs.join().unwrap();
+        assert!(lane.is_idle(), "it ends when all is done");
+        writer.stop();
+    });
+}
