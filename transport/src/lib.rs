@@ -20,6 +20,8 @@ mod config;
 mod dial;
 mod error;
 mod handshake;
+#[cfg(test)]
+mod interleavings;
 mod listen;
 mod memory;
 mod metrics;
@@ -29,6 +31,8 @@ mod pump;
 mod snapshot;
 mod tcp;
 mod wire;
+
+use parking_lot::{Mutex, MutexGuard};
 
 pub use api::{Inbox, PeerStatus, SnapshotDone, SnapshotSource, Transport};
 pub use config::TransportConfig;

@@ -63,7 +63,7 @@ impl NetThread {
 
 /// Says when to stop.
 #[derive(Clone)]
-pub(crate) struct Stop(watch::Receiver<bool>);
+pub(crate) struct Stop(pub(crate) watch::Receiver<bool>);
 
 impl Stop {
     /// Waits until the thread is told to stop.

@@ -1,11 +1,11 @@
 //! What waits for one peer: filled by any thread, emptied by the one that writes.
 
+use super::{Mutex, MutexGuard};
 use crate::metrics::PeerMetrics;
 use crate::snapshot::Transfer;
 use crate::wire::Frame;
 use crate::{Outgoing, PeerStatus, SendError};
 use logboat_raft::NodeId;
-use parking_lot::Mutex;
 use std::collections::VecDeque;
 use tokio::sync::Notify;
 
@@ -188,7 +188,7 @@ impl Outbox {
 
     /// Empties the queue. Snapshots report their end when they are dropped, which must not happen
     /// under the lock.
-    fn clear(&self, mut state: parking_lot::MutexGuard<'_, State>) {
+    fn clear(&self, mut state: MutexGuard<'_, State>) {
         let batch = std::mem::take(&mut state.batch);
         let transfers = std::mem::take(&mut state.transfers);
         self.set_queued(&mut state, |_| 0);

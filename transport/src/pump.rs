@@ -1,7 +1,7 @@
 //! Moves what waits for a peer onto its link: messages first, snapshots in between.
 
+use super::outbox::Outbox;
 use crate::net_thread::Stop;
-use crate::outbox::Outbox;
 use crate::snapshot::{Chunk, Transfer};
 use crate::wire::Frame;
 use std::io;
