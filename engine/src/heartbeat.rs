@@ -1,9 +1,9 @@
 //! One heartbeat message a peer and interval, whatever the number of groups and workers.
 
+use super::Mutex;
 use crate::turn::Buffers;
 use logboat_raft::NodeId;
 use logboat_transport::{Outgoing, Transport};
-use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// Collects the heartbeats of one interval. Each worker holds one reference and adds its share; the

@@ -53,7 +53,8 @@ impl Inbox for Inbound {
         }
         for (worker, Sorted { messages, bytes }) in self.workers.iter().zip(sorted) {
             let count = messages.len() as u64;
-            if count > 0 && !worker.post_messages(from, messages, bytes) {
+            let event = Event::Messages { from, messages };
+            if count > 0 && !worker.post_weighed(event, bytes) {
                 self.gate.shared.metrics.messages_dropped.inc_by(count);
             }
         }

@@ -2,6 +2,7 @@
 
 use crate::group::GroupEvent;
 use crate::heartbeat::Gathering;
+use crate::queue::{Queue, Server};
 use crate::state_machine::StateMachine;
 use crate::turn::Slot;
 use crate::view::GroupView;
@@ -10,9 +11,8 @@ use actix::Addr;
 use logboat_raft::{Config, GroupId, Mark, Message, NodeId, Persist, Restored};
 use logboat_storage::Poisoned;
 use logboat_transport::RequestId;
-use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, OnceLock};
 
 /// What can happen to a worker.
 pub(crate) enum Event {
@@ -50,7 +50,7 @@ impl Workers {
     /// Queues for `count` workers, which are yet to be connected, each with room for so many bytes of
     /// peers' messages.
     pub(crate) fn new(count: usize, max_message_bytes: usize) -> Self {
-        Self((0..count).map(|_| Arc::new(WorkerInbox::new(max_message_bytes))).collect())
+        Self((0..count).map(|_| Arc::new(Queue::new(max_message_bytes))).collect())
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -88,83 +88,10 @@ pub(crate) struct StartGroup {
 
 /// A worker's queue. It takes whatever happens, since completions must never block, but for what
 /// peers send, of which there may be any amount; requests are bounded before.
-pub(crate) struct WorkerInbox {
-    max_message_bytes: usize,
-    queue: Mutex<Queue>,
-    address: OnceLock<Addr<Worker>>,
-}
+pub(crate) type WorkerInbox = Queue<Event, Addr<Worker>>;
 
-#[derive(Default)]
-struct Queue {
-    events: Vec<Event>,
-    /// What the peers' messages among them take, about.
-    message_bytes: usize,
-}
-
-impl WorkerInbox {
-    fn new(max_message_bytes: usize) -> Self {
-        Self { max_message_bytes, queue: Mutex::default(), address: OnceLock::new() }
-    }
-
-    /// Adds `event` and wakes the worker if it isn't awake already.
-    pub(crate) fn post(&self, event: Event) {
-        self.push(self.queue.lock(), event);
-    }
-
-    /// Adds messages of a peer that take about so many bytes. Whether there was room for them.
-    pub(crate) fn post_messages(
-        &self,
-        from: NodeId,
-        messages: Vec<(GroupId, Message)>,
-        bytes: usize,
-    ) -> bool {
-        let mut queue = self.queue.lock();
-        if queue.message_bytes + bytes > self.max_message_bytes && queue.message_bytes > 0 {
-            return false;
-        }
-        queue.message_bytes += bytes;
-        self.push(queue, Event::Messages { from, messages });
-        true
-    }
-
-    /// Takes everything, in exchange for the memory of `empty`.
-    pub(crate) fn take(&self, empty: &mut Vec<Event>) {
-        let mut queue = self.queue.lock();
-        std::mem::swap(&mut queue.events, empty);
-        queue.message_bytes = 0;
-    }
-
-    fn push(&self, mut queue: MutexGuard<'_, Queue>, event: Event) {
-        let was_empty = queue.events.is_empty();
-        queue.events.push(event);
-        drop(queue);
-        if was_empty && let Some(address) = self.address.get() {
-            address.do_send(Drain);
-        }
-    }
-
-    /// Connects the worker that serves this queue, once.
-    pub(crate) fn connect(&self, address: Addr<Worker>) {
-        let address = self.address.get_or_init(|| address);
-        // Events that came before found nobody to wake.
-        address.do_send(Drain);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn messages_beyond_the_bound_are_dropped_and_nothing_else_is() {
-        let inbox = WorkerInbox::new(100);
-        let post = |bytes| inbox.post_messages(NodeId(2), Vec::new(), bytes);
-        assert!(post(1_000), "one of any size, when no other waits");
-        assert!(!post(1));
-        inbox.post(Event::Disconnected(NodeId(2)));
-        let mut events = Vec::new();
-        inbox.take(&mut events);
-        assert_eq!(events.len(), 2);
-        assert!(post(60) && post(40) && !post(1));
+impl Server for Addr<Worker> {
+    fn wake(&self) {
+        self.do_send(Drain);
     }
 }

@@ -20,10 +20,13 @@ mod handle;
 mod heartbeat;
 mod inbound;
 mod inbox;
+#[cfg(test)]
+mod interleavings;
 mod metrics;
 mod node;
 mod pending;
 mod prefetch;
+mod queue;
 mod replicas;
 mod request;
 mod restore;
@@ -46,6 +49,8 @@ pub mod simulation {
     pub use crate::restore::restore;
     pub use crate::snapshots::SnapshotJob;
 }
+
+use parking_lot::{Mutex, MutexGuard};
 
 pub use bytes::Bytes;
 pub use config::NodeConfig;

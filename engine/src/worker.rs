@@ -96,6 +96,13 @@ impl Actor for Worker {
     type Context = Context<Self>;
 }
 
+impl Drop for Worker {
+    /// Whoever posted something, or does it yet, must not wait for a worker that is gone.
+    fn drop(&mut self) {
+        self.inbox.close();
+    }
+}
+
 impl Handler<Drain> for Worker {
     type Result = ();
 

@@ -217,6 +217,21 @@ async fn a_stopping_leader_hands_over_and_a_stopped_node_answers() -> TestResult
 }
 
 #[tokio::test]
+async fn a_stopped_node_starts_no_group() -> TestResult {
+    let mut cluster = Cluster::new(1)?;
+    cluster.start_group(GROUP)?;
+    cluster.stop(NodeId(1));
+    let (told, refused) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let refused = cluster.start_group(GroupId(8)).unwrap_err();
+        told.send(refused.to_string())
+    });
+    let refused = tokio::time::timeout(Duration::from_secs(10), refused).await??;
+    assert_eq!(refused, "the node has stopped");
+    Ok(())
+}
+
+#[tokio::test]
 async fn leadership_moves_on_request() -> TestResult {
     let cluster = Cluster::new(3)?;
     cluster.start_group(GROUP)?;

@@ -1,0 +1,170 @@
+//! What threads share, under every order of them that [`logboat_locks`] tries.
+
+use crate::turn::Buffers;
+use heartbeat::Gathering;
+use logboat_locks::{Condvar, Mutex, MutexGuard, explore, thread};
+use logboat_raft::NodeId;
+use logboat_transport::{
+    Outgoing, PeerStatus, RequestId, SendError, SnapshotSource, Transport, decode,
+};
+use queue::{Queue, Server};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+#[expect(clippy::duplicate_mod, reason = "here it has other locks")]
+#[path = "heartbeat.rs"]
+mod heartbeat;
+#[expect(clippy::duplicate_mod, reason = "here it has other locks")]
+#[path = "queue.rs"]
+mod queue;
+
+/// A mailbox that holds no more than that there is something to do.
+#[derive(Clone, Default)]
+struct Bell(Arc<(Mutex<usize>, Condvar)>);
+
+impl Server for Bell {
+    fn wake(&self) {
+        *self.0.0.lock() += 1;
+        self.0.1.notify_one();
+    }
+}
+
+impl Bell {
+    fn wait(&self) {
+        let mut rings = self.0.0.lock();
+        while *rings == 0 {
+            self.0.1.wait(&mut rings);
+        }
+        *rings -= 1;
+    }
+}
+
+type Numbers = Queue<(u64, u64), Bell>;
+
+fn poster(queue: &Arc<Numbers>, name: u64, count: u64) -> thread::JoinHandle<()> {
+    let queue = Arc::clone(queue);
+    thread::spawn(move || (0..count).for_each(|number| queue.post((name, number))))
+}
+
+#[test]
+fn the_server_is_woken_for_all_that_is_posted_even_before_it_is_there() {
+    explore(|| {
+        let queue = Arc::new(Numbers::new(0));
+        let posters = [poster(&queue, 0, 3), poster(&queue, 1, 3)];
+        let bell = Bell::default();
+        queue.connect(bell.clone());
+        let (mut items, mut taken) = (Vec::new(), Vec::new());
+        while taken.len() < 6 {
+            bell.wait();
+            queue.take(&mut items);
+            taken.append(&mut items);
+        }
+        for name in 0..2 {
+            let of_one = taken.iter().filter(|item| item.0 == name);
+            let numbers: Vec<_> = of_one.map(|item| item.1).collect();
+            assert_eq!(numbers, [0, 1, 2], "in order, each once");
+        }
+        posters.into_iter().for_each(|poster| poster.join().unwrap());
+        queue.take(&mut items);
+        assert!(items.is_empty());
+    });
+}
+
+#[test]
+fn weighed_items_are_refused_beyond_the_limit_unless_no_other_waits() {
+    explore(|| {
+        let queue = Arc::new(Numbers::new(100));
+        let post = |name| {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || {
+                queue.post((name, 0));
+                queue.post_weighed((name, 1), 150)
+            })
+        };
+        let posters = [post(0), post(1)];
+        let accepted = posters.map(|poster| poster.join().unwrap());
+        assert_eq!(accepted.iter().filter(|accepted| **accepted).count(), 1);
+        let mut items = Vec::new();
+        queue.take(&mut items);
+        assert_eq!(items.len(), 3);
+        assert!(queue.post_weighed((2, 1), 60) && queue.post_weighed((2, 2), 40));
+        assert!(!queue.post_weighed((2, 3), 1));
+    });
+}
+
+#[test]
+fn nobody_waits_for_a_server_that_is_gone() {
+    explore(|| {
+        let queue = Arc::new(Queue::<oneshot::Sender<()>, Bell>::new(0));
+        let bell = Bell::default();
+        queue.connect(bell.clone());
+        let callers: Vec<_> = (0..2)
+            .map(|_| {
+                let queue = Arc::clone(&queue);
+                thread::spawn(move || {
+                    let (sender, answer) = oneshot::channel();
+                    queue.post(sender);
+                    logboat_locks::future::block_on(answer)
+                })
+            })
+            .collect();
+        bell.wait();
+        let mut taken = Vec::new();
+        queue.take(&mut taken);
+        for caller in taken {
+            caller.send(()).unwrap();
+        }
+        queue.close();
+        for caller in callers {
+            // Answered or told that there will be no answer, but not left waiting.
+            let _ = caller.join().unwrap();
+        }
+    });
+}
+
+/// Notes the numbers of the replies that are sent to each peer, by message.
+#[derive(Default)]
+struct Sent(Mutex<Vec<(NodeId, usize)>>);
+
+impl Transport for Sent {
+    fn send(&self, to: NodeId, outgoing: Outgoing) -> Result<(), SendError> {
+        let mut parcels = Vec::new();
+        for frame in outgoing.into_frames() {
+            decode(frame, &mut parcels).unwrap();
+        }
+        self.0.lock().push((to, parcels.len()));
+        Ok(())
+    }
+
+    fn send_snapshot(&self, _: NodeId, _: SnapshotSource) {
+        unreachable!("heartbeats are no snapshots");
+    }
+
+    fn peers(&self) -> Vec<PeerStatus> {
+        Vec::new()
+    }
+}
+
+#[test]
+fn the_heartbeats_of_all_workers_leave_as_one_message_a_peer() {
+    explore(|| {
+        let sent = Arc::<Sent>::default();
+        let gathering = Gathering::new(Arc::clone(&sent) as Arc<dyn Transport>);
+        let worker = |number: u64| {
+            let gathering = Arc::clone(&gathering);
+            thread::spawn(move || {
+                let mut heartbeats = Buffers::default();
+                for peer in 1..=number {
+                    heartbeats.to(NodeId(peer)).push_reply(RequestId(number), b"");
+                }
+                gathering.add(heartbeats.take());
+            })
+        };
+        let workers: Vec<_> = (1..=3).map(worker).collect();
+        drop(gathering);
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        let mut sent = sent.0.lock().clone();
+        sent.sort_unstable();
+        assert_eq!(sent, [(NodeId(1), 3), (NodeId(2), 2), (NodeId(3), 1)]);
+    });
+}
