@@ -291,7 +291,8 @@ impl Leader {
             }
             self.send_heartbeats(replica, out);
         }
-        while let Some(tokens) = self.reads.take_ready(replica.applied) {
+        let applied = if mutant!(ReadBeforeApply) { replica.commit } else { replica.applied };
+        while let Some(tokens) = self.reads.take_ready(applied) {
             out.extend(tokens.into_iter().map(|token| Output::ReadReady { token }));
         }
     }

@@ -48,12 +48,16 @@ mutants! {
     PreVoteRaisesTerm,
     /// An append cuts off what follows it, though it holds nothing new.
     TruncateOnStaleAppend,
+    /// A leader looks for where two logs part one entry after what the follower named.
+    WrongConflictIndex,
     /// A heartbeat tells a follower to commit what it may not have.
     CommitPastMatch,
     /// A read is answered without asking a majority.
     ReadWithoutQuorum,
     /// A new leader answers reads before its no-op is committed.
     ReadBeforeNoop,
+    /// A read is answered though the state machine lags behind what was committed.
+    ReadBeforeApply,
     /// A snapshot that got lost is never sent again.
     SnapshotLostForGood,
     /// A restart ignores that the snapshot is ahead of the log, and applies entries again.
@@ -70,6 +74,10 @@ mutants! {
     RecycledSalt,
     /// What garbage collection moves cuts off what follows.
     RewriteTruncates,
+    /// A segment goes though a group needs something in it.
+    NeededSegmentDropped,
+    /// A vote is left behind when garbage collection moves what a group needs.
+    VoteLeftBehind,
     /// A batch header calls durable what is not.
     MarkAhead,
 }

@@ -12,7 +12,10 @@
 //!
 //! # What is checked
 //! After every run of a replica: the five properties of Raft over all replicas, the core's own
-//! invariants, and that nothing leaves a node that rests on what its disk does not hold (`checks`).
+//! invariants, and that nothing leaves a node that rests on what its disk does not hold (`checks`);
+//! that a leader's search for where a follower's log parts from its own comes to an end; that a read
+//! reflects all that any replica had applied when it was asked for, which is more than clients could
+//! tell.
 //! After every restart: that the log is one that was written, with all that was durable (`model`).
 //! After the run: that every acknowledged write is there, that the histories are linearizable, and
 //! that every group recovers within [`RECOVERY_ELECTIONS`] election timeouts of the last fault.

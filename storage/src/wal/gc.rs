@@ -37,7 +37,10 @@ pub(super) struct Collection {
 impl<D: Disk> Log<D> {
     /// Takes out the segments that nobody needs, for [`Supply::recycle`](super::Supply::recycle).
     pub fn retire(&mut self) -> Vec<Segment<D::File>> {
-        while self.oldest < self.active.segment.id && self.accounts.live(self.oldest).pins == 0 {
+        let dropped = u64::from(logboat_raft::mutant!(NeededSegmentDropped));
+        while self.oldest < self.active.segment.id
+            && self.accounts.live(self.oldest).pins <= dropped
+        {
             self.retiring.push_back(Retiring { segment: self.oldest, recorded: None });
             self.accounts.forget(self.oldest);
             self.oldest += 1;
@@ -183,7 +186,10 @@ impl<D: Disk> Log<D> {
         max_bytes: u64,
     ) -> Result<bool, WriteError> {
         let needs = self.store.index.with(group, |log| Needs::of(log, segment, max_bytes));
-        if let Some(hard_state) = needs.hard_state {
+        if let Some(mut hard_state) = needs.hard_state {
+            if logboat_raft::mutant!(VoteLeftBehind) {
+                hard_state.vote = None;
+            }
             self.encoder.hard_state(group, hard_state);
         }
         if let Some(snapshot) = needs.snapshot {

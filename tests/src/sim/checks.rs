@@ -40,6 +40,34 @@ struct Replica {
     commit: Index,
     /// The term in which it leads.
     leads: Option<Term>,
+    search: Search,
+}
+
+/// A leader's search for where a follower's log parts from its own.
+#[derive(Debug, Default)]
+struct Search {
+    term: Term,
+    began_us: u64,
+    rejections: u64,
+}
+
+impl Search {
+    /// Another rejection in `term`. Each names an earlier term of the follower's log, so there are no
+    /// more of them than terms, but for those that the network doubles and those of appends that the
+    /// leader had sent ahead or sends again after a while. More than that is a search without end,
+    /// which the virtual time alone does not show soon.
+    fn rejected(&mut self, term: Term, now_us: u64, retransmit_us: u64) {
+        if self.term != term {
+            *self = Self { term, began_us: now_us, rejections: 0 };
+        }
+        self.rejections += 1;
+        let again = (now_us - self.began_us) / retransmit_us;
+        assert!(
+            self.rejections <= 2 * (term.0 + again) + 100,
+            "a leader searches for ever for where the logs part: {} rejections in term {term}",
+            self.rejections
+        );
+    }
 }
 
 impl Checks {
@@ -173,10 +201,22 @@ impl Checks {
         );
     }
 
+    /// How many commands a state machine was given, the furthest one. They are committed, so a read
+    /// that is asked for now must reflect them.
+    pub(super) fn commands(&self, group: usize) -> u64 {
+        self.groups[group].applied.len() as u64
+    }
+
     /// A message arrived: what it promises must be on its sender's disk.
-    pub(super) fn promised(&self, from: usize, to: usize, group: usize, message: &Message) {
-        let Some(group) = self.groups.get(group) else { return };
-        let model = &group.replicas[from].model;
+    pub(super) fn promised(
+        &mut self,
+        (from, to): (usize, usize),
+        group: usize,
+        message: &Message,
+        (now_us, retransmit_us): (u64, u64),
+    ) {
+        let Some(group) = self.groups.get_mut(group) else { return };
+        let Replica { model, search, .. } = &mut group.replicas[from];
         let (term, last) = model.survives();
         let vote = model.durable.hard_state.vote;
         let voted_for = vote.map(|vote| vote.0 as usize - 1);
@@ -202,11 +242,15 @@ impl Checks {
                     term > message.term || last >= *through,
                     "entries up to {through} were acknowledged before they were durable"
                 );
+                *search = Search::default();
+                true
+            }
+            Payload::Rejected { .. } => {
+                search.rejected(message.term, now_us, retransmit_us);
                 true
             }
             Payload::PreVoteReply { granted: false }
             | Payload::VoteReply { granted: false }
-            | Payload::Rejected { .. }
             | Payload::Heartbeat { .. }
             | Payload::HeartbeatReply { .. }
             | Payload::TimeoutNow => true,

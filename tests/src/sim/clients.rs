@@ -2,7 +2,7 @@
 //! the router does, and notes what it asked and what it heard.
 
 use super::host::Host;
-use super::machine::{decode_sum, decode_value, encode_command};
+use super::machine::{decode_read, decode_sum, encode_command};
 use super::process::{group_id, group_place};
 use super::scene::{Event, Scene, Target};
 use crate::history::{Answer, Kind, Operation, Outcome};
@@ -21,6 +21,8 @@ struct Pending {
     attempts: usize,
     hint: Option<usize>,
     deadline_us: u64,
+    /// How many commands were applied anywhere when the last attempt began.
+    applied: u64,
 }
 
 struct Client {
@@ -102,6 +104,7 @@ impl Clients {
                 attempts: 0,
                 hint: None,
                 deadline_us: scene.now + limit,
+                applied: 0,
             });
         }
         self.ask(client, hosts, scene);
@@ -264,12 +267,14 @@ impl Clients {
             leader.unwrap_or(next).0 as usize - 1
         });
         pending.attempts += 1;
+        pending.applied = scene.checks.commands(group_place(range.group));
         state.attempt += 1;
         state.asked = true;
         let (request, body, limit) = match pending.kind {
             Kind::Get => (RequestKind::Read, Bytes::from(pending.key.clone()), 1),
             _ => {
-                let command = encode_command(pending.number, &pending.key, &pending.kind);
+                let padding = scene.random.place(scene.plan.padding_bytes);
+                let command = encode_command(pending.number, &pending.key, &pending.kind, padding);
                 (RequestKind::Propose, command, 2)
             }
         };
@@ -283,7 +288,7 @@ impl Clients {
     /// Notes an operation whose outcome is as known as it will be.
     fn finish(&mut self, client: usize, answer: Option<Bytes>, scene: &mut Scene) {
         let pending = self.clients[client].pending.take().expect("it was pending");
-        let Pending { number, key, kind, called_us, .. } = pending;
+        let Pending { number, key, kind, called_us, applied, .. } = pending;
         let group = self.map.ranges()[self.map.locate(key.as_bytes())].group;
         if kind != Kind::Get && answer.is_some() {
             scene.checks.acknowledged(group_place(group), number);
@@ -301,7 +306,11 @@ impl Clients {
         let outcome = answer.map_or(Outcome::Unknown, |answer| Outcome::Done {
             return_ns: scene.now * 1_000,
             answer: match kind {
-                Kind::Get => Answer::Read(decode_value(answer)),
+                Kind::Get => {
+                    let (count, value) = decode_read(answer);
+                    assert!(count >= applied, "a read lacks {} commands", applied - count);
+                    Answer::Read(value)
+                }
                 Kind::Incr { .. } => Answer::Counted(decode_sum(answer)),
                 Kind::Cas { .. } if answer[0] == 1 => Answer::Swapped,
                 Kind::Cas { .. } => Answer::Mismatched { current: None },

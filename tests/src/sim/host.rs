@@ -17,6 +17,8 @@ pub(super) enum CrashPoint {
     Sent,
     /// A batch is written and not synced.
     Written,
+    /// A batch is written while the one before it is being synced.
+    WrittenBehind,
     /// A sync is over and nobody knows.
     Synced,
     /// A snapshot is current and the log does not say so.
@@ -26,8 +28,14 @@ pub(super) enum CrashPoint {
 }
 
 impl CrashPoint {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Sent, Self::Written, Self::Synced, Self::SnapshotCurrent, Self::SnapshotAdopted];
+    pub(super) const ALL: [Self; 6] = [
+        Self::Sent,
+        Self::Written,
+        Self::WrittenBehind,
+        Self::Synced,
+        Self::SnapshotCurrent,
+        Self::SnapshotAdopted,
+    ];
 }
 
 /// A clock that runs at its own pace, from a process's start.
@@ -98,7 +106,7 @@ impl Hardware {
 
     fn cut_power(&self, scene: &mut Scene) {
         let random = &mut scene.random;
-        let kept = [0, 500, 900, 1_000][random.place(4)];
+        let kept = [0, 200, 500, 500, 900, 1_000][random.place(6)];
         self.disk.crash(|| random.per_mille(kept));
     }
 }

@@ -58,8 +58,11 @@ impl StateMachine for Machine {
         self.change(key, kind)
     }
 
+    /// The answer begins with how many commands the state reflects.
     fn query(&self, query: Bytes) -> Bytes {
-        encode_value(self.values.get(&text(query)))
+        let mut answer = self.count.to_le_bytes().to_vec();
+        answer.extend_from_slice(&encode_value(self.values.get(&text(query))));
+        answer.into()
     }
 
     fn snapshot(&self) -> SnapshotWriter {
@@ -89,10 +92,13 @@ impl StateMachine for Machine {
     }
 }
 
-/// The command of a client's operation.
-pub(super) fn encode_command(operation: u64, key: &str, kind: &Kind) -> Bytes {
+/// The command of a client's operation, with `padding` bytes that mean nothing, so that some commands
+/// reach over several sectors of a disk, and segments fill.
+pub(super) fn encode_command(operation: u64, key: &str, kind: &Kind, padding: usize) -> Bytes {
     let mut bytes = Vec::new();
     bytes.put_u64_le(operation);
+    bytes.put_u32_le(padding as u32);
+    bytes.put_bytes(operation as u8, padding);
     put_text(&mut bytes, key);
     match kind {
         Kind::Get => bytes.put_u8(0),
@@ -120,9 +126,10 @@ pub(super) fn encode_command(operation: u64, key: &str, kind: &Kind) -> Bytes {
     bytes.into()
 }
 
-/// The value, or nothing, in the answer to [`Kind::Get`].
-pub(super) fn decode_value(mut answer: Bytes) -> Option<String> {
-    (answer.get_u8() == 1).then(|| text(answer))
+/// The answer to [`Kind::Get`]: how many commands it reflects, and the value, if there is one.
+pub(super) fn decode_read(mut answer: Bytes) -> (u64, Option<String>) {
+    let count = answer.get_u64_le();
+    (count, (answer.get_u8() == 1).then(|| text(answer)))
 }
 
 /// The answer to [`Kind::Incr`].
@@ -132,6 +139,8 @@ pub(super) fn decode_sum(mut answer: Bytes) -> i64 {
 
 fn decode_command(mut command: Bytes) -> (u64, String, Kind) {
     let operation = command.get_u64_le();
+    let padding = command.get_u32_le();
+    command.advance(padding as usize);
     let key = take_text(&mut command);
     let kind = match command.get_u8() {
         0 => Kind::Get,

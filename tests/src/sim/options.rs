@@ -129,6 +129,8 @@ pub(super) struct Plan {
     pub(super) clients: usize,
     /// The longest pause of a client between two operations, in microseconds.
     pub(super) think_us: u64,
+    /// What commands may be longer than they need to be, in bytes.
+    pub(super) padding_bytes: usize,
     /// The longest time between two faults, in microseconds.
     pub(super) fault_us: u64,
     /// The usual delay of a link, in microseconds.
@@ -158,13 +160,14 @@ impl Plan {
         let replicas = random.between(3, nodes.min(5) as u64) as usize;
         let tick = Duration::from_millis([25, 50, 100, 250][random.place(4)]);
         let election_timeout = tick * 10;
-        let segment_bytes = [16 << 10, 32 << 10, 128 << 10][random.place(3)];
+        let segment_bytes = [8 << 10, 16 << 10, 32 << 10, 128 << 10][random.place(4)];
         Self {
             nodes,
             groups,
             replicas,
             clients: random.between(3, 8) as usize,
             think_us: random.between(20, 1_000) * 1_000,
+            padding_bytes: [1, 300, 2_000][random.place(3)],
             fault_us: election_timeout.as_micros() as u64 * random.between(1, 6),
             delay_us: random.between(50, 2_000),
             sync_us: random.between(50, 10_000),
@@ -187,6 +190,11 @@ impl Plan {
                 mark_delay: Duration::from_millis(random.between(1, 100)),
             },
         }
+    }
+
+    /// After how long an append is sent again, in microseconds.
+    pub(super) const fn retransmit_us(&self) -> u64 {
+        self.tuning.retransmit_timeout.as_micros() as u64
     }
 
     /// The nodes (by place) that hold replicas of a group (by place), the preferred one first.

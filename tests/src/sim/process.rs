@@ -307,7 +307,9 @@ impl Process {
         for parcel in parcels {
             match parcel {
                 Parcel::Message { group, message } => {
-                    scene.checks.promised(from, hardware.place, group_place(group), &message);
+                    let times = (scene.now, scene.plan.retransmit_us());
+                    let way = (from, hardware.place);
+                    scene.checks.promised(way, group_place(group), &message, times);
                     if matches!(message.payload, Payload::Snapshot { .. }) {
                         self.offered(hardware, peer, group, message, scene);
                     } else {

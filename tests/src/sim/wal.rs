@@ -70,7 +70,10 @@ impl Process {
         }
         writer.writes += 1;
         writer.written.extend(writer.queue.drain(..));
-        if hardware.crashes(CrashPoint::Written) {
+        let behind = writer.syncing.is_some();
+        if hardware.crashes(CrashPoint::Written)
+            || (behind && hardware.crashes(CrashPoint::WrittenBehind))
+        {
             return;
         }
         let active = self.storage.wal.lock().log().active_segment();
