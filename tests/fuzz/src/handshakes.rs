@@ -10,20 +10,20 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-const CLUSTER: u64 = 5;
-const NODE: u64 = 1;
-const PEER: u64 = 2;
-const INCARNATION: u64 = 11;
-const PEERS_INCARNATION: u64 = 12;
+pub(crate) const CLUSTER: u64 = 5;
+pub(crate) const NODE: u64 = 1;
+pub(crate) const PEER: u64 = 2;
+pub(crate) const INCARNATION: u64 = 11;
+pub(crate) const PEERS_INCARNATION: u64 = 12;
 
 /// Bytes of an introduction and of an answer: magic, version, four numbers, checksum.
-const TEXT_BYTES: usize = 48;
+pub(crate) const TEXT_BYTES: usize = 48;
 
 /// Says bytes as they are, or an introduction that is well-formed and the bytes behind it.
 pub fn handshakes(data: &[u8]) {
     let mut input = Unstructured::new(data);
     // Data that say nothing at all are said.
-    let said = said(&mut input).unwrap_or_default();
+    let said = said(&mut input, [CLUSTER, PEER, NODE, PEERS_INCARNATION]).unwrap_or_default();
     let expected = expected(&said);
     let (answer, reset) = answer(&said);
     if reset {
@@ -35,11 +35,11 @@ pub fn handshakes(data: &[u8]) {
     }
 }
 
-fn said(input: &mut Unstructured<'_>) -> Result<Vec<u8>> {
+/// A text with these numbers, or with others here and there, and what follows; or mere noise.
+pub(crate) fn said(input: &mut Unstructured<'_>, mut numbers: [u64; 4]) -> Result<Vec<u8>> {
     let mut said = Vec::new();
     if input.ratio(2, 3)? {
         let version = if input.ratio(7, 8)? { 1 } else { input.arbitrary()? };
-        let mut numbers = [CLUSTER, PEER, NODE, PEERS_INCARNATION];
         for number in &mut numbers {
             if input.ratio(1, 8)? {
                 *number = input.arbitrary()?;
@@ -52,7 +52,7 @@ fn said(input: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     Ok(said)
 }
 
-fn text(version: u32, numbers: [u64; 4]) -> Vec<u8> {
+pub(crate) fn text(version: u32, numbers: [u64; 4]) -> Vec<u8> {
     let mut text = b"LOGBOAT\n".to_vec();
     text.extend(version.to_le_bytes());
     text.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));

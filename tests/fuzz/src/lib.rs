@@ -2,6 +2,7 @@
 //! which panics when something is wrong. libFuzzer drives them (see `README.md`), and so does the
 //! test `corpora`, with the inputs that found something and with some of its own making.
 
+mod dialers;
 mod frames;
 mod handshakes;
 mod kv;
@@ -12,6 +13,7 @@ mod requests;
 mod snapshots;
 mod wal;
 
+pub use dialers::dialers;
 pub use frames::frames;
 pub use handshakes::handshakes;
 pub use kv::store_codec;
@@ -25,9 +27,10 @@ pub use wal::{wal_batches, wal_bytes};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("frames", frames),
     ("handshakes", handshakes),
+    ("dialers", dialers),
     ("parser", parser),
     ("commands", commands),
     ("wal_bytes", wal_bytes),
