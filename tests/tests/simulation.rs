@@ -17,6 +17,12 @@ fn a_seed_that_found_a_lost_snapshot_passes() {
     passes(&Options { nodes: Some(3), groups: Some(1), faults, ..Options::new(5) });
 }
 
+/// Fails when the file of a segment whose number comes again after a crash is spared twice.
+#[test]
+fn a_seed_that_found_a_segment_spared_twice_passes() {
+    passes(&Options::new(6_052));
+}
+
 #[test]
 fn fixed_seeds_pass() {
     (0..6).map(Options::new).for_each(|options| passes(&options));

@@ -93,7 +93,11 @@ impl<D: Disk> Supply<D> {
             let spare = format!("{SPARE}{id:010}");
             self.disk.rename(&name, &spare)?;
             self.disk.sync_directory()?;
-            self.spares.push(spare);
+            // A number comes again after a crash that left its segment unused. The file under the name
+            // of its first use is replaced then, and the name must not be handed out twice.
+            if !self.spares.contains(&spare) {
+                self.spares.push(spare);
+            }
             return Ok(());
         }
         self.disk.remove(&name)?;
@@ -114,5 +118,30 @@ impl<D: Disk> Supply<D> {
         }
         self.disk.create(FILLING, bytes)?;
         Ok((FILLING.to_owned(), self.disk.open(FILLING, Some(0))?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::disk::SimDisk;
+    use super::*;
+
+    #[test]
+    fn a_segment_number_that_comes_again_is_spared_once() -> io::Result<()> {
+        let disk = Arc::new(SimDisk::default());
+        let mut supply = Supply::new(Arc::clone(&disk), 8 << 10);
+        for segment in [supply.prepare(1, 0)?, supply.prepare(2, 0)?] {
+            supply.recycle(segment)?;
+        }
+        // As after a crash that left both unused.
+        let mut supply = Supply::new(Arc::clone(&disk), 8 << 10);
+        for name in disk.list()? {
+            assert!(supply.adopt(&name)?);
+        }
+        let again = supply.prepare(1, 0)?;
+        supply.recycle(again)?;
+        supply.prepare(3, 0)?;
+        supply.prepare(4, 0)?;
+        Ok(())
     }
 }
