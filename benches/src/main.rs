@@ -1,13 +1,24 @@
 //! `logboat-bench`: how much a cluster, or a log alone, does in a second on this machine.
 
+mod allocator;
+mod cluster;
+#[cfg(feature = "peers")]
+mod compare;
+#[cfg(not(feature = "peers"))]
+#[path = "without_peers.rs"]
+mod compare;
 mod machine;
 mod process;
 mod report;
 mod throughput;
 mod wal;
 
+use allocator::CountingAllocator;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Measures Logboat with real syncs and loopback TCP.
 #[derive(Debug, Parser)]
@@ -23,12 +34,15 @@ enum Bench {
     Throughput(throughput::Options),
     /// The write-ahead log alone.
     Wal(wal::Options),
+    /// Log, core and cluster beside their peers.
+    Compare(compare::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().bench {
         Bench::Throughput(options) => throughput::run(&options),
         Bench::Wal(options) => wal::run(&options),
+        Bench::Compare(options) => compare::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

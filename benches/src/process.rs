@@ -20,3 +20,12 @@ pub(crate) fn resident_bytes() -> io::Result<u64> {
     });
     kib.map(|kib| kib << 10).ok_or_else(|| io::Error::other("no VmRSS in /proc/self/status"))
 }
+
+/// The bytes that the process has had written to storage, counted when pages become dirty.
+#[cfg(feature = "peers")]
+pub(crate) fn device_bytes() -> io::Result<u64> {
+    let counts = std::fs::read_to_string("/proc/self/io")?;
+    let bytes =
+        counts.lines().find_map(|line| line.strip_prefix("write_bytes:")?.trim().parse().ok());
+    bytes.ok_or_else(|| io::Error::other("no write_bytes in /proc/self/io"))
+}

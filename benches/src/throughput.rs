@@ -1,20 +1,17 @@
 //! `logboat-bench throughput`: a cluster in one process under closed-loop clients.
 
 use crate::Failure;
-use crate::machine::Counter;
+use crate::allocator::allocations;
+use crate::cluster::{Cluster, Shape, leading};
 use crate::process::{cpu_time, resident_bytes};
 use crate::report::print;
 use bytes::Bytes;
 use clap::Args;
-use logboat::{
-    GroupHandle, GroupId, GroupSpec, Node, NodeConfig, NodeId, RequestError, RoleKind, WalStatus,
-};
+use logboat::{GroupHandle, RequestError};
 use logboat_server::latency::{Latencies, per_second, ratio};
 use parking_lot::Mutex;
 use serde::Serialize;
-use std::collections::BTreeMap;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
@@ -66,6 +63,8 @@ struct Report {
     p999_us: u64,
     cpu_cores: f64,
     cpu_us_per_operation: f64,
+    /// Of the whole process, clients included; only where nothing is read.
+    allocations_per_write_and_replica: Option<f64>,
     rss_bytes: u64,
     syncs_per_s: f64,
     entries_per_sync: f64,
@@ -79,104 +78,11 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let temporary = tempfile::Builder::new().prefix("logboat-bench-").tempdir()?;
     let data_dir = options.data_dir.as_deref().unwrap_or(temporary.path());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let cluster = Cluster::start(options, data_dir)?;
+    let Options { groups, nodes, workers, .. } = *options;
+    let cluster = Cluster::start(Shape { groups, nodes, workers }, data_dir)?;
     let report = runtime.block_on(measure(options, &cluster))?;
     cluster.stop();
     print(&report, options.json)
-}
-
-/// The nodes, and each group's replicas in the order of the nodes.
-struct Cluster {
-    nodes: Vec<Node>,
-    groups: Vec<Arc<[GroupHandle]>>,
-}
-
-impl Cluster {
-    fn start(options: &Options, data_dir: &Path) -> Result<Self, Failure> {
-        let members = free_addresses(options.nodes)?;
-        let nodes = members
-            .keys()
-            .map(|id| {
-                let dir = data_dir.join(format!("node-{id}"));
-                let mut config = NodeConfig::new(*id, members.clone(), dir)?;
-                config.workers = options.workers.unwrap_or(config.workers);
-                Ok(Node::start(config)?)
-            })
-            .collect::<Result<Vec<_>, Failure>>()?;
-        let replicas: Vec<_> = members.keys().copied().collect();
-        let groups = (1..=options.groups).map(|group| {
-            let preferred = Some(replicas[usize::try_from(group)? % replicas.len()]);
-            let start = |node: &Node| {
-                node.start_group(GroupSpec {
-                    group: GroupId(group),
-                    replicas: replicas.clone(),
-                    preferred,
-                    machine: Box::new(Counter::default()),
-                })
-            };
-            Ok(nodes.iter().map(start).collect::<Result<Arc<[_]>, _>>()?)
-        });
-        let groups = groups.collect::<Result<_, Failure>>()?;
-        let cluster = Self { nodes, groups };
-        cluster.await_leaders()?;
-        Ok(cluster)
-    }
-
-    fn await_leaders(&self) -> Result<(), Failure> {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let led = |replicas: &Arc<[GroupHandle]>| leading(replicas).is_some();
-        while !self.groups.iter().all(led) {
-            if Instant::now() > deadline {
-                return Err("some groups have no leader after 60 s".into());
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Ok(())
-    }
-
-    /// The logs' counts and elections, over all nodes.
-    fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for node in &self.nodes {
-            let WalStatus { syncs, entries, written_bytes, payload_bytes, .. } = node.status().wal;
-            counts.syncs += syncs;
-            counts.entries += entries;
-            counts.written_bytes += written_bytes;
-            counts.payload_bytes += payload_bytes;
-            counts.elections += node.metrics().elections_won.get();
-        }
-        counts
-    }
-
-    fn stop(&self) {
-        std::thread::scope(|scope| {
-            for node in &self.nodes {
-                scope.spawn(|| node.stop());
-            }
-        });
-    }
-}
-
-#[derive(Clone, Copy, Default)]
-struct Counts {
-    syncs: u64,
-    entries: u64,
-    written_bytes: u64,
-    payload_bytes: u64,
-    elections: u64,
-}
-
-fn leading(replicas: &[GroupHandle]) -> Option<&GroupHandle> {
-    replicas.iter().find(|replica| replica.view().role() == RoleKind::Leader)
-}
-
-/// Addresses on loopback that were free a moment ago.
-fn free_addresses(nodes: u64) -> Result<BTreeMap<NodeId, String>, Failure> {
-    let listeners: Vec<_> =
-        (0..nodes).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-    let address = |listener: &TcpListener| listener.local_addr().map(|address| address.to_string());
-    let members = (1..).map(NodeId).zip(&listeners);
-    members.map(|(id, listener)| Ok((id, address(listener)?))).collect()
 }
 
 /// Clients run through these phases; only what is answered in the second counts.
@@ -202,10 +108,12 @@ async fn measure(options: &Options, cluster: &Cluster) -> Result<Report, Failure
     let mut clients: JoinSet<()> = clients.collect();
     tokio::time::sleep(Duration::from_secs(2)).await;
     let (before, cpu, start) = (cluster.counts(), cpu_time(), Instant::now());
+    let allocated = allocations();
     phase.store(MEASURING, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_secs(options.seconds)).await;
     phase.store(STOPPING, Ordering::Relaxed);
     let (after, cpu, elapsed) = (cluster.counts(), cpu_time().saturating_sub(cpu), start.elapsed());
+    let allocated = allocations() - allocated;
     let rss_bytes = resident_bytes()?;
     let mut total = Outcome::default();
     while let Some(ended) = clients.join_next().await {
@@ -226,6 +134,8 @@ async fn measure(options: &Options, cluster: &Cluster) -> Result<Report, Failure
         p999_us: total.latencies.quantile_us(0.999),
         cpu_cores: cpu.as_secs_f64() / elapsed.as_secs_f64(),
         cpu_us_per_operation: ratio(cpu_us, operations),
+        allocations_per_write_and_replica: (options.read_percent == 0)
+            .then(|| ratio(allocated, operations * options.nodes)),
         rss_bytes,
         syncs_per_s: per_second(syncs, elapsed),
         entries_per_sync: ratio(after.entries - before.entries, syncs),

@@ -1,0 +1,129 @@
+//! The contests of whole clusters: three nodes in this process, all under the same clients.
+
+use super::Ground;
+use super::clients::{Load, Target, drive};
+use super::contest::{Better, Contest, Figure};
+use super::openraft;
+use super::raft_node::RaftNodes;
+use crate::Failure;
+use crate::cluster::{Cluster, Shape, leading};
+use bytes::Bytes;
+use logboat::GroupHandle;
+use std::sync::Arc;
+use tokio::runtime::{Builder, Runtime};
+
+const RAFT_NODE: &str = "raft-rs 0.7 + raft-engine 0.4";
+const MANY_GROUPS: Load = Load { groups: 1_000, clients_a_group: 8, payload_bytes: 128 };
+const BUSY_GROUPS: Load = Load { groups: 48, clients_a_group: 64, payload_bytes: 16 };
+
+/// Synced and over loopback TCP, against one in memory without a network.
+pub(super) fn openraft(ground: &Ground) -> Result<Contest<'_>, Failure> {
+    Ok(Contest {
+        peer: "openraft 0.10 in memory",
+        figures: &[
+            Figure {
+                what: "cluster: 1,000 groups × 8 clients, 128 B (peer without disk and network)",
+                unit: "writes/s",
+                better: Better::More,
+            },
+            Figure {
+                what: "cluster: CPU a write on 3 replicas, same work (peer as above)",
+                unit: "µs",
+                better: Better::Less,
+            },
+        ],
+        logboat: Box::new(|| logboat(ground, MANY_GROUPS)),
+        other: Box::new(|| {
+            let runtime = runtime()?;
+            let nodes = Arc::new(runtime.block_on(openraft::Groups::start(MANY_GROUPS.groups))?);
+            let figures = drive(&runtime, &nodes, MANY_GROUPS, ground.time);
+            runtime.block_on(nodes.stop());
+            figures
+        }),
+    })
+}
+
+/// Both synced and over loopback TCP; many groups with few clients each.
+pub(super) fn raft_node(ground: &Ground) -> Result<Contest<'_>, Failure> {
+    Ok(against_raft_node(
+        ground,
+        MANY_GROUPS,
+        &[
+            Figure {
+                what: "cluster: 1,000 groups × 8 clients, 128 B",
+                unit: "writes/s",
+                better: Better::More,
+            },
+            Figure {
+                what: "cluster: CPU a write on 3 replicas, same work",
+                unit: "µs",
+                better: Better::Less,
+            },
+        ],
+    ))
+}
+
+/// The same with few groups and many clients each.
+pub(super) fn raft_node_busy_groups(ground: &Ground) -> Result<Contest<'_>, Failure> {
+    Ok(against_raft_node(
+        ground,
+        BUSY_GROUPS,
+        &[
+            Figure {
+                what: "cluster: 48 groups × 64 clients, 16 B",
+                unit: "writes/s",
+                better: Better::More,
+            },
+            Figure {
+                what: "cluster: CPU a write on 3 replicas, these groups",
+                unit: "µs",
+                better: Better::Less,
+            },
+        ],
+    ))
+}
+
+fn against_raft_node<'a>(
+    ground: &'a Ground,
+    load: Load,
+    figures: &'static [Figure],
+) -> Contest<'a> {
+    Contest {
+        peer: RAFT_NODE,
+        figures,
+        logboat: Box::new(move || logboat(ground, load)),
+        other: Box::new(move || {
+            let dir = ground.scratch()?;
+            let nodes = Arc::new(RaftNodes::start(dir.path(), load.groups)?);
+            let figures = drive(&runtime()?, &nodes, load, ground.time);
+            nodes.stop()?;
+            figures
+        }),
+    }
+}
+
+fn logboat(ground: &Ground, load: Load) -> Result<Vec<f64>, Failure> {
+    let dir = ground.scratch()?;
+    let shape = Shape { groups: load.groups, nodes: 3, workers: None };
+    let cluster = Cluster::start(shape, dir.path())?;
+    let handles = Arc::new(Handles(cluster.groups.clone()));
+    let figures = drive(&runtime()?, &handles, load, ground.time);
+    cluster.stop();
+    figures
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    Ok(Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// The replicas of Logboat's groups.
+struct Handles(Vec<Arc<[GroupHandle]>>);
+
+impl Target for Handles {
+    async fn write(&self, group: usize, command: Bytes) -> bool {
+        match leading(&self.0[group]) {
+            Some(leader) => leader.propose(command).await.is_ok(),
+            None => false,
+        }
+    }
+}

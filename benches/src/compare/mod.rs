@@ -1,0 +1,160 @@
+//! `logboat-bench compare`: Logboat beside its peers, in turn, in one process.
+//!
+//! Machines are noisy and no two are alike, so what counts is the ratio of two figures taken one
+//! right after the other: each contest runs Logboat, the peer, Logboat, the peer, …, and the ratio
+//! of a row is the median of the ratios of its rounds.
+//!
+//! Every peer is used as its own documentation says, with the settings that its own benchmarks and
+//! its largest user choose; the module of each says which, and why. Where a choice was open, it was
+//! made by measurement in the peer's favour.
+
+mod clients;
+mod cluster;
+mod contest;
+mod core;
+mod logboat_wal;
+mod openraft;
+mod plot;
+mod raft_engine;
+mod raft_node;
+mod raft_rs;
+mod shared_log;
+mod wal;
+
+use crate::Failure;
+use clap::{Args, ValueEnum};
+use contest::{Contest, Row};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::PathBuf;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Logboat and its peers on this machine, in turn, with real syncs.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Options {
+    /// Only this part.
+    part: Option<Part>,
+    /// How often each side of a contest runs.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    rounds: u64,
+    /// How long a run is measured.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+    /// How much the logs that are recovered hold.
+    #[arg(long, default_value_t = 1.0)]
+    gib: f64,
+    /// Where the data lives, on a real disk; a temporary directory if not given.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Print an array of rows.
+    #[arg(long)]
+    json: bool,
+    /// Draw the ratios.
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+}
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The write-ahead log.
+    Wal,
+    /// The consensus core.
+    Core,
+    /// Whole clusters.
+    Cluster,
+}
+
+/// Where and how long a contest runs.
+struct Ground {
+    dir: TempDir,
+    time: Duration,
+    recovered_bytes: u64,
+}
+
+impl Ground {
+    fn new(options: &Options) -> Result<Self, Failure> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("logboat-bench-");
+        let dir = match &options.dir {
+            Some(dir) => builder.tempdir_in(dir)?,
+            None => builder.tempdir()?,
+        };
+        if !(0.0..=1024.0).contains(&options.gib) {
+            return Err("--gib takes 0 to 1024".into());
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked")]
+        let recovered_bytes = (options.gib * f64::from(1 << 30)) as u64;
+        Ok(Self { dir, time: Duration::from_secs(options.seconds), recovered_bytes })
+    }
+
+    /// An empty directory, which goes when it is dropped.
+    fn scratch(&self) -> Result<TempDir, Failure> {
+        Ok(tempfile::tempdir_in(self.dir.path())?)
+    }
+}
+
+/// Makes a contest ready.
+type Setup = fn(&Ground) -> Result<Contest<'_>, Failure>;
+
+const CONTESTS: &[(Part, Setup)] = &[
+    (Part::Wal, wal::blocking),
+    (Part::Wal, wal::batches),
+    (Part::Wal, wal::index),
+    (Part::Wal, wal::recovery),
+    (Part::Wal, wal::read_back_interleaved),
+    (Part::Wal, wal::read_back_consecutive),
+    (Part::Core, core::one_by_one),
+    (Part::Core, core::batches),
+    (Part::Cluster, cluster::openraft),
+    (Part::Cluster, cluster::raft_node),
+    (Part::Cluster, cluster::raft_node_busy_groups),
+];
+
+/// Runs the contests and prints what came out.
+pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+    let ground = Ground::new(options)?;
+    let wanted = |(part, setup): &(Part, Setup)| {
+        options.part.is_none_or(|only| only == *part).then_some(*setup)
+    };
+    let setups: Vec<Setup> = CONTESTS.iter().filter_map(wanted).collect();
+    let progress = ProgressBar::new(setups.len() as u64 * options.rounds * 2);
+    progress.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} {elapsed} {msg}")?);
+    let mut rows = Vec::new();
+    for setup in setups {
+        progress.set_message("preparing");
+        rows.extend(setup(&ground)?.run(options.rounds, &progress)?);
+    }
+    progress.finish_and_clear();
+    if options.json {
+        println!("{}", serde_json::to_string(&rows)?);
+    } else {
+        print_table(&rows);
+    }
+    if let Some(file) = &options.plot {
+        std::fs::write(file, plot::draw(&rows))?;
+    }
+    Ok(())
+}
+
+fn print_table(rows: &[Row]) {
+    let width = rows.iter().map(|row| row.what.len()).max().unwrap_or_default();
+    println!("{:<width$}  {:<20} {:>14} {:>14}  {:>8}", "what", "unit", "logboat", "peer", "ratio");
+    for row in rows {
+        let (what, unit) = (row.what, row.unit);
+        let (logboat, peer) = (figure(row.logboat), figure(row.peer_value));
+        println!(
+            "{what:<width$}  {unit:<20} {logboat:>14} {peer:>14}  {:>8.2}  {}",
+            row.ratio, row.peer
+        );
+    }
+}
+
+/// With as many digits as say something.
+fn figure(value: f64) -> String {
+    match value {
+        value if value >= 1_000.0 => format!("{value:.0}"),
+        value if value >= 10.0 => format!("{value:.1}"),
+        value => format!("{value:.3}"),
+    }
+}

@@ -1,0 +1,252 @@
+//! What the contests of the logs ask of a log, and the work that they give it.
+
+use super::Ground;
+use crate::Failure;
+use crate::process::{cpu_time, device_bytes};
+use bytes::Bytes;
+use logboat_server::latency::{per_second, ratio};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How many groups share a log.
+pub(super) const GROUPS: u64 = 1_000;
+
+/// A log that many groups share.
+pub(super) trait SharedLog: Sized + Sync {
+    /// How it takes the most from writers that have batches of 64 groups.
+    const BEST: Load;
+
+    type Writer<'a>: Writer
+    where
+        Self: 'a;
+
+    /// Opens it in a directory that exists. With `prefilled` it is to write into files that have
+    /// been written before, as it would after some time of use.
+    fn open(dir: &Path, prefilled: bool) -> Result<Self, Failure>;
+
+    fn writer(&self) -> Self::Writer<'_>;
+
+    /// Reads consecutive entries of a group and returns how many there were.
+    fn read(&self, group: u64, first: u64, count: u64) -> Result<usize, Failure>;
+
+    fn close(self) -> Result<(), Failure>;
+}
+
+/// A thread's way into a log.
+pub(super) trait Writer: Send {
+    /// Begins to write a batch. A log on which writers block returns when it is durable.
+    fn begin(&mut self, batch: Vec<Append>) -> Result<(), Failure>;
+
+    /// Waits until another batch is durable, in any order.
+    fn finish(&mut self) -> Result<(), Failure>;
+}
+
+/// Consecutive entries of one group.
+pub(super) struct Append {
+    pub(super) group: u64,
+    pub(super) first: u64,
+    pub(super) data: Vec<Bytes>,
+    /// Entries up to this one are not needed any more.
+    pub(super) compact: Option<u64>,
+}
+
+/// How threads write.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Load {
+    /// Threads, each with groups of its own.
+    pub(super) writers: usize,
+    /// How many groups a batch has entries of, one each.
+    pub(super) batch: usize,
+    /// How many batches a thread begins before it waits for one.
+    pub(super) in_flight: usize,
+}
+
+/// A group keeps at most so many entries, and then half as many, as one with snapshots would.
+const KEPT_ENTRIES: u64 = 512;
+
+/// Groups that grow in turn.
+pub(super) struct Growth {
+    groups: Vec<Tail>,
+    next: usize,
+    data: Data,
+    compacts: bool,
+}
+
+struct Tail {
+    group: u64,
+    last: u64,
+    compacted: u64,
+}
+
+impl Growth {
+    /// Groups that are empty, and drop old entries if they are to.
+    pub(super) fn new(payload_bytes: usize, compacts: bool) -> Self {
+        let tail = |group| Tail { group, last: 0, compacted: 0 };
+        let groups = (1..=GROUPS).map(tail).collect();
+        Self { groups, next: 0, data: Data::new(payload_bytes), compacts }
+    }
+
+    /// The next `groups` groups with `entries` more entries each.
+    pub(super) fn batch(&mut self, groups: usize, entries: u64) -> Vec<Append> {
+        (0..groups).map(|_| self.append(entries)).collect()
+    }
+
+    fn append(&mut self, entries: u64) -> Append {
+        let at = self.next % self.groups.len();
+        self.next += 1;
+        let tail = &mut self.groups[at];
+        let first = tail.last + 1;
+        tail.last += entries;
+        let compact = (self.compacts && tail.last - tail.compacted > KEPT_ENTRIES)
+            .then(|| tail.last - KEPT_ENTRIES / 2);
+        tail.compacted = compact.unwrap_or(tail.compacted);
+        let data = (0..entries).map(|_| self.data.next()).collect();
+        Append { group: tail.group, first, data, compact }
+    }
+
+    /// Deals the groups out.
+    fn split(self, parts: usize) -> Vec<Self> {
+        let mut dealt: Vec<Vec<Tail>> = (0..parts).map(|_| Vec::new()).collect();
+        for (at, tail) in self.groups.into_iter().enumerate() {
+            dealt[at % parts].push(tail);
+        }
+        let (data, compacts) = (self.data, self.compacts);
+        let part = |groups| Self { groups, next: 0, data: data.clone(), compacts };
+        dealt.into_iter().map(part).collect()
+    }
+}
+
+/// Commands that don't compress: slices of random bytes, each from another place.
+#[derive(Clone)]
+pub(super) struct Data {
+    pool: Bytes,
+    size: usize,
+    at: usize,
+}
+
+impl Data {
+    pub(super) fn new(size: usize) -> Self {
+        // The generator xorshift64 (Marsaglia, "Xorshift RNGs", 2003).
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let words = std::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state.to_le_bytes()
+        });
+        Self { pool: words.take(8 << 10).flatten().collect(), size, at: 0 }
+    }
+
+    pub(super) fn next(&mut self) -> Bytes {
+        self.at = (self.at + 61) % (self.pool.len() - self.size);
+        self.pool.slice(self.at..self.at + self.size)
+    }
+}
+
+/// What a run took.
+pub(super) struct Usage {
+    entries: u64,
+    elapsed: Duration,
+    cpu: Duration,
+    device_bytes: u64,
+    payload_bytes: u64,
+}
+
+impl Usage {
+    pub(super) fn entries_per_s(&self) -> f64 {
+        per_second(self.entries, self.elapsed)
+    }
+
+    pub(super) fn cpu_us_per_entry(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / per_second(self.entries, Duration::from_secs(1))
+    }
+
+    pub(super) fn device_bytes_per_payload_byte(&self) -> f64 {
+        ratio(self.device_bytes, self.payload_bytes)
+    }
+}
+
+/// After so long, writers and log have found their pace.
+const WARM_UP: Duration = Duration::from_millis(500);
+
+/// Has threads write entries, each of which counts when it is durable.
+pub(super) fn drive<L: SharedLog>(
+    ground: &Ground,
+    payload_bytes: usize,
+    load: Load,
+) -> Result<Usage, Failure> {
+    let dir = ground.scratch()?;
+    let log = L::open(dir.path(), true)?;
+    let mut growth = Growth::new(payload_bytes, true);
+    turn_over(&log, &mut growth)?;
+    let (entries, stopping) = (&AtomicU64::new(0), &AtomicBool::new(false));
+    let usage = thread::scope(|scope| {
+        let write = |mut growth: Growth| {
+            let mut writer = log.writer();
+            scope.spawn(move || {
+                let written = write(&mut writer, load, &mut growth, entries, stopping);
+                written.map_err(|error| error.to_string())
+            })
+        };
+        let writers: Vec<_> = growth.split(load.writers).into_iter().map(write).collect();
+        let usage = observe(ground.time, entries);
+        stopping.store(true, Ordering::Relaxed);
+        for writer in writers {
+            writer.join().map_err(|_| "a writer panicked")??;
+        }
+        usage
+    });
+    log.close()?;
+    let (entries, elapsed, cpu, device_bytes) = usage?;
+    let payload_bytes = entries * payload_bytes as u64;
+    Ok(Usage { entries, elapsed, cpu, device_bytes, payload_bytes })
+}
+
+fn observe(time: Duration, entries: &AtomicU64) -> Result<(u64, Duration, Duration, u64), Failure> {
+    thread::sleep(WARM_UP);
+    let before = (entries.load(Ordering::Relaxed), cpu_time(), device_bytes()?, Instant::now());
+    thread::sleep(time);
+    let elapsed = before.3.elapsed();
+    let cpu = cpu_time().saturating_sub(before.1);
+    let written = device_bytes()?.saturating_sub(before.2);
+    Ok((entries.load(Ordering::Relaxed) - before.0, elapsed, cpu, written))
+}
+
+fn write(
+    writer: &mut impl Writer,
+    load: Load,
+    growth: &mut Growth,
+    entries: &AtomicU64,
+    stopping: &AtomicBool,
+) -> Result<(), Failure> {
+    let mut under_way = 0;
+    loop {
+        while under_way < load.in_flight && !stopping.load(Ordering::Relaxed) {
+            writer.begin(growth.batch(load.batch, 1))?;
+            under_way += 1;
+        }
+        if under_way == 0 {
+            return Ok(());
+        }
+        writer.finish()?;
+        entries.fetch_add(load.batch as u64, Ordering::Relaxed);
+        under_way -= 1;
+    }
+}
+
+/// Writes so much that a log has left its first files and gone on to ones that it wrote before, and
+/// leaves nothing of that for the run's syncs.
+fn turn_over<L: SharedLog>(log: &L, growth: &mut Growth) -> Result<(), Failure> {
+    const BYTES: usize = 256 << 20;
+    let entries = 32;
+    let rounds = BYTES / (GROUPS as usize * entries * growth.data.size);
+    let mut writer = log.writer();
+    for _ in 0..rounds {
+        writer.begin(growth.batch(GROUPS as usize, entries as u64))?;
+        writer.finish()?;
+    }
+    rustix::fs::sync();
+    Ok(())
+}

@@ -1,0 +1,243 @@
+//! The contests of the logs: Logboat's and raft-engine.
+
+use super::Ground;
+use super::contest::{Better, Contest, Figure};
+use super::logboat_wal::LogboatWal;
+use super::shared_log::{GROUPS, Growth, Load, SharedLog, Writer, drive};
+use crate::Failure;
+use crate::allocator::live_bytes;
+use logboat_server::latency::per_second;
+use raft_engine::Engine;
+use std::path::Path;
+use std::time::Instant;
+use tempfile::TempDir;
+
+const PEER: &str = "raft-engine 0.4";
+const PAYLOAD_BYTES: usize = 128;
+
+/// 64 threads that wait for each of their entries.
+pub(super) fn blocking(ground: &Ground) -> Result<Contest<'_>, Failure> {
+    const LOAD: Load = Load { writers: 64, batch: 1, in_flight: 1 };
+    fn run<L: SharedLog>(ground: &Ground) -> Result<Vec<f64>, Failure> {
+        Ok(vec![drive::<L>(ground, PAYLOAD_BYTES, LOAD)?.entries_per_s()])
+    }
+    Ok(Contest {
+        peer: PEER,
+        figures: &[Figure {
+            what: "log: 64 blocking writers, 128 B, each synced",
+            unit: "entries/s",
+            better: Better::More,
+        }],
+        logboat: Box::new(|| run::<LogboatWal>(ground)),
+        other: Box::new(|| run::<Engine>(ground)),
+    })
+}
+
+/// Batches of 64 groups, each log in the way that suits it best.
+pub(super) fn batches(ground: &Ground) -> Result<Contest<'_>, Failure> {
+    fn run<L: SharedLog>(ground: &Ground) -> Result<Vec<f64>, Failure> {
+        let usage = drive::<L>(ground, PAYLOAD_BYTES, L::BEST)?;
+        Ok(vec![
+            usage.entries_per_s(),
+            usage.cpu_us_per_entry(),
+            usage.device_bytes_per_payload_byte(),
+        ])
+    }
+    Ok(Contest {
+        peer: PEER,
+        figures: &[
+            Figure {
+                what: "log: batches of 64 groups, 128 B, synced",
+                unit: "entries/s",
+                better: Better::More,
+            },
+            Figure {
+                what: "log: CPU a durable entry, same work",
+                unit: "µs",
+                better: Better::Less,
+            },
+            Figure {
+                what: "log: device bytes a payload byte, same work",
+                unit: "bytes",
+                better: Better::Less,
+            },
+        ],
+        logboat: Box::new(|| run::<LogboatWal>(ground)),
+        other: Box::new(|| run::<Engine>(ground)),
+    })
+}
+
+/// The memory that is allocated for entries which were written one a group and batch, the worst
+/// case of an index of runs.
+pub(super) fn index(ground: &Ground) -> Result<Contest<'_>, Failure> {
+    /// Between two powers of two, so that a growing buffer is neither just full nor just doubled.
+    const ENTRIES: u64 = 700;
+    fn run<L: SharedLog>(ground: &Ground) -> Result<Vec<f64>, Failure> {
+        let dir = ground.scratch()?;
+        let log = L::open(dir.path(), false)?;
+        let before = live_bytes();
+        let mut growth = Growth::new(PAYLOAD_BYTES, false);
+        let mut writer = log.writer();
+        for _ in 0..ENTRIES {
+            writer.begin(growth.batch(GROUPS as usize, 1))?;
+            writer.finish()?;
+        }
+        drop((writer, growth));
+        let bytes = u64::try_from(live_bytes() - before).unwrap_or_default();
+        log.close()?;
+        Ok(vec![logboat_server::latency::ratio(bytes, GROUPS * ENTRIES)])
+    }
+    Ok(Contest {
+        peer: PEER,
+        figures: &[Figure {
+            what: "log: index memory an entry (allocated)",
+            unit: "bytes",
+            better: Better::Less,
+        }],
+        logboat: Box::new(|| run::<LogboatWal>(ground)),
+        other: Box::new(|| run::<Engine>(ground)),
+    })
+}
+
+/// Opening a log whose files are in the page cache. Logboat verifies the checksum of every entry;
+/// raft-engine those of its batches' headers, and of entries only at the log's end.
+pub(super) fn recovery(ground: &Ground) -> Result<Contest<'_>, Failure> {
+    const ENTRY_BYTES: usize = 1024;
+    fn prepare<L: SharedLog>(ground: &Ground) -> Result<TempDir, Failure> {
+        let entries = ground.recovered_bytes / ENTRY_BYTES as u64;
+        let Filled { log, dir } = Filled::<L>::new(ground, ENTRY_BYTES, entries, 64, 1)?;
+        log.close()?;
+        Ok(dir)
+    }
+    fn run<L: SharedLog>(dir: &TempDir) -> Result<Vec<f64>, Failure> {
+        warm(dir.path())?;
+        let start = Instant::now();
+        let log = L::open(dir.path(), false)?;
+        let elapsed = start.elapsed();
+        log.close()?;
+        Ok(vec![elapsed.as_secs_f64()])
+    }
+    let (logboat, other) = (prepare::<LogboatWal>(ground)?, prepare::<Engine>(ground)?);
+    Ok(Contest {
+        peer: PEER,
+        figures: &[Figure {
+            what: "log: recovery of 1,000 groups, 1 KiB entries",
+            unit: "s",
+            better: Better::Less,
+        }],
+        logboat: Box::new(move || run::<LogboatWal>(&logboat)),
+        other: Box::new(move || run::<Engine>(&other)),
+    })
+}
+
+/// Reading groups whose entries were written one a batch, among those of 63 others.
+pub(super) fn read_back_interleaved(ground: &Ground) -> Result<Contest<'_>, Failure> {
+    read_back(
+        ground,
+        64,
+        1,
+        &[Figure {
+            what: "log: read back, batches of 64 groups",
+            unit: "entries/s",
+            better: Better::More,
+        }],
+    )
+}
+
+/// Reading groups whose entries were written 64 at a time.
+pub(super) fn read_back_consecutive(ground: &Ground) -> Result<Contest<'_>, Failure> {
+    read_back(
+        ground,
+        1,
+        64,
+        &[Figure {
+            what: "log: read back, batches of 64 of one group",
+            unit: "entries/s",
+            better: Better::More,
+        }],
+    )
+}
+
+fn read_back<'a>(
+    ground: &'a Ground,
+    groups: usize,
+    entries: u64,
+    figures: &'static [Figure],
+) -> Result<Contest<'a>, Failure> {
+    const ENTRIES: u64 = 128;
+    const AT_ONCE: u64 = 64;
+    fn run<L: SharedLog>(ground: &Ground, filled: &Filled<L>) -> Result<Vec<f64>, Failure> {
+        let places = (1..=GROUPS).flat_map(|group| [(group, 1), (group, 1 + AT_ONCE)]);
+        let (start, mut read) = (Instant::now(), 0);
+        for (group, first) in places.cycle() {
+            let found = filled.log.read(group, first, AT_ONCE)? as u64;
+            if found != AT_ONCE {
+                return Err(format!("group {group} lacks entries: {found} from {first} on").into());
+            }
+            read += found;
+            if start.elapsed() >= ground.time {
+                break;
+            }
+        }
+        Ok(vec![per_second(read, start.elapsed())])
+    }
+    let count = GROUPS * ENTRIES;
+    let logboat = Filled::<LogboatWal>::new(ground, PAYLOAD_BYTES, count, groups, entries)?;
+    let other = Filled::<Engine>::new(ground, PAYLOAD_BYTES, count, groups, entries)?;
+    Ok(Contest {
+        peer: PEER,
+        figures,
+        logboat: Box::new(move || run(ground, &logboat)),
+        other: Box::new(move || run(ground, &other)),
+    })
+}
+
+/// A log with entries, and the directory that it lives in.
+struct Filled<L> {
+    log: L,
+    dir: TempDir,
+}
+
+impl<L: SharedLog> Filled<L> {
+    /// Writes at least `count` entries, the same number in each group, in batches of `groups`
+    /// groups with `entries` entries each.
+    fn new(
+        ground: &Ground,
+        payload_bytes: usize,
+        count: u64,
+        groups: usize,
+        entries: u64,
+    ) -> Result<Self, Failure> {
+        let dir = ground.scratch()?;
+        let log = L::open(dir.path(), false)?;
+        let mut growth = Growth::new(payload_bytes, false);
+        let mut writer = log.writer();
+        let mut under_way = 0;
+        for _ in 0..count.div_ceil(groups as u64 * entries) {
+            writer.begin(growth.batch(groups, entries))?;
+            under_way += 1;
+            if under_way > L::BEST.in_flight {
+                writer.finish()?;
+                under_way -= 1;
+            }
+        }
+        for _ in 0..under_way {
+            writer.finish()?;
+        }
+        drop(writer);
+        Ok(Self { log, dir })
+    }
+}
+
+/// Reads all files, so that they are in the page cache.
+fn warm(dir: &Path) -> Result<(), Failure> {
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            warm(&path)?;
+        } else {
+            std::io::copy(&mut std::fs::File::open(path)?, &mut std::io::sink())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! The three replicas of a group on one thread, with a disk that is always done and a network that
+//! loses nothing: the consensus core alone.
+
+use bytes::Bytes;
+use logboat_raft::{
+    Config, GroupId, Input, Mark, Message, NodeId, Output, Raft, Restored, RoleKind, Time, Tuning,
+};
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::sync::Arc;
+
+/// The three replicas of a group, and what they have for each other.
+pub struct Trio {
+    replicas: [Raft; 3],
+    messages: VecDeque<(NodeId, NodeId, Message)>,
+    outputs: Vec<Output>,
+    committed: u64,
+}
+
+impl Trio {
+    /// Three empty replicas, the first of which is made the leader.
+    ///
+    /// # Panics
+    /// If it isn't elected.
+    #[must_use]
+    pub fn new(group: GroupId, tuning: &Arc<Tuning>) -> Self {
+        let voters = [1, 2, 3].map(NodeId);
+        let replica = |node: NodeId| {
+            let config = Config {
+                group,
+                node,
+                voters: voters.into(),
+                seed: group.0 ^ node.0,
+                tuning: Arc::clone(tuning),
+            };
+            Raft::new(config, Restored::default(), Time::default())
+        };
+        let mut trio = Self {
+            replicas: voters.map(replica),
+            messages: VecDeque::new(),
+            outputs: Vec::new(),
+            committed: 0,
+        };
+        trio.step(0, Input::Campaign);
+        trio.deliver();
+        assert_eq!(trio.replicas[0].role(), RoleKind::Leader);
+        trio
+    }
+
+    /// Proposes on the leader and delivers messages until there are none.
+    pub fn propose(&mut self, commands: Vec<Bytes>) {
+        self.step(0, Input::Propose { commands: commands.into() });
+        self.deliver();
+    }
+
+    /// How many entries the leader has handed out to be applied.
+    #[must_use]
+    pub fn committed(&self) -> u64 {
+        self.committed
+    }
+
+    fn deliver(&mut self) {
+        while let Some((from, to, message)) = self.messages.pop_front() {
+            self.step(place(to), Input::Receive { from, message });
+        }
+    }
+
+    fn step(&mut self, at: usize, input: Input) {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        self.replicas[at].step(Time::default(), input, &mut outputs);
+        let mut durable = None;
+        for output in outputs.drain(..) {
+            match output {
+                Output::Persist(persist) => durable = Some(persist.mark),
+                Output::Send { to, message } | Output::SendAfter { after: _, to, message } => {
+                    self.messages.push_back((NodeId(at as u64 + 1), to, message));
+                }
+                Output::Apply { entries } => {
+                    self.committed += if at == 0 { entries.len() as u64 } else { 0 };
+                    black_box(entries);
+                }
+                Output::Proposed { .. }
+                | Output::Refused { .. }
+                | Output::ReadReady { .. }
+                | Output::ReadRefused { .. }
+                | Output::Load { .. }
+                | Output::SendSnapshot { .. }
+                | Output::RestoreSnapshot { .. }
+                | Output::RoleChanged { .. } => {}
+            }
+        }
+        self.outputs = outputs;
+        if let Some(mark) = durable {
+            self.persisted(at, mark);
+        }
+    }
+
+    fn persisted(&mut self, at: usize, mark: Mark) {
+        self.step(at, Input::Persisted { mark });
+    }
+}
+
+fn place(node: NodeId) -> usize {
+    usize::try_from(node.0 - 1).expect("three nodes")
+}
