@@ -100,6 +100,7 @@ type Setup = fn(&Ground) -> Result<Contest<'_>, Failure>;
 const CONTESTS: &[(Part, Setup)] = &[
     (Part::Wal, wal::blocking),
     (Part::Wal, wal::batches),
+    (Part::Wal, wal::device_bytes),
     (Part::Wal, wal::index),
     (Part::Wal, wal::recovery),
     (Part::Wal, wal::read_back_interleaved),

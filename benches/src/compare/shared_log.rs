@@ -176,9 +176,10 @@ pub(super) fn drive<L: SharedLog>(
     ground: &Ground,
     payload_bytes: usize,
     load: Load,
+    prefilled: bool,
 ) -> Result<Usage, Failure> {
     let dir = ground.scratch()?;
-    let log = L::open(dir.path(), true)?;
+    let log = L::open(dir.path(), prefilled)?;
     let mut growth = Growth::new(payload_bytes, true);
     turn_over(&log, &mut growth)?;
     let (entries, stopping) = (&AtomicU64::new(0), &AtomicBool::new(false));
