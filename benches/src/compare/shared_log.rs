@@ -5,6 +5,7 @@ use crate::Failure;
 use crate::process::{cpu_time, device_bytes};
 use bytes::Bytes;
 use logboat_server::latency::{per_second, ratio};
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -160,7 +161,7 @@ impl Usage {
     }
 
     pub(super) fn cpu_us_per_entry(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e6 / per_second(self.entries, Duration::from_secs(1))
+        ratio(u64::try_from(self.cpu.as_nanos()).unwrap_or(u64::MAX), self.entries) / 1e3
     }
 
     pub(super) fn device_bytes_per_payload_byte(&self) -> f64 {
@@ -192,27 +193,45 @@ pub(super) fn drive<L: SharedLog>(
             })
         };
         let writers: Vec<_> = growth.split(load.writers).into_iter().map(write).collect();
-        let usage = observe(ground.time, entries);
+        let usage = observe(ground.time, payload_bytes, entries);
         stopping.store(true, Ordering::Relaxed);
         for writer in writers {
             writer.join().map_err(|_| "a writer panicked")??;
         }
-        usage
-    });
+        Ok::<_, Failure>(usage?)
+    })?;
     log.close()?;
-    let (entries, elapsed, cpu, device_bytes) = usage?;
-    let payload_bytes = entries * payload_bytes as u64;
-    Ok(Usage { entries, elapsed, cpu, device_bytes, payload_bytes })
+    Ok(usage)
 }
 
-fn observe(time: Duration, entries: &AtomicU64) -> Result<(u64, Duration, Duration, u64), Failure> {
+/// The counts of one moment.
+struct Reading {
+    at: Instant,
+    entries: u64,
+    cpu: Duration,
+    device_bytes: u64,
+}
+
+impl Reading {
+    fn now(entries: &AtomicU64) -> io::Result<Self> {
+        let entries = entries.load(Ordering::Relaxed);
+        Ok(Self { at: Instant::now(), entries, cpu: cpu_time(), device_bytes: device_bytes()? })
+    }
+}
+
+fn observe(time: Duration, payload_bytes: usize, entries: &AtomicU64) -> io::Result<Usage> {
     thread::sleep(WARM_UP);
-    let before = (entries.load(Ordering::Relaxed), cpu_time(), device_bytes()?, Instant::now());
+    let before = Reading::now(entries)?;
     thread::sleep(time);
-    let elapsed = before.3.elapsed();
-    let cpu = cpu_time().saturating_sub(before.1);
-    let written = device_bytes()?.saturating_sub(before.2);
-    Ok((entries.load(Ordering::Relaxed) - before.0, elapsed, cpu, written))
+    let after = Reading::now(entries)?;
+    let entries = after.entries - before.entries;
+    Ok(Usage {
+        entries,
+        elapsed: after.at - before.at,
+        cpu: after.cpu.saturating_sub(before.cpu),
+        device_bytes: after.device_bytes.saturating_sub(before.device_bytes),
+        payload_bytes: entries * payload_bytes as u64,
+    })
 }
 
 fn write(

@@ -32,27 +32,34 @@ use wire::Link;
 
 const NODES: u64 = 3;
 
-/// Threads that drive replicas, a node: TiKV's default.
-const POLLERS: u64 = 2;
-
 /// Three nodes in this process.
 pub(super) struct RaftNodes {
+    /// Threads that drive replicas, a node.
+    pollers: u64,
     /// By node, then by poller.
     inboxes: Vec<Vec<Sender<Event>>>,
     threads: Mutex<Vec<JoinHandle<Result<(), String>>>>,
 }
 
-/// Where the replica that shall lead a group is: the node and the poller. Groups begin with 1.
-const fn home(group: u64) -> (u64, u64) {
-    (1 + group % NODES, group / NODES % POLLERS)
+/// A poller: its node, from 1 on, and its number there, from 0 on.
+type Place = (u64, u64);
+
+/// A poller's links, by node.
+type Links = BTreeMap<u64, Link>;
+
+/// Where the replica that shall lead a group is. Groups begin with 1.
+const fn home(group: u64, pollers: u64) -> Place {
+    (1 + group % NODES, group / NODES % pollers)
 }
 
 impl RaftNodes {
     /// Starts the nodes, with data in `dir`, and waits until every group has a leader.
     pub(super) fn start(dir: &Path, groups: u64) -> Result<Self, Failure> {
+        // The nodes share the cores. More threads than that did no more, and cost more.
+        let pollers = (thread::available_parallelism()?.get() as u64).div_ceil(NODES);
         let (inboxes, receivers): (Vec<Vec<_>>, Vec<Vec<_>>) =
-            (0..NODES).map(|_| (0..POLLERS).map(|_| channel()).unzip()).unzip();
-        let nodes = Self { inboxes, threads: Mutex::default() };
+            (0..NODES).map(|_| (0..pollers).map(|_| channel()).unzip()).unzip();
+        let nodes = Self { pollers, inboxes, threads: Mutex::default() };
         let mut links = nodes.connect()?;
         let led = Arc::new(AtomicUsize::new(0));
         let open = |node| {
@@ -74,8 +81,8 @@ impl RaftNodes {
     }
 
     /// Connects each poller with those of the same groups on other nodes, both ways.
-    fn connect(&self) -> Result<BTreeMap<(u64, u64), BTreeMap<u64, Link>>, Failure> {
-        let mut links: BTreeMap<_, BTreeMap<u64, Link>> = BTreeMap::new();
+    fn connect(&self) -> Result<BTreeMap<Place, Links>, Failure> {
+        let mut links: BTreeMap<Place, Links> = BTreeMap::new();
         for (to, inboxes) in (1..).zip(&self.inboxes) {
             let listener = TcpListener::bind("127.0.0.1:0")?;
             for from in (1..=NODES).filter(|from| *from != to) {
@@ -94,15 +101,16 @@ impl RaftNodes {
 
     fn spawn_poller(
         &self,
-        (node, poller): (u64, u64),
+        (node, poller): Place,
         groups: u64,
         inbox: Receiver<Event>,
-        links: BTreeMap<u64, Link>,
+        links: Links,
         engine: &Arc<Engine>,
         led: &Arc<AtomicUsize>,
     ) -> Result<(), Failure> {
         let (config, logger) = (config(node), logger());
-        let groups: Vec<u64> = (1..=groups).filter(|group| home(*group).1 == poller).collect();
+        let home = |group: &u64| home(*group, self.pollers);
+        let groups: Vec<u64> = (1..=groups).filter(|group| home(group).1 == poller).collect();
         let replica = |group: &u64| {
             let log = GroupLog::new(*group, Arc::clone(engine), (1..=NODES).collect());
             Ok((*group, Replica::new(RawNode::new(&config, log, &logger)?)))
@@ -117,7 +125,7 @@ impl RaftNodes {
             woken: Vec::new(),
         };
         let preferred: Vec<u64> =
-            groups.into_iter().filter(|group| home(*group).0 == node).collect();
+            groups.into_iter().filter(|group| home(group).0 == node).collect();
         self.spawn(move || poller.run(&preferred));
         Ok(())
     }
@@ -155,7 +163,7 @@ impl RaftNodes {
 impl Target for RaftNodes {
     async fn write(&self, group: usize, command: Bytes) -> bool {
         let group = group as u64 + 1;
-        let (node, poller) = home(group);
+        let (node, poller) = home(group, self.pollers);
         let (done, applied) = oneshot::channel();
         let inbox = &self.inboxes[node as usize - 1][poller as usize];
         let sent = inbox.send(Event::Propose(Proposal { group, command, done }));
