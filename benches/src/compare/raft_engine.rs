@@ -30,17 +30,18 @@ impl MessageExt for Entries {
     }
 }
 
-/// Opens an engine in a directory that exists.
-pub(super) fn open(dir: &Path, prefilled: bool) -> Result<Engine, Failure> {
+/// Opens an engine in a directory that exists, with so many bytes of prefilled files and half as many
+/// again, if any.
+pub(super) fn open(dir: &Path, prefilled: Option<ReadableSize>) -> Result<Engine, Failure> {
     let config = Config {
         dir: dir.join("raft-engine").to_string_lossy().into_owned(),
         batch_compression_threshold: ReadableSize(0),
-        prefill_for_recycle: prefilled,
-        prefill_limit: prefilled.then(|| ReadableSize::mb(256)),
+        prefill_for_recycle: prefilled.is_some(),
+        prefill_limit: prefilled,
         ..Config::default()
     };
     let engine = Engine::open(config)?;
-    if prefilled {
+    if prefilled.is_some() {
         leave_first_file(&engine)?;
     }
     Ok(engine)
@@ -69,7 +70,8 @@ impl SharedLog for Engine {
     type Writer<'a> = EngineWriter<'a>;
 
     fn open(dir: &Path, prefilled: bool) -> Result<Self, Failure> {
-        open(dir, prefilled)
+        // Enough for five seconds of its best.
+        open(dir, prefilled.then(|| ReadableSize::gb(1)))
     }
 
     fn writer(&self) -> EngineWriter<'_> {

@@ -13,7 +13,7 @@ mod wire;
 use super::clients::Target;
 use super::raft_rs::{config, logger};
 use super::{Failure, raft_engine};
-use ::raft_engine::{Engine, LogBatch};
+use ::raft_engine::{Engine, LogBatch, ReadableSize};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use poller::{Event, Poller, Proposal, Replica};
@@ -65,7 +65,7 @@ impl RaftNodes {
         let open = |node| {
             let dir = dir.join(format!("node-{node}"));
             std::fs::create_dir(&dir)?;
-            Ok(Arc::new(raft_engine::open(&dir, true)?))
+            Ok(Arc::new(raft_engine::open(&dir, Some(ReadableSize::mb(256)))?))
         };
         let engines = (1..=NODES).map(open).collect::<Result<Vec<_>, Failure>>()?;
         // What was prepared must not be paid for by the first syncs.
