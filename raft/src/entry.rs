@@ -90,7 +90,9 @@ pub struct ChecksumMismatch {
     pub found: u32,
 }
 
-fn checksum(group: GroupId, id: LogId, kind: EntryKind, data: &[u8]) -> u32 {
+/// The checksum of the entry with this identity, kind and data.
+#[must_use]
+pub fn checksum(group: GroupId, id: LogId, kind: EntryKind, data: &[u8]) -> u32 {
     let mut header = [0; 25];
     header[..8].copy_from_slice(&group.0.to_le_bytes());
     header[8..16].copy_from_slice(&id.term.0.to_le_bytes());

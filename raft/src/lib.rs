@@ -84,7 +84,7 @@ mod status;
 mod time;
 
 pub use config::{Config, Tuning};
-pub use entry::{ChecksumMismatch, Commands, Entries, Entry, EntryKind};
+pub use entry::{ChecksumMismatch, Commands, Entries, Entry, EntryKind, checksum};
 pub use ids::{ClusterId, GroupId, Incarnation, Index, LogId, NodeId, Term};
 pub use io::{
     HardState, Input, LoadFor, LogWrite, Mark, Output, Persist, ReadToken, Refusal, Restored,

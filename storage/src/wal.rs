@@ -49,6 +49,7 @@ mod scan;
 mod shared;
 mod store;
 mod supply;
+mod terms;
 mod writer;
 
 use attendant::Attendant;

@@ -65,7 +65,7 @@ impl Writer {
         let persist = Persist {
             mark: Mark(self.written),
             hard_state: Some(HardState { term: Term(1), ..HardState::default() }),
-            log: LogWrite::Append(vec![entry]),
+            log: LogWrite::Append([entry].into()),
         };
         self.log.synced(self.shared.durable());
         self.log.write([(GROUP, persist)].iter()).unwrap();

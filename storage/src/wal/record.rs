@@ -15,7 +15,10 @@
 use super::format::{BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader, salted_crc, u32_at};
 use super::index::Change;
 use bytes::Bytes;
-use logboat_raft::{Entry, EntryKind, GroupId, HardState, Index, LogId, LogWrite, NodeId};
+use logboat_raft::{
+    ChecksumMismatch, Entry, EntryKind, GroupId, HardState, Index, LogId, LogWrite, NodeId,
+    checksum,
+};
 use logboat_raft::{Persist, Term};
 
 const HARD_STATE: u8 = 1;
@@ -25,6 +28,8 @@ const RESET: u8 = 4;
 const REWRITE: u8 = 5;
 
 const HAS_VOTE: u8 = 1;
+
+const CRC_BYTES: usize = 4;
 
 /// The fewest bytes that an entry takes in a header.
 const LEAST_ENTRY_BYTES: usize = 6;
@@ -188,9 +193,16 @@ pub(super) struct Record {
 
 impl Record {
     /// Reads the record at the beginning of `bytes`, which may go on behind it. `None` when its
-    /// header does not verify or the record does not fit into `bytes`. No length is believed
-    /// before it is checked against what there is.
+    /// header does not verify or the record does not fit into `bytes`.
     pub(super) fn decode(bytes: &[u8], salt: u64) -> Option<Self> {
+        let record = Self::parse(bytes)?;
+        let header = record.data - CRC_BYTES;
+        (salted_crc(salt, &[], &bytes[..header]) == u32_at(bytes, header)).then_some(record)
+    }
+
+    /// Reads a record like [`Self::decode`], whose header was verified before. No length is believed
+    /// before it is checked against what there is.
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let mut cursor = Cursor { bytes, at: 0 };
         let kind = cursor.byte()?;
         let group = GroupId(cursor.varint()?);
@@ -232,8 +244,8 @@ impl Record {
             }
             _ => return None,
         };
-        let crc = salted_crc(salt, &[], &bytes[..cursor.at]);
-        if cursor.u32()? != crc || data_bytes > cursor.left() {
+        cursor.u32()?;
+        if data_bytes > cursor.left() {
             return None;
         }
         let holds_entries = fields > 0;
@@ -247,17 +259,42 @@ impl Record {
         })
     }
 
+    /// Verifies the entries of the record that begins `bytes`, the same ones that it was decoded from.
+    pub(super) fn verify(&self, bytes: &[u8]) -> Result<(), ChecksumMismatch> {
+        let mut data = self.data;
+        let mut cursor = Cursor { bytes, at: self.fields };
+        let (first, count) = self.range();
+        for at in 0..count {
+            let Some(entry) = cursor.entry() else { break };
+            let (id, end) = (LogId::new(self.term, first.plus(at)), data + entry.bytes);
+            let (group, expected) = (self.group, entry.checksum);
+            let found = checksum(group, id, entry.kind, &bytes[data..end]);
+            if found != expected {
+                return Err(ChecksumMismatch { group, index: id.index, expected, found });
+            }
+            data = end;
+        }
+        Ok(())
+    }
+
+    /// The first of its entries, and how many there are.
+    fn range(&self) -> (Index, u64) {
+        match self.change {
+            Change::Append { first, count } | Change::Rewrite { first, count } => {
+                (first, u64::from(count))
+            }
+            Change::HardState(_) | Change::Compact(_) | Change::Reset(_) => (Index(0), 0),
+        }
+    }
+
     /// The entries of the record that begins `bytes`, the same ones that it was decoded from;
     /// their checksums are not verified. Their data borrow `bytes`.
     pub(super) fn entries<'a>(&self, bytes: &'a Bytes) -> impl Iterator<Item = Entry> + 'a {
-        let (first, count) = match self.change {
-            Change::Append { first, count } | Change::Rewrite { first, count } => (first, count),
-            Change::HardState(_) | Change::Compact(_) | Change::Reset(_) => (Index(0), 0),
-        };
+        let (first, count) = self.range();
         let term = self.term;
         let mut data = self.data;
         let mut cursor = Cursor { bytes, at: self.fields };
-        (0..u64::from(count)).map_while(move |at| {
+        (0..count).map_while(move |at| {
             let entry = cursor.entry()?;
             let start = data;
             data += entry.bytes;

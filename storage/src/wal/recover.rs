@@ -15,23 +15,29 @@
 
 use super::WalOptions;
 use super::disk::{Disk, SegmentFile};
-use super::error::{Damage, ReadError, WalError};
+use super::error::{Damage, WalError};
 use super::extent::{Extent, Scanned};
 use super::format::{BLOCK_BYTES, MAX_SEGMENT_BYTES, Position, segment_name, segment_of};
-use super::index::{Accounts, GroupLog, LogIndex};
+use super::index::{Accounts, Change, GroupLog, LogIndex};
 use super::log::{Active, Log};
+use super::record::Record;
 use super::scan::{replay, scan};
 use super::store::{Segment, Store};
 use super::supply::{Supply, is_full};
+use super::terms::Terms;
 use bytes::Bytes;
-use logboat_raft::{GroupId, Restored, TermRun};
-use parking_lot::RwLock;
-use std::collections::BTreeMap;
+use logboat_raft::{GroupId, Index, Restored};
+use parking_lot::{Mutex, RwLock};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
+use std::thread;
 
 /// A log, where its segments come from, and what its groups hold.
 pub(super) type Recovered<D> = (Log<D>, Supply<D>, BTreeMap<GroupId, Restored>);
+
+/// Less than this is read sooner than a thread is there to help.
+const PARALLEL_BYTES: u64 = 32 << 20;
 
 /// Opens the log on a disk.
 pub(super) fn recover<D: Disk>(disk: D, options: WalOptions) -> Result<Recovered<D>, WalError> {
@@ -59,8 +65,8 @@ pub(super) fn recover<D: Disk>(disk: D, options: WalOptions) -> Result<Recovered
         let log = begin(disk, options, &mut supply)?;
         return Ok((log, supply, BTreeMap::new()));
     }
-    let mut log = rebuild(disk, options, found, &scans, &extent)?;
-    let restored = restore(&log)?;
+    let (mut log, terms) = rebuild(disk, options, found, &scans, &extent)?;
+    let restored = restore(&log, &terms)?;
     go_on(&mut log, &mut supply)?;
     Ok((log, supply, restored))
 }
@@ -74,7 +80,7 @@ struct Found<F> {
 type Listed<F> = (BTreeMap<u32, Found<F>>, BTreeMap<u32, Scanned>);
 
 fn list<D: Disk>(disk: &D, supply: &mut Supply<D>) -> Result<Listed<D::File>, WalError> {
-    let (mut found, mut scans) = (BTreeMap::new(), BTreeMap::new());
+    let mut found = BTreeMap::new();
     let mut names = disk.list().map_err(|e| failure(disk, "", e))?;
     names.sort();
     for name in names {
@@ -86,10 +92,32 @@ fn list<D: Disk>(disk: &D, supply: &mut Supply<D>) -> Result<Listed<D::File>, Wa
             continue;
         };
         let file = load(disk, &name).map_err(|source| failure(disk, &name, source))?;
-        scans.insert(id, scan(&file.content, id));
         found.insert(id, file);
     }
+    let scans = scan_all(&found);
     Ok((found, scans))
+}
+
+/// Scans the segments, several at a time if they are large: checksums take longer than the disk.
+fn scan_all<F: SegmentFile>(found: &BTreeMap<u32, Found<F>>) -> BTreeMap<u32, Scanned> {
+    let next = Mutex::new(found.iter());
+    let scan_next = || {
+        let (id, file) = next.lock().next()?;
+        Some((*id, scan(&file.content, *id)))
+    };
+    let scan_some = || std::iter::from_fn(scan_next).collect::<Vec<_>>();
+    let bytes: u64 = found.values().map(|file| file.file.bytes()).sum();
+    let threads = if bytes < PARALLEL_BYTES {
+        1
+    } else {
+        thread::available_parallelism().map_or(1, usize::from).min(found.len())
+    };
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(scan_some)).collect();
+        let own = scan_some();
+        let others = others.into_iter().flat_map(|other| other.join().expect("scans don't panic"));
+        own.into_iter().chain(others).collect()
+    })
 }
 
 /// Opens a segment file such that what is viewed is what is on the disk.
@@ -122,15 +150,16 @@ fn begin<D: Disk>(
     Ok(Log::new(options, store, active, 1, Accounts::default()))
 }
 
-/// Follows the records of the valid batches.
+/// Follows the records of the valid batches, which say what is where and of which term.
 fn rebuild<D: Disk>(
     disk: Arc<D>,
     options: WalOptions,
     found: BTreeMap<u32, Found<D::File>>,
     scans: &BTreeMap<u32, Scanned>,
     extent: &Extent,
-) -> Result<Log<D>, WalError> {
+) -> Result<(Log<D>, HashMap<GroupId, Terms>), WalError> {
     let mut segments = BTreeMap::new();
+    let mut terms: HashMap<GroupId, Terms> = HashMap::new();
     let mut accounts = Accounts::default();
     let index = LogIndex::new();
     let mut active = None;
@@ -144,6 +173,7 @@ fn rebuild<D: Disk>(
             index.change(record.group, |log| {
                 log.apply(record.change, place, record.bytes as u32, &mut accounts);
             });
+            follow(&mut terms, &record);
         });
         let mut segment = Segment { id, salt: header.salt, file: file.file };
         let mut limit = end;
@@ -165,59 +195,51 @@ fn rebuild<D: Disk>(
     }
     let active = active.expect("there is a segment to rebuild from");
     let store = Store { disk, index, segments: RwLock::new(segments) };
-    Ok(Log::new(options, store, active, extent.oldest, accounts))
+    Ok((Log::new(options, store, active, extent.oldest, accounts), terms))
+}
+
+fn follow(terms: &mut HashMap<GroupId, Terms>, record: &Record) {
+    let terms = terms.entry(record.group).or_default();
+    let last = |first: Index, count: u32| first.plus(u64::from(count) - 1);
+    match record.change {
+        Change::Append { first, count } => terms.append(first, last(first, count), record.term),
+        Change::Rewrite { first, count } => terms.rewrite(first, last(first, count), record.term),
+        Change::Reset(_) => terms.clear(),
+        Change::HardState(_) | Change::Compact(_) => {}
+    }
 }
 
 /// What each group holds. An entry that is missing in the middle is damage, and so are terms that
 /// go back: no log has either.
-fn restore<D: Disk>(log: &Log<D>) -> Result<BTreeMap<GroupId, Restored>, WalError> {
-    let store = &log.store;
+fn restore<D: Disk>(
+    log: &Log<D>,
+    terms: &HashMap<GroupId, Terms>,
+) -> Result<BTreeMap<GroupId, Restored>, WalError> {
+    let none = Terms::default();
     let mut restored = BTreeMap::new();
-    let mut damage = None;
-    store.index.each(|group, state| match terms(store, group, state) {
-        Ok(runs) => {
-            let state = Restored {
-                hard_state: state.hard_state,
-                snapshot: state.snapshot,
-                last: state.last,
-                runs,
-            };
-            restored.insert(group, state);
-        }
-        Err(found) => damage = damage.take().or(Some(found)),
+    let mut problem = None;
+    log.store.index.each(|group, state| {
+        let runs = terms.get(&group).unwrap_or(&none).runs(state.snapshot, state.last);
+        let what = match (state.gap(), runs) {
+            (None, Ok(runs)) => {
+                let GroupLog { hard_state, snapshot, last, .. } = *state;
+                restored.insert(group, Restored { hard_state, snapshot, last, runs });
+                return;
+            }
+            (Some(index), _) => format!("entry {index} of the group is nowhere in it"),
+            (None, Err(index)) => {
+                format!("entry {index} of the group is of an earlier term than the one before")
+            }
+        };
+        problem = problem.take().or(Some((what, group)));
     });
-    match damage {
-        Some(damage) => Err(WalError::Corrupt(damage)),
+    match problem {
+        Some((what, group)) => {
+            let file = log.store.disk.path("");
+            Err(WalError::Corrupt(Damage { file, offset: 0, what, groups: vec![group] }))
+        }
         None => Ok(restored),
     }
-}
-
-fn terms<D: Disk>(
-    store: &Store<D>,
-    group: GroupId,
-    state: &GroupLog,
-) -> Result<Vec<TermRun>, Damage> {
-    let mut runs: Vec<TermRun> = Vec::new();
-    let damage =
-        |what| Err(Damage { file: store.disk.path(""), offset: 0, what, groups: vec![group] });
-    if let Some(index) = state.gap() {
-        return damage(format!("entry {index} of the group is nowhere in it"));
-    }
-    let mut last = state.snapshot.term;
-    for piece in state.pieces() {
-        let first = piece.first;
-        let term = store.term(group, &piece).map_err(|ReadError::Corrupt(damage)| damage)?;
-        if term < last {
-            return damage(format!(
-                "entry {first} of the group is of an earlier term than the one before"
-            ));
-        }
-        if runs.last().is_none_or(|run| run.term != term) {
-            runs.push(TermRun { term, first });
-        }
-        last = term;
-    }
-    Ok(runs)
 }
 
 /// Begins to write: with a mark, so that all that was recovered, which counts as durable from now

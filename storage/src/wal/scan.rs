@@ -106,7 +106,7 @@ pub(super) fn replay(file: &[u8], salt: u64, end: u64, mut each: impl FnMut(u64,
     {
         let mut at = offset as usize + BATCH_HEADER_BYTES;
         for _ in 0..header.records {
-            let Some(record) = Record::decode(&file[at..], salt) else {
+            let Some(record) = Record::parse(&file[at..]) else {
                 break;
             };
             each(at as u64, record);
@@ -138,7 +138,7 @@ fn check_batch(file: &Bytes, segment: SegmentHeader, offset: u64) -> Result<Batc
     let end = (offset + header.bytes()) as usize;
     let mut at = start;
     for _ in 0..header.records {
-        at += check_record(&file.slice(at..end), salt, at as u64)?;
+        at += check_record(&file[at..end], salt, at as u64)?;
     }
     let padding = &file[at..end];
     if padding.len() >= BATCH_ALIGN || padding.iter().any(|byte| *byte != 0) {
@@ -151,7 +151,7 @@ fn check_batch(file: &Bytes, segment: SegmentHeader, offset: u64) -> Result<Batc
     Ok(header)
 }
 
-fn check_record(bytes: &Bytes, salt: u64, offset: u64) -> Result<usize, Flaw> {
+fn check_record(bytes: &[u8], salt: u64, offset: u64) -> Result<usize, Flaw> {
     let Some(record) = Record::decode(bytes, salt) else {
         return Err(Flaw {
             offset,
@@ -159,12 +159,12 @@ fn check_record(bytes: &Bytes, salt: u64, offset: u64) -> Result<usize, Flaw> {
             groups: Vec::new(),
         });
     };
-    for entry in record.entries(bytes) {
-        if let Err(mismatch) = entry.verify(record.group) {
-            return Err(Flaw { offset, what: mismatch.to_string(), groups: vec![record.group] });
+    match record.verify(bytes) {
+        Ok(()) => Ok(record.bytes),
+        Err(mismatch) => {
+            Err(Flaw { offset, what: mismatch.to_string(), groups: vec![record.group] })
         }
     }
-    Ok(record.bytes)
 }
 
 /// The groups of the records that can still be read behind a batch header that can't.

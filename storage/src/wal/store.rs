@@ -5,7 +5,7 @@ use super::error::{Damage, ReadError};
 use super::format::{Position, segment_name};
 use super::index::{LogIndex, Piece};
 use super::record::Record;
-use logboat_raft::{Entry, GroupId, Index, Term};
+use logboat_raft::{Entry, GroupId, Index};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -59,19 +59,6 @@ impl<D: Disk> Store<D> {
             }
             before = pieces;
         }
-    }
-
-    /// The term of the entries of a live piece.
-    pub(super) fn term(&self, group: GroupId, piece: &Piece) -> Result<Term, ReadError> {
-        let place = piece.run.place;
-        let segment = self.segments.read().get(&place.segment).cloned();
-        let record = segment.as_ref().and_then(|segment| {
-            let start = u64::from(place.offset);
-            let bytes = segment.file.view(start..start + u64::from(piece.run.bytes));
-            Record::decode(&bytes, segment.salt)
-        });
-        let record = record.ok_or_else(|| self.damage(group, place, RECORD_FLAW.to_owned()))?;
-        Ok(record.term)
     }
 
     /// The entries of the pieces; `None` when a segment of theirs is gone.
