@@ -45,6 +45,7 @@ mod log;
 mod metrics;
 mod record;
 mod recover;
+mod runs;
 mod scan;
 mod shared;
 mod store;

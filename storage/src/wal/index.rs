@@ -1,9 +1,10 @@
 //! Which record holds which entry, and which segments are needed: the log's index in memory.
 
 use super::format::Position;
+use super::runs::{Run, Runs};
 use logboat_raft::{GroupId, HardState, Index, LogId};
 use parking_lot::RwLock;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 
 const SHARDS: usize = 64;
 
@@ -21,21 +22,6 @@ pub(super) enum Change {
     /// All entries are gone, and the log goes on after this one.
     Reset(LogId),
 }
-
-/// Consecutive entries in one record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Run {
-    /// The first entry of the record, which need not be live any more.
-    pub(super) first: Index,
-    /// Where the record begins.
-    pub(super) place: Position,
-    /// The entries of the record.
-    pub(super) count: u32,
-    /// The bytes of the record.
-    pub(super) bytes: u32,
-}
-
-const _: () = assert!(size_of::<Run>() == 24, "the bound that the design sets");
 
 /// The live part of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +43,7 @@ pub(super) struct GroupLog {
     /// The last entry, or that of the snapshot.
     pub(super) last: Index,
     /// By first index. A run ends where the next one begins, though its record may go on.
-    runs: VecDeque<Run>,
+    runs: Runs,
 }
 
 /// How much of a segment is needed.
@@ -123,13 +109,14 @@ impl GroupLog {
             Change::Append { first, count } => {
                 let begin = self.snapshot.index.next();
                 // Of the first run, only what lies behind the snapshot counts.
-                let replaced = |run: &mut Run| run.first.max(begin) >= first;
-                while let Some(run) = self.runs.pop_back_if(replaced) {
+                while let Some(run) = self.runs.last()
+                    && run.first.max(begin) >= first
+                {
+                    self.runs.pop_last();
                     accounts.release(run.place.segment, run.bytes);
                 }
                 self.last = first.plus(u64::from(count) - 1);
-                accounts.pin(place.segment, bytes);
-                self.runs.push_back(Run { first, place, count, bytes });
+                self.insert(Run { first, place, count, bytes }, accounts);
             }
             Change::Rewrite { first, count } => {
                 self.last = self.last.max(first.plus(u64::from(count) - 1));
@@ -142,9 +129,10 @@ impl GroupLog {
             }
             Change::Reset(last) => {
                 self.last = last.index;
-                for run in std::mem::take(&mut self.runs) {
-                    accounts.release(run.place.segment, run.bytes);
+                for piece in self.pieces() {
+                    accounts.release(piece.run.place.segment, piece.run.bytes);
                 }
+                self.runs = Runs::default();
                 self.begin_after(last, place.segment, accounts);
             }
         }
@@ -152,7 +140,7 @@ impl GroupLog {
 
     /// The live pieces, by index.
     pub(super) fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
-        (0..self.runs.len()).map(|at| self.piece(at))
+        (0..self.runs.len()).map_while(|at| self.piece(at))
     }
 
     /// The pieces that hold the entries from `first` to `last`, as many as are worth `max_bytes`
@@ -163,9 +151,8 @@ impl GroupLog {
             return found;
         }
         let mut bytes = 0;
-        let start = self.runs.partition_point(|run| run.first <= first);
-        for at in start.saturating_sub(1)..self.runs.len() {
-            let mut piece = self.piece(at);
+        let start = self.runs.before(first.next()).saturating_sub(1);
+        for mut piece in (start..).map_while(|at| self.piece(at)) {
             if piece.first > last || (bytes >= max_bytes && !found.is_empty()) {
                 break;
             }
@@ -190,14 +177,14 @@ impl GroupLog {
         (expected != self.last.next()).then_some(expected)
     }
 
-    fn piece(&self, at: usize) -> Piece {
-        let run = self.runs[at];
+    fn piece(&self, at: usize) -> Option<Piece> {
+        let run = self.runs.get(at)?;
         let next = self.runs.get(at + 1).map_or(self.last.next(), |run| run.first);
-        Piece {
+        Some(Piece {
             run,
             first: run.first.max(self.snapshot.index.next()),
             last: run.first.plus(u64::from(run.count)).min(next).prev(),
-        }
+        })
     }
 
     fn begin_after(&mut self, last: LogId, segment: u32, accounts: &mut Accounts) {
@@ -205,31 +192,28 @@ impl GroupLog {
         accounts.pin(segment, POINT_BYTES);
         self.snapshot = last;
         self.snapshot_in = segment;
-        while !self.runs.is_empty() && self.piece(0).last <= last.index {
-            if let Some(run) = self.runs.pop_front() {
-                accounts.release(run.place.segment, run.bytes);
-            }
-        }
-        if self.runs.is_empty() {
-            // Of thousands of groups most are idle, and idle ones keep no memory.
-            self.runs.shrink_to_fit();
-        }
+        let covered = self.pieces().take_while(|piece| piece.last <= last.index);
+        let covered = covered.map(|piece| {
+            accounts.release(piece.run.place.segment, piece.run.bytes);
+        });
+        let covered = covered.count();
+        self.runs.drop_first(covered);
     }
 
     fn insert(&mut self, run: Run, accounts: &mut Accounts) {
         accounts.pin(run.place.segment, run.bytes);
-        let at = self.runs.partition_point(|other| other.first < run.first);
-        self.runs.insert(at, run);
+        self.runs.insert(run);
     }
 
     /// Puts a run in the place of those whose live entries it copies.
     fn replace(&mut self, new: Run, accounts: &mut Accounts) {
         let last = new.first.plus(u64::from(new.count) - 1);
-        let start = self.runs.partition_point(|run| run.first < new.first);
+        let start = self.runs.before(new.first);
         // The run before begins earlier, but what is live of it may not.
         let mut at = start.saturating_sub(1);
-        while at < self.runs.len() && self.runs[at].first <= last {
-            let piece = self.piece(at);
+        while let Some(piece) = self.piece(at)
+            && piece.run.first <= last
+        {
             if new.first <= piece.first && piece.last <= last {
                 self.runs.remove(at);
                 accounts.release(piece.run.place.segment, piece.run.bytes);
