@@ -9,7 +9,8 @@ use crate::prefetch::prefetch;
 use crate::turn::{Slot, Turn};
 use crate::view::GroupView;
 use logboat_raft::{GroupId, Mark, NodeId, RoleKind};
-use std::collections::{HashMap, VecDeque};
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -99,7 +100,7 @@ impl Seat {
 #[derive(Default)]
 pub(crate) struct Replicas {
     seats: Vec<Seat>,
-    by_group: HashMap<GroupId, Slot>,
+    by_group: FxHashMap<GroupId, Slot>,
     letters: Vec<Letter>,
     ready: VecDeque<Slot>,
 }

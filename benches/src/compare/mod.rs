@@ -99,7 +99,9 @@ type Setup = fn(&Ground) -> Result<Contest<'_>, Failure>;
 
 const CONTESTS: &[(Part, Setup)] = &[
     (Part::Wal, wal::blocking),
+    (Part::Wal, wal::blocking_as_it_comes),
     (Part::Wal, wal::batches),
+    (Part::Wal, wal::batches_as_it_comes),
     (Part::Wal, wal::device_bytes),
     (Part::Wal, wal::index),
     (Part::Wal, wal::recovery),

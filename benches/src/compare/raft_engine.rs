@@ -1,6 +1,6 @@
-//! The log of TiKV, raft-engine, in the contests.
+//! The log of TiKV, raft-engine, in the contests: as it comes, and tuned for them.
 //!
-//! Settings are the defaults, except for two:
+//! Tuned, its settings are the defaults, except for two:
 //! - Compression is off, as in its example `append_compact_purge`: the commands don't compress, so
 //!   trying costs time and saves nothing.
 //! - Where writing is measured, `prefill_for_recycle` is on, so that it writes into files that have
@@ -60,6 +60,32 @@ fn leave_first_file(engine: &Engine) -> Result<(), Failure> {
     batch.add_command(GROUP, Command::Clean);
     engine.write(&mut batch, true)?;
     Ok(())
+}
+
+/// The engine with all settings as they come: it compresses batches, and writes into new files.
+pub(super) struct AsItComes(Engine);
+
+impl SharedLog for AsItComes {
+    const BEST: Load = Engine::BEST;
+
+    type Writer<'a> = EngineWriter<'a>;
+
+    fn open(dir: &Path, _prefilled: bool) -> Result<Self, Failure> {
+        let dir = dir.join("raft-engine").to_string_lossy().into_owned();
+        Ok(Self(Engine::open(Config { dir, ..Config::default() })?))
+    }
+
+    fn writer(&self) -> EngineWriter<'_> {
+        self.0.writer()
+    }
+
+    fn read(&self, group: u64, first: u64, count: u64) -> Result<usize, Failure> {
+        self.0.read(group, first, count)
+    }
+
+    fn close(self) -> Result<(), Failure> {
+        self.0.close()
+    }
 }
 
 impl SharedLog for Engine {

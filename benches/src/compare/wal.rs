@@ -3,6 +3,7 @@
 use super::Ground;
 use super::contest::{Better, Contest, Figure};
 use super::logboat_wal::LogboatWal;
+use super::raft_engine::AsItComes;
 use super::shared_log::{GROUPS, Growth, Load, SharedLog, Writer, drive};
 use crate::Failure;
 use crate::allocator::live_bytes;
@@ -12,35 +13,60 @@ use std::path::Path;
 use std::time::Instant;
 use tempfile::TempDir;
 
-const PEER: &str = "raft-engine 0.4";
+const PEER: &str = "raft-engine 0.4, tuned";
+const AS_IT_COMES: &str = "raft-engine 0.4, as it comes";
 const PAYLOAD_BYTES: usize = 128;
 
 /// 64 threads that wait for each of their entries.
 pub(super) fn blocking(ground: &Ground) -> Result<Contest<'_>, Failure> {
+    blocking_against::<Engine>(ground, PEER)
+}
+
+/// The same against raft-engine as it comes.
+pub(super) fn blocking_as_it_comes(ground: &Ground) -> Result<Contest<'_>, Failure> {
+    blocking_against::<AsItComes>(ground, AS_IT_COMES)
+}
+
+fn blocking_against<'a, P: SharedLog>(
+    ground: &'a Ground,
+    peer: &'static str,
+) -> Result<Contest<'a>, Failure> {
     const LOAD: Load = Load { writers: 64, batch: 1, in_flight: 1 };
     fn run<L: SharedLog>(ground: &Ground) -> Result<Vec<f64>, Failure> {
         Ok(vec![drive::<L>(ground, PAYLOAD_BYTES, LOAD, true)?.entries_per_s()])
     }
     Ok(Contest {
-        peer: PEER,
+        peer,
         figures: &[Figure {
             what: "log: 64 blocking writers, 128 B, each synced",
             unit: "entries/s",
             better: Better::More,
         }],
         logboat: Box::new(|| run::<LogboatWal>(ground)),
-        other: Box::new(|| run::<Engine>(ground)),
+        other: Box::new(|| run::<P>(ground)),
     })
 }
 
 /// Batches of 64 groups, each log in the way that suits it best.
 pub(super) fn batches(ground: &Ground) -> Result<Contest<'_>, Failure> {
+    batches_against::<Engine>(ground, PEER)
+}
+
+/// The same against raft-engine as it comes.
+pub(super) fn batches_as_it_comes(ground: &Ground) -> Result<Contest<'_>, Failure> {
+    batches_against::<AsItComes>(ground, AS_IT_COMES)
+}
+
+fn batches_against<'a, P: SharedLog>(
+    ground: &'a Ground,
+    peer: &'static str,
+) -> Result<Contest<'a>, Failure> {
     fn run<L: SharedLog>(ground: &Ground) -> Result<Vec<f64>, Failure> {
         let usage = drive::<L>(ground, PAYLOAD_BYTES, L::BEST, true)?;
         Ok(vec![usage.entries_per_s(), usage.cpu_us_per_entry()])
     }
     Ok(Contest {
-        peer: PEER,
+        peer,
         figures: &[
             Figure {
                 what: "log: batches of 64 groups, 128 B, synced",
@@ -54,7 +80,7 @@ pub(super) fn batches(ground: &Ground) -> Result<Contest<'_>, Failure> {
             },
         ],
         logboat: Box::new(|| run::<LogboatWal>(ground)),
-        other: Box::new(|| run::<Engine>(ground)),
+        other: Box::new(|| run::<P>(ground)),
     })
 }
 
@@ -109,8 +135,9 @@ pub(super) fn index(ground: &Ground) -> Result<Contest<'_>, Failure> {
     })
 }
 
-/// Opening a log whose files are in the page cache. Logboat verifies the checksum of every entry;
-/// raft-engine those of its batches' headers, and of entries only at the log's end.
+/// Opening a log whose files are in the page cache, and until the checksums of all its entries are
+/// verified. Logboat is open when they are; raft-engine verifies those of its batches' headers, and of
+/// an entry when it is read.
 pub(super) fn recovery(ground: &Ground) -> Result<Contest<'_>, Failure> {
     const ENTRY_BYTES: usize = 1024;
     fn prepare<L: SharedLog>(ground: &Ground) -> Result<TempDir, Failure> {
@@ -119,25 +146,45 @@ pub(super) fn recovery(ground: &Ground) -> Result<Contest<'_>, Failure> {
         log.close()?;
         Ok(dir)
     }
-    fn run<L: SharedLog>(dir: &TempDir) -> Result<Vec<f64>, Failure> {
+    fn run<L: SharedLog>(
+        dir: &TempDir,
+        verify: impl Fn(&L) -> Result<(), Failure>,
+    ) -> Result<Vec<f64>, Failure> {
         warm(dir.path())?;
         let start = Instant::now();
         let log = L::open(dir.path(), false)?;
-        let elapsed = start.elapsed();
+        let opened = start.elapsed();
+        verify(&log)?;
+        let verified = start.elapsed();
         log.close()?;
-        Ok(vec![elapsed.as_secs_f64()])
+        Ok(vec![opened.as_secs_f64(), verified.as_secs_f64()])
     }
     let (logboat, other) = (prepare::<LogboatWal>(ground)?, prepare::<Engine>(ground)?);
     Ok(Contest {
         peer: PEER,
-        figures: &[Figure {
-            what: "log: recovery of 1,000 groups, 1 KiB entries",
-            unit: "s",
-            better: Better::Less,
-        }],
-        logboat: Box::new(move || run::<LogboatWal>(&logboat)),
-        other: Box::new(move || run::<Engine>(&other)),
+        figures: &[
+            Figure {
+                what: "log: recovery of 1,000 groups, 1 KiB entries",
+                unit: "s",
+                better: Better::Less,
+            },
+            Figure { what: "log: the same, then all entries read and verified", unit: "s", better: Better::Less },
+        ],
+        logboat: Box::new(move || run::<LogboatWal>(&logboat, |_| Ok(()))),
+        other: Box::new(move || run::<Engine>(&other, read_all)),
     })
+}
+
+/// Reads all entries of all groups, and so verifies them.
+fn read_all(engine: &Engine) -> Result<(), Failure> {
+    const AT_ONCE: u64 = 256;
+    for group in engine.raft_groups() {
+        let last = engine.last_index(group).unwrap_or_default();
+        for first in (1..=last).step_by(AT_ONCE as usize) {
+            engine.read(group, first, AT_ONCE.min(last + 1 - first))?;
+        }
+    }
+    Ok(())
 }
 
 /// Reading groups whose entries were written one a batch, among those of 63 others.

@@ -4,7 +4,8 @@ use super::format::Position;
 use super::runs::{Run, Runs};
 use logboat_raft::{GroupId, HardState, Index, LogId};
 use parking_lot::RwLock;
-use std::collections::{BTreeMap, HashMap};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
 
 const SHARDS: usize = 64;
 
@@ -228,7 +229,7 @@ impl GroupLog {
 /// The index of all groups. The log's own thread changes it, any thread reads it.
 #[derive(Debug)]
 pub(super) struct LogIndex {
-    shards: Vec<RwLock<HashMap<GroupId, GroupLog>>>,
+    shards: Vec<RwLock<FxHashMap<GroupId, GroupLog>>>,
 }
 
 impl LogIndex {
@@ -258,7 +259,7 @@ impl LogIndex {
         }
     }
 
-    fn shard(&self, group: GroupId) -> &RwLock<HashMap<GroupId, GroupLog>> {
+    fn shard(&self, group: GroupId) -> &RwLock<FxHashMap<GroupId, GroupLog>> {
         &self.shards[group.0 as usize % SHARDS]
     }
 }

@@ -9,7 +9,8 @@ use super::index::Accounts;
 use super::record::{Encoder, appended};
 use super::store::{Segment, Store};
 use logboat_raft::{Entry, GroupId, Index, LogWrite, Persist};
-use std::collections::{HashMap, VecDeque};
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -41,7 +42,7 @@ pub struct Log<D: Disk> {
     pub(super) credit: u64,
     pub(super) encoder: Encoder,
     /// The last index of each group that the batch being encoded touches.
-    pub(super) tails: HashMap<GroupId, Index>,
+    pub(super) tails: FxHashMap<GroupId, Index>,
 }
 
 /// The segment that is being written.
@@ -101,7 +102,7 @@ impl<D: Disk> Log<D> {
             retiring: VecDeque::new(),
             collection: None,
             encoder: Encoder::default(),
-            tails: HashMap::new(),
+            tails: FxHashMap::default(),
         }
     }
 

@@ -28,7 +28,8 @@ use super::terms::Terms;
 use bytes::Bytes;
 use logboat_raft::{GroupId, Index, Restored};
 use parking_lot::{Mutex, RwLock};
-use std::collections::{BTreeMap, HashMap};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::thread;
@@ -157,9 +158,9 @@ fn rebuild<D: Disk>(
     found: BTreeMap<u32, Found<D::File>>,
     scans: &BTreeMap<u32, Scanned>,
     extent: &Extent,
-) -> Result<(Log<D>, HashMap<GroupId, Terms>), WalError> {
+) -> Result<(Log<D>, FxHashMap<GroupId, Terms>), WalError> {
     let mut segments = BTreeMap::new();
-    let mut terms: HashMap<GroupId, Terms> = HashMap::new();
+    let mut terms: FxHashMap<GroupId, Terms> = FxHashMap::default();
     let mut accounts = Accounts::default();
     let index = LogIndex::new();
     let mut active = None;
@@ -198,7 +199,7 @@ fn rebuild<D: Disk>(
     Ok((Log::new(options, store, active, extent.oldest, accounts), terms))
 }
 
-fn follow(terms: &mut HashMap<GroupId, Terms>, record: &Record) {
+fn follow(terms: &mut FxHashMap<GroupId, Terms>, record: &Record) {
     let terms = terms.entry(record.group).or_default();
     let last = |first: Index, count: u32| first.plus(u64::from(count) - 1);
     match record.change {
@@ -213,7 +214,7 @@ fn follow(terms: &mut HashMap<GroupId, Terms>, record: &Record) {
 /// go back: no log has either.
 fn restore<D: Disk>(
     log: &Log<D>,
-    terms: &HashMap<GroupId, Terms>,
+    terms: &FxHashMap<GroupId, Terms>,
 ) -> Result<BTreeMap<GroupId, Restored>, WalError> {
     let none = Terms::default();
     let mut restored = BTreeMap::new();
