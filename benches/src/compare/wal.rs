@@ -168,7 +168,11 @@ pub(super) fn recovery(ground: &Ground) -> Result<Contest<'_>, Failure> {
                 unit: "s",
                 better: Better::Less,
             },
-            Figure { what: "log: the same, then all entries read and verified", unit: "s", better: Better::Less },
+            Figure {
+                what: "log: the same, then all entries read and verified",
+                unit: "s",
+                better: Better::Less,
+            },
         ],
         logboat: Box::new(move || run::<LogboatWal>(&logboat, |_| Ok(()))),
         other: Box::new(move || run::<Engine>(&other, read_all)),
