@@ -83,6 +83,8 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
+        // Processes that wait for a frozen disk could not even be killed. Mostly it is not frozen.
+        let _ = self.thaw();
         // Lazily: processes may still hold files of it, and keep it until they end.
         if let Err(error) = run("umount", ["--lazy"].map(OsStr::new), &self.0) {
             eprintln!("{} stays mounted: {error}", self.0.display());

@@ -1,8 +1,14 @@
-//! A node whose disk is full.
+//! A node whose disk is full, or stands still.
 
 use crate::support::{TestResult, get, set, spec};
-use logboat_tests::process::{Cluster, SmallDisk, eventually};
+use logboat_tests::process::{Cluster, ProcessError, SmallDisk, eventually};
 use std::fs;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 #[test]
 fn a_node_with_a_full_disk_says_so_and_goes_on_once_there_is_space() -> TestResult {
@@ -43,4 +49,81 @@ fn a_node_with_a_full_disk_says_so_and_goes_on_once_there_is_space() -> TestResu
     }
     assert_eq!(get(&mut third, "while full")?.as_deref(), Some("written"));
     Ok(())
+}
+
+#[test]
+fn a_node_whose_disk_stands_still_hands_its_groups_over_under_load() -> TestResult {
+    const GROUPS: usize = 8;
+    let mut cluster = Cluster::new(&spec(3, &["--groups", "8"]))?;
+    let disk = match SmallDisk::mount_image(&cluster.node(3).spec().data_dir, 64 << 20) {
+        Ok(disk) => disk,
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            return Ok(());
+        }
+    };
+    cluster.start_all()?;
+    eventually("node 3 to lead", || Ok((leaders(&cluster, 3)? > 0).then_some(())))?;
+    let flood = Flood::start(cluster.node(1).client_address());
+    disk.freeze()?;
+    // The group of all ranges is led by somebody too.
+    eventually("nodes 1 and 2 to lead all groups", || {
+        Ok((leaders(&cluster, 1)? + leaders(&cluster, 2)? > GROUPS).then_some(()))
+    })?;
+    drop(flood);
+    let mut client = cluster.node(1).client()?;
+    (0..50).try_for_each(|number| set(&mut client, &format!("key:{number}"), "frozen"))?;
+    disk.thaw()?;
+    // Now nothing can be read but from nodes 2 and 3 together.
+    cluster.node_mut(1).kill()?;
+    let mut third = cluster.node(3).client()?;
+    for number in 0..50 {
+        assert_eq!(get(&mut third, &format!("key:{number}"))?.as_deref(), Some("frozen"));
+    }
+    Ok(())
+}
+
+fn leaders(cluster: &Cluster, id: usize) -> Result<usize, ProcessError> {
+    let (_, text) = cluster.node(id).page("/status")?;
+    let status: serde_json::Value = serde_json::from_str(&text).expect("a status is JSON");
+    Ok(status["leaders"].as_u64().expect("it counts leaders") as usize)
+}
+
+/// Clients that come one after the other, write to all groups and never wait for an answer, so that
+/// leaders always have something to send.
+struct Flood {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Flood {
+    fn start(address: SocketAddr) -> Self {
+        let stop = Arc::<AtomicBool>::default();
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let mut clients = Vec::new();
+            for number in 0.. {
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+                if let Ok(mut client) = TcpStream::connect(address) {
+                    // Whoever is not served is one of many.
+                    let _ = client.write_all(format!("SET flood:{number} x\r\n").as_bytes());
+                    clients.push(client);
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A panic has been printed.
+            let _ = thread.join();
+        }
+    }
 }
