@@ -478,7 +478,8 @@ impl Group {
         self.view.role_changed(role, term, leader);
     }
 
-    fn fail(&mut self, turn: &mut Turn, reason: &str) {
+    /// Stops the replica with an error.
+    pub(crate) fn fail(&mut self, turn: &mut Turn, reason: &str) {
         tracing::error!(group = self.id.0, "this replica stops: {reason}");
         self.shared.metrics.failed_replicas.inc();
         self.halt(turn);

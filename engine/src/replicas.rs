@@ -21,8 +21,7 @@ const KEPT_LETTERS: usize = 1 << 14;
 
 /// A replica with what its worker keeps of it.
 pub(crate) struct Seat {
-    /// Gone when it panicked.
-    group: Option<Box<Group>>,
+    group: Box<Group>,
     /// The newest mark that is durable.
     durable: Mark,
     attention: Attention,
@@ -44,7 +43,7 @@ impl Seat {
         Self {
             durable: Mark::default(),
             attention: group.attention(),
-            group: Some(Box::new(group)),
+            group: Box::new(group),
             inbox: Chain::EMPTY,
             woken: false,
             preferred,
@@ -75,24 +74,13 @@ impl Seat {
             && matches!(self.view.role(), RoleKind::Follower | RoleKind::PreCandidate)
     }
 
-    /// Runs the replica. A panic ends it, and with it everybody's wait for its answers; the other
-    /// replicas go on.
+    /// Runs the replica. A panic ends it, and the other replicas go on.
     fn run(&mut self, turn: &mut Turn, events: impl Iterator<Item = GroupEvent>) {
-        let Some(group) = &mut self.group else {
-            return;
-        };
-        let durable = self.durable;
-        let run = AssertUnwindSafe(|| {
-            group.run(turn, durable, events);
-            group.attention()
-        });
-        match catch_unwind(run) {
-            Ok(attention) => self.attention = attention,
-            Err(_) => {
-                self.group = None;
-                self.attention = Attention::default();
-            }
+        let run = AssertUnwindSafe(|| self.group.run(turn, self.durable, events));
+        if catch_unwind(run).is_err() {
+            self.group.fail(turn, "it panicked");
         }
+        self.attention = self.group.attention();
     }
 }
 
@@ -183,10 +171,8 @@ impl Replicas {
             if let Some(next) = self.ready.get(2 * AHEAD) {
                 prefetch(&self.seats[next.0 as usize]);
             }
-            if let Some(next) = self.ready.get(AHEAD)
-                && let Some(group) = &self.seats[next.0 as usize].group
-            {
-                prefetch(&**group);
+            if let Some(next) = self.ready.get(AHEAD) {
+                prefetch(&*self.seats[next.0 as usize].group);
             }
             let Some(slot) = self.ready.pop_front() else { break };
             let seat = &mut self.seats[slot.0 as usize];

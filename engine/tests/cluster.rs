@@ -117,6 +117,19 @@ async fn a_state_machine_that_panics_takes_no_other_group_with_it() -> TestResul
     let refused = cluster.handle(node, GROUP).propose(Bytes::from_static(b"+")).await;
     assert_eq!(refused, Err(RequestError::Stopped));
     assert_eq!(number(&cluster.propose(other, b"+").await), 1);
+    // The same for a panic anywhere else in a replica's run.
+    cluster.propose(other, b"panic at snapshots").await;
+    let handle = cluster.handle(node, other);
+    handle.compact();
+    let mut answers = Vec::new();
+    while answers.last() != Some(&Err(RequestError::Stopped)) {
+        assert!(answers.len() < 10_000, "it goes on: {:?}", answers.last());
+        answers.push(handle.propose(Bytes::from_static(b"+")).await);
+    }
+    assert_eq!(cluster.node(node).status().leaders, 0);
+    let third = GroupId(9);
+    cluster.start_group(third)?;
+    assert_eq!(number(&cluster.propose(third, b"+").await), 1);
     Ok(())
 }
 

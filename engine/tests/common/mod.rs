@@ -26,30 +26,35 @@ pub(crate) const MAX_COMMAND_BYTES: usize = 64 << 10;
 /// How much these clusters hold pending.
 pub(crate) const MEMORY_BUDGET_BYTES: usize = 4 << 20;
 
-/// Counts commands; one command makes it panic.
+/// Counts commands; one command makes it panic, one makes it panic later.
 #[derive(Default)]
-pub(crate) struct Counter(u64);
+pub(crate) struct Counter {
+    count: u64,
+    panics_at_snapshots: bool,
+}
 
 impl StateMachine for Counter {
     fn apply(&mut self, command: Bytes) -> Bytes {
         assert_ne!(&command[..], b"panic", "as the command says");
-        self.0 += 1;
+        self.panics_at_snapshots |= &command[..] == b"panic at snapshots";
+        self.count += 1;
         self.query(Bytes::new())
     }
 
     fn query(&self, _query: Bytes) -> Bytes {
-        Bytes::copy_from_slice(&self.0.to_le_bytes())
+        Bytes::copy_from_slice(&self.count.to_le_bytes())
     }
 
     fn snapshot(&self) -> SnapshotWriter {
-        let value = self.0;
+        assert!(!self.panics_at_snapshots, "as a command said");
+        let value = self.count;
         Box::new(move |writer| writer.write_all(&value.to_le_bytes()))
     }
 
     fn restore(&mut self, reader: &mut dyn Read) -> io::Result<()> {
         let mut value = [0; 8];
         reader.read_exact(&mut value)?;
-        self.0 = u64::from_le_bytes(value);
+        self.count = u64::from_le_bytes(value);
         Ok(())
     }
 }
