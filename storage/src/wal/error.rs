@@ -102,6 +102,14 @@ pub enum WriteError {
         /// Its size.
         bytes: u64,
     },
+    /// A group has so many entries that are not compacted that the index can't hold more.
+    #[error("group {group} must be compacted: the log holds {entries} entries of it")]
+    TooLong {
+        /// The group.
+        group: GroupId,
+        /// Its entries.
+        entries: u64,
+    },
     /// Live entries that were to be moved are damaged.
     #[error(transparent)]
     Damaged(#[from] ReadError),

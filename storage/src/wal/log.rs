@@ -5,12 +5,13 @@ use super::disk::{Disk, SegmentFile};
 use super::error::{ReadError, WriteError};
 use super::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, MAX_SEGMENT_BYTES, Position};
 use super::gc::Collection;
-use super::index::Accounts;
+use super::index::{Accounts, GroupLog};
 use super::record::{Encoder, appended};
+use super::runs::MAX_ENTRIES;
 use super::store::{Segment, Store};
 use logboat_raft::{Entry, GroupId, Index, LogWrite, Persist};
 use rustc_hash::FxHashMap;
-use std::collections::VecDeque;
+use std::collections::{VecDeque, hash_map};
 use std::io;
 use std::sync::Arc;
 
@@ -272,11 +273,21 @@ impl<D: Disk> Log<D> {
         Ok(bytes)
     }
 
-    /// Checks that appended entries leave no gap, which recovery would have to take for damage.
+    /// Checks that appended entries leave no gap, which recovery would have to take for damage, and that
+    /// the index can hold them.
     fn check(&mut self, group: GroupId, persist: &Persist) -> Result<(), WriteError> {
-        let store = &self.store;
-        let last =
-            self.tails.entry(group).or_insert_with(|| store.index.with(group, |log| log.last));
+        let last = match self.tails.entry(group) {
+            hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            hash_map::Entry::Vacant(entry) => {
+                let found =
+                    |log: &GroupLog| (log.last, log.last.0.saturating_sub(log.snapshot.index.0));
+                let (last, entries) = self.store.index.with(group, found);
+                if entries > MAX_ENTRIES {
+                    return Err(WriteError::TooLong { group, entries });
+                }
+                entry.insert(last)
+            }
+        };
         match &persist.log {
             LogWrite::Keep => {}
             LogWrite::Append(entries) => {

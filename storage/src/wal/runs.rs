@@ -36,6 +36,9 @@ struct Packed {
 
 const _: () = assert!(size_of::<Packed>() == 20, "the design allows 24");
 
+/// The most entries of a group that may be not compacted; an eighth of what indexes can be apart.
+pub(super) const MAX_ENTRIES: u64 = 1 << 29;
+
 /// The capacity grows by one part in so many, and by this many runs at the least.
 const GROWTH: usize = 8;
 
@@ -112,10 +115,11 @@ impl Runs {
     }
 }
 
-/// A distance within a group's log, which is compacted long before it has so many entries: they would
-/// be 26 gigabytes of headers alone.
+/// A distance within a group's log, which never gets as long as this ([`MAX_ENTRIES`]). Only damage makes
+/// it larger; then some run is not where the one before it ends, whatever stands here, and that is
+/// what damage is known by.
 fn narrow(distance: u64) -> u32 {
-    u32::try_from(distance).expect("a group has fewer than 2^32 entries that are not compacted")
+    u32::try_from(distance).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
