@@ -7,7 +7,11 @@ use logboat::{
     GroupHandle, GroupId, GroupSpec, Index, Link, Node, NodeConfig, NodeId, PeerStatus,
     RequestError, RoleKind, SnapshotWriter, StateMachine, Tuning,
 };
-use logboat_transport::{MemoryNetwork, Outgoing, SendError, SnapshotSource, Transport};
+use logboat_raft::{Incarnation, Payload};
+use logboat_transport::{
+    Inbox, MemoryNetwork, Outgoing, Parcel, SendError, SnapshotSource, Transport,
+};
+use parking_lot::Mutex as SyncMutex;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, Read};
@@ -70,6 +74,24 @@ pub(crate) struct Cluster {
     dirs: BTreeMap<NodeId, TempDir>,
     nodes: BTreeMap<NodeId, Node>,
     sends: Option<BTreeMap<NodeId, Sends>>,
+    watch: Arc<Watch>,
+    configure: fn(&mut NodeConfig),
+}
+
+/// What arrives at the nodes, and whether it gets through.
+#[derive(Default)]
+pub(crate) struct Watch {
+    appends: SyncMutex<Vec<Append>>,
+    /// A node at which nothing gets through any more, after so many appends.
+    silent: SyncMutex<Option<(NodeId, usize)>>,
+}
+
+/// An append with entries that arrived at a node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Append {
+    to: NodeId,
+    /// Of the commands in it.
+    pub(crate) bytes: usize,
 }
 
 struct Sends {
@@ -80,15 +102,27 @@ struct Sends {
 impl Cluster {
     /// A cluster of nodes with ids from 1 on.
     pub(crate) fn new(count: u64) -> Result<Self, Box<dyn Error>> {
-        Self::start(count, false)
+        Self::start(count, false, |_| {})
+    }
+
+    /// A cluster whose nodes are configured a little otherwise.
+    pub(crate) fn configured(
+        count: u64,
+        configure: fn(&mut NodeConfig),
+    ) -> Result<Self, Box<dyn Error>> {
+        Self::start(count, false, configure)
     }
 
     /// A cluster that tells how many messages each node hands to the network at once.
     pub(crate) fn counting(count: u64) -> Result<Self, Box<dyn Error>> {
-        Self::start(count, true)
+        Self::start(count, true, |_| {})
     }
 
-    fn start(count: u64, counting: bool) -> Result<Self, Box<dyn Error>> {
+    fn start(
+        count: u64,
+        counting: bool,
+        configure: fn(&mut NodeConfig),
+    ) -> Result<Self, Box<dyn Error>> {
         let ids = || (1..=count).map(NodeId);
         let sends = || {
             let (sender, receiver) = unbounded_channel();
@@ -99,6 +133,8 @@ impl Cluster {
             dirs: ids().map(|id| Ok((id, tempfile::tempdir()?))).collect::<io::Result<_>>()?,
             nodes: BTreeMap::new(),
             sends: counting.then(|| ids().map(|id| (id, sends())).collect()),
+            watch: Arc::default(),
+            configure,
         };
         for id in ids() {
             cluster.start_node(id)?;
@@ -117,10 +153,12 @@ impl Cluster {
         config.snapshot_log_bytes = 16 << 10;
         config.wal.segment_bytes = 1 << 20;
         config.workers = 2;
+        (self.configure)(&mut config);
         let network = self.network.clone();
         let sender = self.sends.as_ref().map(|sends| sends[&id].sender.clone());
+        let watch = Arc::clone(&self.watch);
         let node = Node::start_on(config, move |_, inbox| {
-            let transport = network.join(id, inbox);
+            let transport = network.join(id, Arc::new(Watched { node: id, inbox, watch }));
             let transport = match sender {
                 None => transport,
                 Some(sender) => Arc::new(Counting { transport, sender }) as Arc<dyn Transport>,
@@ -129,6 +167,11 @@ impl Cluster {
         })?;
         self.nodes.insert(id, node);
         Ok(())
+    }
+
+    /// What arrives.
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.watch
     }
 
     pub(crate) fn ids(&self) -> Vec<NodeId> {
@@ -260,6 +303,86 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.nodes.values().for_each(Node::stop);
+    }
+}
+
+impl Watch {
+    /// When about so many more appends have arrived at `node`, nothing gets through to it, though
+    /// connections stand.
+    pub(crate) fn silence_after(&self, node: NodeId, appends: usize) {
+        *self.silent.lock() = Some((node, appends));
+    }
+
+    /// Everything gets through again.
+    pub(crate) fn end_silence(&self) {
+        *self.silent.lock() = None;
+    }
+
+    /// The appends that arrived at `node`, whether they got through or not, in their order.
+    pub(crate) fn appends_to(&self, node: NodeId) -> Vec<Append> {
+        self.appends.lock().iter().filter(|append| append.to == node).copied().collect()
+    }
+
+    /// Forgets the appends that arrived up to now.
+    pub(crate) fn forget(&self) {
+        self.appends.lock().clear();
+    }
+
+    /// Notes what arrived at `node`, and tells whether it gets through.
+    fn note(&self, node: NodeId, parcels: &[Parcel]) -> bool {
+        let appends: Vec<_> =
+            parcels.iter().filter_map(|parcel| Append::of(node, parcel)).collect();
+        let mut silent = self.silent.lock();
+        let through = match &mut *silent {
+            Some((silent, 0)) if *silent == node => false,
+            Some((silent, left)) if *silent == node => {
+                *left = left.saturating_sub(appends.len());
+                true
+            }
+            Some(_) | None => true,
+        };
+        self.appends.lock().extend(appends);
+        through
+    }
+}
+
+impl Append {
+    fn of(to: NodeId, parcel: &Parcel) -> Option<Self> {
+        if let Parcel::Message { message, .. } = parcel
+            && let Payload::Append { entries, .. } = &message.payload
+            && !entries.is_empty()
+        {
+            let bytes = entries.iter().map(|entry| entry.data.len()).sum();
+            return Some(Self { to, bytes });
+        }
+        None
+    }
+}
+
+/// An inbox whose arrivals are watched.
+struct Watched {
+    node: NodeId,
+    inbox: Arc<dyn Inbox>,
+    watch: Arc<Watch>,
+}
+
+impl Inbox for Watched {
+    fn receive(&self, from: NodeId, parcels: Vec<Parcel>) {
+        if self.watch.note(self.node, &parcels) {
+            self.inbox.receive(from, parcels);
+        }
+    }
+
+    fn recognizes(&self, peer: NodeId, incarnation: Incarnation) -> bool {
+        self.inbox.recognizes(peer, incarnation)
+    }
+
+    fn connected(&self, peer: NodeId) {
+        self.inbox.connected(peer);
+    }
+
+    fn disconnected(&self, peer: NodeId) {
+        self.inbox.disconnected(peer);
     }
 }
 
