@@ -35,7 +35,8 @@ pub struct NodeConfig {
     pub max_command_bytes: usize,
     /// How many bytes the node may hold for all that is under way: requests, messages, writes to the
     /// log. Beyond it, requests are refused as [`RequestError::Busy`](crate::RequestError::Busy) and
-    /// messages of peers are dropped. What the state machines hold is not counted.
+    /// messages of peers are dropped. A node that must refuse takes no more than it answers in a quarter
+    /// of a second, however much memory there is, so that what it takes does not wait for long. What the state machines hold is not counted.
     pub memory_budget_bytes: usize,
     /// A group whose commands since its last snapshot exceed this makes a new one.
     pub snapshot_log_bytes: u64,

@@ -5,10 +5,10 @@
 //!
 //! [`Storage`]: crate::storage::Storage
 
+use crate::admission::Permit;
 use crate::error::RequestError;
 use crate::metrics::EngineMetrics;
 use crate::pending::{Proposals, Read, Reads, Responder};
-use crate::request::Permit;
 use crate::snapshots::SnapshotJob;
 use crate::state_machine::StateMachine;
 use crate::turn::{Slot, Turn};

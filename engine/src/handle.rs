@@ -1,9 +1,10 @@
 //! The way of a caller to a replica on this node.
 
+use crate::admission::{Admission, Permit};
 use crate::error::RequestError;
 use crate::group::{GroupEvent, Request, Shared};
 use crate::inbox::{Event, WorkerInbox};
-use crate::request::{Admission, Permit, RequestKind};
+use crate::request::RequestKind;
 use crate::turn::Slot;
 use crate::view::GroupView;
 use crate::worker::TurnDurable;
@@ -94,8 +95,9 @@ impl GroupHandle {
     /// See [`RequestError`]. After [`RequestError::TimedOut`], and when the future is dropped, the
     /// command may or may not take effect.
     pub async fn propose(&self, command: Bytes) -> Result<Bytes, RequestError> {
+        let permit = self.gate.admit(RequestKind::Propose, command.len())?;
         let start = Instant::now();
-        let answer = self.request(RequestKind::Propose, command).await;
+        let answer = self.request(RequestKind::Propose, command, permit).await;
         self.gate.shared.metrics.propose_seconds.observe(start.elapsed().as_secs_f64());
         answer
     }
@@ -105,8 +107,9 @@ impl GroupHandle {
     /// # Errors
     /// See [`RequestError`].
     pub async fn read(&self, query: Bytes) -> Result<Bytes, RequestError> {
+        let permit = self.gate.admit(RequestKind::Read, query.len())?;
         let start = Instant::now();
-        let answer = self.request(RequestKind::Read, query).await;
+        let answer = self.request(RequestKind::Read, query, permit).await;
         self.gate.shared.metrics.read_seconds.observe(start.elapsed().as_secs_f64());
         answer
     }
@@ -121,12 +124,12 @@ impl GroupHandle {
         self.worker.post(Event::Local(self.slot, GroupEvent::Transfer(to)));
     }
 
-    pub(crate) async fn request(
+    async fn request(
         &self,
         kind: RequestKind,
         body: Bytes,
+        permit: Permit,
     ) -> Result<Bytes, RequestError> {
-        let permit = self.gate.admit(kind, body.len())?;
         let (request, receiver) = Request::local(body, permit);
         let event = match kind {
             RequestKind::Propose => GroupEvent::Propose(request),

@@ -11,6 +11,7 @@
 //! once a turn. What the replicas of a worker produce in a turn is collected in a
 //! [`Turn`](turn::Turn) and leaves as one batch for the log and one buffer for each peer.
 
+mod admission;
 mod budget;
 mod calls;
 mod config;
@@ -44,7 +45,7 @@ pub mod simulation {
     //! What drives a [`Group`](crate::group::Group) besides the node, for simulators: requests and
     //! their form between nodes, the snapshots that a turn asks for, and the start of a replica.
 
-    pub use crate::request::{Admission, Permit};
+    pub use crate::admission::{Admission, Permit};
     pub use crate::request::{decode_reply, decode_request, encode_reply, encode_request};
     pub use crate::restore::restore;
     pub use crate::snapshots::SnapshotJob;

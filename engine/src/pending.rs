@@ -1,7 +1,8 @@
 //! Requests that wait for their outcome.
 
+use crate::admission::Permit;
 use crate::error::RequestError;
-use crate::request::{Permit, encode_reply};
+use crate::request::encode_reply;
 use crate::turn::Turn;
 use bytes::Bytes;
 use logboat_raft::{Index, LogId, NodeId, ReadToken, Time};

@@ -1,10 +1,8 @@
-//! Requests on their way to a replica: admission, and their form between nodes.
+//! Requests and answers as they travel between nodes.
 
 use crate::error::RequestError;
 use bytes::{Buf, BufMut, Bytes};
 use logboat_raft::{GroupId, NodeId};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What a caller wants from a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,53 +11,6 @@ pub enum RequestKind {
     Propose,
     /// A query to answer linearizably.
     Read,
-}
-
-/// How many bytes of requests a node holds, and how many it may.
-pub struct Admission {
-    used_bytes: AtomicUsize,
-    limit_bytes: usize,
-}
-
-/// What a pending request costs besides its own bytes.
-const OVERHEAD_BYTES: usize = 256;
-
-impl Admission {
-    /// Room for `limit_bytes`.
-    #[must_use]
-    pub fn new(limit_bytes: usize) -> Arc<Self> {
-        Arc::new(Self { used_bytes: AtomicUsize::new(0), limit_bytes })
-    }
-
-    /// A permit for a request of `bytes`.
-    ///
-    /// # Errors
-    /// [`RequestError::Busy`] when the node holds as much as it may.
-    pub fn admit(self: &Arc<Self>, bytes: usize) -> Result<Permit, RequestError> {
-        let bytes = bytes + OVERHEAD_BYTES;
-        let permit = Permit { admission: Arc::clone(self), bytes };
-        let before = self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if before + bytes > self.limit_bytes {
-            return Err(RequestError::Busy);
-        }
-        Ok(permit)
-    }
-
-    pub(crate) fn used_bytes(&self) -> usize {
-        self.used_bytes.load(Ordering::Relaxed)
-    }
-}
-
-/// Gives its bytes back when the request is done.
-pub struct Permit {
-    admission: Arc<Admission>,
-    bytes: usize,
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.admission.used_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
 }
 
 /// A request as it travels: one byte for the kind, then the command or query.
@@ -174,16 +125,5 @@ mod tests {
         for bytes in [&b""[..], b"\x01", b"\x63"] {
             assert_eq!(decode_reply(Bytes::from_static(bytes)), Err(RequestError::TimedOut));
         }
-    }
-
-    #[test]
-    fn admission_ends_at_its_limit_and_comes_back_with_the_permits() {
-        let admission = Admission::new(2 * OVERHEAD_BYTES + 10);
-        let first = admission.admit(10).ok();
-        let second = admission.admit(0).ok();
-        assert!(first.is_some() && second.is_some());
-        assert_eq!(admission.admit(0).err(), Some(RequestError::Busy));
-        drop(first);
-        assert!(admission.admit(10).is_ok());
     }
 }

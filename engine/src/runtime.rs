@@ -1,5 +1,6 @@
 //! The threads of a node: one actix system, one arbiter a worker, and the clock that ticks them.
 
+use crate::admission::Pacer;
 use crate::heartbeat::Gathering;
 use crate::inbox::{Event, WorkerInbox, Workers};
 use crate::storage::Storage;
@@ -11,7 +12,7 @@ use std::io;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The running threads.
 pub(crate) struct Runtime {
@@ -39,6 +40,8 @@ impl Runtime {
                     transport: Arc::clone(&surroundings.transport),
                     tick_interval,
                     last: Weak::new(),
+                    pacer: Pacer::new(Arc::clone(&surroundings.admission)),
+                    paced: Instant::now(),
                 };
                 ticker.start();
                 start_arbiters(&workers, &surroundings, &storage)
@@ -92,6 +95,9 @@ struct Ticker {
     transport: Arc<dyn Transport>,
     tick_interval: Duration,
     last: Weak<Gathering>,
+    pacer: Pacer,
+    /// When the pacer last took in what was answered.
+    paced: Instant,
 }
 
 impl Actor for Ticker {
@@ -105,6 +111,9 @@ impl Actor for Ticker {
 impl Ticker {
     /// Skips an interval when a worker has not come to the last one yet.
     fn tick(&mut self) {
+        let now = Instant::now();
+        self.pacer.pace(now.duration_since(self.paced));
+        self.paced = now;
         if self.last.strong_count() > 0 {
             return;
         }

@@ -1,5 +1,6 @@
 //! The assembly of a node, from the data directory up to the threads.
 
+use crate::admission::Admission;
 use crate::calls::Calls;
 use crate::config::NodeConfig;
 use crate::error::StartError;
@@ -8,7 +9,6 @@ use crate::handle::Gate;
 use crate::inbound::Inbound;
 use crate::inbox::{Event, Workers};
 use crate::metrics::EngineMetrics;
-use crate::request::Admission;
 use crate::runtime::Runtime;
 use crate::snapshots::{SnapshotJob, SnapshotQueue, Snapshots};
 use crate::storage::NodeStorage;
@@ -128,6 +128,7 @@ pub(crate) fn assemble(
         transport: Arc::clone(&transport),
         snapshots: snapshot_queue.clone(),
         shared: Arc::clone(&gate.shared),
+        admission: Arc::clone(&gate.admission),
         stall_limit: config.tuning.election_timeout,
     };
     let runtime = start_runtime(config, &workers, surroundings, &disk)?;

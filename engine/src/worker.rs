@@ -1,6 +1,7 @@
 //! A worker: the actor that owns one arbiter's replicas, runs those that have something to do, and
 //! flushes what they produced in a turn.
 
+use crate::admission::Admission;
 use crate::error::RequestError;
 use crate::group::{Attention, Group, GroupEvent, Shared};
 use crate::heartbeat::Gathering;
@@ -31,6 +32,7 @@ pub(crate) struct Surroundings {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) snapshots: SnapshotQueue,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) stall_limit: Duration,
 }
 

@@ -90,6 +90,8 @@ pub(crate) struct Watch {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Append {
     to: NodeId,
+    /// Whether it got through.
+    pub(crate) through: bool,
     /// Of the commands in it.
     pub(crate) bytes: usize,
 }
@@ -330,30 +332,28 @@ impl Watch {
 
     /// Notes what arrived at `node`, and tells whether it gets through.
     fn note(&self, node: NodeId, parcels: &[Parcel]) -> bool {
-        let appends: Vec<_> =
-            parcels.iter().filter_map(|parcel| Append::of(node, parcel)).collect();
         let mut silent = self.silent.lock();
-        let through = match &mut *silent {
-            Some((silent, 0)) if *silent == node => false,
-            Some((silent, left)) if *silent == node => {
-                *left = left.saturating_sub(appends.len());
-                true
-            }
-            Some(_) | None => true,
-        };
+        let through = *silent != Some((node, 0));
+        let appends: Vec<_> =
+            parcels.iter().filter_map(|parcel| Append::of(node, through, parcel)).collect();
+        if let Some((silent, left)) = &mut *silent
+            && *silent == node
+        {
+            *left = left.saturating_sub(appends.len());
+        }
         self.appends.lock().extend(appends);
         through
     }
 }
 
 impl Append {
-    fn of(to: NodeId, parcel: &Parcel) -> Option<Self> {
+    fn of(to: NodeId, through: bool, parcel: &Parcel) -> Option<Self> {
         if let Parcel::Message { message, .. } = parcel
             && let Payload::Append { entries, .. } = &message.payload
             && !entries.is_empty()
         {
             let bytes = entries.iter().map(|entry| entry.data.len()).sum();
-            return Some(Self { to, bytes });
+            return Some(Self { to, through, bytes });
         }
         None
     }
