@@ -1,6 +1,7 @@
 //! `logboat-bench`: how much a cluster, or a log alone, does in a second on this machine.
 
 mod allocator;
+mod closed_loop;
 mod cluster;
 #[cfg(feature = "peers")]
 mod compare;
@@ -8,9 +9,13 @@ mod compare;
 #[path = "without_peers.rs"]
 mod compare;
 mod machine;
+mod mixed;
+mod overload;
 mod process;
 mod report;
+mod svg;
 mod throughput;
+mod timeline;
 mod wal;
 
 use allocator::CountingAllocator;
@@ -32,6 +37,10 @@ struct Cli {
 enum Bench {
     /// A whole cluster in this process, under closed-loop clients.
     Throughput(throughput::Options),
+    /// A cluster that is offered many times what it takes.
+    Overload(overload::Options),
+    /// Small writes beside large ones.
+    Mixed(mixed::Options),
     /// The write-ahead log alone.
     Wal(wal::Options),
     /// Log, core and cluster beside their peers.
@@ -41,6 +50,8 @@ enum Bench {
 fn main() -> ExitCode {
     let result = match Cli::parse().bench {
         Bench::Throughput(options) => throughput::run(&options),
+        Bench::Overload(options) => overload::run(&options),
+        Bench::Mixed(options) => mixed::run(&options),
         Bench::Wal(options) => wal::run(&options),
         Bench::Compare(options) => compare::run(&options),
     };

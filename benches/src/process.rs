@@ -1,24 +1,48 @@
 //! What this process uses of the machine.
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 use std::io;
 use std::time::Duration;
 
 /// The processor time of all threads since the process began.
 pub(crate) fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
-    Duration::new(seconds, nanos)
+    duration(clock_gettime(ClockId::ProcessCPUTime))
+}
+
+/// The processor time of the calling thread since it began.
+pub(crate) fn thread_cpu_time() -> Duration {
+    duration(clock_gettime(ClockId::ThreadCPUTime))
 }
 
 /// The memory that the process has resident, in bytes.
 pub(crate) fn resident_bytes() -> io::Result<u64> {
+    status_bytes("VmRSS:")
+}
+
+/// The most memory that the process had resident at once, in bytes, since it began or since
+/// [`forget_peak`].
+pub(crate) fn peak_resident_bytes() -> io::Result<u64> {
+    status_bytes("VmHWM:")
+}
+
+/// Has [`peak_resident_bytes`] begin anew.
+pub(crate) fn forget_peak() -> io::Result<()> {
+    std::fs::write("/proc/self/clear_refs", "5")
+}
+
+fn status_bytes(name: &str) -> io::Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let kib = status.lines().find_map(|line| {
-        line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+        line.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
     });
-    kib.map(|kib| kib << 10).ok_or_else(|| io::Error::other("no VmRSS in /proc/self/status"))
+    let missing = || io::Error::other(format!("no {name} in /proc/self/status"));
+    kib.map(|kib| kib << 10).ok_or_else(missing)
+}
+
+fn duration(time: Timespec) -> Duration {
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or_default();
+    Duration::new(seconds, nanos)
 }
 
 /// The bytes that the process has had written to storage, counted when pages become dirty.

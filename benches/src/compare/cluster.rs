@@ -104,7 +104,7 @@ fn against_raft_node<'a>(
 
 fn logboat(ground: &Ground, load: Load) -> Result<Vec<f64>, Failure> {
     let dir = ground.scratch()?;
-    let shape = Shape { groups: load.groups, nodes: 3, workers: None };
+    let shape = Shape { groups: load.groups, ..Shape::default() };
     let cluster = Cluster::start(shape, dir.path())?;
     let handles = Arc::new(Handles(cluster.groups.clone()));
     let figures = drive(&runtime()?, &handles, load, ground.time);

@@ -22,6 +22,7 @@ mod shared_log;
 mod wal;
 
 use crate::Failure;
+use crate::svg::figure;
 use clap::{Args, ValueEnum};
 use contest::{Contest, Row};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -150,14 +151,5 @@ fn print_table(rows: &[Row]) {
             "{what:<width$}  {unit:<20} {logboat:>14} {peer:>14}  {:>8.2}  {}",
             row.ratio, row.peer
         );
-    }
-}
-
-/// With as many digits as say something.
-fn figure(value: f64) -> String {
-    match value {
-        value if value >= 1_000.0 => format!("{value:.0}"),
-        value if value >= 10.0 => format!("{value:.1}"),
-        value => format!("{value:.3}"),
     }
 }

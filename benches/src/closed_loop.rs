@@ -1,0 +1,168 @@
+//! Clients that each have one request under way at a time, and what they counted.
+
+use crate::Failure;
+use crate::cluster::leading;
+use bytes::Bytes;
+use logboat::{GroupHandle, RequestError};
+use logboat_server::latency::Latencies;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// Clients run through these phases; only what is answered in the second counts.
+const WARMING: u8 = 0;
+const MEASURING: u8 = 1;
+const STOPPING: u8 = 2;
+
+/// How many clients' outcomes are counted apart. One for each client would measure the memory of
+/// thousands of histograms, one for all how they wait for it.
+const SHARES: usize = 16;
+
+/// What clients do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Work {
+    /// How many clients, spread over all groups.
+    pub(crate) clients: u64,
+    /// The size of a command in bytes.
+    pub(crate) payload: usize,
+    /// How many of 100 requests are linearizable reads.
+    pub(crate) read_percent: u64,
+}
+
+/// What clients counted while they were measured.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    /// Of all that was answered.
+    pub(crate) latencies: Latencies,
+    /// Reads among them.
+    pub(crate) reads: u64,
+    pub(crate) errors: u64,
+}
+
+impl Outcome {
+    /// Adds another's.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.latencies.add(&other.latencies);
+        self.reads += other.reads;
+        self.errors += other.errors;
+    }
+
+    /// Writes that were answered.
+    pub(crate) fn writes(&self) -> u64 {
+        self.latencies.count() - self.reads
+    }
+}
+
+/// Running clients.
+pub(crate) struct ClosedLoop {
+    phase: Arc<AtomicU8>,
+    outcomes: Arc<[Mutex<Outcome>]>,
+    clients: JoinSet<()>,
+}
+
+impl ClosedLoop {
+    /// Starts clients of `groups`, which do not count anything yet.
+    pub(crate) fn start(groups: &[Arc<[GroupHandle]>], work: Work) -> Self {
+        let phase = Arc::new(AtomicU8::new(WARMING));
+        let outcomes: Arc<[Mutex<Outcome>]> = (0..SHARES).map(|_| Mutex::default()).collect();
+        let numbers = 0..usize::try_from(work.clients).expect("clients fit in memory");
+        let clients = numbers.zip(groups.iter().cycle()).map(|(number, replicas)| {
+            let client = Client {
+                replicas: Arc::clone(replicas),
+                payload: Bytes::from(vec![b'x'; work.payload]),
+                read_percent: work.read_percent,
+                phase: Arc::clone(&phase),
+                outcomes: Arc::clone(&outcomes),
+                share: number % SHARES,
+            };
+            client.run()
+        });
+        let clients = clients.collect();
+        Self { phase, outcomes, clients }
+    }
+
+    /// From now on, answers count.
+    pub(crate) fn measure(&self) {
+        self.phase.store(MEASURING, Ordering::Relaxed);
+    }
+
+    /// From now on, answers don't count, and whoever gets one ends.
+    pub(crate) fn stop(&self) {
+        self.phase.store(STOPPING, Ordering::Relaxed);
+    }
+
+    /// What was counted since the last time.
+    pub(crate) fn take(&self) -> Outcome {
+        let mut total = Outcome::default();
+        for share in &*self.outcomes {
+            let share = std::mem::take(&mut *share.lock());
+            total.add(&share);
+        }
+        total
+    }
+
+    /// Waits until all clients have ended.
+    ///
+    /// # Errors
+    /// When one panicked.
+    pub(crate) async fn end(&mut self) -> Result<(), Failure> {
+        while let Some(ended) = self.clients.join_next().await {
+            ended?;
+        }
+        Ok(())
+    }
+}
+
+struct Client {
+    replicas: Arc<[GroupHandle]>,
+    payload: Bytes,
+    read_percent: u64,
+    phase: Arc<AtomicU8>,
+    outcomes: Arc<[Mutex<Outcome>]>,
+    share: usize,
+}
+
+impl Client {
+    async fn run(self) {
+        let mut sequence = 0;
+        loop {
+            // A full cycle of 37 modulo 100 mixes reads and writes evenly.
+            sequence = (sequence + 37) % 100;
+            let reads = sequence < self.read_percent;
+            let start = Instant::now();
+            let result = self.request(reads).await;
+            match self.phase.load(Ordering::Relaxed) {
+                WARMING => {}
+                MEASURING => self.count(start, reads, result.is_ok()),
+                _ => return,
+            }
+        }
+    }
+
+    fn count(&self, start: Instant, reads: bool, answered: bool) {
+        let mut outcome = self.outcomes[self.share].lock();
+        if answered {
+            outcome.latencies.record(start.elapsed());
+            outcome.reads += u64::from(reads);
+        } else {
+            outcome.errors += 1;
+        }
+    }
+
+    async fn request(&self, reads: bool) -> Result<Bytes, RequestError> {
+        let Some(leader) = leading(&self.replicas) else {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            return Err(RequestError::NotLeader { leader: None });
+        };
+        let result = match reads {
+            true => leader.read(Bytes::new()).await,
+            false => leader.propose(self.payload.clone()).await,
+        };
+        if result.is_err() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        result
+    }
+}
