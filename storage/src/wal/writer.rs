@@ -70,6 +70,9 @@ impl<C: Completion, D: Disk> Writer<C, D> {
         loop {
             match self.next() {
                 Event::Submitted(first) => {
+                    // Whoever is about to submit something goes first, so that batches grow when the
+                    // processor is short.
+                    thread::yield_now();
                     let submissions = self.drain(first);
                     self.write(submissions);
                 }
