@@ -138,17 +138,10 @@ impl Replicas {
         self.wake(slot);
     }
 
-    /// Has every replica that `fits` take in what `event` makes for it.
-    pub(crate) fn post_where(
-        &mut self,
-        fits: impl Fn(&Seat) -> bool,
-        mut event: impl FnMut(&Seat) -> Option<GroupEvent>,
-    ) {
+    /// Has every replica take in what `event` makes for it, if anything.
+    pub(crate) fn post_each(&mut self, mut event: impl FnMut(&Seat) -> Option<GroupEvent>) {
         for slot in (0..self.next_slot().0).map(Slot) {
-            let seat = &self.seats[slot.0 as usize];
-            if fits(seat)
-                && let Some(event) = event(seat)
-            {
+            if let Some(event) = event(&self.seats[slot.0 as usize]) {
                 self.post(slot, event);
             }
         }

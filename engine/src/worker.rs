@@ -182,14 +182,12 @@ impl Worker {
     /// are the first to campaign where nobody leads.
     fn tick(&mut self, gathering: Arc<Gathering>) {
         let now = self.turn.now;
-        self.replicas.post_where(
-            |seat| {
-                let Attention { heartbeats, deadline, durability: _ } = seat.attention();
-                heartbeats || deadline.is_some_and(|deadline| deadline <= now)
-            },
-            |_| Some(GroupEvent::Tick),
-        );
-        self.replicas.post_where(Seat::may_campaign, |_| Some(GroupEvent::Campaign));
+        self.replicas.post_each(|seat| {
+            let Attention { heartbeats, deadline, durability: _ } = seat.attention();
+            let due = heartbeats || deadline.is_some_and(|deadline| deadline <= now);
+            due.then_some(GroupEvent::Tick)
+        });
+        self.replicas.post_each(|seat| seat.may_campaign().then_some(GroupEvent::Campaign));
         if self.stalled() {
             self.hand_over();
         }
@@ -237,14 +235,18 @@ impl Worker {
     }
 
     fn disconnected(&mut self, node: NodeId) {
-        let leads = |seat: &Seat| seat.attention().heartbeats;
-        self.replicas.post_where(leads, |_| Some(GroupEvent::Disconnected(node)));
+        self.replicas.post_each(|seat| {
+            seat.attention().heartbeats.then_some(GroupEvent::Disconnected(node))
+        });
     }
 
     /// Hands the groups led here to `nodes` in turn.
     fn transfer(&mut self, nodes: &[NodeId]) {
         let mut number = 0;
-        self.replicas.post_where(Seat::leads, |seat| {
+        self.replicas.post_each(|seat| {
+            if !seat.leads() {
+                return None;
+            }
             let mut candidates = nodes.iter().filter(|node| seat.is_peer(**node));
             let among = candidates.clone().count().max(1);
             number += 1;
@@ -261,7 +263,7 @@ impl Worker {
     }
 
     fn halt_all(&mut self) {
-        self.replicas.post_where(|_| true, |_| Some(GroupEvent::Halt));
+        self.replicas.post_each(|_| Some(GroupEvent::Halt));
     }
 
     fn start_group(&mut self, start: StartGroup) {
