@@ -46,6 +46,19 @@ pub(crate) struct Cluster {
     pub(crate) memory_budget_bytes: usize,
 }
 
+/// Starts a cluster, in a temporary directory if none is given, has it measured and stops it.
+pub(crate) fn with_cluster<T>(
+    shape: Shape,
+    data_dir: Option<&Path>,
+    measure: impl FnOnce(&Cluster) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let temporary = tempfile::Builder::new().prefix("logboat-bench-").tempdir()?;
+    let cluster = Cluster::start(shape, data_dir.unwrap_or(temporary.path()))?;
+    let measured = measure(&cluster)?;
+    cluster.stop();
+    Ok(measured)
+}
+
 impl Cluster {
     /// Starts the nodes on free ports of loopback, with data in `data_dir`, and waits until every
     /// group has a leader.

@@ -3,7 +3,7 @@
 
 use crate::Failure;
 use crate::closed_loop::{ClosedLoop, Outcome, Work};
-use crate::cluster::{Cluster, Shape};
+use crate::cluster::{Cluster, Shape, with_cluster};
 use crate::report::print;
 use crate::throughput::WARM_UP;
 use clap::Args;
@@ -65,13 +65,12 @@ struct Report {
 
 /// Runs the bench and prints its report.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    let temporary = tempfile::Builder::new().prefix("logboat-bench-").tempdir()?;
-    let data_dir = options.data_dir.as_deref().unwrap_or(temporary.path());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let groups = options.groups + options.large_clients;
-    let cluster = Cluster::start(Shape { groups, ..Shape::default() }, data_dir)?;
-    let report = runtime.block_on(measure(options, &cluster))?;
-    cluster.stop();
+    let shape = Shape { groups, ..Shape::default() };
+    let report = with_cluster(shape, options.data_dir.as_deref(), |cluster| {
+        runtime.block_on(measure(options, cluster))
+    })?;
     print(&report, options.json)
 }
 

@@ -6,7 +6,7 @@
 
 use crate::Failure;
 use crate::closed_loop::{ClosedLoop, Work};
-use crate::cluster::{Cluster, Shape, leading};
+use crate::cluster::{Cluster, Shape, leading, with_cluster};
 use crate::process::{forget_peak, peak_resident_bytes, resident_bytes, thread_cpu_time};
 use crate::report::print;
 use crate::throughput::WARM_UP;
@@ -86,16 +86,13 @@ struct Report {
 
 /// Runs the bench and prints its report.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    let temporary = tempfile::Builder::new().prefix("logboat-bench-").tempdir()?;
-    let data_dir = options.data_dir.as_deref().unwrap_or(temporary.path());
     let shape = Shape {
         groups: options.groups,
         memory_budget_bytes: Some(options.memory_budget),
         ..Shape::default()
     };
-    let cluster = Cluster::start(shape, data_dir)?;
-    let report = measure(options, &cluster)?;
-    cluster.stop();
+    let data_dir = options.data_dir.as_deref();
+    let report = with_cluster(shape, data_dir, |cluster| measure(options, cluster))?;
     print(&report, options.json)
 }
 

@@ -3,7 +3,7 @@
 use crate::Failure;
 use crate::allocator::allocations;
 use crate::closed_loop::{ClosedLoop, Outcome, Work};
-use crate::cluster::{Cluster, Shape};
+use crate::cluster::{Cluster, Shape, with_cluster};
 use crate::process::{cpu_time, resident_bytes};
 use crate::report::print;
 use crate::timeline::Timeline;
@@ -82,14 +82,12 @@ struct Report {
 
 /// Runs the bench and prints its report.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    let temporary = tempfile::Builder::new().prefix("logboat-bench-").tempdir()?;
-    let data_dir = options.data_dir.as_deref().unwrap_or(temporary.path());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let Options { groups, nodes, workers, max_log_bytes, .. } = *options;
     let shape = Shape { groups, nodes, workers, max_log_bytes, ..Shape::default() };
-    let cluster = Cluster::start(shape, data_dir)?;
-    let report = runtime.block_on(measure(options, &cluster))?;
-    cluster.stop();
+    let report = with_cluster(shape, options.data_dir.as_deref(), |cluster| {
+        runtime.block_on(measure(options, cluster))
+    })?;
     print(&report, options.json)
 }
 
