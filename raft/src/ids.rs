@@ -42,6 +42,15 @@ number! {
     Incarnation
 }
 number! {
+    /// How often a node has given its support to a certain peer, counted by the node that gives it and
+    /// never set back. Zero comes before the first time.
+    Epoch
+}
+number! {
+    /// One run of a node's process: counts its starts, and is on its disk before anybody hears of it.
+    Run
+}
+number! {
     /// A Raft term. Zero comes before the first election.
     Term
 }

@@ -1,6 +1,6 @@
 //! The two boundary enums of the core: what goes in, what comes out.
 
-use crate::{Commands, Entries, Index, LogId, Message, NodeId, Term};
+use crate::{Commands, Entries, Epoch, Index, LogId, Message, NodeId, Run, Term};
 use alloc::vec::Vec;
 
 /// The state that must be durable before a message that depends on it (Raft paper, figure 2).
@@ -13,6 +13,31 @@ pub struct HardState {
     /// An index known to be committed. Only a hint that saves time after a restart: it may be
     /// behind, and is written only along with something else.
     pub commit: Index,
+    /// The leader that it last bound itself to. Outlives the term, and the binding with it, until the
+    /// node's support for that epoch ends or another leader is heard.
+    pub fortified: Option<Fortification>,
+}
+
+/// A follower's bond to the node of a leader: while the follower's own node supports that node at
+/// this epoch, it neither campaigns nor votes for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fortification {
+    /// The leader's node.
+    pub leader: NodeId,
+    /// The epoch at which the follower's node supported it when the bond was made.
+    pub epoch: Epoch,
+}
+
+/// What a node has promised to a peer, as it stands on the node's disk. The entry that a node keeps
+/// of itself counts its runs, with epoch zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// The epoch at which the peer is or was supported. Zero if it never was.
+    pub epoch: Epoch,
+    /// The peer's run that the support is for: its next run is supported at a later epoch.
+    pub run: Run,
+    /// Whether the support stands. Withdrawn, it is given again only at a later epoch.
+    pub live: bool,
 }
 
 /// A run of entries of one term: the term and the first index that has it. The run ends where the

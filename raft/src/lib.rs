@@ -85,10 +85,10 @@ mod time;
 
 pub use config::{Config, Tuning};
 pub use entry::{ChecksumMismatch, Commands, Entries, Entry, EntryKind, checksum};
-pub use ids::{ClusterId, GroupId, Incarnation, Index, LogId, NodeId, Term};
+pub use ids::{ClusterId, Epoch, GroupId, Incarnation, Index, LogId, NodeId, Run, Term};
 pub use io::{
-    HardState, Input, LoadFor, LogWrite, Mark, Output, Persist, ReadToken, Refusal, Restored,
-    RoleKind, TermRun,
+    Fortification, Grant, HardState, Input, LoadFor, LogWrite, Mark, Output, Persist, ReadToken,
+    Refusal, Restored, RoleKind, TermRun,
 };
 pub use message::{Conflict, Message, Payload};
 pub use raft::Raft;

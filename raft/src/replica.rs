@@ -266,7 +266,8 @@ impl Replica {
     }
 
     fn persist(&mut self, log: LogWrite, out: &mut Vec<Output>) {
-        let hard_state = HardState { term: self.term, vote: self.vote, commit: self.commit };
+        let hard_state =
+            HardState { term: self.term, vote: self.vote, commit: self.commit, fortified: None };
         self.newest = self.newest.next();
         if (self.term, self.vote) != (self.written.term, self.written.vote) {
             self.hard_state_mark = self.newest;
