@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Prints what a log holds. Damage is printed as well, and is not a failure.
 pub(crate) fn inspect(dir: &Path) -> Result<(), Failure> {
     let report = report_of(dir)?;
-    print(&(segments(&report) + &groups(&report) + &faults(&report)))
+    print(&(segments(&report) + &grants(&report) + &groups(&report) + &faults(&report)))
 }
 
 /// Checks every checksum of a log.
@@ -64,14 +64,31 @@ const fn state_name(state: SegmentState) -> &'static str {
     }
 }
 
+/// What the node granted its peers, a line each; nothing where it never granted anything.
+fn grants(report: &WalReport) -> String {
+    if report.grants.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("\n{:>8} {:>8} {:>6}  support\n", "peer", "epoch", "run");
+    for (peer, grant) in &report.grants {
+        let support = if grant.live { "stands" } else { "none" };
+        writeln!(text, "{peer:>8} {:>8} {:>6}  {support}", grant.epoch, grant.run)
+            .expect("writing to a string works");
+    }
+    text
+}
+
 fn groups(report: &WalReport) -> String {
     let mut text = format!(
-        "\n{:>8} {:>8} {:>6} {:>10} {:>24} {:>16} {:>8} {:>12}\n",
-        "group", "term", "vote", "commit", "entries", "snapshot", "records", "bytes"
+        "\n{:>8} {:>8} {:>6} {:>10} {:>10} {:>24} {:>16} {:>8} {:>12}\n",
+        "group", "term", "vote", "fortified", "commit", "entries", "snapshot", "records", "bytes"
     );
     for (group, log) in &report.groups {
         let state = log.hard_state;
         let vote = state.vote.map_or_else(|| "-".to_owned(), |node| node.to_string());
+        let fortified = state
+            .fortified
+            .map_or_else(|| "-".to_owned(), |bond| format!("{}@{}", bond.leader, bond.epoch));
         let entries = match log.last > log.snapshot.index {
             true => format!("{}..={}", log.snapshot.index.next(), log.last),
             false => "-".to_owned(),
@@ -79,7 +96,7 @@ fn groups(report: &WalReport) -> String {
         let snapshot = log.snapshot.to_string();
         writeln!(
             text,
-            "{group:>8} {:>8} {vote:>6} {:>10} {entries:>24} {snapshot:>16} {:>8} {:>12}",
+            "{group:>8} {:>8} {vote:>6} {fortified:>10} {:>10} {entries:>24} {snapshot:>16} {:>8} {:>12}",
             state.term, state.commit, log.records, log.bytes
         )
         .expect("writing to a string works");
@@ -93,4 +110,52 @@ fn faults(report: &WalReport) -> String {
     let missing = report.missing.iter().map(|file| format!("{} is missing", file.display()));
     let foreign = report.foreign.iter().map(|file| format!("{} is no segment", file.display()));
     damage.chain(missing).chain(foreign).map(|line| line + "\n").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use logboat::wal::WalOptions;
+    use logboat::wal::simulation::{FileDisk, InlineWal};
+    use logboat_raft::{
+        Epoch, Fortification, Grant, GroupId, HardState, Index, LogWrite, Mark, NodeId, Persist,
+        Run, Term,
+    };
+
+    #[test]
+    fn grants_and_bonds_are_told_a_line_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = FileDisk::open(dir.path()).unwrap();
+        let options = WalOptions { segment_bytes: 16 << 10, ..WalOptions::default() };
+        let (mut wal, _) = InlineWal::open(disk, options).unwrap();
+        assert_eq!(grants(&report_of(dir.path()).unwrap()), "");
+        let grant = |epoch, live| Grant { epoch: Epoch(epoch), run: Run(4), live };
+        let bond = Fortification { leader: NodeId(2), epoch: Epoch(17) };
+        let persist = |fortified| {
+            let vote = Some(NodeId(3));
+            let state = HardState { term: Term(5), vote, commit: Index(0), fortified };
+            Persist { mark: Mark(0), hard_state: Some(state), log: LogWrite::Keep }
+        };
+        wal.write(
+            &[(NodeId(2), grant(17, true)), (NodeId(3), grant(6, false))],
+            &[(GroupId(1), persist(Some(bond))), (GroupId(2), persist(None))],
+        )
+        .unwrap();
+        wal.close().unwrap();
+        let report = report_of(dir.path()).unwrap();
+        let text = grants(&report) + &groups(&report);
+        let words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        let lines: Vec<String> = words.filter(|line| !line.is_empty()).collect();
+        assert_eq!(
+            lines,
+            [
+                "peer epoch run support",
+                "2 17 4 stands",
+                "3 6 4 none",
+                "group term vote fortified commit entries snapshot records bytes",
+                "1 5 3 2@17 0 - 0@0 0 0",
+                "2 5 3 - 0 - 0@0 0 0",
+            ]
+        );
+    }
 }

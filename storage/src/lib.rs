@@ -4,7 +4,8 @@
 //! [`DataDir`] locks the directory and checks whose it is, [`Wal`] makes the writes of all groups
 //! durable together and serves their entries back, [`SnapshotStore`] keeps one snapshot a group.
 //! Nothing here knows what a message or an election is: the types of [`logboat_raft`] go in
-//! ([`Persist`](logboat_raft::Persist)) and come out ([`Restored`](logboat_raft::Restored)).
+//! ([`Persist`](logboat_raft::Persist), [`Grant`](logboat_raft::Grant)) and come out again
+//! ([`Recovered`]).
 
 mod acquaintances;
 mod directory;
@@ -18,7 +19,8 @@ pub use snapshot::{
     SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotStore, SnapshotWriter,
 };
 pub use wal::{
-    Batch, Completion, Damage, Poisoned, ReadError, Wal, WalError, WalMetrics, WalOptions,
+    Batch, Completion, Damage, Poisoned, ReadError, Recovered, Wal, WalError, WalMetrics,
+    WalOptions,
 };
 pub use wal::{GroupReport, Position, SegmentReport, SegmentState, WalReport, inspect};
 

@@ -1,9 +1,10 @@
 //! The write-ahead log that all groups of a node share.
 //!
-//! A [`Batch`] holds writes of any groups. One thread takes what was submitted, writes it as one
-//! batch into the active segment and syncs it, or lets another thread sync it while it writes the
-//! next one; then the completions are called. Files are described in `format` and `record`, what
-//! recovery makes of them in `recover`, and how segments go in `gc`.
+//! A [`Batch`] holds writes of any groups and what the node grants its peers. One thread takes
+//! what was submitted, writes it as one batch into the active segment and syncs it, or lets
+//! another thread sync it while it writes the next one; then the completions are called. Files are
+//! described in `format` and `record`, what recovery makes of them in `recover`, and how segments
+//! go in `gc`.
 //!
 //! # What recovery can tell
 //! Each batch carries the position up to which everything was durable when it was written. Data
@@ -20,7 +21,7 @@
 //! what waits has not failed, and is written when there is room again.
 
 use crossbeam_channel::{Sender, unbounded};
-use logboat_raft::{Entry, GroupId, Index, Persist, Restored};
+use logboat_raft::{Entry, Grant, GroupId, Index, NodeId, Persist, Restored};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::io;
@@ -75,13 +76,25 @@ pub trait Completion: Send + 'static {
     fn complete(self, result: Result<(), Poisoned>);
 }
 
-/// Writes of many groups that become durable together.
+/// What a node grants its peers, and writes of many groups, that become durable together: a restart
+/// finds all of a batch or nothing of it.
 #[derive(Debug)]
 pub struct Batch<C> {
+    /// What the node grants its peers, each in place of what it granted that one before.
+    pub grants: Vec<(NodeId, Grant)>,
     /// The writes, in order.
     pub writes: Vec<(GroupId, Persist)>,
     /// Told when they are durable.
     pub completion: C,
+}
+
+/// What a log holds when it is opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// What the replica of each group starts from.
+    pub groups: BTreeMap<GroupId, Restored>,
+    /// What the node granted each peer last.
+    pub grants: BTreeMap<NodeId, Grant>,
 }
 
 /// The log's sizes and limits.
@@ -100,7 +113,7 @@ pub struct WalOptions {
 
 impl Default for WalOptions {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, max_bytes: 2 << 30, mark_delay: Duration::from_millis(100) }
+        Self { segment_bytes: 64 << 20, max_bytes: 2 << 30, mark_delay: Duration::from_secs(1) }
     }
 }
 
@@ -128,7 +141,7 @@ impl<C: Completion> Wal<C> {
         directory: &Path,
         options: WalOptions,
         pressure: impl Fn(&[GroupId]) + Send + Sync + 'static,
-    ) -> Result<(Self, BTreeMap<GroupId, Restored>), WalError> {
+    ) -> Result<(Self, Recovered), WalError> {
         let disk = FileDisk::open(directory)
             .map_err(|source| WalError::Io { path: directory.to_owned(), source })?;
         Self::open_on(disk, options, pressure)
@@ -144,9 +157,9 @@ impl<C: Completion, D: Disk> Wal<C, D> {
         disk: D,
         options: WalOptions,
         pressure: impl Fn(&[GroupId]) + Send + Sync + 'static,
-    ) -> Result<(Self, BTreeMap<GroupId, Restored>), WalError> {
+    ) -> Result<(Self, Recovered), WalError> {
         let place = disk.path("");
-        let (log, supply, restored) = recover::recover(disk, options)?;
+        let (log, supply, recovered) = recover::recover(disk, options)?;
         let failed = |source| WalError::Io { path: place.clone(), source };
         let shared = Arc::new(Shared::new(&log));
         let lane = Arc::new(Lane::new(Arc::clone(&shared)));
@@ -167,7 +180,7 @@ impl<C: Completion, D: Disk> Wal<C, D> {
         let handle =
             Handle { inbox: RwLock::new(Some(inbox)), shared, threads: Mutex::new(threads) };
         let handle = Arc::new(handle);
-        Ok((Self { handle }, restored))
+        Ok((Self { handle }, recovered))
     }
 
     /// Hands a batch to the log; never blocks. The completion of a log that is poisoned or closed

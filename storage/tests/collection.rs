@@ -4,25 +4,38 @@
 
 mod common;
 
-use common::{Model, append_entries, compact, small};
-use logboat_raft::{GroupId, HardState, Index, LogId, LogWrite, Mark, NodeId, Persist, Term};
+use common::{Model, append_entries, compact, grant, small};
+use logboat_raft::{
+    Epoch, Fortification, Grant, GroupId, HardState, Index, LogId, LogWrite, Mark, NodeId, Persist,
+    Run, Term,
+};
 use logboat_storage::WalOptions;
 use logboat_storage::simulation::{Disk, InlineWal, SimDisk};
 
 const HOT: GroupId = GroupId(100);
 
 fn write(wal: &mut InlineWal<SimDisk>, model: &mut Model, write: (GroupId, Persist)) {
-    let writes = [write];
-    wal.write(&writes).unwrap();
+    write_batch(wal, model, &[], &[write]);
+}
+
+fn write_batch(
+    wal: &mut InlineWal<SimDisk>,
+    model: &mut Model,
+    grants: &[(NodeId, Grant)],
+    writes: &[(GroupId, Persist)],
+) {
+    wal.write(grants, writes).unwrap();
     wal.sync().unwrap();
-    model.apply(&writes);
+    model.apply(grants, writes);
     while wal.maintain(1 << 10).unwrap() > 0 {
         wal.sync().unwrap();
     }
 }
 
 fn vote(group: GroupId, term: u64) -> (GroupId, Persist) {
-    let hard_state = Some(HardState { term: Term(term), vote: Some(NodeId(3)), commit: Index(1) });
+    let fortified = Some(Fortification { leader: NodeId(3), epoch: Epoch(group.0) });
+    let (term, vote, commit) = (Term(term), Some(NodeId(3)), Index(1));
+    let hard_state = Some(HardState { term, vote, commit, fortified });
     (group, Persist { mark: Mark(0), hard_state, log: LogWrite::Keep })
 }
 
@@ -38,8 +51,8 @@ fn churn(wal: &mut InlineWal<SimDisk>, model: &mut Model, entries: u64) {
 }
 
 fn reopen(disk: &SimDisk, options: &WalOptions, model: &Model) -> InlineWal<SimDisk> {
-    let (wal, restored) = InlineWal::open(disk.clone(), options.clone()).unwrap();
-    assert_eq!(restored, model.restored());
+    let (wal, recovered) = InlineWal::open(disk.clone(), options.clone()).unwrap();
+    assert_eq!(recovered, model.recovered());
     model.check_reads(&wal);
     wal
 }
@@ -67,6 +80,53 @@ fn groups_that_wrote_once_and_went_idle_do_not_pin_the_log() {
     let files = disk.list().unwrap();
     assert!(!files.contains(&"0000000001.wal".to_owned()), "{files:?}");
     assert!(files.len() < 12, "{files:?}");
+}
+
+#[test]
+fn a_grant_that_was_given_once_outlives_the_segment_that_holds_it() {
+    let disk = SimDisk::default();
+    let options = small(8 << 10, 40 << 10);
+    let (mut wal, _) = InlineWal::open(disk.clone(), options.clone()).unwrap();
+    let mut model = Model::default();
+    // Of one peer nothing but a withdrawal is known; to another, support is given later again.
+    let withdrawn = (NodeId(2), Grant { epoch: Epoch(9), run: Run(4), live: false });
+    write_batch(&mut wal, &mut model, &[grant(1, 5), withdrawn, grant(3, 1)], &[]);
+    for round in 0..3 {
+        churn(&mut wal, &mut model, 150);
+        write_batch(&mut wal, &mut model, &[grant(3, 2 + round)], &[]);
+        let crashed = disk.copy();
+        crashed.crash(|| false);
+        reopen(&crashed, &options, &model);
+        wal.close().unwrap();
+        wal = reopen(&disk, &options, &model);
+    }
+    let files = disk.list().unwrap();
+    assert!(!files.contains(&"0000000001.wal".to_owned()), "{files:?}");
+    assert_eq!(model.grants.into_iter().collect::<Vec<_>>(), [grant(1, 5), withdrawn, grant(3, 4)]);
+}
+
+#[test]
+fn a_log_that_gets_nothing_but_grants_does_not_grow() {
+    let disk = SimDisk::default();
+    let options = small(16 << 10, 256 << 10);
+    let (mut wal, _) = InlineWal::open(disk.clone(), options.clone()).unwrap();
+    let mut model = Model::default();
+    for group in 1..=3 {
+        write(&mut wal, &mut model, vote(GroupId(group), group));
+        write(&mut wal, &mut model, append_entries(GroupId(group), Index(1), 2, 50));
+    }
+    write_batch(&mut wal, &mut model, &[grant(2, 1), grant(3, 1)], &[]);
+    for own in 1..=3_000 {
+        write_batch(&mut wal, &mut model, &[grant(1, own)], &[]);
+        wal.mark().unwrap();
+        assert!(wal.log().segments() <= 3, "{} segments after {own}", wal.log().segments());
+    }
+    assert!(wal.log().active_segment() > 15, "{}", wal.log().active_segment());
+    let files = disk.list().unwrap();
+    assert!(files.len() <= 4, "{files:?}");
+    drop(wal);
+    disk.crash(|| false);
+    reopen(&disk, &options, &model);
 }
 
 #[test]
@@ -135,6 +195,7 @@ fn a_crash_at_any_step_of_a_collection_loses_nothing() {
         for group in 1..=6 {
             write(&mut wal, &mut model, vote(GroupId(group), group));
             write(&mut wal, &mut model, append_entries(GroupId(group), Index(1), 3, 60));
+            write_batch(&mut wal, &mut model, &[grant(group, group)], &[]);
         }
         let mut random = kept + 1;
         for step in 0..150 {
@@ -167,11 +228,11 @@ fn a_recycled_segment_shows_nothing_of_its_former_life() {
     for index in 1..120 {
         let writes =
             [append_entries(HOT, Index(index), 1, 4096 - 32 - 28), compact(HOT, Index(index - 1))];
-        let written = wal.write(&writes).unwrap();
+        let written = wal.write(&[], &writes).unwrap();
         assert_eq!(written.bytes, 4096);
         wal.sync().unwrap();
         wal.maintain(1 << 10).unwrap();
-        model.apply(&writes);
+        model.apply(&[], &writes);
         let crashed = disk.copy();
         crashed.crash(|| false);
         let active = wal.log().active_segment();
@@ -186,22 +247,28 @@ fn a_segment_that_a_reader_borrows_is_not_written_over() {
     let directory = tempfile::tempdir().unwrap();
     let disk = logboat_storage::simulation::FileDisk::open(directory.path()).unwrap();
     let (mut wal, _) = InlineWal::open(disk, small(8 << 10, 16 << 10)).unwrap();
-    wal.write(&[append_entries(HOT, Index(1), 1, 500)]).unwrap();
+    wal.write(&[], &[append_entries(HOT, Index(1), 1, 500)]).unwrap();
     let held = wal.read(HOT, Index(1), Index(1), usize::MAX).unwrap();
     let first = directory.path().join("0000000001.wal");
     let mut index = 1;
     while first.exists() {
         index += 1;
         assert!(index < 200, "the first segment goes");
-        wal.write(&[append_entries(HOT, Index(index), 1, 500), compact(HOT, Index(index - 1))])
-            .unwrap();
+        wal.write(
+            &[],
+            &[append_entries(HOT, Index(index), 1, 500), compact(HOT, Index(index - 1))],
+        )
+        .unwrap();
         wal.sync().unwrap();
         wal.maintain(1 << 10).unwrap();
     }
     for _ in 0..100 {
         index += 1;
-        wal.write(&[append_entries(HOT, Index(index), 1, 500), compact(HOT, Index(index - 1))])
-            .unwrap();
+        wal.write(
+            &[],
+            &[append_entries(HOT, Index(index), 1, 500), compact(HOT, Index(index - 1))],
+        )
+        .unwrap();
         wal.sync().unwrap();
         wal.maintain(1 << 10).unwrap();
     }

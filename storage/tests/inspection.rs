@@ -4,22 +4,29 @@
 
 mod common;
 
-use common::{append_entries, compact, small};
-use logboat_raft::{GroupId, Index};
+use common::{append_entries, compact, grant, small};
+use logboat_raft::{
+    Epoch, Fortification, GroupId, HardState, Index, LogWrite, Mark, NodeId, Persist, Term,
+};
 use logboat_storage::simulation::{FileDisk, InlineWal};
 use logboat_storage::{SegmentState, inspect};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+const BOND: Fortification = Fortification { leader: NodeId(6), epoch: Epoch(3) };
+
 fn write_log(directory: &Path) -> InlineWal<FileDisk> {
     let disk = FileDisk::open(directory).unwrap();
     let (mut wal, _) = InlineWal::open(disk, small(8 << 10, 1 << 20)).unwrap();
     for index in 1..=10 {
-        wal.write(&[append_entries(GroupId(5), Index(index), 1, 1000)]).unwrap();
+        wal.write(&[], &[append_entries(GroupId(5), Index(index), 1, 1000)]).unwrap();
         wal.sync().unwrap();
     }
-    wal.write(&[compact(GroupId(5), Index(4))]).unwrap();
+    wal.write(&[], &[compact(GroupId(5), Index(4))]).unwrap();
+    let hard_state = Some(HardState { term: Term(1), fortified: Some(BOND), ..Default::default() });
+    let bound = Persist { mark: Mark(0), hard_state, log: LogWrite::Keep };
+    wal.write(&[grant(5, 1), grant(5, 2), grant(6, 3)], &[(GroupId(5), bound)]).unwrap();
     wal.mark().unwrap();
     wal
 }
@@ -40,6 +47,9 @@ fn a_report_tells_segments_and_groups_of_a_log_in_use() {
     let group = report.groups[&GroupId(5)];
     assert_eq!((group.snapshot.index, group.last, group.records), (Index(4), Index(10), 6));
     assert!(group.bytes > 6000);
+    assert_eq!(group.hard_state.fortified, Some(BOND));
+    assert_eq!(report.groups.len(), 1);
+    assert_eq!(report.grants, [grant(5, 2), grant(6, 3)].into());
     // Looking changed nothing.
     wal.close().unwrap();
     assert!(inspect(directory.path()).unwrap().is_whole());

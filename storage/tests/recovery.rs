@@ -4,10 +4,10 @@
 
 mod common;
 
-use common::{Model, Op, append_entries, compact, op, persist, small};
-use logboat_raft::{GroupId, Index, Persist};
-use logboat_storage::simulation::{InlineWal, SimDisk};
-use logboat_storage::{Damage, WalError};
+use common::{Model, Op, append_entries, compact, grant, next_grant, op, persist, small};
+use logboat_raft::{GroupId, Index, NodeId};
+use logboat_storage::simulation::{InlineWal, SimDisk, Written};
+use logboat_storage::{Damage, Recovered, WalError};
 use proptest::prelude::*;
 
 const SEGMENT: &str = "0000000001.wal";
@@ -15,19 +15,26 @@ const SEGMENT: &str = "0000000001.wal";
 const LAST: u32 = 4;
 
 fn open(disk: &SimDisk) -> (InlineWal<SimDisk>, Model) {
-    let (wal, restored) = InlineWal::open(disk.clone(), small(16 << 10, 64 << 10)).unwrap();
-    assert!(restored.is_empty());
+    let (wal, recovered) = InlineWal::open(disk.clone(), small(16 << 10, 64 << 10)).unwrap();
+    assert_eq!(recovered, Recovered::default());
     (wal, Model::default())
 }
 
-fn batch(model: &mut Model, ops: &[Op]) -> Vec<(GroupId, Persist)> {
-    let mut writes = Vec::new();
+/// Writes a batch to the log and to the model.
+fn write(wal: &mut InlineWal<SimDisk>, model: &mut Model, ops: &[Op]) -> Written {
+    let (mut grants, mut writes) = (Vec::new(), Vec::new());
     for op in ops {
-        let write = persist(model, *op);
-        model.apply(std::slice::from_ref(&write));
-        writes.push(write);
+        if op.is_grant() {
+            let grant = next_grant(model, *op);
+            model.apply(&[grant], &[]);
+            grants.push(grant);
+        } else {
+            let write = persist(model, *op);
+            model.apply(&[], std::slice::from_ref(&write));
+            writes.push(write);
+        }
     }
-    writes
+    wal.write(&grants, &writes).unwrap()
 }
 
 proptest! {
@@ -41,13 +48,13 @@ proptest! {
         let disk = SimDisk::default();
         let (mut wal, mut model) = open(&disk);
         for ops in &synced {
-            wal.write(&batch(&mut model, ops)).unwrap();
+            write(&mut wal, &mut model, ops);
             wal.sync().unwrap();
         }
-        let (old_content, old) = (disk.durable(SEGMENT), model.restored());
-        let bytes = wal.write(&batch(&mut model, &torn)).unwrap().bytes;
+        let (old_content, old) = (disk.durable(SEGMENT), model.recovered());
+        let bytes = write(&mut wal, &mut model, &torn).bytes;
         wal.sync().unwrap();
-        let (new_content, new) = (disk.durable(SEGMENT), model.restored());
+        let (new_content, new) = (disk.durable(SEGMENT), model.recovered());
         let differs = |(a, b): &(&u8, &u8)| a != b;
         let start = old_content.iter().zip(&new_content).position(|(a, b)| differs(&(a, b)));
         prop_assert!(bytes > 0 || start.is_none());
@@ -58,8 +65,8 @@ proptest! {
             let whole = content == new_content;
             let disk = disk.copy();
             disk.plant(SEGMENT, &content);
-            let (wal, restored) = InlineWal::open(disk, small(16 << 10, 64 << 10)).unwrap();
-            prop_assert_eq!(&restored, if whole { &new } else { &old }, "torn at {}", end);
+            let (wal, recovered) = InlineWal::open(disk, small(16 << 10, 64 << 10)).unwrap();
+            prop_assert_eq!(&recovered, if whole { &new } else { &old }, "torn at {}", end);
             if whole {
                 model.check_reads(&wal);
             }
@@ -77,14 +84,14 @@ proptest! {
         let options = small(8 << 10, 32 << 10);
         let mut acknowledged = Model::default();
         for (batches, mut random, ending) in rounds {
-            let (mut wal, restored) = InlineWal::open(disk.clone(), options.clone()).unwrap();
-            prop_assert_eq!(&restored, &acknowledged.restored());
+            let (mut wal, recovered) = InlineWal::open(disk.clone(), options.clone()).unwrap();
+            prop_assert_eq!(&recovered, &acknowledged.recovered());
             acknowledged.check_reads(&wal);
             let mut model = acknowledged.clone();
             let mut possible = vec![acknowledged.clone()];
             let mut durable = wal.log().active_segment();
             for (ops, then) in batches {
-                wal.write(&batch(&mut model, &ops)).unwrap();
+                write(&mut wal, &mut model, &ops);
                 possible.push(model.clone());
                 match then {
                     0 => wal.sync().unwrap(),
@@ -117,9 +124,9 @@ proptest! {
                     });
                 }
             }
-            let (wal, restored) = InlineWal::open(disk.clone(), options.clone()).unwrap();
-            let found = possible.into_iter().rev().find(|model| model.restored() == restored);
-            prop_assert!(found.is_some(), "no prefix: {restored:?}");
+            let (wal, recovered) = InlineWal::open(disk.clone(), options.clone()).unwrap();
+            let found = possible.into_iter().rev().find(|model| model.recovered() == recovered);
+            prop_assert!(found.is_some(), "no prefix: {recovered:?}");
             acknowledged = found.unwrap();
             acknowledged.check_reads(&wal);
         }
@@ -133,7 +140,7 @@ fn closed_log(bytes: usize) -> SimDisk {
     for round in 0..10 {
         let writes =
             [1, 2].map(|group| append_entries(GroupId(group), Index(1 + round * 3), 3, bytes));
-        wal.write(&writes).unwrap();
+        wal.write(&[], &writes).unwrap();
         wal.sync().unwrap();
     }
     assert_eq!(wal.log().active_segment(), LAST);
@@ -190,7 +197,7 @@ fn damage_to_an_entry_names_its_group() {
 fn damage_under_a_running_log_is_not_served() {
     let disk = SimDisk::default();
     let (mut wal, _) = open(&disk);
-    wal.write(&[append_entries(GroupId(7), Index(1), 2, 100)]).unwrap();
+    wal.write(&[], &[append_entries(GroupId(7), Index(1), 2, 100)]).unwrap();
     wal.sync().unwrap();
     let content = disk.durable(SEGMENT);
     let end = end_of(&disk, SEGMENT);
@@ -208,10 +215,10 @@ fn damage_under_a_running_log_is_not_served() {
 fn a_hole_in_the_unsynced_tail_is_cut_and_what_lies_behind_never_resurfaces() {
     let disk = SimDisk::default();
     let (mut wal, _) = open(&disk);
-    wal.write(&[append_entries(GroupId(1), Index(1), 1, 600)]).unwrap();
+    wal.write(&[], &[append_entries(GroupId(1), Index(1), 1, 600)]).unwrap();
     wal.sync().unwrap();
     for index in 2..6 {
-        wal.write(&[append_entries(GroupId(1), Index(index), 1, 600)]).unwrap();
+        wal.write(&[], &[append_entries(GroupId(1), Index(index), 1, 600)]).unwrap();
     }
     // Entry 2 lies on the second page of the data and the third, entry 5 behind: lose the second.
     let mut page = 0;
@@ -220,17 +227,18 @@ fn a_hole_in_the_unsynced_tail_is_cut_and_what_lies_behind_never_resurfaces() {
         page != 2
     });
     for _ in 0..3 {
-        let (mut wal, restored) = InlineWal::open(disk.clone(), small(16 << 10, 64 << 10)).unwrap();
-        let last = restored[&GroupId(1)].last;
+        let (mut wal, recovered) =
+            InlineWal::open(disk.clone(), small(16 << 10, 64 << 10)).unwrap();
+        let last = recovered.groups[&GroupId(1)].last;
         assert!(last < Index(5));
-        wal.write(&[append_entries(GroupId(1), last.next(), 1, 600)]).unwrap();
+        wal.write(&[], &[append_entries(GroupId(1), last.next(), 1, 600)]).unwrap();
         wal.sync().unwrap();
         assert_eq!(
             wal.read(GroupId(1), Index(1), Index(9), usize::MAX).unwrap().len() as u64,
             last.0 + 1
         );
-        let (_, restored) = InlineWal::open(disk.clone(), small(16 << 10, 64 << 10)).unwrap();
-        assert_eq!(restored[&GroupId(1)].last, last.next());
+        let (_, recovered) = InlineWal::open(disk.clone(), small(16 << 10, 64 << 10)).unwrap();
+        assert_eq!(recovered.groups[&GroupId(1)].last, last.next());
         disk.crash(|| false);
     }
 }
@@ -239,15 +247,68 @@ fn a_hole_in_the_unsynced_tail_is_cut_and_what_lies_behind_never_resurfaces() {
 fn pages_of_a_failed_sync_are_not_believed_after_a_restart() {
     let disk = SimDisk::default();
     let (mut wal, _) = open(&disk);
-    wal.write(&[append_entries(GroupId(1), Index(1), 1, 100)]).unwrap();
+    wal.write(&[], &[append_entries(GroupId(1), Index(1), 1, 100)]).unwrap();
     wal.sync().unwrap();
-    wal.write(&[append_entries(GroupId(1), Index(2), 1, 5000)]).unwrap();
+    wal.write(&[], &[append_entries(GroupId(1), Index(2), 1, 5000)]).unwrap();
     disk.fail_sync(1);
     assert!(wal.sync().is_err());
     drop(wal);
     // No crash: the cache still holds what never reached the disk.
-    let (_, restored) = InlineWal::open(disk, small(16 << 10, 64 << 10)).unwrap();
-    assert_eq!(restored[&GroupId(1)].last, Index(1));
+    let (_, recovered) = InlineWal::open(disk, small(16 << 10, 64 << 10)).unwrap();
+    assert_eq!(recovered.groups[&GroupId(1)].last, Index(1));
+}
+
+#[test]
+fn a_grant_of_a_torn_batch_leaves_the_one_before_it() {
+    let disk = SimDisk::default();
+    let (mut wal, _) = open(&disk);
+    wal.write(&[grant(2, 1), grant(3, 1)], &[]).unwrap();
+    wal.sync().unwrap();
+    wal.write(&[grant(2, 2)], &[append_entries(GroupId(1), Index(1), 1, 5000)]).unwrap();
+    // Only the first page gets to the disk, which holds all of the grant.
+    let mut page = 0;
+    disk.crash(|| {
+        page += 1;
+        page == 1
+    });
+    assert!(page > 1);
+    for _ in 0..2 {
+        let (_, recovered) = InlineWal::open(disk.clone(), small(16 << 10, 64 << 10)).unwrap();
+        assert_eq!(recovered.grants, [grant(2, 1), grant(3, 1)].into());
+        assert!(recovered.groups.is_empty());
+    }
+}
+
+#[test]
+fn a_peer_and_a_group_of_one_number_are_not_mixed_up() {
+    let disk = SimDisk::default();
+    let (mut wal, mut model) = open(&disk);
+    for number in 1..6 {
+        let grants = [grant(7, number), grant(number, number)];
+        let writes = [append_entries(GroupId(7), Index(number), 1, 10)];
+        wal.write(&grants, &writes).unwrap();
+        model.apply(&grants, &writes);
+    }
+    wal.close().unwrap();
+    let (wal, recovered) = InlineWal::open(disk, small(16 << 10, 64 << 10)).unwrap();
+    assert_eq!(recovered, model.recovered());
+    assert_eq!(recovered.groups.len(), 1);
+    assert_eq!(recovered.grants[&NodeId(7)], grant(7, 5).1);
+    model.check_reads(&wal);
+}
+
+#[test]
+fn a_log_of_another_format_is_refused_and_named() {
+    let disk = closed_log(200);
+    let mut content = disk.durable(SEGMENT);
+    // The version stands behind the magic; the checksum ends the block.
+    content[8..12].copy_from_slice(&1_u32.to_le_bytes());
+    let checksum = crc32fast::hash(&content[..4092]);
+    content[4092..4096].copy_from_slice(&checksum.to_le_bytes());
+    disk.plant(SEGMENT, &content);
+    let damage = damage(disk);
+    assert_eq!(damage.file.to_str(), Some(SEGMENT));
+    assert!(damage.what.contains("format version 1 instead of 2"), "{damage}");
 }
 
 #[test]
@@ -291,7 +352,7 @@ fn a_foreign_file_is_refused_and_named() {
 fn a_log_that_was_closed_goes_on_in_its_segment_and_another_one_does_not() {
     let disk = SimDisk::default();
     let (mut wal, _) = open(&disk);
-    wal.write(&[append_entries(GroupId(1), Index(1), 1, 10)]).unwrap();
+    wal.write(&[], &[append_entries(GroupId(1), Index(1), 1, 10)]).unwrap();
     wal.close().unwrap();
     let (wal, _) = InlineWal::open(disk.clone(), small(16 << 10, 64 << 10)).unwrap();
     assert_eq!(wal.log().active_segment(), 1);
@@ -306,13 +367,13 @@ fn a_batch_larger_than_a_segment_gets_one_of_its_own() {
     let (mut wal, mut model) = open(&disk);
     for (round, bytes) in [100_000, 10, 50_000, 10].into_iter().enumerate() {
         let writes = [append_entries(GroupId(1), Index(round as u64 + 1), 1, bytes)];
-        wal.write(&writes).unwrap();
-        model.apply(&writes);
+        wal.write(&[], &writes).unwrap();
+        model.apply(&[], &writes);
         model.check_reads(&wal);
     }
     wal.close().unwrap();
-    let (wal, restored) = InlineWal::open(disk, small(16 << 10, 64 << 10)).unwrap();
-    assert_eq!(restored, model.restored());
+    let (wal, recovered) = InlineWal::open(disk, small(16 << 10, 64 << 10)).unwrap();
+    assert_eq!(recovered, model.recovered());
     model.check_reads(&wal);
 }
 
@@ -320,21 +381,24 @@ fn a_batch_larger_than_a_segment_gets_one_of_its_own() {
 fn a_gap_in_a_groups_log_is_refused_before_it_is_written() {
     let disk = SimDisk::default();
     let (mut wal, _) = open(&disk);
-    wal.write(&[append_entries(GroupId(1), Index(1), 2, 10)]).unwrap();
-    let error = wal.write(&[append_entries(GroupId(1), Index(4), 1, 10)]).unwrap_err();
+    wal.write(&[], &[append_entries(GroupId(1), Index(1), 2, 10)]).unwrap();
+    let error = wal.write(&[], &[append_entries(GroupId(1), Index(4), 1, 10)]).unwrap_err();
     assert!(error.to_string().contains("entry 4 was submitted where at most 3"), "{error}");
     wal.sync().unwrap();
-    let (_, restored) = InlineWal::open(disk, small(16 << 10, 64 << 10)).unwrap();
-    assert_eq!(restored[&GroupId(1)].last, Index(2));
+    let (_, recovered) = InlineWal::open(disk, small(16 << 10, 64 << 10)).unwrap();
+    assert_eq!(recovered.groups[&GroupId(1)].last, Index(2));
 }
 
 #[test]
 fn a_read_is_bounded_by_bytes_and_returns_at_least_one_entry() {
     let disk = SimDisk::default();
     let (mut wal, _) = open(&disk);
-    wal.write(&[append_entries(GroupId(1), Index(1), 10, 100)]).unwrap();
-    wal.write(&[append_entries(GroupId(1), Index(11), 10, 100), compact(GroupId(1), Index(3))])
-        .unwrap();
+    wal.write(&[], &[append_entries(GroupId(1), Index(1), 10, 100)]).unwrap();
+    wal.write(
+        &[],
+        &[append_entries(GroupId(1), Index(11), 10, 100), compact(GroupId(1), Index(3))],
+    )
+    .unwrap();
     let read = |first, last, bytes| {
         let entries = wal.read(GroupId(1), Index(first), Index(last), bytes).unwrap();
         entries.iter().map(|entry| entry.index.0).collect::<Vec<_>>()

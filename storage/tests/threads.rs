@@ -4,10 +4,10 @@
 
 mod common;
 
-use common::{append_entries, compact, entry, small};
+use common::{append_entries, compact, entry, grant, small};
 use logboat_raft::{GroupId, Index, Persist, Term};
 use logboat_storage::simulation::{Disk, SimDisk};
-use logboat_storage::{Batch, Completion, Poisoned, Wal, WalError};
+use logboat_storage::{Batch, Completion, Poisoned, Recovered, Wal, WalError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -25,7 +25,7 @@ impl Completion for Tell {
 
 fn submit<D: Disk>(wal: &Wal<Tell, D>, writes: Vec<(GroupId, Persist)>) -> Receiver<Outcome> {
     let (tell, told) = sync_channel(1);
-    wal.submit(Batch { writes, completion: Tell(tell) });
+    wal.submit(Batch { grants: Vec::new(), writes, completion: Tell(tell) });
     told
 }
 
@@ -64,12 +64,35 @@ fn what_is_completed_survives_a_crash_and_what_is_closed_is_all_there() {
     wal.close();
     assert!(told.iter().all(|told| told.recv().unwrap().is_ok()));
     for (disk, last) in [(crashed, 50), (disk, 99)] {
-        let (wal, restored) =
+        let (wal, recovered) =
             Wal::<Tell, _>::open_on(disk, small(16 << 10, 64 << 10), |_| {}).unwrap();
-        assert_eq!(restored[&GroupId(1)].last, Index(last));
-        assert_eq!(restored[&GroupId(4)].last, Index(50));
+        assert_eq!(recovered.groups[&GroupId(1)].last, Index(last));
+        assert_eq!(recovered.groups[&GroupId(4)].last, Index(50));
         wal.close();
     }
+}
+
+#[test]
+fn grants_alone_are_synced_before_they_are_completed() {
+    let disk = SimDisk::default();
+    let wal = open(&disk);
+    for epoch in 1..=20 {
+        let syncs = wal.metrics().syncs.get();
+        let (tell, told) = sync_channel(1);
+        let grants = vec![grant(2, epoch), grant(3, 2 * epoch)];
+        wal.submit(Batch { grants, writes: Vec::new(), completion: Tell(tell) });
+        told.recv().unwrap().unwrap();
+        assert!(wal.metrics().syncs.get() > syncs);
+        let crashed = disk.copy();
+        crashed.crash(|| false);
+        let (crashed, recovered) =
+            Wal::<Tell, _>::open_on(crashed, small(16 << 10, 64 << 10), |_| {}).unwrap();
+        assert_eq!(recovered.grants, [grant(2, epoch), grant(3, 2 * epoch)].into());
+        assert!(recovered.groups.is_empty());
+        crashed.close();
+    }
+    assert_eq!(wal.queued_bytes(), 0);
+    wal.close();
 }
 
 #[test]
@@ -109,7 +132,7 @@ fn a_completion_that_panics_poisons_the_log_and_spares_the_others() {
     let (wal, _) = Wal::open_on(SimDisk::default(), small(16 << 10, 64 << 10), |_| {}).unwrap();
     let submit = |index, tell| {
         let writes = vec![append_entries(GroupId(1), Index(index), 1, 10)];
-        wal.submit(Batch { writes, completion: Panics(tell) });
+        wal.submit(Batch { grants: Vec::new(), writes, completion: Panics(tell) });
     };
     submit(1, None);
     while wal.poisoned().is_none() {
@@ -128,8 +151,8 @@ fn a_gap_poisons_the_log_before_anything_of_it_is_written() {
     let error = submit(&wal, vec![append_entries(GroupId(1), Index(3), 1, 10)]).recv().unwrap();
     assert!(error.unwrap_err().to_string().contains("entry 3 was submitted"));
     wal.close();
-    let (_, restored) = Wal::<Tell, _>::open_on(disk, small(16 << 10, 64 << 10), |_| {}).unwrap();
-    assert!(restored.is_empty());
+    let (_, recovered) = Wal::<Tell, _>::open_on(disk, small(16 << 10, 64 << 10), |_| {}).unwrap();
+    assert_eq!(recovered, Recovered::default());
 }
 
 #[test]
@@ -155,8 +178,9 @@ fn a_full_disk_holds_writes_back_until_there_is_room() {
     }
     assert!(!wal.stalled());
     wal.close();
-    let (wal, restored) = Wal::<Tell, _>::open_on(disk, small(16 << 10, 64 << 10), |_| {}).unwrap();
-    assert_eq!(restored[&GroupId(1)].last, Index(told.len() as u64));
+    let (wal, recovered) =
+        Wal::<Tell, _>::open_on(disk, small(16 << 10, 64 << 10), |_| {}).unwrap();
+    assert_eq!(recovered.groups[&GroupId(1)].last, Index(told.len() as u64));
     wal.close();
 }
 
@@ -174,9 +198,9 @@ fn a_log_on_a_full_disk_opens_serves_and_closes() {
     cut[closing - 20..].fill(0);
     unclosed.plant("0000000001.wal", &cut);
     unclosed.limit(Some(16 << 10));
-    let (wal, restored) =
+    let (wal, recovered) =
         Wal::<Tell, _>::open_on(unclosed.clone(), small(16 << 10, 64 << 10), |_| {}).unwrap();
-    assert_eq!(restored[&GroupId(1)].last, Index(3));
+    assert_eq!(recovered.groups[&GroupId(1)].last, Index(3));
     let told = submit(&wal, vec![append_entries(GroupId(1), Index(4), 1, 10)]);
     while !wal.stalled() {
         thread::yield_now();
@@ -185,9 +209,9 @@ fn a_log_on_a_full_disk_opens_serves_and_closes() {
     wal.close();
     assert!(told.recv().unwrap().unwrap_err().to_string().contains("disk was full"));
     unclosed.limit(None);
-    let (wal, restored) =
+    let (wal, recovered) =
         Wal::<Tell, _>::open_on(unclosed, small(16 << 10, 64 << 10), |_| {}).unwrap();
-    assert_eq!(restored[&GroupId(1)].last, Index(3));
+    assert_eq!(recovered.groups[&GroupId(1)].last, Index(3));
     wal.close();
 }
 
@@ -291,10 +315,10 @@ fn readers_of_other_threads_see_whole_entries_while_segments_come_and_go() {
     let last = wal.read(GroupId(2), Index(3000), Index(3000), 1).unwrap();
     assert_eq!(last, [entry(GroupId(2), Term(1), Index(3000), 200)]);
     wal.close();
-    let (wal, restored) =
+    let (wal, recovered) =
         Wal::<Tell>::open(directory.path(), small(64 << 10, 256 << 10), |_| {}).unwrap();
-    assert_eq!(restored[&idle].last, Index(20));
-    assert_eq!(restored[&GroupId(1)].last, Index(3000));
-    assert_eq!(restored[&GroupId(1)].snapshot.index, Index(2950));
+    assert_eq!(recovered.groups[&idle].last, Index(20));
+    assert_eq!(recovered.groups[&GroupId(1)].last, Index(3000));
+    assert_eq!(recovered.groups[&GroupId(1)].snapshot.index, Index(2950));
     wal.close();
 }

@@ -31,7 +31,7 @@ fn a_small_write_dirties_a_page_or_two() {
     let opened = written_bytes().unwrap();
     assert!(opened - before >= 8 << 20, "zero-filling counts, so the counter works");
     for index in 1..=200 {
-        wal.write(&[append_entries(GroupId(1), Index(index), 1, 200)]).unwrap();
+        wal.write(&[], &[append_entries(GroupId(1), Index(index), 1, 200)]).unwrap();
         wal.sync().unwrap();
     }
     let each = (written_bytes().unwrap() - opened) / 200;

@@ -23,7 +23,7 @@ pub(super) const MAX_SEGMENT_BYTES: u64 = 1 << 31;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"LOGBOAT\x01";
 const BATCH_MAGIC: [u8; 4] = *b"LBat";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const CLOSED: u32 = 1;
 
 /// A place in the log. Segments are numbered from 1 on, so that the default comes before all.

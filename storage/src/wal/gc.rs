@@ -8,7 +8,8 @@
 //! What is still needed in the oldest segment is moved when that is cheap: when it is a quarter of
 //! the segment or less, or, with the log over its budget, when it is half of the segment or the
 //! whole log is half dead. Where more is needed, the groups that need it are named, because only
-//! their snapshots can help. Whatever the sizes, no more is moved than was written since (and one
+//! their snapshots can help. The latest grant of each peer is moved along: given long ago, it may
+//! still bind the node. Whatever the sizes, no more is moved than was written since (and one
 //! segment after a start), so the log at most doubles what it writes, and an idle one rests.
 //!
 //! Moved entries are written as records of a kind of their own, which put entries in the place of
@@ -26,7 +27,8 @@ use std::cmp::Reverse;
 /// The most groups that are named at once.
 const MAX_PRESSED: usize = 64;
 
-/// The groups that still need the oldest segment, being moved out of it.
+/// The groups that still need the oldest segment, being moved out of it. Grants are few, so all
+/// that are left in it go with the first batch.
 #[derive(Debug)]
 pub(super) struct Collection {
     segment: u32,
@@ -73,7 +75,7 @@ impl<D: Disk> Log<D> {
             collection.groups.truncate(left);
             Ok(written)
         });
-        if !collection.groups.is_empty() {
+        if written.is_err() || !collection.groups.is_empty() {
             self.collection = Some(collection);
         }
         written
@@ -159,13 +161,17 @@ impl<D: Disk> Log<D> {
         Collection { segment, groups }
     }
 
-    /// Encodes a batch of what groups still need; returns how many of the groups are left.
+    /// Encodes a batch of grants and of what groups still need; returns how many of the groups are
+    /// left.
     fn encode_some(
         &mut self,
         collection: &Collection,
         max_bytes: u64,
     ) -> Result<usize, WriteError> {
         self.encoder.begin(self.active.segment.salt);
+        for (peer, grant) in self.store.index.grants_in(collection.segment) {
+            self.encoder.grant(peer, grant);
+        }
         let mut left = collection.groups.len();
         while left > 0 && self.encoder.batch_bytes() < max_bytes {
             let group = collection.groups[left - 1];

@@ -1,13 +1,23 @@
-//! Which record holds which entry, and which segments are needed: the log's index in memory.
+//! Which record holds which entry, what the node granted its peers last, and which segments are
+//! needed: the log's index in memory.
 
 use super::format::Position;
 use super::runs::{Run, Runs};
-use logboat_raft::{GroupId, HardState, Index, LogId};
+use logboat_raft::{Grant, GroupId, HardState, Index, LogId, NodeId};
 use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 
 const SHARDS: usize = 64;
+
+/// What one record changes, and of what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// The log of a group.
+    Group(GroupId, Change),
+    /// What the node granted a peer.
+    Grant(NodeId, Grant),
+}
 
 /// What one record changes in its group's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,19 +97,13 @@ impl Accounts {
     }
 }
 
-/// About what a record of a hard state or compaction point takes. They are accounted alike, so
-/// that the index need not remember the size of each.
+/// About what a record of a hard state, compaction point or grant takes. They are accounted alike,
+/// so that the index need not remember the size of each.
 const POINT_BYTES: u32 = 16;
 
 impl GroupLog {
     /// Follows one record, `bytes` long, at `place`.
-    pub(super) fn apply(
-        &mut self,
-        change: Change,
-        place: Position,
-        bytes: u32,
-        accounts: &mut Accounts,
-    ) {
+    fn apply(&mut self, change: Change, place: Position, bytes: u32, accounts: &mut Accounts) {
         match change {
             Change::HardState(state) => {
                 accounts.release(self.hard_state_in, POINT_BYTES);
@@ -226,15 +230,48 @@ impl GroupLog {
     }
 }
 
-/// The index of all groups. The log's own thread changes it, any thread reads it.
+/// What the node granted a peer last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Granted {
+    grant: Grant,
+    /// The segment of the record that holds it; zero when there is none.
+    segment: u32,
+}
+
+/// The index of all groups and grants. The log's own thread changes it, any thread reads it.
 #[derive(Debug)]
 pub(super) struct LogIndex {
     shards: Vec<RwLock<FxHashMap<GroupId, GroupLog>>>,
+    grants: RwLock<BTreeMap<NodeId, Granted>>,
 }
 
 impl LogIndex {
     pub(super) fn new() -> Self {
-        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect() }
+        let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
+        Self { shards, grants: RwLock::default() }
+    }
+
+    /// Follows one record, `bytes` long, at `place`.
+    pub(super) fn apply(
+        &self,
+        effect: Effect,
+        place: Position,
+        bytes: u32,
+        accounts: &mut Accounts,
+    ) {
+        match effect {
+            Effect::Group(group, change) => {
+                let mut shard = self.shard(group).write();
+                shard.entry(group).or_default().apply(change, place, bytes, accounts);
+            }
+            Effect::Grant(peer, grant) => {
+                let mut grants = self.grants.write();
+                let granted = grants.entry(peer).or_default();
+                accounts.release(granted.segment, POINT_BYTES);
+                accounts.pin(place.segment, POINT_BYTES);
+                *granted = Granted { grant, segment: place.segment };
+            }
+        }
     }
 
     /// Looks at a group; one that was never written is empty.
@@ -245,11 +282,6 @@ impl LogIndex {
         }
     }
 
-    /// Changes a group.
-    pub(super) fn change(&self, group: GroupId, change: impl FnOnce(&mut GroupLog)) {
-        change(self.shard(group).write().entry(group).or_default());
-    }
-
     /// Looks at every group, in no order.
     pub(super) fn each(&self, mut look: impl FnMut(GroupId, &GroupLog)) {
         for shard in &self.shards {
@@ -257,6 +289,19 @@ impl LogIndex {
                 look(*group, log);
             }
         }
+    }
+
+    /// What the node granted each peer last.
+    pub(super) fn grants(&self) -> BTreeMap<NodeId, Grant> {
+        let grants = self.grants.read();
+        grants.iter().map(|(peer, granted)| (*peer, granted.grant)).collect()
+    }
+
+    /// Those of the grants whose records lie in this segment.
+    pub(super) fn grants_in(&self, segment: u32) -> Vec<(NodeId, Grant)> {
+        let grants = self.grants.read();
+        let within = grants.iter().filter(|(_, granted)| granted.segment == segment);
+        within.map(|(peer, granted)| (*peer, granted.grant)).collect()
     }
 
     fn shard(&self, group: GroupId) -> &RwLock<FxHashMap<GroupId, GroupLog>> {

@@ -1,13 +1,12 @@
 //! The log without threads: for simulations and tests, where the caller decides when it syncs.
 
-use super::WalOptions;
 use super::disk::Disk;
 use super::error::{ReadError, WalError, WriteError};
 use super::log::{Log, Written};
 use super::recover::recover;
 use super::supply::Supply;
-use logboat_raft::{Entry, GroupId, Index, Persist, Restored};
-use std::collections::BTreeMap;
+use super::{Recovered, WalOptions};
+use logboat_raft::{Entry, Grant, GroupId, Index, NodeId, Persist};
 use std::io;
 
 /// The same log as [`Wal`](super::Wal), with the same files, driven by the caller's thread.
@@ -21,12 +20,9 @@ impl<D: Disk> InlineWal<D> {
     ///
     /// # Errors
     /// [`WalError`].
-    pub fn open(
-        disk: D,
-        options: WalOptions,
-    ) -> Result<(Self, BTreeMap<GroupId, Restored>), WalError> {
-        let (log, supply, restored) = recover(disk, options)?;
-        Ok((Self { log, supply }, restored))
+    pub fn open(disk: D, options: WalOptions) -> Result<(Self, Recovered), WalError> {
+        let (log, supply, recovered) = recover(disk, options)?;
+        Ok((Self { log, supply }, recovered))
     }
 
     /// Writes a batch, in a new segment if need be. Durable after [`Self::sync`].
@@ -35,9 +31,13 @@ impl<D: Disk> InlineWal<D> {
     /// [`WriteError`]. A full disk is a [`WriteError::Io`] of kind
     /// [`StorageFull`](io::ErrorKind::StorageFull) without effect; the same batch may be tried
     /// again. After any other error the log must not be used.
-    pub fn write(&mut self, writes: &[(GroupId, Persist)]) -> Result<Written, WriteError> {
+    pub fn write(
+        &mut self,
+        grants: &[(NodeId, Grant)],
+        writes: &[(GroupId, Persist)],
+    ) -> Result<Written, WriteError> {
         loop {
-            match self.log.write(writes.iter()) {
+            match self.log.write(grants.iter(), writes.iter()) {
                 Err(WriteError::Full { bytes }) => self.extend(bytes)?,
                 result => return result,
             }

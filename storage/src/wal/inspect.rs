@@ -3,10 +3,10 @@
 use super::error::{Damage, WalError};
 use super::extent::{Extent, Scanned};
 use super::format::{Position, segment_name, segment_of};
-use super::index::{Accounts, GroupLog};
+use super::index::{Accounts, LogIndex};
 use super::scan::{replay, scan};
 use bytes::Bytes;
-use logboat_raft::{GroupId, HardState, Index, LogId};
+use logboat_raft::{Grant, GroupId, HardState, Index, LogId, NodeId};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -19,6 +19,8 @@ pub struct WalReport {
     pub segments: Vec<SegmentReport>,
     /// What the valid part of the log says of each group.
     pub groups: BTreeMap<GroupId, GroupReport>,
+    /// What it says that the node granted each peer last.
+    pub grants: BTreeMap<NodeId, Grant>,
     /// What is damaged of what was acknowledged: the log does not open if there is any.
     pub damage: Vec<Damage>,
     /// Segment files that should be there: the first of each gap.
@@ -66,7 +68,7 @@ pub enum SegmentState {
 /// What the log holds of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupReport {
-    /// Term, vote and commit hint.
+    /// Term, vote, commit hint and bond to a leader.
     pub hard_state: HardState,
     /// The last entry that a snapshot covers; the log begins after it.
     pub snapshot: LogId,
@@ -106,6 +108,7 @@ fn attempt(directory: &Path) -> io::Result<WalReport> {
     let mut report = WalReport {
         segments: Vec::new(),
         groups: BTreeMap::new(),
+        grants: BTreeMap::new(),
         damage: Vec::new(),
         missing: Vec::new(),
         foreign: Vec::new(),
@@ -130,7 +133,9 @@ fn attempt(directory: &Path) -> io::Result<WalReport> {
         }
     }
     let extent = Extent::of(&scans, |name| directory.join(name));
-    report.groups = groups(directory, &scans, &extent)?;
+    let index = follow(directory, &scans, &extent)?;
+    report.groups = groups(&index);
+    report.grants = index.grants();
     let segments = scans.iter().map(|(id, scanned)| {
         let bytes = sizes.get(id).copied().unwrap_or(0);
         segment(directory, *id, bytes, scanned, &extent)
@@ -193,12 +198,13 @@ fn segment(
     report
 }
 
-fn groups(
+/// Follows the records of the valid batches.
+fn follow(
     directory: &Path,
     scans: &BTreeMap<u32, Scanned>,
     extent: &Extent,
-) -> io::Result<BTreeMap<GroupId, GroupReport>> {
-    let mut logs: BTreeMap<GroupId, GroupLog> = BTreeMap::new();
+) -> io::Result<LogIndex> {
+    let index = LogIndex::new();
     let mut accounts = Accounts::default();
     for (id, end) in &extent.ends {
         let (Some(Ok((header, _))), Some(file)) = (scans.get(id), read(directory, *id)?) else {
@@ -206,11 +212,15 @@ fn groups(
         };
         replay(&file, header.salt, *end, |offset, record| {
             let place = Position::new(*id, offset);
-            let log = logs.entry(record.group).or_default();
-            log.apply(record.change, place, record.bytes as u32, &mut accounts);
+            index.apply(record.effect, place, record.bytes as u32, &mut accounts);
         });
     }
-    let reports = logs.into_iter().map(|(group, log)| {
+    Ok(index)
+}
+
+fn groups(index: &LogIndex) -> BTreeMap<GroupId, GroupReport> {
+    let mut reports = BTreeMap::new();
+    index.each(|group, log| {
         let report = GroupReport {
             hard_state: log.hard_state,
             snapshot: log.snapshot,
@@ -218,7 +228,7 @@ fn groups(
             records: log.pieces().count(),
             bytes: log.pieces().map(|piece| u64::from(piece.run.bytes)).sum(),
         };
-        (group, report)
+        reports.insert(group, report);
     });
-    Ok(reports.collect())
+    reports
 }

@@ -68,7 +68,7 @@ impl Writer {
             log: LogWrite::Append([entry].into()),
         };
         self.log.synced(self.shared.durable());
-        self.log.write([(GROUP, persist)].iter()).unwrap();
+        self.log.write([].iter(), [(GROUP, persist)].iter()).unwrap();
         self.shared.enqueue(1);
         let journal = Arc::clone(&self.journal);
         let completion = Noted { number: self.written, journal };
@@ -109,8 +109,8 @@ impl Writer {
         self.lane.close();
         self.syncs.join().unwrap();
         self.disk.crash(|| false);
-        let (_, restored) = InlineWal::open(self.disk, options()).unwrap();
-        let last = restored.get(&GROUP).map_or(0, |restored| restored.last.0);
+        let (_, recovered) = InlineWal::open(self.disk, options()).unwrap();
+        let last = recovered.groups.get(&GROUP).map_or(0, |restored| restored.last.0);
         let durable = completed.iter().filter(|(_, durable)| *durable).count() as u64;
         assert!(last >= durable, "{durable} batches were completed, {last} are there");
     }

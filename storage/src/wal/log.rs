@@ -9,7 +9,7 @@ use super::index::{Accounts, GroupLog};
 use super::record::{Encoder, appended};
 use super::runs::MAX_ENTRIES;
 use super::store::{Segment, Store};
-use logboat_raft::{Entry, GroupId, Index, LogWrite, Persist};
+use logboat_raft::{Entry, Grant, GroupId, Index, LogWrite, NodeId, Persist};
 use rustc_hash::FxHashMap;
 use std::collections::{VecDeque, hash_map};
 use std::io;
@@ -113,11 +113,15 @@ impl<D: Disk> Log<D> {
     /// [`WriteError`]. After [`WriteError::Full`], nothing has changed.
     pub fn write<'a>(
         &mut self,
+        grants: impl Iterator<Item = &'a (NodeId, Grant)>,
         writes: impl Iterator<Item = &'a (GroupId, Persist)>,
     ) -> Result<Written, WriteError> {
         let mut written = Written::default();
         self.encoder.begin(self.active.segment.salt);
         self.tails.clear();
+        for (peer, grant) in grants {
+            self.encoder.grant(*peer, *grant);
+        }
         for (group, persist) in writes {
             self.check(*group, persist)?;
             let entries = appended(&persist.log);
@@ -262,9 +266,7 @@ impl<D: Disk> Log<D> {
         segment.file.freeze(self.active.end);
         for record in records {
             let place = Position::new(segment.id, offset + u64::from(record.offset));
-            self.store.index.change(record.group, |log| {
-                log.apply(record.change, place, record.bytes, &mut self.accounts);
-            });
+            self.store.index.apply(record.effect, place, record.bytes, &mut self.accounts);
         }
         self.marked = self.durable;
         for retiring in &mut self.retiring {

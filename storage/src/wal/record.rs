@@ -3,31 +3,37 @@
 //! ```text
 //! record     = header, CRC-32 of salt and header, data
 //! header     = kind, group, fields of the kind
-//! hard state : term, flags (1: has a vote), vote, commit
+//! hard state : term, flags (1: has a vote, 2: is fortified), vote, commit; if it is fortified:
+//!                   leader's node, epoch
 //! compact, reset : term, index
 //! append, rewrite : term, first index, count, then for each entry: length, kind (a byte), its
 //!                   own CRC-32; the entries' data follow the header's CRC, one after the other
+//! grant : epoch, run, flags (1: the support stands); a peer stands in the place of the group
 //! ```
 //! Kinds are a byte, numbers LEB128 varints, CRCs four bytes little-endian. The entries' data are
 //! covered by the checksums that their leader computed and by nothing else; these checksums and
 //! the lengths stand in the header, so they are covered by the salt. Nothing is summed twice.
 
 use super::format::{BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader, salted_crc, u32_at};
-use super::index::Change;
+use super::index::{Change, Effect};
 use bytes::Bytes;
 use logboat_raft::{
-    ChecksumMismatch, Entry, EntryKind, GroupId, HardState, Index, LogId, LogWrite, NodeId,
-    checksum,
+    ChecksumMismatch, Entry, EntryKind, Epoch, Fortification, Grant, GroupId, HardState, Index,
+    LogId, LogWrite, NodeId, Persist, Run, Term, checksum,
 };
-use logboat_raft::{Persist, Term};
 
 const HARD_STATE: u8 = 1;
 const APPEND: u8 = 2;
 const COMPACT: u8 = 3;
 const RESET: u8 = 4;
 const REWRITE: u8 = 5;
+const GRANT: u8 = 6;
 
+/// Flags of a hard state.
 const HAS_VOTE: u8 = 1;
+const IS_FORTIFIED: u8 = 2;
+/// A flag of a grant.
+const IS_LIVE: u8 = 1;
 
 const CRC_BYTES: usize = 4;
 
@@ -37,12 +43,11 @@ const LEAST_ENTRY_BYTES: usize = 6;
 /// A record's place in its batch, and what it changes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Placed {
-    pub(super) group: GroupId,
+    pub(super) effect: Effect,
     /// Offset from the beginning of the batch, its header included.
     pub(super) offset: u32,
     /// Bytes of the record.
     pub(super) bytes: u32,
-    pub(super) change: Change,
 }
 
 /// Builds one batch at a time. Its buffers are kept from batch to batch.
@@ -77,11 +82,27 @@ impl Encoder {
 
     /// Adds a hard state.
     pub(super) fn hard_state(&mut self, group: GroupId, state: HardState) {
-        self.record(group, HARD_STATE, Change::HardState(state), &[], |header| {
+        let effect = Effect::Group(group, Change::HardState(state));
+        self.record(HARD_STATE, effect, &[], |header| {
             put(header, state.term.0);
-            header.push(u8::from(state.vote.is_some()) * HAS_VOTE);
+            let has_vote = u8::from(state.vote.is_some()) * HAS_VOTE;
+            let is_fortified = u8::from(state.fortified.is_some()) * IS_FORTIFIED;
+            header.push(has_vote | is_fortified);
             put(header, state.vote.unwrap_or_default().0);
             put(header, state.commit.0);
+            if let Some(fortification) = state.fortified {
+                put(header, fortification.leader.0);
+                put(header, fortification.epoch.0);
+            }
+        });
+    }
+
+    /// Adds what the node granted a peer.
+    pub(super) fn grant(&mut self, peer: NodeId, grant: Grant) {
+        self.record(GRANT, Effect::Grant(peer, grant), &[], |header| {
+            put(header, grant.epoch.0);
+            put(header, grant.run.0);
+            header.push(u8::from(grant.live) * IS_LIVE);
         });
     }
 
@@ -100,7 +121,7 @@ impl Encoder {
             } else {
                 (APPEND, Change::Append { first, count })
             };
-            self.record(group, kind, change, run, |header| {
+            self.record(kind, Effect::Group(group, change), run, |header| {
                 put(header, run[0].term.0);
                 put(header, first.0);
                 put(header, u64::from(count));
@@ -136,7 +157,7 @@ impl Encoder {
     }
 
     fn point(&mut self, group: GroupId, kind: u8, last: LogId, change: Change) {
-        self.record(group, kind, change, &[], |header| {
+        self.record(kind, Effect::Group(group, change), &[], |header| {
             put(header, last.term.0);
             put(header, last.index.0);
         });
@@ -144,15 +165,18 @@ impl Encoder {
 
     fn record(
         &mut self,
-        group: GroupId,
         kind: u8,
-        change: Change,
+        effect: Effect,
         entries: &[Entry],
         fields: impl FnOnce(&mut Vec<u8>),
     ) {
         let start = self.buffer.len();
         self.buffer.push(kind);
-        put(&mut self.buffer, group.0);
+        let subject = match effect {
+            Effect::Group(group, _) => group.0,
+            Effect::Grant(peer, _) => peer.0,
+        };
+        put(&mut self.buffer, subject);
         fields(&mut self.buffer);
         let crc = salted_crc(self.salt, &[], &self.buffer[start..]);
         self.buffer.extend(crc.to_le_bytes());
@@ -160,10 +184,9 @@ impl Encoder {
             self.buffer.extend_from_slice(&entry.data);
         }
         self.records.push(Placed {
-            group,
+            effect,
             offset: start as u32,
             bytes: (self.buffer.len() - start) as u32,
-            change,
         });
     }
 }
@@ -179,8 +202,7 @@ pub(super) fn appended(write: &LogWrite) -> &[Entry] {
 /// A record whose header verified.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Record {
-    pub(super) group: GroupId,
-    pub(super) change: Change,
+    pub(super) effect: Effect,
     /// Bytes of the record, the entries' data included.
     pub(super) bytes: usize,
     /// The term of its entries; zero for other kinds.
@@ -205,23 +227,16 @@ impl Record {
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let mut cursor = Cursor { bytes, at: 0 };
         let kind = cursor.byte()?;
-        let group = GroupId(cursor.varint()?);
-        let term = Term(cursor.varint()?);
-        let mut fields = 0;
-        let mut data_bytes = 0_usize;
-        let change = match kind {
-            HARD_STATE => {
-                let flags = cursor.byte()?;
-                let vote = NodeId(cursor.varint()?);
-                Change::HardState(HardState {
-                    term,
-                    vote: (flags & HAS_VOTE != 0).then_some(vote),
-                    commit: Index(cursor.varint()?),
-                })
-            }
-            COMPACT => Change::Compact(LogId::new(term, cursor.index()?)),
-            RESET => Change::Reset(LogId::new(term, cursor.index()?)),
+        let subject = cursor.varint()?;
+        let group = GroupId(subject);
+        let mut term = Term(0);
+        let (mut fields, mut data_bytes) = (0, 0_usize);
+        let effect = match kind {
+            HARD_STATE => Effect::Group(group, Change::HardState(cursor.hard_state()?)),
+            COMPACT => Effect::Group(group, Change::Compact(cursor.log_id()?)),
+            RESET => Effect::Group(group, Change::Reset(cursor.log_id()?)),
             APPEND | REWRITE => {
+                term = Term(cursor.varint()?);
                 let first = cursor.index()?;
                 let count = cursor.varint()?;
                 fields = cursor.at;
@@ -236,38 +251,40 @@ impl Record {
                     data_bytes = data_bytes.checked_add(cursor.entry()?.bytes)?;
                 }
                 let count = count as u32;
-                if kind == APPEND {
+                let change = if kind == APPEND {
                     Change::Append { first, count }
                 } else {
                     Change::Rewrite { first, count }
-                }
+                };
+                Effect::Group(group, change)
             }
+            GRANT => Effect::Grant(NodeId(subject), cursor.grant()?),
             _ => return None,
         };
         cursor.u32()?;
         if data_bytes > cursor.left() {
             return None;
         }
-        let holds_entries = fields > 0;
-        Some(Self {
-            group,
-            change,
-            bytes: cursor.at + data_bytes,
-            term: if holds_entries { term } else { Term(0) },
-            fields,
-            data: cursor.at,
-        })
+        Some(Self { effect, bytes: cursor.at + data_bytes, term, fields, data: cursor.at })
+    }
+
+    /// The group that it is about, if it is about one.
+    pub(super) const fn group(&self) -> Option<GroupId> {
+        match self.effect {
+            Effect::Group(group, _) => Some(group),
+            Effect::Grant(..) => None,
+        }
     }
 
     /// Verifies the entries of the record that begins `bytes`, the same ones that it was decoded from.
     pub(super) fn verify(&self, bytes: &[u8]) -> Result<(), ChecksumMismatch> {
         let mut data = self.data;
         let mut cursor = Cursor { bytes, at: self.fields };
-        let (first, count) = self.range();
+        let Some((group, first, count)) = self.range() else { return Ok(()) };
         for at in 0..count {
             let Some(entry) = cursor.entry() else { break };
             let (id, end) = (LogId::new(self.term, first.plus(at)), data + entry.bytes);
-            let (group, expected) = (self.group, entry.checksum);
+            let expected = entry.checksum;
             let found = checksum(group, id, entry.kind, &bytes[data..end]);
             if found != expected {
                 return Err(ChecksumMismatch { group, index: id.index, expected, found });
@@ -277,20 +294,22 @@ impl Record {
         Ok(())
     }
 
-    /// The first of its entries, and how many there are.
-    fn range(&self) -> (Index, u64) {
-        match self.change {
-            Change::Append { first, count } | Change::Rewrite { first, count } => {
-                (first, u64::from(count))
-            }
-            Change::HardState(_) | Change::Compact(_) | Change::Reset(_) => (Index(0), 0),
+    /// The group of its entries, the first of them, and how many there are; if it holds entries.
+    const fn range(&self) -> Option<(GroupId, Index, u64)> {
+        match self.effect {
+            Effect::Group(
+                group,
+                Change::Append { first, count } | Change::Rewrite { first, count },
+            ) => Some((group, first, count as u64)),
+            Effect::Group(_, Change::HardState(_) | Change::Compact(_) | Change::Reset(_))
+            | Effect::Grant(..) => None,
         }
     }
 
     /// The entries of the record that begins `bytes`, the same ones that it was decoded from;
     /// their checksums are not verified. Their data borrow `bytes`.
     pub(super) fn entries<'a>(&self, bytes: &'a Bytes) -> impl Iterator<Item = Entry> + 'a {
-        let (first, count) = self.range();
+        let (_, first, count) = self.range().unwrap_or_default();
         let term = self.term;
         let mut data = self.data;
         let mut cursor = Cursor { bytes, at: self.fields };
@@ -358,6 +377,31 @@ impl Cursor<'_> {
         self.varint().filter(|index| *index < u64::MAX).map(Index)
     }
 
+    fn hard_state(&mut self) -> Option<HardState> {
+        let term = Term(self.varint()?);
+        let flags = self.byte()?;
+        let vote = NodeId(self.varint()?);
+        let commit = Index(self.varint()?);
+        let fortified = if flags & IS_FORTIFIED != 0 {
+            let leader = NodeId(self.varint()?);
+            Some(Fortification { leader, epoch: Epoch(self.varint()?) })
+        } else {
+            None
+        };
+        let vote = (flags & HAS_VOTE != 0).then_some(vote);
+        Some(HardState { term, vote, commit, fortified })
+    }
+
+    fn grant(&mut self) -> Option<Grant> {
+        let (epoch, run) = (Epoch(self.varint()?), Run(self.varint()?));
+        Some(Grant { epoch, run, live: self.byte()? & IS_LIVE != 0 })
+    }
+
+    fn log_id(&mut self) -> Option<LogId> {
+        let term = Term(self.varint()?);
+        Some(LogId::new(term, self.index()?))
+    }
+
     fn entry(&mut self) -> Option<EntryFields> {
         Some(EntryFields {
             bytes: usize::try_from(self.varint()?).ok()?,
@@ -391,6 +435,42 @@ mod tests {
         for bytes in [[0xff; 10].as_slice(), &[0x80; 11], &[0x80]] {
             assert_eq!(Cursor { bytes, at: 0 }.varint(), None);
         }
+    }
+
+    #[test]
+    fn hard_states_and_grants_are_read_as_they_were_written() {
+        let fortified = Some(Fortification { leader: NodeId(300), epoch: Epoch(u64::MAX) });
+        let vote = Some(NodeId(u64::MAX));
+        let mut effects = Vec::new();
+        for (vote, fortified) in [(None, None), (vote, None), (None, fortified), (vote, fortified)]
+        {
+            let state = HardState { term: Term(7), vote, commit: Index(u64::MAX), fortified };
+            effects.push(Effect::Group(GroupId(u64::MAX), Change::HardState(state)));
+        }
+        for (epoch, live) in [(0, false), (0, true), (u64::MAX, false), (u64::MAX, true)] {
+            let grant = Grant { epoch: Epoch(epoch), run: Run(128), live };
+            effects.push(Effect::Grant(NodeId(epoch), grant));
+        }
+        let mut encoder = Encoder::default();
+        encoder.begin(1);
+        for effect in &effects {
+            match *effect {
+                Effect::Group(group, Change::HardState(state)) => encoder.hard_state(group, state),
+                Effect::Grant(peer, grant) => encoder.grant(peer, grant),
+                Effect::Group(..) => unreachable!("there are no others above"),
+            }
+        }
+        let mut bytes = &encoder.buffer[BATCH_HEADER_BYTES..];
+        for (effect, placed) in effects.iter().zip(&encoder.records) {
+            let record = Record::decode(bytes, 1).unwrap();
+            assert_eq!((record.effect, record.bytes), (*effect, placed.bytes as usize));
+            assert_eq!(placed.effect, *effect);
+            for end in 0..record.bytes {
+                assert!(Record::decode(&bytes[..end], 1).is_none(), "{effect:?} cut at {end}");
+            }
+            bytes = &bytes[record.bytes..];
+        }
+        assert!(bytes.is_empty());
     }
 
     #[test]

@@ -13,18 +13,18 @@
 //!    unless it was closed: the bytes behind a cut are never written over, so nothing written later
 //!    completes them.
 
-use super::WalOptions;
 use super::disk::{Disk, SegmentFile};
 use super::error::{Damage, WalError};
 use super::extent::{Extent, Scanned};
 use super::format::{BLOCK_BYTES, MAX_SEGMENT_BYTES, Position, segment_name, segment_of};
-use super::index::{Accounts, Change, GroupLog, LogIndex};
+use super::index::{Accounts, Change, Effect, GroupLog, LogIndex};
 use super::log::{Active, Log};
 use super::record::Record;
 use super::scan::{replay, scan};
 use super::store::{Segment, Store};
 use super::supply::{Supply, is_full};
 use super::terms::Terms;
+use super::{Recovered, WalOptions};
 use bytes::Bytes;
 use logboat_raft::{GroupId, Index, Restored};
 use parking_lot::{Mutex, RwLock};
@@ -34,14 +34,14 @@ use std::io;
 use std::sync::Arc;
 use std::thread;
 
-/// A log, where its segments come from, and what its groups hold.
-pub(super) type Recovered<D> = (Log<D>, Supply<D>, BTreeMap<GroupId, Restored>);
+/// A log, where its segments come from, and what it holds.
+pub(super) type Opened<D> = (Log<D>, Supply<D>, Recovered);
 
 /// Less than this is read sooner than a thread is there to help.
 const PARALLEL_BYTES: u64 = 32 << 20;
 
 /// Opens the log on a disk.
-pub(super) fn recover<D: Disk>(disk: D, options: WalOptions) -> Result<Recovered<D>, WalError> {
+pub(super) fn recover<D: Disk>(disk: D, options: WalOptions) -> Result<Opened<D>, WalError> {
     let bytes = options.segment_bytes;
     if !(2 * BLOCK_BYTES..=MAX_SEGMENT_BYTES).contains(&bytes) || !bytes.is_multiple_of(BLOCK_BYTES)
     {
@@ -64,12 +64,12 @@ pub(super) fn recover<D: Disk>(disk: D, options: WalOptions) -> Result<Recovered
     }
     if found.is_empty() {
         let log = begin(disk, options, &mut supply)?;
-        return Ok((log, supply, BTreeMap::new()));
+        return Ok((log, supply, Recovered::default()));
     }
     let (mut log, terms) = rebuild(disk, options, found, &scans, &extent)?;
-    let restored = restore(&log, &terms)?;
+    let recovered = Recovered { groups: restore(&log, &terms)?, grants: log.store.index.grants() };
     go_on(&mut log, &mut supply)?;
-    Ok((log, supply, restored))
+    Ok((log, supply, recovered))
 }
 
 /// A segment file as it was found.
@@ -171,9 +171,7 @@ fn rebuild<D: Disk>(
         let end = *end;
         replay(&file.content, header.salt, end, |offset, record| {
             let place = Position::new(id, offset);
-            index.change(record.group, |log| {
-                log.apply(record.change, place, record.bytes as u32, &mut accounts);
-            });
+            index.apply(record.effect, place, record.bytes as u32, &mut accounts);
             follow(&mut terms, &record);
         });
         let mut segment = Segment { id, salt: header.salt, file: file.file };
@@ -200,9 +198,10 @@ fn rebuild<D: Disk>(
 }
 
 fn follow(terms: &mut FxHashMap<GroupId, Terms>, record: &Record) {
-    let terms = terms.entry(record.group).or_default();
+    let Effect::Group(group, change) = record.effect else { return };
+    let terms = terms.entry(group).or_default();
     let last = |first: Index, count: u32| first.plus(u64::from(count) - 1);
-    match record.change {
+    match change {
         Change::Append { first, count } => terms.append(first, last(first, count), record.term),
         Change::Rewrite { first, count } => terms.rewrite(first, last(first, count), record.term),
         Change::Reset(_) => terms.clear(),

@@ -162,7 +162,7 @@ fn check_record(bytes: &[u8], salt: u64, offset: u64) -> Result<usize, Flaw> {
     match record.verify(bytes) {
         Ok(()) => Ok(record.bytes),
         Err(mismatch) => {
-            Err(Flaw { offset, what: mismatch.to_string(), groups: vec![record.group] })
+            Err(Flaw { offset, what: mismatch.to_string(), groups: vec![mismatch.group] })
         }
     }
 }
@@ -171,7 +171,7 @@ fn check_record(bytes: &[u8], salt: u64, offset: u64) -> Result<usize, Flaw> {
 fn groups(mut body: &[u8], salt: u64) -> Vec<GroupId> {
     let mut groups = Vec::new();
     while let Some(record) = Record::decode(body, salt) {
-        groups.push(record.group);
+        groups.extend(record.group());
         body = &body[record.bytes..];
     }
     groups.sort_unstable();

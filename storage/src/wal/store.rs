@@ -78,7 +78,7 @@ impl<D: Disk> Store<D> {
             let start = u64::from(place.offset);
             let view = segment.file.view(start..start + u64::from(piece.run.bytes));
             let record = Record::decode(&view, segment.salt)
-                .filter(|record| record.group == group)
+                .filter(|record| record.group() == Some(group))
                 .ok_or_else(|| self.damage(group, place, RECORD_FLAW.to_owned()))?;
             let wanted = record
                 .entries(&view)

@@ -11,7 +11,7 @@ use super::store::Segment;
 use super::supply::is_full;
 use super::{Batch, Completion};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use logboat_raft::{Entry, GroupId, Persist};
+use logboat_raft::{Entry, Grant, GroupId, NodeId, Persist};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -25,6 +25,7 @@ const RETRY: Duration = Duration::from_millis(100);
 
 /// Writes of one caller, on the way to the log.
 pub(super) struct Submission<C> {
+    pub(super) grants: Vec<(NodeId, Grant)>,
     pub(super) writes: Vec<(GroupId, Persist)>,
     pub(super) completion: C,
     /// What it takes in memory, about.
@@ -117,7 +118,10 @@ impl<C: Completion, D: Disk> Writer<C, D> {
     fn write(&mut self, submissions: Vec<Submission<C>>) {
         self.log.synced(self.shared.durable());
         let written = self.with_room(|log| {
-            log.write(submissions.iter().flat_map(|submission| &submission.writes))
+            log.write(
+                submissions.iter().flat_map(|submission| &submission.grants),
+                submissions.iter().flat_map(|submission| &submission.writes),
+            )
         });
         if let Some(written) = written {
             self.shared.metrics.batches.inc();
@@ -268,12 +272,14 @@ impl<C: Completion, D: Disk> Writer<C, D> {
 
 impl<C> Submission<C> {
     pub(super) fn new(batch: Batch<C>) -> Self {
-        let sizes = batch.writes.iter().map(|(_, persist)| {
+        let Batch { grants, writes, completion } = batch;
+        let sizes = writes.iter().map(|(_, persist)| {
             let entries = appended(&persist.log).iter();
             let entries = entries.map(|entry| size_of::<Entry>() + entry.data.len());
             size_of::<(GroupId, Persist)>() + entries.sum::<usize>()
         });
-        Self { bytes: sizes.sum(), writes: batch.writes, completion: batch.completion }
+        let bytes = size_of_val(&*grants) + sizes.sum::<usize>();
+        Self { grants, writes, completion, bytes }
     }
 
     pub(super) fn into_pending(self) -> Pending<C> {

@@ -5,11 +5,11 @@
 
 use bytes::Bytes;
 use logboat_raft::{
-    Entry, EntryKind, GroupId, HardState, Index, LogId, LogWrite, Mark, NodeId, Persist, Restored,
-    Term, TermRun,
+    Entry, EntryKind, Epoch, Fortification, Grant, GroupId, HardState, Index, LogId, LogWrite,
+    Mark, NodeId, Persist, Restored, Run, Term, TermRun,
 };
-use logboat_storage::WalOptions;
 use logboat_storage::simulation::{Disk, InlineWal};
+use logboat_storage::{Recovered, WalOptions};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,6 +26,7 @@ pub struct ModelGroup {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Model {
     pub groups: BTreeMap<GroupId, ModelGroup>,
+    pub grants: BTreeMap<NodeId, Grant>,
 }
 
 impl ModelGroup {
@@ -46,7 +47,8 @@ impl ModelGroup {
 }
 
 impl Model {
-    pub fn apply(&mut self, writes: &[(GroupId, Persist)]) {
+    pub fn apply(&mut self, grants: &[(NodeId, Grant)], writes: &[(GroupId, Persist)]) {
+        self.grants.extend(grants.iter().copied());
         for (group, persist) in writes {
             let group = self.groups.entry(*group).or_default();
             if let Some(hard_state) = persist.hard_state {
@@ -70,9 +72,10 @@ impl Model {
         }
     }
 
-    pub fn restored(&self) -> BTreeMap<GroupId, Restored> {
+    pub fn recovered(&self) -> Recovered {
         let groups = self.groups.iter();
-        groups.map(|(group, model)| (*group, model.restored())).collect()
+        let groups = groups.map(|(group, model)| (*group, model.restored())).collect();
+        Recovered { groups, grants: self.grants.clone() }
     }
 
     /// Reads every entry back and compares.
@@ -86,7 +89,7 @@ impl Model {
     }
 }
 
-/// A write that a replica could make, told by small numbers.
+/// A write that a replica or its node could make, told by small numbers.
 #[derive(Clone, Copy, Debug)]
 pub struct Op {
     pub group: u64,
@@ -97,8 +100,23 @@ pub struct Op {
 }
 
 pub fn op() -> impl Strategy<Value = Op> {
-    (0..5_u64, 0..12_u8, 1..5_u8, 0..4_u8, 0..400_u16)
+    (0..5_u64, 0..14_u8, 1..5_u8, 0..4_u8, 0..400_u16)
         .prop_map(|(group, kind, size, back, bytes)| Op { group, kind, size, back, bytes })
+}
+
+impl Op {
+    pub fn is_grant(self) -> bool {
+        self.kind > 11
+    }
+}
+
+/// Turns an op into a grant that continues what the model holds.
+pub fn next_grant(model: &Model, op: Op) -> (NodeId, Grant) {
+    let peer = NodeId(op.group * op.group * 1000 + 1);
+    let before = model.grants.get(&peer).copied().unwrap_or_default();
+    let epoch = Epoch(before.epoch.0 + u64::from(op.bytes) * u64::from(op.back));
+    let run = Run(before.run.0 + u64::from(op.back / 2));
+    (peer, Grant { epoch, run, live: op.size.is_multiple_of(2) })
 }
 
 /// Turns an op into a write that continues what the model holds.
@@ -112,6 +130,10 @@ pub fn persist(model: &Model, op: Op) -> (GroupId, Persist) {
         term: Term(term.0 + u64::from(op.back)),
         vote: (op.size.is_multiple_of(2)).then_some(NodeId(u64::from(op.size))),
         commit: last,
+        fortified: op.bytes.is_multiple_of(3).then(|| Fortification {
+            leader: NodeId(u64::from(op.size)),
+            epoch: Epoch(u64::from(op.bytes)),
+        }),
     };
     let point = |back: u8| {
         let index = Index(last.0.saturating_sub(u64::from(back))).max(state.snapshot.index);
@@ -146,6 +168,11 @@ pub fn entry(group: GroupId, term: Term, index: Index, bytes: usize) -> Entry {
     let data: Vec<u8> =
         (0..bytes).map(|at| (at as u64 + index.0 * 31 + group.0 * 7 + term.0) as u8).collect();
     Entry::new(group, LogId::new(term, index), EntryKind::Command, Bytes::from(data))
+}
+
+/// Support that stands.
+pub fn grant(peer: u64, epoch: u64) -> (NodeId, Grant) {
+    (NodeId(peer), Grant { epoch: Epoch(epoch), run: Run(1), live: true })
 }
 
 /// A write of entries alone.

@@ -5,12 +5,11 @@ use crate::messages::{log_id, number};
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use logboat_raft::{
-    Config, Entry, EntryKind, GroupId, HardState, Index, LogId, LogWrite, Mark, NodeId, Persist,
-    Raft, Restored, Term, Time, Tuning,
+    Config, Entry, EntryKind, Epoch, Fortification, Grant, GroupId, HardState, Index, LogId,
+    LogWrite, Mark, NodeId, Persist, Raft, Restored, Run, Term, Time, Tuning,
 };
-use logboat_storage::WalOptions;
 use logboat_storage::simulation::{InlineWal, SimDisk};
-use std::collections::BTreeMap;
+use logboat_storage::{Recovered, WalOptions};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +19,6 @@ const BLOCK_BYTES: usize = 4096;
 /// Bytes of a batch header.
 const BATCH_HEADER_BYTES: usize = 32;
 const SALT: u64 = 77;
-
-type State = BTreeMap<GroupId, Restored>;
 
 /// Recovers from files whose segment headers are right and whose batches and records are anything,
 /// with right checksums most of the time, so that what they say is looked at.
@@ -55,34 +52,39 @@ fn name(segment: u32) -> String {
 
 /// Opens the log. If it opens, every entry that it says it has can be read and verifies, a replica
 /// starts from what it restores, and it takes writes that are there after another start.
-fn open_and_use(disk: &SimDisk) -> Option<State> {
-    let (mut wal, mut restored) = InlineWal::open(disk.clone(), options()).ok()?;
-    for (group, state) in &restored {
+fn open_and_use(disk: &SimDisk) -> Option<Recovered> {
+    let (mut wal, mut recovered) = InlineWal::open(disk.clone(), options()).ok()?;
+    for (group, state) in &recovered.groups {
         check_group(&wal, *group, state);
     }
-    let group = GroupId(u64::MAX);
-    restored.remove(&group);
+    let (group, peer) = (GroupId(u64::MAX), NodeId(u64::MAX));
+    recovered.groups.remove(&group);
+    recovered.grants.remove(&peer);
+    let grant = Grant { epoch: Epoch(7), run: Run(2), live: true };
+    let fortified = Some(Fortification { leader: peer, epoch: grant.epoch });
     let reset = LogWrite::Reset(LogId::new(Term(1), Index(4)));
     let append = LogWrite::Append([entry(group, Term(1), Index(5), 10)].into_iter().collect());
     let writes = [reset, append].map(|log| {
-        let hard_state = Some(HardState { term: Term(1), vote: None, commit: Index(4) });
-        (group, Persist { mark: Mark(0), hard_state, log })
+        let hard_state = HardState { term: Term(1), vote: None, commit: Index(4), fortified };
+        (group, Persist { mark: Mark(0), hard_state: Some(hard_state), log })
     });
-    wal.write(&writes).expect("a recovered log takes writes");
+    wal.write(&[(peer, grant)], &writes).expect("a recovered log takes writes");
     wal.maintain(SEGMENT_BYTES).expect("a recovered log can be collected");
     wal.close().expect("a recovered log can be closed");
     let (wal, mut again) = InlineWal::open(disk.clone(), options()).expect("it was just closed");
-    let written = again.remove(&group).expect("what was written is there");
-    assert_eq!(written.last, Index(5));
+    assert_eq!(again.grants.remove(&peer), Some(grant), "what was granted is there");
+    let written = again.groups.remove(&group).expect("what was written is there");
+    assert_eq!((written.last, written.hard_state.fortified), (Index(5), fortified));
     check_group(&wal, group, &written);
-    assert_eq!(again, restored);
-    Some(restored)
+    assert_eq!(again, recovered);
+    Some(recovered)
 }
 
 fn check_group(wal: &InlineWal<SimDisk>, group: GroupId, state: &Restored) {
     let config = Config {
         group,
         node: NodeId(1),
+        preferred: NodeId(1),
         voters: [NodeId(1)].into(),
         seed: 1,
         tuning: Arc::new(Tuning::default()),
@@ -108,11 +110,12 @@ fn entry(group: GroupId, term: Term, index: Index, bytes: usize) -> Entry {
 /// Writes a log, then over it. What is recovered is what the log was at some moment.
 fn written_over(input: &mut Unstructured<'_>) -> Result<()> {
     let disk = SimDisk::default();
-    let mut states = vec![State::new()];
+    let mut states = vec![Recovered::default()];
     let (mut wal, _) = InlineWal::open(disk.clone(), options()).expect("the disk is empty");
     for _ in 0..input.int_in_range(1..=6)? {
-        wal.write(&writes(input, states.last().unwrap_or(&State::new()))?)
-            .expect("there is room for more");
+        let state = states.last().expect("there is the empty one at least");
+        let (grants, writes) = (grants(input)?, writes(input, state)?);
+        wal.write(&grants, &writes).expect("there is room for more");
         wal.sync().expect("the disk syncs");
         if input.arbitrary()? {
             wal.mark().expect("the disk syncs");
@@ -134,12 +137,22 @@ fn written_over(input: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
+fn grants(input: &mut Unstructured<'_>) -> Result<Vec<(NodeId, Grant)>> {
+    let peers: u8 = input.arbitrary()?;
+    let granted = (0..3).filter(|bit| peers >> bit & 1 != 0);
+    let grant = |peer| {
+        let (epoch, run, live): (u8, u8, bool) = input.arbitrary()?;
+        Ok((NodeId(peer), Grant { epoch: Epoch(epoch.into()), run: Run(run.into()), live }))
+    };
+    granted.map(grant).collect()
+}
+
 /// Writes that go on from `state`.
-fn writes(input: &mut Unstructured<'_>, state: &State) -> Result<Vec<(GroupId, Persist)>> {
+fn writes(input: &mut Unstructured<'_>, state: &Recovered) -> Result<Vec<(GroupId, Persist)>> {
     let mut writes = Vec::new();
     let groups: u8 = input.arbitrary()?;
     for group in (0..3).filter(|bit| groups >> bit & 1 != 0).map(GroupId) {
-        let state = state.get(&group).cloned().unwrap_or_default();
+        let state = state.groups.get(&group).cloned().unwrap_or_default();
         let term = state.runs.last().map_or(state.snapshot.term, |run| run.term);
         let (kind, size): (u8, u8) = input.arbitrary()?;
         let after = match kind % 4 {
@@ -155,7 +168,9 @@ fn writes(input: &mut Unstructured<'_>, state: &State) -> Result<Vec<(GroupId, P
                     .collect(),
             ),
         };
-        let hard_state = Some(HardState { term, vote: None, commit: after });
+        let fortified = (size % 2 == 0)
+            .then(|| Fortification { leader: NodeId(kind.into()), epoch: Epoch(size.into()) });
+        let hard_state = Some(HardState { term, vote: None, commit: after, fortified });
         writes.push((group, Persist { mark: Mark(0), hard_state, log }));
     }
     Ok(writes)
@@ -199,7 +214,7 @@ fn plant(input: &mut Unstructured<'_>, disk: &SimDisk) -> Result<()> {
 
 fn segment_header(segment: u32) -> Vec<u8> {
     let mut block = b"LOGBOAT\x01".to_vec();
-    block.extend(1_u32.to_le_bytes());
+    block.extend(2_u32.to_le_bytes());
     block.extend(segment.to_le_bytes());
     block.extend(SALT.to_le_bytes());
     block.extend(SEGMENT_BYTES.to_le_bytes());
@@ -259,7 +274,8 @@ fn records(input: &mut Unstructured<'_>) -> Result<(Vec<u8>, u32)> {
 }
 
 fn record(input: &mut Unstructured<'_>, body: &mut Vec<u8>) -> Result<()> {
-    let kind = input.int_in_range(1..=6_u8)?;
+    // One more than there are.
+    let kind = input.int_in_range(1..=7_u8)?;
     let group = GroupId(input.int_in_range(0..=2)?);
     let id = log_id(input)?;
     let mut header = vec![kind];
@@ -268,9 +284,14 @@ fn record(input: &mut Unstructured<'_>, body: &mut Vec<u8>) -> Result<()> {
     let mut data = Vec::new();
     match kind {
         1 => {
-            header.push(input.arbitrary()?);
+            let flags: u8 = input.arbitrary()?;
+            header.push(flags);
             put(&mut header, number(input)?);
             put(&mut header, number(input)?);
+            if flags & 2 != 0 {
+                put(&mut header, number(input)?);
+                put(&mut header, number(input)?);
+            }
         }
         2 | 5 => {
             put(&mut header, id.index.0);
@@ -286,6 +307,11 @@ fn record(input: &mut Unstructured<'_>, body: &mut Vec<u8>) -> Result<()> {
                 header.extend(entry.checksum.to_le_bytes());
                 data.extend_from_slice(&entry.data);
             }
+        }
+        6 => {
+            // Epoch and run of a grant stand where term and index do.
+            put(&mut header, id.index.0);
+            header.push(input.arbitrary()?);
         }
         _ => put(&mut header, id.index.0),
     }
