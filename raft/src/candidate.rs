@@ -12,15 +12,19 @@ pub(crate) struct Candidate {
     refused: Vec<NodeId>,
     /// When to start over.
     pub(crate) deadline: Time,
+    /// How many campaigns failed before this one.
+    pub(crate) failures: u8,
 }
 
 impl Candidate {
-    /// A campaign that has the candidate's own vote.
-    pub(crate) fn new(replica: &mut Replica) -> Self {
+    /// A campaign that has the candidate's own vote. Answers may take twice as long as another
+    /// campaign would be put off, since the votes of many groups are asked for at once.
+    pub(crate) fn new(replica: &mut Replica, failures: u8) -> Self {
         Self {
             granted: vec![replica.node()],
             refused: Vec::new(),
-            deadline: replica.draw_deadline(),
+            deadline: replica.retry_deadline(failures.saturating_add(1)),
+            failures,
         }
     }
 

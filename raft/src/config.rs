@@ -14,6 +14,9 @@ pub struct Config {
     pub node: NodeId,
     /// All voters of the group, sorted, this node among them.
     pub voters: Box<[NodeId]>,
+    /// The voter that campaigns first while nobody leads. The others follow in an order of the group's
+    /// own, so that the groups that one node led are spread over all that are left.
+    pub preferred: NodeId,
     /// Makes the election timeouts of replicas differ. Derive it from node and group.
     pub seed: u64,
     /// The knobs, one allocation for all groups of a node.
@@ -23,10 +26,16 @@ pub struct Config {
 /// Timeouts and limits.
 #[derive(Clone, Debug)]
 pub struct Tuning {
-    /// The least time without a leader's message after which a replica campaigns. Each wait is
-    /// drawn from one to two times this. Check-quorum uses the same time: a leader that heard from
-    /// no quorum for so long steps down.
+    /// After so long without a leader's message, a replica that is not bound to a leader's node
+    /// campaigns; each wait is drawn from one to two times this. A transfer of leadership is given up
+    /// after this time.
     pub election_timeout: Duration,
+    /// When a leader is lost, the voters campaign one such time after the other, and one that is
+    /// refused waits for about as long before it tries again, then longer.
+    pub campaign_stagger: Duration,
+    /// How long a leader waits for something else to send that would tell a follower of what was
+    /// committed.
+    pub commit_delay: Duration,
     /// After so long without an answer to an append, the leader sends again from the last entry
     /// that the follower is known to hold.
     pub retransmit_timeout: Duration,
@@ -48,6 +57,8 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             election_timeout: Duration::from_secs(2),
+            campaign_stagger: Duration::from_millis(200),
+            commit_delay: Duration::from_millis(200),
             retransmit_timeout: Duration::from_secs(1),
             max_append_bytes: 512 << 10,
             max_inflight_messages: 64,

@@ -1,33 +1,103 @@
-//! A follower: takes what the leader of its term sends, and waits for one when there is none.
+//! A follower: takes what the leader of its term sends, binds itself to the leader's node, and waits
+//! for a leader when there is none.
 
 use crate::replica::Replica;
-use crate::{Entries, Entry, Index, LogId, NodeId, Output, Payload, Time};
+use crate::{
+    Entries, Entry, Epoch, Fortification, Index, LogId, NodeId, Output, Payload, Support, Time,
+};
 use alloc::vec::Vec;
 
 #[derive(Debug)]
 pub(crate) struct Follower {
-    /// The leader of the term, once it was heard.
+    /// The leader of the term, once it was heard; after a restart, whom the replica is bound to.
     pub(crate) leader: Option<NodeId>,
-    /// When the leader was last heard; without one, of no meaning.
-    pub(crate) heard: Time,
-    /// When to campaign.
+    /// When the leader was last heard, in this run.
+    pub(crate) heard: Option<Time>,
+    /// When to campaign, unless the replica is bound to its leader.
     pub(crate) deadline: Time,
+    /// How many campaigns have failed since there was a leader.
+    pub(crate) failures: u8,
 }
 
 impl Follower {
     /// A follower that knows no leader, and campaigns at `deadline` if none appears.
-    pub(crate) const fn waiting(deadline: Time) -> Self {
-        Self { leader: None, heard: Time(0), deadline }
+    pub(crate) const fn waiting(deadline: Time, failures: u8) -> Self {
+        Self { leader: None, heard: None, deadline, failures }
+    }
+
+    /// The follower that a replica is after a restart: of whom it was bound to then. It has to look at
+    /// once whether it still is.
+    pub(crate) fn restored(replica: &mut Replica) -> Self {
+        let leader = replica.fortified.map(|bond| bond.leader);
+        let deadline = match leader {
+            Some(_) => replica.now,
+            None => replica.first_deadline(),
+        };
+        Self { leader, ..Self::waiting(deadline, 0) }
     }
 
     /// A follower that has just heard from its leader.
     pub(crate) fn of(leader: NodeId, replica: &mut Replica) -> Self {
-        Self { leader: Some(leader), heard: replica.now, deadline: replica.draw_deadline() }
+        let deadline = replica.draw_deadline();
+        Self { leader: Some(leader), heard: Some(replica.now), deadline, failures: 0 }
     }
 
     /// Whether a leader was heard so recently that nobody should be elected in its place.
     pub(crate) fn hears_leader(&self, replica: &Replica) -> bool {
-        self.leader.is_some() && replica.now.since(self.heard) < replica.election_timeout()
+        self.heard.is_some_and(|heard| replica.now.since(heard) < replica.election_timeout())
+    }
+
+    /// Whether the replica is bound to the leader that it follows and has heard it, and so has nothing
+    /// to wait for.
+    pub(crate) fn rests(&self, replica: &Replica, support: &Support) -> bool {
+        self.heard.is_some() && self.is_bound(replica, support)
+    }
+
+    /// A replica that restarted and is bound does not campaign. It knows no more of what is committed
+    /// than its disk did, and the leader thinks that it does: it says how far it is until it is heard.
+    /// Returns whether the replica is to go on waiting; without the bond, it forgets the leader.
+    pub(crate) fn present(
+        &mut self,
+        replica: &mut Replica,
+        support: &Support,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let (Some(leader), None) = (self.leader, self.heard) else {
+            return false;
+        };
+        if self.is_bound(replica, support) {
+            self.deadline = replica.now + replica.config.tuning.retransmit_timeout;
+            let epoch = replica.fortified.map(|bond| bond.epoch);
+            Self::tell_bond(replica, leader, epoch, out);
+            return true;
+        }
+        *self = Self::waiting(replica.first_deadline(), 0);
+        self.deadline > replica.now
+    }
+
+    /// Whether the replica is bound to the leader that it follows.
+    pub(crate) fn is_bound(&self, replica: &Replica, support: &Support) -> bool {
+        self.leader.is_some() && replica.bound_to(support) == self.leader
+    }
+
+    /// The leader of the term was heard: binds the replica to its node, if this node supports that. A
+    /// bond with the leader of an earlier term ends, since the new one could only be elected after a
+    /// majority was free to do so. Returns the epoch if the leader does not know of it yet.
+    ///
+    /// Who binds itself has voted. Otherwise a request for votes of this very term, which may come late
+    /// and on behalf of an earlier leader's transfer, would end the bond behind the new leader's back.
+    pub(crate) fn bind(replica: &mut Replica, leader: NodeId, support: &Support) -> Option<Epoch> {
+        let Some(epoch) = support.given(leader) else {
+            replica.fortified = replica.fortified.filter(|bond| bond.leader == leader);
+            return None;
+        };
+        let bond = Some(Fortification { leader, epoch });
+        if bond == replica.fortified && replica.vote.is_some() {
+            return None; // Made in this term, and told.
+        }
+        replica.fortified = bond;
+        replica.vote.get_or_insert(leader);
+        Some(epoch)
     }
 
     /// AppendEntries (Raft paper, figure 2). Entries that are held already are left alone, and so
@@ -63,17 +133,30 @@ impl Follower {
     }
 
     /// The leader cut `commit` to what it knows to be here, so it may be trusted without a look at
-    /// the log.
-    pub(crate) fn on_heartbeat(
+    /// the log. Its answer tells of what is applied by then.
+    pub(crate) fn on_fortify(
         replica: &mut Replica,
         leader: NodeId,
         commit: Index,
-        round: u64,
+        support: &Support,
         out: &mut Vec<Output>,
     ) {
         replica.commit_to(commit.min(replica.log.last()));
+        replica.apply(out);
+        let bound = replica.bound_to(support) == Some(leader);
+        let epoch = replica.fortified.filter(|_| bound).map(|bond| bond.epoch);
+        Self::tell_bond(replica, leader, epoch, out);
+    }
+
+    /// Tells the leader at which epoch the replica is bound to it, when that is durable.
+    pub(crate) fn tell_bond(
+        replica: &mut Replica,
+        leader: NodeId,
+        epoch: Option<Epoch>,
+        out: &mut Vec<Output>,
+    ) {
         let applied = replica.applied;
-        replica.send_in_term(leader, Payload::HeartbeatReply { round, applied }, out);
+        replica.send_in_term(leader, Payload::Fortified { epoch, applied }, out);
     }
 
     /// InstallSnapshot (Raft paper, figure 13), whose bytes are here already. A snapshot that ends

@@ -8,13 +8,14 @@ use alloc::vec::Vec;
 pub struct HardState {
     /// The latest term that the replica has seen.
     pub term: Term,
-    /// Whom it voted for in that term.
+    /// Whom it voted for in that term, or to whom it bound itself as the leader of that term before it
+    /// had voted.
     pub vote: Option<NodeId>,
     /// An index known to be committed. Only a hint that saves time after a restart: it may be
     /// behind, and is written only along with something else.
     pub commit: Index,
-    /// The leader that it last bound itself to. Outlives the term, and the binding with it, until the
-    /// node's support for that epoch ends or another leader is heard.
+    /// The leader that it last bound itself to. The bond outlives the term: it ends with the node's
+    /// support for that epoch, with a vote, when another leader is heard, or when this one asks for votes.
     pub fortified: Option<Fortification>,
 }
 
@@ -81,12 +82,37 @@ impl Mark {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadToken(pub u64);
 
+/// Who may serve a linearizable read, and on what grounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadMode {
+    /// Which replica may serve it.
+    pub from: ReadFrom,
+    /// Whether the leader may rely on clocks rather than ask its peers. Such a read is linearizable
+    /// only if the clocks of two nodes, over a support timeout, differ in rate by no more than the
+    /// drift that the node allows for.
+    pub lease: bool,
+}
+
+/// Which replica may serve a read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// The leader alone.
+    #[default]
+    Leader,
+    /// Also a follower, which asks the leader how far it must have applied the log.
+    Any,
+}
+
 /// What the core is told.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// An interval passed. A leader sends its heartbeats at every one; whoever has a timeout that
-    /// lies in the past acts on it.
+    /// Time passed. Whoever has a deadline that lies in the past acts on it.
     Tick,
+    /// The node's view of a peer's liveness has changed: it withdrew its support from the node of this
+    /// replica's leader, or a peer of this leader supports it at another epoch, or no longer.
+    SupportChanged,
+    /// More peers have answered rounds of confirmations.
+    Confirmed,
     /// A message arrived. It may be late, doubled, out of order or never sent to this replica.
     Receive {
         /// The node that the connection belongs to.
@@ -105,6 +131,8 @@ pub enum Input {
     Read {
         /// Comes back in the answer.
         token: ReadToken,
+        /// Who may serve it, and on what grounds.
+        mode: ReadMode,
     },
     /// Everything up to `mark` is durable.
     Persisted {

@@ -1,11 +1,11 @@
-//! A leader: takes proposals and reads, replicates, and steps down when it hears no quorum.
+//! A leader: takes proposals and reads, binds the followers, replicates, and rests when all is said.
 
 use crate::progress::{Mode, Progress};
-use crate::reads::Reads;
+use crate::reads::{Reader, Reads};
 use crate::replica::Replica;
 use crate::{
-    Commands, Conflict, Entries, Entry, EntryKind, Index, LoadFor, LogId, NodeId, Output, Payload,
-    ReadToken, Refusal, Time, quorum,
+    Commands, Conflict, Entries, Entry, EntryKind, Epoch, Index, LoadFor, LogId, NodeId, Output,
+    Payload, ReadToken, Refusal, Support, Time, quorum,
 };
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -30,6 +30,9 @@ struct Transfer {
     to: NodeId,
     /// When to give up.
     deadline: Time,
+    /// Whether the successor was told to campaign. From then on others may vote for it although they
+    /// are bound to this node, so nothing can be confirmed by that any more.
+    abdicated: bool,
 }
 
 impl Leader {
@@ -53,35 +56,66 @@ impl Leader {
         leader
     }
 
-    /// Sends the heartbeats and what has waited too long for an answer.
-    pub(crate) fn on_tick(&mut self, replica: &mut Replica, out: &mut Vec<Output>) {
-        if self.transfer.is_some_and(|transfer| transfer.deadline <= replica.now) {
+    /// Sends what has waited too long for an answer, or for something to go along with. Returns
+    /// false when the leadership is over, because a successor that was told to campaign has not won.
+    pub(crate) fn on_tick(
+        &mut self,
+        replica: &mut Replica,
+        support: &Support,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        if let Some(transfer) = self.transfer.filter(|transfer| transfer.deadline <= replica.now) {
+            if transfer.abdicated {
+                return false;
+            }
             self.transfer = None;
         }
-        self.send_heartbeats(replica, out);
-        let timeout = replica.config.tuning.retransmit_timeout;
+        let (now, commit) = (replica.now, replica.commit);
+        let is_due = |deadline: Option<Time>| deadline.is_some_and(|time| time <= now);
         for peer in &mut self.peers {
-            if peer.deadline(timeout).is_some_and(|deadline| deadline <= replica.now) {
+            let Some(epoch) = support.received(peer.node) else { continue };
+            if is_due(peer.deadline(replica.config.tuning.retransmit_timeout)) {
+                retry(peer, replica, out);
+                replicate(peer, replica, out);
+            }
+            if is_due(peer.word_deadline(epoch, commit, &replica.config.tuning)) {
+                fortify(peer, replica, out);
+            }
+        }
+        true
+    }
+
+    /// When a tick will have something to do. Nothing is repeated to a node that does not support
+    /// this one: when it does again, [`Self::on_support_changed`] tells it all.
+    pub(crate) fn next_deadline(&self, replica: &Replica, support: &Support) -> Option<Time> {
+        let tuning = &replica.config.tuning;
+        let peers = self.peers.iter().filter_map(|peer| {
+            let epoch = support.received(peer.node)?;
+            let retransmit = peer.deadline(tuning.retransmit_timeout);
+            let word = peer.word_deadline(epoch, replica.commit, tuning);
+            [retransmit, word].into_iter().flatten().min()
+        });
+        peers.chain(self.transfer.map(|transfer| transfer.deadline)).min()
+    }
+
+    /// Binds the followers whose nodes support this one anew, and resumes what was interrupted.
+    pub(crate) fn on_support_changed(
+        &mut self,
+        replica: &mut Replica,
+        support: &Support,
+        out: &mut Vec<Output>,
+    ) {
+        for peer in &mut self.peers {
+            let received = support.received(peer.node);
+            if received.is_none() || received == peer.fortified {
+                continue;
+            }
+            if peer.is_unanswered() {
                 retry(peer, replica, out);
             }
             replicate(peer, replica, out);
+            fortify(peer, replica, out);
         }
-    }
-
-    /// Whether a whole election timeout went by without a quorum being heard: then there may be
-    /// another leader by now (Raft thesis, section 6.2).
-    pub(crate) fn lost_quorum(&self, replica: &Replica) -> bool {
-        self.quorum_deadline(replica).is_some_and(|deadline| deadline <= replica.now)
-    }
-
-    /// When a tick will have something to do other than heartbeats.
-    pub(crate) fn next_deadline(&self, replica: &Replica) -> Option<Time> {
-        let timeout = replica.config.tuning.retransmit_timeout;
-        let retransmits = self.peers.iter().filter_map(|peer| peer.deadline(timeout));
-        retransmits
-            .chain(self.quorum_deadline(replica))
-            .chain(self.transfer.map(|transfer| transfer.deadline))
-            .min()
     }
 
     /// Appends the commands to the log and sends them on.
@@ -119,8 +153,18 @@ impl Leader {
         self.replicate_to_all(replica, out);
     }
 
-    pub(crate) fn on_read(&mut self, token: ReadToken) {
-        self.reads.push(token);
+    /// Takes a read of a reader here, or of a follower.
+    pub(crate) fn on_read(
+        &mut self,
+        replica: &Replica,
+        reader: Reader,
+        lease: bool,
+        out: &mut Vec<Output>,
+    ) {
+        match self.transfer.filter(|transfer| transfer.abdicated && !mutant!(ReadAfterAbdication)) {
+            Some(Transfer { to, .. }) => refuse_read(replica, reader, Some(to), out),
+            None => self.reads.push(reader, lease),
+        }
     }
 
     /// Entries became durable here, or there: commits what a majority has, if that reaches into
@@ -143,13 +187,6 @@ impl Leader {
         let peers = self.peers.iter().map(|peer| peer.applied.unwrap_or(last));
         let applied = quorum::reached(peers.chain(iter::once(replica.applied)));
         last.0 - applied.0.min(last.0) >= replica.config.tuning.max_unapplied_entries
-    }
-
-    /// Any answer in this term shows that the follower is alive and follows.
-    pub(crate) fn heard(&mut self, from: NodeId, now: Time) {
-        if let Some(peer) = self.peer_mut(from) {
-            peer.heard = now;
-        }
     }
 
     pub(crate) fn on_appended(
@@ -198,27 +235,33 @@ impl Leader {
         }
     }
 
-    /// Confirms read rounds, and resumes what waited for the follower to be reachable again.
-    pub(crate) fn on_heartbeat_reply(
+    /// Notes that a follower is bound, and resumes what waited for it to be reachable again. One that has
+    /// applied less than it had was started anew, and does not know what is committed.
+    pub(crate) fn on_fortified(
         &mut self,
         replica: &mut Replica,
         from: NodeId,
-        round: u64,
+        epoch: Option<Epoch>,
         applied: Index,
         out: &mut Vec<Output>,
     ) {
-        let newest = self.reads.newest_round();
-        let Some(peer) = self.peer_mut(from) else {
-            return;
-        };
-        peer.applied(applied);
-        if round <= newest {
-            peer.round = peer.round.max(round);
+        if let Some(peer) = self.peer_mut(from) {
+            let started_anew = peer.applied > Some(applied);
+            peer.applied = Some(applied);
+            peer.fortified = peer.fortified.max(epoch);
+            replicate(peer, replica, out);
+            if started_anew {
+                fortify(peer, replica, out);
+            }
         }
-        replicate(peer, replica, out);
-        let rounds = self.peers.iter().map(|peer| peer.round);
-        let confirmed = quorum::reached(rounds.chain(iter::once(newest)));
-        self.reads.confirm(confirmed);
+    }
+
+    /// A replica campaigns, so it may not know that this one leads, or be in a later term and need to
+    /// say so. It gets something that it must answer.
+    pub(crate) fn on_rival(&mut self, replica: &Replica, from: NodeId, out: &mut Vec<Output>) {
+        if let Some(peer) = self.peer_mut(from) {
+            fortify(peer, replica, out);
+        }
     }
 
     /// Sends on what was read from the disk for a follower, if that is still what it needs.
@@ -277,30 +320,62 @@ impl Leader {
         if self.peer_mut(to).is_none() {
             return;
         }
+        if self.transfer.is_some_and(|transfer| transfer.abdicated) {
+            return;
+        }
         let deadline = replica.now + replica.election_timeout();
-        self.transfer = Some(Transfer { to, deadline });
+        self.transfer = Some(Transfer { to, deadline, abdicated: false });
         self.finish_transfer(replica, out);
     }
 
-    /// Opens the next read round and answers the reads that are confirmed and applied.
-    pub(crate) fn settle(&mut self, replica: &mut Replica, out: &mut Vec<Output>) {
-        let begun = replica.commit >= self.first || mutant!(ReadBeforeNoop);
-        if begun && self.reads.open_round(replica.commit) {
-            if self.peers.is_empty() || mutant!(ReadWithoutQuorum) {
-                self.reads.confirm(self.reads.newest_round());
+    /// Whether a follower has the whole log.
+    pub(crate) fn is_caught_up(&self, replica: &Replica, node: NodeId) -> bool {
+        let last = replica.log.last();
+        self.peers.iter().any(|peer| peer.node == node && peer.matched == last)
+    }
+
+    /// The newest round of confirmations that reads wait for.
+    pub(crate) fn awaited_round(&self) -> Option<u64> {
+        self.reads.round()
+    }
+
+    /// Has new reads wait for a round, and answers those that are confirmed and applied.
+    pub(crate) fn settle(
+        &mut self,
+        replica: &mut Replica,
+        support: &Support,
+        out: &mut Vec<Output>,
+    ) {
+        if replica.commit >= self.first || mutant!(ReadBeforeNoop) {
+            let leased = self.holds_lease(replica, support);
+            let answers = self.reads.wait(support.next_round, replica.commit, leased);
+            for (node, token) in answers {
+                self.answer_read(replica, node, token, replica.commit, out);
             }
-            self.send_heartbeats(replica, out);
+        }
+        if self.reads.round().is_some() {
+            let answers = self.confirmed_round(support).map(|round| self.reads.confirm(round));
+            for (node, token, index) in answers.into_iter().flatten() {
+                self.answer_read(replica, node, token, index, out);
+            }
         }
         let applied = if mutant!(ReadBeforeApply) { replica.commit } else { replica.applied };
-        while let Some(tokens) = self.reads.take_ready(applied) {
-            out.extend(tokens.into_iter().map(|token| Output::ReadReady { token }));
+        while let Some(token) = self.reads.take_ready(applied) {
+            out.push(Output::ReadReady { token });
         }
     }
 
     /// Ends the leadership: no read can be confirmed any more.
-    pub(crate) fn resign(self, new_leader: Option<NodeId>, out: &mut Vec<Output>) {
-        let reason = Refusal::NotLeader { leader: new_leader };
-        out.extend(self.reads.into_tokens().map(|token| Output::ReadRefused { token, reason }));
+    pub(crate) fn resign(
+        mut self,
+        replica: &Replica,
+        new_leader: Option<NodeId>,
+        out: &mut Vec<Output>,
+    ) {
+        let confirmed = self.reads.take_confirmed().map(Reader::Here);
+        for reader in confirmed.chain(self.reads.take_unconfirmed()) {
+            refuse_read(replica, reader, new_leader, out);
+        }
     }
 
     /// Panics when the fields contradict each other.
@@ -321,23 +396,43 @@ impl Leader {
         self.peers.iter_mut().find(|peer| peer.node == node)
     }
 
-    /// When check-quorum ends this leadership, if nobody answers until then.
-    fn quorum_deadline(&self, replica: &Replica) -> Option<Time> {
-        if self.peers.is_empty() {
-            return None;
+    /// The newest round in which a majority proved to be bound to this leader: it answered at the
+    /// epoch of the bond.
+    fn confirmed_round(&self, support: &Support) -> Option<u64> {
+        let proven = |peer: &Progress| {
+            let (round, epoch) = support.of(peer.node).confirmed;
+            let bound = epoch.is_some() && epoch == peer.fortified;
+            (bound || mutant!(ReadOfStaleEpoch)).then_some(round)
+        };
+        let own = Some(u64::MAX);
+        if mutant!(ReadWithoutQuorum) {
+            return own;
         }
-        let own = iter::once(replica.now);
-        let heard = quorum::reached(self.peers.iter().map(|peer| peer.heard).chain(own));
-        Some(heard + replica.election_timeout())
+        quorum::reached(self.peers.iter().map(proven).chain(iter::once(own)))
     }
 
-    fn send_heartbeats(&self, replica: &Replica, out: &mut Vec<Output>) {
-        let round = self.reads.newest_round();
-        for peer in &self.peers {
-            let known = if mutant!(CommitPastMatch) { replica.commit } else { peer.matched };
-            let commit = replica.commit.min(known);
-            replica.send(peer.node, Payload::Heartbeat { commit, round }, out);
-        }
+    /// Whether no majority can be free to elect another leader yet, by this node's clock.
+    fn holds_lease(&self, replica: &Replica, support: &Support) -> bool {
+        let lease = |peer: &Progress| {
+            let (epoch, until) = support.of(peer.node).lease;
+            if peer.fortified == Some(epoch) { until } else { Time(0) }
+        };
+        let latest = Time(u64::MAX);
+        quorum::reached(self.peers.iter().map(lease).chain(iter::once(latest))) > replica.now
+    }
+
+    fn answer_read(
+        &self,
+        replica: &Replica,
+        to: NodeId,
+        token: ReadToken,
+        index: Index,
+        out: &mut Vec<Output>,
+    ) {
+        let matched = self.peers.iter().find(|peer| peer.node == to).map(|peer| peer.matched);
+        let commit = replica.commit.min(matched.unwrap_or_default());
+        let index = Some(index);
+        replica.send(to, Payload::ReadIndexReply { token, index, commit }, out);
     }
 
     fn replicate_to_all(&mut self, replica: &mut Replica, out: &mut Vec<Output>) {
@@ -346,16 +441,46 @@ impl Leader {
         }
     }
 
-    /// Tells the successor to campaign if it has the whole log.
-    fn finish_transfer(&self, replica: &Replica, out: &mut Vec<Output>) {
+    /// Tells the successor to campaign if it has the whole log. That ends this leadership in all but
+    /// name: reads that are not confirmed yet can't be any more.
+    fn finish_transfer(&mut self, replica: &Replica, out: &mut Vec<Output>) {
         let Some(Transfer { to, .. }) = self.transfer else {
             return;
         };
-        let last = replica.log.last();
-        if self.peers.iter().any(|peer| peer.node == to && peer.matched == last) {
+        if self.is_caught_up(replica, to) {
             replica.send(to, Payload::TimeoutNow, out);
+            if let Some(transfer) = &mut self.transfer {
+                transfer.abdicated = true;
+            }
+            if !mutant!(ReadAfterAbdication) {
+                for reader in self.reads.take_unconfirmed() {
+                    refuse_read(replica, reader, Some(to), out);
+                }
+            }
         }
     }
+}
+
+fn refuse_read(replica: &Replica, reader: Reader, leader: Option<NodeId>, out: &mut Vec<Output>) {
+    match reader {
+        Reader::Here(token) => {
+            let reason = Refusal::NotLeader { leader };
+            out.push(Output::ReadRefused { token, reason });
+        }
+        Reader::Follower(node, token) => {
+            let commit = Index(0);
+            replica.send(node, Payload::ReadIndexReply { token, index: None, commit }, out);
+        }
+    }
+}
+
+/// Tells a follower who leads, and what is committed of what it holds.
+fn fortify(peer: &mut Progress, replica: &Replica, out: &mut Vec<Output>) {
+    let known = if mutant!(CommitPastMatch) { replica.commit } else { peer.matched };
+    let commit = replica.commit.min(known);
+    peer.told(commit, replica.now);
+    peer.bond_asked(replica.now);
+    replica.send(peer.node, Payload::Fortify { commit }, out);
 }
 
 /// Sends a follower all that its state allows.
@@ -383,6 +508,7 @@ fn probe(peer: &mut Progress, replica: &Replica, out: &mut Vec<Output>) {
     let append = Payload::Append { prev, entries, commit };
     replica.send(peer.node, append, out);
     peer.probed(replica.now);
+    peer.told(commit, replica.now);
 }
 
 /// Fills the follower's window, from memory or by a request to the disk.
@@ -416,6 +542,7 @@ fn send_append(peer: &mut Progress, replica: &Replica, entries: Entries, out: &m
     let bytes = entries.iter().map(|entry| entry.data.len()).sum();
     peer.sent(prev.index.plus(entries.len() as u64), bytes, replica.now);
     let commit = replica.commit;
+    peer.told(commit, replica.now);
     let append = Payload::Append { prev, entries, commit };
     replica.send(peer.node, append, out);
 }

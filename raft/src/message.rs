@@ -1,6 +1,6 @@
 //! What replicas of a group say to each other. Group, sender and receiver stand on the envelope.
 
-use crate::{Entries, Entry, Index, LogId, Term};
+use crate::{Entries, Entry, Epoch, Index, LogId, ReadToken, Term};
 use core::iter;
 
 /// Terms and indexes are counted up from zero, so none ever gets this far. What lies below leaves
@@ -38,9 +38,12 @@ impl Message {
             | Payload::VoteReply { .. }
             | Payload::Appended { .. }
             | Payload::Rejected { .. }
-            | Payload::Heartbeat { .. }
-            | Payload::HeartbeatReply { .. }
-            | Payload::TimeoutNow => true,
+            | Payload::Fortify { .. }
+            | Payload::Fortified { .. }
+            | Payload::ReadIndex { .. }
+            | Payload::ReadIndexReply { .. }
+            | Payload::TimeoutNow
+            | Payload::Resign { .. } => true,
         };
         self.term.0 < UNREACHABLE && says_possible
     }
@@ -71,7 +74,7 @@ pub enum Payload {
         /// Whether the vote is given.
         granted: bool,
     },
-    /// AppendEntries (Raft paper, figure 2). Heartbeats are [`Payload::Heartbeat`].
+    /// AppendEntries (Raft paper, figure 2), which binds the follower like [`Payload::Fortify`].
     Append {
         /// The entry just before `entries`; zero at the start of the log.
         prev: LogId,
@@ -94,20 +97,36 @@ pub enum Payload {
         /// Where the logs part.
         conflict: Conflict,
     },
-    /// The leader is alive. The node sends those of all its groups in one message a peer.
-    Heartbeat {
+    /// "I lead this term, and so much is committed." Asks the follower to bind itself to the leader's
+    /// node. Sent to who is not bound yet, and to who should apply what nothing else tells it of.
+    Fortify {
         /// The leader's commit index, cut to what this follower is known to hold.
         commit: Index,
-        /// The newest read round that the leader opened; the reply confirms it (Raft thesis,
-        /// section 6.4).
-        round: u64,
     },
-    /// The answer to a heartbeat.
-    HeartbeatReply {
-        /// The round of the heartbeat.
-        round: u64,
+    /// The follower has bound itself to the leader's node, durably.
+    Fortified {
+        /// The epoch at which its node supports the leader's; `None` when it does not, so that the
+        /// follower is not bound.
+        epoch: Option<Epoch>,
         /// The last entry that the follower's state machine has applied.
         applied: Index,
+    },
+    /// A follower asks up to where it must have applied the log to serve a linearizable read.
+    ReadIndex {
+        /// The follower's name for its reads.
+        token: ReadToken,
+        /// Whether the leader may answer on its lease.
+        lease: bool,
+    },
+    /// The answer to [`Payload::ReadIndex`].
+    ReadIndexReply {
+        /// The follower's name for its reads.
+        token: ReadToken,
+        /// The leader's commit index after the question arrived; `None` when it does not lead, or not
+        /// for long any more.
+        index: Option<Index>,
+        /// The leader's commit index, cut to what this follower is known to hold.
+        commit: Index,
     },
     /// The offer of a snapshot. The leader's node streams the snapshot's bytes beside the messages and
     /// sends this when the last one has left; the follower's node hands it to the core only when the
@@ -118,6 +137,12 @@ pub enum Payload {
     },
     /// "Campaign now, without a pre-vote" (Raft thesis, section 3.10).
     TimeoutNow,
+    /// "I have stopped for good, though my node lives: be bound to me no longer." Said by a replica that
+    /// failed, of whatever term, until its node runs anew.
+    Resign {
+        /// The epoch of the bonds that end: the sender does not lead while that lasts.
+        epoch: Epoch,
+    },
 }
 
 /// Where a follower's log parts from the leader's: XTerm, XIndex and XLen of the fast backup

@@ -50,10 +50,24 @@ mutants! {
     TruncateOnStaleAppend,
     /// A leader looks for where two logs part one entry after what the follower named.
     WrongConflictIndex,
-    /// A heartbeat tells a follower to commit what it may not have.
+    /// A word on what was committed tells a follower to commit what it may not have.
     CommitPastMatch,
     /// A read is answered without asking a majority.
     ReadWithoutQuorum,
+    /// A read is confirmed by any answer of a peer, whatever the epoch of its support, if there is any.
+    ReadOfStaleEpoch,
+    /// A leader serves reads on bonds after it told a successor to campaign.
+    ReadAfterAbdication,
+    /// A replica votes though it is bound to another's node.
+    VoteWhileBound,
+    /// A node forgets whom it supports when it restarts.
+    SupportNotPersisted,
+    /// A node gives support again at the epoch at which it withdrew it.
+    SupportRegresses,
+    /// Replicas are not told that the support for their leader's node has ended.
+    WakeUpLost,
+    /// A replica that meets a later term forgets whom it is bound to.
+    BondEndsWithTerm,
     /// A new leader answers reads before its no-op is committed.
     ReadBeforeNoop,
     /// A read is answered though the state machine lags behind what was committed.

@@ -1,6 +1,6 @@
 //! What a leader knows of one follower's log, and how much it has sent ahead of the answers.
 
-use crate::{Conflict, Index, LogId, NodeId, Time, Tuning, log::Log};
+use crate::{Conflict, Epoch, Index, LogId, NodeId, Time, Tuning, log::Log};
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
@@ -35,10 +35,14 @@ pub(crate) struct Progress {
     pub(crate) mode: Mode,
     /// The last entry that it applied, once it said so.
     pub(crate) applied: Option<Index>,
-    /// The last answer of any kind; check-quorum looks at it.
-    pub(crate) heard: Time,
-    /// The newest read round that the follower confirmed.
-    pub(crate) round: u64,
+    /// The epoch at which it is bound to this leader's node, once it said so in this term.
+    pub(crate) fortified: Option<Epoch>,
+    /// The commit index that it was told of last.
+    told: Index,
+    /// When it was last sent anything that tells of one.
+    said: Time,
+    /// When it was last asked to say at which epoch it is bound.
+    asked_bond: Time,
     /// Since when the oldest unanswered append or snapshot waits for progress.
     since: Time,
     /// Last index and payload bytes of each append in flight, oldest first.
@@ -55,8 +59,10 @@ impl Progress {
             applied: None,
             next,
             mode: Mode::Probe { waiting: false },
-            heard: now,
-            round: 0,
+            fortified: None,
+            told: Index(0),
+            said: now,
+            asked_bond: now,
             since: now,
             inflight: VecDeque::new(),
             inflight_bytes: 0,
@@ -188,6 +194,7 @@ impl Progress {
     pub(crate) fn lost(&mut self) {
         match self.mode {
             Mode::Probe { .. } => self.mode = Mode::Probe { waiting: false },
+            Mode::Replicate if self.inflight.is_empty() => {}
             Mode::Replicate => {
                 self.mode = Mode::Probe { waiting: false };
                 self.next = self.matched.next();
@@ -200,14 +207,50 @@ impl Progress {
         }
     }
 
-    /// When silence means that something was lost; `None` while nothing is unanswered.
-    pub(crate) fn deadline(&self, timeout: Duration) -> Option<Time> {
-        let waits = match self.mode {
-            Mode::Probe { waiting } => waiting,
+    /// Notes that it was told of the leader's commit index, cut to what it holds if need be.
+    pub(crate) fn told(&mut self, commit: Index, now: Time) {
+        self.told = commit;
+        self.said = now;
+    }
+
+    /// Notes that it was asked to bind itself and to say so.
+    pub(crate) const fn bond_asked(&mut self, now: Time) {
+        self.asked_bond = now;
+    }
+
+    /// When to send it a word of its own: it may not know of everything that is committed and that it
+    /// holds, or not have applied that, or not be bound at the epoch at which its node supports this
+    /// one. Appends bind it as well, but are no reason to put off the question whether they did.
+    pub(crate) fn word_deadline(
+        &self,
+        received: Epoch,
+        commit: Index,
+        tuning: &Tuning,
+    ) -> Option<Time> {
+        let due = commit.min(self.matched);
+        let commit = if self.told < due {
+            Some(self.said + tuning.commit_delay)
+        } else {
+            let lags = self.applied.is_none_or(|applied| applied < due);
+            lags.then(|| self.said + tuning.retransmit_timeout)
+        };
+        let unbound = self.fortified != Some(received);
+        let bond = unbound.then(|| self.asked_bond + tuning.retransmit_timeout);
+        commit.into_iter().chain(bond).min()
+    }
+
+    /// Whether it is not known yet that the follower has all that was sent.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        match self.mode {
+            Mode::Probe { .. } => true,
             Mode::Replicate => !self.inflight.is_empty(),
             Mode::Snapshot { .. } => true,
-        };
-        waits.then(|| self.since + timeout)
+        }
+    }
+
+    /// When silence means that something was lost; `None` when nothing is unanswered.
+    pub(crate) fn deadline(&self, timeout: Duration) -> Option<Time> {
+        self.is_unanswered().then(|| self.since + timeout)
     }
 
     /// Panics when the fields contradict each other or the leader's log.

@@ -1,83 +1,123 @@
-//! Linearizable reads without a clock: ReadIndex (Raft thesis, section 6.4).
+//! Linearizable reads of a leader (ReadIndex: Raft thesis, section 6.4), confirmed by the node's
+//! rounds rather than by the group's own heartbeats.
 //!
 //! A read may be answered from the state of the commit index at a moment after it arrived at which
-//! the replica was certainly the leader. A *round* proves that: heartbeats with a new number go
-//! out, and when a majority has answered one with that number, no later leader had been elected
-//! when the round was opened. Reads that arrive while a round is open share the next one, since
-//! the open one proves nothing about the time after it began.
+//! the replica was certainly the leader. The node proves that for all of its groups at once: it
+//! opens a *round*, and its peers answer at which epoch they support it. While a peer supports it at
+//! the epoch at which a follower there is bound to this leader, that follower has voted for nobody
+//! else; with a majority of such followers no other leader had been elected when the round was
+//! opened. A read waits for a round that is opened after it arrived.
 
-use crate::{Index, ReadToken};
+use crate::{Index, NodeId, ReadToken};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-#[derive(Debug, Default)]
-pub(crate) struct Reads {
-    /// The number of the newest round; zero before the first.
-    newest: u64,
-    /// Reads that no round covers yet.
-    waiting: Vec<ReadToken>,
-    /// The round that waits for its majority.
-    open: Option<Batch>,
-    /// Rounds that had their majority, and wait for the state machine, oldest first.
-    confirmed: VecDeque<Batch>,
+/// Who asked for an index to read at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// Readers here, who wait for the state machine as well.
+    Here(ReadToken),
+    /// A follower, which does so on its side.
+    Follower(NodeId, ReadToken),
 }
 
-/// The reads of one round.
+#[derive(Debug, Default)]
+pub(crate) struct Reads {
+    /// Reads that came before the leader knew what is committed.
+    early: Vec<(Reader, bool)>,
+    /// Reads that wait for a round, oldest first.
+    waiting: VecDeque<Batch>,
+    /// Confirmed reads that wait for the state machine, oldest first.
+    confirmed: VecDeque<(Index, ReadToken)>,
+}
+
+/// The reads that wait for the same round.
 #[derive(Debug)]
 struct Batch {
-    /// The commit index when the round was opened.
+    round: u64,
+    /// The commit index when the last of them came.
     index: Index,
-    tokens: Vec<ReadToken>,
+    readers: Vec<Reader>,
 }
 
 impl Reads {
-    /// The number of the newest round, which every heartbeat carries.
-    pub(crate) const fn newest_round(&self) -> u64 {
-        self.newest
+    /// Takes a read, which may be served on a lease.
+    pub(crate) fn push(&mut self, reader: Reader, lease: bool) {
+        self.early.push((reader, lease));
     }
 
-    pub(crate) fn push(&mut self, token: ReadToken) {
-        self.waiting.push(token);
-    }
-
-    /// Opens a round for the waiting reads, if there are any and none is open, at the leader's
-    /// `commit`. Returns whether it did; its heartbeats must then be sent.
-    pub(crate) fn open_round(&mut self, commit: Index) -> bool {
-        if self.open.is_some() || self.waiting.is_empty() {
-            return false;
+    /// Has the reads that came lately wait for the round that is opened next, at the leader's
+    /// `commit`; those that may be served on a lease which holds need not wait. Returns the followers
+    /// among the latter.
+    pub(crate) fn wait(
+        &mut self,
+        round: u64,
+        commit: Index,
+        leased: bool,
+    ) -> Vec<(NodeId, ReadToken)> {
+        let mut answers = Vec::new();
+        for (reader, lease) in core::mem::take(&mut self.early) {
+            match (reader, lease && leased) {
+                (Reader::Here(token), true) => self.confirmed.push_back((commit, token)),
+                (Reader::Follower(node, token), true) => answers.push((node, token)),
+                (reader, false) => self.join(round, commit, reader),
+            }
         }
-        self.newest += 1;
-        self.open = Some(Batch { index: commit, tokens: core::mem::take(&mut self.waiting) });
-        true
+        answers
     }
 
-    /// Notes that a majority confirmed `round`. Only the open round, which is always the newest,
-    /// can still need it.
-    pub(crate) fn confirm(&mut self, round: u64) {
-        if round == self.newest {
-            self.confirmed.extend(self.open.take());
+    fn join(&mut self, round: u64, index: Index, reader: Reader) {
+        match self.waiting.back_mut().filter(|batch| batch.round == round) {
+            Some(batch) => {
+                batch.index = index;
+                batch.readers.push(reader);
+            }
+            None => self.waiting.push_back(Batch { round, index, readers: [reader].into() }),
         }
     }
 
-    /// Takes the reads of the oldest confirmed round if the state machine has applied enough.
-    pub(crate) fn take_ready(&mut self, applied: Index) -> Option<Vec<ReadToken>> {
-        if self.confirmed.front()?.index > applied {
-            return None;
-        }
-        Some(self.confirmed.pop_front()?.tokens)
+    /// The newest round that reads wait for.
+    pub(crate) fn round(&self) -> Option<u64> {
+        self.waiting.back().map(|batch| batch.round)
     }
 
-    /// All reads that were not answered, oldest first.
-    pub(crate) fn into_tokens(self) -> impl Iterator<Item = ReadToken> {
-        let batches = self.confirmed.into_iter().chain(self.open);
-        batches.flat_map(|batch| batch.tokens).chain(self.waiting)
+    /// A majority confirmed the rounds up to this one. Returns the followers that can be answered,
+    /// and with which index.
+    pub(crate) fn confirm(&mut self, round: u64) -> Vec<(NodeId, ReadToken, Index)> {
+        let mut answers = Vec::new();
+        while let Some(batch) = self.waiting.pop_front_if(|batch| batch.round <= round) {
+            for reader in batch.readers {
+                match reader {
+                    Reader::Here(token) => self.confirmed.push_back((batch.index, token)),
+                    Reader::Follower(node, token) => answers.push((node, token, batch.index)),
+                }
+            }
+        }
+        answers
+    }
+
+    /// Takes the oldest confirmed read if the state machine has applied enough.
+    pub(crate) fn take_ready(&mut self, applied: Index) -> Option<ReadToken> {
+        self.confirmed.pop_front_if(|(index, _)| *index <= applied).map(|(_, token)| token)
+    }
+
+    /// Takes all reads that no round has confirmed, oldest first.
+    pub(crate) fn take_unconfirmed(&mut self) -> impl Iterator<Item = Reader> + use<> {
+        let waiting = core::mem::take(&mut self.waiting);
+        let early = core::mem::take(&mut self.early);
+        let early = early.into_iter().map(|(reader, _)| reader);
+        waiting.into_iter().flat_map(|batch| batch.readers).chain(early)
+    }
+
+    /// Takes the confirmed reads that wait for the state machine.
+    pub(crate) fn take_confirmed(&mut self) -> impl Iterator<Item = ReadToken> + use<> {
+        core::mem::take(&mut self.confirmed).into_iter().map(|(_, token)| token)
     }
 
     /// Panics when the fields contradict each other.
     pub(crate) fn invariants(&self) {
-        assert!(self.open.is_none() || self.newest > 0);
-        let batches = self.confirmed.iter().chain(&self.open);
-        assert!(batches.clone().all(|batch| !batch.tokens.is_empty()));
-        assert!(batches.is_sorted_by_key(|batch| batch.index));
+        assert!(self.waiting.iter().all(|batch| !batch.readers.is_empty()));
+        assert!(self.waiting.iter().is_sorted_by(|a, b| a.round < b.round));
+        assert!(self.waiting.iter().is_sorted_by_key(|batch| batch.index));
     }
 }

@@ -1,10 +1,11 @@
 //! What a replica has in every role: term and vote, the log, how far it is committed and applied,
 //! and the order of its writes.
 
+use crate::asked::Asked;
 use crate::log::Log;
 use crate::{
-    Config, Entries, HardState, Index, LoadFor, LogId, LogWrite, Mark, Message, NodeId, Output,
-    Payload, Persist, Restored, Term, Time,
+    Config, Entries, Fortification, HardState, Index, LoadFor, LogId, LogWrite, Mark, Message,
+    NodeId, Output, Payload, Persist, Restored, Support, Term, Time, quorum,
 };
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -16,6 +17,8 @@ pub(crate) struct Replica {
     pub(crate) now: Time,
     pub(crate) term: Term,
     pub(crate) vote: Option<NodeId>,
+    /// The bond with a leader's node; holds while this node supports that one at its epoch.
+    pub(crate) fortified: Option<Fortification>,
     /// The last entry known to be committed. It may be ahead of what is durable here.
     pub(crate) commit: Index,
     /// The last entry handed out to the state machine.
@@ -31,6 +34,8 @@ pub(crate) struct Replica {
     durable: Mark,
     /// The requests for entries on disk that were not answered yet.
     loads: Vec<LoadFor>,
+    /// Reads here for which a leader elsewhere was asked.
+    pub(crate) asked: Asked,
     /// The state of the generator of election timeouts.
     random: u64,
 }
@@ -41,6 +46,7 @@ impl Replica {
             config.voters.is_sorted_by(|a, b| a < b) && config.voters.contains(&config.node),
             "the voters are sorted, without doubles, and this node is among them"
         );
+        assert!(config.voters.contains(&config.preferred), "the preferred voter is one");
         let hard_state = restored.hard_state;
         let log = Log::new(restored.snapshot, restored.last, restored.runs);
         let mut replica = Self {
@@ -49,6 +55,7 @@ impl Replica {
             now,
             term: hard_state.term,
             vote: hard_state.vote,
+            fortified: hard_state.fortified,
             commit: hard_state.commit.min(log.last()).max(log.snapshot().index),
             applied: log.snapshot().index,
             log,
@@ -57,6 +64,7 @@ impl Replica {
             newest: Mark(0),
             durable: Mark(0),
             loads: Vec::new(),
+            asked: Asked::default(),
         };
         // A snapshot becomes durable before the term in which it was received.
         let last_term = replica.log.last_id().term;
@@ -80,16 +88,62 @@ impl Replica {
         self.config.tuning.election_timeout
     }
 
-    /// A moment between one and two election timeouts from now; for the only voter of a group,
-    /// which has nobody to wait for, this moment.
+    /// The node that this replica is bound to: it grants no other a vote, and does not campaign.
+    pub(crate) fn bound_to(&self, support: &Support) -> Option<NodeId> {
+        let bond = self.fortified?;
+        (support.given(bond.leader) == Some(bond.epoch)).then_some(bond.leader)
+    }
+
+    /// Whether a majority of the voters' nodes, this one included, supports this node: without them it
+    /// could not be elected, or not stay so.
+    pub(crate) fn has_quorum(&self, support: &Support) -> bool {
+        let supporters = self.peers().filter(|peer| support.received(*peer).is_some()).count();
+        supporters + 1 >= quorum::majority(self.config.voters.len())
+    }
+
+    /// A moment between one and two election timeouts from now.
     pub(crate) fn draw_deadline(&mut self) -> Time {
-        if self.config.voters.len() == 1 {
+        let timeout = self.election_timeout();
+        self.now + timeout + self.draw(timeout)
+    }
+
+    /// When to campaign after a start: at once for the preferred voter, and for one that has nobody to
+    /// wait for.
+    pub(crate) fn first_deadline(&mut self) -> Time {
+        let first = self.config.preferred == self.node() || self.peers().next().is_none();
+        if first { self.now } else { self.draw_deadline() }
+    }
+
+    /// When to campaign after the leader was lost: the first of the voters that are left at once, the
+    /// next one stagger later. Their order differs from group to group, but for the preferred one.
+    pub(crate) fn succession_deadline(&mut self, support: &Support) -> Time {
+        let Config { group, preferred, ref tuning, .. } = self.config;
+        let order = |node: NodeId| {
+            let mut hash = group.0.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ node.0;
+            (node != preferred, splitmix64(&mut hash), node)
+        };
+        let own = order(self.node());
+        let lives = |node: &NodeId| support.given(*node).is_some();
+        let ahead = self.peers().filter(lives).filter(|peer| order(*peer) < own).count();
+        let stagger = tuning.campaign_stagger;
+        if ahead == 0 {
             return self.now;
         }
-        let timeout = self.election_timeout();
-        let spread = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX).max(1);
-        let extra = splitmix64(&mut self.random) % spread;
-        self.now + timeout + Duration::from_micros(extra)
+        self.now + stagger * u32::try_from(ahead).unwrap_or(u32::MAX) + self.draw(stagger)
+    }
+
+    /// When to campaign again after so many failures: ever later, up to an election timeout.
+    pub(crate) fn retry_deadline(&mut self, failures: u8) -> Time {
+        let longest = self.election_timeout();
+        let stagger = self.config.tuning.campaign_stagger;
+        let wait = (stagger * (1 << failures.min(8))).min(longest);
+        self.now + wait + self.draw(wait)
+    }
+
+    /// Some time between none and `most`.
+    fn draw(&mut self, most: Duration) -> Duration {
+        let spread = u64::try_from(most.as_micros()).unwrap_or(u64::MAX).max(1);
+        Duration::from_micros(splitmix64(&mut self.random) % spread)
     }
 
     /// Moves to a later term, in which the replica has not voted.
@@ -97,6 +151,9 @@ impl Replica {
         assert!(term > self.term, "terms only grow");
         self.term = term;
         self.vote = None;
+        if mutant!(BondEndsWithTerm) {
+            self.fortified = None;
+        }
     }
 
     /// Appends entries to the log, in memory and on disk.
@@ -129,10 +186,10 @@ impl Replica {
         self.persist(LogWrite::Reset(last), out);
     }
 
-    /// Writes term and vote, if they changed since they were last written.
+    /// Writes term, vote and bond, if they changed since they were last written.
     pub(crate) fn persist_hard_state(&mut self, out: &mut Vec<Output>) {
         let late = mutant!(TermNotPersisted) && self.vote.is_none();
-        if (self.term, self.vote) != (self.written.term, self.written.vote) && !late {
+        if self.promises() != promises_of(&self.written) && !late {
             self.persist(LogWrite::Keep, out);
         }
     }
@@ -263,13 +320,25 @@ impl Replica {
         assert!(self.applied < self.log.memory_start());
         assert!(self.log.last_id().term <= self.term);
         assert!(self.hard_state_mark <= self.newest && self.durable <= self.newest);
+        let itself = Some(self.node());
+        assert_ne!(self.fortified.map(|bond| bond.leader), itself, "a bond is with another");
+    }
+
+    /// Panics unless the replica is nobody's follower, by vote or by bond.
+    pub(crate) fn assert_free(&self) {
+        assert_eq!(self.vote, Some(self.node()), "who campaigns or leads has its own vote");
+        assert_eq!(self.fortified, None, "who campaigns or leads is bound to nobody");
+    }
+
+    const fn promises(&self) -> (Term, Option<NodeId>, Option<Fortification>) {
+        (self.term, self.vote, self.fortified)
     }
 
     fn persist(&mut self, log: LogWrite, out: &mut Vec<Output>) {
-        let hard_state =
-            HardState { term: self.term, vote: self.vote, commit: self.commit, fortified: None };
+        let (term, vote, fortified) = self.promises();
+        let hard_state = HardState { term, vote, commit: self.commit, fortified };
         self.newest = self.newest.next();
-        if (self.term, self.vote) != (self.written.term, self.written.vote) {
+        if self.promises() != promises_of(&self.written) {
             self.hard_state_mark = self.newest;
         }
         let changed = hard_state != self.written;
@@ -292,6 +361,11 @@ impl Replica {
             Output::SendAfter { after, to, message }
         });
     }
+}
+
+/// What of a hard state others may rest on.
+const fn promises_of(state: &HardState) -> (Term, Option<NodeId>, Option<Fortification>) {
+    (state.term, state.vote, state.fortified)
 }
 
 /// The next number of the generator SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).

@@ -1,7 +1,7 @@
 //! What a replica shows of itself to those who watch.
 
 use crate::progress::{Mode, Progress};
-use crate::{Index, LogId, NodeId, RoleKind, Term};
+use crate::{Epoch, Fortification, Index, LogId, NodeId, RoleKind, Term};
 use alloc::vec::Vec;
 
 /// A replica as [`Raft::status`](crate::Raft::status) shows it.
@@ -13,6 +13,8 @@ pub struct Status {
     pub term: Term,
     /// The leader of the term, if known.
     pub leader: Option<NodeId>,
+    /// The bond with a leader's node, which holds while this node supports that one at its epoch.
+    pub fortified: Option<Fortification>,
     /// The last entry that the newest snapshot covers.
     pub snapshot: LogId,
     /// The last entry of the log.
@@ -36,6 +38,8 @@ pub struct PeerStatus {
     pub matched: Index,
     /// The last entry that its state machine applied, as far as it said.
     pub applied: Option<Index>,
+    /// The epoch of its node's support at which it is bound, as far as it said in this term.
+    pub fortified: Option<Epoch>,
     /// The next entry to send.
     pub next: Index,
     /// How entries go to it.
@@ -63,6 +67,7 @@ impl PeerStatus {
             node: peer.node,
             matched: peer.matched,
             applied: peer.applied,
+            fortified: peer.fortified,
             next: peer.next,
             flow: match peer.mode {
                 Mode::Probe { .. } => Flow::Probe,

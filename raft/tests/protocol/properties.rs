@@ -8,7 +8,7 @@
 
 use crate::cluster::Cluster;
 use bytes::Bytes;
-use logboat_raft::{Input, Mark, NodeId, RoleKind, Tuning};
+use logboat_raft::{Input, Mark, NodeId, ReadFrom, ReadMode, RoleKind, Tuning};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use std::time::Duration;
@@ -30,7 +30,8 @@ enum Action {
     Skip(u16),
     Campaign(u64),
     Propose(u64, u8),
-    Read(u64),
+    /// A read, which the node may serve itself whatever its role.
+    Read(u64, bool),
     Transfer(u64, u64),
     /// Whether the node's writes are durable at once.
     Disk(u64, bool),
@@ -46,6 +47,21 @@ enum Action {
     Heal,
     Unreachable(u64, u64),
     SnapshotFailed(u64, u64),
+    /// The first node supports the second, if they reach each other.
+    Support(u64, u64),
+    Withdraw(u64, u64),
+    /// The first node counts no longer on the second's support.
+    Lapse(u64, u64),
+    /// All support over links that are cut ends on both sides.
+    Expire,
+    /// All support over links that work begins anew.
+    Renew,
+    /// A node opens a round, and all that it reaches answer.
+    Confirm(u64),
+    /// The same, but the questions and the answers are under way until these come.
+    Open(u64),
+    Answer(u64, u64),
+    Hear(u64, u64),
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -62,7 +78,7 @@ fn action() -> impl Strategy<Value = Action> {
         3 => (0u16..400).prop_map(Skip),
         3 => node().prop_map(Campaign),
         20 => (node(), 1u8..4).prop_map(|(node, count)| Propose(node, count)),
-        6 => node().prop_map(Read),
+        8 => (node(), any::<bool>()).prop_map(|(node, any)| Read(node, any)),
         2 => (node(), node()).prop_map(|(node, to)| Transfer(node, to)),
         4 => (node(), any::<bool>()).prop_map(|(node, fast)| Disk(node, fast)),
         10 => (node(), 1u8..4).prop_map(|(node, count)| Sync(node, count)),
@@ -75,6 +91,15 @@ fn action() -> impl Strategy<Value = Action> {
         3 => Just(Heal),
         2 => (node(), node()).prop_map(|(node, other)| Unreachable(node, other)),
         2 => (node(), node()).prop_map(|(node, to)| SnapshotFailed(node, to)),
+        5 => (node(), node()).prop_map(|(node, peer)| Support(node, peer)),
+        5 => (node(), node()).prop_map(|(node, peer)| Withdraw(node, peer)),
+        3 => (node(), node()).prop_map(|(node, peer)| Lapse(node, peer)),
+        2 => Just(Expire),
+        3 => Just(Renew),
+        5 => node().prop_map(Confirm),
+        3 => node().prop_map(Open),
+        6 => (node(), node()).prop_map(|(node, peer)| Answer(node, peer)),
+        6 => (node(), node()).prop_map(|(node, peer)| Hear(node, peer)),
     ]
 }
 
@@ -82,6 +107,8 @@ fn action() -> impl Strategy<Value = Action> {
 fn tuning(tight: bool) -> Tuning {
     let limits = Tuning {
         election_timeout: Duration::from_millis(300),
+        campaign_stagger: Duration::from_millis(60),
+        commit_delay: Duration::from_millis(60),
         retransmit_timeout: Duration::from_millis(150),
         ..Tuning::default()
     };
@@ -123,9 +150,11 @@ impl Run {
             Action::Propose(at, count) => {
                 self.propose(cluster, leader_or(cluster, node(at)), count)
             }
-            Action::Read(at) => {
+            Action::Read(at, any) => {
                 self.reads += 1;
-                cluster.read(leader_or(cluster, node(at)), self.reads);
+                let from = if any { ReadFrom::Any } else { ReadFrom::Leader };
+                let at = if any { node(at) } else { leader_or(cluster, node(at)) };
+                cluster.read(at, self.reads, ReadMode { from, lease: false });
             }
             Action::Transfer(at, to) => {
                 let at = leader_or(cluster, node(at));
@@ -162,6 +191,35 @@ impl Run {
             Action::SnapshotFailed(at, to) => {
                 cluster.step(node(at), Input::SnapshotFailed { to: node(to) });
             }
+            Action::Support(..)
+            | Action::Withdraw(..)
+            | Action::Lapse(..)
+            | Action::Expire
+            | Action::Renew
+            | Action::Confirm(..)
+            | Action::Open(..)
+            | Action::Answer(..)
+            | Action::Hear(..) => Self::live(cluster, node, action),
+        }
+    }
+
+    /// What nodes promise each other.
+    fn live(cluster: &mut Cluster, node: impl Fn(u64) -> NodeId, action: &Action) {
+        match *action {
+            Action::Support(at, peer) => {
+                if cluster.are_linked(node(at), node(peer)) {
+                    cluster.support(node(at), node(peer));
+                }
+            }
+            Action::Withdraw(at, peer) => cluster.withdraw(node(at), node(peer)),
+            Action::Lapse(at, peer) => cluster.lapse(node(at), node(peer)),
+            Action::Expire => cluster.expire(),
+            Action::Renew => cluster.renew(),
+            Action::Confirm(at) => cluster.confirm(node(at), &cluster.linked(node(at))),
+            Action::Open(at) => cluster.open_round(node(at), &cluster.linked(node(at))),
+            Action::Answer(at, peer) => cluster.answer_round(node(at), node(peer)),
+            Action::Hear(at, peer) => cluster.hear_round(node(at), node(peer)),
+            _ => unreachable!("{action:?} is not about liveness"),
         }
     }
 
@@ -198,8 +256,13 @@ fn must_recover(cluster: &mut Cluster, run: &mut Run) {
         cluster.sync(node);
         cluster.answer_loads(node);
     }
+    cluster.expire();
     let before = cluster.committed().len();
     for _ in 0..400 {
+        cluster.renew();
+        for node in cluster.nodes() {
+            cluster.confirm(node, &cluster.linked(node));
+        }
         cluster.tick(TICK);
         cluster.settle();
         let lengths: Vec<_> = cluster.hosts.values().map(|host| host.history.len()).collect();
@@ -215,7 +278,7 @@ fn must_recover(cluster: &mut Cluster, run: &mut Run) {
 }
 
 fn run_case(nodes: u64, tight: bool, seed: u64, actions: &[Action]) {
-    let mut cluster = Cluster::new(nodes, tuning(tight), seed);
+    let mut cluster = Cluster::new(nodes, seed % nodes + 1, tuning(tight), seed);
     cluster.events = std::env::var_os("LOGBOAT_TRACE").map(|_| Vec::new());
     let mut run = Run::default();
     for action in actions {

@@ -5,7 +5,7 @@
 use crate::cluster::Cluster;
 use bytes::Bytes;
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
-use logboat_raft::{Input, Mark, NodeId, Term, Tuning};
+use logboat_raft::{Input, Mark, NodeId, ReadFrom, ReadMode, Term, Tuning};
 use std::error::Error;
 use std::time::Duration;
 
@@ -32,13 +32,16 @@ impl Runner for Script {
 }
 
 impl Script {
-    /// `cluster nodes=N [election_ms] [retransmit_ms] [append_bytes] [inflight_messages]
-    /// [inflight_bytes] [uncommitted_bytes]`: a new cluster.
+    /// `cluster nodes=N [preferred=NODE] [election_ms] [stagger_ms] [commit_delay_ms] [retransmit_ms]
+    /// [append_bytes] [inflight_messages] [inflight_bytes] [uncommitted_bytes] [unapplied_entries]`: a
+    /// new cluster.
     fn build(&mut self, command: &Command) -> Result<String> {
         let mut args = command.consume_args();
         let nodes = number(args.take_key("nodes"), 3)?;
         let tuning = Tuning {
             election_timeout: Duration::from_millis(number(args.take_key("election_ms"), 1000)?),
+            campaign_stagger: Duration::from_millis(number(args.take_key("stagger_ms"), 100)?),
+            commit_delay: Duration::from_millis(number(args.take_key("commit_delay_ms"), 100)?),
             retransmit_timeout: Duration::from_millis(number(args.take_key("retransmit_ms"), 500)?),
             max_append_bytes: number(args.take_key("append_bytes"), 1024)?,
             max_inflight_messages: number(args.take_key("inflight_messages"), 8)?,
@@ -46,8 +49,9 @@ impl Script {
             max_uncommitted_bytes: number(args.take_key("uncommitted_bytes"), 4096)?,
             max_unapplied_entries: number(args.take_key("unapplied_entries"), 1024)?,
         };
+        let preferred = number(args.take_key("preferred"), 1)?;
         args.reject_next()?;
-        let mut cluster = Cluster::new(nodes, tuning, 7);
+        let mut cluster = Cluster::new(nodes, preferred, tuning, 7);
         cluster.events = Some(Vec::new());
         self.cluster = Some(cluster);
         Ok(String::new())
@@ -67,11 +71,16 @@ fn run(cluster: &mut Cluster, command: &Command) -> Result<String> {
         "tick" | "tick-one" | "wait" | "timeout" => run_time(cluster, &command.name, &mut args)?,
         "deliver" | "settle" | "drop" | "duplicate" | "hold" | "release" | "partition" | "cut"
         | "heal" => run_network(cluster, &command.name, &mut args)?,
+        "fail" | "support" | "withdraw" | "lapse" | "lease" | "expire" | "renew" | "confirm"
+        | "open" | "answer" | "hear" => run_liveness(cluster, &command.name, &mut args)?,
         // in-flight: what is under way. status: every node in a line, and what leaders know of
-        // the others. logs: every node's log.
+        // the others. logs: every node's log. deadlines: when each has something to do. grants: who
+        // supports whom.
         "in-flight" => text = cluster.show_in_flight(),
         "status" => text = cluster.show_status(),
         "logs" => text = cluster.show_logs(),
+        "deadlines" => text = cluster.show_deadlines(),
+        "grants" => text = cluster.show_support(),
         _ => run_input(cluster, &command.name, &mut args)?,
     }
     args.reject_next()?;
@@ -91,8 +100,14 @@ fn run_input(cluster: &mut Cluster, name: &str, args: &mut ArgumentConsumer<'_>)
             let commands = std::iter::from_fn(|| args.next_pos()).map(pad);
             cluster.propose(at, commands.map(Bytes::from).collect());
         }
-        // read NODE TOKEN
-        "read" => cluster.read(at, number(args.next_pos(), 1)?),
+        // read NODE TOKEN [from=any] [lease=true]
+        "read" => {
+            let token = number(args.next_pos(), 1)?;
+            let any = args.take_key("from").is_some_and(|from| from == "any");
+            let from = if any { ReadFrom::Any } else { ReadFrom::Leader };
+            let lease = number(args.take_key("lease"), false)?;
+            cluster.read(at, token, ReadMode { from, lease });
+        }
         // transfer NODE TO
         "transfer" => cluster.step(at, Input::Transfer { to: node(args)? }),
         // unreachable NODE OTHER: the node's connection to the other broke.
@@ -153,7 +168,7 @@ fn run_time(cluster: &mut Cluster, name: &str, args: &mut ArgumentConsumer<'_>) 
         "timeout" => {
             let at = node(args)?;
             let raft = cluster.raft(at).ok_or("the node is down")?;
-            let deadline = raft.next_deadline().ok_or("no deadline")?;
+            let deadline = raft.next_deadline(&cluster.hosts[&at].support).ok_or("no deadline")?;
             cluster.now = cluster.now.max(deadline);
             cluster.step(at, Input::Tick);
         }
@@ -198,6 +213,48 @@ fn run_network(cluster: &mut Cluster, name: &str, args: &mut ArgumentConsumer<'_
     Ok(())
 }
 
+/// What nodes promise each other.
+fn run_liveness(cluster: &mut Cluster, name: &str, args: &mut ArgumentConsumer<'_>) -> Result<()> {
+    match name {
+        // support NODE PEER: the node supports the peer, at the next epoch if it had withdrawn, and
+        // the peer learns of it.
+        "support" => cluster.support(node(args)?, node(args)?),
+        // fail NODE: its replica stops for good, and says so; the node lives on.
+        "fail" => cluster.fail(node(args)?),
+        // withdraw NODE PEER: the node supports the peer no longer.
+        "withdraw" => cluster.withdraw(node(args)?, node(args)?),
+        // lapse NODE PEER: the node has not heard for too long that the peer supports it.
+        "lapse" => cluster.lapse(node(args)?, node(args)?),
+        // lease NODE PEER MS: the node may rely on the peer's support for so long, by its clock.
+        "lease" => {
+            let (at, peer) = (node(args)?, node(args)?);
+            cluster.lease(at, peer, Duration::from_millis(number(args.next_pos(), 100)?));
+        }
+        // expire: over links that are cut either way, and to nodes that are down, all support lapses
+        // and is withdrawn. renew: all others support each other.
+        "expire" => cluster.expire(),
+        "renew" => cluster.renew(),
+        // confirm NODE [PEER..]: the node opens a round, and these answer it; without peers, all that
+        // are up and reachable both ways.
+        "confirm" | "open" => {
+            let at = node(args)?;
+            let named: Vec<_> = std::iter::from_fn(|| node(args).ok()).collect();
+            let peers = if named.is_empty() { cluster.linked(at) } else { named };
+            match name {
+                "confirm" => cluster.confirm(at, &peers),
+                // open NODE [PEER..]: the same, but they have yet to answer.
+                _ => cluster.open_round(at, &peers),
+            }
+        }
+        // answer NODE PEER: the node answers the oldest question of the peer. hear NODE PEER: the
+        // oldest answer of the peer arrives.
+        "answer" => cluster.answer_round(node(args)?, node(args)?),
+        "hear" => cluster.hear_round(node(args)?, node(args)?),
+        _ => unreachable!("{name} is no command of liveness"),
+    }
+    Ok(())
+}
+
 fn node(args: &mut ArgumentConsumer<'_>) -> Result<NodeId> {
     Ok(NodeId(args.next_pos().ok_or("a node is missing")?.parse()?))
 }
@@ -234,17 +291,24 @@ scripts! {
     backup_known_term
     backup_short_log
     backup_unknown_term
+    bond_of_old_run
+    bond_outlives_term
+    bond_restart
     broken_links
     busy
     check_quorum
+    commit_word
+    dead_follower
     defended_leader
     durability
     election
     figure_7
     figure_8
+    fortify
     inflight_limits
     late_messages
     late_refusal
+    late_transfer_vote
     load_compacted
     load_nothing
     loss
@@ -252,9 +316,13 @@ scripts! {
     pipelining
     pre_vote
     pre_vote_late
+    read_abdicated
     read_before_noop
     read_deposed
-    read_index
+    read_follower
+    read_lease
+    read_round
+    resign
     restart
     single_voter
     snapshot
@@ -264,8 +332,11 @@ scripts! {
     snapshot_stale
     split_vote
     stranded_terms
+    support_lost
+    support_renewed
     transfer
     transfer_gives_up
     unapplied
     vote_once
+    vote_while_bound
 }

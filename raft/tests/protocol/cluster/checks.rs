@@ -3,7 +3,8 @@
 use super::host::Host;
 use bytes::Bytes;
 use logboat_raft::{
-    Entry, Index, LogId, LogWrite, Message, NodeId, Payload, Persist, ReadToken, RoleKind, Term,
+    Entry, Index, Input, LogId, LogWrite, Message, NodeId, Output, Payload, Persist, ReadToken,
+    RoleKind, Term,
 };
 use std::collections::BTreeMap;
 
@@ -12,8 +13,10 @@ pub(crate) struct Checks {
     leaders: BTreeMap<Term, NodeId>,
     /// What state machines were given, which is the same everywhere.
     committed: Vec<(LogId, Bytes)>,
-    /// How much was committed anywhere when a read was asked for.
-    reads: BTreeMap<(NodeId, ReadToken), usize>,
+    /// The newest entry that any replica knew to be committed.
+    newest: Index,
+    /// What that was when a read was asked for.
+    reads: BTreeMap<(NodeId, ReadToken), Index>,
 }
 
 impl Checks {
@@ -26,6 +29,7 @@ impl Checks {
         let raft = host.raft.as_ref().expect("the node is up");
         assert_eq!(raft.last().index, host.view.last(), "the log in memory is what was written");
         assert_eq!(raft.applied().0, host.history.len() as u64, "applied is what was handed out");
+        self.newest = self.newest.max(raft.commit());
         if raft.role() == RoleKind::Leader {
             let first = *self.leaders.entry(raft.term()).or_insert(node);
             assert_eq!(first, node, "election safety: two leaders in term {}", raft.term());
@@ -65,6 +69,11 @@ impl Checks {
                 assert!(*through <= disk.last(), "acknowledged before it was durable");
                 assert_eq!(disk.hard_state.term, message.term);
             }
+            Payload::Fortified { epoch, .. } => {
+                assert_eq!(disk.hard_state.term, message.term);
+                let bond = disk.hard_state.fortified.map(|bond| bond.epoch);
+                assert!(epoch.is_none() || *epoch == bond, "bound before it was durable");
+            }
             Payload::VoteReply { granted: true } | Payload::Vote { .. } => {
                 assert_eq!(disk.hard_state.term, message.term);
                 assert_eq!(disk.hard_state.vote, host.view.hard_state.vote);
@@ -72,12 +81,14 @@ impl Checks {
             Payload::VoteReply { granted: false }
             | Payload::PreVoteReply { granted: false }
             | Payload::Rejected { .. }
-            | Payload::HeartbeatReply { .. }
-            | Payload::Heartbeat { .. }
+            | Payload::Fortify { .. }
+            | Payload::ReadIndex { .. }
+            | Payload::ReadIndexReply { .. }
             | Payload::TimeoutNow => assert_eq!(disk.hard_state.term, message.term),
             Payload::Append { .. } => {}
             Payload::PreVote { .. }
             | Payload::PreVoteReply { granted: true }
+            | Payload::Resign { .. }
             | Payload::Snapshot { .. } => {}
         }
     }
@@ -97,12 +108,12 @@ impl Checks {
     }
 
     pub(crate) fn read_asked(&mut self, node: NodeId, token: ReadToken) {
-        self.reads.insert((node, token), self.committed.len());
+        self.reads.insert((node, token), self.newest);
     }
 
     pub(crate) fn read_ready(&mut self, host: &Host, node: NodeId, token: ReadToken) {
         let asked = self.reads.remove(&(node, token)).expect("the read was asked for, and once");
-        assert!(host.history.len() >= asked, "a read that misses a committed entry");
+        assert!(host.history.len() as u64 >= asked.0, "a read that misses a committed entry");
     }
 
     /// The newest leader has all that is committed; an older one that was deposed may not.
@@ -111,6 +122,53 @@ impl Checks {
             let found = host.view.entry(id.index).map(Entry::id);
             assert_eq!(found, Some(*id), "leader completeness");
         }
+    }
+}
+
+/// A bond lasts as long as the support that it rests on. It ends earlier only by a leader: another one is
+/// heard, it wants another elected, or it asks for votes itself.
+pub(crate) fn keeps_bond(host: &Host, input: &Input, out: &[Output]) {
+    let mut before = host.view.hard_state;
+    let Some(bond) = before.fortified else {
+        return;
+    };
+    let stands = host.support.of(bond.leader).given == Some(bond.epoch);
+    if !stands || releases(input, bond.leader) {
+        return;
+    }
+    for output in out {
+        let Output::Persist(Persist { hard_state: Some(after), .. }) = output else {
+            continue;
+        };
+        assert_eq!(after.fortified, Some(bond), "a bond that stands was forgotten");
+        let voted = (after.term, after.vote) != (before.term, before.vote);
+        let other = after.vote.is_some_and(|vote| vote != bond.leader);
+        assert!(!voted || !other, "voted against its bond");
+        before = *after;
+    }
+}
+
+/// Whether an input may free a replica from its bond with a leader.
+fn releases(input: &Input, leader: NodeId) -> bool {
+    let Input::Receive { from, message } = input else {
+        return false;
+    };
+    match message.payload {
+        Payload::Append { .. }
+        | Payload::Fortify { .. }
+        | Payload::Snapshot { .. }
+        | Payload::Vote { transfer: true, .. }
+        | Payload::TimeoutNow => true,
+        Payload::PreVote { .. }
+        | Payload::Vote { transfer: false, .. }
+        | Payload::Resign { .. } => *from == leader,
+        Payload::PreVoteReply { .. }
+        | Payload::VoteReply { .. }
+        | Payload::Appended { .. }
+        | Payload::Rejected { .. }
+        | Payload::Fortified { .. }
+        | Payload::ReadIndex { .. }
+        | Payload::ReadIndexReply { .. } => false,
     }
 }
 

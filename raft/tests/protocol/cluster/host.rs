@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use logboat_raft::{
-    Entry, HardState, Index, LoadFor, LogId, LogWrite, Mark, Message, NodeId, Persist, Raft,
-    Restored, Term, TermRun,
+    Entry, Grant, HardState, Index, LoadFor, LogId, LogWrite, Mark, Message, NodeId, Persist, Raft,
+    Restored, Run, Support, Term, TermRun,
 };
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// What the state machine holds: everything it was ever given.
 pub(crate) type History = Vec<(LogId, Bytes)>;
@@ -75,6 +75,12 @@ impl Disk {
 pub(crate) struct Host {
     /// `None` while the node is down.
     pub(crate) raft: Option<Raft>,
+    /// What the node knows of its peers.
+    pub(crate) support: Support,
+    /// What it promised to them. Durable before anybody goes by it.
+    pub(crate) grants: BTreeMap<NodeId, Grant>,
+    /// Counts the node's starts.
+    pub(crate) run: Run,
     /// What is durable.
     pub(crate) disk: Disk,
     /// What will be, when all writes are.
@@ -98,6 +104,9 @@ impl Host {
     pub(crate) fn new(disk: Disk) -> Self {
         Self {
             raft: None,
+            support: Support::default(),
+            grants: BTreeMap::new(),
+            run: Run(0),
             view: disk.clone(),
             disk,
             unsynced: VecDeque::new(),

@@ -3,16 +3,19 @@
 
 mod checks;
 mod host;
+mod liveness;
 mod show;
 
 use bytes::Bytes;
 use checks::Checks;
 use host::{Disk, Host};
+use liveness::Rounds;
 use logboat_raft::{
     Config, Entries, Entry, EntryKind, GroupId, Index, Input, LogId, Mark, Message, NodeId, Output,
-    Payload, Raft, ReadToken, Term, Time, Tuning,
+    Payload, Raft, ReadMode, ReadToken, Term, Time, Tuning,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +36,10 @@ pub(crate) struct Cluster {
     delayed: BTreeMap<(NodeId, NodeId), VecDeque<Packet>>,
     /// Links that lose everything.
     pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
+    /// Rounds of confirmations under way, by who opened them and who is asked.
+    rounds: BTreeMap<(NodeId, NodeId), Rounds>,
+    /// The voter that campaigns first.
+    preferred: NodeId,
     /// What happened, for transcripts; `None` keeps nothing.
     pub(crate) events: Option<Vec<String>>,
     tuning: Arc<Tuning>,
@@ -42,13 +49,16 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    pub(crate) fn new(nodes: u64, tuning: Tuning, seed: u64) -> Self {
+    /// A cluster in which all nodes are up, and each supports each other at epoch 1.
+    pub(crate) fn new(nodes: u64, preferred: u64, tuning: Tuning, seed: u64) -> Self {
         let mut cluster = Self {
             now: Time(0),
             hosts: (1..=nodes).map(|node| (NodeId(node), Host::new(Disk::default()))).collect(),
             network: BTreeMap::new(),
             delayed: BTreeMap::new(),
             cut: BTreeSet::new(),
+            rounds: BTreeMap::new(),
+            preferred: NodeId(preferred),
             events: None,
             tuning: Arc::new(tuning),
             seed,
@@ -58,6 +68,7 @@ impl Cluster {
         for node in cluster.nodes() {
             cluster.start(node);
         }
+        cluster.renew();
         cluster
     }
 
@@ -84,17 +95,20 @@ impl Cluster {
         let mut disk = Disk::default();
         disk.hard_state.term = term;
         disk.entries = (1..).zip(terms).map(entry).collect();
-        *self.host(node) = Host::new(disk);
+        let host = self.host(node);
+        let (run, grants) = (host.run, mem::take(&mut host.grants));
+        *host = Host { run, grants, ..Host::new(disk) };
         self.start(node);
     }
 
-    /// Starts a node that is down from what it has on disk.
+    /// Starts a node that is down from what it has on disk. This run is another to its peers.
     pub(crate) fn start(&mut self, node: NodeId) {
         self.starts += 1;
         let config = Config {
             group: GROUP,
             node,
             voters: self.nodes().into(),
+            preferred: self.preferred,
             seed: self.seed ^ (node.0 << 32) ^ self.starts,
             tuning: self.tuning.clone(),
         };
@@ -103,6 +117,8 @@ impl Cluster {
         assert!(host.raft.is_none(), "the node is up");
         let restored = host.recover();
         host.raft = Some(Raft::new(config, restored, now));
+        self.start_liveness(node);
+        self.introduce(node);
     }
 
     /// Takes a node down; of its writes under way, the oldest `survivors` are durable. The others
@@ -120,19 +136,25 @@ impl Cluster {
     /// the node's disk is fast, its writes are durable when this returns.
     pub(crate) fn step(&mut self, node: NodeId, input: Input) {
         let now = self.now;
-        if let Input::Read { token } = input {
+        if let Input::Read { token, .. } = input {
             self.checks.read_asked(node, token);
         }
-        let Some(raft) = &mut self.host(node).raft else {
+        let Host { raft: Some(raft), support, .. } = self.host(node) else {
             return;
         };
-        let is_early = raft.next_deadline().is_none_or(|deadline| now < deadline);
+        let is_early = raft.next_deadline(support).is_none_or(|deadline| now < deadline);
         let idles = is_early && matches!(input, Input::Tick);
-        let standing = (raft.role(), raft.term());
         let mut out = Vec::new();
-        raft.step(now, input, &mut out);
-        let acted = standing != (raft.role(), raft.term());
-        assert!(!idles || !acted, "a tick before the deadline changed the role");
+        let told = input.clone();
+        raft.step(now, support, input, &mut out);
+        let acts = |output: &Output| {
+            matches!(
+                output,
+                Output::Send { .. } | Output::SendAfter { .. } | Output::RoleChanged { .. }
+            )
+        };
+        assert!(!idles || !out.iter().any(acts), "a tick before the deadline did something");
+        checks::keeps_bond(&self.hosts[&node], &told, &out);
         for output in out {
             self.carry_out(node, output);
         }
@@ -274,9 +296,9 @@ impl Cluster {
         self.step(node, Input::Compact { last });
     }
 
-    pub(crate) fn read(&mut self, node: NodeId, token: u64) {
+    pub(crate) fn read(&mut self, node: NodeId, token: u64, mode: ReadMode) {
         let token = ReadToken(token);
-        self.step(node, Input::Read { token });
+        self.step(node, Input::Read { token, mode });
     }
 
     pub(crate) fn propose(&mut self, node: NodeId, commands: Vec<Bytes>) {

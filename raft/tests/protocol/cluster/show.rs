@@ -1,7 +1,9 @@
 //! How transcripts write things: entries as `index@term=command`, messages as `name(what matters)`.
 
 use super::{Cluster, Packet};
-use logboat_raft::{Entry, LoadFor, LogId, LogWrite, Message, NodeId, Output, Payload, Refusal};
+use logboat_raft::{
+    Entry, Fortification, LoadFor, LogId, LogWrite, Message, NodeId, Output, Payload, Refusal,
+};
 
 impl Cluster {
     /// What is in flight, in a line for each link.
@@ -26,7 +28,7 @@ impl Cluster {
             };
             let status = raft.status();
             text += &format!(
-                "{name} {:?} term={} leader={} snapshot={} last={} durable={} commit={} applied={}\n",
+                "{name} {:?} term={} leader={} snapshot={} last={} durable={} commit={} applied={}{}\n",
                 status.role,
                 status.term,
                 node(status.leader),
@@ -35,10 +37,13 @@ impl Cluster {
                 status.durable,
                 status.commit,
                 status.applied,
+                bond(status.fortified),
             );
             for peer in status.peers {
+                let bound =
+                    peer.fortified.map_or("not bound".into(), |epoch| format!("bound at {epoch}"));
                 text += &format!(
-                    "  {} {:?} match={} next={} in flight: {} messages, {} bytes\n",
+                    "  {} {:?} match={} next={} in flight: {} messages, {} bytes, {bound}\n",
                     peer.node,
                     peer.flow,
                     peer.matched,
@@ -46,6 +51,37 @@ impl Cluster {
                     peer.inflight_messages,
                     peer.inflight_bytes,
                 );
+            }
+        }
+        text
+    }
+
+    /// When each node has something to do next, and which round its reads wait for.
+    pub(crate) fn show_deadlines(&self) -> String {
+        let mut text = String::new();
+        for (name, host) in &self.hosts {
+            let Some(raft) = &host.raft else { continue };
+            let deadline = raft.next_deadline(&host.support);
+            let wait = deadline.map_or("rests".into(), |deadline| {
+                format!("waits for {} ms", deadline.since(self.now).as_millis())
+            });
+            let round = raft.awaited_round();
+            let round = round.map_or(String::new(), |round| format!(", reads for round {round}"));
+            text += &format!("{name} {wait}{round}\n");
+        }
+        text
+    }
+
+    /// What each node promised to each other, and what that one knows of it.
+    pub(crate) fn show_support(&self) -> String {
+        let mut text = String::new();
+        for (name, host) in &self.hosts {
+            for (peer, grant) in &host.grants {
+                let given = if grant.live { "supports" } else { "withdrew from" };
+                let known = self.hosts[peer].support.of(*name).received;
+                let known = known.map_or("nothing".into(), |epoch| epoch.to_string());
+                text +=
+                    &format!("{name} {given} {peer} at {}, which knows of {known}\n", grant.epoch);
             }
         }
         text
@@ -69,6 +105,7 @@ pub(crate) fn output(output: &Output) -> String {
             if let Some(hard) = &persist.hard_state {
                 let vote = node(hard.vote);
                 text += &format!(" term={} vote={vote} commit={}", hard.term, hard.commit);
+                text += &bond(hard.fortified);
             }
             match &persist.log {
                 LogWrite::Keep => {}
@@ -130,12 +167,22 @@ pub(crate) fn message(message: &Message) -> String {
             let (x_index, x_len) = (conflict.x_index, conflict.x_len);
             format!("rejected(t{t} prev={prev} xterm={x_term} xindex={x_index} xlen={x_len})")
         }
-        Payload::Heartbeat { commit, round } => {
-            format!("heartbeat(t{t} commit={commit} round={round})")
+        Payload::Fortify { commit } => format!("fortify(t{t} commit={commit})"),
+        Payload::Fortified { epoch, applied } => {
+            let epoch = epoch.map_or("not".into(), |epoch| format!("at {epoch}"));
+            format!("fortified(t{t} {epoch} applied={applied})")
         }
-        Payload::HeartbeatReply { round, .. } => format!("heartbeat-reply(t{t} round={round})"),
+        Payload::ReadIndex { token, lease } => {
+            let lease = if *lease { " lease" } else { "" };
+            format!("read-index(t{t} {}{lease})", token.0)
+        }
+        Payload::ReadIndexReply { token, index, commit } => {
+            let index = index.map_or("refused".into(), |index| format!("index={index}"));
+            format!("read-index-reply(t{t} {} {index} commit={commit})", token.0)
+        }
         Payload::Snapshot { last } => format!("snapshot(t{t} {last})"),
         Payload::TimeoutNow => format!("timeout-now(t{t})"),
+        Payload::Resign { epoch } => format!("resign(t{t} epoch={epoch})"),
     }
 }
 
@@ -156,6 +203,11 @@ pub(crate) fn ids(ids: &[LogId]) -> String {
 
 pub(crate) fn node(node: Option<NodeId>) -> String {
     node.map_or("none".into(), |node| node.to_string())
+}
+
+/// The leader and the epoch of a bond, if there is one.
+fn bond(bond: Option<Fortification>) -> String {
+    bond.map_or(String::new(), |bond| format!(" bond={}@{}", bond.leader, bond.epoch))
 }
 
 fn refusal(refusal: Refusal) -> String {

@@ -1,0 +1,130 @@
+//! Tests of single replicas; whole clusters are in `tests/protocol`.
+
+use super::Raft;
+use crate::{
+    Config, Conflict, Entry, EntryKind, Epoch, GroupId, Index, Input, LogId, Mark, Message, NodeId,
+    Output, Payload, Restored, RoleKind, Support, Term, Time, Tuning,
+};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+/// Thousands of replicas live in one process, and most of them are idle followers. Besides this
+/// an idle one has its voters, its term runs and a few words of queues on the heap.
+#[test]
+fn a_replica_is_small() {
+    assert!(size_of::<Raft>() <= 464, "{} bytes", size_of::<Raft>());
+}
+
+#[test]
+fn strangers_are_not_heard() {
+    let mut raft = replica();
+    let last = LogId::default();
+    let vote = Payload::Vote { last, transfer: false };
+    assert_eq!(receive(&mut raft, 9, 1, vote.clone()), []);
+    assert_eq!(receive(&mut raft, 1, 1, vote.clone()), [], "nor the replica itself");
+    assert_ne!(receive(&mut raft, 3, 1, vote), []);
+}
+
+#[test]
+fn what_no_replica_can_have_said_is_not_heard() {
+    let entry = |term, index| {
+        let id = LogId::new(Term(term), Index(index));
+        Entry::new(GroupId(1), id, EntryKind::Noop, Bytes::new())
+    };
+    let append = |terms: [u64; 2]| Payload::Append {
+        prev: LogId::default(),
+        entries: [entry(terms[0], 1), entry(terms[1], 2)].into_iter().collect(),
+        commit: Index(0),
+    };
+    let snapshot = |term, index| Payload::Snapshot { last: LogId::new(Term(term), Index(index)) };
+    let fortify = Payload::Fortify { commit: Index(0) };
+    for (term, payload) in [
+        (4, append([3, 2])),
+        (4, append([4, 5])),
+        (4, snapshot(5, 9)),
+        (4, snapshot(4, u64::MAX)),
+        (u64::MAX, fortify),
+    ] {
+        let mut raft = replica();
+        assert_eq!(receive(&mut raft, 2, term, payload), []);
+        assert_eq!(raft.term(), Term(0));
+    }
+    assert_ne!(receive(&mut replica(), 2, 4, append([3, 4])), []);
+}
+
+#[test]
+fn an_acknowledgement_of_what_was_never_sent_is_ignored() {
+    let mut raft = replica();
+    raft.step(Time(0), &supported(), Input::Campaign, &mut Vec::new());
+    receive(&mut raft, 2, 1, Payload::PreVoteReply { granted: true });
+    receive(&mut raft, 2, 1, Payload::VoteReply { granted: true });
+    assert_eq!(raft.role(), RoleKind::Leader);
+    let through = Index(2);
+    assert_eq!(receive(&mut raft, 2, 1, Payload::Appended { through, applied: Index(0) }), []);
+    assert_eq!(raft.status().peers[0].matched, Index(0));
+}
+
+#[test]
+fn a_snapshot_that_left_and_got_lost_is_sent_again() {
+    let timeout = Tuning::default().election_timeout;
+    let mut raft = replica();
+    let mut out = Vec::new();
+    raft.step(Time(0), &supported(), Input::Campaign, &mut out);
+    receive(&mut raft, 2, 1, Payload::PreVoteReply { granted: true });
+    receive(&mut raft, 2, 1, Payload::VoteReply { granted: true });
+    raft.step(Time(0), &supported(), Input::Persisted { mark: Mark(2) }, &mut out);
+    let through = Index(1);
+    receive(&mut raft, 2, 1, Payload::Appended { through, applied: Index(0) });
+    let last = raft.last();
+    raft.step(Time(0), &supported(), Input::Compact { last }, &mut out);
+    raft.step(Time(0), &supported(), Input::Unreachable { node: NodeId(3) }, &mut out);
+    let resends = Time(0) + Tuning::default().retransmit_timeout;
+    raft.step(resends, &supported(), Input::Tick, &mut out);
+    let to = NodeId(3);
+    let lacks = |raft: &mut Raft, now| {
+        let mut out = Vec::new();
+        let (x_index, x_len) = (Index(1), Index(1));
+        let conflict = Conflict { x_term: None, x_index, x_len };
+        let payload = Payload::Rejected { prev: last.index, conflict };
+        let message = Message { term: Term(1), payload };
+        raft.step(now, &supported(), Input::Receive { from: to, message }, &mut out);
+        out.contains(&Output::SendSnapshot { to })
+    };
+    assert!(out.contains(&Output::SendSnapshot { to }));
+    assert!(!lacks(&mut raft, Time(0) + timeout), "it is on its way");
+    raft.step(Time(0) + timeout, &supported(), Input::SnapshotSent { to }, &mut out);
+    assert!(!lacks(&mut raft, Time(0) + timeout), "it may be being written");
+    assert!(lacks(&mut raft, Time(0) + timeout * 2));
+    assert!(!lacks(&mut raft, Time(0) + timeout * 2), "another is on its way");
+}
+
+fn replica() -> Raft {
+    let config = Config {
+        group: GroupId(1),
+        node: NodeId(1),
+        voters: [1, 2, 3].map(NodeId).into(),
+        preferred: NodeId(1),
+        seed: 1,
+        tuning: Arc::new(Tuning::default()),
+    };
+    Raft::new(config, Restored::default(), Time(0))
+}
+
+/// All peers support this node.
+fn supported() -> Support {
+    let mut support = Support::default();
+    for peer in [2, 3] {
+        support.of_mut(NodeId(peer)).received = Some(Epoch(1));
+    }
+    support
+}
+
+fn receive(raft: &mut Raft, from: u64, term: u64, payload: Payload) -> Vec<Output> {
+    let mut out = Vec::new();
+    let from = NodeId(from);
+    let term = Term(term);
+    let message = Message { term, payload };
+    raft.step(Time(0), &supported(), Input::Receive { from, message }, &mut out);
+    out
+}
