@@ -4,7 +4,8 @@
 use crate::DecodeError;
 use bytes::{Buf, Bytes};
 use logboat_raft::{
-    Conflict, Entries, Entry, EntryKind, GroupId, Index, LogId, Message, Payload, Term,
+    Conflict, Entries, Entry, EntryKind, Epoch, GroupId, Index, LogId, Message, Payload, ReadToken,
+    Term,
 };
 
 /// The least that one entry takes among the fields: kind, term, length and checksum.
@@ -20,10 +21,13 @@ mod kind {
     pub(super) const APPEND: u8 = 5;
     pub(super) const APPENDED: u8 = 6;
     pub(super) const REJECTED: u8 = 7;
-    pub(super) const HEARTBEAT: u8 = 8;
-    pub(super) const HEARTBEAT_REPLY: u8 = 9;
+    pub(super) const FORTIFY: u8 = 8;
+    pub(super) const FORTIFIED: u8 = 9;
     pub(super) const SNAPSHOT: u8 = 10;
-    pub(super) const TIMEOUT_NOW: u8 = 11;
+    pub(super) const READ_INDEX: u8 = 11;
+    pub(super) const READ_INDEX_REPLY: u8 = 12;
+    pub(super) const TIMEOUT_NOW: u8 = 13;
+    pub(super) const RESIGN: u8 = 14;
 }
 
 /// Bounds what `fields` numbers take.
@@ -41,10 +45,13 @@ pub(crate) fn most_message_bytes(message: &Message) -> usize {
         | Payload::VoteReply { .. }
         | Payload::Appended { .. }
         | Payload::Rejected { .. }
-        | Payload::Heartbeat { .. }
-        | Payload::HeartbeatReply { .. }
+        | Payload::Fortify { .. }
+        | Payload::Fortified { .. }
+        | Payload::ReadIndex { .. }
+        | Payload::ReadIndexReply { .. }
         | Payload::Snapshot { .. }
-        | Payload::TimeoutNow => &[],
+        | Payload::TimeoutNow
+        | Payload::Resign { .. } => &[],
     };
     let entry_bytes = |entry: &Entry| most_field_bytes(3) + entry.data.len();
     most_field_bytes(8) + entries.iter().map(entry_bytes).sum::<usize>()
@@ -97,15 +104,22 @@ pub(crate) fn put_message(
             put_varint(fields, prev.0);
             put_conflict(fields, conflict);
         }
-        Payload::Heartbeat { commit, round } => {
-            put_varint(fields, commit.0);
-            put_varint(fields, *round);
-        }
-        Payload::HeartbeatReply { round, applied } => {
-            put_varint(fields, *round);
+        Payload::Fortify { commit } => put_varint(fields, commit.0),
+        Payload::Fortified { epoch, applied } => {
+            put_epoch(fields, *epoch);
             put_varint(fields, applied.0);
         }
+        Payload::ReadIndex { token, lease } => {
+            put_varint(fields, token.0);
+            fields.push(u8::from(*lease));
+        }
+        Payload::ReadIndexReply { token, index, commit } => {
+            put_varint(fields, token.0);
+            put_option(fields, index.map(|index| index.0));
+            put_varint(fields, commit.0);
+        }
         Payload::TimeoutNow => {}
+        Payload::Resign { epoch } => put_varint(fields, epoch.0),
     }
 }
 
@@ -118,10 +132,13 @@ const fn kind_of(payload: &Payload) -> u8 {
         Payload::Append { .. } => kind::APPEND,
         Payload::Appended { .. } => kind::APPENDED,
         Payload::Rejected { .. } => kind::REJECTED,
-        Payload::Heartbeat { .. } => kind::HEARTBEAT,
-        Payload::HeartbeatReply { .. } => kind::HEARTBEAT_REPLY,
+        Payload::Fortify { .. } => kind::FORTIFY,
+        Payload::Fortified { .. } => kind::FORTIFIED,
+        Payload::ReadIndex { .. } => kind::READ_INDEX,
+        Payload::ReadIndexReply { .. } => kind::READ_INDEX_REPLY,
         Payload::Snapshot { .. } => kind::SNAPSHOT,
         Payload::TimeoutNow => kind::TIMEOUT_NOW,
+        Payload::Resign { .. } => kind::RESIGN,
     }
 }
 
@@ -142,15 +159,21 @@ fn put_entries(fields: &mut Vec<u8>, data: &mut Vec<u8>, prev: LogId, entries: &
 }
 
 fn put_conflict(fields: &mut Vec<u8>, conflict: &Conflict) {
-    match conflict.x_term {
-        None => fields.push(0),
-        Some(term) => {
-            fields.push(1);
-            put_varint(fields, term.0);
-        }
-    }
+    put_option(fields, conflict.x_term.map(|term| term.0));
     put_varint(fields, conflict.x_index.0);
     put_varint(fields, conflict.x_len.0);
+}
+
+/// Appends an epoch, if there is one.
+pub(crate) fn put_epoch(fields: &mut Vec<u8>, epoch: Option<Epoch>) {
+    put_option(fields, epoch.map(|epoch| epoch.0));
+}
+
+fn put_option(fields: &mut Vec<u8>, number: Option<u64>) {
+    fields.push(u8::from(number.is_some()));
+    if let Some(number) = number {
+        put_varint(fields, number);
+    }
 }
 
 /// Reads fields off the front of a frame, and entry data off the front of its second part.
@@ -200,7 +223,7 @@ impl Reader {
 
     /// Reads what follows the kind of a message; `None` if `kind` is not one of a message.
     pub(crate) fn message(&mut self, kind: u8) -> Result<Option<(GroupId, Message)>, DecodeError> {
-        if !(kind::PRE_VOTE..=kind::TIMEOUT_NOW).contains(&kind) {
+        if !(kind::PRE_VOTE..=kind::RESIGN).contains(&kind) {
             return Ok(None);
         }
         let group = self.group()?;
@@ -213,13 +236,18 @@ impl Reader {
             kind::APPEND => self.append(group)?,
             kind::APPENDED => Payload::Appended { through: self.index()?, applied: self.index()? },
             kind::REJECTED => Payload::Rejected { prev: self.index()?, conflict: self.conflict()? },
-            kind::HEARTBEAT => Payload::Heartbeat { commit: self.index()?, round: self.varint()? },
-            kind::HEARTBEAT_REPLY => {
-                Payload::HeartbeatReply { round: self.varint()?, applied: self.index()? }
-            }
+            kind::FORTIFY => Payload::Fortify { commit: self.index()? },
+            kind::FORTIFIED => Payload::Fortified { epoch: self.epoch()?, applied: self.index()? },
+            kind::READ_INDEX => Payload::ReadIndex { token: self.token()?, lease: self.bool()? },
+            kind::READ_INDEX_REPLY => Payload::ReadIndexReply {
+                token: self.token()?,
+                index: self.option()?.map(Index),
+                commit: self.index()?,
+            },
             kind::SNAPSHOT => Payload::Snapshot { last: self.log_id()? },
+            kind::TIMEOUT_NOW => Payload::TimeoutNow,
             // Checked above: no other kind is left.
-            _ => Payload::TimeoutNow,
+            _ => Payload::Resign { epoch: Epoch(self.varint()?) },
         };
         Ok(Some((group, Message { term, payload })))
     }
@@ -259,10 +287,23 @@ impl Reader {
 
     fn conflict(&mut self) -> Result<Conflict, DecodeError> {
         Ok(Conflict {
-            x_term: if self.bool()? { Some(self.term()?) } else { None },
+            x_term: self.option()?.map(Term),
             x_index: self.index()?,
             x_len: self.index()?,
         })
+    }
+
+    /// Reads an epoch, if there is one.
+    pub(crate) fn epoch(&mut self) -> Result<Option<Epoch>, DecodeError> {
+        Ok(self.option()?.map(Epoch))
+    }
+
+    fn option(&mut self) -> Result<Option<u64>, DecodeError> {
+        Ok(if self.bool()? { Some(self.varint()?) } else { None })
+    }
+
+    fn token(&mut self) -> Result<ReadToken, DecodeError> {
+        self.varint().map(ReadToken)
     }
 
     fn bool(&mut self) -> Result<bool, DecodeError> {

@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 const MAGIC: [u8; 8] = *b"LOGBOAT\n";
 
 /// The version of the handshake's and the frames' meaning. Nodes talk to their own version only.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The length of a hello and of an answer.
 const TEXT_BYTES: usize = 48;

@@ -29,6 +29,7 @@ mod net_thread;
 mod outbox;
 mod pump;
 mod snapshot;
+mod support;
 mod tcp;
 mod wire;
 

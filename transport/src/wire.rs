@@ -14,8 +14,9 @@ use crate::DecodeError;
 use crate::codec::{
     Reader, most_field_bytes, most_message_bytes, put_log_id, put_message, put_varint,
 };
+use crate::support::put_support;
 use bytes::Bytes;
-use logboat_raft::{GroupId, LogId, Message};
+use logboat_raft::{GroupId, LogId, Message, SupportMessage};
 
 /// Bytes of a frame before its first part.
 pub(crate) const HEADER_BYTES: usize = 12;
@@ -30,8 +31,8 @@ const FIRST_BYTES: usize = 256;
 /// Up to this size a frame is copied into the one queued before it; a larger one travels by itself.
 const MERGE_BYTES: usize = 4 << 10;
 
-/// The first byte of a parcel that is no message of a group. Messages have their own numbers,
-/// below these.
+/// The first byte of a parcel that is neither a message of a group nor word about liveness, which
+/// have their own numbers, below and above these.
 mod kind {
     pub(super) const REQUEST: u8 = 32;
     pub(super) const REPLY: u8 = 33;
@@ -79,6 +80,8 @@ pub enum Parcel {
         /// The last entry that the snapshot covers.
         last: LogId,
     },
+    /// Word about the peer's liveness, or about this node's.
+    Support(SupportMessage),
 }
 
 /// A piece of a snapshot.
@@ -188,6 +191,11 @@ impl Outgoing {
             put_varint(fields, group.0);
             put_log_id(fields, last);
         });
+    }
+
+    /// Adds word about liveness.
+    pub fn push_support(&mut self, message: &SupportMessage) {
+        self.push(most_field_bytes(5), |fields, _| put_support(fields, message));
     }
 
     /// Moves everything out of `other` to the end of this batch.
@@ -398,15 +406,16 @@ fn decode_parcels(mut reader: Reader, parcels: &mut Vec<Parcel>) -> Result<(), D
             kind::SNAPSHOT_REFUSED => {
                 Parcel::SnapshotRefused { group: reader.group()?, last: reader.log_id()? }
             }
-            _ => match reader.message(kind)? {
-                Some((group, message)) => Parcel::Message { group, message },
-                None => {
-                    return Err(DecodeError::Value {
-                        field: "kind of a parcel",
-                        value: u64::from(kind),
-                    });
+            _ => {
+                if let Some((group, message)) = reader.message(kind)? {
+                    Parcel::Message { group, message }
+                } else if let Some(message) = reader.support(kind)? {
+                    Parcel::Support(message)
+                } else {
+                    let value = u64::from(kind);
+                    return Err(DecodeError::Value { field: "kind of a parcel", value });
                 }
-            },
+            }
         };
         parcels.push(parcel);
     }

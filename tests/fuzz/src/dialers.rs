@@ -2,7 +2,7 @@
 //! its peer exactly when the answer is a welcome of that node, and the connection ends.
 
 use crate::handshakes::{
-    CLUSTER, INCARNATION, NODE, PEER, PEERS_INCARNATION, TEXT_BYTES, said, text,
+    CLUSTER, INCARNATION, NODE, PEER, PEERS_INCARNATION, TEXT_BYTES, VERSION, said, text,
 };
 use arbitrary::Unstructured;
 use logboat_raft::{ClusterId, Incarnation, NodeId};
@@ -18,7 +18,7 @@ use std::time::Duration;
 pub fn dialers(data: &[u8]) {
     let mut input = Unstructured::new(data);
     let answer = said(&mut input, [CLUSTER, PEER, 0, PEERS_INCARNATION]).unwrap_or_default();
-    let welcome = answer.starts_with(&text(1, [CLUSTER, PEER, 0, PEERS_INCARNATION]));
+    let welcome = answer.starts_with(&text(VERSION, [CLUSTER, PEER, 0, PEERS_INCARNATION]));
     let dialer = dialer().lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     dialer.answer(&answer);
     let events: Vec<Event> = dialer.events.try_iter().collect();
@@ -67,7 +67,7 @@ impl Dialer {
         stream.set_read_timeout(patience).expect("a wait that is not zero");
         let mut hello = [0; TEXT_BYTES];
         stream.read_exact(&mut hello).expect("the dialer introduces itself");
-        assert_eq!(hello, *text(1, [CLUSTER, NODE, PEER, INCARNATION]));
+        assert_eq!(hello, *text(VERSION, [CLUSTER, NODE, PEER, INCARNATION]));
         // A dialer that has heard enough closes before all is said.
         let _ = stream.write_all(answer);
         let _ = stream.shutdown(Shutdown::Write);

@@ -3,6 +3,7 @@
 use crate::messages::{group, message};
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
+use logboat_raft::{Run, SupportMessage};
 use logboat_transport::{Outgoing, Parcel, RequestId, decode};
 
 /// Bytes of a frame before its first part: two lengths and the checksum of all that follows but
@@ -73,11 +74,24 @@ fn parcel(input: &mut Unstructured<'_>) -> Result<Parcel> {
     let id = RequestId(input.arbitrary()?);
     let body = Bytes::from(input.arbitrary::<Vec<u8>>()?);
     let group = group(input)?;
-    Ok(match input.int_in_range(0..=3)? {
+    Ok(match input.int_in_range(0..=4)? {
         0 => Parcel::Request { id, group, body },
         1 => Parcel::Reply { id, body },
         2 => Parcel::SnapshotRefused { group, last: crate::messages::log_id(input)? },
+        3 => Parcel::Support(support(input)?),
         _ => Parcel::Message { group, message: message(input, group)? },
+    })
+}
+
+fn support(input: &mut Unstructured<'_>) -> Result<SupportMessage> {
+    let (run, round) = (Run(input.arbitrary()?), input.arbitrary()?);
+    let worker = input.arbitrary()?;
+    let epoch = crate::messages::epoch(input)?;
+    Ok(match input.int_in_range(0..=3)? {
+        0 => SupportMessage::Request { run, round },
+        1 => SupportMessage::Granted { run, round, epoch: epoch.unwrap_or_default() },
+        2 => SupportMessage::Confirm { run, worker, round },
+        _ => SupportMessage::Confirmed { run, worker, round, epoch },
     })
 }
 
@@ -93,6 +107,7 @@ fn frames_of(parcels: &[Parcel]) -> Vec<Bytes> {
             Parcel::SnapshotRefused { group, last } => {
                 outgoing.push_snapshot_refused(*group, *last);
             }
+            Parcel::Support(message) => outgoing.push_support(message),
             Parcel::Snapshot(chunk) => {
                 frames.extend(std::mem::take(&mut outgoing).into_frames());
                 frames.push(chunk.to_frame());

@@ -16,6 +16,9 @@ pub(crate) const PEER: u64 = 2;
 pub(crate) const INCARNATION: u64 = 11;
 pub(crate) const PEERS_INCARNATION: u64 = 12;
 
+/// The protocol's version.
+pub(crate) const VERSION: u32 = 2;
+
 /// Bytes of an introduction and of an answer: magic, version, four numbers, checksum.
 pub(crate) const TEXT_BYTES: usize = 48;
 
@@ -39,7 +42,7 @@ pub fn handshakes(data: &[u8]) {
 pub(crate) fn said(input: &mut Unstructured<'_>, mut numbers: [u64; 4]) -> Result<Vec<u8>> {
     let mut said = Vec::new();
     if input.ratio(2, 3)? {
-        let version = if input.ratio(7, 8)? { 1 } else { input.arbitrary()? };
+        let version = if input.ratio(7, 8)? { VERSION } else { input.arbitrary()? };
         for number in &mut numbers {
             if input.ratio(1, 8)? {
                 *number = input.arbitrary()?;
@@ -75,7 +78,7 @@ fn expected(said: &[u8]) -> Vec<u8> {
     if text(version as u32, [cluster, from, to, incarnation]) != hello {
         return Vec::new();
     }
-    let code = if version != 1 {
+    let code = if version != u64::from(VERSION) {
         1
     } else if cluster != CLUSTER {
         2
@@ -88,7 +91,7 @@ fn expected(said: &[u8]) -> Vec<u8> {
     } else {
         0
     };
-    text(1, [CLUSTER, NODE, code, INCARNATION])
+    text(VERSION, [CLUSTER, NODE, code, INCARNATION])
 }
 
 /// What it does answer until it closes the connection, and whether it did so by a reset.

@@ -3,7 +3,9 @@
 
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
-use logboat_raft::{Conflict, Entry, EntryKind, GroupId, Index, LogId, Message, Payload, Term};
+use logboat_raft::{
+    Conflict, Entry, EntryKind, Epoch, GroupId, Index, LogId, Message, Payload, ReadToken, Term,
+};
 
 /// A number that is small most of the time.
 pub(crate) fn number(input: &mut Unstructured<'_>) -> Result<u64> {
@@ -34,7 +36,7 @@ pub(crate) fn log_id(input: &mut Unstructured<'_>) -> Result<LogId> {
 /// and their checksums are right.
 pub(crate) fn message(input: &mut Unstructured<'_>, group: GroupId) -> Result<Message> {
     let term = term(input)?;
-    let payload = match input.int_in_range(0..=10)? {
+    let payload = match input.int_in_range(0..=13)? {
         0 => Payload::PreVote { last: log_id(input)? },
         1 => Payload::PreVoteReply { granted: input.arbitrary()? },
         2 => Payload::Vote { last: log_id(input)?, transfer: input.arbitrary()? },
@@ -48,13 +50,25 @@ pub(crate) fn message(input: &mut Unstructured<'_>, group: GroupId) -> Result<Me
                 x_len: index(input)?,
             },
         },
-        6 => Payload::Heartbeat { commit: index(input)?, round: number(input)? },
-        7 => Payload::HeartbeatReply { round: number(input)?, applied: index(input)? },
+        6 => Payload::Fortify { commit: index(input)? },
+        7 => Payload::Fortified { epoch: epoch(input)?, applied: index(input)? },
         8 => Payload::Snapshot { last: log_id(input)? },
         9 => Payload::TimeoutNow,
+        12 => Payload::Resign { epoch: epoch(input)?.unwrap_or_default() },
+        10 => Payload::ReadIndex { token: ReadToken(number(input)?), lease: input.arbitrary()? },
+        11 => Payload::ReadIndexReply {
+            token: ReadToken(number(input)?),
+            index: if input.arbitrary()? { Some(index(input)?) } else { None },
+            commit: index(input)?,
+        },
         _ => append(input, group)?,
     };
     Ok(Message { term, payload })
+}
+
+/// A number of the few that a pair of nodes gets to.
+pub(crate) fn epoch(input: &mut Unstructured<'_>) -> Result<Option<Epoch>> {
+    Ok(input.arbitrary::<Option<u8>>()?.map(|epoch| Epoch(epoch.into())))
 }
 
 fn append(input: &mut Unstructured<'_>, group: GroupId) -> Result<Payload> {

@@ -9,8 +9,9 @@ use crate::messages;
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use logboat_raft::{
-    Config, Entry, GroupId, HardState, Index, Input, LoadFor, LogId, LogWrite, Mark, Message,
-    NodeId, Output, Payload, Persist, Raft, ReadToken, Restored, TermRun, Time, Tuning,
+    Config, Entry, Epoch, GroupId, HardState, Index, Input, LoadFor, LogId, LogWrite, Mark,
+    Message, NodeId, Output, Payload, Persist, Raft, ReadFrom, ReadMode, ReadToken, Restored,
+    Support, TermRun, Time, Tuning,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -45,6 +46,7 @@ struct Host {
     config: Config,
     raft: Raft,
     now: Time,
+    support: Support,
     written: Disk,
     durable: Disk,
     unsynced: VecDeque<Persist>,
@@ -112,6 +114,8 @@ impl Host {
     fn new(voters: u64) -> Self {
         let tuning = Tuning {
             election_timeout: Duration::from_millis(100),
+            campaign_stagger: Duration::from_millis(20),
+            commit_delay: Duration::from_millis(10),
             retransmit_timeout: Duration::from_millis(50),
             max_append_bytes: 64,
             max_inflight_messages: 4,
@@ -122,15 +126,21 @@ impl Host {
         let config = Config {
             group: GROUP,
             node: NODE,
+            preferred: NODE,
             voters: (1..=voters).map(NodeId).collect(),
             seed: 7,
             tuning: Arc::new(tuning),
         };
         let raft = Raft::new(config.clone(), Restored::default(), Time(0));
+        let mut support = Support::default();
+        for voter in (1..=voters).map(NodeId).filter(|voter| *voter != NODE) {
+            support.of_mut(voter).received = Some(Epoch(1));
+        }
         Self {
             config,
             raft,
             now: Time(0),
+            support,
             written: Disk::default(),
             durable: Disk::default(),
             unsynced: VecDeque::new(),
@@ -147,7 +157,12 @@ impl Host {
                 Input::Tick
             }
             2 => Input::Propose { commands: self.commands(input)?.into() },
-            3 => Input::Read { token: ReadToken(input.arbitrary::<u8>()?.into()) },
+            3 => {
+                let [token, mode] = input.arbitrary::<[u8; 2]>()?;
+                let from = if mode & 1 == 0 { ReadFrom::Leader } else { ReadFrom::Any };
+                let mode = ReadMode { from, lease: mode & 2 != 0 };
+                Input::Read { token: ReadToken(token.into()), mode }
+            }
             4 | 5 => return self.sync(input),
             6 => return self.load(),
             7 => Input::Compact { last: self.applied },
@@ -156,6 +171,15 @@ impl Host {
             10 => Input::Transfer { to: node(input)? },
             11 => match input.arbitrary::<u8>()? {
                 0..0x40 => return self.restart(),
+                0x40..0x80 => {
+                    self.change_support(input)?;
+                    Input::SupportChanged
+                }
+                0x80..0xa0 => {
+                    self.support.of_mut(node(input)?).confirmed =
+                        (input.arbitrary::<u8>()?.into(), messages::epoch(input)?);
+                    Input::Confirmed
+                }
                 _ => Input::Campaign,
             },
             _ => {
@@ -168,6 +192,17 @@ impl Host {
             }
         };
         self.step(event);
+        Ok(())
+    }
+
+    /// Whatever the nodes promise each other.
+    fn change_support(&mut self, input: &mut Unstructured<'_>) -> Result<()> {
+        self.support.next_round += 1;
+        let peer = self.support.of_mut(node(input)?);
+        peer.given = messages::epoch(input)?;
+        peer.received = messages::epoch(input)?;
+        let until = Time(input.arbitrary::<u32>()?.into());
+        peer.lease = (peer.received.unwrap_or_default(), until);
         Ok(())
     }
 
@@ -253,7 +288,7 @@ impl Host {
 
     fn step(&mut self, input: Input) {
         let mut out = Vec::new();
-        self.raft.step(self.now, input, &mut out);
+        self.raft.step(self.now, &self.support, input, &mut out);
         self.raft.invariants();
         for output in out {
             self.obey(output);

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use logboat_raft::{
-    Conflict, Entry, EntryKind, GroupId, Incarnation, Index, LogId, Message, NodeId, Payload, Term,
+    Conflict, Entry, EntryKind, Epoch, GroupId, Incarnation, Index, LogId, Message, NodeId,
+    Payload, ReadToken, Term,
 };
 use logboat_transport::{Inbox, Outgoing, Parcel, SnapshotSource};
 use parking_lot::{Condvar, Mutex};
@@ -121,14 +122,14 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// A message that carries a number.
 pub(crate) fn numbered(round: u64) -> Message {
-    Message { term: Term(1), payload: Payload::HeartbeatReply { round, applied: Index(0) } }
+    Message { term: Term(1), payload: Payload::Fortify { commit: Index(round) } }
 }
 
 /// The number that a parcel carries.
 pub(crate) fn number(parcel: &Parcel) -> Option<u64> {
     match parcel {
         Parcel::Message { message, .. } => match message.payload {
-            Payload::HeartbeatReply { round, .. } => Some(round),
+            Payload::Fortify { commit } => Some(commit.0),
             _ => None,
         },
         _ => None,
@@ -179,10 +180,17 @@ pub(crate) fn every_message() -> Vec<Message> {
             prev: Index(300),
             conflict: Conflict { x_term: None, x_index: Index(0), x_len: Index(120) },
         },
-        Payload::Heartbeat { commit: Index(300), round: 9 },
-        Payload::HeartbeatReply { round: 9, applied: Index(300) },
+        Payload::Fortify { commit: Index(300) },
+        Payload::Fortified { epoch: Some(Epoch(9)), applied: Index(300) },
+        Payload::ReadIndex { token: ReadToken(9), lease: true },
+        Payload::ReadIndexReply {
+            token: ReadToken(9),
+            index: Some(Index(300)),
+            commit: Index(299),
+        },
         Payload::Snapshot { last },
         Payload::TimeoutNow,
+        Payload::Resign { epoch: Epoch(9) },
     ];
     let message = |payload| Message { term: Term(6), payload };
     payloads.into_iter().map(message).collect()

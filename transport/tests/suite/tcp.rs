@@ -69,6 +69,9 @@ fn last_error(transport: &TcpTransport, peer: u64) -> String {
     status.last_error.clone().unwrap_or_default()
 }
 
+/// The protocol's version.
+const VERSION: u32 = 2;
+
 /// A hello or an answer: the layout is pinned here, independently of the code under test.
 fn introduction(version: u32, numbers: [u64; 4]) -> Vec<u8> {
     let mut text = b"LOGBOAT\n".to_vec();
@@ -91,10 +94,10 @@ fn connect(address: SocketAddr) -> TcpStream {
 /// Dials node 1 as node 2 and is welcome.
 fn dial(address: SocketAddr) -> TcpStream {
     let mut stream = connect(address);
-    stream.write_all(&introduction(1, [CLUSTER.0, 2, 1, INCARNATION.0])).unwrap();
+    stream.write_all(&introduction(VERSION, [CLUSTER.0, 2, 1, INCARNATION.0])).unwrap();
     let mut answer = [0; 48];
     stream.read_exact(&mut answer).unwrap();
-    assert_eq!(answer.as_slice(), introduction(1, [CLUSTER.0, 1, 0, INCARNATION.0]));
+    assert_eq!(answer.as_slice(), introduction(VERSION, [CLUSTER.0, 1, 0, INCARNATION.0]));
     stream
 }
 
@@ -103,8 +106,8 @@ fn accept(listener: &TcpListener) -> TcpStream {
     let (mut stream, _) = listener.accept().unwrap();
     let mut hello = [0; 48];
     stream.read_exact(&mut hello).unwrap();
-    assert_eq!(hello.as_slice(), introduction(1, [CLUSTER.0, 1, 2, INCARNATION.0]));
-    stream.write_all(&introduction(1, [CLUSTER.0, 2, 0, INCARNATION.0])).unwrap();
+    assert_eq!(hello.as_slice(), introduction(VERSION, [CLUSTER.0, 1, 2, INCARNATION.0]));
+    stream.write_all(&introduction(VERSION, [CLUSTER.0, 2, 0, INCARNATION.0])).unwrap();
     stream
 }
 
@@ -177,8 +180,8 @@ fn a_peer_that_lost_its_disk_is_refused() {
     let (node, _) = start(config(1, &[(2, silent.local_addr().unwrap().to_string())]));
     drop(dial(node.local_addr()));
     let mut stream = connect(node.local_addr());
-    stream.write_all(&introduction(1, [CLUSTER.0, 2, 1, 0x78])).unwrap();
-    let refusal = introduction(1, [CLUSTER.0, 1, 5, INCARNATION.0]);
+    stream.write_all(&introduction(VERSION, [CLUSTER.0, 2, 1, 0x78])).unwrap();
+    let refusal = introduction(VERSION, [CLUSTER.0, 1, 5, INCARNATION.0]);
     assert_eq!(read_to_close(&mut stream), refusal);
     eventually("counted", || refusals(&node, "incarnation") == 1);
     eventually("known", || {
@@ -196,7 +199,7 @@ fn a_listener_that_lost_its_disk_is_not_believed() {
     drop(first);
     let (mut stream, _) = listener.accept().unwrap();
     stream.read_exact(&mut [0; 48]).unwrap();
-    stream.write_all(&introduction(1, [CLUSTER.0, 2, 0, 0x78])).unwrap();
+    stream.write_all(&introduction(VERSION, [CLUSTER.0, 2, 0, 0x78])).unwrap();
     eventually("known", || {
         last_error(&node, 2).ends_with("came back with another disk than it had")
     });
@@ -206,8 +209,8 @@ fn a_listener_that_lost_its_disk_is_not_believed() {
 fn another_version_is_refused_by_the_listener() {
     let (node, _) = node_facing(|_| {});
     let mut stream = connect(node.local_addr());
-    stream.write_all(&introduction(2, [CLUSTER.0, 2, 1, INCARNATION.0])).unwrap();
-    assert_eq!(read_to_close(&mut stream), introduction(1, [CLUSTER.0, 1, 1, INCARNATION.0]));
+    stream.write_all(&introduction(3, [CLUSTER.0, 2, 1, INCARNATION.0])).unwrap();
+    assert_eq!(read_to_close(&mut stream), introduction(VERSION, [CLUSTER.0, 1, 1, INCARNATION.0]));
     eventually("counted", || refusals(&node, "version") == 1);
 }
 
@@ -234,7 +237,7 @@ fn an_answer_of_another_node_or_cluster_is_not_believed() {
         let (node, _) = start(config(1, &[(2, address)]));
         let (mut stream, _) = listener.accept().unwrap();
         stream.read_exact(&mut [0; 48]).unwrap();
-        stream.write_all(&introduction(1, answer)).unwrap();
+        stream.write_all(&introduction(VERSION, answer)).unwrap();
         eventually("known", || last_error(&node, 2).ends_with(text));
         assert!(!node.peers()[0].connected);
     }
@@ -256,7 +259,7 @@ fn a_foreign_protocol_is_closed_and_counted() {
 #[test]
 fn a_damaged_hello_is_closed_and_counted() {
     let (node, _) = node_facing(|_| {});
-    let mut hello = introduction(1, [CLUSTER.0, 2, 1, INCARNATION.0]);
+    let mut hello = introduction(VERSION, [CLUSTER.0, 2, 1, INCARNATION.0]);
     hello[20] ^= 1;
     let mut stream = connect(node.local_addr());
     stream.write_all(&hello).unwrap();
@@ -286,7 +289,7 @@ fn connections_without_a_hello_are_capped() {
     drop(silent);
     eventually("slots are free", || {
         let mut stream = connect(node.local_addr());
-        let hello = introduction(1, [CLUSTER.0, 2, 1, INCARNATION.0]);
+        let hello = introduction(VERSION, [CLUSTER.0, 2, 1, INCARNATION.0]);
         stream.write_all(&hello).is_ok() && stream.read_exact(&mut [0; 48]).is_ok()
     });
 }
@@ -386,7 +389,7 @@ fn a_peer_that_does_not_read_fills_its_own_queue_and_is_given_up() {
     let _stuck = accept(&stuck);
     let (mut reader, _) = other.accept().unwrap();
     reader.read_exact(&mut [0; 48]).unwrap();
-    reader.write_all(&introduction(1, [CLUSTER.0, 3, 0, INCARNATION.0])).unwrap();
+    reader.write_all(&introduction(VERSION, [CLUSTER.0, 3, 0, INCARNATION.0])).unwrap();
     inbox.wait_connected(2);
     inbox.wait_connected(3);
 

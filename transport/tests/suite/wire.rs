@@ -2,7 +2,10 @@
 
 use crate::common::{append_of, every_message};
 use bytes::Bytes;
-use logboat_raft::{Conflict, Entry, EntryKind, GroupId, Index, LogId, Message, Payload, Term};
+use logboat_raft::{
+    Conflict, Entry, EntryKind, Epoch, GroupId, Index, LogId, Message, Payload, ReadToken, Run,
+    SupportMessage, Term,
+};
 use logboat_transport::{DecodeError, Outgoing, Parcel, RequestId, decode};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -23,6 +26,7 @@ fn push(outgoing: &mut Outgoing, parcel: &Parcel) {
         Parcel::Request { id, group, body } => outgoing.push_request(*id, *group, body),
         Parcel::Reply { id, body } => outgoing.push_reply(*id, body),
         Parcel::SnapshotRefused { group, last } => outgoing.push_snapshot_refused(*group, *last),
+        Parcel::Support(message) => outgoing.push_support(message),
         Parcel::Snapshot(_) => unreachable!("chunks are not pushed"),
     }
 }
@@ -59,14 +63,40 @@ fn payload(group: GroupId) -> impl Strategy<Value = Payload> {
         }),
         (any::<u64>(), conflict)
             .prop_map(|(prev, conflict)| Payload::Rejected { prev: Index(prev), conflict }),
-        (any::<u64>(), any::<u64>())
-            .prop_map(|(commit, round)| Payload::Heartbeat { commit: Index(commit), round }),
-        any::<(u64, u64)>().prop_map(|(round, applied)| Payload::HeartbeatReply {
-            round,
+        any::<u64>().prop_map(|commit| Payload::Fortify { commit: Index(commit) }),
+        any::<(Option<u64>, u64)>().prop_map(|(epoch, applied)| Payload::Fortified {
+            epoch: epoch.map(Epoch),
             applied: Index(applied)
+        }),
+        any::<(u64, bool)>()
+            .prop_map(|(token, lease)| Payload::ReadIndex { token: ReadToken(token), lease }),
+        any::<(u64, Option<u64>, u64)>().prop_map(|(token, index, commit)| {
+            let (token, index) = (ReadToken(token), index.map(Index));
+            Payload::ReadIndexReply { token, index, commit: Index(commit) }
         }),
         log_id().prop_map(|last| Payload::Snapshot { last }),
         Just(Payload::TimeoutNow),
+        any::<u64>().prop_map(|epoch| Payload::Resign { epoch: Epoch(epoch) }),
+    ]
+}
+
+fn support() -> impl Strategy<Value = SupportMessage> {
+    prop_oneof![
+        any::<[u64; 2]>().prop_map(|[run, round]| SupportMessage::Request { run: Run(run), round }),
+        any::<[u64; 3]>().prop_map(|[run, round, epoch]| SupportMessage::Granted {
+            run: Run(run),
+            round,
+            epoch: Epoch(epoch),
+        }),
+        any::<(u64, u32, u64)>().prop_map(|(run, worker, round)| SupportMessage::Confirm {
+            run: Run(run),
+            worker,
+            round,
+        }),
+        any::<(u64, u32, u64, Option<u64>)>().prop_map(|(run, worker, round, epoch)| {
+            let (run, epoch) = (Run(run), epoch.map(Epoch));
+            SupportMessage::Confirmed { run, worker, round, epoch }
+        }),
     ]
 }
 
@@ -89,6 +119,7 @@ fn parcel() -> impl Strategy<Value = Parcel> {
             id: RequestId(id),
             body,
         }),
+        1 => support().prop_map(Parcel::Support),
         1 => (any::<u64>(), log_id()).prop_map(|(group, last)| Parcel::SnapshotRefused {
             group: GroupId(group),
             last,
@@ -263,14 +294,14 @@ fn a_large_batch_is_split_between_parcels_and_keeps_its_order() {
 }
 
 #[test]
-fn a_heartbeat_takes_at_most_twelve_bytes() {
-    let heartbeat = Message {
+fn an_acknowledgement_takes_at_most_twelve_bytes() {
+    let acknowledgement = Message {
         term: Term(100),
-        payload: Payload::Heartbeat { commit: Index(200_000_000), round: 1_000_000 },
+        payload: Payload::Appended { through: Index(200_000_000), applied: Index(199_999_999) },
     };
     let mut outgoing = Outgoing::new();
-    outgoing.push_message(GroupId(1000), &heartbeat);
-    assert_eq!(outgoing.bytes() - HEADER_BYTES, 11);
+    outgoing.push_message(GroupId(1000), &acknowledgement);
+    assert_eq!(outgoing.bytes() - HEADER_BYTES, 12);
 }
 
 /// The format is a promise between nodes of one version. If this fails, the protocol's version
@@ -297,5 +328,15 @@ fn the_bytes_of_every_parcel_are_pinned() {
     });
     pin("reply", &|outgoing| outgoing.push_reply(RequestId(300), b"answer"));
     pin("snapshot refused", &|outgoing| outgoing.push_snapshot_refused(GroupId(7), last));
+    let (run, round, worker) = (Run(3), 300, 1);
+    for (name, message) in [
+        ("support request", SupportMessage::Request { run, round }),
+        ("support granted", SupportMessage::Granted { run, round, epoch: Epoch(2) }),
+        ("confirm", SupportMessage::Confirm { run, worker, round }),
+        ("confirmed", SupportMessage::Confirmed { run, worker, round, epoch: Some(Epoch(2)) }),
+        ("not confirmed", SupportMessage::Confirmed { run, worker, round, epoch: None }),
+    ] {
+        pin(name, &|outgoing| outgoing.push_support(&message));
+    }
     assert_eq!(lines, include_str!("wire.golden"));
 }
