@@ -28,7 +28,7 @@ fn entries(group: GroupId, first: u64, count: u64) -> Vec<Entry> {
 
 fn write(wal: &Wal<Durable>, writes: Vec<(GroupId, Persist)>) {
     let (done, durable) = channel();
-    wal.submit(Batch { writes, completion: Durable(done) });
+    wal.submit(Batch { grants: Vec::new(), writes, completion: Durable(done) });
     durable.recv().expect("the log answers").expect("the disk works");
 }
 

@@ -3,7 +3,8 @@
 
 use bytes::Bytes;
 use logboat_raft::{
-    Config, GroupId, Input, Mark, Message, NodeId, Output, Raft, Restored, RoleKind, Time, Tuning,
+    Config, GroupId, Input, Mark, Message, NodeId, Output, Raft, Restored, RoleKind, Support, Time,
+    Tuning,
 };
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -14,6 +15,8 @@ pub struct Trio {
     replicas: [Raft; 3],
     messages: VecDeque<(NodeId, NodeId, Message)>,
     outputs: Vec<Output>,
+    /// That of nobody: these replicas have no nodes.
+    support: Support,
     committed: u64,
 }
 
@@ -29,6 +32,7 @@ impl Trio {
             let config = Config {
                 group,
                 node,
+                preferred: voters[0],
                 voters: voters.into(),
                 seed: group.0 ^ node.0,
                 tuning: Arc::clone(tuning),
@@ -39,6 +43,7 @@ impl Trio {
             replicas: voters.map(replica),
             messages: VecDeque::new(),
             outputs: Vec::new(),
+            support: Support::default(),
             committed: 0,
         };
         trio.step(0, Input::Campaign);
@@ -67,7 +72,7 @@ impl Trio {
 
     fn step(&mut self, at: usize, input: Input) {
         let mut outputs = std::mem::take(&mut self.outputs);
-        self.replicas[at].step(Time::default(), input, &mut outputs);
+        self.replicas[at].step(Time::default(), &self.support, input, &mut outputs);
         let mut durable = None;
         for output in outputs.drain(..) {
             match output {

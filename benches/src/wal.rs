@@ -156,7 +156,7 @@ impl<'a> Writer<'a> {
             while under_way < self.options.in_flight && !stopping.load(Ordering::Relaxed) {
                 let writes = (0..self.options.batch).flat_map(|_| self.append()).collect();
                 let completion = Durable { submitted: Instant::now(), done: done.clone() };
-                self.wal.submit(Batch { writes, completion });
+                self.wal.submit(Batch { grants: Vec::new(), writes, completion });
                 under_way += 1;
             }
             if under_way == 0 {

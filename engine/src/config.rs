@@ -24,10 +24,15 @@ pub struct NodeConfig {
     pub listen: SocketAddr,
     /// Threads that run groups; by default one a core.
     pub workers: usize,
-    /// Time between two heartbeats, which is also how finely timeouts are told apart.
+    /// Time between two heartbeats to each peer, whatever the number of groups. Timeouts are told apart
+    /// five times as finely.
     pub tick_interval: Duration,
-    /// Timeouts and limits of each replica.
+    /// Timeouts and limits of each replica. The election timeout is also how long a node that is not
+    /// heard is supported: then the groups that it led elect others.
     pub tuning: Tuning,
+    /// By which part of an election timeout the clocks of two nodes may drift apart within one, for the
+    /// sake of lease reads. Nothing else relies on it.
+    pub max_clock_drift: f64,
     /// How long a proposal may stay without an outcome before its caller hears
     /// [`RequestError::TimedOut`](crate::RequestError::TimedOut).
     pub request_timeout: Duration,
@@ -48,8 +53,8 @@ impl NodeConfig {
     /// The configuration of `node` in the cluster of `members`, with data in `data_dir`. It listens
     /// on the address that `members` gives for it.
     ///
-    /// The default timeouts suit many groups on a loaded machine: heartbeats every 250 ms, and a
-    /// replica campaigns after 2.5 to 5 s without one.
+    /// The default timeouts suit a loaded machine: heartbeats every 250 ms, and after 2.5 s without one
+    /// the groups led from there elect other leaders.
     ///
     /// # Errors
     /// A sentence when `members` lacks the node or its address is not `ip:port`.
@@ -71,6 +76,7 @@ impl NodeConfig {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             tick_interval: Duration::from_millis(250),
             tuning: Tuning { election_timeout: Duration::from_millis(2_500), ..Tuning::default() },
+            max_clock_drift: 0.1,
             request_timeout: Duration::from_secs(10),
             max_command_bytes: 9 << 20,
             memory_budget_bytes: 1 << 30,

@@ -16,9 +16,10 @@ use crate::view::GroupView;
 use bytes::Bytes;
 use logboat_raft::{
     Commands, Entries, EntryKind, GroupId, Index, Input, LoadFor, LogId, Mark, Message, NodeId,
-    Output, Payload, Persist, Raft, Refusal, RoleKind, Term, Time,
+    Output, Payload, Persist, Raft, ReadMode, Refusal, RoleKind, Support, Term, Time,
 };
 use logboat_transport::RequestId;
+use smallvec::SmallVec;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +27,12 @@ use tokio::sync::oneshot;
 
 /// What can happen to a replica.
 pub enum GroupEvent {
-    /// An interval passed.
+    /// A deadline of the replica has come.
     Tick,
+    /// What the node knows of a peer's liveness has changed, and that concerns the replica.
+    SupportChanged,
+    /// Peers have answered a round that reads here wait for.
+    Confirmed,
     /// A peer's message.
     Message {
         /// The sender.
@@ -38,7 +43,7 @@ pub enum GroupEvent {
     /// A command to replicate.
     Propose(Request),
     /// A query to answer linearizably.
-    Read(Request),
+    Read(Request, ReadMode),
     /// The connection to a node broke.
     Disconnected(NodeId),
     /// A snapshot asked for by [`SnapshotJob::Write`] is durable, or could not be written.
@@ -56,6 +61,8 @@ pub enum GroupEvent {
     Campaign,
     /// Hand over leadership.
     Transfer(NodeId),
+    /// Hand over leadership, if that can be done without a pause.
+    Yield(NodeId),
     /// The node can't go on; nothing more becomes durable.
     Halt,
 }
@@ -95,15 +102,17 @@ pub struct Shared {
     pub metrics: EngineMetrics,
 }
 
-/// What wakes a replica besides messages and requests.
+/// What wakes a replica besides messages and requests, and by whom it is led.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attention {
-    /// Every interval: it leads.
-    pub heartbeats: bool,
     /// When a write is durable: it has something to commit or to apply then.
     pub durability: bool,
     /// When this moment has come.
     pub deadline: Option<Time>,
+    /// When this round of confirmations, or a later one, is answered.
+    pub awaited_round: Option<u64>,
+    /// When what the node knows of this one's liveness changes.
+    pub leader: Option<NodeId>,
 }
 
 /// One replica of one group.
@@ -124,6 +133,8 @@ pub struct Group {
     applied_bytes: u64,
     snapshot_running: bool,
     halted: bool,
+    /// When this replica, which failed, tells its peers again not to be bound to it.
+    next_resignation: Option<Time>,
 }
 
 impl Group {
@@ -154,6 +165,7 @@ impl Group {
             applied_bytes: 0,
             snapshot_running: false,
             halted: false,
+            next_resignation: None,
         }
     }
 
@@ -170,17 +182,23 @@ impl Group {
             self.step(turn, Input::Persisted { mark: durable });
         }
         let mut commands = Commands::new();
-        let mut reads = Vec::new();
+        let mut reads: SmallVec<[(ReadMode, Vec<Read>); 1]> = SmallVec::new();
         for event in events {
             match event {
                 GroupEvent::Propose(request) => {
                     commands.push(request.body);
                     self.proposing.push((request.responder, request.permit));
                 }
-                GroupEvent::Read(Request { body: query, responder, permit }) => {
-                    reads.push(Read { query, responder, _permit: permit });
+                GroupEvent::Read(Request { body: query, responder, permit }, mode) => {
+                    let read = Read { query, responder, _permit: permit };
+                    match reads.iter_mut().find(|(other, _)| *other == mode) {
+                        Some((_, reads)) => reads.push(read),
+                        None => reads.push((mode, vec![read])),
+                    }
                 }
                 GroupEvent::Tick => self.tick(turn),
+                GroupEvent::SupportChanged => self.step(turn, Input::SupportChanged),
+                GroupEvent::Confirmed => self.step(turn, Input::Confirmed),
                 GroupEvent::Message { from, message } => self.receive(turn, from, message),
                 GroupEvent::Disconnected(node) => self.step(turn, Input::Unreachable { node }),
                 GroupEvent::SnapshotWritten(last) => self.snapshot_written(turn, last),
@@ -188,14 +206,19 @@ impl Group {
                 GroupEvent::Compact => self.snapshot(turn),
                 GroupEvent::Campaign => self.step(turn, Input::Campaign),
                 GroupEvent::Transfer(to) => self.step(turn, Input::Transfer { to }),
+                GroupEvent::Yield(to) => {
+                    if self.raft.is_caught_up(to) {
+                        self.step(turn, Input::Transfer { to });
+                    }
+                }
                 GroupEvent::Halt => self.halt(turn),
             }
         }
         if !commands.is_empty() {
             self.propose(turn, commands);
         }
-        if !reads.is_empty() {
-            self.read(turn, reads);
+        for (mode, reads) in reads {
+            self.read(turn, reads, mode);
         }
         let committed = self.raft.commit().0 - self.view.commit().0;
         self.shared.metrics.committed.inc_by(committed);
@@ -204,17 +227,17 @@ impl Group {
 
     /// What must wake this replica.
     #[must_use]
-    pub fn attention(&self) -> Attention {
+    pub fn attention(&self, support: &Support) -> Attention {
         if self.halted {
-            return Attention::default();
+            return Attention { deadline: self.next_resignation, ..Attention::default() };
         }
-        let heartbeats = self.raft.role() == RoleKind::Leader;
-        let deadlines = [self.raft.next_deadline(), self.proposals.next_deadline()];
+        let deadlines = [self.raft.next_deadline(support), self.proposals.next_deadline()];
         Attention {
-            heartbeats,
             durability: self.raft.role() != RoleKind::Follower
                 || self.raft.commit() > self.applied.index,
             deadline: deadlines.into_iter().flatten().min(),
+            awaited_round: self.raft.awaited_round(),
+            leader: self.raft.leader(),
         }
     }
 
@@ -226,25 +249,10 @@ impl Group {
 
     fn tick(&mut self, turn: &mut Turn) {
         self.proposals.expire(turn);
-        if self.halted {
-            return;
+        if self.next_resignation.is_some() {
+            self.resign(turn);
         }
-        let mut outputs = std::mem::take(&mut turn.outputs);
-        self.raft.step(turn.now, Input::Tick, &mut outputs);
-        outputs.retain(|output| !self.gather_heartbeat(turn, output));
-        self.carry_out(turn, outputs);
-    }
-
-    /// Heartbeats of a tick leave with those of the node's other groups.
-    fn gather_heartbeat(&self, turn: &mut Turn, output: &Output) -> bool {
-        let Output::Send { to, message } = output else {
-            return false;
-        };
-        if !matches!(message.payload, Payload::Heartbeat { .. }) {
-            return false;
-        }
-        turn.heartbeat(*to, self.id, message);
-        true
+        self.step(turn, Input::Tick);
     }
 
     fn receive(&mut self, turn: &mut Turn, from: NodeId, message: Message) {
@@ -273,12 +281,12 @@ impl Group {
         }
     }
 
-    fn read(&mut self, turn: &mut Turn, reads: Vec<Read>) {
+    fn read(&mut self, turn: &mut Turn, reads: Vec<Read>, mode: ReadMode) {
         let token = self.reads.add(reads);
         if self.halted {
             return self.reads.abandon(turn);
         }
-        self.step(turn, Input::Read { token });
+        self.step(turn, Input::Read { token, mode });
     }
 
     fn step(&mut self, turn: &mut Turn, input: Input) {
@@ -286,7 +294,7 @@ impl Group {
             return;
         }
         let mut outputs = std::mem::take(&mut turn.outputs);
-        self.raft.step(turn.now, input, &mut outputs);
+        self.raft.step(turn.now, &turn.support, input, &mut outputs);
         self.carry_out(turn, outputs);
     }
 
@@ -325,7 +333,7 @@ impl Group {
                 }
             }
             let Some(input) = loaded.pop() else { break };
-            self.raft.step(turn.now, input, &mut outputs);
+            self.raft.step(turn.now, &turn.support, input, &mut outputs);
         }
         turn.outputs = outputs;
     }
@@ -483,6 +491,20 @@ impl Group {
         tracing::error!(group = self.id.0, "this replica stops: {reason}");
         self.shared.metrics.failed_replicas.inc();
         self.halt(turn);
+        self.resign(turn);
+    }
+
+    /// The node goes on, so its peers go on supporting it: those that are bound to this replica would
+    /// wait for ever. They are told again and again, since nothing they answer says that they know.
+    fn resign(&mut self, turn: &mut Turn) {
+        let term = self.raft.term();
+        for peer in self.raft.peers() {
+            if let Some(epoch) = turn.support.of(peer).received {
+                let message = Message { term, payload: Payload::Resign { epoch } };
+                turn.send(peer, self.id, &message);
+            }
+        }
+        self.next_resignation = Some(turn.now + self.raft.election_timeout());
     }
 
     /// Takes no further part in the group.

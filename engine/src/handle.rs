@@ -1,15 +1,15 @@
 //! The way of a caller to a replica on this node.
 
 use crate::admission::{Admission, Permit};
+use crate::durable::Durable;
 use crate::error::RequestError;
 use crate::group::{GroupEvent, Request, Shared};
 use crate::inbox::{Event, WorkerInbox};
 use crate::request::RequestKind;
 use crate::turn::Slot;
 use crate::view::GroupView;
-use crate::worker::TurnDurable;
 use bytes::Bytes;
-use logboat_raft::{GroupId, NodeId};
+use logboat_raft::{GroupId, NodeId, ReadMode};
 use logboat_storage::Wal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ use std::time::Instant;
 /// Where requests are let in, shared by all handles of a node and by its peers' requests.
 pub(crate) struct Gate {
     pub(crate) admission: Arc<Admission>,
-    pub(crate) wal: Wal<TurnDurable>,
+    pub(crate) wal: Wal<Durable>,
     pub(crate) max_log_bytes: usize,
     pub(crate) max_command_bytes: usize,
     pub(crate) shared: Arc<Shared>,
@@ -102,14 +102,24 @@ impl GroupHandle {
         answer
     }
 
-    /// Answers `query` from a state that holds every command acknowledged before the call.
+    /// Answers `query` from a state that holds every command acknowledged before the call. Only the
+    /// leader does.
     ///
     /// # Errors
     /// See [`RequestError`].
     pub async fn read(&self, query: Bytes) -> Result<Bytes, RequestError> {
-        let permit = self.gate.admit(RequestKind::Read, query.len())?;
+        self.read_in(ReadMode::default(), query).await
+    }
+
+    /// Like [`Self::read`], as linearizable, but served by whom and on what grounds `mode` says.
+    ///
+    /// # Errors
+    /// See [`RequestError`].
+    pub async fn read_in(&self, mode: ReadMode, query: Bytes) -> Result<Bytes, RequestError> {
+        let kind = RequestKind::Read(mode);
+        let permit = self.gate.admit(kind, query.len())?;
         let start = Instant::now();
-        let answer = self.request(RequestKind::Read, query, permit).await;
+        let answer = self.request(kind, query, permit).await;
         self.gate.shared.metrics.read_seconds.observe(start.elapsed().as_secs_f64());
         answer
     }
@@ -133,7 +143,7 @@ impl GroupHandle {
         let (request, receiver) = Request::local(body, permit);
         let event = match kind {
             RequestKind::Propose => GroupEvent::Propose(request),
-            RequestKind::Read => GroupEvent::Read(request),
+            RequestKind::Read(mode) => GroupEvent::Read(request, mode),
         };
         self.worker.post(Event::Local(self.slot, event));
         // Only a node that is torn down drops a request without an answer.

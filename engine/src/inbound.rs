@@ -5,6 +5,7 @@ use crate::error::RequestError;
 use crate::group::{GroupEvent, Request};
 use crate::handle::Gate;
 use crate::inbox::{Event, Workers};
+use crate::keeper::Keeper;
 use crate::request::{RequestKind, decode_request, encode_reply};
 use crate::snapshots::{SnapshotJob, SnapshotQueue};
 use bytes::Bytes;
@@ -19,6 +20,7 @@ pub(crate) struct Inbound {
     pub(crate) calls: Arc<Calls>,
     pub(crate) snapshots: SnapshotQueue,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) keeper: Arc<Keeper>,
     pub(crate) acquaintances: Acquaintances,
     /// Where refusals leave; set as soon as the transport stands, which holds this inbox in turn.
     pub(crate) transport: OnceLock<Weak<dyn Transport>>,
@@ -45,6 +47,7 @@ impl Inbox for Inbound {
                 Parcel::Snapshot(chunk) => {
                     self.snapshots.submit(SnapshotJob::Chunk { from, chunk });
                 }
+                Parcel::Support(message) => self.keeper.receive(from, message),
                 Parcel::SnapshotRefused { group, last: _ } => {
                     let event = GroupEvent::SnapshotSent { to: from, last: None };
                     self.workers.of(group).post(Event::Group(group, event));
@@ -116,7 +119,7 @@ impl Inbound {
         let request = Request::remote(body, node, id, permit);
         Ok(match kind {
             RequestKind::Propose => GroupEvent::Propose(request),
-            RequestKind::Read => GroupEvent::Read(request),
+            RequestKind::Read(mode) => GroupEvent::Read(request, mode),
         })
     }
 

@@ -1,19 +1,10 @@
 //! What threads share, under every order of them that [`logboat_locks`] tries.
 
-use crate::turn::Buffers;
-use heartbeat::Gathering;
 use logboat_locks::{Condvar, Mutex, MutexGuard, explore, thread};
-use logboat_raft::NodeId;
-use logboat_transport::{
-    Outgoing, PeerStatus, RequestId, SendError, SnapshotSource, Transport, decode,
-};
 use queue::{Queue, Server};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-#[expect(clippy::duplicate_mod, reason = "here it has other locks")]
-#[path = "heartbeat.rs"]
-mod heartbeat;
 #[expect(clippy::duplicate_mod, reason = "here it has other locks")]
 #[path = "queue.rs"]
 mod queue;
@@ -119,52 +110,5 @@ fn nobody_waits_for_a_server_that_is_gone() {
             // Answered or told that there will be no answer, but not left waiting.
             let _ = caller.join().unwrap();
         }
-    });
-}
-
-/// Notes the numbers of the replies that are sent to each peer, by message.
-#[derive(Default)]
-struct Sent(Mutex<Vec<(NodeId, usize)>>);
-
-impl Transport for Sent {
-    fn send(&self, to: NodeId, outgoing: Outgoing) -> Result<(), SendError> {
-        let mut parcels = Vec::new();
-        for frame in outgoing.into_frames() {
-            decode(frame, &mut parcels).unwrap();
-        }
-        self.0.lock().push((to, parcels.len()));
-        Ok(())
-    }
-
-    fn send_snapshot(&self, _: NodeId, _: SnapshotSource) {
-        unreachable!("heartbeats are no snapshots");
-    }
-
-    fn peers(&self) -> Vec<PeerStatus> {
-        Vec::new()
-    }
-}
-
-#[test]
-fn the_heartbeats_of_all_workers_leave_as_one_message_a_peer() {
-    explore(|| {
-        let sent = Arc::<Sent>::default();
-        let gathering = Gathering::new(Arc::clone(&sent) as Arc<dyn Transport>);
-        let worker = |number: u64| {
-            let gathering = Arc::clone(&gathering);
-            thread::spawn(move || {
-                let mut heartbeats = Buffers::default();
-                for peer in 1..=number {
-                    heartbeats.to(NodeId(peer)).push_reply(RequestId(number), b"");
-                }
-                gathering.add(heartbeats.take());
-            })
-        };
-        let workers: Vec<_> = (1..=3).map(worker).collect();
-        drop(gathering);
-        workers.into_iter().for_each(|worker| worker.join().unwrap());
-        let mut sent = sent.0.lock().clone();
-        sent.sort_unstable();
-        assert_eq!(sent, [(NodeId(1), 3), (NodeId(2), 2), (NodeId(3), 1)]);
     });
 }

@@ -15,14 +15,16 @@ mod admission;
 mod budget;
 mod calls;
 mod config;
+mod durable;
 mod error;
 pub mod group;
 mod handle;
-mod heartbeat;
 mod inbound;
 mod inbox;
 #[cfg(test)]
 mod interleavings;
+mod keeper;
+mod liveness;
 mod metrics;
 mod node;
 mod pending;
@@ -31,6 +33,7 @@ mod queue;
 mod replicas;
 mod request;
 mod restore;
+mod roster;
 mod runtime;
 mod snapshots;
 mod start;
@@ -46,8 +49,10 @@ pub mod simulation {
     //! their form between nodes, the snapshots that a turn asks for, and the start of a replica.
 
     pub use crate::admission::{Admission, Permit};
+    pub use crate::liveness::{Effect, Liveness, Rhythm};
     pub use crate::request::{decode_reply, decode_request, encode_reply, encode_request};
     pub use crate::restore::restore;
+    pub use crate::roster::Roster;
     pub use crate::snapshots::SnapshotJob;
 }
 
@@ -57,7 +62,9 @@ pub use bytes::Bytes;
 pub use config::NodeConfig;
 pub use error::{GroupError, RequestError, StartError};
 pub use handle::GroupHandle;
-pub use logboat_raft::{ClusterId, GroupId, Index, LogId, NodeId, RoleKind, Term, Tuning};
+pub use logboat_raft::{
+    ClusterId, GroupId, Index, LogId, NodeId, ReadFrom, ReadMode, RoleKind, Term, Tuning,
+};
 pub use logboat_storage::{self as wal, WalOptions};
 pub use logboat_transport::PeerStatus;
 pub use metrics::EngineMetrics;

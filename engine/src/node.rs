@@ -31,7 +31,9 @@ pub struct GroupSpec {
     pub group: GroupId,
     /// The nodes that hold its replicas, this one among them.
     pub replicas: Vec<NodeId>,
-    /// The replica that campaigns first, so that leaderships begin evenly spread.
+    /// The node that should lead, so that leaderships are evenly spread: it campaigns first, and gets
+    /// the leadership back some time after it was lost. The same on all nodes; without it, the
+    /// replicas take turns by the group's number.
     pub preferred: Option<NodeId>,
     /// Its state machine, in its initial state.
     pub machine: Box<dyn StateMachine>,
@@ -128,9 +130,12 @@ impl Node {
         let snapshot =
             snapshot.map_err(|error| GroupError::Snapshot { group, reason: error.to_string() })?;
         let (restored, reset) = restore(group, log, snapshot, &mut *machine)?;
+        let in_turn = || replicas[group.0 as usize % replicas.len()];
+        let preferred = preferred.filter(|node| replicas.contains(node)).unwrap_or_else(in_turn);
         let config = Config {
             group,
             node: self.id(),
+            preferred,
             voters: replicas.into(),
             seed: seed(self.id(), group),
             tuning: Arc::clone(&inner.tuning),
@@ -144,7 +149,6 @@ impl Node {
             reset,
             machine,
             view: Arc::clone(&view),
-            preferred: preferred == Some(self.id()),
             done,
         })));
         let slot = slot.recv().map_err(|_| GroupError::Stopped)?;

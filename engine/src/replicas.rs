@@ -6,13 +6,13 @@
 
 use crate::group::{Attention, Group, GroupEvent};
 use crate::prefetch::prefetch;
+use crate::roster::Roster;
 use crate::turn::{Slot, Turn};
-use crate::view::GroupView;
-use logboat_raft::{GroupId, Mark, NodeId, RoleKind};
+use logboat_raft::{Epoch, GroupId, Mark, NodeId, Support, Time};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::time::Duration;
 
 /// How many replicas ahead of the one that runs memory is asked for.
 const AHEAD: usize = 4;
@@ -27,28 +27,21 @@ pub(crate) struct Seat {
     attention: Attention,
     inbox: Chain,
     woken: bool,
-    /// Whether it is the first to campaign.
-    preferred: bool,
-    view: Arc<GroupView>,
     peers: Box<[NodeId]>,
+    /// Where the group's leader should be.
+    preferred: NodeId,
 }
 
 impl Seat {
-    pub(crate) fn new(
-        group: Group,
-        view: Arc<GroupView>,
-        peers: Box<[NodeId]>,
-        preferred: bool,
-    ) -> Self {
+    pub(crate) fn new(group: Group, peers: Box<[NodeId]>, preferred: NodeId) -> Self {
         Self {
             durable: Mark::default(),
-            attention: group.attention(),
+            attention: Attention::default(),
             group: Box::new(group),
             inbox: Chain::EMPTY,
             woken: false,
-            preferred,
-            view,
             peers,
+            preferred,
         }
     }
 
@@ -56,22 +49,9 @@ impl Seat {
         self.attention
     }
 
-    pub(crate) fn leads(&self) -> bool {
-        self.view.role() == RoleKind::Leader
-    }
-
     /// Whether a replica of the same group is on `node`.
     pub(crate) fn is_peer(&self, node: NodeId) -> bool {
         self.peers.contains(&node)
-    }
-
-    /// Whether this replica is the first to campaign and nobody leads. Asking again every interval
-    /// costs little and disturbs nobody, since a campaign begins with a pre-vote; one that is past
-    /// that takes its course.
-    pub(crate) fn may_campaign(&self) -> bool {
-        self.preferred
-            && self.view.leader().is_none()
-            && matches!(self.view.role(), RoleKind::Follower | RoleKind::PreCandidate)
     }
 
     /// Runs the replica. A panic ends it, and the other replicas go on.
@@ -80,17 +60,21 @@ impl Seat {
         if catch_unwind(run).is_err() {
             self.group.fail(turn, "it panicked");
         }
-        self.attention = self.group.attention();
+        self.attention = self.group.attention(&turn.support);
     }
 }
 
 /// The replicas of a worker by slot and by group, and who of them has something to do.
-#[derive(Default)]
 pub(crate) struct Replicas {
+    own: NodeId,
     seats: Vec<Seat>,
     by_group: FxHashMap<GroupId, Slot>,
     letters: Vec<Letter>,
     ready: VecDeque<Slot>,
+    /// Who waits for what.
+    pub(crate) roster: Roster,
+    /// By preferred node, replicas that led here when they ran last, though another is preferred.
+    astray: FxHashMap<NodeId, VecDeque<Slot>>,
 }
 
 /// An event in an inbox.
@@ -108,6 +92,19 @@ impl Chain {
 }
 
 impl Replicas {
+    /// No replicas yet, on node `own`.
+    pub(crate) fn new(own: NodeId) -> Self {
+        Self {
+            own,
+            seats: Vec::new(),
+            by_group: FxHashMap::default(),
+            letters: Vec::new(),
+            ready: VecDeque::new(),
+            roster: Roster::new(own),
+            astray: FxHashMap::default(),
+        }
+    }
+
     /// The slot of the next replica that is seated.
     pub(crate) fn next_slot(&self) -> Slot {
         Slot(u32::try_from(self.seats.len()).expect("fewer than 2^32 replicas a worker"))
@@ -117,6 +114,7 @@ impl Replicas {
     pub(crate) fn seat(&mut self, group: GroupId, seat: Seat) {
         self.by_group.insert(group, self.next_slot());
         self.seats.push(seat);
+        self.roster.add();
     }
 
     pub(crate) fn slot_of(&self, group: GroupId) -> Option<Slot> {
@@ -147,6 +145,72 @@ impl Replicas {
         }
     }
 
+    /// Has every replica that knows `leader` as its leader take in what `event` makes for it, if
+    /// anything.
+    pub(crate) fn post_to_followers(
+        &mut self,
+        leader: NodeId,
+        mut event: impl FnMut(&Seat) -> Option<GroupEvent>,
+    ) {
+        for slot in self.roster.followers_of(leader).to_vec() {
+            if let Some(event) = event(&self.seats[slot.0 as usize]) {
+                self.post(slot, event);
+            }
+        }
+    }
+
+    /// Wakes the replicas whose deadlines have come.
+    pub(crate) fn wake_due(&mut self, now: Time) {
+        while let Some(slot) = self.roster.pop_due(now) {
+            self.post(slot, GroupEvent::Tick);
+        }
+    }
+
+    /// Wakes at `most` so many replicas that a change of support concerns. Whether there are more.
+    pub(crate) fn wake_concerned(&mut self, most: usize) -> bool {
+        for _ in 0..most {
+            let Some(slot) = self.roster.pop_concerned() else { break };
+            self.post(slot, GroupEvent::SupportChanged);
+        }
+        self.roster.has_concerned()
+    }
+
+    /// A peer answered a round: wakes those whose reads waited for one.
+    pub(crate) fn confirmed(
+        &mut self,
+        support: &mut Support,
+        from: NodeId,
+        answer: (u64, Option<Epoch>),
+        peers: usize,
+    ) {
+        for slot in self.roster.confirmed(support, from, answer, peers) {
+            self.post(slot, GroupEvent::Confirmed);
+        }
+    }
+
+    /// Whether replicas lead here though another is preferred.
+    pub(crate) fn leads_for_others(&self) -> bool {
+        self.astray.values().any(|slots| !slots.is_empty())
+    }
+
+    /// Has at `most` so many replicas hand leadership to `node`, where it should be.
+    pub(crate) fn yield_to(&mut self, node: NodeId, most: usize) {
+        let astray = self.astray.entry(node).or_default();
+        let some: Vec<Slot> = astray.drain(..most.min(astray.len())).collect();
+        for slot in some {
+            if self.seats[slot.0 as usize].attention.leader == Some(self.own) {
+                self.post(slot, GroupEvent::Yield(node));
+                self.astray.entry(node).or_default().push_back(slot);
+            }
+        }
+    }
+
+    /// When some replica, or an open round, has a deadline.
+    pub(crate) fn next_deadline(&self, round_patience: Duration) -> Option<Time> {
+        let round = self.roster.round_deadline(round_patience);
+        self.roster.next_deadline().into_iter().chain(round).min()
+    }
+
     /// Everything up to `mark` is durable. A replica that does not wait for it learns it when it runs
     /// next.
     pub(crate) fn durable(&mut self, slot: Slot, mark: Mark) {
@@ -172,7 +236,13 @@ impl Replicas {
             seat.woken = false;
             let Chain(chain) = std::mem::replace(&mut seat.inbox, Chain::EMPTY);
             let next = chain.map(|(first, _)| first);
+            let led = seat.attention.leader == Some(self.own);
             seat.run(turn, Mail { letters: &mut self.letters, next });
+            self.roster.update(slot, seat.attention);
+            let leads = seat.attention.leader == Some(self.own);
+            if leads && !led && seat.preferred != self.own {
+                self.astray.entry(seat.preferred).or_default().push_back(slot);
+            }
         }
         let more = !self.ready.is_empty();
         if !more {

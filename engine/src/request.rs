@@ -2,22 +2,32 @@
 
 use crate::error::RequestError;
 use bytes::{Buf, BufMut, Bytes};
-use logboat_raft::{GroupId, NodeId};
+use logboat_raft::{GroupId, NodeId, ReadFrom, ReadMode};
 
 /// What a caller wants from a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
     /// A command to replicate and apply.
     Propose,
-    /// A query to answer linearizably.
-    Read,
+    /// A query to answer linearizably, in this way.
+    Read(ReadMode),
 }
+
+const READ: u8 = 1;
+const READ_ANYWHERE: u8 = 2;
+const READ_ON_LEASE: u8 = 4;
 
 /// A request as it travels: one byte for the kind, then the command or query.
 pub fn encode_request(kind: RequestKind, body: &[u8]) -> Vec<u8> {
     let tag = match kind {
         RequestKind::Propose => 0,
-        RequestKind::Read => 1,
+        RequestKind::Read(ReadMode { from, lease }) => {
+            let anywhere = match from {
+                ReadFrom::Leader => 0,
+                ReadFrom::Any => READ_ANYWHERE,
+            };
+            READ | anywhere | (u8::from(lease) * READ_ON_LEASE)
+        }
     };
     let mut bytes = Vec::with_capacity(1 + body.len());
     bytes.put_u8(tag);
@@ -29,7 +39,13 @@ pub fn encode_request(kind: RequestKind, body: &[u8]) -> Vec<u8> {
 pub fn decode_request(mut bytes: Bytes) -> Option<(RequestKind, Bytes)> {
     let kind = match bytes.try_get_u8().ok()? {
         0 => RequestKind::Propose,
-        1 => RequestKind::Read,
+        tag if tag & READ != 0 && tag <= READ | READ_ANYWHERE | READ_ON_LEASE => {
+            let from = match tag & READ_ANYWHERE {
+                0 => ReadFrom::Leader,
+                _ => ReadFrom::Any,
+            };
+            RequestKind::Read(ReadMode { from, lease: tag & READ_ON_LEASE != 0 })
+        }
         _ => return None,
     };
     Some((kind, bytes))
@@ -96,6 +112,20 @@ fn try_decode_reply(mut bytes: Bytes) -> Option<Result<Bytes, RequestError>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn requests_survive_the_way_between_nodes() {
+        let modes = [ReadFrom::Leader, ReadFrom::Any]
+            .into_iter()
+            .flat_map(|from| [false, true].map(|lease| ReadMode { from, lease }));
+        for kind in modes.map(RequestKind::Read).chain([RequestKind::Propose]) {
+            let bytes = Bytes::from(encode_request(kind, b"body"));
+            assert_eq!(decode_request(bytes), Some((kind, Bytes::from_static(b"body"))));
+        }
+        for tag in [2, 4, 6, 8, 9, 255] {
+            assert_eq!(decode_request(Bytes::from(vec![tag])), None);
+        }
+    }
 
     #[test]
     fn replies_survive_the_way_between_nodes() {

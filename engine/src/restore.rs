@@ -68,7 +68,7 @@ fn term_at(log: &Restored, index: Index) -> Option<Term> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use logboat_raft::{HardState, NodeId, TermRun};
+    use logboat_raft::{Epoch, Fortification, HardState, NodeId, TermRun};
 
     fn id(term: u64, index: u64) -> LogId {
         LogId::new(Term(term), Index(index))
@@ -79,7 +79,12 @@ mod tests {
     }
 
     fn log(snapshot: LogId, runs: &[TermRun], last: u64) -> Restored {
-        let hard_state = HardState { term: Term(5), vote: Some(NodeId(1)), commit: snapshot.index };
+        let hard_state = HardState {
+            term: Term(5),
+            vote: Some(NodeId(1)),
+            commit: snapshot.index,
+            fortified: Some(Fortification { leader: NodeId(2), epoch: Epoch(3) }),
+        };
         Restored { hard_state, snapshot, last: Index(last), runs: runs.to_vec() }
     }
 
@@ -125,8 +130,11 @@ mod tests {
     }
 
     #[test]
-    fn a_term_learnt_from_a_snapshot_has_no_vote_yet() {
-        let (restored, _) = reconcile(log(id(1, 4), &[], 4), id(6, 20)).unwrap();
+    fn a_term_learnt_from_a_snapshot_has_no_vote_yet_and_ends_no_bond() {
+        let log = log(id(1, 4), &[], 4);
+        let (restored, persist) = reconcile(log.clone(), id(6, 20)).unwrap();
         assert_eq!((restored.hard_state.term, restored.hard_state.vote), (Term(6), None));
+        assert_eq!(restored.hard_state.fortified, log.hard_state.fortified);
+        assert_eq!(persist.and_then(|persist| persist.hard_state), Some(restored.hard_state));
     }
 }

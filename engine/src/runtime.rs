@@ -1,18 +1,21 @@
 //! The threads of a node: one actix system, one arbiter a worker, and the clock that ticks them.
 
 use crate::admission::Pacer;
-use crate::heartbeat::Gathering;
-use crate::inbox::{Event, WorkerInbox, Workers};
+use crate::inbox::{Alarm, Event, WorkerInbox, Workers};
+use crate::keeper::Keeper;
 use crate::storage::Storage;
 use crate::turn::Turn;
 use crate::worker::{Surroundings, Worker};
 use actix::{Actor, Arbiter, AsyncContext, Context, System};
-use logboat_transport::Transport;
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+/// How often the clock is looked at in an interval of heartbeats, which is how finely timeouts are told
+/// apart.
+const LOOKS_AN_INTERVAL: u32 = 5;
 
 /// The running threads.
 pub(crate) struct Runtime {
@@ -29,22 +32,26 @@ impl Runtime {
         workers: Workers,
         surroundings: Surroundings,
         storage: Arc<dyn Storage>,
+        pacer: Pacer,
         tick_interval: Duration,
     ) -> io::Result<Self> {
         let (started, system) = channel();
         let run = move || {
             let runner = System::new();
             let arbiters = runner.block_on(async {
+                let alarms: Vec<_> = workers.iter().map(|_| Arc::new(Alarm::new())).collect();
+                let arbiters = start_arbiters(&workers, &alarms, &surroundings, &storage);
                 let ticker = Ticker {
                     workers: workers.clone(),
-                    transport: Arc::clone(&surroundings.transport),
-                    tick_interval,
-                    last: Weak::new(),
-                    pacer: Pacer::new(Arc::clone(&surroundings.admission)),
+                    alarms,
+                    keeper: Arc::clone(&surroundings.keeper),
+                    step: tick_interval / LOOKS_AN_INTERVAL,
+                    countdown: LOOKS_AN_INTERVAL,
+                    pacer,
                     paced: Instant::now(),
                 };
                 ticker.start();
-                start_arbiters(&workers, &surroundings, &storage)
+                arbiters
             });
             drop((workers, surroundings, storage));
             // The starter waits for this word.
@@ -73,28 +80,34 @@ impl Runtime {
 
 fn start_arbiters(
     workers: &Workers,
+    alarms: &[Arc<Alarm>],
     surroundings: &Surroundings,
     storage: &Arc<dyn Storage>,
 ) -> Vec<Arbiter> {
-    let start = |inbox: &Arc<WorkerInbox>| {
+    let start = |(number, (inbox, alarm)): (usize, (&Arc<WorkerInbox>, &Arc<Alarm>))| {
         let arbiter = Arbiter::new();
-        let (inbox, surroundings) = (Arc::clone(inbox), surroundings.clone());
+        let (inbox, alarm) = (Arc::clone(inbox), Arc::clone(alarm));
+        let surroundings = surroundings.clone();
         let turn_storage = Arc::clone(storage);
         arbiter.spawn_fn(move || {
             let own = Arc::clone(&inbox);
-            inbox.connect(Worker::new(own, surroundings, Turn::new(turn_storage)).start());
+            let turn = Turn::new(turn_storage);
+            inbox.connect(Worker::new(number, own, alarm, surroundings, turn).start());
         });
         arbiter
     };
-    workers.iter().map(start).collect()
+    workers.iter().zip(alarms).enumerate().map(start).collect()
 }
 
-/// Tells the workers that an interval passed.
+/// The clock of a node: drives its liveness, and wakes the workers that have something to do.
 struct Ticker {
     workers: Workers,
-    transport: Arc<dyn Transport>,
-    tick_interval: Duration,
-    last: Weak<Gathering>,
+    alarms: Vec<Arc<Alarm>>,
+    keeper: Arc<Keeper>,
+    /// Time between two looks at the clock.
+    step: Duration,
+    /// Looks until an interval has passed.
+    countdown: u32,
     pacer: Pacer,
     /// When the pacer last took in what was answered.
     paced: Instant,
@@ -104,23 +117,36 @@ impl Actor for Ticker {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Context<Self>) {
-        context.run_interval(self.tick_interval, |ticker, _| ticker.tick());
+        self.keeper.tick();
+        context.run_interval(self.step, |ticker, _| ticker.tick());
     }
 }
 
 impl Ticker {
-    /// Skips an interval when a worker has not come to the last one yet.
     fn tick(&mut self) {
+        self.keeper.tick();
+        let now = self.keeper.now();
+        for (worker, alarm) in self.workers.iter().zip(&self.alarms) {
+            if alarm.is_due(now) {
+                alarm.set(None);
+                worker.post(Event::Tick);
+            }
+        }
+        self.countdown -= 1;
+        if self.countdown == 0 {
+            self.countdown = LOOKS_AN_INTERVAL;
+            self.interval();
+        }
+    }
+
+    fn interval(&mut self) {
         let now = Instant::now();
         self.pacer.pace(now.duration_since(self.paced));
         self.paced = now;
-        if self.last.strong_count() > 0 {
-            return;
-        }
-        let gathering = Gathering::new(Arc::clone(&self.transport));
-        self.last = Arc::downgrade(&gathering);
-        for worker in self.workers.iter() {
-            worker.post(Event::Tick(Arc::clone(&gathering)));
+        for (worker, alarm) in self.workers.iter().zip(&self.alarms) {
+            if alarm.leads_for_others() {
+                worker.post(Event::EvenOut);
+            }
         }
     }
 }

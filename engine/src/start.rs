@@ -1,20 +1,23 @@
 //! The assembly of a node, from the data directory up to the threads.
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Pacer};
 use crate::calls::Calls;
 use crate::config::NodeConfig;
+use crate::durable::Durable;
 use crate::error::StartError;
 use crate::group::Shared;
 use crate::handle::Gate;
 use crate::inbound::Inbound;
 use crate::inbox::{Event, Workers};
+use crate::keeper::Keeper;
+use crate::liveness::{Liveness, Rhythm};
 use crate::metrics::EngineMetrics;
 use crate::runtime::Runtime;
 use crate::snapshots::{SnapshotJob, SnapshotQueue, Snapshots};
 use crate::storage::NodeStorage;
-use crate::worker::{Surroundings, TurnDurable};
-use logboat_raft::{GroupId, Incarnation, Restored};
-use logboat_storage::{DataDir, Identity, SnapshotStore, Wal};
+use crate::worker::Surroundings;
+use logboat_raft::{GroupId, Incarnation, Restored, Time};
+use logboat_storage::{DataDir, Identity, Recovered, SnapshotStore, Wal};
 use logboat_transport::{Inbox, StartError as TransportError, Transport, TransportMetrics};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -38,8 +41,8 @@ pub struct Link {
 struct Disk {
     data_dir: DataDir,
     identity: Identity,
-    wal: Wal<TurnDurable>,
-    restored: BTreeMap<GroupId, Restored>,
+    wal: Wal<Durable>,
+    recovered: Recovered,
     snapshots: SnapshotStore,
 }
 
@@ -51,7 +54,7 @@ pub(crate) struct Parts {
     pub(crate) calls: Arc<Calls>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) transport_metrics: Option<TransportMetrics>,
-    pub(crate) wal: Wal<TurnDurable>,
+    pub(crate) wal: Wal<Durable>,
     pub(crate) snapshots: SnapshotStore,
 }
 
@@ -100,18 +103,21 @@ pub(crate) fn assemble(
     let disk = open_disk(config, &workers)?;
     let gate = new_gate(config, &disk.wal);
     let calls = Calls::new(run_number());
+    let keeper = new_keeper(config, &disk, &workers);
     let (snapshot_queue, jobs) = SnapshotQueue::new();
     let inbound = Arc::new(Inbound {
         workers: workers.clone(),
         calls: Arc::clone(&calls),
         snapshots: snapshot_queue.clone(),
         gate: Arc::clone(&gate),
+        keeper: Arc::clone(&keeper),
         acquaintances: disk.data_dir.acquaintances()?,
         transport: OnceLock::new(),
     });
     let link = connect(&disk.identity, Arc::clone(&inbound) as Arc<dyn Inbox>)?;
     let transport = link.transport;
     inbound.transport.get_or_init(|| Arc::downgrade(&transport));
+    keeper.connect(&transport);
     let snapshots = Snapshots::new(
         disk.snapshots.clone(),
         Arc::clone(&transport),
@@ -123,15 +129,16 @@ pub(crate) fn assemble(
         .spawn(move || snapshots.run(&jobs))?;
     let surroundings = Surroundings {
         node: config.node,
-        started: Instant::now(),
         wal: disk.wal.clone(),
         transport: Arc::clone(&transport),
+        peers: config.members.keys().copied().filter(|node| *node != config.node).collect(),
+        keeper,
         snapshots: snapshot_queue.clone(),
         shared: Arc::clone(&gate.shared),
-        admission: Arc::clone(&gate.admission),
-        stall_limit: config.tuning.election_timeout,
+        settling: config.tuning.election_timeout * 2,
     };
-    let runtime = start_runtime(config, &workers, surroundings, &disk)?;
+    let pacer = Pacer::new(Arc::clone(&gate.admission));
+    let runtime = start_runtime(config, &workers, surroundings, pacer, &disk)?;
     let threads =
         Threads { runtime, snapshots, snapshot_queue, close: link.close, _data_dir: disk.data_dir };
     let parts = Parts {
@@ -144,7 +151,7 @@ pub(crate) fn assemble(
         wal: disk.wal,
         snapshots: disk.snapshots,
     };
-    Ok((parts, disk.restored, threads))
+    Ok((parts, disk.recovered.groups, threads))
 }
 
 fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError> {
@@ -157,16 +164,29 @@ fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError>
     };
     let (data_dir, identity) = DataDir::open(&config.data_dir, &identity)?;
     let workers = workers.clone();
-    let (wal, restored) = Wal::open(&data_dir.wal(), config.wal.clone(), move |groups| {
+    let (wal, recovered) = Wal::open(&data_dir.wal(), config.wal.clone(), move |groups| {
         for worker in workers.iter() {
             worker.post(Event::Compact(groups.to_vec()));
         }
     })?;
     let snapshots = SnapshotStore::open(&data_dir.snapshots())?;
-    Ok(Disk { data_dir, identity, wal, restored, snapshots })
+    Ok(Disk { data_dir, identity, wal, recovered, snapshots })
 }
 
-fn new_gate(config: &NodeConfig, wal: &Wal<TurnDurable>) -> Arc<Gate> {
+fn new_keeper(config: &NodeConfig, disk: &Disk, workers: &Workers) -> Arc<Keeper> {
+    let timeout = config.tuning.election_timeout;
+    let rhythm = Rhythm {
+        interval: config.tick_interval,
+        timeout,
+        drift: timeout.mul_f64(config.max_clock_drift),
+    };
+    let members = config.members.keys().copied();
+    let liveness =
+        Liveness::new(config.node, members, &disk.recovered.grants, rhythm, Time::default());
+    Keeper::new(liveness, Instant::now(), disk.wal.clone(), workers.clone())
+}
+
+fn new_gate(config: &NodeConfig, wal: &Wal<Durable>) -> Arc<Gate> {
     Arc::new(Gate {
         admission: Admission::new(config.budget().requests()),
         wal: wal.clone(),
@@ -185,10 +205,11 @@ fn start_runtime(
     config: &NodeConfig,
     workers: &Workers,
     surroundings: Surroundings,
+    pacer: Pacer,
     disk: &Disk,
 ) -> io::Result<Runtime> {
     let storage = NodeStorage { wal: disk.wal.clone(), snapshots: disk.snapshots.clone() };
-    Runtime::start(workers.clone(), surroundings, Arc::new(storage), config.tick_interval)
+    Runtime::start(workers.clone(), surroundings, Arc::new(storage), pacer, config.tick_interval)
 }
 
 /// Where this run of the node begins to number its requests: the nanoseconds since 1970, faster

@@ -3,7 +3,7 @@
 
 use crate::snapshots::SnapshotJob;
 use crate::storage::Storage;
-use logboat_raft::{GroupId, Mark, Message, NodeId, Output, Payload, Persist, Time};
+use logboat_raft::{GroupId, Mark, Message, NodeId, Output, Payload, Persist, Support, Time};
 use logboat_transport::{Outgoing, RequestId};
 use std::sync::Arc;
 
@@ -47,6 +47,8 @@ impl Buffers {
 pub struct Turn {
     /// The time of this turn, the same for all of its groups.
     pub now: Time,
+    /// What the node knows of its peers' liveness at this time.
+    pub support: Support,
     /// Where groups read their log and adopt their snapshots.
     pub storage: Arc<dyn Storage>,
     /// What goes to the log, in order.
@@ -57,8 +59,6 @@ pub struct Turn {
     pub sends: Buffers,
     /// What leaves when `writes`, and all that was written before, is durable.
     pub promises: Buffers,
-    /// Heartbeats of this interval, which leave together with those of the other workers.
-    pub heartbeats: Buffers,
     /// Snapshots to write or to send.
     pub snapshots: Vec<SnapshotJob>,
     /// What the core wants done, while a replica runs; kept for its memory.
@@ -71,12 +71,12 @@ impl Turn {
     pub fn new(storage: Arc<dyn Storage>) -> Self {
         Self {
             now: Time::default(),
+            support: Support::default(),
             storage,
             writes: Vec::new(),
             marks: Vec::new(),
             sends: Buffers::default(),
             promises: Buffers::default(),
-            heartbeats: Buffers::default(),
             snapshots: Vec::new(),
             outputs: Vec::new(),
         }
@@ -102,11 +102,6 @@ impl Turn {
             && matches!(message.payload, Payload::VoteReply { .. });
         let group = if misled { GroupId(group.0 + 1) } else { group };
         self.promises.to(to).push_message(group, message);
-    }
-
-    /// Adds a heartbeat of this interval.
-    pub fn heartbeat(&mut self, to: NodeId, group: GroupId, message: &Message) {
-        self.heartbeats.to(to).push_message(group, message);
     }
 
     /// Adds the answer to another node's request.

@@ -1,75 +1,49 @@
 //! A worker: the actor that owns one arbiter's replicas, runs those that have something to do, and
 //! flushes what they produced in a turn.
 
-use crate::admission::Admission;
+use crate::durable::{Durable, TurnDurable, send_all};
 use crate::error::RequestError;
-use crate::group::{Attention, Group, GroupEvent, Shared};
-use crate::heartbeat::Gathering;
-use crate::inbox::{Event, StartGroup, WorkerInbox};
+use crate::group::{Group, GroupEvent, Shared};
+use crate::inbox::{Alarm, Event, StartGroup, WorkerInbox};
+use crate::keeper::Keeper;
 use crate::pending::Responder;
 use crate::replicas::{Replicas, Seat};
 use crate::snapshots::SnapshotQueue;
 use crate::turn::{Slot, Turn};
-use actix::{Actor, Context, Handler, Message};
-use logboat_raft::{GroupId, Mark, NodeId, Time};
-use logboat_storage::{Batch, Completion, Poisoned, Wal};
-use logboat_transport::{Outgoing, RequestId, Transport};
-use std::collections::VecDeque;
+use actix::{Actor, AsyncContext, Context, Handler, Message};
+use logboat_raft::{Epoch, GroupId, Mark, NodeId, SupportMessage, Time};
+use logboat_storage::{Batch, Poisoned, Wal};
+use logboat_transport::{RequestId, Transport};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// After how many replicas what they produced leaves, so that peers and disk begin while the others
 /// run.
 const BURST: usize = 1_024;
 
-/// What a worker works with; the same for all workers of a node but for the inbox.
+/// How many replicas learn in one turn that the support for their leader's node, or of a peer for
+/// this node, has changed.
+const CONCERNED_A_TURN: usize = 512;
+
+/// How many leaderships are handed to preferred replicas at once.
+const EVENED_OUT_AT_ONCE: usize = 32;
+
+/// How long a round of confirmations may take before its messages are taken for lost.
+const ROUND_PATIENCE: Duration = Duration::from_millis(250);
+
+/// What a worker works with; the same for all workers of a node but for the alarm.
 #[derive(Clone)]
 pub(crate) struct Surroundings {
     pub(crate) node: NodeId,
-    pub(crate) started: Instant,
-    pub(crate) wal: Wal<TurnDurable>,
+    pub(crate) wal: Wal<Durable>,
     pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) peers: Arc<[NodeId]>,
+    pub(crate) keeper: Arc<Keeper>,
     pub(crate) snapshots: SnapshotQueue,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) admission: Arc<Admission>,
-    pub(crate) stall_limit: Duration,
-}
-
-impl Surroundings {
-    fn now(&self) -> Time {
-        let micros = self.started.elapsed().as_micros();
-        Time(u64::try_from(micros).unwrap_or(u64::MAX))
-    }
-}
-
-/// Travels with a turn's batch through the log: when the batch is durable, what was promised leaves
-/// for the peers straight away, and the worker learns the marks.
-pub(crate) struct TurnDurable {
-    marks: Vec<(Slot, Mark)>,
-    promises: Vec<(NodeId, Outgoing)>,
-    transport: Arc<dyn Transport>,
-    inbox: Arc<WorkerInbox>,
-}
-
-impl Completion for TurnDurable {
-    fn complete(self, result: Result<(), Poisoned>) {
-        match result {
-            Ok(()) => {
-                send_all(&*self.transport, self.promises);
-                self.inbox.post(Event::Durable(self.marks));
-            }
-            Err(poisoned) => self.inbox.post(Event::Poisoned(poisoned)),
-        }
-    }
-}
-
-/// Raft survives the loss of any message, so one that can't be queued is lost like one on the way;
-/// the transport counts it.
-fn send_all(transport: &dyn Transport, outgoing: Vec<(NodeId, Outgoing)>) {
-    for (peer, outgoing) in outgoing {
-        let _ = transport.send(peer, outgoing);
-    }
+    /// How long a peer must have supported this node before leaderships are handed to it.
+    pub(crate) settling: Duration,
 }
 
 /// "Your inbox is no longer empty."
@@ -79,17 +53,15 @@ pub(crate) struct Drain;
 
 /// The actor that owns an arbiter's replicas.
 pub(crate) struct Worker {
+    number: usize,
     inbox: Arc<WorkerInbox>,
+    alarm: Arc<Alarm>,
     /// What was taken out of the inbox; kept for its memory.
     events: Vec<Event>,
     replicas: Replicas,
     turn: Turn,
-    /// What the heartbeats of this interval go to.
-    gathering: Option<Arc<Gathering>>,
-    /// When the batches that are not yet durable were submitted, oldest first.
-    unsynced: VecDeque<Time>,
-    /// How often leaderships were handed over because the log stood still.
-    handovers: usize,
+    /// Since when each peer supports this node.
+    supporters: Vec<(NodeId, Time)>,
     poisoned: bool,
     surroundings: Surroundings,
 }
@@ -110,10 +82,10 @@ impl Handler<Drain> for Worker {
 
     /// A turn: takes in what happened, runs the replicas that it concerns, and hands on what they
     /// produced.
-    fn handle(&mut self, Drain: Drain, _context: &mut Context<Self>) {
+    fn handle(&mut self, Drain: Drain, context: &mut Context<Self>) {
         // Whoever is about to post something goes first, so that turns grow when the processor is short.
         std::thread::yield_now();
-        self.turn.now = self.surroundings.now();
+        self.turn.now = self.surroundings.keeper.now();
         let mut events = std::mem::take(&mut self.events);
         self.inbox.take(&mut events);
         let mut stopping = Vec::new();
@@ -121,13 +93,16 @@ impl Handler<Drain> for Worker {
             self.handle_event(event, &mut stopping);
         }
         self.events = events;
+        if self.replicas.wake_concerned(CONCERNED_A_TURN) {
+            context.notify(Drain);
+        }
         while self.replicas.run(&mut self.turn, BURST) {
             self.flush();
         }
+        self.ask_for_confirmation();
         self.flush();
-        if let Some(gathering) = self.gathering.take() {
-            self.gather(&gathering);
-        }
+        self.alarm.set(self.replicas.next_deadline(ROUND_PATIENCE));
+        self.alarm.lead_for_others(self.replicas.leads_for_others());
         for done in stopping {
             // Whoever stops the node may have given up on this worker.
             let _ = done.send(());
@@ -136,15 +111,24 @@ impl Handler<Drain> for Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(inbox: Arc<WorkerInbox>, surroundings: Surroundings, turn: Turn) -> Self {
+    pub(crate) fn new(
+        number: usize,
+        inbox: Arc<WorkerInbox>,
+        alarm: Arc<Alarm>,
+        surroundings: Surroundings,
+        mut turn: Turn,
+    ) -> Self {
+        for (peer, epoch) in surroundings.keeper.given() {
+            turn.support.of_mut(peer).given = Some(epoch);
+        }
         Self {
+            number,
             inbox,
+            alarm,
             events: Vec::new(),
-            replicas: Replicas::default(),
+            replicas: Replicas::new(surroundings.node),
             turn,
-            gathering: None,
-            unsynced: VecDeque::new(),
-            handovers: 0,
+            supporters: Vec::new(),
             poisoned: false,
             surroundings,
         }
@@ -152,13 +136,25 @@ impl Worker {
 
     fn handle_event(&mut self, event: Event, stopping: &mut Vec<Sender<()>>) {
         match event {
-            Event::Tick(gathering) => self.tick(gathering),
+            Event::Tick => self.replicas.wake_due(self.turn.now),
+            Event::Given(peer, epoch) => {
+                self.replicas.roster.given(&mut self.turn.support, peer, epoch);
+            }
+            Event::Received(peer, epoch) => self.received(peer, epoch),
+            Event::Confirmed { from, round, epoch } => {
+                let (support, peers) = (&mut self.turn.support, self.surroundings.peers.len());
+                self.replicas.confirmed(support, from, (round, epoch), peers);
+            }
+            Event::EvenOut => self.even_out(),
             Event::Messages { from, messages } => {
                 for (group, message) in messages {
                     self.post_to_group(group, GroupEvent::Message { from, message });
                 }
             }
-            Event::Local(slot, event) => self.replicas.post(slot, event),
+            Event::Local(slot, event) => {
+                self.know_leases(&event);
+                self.replicas.post(slot, event);
+            }
             Event::Group(group, event) => self.post_to_group(group, event),
             Event::Remote { from, id, group, event } => self.remote(from, id, group, event),
             Event::Durable(marks) => self.durable(marks),
@@ -178,38 +174,46 @@ impl Worker {
         }
     }
 
-    /// Leaders send heartbeats; the others run only when a deadline of theirs has come, or when they
-    /// are the first to campaign where nobody leads.
-    fn tick(&mut self, gathering: Arc<Gathering>) {
-        let now = self.turn.now;
-        self.replicas.post_each(|seat| {
-            let Attention { heartbeats, deadline, durability: _ } = seat.attention();
-            let due = heartbeats || deadline.is_some_and(|deadline| deadline <= now);
-            due.then_some(GroupEvent::Tick)
-        });
-        self.replicas.post_each(|seat| seat.may_campaign().then_some(GroupEvent::Campaign));
-        if self.stalled() {
-            self.hand_over();
+    fn received(&mut self, peer: NodeId, epoch: Option<Epoch>) {
+        self.replicas.roster.received(&mut self.turn.support, peer, epoch);
+        self.supporters.retain(|(supporter, _)| *supporter != peer);
+        if epoch.is_some() {
+            self.supporters.push((peer, self.turn.now));
         }
-        self.gathering = Some(gathering);
     }
 
-    /// Whether the log has stood still for an election timeout.
-    fn stalled(&self) -> bool {
-        let limit = self.surroundings.stall_limit;
-        self.unsynced.front().is_some_and(|oldest| self.turn.now.since(*oldest) > limit)
+    /// Leases change with every heartbeat, so they are looked up when a read wants them.
+    fn know_leases(&mut self, event: &GroupEvent) {
+        if matches!(event, GroupEvent::Read(_, mode) if mode.lease) {
+            for (peer, epoch, until) in self.surroundings.keeper.leases() {
+                self.turn.support.of_mut(peer).lease = (epoch, until);
+            }
+        }
     }
 
-    /// A node whose disk does not answer lets go of its leaderships: what is proposed here could not
-    /// be answered. To another successor each time, should one be as badly off.
-    fn hand_over(&mut self) {
-        let peers = self.surroundings.transport.peers();
-        let mut live: Vec<_> =
-            peers.into_iter().filter(|peer| peer.connected).map(|peer| peer.node).collect();
-        let first = self.handovers % live.len().max(1);
-        live.rotate_left(first);
-        self.handovers += 1;
-        self.transfer(&live);
+    /// One question to all peers, for all reads that wait for one.
+    fn ask_for_confirmation(&mut self) {
+        let Self { replicas, turn, surroundings, .. } = self;
+        let Some(round) = replicas.roster.open_round(&mut turn.support, turn.now, ROUND_PATIENCE)
+        else {
+            return;
+        };
+        let run = surroundings.keeper.run();
+        let worker = u32::try_from(self.number).expect("fewer than 2^32 workers");
+        for peer in &*surroundings.peers {
+            turn.sends.to(*peer).push_support(&SupportMessage::Confirm { run, worker, round });
+        }
+    }
+
+    /// Hands some leaderships to those that are preferred, once their nodes have been there for a
+    /// while.
+    fn even_out(&mut self) {
+        let (now, settling) = (self.turn.now, self.surroundings.settling);
+        for (peer, since) in &self.supporters {
+            if now.since(*since) >= settling {
+                self.replicas.yield_to(*peer, EVENED_OUT_AT_ONCE);
+            }
+        }
     }
 
     /// Messages for a group that does not run here (yet) are lost like any others.
@@ -220,6 +224,7 @@ impl Worker {
     }
 
     fn remote(&mut self, node: NodeId, id: RequestId, group: GroupId, event: GroupEvent) {
+        self.know_leases(&event);
         if let Some(slot) = self.replicas.slot_of(group) {
             return self.replicas.post(slot, event);
         }
@@ -228,25 +233,25 @@ impl Worker {
     }
 
     fn durable(&mut self, marks: Vec<(Slot, Mark)>) {
-        self.unsynced.pop_front();
         for (slot, mark) in marks {
             self.replicas.durable(slot, mark);
         }
     }
 
+    /// Leaders that wait for an answer may have lost it.
     fn disconnected(&mut self, node: NodeId) {
-        self.replicas.post_each(|seat| {
-            seat.attention().heartbeats.then_some(GroupEvent::Disconnected(node))
+        let own = self.surroundings.node;
+        self.replicas.post_to_followers(own, |seat| {
+            let waits = seat.attention().deadline.is_some() && seat.is_peer(node);
+            waits.then_some(GroupEvent::Disconnected(node))
         });
     }
 
     /// Hands the groups led here to `nodes` in turn.
     fn transfer(&mut self, nodes: &[NodeId]) {
+        let own = self.surroundings.node;
         let mut number = 0;
-        self.replicas.post_each(|seat| {
-            if !seat.leads() {
-                return None;
-            }
+        self.replicas.post_to_followers(own, |seat| {
             let mut candidates = nodes.iter().filter(|node| seat.is_peer(**node));
             let among = candidates.clone().count().max(1);
             number += 1;
@@ -274,15 +279,15 @@ impl Worker {
         if let Some(persist) = start.reset {
             self.turn.writes.push((group_id, persist));
         }
+        let preferred = start.config.preferred;
         let raft = logboat_raft::Raft::new(start.config, start.restored, self.turn.now);
         let shared = Arc::clone(&self.surroundings.shared);
         let view = Arc::clone(&start.view);
         let group = Group::new(group_id, slot, raft, start.machine, shared, view);
-        self.replicas.seat(group_id, Seat::new(group, start.view, peers, start.preferred));
+        self.replicas.seat(group_id, Seat::new(group, peers, preferred));
         // Entries that a restart found committed are applied, and a lone voter elects itself, without
         // waiting for a message.
-        let first = if start.preferred { GroupEvent::Campaign } else { GroupEvent::Tick };
-        self.replicas.post(slot, first);
+        self.replicas.post(slot, GroupEvent::Tick);
         // A caller that gave up waiting has no use for the word either.
         let _ = start.done.send(slot);
     }
@@ -294,28 +299,19 @@ impl Worker {
         send_all(&**transport, turn.sends.take());
         let promises = turn.promises.take();
         if !turn.writes.is_empty() || !promises.is_empty() {
-            self.unsynced.push_back(turn.now);
             surroundings.wal.submit(Batch {
+                grants: Vec::new(),
                 writes: std::mem::take(&mut turn.writes),
-                completion: TurnDurable {
+                completion: Durable::Turn(TurnDurable {
                     marks: std::mem::take(&mut turn.marks),
                     promises,
                     transport: Arc::clone(transport),
                     inbox: Arc::clone(&self.inbox),
-                },
+                }),
             });
         }
         for job in turn.snapshots.drain(..) {
             surroundings.snapshots.submit(job);
-        }
-    }
-
-    /// Adds the heartbeats of this interval to those of the other workers, unless nobody should be
-    /// kept from taking over.
-    fn gather(&mut self, gathering: &Gathering) {
-        let heartbeats = self.turn.heartbeats.take();
-        if !self.stalled() {
-            gathering.add(heartbeats);
         }
     }
 }

@@ -7,7 +7,7 @@ mod common;
 
 use bytes::Bytes;
 use common::{Cluster, TestResult, number};
-use logboat::{GroupId, NodeId, RequestError, RequestKind, RoleKind};
+use logboat::{GroupId, NodeId, ReadFrom, ReadMode, RequestError, RequestKind};
 use std::time::Duration;
 
 const GROUP: GroupId = GroupId(7);
@@ -145,7 +145,8 @@ async fn requests_beyond_a_limit_are_refused_before_they_have_an_effect() -> Tes
     assert!(matches!(refused, Err(RequestError::TooLarge { .. })), "{refused:?}");
     let unknown = GroupId(99);
     assert!(node.group(unknown).is_none());
-    let nobody = node.call(NodeId(9), unknown, RequestKind::Read, b"").await;
+    let read = RequestKind::Read(ReadMode::default());
+    let nobody = node.call(NodeId(9), unknown, read, b"").await;
     assert_eq!(nobody, Err(RequestError::Unreachable(NodeId(9))));
     // More than the node may hold at once: some are refused, and all that are not take effect.
     let commands = 0..common::MEMORY_BUDGET_BYTES / common::MAX_COMMAND_BYTES;
@@ -176,40 +177,71 @@ async fn a_request_for_a_group_that_is_not_there_says_so() -> TestResult {
     cluster.start_group(GROUP)?;
     cluster.propose(GROUP, b"+").await;
     let unknown = GroupId(99);
-    let answer = cluster.node(NodeId(1)).call(NodeId(2), unknown, RequestKind::Read, b"").await;
+    let read = RequestKind::Read(ReadMode::default());
+    let answer = cluster.node(NodeId(1)).call(NodeId(2), unknown, read, b"").await;
     assert_eq!(answer, Err(RequestError::NoSuchGroup(unknown)));
     Ok(())
 }
 
+/// Its node is supported as before, so the leader has no reason to speak.
 #[tokio::test]
-async fn heartbeats_of_all_groups_travel_in_one_message_an_interval() -> TestResult {
+async fn a_restarted_follower_of_an_idle_group_learns_what_is_committed() -> TestResult {
+    let mut cluster = Cluster::new(3)?;
+    cluster.start_group(GROUP)?;
+    cluster.propose(GROUP, b"+").await;
+    let leader = cluster.leader(GROUP).await;
+    let follower = cluster.ids().into_iter().find(|node| *node != leader).unwrap();
+    cluster.await_applied(follower, GROUP, 1).await;
+    cluster.stop(follower);
+    cluster.restart(follower)?;
+    cluster.await_applied(follower, GROUP, 1).await;
+    assert_eq!(cluster.leader(GROUP).await, leader);
+    Ok(())
+}
+
+#[tokio::test]
+async fn idle_groups_say_nothing() -> TestResult {
     const GROUPS: u64 = 40;
-    let cluster = Cluster::counting(2)?;
+    let cluster = Cluster::new(3)?;
     for group in 1..=GROUPS {
         cluster.start_group(GroupId(group))?;
     }
     for group in 1..=GROUPS {
         cluster.propose(GroupId(group), b"+").await;
     }
-    let led = |node| {
-        let leads = |group| {
-            let leader = cluster.handle(node, GroupId(group)).view().role();
-            leader == RoleKind::Leader
-        };
-        (1..=GROUPS).filter(|group| leads(*group)).count()
-    };
-    let (node, expected) = (NodeId(1), led(NodeId(1)));
-    assert!(expected > 1);
-    // An idle leader node sends nothing but whole intervals of heartbeats, and answers.
-    let mut whole = 0;
-    while whole < 3 {
-        let messages = cluster.next_send(node).await;
-        let other = led(NodeId(2));
-        assert!(
-            messages == expected || messages <= other,
-            "{messages} messages at once; {expected} groups led here, {other} there"
-        );
-        whole += usize::from(messages == expected);
+    // Once all is said, ten intervals go by with nothing but the nodes' heartbeats.
+    let mut before = cluster.watch().arrivals();
+    loop {
+        let now = cluster.watch().arrivals();
+        if now.messages > before.messages {
+            before = now;
+        } else if now.requests >= before.requests + 60 {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_follower_serves_reads_that_see_what_was_written() -> TestResult {
+    let cluster = Cluster::new(3)?;
+    cluster.start_group(GROUP)?;
+    let modes = [ReadFrom::Leader, ReadFrom::Any]
+        .into_iter()
+        .flat_map(|from| [false, true].map(|lease| ReadMode { from, lease }));
+    for (mode, written) in modes.cycle().zip(1..=40) {
+        cluster.propose(GROUP, b"+").await;
+        let leader = cluster.leader(GROUP).await;
+        for node in cluster.ids() {
+            if mode.from == ReadFrom::Leader && node != leader {
+                continue;
+            }
+            let handle = cluster.handle(node, GROUP);
+            // A follower may not have heard of its leader yet.
+            handle.view().led().await;
+            let answer = handle.read_in(mode, Bytes::new()).await?;
+            assert_eq!(number(&answer), written, "{mode:?} at node {node}");
+        }
     }
     Ok(())
 }

@@ -6,8 +6,8 @@ use crate::meta::{MapWatch, MetaMachine};
 use crate::plan::Plan;
 use bytes::Bytes;
 use logboat::{
-    GroupError, GroupHandle, GroupId, GroupSpec, Node, NodeId, RequestError, RequestKind, RoleKind,
-    StateMachine,
+    GroupError, GroupHandle, GroupId, GroupSpec, Node, NodeId, ReadFrom, ReadMode, RequestError,
+    RequestKind, RoleKind, StateMachine,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -103,7 +103,21 @@ impl Router {
     /// # Errors
     /// See [`RouteError`]; never [`RouteError::OutcomeUnknown`].
     pub async fn read(&self, range: &Range, query: Bytes) -> Result<Bytes, RouteError> {
-        self.request(range, RequestKind::Read, query).await
+        self.read_in(ReadMode::default(), range, query).await
+    }
+
+    /// Like [`Self::read`], as linearizable, but served by whom and on what grounds `mode` says: with
+    /// [`ReadFrom::Any`], by the replica on this node if there is one.
+    ///
+    /// # Errors
+    /// See [`RouteError`]; never [`RouteError::OutcomeUnknown`].
+    pub async fn read_in(
+        &self,
+        mode: ReadMode,
+        range: &Range,
+        query: Bytes,
+    ) -> Result<Bytes, RouteError> {
+        self.request(range, RequestKind::Read(mode), query).await
     }
 
     /// Asks one node after the other until one answers: the one that the last answer named, else the
@@ -117,7 +131,9 @@ impl Router {
     ) -> Result<Bytes, RouteError> {
         let deadline = Instant::now() + REQUEST_LIMIT;
         let mut backoff = BACKOFF_MIN;
-        let mut hint = None;
+        let anywhere = matches!(kind, RequestKind::Read(mode) if mode.from == ReadFrom::Any);
+        let here = anywhere && self.0.local.contains_key(&range.group);
+        let mut hint = here.then(|| self.0.node.id());
         for attempt in 0.. {
             let next_in_line = range.replicas[attempt % range.replicas.len()];
             let known = || self.0.leader_of(range.group);
@@ -168,7 +184,7 @@ impl Router {
     ) -> Result<Bytes, RequestError> {
         let limit = match kind {
             RequestKind::Propose => deadline,
-            RequestKind::Read => deadline.min(Instant::now() + READ_ATTEMPT_LIMIT),
+            RequestKind::Read(_) => deadline.min(Instant::now() + READ_ATTEMPT_LIMIT),
         };
         let answer = async {
             if target != self.0.node.id() {
@@ -177,7 +193,7 @@ impl Router {
             let local = self.0.local.get(&group).ok_or(RequestError::NoSuchGroup(group))?;
             match kind {
                 RequestKind::Propose => local.propose(body.clone()).await,
-                RequestKind::Read => local.read(body.clone()).await,
+                RequestKind::Read(mode) => local.read_in(mode, body.clone()).await,
             }
         };
         timeout_at(limit, answer).await.unwrap_or(Err(RequestError::TimedOut))

@@ -56,7 +56,11 @@ pub(super) struct LogboatWriter {
 impl Writer for LogboatWriter {
     fn begin(&mut self, batch: Vec<Append>) -> Result<(), Failure> {
         let writes = batch.into_iter().flat_map(persist).collect();
-        self.wal.submit(Batch { writes, completion: Durable(self.done.clone()) });
+        self.wal.submit(Batch {
+            grants: Vec::new(),
+            writes,
+            completion: Durable(self.done.clone()),
+        });
         Ok(())
     }
 

@@ -4,13 +4,11 @@
 
 use bytes::Bytes;
 use logboat::{
-    GroupHandle, GroupId, GroupSpec, Index, Link, Node, NodeConfig, NodeId, PeerStatus,
-    RequestError, RoleKind, SnapshotWriter, StateMachine, Tuning,
+    GroupHandle, GroupId, GroupSpec, Index, Link, Node, NodeConfig, NodeId, RequestError, RoleKind,
+    SnapshotWriter, StateMachine, Tuning,
 };
-use logboat_raft::{Incarnation, Payload};
-use logboat_transport::{
-    Inbox, MemoryNetwork, Outgoing, Parcel, SendError, SnapshotSource, Transport,
-};
+use logboat_raft::{Incarnation, Payload, SupportMessage};
+use logboat_transport::{Inbox, MemoryNetwork, Parcel};
 use parking_lot::Mutex as SyncMutex;
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -18,8 +16,6 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::sync::Mutex;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// What a test returns.
 pub(crate) type TestResult = Result<(), Box<dyn Error>>;
@@ -73,7 +69,6 @@ pub(crate) struct Cluster {
     network: MemoryNetwork,
     dirs: BTreeMap<NodeId, TempDir>,
     nodes: BTreeMap<NodeId, Node>,
-    sends: Option<BTreeMap<NodeId, Sends>>,
     watch: Arc<Watch>,
     configure: fn(&mut NodeConfig),
 }
@@ -82,8 +77,19 @@ pub(crate) struct Cluster {
 #[derive(Default)]
 pub(crate) struct Watch {
     appends: SyncMutex<Vec<Append>>,
+    /// Messages of groups that arrived, and requests for support.
+    arrivals: SyncMutex<Arrivals>,
     /// A node at which nothing gets through any more, after so many appends.
     silent: SyncMutex<Option<(NodeId, usize)>>,
+}
+
+/// How much arrived at all nodes together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Arrivals {
+    /// Messages of groups.
+    pub(crate) messages: usize,
+    /// Requests for support, one a pair of nodes and interval in either direction.
+    pub(crate) requests: usize,
 }
 
 /// An append with entries that arrived at a node.
@@ -96,15 +102,10 @@ pub(crate) struct Append {
     pub(crate) bytes: usize,
 }
 
-struct Sends {
-    sender: UnboundedSender<usize>,
-    receiver: Mutex<UnboundedReceiver<usize>>,
-}
-
 impl Cluster {
     /// A cluster of nodes with ids from 1 on.
     pub(crate) fn new(count: u64) -> Result<Self, Box<dyn Error>> {
-        Self::start(count, false, |_| {})
+        Self::configured(count, |_| {})
     }
 
     /// A cluster whose nodes are configured a little otherwise.
@@ -112,29 +113,11 @@ impl Cluster {
         count: u64,
         configure: fn(&mut NodeConfig),
     ) -> Result<Self, Box<dyn Error>> {
-        Self::start(count, false, configure)
-    }
-
-    /// A cluster that tells how many messages each node hands to the network at once.
-    pub(crate) fn counting(count: u64) -> Result<Self, Box<dyn Error>> {
-        Self::start(count, true, |_| {})
-    }
-
-    fn start(
-        count: u64,
-        counting: bool,
-        configure: fn(&mut NodeConfig),
-    ) -> Result<Self, Box<dyn Error>> {
         let ids = || (1..=count).map(NodeId);
-        let sends = || {
-            let (sender, receiver) = unbounded_channel();
-            Sends { sender, receiver: Mutex::new(receiver) }
-        };
         let mut cluster = Self {
             network: MemoryNetwork::new()?,
             dirs: ids().map(|id| Ok((id, tempfile::tempdir()?))).collect::<io::Result<_>>()?,
             nodes: BTreeMap::new(),
-            sends: counting.then(|| ids().map(|id| (id, sends())).collect()),
             watch: Arc::default(),
             configure,
         };
@@ -157,14 +140,9 @@ impl Cluster {
         config.workers = 2;
         (self.configure)(&mut config);
         let network = self.network.clone();
-        let sender = self.sends.as_ref().map(|sends| sends[&id].sender.clone());
         let watch = Arc::clone(&self.watch);
         let node = Node::start_on(config, move |_, inbox| {
             let transport = network.join(id, Arc::new(Watched { node: id, inbox, watch }));
-            let transport = match sender {
-                None => transport,
-                Some(sender) => Arc::new(Counting { transport, sender }) as Arc<dyn Transport>,
-            };
             Ok(Link { transport, metrics: None, close: Box::new(move || network.leave(id)) })
         })?;
         self.nodes.insert(id, node);
@@ -291,15 +269,6 @@ impl Cluster {
     pub(crate) fn snapshots_sent(&self) -> u64 {
         self.nodes.values().map(|node| node.metrics().snapshots_sent.get()).sum()
     }
-
-    /// How many messages `node` handed to the network at once, next.
-    pub(crate) async fn next_send(&self, node: NodeId) -> usize {
-        let sends = &self.sends.as_ref().unwrap()[&node];
-        let mut receiver = sends.receiver.lock().await;
-        // What was sent before the call is of no interest.
-        while receiver.try_recv().is_ok() {}
-        receiver.recv().await.unwrap()
-    }
 }
 
 impl Drop for Cluster {
@@ -325,6 +294,11 @@ impl Watch {
         self.appends.lock().iter().filter(|append| append.to == node).copied().collect()
     }
 
+    /// What arrived at all nodes up to now.
+    pub(crate) fn arrivals(&self) -> Arrivals {
+        *self.arrivals.lock()
+    }
+
     /// Forgets the appends that arrived up to now.
     pub(crate) fn forget(&self) {
         self.appends.lock().clear();
@@ -332,6 +306,14 @@ impl Watch {
 
     /// Notes what arrived at `node`, and tells whether it gets through.
     fn note(&self, node: NodeId, parcels: &[Parcel]) -> bool {
+        let mut arrivals = self.arrivals.lock();
+        for parcel in parcels {
+            let is_request =
+                |parcel: &Parcel| matches!(parcel, Parcel::Support(SupportMessage::Request { .. }));
+            arrivals.messages += usize::from(matches!(parcel, Parcel::Message { .. }));
+            arrivals.requests += usize::from(is_request(parcel));
+        }
+        drop(arrivals);
         let mut silent = self.silent.lock();
         let through = *silent != Some((node, 0));
         let appends: Vec<_> =
@@ -383,27 +365,5 @@ impl Inbox for Watched {
 
     fn disconnected(&self, peer: NodeId) {
         self.inbox.disconnected(peer);
-    }
-}
-
-/// Counts what passes.
-struct Counting {
-    transport: Arc<dyn Transport>,
-    sender: UnboundedSender<usize>,
-}
-
-impl Transport for Counting {
-    fn send(&self, to: NodeId, outgoing: Outgoing) -> Result<(), SendError> {
-        // The test may have ended.
-        let _ = self.sender.send(outgoing.messages());
-        self.transport.send(to, outgoing)
-    }
-
-    fn send_snapshot(&self, to: NodeId, snapshot: SnapshotSource) {
-        self.transport.send_snapshot(to, snapshot);
-    }
-
-    fn peers(&self) -> Vec<PeerStatus> {
-        self.transport.peers()
     }
 }

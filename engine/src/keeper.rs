@@ -1,0 +1,162 @@
+//! The keeper of a node's liveness: tells it of time and messages, and does what it wants.
+
+use super::Mutex;
+use crate::durable::{Durable, GrantsDurable};
+use crate::inbox::{Event, Workers};
+use crate::liveness::{Effect, Liveness};
+use logboat_raft::{Epoch, Grant, NodeId, Run, SupportMessage, Time};
+use logboat_storage::{Batch, Wal};
+use logboat_transport::{Outgoing, Transport};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Instant;
+
+/// The one place of a node that decides whom it supports. Whoever answers a peer asks here, so that
+/// nothing is confirmed after it was withdrawn; the workers learn of a withdrawal after it was handed
+/// to the log, so that no vote is durable before it.
+pub(crate) struct Keeper {
+    state: Mutex<State>,
+    run: Run,
+    started: Instant,
+    wal: Wal<Durable>,
+    workers: Workers,
+    /// Set as soon as the transport stands, whose inbox holds this keeper in turn.
+    transport: OnceLock<Weak<dyn Transport>>,
+}
+
+struct State {
+    liveness: Liveness,
+    leases: Vec<(NodeId, Epoch, Time)>,
+    /// Kept for its memory.
+    effects: Vec<Effect>,
+}
+
+impl Keeper {
+    pub(crate) fn new(
+        liveness: Liveness,
+        started: Instant,
+        wal: Wal<Durable>,
+        workers: Workers,
+    ) -> Arc<Self> {
+        let run = liveness.run();
+        let state = State { liveness, leases: Vec::new(), effects: Vec::new() };
+        let transport = OnceLock::new();
+        Arc::new(Self { state: Mutex::new(state), run, started, wal, workers, transport })
+    }
+
+    /// Connects the node's transport, once.
+    pub(crate) fn connect(&self, transport: &Arc<dyn Transport>) {
+        self.transport.get_or_init(|| Arc::downgrade(transport));
+    }
+
+    /// This node's run.
+    pub(crate) const fn run(&self) -> Run {
+        self.run
+    }
+
+    /// The time of the node's clock.
+    pub(crate) fn now(&self) -> Time {
+        let micros = self.started.elapsed().as_micros();
+        Time(u64::try_from(micros).unwrap_or(u64::MAX))
+    }
+
+    /// The epochs at which this node supports its peers.
+    pub(crate) fn given(&self) -> Vec<(NodeId, Epoch)> {
+        self.state.lock().liveness.given().collect()
+    }
+
+    /// Until when the peers' support lasts, each at an epoch.
+    pub(crate) fn leases(&self) -> Vec<(NodeId, Epoch, Time)> {
+        self.state.lock().leases.clone()
+    }
+
+    /// Does what time asks for.
+    pub(crate) fn tick(self: &Arc<Self>) {
+        let now = self.now();
+        self.step(|liveness, effects| liveness.tick(now, effects));
+    }
+
+    /// Takes a peer's word; the answers to a worker's questions go to the worker.
+    pub(crate) fn receive(self: &Arc<Self>, from: NodeId, message: SupportMessage) {
+        if let SupportMessage::Confirmed { run, worker, round, epoch } = message {
+            if let Some(worker) =
+                self.workers.iter().nth(worker as usize).filter(|_| run == self.run)
+            {
+                worker.post(Event::Confirmed { from, round, epoch });
+            }
+            return;
+        }
+        let now = self.now();
+        self.step(|liveness, effects| liveness.receive(from, message, now, effects));
+    }
+
+    /// The grants are durable: notes it, and sends what waited for that.
+    pub(crate) fn durable(&self, grants: &[(NodeId, Epoch)], sends: &[(NodeId, SupportMessage)]) {
+        let mut state = self.state.lock();
+        for (node, epoch) in grants {
+            state.liveness.persisted(*node, *epoch);
+        }
+        drop(state);
+        self.send_all(sends);
+    }
+
+    /// Runs the liveness and carries out what it wants, in its order, before anybody else can run it.
+    fn step(self: &Arc<Self>, run: impl FnOnce(&mut Liveness, &mut Vec<Effect>)) {
+        let mut state = self.state.lock();
+        let State { liveness, leases, effects } = &mut *state;
+        run(liveness, effects);
+        let (mut grants, mut promises, mut sends) = (Vec::new(), Vec::new(), Vec::new());
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Persist(node, grant) => grants.push((node, grant)),
+                Effect::Send(to, message) => sends.push((to, message)),
+                Effect::SendWhenDurable(to, message) => promises.push((to, message)),
+                Effect::Given(node, epoch) => {
+                    self.submit(&mut grants, &mut promises);
+                    self.tell(|| Event::Given(node, epoch));
+                }
+                Effect::Received(node, epoch) => self.tell(|| Event::Received(node, epoch)),
+                Effect::Lease(node, epoch, until) => {
+                    leases.retain(|lease| lease.0 != node);
+                    leases.push((node, epoch, until));
+                }
+            }
+        }
+        self.submit(&mut grants, &mut promises);
+        drop(state);
+        self.send_all(&sends);
+    }
+
+    /// Hands to the log what is to be written, with what is to be sent then.
+    fn submit(
+        self: &Arc<Self>,
+        grants: &mut Vec<(NodeId, Grant)>,
+        promises: &mut Vec<(NodeId, SupportMessage)>,
+    ) {
+        if grants.is_empty() && promises.is_empty() {
+            return;
+        }
+        let grants = std::mem::take(grants);
+        let completion = Durable::Grants(GrantsDurable {
+            grants: grants.iter().map(|(node, grant)| (*node, grant.epoch)).collect(),
+            sends: std::mem::take(promises),
+            keeper: Arc::clone(self),
+        });
+        self.wal.submit(Batch { grants, writes: Vec::new(), completion });
+    }
+
+    fn tell(&self, event: impl Fn() -> Event) {
+        self.workers.iter().for_each(|worker| worker.post(event()));
+    }
+
+    /// A message that can't be queued is lost like one on the way: there is another soon.
+    fn send_all(&self, sends: &[(NodeId, SupportMessage)]) {
+        let Some(transport) = self.transport.get().and_then(Weak::upgrade) else {
+            return;
+        };
+        for (to, message) in sends {
+            let mut outgoing = Outgoing::new();
+            outgoing.push_support(message);
+            let _ = transport.send(*to, outgoing);
+        }
+    }
+}

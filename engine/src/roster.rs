@@ -1,0 +1,235 @@
+//! Which replicas of a worker wait for what, so that each is woken for its own reasons and none is
+//! ever looked at in vain: by deadline, by the node of their leader, by round of confirmations.
+//!
+//! It holds no replicas, only their places, so that a simulator can use it with its own.
+
+use crate::group::Attention;
+use crate::turn::Slot;
+use logboat_raft::{Epoch, NodeId, Support, Time};
+use rustc_hash::FxHashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
+
+/// Where each replica of a worker is listed.
+pub struct Roster {
+    own: NodeId,
+    entries: Vec<Entry>,
+    /// The replicas by the node of the leader that they know.
+    followers: FxHashMap<NodeId, Vec<Slot>>,
+    /// Deadlines, soonest first. An entry counts only if its replica says so too.
+    timers: BinaryHeap<Reverse<(Time, Slot)>>,
+    /// Those that a change of support concerns, in the order in which they are to learn of it.
+    concerned: VecDeque<Slot>,
+    rounds: Rounds,
+}
+
+/// A replica's places in the lists.
+#[derive(Clone, Copy)]
+struct Entry {
+    leader: Option<NodeId>,
+    /// Its place among those with the same leader.
+    place: u32,
+    deadline: Option<Time>,
+    /// The soonest of its timers; the others are void.
+    timer: Option<Time>,
+    /// Whether it is listed among those that wait for a round.
+    awaits: bool,
+}
+
+/// Rounds of confirmations: one question to all peers at a time, for all reads of the worker.
+#[derive(Default)]
+struct Rounds {
+    newest: u64,
+    /// When the newest round was opened.
+    opened: Time,
+    /// Whether too few peers have answered it to open the next.
+    open: bool,
+    /// How many peers have answered it.
+    answers: usize,
+    /// Replicas with reads that wait for a round up to the newest.
+    asked: Vec<Slot>,
+    /// Replicas with reads that wait for the round after it.
+    next: Vec<Slot>,
+}
+
+impl Roster {
+    /// The roster of a worker of node `own`, without replicas.
+    #[must_use]
+    pub fn new(own: NodeId) -> Self {
+        Self {
+            own,
+            entries: Vec::new(),
+            followers: FxHashMap::default(),
+            timers: BinaryHeap::new(),
+            concerned: VecDeque::new(),
+            rounds: Rounds::default(),
+        }
+    }
+
+    /// Lists the replica in the next slot.
+    pub fn add(&mut self) {
+        let entry = Entry { leader: None, place: 0, deadline: None, timer: None, awaits: false };
+        self.entries.push(entry);
+    }
+
+    /// Lists a replica by what it waits for now, after it ran.
+    pub fn update(&mut self, slot: Slot, attention: Attention) {
+        if self.entry(slot).leader != attention.leader {
+            self.follow(slot, attention.leader);
+        }
+        let entry = &mut self.entries[slot.0 as usize];
+        entry.deadline = attention.deadline;
+        if let Some(deadline) = attention.deadline
+            && entry.timer.is_none_or(|timer| deadline < timer)
+        {
+            entry.timer = Some(deadline);
+            self.timers.push(Reverse((deadline, slot)));
+        }
+        if let Some(round) = attention.awaited_round
+            && !std::mem::replace(&mut entry.awaits, true)
+        {
+            let asked = round <= self.rounds.newest;
+            if asked { &mut self.rounds.asked } else { &mut self.rounds.next }.push(slot);
+        }
+    }
+
+    /// The replicas that know `leader` as their leader.
+    #[must_use]
+    pub fn followers_of(&self, leader: NodeId) -> &[Slot] {
+        self.followers.get(&leader).map_or(&[], Vec::as_slice)
+    }
+
+    /// When the next replica has a deadline, at the soonest.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.timers.peek().map(|Reverse((time, _))| *time)
+    }
+
+    /// Takes out a replica whose deadline has come.
+    pub fn pop_due(&mut self, now: Time) -> Option<Slot> {
+        while let Some(Reverse((time, slot))) =
+            self.timers.peek().copied().filter(|it| it.0.0 <= now)
+        {
+            self.timers.pop();
+            let entry = &mut self.entries[slot.0 as usize];
+            if entry.timer != Some(time) {
+                continue;
+            }
+            // A deadline that was put off since has its timer set anew.
+            entry.timer = entry.deadline.filter(|deadline| *deadline > now);
+            match entry.timer {
+                Some(deadline) => self.timers.push(Reverse((deadline, slot))),
+                None if entry.deadline.is_some() => return Some(slot),
+                None => {}
+            }
+        }
+        None
+    }
+
+    /// This node supports `peer` at `epoch` from now on, or no longer. That concerns the replicas that
+    /// follow a leader there, since they may have been bound at another epoch.
+    pub fn given(&mut self, support: &mut Support, peer: NodeId, epoch: Option<Epoch>) {
+        support.of_mut(peer).given = epoch;
+        if !logboat_raft::mutant!(WakeUpLost) {
+            self.concerned.extend(self.followers.get(&peer).into_iter().flatten());
+        }
+    }
+
+    /// `peer` supports this node at `epoch`, or may no longer do so. That concerns the leaders here.
+    pub fn received(&mut self, support: &mut Support, peer: NodeId, epoch: Option<Epoch>) {
+        support.of_mut(peer).received = epoch;
+        self.concerned.extend(self.followers.get(&self.own).into_iter().flatten());
+    }
+
+    /// Takes out a replica that a change of support concerns.
+    pub fn pop_concerned(&mut self) -> Option<Slot> {
+        self.concerned.pop_front()
+    }
+
+    /// Whether a change of support concerns some that were not taken out.
+    #[must_use]
+    pub fn has_concerned(&self) -> bool {
+        !self.concerned.is_empty()
+    }
+
+    /// Opens the next round, if reads wait for it and none is open: all peers are to be asked now. When
+    /// reads have waited for `patience` for the newest one, its messages may be lost, or the answers
+    /// may have come too early for followers that are bound by now: then all peers are asked again.
+    pub fn open_round(
+        &mut self,
+        support: &mut Support,
+        now: Time,
+        patience: Duration,
+    ) -> Option<u64> {
+        let is_late = self.round_deadline(patience).is_some_and(|deadline| deadline <= now);
+        let rounds = &mut self.rounds;
+        if (rounds.open || rounds.next.is_empty()) && !is_late {
+            return None;
+        }
+        rounds.newest += 1;
+        rounds.opened = now;
+        rounds.open = true;
+        rounds.answers = 0;
+        rounds.asked.append(&mut rounds.next);
+        support.next_round = rounds.newest + 1;
+        Some(rounds.newest)
+    }
+
+    /// When reads will have waited for too long.
+    #[must_use]
+    pub fn round_deadline(&self, patience: Duration) -> Option<Time> {
+        let Rounds { opened, open, asked, next, .. } = &self.rounds;
+        let waits = !asked.is_empty() || (*open && !next.is_empty());
+        waits.then(|| *opened + patience)
+    }
+
+    /// `peer` answered a round. With half of the `peers` and this node, a majority has: the next round
+    /// may be opened. Returns the replicas that may have been waiting for that.
+    pub fn confirmed(
+        &mut self,
+        support: &mut Support,
+        peer: NodeId,
+        (round, epoch): (u64, Option<Epoch>),
+        peers: usize,
+    ) -> Vec<Slot> {
+        let known = &mut support.of_mut(peer).confirmed;
+        if round <= known.0 || round > self.rounds.newest {
+            return Vec::new();
+        }
+        *known = (round, epoch);
+        if round == self.rounds.newest {
+            self.rounds.answers += 1;
+            if self.rounds.answers >= peers.div_ceil(2) {
+                self.rounds.open = false;
+            }
+        }
+        let asked = std::mem::take(&mut self.rounds.asked);
+        for slot in &asked {
+            self.entries[slot.0 as usize].awaits = false;
+        }
+        asked
+    }
+
+    fn entry(&self, slot: Slot) -> &Entry {
+        &self.entries[slot.0 as usize]
+    }
+
+    /// Moves a replica to the list of those that follow `leader`.
+    fn follow(&mut self, slot: Slot, leader: Option<NodeId>) {
+        let Entry { leader: old, place, .. } = *self.entry(slot);
+        if let Some(list) = old.and_then(|old| self.followers.get_mut(&old)) {
+            list.swap_remove(place as usize);
+            if let Some(moved) = list.get(place as usize) {
+                self.entries[moved.0 as usize].place = place;
+            }
+        }
+        let list = leader.map(|leader| self.followers.entry(leader).or_default());
+        let entry = &mut self.entries[slot.0 as usize];
+        entry.leader = leader;
+        if let Some(list) = list {
+            entry.place = u32::try_from(list.len()).expect("fewer than 2^32 replicas a worker");
+            list.push(slot);
+        }
+    }
+}
