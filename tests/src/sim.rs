@@ -35,6 +35,7 @@ mod random;
 mod scene;
 mod trace;
 mod transfer;
+mod vigil;
 mod wal;
 mod world;
 

@@ -3,7 +3,8 @@
 
 use super::model::ReplicaModel;
 use logboat_raft::{
-    Index, LogId, LogWrite, Mark, Message, Payload, Persist, Raft, Restored, RoleKind, Term,
+    Fortification, Grant, Index, LogId, LogWrite, Mark, Message, NodeId, Payload, Persist, Raft,
+    Restored, RoleKind, SupportMessage, Term,
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,6 +13,8 @@ use std::collections::{BTreeMap, HashMap};
 #[derive(Debug, Default)]
 pub(super) struct Checks {
     groups: Vec<GroupChecks>,
+    /// What nodes promised to peers, durably.
+    grants: HashMap<(NodeId, NodeId), Grant>,
     /// How many conditions were looked at.
     pub(super) steps: u64,
 }
@@ -77,7 +80,7 @@ impl Checks {
             replicas: (0..nodes).map(|_| Replica::default()).collect(),
             ..GroupChecks::default()
         };
-        Self { groups: voters.map(group).collect(), steps: 0 }
+        Self { groups: voters.map(group).collect(), ..Self::default() }
     }
 
     /// A replica wants to write.
@@ -251,11 +254,43 @@ impl Checks {
             }
             Payload::PreVoteReply { granted: false }
             | Payload::VoteReply { granted: false }
-            | Payload::Heartbeat { .. }
-            | Payload::HeartbeatReply { .. }
+            | Payload::Fortify { .. }
+            | Payload::Fortified { epoch: None, .. }
+            | Payload::ReadIndex { .. }
             | Payload::TimeoutNow => true,
+            Payload::ReadIndexReply { .. } | Payload::Resign { .. } => false,
+            Payload::Fortified { epoch: Some(epoch), .. } => {
+                let bond = Fortification { leader: NodeId(to as u64 + 1), epoch: *epoch };
+                assert!(
+                    model.bonds.contains(&bond),
+                    "{bond:?} was announced before it was durable"
+                );
+                true
+            }
         };
         assert!(!names_term || term >= message.term, "a message of a term that is not durable");
+    }
+
+    /// A promise to a peer is durable. (What a node notes of itself is none.)
+    pub(super) fn granted(&mut self, node: usize, peer: NodeId, grant: Grant) {
+        let own = NodeId(node as u64 + 1);
+        if peer == own {
+            return;
+        }
+        let known = self.grants.entry((own, peer)).or_default();
+        assert!(
+            grant.epoch > known.epoch
+                || (grant.epoch == known.epoch && (known.live || !grant.live)),
+            "support was given again at an epoch: {known:?}, then {grant:?}"
+        );
+        *known = grant;
+    }
+
+    /// A node's word that it supports another arrived: it must be on its disk.
+    pub(super) fn supports(&self, (from, to): (NodeId, NodeId), message: &SupportMessage) {
+        let SupportMessage::Granted { epoch, .. } = *message else { return };
+        let known = self.grants.get(&(from, to)).copied().unwrap_or_default();
+        assert!(epoch <= known.epoch, "support at {epoch} was announced before it was durable");
     }
 
     /// How many entries a leader called committed.

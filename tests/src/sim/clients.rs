@@ -7,7 +7,7 @@ use super::process::{group_id, group_place};
 use super::scene::{Event, Scene, Target};
 use crate::history::{Answer, Kind, Operation, Outcome};
 use bytes::Bytes;
-use logboat::{NodeId, RequestError, RequestKind};
+use logboat::{NodeId, ReadFrom, ReadMode, RequestError, RequestKind};
 use logboat_router::{Range, RangeMap};
 use std::collections::VecDeque;
 
@@ -266,12 +266,17 @@ impl Clients {
             let leader = if pending.attempts % 4 == 3 { None } else { known() };
             leader.unwrap_or(next).0 as usize - 1
         });
+        let lease = scene.plan.leases && scene.random.per_mille(500);
+        let anywhere = pending.kind == Kind::Get && scene.random.per_mille(300);
+        let from = if anywhere { ReadFrom::Any } else { ReadFrom::Leader };
+        let mode = ReadMode { from, lease };
+        let to = if anywhere { next.0 as usize - 1 } else { to };
         pending.attempts += 1;
         pending.applied = scene.checks.commands(group_place(range.group));
         state.attempt += 1;
         state.asked = true;
         let (request, body, limit) = match pending.kind {
-            Kind::Get => (RequestKind::Read, Bytes::from(pending.key.clone()), 1),
+            Kind::Get => (RequestKind::Read(mode), Bytes::from(pending.key.clone()), 1),
             _ => {
                 let padding = scene.random.place(scene.plan.padding_bytes);
                 let command = encode_command(pending.number, &pending.key, &pending.kind, padding);

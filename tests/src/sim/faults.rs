@@ -44,6 +44,7 @@ pub(super) fn strike(hosts: &mut [Host], scene: &mut Scene) {
             peer != place
         }
         Fault::Skew | Fault::Jump => disturb_clock(fault, host, lasts, scene),
+        Fault::Withdraw => withdraw(host, lasts, scene),
         Fault::SlowDisk | Fault::SyncFailure | Fault::DiskFull => {
             disturb_disk(fault, host, lasts, scene)
         }
@@ -86,6 +87,9 @@ pub(super) fn heal_all(hosts: &mut [Host], scene: &mut Scene) {
             host.hardware.disk.fail_sync(u64::MAX / 2);
         }
         host.paused_until = host.paused_until.min(scene.now);
+        if let Some(process) = &mut host.process {
+            process.unsupported.clear();
+        }
         // One whose log failed is started again.
         host.hardware.doomed |= host.process.as_ref().is_some_and(|process| process.has_failed());
         scene.after(1, Target::Host(place), Event::Restart);
@@ -110,13 +114,28 @@ fn crash(host: &mut Host, scene: &mut Scene) -> bool {
 
 fn disturb_clock(fault: Fault, host: &mut Host, micros: u64, scene: &mut Scene) -> bool {
     if fault == Fault::Jump {
-        host.hardware.jump(micros);
-        return true;
+        if !scene.plan.leases {
+            host.hardware.jump(micros);
+        }
+        return !scene.plan.leases;
     }
-    let pace = scene.random.between(800_000, 1_250_000);
+    let most = if scene.plan.leases { 40_000 } else { 250_000 };
+    let pace = scene.random.between(1_000_000 - most * 4 / 5, 1_000_000 + most);
     host.hardware.pace(scene.now, pace);
     scene.after(micros, Target::World, Event::Heal(Heal::Clock(host.hardware.place)));
     true
+}
+
+/// How long a node supports another is its own affair, but for those who read on leases.
+fn withdraw(host: &mut Host, lasts: u64, scene: &mut Scene) -> bool {
+    let peer = NodeId(scene.random.between(1, scene.plan.nodes as u64));
+    match &mut host.process {
+        Some(process) if !scene.plan.leases && peer != host.hardware.id() => {
+            process.withdraw(&mut host.hardware, peer, lasts, scene);
+            true
+        }
+        _ => false,
+    }
 }
 
 /// A sync that is to fail is counted when it does.

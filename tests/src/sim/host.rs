@@ -98,9 +98,11 @@ impl Hardware {
         self.doomed
     }
 
-    /// Ticks after an interval of the own clock.
-    pub(super) fn tick_later(&self, scene: &mut Scene) {
-        let micros = scene.plan.tick.as_micros() as u64 * 1_000_000 / self.clock.pace;
+    /// Looks at the own clock again at about this moment, or after an interval.
+    pub(super) fn tick_later(&self, moment: Time, scene: &mut Scene) {
+        let interval = scene.plan.tick.as_micros() as u64;
+        let left = moment.since(self.time(scene.now)).as_micros() as u64;
+        let micros = left.clamp(interval / 5, interval) * 1_000_000 / self.clock.pace;
         scene.after(micros, self.target(), Event::Tick);
     }
 
@@ -152,11 +154,11 @@ impl Host {
             opened = InlineWal::open(hardware.disk.clone(), options);
         }
         match opened {
-            Ok((wal, restored)) => {
+            Ok((wal, recovered)) => {
                 hardware.incarnation += 1;
                 hardware.clock = Clock { at: scene.now, shows: 0, pace: 1_000_000 };
-                hardware.tick_later(scene);
-                self.process = Some(Box::new(Process::start(hardware, wal, restored, scene)));
+                let process = Process::start(hardware, wal, recovered, scene);
+                self.process = Some(Box::new(process));
             }
             Err(WalError::DiskFull { .. }) => self.start_later(scene),
             Err(WalError::Io { source, .. })

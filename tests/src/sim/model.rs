@@ -1,8 +1,10 @@
 //! What a replica's log should be, from the writes alone: the measure for the log on disk, after a
 //! crash, and for the log that the core believes in.
 
-use logboat_raft::{HardState, Index, LogId, LogWrite, Mark, Persist, Restored, Term, TermRun};
-use std::collections::VecDeque;
+use logboat_raft::{
+    Fortification, HardState, Index, LogId, LogWrite, Mark, Persist, Restored, Term, TermRun,
+};
+use std::collections::{HashSet, VecDeque};
 
 /// A log as a list of the term and checksum of each entry.
 #[derive(Clone, Debug, Default)]
@@ -80,6 +82,8 @@ pub(super) struct ReplicaModel {
     /// The newest snapshot file, which a restart would begin with though the log be behind it.
     snapshot: LogId,
     submitted: VecDeque<Persist>,
+    /// The bonds that were ever durable.
+    pub(super) bonds: HashSet<Fortification>,
 }
 
 impl ReplicaModel {
@@ -92,6 +96,7 @@ impl ReplicaModel {
     pub(super) fn synced(&mut self, mark: Mark) {
         while let Some(persist) = self.submitted.pop_front_if(|persist| persist.mark <= mark) {
             self.durable.write(&persist);
+            self.bonds.extend(self.durable.hard_state.fortified);
         }
     }
 
@@ -133,6 +138,7 @@ impl ReplicaModel {
             candidate.write(&persist);
         }
         self.durable = candidate;
+        self.bonds.extend(self.durable.hard_state.fortified);
         self.view = self.durable.clone();
     }
 }

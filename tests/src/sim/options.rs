@@ -1,6 +1,7 @@
 //! What a simulation is asked for, and what it draws from its seed.
 
 use super::random::Random;
+use logboat::simulation::Rhythm;
 use logboat::{Tuning, WalOptions};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -53,6 +54,8 @@ faults! {
     Skew = "skew",
     /// A clock jumps ahead.
     Jump = "jump",
+    /// A node supports another no longer, and not again for a while.
+    Withdraw = "withdraw",
     /// A disk takes long to sync.
     SlowDisk = "slow-disk",
     /// A sync fails once.
@@ -139,6 +142,8 @@ pub(super) struct Plan {
     pub(super) sync_us: u64,
     pub(super) tick: Duration,
     pub(super) tuning: Tuning,
+    /// Whether clients read on leases, too; then clocks run almost equally fast.
+    pub(super) leases: bool,
     pub(super) request_timeout: Duration,
     pub(super) snapshot_log_bytes: u64,
     pub(super) chunk_bytes: usize,
@@ -174,6 +179,8 @@ impl Plan {
             tick,
             tuning: Tuning {
                 election_timeout,
+                campaign_stagger: tick * random.between(1, 4) as u32,
+                commit_delay: tick * random.between(1, 3) as u32,
                 retransmit_timeout: election_timeout / random.between(1, 4) as u32,
                 max_append_bytes: [64, 1 << 10, 512 << 10][random.place(3)],
                 max_inflight_messages: random.between(1, 16) as usize,
@@ -181,6 +188,7 @@ impl Plan {
                 max_uncommitted_bytes: [512, 16 << 20][random.place(2)],
                 max_unapplied_entries: [8, 1 << 18][random.place(2)],
             },
+            leases: random.per_mille(300),
             request_timeout: election_timeout * random.between(1, 4) as u32,
             snapshot_log_bytes: [300, 2_000, 20_000][random.place(3)],
             chunk_bytes: [64, 1_000, 64 << 10][random.place(3)],
@@ -190,6 +198,12 @@ impl Plan {
                 mark_delay: Duration::from_millis(random.between(1, 100)),
             },
         }
+    }
+
+    /// The rhythm of liveness.
+    pub(super) fn rhythm(&self) -> Rhythm {
+        let timeout = self.tuning.election_timeout;
+        Rhythm { interval: self.tick, timeout, drift: timeout / 10 }
     }
 
     /// After how long an append is sent again, in microseconds.

@@ -7,18 +7,21 @@ use super::host::{CrashPoint, Hardware};
 use super::machine::{Journal, Machine};
 use super::scene::{Event, Scene, Target};
 use super::transfer::Arriving;
-use super::wal::Writer;
+use super::vigil::{keeps_bonds, start_liveness};
+use super::wal::{Submission, Writer};
 use bytes::Bytes;
 use logboat::group::{Attention, Group, GroupEvent, Request, Shared};
 use logboat::simulation::{
-    Admission, decode_reply, decode_request, encode_reply, encode_request, restore,
+    Admission, Liveness, Roster, decode_reply, decode_request, encode_reply, encode_request,
+    restore,
 };
 use logboat::turn::{Slot, Turn};
 use logboat::{EngineMetrics, GroupView, RequestError, RequestKind, StateMachine};
-use logboat_raft::{Config, GroupId, Mark, NodeId, Payload, Raft, Restored, RoleKind, Time};
+use logboat_raft::{Config, GroupId, Mark, NodeId, Payload, Raft, Restored, Time};
+use logboat_storage::Recovered;
 use logboat_storage::simulation::{InlineWal, SimDisk};
 use logboat_transport::{Outgoing, Parcel, RequestId, decode};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -31,11 +34,11 @@ pub(super) struct Seat {
     pub(super) group: Group,
     pub(super) id: GroupId,
     inbox: Vec<GroupEvent>,
-    woken: bool,
+    pub(super) woken: bool,
     pub(super) durable: Mark,
     pub(super) attention: Attention,
     view: Arc<GroupView>,
-    preferred: bool,
+    pub(super) preferred: NodeId,
     journal: Journal,
 }
 
@@ -48,11 +51,12 @@ pub(super) struct Process {
     /// Places of the seats that run in the next turn.
     woken: Vec<usize>,
     turn_scheduled: bool,
-    gathering: bool,
-    /// When the batches that are not yet durable were submitted, oldest first.
-    pub(super) unsynced: VecDeque<Time>,
-    /// How often leaderships were handed over because the log stood still.
-    handovers: usize,
+    pub(super) liveness: Liveness,
+    pub(super) roster: Roster,
+    /// Since when each peer supports this node.
+    pub(super) supporters: BTreeMap<NodeId, Time>,
+    /// Until when the requests of these peers for support are not heard.
+    pub(super) unsupported: BTreeMap<NodeId, u64>,
     pub(super) writer: Writer,
     pub(super) arriving: BTreeMap<GroupId, Arriving>,
     shared: Arc<Shared>,
@@ -67,9 +71,14 @@ impl Process {
     pub(super) fn start(
         hardware: &mut Hardware,
         wal: InlineWal<SimDisk>,
-        mut restored: BTreeMap<GroupId, Restored>,
+        recovered: Recovered,
         scene: &mut Scene,
     ) -> Self {
+        let Recovered { groups: mut restored, grants } = recovered;
+        for (peer, grant) in &grants {
+            // What the disk kept of a batch that nobody knew to be durable counts from now on.
+            scene.checks.granted(hardware.place, *peer, *grant);
+        }
         let storage = Arc::new(HostStorage::new(wal, Arc::clone(&hardware.snapshots)));
         let shared = Shared {
             request_timeout: scene.plan.request_timeout,
@@ -83,9 +92,10 @@ impl Process {
             by_group: BTreeMap::new(),
             woken: Vec::new(),
             turn_scheduled: false,
-            gathering: false,
-            unsynced: VecDeque::new(),
-            handovers: 0,
+            liveness: start_liveness(hardware, &grants, scene),
+            roster: Roster::new(hardware.id()),
+            supporters: BTreeMap::new(),
+            unsupported: BTreeMap::new(),
             writer: Writer::default(),
             arriving: BTreeMap::new(),
             shared: Arc::new(shared),
@@ -94,6 +104,9 @@ impl Process {
             calls: BTreeMap::new(),
             next_call: hardware.incarnation << 32,
         };
+        for (peer, epoch) in process.liveness.given() {
+            process.turn.support.of_mut(peer).given = Some(epoch);
+        }
         for group in 0..scene.plan.groups {
             let found = restored.remove(&group_id(group));
             if scene.plan.voters(group).contains(&hardware.place) {
@@ -102,6 +115,7 @@ impl Process {
         }
         assert!(restored.is_empty(), "the log holds groups that were never here: {restored:?}");
         process.schedule_turn(hardware, scene);
+        hardware.tick_later(Time(0), scene);
         process
     }
 
@@ -119,13 +133,14 @@ impl Process {
             self.turn.writes.push((id, persist));
         }
         let voters = scene.plan.voters(group);
-        let preferred = voters[0] == hardware.place;
+        let preferred = NodeId(voters[0] as u64 + 1);
         let mut voters: Vec<NodeId> = voters.iter().map(|node| NodeId(*node as u64 + 1)).collect();
         voters.sort_unstable();
         let config = Config {
             group: id,
             node: hardware.id(),
             voters: voters.into(),
+            preferred,
             seed: scene.random.next(),
             tuning: Arc::new(scene.plan.tuning.clone()),
         };
@@ -136,20 +151,20 @@ impl Process {
         let machine: Box<dyn StateMachine> = Box::new(machine);
         let shared = Arc::clone(&self.shared);
         let group = Group::new(id, slot, raft, machine, shared, Arc::clone(&view));
-        let attention = group.attention();
         self.by_group.insert(id, place);
+        self.roster.add();
         self.seats.push(Seat {
             group,
             id,
             inbox: Vec::new(),
             woken: false,
             durable: Mark::default(),
-            attention,
+            attention: Attention::default(),
             view,
             preferred,
             journal,
         });
-        self.post(place, if preferred { GroupEvent::Campaign } else { GroupEvent::Tick });
+        self.post(place, GroupEvent::Tick);
     }
 
     /// Does what an event of this process asks for.
@@ -171,55 +186,22 @@ impl Process {
         }
     }
 
-    /// Leaders send heartbeats; the others run only when a deadline of theirs has come, or when they
-    /// are the first to campaign where nobody leads. When the log stands still, leaderships are handed
-    /// over.
-    pub(super) fn tick(&mut self, hardware: &Hardware, scene: &mut Scene) {
-        let now = hardware.time(scene.now);
-        let stalled = self.stalled(now, scene);
-        self.handovers += usize::from(stalled);
-        for place in 0..self.seats.len() {
-            let seat = &self.seats[place];
-            let Attention { heartbeats, deadline, durability: _ } = seat.attention;
-            let due = deadline.is_some_and(|deadline| deadline <= now);
-            let campaigns = seat.preferred
-                && seat.view.leader().is_none()
-                && matches!(seat.view.role(), RoleKind::Follower | RoleKind::PreCandidate);
-            if heartbeats || due {
-                self.post(place, GroupEvent::Tick);
-            }
-            if campaigns {
-                self.post(place, GroupEvent::Campaign);
-            }
-            if stalled && self.seats[place].view.role() == RoleKind::Leader {
-                let nodes = scene.plan.nodes;
-                let other = (hardware.place + 1 + (place + self.handovers) % (nodes - 1)) % nodes;
-                self.post(place, GroupEvent::Transfer(NodeId(other as u64 + 1)));
-            }
-        }
-        self.gathering = true;
-        self.schedule_turn(hardware, scene);
-        hardware.tick_later(scene);
-    }
-
-    /// Whether the log has stood still for an election timeout.
-    fn stalled(&self, now: Time, scene: &Scene) -> bool {
-        let limit = scene.plan.tuning.election_timeout;
-        self.unsynced.front().is_some_and(|oldest| now.since(*oldest) > limit)
-    }
-
     /// Runs the replicas that were woken, and flushes what they produced.
     pub(super) fn turn(&mut self, hardware: &mut Hardware, scene: &mut Scene) {
         self.turn_scheduled = false;
         self.turn.now = hardware.time(scene.now);
+        self.wake_concerned();
         for place in std::mem::take(&mut self.woken) {
             let seat = &mut self.seats[place];
             seat.woken = false;
             let events = std::mem::take(&mut seat.inbox);
             // Mostly all at once, as an actor does; at times one by one, which shows the checks more.
-            if scene.random.per_mille(250) {
+            if !events.is_empty() && scene.random.per_mille(250) {
                 for event in events {
+                    let bond = self.standing_bond(place).filter(|_| keeps_bonds(&event));
                     self.run(hardware, place, std::iter::once(event), scene);
+                    let lost = bond.is_some() && self.standing_bond(place) != bond;
+                    assert!(!lost, "{bond:?} ended without a reason");
                 }
             } else {
                 self.run(hardware, place, events.into_iter(), scene);
@@ -232,8 +214,10 @@ impl Process {
                 return;
             }
         }
+        self.ask_for_confirmation(scene);
         self.flush(hardware, scene);
         self.collect_answers(scene);
+        self.schedule_turn(hardware, scene);
     }
 
     fn run(
@@ -247,7 +231,8 @@ impl Process {
         let number = group_place(seat.id);
         let written = self.turn.writes.len();
         seat.group.run(&mut self.turn, seat.durable, events);
-        seat.attention = seat.group.attention();
+        seat.attention = seat.group.attention(&self.turn.support);
+        self.roster.update(Slot(place as u32), seat.attention);
         for (_, persist) in &self.turn.writes[written..] {
             scene.checks.writing(hardware.place, number, persist);
         }
@@ -266,14 +251,6 @@ impl Process {
         for (peer, outgoing) in self.turn.sends.take() {
             scene.send(hardware.place, peer, outgoing);
         }
-        if std::mem::take(&mut self.gathering) {
-            let heartbeats = self.turn.heartbeats.take();
-            if !self.stalled(self.turn.now, scene) {
-                for (peer, outgoing) in heartbeats {
-                    scene.send(hardware.place, peer, outgoing);
-                }
-            }
-        }
         if !self.turn.writes.is_empty() && hardware.crashes(CrashPoint::Sent) {
             return;
         }
@@ -284,8 +261,7 @@ impl Process {
             for (group, persist) in &writes {
                 scene.checks.submitted(hardware.place, group_place(*group), persist);
             }
-            self.unsynced.push_back(self.turn.now);
-            self.writer.submit(writes, marks, promises);
+            self.writer.submit(Submission { writes, marks, promises, ..Submission::default() });
             self.write(hardware, scene);
         }
         for job in std::mem::take(&mut self.turn.snapshots) {
@@ -296,7 +272,7 @@ impl Process {
     /// Takes what a peer sent.
     pub(super) fn receive(
         &mut self,
-        hardware: &Hardware,
+        hardware: &mut Hardware,
         from: usize,
         frame: Bytes,
         scene: &mut Scene,
@@ -326,6 +302,7 @@ impl Process {
                         answer(caller, decode_reply(body), scene);
                     }
                 }
+                Parcel::Support(message) => self.heard(hardware, peer, message, scene),
                 Parcel::Snapshot(chunk) => self.piece_arrived(peer, chunk),
                 Parcel::SnapshotRefused { group, last: _ } => {
                     self.post_to_group(group, GroupEvent::SnapshotSent { to: peer, last: None });
@@ -402,9 +379,10 @@ impl Process {
             }
             *asked != to
         });
-        for place in 0..self.seats.len() {
-            if self.seats[place].attention.heartbeats {
-                self.post(place, GroupEvent::Disconnected(NodeId(to as u64 + 1)));
+        for slot in self.roster.followers_of(hardware.id()).to_vec() {
+            if self.seats[slot.0 as usize].attention.deadline.is_some() {
+                let node = NodeId(to as u64 + 1);
+                self.post(slot.0 as usize, GroupEvent::Disconnected(node));
             }
         }
         self.schedule_turn(hardware, scene);
@@ -459,7 +437,8 @@ impl Process {
 
     /// Lets the woken replicas run soon, together with those that are woken meanwhile.
     pub(super) fn schedule_turn(&mut self, hardware: &Hardware, scene: &mut Scene) {
-        let work = !self.woken.is_empty() || self.gathering || !self.turn.writes.is_empty();
+        let work =
+            !self.woken.is_empty() || self.roster.has_concerned() || !self.turn.writes.is_empty();
         if work && !self.turn_scheduled {
             self.turn_scheduled = true;
             let soon = scene.random.between(1, 50);
@@ -475,7 +454,7 @@ fn answer((client, attempt): Caller, result: Result<Bytes, RequestError>, scene:
 const fn event_of(kind: RequestKind, request: Request) -> GroupEvent {
     match kind {
         RequestKind::Propose => GroupEvent::Propose(request),
-        RequestKind::Read => GroupEvent::Read(request),
+        RequestKind::Read(mode) => GroupEvent::Read(request, mode),
     }
 }
 

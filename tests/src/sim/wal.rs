@@ -7,17 +7,19 @@ use super::process::{Process, group_place};
 use super::scene::{Event, Scene};
 use logboat::group::GroupEvent;
 use logboat::turn::Slot;
-use logboat_raft::{GroupId, Mark, NodeId, Persist};
+use logboat_raft::{Grant, GroupId, Mark, NodeId, Persist};
 use logboat_storage::simulation::WriteError;
 use logboat_transport::Outgoing;
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 
-/// A turn's writes, and what follows from their being durable.
-struct Submission {
-    writes: Vec<(GroupId, Persist)>,
-    marks: Vec<(Slot, Mark)>,
-    promises: Vec<(NodeId, Outgoing)>,
+/// What a turn, or the node's liveness, wants written, and what follows from its being durable.
+#[derive(Default)]
+pub(super) struct Submission {
+    pub(super) grants: Vec<(NodeId, Grant)>,
+    pub(super) writes: Vec<(GroupId, Persist)>,
+    pub(super) marks: Vec<(Slot, Mark)>,
+    pub(super) promises: Vec<(NodeId, Outgoing)>,
 }
 
 /// The state of the log's threads.
@@ -36,13 +38,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn submit(
-        &mut self,
-        writes: Vec<(GroupId, Persist)>,
-        marks: Vec<(Slot, Mark)>,
-        promises: Vec<(NodeId, Outgoing)>,
-    ) {
-        self.queue.push_back(Submission { writes, marks, promises });
+    pub(super) fn submit(&mut self, submission: Submission) {
+        self.queue.push_back(submission);
     }
 }
 
@@ -53,11 +50,12 @@ impl Process {
         if writer.poisoned || writer.stalled || writer.queue.is_empty() {
             return;
         }
-        let mut batch = Vec::new();
+        let (mut grants, mut batch) = (Vec::new(), Vec::new());
         for submission in &mut writer.queue {
+            grants.extend_from_slice(&submission.grants);
             batch.append(&mut submission.writes);
         }
-        let result = self.storage.wal.lock().write(&batch);
+        let result = self.storage.wal.lock().write(&grants, &batch);
         match result {
             Ok(_) => {}
             Err(WriteError::Io(error)) if error.kind() == ErrorKind::StorageFull => {
@@ -112,6 +110,9 @@ impl Process {
         }
         let done = self.writer.syncing.take().unwrap_or_default();
         for submission in &done {
+            for (peer, grant) in &submission.grants {
+                scene.checks.granted(hardware.place, *peer, *grant);
+            }
             for (slot, mark) in &submission.marks {
                 let group = group_place(self.seats[slot.0 as usize].id);
                 scene.checks.durable(hardware.place, group, *mark);
@@ -121,10 +122,12 @@ impl Process {
             return;
         }
         for submission in done {
+            for (peer, grant) in submission.grants {
+                self.liveness.persisted(peer, grant.epoch);
+            }
             for (peer, outgoing) in submission.promises {
                 scene.send(hardware.place, peer, outgoing);
             }
-            self.unsynced.pop_front();
             for (slot, mark) in submission.marks {
                 let seat = &mut self.seats[slot.0 as usize];
                 seat.durable = seat.durable.max(mark);
@@ -166,8 +169,11 @@ impl Process {
         let marked = if wal.log().wants_mark() { wal.mark() } else { Ok(()) };
         let freed = marked.and_then(|()| wal.maintain(0));
         drop(wal);
-        if let Err(error) = freed {
-            return self.poison(hardware, &error.to_string(), scene);
+        match freed {
+            // To give room back, a little has to be moved first.
+            Err(WriteError::Io(error)) if error.kind() == ErrorKind::StorageFull => {}
+            Err(error) => return self.poison(hardware, &error.to_string(), scene),
+            Ok(_) => {}
         }
         self.write(hardware, scene);
     }

@@ -139,7 +139,7 @@ impl World {
                 let broken = connection
                     .is_some_and(|connection| connection != scene.link(from, place).connection);
                 if let Some(process) = host.process.as_mut().filter(|_| !broken) {
-                    process.receive(&host.hardware, from, bytes, scene);
+                    process.receive(&mut host.hardware, from, bytes, scene);
                 }
             }
             event => {

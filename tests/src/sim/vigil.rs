@@ -1,0 +1,215 @@
+//! What a simulated process does as the keeper of its node's liveness, and with what its replicas wait
+//! for: deadlines, changes of support, rounds of confirmations.
+
+use super::host::Hardware;
+use super::process::Process;
+use super::scene::Scene;
+use super::wal::Submission;
+use logboat::group::GroupEvent;
+use logboat::simulation::{Effect, Liveness};
+use logboat_raft::{Fortification, Grant, NodeId, Payload, SupportMessage, Time};
+use logboat_transport::Outgoing;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How many replicas learn of a change of support in one turn, so that the others are late.
+const CONCERNED_A_TURN: usize = 3;
+
+/// The liveness of a node that starts.
+pub(super) fn start_liveness(
+    hardware: &Hardware,
+    grants: &BTreeMap<NodeId, Grant>,
+    scene: &Scene,
+) -> Liveness {
+    let members = (1..=scene.plan.nodes as u64).map(NodeId);
+    let now = hardware.time(scene.now);
+    Liveness::new(hardware.id(), members, grants, scene.plan.rhythm(), now)
+}
+
+impl Process {
+    /// Looks at the clock.
+    pub(super) fn tick(&mut self, hardware: &mut Hardware, scene: &mut Scene) {
+        let now = hardware.time(scene.now);
+        let mut effects = Vec::new();
+        self.liveness.tick(now, &mut effects);
+        self.carry_out(hardware, effects, scene);
+        while let Some(slot) = self.roster.pop_due(now) {
+            self.post(slot.0 as usize, GroupEvent::Tick);
+        }
+        for (peer, since) in self.supporters.clone() {
+            if now.since(since) >= scene.plan.tuning.election_timeout * 2 {
+                self.yield_to(peer);
+            }
+        }
+        self.schedule_turn(hardware, scene);
+        self.nobody_sleeps_in();
+        let deadlines = [self.roster.next_deadline(), self.round_deadline(scene)];
+        let soonest = deadlines.into_iter().flatten().min();
+        let soonest = soonest.unwrap_or(self.liveness.next_deadline());
+        hardware.tick_later(soonest.min(self.liveness.next_deadline()), scene);
+    }
+
+    /// Each replica that has a deadline is listed with one: otherwise nothing would wake it.
+    fn nobody_sleeps_in(&self) {
+        if self.roster.has_concerned() {
+            return; // Those are woken yet.
+        }
+        for seat in self.seats.iter().filter(|seat| !seat.woken) {
+            let deadline = seat.group.attention(&self.turn.support).deadline;
+            assert!(
+                deadline.is_none() || seat.attention.deadline.is_some(),
+                "a replica of group {} sleeps though it has something to wait for",
+                seat.id
+            );
+        }
+    }
+
+    /// What a replica is bound to, if its node supports that.
+    pub(super) fn standing_bond(&self, place: usize) -> Option<Fortification> {
+        let bond = self.seats[place].group.raft().fortified()?;
+        let given = self.turn.support.of(bond.leader).given;
+        (given == Some(bond.epoch)).then_some(bond)
+    }
+
+    /// Takes a peer's word on liveness.
+    pub(super) fn heard(
+        &mut self,
+        hardware: &mut Hardware,
+        from: NodeId,
+        message: SupportMessage,
+        scene: &mut Scene,
+    ) {
+        scene.checks.supports((from, hardware.id()), &message);
+        if let SupportMessage::Confirmed { run, worker: _, round, epoch } = message {
+            if run == self.liveness.run() {
+                let (support, peers) = (&mut self.turn.support, scene.plan.nodes - 1);
+                for slot in self.roster.confirmed(support, from, (round, epoch), peers) {
+                    self.post(slot.0 as usize, GroupEvent::Confirmed);
+                }
+            }
+            return;
+        }
+        let is_request = matches!(message, SupportMessage::Request { .. });
+        if is_request && self.unsupported.get(&from).is_some_and(|until| *until > scene.now) {
+            return;
+        }
+        let now = hardware.time(scene.now);
+        let mut effects = Vec::new();
+        self.liveness.receive(from, message, now, &mut effects);
+        self.carry_out(hardware, effects, scene);
+    }
+
+    /// Withdraws the support for a peer, and hears none of its requests for a while.
+    pub(super) fn withdraw(
+        &mut self,
+        hardware: &mut Hardware,
+        peer: NodeId,
+        lasts: u64,
+        scene: &mut Scene,
+    ) {
+        self.unsupported.insert(peer, scene.now + lasts);
+        let mut effects = Vec::new();
+        self.liveness.withdraw(peer, &mut effects);
+        self.carry_out(hardware, effects, scene);
+    }
+
+    /// A few more replicas learn what concerns them.
+    pub(super) fn wake_concerned(&mut self) {
+        for _ in 0..CONCERNED_A_TURN {
+            let Some(slot) = self.roster.pop_concerned() else { break };
+            self.post(slot.0 as usize, GroupEvent::SupportChanged);
+        }
+    }
+
+    /// Asks all peers for the reads that wait for a round.
+    pub(super) fn ask_for_confirmation(&mut self, scene: &Scene) {
+        let patience = patience(scene);
+        let (support, now) = (&mut self.turn.support, self.turn.now);
+        let Some(round) = self.roster.open_round(support, now, patience) else {
+            return;
+        };
+        let (run, worker) = (self.liveness.run(), 0);
+        for peer in self.liveness.peers() {
+            let question = SupportMessage::Confirm { run, worker, round };
+            self.turn.sends.to(peer).push_support(&question);
+        }
+    }
+
+    fn round_deadline(&self, scene: &Scene) -> Option<Time> {
+        self.roster.round_deadline(patience(scene))
+    }
+
+    /// Has the replicas that lead here, and should not, hand over to `peer`.
+    fn yield_to(&mut self, peer: NodeId) {
+        for place in 0..self.seats.len() {
+            let seat = &self.seats[place];
+            if seat.preferred == peer && seat.group.raft().is_caught_up(peer) {
+                self.post(place, GroupEvent::Yield(peer));
+            }
+        }
+    }
+
+    fn carry_out(&mut self, hardware: &mut Hardware, effects: Vec<Effect>, scene: &mut Scene) {
+        let mut submission = Submission::default();
+        for effect in effects {
+            match effect {
+                Effect::Persist(node, grant) => submission.grants.push((node, grant)),
+                Effect::Send(to, message) => scene.send(hardware.place, to, word(&message)),
+                Effect::SendWhenDurable(to, message) => {
+                    submission.promises.push((to, word(&message)));
+                }
+                Effect::Given(peer, epoch) => {
+                    self.submit(hardware, &mut submission, scene);
+                    self.roster.given(&mut self.turn.support, peer, epoch);
+                }
+                Effect::Received(peer, epoch) => {
+                    self.roster.received(&mut self.turn.support, peer, epoch);
+                    self.supporters.remove(&peer);
+                    if epoch.is_some() {
+                        self.supporters.insert(peer, hardware.time(scene.now));
+                    }
+                }
+                Effect::Lease(peer, epoch, until) => {
+                    self.turn.support.of_mut(peer).lease = (epoch, until);
+                }
+            }
+        }
+        self.submit(hardware, &mut submission, scene);
+        self.schedule_turn(hardware, scene);
+    }
+
+    fn submit(&mut self, hardware: &mut Hardware, submission: &mut Submission, scene: &mut Scene) {
+        if !submission.grants.is_empty() || !submission.promises.is_empty() {
+            self.writer.submit(std::mem::take(submission));
+            self.write(hardware, scene);
+        }
+    }
+}
+
+/// Whether a bond that stands must outlast this event, though it may bring a later term: nobody who led
+/// has given up, and no leader was elected.
+pub(super) const fn keeps_bonds(event: &GroupEvent) -> bool {
+    let GroupEvent::Message { message, .. } = event else {
+        return false;
+    };
+    matches!(
+        message.payload,
+        Payload::PreVoteReply { .. }
+            | Payload::VoteReply { .. }
+            | Payload::Appended { .. }
+            | Payload::Rejected { .. }
+            | Payload::Fortified { .. }
+            | Payload::ReadIndex { .. }
+            | Payload::ReadIndexReply { .. }
+    )
+}
+
+fn patience(scene: &Scene) -> Duration {
+    scene.plan.tick
+}
+
+fn word(message: &SupportMessage) -> Outgoing {
+    let mut outgoing = Outgoing::new();
+    outgoing.push_support(message);
+    outgoing
+}
