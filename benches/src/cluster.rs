@@ -2,7 +2,10 @@
 
 use crate::Failure;
 use crate::machine::Counter;
-use logboat::{GroupHandle, GroupId, GroupSpec, Node, NodeConfig, NodeId, RoleKind, WalStatus};
+use logboat::{
+    GroupError, GroupHandle, GroupId, GroupSpec, Node, NodeConfig, NodeId, RoleKind, WalStatus,
+};
+use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpListener;
@@ -44,6 +47,8 @@ pub(crate) struct Cluster {
     pub(crate) groups: Vec<Arc<[GroupHandle]>>,
     /// Of all nodes together.
     pub(crate) memory_budget_bytes: usize,
+    /// Between two heartbeats of a node to each of its peers.
+    pub(crate) heartbeat_interval: Duration,
 }
 
 /// Starts a cluster, in a temporary directory if none is given, has it measured and stops it.
@@ -52,53 +57,85 @@ pub(crate) fn with_cluster<T>(
     data_dir: Option<&Path>,
     measure: impl FnOnce(&Cluster) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
+    with_nodes(shape, data_dir, |cluster| {
+        cluster.start_groups(shape.groups)?;
+        measure(cluster)
+    })
+}
+
+/// The same with a cluster whose groups have not been started yet.
+pub(crate) fn with_nodes<T>(
+    shape: Shape,
+    data_dir: Option<&Path>,
+    measure: impl FnOnce(&mut Cluster) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let temporary = tempfile::Builder::new().prefix("logboat-bench-").tempdir()?;
-    let cluster = Cluster::start(shape, data_dir.unwrap_or(temporary.path()))?;
-    let measured = measure(&cluster)?;
+    let mut cluster = Cluster::start_nodes(shape, data_dir.unwrap_or(temporary.path()))?;
+    let measured = measure(&mut cluster)?;
     cluster.stop();
     Ok(measured)
 }
 
 impl Cluster {
-    /// Starts the nodes on free ports of loopback, with data in `data_dir`, and waits until every
-    /// group has a leader.
+    /// Starts the nodes on free ports of loopback, with data in `data_dir`, and their groups, and
+    /// waits until every group has a leader.
+    #[cfg(feature = "peers")]
     pub(crate) fn start(shape: Shape, data_dir: &Path) -> Result<Self, Failure> {
-        let mut memory_budget_bytes = 0;
-        let members = free_addresses(shape.nodes)?;
-        let nodes = members
-            .keys()
-            .map(|id| {
-                let dir = node_dir(data_dir, *id);
-                let mut config = NodeConfig::new(*id, members.clone(), dir)?;
-                config.workers = shape.workers.unwrap_or(config.workers);
-                if let Some(bytes) = shape.memory_budget_bytes {
-                    config.memory_budget_bytes = bytes;
-                }
-                if let Some(bytes) = shape.max_log_bytes {
-                    config.wal.max_bytes = bytes;
-                }
-                memory_budget_bytes += config.memory_budget_bytes;
-                Ok(Node::start(config)?)
-            })
-            .collect::<Result<Vec<_>, Failure>>()?;
-        let replicas: Vec<_> = members.keys().copied().collect();
-        let groups = (1..=shape.groups).map(|group| {
-            let preferred = Some(replicas[usize::try_from(group)? % replicas.len()]);
-            let start = |node: &Node| {
-                node.start_group(GroupSpec {
-                    group: GroupId(group),
-                    replicas: replicas.clone(),
-                    preferred,
-                    machine: Box::new(Counter::default()),
-                })
-            };
-            Ok(nodes.iter().map(start).collect::<Result<Arc<[_]>, _>>()?)
-        });
-        let groups = groups.collect::<Result<_, Failure>>()?;
-        let data_dir = data_dir.to_owned();
-        let cluster = Self { nodes, data_dir, groups, memory_budget_bytes };
-        cluster.await_leaders()?;
+        let mut cluster = Self::start_nodes(shape, data_dir)?;
+        cluster.start_groups(shape.groups)?;
         Ok(cluster)
+    }
+
+    fn start_nodes(shape: Shape, data_dir: &Path) -> Result<Self, Failure> {
+        let members = free_addresses(shape.nodes)?;
+        let mut cluster = Self {
+            nodes: Vec::new(),
+            data_dir: data_dir.to_owned(),
+            groups: Vec::new(),
+            memory_budget_bytes: 0,
+            heartbeat_interval: Duration::ZERO,
+        };
+        for id in members.keys() {
+            let mut config = NodeConfig::new(*id, members.clone(), node_dir(data_dir, *id))?;
+            config.workers = shape.workers.unwrap_or(config.workers);
+            if let Some(bytes) = shape.memory_budget_bytes {
+                config.memory_budget_bytes = bytes;
+            }
+            if let Some(bytes) = shape.max_log_bytes {
+                config.wal.max_bytes = bytes;
+            }
+            cluster.memory_budget_bytes += config.memory_budget_bytes;
+            cluster.heartbeat_interval = config.tick_interval;
+            cluster.nodes.push(Node::start(config)?);
+        }
+        Ok(cluster)
+    }
+
+    /// Starts `groups` groups with a replica on each node, all nodes at once, and waits until every
+    /// group has a leader.
+    pub(crate) fn start_groups(&mut self, groups: u64) -> Result<(), Failure> {
+        let members: Vec<_> = self.nodes.iter().map(Node::id).collect();
+        let spec = |group: u64| GroupSpec {
+            group: GroupId(group),
+            replicas: members.clone(),
+            preferred: Some(members[group as usize % members.len()]),
+            machine: Box::new(Counter::default()),
+        };
+        let start_on = |node: &Node| -> Result<Vec<GroupHandle>, GroupError> {
+            (1..=groups).map(|group| node.start_group(spec(group))).collect()
+        };
+        let started = std::thread::scope(|scope| {
+            let starting: Vec<_> =
+                self.nodes.iter().map(|node| scope.spawn(|| start_on(node))).collect();
+            let started = starting.into_iter().map(|thread| {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            });
+            started.collect::<Result<Vec<_>, _>>()
+        })?;
+        let mut replicas: Vec<_> = started.into_iter().map(Vec::into_iter).collect();
+        self.groups =
+            (0..groups).map(|_| replicas.iter_mut().filter_map(Iterator::next).collect()).collect();
+        self.await_leaders()
     }
 
     fn await_leaders(&self) -> Result<(), Failure> {
@@ -128,6 +165,25 @@ impl Cluster {
             counts.elections += node.metrics().elections_won.get();
         }
         counts
+    }
+
+    /// What all nodes have sent to their peers.
+    pub(crate) fn sent(&self) -> Result<Sent, Failure> {
+        let mut text = String::new();
+        for node in &self.nodes {
+            let mut registry = Registry::default();
+            node.register_metrics(&mut registry);
+            prometheus_client::encoding::text::encode(&mut text, &registry)?;
+        }
+        let total = |name: &str| -> Result<u64, Failure> {
+            let samples = text.lines().filter_map(|line| line.strip_prefix(name));
+            let values = samples.filter_map(|sample| sample.rsplit_once(' '));
+            values.map(|(_, value)| Ok(value.parse::<u64>()?)).sum()
+        };
+        Ok(Sent {
+            messages: total("logboat_transport_messages_sent_total{")?,
+            bytes: total("logboat_transport_bytes_sent_total{")?,
+        })
     }
 
     /// The bytes of all files of all nodes' logs, those that wait to be used again among them.
@@ -168,6 +224,13 @@ pub(crate) struct Counts {
     pub(crate) elections: u64,
     /// Segment files that hold the logs now.
     pub(crate) segments: i64,
+}
+
+/// What nodes sent to their peers since they started.
+#[derive(Clone, Copy)]
+pub(crate) struct Sent {
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
 }
 
 /// The replica that leads, if one does.

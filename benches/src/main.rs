@@ -8,6 +8,7 @@ mod compare;
 #[cfg(not(feature = "peers"))]
 #[path = "without_peers.rs"]
 mod compare;
+mod idle;
 mod machine;
 mod mixed;
 mod overload;
@@ -25,7 +26,6 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Measures Logboat with real syncs and loopback TCP.
 #[derive(Debug, Parser)]
 #[command(name = "logboat-bench", version, about)]
 struct Cli {
@@ -41,6 +41,9 @@ enum Bench {
     Overload(overload::Options),
     /// Small writes beside large ones.
     Mixed(mixed::Options),
+    /// A cluster of groups that have nothing to do.
+    Idle(idle::Options),
+    /// A cluster of processes, one of which is killed.
     /// The write-ahead log alone.
     Wal(wal::Options),
     /// Log, core and cluster beside their peers.
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Bench::Throughput(options) => throughput::run(&options),
         Bench::Overload(options) => overload::run(&options),
         Bench::Mixed(options) => mixed::run(&options),
+        Bench::Idle(options) => idle::run(&options),
         Bench::Wal(options) => wal::run(&options),
         Bench::Compare(options) => compare::run(&options),
     };
@@ -64,5 +68,4 @@ fn main() -> ExitCode {
     }
 }
 
-/// What a bench failed with, ready to print.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
