@@ -239,7 +239,7 @@ pub(crate) fn leading(replicas: &[GroupHandle]) -> Option<&GroupHandle> {
 }
 
 /// Addresses on loopback that were free a moment ago.
-fn free_addresses(nodes: u64) -> Result<BTreeMap<NodeId, String>, Failure> {
+pub(crate) fn free_addresses(nodes: u64) -> Result<BTreeMap<NodeId, String>, Failure> {
     let listeners: Vec<_> =
         (0..nodes).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
     let address = |listener: &TcpListener| listener.local_addr().map(|address| address.to_string());

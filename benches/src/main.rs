@@ -8,12 +8,14 @@ mod compare;
 #[cfg(not(feature = "peers"))]
 #[path = "without_peers.rs"]
 mod compare;
+mod failover;
 mod idle;
 mod machine;
 mod mixed;
 mod overload;
 mod process;
 mod report;
+mod servers;
 mod svg;
 mod throughput;
 mod timeline;
@@ -44,6 +46,8 @@ enum Bench {
     /// A cluster of groups that have nothing to do.
     Idle(idle::Options),
     /// A cluster of processes, one of which is killed.
+    /// A cluster of processes, one of which is killed.
+    Failover(failover::Options),
     /// The write-ahead log alone.
     Wal(wal::Options),
     /// Log, core and cluster beside their peers.
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
         Bench::Overload(options) => overload::run(&options),
         Bench::Mixed(options) => mixed::run(&options),
         Bench::Idle(options) => idle::run(&options),
+        Bench::Failover(options) => failover::run(&options),
         Bench::Wal(options) => wal::run(&options),
         Bench::Compare(options) => compare::run(&options),
     };

@@ -28,7 +28,7 @@ impl Plan {
     ///
     /// # Errors
     /// When there are more ranges than keys to split at, or split keys are not ascending.
-    pub(crate) fn map(&self, nodes: &[NodeId]) -> Result<RangeMap, MapError> {
+    pub fn map(&self, nodes: &[NodeId]) -> Result<RangeMap, MapError> {
         let starts = self.starts()?;
         let replicas = self.replicas.clamp(1, nodes.len());
         let range = |(number, start): (usize, Bytes)| Range {
