@@ -93,6 +93,7 @@ mod follower;
 mod ids;
 mod io;
 mod leader;
+mod lean;
 mod log;
 mod message;
 #[cfg(logboat_mutants)]

@@ -1,7 +1,7 @@
 //! The log as the core needs to know it: the terms of all its entries, and the entries themselves
 //! only while they are not yet both durable and applied. It never reads the disk.
 
-use crate::{Conflict, Entries, Entry, Index, LogId, Mark, Term, TermRun};
+use crate::{Conflict, Entries, Entry, Index, LogId, Mark, Term, TermRun, lean};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -128,12 +128,12 @@ impl Log {
         for entry in entries {
             assert_eq!(entry.index, self.last.next(), "entries are consecutive");
             if entry.term != self.last_id().term || self.runs.is_empty() {
-                self.runs.push(TermRun { term: entry.term, first: entry.index });
+                lean::push(&mut self.runs, TermRun { term: entry.term, first: entry.index });
             }
             self.last = entry.index;
+            lean::push_back(&mut self.tail, entry.clone());
         }
-        self.tail.extend(entries.iter().cloned());
-        self.writes.push_back((mark, self.last));
+        lean::push_back(&mut self.writes, (mark, self.last));
     }
 
     /// Forgets the entries that a durable snapshot covers. All of them have been applied, so none
@@ -158,7 +158,7 @@ impl Log {
         self.tail = VecDeque::new();
         self.snapshot = last;
         self.last = last.index;
-        self.writes.push_back((mark, last.index));
+        lean::push_back(&mut self.writes, (mark, last.index));
     }
 
     /// Notes that all writes up to `mark` are durable.

@@ -1,0 +1,37 @@
+//! Queues that mostly hold one thing at a time: the standard first capacity of four is half of what an
+//! idle replica would keep.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+/// Adds `item`, and makes room for no more if there was none for any.
+pub(crate) fn push_back<T>(queue: &mut VecDeque<T>, item: T) {
+    if queue.capacity() == 0 {
+        queue.reserve_exact(1);
+    }
+    queue.push_back(item);
+}
+
+/// Likewise.
+pub(crate) fn push<T>(list: &mut Vec<T>, item: T) {
+    if list.capacity() == 0 {
+        list.reserve_exact(1);
+    }
+    list.push(item);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_takes_no_room_for_others() {
+        let (mut queue, mut list) = (VecDeque::new(), Vec::new());
+        push_back(&mut queue, 1_u64);
+        push(&mut list, 1_u64);
+        assert_eq!((queue.capacity(), list.capacity()), (1, 1));
+        push_back(&mut queue, 2);
+        push(&mut list, 2);
+        assert_eq!((queue, list), (VecDeque::from([1, 2]), [1, 2].to_vec()));
+    }
+}
