@@ -125,8 +125,6 @@ pub struct Group {
     view: Arc<GroupView>,
     proposals: Proposals,
     reads: Reads,
-    /// Who proposed the commands of the step that is running.
-    proposing: Vec<(Responder, Permit)>,
     durable: Mark,
     applied: LogId,
     /// Bytes of commands applied since the last snapshot.
@@ -159,7 +157,6 @@ impl Group {
             view,
             proposals: Proposals::default(),
             reads: Reads::default(),
-            proposing: Vec::new(),
             durable: Mark::default(),
             applied,
             applied_bytes: 0,
@@ -187,7 +184,7 @@ impl Group {
             match event {
                 GroupEvent::Propose(request) => {
                     commands.push(request.body);
-                    self.proposing.push((request.responder, request.permit));
+                    turn.proposing.push((request.responder, request.permit));
                 }
                 GroupEvent::Read(Request { body: query, responder, permit }, mode) => {
                     let read = Read { query, responder, _permit: permit };
@@ -269,16 +266,10 @@ impl Group {
 
     fn propose(&mut self, turn: &mut Turn, commands: Commands) {
         if self.halted {
-            return self.answer_proposing(turn, &RequestError::Stopped);
+            return answer_proposing(turn, &RequestError::Stopped);
         }
         self.shared.metrics.proposals.inc_by(commands.len() as u64);
         self.step(turn, Input::Propose { commands });
-    }
-
-    fn answer_proposing(&mut self, turn: &mut Turn, error: &RequestError) {
-        for (responder, _permit) in self.proposing.drain(..) {
-            responder.answer(turn, Err(error.clone()));
-        }
     }
 
     fn read(&mut self, turn: &mut Turn, reads: Vec<Read>, mode: ReadMode) {
@@ -315,7 +306,7 @@ impl Group {
                     }
                     Output::Apply { entries } => self.apply(turn, entries),
                     Output::Proposed { first } => self.proposed(turn, first),
-                    Output::Refused { reason } => self.answer_proposing(turn, &reason.into()),
+                    Output::Refused { reason } => answer_proposing(turn, &reason.into()),
                     Output::ReadReady { token } => self.serve(turn, token),
                     Output::ReadRefused { token, reason } => self.refuse(turn, token, reason),
                     Output::Load { target, first, last, max_bytes } => {
@@ -377,10 +368,12 @@ impl Group {
 
     fn proposed(&mut self, turn: &mut Turn, first: LogId) {
         let deadline = turn.now + self.shared.request_timeout;
-        for (offset, (responder, permit)) in self.proposing.drain(..).enumerate() {
+        let mut proposing = std::mem::take(&mut turn.proposing);
+        for (offset, (responder, permit)) in proposing.drain(..).enumerate() {
             let id = LogId::new(first.term, first.index.plus(offset as u64));
             self.proposals.add(turn, id, deadline, responder, permit);
         }
+        turn.proposing = proposing;
     }
 
     fn serve(&mut self, turn: &mut Turn, token: logboat_raft::ReadToken) {
@@ -513,6 +506,15 @@ impl Group {
         self.role_changed(RoleKind::Follower, self.raft.term(), None);
         self.proposals.abandon(turn);
         self.reads.abandon(turn);
-        self.answer_proposing(turn, &RequestError::Stopped);
+        answer_proposing(turn, &RequestError::Stopped);
     }
+}
+
+/// Refuses the proposals of the step that is running.
+fn answer_proposing(turn: &mut Turn, error: &RequestError) {
+    let mut proposing = std::mem::take(&mut turn.proposing);
+    for (responder, _permit) in proposing.drain(..) {
+        responder.answer(turn, Err(error.clone()));
+    }
+    turn.proposing = proposing;
 }

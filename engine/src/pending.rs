@@ -55,6 +55,10 @@ impl Proposals {
         while let Some(older) = self.0.pop_back_if(|older| older.id.index >= id.index) {
             older.responder.answer(turn, Err(RequestError::TimedOut));
         }
+        if self.0.capacity() == 0 {
+            // An idle leader keeps this room, and mostly it is for one.
+            self.0.reserve_exact(1);
+        }
         self.0.push_back(Proposal { id, deadline, responder, _permit: permit });
     }
 

@@ -1,6 +1,8 @@
 //! What the groups of one worker produce in one turn, collected so that it leaves as one batch for
 //! the log and one buffer for each peer.
 
+use crate::admission::Permit;
+use crate::pending::Responder;
 use crate::snapshots::SnapshotJob;
 use crate::storage::Storage;
 use logboat_raft::{GroupId, Mark, Message, NodeId, Output, Payload, Persist, Support, Time};
@@ -61,6 +63,8 @@ pub struct Turn {
     pub promises: Buffers,
     /// Snapshots to write or to send.
     pub snapshots: Vec<SnapshotJob>,
+    /// Who proposed the commands of the step that is running; kept for its memory.
+    pub(crate) proposing: Vec<(Responder, Permit)>,
     /// What the core wants done, while a replica runs; kept for its memory.
     pub(crate) outputs: Vec<Output>,
 }
@@ -78,6 +82,7 @@ impl Turn {
             sends: Buffers::default(),
             promises: Buffers::default(),
             snapshots: Vec::new(),
+            proposing: Vec::new(),
             outputs: Vec::new(),
         }
     }
