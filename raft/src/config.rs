@@ -1,7 +1,6 @@
 //! What a replica is told about itself and its group.
 
 use crate::{GroupId, NodeId};
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::time::Duration;
 
@@ -13,7 +12,7 @@ pub struct Config {
     /// The node that hosts this replica.
     pub node: NodeId,
     /// All voters of the group, sorted, this node among them.
-    pub voters: Box<[NodeId]>,
+    pub voters: Arc<[NodeId]>,
     /// The voter that campaigns first while nobody leads. The others follow in an order of the group's
     /// own, so that the groups that one node led are spread over all that are left.
     pub preferred: NodeId,
