@@ -19,7 +19,7 @@ use logboat_transport::{
 };
 use parking_lot::{Mutex, RwLock};
 use prometheus_client::registry::Registry;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
@@ -50,6 +50,8 @@ struct Inner {
     parts: Parts,
     restored: Mutex<BTreeMap<GroupId, Restored>>,
     groups: RwLock<BTreeMap<GroupId, GroupHandle>>,
+    /// Sets of voters, each once however many groups have it.
+    voters: Mutex<BTreeSet<Arc<[NodeId]>>>,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -94,6 +96,7 @@ impl Node {
             parts,
             restored: Mutex::new(restored),
             groups: RwLock::default(),
+            voters: Mutex::default(),
             threads: Mutex::new(Some(threads)),
         })))
     }
@@ -136,7 +139,7 @@ impl Node {
             group,
             node: self.id(),
             preferred,
-            voters: replicas.into(),
+            voters: inner.voters(replicas),
             seed: seed(self.id(), group),
             tuning: Arc::clone(&inner.tuning),
         };
@@ -245,6 +248,17 @@ impl fmt::Debug for Node {
 }
 
 impl Inner {
+    /// The set of these voters that all groups share which have it.
+    fn voters(&self, sorted: Vec<NodeId>) -> Arc<[NodeId]> {
+        let mut known = self.voters.lock();
+        if let Some(voters) = known.get(&*sorted) {
+            return Arc::clone(voters);
+        }
+        let voters: Arc<[NodeId]> = sorted.into();
+        known.insert(Arc::clone(&voters));
+        voters
+    }
+
     fn stop(&self) {
         let Some(threads) = self.threads.lock().take() else {
             return;

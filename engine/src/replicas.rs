@@ -12,6 +12,7 @@ use logboat_raft::{Epoch, GroupId, Mark, NodeId, Support, Time};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How many replicas ahead of the one that runs memory is asked for.
@@ -27,20 +28,21 @@ pub(crate) struct Seat {
     attention: Attention,
     inbox: Chain,
     woken: bool,
-    peers: Box<[NodeId]>,
+    /// All voters of the group, this node among them.
+    voters: Arc<[NodeId]>,
     /// Where the group's leader should be.
     preferred: NodeId,
 }
 
 impl Seat {
-    pub(crate) fn new(group: Group, peers: Box<[NodeId]>, preferred: NodeId) -> Self {
+    pub(crate) fn new(group: Group, voters: Arc<[NodeId]>, preferred: NodeId) -> Self {
         Self {
             durable: Mark::default(),
             attention: Attention::default(),
             group: Box::new(group),
             inbox: Chain::EMPTY,
             woken: false,
-            peers,
+            voters,
             preferred,
         }
     }
@@ -49,9 +51,9 @@ impl Seat {
         self.attention
     }
 
-    /// Whether a replica of the same group is on `node`.
-    pub(crate) fn is_peer(&self, node: NodeId) -> bool {
-        self.peers.contains(&node)
+    /// Whether a replica of the group is on `node`.
+    pub(crate) fn is_on(&self, node: NodeId) -> bool {
+        self.voters.contains(&node)
     }
 
     /// Runs the replica. A panic ends it, and the other replicas go on.

@@ -242,7 +242,7 @@ impl Worker {
     fn disconnected(&mut self, node: NodeId) {
         let own = self.surroundings.node;
         self.replicas.post_to_followers(own, |seat| {
-            let waits = seat.attention().deadline.is_some() && seat.is_peer(node);
+            let waits = seat.attention().deadline.is_some() && seat.is_on(node);
             waits.then_some(GroupEvent::Disconnected(node))
         });
     }
@@ -252,7 +252,7 @@ impl Worker {
         let own = self.surroundings.node;
         let mut number = 0;
         self.replicas.post_to_followers(own, |seat| {
-            let mut candidates = nodes.iter().filter(|node| seat.is_peer(**node));
+            let mut candidates = nodes.iter().filter(|node| seat.is_on(**node));
             let among = candidates.clone().count().max(1);
             number += 1;
             candidates.nth(number % among).map(|to| GroupEvent::Transfer(*to))
@@ -274,8 +274,7 @@ impl Worker {
     fn start_group(&mut self, start: StartGroup) {
         let slot = self.replicas.next_slot();
         let group_id = start.config.group;
-        let own = self.surroundings.node;
-        let peers = start.config.voters.iter().copied().filter(|node| *node != own).collect();
+        let voters = Arc::clone(&start.config.voters);
         if let Some(persist) = start.reset {
             self.turn.writes.push((group_id, persist));
         }
@@ -284,7 +283,7 @@ impl Worker {
         let shared = Arc::clone(&self.surroundings.shared);
         let view = Arc::clone(&start.view);
         let group = Group::new(group_id, slot, raft, start.machine, shared, view);
-        self.replicas.seat(group_id, Seat::new(group, peers, preferred));
+        self.replicas.seat(group_id, Seat::new(group, voters, preferred));
         // Entries that a restart found committed are applied, and a lone voter elects itself, without
         // waiting for a message.
         self.replicas.post(slot, GroupEvent::Tick);
