@@ -24,15 +24,19 @@ pub struct Roster {
     rounds: Rounds,
 }
 
+/// Later than any deadline.
+const NEVER: Time = Time(u64::MAX);
+
 /// A replica's places in the lists.
 #[derive(Clone, Copy)]
 struct Entry {
     leader: Option<NodeId>,
     /// Its place among those with the same leader.
     place: u32,
-    deadline: Option<Time>,
+    /// [`NEVER`] without one, as is the timer: half of what options would take.
+    deadline: Time,
     /// The soonest of its timers; the others are void.
-    timer: Option<Time>,
+    timer: Time,
     /// Whether it is listed among those that wait for a round.
     awaits: bool,
 }
@@ -69,7 +73,7 @@ impl Roster {
 
     /// Lists the replica in the next slot.
     pub fn add(&mut self) {
-        let entry = Entry { leader: None, place: 0, deadline: None, timer: None, awaits: false };
+        let entry = Entry { leader: None, place: 0, deadline: NEVER, timer: NEVER, awaits: false };
         self.entries.push(entry);
     }
 
@@ -79,12 +83,10 @@ impl Roster {
             self.follow(slot, attention.leader);
         }
         let entry = &mut self.entries[slot.0 as usize];
-        entry.deadline = attention.deadline;
-        if let Some(deadline) = attention.deadline
-            && entry.timer.is_none_or(|timer| deadline < timer)
-        {
-            entry.timer = Some(deadline);
-            self.timers.push(Reverse((deadline, slot)));
+        entry.deadline = attention.deadline.unwrap_or(NEVER);
+        if entry.deadline < entry.timer {
+            entry.timer = entry.deadline;
+            self.timers.push(Reverse((entry.deadline, slot)));
         }
         if let Some(round) = attention.awaited_round
             && !std::mem::replace(&mut entry.awaits, true)
@@ -113,15 +115,17 @@ impl Roster {
         {
             self.timers.pop();
             let entry = &mut self.entries[slot.0 as usize];
-            if entry.timer != Some(time) {
+            if entry.timer != time {
                 continue;
             }
             // A deadline that was put off since has its timer set anew.
-            entry.timer = entry.deadline.filter(|deadline| *deadline > now);
-            match entry.timer {
-                Some(deadline) => self.timers.push(Reverse((deadline, slot))),
-                None if entry.deadline.is_some() => return Some(slot),
-                None => {}
+            if entry.deadline <= now {
+                entry.timer = NEVER;
+                return Some(slot);
+            }
+            entry.timer = entry.deadline;
+            if entry.timer != NEVER {
+                self.timers.push(Reverse((entry.timer, slot)));
             }
         }
         None
