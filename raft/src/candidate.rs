@@ -2,7 +2,7 @@
 
 use crate::quorum::{self, Outcome};
 use crate::replica::Replica;
-use crate::{NodeId, Time};
+use crate::{NodeId, Support, Time};
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -17,13 +17,12 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
-    /// A campaign that has the candidate's own vote. Answers may take twice as long as another
-    /// campaign would be put off, since the votes of many groups are asked for at once.
+    /// A campaign that has the candidate's own vote.
     pub(crate) fn new(replica: &mut Replica, failures: u8) -> Self {
         Self {
             granted: vec![replica.node()],
             refused: Vec::new(),
-            deadline: replica.retry_deadline(failures.saturating_add(1)),
+            deadline: replica.answer_deadline(failures),
             failures,
         }
     }
@@ -38,6 +37,13 @@ impl Candidate {
         } else {
             self.refused.push(from);
         }
+    }
+
+    /// Whether all voters have answered whose nodes support this one: no other answer is to be expected.
+    pub(crate) fn has_all_answers(&self, replica: &Replica, support: &Support) -> bool {
+        let answered = |node: &NodeId| self.granted.contains(node) || self.refused.contains(node);
+        let mut live = replica.peers().filter(|peer| support.received(*peer).is_some());
+        live.all(|peer| answered(&peer))
     }
 
     pub(crate) fn outcome(&self, replica: &Replica) -> Outcome {

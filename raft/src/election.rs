@@ -81,8 +81,8 @@ impl Raft {
                 Outcome::Won if self.replica.bound_to(support).is_none() => {
                     self.campaign(false, out);
                 }
-                Outcome::Won | Outcome::Lost => self.step_down(None, out),
-                Outcome::Open => {}
+                Outcome::Open if !candidate.has_all_answers(&self.replica, support) => {}
+                Outcome::Won | Outcome::Lost | Outcome::Open => self.step_down(None, out),
             }
         }
     }
@@ -104,7 +104,7 @@ impl Raft {
             return self.pre_campaign(out);
         }
         let failures = self.failures();
-        let deadline = self.replica.retry_deadline(0);
+        let deadline = self.replica.look_deadline();
         self.role = Role::Follower(Follower::waiting(deadline, failures));
     }
 
@@ -157,7 +157,7 @@ impl Raft {
             Role::PreCandidate(_) | Role::Candidate(_) => {
                 (self.replica.retry_deadline(failures), failures.saturating_add(1))
             }
-            Role::Leader(_) => (self.replica.retry_deadline(0), failures),
+            Role::Leader(_) => (self.replica.look_deadline(), failures),
         };
         let follower = Role::Follower(Follower::waiting(deadline, failures));
         if let Role::Leader(leader) = mem::replace(&mut self.role, follower) {
@@ -190,7 +190,7 @@ impl Raft {
         if self.replica.bound_to(support) == Some(rival) {
             self.replica.fortified = None;
             if matches!(&self.role, Role::Follower(follower) if follower.leader == Some(rival)) {
-                let deadline = self.replica.retry_deadline(0);
+                let deadline = self.replica.look_deadline();
                 self.role = Role::Follower(Follower::waiting(deadline, 0));
             }
         }

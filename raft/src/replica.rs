@@ -132,11 +132,28 @@ impl Replica {
         self.now + stagger * u32::try_from(ahead).unwrap_or(u32::MAX) + self.draw(stagger)
     }
 
-    /// When to campaign again after so many failures: ever later, up to an election timeout.
+    /// When to campaign again after so many failures: ever later, up to an election timeout. The first
+    /// time comes before the next in line has its turn, since those who refused may have learnt a
+    /// moment later than this node that the leader is lost.
     pub(crate) fn retry_deadline(&mut self, failures: u8) -> Time {
-        let longest = self.election_timeout();
-        let stagger = self.config.tuning.campaign_stagger;
-        let wait = (stagger * (1 << failures.min(8))).min(longest);
+        self.backoff(self.config.tuning.campaign_stagger / 4, failures)
+    }
+
+    /// How long a campaign waits for answers after so many failures. They may take their time, since
+    /// the votes of many groups are asked for at once.
+    pub(crate) fn answer_deadline(&mut self, failures: u8) -> Time {
+        self.backoff(self.config.tuning.campaign_stagger * 2, failures)
+    }
+
+    /// When to look again whether a campaign makes sense.
+    pub(crate) fn look_deadline(&mut self) -> Time {
+        self.backoff(self.config.tuning.campaign_stagger, 0)
+    }
+
+    /// A moment between one and two times `shortest` from now, doubled for each failure up to an
+    /// election timeout.
+    fn backoff(&mut self, shortest: Duration, failures: u8) -> Time {
+        let wait = (shortest * (1 << failures.min(10))).min(self.election_timeout());
         self.now + wait + self.draw(wait)
     }
 
