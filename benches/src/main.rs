@@ -8,6 +8,7 @@ mod compare;
 #[cfg(not(feature = "peers"))]
 #[path = "without_peers.rs"]
 mod compare;
+mod disk;
 mod failover;
 mod idle;
 mod machine;
@@ -48,6 +49,8 @@ enum Bench {
     /// A cluster of processes, one of which is killed.
     /// A cluster of processes, one of which is killed.
     Failover(failover::Options),
+    /// What the disk takes of synced writes.
+    Disk(disk::Options),
     /// The write-ahead log alone.
     Wal(wal::Options),
     /// Log, core and cluster beside their peers.
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Bench::Mixed(options) => mixed::run(&options),
         Bench::Idle(options) => idle::run(&options),
         Bench::Failover(options) => failover::run(&options),
+        Bench::Disk(options) => disk::run(&options),
         Bench::Wal(options) => wal::run(&options),
         Bench::Compare(options) => compare::run(&options),
     };

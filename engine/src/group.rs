@@ -148,6 +148,7 @@ impl Group {
     ) -> Self {
         let applied = raft.snapshot();
         view.progress(raft.commit(), applied.index);
+        view.role_changed(raft.role(), raft.term(), raft.leader());
         Self {
             id,
             slot,

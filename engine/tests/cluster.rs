@@ -196,6 +196,7 @@ async fn a_restarted_follower_of_an_idle_group_learns_what_is_committed() -> Tes
     cluster.restart(follower)?;
     cluster.await_applied(follower, GROUP, 1).await;
     assert_eq!(cluster.leader(GROUP).await, leader);
+    assert_eq!(cluster.handle(follower, GROUP).view().leader(), Some(leader));
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 /// So many seeds must do.
 #[cfg(logboat_mutants)]
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 3_000;
 
 #[cfg(logboat_mutants)]
 fn main() -> ExitCode {
@@ -52,7 +52,7 @@ fn options(seed: u64) -> Options {
     let faults = match seed % 4 {
         0 => return options,
         1 => vec![Fault::Pause, Fault::Crash, Fault::Partition],
-        2 => vec![Fault::Transfer, Fault::SlowLink],
+        2 => vec![Fault::Transfer, Fault::SlowLink, Fault::Withdraw],
         _ => vec![Fault::Withdraw, Fault::Bridge],
     };
     Options { nodes: Some(3), groups: Some(1), faults, ..options }
