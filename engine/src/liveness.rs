@@ -167,11 +167,11 @@ impl Liveness {
             return;
         };
         match message {
-            SupportMessage::Request { run, round } => {
-                self.requested(at, run, round, now, effects);
+            SupportMessage::Request { run, round, heard } => {
+                self.requested(at, (run, round, heard), now, effects);
             }
-            SupportMessage::Granted { run, round, epoch } if run == self.run => {
-                self.granted(at, round, epoch, effects);
+            SupportMessage::Granted { run, round, epoch, prolonged } if run == self.run => {
+                self.granted(at, round, (epoch, prolonged), effects);
             }
             SupportMessage::Confirm { run, worker, round } => {
                 let Peer { node, grant, durable, .. } = self.peers[at];
@@ -210,20 +210,32 @@ impl Liveness {
         let (run, round) = (self.run, self.round);
         effects.push(Effect::Persist(self.own, Grant { epoch: Epoch(0), run, live: true }));
         for peer in &self.peers {
-            let request = SupportMessage::Request { run, round };
+            let heard = peer.received.is_some();
+            let request = SupportMessage::Request { run, round, heard };
             effects.push(Effect::SendWhenDurable(peer.node, request));
         }
     }
 
     /// Goes on supporting a peer, or begins to at a new epoch: after a withdrawal, and in the peer's
-    /// next run.
-    fn requested(&mut self, at: usize, run: Run, round: u64, now: Time, effects: &mut Vec<Effect>) {
+    /// next run. Support that the peer does not hear of is not prolonged: on a link that works in this
+    /// direction only, the peer could not lead, and nobody would take its place.
+    fn requested(
+        &mut self,
+        at: usize,
+        (run, round, heard): (Run, u64, bool),
+        now: Time,
+        effects: &mut Vec<Effect>,
+    ) {
         let peer = &mut self.peers[at];
         if run < peer.grant.run {
             return; // It was on its way for so long that the peer has restarted since.
         }
-        peer.deadline = now + self.rhythm.timeout;
-        if !peer.grant.live || run > peer.grant.run {
+        let anew = !peer.grant.live || run > peer.grant.run;
+        let prolonged = anew || heard;
+        if prolonged {
+            peer.deadline = now + self.rhythm.timeout;
+        }
+        if anew {
             let again = logboat_raft::mutant!(SupportRegresses) && peer.grant.epoch.0 > 0;
             let epoch = Epoch(peer.grant.epoch.0 + u64::from(!again));
             peer.grant = Grant { epoch, run, live: true };
@@ -231,7 +243,7 @@ impl Liveness {
             effects.push(Effect::Given(peer.node, Some(epoch)));
         }
         let epoch = peer.grant.epoch;
-        let answer = SupportMessage::Granted { run, round, epoch };
+        let answer = SupportMessage::Granted { run, round, epoch, prolonged };
         effects.push(if epoch <= peer.durable {
             Effect::Send(peer.node, answer)
         } else {
@@ -239,7 +251,13 @@ impl Liveness {
         });
     }
 
-    fn granted(&mut self, at: usize, round: u64, epoch: Epoch, effects: &mut Vec<Effect>) {
+    fn granted(
+        &mut self,
+        at: usize,
+        round: u64,
+        (epoch, prolonged): (Epoch, bool),
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(&(_, asked)) = self.requests.iter().find(|request| request.0 == round) else {
             return;
         };
@@ -249,8 +267,10 @@ impl Liveness {
         }
         let news = peer.received.is_none_or(|(known, _)| known != epoch);
         peer.received = Some((epoch, asked));
-        let until = asked + self.rhythm.timeout.saturating_sub(self.rhythm.drift);
-        effects.push(Effect::Lease(peer.node, epoch, until));
+        if prolonged {
+            let until = asked + self.rhythm.timeout.saturating_sub(self.rhythm.drift);
+            effects.push(Effect::Lease(peer.node, epoch, until));
+        }
         if news {
             effects.push(Effect::Received(peer.node, Some(epoch)));
         }

@@ -183,6 +183,20 @@ async fn a_request_for_a_group_that_is_not_there_says_so() -> TestResult {
     Ok(())
 }
 
+/// Its requests for support arrive, so it could be supported for ever.
+#[tokio::test]
+async fn a_leader_that_hears_nobody_is_replaced() -> TestResult {
+    let cluster = Cluster::new(3)?;
+    cluster.start_group(GROUP)?;
+    cluster.propose(GROUP, b"+").await;
+    let deaf = cluster.leader(GROUP).await;
+    cluster.deafen(deaf);
+    let others: Vec<_> = cluster.ids().into_iter().filter(|node| *node != deaf).collect();
+    let new = cluster.leader_among(&others, GROUP).await;
+    assert_eq!(number(&cluster.propose_at(new, GROUP, b"+").await), 2);
+    Ok(())
+}
+
 /// Its node is supported as before, so the leader has no reason to speak.
 #[tokio::test]
 async fn a_restarted_follower_of_an_idle_group_learns_what_is_committed() -> TestResult {

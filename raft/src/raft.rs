@@ -230,9 +230,10 @@ impl Raft {
                 }
                 self.ask_again(out);
             }
-            Role::PreCandidate(Candidate { deadline, .. })
-            | Role::Candidate(Candidate { deadline, .. }) => {
+            Role::PreCandidate(Candidate { deadline, failures, .. })
+            | Role::Candidate(Candidate { deadline, failures, .. }) => {
                 if *deadline <= now {
+                    *failures = failures.saturating_add(1);
                     self.on_election_deadline(support, out);
                 }
             }

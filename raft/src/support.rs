@@ -87,6 +87,9 @@ pub enum SupportMessage {
         run: Run,
         /// Which request it is; comes back in the answer.
         round: u64,
+        /// Whether the sender has lately heard that the receiver supports it. Otherwise support is of no
+        /// use to it, and only keeps others from being elected.
+        heard: bool,
     },
     /// The answer to a request. A grant is durable before this leaves.
     Granted {
@@ -96,6 +99,8 @@ pub enum SupportMessage {
         round: u64,
         /// The epoch at which the sender supports the receiver.
         epoch: Epoch,
+        /// Whether it will for a whole timeout from the request's arrival on; only leases rely on that.
+        prolonged: bool,
     },
     /// "At which epoch do you support me now?" Asked for the reads of all groups of a worker.
     Confirm {

@@ -306,7 +306,8 @@ impl Reader {
         self.varint().map(ReadToken)
     }
 
-    fn bool(&mut self) -> Result<bool, DecodeError> {
+    /// Reads a yes or no.
+    pub(crate) fn bool(&mut self) -> Result<bool, DecodeError> {
         match self.byte()? {
             0 => Ok(false),
             1 => Ok(true),

@@ -15,16 +15,18 @@ mod kind {
 /// Appends a message, its kind first.
 pub(crate) fn put_support(fields: &mut Vec<u8>, message: &SupportMessage) {
     match *message {
-        SupportMessage::Request { run, round } => {
+        SupportMessage::Request { run, round, heard } => {
             fields.push(kind::REQUEST);
             put_varint(fields, run.0);
             put_varint(fields, round);
+            fields.push(u8::from(heard));
         }
-        SupportMessage::Granted { run, round, epoch } => {
+        SupportMessage::Granted { run, round, epoch, prolonged } => {
             fields.push(kind::GRANTED);
             put_varint(fields, run.0);
             put_varint(fields, round);
             put_varint(fields, epoch.0);
+            fields.push(u8::from(prolonged));
         }
         SupportMessage::Confirm { run, worker, round } => {
             fields.push(kind::CONFIRM);
@@ -50,10 +52,12 @@ impl Reader {
         }
         let run = Run(self.varint()?);
         Ok(Some(match kind {
-            kind::REQUEST => SupportMessage::Request { run, round: self.varint()? },
+            kind::REQUEST => {
+                SupportMessage::Request { run, round: self.varint()?, heard: self.bool()? }
+            }
             kind::GRANTED => {
-                let round = self.varint()?;
-                SupportMessage::Granted { run, round, epoch: Epoch(self.varint()?) }
+                let (round, epoch) = (self.varint()?, Epoch(self.varint()?));
+                SupportMessage::Granted { run, round, epoch, prolonged: self.bool()? }
             }
             kind::CONFIRM => {
                 SupportMessage::Confirm { run, worker: self.worker()?, round: self.varint()? }

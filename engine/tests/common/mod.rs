@@ -199,6 +199,13 @@ impl Cluster {
         }
     }
 
+    /// Lets `node` hear nobody, though it is heard.
+    pub(crate) fn deafen(&self, node: NodeId) {
+        for other in self.ids().into_iter().filter(|other| *other != node) {
+            self.network.cut(other, node);
+        }
+    }
+
     pub(crate) fn heal(&self, node: NodeId) {
         for other in self.ids().into_iter().filter(|other| *other != node) {
             self.network.heal(node, other);

@@ -88,8 +88,11 @@ fn support(input: &mut Unstructured<'_>) -> Result<SupportMessage> {
     let worker = input.arbitrary()?;
     let epoch = crate::messages::epoch(input)?;
     Ok(match input.int_in_range(0..=3)? {
-        0 => SupportMessage::Request { run, round },
-        1 => SupportMessage::Granted { run, round, epoch: epoch.unwrap_or_default() },
+        0 => SupportMessage::Request { run, round, heard: input.arbitrary()? },
+        1 => {
+            let epoch = epoch.unwrap_or_default();
+            SupportMessage::Granted { run, round, epoch, prolonged: input.arbitrary()? }
+        }
         2 => SupportMessage::Confirm { run, worker, round },
         _ => SupportMessage::Confirmed { run, worker, round, epoch },
     })

@@ -82,11 +82,14 @@ fn payload(group: GroupId) -> impl Strategy<Value = Payload> {
 
 fn support() -> impl Strategy<Value = SupportMessage> {
     prop_oneof![
-        any::<[u64; 2]>().prop_map(|[run, round]| SupportMessage::Request { run: Run(run), round }),
-        any::<[u64; 3]>().prop_map(|[run, round, epoch]| SupportMessage::Granted {
+        any::<(u64, u64, bool)>().prop_map(|(run, round, heard)| SupportMessage::Request {
             run: Run(run),
             round,
-            epoch: Epoch(epoch),
+            heard
+        }),
+        any::<([u64; 3], bool)>().prop_map(|([run, round, epoch], prolonged)| {
+            let (run, epoch) = (Run(run), Epoch(epoch));
+            SupportMessage::Granted { run, round, epoch, prolonged }
         }),
         any::<(u64, u32, u64)>().prop_map(|(run, worker, round)| SupportMessage::Confirm {
             run: Run(run),
@@ -330,8 +333,11 @@ fn the_bytes_of_every_parcel_are_pinned() {
     pin("snapshot refused", &|outgoing| outgoing.push_snapshot_refused(GroupId(7), last));
     let (run, round, worker) = (Run(3), 300, 1);
     for (name, message) in [
-        ("support request", SupportMessage::Request { run, round }),
-        ("support granted", SupportMessage::Granted { run, round, epoch: Epoch(2) }),
+        ("support request", SupportMessage::Request { run, round, heard: true }),
+        (
+            "support granted",
+            SupportMessage::Granted { run, round, epoch: Epoch(2), prolonged: true },
+        ),
         ("confirm", SupportMessage::Confirm { run, worker, round }),
         ("confirmed", SupportMessage::Confirmed { run, worker, round, epoch: Some(Epoch(2)) }),
         ("not confirmed", SupportMessage::Confirmed { run, worker, round, epoch: None }),
