@@ -24,7 +24,7 @@ const BURST: usize = 1_024;
 
 /// How many replicas learn in one turn that the support for their leader's node, or of a peer for
 /// this node, has changed.
-const CONCERNED_A_TURN: usize = 512;
+const CONCERNED_A_TURN: usize = 128;
 
 /// How many leaderships are handed to preferred replicas at once.
 const EVENED_OUT_AT_ONCE: usize = 32;

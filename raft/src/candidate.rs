@@ -39,11 +39,12 @@ impl Candidate {
         }
     }
 
-    /// Whether all voters have answered whose nodes support this one: no other answer is to be expected.
+    /// Whether all voters have answered whose nodes and this one support each other: no other answer is
+    /// to be expected.
     pub(crate) fn has_all_answers(&self, replica: &Replica, support: &Support) -> bool {
         let answered = |node: &NodeId| self.granted.contains(node) || self.refused.contains(node);
-        let mut live = replica.peers().filter(|peer| support.received(*peer).is_some());
-        live.all(|peer| answered(&peer))
+        let lives = |peer: &NodeId| support.given(*peer).and(support.received(*peer)).is_some();
+        replica.peers().filter(lives).all(|peer| answered(&peer))
     }
 
     pub(crate) fn outcome(&self, replica: &Replica) -> Outcome {
