@@ -7,11 +7,10 @@ use crate::turn::Slot;
 use crate::view::GroupView;
 use crate::worker::{Drain, Worker};
 use actix::Addr;
-use logboat_raft::{Config, Epoch, GroupId, Mark, Message, NodeId, Persist, Restored, Time};
+use logboat_raft::{Config, Epoch, GroupId, Mark, Message, NodeId, Persist, Restored};
 use logboat_storage::Poisoned;
 use logboat_transport::RequestId;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 
 /// What can happen to a worker.
@@ -53,37 +52,6 @@ pub(crate) enum Event {
 /// The queues of a node's workers. A group belongs to the same worker for as long as the node runs.
 #[derive(Clone)]
 pub(crate) struct Workers(Arc<[Arc<WorkerInbox>]>);
-
-/// When a worker has something to do though nothing happens, for the clock to know.
-#[derive(Debug)]
-pub(crate) struct Alarm {
-    time: AtomicU64,
-    leads_for_others: AtomicBool,
-}
-
-impl Alarm {
-    pub(crate) const fn new() -> Self {
-        Self { time: AtomicU64::new(u64::MAX), leads_for_others: AtomicBool::new(false) }
-    }
-
-    /// Sets it to a moment, or to none.
-    pub(crate) fn set(&self, time: Option<Time>) {
-        self.time.store(time.map_or(u64::MAX, |time| time.0), Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_due(&self, now: Time) -> bool {
-        self.time.load(Ordering::Relaxed) <= now.0
-    }
-
-    /// Notes whether groups are led here whose leader should be elsewhere.
-    pub(crate) fn lead_for_others(&self, leads: bool) {
-        self.leads_for_others.store(leads, Ordering::Relaxed);
-    }
-
-    pub(crate) fn leads_for_others(&self) -> bool {
-        self.leads_for_others.load(Ordering::Relaxed)
-    }
-}
 
 impl Workers {
     /// Queues for `count` workers, which are yet to be connected, each with room for so many bytes of

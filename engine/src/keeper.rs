@@ -69,6 +69,11 @@ impl Keeper {
         self.state.lock().leases.clone()
     }
 
+    /// When [`Self::tick`] will have something to do.
+    pub(crate) fn next_deadline(&self) -> Time {
+        self.state.lock().liveness.next_deadline()
+    }
+
     /// Does what time asks for.
     pub(crate) fn tick(self: &Arc<Self>) {
         let now = self.now();

@@ -14,6 +14,7 @@
 mod admission;
 mod budget;
 mod calls;
+mod clock;
 mod config;
 mod durable;
 mod error;

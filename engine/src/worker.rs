@@ -1,10 +1,11 @@
 //! A worker: the actor that owns one arbiter's replicas, runs those that have something to do, and
 //! flushes what they produced in a turn.
 
+use crate::clock::Alarms;
 use crate::durable::{Durable, TurnDurable, send_all};
 use crate::error::RequestError;
 use crate::group::{Group, GroupEvent, Shared};
-use crate::inbox::{Alarm, Event, StartGroup, WorkerInbox};
+use crate::inbox::{Event, StartGroup, WorkerInbox};
 use crate::keeper::Keeper;
 use crate::pending::Responder;
 use crate::replicas::{Replicas, Seat};
@@ -32,7 +33,7 @@ const EVENED_OUT_AT_ONCE: usize = 32;
 /// How long a round of confirmations may take before its messages are taken for lost.
 const ROUND_PATIENCE: Duration = Duration::from_millis(250);
 
-/// What a worker works with; the same for all workers of a node but for the alarm.
+/// What a worker works with; the same for all workers of a node.
 #[derive(Clone)]
 pub(crate) struct Surroundings {
     pub(crate) node: NodeId,
@@ -55,7 +56,7 @@ pub(crate) struct Drain;
 pub(crate) struct Worker {
     number: usize,
     inbox: Arc<WorkerInbox>,
-    alarm: Arc<Alarm>,
+    alarms: Arc<Alarms>,
     /// What was taken out of the inbox; kept for its memory.
     events: Vec<Event>,
     replicas: Replicas,
@@ -101,8 +102,8 @@ impl Handler<Drain> for Worker {
         }
         self.ask_for_confirmation();
         self.flush();
-        self.alarm.set(self.replicas.next_deadline(ROUND_PATIENCE));
-        self.alarm.lead_for_others(self.replicas.leads_for_others());
+        self.alarms.set(self.number, self.replicas.next_deadline(ROUND_PATIENCE));
+        self.alarms.lead_for_others(self.number, self.replicas.leads_for_others());
         for done in stopping {
             // Whoever stops the node may have given up on this worker.
             let _ = done.send(());
@@ -114,7 +115,7 @@ impl Worker {
     pub(crate) fn new(
         number: usize,
         inbox: Arc<WorkerInbox>,
-        alarm: Arc<Alarm>,
+        alarms: Arc<Alarms>,
         surroundings: Surroundings,
         mut turn: Turn,
     ) -> Self {
@@ -124,7 +125,7 @@ impl Worker {
         Self {
             number,
             inbox,
-            alarm,
+            alarms,
             events: Vec::new(),
             replicas: Replicas::new(surroundings.node),
             turn,
