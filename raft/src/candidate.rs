@@ -40,10 +40,11 @@ impl Candidate {
     }
 
     /// Whether all voters have answered whose nodes and this one support each other: no other answer is
-    /// to be expected.
+    /// to be expected. A node that was lost may be withdrawn from before its own support has lapsed.
     pub(crate) fn has_all_answers(&self, replica: &Replica, support: &Support) -> bool {
         let answered = |node: &NodeId| self.granted.contains(node) || self.refused.contains(node);
-        let lives = |peer: &NodeId| support.given(*peer).and(support.received(*peer)).is_some();
+        let lives =
+            |node: &NodeId| support.received(*node).is_some() && support.given(*node).is_some();
         replica.peers().filter(lives).all(|peer| answered(&peer))
     }
 

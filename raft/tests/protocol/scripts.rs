@@ -301,6 +301,7 @@ scripts! {
     dead_follower
     defended_leader
     durability
+    early_candidate
     election
     figure_7
     figure_8
