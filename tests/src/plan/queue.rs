@@ -5,9 +5,6 @@ use logboat_raft::{NodeId, SupportMessage, Time};
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
-/// A worker's number in its node.
-pub(super) type WorkerNumber = usize;
-
 /// What happens.
 pub(super) enum Event {
     /// A node looks at the clock.
@@ -17,11 +14,11 @@ pub(super) enum Event {
     /// Messages of replicas on one node arrive at those on another.
     Frame { to: NodeId, letters: Vec<Letter> },
     /// A worker's turn begins.
-    Turn(NodeId, WorkerNumber),
+    Turn { node: NodeId, worker: usize },
     /// What replicas of a node produced leaves.
     Flush(NodeId, Box<Produced>),
     /// A worker's turn is over.
-    TurnEnds(NodeId, WorkerNumber),
+    TurnEnds { node: NodeId, worker: usize },
     /// A sync of a node's log is done.
     Synced(NodeId),
 }

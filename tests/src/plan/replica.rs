@@ -554,10 +554,11 @@ impl Step<'_, '_> {
         self.others().any(|peer| self.view.supports_own(peer))
     }
 
-    /// Whether all have answered whose nodes support this one.
+    /// Whether all have answered whose nodes and this one support each other.
     fn has_all(&self, answers: Answers) -> bool {
         let answered = |peer| answers.granted.contains(peer) || answers.refused.contains(peer);
-        self.others().filter(|peer| self.view.supports_own(*peer)).all(answered)
+        let live = |peer: &Place| self.view.supports_own(*peer) && self.view.supports(*peer);
+        self.others().filter(live).all(answered)
     }
 
     fn enter_term(&mut self, term: u32) {
@@ -595,9 +596,8 @@ impl Step<'_, '_> {
 
     /// See `Replica::succession_deadline`.
     fn succession_deadline(&mut self) -> Time {
-        let View { id, voters, support, tuning, .. } = *self.view;
-        let lives = |place: &Place| support.of(voters.node(*place)).given.is_some();
-        let ahead = self.others().filter(lives);
+        let View { id, voters, tuning, .. } = *self.view;
+        let ahead = self.others().filter(|place| self.view.supports(*place));
         let ahead = ahead.filter(|place| voters.precedes(id.group(), *place, id.place())).count();
         if ahead == 0 {
             return self.view.now;
@@ -640,6 +640,10 @@ impl View<'_> {
         let Self { id, voters, .. } = self;
         let to_replica = ReplicaId::new(id.group(), to);
         (voters.node(to), Letter { to: to_replica, from: id.place(), term, says })
+    }
+
+    fn supports(&self, peer: Place) -> bool {
+        self.support.of(self.voters.node(peer)).given.is_some()
     }
 
     fn supports_own(&self, peer: Place) -> bool {

@@ -2,7 +2,7 @@
 
 use super::cost::{DELAY, JITTER, LOOKS_AN_INTERVAL, RUN, SYNC, WAKE_UP, WORKERS};
 use super::node::{Batch, Node};
-use super::queue::{Event, Queue, WorkerNumber};
+use super::queue::{Event, Queue};
 use super::replica::{Letter, Produced, Replica, ReplicaId};
 use super::tally::Tally;
 use super::voters::{Place, Voters};
@@ -121,9 +121,9 @@ impl World {
             Event::Look(id) => self.look(id),
             Event::Word { from, to, message } => self.heard(from, to, message),
             Event::Frame { to, letters } => self.arrived(to, letters),
-            Event::Turn(id, worker) => self.turn(id, worker),
+            Event::Turn { node, worker } => self.turn(node, worker),
             Event::Flush(id, produced) => self.flush(id, *produced),
-            Event::TurnEnds(id, worker) => self.end_turn(id, worker),
+            Event::TurnEnds { node, worker } => self.end_turn(node, worker),
             Event::Synced(id) => self.synced(id),
         }
     }
@@ -203,16 +203,16 @@ impl World {
         (0..WORKERS).for_each(|worker| self.post(id, worker, event()));
     }
 
-    fn post(&mut self, id: NodeId, number: WorkerNumber, event: Posted) {
+    fn post(&mut self, id: NodeId, number: usize, event: Posted) {
         let worker = &mut self.nodes[index(id)].workers[number];
         worker.inbox.push(event);
         if !std::mem::replace(&mut worker.busy, true) {
-            self.queue.add(self.now + WAKE_UP, Event::Turn(id, number));
+            self.queue.add(self.now + WAKE_UP, Event::Turn { node: id, worker: number });
         }
     }
 
     /// See `Worker` in `engine/src/worker.rs`.
-    fn turn(&mut self, id: NodeId, number: WorkerNumber) {
+    fn turn(&mut self, id: NodeId, number: usize) {
         let Self { now, groups, nodes, tuning, random, .. } = self;
         let node = &mut nodes[index(id)];
         if !node.lives {
@@ -223,7 +223,7 @@ impl World {
             at = at + RUN * u32::try_from(runs).expect("a burst is short");
             self.queue.add(at, Event::Flush(id, Box::new(produced)));
         }
-        self.queue.add(at, Event::TurnEnds(id, number));
+        self.queue.add(at, Event::TurnEnds { node: id, worker: number });
     }
 
     fn flush(&mut self, id: NodeId, produced: Produced) {
@@ -239,12 +239,12 @@ impl World {
         self.write(id);
     }
 
-    fn end_turn(&mut self, id: NodeId, number: WorkerNumber) {
+    fn end_turn(&mut self, id: NodeId, number: usize) {
         let worker = &mut self.nodes[index(id)].workers[number];
         worker.alarm = worker.roster.next_deadline();
         worker.busy = worker.has_more();
         if worker.busy {
-            self.queue.add(self.now, Event::Turn(id, number));
+            self.queue.add(self.now, Event::Turn { node: id, worker: number });
         }
     }
 
