@@ -129,6 +129,9 @@ struct Followers {
     committed: bool,
 }
 
+/// There are millions of them.
+const _: () = assert!(size_of::<Replica>() <= 32);
+
 /// Later than any deadline.
 const NEVER: Time = Time(u64::MAX);
 

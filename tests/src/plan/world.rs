@@ -76,7 +76,7 @@ impl World {
         }
     }
 
-    /// Nodes that live, as many as are asked for, by lot.
+    /// So many of the nodes, by lot.
     pub(super) fn draw_nodes(&mut self, count: usize) -> Vec<NodeId> {
         let mut left: Vec<_> = self.nodes.iter().map(|node| node.id).collect();
         let draw = |_| left.swap_remove(self.random.draw() as usize % left.len());
