@@ -39,6 +39,16 @@ fn all_groups_that_have_a_majority_get_a_leader_soon_after_the_loss_is_noticed()
 }
 
 #[test]
+fn two_survivors_share_what_the_third_led_although_one_learns_of_the_loss_later() {
+    for seed in 1..=5 {
+        let plan = Plan { nodes: 3, groups: 600, seed, deaths: vec![1] };
+        let failover = &run(&plan).failovers[0];
+        assert!(failover.last_detected_ms > failover.first_detected_ms);
+        assert!(failover.fewest_leaders > 250, "seed {seed}: {failover}");
+    }
+}
+
+#[test]
 fn messages_at_rest_are_two_a_pair_and_interval_whatever_the_groups() {
     let pairs = 5.0 * 4.0;
     for groups in [1, 300] {
