@@ -29,7 +29,7 @@ pub(super) const BURST: usize = 1_024;
 
 /// How many replicas of a worker learn in one turn of a change of support: as `CONCERNED_A_TURN` in
 /// `engine/src/worker.rs`.
-pub(super) const CONCERNED_A_TURN: usize = 512;
+pub(super) const CONCERNED_A_TURN: usize = 128;
 
 /// How often a node looks at the clock in an interval of heartbeats: as `LOOKS_AN_INTERVAL` in
 /// `engine/src/runtime.rs`.
