@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 
 /// How often the clock is looked at in an interval of heartbeats while somebody has a deadline, which is
 /// how finely timeouts are told apart.
-const LOOKS_AN_INTERVAL: u32 = 5;
+const LOOKS_AN_INTERVAL: u32 = 10;
+
+/// How often what is let in is paced, and leaderships are evened out a little.
+const PACE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What the workers tell the clock.
 #[derive(Debug)]
@@ -125,14 +128,13 @@ impl Ticker {
                 worker.post(Event::Tick);
             }
         }
-        // A look that comes a little early would put it off by a whole interval.
-        if self.paced.elapsed() + self.step() > self.interval {
-            self.every_interval();
+        if self.paced.elapsed() >= PACE_INTERVAL {
+            self.pace();
         }
         self.look_later(context);
     }
 
-    fn every_interval(&mut self) {
+    fn pace(&mut self) {
         let now = Instant::now();
         self.pacer.pace(now.duration_since(self.paced));
         self.paced = now;

@@ -25,7 +25,7 @@ pub struct NodeConfig {
     /// Threads that run groups; by default one a core.
     pub workers: usize,
     /// Time between two heartbeats to each peer, whatever the number of groups. Timeouts are told apart
-    /// five times as finely.
+    /// ten times as finely.
     pub tick_interval: Duration,
     /// Timeouts and limits of each replica. The election timeout is also how long a node that is not
     /// heard is supported: then the groups that it led elect others.
@@ -53,7 +53,7 @@ impl NodeConfig {
     /// The configuration of `node` in the cluster of `members`, with data in `data_dir`. It listens
     /// on the address that `members` gives for it.
     ///
-    /// The default timeouts suit a loaded machine: heartbeats every 250 ms, and after 2.5 s without one
+    /// The default timeouts suit a loaded machine: heartbeats every 500 ms, and after 2.5 s without one
     /// the groups led from there elect other leaders.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl NodeConfig {
             data_dir: data_dir.into(),
             listen,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
-            tick_interval: Duration::from_millis(250),
+            tick_interval: Duration::from_millis(500),
             tuning: Tuning { election_timeout: Duration::from_millis(2_500), ..Tuning::default() },
             max_clock_drift: 0.1,
             request_timeout: Duration::from_secs(10),

@@ -52,7 +52,7 @@ pub struct ServeOptions {
     /// [default: 2500].
     #[arg(long, value_name = "MS")]
     pub election_timeout_ms: Option<u64>,
-    /// The time between two heartbeats, in ms [default: a tenth of the election timeout].
+    /// The time between two heartbeats, in ms [default: a fifth of the election timeout].
     #[arg(long, value_name = "MS")]
     pub heartbeat_ms: Option<u64>,
     /// A group's log beyond this many bytes becomes a snapshot [default: 8388608].
@@ -153,7 +153,7 @@ impl ServeOptions {
         }
         if let Some(ms) = self.election_timeout_ms {
             node.tuning.election_timeout = Duration::from_millis(ms);
-            node.tick_interval = Duration::from_millis((ms / 10).max(1));
+            node.tick_interval = Duration::from_millis((ms / 5).max(1));
         }
         if let Some(ms) = self.heartbeat_ms {
             node.tick_interval = Duration::from_millis(ms);

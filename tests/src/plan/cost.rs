@@ -33,4 +33,4 @@ pub(super) const CONCERNED_A_TURN: usize = 128;
 
 /// How often a node looks at the clock in an interval of heartbeats: as `LOOKS_AN_INTERVAL` in
 /// `engine/src/runtime.rs`.
-pub(super) const LOOKS_AN_INTERVAL: u32 = 5;
+pub(super) const LOOKS_AN_INTERVAL: u32 = 10;
