@@ -183,6 +183,22 @@ async fn a_request_for_a_group_that_is_not_there_says_so() -> TestResult {
     Ok(())
 }
 
+#[tokio::test]
+async fn leadership_goes_back_to_the_preferred_replica() -> TestResult {
+    let mut cluster = Cluster::new(3)?;
+    cluster.start_group(GROUP)?;
+    let preferred = cluster.ids()[GROUP.0 as usize % 3];
+    cluster.propose(GROUP, b"+").await;
+    cluster.leader_among(&[preferred], GROUP).await;
+    cluster.stop(preferred);
+    let others: Vec<_> = cluster.ids().into_iter().filter(|node| *node != preferred).collect();
+    cluster.leader_among(&others, GROUP).await;
+    cluster.restart(preferred)?;
+    cluster.leader_among(&[preferred], GROUP).await;
+    assert_eq!(number(&cluster.propose(GROUP, b"+").await), 2);
+    Ok(())
+}
+
 /// Its requests for support arrive, so it could be supported for ever.
 #[tokio::test]
 async fn a_leader_that_hears_nobody_is_replaced() -> TestResult {
