@@ -31,6 +31,14 @@ pub struct Rhythm {
     pub drift: Duration,
 }
 
+impl Rhythm {
+    /// How long a node counts on support after it asked for it: a little less than it lasts, so that a
+    /// leader whose disk stands still has stepped down when its peers elect another, and holds nobody up.
+    fn counted_on(&self) -> Duration {
+        self.timeout.saturating_sub(self.interval / 2)
+    }
+}
+
 /// What is to be done, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -132,7 +140,7 @@ impl Liveness {
     pub fn next_deadline(&self) -> Time {
         let withdrawals = self.peers.iter().filter(|peer| peer.grant.live).map(|it| it.deadline);
         let lapses = self.peers.iter().filter_map(|peer| peer.received);
-        let lapses = lapses.map(|(_, asked)| asked + self.rhythm.timeout);
+        let lapses = lapses.map(|(_, asked)| asked + self.rhythm.counted_on());
         withdrawals.chain(lapses).fold(self.next_requests, Time::min)
     }
 
@@ -143,12 +151,12 @@ impl Liveness {
             self.next_requests = now + self.rhythm.interval;
             self.request(now, effects);
         }
-        let timeout = self.rhythm.timeout;
+        let counted_on = self.rhythm.counted_on();
         for peer in &mut self.peers {
             if peer.deadline <= now {
                 peer.withdraw(effects);
             }
-            if peer.received.is_some_and(|(_, asked)| asked + timeout <= now) {
+            if peer.received.is_some_and(|(_, asked)| asked + counted_on <= now) {
                 peer.received = None;
                 effects.push(Effect::Received(peer.node, None));
             }

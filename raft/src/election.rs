@@ -31,7 +31,10 @@ impl Raft {
         let payload = Payload::PreVoteReply { granted };
         self.replica.send_when_durable(from, Message { term, payload }, out);
         if let Role::Leader(leader) = &mut self.role {
-            leader.on_rival(&self.replica, from, out);
+            // One that has lost its majority will know soon: it must not hold up who takes its place.
+            if self.replica.has_quorum(support) {
+                leader.on_rival(&self.replica, from, out);
+            }
         }
     }
 

@@ -99,6 +99,36 @@ fn a_snapshot_that_left_and_got_lost_is_sent_again() {
     assert!(!lacks(&mut raft, Time(0) + timeout * 2), "another is on its way");
 }
 
+/// It would wait for longer than an election timeout before it campaigns again.
+#[test]
+fn a_leader_without_a_majority_calls_nobody_back() {
+    let mut raft = replica();
+    let lead = |raft: &mut Raft, support: &Support, input| {
+        let mut out = Vec::new();
+        raft.step(Time(0), support, input, &mut out);
+        out
+    };
+    let from = NodeId(2);
+    let message = |payload| {
+        let term = Term(1);
+        Input::Receive { from, message: Message { term, payload } }
+    };
+    lead(&mut raft, &supported(), Input::Campaign);
+    lead(&mut raft, &supported(), message(Payload::PreVoteReply { granted: true }));
+    lead(&mut raft, &supported(), message(Payload::VoteReply { granted: true }));
+    assert_eq!(raft.role(), RoleKind::Leader);
+    let calls_back = |out: &[Output]| {
+        let is_fortify = |output: &Output| matches!(output, Output::Send { message, .. } if matches!(message.payload, Payload::Fortify { .. }));
+        out.iter().any(is_fortify)
+    };
+    let rival = || {
+        let payload = Payload::PreVote { last: LogId::new(Term(1), Index(1)) };
+        Input::Receive { from, message: Message { term: Term(2), payload } }
+    };
+    assert!(calls_back(&lead(&mut raft, &supported(), rival())));
+    assert!(!calls_back(&lead(&mut raft, &Support::default(), rival())));
+}
+
 fn replica() -> Raft {
     let config = Config {
         group: GroupId(1),
