@@ -86,7 +86,7 @@ impl Follower {
     ///
     /// Who binds itself has voted. Otherwise a request for votes of this very term, which may come late
     /// and on behalf of an earlier leader's transfer, would end the bond behind the new leader's back.
-    pub(crate) fn bind(replica: &mut Replica, leader: NodeId, support: &Support) -> Option<Epoch> {
+    fn bind(replica: &mut Replica, leader: NodeId, support: &Support) -> Option<Epoch> {
         let Some(epoch) = support.given(leader) else {
             replica.fortified = replica.fortified.filter(|bond| bond.leader == leader);
             return None;
@@ -98,6 +98,22 @@ impl Follower {
         replica.fortified = bond;
         replica.vote.get_or_insert(leader);
         Some(epoch)
+    }
+
+    /// Binds the replica to the leader's node, does what the leader says, and tells it of the bond if that
+    /// is news, by the same write.
+    pub(crate) fn bound(
+        replica: &mut Replica,
+        leader: NodeId,
+        support: &Support,
+        out: &mut Vec<Output>,
+        obey: impl FnOnce(&mut Replica, &mut Vec<Output>),
+    ) {
+        let news = Self::bind(replica, leader, support);
+        obey(replica, out);
+        if news.is_some() {
+            Self::tell_bond(replica, leader, news, out);
+        }
     }
 
     /// AppendEntries (Raft paper, figure 2). Entries that are held already are left alone, and so
@@ -141,6 +157,7 @@ impl Follower {
         support: &Support,
         out: &mut Vec<Output>,
     ) {
+        Self::bind(replica, leader, support);
         replica.commit_to(commit.min(replica.log.last()));
         replica.apply(out);
         let bound = replica.bound_to(support) == Some(leader);
@@ -149,7 +166,7 @@ impl Follower {
     }
 
     /// Tells the leader at which epoch the replica is bound to it, when that is durable.
-    pub(crate) fn tell_bond(
+    fn tell_bond(
         replica: &mut Replica,
         leader: NodeId,
         epoch: Option<Epoch>,

@@ -351,41 +351,6 @@ impl Raft {
         }
     }
 
-    /// The leader of the term was heard: the replica binds itself to its node, and does what it says.
-    fn on_leader(
-        &mut self,
-        from: NodeId,
-        payload: Payload,
-        support: &Support,
-        out: &mut Vec<Output>,
-    ) {
-        let replica = &mut self.replica;
-        let news = Follower::bind(replica, from, support);
-        match payload {
-            Payload::Append { prev, entries, commit } => {
-                Follower::on_append(replica, from, prev, entries, commit, out);
-            }
-            Payload::Snapshot { last } => Follower::on_snapshot(replica, from, last, out),
-            Payload::Fortify { commit } => {
-                return Follower::on_fortify(replica, from, commit, support, out);
-            }
-            Payload::PreVote { .. }
-            | Payload::PreVoteReply { .. }
-            | Payload::Vote { .. }
-            | Payload::VoteReply { .. }
-            | Payload::Appended { .. }
-            | Payload::Rejected { .. }
-            | Payload::Fortified { .. }
-            | Payload::ReadIndex { .. }
-            | Payload::ReadIndexReply { .. }
-            | Payload::TimeoutNow
-            | Payload::Resign { .. } => {}
-        }
-        if news.is_some() {
-            Follower::tell_bond(replica, from, news, out);
-        }
-    }
-
     /// Hands a message to the handler of its kind and the current role, once its term is met.
     fn on_receive(
         &mut self,
@@ -412,12 +377,19 @@ impl Raft {
             (Role::Candidate(_), Payload::VoteReply { granted }) => {
                 self.on_vote_reply(from, granted, out);
             }
-            (
-                Role::Follower(_),
-                payload @ (Payload::Append { .. }
-                | Payload::Fortify { .. }
-                | Payload::Snapshot { .. }),
-            ) => self.on_leader(from, payload, support, out),
+            (Role::Follower(_), Payload::Append { prev, entries, commit }) => {
+                Follower::bound(replica, from, support, out, |replica, out| {
+                    Follower::on_append(replica, from, prev, entries, commit, out);
+                });
+            }
+            (Role::Follower(_), Payload::Snapshot { last }) => {
+                Follower::bound(replica, from, support, out, |replica, out| {
+                    Follower::on_snapshot(replica, from, last, out);
+                });
+            }
+            (Role::Follower(_), Payload::Fortify { commit }) => {
+                Follower::on_fortify(replica, from, commit, support, out);
+            }
             (Role::Follower(_) | Role::PreCandidate(_), Payload::TimeoutNow) => {
                 self.campaign(true, out);
             }
@@ -455,14 +427,7 @@ impl Raft {
                 Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_),
                 Payload::Appended { .. } | Payload::Rejected { .. } | Payload::Fortified { .. },
             )
-            | (
-                Role::Follower(_) | Role::Candidate(_) | Role::Leader(_),
-                Payload::PreVoteReply { .. },
-            )
-            | (
-                Role::Follower(_) | Role::PreCandidate(_) | Role::Leader(_),
-                Payload::VoteReply { .. },
-            ) => {}
+            | (_, Payload::PreVoteReply { .. } | Payload::VoteReply { .. }) => {}
         }
     }
 
