@@ -49,6 +49,17 @@ pub(crate) enum Event {
     Stop(Sender<()>),
 }
 
+impl Event {
+    /// Whether it is a read that may be served on a lease.
+    pub(crate) fn wants_lease(&self) -> bool {
+        matches!(
+            self,
+            Self::Local(_, GroupEvent::Read(_, mode))
+                | Self::Remote { event: GroupEvent::Read(_, mode), .. } if mode.lease
+        )
+    }
+}
+
 /// The queues of a node's workers. A group belongs to the same worker for as long as the node runs.
 #[derive(Clone)]
 pub(crate) struct Workers(Arc<[Arc<WorkerInbox>]>);

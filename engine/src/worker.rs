@@ -89,9 +89,13 @@ impl Handler<Drain> for Worker {
         self.turn.now = self.surroundings.keeper.now();
         let mut events = std::mem::take(&mut self.events);
         self.inbox.take(&mut events);
-        let mut stopping = Vec::new();
+        let (mut stopping, mut wants_leases) = (Vec::new(), false);
         for event in events.drain(..) {
+            wants_leases |= event.wants_lease();
             self.handle_event(event, &mut stopping);
+        }
+        if wants_leases {
+            self.know_leases();
         }
         self.events = events;
         if self.replicas.wake_concerned(CONCERNED_A_TURN) {
@@ -152,10 +156,7 @@ impl Worker {
                     self.post_to_group(group, GroupEvent::Message { from, message });
                 }
             }
-            Event::Local(slot, event) => {
-                self.know_leases(&event);
-                self.replicas.post(slot, event);
-            }
+            Event::Local(slot, event) => self.replicas.post(slot, event),
             Event::Group(group, event) => self.post_to_group(group, event),
             Event::Remote { from, id, group, event } => self.remote(from, id, group, event),
             Event::Durable(marks) => self.durable(marks),
@@ -183,12 +184,10 @@ impl Worker {
         }
     }
 
-    /// Leases change with every heartbeat, so they are looked up when a read wants them.
-    fn know_leases(&mut self, event: &GroupEvent) {
-        if matches!(event, GroupEvent::Read(_, mode) if mode.lease) {
-            for (peer, epoch, until) in self.surroundings.keeper.leases() {
-                self.turn.support.of_mut(peer).lease = (epoch, until);
-            }
+    /// Leases change with every heartbeat, so they are looked up when reads want them, once a turn.
+    fn know_leases(&mut self) {
+        for (peer, epoch, until) in self.surroundings.keeper.leases() {
+            self.turn.support.of_mut(peer).lease = (epoch, until);
         }
     }
 
@@ -225,7 +224,6 @@ impl Worker {
     }
 
     fn remote(&mut self, node: NodeId, id: RequestId, group: GroupId, event: GroupEvent) {
-        self.know_leases(&event);
         if let Some(slot) = self.replicas.slot_of(group) {
             return self.replicas.post(slot, event);
         }
