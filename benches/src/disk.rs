@@ -3,14 +3,13 @@
 
 use crate::Failure;
 use crate::process::thread_cpu_time;
-use crate::report::print;
+use crate::report::Place;
 use clap::Args;
 use logboat_server::latency::{Latencies, per_second};
 use serde::Serialize;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// The file that is written again and again from its beginning, as a recycled segment is.
@@ -26,12 +25,8 @@ pub(crate) struct Options {
     /// How long to measure.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
-    /// Where the file lives; a temporary directory if not given.
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// What came out.
@@ -50,7 +45,7 @@ struct Report {
 /// # Errors
 /// When the disk refuses a write.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    let directory = match &options.data_dir {
+    let directory = match options.place.data_dir() {
         Some(dir) => tempfile::tempdir_in(dir)?,
         None => tempfile::tempdir()?,
     };
@@ -80,5 +75,5 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         p99_us: latencies.quantile_us(0.99),
         cpu_us_per_sync: cpu.as_secs_f64() * 1e6 / syncs.max(1) as f64,
     };
-    print(&report, options.json)
+    options.place.print(&report)
 }

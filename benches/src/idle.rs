@@ -4,14 +4,13 @@
 use crate::Failure;
 use crate::cluster::{Cluster, Shape, leading, with_nodes};
 use crate::process::{cpu_time, resident_bytes};
-use crate::report::print;
+use crate::report::Place;
 use bytes::Bytes;
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use logboat::GroupHandle;
 use logboat_server::latency::{Latencies, per_second};
 use serde::Serialize;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,12 +38,8 @@ pub(crate) struct Options {
     /// How many nodes; every group has a replica on each.
     #[arg(long, default_value_t = 3)]
     nodes: u64,
-    /// Where the data lives; a temporary directory if not given.
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// What came out. Counts are of all nodes together.
@@ -71,13 +66,13 @@ struct Report {
 
 /// Runs the bench and prints its report.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    print(&measure(options)?, options.json)
+    options.place.print(&measure(options)?)
 }
 
 fn measure(options: &Options) -> Result<Report, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let shape = Shape { groups: options.groups, nodes: options.nodes, ..Shape::default() };
-    with_nodes(shape, options.data_dir.as_deref(), |cluster| {
+    with_nodes(shape, options.place.data_dir(), |cluster| {
         let (rss_before, start) = (resident_bytes()?, Instant::now());
         cluster.start_groups(options.groups)?;
         let start_s = start.elapsed().as_secs_f64();
@@ -173,7 +168,7 @@ mod tests {
 
     #[test]
     fn idle_groups_send_heartbeats_alone() {
-        let few = Options { groups: 5, seconds: 1, nodes: 3, data_dir: None, json: true };
+        let few = Options { groups: 5, seconds: 1, nodes: 3, place: Place::default() };
         let report = measure(&few).unwrap();
         assert_eq!(report.replicas, 15);
         assert!(report.messages_per_s > 0.0 && report.syncs_per_s > 0.0);

@@ -4,12 +4,11 @@
 use crate::Failure;
 use crate::closed_loop::{ClosedLoop, Outcome, Work};
 use crate::cluster::{Cluster, Shape, with_cluster};
-use crate::report::print;
+use crate::report::Place;
 use crate::throughput::WARM_UP;
 use clap::Args;
 use logboat_server::latency::per_second;
 use serde::Serialize;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// A cluster over loopback TCP under clients that write small values: first alone, then beside a few
@@ -34,12 +33,8 @@ pub(crate) struct Options {
     /// How long to measure each load, after two seconds of it that don't count.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// Where the data lives; a temporary directory if not given.
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// What came out.
@@ -68,10 +63,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let groups = options.groups + options.large_clients;
     let shape = Shape { groups, ..Shape::default() };
-    let report = with_cluster(shape, options.data_dir.as_deref(), |cluster| {
+    let report = with_cluster(shape, options.place.data_dir(), |cluster| {
         runtime.block_on(measure(options, cluster))
     })?;
-    print(&report, options.json)
+    options.place.print(&report)
 }
 
 async fn measure(options: &Options, cluster: &Cluster) -> Result<Report, Failure> {

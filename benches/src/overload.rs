@@ -8,7 +8,7 @@ use crate::Failure;
 use crate::closed_loop::{ClosedLoop, Work};
 use crate::cluster::{Cluster, Shape, leading, with_cluster};
 use crate::process::{forget_peak, peak_resident_bytes, resident_bytes, thread_cpu_time};
-use crate::report::print;
+use crate::report::Place;
 use crate::throughput::WARM_UP;
 use bytes::Bytes;
 use clap::Args;
@@ -18,7 +18,6 @@ use logboat::{GroupHandle, RequestError};
 use logboat_server::latency::{Latencies, per_second};
 use serde::Serialize;
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,12 +46,8 @@ pub(crate) struct Options {
     /// What each node may hold of all that is under way, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
     memory_budget: usize,
-    /// Where the data lives; a temporary directory if not given.
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// What came out.
@@ -91,9 +86,9 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         memory_budget_bytes: Some(options.memory_budget),
         ..Shape::default()
     };
-    let data_dir = options.data_dir.as_deref();
+    let data_dir = options.place.data_dir();
     let report = with_cluster(shape, data_dir, |cluster| measure(options, cluster))?;
-    print(&report, options.json)
+    options.place.print(&report)
 }
 
 fn measure(options: &Options, cluster: &Cluster) -> Result<Report, Failure> {

@@ -5,7 +5,7 @@ use crate::allocator::allocations;
 use crate::closed_loop::{ClosedLoop, Outcome, Work};
 use crate::cluster::{Cluster, Shape, with_cluster};
 use crate::process::{cpu_time, resident_bytes};
-use crate::report::print;
+use crate::report::Place;
 use crate::timeline::Timeline;
 use clap::Args;
 use logboat_server::latency::{per_second, ratio};
@@ -41,18 +41,14 @@ pub(crate) struct Options {
     /// Threads that run groups, a node; one a core if not given.
     #[arg(long)]
     workers: Option<usize>,
-    /// Where the data lives; a temporary directory if not given.
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
     /// Above what size of its log a node makes groups compact; as the engine has it if not given.
     #[arg(long, value_name = "BYTES")]
     max_log_bytes: Option<u64>,
     /// Draw writes, latency, memory and log, second by second.
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// What came out.
@@ -85,10 +81,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let Options { groups, nodes, workers, max_log_bytes, .. } = *options;
     let shape = Shape { groups, nodes, workers, max_log_bytes, ..Shape::default() };
-    let report = with_cluster(shape, options.data_dir.as_deref(), |cluster| {
+    let report = with_cluster(shape, options.place.data_dir(), |cluster| {
         runtime.block_on(measure(options, cluster))
     })?;
-    print(&report, options.json)
+    options.place.print(&report)
 }
 
 async fn measure(options: &Options, cluster: &Cluster) -> Result<Report, Failure> {

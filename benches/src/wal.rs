@@ -2,14 +2,13 @@
 
 use crate::Failure;
 use crate::process::{cpu_time, resident_bytes};
-use crate::report::print;
+use crate::report::Place;
 use bytes::Bytes;
 use clap::Args;
 use logboat_raft::{Entry, EntryKind, GroupId, Index, LogId, LogWrite, Mark, Persist, Term};
 use logboat_server::latency::{Latencies, per_second, ratio};
 use logboat_storage::{Batch, Completion, Poisoned, Wal, WalOptions};
 use serde::Serialize;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -35,12 +34,8 @@ pub(crate) struct Options {
     /// How long to measure.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// Where the log lives; a temporary directory if not given.
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// What came out.
@@ -80,7 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         return Err("each writer needs a group of its own".into());
     }
     let temporary = tempfile::Builder::new().prefix("logboat-bench-").tempdir()?;
-    let dir = options.data_dir.as_deref().unwrap_or(temporary.path()).join("wal");
+    let dir = options.place.data_dir().unwrap_or(temporary.path()).join("wal");
     let (wal, _) = Wal::open(&dir, WalOptions::default(), |_| {})?;
     let stopping = AtomicBool::new(false);
     let (cpu, start) = (cpu_time(), Instant::now());
@@ -118,7 +113,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         wal_bytes_per_payload_byte: ratio(metrics.written_bytes.get(), metrics.payload_bytes.get()),
     };
     wal.close();
-    print(&report, options.json)
+    options.place.print(&report)
 }
 
 /// One writer and its groups.
