@@ -6,27 +6,41 @@ use crate::process::thread_cpu_time;
 use crate::report::Place;
 use clap::Args;
 use logboat_server::latency::{Latencies, per_second};
+use rustix::fs::{Advice, OFlags, fadvise};
 use serde::Serialize;
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::time::{Duration, Instant};
 
 /// The file that is written again and again from its beginning, as a recycled segment is.
 const FILE_BYTES: usize = 64 << 20;
 
+/// What writes past the page cache are aligned to.
+const BLOCK_BYTES: usize = 4096;
+
 /// Writes of one thread into a file that has its blocks already, each followed by `fdatasync`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Options {
-    /// The size of a write in bytes, at most 64 MiB.
-    #[arg(long, default_value_t = 4_096,
-        value_parser = clap::value_parser!(u64).range(1..=FILE_BYTES as u64))]
-    bytes: u64,
+    /// The size of a write in bytes: a multiple of 4,096, at most 64 MiB.
+    #[arg(long, default_value_t = 4_096, value_parser = size)]
+    bytes: usize,
+    /// Write through the page cache, which holds nothing of the file before, instead of past it.
+    #[arg(long)]
+    cached: bool,
     /// How long to measure.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
     #[command(flatten)]
     place: Place,
+}
+
+fn size(argument: &str) -> Result<usize, String> {
+    let bytes = argument.parse().map_err(|error| format!("{error}"))?;
+    if (BLOCK_BYTES..=FILE_BYTES).contains(&bytes) && bytes.is_multiple_of(BLOCK_BYTES) {
+        return Ok(bytes);
+    }
+    Err(format!("not a multiple of {BLOCK_BYTES} up to {FILE_BYTES}"))
 }
 
 /// What came out.
@@ -50,18 +64,27 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         None => tempfile::tempdir()?,
     };
     let path = directory.path().join("written");
-    let mut file = File::options().create_new(true).write(true).open(path)?;
+    let mut file = File::create_new(&path)?;
     file.write_all(&vec![0; FILE_BYTES])?;
     file.sync_all()?;
-    let data = vec![1; usize::try_from(options.bytes)?];
+    if !options.cached {
+        let direct = OFlags::DIRECT.bits().cast_signed();
+        file = File::options().write(true).custom_flags(direct).open(&path)?;
+    }
+    let buffer = vec![1; options.bytes + BLOCK_BYTES];
+    let data = &buffer[buffer.as_ptr().align_offset(BLOCK_BYTES)..][..options.bytes];
     let limit = Duration::from_secs(options.seconds);
     let mut latencies = Latencies::default();
     let (begin, cpu) = (Instant::now(), thread_cpu_time());
     let mut offsets = (0..=FILE_BYTES - data.len()).step_by(data.len()).cycle();
     let mut syncs = 0_u64;
     while begin.elapsed() < limit {
+        let offset = offsets.next().unwrap_or_default() as u64;
+        if offset == 0 {
+            fadvise(&file, 0, None, Advice::DontNeed)?;
+        }
         let start = Instant::now();
-        file.write_all_at(&data, offsets.next().unwrap_or_default() as u64)?;
+        file.write_all_at(data, offset)?;
         file.sync_data()?;
         latencies.record(start.elapsed());
         syncs += 1;

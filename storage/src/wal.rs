@@ -31,6 +31,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 mod attendant;
+mod blocks;
 mod disk;
 mod error;
 mod extent;

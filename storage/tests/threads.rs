@@ -322,3 +322,39 @@ fn readers_of_other_threads_see_whole_entries_while_segments_come_and_go() {
     assert_eq!(recovered.groups[&GroupId(1)].snapshot.index, Index(2950));
     wal.close();
 }
+
+/// The end of the log is written past the page cache, block by block, and read through a mapping of the
+/// same blocks.
+#[test]
+fn the_newest_entry_is_read_while_its_block_is_written_on() {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (wal, _) = Wal::open(directory.path(), small(256 << 10, 1 << 20), |_| {}).unwrap();
+    let newest = Arc::new(AtomicU64::new(0));
+    let reader = thread::spawn({
+        let (wal, newest) = (wal.clone(), Arc::clone(&newest));
+        move || {
+            let mut read = 0;
+            loop {
+                let index = Index(newest.load(Ordering::Acquire));
+                if index == Index(u64::MAX) {
+                    return read;
+                }
+                let first = Index(index.0.saturating_sub(20).max(1));
+                let entries = wal.read(GroupId(1), first, index, usize::MAX).unwrap();
+                let expected: Vec<_> = (first.0..=index.0)
+                    .map(|index| entry(GroupId(1), Term(1), Index(index), 100))
+                    .collect();
+                assert_eq!(entries, expected);
+                read += entries.len();
+            }
+        }
+    });
+    for index in 1..=1500 {
+        let write = append_entries(GroupId(1), Index(index), 1, 100);
+        submit(&wal, vec![write]).recv().unwrap().unwrap();
+        newest.store(index, Ordering::Release);
+    }
+    newest.store(u64::MAX, Ordering::Release);
+    assert!(reader.join().unwrap() > 0);
+    wal.close();
+}

@@ -1,5 +1,7 @@
 //! What the log asks of a disk, so that the same code runs on files and in simulation.
 
+use super::blocks::unaligned_bytes;
+use super::format::BLOCK_BYTES;
 use bytes::Bytes;
 use std::io;
 use std::ops::Range;
@@ -62,16 +64,18 @@ pub trait Disk: Send + Sync + 'static {
     fn salt(&self) -> u64;
 }
 
-/// An open segment file. Its beginning is frozen: it can be viewed and is never written again. What
-/// lies behind can be written and not viewed. So nothing ever changes under a view.
+/// An open segment file. Its beginning is frozen: it can be viewed and never changes. What lies behind
+/// can be written and not viewed. So nothing ever changes under a view.
 pub trait SegmentFile: Send + Sync + 'static {
     /// Its size, which never changes.
     fn bytes(&self) -> u64;
 
-    /// Writes at `offset`, behind the frozen part and within the file.
+    /// Writes whole blocks of 4,096 bytes, which `data` has to be aligned to in memory. They lie
+    /// within the file and behind the frozen part, but for the first, which may begin with the
+    /// frozen bytes that it holds already.
     ///
     /// # Errors
-    /// Those of the operating system; [`io::ErrorKind::InvalidInput`] outside of these bounds.
+    /// Those of the operating system; [`io::ErrorKind::InvalidInput`] for anything else.
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
 
     /// Freezes everything before `end`.
@@ -95,4 +99,15 @@ pub trait SegmentFile: Send + Sync + 'static {
     /// # Panics
     /// When the range is not frozen.
     fn view(self: &Arc<Self>, range: Range<u64>) -> Bytes;
+}
+
+/// Checks that a write is one that [`SegmentFile::write_at`] takes: of whole, aligned blocks that lie
+/// in the `open` part of the file, or hold its beginning.
+fn check_blocks(offset: u64, data: &[u8], open: Range<u64>) -> io::Result<()> {
+    let blocks = offset / BLOCK_BYTES..(offset + data.len() as u64) / BLOCK_BYTES;
+    let whole = offset.is_multiple_of(BLOCK_BYTES)
+        && (data.len() as u64).is_multiple_of(BLOCK_BYTES)
+        && unaligned_bytes(data) == 0;
+    let within = open.start / BLOCK_BYTES <= blocks.start && blocks.end <= open.end / BLOCK_BYTES;
+    if whole && within { Ok(()) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }

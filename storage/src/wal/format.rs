@@ -12,7 +12,9 @@
 
 use std::fmt;
 
-/// Bytes of the header block of a segment: a page of its own, never written again in one use.
+/// What is written begins and ends at multiples of this, in the file and in memory, as files that are
+/// written past the page cache ask for. A segment's header block is one, never written again in one
+/// use.
 pub(super) const BLOCK_BYTES: u64 = 4096;
 /// Bytes of a batch header.
 pub(super) const BATCH_HEADER_BYTES: usize = 32;

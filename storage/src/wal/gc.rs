@@ -168,7 +168,7 @@ impl<D: Disk> Log<D> {
         collection: &Collection,
         max_bytes: u64,
     ) -> Result<usize, WriteError> {
-        self.encoder.begin(self.active.segment.salt);
+        self.encoder.begin(self.active.segment.salt, &self.active.begun);
         for (peer, grant) in self.store.index.grants_in(collection.segment) {
             self.encoder.grant(peer, grant);
         }

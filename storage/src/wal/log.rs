@@ -18,9 +18,6 @@ use std::sync::Arc;
 /// Room at the end of each segment that only marks use: the one of an idle moment and the one of
 /// closing.
 const MARK_ROOM: u64 = 2 * BATCH_HEADER_BYTES as u64;
-/// Batches are written with zeros behind them up to the end of the page, so that the first write
-/// to a page of a recycled segment need not read it from the disk.
-const PAGE_BYTES: u64 = 4096;
 
 /// The log of all groups of a node, driven by its owner: who writes, syncs [`Log::unsynced`] and
 /// says so by [`Log::synced`] before acknowledging anything.
@@ -55,6 +52,8 @@ pub(super) struct Active<F> {
     /// Where batches must end. Equals `end` in a segment that recovery found and nobody may
     /// continue.
     pub(super) limit: u64,
+    /// What the block that `end` lies in holds before it: the next batch is written with it.
+    pub(super) begun: Vec<u8>,
 }
 
 /// A segment that nobody needs, and goes when a batch that says so is durable.
@@ -117,7 +116,7 @@ impl<D: Disk> Log<D> {
         writes: impl Iterator<Item = &'a (GroupId, Persist)>,
     ) -> Result<Written, WriteError> {
         let mut written = Written::default();
-        self.encoder.begin(self.active.segment.salt);
+        self.encoder.begin(self.active.segment.salt, &self.active.begun);
         self.tails.clear();
         for (peer, grant) in grants {
             self.encoder.grant(*peer, *grant);
@@ -142,7 +141,7 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// [`WriteError::Io`].
     pub fn mark(&mut self, closed: bool) -> Result<u64, WriteError> {
-        self.encoder.begin(self.active.segment.salt);
+        self.encoder.begin(self.active.segment.salt, &self.active.begun);
         if self.active.end + self.encoder.batch_bytes() > self.active.limit {
             return Ok(0);
         }
@@ -211,7 +210,7 @@ impl<D: Disk> Log<D> {
         );
         let limit = segment.file.bytes();
         self.store.segments.write().insert(segment.id, segment.clone());
-        self.active = Active { segment, end: BLOCK_BYTES, limit };
+        self.active = Active { segment, end: BLOCK_BYTES, limit, begun: Vec::new() };
     }
 
     /// Entries of a group, as [`Wal::read`](super::Wal::read) returns them.
@@ -235,7 +234,7 @@ impl<D: Disk> Log<D> {
             return Ok(0);
         }
         if self.active.end + bytes + MARK_ROOM > self.active.limit {
-            let bytes = (BLOCK_BYTES + bytes + MARK_ROOM).next_multiple_of(PAGE_BYTES);
+            let bytes = (BLOCK_BYTES + bytes + MARK_ROOM).next_multiple_of(BLOCK_BYTES);
             if bytes > MAX_SEGMENT_BYTES {
                 return Err(WriteError::TooLarge { bytes });
             }
@@ -260,9 +259,14 @@ impl<D: Disk> Log<D> {
             closed,
         };
         let bytes = self.encoder.batch_bytes();
-        let (content, records) = self.encoder.finish(header, offset, PAGE_BYTES);
-        segment.file.write_at(offset, content)?;
+        let (blocks, records) = self.encoder.finish(header, offset);
+        let start = offset - self.active.begun.len() as u64;
+        segment.file.write_at(start, blocks)?;
         self.active.end += bytes;
+        let written = &blocks[..(self.active.end - start) as usize];
+        let whole = written.len() / BLOCK_BYTES as usize * BLOCK_BYTES as usize;
+        self.active.begun.clear();
+        self.active.begun.extend_from_slice(&written[whole..]);
         segment.file.freeze(self.active.end);
         for record in records {
             let place = Position::new(segment.id, offset + u64::from(record.offset));

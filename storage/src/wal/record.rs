@@ -14,7 +14,10 @@
 //! covered by the checksums that their leader computed and by nothing else; these checksums and
 //! the lengths stand in the header, so they are covered by the salt. Nothing is summed twice.
 
-use super::format::{BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader, salted_crc, u32_at};
+use super::blocks::{aligned, unaligned_bytes};
+use super::format::{
+    BATCH_ALIGN, BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, salted_crc, u32_at,
+};
 use super::index::{Change, Effect};
 use bytes::Bytes;
 use logboat_raft::{
@@ -53,18 +56,24 @@ pub(super) struct Placed {
 /// Builds one batch at a time. Its buffers are kept from batch to batch.
 #[derive(Debug, Default)]
 pub(super) struct Encoder {
+    /// What makes the first block begin at a multiple of its size in memory, blocks.
     buffer: Vec<u8>,
+    /// Where the batch begins in the buffer.
+    start: usize,
     records: Vec<Placed>,
     salt: u64,
 }
 
 impl Encoder {
-    /// Begins a batch in a segment with this salt.
-    pub(super) fn begin(&mut self, salt: u64) {
+    /// Begins a batch in a segment with this salt, in a block that holds `begun` before it.
+    pub(super) fn begin(&mut self, salt: u64, begun: &[u8]) {
         self.salt = salt;
         self.records.clear();
         self.buffer.clear();
-        self.buffer.resize(BATCH_HEADER_BYTES, 0);
+        self.buffer.resize(unaligned_bytes(&self.buffer), 0);
+        self.buffer.extend_from_slice(begun);
+        self.start = self.buffer.len();
+        self.buffer.resize(self.start + BATCH_HEADER_BYTES, 0);
     }
 
     /// Adds all that a write says.
@@ -136,24 +145,26 @@ impl Encoder {
 
     /// The length that the batch has when it is finished.
     pub(super) fn batch_bytes(&self) -> u64 {
-        self.buffer.len().next_multiple_of(BATCH_ALIGN) as u64
+        (self.buffer.len() - self.start).next_multiple_of(BATCH_ALIGN) as u64
     }
 
-    /// Completes the batch for this offset and returns its bytes, with zeros behind up to a
-    /// multiple of `fill` in the file; and the records. `header` needs no lengths.
-    pub(super) fn finish(
-        &mut self,
-        mut header: BatchHeader,
-        offset: u64,
-        fill: u64,
-    ) -> (&[u8], &[Placed]) {
+    /// Completes the batch for this offset and returns the blocks to write, with zeros behind it,
+    /// aligned in memory; and the records. `header` needs no lengths.
+    pub(super) fn finish(&mut self, mut header: BatchHeader, offset: u64) -> (&[u8], &[Placed]) {
         let bytes = self.batch_bytes();
         header.body_bytes = (bytes as usize - BATCH_HEADER_BYTES) as u32;
         header.records = self.records.len() as u32;
-        self.buffer[..BATCH_HEADER_BYTES].copy_from_slice(&header.encode(self.salt, offset));
-        let filled = (offset + bytes).next_multiple_of(fill) - offset;
-        self.buffer.resize(filled as usize, 0);
-        (&self.buffer, &self.records)
+        let header = header.encode(self.salt, offset);
+        self.buffer[self.start..self.start + BATCH_HEADER_BYTES].copy_from_slice(&header);
+        let block = BLOCK_BYTES as usize;
+        let mut first = self.start - (offset % BLOCK_BYTES) as usize;
+        let filled = (self.start - first + bytes as usize).next_multiple_of(block);
+        self.buffer.resize(first + filled, 0);
+        if unaligned_bytes(&self.buffer[first..]) > 0 {
+            // The buffer has grown and moved. It keeps its size from now on.
+            (self.buffer, first) = aligned(&self.buffer[first..], self.buffer.capacity());
+        }
+        (&self.buffer[first..], &self.records)
     }
 
     fn point(&mut self, group: GroupId, kind: u8, last: LogId, change: Change) {
@@ -185,7 +196,7 @@ impl Encoder {
         }
         self.records.push(Placed {
             effect,
-            offset: start as u32,
+            offset: (start - self.start) as u32,
             bytes: (self.buffer.len() - start) as u32,
         });
     }
@@ -452,7 +463,7 @@ mod tests {
             effects.push(Effect::Grant(NodeId(epoch), grant));
         }
         let mut encoder = Encoder::default();
-        encoder.begin(1);
+        encoder.begin(1, &[]);
         for effect in &effects {
             match *effect {
                 Effect::Group(group, Change::HardState(state)) => encoder.hard_state(group, state),
@@ -460,7 +471,7 @@ mod tests {
                 Effect::Group(..) => unreachable!("there are no others above"),
             }
         }
-        let mut bytes = &encoder.buffer[BATCH_HEADER_BYTES..];
+        let mut bytes = &encoder.buffer[encoder.start + BATCH_HEADER_BYTES..];
         for (effect, placed) in effects.iter().zip(&encoder.records) {
             let record = Record::decode(bytes, 1).unwrap();
             assert_eq!((record.effect, record.bytes), (*effect, placed.bytes as usize));
@@ -494,9 +505,9 @@ mod tests {
         let id = LogId::new(Term(3), Index(1_000_000));
         let entry = Entry::new(group, id, EntryKind::Command, Bytes::from(vec![7; 128]));
         let mut encoder = Encoder::default();
-        encoder.begin(1);
+        encoder.begin(1, &[]);
         encoder.entries(group, &[entry], false);
-        let record = encoder.buffer.len() - BATCH_HEADER_BYTES;
+        let record = encoder.buffer.len() - encoder.start - BATCH_HEADER_BYTES;
         assert!(record <= 128 + 25, "{record}");
     }
 }

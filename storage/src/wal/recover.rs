@@ -142,7 +142,12 @@ fn begin<D: Disk>(
         }
         failure(&*disk, &segment_name(1), source)
     })?;
-    let active = Active { limit: segment.file.bytes(), end: BLOCK_BYTES, segment: segment.clone() };
+    let active = Active {
+        limit: segment.file.bytes(),
+        end: BLOCK_BYTES,
+        segment: segment.clone(),
+        begun: Vec::new(),
+    };
     let store = Store {
         disk,
         index: LogIndex::new(),
@@ -190,7 +195,9 @@ fn rebuild<D: Disk>(
             limit = header.bytes;
         }
         segments.insert(id, segment.clone());
-        active = Some(Active { segment, end, limit });
+        let block = (end / BLOCK_BYTES * BLOCK_BYTES) as usize;
+        let begun = file.content[block..end as usize].to_vec();
+        active = Some(Active { segment, end, limit, begun });
     }
     let active = active.expect("there is a segment to rebuild from");
     let store = Store { disk, index, segments: RwLock::new(segments) };

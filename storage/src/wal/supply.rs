@@ -1,5 +1,6 @@
 //! Where new segments come from and where old ones go.
 
+use super::blocks::aligned;
 use super::disk::{Disk, SegmentFile};
 use super::format::{BLOCK_BYTES, SegmentHeader, segment_name};
 use super::store::Segment;
@@ -63,10 +64,11 @@ impl<D: Disk> Supply<D> {
             salt: if logboat_raft::mutant!(RecycledSalt) { 1 } else { self.disk.salt() },
             bytes,
         };
-        file.write_at(0, &header.encode())?;
+        let (header_block, first) = aligned(&header.encode(), 0);
+        file.write_at(0, &header_block[first..])?;
         file.sync()?;
-        // Zero-filling leaves large folios in the cache, each of which a small write would dirty
-        // as a whole. Nothing has to be read back: the log writes whole pages.
+        // Where zeros were written through the cache, they left large folios there, each of which a
+        // small write would dirty as a whole. Nothing has to be read back: the log writes whole blocks.
         file.drop_cache()?;
         file.freeze(BLOCK_BYTES);
         self.disk.rename(&name, &segment_name(id))?;

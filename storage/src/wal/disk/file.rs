@@ -1,16 +1,22 @@
-//! Segments as memory-mapped files. The only file of the crate with `unsafe` code.
+//! Segments as files that are written past the page cache and read through a mapping. The only file of
+//! the crate with `unsafe` code.
+//!
+//! Linux keeps the two coherent: a write past the cache drops what the cache holds of the range, before
+//! and after, and takes it out of all mappings, so a reader finds what is on the disk. A file system
+//! that can't do it is written through the cache.
 
-use super::{Disk, SegmentFile};
+use super::super::blocks::aligned;
+use super::{Disk, SegmentFile, check_blocks};
 use crate::files::{make_directory, sync_directory};
 use bytes::Bytes;
 use memmap2::{MmapOptions, MmapRaw};
 use parking_lot::Mutex;
-use rustix::fs::{Advice, fadvise, fdatasync};
+use rustix::fs::{Advice, OFlags, fadvise, fdatasync};
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -61,7 +67,7 @@ impl Disk for FileDisk {
     }
 
     fn open(&self, name: &str, frozen: Option<u64>) -> io::Result<FileSegment> {
-        let file = OpenOptions::new().read(true).write(true).open(self.path(name))?;
+        let file = open_uncached(OpenOptions::new().read(true).write(true), &self.path(name))?;
         let bytes = file.metadata()?.len();
         let map = MmapOptions::new().map_raw_read_only(&file)?;
         Ok(FileSegment {
@@ -90,21 +96,30 @@ impl Disk for FileDisk {
     }
 }
 
+/// Opens a file to be written past the page cache, where that is possible.
+fn open_uncached(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    options.custom_flags(OFlags::DIRECT.bits().cast_signed());
+    match options.open(path) {
+        Err(error) if error.kind() == ErrorKind::InvalidInput => options.custom_flags(0).open(path),
+        result => result,
+    }
+}
+
 fn fill(path: &Path, bytes: u64) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    let zeros = vec![0; FILL_BYTES];
-    let mut left = bytes;
-    while left > 0 {
-        let piece = left.min(FILL_BYTES as u64);
-        file.write_all(&zeros[..piece as usize])?;
-        left -= piece;
+    let file = open_uncached(OpenOptions::new().write(true).create(true).truncate(true), path)?;
+    let (zeros, first) = aligned(&vec![0; FILL_BYTES], 0);
+    let mut filled = 0;
+    while filled < bytes {
+        let piece = (bytes - filled).min(FILL_BYTES as u64);
+        file.write_all_at(&zeros[first..][..piece as usize], filled)?;
+        filled += piece;
     }
     // The length is new, so the metadata that `fdatasync` includes is all there is.
     fdatasync(&file)?;
     Ok(())
 }
 
-/// A memory-mapped segment file: written through its descriptor, read through the mapping.
+/// A segment file: written through its descriptor, read through the mapping.
 ///
 /// The descriptor stays open as long as the mapping, because an error of writing back is reported
 /// once to each descriptor that was open when it happened.
@@ -113,7 +128,7 @@ pub struct FileSegment {
     file: File,
     map: MmapRaw,
     bytes: u64,
-    /// Everything before this is immutable for the life of the value.
+    /// Everything before this doesn't change for the life of the value.
     frozen: AtomicU64,
     /// Held while writing and while freezing, so that no write is under way in what gets frozen.
     writing: Mutex<()>,
@@ -126,10 +141,7 @@ impl SegmentFile for FileSegment {
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let _writing = self.writing.lock();
-        let end = offset.saturating_add(data.len() as u64);
-        if offset < self.frozen.load(Ordering::Acquire) || end > self.bytes {
-            return Err(ErrorKind::InvalidInput.into());
-        }
+        check_blocks(offset, data, self.frozen.load(Ordering::Acquire)..self.bytes)?;
         self.file.write_all_at(data, offset)
     }
 
@@ -172,9 +184,10 @@ impl AsRef<[u8]> for View {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: `FileSegment::view`, the only place that makes a `View`, checked that the range
         // lies within the frozen part, which lies within the mapping. The mapping lives as long as
-        // `segment`. Frozen bytes are not written any more: not through this value (`write_at`
-        // refuses), not through another (a file is reopened for writing only when no view is left)
-        // and not by another process (the data directory is locked).
+        // `segment`. Frozen bytes don't change any more: not through this value (`write_at` refuses
+        // all but the block that holds the end, whose frozen bytes are written as they are), not
+        // through another (a file is reopened for writing only when no view is left) and not by
+        // another process (the data directory is locked).
         unsafe { std::slice::from_raw_parts(self.segment.map.as_ptr().add(self.start), self.bytes) }
     }
 }

@@ -1,6 +1,6 @@
 //! A disk in memory that crashes, fails and fills up on demand, for tests and simulation.
 
-use super::{Disk, SegmentFile};
+use super::{Disk, SegmentFile, check_blocks};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +49,8 @@ struct Node {
     cached: Vec<u8>,
     durable: Vec<u8>,
     dirty: BTreeSet<usize>,
+    /// Whether somebody else has changed it.
+    damaged: bool,
 }
 
 impl SimDisk {
@@ -95,6 +97,7 @@ impl SimDisk {
         self.edit(name, |node| {
             node.durable[offset as usize] ^= 1 << bit;
             node.cached[offset as usize] ^= 1 << bit;
+            node.damaged = true;
         });
     }
 
@@ -142,7 +145,8 @@ impl State {
     fn link(&mut self, name: &str, durable: Vec<u8>) -> u64 {
         self.next_node += 1;
         let id = self.next_node;
-        let node = Node { cached: durable.clone(), durable, dirty: BTreeSet::new() };
+        let node =
+            Node { cached: durable.clone(), durable, dirty: BTreeSet::new(), damaged: false };
         self.nodes.insert(id, node);
         self.names.insert(name.to_owned(), id);
         id
@@ -269,15 +273,16 @@ impl SegmentFile for SimSegment {
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let end = offset + data.len() as u64;
-        if offset < *self.frozen.lock() || end > self.bytes {
-            return Err(ErrorKind::InvalidInput.into());
-        }
+        let frozen = *self.frozen.lock();
+        check_blocks(offset, data, frozen..self.bytes)?;
         let mut state = self.state.lock();
         let Some(node) = state.nodes.get_mut(&self.id) else {
             return Ok(());
         };
-        let (start, end) = (offset as usize, end as usize);
+        let (start, end) = (offset as usize, offset as usize + data.len());
+        let kept = frozen.saturating_sub(offset) as usize;
+        let same = data[..kept] == node.cached[start..start + kept];
+        assert!(same || node.damaged, "the frozen bytes of a block are written as they are");
         node.cached[start..end].copy_from_slice(data);
         node.dirty.extend(start / PAGE_BYTES..end.div_ceil(PAGE_BYTES));
         Ok(())

@@ -1,0 +1,18 @@
+//! Memory that begins where a block could, for writes past the page cache.
+
+use super::format::BLOCK_BYTES;
+
+/// How many bytes behind the beginning of `buffer` the next multiple of a block's size comes.
+pub(super) fn unaligned_bytes(buffer: &[u8]) -> usize {
+    buffer.as_ptr().align_offset(BLOCK_BYTES as usize)
+}
+
+/// A copy of `content` that is aligned, with room for `room` bytes in all: the buffer, and where in
+/// it the copy begins.
+pub(super) fn aligned(content: &[u8], room: usize) -> (Vec<u8>, usize) {
+    let mut buffer = Vec::with_capacity(room.max(content.len()) + BLOCK_BYTES as usize);
+    let first = unaligned_bytes(&buffer);
+    buffer.resize(first, 0);
+    buffer.extend_from_slice(content);
+    (buffer, first)
+}
