@@ -29,6 +29,8 @@ pub(crate) struct Work {
     pub(crate) payload: usize,
     /// How many of 100 requests are linearizable reads.
     pub(crate) read_percent: u64,
+    /// How many commands are proposed together.
+    pub(crate) batch: u64,
 }
 
 /// What clients counted while they were measured.
@@ -73,6 +75,7 @@ impl ClosedLoop {
                 replicas: Arc::clone(replicas),
                 payload: Bytes::from(vec![b'x'; work.payload]),
                 read_percent: work.read_percent,
+                batch: work.batch,
                 phase: Arc::clone(&phase),
                 outcomes: Arc::clone(&outcomes),
                 share: number % SHARES,
@@ -119,6 +122,7 @@ struct Client {
     replicas: Arc<[GroupHandle]>,
     payload: Bytes,
     read_percent: u64,
+    batch: u64,
     phase: Arc<AtomicU8>,
     outcomes: Arc<[Mutex<Outcome>]>,
     share: usize,
@@ -135,30 +139,41 @@ impl Client {
             let result = self.request(reads).await;
             match self.phase.load(Ordering::Relaxed) {
                 WARMING => {}
-                MEASURING => self.count(start, reads, result.is_ok()),
+                MEASURING => self.count(start, reads, result),
                 _ => return,
             }
         }
     }
 
-    fn count(&self, start: Instant, reads: bool, answered: bool) {
+    fn count(&self, start: Instant, reads: bool, result: Result<u64, RequestError>) {
         let mut outcome = self.outcomes[self.share].lock();
-        if answered {
-            outcome.latencies.record(start.elapsed());
-            outcome.reads += u64::from(reads);
-        } else {
-            outcome.errors += 1;
+        match result {
+            Ok(answers) => {
+                outcome.latencies.record_all(start.elapsed(), answers);
+                outcome.reads += u64::from(reads) * answers;
+            }
+            Err(_) => outcome.errors += 1,
         }
     }
 
-    async fn request(&self, reads: bool) -> Result<Bytes, RequestError> {
+    /// Makes a request; returns how many answers came.
+    async fn request(&self, reads: bool) -> Result<u64, RequestError> {
         let Some(leader) = leading(&self.replicas) else {
             tokio::time::sleep(Duration::from_millis(1)).await;
             return Err(RequestError::NotLeader { leader: None });
         };
-        let result = match reads {
-            true => leader.read(Bytes::new()).await,
-            false => leader.propose(self.payload.clone()).await,
+        let result = match (reads, self.batch) {
+            (true, _) => leader.read(Bytes::new()).await.map(|_| 1),
+            (false, 1) => leader.propose(self.payload.clone()).await.map(|_| 1),
+            (false, batch) => {
+                let answers = leader
+                    .propose_all(&vec![&self.payload; usize::try_from(batch).unwrap_or(1)])
+                    .await;
+                answers.and_then(|answers| {
+                    let count = answers.len() as u64;
+                    answers.into_iter().collect::<Result<Vec<_>, _>>().map(|_| count)
+                })
+            }
         };
         if result.is_err() {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -72,8 +72,9 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 async fn measure(options: &Options, cluster: &Cluster) -> Result<Report, Failure> {
     let (small_groups, large_groups) = cluster.groups.split_at(usize::try_from(options.groups)?);
     let Options { clients, payload, large_clients, large_bytes, seconds, .. } = *options;
-    let small_work = Work { clients, payload, read_percent: 0 };
-    let large_work = Work { clients: large_clients, payload: large_bytes, read_percent: 0 };
+    let small_work = Work { clients, payload, read_percent: 0, batch: 1 };
+    let large_work =
+        Work { clients: large_clients, payload: large_bytes, read_percent: 0, batch: 1 };
     let time = Duration::from_secs(seconds);
     let alone = phase(cluster, vec![ClosedLoop::start(small_groups, small_work)], time).await?;
     let loads = vec![

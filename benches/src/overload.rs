@@ -129,7 +129,7 @@ fn best(options: &Options, cluster: &Cluster) -> Result<(f64, u64), Failure> {
     let Options { clients, payload, .. } = *options;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let work = Work { clients, payload, read_percent: 0 };
+        let work = Work { clients, payload, read_percent: 0, batch: 1 };
         let mut load = ClosedLoop::start(&cluster.groups, work);
         tokio::time::sleep(WARM_UP).await;
         load.measure();

@@ -38,6 +38,9 @@ pub(crate) struct Options {
     /// How many of 100 requests are linearizable reads.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=100))]
     read_percent: u64,
+    /// How many commands a client proposes together.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    batch: u64,
     /// Threads that run groups, a node; one a core if not given.
     #[arg(long)]
     workers: Option<usize>,
@@ -88,8 +91,9 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 }
 
 async fn measure(options: &Options, cluster: &Cluster) -> Result<Report, Failure> {
-    let Options { clients, payload, read_percent, .. } = *options;
-    let mut load = ClosedLoop::start(&cluster.groups, Work { clients, payload, read_percent });
+    let Options { clients, payload, read_percent, batch, .. } = *options;
+    let mut load =
+        ClosedLoop::start(&cluster.groups, Work { clients, payload, read_percent, batch });
     tokio::time::sleep(WARM_UP).await;
     let (before, cpu, start) = (cluster.counts(), cpu_time(), Instant::now());
     let allocated = allocations();

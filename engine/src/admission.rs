@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// What a pending request costs besides its own bytes.
-const OVERHEAD_BYTES: usize = 256;
+pub(crate) const OVERHEAD_BYTES: usize = 256;
 
 /// How long a request may wait when there are more than the node can serve: longer than batches take to
 /// form, and short beside what callers wait. With a second, three times as much memory was resident

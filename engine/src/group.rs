@@ -8,7 +8,8 @@
 use crate::admission::Permit;
 use crate::error::RequestError;
 use crate::metrics::EngineMetrics;
-use crate::pending::{Proposals, Read, Reads, Responder};
+use crate::pending::{Answer, JointAnswers, Proposals, Read, Reads, Responder, joint_answer};
+use crate::request::{RequestKind, decode_list};
 use crate::snapshots::SnapshotJob;
 use crate::state_machine::StateMachine;
 use crate::turn::{Slot, Turn};
@@ -42,6 +43,8 @@ pub enum GroupEvent {
     },
     /// A command to replicate.
     Propose(Request),
+    /// A list of commands to replicate, in this order and with nothing between them.
+    ProposeAll(Request),
     /// A query to answer linearizably.
     Read(Request, ReadMode),
     /// The connection to a node broke.
@@ -67,28 +70,36 @@ pub enum GroupEvent {
     Halt,
 }
 
-/// A command or query with whoever waits for its answer.
+impl GroupEvent {
+    /// That a request has come.
+    #[must_use]
+    pub fn request(kind: RequestKind, request: Request) -> Self {
+        match kind {
+            RequestKind::Propose => Self::Propose(request),
+            RequestKind::ProposeAll => Self::ProposeAll(request),
+            RequestKind::Read(mode) => Self::Read(request, mode),
+        }
+    }
+}
+
+/// A command, list of commands or query, with whoever waits for its answer.
 pub struct Request {
     pub(crate) body: Bytes,
     pub(crate) responder: Responder,
-    pub(crate) permit: Permit,
 }
 
 impl Request {
     /// A request of a caller in this process, and where its answer comes.
     #[must_use]
-    pub fn local(
-        body: Bytes,
-        permit: Permit,
-    ) -> (Self, oneshot::Receiver<Result<Bytes, RequestError>>) {
+    pub fn local(body: Bytes, permit: Permit) -> (Self, oneshot::Receiver<Answer>) {
         let (sender, receiver) = oneshot::channel();
-        (Self { body, responder: Responder::Local(sender), permit }, receiver)
+        (Self { body, responder: Responder::Local { sender, _permit: permit } }, receiver)
     }
 
     /// A request of a caller on another node, which is answered by a reply to `id`.
     #[must_use]
     pub fn remote(body: Bytes, node: NodeId, id: RequestId, permit: Permit) -> Self {
-        Self { body, responder: Responder::Remote { node, id }, permit }
+        Self { body, responder: Responder::Remote { node, id, _permit: permit } }
     }
 }
 
@@ -185,10 +196,11 @@ impl Group {
             match event {
                 GroupEvent::Propose(request) => {
                     commands.push(request.body);
-                    turn.proposing.push((request.responder, request.permit));
+                    turn.proposing.push(request.responder);
                 }
-                GroupEvent::Read(Request { body: query, responder, permit }, mode) => {
-                    let read = Read { query, responder, _permit: permit };
+                GroupEvent::ProposeAll(request) => all_of(turn, request, &mut commands),
+                GroupEvent::Read(Request { body: query, responder }, mode) => {
+                    let read = Read { query, responder };
                     match reads.iter_mut().find(|(other, _)| *other == mode) {
                         Some((_, reads)) => reads.push(read),
                         None => reads.push((mode, vec![read])),
@@ -370,9 +382,9 @@ impl Group {
     fn proposed(&mut self, turn: &mut Turn, first: LogId) {
         let deadline = turn.now + self.shared.request_timeout;
         let mut proposing = std::mem::take(&mut turn.proposing);
-        for (offset, (responder, permit)) in proposing.drain(..).enumerate() {
+        for (offset, responder) in proposing.drain(..).enumerate() {
             let id = LogId::new(first.term, first.index.plus(offset as u64));
-            self.proposals.add(turn, id, deadline, responder, permit);
+            self.proposals.add(turn, id, deadline, responder);
         }
         turn.proposing = proposing;
     }
@@ -511,10 +523,25 @@ impl Group {
     }
 }
 
+/// Adds the commands of a list to those that are proposed next.
+fn all_of(turn: &mut Turn, Request { body, responder }: Request, commands: &mut Commands) {
+    let Some(list) = decode_list(body) else {
+        return responder.answer(turn, Err(RequestError::Stopped));
+    };
+    if list.is_empty() {
+        return responder.answer(turn, joint_answer(&[]));
+    }
+    let answers = JointAnswers::new(list.len(), responder);
+    for (number, command) in list.into_iter().enumerate() {
+        commands.push(command);
+        turn.proposing.push(Responder::Joint { answers: Arc::clone(&answers), number });
+    }
+}
+
 /// Refuses the proposals of the step that is running.
 fn answer_proposing(turn: &mut Turn, error: &RequestError) {
     let mut proposing = std::mem::take(&mut turn.proposing);
-    for (responder, _permit) in proposing.drain(..) {
+    for responder in proposing.drain(..) {
         responder.answer(turn, Err(error.clone()));
     }
     turn.proposing = proposing;

@@ -6,7 +6,7 @@ use crate::group::{GroupEvent, Request};
 use crate::handle::Gate;
 use crate::inbox::{Event, Workers};
 use crate::keeper::Keeper;
-use crate::request::{RequestKind, decode_request, encode_reply};
+use crate::request::{decode_request, encode_reply};
 use crate::snapshots::{SnapshotJob, SnapshotQueue};
 use bytes::Bytes;
 use logboat_raft::{Entry, GroupId, Incarnation, Message, NodeId, Payload};
@@ -115,12 +115,8 @@ impl Inbound {
     fn admit(&self, node: NodeId, id: RequestId, body: Bytes) -> Result<GroupEvent, RequestError> {
         // A request that this version can't read is one that it can't serve.
         let (kind, body) = decode_request(body).ok_or(RequestError::Stopped)?;
-        let permit = self.gate.admit(kind, body.len())?;
-        let request = Request::remote(body, node, id, permit);
-        Ok(match kind {
-            RequestKind::Propose => GroupEvent::Propose(request),
-            RequestKind::Read(mode) => GroupEvent::Read(request, mode),
-        })
+        let permit = self.gate.admit(kind, &body)?;
+        Ok(GroupEvent::request(kind, Request::remote(body, node, id, permit)))
     }
 
     fn refuse(&self, to: NodeId, id: RequestId, error: &RequestError) {

@@ -70,7 +70,7 @@ pub use logboat_storage::{self as wal, WalOptions};
 pub use logboat_transport::PeerStatus;
 pub use metrics::EngineMetrics;
 pub use node::{GroupSpec, Node};
-pub use request::RequestKind;
+pub use request::{RequestKind, decode_replies, encode_list};
 pub use start::Link;
 pub use state_machine::{SnapshotWriter, StateMachine};
 pub use status::{NodeStatus, WalStatus};

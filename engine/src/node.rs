@@ -186,7 +186,7 @@ impl Node {
         body: &[u8],
     ) -> Result<Bytes, RequestError> {
         let parts = &self.0.parts;
-        parts.gate.check(body.len())?;
+        parts.gate.check(kind, body)?;
         let call = parts.calls.begin(to);
         let mut outgoing = Outgoing::new();
         outgoing.push_request(call.id(), group, &encode_request(kind, body));

@@ -2,29 +2,74 @@
 
 use crate::admission::Permit;
 use crate::error::RequestError;
-use crate::request::encode_reply;
+use crate::request::{encode_replies, encode_reply};
 use crate::turn::Turn;
 use bytes::Bytes;
 use logboat_raft::{Index, LogId, NodeId, ReadToken, Time};
 use logboat_transport::RequestId;
+use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// Who waits for an answer.
+/// What becomes of a request.
+pub(crate) type Answer = Result<Bytes, RequestError>;
+
+/// Who waits for an answer, and the room that the request takes until it is there.
 pub(crate) enum Responder {
     /// A caller in this process.
-    Local(oneshot::Sender<Result<Bytes, RequestError>>),
+    Local { sender: oneshot::Sender<Answer>, _permit: Permit },
     /// A caller on another node.
-    Remote { node: NodeId, id: RequestId },
+    Remote { node: NodeId, id: RequestId, _permit: Permit },
+    /// Whoever proposed this command, the one of this number, with others.
+    Joint { answers: Arc<JointAnswers>, number: usize },
 }
 
 impl Responder {
     /// Hands over the answer. That nobody waits for it any more is not an error.
-    pub(crate) fn answer(self, turn: &mut Turn, result: Result<Bytes, RequestError>) {
+    pub(crate) fn answer(self, turn: &mut Turn, answer: Answer) {
         match self {
-            Self::Local(sender) => drop(sender.send(result)),
-            Self::Remote { node, id } => turn.reply(node, id, &encode_reply(&result)),
+            Self::Local { sender, .. } => drop(sender.send(answer)),
+            Self::Remote { node, id, .. } => turn.reply(node, id, &encode_reply(&answer)),
+            Self::Joint { answers, number } => answers.set(turn, number, answer),
         }
+    }
+}
+
+/// The answers to commands that were proposed together, of which one answer is made when all are there.
+pub(crate) struct JointAnswers(Mutex<JointState>);
+
+struct JointState {
+    answers: Vec<Answer>,
+    missing: usize,
+    responder: Option<Responder>,
+}
+
+impl JointAnswers {
+    /// Makes an answer for `responder` out of so many.
+    pub(crate) fn new(commands: usize, responder: Responder) -> Arc<Self> {
+        let answers = vec![Err(RequestError::TimedOut); commands];
+        let state = JointState { answers, missing: commands, responder: Some(responder) };
+        Arc::new(Self(Mutex::new(state)))
+    }
+
+    fn set(&self, turn: &mut Turn, number: usize, answer: Answer) {
+        let mut state = self.0.lock();
+        state.answers[number] = answer;
+        state.missing -= 1;
+        if state.missing == 0
+            && let Some(responder) = state.responder.take()
+        {
+            responder.answer(turn, joint_answer(&state.answers));
+        }
+    }
+}
+
+/// One answer that says all of these: an error that all have in common, or the list of them.
+pub(crate) fn joint_answer(answers: &[Answer]) -> Answer {
+    match answers {
+        [first @ Err(_), others @ ..] if others.iter().all(|other| other == first) => first.clone(),
+        _ => Ok(encode_replies(answers).into()),
     }
 }
 
@@ -33,7 +78,6 @@ struct Proposal {
     id: LogId,
     deadline: Time,
     responder: Responder,
-    _permit: Permit,
 }
 
 /// Proposals in the order of their indexes, which is also that of their deadlines.
@@ -42,14 +86,7 @@ pub(crate) struct Proposals(VecDeque<Proposal>);
 
 impl Proposals {
     /// Notes that the command of `responder` became entry `id`.
-    pub(crate) fn add(
-        &mut self,
-        turn: &mut Turn,
-        id: LogId,
-        deadline: Time,
-        responder: Responder,
-        permit: Permit,
-    ) {
+    pub(crate) fn add(&mut self, turn: &mut Turn, id: LogId, deadline: Time, responder: Responder) {
         // An index is given out again only after a change of leader cut the log there. Whether the
         // older entry survives on another replica can't be known here.
         while let Some(older) = self.0.pop_back_if(|older| older.id.index >= id.index) {
@@ -59,7 +96,7 @@ impl Proposals {
             // An idle leader keeps this room, and mostly it is for one.
             self.0.reserve_exact(1);
         }
-        self.0.push_back(Proposal { id, deadline, responder, _permit: permit });
+        self.0.push_back(Proposal { id, deadline, responder });
     }
 
     /// The proposal that the applied entry `id` answers, if it was proposed here. One whose index went
@@ -104,7 +141,6 @@ impl Proposals {
 pub(crate) struct Read {
     pub(crate) query: Bytes,
     pub(crate) responder: Responder,
-    pub(crate) _permit: Permit,
 }
 
 /// Reads by the token under which the core confirms them; few at a time, oldest first.

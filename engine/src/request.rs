@@ -1,5 +1,6 @@
 //! Requests and answers as they travel between nodes.
 
+use crate::admission::OVERHEAD_BYTES;
 use crate::error::RequestError;
 use bytes::{Buf, BufMut, Bytes};
 use logboat_raft::{GroupId, NodeId, ReadFrom, ReadMode};
@@ -9,18 +10,42 @@ use logboat_raft::{GroupId, NodeId, ReadFrom, ReadMode};
 pub enum RequestKind {
     /// A command to replicate and apply.
     Propose,
+    /// A list of commands to replicate and apply one after the other, answered by a list.
+    ProposeAll,
     /// A query to answer linearizably, in this way.
     Read(ReadMode),
+}
+
+impl RequestKind {
+    /// Whether it may have an effect.
+    #[must_use]
+    pub const fn writes(self) -> bool {
+        match self {
+            Self::Propose | Self::ProposeAll => true,
+            Self::Read(_) => false,
+        }
+    }
+
+    /// What a request takes while it is pending, but for what each one does.
+    pub(crate) fn weight(self, body: &[u8]) -> usize {
+        let commands = match (self, body.first_chunk()) {
+            (Self::ProposeAll, Some(count)) => u32::from_le_bytes(*count) as usize,
+            _ => 1,
+        };
+        body.len().saturating_add(commands.saturating_sub(1).saturating_mul(OVERHEAD_BYTES))
+    }
 }
 
 const READ: u8 = 1;
 const READ_ANYWHERE: u8 = 2;
 const READ_ON_LEASE: u8 = 4;
+const PROPOSE_ALL: u8 = 8;
 
 /// A request as it travels: one byte for the kind, then the command or query.
 pub fn encode_request(kind: RequestKind, body: &[u8]) -> Vec<u8> {
     let tag = match kind {
         RequestKind::Propose => 0,
+        RequestKind::ProposeAll => PROPOSE_ALL,
         RequestKind::Read(ReadMode { from, lease }) => {
             let anywhere = match from {
                 ReadFrom::Leader => 0,
@@ -39,6 +64,7 @@ pub fn encode_request(kind: RequestKind, body: &[u8]) -> Vec<u8> {
 pub fn decode_request(mut bytes: Bytes) -> Option<(RequestKind, Bytes)> {
     let kind = match bytes.try_get_u8().ok()? {
         0 => RequestKind::Propose,
+        PROPOSE_ALL => RequestKind::ProposeAll,
         tag if tag & READ != 0 && tag <= READ | READ_ANYWHERE | READ_ON_LEASE => {
             let from = match tag & READ_ANYWHERE {
                 0 => ReadFrom::Leader,
@@ -51,9 +77,45 @@ pub fn decode_request(mut bytes: Bytes) -> Option<(RequestKind, Bytes)> {
     Some((kind, bytes))
 }
 
+/// Commands, or the answers to them, as they travel together ([`RequestKind::ProposeAll`]): a count, then
+/// each with its length before it, all four bytes little-endian.
+pub fn encode_list<T: AsRef<[u8]>>(items: &[T]) -> Vec<u8> {
+    let bytes: usize = items.iter().map(|item| 4 + item.as_ref().len()).sum();
+    let mut list = Vec::with_capacity(4 + bytes);
+    list.put_u32_le(items.len() as u32);
+    for item in items {
+        list.put_u32_le(item.as_ref().len() as u32);
+        list.put_slice(item.as_ref());
+    }
+    list
+}
+
+/// What [`encode_list`] wrote; nothing when it did not.
+pub(crate) fn decode_list(mut list: Bytes) -> Option<Vec<Bytes>> {
+    let count = list.try_get_u32_le().ok()? as usize;
+    // No count is believed that there are not even the lengths for.
+    if count > list.len() / 4 {
+        return None;
+    }
+    let mut items = Vec::with_capacity(count);
+    for _ in 0..count {
+        let bytes = list.try_get_u32_le().ok()? as usize;
+        if bytes > list.len() {
+            return None;
+        }
+        items.push(list.split_to(bytes));
+    }
+    list.is_empty().then_some(items)
+}
+
 /// An answer as it travels: one byte for the outcome, then the answer or the error's fields.
 pub fn encode_reply(result: &Result<Bytes, RequestError>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(17);
+    put_reply(&mut bytes, result);
+    bytes
+}
+
+fn put_reply(bytes: &mut Vec<u8>, result: &Result<Bytes, RequestError>) {
     match result {
         Ok(answer) => {
             bytes.put_u8(0);
@@ -80,7 +142,29 @@ pub fn encode_reply(result: &Result<Bytes, RequestError>) -> Vec<u8> {
             bytes.put_u64_le(node.0);
         }
     }
-    bytes
+}
+
+/// The answers to a list of commands, as a list of what [`encode_reply`] writes.
+pub(crate) fn encode_replies(answers: &[Result<Bytes, RequestError>]) -> Vec<u8> {
+    let mut list = Vec::with_capacity(4 + 16 * answers.len());
+    list.put_u32_le(answers.len() as u32);
+    for answer in answers {
+        let start = list.len();
+        list.put_u32_le(0);
+        put_reply(&mut list, answer);
+        let bytes = (list.len() - start - 4) as u32;
+        list[start..start + 4].copy_from_slice(&bytes.to_le_bytes());
+    }
+    list
+}
+
+/// The outcomes of so many commands that went as a list ([`RequestKind::ProposeAll`]), in their order.
+/// What makes no sense leaves them unknown.
+pub fn decode_replies(list: Bytes, commands: usize) -> Vec<Result<Bytes, RequestError>> {
+    match decode_list(list).filter(|replies| replies.len() == commands) {
+        Some(replies) => replies.into_iter().map(decode_reply).collect(),
+        None => vec![Err(RequestError::TimedOut); commands],
+    }
 }
 
 /// What [`encode_reply`] wrote. Anything else leaves the outcome unknown.
@@ -118,13 +202,29 @@ mod tests {
         let modes = [ReadFrom::Leader, ReadFrom::Any]
             .into_iter()
             .flat_map(|from| [false, true].map(|lease| ReadMode { from, lease }));
-        for kind in modes.map(RequestKind::Read).chain([RequestKind::Propose]) {
+        for kind in
+            modes.map(RequestKind::Read).chain([RequestKind::Propose, RequestKind::ProposeAll])
+        {
             let bytes = Bytes::from(encode_request(kind, b"body"));
             assert_eq!(decode_request(bytes), Some((kind, Bytes::from_static(b"body"))));
         }
-        for tag in [2, 4, 6, 8, 9, 255] {
+        for tag in [2, 4, 6, 9, 10, 255] {
             assert_eq!(decode_request(Bytes::from(vec![tag])), None);
         }
+    }
+
+    #[test]
+    fn lists_survive_the_way_and_no_part_of_one_passes_for_one() {
+        for items in [vec![], vec![""], vec!["one", "", "three"]] {
+            let list = Bytes::from(encode_list(&items));
+            assert_eq!(decode_list(list.clone()).unwrap(), items);
+            for cut in 0..list.len() {
+                assert_eq!(decode_list(list.slice(..cut)), None);
+            }
+            let longer = [&list[..], b"x"].concat();
+            assert_eq!(decode_list(longer.into()), None);
+        }
+        assert_eq!(decode_list(Bytes::from_static(&[255; 64])), None);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! What the groups of one worker produce in one turn, collected so that it leaves as one batch for
 //! the log and one buffer for each peer.
 
-use crate::admission::Permit;
 use crate::pending::Responder;
 use crate::snapshots::SnapshotJob;
 use crate::storage::Storage;
@@ -64,7 +63,7 @@ pub struct Turn {
     /// Snapshots to write or to send.
     pub snapshots: Vec<SnapshotJob>,
     /// Who proposed the commands of the step that is running; kept for its memory.
-    pub(crate) proposing: Vec<(Responder, Permit)>,
+    pub(crate) proposing: Vec<Responder>,
     /// What the core wants done, while a replica runs; kept for its memory.
     pub(crate) outputs: Vec<Output>,
 }

@@ -7,8 +7,8 @@ use crate::error::RequestError;
 use crate::group::{Group, GroupEvent, Shared};
 use crate::inbox::{Event, StartGroup, WorkerInbox};
 use crate::keeper::Keeper;
-use crate::pending::Responder;
 use crate::replicas::{Replicas, Seat};
+use crate::request::encode_reply;
 use crate::snapshots::SnapshotQueue;
 use crate::turn::{Slot, Turn};
 use actix::{Actor, AsyncContext, Context, Handler, Message};
@@ -227,8 +227,7 @@ impl Worker {
         if let Some(slot) = self.replicas.slot_of(group) {
             return self.replicas.post(slot, event);
         }
-        let responder = Responder::Remote { node, id };
-        responder.answer(&mut self.turn, Err(RequestError::NoSuchGroup(group)));
+        self.turn.reply(node, id, &encode_reply(&Err(RequestError::NoSuchGroup(group))));
     }
 
     fn durable(&mut self, marks: Vec<(Slot, Mark)>) {

@@ -6,8 +6,10 @@
 mod common;
 
 use bytes::Bytes;
-use common::{Cluster, TestResult, number};
-use logboat::{GroupId, NodeId, ReadFrom, ReadMode, RequestError, RequestKind};
+use common::{Cluster, MAX_COMMAND_BYTES, TestResult, number};
+use logboat::{
+    GroupId, NodeId, ReadFrom, ReadMode, RequestError, RequestKind, decode_replies, encode_list,
+};
 use std::time::Duration;
 
 const GROUP: GroupId = GroupId(7);
@@ -40,6 +42,50 @@ async fn a_follower_names_the_leader_and_forwards_nothing() -> TestResult {
     assert_eq!(handle.read(Bytes::new()).await, refused);
     let called = cluster.node(follower).call(leader, GROUP, RequestKind::Propose, b"+").await;
     assert_eq!(number(&called?), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn commands_that_are_proposed_together_are_neighbours_and_answered_each() -> TestResult {
+    let cluster = Cluster::new(3)?;
+    cluster.start_group(GROUP)?;
+    cluster.propose(GROUP, b"+").await;
+    let leader = cluster.leader(GROUP).await;
+    let handle = cluster.handle(leader, GROUP);
+    let lists = (0..4).map(|_| {
+        let handle = handle.clone();
+        tokio::spawn(async move { handle.propose_all(&[b"+"; 50]).await })
+    });
+    let mut firsts = Vec::new();
+    for list in lists.collect::<Vec<_>>() {
+        let counts: Vec<_> =
+            list.await??.into_iter().map(|answer| number(&answer.unwrap())).collect();
+        assert!(counts.iter().copied().eq(counts[0]..counts[0] + 50), "{counts:?}");
+        firsts.push(counts[0]);
+    }
+    firsts.sort_unstable();
+    assert_eq!(firsts, [2, 52, 102, 152]);
+    assert_eq!(handle.propose_all(&[b""; 0]).await, Ok(Vec::new()));
+    let large = vec![b'+'; MAX_COMMAND_BYTES / 2];
+    let refused = handle.propose_all(&[&large, &large]).await;
+    assert!(matches!(refused, Err(RequestError::TooLarge { .. })), "{refused:?}");
+    let many = vec![b""; MAX_COMMAND_BYTES / 256 + 1];
+    let refused = handle.propose_all(&many).await;
+    assert!(matches!(refused, Err(RequestError::TooLarge { .. })), "{refused:?}");
+    let follower = cluster.ids().into_iter().find(|node| *node != leader).unwrap();
+    cluster.handle(follower, GROUP).view().led().await;
+    let refused = cluster.handle(follower, GROUP).propose_all(&[b"+", b"+"]).await;
+    assert_eq!(refused, Err(RequestError::NotLeader { leader: Some(leader) }));
+    let list = encode_list(&[b"+", b"+"]);
+    let node = cluster.node(follower);
+    let answer = node.call(leader, GROUP, RequestKind::ProposeAll, &list).await?;
+    let answers = decode_replies(answer, 2);
+    assert_eq!(
+        answers.into_iter().map(|answer| number(&answer.unwrap())).collect::<Vec<_>>(),
+        [202, 203]
+    );
+    let garbled = node.call(leader, GROUP, RequestKind::ProposeAll, b"\x02\0\0\0\x09\0\0\0").await;
+    assert_eq!(garbled, Err(RequestError::Stopped));
     Ok(())
 }
 

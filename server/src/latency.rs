@@ -19,7 +19,13 @@ impl Default for Latencies {
 impl Latencies {
     /// Adds one.
     pub fn record(&mut self, latency: Duration) {
-        self.0.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+        self.record_all(latency, 1);
+    }
+
+    /// Adds so many that are the same.
+    pub fn record_all(&mut self, latency: Duration, count: u64) {
+        let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        self.0.saturating_record_n(us, count);
     }
 
     /// Adds those of `other`.

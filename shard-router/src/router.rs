@@ -7,7 +7,7 @@ use crate::plan::Plan;
 use bytes::Bytes;
 use logboat::{
     GroupError, GroupHandle, GroupId, GroupSpec, Node, NodeId, ReadFrom, ReadMode, RequestError,
-    RequestKind, RoleKind, StateMachine,
+    RequestKind, RoleKind, StateMachine, decode_replies, encode_list,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -98,6 +98,21 @@ impl Router {
         self.request(range, RequestKind::Propose, command).await
     }
 
+    /// Replicates `commands`, one after the other, in the group of `range` and returns what became of
+    /// each, as [`GroupHandle::propose_all`] does.
+    ///
+    /// # Errors
+    /// See [`RouteError`]: an error of the whole is the outcome of each of the commands.
+    pub async fn propose_all(
+        &self,
+        range: &Range,
+        commands: &[impl AsRef<[u8]>],
+    ) -> Result<Vec<Result<Bytes, RequestError>>, RouteError> {
+        let (count, list) = (commands.len(), encode_list(commands));
+        let answer = self.request(range, RequestKind::ProposeAll, list.into()).await?;
+        Ok(decode_replies(answer, count))
+    }
+
     /// Answers `query` linearizably from the group of `range`.
     ///
     /// # Errors
@@ -150,7 +165,7 @@ impl Router {
                 RequestError::TooLarge { bytes, limit } => {
                     return Err(RouteError::TooLarge { bytes: *bytes, limit: *limit });
                 }
-                RequestError::TimedOut if kind == RequestKind::Propose => {
+                RequestError::TimedOut if kind.writes() => {
                     return Err(RouteError::OutcomeUnknown);
                 }
                 RequestError::NotLeader { leader } => {
@@ -182,19 +197,16 @@ impl Router {
         body: &Bytes,
         deadline: Instant,
     ) -> Result<Bytes, RequestError> {
-        let limit = match kind {
-            RequestKind::Propose => deadline,
-            RequestKind::Read(_) => deadline.min(Instant::now() + READ_ATTEMPT_LIMIT),
+        let limit = match kind.writes() {
+            true => deadline,
+            false => deadline.min(Instant::now() + READ_ATTEMPT_LIMIT),
         };
         let answer = async {
             if target != self.0.node.id() {
                 return self.0.node.call(target, group, kind, body).await;
             }
             let local = self.0.local.get(&group).ok_or(RequestError::NoSuchGroup(group))?;
-            match kind {
-                RequestKind::Propose => local.propose(body.clone()).await,
-                RequestKind::Read(mode) => local.read_in(mode, body.clone()).await,
-            }
+            local.request(kind, body.clone()).await
         };
         timeout_at(limit, answer).await.unwrap_or(Err(RequestError::TimedOut))
     }

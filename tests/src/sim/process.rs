@@ -325,7 +325,7 @@ impl Process {
             (Ok(_), _) if !self.by_group.contains_key(&group) => RequestError::NoSuchGroup(group),
             (Ok(permit), Some((kind, body))) => {
                 let request = Request::remote(body, from, id, permit);
-                return self.post_to_group(group, event_of(kind, request));
+                return self.post_to_group(group, GroupEvent::request(kind, request));
             }
             (Ok(_), None) => RequestError::Stopped,
             (Err(busy), _) => busy,
@@ -353,7 +353,7 @@ impl Process {
                 (Ok(permit), Some(place)) => {
                     let (request, receiver) = Request::local(body, permit);
                     self.waiting.push((caller, receiver));
-                    self.post(*place, event_of(kind, request));
+                    self.post(*place, GroupEvent::request(kind, request));
                     self.schedule_turn(hardware, scene);
                 }
             }
@@ -449,13 +449,6 @@ impl Process {
 
 fn answer((client, attempt): Caller, result: Result<Bytes, RequestError>, scene: &mut Scene) {
     scene.after(1, Target::World, Event::Answer { client, attempt, result });
-}
-
-const fn event_of(kind: RequestKind, request: Request) -> GroupEvent {
-    match kind {
-        RequestKind::Propose => GroupEvent::Propose(request),
-        RequestKind::Read(mode) => GroupEvent::Read(request, mode),
-    }
 }
 
 pub(super) const fn group_id(place: usize) -> GroupId {
