@@ -107,6 +107,7 @@ const CONTESTS: &[(Part, Setup)] = &[
     (Part::Wal, wal::index),
     (Part::Wal, wal::recovery),
     (Part::Wal, wal::read_back_interleaved),
+    (Part::Wal, wal::read_back_as_it_comes),
     (Part::Wal, wal::read_back_consecutive),
     (Part::Core, core::one_by_one),
     (Part::Core, core::batches),

@@ -193,8 +193,21 @@ fn read_all(engine: &Engine) -> Result<(), Failure> {
 
 /// Reading groups whose entries were written one a batch, among those of 63 others.
 pub(super) fn read_back_interleaved(ground: &Ground) -> Result<Contest<'_>, Failure> {
-    read_back(
+    read_interleaved::<Engine>(ground, PEER)
+}
+
+/// The same against raft-engine as it comes.
+pub(super) fn read_back_as_it_comes(ground: &Ground) -> Result<Contest<'_>, Failure> {
+    read_interleaved::<AsItComes>(ground, AS_IT_COMES)
+}
+
+fn read_interleaved<'a, P: SharedLog + 'a>(
+    ground: &'a Ground,
+    peer: &'static str,
+) -> Result<Contest<'a>, Failure> {
+    read_back::<P>(
         ground,
+        peer,
         64,
         1,
         &[Figure {
@@ -207,8 +220,9 @@ pub(super) fn read_back_interleaved(ground: &Ground) -> Result<Contest<'_>, Fail
 
 /// Reading groups whose entries were written 64 at a time.
 pub(super) fn read_back_consecutive(ground: &Ground) -> Result<Contest<'_>, Failure> {
-    read_back(
+    read_back::<Engine>(
         ground,
+        PEER,
         1,
         64,
         &[Figure {
@@ -219,8 +233,9 @@ pub(super) fn read_back_consecutive(ground: &Ground) -> Result<Contest<'_>, Fail
     )
 }
 
-fn read_back<'a>(
+fn read_back<'a, P: SharedLog + 'a>(
     ground: &'a Ground,
+    peer: &'static str,
     groups: usize,
     entries: u64,
     figures: &'static [Figure],
@@ -244,9 +259,9 @@ fn read_back<'a>(
     }
     let count = GROUPS * ENTRIES;
     let logboat = Filled::<LogboatWal>::new(ground, PAYLOAD_BYTES, count, groups, entries)?;
-    let other = Filled::<Engine>::new(ground, PAYLOAD_BYTES, count, groups, entries)?;
+    let other = Filled::<P>::new(ground, PAYLOAD_BYTES, count, groups, entries)?;
     Ok(Contest {
-        peer: PEER,
+        peer,
         figures,
         logboat: Box::new(move || run(ground, &logboat)),
         other: Box::new(move || run(ground, &other)),

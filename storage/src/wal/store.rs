@@ -68,34 +68,58 @@ impl<D: Disk> Store<D> {
         pieces: &[Piece],
         max_bytes: usize,
     ) -> Result<Option<Vec<Entry>>, ReadError> {
-        let mut entries: Vec<Entry> = Vec::new();
-        let mut bytes = 0;
-        for piece in pieces {
-            let place = piece.run.place;
-            let Some(segment) = self.segments.read().get(&place.segment).cloned() else {
+        let mut loaded = Loaded::default();
+        let segment_of = |piece: &Piece| piece.run.place.segment;
+        for pieces in pieces.chunk_by(|a, b| segment_of(a) == segment_of(b)) {
+            let Some(segment) = self.segments.read().get(&segment_of(&pieces[0])).cloned() else {
                 return Ok(None);
             };
-            let start = u64::from(place.offset);
-            let view = segment.file.view(start..start + u64::from(piece.run.bytes));
-            let record = Record::decode(&view, segment.salt)
+            self.load_from(&segment, group, pieces, max_bytes, &mut loaded)?;
+            if loaded.full {
+                break;
+            }
+        }
+        Ok(Some(loaded.entries))
+    }
+
+    /// Adds the entries of pieces that lie in one segment, until there are `max_bytes`. They share one
+    /// view, since each takes an allocation.
+    fn load_from(
+        &self,
+        segment: &Segment<D::File>,
+        group: GroupId,
+        pieces: &[Piece],
+        max_bytes: usize,
+        loaded: &mut Loaded,
+    ) -> Result<(), ReadError> {
+        let begins = || pieces.iter().map(|piece| u64::from(piece.run.place.offset));
+        let ends = begins().zip(pieces).map(|(begin, piece)| begin + u64::from(piece.run.bytes));
+        let start = begins().min().unwrap_or_default();
+        let view = segment.file.view(start..ends.max().unwrap_or_default());
+        for piece in pieces {
+            let place = piece.run.place;
+            let begin = (u64::from(place.offset) - start) as usize;
+            let bytes = view.slice(begin..begin + piece.run.bytes as usize);
+            let record = Record::decode(&bytes, segment.salt)
                 .filter(|record| record.group() == Some(group))
                 .ok_or_else(|| self.damage(group, place, RECORD_FLAW.to_owned()))?;
             let wanted = record
-                .entries(&view)
+                .entries(&bytes)
                 .skip_while(|entry| entry.index < piece.first)
                 .take_while(|entry| entry.index <= piece.last);
             for entry in wanted {
-                bytes += entry.data.len();
-                if bytes > max_bytes && !entries.is_empty() {
-                    return Ok(Some(entries));
+                loaded.bytes += entry.data.len();
+                loaded.full = loaded.bytes > max_bytes && !loaded.entries.is_empty();
+                if loaded.full {
+                    return Ok(());
                 }
                 entry
                     .verify(group)
                     .map_err(|mismatch| self.damage(group, place, mismatch.to_string()))?;
-                entries.push(entry);
+                loaded.entries.push(entry);
             }
         }
-        Ok(Some(entries))
+        Ok(())
     }
 
     fn damage(&self, group: GroupId, place: Position, what: String) -> ReadError {
@@ -106,4 +130,13 @@ impl<D: Disk> Store<D> {
             groups: vec![group],
         })
     }
+}
+
+/// What a read has found so far.
+#[derive(Default)]
+struct Loaded {
+    entries: Vec<Entry>,
+    /// Of the entries' data, that which was too much among them.
+    bytes: usize,
+    full: bool,
 }
