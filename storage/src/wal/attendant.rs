@@ -18,7 +18,7 @@ pub(super) struct Attendant<D: Disk> {
 
 enum Order<F> {
     Prepare { id: u32, bytes: u64 },
-    Recycle(Segment<F>),
+    Recycle { segment: Segment<F>, in_use: usize },
 }
 
 impl<D: Disk> Attendant<D> {
@@ -32,7 +32,7 @@ impl<D: Disk> Attendant<D> {
                         // The writer may be gone by now; then nobody needs the segment.
                         let _ = answers.send(supply.prepare(id, bytes));
                     }
-                    Order::Recycle(segment) => recycle(&mut supply, segment),
+                    Order::Recycle { segment, in_use } => recycle(&mut supply, segment, in_use),
                 }
             }
         })?;
@@ -67,10 +67,10 @@ impl<D: Disk> Attendant<D> {
         }
     }
 
-    /// Gives a segment back.
-    pub(super) fn recycle(&self, segment: Segment<D::File>) {
+    /// Gives a segment back that a log of `in_use` others does not need.
+    pub(super) fn recycle(&self, segment: Segment<D::File>, in_use: usize) {
         // A thread that ended leaves the file to the next start.
-        let _ = self.orders.send(Order::Recycle(segment));
+        let _ = self.orders.send(Order::Recycle { segment, in_use });
     }
 
     /// Waits for all orders to be carried out.
@@ -83,9 +83,9 @@ impl<D: Disk> Attendant<D> {
 }
 
 /// A segment that can't be taken back does no harm: the next start takes care of the file.
-fn recycle<D: Disk>(supply: &mut Supply<D>, segment: Segment<D::File>) {
+fn recycle<D: Disk>(supply: &mut Supply<D>, segment: Segment<D::File>, in_use: usize) {
     let id = segment.id;
-    if let Err(error) = supply.recycle(segment) {
+    if let Err(error) = supply.recycle(segment, in_use) {
         tracing::warn!("segment {id} could not be recycled: {error}");
     }
 }

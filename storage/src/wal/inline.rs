@@ -75,7 +75,7 @@ impl<D: Disk> InlineWal<D> {
             }
         };
         for segment in self.log.retire() {
-            self.supply.recycle(segment)?;
+            self.supply.recycle(segment, self.log.segments())?;
         }
         Ok(moved)
     }

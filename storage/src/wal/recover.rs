@@ -48,7 +48,7 @@ pub(super) fn recover<D: Disk>(disk: D, options: WalOptions) -> Result<Opened<D>
         return Err(WalError::Options(options));
     }
     let disk = Arc::new(disk);
-    let mut supply = Supply::new(Arc::clone(&disk), bytes);
+    let mut supply = Supply::new(Arc::clone(&disk), &options);
     let (mut found, scans) = list(&*disk, &mut supply)?;
     let mut extent = Extent::of(&scans, |name| disk.path(name));
     if !extent.problems.is_empty() {
@@ -59,7 +59,7 @@ pub(super) fn recover<D: Disk>(disk: D, options: WalOptions) -> Result<Opened<D>
     // From the newest on, so that a crash in between leaves no hole in the middle.
     for id in unneeded.into_iter().rev() {
         let reusable = found.remove(&id).is_some_and(|file| file.file.bytes() == bytes);
-        let reclaimed = supply.reclaim(id, reusable);
+        let reclaimed = supply.reclaim(id, reusable, found.len());
         reclaimed.map_err(|source| failure(&*disk, &segment_name(id), source))?;
     }
     if found.is_empty() {
@@ -86,7 +86,7 @@ fn list<D: Disk>(disk: &D, supply: &mut Supply<D>) -> Result<Listed<D::File>, Wa
     names.sort();
     for name in names {
         let Some(id) = segment_of(&name) else {
-            let adopted = supply.adopt(&name);
+            let adopted = supply.adopt(&name, found.len());
             if !adopted.map_err(|source| failure(disk, &name, source))? {
                 return Err(WalError::Foreign(disk.path(&name)));
             }

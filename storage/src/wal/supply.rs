@@ -1,5 +1,6 @@
 //! Where new segments come from and where old ones go.
 
+use super::WalOptions;
 use super::blocks::aligned;
 use super::disk::{Disk, SegmentFile};
 use super::format::{BLOCK_BYTES, SegmentHeader, segment_name};
@@ -7,8 +8,8 @@ use super::store::Segment;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-/// Old segments that are kept to be used again; more than one are freed together at times.
-const MAX_SPARES: usize = 2;
+/// Old segments that are kept to be used again, even when the log is over its budget.
+const LEAST_SPARES: usize = 2;
 /// A segment that is being zero-filled. It is no segment before it has its name.
 const FILLING: &str = "filling.tmp";
 const SPARE: &str = "spare-";
@@ -31,19 +32,29 @@ pub(super) fn is_full(error: &io::Error) -> bool {
 pub struct Supply<D> {
     disk: Arc<D>,
     segment_bytes: u64,
+    /// So many segments are in the log's budget, those that wait to be used again included. A log that
+    /// had so many will have them again: snapshots free them by the dozen, and to remove them and make
+    /// others would keep the disk busier than the log does.
+    max_segments: usize,
     spares: Vec<String>,
 }
 
 impl<D: Disk> Supply<D> {
-    /// The supply of a disk whose segments usually have this size.
-    pub(super) const fn new(disk: Arc<D>, segment_bytes: u64) -> Self {
-        Self { disk, segment_bytes, spares: Vec::new() }
+    /// The supply of a disk.
+    pub(super) fn new(disk: Arc<D>, options: &WalOptions) -> Self {
+        let max_segments = options.max_bytes / options.segment_bytes;
+        Self {
+            disk,
+            segment_bytes: options.segment_bytes,
+            max_segments: usize::try_from(max_segments).unwrap_or(usize::MAX),
+            spares: Vec::new(),
+        }
     }
 
-    /// Takes over a file that an earlier process left under a temporary name; says whether it is
-    /// one.
-    pub(super) fn adopt(&mut self, name: &str) -> io::Result<bool> {
-        if name.starts_with(SPARE) && self.spares.len() < MAX_SPARES {
+    /// Takes over a file that an earlier process left under a temporary name, beside a log of
+    /// `in_use` segments; says whether it is one.
+    pub(super) fn adopt(&mut self, name: &str, in_use: usize) -> io::Result<bool> {
+        if name.starts_with(SPARE) && self.wants_spare(in_use) {
             self.spares.push(name.to_owned());
         } else if is_temporary(name) {
             self.disk.remove(name)?;
@@ -76,22 +87,22 @@ impl<D: Disk> Supply<D> {
         Ok(Segment { id, salt: header.salt, file: Arc::new(file) })
     }
 
-    /// Takes back a segment that nobody needs. One that a reader still borrows from is removed
+    /// Takes back a segment that a log of `in_use` others does not need. One that a reader still borrows from is removed
     /// from the directory only, since its bytes must not change.
     ///
     /// # Errors
     /// Those of the operating system.
-    pub fn recycle(&mut self, segment: Segment<D::File>) -> io::Result<()> {
+    pub fn recycle(&mut self, segment: Segment<D::File>, in_use: usize) -> io::Result<()> {
         let usual = segment.file.bytes() == self.segment_bytes;
         let unborrowed = Arc::into_inner(segment.file).is_some();
-        self.reclaim(segment.id, usual && unborrowed)
+        self.reclaim(segment.id, usual && unborrowed, in_use)
     }
 
     /// Takes back the file of a segment that is not open. Its new name is durable before anything
     /// is written into it.
-    pub(super) fn reclaim(&mut self, id: u32, reusable: bool) -> io::Result<()> {
+    pub(super) fn reclaim(&mut self, id: u32, reusable: bool, in_use: usize) -> io::Result<()> {
         let name = segment_name(id);
-        if reusable && self.spares.len() < MAX_SPARES {
+        if reusable && self.wants_spare(in_use) {
             let spare = format!("{SPARE}{id:010}");
             self.disk.rename(&name, &spare)?;
             self.disk.sync_directory()?;
@@ -104,6 +115,10 @@ impl<D: Disk> Supply<D> {
         }
         self.disk.remove(&name)?;
         self.disk.sync_directory()
+    }
+
+    fn wants_spare(&self, in_use: usize) -> bool {
+        self.spares.len() < LEAST_SPARES.max(self.max_segments.saturating_sub(in_use))
     }
 
     /// A file to make a segment of this size from, and its name.
@@ -131,17 +146,18 @@ mod tests {
     #[test]
     fn a_segment_number_that_comes_again_is_spared_once() -> io::Result<()> {
         let disk = Arc::new(SimDisk::default());
-        let mut supply = Supply::new(Arc::clone(&disk), 8 << 10);
+        let options = WalOptions { segment_bytes: 8 << 10, ..WalOptions::default() };
+        let mut supply = Supply::new(Arc::clone(&disk), &options);
         for segment in [supply.prepare(1, 0)?, supply.prepare(2, 0)?] {
-            supply.recycle(segment)?;
+            supply.recycle(segment, 1)?;
         }
         // As after a crash that left both unused.
-        let mut supply = Supply::new(Arc::clone(&disk), 8 << 10);
+        let mut supply = Supply::new(Arc::clone(&disk), &options);
         for name in disk.list()? {
-            assert!(supply.adopt(&name)?);
+            assert!(supply.adopt(&name, 0)?);
         }
         let again = supply.prepare(1, 0)?;
-        supply.recycle(again)?;
+        supply.recycle(again, 1)?;
         supply.prepare(3, 0)?;
         supply.prepare(4, 0)?;
         Ok(())

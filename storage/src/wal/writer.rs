@@ -207,7 +207,7 @@ impl<C: Completion, D: Disk> Writer<C, D> {
             }
         }
         for segment in self.log.retire() {
-            self.attendant.recycle(segment);
+            self.attendant.recycle(segment, self.log.segments());
         }
         let segments = self.log.segments() as i64;
         self.shared.metrics.segments.set(segments);
@@ -258,7 +258,7 @@ impl<C: Completion, D: Disk> Writer<C, D> {
             retired.extend(self.log.retire());
         }
         for segment in retired {
-            self.attendant.recycle(segment);
+            self.attendant.recycle(segment, self.log.segments());
         }
     }
 
