@@ -1,4 +1,5 @@
-//! The thread that makes segments ahead of need and takes old ones back.
+//! The thread that makes segments ahead of need, takes old ones back, and reads those that the writer
+//! is about to look at.
 
 use super::disk::{Disk, SegmentFile};
 use super::store::Segment;
@@ -14,17 +15,24 @@ pub(super) struct Attendant<D: Disk> {
     thread: JoinHandle<()>,
     /// Whether an order for a segment is not answered yet.
     ordered: bool,
+    warmed: Receiver<u32>,
+    /// The segment that is being read, or was last.
+    warming: Option<u32>,
+    /// The segment that was read last.
+    warm: Option<u32>,
 }
 
 enum Order<F> {
     Prepare { id: u32, bytes: u64 },
     Recycle { segment: Segment<F>, in_use: usize },
+    Warm(Segment<F>),
 }
 
 impl<D: Disk> Attendant<D> {
     pub(super) fn start(mut supply: Supply<D>) -> io::Result<Self> {
         let (orders, inbox) = unbounded();
         let (answers, made) = unbounded();
+        let (readings, warmed) = unbounded();
         let thread = thread::Builder::new().name("wal-segments".to_owned()).spawn(move || {
             for order in inbox {
                 match order {
@@ -33,10 +41,14 @@ impl<D: Disk> Attendant<D> {
                         let _ = answers.send(supply.prepare(id, bytes));
                     }
                     Order::Recycle { segment, in_use } => recycle(&mut supply, segment, in_use),
+                    Order::Warm(segment) => {
+                        segment.file.warm();
+                        let _ = readings.send(segment.id);
+                    }
                 }
             }
         })?;
-        Ok(Self { orders, made, thread, ordered: false })
+        Ok(Self { orders, made, thread, ordered: false, warmed, warming: None, warm: None })
     }
 
     /// Asks for a segment, which [`Self::obtain`] will want.
@@ -71,6 +83,27 @@ impl<D: Disk> Attendant<D> {
     pub(super) fn recycle(&self, segment: Segment<D::File>, in_use: usize) {
         // A thread that ended leaves the file to the next start.
         let _ = self.orders.send(Order::Recycle { segment, in_use });
+    }
+
+    /// Whether a segment was just read into memory; if not, that is begun.
+    pub(super) fn warm(&mut self, segment: Segment<D::File>) -> bool {
+        let id = segment.id;
+        self.warm = self.warmed.try_iter().last().or(self.warm);
+        if self.warming.replace(id) != Some(id) {
+            // A thread that ended leaves the reading to the caller.
+            return self.orders.send(Order::Warm(segment)).is_err();
+        }
+        self.warm == Some(id)
+    }
+
+    /// Ready when a segment has been read into memory; for [`Self::warm`] to take from.
+    pub(super) fn warmed(&self) -> &Receiver<u32> {
+        &self.warmed
+    }
+
+    /// Whether a segment is being read.
+    pub(super) fn is_warming(&self) -> bool {
+        self.warming != self.warm
     }
 
     /// Waits for all orders to be carried out.

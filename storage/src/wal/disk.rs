@@ -94,6 +94,9 @@ pub trait SegmentFile: Send + Sync + 'static {
     /// Those of the operating system.
     fn drop_cache(&self) -> io::Result<()>;
 
+    /// Brings the frozen part into memory, so that who looks at it soon need not wait for the disk.
+    fn warm(self: &Arc<Self>);
+
     /// The bytes of a frozen range.
     ///
     /// # Panics

@@ -57,13 +57,19 @@ impl<D: Disk> Log<D> {
         retired
     }
 
+    /// The segment that [`Log::collect`] would begin to read.
+    pub(super) fn collectable(&self) -> Option<Segment<D::File>> {
+        let begins = self.collection.is_none() && self.is_worth_collecting();
+        begins.then(|| self.store.segments.read().get(&self.oldest).cloned()).flatten()
+    }
+
     /// Moves about `max_bytes` out of the oldest segment, if that is worth it. Returns the bytes
     /// written; zero when there is nothing to do.
     ///
     /// # Errors
     /// [`WriteError`]. After [`WriteError::Full`], nothing has changed.
     pub fn collect(&mut self, max_bytes: u64) -> Result<u64, WriteError> {
-        if self.collection.is_none() && self.is_worth_collecting() {
+        if self.collectable().is_some() {
             self.collection = Some(self.survey(self.oldest));
         }
         let Some(mut collection) = self.collection.take() else {

@@ -10,7 +10,7 @@ use super::shared::{Pending, Shared};
 use super::store::Segment;
 use super::supply::is_full;
 use super::{Batch, Completion};
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Select, TryRecvError};
 use logboat_raft::{Entry, Grant, GroupId, NodeId, Persist};
 use std::sync::Arc;
 use std::thread;
@@ -50,6 +50,8 @@ pub(super) struct Writer<C, D: Disk> {
 enum Event<C> {
     Submitted(Submission<C>),
     Idle,
+    /// A segment to collect has been read into memory.
+    Warmed,
     Closed,
 }
 
@@ -78,6 +80,7 @@ impl<C: Completion, D: Disk> Writer<C, D> {
                     self.write(submissions);
                 }
                 Event::Idle => self.record_mark(),
+                Event::Warmed => {}
                 Event::Closed => break,
             }
             self.maintain();
@@ -87,6 +90,9 @@ impl<C: Completion, D: Disk> Writer<C, D> {
 
     fn next(&self) -> Event<C> {
         let active = self.shared.poisoned().is_none();
+        if active && self.attendant.is_warming() {
+            return self.next_or_warmed();
+        }
         let wait = if active && self.log.is_collecting() {
             Duration::ZERO
         } else if active && self.log.wants_mark() {
@@ -98,6 +104,18 @@ impl<C: Completion, D: Disk> Writer<C, D> {
             Ok(submission) => Event::Submitted(submission),
             Err(RecvTimeoutError::Timeout) => Event::Idle,
             Err(RecvTimeoutError::Disconnected) => Event::Closed,
+        }
+    }
+
+    fn next_or_warmed(&self) -> Event<C> {
+        let mut select = Select::new();
+        select.recv(&self.inbox);
+        select.recv(self.attendant.warmed());
+        select.ready();
+        match self.inbox.try_recv() {
+            Ok(submission) => Event::Submitted(submission),
+            Err(TryRecvError::Empty) => Event::Warmed,
+            Err(TryRecvError::Disconnected) => Event::Closed,
         }
     }
 
@@ -196,7 +214,10 @@ impl<C: Completion, D: Disk> Writer<C, D> {
     /// Moves a little out of the oldest segment and gives back those that nobody needs.
     fn maintain(&mut self) {
         self.log.synced(self.shared.durable());
-        if self.collect && self.shared.poisoned().is_none() {
+        // Nobody writes while this thread waits for the disk to read, so another one does.
+        let active = self.collect && self.shared.poisoned().is_none();
+        let collectable = active.then(|| self.log.collectable()).flatten();
+        if active && collectable.is_none_or(|segment| self.attendant.warm(segment)) {
             let moved = COLLECT_BYTES.min(self.log.options.segment_bytes / 8);
             let moved = self.with_room(|log| log.collect(moved)).unwrap_or(0);
             self.shared.metrics.rewritten_bytes.inc_by(moved);

@@ -6,6 +6,7 @@
 //! that can't do it is written through the cache.
 
 use super::super::blocks::aligned;
+use super::super::format::BLOCK_BYTES;
 use super::{Disk, SegmentFile, check_blocks};
 use crate::files::{make_directory, sync_directory};
 use bytes::Bytes;
@@ -156,6 +157,13 @@ impl SegmentFile for FileSegment {
 
     fn drop_cache(&self) -> io::Result<()> {
         Ok(fadvise(&self.file, 0, None, Advice::DontNeed)?)
+    }
+
+    fn warm(self: &Arc<Self>) {
+        let content = self.view(0..self.frozen.load(Ordering::Acquire));
+        for page in content.chunks(BLOCK_BYTES as usize) {
+            std::hint::black_box(page[0]);
+        }
     }
 
     fn view(self: &Arc<Self>, range: Range<u64>) -> Bytes {

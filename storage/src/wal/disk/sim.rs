@@ -324,6 +324,8 @@ impl SegmentFile for SimSegment {
         Ok(())
     }
 
+    fn warm(self: &Arc<Self>) {}
+
     fn view(self: &Arc<Self>, range: Range<u64>) -> Bytes {
         assert!(range.end <= *self.frozen.lock(), "a view lies within the frozen part");
         let state = self.state.lock();
