@@ -1,12 +1,13 @@
 //! One replica without its mailbox: the core, the state machine, and the requests that wait.
 //!
-//! [`Group::run`] is all there is to call. It does no I/O but the reads of [`Storage`], so a simulator
-//! drives it as the actor does.
+//! [`Group::run`] is all there is to call. It does no I/O but to adopt a snapshot in [`Storage`], so a
+//! simulator drives it as the actor does.
 //!
 //! [`Storage`]: crate::storage::Storage
 
 use crate::admission::Permit;
 use crate::error::RequestError;
+use crate::loads::LoadJob;
 use crate::metrics::EngineMetrics;
 use crate::pending::{Answer, JointAnswers, Proposals, Read, Reads, Responder, joint_answer};
 use crate::request::{RequestKind, decode_list};
@@ -16,9 +17,10 @@ use crate::turn::{Slot, Turn};
 use crate::view::GroupView;
 use bytes::Bytes;
 use logboat_raft::{
-    Commands, Entries, EntryKind, GroupId, Index, Input, LoadFor, LogId, Mark, Message, NodeId,
-    Output, Payload, Persist, Raft, ReadMode, Refusal, RoleKind, Support, Term, Time,
+    Commands, Entries, Entry, EntryKind, GroupId, Index, Input, LoadFor, LogId, Mark, Message,
+    NodeId, Output, Payload, Persist, Raft, ReadMode, Refusal, RoleKind, Support, Term, Time,
 };
+use logboat_storage::ReadError;
 use logboat_transport::RequestId;
 use smallvec::SmallVec;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -47,6 +49,15 @@ pub enum GroupEvent {
     ProposeAll(Request),
     /// A query to answer linearizably.
     Read(Request, ReadMode),
+    /// The answer to a [`LoadJob`].
+    Loaded {
+        /// What they are for.
+        target: LoadFor,
+        /// The first index that was wanted.
+        first: Index,
+        /// Entries from there on; none when the log does not have it.
+        entries: Result<Vec<Entry>, ReadError>,
+    },
     /// The connection to a node broke.
     Disconnected(NodeId),
     /// A snapshot asked for by [`SnapshotJob::Write`] is durable, or could not be written.
@@ -210,6 +221,9 @@ impl Group {
                 GroupEvent::SupportChanged => self.step(turn, Input::SupportChanged),
                 GroupEvent::Confirmed => self.step(turn, Input::Confirmed),
                 GroupEvent::Message { from, message } => self.receive(turn, from, message),
+                GroupEvent::Loaded { target, first, entries } => {
+                    self.loaded(turn, target, first, entries);
+                }
                 GroupEvent::Disconnected(node) => self.step(turn, Input::Unreachable { node }),
                 GroupEvent::SnapshotWritten(last) => self.snapshot_written(turn, last),
                 GroupEvent::SnapshotSent { to, last } => self.snapshot_sent(turn, to, last),
@@ -302,42 +316,39 @@ impl Group {
         self.carry_out(turn, outputs);
     }
 
-    /// Does what the core wants, in its order. Entries that it asks for are handed in afterwards, so
-    /// that its writes reach the turn in the order of their marks.
+    /// Does what the core wants, in its order.
     fn carry_out(&mut self, turn: &mut Turn, mut outputs: Vec<Output>) {
-        let mut loaded = Vec::new();
-        loop {
-            for output in outputs.drain(..) {
-                if self.halted {
-                    return;
+        for output in outputs.drain(..) {
+            if self.halted {
+                return;
+            }
+            match output {
+                Output::Persist(persist) => self.persist(turn, persist),
+                Output::Send { to, message } => turn.send(to, self.id, &message),
+                Output::SendAfter { after, to, message } => {
+                    self.send_after(turn, after, to, &message);
                 }
-                match output {
-                    Output::Persist(persist) => self.persist(turn, persist),
-                    Output::Send { to, message } => turn.send(to, self.id, &message),
-                    Output::SendAfter { after, to, message } => {
-                        self.send_after(turn, after, to, &message);
-                    }
-                    Output::Apply { entries } => self.apply(turn, entries),
-                    Output::Proposed { first } => self.proposed(turn, first),
-                    Output::Refused { reason } => answer_proposing(turn, &reason.into()),
-                    Output::ReadReady { token } => self.serve(turn, token),
-                    Output::ReadRefused { token, reason } => self.refuse(turn, token, reason),
-                    Output::Load { target, first, last, max_bytes } => {
-                        loaded.extend(self.load(turn, target, (first, last), max_bytes));
-                    }
-                    Output::SendSnapshot { to } => turn.snapshots.push(SnapshotJob::Send {
-                        group: self.id,
-                        slot: self.slot,
-                        to,
-                    }),
-                    Output::RestoreSnapshot { last } => self.restore(turn, last),
-                    Output::RoleChanged { role, term, leader } => {
-                        self.role_changed(role, term, leader);
-                    }
+                Output::Apply { entries } => self.apply(turn, entries),
+                Output::Proposed { first } => self.proposed(turn, first),
+                Output::Refused { reason } => answer_proposing(turn, &reason.into()),
+                Output::ReadReady { token } => self.serve(turn, token),
+                Output::ReadRefused { token, reason } => self.refuse(turn, token, reason),
+                Output::Load { target, first, last, max_bytes } => turn.loads.push(LoadJob {
+                    group: self.id,
+                    slot: self.slot,
+                    target,
+                    first,
+                    last,
+                    max_bytes,
+                }),
+                Output::SendSnapshot { to } => {
+                    turn.snapshots.push(SnapshotJob::Send { group: self.id, slot: self.slot, to })
+                }
+                Output::RestoreSnapshot { last } => self.restore(turn, last),
+                Output::RoleChanged { role, term, leader } => {
+                    self.role_changed(role, term, leader);
                 }
             }
-            let Some(input) = loaded.pop() else { break };
-            self.raft.step(turn.now, &turn.support, input, &mut outputs);
         }
         turn.outputs = outputs;
     }
@@ -407,23 +418,21 @@ impl Group {
         }
     }
 
-    fn load(
+    fn loaded(
         &mut self,
         turn: &mut Turn,
         target: LoadFor,
-        (first, last): (Index, Index),
-        max_bytes: usize,
-    ) -> Option<Input> {
-        match turn.storage.read(self.id, first, last, max_bytes) {
-            Ok(entries) if entries.is_empty() && target == LoadFor::Apply => {
+        first: Index,
+        entries: Result<Vec<Entry>, ReadError>,
+    ) {
+        // A snapshot may have taken the place of what was to be applied meanwhile.
+        let awaited = target == LoadFor::Apply && first == self.applied.index.next();
+        match entries {
+            Ok(entries) if entries.is_empty() && awaited => {
                 self.fail(turn, &format!("its log lacks the committed entry {first}"));
-                None
             }
-            Ok(entries) => Some(Input::Loaded { target, entries: entries.into() }),
-            Err(error) => {
-                self.fail(turn, &error.to_string());
-                None
-            }
+            Ok(entries) => self.step(turn, Input::Loaded { target, entries: entries.into() }),
+            Err(error) => self.fail(turn, &error.to_string()),
         }
     }
 

@@ -26,6 +26,7 @@ mod inbox;
 mod interleavings;
 mod keeper;
 mod liveness;
+mod loads;
 mod metrics;
 mod node;
 mod pending;
@@ -51,6 +52,7 @@ pub mod simulation {
 
     pub use crate::admission::{Admission, Permit};
     pub use crate::liveness::{Effect, Liveness, Rhythm};
+    pub use crate::loads::LoadJob;
     pub use crate::request::{decode_reply, decode_request, encode_reply, encode_request};
     pub use crate::restore::restore;
     pub use crate::roster::Roster;

@@ -11,6 +11,7 @@ use logboat_transport::{Outgoing, SnapshotChunk, SnapshotSource, Transport};
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 /// What the snapshot thread is asked to do.
 pub enum SnapshotJob {
@@ -102,8 +103,17 @@ impl Snapshots {
         Self { store, transport, workers, shared, arriving: HashMap::new() }
     }
 
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(crate) fn start(self, jobs: Receiver<SnapshotJob>) -> io::Result<JoinHandle<()>> {
+        let thread = thread::Builder::new().name("logboat-snapshot".to_owned());
+        thread.spawn(move || self.run(&jobs))
+    }
+
     /// Does what is asked until the node stops.
-    pub(crate) fn run(mut self, jobs: &Receiver<SnapshotJob>) {
+    fn run(mut self, jobs: &Receiver<SnapshotJob>) {
         for job in jobs {
             match job {
                 SnapshotJob::Write { group, slot, last, writer } => {

@@ -11,10 +11,10 @@ use crate::inbound::Inbound;
 use crate::inbox::{Event, Workers};
 use crate::keeper::Keeper;
 use crate::liveness::{Liveness, Rhythm};
+use crate::loads::LoadQueue;
 use crate::metrics::EngineMetrics;
 use crate::runtime::Runtime;
 use crate::snapshots::{SnapshotJob, SnapshotQueue, Snapshots};
-use crate::storage::NodeStorage;
 use crate::worker::Surroundings;
 use logboat_raft::{GroupId, Incarnation, Restored, Time};
 use logboat_storage::{DataDir, Identity, Recovered, SnapshotStore, Wal};
@@ -61,6 +61,7 @@ pub(crate) struct Parts {
 /// What a stop ends.
 pub(crate) struct Threads {
     runtime: Runtime,
+    loads: JoinHandle<()>,
     snapshots: JoinHandle<()>,
     snapshot_queue: SnapshotQueue,
     close: Box<dyn FnOnce() + Send>,
@@ -75,7 +76,7 @@ impl Threads {
         self.runtime.stop();
         self.snapshot_queue.submit(SnapshotJob::Stop);
         // A panic has been printed where it happened.
-        let _ = self.snapshots.join();
+        let _ = (self.loads.join(), self.snapshots.join());
     }
 }
 
@@ -84,21 +85,7 @@ pub(crate) fn assemble(
     config: &NodeConfig,
     connect: impl FnOnce(&Identity, Arc<dyn Inbox>) -> Result<Link, TransportError>,
 ) -> Result<(Parts, BTreeMap<GroupId, Restored>, Threads), StartError> {
-    if config.cluster_name.contains('\n') {
-        return Err(StartError::Config("a cluster's name is one line".to_owned()));
-    }
-    if !config.members.contains_key(&config.node) || config.workers == 0 {
-        let reason = "a node must be among its members and have a worker";
-        return Err(StartError::Config(reason.to_owned()));
-    }
-    if config.budget().least_share(config.workers, config.members.len()) < config.max_command_bytes
-    {
-        let reason = format!(
-            "a memory budget of {} bytes is too small for commands of {} bytes",
-            config.memory_budget_bytes, config.max_command_bytes
-        );
-        return Err(StartError::Config(reason));
-    }
+    check(config)?;
     let workers = Workers::new(config.workers, config.budget().arriving(config.workers));
     let disk = open_disk(config, &workers)?;
     let gate = new_gate(config, &disk.wal);
@@ -124,23 +111,29 @@ pub(crate) fn assemble(
         workers.clone(),
         Arc::clone(&gate.shared),
     );
-    let snapshots = std::thread::Builder::new()
-        .name("logboat-snapshot".to_owned())
-        .spawn(move || snapshots.run(&jobs))?;
+    let snapshots = snapshots.start(jobs)?;
+    let (load_queue, loads) = LoadQueue::start(disk.wal.clone(), workers.clone())?;
     let surroundings = Surroundings {
         node: config.node,
         wal: disk.wal.clone(),
         transport: Arc::clone(&transport),
         peers: config.members.keys().copied().filter(|node| *node != config.node).collect(),
         keeper,
+        loads: load_queue,
         snapshots: snapshot_queue.clone(),
         shared: Arc::clone(&gate.shared),
         settling: config.tuning.election_timeout * 2,
     };
     let pacer = Pacer::new(Arc::clone(&gate.admission));
     let runtime = start_runtime(config, &workers, surroundings, pacer, &disk)?;
-    let threads =
-        Threads { runtime, snapshots, snapshot_queue, close: link.close, _data_dir: disk.data_dir };
+    let threads = Threads {
+        runtime,
+        loads,
+        snapshots,
+        snapshot_queue,
+        close: link.close,
+        _data_dir: disk.data_dir,
+    };
     let parts = Parts {
         identity: disk.identity,
         gate,
@@ -152,6 +145,25 @@ pub(crate) fn assemble(
         snapshots: disk.snapshots,
     };
     Ok((parts, disk.recovered.groups, threads))
+}
+
+fn check(config: &NodeConfig) -> Result<(), StartError> {
+    if config.cluster_name.contains('\n') {
+        return Err(StartError::Config("a cluster's name is one line".to_owned()));
+    }
+    if !config.members.contains_key(&config.node) || config.workers == 0 {
+        let reason = "a node must be among its members and have a worker";
+        return Err(StartError::Config(reason.to_owned()));
+    }
+    if config.budget().least_share(config.workers, config.members.len()) < config.max_command_bytes
+    {
+        let reason = format!(
+            "a memory budget of {} bytes is too small for commands of {} bytes",
+            config.memory_budget_bytes, config.max_command_bytes
+        );
+        return Err(StartError::Config(reason));
+    }
+    Ok(())
 }
 
 fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError> {
@@ -208,8 +220,8 @@ fn start_runtime(
     pacer: Pacer,
     disk: &Disk,
 ) -> io::Result<Runtime> {
-    let storage = NodeStorage { wal: disk.wal.clone(), snapshots: disk.snapshots.clone() };
-    Runtime::start(workers.clone(), surroundings, Arc::new(storage), pacer, config.tick_interval)
+    let storage = Arc::new(disk.snapshots.clone());
+    Runtime::start(workers.clone(), surroundings, storage, pacer, config.tick_interval)
 }
 
 /// Where this run of the node begins to number its requests: the nanoseconds since 1970, faster

@@ -1,6 +1,7 @@
 //! What the groups of one worker produce in one turn, collected so that it leaves as one batch for
 //! the log and one buffer for each peer.
 
+use crate::loads::LoadJob;
 use crate::pending::Responder;
 use crate::snapshots::SnapshotJob;
 use crate::storage::Storage;
@@ -50,7 +51,7 @@ pub struct Turn {
     pub now: Time,
     /// What the node knows of its peers' liveness at this time.
     pub support: Support,
-    /// Where groups read their log and adopt their snapshots.
+    /// Where groups adopt their snapshots.
     pub storage: Arc<dyn Storage>,
     /// What goes to the log, in order.
     pub writes: Vec<(GroupId, Persist)>,
@@ -60,6 +61,8 @@ pub struct Turn {
     pub sends: Buffers,
     /// What leaves when `writes`, and all that was written before, is durable.
     pub promises: Buffers,
+    /// Entries to read back from the log.
+    pub loads: Vec<LoadJob>,
     /// Snapshots to write or to send.
     pub snapshots: Vec<SnapshotJob>,
     /// Who proposed the commands of the step that is running; kept for its memory.
@@ -80,6 +83,7 @@ impl Turn {
             marks: Vec::new(),
             sends: Buffers::default(),
             promises: Buffers::default(),
+            loads: Vec::new(),
             snapshots: Vec::new(),
             proposing: Vec::new(),
             outputs: Vec::new(),

@@ -7,6 +7,7 @@ use crate::error::RequestError;
 use crate::group::{Group, GroupEvent, Shared};
 use crate::inbox::{Event, StartGroup, WorkerInbox};
 use crate::keeper::Keeper;
+use crate::loads::LoadQueue;
 use crate::replicas::{Replicas, Seat};
 use crate::request::encode_reply;
 use crate::snapshots::SnapshotQueue;
@@ -41,6 +42,7 @@ pub(crate) struct Surroundings {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) peers: Arc<[NodeId]>,
     pub(crate) keeper: Arc<Keeper>,
+    pub(crate) loads: LoadQueue,
     pub(crate) snapshots: SnapshotQueue,
     pub(crate) shared: Arc<Shared>,
     /// How long a peer must have supported this node before leaderships are handed to it.
@@ -306,6 +308,9 @@ impl Worker {
                     inbox: Arc::clone(&self.inbox),
                 }),
             });
+        }
+        for job in turn.loads.drain(..) {
+            surroundings.loads.submit(job);
         }
         for job in turn.snapshots.drain(..) {
             surroundings.snapshots.submit(job);

@@ -3,8 +3,7 @@
 
 use bytes::Bytes;
 use logboat::storage::Storage;
-use logboat_raft::{Entry, GroupId, Index, LogId};
-use logboat_storage::ReadError;
+use logboat_raft::{GroupId, LogId};
 use logboat_storage::simulation::{InlineWal, SimDisk};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -55,16 +54,6 @@ impl HostStorage {
 }
 
 impl Storage for HostStorage {
-    fn read(
-        &self,
-        group: GroupId,
-        first: Index,
-        last: Index,
-        max_bytes: usize,
-    ) -> Result<Vec<Entry>, ReadError> {
-        self.wal.lock().read(group, first, last, max_bytes)
-    }
-
     fn adopt_snapshot(&self, group: GroupId, last: LogId) -> io::Result<Box<dyn io::Read>> {
         let mut files = self.snapshots.lock();
         let content = match files.current(group) {

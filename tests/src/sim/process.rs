@@ -12,8 +12,8 @@ use super::wal::{Submission, Writer};
 use bytes::Bytes;
 use logboat::group::{Attention, Group, GroupEvent, Request, Shared};
 use logboat::simulation::{
-    Admission, Liveness, Roster, decode_reply, decode_request, encode_reply, encode_request,
-    restore,
+    Admission, Liveness, LoadJob, Roster, decode_reply, decode_request, encode_reply,
+    encode_request, restore,
 };
 use logboat::turn::{Slot, Turn};
 use logboat::{EngineMetrics, GroupView, RequestError, RequestKind, StateMachine};
@@ -175,6 +175,7 @@ impl Process {
             Event::Synced => self.synced(hardware, scene),
             Event::Idle(writes) => self.idle(hardware, writes, scene),
             Event::Room => self.retry(hardware, scene),
+            Event::Load(job) => self.load(hardware, job, scene),
             Event::SnapshotWritten { group, last, content } => {
                 self.snapshot_written(hardware, (group, last), content, scene);
             }
@@ -264,9 +265,20 @@ impl Process {
             self.writer.submit(Submission { writes, marks, promises, ..Submission::default() });
             self.write(hardware, scene);
         }
+        for job in std::mem::take(&mut self.turn.loads) {
+            let takes = scene.random.between(1, scene.plan.sync_us);
+            scene.after(takes, hardware.target(), Event::Load(job));
+        }
         for job in std::mem::take(&mut self.turn.snapshots) {
             self.snapshot_job(hardware, job, scene);
         }
+    }
+
+    fn load(&mut self, hardware: &Hardware, job: LoadJob, scene: &mut Scene) {
+        let LoadJob { group, first, last, max_bytes, .. } = job;
+        let entries = self.storage.wal.lock().read(group, first, last, max_bytes);
+        self.post_to_group(group, job.answer(entries));
+        self.schedule_turn(hardware, scene);
     }
 
     /// Takes what a peer sent.

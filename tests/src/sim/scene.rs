@@ -6,6 +6,7 @@ use super::options::{Fault, FaultCounts, Options, Plan};
 use super::random::Random;
 use super::trace::Trace;
 use bytes::Bytes;
+use logboat::simulation::LoadJob;
 use logboat::{GroupId, RequestError};
 use logboat_raft::{LogId, NodeId};
 use logboat_transport::Outgoing;
@@ -25,6 +26,8 @@ pub(super) enum Event {
     Idle(u64),
     /// A full disk is asked for room again.
     Room,
+    /// Entries are read back from the log.
+    Load(LoadJob),
     /// A snapshot is written, or failed.
     SnapshotWritten { group: GroupId, last: LogId, content: Option<Bytes> },
     /// The next piece of a snapshot leaves.
@@ -59,6 +62,7 @@ pub(super) enum Kind {
     Synced,
     Idle,
     Room,
+    Load,
     SnapshotWritten,
     Chunk,
     Restart,
@@ -76,6 +80,7 @@ impl Event {
             Self::Synced => Kind::Synced,
             Self::Idle(_) => Kind::Idle,
             Self::Room => Kind::Room,
+            Self::Load(_) => Kind::Load,
             Self::SnapshotWritten { .. } => Kind::SnapshotWritten,
             Self::Chunk { .. } => Kind::Chunk,
             Self::Restart => Kind::Restart,
