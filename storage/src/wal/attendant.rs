@@ -2,6 +2,7 @@
 //! is about to look at.
 
 use super::disk::{Disk, SegmentFile};
+use super::format::BLOCK_BYTES;
 use super::store::Segment;
 use super::supply::{Supply, is_full};
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -42,7 +43,7 @@ impl<D: Disk> Attendant<D> {
                     }
                     Order::Recycle { segment, in_use } => recycle(&mut supply, segment, in_use),
                     Order::Warm(segment) => {
-                        segment.file.warm();
+                        warm(&segment);
                         let _ = readings.send(segment.id);
                     }
                 }
@@ -112,6 +113,16 @@ impl<D: Disk> Attendant<D> {
         if self.thread.join().is_err() {
             tracing::error!("the thread that makes segments panicked");
         }
+    }
+}
+
+/// Reads a segment into memory, so that who looks at it soon need not wait for the disk.
+fn warm<F: SegmentFile>(segment: &Segment<F>) {
+    if let Err(error) = segment.file.read_ahead() {
+        tracing::warn!("segment {} could not be read ahead: {error}", segment.id);
+    }
+    for block in segment.file.view(0..segment.file.frozen()).chunks(BLOCK_BYTES as usize) {
+        std::hint::black_box(block[0]);
     }
 }
 

@@ -70,6 +70,9 @@ pub trait SegmentFile: Send + Sync + 'static {
     /// Its size, which never changes.
     fn bytes(&self) -> u64;
 
+    /// Where the frozen part ends.
+    fn frozen(&self) -> u64;
+
     /// Writes whole blocks of 4,096 bytes, which `data` has to be aligned to in memory. They lie
     /// within the file and behind the frozen part, but for the first, which may begin with the
     /// frozen bytes that it holds already.
@@ -94,8 +97,11 @@ pub trait SegmentFile: Send + Sync + 'static {
     /// Those of the operating system.
     fn drop_cache(&self) -> io::Result<()>;
 
-    /// Brings the frozen part into memory, so that who looks at it soon need not wait for the disk.
-    fn warm(self: &Arc<Self>);
+    /// Begins to read the frozen part into memory, for who is going to look at all of it.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    fn read_ahead(&self) -> io::Result<()>;
 
     /// The bytes of a frozen range.
     ///

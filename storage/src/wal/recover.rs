@@ -104,6 +104,9 @@ fn scan_all<F: SegmentFile>(found: &BTreeMap<u32, Found<F>>) -> BTreeMap<u32, Sc
     let next = Mutex::new(found.iter());
     let scan_next = || {
         let (id, file) = next.lock().next()?;
+        if let Err(error) = file.file.read_ahead() {
+            tracing::warn!("segment {id} could not be read ahead: {error}");
+        }
         Some((*id, scan(&file.content, *id)))
     };
     let scan_some = || std::iter::from_fn(scan_next).collect::<Vec<_>>();

@@ -273,7 +273,7 @@ impl SegmentFile for SimSegment {
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let frozen = *self.frozen.lock();
+        let frozen = self.frozen();
         check_blocks(offset, data, frozen..self.bytes)?;
         let mut state = self.state.lock();
         let Some(node) = state.nodes.get_mut(&self.id) else {
@@ -324,10 +324,16 @@ impl SegmentFile for SimSegment {
         Ok(())
     }
 
-    fn warm(self: &Arc<Self>) {}
+    fn frozen(&self) -> u64 {
+        *self.frozen.lock()
+    }
+
+    fn read_ahead(&self) -> io::Result<()> {
+        Ok(())
+    }
 
     fn view(self: &Arc<Self>, range: Range<u64>) -> Bytes {
-        assert!(range.end <= *self.frozen.lock(), "a view lies within the frozen part");
+        assert!(range.end <= self.frozen(), "a view lies within the frozen part");
         let state = self.state.lock();
         let node = state.nodes.get(&self.id).expect("an open file exists");
         Bytes::copy_from_slice(&node.cached[range.start as usize..range.end as usize])
