@@ -165,14 +165,13 @@ impl<C: Completion, D: Disk> Wal<C, D> {
         let shared = Arc::new(Shared::new(&log));
         let lane = Arc::new(Lane::new(Arc::clone(&shared)));
         let (inbox, submissions) = unbounded();
-        let attendant = Attendant::start(supply).map_err(failed)?;
+        let attendant = Attendant::start(supply, Arc::clone(&log.store), Box::new(pressure));
         let writer = Writer::new(
             log,
             submissions,
             Arc::clone(&lane),
-            attendant,
+            attendant.map_err(failed)?,
             Arc::clone(&shared),
-            Box::new(pressure),
         );
         let threads = vec![
             spawn("wal-sync", move || lane.run()).map_err(failed)?,

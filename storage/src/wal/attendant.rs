@@ -1,12 +1,15 @@
-//! The thread that makes segments ahead of need, takes old ones back, and reads those that the writer
-//! is about to look at.
+//! The thread that does what would keep the writer from writing: makes segments ahead of need, takes old
+//! ones back, and finds out who needs the oldest.
 
 use super::disk::{Disk, SegmentFile};
 use super::format::BLOCK_BYTES;
-use super::store::Segment;
+use super::gc::Collection;
+use super::store::{Segment, Store};
 use super::supply::{Supply, is_full};
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use logboat_raft::GroupId;
 use std::io;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 /// The writer's end of the thread.
@@ -16,24 +19,41 @@ pub(super) struct Attendant<D: Disk> {
     thread: JoinHandle<()>,
     /// Whether an order for a segment is not answered yet.
     ordered: bool,
-    warmed: Receiver<u32>,
-    /// The segment that is being read, or was last.
-    warming: Option<u32>,
-    /// The segment that was read last.
-    warm: Option<u32>,
+    surveys: Receiver<Collection>,
+    /// Whether an order for a survey is not answered yet.
+    surveying: bool,
 }
 
+/// Names groups that should make a snapshot.
+pub(super) type Pressure = Box<dyn Fn(&[GroupId]) + Send>;
+
 enum Order<F> {
-    Prepare { id: u32, bytes: u64 },
-    Recycle { segment: Segment<F>, in_use: usize },
-    Warm(Segment<F>),
+    Prepare {
+        id: u32,
+        bytes: u64,
+    },
+    Recycle {
+        segment: Segment<F>,
+        in_use: usize,
+    },
+    /// Who needs a segment? It is in memory when that is answered.
+    Survey(Segment<F>),
+    /// Whose snapshots would help a log that begins with this segment?
+    Press {
+        oldest: u32,
+        max_bytes: u64,
+    },
 }
 
 impl<D: Disk> Attendant<D> {
-    pub(super) fn start(mut supply: Supply<D>) -> io::Result<Self> {
+    pub(super) fn start(
+        mut supply: Supply<D>,
+        store: Arc<Store<D>>,
+        pressure: Pressure,
+    ) -> io::Result<Self> {
         let (orders, inbox) = unbounded();
         let (answers, made) = unbounded();
-        let (readings, warmed) = unbounded();
+        let (findings, surveys) = unbounded();
         let thread = thread::Builder::new().name("wal-segments".to_owned()).spawn(move || {
             for order in inbox {
                 match order {
@@ -42,14 +62,20 @@ impl<D: Disk> Attendant<D> {
                         let _ = answers.send(supply.prepare(id, bytes));
                     }
                     Order::Recycle { segment, in_use } => recycle(&mut supply, segment, in_use),
-                    Order::Warm(segment) => {
+                    Order::Survey(segment) => {
                         warm(&segment);
-                        let _ = readings.send(segment.id);
+                        let _ = findings.send(store.survey(segment.id));
+                    }
+                    Order::Press { oldest, max_bytes } => {
+                        let pressing = store.pressing(oldest, max_bytes);
+                        if !pressing.is_empty() {
+                            pressure(&pressing);
+                        }
                     }
                 }
             }
         })?;
-        Ok(Self { orders, made, thread, ordered: false, warmed, warming: None, warm: None })
+        Ok(Self { orders, made, thread, ordered: false, surveys, surveying: false })
     }
 
     /// Asks for a segment, which [`Self::obtain`] will want.
@@ -86,25 +112,35 @@ impl<D: Disk> Attendant<D> {
         let _ = self.orders.send(Order::Recycle { segment, in_use });
     }
 
-    /// Whether a segment was just read into memory; if not, that is begun.
-    pub(super) fn warm(&mut self, segment: Segment<D::File>) -> bool {
-        let id = segment.id;
-        self.warm = self.warmed.try_iter().last().or(self.warm);
-        if self.warming.replace(id) != Some(id) {
-            // A thread that ended leaves the reading to the caller.
-            return self.orders.send(Order::Warm(segment)).is_err();
+    /// Asks who needs a segment, unless that is asked already.
+    pub(super) fn survey(&mut self, segment: Segment<D::File>) {
+        if !self.surveying {
+            self.surveying = self.orders.send(Order::Survey(segment)).is_ok();
         }
-        self.warm == Some(id)
     }
 
-    /// Ready when a segment has been read into memory; for [`Self::warm`] to take from.
-    pub(super) fn warmed(&self) -> &Receiver<u32> {
-        &self.warmed
+    /// Whether that was asked and [`Self::surveyed`] has not returned it.
+    pub(super) fn is_surveying(&self) -> bool {
+        self.surveying
     }
 
-    /// Whether a segment is being read.
-    pub(super) fn is_warming(&self) -> bool {
-        self.warming != self.warm
+    /// Who needs the segment that was asked about, when it is known.
+    pub(super) fn surveyed(&mut self) -> Option<Collection> {
+        let collection = self.surveys.try_recv().ok()?;
+        self.surveying = false;
+        Some(collection)
+    }
+
+    /// Ready when [`Self::surveyed`] has something.
+    pub(super) fn surveys(&self) -> &Receiver<Collection> {
+        &self.surveys
+    }
+
+    /// Has the groups named whose snapshots would help a log that begins with segment `oldest` and may
+    /// have `max_bytes`.
+    pub(super) fn press(&self, oldest: u32, max_bytes: u64) {
+        // A thread that ended makes no segments either, which is noticed soon.
+        let _ = self.orders.send(Order::Press { oldest, max_bytes });
     }
 
     /// Waits for all orders to be carried out.

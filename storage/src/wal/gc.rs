@@ -20,7 +20,7 @@ use super::error::WriteError;
 use super::format::BLOCK_BYTES;
 use super::index::{GroupLog, Piece};
 use super::log::{Log, Retiring};
-use super::store::Segment;
+use super::store::{Segment, Store};
 use logboat_raft::{GroupId, HardState, Index, LogId};
 use std::cmp::Reverse;
 
@@ -57,10 +57,18 @@ impl<D: Disk> Log<D> {
         retired
     }
 
-    /// The segment that [`Log::collect`] would begin to read.
+    /// The segment that [`Log::collect`] would begin with.
     pub(super) fn collectable(&self) -> Option<Segment<D::File>> {
         let begins = self.collection.is_none() && self.is_worth_collecting();
         begins.then(|| self.store.segments.read().get(&self.oldest).cloned()).flatten()
+    }
+
+    /// Goes on with what a survey found, which [`Log::collect`] makes itself otherwise. What has been
+    /// written since needs no old segment, so nobody is missing.
+    pub(super) fn begin_collection(&mut self, collection: Collection) {
+        if self.collection.is_none() && collection.segment == self.oldest {
+            self.collection = Some(collection);
+        }
     }
 
     /// Moves about `max_bytes` out of the oldest segment, if that is worth it. Returns the bytes
@@ -70,7 +78,7 @@ impl<D: Disk> Log<D> {
     /// [`WriteError`]. After [`WriteError::Full`], nothing has changed.
     pub fn collect(&mut self, max_bytes: u64) -> Result<u64, WriteError> {
         if self.collectable().is_some() {
-            self.collection = Some(self.survey(self.oldest));
+            self.collection = Some(self.store.survey(self.oldest));
         }
         let Some(mut collection) = self.collection.take() else {
             return Ok(0);
@@ -96,37 +104,13 @@ impl<D: Disk> Log<D> {
     /// first; none while it is within.
     #[must_use]
     pub fn pressing(&self) -> Vec<GroupId> {
-        let mut excess = self.bytes().saturating_sub(self.options.max_bytes);
-        let mut through = self.oldest;
-        for (id, segment) in self.store.segments.read().range(self.oldest..) {
-            if excess == 0 {
-                break;
-            }
-            through = id + 1;
-            excess = excess.saturating_sub(segment.file.bytes());
-        }
-        let mut holders = Vec::new();
-        if through > self.oldest {
-            self.store.index.each(|group, log| {
-                let old = log.pieces().map(|piece| piece.run);
-                let old = old.filter(|run| run.place.segment < through);
-                let bytes: u64 = old.map(|run| u64::from(run.bytes)).sum();
-                if bytes > 0 {
-                    holders.push((Reverse(bytes), group));
-                }
-            });
-        }
-        holders.sort_unstable();
-        holders.truncate(MAX_PRESSED);
-        holders.into_iter().map(|(_, group)| group).collect()
+        self.store.pressing(self.oldest, self.options.max_bytes)
     }
 
     /// Bytes of the segments that hold the log, those on their way out not counted.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let segments = self.store.segments.read();
-        let needed = segments.range(self.oldest..);
-        needed.map(|(_, segment)| segment.file.bytes()).sum()
+        self.store.bytes_from(self.oldest)
     }
 
     /// The number of segments that hold the log.
@@ -150,21 +134,6 @@ impl<D: Disk> Log<D> {
         let cheap = live.bytes * 4 <= room;
         let worthwhile = live.bytes * 2 <= room || self.accounts.live_bytes() * 2 <= total;
         live.bytes <= self.credit && (cheap || (over && worthwhile))
-    }
-
-    fn survey(&self, segment: u32) -> Collection {
-        let mut groups = Vec::new();
-        self.store.index.each(|group, log| {
-            let mut pieces = log.pieces();
-            if log.hard_state_in == segment
-                || log.snapshot_in == segment
-                || pieces.any(|piece| piece.run.place.segment == segment)
-            {
-                groups.push(group);
-            }
-        });
-        groups.sort_unstable_by_key(|group| Reverse(*group));
-        Collection { segment, groups }
     }
 
     /// Encodes a batch of grants and of what groups still need; returns how many of the groups are
@@ -212,6 +181,57 @@ impl<D: Disk> Log<D> {
             self.encoder.entries(group, &entries, !logboat_raft::mutant!(RewriteTruncates));
         }
         Ok(needs.complete)
+    }
+}
+
+/// Looks at the runs of all groups, which takes tens of milliseconds when there are millions.
+impl<D: Disk> Store<D> {
+    /// Who still needs a segment.
+    pub(super) fn survey(&self, segment: u32) -> Collection {
+        let mut groups = Vec::new();
+        self.index.each(|group, log| {
+            if log.hard_state_in == segment
+                || log.snapshot_in == segment
+                || log.runs().any(|run| run.place.segment == segment)
+            {
+                groups.push(group);
+            }
+        });
+        groups.sort_unstable_by_key(|group| Reverse(*group));
+        Collection { segment, groups }
+    }
+
+    /// The groups whose snapshots would bring a log that begins with segment `oldest` under
+    /// `max_bytes`, those that hold most first; none while it is within.
+    pub(super) fn pressing(&self, oldest: u32, max_bytes: u64) -> Vec<GroupId> {
+        let mut excess = self.bytes_from(oldest).saturating_sub(max_bytes);
+        let mut through = oldest;
+        for (id, segment) in self.segments.read().range(oldest..) {
+            if excess == 0 {
+                break;
+            }
+            through = id + 1;
+            excess = excess.saturating_sub(segment.file.bytes());
+        }
+        let mut holders = Vec::new();
+        if through > oldest {
+            self.index.each(|group, log| {
+                let old = log.runs().filter(|run| run.place.segment < through);
+                let bytes: u64 = old.map(|run| u64::from(run.bytes)).sum();
+                if bytes > 0 {
+                    holders.push((Reverse(bytes), group));
+                }
+            });
+        }
+        holders.sort_unstable();
+        holders.truncate(MAX_PRESSED);
+        holders.into_iter().map(|(_, group)| group).collect()
+    }
+
+    /// Bytes of the segments from `oldest` on.
+    fn bytes_from(&self, oldest: u32) -> u64 {
+        let segments = self.segments.read();
+        segments.range(oldest..).map(|(_, segment)| segment.file.bytes()).sum()
     }
 }
 

@@ -143,6 +143,11 @@ impl GroupLog {
         }
     }
 
+    /// The runs that are live, at least in part.
+    pub(super) fn runs(&self) -> impl Iterator<Item = Run> + '_ {
+        self.runs.iter()
+    }
+
     /// The live pieces, by index.
     pub(super) fn pieces(&self) -> impl Iterator<Item = Piece> + '_ {
         (0..self.runs.len()).map_while(|at| self.piece(at))

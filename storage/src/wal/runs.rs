@@ -51,6 +51,10 @@ impl Runs {
         self.packed.get(at).map(|packed| self.unpack(packed))
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = Run> + '_ {
+        self.packed.iter().map(|packed| self.unpack(packed))
+    }
+
     pub(super) fn last(&self) -> Option<Run> {
         self.packed.back().map(|packed| self.unpack(packed))
     }

@@ -32,9 +32,6 @@ pub(super) struct Submission<C> {
     pub(super) bytes: usize,
 }
 
-/// Names groups that should make a snapshot.
-pub(super) type Pressure = Box<dyn Fn(&[GroupId]) + Send>;
-
 /// The state of the thread.
 pub(super) struct Writer<C, D: Disk> {
     log: Log<D>,
@@ -42,7 +39,6 @@ pub(super) struct Writer<C, D: Disk> {
     lane: Arc<Lane<C, D>>,
     attendant: Attendant<D>,
     shared: Arc<Shared<D>>,
-    pressure: Pressure,
     /// Whether to look for garbage: after a change of segments, and in idle moments.
     collect: bool,
 }
@@ -50,8 +46,8 @@ pub(super) struct Writer<C, D: Disk> {
 enum Event<C> {
     Submitted(Submission<C>),
     Idle,
-    /// A segment to collect has been read into memory.
-    Warmed,
+    /// It is known who needs the segment that is to be collected.
+    Surveyed,
     Closed,
 }
 
@@ -62,9 +58,8 @@ impl<C: Completion, D: Disk> Writer<C, D> {
         lane: Arc<Lane<C, D>>,
         attendant: Attendant<D>,
         shared: Arc<Shared<D>>,
-        pressure: Pressure,
     ) -> Self {
-        Self { log, inbox, lane, attendant, shared, pressure, collect: true }
+        Self { log, inbox, lane, attendant, shared, collect: true }
     }
 
     /// Works until the inbox is closed and empty.
@@ -80,7 +75,7 @@ impl<C: Completion, D: Disk> Writer<C, D> {
                     self.write(submissions);
                 }
                 Event::Idle => self.record_mark(),
-                Event::Warmed => {}
+                Event::Surveyed => {}
                 Event::Closed => break,
             }
             self.maintain();
@@ -90,8 +85,8 @@ impl<C: Completion, D: Disk> Writer<C, D> {
 
     fn next(&self) -> Event<C> {
         let active = self.shared.poisoned().is_none();
-        if active && self.attendant.is_warming() {
-            return self.next_or_warmed();
+        if active && self.attendant.is_surveying() {
+            return self.next_or_surveyed();
         }
         let wait = if active && self.log.is_collecting() {
             Duration::ZERO
@@ -107,14 +102,14 @@ impl<C: Completion, D: Disk> Writer<C, D> {
         }
     }
 
-    fn next_or_warmed(&self) -> Event<C> {
+    fn next_or_surveyed(&self) -> Event<C> {
         let mut select = Select::new();
         select.recv(&self.inbox);
-        select.recv(self.attendant.warmed());
+        select.recv(self.attendant.surveys());
         select.ready();
         match self.inbox.try_recv() {
             Ok(submission) => Event::Submitted(submission),
-            Err(TryRecvError::Empty) => Event::Warmed,
+            Err(TryRecvError::Empty) => Event::Surveyed,
             Err(TryRecvError::Disconnected) => Event::Closed,
         }
     }
@@ -214,24 +209,36 @@ impl<C: Completion, D: Disk> Writer<C, D> {
     /// Moves a little out of the oldest segment and gives back those that nobody needs.
     fn maintain(&mut self) {
         self.log.synced(self.shared.durable());
-        // Nobody writes while this thread waits for the disk to read, so another one does.
-        let active = self.collect && self.shared.poisoned().is_none();
-        let collectable = active.then(|| self.log.collectable()).flatten();
-        if active && collectable.is_none_or(|segment| self.attendant.warm(segment)) {
-            let moved = COLLECT_BYTES.min(self.log.options.segment_bytes / 8);
-            let moved = self.with_room(|log| log.collect(moved)).unwrap_or(0);
-            self.shared.metrics.rewritten_bytes.inc_by(moved);
-            self.shared.metrics.written_bytes.inc_by(moved);
-            self.collect = moved > 0 || self.log.is_collecting();
-            if moved > 0 {
-                self.dispatch(Vec::new());
-            }
+        if self.collect && self.shared.poisoned().is_none() {
+            self.collect_some();
         }
         for segment in self.log.retire() {
             self.attendant.recycle(segment, self.log.segments());
         }
         let segments = self.log.segments() as i64;
         self.shared.metrics.segments.set(segments);
+    }
+
+    fn collect_some(&mut self) {
+        let surveyed = self.attendant.surveyed();
+        let answered = surveyed.is_some();
+        if let Some(collection) = surveyed {
+            self.log.begin_collection(collection);
+        } else if let Some(segment) = self.log.collectable() {
+            self.attendant.survey(segment);
+        }
+        if self.log.is_collecting() {
+            let moved = COLLECT_BYTES.min(self.log.options.segment_bytes / 8);
+            let moved = self.with_room(|log| log.collect(moved)).unwrap_or(0);
+            self.shared.metrics.rewritten_bytes.inc_by(moved);
+            self.shared.metrics.written_bytes.inc_by(moved);
+            if moved > 0 {
+                self.dispatch(Vec::new());
+            }
+            self.collect = moved > 0 || self.log.is_collecting();
+        } else {
+            self.collect = answered || self.attendant.is_surveying();
+        }
     }
 
     /// Goes on in a new segment of at least `bytes` bytes. While the disk is full, waits for room:
@@ -265,10 +272,7 @@ impl<C: Completion, D: Disk> Writer<C, D> {
         self.log.install(segment);
         self.attendant.order(self.log.active_segment() + 1, 0);
         self.collect = true;
-        let pressing = self.log.pressing();
-        if !pressing.is_empty() {
-            (self.pressure)(&pressing);
-        }
+        self.attendant.press(self.log.oldest, self.log.options.max_bytes);
     }
 
     /// Gives back what can be given back without a new segment.
