@@ -1,7 +1,7 @@
 //! `logboat-bench overload`: a cluster that is offered many times what it takes.
 //!
-//! First closed-loop clients find what the cluster does at its best; then an open loop begins many
-//! times as many proposals in a second, whatever comes back. Its threads run
+//! First closed-loop clients find what the cluster does at its best; then an open loop begins so many
+//! times as many proposals in a second, or a part of it, whatever comes back. Its threads run
 //! without an executor: what is refused at once costs them one poll.
 
 use crate::Failure;
@@ -37,9 +37,9 @@ pub(crate) struct Options {
     /// How long to measure each of the two loads, after two seconds of it that don't count.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// How many times the best is offered.
-    #[arg(long, default_value_t = 10)]
-    times: u32,
+    /// How many times the best is offered; 0.5 for half of it.
+    #[arg(long, default_value_t = 10.0, value_parser = times)]
+    times: f64,
     /// How many threads offer that.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     generators: u32,
@@ -48,6 +48,11 @@ pub(crate) struct Options {
     memory_budget: usize,
     #[command(flatten)]
     place: Place,
+}
+
+fn times(argument: &str) -> Result<f64, String> {
+    let times: f64 = argument.parse().map_err(|error| format!("{error}"))?;
+    if times > 0.0 && times <= 1e3 { Ok(times) } else { Err("not within 0 and 1,000".to_owned()) }
 }
 
 /// What came out.
@@ -96,7 +101,7 @@ fn measure(options: &Options, cluster: &Cluster) -> Result<Report, Failure> {
     let elections = cluster.counts().elections;
     let rss_before_bytes = resident_bytes()?;
     forget_peak()?;
-    let wanted_per_s = best_writes_per_s * f64::from(options.times);
+    let wanted_per_s = best_writes_per_s * options.times;
     let outcome = offer(options, cluster, wanted_per_s)?;
     let Outcome { begun, writes, ref busy, ref accepted, .. } = outcome;
     let writes_per_s = per_second(writes, outcome.measured);
