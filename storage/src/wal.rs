@@ -106,7 +106,7 @@ pub struct WalOptions {
     pub segment_bytes: u64,
     /// Above this many bytes of segments, live entries are moved out of the oldest ones and the
     /// groups that pin them are named to the pressure callback. No hard limit: what is needed is
-    /// kept.
+    /// kept. Up to it, segments that nobody needs any more wait to be used again.
     pub max_bytes: u64,
     /// After so long without a write, the durable mark of the last one is recorded.
     pub mark_delay: Duration,
