@@ -1,7 +1,7 @@
 //! Requests to replicas on other nodes, and who waits for their answers.
 
 use crate::error::RequestError;
-use crate::request::decode_reply;
+use crate::request::{Answer, decode_reply};
 use bytes::Bytes;
 use logboat_raft::NodeId;
 use logboat_transport::RequestId;
@@ -10,8 +10,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::oneshot;
-
-type Answer = Result<Bytes, RequestError>;
 
 /// The requests of this node that are under way to others.
 pub(crate) struct Calls {

@@ -2,7 +2,7 @@
 
 use crate::admission::Permit;
 use crate::error::RequestError;
-use crate::request::{encode_replies, encode_reply};
+use crate::request::{Answer, encode_replies, encode_reply};
 use crate::turn::Turn;
 use bytes::Bytes;
 use logboat_raft::{Index, LogId, NodeId, ReadToken, Time};
@@ -11,9 +11,6 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::oneshot;
-
-/// What becomes of a request.
-pub(crate) type Answer = Result<Bytes, RequestError>;
 
 /// Who waits for an answer, and the room that the request takes until it is there.
 pub(crate) enum Responder {

@@ -5,6 +5,9 @@ use crate::error::RequestError;
 use bytes::{Buf, BufMut, Bytes};
 use logboat_raft::{GroupId, NodeId, ReadFrom, ReadMode};
 
+/// What becomes of a request.
+pub(crate) type Answer = Result<Bytes, RequestError>;
+
 /// What a caller wants from a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
