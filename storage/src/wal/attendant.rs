@@ -6,7 +6,7 @@ use super::format::BLOCK_BYTES;
 use super::gc::Collection;
 use super::store::{Segment, Store};
 use super::supply::{Supply, is_full};
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use logboat_raft::GroupId;
 use std::io;
 use std::sync::Arc;
@@ -112,11 +112,9 @@ impl<D: Disk> Attendant<D> {
         let _ = self.orders.send(Order::Recycle { segment, in_use });
     }
 
-    /// Asks who needs a segment, unless that is asked already.
+    /// Asks who needs a segment, once what was asked before is answered.
     pub(super) fn survey(&mut self, segment: Segment<D::File>) {
-        if !self.surveying {
-            self.surveying = self.orders.send(Order::Survey(segment)).is_ok();
-        }
+        self.surveying = self.orders.send(Order::Survey(segment)).is_ok();
     }
 
     /// Whether that was asked and [`Self::surveyed`] has not returned it.
@@ -126,9 +124,10 @@ impl<D: Disk> Attendant<D> {
 
     /// Who needs the segment that was asked about, when it is known.
     pub(super) fn surveyed(&mut self) -> Option<Collection> {
-        let collection = self.surveys.try_recv().ok()?;
-        self.surveying = false;
-        Some(collection)
+        let answer = self.surveys.try_recv();
+        // A thread that ended answers no more.
+        self.surveying &= matches!(answer, Err(TryRecvError::Empty));
+        answer.ok()
     }
 
     /// Ready when [`Self::surveyed`] has something.
@@ -154,9 +153,7 @@ impl<D: Disk> Attendant<D> {
 
 /// Reads a segment into memory, so that who looks at it soon need not wait for the disk.
 fn warm<F: SegmentFile>(segment: &Segment<F>) {
-    if let Err(error) = segment.file.read_ahead() {
-        tracing::warn!("segment {} could not be read ahead: {error}", segment.id);
-    }
+    segment.file.read_ahead();
     for block in segment.file.view(0..segment.file.frozen()).chunks(BLOCK_BYTES as usize) {
         std::hint::black_box(block[0]);
     }

@@ -97,11 +97,9 @@ pub trait SegmentFile: Send + Sync + 'static {
     /// Those of the operating system.
     fn drop_cache(&self) -> io::Result<()>;
 
-    /// Begins to read the frozen part into memory, for who is going to look at all of it.
-    ///
-    /// # Errors
-    /// Those of the operating system.
-    fn read_ahead(&self) -> io::Result<()>;
+    /// Begins to read the frozen part into memory, for who is going to look at all of it, if the
+    /// operating system is so kind.
+    fn read_ahead(&self);
 
     /// The bytes of a frozen range.
     ///

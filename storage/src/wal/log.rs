@@ -74,6 +74,14 @@ pub struct Written {
     pub payload_bytes: u64,
 }
 
+impl<F: SegmentFile> Active<F> {
+    /// A segment that holds nothing but its header.
+    pub(super) fn new(segment: Segment<F>) -> Self {
+        let limit = segment.file.bytes();
+        Self { segment, end: BLOCK_BYTES, limit, begun: Vec::new() }
+    }
+}
+
 impl<F> Active<F> {
     pub(super) const fn position(&self) -> Position {
         Position::new(self.segment.id, self.end)
@@ -208,9 +216,8 @@ impl<D: Disk> Log<D> {
             self.unsynced().is_none() && segment.id == self.next_segment(),
             "all of a segment is durable before the one after it is begun"
         );
-        let limit = segment.file.bytes();
         self.store.segments.write().insert(segment.id, segment.clone());
-        self.active = Active { segment, end: BLOCK_BYTES, limit, begun: Vec::new() };
+        self.active = Active::new(segment);
     }
 
     /// Entries of a group, as [`Wal::read`](super::Wal::read) returns them.

@@ -104,9 +104,7 @@ fn scan_all<F: SegmentFile>(found: &BTreeMap<u32, Found<F>>) -> BTreeMap<u32, Sc
     let next = Mutex::new(found.iter());
     let scan_next = || {
         let (id, file) = next.lock().next()?;
-        if let Err(error) = file.file.read_ahead() {
-            tracing::warn!("segment {id} could not be read ahead: {error}");
-        }
+        file.file.read_ahead();
         Some((*id, scan(&file.content, *id)))
     };
     let scan_some = || std::iter::from_fn(scan_next).collect::<Vec<_>>();
@@ -145,12 +143,7 @@ fn begin<D: Disk>(
         }
         failure(&*disk, &segment_name(1), source)
     })?;
-    let active = Active {
-        limit: segment.file.bytes(),
-        end: BLOCK_BYTES,
-        segment: segment.clone(),
-        begun: Vec::new(),
-    };
+    let active = Active::new(segment.clone());
     let store = Store {
         disk,
         index: LogIndex::new(),

@@ -87,8 +87,8 @@ impl<D: Disk> Supply<D> {
         Ok(Segment { id, salt: header.salt, file: Arc::new(file) })
     }
 
-    /// Takes back a segment that a log of `in_use` others does not need. One that a reader still borrows from is removed
-    /// from the directory only, since its bytes must not change.
+    /// Takes back a segment that a log of `in_use` others does not need. One that a reader still
+    /// borrows from is removed from the directory only, since its bytes must not change.
     ///
     /// # Errors
     /// Those of the operating system.

@@ -224,7 +224,9 @@ impl<C: Completion, D: Disk> Writer<C, D> {
         let answered = surveyed.is_some();
         if let Some(collection) = surveyed {
             self.log.begin_collection(collection);
-        } else if let Some(segment) = self.log.collectable() {
+        } else if !self.attendant.is_surveying()
+            && let Some(segment) = self.log.collectable()
+        {
             self.attendant.survey(segment);
         }
         if self.log.is_collecting() {

@@ -167,11 +167,13 @@ impl SegmentFile for FileSegment {
 
     /// In pieces, since Linux takes no more of one call than a device takes at once. Without it, looking
     /// at page after page reads 128 KiB at a time.
-    fn read_ahead(&self) -> io::Result<()> {
+    fn read_ahead(&self) {
+        let piece = NonZeroU64::new(READ_AHEAD_BYTES);
         for offset in (0..self.frozen()).step_by(READ_AHEAD_BYTES as usize) {
-            fadvise(&self.file, offset, NonZeroU64::new(READ_AHEAD_BYTES), Advice::WillNeed)?;
+            if let Err(error) = fadvise(&self.file, offset, piece, Advice::WillNeed) {
+                return tracing::warn!("a segment could not be read ahead: {error}");
+            }
         }
-        Ok(())
     }
 
     fn view(self: &Arc<Self>, range: Range<u64>) -> Bytes {
