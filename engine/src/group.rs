@@ -358,7 +358,7 @@ impl Group {
     }
 
     fn send_after(&self, turn: &mut Turn, after: Mark, to: NodeId, message: &Message) {
-        if after <= self.durable || logboat_raft::mutant!(PromiseBeforeSync) {
+        if after <= self.durable {
             turn.send(to, self.id, message);
         } else {
             turn.send_when_durable(to, self.id, message);

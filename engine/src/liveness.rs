@@ -96,10 +96,7 @@ impl Liveness {
         rhythm: Rhythm,
         now: Time,
     ) -> Self {
-        let recorded = |node| {
-            let forgotten = logboat_raft::mutant!(SupportNotPersisted) && node != own;
-            grants.get(&node).filter(|_| !forgotten).copied().unwrap_or_default()
-        };
+        let recorded = |node| grants.get(&node).copied().unwrap_or_default();
         let peer = |node| Peer {
             node,
             grant: recorded(node),
@@ -244,8 +241,7 @@ impl Liveness {
             peer.deadline = now + self.rhythm.timeout;
         }
         if anew {
-            let again = logboat_raft::mutant!(SupportRegresses) && peer.grant.epoch.0 > 0;
-            let epoch = Epoch(peer.grant.epoch.0 + u64::from(!again));
+            let epoch = Epoch(peer.grant.epoch.0 + 1);
             peer.grant = Grant { epoch, run, live: true };
             effects.push(Effect::Persist(peer.node, peer.grant));
             effects.push(Effect::Given(peer.node, Some(epoch)));

@@ -33,7 +33,7 @@ fn reconcile(mut log: Restored, snapshot: LogId) -> Result<(Restored, Option<Per
         let begin = log.snapshot;
         return Err(format!("the log begins after {begin}, but the snapshot ends at {snapshot}"));
     }
-    if snapshot == log.snapshot || logboat_raft::mutant!(ApplyTwiceAfterSnapshot) {
+    if snapshot == log.snapshot {
         return Ok((log, None));
     }
     let mut hard_state = log.hard_state;

@@ -135,9 +135,7 @@ impl Roster {
     /// follow a leader there, since they may have been bound at another epoch.
     pub fn given(&mut self, support: &mut Support, peer: NodeId, epoch: Option<Epoch>) {
         support.of_mut(peer).given = epoch;
-        if !logboat_raft::mutant!(WakeUpLost) {
-            self.concerned.extend(self.followers.get(&peer).into_iter().flatten());
-        }
+        self.concerned.extend(self.followers.get(&peer).into_iter().flatten());
     }
 
     /// `peer` supports this node at `epoch`, or may no longer do so. That concerns the leaders here.

@@ -5,7 +5,7 @@ use crate::loads::LoadJob;
 use crate::pending::Responder;
 use crate::snapshots::SnapshotJob;
 use crate::storage::Storage;
-use logboat_raft::{GroupId, Mark, Message, NodeId, Output, Payload, Persist, Support, Time};
+use logboat_raft::{GroupId, Mark, Message, NodeId, Output, Persist, Support, Time};
 use logboat_transport::{Outgoing, RequestId};
 use std::sync::Arc;
 
@@ -106,9 +106,6 @@ impl Turn {
 
     /// Adds a message that leaves when all writes up to now are durable.
     pub fn send_when_durable(&mut self, to: NodeId, group: GroupId, message: &Message) {
-        let misled = logboat_raft::mutant!(WrongGroup)
-            && matches!(message.payload, Payload::VoteReply { .. });
-        let group = if misled { GroupId(group.0 + 1) } else { group };
         self.promises.to(to).push_message(group, message);
     }
 

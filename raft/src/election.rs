@@ -53,9 +53,9 @@ impl Raft {
             self.release(from, support);
         }
         let given = self.replica.vote == Some(from);
-        let free = self.replica.vote.is_none() || mutant!(TwoVotesATerm);
+        let free = self.replica.vote.is_none();
         let bound = self.replica.bound_to(support).is_some_and(|leader| leader != from);
-        let released = transfer || !bound || mutant!(VoteWhileBound);
+        let released = transfer || !bound;
         let gives = !given && free && released && self.is_up_to_date(last);
         if gives {
             self.replica.vote = Some(from);
@@ -172,9 +172,6 @@ impl Raft {
     /// says so, whatever the term and however long ago the leader was heard. A leader that asks for
     /// votes itself has given up.
     pub(crate) fn keeps_leader(&self, rival: NodeId, support: &Support) -> bool {
-        if mutant!(VoteWhileBound) {
-            return false;
-        }
         let bound = self.replica.bound_to(support).is_some_and(|leader| leader != rival);
         bound
             || match &self.role {
@@ -222,7 +219,7 @@ impl Raft {
     /// Whether a log that ends with `last` holds all that is committed, as far as this one can tell
     /// (Raft paper, section 5.4.1).
     fn is_up_to_date(&self, last: LogId) -> bool {
-        last >= self.replica.log.last_id() || mutant!(VoteForAShorterLog)
+        last >= self.replica.log.last_id()
     }
 
     /// How many campaigns of this replica have failed since it followed or led.

@@ -135,9 +135,7 @@ impl Follower {
         }
         let through = prev.index.plus(entries.len() as u64);
         let is_held = |entry: &&Entry| replica.log.holds(entry.id());
-        let held =
-            entries.iter().take_while(|entry| !mutant!(TruncateOnStaleAppend) && is_held(entry));
-        let held = held.count();
+        let held = entries.iter().take_while(is_held).count();
         entries.drain(..held);
         if let Some(first) = entries.first() {
             assert!(first.index > replica.commit, "a committed entry is never replaced");

@@ -161,7 +161,7 @@ impl Leader {
         lease: bool,
         out: &mut Vec<Output>,
     ) {
-        match self.transfer.filter(|transfer| transfer.abdicated && !mutant!(ReadAfterAbdication)) {
+        match self.transfer.filter(|transfer| transfer.abdicated) {
             Some(Transfer { to, .. }) => refuse_read(replica, reader, Some(to), out),
             None => self.reads.push(reader, lease),
         }
@@ -170,11 +170,9 @@ impl Leader {
     /// Entries became durable here, or there: commits what a majority has, if that reaches into
     /// the own term (Raft paper, figure 8 shows why an older term's entry must not be counted).
     pub(crate) fn advance_commit(&mut self, replica: &mut Replica) {
-        let unsynced = mutant!(CountUnsyncedLeader);
-        let own = if unsynced { replica.log.last() } else { replica.log.durable() };
-        let own = iter::once(own);
+        let own = iter::once(replica.log.durable());
         let held = quorum::reached(self.peers.iter().map(|peer| peer.matched).chain(own));
-        if (held >= self.first || mutant!(CommitOlderTerm)) && held > replica.commit {
+        if held >= self.first && held > replica.commit {
             self.uncommitted_bytes -= replica.log.payload_bytes(replica.commit, held);
             replica.commit_to(held);
         }
@@ -299,9 +297,7 @@ impl Leader {
     /// The follower gets an election timeout to say that it has the snapshot. One that says after that
     /// that it has not, lost it: perhaps it was not running yet, or ran out of space.
     pub(crate) fn on_snapshot_sent(&mut self, replica: &Replica, node: NodeId) {
-        if !mutant!(SnapshotLostForGood)
-            && let Some(peer) = self.peer_mut(node)
-        {
+        if let Some(peer) = self.peer_mut(node) {
             peer.snapshot_left(replica.now + replica.election_timeout());
         }
     }
@@ -346,7 +342,7 @@ impl Leader {
         support: &Support,
         out: &mut Vec<Output>,
     ) {
-        if replica.commit >= self.first || mutant!(ReadBeforeNoop) {
+        if replica.commit >= self.first {
             let leased = self.holds_lease(replica, support);
             let answers = self.reads.wait(support.next_round, replica.commit, leased);
             for (node, token) in answers {
@@ -359,8 +355,7 @@ impl Leader {
                 self.answer_read(replica, node, token, index, out);
             }
         }
-        let applied = if mutant!(ReadBeforeApply) { replica.commit } else { replica.applied };
-        while let Some(token) = self.reads.take_ready(applied) {
+        while let Some(token) = self.reads.take_ready(replica.applied) {
             out.push(Output::ReadReady { token });
         }
     }
@@ -402,13 +397,10 @@ impl Leader {
         let proven = |peer: &Progress| {
             let (round, epoch) = support.of(peer.node).confirmed;
             let bound = epoch.is_some() && epoch == peer.fortified;
-            (bound || mutant!(ReadOfStaleEpoch)).then_some(round)
+            bound.then_some(round)
         };
-        let own = Some(u64::MAX);
-        if mutant!(ReadWithoutQuorum) {
-            return own;
-        }
-        quorum::reached(self.peers.iter().map(proven).chain(iter::once(own)))
+        let own = iter::once(Some(u64::MAX));
+        quorum::reached(self.peers.iter().map(proven).chain(own))
     }
 
     /// Whether no majority can be free to elect another leader yet, by this node's clock.
@@ -452,10 +444,8 @@ impl Leader {
             if let Some(transfer) = &mut self.transfer {
                 transfer.abdicated = true;
             }
-            if !mutant!(ReadAfterAbdication) {
-                for reader in self.reads.take_unconfirmed() {
-                    refuse_read(replica, reader, Some(to), out);
-                }
+            for reader in self.reads.take_unconfirmed() {
+                refuse_read(replica, reader, Some(to), out);
             }
         }
     }
@@ -476,8 +466,7 @@ fn refuse_read(replica: &Replica, reader: Reader, leader: Option<NodeId>, out: &
 
 /// Tells a follower who leads, and what is committed of what it holds.
 fn fortify(peer: &mut Progress, replica: &Replica, out: &mut Vec<Output>) {
-    let known = if mutant!(CommitPastMatch) { replica.commit } else { peer.matched };
-    let commit = replica.commit.min(known);
+    let commit = replica.commit.min(peer.matched);
     peer.told(commit, replica.now);
     peer.bond_asked(replica.now);
     replica.send(peer.node, Payload::Fortify { commit }, out);

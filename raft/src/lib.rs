@@ -64,26 +64,6 @@
 
 extern crate alloc;
 
-/// Whether a deliberate bug is to be lived with; see `mutants`.
-#[cfg(logboat_mutants)]
-#[macro_export]
-#[doc(hidden)]
-macro_rules! mutant {
-    ($name:ident) => {
-        $crate::mutants::is($crate::mutants::Mutant::$name)
-    };
-}
-
-/// Never outside of builds for it: no bug is deliberate.
-#[cfg(not(logboat_mutants))]
-#[macro_export]
-#[doc(hidden)]
-macro_rules! mutant {
-    ($name:ident) => {
-        false
-    };
-}
-
 mod asked;
 mod candidate;
 mod config;
@@ -96,8 +76,6 @@ mod leader;
 mod lean;
 mod log;
 mod message;
-#[cfg(logboat_mutants)]
-pub mod mutants;
 mod progress;
 mod quorum;
 mod raft;

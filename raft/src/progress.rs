@@ -178,12 +178,7 @@ impl Progress {
         };
         // Two logs that share a term share its first index, so `meet` lies at or before `prev`
         // unless the answer is nonsense; going back at least one place keeps the search finite.
-        let meet = if mutant!(WrongConflictIndex) {
-            meet.next().min(log.last().next())
-        } else {
-            meet.min(prev)
-        };
-        self.next = meet.max(self.matched.next());
+        self.next = meet.min(prev).max(self.matched.next());
         self.mode = Mode::Probe { waiting: false };
         self.clear_inflight();
         true

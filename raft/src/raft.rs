@@ -442,7 +442,6 @@ impl Raft {
         out: &mut Vec<Output>,
     ) -> bool {
         let leads = match message.payload {
-            Payload::PreVote { .. } if mutant!(PreVoteRaisesTerm) => false,
             Payload::PreVote { .. }
             | Payload::PreVoteReply { granted: true }
             | Payload::Resign { .. } => return true,

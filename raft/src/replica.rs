@@ -168,9 +168,6 @@ impl Replica {
         assert!(term > self.term, "terms only grow");
         self.term = term;
         self.vote = None;
-        if mutant!(BondEndsWithTerm) {
-            self.fortified = None;
-        }
     }
 
     /// Appends entries to the log, in memory and on disk.
@@ -205,8 +202,7 @@ impl Replica {
 
     /// Writes term, vote and bond, if they changed since they were last written.
     pub(crate) fn persist_hard_state(&mut self, out: &mut Vec<Output>) {
-        let late = mutant!(TermNotPersisted) && self.vote.is_none();
-        if self.promises() != promises_of(&self.written) && !late {
+        if self.promises() != promises_of(&self.written) {
             self.persist(LogWrite::Keep, out);
         }
     }
@@ -317,11 +313,7 @@ impl Replica {
     /// Tells the leader that the logs are equal up to `through`, as soon as that is durable.
     pub(crate) fn acknowledge(&mut self, leader: NodeId, through: Index, out: &mut Vec<Output>) {
         self.persist_hard_state(out);
-        let after = if through <= self.log.durable() || mutant!(AcknowledgeBeforeSync) {
-            self.hard_state_mark
-        } else {
-            self.newest
-        };
+        let after = if through <= self.log.durable() { self.hard_state_mark } else { self.newest };
         let message = Message {
             term: self.term,
             payload: Payload::Appended { through, applied: self.applied },
@@ -362,11 +354,7 @@ impl Replica {
         self.written = hard_state;
         out.push(Output::Persist(Persist {
             mark: self.newest,
-            hard_state: changed.then_some(if mutant!(VoteNotPersisted) {
-                HardState { vote: None, ..hard_state }
-            } else {
-                hard_state
-            }),
+            hard_state: changed.then_some(hard_state),
             log,
         }));
     }

@@ -39,10 +39,7 @@ pub(super) struct Collection {
 impl<D: Disk> Log<D> {
     /// Takes out the segments that nobody needs, for [`Supply::recycle`](super::Supply::recycle).
     pub fn retire(&mut self) -> Vec<Segment<D::File>> {
-        let dropped = u64::from(logboat_raft::mutant!(NeededSegmentDropped));
-        while self.oldest < self.active.segment.id
-            && self.accounts.live(self.oldest).pins <= dropped
-        {
+        while self.oldest < self.active.segment.id && self.accounts.live(self.oldest).pins == 0 {
             self.retiring.push_back(Retiring { segment: self.oldest, recorded: None });
             self.accounts.forget(self.oldest);
             self.oldest += 1;
@@ -167,10 +164,7 @@ impl<D: Disk> Log<D> {
         max_bytes: u64,
     ) -> Result<bool, WriteError> {
         let needs = self.store.index.with(group, |log| Needs::of(log, segment, max_bytes));
-        if let Some(mut hard_state) = needs.hard_state {
-            if logboat_raft::mutant!(VoteLeftBehind) {
-                hard_state.vote = None;
-            }
+        if let Some(hard_state) = needs.hard_state {
             self.encoder.hard_state(group, hard_state);
         }
         if let Some(snapshot) = needs.snapshot {
@@ -178,7 +172,7 @@ impl<D: Disk> Log<D> {
         }
         for (first, last) in needs.stretches {
             let entries = self.store.read(group, first, last, usize::MAX)?;
-            self.encoder.entries(group, &entries, !logboat_raft::mutant!(RewriteTruncates));
+            self.encoder.entries(group, &entries, true);
         }
         Ok(needs.complete)
     }

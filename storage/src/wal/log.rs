@@ -183,9 +183,7 @@ impl<D: Disk> Log<D> {
     /// Those of the operating system; the log must not be used after one.
     pub fn sync(&mut self) -> io::Result<()> {
         if let Some((file, end)) = self.unsynced() {
-            if !logboat_raft::mutant!(NoSync) {
-                file.sync()?;
-            }
+            file.sync()?;
             self.synced(end);
         }
         Ok(())
@@ -256,11 +254,7 @@ impl<D: Disk> Log<D> {
         let (segment, offset) = (&self.active.segment, self.active.end);
         let header = BatchHeader {
             body_bytes: 0,
-            durable: if logboat_raft::mutant!(MarkAhead) {
-                self.active.position()
-            } else {
-                self.durable
-            },
+            durable: self.durable,
             oldest: self.oldest,
             records: 0,
             closed,

@@ -132,9 +132,6 @@ fn check_batch(file: &Bytes, segment: SegmentHeader, offset: u64) -> Result<Batc
             groups: file.get(start..).map_or_else(Vec::new, |body| groups(body, salt)),
         });
     };
-    if logboat_raft::mutant!(TornTailKept) {
-        return Ok(header);
-    }
     let end = (offset + header.bytes()) as usize;
     let mut at = start;
     for _ in 0..header.records {

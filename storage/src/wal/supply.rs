@@ -70,11 +70,7 @@ impl<D: Disk> Supply<D> {
     pub fn prepare(&mut self, id: u32, bytes: u64) -> io::Result<Segment<D::File>> {
         let bytes = bytes.max(self.segment_bytes);
         let (name, file) = self.blank(bytes)?;
-        let header = SegmentHeader {
-            segment: id,
-            salt: if logboat_raft::mutant!(RecycledSalt) { 1 } else { self.disk.salt() },
-            bytes,
-        };
+        let header = SegmentHeader { segment: id, salt: self.disk.salt(), bytes };
         let (header_block, first) = aligned(&header.encode(), 0);
         file.write_at(0, &header_block[first..])?;
         file.sync()?;
