@@ -1,8 +1,8 @@
 //! What is done when a batch of the log is durable.
 
-use crate::inbox::{Event, WorkerInbox};
-use crate::keeper::Keeper;
+use crate::liveness::manager::Keeper;
 use crate::turn::Slot;
+use crate::worker::inbox::{Event, WorkerInbox};
 use logboat_raft::{Epoch, Mark, NodeId, SupportMessage};
 use logboat_storage::{Completion, Poisoned};
 use logboat_transport::{Outgoing, Transport};

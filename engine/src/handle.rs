@@ -3,11 +3,11 @@
 use crate::admission::{Admission, Permit};
 use crate::durable::Durable;
 use crate::error::RequestError;
-use crate::group::{GroupEvent, Request, Shared};
-use crate::inbox::{Event, WorkerInbox};
+use crate::replica::group::{GroupEvent, Request, Shared};
 use crate::request::{RequestKind, decode_replies, encode_list};
 use crate::turn::Slot;
 use crate::view::GroupView;
+use crate::worker::inbox::{Event, WorkerInbox};
 use bytes::Bytes;
 use logboat_raft::{GroupId, NodeId, ReadMode};
 use logboat_storage::Wal;

@@ -12,54 +12,49 @@
 //! [`Turn`](turn::Turn) and leaves as one batch for the log and one buffer for each peer.
 
 mod admission;
+mod background;
 mod budget;
-mod calls;
-mod clock;
 mod config;
 mod durable;
 mod error;
-pub mod group;
 mod handle;
-mod inbound;
-mod inbox;
-#[cfg(test)]
-mod interleavings;
-mod keeper;
 mod liveness;
-mod loads;
 mod metrics;
 mod node;
-mod pending;
-mod prefetch;
-mod queue;
-mod replicas;
+mod remote;
+mod replica;
 mod request;
-mod restore;
-mod roster;
-mod runtime;
-mod snapshots;
 mod start;
 mod state_machine;
 mod status;
-pub mod storage;
 pub mod turn;
 mod view;
 mod worker;
 
+pub mod group {
+    //! A replica without its mailbox.
+
+    pub use crate::replica::group::{Attention, Group, GroupEvent, Request, Shared};
+}
+
+pub mod storage {
+    //! What a replica needs from its node's disk at once.
+
+    pub use crate::turn::storage::Storage;
+}
+
 pub mod simulation {
-    //! What drives a [`Group`](crate::group::Group) besides the node, for simulators: requests and
+    //! What drives a [`Group`](crate::replica::group::Group) besides the node, for simulators: requests and
     //! their form between nodes, the snapshots that a turn asks for, and the start of a replica.
 
     pub use crate::admission::{Admission, Permit};
-    pub use crate::liveness::{Effect, Liveness, Rhythm};
-    pub use crate::loads::LoadJob;
+    pub use crate::background::log_reader::LoadJob;
+    pub use crate::background::snapshots::SnapshotJob;
+    pub use crate::liveness::protocol::{Effect, Liveness, Rhythm};
+    pub use crate::replica::restore::restore;
     pub use crate::request::{decode_reply, decode_request, encode_reply, encode_request};
-    pub use crate::restore::restore;
-    pub use crate::roster::Roster;
-    pub use crate::snapshots::SnapshotJob;
+    pub use crate::worker::wait_lists::Roster;
 }
-
-use parking_lot::{Mutex, MutexGuard};
 
 pub use bytes::Bytes;
 pub use config::NodeConfig;

@@ -3,14 +3,14 @@
 use crate::config::NodeConfig;
 use crate::error::{GroupError, RequestError, StartError};
 use crate::handle::GroupHandle;
-use crate::inbox::{Event, StartGroup};
 use crate::metrics::EngineMetrics;
+use crate::replica::restore::restore;
 use crate::request::{RequestKind, encode_request};
-use crate::restore::restore;
 use crate::start::{Link, Parts, Threads, assemble};
 use crate::state_machine::StateMachine;
 use crate::status::{NodeStatus, WalStatus};
 use crate::view::GroupView;
+use crate::worker::inbox::{Event, StartGroup};
 use bytes::Bytes;
 use logboat_raft::{Config, GroupId, NodeId, Restored, RoleKind, Tuning};
 use logboat_storage::Identity;

@@ -1,21 +1,21 @@
 //! The assembly of a node, from the data directory up to the threads.
 
 use crate::admission::{Admission, Pacer};
-use crate::calls::Calls;
+use crate::background::log_reader::LoadQueue;
+use crate::background::snapshots::{SnapshotJob, SnapshotQueue, Snapshots};
 use crate::config::NodeConfig;
 use crate::durable::Durable;
 use crate::error::StartError;
-use crate::group::Shared;
 use crate::handle::Gate;
-use crate::inbound::Inbound;
-use crate::inbox::{Event, Workers};
-use crate::keeper::Keeper;
-use crate::liveness::{Liveness, Rhythm};
-use crate::loads::LoadQueue;
+use crate::liveness::manager::Keeper;
+use crate::liveness::protocol::{Liveness, Rhythm};
 use crate::metrics::EngineMetrics;
-use crate::runtime::Runtime;
-use crate::snapshots::{SnapshotJob, SnapshotQueue, Snapshots};
+use crate::remote::calls::Calls;
+use crate::remote::inbound::Inbound;
+use crate::replica::group::Shared;
 use crate::worker::Surroundings;
+use crate::worker::inbox::{Event, Workers};
+use crate::worker::runtime::Runtime;
 use logboat_raft::{GroupId, Incarnation, Restored, Time};
 use logboat_storage::{DataDir, Identity, Recovered, SnapshotStore, Wal};
 use logboat_transport::{Inbox, StartError as TransportError, Transport, TransportMetrics};

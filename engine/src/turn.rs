@@ -1,10 +1,12 @@
 //! What the groups of one worker produce in one turn, collected so that it leaves as one batch for
 //! the log and one buffer for each peer.
 
-use crate::loads::LoadJob;
-use crate::pending::Responder;
-use crate::snapshots::SnapshotJob;
-use crate::storage::Storage;
+pub(crate) mod storage;
+
+use crate::background::log_reader::LoadJob;
+use crate::background::snapshots::SnapshotJob;
+use crate::replica::pending::Responder;
+use crate::turn::storage::Storage;
 use logboat_raft::{GroupId, Mark, Message, NodeId, Output, Persist, Support, Time};
 use logboat_transport::{Outgoing, RequestId};
 use std::sync::Arc;

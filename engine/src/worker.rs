@@ -1,21 +1,32 @@
 //! A worker: the actor that owns one arbiter's replicas, runs those that have something to do, and
 //! flushes what they produced in a turn.
 
-use crate::clock::Alarms;
+pub(crate) mod clock;
+pub(crate) mod inbox;
+#[cfg(test)]
+mod interleavings;
+mod prefetch;
+mod queue;
+mod replicas;
+pub(crate) mod runtime;
+pub(crate) mod wait_lists;
+
+use crate::background::log_reader::LoadQueue;
+use crate::background::snapshots::SnapshotQueue;
 use crate::durable::{Durable, TurnDurable, send_all};
 use crate::error::RequestError;
-use crate::group::{Group, GroupEvent, Shared};
-use crate::inbox::{Event, StartGroup, WorkerInbox};
-use crate::keeper::Keeper;
-use crate::loads::LoadQueue;
-use crate::replicas::{Replicas, Seat};
+use crate::liveness::manager::Keeper;
+use crate::replica::group::{Group, GroupEvent, Shared};
 use crate::request::encode_reply;
-use crate::snapshots::SnapshotQueue;
 use crate::turn::{Slot, Turn};
+use crate::worker::clock::Alarms;
+use crate::worker::inbox::{Event, StartGroup, WorkerInbox};
+use crate::worker::replicas::{Replicas, Seat};
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 use logboat_raft::{Epoch, GroupId, Mark, NodeId, SupportMessage, Time};
 use logboat_storage::{Batch, Poisoned, Wal};
 use logboat_transport::{RequestId, Transport};
+use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;

@@ -4,10 +4,10 @@
 //! They share their worker's thread and its memory for letters, so that an idle one costs a seat in a
 //! table, and waking one neither allocates nor synchronizes with anybody.
 
-use crate::group::{Attention, Group, GroupEvent};
-use crate::prefetch::prefetch;
-use crate::roster::Roster;
+use crate::replica::group::{Attention, Group, GroupEvent};
 use crate::turn::{Slot, Turn};
+use crate::worker::prefetch::prefetch;
+use crate::worker::wait_lists::Roster;
 use logboat_raft::{Epoch, GroupId, Mark, NodeId, Support, Time};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;

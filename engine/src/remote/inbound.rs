@@ -1,13 +1,13 @@
 //! What arrives from the peers, on its way to the replicas.
 
-use crate::calls::Calls;
+use crate::background::snapshots::{SnapshotJob, SnapshotQueue};
 use crate::error::RequestError;
-use crate::group::{GroupEvent, Request};
 use crate::handle::Gate;
-use crate::inbox::{Event, Workers};
-use crate::keeper::Keeper;
+use crate::liveness::manager::Keeper;
+use crate::remote::calls::Calls;
+use crate::replica::group::{GroupEvent, Request};
 use crate::request::{decode_request, encode_reply};
-use crate::snapshots::{SnapshotJob, SnapshotQueue};
+use crate::worker::inbox::{Event, Workers};
 use bytes::Bytes;
 use logboat_raft::{Entry, GroupId, Incarnation, Message, NodeId, Payload};
 use logboat_storage::Acquaintances;

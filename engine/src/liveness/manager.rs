@@ -2,8 +2,8 @@
 
 use super::Mutex;
 use crate::durable::{Durable, GrantsDurable};
-use crate::inbox::{Event, Workers};
-use crate::liveness::{Effect, Liveness};
+use crate::liveness::protocol::{Effect, Liveness};
+use crate::worker::inbox::{Event, Workers};
 use logboat_raft::{Epoch, Grant, NodeId, Run, SupportMessage, Time};
 use logboat_storage::{Batch, Wal};
 use logboat_transport::{Outgoing, Transport};

@@ -1,9 +1,9 @@
 //! The snapshot thread: writes, sends and receives snapshots beside the live traffic.
 
-use crate::group::{GroupEvent, Shared};
-use crate::inbox::{Event, Workers};
+use crate::replica::group::{GroupEvent, Shared};
 use crate::state_machine::SnapshotWriter;
 use crate::turn::Slot;
+use crate::worker::inbox::{Event, Workers};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use logboat_raft::{GroupId, LogId, Message, NodeId, Payload};
 use logboat_storage::{SnapshotError, SnapshotReceiver, SnapshotStore};

@@ -3,7 +3,7 @@
 //!
 //! It holds no replicas, only their places, so that a simulator can use it with its own.
 
-use crate::group::Attention;
+use crate::replica::group::Attention;
 use crate::turn::Slot;
 use logboat_raft::{Epoch, NodeId, Support, Time};
 use rustc_hash::FxHashMap;

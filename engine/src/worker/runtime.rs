@@ -1,10 +1,10 @@
 //! The threads of a node: one actix system with its clock, and one arbiter a worker.
 
 use crate::admission::Pacer;
-use crate::clock::{Alarms, Ticker};
-use crate::inbox::{WorkerInbox, Workers};
-use crate::storage::Storage;
 use crate::turn::Turn;
+use crate::turn::storage::Storage;
+use crate::worker::clock::{Alarms, Ticker};
+use crate::worker::inbox::{WorkerInbox, Workers};
 use crate::worker::{Surroundings, Worker};
 use actix::{Actor, Arbiter, System};
 use std::io;

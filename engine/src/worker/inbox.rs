@@ -1,10 +1,10 @@
 //! The way into a worker from other threads: callers, the log, the connections, the clock.
 
-use crate::group::GroupEvent;
-use crate::queue::{Queue, Server};
+use crate::replica::group::GroupEvent;
 use crate::state_machine::StateMachine;
 use crate::turn::Slot;
 use crate::view::GroupView;
+use crate::worker::queue::{Queue, Server};
 use crate::worker::{Drain, Worker};
 use actix::Addr;
 use logboat_raft::{Config, Epoch, GroupId, Mark, Message, NodeId, Persist, Restored};

@@ -3,15 +3,15 @@
 //! [`Group::run`] is all there is to call. It does no I/O but to adopt a snapshot in [`Storage`], so a
 //! simulator drives it as the actor does.
 //!
-//! [`Storage`]: crate::storage::Storage
+//! [`Storage`]: crate::turn::storage::Storage
 
 use crate::admission::Permit;
+use crate::background::log_reader::LoadJob;
+use crate::background::snapshots::SnapshotJob;
 use crate::error::RequestError;
-use crate::loads::LoadJob;
 use crate::metrics::EngineMetrics;
-use crate::pending::{JointAnswers, Proposals, Read, Reads, Responder, joint_answer};
+use crate::replica::pending::{JointAnswers, Proposals, Read, Reads, Responder, joint_answer};
 use crate::request::{Answer, RequestKind, decode_list};
-use crate::snapshots::SnapshotJob;
 use crate::state_machine::StateMachine;
 use crate::turn::{Slot, Turn};
 use crate::view::GroupView;

@@ -2,9 +2,9 @@
 //! that are behind, and for state machines after a restart.
 
 use crate::durable::Durable;
-use crate::group::GroupEvent;
-use crate::inbox::{Event, Workers};
+use crate::replica::group::GroupEvent;
 use crate::turn::Slot;
+use crate::worker::inbox::{Event, Workers};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use logboat_raft::{Entry, GroupId, Index, LoadFor};
 use logboat_storage::{ReadError, Wal};

@@ -2,8 +2,8 @@
 //! nothing happens. While no worker has, it sleeps from one heartbeat to the next.
 
 use crate::admission::Pacer;
-use crate::inbox::{Event, Workers};
-use crate::keeper::Keeper;
+use crate::liveness::manager::Keeper;
+use crate::worker::inbox::{Event, Workers};
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, SpawnHandle};
 use logboat_raft::Time;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

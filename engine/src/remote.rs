@@ -1,0 +1,4 @@
+//! What passes between nodes besides the groups' messages: requests, and where all that arrives goes.
+
+pub(crate) mod calls;
+pub(crate) mod inbound;
