@@ -1,6 +1,6 @@
 //! What can go wrong with the log.
 
-use super::WalOptions;
+use super::options::WalOptions;
 use logboat_raft::{GroupId, Index};
 use std::fmt;
 use std::io;
@@ -73,7 +73,7 @@ pub enum ReadError {
     Corrupt(Damage),
 }
 
-/// Why [`Log`](super::Log) did not write. But for [`WriteError::Full`], it must not be used again.
+/// Why [`Log`](super::write::Log) did not write. But for [`WriteError::Full`], it must not be used again.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// The active segment has no room; nothing was written. A new one of at least this many bytes
@@ -123,11 +123,11 @@ pub struct Poisoned {
 }
 
 impl Poisoned {
-    pub(super) fn new(reason: &str) -> Self {
+    pub(crate) fn new(reason: &str) -> Self {
         Self { reason: reason.into() }
     }
 
-    pub(super) fn closed() -> Self {
+    pub(crate) fn closed() -> Self {
         Self::new("it was closed")
     }
 }

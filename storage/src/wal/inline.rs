@@ -2,17 +2,17 @@
 
 use super::disk::Disk;
 use super::error::{ReadError, WalError, WriteError};
-use super::log::{Log, Written};
-use super::recover::recover;
-use super::supply::Supply;
-use super::{Recovered, WalOptions};
+use super::options::WalOptions;
+use super::recovery::{Recovered, recover};
+use super::segments::SegmentPool;
+use super::write::{Log, Written};
 use logboat_raft::{Entry, Grant, GroupId, Index, NodeId, Persist};
 use std::io;
 
 /// The same log as [`Wal`](super::Wal), with the same files, driven by the caller's thread.
 pub struct InlineWal<D: Disk> {
     log: Log<D>,
-    supply: Supply<D>,
+    pool: SegmentPool<D>,
 }
 
 impl<D: Disk> InlineWal<D> {
@@ -21,8 +21,8 @@ impl<D: Disk> InlineWal<D> {
     /// # Errors
     /// [`WalError`].
     pub fn open(disk: D, options: WalOptions) -> Result<(Self, Recovered), WalError> {
-        let (log, supply, recovered) = recover(disk, options)?;
-        Ok((Self { log, supply }, recovered))
+        let (log, pool, recovered) = recover(disk, options)?;
+        Ok((Self { log, pool }, recovered))
     }
 
     /// Writes a batch, in a new segment if need be. Durable after [`Self::sync`].
@@ -75,7 +75,7 @@ impl<D: Disk> InlineWal<D> {
             }
         };
         for segment in self.log.retire() {
-            self.supply.recycle(segment, self.log.segments())?;
+            self.pool.recycle(segment, self.log.segments())?;
         }
         Ok(moved)
     }
@@ -112,7 +112,7 @@ impl<D: Disk> InlineWal<D> {
 
     fn extend(&mut self, bytes: u64) -> io::Result<()> {
         self.log.sync()?;
-        let segment = self.supply.prepare(self.log.next_segment(), bytes)?;
+        let segment = self.pool.prepare(self.log.next_segment(), bytes)?;
         self.log.install(segment);
         Ok(())
     }

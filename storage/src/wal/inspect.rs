@@ -1,10 +1,10 @@
 //! Looking at a log from outside, without opening, locking or changing it.
 
 use super::error::{Damage, WalError};
-use super::extent::{Extent, Scanned};
 use super::format::{Position, segment_name, segment_of};
 use super::index::{Accounts, LogIndex};
-use super::scan::{replay, scan};
+use super::recovery::{Extent, Scanned, replay, scan};
+use super::segments::is_temporary;
 use bytes::Bytes;
 use logboat_raft::{Grant, GroupId, HardState, Index, LogId, NodeId};
 use std::collections::BTreeMap;
@@ -118,7 +118,7 @@ fn attempt(directory: &Path) -> io::Result<WalReport> {
         let name = entry?.file_name().to_string_lossy().into_owned();
         match segment_of(&name) {
             Some(id) => ids.push(id),
-            None if super::supply::is_temporary(&name) => {}
+            None if is_temporary(&name) => {}
             None => report.foreign.push(directory.join(name)),
         }
     }

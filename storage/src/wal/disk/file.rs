@@ -5,7 +5,7 @@
 //! and after, and takes it out of all mappings, so a reader finds what is on the disk. A file system
 //! that can't do it is written through the cache.
 
-use super::super::blocks::aligned;
+use super::blocks::aligned;
 use super::{Disk, SegmentFile, check_blocks};
 use crate::files::{make_directory, sync_directory};
 use bytes::Bytes;

@@ -15,29 +15,15 @@
 //! Moved entries are written as records of a kind of their own, which put entries in the place of
 //! equal ones and change nothing else. A crash at any moment leaves the old copy, or both.
 
-use super::disk::{Disk, SegmentFile};
-use super::error::WriteError;
-use super::format::BLOCK_BYTES;
-use super::index::{GroupLog, Piece};
-use super::log::{Log, Retiring};
-use super::store::{Segment, Store};
+use super::{Log, Retiring};
+use crate::wal::disk::{BLOCK_BYTES, Disk, SegmentFile};
+use crate::wal::error::WriteError;
+use crate::wal::index::{GroupLog, Piece};
+use crate::wal::segments::{LiveGroups, Segment};
 use logboat_raft::{GroupId, HardState, Index, LogId};
-use std::cmp::Reverse;
-
-/// The most groups that are named at once.
-const MAX_PRESSED: usize = 64;
-
-/// The groups that still need the oldest segment, being moved out of it. Grants are few, so all
-/// that are left in it go with the first batch.
-#[derive(Debug)]
-pub(super) struct Collection {
-    segment: u32,
-    /// In descending order; the last one is next.
-    groups: Vec<GroupId>,
-}
 
 impl<D: Disk> Log<D> {
-    /// Takes out the segments that nobody needs, for [`Supply::recycle`](super::Supply::recycle).
+    /// Takes out the segments that nobody needs, for [`SegmentPool::recycle`](crate::wal::SegmentPool::recycle).
     pub fn retire(&mut self) -> Vec<Segment<D::File>> {
         while self.oldest < self.active.segment.id && self.accounts.live(self.oldest).pins == 0 {
             self.retiring.push_back(Retiring { segment: self.oldest, recorded: None });
@@ -55,14 +41,14 @@ impl<D: Disk> Log<D> {
     }
 
     /// The segment that [`Log::collect`] would begin with.
-    pub(super) fn collectable(&self) -> Option<Segment<D::File>> {
+    pub(crate) fn collectable(&self) -> Option<Segment<D::File>> {
         let begins = self.collection.is_none() && self.is_worth_collecting();
         begins.then(|| self.store.segments.read().get(&self.oldest).cloned()).flatten()
     }
 
-    /// Goes on with what a survey found, which [`Log::collect`] makes itself otherwise. What has been
+    /// Goes on with what [`Store::live_groups`](crate::wal::segments::Store::live_groups) found, which [`Log::collect`] makes itself otherwise. What has been
     /// written since needs no old segment, so nobody is missing.
-    pub(super) fn begin_collection(&mut self, collection: Collection) {
+    pub(crate) fn begin_collection(&mut self, collection: LiveGroups) {
         if self.collection.is_none() && collection.segment == self.oldest {
             self.collection = Some(collection);
         }
@@ -75,7 +61,7 @@ impl<D: Disk> Log<D> {
     /// [`WriteError`]. After [`WriteError::Full`], nothing has changed.
     pub fn collect(&mut self, max_bytes: u64) -> Result<u64, WriteError> {
         if self.collectable().is_some() {
-            self.collection = Some(self.store.survey(self.oldest));
+            self.collection = Some(self.store.live_groups(self.oldest));
         }
         let Some(mut collection) = self.collection.take() else {
             return Ok(0);
@@ -93,7 +79,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// Whether groups are being moved out of a segment.
-    pub(super) const fn is_collecting(&self) -> bool {
+    pub(crate) const fn is_collecting(&self) -> bool {
         self.collection.is_some()
     }
 
@@ -137,7 +123,7 @@ impl<D: Disk> Log<D> {
     /// left.
     fn encode_some(
         &mut self,
-        collection: &Collection,
+        collection: &LiveGroups,
         max_bytes: u64,
     ) -> Result<usize, WriteError> {
         self.encoder.begin(self.active.segment.salt, &self.active.begun);
@@ -175,57 +161,6 @@ impl<D: Disk> Log<D> {
             self.encoder.entries(group, &entries, true);
         }
         Ok(needs.complete)
-    }
-}
-
-/// Looks at the runs of all groups, which takes tens of milliseconds when there are millions.
-impl<D: Disk> Store<D> {
-    /// Who still needs a segment.
-    pub(super) fn survey(&self, segment: u32) -> Collection {
-        let mut groups = Vec::new();
-        self.index.each(|group, log| {
-            if log.hard_state_in == segment
-                || log.snapshot_in == segment
-                || log.runs().any(|run| run.place.segment == segment)
-            {
-                groups.push(group);
-            }
-        });
-        groups.sort_unstable_by_key(|group| Reverse(*group));
-        Collection { segment, groups }
-    }
-
-    /// The groups whose snapshots would bring a log that begins with segment `oldest` under
-    /// `max_bytes`, those that hold most first; none while it is within.
-    pub(super) fn pressing(&self, oldest: u32, max_bytes: u64) -> Vec<GroupId> {
-        let mut excess = self.bytes_from(oldest).saturating_sub(max_bytes);
-        let mut through = oldest;
-        for (id, segment) in self.segments.read().range(oldest..) {
-            if excess == 0 {
-                break;
-            }
-            through = id + 1;
-            excess = excess.saturating_sub(segment.file.bytes());
-        }
-        let mut holders = Vec::new();
-        if through > oldest {
-            self.index.each(|group, log| {
-                let old = log.runs().filter(|run| run.place.segment < through);
-                let bytes: u64 = old.map(|run| u64::from(run.bytes)).sum();
-                if bytes > 0 {
-                    holders.push((Reverse(bytes), group));
-                }
-            });
-        }
-        holders.sort_unstable();
-        holders.truncate(MAX_PRESSED);
-        holders.into_iter().map(|(_, group)| group).collect()
-    }
-
-    /// Bytes of the segments from `oldest` on.
-    fn bytes_from(&self, oldest: u32) -> u64 {
-        let segments = self.segments.read();
-        segments.range(oldest..).map(|(_, segment)| segment.file.bytes()).sum()
     }
 }
 

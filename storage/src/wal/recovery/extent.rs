@@ -1,30 +1,27 @@
 //! Which part of the segment files is the log: where it ends, what is torn and what is damaged.
 
-use super::error::{Damage, WalError};
-use super::format::{Position, SegmentHeader, segment_name};
-use super::scan::{Flaw, Scan};
+use super::scan::{Flaw, Scan, Scanned};
+use crate::wal::error::{Damage, WalError};
+use crate::wal::format::{Position, segment_name};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// The header of a segment and what it holds, or why the header can't be believed.
-pub(super) type Scanned = Result<(SegmentHeader, Scan), String>;
-
 /// Which part of the files is the log.
 #[derive(Debug)]
-pub(super) struct Extent {
+pub(crate) struct Extent {
     /// The first segment that is needed.
-    pub(super) oldest: u32,
+    pub(crate) oldest: u32,
     /// The segment in which the log ends; zero when nothing was ever written.
-    pub(super) last: u32,
+    pub(crate) last: u32,
     /// Where the valid batches of each needed segment end.
-    pub(super) ends: BTreeMap<u32, u64>,
+    pub(crate) ends: BTreeMap<u32, u64>,
     /// Why it is not all there: [`WalError::Corrupt`] and [`WalError::Missing`].
-    pub(super) problems: Vec<WalError>,
+    pub(crate) problems: Vec<WalError>,
 }
 
 impl Extent {
     /// Tells what is valid, what is a torn tail and what is damaged.
-    pub(super) fn of(segments: &BTreeMap<u32, Scanned>, path: impl Fn(&str) -> PathBuf) -> Self {
+    pub(crate) fn of(segments: &BTreeMap<u32, Scanned>, path: impl Fn(&str) -> PathBuf) -> Self {
         let scans: BTreeMap<u32, &Scan> = segments
             .iter()
             .filter_map(|(id, scanned)| Some((*id, &scanned.as_ref().ok()?.1)))

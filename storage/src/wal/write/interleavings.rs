@@ -1,21 +1,22 @@
-//! The lane under every order of its threads that [`logboat_locks`] tries, over the real log on a
+//! The sync queue under every order of its threads that [`logboat_locks`] tries, over the real log on a
 //! simulated disk.
 
-use super::disk::SimDisk;
-use super::error::Poisoned;
-use super::recover::recover;
-use super::shared::{Pending, Shared};
-use super::{Completion, InlineWal, Log, WalOptions, disk, format, shared};
-use lane::Lane;
+use super::shared::{self, Pending, Shared};
+use crate::wal::batch::Completion;
+use crate::wal::disk::SimDisk;
+use crate::wal::error::Poisoned;
+use crate::wal::recovery::recover;
+use crate::wal::{InlineWal, Log, WalOptions};
 use logboat_locks::{Condvar, Mutex, explore, thread};
 use logboat_raft::{
     Entry, EntryKind, GroupId, HardState, Index, LogId, LogWrite, Mark, Persist, Term,
 };
 use std::sync::Arc;
+use sync_queue::SyncQueue;
 
 #[expect(clippy::duplicate_mod, reason = "here it has other locks")]
-#[path = "lane.rs"]
-mod lane;
+#[path = "sync_queue.rs"]
+mod sync_queue;
 
 const GROUP: GroupId = GroupId(1);
 
@@ -33,12 +34,12 @@ impl Completion for Noted {
     }
 }
 
-/// The thread that writes, with a lane that another one serves.
+/// The thread that writes, with a sync queue that another one serves.
 struct Writer {
     disk: SimDisk,
     log: Log<SimDisk>,
     shared: Arc<Shared<SimDisk>>,
-    lane: Arc<Lane<Noted, SimDisk>>,
+    sync_queue: Arc<SyncQueue<Noted, SimDisk>>,
     syncs: thread::JoinHandle<()>,
     journal: Journal,
     written: u64,
@@ -49,11 +50,11 @@ impl Writer {
         let disk = SimDisk::default();
         let (log, _, _) = recover(disk.clone(), options()).unwrap();
         let shared = Arc::new(Shared::new(&log));
-        let lane = Arc::new(Lane::new(Arc::clone(&shared)));
-        let served = Arc::clone(&lane);
+        let sync_queue = Arc::new(SyncQueue::new(Arc::clone(&shared)));
+        let served = Arc::clone(&sync_queue);
         let syncs = thread::spawn(move || served.run());
         let journal = Journal::default();
-        Self { disk, log, shared, lane, syncs, journal, written: 0 }
+        Self { disk, log, shared, sync_queue, syncs, journal, written: 0 }
     }
 
     /// Writes one more entry.
@@ -75,27 +76,27 @@ impl Writer {
         vec![Pending { completion, bytes: 1, entries: 1 }]
     }
 
-    /// Leaves the sync to the lane.
+    /// Leaves the sync to the sync queue.
     fn hand(&mut self) {
         let pending = self.write();
         let (file, end) = self.log.unsynced().unwrap();
-        self.lane.hand(file, end, pending);
+        self.sync_queue.hand(file, end, pending);
     }
 
-    /// Syncs here when the lane has nothing to do, as the real writer does.
+    /// Syncs here when the sync queue has nothing to do, as the real writer does.
     fn hand_or_sync(&mut self) {
         let pending = self.write();
         let (file, end) = self.log.unsynced().unwrap();
-        if self.lane.is_idle() {
+        if self.sync_queue.is_idle() {
             self.shared.sync(&*file, end, pending);
         } else {
-            self.lane.hand(file, end, pending);
+            self.sync_queue.hand(file, end, pending);
         }
     }
 
-    /// Waits for the lane, and looks at what it has done by then.
+    /// Waits for the sync queue, and looks at what it has done by then.
     fn settle(&self) -> Vec<(u64, bool)> {
-        self.lane.wait_idle();
+        self.sync_queue.wait_idle();
         let journal = self.journal.lock().clone();
         let numbers: Vec<u64> = journal.iter().map(|(number, _)| *number).collect();
         assert_eq!(numbers, (1..=self.written).collect::<Vec<_>>(), "each is completed once");
@@ -103,10 +104,10 @@ impl Writer {
         journal
     }
 
-    /// Ends the lane, cuts the power, and looks whether what was completed is there.
+    /// Ends the sync queue, cuts the power, and looks whether what was completed is there.
     fn stop(self) {
         let completed = self.settle();
-        self.lane.close();
+        self.sync_queue.close();
         self.syncs.join().unwrap();
         self.disk.crash(|| false);
         let (_, recovered) = InlineWal::open(self.disk, options()).unwrap();
@@ -121,7 +122,7 @@ fn options() -> WalOptions {
 }
 
 #[test]
-fn the_lane_completes_in_order_what_it_is_handed() {
+fn the_queue_completes_in_order_what_it_is_handed() {
     explore(|| {
         let mut writer = Writer::start();
         (0..4).for_each(|_| writer.hand());
@@ -132,7 +133,7 @@ fn the_lane_completes_in_order_what_it_is_handed() {
 }
 
 #[test]
-fn a_writer_that_syncs_itself_passes_nothing_on_the_lane() {
+fn a_writer_that_syncs_itself_passes_nothing_on_the_queue() {
     explore(|| {
         let mut writer = Writer::start();
         writer.hand();
@@ -159,12 +160,12 @@ fn nothing_is_durable_after_a_sync_that_failed() {
 fn what_is_handed_over_before_the_end_is_synced() {
     explore(|| {
         let mut writer = Writer::start();
-        let lane = Arc::clone(&writer.lane);
+        let sync_queue = Arc::clone(&writer.sync_queue);
         let syncs = std::mem::replace(&mut writer.syncs, thread::spawn(|| {}));
         (0..2).for_each(|_| writer.hand());
-        lane.close();
+        sync_queue.close();
         syncs.join().unwrap();
-        assert!(lane.is_idle(), "it ends when all is done");
+        assert!(sync_queue.is_idle(), "it ends when all is done");
         writer.stop();
     });
 }

@@ -1,42 +1,32 @@
 //! The segments and the index, as readers of any thread use them.
 
-use super::disk::{Disk, SegmentFile};
-use super::error::{Damage, ReadError};
-use super::format::{Position, segment_name};
-use super::index::{LogIndex, Piece};
-use super::record::Record;
+use super::segment::Segment;
+use crate::wal::disk::{Disk, SegmentFile};
+use crate::wal::error::{Damage, ReadError};
+use crate::wal::format::{Position, Record, segment_name};
+use crate::wal::index::{LogIndex, Piece};
 use logboat_raft::{Entry, GroupId, Index};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod live;
+
+pub(crate) use live::LiveGroups;
+
 const RECORD_FLAW: &str = "a record header fails its checksum";
 
-/// An open segment.
-#[derive(Debug)]
-pub struct Segment<F> {
-    pub(super) id: u32,
-    pub(super) salt: u64,
-    pub(super) file: Arc<F>,
-}
-
-impl<F> Clone for Segment<F> {
-    fn clone(&self) -> Self {
-        Self { file: Arc::clone(&self.file), ..*self }
-    }
-}
-
 /// What the thread that writes shares with those that read.
-pub(super) struct Store<D: Disk> {
-    pub(super) disk: Arc<D>,
-    pub(super) index: LogIndex,
-    pub(super) segments: RwLock<BTreeMap<u32, Segment<D::File>>>,
+pub(crate) struct Store<D: Disk> {
+    pub(crate) disk: Arc<D>,
+    pub(crate) index: LogIndex,
+    pub(crate) segments: RwLock<BTreeMap<u32, Segment<D::File>>>,
 }
 
 impl<D: Disk> Store<D> {
     /// Entries from `first` to `last`, about `max_bytes` of payload but at least one; none when
     /// the log does not hold `first`. Their checksums and those of their records are verified.
-    pub(super) fn read(
+    pub(crate) fn read(
         &self,
         group: GroupId,
         first: Index,

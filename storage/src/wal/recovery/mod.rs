@@ -13,43 +13,57 @@
 //!    unless it was closed: the bytes behind a cut are never written over, so nothing written later
 //!    completes them.
 
-use super::disk::{Disk, SegmentFile};
+use super::disk::{BLOCK_BYTES, Disk, SegmentFile};
 use super::error::{Damage, WalError};
-use super::extent::{Extent, Scanned};
-use super::format::{BLOCK_BYTES, MAX_SEGMENT_BYTES, Position, segment_name, segment_of};
-use super::index::{Accounts, Change, Effect, GroupLog, LogIndex};
-use super::log::{Active, Log};
-use super::record::Record;
-use super::scan::{replay, scan};
-use super::store::{Segment, Store};
-use super::supply::{Supply, is_full};
-use super::terms::Terms;
-use super::{Recovered, WalOptions};
+use super::format::{
+    Change, Effect, MAX_SEGMENT_BYTES, Position, Record, segment_name, segment_of,
+};
+use super::index::{Accounts, GroupLog, LogIndex};
+use super::options::WalOptions;
+use super::segments::{Segment, SegmentPool, Store, is_full};
+use super::write::{Active, Log};
 use bytes::Bytes;
-use logboat_raft::{GroupId, Index, Restored};
+use logboat_raft::{Grant, GroupId, Index, NodeId, Restored};
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::thread;
+use terms::Terms;
+
+mod extent;
+mod scan;
+mod terms;
+
+pub(crate) use extent::Extent;
+pub(crate) use scan::{Scanned, replay, scan};
+
+/// What a log holds when it is opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// What the replica of each group starts from.
+    pub groups: BTreeMap<GroupId, Restored>,
+    /// What the node granted each peer last.
+    pub grants: BTreeMap<NodeId, Grant>,
+}
 
 /// A log, where its segments come from, and what it holds.
-pub(super) type Opened<D> = (Log<D>, Supply<D>, Recovered);
+pub(crate) type Opened<D> = (Log<D>, SegmentPool<D>, Recovered);
 
 /// Less than this is read sooner than a thread is there to help.
 const PARALLEL_BYTES: u64 = 32 << 20;
 
 /// Opens the log on a disk.
-pub(super) fn recover<D: Disk>(disk: D, options: WalOptions) -> Result<Opened<D>, WalError> {
+pub(crate) fn recover<D: Disk>(disk: D, options: WalOptions) -> Result<Opened<D>, WalError> {
     let bytes = options.segment_bytes;
     if !(2 * BLOCK_BYTES..=MAX_SEGMENT_BYTES).contains(&bytes) || !bytes.is_multiple_of(BLOCK_BYTES)
     {
         return Err(WalError::Options(options));
     }
     let disk = Arc::new(disk);
-    let mut supply = Supply::new(Arc::clone(&disk), &options);
-    let (mut found, scans) = list(&*disk, &mut supply)?;
+    let mut pool = SegmentPool::new(Arc::clone(&disk), &options);
+    let (mut found, scans) = list(&*disk, &mut pool)?;
     let mut extent = Extent::of(&scans, |name| disk.path(name));
     if !extent.problems.is_empty() {
         return Err(extent.problems.swap_remove(0));
@@ -59,17 +73,17 @@ pub(super) fn recover<D: Disk>(disk: D, options: WalOptions) -> Result<Opened<D>
     // From the newest on, so that a crash in between leaves no hole in the middle.
     for id in unneeded.into_iter().rev() {
         let reusable = found.remove(&id).is_some_and(|file| file.file.bytes() == bytes);
-        let reclaimed = supply.reclaim(id, reusable, found.len());
+        let reclaimed = pool.reclaim(id, reusable, found.len());
         reclaimed.map_err(|source| failure(&*disk, &segment_name(id), source))?;
     }
     if found.is_empty() {
-        let log = begin(disk, options, &mut supply)?;
-        return Ok((log, supply, Recovered::default()));
+        let log = begin(disk, options, &mut pool)?;
+        return Ok((log, pool, Recovered::default()));
     }
     let (mut log, terms) = rebuild(disk, options, found, &scans, &extent)?;
     let recovered = Recovered { groups: restore(&log, &terms)?, grants: log.store.index.grants() };
-    go_on(&mut log, &mut supply)?;
-    Ok((log, supply, recovered))
+    start_writing(&mut log, &mut pool)?;
+    Ok((log, pool, recovered))
 }
 
 /// A segment file as it was found.
@@ -80,13 +94,13 @@ struct Found<F> {
 
 type Listed<F> = (BTreeMap<u32, Found<F>>, BTreeMap<u32, Scanned>);
 
-fn list<D: Disk>(disk: &D, supply: &mut Supply<D>) -> Result<Listed<D::File>, WalError> {
+fn list<D: Disk>(disk: &D, pool: &mut SegmentPool<D>) -> Result<Listed<D::File>, WalError> {
     let mut found = BTreeMap::new();
     let mut names = disk.list().map_err(|e| failure(disk, "", e))?;
     names.sort();
     for name in names {
         let Some(id) = segment_of(&name) else {
-            let adopted = supply.adopt(&name, found.len());
+            let adopted = pool.adopt(&name, found.len());
             if !adopted.map_err(|source| failure(disk, &name, source))? {
                 return Err(WalError::Foreign(disk.path(&name)));
             }
@@ -135,9 +149,9 @@ fn load<D: Disk>(disk: &D, name: &str) -> io::Result<Found<D::File>> {
 fn begin<D: Disk>(
     disk: Arc<D>,
     options: WalOptions,
-    supply: &mut Supply<D>,
+    pool: &mut SegmentPool<D>,
 ) -> Result<Log<D>, WalError> {
-    let segment = supply.prepare(1, 0).map_err(|source| {
+    let segment = pool.prepare(1, 0).map_err(|source| {
         if is_full(&source) {
             return WalError::DiskFull { directory: disk.path(""), bytes: options.segment_bytes };
         }
@@ -248,11 +262,11 @@ fn restore<D: Disk>(
 /// Begins to write: with a mark, so that all that was recovered, which counts as durable from now
 /// on, lies below a mark; and in a new segment, unless the log was closed. On a full disk that has
 /// to wait; reads go on.
-fn go_on<D: Disk>(log: &mut Log<D>, supply: &mut Supply<D>) -> Result<(), WalError> {
+fn start_writing<D: Disk>(log: &mut Log<D>, pool: &mut SegmentPool<D>) -> Result<(), WalError> {
     let disk = Arc::clone(&log.store.disk);
     if log.active.end == log.active.limit {
         let id = log.next_segment();
-        match supply.prepare(id, 0) {
+        match pool.prepare(id, 0) {
             Ok(segment) => log.install(segment),
             Err(error) if is_full(&error) => {
                 tracing::error!("the disk is full: the write-ahead log takes no writes for now");

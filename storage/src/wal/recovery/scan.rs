@@ -1,44 +1,47 @@
 //! Reading a segment from its beginning, and finding what is left behind a damaged batch.
 
-use super::extent::Scanned;
-use super::format::{BATCH_ALIGN, BATCH_HEADER_BYTES, BLOCK_BYTES};
-use super::format::{BatchHeader, Position, SegmentHeader};
-use super::record::Record;
+use crate::wal::disk::BLOCK_BYTES;
+use crate::wal::format::{
+    BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader, Position, Record, SegmentHeader,
+};
 use bytes::Bytes;
 use logboat_raft::GroupId;
 
+/// The header of a segment and what it holds, or why the header can't be believed.
+pub(crate) type Scanned = Result<(SegmentHeader, Scan), String>;
+
 /// What a segment holds.
 #[derive(Debug)]
-pub(super) struct Scan {
+pub(crate) struct Scan {
     /// Valid batches from the beginning on, without a gap.
-    pub(super) batches: u64,
+    pub(crate) batches: u64,
     /// Valid batch headers behind the first invalid batch, and that one's own if it is valid.
-    pub(super) behind: u64,
+    pub(crate) behind: u64,
     /// Where the valid batches end.
-    pub(super) end: u64,
+    pub(crate) end: u64,
     /// The last of the valid batches.
-    pub(super) last: Option<BatchHeader>,
+    pub(crate) last: Option<BatchHeader>,
     /// The highest durable mark in any valid header.
-    pub(super) mark: Position,
+    pub(crate) mark: Position,
     /// Where the segment before ends, if any valid header says so: nothing is written into a
     /// segment before all of the one before it is durable.
-    pub(super) previous_end: Option<u64>,
+    pub(crate) previous_end: Option<u64>,
     /// Why what stands at `end` is no valid batch, and what is wrong with those batches behind
     /// that can still be found.
-    pub(super) flaws: Vec<Flaw>,
+    pub(crate) flaws: Vec<Flaw>,
 }
 
 /// Something that is not what was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Flaw {
-    pub(super) offset: u64,
-    pub(super) what: String,
-    pub(super) groups: Vec<GroupId>,
+pub(crate) struct Flaw {
+    pub(crate) offset: u64,
+    pub(crate) what: String,
+    pub(crate) groups: Vec<GroupId>,
 }
 
 impl Scan {
     /// Checks every batch of a segment, record headers and entries' data alike.
-    pub(super) fn new(file: &Bytes, segment: SegmentHeader) -> Self {
+    pub(crate) fn new(file: &Bytes, segment: SegmentHeader) -> Self {
         let mut scan = Self {
             batches: 0,
             behind: 0,
@@ -67,7 +70,7 @@ impl Scan {
     }
 
     /// Whether anything was ever written into this use of the segment, as far as can be seen.
-    pub(super) fn is_used(&self) -> bool {
+    pub(crate) fn is_used(&self) -> bool {
         self.batches + self.behind > 0
     }
 
@@ -93,13 +96,13 @@ impl Scan {
 }
 
 /// Scans the file of segment `id`, or says why its header can't be believed.
-pub(super) fn scan(file: &Bytes, id: u32) -> Scanned {
+pub(crate) fn scan(file: &Bytes, id: u32) -> Scanned {
     let header = SegmentHeader::decode(file, id)?;
     Ok((header, Scan::new(file, header)))
 }
 
 /// Calls `each` with the records of the valid batches before `end`, and their offsets in the file.
-pub(super) fn replay(file: &[u8], salt: u64, end: u64, mut each: impl FnMut(u64, Record)) {
+pub(crate) fn replay(file: &[u8], salt: u64, end: u64, mut each: impl FnMut(u64, Record)) {
     let mut offset = BLOCK_BYTES;
     while offset < end
         && let Some(header) = BatchHeader::decode(file, salt, offset)

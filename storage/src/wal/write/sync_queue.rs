@@ -1,14 +1,15 @@
-//! The lane in which written batches wait for their sync, so that the next batch is written while
+//! The queue in which written batches wait for their sync, so that the next batch is written while
 //! the last one is synced.
 
-use super::disk::Disk;
-use super::format::Position;
 use super::shared::{Pending, Shared};
-use super::{Completion, Condvar, Mutex};
+use super::{Condvar, Mutex};
+use crate::wal::batch::Completion;
+use crate::wal::disk::Disk;
+use crate::wal::format::Position;
 use std::sync::Arc;
 
 /// Between the thread that writes and the one that syncs.
-pub(super) struct Lane<C, D: Disk> {
+pub(crate) struct SyncQueue<C, D: Disk> {
     state: Mutex<State<C, D>>,
     /// Something to sync came, or the end.
     work: Condvar,
@@ -24,8 +25,8 @@ struct State<C, D: Disk> {
     closed: bool,
 }
 
-impl<C: Completion, D: Disk> Lane<C, D> {
-    pub(super) fn new(shared: Arc<Shared<D>>) -> Self {
+impl<C: Completion, D: Disk> SyncQueue<C, D> {
+    pub(crate) fn new(shared: Arc<Shared<D>>) -> Self {
         Self {
             state: Mutex::new(State {
                 target: None,
@@ -39,9 +40,9 @@ impl<C: Completion, D: Disk> Lane<C, D> {
         }
     }
 
-    /// Syncs what is handed over until the lane is closed. All that came while a sync ran is
+    /// Syncs what is handed over until the queue is closed. All that came while a sync ran is
     /// covered by the next one.
-    pub(super) fn run(&self) {
+    pub(crate) fn run(&self) {
         let mut state = self.state.lock();
         loop {
             if let Some((file, end)) = state.target.take() {
@@ -61,7 +62,7 @@ impl<C: Completion, D: Disk> Lane<C, D> {
     }
 
     /// Hands over what was written up to `end`, and who waits for it.
-    pub(super) fn hand(&self, file: Arc<D::File>, end: Position, pending: Vec<Pending<C>>) {
+    pub(crate) fn hand(&self, file: Arc<D::File>, end: Position, pending: Vec<Pending<C>>) {
         let mut state = self.state.lock();
         state.target = Some((file, end));
         state.pending.extend(pending);
@@ -69,13 +70,13 @@ impl<C: Completion, D: Disk> Lane<C, D> {
     }
 
     /// Whether nothing is handed over or being synced.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         let state = self.state.lock();
         !state.busy && state.target.is_none()
     }
 
     /// Waits until everything handed over is synced and completed.
-    pub(super) fn wait_idle(&self) {
+    pub(crate) fn wait_idle(&self) {
         let mut state = self.state.lock();
         while state.busy || state.target.is_some() {
             self.idle.wait(&mut state);
@@ -83,7 +84,7 @@ impl<C: Completion, D: Disk> Lane<C, D> {
     }
 
     /// Lets [`Self::run`] return when everything handed over is done.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.state.lock().closed = true;
         self.work.notify_one();
     }

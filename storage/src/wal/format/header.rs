@@ -1,85 +1,29 @@
-//! The bytes of segment and batch headers.
-//!
-//! ```text
-//! segment  = header block (4,096 bytes), batches, whatever the file held before
-//! block    = magic, version, segment id, salt, capacity, zeros, CRC-32 of all before
-//! batch    = header (32 bytes), records, zeros up to a multiple of 8
-//! header   = magic, body length, durable mark, oldest segment, records, flags, CRC-32
-//! ```
-//! All numbers are little-endian. The CRC of a batch header also covers the segment's salt and the
-//! batch's offset, which stand nowhere in it: a header that was written in an earlier use of the
-//! file, or that an entry's data imitates, does not verify. Records are in [`super::record`].
+//! The headers of segments and batches.
 
-use std::fmt;
+use super::bits::{salted_crc, u32_at, u64_at};
+use super::position::Position;
+use crate::wal::disk::BLOCK_BYTES;
 
-/// What is written begins and ends at multiples of this, in the file and in memory, as files that are
-/// written past the page cache ask for. A segment's header block is one, never written again in one
-/// use.
-pub(super) const BLOCK_BYTES: u64 = 4096;
 /// Bytes of a batch header.
-pub(super) const BATCH_HEADER_BYTES: usize = 32;
+pub(crate) const BATCH_HEADER_BYTES: usize = 32;
 /// Batches start at multiples of this, so that they can be found again behind a damaged one.
-pub(super) const BATCH_ALIGN: usize = 8;
-/// The largest segment that [`Position`] can address.
-pub(super) const MAX_SEGMENT_BYTES: u64 = 1 << 31;
+pub(crate) const BATCH_ALIGN: usize = 8;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"LOGBOAT\x01";
 const BATCH_MAGIC: [u8; 4] = *b"LBat";
 const VERSION: u32 = 2;
 const CLOSED: u32 = 1;
 
-/// A place in the log. Segments are numbered from 1 on, so that the default comes before all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Position {
-    /// The segment.
-    pub segment: u32,
-    /// The offset in its file.
-    pub offset: u32,
-}
-
-impl Position {
-    pub(super) const fn new(segment: u32, offset: u64) -> Self {
-        Self { segment, offset: offset as u32 }
-    }
-
-    /// One number that orders as the position does.
-    pub(super) const fn pack(self) -> u64 {
-        (self.segment as u64) << 32 | self.offset as u64
-    }
-
-    pub(super) const fn unpack(packed: u64) -> Self {
-        Self { segment: (packed >> 32) as u32, offset: packed as u32 }
-    }
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.segment, self.offset)
-    }
-}
-
-/// The file name of a segment.
-pub(super) fn segment_name(segment: u32) -> String {
-    format!("{segment:010}.wal")
-}
-
-/// The segment that a file name stands for. The last number is none, so that each has a next one.
-pub(super) fn segment_of(name: &str) -> Option<u32> {
-    let digits = name.strip_suffix(".wal")?;
-    let segment = digits.parse().ok()?;
-    (segment_name(segment) == name && (1..u32::MAX).contains(&segment)).then_some(segment)
-}
-
 /// What a segment's header block says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SegmentHeader {
-    pub(super) segment: u32,
-    pub(super) salt: u64,
-    pub(super) bytes: u64,
+pub(crate) struct SegmentHeader {
+    pub(crate) segment: u32,
+    pub(crate) salt: u64,
+    pub(crate) bytes: u64,
 }
 
 impl SegmentHeader {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut block = Vec::with_capacity(BLOCK_BYTES as usize);
         block.extend(SEGMENT_MAGIC);
         block.extend(VERSION.to_le_bytes());
@@ -92,7 +36,7 @@ impl SegmentHeader {
     }
 
     /// Reads the header block of the file that should be `segment`; the error says what is wrong.
-    pub(super) fn decode(file: &[u8], segment: u32) -> Result<Self, String> {
+    pub(crate) fn decode(file: &[u8], segment: u32) -> Result<Self, String> {
         let Some((block, _)) = file.split_at_checked(BLOCK_BYTES as usize) else {
             return Err("the file is shorter than a segment header".to_owned());
         };
@@ -124,21 +68,21 @@ impl SegmentHeader {
 
 /// What a batch header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BatchHeader {
+pub(crate) struct BatchHeader {
     /// Bytes after the header, a multiple of [`BATCH_ALIGN`].
-    pub(super) body_bytes: u32,
+    pub(crate) body_bytes: u32,
     /// Everything before was durable when the batch was written.
-    pub(super) durable: Position,
+    pub(crate) durable: Position,
     /// Segments before this one were not needed when the batch was written.
-    pub(super) oldest: u32,
+    pub(crate) oldest: u32,
     /// The number of records.
-    pub(super) records: u32,
+    pub(crate) records: u32,
     /// The log was closed by this batch: whatever was submitted stands before it.
-    pub(super) closed: bool,
+    pub(crate) closed: bool,
 }
 
 impl BatchHeader {
-    pub(super) fn encode(&self, salt: u64, offset: u64) -> [u8; BATCH_HEADER_BYTES] {
+    pub(crate) fn encode(&self, salt: u64, offset: u64) -> [u8; BATCH_HEADER_BYTES] {
         let mut bytes = [0; BATCH_HEADER_BYTES];
         bytes[..4].copy_from_slice(&BATCH_MAGIC);
         bytes[4..8].copy_from_slice(&self.body_bytes.to_le_bytes());
@@ -153,7 +97,7 @@ impl BatchHeader {
 
     /// Reads the header at `offset` of a segment file, if a valid one stands there whose body lies
     /// within the file.
-    pub(super) fn decode(file: &[u8], salt: u64, offset: u64) -> Option<Self> {
+    pub(crate) fn decode(file: &[u8], salt: u64, offset: u64) -> Option<Self> {
         let rest = file.get(offset as usize..)?;
         let bytes = rest.get(..BATCH_HEADER_BYTES)?;
         if bytes[..4] != BATCH_MAGIC
@@ -173,36 +117,14 @@ impl BatchHeader {
 
     /// Whether a log can have written this at `place`: it knows of nothing durable, and needs no
     /// segment, that comes later.
-    pub(super) const fn is_possible(&self, place: Position) -> bool {
+    pub(crate) const fn is_possible(&self, place: Position) -> bool {
         self.durable.pack() <= place.pack()
             && self.oldest <= place.segment
             && (self.body_bytes as usize).is_multiple_of(BATCH_ALIGN)
     }
 
     /// Bytes of the batch, this header included.
-    pub(super) const fn bytes(&self) -> u64 {
+    pub(crate) const fn bytes(&self) -> u64 {
         BATCH_HEADER_BYTES as u64 + self.body_bytes as u64
     }
-}
-
-/// CRC-32 of the salt, a prefix and the content, in this order.
-pub(super) fn salted_crc(salt: u64, prefix: &[u8], content: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&salt.to_le_bytes());
-    hasher.update(prefix);
-    hasher.update(content);
-    hasher.finalize()
-}
-
-/// The number at `offset`, which the caller knows to lie within `bytes`.
-pub(super) fn u32_at(bytes: &[u8], offset: usize) -> u32 {
-    let mut number = [0; 4];
-    number.copy_from_slice(&bytes[offset..offset + 4]);
-    u32::from_le_bytes(number)
-}
-
-fn u64_at(bytes: &[u8], offset: usize) -> u64 {
-    let mut number = [0; 8];
-    number.copy_from_slice(&bytes[offset..offset + 8]);
-    u64::from_le_bytes(number)
 }

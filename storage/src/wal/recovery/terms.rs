@@ -5,7 +5,7 @@ use logboat_raft::{Index, LogId, Term, TermRun};
 
 /// Which indexes have which terms.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Terms(
+pub(crate) struct Terms(
     /// By index, without overlaps.
     Vec<Stretch>,
 );
@@ -20,7 +20,7 @@ struct Stretch {
 
 impl Terms {
     /// Entries were appended; those from `first` on that were there before are gone.
-    pub(super) fn append(&mut self, first: Index, last: Index, term: Term) {
+    pub(crate) fn append(&mut self, first: Index, last: Index, term: Term) {
         while let Some(stretch) = self.0.last_mut()
             && stretch.last >= first
         {
@@ -39,7 +39,7 @@ impl Terms {
     }
 
     /// Entries were copied: they are there, and so are those around them.
-    pub(super) fn rewrite(&mut self, first: Index, last: Index, term: Term) {
+    pub(crate) fn rewrite(&mut self, first: Index, last: Index, term: Term) {
         let start = self.0.partition_point(|stretch| stretch.last < first);
         let end = self.0.partition_point(|stretch| stretch.first <= last);
         let before = self.0.get(start).filter(|stretch| stretch.first < first);
@@ -51,7 +51,7 @@ impl Terms {
     }
 
     /// All entries are gone.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 
@@ -59,7 +59,7 @@ impl Terms {
     ///
     /// # Errors
     /// The first entry whose term is earlier than that of the one before it: no log has one.
-    pub(super) fn runs(&self, snapshot: LogId, last: Index) -> Result<Vec<TermRun>, Index> {
+    pub(crate) fn runs(&self, snapshot: LogId, last: Index) -> Result<Vec<TermRun>, Index> {
         let mut runs: Vec<TermRun> = Vec::new();
         let mut before = snapshot.term;
         for stretch in &self.0 {

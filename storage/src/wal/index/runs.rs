@@ -1,26 +1,26 @@
 //! The runs of one group, kept small: with thousands of groups they are most of what the log needs
 //! memory for.
 
-use super::format::Position;
+use crate::wal::format::Position;
 use logboat_raft::Index;
 use std::collections::VecDeque;
 
 /// Consecutive entries in one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Run {
+pub(crate) struct Run {
     /// The first entry of the record, which need not be live any more.
-    pub(super) first: Index,
+    pub(crate) first: Index,
     /// Where the record begins.
-    pub(super) place: Position,
+    pub(crate) place: Position,
     /// The entries of the record.
-    pub(super) count: u32,
+    pub(crate) count: u32,
     /// The bytes of the record.
-    pub(super) bytes: u32,
+    pub(crate) bytes: u32,
 }
 
 /// Runs by first index.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Runs {
+pub(crate) struct Runs {
     /// What the packed indexes count from.
     base: u64,
     packed: VecDeque<Packed>,
@@ -37,35 +37,35 @@ struct Packed {
 const _: () = assert!(size_of::<Packed>() == 20, "the design allows 24");
 
 /// The most entries of a group that may be not compacted; an eighth of what indexes can be apart.
-pub(super) const MAX_ENTRIES: u64 = 1 << 29;
+pub(crate) const MAX_ENTRIES: u64 = 1 << 29;
 
 /// The capacity grows by one part in so many, and by this many runs at the least.
 const GROWTH: usize = 8;
 
 impl Runs {
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.packed.len()
     }
 
-    pub(super) fn get(&self, at: usize) -> Option<Run> {
+    pub(crate) fn get(&self, at: usize) -> Option<Run> {
         self.packed.get(at).map(|packed| self.unpack(packed))
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = Run> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Run> + '_ {
         self.packed.iter().map(|packed| self.unpack(packed))
     }
 
-    pub(super) fn last(&self) -> Option<Run> {
+    pub(crate) fn last(&self) -> Option<Run> {
         self.packed.back().map(|packed| self.unpack(packed))
     }
 
     /// How many runs begin before `index`.
-    pub(super) fn before(&self, index: Index) -> usize {
+    pub(crate) fn before(&self, index: Index) -> usize {
         self.packed.partition_point(|packed| self.base + u64::from(packed.first) < index.0)
     }
 
     /// Adds a run behind those that begin before it.
-    pub(super) fn insert(&mut self, run: Run) {
+    pub(crate) fn insert(&mut self, run: Run) {
         if self.packed.len() == self.packed.capacity() {
             self.packed.reserve_exact((self.packed.len() / GROWTH).max(GROWTH));
         }
@@ -80,17 +80,17 @@ impl Runs {
         }
     }
 
-    pub(super) fn remove(&mut self, at: usize) {
+    pub(crate) fn remove(&mut self, at: usize) {
         self.packed.remove(at);
     }
 
-    pub(super) fn pop_last(&mut self) {
+    pub(crate) fn pop_last(&mut self) {
         self.packed.pop_back();
     }
 
     /// Drops the first so many runs, and memory of which most is not needed any more: of thousands of
     /// groups most are idle.
-    pub(super) fn drop_first(&mut self, count: usize) {
+    pub(crate) fn drop_first(&mut self, count: usize) {
         self.packed.drain(..count);
         if self.packed.len() < self.packed.capacity() / 2 {
             self.packed.shrink_to_fit();

@@ -1,21 +1,21 @@
 //! What the threads of the log and its handles share.
 
-use super::Completion;
-use super::disk::{Disk, SegmentFile};
-use super::error::Poisoned;
-use super::format::Position;
 use super::log::{Log, Written};
-use super::metrics::WalMetrics;
-use super::store::Store;
+use crate::wal::batch::Completion;
+use crate::wal::disk::{Disk, SegmentFile};
+use crate::wal::error::Poisoned;
+use crate::wal::format::Position;
+use crate::wal::metrics::WalMetrics;
+use crate::wal::segments::Store;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// The state behind every handle.
-pub(super) struct Shared<D: Disk> {
-    pub(super) store: Arc<Store<D>>,
-    pub(super) metrics: WalMetrics,
+pub(crate) struct Shared<D: Disk> {
+    pub(crate) store: Arc<Store<D>>,
+    pub(crate) metrics: WalMetrics,
     /// Bytes submitted and not completed.
     queued: AtomicUsize,
     /// The position up to which everything is durable.
@@ -26,15 +26,15 @@ pub(super) struct Shared<D: Disk> {
 }
 
 /// Who waits for a batch that was written.
-pub(super) struct Pending<C> {
-    pub(super) completion: C,
+pub(crate) struct Pending<C> {
+    pub(crate) completion: C,
     /// As counted in the queue.
-    pub(super) bytes: usize,
-    pub(super) entries: u64,
+    pub(crate) bytes: usize,
+    pub(crate) entries: u64,
 }
 
 impl<D: Disk> Shared<D> {
-    pub(super) fn new(log: &Log<D>) -> Self {
+    pub(crate) fn new(log: &Log<D>) -> Self {
         Self {
             store: Arc::clone(&log.store),
             metrics: WalMetrics::default(),
@@ -46,18 +46,18 @@ impl<D: Disk> Shared<D> {
         }
     }
 
-    pub(super) fn queued_bytes(&self) -> usize {
+    pub(crate) fn queued_bytes(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
     }
 
-    pub(super) fn enqueue(&self, bytes: usize) {
+    pub(crate) fn enqueue(&self, bytes: usize) {
         self.queued.fetch_add(bytes, Ordering::Relaxed);
         self.metrics.queued_bytes.inc_by(bytes as i64);
     }
 
     /// Syncs a segment and completes those who wait for it. What was written with an earlier
     /// failure behind it is never said to be durable.
-    pub(super) fn sync<C: Completion>(
+    pub(crate) fn sync<C: Completion>(
         &self,
         file: &D::File,
         end: Position,
@@ -78,7 +78,7 @@ impl<D: Disk> Shared<D> {
 
     /// Tells who waits. A completion that panics does not take the others with it, but what it left
     /// undone can't be known, so nothing more is written.
-    pub(super) fn complete<C: Completion>(
+    pub(crate) fn complete<C: Completion>(
         &self,
         pending: Pending<C>,
         result: Result<(), Poisoned>,
@@ -91,11 +91,11 @@ impl<D: Disk> Shared<D> {
         }
     }
 
-    pub(super) fn durable(&self) -> Position {
+    pub(crate) fn durable(&self) -> Position {
         Position::unpack(self.durable.load(Ordering::Acquire))
     }
 
-    pub(super) fn synced<C>(&self, end: Position, took: Duration, pending: &[Pending<C>]) {
+    pub(crate) fn synced<C>(&self, end: Position, took: Duration, pending: &[Pending<C>]) {
         self.durable.fetch_max(end.pack(), Ordering::Release);
         self.metrics.syncs.inc();
         self.metrics.sync_seconds.observe(took.as_secs_f64());
@@ -105,37 +105,37 @@ impl<D: Disk> Shared<D> {
         }
     }
 
-    pub(super) fn wrote(&self, written: Written) {
+    pub(crate) fn wrote(&self, written: Written) {
         self.metrics.entries.inc_by(written.entries);
         self.metrics.payload_bytes.inc_by(written.payload_bytes);
         self.metrics.written_bytes.inc_by(written.bytes);
     }
 
-    pub(super) fn poisoned(&self) -> Option<Poisoned> {
+    pub(crate) fn poisoned(&self) -> Option<Poisoned> {
         self.poisoned.get().cloned()
     }
 
     /// Ends all writing. The first reason stays.
-    pub(super) fn poison(&self, reason: &str) {
+    pub(crate) fn poison(&self, reason: &str) {
         if self.poisoned.set(Poisoned::new(reason)).is_ok() {
             tracing::error!("the write-ahead log is poisoned: {reason}");
         }
     }
 
     /// Whether nothing more will be submitted.
-    pub(super) fn is_closing(&self) -> bool {
+    pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)
     }
 
-    pub(super) fn begin_closing(&self) {
+    pub(crate) fn begin_closing(&self) {
         self.closing.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn stalled(&self) -> bool {
+    pub(crate) fn stalled(&self) -> bool {
         self.stalled.load(Ordering::Relaxed)
     }
 
-    pub(super) fn stall(&self, stalled: bool) {
+    pub(crate) fn stall(&self, stalled: bool) {
         if self.stalled.swap(stalled, Ordering::Relaxed) != stalled {
             self.metrics.stalled.set(i64::from(stalled));
             if stalled {

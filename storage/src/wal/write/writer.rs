@@ -1,15 +1,13 @@
 //! The thread that writes: takes what was submitted, writes it as one batch, has it synced.
 
-use super::attendant::Attendant;
-use super::disk::Disk;
-use super::error::WriteError;
-use super::lane::Lane;
 use super::log::{Log, Written};
-use super::record::appended;
 use super::shared::{Pending, Shared};
-use super::store::Segment;
-use super::supply::is_full;
-use super::{Batch, Completion};
+use super::sync_queue::SyncQueue;
+use crate::wal::batch::{Batch, Completion};
+use crate::wal::disk::Disk;
+use crate::wal::error::WriteError;
+use crate::wal::format::appended;
+use crate::wal::segments::{Segment, SegmentWorker, is_full};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Select, TryRecvError};
 use logboat_raft::{Entry, Grant, GroupId, NodeId, Persist};
 use std::sync::Arc;
@@ -24,20 +22,20 @@ const COLLECT_BYTES: u64 = 256 << 10;
 const RETRY: Duration = Duration::from_millis(100);
 
 /// Writes of one caller, on the way to the log.
-pub(super) struct Submission<C> {
-    pub(super) grants: Vec<(NodeId, Grant)>,
-    pub(super) writes: Vec<(GroupId, Persist)>,
-    pub(super) completion: C,
+pub(crate) struct Submission<C> {
+    pub(crate) grants: Vec<(NodeId, Grant)>,
+    pub(crate) writes: Vec<(GroupId, Persist)>,
+    pub(crate) completion: C,
     /// What it takes in memory, about.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 /// The state of the thread.
-pub(super) struct Writer<C, D: Disk> {
+pub(crate) struct Writer<C, D: Disk> {
     log: Log<D>,
     inbox: Receiver<Submission<C>>,
-    lane: Arc<Lane<C, D>>,
-    attendant: Attendant<D>,
+    sync_queue: Arc<SyncQueue<C, D>>,
+    segment_worker: SegmentWorker<D>,
     shared: Arc<Shared<D>>,
     /// Whether to look for garbage: after a change of segments, and in idle moments.
     collect: bool,
@@ -47,24 +45,24 @@ enum Event<C> {
     Submitted(Submission<C>),
     Idle,
     /// It is known who needs the segment that is to be collected.
-    Surveyed,
+    FoundLiveGroups,
     Closed,
 }
 
 impl<C: Completion, D: Disk> Writer<C, D> {
-    pub(super) fn new(
+    pub(crate) fn new(
         log: Log<D>,
         inbox: Receiver<Submission<C>>,
-        lane: Arc<Lane<C, D>>,
-        attendant: Attendant<D>,
+        sync_queue: Arc<SyncQueue<C, D>>,
+        segment_worker: SegmentWorker<D>,
         shared: Arc<Shared<D>>,
     ) -> Self {
-        Self { log, inbox, lane, attendant, shared, collect: true }
+        Self { log, inbox, sync_queue, segment_worker, shared, collect: true }
     }
 
     /// Works until the inbox is closed and empty.
-    pub(super) fn run(mut self) {
-        self.attendant.order(self.log.active_segment() + 1, 0);
+    pub(crate) fn run(mut self) {
+        self.segment_worker.order(self.log.active_segment() + 1, 0);
         loop {
             match self.next() {
                 Event::Submitted(first) => {
@@ -75,7 +73,7 @@ impl<C: Completion, D: Disk> Writer<C, D> {
                     self.write(submissions);
                 }
                 Event::Idle => self.record_mark(),
-                Event::Surveyed => {}
+                Event::FoundLiveGroups => {}
                 Event::Closed => break,
             }
             self.maintain();
@@ -85,8 +83,8 @@ impl<C: Completion, D: Disk> Writer<C, D> {
 
     fn next(&self) -> Event<C> {
         let active = self.shared.poisoned().is_none();
-        if active && self.attendant.is_surveying() {
-            return self.next_or_surveyed();
+        if active && self.segment_worker.is_finding_live_groups() {
+            return self.next_or_finding();
         }
         let wait = if active && self.log.is_collecting() {
             Duration::ZERO
@@ -102,14 +100,14 @@ impl<C: Completion, D: Disk> Writer<C, D> {
         }
     }
 
-    fn next_or_surveyed(&self) -> Event<C> {
+    fn next_or_finding(&self) -> Event<C> {
         let mut select = Select::new();
         select.recv(&self.inbox);
-        select.recv(self.attendant.surveys());
+        select.recv(self.segment_worker.findings());
         select.ready();
         match self.inbox.try_recv() {
             Ok(submission) => Event::Submitted(submission),
-            Err(TryRecvError::Empty) => Event::Surveyed,
+            Err(TryRecvError::Empty) => Event::FoundLiveGroups,
             Err(TryRecvError::Disconnected) => Event::Closed,
         }
     }
@@ -161,11 +159,11 @@ impl<C: Completion, D: Disk> Writer<C, D> {
     }
 
     /// Has what was written synced: here, when there is nothing else to do meanwhile, since waking
-    /// another thread takes longer than many a sync; on the lane otherwise.
+    /// another thread takes longer than many a sync; on the sync queue otherwise.
     fn dispatch(&mut self, pending: Vec<Pending<C>>) {
         match self.log.unsynced() {
-            Some((file, end)) if !self.inbox.is_empty() || !self.lane.is_idle() => {
-                self.lane.hand(file, end, pending);
+            Some((file, end)) if !self.inbox.is_empty() || !self.sync_queue.is_idle() => {
+                self.sync_queue.hand(file, end, pending);
             }
             Some((file, end)) => {
                 self.shared.sync(&*file, end, pending);
@@ -182,10 +180,10 @@ impl<C: Completion, D: Disk> Writer<C, D> {
 
     /// Waits for all syncs under way, and makes the one that is due.
     fn settle(&mut self) {
-        self.lane.wait_idle();
+        self.sync_queue.wait_idle();
         self.log.synced(self.shared.durable());
         self.dispatch(Vec::new());
-        self.lane.wait_idle();
+        self.sync_queue.wait_idle();
         self.log.synced(self.shared.durable());
     }
 
@@ -213,21 +211,21 @@ impl<C: Completion, D: Disk> Writer<C, D> {
             self.collect_some();
         }
         for segment in self.log.retire() {
-            self.attendant.recycle(segment, self.log.segments());
+            self.segment_worker.recycle(segment, self.log.segments());
         }
         let segments = self.log.segments() as i64;
         self.shared.metrics.segments.set(segments);
     }
 
     fn collect_some(&mut self) {
-        let surveyed = self.attendant.surveyed();
-        let answered = surveyed.is_some();
-        if let Some(collection) = surveyed {
+        let found = self.segment_worker.found_live_groups();
+        let answered = found.is_some();
+        if let Some(collection) = found {
             self.log.begin_collection(collection);
-        } else if !self.attendant.is_surveying()
+        } else if !self.segment_worker.is_finding_live_groups()
             && let Some(segment) = self.log.collectable()
         {
-            self.attendant.survey(segment);
+            self.segment_worker.find_live_groups(segment);
         }
         if self.log.is_collecting() {
             let moved = COLLECT_BYTES.min(self.log.options.segment_bytes / 8);
@@ -239,7 +237,7 @@ impl<C: Completion, D: Disk> Writer<C, D> {
             }
             self.collect = moved > 0 || self.log.is_collecting();
         } else {
-            self.collect = answered || self.attendant.is_surveying();
+            self.collect = answered || self.segment_worker.is_finding_live_groups();
         }
     }
 
@@ -250,7 +248,7 @@ impl<C: Completion, D: Disk> Writer<C, D> {
         self.settle();
         while self.shared.poisoned().is_none() {
             let id = self.log.next_segment();
-            match self.attendant.obtain(id, bytes) {
+            match self.segment_worker.obtain(id, bytes) {
                 Ok(segment) => {
                     self.shared.stall(false);
                     return self.install(segment);
@@ -272,9 +270,9 @@ impl<C: Completion, D: Disk> Writer<C, D> {
 
     fn install(&mut self, segment: Segment<D::File>) {
         self.log.install(segment);
-        self.attendant.order(self.log.active_segment() + 1, 0);
+        self.segment_worker.order(self.log.active_segment() + 1, 0);
         self.collect = true;
-        self.attendant.press(self.log.oldest, self.log.options.max_bytes);
+        self.segment_worker.press(self.log.oldest, self.log.options.max_bytes);
     }
 
     /// Gives back what can be given back without a new segment.
@@ -285,20 +283,20 @@ impl<C: Completion, D: Disk> Writer<C, D> {
             retired.extend(self.log.retire());
         }
         for segment in retired {
-            self.attendant.recycle(segment, self.log.segments());
+            self.segment_worker.recycle(segment, self.log.segments());
         }
     }
 
     fn finish(mut self) {
         self.settle();
         self.mark(true);
-        self.lane.close();
-        self.attendant.stop();
+        self.sync_queue.close();
+        self.segment_worker.stop();
     }
 }
 
 impl<C> Submission<C> {
-    pub(super) fn new(batch: Batch<C>) -> Self {
+    pub(crate) fn new(batch: Batch<C>) -> Self {
         let Batch { grants, writes, completion } = batch;
         let sizes = writes.iter().map(|(_, persist)| {
             let entries = appended(&persist.log).iter();
@@ -309,7 +307,7 @@ impl<C> Submission<C> {
         Self { grants, writes, completion, bytes }
     }
 
-    pub(super) fn into_pending(self) -> Pending<C> {
+    pub(crate) fn into_pending(self) -> Pending<C> {
         let writes = self.writes.iter();
         Pending {
             bytes: self.bytes,

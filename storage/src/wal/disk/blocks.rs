@@ -1,15 +1,18 @@
 //! Memory that begins where a block could, for writes past the page cache.
 
-use super::format::BLOCK_BYTES;
+/// What is written begins and ends at multiples of this, in the file and in memory, as files that are
+/// written past the page cache ask for. A segment's header block is one, never written again in one
+/// use.
+pub(crate) const BLOCK_BYTES: u64 = 4096;
 
 /// How many bytes behind the beginning of `buffer` the next multiple of a block's size comes.
-pub(super) fn unaligned_bytes(buffer: &[u8]) -> usize {
+pub(crate) fn unaligned_bytes(buffer: &[u8]) -> usize {
     buffer.as_ptr().align_offset(BLOCK_BYTES as usize)
 }
 
 /// A copy of `content` that is aligned, with room for `room` bytes in all: the buffer, and where in
 /// it the copy begins.
-pub(super) fn aligned(content: &[u8], room: usize) -> (Vec<u8>, usize) {
+pub(crate) fn aligned(content: &[u8], room: usize) -> (Vec<u8>, usize) {
     let mut buffer = Vec::with_capacity(room.max(content.len()) + BLOCK_BYTES as usize);
     let first = unaligned_bytes(&buffer);
     buffer.resize(first, 0);

@@ -1,19 +1,20 @@
 //! The log's logic, without threads: where a batch goes, what is durable, which segments may go.
 
-use super::WalOptions;
-use super::disk::{Disk, SegmentFile};
-use super::error::{ReadError, WriteError};
-use super::format::{BATCH_HEADER_BYTES, BLOCK_BYTES, BatchHeader, MAX_SEGMENT_BYTES, Position};
-use super::gc::Collection;
-use super::index::{Accounts, GroupLog};
-use super::record::{Encoder, appended};
-use super::runs::MAX_ENTRIES;
-use super::store::{Segment, Store};
+use crate::wal::disk::{BLOCK_BYTES, Disk, SegmentFile};
+use crate::wal::error::{ReadError, WriteError};
+use crate::wal::format::{
+    BATCH_HEADER_BYTES, BatchHeader, Encoder, MAX_SEGMENT_BYTES, Position, appended,
+};
+use crate::wal::index::{Accounts, GroupLog, MAX_ENTRIES};
+use crate::wal::options::WalOptions;
+use crate::wal::segments::{LiveGroups, Segment, Store};
 use logboat_raft::{Entry, Grant, GroupId, Index, LogWrite, NodeId, Persist};
 use rustc_hash::FxHashMap;
 use std::collections::{VecDeque, hash_map};
 use std::io;
 use std::sync::Arc;
+
+mod collect;
 
 /// Room at the end of each segment that only marks use: the one of an idle moment and the one of
 /// closing.
@@ -22,45 +23,45 @@ const MARK_ROOM: u64 = 2 * BATCH_HEADER_BYTES as u64;
 /// The log of all groups of a node, driven by its owner: who writes, syncs [`Log::unsynced`] and
 /// says so by [`Log::synced`] before acknowledging anything.
 pub struct Log<D: Disk> {
-    pub(super) options: WalOptions,
-    pub(super) store: Arc<Store<D>>,
-    pub(super) active: Active<D::File>,
-    pub(super) accounts: Accounts,
+    pub(crate) options: WalOptions,
+    pub(crate) store: Arc<Store<D>>,
+    pub(crate) active: Active<D::File>,
+    pub(crate) accounts: Accounts,
     /// Everything before is durable.
-    pub(super) durable: Position,
+    pub(crate) durable: Position,
     /// The highest durable mark that a batch carries.
-    pub(super) marked: Position,
+    pub(crate) marked: Position,
     /// The end of the last batch that holds records.
-    pub(super) data_end: Position,
+    pub(crate) data_end: Position,
     /// Segments before this one are not needed.
-    pub(super) oldest: u32,
-    pub(super) retiring: VecDeque<Retiring>,
-    pub(super) collection: Option<Collection>,
+    pub(crate) oldest: u32,
+    pub(crate) retiring: VecDeque<Retiring>,
+    pub(crate) collection: Option<LiveGroups>,
     /// Bytes that garbage collection may move.
-    pub(super) credit: u64,
-    pub(super) encoder: Encoder,
+    pub(crate) credit: u64,
+    pub(crate) encoder: Encoder,
     /// The last index of each group that the batch being encoded touches.
-    pub(super) tails: FxHashMap<GroupId, Index>,
+    pub(crate) tails: FxHashMap<GroupId, Index>,
 }
 
 /// The segment that is being written.
 #[derive(Debug)]
-pub(super) struct Active<F> {
-    pub(super) segment: Segment<F>,
+pub(crate) struct Active<F> {
+    pub(crate) segment: Segment<F>,
     /// Where the next batch begins.
-    pub(super) end: u64,
+    pub(crate) end: u64,
     /// Where batches must end. Equals `end` in a segment that recovery found and nobody may
     /// continue.
-    pub(super) limit: u64,
+    pub(crate) limit: u64,
     /// What the block that `end` lies in holds before it: the next batch is written with it.
-    pub(super) begun: Vec<u8>,
+    pub(crate) begun: Vec<u8>,
 }
 
 /// A segment that nobody needs, and goes when a batch that says so is durable.
 #[derive(Debug)]
-pub(super) struct Retiring {
-    pub(super) segment: u32,
-    pub(super) recorded: Option<Position>,
+pub(crate) struct Retiring {
+    pub(crate) segment: u32,
+    pub(crate) recorded: Option<Position>,
 }
 
 /// What a call of [`Log::write`] wrote.
@@ -76,20 +77,20 @@ pub struct Written {
 
 impl<F: SegmentFile> Active<F> {
     /// A segment that holds nothing but its header.
-    pub(super) fn new(segment: Segment<F>) -> Self {
+    pub(crate) fn new(segment: Segment<F>) -> Self {
         let limit = segment.file.bytes();
         Self { segment, end: BLOCK_BYTES, limit, begun: Vec::new() }
     }
 }
 
 impl<F> Active<F> {
-    pub(super) const fn position(&self) -> Position {
+    pub(crate) const fn position(&self) -> Position {
         Position::new(self.segment.id, self.end)
     }
 }
 
 impl<D: Disk> Log<D> {
-    pub(super) fn new(
+    pub(crate) fn new(
         options: WalOptions,
         store: Store<D>,
         active: Active<D::File>,
@@ -218,7 +219,7 @@ impl<D: Disk> Log<D> {
         self.active = Active::new(segment);
     }
 
-    /// Entries of a group, as [`Wal::read`](super::Wal::read) returns them.
+    /// Entries of a group, as [`Wal::read`](crate::wal::Wal::read) returns them.
     ///
     /// # Errors
     /// [`ReadError`].
@@ -233,7 +234,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// Writes the batch in the encoder, if it holds any record.
-    pub(super) fn put_records(&mut self) -> Result<u64, WriteError> {
+    pub(crate) fn put_records(&mut self) -> Result<u64, WriteError> {
         let bytes = self.encoder.batch_bytes();
         if bytes == BATCH_HEADER_BYTES as u64 {
             return Ok(0);

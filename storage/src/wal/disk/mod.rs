@@ -1,16 +1,16 @@
 //! What the log asks of a disk, so that the same code runs on files and in simulation.
 
-use super::blocks::unaligned_bytes;
-use super::format::BLOCK_BYTES;
 use bytes::Bytes;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+mod blocks;
 mod file;
 mod sim;
 
+pub(crate) use blocks::{BLOCK_BYTES, aligned, unaligned_bytes};
 pub use file::{FileDisk, FileSegment};
 pub use sim::{SimDisk, SimSegment};
 

@@ -1,10 +1,9 @@
 //! Where new segments come from and where old ones go.
 
-use super::WalOptions;
-use super::blocks::aligned;
-use super::disk::{Disk, SegmentFile};
-use super::format::{BLOCK_BYTES, SegmentHeader, segment_name};
-use super::store::Segment;
+use super::segment::Segment;
+use crate::wal::disk::{BLOCK_BYTES, Disk, SegmentFile, aligned};
+use crate::wal::format::{SegmentHeader, segment_name};
+use crate::wal::options::WalOptions;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
@@ -15,12 +14,12 @@ const FILLING: &str = "filling.tmp";
 const SPARE: &str = "spare-";
 
 /// Whether a file of this name is one that a crash may leave behind.
-pub(super) fn is_temporary(name: &str) -> bool {
+pub(crate) fn is_temporary(name: &str) -> bool {
     name == FILLING || name.starts_with(SPARE)
 }
 
 /// Whether an error says that there is no room, which passes, and not that something is broken.
-pub(super) fn is_full(error: &io::Error) -> bool {
+pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
@@ -29,7 +28,7 @@ pub(super) fn is_full(error: &io::Error) -> bool {
 /// A crash at any moment leaves a file under a temporary name, which the next start takes or
 /// removes, or a complete segment whose header is durable.
 #[derive(Debug)]
-pub struct Supply<D> {
+pub struct SegmentPool<D> {
     disk: Arc<D>,
     segment_bytes: u64,
     /// So many segments are in the log's budget, those that wait to be used again included. A log that
@@ -39,9 +38,9 @@ pub struct Supply<D> {
     spares: Vec<String>,
 }
 
-impl<D: Disk> Supply<D> {
-    /// The supply of a disk.
-    pub(super) fn new(disk: Arc<D>, options: &WalOptions) -> Self {
+impl<D: Disk> SegmentPool<D> {
+    /// The pool of a disk.
+    pub(crate) fn new(disk: Arc<D>, options: &WalOptions) -> Self {
         let max_segments = options.max_bytes / options.segment_bytes;
         Self {
             disk,
@@ -53,7 +52,7 @@ impl<D: Disk> Supply<D> {
 
     /// Takes over a file that an earlier process left under a temporary name, beside a log of
     /// `in_use` segments; says whether it is one.
-    pub(super) fn adopt(&mut self, name: &str, in_use: usize) -> io::Result<bool> {
+    pub(crate) fn adopt(&mut self, name: &str, in_use: usize) -> io::Result<bool> {
         if name.starts_with(SPARE) && self.wants_spare(in_use) {
             self.spares.push(name.to_owned());
         } else if is_temporary(name) {
@@ -69,7 +68,7 @@ impl<D: Disk> Supply<D> {
     /// has changed then. Others of the operating system.
     pub fn prepare(&mut self, id: u32, bytes: u64) -> io::Result<Segment<D::File>> {
         let bytes = bytes.max(self.segment_bytes);
-        let (name, file) = self.blank(bytes)?;
+        let (name, file) = self.preallocate(bytes)?;
         let header = SegmentHeader { segment: id, salt: self.disk.salt(), bytes };
         let (header_block, first) = aligned(&header.encode(), 0);
         file.write_at(0, &header_block[first..])?;
@@ -96,7 +95,7 @@ impl<D: Disk> Supply<D> {
 
     /// Takes back the file of a segment that is not open. Its new name is durable before anything
     /// is written into it.
-    pub(super) fn reclaim(&mut self, id: u32, reusable: bool, in_use: usize) -> io::Result<()> {
+    pub(crate) fn reclaim(&mut self, id: u32, reusable: bool, in_use: usize) -> io::Result<()> {
         let name = segment_name(id);
         if reusable && self.wants_spare(in_use) {
             let spare = format!("{SPARE}{id:010}");
@@ -118,7 +117,7 @@ impl<D: Disk> Supply<D> {
     }
 
     /// A file to make a segment of this size from, and its name.
-    fn blank(&mut self, bytes: u64) -> io::Result<(String, D::File)> {
+    fn preallocate(&mut self, bytes: u64) -> io::Result<(String, D::File)> {
         while bytes == self.segment_bytes
             && let Some(spare) = self.spares.pop()
         {
@@ -136,26 +135,26 @@ impl<D: Disk> Supply<D> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::disk::SimDisk;
     use super::*;
+    use crate::wal::disk::SimDisk;
 
     #[test]
     fn a_segment_number_that_comes_again_is_spared_once() -> io::Result<()> {
         let disk = Arc::new(SimDisk::default());
         let options = WalOptions { segment_bytes: 8 << 10, ..WalOptions::default() };
-        let mut supply = Supply::new(Arc::clone(&disk), &options);
-        for segment in [supply.prepare(1, 0)?, supply.prepare(2, 0)?] {
-            supply.recycle(segment, 1)?;
+        let mut pool = SegmentPool::new(Arc::clone(&disk), &options);
+        for segment in [pool.prepare(1, 0)?, pool.prepare(2, 0)?] {
+            pool.recycle(segment, 1)?;
         }
         // As after a crash that left both unused.
-        let mut supply = Supply::new(Arc::clone(&disk), &options);
+        let mut pool = SegmentPool::new(Arc::clone(&disk), &options);
         for name in disk.list()? {
-            assert!(supply.adopt(&name, 0)?);
+            assert!(pool.adopt(&name, 0)?);
         }
-        let again = supply.prepare(1, 0)?;
-        supply.recycle(again, 1)?;
-        supply.prepare(3, 0)?;
-        supply.prepare(4, 0)?;
+        let again = pool.prepare(1, 0)?;
+        pool.recycle(again, 1)?;
+        pool.prepare(3, 0)?;
+        pool.prepare(4, 0)?;
         Ok(())
     }
 }

@@ -3,8 +3,8 @@
 //! A [`Batch`] holds writes of any groups and what the node grants its peers. One thread takes
 //! what was submitted, writes it as one batch into the active segment and syncs it, or lets
 //! another thread sync it while it writes the next one; then the completions are called. Files are
-//! described in `format` and `record`, what recovery makes of them in `recover`, and how segments
-//! go in `gc`.
+//! described in `format` and `format::record`, what recovery makes of them in `recovery`, and how
+//! segments go in `write::log::collect`.
 //!
 //! # What recovery can tell
 //! Each batch carries the position up to which everything was durable when it was written. Data
@@ -21,102 +21,41 @@
 //! what waits has not failed, and is written when there is room again.
 
 use crossbeam_channel::{Sender, unbounded};
-use logboat_raft::{Entry, Grant, GroupId, Index, NodeId, Persist, Restored};
-use parking_lot::{Condvar, Mutex, RwLock};
-use std::collections::BTreeMap;
+use logboat_raft::{Entry, GroupId, Index};
+use parking_lot::{Mutex, RwLock};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-mod attendant;
-mod blocks;
+mod batch;
 mod disk;
 mod error;
-mod extent;
 mod format;
-mod gc;
 mod index;
 mod inline;
 mod inspect;
-#[cfg(test)]
-mod interleavings;
-mod lane;
-mod log;
 mod metrics;
-mod record;
-mod recover;
-mod runs;
-mod scan;
-mod shared;
-mod store;
-mod supply;
-mod terms;
-mod writer;
+mod options;
+mod recovery;
+mod segments;
+mod write;
 
-use attendant::Attendant;
-use lane::Lane;
-use shared::Shared;
-use writer::{Submission, Writer};
+use recovery::recover;
+use segments::SegmentWorker;
+use write::{Shared, Submission, SyncQueue, Writer};
 
+pub use batch::{Batch, Completion};
 pub use disk::{Disk, FileDisk, FileSegment, SegmentFile, SimDisk, SimSegment};
 pub use error::{Damage, Poisoned, ReadError, WalError, WriteError};
 pub use format::Position;
 pub use inline::InlineWal;
 pub use inspect::{GroupReport, SegmentReport, SegmentState, WalReport, inspect};
-pub use log::{Log, Written};
 pub use metrics::WalMetrics;
-pub use store::Segment;
-pub use supply::Supply;
-
-/// What happens when a batch is durable. Called on a thread of the log, so it must not block.
-pub trait Completion: Send + 'static {
-    /// `Ok` when all of the batch is durable; `Err` when that will never be known, so that nothing
-    /// of it may be acknowledged, though it may be there after a restart.
-    fn complete(self, result: Result<(), Poisoned>);
-}
-
-/// What a node grants its peers, and writes of many groups, that become durable together: a restart
-/// finds all of a batch or nothing of it.
-#[derive(Debug)]
-pub struct Batch<C> {
-    /// What the node grants its peers, each in place of what it granted that one before.
-    pub grants: Vec<(NodeId, Grant)>,
-    /// The writes, in order.
-    pub writes: Vec<(GroupId, Persist)>,
-    /// Told when they are durable.
-    pub completion: C,
-}
-
-/// What a log holds when it is opened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recovered {
-    /// What the replica of each group starts from.
-    pub groups: BTreeMap<GroupId, Restored>,
-    /// What the node granted each peer last.
-    pub grants: BTreeMap<NodeId, Grant>,
-}
-
-/// The log's sizes and limits.
-#[derive(Clone, Debug)]
-pub struct WalOptions {
-    /// Size of a segment file in bytes, a multiple of 4,096 up to 2 GiB. A batch that is larger
-    /// gets a segment of its own size.
-    pub segment_bytes: u64,
-    /// Above this many bytes of segments, live entries are moved out of the oldest ones and the
-    /// groups that pin them are named to the pressure callback. No hard limit: what is needed is
-    /// kept. Up to it, segments that nobody needs any more wait to be used again.
-    pub max_bytes: u64,
-    /// After so long without a write, the durable mark of the last one is recorded.
-    pub mark_delay: Duration,
-}
-
-impl Default for WalOptions {
-    fn default() -> Self {
-        Self { segment_bytes: 64 << 20, max_bytes: 2 << 30, mark_delay: Duration::from_secs(1) }
-    }
-}
+pub use options::WalOptions;
+pub use recovery::Recovered;
+pub use segments::{Segment, SegmentPool};
+pub use write::{Log, Written};
 
 /// A handle of the log; clones share it. When the last one is dropped, the threads finish what was
 /// submitted and end; [`Wal::close`] waits for that.
@@ -160,21 +99,21 @@ impl<C: Completion, D: Disk> Wal<C, D> {
         pressure: impl Fn(&[GroupId]) + Send + Sync + 'static,
     ) -> Result<(Self, Recovered), WalError> {
         let place = disk.path("");
-        let (log, supply, recovered) = recover::recover(disk, options)?;
+        let (log, pool, recovered) = recover(disk, options)?;
         let failed = |source| WalError::Io { path: place.clone(), source };
         let shared = Arc::new(Shared::new(&log));
-        let lane = Arc::new(Lane::new(Arc::clone(&shared)));
+        let sync_queue = Arc::new(SyncQueue::new(Arc::clone(&shared)));
         let (inbox, submissions) = unbounded();
-        let attendant = Attendant::start(supply, Arc::clone(&log.store), Box::new(pressure));
+        let segment_worker = SegmentWorker::start(pool, Arc::clone(&log.store), Box::new(pressure));
         let writer = Writer::new(
             log,
             submissions,
-            Arc::clone(&lane),
-            attendant.map_err(failed)?,
+            Arc::clone(&sync_queue),
+            segment_worker.map_err(failed)?,
             Arc::clone(&shared),
         );
         let threads = vec![
-            spawn("wal-sync", move || lane.run()).map_err(failed)?,
+            spawn("wal-sync", move || sync_queue.run()).map_err(failed)?,
             spawn("wal-writer", move || writer.run()).map_err(failed)?,
         ];
         let handle =

@@ -1,0 +1,233 @@
+//! Encodes a batch of records into the blocks that are written.
+
+use super::bits::{put, salted_crc};
+use super::effect::{Change, Effect};
+use super::header::{BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader};
+use super::record::{
+    APPEND, COMPACT, GRANT, HARD_STATE, HAS_VOTE, IS_FORTIFIED, IS_LIVE, RESET, REWRITE,
+};
+use crate::wal::disk::{BLOCK_BYTES, aligned, unaligned_bytes};
+use logboat_raft::{Entry, Grant, GroupId, HardState, LogId, LogWrite, NodeId, Persist};
+
+/// A record's place in its batch, and what it changes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placed {
+    pub(crate) effect: Effect,
+    /// Offset from the beginning of the batch, its header included.
+    pub(crate) offset: u32,
+    /// Bytes of the record.
+    pub(crate) bytes: u32,
+}
+
+/// Builds one batch at a time. Its buffers are kept from batch to batch.
+#[derive(Debug, Default)]
+pub(crate) struct Encoder {
+    /// What makes the first block begin at a multiple of its size in memory, blocks.
+    buffer: Vec<u8>,
+    /// Where the batch begins in the buffer.
+    start: usize,
+    records: Vec<Placed>,
+    salt: u64,
+}
+
+impl Encoder {
+    /// Begins a batch in a segment with this salt, in a block that holds `begun` before it.
+    pub(crate) fn begin(&mut self, salt: u64, begun: &[u8]) {
+        self.salt = salt;
+        self.records.clear();
+        self.buffer.clear();
+        self.buffer.resize(unaligned_bytes(&self.buffer), 0);
+        self.buffer.extend_from_slice(begun);
+        self.start = self.buffer.len();
+        self.buffer.resize(self.start + BATCH_HEADER_BYTES, 0);
+    }
+
+    /// Adds all that a write says.
+    pub(crate) fn persist(&mut self, group: GroupId, persist: &Persist) {
+        if let Some(hard_state) = persist.hard_state {
+            self.hard_state(group, hard_state);
+        }
+        match &persist.log {
+            LogWrite::Keep => {}
+            LogWrite::Append(entries) => self.entries(group, entries, false),
+            LogWrite::Compact(last) => self.compact(group, *last),
+            LogWrite::Reset(last) => self.point(group, RESET, *last, Change::Reset(*last)),
+        }
+    }
+
+    /// Adds a hard state.
+    pub(crate) fn hard_state(&mut self, group: GroupId, state: HardState) {
+        let effect = Effect::Group(group, Change::HardState(state));
+        self.record(HARD_STATE, effect, &[], |header| {
+            put(header, state.term.0);
+            let has_vote = u8::from(state.vote.is_some()) * HAS_VOTE;
+            let is_fortified = u8::from(state.fortified.is_some()) * IS_FORTIFIED;
+            header.push(has_vote | is_fortified);
+            put(header, state.vote.unwrap_or_default().0);
+            put(header, state.commit.0);
+            if let Some(fortification) = state.fortified {
+                put(header, fortification.leader.0);
+                put(header, fortification.epoch.0);
+            }
+        });
+    }
+
+    /// Adds what the node granted a peer.
+    pub(crate) fn grant(&mut self, peer: NodeId, grant: Grant) {
+        self.record(GRANT, Effect::Grant(peer, grant), &[], |header| {
+            put(header, grant.epoch.0);
+            put(header, grant.run.0);
+            header.push(u8::from(grant.live) * IS_LIVE);
+        });
+    }
+
+    /// Adds a compaction point.
+    pub(crate) fn compact(&mut self, group: GroupId, last: LogId) {
+        self.point(group, COMPACT, last, Change::Compact(last));
+    }
+
+    /// Adds consecutive entries, one record for each stretch of a term. `rewritten` entries are
+    /// copies of live ones: they truncate nothing.
+    pub(crate) fn entries(&mut self, group: GroupId, entries: &[Entry], rewritten: bool) {
+        for run in entries.chunk_by(|a, b| a.term == b.term) {
+            let (first, count) = (run[0].index, run.len() as u32);
+            let (kind, change) = if rewritten {
+                (REWRITE, Change::Rewrite { first, count })
+            } else {
+                (APPEND, Change::Append { first, count })
+            };
+            self.record(kind, Effect::Group(group, change), run, |header| {
+                put(header, run[0].term.0);
+                put(header, first.0);
+                put(header, u64::from(count));
+                for entry in run {
+                    put(header, entry.data.len() as u64);
+                    header.push(entry.kind as u8);
+                    header.extend(entry.checksum.to_le_bytes());
+                }
+            });
+        }
+    }
+
+    /// The length that the batch has when it is finished.
+    pub(crate) fn batch_bytes(&self) -> u64 {
+        (self.buffer.len() - self.start).next_multiple_of(BATCH_ALIGN) as u64
+    }
+
+    /// Completes the batch for this offset and returns the blocks to write, with zeros behind it,
+    /// aligned in memory; and the records. `header` needs no lengths.
+    pub(crate) fn finish(&mut self, mut header: BatchHeader, offset: u64) -> (&[u8], &[Placed]) {
+        let bytes = self.batch_bytes();
+        header.body_bytes = (bytes as usize - BATCH_HEADER_BYTES) as u32;
+        header.records = self.records.len() as u32;
+        let header = header.encode(self.salt, offset);
+        self.buffer[self.start..self.start + BATCH_HEADER_BYTES].copy_from_slice(&header);
+        let block = BLOCK_BYTES as usize;
+        let mut first = self.start - (offset % BLOCK_BYTES) as usize;
+        let filled = (self.start - first + bytes as usize).next_multiple_of(block);
+        self.buffer.resize(first + filled, 0);
+        if unaligned_bytes(&self.buffer[first..]) > 0 {
+            // The buffer has grown and moved. It keeps its size from now on.
+            (self.buffer, first) = aligned(&self.buffer[first..], self.buffer.capacity());
+        }
+        (&self.buffer[first..], &self.records)
+    }
+
+    fn point(&mut self, group: GroupId, kind: u8, last: LogId, change: Change) {
+        self.record(kind, Effect::Group(group, change), &[], |header| {
+            put(header, last.term.0);
+            put(header, last.index.0);
+        });
+    }
+
+    fn record(
+        &mut self,
+        kind: u8,
+        effect: Effect,
+        entries: &[Entry],
+        fields: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let start = self.buffer.len();
+        self.buffer.push(kind);
+        let subject = match effect {
+            Effect::Group(group, _) => group.0,
+            Effect::Grant(peer, _) => peer.0,
+        };
+        put(&mut self.buffer, subject);
+        fields(&mut self.buffer);
+        let crc = salted_crc(self.salt, &[], &self.buffer[start..]);
+        self.buffer.extend(crc.to_le_bytes());
+        for entry in entries {
+            self.buffer.extend_from_slice(&entry.data);
+        }
+        self.records.push(Placed {
+            effect,
+            offset: (start - self.start) as u32,
+            bytes: (self.buffer.len() - start) as u32,
+        });
+    }
+}
+
+/// The entries that a write appends.
+pub(crate) fn appended(write: &LogWrite) -> &[Entry] {
+    match write {
+        LogWrite::Append(entries) => entries,
+        LogWrite::Keep | LogWrite::Compact(_) | LogWrite::Reset(_) => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::format::record::Record;
+    use bytes::Bytes;
+    use logboat_raft::{EntryKind, Epoch, Fortification, Index, Run, Term};
+
+    #[test]
+    fn hard_states_and_grants_are_read_as_they_were_written() {
+        let fortified = Some(Fortification { leader: NodeId(300), epoch: Epoch(u64::MAX) });
+        let vote = Some(NodeId(u64::MAX));
+        let mut effects = Vec::new();
+        for (vote, fortified) in [(None, None), (vote, None), (None, fortified), (vote, fortified)]
+        {
+            let state = HardState { term: Term(7), vote, commit: Index(u64::MAX), fortified };
+            effects.push(Effect::Group(GroupId(u64::MAX), Change::HardState(state)));
+        }
+        for (epoch, live) in [(0, false), (0, true), (u64::MAX, false), (u64::MAX, true)] {
+            let grant = Grant { epoch: Epoch(epoch), run: Run(128), live };
+            effects.push(Effect::Grant(NodeId(epoch), grant));
+        }
+        let mut encoder = Encoder::default();
+        encoder.begin(1, &[]);
+        for effect in &effects {
+            match *effect {
+                Effect::Group(group, Change::HardState(state)) => encoder.hard_state(group, state),
+                Effect::Grant(peer, grant) => encoder.grant(peer, grant),
+                Effect::Group(..) => unreachable!("there are no others above"),
+            }
+        }
+        let mut bytes = &encoder.buffer[encoder.start + BATCH_HEADER_BYTES..];
+        for (effect, placed) in effects.iter().zip(&encoder.records) {
+            let record = Record::decode(bytes, 1).unwrap();
+            assert_eq!((record.effect, record.bytes), (*effect, placed.bytes as usize));
+            assert_eq!(placed.effect, *effect);
+            for end in 0..record.bytes {
+                assert!(Record::decode(&bytes[..end], 1).is_none(), "{effect:?} cut at {end}");
+            }
+            bytes = &bytes[record.bytes..];
+        }
+        assert!(bytes.is_empty());
+    }
+
+    #[test]
+    fn an_entry_of_128_bytes_costs_at_most_25_more() {
+        let group = GroupId(999);
+        let id = LogId::new(Term(3), Index(1_000_000));
+        let entry = Entry::new(group, id, EntryKind::Command, Bytes::from(vec![7; 128]));
+        let mut encoder = Encoder::default();
+        encoder.begin(1, &[]);
+        encoder.entries(group, &[entry], false);
+        let record = encoder.buffer.len() - encoder.start - BATCH_HEADER_BYTES;
+        assert!(record <= 128 + 25, "{record}");
+    }
+}

@@ -1,0 +1,25 @@
+//! The bytes of segment and batch headers.
+//!
+//! ```text
+//! segment  = header block (4,096 bytes), batches, whatever the file held before
+//! block    = magic, version, segment id, salt, capacity, zeros, CRC-32 of all before
+//! batch    = header (32 bytes), records, zeros up to a multiple of 8
+//! header   = magic, body length, durable mark, oldest segment, records, flags, CRC-32
+//! ```
+//! All numbers are little-endian. The CRC of a batch header also covers the segment's salt and the
+//! batch's offset, which stand nowhere in it: a header that was written in an earlier use of the
+//! file, or that an entry's data imitates, does not verify. Records are in [`record`].
+
+mod bits;
+mod effect;
+mod encoder;
+mod header;
+mod position;
+mod record;
+
+pub(crate) use effect::{Change, Effect};
+pub(crate) use encoder::{Encoder, appended};
+pub(crate) use header::{BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader, SegmentHeader};
+pub use position::Position;
+pub(crate) use position::{MAX_SEGMENT_BYTES, segment_name, segment_of};
+pub(crate) use record::Record;

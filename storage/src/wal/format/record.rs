@@ -1,0 +1,288 @@
+//! The records in a batch.
+//!
+//! ```text
+//! record     = header, CRC-32 of salt and header, data
+//! header     = kind, group, fields of the kind
+//! hard state : term, flags (1: has a vote, 2: is fortified), vote, commit; if it is fortified:
+//!                   leader's node, epoch
+//! compact, reset : term, index
+//! append, rewrite : term, first index, count, then for each entry: length, kind (a byte), its
+//!                   own CRC-32; the entries' data follow the header's CRC, one after the other
+//! grant : epoch, run, flags (1: the support stands); a peer stands in the place of the group
+//! ```
+//! Kinds are a byte, numbers LEB128 varints, CRCs four bytes little-endian. The entries' data are
+//! covered by the checksums that their leader computed and by nothing else; these checksums and
+//! the lengths stand in the header, so they are covered by the salt. Nothing is summed twice.
+
+use super::bits::{salted_crc, u32_at};
+use super::effect::{Change, Effect};
+use bytes::Bytes;
+use logboat_raft::{
+    ChecksumMismatch, Entry, EntryKind, Epoch, Fortification, Grant, GroupId, HardState, Index,
+    LogId, NodeId, Run, Term, checksum,
+};
+
+pub(crate) const HARD_STATE: u8 = 1;
+pub(crate) const APPEND: u8 = 2;
+pub(crate) const COMPACT: u8 = 3;
+pub(crate) const RESET: u8 = 4;
+pub(crate) const REWRITE: u8 = 5;
+pub(crate) const GRANT: u8 = 6;
+
+/// Flags of a hard state.
+pub(crate) const HAS_VOTE: u8 = 1;
+pub(crate) const IS_FORTIFIED: u8 = 2;
+/// A flag of a grant.
+pub(crate) const IS_LIVE: u8 = 1;
+
+const CRC_BYTES: usize = 4;
+
+/// The fewest bytes that an entry takes in a header.
+const LEAST_ENTRY_BYTES: usize = 6;
+
+/// A record whose header verified.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record {
+    pub(crate) effect: Effect,
+    /// Bytes of the record, the entries' data included.
+    pub(crate) bytes: usize,
+    /// The term of its entries; zero for other kinds.
+    pub(crate) term: Term,
+    /// Where the entries' fields begin.
+    fields: usize,
+    /// Where the entries' data begin.
+    data: usize,
+}
+
+impl Record {
+    /// Reads the record at the beginning of `bytes`, which may go on behind it. `None` when its
+    /// header does not verify or the record does not fit into `bytes`.
+    pub(crate) fn decode(bytes: &[u8], salt: u64) -> Option<Self> {
+        let record = Self::parse(bytes)?;
+        let header = record.data - CRC_BYTES;
+        (salted_crc(salt, &[], &bytes[..header]) == u32_at(bytes, header)).then_some(record)
+    }
+
+    /// Reads a record like [`Self::decode`], whose header was verified before. No length is believed
+    /// before it is checked against what there is.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut cursor = Cursor { bytes, at: 0 };
+        let kind = cursor.byte()?;
+        let subject = cursor.varint()?;
+        let group = GroupId(subject);
+        let mut term = Term(0);
+        let (mut fields, mut data_bytes) = (0, 0_usize);
+        let effect = match kind {
+            HARD_STATE => Effect::Group(group, Change::HardState(cursor.hard_state()?)),
+            COMPACT => Effect::Group(group, Change::Compact(cursor.log_id()?)),
+            RESET => Effect::Group(group, Change::Reset(cursor.log_id()?)),
+            APPEND | REWRITE => {
+                term = Term(cursor.varint()?);
+                let first = cursor.index()?;
+                let count = cursor.varint()?;
+                fields = cursor.at;
+                if first == Index(0)
+                    || count == 0
+                    || count > (cursor.left() / LEAST_ENTRY_BYTES) as u64
+                {
+                    return None;
+                }
+                first.0.checked_add(count)?;
+                for _ in 0..count {
+                    data_bytes = data_bytes.checked_add(cursor.entry()?.bytes)?;
+                }
+                let count = count as u32;
+                let change = if kind == APPEND {
+                    Change::Append { first, count }
+                } else {
+                    Change::Rewrite { first, count }
+                };
+                Effect::Group(group, change)
+            }
+            GRANT => Effect::Grant(NodeId(subject), cursor.grant()?),
+            _ => return None,
+        };
+        cursor.u32()?;
+        if data_bytes > cursor.left() {
+            return None;
+        }
+        Some(Self { effect, bytes: cursor.at + data_bytes, term, fields, data: cursor.at })
+    }
+
+    /// The group that it is about, if it is about one.
+    pub(crate) const fn group(&self) -> Option<GroupId> {
+        match self.effect {
+            Effect::Group(group, _) => Some(group),
+            Effect::Grant(..) => None,
+        }
+    }
+
+    /// Verifies the entries of the record that begins `bytes`, the same ones that it was decoded from.
+    pub(crate) fn verify(&self, bytes: &[u8]) -> Result<(), ChecksumMismatch> {
+        let mut data = self.data;
+        let mut cursor = Cursor { bytes, at: self.fields };
+        let Some((group, first, count)) = self.range() else { return Ok(()) };
+        for at in 0..count {
+            let Some(entry) = cursor.entry() else { break };
+            let (id, end) = (LogId::new(self.term, first.plus(at)), data + entry.bytes);
+            let expected = entry.checksum;
+            let found = checksum(group, id, entry.kind, &bytes[data..end]);
+            if found != expected {
+                return Err(ChecksumMismatch { group, index: id.index, expected, found });
+            }
+            data = end;
+        }
+        Ok(())
+    }
+
+    /// The group of its entries, the first of them, and how many there are; if it holds entries.
+    const fn range(&self) -> Option<(GroupId, Index, u64)> {
+        match self.effect {
+            Effect::Group(
+                group,
+                Change::Append { first, count } | Change::Rewrite { first, count },
+            ) => Some((group, first, count as u64)),
+            Effect::Group(_, Change::HardState(_) | Change::Compact(_) | Change::Reset(_))
+            | Effect::Grant(..) => None,
+        }
+    }
+
+    /// The entries of the record that begins `bytes`, the same ones that it was decoded from;
+    /// their checksums are not verified. Their data borrow `bytes`.
+    pub(crate) fn entries<'a>(&self, bytes: &'a Bytes) -> impl Iterator<Item = Entry> + 'a {
+        let (_, first, count) = self.range().unwrap_or_default();
+        let term = self.term;
+        let mut data = self.data;
+        let mut cursor = Cursor { bytes, at: self.fields };
+        (0..count).map_while(move |at| {
+            let entry = cursor.entry()?;
+            let start = data;
+            data += entry.bytes;
+            Some(Entry {
+                term,
+                index: first.plus(at),
+                kind: entry.kind,
+                data: bytes.slice(start..data),
+                checksum: entry.checksum,
+            })
+        })
+    }
+}
+
+struct EntryFields {
+    bytes: usize,
+    kind: EntryKind,
+    checksum: u32,
+}
+
+struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Cursor<'_> {
+    fn left(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        let byte = *self.bytes.get(self.at)?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        let number = u32_at(self.bytes.get(self.at..self.at + 4)?, 0);
+        self.at += 4;
+        Some(number)
+    }
+
+    fn varint(&mut self) -> Option<u64> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            let bits = u64::from(byte & 0x7f);
+            if bits << shift >> shift != bits {
+                return None;
+            }
+            number |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    /// An index that has a next one.
+    fn index(&mut self) -> Option<Index> {
+        self.varint().filter(|index| *index < u64::MAX).map(Index)
+    }
+
+    fn hard_state(&mut self) -> Option<HardState> {
+        let term = Term(self.varint()?);
+        let flags = self.byte()?;
+        let vote = NodeId(self.varint()?);
+        let commit = Index(self.varint()?);
+        let fortified = if flags & IS_FORTIFIED != 0 {
+            let leader = NodeId(self.varint()?);
+            Some(Fortification { leader, epoch: Epoch(self.varint()?) })
+        } else {
+            None
+        };
+        let vote = (flags & HAS_VOTE != 0).then_some(vote);
+        Some(HardState { term, vote, commit, fortified })
+    }
+
+    fn grant(&mut self) -> Option<Grant> {
+        let (epoch, run) = (Epoch(self.varint()?), Run(self.varint()?));
+        Some(Grant { epoch, run, live: self.byte()? & IS_LIVE != 0 })
+    }
+
+    fn log_id(&mut self) -> Option<LogId> {
+        let term = Term(self.varint()?);
+        Some(LogId::new(term, self.index()?))
+    }
+
+    fn entry(&mut self) -> Option<EntryFields> {
+        Some(EntryFields {
+            bytes: usize::try_from(self.varint()?).ok()?,
+            kind: EntryKind::from_u8(self.byte()?)?,
+            checksum: self.u32()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bits::put;
+    use super::*;
+
+    #[test]
+    fn varints_return_what_was_put_and_refuse_what_overflows() {
+        for number in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
+            let mut bytes = Vec::new();
+            put(&mut bytes, number);
+            let mut cursor = Cursor { bytes: &bytes, at: 0 };
+            assert_eq!(cursor.varint(), Some(number));
+            assert_eq!(cursor.left(), 0);
+        }
+        for bytes in [[0xff; 10].as_slice(), &[0x80; 11], &[0x80]] {
+            assert_eq!(Cursor { bytes, at: 0 }.varint(), None);
+        }
+    }
+
+    #[test]
+    fn an_absurd_count_or_length_is_refused_without_being_allocated() {
+        for (count, length) in [(u64::MAX, 1), (1, u64::MAX), (2, u64::MAX / 2 + 1)] {
+            let mut bytes = vec![APPEND, 1, 1, 1];
+            put(&mut bytes, count);
+            for _ in 0..2 {
+                put(&mut bytes, length);
+                bytes.extend([0; 5]);
+            }
+            let crc = salted_crc(7, &[], &bytes);
+            bytes.extend(crc.to_le_bytes());
+            assert!(Record::decode(&bytes, 7).is_none());
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Which record holds which entry, what the node granted its peers last, and which segments are
+//! needed: the log's index in memory.
+
+use crate::wal::format::{Effect, Position};
+use accounts::POINT_BYTES;
+use logboat_raft::{Grant, GroupId, NodeId};
+use parking_lot::RwLock;
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+
+mod accounts;
+mod group_log;
+mod runs;
+
+pub(crate) use accounts::Accounts;
+pub(crate) use group_log::{GroupLog, Piece};
+pub(crate) use runs::MAX_ENTRIES;
+
+const SHARDS: usize = 64;
+
+/// What the node granted a peer last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Granted {
+    grant: Grant,
+    /// The segment of the record that holds it; zero when there is none.
+    segment: u32,
+}
+
+/// The index of all groups and grants. The log's own thread changes it, any thread reads it.
+#[derive(Debug)]
+pub(crate) struct LogIndex {
+    shards: Vec<RwLock<FxHashMap<GroupId, GroupLog>>>,
+    grants: RwLock<BTreeMap<NodeId, Granted>>,
+}
+
+impl LogIndex {
+    pub(crate) fn new() -> Self {
+        let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
+        Self { shards, grants: RwLock::default() }
+    }
+
+    /// Follows one record, `bytes` long, at `place`.
+    pub(crate) fn apply(
+        &self,
+        effect: Effect,
+        place: Position,
+        bytes: u32,
+        accounts: &mut Accounts,
+    ) {
+        match effect {
+            Effect::Group(group, change) => {
+                let mut shard = self.shard(group).write();
+                shard.entry(group).or_default().apply(change, place, bytes, accounts);
+            }
+            Effect::Grant(peer, grant) => {
+                let mut grants = self.grants.write();
+                let granted = grants.entry(peer).or_default();
+                accounts.release(granted.segment, POINT_BYTES);
+                accounts.pin(place.segment, POINT_BYTES);
+                *granted = Granted { grant, segment: place.segment };
+            }
+        }
+    }
+
+    /// Looks at a group; one that was never written is empty.
+    pub(crate) fn with<T>(&self, group: GroupId, look: impl FnOnce(&GroupLog) -> T) -> T {
+        match self.shard(group).read().get(&group) {
+            Some(log) => look(log),
+            None => look(&GroupLog::default()),
+        }
+    }
+
+    /// Looks at every group, in no order.
+    pub(crate) fn each(&self, mut look: impl FnMut(GroupId, &GroupLog)) {
+        for shard in &self.shards {
+            for (group, log) in &*shard.read() {
+                look(*group, log);
+            }
+        }
+    }
+
+    /// What the node granted each peer last.
+    pub(crate) fn grants(&self) -> BTreeMap<NodeId, Grant> {
+        let grants = self.grants.read();
+        grants.iter().map(|(peer, granted)| (*peer, granted.grant)).collect()
+    }
+
+    /// Those of the grants whose records lie in this segment.
+    pub(crate) fn grants_in(&self, segment: u32) -> Vec<(NodeId, Grant)> {
+        let grants = self.grants.read();
+        let within = grants.iter().filter(|(_, granted)| granted.segment == segment);
+        within.map(|(peer, granted)| (*peer, granted.grant)).collect()
+    }
+
+    fn shard(&self, group: GroupId) -> &RwLock<FxHashMap<GroupId, GroupLog>> {
+        &self.shards[group.0 as usize % SHARDS]
+    }
+}

@@ -1,0 +1,18 @@
+//! How a batch is written and becomes durable: the log itself, the thread that writes, and the
+//! queue in front of the thread that syncs.
+
+use parking_lot::{Condvar, Mutex};
+
+#[cfg(test)]
+mod interleavings;
+mod log;
+mod shared;
+mod sync_queue;
+mod writer;
+
+pub(crate) use log::Active;
+pub(crate) use shared::Shared;
+pub(crate) use sync_queue::SyncQueue;
+pub(crate) use writer::{Submission, Writer};
+
+pub use log::{Log, Written};
