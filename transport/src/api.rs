@@ -1,6 +1,7 @@
 //! The interface between the engine and a transport, whichever it is.
 
-use crate::{Outgoing, Parcel, SendError};
+use crate::error::SendError;
+use crate::wire::{Outgoing, Parcel};
 use logboat_raft::{GroupId, Incarnation, LogId, NodeId};
 use std::io::Read;
 
@@ -13,7 +14,7 @@ pub trait Inbox: Send + Sync + 'static {
     /// Whether `incarnation` is the one under which this node knows the peer. The first one that it
     /// is asked about becomes that, and stays it over restarts. It is asked once a connection and may
     /// touch the disk.
-    fn recognizes(&self, peer: NodeId, incarnation: Incarnation) -> bool;
+    fn verify(&self, peer: NodeId, incarnation: Incarnation) -> bool;
 
     /// The connection on which this node sends to the peer is up: [`Transport::send`] works.
     fn connected(&self, peer: NodeId);

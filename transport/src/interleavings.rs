@@ -2,7 +2,7 @@
 //! [`logboat_locks`] tries.
 
 use crate::net_thread::Stop;
-use crate::snapshot::Transfer;
+use crate::transfer::Transfer;
 use crate::wire::Frame;
 use crate::{
     Outgoing, Parcel, RequestId, SendError, SnapshotSource, TransportMetrics, decode, metrics,

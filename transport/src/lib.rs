@@ -15,22 +15,17 @@
 //! for it, and [`Inbox::disconnected`] says so; Raft repairs the rest.
 
 mod api;
-mod codec;
 mod config;
-mod dial;
 mod error;
-mod handshake;
 #[cfg(test)]
 mod interleavings;
-mod listen;
 mod memory;
 mod metrics;
 mod net_thread;
 mod outbox;
 mod pump;
-mod snapshot;
-mod support;
 mod tcp;
+mod transfer;
 mod wire;
 
 use parking_lot::{Mutex, MutexGuard};

@@ -1,15 +1,14 @@
-//! A network inside one process, for tests: the queues, the format and the rules of the real one,
-//! without sockets.
+//! A network inside one process, for tests. It has the queues, the format and the rules of the TCP
+//! transport, but no sockets.
 
+use crate::api::{Inbox, PeerStatus, SnapshotSource, Transport};
+use crate::error::{SendError, StartError};
 use crate::metrics::TransportMetrics;
 use crate::net_thread::{NetThread, Stop};
 use crate::outbox::Outbox;
 use crate::pump::{Link, pump};
-use crate::snapshot::Transfer;
-use crate::wire::Frame;
-use crate::{
-    Inbox, Outgoing, PeerStatus, SendError, SnapshotSource, StartError, Transport, decode,
-};
+use crate::transfer::Transfer;
+use crate::wire::{Frame, Outgoing, decode};
 use logboat_raft::NodeId;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,22 +32,22 @@ struct Network {
 #[derive(Default)]
 struct State {
     members: BTreeMap<NodeId, Arc<Member>>,
-    /// The directions that are cut, from first to second.
+    /// The routes that are cut, each from the first node to the second.
     cuts: BTreeSet<(NodeId, NodeId)>,
 }
 
-/// A node that joined, as long as neither left nor joined again.
+/// A node from when it joined until it leaves or joins again.
 struct Member {
     node: NodeId,
     inbox: Arc<dyn Inbox>,
-    /// The ways out, one for each node ever seen; `None` once it has left.
-    links: Mutex<Option<BTreeMap<NodeId, Way>>>,
+    /// The routes to the others, one for each node ever seen. `None` once this node has left.
+    routes: Mutex<Option<BTreeMap<NodeId, Route>>>,
 }
 
-/// The way from one node to another, whether it is open or not.
-struct Way {
+/// The route from one node to another, whether it is open or not.
+struct Route {
     outbox: Arc<Outbox>,
-    /// Where it leads: `None` while it is cut, or the other node is not there.
+    /// Where it leads. `None` while the route is cut, or the other node is not there.
     target: watch::Sender<Option<Arc<dyn Inbox>>>,
 }
 
@@ -76,7 +75,7 @@ impl MemoryNetwork {
     #[must_use]
     pub fn join(&self, node: NodeId, inbox: Arc<dyn Inbox>) -> Arc<dyn Transport> {
         self.leave(node);
-        let member = Arc::new(Member { node, inbox, links: Mutex::new(Some(BTreeMap::new())) });
+        let member = Arc::new(Member { node, inbox, routes: Mutex::new(Some(BTreeMap::new())) });
         let mut state = self.0.state.lock();
         state.members.insert(node, Arc::clone(&member));
         let others: Vec<_> = state.members.keys().copied().filter(|it| *it != node).collect();
@@ -94,15 +93,15 @@ impl MemoryNetwork {
         let Some(member) = state.members.remove(&node) else {
             return;
         };
-        for way in member.links.lock().take().unwrap_or_default().values() {
-            way.outbox.close();
+        for route in member.routes.lock().take().unwrap_or_default().values() {
+            route.outbox.close();
         }
         for other in state.members.keys() {
             self.0.refresh(&state, *other, node);
         }
     }
 
-    /// Cuts the way from one node to another. The way back stays.
+    /// Cuts the route from one node to another. The route back stays.
     pub fn cut(&self, from: NodeId, to: NodeId) {
         let mut state = self.0.state.lock();
         if state.cuts.insert((from, to)) {
@@ -120,7 +119,7 @@ impl MemoryNetwork {
 }
 
 impl Network {
-    /// Makes the way from one node to another lead where it should.
+    /// Points the route from one node to another where it should lead.
     fn refresh(&self, state: &State, from: NodeId, to: NodeId) {
         let Some(member) = state.members.get(&from) else {
             return;
@@ -129,28 +128,28 @@ impl Network {
             Some(peer) if !state.cuts.contains(&(from, to)) => Some(Arc::clone(&peer.inbox)),
             _ => None,
         };
-        if let Some(links) = member.links.lock().as_mut() {
-            let way = links.entry(to).or_insert_with(|| self.lay(member, to));
-            way.target.send_replace(target);
+        if let Some(routes) = member.routes.lock().as_mut() {
+            let route = routes.entry(to).or_insert_with(|| self.open_route(member, to));
+            route.target.send_replace(target);
         }
     }
 
-    /// Makes a way that leads nowhere yet.
-    fn lay(&self, from: &Member, to: NodeId) -> Way {
+    /// Makes a route that leads nowhere yet, and starts its task.
+    fn open_route(&self, from: &Member, to: NodeId) -> Route {
         let metrics = TransportMetrics::default().of_peer(to);
         let outbox = Outbox::new(DEFAULT_LIMIT_BYTES, self.max_queued_bytes, metrics);
         let outbox = Arc::new(outbox);
-        let (target, led) = watch::channel(None);
-        let travel = Travel {
+        let (target, watched) = watch::channel(None);
+        let task = RouteTask {
             from: from.node,
             to,
             inbox: Arc::clone(&from.inbox),
             outbox: Arc::clone(&outbox),
-            target: led,
+            target: watched,
             stop: self.thread.stop_signal(),
         };
-        self.thread.handle().spawn(travel.run());
-        Way { outbox, target }
+        self.thread.handle().spawn(task.run());
+        Route { outbox, target }
     }
 }
 
@@ -163,10 +162,10 @@ struct MemoryTransport {
 
 impl MemoryTransport {
     fn outbox(&self, to: NodeId) -> Result<Arc<Outbox>, SendError> {
-        let links = self.member.links.lock();
-        let links = links.as_ref().ok_or(SendError::Closed)?;
-        let way = links.get(&to).ok_or(SendError::UnknownPeer(to))?;
-        Ok(Arc::clone(&way.outbox))
+        let routes = self.member.routes.lock();
+        let routes = routes.as_ref().ok_or(SendError::Closed)?;
+        let route = routes.get(&to).ok_or(SendError::UnknownPeer(to))?;
+        Ok(Arc::clone(&route.outbox))
     }
 }
 
@@ -184,13 +183,13 @@ impl Transport for MemoryTransport {
     }
 
     fn peers(&self) -> Vec<PeerStatus> {
-        let links = self.member.links.lock();
-        links.iter().flatten().map(|(node, way)| way.outbox.status(*node, "memory")).collect()
+        let routes = self.member.routes.lock();
+        routes.iter().flatten().map(|(node, route)| route.outbox.status(*node, "memory")).collect()
     }
 }
 
-/// What carries from one node to another, until the first has left and closed its outbox.
-struct Travel {
+/// Carries frames from one node to another, until the first has left and closed its outbox.
+struct RouteTask {
     from: NodeId,
     to: NodeId,
     inbox: Arc<dyn Inbox>,
@@ -199,21 +198,21 @@ struct Travel {
     stop: Stop,
 }
 
-impl Travel {
+impl RouteTask {
     async fn run(mut self) {
         loop {
             let target = self.target.borrow_and_update().clone();
-            let go_on = match target {
+            let again = match target {
                 Some(target) if self.outbox.open() => self.connection(target).await,
                 _ => self.target.changed().await.is_ok(),
             };
-            if !go_on {
+            if !again {
                 return;
             }
         }
     }
 
-    /// Carries until the way leads elsewhere, or the network ends; answers whether it goes on.
+    /// Carries until the route leads elsewhere or the network ends. Returns whether to go on.
     async fn connection(&self, target: Arc<dyn Inbox>) -> bool {
         self.inbox.connected(self.to);
         let mut link = MemoryLink { from: self.from, inbox: target, target: self.target.clone() };
@@ -226,7 +225,7 @@ impl Travel {
     }
 }
 
-/// An open way.
+/// An open route.
 struct MemoryLink {
     from: NodeId,
     inbox: Arc<dyn Inbox>,
@@ -249,7 +248,7 @@ impl Link for MemoryLink {
     }
 
     async fn closed(&mut self) -> io::Error {
-        // An error says that the sending node is gone, which ends the way just as well.
+        // An error says that the sending node is gone, which ends the route just as well.
         let _ = self.target.changed().await;
         io::ErrorKind::ConnectionAborted.into()
     }

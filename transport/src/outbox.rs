@@ -1,10 +1,11 @@
 //! What waits for one peer: filled by any thread, emptied by the one that writes.
 
 use super::{Mutex, MutexGuard};
+use crate::api::PeerStatus;
+use crate::error::SendError;
 use crate::metrics::PeerMetrics;
-use crate::snapshot::Transfer;
-use crate::wire::Frame;
-use crate::{Outgoing, PeerStatus, SendError};
+use crate::transfer::Transfer;
+use crate::wire::{Frame, Outgoing};
 use logboat_raft::NodeId;
 use std::collections::VecDeque;
 use tokio::sync::Notify;

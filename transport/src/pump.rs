@@ -2,7 +2,7 @@
 
 use super::outbox::Outbox;
 use crate::net_thread::Stop;
-use crate::snapshot::{Chunk, Transfer};
+use crate::transfer::{Chunk, Transfer};
 use crate::wire::Frame;
 use std::io;
 use tokio::task::JoinHandle;

@@ -1,23 +1,25 @@
 //! The transport over TCP: its state, its thread and its interface.
 
-use crate::dial::keep_connected;
-use crate::listen::{Warned, listen};
+mod dial;
+mod handshake;
+mod listen;
+mod shared;
+
+use crate::api::{Inbox, PeerStatus, SnapshotSource, Transport};
+use crate::config::TransportConfig;
+use crate::error::{SendError, StartError};
 use crate::metrics::TransportMetrics;
 use crate::net_thread::{NetThread, Stop};
-use crate::outbox::Outbox;
-use crate::snapshot::Transfer;
-use crate::wire::FRAME_TARGET_BYTES;
-use crate::{
-    Inbox, Outgoing, PeerStatus, SendError, SnapshotSource, StartError, Transport, TransportConfig,
-};
+use crate::tcp::dial::keep_connected;
+use crate::tcp::listen::listen;
+use crate::tcp::shared::Shared;
+use crate::transfer::Transfer;
+use crate::wire::{FRAME_TARGET_BYTES, Outgoing};
 use logboat_raft::NodeId;
-use parking_lot::Mutex;
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use tokio::sync::Notify;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 
 /// The transport over TCP. Dropping it shuts it down.
 pub struct TcpTransport {
@@ -95,50 +97,6 @@ impl Transport for TcpTransport {
 impl Drop for TcpTransport {
     fn drop(&mut self) {
         self.shutdown();
-    }
-}
-
-/// What the tasks of a transport share.
-pub(crate) struct Shared {
-    pub(crate) config: TransportConfig,
-    pub(crate) inbox: Arc<dyn Inbox>,
-    pub(crate) peers: BTreeMap<NodeId, Arc<Peer>>,
-    pub(crate) metrics: TransportMetrics,
-    /// The causes for turning connections away that are in the log already.
-    pub(crate) warned: Mutex<Warned>,
-}
-
-/// One peer, both ways.
-pub(crate) struct Peer {
-    pub(crate) node: NodeId,
-    pub(crate) address: String,
-    /// What waits for it.
-    pub(crate) outbox: Outbox,
-    /// Its connection to this node was admitted: it is there, dialing it is worth a try.
-    pub(crate) dialed_us: Notify,
-    /// Ends the task that reads from it.
-    pub(crate) incoming: Mutex<Option<AbortHandle>>,
-}
-
-impl Shared {
-    fn new(config: TransportConfig, inbox: Arc<dyn Inbox>) -> Self {
-        let metrics = TransportMetrics::default();
-        let others = config.peers.iter().filter(|(node, _)| **node != config.node);
-        let peers = others.map(|(&node, address)| {
-            let peer = Peer {
-                node,
-                address: address.clone(),
-                outbox: Outbox::new(
-                    config.max_frame_bytes,
-                    config.max_queued_bytes,
-                    metrics.of_peer(node),
-                ),
-                dialed_us: Notify::new(),
-                incoming: Mutex::new(None),
-            };
-            (node, Arc::new(peer))
-        });
-        Self { peers: peers.collect(), config, inbox, metrics, warned: Mutex::default() }
     }
 }
 

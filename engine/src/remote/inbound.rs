@@ -64,7 +64,7 @@ impl Inbox for Inbound {
     }
 
     /// A peer that can't be recorded could not be told from its successor later.
-    fn recognizes(&self, peer: NodeId, incarnation: Incarnation) -> bool {
+    fn verify(&self, peer: NodeId, incarnation: Incarnation) -> bool {
         self.acquaintances.recognizes(peer, incarnation).unwrap_or_else(|error| {
             tracing::error!("recording the first connection of node {peer}: {error}");
             false

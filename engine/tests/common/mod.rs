@@ -362,8 +362,8 @@ impl Inbox for Watched {
         }
     }
 
-    fn recognizes(&self, peer: NodeId, incarnation: Incarnation) -> bool {
-        self.inbox.recognizes(peer, incarnation)
+    fn verify(&self, peer: NodeId, incarnation: Incarnation) -> bool {
+        self.inbox.verify(peer, incarnation)
     }
 
     fn connected(&self, peer: NodeId) {

@@ -94,7 +94,7 @@ impl Inbox for Witness {
         unreachable!("node {from} has not dialed");
     }
 
-    fn recognizes(&self, peer: NodeId, incarnation: Incarnation) -> bool {
+    fn verify(&self, peer: NodeId, incarnation: Incarnation) -> bool {
         (peer, incarnation) == (NodeId(PEER), Incarnation(PEERS_INCARNATION))
     }
 

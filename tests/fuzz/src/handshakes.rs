@@ -137,7 +137,7 @@ impl Inbox for Deaf {
         assert_eq!(from, NodeId(PEER));
     }
 
-    fn recognizes(&self, _: NodeId, incarnation: Incarnation) -> bool {
+    fn verify(&self, _: NodeId, incarnation: Incarnation) -> bool {
         incarnation == Incarnation(PEERS_INCARNATION)
     }
 

@@ -98,7 +98,7 @@ impl Inbox for Recorder {
         self.add(parcels.into_iter().map(|parcel| Event::Received(from, parcel)));
     }
 
-    fn recognizes(&self, peer: NodeId, incarnation: Incarnation) -> bool {
+    fn verify(&self, peer: NodeId, incarnation: Incarnation) -> bool {
         *self.incarnations.lock().entry(peer).or_insert(incarnation) == incarnation
     }
 

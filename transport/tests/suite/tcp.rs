@@ -503,7 +503,7 @@ struct Quitter {
 impl Inbox for Quitter {
     fn receive(&self, _: NodeId, _: Vec<Parcel>) {}
 
-    fn recognizes(&self, _: NodeId, _: Incarnation) -> bool {
+    fn verify(&self, _: NodeId, _: Incarnation) -> bool {
         true
     }
 

@@ -1,7 +1,8 @@
 //! A snapshot on its way: read a chunk at a time, off the network thread, and its outcome told.
 
-use crate::wire::Frame;
-use crate::{SendError, SnapshotDone, SnapshotSource};
+use crate::api::{SnapshotDone, SnapshotSource};
+use crate::error::SendError;
+use crate::wire::{ChunkPlace, Frame};
 use logboat_raft::{GroupId, LogId};
 use std::io::Read;
 
@@ -52,14 +53,14 @@ impl Transfer {
     pub(crate) fn read_chunk(mut self) -> Option<Chunk> {
         let left = self.total_bytes - self.offset;
         let chunk_bytes = left.min(CHUNK_BYTES as u64) as usize;
-        let read = Frame::of_snapshot(
-            self.group,
-            self.last,
-            (self.offset, self.total_bytes),
+        let place = ChunkPlace {
+            group: self.group,
+            last: self.last,
+            offset: self.offset,
+            total_bytes: self.total_bytes,
             chunk_bytes,
-            |buffer| self.reader.read_exact(buffer),
-        );
-        match read {
+        };
+        match Frame::of_snapshot(&place, |buffer| self.reader.read_exact(buffer)) {
             Ok(frame) => {
                 self.offset += chunk_bytes as u64;
                 Some(Chunk { frame, rest: self })

@@ -1,12 +1,13 @@
 //! The outgoing side: keeps a connection to one peer and writes on it.
 
-use crate::handshake::{self, DialError, HandshakeError};
+use crate::config::TransportConfig;
 use crate::net_thread::Stop;
 use crate::pump::{Link, pump};
-use crate::tcp::{Peer, Shared};
+use crate::tcp::handshake::{self, DialError, HandshakeError};
+use crate::tcp::shared::{Peer, Shared};
 use crate::wire::Frame;
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use tokio::time::{sleep, timeout};
 /// Dials the peer until the node stops: as soon as a connection is lost, after a growing wait when
 /// dialing fails.
 pub(crate) async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>, mut stop: Stop) {
-    let mut backoff = Backoff::new(shared.config.backoff_min, shared.config.backoff_max);
+    let mut waits = backoff(&shared.config);
     let mut warned = BTreeSet::new();
     loop {
         let dialed = tokio::select! {
@@ -27,7 +28,7 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>, mut sto
         match dialed {
             Ok(stream) => {
                 warned.clear();
-                backoff.reset();
+                waits = backoff(&shared.config);
                 if !write(&shared, &peer, stream, stop.clone()).await {
                     return;
                 }
@@ -47,8 +48,8 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>, mut sto
             }
         }
         tokio::select! {
-            () = sleep(backoff.next()) => {}
-            () = peer.dialed_us.notified() => {}
+            () = sleep(waits.next().unwrap_or(shared.config.backoff_max)) => {}
+            () = peer.admitted.notified() => {}
             () = stop.wait() => return,
         }
     }
@@ -150,52 +151,14 @@ impl Link for TcpLink {
     }
 }
 
-/// Waits that double up to a limit, each drawn from its upper half, so that nodes that lost each
-/// other at once do not dial at once.
-struct Backoff {
-    min: Duration,
-    max: Duration,
-    next: Duration,
-}
-
-impl Backoff {
-    fn new(min: Duration, max: Duration) -> Self {
-        Self { min, max: max.max(min), next: min }
-    }
-
-    fn reset(&mut self) {
-        self.next = self.min;
-    }
-
-    fn next(&mut self) -> Duration {
-        let wait = self.next;
-        self.next = (wait * 2).min(self.max);
-        // Each new hasher has fresh random keys, and that is all the randomness needed here.
-        let random = RandomState::new().hash_one(());
-        wait.mul_f64(0.5 + 0.5 * (random as f64 / u64::MAX as f64))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_double_up_to_the_limit_and_lie_in_their_upper_half() {
-        let ms = Duration::from_millis;
-        let mut backoff = Backoff::new(ms(10), ms(35));
-        for limit in [10, 20, 35, 35].map(ms) {
-            let wait = backoff.next();
-            assert!((limit / 2..=limit).contains(&wait), "{wait:?} of {limit:?}");
-        }
-        backoff.reset();
-        assert!(backoff.next() <= ms(10));
-    }
-
-    #[test]
-    fn waits_differ() {
-        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(1));
-        let waits: BTreeSet<_> = (0..20).map(|_| backoff.next()).collect();
-        assert!(waits.len() > 1);
-    }
+/// Waits that double up to a limit. Each is drawn from the upper half of its limit, so that nodes
+/// that lost each other at the same time do not dial at the same time.
+fn backoff(config: &TransportConfig) -> ExponentialBackoff {
+    // The jitter adds up to as much again.
+    ExponentialBuilder::new()
+        .with_min_delay(config.backoff_min / 2)
+        .with_max_delay(config.backoff_max.max(config.backoff_min) / 2)
+        .without_max_times()
+        .with_jitter()
+        .build()
 }

@@ -1,13 +1,11 @@
 //! The incoming side: admits the peers that dial and reads what they send.
 
-use crate::DecodeError;
-use crate::handshake::{self, AdmitError, HandshakeError};
+use crate::error::DecodeError;
 use crate::net_thread::Stop;
-use crate::tcp::{Peer, Shared};
+use crate::tcp::handshake::{self, HandshakeError};
+use crate::tcp::shared::{Peer, Shared};
 use crate::wire::{HEADER_BYTES, decode, frame_bytes};
 use bytes::{Bytes, BytesMut};
-use logboat_raft::NodeId;
-use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -67,7 +65,7 @@ async fn admit(
     drop(slot);
     let node = match admitted {
         Ok(node) => node,
-        Err(error) => return shared.turned_away(address, &error),
+        Err(error) => return shared.note_refusal(address, &error),
     };
     let Some(peer) = shared.peers.get(&node) else {
         return;
@@ -82,7 +80,7 @@ async fn admit(
     *incoming = Some(reader.abort_handle());
     drop(incoming);
     shared.warned.lock().retain(|(from, _)| *from != Some(node));
-    peer.dialed_us.notify_one();
+    peer.admitted.notify_one();
 }
 
 /// Reads until the connection ends and logs why it did.
@@ -155,21 +153,3 @@ fn split_frame(buffer: &mut BytesMut, max_frame_bytes: u32) -> Result<Option<Byt
     let total = frame_bytes(header, max_frame_bytes)?;
     Ok((buffer.len() >= total).then(|| buffer.split_to(total).freeze()))
 }
-
-impl Shared {
-    /// Counts a connection that did not become a peer's, and logs the first of each cause.
-    fn turned_away(&self, address: SocketAddr, error: &AdmitError) {
-        self.metrics.refused(error.cause());
-        let known = error.claimed().and_then(|node| self.peers.get(&node));
-        if let Some(peer) = known {
-            peer.outbox.note_error(error.to_string());
-        }
-        let mut warned = self.warned.lock();
-        if warned.insert((known.map(|peer| peer.node), error.cause())) {
-            tracing::warn!(%address, "turned a connection away: {error}");
-        }
-    }
-}
-
-/// The causes already logged, by the peer that the other side said it was.
-pub(crate) type Warned = BTreeSet<(Option<NodeId>, &'static str)>;

@@ -13,7 +13,8 @@
 //! The incarnation is that of the node that says it. Each side asks its [`Inbox`] whether that is the
 //! one it knows, after everything else has been found right.
 
-use crate::{Inbox, TransportConfig};
+use crate::api::Inbox;
+use crate::config::TransportConfig;
 use bytes::{Buf, BufMut};
 use logboat_raft::{ClusterId, Incarnation, NodeId};
 use std::fmt;
@@ -161,7 +162,7 @@ pub(crate) async fn introduce(
         code,
         incarnation: Incarnation(incarnation),
     };
-    answer.judge(config, inbox, to)
+    answer.check(config, inbox, to)
 }
 
 /// The listener's part: hears who dials and answers. Answers with the peer that is now connected.
@@ -181,10 +182,10 @@ pub(crate) async fn admit(
         to: NodeId(to),
         incarnation: Incarnation(incarnation),
     };
-    let judged = hello.judge(config, inbox);
-    let code = judged.err().map_or(0, |refusal| refusal as u64);
+    let checked = hello.check(config, inbox);
+    let code = checked.err().map_or(0, |refusal| refusal as u64);
     write(stream, [config.cluster.0, config.node.0, code, config.incarnation.0]).await?;
-    match judged {
+    match checked {
         Ok(()) => Ok(hello.from),
         Err(refusal) => {
             // Should this fail, the dialer did not wait for its answer.
@@ -195,7 +196,7 @@ pub(crate) async fn admit(
 }
 
 impl Hello {
-    fn judge(&self, config: &TransportConfig, inbox: &dyn Inbox) -> Result<(), Refusal> {
+    fn check(&self, config: &TransportConfig, inbox: &dyn Inbox) -> Result<(), Refusal> {
         if self.version != VERSION {
             Err(Refusal::Version)
         } else if self.cluster != config.cluster {
@@ -204,7 +205,7 @@ impl Hello {
             Err(Refusal::Node)
         } else if self.from == config.node || !config.peers.contains_key(&self.from) {
             Err(Refusal::UnknownNode)
-        } else if !inbox.recognizes(self.from, self.incarnation) {
+        } else if !inbox.verify(self.from, self.incarnation) {
             Err(Refusal::Incarnation)
         } else {
             Ok(())
@@ -213,7 +214,7 @@ impl Hello {
 }
 
 impl Answer {
-    fn judge(
+    fn check(
         self,
         config: &TransportConfig,
         inbox: &dyn Inbox,
@@ -228,7 +229,7 @@ impl Answer {
             0 if self.version != VERSION => Refusal::Version,
             0 if self.cluster != config.cluster => Refusal::Cluster,
             0 if self.node != wanted => Refusal::Node,
-            0 if !inbox.recognizes(wanted, self.incarnation) => Refusal::Incarnation,
+            0 if !inbox.verify(wanted, self.incarnation) => Refusal::Incarnation,
             0 => return Ok(()),
             _ => return Err(DialError::RefusedSomehow(self)),
         };

@@ -1,0 +1,75 @@
+//! What the tasks of a TCP transport share.
+
+use crate::api::Inbox;
+use crate::config::TransportConfig;
+use crate::metrics::TransportMetrics;
+use crate::outbox::Outbox;
+use crate::tcp::handshake::AdmitError;
+use logboat_raft::NodeId;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+/// The causes that are in the log already, by the peer that the other side claimed to be.
+type LoggedCauses = BTreeSet<(Option<NodeId>, &'static str)>;
+
+/// What the tasks of a transport share.
+pub(crate) struct Shared {
+    pub(crate) config: TransportConfig,
+    pub(crate) inbox: Arc<dyn Inbox>,
+    pub(crate) peers: BTreeMap<NodeId, Arc<Peer>>,
+    pub(crate) metrics: TransportMetrics,
+    /// The refusals of incoming connections that are in the log already.
+    pub(crate) warned: Mutex<LoggedCauses>,
+}
+
+/// One peer, both ways.
+pub(crate) struct Peer {
+    pub(crate) node: NodeId,
+    pub(crate) address: String,
+    /// What waits for it.
+    pub(crate) outbox: Outbox,
+    /// The peer's connection to this node was admitted. So the peer is there, and dialing it is
+    /// worth a try.
+    pub(crate) admitted: Notify,
+    /// Ends the task that reads from it.
+    pub(crate) incoming: Mutex<Option<AbortHandle>>,
+}
+
+impl Shared {
+    pub(crate) fn new(config: TransportConfig, inbox: Arc<dyn Inbox>) -> Self {
+        let metrics = TransportMetrics::default();
+        let others = config.peers.iter().filter(|(node, _)| **node != config.node);
+        let peers = others.map(|(&node, address)| {
+            let peer = Peer {
+                node,
+                address: address.clone(),
+                outbox: Outbox::new(
+                    config.max_frame_bytes,
+                    config.max_queued_bytes,
+                    metrics.of_peer(node),
+                ),
+                admitted: Notify::new(),
+                incoming: Mutex::new(None),
+            };
+            (node, Arc::new(peer))
+        });
+        Self { peers: peers.collect(), config, inbox, metrics, warned: Mutex::default() }
+    }
+
+    /// Counts a connection that was refused, and logs the first one of each cause.
+    pub(crate) fn note_refusal(&self, address: SocketAddr, error: &AdmitError) {
+        self.metrics.refused(error.cause());
+        let known = error.claimed().and_then(|node| self.peers.get(&node));
+        if let Some(peer) = known {
+            peer.outbox.note_error(error.to_string());
+        }
+        let mut warned = self.warned.lock();
+        if warned.insert((known.map(|peer| peer.node), error.cause())) {
+            tracing::warn!(%address, "turned a connection away: {error}");
+        }
+    }
+}

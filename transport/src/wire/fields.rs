@@ -1,0 +1,36 @@
+//! How the fields of a frame are written: variable-length integers (LEB128) for all but checksums.
+
+use logboat_raft::{Epoch, LogId};
+
+/// Bounds what `fields` numbers take.
+pub(super) const fn most_field_bytes(fields: usize) -> usize {
+    10 * fields
+}
+
+/// Appends a number.
+pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Appends the identity of an entry.
+pub(super) fn put_log_id(out: &mut Vec<u8>, id: LogId) {
+    put_varint(out, id.term.0);
+    put_varint(out, id.index.0);
+}
+
+/// Appends an epoch, if there is one.
+pub(super) fn put_epoch(fields: &mut Vec<u8>, epoch: Option<Epoch>) {
+    put_option(fields, epoch.map(|epoch| epoch.0));
+}
+
+/// Appends whether there is a number, and the number.
+pub(super) fn put_option(fields: &mut Vec<u8>, number: Option<u64>) {
+    fields.push(u8::from(number.is_some()));
+    if let Some(number) = number {
+        put_varint(fields, number);
+    }
+}

@@ -1,0 +1,28 @@
+//! The first byte of a parcel, which says what kind it is.
+//!
+//! The numbers are the wire format: never change or reuse one without a new protocol version.
+
+pub(super) const PRE_VOTE: u8 = 1;
+pub(super) const PRE_VOTE_REPLY: u8 = 2;
+pub(super) const VOTE: u8 = 3;
+pub(super) const VOTE_REPLY: u8 = 4;
+pub(super) const APPEND: u8 = 5;
+pub(super) const APPENDED: u8 = 6;
+pub(super) const REJECTED: u8 = 7;
+pub(super) const FORTIFY: u8 = 8;
+pub(super) const FORTIFIED: u8 = 9;
+pub(super) const SNAPSHOT: u8 = 10;
+pub(super) const READ_INDEX: u8 = 11;
+pub(super) const READ_INDEX_REPLY: u8 = 12;
+pub(super) const TIMEOUT_NOW: u8 = 13;
+pub(super) const RESIGN: u8 = 14;
+
+pub(super) const REQUEST: u8 = 32;
+pub(super) const REPLY: u8 = 33;
+pub(super) const SNAPSHOT_CHUNK: u8 = 34;
+pub(super) const SNAPSHOT_REFUSED: u8 = 35;
+
+pub(super) const SUPPORT_REQUEST: u8 = 36;
+pub(super) const SUPPORT_GRANTED: u8 = 37;
+pub(super) const SUPPORT_CONFIRM: u8 = 38;
+pub(super) const SUPPORT_CONFIRMED: u8 = 39;

@@ -1,0 +1,211 @@
+//! How the messages between the replicas of a group are written and read.
+
+use crate::error::DecodeError;
+use crate::wire::fields::{most_field_bytes, put_epoch, put_log_id, put_option, put_varint};
+use crate::wire::kind;
+use crate::wire::reader::{Reader, take};
+use bytes::Buf;
+use logboat_raft::{
+    Conflict, Entries, Entry, EntryKind, Epoch, GroupId, Index, LogId, Message, Payload, ReadToken,
+    Term,
+};
+
+/// The least that one entry takes among the fields: kind, term, length and checksum.
+const MIN_ENTRY_BYTES: usize = 1 + 1 + 1 + 4;
+
+/// Bounds what a message takes in both parts of a frame.
+pub(super) fn most_message_bytes(message: &Message) -> usize {
+    let entries = match &message.payload {
+        Payload::Append { entries, .. } => entries.as_slice(),
+        Payload::PreVote { .. }
+        | Payload::PreVoteReply { .. }
+        | Payload::Vote { .. }
+        | Payload::VoteReply { .. }
+        | Payload::Appended { .. }
+        | Payload::Rejected { .. }
+        | Payload::Fortify { .. }
+        | Payload::Fortified { .. }
+        | Payload::ReadIndex { .. }
+        | Payload::ReadIndexReply { .. }
+        | Payload::Snapshot { .. }
+        | Payload::TimeoutNow
+        | Payload::Resign { .. } => &[],
+    };
+    let entry_bytes = |entry: &Entry| most_field_bytes(3) + entry.data.len();
+    most_field_bytes(8) + entries.iter().map(entry_bytes).sum::<usize>()
+}
+
+/// Appends a message of `group`: its fields to `fields`, the data of its entries to `data`.
+pub(super) fn put_message(
+    fields: &mut Vec<u8>,
+    data: &mut Vec<u8>,
+    group: GroupId,
+    message: &Message,
+) {
+    fields.push(kind_of(&message.payload));
+    put_varint(fields, group.0);
+    put_varint(fields, message.term.0);
+    match &message.payload {
+        Payload::PreVote { last } | Payload::Snapshot { last } => put_log_id(fields, *last),
+        Payload::PreVoteReply { granted } | Payload::VoteReply { granted } => {
+            fields.push(u8::from(*granted));
+        }
+        Payload::Vote { last, transfer } => {
+            put_log_id(fields, *last);
+            fields.push(u8::from(*transfer));
+        }
+        Payload::Append { prev, entries, commit } => {
+            put_log_id(fields, *prev);
+            put_varint(fields, commit.0);
+            put_entries(fields, data, *prev, entries);
+        }
+        Payload::Appended { through, applied } => {
+            put_varint(fields, through.0);
+            put_varint(fields, applied.0);
+        }
+        Payload::Rejected { prev, conflict } => {
+            put_varint(fields, prev.0);
+            put_conflict(fields, conflict);
+        }
+        Payload::Fortify { commit } => put_varint(fields, commit.0),
+        Payload::Fortified { epoch, applied } => {
+            put_epoch(fields, *epoch);
+            put_varint(fields, applied.0);
+        }
+        Payload::ReadIndex { token, lease } => {
+            put_varint(fields, token.0);
+            fields.push(u8::from(*lease));
+        }
+        Payload::ReadIndexReply { token, index, commit } => {
+            put_varint(fields, token.0);
+            put_option(fields, index.map(|index| index.0));
+            put_varint(fields, commit.0);
+        }
+        Payload::TimeoutNow => {}
+        Payload::Resign { epoch } => put_varint(fields, epoch.0),
+    }
+}
+
+const fn kind_of(payload: &Payload) -> u8 {
+    match payload {
+        Payload::PreVote { .. } => kind::PRE_VOTE,
+        Payload::PreVoteReply { .. } => kind::PRE_VOTE_REPLY,
+        Payload::Vote { .. } => kind::VOTE,
+        Payload::VoteReply { .. } => kind::VOTE_REPLY,
+        Payload::Append { .. } => kind::APPEND,
+        Payload::Appended { .. } => kind::APPENDED,
+        Payload::Rejected { .. } => kind::REJECTED,
+        Payload::Fortify { .. } => kind::FORTIFY,
+        Payload::Fortified { .. } => kind::FORTIFIED,
+        Payload::ReadIndex { .. } => kind::READ_INDEX,
+        Payload::ReadIndexReply { .. } => kind::READ_INDEX_REPLY,
+        Payload::Snapshot { .. } => kind::SNAPSHOT,
+        Payload::TimeoutNow => kind::TIMEOUT_NOW,
+        Payload::Resign { .. } => kind::RESIGN,
+    }
+}
+
+/// Entries are consecutive, so their indexes need not travel.
+fn put_entries(fields: &mut Vec<u8>, data: &mut Vec<u8>, prev: LogId, entries: &[Entry]) {
+    put_varint(fields, entries.len() as u64);
+    data.reserve(entries.iter().map(|entry| entry.data.len()).sum());
+    let mut index = prev.index;
+    for entry in entries {
+        index = index.next();
+        assert_eq!(entry.index, index, "the entries of an append are consecutive");
+        fields.push(entry.kind as u8);
+        put_varint(fields, entry.term.0);
+        put_varint(fields, entry.data.len() as u64);
+        fields.extend_from_slice(&entry.checksum.to_le_bytes());
+        data.extend_from_slice(&entry.data);
+    }
+}
+
+fn put_conflict(fields: &mut Vec<u8>, conflict: &Conflict) {
+    put_option(fields, conflict.x_term.map(|term| term.0));
+    put_varint(fields, conflict.x_index.0);
+    put_varint(fields, conflict.x_len.0);
+}
+
+/// Reads what follows the kind of a message; `None` if `kind` is not one of a message.
+pub(super) fn read_message(
+    reader: &mut Reader,
+    kind: u8,
+) -> Result<Option<(GroupId, Message)>, DecodeError> {
+    if !(kind::PRE_VOTE..=kind::RESIGN).contains(&kind) {
+        return Ok(None);
+    }
+    let group = reader.group()?;
+    let term = reader.term()?;
+    let payload = match kind {
+        kind::PRE_VOTE => Payload::PreVote { last: reader.log_id()? },
+        kind::PRE_VOTE_REPLY => Payload::PreVoteReply { granted: reader.bool()? },
+        kind::VOTE => Payload::Vote { last: reader.log_id()?, transfer: reader.bool()? },
+        kind::VOTE_REPLY => Payload::VoteReply { granted: reader.bool()? },
+        kind::APPEND => read_append(reader, group)?,
+        kind::APPENDED => Payload::Appended { through: reader.index()?, applied: reader.index()? },
+        kind::REJECTED => {
+            Payload::Rejected { prev: reader.index()?, conflict: read_conflict(reader)? }
+        }
+        kind::FORTIFY => Payload::Fortify { commit: reader.index()? },
+        kind::FORTIFIED => Payload::Fortified { epoch: reader.epoch()?, applied: reader.index()? },
+        kind::READ_INDEX => {
+            Payload::ReadIndex { token: read_token(reader)?, lease: reader.bool()? }
+        }
+        kind::READ_INDEX_REPLY => Payload::ReadIndexReply {
+            token: read_token(reader)?,
+            index: reader.option()?.map(Index),
+            commit: reader.index()?,
+        },
+        kind::SNAPSHOT => Payload::Snapshot { last: reader.log_id()? },
+        kind::TIMEOUT_NOW => Payload::TimeoutNow,
+        // Checked above: no other kind is left.
+        _ => Payload::Resign { epoch: Epoch(reader.varint()?) },
+    };
+    Ok(Some((group, Message { term, payload })))
+}
+
+fn read_append(reader: &mut Reader, group: GroupId) -> Result<Payload, DecodeError> {
+    let prev = reader.log_id()?;
+    let commit = reader.index()?;
+    let count = reader.varint()?;
+    let most = (reader.fields.len() / MIN_ENTRY_BYTES) as u64;
+    if count > most || prev.index.0.checked_add(count).is_none() {
+        return Err(DecodeError::Value { field: "number of entries", value: count });
+    }
+    let mut entries = Entries::with_capacity(count as usize);
+    for offset in 1..=count {
+        let entry = read_entry(reader, prev.index.plus(offset))?;
+        entry.verify(group)?;
+        entries.push(entry);
+    }
+    Ok(Payload::Append { prev, entries, commit })
+}
+
+fn read_entry(reader: &mut Reader, index: Index) -> Result<Entry, DecodeError> {
+    let byte = reader.byte()?;
+    let kind = EntryKind::from_u8(byte)
+        .ok_or(DecodeError::Value { field: "kind of an entry", value: u64::from(byte) })?;
+    let term = reader.term()?;
+    let bytes = reader.varint()?;
+    let checksum = reader.fields.try_get_u32_le();
+    Ok(Entry {
+        term,
+        index,
+        kind,
+        data: take(&mut reader.data, bytes)?,
+        checksum: checksum.map_err(|_| DecodeError::Truncated)?,
+    })
+}
+
+fn read_conflict(reader: &mut Reader) -> Result<Conflict, DecodeError> {
+    Ok(Conflict {
+        x_term: reader.option()?.map(Term),
+        x_index: reader.index()?,
+        x_len: reader.index()?,
+    })
+}
+
+fn read_token(reader: &mut Reader) -> Result<ReadToken, DecodeError> {
+    reader.varint().map(ReadToken)
+}

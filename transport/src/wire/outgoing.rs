@@ -1,0 +1,163 @@
+//! The batch of parcels for one peer, and the frames that it becomes.
+
+use crate::wire::fields::{most_field_bytes, put_log_id, put_varint};
+use crate::wire::frame::{Draft, FRAME_TARGET_BYTES, Frame, HEADER_BYTES};
+use crate::wire::kind;
+use crate::wire::message::{most_message_bytes, put_message};
+use crate::wire::parcel::RequestId;
+use crate::wire::support::put_support;
+use bytes::Bytes;
+use logboat_raft::{GroupId, LogId, Message, SupportMessage};
+
+/// Up to this size a frame is copied into the one queued before it. A larger one travels by itself.
+const MERGE_BYTES: usize = 4 << 10;
+
+/// What one turn has for one peer, already encoded.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    /// Frames that are large enough, in order. They come before `open`.
+    full: Vec<Draft>,
+    open: Draft,
+}
+
+impl Outgoing {
+    /// An empty batch. It allocates nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether nothing was pushed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.messages() == 0
+    }
+
+    /// What it takes on the wire.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.drafts().map(Draft::bytes).sum()
+    }
+
+    /// How many parcels were pushed.
+    #[must_use]
+    pub fn messages(&self) -> usize {
+        self.drafts().map(|draft| draft.parcels).sum()
+    }
+
+    /// Adds a message from the replica of `group` on this node.
+    ///
+    /// # Panics
+    /// When the entries of an append do not follow its `prev` without a gap.
+    pub fn push_message(&mut self, group: GroupId, message: &Message) {
+        self.push(most_message_bytes(message), |fields, data| {
+            put_message(fields, data, group, message);
+        });
+    }
+
+    /// Adds a request to the peer's engine.
+    pub fn push_request(&mut self, id: RequestId, group: GroupId, body: &[u8]) {
+        self.push(most_field_bytes(4) + body.len(), |fields, _| {
+            fields.push(kind::REQUEST);
+            put_varint(fields, id.0);
+            put_varint(fields, group.0);
+            put_varint(fields, body.len() as u64);
+            fields.extend_from_slice(body);
+        });
+    }
+
+    /// Adds the answer to a request of the peer's engine.
+    pub fn push_reply(&mut self, id: RequestId, body: &[u8]) {
+        self.push(most_field_bytes(3) + body.len(), |fields, _| {
+            fields.push(kind::REPLY);
+            put_varint(fields, id.0);
+            put_varint(fields, body.len() as u64);
+            fields.extend_from_slice(body);
+        });
+    }
+
+    /// Tells the peer that the snapshot it streams is of no use here.
+    pub fn push_snapshot_refused(&mut self, group: GroupId, last: LogId) {
+        self.push(most_field_bytes(4), |fields, _| {
+            fields.push(kind::SNAPSHOT_REFUSED);
+            put_varint(fields, group.0);
+            put_log_id(fields, last);
+        });
+    }
+
+    /// Adds word about liveness.
+    pub fn push_support(&mut self, message: &SupportMessage) {
+        self.push(most_field_bytes(5), |fields, _| put_support(fields, message));
+    }
+
+    /// Moves everything out of `other` to the end of this batch.
+    pub fn append(&mut self, other: &mut Self) {
+        for draft in other.full.drain(..) {
+            self.append_draft(draft);
+        }
+        self.append_draft(std::mem::take(&mut other.open));
+    }
+
+    /// The frames as they stand on the wire, each in one piece, for whoever carries them by other
+    /// means than a transport. A parcel above 4 GiB, which no frame can hold, is left out.
+    #[must_use]
+    pub fn into_frames(mut self) -> Vec<Bytes> {
+        self.remove_oversize(u32::MAX);
+        self.take_frames().iter().map(Frame::to_bytes).collect()
+    }
+
+    /// Takes out the frames above the limit, each of which holds a single parcel, and answers
+    /// the size of the largest.
+    pub(crate) fn remove_oversize(&mut self, max_frame_bytes: u32) -> Option<usize> {
+        let fits = |draft: &Draft| draft.bytes() <= max_frame_bytes as usize;
+        let largest = self.drafts().map(Draft::bytes).max()?;
+        if largest <= max_frame_bytes as usize {
+            return None;
+        }
+        self.full.retain(fits);
+        if !fits(&self.open) {
+            self.open = Draft::default();
+        }
+        Some(largest)
+    }
+
+    /// Closes and removes all frames. Those above 4 GiB must have been removed before.
+    pub(crate) fn take_frames(&mut self) -> Vec<Frame> {
+        let full = std::mem::take(&mut self.full).into_iter();
+        let open = std::mem::take(&mut self.open);
+        full.chain((open.parcels > 0).then_some(open)).map(Draft::close).collect()
+    }
+
+    fn drafts(&self) -> impl Iterator<Item = &Draft> {
+        self.full.iter().chain((self.open.parcels > 0).then_some(&self.open))
+    }
+
+    /// Encodes one parcel at the end of the open frame. `most_bytes` bounds what it takes: one that
+    /// would not fit beside the others begins a new frame, so that a parcel above the limit takes
+    /// no other with it.
+    fn push(&mut self, most_bytes: usize, encode: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) {
+        if self.open.parcels > 0 && self.open.bytes() + most_bytes > FRAME_TARGET_BYTES {
+            self.full.push(std::mem::take(&mut self.open));
+        }
+        self.open.begin();
+        encode(&mut self.open.fields, &mut self.open.data);
+        self.open.parcels += 1;
+    }
+
+    fn append_draft(&mut self, mut draft: Draft) {
+        if draft.parcels == 0 {
+            return;
+        }
+        if self.open.parcels == 0 {
+            self.open = draft;
+        } else if draft.bytes() <= MERGE_BYTES
+            && self.open.bytes() + draft.bytes() <= FRAME_TARGET_BYTES
+        {
+            self.open.fields.extend_from_slice(&draft.fields[HEADER_BYTES..]);
+            self.open.data.append(&mut draft.data);
+            self.open.parcels += draft.parcels;
+        } else {
+            self.full.push(std::mem::replace(&mut self.open, draft));
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What a frame is made of: parcels, each of one group or about liveness.
+
+use crate::wire::frame::{ChunkPlace, Frame};
+use bytes::Bytes;
+use logboat_raft::{GroupId, LogId, Message, SupportMessage};
+use std::convert::Infallible;
+
+/// Pairs a reply with its request. The engine chooses it; the transport only carries it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// One item that a peer sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parcel {
+    /// A message from a replica on the peer to the replica here.
+    Message {
+        /// The group of both.
+        group: GroupId,
+        /// What the sender says.
+        message: Message,
+    },
+    /// A request of the peer's engine, for instance a forwarded proposal.
+    Request {
+        /// What the reply must carry.
+        id: RequestId,
+        /// The group that it concerns.
+        group: GroupId,
+        /// Opaque to the transport.
+        body: Bytes,
+    },
+    /// The answer to a request of this node.
+    Reply {
+        /// The id of the request.
+        id: RequestId,
+        /// Opaque to the transport.
+        body: Bytes,
+    },
+    /// A chunk of a snapshot. The chunks of a snapshot arrive in order while the connection lasts.
+    /// After a lost connection the stream begins again at offset zero.
+    Snapshot(SnapshotChunk),
+    /// The peer refuses a snapshot that this node streams to it.
+    SnapshotRefused {
+        /// The snapshot's group.
+        group: GroupId,
+        /// The last entry that the snapshot covers.
+        last: LogId,
+    },
+    /// A message about the liveness of the peer, or of this node.
+    Support(SupportMessage),
+}
+
+/// A chunk of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotChunk {
+    /// The group whose state it is.
+    pub group: GroupId,
+    /// The last entry that the snapshot covers.
+    pub last: LogId,
+    /// Where the chunk lies in the snapshot.
+    pub offset: u64,
+    /// The length of the whole snapshot. The chunk that ends here is the last one.
+    pub total_bytes: u64,
+    /// The chunk's bytes.
+    pub data: Bytes,
+}
+
+impl SnapshotChunk {
+    /// Encodes the chunk as a frame, for whoever carries it by other means than a transport.
+    ///
+    /// # Panics
+    /// When the chunk is larger than 4 GiB.
+    #[must_use]
+    pub fn to_frame(&self) -> Bytes {
+        let place = ChunkPlace {
+            group: self.group,
+            last: self.last,
+            offset: self.offset,
+            total_bytes: self.total_bytes,
+            chunk_bytes: self.data.len(),
+        };
+        let copied = Frame::of_snapshot(&place, |buffer| {
+            buffer.copy_from_slice(&self.data);
+            Ok::<_, Infallible>(())
+        });
+        match copied {
+            Ok(frame) => frame.to_bytes(),
+            Err(never) => match never {},
+        }
+    }
+}
