@@ -4,6 +4,7 @@ use crate::error::{RouteError, RouterStartError};
 use crate::map::{META_GROUP, Range, RangeMap};
 use crate::meta::{MapWatch, MetaMachine};
 use crate::plan::Plan;
+use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use logboat::{
     GroupError, GroupHandle, GroupId, GroupSpec, Node, NodeId, ReadFrom, ReadMode, RequestError,
@@ -33,11 +34,16 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// How long one attempt to read may take before another replica is asked who leads.
 const READ_ATTEMPT_LIMIT: Duration = Duration::from_secs(1);
 
-/// The first wait after an attempt that found no leader; it doubles up to [`BACKOFF_MAX`].
-const BACKOFF_MIN: Duration = Duration::from_millis(5);
+/// The waits after attempts that found no leader. They double up to the longest one, and each is
+/// drawn from the upper half of its limit: the jitter adds up to as much again.
+const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
+    .with_min_delay(Duration::from_micros(2_500))
+    .with_max_delay(Duration::from_millis(100))
+    .without_max_times()
+    .with_jitter();
 
 /// The longest wait between two attempts.
-const BACKOFF_MAX: Duration = Duration::from_millis(200);
+const LONGEST_BACKOFF: Duration = Duration::from_millis(200);
 
 /// How often a node that waits for the first map looks whether it is to propose it.
 const BOOTSTRAP_INTERVAL: Duration = Duration::from_millis(20);
@@ -145,7 +151,7 @@ impl Router {
         body: Bytes,
     ) -> Result<Bytes, RouteError> {
         let deadline = Instant::now() + REQUEST_LIMIT;
-        let mut backoff = BACKOFF_MIN;
+        let mut waits = BACKOFF.build();
         let anywhere = matches!(kind, RequestKind::Read(mode) if mode.from == ReadFrom::Any);
         let here = anywhere && self.0.local.contains_key(&range.group);
         let mut hint = here.then(|| self.0.node.id());
@@ -177,13 +183,16 @@ impl Router {
                 | RequestError::Stopped => {}
             }
             self.0.answered(range.group, None);
-            if Instant::now() + backoff >= deadline {
+            // A hint is worth following at once, but two replicas may point at each other.
+            let wait = match hint {
+                Some(_) if attempt == 0 => Duration::ZERO,
+                _ => waits.next().unwrap_or(LONGEST_BACKOFF),
+            };
+            if Instant::now() + wait >= deadline {
                 return Err(RouteError::Unavailable { reason: error.to_string() });
             }
-            // A hint is worth following at once, but two replicas may point at each other.
-            if hint.is_none() || attempt > 0 {
-                sleep(backoff).await;
-                backoff = (backoff * 2).min(BACKOFF_MAX);
+            if !wait.is_zero() {
+                sleep(wait).await;
             }
         }
         unreachable!("the attempts end by their deadline")
