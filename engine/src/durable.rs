@@ -1,6 +1,6 @@
 //! What is done when a batch of the log is durable.
 
-use crate::liveness::manager::Keeper;
+use crate::liveness::manager::LivenessManager;
 use crate::turn::Slot;
 use crate::worker::inbox::{Event, WorkerInbox};
 use logboat_raft::{Epoch, Mark, NodeId, SupportMessage};
@@ -29,7 +29,7 @@ pub(crate) struct TurnDurable {
 pub(crate) struct GrantsDurable {
     pub(crate) grants: Vec<(NodeId, Epoch)>,
     pub(crate) sends: Vec<(NodeId, SupportMessage)>,
-    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) liveness: Arc<LivenessManager>,
 }
 
 impl Completion for Durable {
@@ -40,8 +40,8 @@ impl Completion for Durable {
                 turn.inbox.post(Event::Durable(turn.marks));
             }
             (Self::Turn(turn), Err(poisoned)) => turn.inbox.post(Event::Poisoned(poisoned)),
-            (Self::Grants(GrantsDurable { grants, sends, keeper }), Ok(())) => {
-                keeper.durable(&grants, &sends);
+            (Self::Grants(GrantsDurable { grants, sends, liveness }), Ok(())) => {
+                liveness.durable(&grants, &sends);
             }
             // Without a log the node promises nothing any more; the workers hear of it themselves.
             (Self::Grants(_), Err(_)) => {}

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// Where requests are let in, shared by all handles of a node and by its peers' requests.
-pub(crate) struct Gate {
+pub(crate) struct AdmissionGate {
     pub(crate) admission: Arc<Admission>,
     pub(crate) wal: Wal<Durable>,
     pub(crate) max_log_bytes: usize,
@@ -26,7 +26,7 @@ pub(crate) struct Gate {
     pub(crate) stopped: AtomicBool,
 }
 
-impl Gate {
+impl AdmissionGate {
     /// Checks a request before anything is done for it, and returns its weight.
     ///
     /// # Errors
@@ -72,7 +72,7 @@ pub struct GroupHandle {
     pub(crate) slot: Slot,
     pub(crate) worker: Arc<WorkerInbox>,
     pub(crate) view: Arc<GroupView>,
-    pub(crate) gate: Arc<Gate>,
+    pub(crate) gate: Arc<AdmissionGate>,
 }
 
 impl GroupHandle {

@@ -34,7 +34,7 @@ mod worker;
 pub mod group {
     //! A replica without its mailbox.
 
-    pub use crate::replica::group::{Attention, Group, GroupEvent, Request, Shared};
+    pub use crate::replica::group::{Group, GroupEvent, Request, Shared, WakeConditions};
 }
 
 pub mod storage {
@@ -48,12 +48,12 @@ pub mod simulation {
     //! their form between nodes, the snapshots that a turn asks for, and the start of a replica.
 
     pub use crate::admission::{Admission, Permit};
-    pub use crate::background::log_reader::LoadJob;
+    pub use crate::background::log_reader::LogReadJob;
     pub use crate::background::snapshots::SnapshotJob;
-    pub use crate::liveness::protocol::{Effect, Liveness, Rhythm};
+    pub use crate::liveness::protocol::{Effect, Liveness, LivenessTiming};
     pub use crate::replica::restore::restore;
     pub use crate::request::{decode_reply, decode_request, encode_reply, encode_request};
-    pub use crate::worker::wait_lists::Roster;
+    pub use crate::worker::wait_lists::WaitLists;
 }
 
 pub use bytes::Bytes;

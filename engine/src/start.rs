@@ -1,19 +1,19 @@
 //! The assembly of a node, from the data directory up to the threads.
 
 use crate::admission::{Admission, Pacer};
-use crate::background::log_reader::LoadQueue;
+use crate::background::log_reader::LogReadQueue;
 use crate::background::snapshots::{SnapshotJob, SnapshotQueue, Snapshots};
 use crate::config::NodeConfig;
 use crate::durable::Durable;
 use crate::error::StartError;
-use crate::handle::Gate;
-use crate::liveness::manager::Keeper;
-use crate::liveness::protocol::{Liveness, Rhythm};
+use crate::handle::AdmissionGate;
+use crate::liveness::manager::LivenessManager;
+use crate::liveness::protocol::{Liveness, LivenessTiming};
 use crate::metrics::EngineMetrics;
 use crate::remote::calls::Calls;
 use crate::remote::inbound::Inbound;
 use crate::replica::group::Shared;
-use crate::worker::Surroundings;
+use crate::worker::WorkerContext;
 use crate::worker::inbox::{Event, Workers};
 use crate::worker::runtime::Runtime;
 use logboat_raft::{GroupId, Incarnation, Restored, Time};
@@ -49,7 +49,7 @@ struct Disk {
 /// Everything that a running node consists of.
 pub(crate) struct Parts {
     pub(crate) identity: Identity,
-    pub(crate) gate: Arc<Gate>,
+    pub(crate) gate: Arc<AdmissionGate>,
     pub(crate) workers: Workers,
     pub(crate) calls: Arc<Calls>,
     pub(crate) transport: Arc<dyn Transport>,
@@ -90,21 +90,21 @@ pub(crate) fn assemble(
     let disk = open_disk(config, &workers)?;
     let gate = new_gate(config, &disk.wal);
     let calls = Calls::new(run_number());
-    let keeper = new_keeper(config, &disk, &workers);
+    let liveness = new_liveness(config, &disk, &workers);
     let (snapshot_queue, jobs) = SnapshotQueue::new();
     let inbound = Arc::new(Inbound {
         workers: workers.clone(),
         calls: Arc::clone(&calls),
         snapshots: snapshot_queue.clone(),
         gate: Arc::clone(&gate),
-        keeper: Arc::clone(&keeper),
+        liveness: Arc::clone(&liveness),
         acquaintances: disk.data_dir.acquaintances()?,
         transport: OnceLock::new(),
     });
     let link = connect(&disk.identity, Arc::clone(&inbound) as Arc<dyn Inbox>)?;
     let transport = link.transport;
     inbound.transport.get_or_init(|| Arc::downgrade(&transport));
-    keeper.connect(&transport);
+    liveness.connect(&transport);
     let snapshots = Snapshots::new(
         disk.snapshots.clone(),
         Arc::clone(&transport),
@@ -112,20 +112,20 @@ pub(crate) fn assemble(
         Arc::clone(&gate.shared),
     );
     let snapshots = snapshots.start(jobs)?;
-    let (load_queue, loads) = LoadQueue::start(disk.wal.clone(), workers.clone())?;
-    let surroundings = Surroundings {
+    let (load_queue, loads) = LogReadQueue::start(disk.wal.clone(), workers.clone())?;
+    let context = WorkerContext {
         node: config.node,
         wal: disk.wal.clone(),
         transport: Arc::clone(&transport),
         peers: config.members.keys().copied().filter(|node| *node != config.node).collect(),
-        keeper,
+        liveness,
         loads: load_queue,
         snapshots: snapshot_queue.clone(),
         shared: Arc::clone(&gate.shared),
         settling: config.tuning.election_timeout * 2,
     };
     let pacer = Pacer::new(Arc::clone(&gate.admission));
-    let runtime = start_runtime(config, &workers, surroundings, pacer, &disk)?;
+    let runtime = start_runtime(config, &workers, context, pacer, &disk)?;
     let threads = Threads {
         runtime,
         loads,
@@ -185,21 +185,21 @@ fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError>
     Ok(Disk { data_dir, identity, wal, recovered, snapshots })
 }
 
-fn new_keeper(config: &NodeConfig, disk: &Disk, workers: &Workers) -> Arc<Keeper> {
+fn new_liveness(config: &NodeConfig, disk: &Disk, workers: &Workers) -> Arc<LivenessManager> {
     let timeout = config.tuning.election_timeout;
-    let rhythm = Rhythm {
-        interval: config.tick_interval,
-        timeout,
+    let timing = LivenessTiming {
+        heartbeat_interval: config.tick_interval,
+        support_timeout: timeout,
         drift: timeout.mul_f64(config.max_clock_drift),
     };
     let members = config.members.keys().copied();
     let liveness =
-        Liveness::new(config.node, members, &disk.recovered.grants, rhythm, Time::default());
-    Keeper::new(liveness, Instant::now(), disk.wal.clone(), workers.clone())
+        Liveness::new(config.node, members, &disk.recovered.grants, timing, Time::default());
+    LivenessManager::new(liveness, Instant::now(), disk.wal.clone(), workers.clone())
 }
 
-fn new_gate(config: &NodeConfig, wal: &Wal<Durable>) -> Arc<Gate> {
-    Arc::new(Gate {
+fn new_gate(config: &NodeConfig, wal: &Wal<Durable>) -> Arc<AdmissionGate> {
+    Arc::new(AdmissionGate {
         admission: Admission::new(config.budget().requests()),
         wal: wal.clone(),
         max_log_bytes: config.budget().log(),
@@ -216,12 +216,12 @@ fn new_gate(config: &NodeConfig, wal: &Wal<Durable>) -> Arc<Gate> {
 fn start_runtime(
     config: &NodeConfig,
     workers: &Workers,
-    surroundings: Surroundings,
+    context: WorkerContext,
     pacer: Pacer,
     disk: &Disk,
 ) -> io::Result<Runtime> {
     let storage = Arc::new(disk.snapshots.clone());
-    Runtime::start(workers.clone(), surroundings, storage, pacer, config.tick_interval)
+    Runtime::start(workers.clone(), context, storage, pacer, config.tick_interval)
 }
 
 /// Where this run of the node begins to number its requests: the nanoseconds since 1970, faster

@@ -3,7 +3,7 @@
 
 pub(crate) mod storage;
 
-use crate::background::log_reader::LoadJob;
+use crate::background::log_reader::LogReadJob;
 use crate::background::snapshots::SnapshotJob;
 use crate::replica::pending::Responder;
 use crate::turn::storage::Storage;
@@ -64,7 +64,7 @@ pub struct Turn {
     /// What leaves when `writes`, and all that was written before, is durable.
     pub promises: Buffers,
     /// Entries to read back from the log.
-    pub loads: Vec<LoadJob>,
+    pub loads: Vec<LogReadJob>,
     /// Snapshots to write or to send.
     pub snapshots: Vec<SnapshotJob>,
     /// Who proposed the commands of the step that is running; kept for its memory.

@@ -11,17 +11,17 @@ mod replicas;
 pub(crate) mod runtime;
 pub(crate) mod wait_lists;
 
-use crate::background::log_reader::LoadQueue;
+use crate::background::log_reader::LogReadQueue;
 use crate::background::snapshots::SnapshotQueue;
 use crate::durable::{Durable, TurnDurable, send_all};
 use crate::error::RequestError;
-use crate::liveness::manager::Keeper;
+use crate::liveness::manager::LivenessManager;
 use crate::replica::group::{Group, GroupEvent, Shared};
 use crate::request::encode_reply;
 use crate::turn::{Slot, Turn};
 use crate::worker::clock::Alarms;
 use crate::worker::inbox::{Event, StartGroup, WorkerInbox};
-use crate::worker::replicas::{Replicas, Seat};
+use crate::worker::replicas::{ReplicaCell, Replicas};
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 use logboat_raft::{Epoch, GroupId, Mark, NodeId, SupportMessage, Time};
 use logboat_storage::{Batch, Poisoned, Wal};
@@ -40,20 +40,20 @@ const BURST: usize = 1_024;
 const CONCERNED_A_TURN: usize = 128;
 
 /// How many leaderships are handed to preferred replicas at once.
-const EVENED_OUT_AT_ONCE: usize = 32;
+const REBALANCED_AT_ONCE: usize = 32;
 
 /// How long a round of confirmations may take before its messages are taken for lost.
 const ROUND_PATIENCE: Duration = Duration::from_millis(250);
 
 /// What a worker works with; the same for all workers of a node.
 #[derive(Clone)]
-pub(crate) struct Surroundings {
+pub(crate) struct WorkerContext {
     pub(crate) node: NodeId,
     pub(crate) wal: Wal<Durable>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) peers: Arc<[NodeId]>,
-    pub(crate) keeper: Arc<Keeper>,
-    pub(crate) loads: LoadQueue,
+    pub(crate) liveness: Arc<LivenessManager>,
+    pub(crate) loads: LogReadQueue,
     pub(crate) snapshots: SnapshotQueue,
     pub(crate) shared: Arc<Shared>,
     /// How long a peer must have supported this node before leaderships are handed to it.
@@ -77,7 +77,7 @@ pub(crate) struct Worker {
     /// Since when each peer supports this node.
     supporters: Vec<(NodeId, Time)>,
     poisoned: bool,
-    surroundings: Surroundings,
+    context: WorkerContext,
 }
 
 impl Actor for Worker {
@@ -99,7 +99,7 @@ impl Handler<Drain> for Worker {
     fn handle(&mut self, Drain: Drain, context: &mut Context<Self>) {
         // Whoever is about to post something goes first, so that turns grow when the processor is short.
         std::thread::yield_now();
-        self.turn.now = self.surroundings.keeper.now();
+        self.turn.now = self.context.liveness.now();
         let mut events = std::mem::take(&mut self.events);
         self.inbox.take(&mut events);
         let (mut stopping, mut wants_leases) = (Vec::new(), false);
@@ -133,10 +133,10 @@ impl Worker {
         number: usize,
         inbox: Arc<WorkerInbox>,
         alarms: Arc<Alarms>,
-        surroundings: Surroundings,
+        context: WorkerContext,
         mut turn: Turn,
     ) -> Self {
-        for (peer, epoch) in surroundings.keeper.given() {
+        for (peer, epoch) in context.liveness.given() {
             turn.support.of_mut(peer).given = Some(epoch);
         }
         Self {
@@ -144,11 +144,11 @@ impl Worker {
             inbox,
             alarms,
             events: Vec::new(),
-            replicas: Replicas::new(surroundings.node),
+            replicas: Replicas::new(context.node),
             turn,
             supporters: Vec::new(),
             poisoned: false,
-            surroundings,
+            context,
         }
     }
 
@@ -156,14 +156,14 @@ impl Worker {
         match event {
             Event::Tick => self.replicas.wake_due(self.turn.now),
             Event::Given(peer, epoch) => {
-                self.replicas.roster.given(&mut self.turn.support, peer, epoch);
+                self.replicas.wait_lists.given(&mut self.turn.support, peer, epoch);
             }
             Event::Received(peer, epoch) => self.received(peer, epoch),
             Event::Confirmed { from, round, epoch } => {
-                let (support, peers) = (&mut self.turn.support, self.surroundings.peers.len());
+                let (support, peers) = (&mut self.turn.support, self.context.peers.len());
                 self.replicas.confirmed(support, from, (round, epoch), peers);
             }
-            Event::EvenOut => self.even_out(),
+            Event::Rebalance => self.rebalance(),
             Event::Messages { from, messages } => {
                 for (group, message) in messages {
                     self.post_to_group(group, GroupEvent::Message { from, message });
@@ -190,7 +190,7 @@ impl Worker {
     }
 
     fn received(&mut self, peer: NodeId, epoch: Option<Epoch>) {
-        self.replicas.roster.received(&mut self.turn.support, peer, epoch);
+        self.replicas.wait_lists.received(&mut self.turn.support, peer, epoch);
         self.supporters.retain(|(supporter, _)| *supporter != peer);
         if epoch.is_some() {
             self.supporters.push((peer, self.turn.now));
@@ -199,32 +199,33 @@ impl Worker {
 
     /// Leases change with every heartbeat, so they are looked up when reads want them, once a turn.
     fn know_leases(&mut self) {
-        for (peer, epoch, until) in self.surroundings.keeper.leases() {
+        for (peer, epoch, until) in self.context.liveness.leases() {
             self.turn.support.of_mut(peer).lease = (epoch, until);
         }
     }
 
     /// One question to all peers, for all reads that wait for one.
     fn ask_for_confirmation(&mut self) {
-        let Self { replicas, turn, surroundings, .. } = self;
-        let Some(round) = replicas.roster.open_round(&mut turn.support, turn.now, ROUND_PATIENCE)
+        let Self { replicas, turn, context, .. } = self;
+        let Some(round) =
+            replicas.wait_lists.open_round(&mut turn.support, turn.now, ROUND_PATIENCE)
         else {
             return;
         };
-        let run = surroundings.keeper.run();
+        let run = context.liveness.run();
         let worker = u32::try_from(self.number).expect("fewer than 2^32 workers");
-        for peer in &*surroundings.peers {
+        for peer in &*context.peers {
             turn.sends.to(*peer).push_support(&SupportMessage::Confirm { run, worker, round });
         }
     }
 
     /// Hands some leaderships to those that are preferred, once their nodes have been there for a
     /// while.
-    fn even_out(&mut self) {
-        let (now, settling) = (self.turn.now, self.surroundings.settling);
+    fn rebalance(&mut self) {
+        let (now, settling) = (self.turn.now, self.context.settling);
         for (peer, since) in &self.supporters {
             if now.since(*since) >= settling {
-                self.replicas.yield_to(*peer, EVENED_OUT_AT_ONCE);
+                self.replicas.hand_to(*peer, REBALANCED_AT_ONCE);
             }
         }
     }
@@ -251,19 +252,19 @@ impl Worker {
 
     /// Leaders that wait for an answer may have lost it.
     fn disconnected(&mut self, node: NodeId) {
-        let own = self.surroundings.node;
-        self.replicas.post_to_followers(own, |seat| {
-            let waits = seat.attention().deadline.is_some() && seat.is_on(node);
+        let own = self.context.node;
+        self.replicas.post_to_followers(own, |cell| {
+            let waits = cell.wake_conditions().deadline.is_some() && cell.is_on(node);
             waits.then_some(GroupEvent::Disconnected(node))
         });
     }
 
     /// Hands the groups led here to `nodes` in turn.
     fn transfer(&mut self, nodes: &[NodeId]) {
-        let own = self.surroundings.node;
+        let own = self.context.node;
         let mut number = 0;
-        self.replicas.post_to_followers(own, |seat| {
-            let mut candidates = nodes.iter().filter(|node| seat.is_on(**node));
+        self.replicas.post_to_followers(own, |cell| {
+            let mut candidates = nodes.iter().filter(|node| cell.is_on(**node));
             let among = candidates.clone().count().max(1);
             number += 1;
             candidates.nth(number % among).map(|to| GroupEvent::Transfer(*to))
@@ -291,10 +292,10 @@ impl Worker {
         }
         let preferred = start.config.preferred;
         let raft = logboat_raft::Raft::new(start.config, start.restored, self.turn.now);
-        let shared = Arc::clone(&self.surroundings.shared);
+        let shared = Arc::clone(&self.context.shared);
         let view = Arc::clone(&start.view);
         let group = Group::new(group_id, slot, raft, start.machine, shared, view);
-        self.replicas.seat(group_id, Seat::new(group, voters, preferred));
+        self.replicas.add(group_id, ReplicaCell::new(group, voters, preferred));
         // Entries that a restart found committed are applied, and a lone voter elects itself, without
         // waiting for a message.
         self.replicas.post(slot, GroupEvent::Tick);
@@ -304,12 +305,12 @@ impl Worker {
 
     /// Empties the turn buffer.
     fn flush(&mut self) {
-        let Self { turn, surroundings, .. } = self;
-        let transport = &surroundings.transport;
+        let Self { turn, context, .. } = self;
+        let transport = &context.transport;
         send_all(&**transport, turn.sends.take());
         let promises = turn.promises.take();
         if !turn.writes.is_empty() || !promises.is_empty() {
-            surroundings.wal.submit(Batch {
+            context.wal.submit(Batch {
                 grants: Vec::new(),
                 writes: std::mem::take(&mut turn.writes),
                 completion: Durable::Turn(TurnDurable {
@@ -321,10 +322,10 @@ impl Worker {
             });
         }
         for job in turn.loads.drain(..) {
-            surroundings.loads.submit(job);
+            context.loads.submit(job);
         }
         for job in turn.snapshots.drain(..) {
-            surroundings.snapshots.submit(job);
+            context.snapshots.submit(job);
         }
     }
 }

@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 
 /// Entries that a replica wants to have read; at most one of these is open for each of its targets.
 #[derive(Clone, Copy, Debug)]
-pub struct LoadJob {
+pub struct LogReadJob {
     /// The group.
     pub group: GroupId,
     /// Its replica's place, for the answer.
@@ -28,19 +28,19 @@ pub struct LoadJob {
     pub max_bytes: usize,
 }
 
-impl LoadJob {
+impl LogReadJob {
     /// What the replica is told, when this was read.
     #[must_use]
     pub fn answer(self, entries: Result<Vec<Entry>, ReadError>) -> GroupEvent {
-        GroupEvent::Loaded { target: self.target, first: self.first, entries }
+        GroupEvent::LogRead { target: self.target, first: self.first, entries }
     }
 }
 
 /// Hands jobs to the thread. It ends when all of these are gone.
 #[derive(Clone)]
-pub(crate) struct LoadQueue(Sender<LoadJob>);
+pub(crate) struct LogReadQueue(Sender<LogReadJob>);
 
-impl LoadQueue {
+impl LogReadQueue {
     /// Starts the thread, which answers to `workers`.
     ///
     /// # Errors
@@ -52,16 +52,16 @@ impl LoadQueue {
         Ok((Self(sender), thread))
     }
 
-    pub(crate) fn submit(&self, job: LoadJob) {
+    pub(crate) fn submit(&self, job: LogReadJob) {
         // The thread is gone only if it panicked, which has been printed.
         let _ = self.0.send(job);
     }
 }
 
 /// Reads what is asked for.
-fn run(jobs: &Receiver<LoadJob>, wal: &Wal<Durable>, workers: &Workers) {
+fn run(jobs: &Receiver<LogReadJob>, wal: &Wal<Durable>, workers: &Workers) {
     for job in jobs {
-        let LoadJob { group, slot, first, last, max_bytes, .. } = job;
+        let LogReadJob { group, slot, first, last, max_bytes, .. } = job;
         let entries = wal.read(group, first, last, max_bytes);
         workers.of(group).post(Event::Local(slot, job.answer(entries)));
     }

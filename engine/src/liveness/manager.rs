@@ -1,4 +1,4 @@
-//! The keeper of a node's liveness: tells it of time and messages, and does what it wants.
+//! The manager of a node's liveness: tells it of time and messages, and does what it wants.
 
 use super::Mutex;
 use crate::durable::{Durable, GrantsDurable};
@@ -13,13 +13,13 @@ use std::time::Instant;
 /// The one place of a node that decides whom it supports. Whoever answers a peer asks here, so that
 /// nothing is confirmed after it was withdrawn; the workers learn of a withdrawal after it was handed
 /// to the log, so that no vote is durable before it.
-pub(crate) struct Keeper {
+pub(crate) struct LivenessManager {
     state: Mutex<State>,
     run: Run,
     started: Instant,
     wal: Wal<Durable>,
     workers: Workers,
-    /// Set as soon as the transport stands, whose inbox holds this keeper in turn.
+    /// Set as soon as the transport stands, whose inbox holds this manager in turn.
     transport: OnceLock<Weak<dyn Transport>>,
 }
 
@@ -30,7 +30,7 @@ struct State {
     effects: Vec<Effect>,
 }
 
-impl Keeper {
+impl LivenessManager {
     pub(crate) fn new(
         liveness: Liveness,
         started: Instant,
@@ -144,7 +144,7 @@ impl Keeper {
         let completion = Durable::Grants(GrantsDurable {
             grants: grants.iter().map(|(node, grant)| (*node, grant.epoch)).collect(),
             sends: std::mem::take(promises),
-            keeper: Arc::clone(self),
+            liveness: Arc::clone(self),
         });
         self.wal.submit(Batch { grants, writes: Vec::new(), completion });
     }

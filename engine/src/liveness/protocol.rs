@@ -20,22 +20,22 @@ use std::time::Duration;
 /// How many requests are remembered while they wait for their answers.
 const REMEMBERED_REQUESTS: usize = 64;
 
-/// The rhythm of liveness.
+/// How often a node asks its peers for support, and how long that lasts.
 #[derive(Clone, Copy, Debug)]
-pub struct Rhythm {
+pub struct LivenessTiming {
     /// Time between two requests.
-    pub interval: Duration,
+    pub heartbeat_interval: Duration,
     /// After so long without a request, support is withdrawn.
-    pub timeout: Duration,
+    pub support_timeout: Duration,
     /// How much of the timeout a lease leaves out, in case that clocks run differently fast.
     pub drift: Duration,
 }
 
-impl Rhythm {
+impl LivenessTiming {
     /// How long a node counts on support after it asked for it: a little less than it lasts, so that a
     /// leader whose disk stands still has stepped down when its peers elect another, and holds nobody up.
     fn counted_on(&self) -> Duration {
-        self.timeout.saturating_sub(self.interval / 2)
+        self.support_timeout.saturating_sub(self.heartbeat_interval / 2)
     }
 }
 
@@ -61,7 +61,7 @@ pub enum Effect {
 pub struct Liveness {
     own: NodeId,
     run: Run,
-    rhythm: Rhythm,
+    timing: LivenessTiming,
     peers: Vec<Peer>,
     /// When the next requests are due.
     next_requests: Time,
@@ -93,7 +93,7 @@ impl Liveness {
         own: NodeId,
         members: impl IntoIterator<Item = NodeId>,
         grants: &BTreeMap<NodeId, Grant>,
-        rhythm: Rhythm,
+        timing: LivenessTiming,
         now: Time,
     ) -> Self {
         let recorded = |node| grants.get(&node).copied().unwrap_or_default();
@@ -101,13 +101,13 @@ impl Liveness {
             node,
             grant: recorded(node),
             durable: recorded(node).epoch,
-            deadline: now + rhythm.timeout,
+            deadline: now + timing.support_timeout,
             received: None,
         };
         Self {
             own,
             run: Run(recorded(own).run.0 + 1),
-            rhythm,
+            timing,
             peers: members.into_iter().filter(|node| *node != own).map(peer).collect(),
             next_requests: now,
             round: 0,
@@ -137,7 +137,7 @@ impl Liveness {
     pub fn next_deadline(&self) -> Time {
         let withdrawals = self.peers.iter().filter(|peer| peer.grant.live).map(|it| it.deadline);
         let lapses = self.peers.iter().filter_map(|peer| peer.received);
-        let lapses = lapses.map(|(_, asked)| asked + self.rhythm.counted_on());
+        let lapses = lapses.map(|(_, asked)| asked + self.timing.counted_on());
         withdrawals.chain(lapses).fold(self.next_requests, Time::min)
     }
 
@@ -145,10 +145,10 @@ impl Liveness {
     /// longer on who did not answer for as long.
     pub fn tick(&mut self, now: Time, effects: &mut Vec<Effect>) {
         if self.next_requests <= now {
-            self.next_requests = now + self.rhythm.interval;
+            self.next_requests = now + self.timing.heartbeat_interval;
             self.request(now, effects);
         }
-        let counted_on = self.rhythm.counted_on();
+        let counted_on = self.timing.counted_on();
         for peer in &mut self.peers {
             if peer.deadline <= now {
                 peer.withdraw(effects);
@@ -238,7 +238,7 @@ impl Liveness {
         let anew = !peer.grant.live || run > peer.grant.run;
         let prolonged = anew || heard;
         if prolonged {
-            peer.deadline = now + self.rhythm.timeout;
+            peer.deadline = now + self.timing.support_timeout;
         }
         if anew {
             let epoch = Epoch(peer.grant.epoch.0 + 1);
@@ -272,7 +272,7 @@ impl Liveness {
         let news = peer.received.is_none_or(|(known, _)| known != epoch);
         peer.received = Some((epoch, asked));
         if prolonged {
-            let until = asked + self.rhythm.timeout.saturating_sub(self.rhythm.drift);
+            let until = asked + self.timing.support_timeout.saturating_sub(self.timing.drift);
             effects.push(Effect::Lease(peer.node, epoch, until));
         }
         if news {

@@ -2,8 +2,8 @@
 
 use crate::background::snapshots::{SnapshotJob, SnapshotQueue};
 use crate::error::RequestError;
-use crate::handle::Gate;
-use crate::liveness::manager::Keeper;
+use crate::handle::AdmissionGate;
+use crate::liveness::manager::LivenessManager;
 use crate::remote::calls::Calls;
 use crate::replica::group::{GroupEvent, Request};
 use crate::request::{decode_request, encode_reply};
@@ -19,8 +19,8 @@ pub(crate) struct Inbound {
     pub(crate) workers: Workers,
     pub(crate) calls: Arc<Calls>,
     pub(crate) snapshots: SnapshotQueue,
-    pub(crate) gate: Arc<Gate>,
-    pub(crate) keeper: Arc<Keeper>,
+    pub(crate) gate: Arc<AdmissionGate>,
+    pub(crate) liveness: Arc<LivenessManager>,
     pub(crate) acquaintances: Acquaintances,
     /// Where refusals leave; set as soon as the transport stands, which holds this inbox in turn.
     pub(crate) transport: OnceLock<Weak<dyn Transport>>,
@@ -47,7 +47,7 @@ impl Inbox for Inbound {
                 Parcel::Snapshot(chunk) => {
                     self.snapshots.submit(SnapshotJob::Chunk { from, chunk });
                 }
-                Parcel::Support(message) => self.keeper.receive(from, message),
+                Parcel::Support(message) => self.liveness.receive(from, message),
                 Parcel::SnapshotRefused { group, last: _ } => {
                     let event = GroupEvent::SnapshotSent { to: from, last: None };
                     self.workers.of(group).post(Event::Group(group, event));

@@ -6,11 +6,11 @@
 //! [`Storage`]: crate::turn::storage::Storage
 
 use crate::admission::Permit;
-use crate::background::log_reader::LoadJob;
+use crate::background::log_reader::LogReadJob;
 use crate::background::snapshots::SnapshotJob;
 use crate::error::RequestError;
 use crate::metrics::EngineMetrics;
-use crate::replica::pending::{JointAnswers, Proposals, Read, Reads, Responder, joint_answer};
+use crate::replica::pending::{BatchReply, Proposals, Read, Reads, Responder, one_answer};
 use crate::request::{Answer, RequestKind, decode_list};
 use crate::state_machine::StateMachine;
 use crate::turn::{Slot, Turn};
@@ -49,8 +49,8 @@ pub enum GroupEvent {
     ProposeAll(Request),
     /// A query to answer linearizably.
     Read(Request, ReadMode),
-    /// The answer to a [`LoadJob`].
-    Loaded {
+    /// The answer to a [`LogReadJob`].
+    LogRead {
         /// What they are for.
         target: LoadFor,
         /// The first index that was wanted.
@@ -76,7 +76,7 @@ pub enum GroupEvent {
     /// Hand over leadership.
     Transfer(NodeId),
     /// Hand over leadership, if that can be done without a pause.
-    Yield(NodeId),
+    TransferIfCaughtUp(NodeId),
     /// The node can't go on; nothing more becomes durable.
     Halt,
 }
@@ -126,7 +126,7 @@ pub struct Shared {
 
 /// What wakes a replica besides messages and requests, and by whom it is led.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Attention {
+pub struct WakeConditions {
     /// When a write is durable: it has something to commit or to apply then.
     pub durability: bool,
     /// When this moment has come.
@@ -221,7 +221,7 @@ impl Group {
                 GroupEvent::SupportChanged => self.step(turn, Input::SupportChanged),
                 GroupEvent::Confirmed => self.step(turn, Input::Confirmed),
                 GroupEvent::Message { from, message } => self.receive(turn, from, message),
-                GroupEvent::Loaded { target, first, entries } => {
+                GroupEvent::LogRead { target, first, entries } => {
                     self.loaded(turn, target, first, entries);
                 }
                 GroupEvent::Disconnected(node) => self.step(turn, Input::Unreachable { node }),
@@ -230,7 +230,7 @@ impl Group {
                 GroupEvent::Compact => self.snapshot(turn),
                 GroupEvent::Campaign => self.step(turn, Input::Campaign),
                 GroupEvent::Transfer(to) => self.step(turn, Input::Transfer { to }),
-                GroupEvent::Yield(to) => {
+                GroupEvent::TransferIfCaughtUp(to) => {
                     if self.raft.is_caught_up(to) {
                         self.step(turn, Input::Transfer { to });
                     }
@@ -251,12 +251,12 @@ impl Group {
 
     /// What must wake this replica.
     #[must_use]
-    pub fn attention(&self, support: &Support) -> Attention {
+    pub fn wake_conditions(&self, support: &Support) -> WakeConditions {
         if self.halted {
-            return Attention { deadline: self.next_resignation, ..Attention::default() };
+            return WakeConditions { deadline: self.next_resignation, ..WakeConditions::default() };
         }
         let deadlines = [self.raft.next_deadline(support), self.proposals.next_deadline()];
-        Attention {
+        WakeConditions {
             durability: self.raft.role() != RoleKind::Follower
                 || self.raft.commit() > self.applied.index,
             deadline: deadlines.into_iter().flatten().min(),
@@ -333,7 +333,7 @@ impl Group {
                 Output::Refused { reason } => answer_proposing(turn, &reason.into()),
                 Output::ReadReady { token } => self.serve(turn, token),
                 Output::ReadRefused { token, reason } => self.refuse(turn, token, reason),
-                Output::Load { target, first, last, max_bytes } => turn.loads.push(LoadJob {
+                Output::Load { target, first, last, max_bytes } => turn.loads.push(LogReadJob {
                     group: self.id,
                     slot: self.slot,
                     target,
@@ -538,12 +538,12 @@ fn all_of(turn: &mut Turn, Request { body, responder }: Request, commands: &mut 
         return responder.answer(turn, Err(RequestError::Stopped));
     };
     if list.is_empty() {
-        return responder.answer(turn, joint_answer(&[]));
+        return responder.answer(turn, one_answer(&[]));
     }
-    let answers = JointAnswers::new(list.len(), responder);
+    let answers = BatchReply::new(list.len(), responder);
     for (number, command) in list.into_iter().enumerate() {
         commands.push(command);
-        turn.proposing.push(Responder::Joint { answers: Arc::clone(&answers), number });
+        turn.proposing.push(Responder::Batched { answers: Arc::clone(&answers), number });
     }
 }
 

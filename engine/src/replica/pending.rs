@@ -19,7 +19,7 @@ pub(crate) enum Responder {
     /// A caller on another node.
     Remote { node: NodeId, id: RequestId, _permit: Permit },
     /// Whoever proposed this command, the one of this number, with others.
-    Joint { answers: Arc<JointAnswers>, number: usize },
+    Batched { answers: Arc<BatchReply>, number: usize },
 }
 
 impl Responder {
@@ -28,25 +28,25 @@ impl Responder {
         match self {
             Self::Local { sender, .. } => drop(sender.send(answer)),
             Self::Remote { node, id, .. } => turn.reply(node, id, &encode_reply(&answer)),
-            Self::Joint { answers, number } => answers.set(turn, number, answer),
+            Self::Batched { answers, number } => answers.set(turn, number, answer),
         }
     }
 }
 
 /// The answers to commands that were proposed together, of which one answer is made when all are there.
-pub(crate) struct JointAnswers(Mutex<JointState>);
+pub(crate) struct BatchReply(Mutex<BatchState>);
 
-struct JointState {
+struct BatchState {
     answers: Vec<Answer>,
     missing: usize,
     responder: Option<Responder>,
 }
 
-impl JointAnswers {
+impl BatchReply {
     /// Makes an answer for `responder` out of so many.
     pub(crate) fn new(commands: usize, responder: Responder) -> Arc<Self> {
         let answers = vec![Err(RequestError::TimedOut); commands];
-        let state = JointState { answers, missing: commands, responder: Some(responder) };
+        let state = BatchState { answers, missing: commands, responder: Some(responder) };
         Arc::new(Self(Mutex::new(state)))
     }
 
@@ -57,13 +57,13 @@ impl JointAnswers {
         if state.missing == 0
             && let Some(responder) = state.responder.take()
         {
-            responder.answer(turn, joint_answer(&state.answers));
+            responder.answer(turn, one_answer(&state.answers));
         }
     }
 }
 
 /// One answer that says all of these: an error that all have in common, or the list of them.
-pub(crate) fn joint_answer(answers: &[Answer]) -> Answer {
+pub(crate) fn one_answer(answers: &[Answer]) -> Answer {
     match answers {
         [first @ Err(_), others @ ..] if others.iter().all(|other| other == first) => first.clone(),
         _ => Ok(encode_replies(answers).into()),

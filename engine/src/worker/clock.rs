@@ -2,7 +2,7 @@
 //! nothing happens. While no worker has, it sleeps from one heartbeat to the next.
 
 use crate::admission::Pacer;
-use crate::liveness::manager::Keeper;
+use crate::liveness::manager::LivenessManager;
 use crate::worker::inbox::{Event, Workers};
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, SpawnHandle};
 use logboat_raft::Time;
@@ -77,7 +77,7 @@ struct Wake;
 pub(crate) struct Ticker {
     workers: Workers,
     alarms: Arc<Alarms>,
-    keeper: Arc<Keeper>,
+    liveness: Arc<LivenessManager>,
     interval: Duration,
     /// The next look.
     next: Option<SpawnHandle>,
@@ -110,16 +110,16 @@ impl Ticker {
     pub(crate) fn new(
         workers: Workers,
         alarms: Arc<Alarms>,
-        keeper: Arc<Keeper>,
+        liveness: Arc<LivenessManager>,
         pacer: Pacer,
         interval: Duration,
     ) -> Self {
-        Self { workers, alarms, keeper, interval, next: None, pacer, paced: Instant::now() }
+        Self { workers, alarms, liveness, interval, next: None, pacer, paced: Instant::now() }
     }
 
     fn look(&mut self, context: &mut Context<Self>) {
-        self.keeper.tick();
-        let now = self.keeper.now();
+        self.liveness.tick();
+        let now = self.liveness.now();
         for ((number, alarm), worker) in
             self.alarms.workers.iter().enumerate().zip(self.workers.iter())
         {
@@ -140,7 +140,7 @@ impl Ticker {
         self.paced = now;
         for (alarm, worker) in self.alarms.workers.iter().zip(self.workers.iter()) {
             if alarm.leads_for_others.load(Ordering::Relaxed) {
-                worker.post(Event::EvenOut);
+                worker.post(Event::Rebalance);
             }
         }
     }
@@ -156,7 +156,7 @@ impl Ticker {
             self.alarms.sleeps.store(false, Ordering::SeqCst);
             self.step()
         } else {
-            let left = self.keeper.next_deadline().since(self.keeper.now());
+            let left = self.liveness.next_deadline().since(self.liveness.now());
             left.clamp(Duration::from_millis(1), self.interval)
         };
         self.next = Some(context.run_later(wait, |ticker, context| ticker.look(context)));

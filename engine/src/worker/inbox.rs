@@ -24,7 +24,7 @@ pub(crate) enum Event {
     /// A peer has answered a round of this worker with the epoch at which it supports this node.
     Confirmed { from: NodeId, round: u64, epoch: Option<Epoch> },
     /// There is time to hand leaderships to the replicas that are preferred.
-    EvenOut,
+    Rebalance,
     /// Messages of one peer to replicas of this worker.
     Messages { from: NodeId, messages: Vec<(GroupId, Message)> },
     /// Something for one replica, from this process.

@@ -5,7 +5,7 @@ use crate::turn::Turn;
 use crate::turn::storage::Storage;
 use crate::worker::clock::{Alarms, Ticker};
 use crate::worker::inbox::{WorkerInbox, Workers};
-use crate::worker::{Surroundings, Worker};
+use crate::worker::{Worker, WorkerContext};
 use actix::{Actor, Arbiter, System};
 use std::io;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ impl Runtime {
     /// When the system gives no thread.
     pub(crate) fn start(
         workers: Workers,
-        surroundings: Surroundings,
+        context: WorkerContext,
         storage: Arc<dyn Storage>,
         pacer: Pacer,
         tick_interval: Duration,
@@ -36,13 +36,13 @@ impl Runtime {
             let runner = System::new();
             let arbiters = runner.block_on(async {
                 let alarms = Alarms::new(workers.len());
-                let arbiters = start_arbiters(&workers, &alarms, &surroundings, &storage);
-                let keeper = Arc::clone(&surroundings.keeper);
-                let ticker = Ticker::new(workers.clone(), alarms, keeper, pacer, tick_interval);
+                let arbiters = start_arbiters(&workers, &alarms, &context, &storage);
+                let liveness = Arc::clone(&context.liveness);
+                let ticker = Ticker::new(workers.clone(), alarms, liveness, pacer, tick_interval);
                 ticker.start();
                 arbiters
             });
-            drop((workers, surroundings, storage));
+            drop((workers, context, storage));
             // The starter waits for this word.
             let _ = started.send(System::current());
             if let Err(error) = runner.run() {
@@ -70,18 +70,18 @@ impl Runtime {
 fn start_arbiters(
     workers: &Workers,
     alarms: &Arc<Alarms>,
-    surroundings: &Surroundings,
+    context: &WorkerContext,
     storage: &Arc<dyn Storage>,
 ) -> Vec<Arbiter> {
     let start = |(number, inbox): (usize, &Arc<WorkerInbox>)| {
         let arbiter = Arbiter::new();
         let (inbox, alarms) = (Arc::clone(inbox), Arc::clone(alarms));
-        let surroundings = surroundings.clone();
+        let context = context.clone();
         let turn_storage = Arc::clone(storage);
         arbiter.spawn_fn(move || {
             let own = Arc::clone(&inbox);
             let turn = Turn::new(turn_storage);
-            inbox.connect(Worker::new(number, own, alarms, surroundings, turn).start());
+            inbox.connect(Worker::new(number, own, alarms, context, turn).start());
         });
         arbiter
     };

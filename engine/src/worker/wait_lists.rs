@@ -3,7 +3,7 @@
 //!
 //! It holds no replicas, only their places, so that a simulator can use it with its own.
 
-use crate::replica::group::Attention;
+use crate::replica::group::WakeConditions;
 use crate::turn::Slot;
 use logboat_raft::{Epoch, NodeId, Support, Time};
 use rustc_hash::FxHashMap;
@@ -12,7 +12,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 /// Where each replica of a worker is listed.
-pub struct Roster {
+pub struct WaitLists {
     own: NodeId,
     entries: Vec<Entry>,
     /// The replicas by the node of the leader that they know.
@@ -57,8 +57,8 @@ struct Rounds {
     next: Vec<Slot>,
 }
 
-impl Roster {
-    /// The roster of a worker of node `own`, without replicas.
+impl WaitLists {
+    /// The lists of a worker of node `own`, without replicas.
     #[must_use]
     pub fn new(own: NodeId) -> Self {
         Self {
@@ -78,17 +78,17 @@ impl Roster {
     }
 
     /// Lists a replica by what it waits for now, after it ran.
-    pub fn update(&mut self, slot: Slot, attention: Attention) {
-        if self.entry(slot).leader != attention.leader {
-            self.follow(slot, attention.leader);
+    pub fn update(&mut self, slot: Slot, wake_conditions: WakeConditions) {
+        if self.entry(slot).leader != wake_conditions.leader {
+            self.follow(slot, wake_conditions.leader);
         }
         let entry = &mut self.entries[slot.0 as usize];
-        entry.deadline = attention.deadline.unwrap_or(NEVER);
+        entry.deadline = wake_conditions.deadline.unwrap_or(NEVER);
         if entry.deadline < entry.timer {
             entry.timer = entry.deadline;
             self.timers.push(Reverse((entry.deadline, slot)));
         }
-        if let Some(round) = attention.awaited_round
+        if let Some(round) = wake_conditions.awaited_round
             && !std::mem::replace(&mut entry.awaits, true)
         {
             let asked = round <= self.rounds.newest;

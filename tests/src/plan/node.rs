@@ -3,7 +3,7 @@
 use super::cost::WORKERS;
 use super::replica::{Letter, ReplicaId};
 use super::worker::Worker;
-use logboat::simulation::{Liveness, Rhythm};
+use logboat::simulation::{Liveness, LivenessTiming};
 use logboat_raft::{Epoch, NodeId, SupportMessage, Time};
 use std::collections::BTreeMap;
 
@@ -20,12 +20,12 @@ pub(super) struct Node {
 
 impl Node {
     /// A new node in a cluster of so many.
-    pub(super) fn new(id: NodeId, nodes: usize, rhythm: Rhythm, now: Time) -> Self {
+    pub(super) fn new(id: NodeId, nodes: usize, timing: LivenessTiming, now: Time) -> Self {
         let members = (1..=nodes as u64).map(NodeId);
         Self {
             id,
             lives: true,
-            liveness: Liveness::new(id, members, &BTreeMap::new(), rhythm, now),
+            liveness: Liveness::new(id, members, &BTreeMap::new(), timing, now),
             workers: (0..WORKERS).map(|_| Worker::new(id)).collect(),
             log: Log::default(),
             arrivals: vec![now; nodes],

@@ -1,12 +1,12 @@
-//! A worker of a simulated node: the engine's own roster, and its turns in virtual time.
+//! A worker of a simulated node: the engine's own wait lists, and its turns in virtual time.
 
 use super::cost::{BURST, CONCERNED_A_TURN};
 use super::replica::{Input, Letter, Produced, Replica, ReplicaId, View};
 use super::voters::Voters;
 use crate::random::SplitMix64;
 use logboat::Tuning;
-use logboat::group::Attention;
-use logboat::simulation::Roster;
+use logboat::group::WakeConditions;
+use logboat::simulation::WaitLists;
 use logboat::turn::Slot;
 use logboat_raft::{Epoch, NodeId, Support, Time};
 
@@ -35,8 +35,8 @@ pub(super) enum Event {
 /// One of the workers of a node.
 pub(super) struct Worker {
     pub(super) support: Support,
-    pub(super) roster: Roster,
-    /// Who sits in each slot of the roster.
+    pub(super) wait_lists: WaitLists,
+    /// Who sits in each slot of the wait lists.
     seated: Vec<ReplicaId>,
     pub(super) inbox: Vec<Event>,
     /// Whether a turn is going on, or about to.
@@ -50,7 +50,7 @@ impl Worker {
     pub(super) fn new(own: NodeId) -> Self {
         Self {
             support: Support::default(),
-            roster: Roster::new(own),
+            wait_lists: WaitLists::new(own),
             seated: Vec::new(),
             inbox: Vec::new(),
             busy: false,
@@ -62,7 +62,7 @@ impl Worker {
     pub(super) fn seat(&mut self, id: ReplicaId, groups: &Groups) -> Slot {
         let slot = Slot(u32::try_from(self.seated.len()).expect("fewer than 2^32 replicas"));
         self.seated.push(id);
-        self.roster.add();
+        self.wait_lists.add();
         self.list(slot, groups);
         slot
     }
@@ -105,7 +105,7 @@ impl Worker {
 
     /// Whether there is something to do without another event.
     pub(super) fn has_more(&self) -> bool {
-        !self.inbox.is_empty() || self.roster.has_concerned()
+        !self.inbox.is_empty() || self.wait_lists.has_concerned()
     }
 
     fn take_in(&mut self, now: Time, groups: &Groups) -> Vec<(Slot, Input)> {
@@ -113,12 +113,12 @@ impl Worker {
         for event in std::mem::take(&mut self.inbox) {
             match event {
                 Event::Tick => {
-                    let due = std::iter::from_fn(|| self.roster.pop_due(now));
+                    let due = std::iter::from_fn(|| self.wait_lists.pop_due(now));
                     inputs.extend(due.map(|slot| (slot, Input::Tick)));
                 }
-                Event::Given(peer, epoch) => self.roster.given(&mut self.support, peer, epoch),
+                Event::Given(peer, epoch) => self.wait_lists.given(&mut self.support, peer, epoch),
                 Event::Received(peer, epoch) => {
-                    self.roster.received(&mut self.support, peer, epoch);
+                    self.wait_lists.received(&mut self.support, peer, epoch);
                 }
                 Event::Letters(letters) => inputs.extend(
                     letters
@@ -128,7 +128,7 @@ impl Worker {
                 Event::Synced(id) => inputs.push((groups.slots[id.index()], Input::Synced)),
             }
         }
-        let concerned = std::iter::from_fn(|| self.roster.pop_concerned());
+        let concerned = std::iter::from_fn(|| self.wait_lists.pop_concerned());
         inputs.extend(concerned.take(CONCERNED_A_TURN).map(|slot| (slot, Input::SupportChanged)));
         inputs
     }
@@ -137,12 +137,12 @@ impl Worker {
     fn list(&mut self, slot: Slot, groups: &Groups) {
         let id = self.seated[slot.0 as usize];
         let (voters, replica) = (groups.voters[id.group()], &groups.replicas[id.index()]);
-        let attention = Attention {
+        let wake_conditions = WakeConditions {
             durability: false, // The log knows who waits for it.
             deadline: replica.deadline(voters, &self.support),
             awaited_round: None,
             leader: replica.leader(id.place()).map(|place| voters.node(place)),
         };
-        self.roster.update(slot, attention);
+        self.wait_lists.update(slot, wake_conditions);
     }
 }

@@ -8,7 +8,7 @@ use super::tally::Tally;
 use super::voters::{Place, Voters};
 use super::worker::{Event as Posted, Groups};
 use crate::random::SplitMix64;
-use logboat::simulation::{Effect, Rhythm};
+use logboat::simulation::{Effect, LivenessTiming};
 use logboat::{NodeConfig, Tuning};
 use logboat_raft::{NodeId, SupportMessage, Time};
 use logboat_transport::Outgoing;
@@ -24,7 +24,7 @@ pub(super) struct World {
     pub(super) groups: Groups,
     pub(super) nodes: Vec<Node>,
     pub(super) tally: Tally,
-    rhythm: Rhythm,
+    timing: LivenessTiming,
     tuning: Tuning,
     random: SplitMix64,
     queue: Queue,
@@ -39,9 +39,9 @@ impl World {
         let voters: Vec<_> = (0..groups).map(|_| Voters::draw(&mut random, count)).collect();
         let config = default_config();
         let timeout = config.tuning.election_timeout;
-        let rhythm = Rhythm {
-            interval: config.tick_interval,
-            timeout,
+        let timing = LivenessTiming {
+            heartbeat_interval: config.tick_interval,
+            support_timeout: timeout,
             drift: timeout.mul_f64(config.max_clock_drift),
         };
         let mut world = Self {
@@ -49,7 +49,7 @@ impl World {
             groups: Groups { voters, replicas: Vec::new(), slots: Vec::new() },
             nodes: Vec::with_capacity(nodes),
             tally: Tally::new(groups),
-            rhythm,
+            timing,
             tuning: config.tuning,
             random,
             queue: Queue::default(),
@@ -85,7 +85,8 @@ impl World {
 
     /// Some part of an interval of heartbeats, by lot.
     pub(super) fn draw_pause(&mut self) -> Duration {
-        let most = u64::try_from(self.rhythm.interval.as_micros()).expect("an interval is short");
+        let most = u64::try_from(self.timing.heartbeat_interval.as_micros())
+            .expect("an interval is short");
         Duration::from_micros(self.random.draw() % most)
     }
 
@@ -98,7 +99,7 @@ impl World {
     fn start_nodes(&mut self, nodes: usize) {
         for number in 1..=nodes as u64 {
             let (id, start) = (NodeId(number), Time(0) + self.draw_pause());
-            self.nodes.push(Node::new(id, nodes, self.rhythm, start));
+            self.nodes.push(Node::new(id, nodes, self.timing, start));
             self.queue.add(start, Event::Look(id));
         }
     }
@@ -145,7 +146,7 @@ impl World {
                 self.post(id, worker, Posted::Tick);
             }
         }
-        self.queue.add(now + self.rhythm.interval / LOOKS_AN_INTERVAL, Event::Look(id));
+        self.queue.add(now + self.timing.heartbeat_interval / LOOKS_AN_INTERVAL, Event::Look(id));
     }
 
     fn heard(&mut self, from: NodeId, to: NodeId, message: SupportMessage) {
@@ -158,7 +159,7 @@ impl World {
         }
     }
 
-    /// See `Keeper` in `engine/src/keeper.rs`.
+    /// See `LivenessManager` in `engine/src/liveness/manager.rs`.
     fn carry_out(&mut self, id: NodeId, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
@@ -241,7 +242,7 @@ impl World {
 
     fn end_turn(&mut self, id: NodeId, number: usize) {
         let worker = &mut self.nodes[index(id)].workers[number];
-        worker.alarm = worker.roster.next_deadline();
+        worker.alarm = worker.wait_lists.next_deadline();
         worker.busy = worker.has_more();
         if worker.busy {
             self.queue.add(self.now, Event::Turn { node: id, worker: number });

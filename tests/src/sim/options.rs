@@ -1,7 +1,7 @@
 //! What a simulation is asked for, and what it draws from its seed.
 
 use super::random::Random;
-use logboat::simulation::Rhythm;
+use logboat::simulation::LivenessTiming;
 use logboat::{Tuning, WalOptions};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -200,10 +200,14 @@ impl Plan {
         }
     }
 
-    /// The rhythm of liveness.
-    pub(super) fn rhythm(&self) -> Rhythm {
+    /// How often nodes ask for support, and how long that lasts.
+    pub(super) fn timing(&self) -> LivenessTiming {
         let timeout = self.tuning.election_timeout;
-        Rhythm { interval: self.tick, timeout, drift: timeout / 10 }
+        LivenessTiming {
+            heartbeat_interval: self.tick,
+            support_timeout: timeout,
+            drift: timeout / 10,
+        }
     }
 
     /// After how long an append is sent again, in microseconds.

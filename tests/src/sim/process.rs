@@ -10,9 +10,9 @@ use super::transfer::Arriving;
 use super::vigil::{keeps_bonds, start_liveness};
 use super::wal::{Submission, Writer};
 use bytes::Bytes;
-use logboat::group::{Attention, Group, GroupEvent, Request, Shared};
+use logboat::group::{Group, GroupEvent, Request, Shared, WakeConditions};
 use logboat::simulation::{
-    Admission, Liveness, LoadJob, Roster, decode_reply, decode_request, encode_reply,
+    Admission, Liveness, LogReadJob, WaitLists, decode_reply, decode_request, encode_reply,
     encode_request, restore,
 };
 use logboat::turn::{Slot, Turn};
@@ -36,7 +36,7 @@ pub(super) struct Seat {
     inbox: Vec<GroupEvent>,
     pub(super) woken: bool,
     pub(super) durable: Mark,
-    pub(super) attention: Attention,
+    pub(super) wake_conditions: WakeConditions,
     view: Arc<GroupView>,
     pub(super) preferred: NodeId,
     journal: Journal,
@@ -52,7 +52,7 @@ pub(super) struct Process {
     woken: Vec<usize>,
     turn_scheduled: bool,
     pub(super) liveness: Liveness,
-    pub(super) roster: Roster,
+    pub(super) wait_lists: WaitLists,
     /// Since when each peer supports this node.
     pub(super) supporters: BTreeMap<NodeId, Time>,
     /// Until when the requests of these peers for support are not heard.
@@ -93,7 +93,7 @@ impl Process {
             woken: Vec::new(),
             turn_scheduled: false,
             liveness: start_liveness(hardware, &grants, scene),
-            roster: Roster::new(hardware.id()),
+            wait_lists: WaitLists::new(hardware.id()),
             supporters: BTreeMap::new(),
             unsupported: BTreeMap::new(),
             writer: Writer::default(),
@@ -152,14 +152,14 @@ impl Process {
         let shared = Arc::clone(&self.shared);
         let group = Group::new(id, slot, raft, machine, shared, Arc::clone(&view));
         self.by_group.insert(id, place);
-        self.roster.add();
+        self.wait_lists.add();
         self.seats.push(Seat {
             group,
             id,
             inbox: Vec::new(),
             woken: false,
             durable: Mark::default(),
-            attention: Attention::default(),
+            wake_conditions: WakeConditions::default(),
             view,
             preferred,
             journal,
@@ -232,8 +232,8 @@ impl Process {
         let number = group_place(seat.id);
         let written = self.turn.writes.len();
         seat.group.run(&mut self.turn, seat.durable, events);
-        seat.attention = seat.group.attention(&self.turn.support);
-        self.roster.update(Slot(place as u32), seat.attention);
+        seat.wake_conditions = seat.group.wake_conditions(&self.turn.support);
+        self.wait_lists.update(Slot(place as u32), seat.wake_conditions);
         for (_, persist) in &self.turn.writes[written..] {
             scene.checks.writing(hardware.place, number, persist);
         }
@@ -274,8 +274,8 @@ impl Process {
         }
     }
 
-    fn load(&mut self, hardware: &Hardware, job: LoadJob, scene: &mut Scene) {
-        let LoadJob { group, first, last, max_bytes, .. } = job;
+    fn load(&mut self, hardware: &Hardware, job: LogReadJob, scene: &mut Scene) {
+        let LogReadJob { group, first, last, max_bytes, .. } = job;
         let entries = self.storage.wal.lock().read(group, first, last, max_bytes);
         self.post_to_group(group, job.answer(entries));
         self.schedule_turn(hardware, scene);
@@ -391,8 +391,8 @@ impl Process {
             }
             *asked != to
         });
-        for slot in self.roster.followers_of(hardware.id()).to_vec() {
-            if self.seats[slot.0 as usize].attention.deadline.is_some() {
+        for slot in self.wait_lists.followers_of(hardware.id()).to_vec() {
+            if self.seats[slot.0 as usize].wake_conditions.deadline.is_some() {
                 let node = NodeId(to as u64 + 1);
                 self.post(slot.0 as usize, GroupEvent::Disconnected(node));
             }
@@ -449,8 +449,9 @@ impl Process {
 
     /// Lets the woken replicas run soon, together with those that are woken meanwhile.
     pub(super) fn schedule_turn(&mut self, hardware: &Hardware, scene: &mut Scene) {
-        let work =
-            !self.woken.is_empty() || self.roster.has_concerned() || !self.turn.writes.is_empty();
+        let work = !self.woken.is_empty()
+            || self.wait_lists.has_concerned()
+            || !self.turn.writes.is_empty();
         if work && !self.turn_scheduled {
             self.turn_scheduled = true;
             let soon = scene.random.between(1, 50);

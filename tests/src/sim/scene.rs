@@ -6,7 +6,7 @@ use super::options::{Fault, FaultCounts, Options, Plan};
 use super::random::Random;
 use super::trace::Trace;
 use bytes::Bytes;
-use logboat::simulation::LoadJob;
+use logboat::simulation::LogReadJob;
 use logboat::{GroupId, RequestError};
 use logboat_raft::{LogId, NodeId};
 use logboat_transport::Outgoing;
@@ -27,7 +27,7 @@ pub(super) enum Event {
     /// A full disk is asked for room again.
     Room,
     /// Entries are read back from the log.
-    Load(LoadJob),
+    Load(LogReadJob),
     /// A snapshot is written, or failed.
     SnapshotWritten { group: GroupId, last: LogId, content: Option<Bytes> },
     /// The next piece of a snapshot leaves.

@@ -23,7 +23,7 @@ pub(super) fn start_liveness(
 ) -> Liveness {
     let members = (1..=scene.plan.nodes as u64).map(NodeId);
     let now = hardware.time(scene.now);
-    Liveness::new(hardware.id(), members, grants, scene.plan.rhythm(), now)
+    Liveness::new(hardware.id(), members, grants, scene.plan.timing(), now)
 }
 
 impl Process {
@@ -33,7 +33,7 @@ impl Process {
         let mut effects = Vec::new();
         self.liveness.tick(now, &mut effects);
         self.carry_out(hardware, effects, scene);
-        while let Some(slot) = self.roster.pop_due(now) {
+        while let Some(slot) = self.wait_lists.pop_due(now) {
             self.post(slot.0 as usize, GroupEvent::Tick);
         }
         for (peer, since) in self.supporters.clone() {
@@ -43,7 +43,7 @@ impl Process {
         }
         self.schedule_turn(hardware, scene);
         self.nobody_sleeps_in();
-        let deadlines = [self.roster.next_deadline(), self.round_deadline(scene)];
+        let deadlines = [self.wait_lists.next_deadline(), self.round_deadline(scene)];
         let soonest = deadlines.into_iter().flatten().min();
         let soonest = soonest.unwrap_or(self.liveness.next_deadline());
         hardware.tick_later(soonest.min(self.liveness.next_deadline()), scene);
@@ -51,13 +51,13 @@ impl Process {
 
     /// Each replica that has a deadline is listed with one: otherwise nothing would wake it.
     fn nobody_sleeps_in(&self) {
-        if self.roster.has_concerned() {
+        if self.wait_lists.has_concerned() {
             return; // Those are woken yet.
         }
         for seat in self.seats.iter().filter(|seat| !seat.woken) {
-            let deadline = seat.group.attention(&self.turn.support).deadline;
+            let deadline = seat.group.wake_conditions(&self.turn.support).deadline;
             assert!(
-                deadline.is_none() || seat.attention.deadline.is_some(),
+                deadline.is_none() || seat.wake_conditions.deadline.is_some(),
                 "a replica of group {} sleeps though it has something to wait for",
                 seat.id
             );
@@ -83,7 +83,7 @@ impl Process {
         if let SupportMessage::Confirmed { run, worker: _, round, epoch } = message {
             if run == self.liveness.run() {
                 let (support, peers) = (&mut self.turn.support, scene.plan.nodes - 1);
-                for slot in self.roster.confirmed(support, from, (round, epoch), peers) {
+                for slot in self.wait_lists.confirmed(support, from, (round, epoch), peers) {
                     self.post(slot.0 as usize, GroupEvent::Confirmed);
                 }
             }
@@ -116,7 +116,7 @@ impl Process {
     /// A few more replicas learn what concerns them.
     pub(super) fn wake_concerned(&mut self) {
         for _ in 0..CONCERNED_A_TURN {
-            let Some(slot) = self.roster.pop_concerned() else { break };
+            let Some(slot) = self.wait_lists.pop_concerned() else { break };
             self.post(slot.0 as usize, GroupEvent::SupportChanged);
         }
     }
@@ -125,7 +125,7 @@ impl Process {
     pub(super) fn ask_for_confirmation(&mut self, scene: &Scene) {
         let patience = patience(scene);
         let (support, now) = (&mut self.turn.support, self.turn.now);
-        let Some(round) = self.roster.open_round(support, now, patience) else {
+        let Some(round) = self.wait_lists.open_round(support, now, patience) else {
             return;
         };
         let (run, worker) = (self.liveness.run(), 0);
@@ -136,7 +136,7 @@ impl Process {
     }
 
     fn round_deadline(&self, scene: &Scene) -> Option<Time> {
-        self.roster.round_deadline(patience(scene))
+        self.wait_lists.round_deadline(patience(scene))
     }
 
     /// Has the replicas that lead here, and should not, hand over to `peer`.
@@ -144,7 +144,7 @@ impl Process {
         for place in 0..self.seats.len() {
             let seat = &self.seats[place];
             if seat.preferred == peer && seat.group.raft().is_caught_up(peer) {
-                self.post(place, GroupEvent::Yield(peer));
+                self.post(place, GroupEvent::TransferIfCaughtUp(peer));
             }
         }
     }
@@ -160,10 +160,10 @@ impl Process {
                 }
                 Effect::Given(peer, epoch) => {
                     self.submit(hardware, &mut submission, scene);
-                    self.roster.given(&mut self.turn.support, peer, epoch);
+                    self.wait_lists.given(&mut self.turn.support, peer, epoch);
                 }
                 Effect::Received(peer, epoch) => {
-                    self.roster.received(&mut self.turn.support, peer, epoch);
+                    self.wait_lists.received(&mut self.turn.support, peer, epoch);
                     self.supporters.remove(&peer);
                     if epoch.is_some() {
                         self.supporters.insert(peer, hardware.time(scene.now));

@@ -131,7 +131,7 @@ impl Process {
             for (slot, mark) in submission.marks {
                 let seat = &mut self.seats[slot.0 as usize];
                 seat.durable = seat.durable.max(mark);
-                if seat.attention.durability {
+                if seat.wake_conditions.durability {
                     self.wake(slot.0 as usize);
                 }
             }
