@@ -20,7 +20,7 @@ impl fmt::Display for RangeId {
 }
 
 /// A sharded store. Commands and queries are encoded [`crate::kv::Command`]s and
-/// [`crate::kv::Query`]s, the answers encoded [`crate::kv::Reply`]s; keys are stored keys.
+/// [`crate::kv::Query`]s, the answers encoded [`crate::kv::Answer`]s; keys are stored keys.
 pub trait Backend: Clone + Send + Sync + 'static {
     /// How clients' keys are laid out.
     fn partition(&self) -> Partition;

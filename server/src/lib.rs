@@ -13,7 +13,6 @@ pub mod backend;
 pub mod cli;
 pub mod cluster;
 pub mod commands;
-mod connection;
 mod demo;
 pub mod front;
 pub mod glob;

@@ -30,3 +30,12 @@ pub(super) fn pairs<'a>(
     }
     Ok(arguments.chunks_exact(2).map(|pair| (&pair[0], &pair[1])))
 }
+
+/// A word that CLIENT LIST can show: printable ASCII without spaces. `what` starts the complaint.
+pub(super) fn listed_word(word: &[u8], what: &str) -> Result<String, CommandError> {
+    if word.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+        return Ok(text(word));
+    }
+    let reason = format!("{what} cannot contain spaces, newlines or special characters.");
+    Err(CommandError::Other(reason))
+}

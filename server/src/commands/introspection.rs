@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::Outcome;
 use super::arguments::is;
+use super::context::Outcome;
 use super::error::CommandError;
 use super::table::{self, Spec};
 use crate::glob;

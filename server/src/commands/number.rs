@@ -2,10 +2,12 @@
 
 use bytes::Bytes;
 
+use super::context::{Context, Outcome};
 use super::error::CommandError;
-use super::{Context, Outcome, arguments, integer, value};
+use super::{answer, arguments};
 use crate::backend::Backend;
 use crate::kv::Command;
+use crate::resp::Reply;
 
 /// INCR key
 pub(super) async fn incr<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
@@ -36,10 +38,12 @@ pub(super) async fn incr_by_float<B: Backend>(
 ) -> Outcome {
     let (range, key) = context.locate(&arguments[0]);
     let command = Command::IncrementFloat { key, by: arguments[1].clone() };
-    value(context.propose(range, &command).await?)
+    let sum = answer::value(context.propose(range, &command).await?)?;
+    Ok(Reply::optional(sum))
 }
 
 async fn add<B: Backend>(context: &Context<'_, B>, key: &[u8], by: i64) -> Outcome {
     let (range, key) = context.locate(key);
-    integer(context.propose(range, &Command::Increment { key, by }).await?)
+    let sum = context.propose(range, &Command::Increment { key, by }).await?;
+    answer::integer(sum).map(Reply::Integer)
 }

@@ -9,8 +9,8 @@
 use bytes::Bytes;
 
 use super::arguments::{self, is};
+use super::context::{Context, Outcome};
 use super::error::CommandError;
-use super::{Context, Outcome};
 use crate::backend::{Backend, RangeId};
 use crate::kv::{self, Query};
 use crate::layout::{Partition, in_slot};
@@ -58,7 +58,7 @@ pub(super) async fn keys<B: Backend>(context: &Context<'_, B>, arguments: &[Byte
         let answers = context.read_each(queries.collect()).await?;
         let mut unfinished = Vec::new();
         for ((range, _), answer) in pending.into_iter().zip(answers) {
-            let kv::Reply::Listing { keys, last } = answer else {
+            let kv::Answer::Listing { keys, last } = answer else {
                 return Err(CommandError::Mismatch);
             };
             bytes += keys.iter().map(Bytes::len).sum::<usize>();
@@ -169,8 +169,8 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
     }
 
     /// Takes over what the current range answered; returns the cursor if the step ends there.
-    fn take(&mut self, answer: kv::Reply, ranges: usize) -> Result<Option<u64>, CommandError> {
-        let kv::Reply::Page { keys, examined, next } = answer else {
+    fn take(&mut self, answer: kv::Answer, ranges: usize) -> Result<Option<u64>, CommandError> {
+        let kv::Answer::Page { keys, examined, next } = answer else {
             return Err(CommandError::Mismatch);
         };
         self.keys.extend(keys);
@@ -204,7 +204,7 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
         };
         let queries = rest.map(|range| (RangeId(range), query())).collect();
         for answer in self.context.read_each(queries).await? {
-            let kv::Reply::Page { keys, .. } = answer else {
+            let kv::Answer::Page { keys, .. } = answer else {
                 return Err(CommandError::Mismatch);
             };
             self.keys.extend(keys);

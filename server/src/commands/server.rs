@@ -1,12 +1,13 @@
-//! What concerns the server: INFO, CONFIG.
+//! What concerns all keys or the whole server: DBSIZE, FLUSHALL, INFO.
 
 use bytes::Bytes;
 
-use super::arguments::{is, text};
+use super::answer;
+use super::arguments::is;
+use super::context::{Context, Outcome};
 use super::error::CommandError;
-use super::{Context, Outcome};
-use crate::backend::Backend;
-use crate::glob;
+use crate::backend::{Backend, RangeId};
+use crate::kv::{Answer, Command, Query};
 use crate::resp::Reply;
 
 /// INFO [section …]
@@ -18,69 +19,27 @@ pub(super) fn info<B>(context: &Context<'_, B>, arguments: &[Bytes]) -> Reply {
     Reply::Verbatim(Bytes::from(context.server.info(wanted)))
 }
 
-/// CONFIG GET pattern [pattern …]
-pub(super) fn config_get<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Reply {
-    let matching = parameters(context).into_iter().filter(|(name, _)| {
-        arguments.iter().any(|pattern| glob::matches(pattern, name.as_bytes(), true))
-    });
-    Reply::Map(matching.map(|(name, value)| (Reply::text(name), Reply::text(value))).collect())
+/// DBSIZE: the sum of the ranges, each as of its own moment
+pub(super) async fn db_size<B: Backend>(context: &Context<'_, B>) -> Outcome {
+    let queries = (0..context.backend.ranges()).map(|range| (RangeId(range), Query::Count));
+    answer::sum(context.read_each(queries.collect()).await?).map(Reply::Integer)
 }
 
-/// CONFIG SET parameter value [parameter value …]: all parameters are fixed while the server runs
-pub(super) fn config_set<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
-    if !arguments.len().is_multiple_of(2) {
-        return Err(CommandError::Syntax);
-    }
-    let known = parameters(context);
-    let names: Vec<String> = arguments.iter().step_by(2).map(|name| text(name)).collect();
-    let is_known = |name: &str| known.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
-    let reason = match names.iter().find(|name| !is_known(name)) {
-        Some(unknown) => {
-            format!("Unknown option or number of arguments for CONFIG SET - '{unknown}'")
-        }
-        None => format!(
-            "CONFIG SET failed (possibly related to argument '{}') - can't set immutable config",
-            names[0],
-        ),
-    };
-    Err(CommandError::Other(reason))
-}
-
-/// CONFIG RESETSTAT
-pub(super) fn config_reset_stat<B>(context: &Context<'_, B>) -> Reply {
-    context.server.stats.reset();
-    Reply::OK
-}
-
-/// CONFIG REWRITE
-pub(super) fn config_rewrite() -> Outcome {
-    Err(CommandError::Other("The server is running without a config file".into()))
-}
-
-/// FUNCTION FLUSH [ASYNC | SYNC] and SCRIPT FLUSH [ASYNC | SYNC]: there are no functions and no
-/// scripts, so after it there are none. Test suites start with these.
-pub(super) fn flush_scripts(arguments: &[Bytes], complaint: &str) -> Outcome {
+/// FLUSHALL [ASYNC | SYNC], and FLUSHDB; range by range, each at once
+pub(super) async fn flush_all<B: Backend>(
+    context: &Context<'_, B>,
+    arguments: &[Bytes],
+) -> Outcome {
     match arguments {
-        [] => Ok(Reply::OK),
-        [mode] if is(mode, "ASYNC") || is(mode, "SYNC") => Ok(Reply::OK),
-        _ => Err(CommandError::Other(complaint.to_owned())),
+        [] => {}
+        [mode] if is(mode, "ASYNC") || is(mode, "SYNC") => {}
+        _ => return Err(CommandError::Syntax),
     }
-}
-
-/// The parameters of Redis that have a meaning here, with what holds.
-fn parameters<B: Backend>(context: &Context<'_, B>) -> Vec<(&'static str, String)> {
-    let limits = context.backend.limits();
-    vec![
-        // Every write is in the log, synced, before it is acknowledged.
-        ("appendfsync", "always".into()),
-        ("appendonly", "yes".into()),
-        ("databases", "1".into()),
-        ("maxclients", context.server.max_clients.to_string()),
-        ("maxmemory", "0".into()),
-        ("maxmemory-policy", "noeviction".into()),
-        ("port", context.server.address.port().to_string()),
-        ("proto-max-bulk-len", limits.max_value_bytes.to_string()),
-        ("save", String::new()),
-        ("timeout", "0".into()),
-    ]
+    let commands = (0..context.backend.ranges()).map(|range| (RangeId(range), Command::Clear));
+    for answer in context.propose_each(commands.collect()).await? {
+        if answer != Answer::Done {
+            return Err(CommandError::Mismatch);
+        }
+    }
+    Ok(Reply::OK)
 }

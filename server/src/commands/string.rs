@@ -2,26 +2,27 @@
 
 use bytes::Bytes;
 
+use super::answer::{self, Stored};
 use super::arguments::{self, is};
+use super::context::{Context, KeysByRange, Outcome};
 use super::error::CommandError;
-use super::fan_out::KeysByRange;
-use super::{Context, Outcome, integer, value};
 use crate::backend::{Backend, RangeId};
-use crate::kv::{self, Command, Condition, Query};
+use crate::kv::{Answer, Command, Condition, Query};
 use crate::resp::Reply;
 
 /// GET key
 pub(super) async fn get<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     let (range, key) = context.locate(&arguments[0]);
-    value(context.read(range, &Query::Get { key }).await?)
+    optional(context.read(range, &Query::Get { key }).await?)
 }
 
 /// SET key value [NX | XX | IFEQ value] [GET]
 pub(super) async fn set<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
-    let (condition, want_old) = set_options(&arguments[2..])?;
-    let (done, old) = store(context, arguments, condition, want_old).await?;
-    Ok(match (want_old, done) {
-        (true, _) => Reply::optional(old),
+    let options = SetOptions::parse(&arguments[2..])?;
+    let want_old = options.want_old;
+    let stored = store(context, arguments, options).await?;
+    Ok(match (want_old, stored.done) {
+        (true, _) => Reply::optional(stored.old),
         (false, true) => Reply::OK,
         (false, false) => Reply::Null,
     })
@@ -29,26 +30,28 @@ pub(super) async fn set<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes
 
 /// SETNX key value
 pub(super) async fn set_nx<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
-    let (done, _) = store(context, arguments, Condition::Missing, false).await?;
-    Ok(Reply::Integer(i64::from(done)))
+    let options = SetOptions { condition: Condition::Missing, want_old: false };
+    let stored = store(context, arguments, options).await?;
+    Ok(Reply::Integer(i64::from(stored.done)))
 }
 
 /// GETSET key value
 pub(super) async fn get_set<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
-    let (_, old) = store(context, arguments, Condition::Always, true).await?;
-    Ok(Reply::optional(old))
+    let options = SetOptions { condition: Condition::Always, want_old: true };
+    let stored = store(context, arguments, options).await?;
+    Ok(Reply::optional(stored.old))
 }
 
 /// GETDEL key
 pub(super) async fn get_del<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     let (range, key) = context.locate(&arguments[0]);
-    value(context.propose(range, &Command::Take { key }).await?)
+    optional(context.propose(range, &Command::Take { key }).await?)
 }
 
 /// STRLEN key
 pub(super) async fn str_len<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     let (range, key) = context.locate(&arguments[0]);
-    integer(context.read(range, &Query::Length { key }).await?)
+    length(context.read(range, &Query::Length { key }).await?)
 }
 
 /// APPEND key value
@@ -56,7 +59,7 @@ pub(super) async fn append<B: Backend>(context: &Context<'_, B>, arguments: &[By
     let (range, key) = context.locate(&arguments[0]);
     let limit_bytes = context.backend.limits().max_value_bytes as u64;
     let command = Command::Append { key, value: arguments[1].clone(), limit_bytes };
-    integer(context.propose(range, &command).await?)
+    length(context.propose(range, &command).await?)
 }
 
 /// SETRANGE key offset value
@@ -69,7 +72,7 @@ pub(super) async fn set_range<B: Backend>(
     let (range, key) = context.locate(&arguments[0]);
     let limit_bytes = context.backend.limits().max_value_bytes as u64;
     let command = Command::SetRange { key, offset, value: arguments[2].clone(), limit_bytes };
-    integer(context.propose(range, &command).await?)
+    length(context.propose(range, &command).await?)
 }
 
 /// GETRANGE key start end, and SUBSTR, its older name
@@ -80,23 +83,20 @@ pub(super) async fn get_range<B: Backend>(
     let start = arguments::integer(&arguments[1])?;
     let end = arguments::integer(&arguments[2])?;
     let (range, key) = context.locate(&arguments[0]);
-    value(context.read(range, &Query::Slice { key, start, end }).await?)
+    optional(context.read(range, &Query::Slice { key, start, end }).await?)
 }
 
 /// MGET key [key …]: each key as of its own moment, unless they lie in one range
 pub(super) async fn mget<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     let limit = context.backend.limits().max_reply_bytes;
-    let KeysByRange { groups } = KeysByRange::new(context, arguments);
-    let (positions, queries): (Vec<_>, Vec<_>) = groups
-        .into_iter()
-        .map(|(range, positions, keys)| {
-            (positions, (range, Query::GetMany { keys, limit_bytes: limit as u64 }))
-        })
-        .unzip();
+    let shares = KeysByRange::new(context, arguments).shares.into_iter();
+    let query = |keys| Query::GetMany { keys, limit_bytes: limit as u64 };
+    let (positions, queries): (Vec<_>, Vec<_>) =
+        shares.map(|share| (share.positions, (share.range, query(share.keys)))).unzip();
     let mut values = vec![None; arguments.len()];
     let mut bytes = 0;
     for (positions, answer) in positions.into_iter().zip(context.read_each(queries).await?) {
-        let kv::Reply::Values(found) = answer else {
+        let Answer::Values(found) = answer else {
             return Err(CommandError::Mismatch);
         };
         for (position, value) in positions.into_iter().zip(found) {
@@ -123,44 +123,55 @@ pub(super) async fn mset_nx<B: Backend>(context: &Context<'_, B>, arguments: &[B
 }
 
 /// The options of SET. Expiry is not supported: its options are syntax errors.
-fn set_options(options: &[Bytes]) -> Result<(Condition, bool), CommandError> {
-    let mut condition = Condition::Always;
-    let mut want_old = false;
-    let mut options = options.iter();
-    while let Some(option) = options.next() {
-        if is(option, "GET") {
-            want_old = true;
-            continue;
-        }
-        let next = if is(option, "NX") {
-            Condition::Missing
-        } else if is(option, "XX") {
-            Condition::Present
-        } else if is(option, "IFEQ") {
-            Condition::Equals(options.next().ok_or(CommandError::Syntax)?.clone())
-        } else {
-            return Err(CommandError::Syntax);
-        };
-        // Naming NX or XX twice is harmless, as in Redis; anything else excludes another.
-        let repeated = next == condition && !matches!(next, Condition::Equals(_));
-        if condition != Condition::Always && !repeated {
-            return Err(CommandError::Syntax);
-        }
-        condition = next;
-    }
-    Ok((condition, want_old))
+struct SetOptions {
+    condition: Condition,
+    /// Whether the old value is the reply (GET).
+    want_old: bool,
 }
 
-/// Sets `arguments[0]` to `arguments[1]`; whether that was done, and the old value if wanted.
+impl SetOptions {
+    fn parse(options: &[Bytes]) -> Result<Self, CommandError> {
+        let mut parsed = Self { condition: Condition::Always, want_old: false };
+        let mut options = options.iter();
+        while let Some(option) = options.next() {
+            if is(option, "GET") {
+                parsed.want_old = true;
+            } else if is(option, "NX") {
+                parsed.require(Condition::Missing)?;
+            } else if is(option, "XX") {
+                parsed.require(Condition::Present)?;
+            } else if is(option, "IFEQ") {
+                let expected = options.next().ok_or(CommandError::Syntax)?;
+                parsed.require(Condition::Equals(expected.clone()))?;
+            } else {
+                return Err(CommandError::Syntax);
+            }
+        }
+        Ok(parsed)
+    }
+
+    /// Takes a condition over. Naming NX or XX twice is harmless, as in Redis; anything else
+    /// excludes another condition.
+    fn require(&mut self, condition: Condition) -> Result<(), CommandError> {
+        let repeated = condition == self.condition && !matches!(condition, Condition::Equals(_));
+        if self.condition != Condition::Always && !repeated {
+            return Err(CommandError::Syntax);
+        }
+        self.condition = condition;
+        Ok(())
+    }
+}
+
+/// Sets `arguments[0]` to `arguments[1]`.
 async fn store<B: Backend>(
     context: &Context<'_, B>,
     arguments: &[Bytes],
-    condition: Condition,
-    want_old: bool,
-) -> Result<(bool, Option<Bytes>), CommandError> {
+    options: SetOptions,
+) -> Result<Stored, CommandError> {
+    let SetOptions { condition, want_old } = options;
     let (range, key) = context.locate(&arguments[0]);
     let command = Command::Set { key, value: arguments[1].clone(), condition, want_old };
-    stored(context.propose(range, &command).await?)
+    answer::stored(context.propose(range, &command).await?)
 }
 
 /// Sets all keys at once. They must lie in one range: nothing ties the logs of two together.
@@ -181,12 +192,15 @@ async fn set_many<B: Backend>(
     }
     let range = home.ok_or_else(|| CommandError::Arity(name.to_owned()))?;
     let command = Command::SetMany { pairs, only_if_missing };
-    stored(context.propose(range, &command).await?).map(|(done, _)| done)
+    Ok(answer::stored(context.propose(range, &command).await?)?.done)
 }
 
-fn stored(answer: kv::Reply) -> Result<(bool, Option<Bytes>), CommandError> {
-    match answer {
-        kv::Reply::Stored { done, old } => Ok((done, old)),
-        _ => Err(CommandError::Mismatch),
-    }
+/// The reply of a length that was answered.
+fn length(answer: Answer) -> Outcome {
+    answer::integer(answer).map(Reply::Integer)
+}
+
+/// The reply of a value that was answered.
+fn optional(answer: Answer) -> Outcome {
+    answer::value(answer).map(Reply::optional)
 }

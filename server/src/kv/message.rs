@@ -1,8 +1,13 @@
 //! What a group of the store is asked and what it answers.
 
+mod codec;
+
 use bytes::Bytes;
 
 use crate::layout::Partition;
+
+/// The version of the encoding that this program writes, and the only one that it reads.
+pub const VERSION: u8 = 1;
 
 /// When a [`Command::Set`] takes effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +25,7 @@ pub enum Condition {
 /// A change of the store. Keys are stored keys (see [`crate::layout`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Sets a key; answers [`Reply::Stored`].
+    /// Sets a key; answers [`Answer::Stored`].
     Set {
         /// The key.
         key: Bytes,
@@ -31,17 +36,17 @@ pub enum Command {
         /// Whether the answer carries the old value.
         want_old: bool,
     },
-    /// Removes keys; answers [`Reply::Integer`] with the number of those that were there.
+    /// Removes keys; answers [`Answer::Integer`] with the number of those that were there.
     Delete {
         /// The keys.
         keys: Vec<Bytes>,
     },
-    /// Removes a key; answers [`Reply::Value`] with what it held.
+    /// Removes a key; answers [`Answer::Value`] with what it held.
     Take {
         /// The key.
         key: Bytes,
     },
-    /// Appends to a value; answers [`Reply::Integer`] with its new length.
+    /// Appends to a value; answers [`Answer::Integer`] with its new length.
     Append {
         /// The key.
         key: Bytes,
@@ -62,21 +67,21 @@ pub enum Command {
         /// The longest value allowed, in bytes.
         limit_bytes: u64,
     },
-    /// Adds to an integer; answers [`Reply::Integer`].
+    /// Adds to an integer; answers [`Answer::Integer`].
     Increment {
         /// The key. A missing one counts as zero.
         key: Bytes,
         /// What is added.
         by: i64,
     },
-    /// Adds to a floating-point number, digit for digit as Redis does; answers [`Reply::Value`].
+    /// Adds to a floating-point number, digit for digit as Redis does; answers [`Answer::Value`].
     IncrementFloat {
         /// The key. A missing one counts as zero.
         key: Bytes,
         /// What is added, as the client wrote it.
         by: Bytes,
     },
-    /// Sets several keys at once; answers [`Reply::Stored`].
+    /// Sets several keys at once; answers [`Answer::Stored`].
     SetMany {
         /// Keys and values. The last one wins where a key occurs twice.
         pairs: Vec<(Bytes, Bytes)>,
@@ -90,29 +95,29 @@ pub enum Command {
 /// A question to the store, answered without changing it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
-    /// The value of a key: [`Reply::Value`].
+    /// The value of a key: [`Answer::Value`].
     Get {
         /// The key.
         key: Bytes,
     },
-    /// The values of several keys: [`Reply::Values`].
+    /// The values of several keys: [`Answer::Values`].
     GetMany {
         /// The keys.
         keys: Vec<Bytes>,
         /// The values together may have this many bytes; more is [`Failure::TooMuch`].
         limit_bytes: u64,
     },
-    /// How many of these keys are there (one that is named twice counts twice): [`Reply::Integer`].
+    /// How many of these keys are there (one that is named twice counts twice): [`Answer::Integer`].
     Exists {
         /// The keys.
         keys: Vec<Bytes>,
     },
-    /// The length of a value in bytes, zero for a missing key: [`Reply::Integer`].
+    /// The length of a value in bytes, zero for a missing key: [`Answer::Integer`].
     Length {
         /// The key.
         key: Bytes,
     },
-    /// Part of a value, with the rules of GETRANGE: [`Reply::Value`].
+    /// Part of a value, with the rules of GETRANGE: [`Answer::Value`].
     Slice {
         /// The key.
         key: Bytes,
@@ -121,9 +126,9 @@ pub enum Query {
         /// The last byte, inclusive; negative counts from the end.
         end: i64,
     },
-    /// The number of keys: [`Reply::Integer`].
+    /// The number of keys: [`Answer::Integer`].
     Count,
-    /// A step of SCAN: [`Reply::Page`].
+    /// A step of SCAN: [`Answer::Page`].
     Scan {
         /// How the keys are laid out.
         partition: Partition,
@@ -136,7 +141,7 @@ pub enum Query {
         /// Report only keys that match this glob.
         pattern: Option<Bytes>,
     },
-    /// Keys that match a glob, in stored order: [`Reply::Listing`].
+    /// Keys that match a glob, in stored order: [`Answer::Listing`].
     Keys {
         /// How the keys are laid out.
         partition: Partition,
@@ -147,7 +152,7 @@ pub enum Query {
         /// Look at this many keys at most.
         limit_keys: u64,
     },
-    /// Keys and values in the order of the clients' keys: [`Reply::Pairs`].
+    /// Keys and values in the order of the clients' keys: [`Answer::Pairs`].
     Ordered {
         /// How the keys are laid out.
         partition: Partition,
@@ -186,7 +191,7 @@ pub enum Failure {
 
 /// The state machine's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
+pub enum Answer {
     /// Done; there is nothing to say.
     Done,
     /// A number.

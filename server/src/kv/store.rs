@@ -1,12 +1,15 @@
 //! The state machine: an ordered map from stored keys to values.
 
+mod listing;
+
 use std::collections::BTreeMap;
 use std::io;
 
 use bytes::{Bytes, BytesMut};
 
+use self::listing::KeySpan;
 use super::extended::{self, SumError};
-use super::message::{Command, Condition, Failure, Query, Reply};
+use super::message::{Answer, Command, Condition, Failure, Query};
 use super::number::parse_integer;
 use super::snapshot::{self, SnapshotWriter};
 
@@ -24,24 +27,24 @@ impl Store {
         Self::default()
     }
 
-    /// Carries out an encoded [`Command`] and returns the encoded [`Reply`]. Deterministic and
+    /// Carries out an encoded [`Command`] and returns the encoded [`Answer`]. Deterministic and
     /// total: bytes that are no command change nothing and answer [`Failure::Malformed`].
     pub fn apply(&mut self, command: &[u8]) -> Bytes {
-        let reply = match Command::decode(command) {
+        let answer = match Command::decode(command) {
             Ok(command) => self.execute(command),
-            Err(_) => Reply::Failed(Failure::Malformed),
+            Err(_) => Answer::Failed(Failure::Malformed),
         };
-        reply.encode()
+        answer.encode()
     }
 
-    /// Answers an encoded [`Query`] with an encoded [`Reply`].
+    /// Answers an encoded [`Query`] with an encoded [`Answer`].
     #[must_use]
     pub fn query(&self, query: &[u8]) -> Bytes {
-        let reply = match Query::decode(query) {
+        let answer = match Query::decode(query) {
             Ok(query) => self.answer(&query),
-            Err(_) => Reply::Failed(Failure::Malformed),
+            Err(_) => Answer::Failed(Failure::Malformed),
         };
-        reply.encode()
+        answer.encode()
     }
 
     /// Captures the state as it is now; the returned function writes it, later and on any thread.
@@ -62,16 +65,16 @@ impl Store {
         Ok(())
     }
 
-    fn execute(&mut self, command: Command) -> Reply {
+    fn execute(&mut self, command: Command) -> Answer {
         match command {
             Command::Set { key, value, condition, want_old } => {
                 self.set(key, value, &condition, want_old)
             }
             Command::Delete { keys } => {
                 let removed = keys.iter().filter(|key| self.entries.remove(*key).is_some());
-                Reply::Integer(removed.count() as i64)
+                Answer::Integer(removed.count() as i64)
             }
-            Command::Take { key } => Reply::Value(self.entries.remove(&key)),
+            Command::Take { key } => Answer::Value(self.entries.remove(&key)),
             Command::Append { key, value, limit_bytes } => self.append(key, &value, limit_bytes),
             Command::SetRange { key, offset, value, limit_bytes } => {
                 self.set_range(key, offset, &value, limit_bytes)
@@ -81,27 +84,27 @@ impl Store {
             Command::SetMany { pairs, only_if_missing } => self.set_many(pairs, only_if_missing),
             Command::Clear => {
                 self.entries.clear();
-                Reply::Done
+                Answer::Done
             }
         }
     }
 
-    fn answer(&self, query: &Query) -> Reply {
+    fn answer(&self, query: &Query) -> Answer {
         match query {
-            Query::Get { key } => Reply::Value(self.entries.get(key).cloned()),
+            Query::Get { key } => Answer::Value(self.entries.get(key).cloned()),
             Query::GetMany { keys, limit_bytes } => self.values(keys, *limit_bytes),
             Query::Exists { keys } => {
                 let there = keys.iter().filter(|key| self.entries.contains_key(*key));
-                Reply::Integer(there.count() as i64)
+                Answer::Integer(there.count() as i64)
             }
             Query::Length { key } => {
-                Reply::Integer(self.entries.get(key).map_or(0, |value| value.len() as i64))
+                Answer::Integer(self.entries.get(key).map_or(0, |value| value.len() as i64))
             }
             Query::Slice { key, start, end } => {
                 let value = self.entries.get(key).map(|value| slice(value, *start, *end));
-                Reply::Value(Some(value.unwrap_or_default()))
+                Answer::Value(Some(value.unwrap_or_default()))
             }
-            Query::Count => Reply::Integer(self.entries.len() as i64),
+            Query::Count => Answer::Integer(self.entries.len() as i64),
             Query::Scan { partition, from, until, count, pattern } => {
                 let places = *from..until.unwrap_or(u64::MAX);
                 self.scan(*partition, &places, *count, pattern.as_deref())
@@ -110,13 +113,13 @@ impl Store {
                 self.keys(*partition, after.as_ref(), pattern, *limit_keys)
             }
             Query::Ordered { partition, start, after_start, end, limit_pairs, limit_bytes } => {
-                let start = (&start[..], *after_start);
-                self.ordered(*partition, start, end.as_deref(), *limit_pairs, *limit_bytes)
+                let span = KeySpan { start, after_start: *after_start, end: end.as_deref() };
+                self.ordered(*partition, span, *limit_pairs, *limit_bytes)
             }
         }
     }
 
-    fn set(&mut self, key: Bytes, value: Bytes, condition: &Condition, want_old: bool) -> Reply {
+    fn set(&mut self, key: Bytes, value: Bytes, condition: &Condition, want_old: bool) -> Answer {
         let current = self.entries.get(&key);
         let done = match condition {
             Condition::Always => true,
@@ -128,38 +131,38 @@ impl Store {
         if done {
             self.entries.insert(key, value);
         }
-        Reply::Stored { done, old }
+        Answer::Stored { done, old }
     }
 
-    fn set_many(&mut self, pairs: Vec<(Bytes, Bytes)>, only_if_missing: bool) -> Reply {
+    fn set_many(&mut self, pairs: Vec<(Bytes, Bytes)>, only_if_missing: bool) -> Answer {
         let done = !only_if_missing || pairs.iter().all(|(key, _)| !self.entries.contains_key(key));
         if done {
             self.entries.extend(pairs);
         }
-        Reply::Stored { done, old: None }
+        Answer::Stored { done, old: None }
     }
 
-    fn append(&mut self, key: Bytes, value: &[u8], limit_bytes: u64) -> Reply {
+    fn append(&mut self, key: Bytes, value: &[u8], limit_bytes: u64) -> Answer {
         let current = self.entries.get(&key).map_or(&[][..], |value| &value[..]);
         let length = current.len() + value.len();
         if length as u64 > limit_bytes {
-            return Reply::Failed(Failure::TooLong);
+            return Answer::Failed(Failure::TooLong);
         }
         let mut joined = BytesMut::with_capacity(length);
         joined.extend_from_slice(current);
         joined.extend_from_slice(value);
         self.entries.insert(key, joined.freeze());
-        Reply::Integer(length as i64)
+        Answer::Integer(length as i64)
     }
 
-    fn set_range(&mut self, key: Bytes, offset: u64, value: &[u8], limit_bytes: u64) -> Reply {
+    fn set_range(&mut self, key: Bytes, offset: u64, value: &[u8], limit_bytes: u64) -> Answer {
         let current = self.entries.get(&key).map_or(&[][..], |value| &value[..]);
         if value.is_empty() {
-            return Reply::Integer(current.len() as i64);
+            return Answer::Integer(current.len() as i64);
         }
         let end = offset.saturating_add(value.len() as u64);
         if end > limit_bytes {
-            return Reply::Failed(Failure::TooLong);
+            return Answer::Failed(Failure::TooLong);
         }
         let (offset, end) = (offset as usize, end as usize);
         let mut patched = BytesMut::with_capacity(end.max(current.len()));
@@ -168,44 +171,44 @@ impl Store {
         patched[offset..end].copy_from_slice(value);
         let length = patched.len() as i64;
         self.entries.insert(key, patched.freeze());
-        Reply::Integer(length)
+        Answer::Integer(length)
     }
 
-    fn increment(&mut self, key: Bytes, by: i64) -> Reply {
+    fn increment(&mut self, key: Bytes, by: i64) -> Answer {
         let current = match self.entries.get(&key) {
             None => 0,
             Some(value) => match parse_integer(value) {
                 Some(number) => number,
-                None => return Reply::Failed(Failure::NotAnInteger),
+                None => return Answer::Failed(Failure::NotAnInteger),
             },
         };
         let Some(sum) = current.checked_add(by) else {
-            return Reply::Failed(Failure::Overflow);
+            return Answer::Failed(Failure::Overflow);
         };
         self.entries.insert(key, Bytes::from(sum.to_string()));
-        Reply::Integer(sum)
+        Answer::Integer(sum)
     }
 
-    fn increment_float(&mut self, key: Bytes, by: &[u8]) -> Reply {
+    fn increment_float(&mut self, key: Bytes, by: &[u8]) -> Answer {
         let current = self.entries.get(&key).map_or(&b"0"[..], |value| &value[..]);
         match extended::sum(current, by) {
             Ok(sum) => {
                 let sum = Bytes::from(sum);
                 self.entries.insert(key, sum.clone());
-                Reply::Value(Some(sum))
+                Answer::Value(Some(sum))
             }
-            Err(SumError::NotAFloat) => Reply::Failed(Failure::NotAFloat),
-            Err(SumError::Infinite) => Reply::Failed(Failure::Infinite),
+            Err(SumError::NotAFloat) => Answer::Failed(Failure::NotAFloat),
+            Err(SumError::Infinite) => Answer::Failed(Failure::Infinite),
         }
     }
 
-    fn values(&self, keys: &[Bytes], limit_bytes: u64) -> Reply {
+    fn values(&self, keys: &[Bytes], limit_bytes: u64) -> Answer {
         let values: Vec<_> = keys.iter().map(|key| self.entries.get(key).cloned()).collect();
         let total: u64 = values.iter().flatten().map(|value| value.len() as u64).sum();
         if total > limit_bytes {
-            return Reply::Failed(Failure::TooMuch);
+            return Answer::Failed(Failure::TooMuch);
         }
-        Reply::Values(values)
+        Answer::Values(values)
     }
 }
 
@@ -234,12 +237,12 @@ mod tests {
         Bytes::from_static(text.as_bytes())
     }
 
-    fn apply(store: &mut Store, command: Command) -> Reply {
-        Reply::decode(&store.apply(&command.encode())).unwrap()
+    fn apply(store: &mut Store, command: Command) -> Answer {
+        Answer::decode(&store.apply(&command.encode())).unwrap()
     }
 
-    fn ask(store: &Store, query: Query) -> Reply {
-        Reply::decode(&store.query(&query.encode())).unwrap()
+    fn ask(store: &Store, query: Query) -> Answer {
+        Answer::decode(&store.query(&query.encode())).unwrap()
     }
 
     fn set(store: &mut Store, key: &'static str, value: &'static str) {
@@ -249,12 +252,12 @@ mod tests {
             condition: Condition::Always,
             want_old: false,
         };
-        assert_eq!(apply(store, command), Reply::Stored { done: true, old: None });
+        assert_eq!(apply(store, command), Answer::Stored { done: true, old: None });
     }
 
     fn get(store: &Store, key: &'static str) -> Option<Bytes> {
         match ask(store, Query::Get { key: b(key) }) {
-            Reply::Value(value) => value,
+            Answer::Value(value) => value,
             other => panic!("{other:?}"),
         }
     }
@@ -267,17 +270,17 @@ mod tests {
         };
         let mut store = Store::new();
         for condition in [Condition::Present, Condition::Equals(b(""))] {
-            let missed = Reply::Stored { done: false, old: None };
+            let missed = Answer::Stored { done: false, old: None };
             assert_eq!(set_if(&mut store, condition), missed);
         }
-        let stored = Reply::Stored { done: true, old: None };
+        let stored = Answer::Stored { done: true, old: None };
         assert_eq!(set_if(&mut store, Condition::Missing), stored);
         set(&mut store, "k", "old");
         for condition in [Condition::Missing, Condition::Equals(b("other"))] {
-            let kept = Reply::Stored { done: false, old: Some(b("old")) };
+            let kept = Answer::Stored { done: false, old: Some(b("old")) };
             assert_eq!(set_if(&mut store, condition), kept);
         }
-        let replaced = Reply::Stored { done: true, old: Some(b("old")) };
+        let replaced = Answer::Stored { done: true, old: Some(b("old")) };
         assert_eq!(set_if(&mut store, Condition::Equals(b("old"))), replaced);
         assert_eq!(get(&store, "k"), Some(b("new")));
     }
@@ -287,8 +290,8 @@ mod tests {
         let mut store = Store::new();
         set(&mut store, "a", "1");
         let keys = vec![b("a"), b("a"), b("b")];
-        assert_eq!(apply(&mut store, Command::Delete { keys }), Reply::Integer(1));
-        assert_eq!(ask(&store, Query::Count), Reply::Integer(0));
+        assert_eq!(apply(&mut store, Command::Delete { keys }), Answer::Integer(1));
+        assert_eq!(ask(&store, Query::Count), Answer::Integer(0));
     }
 
     #[test]
@@ -296,15 +299,15 @@ mod tests {
         let mut store = Store::new();
         set(&mut store, "k", "12345");
         let append = |limit_bytes| Command::Append { key: b("k"), value: b("67"), limit_bytes };
-        assert_eq!(apply(&mut store, append(6)), Reply::Failed(Failure::TooLong));
+        assert_eq!(apply(&mut store, append(6)), Answer::Failed(Failure::TooLong));
         assert_eq!(get(&store, "k"), Some(b("12345")));
-        assert_eq!(apply(&mut store, append(7)), Reply::Integer(7));
+        assert_eq!(apply(&mut store, append(7)), Answer::Integer(7));
         let patch =
             |offset| Command::SetRange { key: b("k"), offset, value: b("xy"), limit_bytes: 10 };
-        assert_eq!(apply(&mut store, patch(u64::MAX)), Reply::Failed(Failure::TooLong));
-        assert_eq!(apply(&mut store, patch(8)), Reply::Integer(10));
+        assert_eq!(apply(&mut store, patch(u64::MAX)), Answer::Failed(Failure::TooLong));
+        assert_eq!(apply(&mut store, patch(8)), Answer::Integer(10));
         assert_eq!(get(&store, "k"), Some(b("1234567\0xy")));
-        assert_eq!(apply(&mut store, patch(0)), Reply::Integer(10));
+        assert_eq!(apply(&mut store, patch(0)), Answer::Integer(10));
         assert_eq!(get(&store, "k"), Some(b("xy34567\0xy")));
     }
 
@@ -312,7 +315,7 @@ mod tests {
     fn writing_nothing_makes_no_key() {
         let mut store = Store::new();
         let nothing = Command::SetRange { key: b("k"), offset: 5, value: b(""), limit_bytes: 10 };
-        assert_eq!(apply(&mut store, nothing), Reply::Integer(0));
+        assert_eq!(apply(&mut store, nothing), Answer::Integer(0));
         assert_eq!(get(&store, "k"), None);
     }
 
@@ -320,16 +323,16 @@ mod tests {
     fn increments_refuse_what_they_cannot_add() {
         let mut store = Store::new();
         let by = |by| Command::Increment { key: b("n"), by };
-        assert_eq!(apply(&mut store, by(i64::MAX)), Reply::Integer(i64::MAX));
-        assert_eq!(apply(&mut store, by(1)), Reply::Failed(Failure::Overflow));
+        assert_eq!(apply(&mut store, by(i64::MAX)), Answer::Integer(i64::MAX));
+        assert_eq!(apply(&mut store, by(1)), Answer::Failed(Failure::Overflow));
         assert_eq!(get(&store, "n"), Some(b("9223372036854775807")));
         set(&mut store, "n", "    11");
-        assert_eq!(apply(&mut store, by(1)), Reply::Failed(Failure::NotAnInteger));
+        assert_eq!(apply(&mut store, by(1)), Answer::Failed(Failure::NotAnInteger));
         let float = |text| Command::IncrementFloat { key: b("f"), by: b(text) };
-        assert_eq!(apply(&mut store, float("10.5")), Reply::Value(Some(b("10.5"))));
-        assert_eq!(apply(&mut store, float("0.1")), Reply::Value(Some(b("10.6"))));
-        assert_eq!(apply(&mut store, float("x")), Reply::Failed(Failure::NotAFloat));
-        assert_eq!(apply(&mut store, float("inf")), Reply::Failed(Failure::Infinite));
+        assert_eq!(apply(&mut store, float("10.5")), Answer::Value(Some(b("10.5"))));
+        assert_eq!(apply(&mut store, float("0.1")), Answer::Value(Some(b("10.6"))));
+        assert_eq!(apply(&mut store, float("x")), Answer::Failed(Failure::NotAFloat));
+        assert_eq!(apply(&mut store, float("inf")), Answer::Failed(Failure::Infinite));
         assert_eq!(get(&store, "f"), Some(b("10.6")));
     }
 
@@ -339,7 +342,7 @@ mod tests {
         set(&mut store, "b", "old");
         let pairs = vec![(b("a"), b("1")), (b("b"), b("2"))];
         let only_if_missing = Command::SetMany { pairs: pairs.clone(), only_if_missing: true };
-        let refused = Reply::Stored { done: false, old: None };
+        let refused = Answer::Stored { done: false, old: None };
         assert_eq!(apply(&mut store, only_if_missing), refused);
         assert_eq!(get(&store, "a"), None);
         apply(&mut store, Command::SetMany { pairs, only_if_missing: false });
@@ -376,8 +379,8 @@ mod tests {
         let keys = vec![b("a"), b("missing"), b("a")];
         let many = |limit_bytes| Query::GetMany { keys: keys.clone(), limit_bytes };
         let values = vec![Some(b("12345")), None, Some(b("12345"))];
-        assert_eq!(ask(&store, many(10)), Reply::Values(values));
-        assert_eq!(ask(&store, many(9)), Reply::Failed(Failure::TooMuch));
+        assert_eq!(ask(&store, many(10)), Answer::Values(values));
+        assert_eq!(ask(&store, many(9)), Answer::Failed(Failure::TooMuch));
     }
 
     proptest! {
@@ -389,8 +392,8 @@ mod tests {
             apply(&mut store, Command::SetMany { pairs, only_if_missing: false });
             let tagged: Vec<u8> = [1, tag].into_iter().chain(bytes.iter().copied()).collect();
             for input in [&bytes, &tagged] {
-                Reply::decode(&store.apply(input)).unwrap();
-                Reply::decode(&store.query(input)).unwrap();
+                Answer::decode(&store.apply(input)).unwrap();
+                Answer::decode(&store.query(input)).unwrap();
             }
         }
     }

@@ -1,14 +1,14 @@
-//! The key-value store's own formats: commands, queries, replies and snapshots.
+//! The key-value store's own formats: commands, queries, answers and snapshots.
 
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
-use logboat_server::kv::{Command, Query, Reply, Store};
+use logboat_server::kv::{Answer, Command, Query, Store};
 
 /// The longest value that a command may make. The front sends its own limit along with a command,
 /// and so bounds what carrying it out allocates.
 const MOST_VALUE_BYTES: u64 = 1 << 20;
 
-/// Decodes bytes as commands, queries, replies and snapshots, and carries out what they are.
+/// Decodes bytes as commands, queries, answers and snapshots, and carries out what they are.
 pub fn store_codec(data: &[u8]) {
     round_trips(data);
     // The pieces end where the data do.
@@ -28,8 +28,8 @@ fn round_trips(data: &[u8]) {
     if let Ok(query) = Query::decode(data) {
         assert_eq!(Query::decode(&query.encode()), Ok(query));
     }
-    if let Ok(reply) = Reply::decode(&Bytes::copy_from_slice(data)) {
-        assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
+    if let Ok(answer) = Answer::decode(&Bytes::copy_from_slice(data)) {
+        assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
     }
 }
 
@@ -52,9 +52,9 @@ fn carried_out(input: &mut Unstructured<'_>) -> Result<()> {
             continue;
         };
         let command = limited(command).encode();
-        let reply = one.apply(&command);
-        answered(&reply);
-        assert_eq!(other.apply(&command), reply, "replicas answer alike");
+        let answer = one.apply(&command);
+        answered(&answer);
+        assert_eq!(other.apply(&command), answer, "replicas answer alike");
     }
     let snapshot = snapshot_of(&one);
     assert_eq!(snapshot_of(&other), snapshot);
@@ -64,8 +64,8 @@ fn carried_out(input: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-fn answered(reply: &Bytes) {
-    Reply::decode(reply).expect("an answer decodes");
+fn answered(answer: &Bytes) {
+    Answer::decode(answer).expect("an answer decodes");
 }
 
 fn limited(command: Command) -> Command {

@@ -16,8 +16,8 @@ use std::collections::{BinaryHeap, VecDeque};
 use bytes::Bytes;
 
 use super::arguments::{self, is};
+use super::context::{Context, Outcome};
 use super::error::CommandError;
-use super::{Context, Outcome};
 use crate::backend::{Backend, RangeId};
 use crate::kv::{self, Query};
 use crate::layout::Partition;
@@ -154,7 +154,7 @@ async fn refill<B: Backend>(
     });
     let answers = context.read_each(queries.collect()).await?;
     for (i, answer) in empty.into_iter().zip(answers) {
-        let kv::Reply::Pairs { pairs, more } = answer else {
+        let kv::Answer::Pairs { pairs, more } = answer else {
             return Err(CommandError::Mismatch);
         };
         sources[i].accept(pairs, more);
@@ -194,8 +194,8 @@ impl Wanted {
             None => {
                 let stored = context.backend.partition().stored(&key);
                 match context.read(source.range, &Query::Get { key: stored }).await? {
-                    kv::Reply::Value(Some(value)) => value,
-                    kv::Reply::Value(None) => return Ok(()),
+                    kv::Answer::Value(Some(value)) => value,
+                    kv::Answer::Value(None) => return Ok(()),
                     _ => return Err(CommandError::Mismatch),
                 }
             }

@@ -6,14 +6,31 @@ use std::ops::{Bound, Range};
 
 use bytes::Bytes;
 
-use super::message::Reply;
-use super::store::Store;
+use super::Store;
 use crate::glob;
+use crate::kv::message::Answer;
 use crate::layout::{Partition, in_slot, place};
 
 /// A slot is walked in at most about this many steps of SCAN, whatever the step asked for: a step
 /// looks at every key of its slot, so smaller ones would cost the square of the slot's size.
 const MAX_STEPS_A_SLOT: usize = 64;
+
+/// A stretch of the clients' keys, in their own order.
+#[derive(Clone, Copy)]
+pub(super) struct KeySpan<'a> {
+    /// The first key.
+    pub(super) start: &'a [u8],
+    /// Whether `start` itself is left out.
+    pub(super) after_start: bool,
+    /// The key before which to stop; none for no end.
+    pub(super) end: Option<&'a [u8]>,
+}
+
+impl KeySpan<'_> {
+    fn is_empty(&self) -> bool {
+        self.end.is_some_and(|end| end <= self.start)
+    }
+}
 
 impl Store {
     /// One step of SCAN. Slots are walked in order; within a slot, keys come in the order of their
@@ -26,7 +43,7 @@ impl Store {
         within: &Range<u64>,
         count: u64,
         pattern: Option<&[u8]>,
-    ) -> Reply {
+    ) -> Answer {
         let count = usize::try_from(count).unwrap_or(usize::MAX).max(1);
         let mut seen: Vec<&Bytes> = Vec::new();
         let mut next = None;
@@ -63,7 +80,7 @@ impl Store {
         }
         let keys = seen.iter().map(|key| client_key(partition, key));
         let keys = keys.filter(|key| pattern.is_none_or(|p| glob::matches(p, key, false)));
-        Reply::Page { keys: keys.collect(), examined: seen.len() as u64, next }
+        Answer::Page { keys: keys.collect(), examined: seen.len() as u64, next }
     }
 
     /// One step of KEYS: up to `limit_keys` keys behind `after`, of which the matching are reported.
@@ -73,7 +90,7 @@ impl Store {
         after: Option<&Bytes>,
         pattern: &[u8],
         limit_keys: u64,
-    ) -> Reply {
+    ) -> Answer {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let limit = usize::try_from(limit_keys).unwrap_or(usize::MAX).max(1);
         let mut walked = self.entries.range::<Bytes, _>((start, Bound::Unbounded));
@@ -86,7 +103,7 @@ impl Store {
             last = Some(key);
         }
         let last = if walked.next().is_some() { last.cloned() } else { None };
-        Reply::Listing { keys, last }
+        Answer::Listing { keys, last }
     }
 
     /// One step of RANGE: pairs in the order of the clients' keys. In a hash layout each slot is a
@@ -94,37 +111,31 @@ impl Store {
     pub(super) fn ordered(
         &self,
         partition: Partition,
-        (start, after_start): (&[u8], bool),
-        end: Option<&[u8]>,
+        span: KeySpan<'_>,
         limit_pairs: u64,
         limit_bytes: u64,
-    ) -> Reply {
-        if end.is_some_and(|end| end <= start) {
-            return Reply::Pairs { pairs: Vec::new(), more: false };
+    ) -> Answer {
+        if span.is_empty() {
+            return Answer::Pairs { pairs: Vec::new(), more: false };
         }
-        let mut merge = Merge::new(partition, self.runs(partition, start, after_start, end));
+        let mut merge = Merge::new(partition, self.runs(partition, span));
         let limit = usize::try_from(limit_pairs).unwrap_or(usize::MAX).max(1);
         let mut pairs = Vec::new();
         let mut bytes = 0;
         while pairs.len() < limit && (bytes < limit_bytes || pairs.is_empty()) {
             let Some((key, value)) = merge.next() else {
-                return Reply::Pairs { pairs, more: false };
+                return Answer::Pairs { pairs, more: false };
             };
             let value = Some(value).filter(|value| value.len() as u64 <= limit_bytes);
             bytes += (key.len() + value.map_or(0, Bytes::len)) as u64;
             pairs.push((client_key(partition, key), value.cloned()));
         }
-        Reply::Pairs { pairs, more: merge.next().is_some() }
+        Answer::Pairs { pairs, more: merge.next().is_some() }
     }
 
-    /// The sorted runs of keys from `start` to `end`: one a slot, or a single one.
-    fn runs(
-        &self,
-        partition: Partition,
-        start: &[u8],
-        after_start: bool,
-        end: Option<&[u8]>,
-    ) -> Vec<Run<'_>> {
+    /// The sorted runs of the keys in `span`: one a slot, or a single one.
+    fn runs(&self, partition: Partition, span: KeySpan<'_>) -> Vec<Run<'_>> {
+        let KeySpan { start, after_start, end } = span;
         let lower = |key| {
             if after_start { Bound::Excluded(key) } else { Bound::Included(key) }
         };
@@ -234,6 +245,8 @@ mod tests {
 
     use super::*;
 
+    const ALL_KEYS: KeySpan<'_> = KeySpan { start: b"", after_start: false, end: None };
+
     fn store(partition: Partition, keys: impl IntoIterator<Item = Vec<u8>>) -> Store {
         let entries = keys.into_iter().map(|key| (partition.stored(&key), Bytes::from(key)));
         Store { entries: entries.collect() }
@@ -249,7 +262,7 @@ mod tests {
         loop {
             steps += 1;
             match store.scan(partition, &(from..u64::MAX), count, None) {
-                Reply::Page { keys, next, examined } => {
+                Answer::Page { keys, next, examined } => {
                     assert_eq!(examined, keys.len() as u64);
                     all.extend(keys);
                     let Some(next) = next else {
@@ -290,7 +303,7 @@ mod tests {
     fn a_scan_keeps_to_its_count_and_pattern() {
         let store = store(Partition::Hash, keys("key:", 1000));
         match store.scan(Partition::Hash, &(0..u64::MAX), 10, Some(b"key:1*")) {
-            Reply::Page { keys, examined, next } => {
+            Answer::Page { keys, examined, next } => {
                 assert_eq!(examined, 10);
                 assert!(keys.len() <= 10 && keys.iter().all(|key| key.starts_with(b"key:1")));
                 assert!(next.is_some());
@@ -305,7 +318,7 @@ mod tests {
         let (mut found, mut after) = (Vec::new(), None);
         loop {
             match store.keys(Partition::Hash, after.as_ref(), b"key:1*", 7) {
-                Reply::Listing { keys, last } => {
+                Answer::Listing { keys, last } => {
                     found.extend(keys);
                     if last.is_none() {
                         break;
@@ -320,9 +333,11 @@ mod tests {
         assert_eq!(found[0], "key:1");
     }
 
-    fn pairs(reply: Reply) -> (Vec<Bytes>, bool) {
-        match reply {
-            Reply::Pairs { pairs, more } => (pairs.into_iter().map(|(key, _)| key).collect(), more),
+    fn pairs(answer: Answer) -> (Vec<Bytes>, bool) {
+        match answer {
+            Answer::Pairs { pairs, more } => {
+                (pairs.into_iter().map(|(key, _)| key).collect(), more)
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -330,9 +345,7 @@ mod tests {
     #[test]
     fn a_step_of_a_range_stops_at_bytes_but_makes_progress() {
         let store = store(Partition::Range, keys("k", 10));
-        let step = |limit_bytes| {
-            pairs(store.ordered(Partition::Range, (b"", false), None, 100, limit_bytes))
-        };
+        let step = |limit_bytes| pairs(store.ordered(Partition::Range, ALL_KEYS, 100, limit_bytes));
         assert_eq!(step(1).0, ["k0"]);
         assert_eq!(step(5).0, ["k0", "k1"]);
         assert!(step(5).1);
@@ -344,8 +357,8 @@ mod tests {
     fn a_value_beyond_the_bytes_of_a_step_is_left_out() {
         let mut store = store(Partition::Range, keys("k", 3));
         store.entries.insert(Bytes::from("k1"), Bytes::from(vec![7; 100]));
-        match store.ordered(Partition::Range, (b"", false), None, 100, 99) {
-            Reply::Pairs { pairs, more } => {
+        match store.ordered(Partition::Range, ALL_KEYS, 100, 99) {
+            Answer::Pairs { pairs, more } => {
                 let lengths: Vec<_> =
                     pairs.iter().map(|(_, value)| value.as_ref().map(Bytes::len)).collect();
                 assert_eq!((lengths, more), (vec![Some(2), None, Some(2)], false));
@@ -371,14 +384,9 @@ mod tests {
                 .collect();
             for partition in [Partition::Hash, Partition::Range] {
                 let store = store(partition, keys.iter().cloned());
-                let reply = store.ordered(
-                    partition,
-                    (&start, after_start),
-                    end.as_deref(),
-                    limit as u64,
-                    u64::MAX,
-                );
-                let (found, more) = pairs(reply);
+                let span = KeySpan { start: &start, after_start, end: end.as_deref() };
+                let answer = store.ordered(partition, span, limit as u64, u64::MAX);
+                let (found, more) = pairs(answer);
                 prop_assert_eq!(&found, &inside[..limit.min(inside.len())]);
                 prop_assert_eq!(more, inside.len() > limit);
             }

@@ -1,5 +1,8 @@
 //! The listener of the Redis front: it accepts connections, each of which is a task of its own.
 
+mod config;
+mod connection;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,8 +13,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time;
 
+pub use self::config::FrontConfig;
+use self::connection::Connection;
 use crate::backend::Backend;
-use crate::connection::Connection;
 use crate::server_state::{FactsHook, ServerState};
 
 /// How long to wait after a failed accept; it fails again at once while descriptors are short.
@@ -19,28 +23,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long connections may take to finish their commands when the front stops.
 const STOP_GRACE: Duration = Duration::from_secs(1);
-
-/// How the front treats connections.
-#[derive(Clone, Copy, Debug)]
-pub struct FrontConfig {
-    /// The most connections at a time.
-    pub max_clients: usize,
-    /// While a client has this many bytes of replies to read, none of its further commands are
-    /// carried out.
-    pub max_unsent_bytes: usize,
-    /// A client that has replies to read and takes nothing for this long is disconnected.
-    pub stall_timeout: Duration,
-}
-
-impl Default for FrontConfig {
-    fn default() -> Self {
-        Self {
-            max_clients: 10_000,
-            max_unsent_bytes: 8 * 1024 * 1024,
-            stall_timeout: Duration::from_secs(60),
-        }
-    }
-}
 
 /// Why the front did not start.
 #[derive(Debug, thiserror::Error)]

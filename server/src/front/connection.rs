@@ -12,9 +12,9 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 use tokio::time;
 
+use super::config::FrontConfig;
 use crate::backend::Backend;
 use crate::commands::{self, Context};
-use crate::front::FrontConfig;
 use crate::resp::{Reply, Request, RequestParser};
 use crate::server_state::ServerState;
 use crate::session::{Registration, Session};
@@ -28,7 +28,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// A connection.
 #[derive(Debug)]
-pub(crate) struct Connection<B> {
+pub(super) struct Connection<B> {
     reader: OwnedReadHalf,
     writer: OwnedWriteHalf,
     parser: RequestParser,
@@ -53,7 +53,7 @@ enum End {
 }
 
 impl<B: Backend> Connection<B> {
-    pub(crate) fn new(
+    pub(super) fn new(
         stream: TcpStream,
         registration: Registration,
         backend: B,
@@ -76,7 +76,7 @@ impl<B: Backend> Connection<B> {
     }
 
     /// Serves the client until it leaves, or `stopped` turns true.
-    pub(crate) async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+    pub(super) async fn run(mut self, mut stopped: watch::Receiver<bool>) {
         let end = loop {
             if let Some(end) = self.execute_ready(&stopped).await {
                 break end;

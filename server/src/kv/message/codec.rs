@@ -1,4 +1,4 @@
-//! The binary encoding of commands, queries and replies.
+//! The binary encoding of commands, queries and answers.
 //!
 //! An encoding starts with [`VERSION`] and a tag; fields follow in the order of their declaration.
 //! Commands end up in the log, so a tag or a field never changes its meaning: new needs get new
@@ -6,12 +6,9 @@
 
 use bytes::Bytes;
 
-use super::message::{Command, Condition, Failure, Query, Reply};
-use super::wire::{Reader, WireError, Writer};
+use super::{Answer, Command, Condition, Failure, Query, VERSION};
+use crate::kv::wire::{Reader, WireError, Writer};
 use crate::layout::Partition;
-
-/// The version of the encoding that this program writes, and the only one that it reads.
-pub const VERSION: u8 = 1;
 
 impl Command {
     /// Encodes it.
@@ -175,7 +172,7 @@ impl Query {
     }
 }
 
-impl Reply {
+impl Answer {
     /// Encodes it.
     #[must_use]
     pub fn encode(&self) -> Bytes {
@@ -224,7 +221,7 @@ impl Reply {
     /// Anything else is refused with the reason.
     pub fn decode(bytes: &Bytes) -> Result<Self, WireError> {
         let (tag, mut r) = open(Reader::sharing(bytes))?;
-        let reply = match tag {
+        let answer = match tag {
             0 => Self::Done,
             1 => Self::Integer(r.signed()?),
             2 => Self::Value(r.optional()?),
@@ -239,7 +236,7 @@ impl Reply {
             8 => Self::Failed(Failure::from_code(r.byte()?)?),
             tag => return Err(WireError::UnknownTag(tag)),
         };
-        r.finish().map(|()| reply)
+        r.finish().map(|()| answer)
     }
 }
 
@@ -437,19 +434,20 @@ mod tests {
         ]
     }
 
-    fn reply() -> impl Strategy<Value = Reply> {
+    fn answer() -> impl Strategy<Value = Answer> {
         prop_oneof![
-            Just(Reply::Done),
-            any::<i64>().prop_map(Reply::Integer),
-            optional().prop_map(Reply::Value),
-            vec(optional(), 0..5).prop_map(Reply::Values),
-            (any::<bool>(), optional()).prop_map(|(done, old)| Reply::Stored { done, old }),
+            Just(Answer::Done),
+            any::<i64>().prop_map(Answer::Integer),
+            optional().prop_map(Answer::Value),
+            vec(optional(), 0..5).prop_map(Answer::Values),
+            (any::<bool>(), optional()).prop_map(|(done, old)| Answer::Stored { done, old }),
             (vec(bytes(), 0..5), any::<u64>(), proptest::option::of(any::<u64>()))
-                .prop_map(|(keys, examined, next)| Reply::Page { keys, examined, next }),
-            (vec(bytes(), 0..5), optional()).prop_map(|(keys, last)| Reply::Listing { keys, last }),
+                .prop_map(|(keys, examined, next)| Answer::Page { keys, examined, next }),
+            (vec(bytes(), 0..5), optional())
+                .prop_map(|(keys, last)| Answer::Listing { keys, last }),
             (vec((bytes(), optional()), 0..5), any::<bool>())
-                .prop_map(|(pairs, more)| Reply::Pairs { pairs, more }),
-            (0..=6u8).prop_map(|code| Reply::Failed(Failure::from_code(code).unwrap())),
+                .prop_map(|(pairs, more)| Answer::Pairs { pairs, more }),
+            (0..=6u8).prop_map(|code| Answer::Failed(Failure::from_code(code).unwrap())),
         ]
     }
 
@@ -465,8 +463,8 @@ mod tests {
         }
 
         #[test]
-        fn replies_round_trip(reply in reply()) {
-            prop_assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
+        fn answers_round_trip(answer in answer()) {
+            prop_assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
         }
 
         #[test]
@@ -481,7 +479,7 @@ mod tests {
             let mut bytes = vec![VERSION, tag];
             bytes.extend(tail);
             let bytes = Bytes::from(bytes);
-            let _ = (Command::decode(&bytes), Query::decode(&bytes), Reply::decode(&bytes));
+            let _ = (Command::decode(&bytes), Query::decode(&bytes), Answer::decode(&bytes));
         }
     }
 

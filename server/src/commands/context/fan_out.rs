@@ -6,40 +6,50 @@ use std::panic;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::error::CommandError;
-use super::{Context, understood};
+use super::Context;
 use crate::backend::{Backend, BackendError, RangeId};
-use crate::kv::{self, Command, Query};
+use crate::commands::answer::understood;
+use crate::commands::error::CommandError;
+use crate::kv::{Answer, Command, Query};
 
 /// The most requests of one command that are in flight.
 const MAX_IN_FLIGHT: usize = 128;
 
 /// The keys of a request, by the range that holds them.
-pub(super) struct KeysByRange {
-    /// For each range the positions of its keys in the request, and the stored keys.
-    pub(super) groups: Vec<(RangeId, Vec<usize>, Vec<Bytes>)>,
+pub(in crate::commands) struct KeysByRange {
+    /// One share for each range that holds any of them.
+    pub(in crate::commands) shares: Vec<RangeShare>,
+}
+
+/// What one range holds of the keys of a request.
+pub(in crate::commands) struct RangeShare {
+    pub(in crate::commands) range: RangeId,
+    /// The places of the keys in the request.
+    pub(in crate::commands) positions: Vec<usize>,
+    /// The stored keys, in the same order.
+    pub(in crate::commands) keys: Vec<Bytes>,
 }
 
 impl KeysByRange {
-    pub(super) fn new<B: Backend>(context: &Context<'_, B>, keys: &[Bytes]) -> Self {
-        let mut groups: BTreeMap<RangeId, (Vec<usize>, Vec<Bytes>)> = BTreeMap::new();
+    pub(in crate::commands) fn new<B: Backend>(context: &Context<'_, B>, keys: &[Bytes]) -> Self {
+        let mut shares: BTreeMap<RangeId, RangeShare> = BTreeMap::new();
         for (position, key) in keys.iter().enumerate() {
             let (range, stored) = context.locate(key);
-            let group = groups.entry(range).or_default();
-            group.0.push(position);
-            group.1.push(stored);
+            let empty = || RangeShare { range, positions: Vec::new(), keys: Vec::new() };
+            let share = shares.entry(range).or_insert_with(empty);
+            share.positions.push(position);
+            share.keys.push(stored);
         }
-        let groups = groups.into_iter().map(|(range, (at, keys))| (range, at, keys));
-        Self { groups: groups.collect() }
+        Self { shares: shares.into_values().collect() }
     }
 }
 
 impl<B: Backend> Context<'_, B> {
     /// Asks each range its query; the answers come in the order of `queries`.
-    pub(super) async fn read_each(
+    pub(in crate::commands) async fn read_each(
         &self,
         queries: Vec<(RangeId, Query)>,
-    ) -> Result<Vec<kv::Reply>, CommandError> {
+    ) -> Result<Vec<Answer>, CommandError> {
         let encoded = queries.into_iter().map(|(range, query)| (range, query.encode()));
         let answers = each(self.backend, encoded, |backend: B, range, query| async move {
             backend.read(range, query).await
@@ -50,10 +60,10 @@ impl<B: Backend> Context<'_, B> {
 
     /// Proposes each range its command. If some fail and others may have succeeded, the outcome of
     /// the whole is unknown.
-    pub(super) async fn propose_each(
+    pub(in crate::commands) async fn propose_each(
         &self,
         commands: Vec<(RangeId, Command)>,
-    ) -> Result<Vec<kv::Reply>, CommandError> {
+    ) -> Result<Vec<Answer>, CommandError> {
         let encoded = commands.into_iter().map(|(range, command)| (range, command.encode()));
         let answers = each(self.backend, encoded, |backend: B, range, command| async move {
             backend.propose(range, command).await

@@ -1,0 +1,52 @@
+//! Reading the answers of the state machine.
+
+use bytes::Bytes;
+
+use super::error::CommandError;
+use crate::kv::Answer;
+use crate::limits::Limits;
+
+/// Decodes an answer; a refusal becomes an error.
+pub(super) fn understood(answer: &Bytes, limits: &Limits) -> Result<Answer, CommandError> {
+    match Answer::decode(answer)? {
+        Answer::Failed(failure) => Err(CommandError::of_failure(failure, limits.max_reply_bytes)),
+        answer => Ok(answer),
+    }
+}
+
+/// The number that was answered.
+pub(super) fn integer(answer: Answer) -> Result<i64, CommandError> {
+    match answer {
+        Answer::Integer(value) => Ok(value),
+        _ => Err(CommandError::Mismatch),
+    }
+}
+
+/// The sum of the numbers that several ranges answered.
+pub(super) fn sum(answers: Vec<Answer>) -> Result<i64, CommandError> {
+    answers.into_iter().map(integer).sum()
+}
+
+/// The value of a key that was answered.
+pub(super) fn value(answer: Answer) -> Result<Option<Bytes>, CommandError> {
+    match answer {
+        Answer::Value(value) => Ok(value),
+        _ => Err(CommandError::Mismatch),
+    }
+}
+
+/// What became of a command that sets keys.
+pub(super) struct Stored {
+    /// Whether they were set.
+    pub(super) done: bool,
+    /// The old value, if it was asked for and there was one.
+    pub(super) old: Option<Bytes>,
+}
+
+/// What a command that sets keys was answered.
+pub(super) fn stored(answer: Answer) -> Result<Stored, CommandError> {
+    match answer {
+        Answer::Stored { done, old } => Ok(Stored { done, old }),
+        _ => Err(CommandError::Mismatch),
+    }
+}

@@ -1,0 +1,52 @@
+//! What a command works with: the store, what all connections share, and its own connection.
+
+mod fan_out;
+
+use bytes::Bytes;
+
+pub(super) use self::fan_out::KeysByRange;
+use super::answer::understood;
+use super::error::CommandError;
+use crate::backend::{Backend, RangeId};
+use crate::kv::{Answer, Command, Query};
+use crate::resp::Reply;
+use crate::server_state::ServerState;
+use crate::session::Session;
+
+/// What a command works with.
+#[derive(Debug)]
+pub struct Context<'a, B> {
+    /// The store.
+    pub backend: &'a B,
+    /// What all connections share.
+    pub server: &'a ServerState,
+    /// The connection.
+    pub session: &'a mut Session,
+}
+
+/// What a command ends with.
+pub(super) type Outcome = Result<Reply, CommandError>;
+
+impl<B: Backend> Context<'_, B> {
+    /// Where a client's key is stored, and in which range.
+    pub(super) fn locate(&self, key: &[u8]) -> (RangeId, Bytes) {
+        let stored = self.backend.partition().stored(key);
+        (self.backend.range_of(&stored), stored)
+    }
+
+    /// Has `range` carry out a command.
+    pub(super) async fn propose(
+        &self,
+        range: RangeId,
+        command: &Command,
+    ) -> Result<Answer, CommandError> {
+        let answer = self.backend.propose(range, command.encode()).await?;
+        understood(&answer, &self.backend.limits())
+    }
+
+    /// Asks `range` a query.
+    pub(super) async fn read(&self, range: RangeId, query: &Query) -> Result<Answer, CommandError> {
+        let answer = self.backend.read(range, query.encode()).await?;
+        understood(&answer, &self.backend.limits())
+    }
+}
