@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use logboat_bench::trio::Trio;
+use logboat_bench::three_nodes::ThreeNodes;
 use logboat_raft::{GroupId, Tuning};
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ const PAYLOAD_BYTES: usize = 128;
 
 fn commit(criterion: &mut Criterion) {
     let tuning = Arc::new(Tuning::default());
-    let mut groups: Vec<_> = (1..=GROUPS).map(|group| Trio::new(GroupId(group), &tuning)).collect();
+    let mut groups: Vec<_> =
+        (1..=GROUPS).map(|group| ThreeNodes::new(GroupId(group), &tuning)).collect();
     let mut bench = criterion.benchmark_group("core: commit on three replicas of 1,000 groups");
     for batch in [1, 64] {
         bench.throughput(Throughput::Elements(batch));

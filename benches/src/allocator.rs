@@ -27,18 +27,17 @@ thread_local! {
 }
 
 /// How often the process has allocated since it began, reallocations included.
-pub(crate) fn allocations() -> u64 {
+pub fn allocations() -> u64 {
     COUNTS.iter().map(|shard| shard.allocations.load(Ordering::Relaxed)).sum()
 }
 
 /// The bytes that are allocated now, as they were asked for.
-#[cfg(feature = "peers")]
-pub(crate) fn live_bytes() -> i64 {
+pub fn live_bytes() -> i64 {
     COUNTS.iter().map(|shard| shard.live_bytes.load(Ordering::Relaxed)).sum()
 }
 
 /// Counts what it passes on to [`System`].
-pub(crate) struct CountingAllocator;
+pub struct CountingAllocator;
 
 // SAFETY: every call goes to `System` as it came; counting neither allocates nor unwinds.
 unsafe impl GlobalAlloc for CountingAllocator {

@@ -1,20 +1,15 @@
 //! Clients that each have one request under way at a time, and what they counted.
 
-use crate::Failure;
-use crate::cluster::leading;
 use bytes::Bytes;
 use logboat::{GroupHandle, RequestError};
+use logboat_bench::Failure;
+use logboat_bench::cluster::leading;
+use logboat_bench::phase::{Phase, SharedPhase};
 use logboat_server::latency::Latencies;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
-
-/// Clients run through these phases; only what is answered in the second counts.
-const WARMING: u8 = 0;
-const MEASURING: u8 = 1;
-const STOPPING: u8 = 2;
 
 /// How many clients' outcomes are counted apart. One for each client would measure the memory of
 /// thousands of histograms, one for all how they wait for it.
@@ -59,7 +54,7 @@ impl Outcome {
 
 /// Running clients.
 pub(crate) struct ClosedLoop {
-    phase: Arc<AtomicU8>,
+    phase: Arc<SharedPhase>,
     outcomes: Arc<[Mutex<Outcome>]>,
     clients: JoinSet<()>,
 }
@@ -67,7 +62,7 @@ pub(crate) struct ClosedLoop {
 impl ClosedLoop {
     /// Starts clients of `groups`, which do not count anything yet.
     pub(crate) fn start(groups: &[Arc<[GroupHandle]>], work: Work) -> Self {
-        let phase = Arc::new(AtomicU8::new(WARMING));
+        let phase = Arc::new(SharedPhase::default());
         let outcomes: Arc<[Mutex<Outcome>]> = (0..SHARES).map(|_| Mutex::default()).collect();
         let numbers = 0..usize::try_from(work.clients).expect("clients fit in memory");
         let clients = numbers.zip(groups.iter().cycle()).map(|(number, replicas)| {
@@ -88,12 +83,12 @@ impl ClosedLoop {
 
     /// From now on, answers count.
     pub(crate) fn measure(&self) {
-        self.phase.store(MEASURING, Ordering::Relaxed);
+        self.phase.enter(Phase::Measuring);
     }
 
     /// From now on, answers don't count, and whoever gets one ends.
     pub(crate) fn stop(&self) {
-        self.phase.store(STOPPING, Ordering::Relaxed);
+        self.phase.enter(Phase::Stopping);
     }
 
     /// What was counted since the last time.
@@ -123,7 +118,7 @@ struct Client {
     payload: Bytes,
     read_percent: u64,
     batch: u64,
-    phase: Arc<AtomicU8>,
+    phase: Arc<SharedPhase>,
     outcomes: Arc<[Mutex<Outcome>]>,
     share: usize,
 }
@@ -137,10 +132,10 @@ impl Client {
             let reads = sequence < self.read_percent;
             let start = Instant::now();
             let result = self.request(reads).await;
-            match self.phase.load(Ordering::Relaxed) {
-                WARMING => {}
-                MEASURING => self.count(start, reads, result),
-                _ => return,
+            match self.phase.now() {
+                Phase::WarmingUp => {}
+                Phase::Measuring => self.count(start, reads, result),
+                Phase::Stopping => return,
             }
         }
     }

@@ -15,16 +15,17 @@ use std::time::{Duration, Instant};
 
 /// How large a cluster is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shape {
-    pub(crate) groups: u64,
-    /// Every group has a replica on each.
-    pub(crate) nodes: u64,
+pub struct Shape {
+    /// How many groups, each with a replica on every node.
+    pub groups: u64,
+    /// How many nodes.
+    pub nodes: u64,
     /// Threads that run groups, a node; one a core if not given.
-    pub(crate) workers: Option<usize>,
+    pub workers: Option<usize>,
     /// What a node may hold of all that is under way, if not the default.
-    pub(crate) memory_budget_bytes: Option<usize>,
+    pub memory_budget_bytes: Option<usize>,
     /// Above what size of its log a node makes groups compact, if not the default.
-    pub(crate) max_log_bytes: Option<u64>,
+    pub max_log_bytes: Option<u64>,
 }
 
 impl Default for Shape {
@@ -40,19 +41,19 @@ impl Default for Shape {
 }
 
 /// The nodes, and each group's replicas in the order of the nodes.
-pub(crate) struct Cluster {
+pub struct Cluster {
     nodes: Vec<Node>,
     data_dir: PathBuf,
     /// By group, from the first one on.
-    pub(crate) groups: Vec<Arc<[GroupHandle]>>,
+    pub groups: Vec<Arc<[GroupHandle]>>,
     /// Of all nodes together.
-    pub(crate) memory_budget_bytes: usize,
+    pub memory_budget_bytes: usize,
     /// Between two heartbeats of a node to each of its peers.
-    pub(crate) heartbeat_interval: Duration,
+    pub heartbeat_interval: Duration,
 }
 
 /// Starts a cluster, in a temporary directory if none is given, has it measured and stops it.
-pub(crate) fn with_cluster<T>(
+pub fn with_cluster<T>(
     shape: Shape,
     data_dir: Option<&Path>,
     measure: impl FnOnce(&Cluster) -> Result<T, Failure>,
@@ -64,7 +65,7 @@ pub(crate) fn with_cluster<T>(
 }
 
 /// The same with a cluster whose groups have not been started yet.
-pub(crate) fn with_nodes<T>(
+pub fn with_nodes<T>(
     shape: Shape,
     data_dir: Option<&Path>,
     measure: impl FnOnce(&mut Cluster) -> Result<T, Failure>,
@@ -79,8 +80,7 @@ pub(crate) fn with_nodes<T>(
 impl Cluster {
     /// Starts the nodes on free ports of loopback, with data in `data_dir`, and their groups, and
     /// waits until every group has a leader.
-    #[cfg(feature = "peers")]
-    pub(crate) fn start(shape: Shape, data_dir: &Path) -> Result<Self, Failure> {
+    pub fn start(shape: Shape, data_dir: &Path) -> Result<Self, Failure> {
         let mut cluster = Self::start_nodes(shape, data_dir)?;
         cluster.start_groups(shape.groups)?;
         Ok(cluster)
@@ -113,7 +113,7 @@ impl Cluster {
 
     /// Starts `groups` groups with a replica on each node, all nodes at once, and waits until every
     /// group has a leader.
-    pub(crate) fn start_groups(&mut self, groups: u64) -> Result<(), Failure> {
+    pub fn start_groups(&mut self, groups: u64) -> Result<(), Failure> {
         let members: Vec<_> = self.nodes.iter().map(Node::id).collect();
         let spec = |group: u64| GroupSpec {
             group: GroupId(group),
@@ -151,7 +151,7 @@ impl Cluster {
     }
 
     /// The logs' counts and elections, over all nodes.
-    pub(crate) fn counts(&self) -> Counts {
+    pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for node in &self.nodes {
             let WalStatus { syncs, entries, written_bytes, payload_bytes, segments, .. } =
@@ -168,7 +168,7 @@ impl Cluster {
     }
 
     /// What all nodes have sent to their peers.
-    pub(crate) fn sent(&self) -> Result<Sent, Failure> {
+    pub fn sent(&self) -> Result<Sent, Failure> {
         let mut text = String::new();
         for node in &self.nodes {
             let mut registry = Registry::default();
@@ -187,7 +187,7 @@ impl Cluster {
     }
 
     /// The bytes of all files of all nodes' logs, those that wait to be used again among them.
-    pub(crate) fn log_file_bytes(&self) -> io::Result<u64> {
+    pub fn log_file_bytes(&self) -> io::Result<u64> {
         let mut bytes = 0;
         for node in &self.nodes {
             for file in node_dir(&self.data_dir, node.id()).join("wal").read_dir()? {
@@ -199,7 +199,7 @@ impl Cluster {
     }
 
     /// Stops all nodes.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         std::thread::scope(|scope| {
             for node in &self.nodes {
                 scope.spawn(|| node.stop());
@@ -215,31 +215,39 @@ fn node_dir(data_dir: &Path, node: NodeId) -> PathBuf {
 
 /// What logs and replicas counted since they started.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Counts {
-    pub(crate) syncs: u64,
-    pub(crate) entries: u64,
-    pub(crate) written_bytes: u64,
-    pub(crate) payload_bytes: u64,
-    pub(crate) snapshots: u64,
-    pub(crate) elections: u64,
+pub struct Counts {
+    /// Syncs of the logs.
+    pub syncs: u64,
+    /// Entries written to the logs.
+    pub entries: u64,
+    /// Bytes written to the logs, framing included.
+    pub written_bytes: u64,
+    /// Bytes of the entries' commands in them.
+    pub payload_bytes: u64,
+    /// Snapshots written.
+    pub snapshots: u64,
+    /// Elections won.
+    pub elections: u64,
     /// Segment files that hold the logs now.
-    pub(crate) segments: i64,
+    pub segments: i64,
 }
 
 /// What nodes sent to their peers since they started.
 #[derive(Clone, Copy)]
-pub(crate) struct Sent {
-    pub(crate) messages: u64,
-    pub(crate) bytes: u64,
+pub struct Sent {
+    /// Messages of groups and of node liveness.
+    pub messages: u64,
+    /// Bytes, framing included.
+    pub bytes: u64,
 }
 
 /// The replica that leads, if one does.
-pub(crate) fn leading(replicas: &[GroupHandle]) -> Option<&GroupHandle> {
+pub fn leading(replicas: &[GroupHandle]) -> Option<&GroupHandle> {
     replicas.iter().find(|replica| replica.view().role() == RoleKind::Leader)
 }
 
 /// Addresses on loopback that were free a moment ago.
-pub(crate) fn free_addresses(nodes: u64) -> Result<BTreeMap<NodeId, String>, Failure> {
+pub fn free_addresses(nodes: u64) -> Result<BTreeMap<NodeId, String>, Failure> {
     let listeners: Vec<_> =
         (0..nodes).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
     let address = |listener: &TcpListener| listener.local_addr().map(|address| address.to_string());

@@ -1,10 +1,10 @@
 //! `logboat-bench disk`: what the disk takes of sequential writes that are synced one by one, which
 //! bounds what any log can do.
 
-use crate::Failure;
-use crate::process::thread_cpu_time;
 use crate::report::Place;
 use clap::Args;
+use logboat_bench::Failure;
+use logboat_bench::process::thread_cpu_time;
 use logboat_server::latency::{Latencies, per_second};
 use rustix::fs::{Advice, OFlags, fadvise};
 use serde::Serialize;

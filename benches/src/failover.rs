@@ -1,11 +1,11 @@
 //! `logboat-bench failover`: how long groups take no writes when the process that leads them is killed,
 //! and what others notice of it.
 
-use crate::Failure;
 use crate::report::print;
 use crate::servers::{Client, NODES, Server, Servers};
 use clap::Args;
 use logboat::NodeId;
+use logboat_bench::Failure;
 use logboat_router::Plan;
 use logboat_server::latency::Latencies;
 use logboat_server::layout::Partition;

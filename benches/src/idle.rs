@@ -1,14 +1,14 @@
 //! `logboat-bench idle`: what groups cost that have nothing to do, and how long the first write to one
 //! takes.
 
-use crate::Failure;
-use crate::cluster::{Cluster, Shape, leading, with_nodes};
-use crate::process::{cpu_time, resident_bytes};
 use crate::report::Place;
 use bytes::Bytes;
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use logboat::GroupHandle;
+use logboat_bench::Failure;
+use logboat_bench::cluster::{Cluster, Shape, leading, with_nodes};
+use logboat_bench::process::{cpu_time, resident_bytes};
 use logboat_server::latency::{Latencies, per_second};
 use serde::Serialize;
 use std::sync::Arc;

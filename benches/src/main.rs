@@ -1,29 +1,19 @@
 //! `logboat-bench`: how much a cluster, or a log alone, does in a second on this machine.
 
-mod allocator;
 mod closed_loop;
-mod cluster;
-#[cfg(feature = "peers")]
-mod compare;
-#[cfg(not(feature = "peers"))]
-#[path = "without_peers.rs"]
-mod compare;
 mod disk;
 mod failover;
 mod idle;
-mod machine;
 mod mixed;
 mod overload;
-mod process;
 mod report;
 mod servers;
-mod svg;
 mod throughput;
 mod timeline;
 mod wal;
 
-use allocator::CountingAllocator;
 use clap::{Parser, Subcommand};
+use logboat_bench::allocator::CountingAllocator;
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -47,14 +37,11 @@ enum Bench {
     /// A cluster of groups that have nothing to do.
     Idle(idle::Options),
     /// A cluster of processes, one of which is killed.
-    /// A cluster of processes, one of which is killed.
     Failover(failover::Options),
     /// What the disk takes of synced writes.
     Disk(disk::Options),
     /// The write-ahead log alone.
     Wal(wal::Options),
-    /// Log, core and cluster beside their peers.
-    Compare(compare::Options),
 }
 
 fn main() -> ExitCode {
@@ -66,7 +53,6 @@ fn main() -> ExitCode {
         Bench::Failover(options) => failover::run(&options),
         Bench::Disk(options) => disk::run(&options),
         Bench::Wal(options) => wal::run(&options),
-        Bench::Compare(options) => compare::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -76,5 +62,3 @@ fn main() -> ExitCode {
         }
     }
 }
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;

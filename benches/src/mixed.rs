@@ -1,12 +1,12 @@
 //! `logboat-bench mixed`: whether small writes wait for large ones, with which they share the log, the
 //! connections and the workers.
 
-use crate::Failure;
 use crate::closed_loop::{ClosedLoop, Outcome, Work};
-use crate::cluster::{Cluster, Shape, with_cluster};
 use crate::report::Place;
 use crate::throughput::WARM_UP;
 use clap::Args;
+use logboat_bench::Failure;
+use logboat_bench::cluster::{Cluster, Shape, with_cluster};
 use logboat_server::latency::per_second;
 use serde::Serialize;
 use std::time::{Duration, Instant};

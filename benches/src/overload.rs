@@ -4,10 +4,7 @@
 //! times as many proposals in a second, or a part of it, whatever comes back. Its threads run
 //! without an executor: what is refused at once costs them one poll.
 
-use crate::Failure;
 use crate::closed_loop::{ClosedLoop, Work};
-use crate::cluster::{Cluster, Shape, leading, with_cluster};
-use crate::process::{forget_peak, peak_resident_bytes, resident_bytes, thread_cpu_time};
 use crate::report::Place;
 use crate::throughput::WARM_UP;
 use bytes::Bytes;
@@ -15,6 +12,9 @@ use clap::Args;
 use futures_util::future::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use logboat::{GroupHandle, RequestError};
+use logboat_bench::Failure;
+use logboat_bench::cluster::{Cluster, Shape, leading, with_cluster};
+use logboat_bench::process::{forget_peak, peak_resident_bytes, resident_bytes, thread_cpu_time};
 use logboat_server::latency::{Latencies, per_second};
 use serde::Serialize;
 use std::future::Future;

@@ -5,28 +5,28 @@ use std::io;
 use std::time::Duration;
 
 /// The processor time of all threads since the process began.
-pub(crate) fn cpu_time() -> Duration {
+pub fn cpu_time() -> Duration {
     duration(clock_gettime(ClockId::ProcessCPUTime))
 }
 
 /// The processor time of the calling thread since it began.
-pub(crate) fn thread_cpu_time() -> Duration {
+pub fn thread_cpu_time() -> Duration {
     duration(clock_gettime(ClockId::ThreadCPUTime))
 }
 
 /// The memory that the process has resident, in bytes.
-pub(crate) fn resident_bytes() -> io::Result<u64> {
+pub fn resident_bytes() -> io::Result<u64> {
     status_bytes("VmRSS:")
 }
 
 /// The most memory that the process had resident at once, in bytes, since it began or since
 /// [`forget_peak`].
-pub(crate) fn peak_resident_bytes() -> io::Result<u64> {
+pub fn peak_resident_bytes() -> io::Result<u64> {
     status_bytes("VmHWM:")
 }
 
 /// Has [`peak_resident_bytes`] begin anew.
-pub(crate) fn forget_peak() -> io::Result<()> {
+pub fn forget_peak() -> io::Result<()> {
     std::fs::write("/proc/self/clear_refs", "5")
 }
 
@@ -46,8 +46,7 @@ fn duration(time: Timespec) -> Duration {
 }
 
 /// The bytes that the process has had written to storage, counted when pages become dirty.
-#[cfg(feature = "peers")]
-pub(crate) fn device_bytes() -> io::Result<u64> {
+pub fn device_bytes() -> io::Result<u64> {
     let counts = std::fs::read_to_string("/proc/self/io")?;
     let bytes =
         counts.lines().find_map(|line| line.strip_prefix("write_bytes:")?.trim().parse().ok());

@@ -1,7 +1,7 @@
 //! How a report is printed.
 
-use crate::Failure;
 use clap::Args;
+use logboat_bench::Failure;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 

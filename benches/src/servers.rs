@@ -1,7 +1,7 @@
 //! A cluster of `logboat serve` processes, and clients that write to it over the Redis protocol.
 
-use crate::Failure;
-use crate::cluster::free_addresses;
+use logboat_bench::Failure;
+use logboat_bench::cluster::free_addresses;
 use logboat_server::admin::StatusPage;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::fs::File;

@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 
-/// The width of a picture, and what is left free at its edges.
-pub(crate) const WIDTH: f64 = 880.0;
-pub(crate) const MARGIN: f64 = 16.0;
+/// The width of a picture.
+pub const WIDTH: f64 = 880.0;
+
+/// What is left free at its edges.
+pub const MARGIN: f64 = 16.0;
 
 /// Readable on light and on dark ground: colours of middle brightness, and text in that of the
 /// reader's choice where the picture's host tells it.
@@ -16,11 +18,11 @@ const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#1f2328}\
     @media(prefers-color-scheme:dark){text{fill:#e6edf3}.note{fill:#9198a1}}";
 
 /// A picture as text, to which lines are added.
-pub(crate) struct Picture(String);
+pub struct Picture(String);
 
 impl Picture {
     /// An empty one of this height under a heading; `title` is its short name.
-    pub(crate) fn new(height: f64, title: &str, heading: &str) -> Self {
+    pub fn new(height: f64, title: &str, heading: &str) -> Self {
         let (title, heading) = (escape(title), escape(heading));
         Self(format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
@@ -31,24 +33,24 @@ impl Picture {
     }
 
     /// Adds an element.
-    pub(crate) fn add(&mut self, element: &str) {
+    pub fn add(&mut self, element: &str) {
         writeln!(self.0, "{element}").expect("a string takes all");
     }
 
     /// The whole of it.
-    pub(crate) fn finish(mut self) -> String {
+    pub fn finish(mut self) -> String {
         self.0.push_str("</svg>\n");
         self.0
     }
 }
 
 /// Text as it stands in a picture.
-pub(crate) fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// A number with as many digits as say something.
-pub(crate) fn figure(value: f64) -> String {
+pub fn figure(value: f64) -> String {
     match value {
         value if value >= 1_000.0 => format!("{value:.0}"),
         value if value >= 10.0 => format!("{value:.1}"),
@@ -58,6 +60,6 @@ pub(crate) fn figure(value: f64) -> String {
 
 /// A number of things, of which there are few, on a scale.
 #[expect(clippy::cast_precision_loss, reason = "they are few")]
-pub(crate) const fn count(things: usize) -> f64 {
+pub const fn count(things: usize) -> f64 {
     things as f64
 }

@@ -1,13 +1,13 @@
 //! `logboat-bench throughput`: a cluster in one process under closed-loop clients.
 
-use crate::Failure;
-use crate::allocator::allocations;
 use crate::closed_loop::{ClosedLoop, Outcome, Work};
-use crate::cluster::{Cluster, Shape, with_cluster};
-use crate::process::{cpu_time, resident_bytes};
 use crate::report::Place;
 use crate::timeline::Timeline;
 use clap::Args;
+use logboat_bench::Failure;
+use logboat_bench::allocator::allocations;
+use logboat_bench::cluster::{Cluster, Shape, with_cluster};
+use logboat_bench::process::{cpu_time, resident_bytes};
 use logboat_server::latency::{per_second, ratio};
 use serde::Serialize;
 use std::path::PathBuf;

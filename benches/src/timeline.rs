@@ -1,10 +1,10 @@
 //! How a run went, second by second, as a picture.
 
-use crate::Failure;
 use crate::closed_loop::Outcome;
-use crate::cluster::Cluster;
-use crate::process::resident_bytes;
-use crate::svg::{MARGIN, Picture, WIDTH, count, escape, figure};
+use logboat_bench::Failure;
+use logboat_bench::cluster::Cluster;
+use logboat_bench::process::resident_bytes;
+use logboat_bench::svg::{MARGIN, Picture, WIDTH, count, escape, figure};
 use logboat_server::latency::per_second;
 use std::time::Instant;
 

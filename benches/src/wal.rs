@@ -1,10 +1,10 @@
 //! `logboat-bench wal`: the write-ahead log alone.
 
-use crate::Failure;
-use crate::process::{cpu_time, resident_bytes};
 use crate::report::Place;
 use bytes::Bytes;
 use clap::Args;
+use logboat_bench::Failure;
+use logboat_bench::process::{cpu_time, resident_bytes};
 use logboat_raft::{Entry, EntryKind, GroupId, Index, LogId, LogWrite, Mark, Persist, Term};
 use logboat_server::latency::{Latencies, per_second, ratio};
 use logboat_storage::{Batch, Completion, Poisoned, Wal, WalOptions};

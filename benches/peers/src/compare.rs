@@ -1,4 +1,4 @@
-//! `logboat-bench compare`: Logboat beside its peers, in turn, in one process.
+//! `logboat-peers compare`: Logboat beside its peers, in turn, in one process.
 //!
 //! Machines are noisy and no two are alike, so what counts is the ratio of two figures taken one
 //! right after the other: each contest runs Logboat, the peer, Logboat, the peer, …, and the ratio
@@ -8,27 +8,16 @@
 //! its largest user choose; the module of each says which, and why. Where a choice was open, it was
 //! made by measurement in the peer's favour.
 
-mod clients;
-mod cluster;
-mod contest;
-mod core;
-mod logboat_wal;
-mod openraft;
-mod plot;
-mod raft_engine;
-mod raft_node;
-mod raft_rs;
-mod shared_log;
-mod wal;
-
-use crate::Failure;
-use crate::svg::figure;
+use crate::contest::{Contest, Row};
+use crate::contests::{cluster, core, wal};
+use crate::plot;
+use crate::testbed::Testbed;
 use clap::{Args, ValueEnum};
-use contest::{Contest, Row};
 use indicatif::{ProgressBar, ProgressStyle};
+use logboat_bench::Failure;
+use logboat_bench::svg::figure;
 use std::path::PathBuf;
 use std::time::Duration;
-use tempfile::TempDir;
 
 /// Logboat and its peers on this machine, in turn, with real syncs.
 #[derive(Clone, Debug, Args)]
@@ -66,37 +55,8 @@ enum Part {
     Cluster,
 }
 
-/// Where and how long a contest runs.
-struct Ground {
-    dir: TempDir,
-    time: Duration,
-    recovered_bytes: u64,
-}
-
-impl Ground {
-    fn new(options: &Options) -> Result<Self, Failure> {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix("logboat-bench-");
-        let dir = match &options.dir {
-            Some(dir) => builder.tempdir_in(dir)?,
-            None => builder.tempdir()?,
-        };
-        if !(0.0..=1024.0).contains(&options.gib) {
-            return Err("--gib takes 0 to 1024".into());
-        }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked")]
-        let recovered_bytes = (options.gib * f64::from(1 << 30)) as u64;
-        Ok(Self { dir, time: Duration::from_secs(options.seconds), recovered_bytes })
-    }
-
-    /// An empty directory, which goes when it is dropped.
-    fn scratch(&self) -> Result<TempDir, Failure> {
-        Ok(tempfile::tempdir_in(self.dir.path())?)
-    }
-}
-
 /// Makes a contest ready.
-type Setup = fn(&Ground) -> Result<Contest<'_>, Failure>;
+type Setup = fn(&Testbed) -> Result<Contest<'_>, Failure>;
 
 const CONTESTS: &[(Part, Setup)] = &[
     (Part::Wal, wal::blocking),
@@ -118,7 +78,8 @@ const CONTESTS: &[(Part, Setup)] = &[
 
 /// Runs the contests and prints what came out.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    let ground = Ground::new(options)?;
+    let time = Duration::from_secs(options.seconds);
+    let testbed = Testbed::new(options.dir.as_deref(), time, options.gib)?;
     let wanted = |(part, setup): &(Part, Setup)| {
         options.part.is_none_or(|only| only == *part).then_some(*setup)
     };
@@ -128,7 +89,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let mut rows = Vec::new();
     for setup in setups {
         progress.set_message("preparing");
-        rows.extend(setup(&ground)?.run(options.rounds, &progress)?);
+        rows.extend(setup(&testbed)?.run(options.rounds, &progress)?);
     }
     progress.finish_and_clear();
     if options.json {

@@ -1,14 +1,14 @@
 //! The contests of whole clusters: three nodes in this process, all under the same clients.
 
-use super::Ground;
-use super::clients::{Load, Target, drive};
-use super::contest::{Better, Contest, Figure};
-use super::openraft;
-use super::raft_node::RaftNodes;
-use crate::Failure;
-use crate::cluster::{Cluster, Shape, leading};
+use crate::contest::{Better, Contest, Figure};
+use crate::sides::openraft;
+use crate::sides::raft_node::RaftNodes;
+use crate::testbed::Testbed;
+use crate::work::clients::{Load, Target, drive};
 use bytes::Bytes;
 use logboat::GroupHandle;
+use logboat_bench::Failure;
+use logboat_bench::cluster::{Cluster, Shape, leading};
 use std::sync::Arc;
 use tokio::runtime::{Builder, Runtime};
 
@@ -17,7 +17,7 @@ const MANY_GROUPS: Load = Load { groups: 1_000, clients_a_group: 8, payload_byte
 const BUSY_GROUPS: Load = Load { groups: 48, clients_a_group: 64, payload_bytes: 16 };
 
 /// Synced and over loopback TCP, against one in memory without a network.
-pub(super) fn openraft(ground: &Ground) -> Result<Contest<'_>, Failure> {
+pub(crate) fn openraft(testbed: &Testbed) -> Result<Contest<'_>, Failure> {
     Ok(Contest {
         peer: "openraft 0.10 in memory",
         figures: &[
@@ -32,11 +32,11 @@ pub(super) fn openraft(ground: &Ground) -> Result<Contest<'_>, Failure> {
                 better: Better::Less,
             },
         ],
-        logboat: Box::new(|| logboat(ground, MANY_GROUPS)),
+        logboat: Box::new(|| logboat(testbed, MANY_GROUPS)),
         other: Box::new(|| {
             let runtime = runtime()?;
             let nodes = Arc::new(runtime.block_on(openraft::Groups::start(MANY_GROUPS.groups))?);
-            let figures = drive(&runtime, &nodes, MANY_GROUPS, ground.time);
+            let figures = drive(&runtime, &nodes, MANY_GROUPS, testbed.time);
             runtime.block_on(nodes.stop());
             figures
         }),
@@ -44,9 +44,9 @@ pub(super) fn openraft(ground: &Ground) -> Result<Contest<'_>, Failure> {
 }
 
 /// Both synced and over loopback TCP; many groups with few clients each.
-pub(super) fn raft_node(ground: &Ground) -> Result<Contest<'_>, Failure> {
+pub(crate) fn raft_node(testbed: &Testbed) -> Result<Contest<'_>, Failure> {
     Ok(against_raft_node(
-        ground,
+        testbed,
         MANY_GROUPS,
         &[
             Figure {
@@ -64,9 +64,9 @@ pub(super) fn raft_node(ground: &Ground) -> Result<Contest<'_>, Failure> {
 }
 
 /// The same with few groups and many clients each.
-pub(super) fn raft_node_busy_groups(ground: &Ground) -> Result<Contest<'_>, Failure> {
+pub(crate) fn raft_node_busy_groups(testbed: &Testbed) -> Result<Contest<'_>, Failure> {
     Ok(against_raft_node(
-        ground,
+        testbed,
         BUSY_GROUPS,
         &[
             Figure {
@@ -84,30 +84,30 @@ pub(super) fn raft_node_busy_groups(ground: &Ground) -> Result<Contest<'_>, Fail
 }
 
 fn against_raft_node<'a>(
-    ground: &'a Ground,
+    testbed: &'a Testbed,
     load: Load,
     figures: &'static [Figure],
 ) -> Contest<'a> {
     Contest {
         peer: RAFT_NODE,
         figures,
-        logboat: Box::new(move || logboat(ground, load)),
+        logboat: Box::new(move || logboat(testbed, load)),
         other: Box::new(move || {
-            let dir = ground.scratch()?;
+            let dir = testbed.scratch()?;
             let nodes = Arc::new(RaftNodes::start(dir.path(), load.groups)?);
-            let figures = drive(&runtime()?, &nodes, load, ground.time);
+            let figures = drive(&runtime()?, &nodes, load, testbed.time);
             nodes.stop()?;
             figures
         }),
     }
 }
 
-fn logboat(ground: &Ground, load: Load) -> Result<Vec<f64>, Failure> {
-    let dir = ground.scratch()?;
+fn logboat(testbed: &Testbed, load: Load) -> Result<Vec<f64>, Failure> {
+    let dir = testbed.scratch()?;
     let shape = Shape { groups: load.groups, ..Shape::default() };
     let cluster = Cluster::start(shape, dir.path())?;
     let handles = Arc::new(Handles(cluster.groups.clone()));
-    let figures = drive(&runtime()?, &handles, load, ground.time);
+    let figures = drive(&runtime()?, &handles, load, testbed.time);
     cluster.stop();
     figures
 }

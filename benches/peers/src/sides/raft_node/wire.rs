@@ -1,9 +1,9 @@
 //! Messages between nodes over TCP: a frame is its length and then, for each message, its group and
 //! the message with its length, as protobuf writes them.
 
-use super::poller::Event;
-use crate::Failure;
+use super::event::Event;
 use bytes::Bytes;
+use logboat_bench::Failure;
 use protobuf::{CodedInputStream, Message as _};
 use raft::eraftpb::Message;
 use std::io::{self, BufReader, Read, Write};
@@ -14,18 +14,18 @@ use std::sync::mpsc::Sender;
 const LENGTH_BYTES: usize = 4;
 
 /// One direction of a connection, written by one thread.
-pub(super) struct Link {
+pub(crate) struct Link {
     stream: TcpStream,
     frame: Vec<u8>,
 }
 
 impl Link {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: TcpStream) -> Self {
         Self { stream, frame: vec![0; LENGTH_BYTES] }
     }
 
     /// Adds a message to the frame.
-    pub(super) fn push(&mut self, group: u64, message: &Message) -> Result<(), Failure> {
+    pub(crate) fn push(&mut self, group: u64, message: &Message) -> Result<(), Failure> {
         let mut group = group;
         while group >= 0x80 {
             self.frame.push(group as u8 | 0x80);
@@ -37,7 +37,7 @@ impl Link {
     }
 
     /// Sends what there is.
-    pub(super) fn flush(&mut self) -> Result<(), Failure> {
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         let bytes = self.frame.len() - LENGTH_BYTES;
         if bytes == 0 {
             return Ok(());
@@ -50,7 +50,7 @@ impl Link {
 }
 
 /// Hands what arrives to a poller until the other side ends.
-pub(super) fn receive(stream: TcpStream, inbox: &Sender<Event>) -> Result<(), Failure> {
+pub(crate) fn receive(stream: TcpStream, inbox: &Sender<Event>) -> Result<(), Failure> {
     let mut reader = BufReader::with_capacity(256 << 10, stream);
     loop {
         let mut length = [0; LENGTH_BYTES];

@@ -1,13 +1,13 @@
 //! Logboat's log in the contests.
 
-use super::shared_log::{Append, Load, SharedLog, Writer};
-use crate::Failure;
+use crate::work::shared_log::{Append, Load, SharedLog, Writer};
+use logboat_bench::Failure;
 use logboat_raft::{Entry, EntryKind, GroupId, Index, LogId, LogWrite, Mark, Persist, Term};
 use logboat_storage::{Batch, Completion, Poisoned, Wal, WalOptions};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-pub(super) struct LogboatWal(Wal<Durable>);
+pub(crate) struct LogboatWal(Wal<Durable>);
 
 /// Tells the writer that a batch is durable.
 struct Durable(Sender<Result<(), Poisoned>>);
@@ -47,7 +47,7 @@ impl SharedLog for LogboatWal {
     }
 }
 
-pub(super) struct LogboatWriter {
+pub(crate) struct LogboatWriter {
     wal: Wal<Durable>,
     done: Sender<Result<(), Poisoned>>,
     durable: Receiver<Result<(), Poisoned>>,

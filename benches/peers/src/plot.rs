@@ -1,8 +1,8 @@
 //! The ratios as a picture: a bar a row on a logarithmic scale, to the right of "as good" where
 //! Logboat is better.
 
-use super::contest::{Better, Row};
-use crate::svg::{MARGIN, Picture, WIDTH, count, escape, figure};
+use crate::contest::{Better, Row};
+use logboat_bench::svg::{MARGIN, Picture, WIDTH, count, escape, figure};
 
 const TITLE_HEIGHT: f64 = 40.0;
 const ROW_HEIGHT: f64 = 46.0;
@@ -10,7 +10,7 @@ const ROW_HEIGHT: f64 = 46.0;
 const LABEL_WIDTH: f64 = 60.0;
 
 /// Draws the rows, from the top down, as SVG.
-pub(super) fn draw(rows: &[Row]) -> String {
+pub(crate) fn draw(rows: &[Row]) -> String {
     let height = ROW_HEIGHT.mul_add(count(rows.len()), TITLE_HEIGHT + MARGIN);
     let scale = Scale::new(rows);
     let title = "Logboat beside its peers";

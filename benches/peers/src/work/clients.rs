@@ -1,44 +1,40 @@
 //! Closed-loop clients: each has one write under way at a time.
 
-use crate::Failure;
-use crate::process::cpu_time;
 use bytes::Bytes;
+use logboat_bench::Failure;
+use logboat_bench::phase::{Phase, SharedPhase};
+use logboat_bench::process::cpu_time;
 use logboat_server::latency::per_second;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 /// What clients write to.
-pub(super) trait Target: Send + Sync + 'static {
+pub(crate) trait Target: Send + Sync + 'static {
     /// Writes to a group; whether that was acknowledged.
     fn write(&self, group: usize, command: Bytes) -> impl Future<Output = bool> + Send;
 }
 
 /// How many clients write what.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Load {
-    pub(super) groups: u64,
-    pub(super) clients_a_group: u64,
-    pub(super) payload_bytes: usize,
+pub(crate) struct Load {
+    pub(crate) groups: u64,
+    pub(crate) clients_a_group: u64,
+    pub(crate) payload_bytes: usize,
 }
-
-/// Clients run through these phases; only what is answered in the second counts.
-const WARMING: u8 = 0;
-const MEASURING: u8 = 1;
-const STOPPING: u8 = 2;
 
 #[derive(Default)]
 struct Counts {
-    phase: AtomicU8,
+    phase: SharedPhase,
     writes: AtomicU64,
     refused: AtomicU64,
 }
 
 /// Writes a second, and the processor time of the whole process for each, in microseconds.
-pub(super) fn drive(
+pub(crate) fn drive(
     runtime: &Runtime,
     target: &Arc<impl Target>,
     load: Load,
@@ -55,9 +51,9 @@ pub(super) fn drive(
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
         let (cpu, start) = (cpu_time(), Instant::now());
-        counts.phase.store(MEASURING, Ordering::Relaxed);
+        counts.phase.enter(Phase::Measuring);
         tokio::time::sleep(time).await;
-        counts.phase.store(STOPPING, Ordering::Relaxed);
+        counts.phase.enter(Phase::Stopping);
         let (cpu, elapsed) = (cpu_time().saturating_sub(cpu), start.elapsed());
         while let Some(ended) = clients.join_next().await {
             ended?;
@@ -76,12 +72,12 @@ async fn write(target: Arc<impl Target>, group: usize, command: Bytes, counts: A
     loop {
         let acknowledged = target.write(group, command.clone()).await;
         let count = if acknowledged { &counts.writes } else { &counts.refused };
-        match counts.phase.load(Ordering::Relaxed) {
-            WARMING => {}
-            MEASURING => {
+        match counts.phase.now() {
+            Phase::WarmingUp => {}
+            Phase::Measuring => {
                 count.fetch_add(1, Ordering::Relaxed);
             }
-            _ => return,
+            Phase::Stopping => return,
         }
         if !acknowledged {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -1,7 +1,7 @@
 //! What raft-rs reads of a group's log: the newest entries from memory, the rest from raft-engine.
 
-use crate::Failure;
-use crate::compare::raft_engine::Entries;
+use crate::sides::raft_engine::Entries;
+use logboat_bench::Failure;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 use raft_engine::{Engine, LogBatch};
@@ -15,7 +15,7 @@ const KEPT_ENTRIES: usize = 128;
 const STATE_KEY: &[u8] = b"state";
 
 /// The log of one replica that began empty.
-pub(super) struct GroupLog {
+pub(crate) struct GroupLog {
     group: u64,
     engine: Arc<Engine>,
     voters: ConfState,
@@ -25,14 +25,14 @@ pub(super) struct GroupLog {
 }
 
 impl GroupLog {
-    pub(super) fn new(group: u64, engine: Arc<Engine>, voters: Vec<u64>) -> Self {
+    pub(crate) fn new(group: u64, engine: Arc<Engine>, voters: Vec<u64>) -> Self {
         let voters = ConfState { voters, ..ConfState::default() };
         Self { group, engine, voters, last: 0, newest: VecDeque::new() }
     }
 
     /// Appends entries, in place of those there may be from the first one's index on, here and in
     /// `batch`, which must be written before raft-rs is told.
-    pub(super) fn append(
+    pub(crate) fn append(
         &mut self,
         entries: Vec<Entry>,
         batch: &mut LogBatch,
@@ -48,12 +48,12 @@ impl GroupLog {
     }
 
     /// Puts the state into `batch`.
-    pub(super) fn save(&self, state: &HardState, batch: &mut LogBatch) -> Result<(), Failure> {
+    pub(crate) fn save(&self, state: &HardState, batch: &mut LogBatch) -> Result<(), Failure> {
         Ok(batch.put_message(self.group, STATE_KEY.to_vec(), state)?)
     }
 
     /// Forgets entries that were applied and are not among the newest.
-    pub(super) fn applied(&mut self, index: u64) {
+    pub(crate) fn applied(&mut self, index: u64) {
         while self.newest.len() > KEPT_ENTRIES
             && self.newest.front().is_some_and(|entry| entry.index <= index)
         {

@@ -7,10 +7,10 @@
 //! groups (every second and never while there is traffic, not 20 times a second), and there are no
 //! snapshots; under the default policy none would be due in the time of a run.
 
-use super::Failure;
-use super::clients::Target;
+use crate::work::clients::Target;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt};
+use logboat_bench::Failure;
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::impls::leader_id_adv::LeaderId;
@@ -45,7 +45,7 @@ const NODES: u64 = 3;
 /// Commands of bytes, answers of nothing; the rest is what `declare_raft_types` would choose, but for
 /// the responder, which is the lighter one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Types;
+pub(crate) struct Types;
 
 impl RaftTypeConfig for Types {
     type D = Command;
@@ -71,7 +71,7 @@ impl RaftTypeConfig for Types {
 
 /// A client's command.
 #[derive(Clone, Debug)]
-pub(super) struct Command(Bytes);
+pub(crate) struct Command(Bytes);
 
 impl Display for Command {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,11 +82,11 @@ impl Display for Command {
 type Replica = Raft<Types, Machine>;
 
 /// The replicas of each group.
-pub(super) struct Groups(Vec<Vec<Replica>>);
+pub(crate) struct Groups(Vec<Vec<Replica>>);
 
 impl Groups {
     /// Starts the replicas of all groups and waits until each has its leader.
-    pub(super) async fn start(groups: u64) -> Result<Self, Failure> {
+    pub(crate) async fn start(groups: u64) -> Result<Self, Failure> {
         let config = Config {
             heartbeat_interval: 1_000,
             heartbeat_min_interval: Some(1_000),
@@ -113,7 +113,7 @@ impl Groups {
     }
 
     /// Stops all replicas.
-    pub(super) async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         for replica in self.0.iter().flatten() {
             // One that has failed has stopped already, and its writes were refused.
             let _ = replica.shutdown().await;

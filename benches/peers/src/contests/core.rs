@@ -1,13 +1,13 @@
 //! The contests of the consensus cores: Logboat's and raft-rs, three replicas of 1,000 groups on one
 //! thread, with everything in memory.
 
-use super::Ground;
-use super::contest::{Better, Contest, Figure};
-use super::raft_rs;
-use crate::Failure;
-use crate::process::cpu_time;
+use crate::contest::{Better, Contest, Figure};
+use crate::sides::raft_rs;
+use crate::testbed::Testbed;
 use bytes::Bytes;
-use logboat_bench::trio::Trio;
+use logboat_bench::Failure;
+use logboat_bench::process::cpu_time;
+use logboat_bench::three_nodes::ThreeNodes;
 use logboat_raft::{GroupId, Tuning};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,9 +17,9 @@ const GROUPS: u64 = 1_000;
 const COMMAND: &[u8] = &[b'x'; 128];
 
 /// Each proposal is one entry.
-pub(super) fn one_by_one(ground: &Ground) -> Result<Contest<'_>, Failure> {
+pub(crate) fn one_by_one(testbed: &Testbed) -> Result<Contest<'_>, Failure> {
     contest(
-        ground,
+        testbed,
         1,
         &[Figure {
             what: "core: commit one entry at a time",
@@ -30,9 +30,9 @@ pub(super) fn one_by_one(ground: &Ground) -> Result<Contest<'_>, Failure> {
 }
 
 /// Each proposal is 64 entries.
-pub(super) fn batches(ground: &Ground) -> Result<Contest<'_>, Failure> {
+pub(crate) fn batches(testbed: &Testbed) -> Result<Contest<'_>, Failure> {
     contest(
-        ground,
+        testbed,
         64,
         &[Figure {
             what: "core: commit 64 entries at a time",
@@ -43,30 +43,30 @@ pub(super) fn batches(ground: &Ground) -> Result<Contest<'_>, Failure> {
 }
 
 fn contest<'a>(
-    ground: &'a Ground,
+    testbed: &'a Testbed,
     batch: usize,
     figures: &'static [Figure],
 ) -> Result<Contest<'a>, Failure> {
     let tuning = Arc::new(Tuning::default());
     let mut logboat: Vec<_> =
-        (1..=GROUPS).map(|group| Trio::new(GroupId(group), &tuning)).collect();
+        (1..=GROUPS).map(|group| ThreeNodes::new(GroupId(group), &tuning)).collect();
     let logger = raft_rs::logger();
-    let trios = (1..=GROUPS).map(|_| raft_rs::Trio::new(&logger));
-    let mut other = trios.collect::<Result<Vec<_>, Failure>>()?;
+    let replicas = (1..=GROUPS).map(|_| raft_rs::ThreeNodes::new(&logger));
+    let mut other = replicas.collect::<Result<Vec<_>, Failure>>()?;
     let commands = move || (0..batch).map(|_| Bytes::from_static(COMMAND));
     Ok(Contest {
         peer: PEER,
         figures,
         logboat: Box::new(move || {
-            per_cpu_second(ground.time, batch, &mut logboat, |trio| {
-                trio.propose(commands().collect());
-                Ok(trio.committed())
+            per_cpu_second(testbed.time, batch, &mut logboat, |nodes| {
+                nodes.propose(commands().collect());
+                Ok(nodes.committed())
             })
         }),
         other: Box::new(move || {
-            per_cpu_second(ground.time, batch, &mut other, |trio| {
-                trio.propose(commands())?;
-                Ok(trio.committed())
+            per_cpu_second(testbed.time, batch, &mut other, |nodes| {
+                nodes.propose(commands())?;
+                Ok(nodes.committed())
             })
         }),
     })

@@ -1,12 +1,12 @@
 //! The contests of the logs: Logboat's and raft-engine.
 
-use super::Ground;
-use super::contest::{Better, Contest, Figure};
-use super::logboat_wal::LogboatWal;
-use super::raft_engine::AsItComes;
-use super::shared_log::{GROUPS, Growth, Load, SharedLog, Writer, drive};
-use crate::Failure;
-use crate::allocator::live_bytes;
+use crate::contest::{Better, Contest, Figure};
+use crate::sides::logboat_wal::LogboatWal;
+use crate::sides::raft_engine::AsItComes;
+use crate::testbed::Testbed;
+use crate::work::shared_log::{GROUPS, Growth, Load, SharedLog, Writer, drive};
+use logboat_bench::Failure;
+use logboat_bench::allocator::live_bytes;
 use logboat_server::latency::per_second;
 use raft_engine::Engine;
 use std::path::Path;
@@ -18,22 +18,22 @@ const AS_IT_COMES: &str = "raft-engine 0.4, as it comes";
 const PAYLOAD_BYTES: usize = 128;
 
 /// 64 threads that wait for each of their entries.
-pub(super) fn blocking(ground: &Ground) -> Result<Contest<'_>, Failure> {
-    blocking_against::<Engine>(ground, PEER)
+pub(crate) fn blocking(testbed: &Testbed) -> Result<Contest<'_>, Failure> {
+    blocking_against::<Engine>(testbed, PEER)
 }
 
 /// The same against raft-engine as it comes.
-pub(super) fn blocking_as_it_comes(ground: &Ground) -> Result<Contest<'_>, Failure> {
-    blocking_against::<AsItComes>(ground, AS_IT_COMES)
+pub(crate) fn blocking_as_it_comes(testbed: &Testbed) -> Result<Contest<'_>, Failure> {
+    blocking_against::<AsItComes>(testbed, AS_IT_COMES)
 }
 
 fn blocking_against<'a, P: SharedLog>(
-    ground: &'a Ground,
+    testbed: &'a Testbed,
     peer: &'static str,
 ) -> Result<Contest<'a>, Failure> {
     const LOAD: Load = Load { writers: 64, batch: 1, in_flight: 1 };
-    fn run<L: SharedLog>(ground: &Ground) -> Result<Vec<f64>, Failure> {
-        Ok(vec![drive::<L>(ground, PAYLOAD_BYTES, LOAD, true)?.entries_per_s()])
+    fn run<L: SharedLog>(testbed: &Testbed) -> Result<Vec<f64>, Failure> {
+        Ok(vec![drive::<L>(testbed, PAYLOAD_BYTES, LOAD, true)?.entries_per_s()])
     }
     Ok(Contest {
         peer,
@@ -42,27 +42,27 @@ fn blocking_against<'a, P: SharedLog>(
             unit: "entries/s",
             better: Better::More,
         }],
-        logboat: Box::new(|| run::<LogboatWal>(ground)),
-        other: Box::new(|| run::<P>(ground)),
+        logboat: Box::new(|| run::<LogboatWal>(testbed)),
+        other: Box::new(|| run::<P>(testbed)),
     })
 }
 
 /// Batches of 64 groups, each log in the way that suits it best.
-pub(super) fn batches(ground: &Ground) -> Result<Contest<'_>, Failure> {
-    batches_against::<Engine>(ground, PEER)
+pub(crate) fn batches(testbed: &Testbed) -> Result<Contest<'_>, Failure> {
+    batches_against::<Engine>(testbed, PEER)
 }
 
 /// The same against raft-engine as it comes.
-pub(super) fn batches_as_it_comes(ground: &Ground) -> Result<Contest<'_>, Failure> {
-    batches_against::<AsItComes>(ground, AS_IT_COMES)
+pub(crate) fn batches_as_it_comes(testbed: &Testbed) -> Result<Contest<'_>, Failure> {
+    batches_against::<AsItComes>(testbed, AS_IT_COMES)
 }
 
 fn batches_against<'a, P: SharedLog>(
-    ground: &'a Ground,
+    testbed: &'a Testbed,
     peer: &'static str,
 ) -> Result<Contest<'a>, Failure> {
-    fn run<L: SharedLog>(ground: &Ground) -> Result<Vec<f64>, Failure> {
-        let usage = drive::<L>(ground, PAYLOAD_BYTES, L::BEST, true)?;
+    fn run<L: SharedLog>(testbed: &Testbed) -> Result<Vec<f64>, Failure> {
+        let usage = drive::<L>(testbed, PAYLOAD_BYTES, L::BEST, true)?;
         Ok(vec![usage.entries_per_s(), usage.cpu_us_per_entry()])
     }
     Ok(Contest {
@@ -79,16 +79,16 @@ fn batches_against<'a, P: SharedLog>(
                 better: Better::Less,
             },
         ],
-        logboat: Box::new(|| run::<LogboatWal>(ground)),
-        other: Box::new(|| run::<P>(ground)),
+        logboat: Box::new(|| run::<LogboatWal>(testbed)),
+        other: Box::new(|| run::<P>(testbed)),
     })
 }
 
 /// The same work again, into new files where a log has a choice: for a write into a page that large
 /// writes before brought into the cache, the kernel counts all the pages that it shares a folio with.
-pub(super) fn device_bytes(ground: &Ground) -> Result<Contest<'_>, Failure> {
-    fn run<L: SharedLog>(ground: &Ground) -> Result<Vec<f64>, Failure> {
-        let usage = drive::<L>(ground, PAYLOAD_BYTES, L::BEST, false)?;
+pub(crate) fn device_bytes(testbed: &Testbed) -> Result<Contest<'_>, Failure> {
+    fn run<L: SharedLog>(testbed: &Testbed) -> Result<Vec<f64>, Failure> {
+        let usage = drive::<L>(testbed, PAYLOAD_BYTES, L::BEST, false)?;
         Ok(vec![usage.device_bytes_per_payload_byte()])
     }
     Ok(Contest {
@@ -98,18 +98,18 @@ pub(super) fn device_bytes(ground: &Ground) -> Result<Contest<'_>, Failure> {
             unit: "bytes",
             better: Better::Less,
         }],
-        logboat: Box::new(|| run::<LogboatWal>(ground)),
-        other: Box::new(|| run::<Engine>(ground)),
+        logboat: Box::new(|| run::<LogboatWal>(testbed)),
+        other: Box::new(|| run::<Engine>(testbed)),
     })
 }
 
 /// The memory that is allocated for entries which were written one a group and batch, the worst
 /// case of an index of runs.
-pub(super) fn index(ground: &Ground) -> Result<Contest<'_>, Failure> {
+pub(crate) fn index(testbed: &Testbed) -> Result<Contest<'_>, Failure> {
     /// Between two powers of two, so that a growing buffer is neither just full nor just doubled.
     const ENTRIES: u64 = 700;
-    fn run<L: SharedLog>(ground: &Ground) -> Result<Vec<f64>, Failure> {
-        let dir = ground.scratch()?;
+    fn run<L: SharedLog>(testbed: &Testbed) -> Result<Vec<f64>, Failure> {
+        let dir = testbed.scratch()?;
         let log = L::open(dir.path(), false)?;
         let before = live_bytes();
         let mut growth = Growth::new(PAYLOAD_BYTES, false);
@@ -130,19 +130,19 @@ pub(super) fn index(ground: &Ground) -> Result<Contest<'_>, Failure> {
             unit: "bytes",
             better: Better::Less,
         }],
-        logboat: Box::new(|| run::<LogboatWal>(ground)),
-        other: Box::new(|| run::<Engine>(ground)),
+        logboat: Box::new(|| run::<LogboatWal>(testbed)),
+        other: Box::new(|| run::<Engine>(testbed)),
     })
 }
 
 /// Opening a log whose files are in the page cache, and until the checksums of all its entries are
 /// verified. Logboat is open when they are; raft-engine verifies those of its batches' headers, and of
 /// an entry when it is read.
-pub(super) fn recovery(ground: &Ground) -> Result<Contest<'_>, Failure> {
+pub(crate) fn recovery(testbed: &Testbed) -> Result<Contest<'_>, Failure> {
     const ENTRY_BYTES: usize = 1024;
-    fn prepare<L: SharedLog>(ground: &Ground) -> Result<TempDir, Failure> {
-        let entries = ground.recovered_bytes / ENTRY_BYTES as u64;
-        let Filled { log, dir } = Filled::<L>::new(ground, ENTRY_BYTES, entries, 64, 1)?;
+    fn prepare<L: SharedLog>(testbed: &Testbed) -> Result<TempDir, Failure> {
+        let entries = testbed.recovered_bytes / ENTRY_BYTES as u64;
+        let Filled { log, dir } = Filled::<L>::new(testbed, ENTRY_BYTES, entries, 64, 1)?;
         log.close()?;
         Ok(dir)
     }
@@ -159,7 +159,7 @@ pub(super) fn recovery(ground: &Ground) -> Result<Contest<'_>, Failure> {
         log.close()?;
         Ok(vec![opened.as_secs_f64(), verified.as_secs_f64()])
     }
-    let (logboat, other) = (prepare::<LogboatWal>(ground)?, prepare::<Engine>(ground)?);
+    let (logboat, other) = (prepare::<LogboatWal>(testbed)?, prepare::<Engine>(testbed)?);
     Ok(Contest {
         peer: PEER,
         figures: &[
@@ -192,21 +192,21 @@ fn read_all(engine: &Engine) -> Result<(), Failure> {
 }
 
 /// Reading groups whose entries were written one a batch, among those of 63 others.
-pub(super) fn read_back_interleaved(ground: &Ground) -> Result<Contest<'_>, Failure> {
-    read_interleaved::<Engine>(ground, PEER)
+pub(crate) fn read_back_interleaved(testbed: &Testbed) -> Result<Contest<'_>, Failure> {
+    read_interleaved::<Engine>(testbed, PEER)
 }
 
 /// The same against raft-engine as it comes.
-pub(super) fn read_back_as_it_comes(ground: &Ground) -> Result<Contest<'_>, Failure> {
-    read_interleaved::<AsItComes>(ground, AS_IT_COMES)
+pub(crate) fn read_back_as_it_comes(testbed: &Testbed) -> Result<Contest<'_>, Failure> {
+    read_interleaved::<AsItComes>(testbed, AS_IT_COMES)
 }
 
 fn read_interleaved<'a, P: SharedLog + 'a>(
-    ground: &'a Ground,
+    testbed: &'a Testbed,
     peer: &'static str,
 ) -> Result<Contest<'a>, Failure> {
     read_back::<P>(
-        ground,
+        testbed,
         peer,
         64,
         1,
@@ -219,9 +219,9 @@ fn read_interleaved<'a, P: SharedLog + 'a>(
 }
 
 /// Reading groups whose entries were written 64 at a time.
-pub(super) fn read_back_consecutive(ground: &Ground) -> Result<Contest<'_>, Failure> {
+pub(crate) fn read_back_consecutive(testbed: &Testbed) -> Result<Contest<'_>, Failure> {
     read_back::<Engine>(
-        ground,
+        testbed,
         PEER,
         1,
         64,
@@ -234,7 +234,7 @@ pub(super) fn read_back_consecutive(ground: &Ground) -> Result<Contest<'_>, Fail
 }
 
 fn read_back<'a, P: SharedLog + 'a>(
-    ground: &'a Ground,
+    testbed: &'a Testbed,
     peer: &'static str,
     groups: usize,
     entries: u64,
@@ -242,7 +242,7 @@ fn read_back<'a, P: SharedLog + 'a>(
 ) -> Result<Contest<'a>, Failure> {
     const ENTRIES: u64 = 128;
     const AT_ONCE: u64 = 64;
-    fn run<L: SharedLog>(ground: &Ground, filled: &Filled<L>) -> Result<Vec<f64>, Failure> {
+    fn run<L: SharedLog>(testbed: &Testbed, filled: &Filled<L>) -> Result<Vec<f64>, Failure> {
         let places = (1..=GROUPS).flat_map(|group| [(group, 1), (group, 1 + AT_ONCE)]);
         let (start, mut read) = (Instant::now(), 0);
         for (group, first) in places.cycle() {
@@ -251,20 +251,20 @@ fn read_back<'a, P: SharedLog + 'a>(
                 return Err(format!("group {group} lacks entries: {found} from {first} on").into());
             }
             read += found;
-            if start.elapsed() >= ground.time {
+            if start.elapsed() >= testbed.time {
                 break;
             }
         }
         Ok(vec![per_second(read, start.elapsed())])
     }
     let count = GROUPS * ENTRIES;
-    let logboat = Filled::<LogboatWal>::new(ground, PAYLOAD_BYTES, count, groups, entries)?;
-    let other = Filled::<P>::new(ground, PAYLOAD_BYTES, count, groups, entries)?;
+    let logboat = Filled::<LogboatWal>::new(testbed, PAYLOAD_BYTES, count, groups, entries)?;
+    let other = Filled::<P>::new(testbed, PAYLOAD_BYTES, count, groups, entries)?;
     Ok(Contest {
         peer,
         figures,
-        logboat: Box::new(move || run(ground, &logboat)),
-        other: Box::new(move || run(ground, &other)),
+        logboat: Box::new(move || run(testbed, &logboat)),
+        other: Box::new(move || run(testbed, &other)),
     })
 }
 
@@ -278,13 +278,13 @@ impl<L: SharedLog> Filled<L> {
     /// Writes at least `count` entries, the same number in each group, in batches of `groups`
     /// groups with `entries` entries each.
     fn new(
-        ground: &Ground,
+        testbed: &Testbed,
         payload_bytes: usize,
         count: u64,
         groups: usize,
         entries: u64,
     ) -> Result<Self, Failure> {
-        let dir = ground.scratch()?;
+        let dir = testbed.scratch()?;
         let log = L::open(dir.path(), false)?;
         let mut growth = Growth::new(payload_bytes, false);
         let mut writer = log.writer();

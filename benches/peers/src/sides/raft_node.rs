@@ -6,17 +6,20 @@
 //! Where it could be cheaper than TiKV, it is: no region epochs, no apply state, no commit index
 //! written for its own sake, commands of one group proposed at once, no log collected.
 
+mod event;
 mod poller;
 mod storage;
 mod wire;
 
-use super::clients::Target;
-use super::raft_rs::{config, logger};
-use super::{Failure, raft_engine};
+use crate::sides::raft_engine;
+use crate::sides::raft_rs::{config, logger};
+use crate::work::clients::Target;
 use ::raft_engine::{Engine, LogBatch, ReadableSize};
 use bytes::Bytes;
+use event::{Event, Proposal};
+use logboat_bench::Failure;
 use parking_lot::Mutex;
-use poller::{Event, Poller, Proposal, Replica};
+use poller::{Poller, Replica};
 use raft::RawNode;
 use std::collections::BTreeMap;
 use std::net::{TcpListener, TcpStream};
@@ -33,7 +36,7 @@ use wire::Link;
 const NODES: u64 = 3;
 
 /// Three nodes in this process.
-pub(super) struct RaftNodes {
+pub(crate) struct RaftNodes {
     /// Threads that drive replicas, a node.
     pollers: u64,
     /// By node, then by poller.
@@ -54,7 +57,7 @@ const fn home(group: u64, pollers: u64) -> Place {
 
 impl RaftNodes {
     /// Starts the nodes, with data in `dir`, and waits until every group has a leader.
-    pub(super) fn start(dir: &Path, groups: u64) -> Result<Self, Failure> {
+    pub(crate) fn start(dir: &Path, groups: u64) -> Result<Self, Failure> {
         // The nodes share the cores. More threads than that did no more, and cost more.
         let pollers = (thread::available_parallelism()?.get() as u64).div_ceil(NODES);
         let (inboxes, receivers): (Vec<Vec<_>>, Vec<Vec<_>>) =
@@ -148,7 +151,7 @@ impl RaftNodes {
     }
 
     /// Stops all nodes and says what failed.
-    pub(super) fn stop(&self) -> Result<(), Failure> {
+    pub(crate) fn stop(&self) -> Result<(), Failure> {
         for inbox in self.inboxes.iter().flatten() {
             // One that has failed has stopped already, and says so below.
             let _ = inbox.send(Event::Stop);

@@ -11,7 +11,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 /// The three replicas of a group, and what they have for each other.
-pub struct Trio {
+pub struct ThreeNodes {
     replicas: [Raft; 3],
     messages: VecDeque<(NodeId, NodeId, Message)>,
     outputs: Vec<Output>,
@@ -20,7 +20,7 @@ pub struct Trio {
     committed: u64,
 }
 
-impl Trio {
+impl ThreeNodes {
     /// Three empty replicas, the first of which is made the leader.
     ///
     /// # Panics
@@ -39,17 +39,17 @@ impl Trio {
             };
             Raft::new(config, Restored::default(), Time::default())
         };
-        let mut trio = Self {
+        let mut nodes = Self {
             replicas: voters.map(replica),
             messages: VecDeque::new(),
             outputs: Vec::new(),
             support: Support::default(),
             committed: 0,
         };
-        trio.step(0, Input::Campaign);
-        trio.deliver();
-        assert_eq!(trio.replicas[0].role(), RoleKind::Leader);
-        trio
+        nodes.step(0, Input::Campaign);
+        nodes.deliver();
+        assert_eq!(nodes.replicas[0].role(), RoleKind::Leader);
+        nodes
     }
 
     /// Proposes on the leader and delivers messages until there are none.

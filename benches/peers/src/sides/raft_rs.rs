@@ -6,8 +6,8 @@
 //! thrown away. Commands go in by one proposal of many entries, which costs less than many
 //! proposals and lets them travel together; `batch_append` is on besides.
 
-use crate::Failure;
 use bytes::Bytes;
+use logboat_bench::Failure;
 use raft::eraftpb::{Entry, Message, MessageType};
 use raft::storage::MemStorage;
 use raft::{Config, RawNode};
@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 
 /// The settings of a replica of three.
-pub(super) fn config(node: u64) -> Config {
+pub(crate) fn config(node: u64) -> Config {
     Config {
         id: node,
         election_tick: 10,
@@ -31,12 +31,12 @@ pub(super) fn config(node: u64) -> Config {
     }
 }
 
-pub(super) fn logger() -> Logger {
+pub(crate) fn logger() -> Logger {
     Logger::root(Discard, o!())
 }
 
 /// One proposal for many commands.
-pub(super) fn proposal(node: u64, commands: impl Iterator<Item = Bytes>) -> Message {
+pub(crate) fn proposal(node: u64, commands: impl Iterator<Item = Bytes>) -> Message {
     let mut message = Message { from: node, ..Message::default() };
     message.set_msg_type(MessageType::MsgPropose);
     let entry = |data| Entry { data, ..Entry::default() };
@@ -45,7 +45,7 @@ pub(super) fn proposal(node: u64, commands: impl Iterator<Item = Bytes>) -> Mess
 }
 
 /// The three replicas of a group, and what they have for each other.
-pub(super) struct Trio {
+pub(crate) struct ThreeNodes {
     replicas: Vec<RawNode<MemStorage>>,
     messages: VecDeque<Message>,
     committed: u64,
@@ -54,27 +54,27 @@ pub(super) struct Trio {
 /// The storage drops what is applied when it holds more entries than this.
 const KEPT_ENTRIES: u64 = 128;
 
-impl Trio {
-    pub(super) fn new(logger: &Logger) -> Result<Self, Failure> {
+impl ThreeNodes {
+    pub(crate) fn new(logger: &Logger) -> Result<Self, Failure> {
         let replica = |node| {
             let storage = MemStorage::new_with_conf_state((vec![1, 2, 3], vec![]));
             RawNode::new(&config(node), storage, logger)
         };
         let replicas = (1..=3).map(replica).collect::<Result<_, _>>()?;
-        let mut trio = Self { replicas, messages: VecDeque::new(), committed: 0 };
-        trio.replicas[0].campaign()?;
-        trio.settle(0)?;
-        trio.deliver()?;
-        Ok(trio)
+        let mut nodes = Self { replicas, messages: VecDeque::new(), committed: 0 };
+        nodes.replicas[0].campaign()?;
+        nodes.settle(0)?;
+        nodes.deliver()?;
+        Ok(nodes)
     }
 
     /// How many entries the leader has handed out to be applied.
-    pub(super) fn committed(&self) -> u64 {
+    pub(crate) fn committed(&self) -> u64 {
         self.committed
     }
 
     /// Proposes on the leader and delivers messages until there are none.
-    pub(super) fn propose(&mut self, commands: impl Iterator<Item = Bytes>) -> Result<(), Failure> {
+    pub(crate) fn propose(&mut self, commands: impl Iterator<Item = Bytes>) -> Result<(), Failure> {
         self.replicas[0].raft.step(proposal(1, commands))?;
         self.settle(0)?;
         self.deliver()

@@ -2,11 +2,12 @@
 //! what has arrived, steps every replica concerned, collects what all of them want written into one
 //! batch, and syncs once.
 
+use super::event::{Event, Proposal};
 use super::storage::GroupLog;
 use super::wire::Link;
-use crate::Failure;
-use crate::compare::raft_rs::proposal;
+use crate::sides::raft_rs::proposal;
 use bytes::Bytes;
+use logboat_bench::Failure;
 use raft::eraftpb::{Entry, Message};
 use raft::{RawNode, Ready, StateRole};
 use raft_engine::{Engine, LogBatch};
@@ -20,23 +21,9 @@ use tokio::sync::oneshot;
 /// TiKV's: heartbeats at every second tick, elections after ten.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What a poller is told.
-pub(super) enum Event {
-    Messages(Vec<(u64, Message)>),
-    Propose(Proposal),
-    Stop,
-}
-
-/// A command, and who waits for it to be applied.
-pub(super) struct Proposal {
-    pub(super) group: u64,
-    pub(super) command: Bytes,
-    pub(super) done: oneshot::Sender<()>,
-}
-
 /// A replica and its state machine, which keeps the last command.
-pub(super) struct Replica {
-    pub(super) raft: RawNode<GroupLog>,
+pub(crate) struct Replica {
+    pub(crate) raft: RawNode<GroupLog>,
     /// Proposed since the last turn.
     proposals: Vec<Proposal>,
     /// In the log, by index.
@@ -47,7 +34,7 @@ pub(super) struct Replica {
 }
 
 impl Replica {
-    pub(super) fn new(raft: RawNode<GroupLog>) -> Self {
+    pub(crate) fn new(raft: RawNode<GroupLog>) -> Self {
         let (proposals, waiting) = (Vec::new(), VecDeque::new());
         Self { raft, proposals, waiting, last: Bytes::new(), woken: false }
     }
@@ -86,17 +73,17 @@ impl Replica {
 }
 
 /// A thread's part of a node.
-pub(super) struct Poller {
-    pub(super) replicas: BTreeMap<u64, Replica>,
-    pub(super) inbox: Receiver<Event>,
+pub(crate) struct Poller {
+    pub(crate) replicas: BTreeMap<u64, Replica>,
+    pub(crate) inbox: Receiver<Event>,
     /// To the pollers of the same groups on the other nodes, by node.
-    pub(super) links: BTreeMap<u64, Link>,
-    pub(super) engine: Arc<Engine>,
-    pub(super) batch: LogBatch,
+    pub(crate) links: BTreeMap<u64, Link>,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) batch: LogBatch,
     /// Counts the groups that have got a leader.
-    pub(super) led: Arc<AtomicUsize>,
+    pub(crate) led: Arc<AtomicUsize>,
     /// The groups that the next turn looks at.
-    pub(super) woken: Vec<u64>,
+    pub(crate) woken: Vec<u64>,
 }
 
 /// What of a replica waits for the write.
@@ -107,7 +94,7 @@ struct Pending {
 
 impl Poller {
     /// Runs until it is stopped. The replicas of `preferred` campaign at once.
-    pub(super) fn run(mut self, preferred: &[u64]) -> Result<(), Failure> {
+    pub(crate) fn run(mut self, preferred: &[u64]) -> Result<(), Failure> {
         for group in preferred {
             if let Some(replica) = self.replicas.get_mut(group) {
                 replica.raft.campaign()?;

@@ -1,9 +1,9 @@
 //! What the contests of the logs ask of a log, and the work that they give it.
 
-use super::Ground;
-use crate::Failure;
-use crate::process::{cpu_time, device_bytes};
+use crate::testbed::Testbed;
 use bytes::Bytes;
+use logboat_bench::Failure;
+use logboat_bench::process::{cpu_time, device_bytes};
 use logboat_server::latency::{per_second, ratio};
 use std::io;
 use std::path::Path;
@@ -12,10 +12,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How many groups share a log.
-pub(super) const GROUPS: u64 = 1_000;
+pub(crate) const GROUPS: u64 = 1_000;
 
 /// A log that many groups share.
-pub(super) trait SharedLog: Sized + Sync {
+pub(crate) trait SharedLog: Sized + Sync {
     /// How it takes the most from writers that have batches of 64 groups.
     const BEST: Load;
 
@@ -36,7 +36,7 @@ pub(super) trait SharedLog: Sized + Sync {
 }
 
 /// A thread's way into a log.
-pub(super) trait Writer: Send {
+pub(crate) trait Writer: Send {
     /// Begins to write a batch. A log on which writers block returns when it is durable.
     fn begin(&mut self, batch: Vec<Append>) -> Result<(), Failure>;
 
@@ -45,30 +45,30 @@ pub(super) trait Writer: Send {
 }
 
 /// Consecutive entries of one group.
-pub(super) struct Append {
-    pub(super) group: u64,
-    pub(super) first: u64,
-    pub(super) data: Vec<Bytes>,
+pub(crate) struct Append {
+    pub(crate) group: u64,
+    pub(crate) first: u64,
+    pub(crate) data: Vec<Bytes>,
     /// Entries up to this one are not needed any more.
-    pub(super) compact: Option<u64>,
+    pub(crate) compact: Option<u64>,
 }
 
 /// How threads write.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Load {
+pub(crate) struct Load {
     /// Threads, each with groups of its own.
-    pub(super) writers: usize,
+    pub(crate) writers: usize,
     /// How many groups a batch has entries of, one each.
-    pub(super) batch: usize,
+    pub(crate) batch: usize,
     /// How many batches a thread begins before it waits for one.
-    pub(super) in_flight: usize,
+    pub(crate) in_flight: usize,
 }
 
 /// A group keeps at most so many entries, and then half as many, as one with snapshots would.
 const KEPT_ENTRIES: u64 = 512;
 
 /// Groups that grow in turn.
-pub(super) struct Growth {
+pub(crate) struct Growth {
     groups: Vec<Tail>,
     next: usize,
     data: Data,
@@ -83,14 +83,14 @@ struct Tail {
 
 impl Growth {
     /// Groups that are empty, and drop old entries if they are to.
-    pub(super) fn new(payload_bytes: usize, compacts: bool) -> Self {
+    pub(crate) fn new(payload_bytes: usize, compacts: bool) -> Self {
         let tail = |group| Tail { group, last: 0, compacted: 0 };
         let groups = (1..=GROUPS).map(tail).collect();
         Self { groups, next: 0, data: Data::new(payload_bytes), compacts }
     }
 
     /// The next `groups` groups with `entries` more entries each.
-    pub(super) fn batch(&mut self, groups: usize, entries: u64) -> Vec<Append> {
+    pub(crate) fn batch(&mut self, groups: usize, entries: u64) -> Vec<Append> {
         (0..groups).map(|_| self.append(entries)).collect()
     }
 
@@ -121,14 +121,14 @@ impl Growth {
 
 /// Commands that don't compress: slices of random bytes, each from another place.
 #[derive(Clone)]
-pub(super) struct Data {
+pub(crate) struct Data {
     pool: Bytes,
     size: usize,
     at: usize,
 }
 
 impl Data {
-    pub(super) fn new(size: usize) -> Self {
+    pub(crate) fn new(size: usize) -> Self {
         // The generator xorshift64 (Marsaglia, "Xorshift RNGs", 2003).
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let words = std::iter::repeat_with(|| {
@@ -140,14 +140,14 @@ impl Data {
         Self { pool: words.take(8 << 10).flatten().collect(), size, at: 0 }
     }
 
-    pub(super) fn next(&mut self) -> Bytes {
+    pub(crate) fn next(&mut self) -> Bytes {
         self.at = (self.at + 61) % (self.pool.len() - self.size);
         self.pool.slice(self.at..self.at + self.size)
     }
 }
 
 /// What a run took.
-pub(super) struct Usage {
+pub(crate) struct Usage {
     entries: u64,
     elapsed: Duration,
     cpu: Duration,
@@ -156,15 +156,15 @@ pub(super) struct Usage {
 }
 
 impl Usage {
-    pub(super) fn entries_per_s(&self) -> f64 {
+    pub(crate) fn entries_per_s(&self) -> f64 {
         per_second(self.entries, self.elapsed)
     }
 
-    pub(super) fn cpu_us_per_entry(&self) -> f64 {
+    pub(crate) fn cpu_us_per_entry(&self) -> f64 {
         ratio(u64::try_from(self.cpu.as_nanos()).unwrap_or(u64::MAX), self.entries) / 1e3
     }
 
-    pub(super) fn device_bytes_per_payload_byte(&self) -> f64 {
+    pub(crate) fn device_bytes_per_payload_byte(&self) -> f64 {
         ratio(self.device_bytes, self.payload_bytes)
     }
 }
@@ -173,13 +173,13 @@ impl Usage {
 const WARM_UP: Duration = Duration::from_millis(500);
 
 /// Has threads write entries, each of which counts when it is durable.
-pub(super) fn drive<L: SharedLog>(
-    ground: &Ground,
+pub(crate) fn drive<L: SharedLog>(
+    testbed: &Testbed,
     payload_bytes: usize,
     load: Load,
     prefilled: bool,
 ) -> Result<Usage, Failure> {
-    let dir = ground.scratch()?;
+    let dir = testbed.scratch()?;
     let log = L::open(dir.path(), prefilled)?;
     let mut growth = Growth::new(payload_bytes, true);
     turn_over(&log, &mut growth)?;
@@ -193,7 +193,7 @@ pub(super) fn drive<L: SharedLog>(
             })
         };
         let writers: Vec<_> = growth.split(load.writers).into_iter().map(write).collect();
-        let usage = observe(ground.time, payload_bytes, entries);
+        let usage = observe(testbed.time, payload_bytes, entries);
         stopping.store(true, Ordering::Relaxed);
         for writer in writers {
             writer.join().map_err(|_| "a writer panicked")??;

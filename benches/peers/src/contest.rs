@@ -1,7 +1,7 @@
 //! Two that do the same work in turn.
 
-use crate::Failure;
 use indicatif::ProgressBar;
+use logboat_bench::Failure;
 use serde::Serialize;
 
 /// One side's work, done once: a figure for each of the contest's rows.
@@ -10,36 +10,36 @@ type Run<'a> = Box<dyn FnMut() -> Result<Vec<f64>, Failure> + 'a>;
 /// Whether a figure is better when there is more of it or less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Better {
+pub(crate) enum Better {
     More,
     Less,
 }
 
 /// What a figure says.
-pub(super) struct Figure {
-    pub(super) what: &'static str,
-    pub(super) unit: &'static str,
-    pub(super) better: Better,
+pub(crate) struct Figure {
+    pub(crate) what: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) better: Better,
 }
 
 /// What came out for one figure.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Row {
-    pub(super) what: &'static str,
-    pub(super) peer: &'static str,
-    pub(super) unit: &'static str,
-    pub(super) better: Better,
+pub(crate) struct Row {
+    pub(crate) what: &'static str,
+    pub(crate) peer: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) better: Better,
     /// The median of the rounds.
-    pub(super) logboat: f64,
+    pub(crate) logboat: f64,
     /// The median of the rounds.
-    pub(super) peer_value: f64,
+    pub(crate) peer_value: f64,
     /// Logboat's figure by the peer's: the median of the ratios of the rounds.
-    pub(super) ratio: f64,
+    pub(crate) ratio: f64,
 }
 
 impl Row {
     /// How many times better Logboat's figure is than the peer's, whichever way better is.
-    pub(super) fn advantage(&self) -> f64 {
+    pub(crate) fn advantage(&self) -> f64 {
         match self.better {
             Better::More => self.ratio,
             Better::Less => 1.0 / self.ratio,
@@ -48,16 +48,16 @@ impl Row {
 }
 
 /// Logboat and a peer, ready to run.
-pub(super) struct Contest<'a> {
-    pub(super) peer: &'static str,
-    pub(super) figures: &'static [Figure],
-    pub(super) logboat: Run<'a>,
-    pub(super) other: Run<'a>,
+pub(crate) struct Contest<'a> {
+    pub(crate) peer: &'static str,
+    pub(crate) figures: &'static [Figure],
+    pub(crate) logboat: Run<'a>,
+    pub(crate) other: Run<'a>,
 }
 
 impl Contest<'_> {
     /// Runs both sides in turn, `rounds` times each.
-    pub(super) fn run(mut self, rounds: u64, progress: &ProgressBar) -> Result<Vec<Row>, Failure> {
+    pub(crate) fn run(mut self, rounds: u64, progress: &ProgressBar) -> Result<Vec<Row>, Failure> {
         let what = self.figures[0].what;
         let mut pairs = Vec::new();
         for _ in 0..rounds {

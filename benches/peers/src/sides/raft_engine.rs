@@ -10,8 +10,8 @@
 //! It groups the writes of threads by itself: the first in line writes and syncs for all who wait.
 //! Files are purged when they hold 10 GiB, which no run comes near.
 
-use super::shared_log::{Append, Data, Load, SharedLog, Writer};
-use crate::Failure;
+use crate::work::shared_log::{Append, Data, Load, SharedLog, Writer};
+use logboat_bench::Failure;
 use raft::eraftpb::Entry;
 use raft_engine::{Command, Config, Engine, LogBatch, MessageExt, ReadableSize};
 use std::path::Path;
@@ -20,7 +20,7 @@ use std::path::Path;
 const DEFAULT_FILE_BYTES: u64 = 128 << 20;
 
 /// How raft-engine finds the index of an entry of raft-rs.
-pub(super) struct Entries;
+pub(crate) struct Entries;
 
 impl MessageExt for Entries {
     type Entry = Entry;
@@ -32,7 +32,7 @@ impl MessageExt for Entries {
 
 /// Opens an engine in a directory that exists, with so many bytes of prefilled files and half as many
 /// again, if any.
-pub(super) fn open(dir: &Path, prefilled: Option<ReadableSize>) -> Result<Engine, Failure> {
+pub(crate) fn open(dir: &Path, prefilled: Option<ReadableSize>) -> Result<Engine, Failure> {
     let config = Config {
         dir: dir.join("raft-engine").to_string_lossy().into_owned(),
         batch_compression_threshold: ReadableSize(0),
@@ -63,7 +63,7 @@ fn leave_first_file(engine: &Engine) -> Result<(), Failure> {
 }
 
 /// The engine with all settings as they come: it compresses batches, and writes into new files.
-pub(super) struct AsItComes(Engine);
+pub(crate) struct AsItComes(Engine);
 
 impl SharedLog for AsItComes {
     const BEST: Load = Engine::BEST;
@@ -116,7 +116,7 @@ impl SharedLog for Engine {
 }
 
 /// A thread's writes; the batch keeps its buffer from one to the next.
-pub(super) struct EngineWriter<'a> {
+pub(crate) struct EngineWriter<'a> {
     engine: &'a Engine,
     batch: LogBatch,
 }
