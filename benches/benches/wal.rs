@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use logboat_raft::{Entry, EntryKind, GroupId, Index, LogId, LogWrite, Mark, Persist, Term};
+use logboat_raft::{Entry, EntryKind, GroupId, Index, LogId, LogWrite, Persist, Term, WriteSeq};
 use logboat_storage::{Batch, Completion, Poisoned, Wal, WalOptions};
 use std::hint::black_box;
 use std::sync::mpsc::{Sender, channel};
@@ -32,9 +32,9 @@ fn write(wal: &Wal<Durable>, writes: Vec<(GroupId, Persist)>) {
     durable.recv().expect("the log answers").expect("the disk works");
 }
 
-fn append(group: GroupId, mark: u64, first: u64, count: u64) -> (GroupId, Persist) {
+fn append(group: GroupId, seq: u64, first: u64, count: u64) -> (GroupId, Persist) {
     let log = LogWrite::Append(entries(group, first, count).into());
-    (group, Persist { mark: Mark(mark), hard_state: None, log })
+    (group, Persist { seq: WriteSeq(seq), hard_state: None, log })
 }
 
 fn synced_batches(criterion: &mut Criterion) {
@@ -63,8 +63,8 @@ fn read_back(criterion: &mut Criterion) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (wal, _) = Wal::open(dir.path(), WalOptions::default(), |_| {}).expect("a new log");
     let group = GroupId(1);
-    for (mark, first) in (1..).zip((1..ENTRIES).step_by(64)) {
-        write(&wal, vec![append(group, mark, first, BATCH)]);
+    for (seq, first) in (1..).zip((1..ENTRIES).step_by(64)) {
+        write(&wal, vec![append(group, seq, first, BATCH)]);
     }
     let mut bench = criterion.benchmark_group("wal: read back entries written 64 at a time");
     bench.throughput(Throughput::Elements(BATCH));

@@ -105,7 +105,7 @@ impl Cluster {
                 config.wal.max_bytes = bytes;
             }
             cluster.memory_budget_bytes += config.memory_budget_bytes;
-            cluster.heartbeat_interval = config.tick_interval;
+            cluster.heartbeat_interval = config.heartbeat_interval;
             cluster.nodes.push(Node::start(config)?);
         }
         Ok(cluster)

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use logboat_raft::{
-    Config, GroupId, Input, Mark, Message, NodeId, Output, Raft, Restored, RoleKind, Support, Time,
-    Tuning,
+    Config, GroupId, Input, Message, NodeId, Output, Raft, Restored, RoleKind, Support, Time,
+    Tuning, WriteSeq,
 };
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -76,7 +76,7 @@ impl ThreeNodes {
         let mut durable = None;
         for output in outputs.drain(..) {
             match output {
-                Output::Persist(persist) => durable = Some(persist.mark),
+                Output::Persist(persist) => durable = Some(persist.seq),
                 Output::Send { to, message } | Output::SendAfter { after: _, to, message } => {
                     self.messages.push_back((NodeId(at as u64 + 1), to, message));
                 }
@@ -95,13 +95,13 @@ impl ThreeNodes {
             }
         }
         self.outputs = outputs;
-        if let Some(mark) = durable {
-            self.persisted(at, mark);
+        if let Some(seq) = durable {
+            self.persisted(at, seq);
         }
     }
 
-    fn persisted(&mut self, at: usize, mark: Mark) {
-        self.step(at, Input::Persisted { mark });
+    fn persisted(&mut self, at: usize, seq: WriteSeq) {
+        self.step(at, Input::Persisted { seq });
     }
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use clap::Args;
 use logboat_bench::Failure;
 use logboat_bench::process::{cpu_time, resident_bytes};
-use logboat_raft::{Entry, EntryKind, GroupId, Index, LogId, LogWrite, Mark, Persist, Term};
+use logboat_raft::{Entry, EntryKind, GroupId, Index, LogId, LogWrite, Persist, Term, WriteSeq};
 use logboat_server::latency::{Latencies, per_second, ratio};
 use logboat_storage::{Batch, Completion, Poisoned, Wal, WalOptions};
 use serde::Serialize;
@@ -123,7 +123,7 @@ struct Writer<'a> {
     groups: Vec<(GroupId, Index)>,
     next: usize,
     payload: Bytes,
-    mark: u64,
+    seq: u64,
 }
 
 /// A group drops its log up to here behind its newest entry, as one with snapshots would.
@@ -139,7 +139,7 @@ impl<'a> Writer<'a> {
             groups: groups.map(|group| (GroupId(group), Index(0))).collect(),
             next: 0,
             payload: Bytes::from(vec![b'x'; options.payload]),
-            mark: 0,
+            seq: 0,
         }
     }
 
@@ -176,10 +176,10 @@ impl<'a> Writer<'a> {
             let last = Index(index.0.saturating_sub(KEPT_ENTRIES / 2));
             changes.push(LogWrite::Compact(LogId::new(Term(1), last)));
         }
-        let (group, mark) = (*group, &mut self.mark);
+        let (group, seq) = (*group, &mut self.seq);
         let persist = |log| {
-            *mark += 1;
-            (group, Persist { mark: Mark(*mark), hard_state: None, log })
+            *seq += 1;
+            (group, Persist { seq: WriteSeq(*seq), hard_state: None, log })
         };
         changes.into_iter().map(persist).collect()
     }

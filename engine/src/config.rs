@@ -26,7 +26,7 @@ pub struct NodeConfig {
     pub workers: usize,
     /// Time between two heartbeats to each peer, whatever the number of groups. Timeouts are told apart
     /// ten times as finely.
-    pub tick_interval: Duration,
+    pub heartbeat_interval: Duration,
     /// Timeouts and limits of each replica. The election timeout is also how long a node that is not
     /// heard is supported: then the groups that it led elect others.
     pub tuning: Tuning,
@@ -74,7 +74,7 @@ impl NodeConfig {
             data_dir: data_dir.into(),
             listen,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
-            tick_interval: Duration::from_millis(500),
+            heartbeat_interval: Duration::from_millis(500),
             tuning: Tuning { election_timeout: Duration::from_millis(2_500), ..Tuning::default() },
             max_clock_drift: 0.1,
             request_timeout: Duration::from_secs(10),

@@ -3,7 +3,7 @@
 use crate::liveness::manager::LivenessManager;
 use crate::turn::Slot;
 use crate::worker::inbox::{Event, WorkerInbox};
-use logboat_raft::{Epoch, Mark, NodeId, SupportMessage};
+use logboat_raft::{Epoch, NodeId, SupportMessage, WriteSeq};
 use logboat_storage::{Completion, Poisoned};
 use logboat_transport::{Outgoing, Transport};
 use std::sync::Arc;
@@ -17,9 +17,9 @@ pub(crate) enum Durable {
 }
 
 /// When a turn's batch is durable, what was promised leaves for the peers straight away, and the
-/// worker learns the marks.
+/// worker learns the seqs.
 pub(crate) struct TurnDurable {
-    pub(crate) marks: Vec<(Slot, Mark)>,
+    pub(crate) seqs: Vec<(Slot, WriteSeq)>,
     pub(crate) promises: Vec<(NodeId, Outgoing)>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) inbox: Arc<WorkerInbox>,
@@ -37,7 +37,7 @@ impl Completion for Durable {
         match (self, result) {
             (Self::Turn(turn), Ok(())) => {
                 send_all(&*turn.transport, turn.promises);
-                turn.inbox.post(Event::Durable(turn.marks));
+                turn.inbox.post(Event::Durable(turn.seqs));
             }
             (Self::Turn(turn), Err(poisoned)) => turn.inbox.post(Event::Poisoned(poisoned)),
             (Self::Grants(GrantsDurable { grants, sends, liveness }), Ok(())) => {

@@ -188,7 +188,7 @@ fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError>
 fn new_liveness(config: &NodeConfig, disk: &Disk, workers: &Workers) -> Arc<LivenessManager> {
     let timeout = config.tuning.election_timeout;
     let timing = LivenessTiming {
-        heartbeat_interval: config.tick_interval,
+        heartbeat_interval: config.heartbeat_interval,
         support_timeout: timeout,
         drift: timeout.mul_f64(config.max_clock_drift),
     };
@@ -221,7 +221,7 @@ fn start_runtime(
     disk: &Disk,
 ) -> io::Result<Runtime> {
     let storage = Arc::new(disk.snapshots.clone());
-    Runtime::start(workers.clone(), context, storage, pacer, config.tick_interval)
+    Runtime::start(workers.clone(), context, storage, pacer, config.heartbeat_interval)
 }
 
 /// Where this run of the node begins to number its requests: the nanoseconds since 1970, faster

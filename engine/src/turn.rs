@@ -7,7 +7,7 @@ use crate::background::log_reader::LogReadJob;
 use crate::background::snapshots::SnapshotJob;
 use crate::replica::pending::Responder;
 use crate::turn::storage::Storage;
-use logboat_raft::{GroupId, Mark, Message, NodeId, Output, Persist, Support, Time};
+use logboat_raft::{GroupId, Message, NodeId, Output, Persist, Support, Time, WriteSeq};
 use logboat_transport::{Outgoing, RequestId};
 use std::sync::Arc;
 
@@ -57,8 +57,8 @@ pub struct Turn {
     pub storage: Arc<dyn Storage>,
     /// What goes to the log, in order.
     pub writes: Vec<(GroupId, Persist)>,
-    /// The newest mark of each replica that has something in `writes`.
-    pub marks: Vec<(Slot, Mark)>,
+    /// The newest seq of each replica that has something in `writes`.
+    pub seqs: Vec<(Slot, WriteSeq)>,
     /// What leaves at once.
     pub sends: Buffers,
     /// What leaves when `writes`, and all that was written before, is durable.
@@ -82,7 +82,7 @@ impl Turn {
             support: Support::default(),
             storage,
             writes: Vec::new(),
-            marks: Vec::new(),
+            seqs: Vec::new(),
             sends: Buffers::default(),
             promises: Buffers::default(),
             loads: Vec::new(),
@@ -94,9 +94,9 @@ impl Turn {
 
     /// Adds a write of the replica in `slot`.
     pub fn persist(&mut self, slot: Slot, group: GroupId, persist: Persist) {
-        match self.marks.last_mut() {
-            Some((last, mark)) if *last == slot => *mark = persist.mark,
-            _ => self.marks.push((slot, persist.mark)),
+        match self.seqs.last_mut() {
+            Some((last, seq)) if *last == slot => *seq = persist.seq,
+            _ => self.seqs.push((slot, persist.seq)),
         }
         self.writes.push((group, persist));
     }

@@ -23,7 +23,7 @@ use crate::worker::clock::Alarms;
 use crate::worker::inbox::{Event, StartGroup, WorkerInbox};
 use crate::worker::replicas::{ReplicaCell, Replicas};
 use actix::{Actor, AsyncContext, Context, Handler, Message};
-use logboat_raft::{Epoch, GroupId, Mark, NodeId, SupportMessage, Time};
+use logboat_raft::{Epoch, GroupId, Lease, NodeId, SupportMessage, Time, WriteSeq};
 use logboat_storage::{Batch, Poisoned, Wal};
 use logboat_transport::{RequestId, Transport};
 use parking_lot::{Mutex, MutexGuard};
@@ -137,7 +137,7 @@ impl Worker {
         mut turn: Turn,
     ) -> Self {
         for (peer, epoch) in context.liveness.given() {
-            turn.support.of_mut(peer).given = Some(epoch);
+            turn.support.of_mut(peer).support_for = Some(epoch);
         }
         Self {
             number,
@@ -159,9 +159,9 @@ impl Worker {
                 self.replicas.wait_lists.given(&mut self.turn.support, peer, epoch);
             }
             Event::Received(peer, epoch) => self.received(peer, epoch),
-            Event::Confirmed { from, round, epoch } => {
+            Event::Confirmed { from, answer } => {
                 let (support, peers) = (&mut self.turn.support, self.context.peers.len());
-                self.replicas.confirmed(support, from, (round, epoch), peers);
+                self.replicas.confirmed(support, from, answer, peers);
             }
             Event::Rebalance => self.rebalance(),
             Event::Messages { from, messages } => {
@@ -172,7 +172,7 @@ impl Worker {
             Event::Local(slot, event) => self.replicas.post(slot, event),
             Event::Group(group, event) => self.post_to_group(group, event),
             Event::Remote { from, id, group, event } => self.remote(from, id, group, event),
-            Event::Durable(marks) => self.durable(marks),
+            Event::Durable(seqs) => self.durable(seqs),
             Event::Disconnected(node) => self.disconnected(node),
             Event::Compact(groups) => {
                 for group in groups {
@@ -200,7 +200,7 @@ impl Worker {
     /// Leases change with every heartbeat, so they are looked up when reads want them, once a turn.
     fn know_leases(&mut self) {
         for (peer, epoch, until) in self.context.liveness.leases() {
-            self.turn.support.of_mut(peer).lease = (epoch, until);
+            self.turn.support.of_mut(peer).lease = Lease { epoch, until };
         }
     }
 
@@ -212,10 +212,10 @@ impl Worker {
         else {
             return;
         };
-        let run = context.liveness.run();
+        let boot = context.liveness.boot();
         let worker = u32::try_from(self.number).expect("fewer than 2^32 workers");
         for peer in &*context.peers {
-            turn.sends.to(*peer).push_support(&SupportMessage::Confirm { run, worker, round });
+            turn.sends.to(*peer).push_support(&SupportMessage::Confirm { boot, worker, round });
         }
     }
 
@@ -244,9 +244,9 @@ impl Worker {
         self.turn.reply(node, id, &encode_reply(&Err(RequestError::NoSuchGroup(group))));
     }
 
-    fn durable(&mut self, marks: Vec<(Slot, Mark)>) {
-        for (slot, mark) in marks {
-            self.replicas.durable(slot, mark);
+    fn durable(&mut self, seqs: Vec<(Slot, WriteSeq)>) {
+        for (slot, seq) in seqs {
+            self.replicas.durable(slot, seq);
         }
     }
 
@@ -314,7 +314,7 @@ impl Worker {
                 grants: Vec::new(),
                 writes: std::mem::take(&mut turn.writes),
                 completion: Durable::Turn(TurnDurable {
-                    marks: std::mem::take(&mut turn.marks),
+                    seqs: std::mem::take(&mut turn.seqs),
                     promises,
                     transport: Arc::clone(transport),
                     inbox: Arc::clone(&self.inbox),

@@ -22,7 +22,7 @@ fn start(
     dir: &Path,
 ) -> Result<(Node, GroupHandle), Box<dyn Error>> {
     let mut config = NodeConfig::new(node, members.clone(), dir)?;
-    config.tick_interval = Duration::from_millis(20);
+    config.heartbeat_interval = Duration::from_millis(20);
     config.tuning = Tuning { election_timeout: Duration::from_millis(300), ..Tuning::default() };
     config.wal.segment_bytes = 1 << 20;
     let node = Node::start(config)?;

@@ -43,8 +43,9 @@ impl Candidate {
     /// to be expected. A node that was lost may be withdrawn from before its own support has lapsed.
     pub(crate) fn has_all_answers(&self, replica: &Replica, support: &Support) -> bool {
         let answered = |node: &NodeId| self.granted.contains(node) || self.refused.contains(node);
-        let lives =
-            |node: &NodeId| support.received(*node).is_some() && support.given(*node).is_some();
+        let lives = |node: &NodeId| {
+            support.support_from(*node).is_some() && support.support_for(*node).is_some()
+        };
         replica.peers().filter(lives).all(|peer| answered(&peer))
     }
 

@@ -185,7 +185,7 @@ impl Raft {
 
     /// The node that this replica is bound to asks for votes in a later term, so it does not lead any
     /// more. It may never do so again: a message that it sent before it crashed may have bound this
-    /// replica to its next run, which lacks entries that are here.
+    /// replica to its next boot, which lacks entries that are here.
     fn release(&mut self, rival: NodeId, support: &Support) {
         if self.replica.bound_to(support) == Some(rival) {
             self.replica.fortified = None;
@@ -209,7 +209,7 @@ impl Raft {
             self.replica.fortified = None;
         }
         let follows = matches!(&self.role, Role::Follower(it) if it.leader == Some(from));
-        if follows && support.given(from) == Some(epoch) {
+        if follows && support.support_for(from) == Some(epoch) {
             let deadline = self.replica.succession_deadline(support);
             self.role = Role::Follower(Follower::waiting(deadline, 0));
             self.on_tick(support, out);

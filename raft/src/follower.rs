@@ -87,7 +87,7 @@ impl Follower {
     /// Who binds itself has voted. Otherwise a request for votes of this very term, which may come late
     /// and on behalf of an earlier leader's transfer, would end the bond behind the new leader's back.
     fn bind(replica: &mut Replica, leader: NodeId, support: &Support) -> Option<Epoch> {
-        let Some(epoch) = support.given(leader) else {
+        let Some(epoch) = support.support_for(leader) else {
             replica.fortified = replica.fortified.filter(|bond| bond.leader == leader);
             return None;
         };

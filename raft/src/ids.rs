@@ -47,8 +47,17 @@ number! {
     Epoch
 }
 number! {
-    /// One run of a node's process: counts its starts, and is on its disk before anybody hears of it.
-    Run
+    /// How often a node has started. The count is on the node's disk before anybody hears of it.
+    BootCount
+}
+number! {
+    /// A round of confirmations, numbered from 1 on by the worker that opens it: one question to every
+    /// peer, "at which epoch do you support me?", on behalf of the reads of all groups.
+    Round
+}
+number! {
+    /// A request for support, numbered from 1 on by the node that asks.
+    RequestSeq
 }
 number! {
     /// A Raft term. Zero comes before the first election.
@@ -61,6 +70,22 @@ number! {
 
 impl Term {
     /// The term after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl Round {
+    /// The round after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl RequestSeq {
+    /// The request after this one.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0 + 1)

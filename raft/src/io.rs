@@ -1,6 +1,6 @@
 //! The two boundary enums of the core: what goes in, what comes out.
 
-use crate::{Commands, Entries, Epoch, Index, LogId, Message, NodeId, Run, Term};
+use crate::{BootCount, Commands, Entries, Epoch, Index, LogId, Message, NodeId, Term};
 use alloc::vec::Vec;
 
 /// The state that must be durable before a message that depends on it (Raft paper, figure 2).
@@ -30,13 +30,13 @@ pub struct Fortification {
 }
 
 /// What a node has promised to a peer, as it stands on the node's disk. The entry that a node keeps
-/// of itself counts its runs, with epoch zero.
+/// of itself counts its starts, with epoch zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Grant {
     /// The epoch at which the peer is or was supported. Zero if it never was.
     pub epoch: Epoch,
-    /// The peer's run that the support is for: its next run is supported at a later epoch.
-    pub run: Run,
+    /// The boot of the peer that the support is for: after its next start it is supported at a later epoch.
+    pub boot: BootCount,
     /// Whether the support stands. Withdrawn, it is given again only at a later epoch.
     pub live: bool,
 }
@@ -68,9 +68,9 @@ pub struct Restored {
 /// Numbers the [`Persist`]s of a replica, from 1 on, without gaps. All up to a mark are durable
 /// when the mark is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mark(pub u64);
+pub struct WriteSeq(pub u64);
 
-impl Mark {
+impl WriteSeq {
     /// The mark after this one.
     #[must_use]
     pub const fn next(self) -> Self {
@@ -134,10 +134,10 @@ pub enum Input {
         /// Who may serve it, and on what grounds.
         mode: ReadMode,
     },
-    /// Everything up to `mark` is durable.
+    /// Everything up to `seq` is durable.
     Persisted {
         /// The mark of the newest durable [`Persist`].
-        mark: Mark,
+        seq: WriteSeq,
     },
     /// The answer to [`Output::Load`].
     Loaded {
@@ -205,7 +205,7 @@ pub enum Output {
     /// Send only when everything up to `after` is durable.
     SendAfter {
         /// What must be durable first.
-        after: Mark,
+        after: WriteSeq,
         /// The receiver.
         to: NodeId,
         /// What to send.
@@ -282,7 +282,7 @@ pub enum Output {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Persist {
     /// Its number.
-    pub mark: Mark,
+    pub seq: WriteSeq,
     /// The new hard state, if it changed.
     pub hard_state: Option<HardState>,
     /// What changes in the log.

@@ -4,8 +4,8 @@ use crate::progress::{Mode, Progress};
 use crate::reads::{Reader, Reads};
 use crate::replica::Replica;
 use crate::{
-    Commands, Conflict, Entries, Entry, EntryKind, Epoch, Index, LoadFor, LogId, NodeId, Output,
-    Payload, ReadToken, Refusal, Support, Time, quorum,
+    Commands, Confirmation, Conflict, Entries, Entry, EntryKind, Epoch, Index, Lease, LoadFor,
+    LogId, NodeId, Output, Payload, ReadToken, Refusal, Round, Support, Time, quorum,
 };
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -73,7 +73,7 @@ impl Leader {
         let (now, commit) = (replica.now, replica.commit);
         let is_due = |deadline: Option<Time>| deadline.is_some_and(|time| time <= now);
         for peer in &mut self.peers {
-            let Some(epoch) = support.received(peer.node) else { continue };
+            let Some(epoch) = support.support_from(peer.node) else { continue };
             if is_due(peer.deadline(replica.config.tuning.retransmit_timeout)) {
                 retry(peer, replica, out);
                 replicate(peer, replica, out);
@@ -90,7 +90,7 @@ impl Leader {
     pub(crate) fn next_deadline(&self, replica: &Replica, support: &Support) -> Option<Time> {
         let tuning = &replica.config.tuning;
         let peers = self.peers.iter().filter_map(|peer| {
-            let epoch = support.received(peer.node)?;
+            let epoch = support.support_from(peer.node)?;
             let retransmit = peer.deadline(tuning.retransmit_timeout);
             let word = peer.word_deadline(epoch, replica.commit, tuning);
             [retransmit, word].into_iter().flatten().min()
@@ -106,8 +106,8 @@ impl Leader {
         out: &mut Vec<Output>,
     ) {
         for peer in &mut self.peers {
-            let received = support.received(peer.node);
-            if received.is_none() || received == peer.fortified {
+            let epoch = support.support_from(peer.node);
+            if epoch.is_none() || epoch == peer.fortified {
                 continue;
             }
             if peer.is_unanswered() {
@@ -331,7 +331,7 @@ impl Leader {
     }
 
     /// The newest round of confirmations that reads wait for.
-    pub(crate) fn awaited_round(&self) -> Option<u64> {
+    pub(crate) fn awaited_round(&self) -> Option<Round> {
         self.reads.round()
     }
 
@@ -393,20 +393,20 @@ impl Leader {
 
     /// The newest round in which a majority proved to be bound to this leader: it answered at the
     /// epoch of the bond.
-    fn confirmed_round(&self, support: &Support) -> Option<u64> {
+    fn confirmed_round(&self, support: &Support) -> Option<Round> {
         let proven = |peer: &Progress| {
-            let (round, epoch) = support.of(peer.node).confirmed;
+            let Confirmation { round, epoch } = support.of(peer.node).confirmed;
             let bound = epoch.is_some() && epoch == peer.fortified;
             bound.then_some(round)
         };
-        let own = iter::once(Some(u64::MAX));
+        let own = iter::once(Some(Round(u64::MAX)));
         quorum::reached(self.peers.iter().map(proven).chain(own))
     }
 
     /// Whether no majority can be free to elect another leader yet, by this node's clock.
     fn holds_lease(&self, replica: &Replica, support: &Support) -> bool {
         let lease = |peer: &Progress| {
-            let (epoch, until) = support.of(peer.node).lease;
+            let Lease { epoch, until } = support.of(peer.node).lease;
             if peer.fortified == Some(epoch) { until } else { Time(0) }
         };
         let latest = Time(u64::MAX);

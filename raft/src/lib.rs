@@ -38,7 +38,7 @@
 //!   entries that were compacted away gets a snapshot.
 //! - **Durability.** Votes and acknowledgements leave when what they promise is durable; a leader's
 //!   appends leave at once, and its own disk counts in the majority like any other. Writes are
-//!   numbered by [`Mark`]s. A late write of entries that were replaced since counts for nothing.
+//!   numbered by [`WriteSeq`]s. A late write of entries that were replaced since counts for nothing.
 //! - **Commit.** What a majority has durably is committed once it reaches into the leader's own
 //!   term, and everything before it along with it. Entries are handed out by [`Output::Apply`] when
 //!   they are committed and durable here, in order, each once.
@@ -57,23 +57,22 @@
 //! the role: `follower`, `candidate`, `leader`. Roles are enum variants that own what only they
 //! need; what every role has (term, vote and bond, log, commit index, the order of writes) is in
 //! `replica`. Votes are given and refused in `election`. A leader keeps a `progress` for each
-//! follower and its `reads`; what followers `asked` for theirs is kept by every replica. `log`
+//! follower and its `reads`; `follower_reads` are those that a follower asks its leader about. `log`
 //! knows the terms of all entries but holds only those that are not yet both durable and applied,
 //! so that an idle replica takes a few hundred bytes. `quorum` is the arithmetic of majorities.
 #![no_std]
 
 extern crate alloc;
 
-mod asked;
 mod candidate;
 mod config;
 mod election;
 mod entry;
 mod follower;
+mod follower_reads;
 mod ids;
 mod io;
 mod leader;
-mod lean;
 mod log;
 mod message;
 mod progress;
@@ -81,19 +80,23 @@ mod quorum;
 mod raft;
 mod reads;
 mod replica;
+mod reserve_one;
 mod status;
 mod support;
 mod time;
 
 pub use config::{Config, Tuning};
 pub use entry::{ChecksumMismatch, Commands, Entries, Entry, EntryKind, checksum};
-pub use ids::{ClusterId, Epoch, GroupId, Incarnation, Index, LogId, NodeId, Run, Term};
+pub use ids::{
+    BootCount, ClusterId, Epoch, GroupId, Incarnation, Index, LogId, NodeId, RequestSeq, Round,
+    Term,
+};
 pub use io::{
-    Fortification, Grant, HardState, Input, LoadFor, LogWrite, Mark, Output, Persist, ReadFrom,
-    ReadMode, ReadToken, Refusal, Restored, RoleKind, TermRun,
+    Fortification, Grant, HardState, Input, LoadFor, LogWrite, Output, Persist, ReadFrom, ReadMode,
+    ReadToken, Refusal, Restored, RoleKind, TermRun, WriteSeq,
 };
 pub use message::{Conflict, Message, Payload};
 pub use raft::Raft;
 pub use status::{Flow, PeerStatus, Status};
-pub use support::{PeerSupport, Support, SupportMessage};
+pub use support::{Confirmation, Lease, PeerSupport, Support, SupportMessage};
 pub use time::Time;

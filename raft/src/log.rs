@@ -1,7 +1,7 @@
 //! The log as the core needs to know it: the terms of all its entries, and the entries themselves
 //! only while they are not yet both durable and applied. It never reads the disk.
 
-use crate::{Conflict, Entries, Entry, Index, LogId, Mark, Term, TermRun, lean};
+use crate::{Conflict, Entries, Entry, Index, LogId, Term, TermRun, WriteSeq, reserve_one};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -20,7 +20,7 @@ pub(crate) struct Log {
     durable: Index,
     /// Writes under way, and up to where each makes the log durable. A later write that replaces
     /// entries lowers that: old bytes which become durable late count for nothing.
-    writes: VecDeque<(Mark, Index)>,
+    writes: VecDeque<(WriteSeq, Index)>,
 }
 
 impl Log {
@@ -111,12 +111,12 @@ impl Log {
         }
     }
 
-    /// Appends consecutive entries, which write `mark` makes durable. What the log held from the
+    /// Appends consecutive entries, which write `seq` makes durable. What the log held from the
     /// first one on is replaced.
     ///
     /// # Panics
     /// When the entries leave a gap, or reach into what a snapshot covers.
-    pub(crate) fn append(&mut self, entries: &[Entry], mark: Mark) {
+    pub(crate) fn append(&mut self, entries: &[Entry], seq: WriteSeq) {
         let Some(first) = entries.first().map(|entry| entry.index) else {
             return;
         };
@@ -128,12 +128,12 @@ impl Log {
         for entry in entries {
             assert_eq!(entry.index, self.last.next(), "entries are consecutive");
             if entry.term != self.last_id().term || self.runs.is_empty() {
-                lean::push(&mut self.runs, TermRun { term: entry.term, first: entry.index });
+                reserve_one::push(&mut self.runs, TermRun { term: entry.term, first: entry.index });
             }
             self.last = entry.index;
-            lean::push_back(&mut self.tail, entry.clone());
+            reserve_one::push_back(&mut self.tail, entry.clone());
         }
-        lean::push_back(&mut self.writes, (mark, self.last));
+        reserve_one::push_back(&mut self.writes, (seq, self.last));
     }
 
     /// Forgets the entries that a durable snapshot covers. All of them have been applied, so none
@@ -150,21 +150,21 @@ impl Log {
         self.snapshot = last;
     }
 
-    /// Replaces the whole log by a snapshot. Until write `mark` is durable, only what the old log
+    /// Replaces the whole log by a snapshot. Until write `seq` is durable, only what the old log
     /// has of committed entries (up to `commit`) counts as durable.
-    pub(crate) fn reset(&mut self, last: LogId, commit: Index, mark: Mark) {
+    pub(crate) fn reset(&mut self, last: LogId, commit: Index, seq: WriteSeq) {
         self.lower_durable(commit);
         self.runs = Vec::new();
         self.tail = VecDeque::new();
         self.snapshot = last;
         self.last = last.index;
-        lean::push_back(&mut self.writes, (mark, last.index));
+        reserve_one::push_back(&mut self.writes, (seq, last.index));
     }
 
-    /// Notes that all writes up to `mark` are durable.
-    pub(crate) fn persisted(&mut self, mark: Mark) {
+    /// Notes that all writes up to `seq` are durable.
+    pub(crate) fn persisted(&mut self, seq: WriteSeq) {
         while let Some(&(written, through)) = self.writes.front()
-            && written <= mark
+            && written <= seq
         {
             self.durable = self.durable.max(through);
             self.writes.pop_front();
@@ -254,7 +254,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::Log;
-    use crate::{Entry, EntryKind, GroupId, Index, LogId, Mark, Term};
+    use crate::{Entry, EntryKind, GroupId, Index, LogId, Term, WriteSeq};
     use alloc::vec::Vec;
     use bytes::Bytes;
     use proptest::prelude::*;
@@ -318,9 +318,9 @@ mod tests {
         ) {
             let mut model = Model::default();
             let mut log = Log::new(LogId::default(), Index(0), Vec::new());
-            let mut mark = Mark(0);
+            let mut seq = WriteSeq(0);
             for (kind, place, count) in steps {
-                mark = mark.next();
+                seq = seq.next();
                 let length = model.terms.len() - model.start;
                 let at = model.start + usize::from(place) % (length + 1);
                 match kind {
@@ -336,7 +336,7 @@ mod tests {
                         model.terms.resize(last, term);
                         model.start = last;
                         let commit = log.snapshot().index;
-                        log.reset(LogId::new(Term(term), Index(last as u64)), commit, mark);
+                        log.reset(LogId::new(Term(term), Index(last as u64)), commit, seq);
                     }
                     _ => {
                         model.terms.truncate(at);
@@ -346,11 +346,11 @@ mod tests {
                             let id = LogId::new(Term(term), Index(index));
                             Entry::new(GroupId(1), id, EntryKind::Command, Bytes::new())
                         };
-                        log.append(&indexes.map(entry).collect::<Vec<_>>(), mark);
+                        log.append(&indexes.map(entry).collect::<Vec<_>>(), seq);
                         model.terms.resize(at + count, term);
                     }
                 }
-                log.persisted(mark);
+                log.persisted(seq);
                 model.check(&log);
             }
         }

@@ -1,6 +1,6 @@
 //! What a leader knows of one follower's log, and how much it has sent ahead of the answers.
 
-use crate::{Conflict, Epoch, Index, LogId, NodeId, Time, Tuning, lean, log::Log};
+use crate::{Conflict, Epoch, Index, LogId, NodeId, Time, Tuning, log::Log, reserve_one};
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
@@ -92,7 +92,7 @@ impl Progress {
         if self.inflight.is_empty() {
             self.since = now;
         }
-        lean::push_back(&mut self.inflight, (last, bytes));
+        reserve_one::push_back(&mut self.inflight, (last, bytes));
         self.inflight_bytes += bytes;
         self.next = last.next();
     }

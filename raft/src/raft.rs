@@ -7,9 +7,9 @@ use crate::reads::Reader;
 use crate::replica::Replica;
 use crate::status::{PeerStatus, Status};
 use crate::{
-    Commands, Config, Entries, Fortification, Index, Input, LoadFor, LogId, Mark, Message, NodeId,
-    Output, Payload, ReadFrom, ReadMode, ReadToken, Refusal, Restored, RoleKind, Support, Term,
-    Time,
+    Commands, Config, Entries, Fortification, Index, Input, LoadFor, LogId, Message, NodeId,
+    Output, Payload, ReadFrom, ReadMode, ReadToken, Refusal, Restored, RoleKind, Round, Support,
+    Term, Time, WriteSeq,
 };
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -65,7 +65,7 @@ impl Raft {
             Input::Receive { from, message } => self.on_receive(from, message, support, out),
             Input::Propose { commands } => self.on_propose(commands, out),
             Input::Read { token, mode } => self.on_read(token, mode, out),
-            Input::Persisted { mark } => self.on_persisted(mark),
+            Input::Persisted { seq } => self.on_persisted(seq),
             Input::Loaded { target, entries } => self.on_loaded(target, entries, out),
             Input::Compact { last } => self.replica.compact(last, out),
             Input::SnapshotSent { to } => self.on_snapshot_sent(to),
@@ -117,7 +117,7 @@ impl Raft {
     /// The newest round of confirmations that reads here wait for: [`Input::Confirmed`] is to come when
     /// peers have answered it.
     #[must_use]
-    pub fn awaited_round(&self) -> Option<u64> {
+    pub fn awaited_round(&self) -> Option<Round> {
         match &self.role {
             Role::Leader(leader) => leader.awaited_round(),
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => None,
@@ -301,8 +301,8 @@ impl Raft {
         }
     }
 
-    fn on_persisted(&mut self, mark: Mark) {
-        self.replica.persisted(mark);
+    fn on_persisted(&mut self, seq: WriteSeq) {
+        self.replica.persisted(seq);
         if let Role::Leader(leader) = &mut self.role {
             leader.advance_commit(&mut self.replica);
         }

@@ -8,7 +8,7 @@
 //! else; with a majority of such followers no other leader had been elected when the round was
 //! opened. A read waits for a round that is opened after it arrived.
 
-use crate::{Index, NodeId, ReadToken};
+use crate::{Index, NodeId, ReadToken, Round};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -34,7 +34,7 @@ pub(crate) struct Reads {
 /// The reads that wait for the same round.
 #[derive(Debug)]
 struct Batch {
-    round: u64,
+    round: Round,
     /// The commit index when the last of them came.
     index: Index,
     readers: Vec<Reader>,
@@ -51,7 +51,7 @@ impl Reads {
     /// among the latter.
     pub(crate) fn wait(
         &mut self,
-        round: u64,
+        round: Round,
         commit: Index,
         leased: bool,
     ) -> Vec<(NodeId, ReadToken)> {
@@ -66,7 +66,7 @@ impl Reads {
         answers
     }
 
-    fn join(&mut self, round: u64, index: Index, reader: Reader) {
+    fn join(&mut self, round: Round, index: Index, reader: Reader) {
         match self.waiting.back_mut().filter(|batch| batch.round == round) {
             Some(batch) => {
                 batch.index = index;
@@ -77,13 +77,13 @@ impl Reads {
     }
 
     /// The newest round that reads wait for.
-    pub(crate) fn round(&self) -> Option<u64> {
+    pub(crate) fn round(&self) -> Option<Round> {
         self.waiting.back().map(|batch| batch.round)
     }
 
     /// A majority confirmed the rounds up to this one. Returns the followers that can be answered,
     /// and with which index.
-    pub(crate) fn confirm(&mut self, round: u64) -> Vec<(NodeId, ReadToken, Index)> {
+    pub(crate) fn confirm(&mut self, round: Round) -> Vec<(NodeId, ReadToken, Index)> {
         let mut answers = Vec::new();
         while let Some(batch) = self.waiting.pop_front_if(|batch| batch.round <= round) {
             for reader in batch.readers {

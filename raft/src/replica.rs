@@ -1,11 +1,11 @@
 //! What a replica has in every role: term and vote, the log, how far it is committed and applied,
 //! and the order of its writes.
 
-use crate::asked::Asked;
+use crate::follower_reads::FollowerReads;
 use crate::log::Log;
 use crate::{
-    Config, Entries, Fortification, HardState, Index, LoadFor, LogId, LogWrite, Mark, Message,
-    NodeId, Output, Payload, Persist, Restored, Support, Term, Time, quorum,
+    Config, Entries, Fortification, HardState, Index, LoadFor, LogId, LogWrite, Message, NodeId,
+    Output, Payload, Persist, Restored, Support, Term, Time, WriteSeq, quorum,
 };
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -27,15 +27,15 @@ pub(crate) struct Replica {
     /// The hard state in the newest write that had one.
     written: HardState,
     /// The write that made the current term and vote durable.
-    hard_state_mark: Mark,
+    hard_state_seq: WriteSeq,
     /// The newest write.
-    newest: Mark,
+    newest: WriteSeq,
     /// The newest durable write.
-    durable: Mark,
+    durable: WriteSeq,
     /// The requests for entries on disk that were not answered yet.
     loads: Vec<LoadFor>,
     /// Reads here for which a leader elsewhere was asked.
-    pub(crate) asked: Asked,
+    pub(crate) follower_reads: FollowerReads,
     /// The state of the generator of election timeouts.
     random: u64,
 }
@@ -60,11 +60,11 @@ impl Replica {
             applied: log.snapshot().index,
             log,
             written: hard_state,
-            hard_state_mark: Mark(0),
-            newest: Mark(0),
-            durable: Mark(0),
+            hard_state_seq: WriteSeq(0),
+            newest: WriteSeq(0),
+            durable: WriteSeq(0),
             loads: Vec::new(),
-            asked: Asked::default(),
+            follower_reads: FollowerReads::default(),
         };
         // A snapshot becomes durable before the term in which it was received.
         let last_term = replica.log.last_id().term;
@@ -91,13 +91,13 @@ impl Replica {
     /// The node that this replica is bound to: it grants no other a vote, and does not campaign.
     pub(crate) fn bound_to(&self, support: &Support) -> Option<NodeId> {
         let bond = self.fortified?;
-        (support.given(bond.leader) == Some(bond.epoch)).then_some(bond.leader)
+        (support.support_for(bond.leader) == Some(bond.epoch)).then_some(bond.leader)
     }
 
     /// Whether a majority of the voters' nodes, this one included, supports this node: without them it
     /// could not be elected, or not stay so.
     pub(crate) fn has_quorum(&self, support: &Support) -> bool {
-        let supporters = self.peers().filter(|peer| support.received(*peer).is_some()).count();
+        let supporters = self.peers().filter(|peer| support.support_from(*peer).is_some()).count();
         supporters + 1 >= quorum::majority(self.config.voters.len())
     }
 
@@ -123,7 +123,7 @@ impl Replica {
             (node != preferred, splitmix64(&mut hash), node)
         };
         let own = order(self.node());
-        let lives = |node: &NodeId| support.given(*node).is_some();
+        let lives = |node: &NodeId| support.support_for(*node).is_some();
         let ahead = self.peers().filter(lives).filter(|peer| order(*peer) < own).count();
         let stagger = tuning.campaign_stagger;
         if ahead == 0 {
@@ -207,15 +207,15 @@ impl Replica {
         }
     }
 
-    /// Notes that all writes up to `mark` are durable.
+    /// Notes that all writes up to `seq` are durable.
     ///
     /// # Panics
-    /// When `mark` was never handed out.
-    pub(crate) fn persisted(&mut self, mark: Mark) {
-        assert!(mark <= self.newest, "only what was handed out can be durable");
-        if mark > self.durable {
-            self.durable = mark;
-            self.log.persisted(mark);
+    /// When `seq` was never handed out.
+    pub(crate) fn persisted(&mut self, seq: WriteSeq) {
+        assert!(seq <= self.newest, "only what was handed out can be durable");
+        if seq > self.durable {
+            self.durable = seq;
+            self.log.persisted(seq);
         }
     }
 
@@ -307,13 +307,13 @@ impl Replica {
         out: &mut Vec<Output>,
     ) {
         self.persist_hard_state(out);
-        self.send_after(self.hard_state_mark, to, message, out);
+        self.send_after(self.hard_state_seq, to, message, out);
     }
 
     /// Tells the leader that the logs are equal up to `through`, as soon as that is durable.
     pub(crate) fn acknowledge(&mut self, leader: NodeId, through: Index, out: &mut Vec<Output>) {
         self.persist_hard_state(out);
-        let after = if through <= self.log.durable() { self.hard_state_mark } else { self.newest };
+        let after = if through <= self.log.durable() { self.hard_state_seq } else { self.newest };
         let message = Message {
             term: self.term,
             payload: Payload::Appended { through, applied: self.applied },
@@ -328,7 +328,7 @@ impl Replica {
         assert!(self.commit <= self.log.last());
         assert!(self.applied < self.log.memory_start());
         assert!(self.log.last_id().term <= self.term);
-        assert!(self.hard_state_mark <= self.newest && self.durable <= self.newest);
+        assert!(self.hard_state_seq <= self.newest && self.durable <= self.newest);
         let itself = Some(self.node());
         assert_ne!(self.fortified.map(|bond| bond.leader), itself, "a bond is with another");
     }
@@ -348,18 +348,18 @@ impl Replica {
         let hard_state = HardState { term, vote, commit: self.commit, fortified };
         self.newest = self.newest.next();
         if self.promises() != promises_of(&self.written) {
-            self.hard_state_mark = self.newest;
+            self.hard_state_seq = self.newest;
         }
         let changed = hard_state != self.written;
         self.written = hard_state;
         out.push(Output::Persist(Persist {
-            mark: self.newest,
+            seq: self.newest,
             hard_state: changed.then_some(hard_state),
             log,
         }));
     }
 
-    fn send_after(&self, after: Mark, to: NodeId, message: Message, out: &mut Vec<Output>) {
+    fn send_after(&self, after: WriteSeq, to: NodeId, message: Message, out: &mut Vec<Output>) {
         out.push(if after <= self.durable {
             Output::Send { to, message }
         } else {

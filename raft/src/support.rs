@@ -1,26 +1,40 @@
-//! What a node knows of its peers' liveness. All replicas of the node go by it, so that none of them
-//! needs a clock of its own while it is idle.
+//! Node liveness as the core sees it: who supports whom.
+//!
+//! This is CockroachDB's *store liveness*, and what [`Fortification`](crate::Fortification) adds is
+//! its *leader fortification*. A node asks each of its peers for support once a heartbeat interval,
+//! for all of its groups at once. All replicas of a node go by the answers, so that none of them
+//! needs a clock or a heartbeat of its own while it is idle.
+//!
+//! What differs from CockroachDB:
+//! - Each pair of nodes has an epoch of its own, counted by the node that gives support. Trouble
+//!   between two nodes changes no epoch of a third, and a node has to persist nothing about the
+//!   support that it asks for but how often it has started ([`BootCount`]).
+//! - Reads are confirmed by *rounds* ([`Round`]) rather than by leases. The leader's node asks its
+//!   peers at which epoch they support it, once for the reads of all groups, and no clock decides
+//!   whether a read is safe. Leases are there as well, for reads that ask for them.
+//! - A follower's fortification stands in its [`HardState`](crate::HardState) and outlives the
+//!   term, so that a restart or a stray message of a later term does not set a follower free.
 
-use crate::{Epoch, NodeId, Run, Time};
+use crate::{BootCount, Epoch, NodeId, RequestSeq, Round, Time};
 use alloc::vec::Vec;
 
 /// What a node and its peers have promised each other, as it stands at the time of a step.
 ///
-/// That a node *supports* a peer at an epoch means: none of its replicas that is fortified by that
-/// peer at that epoch campaigns, or votes for another. A node that withdraws its support never gives
-/// it at the same epoch again, so whoever hears of an epoch knows how things stood until then.
+/// That a node *supports* a peer at an epoch means: none of its replicas that fortifies a leader on
+/// that peer at that epoch campaigns, or votes for another. A node that withdraws its support never
+/// gives it at the same epoch again, so whoever hears of an epoch knows how things stood until then.
 #[derive(Clone, Debug)]
 pub struct Support {
     peers: Vec<PeerSupport>,
-    /// The round of confirmations that is the next to be opened, from 1 on. Reads that a step takes wait for this
-    /// one, so no message of it may have left before the step.
-    pub next_round: u64,
+    /// The round of confirmations that is the next to be opened, from 1 on. Reads that a step takes
+    /// wait for this one, so no message of it may have left before the step.
+    pub next_round: Round,
 }
 
 impl Default for Support {
     /// Nobody has promised anything.
     fn default() -> Self {
-        Self { peers: Vec::new(), next_round: 1 }
+        Self { peers: Vec::new(), next_round: Round(1) }
     }
 }
 
@@ -30,23 +44,46 @@ pub struct PeerSupport {
     /// The peer.
     pub node: NodeId,
     /// The epoch at which this node supports the peer, if it does.
-    pub given: Option<Epoch>,
+    pub support_for: Option<Epoch>,
     /// The epoch at which the peer was last heard to support this node, until that is so long ago
-    /// that it may have withdrawn.
-    pub received: Option<Epoch>,
-    /// An epoch at which the peer supports this node, and until when it certainly does, if the clocks
-    /// of the two nodes run equally fast but for the drift that was allowed for. Only lease reads rely
-    /// on it.
-    pub lease: (Epoch, Time),
-    /// The newest round that the peer answered, and the epoch at which it supported this node then.
-    /// Its answer was sent after the round was opened.
-    pub confirmed: (u64, Option<Epoch>),
+    /// that the peer may have withdrawn.
+    pub support_from: Option<Epoch>,
+    /// How long the peer has promised its support. Only lease reads rely on it.
+    pub lease: Lease,
+    /// The peer's newest answer to a round of confirmations.
+    pub confirmed: Confirmation,
+}
+
+/// A peer's promise of support for a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lease {
+    /// The epoch at which the peer supports this node.
+    pub epoch: Epoch,
+    /// Until when it certainly does, by this node's clock, if the clocks of the two nodes run
+    /// equally fast but for the drift that was allowed for.
+    pub until: Time,
+}
+
+/// A peer's answer to a round of confirmations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Confirmation {
+    /// The newest round that the peer answered; zero before the first. The answer was sent after
+    /// the round was opened.
+    pub round: Round,
+    /// The epoch at which the peer supported this node then, if it did.
+    pub epoch: Option<Epoch>,
 }
 
 impl PeerSupport {
     /// A peer of which nothing is known.
     const fn new(node: NodeId) -> Self {
-        Self { node, given: None, received: None, lease: (Epoch(0), Time(0)), confirmed: (0, None) }
+        Self {
+            node,
+            support_for: None,
+            support_from: None,
+            lease: Lease { epoch: Epoch(0), until: Time(0) },
+            confirmed: Confirmation { round: Round(0), epoch: None },
+        }
     }
 }
 
@@ -68,35 +105,36 @@ impl Support {
     }
 
     /// The epoch at which this node supports `node`.
-    pub(crate) fn given(&self, node: NodeId) -> Option<Epoch> {
-        self.of(node).given
+    pub(crate) fn support_for(&self, node: NodeId) -> Option<Epoch> {
+        self.of(node).support_for
     }
 
     /// The epoch at which `node` supports this node, as far as is known.
-    pub(crate) fn received(&self, node: NodeId) -> Option<Epoch> {
-        self.of(node).received
+    pub(crate) fn support_from(&self, node: NodeId) -> Option<Epoch> {
+        self.of(node).support_from
     }
 }
 
-/// What nodes say to each other about their liveness. Whatever the number of groups, it is as much.
+/// What nodes say to each other about their liveness. It is as much for a million groups as for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SupportMessage {
-    /// "I live: support me." Once an interval, and only when the sender's disk took a write since.
+    /// "I live: support me." Once a heartbeat interval, and only when the sender's disk took a write
+    /// since.
     Request {
-        /// The sender's run.
-        run: Run,
+        /// How often the sender has started.
+        boot: BootCount,
         /// Which request it is; comes back in the answer.
-        round: u64,
+        seq: RequestSeq,
         /// Whether the sender has lately heard that the receiver supports it. Otherwise support is of no
         /// use to it, and only keeps others from being elected.
         heard: bool,
     },
     /// The answer to a request. A grant is durable before this leaves.
     Granted {
-        /// The run of the request.
-        run: Run,
-        /// The round of the request.
-        round: u64,
+        /// The boot count of the request.
+        boot: BootCount,
+        /// The number of the request.
+        seq: RequestSeq,
         /// The epoch at which the sender supports the receiver.
         epoch: Epoch,
         /// Whether it will for a whole timeout from the request's arrival on; only leases rely on that.
@@ -104,22 +142,22 @@ pub enum SupportMessage {
     },
     /// "At which epoch do you support me now?" Asked for the reads of all groups of a worker.
     Confirm {
-        /// The sender's run.
-        run: Run,
+        /// How often the sender has started.
+        boot: BootCount,
         /// Who asks there; comes back in the answer.
         worker: u32,
         /// Which round of that worker it is; comes back in the answer.
-        round: u64,
+        round: Round,
     },
     /// The answer to a question.
     Confirmed {
-        /// The run of the question.
-        run: Run,
+        /// The boot count of the question.
+        boot: BootCount,
         /// Who asked.
         worker: u32,
         /// The round of the question.
-        round: u64,
-        /// The epoch at which the sender supports the receiver in that run, if it does.
+        round: Round,
+        /// The epoch at which the sender supports the receiver in that boot, if it does.
         epoch: Option<Epoch>,
     },
 }

@@ -153,12 +153,14 @@ impl ServeOptions {
         }
         if let Some(ms) = self.election_timeout_ms {
             node.tuning.election_timeout = Duration::from_millis(ms);
-            node.tick_interval = Duration::from_millis((ms / 5).max(1));
+            node.heartbeat_interval = Duration::from_millis((ms / 5).max(1));
         }
         if let Some(ms) = self.heartbeat_ms {
-            node.tick_interval = Duration::from_millis(ms);
+            node.heartbeat_interval = Duration::from_millis(ms);
         }
-        if node.tick_interval.is_zero() || node.tick_interval * 3 > node.tuning.election_timeout {
+        if node.heartbeat_interval.is_zero()
+            || node.heartbeat_interval * 3 > node.tuning.election_timeout
+        {
             return Err("--heartbeat-ms must be at least 1 and at most a third of \
                         --election-timeout-ms"
                 .into());

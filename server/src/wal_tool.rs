@@ -69,10 +69,10 @@ fn grants(report: &WalReport) -> String {
     if report.grants.is_empty() {
         return String::new();
     }
-    let mut text = format!("\n{:>8} {:>8} {:>6}  support\n", "peer", "epoch", "run");
+    let mut text = format!("\n{:>8} {:>8} {:>6}  support\n", "peer", "epoch", "boot");
     for (peer, grant) in &report.grants {
         let support = if grant.live { "stands" } else { "none" };
-        writeln!(text, "{peer:>8} {:>8} {:>6}  {support}", grant.epoch, grant.run)
+        writeln!(text, "{peer:>8} {:>8} {:>6}  {support}", grant.epoch, grant.boot)
             .expect("writing to a string works");
     }
     text
@@ -118,8 +118,8 @@ mod tests {
     use logboat::wal::WalOptions;
     use logboat::wal::simulation::{FileDisk, InlineWal};
     use logboat_raft::{
-        Epoch, Fortification, Grant, GroupId, HardState, Index, LogWrite, Mark, NodeId, Persist,
-        Run, Term,
+        BootCount, Epoch, Fortification, Grant, GroupId, HardState, Index, LogWrite, NodeId,
+        Persist, Term, WriteSeq,
     };
 
     #[test]
@@ -129,12 +129,12 @@ mod tests {
         let options = WalOptions { segment_bytes: 16 << 10, ..WalOptions::default() };
         let (mut wal, _) = InlineWal::open(disk, options).unwrap();
         assert_eq!(grants(&report_of(dir.path()).unwrap()), "");
-        let grant = |epoch, live| Grant { epoch: Epoch(epoch), run: Run(4), live };
+        let grant = |epoch, live| Grant { epoch: Epoch(epoch), boot: BootCount(4), live };
         let bond = Fortification { leader: NodeId(2), epoch: Epoch(17) };
         let persist = |fortified| {
             let vote = Some(NodeId(3));
             let state = HardState { term: Term(5), vote, commit: Index(0), fortified };
-            Persist { mark: Mark(0), hard_state: Some(state), log: LogWrite::Keep }
+            Persist { seq: WriteSeq(0), hard_state: Some(state), log: LogWrite::Keep }
         };
         wal.write(
             &[(NodeId(2), grant(17, true)), (NodeId(3), grant(6, false))],
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "peer epoch run support",
+                "peer epoch boot support",
                 "2 17 4 stands",
                 "3 6 4 none",
                 "group term vote fortified commit entries snapshot records bytes",

@@ -6,8 +6,8 @@ mod common;
 
 use common::{Model, append_entries, compact, grant, small};
 use logboat_raft::{
-    Epoch, Fortification, Grant, GroupId, HardState, Index, LogId, LogWrite, Mark, NodeId, Persist,
-    Run, Term,
+    BootCount, Epoch, Fortification, Grant, GroupId, HardState, Index, LogId, LogWrite, NodeId,
+    Persist, Term, WriteSeq,
 };
 use logboat_storage::WalOptions;
 use logboat_storage::simulation::{Disk, InlineWal, SimDisk};
@@ -36,7 +36,7 @@ fn vote(group: GroupId, term: u64) -> (GroupId, Persist) {
     let fortified = Some(Fortification { leader: NodeId(3), epoch: Epoch(group.0) });
     let (term, vote, commit) = (Term(term), Some(NodeId(3)), Index(1));
     let hard_state = Some(HardState { term, vote, commit, fortified });
-    (group, Persist { mark: Mark(0), hard_state, log: LogWrite::Keep })
+    (group, Persist { seq: WriteSeq(0), hard_state, log: LogWrite::Keep })
 }
 
 /// One group writes and compacts on and on.
@@ -89,7 +89,7 @@ fn a_grant_that_was_given_once_outlives_the_segment_that_holds_it() {
     let (mut wal, _) = InlineWal::open(disk.clone(), options.clone()).unwrap();
     let mut model = Model::default();
     // Of one peer nothing but a withdrawal is known; to another, support is given later again.
-    let withdrawn = (NodeId(2), Grant { epoch: Epoch(9), run: Run(4), live: false });
+    let withdrawn = (NodeId(2), Grant { epoch: Epoch(9), boot: BootCount(4), live: false });
     write_batch(&mut wal, &mut model, &[grant(1, 5), withdrawn, grant(3, 1)], &[]);
     for round in 0..3 {
         churn(&mut wal, &mut model, 150);
@@ -141,12 +141,12 @@ fn moved_entries_do_not_undo_what_came_later() {
     churn(&mut wal, &mut model, 10);
     let shorter = common::entry(GroupId(1), Term(2), Index(4), 33);
     let log = LogWrite::Append([shorter].into_iter().collect());
-    let replace = (GroupId(1), Persist { mark: Mark(0), hard_state: None, log });
+    let replace = (GroupId(1), Persist { seq: WriteSeq(0), hard_state: None, log });
     write(&mut wal, &mut model, replace);
     write(&mut wal, &mut model, compact(GroupId(2), Index(2)));
     churn(&mut wal, &mut model, 100);
     let log = LogWrite::Reset(LogId::new(Term(5), Index(50)));
-    let reset = (GroupId(2), Persist { mark: Mark(0), hard_state: None, log });
+    let reset = (GroupId(2), Persist { seq: WriteSeq(0), hard_state: None, log });
     write(&mut wal, &mut model, reset);
     churn(&mut wal, &mut model, 100);
     drop(wal);

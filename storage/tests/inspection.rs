@@ -6,7 +6,7 @@ mod common;
 
 use common::{append_entries, compact, grant, small};
 use logboat_raft::{
-    Epoch, Fortification, GroupId, HardState, Index, LogWrite, Mark, NodeId, Persist, Term,
+    Epoch, Fortification, GroupId, HardState, Index, LogWrite, NodeId, Persist, Term, WriteSeq,
 };
 use logboat_storage::simulation::{FileDisk, InlineWal};
 use logboat_storage::{SegmentState, inspect};
@@ -25,7 +25,7 @@ fn write_log(directory: &Path) -> InlineWal<FileDisk> {
     }
     wal.write(&[], &[compact(GroupId(5), Index(4))]).unwrap();
     let hard_state = Some(HardState { term: Term(1), fortified: Some(BOND), ..Default::default() });
-    let bound = Persist { mark: Mark(0), hard_state, log: LogWrite::Keep };
+    let bound = Persist { seq: WriteSeq(0), hard_state, log: LogWrite::Keep };
     wal.write(&[grant(5, 1), grant(5, 2), grant(6, 3)], &[(GroupId(5), bound)]).unwrap();
     wal.mark().unwrap();
     wal

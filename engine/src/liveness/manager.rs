@@ -4,7 +4,7 @@ use super::Mutex;
 use crate::durable::{Durable, GrantsDurable};
 use crate::liveness::protocol::{Effect, Liveness};
 use crate::worker::inbox::{Event, Workers};
-use logboat_raft::{Epoch, Grant, NodeId, Run, SupportMessage, Time};
+use logboat_raft::{BootCount, Confirmation, Epoch, Grant, NodeId, SupportMessage, Time};
 use logboat_storage::{Batch, Wal};
 use logboat_transport::{Outgoing, Transport};
 use std::sync::{Arc, OnceLock, Weak};
@@ -15,7 +15,7 @@ use std::time::Instant;
 /// to the log, so that no vote is durable before it.
 pub(crate) struct LivenessManager {
     state: Mutex<State>,
-    run: Run,
+    boot: BootCount,
     started: Instant,
     wal: Wal<Durable>,
     workers: Workers,
@@ -37,10 +37,10 @@ impl LivenessManager {
         wal: Wal<Durable>,
         workers: Workers,
     ) -> Arc<Self> {
-        let run = liveness.run();
+        let boot = liveness.boot();
         let state = State { liveness, leases: Vec::new(), effects: Vec::new() };
         let transport = OnceLock::new();
-        Arc::new(Self { state: Mutex::new(state), run, started, wal, workers, transport })
+        Arc::new(Self { state: Mutex::new(state), boot, started, wal, workers, transport })
     }
 
     /// Connects the node's transport, once.
@@ -48,9 +48,9 @@ impl LivenessManager {
         self.transport.get_or_init(|| Arc::downgrade(transport));
     }
 
-    /// This node's run.
-    pub(crate) const fn run(&self) -> Run {
-        self.run
+    /// How often this node has started.
+    pub(crate) const fn boot(&self) -> BootCount {
+        self.boot
     }
 
     /// The time of the node's clock.
@@ -82,11 +82,12 @@ impl LivenessManager {
 
     /// Takes a peer's word; the answers to a worker's questions go to the worker.
     pub(crate) fn receive(self: &Arc<Self>, from: NodeId, message: SupportMessage) {
-        if let SupportMessage::Confirmed { run, worker, round, epoch } = message {
+        if let SupportMessage::Confirmed { boot, worker, round, epoch } = message {
             if let Some(worker) =
-                self.workers.iter().nth(worker as usize).filter(|_| run == self.run)
+                self.workers.iter().nth(worker as usize).filter(|_| boot == self.boot)
             {
-                worker.post(Event::Confirmed { from, round, epoch });
+                let answer = Confirmation { round, epoch };
+                worker.post(Event::Confirmed { from, answer });
             }
             return;
         }

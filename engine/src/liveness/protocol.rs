@@ -7,13 +7,13 @@
 //! a peer waits before it withdraws only matters for how soon others are elected, and for lease reads.
 //!
 //! Epochs belong to a pair of nodes and are counted by the one that gives support, so trouble between
-//! two nodes is of no concern to any third. A node that restarts asks in a later *run* and is
+//! two nodes is of no concern to any third. A node that restarts asks in a later *boot count* and is
 //! supported at a later epoch, since it no longer leads what it led.
 //!
 //! [`Liveness`] does no I/O and reads no clock: it is told of time, messages, and appends the
 //! [`Effect`]s to be carried out, in their order.
 
-use logboat_raft::{Epoch, Grant, NodeId, Run, SupportMessage, Time};
+use logboat_raft::{BootCount, Epoch, Grant, NodeId, RequestSeq, SupportMessage, Time};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ impl LivenessTiming {
 /// What is to be done, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Write to the log what was promised to a node (or this node's own run).
+    /// Write to the log what was promised to a node (or this node's own boot count).
     Persist(NodeId, Grant),
     /// Send at once.
     Send(NodeId, SupportMessage),
@@ -60,15 +60,15 @@ pub enum Effect {
 #[derive(Debug)]
 pub struct Liveness {
     own: NodeId,
-    run: Run,
+    boot: BootCount,
     timing: LivenessTiming,
     peers: Vec<Peer>,
     /// When the next requests are due.
     next_requests: Time,
     /// The number of the newest requests.
-    round: u64,
+    seq: RequestSeq,
     /// When the newest requests were made, each with its number, oldest first.
-    requests: VecDeque<(u64, Time)>,
+    requests: VecDeque<(RequestSeq, Time)>,
 }
 
 #[derive(Debug)]
@@ -86,7 +86,7 @@ struct Peer {
 }
 
 impl Liveness {
-    /// A node that starts with what is on its disk. It begins its next run, and goes on supporting
+    /// A node that starts with what is on its disk. It counts one boot more, and goes on supporting
     /// whom it supported, for as long as if they had just asked.
     #[must_use]
     pub fn new(
@@ -106,19 +106,19 @@ impl Liveness {
         };
         Self {
             own,
-            run: Run(recorded(own).run.0 + 1),
+            boot: BootCount(recorded(own).boot.0 + 1),
             timing,
             peers: members.into_iter().filter(|node| *node != own).map(peer).collect(),
             next_requests: now,
-            round: 0,
+            seq: RequestSeq(0),
             requests: VecDeque::new(),
         }
     }
 
-    /// This node's run.
+    /// How often this node has started.
     #[must_use]
-    pub const fn run(&self) -> Run {
-        self.run
+    pub const fn boot(&self) -> BootCount {
+        self.boot
     }
 
     /// The other nodes.
@@ -172,20 +172,20 @@ impl Liveness {
             return;
         };
         match message {
-            SupportMessage::Request { run, round, heard } => {
-                self.requested(at, (run, round, heard), now, effects);
+            SupportMessage::Request { boot, seq, heard } => {
+                self.requested(at, (boot, seq, heard), now, effects);
             }
-            SupportMessage::Granted { run, round, epoch, prolonged } if run == self.run => {
-                self.granted(at, round, (epoch, prolonged), effects);
+            SupportMessage::Granted { boot, seq, epoch, prolonged } if boot == self.boot => {
+                self.granted(at, seq, (epoch, prolonged), effects);
             }
-            SupportMessage::Confirm { run, worker, round } => {
+            SupportMessage::Confirm { boot, worker, round } => {
                 let Peer { node, grant, durable, .. } = self.peers[at];
-                let stands = grant.live && grant.run == run && grant.epoch <= durable;
+                let stands = grant.live && grant.boot == boot && grant.epoch <= durable;
                 let epoch = stands.then_some(grant.epoch);
-                let answer = SupportMessage::Confirmed { run, worker, round, epoch };
+                let answer = SupportMessage::Confirmed { boot, worker, round, epoch };
                 effects.push(Effect::Send(node, answer));
             }
-            // An answer to an earlier run; answers to the questions of workers go there.
+            // An answer to an earlier boot; answers to the questions of workers go there.
             SupportMessage::Granted { .. } | SupportMessage::Confirmed { .. } => {}
         }
     }
@@ -207,47 +207,47 @@ impl Liveness {
 
     /// The requests leave when the disk has taken this node's word that it lives.
     fn request(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        self.round += 1;
-        self.requests.push_back((self.round, now));
+        self.seq = self.seq.next();
+        self.requests.push_back((self.seq, now));
         if self.requests.len() > REMEMBERED_REQUESTS {
             self.requests.pop_front();
         }
-        let (run, round) = (self.run, self.round);
-        effects.push(Effect::Persist(self.own, Grant { epoch: Epoch(0), run, live: true }));
+        let (boot, seq) = (self.boot, self.seq);
+        effects.push(Effect::Persist(self.own, Grant { epoch: Epoch(0), boot, live: true }));
         for peer in &self.peers {
             let heard = peer.received.is_some();
-            let request = SupportMessage::Request { run, round, heard };
+            let request = SupportMessage::Request { boot, seq, heard };
             effects.push(Effect::SendWhenDurable(peer.node, request));
         }
     }
 
     /// Goes on supporting a peer, or begins to at a new epoch: after a withdrawal, and in the peer's
-    /// next run. Support that the peer does not hear of is not prolonged: on a link that works in this
+    /// next boot. Support that the peer does not hear of is not prolonged: on a link that works in this
     /// direction only, the peer could not lead, and nobody would take its place.
     fn requested(
         &mut self,
         at: usize,
-        (run, round, heard): (Run, u64, bool),
+        (boot, seq, heard): (BootCount, RequestSeq, bool),
         now: Time,
         effects: &mut Vec<Effect>,
     ) {
         let peer = &mut self.peers[at];
-        if run < peer.grant.run {
+        if boot < peer.grant.boot {
             return; // It was on its way for so long that the peer has restarted since.
         }
-        let anew = !peer.grant.live || run > peer.grant.run;
+        let anew = !peer.grant.live || boot > peer.grant.boot;
         let prolonged = anew || heard;
         if prolonged {
             peer.deadline = now + self.timing.support_timeout;
         }
         if anew {
             let epoch = Epoch(peer.grant.epoch.0 + 1);
-            peer.grant = Grant { epoch, run, live: true };
+            peer.grant = Grant { epoch, boot, live: true };
             effects.push(Effect::Persist(peer.node, peer.grant));
             effects.push(Effect::Given(peer.node, Some(epoch)));
         }
         let epoch = peer.grant.epoch;
-        let answer = SupportMessage::Granted { run, round, epoch, prolonged };
+        let answer = SupportMessage::Granted { boot, seq, epoch, prolonged };
         effects.push(if epoch <= peer.durable {
             Effect::Send(peer.node, answer)
         } else {
@@ -258,11 +258,11 @@ impl Liveness {
     fn granted(
         &mut self,
         at: usize,
-        round: u64,
+        seq: RequestSeq,
         (epoch, prolonged): (Epoch, bool),
         effects: &mut Vec<Effect>,
     ) {
-        let Some(&(_, asked)) = self.requests.iter().find(|request| request.0 == round) else {
+        let Some(&(_, asked)) = self.requests.iter().find(|request| request.0 == seq) else {
             return;
         };
         let peer = &mut self.peers[at];

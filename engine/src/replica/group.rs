@@ -17,8 +17,9 @@ use crate::turn::{Slot, Turn};
 use crate::view::GroupView;
 use bytes::Bytes;
 use logboat_raft::{
-    Commands, Entries, Entry, EntryKind, GroupId, Index, Input, LoadFor, LogId, Mark, Message,
-    NodeId, Output, Payload, Persist, Raft, ReadMode, Refusal, RoleKind, Support, Term, Time,
+    Commands, Entries, Entry, EntryKind, GroupId, Index, Input, LoadFor, LogId, Message, NodeId,
+    Output, Payload, Persist, Raft, ReadMode, Refusal, RoleKind, Round, Support, Term, Time,
+    WriteSeq,
 };
 use logboat_storage::ReadError;
 use logboat_transport::RequestId;
@@ -132,7 +133,7 @@ pub struct WakeConditions {
     /// When this moment has come.
     pub deadline: Option<Time>,
     /// When this round of confirmations, or a later one, is answered.
-    pub awaited_round: Option<u64>,
+    pub awaited_round: Option<Round>,
     /// When what the node knows of this one's liveness changes.
     pub leader: Option<NodeId>,
 }
@@ -147,7 +148,7 @@ pub struct Group {
     view: Arc<GroupView>,
     proposals: Proposals,
     reads: Reads,
-    durable: Mark,
+    durable: WriteSeq,
     applied: LogId,
     /// Bytes of commands applied since the last snapshot.
     applied_bytes: u64,
@@ -180,7 +181,7 @@ impl Group {
             view,
             proposals: Proposals::default(),
             reads: Reads::default(),
-            durable: Mark::default(),
+            durable: WriteSeq::default(),
             applied,
             applied_bytes: 0,
             snapshot_running: false,
@@ -189,17 +190,17 @@ impl Group {
         }
     }
 
-    /// Takes in what happened since the last run; `durable` is the newest durable mark. Proposals go
+    /// Takes in what happened since the last run; `durable` is the newest durable write. Proposals go
     /// to the core as one batch, and so do reads.
     pub fn run(
         &mut self,
         turn: &mut Turn,
-        durable: Mark,
+        durable: WriteSeq,
         events: impl Iterator<Item = GroupEvent>,
     ) {
         if durable > self.durable {
             self.durable = durable;
-            self.step(turn, Input::Persisted { mark: durable });
+            self.step(turn, Input::Persisted { seq: durable });
         }
         let mut commands = Commands::new();
         let mut reads: SmallVec<[(ReadMode, Vec<Read>); 1]> = SmallVec::new();
@@ -357,7 +358,7 @@ impl Group {
         turn.persist(self.slot, self.id, persist);
     }
 
-    fn send_after(&self, turn: &mut Turn, after: Mark, to: NodeId, message: &Message) {
+    fn send_after(&self, turn: &mut Turn, after: WriteSeq, to: NodeId, message: &Message) {
         if after <= self.durable {
             turn.send(to, self.id, message);
         } else {
@@ -514,7 +515,7 @@ impl Group {
     fn resign(&mut self, turn: &mut Turn) {
         let term = self.raft.term();
         for peer in self.raft.peers() {
-            if let Some(epoch) = turn.support.of(peer).received {
+            if let Some(epoch) = turn.support.of(peer).support_from {
                 let message = Message { term, payload: Payload::Resign { epoch } };
                 turn.send(peer, self.id, &message);
             }

@@ -2,7 +2,7 @@
 
 use crate::error::GroupError;
 use crate::state_machine::StateMachine;
-use logboat_raft::{GroupId, Index, LogId, LogWrite, Mark, Persist, Restored, Term};
+use logboat_raft::{GroupId, Index, LogId, LogWrite, Persist, Restored, Term, WriteSeq};
 use std::io::Read;
 
 /// Restores `machine` from the group's snapshot, if there is one, and says where the replica goes on
@@ -54,7 +54,7 @@ fn reconcile(mut log: Restored, snapshot: LogId) -> Result<(Restored, Option<Per
     } else {
         (LogWrite::Reset(snapshot), snapshot.index, Vec::new())
     };
-    let persist = Persist { mark: Mark::default(), hard_state: Some(hard_state), log: change };
+    let persist = Persist { seq: WriteSeq::default(), hard_state: Some(hard_state), log: change };
     Ok((Restored { hard_state, snapshot, last, runs }, Some(persist)))
 }
 

@@ -7,7 +7,9 @@ use crate::view::GroupView;
 use crate::worker::queue::{Queue, Server};
 use crate::worker::{Drain, Worker};
 use actix::Addr;
-use logboat_raft::{Config, Epoch, GroupId, Mark, Message, NodeId, Persist, Restored};
+use logboat_raft::{
+    Config, Confirmation, Epoch, GroupId, Message, NodeId, Persist, Restored, WriteSeq,
+};
 use logboat_storage::Poisoned;
 use logboat_transport::RequestId;
 use std::sync::Arc;
@@ -22,7 +24,7 @@ pub(crate) enum Event {
     /// A peer supports this node at an epoch, or may no longer do so.
     Received(NodeId, Option<Epoch>),
     /// A peer has answered a round of this worker with the epoch at which it supports this node.
-    Confirmed { from: NodeId, round: u64, epoch: Option<Epoch> },
+    Confirmed { from: NodeId, answer: Confirmation },
     /// There is time to hand leaderships to the replicas that are preferred.
     Rebalance,
     /// Messages of one peer to replicas of this worker.
@@ -34,7 +36,7 @@ pub(crate) enum Event {
     /// A request of another node.
     Remote { from: NodeId, id: RequestId, group: GroupId, event: GroupEvent },
     /// The oldest batch that was not durable is.
-    Durable(Vec<(Slot, Mark)>),
+    Durable(Vec<(Slot, WriteSeq)>),
     /// The connection to a node broke.
     Disconnected(NodeId),
     /// The log wants these groups, if they are here, to make a snapshot.

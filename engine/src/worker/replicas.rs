@@ -8,7 +8,7 @@ use crate::replica::group::{Group, GroupEvent, WakeConditions};
 use crate::turn::{Slot, Turn};
 use crate::worker::prefetch::prefetch;
 use crate::worker::wait_lists::WaitLists;
-use logboat_raft::{Epoch, GroupId, Mark, NodeId, Support, Time};
+use logboat_raft::{Confirmation, GroupId, NodeId, Support, Time, WriteSeq};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,7 +24,7 @@ const KEPT_EVENTS: usize = 1 << 14;
 pub(crate) struct ReplicaCell {
     group: Box<Group>,
     /// The newest mark that is durable.
-    durable: Mark,
+    durable: WriteSeq,
     wake_conditions: WakeConditions,
     inbox: EventList,
     woken: bool,
@@ -37,7 +37,7 @@ pub(crate) struct ReplicaCell {
 impl ReplicaCell {
     pub(crate) fn new(group: Group, voters: Arc<[NodeId]>, preferred: NodeId) -> Self {
         Self {
-            durable: Mark::default(),
+            durable: WriteSeq::default(),
             wake_conditions: WakeConditions::default(),
             group: Box::new(group),
             inbox: EventList::EMPTY,
@@ -182,7 +182,7 @@ impl Replicas {
         &mut self,
         support: &mut Support,
         from: NodeId,
-        answer: (u64, Option<Epoch>),
+        answer: Confirmation,
         peers: usize,
     ) {
         for slot in self.wait_lists.confirmed(support, from, answer, peers) {
@@ -213,11 +213,11 @@ impl Replicas {
         self.wait_lists.next_deadline().into_iter().chain(round).min()
     }
 
-    /// Everything up to `mark` is durable. A replica that does not wait for it learns it when it runs
+    /// Everything up to `seq` is durable. A replica that does not wait for it learns it when it runs
     /// next.
-    pub(crate) fn durable(&mut self, slot: Slot, mark: Mark) {
+    pub(crate) fn durable(&mut self, slot: Slot, seq: WriteSeq) {
         let cell = &mut self.cells[slot.0 as usize];
-        cell.durable = cell.durable.max(mark);
+        cell.durable = cell.durable.max(seq);
         if cell.wake_conditions.durability {
             self.wake(slot);
         }

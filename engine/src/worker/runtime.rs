@@ -29,7 +29,7 @@ impl Runtime {
         context: WorkerContext,
         storage: Arc<dyn Storage>,
         pacer: Pacer,
-        tick_interval: Duration,
+        heartbeat_interval: Duration,
     ) -> io::Result<Self> {
         let (started, system) = channel();
         let run = move || {
@@ -38,7 +38,8 @@ impl Runtime {
                 let alarms = Alarms::new(workers.len());
                 let arbiters = start_arbiters(&workers, &alarms, &context, &storage);
                 let liveness = Arc::clone(&context.liveness);
-                let ticker = Ticker::new(workers.clone(), alarms, liveness, pacer, tick_interval);
+                let ticker =
+                    Ticker::new(workers.clone(), alarms, liveness, pacer, heartbeat_interval);
                 ticker.start();
                 arbiters
             });

@@ -5,7 +5,7 @@
 
 use crate::replica::group::WakeConditions;
 use crate::turn::Slot;
-use logboat_raft::{Epoch, NodeId, Support, Time};
+use logboat_raft::{Confirmation, Epoch, NodeId, Round, Support, Time};
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -44,7 +44,7 @@ struct Entry {
 /// Rounds of confirmations: one question to all peers at a time, for all reads of the worker.
 #[derive(Default)]
 struct Rounds {
-    newest: u64,
+    newest: Round,
     /// When the newest round was opened.
     opened: Time,
     /// Whether too few peers have answered it to open the next.
@@ -134,13 +134,13 @@ impl WaitLists {
     /// This node supports `peer` at `epoch` from now on, or no longer. That concerns the replicas that
     /// follow a leader there, since they may have been bound at another epoch.
     pub fn given(&mut self, support: &mut Support, peer: NodeId, epoch: Option<Epoch>) {
-        support.of_mut(peer).given = epoch;
+        support.of_mut(peer).support_for = epoch;
         self.concerned.extend(self.followers.get(&peer).into_iter().flatten());
     }
 
     /// `peer` supports this node at `epoch`, or may no longer do so. That concerns the leaders here.
     pub fn received(&mut self, support: &mut Support, peer: NodeId, epoch: Option<Epoch>) {
-        support.of_mut(peer).received = epoch;
+        support.of_mut(peer).support_from = epoch;
         self.concerned.extend(self.followers.get(&self.own).into_iter().flatten());
     }
 
@@ -163,18 +163,18 @@ impl WaitLists {
         support: &mut Support,
         now: Time,
         patience: Duration,
-    ) -> Option<u64> {
+    ) -> Option<Round> {
         let is_late = self.round_deadline(patience).is_some_and(|deadline| deadline <= now);
         let rounds = &mut self.rounds;
         if (rounds.open || rounds.next.is_empty()) && !is_late {
             return None;
         }
-        rounds.newest += 1;
+        rounds.newest = rounds.newest.next();
         rounds.opened = now;
         rounds.open = true;
         rounds.answers = 0;
         rounds.asked.append(&mut rounds.next);
-        support.next_round = rounds.newest + 1;
+        support.next_round = rounds.newest.next();
         Some(rounds.newest)
     }
 
@@ -192,15 +192,15 @@ impl WaitLists {
         &mut self,
         support: &mut Support,
         peer: NodeId,
-        (round, epoch): (u64, Option<Epoch>),
+        answer: Confirmation,
         peers: usize,
     ) -> Vec<Slot> {
         let known = &mut support.of_mut(peer).confirmed;
-        if round <= known.0 || round > self.rounds.newest {
+        if answer.round <= known.round || answer.round > self.rounds.newest {
             return Vec::new();
         }
-        *known = (round, epoch);
-        if round == self.rounds.newest {
+        *known = answer;
+        if answer.round == self.rounds.newest {
             self.rounds.answers += 1;
             if self.rounds.answers >= peers.div_ceil(2) {
                 self.rounds.open = false;

@@ -130,7 +130,7 @@ impl Cluster {
     fn start_node(&mut self, id: NodeId) -> Result<(), Box<dyn Error>> {
         let members = self.dirs.keys().map(|id| (*id, "127.0.0.1:0".to_owned())).collect();
         let mut config = NodeConfig::new(id, members, self.dirs[&id].path())?;
-        config.tick_interval = Duration::from_millis(20);
+        config.heartbeat_interval = Duration::from_millis(20);
         config.tuning =
             Tuning { election_timeout: Duration::from_millis(300), ..Tuning::default() };
         config.max_command_bytes = MAX_COMMAND_BYTES;

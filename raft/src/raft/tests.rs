@@ -2,8 +2,8 @@
 
 use super::Raft;
 use crate::{
-    Config, Conflict, Entry, EntryKind, Epoch, GroupId, Index, Input, LogId, Mark, Message, NodeId,
-    Output, Payload, Restored, RoleKind, Support, Term, Time, Tuning,
+    Config, Conflict, Entry, EntryKind, Epoch, GroupId, Index, Input, LogId, Message, NodeId,
+    Output, Payload, Restored, RoleKind, Support, Term, Time, Tuning, WriteSeq,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -73,7 +73,7 @@ fn a_snapshot_that_left_and_got_lost_is_sent_again() {
     raft.step(Time(0), &supported(), Input::Campaign, &mut out);
     receive(&mut raft, 2, 1, Payload::PreVoteReply { granted: true });
     receive(&mut raft, 2, 1, Payload::VoteReply { granted: true });
-    raft.step(Time(0), &supported(), Input::Persisted { mark: Mark(2) }, &mut out);
+    raft.step(Time(0), &supported(), Input::Persisted { seq: WriteSeq(2) }, &mut out);
     let through = Index(1);
     receive(&mut raft, 2, 1, Payload::Appended { through, applied: Index(0) });
     let last = raft.last();
@@ -145,7 +145,7 @@ fn replica() -> Raft {
 fn supported() -> Support {
     let mut support = Support::default();
     for peer in [2, 3] {
-        support.of_mut(NodeId(peer)).received = Some(Epoch(1));
+        support.of_mut(NodeId(peer)).support_from = Some(Epoch(1));
     }
     support
 }

@@ -8,7 +8,7 @@
 
 use crate::cluster::Cluster;
 use bytes::Bytes;
-use logboat_raft::{Input, Mark, NodeId, ReadFrom, ReadMode, RoleKind, Tuning};
+use logboat_raft::{Input, NodeId, ReadFrom, ReadMode, RoleKind, Tuning, WriteSeq};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use std::time::Duration;
@@ -164,7 +164,7 @@ impl Run {
             Action::Sync(at, count) => {
                 let durable = cluster.host(node(at)).durable.0;
                 let newest = cluster.host(node(at)).newest.0;
-                cluster.sync_to(node(at), Mark(newest.min(durable + u64::from(count))));
+                cluster.sync_to(node(at), WriteSeq(newest.min(durable + u64::from(count))));
             }
             Action::Load(at) => cluster.answer_loads(node(at)),
             Action::Compact(at) => cluster.compact(node(at)),

@@ -5,7 +5,7 @@
 use crate::cluster::Cluster;
 use bytes::Bytes;
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
-use logboat_raft::{Input, Mark, NodeId, ReadFrom, ReadMode, Term, Tuning};
+use logboat_raft::{Input, NodeId, ReadFrom, ReadMode, Term, Tuning, WriteSeq};
 use std::error::Error;
 use std::time::Duration;
 
@@ -134,7 +134,7 @@ fn run_on_disk(cluster: &mut Cluster, name: &str, args: &mut ArgumentConsumer<'_
         // sync NODE [MARK]: all writes, or those up to the mark, become durable.
         "sync" => {
             let newest = cluster.host(at).newest.0;
-            cluster.sync_to(at, Mark(number(args.next_pos(), newest)?));
+            cluster.sync_to(at, WriteSeq(number(args.next_pos(), newest)?));
         }
         // load NODE: answers what the node wants to read from its disk.
         "load" => cluster.answer_loads(at),

@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 use logboat_raft::{
-    Entry, EntryKind, Epoch, Fortification, Grant, GroupId, HardState, Index, LogId, LogWrite,
-    Mark, NodeId, Persist, Restored, Run, Term, TermRun,
+    BootCount, Entry, EntryKind, Epoch, Fortification, Grant, GroupId, HardState, Index, LogId,
+    LogWrite, NodeId, Persist, Restored, Term, TermRun, WriteSeq,
 };
 use logboat_storage::simulation::{Disk, InlineWal};
 use logboat_storage::{Recovered, WalOptions};
@@ -115,8 +115,8 @@ pub fn next_grant(model: &Model, op: Op) -> (NodeId, Grant) {
     let peer = NodeId(op.group * op.group * 1000 + 1);
     let before = model.grants.get(&peer).copied().unwrap_or_default();
     let epoch = Epoch(before.epoch.0 + u64::from(op.bytes) * u64::from(op.back));
-    let run = Run(before.run.0 + u64::from(op.back / 2));
-    (peer, Grant { epoch, run, live: op.size.is_multiple_of(2) })
+    let boot = BootCount(before.boot.0 + u64::from(op.back / 2));
+    (peer, Grant { epoch, boot, live: op.size.is_multiple_of(2) })
 }
 
 /// Turns an op into a write that continues what the model holds.
@@ -151,7 +151,7 @@ pub fn persist(model: &Model, op: Op) -> (GroupId, Persist) {
         _ => LogWrite::Reset(LogId::new(term, last.plus(u64::from(op.size)))),
     };
     let hard_state = (op.kind == 8 || op.bytes.is_multiple_of(5)).then_some(hard_state);
-    (group, Persist { mark: Mark(0), hard_state, log })
+    (group, Persist { seq: WriteSeq(0), hard_state, log })
 }
 
 fn append(group: GroupId, term: Term, first: Index, op: Op) -> LogWrite {
@@ -172,7 +172,7 @@ pub fn entry(group: GroupId, term: Term, index: Index, bytes: usize) -> Entry {
 
 /// Support that stands.
 pub fn grant(peer: u64, epoch: u64) -> (NodeId, Grant) {
-    (NodeId(peer), Grant { epoch: Epoch(epoch), run: Run(1), live: true })
+    (NodeId(peer), Grant { epoch: Epoch(epoch), boot: BootCount(1), live: true })
 }
 
 /// A write of entries alone.
@@ -184,13 +184,13 @@ pub fn append_entries(
 ) -> (GroupId, Persist) {
     let entries = (0..count).map(|at| entry(group, Term(1), first.plus(at), bytes));
     let log = LogWrite::Append(entries.collect());
-    (group, Persist { mark: Mark(0), hard_state: None, log })
+    (group, Persist { seq: WriteSeq(0), hard_state: None, log })
 }
 
 /// A write of a compaction alone.
 pub fn compact(group: GroupId, through: Index) -> (GroupId, Persist) {
     let log = LogWrite::Compact(LogId::new(Term(1), through));
-    (group, Persist { mark: Mark(0), hard_state: None, log })
+    (group, Persist { seq: WriteSeq(0), hard_state: None, log })
 }
 
 /// Segments so small that tests see many of them.

@@ -3,7 +3,7 @@
 use crate::messages::{group, message};
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
-use logboat_raft::{Run, SupportMessage};
+use logboat_raft::{BootCount, RequestSeq, Round, SupportMessage};
 use logboat_transport::{Outgoing, Parcel, RequestId, decode};
 
 /// Bytes of a frame before its first part: two lengths and the checksum of all that follows but
@@ -84,17 +84,18 @@ fn parcel(input: &mut Unstructured<'_>) -> Result<Parcel> {
 }
 
 fn support(input: &mut Unstructured<'_>) -> Result<SupportMessage> {
-    let (run, round) = (Run(input.arbitrary()?), input.arbitrary()?);
+    let (boot, number) = (BootCount(input.arbitrary()?), input.arbitrary()?);
+    let (seq, round) = (RequestSeq(number), Round(number));
     let worker = input.arbitrary()?;
     let epoch = crate::messages::epoch(input)?;
     Ok(match input.int_in_range(0..=3)? {
-        0 => SupportMessage::Request { run, round, heard: input.arbitrary()? },
+        0 => SupportMessage::Request { boot, seq, heard: input.arbitrary()? },
         1 => {
             let epoch = epoch.unwrap_or_default();
-            SupportMessage::Granted { run, round, epoch, prolonged: input.arbitrary()? }
+            SupportMessage::Granted { boot, seq, epoch, prolonged: input.arbitrary()? }
         }
-        2 => SupportMessage::Confirm { run, worker, round },
-        _ => SupportMessage::Confirmed { run, worker, round, epoch },
+        2 => SupportMessage::Confirm { boot, worker, round },
+        _ => SupportMessage::Confirmed { boot, worker, round, epoch },
     })
 }
 

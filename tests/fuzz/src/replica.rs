@@ -9,9 +9,9 @@ use crate::messages;
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use logboat_raft::{
-    Config, Entry, Epoch, GroupId, HardState, Index, Input, LoadFor, LogId, LogWrite, Mark,
-    Message, NodeId, Output, Payload, Persist, Raft, ReadFrom, ReadMode, ReadToken, Restored,
-    Support, TermRun, Time, Tuning,
+    Config, Confirmation, Entry, Epoch, GroupId, HardState, Index, Input, Lease, LoadFor, LogId,
+    LogWrite, Message, NodeId, Output, Payload, Persist, Raft, ReadFrom, ReadMode, ReadToken,
+    Restored, Round, Support, TermRun, Time, Tuning, WriteSeq,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -50,7 +50,7 @@ struct Host {
     written: Disk,
     durable: Disk,
     unsynced: VecDeque<Persist>,
-    newest: Mark,
+    newest: WriteSeq,
     loads: VecDeque<(LoadFor, Index, Index, usize)>,
     applied: LogId,
 }
@@ -134,7 +134,7 @@ impl Host {
         let raft = Raft::new(config.clone(), Restored::default(), Time(0));
         let mut support = Support::default();
         for voter in (1..=voters).map(NodeId).filter(|voter| *voter != NODE) {
-            support.of_mut(voter).received = Some(Epoch(1));
+            support.of_mut(voter).support_from = Some(Epoch(1));
         }
         Self {
             config,
@@ -144,7 +144,7 @@ impl Host {
             written: Disk::default(),
             durable: Disk::default(),
             unsynced: VecDeque::new(),
-            newest: Mark(0),
+            newest: WriteSeq(0),
             loads: VecDeque::new(),
             applied: LogId::default(),
         }
@@ -176,8 +176,10 @@ impl Host {
                     Input::SupportChanged
                 }
                 0x80..0xa0 => {
-                    self.support.of_mut(node(input)?).confirmed =
-                        (input.arbitrary::<u8>()?.into(), messages::epoch(input)?);
+                    self.support.of_mut(node(input)?).confirmed = Confirmation {
+                        round: Round(input.arbitrary::<u8>()?.into()),
+                        epoch: messages::epoch(input)?,
+                    };
                     Input::Confirmed
                 }
                 _ => Input::Campaign,
@@ -197,12 +199,12 @@ impl Host {
 
     /// Whatever the nodes promise each other.
     fn change_support(&mut self, input: &mut Unstructured<'_>) -> Result<()> {
-        self.support.next_round += 1;
+        self.support.next_round = self.support.next_round.next();
         let peer = self.support.of_mut(node(input)?);
-        peer.given = messages::epoch(input)?;
-        peer.received = messages::epoch(input)?;
+        peer.support_for = messages::epoch(input)?;
+        peer.support_from = messages::epoch(input)?;
         let until = Time(input.arbitrary::<u32>()?.into());
-        peer.lease = (peer.received.unwrap_or_default(), until);
+        peer.lease = Lease { epoch: peer.support_from.unwrap_or_default(), until };
         Ok(())
     }
 
@@ -260,8 +262,8 @@ impl Host {
         for persist in self.unsynced.drain(..count) {
             self.durable.write(persist);
         }
-        let mark = Mark(self.newest.0 - self.unsynced.len() as u64);
-        self.step(Input::Persisted { mark });
+        let seq = WriteSeq(self.newest.0 - self.unsynced.len() as u64);
+        self.step(Input::Persisted { seq });
         Ok(())
     }
 
@@ -278,7 +280,7 @@ impl Host {
     fn restart(&mut self) -> Result<()> {
         self.written = self.durable.clone();
         self.unsynced.clear();
-        self.newest = Mark(0);
+        self.newest = WriteSeq(0);
         self.loads.clear();
         self.applied = self.durable.snapshot;
         self.raft = Raft::new(self.config.clone(), self.durable.restored(), self.now);
@@ -298,8 +300,8 @@ impl Host {
     fn obey(&mut self, output: Output) {
         match output {
             Output::Persist(persist) => {
-                assert_eq!(persist.mark, self.newest.next(), "marks have no gaps");
-                self.newest = persist.mark;
+                assert_eq!(persist.seq, self.newest.next(), "seqs have no gaps");
+                self.newest = persist.seq;
                 self.written.write(persist.clone());
                 self.unsynced.push_back(persist);
             }

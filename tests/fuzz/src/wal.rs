@@ -5,8 +5,8 @@ use crate::messages::{log_id, number};
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use logboat_raft::{
-    Config, Entry, EntryKind, Epoch, Fortification, Grant, GroupId, HardState, Index, LogId,
-    LogWrite, Mark, NodeId, Persist, Raft, Restored, Run, Term, Time, Tuning,
+    BootCount, Config, Entry, EntryKind, Epoch, Fortification, Grant, GroupId, HardState, Index,
+    LogId, LogWrite, NodeId, Persist, Raft, Restored, Term, Time, Tuning, WriteSeq,
 };
 use logboat_storage::simulation::{InlineWal, SimDisk};
 use logboat_storage::{Recovered, WalOptions};
@@ -60,13 +60,13 @@ fn open_and_use(disk: &SimDisk) -> Option<Recovered> {
     let (group, peer) = (GroupId(u64::MAX), NodeId(u64::MAX));
     recovered.groups.remove(&group);
     recovered.grants.remove(&peer);
-    let grant = Grant { epoch: Epoch(7), run: Run(2), live: true };
+    let grant = Grant { epoch: Epoch(7), boot: BootCount(2), live: true };
     let fortified = Some(Fortification { leader: peer, epoch: grant.epoch });
     let reset = LogWrite::Reset(LogId::new(Term(1), Index(4)));
     let append = LogWrite::Append([entry(group, Term(1), Index(5), 10)].into_iter().collect());
     let writes = [reset, append].map(|log| {
         let hard_state = HardState { term: Term(1), vote: None, commit: Index(4), fortified };
-        (group, Persist { mark: Mark(0), hard_state: Some(hard_state), log })
+        (group, Persist { seq: WriteSeq(0), hard_state: Some(hard_state), log })
     });
     wal.write(&[(peer, grant)], &writes).expect("a recovered log takes writes");
     wal.maintain(SEGMENT_BYTES).expect("a recovered log can be collected");
@@ -141,8 +141,8 @@ fn grants(input: &mut Unstructured<'_>) -> Result<Vec<(NodeId, Grant)>> {
     let peers: u8 = input.arbitrary()?;
     let granted = (0..3).filter(|bit| peers >> bit & 1 != 0);
     let grant = |peer| {
-        let (epoch, run, live): (u8, u8, bool) = input.arbitrary()?;
-        Ok((NodeId(peer), Grant { epoch: Epoch(epoch.into()), run: Run(run.into()), live }))
+        let (epoch, boot, live): (u8, u8, bool) = input.arbitrary()?;
+        Ok((NodeId(peer), Grant { epoch: Epoch(epoch.into()), boot: BootCount(boot.into()), live }))
     };
     granted.map(grant).collect()
 }
@@ -171,7 +171,7 @@ fn writes(input: &mut Unstructured<'_>, state: &Recovered) -> Result<Vec<(GroupI
         let fortified = (size % 2 == 0)
             .then(|| Fortification { leader: NodeId(kind.into()), epoch: Epoch(size.into()) });
         let hard_state = Some(HardState { term, vote: None, commit: after, fortified });
-        writes.push((group, Persist { mark: Mark(0), hard_state, log }));
+        writes.push((group, Persist { seq: WriteSeq(0), hard_state, log }));
     }
     Ok(writes)
 }

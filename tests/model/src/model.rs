@@ -3,7 +3,7 @@
 use crate::network::{Message, reaches};
 use crate::state::{NODES, Role, State, peers};
 use crate::{properties, reduction};
-use logboat_raft::{NodeId, Run, Term};
+use logboat_raft::{BootCount, NodeId, Term};
 use stateright::{Model, Property};
 
 /// Node liveness and fortified leaders, for three nodes and one group.
@@ -71,7 +71,7 @@ pub enum Action {
         /// Who has made it.
         requester: NodeId,
         /// The run in which it was made.
-        run: Run,
+        run: BootCount,
     },
     /// A node ends its support.
     Withdraw {
@@ -127,7 +127,7 @@ impl Liveness {
             if grants < self.bounds.grants
                 && (!self.reduced || reduction::support_matters(state, peer))
             {
-                let runs = (grant.run.0..=state.nodes[peer].run.0).map(Run);
+                let runs = (grant.run.0..=state.nodes[peer].run.0).map(BootCount);
                 actions.extend(runs.map(|run| Action::Support {
                     supporter: node,
                     requester: peer,

@@ -1,7 +1,7 @@
 //! Messages, and the network that never forgets one.
 
 use crate::state::{Log, MAJORITY, State};
-use logboat_raft::{Epoch, NodeId, Run, Term};
+use logboat_raft::{BootCount, Epoch, NodeId, Term};
 
 /// A message. One that names no receiver is for everybody but its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,7 +70,7 @@ pub enum Message {
         /// The node that asks.
         from: NodeId,
         /// Its run.
-        run: Run,
+        run: BootCount,
         /// The round of that run.
         round: u64,
     },
@@ -81,7 +81,7 @@ pub enum Message {
         /// The node that has asked.
         to: NodeId,
         /// The run in which it has.
-        run: Run,
+        run: BootCount,
         /// The round that is answered.
         round: u64,
         /// The epoch of the support.

@@ -3,7 +3,7 @@
 use crate::model::{Liveness, Mistake};
 use crate::network::Message;
 use crate::state::{Grant, Role, State};
-use logboat_raft::{Epoch, NodeId, Run};
+use logboat_raft::{BootCount, Epoch, NodeId};
 
 impl Liveness {
     /// A request for support reaches `supporter`, which `requester` has made in `run`. A request of
@@ -13,7 +13,7 @@ impl Liveness {
         state: &mut State,
         supporter: NodeId,
         requester: NodeId,
-        run: Run,
+        run: BootCount,
     ) {
         let grant = &mut state.nodes[supporter].grants[requester];
         if run < grant.run || grant.live && run == grant.run {
@@ -30,7 +30,7 @@ impl Liveness {
     /// A node crashes and starts again: it keeps what is durable, under its next run.
     pub(crate) fn restart(&self, state: &mut State, node: NodeId) {
         let node = &mut state.nodes[node];
-        node.run = Run(node.run.0 + 1);
+        node.run = BootCount(node.run.0 + 1);
         node.round = 0;
         node.replica.role = Role::Follower;
         if self.has(Mistake::SupportForgotten) {
@@ -60,7 +60,13 @@ impl Liveness {
     }
 
     /// A node is asked by another whether it supports it. It knows nothing of what that is for.
-    pub(crate) fn confirm(state: &mut State, node: NodeId, asking: NodeId, run: Run, round: u64) {
+    pub(crate) fn confirm(
+        state: &mut State,
+        node: NodeId,
+        asking: NodeId,
+        run: BootCount,
+        round: u64,
+    ) {
         let grant = state.nodes[node].grants[asking];
         if grant.live && grant.run == run {
             let epoch = grant.epoch;

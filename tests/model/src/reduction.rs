@@ -9,7 +9,7 @@
 
 use crate::network::Message;
 use crate::state::{Node, Role, State, peers};
-use logboat_raft::{NodeId, Run};
+use logboat_raft::{BootCount, NodeId};
 
 /// Whether giving support to `node` can matter: nobody binds itself to a node that has never led,
 /// and what is given sooner can as well be given later.
@@ -69,6 +69,6 @@ pub(crate) fn forget(state: &mut State, keep_rounds: bool) {
     });
 }
 
-fn awaits(node: &Node, of: Run, at: u64) -> bool {
+fn awaits(node: &Node, of: BootCount, at: u64) -> bool {
     node.run == of && node.replica.role.read().is_some_and(|read| read.round == at)
 }

@@ -1,7 +1,7 @@
 //! What a state of the model is made of: three nodes, and every message that was ever sent.
 
 use crate::network::Network;
-use logboat_raft::{Epoch, NodeId, Run, Term};
+use logboat_raft::{BootCount, Epoch, NodeId, Term};
 use std::ops::{Index, IndexMut};
 
 /// The nodes of the model. Each has one replica of the one group.
@@ -62,7 +62,7 @@ pub struct State {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Node {
     /// Counts its starts, from zero.
-    pub run: Run,
+    pub run: BootCount,
     /// The newest round in which it has asked its peers whether they support it. Volatile.
     pub round: u64,
     /// The support that it gives to each peer.
@@ -77,7 +77,7 @@ pub struct Grant {
     /// The epoch at which it supports the peer, or last did. Zero if it never did.
     pub epoch: Epoch,
     /// The run of the peer that the support is for.
-    pub run: Run,
+    pub run: BootCount,
     /// Whether the support stands.
     pub live: bool,
     /// The newest epoch at which support has ended. Not part of the protocol: it remembers what

@@ -144,7 +144,7 @@ impl Replica {
     pub(super) fn at_rest(id: ReplicaId, voters: Voters, support: &Support) -> Self {
         let leads = id.place() == Place::PREFERRED;
         let others = Places::all().without(Place::PREFERRED);
-        let given = || support.of(voters.node(Place::PREFERRED)).given;
+        let given = || support.of(voters.node(Place::PREFERRED)).support_for;
         Self {
             deadline: if leads { NEVER } else { Time(0) },
             term: 1,
@@ -198,7 +198,7 @@ impl Replica {
     }
 
     fn bound_to(&self, voters: Voters, support: &Support) -> Option<Place> {
-        let given = |place: &Place| support.of(voters.node(*place)).given;
+        let given = |place: &Place| support.of(voters.node(*place)).support_for;
         self.bond.filter(|place| given(place).is_some_and(|it| short(it) == self.bond_epoch))
     }
 
@@ -221,11 +221,11 @@ impl View<'_> {
     }
 
     fn supports(&self, peer: Place) -> bool {
-        self.support.of(self.voters.node(peer)).given.is_some()
+        self.support.of(self.voters.node(peer)).support_for.is_some()
     }
 
     fn supports_own(&self, peer: Place) -> bool {
-        self.support.of(self.voters.node(peer)).received.is_some()
+        self.support.of(self.voters.node(peer)).support_from.is_some()
     }
 }
 

@@ -40,7 +40,7 @@ impl World {
         let config = default_config();
         let timeout = config.tuning.election_timeout;
         let timing = LivenessTiming {
-            heartbeat_interval: config.tick_interval,
+            heartbeat_interval: config.heartbeat_interval,
             support_timeout: timeout,
             drift: timeout.mul_f64(config.max_clock_drift),
         };

@@ -3,8 +3,8 @@
 
 use super::model::ReplicaModel;
 use logboat_raft::{
-    Fortification, Grant, Index, LogId, LogWrite, Mark, Message, NodeId, Payload, Persist, Raft,
-    Restored, RoleKind, SupportMessage, Term,
+    Fortification, Grant, Index, LogId, LogWrite, Message, NodeId, Payload, Persist, Raft,
+    Restored, RoleKind, SupportMessage, Term, WriteSeq,
 };
 use std::collections::{BTreeMap, HashMap};
 
@@ -139,8 +139,8 @@ impl Checks {
     }
 
     /// A write is durable.
-    pub(super) fn durable(&mut self, node: usize, group: usize, mark: Mark) {
-        self.groups[group].replicas[node].model.synced(mark);
+    pub(super) fn durable(&mut self, node: usize, group: usize, seq: WriteSeq) {
+        self.groups[group].replicas[node].model.synced(seq);
     }
 
     /// A snapshot file is durable.

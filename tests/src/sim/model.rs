@@ -2,7 +2,7 @@
 //! crash, and for the log that the core believes in.
 
 use logboat_raft::{
-    Fortification, HardState, Index, LogId, LogWrite, Mark, Persist, Restored, Term, TermRun,
+    Fortification, HardState, Index, LogId, LogWrite, Persist, Restored, Term, TermRun, WriteSeq,
 };
 use std::collections::{HashSet, VecDeque};
 
@@ -92,9 +92,9 @@ impl ReplicaModel {
         self.submitted.push_back(persist);
     }
 
-    /// All writes up to `mark` are durable.
-    pub(super) fn synced(&mut self, mark: Mark) {
-        while let Some(persist) = self.submitted.pop_front_if(|persist| persist.mark <= mark) {
+    /// All writes up to `seq` are durable.
+    pub(super) fn synced(&mut self, seq: WriteSeq) {
+        while let Some(persist) = self.submitted.pop_front_if(|persist| persist.seq <= seq) {
             self.durable.write(&persist);
             self.bonds.extend(self.durable.hard_state.fortified);
         }

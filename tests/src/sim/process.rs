@@ -17,7 +17,7 @@ use logboat::simulation::{
 };
 use logboat::turn::{Slot, Turn};
 use logboat::{EngineMetrics, GroupView, RequestError, RequestKind, StateMachine};
-use logboat_raft::{Config, GroupId, Mark, NodeId, Payload, Raft, Restored, Time};
+use logboat_raft::{Config, GroupId, NodeId, Payload, Raft, Restored, Time, WriteSeq};
 use logboat_storage::Recovered;
 use logboat_storage::simulation::{InlineWal, SimDisk};
 use logboat_transport::{Outgoing, Parcel, RequestId, decode};
@@ -35,7 +35,7 @@ pub(super) struct Seat {
     pub(super) id: GroupId,
     inbox: Vec<GroupEvent>,
     pub(super) woken: bool,
-    pub(super) durable: Mark,
+    pub(super) durable: WriteSeq,
     pub(super) wake_conditions: WakeConditions,
     view: Arc<GroupView>,
     pub(super) preferred: NodeId,
@@ -105,7 +105,7 @@ impl Process {
             next_call: hardware.incarnation << 32,
         };
         for (peer, epoch) in process.liveness.given() {
-            process.turn.support.of_mut(peer).given = Some(epoch);
+            process.turn.support.of_mut(peer).support_for = Some(epoch);
         }
         for group in 0..scene.plan.groups {
             let found = restored.remove(&group_id(group));
@@ -158,7 +158,7 @@ impl Process {
             id,
             inbox: Vec::new(),
             woken: false,
-            durable: Mark::default(),
+            durable: WriteSeq::default(),
             wake_conditions: WakeConditions::default(),
             view,
             preferred,
@@ -257,12 +257,12 @@ impl Process {
         }
         let promises = self.turn.promises.take();
         let writes = std::mem::take(&mut self.turn.writes);
-        let marks = std::mem::take(&mut self.turn.marks);
+        let seqs = std::mem::take(&mut self.turn.seqs);
         if !writes.is_empty() || !promises.is_empty() {
             for (group, persist) in &writes {
                 scene.checks.submitted(hardware.place, group_place(*group), persist);
             }
-            self.writer.submit(Submission { writes, marks, promises, ..Submission::default() });
+            self.writer.submit(Submission { writes, seqs, promises, ..Submission::default() });
             self.write(hardware, scene);
         }
         for job in std::mem::take(&mut self.turn.loads) {

@@ -7,7 +7,9 @@ use super::scene::Scene;
 use super::wal::Submission;
 use logboat::group::GroupEvent;
 use logboat::simulation::{Effect, Liveness};
-use logboat_raft::{Fortification, Grant, NodeId, Payload, SupportMessage, Time};
+use logboat_raft::{
+    Confirmation, Fortification, Grant, Lease, NodeId, Payload, SupportMessage, Time,
+};
 use logboat_transport::Outgoing;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -67,7 +69,7 @@ impl Process {
     /// What a replica is bound to, if its node supports that.
     pub(super) fn standing_bond(&self, place: usize) -> Option<Fortification> {
         let bond = self.seats[place].group.raft().fortified()?;
-        let given = self.turn.support.of(bond.leader).given;
+        let given = self.turn.support.of(bond.leader).support_for;
         (given == Some(bond.epoch)).then_some(bond)
     }
 
@@ -80,10 +82,12 @@ impl Process {
         scene: &mut Scene,
     ) {
         scene.checks.supports((from, hardware.id()), &message);
-        if let SupportMessage::Confirmed { run, worker: _, round, epoch } = message {
-            if run == self.liveness.run() {
+        if let SupportMessage::Confirmed { boot, worker: _, round, epoch } = message {
+            if boot == self.liveness.boot() {
                 let (support, peers) = (&mut self.turn.support, scene.plan.nodes - 1);
-                for slot in self.wait_lists.confirmed(support, from, (round, epoch), peers) {
+                for slot in
+                    self.wait_lists.confirmed(support, from, Confirmation { round, epoch }, peers)
+                {
                     self.post(slot.0 as usize, GroupEvent::Confirmed);
                 }
             }
@@ -128,9 +132,9 @@ impl Process {
         let Some(round) = self.wait_lists.open_round(support, now, patience) else {
             return;
         };
-        let (run, worker) = (self.liveness.run(), 0);
+        let (boot, worker) = (self.liveness.boot(), 0);
         for peer in self.liveness.peers() {
-            let question = SupportMessage::Confirm { run, worker, round };
+            let question = SupportMessage::Confirm { boot, worker, round };
             self.turn.sends.to(peer).push_support(&question);
         }
     }
@@ -170,7 +174,7 @@ impl Process {
                     }
                 }
                 Effect::Lease(peer, epoch, until) => {
-                    self.turn.support.of_mut(peer).lease = (epoch, until);
+                    self.turn.support.of_mut(peer).lease = Lease { epoch, until };
                 }
             }
         }

@@ -1,5 +1,5 @@
 //! What a simulated process does as the threads of the log: it writes what was submitted, syncs it
-//! while the next batch is written, records marks and collects garbage in idle moments.
+//! while the next batch is written, records seqs and collects garbage in idle moments.
 
 use super::host::{CrashPoint, Hardware};
 use super::options::Fault;
@@ -7,7 +7,7 @@ use super::process::{Process, group_place};
 use super::scene::{Event, Scene};
 use logboat::group::GroupEvent;
 use logboat::turn::Slot;
-use logboat_raft::{Grant, GroupId, Mark, NodeId, Persist};
+use logboat_raft::{Grant, GroupId, NodeId, Persist, WriteSeq};
 use logboat_storage::simulation::WriteError;
 use logboat_transport::Outgoing;
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ use std::io::ErrorKind;
 pub(super) struct Submission {
     pub(super) grants: Vec<(NodeId, Grant)>,
     pub(super) writes: Vec<(GroupId, Persist)>,
-    pub(super) marks: Vec<(Slot, Mark)>,
+    pub(super) seqs: Vec<(Slot, WriteSeq)>,
     pub(super) promises: Vec<(NodeId, Outgoing)>,
 }
 
@@ -113,9 +113,9 @@ impl Process {
             for (peer, grant) in &submission.grants {
                 scene.checks.granted(hardware.place, *peer, *grant);
             }
-            for (slot, mark) in &submission.marks {
+            for (slot, seq) in &submission.seqs {
                 let group = group_place(self.seats[slot.0 as usize].id);
-                scene.checks.durable(hardware.place, group, *mark);
+                scene.checks.durable(hardware.place, group, *seq);
             }
         }
         if hardware.crashes(CrashPoint::Synced) {
@@ -128,9 +128,9 @@ impl Process {
             for (peer, outgoing) in submission.promises {
                 scene.send(hardware.place, peer, outgoing);
             }
-            for (slot, mark) in submission.marks {
+            for (slot, seq) in submission.seqs {
                 let seat = &mut self.seats[slot.0 as usize];
-                seat.durable = seat.durable.max(mark);
+                seat.durable = seat.durable.max(seq);
                 if seat.wake_conditions.durability {
                     self.wake(slot.0 as usize);
                 }

@@ -4,35 +4,35 @@ use crate::error::DecodeError;
 use crate::wire::fields::{put_epoch, put_varint};
 use crate::wire::kind;
 use crate::wire::reader::Reader;
-use logboat_raft::{Epoch, Run, SupportMessage};
+use logboat_raft::{BootCount, Epoch, RequestSeq, Round, SupportMessage};
 
 /// Appends a message, its kind first.
 pub(super) fn put_support(fields: &mut Vec<u8>, message: &SupportMessage) {
     match *message {
-        SupportMessage::Request { run, round, heard } => {
+        SupportMessage::Request { boot, seq, heard } => {
             fields.push(kind::SUPPORT_REQUEST);
-            put_varint(fields, run.0);
-            put_varint(fields, round);
+            put_varint(fields, boot.0);
+            put_varint(fields, seq.0);
             fields.push(u8::from(heard));
         }
-        SupportMessage::Granted { run, round, epoch, prolonged } => {
+        SupportMessage::Granted { boot, seq, epoch, prolonged } => {
             fields.push(kind::SUPPORT_GRANTED);
-            put_varint(fields, run.0);
-            put_varint(fields, round);
+            put_varint(fields, boot.0);
+            put_varint(fields, seq.0);
             put_varint(fields, epoch.0);
             fields.push(u8::from(prolonged));
         }
-        SupportMessage::Confirm { run, worker, round } => {
+        SupportMessage::Confirm { boot, worker, round } => {
             fields.push(kind::SUPPORT_CONFIRM);
-            put_varint(fields, run.0);
+            put_varint(fields, boot.0);
             put_varint(fields, worker.into());
-            put_varint(fields, round);
+            put_varint(fields, round.0);
         }
-        SupportMessage::Confirmed { run, worker, round, epoch } => {
+        SupportMessage::Confirmed { boot, worker, round, epoch } => {
             fields.push(kind::SUPPORT_CONFIRMED);
-            put_varint(fields, run.0);
+            put_varint(fields, boot.0);
             put_varint(fields, worker.into());
-            put_varint(fields, round);
+            put_varint(fields, round.0);
             put_epoch(fields, epoch);
         }
     }
@@ -46,23 +46,27 @@ pub(super) fn read_support(
     if !(kind::SUPPORT_REQUEST..=kind::SUPPORT_CONFIRMED).contains(&kind) {
         return Ok(None);
     }
-    let run = Run(reader.varint()?);
+    let boot = BootCount(reader.varint()?);
     Ok(Some(match kind {
-        kind::SUPPORT_REQUEST => {
-            SupportMessage::Request { run, round: reader.varint()?, heard: reader.bool()? }
-        }
+        kind::SUPPORT_REQUEST => SupportMessage::Request {
+            boot,
+            seq: RequestSeq(reader.varint()?),
+            heard: reader.bool()?,
+        },
         kind::SUPPORT_GRANTED => {
-            let (round, epoch) = (reader.varint()?, Epoch(reader.varint()?));
-            SupportMessage::Granted { run, round, epoch, prolonged: reader.bool()? }
+            let (seq, epoch) = (RequestSeq(reader.varint()?), Epoch(reader.varint()?));
+            SupportMessage::Granted { boot, seq, epoch, prolonged: reader.bool()? }
         }
-        kind::SUPPORT_CONFIRM => {
-            SupportMessage::Confirm { run, worker: read_worker(reader)?, round: reader.varint()? }
-        }
+        kind::SUPPORT_CONFIRM => SupportMessage::Confirm {
+            boot,
+            worker: read_worker(reader)?,
+            round: Round(reader.varint()?),
+        },
         // Checked above: no other kind is left.
         _ => SupportMessage::Confirmed {
-            run,
+            boot,
             worker: read_worker(reader)?,
-            round: reader.varint()?,
+            round: Round(reader.varint()?),
             epoch: reader.epoch()?,
         },
     }))

@@ -3,8 +3,8 @@
 use crate::common::{append_of, every_message};
 use bytes::Bytes;
 use logboat_raft::{
-    Conflict, Entry, EntryKind, Epoch, GroupId, Index, LogId, Message, Payload, ReadToken, Run,
-    SupportMessage, Term,
+    BootCount, Conflict, Entry, EntryKind, Epoch, GroupId, Index, LogId, Message, Payload,
+    ReadToken, RequestSeq, Round, SupportMessage, Term,
 };
 use logboat_transport::{DecodeError, Outgoing, Parcel, RequestId, decode};
 use proptest::collection::vec;
@@ -82,23 +82,23 @@ fn payload(group: GroupId) -> impl Strategy<Value = Payload> {
 
 fn support() -> impl Strategy<Value = SupportMessage> {
     prop_oneof![
-        any::<(u64, u64, bool)>().prop_map(|(run, round, heard)| SupportMessage::Request {
-            run: Run(run),
-            round,
-            heard
+        any::<(u64, u64, bool)>().prop_map(|(boot, seq, heard)| SupportMessage::Request {
+            boot: BootCount(boot),
+            seq: RequestSeq(seq),
+            heard,
         }),
-        any::<([u64; 3], bool)>().prop_map(|([run, round, epoch], prolonged)| {
-            let (run, epoch) = (Run(run), Epoch(epoch));
-            SupportMessage::Granted { run, round, epoch, prolonged }
+        any::<([u64; 3], bool)>().prop_map(|([boot, seq, epoch], prolonged)| {
+            let (boot, seq) = (BootCount(boot), RequestSeq(seq));
+            SupportMessage::Granted { boot, seq, epoch: Epoch(epoch), prolonged }
         }),
-        any::<(u64, u32, u64)>().prop_map(|(run, worker, round)| SupportMessage::Confirm {
-            run: Run(run),
+        any::<(u64, u32, u64)>().prop_map(|(boot, worker, round)| SupportMessage::Confirm {
+            boot: BootCount(boot),
             worker,
-            round,
+            round: Round(round),
         }),
-        any::<(u64, u32, u64, Option<u64>)>().prop_map(|(run, worker, round, epoch)| {
-            let (run, epoch) = (Run(run), epoch.map(Epoch));
-            SupportMessage::Confirmed { run, worker, round, epoch }
+        any::<(u64, u32, u64, Option<u64>)>().prop_map(|(boot, worker, round, epoch)| {
+            let (boot, round, epoch) = (BootCount(boot), Round(round), epoch.map(Epoch));
+            SupportMessage::Confirmed { boot, worker, round, epoch }
         }),
     ]
 }
@@ -331,16 +331,21 @@ fn the_bytes_of_every_parcel_are_pinned() {
     });
     pin("reply", &|outgoing| outgoing.push_reply(RequestId(300), b"answer"));
     pin("snapshot refused", &|outgoing| outgoing.push_snapshot_refused(GroupId(7), last));
-    let (run, round, worker) = (Run(3), 300, 1);
+    let (boot, round, worker) = (BootCount(3), Round(300), 1);
     for (name, message) in [
-        ("support request", SupportMessage::Request { run, round, heard: true }),
+        ("support request", SupportMessage::Request { boot, seq: RequestSeq(300), heard: true }),
         (
             "support granted",
-            SupportMessage::Granted { run, round, epoch: Epoch(2), prolonged: true },
+            SupportMessage::Granted {
+                boot,
+                seq: RequestSeq(300),
+                epoch: Epoch(2),
+                prolonged: true,
+            },
         ),
-        ("confirm", SupportMessage::Confirm { run, worker, round }),
-        ("confirmed", SupportMessage::Confirmed { run, worker, round, epoch: Some(Epoch(2)) }),
-        ("not confirmed", SupportMessage::Confirmed { run, worker, round, epoch: None }),
+        ("confirm", SupportMessage::Confirm { boot, worker, round }),
+        ("confirmed", SupportMessage::Confirmed { boot, worker, round, epoch: Some(Epoch(2)) }),
+        ("not confirmed", SupportMessage::Confirmed { boot, worker, round, epoch: None }),
     ] {
         pin(name, &|outgoing| outgoing.push_support(&message));
     }

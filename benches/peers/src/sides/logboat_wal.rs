@@ -2,7 +2,7 @@
 
 use crate::work::shared_log::{Append, Load, SharedLog, Writer};
 use logboat_bench::Failure;
-use logboat_raft::{Entry, EntryKind, GroupId, Index, LogId, LogWrite, Mark, Persist, Term};
+use logboat_raft::{Entry, EntryKind, GroupId, Index, LogId, LogWrite, WriteSeq, Persist, Term};
 use logboat_storage::{Batch, Completion, Poisoned, Wal, WalOptions};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -78,5 +78,5 @@ fn persist(append: Append) -> impl Iterator<Item = (GroupId, Persist)> {
     let compact = append.compact.map(|last| LogWrite::Compact(LogId::new(Term(1), Index(last))));
     let changes = [Some(LogWrite::Append(entries)), compact].into_iter().flatten();
     // The log does not look at marks, which number the writes of a replica.
-    changes.map(move |log| (group, Persist { mark: Mark(append.first), hard_state: None, log }))
+    changes.map(move |log| (group, Persist { seq: WriteSeq(append.first), hard_state: None, log }))
 }

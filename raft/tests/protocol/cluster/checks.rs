@@ -132,7 +132,7 @@ pub(crate) fn keeps_bond(host: &Host, input: &Input, out: &[Output]) {
     let Some(bond) = before.fortified else {
         return;
     };
-    let stands = host.support.of(bond.leader).given == Some(bond.epoch);
+    let stands = host.support.of(bond.leader).support_for == Some(bond.epoch);
     if !stands || releases(input, bond.leader) {
         return;
     }

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use logboat_raft::{
-    Entry, Grant, HardState, Index, LoadFor, LogId, LogWrite, Mark, Message, NodeId, Persist, Raft,
-    Restored, Run, Support, Term, TermRun,
+    BootCount, Entry, Grant, HardState, Index, LoadFor, LogId, LogWrite, Message, NodeId, Persist,
+    Raft, Restored, Support, Term, TermRun, WriteSeq,
 };
 use std::collections::{BTreeMap, VecDeque};
 
@@ -80,16 +80,16 @@ pub(crate) struct Host {
     /// What it promised to them. Durable before anybody goes by it.
     pub(crate) grants: BTreeMap<NodeId, Grant>,
     /// Counts the node's starts.
-    pub(crate) run: Run,
+    pub(crate) boot: BootCount,
     /// What is durable.
     pub(crate) disk: Disk,
     /// What will be, when all writes are.
     pub(crate) view: Disk,
     pub(crate) unsynced: VecDeque<Persist>,
     /// Messages that wait for a mark.
-    pub(crate) held: VecDeque<(Mark, NodeId, Message)>,
-    pub(crate) newest: Mark,
-    pub(crate) durable: Mark,
+    pub(crate) held: VecDeque<(WriteSeq, NodeId, Message)>,
+    pub(crate) newest: WriteSeq,
+    pub(crate) durable: WriteSeq,
     pub(crate) loads: VecDeque<(LoadFor, Index, Index, usize)>,
     /// The durable snapshot: its last entry, and the state.
     pub(crate) snapshot: (LogId, History),
@@ -106,13 +106,13 @@ impl Host {
             raft: None,
             support: Support::default(),
             grants: BTreeMap::new(),
-            run: Run(0),
+            boot: BootCount(0),
             view: disk.clone(),
             disk,
             unsynced: VecDeque::new(),
             held: VecDeque::new(),
-            newest: Mark(0),
-            durable: Mark(0),
+            newest: WriteSeq(0),
+            durable: WriteSeq(0),
             loads: VecDeque::new(),
             snapshot: (LogId::default(), Vec::new()),
             arrived: Vec::new(),
@@ -131,8 +131,8 @@ impl Host {
         self.held.clear();
         self.loads.clear();
         self.arrived.clear();
-        self.newest = Mark(0);
-        self.durable = Mark(0);
+        self.newest = WriteSeq(0);
+        self.durable = WriteSeq(0);
     }
 
     /// What a node finds on its disk. A snapshot may be ahead of the log.

@@ -3,12 +3,14 @@
 //! apart from the messages of replicas, in order, and may be late.
 
 use super::{Cluster, Packet};
-use logboat_raft::{Epoch, Input, Message, NodeId, Payload, Run, Support};
+use logboat_raft::{
+    BootCount, Confirmation, Epoch, Input, Lease, Message, NodeId, Payload, Round, Support,
+};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// The question of a round: the run that asks, and the number of the round.
-type Question = (Run, u64);
+/// The question of a round: the boot that asks, and the number of the round.
+type Question = (BootCount, Round);
 
 /// Rounds under way from one node to another.
 #[derive(Debug, Default)]
@@ -23,10 +25,10 @@ impl Cluster {
     /// epoch, as soon as they hear of it.
     pub(super) fn start_liveness(&mut self, node: NodeId) {
         let host = self.host(node);
-        host.run.0 += 1;
+        host.boot.0 += 1;
         host.support = Support::default();
         for (&peer, grant) in &host.grants {
-            host.support.of_mut(peer).given = grant.live.then_some(grant.epoch);
+            host.support.of_mut(peer).support_for = grant.live.then_some(grant.epoch);
         }
     }
 
@@ -45,20 +47,20 @@ impl Cluster {
     /// The supporter supports the peer, at the next epoch if it did not or the peer's run is another,
     /// and the peer learns of it.
     pub(crate) fn support(&mut self, supporter: NodeId, peer: NodeId) {
-        let run = self.hosts[&peer].run;
+        let boot = self.hosts[&peer].boot;
         let host = self.host(supporter);
         let grant = host.grants.entry(peer).or_default();
-        let stands = grant.live && grant.run == run;
+        let stands = grant.live && grant.boot == boot;
         if !stands {
             grant.epoch.0 += 1;
-            grant.run = run;
+            grant.boot = boot;
             grant.live = true;
             let epoch = grant.epoch;
-            host.support.of_mut(peer).given = Some(epoch);
+            host.support.of_mut(peer).support_for = Some(epoch);
             self.event(|| format!("{supporter} supports {peer} at {epoch}"));
             self.step(supporter, Input::SupportChanged);
         }
-        let granted = self.valid_grant(supporter, peer, run);
+        let granted = self.valid_grant(supporter, peer, boot);
         self.set_received(peer, supporter, granted);
     }
 
@@ -69,7 +71,7 @@ impl Cluster {
             return;
         };
         grant.live = false;
-        host.support.of_mut(peer).given = None;
+        host.support.of_mut(peer).support_for = None;
         self.step(supporter, Input::SupportChanged);
     }
 
@@ -82,7 +84,7 @@ impl Cluster {
     pub(crate) fn lease(&mut self, node: NodeId, supporter: NodeId, length: Duration) {
         let until = self.now + length;
         let known = self.host(node).support.of_mut(supporter);
-        known.lease = (known.received.unwrap_or_default(), until);
+        known.lease = Lease { epoch: known.support_from.unwrap_or_default(), until };
     }
 
     /// A replica fails for good while its node lives, and says so to those that may be bound to it.
@@ -92,7 +94,7 @@ impl Cluster {
             return;
         };
         let term = raft.term();
-        let epoch_at = |peer| Some((peer, host.support.of(peer).received?));
+        let epoch_at = |peer| Some((peer, host.support.of(peer).support_from?));
         let told: Vec<_> = raft.peers().filter_map(epoch_at).collect();
         host.crash(0);
         for (to, epoch) in told {
@@ -125,8 +127,8 @@ impl Cluster {
     /// A node opens a round and asks these.
     pub(crate) fn open_round(&mut self, node: NodeId, supporters: &[NodeId]) {
         let host = self.host(node);
-        let question = (host.run, host.support.next_round);
-        host.support.next_round += 1;
+        let question = (host.boot, host.support.next_round);
+        host.support.next_round = host.support.next_round.next();
         for &supporter in supporters {
             self.rounds.entry((node, supporter)).or_default().questions.push_back(question);
         }
@@ -149,13 +151,13 @@ impl Cluster {
     /// The oldest answer of the supporter reaches the node. A run takes no answers to an earlier one.
     pub(crate) fn hear_round(&mut self, node: NodeId, supporter: NodeId) {
         let rounds = self.rounds.entry((node, supporter)).or_default();
-        let Some(((run, round), epoch)) = rounds.answers.pop_front() else {
+        let Some(((boot, round), epoch)) = rounds.answers.pop_front() else {
             return;
         };
         let host = self.host(node);
         let known = host.support.of_mut(supporter);
-        if run == host.run && round >= known.confirmed.0 {
-            known.confirmed = (round, epoch);
+        if boot == host.boot && round >= known.confirmed.round {
+            known.confirmed = Confirmation { round, epoch };
             self.step(node, Input::Confirmed);
         }
     }
@@ -192,15 +194,15 @@ impl Cluster {
     }
 
     /// The epoch at which the supporter supports this run of the peer.
-    fn valid_grant(&self, supporter: NodeId, peer: NodeId, run: Run) -> Option<Epoch> {
+    fn valid_grant(&self, supporter: NodeId, peer: NodeId, boot: BootCount) -> Option<Epoch> {
         let grant = self.hosts[&supporter].grants.get(&peer)?;
-        (grant.live && grant.run == run).then_some(grant.epoch)
+        (grant.live && grant.boot == boot).then_some(grant.epoch)
     }
 
     fn set_received(&mut self, node: NodeId, supporter: NodeId, epoch: Option<Epoch>) {
         let known = self.host(node).support.of_mut(supporter);
-        if known.received != epoch {
-            known.received = epoch;
+        if known.support_from != epoch {
+            known.support_from = epoch;
             self.step(node, Input::SupportChanged);
         }
     }

@@ -11,8 +11,8 @@ use checks::Checks;
 use host::{Disk, Host};
 use liveness::Rounds;
 use logboat_raft::{
-    Config, Entries, Entry, EntryKind, GroupId, Index, Input, LogId, Mark, Message, NodeId, Output,
-    Payload, Raft, ReadMode, ReadToken, Term, Time, Tuning,
+    Config, Entries, Entry, EntryKind, GroupId, Index, Input, LogId, Message, NodeId, Output,
+    Payload, Raft, ReadMode, ReadToken, Term, Time, Tuning, WriteSeq,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
@@ -96,8 +96,8 @@ impl Cluster {
         disk.hard_state.term = term;
         disk.entries = (1..).zip(terms).map(entry).collect();
         let host = self.host(node);
-        let (run, grants) = (host.run, mem::take(&mut host.grants));
-        *host = Host { run, grants, ..Host::new(disk) };
+        let (boot, grants) = (host.boot, mem::take(&mut host.grants));
+        *host = Host { boot, grants, ..Host::new(disk) };
         self.start(node);
     }
 
@@ -179,25 +179,25 @@ impl Cluster {
         self.sync_to(node, newest);
     }
 
-    /// Makes the writes of a node up to `mark` durable, and sends what waited for them.
-    pub(crate) fn sync_to(&mut self, node: NodeId, mark: Mark) {
+    /// Makes the writes of a node up to `seq` durable, and sends what waited for them.
+    pub(crate) fn sync_to(&mut self, node: NodeId, seq: WriteSeq) {
         let host = self.host(node);
-        if host.raft.is_none() || mark <= host.durable {
+        if host.raft.is_none() || seq <= host.durable {
             return;
         }
         while let Some(persist) = host.unsynced.front()
-            && persist.mark <= mark
+            && persist.seq <= seq
         {
             host.disk.write(persist);
             host.unsynced.pop_front();
         }
-        host.durable = mark;
-        let ready = host.held.iter().take_while(|(after, ..)| *after <= mark).count();
+        host.durable = seq;
+        let ready = host.held.iter().take_while(|(after, ..)| *after <= seq).count();
         let ready: Vec<_> = host.held.drain(..ready).collect();
         for (_, to, message) in ready {
             self.enqueue(node, to, Packet::Message(message));
         }
-        self.step(node, Input::Persisted { mark });
+        self.step(node, Input::Persisted { seq });
     }
 
     /// Answers the requests for entries on a node's disk.
@@ -349,8 +349,8 @@ impl Cluster {
         match output {
             Output::Persist(persist) => {
                 let host = self.host(node);
-                host.newest = Mark(host.newest.0 + 1);
-                assert_eq!(persist.mark, host.newest, "marks have no gaps");
+                host.newest = WriteSeq(host.newest.0 + 1);
+                assert_eq!(persist.seq, host.newest, "writes have no gaps");
                 host.view.write(&persist);
                 host.unsynced.push_back(persist.clone());
                 self.checks.persisting(&self.hosts[&node], &persist);
@@ -361,7 +361,7 @@ impl Cluster {
             }
             Output::SendAfter { after, to, message } => {
                 let host = self.host(node);
-                assert!(after <= host.newest && after > host.durable, "the mark is under way");
+                assert!(after <= host.newest && after > host.durable, "the seq is under way");
                 host.held.push_back((after, to, message));
                 // Marks need not ascend from message to message.
                 host.held.make_contiguous().sort_by_key(|(after, ..)| *after);

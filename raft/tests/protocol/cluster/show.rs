@@ -78,7 +78,7 @@ impl Cluster {
         for (name, host) in &self.hosts {
             for (peer, grant) in &host.grants {
                 let given = if grant.live { "supports" } else { "withdrew from" };
-                let known = self.hosts[peer].support.of(*name).received;
+                let known = self.hosts[peer].support.of(*name).support_from;
                 let known = known.map_or("nothing".into(), |epoch| epoch.to_string());
                 text +=
                     &format!("{name} {given} {peer} at {}, which knows of {known}\n", grant.epoch);
@@ -101,7 +101,7 @@ impl Cluster {
 pub(crate) fn output(output: &Output) -> String {
     match output {
         Output::Persist(persist) => {
-            let mut text = format!("persist #{}", persist.mark.0);
+            let mut text = format!("persist #{}", persist.seq.0);
             if let Some(hard) = &persist.hard_state {
                 let vote = node(hard.vote);
                 text += &format!(" term={} vote={vote} commit={}", hard.term, hard.commit);

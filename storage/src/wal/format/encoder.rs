@@ -76,7 +76,7 @@ impl Encoder {
     pub(crate) fn grant(&mut self, peer: NodeId, grant: Grant) {
         self.record(GRANT, Effect::Grant(peer, grant), &[], |header| {
             put(header, grant.epoch.0);
-            put(header, grant.run.0);
+            put(header, grant.boot.0);
             header.push(u8::from(grant.live) * IS_LIVE);
         });
     }
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
     use crate::wal::format::record::Record;
     use bytes::Bytes;
-    use logboat_raft::{EntryKind, Epoch, Fortification, Index, Run, Term};
+    use logboat_raft::{BootCount, EntryKind, Epoch, Fortification, Index, Term};
 
     #[test]
     fn hard_states_and_grants_are_read_as_they_were_written() {
@@ -194,7 +194,7 @@ mod tests {
             effects.push(Effect::Group(GroupId(u64::MAX), Change::HardState(state)));
         }
         for (epoch, live) in [(0, false), (0, true), (u64::MAX, false), (u64::MAX, true)] {
-            let grant = Grant { epoch: Epoch(epoch), run: Run(128), live };
+            let grant = Grant { epoch: Epoch(epoch), boot: BootCount(128), live };
             effects.push(Effect::Grant(NodeId(epoch), grant));
         }
         let mut encoder = Encoder::default();

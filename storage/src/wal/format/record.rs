@@ -8,7 +8,7 @@
 //! compact, reset : term, index
 //! append, rewrite : term, first index, count, then for each entry: length, kind (a byte), its
 //!                   own CRC-32; the entries' data follow the header's CRC, one after the other
-//! grant : epoch, run, flags (1: the support stands); a peer stands in the place of the group
+//! grant : epoch, boot count, flags (1: the support stands); a peer stands in the place of the group
 //! ```
 //! Kinds are a byte, numbers LEB128 varints, CRCs four bytes little-endian. The entries' data are
 //! covered by the checksums that their leader computed and by nothing else; these checksums and
@@ -18,8 +18,8 @@ use super::bits::{salted_crc, u32_at};
 use super::effect::{Change, Effect};
 use bytes::Bytes;
 use logboat_raft::{
-    ChecksumMismatch, Entry, EntryKind, Epoch, Fortification, Grant, GroupId, HardState, Index,
-    LogId, NodeId, Run, Term, checksum,
+    BootCount, ChecksumMismatch, Entry, EntryKind, Epoch, Fortification, Grant, GroupId, HardState,
+    Index, LogId, NodeId, Term, checksum,
 };
 
 pub(crate) const HARD_STATE: u8 = 1;
@@ -234,8 +234,8 @@ impl Cursor<'_> {
     }
 
     fn grant(&mut self) -> Option<Grant> {
-        let (epoch, run) = (Epoch(self.varint()?), Run(self.varint()?));
-        Some(Grant { epoch, run, live: self.byte()? & IS_LIVE != 0 })
+        let (epoch, boot) = (Epoch(self.varint()?), BootCount(self.varint()?));
+        Some(Grant { epoch, boot, live: self.byte()? & IS_LIVE != 0 })
     }
 
     fn log_id(&mut self) -> Option<LogId> {

@@ -9,7 +9,7 @@ use crate::wal::recovery::recover;
 use crate::wal::{InlineWal, Log, WalOptions};
 use logboat_locks::{Condvar, Mutex, explore, thread};
 use logboat_raft::{
-    Entry, EntryKind, GroupId, HardState, Index, LogId, LogWrite, Mark, Persist, Term,
+    Entry, EntryKind, GroupId, HardState, Index, LogId, LogWrite, Persist, Term, WriteSeq,
 };
 use std::sync::Arc;
 use sync_queue::SyncQueue;
@@ -64,7 +64,7 @@ impl Writer {
         let entry =
             Entry::new(GROUP, id, EntryKind::Command, bytes::Bytes::from_static(b"command"));
         let persist = Persist {
-            mark: Mark(self.written),
+            seq: WriteSeq(self.written),
             hard_state: Some(HardState { term: Term(1), ..HardState::default() }),
             log: LogWrite::Append([entry].into()),
         };

@@ -325,7 +325,7 @@ impl Step<'_, '_> {
     /// Whether it learns that it is bound to the leader, who does not know that yet.
     fn bind(&mut self, leader: Place) -> bool {
         let node = self.view.voters.node(leader);
-        let Some(epoch) = self.view.support.of(node).given.map(short) else {
+        let Some(epoch) = self.view.support.of(node).support_for.map(short) else {
             self.replica.bond = self.replica.bond.filter(|bond| *bond == leader);
             return false;
         };

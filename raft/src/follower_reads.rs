@@ -7,14 +7,14 @@ use alloc::vec::Vec;
 
 /// The reads of a follower.
 #[derive(Debug, Default)]
-pub(crate) struct Asked {
-    reads: Vec<AskedRead>,
+pub(crate) struct FollowerReads {
+    reads: Vec<FollowerRead>,
     /// When the oldest question that waits for an answer was asked, or all of them again.
     since: Time,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct AskedRead {
+struct FollowerRead {
     token: ReadToken,
     lease: bool,
     /// How far to apply, once the leader has said.
@@ -31,16 +31,16 @@ impl Replica {
         out: &mut Vec<Output>,
     ) {
         if self.asked_deadline().is_none() {
-            self.asked.since = self.now;
+            self.follower_reads.since = self.now;
         }
-        self.asked.reads.push(AskedRead { token, lease, index: None });
+        self.follower_reads.reads.push(FollowerRead { token, lease, index: None });
         self.send_in_term(leader, Payload::ReadIndex { token, lease }, out);
     }
 
     /// When silence of the leader means that a question or its answer was lost.
     pub(crate) fn asked_deadline(&self) -> Option<Time> {
-        let waits = self.asked.reads.iter().any(|read| read.index.is_none());
-        waits.then(|| self.asked.since + self.config.tuning.retransmit_timeout)
+        let waits = self.follower_reads.reads.iter().any(|read| read.index.is_none());
+        waits.then(|| self.follower_reads.since + self.config.tuning.retransmit_timeout)
     }
 
     /// Asks the leader again what it did not answer in time.
@@ -48,9 +48,9 @@ impl Replica {
         if self.asked_deadline().is_none_or(|deadline| deadline > self.now) {
             return;
         }
-        self.asked.since = self.now;
-        for at in 0..self.asked.reads.len() {
-            let AskedRead { token, lease, index } = self.asked.reads[at];
+        self.follower_reads.since = self.now;
+        for at in 0..self.follower_reads.reads.len() {
+            let FollowerRead { token, lease, index } = self.follower_reads.reads[at];
             if index.is_none() {
                 self.send_in_term(leader, Payload::ReadIndex { token, lease }, out);
             }
@@ -65,16 +65,16 @@ impl Replica {
         commit: Index,
         out: &mut Vec<Output>,
     ) {
-        let asked = |read: &AskedRead| read.token == token && read.index.is_none();
-        let Some(at) = self.asked.reads.iter().position(asked) else {
+        let asked = |read: &FollowerRead| read.token == token && read.index.is_none();
+        let Some(at) = self.follower_reads.reads.iter().position(asked) else {
             return;
         };
         if index.is_some() {
-            self.asked.reads[at].index = index;
+            self.follower_reads.reads[at].index = index;
             self.commit_to(commit.min(self.log.last()));
             self.apply(out);
         } else {
-            self.asked.reads.swap_remove(at);
+            self.follower_reads.reads.swap_remove(at);
             let reason = Refusal::NotLeader { leader: None };
             out.push(Output::ReadRefused { token, reason });
         }
@@ -83,7 +83,7 @@ impl Replica {
     /// Refuses the reads that the leader did not answer, because another leads now.
     pub(crate) fn forget_asked(&mut self, leader: Option<NodeId>, out: &mut Vec<Output>) {
         let reason = Refusal::NotLeader { leader };
-        for read in self.asked.reads.extract_if(.., |read| read.index.is_none()) {
+        for read in self.follower_reads.reads.extract_if(.., |read| read.index.is_none()) {
             out.push(Output::ReadRefused { token: read.token, reason });
         }
     }
@@ -91,9 +91,9 @@ impl Replica {
     /// Serves the reads for which enough is applied.
     pub(crate) fn serve_asked(&mut self, out: &mut Vec<Output>) {
         let applied = self.applied;
-        let ready = |read: &mut AskedRead| read.index.is_some_and(|index| index <= applied);
+        let ready = |read: &mut FollowerRead| read.index.is_some_and(|index| index <= applied);
         out.extend(
-            self.asked
+            self.follower_reads
                 .reads
                 .extract_if(.., ready)
                 .map(|read| Output::ReadReady { token: read.token }),
