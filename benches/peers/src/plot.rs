@@ -1,13 +1,16 @@
-//! The ratios as a picture: a bar a row on a logarithmic scale, to the right of "as good" where
-//! Logboat is better.
+//! The ratios as a picture: names on the left, and a bar a row on a logarithmic scale, to the right
+//! of "as good" where Logboat is better.
 
 use crate::contest::{Better, Row};
 use logboat_bench::svg::{MARGIN, Picture, WIDTH, count, escape, figure};
 
 const TITLE_HEIGHT: f64 = 40.0;
-const ROW_HEIGHT: f64 = 46.0;
+const ROW_HEIGHT: f64 = 42.0;
+const BAR_HEIGHT: f64 = 18.0;
+/// Where the names end and the bars begin.
+const BARS_LEFT: f64 = 448.0;
 /// Room beyond the longest bars for what stands at their ends.
-const LABEL_WIDTH: f64 = 60.0;
+const RATIO_WIDTH: f64 = 60.0;
 
 /// Draws the rows, from the top down, as SVG.
 pub(crate) fn draw(rows: &[Row]) -> String {
@@ -35,15 +38,17 @@ fn draw_row(picture: &mut Picture, scale: &Scale, top: f64, row: &Row) {
         Better::More => "",
         Better::Less => ", less is better",
     };
-    let (names, bar) = (top + 14.0, top + 20.0);
+    let (name, note, bar) = (top + 15.0, top + 31.0, top + 9.0);
+    picture.add(&format!(r#"<text x="{MARGIN}" y="{name}">{what}</text>"#));
     picture.add(&format!(
-        "<text x=\"{MARGIN}\" y=\"{names}\">{what} \
-             <tspan class=\"note\">{logboat} against {other} {unit} of {peer}{less}</tspan></text>"
+        "<text class=\"note\" x=\"{MARGIN}\" y=\"{note}\">\
+         {logboat} against {other} {unit} of {peer}{less}</text>"
     ));
     picture.add(&format!(
-        r#"<rect class="{class}" x="{left:.1}" y="{bar}" width="{width:.1}" height="16" rx="2"/>"#
+        "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{bar}\" width=\"{width:.1}\" \
+         height=\"{BAR_HEIGHT}\" rx=\"2\"/>"
     ));
-    let (x, y) = (left + width + 6.0, bar + 13.0);
+    let (x, y) = (left + width + 6.0, bar + 14.0);
     picture.add(&format!(r#"<text class="ratio" x="{x:.1}" y="{y}">{advantage:.1} ×</text>"#));
 }
 
@@ -61,7 +66,7 @@ impl Scale {
 
     fn x(&self, advantage: f64) -> f64 {
         let part = (advantage.ln() - self.least) / (self.most - self.least);
-        (WIDTH - 2.0 * MARGIN - LABEL_WIDTH).mul_add(part, MARGIN)
+        (WIDTH - MARGIN - RATIO_WIDTH - BARS_LEFT).mul_add(part, BARS_LEFT)
     }
 }
 
@@ -86,7 +91,7 @@ mod tests {
         let rows = [row(Better::More, 20.0), row(Better::Less, 2.0), row(Better::More, 1.0)];
         let scale = Scale::new(&rows);
         assert!(scale.x(0.5) < scale.x(1.0) && scale.x(1.0) < scale.x(20.0));
-        assert!((scale.x(0.5) - MARGIN).abs() < 1e-9);
+        assert!((scale.x(0.5) - BARS_LEFT).abs() < 1e-9);
         let svg = draw(&rows);
         assert_eq!(svg.matches("class=\"better\"").count(), 2);
         assert_eq!(svg.matches("class=\"worse\"").count(), 1);

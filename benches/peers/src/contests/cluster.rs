@@ -19,15 +19,15 @@ const BUSY_GROUPS: Load = Load { groups: 48, clients_a_group: 64, payload_bytes:
 /// Synced and over loopback TCP, against one in memory without a network.
 pub(crate) fn openraft(testbed: &Testbed) -> Result<Contest<'_>, Failure> {
     Ok(Contest {
-        peer: "openraft 0.10 in memory",
+        peer: "openraft 0.10 in memory, no network",
         figures: &[
             Figure {
-                what: "cluster: 1,000 groups × 8 clients, 128 B (peer without disk and network)",
+                what: "cluster: 1,000 groups × 8 clients, 128 B",
                 unit: "writes/s",
                 better: Better::More,
             },
             Figure {
-                what: "cluster: CPU a write on 3 replicas, same work (peer as above)",
+                what: "cluster: CPU a write on 3 replicas, same work",
                 unit: "µs",
                 better: Better::Less,
             },
