@@ -51,3 +51,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     node.stop();
     Ok(())
 }
+
+/// `cargo test` runs the example, too.
+#[test]
+fn the_counter_counts() -> Result<(), Box<dyn std::error::Error>> {
+    main()
+}
