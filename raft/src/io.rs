@@ -153,11 +153,14 @@ pub enum Input {
         /// The last entry covered.
         last: LogId,
     },
-    /// The snapshot asked for by [`Output::SendSnapshot`] has left, and the offer of it. That is no
-    /// word on whether it arrived.
+    /// The bytes of the snapshot asked for by [`Output::SendSnapshot`] have left. The offer of it
+    /// ([`Payload::Snapshot`](crate::Payload::Snapshot)) is sent by this step, and has to follow
+    /// them on the same connection. Whether they arrived is not known.
     SnapshotSent {
         /// The receiver.
         to: NodeId,
+        /// The last entry that the snapshot covers.
+        last: LogId,
     },
     /// The snapshot asked for by [`Output::SendSnapshot`] can't be delivered now.
     SnapshotFailed {

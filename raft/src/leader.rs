@@ -294,9 +294,16 @@ impl Leader {
         }
     }
 
-    /// The follower gets an election timeout to say that it has the snapshot. One that says after that
-    /// that it has not, lost it: perhaps it was not running yet, or ran out of space.
-    pub(crate) fn on_snapshot_sent(&mut self, replica: &Replica, node: NodeId) {
+    /// Offers the snapshot, whose bytes have left. The follower gets an election timeout to
+    /// acknowledge it. If it then still answers that it lacks the snapshot, that one was lost.
+    pub(crate) fn on_snapshot_sent(
+        &mut self,
+        replica: &Replica,
+        node: NodeId,
+        last: LogId,
+        out: &mut Vec<Output>,
+    ) {
+        replica.send(node, Payload::Snapshot { last }, out);
         if let Some(peer) = self.peer_mut(node) {
             peer.snapshot_left(replica.now + replica.election_timeout());
         }

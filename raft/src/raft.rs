@@ -68,7 +68,7 @@ impl Raft {
             Input::Persisted { seq } => self.on_persisted(seq),
             Input::Loaded { target, entries } => self.on_loaded(target, entries, out),
             Input::Compact { last } => self.replica.compact(last, out),
-            Input::SnapshotSent { to } => self.on_snapshot_sent(to),
+            Input::SnapshotSent { to, last } => self.on_snapshot_sent(to, last, out),
             Input::SnapshotFailed { to } => self.on_snapshot_failed(to),
             Input::Unreachable { node } => self.on_unreachable(node),
             Input::Transfer { to } => self.on_transfer(to, out),
@@ -132,6 +132,17 @@ impl Raft {
             Role::Leader(leader) => leader.is_caught_up(&self.replica, peer),
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => false,
         }
+    }
+
+    /// What a replica that has failed for good says to its peers, while its node lives and they
+    /// support it: followers that fortified it would wait for ever. The caller sends the messages,
+    /// and repeats them once an election timeout, since nobody acknowledges them.
+    pub fn resignations(&self, support: &Support) -> impl Iterator<Item = (NodeId, Message)> {
+        let term = self.term();
+        self.replica.peers().filter_map(move |peer| {
+            let epoch = support.of(peer).support_from?;
+            Some((peer, Message { term, payload: Payload::Resign { epoch } }))
+        })
     }
 
     /// The nodes of the other voters.
@@ -321,9 +332,9 @@ impl Raft {
         }
     }
 
-    fn on_snapshot_sent(&mut self, to: NodeId) {
+    fn on_snapshot_sent(&mut self, to: NodeId, last: LogId, out: &mut Vec<Output>) {
         if let Role::Leader(leader) = &mut self.role {
-            leader.on_snapshot_sent(&self.replica, to);
+            leader.on_snapshot_sent(&self.replica, to, last, out);
         }
     }
 

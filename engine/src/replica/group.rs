@@ -461,17 +461,13 @@ impl Group {
         }
     }
 
-    /// The bytes are on their way, so the offer follows on the same connection.
+    /// The bytes have left, so the core's offer follows on the same connection.
     fn snapshot_sent(&mut self, turn: &mut Turn, to: NodeId, last: Option<LogId>) {
-        match last {
-            Some(last) if self.raft.role() == RoleKind::Leader => {
-                let message =
-                    Message { term: self.raft.term(), payload: Payload::Snapshot { last } };
-                turn.send(to, self.id, &message);
-                self.step(turn, Input::SnapshotSent { to });
-            }
-            Some(_) | None => self.step(turn, Input::SnapshotFailed { to }),
-        }
+        let input = match last {
+            Some(last) => Input::SnapshotSent { to, last },
+            None => Input::SnapshotFailed { to },
+        };
+        self.step(turn, input);
     }
 
     fn restore(&mut self, turn: &mut Turn, last: LogId) {
@@ -510,15 +506,12 @@ impl Group {
         self.resign(turn);
     }
 
-    /// The node goes on, so its peers go on supporting it: those that are bound to this replica would
+    /// The node goes on, so its peers go on supporting it: followers that fortified this replica would
     /// wait for ever. They are told again and again, since nothing they answer says that they know.
     fn resign(&mut self, turn: &mut Turn) {
-        let term = self.raft.term();
-        for peer in self.raft.peers() {
-            if let Some(epoch) = turn.support.of(peer).support_from {
-                let message = Message { term, payload: Payload::Resign { epoch } };
-                turn.send(peer, self.id, &message);
-            }
+        let resignations: SmallVec<[_; 4]> = self.raft.resignations(&turn.support).collect();
+        for (peer, message) in resignations {
+            turn.send(peer, self.id, &message);
         }
         self.next_resignation = Some(turn.now + self.raft.election_timeout());
     }

@@ -93,7 +93,7 @@ fn a_snapshot_that_left_and_got_lost_is_sent_again() {
     };
     assert!(out.contains(&Output::SendSnapshot { to }));
     assert!(!lacks(&mut raft, Time(0) + timeout), "it is on its way");
-    raft.step(Time(0) + timeout, &supported(), Input::SnapshotSent { to }, &mut out);
+    raft.step(Time(0) + timeout, &supported(), Input::SnapshotSent { to, last }, &mut out);
     assert!(!lacks(&mut raft, Time(0) + timeout), "it may be being written");
     assert!(lacks(&mut raft, Time(0) + timeout * 2));
     assert!(!lacks(&mut raft, Time(0) + timeout * 2), "another is on its way");

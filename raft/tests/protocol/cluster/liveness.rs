@@ -3,9 +3,7 @@
 //! apart from the messages of replicas, in order, and may be late.
 
 use super::{Cluster, Packet};
-use logboat_raft::{
-    BootCount, Confirmation, Epoch, Input, Lease, Message, NodeId, Payload, Round, Support,
-};
+use logboat_raft::{BootCount, Confirmation, Epoch, Input, Lease, NodeId, Round, Support};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -93,12 +91,9 @@ impl Cluster {
         let Some(raft) = &host.raft else {
             return;
         };
-        let term = raft.term();
-        let epoch_at = |peer| Some((peer, host.support.of(peer).support_from?));
-        let told: Vec<_> = raft.peers().filter_map(epoch_at).collect();
+        let resignations: Vec<_> = raft.resignations(&host.support).collect();
         host.crash(0);
-        for (to, epoch) in told {
-            let message = Message { term, payload: Payload::Resign { epoch } };
+        for (to, message) in resignations {
             self.enqueue(node, to, Packet::Message(message));
         }
     }
