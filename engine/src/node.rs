@@ -58,6 +58,16 @@ struct Inner {
 /// How long a stopping node waits for others to take over the groups that it leads.
 const HANDOVER_LIMIT: Duration = Duration::from_millis(300);
 
+/// What the transport is told: its limits follow from the node's budget and timeouts.
+fn transport_config(config: &NodeConfig, identity: &Identity) -> TransportConfig {
+    let Identity { node, cluster, incarnation, .. } = *identity;
+    let peers = config.members.clone();
+    let max_queued_bytes = config.budget().leaving(peers.len() - 1);
+    let transport = TransportConfig::new(node, cluster, incarnation, config.listen, peers);
+    TransportConfig { max_queued_bytes, ..transport }
+        .with_election_timeout(config.tuning.election_timeout)
+}
+
 impl Node {
     /// Starts a node: locks its directory, recovers its log, opens its port. Blocks for as long as
     /// the recovery takes.
@@ -65,15 +75,9 @@ impl Node {
     /// # Errors
     /// See [`StartError`]; whatever was begun has ended then.
     pub fn start(config: NodeConfig) -> Result<Self, StartError> {
-        let peers = config.members.clone();
-        let (node, listen) = (config.node, config.listen);
-        let max_queued_bytes = config.budget().leaving(peers.len() - 1);
+        let for_transport = config.clone();
         Self::start_on(config, move |identity, inbox| {
-            let Identity { cluster, incarnation, .. } = *identity;
-            let config = TransportConfig {
-                max_queued_bytes,
-                ..TransportConfig::new(node, cluster, incarnation, listen, peers)
-            };
+            let config = transport_config(&for_transport, identity);
             let tcp = Arc::new(TcpTransport::start(config, inbox)?);
             let closing = Arc::clone(&tcp);
             let metrics = Some(tcp.metrics().clone());
@@ -304,4 +308,30 @@ impl Drop for Inner {
 /// Differs between the replicas of a group, and between the groups of a node.
 fn seed(node: NodeId, group: GroupId) -> u64 {
     node.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ group.0.wrapping_mul(0xd1b5_4a32_d192_ed03)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use logboat_raft::{ClusterId, Incarnation};
+
+    #[test]
+    fn a_connection_may_be_idle_for_several_heartbeats_whatever_the_timeouts() {
+        let members = BTreeMap::from([(NodeId(1), "127.0.0.1:1".to_owned())]);
+        let mut config = NodeConfig::new(NodeId(1), members, "data").unwrap();
+        let identity = Identity {
+            cluster: ClusterId(1),
+            name: String::new(),
+            node: NodeId(1),
+            members: vec![NodeId(1)],
+            incarnation: Incarnation(1),
+        };
+        for election_timeout_ms in [300, 2_500, 100_000] {
+            config.tuning.election_timeout = Duration::from_millis(election_timeout_ms);
+            // The longest heartbeat interval that goes with it.
+            let heartbeat_interval = config.tuning.election_timeout / 3;
+            let idle_timeout = transport_config(&config, &identity).idle_timeout;
+            assert!(idle_timeout > heartbeat_interval * 5, "{idle_timeout:?}");
+        }
+    }
 }

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// The least time after which a connection counts as idle.
+const LEAST_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// Identity, addresses and limits of one node's transport.
 #[derive(Clone, Debug)]
 pub struct TransportConfig {
@@ -22,8 +25,8 @@ pub struct TransportConfig {
     /// Longest frame accepted and written, at least 1 MiB. A parcel that would exceed it is not
     /// sent.
     pub max_frame_bytes: u32,
-    /// Most bytes that wait for one peer; a batch that would exceed it is refused as a whole, unless
-    /// nothing else waits.
+    /// Most bytes that wait for one peer. The frames of a batch that would exceed it are dropped, but
+    /// for a single one when nothing else waits.
     pub max_queued_bytes: usize,
     /// Most connections at a time that have not yet introduced themselves.
     pub max_handshakes: usize,
@@ -61,10 +64,17 @@ impl TransportConfig {
             max_queued_bytes: 64 << 20,
             max_handshakes: 64,
             handshake_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(15),
+            idle_timeout: LEAST_IDLE_TIMEOUT,
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_secs(2),
             flush_timeout: Duration::from_millis(500),
         }
+    }
+
+    /// Lets a connection be idle for twice as long as nodes wait for each other before they withdraw
+    /// their support, and for 15 s at least. A heartbeat comes several times as often as that.
+    #[must_use]
+    pub fn with_election_timeout(self, election_timeout: Duration) -> Self {
+        Self { idle_timeout: LEAST_IDLE_TIMEOUT.max(election_timeout * 2), ..self }
     }
 }
