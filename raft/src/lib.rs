@@ -75,6 +75,7 @@ mod io;
 mod leader;
 mod log;
 mod message;
+mod plausible;
 mod progress;
 mod quorum;
 mod raft;
@@ -96,6 +97,7 @@ pub use io::{
     ReadToken, Refusal, Restored, RoleKind, TermRun, WriteSeq,
 };
 pub use message::{Conflict, Message, Payload};
+pub use plausible::{MAX_COUNT, MAX_STEP, is_plausible};
 pub use raft::Raft;
 pub use status::{Flow, PeerStatus, Status};
 pub use support::{Confirmation, Lease, PeerSupport, Support, SupportMessage};

@@ -182,13 +182,14 @@ impl Log {
     }
 
     /// Copies of the entries from `first` on, which must be in memory: as many as fit into
-    /// `max_bytes` of payload, but at least one. Empty when even that exceeds `room`.
+    /// `max_bytes` of payload, but at least one. Empty when even that exceeds `room`. An entry
+    /// without payload counts for a byte, or any number of them would fit.
     pub(crate) fn read(&self, first: Index, max_bytes: usize, room: usize) -> Entries {
         let skip = (first.0 - self.memory_start().0) as usize;
         let mut bytes = 0;
         let mut count = 0;
         for entry in self.tail.range(skip..) {
-            bytes += entry.data.len();
+            bytes += entry.data.len().max(1);
             if bytes > room || (count > 0 && bytes > max_bytes) {
                 break;
             }

@@ -22,6 +22,12 @@ pub trait Inbox: Send + Sync + 'static {
     /// The connection on which this node sends to the peer is lost, and with it, perhaps, what was
     /// queued or in flight. Follows each [`connected`](Self::connected), except at shutdown.
     fn disconnected(&self, peer: NodeId);
+
+    /// The connection on which the peer sends to this node has ended, and the peer will not go on
+    /// with a snapshot that it had begun to stream. May be called more than once a connection.
+    fn incoming_closed(&self, peer: NodeId) {
+        let _ = peer;
+    }
 }
 
 /// A way to reach the peers of a node.
@@ -39,6 +45,11 @@ pub trait Transport: Send + Sync + 'static {
     /// one that waits. One snapshot travels at a time to each peer; others wait in line. The source
     /// hears of the outcome by its [`done`](SnapshotSource::done).
     fn send_snapshot(&self, to: NodeId, snapshot: SnapshotSource);
+
+    /// Closes the connection on which `peer` sends to this node, because the peer broke the protocol
+    /// in the way that `reason` names. What has arrived from it is still delivered; the peer may dial
+    /// again.
+    fn disconnect(&self, peer: NodeId, reason: &str);
 
     /// The state of the connection to every peer, sorted by node.
     fn peers(&self) -> Vec<PeerStatus>;

@@ -31,7 +31,8 @@ pub enum StartError {
 /// Why something was not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// The peer's queue holds as many bytes as it may. Nothing of the batch was queued.
+    /// The peer's queue holds as many bytes as it may. The batch's frames from the first one on that
+    /// did not fit were dropped: all of a batch that is a single frame.
     #[error("the queue of the peer is full")]
     Full,
     /// There is no connection to the peer now, or it was lost on the way.
@@ -91,6 +92,14 @@ pub enum DecodeError {
     #[error("{value} is no valid {field}")]
     Value {
         /// The field.
+        field: &'static str,
+        /// What was found.
+        value: u64,
+    },
+    /// A number is larger than any peer can have counted.
+    #[error("{field} {value} is not plausible")]
+    Implausible {
+        /// What it counts.
         field: &'static str,
         /// What was found.
         value: u64,

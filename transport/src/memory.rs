@@ -8,7 +8,7 @@ use crate::net_thread::{NetThread, Stop};
 use crate::outbox::Outbox;
 use crate::pump::{Link, pump};
 use crate::transfer::Transfer;
-use crate::wire::{Frame, Outgoing, decode};
+use crate::wire::{Frame, Outgoing, Portions};
 use logboat_raft::NodeId;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -182,6 +182,13 @@ impl Transport for MemoryTransport {
         }
     }
 
+    /// The route lasts as long as both nodes: only the status tells of the reason.
+    fn disconnect(&self, peer: NodeId, reason: &str) {
+        if let Ok(outbox) = self.outbox(peer) {
+            outbox.note_error(format!("disconnected for breaking the protocol: {reason}"));
+        }
+    }
+
     fn peers(&self) -> Vec<PeerStatus> {
         let routes = self.member.routes.lock();
         routes.iter().flatten().map(|(node, route)| route.outbox.status(*node, "memory")).collect()
@@ -220,6 +227,7 @@ impl RouteTask {
             return false;
         };
         self.outbox.lose(format!("connection lost: {error}"));
+        link.inbox.incoming_closed(self.from);
         self.inbox.disconnected(self.to);
         true
     }
@@ -234,14 +242,14 @@ struct MemoryLink {
 
 impl Link for MemoryLink {
     async fn write(&mut self, frames: &[Frame]) -> io::Result<()> {
-        let mut parcels = Vec::new();
-        for frame in frames {
-            decode(frame.to_bytes(), &mut parcels).map_err(io::Error::other)?;
-        }
         if self.target.has_changed().unwrap_or(true) {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        self.inbox.receive(self.from, parcels);
+        let mut portions = Portions::new(|parcels| self.inbox.receive(self.from, parcels));
+        for frame in frames {
+            portions.decode(frame.to_bytes()).map_err(io::Error::other)?;
+        }
+        portions.flush();
         // Nothing here ever waits, so others would not get their turn while the queue is filled.
         tokio::task::yield_now().await;
         Ok(())

@@ -20,6 +20,7 @@ pub struct TransportMetrics {
     connections: Family<PeerLabel, Counter>,
     dropped_full: Family<PeerLabel, Counter>,
     bad_frames: Family<PeerLabel, Counter>,
+    violations: Family<PeerLabel, Counter>,
     refused_handshakes: Family<CauseLabel, Counter>,
 }
 
@@ -39,6 +40,8 @@ impl TransportMetrics {
         counter("connections", "Connections made to the peer", &self.connections);
         counter("dropped_full", "Batches dropped at a full queue", &self.dropped_full);
         counter("bad_frames", "Incoming connections closed for a bad frame", &self.bad_frames);
+        let help = "Incoming connections closed because the peer broke the protocol";
+        counter("violations", help, &self.violations);
         registry.register(
             "queued_bytes",
             "Bytes that wait for the network",
@@ -65,6 +68,7 @@ impl TransportMetrics {
             connections: self.connections.get_or_create_owned(&label),
             dropped_full: self.dropped_full.get_or_create_owned(&label),
             bad_frames: self.bad_frames.get_or_create_owned(&label),
+            violations: self.violations.get_or_create_owned(&label),
         }
     }
 
@@ -87,6 +91,7 @@ pub(crate) struct PeerMetrics {
     pub(crate) connections: Counter,
     pub(crate) dropped_full: Counter,
     pub(crate) bad_frames: Counter,
+    pub(crate) violations: Counter,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]

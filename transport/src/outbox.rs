@@ -68,19 +68,22 @@ impl Outbox {
     /// Queues a batch; see [`Transport::send`](crate::Transport::send).
     pub(crate) fn push(&self, mut outgoing: Outgoing) -> Result<(), SendError> {
         let oversize = outgoing.remove_oversize(self.max_frame_bytes);
-        let bytes = outgoing.bytes();
         let mut state = self.state.lock();
         state.admit()?;
-        if state.queued_bytes > 0 && state.queued_bytes + bytes > self.max_queued_bytes {
-            self.metrics.dropped_full.inc();
-            return Err(SendError::Full);
-        }
+        let room = self.max_queued_bytes.saturating_sub(state.queued_bytes);
+        // One frame may exceed the bound, or it would never leave, but only by itself.
+        let dropped = outgoing.truncate(room, state.queued_bytes == 0);
+        let bytes = outgoing.bytes();
         state.batch.append(&mut outgoing);
         self.set_queued(&mut state, |queued| queued + bytes);
-        let wake = std::mem::take(&mut state.writer_waits);
+        let wake = bytes > 0 && std::mem::take(&mut state.writer_waits);
         drop(state);
         if wake {
             self.wake.notify_one();
+        }
+        if dropped {
+            self.metrics.dropped_full.inc();
+            return Err(SendError::Full);
         }
         oversize.map_or(Ok(()), |bytes| Err(SendError::TooLarge { bytes }))
     }

@@ -88,6 +88,12 @@ impl Transport for TcpTransport {
         }
     }
 
+    fn disconnect(&self, peer: NodeId, reason: &str) {
+        if let Some(peer) = self.shared.peers.get(&peer) {
+            self.shared.disconnect(peer, reason);
+        }
+    }
+
     fn peers(&self) -> Vec<PeerStatus> {
         let peers = self.shared.peers.values();
         peers.map(|peer| peer.outbox.status(peer.node, &peer.address)).collect()

@@ -17,6 +17,7 @@ mod kind;
 mod message;
 mod outgoing;
 mod parcel;
+mod portions;
 mod reader;
 mod support;
 
@@ -24,3 +25,4 @@ pub use decode::decode;
 pub(crate) use frame::{ChunkPlace, FRAME_TARGET_BYTES, Frame, HEADER_BYTES, frame_bytes};
 pub use outgoing::Outgoing;
 pub use parcel::{Parcel, RequestId, SnapshotChunk};
+pub(crate) use portions::Portions;

@@ -373,4 +373,8 @@ impl Inbox for Watched {
     fn disconnected(&self, peer: NodeId) {
         self.inbox.disconnected(peer);
     }
+
+    fn incoming_closed(&self, peer: NodeId) {
+        self.inbox.incoming_closed(peer);
+    }
 }

@@ -91,7 +91,11 @@ fn expected(said: &[u8]) -> Vec<u8> {
     } else {
         0
     };
-    text(VERSION, [CLUSTER, NODE, code, INCARNATION])
+    match code {
+        0 => text(VERSION, [CLUSTER, NODE, code, INCARNATION]),
+        _ if cluster == CLUSTER => text(VERSION, [CLUSTER, NODE, code, 0]),
+        _ => text(VERSION, [0, 0, code, 0]),
+    }
 }
 
 /// What it does answer until it closes the connection, and whether it did so by a reset.

@@ -12,7 +12,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{sleep, timeout};
 
 /// Dials the peer until the node stops: as soon as a connection is lost, after a growing wait when
@@ -58,7 +58,7 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>, mut sto
 async fn dial(shared: &Shared, peer: &Peer) -> Result<TcpStream, DialError> {
     let idle_timeout = shared.config.idle_timeout;
     let introduced = async {
-        let mut stream = connect(&peer.address, idle_timeout).await.map_err(HandshakeError::Io)?;
+        let mut stream = connect(peer, idle_timeout).await.map_err(HandshakeError::Io)?;
         let inbox = &*shared.inbox;
         handshake::introduce(&mut stream, &shared.config, inbox, peer.node).await?;
         Ok(stream)
@@ -68,8 +68,10 @@ async fn dial(shared: &Shared, peer: &Peer) -> Result<TcpStream, DialError> {
         .unwrap_or(Err(HandshakeError::TimedOut.into()))
 }
 
-async fn connect(address: &str, idle_timeout: Duration) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
+async fn connect(peer: &Peer, idle_timeout: Duration) -> io::Result<TcpStream> {
+    let addresses: Vec<_> = lookup_host(&peer.address).await?.collect();
+    *peer.resolved.lock() = addresses.iter().map(|address| address.ip().to_canonical()).collect();
+    let stream = TcpStream::connect(&addresses[..]).await?;
     stream.set_nodelay(true)?;
     bound_send_buffer(&stream, idle_timeout)?;
     Ok(stream)

@@ -10,8 +10,11 @@
 //! answer: magic [8] | version u32 | cluster u64 | node u64 | code u64 | incarnation u64 | CRC-32 u32
 //! ```
 //!
-//! The incarnation is that of the node that says it. Each side asks its [`Inbox`] whether that is the
-//! one it knows, after everything else has been found right.
+//! The incarnation is that of the node that says it. Each side asks its [`Inbox`] whether that is
+//! the one it knows, after everything else has been found right.
+//!
+//! A dialer that does not name the listener's cluster learns nothing but the protocol's version and
+//! that it was refused: all else in its answer is zero. Only a welcome bears the incarnation.
 
 use crate::api::Inbox;
 use crate::config::TransportConfig;
@@ -139,6 +142,9 @@ pub(crate) struct Answer {
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { version, cluster, node, .. } = self;
+        if self.node == NodeId(0) {
+            return write!(f, "a node that does not say who it is, protocol {version}");
+        }
         write!(f, "node {node} of cluster {cluster}, protocol {version}")
     }
 }
@@ -183,8 +189,7 @@ pub(crate) async fn admit(
         incarnation: Incarnation(incarnation),
     };
     let checked = hello.check(config, inbox);
-    let code = checked.err().map_or(0, |refusal| refusal as u64);
-    write(stream, [config.cluster.0, config.node.0, code, config.incarnation.0]).await?;
+    write(stream, hello.answer(checked.err(), config)).await?;
     match checked {
         Ok(()) => Ok(hello.from),
         Err(refusal) => {
@@ -196,6 +201,16 @@ pub(crate) async fn admit(
 }
 
 impl Hello {
+    /// What the listener says to it.
+    fn answer(&self, refusal: Option<Refusal>, config: &TransportConfig) -> [u64; 4] {
+        let code = refusal.map_or(0, |refusal| refusal as u64);
+        match refusal {
+            None => [config.cluster.0, config.node.0, code, config.incarnation.0],
+            Some(_) if self.cluster == config.cluster => [config.cluster.0, config.node.0, code, 0],
+            Some(_) => [0, 0, code, 0],
+        }
+    }
+
     fn check(&self, config: &TransportConfig, inbox: &dyn Inbox) -> Result<(), Refusal> {
         if self.version != VERSION {
             Err(Refusal::Version)

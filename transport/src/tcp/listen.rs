@@ -1,10 +1,11 @@
 //! The incoming side: admits the peers that dial and reads what they send.
 
+use crate::config::TransportConfig;
 use crate::error::DecodeError;
 use crate::net_thread::Stop;
 use crate::tcp::handshake::{self, HandshakeError};
 use crate::tcp::shared::{Peer, Shared};
-use crate::wire::{HEADER_BYTES, decode, frame_bytes};
+use crate::wire::{HEADER_BYTES, Parcel, Portions, frame_bytes};
 use bytes::{Bytes, BytesMut};
 use std::io;
 use std::net::SocketAddr;
@@ -18,12 +19,16 @@ use tokio::time::{sleep, timeout};
 /// Room for one read. A frame, and all that borrows from it, keeps at least this much memory.
 const READ_BYTES: usize = 64 << 10;
 
+/// How many connections from the addresses of peers may introduce themselves at a time, for each
+/// peer. A peer dials one at a time, and may give up a few before this node has noticed.
+const HANDSHAKES_A_PEER: usize = 4;
+
 /// How long to wait when the system has no descriptor left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Admits connections until the node stops.
 pub(crate) async fn listen(shared: Arc<Shared>, listener: TcpListener, mut stop: Stop) {
-    let slots = Arc::new(Semaphore::new(shared.config.max_handshakes));
+    let slots = Slots::new(&shared.config);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -40,12 +45,36 @@ pub(crate) async fn listen(shared: Arc<Shared>, listener: TcpListener, mut stop:
                 continue;
             }
         };
-        match Arc::clone(&slots).try_acquire_owned() {
-            Ok(slot) => {
+        match slots.take(shared.is_peer_address(address.ip())) {
+            Some(slot) => {
                 tokio::spawn(admit(Arc::clone(&shared), stream, address, slot));
             }
-            Err(_) => shared.metrics.refused("capacity"),
+            None => shared.metrics.refused("capacity"),
         }
+    }
+}
+
+/// The connections that may introduce themselves at a time.
+struct Slots {
+    /// For those that come from an address of a configured peer, so that no number of strangers
+    /// keeps the peers out.
+    of_peers: Arc<Semaphore>,
+    /// For everybody.
+    of_all: Arc<Semaphore>,
+}
+
+impl Slots {
+    fn new(config: &TransportConfig) -> Self {
+        let of_peers = config.peers.len() * HANDSHAKES_A_PEER;
+        Self {
+            of_peers: Arc::new(Semaphore::new(of_peers)),
+            of_all: Arc::new(Semaphore::new(config.max_handshakes)),
+        }
+    }
+
+    fn take(&self, from_peer: bool) -> Option<OwnedSemaphorePermit> {
+        let own = from_peer.then(|| Arc::clone(&self.of_peers).try_acquire_owned().ok()).flatten();
+        own.or_else(|| Arc::clone(&self.of_all).try_acquire_owned().ok())
     }
 }
 
@@ -75,6 +104,7 @@ async fn admit(
     // a frame of the old connection is delivered after one of the new.
     if let Some(old) = incoming.take() {
         old.abort();
+        shared.inbox.incoming_closed(node);
     }
     let reader = tokio::spawn(read(Arc::clone(&shared), Arc::clone(peer), stream));
     *incoming = Some(reader.abort_handle());
@@ -85,7 +115,9 @@ async fn admit(
 
 /// Reads until the connection ends and logs why it did.
 async fn read(shared: Arc<Shared>, peer: Arc<Peer>, stream: TcpStream) {
-    let Err(error) = read_frames(&shared, &peer, stream).await else {
+    let ended = read_frames(&shared, &peer, stream).await;
+    shared.inbox.incoming_closed(peer.node);
+    let Err(error) = ended else {
         tracing::info!(peer = %peer.node, "the peer closed its connection");
         return;
     };
@@ -111,6 +143,10 @@ enum ReadError {
 async fn read_frames(shared: &Shared, peer: &Peer, mut stream: TcpStream) -> Result<(), ReadError> {
     let metrics = peer.outbox.metrics();
     let mut buffer = BytesMut::new();
+    let mut portions = Portions::new(|parcels: Vec<Parcel>| {
+        metrics.messages_received.inc_by(parcels.len() as u64);
+        shared.inbox.receive(peer.node, parcels);
+    });
     loop {
         let wanted = missing_bytes(&buffer, shared.config.max_frame_bytes)?;
         if buffer.capacity() - buffer.len() < wanted.max(READ_BYTES / 4) {
@@ -124,15 +160,11 @@ async fn read_frames(shared: &Shared, peer: &Peer, mut stream: TcpStream) -> Res
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         metrics.bytes_received.inc_by(count as u64);
-        let mut parcels = Vec::new();
         while let Some(frame) = split_frame(&mut buffer, shared.config.max_frame_bytes)? {
-            decode(frame, &mut parcels)?;
+            portions.decode(frame)?;
             metrics.frames_received.inc();
         }
-        if !parcels.is_empty() {
-            metrics.messages_received.inc_by(parcels.len() as u64);
-            shared.inbox.receive(peer.node, parcels);
-        }
+        portions.flush();
     }
 }
 

@@ -8,7 +8,7 @@ use crate::tcp::handshake::AdmitError;
 use logboat_raft::NodeId;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -35,6 +35,8 @@ pub(crate) struct Peer {
     /// The peer's connection to this node was admitted. So the peer is there, and dialing it is
     /// worth a try.
     pub(crate) admitted: Notify,
+    /// What its address was resolved to when it was last dialled.
+    pub(crate) resolved: Mutex<Vec<IpAddr>>,
     /// Ends the task that reads from it.
     pub(crate) incoming: Mutex<Option<AbortHandle>>,
 }
@@ -53,11 +55,29 @@ impl Shared {
                     metrics.of_peer(node),
                 ),
                 admitted: Notify::new(),
+                resolved: Mutex::default(),
                 incoming: Mutex::new(None),
             };
             (node, Arc::new(peer))
         });
         Self { peers: peers.collect(), config, inbox, metrics, warned: Mutex::default() }
+    }
+
+    /// Closes a peer's connection to this node, says why, and counts it.
+    pub(crate) fn disconnect(&self, peer: &Peer, reason: &str) {
+        if let Some(reader) = peer.incoming.lock().take() {
+            reader.abort();
+        }
+        peer.outbox.metrics().violations.inc();
+        peer.outbox.note_error(format!("disconnected for breaking the protocol: {reason}"));
+        tracing::error!(peer = %peer.node, "closed the peer's connection: {reason}");
+        self.inbox.incoming_closed(peer.node);
+    }
+
+    /// Whether a peer was last dialled at this address.
+    pub(crate) fn is_peer_address(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.peers.values().any(|peer| peer.resolved.lock().contains(&address))
     }
 
     /// Counts a connection that was refused, and logs the first one of each cause.

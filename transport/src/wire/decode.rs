@@ -10,12 +10,23 @@ use crate::wire::support::read_support;
 use bytes::Bytes;
 
 /// Decodes a frame and appends its parcels. Entry data and bodies are slices of `frame`, not
-/// copies; each keeps the memory of the whole frame while it lives. The checksum of every entry
-/// is verified.
+/// copies, and each keeps the memory of the whole frame while it lives. Only small slices of a
+/// frame that is larger than nodes make them are copied. The checksum of every entry is verified.
 ///
 /// # Errors
 /// A frame with anything wrong in it is refused whole: `parcels` is as it was.
-pub fn decode(mut frame: Bytes, parcels: &mut Vec<Parcel>) -> Result<(), DecodeError> {
+pub fn decode(frame: Bytes, parcels: &mut Vec<Parcel>) -> Result<(), DecodeError> {
+    let before = parcels.len();
+    let decoded = decode_each(frame, |parcel| parcels.push(parcel));
+    decoded.inspect_err(|_| parcels.truncate(before))
+}
+
+/// Decodes a frame and hands its parcels over one by one, as far as it is valid.
+///
+/// # Errors
+/// What is wrong with the frame. Nothing was handed over unless the frame's checksum is right.
+pub(crate) fn decode_each(mut frame: Bytes, each: impl FnMut(Parcel)) -> Result<(), DecodeError> {
+    let frame_bytes = frame.len();
     let Some(header) = frame.first_chunk::<HEADER_BYTES>() else {
         return Err(DecodeError::Truncated);
     };
@@ -28,12 +39,11 @@ pub fn decode(mut frame: Bytes, parcels: &mut Vec<Parcel>) -> Result<(), DecodeE
     if found != expected {
         return Err(DecodeError::Checksum { expected, found });
     }
-    let reader = Reader { fields: frame.split_off(HEADER_BYTES), data };
-    let before = parcels.len();
-    decode_parcels(reader, parcels).inspect_err(|_| parcels.truncate(before))
+    let reader = Reader { fields: frame.split_off(HEADER_BYTES), data, frame_bytes };
+    decode_parcels(reader, each)
 }
 
-fn decode_parcels(mut reader: Reader, parcels: &mut Vec<Parcel>) -> Result<(), DecodeError> {
+fn decode_parcels(mut reader: Reader, mut each: impl FnMut(Parcel)) -> Result<(), DecodeError> {
     while !reader.fields.is_empty() {
         let kind = reader.byte()?;
         let parcel = match kind {
@@ -58,7 +68,7 @@ fn decode_parcels(mut reader: Reader, parcels: &mut Vec<Parcel>) -> Result<(), D
                 }
             }
         };
-        parcels.push(parcel);
+        each(parcel);
     }
     match reader.data.len() {
         0 => Ok(()),

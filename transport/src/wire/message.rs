@@ -3,15 +3,18 @@
 use crate::error::DecodeError;
 use crate::wire::fields::{most_field_bytes, put_epoch, put_log_id, put_option, put_varint};
 use crate::wire::kind;
-use crate::wire::reader::{Reader, take};
+use crate::wire::reader::Reader;
 use bytes::Buf;
 use logboat_raft::{
-    Conflict, Entries, Entry, EntryKind, Epoch, GroupId, Index, LogId, Message, Payload, ReadToken,
-    Term,
+    Conflict, Entries, Entry, EntryKind, GroupId, Index, LogId, Message, Payload, ReadToken,
 };
 
 /// The least that one entry takes among the fields: kind, term, length and checksum.
 const MIN_ENTRY_BYTES: usize = 1 + 1 + 1 + 4;
+
+/// The most entries of an append. Leaders stop far before, at the bytes that an append may have.
+/// In memory an entry takes ten times what the smallest takes in a frame.
+const MAX_ENTRIES: usize = 1 << 20;
 
 /// Bounds what a message takes in both parts of a frame.
 pub(super) fn most_message_bytes(message: &Message) -> usize {
@@ -148,19 +151,21 @@ pub(super) fn read_message(
             Payload::Rejected { prev: reader.index()?, conflict: read_conflict(reader)? }
         }
         kind::FORTIFY => Payload::Fortify { commit: reader.index()? },
-        kind::FORTIFIED => Payload::Fortified { epoch: reader.epoch()?, applied: reader.index()? },
+        kind::FORTIFIED => {
+            Payload::Fortified { epoch: reader.maybe_epoch()?, applied: reader.index()? }
+        }
         kind::READ_INDEX => {
             Payload::ReadIndex { token: read_token(reader)?, lease: reader.bool()? }
         }
         kind::READ_INDEX_REPLY => Payload::ReadIndexReply {
             token: read_token(reader)?,
-            index: reader.option()?.map(Index),
+            index: reader.maybe_index()?,
             commit: reader.index()?,
         },
         kind::SNAPSHOT => Payload::Snapshot { last: reader.log_id()? },
         kind::TIMEOUT_NOW => Payload::TimeoutNow,
         // Checked above: no other kind is left.
-        _ => Payload::Resign { epoch: Epoch(reader.varint()?) },
+        _ => Payload::Resign { epoch: reader.epoch()? },
     };
     Ok(Some((group, Message { term, payload })))
 }
@@ -169,8 +174,8 @@ fn read_append(reader: &mut Reader, group: GroupId) -> Result<Payload, DecodeErr
     let prev = reader.log_id()?;
     let commit = reader.index()?;
     let count = reader.varint()?;
-    let most = (reader.fields.len() / MIN_ENTRY_BYTES) as u64;
-    if count > most || prev.index.0.checked_add(count).is_none() {
+    let most = (reader.fields.len() / MIN_ENTRY_BYTES).min(MAX_ENTRIES) as u64;
+    if count > most {
         return Err(DecodeError::Value { field: "number of entries", value: count });
     }
     let mut entries = Entries::with_capacity(count as usize);
@@ -193,17 +198,13 @@ fn read_entry(reader: &mut Reader, index: Index) -> Result<Entry, DecodeError> {
         term,
         index,
         kind,
-        data: take(&mut reader.data, bytes)?,
+        data: reader.entry_data(bytes)?,
         checksum: checksum.map_err(|_| DecodeError::Truncated)?,
     })
 }
 
 fn read_conflict(reader: &mut Reader) -> Result<Conflict, DecodeError> {
-    Ok(Conflict {
-        x_term: reader.option()?.map(Term),
-        x_index: reader.index()?,
-        x_len: reader.index()?,
-    })
+    Ok(Conflict { x_term: reader.maybe_term()?, x_index: reader.index()?, x_len: reader.index()? })
 }
 
 fn read_token(reader: &mut Reader) -> Result<ReadToken, DecodeError> {

@@ -121,6 +121,24 @@ impl Outgoing {
         Some(largest)
     }
 
+    /// Keeps the first frames that take at most `room_bytes`, and, if `one_at_least`, the very first
+    /// one whatever it takes. Returns whether anything was dropped.
+    pub(crate) fn truncate(&mut self, room_bytes: usize, one_at_least: bool) -> bool {
+        let mut bytes = 0;
+        let count = self.drafts().count();
+        let fits = |(place, draft): &(usize, &Draft)| {
+            bytes += draft.bytes();
+            bytes <= room_bytes || (*place == 0 && one_at_least)
+        };
+        let kept = self.drafts().enumerate().take_while(fits).count();
+        if kept == count {
+            return false;
+        }
+        self.full.truncate(kept);
+        self.open = Draft::default();
+        true
+    }
+
     /// Closes and removes all frames. Those above 4 GiB must have been removed before.
     pub(crate) fn take_frames(&mut self) -> Vec<Frame> {
         let full = std::mem::take(&mut self.full).into_iter();

@@ -2,7 +2,7 @@
 
 use crate::wire::frame::{ChunkPlace, Frame};
 use bytes::Bytes;
-use logboat_raft::{GroupId, LogId, Message, SupportMessage};
+use logboat_raft::{Entry, GroupId, LogId, Message, Payload, SupportMessage};
 use std::convert::Infallible;
 
 /// Pairs a reply with its request. The engine chooses it; the transport only carries it.
@@ -47,6 +47,30 @@ pub enum Parcel {
     },
     /// A message about the liveness of the peer, or of this node.
     Support(SupportMessage),
+}
+
+impl Parcel {
+    /// What the parcel takes in memory while it waits, about. Bodies and entry data count for their
+    /// own length, though they may be slices of a frame that has more.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let bytes = match self {
+            Self::Message { message, .. } => return message_bytes(message),
+            Self::Request { body, .. } | Self::Reply { body, .. } => body.len(),
+            Self::Snapshot(chunk) => chunk.data.len(),
+            Self::SnapshotRefused { .. } | Self::Support(_) => 0,
+        };
+        size_of::<Self>() + bytes
+    }
+}
+
+fn message_bytes(message: &Message) -> usize {
+    let entry_bytes = |entry: &Entry| size_of::<Entry>() + entry.data.len();
+    let entries = match &message.payload {
+        Payload::Append { entries, .. } => entries.iter().map(entry_bytes).sum(),
+        _ => 0,
+    };
+    size_of::<Parcel>() + entries
 }
 
 /// A chunk of a snapshot.

@@ -4,7 +4,7 @@ use crate::error::DecodeError;
 use crate::wire::fields::{put_epoch, put_varint};
 use crate::wire::kind;
 use crate::wire::reader::Reader;
-use logboat_raft::{BootCount, Epoch, RequestSeq, Round, SupportMessage};
+use logboat_raft::{BootCount, RequestSeq, Round, SupportMessage};
 
 /// Appends a message, its kind first.
 pub(super) fn put_support(fields: &mut Vec<u8>, message: &SupportMessage) {
@@ -46,28 +46,28 @@ pub(super) fn read_support(
     if !(kind::SUPPORT_REQUEST..=kind::SUPPORT_CONFIRMED).contains(&kind) {
         return Ok(None);
     }
-    let boot = BootCount(reader.varint()?);
+    let boot = BootCount(reader.count("boot count")?);
     Ok(Some(match kind {
         kind::SUPPORT_REQUEST => SupportMessage::Request {
             boot,
-            seq: RequestSeq(reader.varint()?),
+            seq: RequestSeq(reader.count("request number")?),
             heard: reader.bool()?,
         },
         kind::SUPPORT_GRANTED => {
-            let (seq, epoch) = (RequestSeq(reader.varint()?), Epoch(reader.varint()?));
+            let (seq, epoch) = (RequestSeq(reader.count("request number")?), reader.epoch()?);
             SupportMessage::Granted { boot, seq, epoch, prolonged: reader.bool()? }
         }
         kind::SUPPORT_CONFIRM => SupportMessage::Confirm {
             boot,
             worker: read_worker(reader)?,
-            round: Round(reader.varint()?),
+            round: Round(reader.count("round")?),
         },
         // Checked above: no other kind is left.
         _ => SupportMessage::Confirmed {
             boot,
             worker: read_worker(reader)?,
-            round: Round(reader.varint()?),
-            epoch: reader.epoch()?,
+            round: Round(reader.count("round")?),
+            epoch: reader.maybe_epoch()?,
         },
     }))
 }

@@ -112,7 +112,8 @@ macro_rules! conformance {
 conformance!(
     everything_arrives_as_it_was_sent,
     batches_of_one_thread_keep_their_order_when_the_queue_is_often_full,
-    a_batch_above_the_bound_goes_when_nothing_else_waits,
+    a_frame_above_the_bound_goes_when_nothing_else_waits,
+    a_batch_above_the_bound_goes_as_far_as_there_is_room,
     a_parcel_above_the_frame_limit_takes_no_other_with_it,
     nobody_else_is_a_peer,
     status_tells_of_the_connection,
@@ -170,12 +171,28 @@ fn batches_of_one_thread_keep_their_order_when_the_queue_is_often_full(start: St
     assert!(parcels.iter().map(number).eq((0..ROUNDS).map(Some)));
 }
 
-fn a_batch_above_the_bound_goes_when_nothing_else_waits(start: Start) {
+fn a_frame_above_the_bound_goes_when_nothing_else_waits(start: Start) {
     let pair = Pair::bounded(start, 1000);
     let mut large = Outgoing::new();
     large.push_message(GroupId(7), &append_of(7, 1000));
     pair.send(large).unwrap();
     pair.inboxes[1].wait_parcels(1, 1);
+}
+
+fn a_batch_above_the_bound_goes_as_far_as_there_is_room(start: Start) {
+    const PARCEL_BYTES: usize = 900 << 10;
+    let pair = Pair::bounded(start, 2 * PARCEL_BYTES + (64 << 10));
+    let mut batch = Outgoing::new();
+    for id in 1..=3 {
+        batch.push_request(RequestId(id), GroupId(1), &vec![0; PARCEL_BYTES]);
+    }
+    batch.append(&mut numbered_batch([4]));
+    let result = pair.send(batch);
+    assert!(matches!(result, Err(SendError::Full)), "{result:?}");
+    pair.inboxes[1].wait_parcels(1, 2);
+    pair.send(numbered_batch([5])).unwrap();
+    let parcels = pair.inboxes[1].wait_parcels(1, 3);
+    assert_eq!(parcels.iter().filter_map(number).collect::<Vec<_>>(), [5]);
 }
 
 fn a_parcel_above_the_frame_limit_takes_no_other_with_it(start: Start) {

@@ -3,5 +3,6 @@
 
 mod common;
 mod conformance;
+mod handshake;
 mod tcp;
 mod wire;

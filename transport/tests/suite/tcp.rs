@@ -13,19 +13,20 @@ use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-const CLUSTER: ClusterId = ClusterId(0x1234);
+pub(crate) const CLUSTER: ClusterId = ClusterId(0x1234);
 
 /// All nodes of these tests have the same one; what counts is whether it changes.
-const INCARNATION: Incarnation = Incarnation(0x77);
+pub(crate) const INCARNATION: Incarnation = Incarnation(0x77);
 
 /// Nobody listens there.
-const NOWHERE: &str = "127.0.0.1:1";
+pub(crate) const NOWHERE: &str = "127.0.0.1:1";
 
-fn config(node: u64, peers: &[(u64, String)]) -> TransportConfig {
+pub(crate) fn config(node: u64, peers: &[(u64, String)]) -> TransportConfig {
     let peers = peers.iter().map(|(node, address)| (NodeId(*node), address.clone()));
     let listen = "127.0.0.1:0".parse().unwrap();
     let mut config =
@@ -35,21 +36,23 @@ fn config(node: u64, peers: &[(u64, String)]) -> TransportConfig {
     config
 }
 
-fn start(config: TransportConfig) -> (TcpTransport, Arc<Recorder>) {
+pub(crate) fn start(config: TransportConfig) -> (TcpTransport, Arc<Recorder>) {
     let inbox = Recorder::new();
     let transport = TcpTransport::start(config, inbox.clone()).unwrap();
     (transport, inbox)
 }
 
 /// Node 1 with a peer, node 2, that the test plays, and of which it only sees one direction.
-fn node_facing(adjust: impl FnOnce(&mut TransportConfig)) -> (TcpTransport, Arc<Recorder>) {
+pub(crate) fn node_facing(
+    adjust: impl FnOnce(&mut TransportConfig),
+) -> (TcpTransport, Arc<Recorder>) {
     let mut config = config(1, &[(2, NOWHERE.to_owned())]);
     adjust(&mut config);
     start(config)
 }
 
 /// The value of a metric, whose name with its labels begins like this.
-fn metric(transport: &TcpTransport, name: &str) -> u64 {
+pub(crate) fn metric(transport: &TcpTransport, name: &str) -> u64 {
     let mut registry = Registry::default();
     transport.metrics().register(&mut registry);
     let mut lines = String::new();
@@ -58,22 +61,22 @@ fn metric(transport: &TcpTransport, name: &str) -> u64 {
     line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
 }
 
-fn refusals(transport: &TcpTransport, cause: &str) -> u64 {
+pub(crate) fn refusals(transport: &TcpTransport, cause: &str) -> u64 {
     let name = format!("transport_refused_handshakes_total{{cause=\"{cause}\"}}");
     metric(transport, &name)
 }
 
-fn last_error(transport: &TcpTransport, peer: u64) -> String {
+pub(crate) fn last_error(transport: &TcpTransport, peer: u64) -> String {
     let peers = transport.peers();
     let status = peers.iter().find(|it| it.node == NodeId(peer)).unwrap();
     status.last_error.clone().unwrap_or_default()
 }
 
 /// The protocol's version.
-const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 2;
 
 /// A hello or an answer: the layout is pinned here, independently of the code under test.
-fn introduction(version: u32, numbers: [u64; 4]) -> Vec<u8> {
+pub(crate) fn introduction(version: u32, numbers: [u64; 4]) -> Vec<u8> {
     let mut text = b"LOGBOAT\n".to_vec();
     text.extend_from_slice(&version.to_le_bytes());
     for number in numbers {
@@ -85,14 +88,14 @@ fn introduction(version: u32, numbers: [u64; 4]) -> Vec<u8> {
 }
 
 /// Connects to node 1 as node 2, without a word.
-fn connect(address: SocketAddr) -> TcpStream {
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     stream
 }
 
 /// Dials node 1 as node 2 and is welcome.
-fn dial(address: SocketAddr) -> TcpStream {
+pub(crate) fn dial(address: SocketAddr) -> TcpStream {
     let mut stream = connect(address);
     stream.write_all(&introduction(VERSION, [CLUSTER.0, 2, 1, INCARNATION.0])).unwrap();
     let mut answer = [0; 48];
@@ -102,7 +105,7 @@ fn dial(address: SocketAddr) -> TcpStream {
 }
 
 /// Takes node 1's call as node 2.
-fn accept(listener: &TcpListener) -> TcpStream {
+pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
     let (mut stream, _) = listener.accept().unwrap();
     let mut hello = [0; 48];
     stream.read_exact(&mut hello).unwrap();
@@ -112,7 +115,7 @@ fn accept(listener: &TcpListener) -> TcpStream {
 }
 
 /// Waits until the other side has closed the connection, and answers what it said before.
-fn read_to_close(stream: &mut TcpStream) -> Vec<u8> {
+pub(crate) fn read_to_close(stream: &mut TcpStream) -> Vec<u8> {
     let mut said = Vec::new();
     match stream.read_to_end(&mut said) {
         Ok(_) => said,
@@ -121,177 +124,60 @@ fn read_to_close(stream: &mut TcpStream) -> Vec<u8> {
     }
 }
 
-fn frame_of(outgoing: Outgoing) -> Vec<u8> {
+pub(crate) fn frame_of(outgoing: Outgoing) -> Vec<u8> {
     outgoing.into_frames().concat()
 }
 
-/// Starts node 2 with `listener`, then node 1 with a map in which it is `as_node`, and waits until
-/// both know why they do not come together.
-fn refused(
-    mut listener: TransportConfig,
-    mut dialer: TransportConfig,
-    as_node: u64,
-    cause: (&str, &str),
-) {
-    // What node 2 meets when it dials itself shall not hide what it refuses.
-    listener.backoff_min = Duration::from_secs(3600);
-    let (two, _) = start(listener);
-    dialer.peers.insert(NodeId(as_node), two.local_addr().to_string());
-    let (one, inbox) = start(dialer);
-    let (label, text) = cause;
-    eventually("refused", || refusals(&two, label) > 0);
-    eventually("dialer knows", || {
-        let error = last_error(&one, as_node);
-        error.starts_with("refused by node 2 of cluster") && error.ends_with(text)
-    });
-    if two.peers().iter().any(|peer| peer.node == NodeId(1)) {
-        eventually("listener knows", || {
-            let error = last_error(&two, 1);
-            error.starts_with("refused node 1 of cluster") && error.ends_with(text)
-        });
+/// Counts what arrives at once.
+#[derive(Default)]
+struct Scales {
+    parcels: AtomicUsize,
+    heaviest_bytes: AtomicUsize,
+}
+
+impl Inbox for Scales {
+    fn receive(&self, _: NodeId, parcels: Vec<Parcel>) {
+        let bytes = parcels.iter().map(Parcel::memory_bytes).sum();
+        self.heaviest_bytes.fetch_max(bytes, Relaxed);
+        self.parcels.fetch_add(parcels.len(), Relaxed);
     }
-    let result = one.send(NodeId(as_node), numbered_batch([1]));
-    assert!(matches!(result, Err(SendError::Unreachable)), "{result:?}");
-    assert!(inbox.parcels(2).is_empty());
-}
 
-#[test]
-fn a_foreign_cluster_is_refused() {
-    let mut listener = config(2, &[(1, NOWHERE.to_owned())]);
-    listener.cluster = ClusterId(0xabc);
-    refused(listener, config(1, &[]), 2, ("cluster", "wrong cluster"));
-}
-
-#[test]
-fn a_node_that_is_not_the_one_wanted_is_refused() {
-    let listener = config(2, &[(1, NOWHERE.to_owned())]);
-    refused(listener, config(1, &[]), 3, ("node", "wrong node"));
-}
-
-#[test]
-fn an_unknown_node_is_refused() {
-    refused(config(2, &[]), config(1, &[]), 2, ("unknown_node", "unknown node"));
-}
-
-#[test]
-fn a_peer_that_lost_its_disk_is_refused() {
-    // One that never answers, so that no error of the dialer takes the place of the listener's.
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (node, _) = start(config(1, &[(2, silent.local_addr().unwrap().to_string())]));
-    drop(dial(node.local_addr()));
-    let mut stream = connect(node.local_addr());
-    stream.write_all(&introduction(VERSION, [CLUSTER.0, 2, 1, 0x78])).unwrap();
-    let refusal = introduction(VERSION, [CLUSTER.0, 1, 5, INCARNATION.0]);
-    assert_eq!(read_to_close(&mut stream), refusal);
-    eventually("counted", || refusals(&node, "incarnation") == 1);
-    eventually("known", || {
-        last_error(&node, 2).ends_with("came back with another disk than it had")
-    });
-}
-
-#[test]
-fn a_listener_that_lost_its_disk_is_not_believed() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let (node, inbox) = start(config(1, &[(2, address)]));
-    let first = accept(&listener);
-    inbox.wait_connected(2);
-    drop(first);
-    let (mut stream, _) = listener.accept().unwrap();
-    stream.read_exact(&mut [0; 48]).unwrap();
-    stream.write_all(&introduction(VERSION, [CLUSTER.0, 2, 0, 0x78])).unwrap();
-    eventually("known", || {
-        last_error(&node, 2).ends_with("came back with another disk than it had")
-    });
-}
-
-#[test]
-fn another_version_is_refused_by_the_listener() {
-    let (node, _) = node_facing(|_| {});
-    let mut stream = connect(node.local_addr());
-    stream.write_all(&introduction(3, [CLUSTER.0, 2, 1, INCARNATION.0])).unwrap();
-    assert_eq!(read_to_close(&mut stream), introduction(VERSION, [CLUSTER.0, 1, 1, INCARNATION.0]));
-    eventually("counted", || refusals(&node, "version") == 1);
-}
-
-#[test]
-fn a_refusal_for_the_version_is_understood_by_the_dialer() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let (node, _) = start(config(1, &[(2, address)]));
-    let (mut stream, _) = listener.accept().unwrap();
-    stream.read_exact(&mut [0; 48]).unwrap();
-    stream.write_all(&introduction(9, [CLUSTER.0, 2, 1, INCARNATION.0])).unwrap();
-    // Later attempts meet a listener that never answers, which is another error.
-    eventually("known", || last_error(&node, 2).ends_with("protocol 9: wrong protocol version"));
-}
-
-#[test]
-fn an_answer_of_another_node_or_cluster_is_not_believed() {
-    for (answer, text) in [
-        ([CLUSTER.0, 3, 0, INCARNATION.0], "wrong node"),
-        ([7, 2, 0, INCARNATION.0], "wrong cluster"),
-    ] {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let (node, _) = start(config(1, &[(2, address)]));
-        let (mut stream, _) = listener.accept().unwrap();
-        stream.read_exact(&mut [0; 48]).unwrap();
-        stream.write_all(&introduction(VERSION, answer)).unwrap();
-        eventually("known", || last_error(&node, 2).ends_with(text));
-        assert!(!node.peers()[0].connected);
+    fn verify(&self, _: NodeId, _: Incarnation) -> bool {
+        true
     }
+
+    fn connected(&self, _: NodeId) {}
+
+    fn disconnected(&self, _: NodeId) {}
 }
 
 #[test]
-fn a_foreign_protocol_is_closed_and_counted() {
-    let (node, inbox) = node_facing(|config| config.handshake_timeout = Duration::from_secs(60));
-    let strangers: [&[u8]; 3] = [b"GET / HTTP/1.1\r\n\r\n", b"*1\r\n$4\r\nPING\r\n", &[0; 4096]];
-    for stranger in strangers {
-        let mut stream = connect(node.local_addr());
-        stream.write_all(stranger).unwrap();
-        assert_eq!(read_to_close(&mut stream), b"");
-    }
-    eventually("counted", || refusals(&node, "foreign") == 3);
-    assert!(inbox.parcels(2).is_empty());
+fn a_frame_of_small_parcels_arrives_in_portions() {
+    const PARCELS: usize = 400_000;
+    let inbox = Arc::new(Scales::default());
+    let config = config(1, &[(2, NOWHERE.to_owned())]);
+    let node = TcpTransport::start(config, inbox.clone()).unwrap();
+    let mut stream = dial(node.local_addr());
+    // `TimeoutNow` of group 1 in term 1.
+    stream.write_all(&framed(&[13, 1, 1].repeat(PARCELS), b"")).unwrap();
+    eventually("all arrived", || inbox.parcels.load(Relaxed) == PARCELS);
+    let heaviest_bytes = inbox.heaviest_bytes.load(Relaxed);
+    assert!(heaviest_bytes < 2 << 20, "{heaviest_bytes} bytes at once");
 }
 
 #[test]
-fn a_damaged_hello_is_closed_and_counted() {
-    let (node, _) = node_facing(|_| {});
-    let mut hello = introduction(VERSION, [CLUSTER.0, 2, 1, INCARNATION.0]);
-    hello[20] ^= 1;
-    let mut stream = connect(node.local_addr());
-    stream.write_all(&hello).unwrap();
+fn a_peer_that_breaks_the_protocol_is_disconnected_and_may_come_back() {
+    let (node, inbox) = node_facing(|config| config.backoff_min = Duration::from_secs(3600));
+    let mut stream = dial(node.local_addr());
+    stream.write_all(&frame_of(numbered_batch([1]))).unwrap();
+    inbox.wait_parcels(2, 1);
+    node.disconnect(NodeId(2), "an append over committed entries");
     assert_eq!(read_to_close(&mut stream), b"");
-    eventually("counted", || refusals(&node, "damaged") == 1);
-}
-
-#[test]
-fn a_dialer_that_never_finishes_its_hello_is_closed() {
-    let (node, _) = node_facing(|config| config.handshake_timeout = Duration::from_millis(50));
-    let mut stream = connect(node.local_addr());
-    stream.write_all(b"LOGBO").unwrap();
-    assert_eq!(read_to_close(&mut stream), b"");
-    eventually("counted", || refusals(&node, "timeout") == 1);
-}
-
-#[test]
-fn connections_without_a_hello_are_capped() {
-    let (node, _) = node_facing(|config| {
-        config.max_handshakes = 2;
-        config.handshake_timeout = Duration::from_secs(60);
-    });
-    let silent = [connect(node.local_addr()), connect(node.local_addr())];
-    let mut third = connect(node.local_addr());
-    assert_eq!(read_to_close(&mut third), b"");
-    assert_eq!(refusals(&node, "capacity"), 1);
-    drop(silent);
-    eventually("slots are free", || {
-        let mut stream = connect(node.local_addr());
-        let hello = introduction(VERSION, [CLUSTER.0, 2, 1, INCARNATION.0]);
-        stream.write_all(&hello).is_ok() && stream.read_exact(&mut [0; 48]).is_ok()
-    });
+    assert!(last_error(&node, 2).ends_with("an append over committed entries"));
+    assert_eq!(metric(&node, "transport_violations_total{peer=\"2\"}"), 1);
+    let mut again = dial(node.local_addr());
+    again.write_all(&frame_of(numbered_batch([2]))).unwrap();
+    inbox.wait_parcels(2, 2);
 }
 
 #[test]

@@ -3,11 +3,12 @@
 use crate::common::{append_of, every_message};
 use bytes::Bytes;
 use logboat_raft::{
-    BootCount, Conflict, Entry, EntryKind, Epoch, GroupId, Index, LogId, Message, Payload,
-    ReadToken, RequestSeq, Round, SupportMessage, Term,
+    BootCount, Conflict, Entry, EntryKind, Epoch, GroupId, Index, LogId, MAX_COUNT, Message,
+    Payload, ReadToken, RequestSeq, Round, SupportMessage, Term,
 };
 use logboat_transport::{DecodeError, Outgoing, Parcel, RequestId, decode};
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 
 const HEADER_BYTES: usize = 12;
@@ -31,13 +32,18 @@ fn push(outgoing: &mut Outgoing, parcel: &Parcel) {
     }
 }
 
+/// A number that a peer can have counted.
+fn count() -> std::ops::RangeInclusive<u64> {
+    0..=MAX_COUNT
+}
+
 fn log_id() -> impl Strategy<Value = LogId> {
-    (any::<u64>(), 0..u64::MAX - 100).prop_map(|(term, at)| LogId::new(Term(term), Index(at)))
+    (count(), 0..MAX_COUNT - 100).prop_map(|(term, at)| LogId::new(Term(term), Index(at)))
 }
 
 fn append(group: GroupId) -> impl Strategy<Value = Payload> {
-    let entry = (any::<u64>(), any::<bool>(), vec(any::<u8>(), 0..200));
-    (log_id(), vec(entry, 0..8), any::<u64>()).prop_map(move |(prev, drawn, commit)| {
+    let entry = (count(), any::<bool>(), vec(any::<u8>(), 0..200));
+    (log_id(), vec(entry, 0..8), count()).prop_map(move |(prev, drawn, commit)| {
         let entries = drawn.into_iter().zip(1..).map(|((term, noop, data), offset)| {
             let id = LogId::new(Term(term), prev.index.plus(offset));
             let kind = if noop { EntryKind::Noop } else { EntryKind::Command };
@@ -48,8 +54,10 @@ fn append(group: GroupId) -> impl Strategy<Value = Payload> {
 }
 
 fn payload(group: GroupId) -> impl Strategy<Value = Payload> {
-    let conflict = (any::<Option<u64>>(), any::<u64>(), any::<u64>()).prop_map(|(term, x, len)| {
-        Conflict { x_term: term.map(Term), x_index: Index(x), x_len: Index(len) }
+    let conflict = (option::of(count()), count(), count()).prop_map(|(term, x, len)| Conflict {
+        x_term: term.map(Term),
+        x_index: Index(x),
+        x_len: Index(len),
     });
     prop_oneof![
         log_id().prop_map(|last| Payload::PreVote { last }),
@@ -57,54 +65,54 @@ fn payload(group: GroupId) -> impl Strategy<Value = Payload> {
         (log_id(), any::<bool>()).prop_map(|(last, transfer)| Payload::Vote { last, transfer }),
         any::<bool>().prop_map(|granted| Payload::VoteReply { granted }),
         append(group),
-        any::<(u64, u64)>().prop_map(|(through, applied)| Payload::Appended {
+        (count(), count()).prop_map(|(through, applied)| Payload::Appended {
             through: Index(through),
             applied: Index(applied)
         }),
-        (any::<u64>(), conflict)
+        (count(), conflict)
             .prop_map(|(prev, conflict)| Payload::Rejected { prev: Index(prev), conflict }),
-        any::<u64>().prop_map(|commit| Payload::Fortify { commit: Index(commit) }),
-        any::<(Option<u64>, u64)>().prop_map(|(epoch, applied)| Payload::Fortified {
+        count().prop_map(|commit| Payload::Fortify { commit: Index(commit) }),
+        (option::of(count()), count()).prop_map(|(epoch, applied)| Payload::Fortified {
             epoch: epoch.map(Epoch),
             applied: Index(applied)
         }),
         any::<(u64, bool)>()
             .prop_map(|(token, lease)| Payload::ReadIndex { token: ReadToken(token), lease }),
-        any::<(u64, Option<u64>, u64)>().prop_map(|(token, index, commit)| {
+        (any::<u64>(), option::of(count()), count()).prop_map(|(token, index, commit)| {
             let (token, index) = (ReadToken(token), index.map(Index));
             Payload::ReadIndexReply { token, index, commit: Index(commit) }
         }),
         log_id().prop_map(|last| Payload::Snapshot { last }),
         Just(Payload::TimeoutNow),
-        any::<u64>().prop_map(|epoch| Payload::Resign { epoch: Epoch(epoch) }),
+        count().prop_map(|epoch| Payload::Resign { epoch: Epoch(epoch) }),
     ]
 }
 
 fn support() -> impl Strategy<Value = SupportMessage> {
     prop_oneof![
-        any::<(u64, u64, bool)>().prop_map(|(boot, seq, heard)| SupportMessage::Request {
+        (count(), count(), any::<bool>()).prop_map(|(boot, seq, heard)| SupportMessage::Request {
             boot: BootCount(boot),
             seq: RequestSeq(seq),
             heard,
         }),
-        any::<([u64; 3], bool)>().prop_map(|([boot, seq, epoch], prolonged)| {
+        (count(), count(), count(), any::<bool>()).prop_map(|(boot, seq, epoch, prolonged)| {
             let (boot, seq) = (BootCount(boot), RequestSeq(seq));
             SupportMessage::Granted { boot, seq, epoch: Epoch(epoch), prolonged }
         }),
-        any::<(u64, u32, u64)>().prop_map(|(boot, worker, round)| SupportMessage::Confirm {
-            boot: BootCount(boot),
-            worker,
-            round: Round(round),
+        (count(), any::<u32>(), count()).prop_map(|(boot, worker, round)| {
+            SupportMessage::Confirm { boot: BootCount(boot), worker, round: Round(round) }
         }),
-        any::<(u64, u32, u64, Option<u64>)>().prop_map(|(boot, worker, round, epoch)| {
-            let (boot, round, epoch) = (BootCount(boot), Round(round), epoch.map(Epoch));
-            SupportMessage::Confirmed { boot, worker, round, epoch }
-        }),
+        (count(), any::<u32>(), count(), option::of(count())).prop_map(
+            |(boot, worker, round, epoch)| {
+                let (boot, round, epoch) = (BootCount(boot), Round(round), epoch.map(Epoch));
+                SupportMessage::Confirmed { boot, worker, round, epoch }
+            }
+        ),
     ]
 }
 
 fn parcel() -> impl Strategy<Value = Parcel> {
-    let message = (any::<u64>(), any::<u64>()).prop_flat_map(|(group, term)| {
+    let message = (any::<u64>(), count()).prop_flat_map(|(group, term)| {
         payload(GroupId(group)).prop_map(move |payload| Parcel::Message {
             group: GroupId(group),
             message: Message { term: Term(term), payload },
@@ -260,7 +268,7 @@ fn entries_past_the_last_index_are_refused() {
     fields.extend_from_slice(&[0x01, 1, 1]);
     fields.extend_from_slice(&[0; 7]);
     let result = decode(framed(&fields, b""), &mut Vec::new());
-    assert!(matches!(result, Err(DecodeError::Value { .. })), "{result:?}");
+    assert!(matches!(result, Err(DecodeError::Implausible { .. })), "{result:?}");
 }
 
 #[test]
@@ -277,6 +285,62 @@ fn entry_data_are_slices_of_the_frame() {
         panic!("{message:?}");
     };
     assert!(range.contains(&entries[0].data.as_ptr()));
+}
+
+#[test]
+fn small_parts_of_a_large_frame_do_not_keep_it() {
+    let mut large = vec![33, 1];
+    large.extend([0x80, 0x80, 0x80, 0x02]);
+    large.resize(large.len() + (4 << 20), 7);
+    let small = [33, 2, 5, 1, 2, 3, 4, 5];
+    let frame = framed(&[&large[..], &small].concat(), b"");
+    let range = frame.as_ptr_range();
+    let bodies = decode_all(vec![frame]).into_iter().map(|parcel| match parcel {
+        Parcel::Reply { body, .. } => body,
+        other => panic!("{other:?}"),
+    });
+    let bodies = bodies.collect::<Vec<_>>();
+    assert_eq!(bodies[1].as_ref(), [1, 2, 3, 4, 5]);
+    assert!(range.contains(&bodies[0].as_ptr()) && !range.contains(&bodies[1].as_ptr()));
+}
+
+/// Says of each count of a message in turn that it is beyond what can be counted.
+#[test]
+fn implausible_numbers_are_refused_and_named() {
+    let (far, near) = (MAX_COUNT + 1, MAX_COUNT);
+    let id = |term, index| LogId::new(Term(term), Index(index));
+    let message = |term, payload| Parcel::Message {
+        group: GroupId(7),
+        message: Message { term: Term(term), payload },
+    };
+    let vote = |last| Payload::Vote { last, transfer: false };
+    let refused = [
+        ("term", message(far, Payload::TimeoutNow)),
+        ("term", message(1, vote(id(far, 1)))),
+        ("index", message(1, vote(id(1, far)))),
+        ("index", message(1, Payload::Appended { through: Index(far), applied: Index(0) })),
+        ("index", message(1, Payload::Fortify { commit: Index(u64::MAX) })),
+        ("epoch", message(1, Payload::Resign { epoch: Epoch(far) })),
+        ("epoch", message(1, Payload::Fortified { epoch: Some(Epoch(far)), applied: Index(0) })),
+        ("boot count", request(u64::MAX, 1)),
+        ("request number", request(1, far)),
+    ];
+    for (name, parcel) in refused {
+        let mut outgoing = Outgoing::new();
+        push(&mut outgoing, &parcel);
+        let result = decode(outgoing.into_frames().remove(0), &mut Vec::new());
+        let named = matches!(result, Err(DecodeError::Implausible { field, .. }) if field == name);
+        assert!(named, "{parcel:?}: {result:?}");
+    }
+    let mut outgoing = Outgoing::new();
+    push(&mut outgoing, &message(near, vote(id(near, near))));
+    push(&mut outgoing, &request(near, near));
+    assert_eq!(decode_all(outgoing.into_frames()).len(), 2);
+}
+
+fn request(boot: u64, seq: u64) -> Parcel {
+    let (boot, seq) = (BootCount(boot), RequestSeq(seq));
+    Parcel::Support(SupportMessage::Request { boot, seq, heard: false })
 }
 
 #[test]
