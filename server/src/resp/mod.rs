@@ -1,9 +1,9 @@
 //! The Redis protocol: requests are parsed by [`RequestParser`], replies are written by
 //! [`Reply::encode`].
 //!
-//! The request side is our own. A server must tell inline commands from arrays, answer malformed
+//! Both sides are our own. A server must tell inline commands from arrays, answer malformed
 //! requests with Redis's own texts, take requests in pieces, and refuse what is too large without
-//! buffering it; the `redis-protocol` crate, which encodes the replies, does none of these.
+//! buffering it. Its replies must be right to the byte, or every client of the connection is lost.
 
 mod inline;
 mod reply;

@@ -1,10 +1,6 @@
 //! Replies, encoded for the protocol that a connection has chosen.
 
-use bytes::{Bytes, BytesMut};
-use redis_protocol::resp2::encode::extend_encode as encode_resp2;
-use redis_protocol::resp2::types::BytesFrame as Resp2;
-use redis_protocol::resp3::encode::complete::extend_encode as encode_resp3;
-use redis_protocol::resp3::types::{BytesFrame as Resp3, VerbatimStringFormat};
+use bytes::{BufMut, Bytes, BytesMut};
 
 /// The version of the protocol that a connection speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,63 +68,117 @@ impl Reply {
     }
 
     /// Appends the reply to `output` in the form of `protocol`.
-    pub fn encode(self, protocol: Protocol, output: &mut BytesMut) {
-        let encoded = match protocol {
-            Protocol::Resp2 => encode_resp2(output, &self.into_resp2(), false),
-            Protocol::Resp3 => encode_resp3(output, &self.into_resp3(), false),
-        };
-        encoded.expect("the buffer is extended to the length of the frame");
+    pub fn encode(&self, protocol: Protocol, output: &mut BytesMut) {
+        // Room for all of it at once: growing by doubling would hold a long reply up to three times.
+        output.reserve(self.encoded_bytes_at_most());
+        Encoder { protocol, output }.reply(self);
     }
 
-    fn into_resp2(self) -> Resp2 {
-        match self {
-            Self::Status(text) => Resp2::SimpleString(Bytes::from_static(text.as_bytes())),
-            Self::Error(text) => Resp2::Error(one_line(text).into()),
-            Self::Integer(value) => Resp2::Integer(value),
-            Self::Bulk(bytes) | Self::Verbatim(bytes) => Resp2::BulkString(bytes),
-            Self::Null => Resp2::Null,
+    /// The size of the encoded reply, a little too large.
+    fn encoded_bytes_at_most(&self) -> usize {
+        let contents = match self {
+            Self::Status(text) => text.len(),
+            Self::Error(text) => text.len(),
+            Self::Integer(_) | Self::Null => 0,
+            Self::Bulk(bytes) | Self::Verbatim(bytes) => bytes.len(),
             Self::Array(items) | Self::Set(items) => {
-                Resp2::Array(items.into_iter().map(Self::into_resp2).collect())
+                items.iter().map(Self::encoded_bytes_at_most).sum()
             }
             Self::Map(pairs) => {
-                let flat = pairs.into_iter().flat_map(|(key, value)| [key, value]);
-                Resp2::Array(flat.map(Self::into_resp2).collect())
+                let both = |(key, value): &(Self, Self)| {
+                    key.encoded_bytes_at_most() + value.encoded_bytes_at_most()
+                };
+                pairs.iter().map(both).sum()
             }
-        }
-    }
-
-    fn into_resp3(self) -> Resp3 {
-        let attributes = None;
-        match self {
-            Self::Status(text) => {
-                Resp3::SimpleString { data: Bytes::from_static(text.as_bytes()), attributes }
-            }
-            Self::Error(text) => Resp3::SimpleError { data: one_line(text).into(), attributes },
-            Self::Integer(data) => Resp3::Number { data, attributes },
-            Self::Bulk(data) => Resp3::BlobString { data, attributes },
-            Self::Null => Resp3::Null,
-            Self::Array(items) => {
-                let data = items.into_iter().map(Self::into_resp3).collect();
-                Resp3::Array { data, attributes }
-            }
-            Self::Map(pairs) => {
-                let pairs = pairs.into_iter();
-                let data = pairs.map(|(key, value)| (key.into_resp3(), value.into_resp3()));
-                Resp3::Map { data: data.collect(), attributes }
-            }
-            Self::Set(items) => {
-                let data = items.into_iter().map(Self::into_resp3).collect();
-                Resp3::Set { data, attributes }
-            }
-            Self::Verbatim(data) => {
-                Resp3::VerbatimString { data, format: VerbatimStringFormat::Text, attributes }
-            }
-        }
+        };
+        contents + MAX_FRAMING_BYTES
     }
 }
 
-fn one_line(text: String) -> String {
-    if text.contains(['\r', '\n']) { text.replace(['\r', '\n'], " ") } else { text }
+/// The most bytes around the contents of a reply: a type, a length of up to 20 digits, two line
+/// ends, and the format of a text.
+const MAX_FRAMING_BYTES: usize = 1 + 20 + 2 * LINE_END.len() + TEXT_FORMAT.len();
+
+const LINE_END: &[u8] = b"\r\n";
+
+/// What stands before the text of a verbatim string: it is plain text.
+const TEXT_FORMAT: &[u8] = b"txt:";
+
+/// Writes replies.
+struct Encoder<'a> {
+    protocol: Protocol,
+    output: &'a mut BytesMut,
+}
+
+impl Encoder<'_> {
+    fn reply(&mut self, reply: &Reply) {
+        match (reply, self.protocol) {
+            (Reply::Status(text), _) => self.line(b'+', text.as_bytes()),
+            (Reply::Error(text), _) => self.error(text),
+            (Reply::Integer(value), _) => self.number(b':', *value),
+            (Reply::Bulk(bytes), _) | (Reply::Verbatim(bytes), Protocol::Resp2) => {
+                self.length(b'$', bytes.len());
+                self.contents(&[bytes]);
+            }
+            (Reply::Verbatim(bytes), Protocol::Resp3) => {
+                self.length(b'=', TEXT_FORMAT.len() + bytes.len());
+                self.contents(&[TEXT_FORMAT, bytes]);
+            }
+            (Reply::Null, Protocol::Resp2) => self.line(b'$', b"-1"),
+            (Reply::Null, Protocol::Resp3) => self.line(b'_', b""),
+            (Reply::Array(items), _) | (Reply::Set(items), Protocol::Resp2) => {
+                self.list(b'*', items);
+            }
+            (Reply::Set(items), Protocol::Resp3) => self.list(b'~', items),
+            (Reply::Map(pairs), Protocol::Resp2) => self.pairs(b'*', 2 * pairs.len(), pairs),
+            (Reply::Map(pairs), Protocol::Resp3) => self.pairs(b'%', pairs.len(), pairs),
+        }
+    }
+
+    fn list(&mut self, kind: u8, items: &[Reply]) {
+        self.length(kind, items.len());
+        for item in items {
+            self.reply(item);
+        }
+    }
+
+    fn pairs(&mut self, kind: u8, length: usize, pairs: &[(Reply, Reply)]) {
+        self.length(kind, length);
+        for (key, value) in pairs {
+            self.reply(key);
+            self.reply(value);
+        }
+    }
+
+    /// An error is one line, so line ends in it become spaces.
+    fn error(&mut self, text: &str) {
+        self.output.put_u8(b'-');
+        let bytes =
+            text.bytes().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte });
+        self.output.extend(bytes);
+        self.output.put_slice(LINE_END);
+    }
+
+    fn length(&mut self, kind: u8, length: usize) {
+        self.number(kind, length as i64);
+    }
+
+    fn number(&mut self, kind: u8, value: i64) {
+        self.line(kind, itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    fn line(&mut self, kind: u8, text: &[u8]) {
+        self.output.put_u8(kind);
+        self.output.put_slice(text);
+        self.output.put_slice(LINE_END);
+    }
+
+    fn contents(&mut self, parts: &[&[u8]]) {
+        for part in parts {
+            self.output.put_slice(part);
+        }
+        self.output.put_slice(LINE_END);
+    }
 }
 
 #[cfg(test)]
@@ -137,7 +187,7 @@ mod tests {
 
     fn encoded(reply: &Reply, protocol: Protocol) -> String {
         let mut output = BytesMut::new();
-        reply.clone().encode(protocol, &mut output);
+        reply.encode(protocol, &mut output);
         String::from_utf8(output.to_vec()).unwrap()
     }
 
@@ -161,6 +211,73 @@ mod tests {
         ] {
             assert_eq!(encoded(&reply, Protocol::Resp2), resp2);
             assert_eq!(encoded(&reply, Protocol::Resp3), resp3);
+        }
+    }
+
+    /// Every number at which the count of digits changes, and its neighbours, both signs.
+    fn digit_boundaries() -> impl Iterator<Item = i64> {
+        let powers = (0..19).map(|exponent| 10_i64.pow(exponent));
+        let around = powers.flat_map(|power| [power - 1, power, power + 1]);
+        around.flat_map(|value| [value, -value]).chain([i64::MIN, i64::MIN + 1, i64::MAX])
+    }
+
+    #[test]
+    fn integers_have_their_digits_and_nothing_else() {
+        for value in digit_boundaries() {
+            for protocol in [Protocol::Resp2, Protocol::Resp3] {
+                assert_eq!(encoded(&Reply::Integer(value), protocol), format!(":{value}\r\n"));
+                // What stands behind the number begins where it ends.
+                let pair = Reply::Array(vec![Reply::Integer(value), Reply::Integer(value)]);
+                assert_eq!(encoded(&pair, protocol), format!("*2\r\n:{value}\r\n:{value}\r\n"));
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_are_right_around_every_power_of_ten() {
+        let lengths = digit_boundaries().filter(|length| (0..=100_001).contains(length));
+        for length in lengths.map(|length| length as usize) {
+            let text = "x".repeat(length);
+            for (reply, resp2, resp3) in [
+                (
+                    Reply::text(text.clone()),
+                    format!("${length}\r\n{text}\r\n"),
+                    format!("${length}\r\n{text}\r\n"),
+                ),
+                (
+                    Reply::Verbatim(text.clone().into()),
+                    format!("${length}\r\n{text}\r\n"),
+                    format!("={}\r\ntxt:{text}\r\n", length + 4),
+                ),
+                (
+                    Reply::Array(vec![Reply::Null; length]),
+                    format!("*{length}\r\n{}", "$-1\r\n".repeat(length)),
+                    format!("*{length}\r\n{}", "_\r\n".repeat(length)),
+                ),
+                (
+                    Reply::Set(vec![Reply::OK; length]),
+                    format!("*{length}\r\n{}", "+OK\r\n".repeat(length)),
+                    format!("~{length}\r\n{}", "+OK\r\n".repeat(length)),
+                ),
+                (
+                    Reply::Map(vec![(Reply::OK, Reply::Integer(7)); length]),
+                    format!("*{}\r\n{}", 2 * length, "+OK\r\n:7\r\n".repeat(length)),
+                    format!("%{length}\r\n{}", "+OK\r\n:7\r\n".repeat(length)),
+                ),
+            ] {
+                assert_eq!(encoded(&reply, Protocol::Resp2), resp2);
+                assert_eq!(encoded(&reply, Protocol::Resp3), resp3);
+            }
+        }
+    }
+
+    #[test]
+    fn room_is_made_for_all_of_a_reply_at_once() {
+        let map = vec![(Reply::text("key"), Reply::Verbatim("text".into())); 10];
+        let items = vec![Reply::Integer(i64::MIN), Reply::Null, Reply::Map(map), Reply::OK];
+        for protocol in [Protocol::Resp2, Protocol::Resp3] {
+            let reply = Reply::Array(items.clone());
+            assert!(encoded(&reply, protocol).len() <= reply.encoded_bytes_at_most());
         }
     }
 }
