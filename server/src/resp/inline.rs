@@ -24,8 +24,7 @@ fn one_argument(mut rest: &[u8]) -> Option<(Vec<u8>, &[u8])> {
             [] => return Some((argument, rest)),
             [b'"', after @ ..] => return finish(argument, double_quoted(after)?),
             [b'\'', after @ ..] => return finish(argument, single_quoted(after)?),
-            // A zero byte ends an argument too: Redis works on C strings here.
-            [byte, after @ ..] if is_space(*byte) || *byte == 0 => return Some((argument, after)),
+            [byte, after @ ..] if is_space(*byte) => return Some((argument, after)),
             [byte, after @ ..] => {
                 argument.push(*byte);
                 after

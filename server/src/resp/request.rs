@@ -9,8 +9,9 @@ use crate::limits::Limits;
 /// The longest inline command, and the longest line that announces a length; Redis's limit.
 const MAX_LINE_BYTES: usize = 64 * 1024;
 
-/// The most arguments a request may announce; Redis's limit until 7.0.
-const MAX_ARGUMENTS: i64 = 1024 * 1024;
+/// The most arguments a request may announce; Redis's limit. What arrives is bounded by
+/// [`Limits::max_request_bytes`].
+const MAX_ARGUMENTS: i64 = i32::MAX as i64;
 
 /// The longest argument that is skipped and answered by an error; Redis's `proto-max-bulk-len`.
 /// Beyond it the connection is closed, as Redis does.
@@ -245,7 +246,7 @@ fn take_line(
     input: &mut BytesMut,
     too_long: ProtocolError,
 ) -> Result<Option<BytesMut>, ProtocolError> {
-    let end = input.iter().position(|&byte| byte == b'\r');
+    let end = line_end(input, b'\r');
     if end.unwrap_or(input.len()) > MAX_LINE_BYTES {
         return Err(too_long);
     }
@@ -259,9 +260,16 @@ fn take_line(
     }
 }
 
+/// Where the first line of `input` ends. Redis looks for the end as in a C string, so a zero byte
+/// hides it: the line goes on until it is too long.
+fn line_end(input: &[u8], end: u8) -> Option<usize> {
+    let found = input.iter().position(|&byte| byte == end || byte == 0)?;
+    (input[found] == end).then_some(found)
+}
+
 /// Takes a line that ends with `\n` or `\r\n`, split into arguments.
 fn take_inline(input: &mut BytesMut) -> Result<Option<Vec<Bytes>>, ProtocolError> {
-    let end = input.iter().position(|&byte| byte == b'\n');
+    let end = line_end(input, b'\n');
     if end.unwrap_or(input.len()) > MAX_LINE_BYTES {
         return Err(ProtocolError::LongInline);
     }
@@ -324,8 +332,8 @@ mod tests {
     #[test]
     fn malformed_requests_are_named_as_in_redis() {
         for (bytes, text) in [
-            (&b"*20000000\r\n"[..], "invalid multibulk length"),
-            (b"*3000000000\r\n", "invalid multibulk length"),
+            (&b"*2147483648\r\n"[..], "invalid multibulk length"),
+            (b"*9999999999999999999999\r\n", "invalid multibulk length"),
             (b"*x\r\n", "invalid multibulk length"),
             (b"*\r\n", "invalid multibulk length"),
             (b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\nfooz\r\n", "expected '$', got 'f'"),
@@ -339,6 +347,25 @@ mod tests {
                 let error = parse(bytes, piece).unwrap_err();
                 assert_eq!(error.to_string(), format!("ERR Protocol error: {text}"));
             }
+        }
+    }
+
+    #[test]
+    fn a_zero_byte_hides_the_end_of_its_line() {
+        for line in
+            ["GET\0 a\r\nPING\r\n", "PING \"a\"\0b\r\n", "*1\0\r\n", "*1\r\n$4\0\r\nPING\r\n"]
+        {
+            for piece in [1, line.len()] {
+                assert_eq!(parse(line.as_bytes(), piece), Ok(Vec::new()), "{line:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn as_many_arguments_as_in_redis_may_be_announced() {
+        for count in [1 << 20, (1 << 20) + 1, i32::MAX] {
+            let bytes = format!("*{count}\r\n$1\r\na\r\n");
+            assert_eq!(parse(bytes.as_bytes(), bytes.len()), Ok(Vec::new()));
         }
     }
 
