@@ -6,6 +6,7 @@ use crate::load::{self, Load};
 use crate::options::NodeOptions;
 use crate::output::Failure;
 use crate::serve::{Server, interrupted, runtime};
+use crate::settings::Settings;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use logboat::{NodeConfig, NodeId};
@@ -141,7 +142,7 @@ fn node_options(
         partition: Partition::Hash,
         client_listen: port(options.client_port_base, number)?,
         admin_listen: Some(port(options.admin_port_base, number)?),
-        max_clients: 10_000,
+        settings: Settings::default(),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use crate::layout::Partition;
 use crate::output::Failure;
+use crate::settings::Settings;
 use bytes::Bytes;
 use clap::Args;
 use logboat::{NodeConfig, NodeId, WalOptions};
@@ -70,7 +71,10 @@ pub struct ServeOptions {
     pub wal_max_bytes: Option<u64>,
     /// How many clients may be connected at once [default: 10000].
     #[arg(long, value_name = "COUNT")]
-    pub max_clients: Option<usize>,
+    pub max_clients: Option<u32>,
+    /// A client that is idle for this long is disconnected, in seconds; 0 for never [default: 0].
+    #[arg(long, value_name = "SECONDS")]
+    pub client_timeout: Option<u32>,
     /// A TOML file with any of these options.
     #[arg(long, value_name = "FILE.toml")]
     #[serde(skip)]
@@ -90,8 +94,8 @@ pub struct NodeOptions {
     pub client_listen: SocketAddr,
     /// Where the admin pages are.
     pub admin_listen: Option<SocketAddr>,
-    /// How many clients may be connected at once.
-    pub max_clients: usize,
+    /// The settings of the Redis front to start with.
+    pub settings: Settings,
 }
 
 impl ServeOptions {
@@ -119,7 +123,7 @@ impl ServeOptions {
             partition,
             client_listen,
             admin_listen: options.admin_listen,
-            max_clients: options.max_clients.unwrap_or(10_000),
+            settings: options.settings(),
         })
     }
 
@@ -143,7 +147,17 @@ impl ServeOptions {
             wal_segment_bytes: self.wal_segment_bytes.or(other.wal_segment_bytes),
             wal_max_bytes: self.wal_max_bytes.or(other.wal_max_bytes),
             max_clients: self.max_clients.or(other.max_clients),
+            client_timeout: self.client_timeout.or(other.client_timeout),
             config: None,
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        let defaults = Settings::default();
+        Settings {
+            max_clients: self.max_clients.unwrap_or(defaults.max_clients),
+            client_timeout_secs: self.client_timeout.unwrap_or(defaults.client_timeout_secs),
+            ..defaults
         }
     }
 

@@ -80,10 +80,9 @@ impl Server {
     /// What can't be started, and why.
     pub async fn start(options: NodeOptions) -> Result<Self, Failure> {
         let started = Arc::new(OnceLock::new());
-        let front_config =
-            FrontConfig { max_clients: options.max_clients, ..FrontConfig::default() };
         let facts = facts_of(Arc::clone(&started));
-        let front = RespServer::bind(options.client_listen, front_config, facts).await?;
+        let (address, settings) = (options.client_listen, options.settings);
+        let front = RespServer::bind(address, FrontConfig::default(), settings, facts).await?;
         let admin_listener = match options.admin_listen {
             Some(address) => Some(bind_admin(address).await?),
             None => None,
@@ -134,18 +133,19 @@ impl Server {
 /// What INFO says about the node, once there is one.
 fn facts_of(node: Arc<OnceLock<Node>>) -> Box<dyn Fn() -> Facts + Send + Sync> {
     Box::new(move || {
-        let sections = node.get().map(|node| {
-            let status = node.status();
-            let facts = [
-                ("node_id", status.node_id.to_string()),
-                ("cluster_id", status.cluster_id),
-                ("groups", status.groups.to_string()),
-                ("leaders", status.leaders.to_string()),
-                ("groups_without_leader", status.groups_without_leader.to_string()),
-            ];
-            ("Logboat", facts.map(|(name, value)| (name.to_owned(), value)).to_vec())
-        });
-        Facts { sections: sections.into_iter().collect(), keys: None }
+        let Some(status) = node.get().map(Node::status) else {
+            return Facts::default();
+        };
+        let writes_fail = status.failure.is_some() || status.wal.stalled;
+        let facts = [
+            ("node_id", status.node_id.to_string()),
+            ("cluster_id", status.cluster_id),
+            ("groups", status.groups.to_string()),
+            ("leaders", status.leaders.to_string()),
+            ("groups_without_leader", status.groups_without_leader.to_string()),
+        ];
+        let lines = facts.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        Facts { sections: vec![("Logboat", lines)], keys: None, writes_fail }
     })
 }
 

@@ -1,12 +1,15 @@
-//! What all connections of a front share, and the text of INFO.
+//! What all connections of a front share.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
+
+use tokio::sync::watch;
 
 use crate::session::Clients;
+use crate::settings::Settings;
 
 /// The version of Redis whose replies are given. Clients choose what they dare to send by it.
 pub const REDIS_VERSION: &str = "7.4.0";
@@ -21,96 +24,61 @@ pub struct Facts {
     pub sections: Vec<(&'static str, Vec<(String, String)>)>,
     /// The number of keys, if it is known without asking all groups.
     pub keys: Option<u64>,
+    /// Whether writes can't be made durable now: the log has failed, or the disk is full.
+    pub writes_fail: bool,
+}
+
+/// What connections must hear of while they wait.
+#[derive(Clone, Debug, Default)]
+pub struct Control {
+    /// Whether the front stops.
+    pub stopping: bool,
+    /// The settings.
+    pub settings: Settings,
 }
 
 /// What all connections share.
 pub struct ServerState {
     /// The address that clients connect to.
     pub address: SocketAddr,
-    /// The most connections at a time.
-    pub max_clients: usize,
     /// The connections.
     pub clients: Arc<Clients>,
     /// Counters.
     pub stats: Stats,
-    started: Instant,
+    /// What connections must hear of.
+    pub control: watch::Sender<Control>,
+    /// When the front was started.
+    pub started: Instant,
+    /// The same by the clock on the wall.
+    pub started_at: SystemTime,
     facts: FactsHook,
 }
 
 impl ServerState {
     /// The state of a front that starts now.
     #[must_use]
-    pub fn new(address: SocketAddr, max_clients: usize, facts: FactsHook) -> Self {
+    pub fn new(address: SocketAddr, settings: Settings, facts: FactsHook) -> Self {
         Self {
             address,
-            max_clients,
             clients: Arc::default(),
             stats: Stats::default(),
+            control: watch::Sender::new(Control { stopping: false, settings }),
             started: Instant::now(),
+            started_at: SystemTime::now(),
             facts,
         }
     }
 
-    /// The text of INFO, with the sections whose title `wanted` accepts.
+    /// What the engine contributes to INFO now.
     #[must_use]
-    pub fn info(&self, wanted: impl Fn(&str) -> bool) -> String {
-        let facts = (self.facts)();
-        let mut sections = self.own_sections();
-        sections.extend(facts.sections);
-        let keys = facts.keys.filter(|keys| *keys > 0);
-        let keyspace =
-            keys.map(|keys| ("db0".to_owned(), format!("keys={keys},expires=0,avg_ttl=0")));
-        sections.push(("Keyspace", keyspace.into_iter().collect()));
-        let mut text = String::new();
-        for (title, lines) in sections.iter().filter(|(title, _)| wanted(title)) {
-            let separator = if text.is_empty() { "" } else { "\r\n" };
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{separator}# {title}\r\n");
-            for (name, value) in lines {
-                let _ = write!(text, "{name}:{value}\r\n");
-            }
-        }
-        text
+    pub fn facts(&self) -> Facts {
+        (self.facts)()
     }
 
-    fn own_sections(&self) -> Vec<(&'static str, Vec<(String, String)>)> {
-        let line = |name: &str, value: &dyn fmt::Display| (name.to_owned(), value.to_string());
-        let uptime = self.started.elapsed().as_secs();
-        let stats = &self.stats;
-        vec![
-            (
-                "Server",
-                vec![
-                    line("redis_version", &REDIS_VERSION),
-                    line("logboat_version", &env!("CARGO_PKG_VERSION")),
-                    line("redis_mode", &"standalone"),
-                    line("os", &std::env::consts::OS),
-                    line("arch_bits", &usize::BITS),
-                    line("process_id", &std::process::id()),
-                    line("tcp_port", &self.address.port()),
-                    line("uptime_in_seconds", &uptime),
-                    line("uptime_in_days", &(uptime / 86_400)),
-                ],
-            ),
-            (
-                "Clients",
-                vec![
-                    line("connected_clients", &self.clients.count()),
-                    line("maxclients", &self.max_clients),
-                ],
-            ),
-            (
-                "Stats",
-                vec![
-                    line("total_connections_received", &stats.connections.value()),
-                    line("total_commands_processed", &stats.commands.value()),
-                    line("total_error_replies", &stats.errors.value()),
-                    line("rejected_connections", &stats.rejected.value()),
-                ],
-            ),
-            // Any node takes any command, so each is a master to its clients.
-            ("Replication", vec![line("role", &"master"), line("connected_slaves", &0)]),
-        ]
+    /// A copy of the settings.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.control.borrow().settings.clone()
     }
 }
 

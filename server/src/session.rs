@@ -19,7 +19,32 @@ pub struct Session {
     pub protocol: Protocol,
     /// Set when the connection is to be closed behind the replies it has got.
     pub closing: bool,
+    /// Set from a MULTI, which is refused, to the EXEC or DISCARD that would end its transaction.
+    pub in_refused_transaction: bool,
+    /// What the connection holds while the current command is carried out.
+    pub buffers: BufferSizes,
     reply_mode: ReplyMode,
+}
+
+/// What a connection holds in its buffers, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BufferSizes {
+    /// What has been received behind the current command.
+    pub input: usize,
+    /// The room behind that.
+    pub input_free: usize,
+    /// The arguments of the current command.
+    pub arguments: usize,
+    /// Replies that have not been sent.
+    pub output: usize,
+    /// The memory that is set aside for replies.
+    pub output_capacity: usize,
+}
+
+impl BufferSizes {
+    const fn total(&self) -> usize {
+        self.input + self.input_free + self.arguments + self.output_capacity
+    }
 }
 
 /// Which replies are sent.
@@ -44,6 +69,8 @@ impl Session {
             client,
             protocol: Protocol::default(),
             closing: false,
+            in_refused_transaction: false,
+            buffers: BufferSizes::default(),
             reply_mode: ReplyMode::default(),
         }
     }
@@ -77,9 +104,19 @@ impl Session {
         }
     }
 
+    /// Notes for CLIENT LIST the command that is about to be carried out.
+    pub fn note_command(&self, name: &'static str) {
+        self.client.update(|details| {
+            details.last_command = name;
+            details.last_active = Instant::now();
+            details.buffers = self.buffers;
+        });
+    }
+
     /// Makes the connection as new.
     pub fn reset(&mut self) {
         self.set_protocol(Protocol::default());
+        self.in_refused_transaction = false;
         self.reply_mode = ReplyMode::default();
         self.client.update(|details| details.name = String::new());
     }
@@ -90,10 +127,20 @@ impl Session {
 pub struct Client {
     /// Its number; later connections have higher ones.
     pub id: u64,
-    address: SocketAddr,
-    local_address: SocketAddr,
+    socket: Socket,
     opened: Instant,
     details: Mutex<Details>,
+}
+
+/// The socket of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Socket {
+    /// The client's address.
+    pub address: SocketAddr,
+    /// The address that the client connected to.
+    pub local_address: SocketAddr,
+    /// The number that the operating system gave it.
+    pub descriptor: i32,
 }
 
 /// What changes about a connection.
@@ -107,6 +154,8 @@ pub struct Details {
     pub library_version: String,
     /// The protocol of its replies.
     pub protocol: Protocol,
+    /// What it held when its last command began, or when it began to wait for the next.
+    pub buffers: BufferSizes,
     last_command: &'static str,
     last_active: Instant,
 }
@@ -123,24 +172,23 @@ impl Client {
         change(&mut self.details.lock());
     }
 
-    /// Notes the command that is about to be carried out.
-    pub fn note_command(&self, name: &'static str) {
-        self.update(|details| {
-            details.last_command = name;
-            details.last_active = Instant::now();
-        });
-    }
-
-    /// Its line in CLIENT LIST. Fields of Redis that have no meaning here are left out.
+    /// Its line in CLIENT LIST, with the fields of Redis in their order. What does not exist here,
+    /// such as subscriptions, is what it is for a client of Redis that does not use it.
     #[must_use]
     pub fn line(&self) -> String {
         let details = self.details();
+        let BufferSizes { input, input_free, arguments, output, output_capacity } = details.buffers;
+        let total = details.buffers.total();
         format!(
-            "id={} addr={} laddr={} name={} age={} idle={} flags=N db=0 sub=0 psub=0 ssub=0 \
-             multi=-1 cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}\n",
+            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags=N db=0 sub=0 psub=0 ssub=0 \
+             multi=-1 watch=0 qbuf={input} qbuf-free={input_free} argv-mem={arguments} \
+             multi-mem=0 rbs={output_capacity} rbp={output_capacity} obl={output} oll=0 omem=0 \
+             tot-mem={total} events=r cmd={} user=default redir=-1 resp={} lib-name={} \
+             lib-ver={}\n",
             self.id,
-            self.address,
-            self.local_address,
+            self.socket.address,
+            self.socket.local_address,
+            self.socket.descriptor,
             details.name,
             self.opened.elapsed().as_secs(),
             details.last_active.elapsed().as_secs(),
@@ -161,24 +209,20 @@ pub struct Clients {
 
 impl Clients {
     /// Enters a new connection, which is taken out when the result is dropped.
-    pub fn register(
-        self: &Arc<Self>,
-        address: SocketAddr,
-        local_address: SocketAddr,
-    ) -> Registration {
+    pub fn register(self: &Arc<Self>, socket: Socket) -> Registration {
         let opened = Instant::now();
         let details = Details {
             name: String::new(),
             library: String::new(),
             library_version: String::new(),
             protocol: Protocol::default(),
+            buffers: BufferSizes::default(),
             last_command: "NULL",
             last_active: opened,
         };
         let client = Arc::new(Client {
             id: self.last_id.fetch_add(1, Ordering::Relaxed) + 1,
-            address,
-            local_address,
+            socket,
             opened,
             details: Mutex::new(details),
         });
@@ -190,6 +234,12 @@ impl Clients {
     #[must_use]
     pub fn count(&self) -> usize {
         self.open.lock().len()
+    }
+
+    /// What the buffers of all connections hold, in bytes.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        self.open.lock().values().map(|client| client.details.lock().buffers.total()).sum()
     }
 
     /// All open connections, the oldest first.

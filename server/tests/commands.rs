@@ -43,7 +43,18 @@ fn connection_commands() {
         ("HELLO 4", "-NOPROTO unsupported protocol version"),
         ("HELLO x", "-ERR Protocol version is not an integer or out of range"),
         ("HELLO 3 foo", "-ERR Syntax error in HELLO option 'foo'"),
-        ("HELLO 2 AUTH a b", "-WRONGPASS invalid username-password pair or user is disabled."),
+        ("CLIENT TRACKING OFF", "+OK"),
+        ("CLIENT TRACKING off BCAST REDIRECT 1 PREFIX a", "+OK"),
+        ("CLIENT TRACKING ON", "-ERR client tracking is not supported"),
+        ("CLIENT TRACKING maybe", "-ERR syntax error"),
+        ("CLIENT TRACKING OFF foo", "-ERR syntax error"),
+        ("CLIENT TRACKINGINFO", "[\"flags\", [\"off\"], \"redirect\", :-1, \"prefixes\", []]"),
+        ("CLIENT GETREDIR", ":-1"),
+        ("EXEC", "-ERR EXEC without MULTI"),
+        ("DISCARD", "-ERR DISCARD without MULTI"),
+        ("WATCH a", "-ERR WATCH is not supported, as transactions are not"),
+        ("WATCH", "-ERR wrong number of arguments for 'watch' command"),
+        ("UNWATCH", "+OK"),
         ("nosuch a b", "-ERR unknown command 'nosuch', with args beginning with: 'a' 'b' "),
         ("RESET", "+RESET"),
         ("CLIENT GETNAME", "nil"),
@@ -72,6 +83,9 @@ fn set_and_get() {
         ("SET a 5 NX XX", "-ERR syntax error"),
         ("SET a 5 foo", "-ERR syntax error"),
         ("SET a 5 EX 10", "-ERR syntax error"),
+        ("SET a 5 KEEPTTL EX 10", "-ERR syntax error"),
+        ("SET a 5 KEEPTTL", "+OK"),
+        ("SET a 4 keepttl KEEPTTL GET XX", "\"5\""),
         ("SET a", "-ERR wrong number of arguments for 'set' command"),
         ("SETNX a 9", ":0"),
         ("SETNX c 9", ":1"),
@@ -196,6 +210,11 @@ fn scan_errors_and_options() {
         ("SCAN 0 COUNT x", "-ERR value is not an integer or out of range"),
         ("SCAN 0 MATCH", "-ERR syntax error"),
         ("SCAN 0 FOO BAR", "-ERR syntax error"),
+        ("SCAN 0 COUNT abc FOO", "-ERR value is not an integer or out of range"),
+        ("SCAN 0 FOO COUNT abc", "-ERR syntax error"),
+        ("SCAN 0 NOVALUES", "-ERR NOVALUES option can only be used in HSCAN"),
+        ("SCAN 0 COUNT 5 NOVALUES", "-ERR NOVALUES option can only be used in HSCAN"),
+        ("SCAN 0 COUNT abc NOVALUES", "-ERR value is not an integer or out of range"),
         ("SET key1 x", "+OK"),
         ("SCAN 0 COUNT 1000", "[\"0\", [\"key1\"]]"),
         ("SCAN 0 COUNT 1000 TYPE string MATCH k*1", "[\"0\", [\"key1\"]]"),
@@ -240,6 +259,52 @@ fn server_commands() {
             "-ERR CONFIG SET failed (possibly related to argument 'databases') - can't set \
              immutable config",
         ),
+        ("CONFIG GET DATABASES", "[\"DATABASES\", \"1\"]"),
+        ("CONFIG GET SAVE data* save", "[\"databases\", \"1\", \"SAVE\", \"\"]"),
+        ("CONFIG SET save _", "+OK"),
+        (
+            "CONFIG SET save 900",
+            "-ERR CONFIG SET failed (possibly related to argument 'save') - Invalid save parameters",
+        ),
+        ("CONFIG SET appendonly no appendfsync EVERYSEC", "+OK"),
+        ("CONFIG GET append*", "[\"appendfsync\", \"everysec\", \"appendonly\", \"no\"]"),
+        (
+            "CONFIG SET appendonly maybe",
+            "-ERR CONFIG SET failed (possibly related to argument 'appendonly') - argument must be 'yes' or 'no'",
+        ),
+        (
+            "CONFIG SET appendfsync x",
+            "-ERR CONFIG SET failed (possibly related to argument 'appendfsync') - argument(s) must be one of the following: everysec, always, no",
+        ),
+        ("CONFIG SET timeout 100 tcp-keepalive 0", "+OK"),
+        (
+            "CONFIG SET Timeout x",
+            "-ERR CONFIG SET failed (possibly related to argument 'Timeout') - argument couldn't be parsed into an integer",
+        ),
+        (
+            "CONFIG SET timeout 5 maxclients 0",
+            "-ERR CONFIG SET failed (possibly related to argument 'maxclients') - argument must be between 1 and 4294967295 inclusive",
+        ),
+        (
+            "CONFIG SET timeout 2147483648",
+            "-ERR CONFIG SET failed (possibly related to argument 'timeout') - argument must be between 0 and 2147483647 inclusive",
+        ),
+        ("CONFIG GET timeout t*", "[\"tcp-keepalive\", \"0\", \"timeout\", \"100\"]"),
+        (
+            "CONFIG SET timeout 1 TIMEOUT 2",
+            "-ERR CONFIG SET failed (possibly related to argument 'TIMEOUT') - duplicate parameter",
+        ),
+        (
+            "CONFIG SET timeout 1 nosuch 2",
+            "-ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'",
+        ),
+        ("CONFIG SET timeout 1 x", "-ERR syntax error"),
+        ("CONFIG SET maxclients 20000", "+OK"),
+        ("CONFIG SET maxmemory 0 maxmemory-policy noeviction", "+OK"),
+        (
+            "CONFIG SET maxmemory-policy allkeys-lru",
+            "-ERR CONFIG SET failed (possibly related to argument 'maxmemory-policy') - can't set immutable config",
+        ),
         ("CONFIG SET a", "-ERR wrong number of arguments for 'config|set' command"),
         ("CONFIG RESETSTAT", "+OK"),
         ("CONFIG REWRITE", "-ERR The server is running without a config file"),
@@ -252,10 +317,70 @@ fn server_commands() {
 }
 
 #[test]
+fn info_has_the_sections_of_redis() {
+    let server = Server::with(Partition::Hash, 1);
+    let mut client = server.connect();
+    let info = client.ask("INFO");
+    let sections = [
+        "Server",
+        "Clients",
+        "Memory",
+        "Persistence",
+        "Stats",
+        "Replication",
+        "CPU",
+        "Cluster",
+        "Engine",
+        "Keyspace",
+    ];
+    let found = sections.map(|title| info.find(&format!("# {title}\\r\\n")));
+    assert!(found.iter().all(Option::is_some) && found.is_sorted(), "{info}");
+    for (section, fields) in [
+        (
+            "memory",
+            &[
+                "used_memory:",
+                "used_memory_human:",
+                "used_memory_rss:",
+                "used_memory_peak:",
+                "total_system_memory:",
+                "maxmemory:0",
+                "maxmemory_policy:noeviction",
+                "mem_fragmentation_ratio:",
+                "mem_clients_normal:",
+            ][..],
+        ),
+        ("cpu", &["used_cpu_sys:", "used_cpu_user:", "used_cpu_sys_children:"]),
+        (
+            "persistence",
+            &[
+                "loading:0",
+                "rdb_bgsave_in_progress:0",
+                "rdb_last_save_time:",
+                "rdb_last_bgsave_status:ok",
+                "aof_enabled:1",
+                "aof_last_write_status:ok",
+            ],
+        ),
+    ] {
+        let text = client.ask(&format!("INFO {section}"));
+        for field in fields {
+            assert!(text.contains(&format!("\\n{field}")), "{field} in {text}");
+        }
+    }
+}
+
+#[test]
 fn introspection() {
     transcript(&[
         ("COMMAND GETKEYS MSET a 1 b 2", "[\"a\", \"b\"]"),
         ("COMMAND GETKEYS PING x", "-ERR The command has no key arguments"),
+        ("COMMAND GETKEYS ECHO a b", "-ERR The command has no key arguments"),
+        ("COMMAND GETKEYS CLIENT ID", "-ERR The command has no key arguments"),
+        ("COMMAND GETKEYS CONFIG FOO", "-ERR Invalid command specified"),
+        ("COMMAND GETKEYS SET a", "-ERR Invalid number of arguments specified for command"),
+        ("COMMAND GETKEYS MSET a 1 b", "[\"a\", \"b\"]"),
+        ("COMMAND GETKEYS PING", "-ERR wrong number of arguments for 'command|getkeys' command"),
         ("COMMAND GETKEYS nosuch x", "-ERR Invalid command specified"),
         ("COMMAND GETKEYS GET a b", "-ERR Invalid number of arguments specified for command"),
         ("COMMAND LIST FILTERBY PATTERN m*t", "[\"mget\", \"mset\"]"),

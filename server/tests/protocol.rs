@@ -12,6 +12,7 @@ use logboat_server::front::FrontConfig;
 use logboat_server::layout::Partition;
 use logboat_server::limits::Limits;
 use logboat_server::memory::MemoryBackend;
+use logboat_server::settings::Settings;
 use support::{Client, Server};
 use tokio::sync::Semaphore;
 
@@ -21,6 +22,11 @@ fn server() -> Server {
 
 fn with_config(config: FrontConfig) -> Server {
     Server::start(MemoryBackend::even(Partition::Hash, 4, Limits::default()), config)
+}
+
+fn with_settings(settings: Settings) -> Server {
+    let backend = MemoryBackend::even(Partition::Hash, 4, Limits::default());
+    Server::start_with(backend, FrontConfig::default(), settings)
 }
 
 #[test]
@@ -62,7 +68,7 @@ fn protocol_errors_are_named_and_close_only_their_connection() {
     let server = server();
     let mut other = server.connect();
     for (bytes, text) in [
-        (&b"*20000000\r\n"[..], "invalid multibulk length"),
+        (&b"*2147483648\r\n"[..], "invalid multibulk length"),
         (b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\nfooz\r\n", "expected '$', got 'f'"),
         (b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$-10\r\n", "invalid bulk length"),
         (b"*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$2000000000\r\n", "invalid bulk length"),
@@ -146,7 +152,7 @@ fn hello_switches_the_protocol_and_reset_switches_back() {
     let mut client = server.connect();
     let id = client.ask("CLIENT ID");
     assert_eq!(
-        client.ask("HELLO 3 AUTH default any SETNAME me"),
+        client.ask("HELLO 3 SETNAME me"),
         format!(
             "{{\"server\": \"redis\", \"version\": \"7.4.0\", \"proto\": :3, \"id\": {id}, \
              \"mode\": \"standalone\", \"role\": \"master\", \"modules\": []}}"
@@ -157,13 +163,142 @@ fn hello_switches_the_protocol_and_reset_switches_back() {
     assert_eq!(client.reply(), "nil");
     assert_eq!(client.ask("CONFIG GET databases"), "{\"databases\": \"1\"}");
     assert!(client.ask("INFO server").starts_with("=\"txt:# Server"));
-    assert!(client.ask("COMMAND INFO get").contains("~[+readonly, +fast]"));
+    assert_eq!(
+        client.ask("COMMAND INFO get client|id"),
+        "[[\"get\", :2, ~[+readonly, +fast], :1, :1, :1, ~[+@read, +@string, +@fast], ~[], \
+         ~[{\"flags\": ~[+RO, +access], \"begin_search\": {\"type\": \"index\", \"spec\": \
+         {\"index\": :1}}, \"find_keys\": {\"type\": \"range\", \"spec\": {\"lastkey\": :0, \
+         \"keystep\": :1, \"limit\": :0}}}], ~[]], [\"client|id\", :2, ~[+noscript, +loading, \
+         +stale], :0, :0, :0, ~[+@slow, +@connection], ~[], ~[], ~[]]]",
+    );
+    assert!(client.ask("COMMAND INFO config").contains("~[], ~[], [[\"config|get\", "));
     let hello = client.ask("HELLO");
     assert!(hello.contains("\"proto\": :3"), "{hello}");
     assert_eq!(client.ask("HELLO 4"), "-NOPROTO unsupported protocol version");
     assert_eq!(client.ask("RESET"), "+RESET");
     assert_eq!(client.ask("CONFIG GET databases"), "[\"databases\", \"1\"]");
     assert_eq!(client.ask("CLIENT GETNAME"), "nil");
+}
+
+#[test]
+fn integers_of_any_size_leave_nothing_behind_them() {
+    let server = server();
+    let mut client = server.connect();
+    for exponent in 0..19 {
+        let power = 10_i64.pow(exponent);
+        assert_eq!(client.ask(&format!("SET d {power}")), "+OK");
+        assert_eq!(client.ask("DECR d"), format!(":{}", power - 1));
+        assert_eq!(client.ask(&format!("DECRBY d {}", 2 * (power - 1))), format!(":{}", 1 - power));
+        assert_eq!(client.ask("PING"), "+PONG");
+    }
+}
+
+#[test]
+fn commands_behind_a_refused_multi_are_refused_too() {
+    let server = server();
+    let mut client = server.connect();
+    let refused = "-ERR command refused: it follows a MULTI, and transactions are not supported";
+    let not_supported =
+        "-ERR transactions are not supported; the commands up to EXEC or DISCARD are refused";
+    for (end, answer) in [
+        ("EXEC", "-EXECABORT Transaction discarded because of previous errors."),
+        (
+            "EXEC x",
+            "-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' \
+             command",
+        ),
+        ("DISCARD", "+OK"),
+        ("RESET", "+RESET"),
+    ] {
+        client.send(b"SET a 1\r\nMULTI\r\nSET a 2\r\nINCR n\r\nWATCH a\r\nUNWATCH\r\nHELLO 3\r\n");
+        assert_eq!(client.reply(), "+OK");
+        assert_eq!(client.reply(), not_supported);
+        for _ in 0..5 {
+            assert_eq!(client.reply(), refused);
+        }
+        assert_eq!(client.ask("MULTI"), "-ERR MULTI calls can not be nested");
+        assert!(client.ask("NOSUCH").starts_with("-ERR unknown command"));
+        assert_eq!(client.ask(end), answer);
+        assert_eq!(client.ask("GET a"), "\"1\"");
+        assert_eq!(client.ask("GET n"), "nil");
+    }
+    // Another client is not concerned, and neither is one whose MULTI is malformed.
+    assert_eq!(client.ask("MULTI"), not_supported);
+    let mut other = server.connect();
+    assert_eq!(other.ask("MULTI 1"), "-ERR wrong number of arguments for 'multi' command");
+    assert_eq!(other.ask("SET a 3"), "+OK");
+    assert_eq!(client.ask("DISCARD x"), "-ERR wrong number of arguments for 'discard' command");
+    assert_eq!(client.ask("GET a"), refused);
+    assert_eq!(client.ask("QUIT"), "+OK");
+    assert!(client.is_closed());
+}
+
+#[test]
+fn a_password_is_refused_while_there_is_none() {
+    let server = server();
+    let mut client = server.connect();
+    let none = "-ERR AUTH <password> called without any password configured for the default \
+                user. Are you sure your configuration is correct?";
+    let wrong = "-WRONGPASS invalid username-password pair or user is disabled.";
+    for (line, expected) in [
+        ("HELLO 3 AUTH default x SETNAME me", none),
+        ("HELLO 3 AUTH other x", wrong),
+        ("HELLO 3 AUTH default", "-ERR Syntax error in HELLO option 'AUTH'"),
+        ("HELLO 3 AUTH default x foo", "-ERR Syntax error in HELLO option 'foo'"),
+        ("AUTH x", none),
+        ("AUTH default x", none),
+        ("AUTH other x", wrong),
+        ("AUTH a b c", "-ERR syntax error"),
+        ("AUTH", "-ERR wrong number of arguments for 'auth' command"),
+        // Neither the protocol nor the name has changed.
+        ("CONFIG GET databases", "[\"databases\", \"1\"]"),
+        ("CLIENT GETNAME", "nil"),
+    ] {
+        assert_eq!(client.ask(line), expected, "{line}");
+    }
+}
+
+#[test]
+fn an_inline_command_with_a_zero_byte_waits_as_in_redis() {
+    let server = server();
+    let mut client = server.connect();
+    client.send(b"PING\r\nGET\0 a\r\nPING\r\n");
+    assert_eq!(client.reply(), "+PONG");
+    // Only the length of the line ends it.
+    client.send(&[b'a'; 70_000]);
+    assert_eq!(client.reply(), "-ERR Protocol error: too big inline request");
+    assert!(client.is_closed());
+}
+
+#[test]
+fn as_many_arguments_as_in_redis_may_be_announced() {
+    let server = server();
+    let mut client = server.connect();
+    client.send(b"PING\r\n*1048577\r\n$4\r\nMGET\r\n");
+    assert_eq!(client.reply(), "+PONG");
+    client.send(&b"$1\r\na\r\n".repeat(1 << 20));
+    let reply = client.reply();
+    assert!(reply.starts_with("[nil, nil, "), "{}", &reply[..100.min(reply.len())]);
+}
+
+#[test]
+fn idle_clients_are_disconnected_after_the_timeout() {
+    let server = with_settings(Settings { client_timeout_secs: 1, ..Settings::default() });
+    let mut idle = server.connect();
+    assert_eq!(idle.ask("PING"), "+PONG");
+    assert!(idle.is_closed());
+}
+
+#[test]
+fn settings_take_effect_on_those_who_are_connected() {
+    let server = server();
+    let mut idle = server.connect();
+    assert_eq!(idle.ask("PING"), "+PONG");
+    let mut client = server.connect();
+    assert_eq!(client.ask("CONFIG SET timeout 1 maxclients 2"), "+OK");
+    assert_eq!(server.connect().reply(), "-ERR max number of clients reached");
+    assert!(idle.is_closed());
+    assert_eq!(server.connect().ask("CONFIG GET timeout"), "[\"timeout\", \"1\"]");
 }
 
 #[test]
@@ -177,6 +312,11 @@ fn replies_can_be_turned_off() {
     assert_eq!(client.reply(), ":4");
 }
 
+/// The fields of CLIENT LIST in Redis 7.
+const CLIENT_FIELDS: &str = "id addr laddr fd name age idle flags db sub psub ssub multi watch \
+                             qbuf qbuf-free argv-mem multi-mem rbs rbp obl oll omem tot-mem \
+                             events cmd user redir resp lib-name lib-ver";
+
 #[test]
 fn clients_are_listed_while_they_are_connected() {
     let server = server();
@@ -186,7 +326,13 @@ fn clients_are_listed_while_they_are_connected() {
     assert_eq!(second.ask("CLIENT SETINFO LIB-NAME lib"), "+OK");
     let list = second.ask("CLIENT LIST");
     assert!(list.contains("name=first ") && list.contains("lib-name=lib "), "{list}");
-    assert!(second.ask("CLIENT INFO").contains("cmd=client|info "));
+    let info = second.ask("CLIENT INFO");
+    assert!(info.contains("cmd=client|info "), "{info}");
+    let fields: Vec<&str> = info.trim_matches('"').split(' ').collect();
+    let names: Vec<&str> =
+        fields.iter().filter_map(|field| Some(field.split_once('=')?.0)).collect();
+    assert_eq!(names, CLIENT_FIELDS.split(' ').collect::<Vec<_>>());
+    assert!(info.contains(" argv-mem=10 "), "{info}");
     let id = second.ask("CLIENT ID");
     let own = second.ask(&format!("CLIENT LIST ID {}", &id[1..]));
     assert!(own.contains("lib-name=lib ") && !own.contains("name=first "), "{own}");
@@ -272,7 +418,7 @@ fn a_client_that_sends_no_more_still_gets_its_replies() {
 
 #[test]
 fn connections_beyond_the_cap_are_told_so() {
-    let server = with_config(FrontConfig { max_clients: 2, ..FrontConfig::default() });
+    let server = with_settings(Settings { max_clients: 2, ..Settings::default() });
     let mut first = server.connect();
     let mut second = server.connect();
     assert_eq!((first.ask("PING"), second.ask("PING")), ("+PONG".into(), "+PONG".into()));
@@ -287,11 +433,8 @@ fn connections_beyond_the_cap_are_told_so() {
 
 #[test]
 fn a_client_that_reads_nothing_is_cut_off_and_holds_little_memory() {
-    let config = FrontConfig {
-        max_unsent_bytes: 100_000,
-        stall_timeout: Duration::from_millis(100),
-        ..FrontConfig::default()
-    };
+    let config =
+        FrontConfig { max_unsent_bytes: 100_000, stall_timeout: Duration::from_millis(100) };
     let server = with_config(config);
     let mut greedy = server.connect();
     assert_eq!(greedy.call(&["SET", "a", &"v".repeat(1_000_000)]), "+OK");

@@ -5,29 +5,56 @@ use bytes::Bytes;
 use super::arguments::{self, is, listed_word, text};
 use super::context::{Context, Outcome};
 use super::error::CommandError;
+use super::introspection::help;
+use super::table::Client;
 use crate::resp::Reply;
 use crate::session::ReplyMode;
 
+/// What stands in the place of a client's number where tracking is off.
+const NO_REDIRECTION: i64 = -1;
+
+/// Carries out a subcommand.
+pub(super) fn execute<B>(
+    context: &mut Context<'_, B>,
+    command: Client,
+    arguments: &[Bytes],
+) -> Outcome {
+    match command {
+        Client::GetName => Ok(get_name(context)),
+        Client::GetRedir => Ok(get_redirection()),
+        Client::Help => Ok(help("client")),
+        Client::Id => Ok(id(context)),
+        Client::Info => Ok(info(context)),
+        Client::List => list(context, arguments),
+        Client::NoEvict | Client::NoTouch => switch(arguments),
+        Client::Reply => reply(context, arguments),
+        Client::SetInfo => set_info(context, arguments),
+        Client::SetName => set_name(context, arguments),
+        Client::Tracking => tracking(arguments),
+        Client::TrackingInfo => Ok(tracking_info()),
+    }
+}
+
 /// CLIENT ID
-pub(super) fn id<B>(context: &Context<'_, B>) -> Reply {
+fn id<B>(context: &Context<'_, B>) -> Reply {
     Reply::Integer(context.session.client.id as i64)
 }
 
 /// CLIENT GETNAME
-pub(super) fn get_name<B>(context: &Context<'_, B>) -> Reply {
+fn get_name<B>(context: &Context<'_, B>) -> Reply {
     let name = context.session.client.details().name;
     if name.is_empty() { Reply::Null } else { Reply::text(name) }
 }
 
 /// CLIENT SETNAME name
-pub(super) fn set_name<B>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+fn set_name<B>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     let name = listed_word(&arguments[0], "Client names")?;
     context.session.client.update(|details| details.name = name);
     Ok(Reply::OK)
 }
 
 /// CLIENT SETINFO LIB-NAME name | LIB-VER version
-pub(super) fn set_info<B>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+fn set_info<B>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     let option = &arguments[0];
     let client = &context.session.client;
     if is(option, "LIB-NAME") {
@@ -44,12 +71,12 @@ pub(super) fn set_info<B>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outc
 }
 
 /// CLIENT INFO
-pub(super) fn info<B>(context: &Context<'_, B>) -> Reply {
+fn info<B>(context: &Context<'_, B>) -> Reply {
     Reply::Verbatim(Bytes::from(context.session.client.line()))
 }
 
 /// CLIENT LIST [TYPE NORMAL | MASTER | REPLICA | PUBSUB] [ID id …]
-pub(super) fn list<B>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+fn list<B>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     let mut clients = context.server.clients.all();
     match arguments {
         [] => {}
@@ -74,7 +101,7 @@ pub(super) fn list<B>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome 
 }
 
 /// CLIENT REPLY ON | OFF | SKIP
-pub(super) fn reply<B>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+fn reply<B>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     let mode = if is(&arguments[0], "ON") {
         ReplyMode::On
     } else if is(&arguments[0], "OFF") {
@@ -90,10 +117,49 @@ pub(super) fn reply<B>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Out
 
 /// CLIENT NO-EVICT ON | OFF and CLIENT NO-TOUCH ON | OFF: nothing is ever evicted here, and no
 /// access times are kept, so both are as asked for already
-pub(super) fn switch(arguments: &[Bytes]) -> Outcome {
+fn switch(arguments: &[Bytes]) -> Outcome {
     if is(&arguments[0], "ON") || is(&arguments[0], "OFF") {
         Ok(Reply::OK)
     } else {
         Err(CommandError::Syntax)
     }
+}
+
+/// CLIENT TRACKING ON | OFF [REDIRECT id] [PREFIX prefix …] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]:
+/// there is no tracking, so it can be turned off only
+fn tracking(arguments: &[Bytes]) -> Outcome {
+    let (switch, mut options) = arguments.split_first().ok_or(CommandError::Syntax)?;
+    while let Some(option) = options.first() {
+        options = match options {
+            [_, _, rest @ ..] if is(option, "REDIRECT") || is(option, "PREFIX") => rest,
+            [_, rest @ ..]
+                if ["BCAST", "OPTIN", "OPTOUT", "NOLOOP"].iter().any(|word| is(option, word)) =>
+            {
+                rest
+            }
+            _ => return Err(CommandError::Syntax),
+        };
+    }
+    if is(switch, "OFF") {
+        Ok(Reply::OK)
+    } else if is(switch, "ON") {
+        Err(CommandError::Other("client tracking is not supported".into()))
+    } else {
+        Err(CommandError::Syntax)
+    }
+}
+
+/// CLIENT TRACKINGINFO
+fn tracking_info() -> Reply {
+    let entry = |key: &str, value| (Reply::text(key), value);
+    Reply::Map(vec![
+        entry("flags", Reply::Set(vec![Reply::text("off")])),
+        entry("redirect", Reply::Integer(NO_REDIRECTION)),
+        entry("prefixes", Reply::Array(Vec::new())),
+    ])
+}
+
+/// CLIENT GETREDIR
+fn get_redirection() -> Reply {
+    Reply::Integer(NO_REDIRECTION)
 }

@@ -1,67 +1,218 @@
 //! CONFIG: the parameters of the server.
 
+use std::fmt::Display;
+
 use bytes::Bytes;
 
-use super::arguments::text;
+use super::arguments::{is, text};
 use super::context::{Context, Outcome};
 use super::error::CommandError;
+use super::introspection::help;
+use super::table::Config;
 use crate::backend::Backend;
 use crate::glob;
+use crate::kv::parse_integer;
 use crate::resp::Reply;
+use crate::settings::Settings;
 
-/// CONFIG GET pattern [pattern …]
-pub(super) fn get<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Reply {
-    let matching = parameters(context).into_iter().filter(|(name, _)| {
-        arguments.iter().any(|pattern| glob::matches(pattern, name.as_bytes(), true))
-    });
-    Reply::Map(matching.map(|(name, value)| (Reply::text(name), Reply::text(value))).collect())
+/// The parameters of Redis that have a meaning here, sorted by name.
+const PARAMETERS: [(&str, Parameter); 11] = [
+    ("appendfsync", Parameter::AppendFsync),
+    ("appendonly", Parameter::AppendOnly),
+    ("databases", Parameter::Databases),
+    ("maxclients", Parameter::MaxClients),
+    ("maxmemory", Parameter::MaxMemory),
+    ("maxmemory-policy", Parameter::MaxMemoryPolicy),
+    ("port", Parameter::Port),
+    ("proto-max-bulk-len", Parameter::ProtoMaxBulkLen),
+    ("save", Parameter::Save),
+    ("tcp-keepalive", Parameter::TcpKeepalive),
+    ("timeout", Parameter::Timeout),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parameter {
+    AppendFsync,
+    AppendOnly,
+    Databases,
+    MaxClients,
+    MaxMemory,
+    MaxMemoryPolicy,
+    Port,
+    ProtoMaxBulkLen,
+    Save,
+    TcpKeepalive,
+    Timeout,
 }
 
-/// CONFIG SET parameter value [parameter value …]: all parameters are fixed while the server runs
-pub(super) fn set<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
-    if !arguments.len().is_multiple_of(2) {
+/// Carries out a subcommand.
+pub(super) fn execute<B: Backend>(
+    context: &Context<'_, B>,
+    command: Config,
+    arguments: &[Bytes],
+) -> Outcome {
+    match command {
+        Config::Get => Ok(get(context, arguments)),
+        Config::Help => Ok(help("config")),
+        Config::ResetStat => Ok(reset_stat(context)),
+        Config::Rewrite => rewrite(),
+        Config::Set => set(context, arguments),
+    }
+}
+
+/// CONFIG GET pattern [pattern …]: a parameter that is asked for by its name is called as the
+/// client called it
+fn get<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Reply {
+    let settings = context.server.settings();
+    let entry = |(name, parameter): (&str, Parameter)| {
+        let asked = arguments.iter().find(|asked| is(asked, name));
+        let matches = |pattern: &Bytes| glob::matches(pattern, name.as_bytes(), true);
+        let name = match asked {
+            Some(asked) => Reply::Bulk(asked.clone()),
+            None if arguments.iter().any(matches) => Reply::text(name),
+            None => return None,
+        };
+        Some((name, Reply::text(parameter.value(context, &settings))))
+    };
+    Reply::Map(PARAMETERS.into_iter().filter_map(entry).collect())
+}
+
+/// CONFIG SET parameter value [parameter value …]: all of them, or none
+fn set<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+    let pairs = arguments.chunks_exact(2);
+    if !pairs.remainder().is_empty() {
         return Err(CommandError::Syntax);
     }
-    let known = parameters(context);
-    let names: Vec<String> = arguments.iter().step_by(2).map(|name| text(name)).collect();
-    let is_known = |name: &str| known.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
-    let reason = match names.iter().find(|name| !is_known(name)) {
-        Some(unknown) => {
-            format!("Unknown option or number of arguments for CONFIG SET - '{unknown}'")
+    let mut settings = context.server.settings();
+    let mut changes: Vec<(Parameter, &[u8], &[u8])> = Vec::new();
+    for pair in pairs {
+        let (name, value) = (&pair[0], &pair[1]);
+        let parameter = PARAMETERS.into_iter().find(|(known, _)| is(name, known));
+        let Some((_, parameter)) = parameter else {
+            let name = text(name);
+            let reason = format!("Unknown option or number of arguments for CONFIG SET - '{name}'");
+            return Err(CommandError::Other(reason));
+        };
+        if parameter.is_fixed() && value != parameter.value(context, &settings).as_bytes() {
+            return Err(not_set(name, "can't set immutable config"));
         }
-        None => format!(
-            "CONFIG SET failed (possibly related to argument '{}') - can't set immutable config",
-            names[0],
-        ),
-    };
-    Err(CommandError::Other(reason))
+        if changes.iter().any(|(earlier, ..)| *earlier == parameter) {
+            return Err(not_set(name, "duplicate parameter"));
+        }
+        changes.push((parameter, name, value));
+    }
+    for (parameter, name, value) in changes {
+        parameter.change(value, &mut settings).map_err(|reason| not_set(name, reason))?;
+    }
+    context.server.control.send_modify(|control| control.settings = settings);
+    Ok(Reply::OK)
 }
 
 /// CONFIG RESETSTAT
-pub(super) fn reset_stat<B>(context: &Context<'_, B>) -> Reply {
+fn reset_stat<B>(context: &Context<'_, B>) -> Reply {
     context.server.stats.reset();
     Reply::OK
 }
 
 /// CONFIG REWRITE
-pub(super) fn rewrite() -> Outcome {
+fn rewrite() -> Outcome {
     Err(CommandError::Other("The server is running without a config file".into()))
 }
 
-/// The parameters of Redis that have a meaning here, with what holds.
-fn parameters<B: Backend>(context: &Context<'_, B>) -> Vec<(&'static str, String)> {
-    let limits = context.backend.limits();
-    vec![
-        // Every write is in the log, synced, before it is acknowledged.
-        ("appendfsync", "always".into()),
-        ("appendonly", "yes".into()),
-        ("databases", "1".into()),
-        ("maxclients", context.server.max_clients.to_string()),
-        ("maxmemory", "0".into()),
-        ("maxmemory-policy", "noeviction".into()),
-        ("port", context.server.address.port().to_string()),
-        ("proto-max-bulk-len", limits.max_value_bytes.to_string()),
-        ("save", String::new()),
-        ("timeout", "0".into()),
-    ]
+impl Parameter {
+    /// What holds.
+    fn value<B: Backend>(self, context: &Context<'_, B>, settings: &Settings) -> String {
+        match self {
+            Self::AppendFsync => settings.durability.append_fsync.to_owned(),
+            Self::AppendOnly => settings.durability.append_only.to_owned(),
+            Self::Databases => "1".to_owned(),
+            Self::MaxClients => settings.max_clients.to_string(),
+            Self::MaxMemory => "0".to_owned(),
+            Self::MaxMemoryPolicy => "noeviction".to_owned(),
+            Self::Port => context.server.address.port().to_string(),
+            Self::ProtoMaxBulkLen => context.backend.limits().max_value_bytes.to_string(),
+            Self::Save => settings.durability.save.clone(),
+            Self::TcpKeepalive => settings.tcp_keepalive_secs.to_string(),
+            Self::Timeout => settings.client_timeout_secs.to_string(),
+        }
+    }
+
+    /// Whether it stays as it is while the server runs. Setting it to what it is does no harm.
+    const fn is_fixed(self) -> bool {
+        matches!(
+            self,
+            Self::Databases
+                | Self::MaxMemory
+                | Self::MaxMemoryPolicy
+                | Self::Port
+                | Self::ProtoMaxBulkLen
+        )
+    }
+
+    /// Changes it in `settings`. Fails with Redis's reason.
+    fn change(self, value: &[u8], settings: &mut Settings) -> Result<(), String> {
+        let durability = &mut settings.durability;
+        match self {
+            Self::AppendFsync => durability.append_fsync = one_of(APPEND_FSYNC, value)?,
+            Self::AppendOnly => durability.append_only = yes_or_no(value)?,
+            Self::Save => durability.save = save_points(value)?,
+            Self::MaxClients => settings.max_clients = integer(value, 1, u32::MAX)?,
+            Self::TcpKeepalive => settings.tcp_keepalive_secs = integer(value, 0, MAX_SECS)?,
+            Self::Timeout => settings.client_timeout_secs = integer(value, 0, MAX_SECS)?,
+            Self::Databases
+            | Self::MaxMemory
+            | Self::MaxMemoryPolicy
+            | Self::Port
+            | Self::ProtoMaxBulkLen => {}
+        }
+        Ok(())
+    }
+}
+
+const APPEND_FSYNC: [&str; 3] = ["everysec", "always", "no"];
+
+/// The longest time that a parameter takes, in seconds.
+const MAX_SECS: u32 = i32::MAX as u32;
+
+fn integer(value: &[u8], least: u32, most: u32) -> Result<u32, String> {
+    let value = parse_integer(value).ok_or("argument couldn't be parsed into an integer")?;
+    match u32::try_from(value) {
+        Ok(value) if (least..=most).contains(&value) => Ok(value),
+        _ => Err(format!("argument must be between {least} and {most} inclusive")),
+    }
+}
+
+fn yes_or_no(value: &[u8]) -> Result<&'static str, String> {
+    let word = ["yes", "no"].into_iter().find(|word| is(value, word));
+    word.ok_or_else(|| "argument must be 'yes' or 'no'".to_owned())
+}
+
+fn one_of<const N: usize>(words: [&'static str; N], value: &[u8]) -> Result<&'static str, String> {
+    let word = words.into_iter().find(|word| is(value, word));
+    word.ok_or_else(|| {
+        let words = words.join(", ");
+        format!("argument(s) must be one of the following: {words}")
+    })
+}
+
+/// Pairs of a positive number of seconds and a number of changes.
+fn save_points(value: &[u8]) -> Result<String, String> {
+    let value = text(value);
+    let numbers: Vec<&str> = value.split_ascii_whitespace().collect();
+    let is_pair = |pair: &[&str]| {
+        let least = |text: &str, least| text.parse::<i32>().is_ok_and(|number| number >= least);
+        matches!(pair, [seconds, changes] if least(seconds, 1) && least(changes, 0))
+    };
+    if numbers.chunks(2).all(is_pair) {
+        return Ok(numbers.join(" "));
+    }
+    Err("Invalid save parameters".to_owned())
+}
+
+/// Why a parameter was not set; `name` as the client wrote it.
+fn not_set(name: &[u8], reason: impl Display) -> CommandError {
+    let name = text(name);
+    CommandError::Other(format!(
+        "CONFIG SET failed (possibly related to argument '{name}') - {reason}"
+    ))
 }

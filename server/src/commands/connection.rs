@@ -1,4 +1,5 @@
-//! What concerns the connection itself: PING, ECHO, HELLO, SELECT, QUIT, RESET.
+//! What concerns the connection itself: PING, ECHO, HELLO, AUTH, SELECT, QUIT,
+//! RESET.
 
 use bytes::Bytes;
 
@@ -27,39 +28,11 @@ pub(super) fn select(arguments: &[Bytes]) -> Outcome {
 
 /// HELLO [protover [AUTH user password] [SETNAME name]]
 pub(super) fn hello<B>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Outcome {
-    let mut protocol = context.session.protocol;
-    let mut name = None;
-    if let Some((version, mut options)) = arguments.split_first() {
-        protocol = match arguments::integer(version) {
-            Ok(2) => Protocol::Resp2,
-            Ok(3) => Protocol::Resp3,
-            Ok(_) => return Err(CommandError::Protocol),
-            Err(_) => {
-                let reason = "Protocol version is not an integer or out of range";
-                return Err(CommandError::Other(reason.into()));
-            }
-        };
-        while let Some(option) = options.first() {
-            options = match options {
-                // There are no passwords, so the only user may give any.
-                [option, user, _, rest @ ..] if is(option, "AUTH") => {
-                    if user != "default" {
-                        return Err(CommandError::Password);
-                    }
-                    rest
-                }
-                [option, wanted, rest @ ..] if is(option, "SETNAME") => {
-                    name = Some(listed_word(wanted, "Client names")?);
-                    rest
-                }
-                _ => {
-                    let option = text(option);
-                    let reason = format!("Syntax error in HELLO option '{option}'");
-                    return Err(CommandError::Other(reason));
-                }
-            };
-        }
+    let Hello { protocol, user, name } = Hello::parse(arguments)?;
+    if let Some(user) = user {
+        return Err(authenticate(&user));
     }
+    let protocol = protocol.unwrap_or(context.session.protocol);
     context.session.set_protocol(protocol);
     if let Some(name) = name {
         context.session.client.update(|details| details.name = name);
@@ -76,6 +49,15 @@ pub(super) fn hello<B>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Out
     ]))
 }
 
+/// AUTH [user] password
+pub(super) fn auth(arguments: &[Bytes]) -> Outcome {
+    match arguments {
+        [_password] => Err(CommandError::NoPassword),
+        [user, _password] => Err(authenticate(user)),
+        _ => Err(CommandError::Syntax),
+    }
+}
+
 /// QUIT
 pub(super) fn quit<B>(context: &mut Context<'_, B>) -> Reply {
     context.session.closing = true;
@@ -86,4 +68,59 @@ pub(super) fn quit<B>(context: &mut Context<'_, B>) -> Reply {
 pub(super) fn reset<B>(context: &mut Context<'_, B>) -> Reply {
     context.session.reset();
     Reply::Status("RESET")
+}
+
+/// What HELLO asks for.
+#[derive(Default)]
+struct Hello {
+    protocol: Option<Protocol>,
+    /// Whom the client says to be, if it sends a password.
+    user: Option<Bytes>,
+    name: Option<String>,
+}
+
+impl Hello {
+    fn parse(arguments: &[Bytes]) -> Result<Self, CommandError> {
+        let mut hello = Self::default();
+        let Some((version, mut options)) = arguments.split_first() else {
+            return Ok(hello);
+        };
+        hello.protocol = Some(protocol(version)?);
+        while let Some(option) = options.first() {
+            options = match options {
+                [option, user, _password, rest @ ..] if is(option, "AUTH") => {
+                    hello.user = Some(user.clone());
+                    rest
+                }
+                [option, wanted, rest @ ..] if is(option, "SETNAME") => {
+                    hello.name = Some(listed_word(wanted, "Client names")?);
+                    rest
+                }
+                _ => {
+                    let option = text(option);
+                    let reason = format!("Syntax error in HELLO option '{option}'");
+                    return Err(CommandError::Other(reason));
+                }
+            };
+        }
+        Ok(hello)
+    }
+}
+
+fn protocol(version: &[u8]) -> Result<Protocol, CommandError> {
+    match arguments::integer(version) {
+        Ok(2) => Ok(Protocol::Resp2),
+        Ok(3) => Ok(Protocol::Resp3),
+        Ok(_) => Err(CommandError::Protocol),
+        Err(_) => {
+            let reason = "Protocol version is not an integer or out of range";
+            Err(CommandError::Other(reason.into()))
+        }
+    }
+}
+
+/// Why a password of `user` is not accepted. There are none: a client that sends one means to talk
+/// to a server that asks for it.
+fn authenticate(user: &[u8]) -> CommandError {
+    if user == b"default" { CommandError::NoPassword } else { CommandError::Password }
 }

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::context::{Context, Outcome};
 use super::error::CommandError;
 use super::table::{self, Name, Spec};
-use super::{client, config, connection, generic, introspection, number, range, scan, scripting};
-use super::{server, string};
+use super::{client, config, connection, generic, info, introspection, number, range, scan};
+use super::{scripting, server, string, transaction};
 use crate::backend::Backend;
 use crate::resp::Reply;
 
@@ -22,11 +22,13 @@ pub async fn execute<B: Backend>(context: &mut Context<'_, B>, arguments: &[Byte
 
 /// Finds the command and checks what can be checked without knowing what it does.
 fn prepare<B: Backend>(
-    context: &Context<'_, B>,
+    context: &mut Context<'_, B>,
     arguments: &[Bytes],
 ) -> Result<&'static Spec, CommandError> {
-    let spec = table::resolve(arguments)?;
-    context.session.client.note_command(spec.full_name);
+    let spec =
+        table::resolve(arguments).map_err(|error| transaction::refused(context.session, error))?;
+    context.session.note_command(spec.full_name);
+    transaction::admit(context.session, spec.name)?;
     let limit = context.backend.limits().max_key_bytes;
     match spec.keys.of(arguments).find(|key| key.len() > limit) {
         Some(key) => Err(CommandError::KeyTooLong { bytes: key.len(), limit }),
@@ -38,32 +40,18 @@ fn prepare<B: Backend>(
 async fn run<B: Backend>(context: &mut Context<'_, B>, name: Name, arguments: &[Bytes]) -> Outcome {
     match name {
         Name::Append => string::append(context, arguments).await,
-        Name::ClientGetName => Ok(client::get_name(context)),
-        Name::ClientHelp => Ok(introspection::help("client")),
-        Name::ClientId => Ok(client::id(context)),
-        Name::ClientInfo => Ok(client::info(context)),
-        Name::ClientList => client::list(context, arguments),
-        Name::ClientNoEvict | Name::ClientNoTouch => client::switch(arguments),
-        Name::ClientReply => client::reply(context, arguments),
-        Name::ClientSetInfo => client::set_info(context, arguments),
-        Name::ClientSetName => client::set_name(context, arguments),
-        Name::Command => Ok(introspection::command()),
-        Name::CommandCount => Ok(introspection::count()),
-        Name::CommandDocs => Ok(introspection::docs(arguments)),
-        Name::CommandGetKeys => introspection::get_keys(arguments),
-        Name::CommandHelp => Ok(introspection::help("command")),
-        Name::CommandInfo => Ok(introspection::info(arguments)),
-        Name::CommandList => introspection::list(arguments),
-        Name::ConfigGet => Ok(config::get(context, arguments)),
-        Name::ConfigHelp => Ok(introspection::help("config")),
-        Name::ConfigResetStat => Ok(config::reset_stat(context)),
-        Name::ConfigRewrite => config::rewrite(),
-        Name::ConfigSet => config::set(context, arguments),
+        Name::Auth => connection::auth(arguments),
+        Name::Client(command) => client::execute(context, command, arguments),
+        Name::Command(command) => introspection::execute(command, arguments),
+        Name::Config(command) => config::execute(context, command, arguments),
+        Name::Container => Err(CommandError::Syntax),
         Name::DbSize => server::db_size(context).await,
         Name::Decr => number::decr(context, arguments).await,
         Name::DecrBy => number::decr_by(context, arguments).await,
         Name::Del | Name::Unlink => generic::del(context, arguments).await,
+        Name::Discard => transaction::discard(context.session),
         Name::Echo => Ok(Reply::Bulk(arguments[0].clone())),
+        Name::Exec => transaction::exec(context.session),
         Name::Exists => generic::exists(context, arguments).await,
         Name::FlushAll | Name::FlushDb => server::flush_all(context, arguments).await,
         Name::FunctionFlush => {
@@ -77,11 +65,12 @@ async fn run<B: Backend>(context: &mut Context<'_, B>, name: Name, arguments: &[
         Name::Incr => number::incr(context, arguments).await,
         Name::IncrBy => number::incr_by(context, arguments).await,
         Name::IncrByFloat => number::incr_by_float(context, arguments).await,
-        Name::Info => Ok(server::info(context, arguments)),
+        Name::Info => Ok(info::info(context, arguments)),
         Name::Keys => scan::keys(context, arguments).await,
         Name::MGet => string::mget(context, arguments).await,
         Name::MSet => string::mset(context, arguments).await,
         Name::MSetNx => string::mset_nx(context, arguments).await,
+        Name::Multi => transaction::multi(context.session),
         Name::Ping => connection::ping(arguments),
         Name::Quit => Ok(connection::quit(context)),
         Name::Range => range::range(context, arguments).await,
@@ -96,7 +85,7 @@ async fn run<B: Backend>(context: &mut Context<'_, B>, name: Name, arguments: &[
         Name::SetRange => string::set_range(context, arguments).await,
         Name::StrLen => string::str_len(context, arguments).await,
         Name::Type => generic::key_type(context, arguments).await,
-        // A request without a subcommand does not resolve to these: their arity asks for one.
-        Name::Client | Name::Config | Name::Function | Name::Script => Err(CommandError::Syntax),
+        Name::Unwatch => Ok(transaction::unwatch()),
+        Name::Watch => transaction::watch(),
     }
 }

@@ -61,6 +61,29 @@ pub enum CommandError {
     /// A protocol other than 2 and 3.
     #[error("NOPROTO unsupported protocol version")]
     Protocol,
+    /// A password, although there is none.
+    #[error(
+        "ERR AUTH <password> called without any password configured for the default user. \
+         Are you sure your configuration is correct?"
+    )]
+    NoPassword,
+    /// A MULTI.
+    #[error("ERR transactions are not supported; the commands up to EXEC or DISCARD are refused")]
+    Transaction,
+    /// A command behind a MULTI that was refused.
+    #[error("ERR command refused: it follows a MULTI, and transactions are not supported")]
+    InRefusedTransaction,
+    /// The EXEC of a transaction that was refused.
+    #[error("EXECABORT Transaction discarded because of previous errors.")]
+    Aborted,
+    /// The same, of an EXEC with arguments.
+    #[error(
+        "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command"
+    )]
+    AbortedByArity,
+    /// A WATCH.
+    #[error("ERR WATCH is not supported, as transactions are not")]
+    Watch,
     /// A user other than the default one.
     #[error("WRONGPASS invalid username-password pair or user is disabled.")]
     Password,

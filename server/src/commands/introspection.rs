@@ -5,35 +5,48 @@ use bytes::Bytes;
 use super::arguments::is;
 use super::context::Outcome;
 use super::error::CommandError;
-use super::table::{self, Spec};
+use super::table::{self, Command, Keys, Spec};
 use crate::glob;
 use crate::resp::Reply;
 
+/// Carries out COMMAND or a subcommand.
+pub(super) fn execute(command: Command, arguments: &[Bytes]) -> Outcome {
+    match command {
+        Command::All => Ok(describe_all()),
+        Command::Count => Ok(count()),
+        Command::Docs => Ok(docs(arguments)),
+        Command::GetKeys => get_keys(arguments),
+        Command::Help => Ok(help("command")),
+        Command::Info => Ok(info(arguments)),
+        Command::List => list(arguments),
+    }
+}
+
 /// COMMAND
-pub(super) fn command() -> Reply {
+fn describe_all() -> Reply {
     Reply::Array(table::COMMANDS.iter().map(describe).collect())
 }
 
 /// COMMAND COUNT
-pub(super) fn count() -> Reply {
+fn count() -> Reply {
     Reply::Integer(table::COMMANDS.len() as i64)
 }
 
 /// COMMAND INFO [name …]
-pub(super) fn info(arguments: &[Bytes]) -> Reply {
+fn info(arguments: &[Bytes]) -> Reply {
     if arguments.is_empty() {
-        return command();
+        return describe_all();
     }
-    let one = |name: &Bytes| table::find(name).map_or(Reply::Null, describe);
+    let one = |name: &Bytes| table::find_by_full_name(name).map_or(Reply::Null, describe);
     Reply::Array(arguments.iter().map(one).collect())
 }
 
 /// COMMAND DOCS [name …]: unknown names are left out
-pub(super) fn docs(arguments: &[Bytes]) -> Reply {
+fn docs(arguments: &[Bytes]) -> Reply {
     let specs: Vec<&Spec> = if arguments.is_empty() {
         table::COMMANDS.iter().collect()
     } else {
-        arguments.iter().filter_map(|name| table::find(name)).collect()
+        arguments.iter().filter_map(|name| table::find_by_full_name(name)).collect()
     };
     Reply::Map(
         specs.into_iter().map(|spec| (Reply::text(spec.full_name), document(spec))).collect(),
@@ -41,7 +54,7 @@ pub(super) fn docs(arguments: &[Bytes]) -> Reply {
 }
 
 /// COMMAND LIST [FILTERBY MODULE name | ACLCAT category | PATTERN pattern]
-pub(super) fn list(arguments: &[Bytes]) -> Outcome {
+fn list(arguments: &[Bytes]) -> Outcome {
     let keep: Box<dyn Fn(&Spec) -> bool> = match arguments {
         [] => Box::new(|_| true),
         [filter, kind, _] if is(filter, "FILTERBY") && is(kind, "MODULE") => Box::new(|_| false),
@@ -59,19 +72,16 @@ pub(super) fn list(arguments: &[Bytes]) -> Outcome {
 }
 
 /// COMMAND GETKEYS command [argument …]
-pub(super) fn get_keys(arguments: &[Bytes]) -> Outcome {
-    let reason = match table::resolve(arguments) {
-        Ok(spec) => {
-            let keys: Vec<Bytes> = spec.keys.of(arguments).cloned().collect();
-            if !keys.is_empty() {
-                return Ok(Reply::bulks(keys));
-            }
-            "The command has no key arguments"
-        }
-        Err(CommandError::Arity(_)) => "Invalid number of arguments specified for command",
-        Err(_) => "Invalid command specified",
-    };
-    Err(CommandError::Other(reason.into()))
+fn get_keys(arguments: &[Bytes]) -> Outcome {
+    let refused = |reason: &str| CommandError::Other(reason.to_owned());
+    let spec = table::lookup(arguments).map_err(|_| refused("Invalid command specified"))?;
+    if spec.keys == Keys::NONE {
+        return Err(refused("The command has no key arguments"));
+    }
+    if !spec.accepts(arguments.len()) {
+        return Err(refused("Invalid number of arguments specified for command"));
+    }
+    Ok(Reply::bulks(spec.keys.of(arguments).cloned()))
 }
 
 /// The subcommand HELP of `name`
@@ -90,19 +100,24 @@ pub(super) fn help(name: &str) -> Reply {
 /// The ten elements that Redis gives for a command.
 fn describe(spec: &Spec) -> Reply {
     let keys = spec.keys;
-    let flags = spec.flags().map(Reply::Status);
-    let categories = spec.categories().map(Reply::Status);
+    let specifications = if keys.first > 0 { vec![key_specification(spec)] } else { Vec::new() };
+    let subcommands = match spec.subcommands {
+        // Redis has a set here where there is nothing, and a list where there is something.
+        [] => Reply::Set(Vec::new()),
+        subcommands => Reply::Array(subcommands.iter().map(describe).collect()),
+    };
     Reply::Array(vec![
         Reply::text(spec.full_name),
         Reply::Integer(spec.arity),
-        Reply::Set(flags.collect()),
+        Reply::Set(spec.flags().map(Reply::Status).collect()),
         Reply::Integer(keys.first),
         Reply::Integer(keys.last),
         Reply::Integer(keys.step),
-        Reply::Set(categories.collect()),
-        Reply::Array(Vec::new()),
-        Reply::Array(if keys.first > 0 { vec![key_specification(spec)] } else { Vec::new() }),
-        Reply::Array(spec.subcommands.iter().map(describe).collect()),
+        Reply::Set(spec.categories().map(Reply::Status).collect()),
+        // Hints for clients and proxies; there are none.
+        Reply::Set(Vec::new()),
+        Reply::Set(specifications),
+        subcommands,
     ])
 }
 
@@ -110,11 +125,6 @@ fn describe(spec: &Spec) -> Reply {
 fn key_specification(spec: &Spec) -> Reply {
     let keys = spec.keys;
     let entry = |key: &str, value| (Reply::text(key), value);
-    let access = if spec.flags().any(|flag| flag == "readonly") {
-        ["RO", "access"]
-    } else {
-        ["RW", "update"]
-    };
     // The last key counts from the first one here, unless it counts from the end.
     let last = if keys.last < 0 { keys.last } else { keys.last - keys.first };
     let index = Reply::Map(vec![entry("index", Reply::Integer(keys.first))]);
@@ -124,7 +134,7 @@ fn key_specification(spec: &Spec) -> Reply {
         entry("limit", Reply::Integer(0)),
     ]);
     Reply::Map(vec![
-        entry("flags", Reply::Set(access.map(Reply::Status).into())),
+        entry("flags", Reply::Set(spec.key_flags().map(Reply::Status).collect())),
         entry(
             "begin_search",
             Reply::Map(vec![entry("type", Reply::text("index")), entry("spec", index)]),

@@ -18,6 +18,7 @@ mod context;
 mod dispatch;
 mod error;
 mod generic;
+mod info;
 mod introspection;
 mod number;
 mod range;
@@ -26,6 +27,7 @@ mod scripting;
 mod server;
 mod string;
 pub mod table;
+mod transaction;
 
 pub use self::context::Context;
 pub use self::dispatch::execute;

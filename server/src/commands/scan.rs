@@ -85,28 +85,36 @@ struct Options {
 impl Options {
     fn parse(arguments: &[Bytes]) -> Result<Self, CommandError> {
         let mut options = Self { count: DEFAULT_COUNT, pattern: None, strings: true };
-        let pairs = arguments.chunks_exact(2);
-        if !pairs.remainder().is_empty() {
-            return Err(CommandError::Syntax);
-        }
-        for pair in pairs {
-            let (option, value) = (&pair[0], &pair[1]);
-            if is(option, "COUNT") {
-                let count = arguments::integer(value)?;
-                options.count = u64::try_from(count).map_err(|_| CommandError::Syntax)?;
-                if options.count == 0 {
-                    return Err(CommandError::Syntax);
+        let mut rest = arguments;
+        while let Some(option) = rest.first() {
+            rest = match rest {
+                [_, value, rest @ ..] if is(option, "COUNT") => {
+                    options.count = count(value)?;
+                    rest
                 }
-                options.count = options.count.min(MAX_COUNT);
-            } else if is(option, "MATCH") {
-                options.pattern = Some(value.clone());
-            } else if is(option, "TYPE") {
-                options.strings = is(value, "string");
-            } else {
-                return Err(CommandError::Syntax);
-            }
+                [_, value, rest @ ..] if is(option, "MATCH") => {
+                    options.pattern = Some(value.clone());
+                    rest
+                }
+                [_, value, rest @ ..] if is(option, "TYPE") => {
+                    options.strings = is(value, "string");
+                    rest
+                }
+                _ if is(option, "NOVALUES") => {
+                    let reason = "NOVALUES option can only be used in HSCAN";
+                    return Err(CommandError::Other(reason.into()));
+                }
+                _ => return Err(CommandError::Syntax),
+            };
         }
         Ok(options)
+    }
+}
+
+fn count(argument: &[u8]) -> Result<u64, CommandError> {
+    match u64::try_from(arguments::integer(argument)?) {
+        Ok(0) | Err(_) => Err(CommandError::Syntax),
+        Ok(count) => Ok(count.min(MAX_COUNT)),
     }
 }
 

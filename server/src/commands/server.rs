@@ -1,4 +1,4 @@
-//! What concerns all keys or the whole server: DBSIZE, FLUSHALL, INFO.
+//! What concerns all keys: DBSIZE, FLUSHALL, FLUSHDB.
 
 use bytes::Bytes;
 
@@ -9,15 +9,6 @@ use super::error::CommandError;
 use crate::backend::{Backend, RangeId};
 use crate::kv::{Answer, Command, Query};
 use crate::resp::Reply;
-
-/// INFO [section …]
-pub(super) fn info<B>(context: &Context<'_, B>, arguments: &[Bytes]) -> Reply {
-    let everything = ["all", "everything", "default"];
-    let all = arguments.is_empty()
-        || arguments.iter().any(|wanted| everything.iter().any(|word| is(wanted, word)));
-    let wanted = |title: &str| all || arguments.iter().any(|wanted| is(wanted, title));
-    Reply::Verbatim(Bytes::from(context.server.info(wanted)))
-}
 
 /// DBSIZE: the sum of the ranges, each as of its own moment
 pub(super) async fn db_size<B: Backend>(context: &Context<'_, B>) -> Outcome {

@@ -16,7 +16,7 @@ pub(super) async fn get<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes
     optional(context.read(range, &Query::Get { key }).await?)
 }
 
-/// SET key value [NX | XX | IFEQ value] [GET]
+/// SET key value [NX | XX | IFEQ value] [GET] [KEEPTTL]
 pub(super) async fn set<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     let options = SetOptions::parse(&arguments[2..])?;
     let want_old = options.want_old;
@@ -122,7 +122,8 @@ pub(super) async fn mset_nx<B: Backend>(context: &Context<'_, B>, arguments: &[B
     Ok(Reply::Integer(i64::from(done)))
 }
 
-/// The options of SET. Expiry is not supported: its options are syntax errors.
+/// The options of SET. Expiry is not supported: the options that set one are syntax errors, and
+/// KEEPTTL has nothing to keep.
 struct SetOptions {
     condition: Condition,
     /// Whether the old value is the reply (GET).
@@ -136,6 +137,8 @@ impl SetOptions {
         while let Some(option) = options.next() {
             if is(option, "GET") {
                 parsed.want_old = true;
+            } else if is(option, "KEEPTTL") {
+                // No key has a time to live.
             } else if is(option, "NX") {
                 parsed.require(Condition::Missing)?;
             } else if is(option, "XX") {

@@ -1,12 +1,11 @@
-//! What can be chosen about connections.
+//! What is decided about connections when the front starts.
 
 use std::time::Duration;
 
-/// How the front treats connections.
+/// How the front treats connections, fixed while it runs. What can change then is in
+/// [`Settings`](crate::settings::Settings).
 #[derive(Clone, Copy, Debug)]
 pub struct FrontConfig {
-    /// The most connections at a time.
-    pub max_clients: usize,
     /// While a client has this many bytes of replies to read, none of its further commands are
     /// carried out.
     pub max_unsent_bytes: usize,
@@ -16,10 +15,6 @@ pub struct FrontConfig {
 
 impl Default for FrontConfig {
     fn default() -> Self {
-        Self {
-            max_clients: 10_000,
-            max_unsent_bytes: 8 * 1024 * 1024,
-            stall_timeout: Duration::from_secs(60),
-        }
+        Self { max_unsent_bytes: 8 * 1024 * 1024, stall_timeout: Duration::from_secs(60) }
     }
 }

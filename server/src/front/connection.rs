@@ -1,9 +1,10 @@
 //! One client's connection: bytes in, commands in turn, bytes out.
 
+use std::future;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,8 +17,8 @@ use super::config::FrontConfig;
 use crate::backend::Backend;
 use crate::commands::{self, Context};
 use crate::resp::{Reply, Request, RequestParser};
-use crate::server_state::ServerState;
-use crate::session::{Registration, Session};
+use crate::server_state::{Control, ServerState};
+use crate::session::{BufferSizes, Registration, Session};
 
 /// What is read at once.
 const READ_BYTES: usize = 16 * 1024;
@@ -38,6 +39,8 @@ pub(super) struct Connection<B> {
     backend: B,
     server: Arc<ServerState>,
     config: FrontConfig,
+    /// When bytes last came or left, or a command was last carried out.
+    last_active: Instant,
     /// Keeps the connection among those that CLIENT LIST shows.
     _registration: Registration,
 }
@@ -71,27 +74,39 @@ impl<B: Backend> Connection<B> {
             backend,
             server,
             config,
+            last_active: Instant::now(),
             _registration: registration,
         }
     }
 
-    /// Serves the client until it leaves, or `stopped` turns true.
-    pub(super) async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+    /// The socket.
+    #[cfg(test)]
+    pub(super) fn stream(&self) -> &TcpStream {
+        self.reader.as_ref()
+    }
+
+    /// Serves the client until it leaves, is idle for too long, or the front stops.
+    pub(super) async fn run(mut self, mut control: watch::Receiver<Control>) {
         let end = loop {
-            if let Some(end) = self.execute_ready(&stopped).await {
+            if let Some(end) = self.execute_ready(&control).await {
                 break end;
             }
+            let timeout = control.borrow_and_update().settings.client_timeout();
+            let deadline = timeout.map(|timeout| self.last_active + timeout);
             tokio::select! {
                 moved = self.transfer() => match moved {
-                    Ok(()) => {}
+                    Ok(()) => self.last_active = Instant::now(),
                     // A client may close its sending side and still wait for replies.
                     Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                         break End::Closed;
                     }
                     Err(_) => break End::Gone,
                 },
-                // An error means that the server is gone.
-                _ = stopped.wait_for(|stopped| *stopped) => break End::Closed,
+                () = sleep_until(deadline) => break End::Gone,
+                changed = control.changed() => if changed.is_err() {
+                    // The server is gone.
+                    break End::Closed;
+                },
             }
         };
         match end {
@@ -105,9 +120,9 @@ impl<B: Backend> Connection<B> {
     }
 
     /// Carries out the requests that have arrived whole, as long as the client reads its replies.
-    async fn execute_ready(&mut self, stopped: &watch::Receiver<bool>) -> Option<End> {
+    async fn execute_ready(&mut self, control: &watch::Receiver<Control>) -> Option<End> {
         while self.output.len() < self.config.max_unsent_bytes {
-            if *stopped.borrow() {
+            if control.borrow().stopping {
                 return Some(End::Closed);
             }
             let reply = match self.parser.next(&mut self.input) {
@@ -142,22 +157,37 @@ impl<B: Backend> Connection<B> {
         if self.input.is_empty() {
             self.input = BytesMut::new();
         }
+        let buffers = self.buffer_sizes(0);
+        self.session.client.update(|details| details.buffers = buffers);
         None
     }
 
     /// Carries out one command. While it has to wait, the replies before it are sent. Fails if the
     /// client takes none; then nobody waits for the outcome either.
     async fn carry_out(&mut self, arguments: &[Bytes]) -> io::Result<Reply> {
+        self.session.buffers = self.buffer_sizes(arguments.iter().map(Bytes::len).sum());
         let mut context =
             Context { backend: &self.backend, server: &self.server, session: &mut self.session };
         let mut execution = pin!(commands::execute(&mut context, arguments));
-        loop {
+        let reply = loop {
             tokio::select! {
                 biased;
-                reply = &mut execution => return Ok(reply),
+                reply = &mut execution => break reply,
                 written = write_some(&mut self.writer, &mut self.output, self.config.stall_timeout),
                     if !self.output.is_empty() => written?,
             }
+        };
+        self.last_active = Instant::now();
+        Ok(reply)
+    }
+
+    fn buffer_sizes(&self, arguments: usize) -> BufferSizes {
+        BufferSizes {
+            input: self.input.len(),
+            input_free: self.input.capacity() - self.input.len(),
+            arguments,
+            output: self.output.len(),
+            output_capacity: self.output.capacity(),
         }
     }
 
@@ -197,6 +227,14 @@ impl<B: Backend> Connection<B> {
         };
         // Either way the connection is dropped next.
         let _ = time::timeout(LINGER, drain).await;
+    }
+}
+
+/// Never resolves without a deadline.
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => time::sleep_until(deadline.into()).await,
+        None => future::pending().await,
     }
 }
 

@@ -5,11 +5,12 @@ mod connection;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time;
 
@@ -17,6 +18,8 @@ pub use self::config::FrontConfig;
 use self::connection::Connection;
 use crate::backend::Backend;
 use crate::server_state::{FactsHook, ServerState};
+use crate::session::Socket;
+use crate::settings::Settings;
 
 /// How long to wait after a failed accept; it fails again at once while descriptors are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -41,19 +44,20 @@ pub struct RespServer {
 }
 
 impl RespServer {
-    /// Listens on `address`. `facts` contributes to INFO.
+    /// Listens on `address`. `settings` are those to start with; `facts` contributes to INFO.
     ///
     /// # Errors
     /// Fails if the address cannot be listened on.
     pub async fn bind(
         address: SocketAddr,
         config: FrontConfig,
+        settings: Settings,
         facts: FactsHook,
     ) -> Result<Self, BindError> {
         let failed = |source| BindError { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
-        let state = Arc::new(ServerState::new(bound, config.max_clients, facts));
+        let state = Arc::new(ServerState::new(bound, settings, facts));
         Ok(Self { listener, config, state })
     }
 
@@ -72,7 +76,6 @@ impl RespServer {
     /// Serves clients until `shutdown` resolves. Then connections finish the command they are at
     /// and send what they have; after a second the rest is cut off.
     pub async fn serve<B: Backend>(self, backend: B, shutdown: impl Future<Output = ()>) {
-        let (stop, stopped) = watch::channel(false);
         let mut connections = JoinSet::new();
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
@@ -81,7 +84,7 @@ impl RespServer {
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, peer)) => {
                         if let Some(connection) = self.admit(stream, peer, &backend) {
-                            connections.spawn(connection.run(stopped.clone()));
+                            connections.spawn(connection.run(self.state.control.subscribe()));
                         }
                     }
                     Err(error) => {
@@ -93,8 +96,7 @@ impl RespServer {
             }
         }
         drop(self.listener);
-        // Fails only if there is no connection to tell.
-        let _ = stop.send(true);
+        self.state.control.send_modify(|control| control.stopping = true);
         let all_ended = async {
             while let Some(ended) = connections.join_next().await {
                 report(ended);
@@ -113,7 +115,8 @@ impl RespServer {
         backend: &B,
     ) -> Option<Connection<B>> {
         let stats = &self.state.stats;
-        if self.state.clients.count() >= self.config.max_clients {
+        let settings = self.state.settings();
+        if self.state.clients.count() >= settings.max_clients as usize {
             stats.rejected.increment();
             // A new socket has room for one line; if not, the client just sees it closed.
             let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
@@ -123,11 +126,27 @@ impl RespServer {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
         }
-        let local = stream.local_addr().unwrap_or(self.state.address);
-        let registration = self.state.clients.register(peer, local);
+        if let Some(silence) = settings.tcp_keepalive()
+            && let Err(error) = keep_alive(&stream, silence)
+        {
+            tracing::debug!(%error, %peer, "cannot set the keepalive of the connection");
+        }
+        let registration = self.state.clients.register(Socket {
+            address: peer,
+            local_address: stream.local_addr().unwrap_or(self.state.address),
+            descriptor: stream.as_raw_fd(),
+        });
         let state = Arc::clone(&self.state);
         Some(Connection::new(stream, registration, backend.clone(), state, self.config))
     }
+}
+
+/// Has the operating system ask a client that has been silent for so long whether it is there. Three
+/// questions without an answer, each a third of the time after the one before, end the connection.
+fn keep_alive(stream: &TcpStream, silence: Duration) -> io::Result<()> {
+    let between = (silence / 3).max(Duration::from_secs(1));
+    let keepalive = TcpKeepalive::new().with_time(silence).with_interval(between).with_retries(3);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
 /// A panic in one connection is a bug, but not one that the other clients shall notice.
@@ -136,5 +155,36 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
         && error.is_panic()
     {
         tracing::error!(%error, "a client's connection failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::Partition;
+    use crate::limits::Limits;
+    use crate::memory::MemoryBackend;
+    use crate::server_state::Facts;
+
+    /// After how much silence the operating system asks a client that is let in with `settings`.
+    async fn keepalive_of(settings: Settings) -> Option<Duration> {
+        let address = ([127, 0, 0, 1], 0).into();
+        let facts = Box::new(Facts::default);
+        let server = RespServer::bind(address, FrontConfig::default(), settings, facts);
+        let server = server.await.unwrap();
+        let _client = TcpStream::connect(server.local_address()).await.unwrap();
+        let (stream, peer) = server.listener.accept().await.unwrap();
+        let backend = MemoryBackend::even(Partition::Hash, 1, Limits::default());
+        let connection = server.admit(stream, peer, &backend).unwrap();
+        let socket = SockRef::from(connection.stream());
+        socket.keepalive().unwrap().then(|| socket.tcp_keepalive_time().unwrap())
+    }
+
+    #[tokio::test]
+    async fn clients_that_vanish_are_noticed() {
+        let keepalive = keepalive_of(Settings::default()).await;
+        assert_eq!(keepalive, Some(Duration::from_secs(300)));
+        let off = Settings { tcp_keepalive_secs: 0, ..Settings::default() };
+        assert_eq!(keepalive_of(off).await, None);
     }
 }

@@ -17,6 +17,7 @@ use logboat_server::layout::Partition;
 use logboat_server::limits::Limits;
 use logboat_server::memory::MemoryBackend;
 use logboat_server::server_state::Facts;
+use logboat_server::settings::Settings;
 use tokio::runtime;
 use tokio::sync::oneshot;
 
@@ -32,6 +33,10 @@ pub struct Server<B = MemoryBackend> {
 
 impl<B: Backend> Server<B> {
     pub fn start(backend: B, config: FrontConfig) -> Self {
+        Self::start_with(backend, config, Settings::default())
+    }
+
+    pub fn start_with(backend: B, config: FrontConfig, settings: Settings) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
         let (bound, address) = std::sync::mpsc::channel();
         let served = backend.clone();
@@ -41,9 +46,11 @@ impl<B: Backend> Server<B> {
                 let facts = || Facts {
                     sections: vec![("Engine", vec![("groups".into(), "7".into())])],
                     keys: Some(3),
+                    writes_fail: false,
                 };
                 let any_port = "127.0.0.1:0".parse().unwrap();
-                let server = RespServer::bind(any_port, config, Box::new(facts)).await.unwrap();
+                let server =
+                    RespServer::bind(any_port, config, settings, Box::new(facts)).await.unwrap();
                 bound.send(server.local_address()).unwrap();
                 server
                     .serve(served, async {

@@ -8,7 +8,8 @@ use logboat_server::limits::Limits;
 use logboat_server::memory::MemoryBackend;
 use logboat_server::resp::{ProtocolError, Request, RequestParser};
 use logboat_server::server_state::{Facts, ServerState};
-use logboat_server::session::Session;
+use logboat_server::session::{Session, Socket};
+use logboat_server::settings::Settings;
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::runtime;
 
@@ -88,8 +89,9 @@ async fn serve<'a>(partition: Partition, pieces: impl Iterator<Item = &'a [u8]>)
     let (requests, error) = parse(pieces);
     let backend = MemoryBackend::even(partition, 4, LIMITS);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    let server = ServerState::new(address, 1, Box::new(Facts::default));
-    let registration = server.clients.register(address, address);
+    let server = ServerState::new(address, Settings::default(), Box::new(Facts::default));
+    let socket = Socket { address, local_address: address, descriptor: 0 };
+    let registration = server.clients.register(socket);
     let mut session = Session::new(registration.client.clone());
     let mut replies = Vec::new();
     for request in requests {

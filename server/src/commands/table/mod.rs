@@ -6,7 +6,7 @@ mod spec;
 use bytes::Bytes;
 
 pub use self::rows::COMMANDS;
-pub use self::spec::{Keys, Name, Spec};
+pub use self::spec::{Client, Command, Config, Keys, Name, Spec};
 use super::arguments::text;
 use super::error::CommandError;
 
@@ -19,21 +19,39 @@ pub fn find(name: &[u8]) -> Option<&'static Spec> {
     find_in(COMMANDS, name)
 }
 
+/// The command of this name, or the subcommand of one as in `config|get`, in any case.
+#[must_use]
+pub fn find_by_full_name(name: &[u8]) -> Option<&'static Spec> {
+    match name.iter().position(|&byte| byte == b'|') {
+        None => find(name),
+        Some(bar) => find_in(find(&name[..bar])?.subcommands, &name[bar + 1..]),
+    }
+}
+
+/// The command or subcommand that a request names, whatever the number of its arguments.
+///
+/// # Errors
+/// Fails with Redis's text if there is no such command.
+pub fn lookup(request: &[Bytes]) -> Result<&'static Spec, CommandError> {
+    let name = request.first().map_or(&[][..], |name| &name[..]);
+    let Some(spec) = find(name) else {
+        return Err(unknown(name, request));
+    };
+    let (false, Some(sub)) = (spec.subcommands.is_empty(), request.get(1)) else {
+        return Ok(spec);
+    };
+    find_in(spec.subcommands, sub).ok_or_else(|| CommandError::UnknownSubcommand {
+        name: text(&sub[..sub.len().min(MAX_ECHO_BYTES)]),
+        command: spec.full_name.to_ascii_uppercase(),
+    })
+}
+
 /// The command or subcommand that a request calls; the number of its arguments fits.
 ///
 /// # Errors
 /// Fails with Redis's text if there is no such command or the number of arguments does not fit.
 pub fn resolve(request: &[Bytes]) -> Result<&'static Spec, CommandError> {
-    let name = request.first().map_or(&[][..], |name| &name[..]);
-    let Some(mut spec) = find(name) else {
-        return Err(unknown(name, request));
-    };
-    if let (false, Some(sub)) = (spec.subcommands.is_empty(), request.get(1)) {
-        spec = find_in(spec.subcommands, sub).ok_or_else(|| CommandError::UnknownSubcommand {
-            name: text(&sub[..sub.len().min(MAX_ECHO_BYTES)]),
-            command: spec.full_name.to_ascii_uppercase(),
-        })?;
-    }
+    let spec = lookup(request)?;
     if spec.accepts(request.len()) {
         Ok(spec)
     } else {
@@ -79,8 +97,8 @@ mod tests {
     #[test]
     fn requests_resolve_to_commands_and_subcommands() {
         assert_eq!(resolve(&request("gEt a")).unwrap().name, Name::Get);
-        assert_eq!(resolve(&request("client id")).unwrap().name, Name::ClientId);
-        assert_eq!(resolve(&request("COMMAND")).unwrap().name, Name::Command);
+        assert_eq!(resolve(&request("client id")).unwrap().name, Name::Client(Client::Id));
+        assert_eq!(resolve(&request("COMMAND")).unwrap().name, Name::Command(Command::All));
         for (line, text) in [
             ("get", "ERR wrong number of arguments for 'get' command"),
             ("get a b", "ERR wrong number of arguments for 'get' command"),

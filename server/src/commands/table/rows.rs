@@ -1,18 +1,21 @@
 //! The rows of the table of commands.
 
-use super::spec::{Keys, Name, Spec};
+use super::spec::{Client, Command, Config, Keys, Name, Spec};
 
-/// Rows of: name, what it is in the program, arity, flags, keys, group, since, summary, and the
-/// subcommands if it has any.
+/// Rows of: name, what it is in the program, arity, flags, categories, where the keys are and what
+/// is done with them; in the next line group, since, summary, and the subcommands if it has any.
 macro_rules! rows {
-    ($($full_name:literal $name:ident $arity:literal $flags:literal $keys:ident
+    ($($full_name:literal $name:ident $(($subcommand:ident))? $arity:literal $flags:literal $categories:literal
+        $keys:ident $key_flags:literal
         $group:literal $since:literal $summary:literal $($subcommands:ident)?;)*) => {
         &[$(Spec {
             full_name: $full_name,
-            name: Name::$name,
+            name: Name::$name $(($name::$subcommand))?,
             arity: $arity,
             flags: $flags,
+            categories: $categories,
             keys: Keys::$keys,
+            key_flags: $key_flags,
             group: $group,
             since: $since,
             summary: $summary,
@@ -25,145 +28,163 @@ macro_rules! rows {
 
 /// All commands, sorted by name.
 pub static COMMANDS: &[Spec] = rows! {
-    "append" Append 3 "write denyoom fast" ONE
+    "append" Append 3 "write denyoom fast" "string" ONE "RW insert"
         "string" "2.0.0" "Appends to the value of a key";
-    "client" Client -2 "" NONE
+    "auth" Auth -2 "noscript loading stale fast no_auth allow_busy" "connection" NONE ""
+        "connection" "1.0.0" "Refuses every password, since there is none";
+    "client" Container -2 "" "" NONE ""
         "connection" "2.4.0" "Commands about connections" CLIENT;
-    "command" Command -1 "loading stale" NONE
+    "command" Command(All) -1 "loading stale" "connection" NONE ""
         "server" "2.8.13" "Describes the commands" COMMAND;
-    "config" Config -2 "" NONE
+    "config" Container -2 "" "" NONE ""
         "server" "2.0.0" "Commands about the configuration" CONFIG;
-    "dbsize" DbSize 1 "readonly fast" NONE
+    "dbsize" DbSize 1 "readonly fast" "keyspace" NONE ""
         "server" "1.0.0" "Counts the keys";
-    "decr" Decr 2 "write denyoom fast" ONE
+    "decr" Decr 2 "write denyoom fast" "string" ONE "RW access update"
         "string" "1.0.0" "Subtracts one from the integer of a key";
-    "decrby" DecrBy 3 "write denyoom fast" ONE
+    "decrby" DecrBy 3 "write denyoom fast" "string" ONE "RW access update"
         "string" "1.0.0" "Subtracts from the integer of a key";
-    "del" Del -2 "write" ALL
+    "del" Del -2 "write" "keyspace" ALL "RM delete"
         "generic" "1.0.0" "Removes keys";
-    "echo" Echo 2 "loading stale fast" NONE
+    "discard" Discard 1 "noscript loading stale fast allow_busy" "transaction" NONE ""
+        "transactions" "2.0.0" "Ends a transaction that was refused";
+    "echo" Echo 2 "loading stale fast" "connection" NONE ""
         "connection" "1.0.0" "Answers its argument";
-    "exists" Exists -2 "readonly fast" ALL
+    "exec" Exec 1 "noscript loading stale skip_slowlog" "transaction" NONE ""
+        "transactions" "1.2.0" "Ends a transaction that was refused";
+    "exists" Exists -2 "readonly fast" "keyspace" ALL "RO"
         "generic" "1.0.0" "Counts the keys that are there";
-    "flushall" FlushAll -1 "write" NONE
+    "flushall" FlushAll -1 "write" "keyspace dangerous" NONE ""
         "server" "1.0.0" "Removes all keys";
-    "flushdb" FlushDb -1 "write" NONE
+    "flushdb" FlushDb -1 "write" "keyspace dangerous" NONE ""
         "server" "1.0.0" "Removes all keys of the only database";
-    "function" Function -2 "" NONE
+    "function" Container -2 "" "" NONE ""
         "scripting" "7.0.0" "Commands about functions, of which there are none" FUNCTION;
-    "get" Get 2 "readonly fast" ONE
+    "get" Get 2 "readonly fast" "string" ONE "RO access"
         "string" "1.0.0" "Gets the value of a key";
-    "getdel" GetDel 2 "write fast" ONE
+    "getdel" GetDel 2 "write fast" "string" ONE "RW access delete"
         "string" "6.2.0" "Removes a key and gets what it held";
-    "getrange" GetRange 4 "readonly" ONE
+    "getrange" GetRange 4 "readonly" "string" ONE "RO access"
         "string" "2.4.0" "Gets a part of the value of a key";
-    "getset" GetSet 3 "write denyoom fast" ONE
+    "getset" GetSet 3 "write denyoom fast" "string" ONE "RW access update"
         "string" "1.0.0" "Sets a key and gets what it held";
-    "hello" Hello -1 "noscript loading stale fast no_auth allow_busy" NONE
+    "hello" Hello -1 "noscript loading stale fast no_auth allow_busy" "connection" NONE ""
         "connection" "6.0.0" "Chooses the protocol";
-    "incr" Incr 2 "write denyoom fast" ONE
+    "incr" Incr 2 "write denyoom fast" "string" ONE "RW access update"
         "string" "1.0.0" "Adds one to the integer of a key";
-    "incrby" IncrBy 3 "write denyoom fast" ONE
+    "incrby" IncrBy 3 "write denyoom fast" "string" ONE "RW access update"
         "string" "1.0.0" "Adds to the integer of a key";
-    "incrbyfloat" IncrByFloat 3 "write denyoom fast" ONE
+    "incrbyfloat" IncrByFloat 3 "write denyoom fast" "string" ONE "RW access update"
         "string" "2.6.0" "Adds to the floating-point number of a key";
-    "info" Info -1 "loading stale" NONE
+    "info" Info -1 "loading stale" "dangerous" NONE ""
         "server" "1.0.0" "Describes the server and its load";
-    "keys" Keys 2 "readonly" NONE
+    "keys" Keys 2 "readonly" "keyspace dangerous" NONE ""
         "generic" "1.0.0" "Lists the keys that match a pattern";
-    "mget" MGet -2 "readonly fast" ALL
+    "mget" MGet -2 "readonly fast" "string" ALL "RO access"
         "string" "1.0.0" "Gets the values of keys";
-    "mset" MSet -3 "write denyoom" PAIRS
+    "mset" MSet -3 "write denyoom" "string" PAIRS "OW update"
         "string" "1.0.1" "Sets keys that lie in one range";
-    "msetnx" MSetNx -3 "write denyoom" PAIRS
+    "msetnx" MSetNx -3 "write denyoom" "string" PAIRS "OW insert"
         "string" "1.0.1" "Sets keys that lie in one range if none is there";
-    "ping" Ping -1 "fast" NONE
+    "multi" Multi 1 "noscript loading stale fast allow_busy" "transaction" NONE ""
+        "transactions" "1.2.0" "Is refused, with what follows up to EXEC";
+    "ping" Ping -1 "fast" "connection" NONE ""
         "connection" "1.0.0" "Answers PONG or its argument";
-    "quit" Quit -1 "noscript loading stale fast no_auth allow_busy" NONE
+    "quit" Quit -1 "noscript loading stale fast no_auth allow_busy" "connection" NONE ""
         "connection" "1.0.0" "Closes the connection";
-    "range" Range -3 "readonly" NONE
+    "range" Range -3 "readonly" "keyspace" NONE ""
         "generic" "1.0.0" "Gets keys and values in key order (not in Redis)";
-    "reset" Reset 1 "noscript loading stale fast no_auth allow_busy" NONE
+    "reset" Reset 1 "noscript loading stale fast no_auth allow_busy" "connection" NONE ""
         "connection" "6.2.0" "Makes the connection as new";
-    "scan" Scan -2 "readonly" NONE
+    "scan" Scan -2 "readonly" "keyspace" NONE ""
         "generic" "2.8.0" "Lists the keys step by step";
-    "script" Script -2 "" NONE
+    "script" Container -2 "" "" NONE ""
         "scripting" "2.6.0" "Commands about scripts, of which there are none" SCRIPT;
-    "select" Select 2 "loading stale fast" NONE
+    "select" Select 2 "loading stale fast" "connection" NONE ""
         "connection" "1.0.0" "Selects the only database";
-    "set" Set -3 "write denyoom" ONE
+    "set" Set -3 "write denyoom" "string" ONE "RW access update variable_flags"
         "string" "1.0.0" "Sets a key, on conditions";
-    "setnx" SetNx 3 "write denyoom fast" ONE
+    "setnx" SetNx 3 "write denyoom fast" "string" ONE "OW insert"
         "string" "1.0.0" "Sets a key if it is not there";
-    "setrange" SetRange 4 "write denyoom" ONE
+    "setrange" SetRange 4 "write denyoom" "string" ONE "RW update"
         "string" "2.2.0" "Overwrites a part of the value of a key";
-    "strlen" StrLen 2 "readonly fast" ONE
+    "strlen" StrLen 2 "readonly fast" "string" ONE "RO"
         "string" "2.2.0" "Gets the length of the value of a key";
-    "substr" SubStr 4 "readonly" ONE
+    "substr" SubStr 4 "readonly" "string" ONE "RO access"
         "string" "1.0.0" "Gets a part of the value of a key";
-    "type" Type 2 "readonly fast" ONE
+    "type" Type 2 "readonly fast" "keyspace" ONE "RO"
         "generic" "1.0.0" "Gets the type of a key's value";
-    "unlink" Unlink -2 "write fast" ALL
+    "unlink" Unlink -2 "write fast" "keyspace" ALL "RM delete"
         "generic" "4.0.0" "Removes keys";
+    "unwatch" Unwatch 1 "noscript loading stale fast allow_busy" "transaction" NONE ""
+        "transactions" "2.2.0" "Forgets watched keys, of which there are none";
+    "watch" Watch -2 "noscript loading stale fast allow_busy" "transaction" ALL "RO"
+        "transactions" "2.2.0" "Is refused, as transactions are";
 };
 
 const CLIENT: &[Spec] = rows! {
-    "client|getname" ClientGetName 2 "" NONE
+    "client|getname" Client(GetName) 2 "noscript loading stale" "connection" NONE ""
         "connection" "2.6.9" "Gets the name of the connection";
-    "client|help" ClientHelp 2 "" NONE
+    "client|getredir" Client(GetRedir) 2 "noscript loading stale" "connection" NONE ""
+        "connection" "6.0.0" "Gets whom invalidations are sent to: nobody";
+    "client|help" Client(Help) 2 "loading stale" "connection" NONE ""
         "connection" "5.0.0" "Lists the subcommands";
-    "client|id" ClientId 2 "" NONE
+    "client|id" Client(Id) 2 "noscript loading stale" "connection" NONE ""
         "connection" "5.0.0" "Gets the number of the connection";
-    "client|info" ClientInfo 2 "" NONE
+    "client|info" Client(Info) 2 "noscript loading stale" "connection" NONE ""
         "connection" "6.2.0" "Describes the connection";
-    "client|list" ClientList -2 "" NONE
+    "client|list" Client(List) -2 "admin noscript loading stale" "connection" NONE ""
         "connection" "2.4.0" "Describes all connections";
-    "client|no-evict" ClientNoEvict 3 "" NONE
+    "client|no-evict" Client(NoEvict) 3 "admin noscript loading stale" "connection" NONE ""
         "connection" "7.0.0" "Protects the connection from eviction, which there is none of";
-    "client|no-touch" ClientNoTouch 3 "" NONE
+    "client|no-touch" Client(NoTouch) 3 "noscript loading stale" "connection" NONE ""
         "connection" "7.2.0" "Keeps access times as they are, of which there are none";
-    "client|reply" ClientReply 3 "" NONE
+    "client|reply" Client(Reply) 3 "noscript loading stale" "connection" NONE ""
         "connection" "3.2.0" "Turns replies on or off";
-    "client|setinfo" ClientSetInfo 4 "" NONE
+    "client|setinfo" Client(SetInfo) 4 "noscript loading stale" "connection" NONE ""
         "connection" "7.2.0" "Names the client library";
-    "client|setname" ClientSetName 3 "" NONE
+    "client|setname" Client(SetName) 3 "noscript loading stale" "connection" NONE ""
         "connection" "2.6.9" "Names the connection";
+    "client|tracking" Client(Tracking) -3 "noscript loading stale" "connection" NONE ""
+        "connection" "6.0.0" "Turns tracking of keys off, which it is";
+    "client|trackinginfo" Client(TrackingInfo) 2 "noscript loading stale" "connection" NONE ""
+        "connection" "6.2.0" "Describes the tracking of keys, which is off";
 };
 
 const COMMAND: &[Spec] = rows! {
-    "command|count" CommandCount 2 "" NONE
+    "command|count" Command(Count) 2 "loading stale" "connection" NONE ""
         "server" "2.8.13" "Counts the commands";
-    "command|docs" CommandDocs -2 "" NONE
+    "command|docs" Command(Docs) -2 "loading stale" "connection" NONE ""
         "server" "7.0.0" "Documents commands";
-    "command|getkeys" CommandGetKeys -4 "" NONE
+    "command|getkeys" Command(GetKeys) -4 "loading stale" "connection" NONE ""
         "server" "2.8.13" "Finds the keys of a whole command";
-    "command|help" CommandHelp 2 "" NONE
+    "command|help" Command(Help) 2 "loading stale" "connection" NONE ""
         "server" "5.0.0" "Lists the subcommands";
-    "command|info" CommandInfo -2 "" NONE
+    "command|info" Command(Info) -2 "loading stale" "connection" NONE ""
         "server" "2.8.13" "Describes commands";
-    "command|list" CommandList -2 "" NONE
+    "command|list" Command(List) -2 "loading stale" "connection" NONE ""
         "server" "7.0.0" "Lists the names of the commands";
 };
 
 const CONFIG: &[Spec] = rows! {
-    "config|get" ConfigGet -3 "" NONE
+    "config|get" Config(Get) -3 "admin noscript loading stale" "" NONE ""
         "server" "2.0.0" "Gets parameters that match patterns";
-    "config|help" ConfigHelp 2 "" NONE
+    "config|help" Config(Help) 2 "loading stale" "" NONE ""
         "server" "5.0.0" "Lists the subcommands";
-    "config|resetstat" ConfigResetStat 2 "" NONE
+    "config|resetstat" Config(ResetStat) 2 "admin noscript loading stale" "" NONE ""
         "server" "2.0.0" "Resets the statistics";
-    "config|rewrite" ConfigRewrite 2 "" NONE
+    "config|rewrite" Config(Rewrite) 2 "admin noscript loading stale" "" NONE ""
         "server" "2.8.0" "Rewrites the configuration file, of which there is none";
-    "config|set" ConfigSet -4 "" NONE
-        "server" "2.0.0" "Sets parameters, all of which are fixed";
+    "config|set" Config(Set) -4 "admin noscript loading stale" "" NONE ""
+        "server" "2.0.0" "Sets parameters, as far as they can change";
 };
 
 const FUNCTION: &[Spec] = rows! {
-    "function|flush" FunctionFlush -2 "" NONE
+    "function|flush" FunctionFlush -2 "write noscript" "scripting" NONE ""
         "scripting" "7.0.0" "Removes all functions";
 };
 
 const SCRIPT: &[Spec] = rows! {
-    "script|flush" ScriptFlush -2 "" NONE
+    "script|flush" ScriptFlush -2 "noscript" "scripting" NONE ""
         "scripting" "2.6.0" "Removes all scripts";
 };

@@ -7,39 +7,22 @@ use bytes::Bytes;
 #[expect(missing_docs, reason = "the names are those of the commands")]
 pub enum Name {
     Append,
-    Client,
-    ClientGetName,
-    ClientHelp,
-    ClientId,
-    ClientInfo,
-    ClientList,
-    ClientNoEvict,
-    ClientNoTouch,
-    ClientReply,
-    ClientSetInfo,
-    ClientSetName,
-    Command,
-    CommandCount,
-    CommandDocs,
-    CommandGetKeys,
-    CommandHelp,
-    CommandInfo,
-    CommandList,
-    Config,
-    ConfigGet,
-    ConfigHelp,
-    ConfigResetStat,
-    ConfigRewrite,
-    ConfigSet,
+    Auth,
+    Client(Client),
+    Command(Command),
+    Config(Config),
+    /// A command that is nothing without a subcommand; no request resolves to it.
+    Container,
     DbSize,
     Decr,
     DecrBy,
     Del,
+    Discard,
     Echo,
+    Exec,
     Exists,
     FlushAll,
     FlushDb,
-    Function,
     FunctionFlush,
     Get,
     GetDel,
@@ -54,12 +37,12 @@ pub enum Name {
     MGet,
     MSet,
     MSetNx,
+    Multi,
     Ping,
     Quit,
     Range,
     Reset,
     Scan,
-    Script,
     ScriptFlush,
     Select,
     Set,
@@ -69,6 +52,52 @@ pub enum Name {
     SubStr,
     Type,
     Unlink,
+    Unwatch,
+    Watch,
+}
+
+/// The subcommands of CLIENT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of the subcommands")]
+pub enum Client {
+    GetName,
+    GetRedir,
+    Help,
+    Id,
+    Info,
+    List,
+    NoEvict,
+    NoTouch,
+    Reply,
+    SetInfo,
+    SetName,
+    Tracking,
+    TrackingInfo,
+}
+
+/// COMMAND and its subcommands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of the subcommands")]
+pub enum Command {
+    /// COMMAND itself.
+    All,
+    Count,
+    Docs,
+    GetKeys,
+    Help,
+    Info,
+    List,
+}
+
+/// The subcommands of CONFIG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of the subcommands")]
+pub enum Config {
+    Get,
+    Help,
+    ResetStat,
+    Rewrite,
+    Set,
 }
 
 /// A command, or a subcommand of one.
@@ -81,8 +110,12 @@ pub struct Spec {
     /// The number of elements of a request, names included; negative for "at least".
     pub arity: i64,
     pub(super) flags: &'static str,
+    /// The categories of access control that do not follow from the flags.
+    pub(super) categories: &'static str,
     /// Where its keys are.
     pub keys: Keys,
+    /// What is done with the keys.
+    pub(super) key_flags: &'static str,
     /// The group in the documentation.
     pub group: &'static str,
     /// The version of Redis that had it first.
@@ -105,7 +138,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    pub(super) const NONE: Self = Self { first: 0, last: 0, step: 0 };
+    pub(in crate::commands) const NONE: Self = Self { first: 0, last: 0, step: 0 };
     pub(super) const ONE: Self = Self { first: 1, last: 1, step: 1 };
     pub(super) const ALL: Self = Self { first: 1, last: -1, step: 1 };
     pub(super) const PAIRS: Self = Self { first: 1, last: -1, step: 2 };
@@ -140,23 +173,35 @@ impl Spec {
         &request[names..]
     }
 
-    /// The categories of Redis's access control that follow from flags and group.
-    pub fn categories(&self) -> impl Iterator<Item = &'static str> {
-        let has = |wanted: &str| self.flags().any(|flag| flag == wanted);
-        let group = match self.group {
-            "string" => "@string",
-            "generic" => "@keyspace",
-            "connection" => "@connection",
-            "scripting" => "@scripting",
-            _ => "@admin",
-        };
-        let access = [("readonly", "@read"), ("write", "@write")];
-        let access = access.into_iter().filter(move |(flag, _)| has(flag)).map(|(_, name)| name);
-        let speed = if has("fast") { "@fast" } else { "@slow" };
-        access.chain([group, speed])
+    /// What Redis's access control says that is done with the keys.
+    pub fn key_flags(&self) -> impl Iterator<Item = &'static str> {
+        self.key_flags.split_ascii_whitespace()
     }
 
-    pub(super) const fn accepts(&self, elements: usize) -> bool {
+    /// The categories of Redis's access control, in its order.
+    pub fn categories(&self) -> impl Iterator<Item = &'static str> {
+        let flag = |wanted: &str| self.flags().any(|flag| flag == wanted);
+        let named = |wanted: &str| self.categories.split_ascii_whitespace().any(|c| c == wanted);
+        [
+            ("@keyspace", named("keyspace")),
+            ("@read", flag("readonly")),
+            ("@write", flag("write")),
+            ("@string", named("string")),
+            ("@admin", flag("admin")),
+            ("@fast", flag("fast")),
+            ("@slow", !flag("fast")),
+            ("@dangerous", flag("admin") || named("dangerous")),
+            ("@connection", named("connection")),
+            ("@transaction", named("transaction")),
+            ("@scripting", named("scripting")),
+        ]
+        .into_iter()
+        .filter_map(|(category, applies)| applies.then_some(category))
+    }
+
+    /// Whether a request may have this many elements, names included.
+    #[must_use]
+    pub const fn accepts(&self, elements: usize) -> bool {
         let elements = elements as i64;
         if self.arity < 0 { elements >= -self.arity } else { elements == self.arity }
     }

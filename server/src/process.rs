@@ -1,0 +1,80 @@
+//! What the operating system says of this process, for INFO. What it does not say counts as zero.
+
+use std::fs;
+
+/// The memory and the processor time of this process.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ProcessUsage {
+    /// Memory that is in use, in bytes.
+    pub(crate) resident_bytes: u64,
+    /// The most memory that was ever in use, in bytes.
+    pub(crate) peak_bytes: u64,
+    /// The memory of the machine, in bytes.
+    pub(crate) machine_bytes: u64,
+    /// Time spent in the program, in seconds.
+    pub(crate) user_secs: f64,
+    /// Time that the system spent for it, in seconds.
+    pub(crate) system_secs: f64,
+}
+
+impl ProcessUsage {
+    /// How it is now.
+    pub(crate) fn now() -> Self {
+        let status = read("/proc/self/status");
+        let machine = read("/proc/meminfo");
+        let [user_secs, system_secs] = processor_times(&read("/proc/self/stat"));
+        Self {
+            resident_bytes: line_bytes(&status, "VmRSS:"),
+            peak_bytes: line_bytes(&status, "VmHWM:"),
+            machine_bytes: line_bytes(&machine, "MemTotal:"),
+            user_secs,
+            system_secs,
+        }
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+/// The value of a line such as `VmRSS:  1234 kB`.
+fn line_bytes(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|rest| rest.split_ascii_whitespace().next()?.parse::<u64>().ok());
+    number.unwrap_or(0) * 1024
+}
+
+/// User and system time from `/proc/self/stat`. The fields are counted behind the program's name,
+/// which may hold anything but is in parentheses.
+#[expect(clippy::cast_precision_loss, reason = "ticks of centuries fit")]
+fn processor_times(stat: &str) -> [f64; 2] {
+    const USER_TIME: usize = 11;
+    let (_, fields) = stat.rsplit_once(')').unwrap_or_default();
+    let ticks_a_second = rustix::param::clock_ticks_per_second() as f64;
+    let mut times = fields.split_ascii_whitespace().skip(USER_TIME);
+    [times.next(), times.next()].map(|time| {
+        let ticks = time.and_then(|time| time.parse::<u64>().ok()).unwrap_or(0);
+        ticks as f64 / ticks_a_second
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_uses_memory_and_time() {
+        let usage = ProcessUsage::now();
+        assert!(usage.resident_bytes > 0 && usage.resident_bytes <= usage.machine_bytes);
+        assert!(usage.peak_bytes > 0);
+    }
+
+    #[test]
+    fn times_are_found_behind_any_name_of_the_program() {
+        let ticks = rustix::param::clock_ticks_per_second();
+        let (user, system) = (3 * ticks, 2 * ticks);
+        let stat = format!("1 (a) (b c) R 2 3 4 5 6 7 8 9 10 11 {user} {system} 14 15");
+        assert_eq!(processor_times(&stat), [3.0, 2.0]);
+        assert_eq!(processor_times(""), [0.0, 0.0]);
+    }
+}
