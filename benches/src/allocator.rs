@@ -22,7 +22,7 @@ static COUNTS: [Shard; SHARDS] =
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// The shard of this thread. Without a destructor, so that it may be used while a thread ends.
+    /// The shard of this thread. It has no destructor, so it may be used while a thread ends.
     static SHARD: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
@@ -31,12 +31,12 @@ pub fn allocations() -> u64 {
     COUNTS.iter().map(|shard| shard.allocations.load(Ordering::Relaxed)).sum()
 }
 
-/// The bytes that are allocated now, as they were asked for.
+/// The bytes that are allocated now, by the sizes that were asked for.
 pub fn live_bytes() -> i64 {
     COUNTS.iter().map(|shard| shard.live_bytes.load(Ordering::Relaxed)).sum()
 }
 
-/// Counts what it passes on to [`System`].
+/// Passes everything on to [`System`], and counts it.
 pub struct CountingAllocator;
 
 // SAFETY: every call goes to `System` as it came; counting neither allocates nor unwinds.

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-/// How many clients' outcomes are counted apart. One for each client would measure the memory of
-/// thousands of histograms, one for all how they wait for it.
+/// How many outcomes the clients share. With one for each client, the bench would measure the
+/// memory of thousands of histograms; with one for all, how the clients wait for it.
 const SHARES: usize = 16;
 
 /// What clients do.
@@ -31,15 +31,15 @@ pub(crate) struct Work {
 /// What clients counted while they were measured.
 #[derive(Default)]
 pub(crate) struct Outcome {
-    /// Of all that was answered.
+    /// Latencies of all answers.
     pub(crate) latencies: Latencies,
-    /// Reads among them.
+    /// How many of the answers are to reads.
     pub(crate) reads: u64,
     pub(crate) errors: u64,
 }
 
 impl Outcome {
-    /// Adds another's.
+    /// Adds another outcome.
     pub(crate) fn add(&mut self, other: &Self) {
         self.latencies.add(&other.latencies);
         self.reads += other.reads;
@@ -60,7 +60,7 @@ pub(crate) struct ClosedLoop {
 }
 
 impl ClosedLoop {
-    /// Starts clients of `groups`, which do not count anything yet.
+    /// Starts clients of `groups`. They don't count anything yet.
     pub(crate) fn start(groups: &[Arc<[GroupHandle]>], work: Work) -> Self {
         let phase = Arc::new(SharedPhase::default());
         let outcomes: Arc<[Mutex<Outcome>]> = (0..SHARES).map(|_| Mutex::default()).collect();
@@ -86,7 +86,7 @@ impl ClosedLoop {
         self.phase.enter(Phase::Measuring);
     }
 
-    /// From now on, answers don't count, and whoever gets one ends.
+    /// From now on, answers don't count, and each client ends at its next answer.
     pub(crate) fn stop(&self) {
         self.phase.enter(Phase::Stopping);
     }

@@ -20,11 +20,12 @@ pub struct Shape {
     pub groups: u64,
     /// How many nodes.
     pub nodes: u64,
-    /// Threads that run groups, a node; one a core if not given.
+    /// Worker threads a node; one a core if not given.
     pub workers: Option<usize>,
-    /// What a node may hold of all that is under way, if not the default.
+    /// How many bytes a node may hold for all that is under way; the default if not given.
     pub memory_budget_bytes: Option<usize>,
-    /// Above what size of its log a node makes groups compact, if not the default.
+    /// Above which size of its log, in bytes, a node makes groups compact; the default if not
+    /// given.
     pub max_log_bytes: Option<u64>,
 }
 
@@ -44,15 +45,19 @@ impl Default for Shape {
 pub struct Cluster {
     nodes: Vec<Node>,
     data_dir: PathBuf,
-    /// By group, from the first one on.
+    /// The replicas of each group, from the first group on.
     pub groups: Vec<Arc<[GroupHandle]>>,
-    /// Of all nodes together.
+    /// The memory budgets of all nodes together.
     pub memory_budget_bytes: usize,
-    /// Between two heartbeats of a node to each of its peers.
+    /// The time between two heartbeats of a node to each of its peers.
     pub heartbeat_interval: Duration,
 }
 
-/// Starts a cluster, in a temporary directory if none is given, has it measured and stops it.
+/// Starts a cluster, calls `measure` with it, and stops it. The data lives in a temporary directory
+/// if none is given.
+///
+/// # Errors
+/// When the cluster does not start, and those of `measure`.
 pub fn with_cluster<T>(
     shape: Shape,
     data_dir: Option<&Path>,
@@ -64,7 +69,10 @@ pub fn with_cluster<T>(
     })
 }
 
-/// The same with a cluster whose groups have not been started yet.
+/// Does the same with a cluster whose groups have not been started yet.
+///
+/// # Errors
+/// When the nodes don't start, and those of `measure`.
 pub fn with_nodes<T>(
     shape: Shape,
     data_dir: Option<&Path>,
@@ -78,8 +86,11 @@ pub fn with_nodes<T>(
 }
 
 impl Cluster {
-    /// Starts the nodes on free ports of loopback, with data in `data_dir`, and their groups, and
-    /// waits until every group has a leader.
+    /// Starts the nodes on free ports of loopback, with data in `data_dir`, and their groups. Waits
+    /// until every group has a leader.
+    ///
+    /// # Errors
+    /// When a node or group does not start, or a group has no leader after a minute.
     pub fn start(shape: Shape, data_dir: &Path) -> Result<Self, Failure> {
         let mut cluster = Self::start_nodes(shape, data_dir)?;
         cluster.start_groups(shape.groups)?;
@@ -111,8 +122,11 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Starts `groups` groups with a replica on each node, all nodes at once, and waits until every
+    /// Starts `groups` groups with a replica on each node, on all nodes at once. Waits until every
     /// group has a leader.
+    ///
+    /// # Errors
+    /// When a group does not start, or has no leader after a minute.
     pub fn start_groups(&mut self, groups: u64) -> Result<(), Failure> {
         let members: Vec<_> = self.nodes.iter().map(Node::id).collect();
         let spec = |group: u64| GroupSpec {
@@ -150,7 +164,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The logs' counts and elections, over all nodes.
+    /// What logs and replicas of all nodes have counted.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for node in &self.nodes {
@@ -168,6 +182,9 @@ impl Cluster {
     }
 
     /// What all nodes have sent to their peers.
+    ///
+    /// # Errors
+    /// When the metrics can't be read.
     pub fn sent(&self) -> Result<Sent, Failure> {
         let mut text = String::new();
         for node in &self.nodes {
@@ -186,7 +203,10 @@ impl Cluster {
         })
     }
 
-    /// The bytes of all files of all nodes' logs, those that wait to be used again among them.
+    /// The bytes of all files of all logs, including files that wait to be used again.
+    ///
+    /// # Errors
+    /// When a log's directory can't be read.
     pub fn log_file_bytes(&self) -> io::Result<u64> {
         let mut bytes = 0;
         for node in &self.nodes {
@@ -241,12 +261,15 @@ pub struct Sent {
     pub bytes: u64,
 }
 
-/// The replica that leads, if one does.
+/// The replica that leads the group, if one does.
 pub fn leading(replicas: &[GroupHandle]) -> Option<&GroupHandle> {
     replicas.iter().find(|replica| replica.view().role() == RoleKind::Leader)
 }
 
 /// Addresses on loopback that were free a moment ago.
+///
+/// # Errors
+/// When no port can be had.
 pub fn free_addresses(nodes: u64) -> Result<BTreeMap<NodeId, String>, Failure> {
     let listeners: Vec<_> =
         (0..nodes).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;

@@ -1,5 +1,5 @@
-//! `logboat-bench disk`: what the disk takes of sequential writes that are synced one by one, which
-//! bounds what any log can do.
+//! `logboat-bench disk`: how many sequential writes the disk takes when each is synced. No log can
+//! do more.
 
 use crate::report::Place;
 use clap::Args;
@@ -25,7 +25,7 @@ pub(crate) struct Options {
     /// The size of a write in bytes: a multiple of 4,096, at most 64 MiB.
     #[arg(long, default_value_t = 4_096, value_parser = size)]
     bytes: usize,
-    /// Write through the page cache, which holds nothing of the file before, instead of past it.
+    /// Write through the page cache, which is empty of the file at first, instead of past it.
     #[arg(long)]
     cached: bool,
     /// How long to measure.

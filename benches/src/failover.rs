@@ -1,5 +1,5 @@
-//! `logboat-bench failover`: how long groups take no writes when the process that leads them is killed,
-//! and what others notice of it.
+//! `logboat-bench failover`: how long groups take no writes when the process that leads them is
+//! killed, and what the other groups notice.
 
 use crate::report::print;
 use crate::servers::{Client, NODES, Server, Servers};
@@ -18,16 +18,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// The place of the node that is killed. It leads the group that holds the map as well.
+/// The place of the node that is killed. That node also leads the group that holds the map.
 const VICTIM: usize = 0;
 
 /// How many clients write to groups that the killed node did not lead.
 const WRITERS: usize = 16;
 
-/// How long each of them waits between two writes: they are to notice, not to load.
+/// How long each of these clients waits between two writes, so that they are no load.
 const WRITERS_PAUSE: Duration = Duration::from_millis(10);
 
-/// For how long they write before the node is killed.
+/// How long these clients write before the node is killed.
 const BEFORE: Duration = Duration::from_secs(5);
 
 /// How often the survivors are asked whether they noticed.
@@ -36,8 +36,8 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long the cluster may take to start, and all groups to take writes again.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Three `logboat serve` processes, one of which is killed while clients write to groups that others
-/// lead. A client for each group that it led waits for a write from then on.
+/// Three `logboat serve` processes. One is killed while clients write to groups that the others
+/// lead. From then on a client for each group of the killed node waits for a write.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Options {
     /// How many groups.
@@ -58,7 +58,8 @@ struct Report {
     election_timeout_ms: u64,
     /// Groups that the killed node led.
     groups_lost: usize,
-    /// Until a survivor said that it leads more groups than before, or that it knows no leader of one.
+    /// Until a survivor reported that it leads more groups than before, or that a group has no
+    /// leader.
     detected_ms: u64,
     /// Until the first of the lost groups took a write, then half of them, then the last.
     first_group_ms: u64,
@@ -198,7 +199,7 @@ async fn await_even_leaders(servers: &mut Servers, groups: &Groups) -> Result<()
     }
 }
 
-/// How many groups each of the nodes leads, by its own word.
+/// How many groups each of the nodes reports to lead.
 fn leaders(servers: &mut [Server]) -> Result<Vec<usize>, Failure> {
     let leaders = servers.iter_mut().map(|server| {
         let page = server.status()?.ok_or("a node does not answer")?;
@@ -207,7 +208,7 @@ fn leaders(servers: &mut [Server]) -> Result<Vec<usize>, Failure> {
     leaders.collect()
 }
 
-/// When a survivor first says that something is not as `before`.
+/// When a survivor first reports something else than `before`.
 async fn detect(survivors: &mut [Server], before: &[usize]) -> Result<Instant, Failure> {
     loop {
         for (server, before) in survivors.iter_mut().zip(before) {
@@ -302,7 +303,7 @@ impl Writers {
         Ok(Self { clients, outcome, stopping })
     }
 
-    /// What they saw since the last time.
+    /// What the writers saw since the last call.
     fn take(&self) -> Outcome {
         std::mem::take(&mut self.outcome.lock())
     }
@@ -336,7 +337,7 @@ async fn go_on(
     Ok(())
 }
 
-/// Writes to every group once, all of which must take it.
+/// Writes to every group once. Each group must take the write.
 async fn write_to_each(survivors: &[Server], keys: Vec<String>) -> Result<(), Failure> {
     let keys = Arc::new(keys);
     let mut clients = JoinSet::new();

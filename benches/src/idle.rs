@@ -1,5 +1,4 @@
-//! `logboat-bench idle`: what groups cost that have nothing to do, and how long the first write to one
-//! takes.
+//! `logboat-bench idle`: what idle groups cost, and how long the first write to one takes.
 
 use crate::report::Place;
 use bytes::Bytes;
@@ -14,16 +13,17 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How many groups are written to at a time, until each was once.
+/// How many groups take their first write at a time.
 const CLIENTS: usize = 256;
 
 /// How many idle groups are woken, and how many writes the busy one takes.
 const WRITES: usize = 200;
 
-/// The size of a command in bytes. Each replica's state machine keeps one, which counts as its memory.
+/// The size of a command in bytes. Each replica's state machine keeps one command, which counts as
+/// its memory.
 const PAYLOAD_BYTES: usize = 16;
 
-/// How long a group may take until it takes a write, and all until they are at rest.
+/// How long to wait for a group to take a write, and for all groups to be at rest.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A cluster over loopback TCP whose groups have been written to once and are at rest.
@@ -53,7 +53,7 @@ struct Report {
     rest_s: f64,
     cpu_percent_of_core: f64,
     rss_bytes: u64,
-    /// What the process has resident more than before the groups were started.
+    /// How much the resident memory has grown since before the groups were started.
     rss_bytes_per_replica: u64,
     messages_per_s: f64,
     network_bytes_per_s: f64,
@@ -102,13 +102,13 @@ fn measure(options: &Options) -> Result<Report, Failure> {
     })
 }
 
-/// Gives each group an entry, as one has that was used.
+/// Gives each group an entry, so that it is like a group that was used.
 async fn write_to_each(cluster: &Cluster) -> Result<(), Failure> {
     let writes = stream::iter(&cluster.groups).map(write);
     writes.buffer_unordered(CLIENTS).try_for_each(|_| async { Ok(()) }).await
 }
 
-/// Waits until the nodes send no more in a second than their heartbeats and the answers to them.
+/// Waits for a second in which the nodes send nothing but heartbeats and the answers to them.
 async fn rest(cluster: &Cluster) -> Result<Duration, Failure> {
     const SECOND: Duration = Duration::from_secs(1);
     let nodes = cluster.groups[0].len() as u64;
@@ -128,7 +128,7 @@ async fn rest(cluster: &Cluster) -> Result<Duration, Failure> {
     }
 }
 
-/// How long the first writes to groups take that are at rest, evenly chosen from all.
+/// Latencies of the first writes to idle groups, evenly chosen from all.
 async fn wake(cluster: &Cluster) -> Result<Latencies, Failure> {
     let mut latencies = Latencies::default();
     for replicas in cluster.groups.iter().step_by(cluster.groups.len().div_ceil(WRITES)) {
@@ -137,7 +137,7 @@ async fn wake(cluster: &Cluster) -> Result<Latencies, Failure> {
     Ok(latencies)
 }
 
-/// How long writes take of a single client to a single group.
+/// Latencies of the writes of a single client to a single group.
 async fn keep_busy(cluster: &Cluster) -> Result<Latencies, Failure> {
     let mut latencies = Latencies::default();
     for _ in 0..WRITES {
@@ -146,7 +146,7 @@ async fn keep_busy(cluster: &Cluster) -> Result<Latencies, Failure> {
     Ok(latencies)
 }
 
-/// Writes to a group as soon as it takes a write. How long that one took.
+/// Writes to a group as soon as it takes a write, and returns how long that write took.
 async fn write(replicas: &Arc<[GroupHandle]>) -> Result<Duration, Failure> {
     let command = Bytes::from_static(&[b'x'; PAYLOAD_BYTES]);
     let deadline = Instant::now() + PATIENCE;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use logboat::{SnapshotWriter, StateMachine};
 use std::io;
 
-/// As little as a state machine can do.
+/// A state machine that does as little as it can.
 #[derive(Default)]
 pub(crate) struct Counter {
     commands: u64,

@@ -1,5 +1,5 @@
-//! `logboat-bench mixed`: whether small writes wait for large ones, with which they share the log, the
-//! connections and the workers.
+//! `logboat-bench mixed`: whether small writes wait for large writes, with which they share the
+//! log, the connections and the workers.
 
 use crate::closed_loop::{ClosedLoop, Outcome, Work};
 use crate::report::Place;
@@ -11,8 +11,8 @@ use logboat_server::latency::per_second;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
-/// A cluster over loopback TCP under clients that write small values: first alone, then beside a few
-/// that write large ones to other groups.
+/// A cluster over loopback TCP under clients that write small values: first alone, then beside a
+/// few clients that write large values to other groups.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Options {
     /// How many groups take small values.
@@ -49,7 +49,7 @@ struct Report {
     small_beside_p50_us: u64,
     small_beside_p99_us: u64,
     batch_beside_us: f64,
-    /// How many batches the slowest but one in a hundred small writes took.
+    /// The p99 of small writes, in batches.
     small_alone_p99_batches: f64,
     small_beside_p99_batches: f64,
     large_per_s: f64,

@@ -1,8 +1,8 @@
 //! `logboat-bench overload`: a cluster that is offered many times what it takes.
 //!
-//! First closed-loop clients find what the cluster does at its best; then an open loop begins so many
-//! times as many proposals in a second, or a part of it, whatever comes back. Its threads run
-//! without an executor: what is refused at once costs them one poll.
+//! First closed-loop clients find what the cluster does at its best. Then an open loop begins a
+//! multiple of that in a second (or a part of it), whatever comes back. Its threads run without an
+//! executor, so that a proposal that is refused at once costs them one poll.
 
 use crate::closed_loop::{ClosedLoop, Work};
 use crate::report::Place;
@@ -169,7 +169,7 @@ type Proposal<'a> = Pin<Box<dyn Future<Output = Answer> + 'a>>;
 /// When a proposal was begun, and what became of it.
 type Answer = (Instant, Result<Bytes, RequestError>);
 
-/// How often the generator looks what it has to begin and what came back.
+/// How often the generator begins what is due, and takes what came back.
 const TICK: Duration = Duration::from_millis(1);
 
 /// How far the generator may be behind before it begins less than it should.
@@ -227,8 +227,8 @@ impl<'a> Generator<'a> {
         outcome
     }
 
-    /// Begins as many proposals as are due, in every tick. What was not begun in time follows as soon as
-    /// the machine lets it, but for what is over [`BEHIND`].
+    /// Begins the proposals that are due, in every tick. Late ones follow as soon as the machine
+    /// allows it, except for those that are later than [`BEHIND`].
     fn offer(&mut self, time: Duration, outcome: &mut Outcome) {
         let start = Instant::now();
         let mut due = 0.0;

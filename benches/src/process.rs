@@ -15,17 +15,26 @@ pub fn thread_cpu_time() -> Duration {
 }
 
 /// The memory that the process has resident, in bytes.
+///
+/// # Errors
+/// When `/proc` does not have it.
 pub fn resident_bytes() -> io::Result<u64> {
     status_bytes("VmRSS:")
 }
 
 /// The most memory that the process had resident at once, in bytes, since it began or since
 /// [`forget_peak`].
+///
+/// # Errors
+/// When `/proc` does not have it.
 pub fn peak_resident_bytes() -> io::Result<u64> {
     status_bytes("VmHWM:")
 }
 
-/// Has [`peak_resident_bytes`] begin anew.
+/// Lets [`peak_resident_bytes`] begin anew.
+///
+/// # Errors
+/// When `/proc` can't be written.
 pub fn forget_peak() -> io::Result<()> {
     std::fs::write("/proc/self/clear_refs", "5")
 }
@@ -45,7 +54,11 @@ fn duration(time: Timespec) -> Duration {
     Duration::new(seconds, nanos)
 }
 
-/// The bytes that the process has had written to storage, counted when pages become dirty.
+/// The bytes that the process has had written to storage. Linux counts them when pages become
+/// dirty.
+///
+/// # Errors
+/// When `/proc` does not have them.
 pub fn device_bytes() -> io::Result<u64> {
     let counts = std::fs::read_to_string("/proc/self/io")?;
     let bytes =

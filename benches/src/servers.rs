@@ -37,8 +37,8 @@ pub(crate) struct Server {
 }
 
 impl Servers {
-    /// Starts the processes, with these options besides those that make them a cluster, on free ports
-    /// of loopback. Does not wait until they serve.
+    /// Starts the processes on free ports of loopback, with `options` besides those that make them
+    /// a cluster. Does not wait until they serve.
     pub(crate) fn start(options: &[String]) -> Result<Self, Failure> {
         let program = program()?;
         allow_many_connections()?;
@@ -138,7 +138,7 @@ fn program() -> Result<PathBuf, Failure> {
     if program.is_file() { Ok(program) } else { Err(missing(&program).into()) }
 }
 
-/// As many connections as the system lets this process, and those that it starts, have.
+/// Raises the limit of open files to what the system allows this process and its children.
 fn allow_many_connections() -> io::Result<()> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

@@ -8,8 +8,8 @@ pub const WIDTH: f64 = 880.0;
 /// What is left free at its edges.
 pub const MARGIN: f64 = 16.0;
 
-/// Readable on light and on dark ground: colours of middle brightness, and text in that of the
-/// reader's choice where the picture's host tells it.
+/// Readable on light and on dark ground: the colours are of middle brightness, and the text follows
+/// the reader's colour scheme.
 const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#1f2328}\
     .title{font-size:16px;font-weight:600}.note{font-size:11px;fill:#656d76}\
     .ratio{font-weight:600}.better{fill:#2da44e}.worse{fill:#cf7a1b}\
@@ -21,7 +21,7 @@ const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#1f2328}\
 pub struct Picture(String);
 
 impl Picture {
-    /// An empty one of this height under a heading; `title` is its short name.
+    /// An empty picture of this height under a heading; `title` is its short name.
     pub fn new(height: f64, title: &str, heading: &str) -> Self {
         let (title, heading) = (escape(title), escape(heading));
         Self(format!(
@@ -58,7 +58,7 @@ pub fn figure(value: f64) -> String {
     }
 }
 
-/// A number of things, of which there are few, on a scale.
+/// A small number of things as a coordinate.
 #[expect(clippy::cast_precision_loss, reason = "they are few")]
 pub const fn count(things: usize) -> f64 {
     things as f64

@@ -10,21 +10,21 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 use std::sync::Arc;
 
-/// The three replicas of a group, and what they have for each other.
+/// The three replicas of a group, and the messages between them.
 pub struct ThreeNodes {
     replicas: [Raft; 3],
     messages: VecDeque<(NodeId, NodeId, Message)>,
     outputs: Vec<Output>,
-    /// That of nobody: these replicas have no nodes.
+    /// Nobody's support: these replicas have no nodes.
     support: Support,
     committed: u64,
 }
 
 impl ThreeNodes {
-    /// Three empty replicas, the first of which is made the leader.
+    /// Three empty replicas. The first one becomes the leader.
     ///
     /// # Panics
-    /// If it isn't elected.
+    /// When the first one isn't elected.
     #[must_use]
     pub fn new(group: GroupId, tuning: &Arc<Tuning>) -> Self {
         let voters = [1, 2, 3].map(NodeId);

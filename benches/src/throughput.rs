@@ -41,10 +41,11 @@ pub(crate) struct Options {
     /// How many commands a client proposes together.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     batch: u64,
-    /// Threads that run groups, a node; one a core if not given.
+    /// Worker threads a node; one a core if not given.
     #[arg(long)]
     workers: Option<usize>,
-    /// Above what size of its log a node makes groups compact; as the engine has it if not given.
+    /// Above which size of its log, in bytes, a node makes groups compact; the engine's default if
+    /// not given.
     #[arg(long, value_name = "BYTES")]
     max_log_bytes: Option<u64>,
     /// Draw writes, latency, memory and log, second by second.
@@ -67,7 +68,7 @@ struct Report {
     p999_us: u64,
     cpu_cores: f64,
     cpu_us_per_operation: f64,
-    /// Of the whole process, clients included; only where nothing is read.
+    /// Allocations of the whole process, clients included; only where nothing is read.
     allocations_per_write_and_replica: Option<f64>,
     rss_bytes: u64,
     syncs_per_s: f64,

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 const TITLE_HEIGHT: f64 = 40.0;
 const PANEL_HEIGHT: f64 = 120.0;
-/// Of a panel, what stands above its curve.
+/// The height of a panel's heading.
 const LABEL_HEIGHT: f64 = 28.0;
 
 /// What is drawn, each in a panel of its own, all from zero up.

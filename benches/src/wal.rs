@@ -126,7 +126,7 @@ struct Writer<'a> {
     seq: u64,
 }
 
-/// A group drops its log up to here behind its newest entry, as one with snapshots would.
+/// A group compacts its log after so many entries, and keeps half of them, as snapshots would do.
 const KEPT_ENTRIES: u64 = 10_000;
 
 impl<'a> Writer<'a> {

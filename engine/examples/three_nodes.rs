@@ -94,8 +94,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 /// Asks whichever node leads, again and again until one has answered.
 ///
 /// This is what a client of a register may do, since a repeated command does no harm. One that must
-/// be applied once only has to stop at [`RequestError::TimedOut`]: the first attempt may have had an
-/// effect. All other errors say that there was none.
+/// be applied once only has to stop at [`RequestError::TimedOut`]: the first attempt may have had
+/// an effect. All other errors say that there was none.
 async fn request(
     node: &Node,
     replica: &GroupHandle,

@@ -15,7 +15,7 @@ pub(crate) struct Testbed {
 }
 
 impl Testbed {
-    /// One with its data in `dir`, or in the temporary directory of the system.
+    /// A testbed with its data in `dir`, or in the temporary directory of the system.
     ///
     /// # Errors
     /// When the directory can't be made, or `gib` is not a size that a log can have.

@@ -1,5 +1,5 @@
-//! The contests of the consensus cores: Logboat's and raft-rs, three replicas of 1,000 groups on one
-//! thread, with everything in memory.
+//! The contests of the consensus cores, Logboat's and raft-rs: three replicas of 1,000 groups on
+//! one thread, with everything in memory.
 
 use crate::contest::{Better, Contest, Figure};
 use crate::sides::raft_rs;

@@ -84,8 +84,8 @@ fn batches_against<'a, P: SharedLog>(
     })
 }
 
-/// The same work again, into new files where a log has a choice: for a write into a page that large
-/// writes before brought into the cache, the kernel counts all the pages that it shares a folio with.
+/// The same work again, into new files where a log has a choice. Otherwise a page could be part of
+/// a large folio that earlier writes brought into the cache, and the kernel counts the whole folio.
 pub(crate) fn device_bytes(testbed: &Testbed) -> Result<Contest<'_>, Failure> {
     fn run<L: SharedLog>(testbed: &Testbed) -> Result<Vec<f64>, Failure> {
         let usage = drive::<L>(testbed, PAYLOAD_BYTES, L::BEST, false)?;
@@ -135,9 +135,9 @@ pub(crate) fn index(testbed: &Testbed) -> Result<Contest<'_>, Failure> {
     })
 }
 
-/// Opening a log whose files are in the page cache, and until the checksums of all its entries are
-/// verified. Logboat is open when they are; raft-engine verifies those of its batches' headers, and of
-/// an entry when it is read.
+/// Opening a log whose files are in the page cache, and then reading until the checksums of all
+/// entries are verified. Logboat verifies all of them as it opens. raft-engine verifies the headers
+/// of its batches as it opens, and an entry when it is read.
 pub(crate) fn recovery(testbed: &Testbed) -> Result<Contest<'_>, Failure> {
     const ENTRY_BYTES: usize = 1024;
     fn prepare<L: SharedLog>(testbed: &Testbed) -> Result<TempDir, Failure> {

@@ -2,7 +2,7 @@
 
 use crate::work::shared_log::{Append, Load, SharedLog, Writer};
 use logboat_bench::Failure;
-use logboat_raft::{Entry, EntryKind, GroupId, Index, LogId, LogWrite, WriteSeq, Persist, Term};
+use logboat_raft::{Entry, EntryKind, GroupId, Index, LogId, LogWrite, Persist, Term, WriteSeq};
 use logboat_storage::{Batch, Completion, Poisoned, Wal, WalOptions};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};

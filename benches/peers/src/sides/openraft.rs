@@ -2,8 +2,8 @@
 //!
 //! It is set up as in its own `cluster_benchmark`: a log in memory that is durable at once, a state
 //! machine that does nothing, a network of function calls, requests of up to 1,024 entries, one
-//! runtime of tokio for replicas and clients. Three things are more favourable than there: appends to a
-//! follower are pipelined (`Raft::stream_append`), heartbeats are rare, as befits thousands of
+//! runtime of tokio for replicas and clients. Three things are more favourable than there: appends
+//! to a follower are pipelined (`Raft::stream_append`), heartbeats are rare, as befits thousands of
 //! groups (every second and never while there is traffic, not 20 times a second), and there are no
 //! snapshots; under the default policy none would be due in the time of a run.
 
@@ -42,8 +42,8 @@ use std::time::Duration;
 
 const NODES: u64 = 3;
 
-/// Commands of bytes, answers of nothing; the rest is what `declare_raft_types` would choose, but for
-/// the responder, which is the lighter one.
+/// Commands are bytes, answers are empty. The rest is what `declare_raft_types` would choose,
+/// except for the responder, which is the lighter one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Types;
 

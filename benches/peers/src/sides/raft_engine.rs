@@ -30,8 +30,8 @@ impl MessageExt for Entries {
     }
 }
 
-/// Opens an engine in a directory that exists, with so many bytes of prefilled files and half as many
-/// again, if any.
+/// Opens an engine in a directory that exists. It fills `prefilled` bytes of files ahead, and half
+/// as many again, if any.
 pub(crate) fn open(dir: &Path, prefilled: Option<ReadableSize>) -> Result<Engine, Failure> {
     let config = Config {
         dir: dir.join("raft-engine").to_string_lossy().into_owned(),
@@ -47,7 +47,7 @@ pub(crate) fn open(dir: &Path, prefilled: Option<ReadableSize>) -> Result<Engine
     Ok(engine)
 }
 
-/// The first file of a new log is not a prefilled one, so that is filled by a group that goes again.
+/// Fills the first file of a new log, which is not a prefilled one, with a group that is dropped.
 fn leave_first_file(engine: &Engine) -> Result<(), Failure> {
     const GROUP: u64 = u64::MAX;
     let mut data = Data::new(32 << 10);

@@ -1,10 +1,10 @@
-//! raft-rs on raft-engine over TCP: what TiKV's raftstore is made of, put together as it does, without
-//! all that TiKV does besides.
+//! raft-rs on raft-engine over TCP: what TiKV's raftstore is made of, put together as raftstore
+//! does it, without the rest of TiKV.
 //!
-//! A node has one engine and some pollers, each with the groups of its own and a connection to the
-//! poller of the same groups on every other node. Settings are TiKV's (`raft_rs`, `raft_engine`).
-//! Where it could be cheaper than TiKV, it is: no region epochs, no apply state, no commit index
-//! written for its own sake, commands of one group proposed at once, no log collected.
+//! A node has one engine and some pollers. Each poller has groups of its own, and a connection to
+//! the poller of the same groups on every other node. Settings are TiKV's (`raft_rs`,
+//! `raft_engine`). Where it could be cheaper than TiKV, it is: no region epochs, no apply state, no
+//! commit index written for its own sake, commands of one group proposed at once, no log collected.
 
 mod event;
 mod poller;
@@ -37,7 +37,7 @@ const NODES: u64 = 3;
 
 /// Three nodes in this process.
 pub(crate) struct RaftNodes {
-    /// Threads that drive replicas, a node.
+    /// Pollers a node.
     pollers: u64,
     /// By node, then by poller.
     inboxes: Vec<Vec<Sender<Event>>>,
@@ -50,7 +50,7 @@ type Place = (u64, u64);
 /// A poller's links, by node.
 type Links = BTreeMap<u64, Link>;
 
-/// Where the replica that shall lead a group is. Groups begin with 1.
+/// The poller of the replica that shall lead a group. Groups begin with 1.
 const fn home(group: u64, pollers: u64) -> Place {
     (1 + group % NODES, group / NODES % pollers)
 }

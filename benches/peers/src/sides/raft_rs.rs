@@ -44,7 +44,7 @@ pub(crate) fn proposal(node: u64, commands: impl Iterator<Item = Bytes>) -> Mess
     message
 }
 
-/// The three replicas of a group, and what they have for each other.
+/// The three replicas of a group, and the messages between them.
 pub(crate) struct ThreeNodes {
     replicas: Vec<RawNode<MemStorage>>,
     messages: VecDeque<Message>,

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 /// What clients write to.
 pub(crate) trait Target: Send + Sync + 'static {
-    /// Writes to a group; whether that was acknowledged.
+    /// Writes to a group, and returns whether the write was acknowledged.
     fn write(&self, group: usize, command: Bytes) -> impl Future<Output = bool> + Send;
 }
 
