@@ -1,6 +1,7 @@
 //! What can go wrong: at start, at send, and with what a peer sends.
 
 use logboat_raft::{ChecksumMismatch, NodeId};
+use logboat_varint::VarintError;
 use std::io;
 use std::net::SocketAddr;
 
@@ -88,6 +89,9 @@ pub enum DecodeError {
     /// The frame ends within a field.
     #[error("the frame ends within a field")]
     Truncated,
+    /// A number that does not fit 64 bits.
+    #[error("a number that does not fit 64 bits")]
+    Overlong,
     /// A field has a value that it cannot have.
     #[error("{value} is no valid {field}")]
     Value {
@@ -107,4 +111,13 @@ pub enum DecodeError {
     /// Bytes are left that belong to no parcel.
     #[error("{0} bytes of the frame belong to no parcel")]
     Trailing(usize),
+}
+
+impl From<VarintError> for DecodeError {
+    fn from(error: VarintError) -> Self {
+        match error {
+            VarintError::Truncated => Self::Truncated,
+            VarintError::Overflow => Self::Overlong,
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! length.
 
 use bytes::Bytes;
+use logboat_varint::VarintError;
 
 /// Why bytes did not decode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +19,15 @@ pub enum WireError {
     /// Bytes are left over behind the last field.
     #[error("trailing bytes")]
     TrailingBytes,
+}
+
+impl From<VarintError> for WireError {
+    fn from(error: VarintError) -> Self {
+        match error {
+            VarintError::Truncated => Self::Truncated,
+            VarintError::Overflow => Self::Overlong,
+        }
+    }
 }
 
 /// Appends fields to a buffer.
@@ -39,13 +49,9 @@ impl Writer {
         self.buffer.push(u8::from(value));
     }
 
-    /// LEB128: seven bits a byte, the lowest first.
-    pub(crate) fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.buffer.push((value as u8) | 0x80);
-            value >>= 7;
-        }
-        self.buffer.push(value as u8);
+    /// A number of variable length.
+    pub(crate) fn varint(&mut self, value: u64) {
+        logboat_varint::put(&mut self.buffer, value);
     }
 
     pub(crate) fn signed(&mut self, value: i64) {
@@ -125,19 +131,9 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn varint(&mut self) -> Result<u64, WireError> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            let bits = u64::from(byte & 0x7f);
-            if shift == 63 && bits > 1 {
-                return Err(WireError::Overlong);
-            }
-            value |= bits << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(WireError::Overlong)
+        let (number, bytes) = logboat_varint::decode(self.rest)?;
+        self.rest = &self.rest[bytes..];
+        Ok(number)
     }
 
     pub(crate) fn signed(&mut self) -> Result<i64, WireError> {

@@ -10,6 +10,7 @@ use logboat_raft::{
 };
 use logboat_storage::simulation::{InlineWal, SimDisk};
 use logboat_storage::{Recovered, WalOptions};
+use logboat_varint::put;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -319,12 +320,4 @@ fn record(input: &mut Unstructured<'_>, body: &mut Vec<u8>) -> Result<()> {
     body.extend(header);
     body.extend(data);
     Ok(())
-}
-
-fn put(bytes: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
 }

@@ -1,19 +1,11 @@
 //! How the fields of a frame are written: variable-length integers (LEB128) for all but checksums.
 
 use logboat_raft::{Epoch, LogId};
+pub(super) use logboat_varint::put as put_varint;
 
 /// Bounds what `fields` numbers take.
 pub(super) const fn most_field_bytes(fields: usize) -> usize {
-    10 * fields
-}
-
-/// Appends a number.
-pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
+    logboat_varint::MAX_BYTES * fields
 }
 
 /// Appends the identity of an entry.

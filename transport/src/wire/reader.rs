@@ -21,19 +21,9 @@ impl Reader {
 
     /// Reads a number.
     pub(super) fn varint(&mut self) -> Result<u64, DecodeError> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            let bits = u64::from(byte & 0x7f);
-            if bits << shift >> shift != bits {
-                break;
-            }
-            value |= bits << shift;
-            if byte < 0x80 {
-                return Ok(value);
-            }
-        }
-        Err(DecodeError::Value { field: "number of 64 bits", value })
+        let (number, bytes) = logboat_varint::decode(&self.fields)?;
+        self.fields.advance(bytes);
+        Ok(number)
     }
 
     /// Reads a group.

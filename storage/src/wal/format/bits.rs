@@ -21,12 +21,3 @@ pub(crate) fn u64_at(bytes: &[u8], offset: usize) -> u64 {
     number.copy_from_slice(&bytes[offset..offset + 8]);
     u64::from_le_bytes(number)
 }
-
-/// Appends a number as a LEB128 varint.
-pub(crate) fn put(buffer: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        buffer.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    buffer.push(number as u8);
-}

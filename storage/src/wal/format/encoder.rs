@@ -1,6 +1,6 @@
 //! Encodes a batch of records into the blocks that are written.
 
-use super::bits::{put, salted_crc};
+use super::bits::salted_crc;
 use super::effect::{Change, Effect};
 use super::header::{BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader};
 use super::record::{
@@ -8,6 +8,7 @@ use super::record::{
 };
 use crate::wal::disk::{BLOCK_BYTES, aligned, unaligned_bytes};
 use logboat_raft::{Entry, Grant, GroupId, HardState, LogId, LogWrite, NodeId, Persist};
+use logboat_varint::put;
 
 /// A record's place in its batch, and what it changes.
 #[derive(Clone, Copy, Debug)]
