@@ -1,0 +1,46 @@
+//! What can go wrong with a snapshot.
+
+use logboat_raft::{GroupId, LogId};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a snapshot can't be written, read or taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The file is not what was written.
+    #[error("{}: {what}", .file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The group has a snapshot that covers as much or more.
+    #[error("group {group} already has a snapshot up to {current}")]
+    Superseded {
+        /// The group.
+        group: GroupId,
+        /// The last entry of the current snapshot.
+        current: LogId,
+    },
+    /// Nothing of the kind was received.
+    #[error("no snapshot of group {group} up to {last} was received")]
+    NotReceived {
+        /// The group.
+        group: GroupId,
+        /// The last entry that it should cover.
+        last: LogId,
+    },
+    /// The operating system refused.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// Its reason.
+        source: io::Error,
+    },
+}
+
+pub(super) fn failure(path: &Path, source: io::Error) -> SnapshotError {
+    SnapshotError::Io { path: path.to_owned(), source }
+}

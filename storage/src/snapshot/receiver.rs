@@ -1,0 +1,77 @@
+//! Receives a snapshot that a peer sends.
+
+use super::error::{SnapshotError, failure};
+use super::file::{SnapshotInfo, open_verified};
+use super::shared::Shared;
+use super::temporary::Temporary;
+use logboat_raft::{GroupId, LogId};
+use std::io::{self, ErrorKind, Write};
+use std::sync::Arc;
+
+/// A peer's snapshot on its way in; the bytes of the whole file go in by [`Write`]. Dropped
+/// unfinished, it leaves nothing.
+#[derive(Debug)]
+pub struct SnapshotReceiver {
+    temporary: Temporary,
+    group: GroupId,
+    last: LogId,
+    total_bytes: u64,
+    left_bytes: u64,
+}
+
+impl SnapshotReceiver {
+    pub(super) fn create(
+        shared: &Arc<Shared>,
+        group: GroupId,
+        last: LogId,
+        total_bytes: u64,
+    ) -> Result<Self, SnapshotError> {
+        let temporary = Temporary::create(shared, group)?;
+        Ok(Self { temporary, group, last, total_bytes, left_bytes: total_bytes })
+    }
+
+    /// Verifies the file from end to end and makes it durable. [`SnapshotStore::adopt`] makes it
+    /// current.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Damaged`] when it is not whole or not the one announced; when the disk
+    /// refuses.
+    pub fn finish(self) -> Result<SnapshotInfo, SnapshotError> {
+        let mut temporary = self.temporary;
+        temporary.complete(None)?;
+        let damaged = |what: &str| SnapshotError::Damaged {
+            file: temporary.path.clone(),
+            what: what.to_owned(),
+        };
+        if self.left_bytes > 0 {
+            return Err(damaged("the peer sent less than it announced"));
+        }
+        let (header, _) = open_verified(&temporary.path, self.group)?;
+        let info = header.info();
+        if info.last != self.last || info.bytes != self.total_bytes {
+            return Err(damaged("the peer sent another snapshot than it announced"));
+        }
+        let shared = &temporary.shared;
+        let mut known = shared.known.lock();
+        let path = shared.received_path(self.group, self.last);
+        shared.rename(&temporary.path, &path).map_err(|e| failure(&path, e))?;
+        known.received.insert((self.group, info.last), info);
+        Ok(info)
+    }
+}
+
+impl Write for SnapshotReceiver {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() as u64 > self.left_bytes {
+            let what = "the peer sent more of a snapshot than it announced";
+            return Err(io::Error::new(ErrorKind::InvalidData, what));
+        }
+        let written = self.temporary.file.write(bytes)?;
+        self.left_bytes -= written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.temporary.file.flush()
+    }
+}

@@ -1,0 +1,174 @@
+//! The snapshots of all groups of a node.
+
+use super::error::{SnapshotError, failure};
+use super::file::{SnapshotInfo, open_header};
+use super::reader::SnapshotReader;
+use super::receiver::SnapshotReceiver;
+use super::shared::Shared;
+use super::writer::SnapshotWriter;
+use logboat_raft::{GroupId, LogId};
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The snapshots of all groups of a node. A cheap handle, whose clones are the same store; methods
+/// may be called from any thread and block on the disk, but for [`Self::latest`] and
+/// [`Self::received`].
+#[derive(Clone, Debug)]
+pub struct SnapshotStore {
+    shared: Arc<Shared>,
+}
+
+impl SnapshotStore {
+    /// Opens the store in a directory, making it if need be. Removes what a crash left unfinished
+    /// and reads headers; contents are checked when they are read. A file that is torn or whose
+    /// header is damaged is logged as an error and left alone, as if it were not there.
+    ///
+    /// # Errors
+    /// When the directory can't be made or read.
+    pub fn open(directory: &Path) -> Result<Self, SnapshotError> {
+        let shared = Shared::open(directory).map_err(|e| failure(directory, e))?;
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The group's current snapshot.
+    #[must_use]
+    pub fn latest(&self, group: GroupId) -> Option<SnapshotInfo> {
+        self.shared.known.lock().current.get(&group).copied()
+    }
+
+    /// The snapshot up to `last` that was received for the group and neither adopted nor discarded.
+    #[must_use]
+    pub fn received(&self, group: GroupId, last: LogId) -> Option<SnapshotInfo> {
+        self.shared.known.lock().received.get(&(group, last)).copied()
+    }
+
+    /// Begins a snapshot of this node's own state, up to `last`.
+    ///
+    /// # Errors
+    /// When the file can't be made.
+    pub fn create(&self, group: GroupId, last: LogId) -> Result<SnapshotWriter, SnapshotError> {
+        SnapshotWriter::create(&self.shared, group, last)
+    }
+
+    /// Verifies all of the group's current snapshot and opens its content.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Damaged`] when it is not what was written.
+    pub fn read(&self, group: GroupId) -> Result<Option<(LogId, SnapshotReader)>, SnapshotError> {
+        let Some(info) = self.latest(group) else {
+            return Ok(None);
+        };
+        let (last, reader) = SnapshotReader::open(&self.shared.current_path(group), group)?;
+        debug_assert!(last.index >= info.last.index, "it only goes forward");
+        Ok(Some((last, reader)))
+    }
+
+    /// Opens the whole file of the group's current snapshot, header and checksum included, as a
+    /// peer is to be sent it for [`Self::receive`]. The peer verifies it. The file stays readable
+    /// when a newer snapshot takes its place.
+    ///
+    /// # Errors
+    /// When it can't be opened.
+    pub fn file(&self, group: GroupId) -> Result<Option<(SnapshotInfo, File)>, SnapshotError> {
+        if self.latest(group).is_none() {
+            return Ok(None);
+        }
+        let path = self.shared.current_path(group);
+        let (header, file) = open_header(&path, group)?;
+        Ok(Some((header.info(), file)))
+    }
+
+    /// Begins to receive the whole file, `total_bytes` long, of a peer's snapshot up to `last`.
+    ///
+    /// # Errors
+    /// When the file can't be made.
+    pub fn receive(
+        &self,
+        group: GroupId,
+        last: LogId,
+        total_bytes: u64,
+    ) -> Result<SnapshotReceiver, SnapshotError> {
+        SnapshotReceiver::create(&self.shared, group, last, total_bytes)
+    }
+
+    /// Makes the received snapshot the current one, atomically. Done already is done, so that it
+    /// can be repeated after a crash.
+    ///
+    /// # Errors
+    /// [`SnapshotError::NotReceived`] when no snapshot up to `last` was received;
+    /// [`SnapshotError::Superseded`] when the current one covers more.
+    pub fn adopt(&self, group: GroupId, last: LogId) -> Result<SnapshotInfo, SnapshotError> {
+        let mut known = self.shared.known.lock();
+        let current = known.current.get(&group).copied();
+        if let Some(current) = current.filter(|current| current.last == last) {
+            return Ok(current);
+        }
+        let info = known.received.get(&(group, last)).copied();
+        let info = info.ok_or(SnapshotError::NotReceived { group, last })?;
+        let path = self.shared.received_path(group, last);
+        self.shared.make_current(&mut known, group, info, &path)?;
+        known.received.remove(&(group, last));
+        Ok(info)
+    }
+
+    /// Removes the snapshot up to `last` that was received for the group and not adopted, if it is
+    /// there.
+    ///
+    /// # Errors
+    /// When the file can't be removed.
+    pub fn discard(&self, group: GroupId, last: LogId) -> Result<(), SnapshotError> {
+        let mut known = self.shared.known.lock();
+        if known.received.remove(&(group, last)).is_some() {
+            let path = self.shared.received_path(group, last);
+            fs::remove_file(&path).map_err(|e| failure(&path, e))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use logboat_raft::{Index, Term};
+    use std::io::{self, Write};
+
+    fn id(index: u64) -> LogId {
+        LogId::new(Term(1), Index(index))
+    }
+
+    fn store(directory: &Path) -> SnapshotStore {
+        SnapshotStore::open(directory).unwrap()
+    }
+
+    /// Streams a snapshot up to `index` from one store to another.
+    fn stream(from: &SnapshotStore, to: &SnapshotStore, index: u64) {
+        let mut writer = from.create(GroupId(1), id(index)).unwrap();
+        writer.write_all(&[7; 100]).unwrap();
+        writer.finish().unwrap();
+        let (info, mut file) = from.file(GroupId(1)).unwrap().unwrap();
+        let mut receiver = to.receive(GroupId(1), info.last, info.bytes).unwrap();
+        io::copy(&mut file, &mut receiver).unwrap();
+        receiver.finish().unwrap();
+    }
+
+    #[test]
+    fn a_second_snapshot_leaves_the_first_one_that_waits_alone() {
+        let (leader, follower) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (leader, follower) = (store(leader.path()), store(follower.path()));
+        stream(&leader, &follower, 13);
+        stream(&leader, &follower, 26);
+        assert_eq!(follower.adopt(GroupId(1), id(13)).unwrap().last, id(13));
+        assert_eq!(follower.adopt(GroupId(1), id(26)).unwrap().last, id(26));
+    }
+
+    #[test]
+    fn what_was_received_and_not_adopted_goes_at_the_next_start() {
+        let (leader, follower) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        stream(&store(leader.path()), &store(follower.path()), 13);
+        assert!(fs::read_dir(follower.path()).unwrap().next().is_some());
+        let restarted = store(follower.path());
+        assert!(fs::read_dir(follower.path()).unwrap().next().is_none());
+        assert!(restarted.adopt(GroupId(1), id(13)).is_err());
+    }
+}

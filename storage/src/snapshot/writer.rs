@@ -1,0 +1,66 @@
+//! Writes a snapshot of the node's own state.
+
+use super::error::SnapshotError;
+use super::file::{HEADER_BYTES, Header, SnapshotInfo};
+use super::shared::Shared;
+use super::temporary::Temporary;
+use logboat_raft::{GroupId, LogId};
+use std::io::{self, Write};
+use std::sync::Arc;
+
+/// A snapshot being written; its content goes in by [`Write`]. Dropped unfinished, it leaves
+/// nothing.
+#[derive(Debug)]
+pub struct SnapshotWriter {
+    temporary: Temporary,
+    group: GroupId,
+    last: LogId,
+    content_bytes: u64,
+    crc: crc32fast::Hasher,
+}
+
+impl SnapshotWriter {
+    pub(super) fn create(
+        shared: &Arc<Shared>,
+        group: GroupId,
+        last: LogId,
+    ) -> Result<Self, SnapshotError> {
+        let mut temporary = Temporary::create(shared, group)?;
+        // The header comes last, when length and checksum are known.
+        temporary.write(&[0; HEADER_BYTES])?;
+        Ok(Self { temporary, group, last, content_bytes: 0, crc: crc32fast::Hasher::new() })
+    }
+
+    /// Makes the snapshot durable and the group's current one.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Superseded`] when there is one as new by now; when the disk refuses. The
+    /// previous snapshot stays.
+    pub fn finish(self) -> Result<SnapshotInfo, SnapshotError> {
+        let header = Header {
+            group: self.group,
+            last: self.last,
+            content_bytes: self.content_bytes,
+            crc: self.crc.finalize(),
+        };
+        let mut temporary = self.temporary;
+        temporary.complete(Some(&header))?;
+        let mut known = temporary.shared.known.lock();
+        let shared = &temporary.shared;
+        shared.make_current(&mut known, self.group, header.info(), &temporary.path)?;
+        Ok(header.info())
+    }
+}
+
+impl Write for SnapshotWriter {
+    fn write(&mut self, content: &[u8]) -> io::Result<usize> {
+        let written = self.temporary.file.write(content)?;
+        self.crc.update(&content[..written]);
+        self.content_bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.temporary.file.flush()
+    }
+}
