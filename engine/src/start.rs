@@ -98,7 +98,7 @@ pub(crate) fn assemble(
         snapshots: snapshot_queue.clone(),
         gate: Arc::clone(&gate),
         liveness: Arc::clone(&liveness),
-        acquaintances: disk.data_dir.acquaintances()?,
+        known_peers: disk.data_dir.known_peers()?,
         transport: OnceLock::new(),
     });
     let link = connect(&disk.identity, Arc::clone(&inbound) as Arc<dyn Inbox>)?;

@@ -4,8 +4,8 @@
 //! `IDENTITY` says in plain text which node of which cluster the data belong to; its last line is a
 //! checksum of those before. It is written once, before anything else, and never changed.
 
-use crate::acquaintances::Acquaintances;
 use crate::files::{make_directory, read_checked, write_checked};
+use crate::known_peers::KnownPeers;
 use logboat_raft::{ClusterId, Incarnation, NodeId};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
@@ -72,12 +72,12 @@ impl DataDir {
         Ok((directory, stored))
     }
 
-    /// The peers that this node has met.
+    /// The peers that this node knows.
     ///
     /// # Errors
     /// [`DirectoryError`] when the file that names them can't be read or is damaged.
-    pub fn acquaintances(&self) -> Result<Acquaintances, DirectoryError> {
-        Acquaintances::open(&self.path)
+    pub fn known_peers(&self) -> Result<KnownPeers, DirectoryError> {
+        KnownPeers::open(&self.path)
             .map_err(|source| DirectoryError::Io { path: self.path.clone(), source })
     }
 
@@ -116,7 +116,10 @@ pub enum DirectoryError {
         given: NodeId,
     },
     /// It is another cluster's.
-    #[error("the data directory {} belongs to cluster {stored:?}, not to {given:?}", .path.display())]
+    #[error(
+        "the data directory {} belongs to cluster {stored:?}, not to {given:?}",
+        .path.display()
+    )]
     OtherCluster {
         /// The directory.
         path: PathBuf,
@@ -244,8 +247,8 @@ impl Identity {
         Ok(Self { cluster, name, node, members, incarnation })
     }
 
-    /// Checks that a directory of this identity may be used under the other. The cluster's id says no
-    /// more than what it is made of, the name and the members.
+    /// Checks that a directory of this identity may be used under the other. The cluster's id says
+    /// no more than what it is made of, the name and the members.
     fn compare(&self, given: &Self, path: &Path) -> Result<(), DirectoryError> {
         let path = path.to_owned();
         if self.name != given.name {

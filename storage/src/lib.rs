@@ -7,14 +7,14 @@
 //! ([`Persist`](logboat_raft::Persist), [`Grant`](logboat_raft::Grant)) and come out again
 //! ([`Recovered`]).
 
-mod acquaintances;
 mod directory;
 mod files;
+mod known_peers;
 mod snapshot;
 mod wal;
 
-pub use acquaintances::Acquaintances;
 pub use directory::{DataDir, DirectoryError, Identity};
+pub use known_peers::KnownPeers;
 pub use snapshot::{
     SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotStore, SnapshotWriter,
 };

@@ -10,7 +10,7 @@ use crate::request::{decode_request, encode_reply};
 use crate::worker::inbox::{Event, Workers};
 use bytes::Bytes;
 use logboat_raft::{Entry, GroupId, Incarnation, Message, NodeId, Payload};
-use logboat_storage::Acquaintances;
+use logboat_storage::KnownPeers;
 use logboat_transport::{Inbox, Outgoing, Parcel, RequestId, Transport};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -21,7 +21,7 @@ pub(crate) struct Inbound {
     pub(crate) snapshots: SnapshotQueue,
     pub(crate) gate: Arc<AdmissionGate>,
     pub(crate) liveness: Arc<LivenessManager>,
-    pub(crate) acquaintances: Acquaintances,
+    pub(crate) known_peers: KnownPeers,
     /// Where refusals leave; set as soon as the transport stands, which holds this inbox in turn.
     pub(crate) transport: OnceLock<Weak<dyn Transport>>,
 }
@@ -65,7 +65,7 @@ impl Inbox for Inbound {
 
     /// A peer that can't be recorded could not be told from its successor later.
     fn verify(&self, peer: NodeId, incarnation: Incarnation) -> bool {
-        self.acquaintances.recognizes(peer, incarnation).unwrap_or_else(|error| {
+        self.known_peers.verify(peer, incarnation).unwrap_or_else(|error| {
             tracing::error!("recording the first connection of node {peer}: {error}");
             false
         })

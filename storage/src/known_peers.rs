@@ -1,7 +1,8 @@
-//! The peers that a node has met: under which incarnation it knows each.
+//! The peers that a node knows, and the incarnation of each.
 //!
-//! `PEERS` holds a line for each peer and a checksum of them. A peer's first incarnation stays: a
-//! node that comes back with another has lost its disk and with it what it promised.
+//! The file `PEERS` holds a line for each peer, and a checksum of all lines. The first incarnation
+//! of a peer stays: a node that comes back with another one has lost its disk, and with it what it
+//! promised.
 
 use crate::files::{read_checked, write_checked};
 use logboat_raft::{Incarnation, NodeId};
@@ -12,14 +13,14 @@ use std::path::{Path, PathBuf};
 
 const PEERS: &str = "PEERS";
 
-/// The peers that a node has met. Methods may be called from any thread.
+/// The peers that a node knows. Methods may be called from any thread.
 #[derive(Debug)]
-pub struct Acquaintances {
+pub struct KnownPeers {
     directory: PathBuf,
     known: Mutex<BTreeMap<NodeId, Incarnation>>,
 }
 
-impl Acquaintances {
+impl KnownPeers {
     /// Reads what a data directory says of them.
     ///
     /// # Errors
@@ -31,12 +32,12 @@ impl Acquaintances {
         Ok(Self { directory: directory.to_owned(), known: Mutex::new(known) })
     }
 
-    /// Whether `incarnation` is the one under which `peer` is known. The first one that is asked
-    /// about is recorded, durably, before this returns.
+    /// Whether `peer` is known under `incarnation`. The first incarnation of a peer that this is
+    /// asked about is recorded, durably, before this returns.
     ///
     /// # Errors
     /// When it can't be recorded; the peer is as unknown as before then.
-    pub fn recognizes(&self, peer: NodeId, incarnation: Incarnation) -> io::Result<bool> {
+    pub fn verify(&self, peer: NodeId, incarnation: Incarnation) -> io::Result<bool> {
         let mut known = self.known.lock();
         if let Some(first) = known.get(&peer) {
             return Ok(*first == incarnation);
@@ -66,36 +67,36 @@ mod tests {
     fn the_first_incarnation_of_a_peer_stays() {
         let directory = tempfile::tempdir().unwrap();
         for _ in 0..2 {
-            let known = Acquaintances::open(directory.path()).unwrap();
-            assert!(known.recognizes(NodeId(2), Incarnation(7)).unwrap());
-            assert!(known.recognizes(NodeId(3), Incarnation(8)).unwrap());
-            assert!(!known.recognizes(NodeId(2), Incarnation(8)).unwrap());
-            assert!(known.recognizes(NodeId(2), Incarnation(7)).unwrap());
+            let known = KnownPeers::open(directory.path()).unwrap();
+            assert!(known.verify(NodeId(2), Incarnation(7)).unwrap());
+            assert!(known.verify(NodeId(3), Incarnation(8)).unwrap());
+            assert!(!known.verify(NodeId(2), Incarnation(8)).unwrap());
+            assert!(known.verify(NodeId(2), Incarnation(7)).unwrap());
         }
     }
 
     #[test]
     fn any_flipped_byte_is_noticed() {
         let directory = tempfile::tempdir().unwrap();
-        let known = Acquaintances::open(directory.path()).unwrap();
-        known.recognizes(NodeId(2), Incarnation(7)).unwrap();
+        let known = KnownPeers::open(directory.path()).unwrap();
+        known.verify(NodeId(2), Incarnation(7)).unwrap();
         let path = directory.path().join(PEERS);
         let content = fs::read(&path).unwrap();
         for at in 0..content.len() {
             let mut damaged = content.clone();
             damaged[at] ^= 1;
             fs::write(&path, damaged).unwrap();
-            assert!(Acquaintances::open(directory.path()).is_err(), "byte {at}");
+            assert!(KnownPeers::open(directory.path()).is_err(), "byte {at}");
         }
     }
 
     #[test]
     fn what_could_not_be_recorded_is_not_known() {
         let directory = tempfile::tempdir().unwrap();
-        let known = Acquaintances::open(directory.path()).unwrap();
+        let known = KnownPeers::open(directory.path()).unwrap();
         fs::remove_dir_all(directory.path()).unwrap();
-        assert!(known.recognizes(NodeId(2), Incarnation(7)).is_err());
+        assert!(known.verify(NodeId(2), Incarnation(7)).is_err());
         fs::create_dir(directory.path()).unwrap();
-        assert!(known.recognizes(NodeId(2), Incarnation(8)).unwrap());
+        assert!(known.verify(NodeId(2), Incarnation(8)).unwrap());
     }
 }
