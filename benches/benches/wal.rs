@@ -3,19 +3,11 @@
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use logboat_raft::{Entry, EntryKind, GroupId, Index, LogId, LogWrite, Persist, Term, WriteSeq};
-use logboat_storage::{Batch, Completion, Poisoned, Wal, WalOptions};
+use logboat_storage::{Batch, Wal, WalOptions};
 use std::hint::black_box;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 
 const PAYLOAD_BYTES: usize = 128;
-
-struct Durable(Sender<Result<(), Poisoned>>);
-
-impl Completion for Durable {
-    fn complete(self, result: Result<(), Poisoned>) {
-        self.0.send(result).expect("the bench waits");
-    }
-}
 
 fn entries(group: GroupId, first: u64, count: u64) -> Vec<Entry> {
     let payload = Bytes::from_static(&[0; PAYLOAD_BYTES]);
@@ -26,9 +18,10 @@ fn entries(group: GroupId, first: u64, count: u64) -> Vec<Entry> {
     (first..first + count).map(entry).collect()
 }
 
-fn write(wal: &Wal<Durable>, writes: Vec<(GroupId, Persist)>) {
+fn write(wal: &Wal, writes: Vec<(GroupId, Persist)>) {
     let (done, durable) = channel();
-    wal.submit(Batch { grants: Vec::new(), writes, completion: Durable(done) });
+    let completion = Box::new(move |result| done.send(result).expect("the bench waits"));
+    wal.submit(Batch { grants: Vec::new(), writes, completion });
     durable.recv().expect("the log answers").expect("the disk works");
 }
 

@@ -7,10 +7,10 @@ use logboat_bench::Failure;
 use logboat_bench::process::{cpu_time, resident_bytes};
 use logboat_raft::{Entry, EntryKind, GroupId, Index, LogId, LogWrite, Persist, Term, WriteSeq};
 use logboat_server::latency::{Latencies, per_second, ratio};
-use logboat_storage::{Batch, Completion, Poisoned, Wal, WalOptions};
+use logboat_storage::{Batch, Poisoned, Wal, WalOptions};
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// Writers that append to groups of their own, each batch synced before it counts.
@@ -54,19 +54,6 @@ struct Report {
     syncs_per_s: f64,
     entries_per_sync: f64,
     wal_bytes_per_payload_byte: f64,
-}
-
-/// Tells the writer when its batch is durable.
-struct Durable {
-    submitted: Instant,
-    done: Sender<Result<Duration, Poisoned>>,
-}
-
-impl Completion for Durable {
-    fn complete(self, result: Result<(), Poisoned>) {
-        // A writer that has stopped does not wait for its last batches.
-        let _ = self.done.send(result.map(|()| self.submitted.elapsed()));
-    }
 }
 
 /// Runs the bench and prints its report.
@@ -119,7 +106,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 /// One writer and its groups.
 struct Writer<'a> {
     options: &'a Options,
-    wal: Wal<Durable>,
+    wal: Wal,
     groups: Vec<(GroupId, Index)>,
     next: usize,
     payload: Bytes,
@@ -130,7 +117,7 @@ struct Writer<'a> {
 const KEPT_ENTRIES: u64 = 10_000;
 
 impl<'a> Writer<'a> {
-    fn new(options: &'a Options, number: u64, wal: Wal<Durable>) -> Self {
+    fn new(options: &'a Options, number: u64, wal: Wal) -> Self {
         let groups =
             (number..options.groups).step_by(usize::try_from(options.writers).unwrap_or(1));
         Self {
@@ -150,7 +137,11 @@ impl<'a> Writer<'a> {
         loop {
             while under_way < self.options.in_flight && !stopping.load(Ordering::Relaxed) {
                 let writes = (0..self.options.batch).flat_map(|_| self.append()).collect();
-                let completion = Durable { submitted: Instant::now(), done: done.clone() };
+                let (submitted, done) = (Instant::now(), done.clone());
+                let completion = Box::new(move |result: Result<(), Poisoned>| {
+                    // A writer that has stopped does not wait for its last batches.
+                    let _ = done.send(result.map(|()| submitted.elapsed()));
+                });
                 self.wal.submit(Batch { grants: Vec::new(), writes, completion });
                 under_way += 1;
             }

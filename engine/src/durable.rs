@@ -4,17 +4,9 @@ use crate::liveness::manager::LivenessManager;
 use crate::turn::Slot;
 use crate::worker::inbox::{Event, WorkerInbox};
 use logboat_raft::{Epoch, NodeId, SupportMessage, WriteSeq};
-use logboat_storage::{Completion, Poisoned};
+use logboat_storage::Poisoned;
 use logboat_transport::{Outgoing, Transport};
 use std::sync::Arc;
-
-/// Travels with a batch through the log.
-pub(crate) enum Durable {
-    /// That of a worker's turn.
-    Turn(TurnDurable),
-    /// That of the node's liveness.
-    Grants(GrantsDurable),
-}
 
 /// When a turn's batch is durable, what was promised leaves for the peers straight away, and the
 /// worker learns the seqs.
@@ -32,19 +24,25 @@ pub(crate) struct GrantsDurable {
     pub(crate) liveness: Arc<LivenessManager>,
 }
 
-impl Completion for Durable {
-    fn complete(self, result: Result<(), Poisoned>) {
-        match (self, result) {
-            (Self::Turn(turn), Ok(())) => {
-                send_all(&*turn.transport, turn.promises);
-                turn.inbox.post(Event::Durable(turn.seqs));
+impl TurnDurable {
+    /// Ends the turn of a batch that is durable, or never will be.
+    pub(crate) fn complete(self, result: Result<(), Poisoned>) {
+        match result {
+            Ok(()) => {
+                send_all(&*self.transport, self.promises);
+                self.inbox.post(Event::Durable(self.seqs));
             }
-            (Self::Turn(turn), Err(poisoned)) => turn.inbox.post(Event::Poisoned(poisoned)),
-            (Self::Grants(GrantsDurable { grants, sends, liveness }), Ok(())) => {
-                liveness.durable(&grants, &sends);
-            }
-            // Without a log the node promises nothing any more; the workers hear of it themselves.
-            (Self::Grants(_), Err(_)) => {}
+            Err(poisoned) => self.inbox.post(Event::Poisoned(poisoned)),
+        }
+    }
+}
+
+impl GrantsDurable {
+    /// Tells the peers, unless the log failed: then the node promises nothing any more, and the
+    /// workers hear of it themselves.
+    pub(crate) fn complete(&self, result: Result<(), Poisoned>) {
+        if result.is_ok() {
+            self.liveness.durable(&self.grants, &self.sends);
         }
     }
 }

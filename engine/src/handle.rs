@@ -1,7 +1,6 @@
 //! The way of a caller to a replica on this node.
 
 use crate::admission::{Admission, Permit};
-use crate::durable::Durable;
 use crate::error::RequestError;
 use crate::replica::group::{GroupEvent, Request, Shared};
 use crate::request::{RequestKind, decode_replies, encode_list};
@@ -18,7 +17,7 @@ use std::time::Instant;
 /// Where requests are let in, shared by all handles of a node and by its peers' requests.
 pub(crate) struct AdmissionGate {
     pub(crate) admission: Arc<Admission>,
-    pub(crate) wal: Wal<Durable>,
+    pub(crate) wal: Wal,
     pub(crate) max_log_bytes: usize,
     pub(crate) max_command_bytes: usize,
     pub(crate) shared: Arc<Shared>,

@@ -4,7 +4,6 @@ use crate::admission::{Admission, Pacer};
 use crate::background::log_reader::LogReadQueue;
 use crate::background::snapshots::{SnapshotJob, SnapshotQueue, Snapshots};
 use crate::config::NodeConfig;
-use crate::durable::Durable;
 use crate::error::StartError;
 use crate::handle::AdmissionGate;
 use crate::liveness::manager::LivenessManager;
@@ -41,7 +40,7 @@ pub struct Link {
 struct Disk {
     data_dir: DataDir,
     identity: Identity,
-    wal: Wal<Durable>,
+    wal: Wal,
     recovered: Recovered,
     snapshots: SnapshotStore,
 }
@@ -54,7 +53,7 @@ pub(crate) struct Parts {
     pub(crate) calls: Arc<Calls>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) transport_metrics: Option<TransportMetrics>,
-    pub(crate) wal: Wal<Durable>,
+    pub(crate) wal: Wal,
     pub(crate) snapshots: SnapshotStore,
 }
 
@@ -198,7 +197,7 @@ fn new_liveness(config: &NodeConfig, disk: &Disk, workers: &Workers) -> Arc<Live
     LivenessManager::new(liveness, Instant::now(), disk.wal.clone(), workers.clone())
 }
 
-fn new_gate(config: &NodeConfig, wal: &Wal<Durable>) -> Arc<AdmissionGate> {
+fn new_gate(config: &NodeConfig, wal: &Wal) -> Arc<AdmissionGate> {
     Arc::new(AdmissionGate {
         admission: Admission::new(config.budget().requests()),
         wal: wal.clone(),

@@ -1,6 +1,6 @@
 //! How a node is, for those who watch it.
 
-use logboat_storage::{Completion, Wal};
+use logboat_storage::Wal;
 use logboat_transport::PeerStatus;
 
 /// A node at one moment.
@@ -48,7 +48,7 @@ pub struct WalStatus {
 }
 
 impl WalStatus {
-    pub(crate) fn of<C: Completion>(wal: &Wal<C>) -> Self {
+    pub(crate) fn of(wal: &Wal) -> Self {
         let metrics = wal.metrics();
         Self {
             queued_bytes: wal.queued_bytes(),

@@ -13,7 +13,7 @@ pub(crate) mod wait_lists;
 
 use crate::background::log_reader::LogReadQueue;
 use crate::background::snapshots::SnapshotQueue;
-use crate::durable::{Durable, TurnDurable, send_all};
+use crate::durable::{TurnDurable, send_all};
 use crate::error::RequestError;
 use crate::liveness::manager::LivenessManager;
 use crate::replica::group::{Group, GroupEvent, Shared};
@@ -49,7 +49,7 @@ const ROUND_PATIENCE: Duration = Duration::from_millis(250);
 #[derive(Clone)]
 pub(crate) struct WorkerContext {
     pub(crate) node: NodeId,
-    pub(crate) wal: Wal<Durable>,
+    pub(crate) wal: Wal,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) peers: Arc<[NodeId]>,
     pub(crate) liveness: Arc<LivenessManager>,
@@ -310,15 +310,16 @@ impl Worker {
         send_all(&**transport, turn.sends.take());
         let promises = turn.promises.take();
         if !turn.writes.is_empty() || !promises.is_empty() {
+            let durable = TurnDurable {
+                seqs: std::mem::take(&mut turn.seqs),
+                promises,
+                transport: Arc::clone(transport),
+                inbox: Arc::clone(&self.inbox),
+            };
             context.wal.submit(Batch {
                 grants: Vec::new(),
                 writes: std::mem::take(&mut turn.writes),
-                completion: Durable::Turn(TurnDurable {
-                    seqs: std::mem::take(&mut turn.seqs),
-                    promises,
-                    transport: Arc::clone(transport),
-                    inbox: Arc::clone(&self.inbox),
-                }),
+                completion: Box::new(move |result| durable.complete(result)),
             });
         }
         for job in turn.loads.drain(..) {

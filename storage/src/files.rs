@@ -24,8 +24,8 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Replaces a small text file durably: the old text stands there until the new one does. A line with
-/// a checksum follows the text, which must end with a line break.
+/// Replaces a small text file durably: the old text stands there until the new one does. A line
+/// with a checksum follows the text, which must end with a line break.
 pub(crate) fn write_checked(directory: &Path, name: &str, text: &str) -> io::Result<()> {
     let temporary = directory.join(format!("{name}.tmp"));
     let mut file = File::create(&temporary)?;

@@ -15,21 +15,18 @@ use std::thread;
 
 type Outcome = Result<(), Poisoned>;
 
-struct Tell(SyncSender<Outcome>);
-
-impl Completion for Tell {
-    fn complete(self, result: Outcome) {
-        self.0.send(result).unwrap();
-    }
+/// A completion that passes on what it gets.
+fn tell(outcome: SyncSender<Outcome>) -> Completion {
+    Box::new(move |result| outcome.send(result).unwrap())
 }
 
-fn submit<D: Disk>(wal: &Wal<Tell, D>, writes: Vec<(GroupId, Persist)>) -> Receiver<Outcome> {
-    let (tell, told) = sync_channel(1);
-    wal.submit(Batch { grants: Vec::new(), writes, completion: Tell(tell) });
+fn submit<D: Disk>(wal: &Wal<D>, writes: Vec<(GroupId, Persist)>) -> Receiver<Outcome> {
+    let (outcome, told) = sync_channel(1);
+    wal.submit(Batch { grants: Vec::new(), writes, completion: tell(outcome) });
     told
 }
 
-fn open(disk: &SimDisk) -> Wal<Tell, SimDisk> {
+fn open(disk: &SimDisk) -> Wal<SimDisk> {
     let (wal, _) = Wal::open_on(disk.clone(), small(16 << 10, 64 << 10), |_| {}).unwrap();
     wal
 }
@@ -64,8 +61,7 @@ fn what_is_completed_survives_a_crash_and_what_is_closed_is_all_there() {
     wal.close();
     assert!(told.iter().all(|told| told.recv().unwrap().is_ok()));
     for (disk, last) in [(crashed, 50), (disk, 99)] {
-        let (wal, recovered) =
-            Wal::<Tell, _>::open_on(disk, small(16 << 10, 64 << 10), |_| {}).unwrap();
+        let (wal, recovered) = Wal::open_on(disk, small(16 << 10, 64 << 10), |_| {}).unwrap();
         assert_eq!(recovered.groups[&GroupId(1)].last, Index(last));
         assert_eq!(recovered.groups[&GroupId(4)].last, Index(50));
         wal.close();
@@ -78,15 +74,15 @@ fn grants_alone_are_synced_before_they_are_completed() {
     let wal = open(&disk);
     for epoch in 1..=20 {
         let syncs = wal.metrics().syncs.get();
-        let (tell, told) = sync_channel(1);
+        let (outcome, told) = sync_channel(1);
         let grants = vec![grant(2, epoch), grant(3, 2 * epoch)];
-        wal.submit(Batch { grants, writes: Vec::new(), completion: Tell(tell) });
+        wal.submit(Batch { grants, writes: Vec::new(), completion: tell(outcome) });
         told.recv().unwrap().unwrap();
         assert!(wal.metrics().syncs.get() > syncs);
         let crashed = disk.copy();
         crashed.crash(|| false);
         let (crashed, recovered) =
-            Wal::<Tell, _>::open_on(crashed, small(16 << 10, 64 << 10), |_| {}).unwrap();
+            Wal::open_on(crashed, small(16 << 10, 64 << 10), |_| {}).unwrap();
         assert_eq!(recovered.grants, [grant(2, epoch), grant(3, 2 * epoch)].into());
         assert!(recovered.groups.is_empty());
         crashed.close();
@@ -123,23 +119,20 @@ fn a_failed_sync_is_final_and_says_why() {
 
 #[test]
 fn a_completion_that_panics_poisons_the_log_and_spares_the_others() {
-    struct Panics(Option<SyncSender<Outcome>>);
-    impl Completion for Panics {
-        fn complete(self, result: Outcome) {
-            self.0.expect("the test wants a panic").send(result).unwrap();
-        }
-    }
     let (wal, _) = Wal::open_on(SimDisk::default(), small(16 << 10, 64 << 10), |_| {}).unwrap();
-    let submit = |index, tell| {
+    let submit = |index, outcome: Option<SyncSender<Outcome>>| {
+        let completion = Box::new(move |result| {
+            outcome.expect("the test wants a panic").send(result).unwrap();
+        });
         let writes = vec![append_entries(GroupId(1), Index(index), 1, 10)];
-        wal.submit(Batch { grants: Vec::new(), writes, completion: Panics(tell) });
+        wal.submit(Batch { grants: Vec::new(), writes, completion });
     };
     submit(1, None);
     while wal.poisoned().is_none() {
         thread::yield_now();
     }
-    let (tell, told) = sync_channel(1);
-    submit(2, Some(tell));
+    let (outcome, told) = sync_channel(1);
+    submit(2, Some(outcome));
     assert!(told.recv().unwrap().unwrap_err().to_string().contains("panicked"));
     wal.close();
 }
@@ -151,7 +144,7 @@ fn a_gap_poisons_the_log_before_anything_of_it_is_written() {
     let error = submit(&wal, vec![append_entries(GroupId(1), Index(3), 1, 10)]).recv().unwrap();
     assert!(error.unwrap_err().to_string().contains("entry 3 was submitted"));
     wal.close();
-    let (_, recovered) = Wal::<Tell, _>::open_on(disk, small(16 << 10, 64 << 10), |_| {}).unwrap();
+    let (_, recovered) = Wal::open_on(disk, small(16 << 10, 64 << 10), |_| {}).unwrap();
     assert_eq!(recovered, Recovered::default());
 }
 
@@ -178,8 +171,7 @@ fn a_full_disk_holds_writes_back_until_there_is_room() {
     }
     assert!(!wal.stalled());
     wal.close();
-    let (wal, recovered) =
-        Wal::<Tell, _>::open_on(disk, small(16 << 10, 64 << 10), |_| {}).unwrap();
+    let (wal, recovered) = Wal::open_on(disk, small(16 << 10, 64 << 10), |_| {}).unwrap();
     assert_eq!(recovered.groups[&GroupId(1)].last, Index(told.len() as u64));
     wal.close();
 }
@@ -199,7 +191,7 @@ fn a_log_on_a_full_disk_opens_serves_and_closes() {
     unclosed.plant("0000000001.wal", &cut);
     unclosed.limit(Some(16 << 10));
     let (wal, recovered) =
-        Wal::<Tell, _>::open_on(unclosed.clone(), small(16 << 10, 64 << 10), |_| {}).unwrap();
+        Wal::open_on(unclosed.clone(), small(16 << 10, 64 << 10), |_| {}).unwrap();
     assert_eq!(recovered.groups[&GroupId(1)].last, Index(3));
     let told = submit(&wal, vec![append_entries(GroupId(1), Index(4), 1, 10)]);
     while !wal.stalled() {
@@ -209,8 +201,7 @@ fn a_log_on_a_full_disk_opens_serves_and_closes() {
     wal.close();
     assert!(told.recv().unwrap().unwrap_err().to_string().contains("disk was full"));
     unclosed.limit(None);
-    let (wal, recovered) =
-        Wal::<Tell, _>::open_on(unclosed, small(16 << 10, 64 << 10), |_| {}).unwrap();
+    let (wal, recovered) = Wal::open_on(unclosed, small(16 << 10, 64 << 10), |_| {}).unwrap();
     assert_eq!(recovered.groups[&GroupId(1)].last, Index(3));
     wal.close();
 }
@@ -219,7 +210,7 @@ fn a_log_on_a_full_disk_opens_serves_and_closes() {
 fn an_empty_directory_on_a_full_disk_is_a_clear_error() {
     let disk = SimDisk::default();
     disk.limit(Some(1000));
-    let error = Wal::<Tell, _>::open_on(disk, small(16 << 10, 64 << 10), |_| {}).err().unwrap();
+    let error = Wal::open_on(disk, small(16 << 10, 64 << 10), |_| {}).err().unwrap();
     assert!(matches!(error, WalError::DiskFull { .. }));
     assert!(error.to_string().contains("the disk is full"), "{error}");
 }
@@ -237,7 +228,7 @@ fn an_idle_log_records_the_mark_of_its_last_batch_once_and_rests() {
     let crashed = disk.copy();
     crashed.crash(|| false);
     crashed.flip("0000000001.wal", 4096 + 40, 1);
-    let opened = Wal::<Tell, _>::open_on(crashed, small(16 << 10, 64 << 10), |_| {});
+    let opened = Wal::open_on(crashed, small(16 << 10, 64 << 10), |_| {});
     assert!(matches!(opened.err().unwrap(), WalError::Corrupt(_)));
     let written = wal.metrics().written_bytes.get();
     assert_eq!(wal.metrics().syncs.get(), syncs + 1);
@@ -315,16 +306,15 @@ fn readers_of_other_threads_see_whole_entries_while_segments_come_and_go() {
     let last = wal.read(GroupId(2), Index(3000), Index(3000), 1).unwrap();
     assert_eq!(last, [entry(GroupId(2), Term(1), Index(3000), 200)]);
     wal.close();
-    let (wal, recovered) =
-        Wal::<Tell>::open(directory.path(), small(64 << 10, 256 << 10), |_| {}).unwrap();
+    let (wal, recovered) = Wal::open(directory.path(), small(64 << 10, 256 << 10), |_| {}).unwrap();
     assert_eq!(recovered.groups[&idle].last, Index(20));
     assert_eq!(recovered.groups[&GroupId(1)].last, Index(3000));
     assert_eq!(recovered.groups[&GroupId(1)].snapshot.index, Index(2950));
     wal.close();
 }
 
-/// The end of the log is written past the page cache, block by block, and read through a mapping of the
-/// same blocks.
+/// The end of the log is written past the page cache, block by block, and read through a mapping of
+/// the same blocks.
 #[test]
 fn the_newest_entry_is_read_while_its_block_is_written_on() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();

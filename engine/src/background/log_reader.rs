@@ -1,7 +1,6 @@
 //! The thread that reads entries back from the log, so that no worker waits for the disk: for followers
 //! that are behind, and for state machines after a restart.
 
-use crate::durable::Durable;
 use crate::replica::group::GroupEvent;
 use crate::turn::Slot;
 use crate::worker::inbox::{Event, Workers};
@@ -45,7 +44,7 @@ impl LogReadQueue {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(crate) fn start(wal: Wal<Durable>, workers: Workers) -> io::Result<(Self, JoinHandle<()>)> {
+    pub(crate) fn start(wal: Wal, workers: Workers) -> io::Result<(Self, JoinHandle<()>)> {
         let (sender, jobs) = unbounded();
         let thread = thread::Builder::new().name("logboat-loads".to_owned());
         let thread = thread.spawn(move || run(&jobs, &wal, &workers))?;
@@ -59,7 +58,7 @@ impl LogReadQueue {
 }
 
 /// Reads what is asked for.
-fn run(jobs: &Receiver<LogReadJob>, wal: &Wal<Durable>, workers: &Workers) {
+fn run(jobs: &Receiver<LogReadJob>, wal: &Wal, workers: &Workers) {
     for job in jobs {
         let LogReadJob { group, slot, first, last, max_bytes, .. } = job;
         let entries = wal.read(group, first, last, max_bytes);

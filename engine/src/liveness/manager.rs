@@ -1,7 +1,7 @@
 //! The manager of a node's liveness: tells it of time and messages, and does what it wants.
 
 use super::Mutex;
-use crate::durable::{Durable, GrantsDurable};
+use crate::durable::GrantsDurable;
 use crate::liveness::protocol::{Effect, Liveness};
 use crate::worker::inbox::{Event, Workers};
 use logboat_raft::{BootCount, Confirmation, Epoch, Grant, NodeId, SupportMessage, Time};
@@ -17,7 +17,7 @@ pub(crate) struct LivenessManager {
     state: Mutex<State>,
     boot: BootCount,
     started: Instant,
-    wal: Wal<Durable>,
+    wal: Wal,
     workers: Workers,
     /// Set as soon as the transport stands, whose inbox holds this manager in turn.
     transport: OnceLock<Weak<dyn Transport>>,
@@ -34,7 +34,7 @@ impl LivenessManager {
     pub(crate) fn new(
         liveness: Liveness,
         started: Instant,
-        wal: Wal<Durable>,
+        wal: Wal,
         workers: Workers,
     ) -> Arc<Self> {
         let boot = liveness.boot();
@@ -142,11 +142,12 @@ impl LivenessManager {
             return;
         }
         let grants = std::mem::take(grants);
-        let completion = Durable::Grants(GrantsDurable {
+        let durable = GrantsDurable {
             grants: grants.iter().map(|(node, grant)| (*node, grant.epoch)).collect(),
             sends: std::mem::take(promises),
             liveness: Arc::clone(self),
-        });
+        };
+        let completion = Box::new(move |result| durable.complete(result));
         self.wal.submit(Batch { grants, writes: Vec::new(), completion });
     }
 

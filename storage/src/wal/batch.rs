@@ -3,21 +3,18 @@
 use super::error::Poisoned;
 use logboat_raft::{Grant, GroupId, NodeId, Persist};
 
-/// What happens when a batch is durable. Called on a thread of the log, so it must not block.
-pub trait Completion: Send + 'static {
-    /// `Ok` when all of the batch is durable; `Err` when that will never be known, so that nothing
-    /// of it may be acknowledged, though it may be there after a restart.
-    fn complete(self, result: Result<(), Poisoned>);
-}
+/// What is called when a batch is durable, on a thread of the log, so that it must not block. It
+/// gets `Ok` when all of the batch is durable. It gets `Err` when that will never be known: nothing
+/// of the batch may be acknowledged, though it may be there after a restart.
+pub type Completion = Box<dyn FnOnce(Result<(), Poisoned>) + Send>;
 
 /// What a node grants its peers, and writes of many groups, that become durable together: a restart
 /// finds all of a batch or nothing of it.
-#[derive(Debug)]
-pub struct Batch<C> {
+pub struct Batch {
     /// What the node grants its peers, each in place of what it granted that one before.
     pub grants: Vec<(NodeId, Grant)>,
     /// The writes, in order.
     pub writes: Vec<(GroupId, Persist)>,
-    /// Told when they are durable.
-    pub completion: C,
+    /// Called when they are durable.
+    pub completion: Completion,
 }

@@ -53,7 +53,10 @@ pub enum WalError {
         bytes: u64,
     },
     /// The options contradict themselves.
-    #[error("segments of {} bytes: a multiple of 4096 from 8192 to 2147483648 is needed", .0.segment_bytes)]
+    #[error(
+        "segments of {} bytes: a multiple of 4096 from 8192 to 2147483648 is needed",
+        .0.segment_bytes
+    )]
     Options(WalOptions),
     /// The operating system refused.
     #[error("{}: {source}", .path.display())]
@@ -73,7 +76,8 @@ pub enum ReadError {
     Corrupt(Damage),
 }
 
-/// Why [`Log`](super::write::Log) did not write. But for [`WriteError::Full`], it must not be used again.
+/// Why [`Log`](super::write::Log) did not write. But for [`WriteError::Full`], it must not be used
+/// again.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// The active segment has no room; nothing was written. A new one of at least this many bytes

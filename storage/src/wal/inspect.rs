@@ -1,4 +1,4 @@
-//! Looking at a log from outside, without opening, locking or changing it.
+//! Reads a log from outside, without opening, locking or changing it.
 
 use super::error::{Damage, WalError};
 use super::format::{Position, segment_name, segment_of};

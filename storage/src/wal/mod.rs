@@ -1,24 +1,44 @@
 //! The write-ahead log that all groups of a node share.
 //!
-//! A [`Batch`] holds writes of any groups and what the node grants its peers. One thread takes
-//! what was submitted, writes it as one batch into the active segment and syncs it, or lets
-//! another thread sync it while it writes the next one; then the completions are called. Files are
-//! described in `format` and `format::record`, what recovery makes of them in `recovery`, and how
-//! segments go in `write::log::collect`.
+//! # Group commit
+//! A [`Batch`] holds writes of any groups, and what the node grants its peers. The thread that
+//! writes takes everything that was submitted meanwhile and writes it as one batch into the active
+//! segment. One sync makes the writes of all groups durable; then the completions are called. The
+//! writer syncs by itself when nothing else waits. Otherwise it leaves the sync to a second thread
+//! and writes the next batch meanwhile.
 //!
-//! # What recovery can tell
-//! Each batch carries the position up to which everything was durable when it was written. Data
-//! below the highest such mark was acknowledged, so what does not verify there is damage and the
-//! log refuses to open; what does not verify above is the tail that a crash tore, and is cut. The
-//! mark of the last batch can only stand in a later one: when nothing follows within
-//! [`WalOptions::mark_delay`], when the log is closed and when it is opened, a batch of 32 bytes
-//! with the mark alone is written and synced. Until then, and only then, damage to the last batch
-//! passes for a torn tail: after a crash within that time of the last sync.
+//! # Modules
+//! Each imports only from those before it.
+//! - `disk`: segment files, written past the page cache and read through a mapping; and a simulated
+//!   disk that crashes, fails and fills up.
+//! - `format`: the bytes of headers and records.
+//! - `index`: which record holds which entry, and how much of each segment is still needed.
+//! - `segments`: how segments are preallocated, read and recycled.
+//! - `write`: the log itself, garbage collection, and the threads that write and sync.
+//! - `recovery`: how a log is opened after a crash.
+//!
+//! [`Wal`] is the log with its threads, [`InlineWal`] the same log without, and [`inspect`] reads
+//! one from outside.
+//!
+//! # A torn tail against damage
+//! A crash leaves a torn tail: of the last batches, any part may have reached the disk. Recovery
+//! has to cut it off. Whatever else does not verify is damage to data that was acknowledged, and
+//! the log must not open as if the data had never been there.
+//!
+//! The *durable mark* tells the two apart. Each batch header carries the position up to which
+//! everything was durable when the batch was written. All data below the highest mark were
+//! acknowledged, so what does not verify there is damage. What does not verify above it is the torn
+//! tail.
+//!
+//! The mark that covers the last batch can only stand in a later one. So the log writes a batch of
+//! 32 bytes that carries the mark alone, and syncs it: after [`WalOptions::mark_delay`] without a
+//! write, when it is closed and when it is opened. Damage to the last batch passes for a torn tail
+//! only if the node crashes within that time of the last sync.
 //!
 //! # A full disk
-//! Segments are zero-filled before they are used, so a disk that is full is noticed when the next
-//! one is made, and nothing written is lost. Writes wait, [`Wal::stalled`] says so, reads go on;
-//! what waits has not failed, and is written when there is room again.
+//! Segments are preallocated, so a full disk is noticed when the next segment is made, and nothing
+//! that was written is lost. Writes wait, [`Wal::stalled`] says so, and reads go on. What waits has
+//! not failed: it is written when there is room again.
 
 use crossbeam_channel::{Sender, unbounded};
 use logboat_raft::{Entry, GroupId, Index};
@@ -59,18 +79,18 @@ pub use write::{Log, Written};
 
 /// A handle of the log; clones share it. When the last one is dropped, the threads finish what was
 /// submitted and end; [`Wal::close`] waits for that.
-pub struct Wal<C: Completion, D: Disk = FileDisk> {
-    handle: Arc<Handle<C, D>>,
+pub struct Wal<D: Disk = FileDisk> {
+    handle: Arc<Handle<D>>,
 }
 
-struct Handle<C, D: Disk> {
+struct Handle<D: Disk> {
     /// Taken out to close. A submission holds the lock while it sends, so none gets lost between.
-    inbox: RwLock<Option<Sender<Submission<C>>>>,
+    inbox: RwLock<Option<Sender<Submission>>>,
     shared: Arc<Shared<D>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-impl<C: Completion> Wal<C> {
+impl Wal {
     /// Opens the log in `directory`, making it if need be, and recovers what it holds. `pressure`
     /// is called, on a thread of the log that must not be held up, with groups whose snapshots
     /// would let old segments go; it may be called again with the same ones.
@@ -88,7 +108,7 @@ impl<C: Completion> Wal<C> {
     }
 }
 
-impl<C: Completion, D: Disk> Wal<C, D> {
+impl<D: Disk> Wal<D> {
     /// Opens the log on a disk of the caller's choice; see [`Wal::open`].
     ///
     /// # Errors
@@ -125,7 +145,7 @@ impl<C: Completion, D: Disk> Wal<C, D> {
     /// Hands a batch to the log; never blocks. The completion of a log that is poisoned or closed
     /// gets the error. The queue is not bounded here: who submits looks at
     /// [`Self::queued_bytes`] before taking new work.
-    pub fn submit(&self, batch: Batch<C>) {
+    pub fn submit(&self, batch: Batch) {
         let submission = Submission::new(batch);
         let shared = &self.handle.shared;
         shared.enqueue(submission.bytes);
@@ -195,20 +215,20 @@ impl<C: Completion, D: Disk> Wal<C, D> {
     }
 }
 
-impl<C: Completion, D: Disk> Clone for Wal<C, D> {
+impl<D: Disk> Clone for Wal<D> {
     fn clone(&self) -> Self {
         Self { handle: Arc::clone(&self.handle) }
     }
 }
 
-impl<C, D: Disk> Handle<C, D> {
+impl<D: Disk> Handle<D> {
     fn begin_closing(&self) {
         self.shared.begin_closing();
         self.inbox.write().take();
     }
 }
 
-impl<C, D: Disk> Drop for Handle<C, D> {
+impl<D: Disk> Drop for Handle<D> {
     fn drop(&mut self) {
         self.begin_closing();
     }

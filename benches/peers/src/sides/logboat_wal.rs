@@ -3,21 +3,11 @@
 use crate::work::shared_log::{Append, Load, SharedLog, Writer};
 use logboat_bench::Failure;
 use logboat_raft::{Entry, EntryKind, GroupId, Index, LogId, LogWrite, Persist, Term, WriteSeq};
-use logboat_storage::{Batch, Completion, Poisoned, Wal, WalOptions};
+use logboat_storage::{Batch, Poisoned, Wal, WalOptions};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-pub(crate) struct LogboatWal(Wal<Durable>);
-
-/// Tells the writer that a batch is durable.
-struct Durable(Sender<Result<(), Poisoned>>);
-
-impl Completion for Durable {
-    fn complete(self, result: Result<(), Poisoned>) {
-        // A writer that has failed does not wait for its other batches.
-        let _ = self.0.send(result);
-    }
-}
+pub(crate) struct LogboatWal(Wal);
 
 impl SharedLog for LogboatWal {
     /// As a node's workers do it: they hand batches over and go on. A thousand entries are under
@@ -48,7 +38,7 @@ impl SharedLog for LogboatWal {
 }
 
 pub(crate) struct LogboatWriter {
-    wal: Wal<Durable>,
+    wal: Wal,
     done: Sender<Result<(), Poisoned>>,
     durable: Receiver<Result<(), Poisoned>>,
 }
@@ -56,11 +46,12 @@ pub(crate) struct LogboatWriter {
 impl Writer for LogboatWriter {
     fn begin(&mut self, batch: Vec<Append>) -> Result<(), Failure> {
         let writes = batch.into_iter().flat_map(persist).collect();
-        self.wal.submit(Batch {
-            grants: Vec::new(),
-            writes,
-            completion: Durable(self.done.clone()),
+        let done = self.done.clone();
+        let completion = Box::new(move |result| {
+            // A writer that has failed does not wait for its other batches.
+            let _ = done.send(result);
         });
+        self.wal.submit(Batch { grants: Vec::new(), writes, completion });
         Ok(())
     }
 

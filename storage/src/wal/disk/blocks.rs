@@ -1,8 +1,8 @@
-//! Memory that begins where a block could, for writes past the page cache.
+//! Memory that is aligned to blocks, as writes past the page cache need it.
 
-/// What is written begins and ends at multiples of this, in the file and in memory, as files that are
-/// written past the page cache ask for. A segment's header block is one, never written again in one
-/// use.
+/// Every write begins and ends at a multiple of this, in the file and in memory: direct writes ask
+/// for that. A segment's header is a block of its own, which is not written again while the segment
+/// is in use.
 pub(crate) const BLOCK_BYTES: u64 = 4096;
 
 /// How many bytes behind the beginning of `buffer` the next multiple of a block's size comes.

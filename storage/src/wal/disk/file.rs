@@ -1,9 +1,10 @@
-//! Segments as files that are written past the page cache and read through a mapping. The only file of
-//! the crate with `unsafe` code.
+//! Segments as files, written past the page cache (`O_DIRECT`) and read through a mapping. The only
+//! file of the crate with `unsafe` code.
 //!
-//! Linux keeps the two coherent: a write past the cache drops what the cache holds of the range, before
-//! and after, and takes it out of all mappings, so a reader finds what is on the disk. A file system
-//! that can't do it is written through the cache.
+//! Writes through the cache would copy every batch into pages that are fresh each time. Linux keeps
+//! direct writes and mapped reads coherent: a direct write drops what the cache holds of the range,
+//! before and after, and takes it out of all mappings, so a reader finds what is on the disk. A
+//! file system without direct writes is written through the cache.
 
 use super::blocks::aligned;
 use super::{Disk, SegmentFile, check_blocks};
@@ -57,8 +58,9 @@ impl Disk for FileDisk {
             .collect()
     }
 
-    /// Zeros are written, not merely reserved: syncing into blocks that were written before needs
-    /// no commit of the file system's journal.
+    /// Preallocates by writing zeros. `fallocate` would only reserve blocks and mark them as not
+    /// written, and each sync of a first write into them would have to commit the file system's
+    /// journal.
     fn create(&self, name: &str, bytes: u64) -> io::Result<()> {
         let path = self.path(name);
         let filled = fill(&path, bytes);
@@ -165,8 +167,8 @@ impl SegmentFile for FileSegment {
         Ok(fadvise(&self.file, 0, None, Advice::DontNeed)?)
     }
 
-    /// In pieces, since Linux takes no more of one call than a device takes at once. Without it, looking
-    /// at page after page reads 128 KiB at a time.
+    /// In pieces, since Linux takes no more of one call than a device takes at once. Without it,
+    /// looking at page after page reads 128 KiB at a time.
     fn read_ahead(&self) {
         let piece = NonZeroU64::new(READ_AHEAD_BYTES);
         for offset in (0..self.frozen()).step_by(READ_AHEAD_BYTES as usize) {

@@ -64,8 +64,8 @@ pub trait Disk: Send + Sync + 'static {
     fn salt(&self) -> u64;
 }
 
-/// An open segment file. Its beginning is frozen: it can be viewed and never changes. What lies behind
-/// can be written and not viewed. So nothing ever changes under a view.
+/// An open segment file. Its beginning is frozen: it can be viewed and never changes. What lies
+/// behind can be written and not viewed. So nothing ever changes under a view.
 pub trait SegmentFile: Send + Sync + 'static {
     /// Its size, which never changes.
     fn bytes(&self) -> u64;
@@ -108,8 +108,8 @@ pub trait SegmentFile: Send + Sync + 'static {
     fn view(self: &Arc<Self>, range: Range<u64>) -> Bytes;
 }
 
-/// Checks that a write is one that [`SegmentFile::write_at`] takes: of whole, aligned blocks that lie
-/// in the `open` part of the file, or hold its beginning.
+/// Checks that a write is one that [`SegmentFile::write_at`] takes: of whole, aligned blocks that
+/// lie in the `open` part of the file, or hold its beginning.
 fn check_blocks(offset: u64, data: &[u8], open: Range<u64>) -> io::Result<()> {
     let blocks = offset / BLOCK_BYTES..(offset + data.len() as u64) / BLOCK_BYTES;
     let whole = offset.is_multiple_of(BLOCK_BYTES)

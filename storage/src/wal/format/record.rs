@@ -1,18 +1,21 @@
 //! The records in a batch.
 //!
 //! ```text
-//! record     = header, CRC-32 of salt and header, data
-//! header     = kind, group, fields of the kind
-//! hard state : term, flags (1: has a vote, 2: is fortified), vote, commit; if it is fortified:
-//!                   leader's node, epoch
-//! compact, reset : term, index
+//! record          = header, CRC-32 of salt and header, data
+//! header          = kind, group, fields of the kind
+//! hard state      : term, flags (1: has a vote, 2: is fortified), vote, commit;
+//!                   if it is fortified: the leader's node, epoch
+//! compact, reset  : term, index
 //! append, rewrite : term, first index, count, then for each entry: length, kind (a byte), its
 //!                   own CRC-32; the entries' data follow the header's CRC, one after the other
-//! grant : epoch, boot count, flags (1: the support stands); a peer stands in the place of the group
+//! grant           : epoch, boot count, flags (1: the support stands); a peer stands in the place
+//!                   of the group
 //! ```
-//! Kinds are a byte, numbers LEB128 varints, CRCs four bytes little-endian. The entries' data are
-//! covered by the checksums that their leader computed and by nothing else; these checksums and
-//! the lengths stand in the header, so they are covered by the salt. Nothing is summed twice.
+//! Kinds are a byte, numbers LEB128 varints, CRCs four bytes little-endian.
+//!
+//! The data of entries are covered by the checksums that their leader computed, and by nothing
+//! else: nothing is summed twice. These checksums and the lengths stand in the header, so the salt
+//! covers them.
 
 use super::bits::{salted_crc, u32_at};
 use super::effect::{Change, Effect};
@@ -63,8 +66,8 @@ impl Record {
         (salted_crc(salt, &[], &bytes[..header]) == u32_at(bytes, header)).then_some(record)
     }
 
-    /// Reads a record like [`Self::decode`], whose header was verified before. No length is believed
-    /// before it is checked against what there is.
+    /// Reads a record like [`Self::decode`], whose header was verified before. No length is
+    /// believed before it is checked against what there is.
     pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
         let mut cursor = Cursor { bytes, at: 0 };
         let kind = cursor.byte()?;
@@ -117,7 +120,8 @@ impl Record {
         }
     }
 
-    /// Verifies the entries of the record that begins `bytes`, the same ones that it was decoded from.
+    /// Verifies the entries of the record that begins `bytes`, the same ones that it was decoded
+    /// from.
     pub(crate) fn verify(&self, bytes: &[u8]) -> Result<(), ChecksumMismatch> {
         let mut data = self.data;
         let mut cursor = Cursor { bytes, at: self.fields };

@@ -1,5 +1,5 @@
-//! Which record holds which entry, what the node granted its peers last, and which segments are
-//! needed: the log's index in memory.
+//! The log's index in memory: which record holds which entry, what the node granted its peers last,
+//! and how much of each segment is needed.
 
 use crate::wal::format::{Effect, Position};
 use accounts::POINT_BYTES;

@@ -1,4 +1,4 @@
-//! The runs of one group, kept small: with thousands of groups they are most of what the log needs
+//! The runs of one group, packed: with thousands of groups they are most of what the log needs
 //! memory for.
 
 use crate::wal::format::Position;
@@ -88,8 +88,8 @@ impl Runs {
         self.packed.pop_back();
     }
 
-    /// Drops the first so many runs, and memory of which most is not needed any more: of thousands of
-    /// groups most are idle.
+    /// Drops the first so many runs, and memory of which most is not needed any more: of thousands
+    /// of groups most are idle.
     pub(crate) fn drop_first(&mut self, count: usize) {
         self.packed.drain(..count);
         if self.packed.len() < self.packed.capacity() / 2 {
@@ -119,9 +119,9 @@ impl Runs {
     }
 }
 
-/// A distance within a group's log, which never gets as long as this ([`MAX_ENTRIES`]). Only damage makes
-/// it larger; then some run is not where the one before it ends, whatever stands here, and that is
-/// what damage is known by.
+/// A distance within a group's log, which never gets as long as this ([`MAX_ENTRIES`]). Only damage
+/// makes it larger; then some run is not where the one before it ends, whatever stands here, and
+/// that is what damage is known by.
 fn narrow(distance: u64) -> u32 {
     u32::try_from(distance).unwrap_or(u32::MAX)
 }

@@ -1,4 +1,5 @@
-//! Which part of the segment files is the log: where it ends, what is torn and what is damaged.
+//! Decides which part of the segment files is the log: where it ends, what is a torn tail and what
+//! is damaged.
 
 use super::scan::{Flaw, Scan, Scanned};
 use crate::wal::error::{Damage, WalError};

@@ -1,17 +1,18 @@
-//! Opening a log: what of it is valid, what was cut off by a crash, what was damaged since.
+//! Opens a log after a stop or a crash: finds what is valid, cuts the torn tail, refuses damage.
 //!
-//! 1. Every segment is synced (a killed process leaves writes in the cache that are not on the
-//!    disk), dropped from the cache (a failed sync leaves pages there that never reached the disk)
-//!    and scanned from its beginning to the first batch that does not verify, and on for valid
-//!    headers behind it.
-//! 2. The last segment with a valid header is where the log ends. What does not verify there is a
-//!    torn tail if it lies at or above the highest durable mark in any header, and damage to
-//!    acknowledged data if it lies below.
-//! 3. In the segments before it everything was durable up to the end that the first batch of the
-//!    following one carries; so whatever does not verify before that end is damage.
-//! 4. The records up to these ends are followed in order. Then the log goes on in a new segment,
-//!    unless it was closed: the bytes behind a cut are never written over, so nothing written later
-//!    completes them.
+//! 1. Every segment is synced and then dropped from the page cache. A killed process leaves writes
+//!    in the cache that are not on the disk yet. A failed sync leaves pages there that never
+//!    reached the disk and pass for clean.
+//! 2. Every segment is scanned from its beginning to the first batch that does not verify. Behind
+//!    that batch, the scan looks for more valid headers.
+//! 3. The log ends in the last segment that has a valid batch header. What does not verify there is
+//!    a torn tail if it lies at or above the highest durable mark in any header. Below the mark it
+//!    is damage to acknowledged data.
+//! 4. Each segment before that one was durable up to its end, and the first batch of the segment
+//!    after it says where that was. What does not verify before that end is damage.
+//! 5. The records up to these ends are followed in order.
+//! 6. The log goes on in a new segment, unless it was closed. The bytes behind a cut are never
+//!    written over, so nothing that is written later completes a torn batch.
 
 use super::disk::{BLOCK_BYTES, Disk, SegmentFile};
 use super::error::{Damage, WalError};

@@ -1,4 +1,5 @@
-//! Reading a segment from its beginning, and finding what is left behind a damaged batch.
+//! Scans a segment: verifies its batches from the beginning on, and looks for valid headers behind
+//! a batch that is torn or damaged.
 
 use crate::wal::disk::BLOCK_BYTES;
 use crate::wal::format::{

@@ -1,5 +1,5 @@
-//! The terms of a group's entries, as recovery learns them from the records. The index does not keep
-//! them, and asking each record again would read the whole log a second time.
+//! The terms of a group's entries, as recovery learns them from the records. The index does not
+//! keep terms, and to ask each record again would read the whole log a second time.
 
 use logboat_raft::{Index, LogId, Term, TermRun};
 

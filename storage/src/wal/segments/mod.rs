@@ -1,5 +1,5 @@
-//! Segment files: those that hold the log, how they are made ahead and used again, and how
-//! entries are read back from them.
+//! Segment files: how they are preallocated, how entries are read back from them, and how they are
+//! recycled.
 
 mod pool;
 mod segment;

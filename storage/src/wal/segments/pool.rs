@@ -1,4 +1,8 @@
-//! Where new segments come from and where old ones go.
+//! Preallocates segments, and recycles those that the log needs no more.
+//!
+//! A segment has its full size, written with zeros, before the log uses it (see `Disk::create` for
+//! why `fallocate` is not enough). A recycled file is full of written blocks already, so it takes
+//! no more than a new header.
 
 use super::segment::Segment;
 use crate::wal::disk::{BLOCK_BYTES, Disk, SegmentFile, aligned};
@@ -31,9 +35,9 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 pub struct SegmentPool<D> {
     disk: Arc<D>,
     segment_bytes: u64,
-    /// So many segments are in the log's budget, those that wait to be used again included. A log that
-    /// had so many will have them again: snapshots free them by the dozen, and to remove them and make
-    /// others would keep the disk busier than the log does.
+    /// So many segments are in the log's budget, those that wait to be used again included. A log
+    /// that had so many will have them again: snapshots free them by the dozen, and to remove them
+    /// and make others would keep the disk busier than the log does.
     max_segments: usize,
     spares: Vec<String>,
 }
@@ -74,7 +78,8 @@ impl<D: Disk> SegmentPool<D> {
         file.write_at(0, &header_block[first..])?;
         file.sync()?;
         // Where zeros were written through the cache, they left large folios there, each of which a
-        // small write would dirty as a whole. Nothing has to be read back: the log writes whole blocks.
+        // small write would dirty as a whole. Nothing has to be read back: the log writes whole
+        // blocks.
         file.drop_cache()?;
         file.freeze(BLOCK_BYTES);
         self.disk.rename(&name, &segment_name(id))?;
@@ -101,8 +106,8 @@ impl<D: Disk> SegmentPool<D> {
             let spare = format!("{SPARE}{id:010}");
             self.disk.rename(&name, &spare)?;
             self.disk.sync_directory()?;
-            // A number comes again after a crash that left its segment unused. The file under the name
-            // of its first use is replaced then, and the name must not be handed out twice.
+            // A number comes again after a crash that left its segment unused. The file under the
+            // name of its first use is replaced then, and the name must not be handed out twice.
             if !self.spares.contains(&spare) {
                 self.spares.push(spare);
             }

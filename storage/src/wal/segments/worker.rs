@@ -1,5 +1,5 @@
-//! The thread that does what would keep the writer from writing: makes segments ahead of need, takes old
-//! ones back, and finds out who needs the oldest.
+//! The thread that does what would keep the writer waiting: it preallocates segments, recycles old
+//! ones, and finds out which groups still need the oldest.
 
 use super::pool::{SegmentPool, is_full};
 use super::segment::Segment;
@@ -134,8 +134,8 @@ impl<D: Disk> SegmentWorker<D> {
         &self.findings
     }
 
-    /// Has the groups named whose snapshots would help a log that begins with segment `oldest` and may
-    /// have `max_bytes`.
+    /// Has the groups named whose snapshots would help a log that begins with segment `oldest` and
+    /// may have `max_bytes`.
     pub(crate) fn press(&self, oldest: u32, max_bytes: u64) {
         // A thread that ended makes no segments either, which is noticed soon.
         let _ = self.orders.send(Order::Press { oldest, max_bytes });

@@ -1,10 +1,8 @@
-//! The sync queue under every order of its threads that [`logboat_locks`] tries, over the real log on a
-//! simulated disk.
+//! The sync queue under every order of its threads that [`logboat_locks`] tries, over the real log
+//! on a simulated disk.
 
 use super::shared::{self, Pending, Shared};
-use crate::wal::batch::Completion;
 use crate::wal::disk::SimDisk;
-use crate::wal::error::Poisoned;
 use crate::wal::recovery::recover;
 use crate::wal::{InlineWal, Log, WalOptions};
 use logboat_locks::{Condvar, Mutex, explore, thread};
@@ -23,23 +21,12 @@ const GROUP: GroupId = GroupId(1);
 /// What became of the batches, in the order of their completions.
 type Journal = Arc<Mutex<Vec<(u64, bool)>>>;
 
-struct Noted {
-    number: u64,
-    journal: Journal,
-}
-
-impl Completion for Noted {
-    fn complete(self, result: Result<(), Poisoned>) {
-        self.journal.lock().push((self.number, result.is_ok()));
-    }
-}
-
 /// The thread that writes, with a sync queue that another one serves.
 struct Writer {
     disk: SimDisk,
     log: Log<SimDisk>,
     shared: Arc<Shared<SimDisk>>,
-    sync_queue: Arc<SyncQueue<Noted, SimDisk>>,
+    sync_queue: Arc<SyncQueue<SimDisk>>,
     syncs: thread::JoinHandle<()>,
     journal: Journal,
     written: u64,
@@ -58,7 +45,7 @@ impl Writer {
     }
 
     /// Writes one more entry.
-    fn write(&mut self) -> Vec<Pending<Noted>> {
+    fn write(&mut self) -> Vec<Pending> {
         self.written += 1;
         let id = LogId::new(Term(1), Index(self.written));
         let entry =
@@ -68,11 +55,12 @@ impl Writer {
             hard_state: Some(HardState { term: Term(1), ..HardState::default() }),
             log: LogWrite::Append([entry].into()),
         };
-        self.log.synced(self.shared.durable());
         self.log.write([].iter(), [(GROUP, persist)].iter()).unwrap();
         self.shared.enqueue(1);
-        let journal = Arc::clone(&self.journal);
-        let completion = Noted { number: self.written, journal };
+        let (number, journal) = (self.written, Arc::clone(&self.journal));
+        let completion = Box::new(move |result: Result<(), _>| {
+            journal.lock().push((number, result.is_ok()));
+        });
         vec![Pending { completion, bytes: 1, entries: 1 }]
     }
 

@@ -1,8 +1,9 @@
 //! How a batch is written and becomes durable: the log itself, the thread that writes, and the
-//! queue in front of the thread that syncs.
+//! queue before the thread that syncs (group commit).
 
 use parking_lot::{Condvar, Mutex};
 
+mod durable;
 #[cfg(test)]
 mod interleavings;
 mod log;

@@ -1,5 +1,6 @@
-//! What the threads of the log and its handles share.
+//! What the handles of the log share with its threads.
 
+use super::durable::DurableEnd;
 use super::log::{Log, Written};
 use crate::wal::batch::Completion;
 use crate::wal::disk::{Disk, SegmentFile};
@@ -8,7 +9,7 @@ use crate::wal::format::Position;
 use crate::wal::metrics::WalMetrics;
 use crate::wal::segments::Store;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -18,16 +19,15 @@ pub(crate) struct Shared<D: Disk> {
     pub(crate) metrics: WalMetrics,
     /// Bytes submitted and not completed.
     queued: AtomicUsize,
-    /// The position up to which everything is durable.
-    durable: AtomicU64,
+    durable: DurableEnd,
     stalled: AtomicBool,
     closing: AtomicBool,
     poisoned: OnceLock<Poisoned>,
 }
 
 /// Who waits for a batch that was written.
-pub(crate) struct Pending<C> {
-    pub(crate) completion: C,
+pub(crate) struct Pending {
+    pub(crate) completion: Completion,
     /// As counted in the queue.
     pub(crate) bytes: usize,
     pub(crate) entries: u64,
@@ -39,7 +39,7 @@ impl<D: Disk> Shared<D> {
             store: Arc::clone(&log.store),
             metrics: WalMetrics::default(),
             queued: AtomicUsize::new(0),
-            durable: AtomicU64::new(log.durable.pack()),
+            durable: log.durable.clone(),
             stalled: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             poisoned: OnceLock::new(),
@@ -57,12 +57,7 @@ impl<D: Disk> Shared<D> {
 
     /// Syncs a segment and completes those who wait for it. What was written with an earlier
     /// failure behind it is never said to be durable.
-    pub(crate) fn sync<C: Completion>(
-        &self,
-        file: &D::File,
-        end: Position,
-        pending: Vec<Pending<C>>,
-    ) {
+    pub(crate) fn sync(&self, file: &D::File, end: Position, pending: Vec<Pending>) {
         if self.poisoned().is_none() {
             let begin = Instant::now();
             match file.sync() {
@@ -78,25 +73,17 @@ impl<D: Disk> Shared<D> {
 
     /// Tells who waits. A completion that panics does not take the others with it, but what it left
     /// undone can't be known, so nothing more is written.
-    pub(crate) fn complete<C: Completion>(
-        &self,
-        pending: Pending<C>,
-        result: Result<(), Poisoned>,
-    ) {
+    pub(crate) fn complete(&self, pending: Pending, result: Result<(), Poisoned>) {
         self.queued.fetch_sub(pending.bytes, Ordering::Relaxed);
         self.metrics.queued_bytes.dec_by(pending.bytes as i64);
-        let complete = AssertUnwindSafe(|| pending.completion.complete(result));
+        let complete = AssertUnwindSafe(|| (pending.completion)(result));
         if catch_unwind(complete).is_err() {
             self.poison("a completion panicked");
         }
     }
 
-    pub(crate) fn durable(&self) -> Position {
-        Position::unpack(self.durable.load(Ordering::Acquire))
-    }
-
-    pub(crate) fn synced<C>(&self, end: Position, took: Duration, pending: &[Pending<C>]) {
-        self.durable.fetch_max(end.pack(), Ordering::Release);
+    fn synced(&self, end: Position, took: Duration, pending: &[Pending]) {
+        self.durable.advance(end);
         self.metrics.syncs.inc();
         self.metrics.sync_seconds.observe(took.as_secs_f64());
         let entries: u64 = pending.iter().map(|pending| pending.entries).sum();

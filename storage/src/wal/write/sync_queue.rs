@@ -1,16 +1,15 @@
-//! The queue in which written batches wait for their sync, so that the next batch is written while
-//! the last one is synced.
+//! The queue before the thread that syncs. The next batch is written while the last one is synced,
+//! and one sync completes all batches that were written before it began (group commit).
 
 use super::shared::{Pending, Shared};
 use super::{Condvar, Mutex};
-use crate::wal::batch::Completion;
 use crate::wal::disk::Disk;
 use crate::wal::format::Position;
 use std::sync::Arc;
 
 /// Between the thread that writes and the one that syncs.
-pub(crate) struct SyncQueue<C, D: Disk> {
-    state: Mutex<State<C, D>>,
+pub(crate) struct SyncQueue<D: Disk> {
+    state: Mutex<State<D>>,
     /// Something to sync came, or the end.
     work: Condvar,
     /// Everything handed over is synced and completed.
@@ -18,14 +17,14 @@ pub(crate) struct SyncQueue<C, D: Disk> {
     shared: Arc<Shared<D>>,
 }
 
-struct State<C, D: Disk> {
+struct State<D: Disk> {
     target: Option<(Arc<D::File>, Position)>,
-    pending: Vec<Pending<C>>,
+    pending: Vec<Pending>,
     busy: bool,
     closed: bool,
 }
 
-impl<C: Completion, D: Disk> SyncQueue<C, D> {
+impl<D: Disk> SyncQueue<D> {
     pub(crate) fn new(shared: Arc<Shared<D>>) -> Self {
         Self {
             state: Mutex::new(State {
@@ -62,7 +61,7 @@ impl<C: Completion, D: Disk> SyncQueue<C, D> {
     }
 
     /// Hands over what was written up to `end`, and who waits for it.
-    pub(crate) fn hand(&self, file: Arc<D::File>, end: Position, pending: Vec<Pending<C>>) {
+    pub(crate) fn hand(&self, file: Arc<D::File>, end: Position, pending: Vec<Pending>) {
         let mut state = self.state.lock();
         state.target = Some((file, end));
         state.pending.extend(pending);

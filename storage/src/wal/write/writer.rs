@@ -22,38 +22,38 @@ const COLLECT_BYTES: u64 = 256 << 10;
 const RETRY: Duration = Duration::from_millis(100);
 
 /// Writes of one caller, on the way to the log.
-pub(crate) struct Submission<C> {
+pub(crate) struct Submission {
     pub(crate) grants: Vec<(NodeId, Grant)>,
     pub(crate) writes: Vec<(GroupId, Persist)>,
-    pub(crate) completion: C,
+    pub(crate) completion: Completion,
     /// What it takes in memory, about.
     pub(crate) bytes: usize,
 }
 
 /// The state of the thread.
-pub(crate) struct Writer<C, D: Disk> {
+pub(crate) struct Writer<D: Disk> {
     log: Log<D>,
-    inbox: Receiver<Submission<C>>,
-    sync_queue: Arc<SyncQueue<C, D>>,
+    inbox: Receiver<Submission>,
+    sync_queue: Arc<SyncQueue<D>>,
     segment_worker: SegmentWorker<D>,
     shared: Arc<Shared<D>>,
     /// Whether to look for garbage: after a change of segments, and in idle moments.
     collect: bool,
 }
 
-enum Event<C> {
-    Submitted(Submission<C>),
+enum Event {
+    Submitted(Submission),
     Idle,
     /// It is known who needs the segment that is to be collected.
     FoundLiveGroups,
     Closed,
 }
 
-impl<C: Completion, D: Disk> Writer<C, D> {
+impl<D: Disk> Writer<D> {
     pub(crate) fn new(
         log: Log<D>,
-        inbox: Receiver<Submission<C>>,
-        sync_queue: Arc<SyncQueue<C, D>>,
+        inbox: Receiver<Submission>,
+        sync_queue: Arc<SyncQueue<D>>,
         segment_worker: SegmentWorker<D>,
         shared: Arc<Shared<D>>,
     ) -> Self {
@@ -66,8 +66,8 @@ impl<C: Completion, D: Disk> Writer<C, D> {
         loop {
             match self.next() {
                 Event::Submitted(first) => {
-                    // Whoever is about to submit something goes first, so that batches grow when the
-                    // processor is short.
+                    // Whoever is about to submit something goes first, so that batches grow when
+                    // the processor is short.
                     thread::yield_now();
                     let submissions = self.drain(first);
                     self.write(submissions);
@@ -81,7 +81,7 @@ impl<C: Completion, D: Disk> Writer<C, D> {
         self.finish();
     }
 
-    fn next(&self) -> Event<C> {
+    fn next(&self) -> Event {
         let active = self.shared.poisoned().is_none();
         if active && self.segment_worker.is_finding_live_groups() {
             return self.next_or_finding();
@@ -100,7 +100,7 @@ impl<C: Completion, D: Disk> Writer<C, D> {
         }
     }
 
-    fn next_or_finding(&self) -> Event<C> {
+    fn next_or_finding(&self) -> Event {
         let mut select = Select::new();
         select.recv(&self.inbox);
         select.recv(self.segment_worker.findings());
@@ -113,7 +113,7 @@ impl<C: Completion, D: Disk> Writer<C, D> {
     }
 
     /// Takes what else was submitted, up to the size of a batch.
-    fn drain(&self, first: Submission<C>) -> Vec<Submission<C>> {
+    fn drain(&self, first: Submission) -> Vec<Submission> {
         let most = MAX_BATCH_BYTES.min(self.log.options.segment_bytes / 4) as usize;
         let mut bytes = first.bytes;
         let mut submissions = vec![first];
@@ -126,8 +126,7 @@ impl<C: Completion, D: Disk> Writer<C, D> {
         submissions
     }
 
-    fn write(&mut self, submissions: Vec<Submission<C>>) {
-        self.log.synced(self.shared.durable());
+    fn write(&mut self, submissions: Vec<Submission>) {
         let written = self.with_room(|log| {
             log.write(
                 submissions.iter().flat_map(|submission| &submission.grants),
@@ -160,14 +159,13 @@ impl<C: Completion, D: Disk> Writer<C, D> {
 
     /// Has what was written synced: here, when there is nothing else to do meanwhile, since waking
     /// another thread takes longer than many a sync; on the sync queue otherwise.
-    fn dispatch(&mut self, pending: Vec<Pending<C>>) {
+    fn dispatch(&mut self, pending: Vec<Pending>) {
         match self.log.unsynced() {
             Some((file, end)) if !self.inbox.is_empty() || !self.sync_queue.is_idle() => {
                 self.sync_queue.hand(file, end, pending);
             }
             Some((file, end)) => {
                 self.shared.sync(&*file, end, pending);
-                self.log.synced(self.shared.durable());
             }
             None => {
                 let result = self.shared.poisoned().map_or(Ok(()), Err);
@@ -181,10 +179,8 @@ impl<C: Completion, D: Disk> Writer<C, D> {
     /// Waits for all syncs under way, and makes the one that is due.
     fn settle(&mut self) {
         self.sync_queue.wait_idle();
-        self.log.synced(self.shared.durable());
         self.dispatch(Vec::new());
         self.sync_queue.wait_idle();
-        self.log.synced(self.shared.durable());
     }
 
     /// Records that everything is durable, so that recovery knows it of the last batch too.
@@ -206,7 +202,6 @@ impl<C: Completion, D: Disk> Writer<C, D> {
 
     /// Moves a little out of the oldest segment and gives back those that nobody needs.
     fn maintain(&mut self) {
-        self.log.synced(self.shared.durable());
         if self.collect && self.shared.poisoned().is_none() {
             self.collect_some();
         }
@@ -295,8 +290,8 @@ impl<C: Completion, D: Disk> Writer<C, D> {
     }
 }
 
-impl<C> Submission<C> {
-    pub(crate) fn new(batch: Batch<C>) -> Self {
+impl Submission {
+    pub(crate) fn new(batch: Batch) -> Self {
         let Batch { grants, writes, completion } = batch;
         let sizes = writes.iter().map(|(_, persist)| {
             let entries = appended(&persist.log).iter();
@@ -307,7 +302,7 @@ impl<C> Submission<C> {
         Self { grants, writes, completion, bytes }
     }
 
-    pub(crate) fn into_pending(self) -> Pending<C> {
+    pub(crate) fn into_pending(self) -> Pending {
         let writes = self.writes.iter();
         Pending {
             bytes: self.bytes,

@@ -1,4 +1,7 @@
-//! Who needs a segment, and whose snapshots would free old ones.
+//! Which groups still need a segment, and whose snapshots would free old segments.
+//!
+//! Both look at every run of every group, which takes tens of milliseconds when there are millions
+//! of groups. So the segment worker asks, not the writer.
 
 use super::Store;
 use crate::wal::disk::{Disk, SegmentFile};

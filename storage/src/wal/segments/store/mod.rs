@@ -1,4 +1,4 @@
-//! The segments and the index, as readers of any thread use them.
+//! The segments and the index as readers use them, from any thread.
 
 use super::segment::Segment;
 use crate::wal::disk::{Disk, SegmentFile};
@@ -39,8 +39,8 @@ impl<D: Disk> Store<D> {
             if let Some(entries) = self.load(group, &pieces, max_bytes)? {
                 return Ok(entries);
             }
-            // Between the two looks a segment was collected: the index has new places by now, or what
-            // is needed is lost.
+            // Between the two looks a segment was collected: the index has new places by now, or
+            // what is needed is lost.
             let segments = self.segments.read();
             let is_gone = |place: &Position| !segments.contains_key(&place.segment);
             let lost = pieces.iter().map(|piece| piece.run.place).find(is_gone);
@@ -72,8 +72,8 @@ impl<D: Disk> Store<D> {
         Ok(Some(loaded.entries))
     }
 
-    /// Adds the entries of pieces that lie in one segment, until there are `max_bytes`. They share one
-    /// view, since each takes an allocation.
+    /// Adds the entries of pieces that lie in one segment, until there are `max_bytes`. They share
+    /// one view, since each takes an allocation.
     fn load_from(
         &self,
         segment: &Segment<D::File>,

@@ -1,19 +1,19 @@
-//! Which segments go, and what is moved out of them first.
+//! Garbage collection: which segments go, and what is moved out of them first.
 //!
-//! Segments go from the oldest on, so that what recovery finds is always the end of the log's
-//! history: a record that truncates or compacts never goes before the records that it concerns.
-//! A segment goes in three steps: nothing in it is needed any more; a batch whose header says so
-//! is durable; its file is used again.
+//! Segments go from the oldest on, so what recovery finds is always the end of the log's history.
+//! A record that truncates or compacts never goes before the records that it concerns. A segment
+//! goes in three steps: nothing in it is needed any more; a batch whose header says so is durable;
+//! its file is recycled.
 //!
 //! What is still needed in the oldest segment is moved when that is cheap: when it is a quarter of
 //! the segment or less, or, with the log over its budget, when it is half of the segment or the
-//! whole log is half dead. Where more is needed, the groups that need it are named, because only
-//! their snapshots can help. The latest grant of each peer is moved along: given long ago, it may
-//! still bind the node. Whatever the sizes, no more is moved than was written since (and one
-//! segment after a start), so the log at most doubles what it writes, and an idle one rests.
+//! whole log is half dead. When more is needed, only snapshots can help, and the groups that need
+//! it are named. The latest grant of each peer is moved too: though given long ago, it may still
+//! bind the node. Whatever the sizes, no more is moved than was written since (and one segment
+//! after a start). So the log at most doubles what it writes, and an idle log rests.
 //!
-//! Moved entries are written as records of a kind of their own, which put entries in the place of
-//! equal ones and change nothing else. A crash at any moment leaves the old copy, or both.
+//! Moved entries are written as rewrite records. They put entries in the place of equal ones and
+//! change nothing else, so a crash at any moment leaves the old copy, or both.
 
 use super::{Log, Retiring};
 use crate::wal::disk::{BLOCK_BYTES, Disk, SegmentFile};
@@ -23,7 +23,8 @@ use crate::wal::segments::{LiveGroups, Segment};
 use logboat_raft::{GroupId, HardState, Index, LogId};
 
 impl<D: Disk> Log<D> {
-    /// Takes out the segments that nobody needs, for [`SegmentPool::recycle`](crate::wal::SegmentPool::recycle).
+    /// Takes out the segments that nobody needs, for
+    /// [`SegmentPool::recycle`](crate::wal::SegmentPool::recycle).
     pub fn retire(&mut self) -> Vec<Segment<D::File>> {
         while self.oldest < self.active.segment.id && self.accounts.live(self.oldest).pins == 0 {
             self.retiring.push_back(Retiring { segment: self.oldest, recorded: None });
@@ -32,7 +33,7 @@ impl<D: Disk> Log<D> {
         }
         let mut retired = Vec::new();
         while let Some(retiring) = self.retiring.front()
-            && retiring.recorded.is_some_and(|end| end <= self.durable)
+            && retiring.recorded.is_some_and(|end| end <= self.durable.get())
         {
             retired.extend(self.store.segments.write().remove(&retiring.segment));
             self.retiring.pop_front();
@@ -46,8 +47,9 @@ impl<D: Disk> Log<D> {
         begins.then(|| self.store.segments.read().get(&self.oldest).cloned()).flatten()
     }
 
-    /// Goes on with what [`Store::live_groups`](crate::wal::segments::Store::live_groups) found, which [`Log::collect`] makes itself otherwise. What has been
-    /// written since needs no old segment, so nobody is missing.
+    /// Goes on with what [`Store::live_groups`](crate::wal::segments::Store::live_groups) found,
+    /// which [`Log::collect`] makes itself otherwise. What has been written since needs no old
+    /// segment, so nobody is missing.
     pub(crate) fn begin_collection(&mut self, collection: LiveGroups) {
         if self.collection.is_none() && collection.segment == self.oldest {
             self.collection = Some(collection);

@@ -1,5 +1,11 @@
-//! The log's logic, without threads: where a batch goes, what is durable, which segments may go.
+//! The log without threads: where a batch goes, what is durable, and which segments may go.
+//!
+//! Three rules hold whatever the owner does, and recovery relies on them:
+//! 1. Batches stand one behind the other without a gap, and a batch is never written over.
+//! 2. A segment is durable as a whole before the next one is begun.
+//! 3. The durable mark in a batch header never claims more than was synced.
 
+use super::durable::DurableEnd;
 use crate::wal::disk::{BLOCK_BYTES, Disk, SegmentFile};
 use crate::wal::error::{ReadError, WriteError};
 use crate::wal::format::{
@@ -20,15 +26,15 @@ mod collect;
 /// closing.
 const MARK_ROOM: u64 = 2 * BATCH_HEADER_BYTES as u64;
 
-/// The log of all groups of a node, driven by its owner: who writes, syncs [`Log::unsynced`] and
-/// says so by [`Log::synced`] before acknowledging anything.
+/// The log of all groups of a node. Its owner writes, syncs what [`Log::unsynced`] names, and
+/// acknowledges nothing before that.
 pub struct Log<D: Disk> {
     pub(crate) options: WalOptions,
     pub(crate) store: Arc<Store<D>>,
     pub(crate) active: Active<D::File>,
     pub(crate) accounts: Accounts,
-    /// Everything before is durable.
-    pub(crate) durable: Position,
+    /// How far it is durable. Who syncs a segment of the log advances it.
+    pub(crate) durable: DurableEnd,
     /// The highest durable mark that a batch carries.
     pub(crate) marked: Position,
     /// The end of the last batch that holds records.
@@ -104,7 +110,7 @@ impl<D: Disk> Log<D> {
             store: Arc::new(store),
             active,
             accounts,
-            durable: end,
+            durable: DurableEnd::new(end),
             marked: end,
             data_end: end,
             oldest,
@@ -169,13 +175,8 @@ impl<D: Disk> Log<D> {
     #[must_use]
     pub fn unsynced(&self) -> Option<(Arc<D::File>, Position)> {
         let end = self.active.position();
-        let unsynced = end > self.durable && self.active.end > BLOCK_BYTES;
+        let unsynced = end > self.durable.get() && self.active.end > BLOCK_BYTES;
         unsynced.then(|| (Arc::clone(&self.active.segment.file), end))
-    }
-
-    /// Everything up to `end` is durable.
-    pub fn synced(&mut self, end: Position) {
-        self.durable = self.durable.max(end);
     }
 
     /// Makes what was written durable, for drivers that wait for it.
@@ -185,7 +186,7 @@ impl<D: Disk> Log<D> {
     pub fn sync(&mut self) -> io::Result<()> {
         if let Some((file, end)) = self.unsynced() {
             file.sync()?;
-            self.synced(end);
+            self.durable.advance(end);
         }
         Ok(())
     }
@@ -253,13 +254,10 @@ impl<D: Disk> Log<D> {
 
     fn put(&mut self, closed: bool) -> Result<u64, WriteError> {
         let (segment, offset) = (&self.active.segment, self.active.end);
-        let header = BatchHeader {
-            body_bytes: 0,
-            durable: self.durable,
-            oldest: self.oldest,
-            records: 0,
-            closed,
-        };
+        // Read once: another thread may advance it while the batch is written.
+        let durable = self.durable.get();
+        let header =
+            BatchHeader { body_bytes: 0, durable, oldest: self.oldest, records: 0, closed };
         let bytes = self.encoder.batch_bytes();
         let (blocks, records) = self.encoder.finish(header, offset);
         let start = offset - self.active.begun.len() as u64;
@@ -274,15 +272,15 @@ impl<D: Disk> Log<D> {
             let place = Position::new(segment.id, offset + u64::from(record.offset));
             self.store.index.apply(record.effect, place, record.bytes, &mut self.accounts);
         }
-        self.marked = self.durable;
+        self.marked = durable;
         for retiring in &mut self.retiring {
             retiring.recorded.get_or_insert(self.active.position());
         }
         Ok(bytes)
     }
 
-    /// Checks that appended entries leave no gap, which recovery would have to take for damage, and that
-    /// the index can hold them.
+    /// Checks that appended entries leave no gap, which recovery would have to take for damage, and
+    /// that the index can hold them.
     fn check(&mut self, group: GroupId, persist: &Persist) -> Result<(), WriteError> {
         let last = match self.tails.entry(group) {
             hash_map::Entry::Occupied(entry) => entry.into_mut(),

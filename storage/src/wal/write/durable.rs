@@ -1,0 +1,27 @@
+//! How far the log is durable.
+
+use crate::wal::format::Position;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The position up to which everything written is durable. Clones share it: whoever synced a
+/// segment advances it, and the log reads it when it writes the durable mark into the header of a
+/// batch.
+#[derive(Clone, Debug)]
+pub(crate) struct DurableEnd(Arc<AtomicU64>);
+
+impl DurableEnd {
+    pub(super) fn new(end: Position) -> Self {
+        Self(Arc::new(AtomicU64::new(end.pack())))
+    }
+
+    pub(super) fn get(&self) -> Position {
+        Position::unpack(self.0.load(Ordering::Acquire))
+    }
+
+    /// Everything up to `end` was synced. Syncs may end in any order, so an earlier end changes
+    /// nothing.
+    pub(super) fn advance(&self, end: Position) {
+        self.0.fetch_max(end.pack(), Ordering::Release);
+    }
+}
