@@ -1,10 +1,10 @@
-//! What a replica is told about itself and its group.
+//! The configuration of a replica: who it is, and the limits that it keeps to.
 
 use crate::{GroupId, NodeId};
 use alloc::sync::Arc;
 use core::time::Duration;
 
-/// The identity of a replica, and the knobs that it shares with the others of its node.
+/// The identity of a replica, and the limits that it shares with the others of its node.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The group.
@@ -13,30 +13,32 @@ pub struct Config {
     pub node: NodeId,
     /// All voters of the group, sorted, this node among them.
     pub voters: Arc<[NodeId]>,
-    /// The voter that campaigns first while nobody leads. The others follow in an order of the group's
-    /// own, so that the groups that one node led are spread over all that are left.
+    /// The voter that campaigns first while nobody leads. The others follow in an order that
+    /// differs from group to group, so that the groups of a lost node are spread over those that
+    /// are left.
     pub preferred: NodeId,
     /// Makes the election timeouts of replicas differ. Derive it from node and group.
     pub seed: u64,
-    /// The knobs, one allocation for all groups of a node.
+    /// Timeouts and limits, shared by all groups of a node.
     pub tuning: Arc<Tuning>,
 }
 
 /// Timeouts and limits.
 #[derive(Clone, Debug)]
 pub struct Tuning {
-    /// After so long without a leader's message, a replica that is not bound to a leader's node
-    /// campaigns; each wait is drawn from one to two times this. A transfer of leadership is given up
-    /// after this time.
+    /// How long a leader may be silent before a replica that does not fortify it campaigns. Each
+    /// wait is drawn from one to two times this. A transfer of leadership is given up after this
+    /// time.
     pub election_timeout: Duration,
-    /// When a leader is lost, the voters campaign one such time after the other, and one that is
-    /// refused waits for about as long before it tries again, then longer.
+    /// How long after each other the voters campaign when a leader is lost. A candidate that failed
+    /// tries again after about as long, then ever later.
     pub campaign_stagger: Duration,
-    /// How long a leader waits for something else to send that would tell a follower of what was
-    /// committed.
+    /// How long a leader waits, after a commit, for an append that tells the follower of it, before
+    /// it sends a message of its own for that.
     pub commit_delay: Duration,
-    /// After so long without an answer to an append, the leader sends again from the last entry
-    /// that the follower is known to hold.
+    /// How long a leader waits for the answer to an append before it starts over after the last
+    /// entry that the follower is known to hold. A follower waits as long for an answer about its
+    /// reads.
     pub retransmit_timeout: Duration,
     /// Most payload bytes in one append message; a single larger entry still travels, alone.
     pub max_append_bytes: usize,
@@ -47,8 +49,9 @@ pub struct Tuning {
     /// Most payload bytes that a leader holds uncommitted before it answers proposals with
     /// [`Refusal::Busy`](crate::Refusal::Busy).
     pub max_uncommitted_bytes: usize,
-    /// How many entries a majority of the replicas may be behind in applying, seen from the end of the
-    /// leader's log, before proposals are answered with [`Refusal::Busy`](crate::Refusal::Busy).
+    /// How many entries a majority of the replicas may be behind in applying, counted from the end
+    /// of the leader's log, before proposals are refused as
+    /// [`Refusal::Busy`](crate::Refusal::Busy).
     pub max_unapplied_entries: u64,
 }
 

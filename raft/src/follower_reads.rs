@@ -1,102 +1,83 @@
-//! Linearizable reads of a follower: it asks the leader how far it must have applied the log, and
-//! serves them when it has (Raft thesis, section 6.4).
+//! The linearizable reads that a replica took as a follower, and what its leader said about them.
 
-use crate::replica::Replica;
-use crate::{Index, NodeId, Output, Payload, ReadToken, Refusal, Time};
+use crate::{Index, ReadToken, Time};
 use alloc::vec::Vec;
+use core::time::Duration;
 
-/// The reads of a follower.
+/// The reads of a follower, each with the index that the leader named for it.
 #[derive(Debug, Default)]
 pub(crate) struct FollowerReads {
+    /// In no particular order. Few: callers batch their reads.
     reads: Vec<FollowerRead>,
-    /// When the oldest question that waits for an answer was asked, or all of them again.
-    since: Time,
+    /// When the leader was last asked, about the first unanswered read or about all of them again.
+    /// Means nothing while every read is answered.
+    asked_at: Time,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct FollowerRead {
+    /// The caller's name for it.
     token: ReadToken,
+    /// Whether the leader may answer on its lease.
     lease: bool,
-    /// How far to apply, once the leader has said.
+    /// The read index: how far to apply the log before the read is served. `None` until the leader
+    /// has named it.
     index: Option<Index>,
 }
 
-impl Replica {
-    /// Asks the leader on behalf of a read.
-    pub(crate) fn ask(
-        &mut self,
-        leader: NodeId,
-        token: ReadToken,
-        lease: bool,
-        out: &mut Vec<Output>,
-    ) {
-        if self.asked_deadline().is_none() {
-            self.follower_reads.since = self.now;
+impl FollowerReads {
+    /// Adds a read about which the leader is asked now.
+    pub(crate) fn push(&mut self, token: ReadToken, lease: bool, now: Time) {
+        if self.unanswered().next().is_none() {
+            self.asked_at = now;
         }
-        self.follower_reads.reads.push(FollowerRead { token, lease, index: None });
-        self.send_in_term(leader, Payload::ReadIndex { token, lease }, out);
+        self.reads.push(FollowerRead { token, lease, index: None });
     }
 
-    /// When silence of the leader means that a question or its answer was lost.
-    pub(crate) fn asked_deadline(&self) -> Option<Time> {
-        let waits = self.follower_reads.reads.iter().any(|read| read.index.is_none());
-        waits.then(|| self.follower_reads.since + self.config.tuning.retransmit_timeout)
+    /// When the leader's silence means that a question or its answer was lost; `None` when every
+    /// read is answered.
+    pub(crate) fn deadline(&self, timeout: Duration) -> Option<Time> {
+        self.unanswered().next().map(|_| self.asked_at + timeout)
     }
 
-    /// Asks the leader again what it did not answer in time.
-    pub(crate) fn ask_again(&mut self, leader: NodeId, out: &mut Vec<Output>) {
-        if self.asked_deadline().is_none_or(|deadline| deadline > self.now) {
-            return;
+    /// Whether it is time to ask the leader again. If so, the time begins anew.
+    pub(crate) fn repeat(&mut self, now: Time, timeout: Duration) -> bool {
+        let is_due = self.deadline(timeout).is_some_and(|deadline| deadline <= now);
+        if is_due {
+            self.asked_at = now;
         }
-        self.follower_reads.since = self.now;
-        for at in 0..self.follower_reads.reads.len() {
-            let FollowerRead { token, lease, index } = self.follower_reads.reads[at];
-            if index.is_none() {
-                self.send_in_term(leader, Payload::ReadIndex { token, lease }, out);
-            }
-        }
+        is_due
     }
 
-    /// Takes the leader's answer. It also tells what is committed of what is here.
-    pub(crate) fn learn_index(
-        &mut self,
-        token: ReadToken,
-        index: Option<Index>,
-        commit: Index,
-        out: &mut Vec<Output>,
-    ) {
-        let asked = |read: &FollowerRead| read.token == token && read.index.is_none();
-        let Some(at) = self.follower_reads.reads.iter().position(asked) else {
-            return;
+    /// The reads that the leader has not answered, and whether each may be served on its lease.
+    pub(crate) fn unanswered(&self) -> impl Iterator<Item = (ReadToken, bool)> {
+        let unanswered = self.reads.iter().filter(|read| read.index.is_none());
+        unanswered.map(|read| (read.token, read.lease))
+    }
+
+    /// Notes the leader's answer, and drops the read if the leader refused it. Returns false when
+    /// no read waits for that answer.
+    pub(crate) fn answer(&mut self, token: ReadToken, index: Option<Index>) -> bool {
+        let waits = |read: &FollowerRead| read.token == token && read.index.is_none();
+        let Some(at) = self.reads.iter().position(waits) else {
+            return false;
         };
         if index.is_some() {
-            self.follower_reads.reads[at].index = index;
-            self.commit_to(commit.min(self.log.last()));
-            self.apply(out);
+            self.reads[at].index = index;
         } else {
-            self.follower_reads.reads.swap_remove(at);
-            let reason = Refusal::NotLeader { leader: None };
-            out.push(Output::ReadRefused { token, reason });
+            self.reads.swap_remove(at);
         }
+        true
     }
 
-    /// Refuses the reads that the leader did not answer, because another leads now.
-    pub(crate) fn forget_asked(&mut self, leader: Option<NodeId>, out: &mut Vec<Output>) {
-        let reason = Refusal::NotLeader { leader };
-        for read in self.follower_reads.reads.extract_if(.., |read| read.index.is_none()) {
-            out.push(Output::ReadRefused { token: read.token, reason });
-        }
+    /// Takes the reads that the leader has not answered.
+    pub(crate) fn take_unanswered(&mut self) -> impl Iterator<Item = ReadToken> {
+        self.reads.extract_if(.., |read| read.index.is_none()).map(|read| read.token)
     }
 
-    /// Serves the reads for which enough is applied.
-    pub(crate) fn serve_asked(&mut self, out: &mut Vec<Output>) {
-        let applied = self.applied;
-        let ready = |read: &mut FollowerRead| read.index.is_some_and(|index| index <= applied);
-        out.extend(
-            self.follower_reads
-                .reads
-                .extract_if(.., ready)
-                .map(|read| Output::ReadReady { token: read.token }),
-        );
+    /// Takes the reads that can be served by a state machine that has applied `applied`.
+    pub(crate) fn take_ready(&mut self, applied: Index) -> impl Iterator<Item = ReadToken> {
+        let ready = move |read: &mut FollowerRead| read.index.is_some_and(|index| index <= applied);
+        self.reads.extract_if(.., ready).map(|read| read.token)
     }
 }

@@ -37,13 +37,13 @@ impl fmt::Display for ClusterId {
 }
 
 number! {
-    /// One life of a node: drawn when its data directory is made. A node that comes back with another
-    /// one has lost what it promised under its id.
+    /// One life of a node: drawn when its data directory is made. A node that comes back with
+    /// another one has lost what it promised under its id.
     Incarnation
 }
 number! {
-    /// How often a node has given its support to a certain peer, counted by the node that gives it and
-    /// never set back. Zero comes before the first time.
+    /// How often a node has given its support to a certain peer, counted by the node that gives it
+    /// and never set back. Zero comes before the first time.
     Epoch
 }
 number! {
@@ -51,8 +51,8 @@ number! {
     BootCount
 }
 number! {
-    /// A round of confirmations, numbered from 1 on by the worker that opens it: one question to every
-    /// peer, "at which epoch do you support me?", on behalf of the reads of all groups.
+    /// A round of confirmations, numbered from 1 on by the worker that opens it: one question to
+    /// every peer, "at which epoch do you support me?", on behalf of the reads of all groups.
     Round
 }
 number! {

@@ -1,84 +1,8 @@
 //! The two boundary enums of the core: what goes in, what comes out.
 
-use crate::{BootCount, Commands, Entries, Epoch, Index, LogId, Message, NodeId, Term};
-use alloc::vec::Vec;
+use crate::{Commands, Entries, Index, LogId, Message, NodeId, Persist, Term, WriteSeq};
 
-/// The state that must be durable before a message that depends on it (Raft paper, figure 2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HardState {
-    /// The latest term that the replica has seen.
-    pub term: Term,
-    /// Whom it voted for in that term, or to whom it bound itself as the leader of that term before it
-    /// had voted.
-    pub vote: Option<NodeId>,
-    /// An index known to be committed. Only a hint that saves time after a restart: it may be
-    /// behind, and is written only along with something else.
-    pub commit: Index,
-    /// The leader that it last bound itself to. The bond outlives the term: it ends with the node's
-    /// support for that epoch, with a vote, when another leader is heard, or when this one asks for votes.
-    pub fortified: Option<Fortification>,
-}
-
-/// A follower's bond to the node of a leader: while the follower's own node supports that node at
-/// this epoch, it neither campaigns nor votes for another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Fortification {
-    /// The leader's node.
-    pub leader: NodeId,
-    /// The epoch at which the follower's node supported it when the bond was made.
-    pub epoch: Epoch,
-}
-
-/// What a node has promised to a peer, as it stands on the node's disk. The entry that a node keeps
-/// of itself counts its starts, with epoch zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Grant {
-    /// The epoch at which the peer is or was supported. Zero if it never was.
-    pub epoch: Epoch,
-    /// The boot of the peer that the support is for: after its next start it is supported at a later epoch.
-    pub boot: BootCount,
-    /// Whether the support stands. Withdrawn, it is given again only at a later epoch.
-    pub live: bool,
-}
-
-/// A run of entries of one term: the term and the first index that has it. The run ends where the
-/// next one begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TermRun {
-    /// The term.
-    pub term: Term,
-    /// The first index of that term.
-    pub first: Index,
-}
-
-/// What a replica finds on its disk when it starts; [`Default`] is a replica that never ran.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Restored {
-    /// Term, vote and commit hint.
-    pub hard_state: HardState,
-    /// The last entry that the snapshot covers, where the log begins; zero without a snapshot. The
-    /// state machine has been restored from that snapshot.
-    pub snapshot: LogId,
-    /// The last index of the log; equals `snapshot.index` when the log is empty.
-    pub last: Index,
-    /// The terms of the entries after `snapshot` up to `last`, ascending.
-    pub runs: Vec<TermRun>,
-}
-
-/// Numbers the [`Persist`]s of a replica, from 1 on, without gaps. All up to a mark are durable
-/// when the mark is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WriteSeq(pub u64);
-
-impl WriteSeq {
-    /// The mark after this one.
-    #[must_use]
-    pub const fn next(self) -> Self {
-        Self(self.0 + 1)
-    }
-}
-
-/// The caller's name for a batch of reads.
+/// The caller's name for a batch of reads, unique among those that it waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadToken(pub u64);
 
@@ -103,21 +27,24 @@ pub enum ReadFrom {
     Any,
 }
 
-/// What the core is told.
+/// What happens to a replica.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// Time passed. Whoever has a deadline that lies in the past acts on it.
+    /// Time passed: a deadline may have.
     Tick,
-    /// The node's view of a peer's liveness has changed: it withdrew its support from the node of this
-    /// replica's leader, or a peer of this leader supports it at another epoch, or no longer.
+    /// The liveness of a peer has changed in a way that concerns the replica. This node withdrew
+    /// its support from the node of the replica's leader; or, if the replica leads, a peer's node
+    /// supports this one at another epoch, or no longer.
     SupportChanged,
-    /// More peers have answered rounds of confirmations.
+    /// More peers have answered rounds of confirmations, see [`Raft::awaited_round`].
+    ///
+    /// [`Raft::awaited_round`]: crate::Raft::awaited_round
     Confirmed,
     /// A message arrived. It may be late, doubled, out of order or never sent to this replica.
     Receive {
         /// The node that the connection belongs to.
         from: NodeId,
-        /// What it says. The entries' checksums have been verified.
+        /// The message. The entries' checksums have been verified.
         message: Message,
     },
     /// Commands to replicate, in order. Answered within the same step by one [`Output::Proposed`]
@@ -134,7 +61,7 @@ pub enum Input {
         /// Who may serve it, and on what grounds.
         mode: ReadMode,
     },
-    /// Everything up to `seq` is durable.
+    /// All writes up to `seq` are durable.
     Persisted {
         /// The mark of the newest durable [`Persist`].
         seq: WriteSeq,
@@ -147,8 +74,8 @@ pub enum Input {
         /// It always has those for [`LoadFor::Apply`], unless a snapshot replaced it meanwhile.
         entries: Entries,
     },
-    /// The state machine's own snapshot, covering everything up to `last`, is durable. The log up to
-    /// there goes.
+    /// The state machine's own snapshot, covering everything up to `last`, is durable. The log up
+    /// to there goes.
     Compact {
         /// The last entry covered.
         last: LogId,
@@ -192,20 +119,20 @@ pub enum LoadFor {
     Apply,
 }
 
-/// What the core wants done, in the order of the outputs.
+/// What the caller has to do, in the order of the outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Write to the log. When it is durable, say so by [`Input::Persisted`].
+    /// Write to the log. When the write is durable, report it by [`Input::Persisted`].
     Persist(Persist),
-    /// Send at once: the message promises nothing that is not durable already, or (a leader's
-    /// append) is safe to send in parallel with the write.
+    /// Send at once. The message promises nothing that is not durable already, or it is a leader's
+    /// append, which may leave before the leader's own write (Raft thesis, section 10.2.1).
     Send {
         /// The receiver.
         to: NodeId,
         /// What to send.
         message: Message,
     },
-    /// Send only when everything up to `after` is durable.
+    /// Send only when everything up to the write `after` is durable.
     SendAfter {
         /// What must be durable first.
         after: WriteSeq,
@@ -255,11 +182,12 @@ pub enum Output {
         /// About how many payload bytes at the most; at least one entry all the same.
         max_bytes: usize,
     },
-    /// Stream the newest snapshot to a follower whose next entry this log no longer has. Its
-    /// [`Payload::Appended`](crate::Payload::Appended) ends it. [`Input::SnapshotSent`] must come, or
-    /// [`Input::SnapshotFailed`]: then the follower's word that it lacks the snapshot starts another.
-    /// After [`Input::Unreachable`] it may be asked for again while the stream is still under way,
-    /// which then goes on.
+    /// Stream the newest snapshot to a follower whose next entry this log no longer has. Answer by
+    /// [`Input::SnapshotSent`] when its bytes have left, or by [`Input::SnapshotFailed`].
+    ///
+    /// The follower's [`Payload::Appended`](crate::Payload::Appended) ends it; if the follower
+    /// refuses an append instead, another snapshot is asked for. After [`Input::Unreachable`] that
+    /// may happen while the stream is still under way: it then goes on.
     SendSnapshot {
         /// The receiver.
         to: NodeId,
@@ -281,31 +209,7 @@ pub enum Output {
     },
 }
 
-/// One write to the log: all of it takes effect, or none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Persist {
-    /// Its number.
-    pub seq: WriteSeq,
-    /// The new hard state, if it changed.
-    pub hard_state: Option<HardState>,
-    /// What changes in the log.
-    pub log: LogWrite,
-}
-
-/// A change of the log on disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogWrite {
-    /// None.
-    Keep,
-    /// Append consecutive entries. What the log holds from the first one's index on is replaced.
-    Append(Entries),
-    /// Entries up to this one are covered by a durable snapshot and no longer needed.
-    Compact(LogId),
-    /// The whole log is replaced by a snapshot that covers everything up to this entry.
-    Reset(LogId),
-}
-
-/// The role of a replica, for those who watch.
+/// The role of a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RoleKind {
     /// Follows a leader or waits for one.

@@ -2,103 +2,127 @@
 //!
 //! [`Raft::step`] takes an [`Input`] (a message, a proposal, time that passed, an answer from the
 //! disk) and appends the [`Output`]s that follow from it. The core does no I/O, reads no clock,
-//! draws no randomness of its own and waits for nothing; it is `no_std`, so that none of these can
+//! draws no randomness of its own and waits for nothing. It is `no_std`, so that none of these can
 //! slip in. What an output needs before it may take effect is written in its type: a message that
 //! promises something durable is an [`Output::SendAfter`], never an [`Output::Send`].
 //!
 //! # The protocol
 //! It is Raft as in the paper (Ongaro and Ousterhout, "In Search of an Understandable Consensus
-//! Algorithm", extended version) with what the thesis (Ongaro, "Consensus: Bridging Theory and
-//! Practice") adds for practice.
+//! Algorithm", extended version), with what the thesis (Ongaro, "Consensus: Bridging Theory and
+//! Practice") adds for practice, and with a liveness of nodes in the place of heartbeats.
 //!
-//! - **Liveness** is a matter of pairs of nodes, not of groups: a node *supports* a peer at an
-//!   epoch, and what it thereby promises stands on its disk ([`Grant`]). A step is handed what the
-//!   node knows of that ([`Support`]). With the first message of a leader that reaches it in a
-//!   term, a follower *binds* itself to the leader's node at the epoch of its own node's support
-//!   ([`Fortification`]), by the same write as the entries, and says so. While the support lasts it
-//!   neither campaigns nor votes for another, in whatever term. So it has nothing to wait for, and
-//!   neither has a leader whose followers are bound and have applied what is committed: a group at
-//!   rest has no timer and sends nothing.
-//! - **Elections.** A follower that loses its node's support for the leader's node
-//!   ([`Input::SupportChanged`]) campaigns, one voter after the other in an order that differs from
-//!   group to group; one that never was bound does so after one to two election timeouts without a
-//!   leader. It asks for pre-votes in the next term, which nobody enters yet, and campaigns in it
-//!   only when a majority would vote for it. Whoever is bound to another, or heard one within an
-//!   election timeout, refuses both kinds of votes, unless the leader itself asked for the campaign
-//!   ([`Input::Transfer`]). A bond with who asks for votes itself in a later term ends, since that
-//!   one does not lead. A leader whom no majority of nodes supports steps down. A refusal carries
-//!   the refuser's term, and a leader of an earlier term is answered with the later one: nodes in
-//!   different terms always find together.
-//! - **Replication.** A new leader writes a no-op, sends it to all, and learns from their answers
-//!   where the logs meet: a refusal names term, first index of that term, and length
-//!   ([`Conflict`]), so that one round trip skips a term. From then on appends are pipelined, up to
-//!   a limit of messages and bytes. Silence makes the leader start over after what the follower is
-//!   known to hold, unless its node does not support the leader's: then nothing is repeated until
-//!   it does. When nothing follows an entry, a word of its own tells of its commit. Who needs
-//!   entries that were compacted away gets a snapshot.
-//! - **Durability.** Votes and acknowledgements leave when what they promise is durable; a leader's
-//!   appends leave at once, and its own disk counts in the majority like any other. Writes are
-//!   numbered by [`WriteSeq`]s. A late write of entries that were replaced since counts for nothing.
-//! - **Commit.** What a majority has durably is committed once it reaches into the leader's own
-//!   term, and everything before it along with it. Entries are handed out by [`Output::Apply`] when
-//!   they are committed and durable here, in order, each once.
-//! - **Reads.** A node confirms all of its leaders at once: it opens a numbered *round*, and its
-//!   peers answer at which epoch they support it. Where that is the epoch of a follower's bond, the
-//!   follower has voted for no other leader; a majority of those proves that the leader led when
-//!   the round was opened, without a clock. Reads wait for a round that is opened after they came
-//!   ([`Raft::awaited_round`], [`Input::Confirmed`]), and for the state machine to reach the commit
-//!   index of that moment. A follower serves reads as well, once the leader has told it that index.
-//!   On request a leader relies on how long its peers have promised their support instead, which is
-//!   safe only as far as clocks run equally fast. Nothing can be confirmed any more once a
-//!   successor was told to campaign.
+//! **Liveness** is a matter of pairs of nodes, not of groups. A node *supports* a peer at an epoch,
+//! and what it thereby promises stands on its disk ([`Grant`]). Each step is handed what the node
+//! knows of that ([`Support`]). This is CockroachDB's store liveness; `support` says what differs.
+//!
+//! **Fortification.** With the first message of a leader that reaches it in a term, a follower
+//! *fortifies* the leader's node ([`Fortification`]), at the epoch at which its own node supports
+//! that one. It does so by the same write as the entries, and reports it. While the support lasts,
+//! it neither campaigns nor votes for another node, in whatever term. So it has nothing to wait
+//! for. Neither has a leader whose followers fortify it and have applied what is committed. A group
+//! at rest has no timer and sends nothing.
+//!
+//! **Elections.**
+//! - A follower whose node withdraws its support from the leader's node ([`Input::SupportChanged`])
+//!   campaigns, one voter after the other, in an order that differs from group to group. A replica
+//!   that fortifies nobody campaigns after one to two election timeouts without a leader.
+//! - It first asks for pre-votes in the next term, which nobody enters yet (thesis, section 9.6).
+//!   It campaigns only when a majority would vote for it.
+//! - A replica refuses both kinds of votes while it fortifies another node, or if it heard a leader
+//!   within an election timeout. The exception is a campaign that the leader itself asked for
+//!   ([`Input::Transfer`]). A leader whose own node asks for votes does not lead any more.
+//! - A leader steps down when no majority of nodes supports its own (check quorum).
+//! - A refusal carries the refuser's term, and a leader of an earlier term is answered with the
+//!   later one. So replicas in different terms always find together.
+//!
+//! **Replication.**
+//! - A new leader writes a no-op, sends it to all, and learns from their answers where the logs
+//!   meet. A refusal names a term, its first index and the log's length ([`Conflict`]), so that one
+//!   round trip skips a term.
+//! - From then on appends are pipelined, up to a limit of messages and bytes. After silence, the
+//!   leader starts over after what the follower is known to hold. While the follower's node does
+//!   not support the leader's, nothing is repeated.
+//! - A follower learns of a commit by the next append. When none follows, [`Payload::Fortify`]
+//!   tells it. A follower that needs entries which were compacted away gets a snapshot.
+//!
+//! **Durability.** Votes and acknowledgements leave when what they promise is durable. A leader's
+//! appends leave at once, and its own disk counts in the majority like any other (thesis, section
+//! 10.2.1). Writes are numbered ([`WriteSeq`]). A late write of entries that were replaced since
+//! counts for nothing.
+//!
+//! **Commit.** What a majority holds durably is committed once it reaches into the leader's own
+//! term, and everything before it along with it (paper, section 5.4.2). [`Output::Apply`] hands out
+//! entries that are committed and durable here, in order, each once.
+//!
+//! **Reads.**
+//! - A node confirms all of its leaders at once. It opens a numbered [`Round`], and its peers
+//!   answer at which epoch they support it. If that is the epoch of a follower's fortification, the
+//!   follower has voted for no other leader. A majority of those proves that the leader led when
+//!   the round was opened, without a clock.
+//! - A read waits for a round that is opened after it came ([`Raft::awaited_round`],
+//!   [`Input::Confirmed`]), and for the state machine to reach the commit index of that moment.
+//! - A follower serves reads as well, once the leader has told it that index (thesis, section 6.4).
+//! - On request a leader relies on how long its peers have promised their support ([`Lease`]). That
+//!   is safe only as far as clocks run equally fast.
+//! - Once a leader has told its successor to campaign, it confirms nothing any more.
 //!
 //! # The code
-//! [`Raft`] meets the term of every message, changes roles, and hands the rest to the handlers of
-//! the role: `follower`, `candidate`, `leader`. Roles are enum variants that own what only they
-//! need; what every role has (term, vote and bond, log, commit index, the order of writes) is in
-//! `replica`. Votes are given and refused in `election`. A leader keeps a `progress` for each
-//! follower and its `reads`; `follower_reads` are those that a follower asks its leader about. `log`
-//! knows the terms of all entries but holds only those that are not yet both durable and applied,
-//! so that an idle replica takes a few hundred bytes. `quorum` is the arithmetic of majorities.
+//! Imports go down in this list, never up.
+//!
+//! - `raft`: [`Raft`], which is what callers see. A step is an input, its handler, and what every
+//!   step ends with.
+//! - `role`: the roles and their handlers. `role/receive` has the rules of terms and hands messages
+//!   to their handlers, `role/election` gives votes and asks for them, and `follower`, `candidate`
+//!   and `leader` are one file a role. `leader/replication` is what goes to one follower,
+//!   `leader/reads` the reads and their proof.
+//! - `step`: the context that every handler works with, and the place where outputs arise that rest
+//!   on durability.
+//! - `replica`: what every role has: term, vote, fortification, log, commit index, order of writes.
+//!   `replica/timing` says when to campaign.
+//! - `progress`: a follower as its leader sees it. `read_queue` and `follower_reads` hold the reads
+//!   under way, on a leader and on a follower.
+//! - `log`: the terms of all entries, but only those entries that are not yet both durable and
+//!   applied, so that an idle replica takes a few hundred bytes.
+//! - `quorum`: the arithmetic of majorities.
+//! - `plausible`: how far ahead a number that a peer names can be.
+//! - `io`, `disk`, `message`, `support`: the boundary, which is inputs and outputs, what is
+//!   written, what is sent, and the liveness of nodes.
 #![no_std]
 
 extern crate alloc;
 
-mod candidate;
 mod config;
-mod election;
+mod disk;
 mod entry;
-mod follower;
 mod follower_reads;
 mod ids;
 mod io;
-mod leader;
 mod log;
 mod message;
 mod plausible;
 mod progress;
 mod quorum;
 mod raft;
-mod reads;
+mod read_queue;
 mod replica;
 mod reserve_one;
+mod role;
 mod status;
+mod step;
 mod support;
 mod time;
 
 pub use config::{Config, Tuning};
+pub use disk::{Fortification, HardState, LogWrite, Persist, Restored, TermRun, WriteSeq};
 pub use entry::{ChecksumMismatch, Commands, Entries, Entry, EntryKind, checksum};
 pub use ids::{
     BootCount, ClusterId, Epoch, GroupId, Incarnation, Index, LogId, NodeId, RequestSeq, Round,
     Term,
 };
-pub use io::{
-    Fortification, Grant, HardState, Input, LoadFor, LogWrite, Output, Persist, ReadFrom, ReadMode,
-    ReadToken, Refusal, Restored, RoleKind, TermRun, WriteSeq,
-};
+pub use io::{Input, LoadFor, Output, ReadFrom, ReadMode, ReadToken, Refusal, RoleKind};
 pub use message::{Conflict, Message, Payload};
 pub use plausible::{MAX_COUNT, MAX_STEP, is_plausible};
 pub use raft::Raft;
 pub use status::{Flow, PeerStatus, Status};
-pub use support::{Confirmation, Lease, PeerSupport, Support, SupportMessage};
+pub use support::{Confirmation, Grant, Lease, PeerSupport, Support, SupportMessage};
 pub use time::Time;

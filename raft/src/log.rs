@@ -5,22 +5,33 @@ use crate::{Conflict, Entries, Entry, Index, LogId, Term, TermRun, WriteSeq, res
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+/// The log of a replica: snapshot, then entries up to `last`.
 #[derive(Debug)]
 pub(crate) struct Log {
-    /// What a snapshot covers; the log begins after it.
+    /// The last entry that the newest snapshot covers, where the log begins; zero without one.
     snapshot: LogId,
-    /// The terms of the entries after `snapshot` up to `last`, ascending. A handful: one run for
-    /// each leader that left entries.
+    /// The terms of the entries after `snapshot` up to `last`, ascending; empty if there are none.
+    /// A handful: one run for each leader that left entries.
     runs: Vec<TermRun>,
+    /// The last entry, or that of the snapshot if there is none after it.
     last: Index,
-    /// The newest entries, up to `last`. Entries leave it, in order, when they are applied, which
-    /// they never are before they are durable.
+    /// The newest entries, up to `last`. An entry is in memory until it is applied, which it never
+    /// is before it is durable. After a restart, what was durable is not in memory.
     tail: VecDeque<Entry>,
     /// Up to here the log is durable. Behind `snapshot` only while a reset is being written.
     durable: Index,
-    /// Writes under way, and up to where each makes the log durable. A later write that replaces
-    /// entries lowers that: old bytes which become durable late count for nothing.
-    writes: VecDeque<(WriteSeq, Index)>,
+    /// The writes under way, in their order.
+    writes: VecDeque<PendingWrite>,
+}
+
+/// A write of the log that is not durable yet.
+#[derive(Clone, Copy, Debug)]
+struct PendingWrite {
+    /// Its number.
+    seq: WriteSeq,
+    /// Up to where it makes the log durable. A later write that replaces entries lowers this: bytes
+    /// of entries that were replaced count for nothing when they become durable.
+    through: Index,
 }
 
 impl Log {
@@ -41,19 +52,23 @@ impl Log {
         Self { snapshot, runs, last, tail: VecDeque::new(), durable: last, writes: VecDeque::new() }
     }
 
+    /// The last entry that the newest snapshot covers.
     pub(crate) const fn snapshot(&self) -> LogId {
         self.snapshot
     }
 
+    /// The index of the last entry.
     pub(crate) const fn last(&self) -> Index {
         self.last
     }
 
+    /// The last entry.
     pub(crate) fn last_id(&self) -> LogId {
         let term = self.runs.last().map_or(self.snapshot.term, |run| run.term);
         LogId::new(term, self.last)
     }
 
+    /// Up to where the log is durable.
     pub(crate) const fn durable(&self) -> Index {
         self.durable
     }
@@ -133,7 +148,7 @@ impl Log {
             self.last = entry.index;
             reserve_one::push_back(&mut self.tail, entry.clone());
         }
-        reserve_one::push_back(&mut self.writes, (seq, self.last));
+        reserve_one::push_back(&mut self.writes, PendingWrite { seq, through: self.last });
     }
 
     /// Forgets the entries that a durable snapshot covers. All of them have been applied, so none
@@ -158,21 +173,21 @@ impl Log {
         self.tail = VecDeque::new();
         self.snapshot = last;
         self.last = last.index;
-        reserve_one::push_back(&mut self.writes, (seq, last.index));
+        reserve_one::push_back(&mut self.writes, PendingWrite { seq, through: last.index });
     }
 
     /// Notes that all writes up to `seq` are durable.
     pub(crate) fn persisted(&mut self, seq: WriteSeq) {
-        while let Some(&(written, through)) = self.writes.front()
-            && written <= seq
+        while let Some(&write) = self.writes.front()
+            && write.seq <= seq
         {
-            self.durable = self.durable.max(through);
+            self.durable = self.durable.max(write.through);
             self.writes.pop_front();
         }
     }
 
-    /// Moves the entries in memory up to `through` out. Taking all of many costs no copy and leaves no
-    /// memory behind.
+    /// Moves the entries in memory up to `through` out. Taking all of many costs no copy and leaves
+    /// no memory behind.
     pub(crate) fn take(&mut self, through: Index) -> Entries {
         if through == self.last && self.tail.len() > 1 {
             return Vec::from(core::mem::take(&mut self.tail)).into();
@@ -222,7 +237,8 @@ impl Log {
             assert_eq!(Some(first.term), self.term_at(first.index));
             assert_eq!(last.id(), self.last_id());
         }
-        assert!(self.writes.iter().all(|&(_, through)| through <= self.last));
+        assert!(self.writes.iter().all(|write| write.through <= self.last));
+        assert!(self.writes.iter().is_sorted_by_key(|write| write.seq));
     }
 
     /// The run that `index`, an index of the log, lies in.
@@ -244,10 +260,11 @@ impl Log {
         self.lower_durable(self.last);
     }
 
+    /// Notes that what follows `through` was replaced, on its way to the disk or there already.
     fn lower_durable(&mut self, through: Index) {
         self.durable = self.durable.min(through);
-        for (_, written) in &mut self.writes {
-            *written = through.min(*written);
+        for write in &mut self.writes {
+            write.through = write.through.min(through);
         }
     }
 }

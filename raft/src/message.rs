@@ -1,4 +1,4 @@
-//! What replicas of a group say to each other. Group, sender and receiver stand on the envelope.
+//! The messages between replicas of a group. Group, sender and receiver stand on the envelope.
 
 use crate::{Entries, Entry, Epoch, Index, LogId, ReadToken, Term};
 use core::iter;
@@ -10,21 +10,21 @@ const UNREACHABLE: u64 = 1 << 62;
 /// A message from one replica of a group to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// The sender's term. Only for [`Payload::PreVote`] and the granting [`Payload::PreVoteReply`]
-    /// is it the term that the campaign would have, which nobody is in yet.
+    /// The sender's term. A [`Payload::PreVote`] and a [`Payload::PreVoteReply`] that grants it
+    /// carry the term that the campaign would have instead, which nobody is in yet.
     pub term: Term,
-    /// What is said.
+    /// What the message says.
     pub payload: Payload,
 }
 
 impl Message {
-    /// Whether a replica can have said this at all. A message that none can have said would lead
+    /// Whether any replica can have sent this. Taking a message that none can have sent would lead
     /// to a log that contradicts itself, or to numbers with no next one.
     pub(crate) fn is_possible(&self) -> bool {
         let reachable = |id: LogId| id.term <= self.term && id.index.0 < UNREACHABLE;
         let precedes =
             |a: &LogId, b: &LogId| a.term <= b.term && a.index.0.checked_add(1) == Some(b.index.0);
-        let says_possible = match &self.payload {
+        let is_payload_possible = match &self.payload {
             Payload::Append { prev, entries, .. } => {
                 let ids = iter::once(*prev).chain(entries.iter().map(Entry::id));
                 let last = entries.last().map_or(*prev, Entry::id);
@@ -45,7 +45,7 @@ impl Message {
             | Payload::TimeoutNow
             | Payload::Resign { .. } => true,
         };
-        self.term.0 < UNREACHABLE && says_possible
+        self.term.0 < UNREACHABLE && is_payload_possible
     }
 }
 
@@ -66,7 +66,8 @@ pub enum Payload {
     Vote {
         /// The candidate's last entry.
         last: LogId,
-        /// The leader asked for this campaign: a voter that hears from that leader answers too.
+        /// Whether the leader asked for this campaign. Then even a voter that fortifies the
+        /// leader's node may vote.
         transfer: bool,
     },
     /// The answer to a vote request. A granted vote is durable before this leaves.
@@ -74,7 +75,8 @@ pub enum Payload {
         /// Whether the vote is given.
         granted: bool,
     },
-    /// AppendEntries (Raft paper, figure 2), which binds the follower like [`Payload::Fortify`].
+    /// AppendEntries (Raft paper, figure 2). The follower fortifies the leader, as by
+    /// [`Payload::Fortify`].
     Append {
         /// The entry just before `entries`; zero at the start of the log.
         prev: LogId,
@@ -97,16 +99,16 @@ pub enum Payload {
         /// Where the logs part.
         conflict: Conflict,
     },
-    /// "I lead this term, and so much is committed." Asks the follower to bind itself to the leader's
-    /// node. Sent to who is not bound yet, and to who should apply what nothing else tells it of.
+    /// "I lead this term, and so much is committed: fortify me." Sent to a follower that does not
+    /// fortify the leader yet, and to one that should apply what no append will tell it of.
     Fortify {
         /// The leader's commit index, cut to what this follower is known to hold.
         commit: Index,
     },
-    /// The follower has bound itself to the leader's node, durably.
+    /// The follower fortifies the leader's node, durably.
     Fortified {
-        /// The epoch at which its node supports the leader's; `None` when it does not, so that the
-        /// follower is not bound.
+        /// The epoch at which its node supports the leader's. `None` when it does not, so that
+        /// there is no fortification.
         epoch: Option<Epoch>,
         /// The last entry that the follower's state machine has applied.
         applied: Index,
@@ -122,27 +124,35 @@ pub enum Payload {
     ReadIndexReply {
         /// The follower's name for its reads.
         token: ReadToken,
-        /// The leader's commit index after the question arrived; `None` when it does not lead, or not
-        /// for long any more.
+        /// The leader's commit index after the question arrived. `None` when the receiver does not
+        /// lead, or not for long any more.
         index: Option<Index>,
         /// The leader's commit index, cut to what this follower is known to hold.
         commit: Index,
     },
-    /// The offer of a snapshot. The leader's node streams the snapshot's bytes beside the messages and
-    /// sends this when the last one has left; the follower's node hands it to the core only when the
-    /// bytes are whole, verified and durable there. Answered by [`Payload::Appended`].
+    /// The offer of a snapshot. The leader's node streams the snapshot's bytes beside the messages
+    /// and sends this when the last one has left; the follower's node hands it to the core only
+    /// when the bytes are whole, verified and durable there. Answered by [`Payload::Appended`].
     Snapshot {
         /// The last entry that the snapshot covers.
         last: LogId,
     },
-    /// "Campaign now, without a pre-vote" (Raft thesis, section 3.10).
+    /// "Campaign now, without a pre-vote": a leader hands over (Raft thesis, section 3.10).
     TimeoutNow,
-    /// "I have stopped for good, though my node lives: be bound to me no longer." Said by a replica that
-    /// failed, of whatever term, until its node runs anew.
+    /// "I have stopped for good, though my node lives: fortify me no longer." Sent by a replica
+    /// that failed, whatever its term and role, again and again until its node restarts.
     Resign {
-        /// The epoch of the bonds that end: the sender does not lead while that lasts.
+        /// The epoch of the fortifications that end. The sender does not lead while that epoch
+        /// lasts.
         epoch: Epoch,
     },
+}
+
+impl Payload {
+    /// The answer to a [`Payload::ReadIndex`] by a replica that can't prove that it leads.
+    pub(crate) const fn refused_read(token: ReadToken) -> Self {
+        Self::ReadIndexReply { token, index: None, commit: Index(0) }
+    }
 }
 
 /// Where a follower's log parts from the leader's: XTerm, XIndex and XLen of the fast backup

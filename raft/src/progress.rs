@@ -1,8 +1,8 @@
-//! What a leader knows of one follower's log, and how much it has sent ahead of the answers.
+//! What a leader knows of one follower's log, and how much it has sent ahead of the answers (the
+//! replication flow: etcd's `Progress` with its states probe, replicate and snapshot).
 
 use crate::{Conflict, Epoch, Index, LogId, NodeId, Time, Tuning, log::Log, reserve_one};
 use alloc::collections::VecDeque;
-use core::time::Duration;
 
 /// How entries go to a follower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,38 +16,52 @@ pub(crate) enum Mode {
     Replicate,
     /// The follower needs entries that this log no longer has.
     Snapshot {
-        /// The least that the snapshot covers.
-        sent: LogId,
-        /// From when on the follower's word that it still lacks the snapshot starts another. `None`
-        /// while it is on its way.
-        again: Option<Time>,
+        /// Where the log began when the snapshot was asked for. The snapshot covers at least that.
+        last: LogId,
+        /// From when on the follower's refusal, which says that it still lacks the snapshot, starts
+        /// another. `None` while the snapshot is on its way.
+        retry_at: Option<Time>,
     },
 }
 
 /// A follower as its leader sees it.
 #[derive(Debug)]
 pub(crate) struct Progress {
+    /// The follower's node.
     pub(crate) node: NodeId,
-    /// Up to here the follower's log is durable and equal to the leader's (matchIndex).
+    /// Up to here the follower's log is durable and equal to the leader's (matchIndex, Raft paper,
+    /// figure 2). It only grows.
     pub(crate) matched: Index,
-    /// The next entry to send (nextIndex). Always above `matched`.
+    /// The next entry to send (nextIndex). Always above `matched`, at most one past the log's end.
     pub(crate) next: Index,
+    /// How entries go to the follower.
     pub(crate) mode: Mode,
-    /// The last entry that it applied, once it said so.
+    /// The last entry that the follower has applied, once it said so. Falls when it restarts.
     pub(crate) applied: Option<Index>,
-    /// The epoch at which it is bound to this leader's node, once it said so in this term.
+    /// The epoch at which the follower fortifies this leader, once it said so in this term. It only
+    /// grows: epochs ascend, and a message with an older one is late.
     pub(crate) fortified: Option<Epoch>,
-    /// The commit index that it was told of last.
-    told: Index,
-    /// When it was last sent anything that tells of one.
-    said: Time,
-    /// When it was last asked to say at which epoch it is bound.
-    asked_bond: Time,
+    /// The commit index in the last message that had one.
+    commit_sent: Index,
+    /// When that message was sent.
+    commit_sent_at: Time,
+    /// When the follower was last asked to fortify this leader and to say so.
+    fortify_sent_at: Time,
     /// Since when the oldest unanswered append or snapshot waits for progress.
-    since: Time,
-    /// Last index and payload bytes of each append in flight, oldest first.
-    inflight: VecDeque<(Index, usize)>,
+    waiting_since: Time,
+    /// The appends in flight, oldest first. Empty unless the mode is [`Mode::Replicate`].
+    inflight: VecDeque<InFlight>,
+    /// The sum of their payload bytes.
     inflight_bytes: usize,
+}
+
+/// An append that was sent and not acknowledged.
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    /// Its last entry; above `matched`, below `next`, ascending from one append to the next.
+    last: Index,
+    /// Its payload bytes.
+    bytes: usize,
 }
 
 impl Progress {
@@ -60,19 +74,21 @@ impl Progress {
             next,
             mode: Mode::Probe { waiting: false },
             fortified: None,
-            told: Index(0),
-            said: now,
-            asked_bond: now,
-            since: now,
+            commit_sent: Index(0),
+            commit_sent_at: now,
+            fortify_sent_at: now,
+            waiting_since: now,
             inflight: VecDeque::new(),
             inflight_bytes: 0,
         }
     }
 
+    /// How many appends are in flight.
     pub(crate) fn inflight_messages(&self) -> usize {
         self.inflight.len()
     }
 
+    /// Their payload bytes.
     pub(crate) const fn inflight_bytes(&self) -> usize {
         self.inflight_bytes
     }
@@ -88,11 +104,11 @@ impl Progress {
     }
 
     /// Notes an append in the pipeline that ends at `last`.
-    pub(crate) fn sent(&mut self, last: Index, bytes: usize, now: Time) {
+    pub(crate) fn append_sent(&mut self, last: Index, bytes: usize, now: Time) {
         if self.inflight.is_empty() {
-            self.since = now;
+            self.waiting_since = now;
         }
-        reserve_one::push_back(&mut self.inflight, (last, bytes));
+        reserve_one::push_back(&mut self.inflight, InFlight { last, bytes });
         self.inflight_bytes += bytes;
         self.next = last.next();
     }
@@ -100,32 +116,31 @@ impl Progress {
     /// Notes that a probe is out; nothing more goes to the follower before its answer.
     pub(crate) fn probed(&mut self, now: Time) {
         self.mode = Mode::Probe { waiting: true };
-        self.since = now;
+        self.waiting_since = now;
     }
 
-    /// Notes that a snapshot which covers at least `sent` was asked for.
-    pub(crate) fn snapshot_sent(&mut self, sent: LogId, now: Time) {
+    /// Notes that a snapshot which covers at least `last` was asked for.
+    pub(crate) fn snapshot_begun(&mut self, last: LogId, now: Time) {
         self.clear_inflight();
-        self.mode = Mode::Snapshot { sent, again: None };
-        self.since = now;
+        self.mode = Mode::Snapshot { last, retry_at: None };
+        self.waiting_since = now;
     }
 
-    /// Notes that the snapshot has left. Nobody says whether it arrived but the follower, which may
-    /// take until `again` to have it on its disk.
-    pub(crate) fn snapshot_left(&mut self, again: Time) {
-        if let Mode::Snapshot { sent, again: None } = self.mode {
-            let again = Some(again);
-            self.mode = Mode::Snapshot { sent, again };
+    /// Notes that the snapshot has left. Only the follower can say whether it arrived, and may take
+    /// until `retry_at` to have it on its disk.
+    pub(crate) fn snapshot_left(&mut self, retry_at: Time) {
+        if let Mode::Snapshot { last, retry_at: None } = self.mode {
+            self.mode = Mode::Snapshot { last, retry_at: Some(retry_at) };
         }
     }
 
-    /// Notes that another question about a snapshot is out.
-    pub(crate) const fn asked(&mut self, now: Time) {
-        self.since = now;
+    /// Notes that the follower was asked whether it has the snapshot.
+    pub(crate) const fn snapshot_probed(&mut self, now: Time) {
+        self.waiting_since = now;
     }
 
-    /// Takes the follower's word on what it applied, which may be old.
-    pub(crate) fn applied(&mut self, applied: Index) {
+    /// Notes what the follower says it has applied. The message may be old.
+    pub(crate) fn note_applied(&mut self, applied: Index) {
         self.applied = self.applied.max(Some(applied));
     }
 
@@ -134,19 +149,19 @@ impl Progress {
     pub(crate) fn acknowledged(&mut self, through: Index, now: Time) -> bool {
         let news = through > self.matched;
         self.matched = self.matched.max(through);
-        while let Some(&(last, bytes)) = self.inflight.front()
+        while let Some(&InFlight { last, bytes }) = self.inflight.front()
             && last <= self.matched
         {
             self.inflight.pop_front();
             self.inflight_bytes -= bytes;
         }
         if news {
-            self.since = now;
+            self.waiting_since = now;
         }
         self.next = self.next.max(self.matched.next());
         match self.mode {
             Mode::Replicate => {}
-            Mode::Snapshot { sent, .. } if through < sent.index => {}
+            Mode::Snapshot { last, .. } if through < last.index => {}
             Mode::Probe { .. } | Mode::Snapshot { .. } => {
                 self.mode = Mode::Replicate;
                 self.next = self.matched.next();
@@ -167,8 +182,8 @@ impl Progress {
         match self.mode {
             Mode::Probe { waiting } if !waiting || prev != self.next.prev() => return false,
             Mode::Replicate if prev <= self.matched || prev >= self.next => return false,
-            Mode::Snapshot { sent, again } => {
-                return again.is_some_and(|again| again <= now) && prev == sent.index;
+            Mode::Snapshot { last, retry_at } => {
+                return retry_at.is_some_and(|time| time <= now) && prev == last.index;
             }
             Mode::Probe { .. } | Mode::Replicate => {}
         }
@@ -195,43 +210,44 @@ impl Progress {
                 self.next = self.matched.next();
                 self.clear_inflight();
             }
-            Mode::Snapshot { sent, .. } => {
-                let again = Some(Time(0));
-                self.mode = Mode::Snapshot { sent, again };
+            Mode::Snapshot { last, .. } => {
+                self.mode = Mode::Snapshot { last, retry_at: Some(Time(0)) };
             }
         }
     }
 
-    /// Notes that it was told of the leader's commit index, cut to what it holds if need be.
-    pub(crate) fn told(&mut self, commit: Index, now: Time) {
-        self.told = commit;
-        self.said = now;
+    /// Notes that a message with a commit index was sent.
+    pub(crate) fn commit_sent(&mut self, commit: Index, now: Time) {
+        self.commit_sent = commit;
+        self.commit_sent_at = now;
     }
 
-    /// Notes that it was asked to bind itself and to say so.
-    pub(crate) const fn bond_asked(&mut self, now: Time) {
-        self.asked_bond = now;
+    /// Notes that the follower was asked to fortify this leader and to say so.
+    pub(crate) const fn fortify_sent(&mut self, now: Time) {
+        self.fortify_sent_at = now;
     }
 
-    /// When to send it a word of its own: it may not know of everything that is committed and that it
-    /// holds, or not have applied that, or not be bound at the epoch at which its node supports this
-    /// one. Appends bind it as well, but are no reason to put off the question whether they did.
-    pub(crate) fn word_deadline(
+    /// When to send a [`Payload::Fortify`](crate::Payload::Fortify), if nothing else that is sent
+    /// makes it needless. There are three reasons for one: the follower may not know of everything
+    /// that is committed and that it holds; it may not have applied that; it may not fortify this
+    /// leader at `epoch`, at which its node supports the leader's. Appends have a follower fortify
+    /// its leader as well, but are no reason to put off the question whether they did.
+    pub(crate) fn fortify_deadline(
         &self,
-        received: Epoch,
+        epoch: Epoch,
         commit: Index,
         tuning: &Tuning,
     ) -> Option<Time> {
         let due = commit.min(self.matched);
-        let commit = if self.told < due {
-            Some(self.said + tuning.commit_delay)
+        let commit = if self.commit_sent < due {
+            Some(self.commit_sent_at + tuning.commit_delay)
         } else {
             let lags = self.applied.is_none_or(|applied| applied < due);
-            lags.then(|| self.said + tuning.retransmit_timeout)
+            lags.then(|| self.commit_sent_at + tuning.retransmit_timeout)
         };
-        let unbound = self.fortified != Some(received);
-        let bond = unbound.then(|| self.asked_bond + tuning.retransmit_timeout);
-        commit.into_iter().chain(bond).min()
+        let is_fortified = self.fortified == Some(epoch);
+        let fortify = (!is_fortified).then(|| self.fortify_sent_at + tuning.retransmit_timeout);
+        commit.into_iter().chain(fortify).min()
     }
 
     /// Whether it is not known yet that the follower has all that was sent.
@@ -244,19 +260,16 @@ impl Progress {
     }
 
     /// When silence means that something was lost; `None` when nothing is unanswered.
-    pub(crate) fn deadline(&self, timeout: Duration) -> Option<Time> {
-        self.is_unanswered().then(|| self.since + timeout)
+    pub(crate) fn retransmit_deadline(&self, tuning: &Tuning) -> Option<Time> {
+        self.is_unanswered().then(|| self.waiting_since + tuning.retransmit_timeout)
     }
 
     /// Panics when the fields contradict each other or the leader's log.
     pub(crate) fn invariants(&self, log: &Log) {
         assert!(self.matched < self.next && self.next <= log.last().next());
-        assert!(self.inflight.iter().is_sorted_by(|a, b| a.0 < b.0));
-        assert!(self.inflight.iter().all(|&(last, _)| last > self.matched && last < self.next));
-        assert_eq!(
-            self.inflight_bytes,
-            self.inflight.iter().map(|&(_, bytes)| bytes).sum::<usize>()
-        );
+        assert!(self.inflight.iter().is_sorted_by(|a, b| a.last < b.last));
+        assert!(self.inflight.iter().all(|it| it.last > self.matched && it.last < self.next));
+        assert_eq!(self.inflight_bytes, self.inflight.iter().map(|it| it.bytes).sum::<usize>());
         assert!(self.inflight.is_empty() || self.mode == Mode::Replicate);
     }
 

@@ -1,10 +1,10 @@
-//! Queues that mostly hold one thing at a time: the standard first capacity of four is half of what an
-//! idle replica would keep.
+//! Pushing onto queues that mostly hold one item. The standard library gives a queue room for four
+//! at its first push; in thousands of idle replicas that would be half of all memory.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-/// Adds `item`, and makes room for no more if there was none for any.
+/// Adds `item` to a queue. A queue without memory gets room for this item alone.
 pub(crate) fn push_back<T>(queue: &mut VecDeque<T>, item: T) {
     if queue.capacity() == 0 {
         queue.reserve_exact(1);
@@ -12,7 +12,7 @@ pub(crate) fn push_back<T>(queue: &mut VecDeque<T>, item: T) {
     queue.push_back(item);
 }
 
-/// Likewise.
+/// Adds `item` to a list. A list without memory gets room for this item alone.
 pub(crate) fn push<T>(list: &mut Vec<T>, item: T) {
     if list.capacity() == 0 {
         list.reserve_exact(1);

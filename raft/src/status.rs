@@ -13,7 +13,7 @@ pub struct Status {
     pub term: Term,
     /// The leader of the term, if known.
     pub leader: Option<NodeId>,
-    /// The bond with a leader's node, which holds while this node supports that one at its epoch.
+    /// The leader's node that the replica fortified last, and the epoch.
     pub fortified: Option<Fortification>,
     /// The last entry that the newest snapshot covers.
     pub snapshot: LogId,
@@ -38,7 +38,7 @@ pub struct PeerStatus {
     pub matched: Index,
     /// The last entry that its state machine applied, as far as it said.
     pub applied: Option<Index>,
-    /// The epoch of its node's support at which it is bound, as far as it said in this term.
+    /// The epoch at which it fortifies the leader, as far as it said in this term.
     pub fortified: Option<Epoch>,
     /// The next entry to send.
     pub next: Index,

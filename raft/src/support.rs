@@ -22,7 +22,8 @@ use alloc::vec::Vec;
 ///
 /// That a node *supports* a peer at an epoch means: none of its replicas that fortifies a leader on
 /// that peer at that epoch campaigns, or votes for another. A node that withdraws its support never
-/// gives it at the same epoch again, so whoever hears of an epoch knows how things stood until then.
+/// gives it at the same epoch again, so whoever hears of an epoch knows how things stood until
+/// then.
 #[derive(Clone, Debug)]
 pub struct Support {
     peers: Vec<PeerSupport>,
@@ -115,18 +116,32 @@ impl Support {
     }
 }
 
-/// What nodes say to each other about their liveness. It is as much for a million groups as for one.
+/// What a node has promised to a peer, as it stands on the node's disk. A node keeps such a record
+/// of itself too, with epoch zero: that is where it counts its starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// The epoch at which the peer is or was supported. Zero if it never was.
+    pub epoch: Epoch,
+    /// The boot of the peer that the support is for. After its next start the peer is supported at
+    /// a later epoch.
+    pub boot: BootCount,
+    /// Whether the support stands. Withdrawn, it is given again only at a later epoch.
+    pub live: bool,
+}
+
+/// What nodes say to each other about their liveness. It is as much for a million groups as for
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SupportMessage {
-    /// "I live: support me." Once a heartbeat interval, and only when the sender's disk took a write
-    /// since.
+    /// "I live: support me." Once a heartbeat interval, and only when the sender's disk took a
+    /// write since.
     Request {
         /// How often the sender has started.
         boot: BootCount,
         /// Which request it is; comes back in the answer.
         seq: RequestSeq,
-        /// Whether the sender has lately heard that the receiver supports it. Otherwise support is of no
-        /// use to it, and only keeps others from being elected.
+        /// Whether the sender has lately heard that the receiver supports it. Otherwise support is
+        /// of no use to it, and only keeps others from being elected.
         heard: bool,
     },
     /// The answer to a request. A grant is durable before this leaves.
@@ -137,7 +152,8 @@ pub enum SupportMessage {
         seq: RequestSeq,
         /// The epoch at which the sender supports the receiver.
         epoch: Epoch,
-        /// Whether it will for a whole timeout from the request's arrival on; only leases rely on that.
+        /// Whether it will for a whole timeout from the request's arrival on; only leases rely on
+        /// that.
         prolonged: bool,
     },
     /// "At which epoch do you support me now?" Asked for the reads of all groups of a worker.

@@ -118,8 +118,10 @@ fn a_leader_without_a_majority_calls_nobody_back() {
     lead(&mut raft, &supported(), message(Payload::VoteReply { granted: true }));
     assert_eq!(raft.role(), RoleKind::Leader);
     let calls_back = |out: &[Output]| {
-        let is_fortify = |output: &Output| matches!(output, Output::Send { message, .. } if matches!(message.payload, Payload::Fortify { .. }));
-        out.iter().any(is_fortify)
+        out.iter().any(|output| {
+            let Output::Send { message, .. } = output else { return false };
+            matches!(message.payload, Payload::Fortify { .. })
+        })
     };
     let rival = || {
         let payload = Payload::PreVote { last: LogId::new(Term(1), Index(1)) };

@@ -2,9 +2,10 @@
 //! that lose what was not synced, compactions. After every step the properties of Raft are
 //! checked; at the end everything is healed, and the cluster must go on where it was.
 //!
-//! `PROPTEST_CASES=20000 cargo test --release -p logboat-raft --test protocol properties` runs more of
-//! them. A failing case is shrunk and printed, and its seed kept in `properties.proptest-regressions`,
-//! from where it is run first the next time; with `LOGBOAT_TRACE=1` all that happened is printed.
+//! `PROPTEST_CASES=20000 cargo test --release -p logboat-raft --test protocol properties` runs more
+//! of them. A failing case is shrunk and printed, and its seed kept in
+//! `properties.proptest-regressions`, from where it is run first the next time; with
+//! `LOGBOAT_TRACE=1` all that happened is printed.
 
 use crate::cluster::Cluster;
 use bytes::Bytes;

@@ -32,7 +32,8 @@ impl Runner for Script {
 }
 
 impl Script {
-    /// `cluster nodes=N [preferred=NODE] [election_ms] [stagger_ms] [commit_delay_ms] [retransmit_ms]
+    /// `cluster nodes=N [preferred=NODE] [election_ms] [stagger_ms] [commit_delay_ms]
+    /// [retransmit_ms]
     /// [append_bytes] [inflight_messages] [inflight_bytes] [uncommitted_bytes] [unapplied_entries]`: a
     /// new cluster.
     fn build(&mut self, command: &Command) -> Result<String> {
@@ -230,12 +231,12 @@ fn run_liveness(cluster: &mut Cluster, name: &str, args: &mut ArgumentConsumer<'
             let (at, peer) = (node(args)?, node(args)?);
             cluster.lease(at, peer, Duration::from_millis(number(args.next_pos(), 100)?));
         }
-        // expire: over links that are cut either way, and to nodes that are down, all support lapses
-        // and is withdrawn. renew: all others support each other.
+        // expire: over links that are cut either way, and to nodes that are down, all support
+        // lapses and is withdrawn. renew: all others support each other.
         "expire" => cluster.expire(),
         "renew" => cluster.renew(),
-        // confirm NODE [PEER..]: the node opens a round, and these answer it; without peers, all that
-        // are up and reachable both ways.
+        // confirm NODE [PEER..]: the node opens a round, and these answer it; without peers, all
+        // that are up and reachable both ways.
         "confirm" | "open" => {
             let at = node(args)?;
             let named: Vec<_> = std::iter::from_fn(|| node(args).ok()).collect();

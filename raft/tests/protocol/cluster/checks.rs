@@ -125,8 +125,8 @@ impl Checks {
     }
 }
 
-/// A bond lasts as long as the support that it rests on. It ends earlier only by a leader: another one is
-/// heard, it wants another elected, or it asks for votes itself.
+/// A bond lasts as long as the support that it rests on. It ends earlier only by a leader: another
+/// one is heard, it wants another elected, or it asks for votes itself.
 pub(crate) fn keeps_bond(host: &Host, input: &Input, out: &[Output]) {
     let mut before = host.view.hard_state;
     let Some(bond) = before.fortified else {

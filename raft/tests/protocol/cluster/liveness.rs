@@ -1,6 +1,6 @@
-//! The liveness of nodes, in a simple exact form. Each node has a durable grant for each of the others;
-//! what a peer knows of it may be older. The rounds by which a node has its leaders confirmed travel
-//! apart from the messages of replicas, in order, and may be late.
+//! The liveness of nodes, in a simple exact form. Each node has a durable grant for each of the
+//! others; what a peer knows of it may be older. The rounds by which a node has its leaders
+//! confirmed travel apart from the messages of replicas, in order, and may be late.
 
 use super::{Cluster, Packet};
 use logboat_raft::{BootCount, Confirmation, Epoch, Input, Lease, NodeId, Round, Support};
@@ -42,8 +42,8 @@ impl Cluster {
         }
     }
 
-    /// The supporter supports the peer, at the next epoch if it did not or the peer's run is another,
-    /// and the peer learns of it.
+    /// The supporter supports the peer, at the next epoch if it did not or the peer's run is
+    /// another, and the peer learns of it.
     pub(crate) fn support(&mut self, supporter: NodeId, peer: NodeId) {
         let boot = self.hosts[&peer].boot;
         let host = self.host(supporter);
@@ -73,7 +73,8 @@ impl Cluster {
         self.step(supporter, Input::SupportChanged);
     }
 
-    /// A node has not heard for so long that the supporter supports it that it counts on it no more.
+    /// A node has not heard for so long that the supporter supports it that it counts on it no
+    /// more.
     pub(crate) fn lapse(&mut self, node: NodeId, supporter: NodeId) {
         self.set_received(node, supporter, None);
     }
@@ -98,8 +99,8 @@ impl Cluster {
         }
     }
 
-    /// What comes of links that stay cut and nodes that stay down: the support over them lapses, and
-    /// then it is withdrawn.
+    /// What comes of links that stay cut and nodes that stay down: the support over them lapses,
+    /// and then it is withdrawn.
     pub(crate) fn expire(&mut self) {
         let pairs = self.pairs(|cluster, one, other| !cluster.are_linked(one, other));
         for &(node, supporter) in &pairs {
@@ -129,7 +130,8 @@ impl Cluster {
         }
     }
 
-    /// The supporter answers the oldest question of a node: at which epoch it supports that one now.
+    /// The supporter answers the oldest question of a node: at which epoch it supports that one
+    /// now.
     pub(crate) fn answer_round(&mut self, supporter: NodeId, node: NodeId) {
         if self.raft(supporter).is_none() {
             return;
@@ -143,7 +145,8 @@ impl Cluster {
         rounds.answers.push_back((question, epoch));
     }
 
-    /// The oldest answer of the supporter reaches the node. A run takes no answers to an earlier one.
+    /// The oldest answer of the supporter reaches the node. A node takes no answers
+    /// to questions from before its restart.
     pub(crate) fn hear_round(&mut self, node: NodeId, supporter: NodeId) {
         let rounds = self.rounds.entry((node, supporter)).or_default();
         let Some(((boot, round), epoch)) = rounds.answers.pop_front() else {

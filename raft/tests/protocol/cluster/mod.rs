@@ -361,9 +361,9 @@ impl Cluster {
             }
             Output::SendAfter { after, to, message } => {
                 let host = self.host(node);
-                assert!(after <= host.newest && after > host.durable, "the seq is under way");
+                assert!(after <= host.newest && after > host.durable, "the write is under way");
                 host.held.push_back((after, to, message));
-                // Marks need not ascend from message to message.
+                // What messages wait for need not ascend from message to message.
                 host.held.make_contiguous().sort_by_key(|(after, ..)| *after);
             }
             Output::Apply { entries } => {

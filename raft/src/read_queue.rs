@@ -1,12 +1,4 @@
-//! Linearizable reads of a leader (ReadIndex: Raft thesis, section 6.4), confirmed by the node's
-//! rounds rather than by the group's own heartbeats.
-//!
-//! A read may be answered from the state of the commit index at a moment after it arrived at which
-//! the replica was certainly the leader. The node proves that for all of its groups at once: it
-//! opens a *round*, and its peers answer at which epoch they support it. While a peer supports it at
-//! the epoch at which a follower there is bound to this leader, that follower has voted for nobody
-//! else; with a majority of such followers no other leader had been elected when the round was
-//! opened. A read waits for a round that is opened after it arrived.
+//! The reads of a leader on their way: taken, waiting for a round, confirmed, applied.
 
 use crate::{Index, NodeId, ReadToken, Round};
 use alloc::collections::VecDeque;
@@ -21,46 +13,50 @@ pub(crate) enum Reader {
     Follower(NodeId, ReadToken),
 }
 
+/// The reads that a leader has not answered yet.
 #[derive(Debug, Default)]
-pub(crate) struct Reads {
-    /// Reads that came before the leader knew what is committed.
-    early: Vec<(Reader, bool)>,
-    /// Reads that wait for a round, oldest first.
+pub(crate) struct ReadQueue {
+    /// Reads that wait for no round yet: they came in this step, or before the leader knew what is
+    /// committed. Each with whether it may be served on a lease.
+    new: Vec<(Reader, bool)>,
+    /// Reads that wait for a round, oldest first: rounds ascend, and so do their indexes.
     waiting: VecDeque<Batch>,
-    /// Confirmed reads that wait for the state machine, oldest first.
+    /// Confirmed reads that wait for the state machine to reach their index, oldest first.
     confirmed: VecDeque<(Index, ReadToken)>,
 }
 
-/// The reads that wait for the same round.
+/// The reads that wait for the same round. Never empty.
 #[derive(Debug)]
 struct Batch {
+    /// The round, which was opened after the last of them came.
     round: Round,
-    /// The commit index when the last of them came.
+    /// The commit index when the last of them came. The earlier ones may read at it too.
     index: Index,
+    /// Who asked.
     readers: Vec<Reader>,
 }
 
-impl Reads {
+impl ReadQueue {
     /// Takes a read, which may be served on a lease.
     pub(crate) fn push(&mut self, reader: Reader, lease: bool) {
-        self.early.push((reader, lease));
+        self.new.push((reader, lease));
     }
 
-    /// Has the reads that came lately wait for the round that is opened next, at the leader's
-    /// `commit`; those that may be served on a lease which holds need not wait. Returns the followers
+    /// Has the new reads wait for the round that is opened next, at the leader's `commit`. Those
+    /// that may be served on a lease need not wait if it holds (`is_leased`). Returns the followers
     /// among the latter.
-    pub(crate) fn wait(
+    pub(crate) fn admit(
         &mut self,
-        round: Round,
+        next_round: Round,
         commit: Index,
-        leased: bool,
+        is_leased: bool,
     ) -> Vec<(NodeId, ReadToken)> {
         let mut answers = Vec::new();
-        for (reader, lease) in core::mem::take(&mut self.early) {
-            match (reader, lease && leased) {
+        for (reader, lease) in core::mem::take(&mut self.new) {
+            match (reader, lease && is_leased) {
                 (Reader::Here(token), true) => self.confirmed.push_back((commit, token)),
                 (Reader::Follower(node, token), true) => answers.push((node, token)),
-                (reader, false) => self.join(round, commit, reader),
+                (reader, false) => self.join(next_round, commit, reader),
             }
         }
         answers
@@ -77,7 +73,7 @@ impl Reads {
     }
 
     /// The newest round that reads wait for.
-    pub(crate) fn round(&self) -> Option<Round> {
+    pub(crate) fn awaited_round(&self) -> Option<Round> {
         self.waiting.back().map(|batch| batch.round)
     }
 
@@ -104,9 +100,9 @@ impl Reads {
     /// Takes all reads that no round has confirmed, oldest first.
     pub(crate) fn take_unconfirmed(&mut self) -> impl Iterator<Item = Reader> + use<> {
         let waiting = core::mem::take(&mut self.waiting);
-        let early = core::mem::take(&mut self.early);
-        let early = early.into_iter().map(|(reader, _)| reader);
-        waiting.into_iter().flat_map(|batch| batch.readers).chain(early)
+        let new = core::mem::take(&mut self.new);
+        let new = new.into_iter().map(|(reader, _)| reader);
+        waiting.into_iter().flat_map(|batch| batch.readers).chain(new)
     }
 
     /// Takes the confirmed reads that wait for the state machine.

@@ -6,13 +6,16 @@ use crate::{NodeId, Support, Time};
 use alloc::vec;
 use alloc::vec::Vec;
 
+/// A replica that asks the others for their votes.
 #[derive(Debug)]
 pub(crate) struct Candidate {
+    /// Who granted its vote, the candidate itself among them. Disjoint with `refused`.
     granted: Vec<NodeId>,
+    /// Who refused it.
     refused: Vec<NodeId>,
     /// When to start over.
     pub(crate) deadline: Time,
-    /// How many campaigns failed before this one.
+    /// How many campaigns of this replica failed before this one, since it followed or led.
     pub(crate) failures: u8,
 }
 
@@ -27,9 +30,10 @@ impl Candidate {
         }
     }
 
-    /// Counts the answer of a voter. Its first one stands.
+    /// Counts the answer of a voter. Its first one stands, so that a doubled or late message counts
+    /// for nothing.
     pub(crate) fn record(&mut self, from: NodeId, granted: bool) {
-        if self.granted.contains(&from) || self.refused.contains(&from) {
+        if self.has_answered(from) {
             return;
         }
         if granted {
@@ -39,18 +43,23 @@ impl Candidate {
         }
     }
 
-    /// Whether all voters have answered whose nodes and this one support each other: no other answer is
-    /// to be expected. A node that was lost may be withdrawn from before its own support has lapsed.
+    /// Whether no other answer is to be expected: all voters have answered whose nodes and this one
+    /// support each other. Both directions count. This node may have withdrawn its support from a
+    /// lost node before the support of that node for this one has lapsed.
     pub(crate) fn has_all_answers(&self, replica: &Replica, support: &Support) -> bool {
-        let answered = |node: &NodeId| self.granted.contains(node) || self.refused.contains(node);
         let lives = |node: &NodeId| {
             support.support_from(*node).is_some() && support.support_for(*node).is_some()
         };
-        replica.peers().filter(lives).all(|peer| answered(&peer))
+        replica.peers().filter(lives).all(|peer| self.has_answered(peer))
     }
 
+    /// Where the election stands.
     pub(crate) fn outcome(&self, replica: &Replica) -> Outcome {
         let voters = replica.config.voters.len();
         quorum::tally(voters, self.granted.len(), self.refused.len())
+    }
+
+    fn has_answered(&self, node: NodeId) -> bool {
+        self.granted.contains(&node) || self.refused.contains(&node)
     }
 }

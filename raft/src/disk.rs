@@ -1,0 +1,99 @@
+//! What a replica has on its disk, and what it writes there.
+
+use crate::{Entries, Epoch, Index, LogId, NodeId, Term};
+use alloc::vec::Vec;
+
+/// What must be durable before a message that depends on it ("persistent state", Raft paper,
+/// figure 2), and the leader that the replica fortifies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HardState {
+    /// The latest term that the replica has seen.
+    pub term: Term,
+    /// For whom the replica voted in that term. If it had not voted when it fortified the leader of
+    /// that term, that counts as its vote.
+    pub vote: Option<NodeId>,
+    /// An index known to be committed. Only a hint that saves time after a restart: it may be
+    /// behind, and is written only along with something else.
+    pub commit: Index,
+    /// The leader's node that the replica fortified last, in whatever term. See [`Fortification`]
+    /// for what ends it.
+    pub fortified: Option<Fortification>,
+}
+
+/// A follower fortifies the node of its leader: while the follower's own node supports that node at
+/// this epoch, the follower neither campaigns nor votes for another node, in whatever term.
+///
+/// This is CockroachDB's leader fortification, made durable. It ends when
+/// - the follower's node withdraws its support for that epoch,
+/// - a leader of a later term is heard,
+/// - the leader's own node asks for votes,
+/// - the leader has a successor campaign (`TimeoutNow`), which says so in its requests for votes,
+///   or
+/// - the leader's replica fails for good and says so (`Resign`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fortification {
+    /// The leader's node.
+    pub leader: NodeId,
+    /// The epoch at which the follower's node supported it then.
+    pub epoch: Epoch,
+}
+
+/// A run of consecutive entries of one term. It ends where the next one begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TermRun {
+    /// The term.
+    pub term: Term,
+    /// The first index of that term.
+    pub first: Index,
+}
+
+/// What a replica finds on its disk when it starts; [`Default`] is a replica that never ran.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Term, vote, fortification and commit hint.
+    pub hard_state: HardState,
+    /// The last entry that the snapshot covers, where the log begins; zero without a snapshot. The
+    /// state machine has been restored from that snapshot.
+    pub snapshot: LogId,
+    /// The last index of the log; equals `snapshot.index` when the log is empty.
+    pub last: Index,
+    /// The terms of the entries after `snapshot` up to `last`, ascending.
+    pub runs: Vec<TermRun>,
+}
+
+/// Numbers the writes ([`Persist`]) of a replica, from 1 on after each start, without gaps. Writes
+/// become durable in this order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriteSeq(pub u64);
+
+impl WriteSeq {
+    /// The number of the write after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// One write to the log: all of it takes effect, or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Persist {
+    /// Its number.
+    pub seq: WriteSeq,
+    /// The new hard state, if it changed.
+    pub hard_state: Option<HardState>,
+    /// What changes in the log.
+    pub log: LogWrite,
+}
+
+/// A change of the log on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogWrite {
+    /// None.
+    Keep,
+    /// Append consecutive entries. What the log holds from the first one's index on is replaced.
+    Append(Entries),
+    /// Entries up to this one are covered by a durable snapshot and no longer needed.
+    Compact(LogId),
+    /// The whole log is replaced by a snapshot that covers everything up to this entry.
+    Reset(LogId),
+}

@@ -1,0 +1,83 @@
+//! When a replica campaigns: election timeouts, the order of succession, and backoff.
+//!
+//! None of this matters for safety. It decides how soon somebody leads, and how evenly the groups
+//! of a lost node are spread over those that are left.
+
+use super::Replica;
+use crate::{Config, NodeId, Support, Time};
+use core::time::Duration;
+
+impl Replica {
+    /// A moment between one and two election timeouts from now, drawn at random so that votes
+    /// rarely split (Raft paper, section 5.2).
+    pub(crate) fn election_deadline(&mut self) -> Time {
+        let timeout = self.election_timeout();
+        self.now + timeout + self.draw(timeout)
+    }
+
+    /// When to campaign after a start: at once for the preferred voter, and for one that has nobody
+    /// to wait for.
+    pub(crate) fn first_deadline(&mut self) -> Time {
+        let first = self.config.preferred == self.node() || self.peers().next().is_none();
+        if first { self.now } else { self.election_deadline() }
+    }
+
+    /// When to campaign after the leader was lost. The first of the voters that are left does at
+    /// once, and each next one a stagger later. The preferred voter is the first; the order of the
+    /// others differs from group to group.
+    pub(crate) fn succession_deadline(&mut self, support: &Support) -> Time {
+        let Config { group, preferred, ref tuning, .. } = self.config;
+        let order = |node: NodeId| {
+            let mut hash = group.0.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ node.0;
+            (node != preferred, splitmix64(&mut hash), node)
+        };
+        let own = order(self.node());
+        let lives = |node: &NodeId| support.support_for(*node).is_some();
+        let ahead = self.peers().filter(lives).filter(|peer| order(*peer) < own).count();
+        let stagger = tuning.campaign_stagger;
+        if ahead == 0 {
+            return self.now;
+        }
+        self.now + stagger * u32::try_from(ahead).unwrap_or(u32::MAX) + self.draw(stagger)
+    }
+
+    /// When to campaign again after so many failures: ever later, up to an election timeout. The
+    /// first time comes before the next in line has its turn: those who refused may have learnt a
+    /// moment later than this node that the leader is lost.
+    pub(crate) fn retry_deadline(&mut self, failures: u8) -> Time {
+        self.backoff(self.config.tuning.campaign_stagger / 4, failures)
+    }
+
+    /// How long a campaign waits for answers after so many failures. They may take their time,
+    /// since the votes of many groups are asked for at once.
+    pub(crate) fn answer_deadline(&mut self, failures: u8) -> Time {
+        self.backoff(self.config.tuning.campaign_stagger * 2, failures)
+    }
+
+    /// When to look again whether a campaign makes sense.
+    pub(crate) fn look_deadline(&mut self) -> Time {
+        self.backoff(self.config.tuning.campaign_stagger, 0)
+    }
+
+    /// A moment between one and two times `shortest` from now, doubled for each failure up to an
+    /// election timeout.
+    fn backoff(&mut self, shortest: Duration, failures: u8) -> Time {
+        let wait = (shortest * (1 << failures.min(10))).min(self.election_timeout());
+        self.now + wait + self.draw(wait)
+    }
+
+    /// Some time between none and `most`.
+    fn draw(&mut self, most: Duration) -> Duration {
+        let spread = u64::try_from(most.as_micros()).unwrap_or(u64::MAX).max(1);
+        Duration::from_micros(splitmix64(&mut self.random) % spread)
+    }
+}
+
+/// The next number of the generator SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+const fn splitmix64(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = *state;
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}

@@ -1,0 +1,240 @@
+//! Elections: who asks for votes, who gives one, and who keeps the leader that there is.
+//!
+//! Raft's rules (paper, sections 5.2 and 5.4.1) with pre-votes (thesis, section 9.6) and transfers
+//! of leadership (thesis, section 3.10). What fortification adds: while a replica fortifies a
+//! leader's node, it votes for no other node, in whatever term, and does not campaign itself.
+
+use super::{Candidate, Follower, Leader, Role};
+use crate::quorum::Outcome;
+use crate::replica::Replica;
+use crate::step::Step;
+use crate::{Epoch, Fortification, LogId, Message, NodeId, Output, Payload, Term};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::mem;
+
+impl Role {
+    /// Says whether this replica would vote for a candidate in `term`. It would not while there is
+    /// a leader, so that a node which was cut off does not disturb (Raft thesis, section 9.6).
+    pub(super) fn on_pre_vote(
+        &mut self,
+        step: &mut Step<'_>,
+        from: NodeId,
+        term: Term,
+        last: LogId,
+    ) {
+        let current = step.replica.term;
+        if term > current {
+            self.end_fortification(step, from);
+        }
+        let granted =
+            term > current && !self.keeps_leader(step, from) && is_up_to_date(step.replica, last);
+        let term = if granted { term } else { current };
+        let payload = Payload::PreVoteReply { granted };
+        step.send_when_durable(from, Message { term, payload });
+        if let Self::Leader(leader) = self {
+            // A leader without its majority will step down soon. Until then it must not call back
+            // the followers that are about to elect another.
+            if step.has_quorum() {
+                leader.on_rival(step, from);
+            }
+        }
+    }
+
+    /// RequestVote (Raft paper, figure 2 and section 5.4.1), in the current term.
+    ///
+    /// A vote is given once a term. A fortification of another node forbids it, unless that node's
+    /// leader itself asked for the campaign (`transfer`). A fortification of the candidate's own
+    /// node was made in an earlier term if there is no vote yet: that leadership is over.
+    pub(super) fn on_vote(
+        &mut self,
+        step: &mut Step<'_>,
+        from: NodeId,
+        last: LogId,
+        transfer: bool,
+    ) {
+        if step.replica.vote.is_none() {
+            self.end_fortification(step, from);
+        }
+        let given = step.replica.vote == Some(from);
+        let free = step.replica.vote.is_none();
+        let bound = step.fortified_node().is_some_and(|leader| leader != from);
+        let released = transfer || !bound;
+        let gives = !given && free && released && is_up_to_date(step.replica, last);
+        if gives {
+            step.replica.vote = Some(from);
+            step.replica.fortified = None;
+            let deadline = step.replica.election_deadline();
+            *self = Self::Follower(Follower::waiting(deadline, 0));
+        }
+        let granted = given || gives;
+        step.send_in_term(from, Payload::VoteReply { granted });
+    }
+
+    /// Counts the answer to a pre-vote, and campaigns when a majority would vote for this replica.
+    /// A leader may have been heard and fortified meanwhile: then it does not.
+    pub(super) fn on_pre_vote_reply(
+        &mut self,
+        step: &mut Step<'_>,
+        from: NodeId,
+        term: Term,
+        granted: bool,
+    ) {
+        if granted && term != step.replica.term.next() {
+            return; // For an earlier campaign.
+        }
+        if let Self::PreCandidate(candidate) = self {
+            candidate.record(from, granted);
+            match candidate.outcome(step.replica) {
+                Outcome::Won if step.fortified_node().is_none() => self.campaign(step, false),
+                Outcome::Open if !candidate.has_all_answers(step.replica, step.support) => {}
+                Outcome::Won | Outcome::Lost | Outcome::Open => self.step_down(step, None),
+            }
+        }
+    }
+
+    /// Counts the answer to a vote request.
+    pub(super) fn on_vote_reply(&mut self, step: &mut Step<'_>, from: NodeId, granted: bool) {
+        if let Self::Candidate(candidate) = self {
+            candidate.record(from, granted);
+            match candidate.outcome(step.replica) {
+                Outcome::Won => self.lead(step),
+                Outcome::Lost => self.step_down(step, None),
+                Outcome::Open => {}
+            }
+        }
+    }
+
+    /// A replica has failed while its node lives, so the support for its node will not end. Its
+    /// fortification does, and if it was the leader, the next in line campaigns.
+    pub(super) fn on_resign(&mut self, step: &mut Step<'_>, from: NodeId, epoch: Epoch) {
+        let bond = Fortification { leader: from, epoch };
+        if step.replica.fortified == Some(bond) {
+            step.replica.fortified = None;
+        }
+        let follows = matches!(self, Self::Follower(follower) if follower.leader == Some(from));
+        if follows && step.support.support_for(from) == Some(epoch) {
+            self.succeed_leader(step);
+        }
+    }
+
+    /// Campaigns if a majority's nodes support this one, and else looks again a little later.
+    pub(super) fn on_election_deadline(&mut self, step: &mut Step<'_>) {
+        if step.has_quorum() {
+            return self.pre_campaign(step);
+        }
+        let failures = self.failures();
+        let deadline = step.replica.look_deadline();
+        *self = Self::Follower(Follower::waiting(deadline, failures));
+    }
+
+    /// Asks the others whether a campaign would succeed. The term stays as it is.
+    pub(super) fn pre_campaign(&mut self, step: &mut Step<'_>) {
+        let failures = self.failures();
+        let candidate = Candidate::new(step.replica, failures);
+        if candidate.outcome(step.replica) == Outcome::Won {
+            return self.campaign(step, false);
+        }
+        *self = Self::PreCandidate(candidate);
+        let term = step.replica.term.next();
+        let last = step.replica.log.last_id();
+        let Step { replica, out, .. } = step;
+        out.extend(replica.peers().map(|to| {
+            let message = Message { term, payload: Payload::PreVote { last } };
+            Output::Send { to, message }
+        }));
+    }
+
+    /// Enters the next term, votes for itself and asks the others for their votes. The requests
+    /// leave when term and own vote are durable. Whoever campaigns fortifies nobody any more.
+    pub(super) fn campaign(&mut self, step: &mut Step<'_>, transfer: bool) {
+        let failures = self.failures();
+        step.replica.enter_term(step.replica.term.next());
+        step.replica.vote = Some(step.replica.node());
+        step.replica.fortified = None;
+        let candidate = Candidate::new(step.replica, failures);
+        if candidate.outcome(step.replica) == Outcome::Won {
+            return self.lead(step);
+        }
+        *self = Self::Candidate(candidate);
+        let last = step.replica.log.last_id();
+        for to in step.replica.peers().collect::<Vec<_>>() {
+            step.send_in_term(to, Payload::Vote { last, transfer });
+        }
+    }
+
+    /// Becomes a follower, in the same term or before entering another.
+    ///
+    /// A replica that was waiting to campaign goes on waiting for the same moment: a message that
+    /// brings no leader must not put off the election of one. A candidate waits longer each time
+    /// that it fails. A leader lets others go first.
+    pub(super) fn step_down(&mut self, step: &mut Step<'_>, new_leader: Option<NodeId>) {
+        let failures = self.failures();
+        let (deadline, failures) = match self {
+            Self::Follower(follower) => (follower.deadline, failures),
+            Self::PreCandidate(_) | Self::Candidate(_) => {
+                (step.replica.retry_deadline(failures), failures.saturating_add(1))
+            }
+            Self::Leader(_) => (step.replica.look_deadline(), failures),
+        };
+        let follower = Self::Follower(Follower::waiting(deadline, failures));
+        if let Self::Leader(leader) = mem::replace(self, follower) {
+            leader.refuse_reads(step, new_leader);
+        }
+    }
+
+    /// Forgets the leader, which was lost, and campaigns when it is this replica's turn.
+    pub(super) fn succeed_leader(&mut self, step: &mut Step<'_>) {
+        let deadline = step.replica.succession_deadline(step.support);
+        *self = Self::Follower(Follower::waiting(deadline, 0));
+        self.on_tick(step);
+    }
+
+    /// Whether there is a leader that the group should keep although `rival` asks for votes.
+    ///
+    /// A fortification says so, whatever the term and however long ago the leader was heard; else
+    /// that the leader was heard lately. A leader that asks for votes itself has given up.
+    pub(super) fn keeps_leader(&self, step: &Step<'_>, rival: NodeId) -> bool {
+        let bound = step.fortified_node().is_some_and(|leader| leader != rival);
+        bound
+            || match self {
+                Self::Follower(follower) => {
+                    follower.leader != Some(rival) && follower.hears_leader(step.replica)
+                }
+                Self::PreCandidate(_) | Self::Candidate(_) => false,
+                Self::Leader(_) => step.has_quorum(),
+            }
+    }
+
+    fn lead(&mut self, step: &mut Step<'_>) {
+        *self = Self::Leader(Box::new(Leader::new(step)));
+    }
+
+    /// Ends the fortification of the node of `rival`, which asks for votes in a later term and so
+    /// does not lead any more. It may never do so again: a message that it sent before it crashed
+    /// may have this replica fortify it after its restart, when it lacks entries that are here.
+    fn end_fortification(&mut self, step: &mut Step<'_>, rival: NodeId) {
+        if step.fortified_node() == Some(rival) {
+            step.replica.fortified = None;
+            if matches!(self, Self::Follower(follower) if follower.leader == Some(rival)) {
+                let deadline = step.replica.look_deadline();
+                *self = Self::Follower(Follower::waiting(deadline, 0));
+            }
+        }
+    }
+
+    /// How many campaigns of this replica have failed since it followed or led.
+    const fn failures(&self) -> u8 {
+        match self {
+            Self::Follower(follower) => follower.failures,
+            Self::PreCandidate(candidate) | Self::Candidate(candidate) => candidate.failures,
+            Self::Leader(_) => 0,
+        }
+    }
+}
+
+/// Whether a log that ends with `last` holds all that is committed, as far as this replica can tell
+/// (the election restriction, Raft paper, section 5.4.1).
+fn is_up_to_date(replica: &Replica, last: LogId) -> bool {
+    last >= replica.log.last_id()
+}

@@ -1,0 +1,176 @@
+//! The context of one step: what every handler reads and writes besides the state of its role.
+//!
+//! [`Replica`] decides what a write or a promise is; the methods here turn that into [`Output`]s.
+//! Handlers call nothing else to produce outputs, so the rules of durability stand in this file
+//! and in `replica` alone.
+
+mod reads;
+
+use crate::replica::Replica;
+use crate::{
+    Entries, Index, LoadFor, LogId, LogWrite, Message, NodeId, Output, Payload, Support, Time,
+    WriteSeq,
+};
+use alloc::vec::Vec;
+
+/// What the handlers of one step share.
+pub(crate) struct Step<'a> {
+    /// The state that a replica has in every role.
+    pub(crate) replica: &'a mut Replica,
+    /// What this node knows of its peers' liveness at the time of the step.
+    pub(crate) support: &'a Support,
+    /// What follows from the step, in the order in which the caller is to carry it out.
+    pub(crate) out: &'a mut Vec<Output>,
+}
+
+impl Step<'_> {
+    /// The time of the step.
+    pub(crate) const fn now(&self) -> Time {
+        self.replica.now
+    }
+
+    /// The leader's node that this replica fortifies, see [`Replica::fortified_node`].
+    pub(crate) fn fortified_node(&self) -> Option<NodeId> {
+        self.replica.fortified_node(self.support)
+    }
+
+    /// Whether a majority's nodes support this one, see [`Replica::has_quorum`].
+    pub(crate) fn has_quorum(&self) -> bool {
+        self.replica.has_quorum(self.support)
+    }
+
+    /// Sends a message at once, in parallel with any write. It must promise nothing: a leader's
+    /// append may leave before the leader's own write of it (Raft thesis, section 10.2.1).
+    pub(crate) fn send(&mut self, to: NodeId, payload: Payload) {
+        let message = Message { term: self.replica.term, payload };
+        self.out.push(Output::Send { to, message });
+    }
+
+    /// Sends a message when the current term, vote and fortification are durable. Whatever tells
+    /// others of a new term has to: a replica that forgot the term could vote in it twice.
+    pub(crate) fn send_in_term(&mut self, to: NodeId, payload: Payload) {
+        let message = Message { term: self.replica.term, payload };
+        self.send_when_durable(to, message);
+    }
+
+    /// Like [`Self::send_in_term`], for a message that names another term than the current one.
+    pub(crate) fn send_when_durable(&mut self, to: NodeId, message: Message) {
+        self.persist_hard_state();
+        self.send_after(self.replica.hard_state_seq(), to, message);
+    }
+
+    /// Acknowledges to the leader that the logs are equal up to `through`, when that is durable.
+    pub(crate) fn acknowledge(&mut self, leader: NodeId, through: Index) {
+        self.persist_hard_state();
+        let after = self.replica.seq_of_log(through);
+        let payload = Payload::Appended { through, applied: self.replica.applied };
+        self.send_after(after, leader, Message { term: self.replica.term, payload });
+    }
+
+    /// Appends entries to the log, in memory and on disk. They replace what the log held from the
+    /// index of the first of them on.
+    pub(crate) fn append(&mut self, entries: Entries) {
+        let seq = self.replica.next_seq();
+        self.replica.log.append(&entries, seq);
+        self.persist(LogWrite::Append(entries));
+    }
+
+    /// Drops the log up to `last`, which the state machine's durable snapshot covers.
+    ///
+    /// # Panics
+    /// When `last` was not applied, or is not the entry that was.
+    pub(crate) fn compact(&mut self, last: LogId) {
+        if last.index <= self.replica.log.snapshot().index {
+            return; // A leader's snapshot went further meanwhile.
+        }
+        assert!(last.index <= self.replica.applied, "a snapshot covers what was applied");
+        assert!(self.replica.log.holds(last), "a snapshot covers this log");
+        self.replica.log.compact(last);
+        self.persist(LogWrite::Compact(last));
+    }
+
+    /// Replaces log and state machine by a leader's snapshot, which ends with `last`.
+    pub(crate) fn install_snapshot(&mut self, last: LogId) {
+        let replica = &mut *self.replica;
+        assert!(last.index > replica.commit, "a snapshot never takes the state back");
+        self.out.push(Output::RestoreSnapshot { last });
+        let seq = replica.next_seq();
+        replica.log.reset(last, replica.commit, seq);
+        replica.commit = last.index;
+        replica.applied = last.index;
+        self.persist(LogWrite::Reset(last));
+    }
+
+    /// Writes term, vote and fortification, if they changed since they were last written.
+    pub(crate) fn persist_hard_state(&mut self) {
+        if self.replica.has_unwritten_promises() {
+            self.persist(LogWrite::Keep);
+        }
+    }
+
+    /// Hands out what is committed and durable and was not handed out before. Entries that are not
+    /// in memory any more, which happens after a restart, are first read back from the disk.
+    ///
+    /// Waiting for the local disk is a choice: a majority without this replica would do. A state
+    /// machine that is ahead of its own log would need a rule of its own at every restart.
+    pub(crate) fn apply(&mut self) {
+        let replica = &mut *self.replica;
+        let through = replica.commit.min(replica.log.durable());
+        if through <= replica.applied {
+            return;
+        }
+        let first = replica.applied.next();
+        let memory_start = replica.log.memory_start();
+        if first < memory_start {
+            let last = through.min(memory_start.prev());
+            let max_bytes = replica.config.tuning.max_append_bytes;
+            return self.load(LoadFor::Apply, first, last, max_bytes);
+        }
+        replica.applied = through;
+        let entries = replica.log.take(through);
+        self.out.push(Output::Apply { entries });
+    }
+
+    /// Hands out committed entries that were read back from the disk, unless a snapshot took their
+    /// place while they were read.
+    ///
+    /// # Panics
+    /// When the disk does not hold what was durable.
+    pub(crate) fn apply_loaded(&mut self, entries: Entries) {
+        let replica = &mut *self.replica;
+        let wanted = replica.applied.next();
+        if wanted >= replica.log.memory_start() {
+            return;
+        }
+        let first = entries.first().map(|entry| entry.index);
+        assert_eq!(first, Some(wanted), "what is durable can be read back");
+        if let Some(last) = entries.last() {
+            assert!(last.index <= replica.commit, "only committed entries were asked for");
+            assert!(replica.log.holds(last.id()), "the log on disk is the log");
+            replica.applied = last.index;
+            self.out.push(Output::Apply { entries });
+        }
+    }
+
+    /// Asks for entries on disk, unless a request for the same target is open.
+    pub(crate) fn load(&mut self, target: LoadFor, first: Index, last: Index, max_bytes: usize) {
+        if self.replica.open_load(target) {
+            self.out.push(Output::Load { target, first, last, max_bytes });
+        }
+    }
+
+    /// Writes a change of the log, and the hard state along with it if that changed.
+    fn persist(&mut self, log: LogWrite) {
+        let persist = self.replica.write(log);
+        self.out.push(Output::Persist(persist));
+    }
+
+    /// Sends a message when the write `after` is durable.
+    fn send_after(&mut self, after: WriteSeq, to: NodeId, message: Message) {
+        self.out.push(if self.replica.is_durable(after) {
+            Output::Send { to, message }
+        } else {
+            Output::SendAfter { after, to, message }
+        });
+    }
+}
