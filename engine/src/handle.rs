@@ -1,67 +1,19 @@
 //! The way of a caller to a replica on this node.
 
-use crate::admission::{Admission, Permit};
+use crate::admission::gate::AdmissionGate;
 use crate::error::RequestError;
-use crate::replica::group::{GroupEvent, Request, Shared};
-use crate::request::{RequestKind, decode_replies, encode_list};
-use crate::turn::Slot;
+use crate::replica::event::GroupEvent;
+use crate::replica::request::Request;
+use crate::request::RequestKind;
+use crate::request::encoding::{decode_replies, encode_list};
+use crate::turn::slot::Slot;
 use crate::view::GroupView;
-use crate::worker::inbox::{Event, WorkerInbox};
+use crate::worker::event::Event;
+use crate::worker::inbox::WorkerInbox;
 use bytes::Bytes;
 use logboat_raft::{GroupId, NodeId, ReadMode};
-use logboat_storage::Wal;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-
-/// Where requests are let in, shared by all handles of a node and by its peers' requests.
-pub(crate) struct AdmissionGate {
-    pub(crate) admission: Arc<Admission>,
-    pub(crate) wal: Wal,
-    pub(crate) max_log_bytes: usize,
-    pub(crate) max_command_bytes: usize,
-    pub(crate) shared: Arc<Shared>,
-    /// Nothing more is taken in.
-    pub(crate) stopped: AtomicBool,
-}
-
-impl AdmissionGate {
-    /// Checks a request before anything is done for it, and returns its weight.
-    ///
-    /// # Errors
-    /// [`RequestError::Stopped`] and [`RequestError::TooLarge`].
-    pub(crate) fn check(&self, kind: RequestKind, body: &[u8]) -> Result<usize, RequestError> {
-        if self.stopped.load(Ordering::Relaxed) {
-            return Err(RequestError::Stopped);
-        }
-        let bytes = kind.weight(body);
-        if bytes > self.max_command_bytes {
-            return Err(RequestError::TooLarge { bytes, limit: self.max_command_bytes });
-        }
-        Ok(bytes)
-    }
-
-    /// Whether more waits to be durable than may.
-    pub(crate) fn log_is_behind(&self) -> bool {
-        self.wal.queued_bytes() > self.max_log_bytes
-    }
-
-    /// Lets a request in. Nothing more is written while the disk is full, or while the
-    /// log is too far behind; reads need no disk.
-    ///
-    /// # Errors
-    /// [`RequestError::Busy`], and those of [`Self::check`].
-    pub(crate) fn admit(&self, kind: RequestKind, body: &[u8]) -> Result<Permit, RequestError> {
-        let bytes = self.check(kind, body)?;
-        let admitted = match kind.writes() && (self.wal.stalled() || self.log_is_behind()) {
-            true => Err(RequestError::Busy),
-            false => self.admission.admit(bytes),
-        };
-        admitted.inspect_err(|_| {
-            self.shared.metrics.busy.inc();
-        })
-    }
-}
 
 /// A replica on this node. Clones are cheap and stand for the same replica; futures may be awaited
 /// on any executor.
@@ -151,7 +103,7 @@ impl GroupHandle {
         self.worker.post(Event::Local(self.slot, GroupEvent::request(kind, request)));
         // Only a node that is torn down drops a request without an answer.
         let answer = receiver.await.unwrap_or(Err(RequestError::TimedOut));
-        let metrics = &self.gate.shared.metrics;
+        let metrics = &self.gate.metrics;
         let seconds = if kind.writes() { &metrics.propose_seconds } else { &metrics.read_seconds };
         seconds.observe(start.elapsed().as_secs_f64());
         answer

@@ -2,5 +2,3 @@
 
 pub(crate) mod manager;
 pub(crate) mod protocol;
-
-use parking_lot::Mutex;

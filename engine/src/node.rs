@@ -4,13 +4,14 @@ use crate::config::NodeConfig;
 use crate::error::{GroupError, RequestError, StartError};
 use crate::handle::GroupHandle;
 use crate::metrics::EngineMetrics;
-use crate::replica::restore::restore;
-use crate::request::{RequestKind, encode_request};
+use crate::replica::recovery::recover;
+use crate::request::RequestKind;
+use crate::request::encoding::encode_request;
 use crate::start::{Link, Parts, Threads, assemble};
 use crate::state_machine::StateMachine;
 use crate::status::{NodeStatus, WalStatus};
 use crate::view::GroupView;
-use crate::worker::inbox::{Event, StartGroup};
+use crate::worker::event::{Event, StartGroup};
 use bytes::Bytes;
 use logboat_raft::{Config, GroupId, NodeId, Restored, RoleKind, Tuning};
 use logboat_storage::Identity;
@@ -136,7 +137,7 @@ impl Node {
         let snapshot = inner.parts.snapshots.read(group);
         let snapshot =
             snapshot.map_err(|error| GroupError::Snapshot { group, reason: error.to_string() })?;
-        let (restored, reset) = restore(group, log, snapshot, &mut *machine)?;
+        let (restored, reset) = recover(group, log, snapshot, &mut *machine)?;
         let in_turn = || replicas[group.0 as usize % replicas.len()];
         let preferred = preferred.filter(|node| replicas.contains(node)).unwrap_or_else(in_turn);
         let config = Config {
@@ -224,14 +225,14 @@ impl Node {
     /// What this node's groups count.
     #[must_use]
     pub fn metrics(&self) -> &EngineMetrics {
-        &self.0.parts.gate.shared.metrics
+        &self.0.parts.gate.metrics
     }
 
     /// Adds everything that this node counts to `registry`, by names that begin with `logboat_`.
     pub fn register_metrics(&self, registry: &mut Registry) {
         let parts = &self.0.parts;
         let registry = registry.sub_registry_with_prefix("logboat");
-        parts.gate.shared.metrics.register(registry);
+        parts.gate.metrics.register(registry);
         parts.wal.metrics().register(registry);
         if let Some(metrics) = &parts.transport_metrics {
             metrics.register(registry);
@@ -293,7 +294,7 @@ impl Inner {
             worker.post(Event::Transfer(live.clone()));
         }
         let deadline = Instant::now() + HANDOVER_LIMIT;
-        while self.parts.gate.shared.metrics.leaders.get() > 0 && Instant::now() < deadline {
+        while self.parts.gate.metrics.leaders.get() > 0 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -1,19 +1,21 @@
 //! The assembly of a node, from the data directory up to the threads.
 
-use crate::admission::{Admission, Pacer};
-use crate::background::log_reader::LogReadQueue;
-use crate::background::snapshots::{SnapshotJob, SnapshotQueue, Snapshots};
+use crate::admission::Admission;
+use crate::admission::gate::AdmissionGate;
+use crate::admission::pacer::Pacer;
+use crate::background::log_reader::LogReader;
+use crate::background::snapshots::SnapshotThread;
 use crate::config::NodeConfig;
 use crate::error::StartError;
-use crate::handle::AdmissionGate;
 use crate::liveness::manager::LivenessManager;
 use crate::liveness::protocol::{Liveness, LivenessTiming};
-use crate::metrics::EngineMetrics;
 use crate::remote::calls::Calls;
 use crate::remote::inbound::Inbound;
 use crate::replica::group::Shared;
+use crate::turn::jobs::{JobQueue, SnapshotJob, SnapshotQueue};
 use crate::worker::WorkerContext;
-use crate::worker::inbox::{Event, Workers};
+use crate::worker::event::Event;
+use crate::worker::inbox::Workers;
 use crate::worker::runtime::Runtime;
 use logboat_raft::{GroupId, Incarnation, Restored, Time};
 use logboat_storage::{DataDir, Identity, Recovered, SnapshotStore, Wal};
@@ -60,7 +62,7 @@ pub(crate) struct Parts {
 /// What a stop ends.
 pub(crate) struct Threads {
     runtime: Runtime,
-    loads: JoinHandle<()>,
+    log_reader: JoinHandle<()>,
     snapshots: JoinHandle<()>,
     snapshot_queue: SnapshotQueue,
     close: Box<dyn FnOnce() + Send>,
@@ -75,7 +77,7 @@ impl Threads {
         self.runtime.stop();
         self.snapshot_queue.submit(SnapshotJob::Stop);
         // A panic has been printed where it happened.
-        let _ = (self.loads.join(), self.snapshots.join());
+        let _ = (self.log_reader.join(), self.snapshots.join());
     }
 }
 
@@ -90,7 +92,7 @@ pub(crate) fn assemble(
     let gate = new_gate(config, &disk.wal);
     let calls = Calls::new(run_number());
     let liveness = new_liveness(config, &disk, &workers);
-    let (snapshot_queue, jobs) = SnapshotQueue::new();
+    let (snapshot_queue, snapshot_jobs) = JobQueue::new();
     let inbound = Arc::new(Inbound {
         workers: workers.clone(),
         calls: Arc::clone(&calls),
@@ -104,30 +106,35 @@ pub(crate) fn assemble(
     let transport = link.transport;
     inbound.transport.get_or_init(|| Arc::downgrade(&transport));
     liveness.connect(&transport);
-    let snapshots = Snapshots::new(
+    let snapshots = SnapshotThread::new(
         disk.snapshots.clone(),
         Arc::clone(&transport),
         workers.clone(),
-        Arc::clone(&gate.shared),
+        Arc::clone(&gate.metrics),
     );
-    let snapshots = snapshots.start(jobs)?;
-    let (load_queue, loads) = LogReadQueue::start(disk.wal.clone(), workers.clone())?;
+    let snapshots = snapshots.start(snapshot_jobs)?;
+    let (log_reads, jobs) = JobQueue::new();
+    let log_reader = LogReader::new(disk.wal.clone(), workers.clone()).start(jobs)?;
     let context = WorkerContext {
         node: config.node,
         wal: disk.wal.clone(),
         transport: Arc::clone(&transport),
         peers: config.members.keys().copied().filter(|node| *node != config.node).collect(),
         liveness,
-        loads: load_queue,
+        log_reads,
         snapshots: snapshot_queue.clone(),
-        shared: Arc::clone(&gate.shared),
+        shared: Arc::new(Shared {
+            request_timeout: config.request_timeout,
+            snapshot_log_bytes: config.snapshot_log_bytes,
+            metrics: Arc::clone(&gate.metrics),
+        }),
         settling: config.tuning.election_timeout * 2,
     };
     let pacer = Pacer::new(Arc::clone(&gate.admission));
     let runtime = start_runtime(config, &workers, context, pacer, &disk)?;
     let threads = Threads {
         runtime,
-        loads,
+        log_reader,
         snapshots,
         snapshot_queue,
         close: link.close,
@@ -194,7 +201,7 @@ fn new_liveness(config: &NodeConfig, disk: &Disk, workers: &Workers) -> Arc<Live
     let members = config.members.keys().copied();
     let liveness =
         Liveness::new(config.node, members, &disk.recovered.grants, timing, Time::default());
-    LivenessManager::new(liveness, Instant::now(), disk.wal.clone(), workers.clone())
+    LivenessManager::new(liveness, Instant::now(), disk.wal.clone(), Box::new(workers.clone()))
 }
 
 fn new_gate(config: &NodeConfig, wal: &Wal) -> Arc<AdmissionGate> {
@@ -203,11 +210,7 @@ fn new_gate(config: &NodeConfig, wal: &Wal) -> Arc<AdmissionGate> {
         wal: wal.clone(),
         max_log_bytes: config.budget().log(),
         max_command_bytes: config.max_command_bytes,
-        shared: Arc::new(Shared {
-            request_timeout: config.request_timeout,
-            snapshot_log_bytes: config.snapshot_log_bytes,
-            metrics: EngineMetrics::default(),
-        }),
+        metrics: Arc::default(),
         stopped: AtomicBool::new(false),
     })
 }

@@ -1,50 +1,19 @@
-//! What the groups of one worker produce in one turn, collected so that it leaves as one batch for
-//! the log and one buffer for each peer.
+//! A turn: what the replicas of one worker produce while each of them runs once. It leaves as one batch
+//! for the log, which commits the writes of all groups together (group commit), and as one buffer of
+//! messages for each peer.
 
+pub(crate) mod jobs;
+pub(crate) mod peer_buffers;
+pub(crate) mod slot;
 pub(crate) mod storage;
 
-use crate::background::log_reader::LogReadJob;
-use crate::background::snapshots::SnapshotJob;
-use crate::replica::pending::Responder;
+use crate::turn::jobs::{LogReadJob, SnapshotJob};
+use crate::turn::peer_buffers::PeerBuffers;
+use crate::turn::slot::Slot;
 use crate::turn::storage::Storage;
-use logboat_raft::{GroupId, Message, NodeId, Output, Persist, Support, Time, WriteSeq};
-use logboat_transport::{Outgoing, RequestId};
+use logboat_raft::{GroupId, Message, NodeId, Persist, Support, Time, WriteSeq};
+use logboat_transport::RequestId;
 use std::sync::Arc;
-
-/// A replica's place in its worker's table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slot(pub u32);
-
-/// Buffers by peer. A node has few peers, so a scan beats a hash.
-#[derive(Default)]
-pub struct Buffers(Vec<(NodeId, Outgoing)>);
-
-impl Buffers {
-    /// The buffer of `peer`.
-    pub fn to(&mut self, peer: NodeId) -> &mut Outgoing {
-        let found = self.0.iter().position(|(node, _)| *node == peer);
-        let at = found.unwrap_or_else(|| {
-            self.0.push((peer, Outgoing::new()));
-            self.0.len() - 1
-        });
-        &mut self.0[at].1
-    }
-
-    /// Whether no buffer holds anything.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.iter().all(|(_, outgoing)| outgoing.is_empty())
-    }
-
-    /// Takes out what there is to send.
-    pub fn take(&mut self) -> Vec<(NodeId, Outgoing)> {
-        self.0
-            .iter_mut()
-            .filter(|(_, outgoing)| !outgoing.is_empty())
-            .map(|(node, outgoing)| (*node, std::mem::take(outgoing)))
-            .collect()
-    }
-}
 
 /// The turn buffer. Groups write into it; whoever drives them empties it when the ready ones have
 /// run.
@@ -57,20 +26,16 @@ pub struct Turn {
     pub storage: Arc<dyn Storage>,
     /// What goes to the log, in order.
     pub writes: Vec<(GroupId, Persist)>,
-    /// The newest seq of each replica that has something in `writes`.
+    /// The newest write of each replica that has something in `writes`.
     pub seqs: Vec<(Slot, WriteSeq)>,
     /// What leaves at once.
-    pub sends: Buffers,
+    pub sends: PeerBuffers,
     /// What leaves when `writes`, and all that was written before, is durable.
-    pub promises: Buffers,
+    pub promises: PeerBuffers,
     /// Entries to read back from the log.
-    pub loads: Vec<LogReadJob>,
+    pub log_reads: Vec<LogReadJob>,
     /// Snapshots to write or to send.
     pub snapshots: Vec<SnapshotJob>,
-    /// Who proposed the commands of the step that is running; kept for its memory.
-    pub(crate) proposing: Vec<Responder>,
-    /// What the core wants done, while a replica runs; kept for its memory.
-    pub(crate) outputs: Vec<Output>,
 }
 
 impl Turn {
@@ -83,12 +48,10 @@ impl Turn {
             storage,
             writes: Vec::new(),
             seqs: Vec::new(),
-            sends: Buffers::default(),
-            promises: Buffers::default(),
-            loads: Vec::new(),
+            sends: PeerBuffers::default(),
+            promises: PeerBuffers::default(),
+            log_reads: Vec::new(),
             snapshots: Vec::new(),
-            proposing: Vec::new(),
-            outputs: Vec::new(),
         }
     }
 

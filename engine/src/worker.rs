@@ -1,28 +1,36 @@
 //! A worker: the actor that owns one arbiter's replicas, runs those that have something to do, and
 //! flushes what they produced in a turn.
 
-pub(crate) mod clock;
+pub(crate) mod alarms;
+pub(crate) mod event;
+mod event_pool;
 pub(crate) mod inbox;
 #[cfg(test)]
 mod interleavings;
+mod misplaced;
 mod prefetch;
 mod queue;
+mod replica_cell;
 mod replicas;
 pub(crate) mod runtime;
+mod ticker;
 pub(crate) mod wait_lists;
 
-use crate::background::log_reader::LogReadQueue;
-use crate::background::snapshots::SnapshotQueue;
-use crate::durable::{TurnDurable, send_all};
 use crate::error::RequestError;
 use crate::liveness::manager::LivenessManager;
-use crate::replica::group::{Group, GroupEvent, Shared};
-use crate::request::encode_reply;
-use crate::turn::{Slot, Turn};
-use crate::worker::clock::Alarms;
-use crate::worker::inbox::{Event, StartGroup, WorkerInbox};
-use crate::worker::replicas::{ReplicaCell, Replicas};
-use actix::{Actor, AsyncContext, Context, Handler, Message};
+use crate::replica::event::GroupEvent;
+use crate::replica::group::{Group, Shared};
+use crate::request::encoding::encode_reply;
+use crate::turn::Turn;
+use crate::turn::jobs::{LogReadQueue, SnapshotQueue};
+use crate::turn::peer_buffers::send_all;
+use crate::turn::slot::Slot;
+use crate::worker::alarms::Alarms;
+use crate::worker::event::{Event, StartGroup};
+use crate::worker::inbox::{Drain, WorkerInbox};
+use crate::worker::replica_cell::ReplicaCell;
+use crate::worker::replicas::Replicas;
+use actix::{Actor, AsyncContext, Context, Handler};
 use logboat_raft::{Epoch, GroupId, Lease, NodeId, SupportMessage, Time, WriteSeq};
 use logboat_storage::{Batch, Poisoned, Wal};
 use logboat_transport::{RequestId, Transport};
@@ -53,17 +61,12 @@ pub(crate) struct WorkerContext {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) peers: Arc<[NodeId]>,
     pub(crate) liveness: Arc<LivenessManager>,
-    pub(crate) loads: LogReadQueue,
+    pub(crate) log_reads: LogReadQueue,
     pub(crate) snapshots: SnapshotQueue,
     pub(crate) shared: Arc<Shared>,
     /// How long a peer must have supported this node before leaderships are handed to it.
     pub(crate) settling: Duration,
 }
-
-/// "Your inbox is no longer empty."
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Drain;
 
 /// The actor that owns an arbiter's replicas.
 pub(crate) struct Worker {
@@ -155,10 +158,10 @@ impl Worker {
     fn handle_event(&mut self, event: Event, stopping: &mut Vec<Sender<()>>) {
         match event {
             Event::Tick => self.replicas.wake_due(self.turn.now),
-            Event::Given(peer, epoch) => {
+            Event::SupportForChanged(peer, epoch) => {
                 self.replicas.wait_lists.given(&mut self.turn.support, peer, epoch);
             }
-            Event::Received(peer, epoch) => self.received(peer, epoch),
+            Event::SupportFromChanged(peer, epoch) => self.received(peer, epoch),
             Event::Confirmed { from, answer } => {
                 let (support, peers) = (&mut self.turn.support, self.context.peers.len());
                 self.replicas.confirmed(support, from, answer, peers);
@@ -303,27 +306,28 @@ impl Worker {
         let _ = start.done.send(slot);
     }
 
-    /// Empties the turn buffer.
+    /// Empties the turn buffer: its writes become one batch of the log (group commit). What peers were
+    /// promised leaves when that is durable.
     fn flush(&mut self) {
         let Self { turn, context, .. } = self;
         let transport = &context.transport;
         send_all(&**transport, turn.sends.take());
         let promises = turn.promises.take();
         if !turn.writes.is_empty() || !promises.is_empty() {
-            let durable = TurnDurable {
-                seqs: std::mem::take(&mut turn.seqs),
-                promises,
-                transport: Arc::clone(transport),
-                inbox: Arc::clone(&self.inbox),
-            };
-            context.wal.submit(Batch {
-                grants: Vec::new(),
-                writes: std::mem::take(&mut turn.writes),
-                completion: Box::new(move |result| durable.complete(result)),
+            let (seqs, transport) = (std::mem::take(&mut turn.seqs), Arc::clone(transport));
+            let inbox = Arc::clone(&self.inbox);
+            let completion = Box::new(move |result| match result {
+                Ok(()) => {
+                    send_all(&*transport, promises);
+                    inbox.post(Event::Durable(seqs));
+                }
+                Err(poisoned) => inbox.post(Event::Poisoned(poisoned)),
             });
+            let writes = std::mem::take(&mut turn.writes);
+            context.wal.submit(Batch { grants: Vec::new(), writes, completion });
         }
-        for job in turn.loads.drain(..) {
-            context.loads.submit(job);
+        for job in turn.log_reads.drain(..) {
+            context.log_reads.submit(job);
         }
         for job in turn.snapshots.drain(..) {
             context.snapshots.submit(job);

@@ -2,7 +2,7 @@
 //! real nodes run.
 //!
 //! # What is real
-//! The core and its [`Group`](logboat::group::Group), the turn buffer, the requests that wait for an
+//! The core and its [`Group`](logboat::internals::Group), the turn buffer, the requests that wait for an
 //! outcome, the agreement of log and snapshot at a start, the write-ahead log with its recovery and
 //! garbage collection (over a disk in memory that loses any part of what is not synced), the frames
 //! on the wire, and the map of ranges. What cannot run in one thread is thin and replaced here: the

@@ -1,10 +1,13 @@
 //! The snapshot thread: writes, sends and receives snapshots beside the live traffic.
 
-use crate::replica::group::{GroupEvent, Shared};
+use crate::metrics::EngineMetrics;
+use crate::replica::event::GroupEvent;
 use crate::state_machine::SnapshotWriter;
-use crate::turn::Slot;
-use crate::worker::inbox::{Event, Workers};
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crate::turn::jobs::SnapshotJob;
+use crate::turn::slot::Slot;
+use crate::worker::event::Event;
+use crate::worker::inbox::Workers;
+use crossbeam_channel::Receiver;
 use logboat_raft::{GroupId, LogId, Message, NodeId, Payload};
 use logboat_storage::{SnapshotError, SnapshotReceiver, SnapshotStore};
 use logboat_transport::{Outgoing, SnapshotChunk, SnapshotSource, Transport};
@@ -13,74 +16,15 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-/// What the snapshot thread is asked to do.
-pub enum SnapshotJob {
-    /// Write the captured state of a replica here.
-    Write {
-        /// The group.
-        group: GroupId,
-        /// Its replica's place, for the word back.
-        slot: Slot,
-        /// What the state covers.
-        last: LogId,
-        /// Writes the state.
-        writer: SnapshotWriter,
-    },
-    /// Stream the newest snapshot of a replica here to a peer.
-    Send {
-        /// The group.
-        group: GroupId,
-        /// Its replica's place, for the word back.
-        slot: Slot,
-        /// The receiver.
-        to: NodeId,
-    },
-    /// A part of a peer's snapshot arrived.
-    Chunk {
-        /// The sender.
-        from: NodeId,
-        /// The part.
-        chunk: SnapshotChunk,
-    },
-    /// The peer has sent all parts; the replica learns of it once they are durable.
-    Offer {
-        /// The sender.
-        from: NodeId,
-        /// The group.
-        group: GroupId,
-        /// The offer, for the replica.
-        message: Message,
-    },
-    /// The node stops.
-    Stop,
-}
-
-/// Hands jobs to the snapshot thread.
-#[derive(Clone)]
-pub(crate) struct SnapshotQueue(Sender<SnapshotJob>);
-
-impl SnapshotQueue {
-    /// The two ends of the queue.
-    pub(crate) fn new() -> (Self, Receiver<SnapshotJob>) {
-        let (sender, receiver) = unbounded();
-        (Self(sender), receiver)
-    }
-
-    pub(crate) fn submit(&self, job: SnapshotJob) {
-        // The thread is gone only when the node has stopped, and then nobody waits for the job.
-        let _ = self.0.send(job);
-    }
-}
-
 /// Why a snapshot was not written or received; it is only ever printed.
 type SnapshotFailure = Box<dyn std::error::Error + Send + Sync>;
 
 /// The state of the snapshot thread.
-pub(crate) struct Snapshots {
+pub(crate) struct SnapshotThread {
     store: SnapshotStore,
     transport: Arc<dyn Transport>,
     workers: Workers,
-    shared: Arc<Shared>,
+    metrics: Arc<EngineMetrics>,
     arriving: HashMap<GroupId, Arriving>,
 }
 
@@ -93,14 +37,14 @@ struct Arriving {
     receiver: SnapshotReceiver,
 }
 
-impl Snapshots {
+impl SnapshotThread {
     pub(crate) fn new(
         store: SnapshotStore,
         transport: Arc<dyn Transport>,
         workers: Workers,
-        shared: Arc<Shared>,
+        metrics: Arc<EngineMetrics>,
     ) -> Self {
-        Self { store, transport, workers, shared, arriving: HashMap::new() }
+        Self { store, transport, workers, metrics, arriving: HashMap::new() }
     }
 
     /// Starts the thread.
@@ -130,7 +74,7 @@ impl Snapshots {
     fn write(&self, group: GroupId, slot: Slot, last: LogId, writer: SnapshotWriter) {
         let written = match self.try_write(group, last, writer) {
             Ok(()) => {
-                self.shared.metrics.snapshots_written.inc();
+                self.metrics.snapshots_written.inc();
                 Some(last)
             }
             Err(error) => {
@@ -167,7 +111,7 @@ impl Snapshots {
                 return worker.post(Event::Local(slot, event));
             }
         };
-        let sent = self.shared.metrics.snapshots_sent.clone();
+        let sent = self.metrics.snapshots_sent.clone();
         let source = SnapshotSource {
             group,
             last: info.last,

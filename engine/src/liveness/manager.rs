@@ -1,12 +1,10 @@
 //! The manager of a node's liveness: tells it of time and messages, and does what it wants.
 
-use super::Mutex;
-use crate::durable::GrantsDurable;
 use crate::liveness::protocol::{Effect, Liveness};
-use crate::worker::inbox::{Event, Workers};
 use logboat_raft::{BootCount, Confirmation, Epoch, Grant, NodeId, SupportMessage, Time};
-use logboat_storage::{Batch, Wal};
+use logboat_storage::{Batch, Poisoned, Wal};
 use logboat_transport::{Outgoing, Transport};
+use parking_lot::Mutex;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
@@ -18,9 +16,21 @@ pub(crate) struct LivenessManager {
     boot: BootCount,
     started: Instant,
     wal: Wal,
-    workers: Workers,
+    listener: Box<dyn SupportListener>,
     /// Set as soon as the transport stands, whose inbox holds this manager in turn.
     transport: OnceLock<Weak<dyn Transport>>,
+}
+
+/// Who hears what a node knows of the support between it and its peers: its workers.
+pub(crate) trait SupportListener: Send + Sync {
+    /// This node supports `peer` at this epoch from now on, or no longer.
+    fn support_for_changed(&self, peer: NodeId, epoch: Option<Epoch>);
+
+    /// `peer` supports this node at this epoch, or may no longer do so.
+    fn support_from_changed(&self, peer: NodeId, epoch: Option<Epoch>);
+
+    /// `peer` has answered a round of a worker.
+    fn confirmed(&self, worker: u32, peer: NodeId, answer: Confirmation);
 }
 
 struct State {
@@ -35,12 +45,12 @@ impl LivenessManager {
         liveness: Liveness,
         started: Instant,
         wal: Wal,
-        workers: Workers,
+        listener: Box<dyn SupportListener>,
     ) -> Arc<Self> {
         let boot = liveness.boot();
         let state = State { liveness, leases: Vec::new(), effects: Vec::new() };
         let transport = OnceLock::new();
-        Arc::new(Self { state: Mutex::new(state), boot, started, wal, workers, transport })
+        Arc::new(Self { state: Mutex::new(state), boot, started, wal, listener, transport })
     }
 
     /// Connects the node's transport, once.
@@ -83,11 +93,8 @@ impl LivenessManager {
     /// Takes a peer's word; the answers to a worker's questions go to the worker.
     pub(crate) fn receive(self: &Arc<Self>, from: NodeId, message: SupportMessage) {
         if let SupportMessage::Confirmed { boot, worker, round, epoch } = message {
-            if let Some(worker) =
-                self.workers.iter().nth(worker as usize).filter(|_| boot == self.boot)
-            {
-                let answer = Confirmation { round, epoch };
-                worker.post(Event::Confirmed { from, answer });
+            if boot == self.boot {
+                self.listener.confirmed(worker, from, Confirmation { round, epoch });
             }
             return;
         }
@@ -96,7 +103,7 @@ impl LivenessManager {
     }
 
     /// The grants are durable: notes it, and sends what waited for that.
-    pub(crate) fn durable(&self, grants: &[(NodeId, Epoch)], sends: &[(NodeId, SupportMessage)]) {
+    fn durable(&self, grants: &[(NodeId, Epoch)], sends: &[(NodeId, SupportMessage)]) {
         let mut state = self.state.lock();
         for (node, epoch) in grants {
             state.liveness.persisted(*node, *epoch);
@@ -118,9 +125,11 @@ impl LivenessManager {
                 Effect::SendWhenDurable(to, message) => promises.push((to, message)),
                 Effect::Given(node, epoch) => {
                     self.submit(&mut grants, &mut promises);
-                    self.tell(|| Event::Given(node, epoch));
+                    self.listener.support_for_changed(node, epoch);
                 }
-                Effect::Received(node, epoch) => self.tell(|| Event::Received(node, epoch)),
+                Effect::Received(node, epoch) => {
+                    self.listener.support_from_changed(node, epoch);
+                }
                 Effect::Lease(node, epoch, until) => {
                     leases.retain(|lease| lease.0 != node);
                     leases.push((node, epoch, until));
@@ -142,17 +151,15 @@ impl LivenessManager {
             return;
         }
         let grants = std::mem::take(grants);
-        let durable = GrantsDurable {
-            grants: grants.iter().map(|(node, grant)| (*node, grant.epoch)).collect(),
-            sends: std::mem::take(promises),
-            liveness: Arc::clone(self),
-        };
-        let completion = Box::new(move |result| durable.complete(result));
+        let epochs: Vec<_> = grants.iter().map(|(node, grant)| (*node, grant.epoch)).collect();
+        let (sends, manager) = (std::mem::take(promises), Arc::clone(self));
+        let completion = Box::new(move |result: Result<(), Poisoned>| {
+            // Without a log the node promises nothing any more; the workers hear of it themselves.
+            if result.is_ok() {
+                manager.durable(&epochs, &sends);
+            }
+        });
         self.wal.submit(Batch { grants, writes: Vec::new(), completion });
-    }
-
-    fn tell(&self, event: impl Fn() -> Event) {
-        self.workers.iter().for_each(|worker| worker.post(event()));
     }
 
     /// A message that can't be queued is lost like one on the way: there is another soon.

@@ -122,6 +122,7 @@ impl Liveness {
     }
 
     /// The other nodes.
+    #[cfg(feature = "internals")]
     pub fn peers(&self) -> impl Iterator<Item = NodeId> {
         self.peers.iter().map(|peer| peer.node)
     }
@@ -192,6 +193,7 @@ impl Liveness {
 
     /// Supports `node` no longer. That may happen at any time: nothing but leases rests on how long
     /// support lasts.
+    #[cfg(feature = "internals")]
     pub fn withdraw(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.node == node) {
             peer.withdraw(effects);

@@ -1,13 +1,15 @@
 //! What arrives from the peers, on its way to the replicas.
 
-use crate::background::snapshots::{SnapshotJob, SnapshotQueue};
+use crate::admission::gate::AdmissionGate;
 use crate::error::RequestError;
-use crate::handle::AdmissionGate;
 use crate::liveness::manager::LivenessManager;
 use crate::remote::calls::Calls;
-use crate::replica::group::{GroupEvent, Request};
-use crate::request::{decode_request, encode_reply};
-use crate::worker::inbox::{Event, Workers};
+use crate::replica::event::GroupEvent;
+use crate::replica::request::Request;
+use crate::request::encoding::{decode_request, encode_reply};
+use crate::turn::jobs::{SnapshotJob, SnapshotQueue};
+use crate::worker::event::Event;
+use crate::worker::inbox::Workers;
 use bytes::Bytes;
 use logboat_raft::{Entry, GroupId, Incarnation, Message, NodeId, Payload};
 use logboat_storage::KnownPeers;
@@ -37,7 +39,7 @@ impl Inbox for Inbound {
                     if matches!(message.payload, Payload::Snapshot { .. }) {
                         self.snapshots.submit(SnapshotJob::Offer { from, group, message });
                     } else if log_is_behind && carries_entries(&message) {
-                        self.gate.shared.metrics.messages_dropped.inc();
+                        self.gate.metrics.messages_dropped.inc();
                     } else {
                         sorted[self.workers.number_of(group)].add(group, message);
                     }
@@ -58,7 +60,7 @@ impl Inbox for Inbound {
             let count = messages.len() as u64;
             let event = Event::Messages { from, messages };
             if count > 0 && !worker.post_weighed(event, bytes) {
-                self.gate.shared.metrics.messages_dropped.inc_by(count);
+                self.gate.metrics.messages_dropped.inc_by(count);
             }
         }
     }

@@ -1,74 +1,11 @@
-//! Requests that wait for their outcome.
+//! Proposals and reads of a replica that wait for their outcome.
 
-use crate::admission::Permit;
 use crate::error::RequestError;
-use crate::request::{Answer, encode_replies, encode_reply};
+use crate::replica::request::Responder;
 use crate::turn::Turn;
 use bytes::Bytes;
-use logboat_raft::{Index, LogId, NodeId, ReadToken, Time};
-use logboat_transport::RequestId;
-use parking_lot::Mutex;
+use logboat_raft::{Index, LogId, ReadToken, Time};
 use std::collections::VecDeque;
-use std::sync::Arc;
-use tokio::sync::oneshot;
-
-/// Who waits for an answer, and the room that the request takes until it is there.
-pub(crate) enum Responder {
-    /// A caller in this process.
-    Local { sender: oneshot::Sender<Answer>, _permit: Permit },
-    /// A caller on another node.
-    Remote { node: NodeId, id: RequestId, _permit: Permit },
-    /// Whoever proposed this command, the one of this number, with others.
-    Batched { answers: Arc<BatchReply>, number: usize },
-}
-
-impl Responder {
-    /// Hands over the answer. That nobody waits for it any more is not an error.
-    pub(crate) fn answer(self, turn: &mut Turn, answer: Answer) {
-        match self {
-            Self::Local { sender, .. } => drop(sender.send(answer)),
-            Self::Remote { node, id, .. } => turn.reply(node, id, &encode_reply(&answer)),
-            Self::Batched { answers, number } => answers.set(turn, number, answer),
-        }
-    }
-}
-
-/// The answers to commands that were proposed together, of which one answer is made when all are there.
-pub(crate) struct BatchReply(Mutex<BatchState>);
-
-struct BatchState {
-    answers: Vec<Answer>,
-    missing: usize,
-    responder: Option<Responder>,
-}
-
-impl BatchReply {
-    /// Makes an answer for `responder` out of so many.
-    pub(crate) fn new(commands: usize, responder: Responder) -> Arc<Self> {
-        let answers = vec![Err(RequestError::TimedOut); commands];
-        let state = BatchState { answers, missing: commands, responder: Some(responder) };
-        Arc::new(Self(Mutex::new(state)))
-    }
-
-    fn set(&self, turn: &mut Turn, number: usize, answer: Answer) {
-        let mut state = self.0.lock();
-        state.answers[number] = answer;
-        state.missing -= 1;
-        if state.missing == 0
-            && let Some(responder) = state.responder.take()
-        {
-            responder.answer(turn, one_answer(&state.answers));
-        }
-    }
-}
-
-/// One answer that says all of these: an error that all have in common, or the list of them.
-pub(crate) fn one_answer(answers: &[Answer]) -> Answer {
-    match answers {
-        [first @ Err(_), others @ ..] if others.iter().all(|other| other == first) => first.clone(),
-        _ => Ok(encode_replies(answers).into()),
-    }
-}
 
 /// A proposal whose entry is in the log but not yet applied.
 struct Proposal {

@@ -1,73 +1,33 @@
 //! The way into a worker from other threads: callers, the log, the connections, the clock.
 
-use crate::replica::group::GroupEvent;
-use crate::state_machine::StateMachine;
-use crate::turn::Slot;
-use crate::view::GroupView;
+use crate::liveness::manager::SupportListener;
+use crate::worker::event::Event;
 use crate::worker::queue::{Queue, Server};
-use crate::worker::{Drain, Worker};
-use actix::Addr;
-use logboat_raft::{
-    Config, Confirmation, Epoch, GroupId, Message, NodeId, Persist, Restored, WriteSeq,
-};
-use logboat_storage::Poisoned;
-use logboat_transport::RequestId;
+use actix::{Message, Recipient};
+use logboat_raft::{Confirmation, Epoch, GroupId, NodeId};
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 
-/// What can happen to a worker.
-pub(crate) enum Event {
-    /// A deadline of some replica has come.
-    Tick,
-    /// This node supports a peer at an epoch from now on, or no longer.
-    Given(NodeId, Option<Epoch>),
-    /// A peer supports this node at an epoch, or may no longer do so.
-    Received(NodeId, Option<Epoch>),
-    /// A peer has answered a round of this worker with the epoch at which it supports this node.
-    Confirmed { from: NodeId, answer: Confirmation },
-    /// There is time to hand leaderships to the replicas that are preferred.
-    Rebalance,
-    /// Messages of one peer to replicas of this worker.
-    Messages { from: NodeId, messages: Vec<(GroupId, Message)> },
-    /// Something for one replica, from this process.
-    Local(Slot, GroupEvent),
-    /// Something for one replica, if it is here.
-    Group(GroupId, GroupEvent),
-    /// A request of another node.
-    Remote { from: NodeId, id: RequestId, group: GroupId, event: GroupEvent },
-    /// The oldest batch that was not durable is.
-    Durable(Vec<(Slot, WriteSeq)>),
-    /// The connection to a node broke.
-    Disconnected(NodeId),
-    /// The log wants these groups, if they are here, to make a snapshot.
-    Compact(Vec<GroupId>),
-    /// Nothing will become durable any more.
-    Poisoned(Poisoned),
-    /// A replica to start.
-    Start(Box<StartGroup>),
-    /// The node is about to stop: hand leaderships to these nodes.
-    Transfer(Vec<NodeId>),
-    /// The node stops. Told when everything is handed over.
-    Stop(Sender<()>),
-}
+/// "Your inbox is no longer empty."
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Drain;
 
-impl Event {
-    /// Whether it is a read that may be served on a lease.
-    pub(crate) fn wants_lease(&self) -> bool {
-        matches!(
-            self,
-            Self::Local(_, GroupEvent::Read(_, mode))
-                | Self::Remote { event: GroupEvent::Read(_, mode), .. } if mode.lease
-        )
+/// A worker's queue. It takes whatever happens, since completions must never block, but for what
+/// peers send, of which there may be any amount; requests are bounded before.
+pub(crate) type WorkerInbox = Queue<Event, Recipient<Drain>>;
+
+impl Server for Recipient<Drain> {
+    fn wake(&self) {
+        self.do_send(Drain);
     }
 }
 
-/// The queues of a node's workers. A group belongs to the same worker for as long as the node runs.
+/// The inboxes of a node's workers. A group belongs to the same worker for as long as the node runs.
 #[derive(Clone)]
 pub(crate) struct Workers(Arc<[Arc<WorkerInbox>]>);
 
 impl Workers {
-    /// Queues for `count` workers, which are yet to be connected, each with room for so many bytes of
+    /// Inboxes for `count` workers, which are yet to be connected, each with room for so many bytes of
     /// peers' messages.
     pub(crate) fn new(count: usize, max_message_bytes: usize) -> Self {
         Self((0..count).map(|_| Arc::new(Queue::new(max_message_bytes))).collect())
@@ -87,29 +47,30 @@ impl Workers {
         usize::try_from(group.0 % count).expect("less than the number of workers")
     }
 
+    /// The worker of this number.
+    pub(crate) fn number(&self, number: usize) -> &Arc<WorkerInbox> {
+        &self.0[number]
+    }
+
     /// The worker that runs the replica of `group`.
     pub(crate) fn of(&self, group: GroupId) -> &Arc<WorkerInbox> {
-        &self.0[self.number_of(group)]
+        self.number(self.number_of(group))
     }
 }
 
-/// A replica to start.
-pub(crate) struct StartGroup {
-    pub(crate) config: Config,
-    pub(crate) restored: Restored,
-    /// What the log must be told first, when the snapshot on disk is ahead of it.
-    pub(crate) reset: Option<Persist>,
-    pub(crate) machine: Box<dyn StateMachine>,
-    pub(crate) view: Arc<GroupView>,
-    pub(crate) done: Sender<Slot>,
-}
+impl SupportListener for Workers {
+    fn support_for_changed(&self, peer: NodeId, epoch: Option<Epoch>) {
+        self.iter().for_each(|worker| worker.post(Event::SupportForChanged(peer, epoch)));
+    }
 
-/// A worker's queue. It takes whatever happens, since completions must never block, but for what
-/// peers send, of which there may be any amount; requests are bounded before.
-pub(crate) type WorkerInbox = Queue<Event, Addr<Worker>>;
+    fn support_from_changed(&self, peer: NodeId, epoch: Option<Epoch>) {
+        self.iter().for_each(|worker| worker.post(Event::SupportFromChanged(peer, epoch)));
+    }
 
-impl Server for Addr<Worker> {
-    fn wake(&self) {
-        self.do_send(Drain);
+    fn confirmed(&self, worker: u32, from: NodeId, answer: Confirmation) {
+        // A peer may answer for a worker that this node has no more.
+        if let Some(worker) = self.0.get(worker as usize) {
+            worker.post(Event::Confirmed { from, answer });
+        }
     }
 }

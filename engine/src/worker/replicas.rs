@@ -1,96 +1,37 @@
-//! The replicas of a worker, each a lightweight actor: an inbox, a place in the queue of those that
+//! The replicas of a worker. Each is a lightweight actor: a mailbox, a place in the queue of those that
 //! have something to do, and one run a turn that takes in all there is.
 //!
 //! They share their worker's thread and its memory for events, so that an idle one costs a cell in a
 //! table, and waking one neither allocates nor synchronizes with anybody.
 
-use crate::replica::group::{Group, GroupEvent, WakeConditions};
-use crate::turn::{Slot, Turn};
+use crate::replica::event::GroupEvent;
+use crate::replica::run_context::{RunContext, RunScratch};
+use crate::turn::Turn;
+use crate::turn::slot::Slot;
+use crate::worker::event_pool::EventPool;
+use crate::worker::misplaced::MisplacedLeaders;
 use crate::worker::prefetch::prefetch;
+use crate::worker::replica_cell::ReplicaCell;
 use crate::worker::wait_lists::WaitLists;
 use logboat_raft::{Confirmation, GroupId, NodeId, Support, Time, WriteSeq};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How many replicas ahead of the one that runs memory is asked for.
 const AHEAD: usize = 4;
-/// How many events the empty pool keeps room for.
-const KEPT_EVENTS: usize = 1 << 14;
-
-/// A replica with what its worker keeps of it.
-pub(crate) struct ReplicaCell {
-    group: Box<Group>,
-    /// The newest mark that is durable.
-    durable: WriteSeq,
-    wake_conditions: WakeConditions,
-    inbox: EventList,
-    woken: bool,
-    /// All voters of the group, this node among them.
-    voters: Arc<[NodeId]>,
-    /// Where the group's leader should be.
-    preferred: NodeId,
-}
-
-impl ReplicaCell {
-    pub(crate) fn new(group: Group, voters: Arc<[NodeId]>, preferred: NodeId) -> Self {
-        Self {
-            durable: WriteSeq::default(),
-            wake_conditions: WakeConditions::default(),
-            group: Box::new(group),
-            inbox: EventList::EMPTY,
-            woken: false,
-            voters,
-            preferred,
-        }
-    }
-
-    pub(crate) const fn wake_conditions(&self) -> WakeConditions {
-        self.wake_conditions
-    }
-
-    /// Whether a replica of the group is on `node`.
-    pub(crate) fn is_on(&self, node: NodeId) -> bool {
-        self.voters.contains(&node)
-    }
-
-    /// Runs the replica. A panic ends it, and the other replicas go on.
-    fn run(&mut self, turn: &mut Turn, events: impl Iterator<Item = GroupEvent>) {
-        let run = AssertUnwindSafe(|| self.group.run(turn, self.durable, events));
-        if catch_unwind(run).is_err() {
-            self.group.fail(turn, "it panicked");
-        }
-        self.wake_conditions = self.group.wake_conditions(&turn.support);
-    }
-}
 
 /// The replicas of a worker by slot and by group, and who of them has something to do.
 pub(crate) struct Replicas {
     own: NodeId,
     cells: Vec<ReplicaCell>,
     by_group: FxHashMap<GroupId, Slot>,
-    queued: Vec<QueuedEvent>,
+    events: EventPool,
+    scratch: RunScratch,
     ready: VecDeque<Slot>,
     /// Who waits for what.
     pub(crate) wait_lists: WaitLists,
-    /// By preferred node, replicas that led here when they ran last, though another is preferred.
-    misplaced: FxHashMap<NodeId, VecDeque<Slot>>,
-}
-
-/// An event in an inbox.
-struct QueuedEvent {
-    event: Option<GroupEvent>,
-    next: Option<u32>,
-}
-
-/// An inbox: the first and the last of the events that hang together.
-#[derive(Clone, Copy)]
-struct EventList(Option<(u32, u32)>);
-
-impl EventList {
-    const EMPTY: Self = Self(None);
+    misplaced: MisplacedLeaders,
 }
 
 impl Replicas {
@@ -100,10 +41,11 @@ impl Replicas {
             own,
             cells: Vec::new(),
             by_group: FxHashMap::default(),
-            queued: Vec::new(),
+            events: EventPool::default(),
+            scratch: RunScratch::default(),
             ready: VecDeque::new(),
             wait_lists: WaitLists::new(own),
-            misplaced: FxHashMap::default(),
+            misplaced: MisplacedLeaders::default(),
         }
     }
 
@@ -125,16 +67,7 @@ impl Replicas {
 
     /// Has the replica take in `event` in this turn.
     pub(crate) fn post(&mut self, slot: Slot, event: GroupEvent) {
-        let at = u32::try_from(self.queued.len()).expect("fewer than 2^32 events a turn");
-        self.queued.push(QueuedEvent { event: Some(event), next: None });
-        let cell = &mut self.cells[slot.0 as usize];
-        cell.inbox = match cell.inbox {
-            EventList(None) => EventList(Some((at, at))),
-            EventList(Some((first, last))) => {
-                self.queued[last as usize].next = Some(at);
-                EventList(Some((first, at)))
-            }
-        };
+        self.events.push(&mut self.cells[slot.0 as usize].inbox, event);
         self.wake(slot);
     }
 
@@ -192,17 +125,15 @@ impl Replicas {
 
     /// Whether replicas lead here though another is preferred.
     pub(crate) fn leads_for_others(&self) -> bool {
-        self.misplaced.values().any(|slots| !slots.is_empty())
+        !self.misplaced.is_empty()
     }
 
     /// Has at `most` so many replicas hand leadership to `node`, where it should be.
     pub(crate) fn hand_to(&mut self, node: NodeId, most: usize) {
-        let misplaced = self.misplaced.entry(node).or_default();
-        let some: Vec<Slot> = misplaced.drain(..most.min(misplaced.len())).collect();
-        for slot in some {
+        for slot in self.misplaced.take(node, most) {
             if self.cells[slot.0 as usize].wake_conditions.leader == Some(self.own) {
                 self.post(slot, GroupEvent::TransferIfCaughtUp(node));
-                self.misplaced.entry(node).or_default().push_back(slot);
+                self.misplaced.add(node, slot);
             }
         }
     }
@@ -236,20 +167,18 @@ impl Replicas {
             let Some(slot) = self.ready.pop_front() else { break };
             let cell = &mut self.cells[slot.0 as usize];
             cell.woken = false;
-            let EventList(chain) = std::mem::replace(&mut cell.inbox, EventList::EMPTY);
-            let next = chain.map(|(first, _)| first);
             let led = cell.wake_conditions.leader == Some(self.own);
-            cell.run(turn, Mail { queued: &mut self.queued, next });
+            let events = self.events.take(std::mem::take(&mut cell.inbox));
+            cell.run(&mut RunContext { turn, scratch: &mut self.scratch }, events);
             self.wait_lists.update(slot, cell.wake_conditions);
             let leads = cell.wake_conditions.leader == Some(self.own);
             if leads && !led && cell.preferred != self.own {
-                self.misplaced.entry(cell.preferred).or_default().push_back(slot);
+                self.misplaced.add(cell.preferred, slot);
             }
         }
         let more = !self.ready.is_empty();
         if !more {
-            self.queued.clear();
-            self.queued.shrink_to(KEPT_EVENTS);
+            self.events.clear();
         }
         more
     }
@@ -259,21 +188,5 @@ impl Replicas {
         if !std::mem::replace(&mut cell.woken, true) {
             self.ready.push_back(slot);
         }
-    }
-}
-
-/// The events of one replica, in the order in which they came.
-struct Mail<'a> {
-    queued: &'a mut [QueuedEvent],
-    next: Option<u32>,
-}
-
-impl Iterator for Mail<'_> {
-    type Item = GroupEvent;
-
-    fn next(&mut self) -> Option<GroupEvent> {
-        let queued_event = &mut self.queued[self.next? as usize];
-        self.next = queued_event.next;
-        queued_event.event.take()
     }
 }

@@ -1,10 +1,11 @@
 //! The threads of a node: one actix system with its clock, and one arbiter a worker.
 
-use crate::admission::Pacer;
+use crate::admission::pacer::Pacer;
 use crate::turn::Turn;
 use crate::turn::storage::Storage;
-use crate::worker::clock::{Alarms, Ticker};
+use crate::worker::alarms::Alarms;
 use crate::worker::inbox::{WorkerInbox, Workers};
+use crate::worker::ticker::Ticker;
 use crate::worker::{Worker, WorkerContext};
 use actix::{Actor, Arbiter, System};
 use std::io;
@@ -81,8 +82,8 @@ fn start_arbiters(
         let turn_storage = Arc::clone(storage);
         arbiter.spawn_fn(move || {
             let own = Arc::clone(&inbox);
-            let turn = Turn::new(turn_storage);
-            inbox.connect(Worker::new(number, own, alarms, context, turn).start());
+            let worker = Worker::new(number, own, alarms, context, Turn::new(turn_storage));
+            inbox.connect(worker.start().recipient());
         });
         arbiter
     };

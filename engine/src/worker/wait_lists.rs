@@ -3,8 +3,8 @@
 //!
 //! It holds no replicas, only their places, so that a simulator can use it with its own.
 
-use crate::replica::group::WakeConditions;
-use crate::turn::Slot;
+use crate::replica::wake_conditions::WakeConditions;
+use crate::turn::slot::Slot;
 use logboat_raft::{Confirmation, Epoch, NodeId, Round, Support, Time};
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;

@@ -3,7 +3,7 @@
 use super::cost::WORKERS;
 use super::replica::{Letter, ReplicaId};
 use super::worker::Worker;
-use logboat::simulation::{Liveness, LivenessTiming};
+use logboat::internals::{Liveness, LivenessTiming};
 use logboat_raft::{Epoch, NodeId, SupportMessage, Time};
 use std::collections::BTreeMap;
 

@@ -5,9 +5,7 @@ use super::replica::{Input, Letter, Produced, Replica, ReplicaId, View};
 use super::voters::Voters;
 use crate::random::SplitMix64;
 use logboat::Tuning;
-use logboat::group::WakeConditions;
-use logboat::simulation::WaitLists;
-use logboat::turn::Slot;
+use logboat::internals::{Slot, WaitLists, WakeConditions};
 use logboat_raft::{Epoch, NodeId, Support, Time};
 
 /// All groups, wherever their replicas are.

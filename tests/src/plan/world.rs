@@ -8,7 +8,7 @@ use super::tally::Tally;
 use super::voters::{Place, Voters};
 use super::worker::{Event as Posted, Groups};
 use crate::random::SplitMix64;
-use logboat::simulation::{Effect, LivenessTiming};
+use logboat::internals::{Effect, LivenessTiming};
 use logboat::{NodeConfig, Tuning};
 use logboat_raft::{NodeId, SupportMessage, Time};
 use logboat_transport::Outgoing;

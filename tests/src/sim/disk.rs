@@ -2,7 +2,7 @@
 //! are switched as atomically as a rename.
 
 use bytes::Bytes;
-use logboat::storage::Storage;
+use logboat::internals::Storage;
 use logboat_raft::{GroupId, LogId};
 use logboat_storage::simulation::{InlineWal, SimDisk};
 use parking_lot::Mutex;

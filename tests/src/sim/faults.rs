@@ -4,7 +4,7 @@ use super::host::{CrashPoint, Host};
 use super::options::Fault;
 use super::process::Seat;
 use super::scene::{Event, Heal, Scene, Target};
-use logboat::group::GroupEvent;
+use logboat::internals::GroupEvent;
 use logboat_raft::{NodeId, RoleKind};
 use logboat_storage::simulation::Disk;
 

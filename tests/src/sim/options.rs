@@ -1,7 +1,7 @@
 //! What a simulation is asked for, and what it draws from its seed.
 
 use super::random::Random;
-use logboat::simulation::LivenessTiming;
+use logboat::internals::LivenessTiming;
 use logboat::{Tuning, WalOptions};
 use std::collections::BTreeMap;
 use std::fmt;

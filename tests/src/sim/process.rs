@@ -10,13 +10,12 @@ use super::transfer::Arriving;
 use super::vigil::{keeps_bonds, start_liveness};
 use super::wal::{Submission, Writer};
 use bytes::Bytes;
-use logboat::group::{Group, GroupEvent, Request, Shared, WakeConditions};
-use logboat::simulation::{
-    Admission, Liveness, LogReadJob, WaitLists, decode_reply, decode_request, encode_reply,
-    encode_request, restore,
+use logboat::internals::{
+    Admission, Group, GroupEvent, Liveness, LogReadJob, Request, RunContext, RunScratch, Shared,
+    Slot, Turn, WaitLists, WakeConditions, decode_reply, decode_request, encode_reply,
+    encode_request, recover,
 };
-use logboat::turn::{Slot, Turn};
-use logboat::{EngineMetrics, GroupView, RequestError, RequestKind, StateMachine};
+use logboat::{GroupView, RequestError, RequestKind, StateMachine};
 use logboat_raft::{Config, GroupId, NodeId, Payload, Raft, Restored, Time, WriteSeq};
 use logboat_storage::Recovered;
 use logboat_storage::simulation::{InlineWal, SimDisk};
@@ -45,6 +44,7 @@ pub(super) struct Seat {
 /// The process.
 pub(super) struct Process {
     pub(super) turn: Turn,
+    scratch: RunScratch,
     pub(super) storage: Arc<HostStorage>,
     pub(super) seats: Vec<Seat>,
     by_group: BTreeMap<GroupId, usize>,
@@ -83,10 +83,11 @@ impl Process {
         let shared = Shared {
             request_timeout: scene.plan.request_timeout,
             snapshot_log_bytes: scene.plan.snapshot_log_bytes,
-            metrics: EngineMetrics::default(),
+            metrics: Arc::default(),
         };
         let mut process = Self {
             turn: Turn::new(storage.clone()),
+            scratch: RunScratch::default(),
             storage,
             seats: Vec::new(),
             by_group: BTreeMap::new(),
@@ -126,7 +127,7 @@ impl Process {
         let mut machine = Machine::new(Arc::clone(&journal));
         let snapshot = hardware.snapshots.lock().current(id);
         let snapshot = snapshot.map(|(last, content)| (last, Cursor::new(content)));
-        let agreed = restore(id, log, snapshot, &mut machine);
+        let agreed = recover(id, log, snapshot, &mut machine);
         let (restored, reset) = agreed.expect("log and snapshot agree after a crash");
         if let Some(persist) = reset {
             scene.checks.writing(hardware.place, group, &persist);
@@ -175,7 +176,7 @@ impl Process {
             Event::Synced => self.synced(hardware, scene),
             Event::Idle(writes) => self.idle(hardware, writes, scene),
             Event::Room => self.retry(hardware, scene),
-            Event::Load(job) => self.load(hardware, job, scene),
+            Event::ReadLog(job) => self.read_log(hardware, job, scene),
             Event::SnapshotWritten { group, last, content } => {
                 self.snapshot_written(hardware, (group, last), content, scene);
             }
@@ -231,7 +232,8 @@ impl Process {
         let seat = &mut self.seats[place];
         let number = group_place(seat.id);
         let written = self.turn.writes.len();
-        seat.group.run(&mut self.turn, seat.durable, events);
+        let mut run = RunContext { turn: &mut self.turn, scratch: &mut self.scratch };
+        seat.group.run(&mut run, seat.durable, events);
         seat.wake_conditions = seat.group.wake_conditions(&self.turn.support);
         self.wait_lists.update(Slot(place as u32), seat.wake_conditions);
         for (_, persist) in &self.turn.writes[written..] {
@@ -265,19 +267,19 @@ impl Process {
             self.writer.submit(Submission { writes, seqs, promises, ..Submission::default() });
             self.write(hardware, scene);
         }
-        for job in std::mem::take(&mut self.turn.loads) {
+        for job in std::mem::take(&mut self.turn.log_reads) {
             let takes = scene.random.between(1, scene.plan.sync_us);
-            scene.after(takes, hardware.target(), Event::Load(job));
+            scene.after(takes, hardware.target(), Event::ReadLog(job));
         }
         for job in std::mem::take(&mut self.turn.snapshots) {
             self.snapshot_job(hardware, job, scene);
         }
     }
 
-    fn load(&mut self, hardware: &Hardware, job: LogReadJob, scene: &mut Scene) {
+    fn read_log(&mut self, hardware: &Hardware, job: LogReadJob, scene: &mut Scene) {
         let LogReadJob { group, first, last, max_bytes, .. } = job;
         let entries = self.storage.wal.lock().read(group, first, last, max_bytes);
-        self.post_to_group(group, job.answer(entries));
+        self.post_to_group(group, GroupEvent::log_read(job, entries));
         self.schedule_turn(hardware, scene);
     }
 

@@ -6,7 +6,7 @@ use super::options::{Fault, FaultCounts, Options, Plan};
 use super::random::Random;
 use super::trace::Trace;
 use bytes::Bytes;
-use logboat::simulation::LogReadJob;
+use logboat::internals::LogReadJob;
 use logboat::{GroupId, RequestError};
 use logboat_raft::{LogId, NodeId};
 use logboat_transport::Outgoing;
@@ -27,7 +27,7 @@ pub(super) enum Event {
     /// A full disk is asked for room again.
     Room,
     /// Entries are read back from the log.
-    Load(LogReadJob),
+    ReadLog(LogReadJob),
     /// A snapshot is written, or failed.
     SnapshotWritten { group: GroupId, last: LogId, content: Option<Bytes> },
     /// The next piece of a snapshot leaves.
@@ -62,7 +62,7 @@ pub(super) enum Kind {
     Synced,
     Idle,
     Room,
-    Load,
+    ReadLog,
     SnapshotWritten,
     Chunk,
     Restart,
@@ -80,7 +80,7 @@ impl Event {
             Self::Synced => Kind::Synced,
             Self::Idle(_) => Kind::Idle,
             Self::Room => Kind::Room,
-            Self::Load(_) => Kind::Load,
+            Self::ReadLog(_) => Kind::ReadLog,
             Self::SnapshotWritten { .. } => Kind::SnapshotWritten,
             Self::Chunk { .. } => Kind::Chunk,
             Self::Restart => Kind::Restart,

@@ -6,8 +6,7 @@ use super::options::Fault;
 use super::process::{Process, group_place};
 use super::scene::{Event, Scene};
 use bytes::Bytes;
-use logboat::group::GroupEvent;
-use logboat::simulation::SnapshotJob;
+use logboat::internals::{GroupEvent, SnapshotJob};
 use logboat_raft::{GroupId, LogId, Message, NodeId, Payload};
 use logboat_transport::{Outgoing, SnapshotChunk};
 

@@ -5,8 +5,7 @@ use super::host::Hardware;
 use super::process::Process;
 use super::scene::Scene;
 use super::wal::Submission;
-use logboat::group::GroupEvent;
-use logboat::simulation::{Effect, Liveness};
+use logboat::internals::{Effect, GroupEvent, Liveness};
 use logboat_raft::{
     Confirmation, Fortification, Grant, Lease, NodeId, Payload, SupportMessage, Time,
 };

@@ -1,4 +1,4 @@
-//! What a replica starts from: its log and its snapshot, made to agree.
+//! Recovery of a replica at a start: its log and its snapshot are made to agree (reconciled).
 
 use crate::error::GroupError;
 use crate::state_machine::StateMachine;
@@ -10,7 +10,7 @@ use std::io::Read;
 ///
 /// # Errors
 /// When the snapshot is damaged, or the log begins after it.
-pub fn restore(
+pub fn recover(
     group: GroupId,
     log: Restored,
     snapshot: Option<(LogId, impl Read)>,

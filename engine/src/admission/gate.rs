@@ -1,0 +1,68 @@
+//! The admission gate: every request passes it before anything is done for it.
+
+use crate::admission::{Admission, OVERHEAD_BYTES, Permit};
+use crate::error::RequestError;
+use crate::metrics::EngineMetrics;
+use crate::request::RequestKind;
+use logboat_storage::Wal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Where requests are let in, shared by all handles of a node and by its peers' requests.
+pub(crate) struct AdmissionGate {
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) wal: Wal,
+    pub(crate) max_log_bytes: usize,
+    pub(crate) max_command_bytes: usize,
+    pub(crate) metrics: Arc<EngineMetrics>,
+    /// Nothing more is taken in.
+    pub(crate) stopped: AtomicBool,
+}
+
+impl AdmissionGate {
+    /// Checks a request before anything is done for it, and returns its weight.
+    ///
+    /// # Errors
+    /// [`RequestError::Stopped`] and [`RequestError::TooLarge`].
+    pub(crate) fn check(&self, kind: RequestKind, body: &[u8]) -> Result<usize, RequestError> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(RequestError::Stopped);
+        }
+        let bytes = weight(kind, body);
+        if bytes > self.max_command_bytes {
+            return Err(RequestError::TooLarge { bytes, limit: self.max_command_bytes });
+        }
+        Ok(bytes)
+    }
+
+    /// Whether more waits to be durable than may.
+    pub(crate) fn log_is_behind(&self) -> bool {
+        self.wal.queued_bytes() > self.max_log_bytes
+    }
+
+    /// Lets a request in. Nothing more is written while the disk is full, or while the
+    /// log is too far behind; reads need no disk.
+    ///
+    /// # Errors
+    /// [`RequestError::Busy`], and those of [`Self::check`].
+    pub(crate) fn admit(&self, kind: RequestKind, body: &[u8]) -> Result<Permit, RequestError> {
+        let bytes = self.check(kind, body)?;
+        let admitted = match kind.writes() && (self.wal.stalled() || self.log_is_behind()) {
+            true => Err(RequestError::Busy),
+            false => self.admission.admit(bytes),
+        };
+        admitted.inspect_err(|_| {
+            self.metrics.busy.inc();
+        })
+    }
+}
+
+/// How many bytes a request takes while it is pending, but for what each one takes. Each command of a
+/// list but the first takes as much again as a request.
+fn weight(kind: RequestKind, body: &[u8]) -> usize {
+    let commands = match (kind, body.first_chunk()) {
+        (RequestKind::ProposeAll, Some(count)) => u32::from_le_bytes(*count) as usize,
+        _ => 1,
+    };
+    body.len().saturating_add(commands.saturating_sub(1).saturating_mul(OVERHEAD_BYTES))
+}

@@ -1,0 +1,79 @@
+//! What can happen to a replica.
+
+use crate::replica::request::Request;
+use crate::request::RequestKind;
+use crate::turn::jobs::LogReadJob;
+use logboat_raft::{Entry, Index, LoadFor, LogId, Message, NodeId, ReadMode};
+use logboat_storage::ReadError;
+
+/// What can happen to a replica.
+pub enum GroupEvent {
+    /// A deadline of the replica has come.
+    Tick,
+    /// What the node knows of a peer's liveness has changed, and that concerns the replica.
+    SupportChanged,
+    /// Peers have answered a round that reads here wait for.
+    Confirmed,
+    /// A peer's message.
+    Message {
+        /// The sender.
+        from: NodeId,
+        /// What it says.
+        message: Message,
+    },
+    /// A command to replicate.
+    Propose(Request),
+    /// A list of commands to replicate, in this order and with nothing between them.
+    ProposeAll(Request),
+    /// A query to answer linearizably.
+    Read(Request, ReadMode),
+    /// The answer to a [`LogReadJob`].
+    LogRead {
+        /// What they are for.
+        target: LoadFor,
+        /// The first index that was wanted.
+        first: Index,
+        /// Entries from there on; none when the log does not have it.
+        entries: Result<Vec<Entry>, ReadError>,
+    },
+    /// The connection to a node broke.
+    Disconnected(NodeId),
+    /// A snapshot asked for by [`SnapshotJob::Write`] is durable, or could not be written.
+    SnapshotWritten(Option<LogId>),
+    /// A snapshot asked for by [`SnapshotJob::Send`] has left this node, or could not be sent.
+    SnapshotSent {
+        /// The receiver.
+        to: NodeId,
+        /// What it covers; nothing when it failed.
+        last: Option<LogId>,
+    },
+    /// The log wants room: make a snapshot.
+    Compact,
+    /// Campaign without waiting for a timeout.
+    #[cfg(feature = "internals")]
+    Campaign,
+    /// Hand over leadership.
+    Transfer(NodeId),
+    /// Hand over leadership, if that can be done without a pause.
+    TransferIfCaughtUp(NodeId),
+    /// The node can't go on; nothing more becomes durable.
+    Halt,
+}
+
+impl GroupEvent {
+    /// That what `job` asked for was read, or could not be.
+    #[must_use]
+    pub fn log_read(job: LogReadJob, entries: Result<Vec<Entry>, ReadError>) -> Self {
+        Self::LogRead { target: job.target, first: job.first, entries }
+    }
+
+    /// That a request has come.
+    #[must_use]
+    pub fn request(kind: RequestKind, request: Request) -> Self {
+        match kind {
+            RequestKind::Propose => Self::Propose(request),
+            RequestKind::ProposeAll => Self::ProposeAll(request),
+            RequestKind::Read(mode) => Self::Read(request, mode),
+        }
+    }
+}

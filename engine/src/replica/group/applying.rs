@@ -1,0 +1,52 @@
+//! Applying committed entries, those among them that had to be read back from the log.
+
+use crate::replica::group::Group;
+use crate::replica::run_context::RunContext;
+use logboat_raft::{Entries, Entry, EntryKind, Index, Input, LoadFor};
+use logboat_storage::ReadError;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+impl Group {
+    pub(super) fn apply(&mut self, run: &mut RunContext<'_>, entries: Entries) {
+        self.shared.metrics.applied.inc_by(entries.len() as u64);
+        for entry in entries {
+            let id = entry.id();
+            self.applied_bytes += entry.data.len() as u64;
+            let responder = self.proposals.applied(run.turn, id);
+            match entry.kind {
+                EntryKind::Noop => {}
+                EntryKind::Command => {
+                    let machine = AssertUnwindSafe(&mut self.machine);
+                    let Ok(answer) = catch_unwind(move || { machine }.apply(entry.data)) else {
+                        return self.fail(run, &format!("its state machine panicked at {id}"));
+                    };
+                    if let Some(responder) = responder {
+                        responder.answer(run.turn, Ok(answer));
+                    }
+                }
+            }
+            self.applied = id;
+        }
+        if self.applied_bytes >= self.shared.snapshot_log_bytes {
+            self.snapshot(run);
+        }
+    }
+
+    pub(super) fn log_read(
+        &mut self,
+        run: &mut RunContext<'_>,
+        target: LoadFor,
+        first: Index,
+        entries: Result<Vec<Entry>, ReadError>,
+    ) {
+        // A snapshot may have taken the place of what was to be applied meanwhile.
+        let awaited = target == LoadFor::Apply && first == self.applied.index.next();
+        match entries {
+            Ok(entries) if entries.is_empty() && awaited => {
+                self.fail(run, &format!("its log lacks the committed entry {first}"));
+            }
+            Ok(entries) => self.step(run, Input::Loaded { target, entries: entries.into() }),
+            Err(error) => self.fail(run, &error.to_string()),
+        }
+    }
+}

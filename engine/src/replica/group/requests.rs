@@ -1,0 +1,121 @@
+//! Requests at a replica: how they get to the core, and how the core's word on them gets back.
+
+use crate::error::RequestError;
+use crate::replica::group::Group;
+use crate::replica::pending::Read;
+use crate::replica::request::{BatchReply, Request, Responder, one_answer};
+use crate::replica::run_context::RunContext;
+use crate::request::encoding::decode_list;
+use logboat_raft::{Commands, Input, LogId, ReadMode, ReadToken, Refusal};
+use smallvec::SmallVec;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// The requests of one run. All proposals become one step of the core, and so do all reads of a mode.
+#[derive(Default)]
+pub(super) struct Requests {
+    /// In step with [`RunScratch::proposing`](crate::replica::run_context::RunScratch).
+    commands: Commands,
+    reads: SmallVec<[(ReadMode, Vec<Read>); 1]>,
+}
+
+impl Requests {
+    pub(super) fn propose(&mut self, run: &mut RunContext<'_>, request: Request) {
+        self.commands.push(request.body);
+        run.scratch.proposing.push(request.responder);
+    }
+
+    /// Adds the commands of a list, which get one reply together.
+    pub(super) fn propose_all(&mut self, run: &mut RunContext<'_>, request: Request) {
+        let Request { body, responder } = request;
+        let Some(list) = decode_list(body) else {
+            return responder.answer(run.turn, Err(RequestError::Stopped));
+        };
+        if list.is_empty() {
+            return responder.answer(run.turn, one_answer(&[]));
+        }
+        let reply = BatchReply::new(list.len(), responder);
+        for (number, command) in list.into_iter().enumerate() {
+            self.commands.push(command);
+            run.scratch.proposing.push(Responder::Batched { reply: Arc::clone(&reply), number });
+        }
+    }
+
+    pub(super) fn read(&mut self, request: Request, mode: ReadMode) {
+        let read = Read { query: request.body, responder: request.responder };
+        match self.reads.iter_mut().find(|(other, _)| *other == mode) {
+            Some((_, reads)) => reads.push(read),
+            None => self.reads.push((mode, vec![read])),
+        }
+    }
+}
+
+impl Group {
+    /// Hands the requests of this run to the core.
+    pub(super) fn take_in(&mut self, run: &mut RunContext<'_>, requests: Requests) {
+        if !requests.commands.is_empty() {
+            self.propose(run, requests.commands);
+        }
+        for (mode, reads) in requests.reads {
+            self.read(run, reads, mode);
+        }
+    }
+
+    fn propose(&mut self, run: &mut RunContext<'_>, commands: Commands) {
+        if self.halted {
+            return refuse_proposing(run, &RequestError::Stopped);
+        }
+        self.shared.metrics.proposals.inc_by(commands.len() as u64);
+        self.step(run, Input::Propose { commands });
+    }
+
+    fn read(&mut self, run: &mut RunContext<'_>, reads: Vec<Read>, mode: ReadMode) {
+        let token = self.reads.add(reads);
+        if self.halted {
+            return self.reads.abandon(run.turn);
+        }
+        self.step(run, Input::Read { token, mode });
+    }
+
+    pub(super) fn proposed(&mut self, run: &mut RunContext<'_>, first: LogId) {
+        let deadline = run.turn.now + self.shared.request_timeout;
+        let mut proposing = std::mem::take(&mut run.scratch.proposing);
+        for (offset, responder) in proposing.drain(..).enumerate() {
+            let id = LogId::new(first.term, first.index.plus(offset as u64));
+            self.proposals.add(run.turn, id, deadline, responder);
+        }
+        run.scratch.proposing = proposing;
+    }
+
+    pub(super) fn serve_reads(&mut self, run: &mut RunContext<'_>, token: ReadToken) {
+        for read in self.reads.take(token) {
+            self.shared.metrics.reads.inc();
+            let machine = AssertUnwindSafe(&self.machine);
+            let Ok(answer) = catch_unwind(move || { machine }.query(read.query)) else {
+                read.responder.answer(run.turn, Err(RequestError::Stopped));
+                return self.fail(run, "its state machine panicked at a query");
+            };
+            read.responder.answer(run.turn, Ok(answer));
+        }
+    }
+
+    pub(super) fn refuse_reads(
+        &mut self,
+        run: &mut RunContext<'_>,
+        token: ReadToken,
+        reason: Refusal,
+    ) {
+        for read in self.reads.take(token) {
+            read.responder.answer(run.turn, Err(reason.into()));
+        }
+    }
+}
+
+/// Refuses the proposals of the step that is running.
+pub(super) fn refuse_proposing(run: &mut RunContext<'_>, error: &RequestError) {
+    let mut proposing = std::mem::take(&mut run.scratch.proposing);
+    for responder in proposing.drain(..) {
+        responder.answer(run.turn, Err(error.clone()));
+    }
+    run.scratch.proposing = proposing;
+}

@@ -1,0 +1,60 @@
+//! Snapshots of a replica: when they are due, how they leave, and how a leader's is taken over.
+
+use crate::replica::group::Group;
+use crate::replica::run_context::RunContext;
+use crate::turn::jobs::SnapshotJob;
+use logboat_raft::{Input, LogId, NodeId};
+
+impl Group {
+    /// Starts a snapshot of the present state, unless one is being written.
+    pub(super) fn snapshot(&mut self, run: &mut RunContext<'_>) {
+        if self.halted || self.snapshot_running || self.applied.index <= self.raft.snapshot().index
+        {
+            return;
+        }
+        self.snapshot_running = true;
+        self.applied_bytes = 0;
+        run.turn.snapshots.push(SnapshotJob::Write {
+            group: self.id,
+            slot: self.slot,
+            last: self.applied,
+            writer: self.machine.snapshot(),
+        });
+    }
+
+    pub(super) fn snapshot_written(&mut self, run: &mut RunContext<'_>, last: Option<LogId>) {
+        self.snapshot_running = false;
+        // A leader's snapshot may have overtaken ours.
+        if let Some(last) = last.filter(|last| last.index > self.raft.snapshot().index) {
+            self.step(run, Input::Compact { last });
+        }
+    }
+
+    /// The bytes have left, so the core's offer follows on the same connection.
+    pub(super) fn snapshot_sent(
+        &mut self,
+        run: &mut RunContext<'_>,
+        to: NodeId,
+        last: Option<LogId>,
+    ) {
+        let input = match last {
+            Some(last) => Input::SnapshotSent { to, last },
+            None => Input::SnapshotFailed { to },
+        };
+        self.step(run, input);
+    }
+
+    pub(super) fn restore(&mut self, run: &mut RunContext<'_>, last: LogId) {
+        let restored = run
+            .turn
+            .storage
+            .adopt_snapshot(self.id, last)
+            .and_then(|mut reader| self.machine.restore(&mut *reader));
+        if let Err(error) = restored {
+            return self.fail(run, &format!("the leader's snapshot at {last}: {error}"));
+        }
+        self.proposals.covered(run.turn, last.index);
+        self.applied = last;
+        self.applied_bytes = 0;
+    }
+}

@@ -1,0 +1,92 @@
+//! A request at a replica, and who waits for its answer.
+
+use crate::admission::Permit;
+use crate::error::RequestError;
+use crate::request::Answer;
+use crate::request::encoding::{encode_replies, encode_reply};
+use crate::turn::Turn;
+use bytes::Bytes;
+use logboat_raft::NodeId;
+use logboat_transport::RequestId;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// A command, list of commands or query, with whoever waits for its answer.
+pub struct Request {
+    pub(crate) body: Bytes,
+    pub(crate) responder: Responder,
+}
+
+impl Request {
+    /// A request of a caller in this process, and where its answer comes.
+    #[must_use]
+    pub fn local(body: Bytes, permit: Permit) -> (Self, oneshot::Receiver<Answer>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self { body, responder: Responder::Local { sender, _permit: permit } }, receiver)
+    }
+
+    /// A request of a caller on another node, which is answered by a reply to `id`.
+    #[must_use]
+    pub fn remote(body: Bytes, node: NodeId, id: RequestId, permit: Permit) -> Self {
+        Self { body, responder: Responder::Remote { node, id, _permit: permit } }
+    }
+}
+
+/// Who waits for an answer, and the room that the request takes until it is there.
+pub(crate) enum Responder {
+    /// A caller in this process.
+    Local { sender: oneshot::Sender<Answer>, _permit: Permit },
+    /// A caller on another node.
+    Remote { node: NodeId, id: RequestId, _permit: Permit },
+    /// Whoever proposed this command, the one of this number, with others.
+    Batched { reply: Arc<BatchReply>, number: usize },
+}
+
+impl Responder {
+    /// Hands over the answer. That nobody waits for it any more is not an error.
+    pub(crate) fn answer(self, turn: &mut Turn, answer: Answer) {
+        match self {
+            Self::Local { sender, .. } => drop(sender.send(answer)),
+            Self::Remote { node, id, .. } => turn.reply(node, id, &encode_reply(&answer)),
+            Self::Batched { reply, number } => reply.set(turn, number, answer),
+        }
+    }
+}
+
+/// The answers to commands that were proposed together, of which one answer is made when all are there.
+pub(crate) struct BatchReply(Mutex<BatchState>);
+
+struct BatchState {
+    answers: Vec<Answer>,
+    missing: usize,
+    responder: Option<Responder>,
+}
+
+impl BatchReply {
+    /// Makes an answer for `responder` out of so many.
+    pub(crate) fn new(commands: usize, responder: Responder) -> Arc<Self> {
+        let answers = vec![Err(RequestError::TimedOut); commands];
+        let state = BatchState { answers, missing: commands, responder: Some(responder) };
+        Arc::new(Self(Mutex::new(state)))
+    }
+
+    fn set(&self, turn: &mut Turn, number: usize, answer: Answer) {
+        let mut state = self.0.lock();
+        state.answers[number] = answer;
+        state.missing -= 1;
+        if state.missing == 0
+            && let Some(responder) = state.responder.take()
+        {
+            responder.answer(turn, one_answer(&state.answers));
+        }
+    }
+}
+
+/// One answer that says all of these: an error that all have in common, or the list of them.
+pub(crate) fn one_answer(answers: &[Answer]) -> Answer {
+    match answers {
+        [first @ Err(_), others @ ..] if others.iter().all(|other| other == first) => first.clone(),
+        _ => Ok(encode_replies(answers).into()),
+    }
+}

@@ -1,0 +1,228 @@
+//! Requests and answers as they travel (are forwarded) between nodes.
+
+use crate::error::RequestError;
+use crate::request::RequestKind;
+use bytes::{Buf, BufMut, Bytes};
+use logboat_raft::{GroupId, NodeId, ReadFrom, ReadMode};
+
+const READ: u8 = 1;
+const READ_ANYWHERE: u8 = 2;
+const READ_ON_LEASE: u8 = 4;
+const PROPOSE_ALL: u8 = 8;
+
+/// A request as it travels: one byte for the kind, then the command or query.
+pub fn encode_request(kind: RequestKind, body: &[u8]) -> Vec<u8> {
+    let tag = match kind {
+        RequestKind::Propose => 0,
+        RequestKind::ProposeAll => PROPOSE_ALL,
+        RequestKind::Read(ReadMode { from, lease }) => {
+            let anywhere = match from {
+                ReadFrom::Leader => 0,
+                ReadFrom::Any => READ_ANYWHERE,
+            };
+            READ | anywhere | (u8::from(lease) * READ_ON_LEASE)
+        }
+    };
+    let mut bytes = Vec::with_capacity(1 + body.len());
+    bytes.put_u8(tag);
+    bytes.put_slice(body);
+    bytes
+}
+
+/// What [`encode_request`] wrote; nothing when no version of this program wrote it.
+pub fn decode_request(mut bytes: Bytes) -> Option<(RequestKind, Bytes)> {
+    let kind = match bytes.try_get_u8().ok()? {
+        0 => RequestKind::Propose,
+        PROPOSE_ALL => RequestKind::ProposeAll,
+        tag if tag & READ != 0 && tag <= READ | READ_ANYWHERE | READ_ON_LEASE => {
+            let from = match tag & READ_ANYWHERE {
+                0 => ReadFrom::Leader,
+                _ => ReadFrom::Any,
+            };
+            RequestKind::Read(ReadMode { from, lease: tag & READ_ON_LEASE != 0 })
+        }
+        _ => return None,
+    };
+    Some((kind, bytes))
+}
+
+/// Commands, or the answers to them, as they travel together ([`RequestKind::ProposeAll`]): a count, then
+/// each with its length before it, all four bytes little-endian.
+pub fn encode_list<T: AsRef<[u8]>>(items: &[T]) -> Vec<u8> {
+    let bytes: usize = items.iter().map(|item| 4 + item.as_ref().len()).sum();
+    let mut list = Vec::with_capacity(4 + bytes);
+    list.put_u32_le(items.len() as u32);
+    for item in items {
+        list.put_u32_le(item.as_ref().len() as u32);
+        list.put_slice(item.as_ref());
+    }
+    list
+}
+
+/// What [`encode_list`] wrote; nothing when it did not.
+pub(crate) fn decode_list(mut list: Bytes) -> Option<Vec<Bytes>> {
+    let count = list.try_get_u32_le().ok()? as usize;
+    // No count is believed that there are not even the lengths for.
+    if count > list.len() / 4 {
+        return None;
+    }
+    let mut items = Vec::with_capacity(count);
+    for _ in 0..count {
+        let bytes = list.try_get_u32_le().ok()? as usize;
+        if bytes > list.len() {
+            return None;
+        }
+        items.push(list.split_to(bytes));
+    }
+    list.is_empty().then_some(items)
+}
+
+/// An answer as it travels: one byte for the outcome, then the answer or the error's fields.
+pub fn encode_reply(result: &Result<Bytes, RequestError>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(17);
+    put_reply(&mut bytes, result);
+    bytes
+}
+
+fn put_reply(bytes: &mut Vec<u8>, result: &Result<Bytes, RequestError>) {
+    match result {
+        Ok(answer) => {
+            bytes.put_u8(0);
+            bytes.put_slice(answer);
+        }
+        Err(RequestError::NotLeader { leader }) => {
+            bytes.put_u8(1);
+            bytes.put_u64_le(leader.map_or(0, |node| node.0));
+        }
+        Err(RequestError::Busy) => bytes.put_u8(2),
+        Err(RequestError::TimedOut) => bytes.put_u8(3),
+        Err(RequestError::TooLarge { bytes: size, limit }) => {
+            bytes.put_u8(4);
+            bytes.put_u64_le(*size as u64);
+            bytes.put_u64_le(*limit as u64);
+        }
+        Err(RequestError::NoSuchGroup(group)) => {
+            bytes.put_u8(5);
+            bytes.put_u64_le(group.0);
+        }
+        Err(RequestError::Stopped) => bytes.put_u8(6),
+        Err(RequestError::Unreachable(node)) => {
+            bytes.put_u8(7);
+            bytes.put_u64_le(node.0);
+        }
+    }
+}
+
+/// The answers to a list of commands, as a list of what [`encode_reply`] writes.
+pub(crate) fn encode_replies(answers: &[Result<Bytes, RequestError>]) -> Vec<u8> {
+    let mut list = Vec::with_capacity(4 + 16 * answers.len());
+    list.put_u32_le(answers.len() as u32);
+    for answer in answers {
+        let start = list.len();
+        list.put_u32_le(0);
+        put_reply(&mut list, answer);
+        let bytes = (list.len() - start - 4) as u32;
+        list[start..start + 4].copy_from_slice(&bytes.to_le_bytes());
+    }
+    list
+}
+
+/// The outcomes of so many commands that went as a list ([`RequestKind::ProposeAll`]), in their order.
+/// What makes no sense leaves them unknown.
+pub fn decode_replies(list: Bytes, commands: usize) -> Vec<Result<Bytes, RequestError>> {
+    match decode_list(list).filter(|replies| replies.len() == commands) {
+        Some(replies) => replies.into_iter().map(decode_reply).collect(),
+        None => vec![Err(RequestError::TimedOut); commands],
+    }
+}
+
+/// What [`encode_reply`] wrote. Anything else leaves the outcome unknown.
+pub fn decode_reply(bytes: Bytes) -> Result<Bytes, RequestError> {
+    try_decode_reply(bytes).unwrap_or(Err(RequestError::TimedOut))
+}
+
+fn try_decode_reply(mut bytes: Bytes) -> Option<Result<Bytes, RequestError>> {
+    let error = match bytes.try_get_u8().ok()? {
+        0 => return Some(Ok(bytes)),
+        1 => {
+            let node = bytes.try_get_u64_le().ok()?;
+            RequestError::NotLeader { leader: (node != 0).then_some(NodeId(node)) }
+        }
+        2 => RequestError::Busy,
+        3 => RequestError::TimedOut,
+        4 => RequestError::TooLarge {
+            bytes: usize::try_from(bytes.try_get_u64_le().ok()?).ok()?,
+            limit: usize::try_from(bytes.try_get_u64_le().ok()?).ok()?,
+        },
+        5 => RequestError::NoSuchGroup(GroupId(bytes.try_get_u64_le().ok()?)),
+        6 => RequestError::Stopped,
+        7 => RequestError::Unreachable(NodeId(bytes.try_get_u64_le().ok()?)),
+        _ => return None,
+    };
+    Some(Err(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_survive_the_way_between_nodes() {
+        let modes = [ReadFrom::Leader, ReadFrom::Any]
+            .into_iter()
+            .flat_map(|from| [false, true].map(|lease| ReadMode { from, lease }));
+        for kind in
+            modes.map(RequestKind::Read).chain([RequestKind::Propose, RequestKind::ProposeAll])
+        {
+            let bytes = Bytes::from(encode_request(kind, b"body"));
+            assert_eq!(decode_request(bytes), Some((kind, Bytes::from_static(b"body"))));
+        }
+        for tag in [2, 4, 6, 9, 10, 255] {
+            assert_eq!(decode_request(Bytes::from(vec![tag])), None);
+        }
+    }
+
+    #[test]
+    fn lists_survive_the_way_and_no_part_of_one_passes_for_one() {
+        for items in [vec![], vec![""], vec!["one", "", "three"]] {
+            let list = Bytes::from(encode_list(&items));
+            assert_eq!(decode_list(list.clone()).unwrap(), items);
+            for cut in 0..list.len() {
+                assert_eq!(decode_list(list.slice(..cut)), None);
+            }
+            let longer = [&list[..], b"x"].concat();
+            assert_eq!(decode_list(longer.into()), None);
+        }
+        assert_eq!(decode_list(Bytes::from_static(&[255; 64])), None);
+    }
+
+    #[test]
+    fn replies_survive_the_way_between_nodes() {
+        let results = [
+            Ok(Bytes::new()),
+            Ok(Bytes::from_static(b"answer")),
+            Err(RequestError::NotLeader { leader: None }),
+            Err(RequestError::NotLeader { leader: Some(NodeId(3)) }),
+            Err(RequestError::Busy),
+            Err(RequestError::TimedOut),
+            Err(RequestError::TooLarge { bytes: 9, limit: 8 }),
+            Err(RequestError::NoSuchGroup(GroupId(7))),
+            Err(RequestError::Stopped),
+            Err(RequestError::Unreachable(NodeId(2))),
+        ];
+        for result in results {
+            let bytes = Bytes::from(encode_reply(&result));
+            for cut in 1..bytes.len() {
+                let _ = decode_reply(bytes.slice(..cut));
+            }
+            assert_eq!(decode_reply(bytes), result);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_makes_no_sense_leaves_the_outcome_unknown() {
+        for bytes in [&b""[..], b"\x01", b"\x63"] {
+            assert_eq!(decode_reply(Bytes::from_static(bytes)), Err(RequestError::TimedOut));
+        }
+    }
+}

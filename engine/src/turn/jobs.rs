@@ -1,0 +1,95 @@
+//! What replicas ask of the threads that work with files for them.
+
+use crate::state_machine::SnapshotWriter;
+use crate::turn::slot::Slot;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use logboat_raft::{GroupId, Index, LoadFor, LogId, Message, NodeId};
+use logboat_transport::SnapshotChunk;
+
+/// Entries that a replica wants to have read; at most one of these is open for each of its targets.
+#[derive(Clone, Copy, Debug)]
+pub struct LogReadJob {
+    /// The group.
+    pub group: GroupId,
+    /// Its replica's place, for the answer.
+    pub slot: Slot,
+    /// What they are for.
+    pub target: LoadFor,
+    /// The first index wanted.
+    pub first: Index,
+    /// The last index wanted.
+    pub last: Index,
+    /// About how many payload bytes at the most.
+    pub max_bytes: usize,
+}
+
+/// What the snapshot thread is asked to do.
+pub enum SnapshotJob {
+    /// Write the captured state of a replica here.
+    Write {
+        /// The group.
+        group: GroupId,
+        /// Its replica's place, for the word back.
+        slot: Slot,
+        /// What the state covers.
+        last: LogId,
+        /// Writes the state.
+        writer: SnapshotWriter,
+    },
+    /// Stream the newest snapshot of a replica here to a peer.
+    Send {
+        /// The group.
+        group: GroupId,
+        /// Its replica's place, for the word back.
+        slot: Slot,
+        /// The receiver.
+        to: NodeId,
+    },
+    /// A part of a peer's snapshot arrived.
+    Chunk {
+        /// The sender.
+        from: NodeId,
+        /// The part.
+        chunk: SnapshotChunk,
+    },
+    /// The peer has sent all parts; the replica learns of it once they are durable.
+    Offer {
+        /// The sender.
+        from: NodeId,
+        /// The group.
+        group: GroupId,
+        /// The offer, for the replica.
+        message: Message,
+    },
+    /// The node stops.
+    Stop,
+}
+
+/// Hands jobs to the thread that does them.
+pub(crate) struct JobQueue<J>(Sender<J>);
+
+/// Where replicas ask for entries of the log.
+pub(crate) type LogReadQueue = JobQueue<LogReadJob>;
+
+/// Where replicas and peers ask for work on snapshots.
+pub(crate) type SnapshotQueue = JobQueue<SnapshotJob>;
+
+impl<J> JobQueue<J> {
+    /// The two ends of a queue. The receiving one ends when all clones of the other are gone.
+    pub(crate) fn new() -> (Self, Receiver<J>) {
+        let (sender, receiver) = unbounded();
+        (Self(sender), receiver)
+    }
+
+    pub(crate) fn submit(&self, job: J) {
+        // The thread is gone only when the node has stopped or it panicked, which has been printed.
+        // Nobody waits for the job then.
+        let _ = self.0.send(job);
+    }
+}
+
+impl<J> Clone for JobQueue<J> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}

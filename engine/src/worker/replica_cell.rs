@@ -1,0 +1,62 @@
+//! The cell of a replica: the replica, its mailbox, and what its worker knows about it.
+
+use crate::replica::event::GroupEvent;
+use crate::replica::group::Group;
+use crate::replica::run_context::RunContext;
+use crate::replica::wake_conditions::WakeConditions;
+use crate::worker::event_pool::EventList;
+use logboat_raft::{NodeId, WriteSeq};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// A replica with what its worker keeps of it.
+pub(crate) struct ReplicaCell {
+    pub(super) group: Box<Group>,
+    /// The newest of its writes that is durable.
+    pub(super) durable: WriteSeq,
+    /// As of its last run.
+    pub(super) wake_conditions: WakeConditions,
+    pub(super) inbox: EventList,
+    /// Whether it is in the queue of those that run next.
+    pub(super) woken: bool,
+    /// All voters of the group, this node among them.
+    voters: Arc<[NodeId]>,
+    /// Where the group's leader should be.
+    pub(super) preferred: NodeId,
+}
+
+impl ReplicaCell {
+    pub(crate) fn new(group: Group, voters: Arc<[NodeId]>, preferred: NodeId) -> Self {
+        Self {
+            group: Box::new(group),
+            durable: WriteSeq::default(),
+            wake_conditions: WakeConditions::default(),
+            inbox: EventList::default(),
+            woken: false,
+            voters,
+            preferred,
+        }
+    }
+
+    pub(crate) const fn wake_conditions(&self) -> WakeConditions {
+        self.wake_conditions
+    }
+
+    /// Whether a replica of the group is on `node`.
+    pub(crate) fn is_on(&self, node: NodeId) -> bool {
+        self.voters.contains(&node)
+    }
+
+    /// Runs the replica. A panic ends it, and the other replicas go on.
+    pub(super) fn run(
+        &mut self,
+        run: &mut RunContext<'_>,
+        events: impl Iterator<Item = GroupEvent>,
+    ) {
+        let caught = AssertUnwindSafe(|| self.group.run(run, self.durable, events));
+        if catch_unwind(caught).is_err() {
+            self.group.fail(run, "it panicked");
+        }
+        self.wake_conditions = self.group.wake_conditions(&run.turn.support);
+    }
+}
