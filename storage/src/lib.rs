@@ -19,8 +19,8 @@ pub use snapshot::{
     SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotStore, SnapshotWriter,
 };
 pub use wal::{
-    Batch, Completion, Damage, Poisoned, ReadError, Recovered, Wal, WalError, WalMetrics,
-    WalOptions,
+    Batch, Completion, Damage, Poisoned, ReadError, Recovered, Unreadable, Wal, WalError,
+    WalMetrics, WalOptions,
 };
 pub use wal::{GroupReport, Position, SegmentReport, SegmentState, WalReport, inspect};
 

@@ -312,6 +312,18 @@ fn a_log_of_another_format_is_refused_and_named() {
 }
 
 #[test]
+fn a_block_that_the_device_has_lost_is_an_error_that_names_it() {
+    for offset in [0, 4096] {
+        let disk = closed_log(200);
+        disk.lose_block(SEGMENT, offset);
+        let error = InlineWal::open(disk, small(8 << 10, 1 << 20)).err().unwrap();
+        let text = error.to_string();
+        assert!(text.contains(SEGMENT) && text.contains(&format!("offset {offset} ")), "{text}");
+        assert!(matches!(error, WalError::Unreadable { .. }), "{text}");
+    }
+}
+
+#[test]
 fn a_missing_segment_is_refused_and_named() {
     for id in 1..=2 {
         let disk = closed_log(200);

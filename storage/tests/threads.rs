@@ -7,7 +7,7 @@ mod common;
 use common::{append_entries, compact, entry, grant, small};
 use logboat_raft::{GroupId, Index, Persist, Term};
 use logboat_storage::simulation::{Disk, SimDisk};
-use logboat_storage::{Batch, Completion, Poisoned, Recovered, Wal, WalError};
+use logboat_storage::{Batch, Completion, Poisoned, ReadError, Recovered, Wal, WalError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -114,6 +114,49 @@ fn a_failed_sync_is_final_and_says_why() {
     }
     // Reads go on.
     assert_eq!(wal.read(GroupId(1), Index(1), Index(1), 100).unwrap().len(), 1);
+    wal.close();
+}
+
+#[test]
+fn after_an_error_of_the_device_a_read_names_what_is_lost() {
+    let disk = SimDisk::default();
+    let wal = open(&disk);
+    for group in 1..=2 {
+        let write = append_entries(GroupId(group), Index(1), 1, 5_000);
+        submit(&wal, vec![write]).recv().unwrap().unwrap();
+    }
+    disk.fail_sync(1);
+    let mut index = 1;
+    while wal.poisoned().is_none() {
+        index += 1;
+        let _ = submit(&wal, vec![append_entries(GroupId(3), Index(index - 1), 1, 10)]).recv();
+    }
+    disk.lose_block("0000000001.wal", 4096);
+    let error = wal.read(GroupId(1), Index(1), Index(1), 10_000).unwrap_err();
+    let ReadError::Unreadable { group, file, offset, .. } = error else { panic!("{error}") };
+    assert_eq!((group, file.to_str(), offset), (GroupId(1), Some("0000000001.wal"), 4096));
+    // What is not lost is read as before.
+    assert_eq!(wal.read(GroupId(2), Index(1), Index(1), 10_000).unwrap().len(), 1);
+    wal.close();
+}
+
+#[test]
+fn a_segment_that_can_t_be_moved_out_of_ends_the_log_with_a_reason() {
+    let disk = SimDisk::default();
+    let wal = open(&disk);
+    let write = append_entries(GroupId(1), Index(1), 1, 1_000);
+    submit(&wal, vec![write]).recv().unwrap().unwrap();
+    disk.lose_block("0000000001.wal", 4096);
+    // Group 2 is compacted as it is written, so that the entry of group 1 is worth moving.
+    for index in 1.. {
+        let mut writes = vec![append_entries(GroupId(2), Index(index), 1, 3_000)];
+        writes.push(compact(GroupId(2), Index(index)));
+        if submit(&wal, writes).recv().unwrap().is_err() {
+            break;
+        }
+    }
+    let reason = wal.poisoned().unwrap().to_string();
+    assert!(reason.contains("0000000001.wal: offset 4096 can't be read"), "{reason}");
     wal.close();
 }
 

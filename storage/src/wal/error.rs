@@ -1,5 +1,6 @@
 //! What can go wrong with the log.
 
+use super::disk::Unreadable;
 use super::options::WalOptions;
 use logboat_raft::{GroupId, Index};
 use std::fmt;
@@ -58,6 +59,14 @@ pub enum WalError {
         .0.segment_bytes
     )]
     Options(WalOptions),
+    /// A part of a segment can't be read, since the device has lost it.
+    #[error("{}: {source}", .file.display())]
+    Unreadable {
+        /// The segment file.
+        file: PathBuf,
+        /// Where in it, and why.
+        source: Unreadable,
+    },
     /// The operating system refused.
     #[error("{}: {source}", .path.display())]
     Io {
@@ -74,6 +83,18 @@ pub enum ReadError {
     /// What the disk holds is not what was written.
     #[error("{0}")]
     Corrupt(Damage),
+    /// The device can't read it.
+    #[error("group {group}: {}: offset {offset} can't be read: {reason}", .file.display())]
+    Unreadable {
+        /// The group.
+        group: GroupId,
+        /// The segment file.
+        file: PathBuf,
+        /// The first block that can't be read, in bytes.
+        offset: u64,
+        /// The reason of the operating system.
+        reason: String,
+    },
 }
 
 /// Why [`Log`](super::write::Log) did not write. But for [`WriteError::Full`], it must not be used

@@ -1,5 +1,6 @@
 //! Reads a log from outside, without opening, locking or changing it.
 
+use super::disk::read_file;
 use super::error::{Damage, WalError};
 use super::format::{Position, segment_name, segment_of};
 use super::index::{Accounts, LogIndex};
@@ -148,6 +149,7 @@ fn attempt(directory: &Path) -> io::Result<WalReport> {
             WalError::Foreign(_)
             | WalError::DiskFull { .. }
             | WalError::Options(_)
+            | WalError::Unreadable { .. }
             | WalError::Io { .. } => unreachable!("the extent knows of damage and holes only"),
         }
     }
@@ -156,10 +158,14 @@ fn attempt(directory: &Path) -> io::Result<WalReport> {
 
 /// A segment file, read and not mapped, since it may change meanwhile; `None` when it is gone.
 fn read(directory: &Path, id: u32) -> io::Result<Option<Bytes>> {
-    match fs::read(directory.join(segment_name(id))) {
-        Ok(content) => Ok(Some(content.into())),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+    let path = directory.join(segment_name(id));
+    match read_file(&path) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.source.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            let what = format!("{}: {error}", path.display());
+            Err(io::Error::new(error.source.kind(), what))
+        }
     }
 }
 

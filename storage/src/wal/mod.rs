@@ -66,7 +66,7 @@ use segments::SegmentWorker;
 use write::{Shared, Submission, SyncQueue, Writer};
 
 pub use batch::{Batch, Completion};
-pub use disk::{Disk, FileDisk, FileSegment, SegmentFile, SimDisk, SimSegment};
+pub use disk::{Disk, FileDisk, FileSegment, SegmentFile, SimDisk, SimSegment, Unreadable};
 pub use error::{Damage, Poisoned, ReadError, WalError, WriteError};
 pub use format::Position;
 pub use inline::InlineWal;

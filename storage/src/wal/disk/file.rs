@@ -6,8 +6,8 @@
 //! before and after, and takes it out of all mappings, so a reader finds what is on the disk. A
 //! file system without direct writes is written through the cache.
 
-use super::blocks::aligned;
-use super::{Disk, SegmentFile, check_blocks};
+use super::blocks::{BLOCK_BYTES, aligned};
+use super::{Disk, SegmentFile, Unreadable, check_blocks};
 use crate::files::{make_directory, sync_directory};
 use bytes::Bytes;
 use memmap2::{MmapOptions, MmapRaw};
@@ -25,6 +25,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Zeros are written in pieces of this size.
 const FILL_BYTES: usize = 1 << 20;
+/// What is read by system calls is asked for in pieces of this size.
+const READ_BYTES: usize = 1 << 20;
 /// What is read ahead is asked for in pieces of this size.
 const READ_AHEAD_BYTES: u64 = 512 << 10;
 
@@ -84,6 +86,12 @@ impl Disk for FileDisk {
         })
     }
 
+    fn read(&self, name: &str, range: Range<u64>) -> Result<Bytes, Unreadable> {
+        let unreadable = |source| Unreadable { offset: range.start, source };
+        let file = File::open(self.path(name)).map_err(unreadable)?;
+        read_range(&file, range)
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(self.path(from), self.path(to))
     }
@@ -99,6 +107,43 @@ impl Disk for FileDisk {
     fn salt(&self) -> u64 {
         RandomState::new().hash_one(std::time::SystemTime::now())
     }
+}
+
+/// Reads all of a file by system calls, as [`Disk::read`] does.
+pub(crate) fn read_file(path: &Path) -> Result<Bytes, Unreadable> {
+    let open = || {
+        let file = File::open(path)?;
+        let bytes = file.metadata()?.len();
+        Ok((file, bytes))
+    };
+    let (file, bytes) = open().map_err(|source| Unreadable { offset: 0, source })?;
+    read_range(&file, 0..bytes)
+}
+
+/// Reads through the page cache, where a later reader finds what was read.
+fn read_range(file: &File, range: Range<u64>) -> Result<Bytes, Unreadable> {
+    let mut content = vec![0; (range.end - range.start) as usize];
+    let mut offset = range.start;
+    for piece in content.chunks_mut(READ_BYTES) {
+        if let Err(source) = file.read_exact_at(piece, offset) {
+            return Err(locate(file, piece, Unreadable { offset, source }));
+        }
+        offset += piece.len() as u64;
+    }
+    Ok(content.into())
+}
+
+/// Finds the first block of a piece that can't be read. If all of them can, this time, the error
+/// stays that of the piece.
+fn locate(file: &File, piece: &mut [u8], failed: Unreadable) -> Unreadable {
+    let mut offset = failed.offset;
+    for block in piece.chunks_mut(BLOCK_BYTES as usize) {
+        if let Err(source) = file.read_exact_at(block, offset) {
+            return Unreadable { offset, source };
+        }
+        offset += block.len() as u64;
+    }
+    failed
 }
 
 /// Opens a file to be written past the page cache, where that is possible.
@@ -208,5 +253,35 @@ impl AsRef<[u8]> for View {
         // through another (a file is reopened for writing only when no view is left) and not by
         // another process (the data directory is locked).
         unsafe { std::slice::from_raw_parts(self.segment.map.as_ptr().add(self.start), self.bytes) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_block_that_the_kernel_cant_read_is_named() {
+        // Linux answers with EIO for addresses at which nothing is mapped, as a device does for a
+        // sector that it has lost.
+        let disk = FileDisk::open(Path::new("/proc/self")).unwrap();
+        let error = disk.read("mem", 4096..12_288).unwrap_err();
+        let io_error = io::Error::from(rustix::io::Errno::IO);
+        assert_eq!(error.source.raw_os_error(), io_error.raw_os_error());
+        assert_eq!(error.offset, 4096);
+        assert!(error.to_string().contains("offset 4096"), "{error}");
+    }
+
+    #[test]
+    fn ranges_and_whole_files_are_read_as_they_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let content: Vec<u8> = (0..READ_BYTES + 4097).map(|at| (at % 251) as u8).collect();
+        fs::write(directory.path().join("file"), &content).unwrap();
+        let disk = FileDisk::open(directory.path()).unwrap();
+        let end = content.len() as u64;
+        assert_eq!(disk.read("file", 3..end - 1).unwrap(), content[3..content.len() - 1]);
+        assert_eq!(read_file(&disk.path("file")).unwrap(), content);
+        assert_eq!(disk.read("file", 0..end + 1).unwrap_err().offset, end / 4096 * 4096);
+        assert_eq!(disk.read("none", 0..1).unwrap_err().source.kind(), ErrorKind::NotFound);
     }
 }

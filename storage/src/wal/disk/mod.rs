@@ -11,6 +11,7 @@ mod file;
 mod sim;
 
 pub(crate) use blocks::{BLOCK_BYTES, aligned, unaligned_bytes};
+pub(crate) use file::read_file;
 pub use file::{FileDisk, FileSegment};
 pub use sim::{SimDisk, SimSegment};
 
@@ -42,6 +43,13 @@ pub trait Disk: Send + Sync + 'static {
     /// Those of the operating system.
     fn open(&self, name: &str, frozen: Option<u64>) -> io::Result<Self::File>;
 
+    /// Reads a range of a file by system calls. A medium error comes back as an error here, while
+    /// it ends the process in a [`SegmentFile::view`] (SIGBUS).
+    ///
+    /// # Errors
+    /// [`Unreadable`], which names the first block that can't be read.
+    fn read(&self, name: &str, range: Range<u64>) -> Result<Bytes, Unreadable>;
+
     /// Renames a file, replacing another of the new name.
     ///
     /// # Errors
@@ -62,6 +70,16 @@ pub trait Disk: Send + Sync + 'static {
 
     /// A number that no segment had before, so far as chance allows.
     fn salt(&self) -> u64;
+}
+
+/// A part of a file that the operating system can't read.
+#[derive(Debug, thiserror::Error)]
+#[error("offset {offset} can't be read: {source}")]
+pub struct Unreadable {
+    /// Where it begins in the file, in bytes.
+    pub offset: u64,
+    /// The reason of the operating system.
+    pub source: io::Error,
 }
 
 /// An open segment file. Its beginning is frozen: it can be viewed and never changes. What lies
@@ -101,7 +119,8 @@ pub trait SegmentFile: Send + Sync + 'static {
     /// operating system is so kind.
     fn read_ahead(&self);
 
-    /// The bytes of a frozen range.
+    /// The bytes of a frozen range, which are read when they are looked at. A medium error ends the
+    /// process then, so whoever has reason to expect one uses [`Disk::read`].
     ///
     /// # Panics
     /// When the range is not frozen.

@@ -1,6 +1,6 @@
 //! A disk in memory that crashes, fails and fills up on demand, for tests and simulation.
 
-use super::{Disk, SegmentFile, check_blocks};
+use super::{BLOCK_BYTES, Disk, SegmentFile, Unreadable, check_blocks};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +49,8 @@ struct Node {
     cached: Vec<u8>,
     durable: Vec<u8>,
     dirty: BTreeSet<usize>,
+    /// The offsets of the blocks that the device has lost.
+    lost: BTreeSet<u64>,
     /// Whether somebody else has changed it.
     damaged: bool,
 }
@@ -101,6 +103,17 @@ impl SimDisk {
         });
     }
 
+    /// Lets the device lose the block at `offset` of a file: it can't be read any more. A view of
+    /// it panics, where a mapped file would end the process.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn lose_block(&self, name: &str, offset: u64) {
+        self.edit(name, |node| {
+            node.lost.insert(offset / BLOCK_BYTES * BLOCK_BYTES);
+        });
+    }
+
     /// The durable content of a file.
     ///
     /// # Panics
@@ -145,8 +158,13 @@ impl State {
     fn link(&mut self, name: &str, durable: Vec<u8>) -> u64 {
         self.next_node += 1;
         let id = self.next_node;
-        let node =
-            Node { cached: durable.clone(), durable, dirty: BTreeSet::new(), damaged: false };
+        let node = Node {
+            cached: durable.clone(),
+            durable,
+            dirty: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            damaged: false,
+        };
         self.nodes.insert(id, node);
         self.names.insert(name.to_owned(), id);
         id
@@ -186,6 +204,12 @@ impl Operation {
 }
 
 impl Node {
+    /// The first block of a range that the device has lost.
+    fn first_lost(&self, range: &Range<u64>) -> Option<u64> {
+        let first = range.start / BLOCK_BYTES * BLOCK_BYTES;
+        self.lost.range(first..range.end.max(first)).next().copied()
+    }
+
     fn write_back(&mut self, page: usize) {
         let start = page * PAGE_BYTES;
         let end = (start + PAGE_BYTES).min(self.cached.len());
@@ -224,6 +248,19 @@ impl Disk for SimDisk {
             bytes,
             frozen: Mutex::new(frozen.unwrap_or(bytes)),
         })
+    }
+
+    fn read(&self, name: &str, range: Range<u64>) -> Result<Bytes, Unreadable> {
+        let unreadable = |offset, kind: ErrorKind| Unreadable { offset, source: kind.into() };
+        let state = self.state.lock();
+        let node = state.names.get(name).and_then(|id| state.nodes.get(id));
+        let node = node.ok_or_else(|| unreadable(range.start, ErrorKind::NotFound))?;
+        if let Some(offset) = node.first_lost(&range) {
+            return Err(unreadable(offset, ErrorKind::Other));
+        }
+        let content = node.cached.get(range.start as usize..range.end as usize);
+        let content = content.ok_or_else(|| unreadable(range.start, ErrorKind::UnexpectedEof))?;
+        Ok(Bytes::copy_from_slice(content))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -334,6 +371,7 @@ impl SegmentFile for SimSegment {
         assert!(range.end <= self.frozen(), "a view lies within the frozen part");
         let state = self.state.lock();
         let node = state.nodes.get(&self.id).expect("an open file exists");
+        assert_eq!(node.first_lost(&range), None, "SIGBUS: a view of a block that is lost");
         Bytes::copy_from_slice(&node.cached[range.start as usize..range.end as usize])
     }
 }

@@ -3,15 +3,17 @@
 //! 1. Every segment is synced and then dropped from the page cache. A killed process leaves writes
 //!    in the cache that are not on the disk yet. A failed sync leaves pages there that never
 //!    reached the disk and pass for clean.
-//! 2. Every segment is scanned from its beginning to the first batch that does not verify. Behind
+//! 2. Every segment is read by system calls, so that a medium error is an error with file and
+//!    offset, where a mapped read would end the process.
+//! 3. Every segment is scanned from its beginning to the first batch that does not verify. Behind
 //!    that batch, the scan looks for more valid headers.
-//! 3. The log ends in the last segment that has a valid batch header. What does not verify there is
+//! 4. The log ends in the last segment that has a valid batch header. What does not verify there is
 //!    a torn tail if it lies at or above the highest durable mark in any header. Below the mark it
 //!    is damage to acknowledged data.
-//! 4. Each segment before that one was durable up to its end, and the first batch of the segment
+//! 5. Each segment before that one was durable up to its end, and the first batch of the segment
 //!    after it says where that was. What does not verify before that end is damage.
-//! 5. The records up to these ends are followed in order.
-//! 6. The log goes on in a new segment, unless it was closed. The bytes behind a cut are never
+//! 6. The records up to these ends are followed in order.
+//! 7. The log goes on in a new segment, unless it was closed. The bytes behind a cut are never
 //!    written over, so nothing that is written later completes a torn batch.
 
 use super::disk::{BLOCK_BYTES, Disk, SegmentFile};
@@ -25,7 +27,7 @@ use super::segments::{Segment, SegmentPool, Store, is_full};
 use super::write::{Active, Log};
 use bytes::Bytes;
 use logboat_raft::{Grant, GroupId, Index, NodeId, Restored};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 use std::io;
@@ -55,6 +57,9 @@ pub(crate) type Opened<D> = (Log<D>, SegmentPool<D>, Recovered);
 /// Less than this is read sooner than a thread is there to help.
 const PARALLEL_BYTES: u64 = 32 << 20;
 
+/// The most segments that are in memory at once to be scanned.
+const MAX_SCANS: usize = 4;
+
 /// Opens the log on a disk.
 pub(crate) fn recover<D: Disk>(disk: D, options: WalOptions) -> Result<Opened<D>, WalError> {
     let bytes = options.segment_bytes;
@@ -73,7 +78,7 @@ pub(crate) fn recover<D: Disk>(disk: D, options: WalOptions) -> Result<Opened<D>
     let unneeded: Vec<u32> = found.keys().copied().filter(unneeded).collect();
     // From the newest on, so that a crash in between leaves no hole in the middle.
     for id in unneeded.into_iter().rev() {
-        let reusable = found.remove(&id).is_some_and(|file| file.file.bytes() == bytes);
+        let reusable = found.remove(&id).is_some_and(|file| file.bytes() == bytes);
         let reclaimed = pool.reclaim(id, reusable, found.len());
         reclaimed.map_err(|source| failure(&*disk, &segment_name(id), source))?;
     }
@@ -87,13 +92,10 @@ pub(crate) fn recover<D: Disk>(disk: D, options: WalOptions) -> Result<Opened<D>
     Ok((log, pool, recovered))
 }
 
-/// A segment file as it was found.
-struct Found<F> {
-    file: Arc<F>,
-    content: Bytes,
-}
+/// The segment files as they were found.
+type Found<F> = BTreeMap<u32, Arc<F>>;
 
-type Listed<F> = (BTreeMap<u32, Found<F>>, BTreeMap<u32, Scanned>);
+type Listed<F> = (Found<F>, BTreeMap<u32, Scanned>);
 
 fn list<D: Disk>(disk: &D, pool: &mut SegmentPool<D>) -> Result<Listed<D::File>, WalError> {
     let mut found = BTreeMap::new();
@@ -110,24 +112,25 @@ fn list<D: Disk>(disk: &D, pool: &mut SegmentPool<D>) -> Result<Listed<D::File>,
         let file = load(disk, &name).map_err(|source| failure(disk, &name, source))?;
         found.insert(id, file);
     }
-    let scans = scan_all(&found);
+    let scans = scan_all(disk, &found)?;
     Ok((found, scans))
 }
 
 /// Scans the segments, several at a time if they are large: checksums take longer than the disk.
-fn scan_all<F: SegmentFile>(found: &BTreeMap<u32, Found<F>>) -> BTreeMap<u32, Scanned> {
+fn scan_all<D: Disk>(disk: &D, found: &Found<D::File>) -> Result<BTreeMap<u32, Scanned>, WalError> {
     let next = Mutex::new(found.iter());
     let scan_next = || {
         let (id, file) = next.lock().next()?;
-        file.file.read_ahead();
-        Some((*id, scan(&file.content, *id)))
+        file.read_ahead();
+        let content = read(disk, *id, file.bytes());
+        Some(content.map(|content| (*id, scan(&content, *id))))
     };
     let scan_some = || std::iter::from_fn(scan_next).collect::<Vec<_>>();
-    let bytes: u64 = found.values().map(|file| file.file.bytes()).sum();
+    let bytes: u64 = found.values().map(|file| file.bytes()).sum();
     let threads = if bytes < PARALLEL_BYTES {
         1
     } else {
-        thread::available_parallelism().map_or(1, usize::from).min(found.len())
+        thread::available_parallelism().map_or(1, usize::from).min(found.len()).min(MAX_SCANS)
     };
     thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(scan_some)).collect();
@@ -137,13 +140,20 @@ fn scan_all<F: SegmentFile>(found: &BTreeMap<u32, Found<F>>) -> BTreeMap<u32, Sc
     })
 }
 
-/// Opens a segment file such that what is viewed is what is on the disk.
-fn load<D: Disk>(disk: &D, name: &str) -> io::Result<Found<D::File>> {
-    let file = Arc::new(disk.open(name, None)?);
+/// Opens a segment file such that what is read is what is on the disk.
+fn load<D: Disk>(disk: &D, name: &str) -> io::Result<Arc<D::File>> {
+    let file = disk.open(name, None)?;
     file.sync()?;
     file.drop_cache()?;
-    let content = file.view(0..file.bytes());
-    Ok(Found { file, content })
+    Ok(Arc::new(file))
+}
+
+/// The first `bytes` bytes of a segment. They are read and not mapped: a block that the device has
+/// lost must be named, and not end the process.
+fn read<D: Disk>(disk: &D, id: u32, bytes: u64) -> Result<Bytes, WalError> {
+    let name = segment_name(id);
+    let content = disk.read(&name, 0..bytes);
+    content.map_err(|source| WalError::Unreadable { file: disk.path(&name), source })
 }
 
 /// The log of an empty directory.
@@ -159,11 +169,7 @@ fn begin<D: Disk>(
         failure(&*disk, &segment_name(1), source)
     })?;
     let active = Active::new(segment.clone());
-    let store = Store {
-        disk,
-        index: LogIndex::new(),
-        segments: RwLock::new(BTreeMap::from([(1, segment)])),
-    };
+    let store = Store::new(disk, LogIndex::new(), BTreeMap::from([(1, segment)]));
     Ok(Log::new(options, store, active, 1, Accounts::default()))
 }
 
@@ -171,7 +177,7 @@ fn begin<D: Disk>(
 fn rebuild<D: Disk>(
     disk: Arc<D>,
     options: WalOptions,
-    found: BTreeMap<u32, Found<D::File>>,
+    found: Found<D::File>,
     scans: &BTreeMap<u32, Scanned>,
     extent: &Extent,
 ) -> Result<(Log<D>, FxHashMap<GroupId, Terms>), WalError> {
@@ -185,12 +191,13 @@ fn rebuild<D: Disk>(
             unreachable!("a segment that is needed and no problem has a header and an end");
         };
         let end = *end;
-        replay(&file.content, header.salt, end, |offset, record| {
+        let content = read(&*disk, id, end)?;
+        replay(&content, header.salt, end, |offset, record| {
             let place = Position::new(id, offset);
             index.apply(record.effect, place, record.bytes as u32, &mut accounts);
             follow(&mut terms, &record);
         });
-        let mut segment = Segment { id, salt: header.salt, file: file.file };
+        let mut segment = Segment { id, salt: header.salt, file };
         let mut limit = end;
         if scan.behind > 0 && id == extent.last {
             tracing::warn!(
@@ -207,11 +214,11 @@ fn rebuild<D: Disk>(
         }
         segments.insert(id, segment.clone());
         let block = (end / BLOCK_BYTES * BLOCK_BYTES) as usize;
-        let begun = file.content[block..end as usize].to_vec();
+        let begun = content[block..end as usize].to_vec();
         active = Some(Active { segment, end, limit, begun });
     }
     let active = active.expect("there is a segment to rebuild from");
-    let store = Store { disk, index, segments: RwLock::new(segments) };
+    let store = Store::new(disk, index, segments);
     Ok((Log::new(options, store, active, extent.oldest, accounts), terms))
 }
 

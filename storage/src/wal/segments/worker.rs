@@ -4,12 +4,16 @@
 use super::pool::{SegmentPool, is_full};
 use super::segment::Segment;
 use super::store::{LiveGroups, Store};
-use crate::wal::disk::{BLOCK_BYTES, Disk, SegmentFile};
+use crate::wal::disk::{Disk, SegmentFile};
+use crate::wal::format::segment_name;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use logboat_raft::GroupId;
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+
+/// A segment is read into the page cache in pieces of this size.
+const PAGE_IN_BYTES: u64 = 1 << 20;
 
 /// The writer's end of the thread.
 pub(crate) struct SegmentWorker<D: Disk> {
@@ -62,7 +66,7 @@ impl<D: Disk> SegmentWorker<D> {
                     }
                     Order::Recycle { segment, in_use } => recycle(&mut pool, segment, in_use),
                     Order::FindLiveGroups(segment) => {
-                        page_in(&segment);
+                        page_in(&store, &segment);
                         let _ = finder.send(store.live_groups(segment.id));
                     }
                     Order::Press { oldest, max_bytes } => {
@@ -150,11 +154,18 @@ impl<D: Disk> SegmentWorker<D> {
     }
 }
 
-/// Reads a segment into memory, so that who looks at it soon need not wait for the disk.
-fn page_in<F: SegmentFile>(segment: &Segment<F>) {
+/// Reads a segment into the page cache, so that the writer need not wait for the disk when it moves
+/// entries out of the segment. A part that can't be read is noticed here, before anybody looks at
+/// it through the mapping.
+fn page_in<D: Disk>(store: &Store<D>, segment: &Segment<D::File>) {
     segment.file.read_ahead();
-    for block in segment.file.view(0..segment.file.frozen()).chunks(BLOCK_BYTES as usize) {
-        std::hint::black_box(block[0]);
+    let (name, end) = (segment_name(segment.id), segment.file.frozen());
+    for start in (0..end).step_by(PAGE_IN_BYTES as usize) {
+        let range = start..end.min(start + PAGE_IN_BYTES);
+        if let Err(error) = store.disk.read(&name, range) {
+            tracing::error!("{}: {error}", store.disk.path(&name).display());
+            return store.distrust();
+        }
     }
 }
 

@@ -104,6 +104,8 @@ impl<D: Disk> Shared<D> {
 
     /// Ends all writing. The first reason stays.
     pub(crate) fn poison(&self, reason: &str) {
+        // Mostly the device is the reason.
+        self.store.distrust();
         if self.poisoned.set(Poisoned::new(reason)).is_ok() {
             tracing::error!("the write-ahead log is poisoned: {reason}");
         }

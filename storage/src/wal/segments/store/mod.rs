@@ -1,14 +1,17 @@
 //! The segments and the index as readers use them, from any thread.
 
 use super::segment::Segment;
-use crate::wal::disk::{Disk, SegmentFile};
+use crate::wal::disk::{Disk, SegmentFile, Unreadable};
 use crate::wal::error::{Damage, ReadError};
 use crate::wal::format::{Position, Record, segment_name};
 use crate::wal::index::{LogIndex, Piece};
+use bytes::Bytes;
 use logboat_raft::{Entry, GroupId, Index};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 mod live;
 
@@ -21,9 +24,25 @@ pub(crate) struct Store<D: Disk> {
     pub(crate) disk: Arc<D>,
     pub(crate) index: LogIndex,
     pub(crate) segments: RwLock<BTreeMap<u32, Segment<D::File>>>,
+    /// Whether the device has reported an error. From then on nothing is read through a mapping.
+    distrusted: AtomicBool,
 }
 
 impl<D: Disk> Store<D> {
+    pub(crate) const fn new(
+        disk: Arc<D>,
+        index: LogIndex,
+        segments: BTreeMap<u32, Segment<D::File>>,
+    ) -> Self {
+        Self { disk, index, segments: RwLock::new(segments), distrusted: AtomicBool::new(false) }
+    }
+
+    /// Has everything read by system calls from now on, because the device has reported an error:
+    /// the next one must name what can't be read, and not end the process.
+    pub(crate) fn distrust(&self) {
+        self.distrusted.store(true, Ordering::Relaxed);
+    }
+
     /// Entries from `first` to `last`, about `max_bytes` of payload but at least one; none when
     /// the log does not hold `first`. Their checksums and those of their records are verified.
     pub(crate) fn read(
@@ -64,7 +83,9 @@ impl<D: Disk> Store<D> {
             let Some(segment) = self.segments.read().get(&segment_of(&pieces[0])).cloned() else {
                 return Ok(None);
             };
-            self.load_from(&segment, group, pieces, max_bytes, &mut loaded)?;
+            if !self.load_from(&segment, group, pieces, max_bytes, &mut loaded)? {
+                return Ok(None);
+            }
             if loaded.full {
                 break;
             }
@@ -73,7 +94,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Adds the entries of pieces that lie in one segment, until there are `max_bytes`. They share
-    /// one view, since each takes an allocation.
+    /// one view, since each takes an allocation. Returns whether the segment is there.
     fn load_from(
         &self,
         segment: &Segment<D::File>,
@@ -81,11 +102,12 @@ impl<D: Disk> Store<D> {
         pieces: &[Piece],
         max_bytes: usize,
         loaded: &mut Loaded,
-    ) -> Result<(), ReadError> {
+    ) -> Result<bool, ReadError> {
         let begins = || pieces.iter().map(|piece| u64::from(piece.run.place.offset));
         let ends = begins().zip(pieces).map(|(begin, piece)| begin + u64::from(piece.run.bytes));
         let start = begins().min().unwrap_or_default();
-        let view = segment.file.view(start..ends.max().unwrap_or_default());
+        let range = start..ends.max().unwrap_or_default();
+        let Some(view) = self.bytes(segment, group, range)? else { return Ok(false) };
         for piece in pieces {
             let place = piece.run.place;
             let begin = (u64::from(place.offset) - start) as usize;
@@ -101,7 +123,7 @@ impl<D: Disk> Store<D> {
                 loaded.bytes += entry.data.len();
                 loaded.full = loaded.bytes > max_bytes && !loaded.entries.is_empty();
                 if loaded.full {
-                    return Ok(());
+                    return Ok(true);
                 }
                 entry
                     .verify(group)
@@ -109,7 +131,31 @@ impl<D: Disk> Store<D> {
                 loaded.entries.push(entry);
             }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// The bytes of a range; `None` when the segment is gone.
+    fn bytes(
+        &self,
+        segment: &Segment<D::File>,
+        group: GroupId,
+        range: Range<u64>,
+    ) -> Result<Option<Bytes>, ReadError> {
+        if !self.distrusted.load(Ordering::Relaxed) {
+            return Ok(Some(segment.file.view(range)));
+        }
+        let name = segment_name(segment.id);
+        match self.disk.read(&name, range) {
+            Ok(bytes) => Ok(Some(bytes)),
+            // Its file may have been recycled since it was looked up.
+            Err(_) if !self.segments.read().contains_key(&segment.id) => Ok(None),
+            Err(Unreadable { offset, source }) => Err(ReadError::Unreadable {
+                group,
+                file: self.disk.path(&name),
+                offset,
+                reason: source.to_string(),
+            }),
+        }
     }
 
     fn damage(&self, group: GroupId, place: Position, what: String) -> ReadError {
