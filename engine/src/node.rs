@@ -4,6 +4,7 @@ use crate::config::NodeConfig;
 use crate::error::{GroupError, RequestError, StartError};
 use crate::handle::GroupHandle;
 use crate::metrics::EngineMetrics;
+use crate::remote::calls::Call;
 use crate::replica::recovery::recover;
 use crate::request::RequestKind;
 use crate::request::encoding::encode_request;
@@ -195,11 +196,48 @@ impl Node {
         let call = parts.calls.begin(to);
         let mut outgoing = Outgoing::new();
         outgoing.push_request(call.id(), group, &encode_request(kind, body));
-        match parts.transport.send(to, outgoing) {
+        self.send_call(to, call, outgoing).await
+    }
+
+    /// Like [`Self::call`], but has the node `via` forward the request, once, since this node does
+    /// not reach `to`.
+    ///
+    /// # Errors
+    /// See [`RequestError`]. [`RequestError::Unreachable`] names the node that was not reached.
+    pub async fn call_via(
+        &self,
+        via: NodeId,
+        to: NodeId,
+        group: GroupId,
+        kind: RequestKind,
+        body: &[u8],
+    ) -> Result<Bytes, RequestError> {
+        let parts = &self.0.parts;
+        parts.gate.check(kind, body)?;
+        let call = parts.calls.begin(via);
+        let mut outgoing = Outgoing::new();
+        outgoing.push_forward(call.id(), to, group, &encode_request(kind, body));
+        self.send_call(via, call, outgoing).await
+    }
+
+    async fn send_call(
+        &self,
+        to: NodeId,
+        call: Call,
+        outgoing: Outgoing,
+    ) -> Result<Bytes, RequestError> {
+        match self.0.parts.transport.send(to, outgoing) {
             Ok(()) => call.answer().await,
             Err(SendError::Full) => Err(RequestError::Busy),
             Err(_) => Err(RequestError::Unreachable(to)),
         }
+    }
+
+    /// Whether this node and `peer` have heard each other within the election timeout. A connection
+    /// that stands says less: it may lead nowhere.
+    #[must_use]
+    pub fn reaches(&self, peer: NodeId) -> bool {
+        self.0.parts.liveness.reaches(peer)
     }
 
     /// How the node is.

@@ -11,6 +11,7 @@ use crate::liveness::manager::LivenessManager;
 use crate::liveness::protocol::{Liveness, LivenessTiming};
 use crate::remote::calls::Calls;
 use crate::remote::inbound::Inbound;
+use crate::remote::relays::Relays;
 use crate::replica::group::Shared;
 use crate::turn::jobs::{JobQueue, SnapshotJob, SnapshotQueue};
 use crate::worker::WorkerContext;
@@ -53,6 +54,7 @@ pub(crate) struct Parts {
     pub(crate) gate: Arc<AdmissionGate>,
     pub(crate) workers: Workers,
     pub(crate) calls: Arc<Calls>,
+    pub(crate) liveness: Arc<LivenessManager>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) transport_metrics: Option<TransportMetrics>,
     pub(crate) wal: Wal,
@@ -96,6 +98,7 @@ pub(crate) fn assemble(
     let inbound = Arc::new(Inbound {
         workers: workers.clone(),
         calls: Arc::clone(&calls),
+        relays: Relays::default(),
         snapshots: snapshot_queue.clone(),
         gate: Arc::clone(&gate),
         liveness: Arc::clone(&liveness),
@@ -120,7 +123,7 @@ pub(crate) fn assemble(
         wal: disk.wal.clone(),
         transport: Arc::clone(&transport),
         peers: config.members.keys().copied().filter(|node| *node != config.node).collect(),
-        liveness,
+        liveness: Arc::clone(&liveness),
         log_reads,
         snapshots: snapshot_queue.clone(),
         shared: Arc::new(Shared {
@@ -145,6 +148,7 @@ pub(crate) fn assemble(
         gate,
         workers,
         calls,
+        liveness,
         transport,
         transport_metrics: link.metrics,
         wal: disk.wal,

@@ -74,6 +74,11 @@ impl LivenessManager {
         self.state.lock().liveness.given().collect()
     }
 
+    /// Whether `node` has answered this one lately.
+    pub(crate) fn reaches(&self, node: NodeId) -> bool {
+        self.state.lock().liveness.reaches(node)
+    }
+
     /// Until when the peers' support lasts, each at an epoch.
     pub(crate) fn leases(&self) -> Vec<(NodeId, Epoch, Time)> {
         self.state.lock().leases.clone()

@@ -133,6 +133,12 @@ impl Liveness {
         live.map(|peer| (peer.node, peer.grant.epoch))
     }
 
+    /// Whether `node` has answered this one lately, so that both reach each other.
+    #[must_use]
+    pub fn reaches(&self, node: NodeId) -> bool {
+        self.peers.iter().any(|peer| peer.node == node && peer.received.is_some())
+    }
+
     /// When [`Self::tick`] will have something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Time {

@@ -25,9 +25,14 @@ impl Calls {
         Arc::new(Self { next: AtomicU64::new(seed), waiting: Mutex::default() })
     }
 
+    /// An id that no request of this node has had.
+    pub(crate) fn next_id(&self) -> RequestId {
+        RequestId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
     /// A new call to `node`.
     pub(crate) fn begin(self: &Arc<Self>, node: NodeId) -> Call {
-        let id = RequestId(self.next.fetch_add(1, Ordering::Relaxed));
+        let id = self.next_id();
         let (sender, receiver) = oneshot::channel();
         self.waiting.lock().insert(id, (node, sender));
         Call { id, calls: Arc::clone(self), receiver }

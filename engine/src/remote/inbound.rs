@@ -4,6 +4,7 @@ use crate::admission::gate::AdmissionGate;
 use crate::error::RequestError;
 use crate::liveness::manager::LivenessManager;
 use crate::remote::calls::Calls;
+use crate::remote::relays::{Origin, Relays};
 use crate::replica::event::GroupEvent;
 use crate::replica::request::Request;
 use crate::request::encoding::{decode_request, encode_reply};
@@ -13,13 +14,14 @@ use crate::worker::inbox::Workers;
 use bytes::Bytes;
 use logboat_raft::{Entry, GroupId, Incarnation, Message, NodeId, Payload};
 use logboat_storage::KnownPeers;
-use logboat_transport::{Inbox, Outgoing, Parcel, RequestId, Transport};
+use logboat_transport::{Inbox, Outgoing, Parcel, RequestId, SendError, Transport};
 use std::sync::{Arc, OnceLock, Weak};
 
 /// Sorts what arrives by worker, so that each worker is woken once a frame.
 pub(crate) struct Inbound {
     pub(crate) workers: Workers,
     pub(crate) calls: Arc<Calls>,
+    pub(crate) relays: Relays,
     pub(crate) snapshots: SnapshotQueue,
     pub(crate) gate: Arc<AdmissionGate>,
     pub(crate) liveness: Arc<LivenessManager>,
@@ -45,7 +47,13 @@ impl Inbox for Inbound {
                     }
                 }
                 Parcel::Request { id, group, body } => self.request(from, id, group, body),
-                Parcel::Reply { id, body } => self.calls.answered(from, id, body),
+                Parcel::Forward { id, to, group, body } => {
+                    self.forward(Origin { node: from, id }, to, group, body);
+                }
+                Parcel::Reply { id, body } => match self.relays.answered(from, id) {
+                    Some(origin) => self.reply(origin, &body),
+                    None => self.calls.answered(from, id, body),
+                },
                 Parcel::Snapshot(chunk) => {
                     self.snapshots.submit(SnapshotJob::Chunk { from, chunk });
                 }
@@ -78,6 +86,9 @@ impl Inbox for Inbound {
 
     fn disconnected(&self, peer: NodeId) {
         self.calls.disconnected(peer);
+        for origin in self.relays.disconnected(peer) {
+            self.reply(origin, &encode_reply(&Err(RequestError::TimedOut)));
+        }
         self.workers.iter().for_each(|worker| worker.post(Event::Disconnected(peer)));
     }
 }
@@ -105,12 +116,52 @@ fn carries_entries(message: &Message) -> bool {
 }
 
 impl Inbound {
+    /// Sends a peer's request on to another node, once: what that node can't answer goes back.
+    fn forward(&self, origin: Origin, to: NodeId, group: GroupId, body: Bytes) {
+        if let Err(error) = self.try_forward(origin, to, group, body) {
+            self.reply(origin, &encode_reply(&Err(error)));
+        }
+    }
+
+    fn try_forward(
+        &self,
+        origin: Origin,
+        to: NodeId,
+        group: GroupId,
+        body: Bytes,
+    ) -> Result<(), RequestError> {
+        let (kind, query) = decode_request(body.clone()).ok_or(RequestError::Stopped)?;
+        let permit = self.gate.admit(kind, &query)?;
+        let id = self.calls.next_id();
+        let mut outgoing = Outgoing::new();
+        outgoing.push_request(id, group, &body);
+        let transport =
+            self.transport.get().and_then(Weak::upgrade).ok_or(RequestError::Stopped)?;
+        self.relays.begin(id, origin, to, permit);
+        transport.send(to, outgoing).map_err(|error| {
+            self.relays.answered(to, id);
+            match error {
+                SendError::Full => RequestError::Busy,
+                _ => RequestError::Unreachable(to),
+            }
+        })
+    }
+
+    /// Without a connection the caller learns of it by the loss of its own.
+    fn reply(&self, origin: Origin, body: &[u8]) {
+        let mut outgoing = Outgoing::new();
+        outgoing.push_reply(origin.id, body);
+        if let Some(transport) = self.transport.get().and_then(Weak::upgrade) {
+            let _ = transport.send(origin.node, outgoing);
+        }
+    }
+
     fn request(&self, from: NodeId, id: RequestId, group: GroupId, body: Bytes) {
         match self.admit(from, id, body) {
             Ok(event) => {
                 self.workers.of(group).post(Event::Remote { from, id, group, event });
             }
-            Err(error) => self.refuse(from, id, &error),
+            Err(error) => self.reply(Origin { node: from, id }, &encode_reply(&Err(error))),
         }
     }
 
@@ -119,14 +170,5 @@ impl Inbound {
         let (kind, body) = decode_request(body).ok_or(RequestError::Stopped)?;
         let permit = self.gate.admit(kind, &body)?;
         Ok(GroupEvent::request(kind, Request::remote(body, node, id, permit)))
-    }
-
-    fn refuse(&self, to: NodeId, id: RequestId, error: &RequestError) {
-        let mut outgoing = Outgoing::new();
-        outgoing.push_reply(id, &encode_reply(&Err(error.clone())));
-        if let Some(transport) = self.transport.get().and_then(Weak::upgrade) {
-            // Without a connection the caller learns of it by the loss of its own.
-            let _ = transport.send(to, outgoing);
-        }
     }
 }

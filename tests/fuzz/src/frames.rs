@@ -3,7 +3,7 @@
 use crate::messages::{group, message};
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
-use logboat_raft::{BootCount, RequestSeq, Round, SupportMessage};
+use logboat_raft::{BootCount, MAX_COUNT, NodeId, RequestSeq, Round, SupportMessage};
 use logboat_transport::{Outgoing, Parcel, RequestId, decode};
 
 /// Bytes of a frame before its first part: two lengths and the checksum of all that follows but
@@ -74,7 +74,8 @@ fn parcel(input: &mut Unstructured<'_>) -> Result<Parcel> {
     let id = RequestId(input.arbitrary()?);
     let body = Bytes::from(input.arbitrary::<Vec<u8>>()?);
     let group = group(input)?;
-    Ok(match input.int_in_range(0..=4)? {
+    Ok(match input.int_in_range(0..=5)? {
+        5 => Parcel::Forward { id, to: NodeId(input.arbitrary()?), group, body },
         0 => Parcel::Request { id, group, body },
         1 => Parcel::Reply { id, body },
         2 => Parcel::SnapshotRefused { group, last: crate::messages::log_id(input)? },
@@ -84,7 +85,8 @@ fn parcel(input: &mut Unstructured<'_>) -> Result<Parcel> {
 }
 
 fn support(input: &mut Unstructured<'_>) -> Result<SupportMessage> {
-    let (boot, number) = (BootCount(input.arbitrary()?), input.arbitrary()?);
+    let mut count = || input.int_in_range(0..=MAX_COUNT);
+    let (boot, number) = (BootCount(count()?), count()?);
     let (seq, round) = (RequestSeq(number), Round(number));
     let worker = input.arbitrary()?;
     let epoch = crate::messages::epoch(input)?;
@@ -107,6 +109,9 @@ fn frames_of(parcels: &[Parcel]) -> Vec<Bytes> {
         match parcel {
             Parcel::Message { group, message } => outgoing.push_message(*group, message),
             Parcel::Request { id, group, body } => outgoing.push_request(*id, *group, body),
+            Parcel::Forward { id, to, group, body } => {
+                outgoing.push_forward(*id, *to, *group, body);
+            }
             Parcel::Reply { id, body } => outgoing.push_reply(*id, body),
             Parcel::SnapshotRefused { group, last } => {
                 outgoing.push_snapshot_refused(*group, *last);

@@ -1,18 +1,19 @@
 //! Arbitrary messages of replicas. Numbers are mostly small, so that they meet each other, and
-//! sometimes the last ones or anything.
+//! sometimes the last ones that a peer can have counted to, or any of those.
 
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use logboat_raft::{
-    Conflict, Entry, EntryKind, Epoch, GroupId, Index, LogId, Message, Payload, ReadToken, Term,
+    Conflict, Entry, EntryKind, Epoch, GroupId, Index, LogId, MAX_COUNT, Message, Payload,
+    ReadToken, Term,
 };
 
 /// A number that is small most of the time.
 pub(crate) fn number(input: &mut Unstructured<'_>) -> Result<u64> {
     Ok(match input.arbitrary::<u8>()? {
         byte @ 0..0xe0 => u64::from(byte % 0x10),
-        byte @ 0xe0..0xf8 => u64::MAX - u64::from(byte % 4),
-        0xf8.. => input.arbitrary()?,
+        byte @ 0xe0..0xf8 => MAX_COUNT - u64::from(byte % 4),
+        0xf8.. => input.int_in_range(0..=MAX_COUNT)?,
     })
 }
 

@@ -310,6 +310,7 @@ impl Process {
                 Parcel::Request { id, group, body } => {
                     self.requested(hardware, peer, id, group, body, scene);
                 }
+                Parcel::Forward { .. } => unreachable!("clients ask the leader's machine directly"),
                 Parcel::Reply { id, body } => {
                     let asked = self.calls.get(&id.0).is_some_and(|(_, asked)| *asked == from);
                     if asked && let Some((caller, _)) = self.calls.remove(&id.0) {

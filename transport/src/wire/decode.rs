@@ -8,6 +8,7 @@ use crate::wire::parcel::{Parcel, RequestId, SnapshotChunk};
 use crate::wire::reader::Reader;
 use crate::wire::support::read_support;
 use bytes::Bytes;
+use logboat_raft::NodeId;
 
 /// Decodes a frame and appends its parcels. Entry data and bodies are slices of `frame`, not
 /// copies, and each keeps the memory of the whole frame while it lives. Only small slices of a
@@ -49,6 +50,12 @@ fn decode_parcels(mut reader: Reader, mut each: impl FnMut(Parcel)) -> Result<()
         let parcel = match kind {
             kind::REQUEST => Parcel::Request {
                 id: RequestId(reader.varint()?),
+                group: reader.group()?,
+                body: reader.body()?,
+            },
+            kind::FORWARD => Parcel::Forward {
+                id: RequestId(reader.varint()?),
+                to: NodeId(reader.varint()?),
                 group: reader.group()?,
                 body: reader.body()?,
             },

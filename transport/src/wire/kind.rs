@@ -26,3 +26,5 @@ pub(super) const SUPPORT_REQUEST: u8 = 36;
 pub(super) const SUPPORT_GRANTED: u8 = 37;
 pub(super) const SUPPORT_CONFIRM: u8 = 38;
 pub(super) const SUPPORT_CONFIRMED: u8 = 39;
+
+pub(super) const FORWARD: u8 = 40;

@@ -7,7 +7,7 @@ use crate::wire::message::{most_message_bytes, put_message};
 use crate::wire::parcel::RequestId;
 use crate::wire::support::put_support;
 use bytes::Bytes;
-use logboat_raft::{GroupId, LogId, Message, SupportMessage};
+use logboat_raft::{GroupId, LogId, Message, NodeId, SupportMessage};
 
 /// Up to this size a frame is copied into the one queued before it. A larger one travels by itself.
 const MERGE_BYTES: usize = 4 << 10;
@@ -60,6 +60,18 @@ impl Outgoing {
         self.push(most_field_bytes(4) + body.len(), |fields, _| {
             fields.push(kind::REQUEST);
             put_varint(fields, id.0);
+            put_varint(fields, group.0);
+            put_varint(fields, body.len() as u64);
+            fields.extend_from_slice(body);
+        });
+    }
+
+    /// Adds a request to the engine of the node `to`, which the peer is to forward.
+    pub fn push_forward(&mut self, id: RequestId, to: NodeId, group: GroupId, body: &[u8]) {
+        self.push(most_field_bytes(5) + body.len(), |fields, _| {
+            fields.push(kind::FORWARD);
+            put_varint(fields, id.0);
+            put_varint(fields, to.0);
             put_varint(fields, group.0);
             put_varint(fields, body.len() as u64);
             fields.extend_from_slice(body);

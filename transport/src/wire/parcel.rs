@@ -2,7 +2,7 @@
 
 use crate::wire::frame::{ChunkPlace, Frame};
 use bytes::Bytes;
-use logboat_raft::{Entry, GroupId, LogId, Message, Payload, SupportMessage};
+use logboat_raft::{Entry, GroupId, LogId, Message, NodeId, Payload, SupportMessage};
 use std::convert::Infallible;
 
 /// Pairs a reply with its request. The engine chooses it; the transport only carries it.
@@ -23,6 +23,18 @@ pub enum Parcel {
     Request {
         /// What the reply must carry.
         id: RequestId,
+        /// The group that it concerns.
+        group: GroupId,
+        /// Opaque to the transport.
+        body: Bytes,
+    },
+    /// A request of the peer's engine that this node is to forward, because the peer does not reach
+    /// the node that it is for.
+    Forward {
+        /// What the reply must carry.
+        id: RequestId,
+        /// The node that the request is for.
+        to: NodeId,
         /// The group that it concerns.
         group: GroupId,
         /// Opaque to the transport.
@@ -56,7 +68,9 @@ impl Parcel {
     pub fn memory_bytes(&self) -> usize {
         let bytes = match self {
             Self::Message { message, .. } => return message_bytes(message),
-            Self::Request { body, .. } | Self::Reply { body, .. } => body.len(),
+            Self::Request { body, .. } | Self::Forward { body, .. } | Self::Reply { body, .. } => {
+                body.len()
+            }
             Self::Snapshot(chunk) => chunk.data.len(),
             Self::SnapshotRefused { .. } | Self::Support(_) => 0,
         };

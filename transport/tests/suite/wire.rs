@@ -4,7 +4,7 @@ use crate::common::{append_of, every_message};
 use bytes::Bytes;
 use logboat_raft::{
     BootCount, Conflict, Entry, EntryKind, Epoch, GroupId, Index, LogId, MAX_COUNT, Message,
-    Payload, ReadToken, RequestSeq, Round, SupportMessage, Term,
+    NodeId, Payload, ReadToken, RequestSeq, Round, SupportMessage, Term,
 };
 use logboat_transport::{DecodeError, Outgoing, Parcel, RequestId, decode};
 use proptest::collection::vec;
@@ -25,6 +25,7 @@ fn push(outgoing: &mut Outgoing, parcel: &Parcel) {
     match parcel {
         Parcel::Message { group, message } => outgoing.push_message(*group, message),
         Parcel::Request { id, group, body } => outgoing.push_request(*id, *group, body),
+        Parcel::Forward { id, to, group, body } => outgoing.push_forward(*id, *to, *group, body),
         Parcel::Reply { id, body } => outgoing.push_reply(*id, body),
         Parcel::SnapshotRefused { group, last } => outgoing.push_snapshot_refused(*group, *last),
         Parcel::Support(message) => outgoing.push_support(message),
@@ -126,6 +127,12 @@ fn parcel() -> impl Strategy<Value = Parcel> {
             group: GroupId(group),
             body,
         }),
+        1 => (any::<[u64; 3]>(), body()).prop_map(|([id, to, group], body)| Parcel::Forward {
+            id: RequestId(id),
+            to: NodeId(to),
+            group: GroupId(group),
+            body,
+        }),
         1 => (any::<u64>(), body()).prop_map(|(id, body)| Parcel::Reply {
             id: RequestId(id),
             body,
@@ -168,7 +175,7 @@ proptest! {
     /// Behind a header that is right, the fields themselves must hold against anything.
     #[test]
     fn arbitrary_fields_never_panic(
-        kind in 0u8..40,
+        kind in 0u8..42,
         fields in vec(any::<u8>(), 0..200),
         data in vec(any::<u8>(), 0..50),
     ) {
@@ -392,6 +399,9 @@ fn the_bytes_of_every_parcel_are_pinned() {
     let last = LogId::new(Term(5), Index(300));
     pin("request", &|outgoing| {
         outgoing.push_request(RequestId(300), GroupId(7), b"ask");
+    });
+    pin("forward", &|outgoing| {
+        outgoing.push_forward(RequestId(300), NodeId(3), GroupId(7), b"ask");
     });
     pin("reply", &|outgoing| outgoing.push_reply(RequestId(300), b"answer"));
     pin("snapshot refused", &|outgoing| outgoing.push_snapshot_refused(GroupId(7), last));
