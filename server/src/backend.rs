@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::layout::Partition;
 use crate::limits::Limits;
+use logboat::NodeId;
 
 /// A range by its place in key order: the range with the smallest keys is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,6 +59,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
 /// | --- | --- | --- |
 /// | `Busy` | `-TRYAGAIN` | no |
 /// | `Unavailable` | `-CLUSTERDOWN` | no |
+/// | `LeaderUnreachable` | `-CLUSTERDOWN` | no |
 /// | `OutcomeUnknown` | `-UNKNOWN` | perhaps |
 /// | `TooLarge` | `-ERR` | no |
 /// | `Stopped` | `-ERR` | no |
@@ -69,6 +71,9 @@ pub enum BackendError {
     /// The group has no leader that a majority follows.
     #[error("CLUSTERDOWN the key's group has no leader; the command had no effect")]
     Unavailable,
+    /// The group has a leader that neither this node nor any node that it reaches gets to.
+    #[error("CLUSTERDOWN the key's leader, node {0}, is unreachable; the command had no effect")]
+    LeaderUnreachable(NodeId),
     /// The command was handed over, and no answer came.
     #[error("UNKNOWN outcome unknown: no answer in time; the command may have taken effect")]
     OutcomeUnknown,

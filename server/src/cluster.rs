@@ -65,6 +65,7 @@ impl From<RouteError> for BackendError {
         match error {
             RouteError::Busy => Self::Busy,
             RouteError::Unavailable { reason: _ } => Self::Unavailable,
+            RouteError::LeaderUnreachable { leader } => Self::LeaderUnreachable(leader),
             RouteError::OutcomeUnknown => Self::OutcomeUnknown,
             RouteError::TooLarge { bytes, limit } => Self::TooLarge { bytes, limit },
         }

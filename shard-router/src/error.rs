@@ -1,6 +1,6 @@
 //! What can go wrong, by who hears of it.
 
-use logboat::GroupError;
+use logboat::{GroupError, NodeId};
 
 /// Why a request has no answer. Only after [`RouteError::OutcomeUnknown`] may a command have taken
 /// effect.
@@ -14,6 +14,13 @@ pub enum RouteError {
     Unavailable {
         /// What the last attempt ended with.
         reason: String,
+    },
+    /// There is a leader, but neither this node nor any node that it reaches could pass the request
+    /// on. The command had no effect.
+    #[error("node {leader} leads the range and cannot be reached from here")]
+    LeaderUnreachable {
+        /// The leader's node, as another replica named it.
+        leader: NodeId,
     },
     /// The command was handed to a leader and no answer came. It may take effect at any later time,
     /// once, or never.

@@ -24,8 +24,9 @@ struct Inner {
     node: Node,
     map: MapWatch,
     local: BTreeMap<GroupId, GroupHandle>,
-    /// Who answered last for each group that has no replica here; zero before anybody did.
-    remote_leaders: BTreeMap<GroupId, AtomicU64>,
+    /// Who answered last for each group, zero if nobody did. It counts where no replica runs here,
+    /// or where that one does not hear the leader.
+    answered_last: BTreeMap<GroupId, AtomicU64>,
 }
 
 /// How long a request may take, all attempts together.
@@ -76,9 +77,9 @@ impl Router {
         let local = tokio::task::spawn_blocking(move || start_groups(&starting, &map, &machine));
         let local = local.await.map_err(|error| RouterStartError::Meta(error.to_string()))??;
         let map = Arc::clone(watch.borrow().as_ref().expect("the cluster has agreed on a map"));
-        let elsewhere = map.ranges().iter().filter(|range| !local.contains_key(&range.group));
-        let remote_leaders = elsewhere.map(|range| (range.group, AtomicU64::new(0))).collect();
-        Ok(Self(Arc::new(Inner { node, map: watch, local, remote_leaders })))
+        let groups = map.ranges().iter().map(|range| range.group);
+        let answered_last = groups.map(|group| (group, AtomicU64::new(0))).collect();
+        Ok(Self(Arc::new(Inner { node, map: watch, local, answered_last })))
     }
 
     /// The node that this router runs on.
@@ -141,9 +142,6 @@ impl Router {
         self.request(range, RequestKind::Read(mode), query).await
     }
 
-    /// Asks one node after the other until one answers: the one that the last answer named, else the
-    /// one that the replica here follows, else the next in line. An attempt that may have had an
-    /// effect is the last one.
     async fn request(
         &self,
         range: &Range,
@@ -151,45 +149,57 @@ impl Router {
         body: Bytes,
     ) -> Result<Bytes, RouteError> {
         let deadline = Instant::now() + REQUEST_LIMIT;
+        Request { inner: &self.0, range, kind, body, deadline }.run().await
+    }
+}
+
+/// A request on its way to the leader of its range.
+struct Request<'a> {
+    inner: &'a Inner,
+    range: &'a Range,
+    kind: RequestKind,
+    body: Bytes,
+    /// When all attempts end.
+    deadline: Instant,
+}
+
+impl Request<'_> {
+    /// Asks one node after the other until one answers: the node that the last answer named, else
+    /// the leader that is known, else the next replica in line. An attempt that may have had an
+    /// effect is the last one.
+    async fn run(self) -> Result<Bytes, RouteError> {
+        let group = self.range.group;
         let mut waits = BACKOFF.build();
-        let anywhere = matches!(kind, RequestKind::Read(mode) if mode.from == ReadFrom::Any);
-        let here = anywhere && self.0.local.contains_key(&range.group);
-        let mut hint = here.then(|| self.0.node.id());
+        let mut hint = self.reads_here().then(|| self.inner.node.id());
+        let mut named_leader = None;
         for attempt in 0.. {
-            let next_in_line = range.replicas[attempt % range.replicas.len()];
-            let known = || self.0.leader_of(range.group);
+            let next_in_line = self.range.replicas[attempt % self.range.replicas.len()];
+            let known = || self.inner.leader_of(group);
             let target = hint.take().or_else(known).unwrap_or(next_in_line);
-            let error = match self.attempt(target, range.group, kind, &body, deadline).await {
+            let error = match self.attempt(target, attempt).await {
                 Ok(answer) => {
-                    self.0.answered(range.group, Some(target));
+                    self.inner.answered(group, Some(target));
                     return Ok(answer);
                 }
                 Err(error) => error,
             };
-            match &error {
-                RequestError::Busy => return Err(RouteError::Busy),
-                RequestError::TooLarge { bytes, limit } => {
-                    return Err(RouteError::TooLarge { bytes: *bytes, limit: *limit });
-                }
-                RequestError::TimedOut if kind.writes() => {
-                    return Err(RouteError::OutcomeUnknown);
-                }
-                RequestError::NotLeader { leader } => {
-                    hint = leader.filter(|leader| *leader != target);
-                }
-                RequestError::TimedOut
-                | RequestError::NoSuchGroup(_)
-                | RequestError::Unreachable(_)
-                | RequestError::Stopped => {}
+            if let Some(error) = self.is_final(&error) {
+                return Err(error);
             }
-            self.0.answered(range.group, None);
+            if let RequestError::NotLeader { leader: Some(leader) } = error
+                && leader != target
+            {
+                hint = Some(leader);
+                named_leader = hint;
+            }
+            self.inner.answered(group, None);
             // A hint is worth following at once, but two replicas may point at each other.
             let wait = match hint {
                 Some(_) if attempt == 0 => Duration::ZERO,
                 _ => waits.next().unwrap_or(LONGEST_BACKOFF),
             };
-            if Instant::now() + wait >= deadline {
-                return Err(RouteError::Unavailable { reason: error.to_string() });
+            if Instant::now() + wait >= self.deadline {
+                return Err(self.unavailable(named_leader, &error));
             }
             if !wait.is_zero() {
                 sleep(wait).await;
@@ -198,44 +208,109 @@ impl Router {
         unreachable!("the attempts end by their deadline")
     }
 
-    async fn attempt(
-        &self,
-        target: NodeId,
-        group: GroupId,
-        kind: RequestKind,
-        body: &Bytes,
-        deadline: Instant,
-    ) -> Result<Bytes, RequestError> {
-        let limit = match kind.writes() {
-            true => deadline,
-            false => deadline.min(Instant::now() + READ_ATTEMPT_LIMIT),
+    /// Whether the replica on this node, if there is one, may answer without leading.
+    fn reads_here(&self) -> bool {
+        let anywhere = matches!(self.kind, RequestKind::Read(mode) if mode.from == ReadFrom::Any);
+        anywhere && self.inner.local.contains_key(&self.range.group)
+    }
+
+    /// What the caller hears of an error after which no other attempt helps or is allowed.
+    fn is_final(&self, error: &RequestError) -> Option<RouteError> {
+        match *error {
+            RequestError::Busy => Some(RouteError::Busy),
+            RequestError::TooLarge { bytes, limit } => Some(RouteError::TooLarge { bytes, limit }),
+            RequestError::TimedOut if self.kind.writes() => Some(RouteError::OutcomeUnknown),
+            RequestError::TimedOut
+            | RequestError::NotLeader { .. }
+            | RequestError::NoSuchGroup(_)
+            | RequestError::Unreachable(_)
+            | RequestError::Stopped => None,
+        }
+    }
+
+    /// Why there was no answer in time.
+    fn unavailable(&self, named_leader: Option<NodeId>, last_error: &RequestError) -> RouteError {
+        match named_leader {
+            Some(leader) if !self.inner.reaches(leader) => RouteError::LeaderUnreachable { leader },
+            _ => RouteError::Unavailable { reason: last_error.to_string() },
+        }
+    }
+
+    async fn attempt(&self, target: NodeId, attempt: usize) -> Result<Bytes, RequestError> {
+        let limit = match self.kind.writes() {
+            true => self.deadline,
+            false => self.deadline.min(Instant::now() + READ_ATTEMPT_LIMIT),
         };
         let answer = async {
-            if target != self.0.node.id() {
-                return self.0.node.call(target, group, kind, body).await;
+            if target == self.inner.node.id() {
+                self.ask_here().await
+            } else {
+                self.ask(target, attempt).await
             }
-            let local = self.0.local.get(&group).ok_or(RequestError::NoSuchGroup(group))?;
-            local.request(kind, body.clone()).await
         };
         timeout_at(limit, answer).await.unwrap_or(Err(RequestError::TimedOut))
+    }
+
+    async fn ask_here(&self) -> Result<Bytes, RequestError> {
+        let group = self.range.group;
+        let local = self.inner.local.get(&group).ok_or(RequestError::NoSuchGroup(group))?;
+        local.request(self.kind, self.body.clone()).await
+    }
+
+    /// Asks another node, by way of a third one if this node does not reach it. The third node
+    /// forwards the request once and no further, so it never goes in a circle.
+    async fn ask(&self, target: NodeId, attempt: usize) -> Result<Bytes, RequestError> {
+        let (node, group) = (&self.inner.node, self.range.group);
+        let via = self.inner.next_hop(self.range, target, attempt);
+        // Before the first round of heartbeats no node counts as reached.
+        if via.is_none() || self.inner.reaches(target) {
+            let answer = node.call(target, group, self.kind, &self.body).await;
+            if !matches!(answer, Err(RequestError::Unreachable(_))) {
+                return answer;
+            }
+        }
+        match via {
+            Some(via) => node.call_via(via, target, group, self.kind, &self.body).await,
+            None => Err(RequestError::Unreachable(target)),
+        }
     }
 }
 
 impl Inner {
     /// Who seems to lead `group`.
     fn leader_of(&self, group: GroupId) -> Option<NodeId> {
-        if let Some(local) = self.local.get(&group) {
-            return local.view().leader();
-        }
-        let last = self.remote_leaders.get(&group)?.load(Ordering::Relaxed);
-        (last != 0).then_some(NodeId(last))
+        let followed = self.local.get(&group).and_then(|local| local.view().leader());
+        followed.or_else(|| {
+            let last = self.answered_last.get(&group)?.load(Ordering::Relaxed);
+            (last != 0).then_some(NodeId(last))
+        })
     }
 
     /// Notes who answered for `group`, or that nobody did.
     fn answered(&self, group: GroupId, leader: Option<NodeId>) {
-        if let Some(last) = self.remote_leaders.get(&group) {
-            last.store(leader.map_or(0, |node| node.0), Ordering::Relaxed);
+        if let Some(last) = self.answered_last.get(&group) {
+            let leader = leader.map_or(0, |node| node.0);
+            // Nearly always it is the same node: the line is shared by all callers.
+            if last.load(Ordering::Relaxed) != leader {
+                last.store(leader, Ordering::Relaxed);
+            }
         }
+    }
+
+    fn reaches(&self, node: NodeId) -> bool {
+        node == self.node.id() || self.node.reaches(node)
+    }
+
+    /// A node that may reach `target` when this one does not: one that this node reaches, another
+    /// one at each attempt, replicas of the range first.
+    fn next_hop(&self, range: &Range, target: NodeId, attempt: usize) -> Option<NodeId> {
+        let others = self.node.members().into_iter().filter(|node| !range.replicas.contains(node));
+        let hops =
+            range.replicas.iter().copied().chain(others).filter(|&node| {
+                node != target && node != self.node.id() && self.node.reaches(node)
+            });
+        let hops: Vec<_> = hops.collect();
+        (!hops.is_empty()).then(|| hops[attempt % hops.len()])
     }
 }
 
