@@ -1,11 +1,18 @@
 //! Messages, and the network that never forgets one.
 
-use crate::state::{Log, MAJORITY, State};
-use logboat_raft::{BootCount, Epoch, NodeId, Term};
+use crate::ids::{BootCount, Epoch, NodeId, Round, Term};
+use crate::state::{Log, State};
 
 /// A message. One that names no receiver is for everybody but its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Message {
+    /// A replica asks who would vote for it.
+    PreVote {
+        /// The term that its campaign would have.
+        term: Term,
+        /// The replica's node.
+        from: NodeId,
+    },
     /// A candidate asks for votes.
     RequestVote {
         /// The term of the election.
@@ -42,14 +49,14 @@ pub enum Message {
         /// The leader.
         from: NodeId,
     },
-    /// A replica holds the entry of that term.
+    /// A replica holds the entry of that term, durably.
     Appended {
         /// The leader's term.
         term: Term,
         /// The replica's node.
         from: NodeId,
     },
-    /// A replica has bound itself to the leader of that term.
+    /// A replica is bound to the leader of that term, durably.
     Fortified {
         /// The leader's term.
         term: Term,
@@ -65,28 +72,79 @@ pub enum Message {
         /// The leader.
         from: NodeId,
     },
+    /// A replica leads no more in this term and all before it, and lets a follower go.
+    Resign {
+        /// The replica's term.
+        term: Term,
+        /// The replica's node.
+        from: NodeId,
+        /// The follower.
+        to: NodeId,
+        /// The epoch at which the follower's node supports the replica's, as far as that knows.
+        epoch: Epoch,
+    },
     /// A node asks whether its peers support it.
     Confirm {
         /// The node that asks.
         from: NodeId,
-        /// Its run.
-        run: BootCount,
-        /// The round of that run.
-        round: u64,
+        /// Its boot.
+        boot: BootCount,
+        /// The round of that boot.
+        round: Round,
     },
-    /// A node supports another in the run in which that one has asked.
+    /// A node supports another in the boot in which that one has asked.
     Confirmed {
         /// The node that answers.
         from: NodeId,
         /// The node that has asked.
         to: NodeId,
-        /// The run in which it has.
-        run: BootCount,
+        /// The boot in which it has.
+        boot: BootCount,
         /// The round that is answered.
-        round: u64,
+        round: Round,
         /// The epoch of the support.
         epoch: Epoch,
     },
+}
+
+impl Message {
+    /// The nodes that it names: its sender, and the one that it is for if it is for one only.
+    pub(crate) const fn names(self) -> (NodeId, Option<NodeId>) {
+        match self {
+            Self::PreVote { from, .. }
+            | Self::RequestVote { from, .. }
+            | Self::Append { from, .. }
+            | Self::Fortify { from, .. }
+            | Self::Appended { from, .. }
+            | Self::Fortified { from, .. }
+            | Self::TimeoutNow { from, .. }
+            | Self::Confirm { from, .. } => (from, None),
+            Self::Vote { from, to, .. }
+            | Self::Resign { from, to, .. }
+            | Self::Confirmed { from, to, .. } => (from, Some(to)),
+        }
+    }
+
+    /// The same message among nodes that have other names.
+    pub(crate) fn renamed(mut self, name: impl Fn(NodeId) -> NodeId) -> Self {
+        match &mut self {
+            Self::PreVote { from, .. }
+            | Self::RequestVote { from, .. }
+            | Self::Append { from, .. }
+            | Self::Fortify { from, .. }
+            | Self::Appended { from, .. }
+            | Self::Fortified { from, .. }
+            | Self::TimeoutNow { from, .. }
+            | Self::Confirm { from, .. } => *from = name(*from),
+            Self::Vote { from, to, .. }
+            | Self::Resign { from, to, .. }
+            | Self::Confirmed { from, to, .. } => {
+                *from = name(*from);
+                *to = name(*to);
+            }
+        }
+        self
+    }
 }
 
 /// Every message that was ever sent, in no order. Any may arrive at any moment, any number of
@@ -112,9 +170,26 @@ impl Network {
         self.0.binary_search(message).is_ok()
     }
 
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// All messages.
     pub fn iter(&self) -> impl Iterator<Item = Message> + Clone {
         self.0.iter().copied()
+    }
+
+    /// Takes all messages.
+    pub fn drain(&mut self) -> impl Iterator<Item = Message> {
+        self.0.drain(..)
+    }
+
+    /// The same messages among nodes that have other names.
+    pub(crate) fn renamed(&self, name: impl Fn(NodeId) -> NodeId) -> Self {
+        let mut messages: Vec<_> = self.iter().map(|message| message.renamed(&name)).collect();
+        messages.sort_unstable();
+        Self(messages)
     }
 
     /// The leaders that were ever elected, with their terms and the logs that they led with.
@@ -125,24 +200,24 @@ impl Network {
         })
     }
 
-    /// The entries that a majority holds. Their leaders may have acknowledged them.
-    pub fn committed(&self) -> impl Iterator<Item = Term> {
-        self.elected().map(|(term, ..)| term).filter(|&term| self.has_committed(term))
+    /// The newest term in which a leader was elected.
+    pub fn newest_elected(&self) -> Term {
+        self.elected().map(|(term, ..)| term).max().unwrap_or_default()
     }
 
-    /// Whether a majority holds the entry of `term`.
-    pub fn has_committed(&self, term: Term) -> bool {
+    /// How many replicas hold the entry of `term`.
+    pub fn holders(&self, term: Term) -> usize {
         let holds = |message| matches!(message, Message::Appended { term: of, .. } if of == term);
-        self.iter().filter(|&message| holds(message)).count() >= MAJORITY
+        self.iter().filter(|&message| holds(message)).count()
     }
 
-    /// Whether a majority has voted for `candidate` in `term`.
-    pub fn elects(&self, candidate: NodeId, term: Term) -> bool {
+    /// How many replicas have voted for `candidate` in `term`.
+    pub fn votes(&self, candidate: NodeId, term: Term) -> usize {
         let votes = self.iter().filter(|&message| match message {
             Message::Vote { term: of, to, .. } => (of, to) == (term, candidate),
             _ => false,
         });
-        votes.count() >= MAJORITY
+        votes.count()
     }
 
     /// Whether the leader of the term before has asked `candidate` to campaign in `term`.
@@ -156,20 +231,15 @@ impl Network {
     }
 }
 
-/// Whether `message` may reach `node` and do something there. Answers are not received: what rests
-/// on them looks for them in the network.
-pub(crate) fn reaches(state: &State, message: Message, node: NodeId) -> bool {
-    match message {
-        Message::RequestVote { term, from, .. }
-        | Message::Append { term, from, .. }
-        | Message::Fortify { term, from }
-        | Message::TimeoutNow { term, from } => {
-            from != node && term >= state.nodes[node].replica.term
-        }
-        Message::Confirm { from, .. } => from != node,
-        Message::Vote { .. }
-        | Message::Appended { .. }
-        | Message::Fortified { .. }
-        | Message::Confirmed { .. } => false,
+impl<const N: usize> State<N> {
+    /// Whether a majority holds the entry of `term`. Its leader may have acknowledged it.
+    pub fn has_committed(&self, term: Term) -> bool {
+        self.network.holders(term) >= Self::MAJORITY
+    }
+
+    /// The entries that a majority holds.
+    pub fn committed(&self) -> impl Iterator<Item = Term> {
+        let terms = self.network.elected().map(|(term, ..)| term);
+        terms.filter(|&term| self.has_committed(term))
     }
 }

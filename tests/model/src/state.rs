@@ -1,25 +1,20 @@
-//! What a state of the model is made of: three nodes, and every message that was ever sent.
+//! What a state of the model is made of: some nodes, and every message that was ever sent.
 
+use crate::ids::{BootCount, Epoch, NodeId, Round, Term};
 use crate::network::Network;
-use logboat_raft::{BootCount, Epoch, NodeId, Term};
 use std::ops::{Index, IndexMut};
 
-/// The nodes of the model. Each has one replica of the one group.
-pub const NODES: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
+/// One of something for each node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PerNode<T, const N: usize>(pub(crate) [T; N]);
 
-/// How many of [`NODES`] make a majority.
-pub const MAJORITY: usize = NODES.len() / 2 + 1;
-
-/// The peers of a node.
-pub fn peers(node: NodeId) -> impl Iterator<Item = NodeId> {
-    NODES.into_iter().filter(move |&peer| peer != node)
+impl<T: Default, const N: usize> Default for PerNode<T, N> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| T::default()))
+    }
 }
 
-/// One of something for each node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct PerNode<T>([T; NODES.len()]);
-
-impl<T> PerNode<T> {
+impl<T, const N: usize> PerNode<T, N> {
     /// All of them, in the order of the nodes.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter()
@@ -31,44 +26,60 @@ impl<T> PerNode<T> {
     }
 }
 
-impl<T> Index<NodeId> for PerNode<T> {
+impl<T, const N: usize> Index<NodeId> for PerNode<T, N> {
     type Output = T;
 
     fn index(&self, node: NodeId) -> &T {
-        &self.0[place(node)]
+        &self.0[usize::from(node.0) - 1]
     }
 }
 
-impl<T> IndexMut<NodeId> for PerNode<T> {
+impl<T, const N: usize> IndexMut<NodeId> for PerNode<T, N> {
     fn index_mut(&mut self, node: NodeId) -> &mut T {
-        &mut self.0[place(node)]
+        &mut self.0[usize::from(node.0) - 1]
     }
 }
 
-fn place(node: NodeId) -> usize {
-    NODES.iter().position(|&other| other == node).expect("there are no nodes but those of NODES")
-}
-
-/// A state of the whole cluster.
+/// A state of the whole cluster of `N` nodes, each with one replica of the one group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct State {
+pub struct State<const N: usize> {
     /// The nodes.
-    pub nodes: PerNode<Node>,
+    pub nodes: PerNode<Node<N>, N>,
     /// What they have sent.
     pub network: Network,
 }
 
-/// A node. All of it is durable at once but the fields said to be volatile.
+/// A node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Node<const N: usize> {
+    /// How often it has restarted. Durable before the node says anything.
+    pub boot: BootCount,
+    /// The newest round of this boot in which it has asked its peers whether they support it.
+    pub round: Round,
+    /// What its replica is to the others. Every boot begins as a follower.
+    pub role: Role,
+    /// What the node goes by.
+    pub memory: Stored<N>,
+    /// What a crash would leave, where that is less.
+    pub disk: Option<Stored<N>>,
+    /// Messages that wait for the disk to be like the memory.
+    pub outbox: Network,
+}
+
+/// What a node keeps over restarts. It has one log for all of it, of which a crash leaves a
+/// beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Node {
-    /// Counts its starts, from zero.
-    pub run: BootCount,
-    /// The newest round in which it has asked its peers whether they support it. Volatile.
-    pub round: u64,
-    /// The support that it gives to each peer.
-    pub grants: PerNode<Grant>,
-    /// Its replica of the group.
-    pub replica: Replica,
+pub struct Stored<const N: usize> {
+    /// The support that the node gives to each peer.
+    pub grants: PerNode<Grant, N>,
+    /// The replica's term.
+    pub term: Term,
+    /// Whom it has voted for in that term, or whose follower it is there.
+    pub vote: Option<NodeId>,
+    /// The replica's bond.
+    pub bond: Option<Bond>,
+    /// The replica's log.
+    pub log: Log,
 }
 
 /// The support that a node gives to a peer.
@@ -76,8 +87,8 @@ pub struct Node {
 pub struct Grant {
     /// The epoch at which it supports the peer, or last did. Zero if it never did.
     pub epoch: Epoch,
-    /// The run of the peer that the support is for.
-    pub run: BootCount,
+    /// The boot of the peer that the support is for.
+    pub boot: BootCount,
     /// Whether the support stands.
     pub live: bool,
     /// The newest epoch at which support has ended. Not part of the protocol: it remembers what
@@ -95,23 +106,8 @@ impl Grant {
     }
 }
 
-/// A replica. All of it is durable at once but the role.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Replica {
-    /// Its term.
-    pub term: Term,
-    /// Whom it has voted for in that term.
-    pub vote: Option<NodeId>,
-    /// The bond to the leader that fortified itself here last.
-    pub bond: Option<Bond>,
-    /// Its log.
-    pub log: Log,
-    /// What it is to the others. Volatile: every run begins as a follower.
-    pub role: Role,
-}
-
-/// The bond of a replica to a leader, which holds while the replica's node supports the leader's
-/// node at that epoch.
+/// What remains at a follower of its leader's fortification. It stands while the follower's node
+/// supports the leader's node at that epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Bond {
     /// The leader's node.
@@ -128,6 +124,8 @@ pub enum Role {
     /// It waits for a leader.
     #[default]
     Follower,
+    /// It has restarted with a bond, and neither heard from anybody nor entered a term since.
+    Restored,
     /// It has asked for votes in its term.
     Candidate,
     /// It has been elected in its term.
@@ -138,11 +136,16 @@ pub enum Role {
 }
 
 impl Role {
+    /// Whether it leads.
+    pub const fn leads(self) -> bool {
+        matches!(self, Self::Leader { .. })
+    }
+
     /// The read that a leader has to answer.
     pub const fn read(self) -> Option<Read> {
         match self {
             Self::Leader { read } => read,
-            Self::Follower | Self::Candidate => None,
+            Self::Follower | Self::Restored | Self::Candidate => None,
         }
     }
 }
@@ -152,7 +155,7 @@ impl Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Read {
     /// The round that confirms it.
-    pub round: u64,
+    pub round: Round,
     /// The newest term in which a leader had been elected.
     pub elected: Term,
     /// The newest write that a majority held.
@@ -162,7 +165,7 @@ pub struct Read {
 /// A log: the set of terms of its entries. A leader makes one entry, the one that every new leader
 /// writes, so an entry is known by its term, and two logs that share one share all before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Log(u64);
+pub struct Log(u8);
 
 impl Log {
     /// The log with one more entry, made in `term`.
@@ -178,21 +181,56 @@ impl Log {
 
     /// The term of its last entry; zero if it is empty. A voter compares logs by it: with one entry
     /// a term, of two logs that end in the same term none is longer.
-    pub const fn last(self) -> Term {
-        Term(match self.0.checked_ilog2() {
-            Some(bit) => bit as u64,
-            None => 0,
-        })
+    pub fn last(self) -> Term {
+        let bit = self.0.checked_ilog2().unwrap_or_default();
+        Term(u8::try_from(bit).expect("a log has eight bits"))
     }
 }
 
-impl State {
-    /// The bond of the replica of `node`, if it holds: its node supports the leader's at the epoch.
+impl<const N: usize> State<N> {
+    /// How many nodes make a majority.
+    pub const MAJORITY: usize = N / 2 + 1;
+
+    /// All nodes.
+    pub fn ids() -> impl Iterator<Item = NodeId> + Clone {
+        (1..=N).map(|id| NodeId(u8::try_from(id).expect("there are few nodes")))
+    }
+
+    /// The peers of a node.
+    pub fn peers(node: NodeId) -> impl Iterator<Item = NodeId> + Clone {
+        Self::ids().filter(move |&peer| peer != node)
+    }
+
+    /// The bond of the replica of `node`, if it stands.
     pub fn bound(&self, node: NodeId) -> Option<Bond> {
-        let node = &self.nodes[node];
-        node.replica.bond.filter(|bond| {
-            let grant = node.grants[bond.leader];
+        self.nodes[node].memory.bound()
+    }
+}
+
+impl<const N: usize> Node<N> {
+    /// What a crash would leave.
+    pub fn durable(&self) -> &Stored<N> {
+        self.disk.as_ref().unwrap_or(&self.memory)
+    }
+
+    /// What the node goes by, and what it may go by after a crash.
+    pub fn versions(&self) -> impl Iterator<Item = &Stored<N>> {
+        [&self.memory].into_iter().chain(&self.disk)
+    }
+}
+
+impl<const N: usize> Stored<N> {
+    /// The bond, if it stands: the node supports the leader's at its epoch.
+    pub fn bound(&self) -> Option<Bond> {
+        self.bond.filter(|bond| {
+            let grant = self.grants[bond.leader];
             grant.live && grant.epoch == bond.epoch
         })
+    }
+
+    /// Enters a later term, in which the replica has not voted. The bond outlives that.
+    pub fn enter(&mut self, term: Term) {
+        self.term = term;
+        self.vote = None;
     }
 }

@@ -1,45 +1,90 @@
 //! The protocol as it is meant holds in every state within bounds.
 
-use logboat_model::{Bounds, Liveness};
-use stateright::{Checker, Model};
+use logboat_model::{Bounds, Liveness, Start, Syncs, representative};
+use stateright::{Checker, Expectation, Model};
 use std::collections::BTreeSet;
 use std::env;
 use std::time::Instant;
 
-/// The bounds of an ordinary run, unless the environment says otherwise.
-fn bounds() -> Bounds {
+/// These bounds, unless the environment says otherwise.
+fn bounds(terms: u8, grants: u8, restarts: u8, rounds: u8) -> Bounds {
     let chosen = |name, default| match env::var(name) {
         Ok(value) => value.parse().unwrap_or_else(|error| panic!("{name}={value}: {error}")),
         Err(_) => default,
     };
     Bounds {
-        terms: chosen("LOGBOAT_MODEL_TERMS", 2),
-        grants: chosen("LOGBOAT_MODEL_GRANTS", 2),
-        restarts: chosen("LOGBOAT_MODEL_RESTARTS", 1),
-        rounds: chosen("LOGBOAT_MODEL_ROUNDS", 1),
+        terms: chosen("LOGBOAT_MODEL_TERMS", terms),
+        grants: chosen("LOGBOAT_MODEL_GRANTS", grants),
+        restarts: chosen("LOGBOAT_MODEL_RESTARTS", restarts),
+        rounds: chosen("LOGBOAT_MODEL_ROUNDS", rounds),
+    }
+}
+
+/// The protocol as it is meant, from `start` on.
+const fn meant<const N: usize>(start: Start, bounds: Bounds) -> Liveness<N> {
+    Liveness { bounds, start, syncs: Syncs::AtOnce, reduced: true, mistake: None }
+}
+
+/// What was seen of what should be, and in how many states.
+struct Seen {
+    wanted: BTreeSet<&'static str>,
+    states: usize,
+}
+
+/// Goes through all states, and asserts that nothing is seen that should not be.
+fn explore<const N: usize>(model: Liveness<N>) -> Seen {
+    let begin = Instant::now();
+    let checker = model.checker().symmetry_fn(representative).spawn_dfs().join();
+    let (states, depth) = (checker.unique_state_count(), checker.max_depth());
+    println!("{N} nodes, {model:?}: {states} states, {depth} deep, {:?}", begin.elapsed());
+    let found: BTreeSet<_> = checker.discoveries().into_keys().collect();
+    for property in model.properties() {
+        match property.expectation {
+            Expectation::Always => checker.assert_no_discovery(property.name),
+            Expectation::Sometimes | Expectation::Eventually => {}
+        }
+    }
+    Seen { wanted: found, states }
+}
+
+/// Asserts that all was seen that should be in some state.
+fn assert_seen<const N: usize>(model: &Liveness<N>, seen: &Seen) {
+    for property in model.properties() {
+        let wanted = matches!(property.expectation, Expectation::Sometimes);
+        assert!(!wanted || seen.wanted.contains(property.name), "unseen: {}", property.name);
     }
 }
 
 #[test]
-fn every_property_holds_and_nothing_holds_in_vain() {
-    let bounds = bounds();
-    let start = Instant::now();
-    let checker = Liveness { bounds, reduced: true, mistake: None }.checker().spawn_dfs().join();
-    checker.assert_properties();
-    let (states, depth) = (checker.unique_state_count(), checker.max_depth());
-    println!("{bounds:?}: {states} states, {depth} deep, {:?}", start.elapsed());
+fn three_nodes_hold_every_property_and_none_in_vain() {
+    let model = meant::<3>(Start::Empty, bounds(2, 2, 0, 1));
+    assert_seen(&model, &explore(model));
+}
+
+#[test]
+fn three_nodes_with_a_leader_hold_every_property() {
+    explore(meant::<3>(Start::Led, bounds(3, 0, 1, 1)));
+}
+
+#[test]
+fn five_nodes_with_a_leader_hold_every_property() {
+    explore(meant::<5>(Start::Led, bounds(2, 0, 0, 1)));
+}
+
+#[test]
+fn syncs_that_come_late_make_no_difference() {
+    let model = meant::<3>(Start::Led, bounds(2, 0, 1, 1));
+    let at_once = explore(model);
+    let later = explore(Liveness { syncs: Syncs::Later, ..model });
+    assert_eq!(at_once.wanted, later.wanted);
+    assert!(at_once.states < later.states);
 }
 
 #[test]
 fn what_is_left_out_makes_no_difference() {
-    let bounds = Bounds { terms: 2, grants: 1, restarts: 0, rounds: 1 };
-    let found = |reduced| {
-        let checker = Liveness { bounds, reduced, mistake: None }.checker().spawn_dfs().join();
-        let properties: BTreeSet<_> = checker.discoveries().into_keys().collect();
-        (properties, checker.unique_state_count())
-    };
-    let (less, few) = found(true);
-    let (more, many) = found(false);
-    assert_eq!(less, more);
-    assert!(few < many, "{few} states with nothing left out, {many} otherwise");
+    let model = meant::<3>(Start::Led, bounds(2, 0, 0, 1));
+    let less = explore(model);
+    let more = explore(Liveness { reduced: false, ..model });
+    assert_eq!(less.wanted, more.wanted);
+    assert!(less.states < more.states);
 }
