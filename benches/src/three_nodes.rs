@@ -88,7 +88,7 @@ impl ThreeNodes {
                 | Output::Refused { .. }
                 | Output::ReadReady { .. }
                 | Output::ReadRefused { .. }
-                | Output::Load { .. }
+                | Output::ReadLog { .. }
                 | Output::SendSnapshot { .. }
                 | Output::RestoreSnapshot { .. }
                 | Output::RoleChanged { .. } => {}

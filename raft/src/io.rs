@@ -66,12 +66,12 @@ pub enum Input {
         /// The mark of the newest durable [`Persist`].
         seq: WriteSeq,
     },
-    /// The answer to [`Output::Load`].
-    Loaded {
+    /// The answer to [`Output::ReadLog`].
+    LogRead {
         /// Whom they are for.
-        target: LoadFor,
+        target: LogReadTarget,
         /// Consecutive entries from the index asked for on; empty when the log no longer has them.
-        /// It always has those for [`LoadFor::Apply`], unless a snapshot replaced it meanwhile.
+        /// It always has those for [`LogReadTarget::Apply`], unless a snapshot replaced it meanwhile.
         entries: Entries,
     },
     /// The state machine's own snapshot, covering everything up to `last`, is durable. The log up
@@ -110,9 +110,9 @@ pub enum Input {
     Campaign,
 }
 
-/// Whom loaded entries are for.
+/// Whom entries that are read back are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoadFor {
+pub enum LogReadTarget {
     /// A follower that is behind.
     Peer(NodeId),
     /// This replica's own state machine, after a restart.
@@ -170,11 +170,11 @@ pub enum Output {
         /// Why.
         reason: Refusal,
     },
-    /// Read entries back from the log. Answer by [`Input::Loaded`]; at most one request for each
+    /// Read entries back from the log. Answer by [`Input::LogRead`]; at most one request for each
     /// target is open.
-    Load {
+    ReadLog {
         /// Whom they are for.
-        target: LoadFor,
+        target: LogReadTarget,
         /// The first index wanted.
         first: Index,
         /// The last index wanted.

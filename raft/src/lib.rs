@@ -119,7 +119,7 @@ pub use ids::{
     BootCount, ClusterId, Epoch, GroupId, Incarnation, Index, LogId, NodeId, RequestSeq, Round,
     Term,
 };
-pub use io::{Input, LoadFor, Output, ReadFrom, ReadMode, ReadToken, Refusal, RoleKind};
+pub use io::{Input, LogReadTarget, Output, ReadFrom, ReadMode, ReadToken, Refusal, RoleKind};
 pub use message::{Conflict, Message, Payload};
 pub use plausible::{MAX_COUNT, MAX_STEP, is_plausible};
 pub use raft::Raft;

@@ -25,7 +25,7 @@ impl Message {
         let precedes =
             |a: &LogId, b: &LogId| a.term <= b.term && a.index.0.checked_add(1) == Some(b.index.0);
         let is_payload_possible = match &self.payload {
-            Payload::Append { prev, entries, .. } => {
+            Payload::AppendEntries { prev, entries, .. } => {
                 let ids = iter::once(*prev).chain(entries.iter().map(Entry::id));
                 let last = entries.last().map_or(*prev, Entry::id);
                 reachable(last) && ids.is_sorted_by(precedes)
@@ -77,7 +77,7 @@ pub enum Payload {
     },
     /// AppendEntries (Raft paper, figure 2). The follower fortifies the leader, as by
     /// [`Payload::Fortify`].
-    Append {
+    AppendEntries {
         /// The entry just before `entries`; zero at the start of the log.
         prev: LogId,
         /// Consecutive entries from `prev.index + 1` on; empty to probe.

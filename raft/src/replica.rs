@@ -8,8 +8,8 @@ mod timing;
 use crate::follower_reads::FollowerReads;
 use crate::log::Log;
 use crate::{
-    Config, Fortification, HardState, Index, LoadFor, LogWrite, NodeId, Persist, Restored, Support,
-    Term, Time, WriteSeq, quorum,
+    Config, Fortification, HardState, Index, LogReadTarget, LogWrite, NodeId, Persist, Restored,
+    Support, Term, Time, WriteSeq, quorum,
 };
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -47,7 +47,7 @@ pub(crate) struct Replica {
     /// The newest durable write; all before it are durable as well.
     durable: WriteSeq,
     /// The requests for entries on disk that were not answered yet, at most one a target.
-    loads: Vec<LoadFor>,
+    log_reads: Vec<LogReadTarget>,
     /// Reads here that wait for the answer of a leader elsewhere, or to be applied up to it.
     pub(crate) follower_reads: FollowerReads,
     /// The state of the generator of election timeouts.
@@ -82,7 +82,7 @@ impl Replica {
             hard_state_seq: WriteSeq(0),
             newest: WriteSeq(0),
             durable: WriteSeq(0),
-            loads: Vec::new(),
+            log_reads: Vec::new(),
             follower_reads: FollowerReads::default(),
         };
         // A snapshot becomes durable before the term in which it was received.
@@ -201,18 +201,18 @@ impl Replica {
     }
 
     /// Notes a request for entries on disk. Returns false if one for the same target is open.
-    pub(crate) fn open_load(&mut self, target: LoadFor) -> bool {
-        let is_new = !self.loads.contains(&target);
+    pub(crate) fn open_log_read(&mut self, target: LogReadTarget) -> bool {
+        let is_new = !self.log_reads.contains(&target);
         if is_new {
-            self.loads.push(target);
+            self.log_reads.push(target);
         }
         is_new
     }
 
     /// Notes the answer to a request for entries. Returns false if there was no such request.
-    pub(crate) fn close_load(&mut self, target: LoadFor) -> bool {
-        let open = self.loads.iter().position(|&load| load == target);
-        open.map(|at| self.loads.swap_remove(at)).is_some()
+    pub(crate) fn close_log_read(&mut self, target: LogReadTarget) -> bool {
+        let open = self.log_reads.iter().position(|&open| open == target);
+        open.map(|at| self.log_reads.swap_remove(at)).is_some()
     }
 
     /// Panics when the fields contradict each other.

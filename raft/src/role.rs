@@ -13,8 +13,8 @@ use crate::read_queue::Reader;
 use crate::replica::Replica;
 use crate::step::Step;
 use crate::{
-    Commands, Entries, Input, LoadFor, NodeId, Output, ReadFrom, ReadMode, ReadToken, Refusal,
-    RoleKind, Support, Time, WriteSeq,
+    Commands, Entries, Input, LogReadTarget, NodeId, Output, ReadFrom, ReadMode, ReadToken,
+    Refusal, RoleKind, Support, Time, WriteSeq,
 };
 use alloc::boxed::Box;
 pub(crate) use candidate::Candidate;
@@ -88,7 +88,7 @@ impl Role {
             Input::Propose { commands } => self.on_propose(step, commands),
             Input::Read { token, mode } => self.on_read(step, token, mode),
             Input::Persisted { seq } => self.on_persisted(step, seq),
-            Input::Loaded { target, entries } => self.on_loaded(step, target, entries),
+            Input::LogRead { target, entries } => self.on_log_read(step, target, entries),
             Input::Compact { last } => step.compact(last),
             Input::SnapshotSent { to, last } => {
                 self.if_leader(|leader| leader.on_snapshot_sent(step, to, last));
@@ -204,13 +204,15 @@ impl Role {
         self.if_leader(|leader| leader.advance_commit(step.replica));
     }
 
-    fn on_loaded(&mut self, step: &mut Step<'_>, target: LoadFor, entries: Entries) {
-        if !step.replica.close_load(target) {
+    fn on_log_read(&mut self, step: &mut Step<'_>, target: LogReadTarget, entries: Entries) {
+        if !step.replica.close_log_read(target) {
             return;
         }
         match target {
-            LoadFor::Apply => step.apply_loaded(entries),
-            LoadFor::Peer(node) => self.if_leader(|leader| leader.on_loaded(step, node, entries)),
+            LogReadTarget::Apply => step.apply_log_read(entries),
+            LogReadTarget::Peer(node) => {
+                self.if_leader(|leader| leader.on_log_read(step, node, entries))
+            }
         }
     }
 

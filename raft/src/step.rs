@@ -8,8 +8,8 @@ mod reads;
 
 use crate::replica::Replica;
 use crate::{
-    Entries, Index, LoadFor, LogId, LogWrite, Message, NodeId, Output, Payload, Support, Time,
-    WriteSeq,
+    Entries, Index, LogId, LogReadTarget, LogWrite, Message, NodeId, Output, Payload, Support,
+    Time, WriteSeq,
 };
 use alloc::vec::Vec;
 
@@ -124,7 +124,7 @@ impl Step<'_> {
         if first < memory_start {
             let last = through.min(memory_start.prev());
             let max_bytes = replica.config.tuning.max_append_bytes;
-            return self.load(LoadFor::Apply, first, last, max_bytes);
+            return self.read_log(LogReadTarget::Apply, first, last, max_bytes);
         }
         replica.applied = through;
         let entries = replica.log.take(through);
@@ -136,7 +136,7 @@ impl Step<'_> {
     ///
     /// # Panics
     /// When the disk does not hold what was durable.
-    pub(crate) fn apply_loaded(&mut self, entries: Entries) {
+    pub(crate) fn apply_log_read(&mut self, entries: Entries) {
         let replica = &mut *self.replica;
         let wanted = replica.applied.next();
         if wanted >= replica.log.memory_start() {
@@ -153,9 +153,15 @@ impl Step<'_> {
     }
 
     /// Asks for entries on disk, unless a request for the same target is open.
-    pub(crate) fn load(&mut self, target: LoadFor, first: Index, last: Index, max_bytes: usize) {
-        if self.replica.open_load(target) {
-            self.out.push(Output::Load { target, first, last, max_bytes });
+    pub(crate) fn read_log(
+        &mut self,
+        target: LogReadTarget,
+        first: Index,
+        last: Index,
+        max_bytes: usize,
+    ) {
+        if self.replica.open_log_read(target) {
+            self.out.push(Output::ReadLog { target, first, last, max_bytes });
         }
     }
 

@@ -103,7 +103,7 @@ struct Sorted {
 impl Sorted {
     fn add(&mut self, group: GroupId, message: Message) {
         self.bytes += size_of::<(GroupId, Message)>();
-        if let Payload::Append { entries, .. } = &message.payload {
+        if let Payload::AppendEntries { entries, .. } = &message.payload {
             let entry_bytes = |entry: &Entry| size_of::<Entry>() + entry.data.len();
             self.bytes += entries.iter().map(entry_bytes).sum::<usize>();
         }
@@ -112,7 +112,7 @@ impl Sorted {
 }
 
 fn carries_entries(message: &Message) -> bool {
-    matches!(&message.payload, Payload::Append { entries, .. } if !entries.is_empty())
+    matches!(&message.payload, Payload::AppendEntries { entries, .. } if !entries.is_empty())
 }
 
 impl Inbound {

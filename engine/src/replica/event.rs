@@ -3,7 +3,7 @@
 use crate::replica::request::Request;
 use crate::request::RequestKind;
 use crate::turn::jobs::LogReadJob;
-use logboat_raft::{Entry, Index, LoadFor, LogId, Message, NodeId, ReadMode};
+use logboat_raft::{Entry, Index, LogId, LogReadTarget, Message, NodeId, ReadMode};
 use logboat_storage::ReadError;
 
 /// What can happen to a replica.
@@ -30,7 +30,7 @@ pub enum GroupEvent {
     /// The answer to a [`LogReadJob`].
     LogRead {
         /// What they are for.
-        target: LoadFor,
+        target: LogReadTarget,
         /// The first index that was wanted.
         first: Index,
         /// Entries from there on; none when the log does not have it.

@@ -203,7 +203,7 @@ impl Group {
                 Output::Refused { reason } => refuse_proposing(run, &reason.into()),
                 Output::ReadReady { token } => self.serve_reads(run, token),
                 Output::ReadRefused { token, reason } => self.refuse_reads(run, token, reason),
-                Output::Load { target, first, last, max_bytes } => {
+                Output::ReadLog { target, first, last, max_bytes } => {
                     run.turn.log_reads.push(LogReadJob {
                         group: self.id,
                         slot: self.slot,

@@ -3,7 +3,7 @@
 use crate::state_machine::SnapshotWriter;
 use crate::turn::slot::Slot;
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use logboat_raft::{GroupId, Index, LoadFor, LogId, Message, NodeId};
+use logboat_raft::{GroupId, Index, LogId, LogReadTarget, Message, NodeId};
 use logboat_transport::SnapshotChunk;
 
 /// Entries that a replica wants to have read; at most one of these is open for each of its targets.
@@ -14,7 +14,7 @@ pub struct LogReadJob {
     /// Its replica's place, for the answer.
     pub slot: Slot,
     /// What they are for.
-    pub target: LoadFor,
+    pub target: LogReadTarget,
     /// The first index wanted.
     pub first: Index,
     /// The last index wanted.

@@ -338,7 +338,7 @@ impl Watch {
 impl Append {
     fn of(to: NodeId, through: bool, parcel: &Parcel) -> Option<Self> {
         if let Parcel::Message { message, .. } = parcel
-            && let Payload::Append { entries, .. } = &message.payload
+            && let Payload::AppendEntries { entries, .. } = &message.payload
             && !entries.is_empty()
         {
             let bytes = entries.iter().map(|entry| entry.data.len()).sum();

@@ -32,7 +32,7 @@ fn what_no_replica_can_have_said_is_not_heard() {
         let id = LogId::new(Term(term), Index(index));
         Entry::new(GroupId(1), id, EntryKind::Noop, Bytes::new())
     };
-    let append = |terms: [u64; 2]| Payload::Append {
+    let append = |terms: [u64; 2]| Payload::AppendEntries {
         prev: LogId::default(),
         entries: [entry(terms[0], 1), entry(terms[1], 2)].into_iter().collect(),
         commit: Index(0),

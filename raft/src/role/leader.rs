@@ -238,7 +238,7 @@ impl Leader {
     }
 
     /// Sends on what was read from the disk for a follower, if that is still what it needs.
-    pub(crate) fn on_loaded(&mut self, step: &mut Step<'_>, node: NodeId, entries: Entries) {
+    pub(crate) fn on_log_read(&mut self, step: &mut Step<'_>, node: NodeId, entries: Entries) {
         let Some(peer) = self.peer_mut(node) else {
             return;
         };

@@ -25,7 +25,7 @@ impl Role {
             (Self::Candidate(_), Payload::VoteReply { granted }) => {
                 self.on_vote_reply(step, from, granted);
             }
-            (Self::Follower(_), Payload::Append { prev, entries, commit }) => {
+            (Self::Follower(_), Payload::AppendEntries { prev, entries, commit }) => {
                 Follower::on_append(step, from, prev, entries, commit);
             }
             (Self::Follower(_), Payload::Snapshot { last }) => {
@@ -59,7 +59,7 @@ impl Role {
             // votes on disk rule out. The rest are answers to a role that was given up since.
             (
                 Self::Leader(_) | Self::Candidate(_) | Self::PreCandidate(_),
-                Payload::Append { .. }
+                Payload::AppendEntries { .. }
                 | Payload::Fortify { .. }
                 | Payload::Snapshot { .. }
                 | Payload::ReadIndexReply { .. },
@@ -81,7 +81,9 @@ impl Role {
             Payload::PreVote { .. }
             | Payload::PreVoteReply { granted: true }
             | Payload::Resign { .. } => return true,
-            Payload::Append { .. } | Payload::Fortify { .. } | Payload::Snapshot { .. } => true,
+            Payload::AppendEntries { .. } | Payload::Fortify { .. } | Payload::Snapshot { .. } => {
+                true
+            }
             Payload::PreVoteReply { granted: false }
             | Payload::Vote { .. }
             | Payload::VoteReply { .. }
@@ -123,7 +125,7 @@ fn answer_late(step: &mut Step<'_>, from: NodeId, payload: &Payload) {
     let applied = step.replica.applied;
     let answer = match *payload {
         Payload::Vote { .. } => Payload::VoteReply { granted: false },
-        Payload::Append { .. } | Payload::Snapshot { .. } | Payload::Fortify { .. } => {
+        Payload::AppendEntries { .. } | Payload::Snapshot { .. } | Payload::Fortify { .. } => {
             Payload::Fortified { epoch: None, applied }
         }
         Payload::ReadIndex { token, .. } => Payload::refused_read(token),

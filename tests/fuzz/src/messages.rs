@@ -82,5 +82,5 @@ fn append(input: &mut Unstructured<'_>, group: GroupId) -> Result<Payload> {
         Ok(Entry::new(group, id, kind, Bytes::from(data)))
     });
     let entries = entries.collect::<Result<_>>()?;
-    Ok(Payload::Append { prev, entries, commit: index(input)? })
+    Ok(Payload::AppendEntries { prev, entries, commit: index(input)? })
 }

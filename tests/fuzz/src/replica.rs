@@ -1,7 +1,7 @@
 //! The consensus core, fed with anything that peers may say, in any order.
 //!
 //! What its own node owes it is kept: time does not go back, only writes that were handed out
-//! become durable, [`Input::Loaded`] brings what the log holds, and [`Input::Compact`] names an
+//! become durable, [`Input::LogRead`] brings what the log holds, and [`Input::Compact`] names an
 //! entry that was applied. Of what peers say, one thing is left out, because the core promises to
 //! panic over it: an append that would replace an entry known to be committed.
 
@@ -9,9 +9,9 @@ use crate::messages;
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use logboat_raft::{
-    Config, Confirmation, Entry, Epoch, GroupId, HardState, Index, Input, Lease, LoadFor, LogId,
-    LogWrite, Message, NodeId, Output, Payload, Persist, Raft, ReadFrom, ReadMode, ReadToken,
-    Restored, Round, Support, TermRun, Time, Tuning, WriteSeq,
+    Config, Confirmation, Entry, Epoch, GroupId, HardState, Index, Input, Lease, LogId,
+    LogReadTarget, LogWrite, Message, NodeId, Output, Payload, Persist, Raft, ReadFrom, ReadMode,
+    ReadToken, Restored, Round, Support, TermRun, Time, Tuning, WriteSeq,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -51,7 +51,7 @@ struct Host {
     durable: Disk,
     unsynced: VecDeque<Persist>,
     newest: WriteSeq,
-    loads: VecDeque<(LoadFor, Index, Index, usize)>,
+    loads: VecDeque<(LogReadTarget, Index, Index, usize)>,
     applied: LogId,
 }
 
@@ -216,7 +216,7 @@ impl Host {
             message.term = self.raft.term();
         }
         if hints & 2 != 0
-            && let Payload::Append { prev, entries, .. } = &mut message.payload
+            && let Payload::AppendEntries { prev, entries, .. } = &mut message.payload
         {
             *prev = self.raft.last();
             for (entry, offset) in entries.iter_mut().zip(1..) {
@@ -239,7 +239,7 @@ impl Host {
 
     /// Whether an append contradicts what is committed, as no leader's does.
     fn replaces_committed(&self, message: &Message) -> bool {
-        let Payload::Append { entries, .. } = &message.payload else {
+        let Payload::AppendEntries { entries, .. } = &message.payload else {
             return false;
         };
         let snapshot = self.written.snapshot;
@@ -271,7 +271,7 @@ impl Host {
     fn load(&mut self) -> Result<()> {
         if let Some((target, first, last, max_bytes)) = self.loads.pop_front() {
             let entries = self.written.read(first, last, max_bytes);
-            self.step(Input::Loaded { target, entries: entries.into() });
+            self.step(Input::LogRead { target, entries: entries.into() });
         }
         Ok(())
     }
@@ -320,7 +320,7 @@ impl Host {
                 assert!(last.index > self.applied.index, "a snapshot brings the state forward");
                 self.applied = last;
             }
-            Output::Load { target, first, last, max_bytes } => {
+            Output::ReadLog { target, first, last, max_bytes } => {
                 assert!(first <= last);
                 self.loads.push_back((target, first, last, max_bytes));
             }

@@ -225,7 +225,7 @@ impl Checks {
         let voted_for = vote.map(|vote| vote.0 as usize - 1);
         let names_term = match &message.payload {
             Payload::PreVote { .. } | Payload::PreVoteReply { granted: true } => false,
-            Payload::Append { .. } | Payload::Snapshot { .. } => false,
+            Payload::AppendEntries { .. } | Payload::Snapshot { .. } => false,
             Payload::Vote { .. } => {
                 assert!(
                     term > message.term || voted_for == Some(from),

@@ -19,7 +19,7 @@ const MAX_ENTRIES: usize = 1 << 20;
 /// Bounds what a message takes in both parts of a frame.
 pub(super) fn most_message_bytes(message: &Message) -> usize {
     let entries = match &message.payload {
-        Payload::Append { entries, .. } => entries.as_slice(),
+        Payload::AppendEntries { entries, .. } => entries.as_slice(),
         Payload::PreVote { .. }
         | Payload::PreVoteReply { .. }
         | Payload::Vote { .. }
@@ -57,7 +57,7 @@ pub(super) fn put_message(
             put_log_id(fields, *last);
             fields.push(u8::from(*transfer));
         }
-        Payload::Append { prev, entries, commit } => {
+        Payload::AppendEntries { prev, entries, commit } => {
             put_log_id(fields, *prev);
             put_varint(fields, commit.0);
             put_entries(fields, data, *prev, entries);
@@ -95,7 +95,7 @@ const fn kind_of(payload: &Payload) -> u8 {
         Payload::PreVoteReply { .. } => kind::PRE_VOTE_REPLY,
         Payload::Vote { .. } => kind::VOTE,
         Payload::VoteReply { .. } => kind::VOTE_REPLY,
-        Payload::Append { .. } => kind::APPEND,
+        Payload::AppendEntries { .. } => kind::APPEND,
         Payload::Appended { .. } => kind::APPENDED,
         Payload::Rejected { .. } => kind::REJECTED,
         Payload::Fortify { .. } => kind::FORTIFY,
@@ -184,7 +184,7 @@ fn read_append(reader: &mut Reader, group: GroupId) -> Result<Payload, DecodeErr
         entry.verify(group)?;
         entries.push(entry);
     }
-    Ok(Payload::Append { prev, entries, commit })
+    Ok(Payload::AppendEntries { prev, entries, commit })
 }
 
 fn read_entry(reader: &mut Reader, index: Index) -> Result<Entry, DecodeError> {

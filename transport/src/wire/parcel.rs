@@ -81,7 +81,7 @@ impl Parcel {
 fn message_bytes(message: &Message) -> usize {
     let entry_bytes = |entry: &Entry| size_of::<Entry>() + entry.data.len();
     let entries = match &message.payload {
-        Payload::Append { entries, .. } => entries.iter().map(entry_bytes).sum(),
+        Payload::AppendEntries { entries, .. } => entries.iter().map(entry_bytes).sum(),
         _ => 0,
     };
     size_of::<Parcel>() + entries

@@ -158,7 +158,7 @@ pub(crate) fn append(group: u64, prev: LogId, commands: Vec<Bytes>) -> Message {
     });
     Message {
         term: prev.term,
-        payload: Payload::Append { prev, entries: entries.collect(), commit: prev.index },
+        payload: Payload::AppendEntries { prev, entries: entries.collect(), commit: prev.index },
     }
 }
 

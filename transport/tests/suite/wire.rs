@@ -50,7 +50,7 @@ fn append(group: GroupId) -> impl Strategy<Value = Payload> {
             let kind = if noop { EntryKind::Noop } else { EntryKind::Command };
             Entry::new(group, id, kind, data.into())
         });
-        Payload::Append { prev, entries: entries.collect(), commit: Index(commit) }
+        Payload::AppendEntries { prev, entries: entries.collect(), commit: Index(commit) }
     })
 }
 
@@ -288,7 +288,7 @@ fn entry_data_are_slices_of_the_frame() {
     let [Parcel::Message { message, .. }] = parcels.as_slice() else {
         panic!("{parcels:?}");
     };
-    let Payload::Append { entries, .. } = &message.payload else {
+    let Payload::AppendEntries { entries, .. } = &message.payload else {
         panic!("{message:?}");
     };
     assert!(range.contains(&entries[0].data.as_ptr()));

@@ -2,7 +2,7 @@
 
 use crate::replica::group::Group;
 use crate::replica::run_context::RunContext;
-use logboat_raft::{Entries, Entry, EntryKind, Index, Input, LoadFor};
+use logboat_raft::{Entries, Entry, EntryKind, Index, Input, LogReadTarget};
 use logboat_storage::ReadError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -35,17 +35,17 @@ impl Group {
     pub(super) fn log_read(
         &mut self,
         run: &mut RunContext<'_>,
-        target: LoadFor,
+        target: LogReadTarget,
         first: Index,
         entries: Result<Vec<Entry>, ReadError>,
     ) {
         // A snapshot may have taken the place of what was to be applied meanwhile.
-        let awaited = target == LoadFor::Apply && first == self.applied.index.next();
+        let awaited = target == LogReadTarget::Apply && first == self.applied.index.next();
         match entries {
             Ok(entries) if entries.is_empty() && awaited => {
                 self.fail(run, &format!("its log lacks the committed entry {first}"));
             }
-            Ok(entries) => self.step(run, Input::Loaded { target, entries: entries.into() }),
+            Ok(entries) => self.step(run, Input::LogRead { target, entries: entries.into() }),
             Err(error) => self.fail(run, &error.to_string()),
         }
     }

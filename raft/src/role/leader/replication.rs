@@ -2,7 +2,7 @@
 
 use crate::progress::{Mode, Progress};
 use crate::step::Step;
-use crate::{Entries, LoadFor, Output, Payload};
+use crate::{Entries, LogReadTarget, Output, Payload};
 
 /// Tells a follower who leads, asks it to fortify this leader, and tells what is committed of what
 /// the follower is known to hold: it takes that without comparing logs.
@@ -36,7 +36,7 @@ fn probe(peer: &mut Progress, step: &mut Step<'_>) {
         Entries::new()
     };
     let commit = replica.commit;
-    step.send(peer.node, Payload::Append { prev, entries, commit });
+    step.send(peer.node, Payload::AppendEntries { prev, entries, commit });
     peer.probed(step.now());
     peer.commit_sent(commit, step.now());
 }
@@ -54,9 +54,9 @@ fn stream(peer: &mut Progress, step: &mut Step<'_>) {
         };
         let memory_start = replica.log.memory_start();
         if peer.next < memory_start {
-            let target = LoadFor::Peer(peer.node);
+            let target = LogReadTarget::Peer(peer.node);
             let last = memory_start.prev();
-            return step.load(target, peer.next, last, max_bytes.min(room));
+            return step.read_log(target, peer.next, last, max_bytes.min(room));
         }
         let entries = replica.log.read(peer.next, max_bytes, room);
         if entries.is_empty() {
@@ -74,7 +74,7 @@ pub(super) fn send_append(peer: &mut Progress, step: &mut Step<'_>, entries: Ent
     let (commit, now) = (step.replica.commit, step.now());
     peer.append_sent(prev.index.plus(entries.len() as u64), bytes, now);
     peer.commit_sent(commit, now);
-    step.send(peer.node, Payload::Append { prev, entries, commit });
+    step.send(peer.node, Payload::AppendEntries { prev, entries, commit });
 }
 
 /// Has the newest snapshot streamed to a follower.
@@ -90,7 +90,7 @@ pub(super) fn retry(peer: &mut Progress, step: &mut Step<'_>) {
         Mode::Snapshot { last, .. } => {
             peer.snapshot_probed(step.now());
             let (commit, entries) = (step.replica.commit, Entries::new());
-            step.send(peer.node, Payload::Append { prev: last, entries, commit });
+            step.send(peer.node, Payload::AppendEntries { prev: last, entries, commit });
         }
         Mode::Probe { .. } | Mode::Replicate => peer.lost(),
     }

@@ -85,7 +85,7 @@ impl Checks {
             | Payload::ReadIndex { .. }
             | Payload::ReadIndexReply { .. }
             | Payload::TimeoutNow => assert_eq!(disk.hard_state.term, message.term),
-            Payload::Append { .. } => {}
+            Payload::AppendEntries { .. } => {}
             Payload::PreVote { .. }
             | Payload::PreVoteReply { granted: true }
             | Payload::Resign { .. }
@@ -154,7 +154,7 @@ fn releases(input: &Input, leader: NodeId) -> bool {
         return false;
     };
     match message.payload {
-        Payload::Append { .. }
+        Payload::AppendEntries { .. }
         | Payload::Fortify { .. }
         | Payload::Snapshot { .. }
         | Payload::Vote { transfer: true, .. }

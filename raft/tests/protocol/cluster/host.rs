@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use logboat_raft::{
-    BootCount, Entry, Grant, HardState, Index, LoadFor, LogId, LogWrite, Message, NodeId, Persist,
-    Raft, Restored, Support, Term, TermRun, WriteSeq,
+    BootCount, Entry, Grant, HardState, Index, LogId, LogReadTarget, LogWrite, Message, NodeId,
+    Persist, Raft, Restored, Support, Term, TermRun, WriteSeq,
 };
 use std::collections::{BTreeMap, VecDeque};
 
@@ -90,7 +90,7 @@ pub(crate) struct Host {
     pub(crate) held: VecDeque<(WriteSeq, NodeId, Message)>,
     pub(crate) newest: WriteSeq,
     pub(crate) durable: WriteSeq,
-    pub(crate) loads: VecDeque<(LoadFor, Index, Index, usize)>,
+    pub(crate) loads: VecDeque<(LogReadTarget, Index, Index, usize)>,
     /// The durable snapshot: its last entry, and the state.
     pub(crate) snapshot: (LogId, History),
     /// Snapshots that came from leaders.

@@ -217,7 +217,7 @@ impl Cluster {
             }
             let found: Vec<_> = entries.iter().map(Entry::id).collect();
             self.event(|| format!("{node} loaded {} for {target:?}", show::ids(&found)));
-            self.step(node, Input::Loaded { target, entries: entries.into() });
+            self.step(node, Input::LogRead { target, entries: entries.into() });
         }
     }
 
@@ -225,7 +225,7 @@ impl Cluster {
     pub(crate) fn lack_load(&mut self, node: NodeId) {
         if let Some((target, ..)) = self.host(node).loads.pop_front() {
             let entries = Entries::new();
-            self.step(node, Input::Loaded { target, entries });
+            self.step(node, Input::LogRead { target, entries });
         }
     }
 
@@ -372,7 +372,7 @@ impl Cluster {
                     self.host(node).history.push((entry.id(), entry.data));
                 }
             }
-            Output::Load { target, first, last, max_bytes } => {
+            Output::ReadLog { target, first, last, max_bytes } => {
                 let host = self.host(node);
                 assert!(first <= last && last <= host.disk.last(), "what is asked for is on disk");
                 assert!(host.loads.iter().all(|load| load.0 != target), "one load a target");

@@ -2,7 +2,7 @@
 
 use super::{Cluster, Packet};
 use logboat_raft::{
-    Entry, Fortification, LoadFor, LogId, LogWrite, Message, NodeId, Output, Payload, Refusal,
+    Entry, Fortification, LogId, LogReadTarget, LogWrite, Message, NodeId, Output, Payload, Refusal,
 };
 
 impl Cluster {
@@ -126,10 +126,10 @@ pub(crate) fn output(output: &Output) -> String {
         Output::ReadRefused { token, reason } => {
             format!("read {} refused: {}", token.0, refusal(*reason))
         }
-        Output::Load { target, first, last, max_bytes } => {
+        Output::ReadLog { target, first, last, max_bytes } => {
             let target = match target {
-                LoadFor::Peer(node) => format!("node {node}"),
-                LoadFor::Apply => "apply".into(),
+                LogReadTarget::Peer(node) => format!("node {node}"),
+                LogReadTarget::Apply => "apply".into(),
             };
             format!("load {first}..={last} for {target}, {max_bytes} bytes at most")
         }
@@ -158,7 +158,7 @@ pub(crate) fn message(message: &Message) -> String {
             format!("vote(t{t} last={last}{transfer})")
         }
         Payload::VoteReply { granted } => format!("vote-reply(t{t} {})", verdict(*granted)),
-        Payload::Append { prev, entries: list, commit } => {
+        Payload::AppendEntries { prev, entries: list, commit } => {
             format!("append(t{t} prev={prev} [{}] commit={commit})", entries(list))
         }
         Payload::Appended { through, .. } => format!("appended(t{t} {through})"),
