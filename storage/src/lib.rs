@@ -30,5 +30,5 @@ pub mod simulation {
     //! disk has to offer.
 
     pub use crate::wal::{Disk, FileDisk, FileSegment, SegmentFile, SimDisk, SimSegment};
-    pub use crate::wal::{InlineWal, Log, Segment, SegmentPool, WriteError, Written};
+    pub use crate::wal::{InlineWal, Log, Segment, SegmentPool, Unsynced, WriteError, Written};
 }

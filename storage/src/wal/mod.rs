@@ -75,7 +75,7 @@ pub use metrics::WalMetrics;
 pub use options::WalOptions;
 pub use recovery::Recovered;
 pub use segments::{Segment, SegmentPool};
-pub use write::{Log, Written};
+pub use write::{Log, Unsynced, Written};
 
 /// A handle of the log; clones share it. When the last one is dropped, the threads finish what was
 /// submitted and end; [`Wal::close`] waits for that.

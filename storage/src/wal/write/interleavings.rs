@@ -1,6 +1,7 @@
 //! The sync queue under every order of its threads that [`logboat_locks`] tries, over the real log
 //! on a simulated disk.
 
+use super::log;
 use super::shared::{self, Pending, Shared};
 use crate::wal::disk::SimDisk;
 use crate::wal::recovery::recover;
@@ -67,18 +68,18 @@ impl Writer {
     /// Leaves the sync to the sync queue.
     fn hand(&mut self) {
         let pending = self.write();
-        let (file, end) = self.log.unsynced().unwrap();
-        self.sync_queue.hand(file, end, pending);
+        let unsynced = self.log.unsynced().unwrap();
+        self.sync_queue.hand(unsynced, pending);
     }
 
     /// Syncs here when the sync queue has nothing to do, as the real writer does.
     fn hand_or_sync(&mut self) {
         let pending = self.write();
-        let (file, end) = self.log.unsynced().unwrap();
+        let unsynced = self.log.unsynced().unwrap();
         if self.sync_queue.is_idle() {
-            self.shared.sync(&*file, end, pending);
+            self.shared.sync(&unsynced, pending);
         } else {
-            self.sync_queue.hand(file, end, pending);
+            self.sync_queue.hand(unsynced, pending);
         }
     }
 

@@ -16,4 +16,4 @@ pub(crate) use shared::Shared;
 pub(crate) use sync_queue::SyncQueue;
 pub(crate) use writer::{Submission, Writer};
 
-pub use log::{Log, Written};
+pub use log::{Log, Unsynced, Written};

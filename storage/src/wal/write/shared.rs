@@ -1,7 +1,7 @@
 //! What the handles of the log share with its threads.
 
 use super::durable::DurableEnd;
-use super::log::{Log, Written};
+use super::log::{Log, Unsynced, Written};
 use crate::wal::batch::Completion;
 use crate::wal::disk::{Disk, SegmentFile};
 use crate::wal::error::Poisoned;
@@ -57,11 +57,11 @@ impl<D: Disk> Shared<D> {
 
     /// Syncs a segment and completes those who wait for it. What was written with an earlier
     /// failure behind it is never said to be durable.
-    pub(crate) fn sync(&self, file: &D::File, end: Position, pending: Vec<Pending>) {
+    pub(crate) fn sync(&self, unsynced: &Unsynced<D::File>, pending: Vec<Pending>) {
         if self.poisoned().is_none() {
             let begin = Instant::now();
-            match file.sync() {
-                Ok(()) => self.synced(end, begin.elapsed(), &pending),
+            match unsynced.file.sync() {
+                Ok(()) => self.synced(unsynced.end, begin.elapsed(), &pending),
                 Err(error) => self.poison(&format!("a sync failed: {error}")),
             }
         }

@@ -1,10 +1,10 @@
 //! The queue before the thread that syncs. The next batch is written while the last one is synced,
 //! and one sync completes all batches that were written before it began (group commit).
 
+use super::log::Unsynced;
 use super::shared::{Pending, Shared};
 use super::{Condvar, Mutex};
 use crate::wal::disk::Disk;
-use crate::wal::format::Position;
 use std::sync::Arc;
 
 /// Between the thread that writes and the one that syncs.
@@ -18,7 +18,7 @@ pub(crate) struct SyncQueue<D: Disk> {
 }
 
 struct State<D: Disk> {
-    target: Option<(Arc<D::File>, Position)>,
+    target: Option<Unsynced<D::File>>,
     pending: Vec<Pending>,
     busy: bool,
     closed: bool,
@@ -44,11 +44,11 @@ impl<D: Disk> SyncQueue<D> {
     pub(crate) fn run(&self) {
         let mut state = self.state.lock();
         loop {
-            if let Some((file, end)) = state.target.take() {
+            if let Some(unsynced) = state.target.take() {
                 let pending = std::mem::take(&mut state.pending);
                 state.busy = true;
                 drop(state);
-                self.shared.sync(&*file, end, pending);
+                self.shared.sync(&unsynced, pending);
                 state = self.state.lock();
                 state.busy = false;
                 self.idle.notify_all();
@@ -60,10 +60,10 @@ impl<D: Disk> SyncQueue<D> {
         }
     }
 
-    /// Hands over what was written up to `end`, and who waits for it.
-    pub(crate) fn hand(&self, file: Arc<D::File>, end: Position, pending: Vec<Pending>) {
+    /// Hands over what was written, and who waits for it.
+    pub(crate) fn hand(&self, unsynced: Unsynced<D::File>, pending: Vec<Pending>) {
         let mut state = self.state.lock();
-        state.target = Some((file, end));
+        state.target = Some(unsynced);
         state.pending.extend(pending);
         self.work.notify_one();
     }

@@ -161,11 +161,11 @@ impl<D: Disk> Writer<D> {
     /// another thread takes longer than many a sync; on the sync queue otherwise.
     fn dispatch(&mut self, pending: Vec<Pending>) {
         match self.log.unsynced() {
-            Some((file, end)) if !self.inbox.is_empty() || !self.sync_queue.is_idle() => {
-                self.sync_queue.hand(file, end, pending);
+            Some(unsynced) if !self.inbox.is_empty() || !self.sync_queue.is_idle() => {
+                self.sync_queue.hand(unsynced, pending);
             }
-            Some((file, end)) => {
-                self.shared.sync(&*file, end, pending);
+            Some(unsynced) => {
+                self.shared.sync(&unsynced, pending);
             }
             None => {
                 let result = self.shared.poisoned().map_or(Ok(()), Err);

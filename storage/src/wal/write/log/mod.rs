@@ -70,6 +70,15 @@ pub(crate) struct Retiring {
     pub(crate) recorded: Option<Position>,
 }
 
+/// Something that was written and is not durable.
+#[derive(Debug)]
+pub struct Unsynced<F> {
+    /// The file to sync.
+    pub(super) file: Arc<F>,
+    /// The end of the log that is durable then.
+    pub(super) end: Position,
+}
+
 /// What a call of [`Log::write`] wrote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
@@ -171,12 +180,12 @@ impl<D: Disk> Log<D> {
         room && (unrecorded || self.marked < self.data_end)
     }
 
-    /// The file to sync and what is durable then, if there is anything to sync.
+    /// What to sync, if there is anything.
     #[must_use]
-    pub fn unsynced(&self) -> Option<(Arc<D::File>, Position)> {
+    pub fn unsynced(&self) -> Option<Unsynced<D::File>> {
         let end = self.active.position();
         let unsynced = end > self.durable.get() && self.active.end > BLOCK_BYTES;
-        unsynced.then(|| (Arc::clone(&self.active.segment.file), end))
+        unsynced.then(|| Unsynced { file: Arc::clone(&self.active.segment.file), end })
     }
 
     /// Makes what was written durable, for drivers that wait for it.
@@ -184,7 +193,7 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// Those of the operating system; the log must not be used after one.
     pub fn sync(&mut self) -> io::Result<()> {
-        if let Some((file, end)) = self.unsynced() {
+        if let Some(Unsynced { file, end }) = self.unsynced() {
             file.sync()?;
             self.durable.advance(end);
         }
