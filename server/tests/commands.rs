@@ -55,6 +55,7 @@ fn connection_commands() {
         ("WATCH a", "-ERR WATCH is not supported, as transactions are not"),
         ("WATCH", "-ERR wrong number of arguments for 'watch' command"),
         ("UNWATCH", "+OK"),
+        ("no\0such a\0 b", "-ERR unknown command 'no', with args beginning with: 'a' 'b' "),
         ("nosuch a b", "-ERR unknown command 'nosuch', with args beginning with: 'a' 'b' "),
         ("RESET", "+RESET"),
         ("CLIENT GETNAME", "nil"),
@@ -206,6 +207,8 @@ fn scan_errors_and_options() {
     transcript(&[
         ("SCAN 0", "[\"0\", []]"),
         ("SCAN x", "-ERR invalid cursor"),
+        ("SCAN _", "[\"0\", []]"),
+        ("SCAN -1", "[\"0\", []]"),
         ("SCAN 0 COUNT 0", "-ERR syntax error"),
         ("SCAN 0 COUNT x", "-ERR value is not an integer or out of range"),
         ("SCAN 0 MATCH", "-ERR syntax error"),
@@ -260,6 +263,7 @@ fn server_commands() {
              immutable config",
         ),
         ("CONFIG GET DATABASES", "[\"DATABASES\", \"1\"]"),
+        ("CONFIG GET data* DATABASES", "[\"databases\", \"1\"]"),
         ("CONFIG GET SAVE data* save", "[\"databases\", \"1\", \"SAVE\", \"\"]"),
         ("CONFIG SET save _", "+OK"),
         (

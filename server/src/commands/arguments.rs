@@ -15,9 +15,10 @@ pub(super) fn is(argument: &[u8], word: &str) -> bool {
     argument.eq_ignore_ascii_case(word.as_bytes())
 }
 
-/// An argument as text, for messages.
+/// An argument as text, for messages. As in Redis, a message has what stands before a zero byte.
 pub(super) fn text(argument: &[u8]) -> String {
-    String::from_utf8_lossy(argument).into_owned()
+    let end = argument.iter().position(|&byte| byte == 0).unwrap_or(argument.len());
+    String::from_utf8_lossy(&argument[..end]).into_owned()
 }
 
 /// Keys with their values, of which there must be whole pairs for the command `name`.

@@ -65,13 +65,11 @@ pub(super) fn execute<B: Backend>(
 fn get<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Reply {
     let settings = context.server.settings();
     let entry = |(name, parameter): (&str, Parameter)| {
-        let asked = arguments.iter().find(|asked| is(asked, name));
-        let matches = |pattern: &Bytes| glob::matches(pattern, name.as_bytes(), true);
-        let name = match asked {
-            Some(asked) => Reply::Bulk(asked.clone()),
-            None if arguments.iter().any(matches) => Reply::text(name),
-            None => return None,
-        };
+        let matches =
+            |asked: &&Bytes| is(asked, name) || glob::matches(asked, name.as_bytes(), true);
+        let asked = arguments.iter().find(matches)?;
+        let by_name = is(asked, name);
+        let name = if by_name { Reply::Bulk(asked.clone()) } else { Reply::text(name) };
         Some((name, Reply::text(parameter.value(context, &settings))))
     };
     Reply::Map(PARAMETERS.into_iter().filter_map(entry).collect())

@@ -30,8 +30,7 @@ const KEYS_A_QUERY: u64 = 16 * 1024;
 
 /// SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]
 pub(super) async fn scan<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
-    let cursor = std::str::from_utf8(&arguments[0]).ok().and_then(|text| text.parse().ok());
-    let cursor = cursor.ok_or(CommandError::Cursor)?;
+    let cursor = cursor(&arguments[0]).ok_or(CommandError::Cursor)?;
     let mut walk = Walk::new(context, cursor, Options::parse(&arguments[1..])?);
     let next = walk.step().await?;
     let keys = if walk.options.strings { walk.keys } else { Vec::new() };
@@ -73,6 +72,23 @@ pub(super) async fn keys<B: Backend>(context: &Context<'_, B>, arguments: &[Byte
         pending = unfinished;
     }
     Ok(Reply::bulks(found))
+}
+
+/// Reads a cursor as Redis does, with C's `strtoul`: nothing is zero, a zero byte ends the text, a
+/// sign may stand before the digits, and a negative number wraps around.
+fn cursor(text: &[u8]) -> Option<u64> {
+    let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
+    let (negative, digits) = match text {
+        [] => return Some(0),
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let value: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(if negative { value.wrapping_neg() } else { value })
 }
 
 struct Options {
@@ -238,6 +254,32 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
         match self.partition {
             Partition::Hash => start <= in_slot(self.partition.stored_slot(&start), b""),
             Partition::Range => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cursor;
+
+    #[test]
+    fn cursors_are_read_as_by_strtoul() {
+        for (text, expected) in [
+            (&b""[..], Some(0)),
+            (b"0", Some(0)),
+            (b"007", Some(7)),
+            (b"+7", Some(7)),
+            (b"-1", Some(u64::MAX)),
+            (b"7\0x", Some(7)),
+            (b"18446744073709551615", Some(u64::MAX)),
+            (b"18446744073709551616", None),
+            (b"-", None),
+            (b"--1", None),
+            (b" 1", None),
+            (b"1 ", None),
+            (b"0x1", None),
+        ] {
+            assert_eq!(cursor(text), expected, "{}", text.escape_ascii());
         }
     }
 }
