@@ -138,7 +138,10 @@ impl Node {
         let snapshot = inner.parts.snapshots.read(group);
         let snapshot =
             snapshot.map_err(|error| GroupError::Snapshot { group, reason: error.to_string() })?;
-        let (restored, reset) = recover(group, log, snapshot, &mut *machine)?;
+        let (restored, reset) = recover(log, snapshot, &mut *machine).map_err(|reason| {
+            let file = inner.parts.snapshots.current_path(group);
+            GroupError::Snapshot { group, reason: format!("{}: {reason}", file.display()) }
+        })?;
         let in_turn = || replicas[group.0 as usize % replicas.len()];
         let preferred = preferred.filter(|node| replicas.contains(node)).unwrap_or_else(in_turn);
         let config = Config {

@@ -8,9 +8,11 @@ mod common;
 use bytes::Bytes;
 use common::{Counter, TestResult, number};
 use logboat::{GroupHandle, GroupId, GroupSpec, Node, NodeConfig, NodeId, Tuning};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
+use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -76,5 +78,30 @@ async fn a_node_with_an_empty_disk_is_refused_by_all_and_told_so() -> TestResult
     assert!(number(&answer) >= 2);
     two.stop();
     one.stop();
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_missing_snapshot_is_named() -> TestResult {
+    let port = TcpListener::bind("127.0.0.1:0")?;
+    let members = BTreeMap::from([(NodeId(1), port.local_addr()?.to_string())]);
+    drop(port);
+    let dir = tempfile::tempdir()?;
+    let (node, group) = start(NodeId(1), &members, dir.path())?;
+    let file = dir.path().join("snapshots").join(format!("{GROUP}.snap"));
+    // When there is a second snapshot, the log begins after the first.
+    let mut inodes = BTreeSet::new();
+    while inodes.len() < 2 {
+        let _busy_or_leaderless = group.propose(Bytes::from_static(b"+")).await;
+        group.compact();
+        inodes.extend(fs::metadata(&file).ok().map(|metadata| metadata.ino()));
+    }
+    node.stop();
+    drop((node, group));
+    fs::remove_file(&file)?;
+    let error = start(NodeId(1), &members, dir.path()).err().unwrap().to_string();
+    let expected =
+        format!("group {GROUP}: {}: it is missing, though the log begins", file.display());
+    assert!(error.starts_with(&expected), "{error}");
     Ok(())
 }

@@ -4,11 +4,11 @@
 //! `IDENTITY` says in plain text which node of which cluster the data belong to; its last line is a
 //! checksum of those before. It is written once, before anything else, and never changed.
 
-use crate::files::{make_directory, read_checked, write_checked};
-use crate::known_peers::KnownPeers;
+use crate::files::{make_directory, new_file, read_checked, write_checked};
+use crate::known_peers::{KnownPeers, PEERS};
 use logboat_raft::{ClusterId, Incarnation, NodeId};
 use rustix::fs::{FlockOperation, flock};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -50,16 +50,12 @@ impl DataDir {
         let failed = |source| DirectoryError::Io { path: path.to_owned(), source };
         make_directory(path).map_err(failed)?;
         let lock = lock(path)?;
-        let damaged = |name: &str, error: io::Error| match error.kind() {
-            ErrorKind::InvalidData => {
-                DirectoryError::Damaged { file: path.join(name), what: error.to_string() }
-            }
-            _ => failed(error),
-        };
-        let text = read_checked(&path.join(IDENTITY)).map_err(|error| damaged(IDENTITY, error))?;
+        let file = path.join(IDENTITY);
+        let text = read_checked(&file).map_err(|error| unreadable(&file, error))?;
         let stored = match text {
-            Some(text) => Identity::parse(&text)
-                .map_err(|what| DirectoryError::Damaged { file: path.join(IDENTITY), what })?,
+            Some(text) => {
+                Identity::parse(&text).map_err(|what| DirectoryError::Damaged { file, what })?
+            }
             None => {
                 refuse_orphans(path)?;
                 identity.found(path).map_err(failed)?;
@@ -77,8 +73,7 @@ impl DataDir {
     /// # Errors
     /// [`DirectoryError`] when the file that names them can't be read or is damaged.
     pub fn known_peers(&self) -> Result<KnownPeers, DirectoryError> {
-        KnownPeers::open(&self.path)
-            .map_err(|source| DirectoryError::Io { path: self.path.clone(), source })
+        KnownPeers::open(&self.path).map_err(|error| unreadable(&self.path.join(PEERS), error))
     }
 
     /// Where the write-ahead log lives.
@@ -159,11 +154,20 @@ pub enum DirectoryError {
     },
 }
 
+/// Why one of the small files can't be used; the error names it.
+fn unreadable(file: &Path, error: io::Error) -> DirectoryError {
+    match error.kind() {
+        ErrorKind::InvalidData => {
+            DirectoryError::Damaged { file: file.to_owned(), what: error.to_string() }
+        }
+        _ => DirectoryError::Io { path: file.to_owned(), source: error },
+    }
+}
+
 fn lock(directory: &Path) -> Result<File, DirectoryError> {
     let path = directory.join(LOCK);
     let lock = || {
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+        let mut file = new_file().read(true).truncate(false).open(&path)?;
         if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
             let mut text = String::new();
             file.read_to_string(&mut text)?;
@@ -289,6 +293,10 @@ fn holder(pid: Option<&u32>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::SnapshotStore;
+    use crate::wal::{Disk, FileDisk};
+    use logboat_raft::{GroupId, Index, LogId, Term};
+    use std::os::unix::fs::PermissionsExt;
 
     fn identity() -> Identity {
         Identity {
@@ -352,6 +360,57 @@ mod tests {
             let error = DataDir::open(directory.path(), &identity()).unwrap_err();
             assert!(matches!(error, DirectoryError::Damaged { .. }), "byte {at}: {error}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let (opened, _) = DataDir::open(directory.path(), &identity()).unwrap();
+        let peers = directory.path().join(PEERS);
+        fs::write(&peers, "2 7\n").unwrap();
+        let error = opened.known_peers().unwrap_err().to_string();
+        assert_eq!(error, format!("{}: it has no checksum", peers.display()));
+        write_checked(directory.path(), PEERS, "two 7\n").unwrap();
+        let error = opened.known_peers().unwrap_err().to_string();
+        assert_eq!(error, format!("{}: it has a line that names no peer", peers.display()));
+        drop(opened);
+        // Neither can be read as a file.
+        for name in [PEERS, IDENTITY] {
+            let file = directory.path().join(name);
+            fs::remove_file(&file).unwrap();
+            fs::create_dir(&file).unwrap();
+            let opened = DataDir::open(directory.path(), &identity());
+            let error = opened.and_then(|(opened, _)| opened.known_peers()).unwrap_err();
+            let error = error.to_string();
+            assert!(error.starts_with(&format!("{}: ", file.display())), "{error}");
+        }
+    }
+
+    #[test]
+    fn nobody_else_may_read_what_is_made() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("data");
+        let (opened, _) = DataDir::open(&path, &identity()).unwrap();
+        let known = opened.known_peers().unwrap();
+        known.verify(NodeId(2), Incarnation(7)).unwrap();
+        let disk = FileDisk::open(&opened.wal()).unwrap();
+        disk.create("0000000001.wal", 8192).unwrap();
+        let snapshots = SnapshotStore::open(&opened.snapshots()).unwrap();
+        let last = LogId::new(Term(1), Index(1));
+        snapshots.create(GroupId(1), last).unwrap().finish().unwrap();
+        let mut waiting = vec![path];
+        let mut seen = 0;
+        while let Some(path) = waiting.pop() {
+            let metadata = fs::metadata(&path).unwrap();
+            let allowed = if metadata.is_dir() { 0o700 } else { 0o600 };
+            assert_eq!(metadata.permissions().mode() & 0o777, allowed, "{}", path.display());
+            seen += 1;
+            if metadata.is_dir() {
+                let entries = fs::read_dir(&path).unwrap();
+                waiting.extend(entries.map(|entry| entry.unwrap().path()));
+            }
+        }
+        assert_eq!(seen, 8, "the directory, its two, LOCK, IDENTITY, PEERS, a segment, a snapshot");
     }
 
     #[test]

@@ -1,11 +1,24 @@
 //! What the standard library lacks for files that must survive a crash.
 
 use rustix::fs::fdatasync;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Makes a directory, and those above it, durably.
+/// Who may use what a node keeps: its own user alone, since it holds the clients' data.
+const PRIVATE_FILE: u32 = 0o600;
+const PRIVATE_DIRECTORY: u32 = 0o700;
+
+/// Options for a file that is made anew, for its own user alone, and written. An old one of the
+/// name is emptied.
+pub(crate) fn new_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(PRIVATE_FILE);
+    options
+}
+
+/// Makes a directory for its own user alone, and those above it, durably.
 pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -15,8 +28,10 @@ pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
         _ => Path::new("."),
     };
     make_directory(parent)?;
-    fs::create_dir_all(path)?;
-    sync_directory(parent)
+    match DirBuilder::new().mode(PRIVATE_DIRECTORY).create(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => sync_directory(parent),
+    }
 }
 
 /// Makes what was created, renamed and removed in a directory durable.
@@ -28,7 +43,7 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
 /// with a checksum follows the text, which must end with a line break.
 pub(crate) fn write_checked(directory: &Path, name: &str, text: &str) -> io::Result<()> {
     let temporary = directory.join(format!("{name}.tmp"));
-    let mut file = File::create(&temporary)?;
+    let mut file = new_file().open(&temporary)?;
     writeln!(file, "{text}crc {:08x}", crc32fast::hash(text.as_bytes()))?;
     fdatasync(&file)?;
     fs::rename(temporary, directory.join(name))?;

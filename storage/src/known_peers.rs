@@ -8,10 +8,11 @@ use crate::files::{read_checked, write_checked};
 use logboat_raft::{Incarnation, NodeId};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-const PEERS: &str = "PEERS";
+/// The name of the file.
+pub(crate) const PEERS: &str = "PEERS";
 
 /// The peers that a node knows. Methods may be called from any thread.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ impl KnownPeers {
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
         let text = read_checked(&directory.join(PEERS))?.unwrap_or_default();
         let known = text.lines().map(parse_line).collect::<Option<_>>();
-        let known = known.ok_or_else(|| io::Error::other("PEERS has a line that names no peer"))?;
+        let known = known.ok_or_else(|| invalid("it has a line that names no peer"))?;
         Ok(Self { directory: directory.to_owned(), known: Mutex::new(known) })
     }
 
@@ -50,6 +51,10 @@ impl KnownPeers {
         *known = grown;
         Ok(true)
     }
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, what)
 }
 
 fn parse_line(line: &str) -> Option<(NodeId, Incarnation)> {

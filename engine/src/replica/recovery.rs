@@ -1,26 +1,23 @@
 //! Recovery of a replica at a start: its log and its snapshot are made to agree (reconciled).
 
-use crate::error::GroupError;
 use crate::state_machine::StateMachine;
-use logboat_raft::{GroupId, Index, LogId, LogWrite, Persist, Restored, Term, WriteSeq};
+use logboat_raft::{Index, LogId, LogWrite, Persist, Restored, Term, WriteSeq};
 use std::io::Read;
 
 /// Restores `machine` from the group's snapshot, if there is one, and says where the replica goes on
 /// from, and what the log must be told first.
 ///
 /// # Errors
-/// When the snapshot is damaged, or the log begins after it.
+/// When the snapshot is damaged or missing, or the log begins after it: what is wrong with it.
 pub fn recover(
-    group: GroupId,
     log: Restored,
     snapshot: Option<(LogId, impl Read)>,
     machine: &mut dyn StateMachine,
-) -> Result<(Restored, Option<Persist>), GroupError> {
-    let failed = |reason: String| GroupError::Snapshot { group, reason };
+) -> Result<(Restored, Option<Persist>), String> {
     let last = snapshot.as_ref().map_or(LogId::default(), |(last, _)| *last);
-    let agreed = reconcile(log, last).map_err(failed)?;
+    let agreed = reconcile(log, last)?;
     if let Some((last, mut reader)) = snapshot {
-        machine.restore(&mut reader).map_err(|error| failed(format!("at {last}: {error}")))?;
+        machine.restore(&mut reader).map_err(|error| format!("up to {last}: {error}"))?;
     }
     Ok(agreed)
 }
@@ -31,7 +28,10 @@ pub fn recover(
 fn reconcile(mut log: Restored, snapshot: LogId) -> Result<(Restored, Option<Persist>), String> {
     if snapshot.index < log.snapshot.index {
         let begin = log.snapshot;
-        return Err(format!("the log begins after {begin}, but the snapshot ends at {snapshot}"));
+        return Err(match snapshot == LogId::default() {
+            true => format!("it is missing, though the log begins after {begin}"),
+            false => format!("it ends at {snapshot}, though the log begins after {begin}"),
+        });
     }
     if snapshot == log.snapshot {
         return Ok((log, None));

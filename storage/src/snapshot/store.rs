@@ -8,7 +8,7 @@ use super::shared::Shared;
 use super::writer::SnapshotWriter;
 use logboat_raft::{GroupId, LogId};
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The snapshots of all groups of a node. A cheap handle, whose clones are the same store; methods
@@ -62,6 +62,12 @@ impl SnapshotStore {
         let (last, reader) = SnapshotReader::open(&self.shared.current_path(group), group)?;
         debug_assert!(last.index >= info.last.index, "it only goes forward");
         Ok(Some((last, reader)))
+    }
+
+    /// Where the group's current snapshot is, if there is one.
+    #[must_use]
+    pub fn current_path(&self, group: GroupId) -> PathBuf {
+        self.shared.current_path(group)
     }
 
     /// Opens the whole file of the group's current snapshot, header and checksum included, as a

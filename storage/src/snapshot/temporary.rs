@@ -3,6 +3,7 @@
 use super::error::{SnapshotError, failure};
 use super::file::{COPY_BYTES, Header};
 use super::shared::Shared;
+use crate::files::new_file;
 use logboat_raft::GroupId;
 use rustix::fs::fdatasync;
 use std::fs::{self, File};
@@ -23,13 +24,7 @@ impl Temporary {
     /// An empty file.
     pub(super) fn create(shared: &Arc<Shared>, group: GroupId) -> Result<Self, SnapshotError> {
         let path = shared.temporary_path(group);
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&path)
-            .map_err(|e| failure(&path, e))?;
+        let file = new_file().read(true).open(&path).map_err(|e| failure(&path, e))?;
         Ok(Self {
             shared: Arc::clone(shared),
             file: BufWriter::with_capacity(COPY_BYTES, file),

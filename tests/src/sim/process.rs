@@ -127,7 +127,7 @@ impl Process {
         let mut machine = Machine::new(Arc::clone(&journal));
         let snapshot = hardware.snapshots.lock().current(id);
         let snapshot = snapshot.map(|(last, content)| (last, Cursor::new(content)));
-        let agreed = recover(id, log, snapshot, &mut machine);
+        let agreed = recover(log, snapshot, &mut machine);
         let (restored, reset) = agreed.expect("log and snapshot agree after a crash");
         if let Some(persist) = reset {
             scene.checks.writing(hardware.place, group, &persist);

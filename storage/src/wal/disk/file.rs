@@ -8,7 +8,7 @@
 
 use super::blocks::{BLOCK_BYTES, aligned};
 use super::{Disk, SegmentFile, Unreadable, check_blocks};
-use crate::files::{make_directory, sync_directory};
+use crate::files::{make_directory, new_file, sync_directory};
 use bytes::Bytes;
 use memmap2::{MmapOptions, MmapRaw};
 use parking_lot::Mutex;
@@ -156,7 +156,7 @@ fn open_uncached(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
 }
 
 fn fill(path: &Path, bytes: u64) -> io::Result<()> {
-    let file = open_uncached(OpenOptions::new().write(true).create(true).truncate(true), path)?;
+    let file = open_uncached(&mut new_file(), path)?;
     let (zeros, first) = aligned(&vec![0; FILL_BYTES], 0);
     let mut filled = 0;
     while filled < bytes {
