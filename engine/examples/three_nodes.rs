@@ -6,8 +6,8 @@
 //! killed. The two that are left elect another leader, and no value is lost.
 
 use logboat::{
-    Bytes, GroupHandle, GroupId, GroupSpec, Node, NodeConfig, NodeId, ReadMode, RequestError,
-    RequestKind, SnapshotWriter, StateMachine,
+    Bytes, GroupHandle, GroupId, GroupRequest, GroupSpec, Node, NodeConfig, NodeId, ReadMode,
+    RequestError, SnapshotWriter, StateMachine,
 };
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -72,7 +72,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     while replica.view().led().await != CHILD {
         sleep(RETRY_INTERVAL).await;
     }
-    request(&one, &replica, RequestKind::Propose, "written while node 3 leads").await?;
+    request(&one, &replica, propose("written while node 3 leads")).await?;
     println!("node 3 leads and has taken a value");
 
     child.kill()?;
@@ -80,15 +80,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("node 3 is dead");
 
     // A read is answered once there is another leader, which has all that was acknowledged.
-    let value = request(&one, &replica, RequestKind::Read(ReadMode::default()), "").await?;
+    let read = GroupRequest::read(ReadMode::default(), Bytes::new());
+    let value = request(&one, &replica, read).await?;
     println!("node {} leads and has {value:?}", replica.view().led().await);
     assert_eq!(value, "written while node 3 leads");
 
-    request(&one, &replica, RequestKind::Propose, "written by two of three").await?;
+    request(&one, &replica, propose("written by two of three")).await?;
     println!("two of three nodes have taken another value");
     one.stop();
     two.stop();
     Ok(())
+}
+
+/// Puts a value into the register.
+fn propose(value: &'static str) -> GroupRequest {
+    GroupRequest::propose(Bytes::from_static(value.as_bytes()))
 }
 
 /// Asks whichever node leads, again and again until one has answered.
@@ -99,15 +105,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn request(
     node: &Node,
     replica: &GroupHandle,
-    kind: RequestKind,
-    body: &'static str,
+    request: GroupRequest,
 ) -> Result<Bytes, RequestError> {
-    let body = Bytes::from_static(body.as_bytes());
     loop {
         let leader = replica.view().led().await;
         let answer = match leader == node.id() {
-            true => replica.request(kind, body.clone()).await,
-            false => node.call(leader, GROUP, kind, &body).await,
+            true => replica.request(request.clone()).await,
+            false => node.call(leader, GROUP, &request).await,
         };
         match answer {
             Err(RequestError::TooLarge { .. } | RequestError::Stopped) | Ok(_) => return answer,

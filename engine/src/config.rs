@@ -1,6 +1,7 @@
 //! How a node is told what to be.
 
 use crate::budget::Budget;
+use crate::error::ConfigError;
 use logboat_raft::{ClusterId, NodeId, Tuning};
 use logboat_storage::WalOptions;
 use std::collections::BTreeMap;
@@ -41,7 +42,8 @@ pub struct NodeConfig {
     /// How many bytes the node may hold for all that is under way: requests, messages, writes to the
     /// log. Beyond it, requests are refused as [`RequestError::Busy`](crate::RequestError::Busy) and
     /// messages of peers are dropped. A node that must refuse takes no more than it answers in a quarter
-    /// of a second, however much memory there is, so that what it takes does not wait for long. What the state machines hold is not counted.
+    /// of a second, however much memory there is, so that what it takes does not wait for long. What the
+    /// state machines hold is not counted.
     pub memory_budget_bytes: usize,
     /// A group whose commands since its last snapshot exceed this makes a new one.
     pub snapshot_log_bytes: u64,
@@ -57,16 +59,15 @@ impl NodeConfig {
     /// the groups led from there elect other leaders.
     ///
     /// # Errors
-    /// A sentence when `members` lacks the node or its address is not `ip:port`.
+    /// [`ConfigError::NotAMember`] and [`ConfigError::Address`].
     pub fn new(
         node: NodeId,
         members: BTreeMap<NodeId, String>,
         data_dir: impl Into<PathBuf>,
-    ) -> Result<Self, String> {
-        let address =
-            members.get(&node).ok_or_else(|| format!("node {node} is not among the members"))?;
+    ) -> Result<Self, ConfigError> {
+        let address = members.get(&node).ok_or(ConfigError::NotAMember(node))?;
         let listen =
-            address.parse().map_err(|_| format!("node {node}: {address:?} is not ip:port"))?;
+            address.parse().map_err(|_| ConfigError::Address { node, address: address.clone() })?;
         Ok(Self {
             node,
             members,
@@ -83,6 +84,27 @@ impl NodeConfig {
             snapshot_log_bytes: 8 << 20,
             wal: WalOptions::default(),
         })
+    }
+
+    /// Checks that the parts agree with each other.
+    ///
+    /// # Errors
+    /// All of [`ConfigError`] but [`ConfigError::Address`].
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if self.cluster_name.contains('\n') {
+            return Err(ConfigError::ClusterName);
+        }
+        if !self.members.contains_key(&self.node) {
+            return Err(ConfigError::NotAMember(self.node));
+        }
+        if self.workers == 0 {
+            return Err(ConfigError::NoWorkers);
+        }
+        let (budget_bytes, command_bytes) = (self.memory_budget_bytes, self.max_command_bytes);
+        if self.budget().least_share(self.workers, self.members.len()) < command_bytes {
+            return Err(ConfigError::MemoryBudget { budget_bytes, command_bytes });
+        }
+        Ok(())
     }
 
     pub(crate) const fn budget(&self) -> Budget {

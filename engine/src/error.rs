@@ -54,12 +54,44 @@ impl From<Refusal> for RequestError {
     }
 }
 
+/// Why a [`NodeConfig`](crate::NodeConfig) makes no node.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The node is not one of the cluster's members.
+    #[error("node {0} is not among the members")]
+    NotAMember(NodeId),
+    /// The node's own address is not one to listen on.
+    #[error("node {node}: {address:?} is not ip:port")]
+    Address {
+        /// The node.
+        node: NodeId,
+        /// The address that the members give for it.
+        address: String,
+    },
+    /// The cluster's name has a line break.
+    #[error("a cluster's name is one line")]
+    ClusterName,
+    /// There is no thread to run groups.
+    #[error("a node must have a worker")]
+    NoWorkers,
+    /// The memory's smallest share does not hold the largest command.
+    #[error(
+        "a memory budget of {budget_bytes} bytes is too small for commands of {command_bytes} bytes"
+    )]
+    MemoryBudget {
+        /// The budget.
+        budget_bytes: usize,
+        /// The largest command.
+        command_bytes: usize,
+    },
+}
+
 /// Why a node can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration contradicts itself.
     #[error("configuration: {0}")]
-    Config(String),
+    Config(#[from] ConfigError),
     /// The data directory is in use, damaged or another's.
     #[error(transparent)]
     Directory(#[from] DirectoryError),

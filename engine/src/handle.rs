@@ -4,8 +4,7 @@ use crate::admission::gate::AdmissionGate;
 use crate::error::RequestError;
 use crate::replica::event::GroupEvent;
 use crate::replica::request::Request;
-use crate::request::RequestKind;
-use crate::request::encoding::{decode_replies, encode_list};
+use crate::request::GroupRequest;
 use crate::turn::slot::Slot;
 use crate::view::GroupView;
 use crate::worker::event::Event;
@@ -46,7 +45,7 @@ impl GroupHandle {
     /// See [`RequestError`]. After [`RequestError::TimedOut`], and when the future is dropped, the
     /// command may or may not take effect.
     pub async fn propose(&self, command: Bytes) -> Result<Bytes, RequestError> {
-        self.request(RequestKind::Propose, command).await
+        self.request(GroupRequest::propose(command)).await
     }
 
     /// Replicates `commands`, which become neighbours in the log in this order, and returns what
@@ -60,9 +59,9 @@ impl GroupHandle {
         &self,
         commands: &[impl AsRef<[u8]>],
     ) -> Result<Vec<Result<Bytes, RequestError>>, RequestError> {
-        let (count, list) = (commands.len(), encode_list(commands));
-        let answer = self.request(RequestKind::ProposeAll, list.into()).await?;
-        Ok(decode_replies(answer, count))
+        let request = GroupRequest::propose_all(commands);
+        let answer = self.request(request.clone()).await?;
+        Ok(request.outcomes(answer))
     }
 
     /// Answers `query` from a state that holds every command acknowledged before the call. Only the
@@ -79,7 +78,7 @@ impl GroupHandle {
     /// # Errors
     /// See [`RequestError`].
     pub async fn read_in(&self, mode: ReadMode, query: Bytes) -> Result<Bytes, RequestError> {
-        self.request(RequestKind::Read(mode), query).await
+        self.request(GroupRequest::read(mode, query)).await
     }
 
     /// Has the replica write a snapshot of its state soon and drop the log that it covers.
@@ -92,14 +91,15 @@ impl GroupHandle {
         self.worker.post(Event::Local(self.slot, GroupEvent::Transfer(to)));
     }
 
-    /// Makes a request of any kind; what its body and answer are, [`RequestKind`] says.
+    /// Makes a request of any kind.
     ///
     /// # Errors
     /// See [`RequestError`].
-    pub async fn request(&self, kind: RequestKind, body: Bytes) -> Result<Bytes, RequestError> {
-        let permit = self.gate.admit(kind, &body)?;
+    pub async fn request(&self, request: GroupRequest) -> Result<Bytes, RequestError> {
+        let kind = request.kind();
+        let permit = self.gate.admit(kind, request.body())?;
         let start = Instant::now();
-        let (request, receiver) = Request::local(body, permit);
+        let (request, receiver) = Request::local(request.body().clone(), permit);
         self.worker.post(Event::Local(self.slot, GroupEvent::request(kind, request)));
         // Only a node that is torn down drops a request without an answer.
         let answer = receiver.await.unwrap_or(Err(RequestError::TimedOut));

@@ -33,6 +33,35 @@ mod turn;
 mod view;
 mod worker;
 
+pub mod wal {
+    //! Reading the log of a node that does not run: what it holds, and what is wrong with it.
+
+    pub use logboat_storage::{
+        Damage, GroupReport, Position, SegmentReport, SegmentState, WalError, WalOptions,
+        WalReport, inspect,
+    };
+}
+
+pub mod transport {
+    //! What it takes to bring a transport of one's own: [`Node::start_on`](crate::Node::start_on) hands
+    //! its `connect` the node's [`Identity`] and [`Inbox`], and gets a [`Link`] back.
+    //!
+    //! A transport carries an [`Outgoing`] to the peer as [frames](Outgoing::into_frames), which the
+    //! other side [`decode`]s into the [`Parcel`]s that its inbox takes. Raft does with loss, delay,
+    //! repetition and reordering of whole frames, but not with changed ones. Before anything of a peer
+    //! is delivered, its incarnation must have passed [`Inbox::verify`]. [`TcpTransport`] is the one that
+    //! [`Node::start`](crate::Node::start) takes; [`MemoryNetwork`] joins nodes of one process.
+
+    pub use crate::start::Link;
+    pub use logboat_raft::Incarnation;
+    pub use logboat_storage::Identity;
+    pub use logboat_transport::{
+        DecodeError, Inbox, MemoryNetwork, Outgoing, Parcel, PeerStatus, RequestId, SendError,
+        SnapshotChunk, SnapshotDone, SnapshotSource, StartError, TcpTransport, Transport,
+        TransportConfig, TransportMetrics, decode,
+    };
+}
+
 #[cfg(feature = "internals")]
 pub mod internals {
     //! What a node is made of, for simulators: a [`Group`] and its surroundings, the liveness of a node,
@@ -60,18 +89,17 @@ pub mod internals {
 
 pub use bytes::Bytes;
 pub use config::NodeConfig;
-pub use error::{GroupError, RequestError, StartError};
+pub use error::{ConfigError, GroupError, RequestError, StartError};
 pub use handle::GroupHandle;
 pub use logboat_raft::{
     ClusterId, GroupId, Index, LogId, NodeId, ReadFrom, ReadMode, RoleKind, Term, Tuning,
 };
-pub use logboat_storage::{self as wal, WalOptions};
+pub use logboat_storage::WalOptions;
 pub use logboat_transport::PeerStatus;
 pub use metrics::EngineMetrics;
 pub use node::{GroupSpec, Node};
-pub use request::RequestKind;
-pub use request::encoding::{decode_replies, encode_list};
-pub use start::Link;
+pub use request::GroupRequest;
+pub use request::kind::RequestKind;
 pub use state_machine::{SnapshotWriter, StateMachine};
 pub use status::{NodeStatus, WalStatus};
 pub use view::GroupView;

@@ -6,7 +6,7 @@ use crate::handle::GroupHandle;
 use crate::metrics::EngineMetrics;
 use crate::remote::calls::Call;
 use crate::replica::recovery::recover;
-use crate::request::RequestKind;
+use crate::request::GroupRequest;
 use crate::request::encoding::encode_request;
 use crate::start::{Link, Parts, Threads, assemble};
 use crate::state_machine::StateMachine;
@@ -191,14 +191,13 @@ impl Node {
         &self,
         to: NodeId,
         group: GroupId,
-        kind: RequestKind,
-        body: &[u8],
+        request: &GroupRequest,
     ) -> Result<Bytes, RequestError> {
         let parts = &self.0.parts;
-        parts.gate.check(kind, body)?;
+        parts.gate.check(request.kind(), request.body())?;
         let call = parts.calls.begin(to);
         let mut outgoing = Outgoing::new();
-        outgoing.push_request(call.id(), group, &encode_request(kind, body));
+        outgoing.push_request(call.id(), group, &encode_request(request.kind(), request.body()));
         self.send_call(to, call, outgoing).await
     }
 
@@ -212,14 +211,14 @@ impl Node {
         via: NodeId,
         to: NodeId,
         group: GroupId,
-        kind: RequestKind,
-        body: &[u8],
+        request: &GroupRequest,
     ) -> Result<Bytes, RequestError> {
         let parts = &self.0.parts;
-        parts.gate.check(kind, body)?;
+        parts.gate.check(request.kind(), request.body())?;
         let call = parts.calls.begin(via);
         let mut outgoing = Outgoing::new();
-        outgoing.push_forward(call.id(), to, group, &encode_request(kind, body));
+        let body = encode_request(request.kind(), request.body());
+        outgoing.push_forward(call.id(), to, group, &body);
         self.send_call(via, call, outgoing).await
     }
 

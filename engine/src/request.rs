@@ -1,32 +1,57 @@
-//! Requests of callers to a group, and their answers.
+//! Requests of callers to a group, to its replica here or forwarded to one on another node.
 
 pub(crate) mod encoding;
+pub(crate) mod kind;
 
 use crate::error::RequestError;
+use crate::request::encoding::{count_of_list, decode_replies, encode_list};
+use crate::request::kind::RequestKind;
 use bytes::Bytes;
 use logboat_raft::ReadMode;
 
-/// What becomes of a request.
-pub(crate) type Answer = Result<Bytes, RequestError>;
-
-/// What a caller wants from a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestKind {
-    /// A command to replicate and apply.
-    Propose,
-    /// A list of commands to replicate and apply one after the other, answered by a list.
-    ProposeAll,
-    /// A query to answer linearizably, in this way.
-    Read(ReadMode),
+/// A request to a group. Clones share its bytes: who looks for the leader sends the same request to one
+/// replica after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupRequest {
+    kind: RequestKind,
+    body: Bytes,
 }
 
-impl RequestKind {
-    /// Whether it may have an effect.
+impl GroupRequest {
+    /// To replicate `command`. The answer is what the state machine returned when it applied it.
     #[must_use]
-    pub const fn writes(self) -> bool {
-        match self {
-            Self::Propose | Self::ProposeAll => true,
-            Self::Read(_) => false,
-        }
+    pub const fn propose(command: Bytes) -> Self {
+        Self { kind: RequestKind::Propose, body: command }
+    }
+
+    /// To replicate `commands`, which become neighbours in the log in this order. The answer holds one
+    /// for each of them, which [`outcomes`](Self::outcomes) takes apart.
+    #[must_use]
+    pub fn propose_all(commands: &[impl AsRef<[u8]>]) -> Self {
+        Self { kind: RequestKind::ProposeAll, body: encode_list(commands).into() }
+    }
+
+    /// To answer `query` linearizably, served by whom and on what grounds `mode` says.
+    #[must_use]
+    pub const fn read(mode: ReadMode, query: Bytes) -> Self {
+        Self { kind: RequestKind::Read(mode), body: query }
+    }
+
+    /// What is wanted.
+    #[must_use]
+    pub const fn kind(&self) -> RequestKind {
+        self.kind
+    }
+
+    /// The command, the list of commands or the query.
+    pub(crate) const fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// What became of each command of a [`propose_all`](Self::propose_all), by the answer to it. An
+    /// answer that does not fit the request leaves all outcomes unknown ([`RequestError::TimedOut`]).
+    #[must_use]
+    pub fn outcomes(&self, answer: Bytes) -> Vec<Result<Bytes, RequestError>> {
+        decode_replies(answer, count_of_list(&self.body))
     }
 }

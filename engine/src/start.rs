@@ -88,7 +88,7 @@ pub(crate) fn assemble(
     config: &NodeConfig,
     connect: impl FnOnce(&Identity, Arc<dyn Inbox>) -> Result<Link, TransportError>,
 ) -> Result<(Parts, BTreeMap<GroupId, Restored>, Threads), StartError> {
-    check(config)?;
+    config.check()?;
     let workers = Workers::new(config.workers, config.budget().arriving(config.workers));
     let disk = open_disk(config, &workers)?;
     let gate = new_gate(config, &disk.wal);
@@ -155,25 +155,6 @@ pub(crate) fn assemble(
         snapshots: disk.snapshots,
     };
     Ok((parts, disk.recovered.groups, threads))
-}
-
-fn check(config: &NodeConfig) -> Result<(), StartError> {
-    if config.cluster_name.contains('\n') {
-        return Err(StartError::Config("a cluster's name is one line".to_owned()));
-    }
-    if !config.members.contains_key(&config.node) || config.workers == 0 {
-        let reason = "a node must be among its members and have a worker";
-        return Err(StartError::Config(reason.to_owned()));
-    }
-    if config.budget().least_share(config.workers, config.members.len()) < config.max_command_bytes
-    {
-        let reason = format!(
-            "a memory budget of {} bytes is too small for commands of {} bytes",
-            config.memory_budget_bytes, config.max_command_bytes
-        );
-        return Err(StartError::Config(reason));
-    }
-    Ok(())
 }
 
 fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError> {

@@ -7,9 +7,7 @@ mod common;
 
 use bytes::Bytes;
 use common::{Cluster, MAX_COMMAND_BYTES, TestResult, number};
-use logboat::{
-    GroupId, NodeId, ReadFrom, ReadMode, RequestError, RequestKind, decode_replies, encode_list,
-};
+use logboat::{GroupId, GroupRequest, NodeId, ReadFrom, ReadMode, RequestError};
 use std::time::Duration;
 
 const GROUP: GroupId = GroupId(7);
@@ -40,7 +38,8 @@ async fn a_follower_names_the_leader_and_forwards_nothing() -> TestResult {
     let refused = Err(RequestError::NotLeader { leader: Some(leader) });
     assert_eq!(handle.propose(Bytes::from_static(b"+")).await, refused);
     assert_eq!(handle.read(Bytes::new()).await, refused);
-    let called = cluster.node(follower).call(leader, GROUP, RequestKind::Propose, b"+").await;
+    let plus = GroupRequest::propose(Bytes::from_static(b"+"));
+    let called = cluster.node(follower).call(leader, GROUP, &plus).await;
     assert_eq!(number(&called?), 2);
     Ok(())
 }
@@ -76,16 +75,13 @@ async fn commands_that_are_proposed_together_are_neighbours_and_answered_each() 
     cluster.handle(follower, GROUP).view().led().await;
     let refused = cluster.handle(follower, GROUP).propose_all(&[b"+", b"+"]).await;
     assert_eq!(refused, Err(RequestError::NotLeader { leader: Some(leader) }));
-    let list = encode_list(&[b"+", b"+"]);
-    let node = cluster.node(follower);
-    let answer = node.call(leader, GROUP, RequestKind::ProposeAll, &list).await?;
-    let answers = decode_replies(answer, 2);
+    let list = GroupRequest::propose_all(&[b"+", b"+"]);
+    let answer = cluster.node(follower).call(leader, GROUP, &list).await?;
+    let answers = list.outcomes(answer);
     assert_eq!(
         answers.into_iter().map(|answer| number(&answer.unwrap())).collect::<Vec<_>>(),
         [202, 203]
     );
-    let garbled = node.call(leader, GROUP, RequestKind::ProposeAll, b"\x02\0\0\0\x09\0\0\0").await;
-    assert_eq!(garbled, Err(RequestError::Stopped));
     Ok(())
 }
 
@@ -191,8 +187,8 @@ async fn requests_beyond_a_limit_are_refused_before_they_have_an_effect() -> Tes
     assert!(matches!(refused, Err(RequestError::TooLarge { .. })), "{refused:?}");
     let unknown = GroupId(99);
     assert!(node.group(unknown).is_none());
-    let read = RequestKind::Read(ReadMode::default());
-    let nobody = node.call(NodeId(9), unknown, read, b"").await;
+    let read = GroupRequest::read(ReadMode::default(), Bytes::new());
+    let nobody = node.call(NodeId(9), unknown, &read).await;
     assert_eq!(nobody, Err(RequestError::Unreachable(NodeId(9))));
     // More than the node may hold at once: some are refused, and all that are not take effect.
     let commands = 0..common::MEMORY_BUDGET_BYTES / common::MAX_COMMAND_BYTES;
@@ -223,8 +219,8 @@ async fn a_request_for_a_group_that_is_not_there_says_so() -> TestResult {
     cluster.start_group(GROUP)?;
     cluster.propose(GROUP, b"+").await;
     let unknown = GroupId(99);
-    let read = RequestKind::Read(ReadMode::default());
-    let answer = cluster.node(NodeId(1)).call(NodeId(2), unknown, read, b"").await;
+    let read = GroupRequest::read(ReadMode::default(), Bytes::new());
+    let answer = cluster.node(NodeId(1)).call(NodeId(2), unknown, &read).await;
     assert_eq!(answer, Err(RequestError::NoSuchGroup(unknown)));
     Ok(())
 }

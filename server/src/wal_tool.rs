@@ -116,11 +116,11 @@ fn faults(report: &WalReport) -> String {
 mod tests {
     use super::*;
     use logboat::wal::WalOptions;
-    use logboat::wal::simulation::{FileDisk, InlineWal};
     use logboat_raft::{
         BootCount, Epoch, Fortification, Grant, GroupId, HardState, Index, LogWrite, NodeId,
         Persist, Term, WriteSeq,
     };
+    use logboat_storage::simulation::{FileDisk, InlineWal};
 
     #[test]
     fn grants_and_bonds_are_told_a_line_each() {

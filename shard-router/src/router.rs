@@ -7,8 +7,8 @@ use crate::plan::Plan;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use logboat::{
-    GroupError, GroupHandle, GroupId, GroupSpec, Node, NodeId, ReadFrom, ReadMode, RequestError,
-    RequestKind, RoleKind, StateMachine, decode_replies, encode_list,
+    GroupError, GroupHandle, GroupId, GroupRequest, GroupSpec, Node, NodeId, ReadFrom, ReadMode,
+    RequestError, RequestKind, RoleKind, StateMachine,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -102,7 +102,7 @@ impl Router {
     /// # Errors
     /// See [`RouteError`].
     pub async fn propose(&self, range: &Range, command: Bytes) -> Result<Bytes, RouteError> {
-        self.request(range, RequestKind::Propose, command).await
+        self.request(range, GroupRequest::propose(command)).await
     }
 
     /// Replicates `commands`, one after the other, in the group of `range` and returns what became of
@@ -115,9 +115,9 @@ impl Router {
         range: &Range,
         commands: &[impl AsRef<[u8]>],
     ) -> Result<Vec<Result<Bytes, RequestError>>, RouteError> {
-        let (count, list) = (commands.len(), encode_list(commands));
-        let answer = self.request(range, RequestKind::ProposeAll, list.into()).await?;
-        Ok(decode_replies(answer, count))
+        let request = GroupRequest::propose_all(commands);
+        let answer = self.request(range, request.clone()).await?;
+        Ok(request.outcomes(answer))
     }
 
     /// Answers `query` linearizably from the group of `range`.
@@ -139,31 +139,25 @@ impl Router {
         range: &Range,
         query: Bytes,
     ) -> Result<Bytes, RouteError> {
-        self.request(range, RequestKind::Read(mode), query).await
+        self.request(range, GroupRequest::read(mode, query)).await
     }
 
-    async fn request(
-        &self,
-        range: &Range,
-        kind: RequestKind,
-        body: Bytes,
-    ) -> Result<Bytes, RouteError> {
+    async fn request(&self, range: &Range, request: GroupRequest) -> Result<Bytes, RouteError> {
         let deadline = Instant::now() + REQUEST_LIMIT;
-        Request { inner: &self.0, range, kind, body, deadline }.run().await
+        RoutedRequest { inner: &self.0, range, request, deadline }.run().await
     }
 }
 
 /// A request on its way to the leader of its range.
-struct Request<'a> {
+struct RoutedRequest<'a> {
     inner: &'a Inner,
     range: &'a Range,
-    kind: RequestKind,
-    body: Bytes,
+    request: GroupRequest,
     /// When all attempts end.
     deadline: Instant,
 }
 
-impl Request<'_> {
+impl RoutedRequest<'_> {
     /// Asks one node after the other until one answers: the node that the last answer named, else
     /// the leader that is known, else the next replica in line. An attempt that may have had an
     /// effect is the last one.
@@ -210,7 +204,8 @@ impl Request<'_> {
 
     /// Whether the replica on this node, if there is one, may answer without leading.
     fn reads_here(&self) -> bool {
-        let anywhere = matches!(self.kind, RequestKind::Read(mode) if mode.from == ReadFrom::Any);
+        let anywhere =
+            matches!(self.request.kind(), RequestKind::Read(mode) if mode.from == ReadFrom::Any);
         anywhere && self.inner.local.contains_key(&self.range.group)
     }
 
@@ -219,7 +214,9 @@ impl Request<'_> {
         match *error {
             RequestError::Busy => Some(RouteError::Busy),
             RequestError::TooLarge { bytes, limit } => Some(RouteError::TooLarge { bytes, limit }),
-            RequestError::TimedOut if self.kind.writes() => Some(RouteError::OutcomeUnknown),
+            RequestError::TimedOut if self.request.kind().writes() => {
+                Some(RouteError::OutcomeUnknown)
+            }
             RequestError::TimedOut
             | RequestError::NotLeader { .. }
             | RequestError::NoSuchGroup(_)
@@ -237,7 +234,7 @@ impl Request<'_> {
     }
 
     async fn attempt(&self, target: NodeId, attempt: usize) -> Result<Bytes, RequestError> {
-        let limit = match self.kind.writes() {
+        let limit = match self.request.kind().writes() {
             true => self.deadline,
             false => self.deadline.min(Instant::now() + READ_ATTEMPT_LIMIT),
         };
@@ -254,7 +251,7 @@ impl Request<'_> {
     async fn ask_here(&self) -> Result<Bytes, RequestError> {
         let group = self.range.group;
         let local = self.inner.local.get(&group).ok_or(RequestError::NoSuchGroup(group))?;
-        local.request(self.kind, self.body.clone()).await
+        local.request(self.request.clone()).await
     }
 
     /// Asks another node, by way of a third one if this node does not reach it. The third node
@@ -264,13 +261,13 @@ impl Request<'_> {
         let via = self.inner.next_hop(self.range, target, attempt);
         // Before the first round of heartbeats no node counts as reached.
         if via.is_none() || self.inner.reaches(target) {
-            let answer = node.call(target, group, self.kind, &self.body).await;
+            let answer = node.call(target, group, &self.request).await;
             if !matches!(answer, Err(RequestError::Unreachable(_))) {
                 return answer;
             }
         }
         match via {
-            Some(via) => node.call_via(via, target, group, self.kind, &self.body).await,
+            Some(via) => node.call_via(via, target, group, &self.request).await,
             None => Err(RequestError::Unreachable(target)),
         }
     }

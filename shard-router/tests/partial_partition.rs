@@ -2,11 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
 use bytes::Bytes;
+use logboat::transport::{Link, MemoryNetwork};
 use logboat::{
-    Link, Node, NodeConfig, NodeId, ReadFrom, ReadMode, RequestError, SnapshotWriter, StateMachine,
+    GroupRequest, Node, NodeConfig, NodeId, ReadFrom, ReadMode, RequestError, SnapshotWriter,
+    StateMachine,
 };
 use logboat_router::{Plan, RouteError, Router};
-use logboat_transport::MemoryNetwork;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -138,9 +139,8 @@ async fn a_node_that_cannot_forward_a_request_says_whom_it_does_not_reach() {
     let unreached = || !cluster.node(2).reaches(NodeId(3));
     eventually("nodes 2 and 3 lose each other", unreached).await;
     let range = cluster.routers[0].map().ranges()[0].clone();
-    let body = Bytes::from_static(b"x");
-    let kind = logboat::RequestKind::Propose;
-    let answer = cluster.node(1).call_via(NodeId(2), NodeId(3), range.group, kind, &body).await;
+    let request = GroupRequest::propose(Bytes::from_static(b"x"));
+    let answer = cluster.node(1).call_via(NodeId(2), NodeId(3), range.group, &request).await;
     assert_eq!(answer, Err(RequestError::Unreachable(NodeId(3))));
 }
 

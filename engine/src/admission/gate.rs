@@ -3,7 +3,8 @@
 use crate::admission::{Admission, OVERHEAD_BYTES, Permit};
 use crate::error::RequestError;
 use crate::metrics::EngineMetrics;
-use crate::request::RequestKind;
+use crate::request::encoding::count_of_list;
+use crate::request::kind::RequestKind;
 use logboat_storage::Wal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,9 +61,9 @@ impl AdmissionGate {
 /// How many bytes a request takes while it is pending, but for what each one takes. Each command of a
 /// list but the first takes as much again as a request.
 fn weight(kind: RequestKind, body: &[u8]) -> usize {
-    let commands = match (kind, body.first_chunk()) {
-        (RequestKind::ProposeAll, Some(count)) => u32::from_le_bytes(*count) as usize,
-        _ => 1,
+    let commands = match kind {
+        RequestKind::ProposeAll => count_of_list(body),
+        RequestKind::Propose | RequestKind::Read(_) => 1,
     };
     body.len().saturating_add(commands.saturating_sub(1).saturating_mul(OVERHEAD_BYTES))
 }

@@ -1,8 +1,8 @@
 //! Requests to replicas on other nodes, and who waits for their answers.
 
 use crate::error::RequestError;
-use crate::request::Answer;
 use crate::request::encoding::decode_reply;
+use crate::request::kind::Answer;
 use bytes::Bytes;
 use logboat_raft::NodeId;
 use logboat_transport::RequestId;

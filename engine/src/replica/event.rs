@@ -1,7 +1,7 @@
 //! What can happen to a replica.
 
 use crate::replica::request::Request;
-use crate::request::RequestKind;
+use crate::request::kind::RequestKind;
 use crate::turn::jobs::LogReadJob;
 use logboat_raft::{Entry, Index, LogId, LogReadTarget, Message, NodeId, ReadMode};
 use logboat_storage::ReadError;

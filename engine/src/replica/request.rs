@@ -2,8 +2,8 @@
 
 use crate::admission::Permit;
 use crate::error::RequestError;
-use crate::request::Answer;
 use crate::request::encoding::{encode_replies, encode_reply};
+use crate::request::kind::Answer;
 use crate::turn::Turn;
 use bytes::Bytes;
 use logboat_raft::NodeId;

@@ -1,7 +1,7 @@
 //! Requests and answers as they travel (are forwarded) between nodes.
 
 use crate::error::RequestError;
-use crate::request::RequestKind;
+use crate::request::kind::RequestKind;
 use bytes::{Buf, BufMut, Bytes};
 use logboat_raft::{GroupId, NodeId, ReadFrom, ReadMode};
 
@@ -48,7 +48,7 @@ pub fn decode_request(mut bytes: Bytes) -> Option<(RequestKind, Bytes)> {
 
 /// Commands, or the answers to them, as they travel together ([`RequestKind::ProposeAll`]): a count, then
 /// each with its length before it, all four bytes little-endian.
-pub fn encode_list<T: AsRef<[u8]>>(items: &[T]) -> Vec<u8> {
+pub(crate) fn encode_list<T: AsRef<[u8]>>(items: &[T]) -> Vec<u8> {
     let bytes: usize = items.iter().map(|item| 4 + item.as_ref().len()).sum();
     let mut list = Vec::with_capacity(4 + bytes);
     list.put_u32_le(items.len() as u32);
@@ -57,6 +57,11 @@ pub fn encode_list<T: AsRef<[u8]>>(items: &[T]) -> Vec<u8> {
         list.put_slice(item.as_ref());
     }
     list
+}
+
+/// How many items a list says that it holds.
+pub(crate) fn count_of_list(list: &[u8]) -> usize {
+    list.first_chunk().map_or(0, |count| u32::from_le_bytes(*count) as usize)
 }
 
 /// What [`encode_list`] wrote; nothing when it did not.
@@ -129,7 +134,7 @@ pub(crate) fn encode_replies(answers: &[Result<Bytes, RequestError>]) -> Vec<u8>
 
 /// The outcomes of so many commands that went as a list ([`RequestKind::ProposeAll`]), in their order.
 /// What makes no sense leaves them unknown.
-pub fn decode_replies(list: Bytes, commands: usize) -> Vec<Result<Bytes, RequestError>> {
+pub(crate) fn decode_replies(list: Bytes, commands: usize) -> Vec<Result<Bytes, RequestError>> {
     match decode_list(list).filter(|replies| replies.len() == commands) {
         Some(replies) => replies.into_iter().map(decode_reply).collect(),
         None => vec![Err(RequestError::TimedOut); commands],

@@ -3,8 +3,9 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use bytes::Bytes;
+use logboat::transport::Link;
 use logboat::{
-    GroupHandle, GroupId, GroupSpec, Index, Link, Node, NodeConfig, NodeId, RequestError, RoleKind,
+    GroupHandle, GroupId, GroupSpec, Index, Node, NodeConfig, NodeId, RequestError, RoleKind,
     SnapshotWriter, StateMachine, Tuning,
 };
 use logboat_raft::{Incarnation, Payload, SupportMessage};

@@ -119,3 +119,41 @@ pub(super) fn refuse_proposing(run: &mut RunContext<'_>, error: &RequestError) {
     }
     run.scratch.proposing = proposing;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::Admission;
+    use crate::replica::run_context::RunScratch;
+    use crate::turn::Turn;
+    use crate::turn::storage::Storage;
+    use bytes::Bytes;
+    use logboat_raft::GroupId;
+    use std::io;
+
+    /// A replica that takes no snapshots over.
+    struct NoStorage;
+
+    impl Storage for NoStorage {
+        fn adopt_snapshot(&self, _: GroupId, _: LogId) -> io::Result<Box<dyn io::Read>> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn discard_snapshot(&self, _: GroupId, _: LogId) {}
+    }
+
+    #[test]
+    fn a_list_that_makes_no_sense_is_refused_and_proposes_nothing() {
+        let admission = Admission::new(1 << 20);
+        let (mut turn, mut scratch) = (Turn::new(Arc::new(NoStorage)), RunScratch::default());
+        let mut run = RunContext { turn: &mut turn, scratch: &mut scratch };
+        let mut requests = Requests::default();
+        // Two commands, the first of nine bytes, of which there is none.
+        let garbled = Bytes::from_static(b"\x02\0\0\0\x09\0\0\0");
+        let permit = admission.admit(garbled.len()).unwrap();
+        let (request, mut answer) = Request::local(garbled, permit);
+        requests.propose_all(&mut run, request);
+        assert_eq!(answer.try_recv(), Ok(Err(RequestError::Stopped)));
+        assert!(requests.commands.is_empty() && run.scratch.proposing.is_empty());
+    }
+}
