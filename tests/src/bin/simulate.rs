@@ -25,6 +25,9 @@ struct Arguments {
     /// Kinds of faults, separated by commas; `all` or `none`.
     #[arg(long, default_value = "all", value_parser = parse_faults)]
     faults: Faults,
+    /// Runs small clusters under few kinds of faults, too, in which a promise breaks sooner.
+    #[arg(long, conflicts_with_all = ["nodes", "groups", "faults"])]
+    mixed: bool,
     /// Prints the trace.
     #[arg(long)]
     trace: bool,
@@ -44,7 +47,8 @@ fn main() -> ExitCode {
     let bar = progress_bar(&arguments);
     let begin = Instant::now();
     for seed in arguments.seeds.clone() {
-        let outcome = simulate(&options(&arguments, seed));
+        let options = options(&arguments, seed);
+        let outcome = simulate(&options);
         for line in outcome.trace.iter().flatten() {
             println!("{line}");
         }
@@ -54,7 +58,7 @@ fn main() -> ExitCode {
         total.add(&outcome);
         bar.inc(1);
         if let Some(failure) = &outcome.failure {
-            bar.suspend(|| println!("seed {seed} FAILED: {failure}\n{}", replay(&arguments, seed)));
+            bar.suspend(|| println!("seed {seed} FAILED: {failure}\n{}", replay(&options)));
             if !arguments.keep_going {
                 break;
             }
@@ -112,33 +116,38 @@ impl Total {
 }
 
 fn options(arguments: &Arguments, seed: u64) -> Options {
+    let (steps, trace) = (arguments.steps, arguments.trace);
+    if arguments.mixed {
+        return Options { steps, trace, ..Options::mixed(seed) };
+    }
     Options {
+        seed,
         nodes: arguments.nodes.map(|nodes| nodes as usize),
         groups: arguments.groups.map(|groups| groups as usize),
-        steps: arguments.steps,
+        steps,
         faults: arguments.faults.0.clone(),
-        trace: arguments.trace,
-        ..Options::new(seed)
+        trace,
     }
 }
 
 /// The command that does the same again.
-fn replay(arguments: &Arguments, seed: u64) -> String {
-    let number = |name, number: Option<u64>| {
+fn replay(options: &Options) -> String {
+    let number = |name, number: Option<usize>| {
         number.map_or_else(String::new, |number| format!(" --{name} {number}"))
     };
-    let names: Vec<_> = arguments.faults.0.iter().map(|fault| fault.name()).collect();
+    let names: Vec<_> = options.faults.iter().map(|fault| fault.name()).collect();
     let faults = match names.len() {
         0 => "none".to_owned(),
         count if count == Fault::ALL.len() => "all".to_owned(),
         _ => names.join(","),
     };
     format!(
-        "replay: cargo run --release -p logboat-tests --bin simulate -- --seeds {seed}{}{} \
+        "replay: cargo run --release -p logboat-tests --bin simulate -- --seeds {}{}{} \
          --steps {} --faults {faults} --trace",
-        number("nodes", arguments.nodes),
-        number("groups", arguments.groups),
-        arguments.steps,
+        options.seed,
+        number("nodes", options.nodes),
+        number("groups", options.groups),
+        options.steps,
     )
 }
 

@@ -117,6 +117,21 @@ impl Options {
             trace: false,
         }
     }
+
+    /// One of four kinds of simulation, in turn: with everything that can happen, or small clusters,
+    /// in which clients meet more often, under the plainest faults, under those that leave a leader
+    /// behind who can still ask some of the others, or under those that let support end early.
+    #[must_use]
+    pub fn mixed(seed: u64) -> Self {
+        let options = Self::new(seed);
+        let faults = match seed % 4 {
+            0 => return options,
+            1 => vec![Fault::Pause, Fault::Crash, Fault::Partition],
+            2 => vec![Fault::Transfer, Fault::SlowLink, Fault::Withdraw],
+            _ => vec![Fault::Withdraw, Fault::Bridge],
+        };
+        Self { nodes: Some(3), groups: Some(1), faults, ..options }
+    }
 }
 
 /// How often each fault happened.
