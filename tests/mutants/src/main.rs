@@ -1,0 +1,148 @@
+//! Runs the simulator on every deliberate bug, and fails if one is not found.
+
+use clap::Parser;
+use logboat_mutants::{SWITCH_VARIABLE, read_patches, read_tree, repository, weave, write_copy};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::{Mutex, mpsc};
+use std::{env, io, iter, thread};
+
+/// Applies the patches in `tests/mutants/patches` to a copy of the tree, builds the simulator there, and
+/// runs it on each of the bugs until it finds the bug.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The names of the mutants to run; all by default.
+    names: Vec<String>,
+    /// How many seeds a mutant may need.
+    #[arg(long, default_value_t = 3_000)]
+    seeds: u64,
+    /// How many mutants run at a time; by default as many as there are processors.
+    #[arg(long)]
+    jobs: Option<usize>,
+}
+
+/// So many seeds should do; who needs more is named.
+const FEW_SEEDS: u64 = 500;
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    let patches = read_patches(repository())?;
+    let mut tree = read_tree(repository())?;
+    if let Err(errors) = weave(&mut tree, &patches) {
+        errors.iter().for_each(|error| eprintln!("{error}"));
+        return Ok(ExitCode::FAILURE);
+    }
+    let mut names: Vec<String> = patches.into_iter().map(|patch| patch.name).collect();
+    if let Some(unknown) = arguments.names.iter().find(|name| !names.contains(name)) {
+        return Err(format!("there is no tests/mutants/patches/{unknown}.patch").into());
+    }
+    if !arguments.names.is_empty() {
+        names.retain(|name| arguments.names.contains(name));
+    }
+    let folder = repository().join("target/mutants");
+    write_copy(&tree, &folder.join("tree"))?;
+    let simulator = build(&folder)?;
+    let verdicts = hunt_all(&arguments, &simulator, &names)?;
+    Ok(sum_up(&verdicts))
+}
+
+/// Builds the simulator of the copy, as fast as a release but with the checks of a debug build.
+fn build(folder: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    let built = folder.join("build");
+    let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--release", "--locked", "-p", "logboat-tests", "--bin", "simulate"])
+        .current_dir(folder.join("tree"))
+        .env("CARGO_TARGET_DIR", &built)
+        .env("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS", "true")
+        .status()?;
+    if !status.success() {
+        return Err("the copy with all mutants does not build".into());
+    }
+    Ok(built.join("release/simulate"))
+}
+
+/// What became of the hunt for a mutant: the seeds it took and what failed, unless nothing did.
+#[derive(Debug)]
+struct Verdict {
+    name: String,
+    found: Option<(u64, String)>,
+}
+
+/// Hunts some mutants at a time, and prints their verdicts in their order, as they come.
+fn hunt_all(arguments: &Arguments, simulator: &Path, names: &[String]) -> io::Result<Vec<Verdict>> {
+    println!("| deliberate bug | seeds needed | what noticed it |\n| --- | --- | --- |");
+    let processors = || thread::available_parallelism().map_or(1, usize::from);
+    let jobs = arguments.jobs.unwrap_or_else(processors).max(1);
+    let left = Mutex::new(names.iter().enumerate());
+    let (results, verdicts) = mpsc::channel();
+    thread::scope(|scope| {
+        for results in iter::repeat_n(results, jobs) {
+            let left = &left;
+            scope.spawn(move || {
+                let next = || left.lock().expect("no thread panics while it holds this").next();
+                while let Some((place, name)) = next() {
+                    let _ = results.send((place, hunt(simulator, name, arguments.seeds)));
+                }
+            });
+        }
+        let mut early = BTreeMap::new();
+        let mut printed = Vec::new();
+        for (place, verdict) in verdicts {
+            early.insert(place, verdict?);
+            while let Some(verdict) = early.remove(&printed.len()) {
+                println!("{}", row(&verdict));
+                printed.push(verdict);
+            }
+        }
+        Ok(printed)
+    })
+}
+
+/// Runs the simulator on a mutant until a seed fails.
+fn hunt(simulator: &Path, name: &str, seeds: u64) -> io::Result<Verdict> {
+    let output = Command::new(simulator)
+        .args(["--mixed", "--seeds", &format!("0..{seeds}")])
+        .env(SWITCH_VARIABLE, name)
+        .stderr(Stdio::null())
+        .output()?;
+    let (status, output) = (output.status, String::from_utf8_lossy(&output.stdout));
+    let failure = |line: &str| {
+        let (seed, failure) = line.strip_prefix("seed ")?.split_once(" FAILED: ")?;
+        Some((seed.parse::<u64>().ok()? + 1, failure.to_owned()))
+    };
+    let found = output.lines().find_map(failure);
+    if found.is_none() && !status.success() {
+        return Err(io::Error::other(format!("the simulator of {name} ended with {status}")));
+    }
+    Ok(Verdict { name: name.to_owned(), found })
+}
+
+fn row(Verdict { name, found }: &Verdict) -> String {
+    match found {
+        Some((seeds, failure)) => {
+            let failure = failure.trim_start_matches("assertion `left == right` failed: ");
+            let failure: String = failure.chars().take(100).collect();
+            format!("| {name} | {seeds} | {failure} |")
+        }
+        None => format!("| {name} | **not found** | |"),
+    }
+}
+
+fn sum_up(verdicts: &[Verdict]) -> ExitCode {
+    let names = |wanted: fn(&Verdict) -> bool| {
+        let wanted = verdicts.iter().filter(|verdict| wanted(verdict));
+        wanted.map(|verdict| verdict.name.as_str()).collect::<Vec<_>>()
+    };
+    let late = names(|verdict| verdict.found.as_ref().is_some_and(|(seeds, _)| *seeds > FEW_SEEDS));
+    let missed = names(|verdict| verdict.found.is_none());
+    if !late.is_empty() {
+        println!("\nmore than {FEW_SEEDS} seeds: {}", late.join(", "));
+    }
+    if !missed.is_empty() {
+        println!("\nnot found: {}", missed.join(", "));
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
