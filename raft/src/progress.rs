@@ -1,7 +1,8 @@
 //! What a leader knows of one follower's log, and how much it has sent ahead of the answers (the
 //! replication flow: etcd's `Progress` with its states probe, replicate and snapshot).
 
-use crate::{Conflict, Epoch, Index, LogId, NodeId, Time, Tuning, log::Log, reserve_one};
+use crate::log::Log;
+use crate::{Conflict, Epoch, Index, LogId, NodeId, Time, Tuning, reserve_one};
 use alloc::collections::VecDeque;
 
 /// How entries go to a follower.

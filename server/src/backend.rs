@@ -1,14 +1,12 @@
 //! What the Redis front needs of the store behind it: ranges of the key space, each of which
 //! carries out commands and answers queries.
 
-use std::fmt;
-use std::future::Future;
-
-use bytes::Bytes;
-
 use crate::layout::Partition;
 use crate::limits::Limits;
+use bytes::Bytes;
 use logboat::NodeId;
+use std::fmt;
+use std::future::Future;
 
 /// A range by its place in key order: the range with the smallest keys is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -9,11 +9,10 @@
 //! the same on every node and after every restart. In a hash layout a place is the slot (the 16
 //! bits) shifted left by 32, plus a 32-bit hash of the key; in a range layout it is the latter.
 
-use std::fmt;
-use std::str::FromStr;
-
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
+use std::fmt;
+use std::str::FromStr;
 
 /// The bytes that a hash layout puts before a key.
 const SLOT_BYTES: usize = 2;

@@ -1,16 +1,14 @@
 //! A [`Backend`] in memory: the ranges of one process, without replication. It lets the whole
 //! Redis front be tested, and shows what a backend must do.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
-
 use crate::backend::{Backend, BackendError, RangeId};
 use crate::kv::Store;
 use crate::layout::Partition;
 use crate::limits::Limits;
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Stores in memory, one a range.
 #[derive(Clone, Debug)]

@@ -1,15 +1,13 @@
 //! What all connections of a front share.
 
+use crate::session::Clients;
+use crate::settings::Settings;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
-
 use tokio::sync::watch;
-
-use crate::session::Clients;
-use crate::settings::Settings;
 
 /// The version of Redis whose replies are given. Clients choose what they dare to send by it.
 pub const REDIS_VERSION: &str = "7.4.0";

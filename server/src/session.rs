@@ -1,14 +1,12 @@
 //! What the server knows of a connection.
 
+use crate::resp::Protocol;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
-
-use parking_lot::Mutex;
-
-use crate::resp::Protocol;
 
 /// The state of one connection that its commands read and change.
 #[derive(Debug)]

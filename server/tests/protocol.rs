@@ -3,9 +3,6 @@
 
 mod support;
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use bytes::Bytes;
 use logboat_server::backend::{Backend, BackendError, RangeId};
 use logboat_server::front::FrontConfig;
@@ -13,6 +10,8 @@ use logboat_server::layout::Partition;
 use logboat_server::limits::Limits;
 use logboat_server::memory::MemoryBackend;
 use logboat_server::settings::Settings;
+use std::sync::Arc;
+use std::time::Duration;
 use support::{Client, Server};
 use tokio::sync::Semaphore;
 

@@ -2,14 +2,13 @@
 
 mod support;
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use logboat_server::backend::{Backend, BackendError, RangeId};
 use logboat_server::front::FrontConfig;
 use logboat_server::layout::{Partition, slot};
 use logboat_server::limits::Limits;
 use logboat_server::memory::MemoryBackend;
+use std::collections::BTreeSet;
 use support::{Client, Server};
 
 /// Two keys that lie in different ranges of a hash layout of 16.

@@ -20,13 +20,10 @@
 //! A field that does not belong to the operation is left out or `null`. All times are of one
 //! monotonic clock.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io::{self, BufRead, Write},
-};
-
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufRead, Write};
 use thiserror::Error;
 
 /// One operation of a client on one key.

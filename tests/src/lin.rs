@@ -33,21 +33,14 @@ mod report;
 mod search;
 mod text;
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    num::NonZero,
-    sync::atomic::{AtomicUsize, Ordering},
-    thread,
-};
-
-use self::{
-    model::{Model, replay},
-    search::{Ending, Search},
-};
-use crate::history::{Kind, Operation, Outcome};
-
+use self::model::{Model, replay};
 pub use self::report::Report;
+use self::search::{Ending, Search};
+use crate::history::{Kind, Operation, Outcome};
+use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{fmt, thread};
 
 /// How many attempts to place an operation [`check`] makes for each key: some ten seconds, and a few
 /// hundred megabytes at the most.

@@ -19,11 +19,10 @@ mod voters;
 mod worker;
 mod world;
 
-pub use picture::draw;
-pub use report::{Failover, Report, Rest};
-
 use logboat_raft::NodeId;
+pub use picture::draw;
 use report::Loss;
+pub use report::{Failover, Report, Rest};
 use std::time::Duration;
 use world::World;
 

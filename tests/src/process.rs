@@ -17,7 +17,6 @@ pub use namespace::NetworkNamespace;
 pub use node::{NodeProcess, NodeSpec};
 pub use ports::free_ports;
 pub use program::{PROGRAM_NAME, Program};
-
 use std::time::{Duration, Instant};
 
 /// How long a condition may take to come true. Only a failure ever waits this long: it is far beyond

@@ -39,12 +39,11 @@ mod vigil;
 mod wal;
 mod world;
 
-pub use options::{Fault, FaultCounts, Options};
-pub use world::RECOVERY_ELECTIONS;
-
 use crate::history::Operation;
 use crate::lin::{self, Verdict};
+pub use options::{Fault, FaultCounts, Options};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+pub use world::RECOVERY_ELECTIONS;
 use world::World;
 
 /// What became of a simulation.

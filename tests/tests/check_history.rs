@@ -1,8 +1,9 @@
 //! The program `check-history`: what it prints, and its exit codes.
 
-use std::{fs, path::PathBuf, process::Command};
-
 use logboat_tests::history::{self, Answer, Kind, Operation};
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
 use tempfile::TempDir;
 
 /// Runs the program on the files; its exit code, and what it printed on both streams.

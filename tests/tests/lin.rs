@@ -1,12 +1,9 @@
 //! The checker on histories whose verdict is plain to a reader: each shows one way to be right or
 //! wrong.
 
+use logboat_tests::history::{Answer, Kind, Operation, Outcome};
+use logboat_tests::lin::{self, Report, Verdict};
 use std::ops::{Range, RangeFrom};
-
-use logboat_tests::{
-    history::{Answer, Kind, Operation, Outcome},
-    lin::{self, Report, Verdict},
-};
 
 /// When an operation was under way; without an end it has no answer.
 struct Span {

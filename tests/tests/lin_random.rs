@@ -1,17 +1,13 @@
 //! The checker on random histories: small ones, whose verdict is known by trying every order, and
 //! large ones that a simulated store answered.
 
-use std::{cell::Cell, ops::Range};
-
-use logboat_tests::{
-    history::{Answer, Kind, Operation, Outcome},
-    lin::{self, Verdict},
-};
-use proptest::{
-    prelude::*,
-    sample::{Index, select},
-    test_runner::{Config, TestRunner},
-};
+use logboat_tests::history::{Answer, Kind, Operation, Outcome};
+use logboat_tests::lin::{self, Verdict};
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use proptest::test_runner::{Config, TestRunner};
+use std::cell::Cell;
+use std::ops::Range;
 
 /// Whether some order of the operations explains all answers, by trying each.
 fn has_order(operations: &[Operation]) -> bool {

@@ -28,12 +28,11 @@ mod tcp;
 mod transfer;
 mod wire;
 
-use parking_lot::{Mutex, MutexGuard};
-
 pub use api::{Inbox, PeerStatus, SnapshotDone, SnapshotSource, Transport};
 pub use config::TransportConfig;
 pub use error::{DecodeError, SendError, StartError};
 pub use memory::MemoryNetwork;
 pub use metrics::TransportMetrics;
+use parking_lot::{Mutex, MutexGuard};
 pub use tcp::TcpTransport;
 pub use wire::{Outgoing, Parcel, RequestId, SnapshotChunk, decode};

@@ -1,10 +1,9 @@
 //! Reading the answers of the state machine.
 
-use bytes::Bytes;
-
 use super::error::CommandError;
 use crate::kv::Answer;
 use crate::limits::Limits;
+use bytes::Bytes;
 
 /// Decodes an answer; a refusal becomes an error.
 pub(super) fn understood(answer: &Bytes, limits: &Limits) -> Result<Answer, CommandError> {

@@ -1,9 +1,8 @@
 //! Reading arguments.
 
-use bytes::Bytes;
-
 use super::error::CommandError;
 use crate::kv::parse_integer;
+use bytes::Bytes;
 
 /// A 64-bit integer.
 pub(super) fn integer(argument: &[u8]) -> Result<i64, CommandError> {

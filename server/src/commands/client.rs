@@ -1,7 +1,5 @@
 //! CLIENT: what the server knows of connections.
 
-use bytes::Bytes;
-
 use super::arguments::{self, is, listed_word, text};
 use super::context::{Context, Outcome};
 use super::error::CommandError;
@@ -9,6 +7,7 @@ use super::introspection::help;
 use super::table::Client;
 use crate::resp::Reply;
 use crate::session::ReplyMode;
+use bytes::Bytes;
 
 /// What stands in the place of a client's number where tracking is off.
 const NO_REDIRECTION: i64 = -1;

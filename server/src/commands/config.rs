@@ -1,9 +1,5 @@
 //! CONFIG: the parameters of the server.
 
-use std::fmt::Display;
-
-use bytes::Bytes;
-
 use super::arguments::{is, text};
 use super::context::{Context, Outcome};
 use super::error::CommandError;
@@ -14,6 +10,8 @@ use crate::glob;
 use crate::kv::parse_integer;
 use crate::resp::Reply;
 use crate::settings::Settings;
+use bytes::Bytes;
+use std::fmt::Display;
 
 /// The parameters of Redis that have a meaning here, sorted by name.
 const PARAMETERS: [(&str, Parameter); 11] = [

@@ -1,13 +1,12 @@
 //! What concerns the connection itself: PING, ECHO, HELLO, AUTH, SELECT, QUIT,
 //! RESET.
 
-use bytes::Bytes;
-
 use super::arguments::{self, is, listed_word, text};
 use super::context::{Context, Outcome};
 use super::error::CommandError;
 use crate::resp::{Protocol, Reply};
 use crate::server_state::REDIS_VERSION;
+use bytes::Bytes;
 
 /// PING [message]
 pub(super) fn ping(arguments: &[Bytes]) -> Outcome {

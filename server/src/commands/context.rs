@@ -2,8 +2,6 @@
 
 mod fan_out;
 
-use bytes::Bytes;
-
 pub(super) use self::fan_out::KeysByRange;
 use super::answer::understood;
 use super::error::CommandError;
@@ -12,6 +10,7 @@ use crate::kv::{Answer, Command, Query};
 use crate::resp::Reply;
 use crate::server_state::ServerState;
 use crate::session::Session;
+use bytes::Bytes;
 
 /// What a command works with.
 #[derive(Debug)]

@@ -1,14 +1,15 @@
 //! From a request to the function of its command.
 
-use bytes::Bytes;
-
 use super::context::{Context, Outcome};
 use super::error::CommandError;
 use super::table::{self, Name, Spec};
-use super::{client, config, connection, generic, info, introspection, number, range, scan};
-use super::{scripting, server, string, transaction};
+use super::{
+    client, config, connection, generic, info, introspection, number, range, scan, scripting,
+    server, string, transaction,
+};
 use crate::backend::Backend;
 use crate::resp::Reply;
+use bytes::Bytes;
 
 /// Carries out one request: a command's name and its arguments, at least one element.
 pub async fn execute<B: Backend>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Reply {

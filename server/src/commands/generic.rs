@@ -1,12 +1,11 @@
 //! Keys whatever their values: DEL, UNLINK, EXISTS, TYPE.
 
-use bytes::Bytes;
-
 use super::answer;
 use super::context::{Context, KeysByRange, Outcome};
 use crate::backend::Backend;
 use crate::kv::{Command, Query};
 use crate::resp::Reply;
+use bytes::Bytes;
 
 /// DEL key [key …], and UNLINK, which is the same here; key by key across ranges
 pub(super) async fn del<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {

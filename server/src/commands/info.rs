@@ -1,15 +1,13 @@
 //! INFO.
 
-use std::fmt::{Display, Write};
-use std::time::UNIX_EPOCH;
-
-use bytes::Bytes;
-
 use super::arguments::is;
 use super::context::Context;
 use crate::process::ProcessUsage;
 use crate::resp::Reply;
 use crate::server_state::{Facts, REDIS_VERSION, ServerState};
+use bytes::Bytes;
+use std::fmt::{Display, Write};
+use std::time::UNIX_EPOCH;
 
 /// INFO [section …]
 pub(super) fn info<B>(context: &Context<'_, B>, arguments: &[Bytes]) -> Reply {

@@ -1,13 +1,12 @@
 //! COMMAND: what commands there are, from the table.
 
-use bytes::Bytes;
-
 use super::arguments::is;
 use super::context::Outcome;
 use super::error::CommandError;
 use super::table::{self, Command, Keys, Spec};
 use crate::glob;
 use crate::resp::Reply;
+use bytes::Bytes;
 
 /// Carries out COMMAND or a subcommand.
 pub(super) fn execute(command: Command, arguments: &[Bytes]) -> Outcome {

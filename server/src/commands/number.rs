@@ -1,13 +1,12 @@
 //! Values as numbers: INCR and its relatives.
 
-use bytes::Bytes;
-
 use super::context::{Context, Outcome};
 use super::error::CommandError;
 use super::{answer, arguments};
 use crate::backend::Backend;
 use crate::kv::Command;
 use crate::resp::Reply;
+use bytes::Bytes;
 
 /// INCR key
 pub(super) async fn incr<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {

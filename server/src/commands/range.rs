@@ -10,11 +10,6 @@
 //! Values that are too long for a batch are fetched one by one when their turn comes, so that a
 //! short reply never costs a long value of every range.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
-
-use bytes::Bytes;
-
 use super::arguments::{self, is};
 use super::context::{Context, Outcome};
 use super::error::CommandError;
@@ -22,6 +17,9 @@ use crate::backend::{Backend, RangeId};
 use crate::kv::{self, Query};
 use crate::layout::Partition;
 use crate::resp::Reply;
+use bytes::Bytes;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 
 /// The most ranges of a range layout that are asked at once.
 const MAX_WAVE: usize = 64;

@@ -6,8 +6,6 @@
 //! plus the place within it. A key that is there from the first step to the last is reported at
 //! least once; in a range layout only if the map of ranges stays as it is meanwhile.
 
-use bytes::Bytes;
-
 use super::arguments::{self, is};
 use super::context::{Context, Outcome};
 use super::error::CommandError;
@@ -15,6 +13,7 @@ use crate::backend::{Backend, RangeId};
 use crate::kv::{self, Query};
 use crate::layout::{Partition, in_slot};
 use crate::resp::Reply;
+use bytes::Bytes;
 
 /// How many keys a step looks at if it does not say.
 const DEFAULT_COUNT: u64 = 10;

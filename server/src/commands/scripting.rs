@@ -1,11 +1,10 @@
 //! FUNCTION and SCRIPT, of which there are none.
 
-use bytes::Bytes;
-
 use super::arguments::is;
 use super::context::Outcome;
 use super::error::CommandError;
 use crate::resp::Reply;
+use bytes::Bytes;
 
 /// FUNCTION FLUSH [ASYNC | SYNC] and SCRIPT FLUSH [ASYNC | SYNC]: there are no functions and no
 /// scripts, so after it there are none. Test suites start with these.

@@ -1,7 +1,5 @@
 //! What concerns all keys: DBSIZE, FLUSHALL, FLUSHDB.
 
-use bytes::Bytes;
-
 use super::answer;
 use super::arguments::is;
 use super::context::{Context, Outcome};
@@ -9,6 +7,7 @@ use super::error::CommandError;
 use crate::backend::{Backend, RangeId};
 use crate::kv::{Answer, Command, Query};
 use crate::resp::Reply;
+use bytes::Bytes;
 
 /// DBSIZE: the sum of the ranges, each as of its own moment
 pub(super) async fn db_size<B: Backend>(context: &Context<'_, B>) -> Outcome {

@@ -1,7 +1,5 @@
 //! Values as strings: GET, SET and their relatives.
 
-use bytes::Bytes;
-
 use super::answer::{self, Stored};
 use super::arguments::{self, is};
 use super::context::{Context, KeysByRange, Outcome};
@@ -9,6 +7,7 @@ use super::error::CommandError;
 use crate::backend::{Backend, RangeId};
 use crate::kv::{Answer, Command, Condition, Query};
 use crate::resp::Reply;
+use bytes::Bytes;
 
 /// GET key
 pub(super) async fn get<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {

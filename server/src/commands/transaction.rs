@@ -4,13 +4,12 @@
 //! it sends the commands, and must not find them carried out one by one. So a refused MULTI refuses
 //! everything up to the command that would have ended the transaction.
 
-use std::mem;
-
 use super::context::Outcome;
 use super::error::CommandError;
 use super::table::Name;
 use crate::resp::Reply;
 use crate::session::Session;
+use std::mem;
 
 /// Whether a command may be carried out: within a refused transaction, only what ends it may.
 pub(super) fn admit(session: &Session, name: Name) -> Result<(), CommandError> {

@@ -1,24 +1,21 @@
 //! One client's connection: bytes in, commands in turn, bytes out.
 
-use std::future;
-use std::io;
-use std::pin::pin;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::watch;
-use tokio::time;
-
 use super::config::FrontConfig;
 use crate::backend::Backend;
 use crate::commands::{self, Context};
 use crate::resp::{Reply, Request, RequestParser};
 use crate::server_state::{Control, ServerState};
 use crate::session::{BufferSizes, Registration, Session};
+use bytes::{Bytes, BytesMut};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{future, io};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::watch;
+use tokio::time;
 
 /// What is read at once.
 const READ_BYTES: usize = 16 * 1024;

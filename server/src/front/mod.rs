@@ -3,23 +3,21 @@
 mod config;
 mod connection;
 
-use std::io;
-use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
-use std::sync::Arc;
-use std::time::Duration;
-
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tokio::time;
-
 pub use self::config::FrontConfig;
 use self::connection::Connection;
 use crate::backend::Backend;
 use crate::server_state::{FactsHook, ServerState};
 use crate::session::Socket;
 use crate::settings::Settings;
+use socket2::{SockRef, TcpKeepalive};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time;
 
 /// How long to wait after a failed accept; it fails again at once while descriptors are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -198,9 +198,8 @@ impl PartialOrd for Big {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
+    use proptest::prelude::*;
 
     fn big(value: u128) -> Big {
         Big::from((value >> 64) as u64).shifted_left(64).plus(&Big::from(value as u64))

@@ -268,9 +268,8 @@ fn scan_exponent(text: &[u8]) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
+    use proptest::prelude::*;
 
     fn add(a: &str, b: &str) -> Result<String, SumError> {
         sum(a.as_bytes(), b.as_bytes())

@@ -2,9 +2,8 @@
 
 mod codec;
 
-use bytes::Bytes;
-
 use crate::layout::Partition;
+use bytes::Bytes;
 
 /// The version of the encoding that this program writes, and the only one that it reads.
 pub const VERSION: u8 = 1;

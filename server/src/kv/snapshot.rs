@@ -2,10 +2,9 @@
 //! and value with its length. Lengths are 64-bit little-endian. Checksums are the business of
 //! whoever stores the bytes.
 
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-
-use bytes::Bytes;
 
 /// Writes one captured state.
 pub type SnapshotWriter = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;

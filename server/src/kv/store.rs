@@ -2,16 +2,14 @@
 
 mod listing;
 
-use std::collections::BTreeMap;
-use std::io;
-
-use bytes::{Bytes, BytesMut};
-
 use self::listing::KeySpan;
 use super::extended::{self, SumError};
 use super::message::{Answer, Command, Condition, Failure, Query};
 use super::number::parse_integer;
 use super::snapshot::{self, SnapshotWriter};
+use bytes::{Bytes, BytesMut};
+use std::collections::BTreeMap;
+use std::io;
 
 /// The keys and values of one group. Everything that depends on what is stored is decided here, by
 /// [`apply`](Self::apply), in the order of the log.
@@ -228,10 +226,9 @@ fn slice(value: &Bytes, start: i64, end: i64) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use proptest::collection::vec;
     use proptest::prelude::*;
-
-    use super::*;
 
     fn b(text: &'static str) -> Bytes {
         Bytes::from_static(text.as_bytes())

@@ -1,10 +1,9 @@
 //! Requests: arrays of bulk strings and inline commands, taken from a stream in pieces.
 
-use bytes::{Buf, Bytes, BytesMut};
-
 use super::inline::split_arguments;
 use crate::kv::parse_integer;
 use crate::limits::Limits;
+use bytes::{Buf, Bytes, BytesMut};
 
 /// The longest inline command, and the longest line that announces a length; Redis's limit.
 const MAX_LINE_BYTES: usize = 64 * 1024;
@@ -284,9 +283,8 @@ fn take_inline(input: &mut BytesMut) -> Result<Option<Vec<Bytes>>, ProtocolError
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
+    use proptest::prelude::*;
 
     fn limits() -> Limits {
         Limits {

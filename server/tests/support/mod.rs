@@ -6,11 +6,6 @@
     reason = "a module of several tests, each of which uses a part"
 )]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
-
 use logboat_server::backend::Backend;
 use logboat_server::front::{FrontConfig, RespServer};
 use logboat_server::layout::Partition;
@@ -18,6 +13,10 @@ use logboat_server::limits::Limits;
 use logboat_server::memory::MemoryBackend;
 use logboat_server::server_state::Facts;
 use logboat_server::settings::Settings;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use tokio::runtime;
 use tokio::sync::oneshot;
 

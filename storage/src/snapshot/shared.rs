@@ -6,10 +6,9 @@ use crate::files::{make_directory, sync_directory};
 use logboat_raft::{GroupId, LogId};
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::{fs, io};
 
 const CURRENT: &str = "snap";
 const RECEIVED: &str = "received";

@@ -3,10 +3,9 @@
 use super::disk::Unreadable;
 use super::options::WalOptions;
 use logboat_raft::{GroupId, Index};
-use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::{fmt, io};
 
 /// Bytes on the disk that are not what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,6 @@
 //! nothing of it.
 
 pub use shuttle::{future, thread};
-
 use std::env;
 use std::ops::{Deref, DerefMut};
 use std::sync::PoisonError;

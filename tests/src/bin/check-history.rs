@@ -2,12 +2,14 @@
 //!
 //! The exit code is 0 if all are, 1 if one is not, and 2 if a file could not be read or decided.
 
-use std::{env, ffi::OsString, fs::File, io::BufReader, path::Path, process::ExitCode};
-
-use logboat_tests::{
-    history,
-    lin::{self, Verdict},
-};
+use logboat_tests::history;
+use logboat_tests::lin::{self, Verdict};
+use std::env;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+use std::process::ExitCode;
 
 /// What came of a file, the worst last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

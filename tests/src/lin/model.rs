@@ -1,10 +1,10 @@
 //! What an operation does to the value of its key: the sequential specification, on fingerprints
 //! for the search and on the texts themselves for all that is shown and believed.
 
-use std::{borrow::Cow, collections::HashMap};
-
 use super::text::{Fingerprint, Observed, Piece};
 use crate::history::{Answer, Kind, Operation, Outcome};
+use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// What a key holds, as far as any operation of its history can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,17 +1,12 @@
 //! What to show of a key that has no order: the first answer that fits none, and what was going on
 //! around it.
 
-use std::{
-    borrow::{Borrow, Cow},
-    fmt,
-};
-
-use super::{
-    model::{observations, replay},
-    search,
-    search::Ending,
-};
+use super::model::{observations, replay};
+use super::search;
+use super::search::Ending;
 use crate::history::{Answer, Kind, Operation, Outcome};
+use std::borrow::{Borrow, Cow};
+use std::fmt;
 
 /// Why a history is not linearizable, for one key.
 ///

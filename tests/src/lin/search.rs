@@ -1,12 +1,9 @@
 //! The search for an order of one key's operations.
 
+use super::Interval;
+use super::entries::{Entries, Entry, Event};
+use super::model::{Action, Model, State};
 use std::collections::{HashMap, HashSet};
-
-use super::{
-    Interval,
-    entries::{Entries, Entry, Event},
-    model::{Action, Model, State},
-};
 
 /// How many attempts it costs to remember a configuration, which is what takes memory.
 const STEPS_TO_REMEMBER: u64 = 40;

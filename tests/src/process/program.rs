@@ -1,11 +1,10 @@
 //! Which executable stands for `logboat`.
 
 use rustix::process::{Signal, set_parent_process_death_signal};
-use std::env;
-use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, io};
 
 /// The name under which an executable of this crate behaves as the server's binary.
 pub const PROGRAM_NAME: &str = "logboat";

@@ -20,8 +20,7 @@ use crate::api::Inbox;
 use crate::config::TransportConfig;
 use bytes::{Buf, BufMut};
 use logboat_raft::{ClusterId, Incarnation, NodeId};
-use std::fmt;
-use std::io;
+use std::{fmt, io};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// What a connection between nodes begins with.

@@ -5,11 +5,10 @@ use bytes::Bytes;
 use logboat_bench::Failure;
 use logboat_bench::process::{cpu_time, device_bytes};
 use logboat_server::latency::{per_second, ratio};
-use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
 /// How many groups share a log.
 pub(crate) const GROUPS: u64 = 1_000;

@@ -10,11 +10,12 @@
 
 use super::{Leader, Transfer};
 use crate::progress::Progress;
-use crate::quorum;
 use crate::read_queue::Reader;
 use crate::replica::Replica;
 use crate::step::Step;
-use crate::{Confirmation, Index, Lease, NodeId, Output, Payload, ReadToken, Round, Support, Time};
+use crate::{
+    Confirmation, Index, Lease, NodeId, Output, Payload, ReadToken, Round, Support, Time, quorum,
+};
 use core::iter;
 
 impl Leader {

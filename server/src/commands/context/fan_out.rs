@@ -1,16 +1,14 @@
 //! One request to each of several ranges at once.
 
-use std::collections::BTreeMap;
-use std::panic;
-
-use bytes::Bytes;
-use tokio::task::JoinSet;
-
 use super::Context;
 use crate::backend::{Backend, BackendError, RangeId};
 use crate::commands::answer::understood;
 use crate::commands::error::CommandError;
 use crate::kv::{Answer, Command, Query};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::panic;
+use tokio::task::JoinSet;
 
 /// The most requests of one command that are in flight.
 const MAX_IN_FLIGHT: usize = 128;

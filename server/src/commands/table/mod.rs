@@ -3,12 +3,11 @@
 mod rows;
 mod spec;
 
-use bytes::Bytes;
-
 pub use self::rows::COMMANDS;
 pub use self::spec::{Client, Command, Config, Keys, Name, Spec};
 use super::arguments::text;
 use super::error::CommandError;
+use bytes::Bytes;
 
 /// The bytes of a name or of arguments that an error repeats.
 const MAX_ECHO_BYTES: usize = 128;

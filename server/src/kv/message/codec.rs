@@ -4,11 +4,10 @@
 //! Commands end up in the log, so a tag or a field never changes its meaning: new needs get new
 //! tags. Decoding is total and bounded by the length of the input.
 
-use bytes::Bytes;
-
 use super::{Answer, Command, Condition, Failure, Query, VERSION};
 use crate::kv::wire::{Reader, WireError, Writer};
 use crate::layout::Partition;
+use bytes::Bytes;
 
 impl Command {
     /// Encodes it.
@@ -330,10 +329,9 @@ fn open(mut reader: Reader<'_>) -> Result<(u8, Reader<'_>), WireError> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use proptest::collection::vec;
     use proptest::prelude::*;
-
-    use super::*;
 
     fn bytes() -> impl Strategy<Value = Bytes> {
         vec(any::<u8>(), 0..20).prop_map(Bytes::from)

@@ -1,15 +1,13 @@
 //! The queries that walk the store: SCAN, KEYS and RANGE.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, btree_map};
-use std::ops::{Bound, Range};
-
-use bytes::Bytes;
-
 use super::Store;
 use crate::glob;
 use crate::kv::message::Answer;
 use crate::layout::{Partition, in_slot, place};
+use bytes::Bytes;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, btree_map};
+use std::ops::{Bound, Range};
 
 /// A slot is walked in at most about this many steps of SCAN, whatever the step asked for: a step
 /// looks at every key of its slot, so smaller ones would cost the square of the slot's size.
@@ -239,11 +237,9 @@ fn client_key(partition: Partition, stored: &Bytes) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
     use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     const ALL_KEYS: KeySpan<'_> = KeySpan { start: b"", after_start: false, end: None };
 

@@ -30,9 +30,8 @@ use logboat_raft::{Grant, GroupId, Index, NodeId, Restored};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
-use std::thread;
+use std::{io, thread};
 use terms::Terms;
 
 mod extent;

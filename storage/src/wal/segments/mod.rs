@@ -6,9 +6,8 @@ mod segment;
 mod store;
 mod worker;
 
+pub use pool::SegmentPool;
 pub(crate) use pool::{is_full, is_temporary};
+pub use segment::Segment;
 pub(crate) use store::{LiveGroups, Store};
 pub(crate) use worker::SegmentWorker;
-
-pub use pool::SegmentPool;
-pub use segment::Segment;

@@ -5,14 +5,12 @@ use crate::link::State;
 use crate::links::{LinkKind, Links};
 use clap::ValueEnum;
 use logboat_tests::process::{Cluster, ClusterSpec, NodeProcess, ProcessError, Program, SmallDisk};
-use std::fmt;
-use std::fs;
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::{fmt, fs, io};
 
 /// The size of a node's disk, where it has one of its own: small enough to be filled in no time,
 /// large enough for the log and snapshots of a run.

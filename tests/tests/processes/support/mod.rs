@@ -3,7 +3,6 @@
 mod load;
 
 pub(crate) use load::Load;
-
 use logboat_tests::process::{Cluster, ClusterSpec, PATIENCE, ProcessError, Program};
 use redis::{Connection, RedisError, RedisResult};
 use std::error::Error;
