@@ -1,10 +1,10 @@
-//! Admission control (backpressure): how many requests a node lets in. It lets in no more than its memory holds, and, as soon as it refuses some,
-//! no more than it answers in a quarter of a second.
+//! Admission control (backpressure): how many requests a node lets in. It lets in no more than its
+//! memory holds, and, as soon as it refuses some, no more than it answers in a quarter of a second.
 //!
-//! What is let in waits in a line, and the longer the line, the longer the wait: by Little's law, the
-//! requests that are pending over those answered in a second. A bound on memory alone would let
-//! requests wait for longer than anybody waits for them, with the node busy answering nobody. So the
-//! [`Pacer`](pacer::Pacer) measures what is answered and sets the limit by it.
+//! What is let in waits in a line, and the longer the line, the longer the wait: by Little's law,
+//! the requests that are pending over those answered in a second. A bound on memory alone would let
+//! requests wait for longer than anybody waits for them, with the node busy answering nobody. So
+//! the [`Pacer`](pacer::Pacer) measures what is answered and sets the limit by it.
 
 pub(crate) mod gate;
 pub(crate) mod pacer;
@@ -41,8 +41,8 @@ impl Admission {
         })
     }
 
-    /// A permit for a request of `bytes`. One that comes when no other is pending gets it if there is
-    /// memory for it.
+    /// A permit for a request of `bytes`. One that comes when no other is pending gets it if there
+    /// is memory for it.
     ///
     /// # Errors
     /// [`RequestError::Busy`] when the node holds as much as it may.

@@ -1,4 +1,5 @@
-//! The threads that touch the disk for replicas, so that neither workers nor the network wait for files.
+//! The threads that touch the disk for replicas, so that neither workers nor the network wait for
+//! files.
 
 pub(crate) mod log_reader;
 pub(crate) mod snapshots;

@@ -1,8 +1,8 @@
 //! How the memory that a node may spend on what is under way is divided.
 
 /// The bytes that commands, queries and messages may take on a node while they wait, whatever the
-/// number of groups. What applying leaves in the state machines is theirs; an eighth is left for what
-/// replicas hold that is durable and not yet known to be committed.
+/// number of groups. What applying leaves in the state machines is theirs; an eighth is left for
+/// what replicas hold that is durable and not yet known to be committed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
     pub(crate) total_bytes: usize,
@@ -14,8 +14,8 @@ impl Budget {
         self.total_bytes / 4
     }
 
-    /// For writes that the log has not made durable yet. Beyond it, proposals are refused and peers'
-    /// entries are dropped, which their leaders send again.
+    /// For writes that the log has not made durable yet. Beyond it, proposals are refused and
+    /// peers' entries are dropped, which their leaders send again.
     pub(crate) const fn log(self) -> usize {
         self.total_bytes / 4
     }

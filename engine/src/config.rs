@@ -25,25 +25,26 @@ pub struct NodeConfig {
     pub listen: SocketAddr,
     /// Threads that run groups; by default one a core.
     pub workers: usize,
-    /// Time between two heartbeats to each peer, whatever the number of groups. Timeouts are told apart
-    /// ten times as finely.
+    /// Time between two heartbeats to each peer, whatever the number of groups. Timeouts are told
+    /// apart ten times as finely.
     pub heartbeat_interval: Duration,
-    /// Timeouts and limits of each replica. The election timeout is also how long a node that is not
-    /// heard is supported: then the groups that it led elect others.
+    /// Timeouts and limits of each replica. The election timeout is also how long a node that is
+    /// not heard is supported: then the groups that it led elect others.
     pub tuning: Tuning,
-    /// By which part of an election timeout the clocks of two nodes may drift apart within one, for the
-    /// sake of lease reads. Nothing else relies on it.
+    /// By which part of an election timeout the clocks of two nodes may drift apart within one, for
+    /// the sake of lease reads. Nothing else relies on it.
     pub max_clock_drift: f64,
     /// How long a proposal may stay without an outcome before its caller hears
     /// [`RequestError::TimedOut`](crate::RequestError::TimedOut).
     pub request_timeout: Duration,
     /// The largest command or query, in bytes.
     pub max_command_bytes: usize,
-    /// How many bytes the node may hold for all that is under way: requests, messages, writes to the
-    /// log. Beyond it, requests are refused as [`RequestError::Busy`](crate::RequestError::Busy) and
-    /// messages of peers are dropped. A node that must refuse takes no more than it answers in a quarter
-    /// of a second, however much memory there is, so that what it takes does not wait for long. What the
-    /// state machines hold is not counted.
+    /// How many bytes the node may hold for all that is under way: requests, messages, writes to
+    /// the log. Beyond it, requests are refused as
+    /// [`RequestError::Busy`](crate::RequestError::Busy) and messages of peers are dropped. A node
+    /// that must refuse takes no more than it answers in a quarter of a second, however much memory
+    /// there is, so that what it takes does not wait for long. What the state machines hold is not
+    /// counted.
     pub memory_budget_bytes: usize,
     /// A group whose commands since its last snapshot exceed this makes a new one.
     pub snapshot_log_bytes: u64,
@@ -55,8 +56,8 @@ impl NodeConfig {
     /// The configuration of `node` in the cluster of `members`, with data in `data_dir`. It listens
     /// on the address that `members` gives for it.
     ///
-    /// The default timeouts suit a loaded machine: heartbeats every 500 ms, and after 2.5 s without one
-    /// the groups led from there elect other leaders.
+    /// The default timeouts suit a loaded machine: heartbeats every 500 ms, and after 2.5 s without
+    /// one the groups led from there elect other leaders.
     ///
     /// # Errors
     /// [`ConfigError::NotAMember`] and [`ConfigError::Address`].

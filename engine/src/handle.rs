@@ -49,12 +49,12 @@ impl GroupHandle {
     }
 
     /// Replicates `commands`, which become neighbours in the log in this order, and returns what
-    /// [`Self::propose`] would for each of them. It costs less than as many proposals: one permit, one
-    /// wake-up of the replica, one of the caller.
+    /// [`Self::propose`] would for each of them. It costs less than as many proposals: one permit,
+    /// one wake-up of the replica, one of the caller.
     ///
     /// # Errors
-    /// See [`RequestError`]: an error of the whole is the outcome of each of the commands. Those of a
-    /// list count as one command with 260 bytes more for each.
+    /// See [`RequestError`]: an error of the whole is the outcome of each of the commands. Those of
+    /// a list count as one command with 260 bytes more for each.
     pub async fn propose_all(
         &self,
         commands: &[impl AsRef<[u8]>],

@@ -2,14 +2,15 @@
 //! write-ahead log and one connection a peer.
 //!
 //! Implement [`StateMachine`], start a [`Node`] with a [`NodeConfig`], start the node's replicas of
-//! your groups with [`Node::start_group`], and talk to them through their [`GroupHandle`]s. A handle
-//! serves proposals and reads only while its replica leads the group: [`RequestError::NotLeader`]
-//! says who does, and [`Node::call`] reaches that one. The crate `logboat-router` does this for you.
+//! your groups with [`Node::start_group`], and talk to them through their [`GroupHandle`]s. A
+//! handle serves proposals and reads only while its replica leads the group:
+//! [`RequestError::NotLeader`] says who does, and [`Node::call`] reaches that one. The crate
+//! `logboat-router` does this for you.
 //!
-//! Inside, a worker thread is an actix arbiter with the actor that owns its replicas. Each replica is
-//! a lightweight actor of its own, an inbox around a plain group, and runs at most once a turn. What the
-//! replicas of a worker produce in a turn is collected and leaves as one batch for the log and one
-//! buffer for each peer.
+//! Inside, a worker thread is an actix arbiter with the actor that owns its replicas. Each replica
+//! is a lightweight actor of its own, an inbox around a plain group, and runs at most once a turn.
+//! What the replicas of a worker produce in a turn is collected and leaves as one batch for the log
+//! and one buffer for each peer.
 
 // What only `internals` hands out is out of reach without it.
 #![cfg_attr(not(feature = "internals"), allow(unreachable_pub))]
@@ -43,14 +44,15 @@ pub mod wal {
 }
 
 pub mod transport {
-    //! What it takes to bring a transport of one's own: [`Node::start_on`](crate::Node::start_on) hands
-    //! its `connect` the node's [`Identity`] and [`Inbox`], and gets a [`Link`] back.
+    //! What it takes to bring a transport of one's own: [`Node::start_on`](crate::Node::start_on)
+    //! hands its `connect` the node's [`Identity`] and [`Inbox`], and gets a [`Link`] back.
     //!
-    //! A transport carries an [`Outgoing`] to the peer as [frames](Outgoing::into_frames), which the
-    //! other side [`decode`]s into the [`Parcel`]s that its inbox takes. Raft does with loss, delay,
-    //! repetition and reordering of whole frames, but not with changed ones. Before anything of a peer
-    //! is delivered, its incarnation must have passed [`Inbox::verify`]. [`TcpTransport`] is the one that
-    //! [`Node::start`](crate::Node::start) takes; [`MemoryNetwork`] joins nodes of one process.
+    //! A transport carries an [`Outgoing`] to the peer as [frames](Outgoing::into_frames), which
+    //! the other side [`decode`]s into the [`Parcel`]s that its inbox takes. Raft does with loss,
+    //! delay, repetition and reordering of whole frames, but not with changed ones. Before anything
+    //! of a peer is delivered, its incarnation must have passed [`Inbox::verify`]. [`TcpTransport`]
+    //! is the one that [`Node::start`](crate::Node::start) takes; [`MemoryNetwork`] joins nodes of
+    //! one process.
 
     pub use crate::start::Link;
     pub use logboat_raft::Incarnation;
@@ -64,9 +66,9 @@ pub mod transport {
 
 #[cfg(feature = "internals")]
 pub mod internals {
-    //! What a node is made of, for simulators: a [`Group`] and its surroundings, the liveness of a node,
-    //! and the form of requests between nodes. Only the tests of this workspace turn the feature
-    //! `internals` on; what stands here may change at any time.
+    //! What a node is made of, for simulators: a [`Group`] and its surroundings, the liveness of a
+    //! node, and the form of requests between nodes. Only the tests of this workspace turn the
+    //! feature `internals` on; what stands here may change at any time.
 
     pub use crate::admission::{Admission, Permit};
     pub use crate::liveness::protocol::{Effect, Liveness, LivenessTiming};

@@ -32,8 +32,8 @@ pub struct EngineMetrics {
     pub snapshots_written: Counter,
     /// Snapshots sent to peers.
     pub snapshots_sent: Counter,
-    /// Seconds from a proposal to its answer, of those proposed and answered on this node; without those
-    /// that were refused before anything was done for them.
+    /// Seconds from a proposal to its answer, of those proposed and answered on this node; without
+    /// those that were refused before anything was done for them.
     pub propose_seconds: Histogram,
     /// Seconds from a read to its answer, likewise.
     pub read_seconds: Histogram,

@@ -33,16 +33,16 @@ pub struct GroupSpec {
     pub group: GroupId,
     /// The nodes that hold its replicas, this one among them.
     pub replicas: Vec<NodeId>,
-    /// The node that should lead, so that leaderships are evenly spread: it campaigns first, and gets
-    /// the leadership back some time after it was lost. The same on all nodes; without it, the
+    /// The node that should lead, so that leaderships are evenly spread: it campaigns first, and
+    /// gets the leadership back some time after it was lost. The same on all nodes; without it, the
     /// replicas take turns by the group's number.
     pub preferred: Option<NodeId>,
     /// Its state machine, in its initial state.
     pub machine: Box<dyn StateMachine>,
 }
 
-/// A running node. Clones stand for the same node, which runs until [`Node::stop`] or until the last
-/// of them is dropped.
+/// A running node. Clones stand for the same node, which runs until [`Node::stop`] or until the
+/// last of them is dropped.
 #[derive(Clone)]
 pub struct Node(Arc<Inner>);
 

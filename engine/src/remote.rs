@@ -1,4 +1,5 @@
-//! What passes between nodes besides the groups' messages: requests, and where all that arrives goes.
+//! What passes between nodes besides the groups' messages: requests, and where all that arrives
+//! goes.
 
 pub(crate) mod calls;
 pub(crate) mod inbound;

@@ -1,4 +1,5 @@
-//! A replica of one group: the consensus core, the state machine, and the requests that wait for them.
+//! A replica of one group: the consensus core, the state machine, and the requests that wait for
+//! them.
 
 pub(crate) mod event;
 pub(crate) mod group;

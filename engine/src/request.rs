@@ -9,8 +9,8 @@ use crate::request::kind::RequestKind;
 use bytes::Bytes;
 use logboat_raft::ReadMode;
 
-/// A request to a group. Clones share its bytes: who looks for the leader sends the same request to one
-/// replica after the other.
+/// A request to a group. Clones share its bytes: who looks for the leader sends the same request to
+/// one replica after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupRequest {
     kind: RequestKind,
@@ -24,8 +24,8 @@ impl GroupRequest {
         Self { kind: RequestKind::Propose, body: command }
     }
 
-    /// To replicate `commands`, which become neighbours in the log in this order. The answer holds one
-    /// for each of them, which [`outcomes`](Self::outcomes) takes apart.
+    /// To replicate `commands`, which become neighbours in the log in this order. The answer holds
+    /// one for each of them, which [`outcomes`](Self::outcomes) takes apart.
     #[must_use]
     pub fn propose_all(commands: &[impl AsRef<[u8]>]) -> Self {
         Self { kind: RequestKind::ProposeAll, body: encode_list(commands).into() }
@@ -49,7 +49,8 @@ impl GroupRequest {
     }
 
     /// What became of each command of a [`propose_all`](Self::propose_all), by the answer to it. An
-    /// answer that does not fit the request leaves all outcomes unknown ([`RequestError::TimedOut`]).
+    /// answer that does not fit the request leaves all outcomes unknown
+    /// ([`RequestError::TimedOut`]).
     #[must_use]
     pub fn outcomes(&self, answer: Bytes) -> Vec<Result<Bytes, RequestError>> {
         decode_replies(answer, count_of_list(&self.body))

@@ -1,6 +1,6 @@
-//! A turn: what the replicas of one worker produce while each of them runs once. It leaves as one batch
-//! for the log, which commits the writes of all groups together (group commit), and as one buffer of
-//! messages for each peer.
+//! A turn: what the replicas of one worker produce while each of them runs once. It leaves as one
+//! batch for the log, which commits the writes of all groups together (group commit), and as one
+//! buffer of messages for each peer.
 
 pub(crate) mod jobs;
 pub(crate) mod peer_buffers;

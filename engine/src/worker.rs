@@ -100,7 +100,8 @@ impl Handler<Drain> for Worker {
     /// A turn: takes in what happened, runs the replicas that it concerns, and hands on what they
     /// produced.
     fn handle(&mut self, Drain: Drain, context: &mut Context<Self>) {
-        // Whoever is about to post something goes first, so that turns grow when the processor is short.
+        // Whoever is about to post something goes first, so that turns grow when the processor is
+        // short.
         std::thread::yield_now();
         self.turn.now = self.context.liveness.now();
         let mut events = std::mem::take(&mut self.events);
@@ -299,15 +300,15 @@ impl Worker {
         let view = Arc::clone(&start.view);
         let group = Group::new(group_id, slot, raft, start.machine, shared, view);
         self.replicas.add(group_id, ReplicaCell::new(group, voters, preferred));
-        // Entries that a restart found committed are applied, and a lone voter elects itself, without
-        // waiting for a message.
+        // Entries that a restart found committed are applied, and a lone voter elects itself,
+        // without waiting for a message.
         self.replicas.post(slot, GroupEvent::Tick);
         // A caller that gave up waiting has no use for the word either.
         let _ = start.done.send(slot);
     }
 
-    /// Empties the turn buffer: its writes become one batch of the log (group commit). What peers were
-    /// promised leaves when that is durable.
+    /// Empties the turn buffer: its writes become one batch of the log (group commit). What peers
+    /// were promised leaves when that is durable.
     fn flush(&mut self) {
         let Self { turn, context, .. } = self;
         let transport = &context.transport;

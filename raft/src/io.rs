@@ -71,7 +71,8 @@ pub enum Input {
         /// Whom they are for.
         target: LogReadTarget,
         /// Consecutive entries from the index asked for on; empty when the log no longer has them.
-        /// It always has those for [`LogReadTarget::Apply`], unless a snapshot replaced it meanwhile.
+        /// It always has those for [`LogReadTarget::Apply`], unless a snapshot replaced it
+        /// meanwhile.
         entries: Entries,
     },
     /// The state machine's own snapshot, covering everything up to `last`, is durable. The log up

@@ -34,8 +34,8 @@ impl RangeMap {
     /// it was made for, which never changes.
     ///
     /// # Errors
-    /// When the ranges are not in order, don't begin with the empty key, lack replicas, share a group
-    /// or name the one that holds the map.
+    /// When the ranges are not in order, don't begin with the empty key, lack replicas, share a
+    /// group or name the one that holds the map.
     pub fn new(epoch: u64, layout: String, ranges: Vec<Range>) -> Result<Self, MapError> {
         let wrong = |number, reason| Err(MapError::Range { number, reason });
         if ranges.first().is_none_or(|first| !first.start.is_empty()) {
@@ -83,8 +83,8 @@ impl RangeMap {
         self.ranges.partition_point(|range| range.start <= key) - 1
     }
 
-    /// The encoding of the map: its fields in order, numbers little-endian, lengths before what they
-    /// measure.
+    /// The encoding of the map: its fields in order, numbers little-endian, lengths before what
+    /// they measure.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut bytes = BytesMut::new();

@@ -5,16 +5,16 @@ use crate::map::{Range, RangeMap};
 use bytes::Bytes;
 use logboat::{GroupId, NodeId};
 
-/// What a cluster is made with. Every node is given the same plan; the first map that the meta group
-/// accepts stays.
+/// What a cluster is made with. Every node is given the same plan; the first map that the meta
+/// group accepts stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The name of the layout of keys. A cluster keeps the one that it was made with.
     pub layout: String,
     /// How many groups. When not given, a new cluster gets 1,000 and an old one keeps what it has.
     pub groups: Option<usize>,
-    /// The first keys of all ranges but the first, ascending. Evenly spread over the first two bytes
-    /// of a key when not given.
+    /// The first keys of all ranges but the first, ascending. Evenly spread over the first two
+    /// bytes of a key when not given.
     pub split_keys: Option<Vec<Bytes>>,
     /// How many replicas each group gets; at most one a node.
     pub replicas: usize,

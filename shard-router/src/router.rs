@@ -105,8 +105,8 @@ impl Router {
         self.request(range, GroupRequest::propose(command)).await
     }
 
-    /// Replicates `commands`, one after the other, in the group of `range` and returns what became of
-    /// each, as [`GroupHandle::propose_all`] does.
+    /// Replicates `commands`, one after the other, in the group of `range` and returns what became
+    /// of each, as [`GroupHandle::propose_all`] does.
     ///
     /// # Errors
     /// See [`RouteError`]: an error of the whole is the outcome of each of the commands.
@@ -128,8 +128,8 @@ impl Router {
         self.read_in(ReadMode::default(), range, query).await
     }
 
-    /// Like [`Self::read`], as linearizable, but served by whom and on what grounds `mode` says: with
-    /// [`ReadFrom::Any`], by the replica on this node if there is one.
+    /// Like [`Self::read`], as linearizable, but served by whom and on what grounds `mode` says:
+    /// with [`ReadFrom::Any`], by the replica on this node if there is one.
     ///
     /// # Errors
     /// See [`RouteError`]; never [`RouteError::OutcomeUnknown`].
@@ -344,8 +344,8 @@ async fn agree(
     }
 }
 
-/// Starts this node's replicas. One whose snapshot can't be believed stays out, and the group's other
-/// replicas go on without it.
+/// Starts this node's replicas. One whose snapshot can't be believed stays out, and the group's
+/// other replicas go on without it.
 fn start_groups(
     node: &Node,
     map: &RangeMap,

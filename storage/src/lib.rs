@@ -19,16 +19,18 @@ pub use snapshot::{
     SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotStore, SnapshotWriter,
 };
 pub use wal::{
-    Batch, Completion, Damage, Poisoned, ReadError, Recovered, Unreadable, Wal, WalError,
-    WalMetrics, WalOptions,
+    Batch, Completion, Damage, GroupReport, Poisoned, Position, ReadError, Recovered,
+    SegmentReport, SegmentState, Unreadable, Wal, WalError, WalMetrics, WalOptions, WalReport,
+    inspect,
 };
-pub use wal::{GroupReport, Position, SegmentReport, SegmentState, WalReport, inspect};
 
 pub mod simulation {
     //! The log on a disk that crashes, fails and fills up on demand, for tests and simulation:
     //! [`InlineWal`] is the log without threads, [`SimDisk`] the disk, and [`Disk`] what another
     //! disk has to offer.
 
-    pub use crate::wal::{Disk, FileDisk, FileSegment, SegmentFile, SimDisk, SimSegment};
-    pub use crate::wal::{InlineWal, Log, Segment, SegmentPool, Unsynced, WriteError, Written};
+    pub use crate::wal::{
+        Disk, FileDisk, FileSegment, InlineWal, Log, Segment, SegmentFile, SegmentPool, SimDisk,
+        SimSegment, Unsynced, WriteError, Written,
+    };
 }

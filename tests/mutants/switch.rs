@@ -1,4 +1,5 @@
-//! Which deliberate bug this process has: the one that the variable `LOGBOAT_MUTANT` names, or none.
+//! Which deliberate bug this process has: the one that the variable `LOGBOAT_MUTANT` names, or
+//! none.
 //!
 //! The tool adds this module to the copy of `logboat-raft`, on which all patched crates depend, and
 //! the names of all patches at its end.

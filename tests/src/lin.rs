@@ -12,8 +12,8 @@
 //! leaves dozens of them on a key, and trying every subset would never end. Four rules, none of
 //! which changes a verdict, cut the search down:
 //!
-//! - Values that nothing observes are one state (`model::State::Unobserved`), but for the integers of
-//!   a key that has an incr, which tells them all apart.
+//! - Values that nothing observes are one state (`model::State::Unobserved`), but for the integers
+//!   of a key that has an incr, which tells them all apart.
 //! - A get, or a cas that did not match, is placed as soon as its answer fits: it changes nothing
 //!   for the others.
 //! - If there is an order, there is one with the fewest open operations, and among those one in
@@ -42,8 +42,8 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fmt, thread};
 
-/// How many attempts to place an operation [`check`] makes for each key: some ten seconds, and a few
-/// hundred megabytes at the most.
+/// How many attempts to place an operation [`check`] makes for each key: some ten seconds, and a
+/// few hundred megabytes at the most.
 pub const STEPS: u64 = 400_000_000;
 
 /// What a check found.

@@ -1,12 +1,13 @@
 //! What a cluster would do that is larger than any machine at hand: thousands of pairs of nodes and
 //! millions of groups, in virtual time, one thread, and from one seed.
 //!
-//! Real are the liveness of nodes and the rosters of workers, as the engine has them, with the defaults
-//! of `NodeConfig`. A replica is reduced to what an election needs (`replica.rs`): it follows the rules
-//! of `logboat-raft` for a group of three whose logs are equal. Stood in for, with the figures in
-//! `cost.rs`, are the network, the log's syncs, the workers' time. Left out is what no failover waits
-//! for: the even-out of leaderships, repeated messages (nothing is lost between nodes that live), and
-//! the memory of when a leader was last heard (whoever hears one is bound to it).
+//! Real are the liveness of nodes and the rosters of workers, as the engine has them, with the
+//! defaults of `NodeConfig`. A replica is reduced to what an election needs (`replica.rs`): it
+//! follows the rules of `logboat-raft` for a group of three whose logs are equal. Stood in for,
+//! with the figures in `cost.rs`, are the network, the log's syncs, the workers' time. Left out is
+//! what no failover waits for: the even-out of leaderships, repeated messages (nothing is lost
+//! between nodes that live), and the memory of when a leader was last heard (whoever hears one is
+//! bound to it).
 
 mod cost;
 mod node;
@@ -44,7 +45,8 @@ pub struct Plan {
     pub groups: usize,
     /// What all chance is drawn from.
     pub seed: u64,
-    /// How many nodes die at once, one number a failover. Each must be smaller than [`Self::nodes`].
+    /// How many nodes die at once, one number a failover. Each must be smaller than
+    /// [`Self::nodes`].
     pub deaths: Vec<usize>,
 }
 

@@ -19,8 +19,8 @@ pub use ports::free_ports;
 pub use program::{PROGRAM_NAME, Program};
 use std::time::{Duration, Instant};
 
-/// How long a condition may take to come true. Only a failure ever waits this long: it is far beyond
-/// what the busiest machine needs.
+/// How long a condition may take to come true. Only a failure ever waits this long: it is far
+/// beyond what the busiest machine needs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often a condition is looked at.

@@ -1,24 +1,24 @@
-//! The simulator: whole clusters in one thread, in virtual time, from one seed, running the code that
-//! real nodes run.
+//! The simulator: whole clusters in one thread, in virtual time, from one seed, running the code
+//! that real nodes run.
 //!
 //! # What is real
-//! The core and its [`Group`](logboat::internals::Group), the turn buffer, the requests that wait for an
-//! outcome, the agreement of log and snapshot at a start, the write-ahead log with its recovery and
-//! garbage collection (over a disk in memory that loses any part of what is not synced), the frames
-//! on the wire, and the map of ranges. What cannot run in one thread is thin and replaced here: the
-//! worker's mailbox and loop (`process`), the threads of the log (`wal`),
-//! the snapshot thread and its files (`transfer`, `disk`), sockets (`scene`), and the router's retries
-//! (`clients`).
+//! The core and its [`Group`](logboat::internals::Group), the turn buffer, the requests that wait
+//! for an outcome, the agreement of log and snapshot at a start, the write-ahead log with its
+//! recovery and garbage collection (over a disk in memory that loses any part of what is not
+//! synced), the frames on the wire, and the map of ranges. What cannot run in one thread is thin
+//! and replaced here: the worker's mailbox and loop (`process`), the threads of the log (`wal`),
+//! the snapshot thread and its files (`transfer`, `disk`), sockets (`scene`), and the router's
+//! retries (`clients`).
 //!
 //! # What is checked
 //! After every run of a replica: the five properties of Raft over all replicas, the core's own
 //! invariants, and that nothing leaves a node that rests on what its disk does not hold (`checks`);
-//! that a leader's search for where a follower's log parts from its own comes to an end; that a read
-//! reflects all that any replica had applied when it was asked for, which is more than clients could
-//! tell.
-//! After every restart: that the log is one that was written, with all that was durable (`model`).
-//! After the run: that every acknowledged write is there, that the histories are linearizable, and
-//! that every group recovers within [`RECOVERY_ELECTIONS`] election timeouts of the last fault.
+//! that a leader's search for where a follower's log parts from its own comes to an end; that a
+//! read reflects all that any replica had applied when it was asked for, which is more than clients
+//! could tell. After every restart: that the log is one that was written, with all that was durable
+//! (`model`). After the run: that every acknowledged write is there, that the histories are
+//! linearizable, and that every group recovers within [`RECOVERY_ELECTIONS`] election timeouts of
+//! the last fault.
 //!
 //! Everything follows from the seed, to the byte of the trace.
 

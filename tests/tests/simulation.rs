@@ -1,5 +1,5 @@
-//! A few simulated clusters: seeds that found something once, seeds that nobody ran before, and that
-//! a seed always gives the same.
+//! A few simulated clusters: seeds that found something once, seeds that nobody ran before, and
+//! that a seed always gives the same.
 
 use logboat_tests::sim::{Fault, Options, simulate};
 use std::hash::{BuildHasher, RandomState};

@@ -12,8 +12,8 @@ pub trait Inbox: Send + Sync + 'static {
     fn receive(&self, from: NodeId, parcels: Vec<Parcel>);
 
     /// Whether `incarnation` is the one under which this node knows the peer. The first one that it
-    /// is asked about becomes that, and stays it over restarts. It is asked once a connection and may
-    /// touch the disk.
+    /// is asked about becomes that, and stays it over restarts. It is asked once a connection and
+    /// may touch the disk.
     fn verify(&self, peer: NodeId, incarnation: Incarnation) -> bool;
 
     /// The connection on which this node sends to the peer is up: [`Transport::send`] works.
@@ -46,9 +46,9 @@ pub trait Transport: Send + Sync + 'static {
     /// hears of the outcome by its [`done`](SnapshotSource::done).
     fn send_snapshot(&self, to: NodeId, snapshot: SnapshotSource);
 
-    /// Closes the connection on which `peer` sends to this node, because the peer broke the protocol
-    /// in the way that `reason` names. What has arrived from it is still delivered; the peer may dial
-    /// again.
+    /// Closes the connection on which `peer` sends to this node, because the peer broke the
+    /// protocol in the way that `reason` names. What has arrived from it is still delivered; the
+    /// peer may dial again.
     fn disconnect(&self, peer: NodeId, reason: &str);
 
     /// The state of the connection to every peer, sorted by node.

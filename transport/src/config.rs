@@ -25,8 +25,8 @@ pub struct TransportConfig {
     /// Longest frame accepted and written, at least 1 MiB. A parcel that would exceed it is not
     /// sent.
     pub max_frame_bytes: u32,
-    /// Most bytes that wait for one peer. The frames of a batch that would exceed it are dropped, but
-    /// for a single one when nothing else waits.
+    /// Most bytes that wait for one peer. The frames of a batch that would exceed it are dropped,
+    /// but for a single one when nothing else waits.
     pub max_queued_bytes: usize,
     /// Most connections at a time that have not yet introduced themselves.
     pub max_handshakes: usize,
@@ -71,8 +71,9 @@ impl TransportConfig {
         }
     }
 
-    /// Lets a connection be idle for twice as long as nodes wait for each other before they withdraw
-    /// their support, and for 15 s at least. A heartbeat comes several times as often as that.
+    /// Lets a connection be idle for twice as long as nodes wait for each other before they
+    /// withdraw their support, and for 15 s at least. A heartbeat comes several times as often as
+    /// that.
     #[must_use]
     pub fn with_election_timeout(self, election_timeout: Duration) -> Self {
         Self { idle_timeout: LEAST_IDLE_TIMEOUT.max(election_timeout * 2), ..self }

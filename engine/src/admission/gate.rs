@@ -58,8 +58,8 @@ impl AdmissionGate {
     }
 }
 
-/// How many bytes a request takes while it is pending, but for what each one takes. Each command of a
-/// list but the first takes as much again as a request.
+/// How many bytes a request takes while it is pending, but for what each one takes. Each command of
+/// a list but the first takes as much again as a request.
 fn weight(kind: RequestKind, body: &[u8]) -> usize {
     let commands = match kind {
         RequestKind::ProposeAll => count_of_list(body),

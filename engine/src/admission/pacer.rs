@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// How long a request may wait when there are more than the node can serve: longer than batches take to
-/// form, and short beside what callers wait. With a second, three times as much memory was resident
-/// under overload, and no more was written.
+/// How long a request may wait when there are more than the node can serve: longer than batches
+/// take to form, and short beside what callers wait. With a second, three times as much memory was
+/// resident under overload, and no more was written.
 const WAIT_MS: u64 = 250;
 
 /// Which part of the memory for requests a node uses without having refused any: what a burst may
 /// bring that comes to an idle node.
 const BURST_PART: usize = 16;
 
-/// Which part it uses at least, however slow it is: enough for batches to form, and for replicas that are
-/// further away from each other than [`WAIT_MS`].
+/// Which part it uses at least, however slow it is: enough for batches to form, and for replicas
+/// that are further away from each other than [`WAIT_MS`].
 const LEAST_PART: usize = 64;
 
 /// Sets the limit of an [`Admission`] by what is answered.

@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 /// The one place of a node that decides whom it supports. Whoever answers a peer asks here, so that
-/// nothing is confirmed after it was withdrawn; the workers learn of a withdrawal after it was handed
-/// to the log, so that no vote is durable before it.
+/// nothing is confirmed after it was withdrawn; the workers learn of a withdrawal after it was
+/// handed to the log, so that no vote is durable before it.
 pub(crate) struct LivenessManager {
     state: Mutex<State>,
     boot: BootCount,
@@ -117,7 +117,8 @@ impl LivenessManager {
         self.send_all(sends);
     }
 
-    /// Runs the liveness and carries out what it wants, in its order, before anybody else can run it.
+    /// Runs the liveness and carries out what it wants, in its order, before anybody else can run
+    /// it.
     fn step(self: &Arc<Self>, run: impl FnOnce(&mut Liveness, &mut Vec<Effect>)) {
         let mut state = self.state.lock();
         let State { liveness, leases, effects } = &mut *state;

@@ -1,14 +1,15 @@
 //! The liveness of nodes: who supports whom, whatever the number of groups.
 //!
 //! Each node asks each of its peers for support, once an interval, when its own disk has taken a
-//! write. The peer grants it at an *epoch*, durably, for as long as the requests keep coming; after a
-//! timeout without one it withdraws it, durably, and never gives it at that epoch again. What follows
-//! for the groups is in the core (`logboat_raft::Support`). No promise here rests on a clock: how long
-//! a peer waits before it withdraws only matters for how soon others are elected, and for lease reads.
+//! write. The peer grants it at an *epoch*, durably, for as long as the requests keep coming; after
+//! a timeout without one it withdraws it, durably, and never gives it at that epoch again. What
+//! follows for the groups is in the core (`logboat_raft::Support`). No promise here rests on a
+//! clock: how long a peer waits before it withdraws only matters for how soon others are elected,
+//! and for lease reads.
 //!
-//! Epochs belong to a pair of nodes and are counted by the one that gives support, so trouble between
-//! two nodes is of no concern to any third. A node that restarts asks in a later *boot count* and is
-//! supported at a later epoch, since it no longer leads what it led.
+//! Epochs belong to a pair of nodes and are counted by the one that gives support, so trouble
+//! between two nodes is of no concern to any third. A node that restarts asks in a later *boot
+//! count* and is supported at a later epoch, since it no longer leads what it led.
 //!
 //! [`Liveness`] does no I/O and reads no clock: it is told of time, messages, and appends the
 //! [`Effect`]s to be carried out, in their order.
@@ -32,8 +33,9 @@ pub struct LivenessTiming {
 }
 
 impl LivenessTiming {
-    /// How long a node counts on support after it asked for it: a little less than it lasts, so that a
-    /// leader whose disk stands still has stepped down when its peers elect another, and holds nobody up.
+    /// How long a node counts on support after it asked for it: a little less than it lasts, so
+    /// that a leader whose disk stands still has stepped down when its peers elect another, and
+    /// holds nobody up.
     fn counted_on(&self) -> Duration {
         self.support_timeout.saturating_sub(self.heartbeat_interval / 2)
     }
@@ -80,8 +82,8 @@ struct Peer {
     durable: Epoch,
     /// When the promise is withdrawn, unless a request comes.
     deadline: Time,
-    /// The epoch at which it supports this node, and when the newest request that it answered so was
-    /// made.
+    /// The epoch at which it supports this node, and when the newest request that it answered so
+    /// was made.
     received: Option<(Epoch, Time)>,
 }
 
@@ -148,8 +150,8 @@ impl Liveness {
         withdrawals.chain(lapses).fold(self.next_requests, Time::min)
     }
 
-    /// Asks for support when that is due, withdraws it from who was silent for too long, and counts no
-    /// longer on who did not answer for as long.
+    /// Asks for support when that is due, withdraws it from who was silent for too long, and counts
+    /// no longer on who did not answer for as long.
     pub fn tick(&mut self, now: Time, effects: &mut Vec<Effect>) {
         if self.next_requests <= now {
             self.next_requests = now + self.timing.heartbeat_interval;
@@ -229,9 +231,9 @@ impl Liveness {
         }
     }
 
-    /// Goes on supporting a peer, or begins to at a new epoch: after a withdrawal, and in the peer's
-    /// next boot. Support that the peer does not hear of is not prolonged: on a link that works in this
-    /// direction only, the peer could not lead, and nobody would take its place.
+    /// Goes on supporting a peer, or begins to at a new epoch: after a withdrawal, and in the
+    /// peer's next boot. Support that the peer does not hear of is not prolonged: on a link that
+    /// works in this direction only, the peer could not lead, and nobody would take its place.
     fn requested(
         &mut self,
         at: usize,

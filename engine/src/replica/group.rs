@@ -88,8 +88,8 @@ impl Group {
         }
     }
 
-    /// Takes in what happened since the last run; `durable` is the newest durable write. Requests come
-    /// last: proposals go to the core as one batch, and so do reads.
+    /// Takes in what happened since the last run; `durable` is the newest durable write. Requests
+    /// come last: proposals go to the core as one batch, and so do reads.
     pub fn run(
         &mut self,
         run: &mut RunContext<'_>,
@@ -262,8 +262,9 @@ impl Group {
         self.resign(run);
     }
 
-    /// The node goes on, so its peers go on supporting it: followers that fortified this replica would
-    /// wait for ever. They are told again and again, since nothing they answer says that they know.
+    /// The node goes on, so its peers go on supporting it: followers that fortified this replica
+    /// would wait for ever. They are told again and again, since nothing they answer says that they
+    /// know.
     fn resign(&mut self, run: &mut RunContext<'_>) {
         let resignations: SmallVec<[_; 4]> = self.raft.resignations(&run.turn.support).collect();
         for (peer, message) in resignations {

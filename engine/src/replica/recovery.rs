@@ -4,8 +4,8 @@ use crate::state_machine::StateMachine;
 use logboat_raft::{Index, LogId, LogWrite, Persist, Restored, Term, WriteSeq};
 use std::io::Read;
 
-/// Restores `machine` from the group's snapshot, if there is one, and says where the replica goes on
-/// from, and what the log must be told first.
+/// Restores `machine` from the group's snapshot, if there is one, and says where the replica goes
+/// on from, and what the log must be told first.
 ///
 /// # Errors
 /// When the snapshot is damaged or missing, or the log begins after it: what is wrong with it.
@@ -22,9 +22,10 @@ pub fn recover(
     Ok(agreed)
 }
 
-/// A crash may fall between the moment a snapshot becomes current and the moment the log records it:
-/// then the snapshot is ahead of where the log begins. The log keeps what follows the snapshot if it
-/// holds the snapshot's last entry, and gives way whole if it does not (Raft paper, section 7).
+/// A crash may fall between the moment a snapshot becomes current and the moment the log records
+/// it: then the snapshot is ahead of where the log begins. The log keeps what follows the snapshot
+/// if it holds the snapshot's last entry, and gives way whole if it does not (Raft paper, section
+/// 7).
 fn reconcile(mut log: Restored, snapshot: LogId) -> Result<(Restored, Option<Persist>), String> {
     if snapshot.index < log.snapshot.index {
         let begin = log.snapshot;

@@ -54,7 +54,8 @@ impl Responder {
     }
 }
 
-/// The answers to commands that were proposed together, of which one answer is made when all are there.
+/// The answers to commands that were proposed together, of which one answer is made when all are
+/// there.
 pub(crate) struct BatchReply(Mutex<BatchState>);
 
 struct BatchState {

@@ -4,8 +4,8 @@ use crate::replica::request::Responder;
 use crate::turn::Turn;
 use logboat_raft::Output;
 
-/// Lists that are empty between the runs of replicas. All replicas of a worker use the same ones, so
-/// that a run allocates none.
+/// Lists that are empty between the runs of replicas. All replicas of a worker use the same ones,
+/// so that a run allocates none.
 #[derive(Default)]
 pub struct RunScratch {
     /// Who proposed the commands that the core takes in now.

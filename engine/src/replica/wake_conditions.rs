@@ -1,5 +1,5 @@
-//! What wakes a replica. One that waits for nothing here is at rest (quiesced, hibernating): it costs
-//! memory and no processor time until a message or a request comes.
+//! What wakes a replica. One that waits for nothing here is at rest (quiesced, hibernating): it
+//! costs memory and no processor time until a message or a request comes.
 
 use logboat_raft::{NodeId, Round, Time};
 

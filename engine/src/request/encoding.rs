@@ -46,8 +46,8 @@ pub fn decode_request(mut bytes: Bytes) -> Option<(RequestKind, Bytes)> {
     Some((kind, bytes))
 }
 
-/// Commands, or the answers to them, as they travel together ([`RequestKind::ProposeAll`]): a count, then
-/// each with its length before it, all four bytes little-endian.
+/// Commands, or the answers to them, as they travel together ([`RequestKind::ProposeAll`]): a
+/// count, then each with its length before it, all four bytes little-endian.
 pub(crate) fn encode_list<T: AsRef<[u8]>>(items: &[T]) -> Vec<u8> {
     let bytes: usize = items.iter().map(|item| 4 + item.as_ref().len()).sum();
     let mut list = Vec::with_capacity(4 + bytes);
@@ -132,8 +132,8 @@ pub(crate) fn encode_replies(answers: &[Result<Bytes, RequestError>]) -> Vec<u8>
     list
 }
 
-/// The outcomes of so many commands that went as a list ([`RequestKind::ProposeAll`]), in their order.
-/// What makes no sense leaves them unknown.
+/// The outcomes of so many commands that went as a list ([`RequestKind::ProposeAll`]), in their
+/// order. What makes no sense leaves them unknown.
 pub(crate) fn decode_replies(list: Bytes, commands: usize) -> Vec<Result<Bytes, RequestError>> {
     match decode_list(list).filter(|replies| replies.len() == commands) {
         Some(replies) => replies.into_iter().map(decode_reply).collect(),

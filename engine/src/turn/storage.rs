@@ -7,8 +7,8 @@ use std::io;
 
 /// The switch to a snapshot that a leader sent.
 pub trait Storage: Send + Sync {
-    /// Makes the received snapshot that covers the log up to `last` the group's current one, durably,
-    /// and opens it.
+    /// Makes the received snapshot that covers the log up to `last` the group's current one,
+    /// durably, and opens it.
     ///
     /// # Errors
     /// When it isn't there, is damaged or can't be renamed.

@@ -66,8 +66,8 @@ impl Alarms {
         })
     }
 
-    /// Notes that the ticker sleeps unless a worker has an alarm set, and says whether one has. Whoever
-    /// sets one after this wakes the ticker; what was set before is seen here.
+    /// Notes that the ticker sleeps unless a worker has an alarm set, and says whether one has.
+    /// Whoever sets one after this wakes the ticker; what was set before is seen here.
     pub(crate) fn sleep_unless_set(&self) -> bool {
         self.sleeps.store(true, Ordering::SeqCst);
         let set = self.workers.iter().any(|alarm| alarm.time().is_some());

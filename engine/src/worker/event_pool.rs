@@ -1,5 +1,5 @@
-//! The mailboxes of a worker's replicas, in memory that they share: posting an event allocates nothing,
-//! and an empty mailbox takes no more than its two ends.
+//! The mailboxes of a worker's replicas, in memory that they share: posting an event allocates
+//! nothing, and an empty mailbox takes no more than its two ends.
 
 use crate::replica::event::GroupEvent;
 

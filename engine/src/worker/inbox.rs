@@ -22,13 +22,14 @@ impl Server for Recipient<Drain> {
     }
 }
 
-/// The inboxes of a node's workers. A group belongs to the same worker for as long as the node runs.
+/// The inboxes of a node's workers. A group belongs to the same worker for as long as the node
+/// runs.
 #[derive(Clone)]
 pub(crate) struct Workers(Arc<[Arc<WorkerInbox>]>);
 
 impl Workers {
-    /// Inboxes for `count` workers, which are yet to be connected, each with room for so many bytes of
-    /// peers' messages.
+    /// Inboxes for `count` workers, which are yet to be connected, each with room for so many bytes
+    /// of peers' messages.
     pub(crate) fn new(count: usize, max_message_bytes: usize) -> Self {
         Self((0..count).map(|_| Arc::new(Queue::new(max_message_bytes))).collect())
     }

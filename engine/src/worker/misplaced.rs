@@ -1,5 +1,5 @@
-//! Misplaced leaders: replicas that lead here though another node is preferred. Leadership goes back
-//! there (leader rebalancing) when that node has been up for a while.
+//! Misplaced leaders: replicas that lead here though another node is preferred. Leadership goes
+//! back there (leader rebalancing) when that node has been up for a while.
 
 use crate::turn::slot::Slot;
 use logboat_raft::NodeId;

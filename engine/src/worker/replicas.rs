@@ -1,8 +1,8 @@
-//! The replicas of a worker. Each is a lightweight actor: a mailbox, a place in the queue of those that
-//! have something to do, and one run a turn that takes in all there is.
+//! The replicas of a worker. Each is a lightweight actor: a mailbox, a place in the queue of those
+//! that have something to do, and one run a turn that takes in all there is.
 //!
-//! They share their worker's thread and its memory for events, so that an idle one costs a cell in a
-//! table, and waking one neither allocates nor synchronizes with anybody.
+//! They share their worker's thread and its memory for events, so that an idle one costs a cell in
+//! a table, and waking one neither allocates nor synchronizes with anybody.
 
 use crate::replica::event::GroupEvent;
 use crate::replica::run_context::{RunContext, RunScratch};
@@ -144,8 +144,8 @@ impl Replicas {
         self.wait_lists.next_deadline().into_iter().chain(round).min()
     }
 
-    /// Everything up to `seq` is durable. A replica that does not wait for it learns it when it runs
-    /// next.
+    /// Everything up to `seq` is durable. A replica that does not wait for it learns it when it
+    /// runs next.
     pub(crate) fn durable(&mut self, slot: Slot, seq: WriteSeq) {
         let cell = &mut self.cells[slot.0 as usize];
         cell.durable = cell.durable.max(seq);
@@ -154,8 +154,8 @@ impl Replicas {
         }
     }
 
-    /// Runs those that have something to do, each once, but at `most` so many of them. Whether there
-    /// are more.
+    /// Runs those that have something to do, each once, but at `most` so many of them. Whether
+    /// there are more.
     pub(crate) fn run(&mut self, turn: &mut Turn, most: usize) -> bool {
         for _ in 0..most.min(self.ready.len()) {
             if let Some(next) = self.ready.get(2 * AHEAD) {

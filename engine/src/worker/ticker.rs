@@ -1,6 +1,6 @@
-//! The ticker of a node: drives its liveness, with a heartbeat to each peer, and wakes the workers whose
-//! timers have come. While no worker has a timer, it sleeps from one heartbeat to the next: groups at
-//! rest (quiesced, hibernating) have none.
+//! The ticker of a node: drives its liveness, with a heartbeat to each peer, and wakes the workers
+//! whose timers have come. While no worker has a timer, it sleeps from one heartbeat to the next:
+//! groups at rest (quiesced, hibernating) have none.
 
 use crate::admission::pacer::Pacer;
 use crate::liveness::manager::LivenessManager;
@@ -11,8 +11,8 @@ use actix::{Actor, AsyncContext, Context, Handler, SpawnHandle};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often the clock is looked at in an interval of heartbeats while somebody has a deadline, which is
-/// how finely timeouts are told apart.
+/// How often the clock is looked at in an interval of heartbeats while somebody has a deadline,
+/// which is how finely timeouts are told apart.
 const LOOKS_AN_INTERVAL: u32 = 10;
 
 /// How often what is let in is paced, and leaderships are evened out a little.

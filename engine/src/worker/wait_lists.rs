@@ -131,14 +131,15 @@ impl WaitLists {
         None
     }
 
-    /// This node supports `peer` at `epoch` from now on, or no longer. That concerns the replicas that
-    /// follow a leader there, since they may have been bound at another epoch.
+    /// This node supports `peer` at `epoch` from now on, or no longer. That concerns the replicas
+    /// that follow a leader there, since they may have been bound at another epoch.
     pub fn given(&mut self, support: &mut Support, peer: NodeId, epoch: Option<Epoch>) {
         support.of_mut(peer).support_for = epoch;
         self.concerned.extend(self.followers.get(&peer).into_iter().flatten());
     }
 
-    /// `peer` supports this node at `epoch`, or may no longer do so. That concerns the leaders here.
+    /// `peer` supports this node at `epoch`, or may no longer do so. That concerns the leaders
+    /// here.
     pub fn received(&mut self, support: &mut Support, peer: NodeId, epoch: Option<Epoch>) {
         support.of_mut(peer).support_from = epoch;
         self.concerned.extend(self.followers.get(&self.own).into_iter().flatten());
@@ -155,9 +156,10 @@ impl WaitLists {
         !self.concerned.is_empty()
     }
 
-    /// Opens the next round, if reads wait for it and none is open: all peers are to be asked now. When
-    /// reads have waited for `patience` for the newest one, its messages may be lost, or the answers
-    /// may have come too early for followers that are bound by now: then all peers are asked again.
+    /// Opens the next round, if reads wait for it and none is open: all peers are to be asked now.
+    /// When reads have waited for `patience` for the newest one, its messages may be lost, or the
+    /// answers may have come too early for followers that are bound by now: then all peers are
+    /// asked again.
     pub fn open_round(
         &mut self,
         support: &mut Support,
@@ -186,8 +188,8 @@ impl WaitLists {
         waits.then(|| *opened + patience)
     }
 
-    /// `peer` answered a round. With half of the `peers` and this node, a majority has: the next round
-    /// may be opened. Returns the replicas that may have been waiting for that.
+    /// `peer` answered a round. With half of the `peers` and this node, a majority has: the next
+    /// round may be opened. Returns the replicas that may have been waiting for that.
     pub fn confirmed(
         &mut self,
         support: &mut Support,

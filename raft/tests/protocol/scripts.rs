@@ -34,8 +34,8 @@ impl Runner for Script {
 impl Script {
     /// `cluster nodes=N [preferred=NODE] [election_ms] [stagger_ms] [commit_delay_ms]
     /// [retransmit_ms]
-    /// [append_bytes] [inflight_messages] [inflight_bytes] [uncommitted_bytes] [unapplied_entries]`: a
-    /// new cluster.
+    /// [append_bytes] [inflight_messages] [inflight_bytes] [uncommitted_bytes]
+    /// [unapplied_entries]`: a new cluster.
     fn build(&mut self, command: &Command) -> Result<String> {
         let mut args = command.consume_args();
         let nodes = number(args.take_key("nodes"), 3)?;

@@ -139,8 +139,9 @@ impl RespServer {
     }
 }
 
-/// Has the operating system ask a client that has been silent for so long whether it is there. Three
-/// questions without an answer, each a third of the time after the one before, end the connection.
+/// Has the operating system ask a client that has been silent for so long whether it is there.
+/// Three questions without an answer, each a third of the time after the one before, end the
+/// connection.
 fn keep_alive(stream: &TcpStream, silence: Duration) -> io::Result<()> {
     let between = (silence / 3).max(Duration::from_secs(1));
     let keepalive = TcpKeepalive::new().with_time(silence).with_interval(between).with_retries(3);

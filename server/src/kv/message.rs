@@ -106,7 +106,8 @@ pub enum Query {
         /// The values together may have this many bytes; more is [`Failure::TooMuch`].
         limit_bytes: u64,
     },
-    /// How many of these keys are there (one that is named twice counts twice): [`Answer::Integer`].
+    /// How many of these keys are there (one that is named twice counts twice):
+    /// [`Answer::Integer`].
     Exists {
         /// The keys.
         keys: Vec<Bytes>,

@@ -69,7 +69,8 @@ impl Reply {
 
     /// Appends the reply to `output` in the form of `protocol`.
     pub fn encode(&self, protocol: Protocol, output: &mut BytesMut) {
-        // Room for all of it at once: growing by doubling would hold a long reply up to three times.
+        // Room for all of it at once: growing by doubling would hold a long reply up to three
+        // times.
         output.reserve(self.encoded_bytes_at_most());
         Encoder { protocol, output }.reply(self);
     }

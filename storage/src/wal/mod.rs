@@ -61,10 +61,6 @@ mod recovery;
 mod segments;
 mod write;
 
-use recovery::recover;
-use segments::SegmentWorker;
-use write::{Shared, Submission, SyncQueue, Writer};
-
 pub use batch::{Batch, Completion};
 pub use disk::{Disk, FileDisk, FileSegment, SegmentFile, SimDisk, SimSegment, Unreadable};
 pub use error::{Damage, Poisoned, ReadError, WalError, WriteError};
@@ -74,8 +70,11 @@ pub use inspect::{GroupReport, SegmentReport, SegmentState, WalReport, inspect};
 pub use metrics::WalMetrics;
 pub use options::WalOptions;
 pub use recovery::Recovered;
+use recovery::recover;
+use segments::SegmentWorker;
 pub use segments::{Segment, SegmentPool};
 pub use write::{Log, Unsynced, Written};
+use write::{Shared, Submission, SyncQueue, Writer};
 
 /// A handle of the log; clones share it. When the last one is dropped, the threads finish what was
 /// submitted and end; [`Wal::close`] waits for that.

@@ -1,5 +1,5 @@
-//! The dialer of a transport, on a real socket: whatever a listener answers, the dialer counts it as
-//! its peer exactly when the answer is a welcome of that node, and the connection ends.
+//! The dialer of a transport, on a real socket: whatever a listener answers, the dialer counts it
+//! as its peer exactly when the answer is a welcome of that node, and the connection ends.
 
 use crate::handshakes::{
     CLUSTER, INCARNATION, NODE, PEER, PEERS_INCARNATION, TEXT_BYTES, VERSION, said, text,

@@ -2,10 +2,10 @@
 //! scheduler `shuttle`: it runs the threads of a test one at a time and switches between them
 //! wherever they meet, in thousands of ways, and notices when all of them wait.
 //!
-//! A piece that is tested like this takes its locks from its parent module (`use super::Mutex`). The
-//! parent has them from `parking_lot`; a module of tests, which has them from here, takes in the same
-//! file once more by `#[path]`. So the code that is tested is the code that runs, and it shows
-//! nothing of it.
+//! A piece that is tested like this takes its locks from its parent module (`use super::Mutex`).
+//! The parent has them from `parking_lot`; a module of tests, which has them from here, takes in
+//! the same file once more by `#[path]`. So the code that is tested is the code that runs, and it
+//! shows nothing of it.
 
 pub use shuttle::{future, thread};
 use std::env;
@@ -16,9 +16,9 @@ use std::sync::PoisonError;
 /// otherwise.
 const SCHEDULES: usize = 1_000;
 
-/// Runs `test`, which may spawn [`thread`]s, under many schedules: half of them random, half of them
-/// with few switches at random moments, as in Burckhardt and others, "A randomized scheduler with
-/// probabilistic guarantees of finding bugs" (ASPLOS 2010).
+/// Runs `test`, which may spawn [`thread`]s, under many schedules: half of them random, half of
+/// them with few switches at random moments, as in Burckhardt and others, "A randomized scheduler
+/// with probabilistic guarantees of finding bugs" (ASPLOS 2010).
 ///
 /// # Panics
 /// When `test` panics under one of them, or when all its threads wait. The message has what

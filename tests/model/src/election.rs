@@ -43,7 +43,8 @@ impl<const N: usize> Liveness<N> {
         state.network.send(Message::TimeoutNow { term, from: node });
     }
 
-    /// A replica gives up what it is in its term, and lets all followers go that may be bound to it.
+    /// A replica gives up what it is in its term, and lets all followers go that may be bound to
+    /// it.
     pub(crate) fn resign(&self, state: &mut State<N>, node: NodeId) {
         if !self.has(Mistake::ResignKeepsRole) {
             state.nodes[node].role = Role::Follower;

@@ -58,27 +58,27 @@
 //! 2. **The leader says that it leads no more in the bond's term or before.** There are three ways
 //!    to say so, and each proves a term: a request for a pre-vote of term `p`, or for a vote in
 //!    term `p`, ends bonds made before `p`; a resignation in term `t` ends bonds made in `t` or
-//!    before. They may arrive late, when their sender leads again and the follower is bound again at
-//!    the same epoch, so the terms must be compared (`PreVoteEndsLaterBond`,
+//!    before. They may arrive late, when their sender leads again and the follower is bound again
+//!    at the same epoch, so the terms must be compared (`PreVoteEndsLaterBond`,
 //!    `RequestEndsLaterBond`, `ResignEndsLaterBond`). Who says so has indeed given up, and neither
 //!    leads on nor wins the election of that term any more (`PreVoteKeepsRole`, `ResignKeepsRole`).
 //! 3. **A candidate asks for a vote on behalf of a leader** of the term before its own, which has
 //!    asked it to campaign. That leader begins no reads for the rest of its term
 //!    (`ReadAfterAbdication`). The leave is for one campaign (`TransferOutlivesTerm`), and a leave
 //!    of an earlier term than the replica's is void (`EarlierTimeoutNow`).
-//! 4. **The replica votes, or campaigns.** Nothing stood in the way then, or one of the above did it
-//!    away. The bond is gone with the vote, in one write.
+//! 4. **The replica votes, or campaigns.** Nothing stood in the way then, or one of the above did
+//!    it away. The bond is gone with the vote, in one write.
 //!
 //! A resignation also makes its receiver enter the next term. Else a late append would bind it
 //! again, to a leader that never says again that it leads no more.
 //!
 //! ## Reads
 //! A leader that has committed an entry of its term begins a read by having its node ask all peers'
-//! nodes, in a round that is opened after the read began (`OpenRoundConfirms`), whether they support
-//! it in its present boot. They answer with the epoch, knowing nothing of groups. The read is
-//! answered when nodes of a majority, the leader's own among them, have answered that very round
-//! (`EarlierRoundConfirms`, `EarlierBootConfirms`) with the very epoch at which their replicas said,
-//! in the leader's term, that they are bound (`AnyEpochConfirms`).
+//! nodes, in a round that is opened after the read began (`OpenRoundConfirms`), whether they
+//! support it in its present boot. They answer with the epoch, knowing nothing of groups. The read
+//! is answered when nodes of a majority, the leader's own among them, have answered that very round
+//! (`EarlierRoundConfirms`, `EarlierBootConfirms`) with the very epoch at which their replicas
+//! said, in the leader's term, that they are bound (`AnyEpochConfirms`).
 //!
 //! ## Why that is enough
 //! The one thing to see is [`properties::BOND_STANDS`]. Say that a leader L of term t serves: it
@@ -87,14 +87,16 @@
 //!
 //! - F said so when it stored the bond, with a vote of t. So it votes for nobody in t afterwards.
 //! - Of what ends a bond, the end of support (for good: an epoch does not come back), a later
-//!   leader, and a campaign on behalf of L are excluded. A campaign on behalf of a leader of another
-//!   term is one for a term up to t, or there is a later leader. What L itself has said before it
-//!   led in t does not concern a bond of t, and in t it has not yet given up, on disk or in memory.
+//!   leader, and a campaign on behalf of L are excluded. A campaign on behalf of a leader of
+//!   another term is one for a term up to t, or there is a later leader. What L itself has said
+//!   before it led in t does not concern a bond of t, and in t it has not yet given up, on disk or
+//!   in memory.
 //!
 //! Now L has a read answered that began at moment T, and F answered its round after T. Had a later
-//! leader been elected before T, take the first such; some F of L's majority voted for it, before T.
-//! F voted after it was bound, since terms only grow, and while its bond stood, since the support
-//! outlived T. That can't be. So L's commit index at T covers everything acknowledged before T.
+//! leader been elected before T, take the first such; some F of L's majority voted for it, before
+//! T. F voted after it was bound, since terms only grow, and while its bond stood, since the
+//! support outlived T. That can't be. So L's commit index at T covers everything acknowledged
+//! before T.
 //!
 //! # What is checked
 //! In every state: Raft's election safety and leader completeness; that a read which can be
@@ -108,8 +110,8 @@
 //! - **Clocks**: leases, timeouts, and who campaigns first. Anybody may campaign at any moment.
 //! - **Waiting for the disk**, where [`Syncs`] says so. A test goes through small bounds with
 //!   crashes at every moment, and finds the same.
-//! - **The answers to pre-votes**, which only keep campaigns from happening, and check-quorum, which
-//!   only ends leaderships, which may end at any time here.
+//! - **The answers to pre-votes**, which only keep campaigns from happening, and check-quorum,
+//!   which only ends leaderships, which may end at any time here.
 //! - **Terms that travel.** Instead of refusals and whatever else carries one, a replica may enter
 //!   any term that another one is in.
 //! - **Entries** other than the one that each new leader writes. A leader commits it as it commits
@@ -133,9 +135,9 @@
 //!     three_nodes_hold -- --nocapture
 //! ```
 //!
-//! What was explored so far without a counterexample, states that differ by the nodes' names counted
-//! once. "Empty" is from nothing on, "led" from a state on in which a leader of term 1 has the
-//! support and a bond of everybody.
+//! What was explored so far without a counterexample, states that differ by the nodes' names
+//! counted once. "Empty" is from nothing on, "led" from a state on in which a leader of term 1 has
+//! the support and a bond of everybody.
 //!
 //! | nodes | start | terms | grants | restarts | rounds | states | |
 //! | --- | --- | --- | --- | --- | --- | --- | --- |

@@ -7,8 +7,8 @@ use crate::state::{Node, PerNode, State, Stored};
 use std::hash::{Hash, Hasher};
 
 /// The state with its nodes in an order that depends on what they are and not on their names. Nodes
-/// that this can't tell apart keep their order, so that a set may have more than one representative,
-/// which costs time but hides nothing.
+/// that this can't tell apart keep their order, so that a set may have more than one
+/// representative, which costs time but hides nothing.
 pub fn representative<const N: usize>(state: &State<N>) -> State<N> {
     let looks = PerNode(state.nodes.0.each_ref().map(look));
     let views = State::<N>::ids().map(|node| view(state, node, &looks));

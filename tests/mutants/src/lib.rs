@@ -1,19 +1,19 @@
 //! Deliberate bugs, which tell whether the simulator notices what it is there to notice.
 //!
-//! Each is a patch in `tests/mutants/patches`; the README beside it describes the format. The product has none of
-//! them: they are [woven](weave) into a [copy](write_copy) of the tree, all into the same one, where
-//! each asks a switch at run time whether it is wanted. So one build serves them all.
+//! Each is a patch in `tests/mutants/patches`; the README beside it describes the format. The
+//! product has none of them: they are [woven](weave) into a [copy](write_copy) of the tree, all
+//! into the same one, where each asks a switch at run time whether it is wanted. So one build
+//! serves them all.
 
 mod patch;
 mod tree;
 mod weave;
 
 pub use patch::{Patch, PatchError};
-pub use tree::{read_patches, read_tree, write_copy};
-pub use weave::weave;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+pub use tree::{read_patches, read_tree, write_copy};
+pub use weave::weave;
 
 /// The files of a tree by their paths in it.
 pub type Tree = BTreeMap<PathBuf, Vec<u8>>;

@@ -1,5 +1,5 @@
-//! The deliberate bugs go with the code: whoever changes lines that one of them stands on changes the
-//! patch as well. Whether the simulator finds them is for the binary `mutants` to say.
+//! The deliberate bugs go with the code: whoever changes lines that one of them stands on changes
+//! the patch as well. Whether the simulator finds them is for the binary `mutants` to say.
 
 use logboat_mutants::{read_patches, read_tree, repository, weave};
 

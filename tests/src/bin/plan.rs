@@ -5,8 +5,8 @@ use logboat_tests::plan::{Plan, draw, run};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Simulates the node liveness and the elections of a large cluster: messages at rest, and how soon all
-/// groups have leaders again after nodes died at once.
+/// Simulates the node liveness and the elections of a large cluster: messages at rest, and how soon
+/// all groups have leaders again after nodes died at once.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Nodes.

@@ -10,8 +10,9 @@ use std::collections::HashMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum State {
     Absent,
-    /// The decimal text of an integer, on a key that has an incr; on other keys it is a text like any
-    /// other. An incr tells every integer from every other, whether or not something observes it.
+    /// The decimal text of an integer, on a key that has an incr; on other keys it is a text like
+    /// any other. An incr tells every integer from every other, whether or not something observes
+    /// it.
     Number(i64),
     /// A text that was observed, or a prefix of one.
     Text(Fingerprint),
@@ -51,7 +52,8 @@ pub(super) struct Model<'a> {
 /// Which texts of a key are states of their own.
 struct Texts<'a> {
     observed: Observed,
-    /// On a key that has an incr: what is appended, since an append can make another integer of one.
+    /// On a key that has an incr: what is appended, since an append can make another integer of
+    /// one.
     pieces: Option<HashMap<Piece, &'a str>>,
 }
 

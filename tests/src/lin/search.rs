@@ -178,8 +178,8 @@ impl<'a> Search<'a> {
     }
 
     /// Whether orders that go on with `operation`, to the state `next`, can be left out because
-    /// there is another, with fewer open operations, with the last of them placed later, or with the
-    /// last two in the order of their calls.
+    /// there is another, with fewer open operations, with the last of them placed later, or with
+    /// the last two in the order of their calls.
     fn is_needless(&self, operation: usize, open: bool, next: State) -> bool {
         if open && (next == self.state || (next == State::Unobserved && !self.blind_mismatch)) {
             return true;
@@ -233,8 +233,8 @@ impl<'a> Search<'a> {
     }
 }
 
-/// For each open operation the one before it, in the order in which the search tries them, that does
-/// the same.
+/// For each open operation the one before it, in the order in which the search tries them, that
+/// does the same.
 fn twins(actions: &[Action], intervals: &[Interval]) -> Vec<Option<usize>> {
     let mut open: Vec<usize> =
         (0..actions.len()).filter(|&each| intervals[each].return_ns.is_none()).collect();

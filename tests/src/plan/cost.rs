@@ -2,23 +2,25 @@
 
 use std::time::Duration;
 
-/// The shortest way of a message from node to node: with [`JITTER`] half of what a round trip within
-/// a data centre is usually taken for, 0.5 ms (J. Dean, "Numbers everyone should know", 2009).
+/// The shortest way of a message from node to node: with [`JITTER`] half of what a round trip
+/// within a data centre is usually taken for, 0.5 ms (J. Dean, "Numbers everyone should know",
+/// 2009).
 pub(super) const DELAY: Duration = Duration::from_micros(200);
 
 /// How much longer the way may be; drawn evenly.
 pub(super) const JITTER: Duration = Duration::from_micros(100);
 
-/// A sync of the log, however much it writes: a disk across a network. The local one on which Logboat
-/// was measured takes a sixth (6,500 syncs of 4 KiB a second).
+/// A sync of the log, however much it writes: a disk across a network. The local one on which
+/// Logboat was measured takes a sixth (6,500 syncs of 4 KiB a second).
 pub(super) const SYNC: Duration = Duration::from_millis(1);
 
-/// CPU of a replica's run. A write of 10,000 groups takes some 10 µs, over five runs, log and network
-/// included (`logboat-bench throughput`); a run that campaigns or votes writes more often than those.
+/// CPU of a replica's run. A write of 10,000 groups takes some 10 µs, over five runs, log and
+/// network included (`logboat-bench throughput`); a run that campaigns or votes writes more often
+/// than those.
 pub(super) const RUN: Duration = Duration::from_micros(3);
 
-/// From a message for an idle worker to the worker's turn: what waking a thread on an idle core of a
-/// virtual machine takes.
+/// From a message for an idle worker to the worker's turn: what waking a thread on an idle core of
+/// a virtual machine takes.
 pub(super) const WAKE_UP: Duration = Duration::from_micros(40);
 
 /// Workers of a node, each with a core.

@@ -1,5 +1,6 @@
-//! What an election needs of a replica, in 32 bytes: the rules of `raft/src/{raft,election,follower}.rs`
-//! (in `replica/step.rs`) for a group of three whose logs are equal, and that nobody writes to.
+//! What an election needs of a replica, in 32 bytes: the rules of
+//! `raft/src/{raft,election,follower}.rs` (in `replica/step.rs`) for a group of three whose logs
+//! are equal, and that nobody writes to.
 
 mod step;
 
@@ -120,8 +121,8 @@ struct Answers {
     refused: Places,
 }
 
-/// What a leader knows of the others: who holds its first entry, who knows that this is committed, and
-/// who is bound.
+/// What a leader knows of the others: who holds its first entry, who knows that this is committed,
+/// and who is bound.
 #[derive(Clone, Copy, Debug, Default)]
 struct Followers {
     hold: Places,

@@ -35,8 +35,8 @@ pub struct Rest {
     pub messages_per_s: f64,
     /// Those that one node sends.
     pub messages_per_s_and_node: f64,
-    /// Their bytes with the headers of their frames, without what TCP adds. Nodes that have run for days
-    /// take a few more, since they count their requests.
+    /// Their bytes with the headers of their frames, without what TCP adds. Nodes that have run for
+    /// days take a few more, since they count their requests.
     pub bytes_per_s: f64,
     /// Syncs of logs.
     pub syncs_per_s: f64,
@@ -55,8 +55,8 @@ pub struct Failover {
     pub first_detected_ms: f64,
     /// See [`Self::first_detected_ms`].
     pub last_detected_ms: f64,
-    /// Until half of the affected groups had a leader that has committed the first entry of its term,
-    /// so that it takes writes.
+    /// Until half of the affected groups had a leader that has committed the first entry of its
+    /// term, so that it takes writes.
     pub p50_ms: f64,
     /// The same for 99 of 100.
     pub p99_ms: f64,

@@ -31,8 +31,8 @@ pub(super) struct World {
 }
 
 impl World {
-    /// Nodes that all support each other, and groups on random ones of them that are idle since long
-    /// ago, each led by its preferred voter.
+    /// Nodes that all support each other, and groups on random ones of them that are idle since
+    /// long ago, each led by its preferred voter.
     pub(super) fn at_rest(nodes: usize, groups: usize, seed: u64) -> Self {
         let mut random = SplitMix64::new(seed);
         let count = u16::try_from(nodes).expect("fewer than 2^16 nodes");

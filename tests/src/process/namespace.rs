@@ -1,5 +1,5 @@
-//! Network namespaces: networks apart from this machine's own, with interfaces, addresses and routes
-//! that nobody else sees.
+//! Network namespaces: networks apart from this machine's own, with interfaces, addresses and
+//! routes that nobody else sees.
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;

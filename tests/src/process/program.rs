@@ -31,15 +31,15 @@ impl Program {
         Self { executable: named.unwrap_or_else(|| executable.as_ref().to_owned()), tied: false }
     }
 
-    /// The same, to be killed when the thread that starts it ends, though that be killed itself. Only
-    /// executables of this crate know how.
+    /// The same, to be killed when the thread that starts it ends, though that be killed itself.
+    /// Only executables of this crate know how.
     #[must_use]
     pub fn tied(self) -> Self {
         Self { tied: true, ..self }
     }
 
-    /// What an executable of this crate does first when it is called by [the name](PROGRAM_NAME): it
-    /// lets itself be tied, if that was asked for.
+    /// What an executable of this crate does first when it is called by [the name](PROGRAM_NAME):
+    /// it lets itself be tied, if that was asked for.
     ///
     /// # Errors
     /// When the operating system refuses.

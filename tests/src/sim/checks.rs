@@ -25,8 +25,8 @@ struct GroupChecks {
     leaders: BTreeMap<Term, usize>,
     /// The latest term in which anybody campaigned.
     campaigned: Term,
-    /// Checksum, and term of the entry before, of every entry ever seen, by index and term. What two
-    /// logs have in common is equal up to there if each entry names the same one before it.
+    /// Checksum, and term of the entry before, of every entry ever seen, by index and term. What
+    /// two logs have in common is equal up to there if each entry names the same one before it.
     entries: HashMap<LogId, (u32, Term)>,
     /// Term and checksum of what a leader called committed, from index 1 on.
     committed: Vec<(Term, u32)>,
@@ -55,10 +55,10 @@ struct Search {
 }
 
 impl Search {
-    /// Another rejection in `term`. Each names an earlier term of the follower's log, so there are no
-    /// more of them than terms, but for those that the network doubles and those of appends that the
-    /// leader had sent ahead or sends again after a while. More than that is a search without end,
-    /// which the virtual time alone does not show soon.
+    /// Another rejection in `term`. Each names an earlier term of the follower's log, so there are
+    /// no more of them than terms, but for those that the network doubles and those of appends that
+    /// the leader had sent ahead or sends again after a while. More than that is a search without
+    /// end, which the virtual time alone does not show soon.
     fn rejected(&mut self, term: Term, now_us: u64, retransmit_us: u64) {
         if self.term != term {
             *self = Self { term, began_us: now_us, rejections: 0 };
@@ -318,8 +318,8 @@ impl GroupChecks {
         }
     }
 
-    /// A replica's commit index moved. Only a leader, in the term that it led before its run or leads
-    /// now, may call something committed that nobody did.
+    /// A replica's commit index moved. Only a leader, in the term that it led before its run or
+    /// leads now, may call something committed that nobody did.
     fn commits(&mut self, node: usize, leads: [Option<Term>; 2], commit: Index) {
         let replica = &self.replicas[node];
         let view = &replica.model.view;

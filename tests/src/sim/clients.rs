@@ -1,5 +1,5 @@
-//! The clients: each does one operation after the other through the node that it is connected to, as
-//! the router does, and notes what it asked and what it heard.
+//! The clients: each does one operation after the other through the node that it is connected to,
+//! as the router does, and notes what it asked and what it heard.
 
 use super::host::Host;
 use super::machine::{decode_read, decode_sum, encode_command};

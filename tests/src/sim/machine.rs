@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-/// What a replica's state machine was given, in order, until the simulation takes it out: the number
-/// of the command (from 0 on), the operation, and the checksum of the command.
+/// What a replica's state machine was given, in order, until the simulation takes it out: the
+/// number of the command (from 0 on), the operation, and the checksum of the command.
 pub(super) type Journal = Arc<Mutex<Vec<(u64, u64, u32)>>>;
 
 /// Keys with texts.
@@ -92,8 +92,8 @@ impl StateMachine for Machine {
     }
 }
 
-/// The command of a client's operation, with `padding` bytes that mean nothing, so that some commands
-/// reach over several sectors of a disk, and segments fill.
+/// The command of a client's operation, with `padding` bytes that mean nothing, so that some
+/// commands reach over several sectors of a disk, and segments fill.
 pub(super) fn encode_command(operation: u64, key: &str, kind: &Kind, padding: usize) -> Bytes {
     let mut bytes = Vec::new();
     bytes.put_u64_le(operation);

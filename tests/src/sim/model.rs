@@ -73,8 +73,8 @@ impl LogModel {
     }
 }
 
-/// The log of one replica: as it is on the disk for certain, the writes that may be there, and as it
-/// will be when all of them are.
+/// The log of one replica: as it is on the disk for certain, the writes that may be there, and as
+/// it will be when all of them are.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ReplicaModel {
     pub(super) durable: LogModel,

@@ -118,9 +118,10 @@ impl Options {
         }
     }
 
-    /// One of four kinds of simulation, in turn: with everything that can happen, or small clusters,
-    /// in which clients meet more often, under the plainest faults, under those that leave a leader
-    /// behind who can still ask some of the others, or under those that let support end early.
+    /// One of four kinds of simulation, in turn: with everything that can happen, or small
+    /// clusters, in which clients meet more often, under the plainest faults, under those that
+    /// leave a leader behind who can still ask some of the others, or under those that let support
+    /// end early.
     #[must_use]
     pub fn mixed(seed: u64) -> Self {
         let options = Self::new(seed);

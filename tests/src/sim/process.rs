@@ -1,6 +1,6 @@
-//! The process of a simulated node. It does what the worker and the threads of a real one do, in one
-//! thread: wakes the replicas that have something to do, and carries away what their turn produced.
-//! The log's side of it is in `wal`, that of the snapshots in `transfer`.
+//! The process of a simulated node. It does what the worker and the threads of a real one do, in
+//! one thread: wakes the replicas that have something to do, and carries away what their turn
+//! produced. The log's side of it is in `wal`, that of the snapshots in `transfer`.
 
 use super::disk::HostStorage;
 use super::host::{CrashPoint, Hardware};
@@ -197,7 +197,8 @@ impl Process {
             let seat = &mut self.seats[place];
             seat.woken = false;
             let events = std::mem::take(&mut seat.inbox);
-            // Mostly all at once, as an actor does; at times one by one, which shows the checks more.
+            // Mostly all at once, as an actor does; at times one by one, which shows the checks
+            // more.
             if !events.is_empty() && scene.random.per_mille(250) {
                 for event in events {
                     let bond = self.standing_bond(place).filter(|_| keeps_bonds(&event));

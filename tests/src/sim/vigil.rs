@@ -1,5 +1,5 @@
-//! What a simulated process does as the keeper of its node's liveness, and with what its replicas wait
-//! for: deadlines, changes of support, rounds of confirmations.
+//! What a simulated process does as the keeper of its node's liveness, and with what its replicas
+//! wait for: deadlines, changes of support, rounds of confirmations.
 
 use super::host::Hardware;
 use super::process::Process;
@@ -189,8 +189,8 @@ impl Process {
     }
 }
 
-/// Whether a bond that stands must outlast this event, though it may bring a later term: nobody who led
-/// has given up, and no leader was elected.
+/// Whether a bond that stands must outlast this event, though it may bring a later term: nobody who
+/// led has given up, and no leader was elected.
 pub(super) const fn keeps_bonds(event: &GroupEvent) -> bool {
     let GroupEvent::Message { message, .. } = event else {
         return false;

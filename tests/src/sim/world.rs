@@ -21,8 +21,8 @@ pub(super) struct World {
 /// answered a write and a read, and must have brought every replica up to date.
 pub const RECOVERY_ELECTIONS: u64 = 40;
 
-/// How many events that may take, fifty times what the hungriest of 400 seeds took: messages that cause
-/// each other would otherwise fill the time, or stop it.
+/// How many events that may take, fifty times what the hungriest of 400 seeds took: messages that
+/// cause each other would otherwise fill the time, or stop it.
 const RECOVERY_EVENTS: u64 = 500_000;
 
 impl World {

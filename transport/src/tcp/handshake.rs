@@ -3,11 +3,11 @@
 //! The dialer says who it is and whom it wants; the listener answers who it is and whether it
 //! agrees, with the reason if not, so that both sides can log it. Both texts have a fixed length
 //! and layout, whatever the version, so that nodes of different versions can still tell each other
-//! that they are. Numbers are little-endian.
+//! that they are. Numbers are little-endian, and have 64 bits where nothing else is said.
 //!
 //! ```text
-//! hello:  magic [8] | version u32 | cluster u64 | from u64 | to u64   | incarnation u64 | CRC-32 u32
-//! answer: magic [8] | version u32 | cluster u64 | node u64 | code u64 | incarnation u64 | CRC-32 u32
+//! hello:  magic [8] | version u32 | cluster | from | to   | incarnation | CRC-32 u32
+//! answer: magic [8] | version u32 | cluster | node | code | incarnation | CRC-32 u32
 //! ```
 //!
 //! The incarnation is that of the node that says it. Each side asks its [`Inbox`] whether that is

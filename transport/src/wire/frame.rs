@@ -76,7 +76,8 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// Makes a frame of one chunk of a snapshot, which `fill` reads into the buffer that it is given.
+    /// Makes a frame of one chunk of a snapshot, which `fill` reads into the buffer that it is
+    /// given.
     ///
     /// # Errors
     /// Those of `fill`.

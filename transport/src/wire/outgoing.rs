@@ -133,8 +133,8 @@ impl Outgoing {
         Some(largest)
     }
 
-    /// Keeps the first frames that take at most `room_bytes`, and, if `one_at_least`, the very first
-    /// one whatever it takes. Returns whether anything was dropped.
+    /// Keeps the first frames that take at most `room_bytes`, and, if `one_at_least`, the very
+    /// first one whatever it takes. Returns whether anything was dropped.
     pub(crate) fn truncate(&mut self, room_bytes: usize, one_at_least: bool) -> bool {
         let mut bytes = 0;
         let count = self.drafts().count();

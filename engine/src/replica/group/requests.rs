@@ -11,7 +11,8 @@ use smallvec::SmallVec;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// The requests of one run. All proposals become one step of the core, and so do all reads of a mode.
+/// The requests of one run. All proposals become one step of the core, and so do all reads of a
+/// mode.
 #[derive(Default)]
 pub(super) struct Requests {
     /// In step with [`RunScratch::proposing`](crate::replica::run_context::RunScratch).

@@ -81,7 +81,8 @@ impl Store {
         Answer::Page { keys: keys.collect(), examined: seen.len() as u64, next }
     }
 
-    /// One step of KEYS: up to `limit_keys` keys behind `after`, of which the matching are reported.
+    /// One step of KEYS: up to `limit_keys` keys behind `after`, of which the matching are
+    /// reported.
     pub(super) fn keys(
         &self,
         partition: Partition,

@@ -12,8 +12,7 @@ mod sync_queue;
 mod writer;
 
 pub(crate) use log::Active;
+pub use log::{Log, Unsynced, Written};
 pub(crate) use shared::Shared;
 pub(crate) use sync_queue::SyncQueue;
 pub(crate) use writer::{Submission, Writer};
-
-pub use log::{Log, Unsynced, Written};

@@ -88,8 +88,8 @@ impl Arena {
         self.cluster.nodes.iter().map(NodeProcess::client_address).collect()
     }
 
-    /// Lets something happen. Nothing does if there is nothing to choose from, or what was chosen is
-    /// the case already.
+    /// Lets something happen. Nothing does if there is nothing to choose from, or what was chosen
+    /// is the case already.
     pub(crate) fn inflict(&mut self, dice: &mut Dice) -> Result<Option<Fault>, ProcessError> {
         if self.faults.is_empty() {
             return Ok(None);

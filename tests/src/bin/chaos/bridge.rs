@@ -1,8 +1,8 @@
 //! A network of its own for each node, all of them joined by a bridge: the way from one node to
 //! another can be closed, at the sender, without a process in between.
 //!
-//! Nothing of this machine's own network is touched, and nothing stays: interfaces live and die with
-//! their namespaces, and those with this process and the nodes.
+//! Nothing of this machine's own network is touched, and nothing stays: interfaces live and die
+//! with their namespaces, and those with this process and the nodes.
 
 use crate::link::State;
 use logboat_tests::process::NetworkNamespace;
@@ -134,8 +134,8 @@ mod tests {
     /// A byte that says nothing.
     const NOTHING: u8 = 0;
 
-    /// A socket at each place, that of the clients last, when all reach each other: a port of a bridge
-    /// drops what comes until it has noticed that its cable is plugged in.
+    /// A socket at each place, that of the clients last, when all reach each other: a port of a
+    /// bridge drops what comes until it has noticed that its cable is plugged in.
     fn sockets(bridge: &Bridge) -> Vec<UdpSocket> {
         let nodes = bridge.nodes.iter().map(Arc::as_ref).enumerate();
         let sockets: Vec<_> = nodes
@@ -163,8 +163,8 @@ mod tests {
         sockets[from].send_to(&[byte], (address(to), 1_000)).map(drop)
     }
 
-    /// The next byte with a meaning that arrives at a place. Bytes of one sender arrive in order, or
-    /// not at all.
+    /// The next byte with a meaning that arrives at a place. Bytes of one sender arrive in order,
+    /// or not at all.
     fn next(sockets: &[UdpSocket], at: usize) -> u8 {
         let mut byte = [NOTHING];
         let arrived = eventually("a byte", || {

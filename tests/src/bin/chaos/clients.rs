@@ -168,8 +168,8 @@ impl Caller {
         self.history.push(operation);
     }
 
-    /// Of four teams two only append and read, which shows lost and doubled writes best, one counts,
-    /// and one does all else.
+    /// Of four teams two only append and read, which shows lost and doubled writes best, one
+    /// counts, and one does all else.
     fn choose(&mut self, team: &Team) -> Kind {
         let value = format!("{};", self.shared.operations.fetch_add(1, Ordering::Relaxed));
         let dice = self.dice.below(10);

@@ -32,8 +32,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Starts `logboat serve` processes, drives them with Redis clients, injects faults, and checks what
-/// the clients were told.
+/// Starts `logboat serve` processes, drives them with Redis clients, injects faults, and checks
+/// what the clients were told.
 #[derive(Debug, Parser)]
 struct Options {
     /// How long clients and faults go on.

@@ -252,8 +252,8 @@ impl Step<'_, '_> {
         }
     }
 
-    /// Commits the first entry of the term, once it is durable here and there; then there is something
-    /// to tell whoever holds it.
+    /// Commits the first entry of the term, once it is durable here and there; then there is
+    /// something to tell whoever holds it.
     fn advance_commit(&mut self) {
         let Role::Leader(followers) = &mut self.replica.role else { return };
         let own = self.replica.unsynced == 0 && !self.appended;
