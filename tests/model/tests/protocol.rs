@@ -37,14 +37,14 @@ fn explore<const N: usize>(model: Liveness<N>) -> Seen {
     let checker = model.checker().symmetry_fn(representative).spawn_dfs().join();
     let (states, depth) = (checker.unique_state_count(), checker.max_depth());
     println!("{N} nodes, {model:?}: {states} states, {depth} deep, {:?}", begin.elapsed());
-    let found: BTreeSet<_> = checker.discoveries().into_keys().collect();
+    let wanted = checker.discoveries().into_keys().collect();
     for property in model.properties() {
         match property.expectation {
             Expectation::Always => checker.assert_no_discovery(property.name),
             Expectation::Sometimes | Expectation::Eventually => {}
         }
     }
-    Seen { wanted: found, states }
+    Seen { wanted, states }
 }
 
 /// Asserts that all was seen that should be in some state.
@@ -58,12 +58,16 @@ fn assert_seen<const N: usize>(model: &Liveness<N>, seen: &Seen) {
 #[test]
 fn three_nodes_hold_every_property_and_none_in_vain() {
     let model = meant::<3>(Start::Empty, bounds(2, 2, 0, 1));
-    assert_seen(&model, &explore(model));
+    let seen = explore(model);
+    // With less there is no second epoch, or no second leader.
+    if model.bounds.grants > 1 && model.bounds.terms > 1 {
+        assert_seen(&model, &seen);
+    }
 }
 
 #[test]
 fn three_nodes_with_a_leader_hold_every_property() {
-    explore(meant::<3>(Start::Led, bounds(3, 0, 1, 1)));
+    explore(meant::<3>(Start::Led, bounds(2, 1, 1, 1)));
 }
 
 #[test]
