@@ -148,10 +148,14 @@
 //! | 3 | empty | 3 | 1 | 1 | 1 | 4,055,409 | |
 //! | 3 | led | 2 | 1 | 1 | 1 | 79,467 | |
 //! | 3 | led | 3 | 0 | 1 | 1 | 389,310 | |
+//! | 3 | led | 3 | 1 | 1 | 0 | 1,205,543 | |
 //! | 3 | led | 2 | 0 | 1 | 1 | 166,586 | crashes before any sync |
 //! | 3 | led | 2 | 0 | 0 | 1 | 384,392 | nothing left out |
 //! | 5 | led | 2 | 0 | 0 | 1 | 138,510 | |
 //! | 5 | led | 2 | 0 | 1 | 1 | 860,500 | |
+//! | 5 | led | 2 | 1 | 0 | 1 | 1,645,577 | |
+//!
+//! With crashes before any sync, three terms were not gone through to the end.
 
 mod election;
 mod follower;
