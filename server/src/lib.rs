@@ -11,6 +11,7 @@
 pub mod admin;
 pub mod backend;
 pub mod cli;
+pub mod client_memory;
 pub mod cluster;
 pub mod commands;
 mod demo;

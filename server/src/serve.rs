@@ -20,6 +20,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+/// The part of the memory budget that clients' buffers may take besides what the engine holds.
+const CLIENTS_SHARE: usize = 8;
+
 /// Runs one node until it is interrupted or terminated.
 pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
     let options = options.resolve()?;
@@ -82,7 +85,11 @@ impl Server {
         let started = Arc::new(OnceLock::new());
         let facts = facts_of(Arc::clone(&started));
         let (address, settings) = (options.client_listen, options.settings);
-        let front = RespServer::bind(address, FrontConfig::default(), settings, facts).await?;
+        let config = FrontConfig {
+            max_buffered_bytes: options.node.memory_budget_bytes / CLIENTS_SHARE,
+            ..FrontConfig::default()
+        };
+        let front = RespServer::bind(address, config, settings, facts).await?;
         let admin_listener = match options.admin_listen {
             Some(address) => Some(bind_admin(address).await?),
             None => None,

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 use tokio::sync::watch;
 
+use crate::client_memory::ClientMemory;
 /// The version of Redis whose replies are given. Clients choose what they dare to send by it.
 pub const REDIS_VERSION: &str = "7.4.0";
 
@@ -41,6 +42,8 @@ pub struct ServerState {
     pub address: SocketAddr,
     /// The connections.
     pub clients: Arc<Clients>,
+    /// What their buffers hold.
+    pub memory: Arc<ClientMemory>,
     /// Counters.
     pub stats: Stats,
     /// What connections must hear of.
@@ -53,12 +56,19 @@ pub struct ServerState {
 }
 
 impl ServerState {
-    /// The state of a front that starts now.
+    /// The state of a front that starts now. The buffers of its connections may hold
+    /// `max_buffered_bytes`.
     #[must_use]
-    pub fn new(address: SocketAddr, settings: Settings, facts: FactsHook) -> Self {
+    pub fn new(
+        address: SocketAddr,
+        max_buffered_bytes: usize,
+        settings: Settings,
+        facts: FactsHook,
+    ) -> Self {
         Self {
             address,
             clients: Arc::default(),
+            memory: ClientMemory::new(max_buffered_bytes),
             stats: Stats::default(),
             control: watch::Sender::new(Control { stopping: false, settings }),
             started: Instant::now(),

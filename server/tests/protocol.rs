@@ -432,8 +432,11 @@ fn connections_beyond_the_cap_are_told_so() {
 
 #[test]
 fn a_client_that_reads_nothing_is_cut_off_and_holds_little_memory() {
-    let config =
-        FrontConfig { max_unsent_bytes: 100_000, stall_timeout: Duration::from_millis(100) };
+    let config = FrontConfig {
+        max_unsent_bytes: 100_000,
+        stall_timeout: Duration::from_millis(100),
+        ..FrontConfig::default()
+    };
     let server = with_config(config);
     let mut greedy = server.connect();
     assert_eq!(greedy.call(&["SET", "a", &"v".repeat(1_000_000)]), "+OK");
@@ -454,6 +457,27 @@ fn replies_larger_than_the_unsent_limit_arrive() {
     for _ in 0..20 {
         assert_eq!(client.reply().len(), value.len() + 2);
     }
+}
+
+#[test]
+fn requests_that_never_end_stay_within_the_memory_of_clients() {
+    let server =
+        with_config(FrontConfig { max_buffered_bytes: 1_000_000, ..FrontConfig::default() });
+    let value = "v".repeat(700_000);
+    let mut unfinished = server.connect();
+    unfinished.send(format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$700000\r\n{value}").as_bytes());
+    let mut other = server.connect();
+    // Its bytes have arrived, but for the end of the line.
+    while !other.ask("CLIENT LIST").contains(" qbuf=700000 ") {}
+    let refused = "-TRYAGAIN clients hold as much memory as they may; the command had no effect";
+    for _ in 0..5 {
+        assert_eq!(other.call(&["SET", "a", &value]), refused);
+        assert_eq!(other.ask("SET b 1"), "+OK");
+    }
+    unfinished.send(b"\r\n");
+    assert_eq!(unfinished.reply(), "+OK");
+    // Alone, a request may be as long as any.
+    assert_eq!(other.call(&["SET", "a", &"v".repeat(3_000_000)]), "+OK");
 }
 
 #[test]

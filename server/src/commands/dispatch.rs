@@ -14,11 +14,24 @@ use bytes::Bytes;
 /// Carries out one request: a command's name and its arguments, at least one element.
 pub async fn execute<B: Backend>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Reply {
     let outcome = match prepare(context, arguments) {
-        Ok(spec) => run(context, spec.name, spec.arguments_of(arguments)).await,
+        Ok(spec) => {
+            let outcome = run(context, spec.name, spec.arguments_of(arguments)).await;
+            outcome.and_then(|reply| bounded(context, spec, reply))
+        }
         Err(error) => Err(error),
     };
     context.server.stats.count_command(outcome.is_err());
     outcome.unwrap_or_else(|error| Reply::Error(error.to_string()))
+}
+
+/// Refuses a large reply for which there is no memory. The reply to a command that has changed
+/// something is given all the same; it is a value at the most.
+fn bounded<B>(context: &Context<'_, B>, spec: &Spec, reply: Reply) -> Outcome {
+    let memory = &context.server.memory;
+    if spec.is_readonly() && !memory.has_room_for(reply.encoded_bytes_at_most()) {
+        return Err(CommandError::NoMemory);
+    }
+    Ok(reply)
 }
 
 /// Finds the command and checks what can be checked without knowing what it does.
@@ -88,5 +101,46 @@ async fn run<B: Backend>(context: &mut Context<'_, B>, name: Name, arguments: &[
         Name::Type => generic::key_type(context, arguments).await,
         Name::Unwatch => Ok(transaction::unwatch()),
         Name::Watch => transaction::watch(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::Partition;
+    use crate::limits::Limits;
+    use crate::memory::MemoryBackend;
+    use crate::server_state::{Facts, ServerState};
+    use crate::session::{Session, Socket};
+    use crate::settings::Settings;
+
+    const MAX_BUFFERED_BYTES: usize = 1_000_000;
+
+    #[tokio::test]
+    async fn a_large_reply_for_which_there_is_no_memory_is_refused() {
+        let address = ([127, 0, 0, 1], 1).into();
+        let facts = Box::new(Facts::default);
+        let server = ServerState::new(address, MAX_BUFFERED_BYTES, Settings::default(), facts);
+        let backend = MemoryBackend::even(Partition::Hash, 1, Limits::default());
+        let socket = Socket { address, local_address: address, descriptor: 0 };
+        let mut session = Session::new(server.clients.register(socket).client.clone());
+        let mut context = Context { backend: &backend, server: &server, session: &mut session };
+        let value = Bytes::from(vec![b'v'; 100_000]);
+        let set = [Bytes::from("SET"), Bytes::from("a"), value.clone()];
+        let get = ["GET", "a"].map(Bytes::from);
+        assert_eq!(execute(&mut context, &set).await, Reply::OK);
+        let mut unread = server.memory.share();
+        unread.set(MAX_BUFFERED_BYTES);
+        let refused = Reply::Error(CommandError::NoMemory.to_string());
+        assert_eq!(execute(&mut context, &get).await, refused);
+        let short = ["STRLEN", "a"].map(Bytes::from);
+        assert_eq!(execute(&mut context, &short).await, Reply::Integer(100_000));
+        assert_eq!(execute(&mut context, &set).await, Reply::OK);
+        // What has taken effect is answered.
+        let take = ["GETDEL", "a"].map(Bytes::from);
+        assert_eq!(execute(&mut context, &take).await, Reply::Bulk(value.clone()));
+        assert_eq!(execute(&mut context, &set).await, Reply::OK);
+        drop(unread);
+        assert_eq!(execute(&mut context, &get).await, Reply::Bulk(value));
     }
 }

@@ -104,6 +104,10 @@ pub enum CommandError {
         /// The longest allowed, in bytes.
         limit: usize,
     },
+    /// A reply for which there is no memory beside those of other clients. Given by commands that
+    /// only read.
+    #[error("TRYAGAIN clients hold as much memory as they may; read less at a time")]
+    NoMemory,
     /// Any other refusal that only one command gives.
     #[error("ERR {0}")]
     Other(String),

@@ -2,6 +2,7 @@
 
 use super::config::FrontConfig;
 use crate::backend::Backend;
+use crate::client_memory::Share;
 use crate::commands::{self, Context};
 use crate::resp::{Reply, Request, RequestParser};
 use crate::server_state::{Control, ServerState};
@@ -32,6 +33,8 @@ pub(super) struct Connection<B> {
     parser: RequestParser,
     input: BytesMut,
     output: BytesMut,
+    /// What `input`, `parser` and `output` hold of the memory that all clients share.
+    share: Share,
     session: Session,
     backend: B,
     server: Arc<ServerState>,
@@ -67,6 +70,7 @@ impl<B: Backend> Connection<B> {
             parser: RequestParser::new(backend.limits()),
             input: BytesMut::new(),
             output: BytesMut::new(),
+            share: server.memory.share(),
             session: Session::new(Arc::clone(&registration.client)),
             backend,
             server,
@@ -118,12 +122,15 @@ impl<B: Backend> Connection<B> {
 
     /// Carries out the requests that have arrived whole, as long as the client reads its replies.
     async fn execute_ready(&mut self, control: &watch::Receiver<Control>) -> Option<End> {
-        while self.output.len() < self.config.max_unsent_bytes {
+        while self.takes_commands() {
             if control.borrow().stopping {
                 return Some(End::Closed);
             }
             let reply = match self.parser.next(&mut self.input) {
-                Ok(None) => break,
+                Ok(None) => {
+                    self.give_up_what_is_too_much();
+                    break;
+                }
                 Ok(Some(Request::Command(arguments))) if is_http(&arguments[0]) => {
                     // A browser was tricked into sending a form here; Redis hangs up too.
                     tracing::warn!(client = self.session.client.id, "HTTP on the clients' port");
@@ -178,6 +185,28 @@ impl<B: Backend> Connection<B> {
         Ok(reply)
     }
 
+    /// Whether commands are carried out now: not while the client has too many replies to read, nor
+    /// while it has any and all clients together hold too much.
+    fn takes_commands(&mut self) -> bool {
+        self.share.set(self.held_bytes());
+        let waits = !self.output.is_empty() && self.share.is_too_much();
+        self.output.len() < self.config.max_unsent_bytes && !waits
+    }
+
+    /// Drops what has arrived of a request for which there is no memory. The rest of it is read over
+    /// and the client is told.
+    fn give_up_what_is_too_much(&mut self) {
+        self.share.set(self.held_bytes());
+        if self.share.is_too_much() {
+            self.parser.give_up(&mut self.input);
+            self.share.set(self.held_bytes());
+        }
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.input.len() + self.parser.held_bytes() + self.output.len()
+    }
+
     fn buffer_sizes(&self, arguments: usize) -> BufferSizes {
         BufferSizes {
             input: self.input.len(),
@@ -191,7 +220,7 @@ impl<B: Backend> Connection<B> {
     /// Reads some input or writes some output, whichever is possible first. Only the writing
     /// continues while the client has too many replies to read.
     async fn transfer(&mut self) -> io::Result<()> {
-        let may_read = self.output.len() < self.config.max_unsent_bytes;
+        let may_read = self.takes_commands();
         tokio::select! {
             read = read_some(&mut self.reader, &mut self.input), if may_read => match read? {
                 0 => Err(io::ErrorKind::UnexpectedEof.into()),

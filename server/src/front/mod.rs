@@ -55,7 +55,7 @@ impl RespServer {
         let failed = |source| BindError { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
-        let state = Arc::new(ServerState::new(bound, settings, facts));
+        let state = Arc::new(ServerState::new(bound, config.max_buffered_bytes, settings, facts));
         Ok(Self { listener, config, state })
     }
 

@@ -76,7 +76,8 @@ impl Reply {
     }
 
     /// The size of the encoded reply, a little too large.
-    fn encoded_bytes_at_most(&self) -> usize {
+    #[must_use]
+    pub fn encoded_bytes_at_most(&self) -> usize {
         let contents = match self {
             Self::Status(text) => text.len(),
             Self::Error(text) => text.len(),

@@ -39,6 +39,9 @@ pub enum Refusal {
         /// The longest allowed.
         limit: usize,
     },
+    /// There is no memory for it beside those of other clients.
+    #[error("TRYAGAIN clients hold as much memory as they may; the command had no effect")]
+    Memory,
     /// All arguments together are too long.
     #[error("ERR request exceeds the limit of {limit} bytes")]
     Request {
@@ -108,6 +111,30 @@ impl RequestParser {
     #[must_use]
     pub const fn new(limits: Limits) -> Self {
         Self { limits, array: None }
+    }
+
+    /// What is held of a request that has not arrived whole, without what is still in the input.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.array.as_ref().map_or(0, |array| match array.refusal {
+            None => array.bytes,
+            Some(_) => 0,
+        })
+    }
+
+    /// Gives up the request that is being read, if it is an array: what has arrived of it is dropped
+    /// here and from the front of `input`, and the rest is read over.
+    pub fn give_up(&mut self, input: &mut BytesMut) {
+        let Some(array) = &mut self.array else {
+            return;
+        };
+        array.refuse(Refusal::Memory);
+        if let Some(Current::Keep(bytes) | Current::Skip(bytes)) = array.current {
+            let skipped = bytes.min(input.len());
+            // Not merely advanced: the memory is to be given back.
+            *input = BytesMut::from(&input[skipped..]);
+            array.current = Some(Current::Skip(bytes - skipped));
+        }
     }
 
     /// Takes the next whole request from the front of `input`, which keeps what lies behind it.
@@ -396,6 +423,21 @@ mod tests {
         let mut input = BytesMut::from(&b"*2\r\n$3\r\nGET\r\n$500000000\r\nabc"[..]);
         assert_eq!(parser.next(&mut input), Ok(None));
         assert!(input.is_empty(), "the bytes of a refused argument are dropped as they come");
+    }
+
+    #[test]
+    fn a_request_that_is_given_up_is_read_over() {
+        let bytes = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$5\r\nvalue\r\nPING\r\n";
+        for cut in 4..bytes.len() - 8 {
+            let mut parser = RequestParser::new(limits());
+            let mut input = BytesMut::from(&bytes[..cut]);
+            assert_eq!(parser.next(&mut input), Ok(None));
+            parser.give_up(&mut input);
+            assert_eq!(parser.held_bytes(), 0);
+            input.extend_from_slice(&bytes[cut..]);
+            assert_eq!(parser.next(&mut input), Ok(Some(Request::Refused(Refusal::Memory))));
+            assert_eq!(parser.next(&mut input), Ok(Some(command(&["PING"]))));
+        }
     }
 
     #[test]

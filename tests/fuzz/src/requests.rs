@@ -89,7 +89,8 @@ async fn serve<'a>(partition: Partition, pieces: impl Iterator<Item = &'a [u8]>)
     let (requests, error) = parse(pieces);
     let backend = MemoryBackend::even(partition, 4, LIMITS);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    let server = ServerState::new(address, Settings::default(), Box::new(Facts::default));
+    let server =
+        ServerState::new(address, usize::MAX, Settings::default(), Box::new(Facts::default));
     let socket = Socket { address, local_address: address, descriptor: 0 };
     let registration = server.clients.register(socket);
     let mut session = Session::new(registration.client.clone());

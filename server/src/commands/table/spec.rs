@@ -166,6 +166,12 @@ impl Spec {
         self.flags.split_ascii_whitespace()
     }
 
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_readonly(&self) -> bool {
+        self.flags().any(|flag| flag == "readonly")
+    }
+
     /// What stands behind the command's name, or its two names, in a request that resolves to it.
     #[must_use]
     pub fn arguments_of<'a>(&self, request: &'a [Bytes]) -> &'a [Bytes] {
@@ -184,7 +190,7 @@ impl Spec {
         let named = |wanted: &str| self.categories.split_ascii_whitespace().any(|c| c == wanted);
         [
             ("@keyspace", named("keyspace")),
-            ("@read", flag("readonly")),
+            ("@read", self.is_readonly()),
             ("@write", flag("write")),
             ("@string", named("string")),
             ("@admin", flag("admin")),
