@@ -1,4 +1,4 @@
-//! How the memory that a node may spend on what is under way is divided.
+//! The memory budget of a node: how the bytes that it may spend on what is under way are divided.
 
 /// The bytes that commands, queries and messages may take on a node while they wait, whatever the
 /// number of groups. What applying leaves in the state machines is theirs; an eighth is left for

@@ -1,4 +1,4 @@
-//! How a node is told what to be.
+//! The configuration of a node.
 
 use crate::budget::Budget;
 use crate::error::ConfigError;
@@ -10,6 +10,25 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// A node's place in its cluster and its limits. [`NodeConfig::new`] fills in the defaults.
+///
+/// ```
+/// use logboat::{ConfigError, NodeConfig, NodeId};
+/// use std::collections::BTreeMap;
+/// use std::time::Duration;
+///
+/// let members = BTreeMap::from([
+///     (NodeId(1), "10.0.0.1:7000".to_owned()),
+///     (NodeId(2), "10.0.0.2:7000".to_owned()),
+///     (NodeId(3), "10.0.0.3:7000".to_owned()),
+/// ]);
+/// let mut config = NodeConfig::new(NodeId(2), members.clone(), "/var/lib/logboat")?;
+/// assert_eq!(config.listen.to_string(), "10.0.0.2:7000");
+/// config.request_timeout = Duration::from_secs(5);
+///
+/// let stranger = NodeConfig::new(NodeId(4), members, "/var/lib/logboat");
+/// assert_eq!(stranger.err(), Some(ConfigError::NotAMember(NodeId(4))));
+/// # Ok::<(), ConfigError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
     /// This node.

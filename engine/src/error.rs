@@ -1,4 +1,4 @@
-//! What can go wrong, for those who call the engine.
+//! The errors of the engine.
 
 use logboat_raft::{GroupId, NodeId, Refusal};
 use logboat_storage::{DirectoryError, SnapshotError, WalError};

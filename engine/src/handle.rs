@@ -1,4 +1,4 @@
-//! The way of a caller to a replica on this node.
+//! The handle of a group: the way of a caller to the replica on this node.
 
 use crate::admission::gate::AdmissionGate;
 use crate::error::RequestError;
@@ -16,6 +16,41 @@ use std::time::Instant;
 
 /// A replica on this node. Clones are cheap and stand for the same replica; futures may be awaited
 /// on any executor.
+///
+/// ```
+/// # use logboat::{Bytes, GroupId, GroupSpec, Node, NodeConfig, NodeId, StateMachine};
+/// # use std::collections::BTreeMap;
+/// # struct Counter(u8);
+/// # impl StateMachine for Counter {
+/// #     fn apply(&mut self, command: Bytes) -> Bytes {
+/// #         self.0 += command[0];
+/// #         Bytes::copy_from_slice(&[self.0])
+/// #     }
+/// #     fn query(&self, _: Bytes) -> Bytes { Bytes::copy_from_slice(&[self.0]) }
+/// #     fn snapshot(&self) -> logboat::SnapshotWriter { Box::new(|_| Ok(())) }
+/// #     fn restore(&mut self, _: &mut dyn std::io::Read) -> std::io::Result<()> { Ok(()) }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let members = BTreeMap::from([(NodeId(1), "127.0.0.1:0".to_owned())]);
+/// # let node = Node::start(NodeConfig::new(NodeId(1), members, dir.path())?)?;
+/// # let counter = node.start_group(GroupSpec {
+/// #     group: GroupId(1),
+/// #     replicas: vec![NodeId(1)],
+/// #     preferred: None,
+/// #     machine: Box::new(Counter(0)),
+/// # })?;
+/// // The handle of a group whose commands are numbers to add.
+/// counter.view().led().await;
+/// assert_eq!(counter.propose(Bytes::from_static(&[5])).await?, &[5][..]);
+/// let sums = counter.propose_all(&[[1], [2]]).await?;
+/// assert_eq!(sums, [Ok(Bytes::from_static(&[6])), Ok(Bytes::from_static(&[8]))]);
+/// assert_eq!(counter.read(Bytes::new()).await?, &[8][..]);
+/// # node.stop();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct GroupHandle {
     pub(crate) group: GroupId,
@@ -32,7 +67,7 @@ impl GroupHandle {
         self.group
     }
 
-    /// The replica's latest word on itself.
+    /// What the replica last said of itself.
     #[must_use]
     pub fn view(&self) -> &GroupView {
         &self.view

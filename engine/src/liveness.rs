@@ -1,4 +1,5 @@
-//! Store liveness: which nodes support which, whatever the number of groups.
+//! Store liveness: which nodes support which. [`protocol`] has the rules, and says what they take
+//! over from CockroachDB; [`manager`] carries them out on a node.
 
 pub(crate) mod manager;
 pub(crate) mod protocol;

@@ -1,4 +1,4 @@
-//! What the engine counts.
+//! The metrics of the engine: what a node counts and measures.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;

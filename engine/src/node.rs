@@ -43,6 +43,39 @@ pub struct GroupSpec {
 
 /// A running node. Clones stand for the same node, which runs until [`Node::stop`] or until the
 /// last of them is dropped.
+///
+/// ```
+/// use logboat::{Bytes, GroupId, GroupSpec, Node, NodeConfig, NodeId, StateMachine};
+/// use std::collections::BTreeMap;
+///
+/// # struct Counter(u8);
+/// # impl StateMachine for Counter {
+/// #     fn apply(&mut self, command: Bytes) -> Bytes {
+/// #         self.0 += command[0];
+/// #         Bytes::copy_from_slice(&[self.0])
+/// #     }
+/// #     fn query(&self, _: Bytes) -> Bytes { Bytes::copy_from_slice(&[self.0]) }
+/// #     fn snapshot(&self) -> logboat::SnapshotWriter { Box::new(|_| Ok(())) }
+/// #     fn restore(&mut self, _: &mut dyn std::io::Read) -> std::io::Result<()> { Ok(()) }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let dir = tempfile::tempdir()?;
+/// // A cluster of one node, which has no peers to listen for.
+/// let members = BTreeMap::from([(NodeId(1), "127.0.0.1:0".to_owned())]);
+/// let node = Node::start(NodeConfig::new(NodeId(1), members, dir.path())?)?;
+/// let counter = node.start_group(GroupSpec {
+///     group: GroupId(1),
+///     replicas: vec![NodeId(1)],
+///     preferred: None,
+///     machine: Box::new(Counter(0)),
+/// })?;
+/// assert_eq!(counter.view().led().await, NodeId(1));
+/// assert_eq!(node.groups(), [GroupId(1)]);
+/// node.stop();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Node(Arc<Inner>);
 

@@ -1,5 +1,5 @@
-//! What passes between nodes besides the groups' messages: requests, and where all that arrives
-//! goes.
+//! Traffic between nodes besides the messages of groups: requests to other nodes, and where all
+//! that arrives goes.
 
 pub(crate) mod calls;
 pub(crate) mod inbound;

@@ -1,4 +1,4 @@
-//! The assembly of a node, from the data directory up to the threads.
+//! The start of a node: it is assembled from the data directory up to the threads.
 
 use crate::admission::Admission;
 use crate::admission::gate::AdmissionGate;

@@ -1,4 +1,4 @@
-//! What users implement: the state that a group replicates.
+//! The state machine: what users implement, and what a group replicates.
 
 use bytes::Bytes;
 use std::io;
@@ -14,6 +14,46 @@ pub type SnapshotWriter = Box<dyn FnOnce(&mut dyn io::Write) -> io::Result<()> +
 ///
 /// All calls for one group come from one thread, one at a time. A panic stops this replica of the
 /// group with an error; other groups go on.
+///
+/// ```
+/// use logboat::{Bytes, SnapshotWriter, StateMachine};
+/// use std::io::{self, Read};
+///
+/// /// Counts the bytes of all commands.
+/// #[derive(Default)]
+/// struct Counter(u64);
+///
+/// impl StateMachine for Counter {
+///     fn apply(&mut self, command: Bytes) -> Bytes {
+///         self.0 += command.len() as u64;
+///         self.query(Bytes::new())
+///     }
+///
+///     fn query(&self, _query: Bytes) -> Bytes {
+///         Bytes::copy_from_slice(&self.0.to_le_bytes())
+///     }
+///
+///     fn snapshot(&self) -> SnapshotWriter {
+///         let state = self.0.to_le_bytes();
+///         Box::new(move |writer| writer.write_all(&state))
+///     }
+///
+///     fn restore(&mut self, reader: &mut dyn Read) -> io::Result<()> {
+///         let mut state = [0; 8];
+///         reader.read_exact(&mut state)?;
+///         self.0 = u64::from_le_bytes(state);
+///         Ok(())
+///     }
+/// }
+///
+/// let mut counter = Counter(7);
+/// let mut snapshot = Vec::new();
+/// counter.snapshot()(&mut snapshot)?;
+/// counter.apply(Bytes::from_static(b"forgotten"));
+/// counter.restore(&mut &snapshot[..])?;
+/// assert_eq!(counter.query(Bytes::new()), &7_u64.to_le_bytes()[..]);
+/// # Ok::<(), io::Error>(())
+/// ```
 pub trait StateMachine: Send + 'static {
     /// Applies a committed command and returns the answer for whoever proposed it. It must treat
     /// any bytes as a command, since it can't refuse what the group has agreed on.

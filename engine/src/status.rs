@@ -1,4 +1,4 @@
-//! How a node is, for those who watch it.
+//! The status of a node at one moment, for those who watch it.
 
 use logboat_storage::Wal;
 use logboat_transport::PeerStatus;

@@ -1,10 +1,10 @@
-//! What anybody may know of a replica without asking it.
+//! The view of a replica: what anybody may know of it (role, term, leader) without asking it.
 
 use logboat_raft::{Index, NodeId, RoleKind, Term};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
-/// A replica's latest word on itself. Fields are read one by one, so they may be of different
+/// What a replica last said of itself. Fields are read one by one, so they may be of different
 /// moments.
 #[derive(Debug, Default)]
 pub struct GroupView {

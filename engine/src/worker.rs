@@ -1,5 +1,6 @@
-//! A worker: the actor that owns one arbiter's replicas, runs those that have something to do, and
-//! flushes what they produced in a turn.
+//! A worker: the actor that owns the replicas of one arbiter (one thread). It runs those that have
+//! something to do, and flushes what they produced in a turn: one batch for the log, one buffer for
+//! each peer.
 
 pub(crate) mod alarms;
 pub(crate) mod event;
@@ -31,7 +32,7 @@ use crate::worker::inbox::{Drain, WorkerInbox};
 use crate::worker::replica_cell::ReplicaCell;
 use crate::worker::replicas::Replicas;
 use actix::{Actor, AsyncContext, Context, Handler};
-use logboat_raft::{Epoch, GroupId, Lease, NodeId, SupportMessage, Time, WriteSeq};
+use logboat_raft::{Epoch, GroupId, NodeId, SupportMessage, Time, WriteSeq};
 use logboat_storage::{Batch, Poisoned, Wal};
 use logboat_transport::{RequestId, Transport};
 use parking_lot::{Mutex, MutexGuard};
@@ -140,7 +141,7 @@ impl Worker {
         context: WorkerContext,
         mut turn: Turn,
     ) -> Self {
-        for (peer, epoch) in context.liveness.given() {
+        for (peer, epoch) in context.liveness.support_for() {
             turn.support.of_mut(peer).support_for = Some(epoch);
         }
         Self {
@@ -160,9 +161,9 @@ impl Worker {
         match event {
             Event::Tick => self.replicas.wake_due(self.turn.now),
             Event::SupportForChanged(peer, epoch) => {
-                self.replicas.wait_lists.given(&mut self.turn.support, peer, epoch);
+                self.replicas.wait_lists.support_for_changed(&mut self.turn.support, peer, epoch);
             }
-            Event::SupportFromChanged(peer, epoch) => self.received(peer, epoch),
+            Event::SupportFromChanged(peer, epoch) => self.support_from_changed(peer, epoch),
             Event::Confirmed { from, answer } => {
                 let (support, peers) = (&mut self.turn.support, self.context.peers.len());
                 self.replicas.confirmed(support, from, answer, peers);
@@ -193,8 +194,8 @@ impl Worker {
         }
     }
 
-    fn received(&mut self, peer: NodeId, epoch: Option<Epoch>) {
-        self.replicas.wait_lists.received(&mut self.turn.support, peer, epoch);
+    fn support_from_changed(&mut self, peer: NodeId, epoch: Option<Epoch>) {
+        self.replicas.wait_lists.support_from_changed(&mut self.turn.support, peer, epoch);
         self.supporters.retain(|(supporter, _)| *supporter != peer);
         if epoch.is_some() {
             self.supporters.push((peer, self.turn.now));
@@ -203,8 +204,8 @@ impl Worker {
 
     /// Leases change with every heartbeat, so they are looked up when reads want them, once a turn.
     fn know_leases(&mut self) {
-        for (peer, epoch, until) in self.context.liveness.leases() {
-            self.turn.support.of_mut(peer).lease = Lease { epoch, until };
+        for (peer, lease) in self.context.liveness.leases() {
+            self.turn.support.of_mut(peer).lease = lease;
         }
     }
 
@@ -303,7 +304,7 @@ impl Worker {
         // Entries that a restart found committed are applied, and a lone voter elects itself,
         // without waiting for a message.
         self.replicas.post(slot, GroupEvent::Tick);
-        // A caller that gave up waiting has no use for the word either.
+        // A caller that gave up waiting does not need to know either.
         let _ = start.done.send(slot);
     }
 

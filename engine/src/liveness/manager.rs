@@ -1,7 +1,8 @@
-//! The manager of a node's liveness: tells it of time and messages, and does what it wants.
+//! The liveness manager of a node: drives the store liveness protocol. It tells [`Liveness`] of
+//! time and messages, and carries out what that wants.
 
 use crate::liveness::protocol::{Effect, Liveness};
-use logboat_raft::{BootCount, Confirmation, Epoch, Grant, NodeId, SupportMessage, Time};
+use logboat_raft::{BootCount, Confirmation, Epoch, Grant, Lease, NodeId, SupportMessage, Time};
 use logboat_storage::{Batch, Poisoned, Wal};
 use logboat_transport::{Outgoing, Transport};
 use parking_lot::Mutex;
@@ -35,7 +36,7 @@ pub(crate) trait SupportListener: Send + Sync {
 
 struct State {
     liveness: Liveness,
-    leases: Vec<(NodeId, Epoch, Time)>,
+    leases: Vec<(NodeId, Lease)>,
     /// Kept for its memory.
     effects: Vec<Effect>,
 }
@@ -70,8 +71,8 @@ impl LivenessManager {
     }
 
     /// The epochs at which this node supports its peers.
-    pub(crate) fn given(&self) -> Vec<(NodeId, Epoch)> {
-        self.state.lock().liveness.given().collect()
+    pub(crate) fn support_for(&self) -> Vec<(NodeId, Epoch)> {
+        self.state.lock().liveness.support_for().collect()
     }
 
     /// Whether `node` has answered this one lately.
@@ -80,7 +81,7 @@ impl LivenessManager {
     }
 
     /// Until when the peers' support lasts, each at an epoch.
-    pub(crate) fn leases(&self) -> Vec<(NodeId, Epoch, Time)> {
+    pub(crate) fn leases(&self) -> Vec<(NodeId, Lease)> {
         self.state.lock().leases.clone()
     }
 
@@ -95,7 +96,7 @@ impl LivenessManager {
         self.step(|liveness, effects| liveness.tick(now, effects));
     }
 
-    /// Takes a peer's word; the answers to a worker's questions go to the worker.
+    /// Takes a peer's message. Answers to a worker's round of confirmations go to that worker.
     pub(crate) fn receive(self: &Arc<Self>, from: NodeId, message: SupportMessage) {
         if let SupportMessage::Confirmed { boot, worker, round, epoch } = message {
             if boot == self.boot {
@@ -129,16 +130,16 @@ impl LivenessManager {
                 Effect::Persist(node, grant) => grants.push((node, grant)),
                 Effect::Send(to, message) => sends.push((to, message)),
                 Effect::SendWhenDurable(to, message) => promises.push((to, message)),
-                Effect::Given(node, epoch) => {
+                Effect::SupportForChanged(node, epoch) => {
                     self.submit(&mut grants, &mut promises);
                     self.listener.support_for_changed(node, epoch);
                 }
-                Effect::Received(node, epoch) => {
+                Effect::SupportFromChanged(node, epoch) => {
                     self.listener.support_from_changed(node, epoch);
                 }
-                Effect::Lease(node, epoch, until) => {
-                    leases.retain(|lease| lease.0 != node);
-                    leases.push((node, epoch, until));
+                Effect::Lease(node, lease) => {
+                    leases.retain(|(of, _)| *of != node);
+                    leases.push((node, lease));
                 }
             }
         }

@@ -1,20 +1,36 @@
-//! The liveness of nodes: who supports whom, whatever the number of groups.
+//! Store liveness: which nodes support which, whatever the number of groups.
 //!
-//! Each node asks each of its peers for support, once an interval, when its own disk has taken a
-//! write. The peer grants it at an *epoch*, durably, for as long as the requests keep coming; after
-//! a timeout without one it withdraws it, durably, and never gives it at that epoch again. What
-//! follows for the groups is in the core (`logboat_raft::Support`). No promise here rests on a
-//! clock: how long a peer waits before it withdraws only matters for how soon others are elected,
-//! and for lease reads.
+//! Each node asks each of its peers for support, once a heartbeat interval, when its own disk has
+//! taken a write. The peer grants support at an *epoch*, durably. The support stands for as long as
+//! requests keep coming. After a timeout without one the peer withdraws it, durably, and never
+//! supports the node at that epoch again. What follows for the groups is in the core
+//! ([`logboat_raft::Support`]): a follower fortifies its leader with the support of its node.
 //!
-//! Epochs belong to a pair of nodes and are counted by the one that gives support, so trouble
-//! between two nodes is of no concern to any third. A node that restarts asks in a later *boot
-//! count* and is supported at a later epoch, since it no longer leads what it led.
+//! No promise here rests on a clock. How long a peer waits before it withdraws only decides how
+//! soon others are elected, and how long leases last.
 //!
-//! [`Liveness`] does no I/O and reads no clock: it is told of time, messages, and appends the
+//! # Where it comes from
+//!
+//! The rules are those of CockroachDB's store liveness and leader fortification, carried further.
+//! From there come the epochs, support by nodes rather than by replicas, its withdrawal before
+//! anybody else is elected, and followers that fortify a leader at an epoch. This differs:
+//!
+//! - There, the node that asks names the epoch, and keeps on its disk which it has used. Here, the
+//!   supporter counts the epochs of each pair of nodes. So trouble between two nodes changes no
+//!   epoch of a third, and a node persists nothing but its boot count for itself. A node that
+//!   restarts asks with a later boot count and gets a later epoch, since it no longer leads what it
+//!   led.
+//! - There, support is promised until a moment of the clock, and a leader counts on it up to then.
+//!   Here, support stands until its withdrawal is durable, and leaders ask whether it stands: one
+//!   round of confirmations serves the reads of all groups. Only leases count time.
+//! - A request for support leaves when the disk has taken a write, so a node whose disk stands
+//!   still loses its support. Support that the node does not hear of is not prolonged, so a link
+//!   that works in one direction only does not keep a leader that nobody hears.
+//!
+//! [`Liveness`] does no I/O and reads no clock. It is told of time and messages, and appends the
 //! [`Effect`]s to be carried out, in their order.
 
-use logboat_raft::{BootCount, Epoch, Grant, NodeId, RequestSeq, SupportMessage, Time};
+use logboat_raft::{BootCount, Epoch, Grant, Lease, NodeId, RequestSeq, SupportMessage, Time};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -51,11 +67,11 @@ pub enum Effect {
     /// Send when all that was written up to now is durable.
     SendWhenDurable(NodeId, SupportMessage),
     /// Tell the replicas that this node supports the peer at this epoch from now on, or no longer.
-    Given(NodeId, Option<Epoch>),
+    SupportForChanged(NodeId, Option<Epoch>),
     /// Tell the replicas that the peer supports this node at this epoch, or may no longer do so.
-    Received(NodeId, Option<Epoch>),
-    /// The peer's support at this epoch certainly lasts until then, by this node's clock.
-    Lease(NodeId, Epoch, Time),
+    SupportFromChanged(NodeId, Option<Epoch>),
+    /// The peer's support certainly lasts for so long, by this node's clock.
+    Lease(NodeId, Lease),
 }
 
 /// The liveness of one node, and of its peers as it sees them.
@@ -69,8 +85,38 @@ pub struct Liveness {
     next_requests: Time,
     /// The number of the newest requests.
     seq: RequestSeq,
-    /// When the newest requests were made, each with its number, oldest first.
-    requests: VecDeque<(RequestSeq, Time)>,
+    /// The newest requests, oldest first.
+    requests: VecDeque<SentRequest>,
+}
+
+/// Requests that left for all peers at once.
+#[derive(Clone, Copy, Debug)]
+struct SentRequest {
+    seq: RequestSeq,
+    /// When they were made.
+    asked: Time,
+}
+
+/// A request as it arrives: see [`SupportMessage::Request`].
+struct Request {
+    boot: BootCount,
+    seq: RequestSeq,
+    heard: bool,
+}
+
+/// An answer as it arrives: see [`SupportMessage::Granted`].
+struct Granted {
+    seq: RequestSeq,
+    epoch: Epoch,
+    prolonged: bool,
+}
+
+/// The support of a peer for this node; a later epoch, or a later request, is newer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct SupportFrom {
+    epoch: Epoch,
+    /// When the newest request that the peer answered with this epoch was made.
+    asked: Time,
 }
 
 #[derive(Debug)]
@@ -82,9 +128,8 @@ struct Peer {
     durable: Epoch,
     /// When the promise is withdrawn, unless a request comes.
     deadline: Time,
-    /// The epoch at which it supports this node, and when the newest request that it answered so
-    /// was made.
-    received: Option<(Epoch, Time)>,
+    /// Its support for this node, while that is counted on.
+    support_from: Option<SupportFrom>,
 }
 
 impl Liveness {
@@ -104,7 +149,7 @@ impl Liveness {
             grant: recorded(node),
             durable: recorded(node).epoch,
             deadline: now + timing.support_timeout,
-            received: None,
+            support_from: None,
         };
         Self {
             own,
@@ -130,7 +175,7 @@ impl Liveness {
     }
 
     /// The epochs at which this node supports its peers.
-    pub fn given(&self) -> impl Iterator<Item = (NodeId, Epoch)> {
+    pub fn support_for(&self) -> impl Iterator<Item = (NodeId, Epoch)> {
         let live = self.peers.iter().filter(|peer| peer.grant.live);
         live.map(|peer| (peer.node, peer.grant.epoch))
     }
@@ -138,20 +183,20 @@ impl Liveness {
     /// Whether `node` has answered this one lately, so that both reach each other.
     #[must_use]
     pub fn reaches(&self, node: NodeId) -> bool {
-        self.peers.iter().any(|peer| peer.node == node && peer.received.is_some())
+        self.peers.iter().any(|peer| peer.node == node && peer.support_from.is_some())
     }
 
     /// When [`Self::tick`] will have something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Time {
         let withdrawals = self.peers.iter().filter(|peer| peer.grant.live).map(|it| it.deadline);
-        let lapses = self.peers.iter().filter_map(|peer| peer.received);
-        let lapses = lapses.map(|(_, asked)| asked + self.timing.counted_on());
+        let lapses = self.peers.iter().filter_map(|peer| peer.support_from);
+        let lapses = lapses.map(|support| support.asked + self.timing.counted_on());
         withdrawals.chain(lapses).fold(self.next_requests, Time::min)
     }
 
-    /// Asks for support when that is due, withdraws it from who was silent for too long, and counts
-    /// no longer on who did not answer for as long.
+    /// Asks for support when that is due. Withdraws it from peers that were silent for too long,
+    /// and counts no longer on peers that did not answer for as long.
     pub fn tick(&mut self, now: Time, effects: &mut Vec<Effect>) {
         if self.next_requests <= now {
             self.next_requests = now + self.timing.heartbeat_interval;
@@ -162,9 +207,9 @@ impl Liveness {
             if peer.deadline <= now {
                 peer.withdraw(effects);
             }
-            if peer.received.is_some_and(|(_, asked)| asked + counted_on <= now) {
-                peer.received = None;
-                effects.push(Effect::Received(peer.node, None));
+            if peer.support_from.is_some_and(|support| support.asked + counted_on <= now) {
+                peer.support_from = None;
+                effects.push(Effect::SupportFromChanged(peer.node, None));
             }
         }
     }
@@ -182,10 +227,10 @@ impl Liveness {
         };
         match message {
             SupportMessage::Request { boot, seq, heard } => {
-                self.requested(at, (boot, seq, heard), now, effects);
+                self.requested(at, Request { boot, seq, heard }, now, effects);
             }
             SupportMessage::Granted { boot, seq, epoch, prolonged } if boot == self.boot => {
-                self.granted(at, seq, (epoch, prolonged), effects);
+                self.granted(at, Granted { seq, epoch, prolonged }, effects);
             }
             SupportMessage::Confirm { boot, worker, round } => {
                 let Peer { node, grant, durable, .. } = self.peers[at];
@@ -215,17 +260,18 @@ impl Liveness {
         }
     }
 
-    /// The requests leave when the disk has taken this node's word that it lives.
+    /// The requests leave when the disk has taken a write of this node, its boot count, so that a
+    /// node whose disk stands still loses its support.
     fn request(&mut self, now: Time, effects: &mut Vec<Effect>) {
         self.seq = self.seq.next();
-        self.requests.push_back((self.seq, now));
+        self.requests.push_back(SentRequest { seq: self.seq, asked: now });
         if self.requests.len() > REMEMBERED_REQUESTS {
             self.requests.pop_front();
         }
         let (boot, seq) = (self.boot, self.seq);
         effects.push(Effect::Persist(self.own, Grant { epoch: Epoch(0), boot, live: true }));
         for peer in &self.peers {
-            let heard = peer.received.is_some();
+            let heard = peer.support_from.is_some();
             let request = SupportMessage::Request { boot, seq, heard };
             effects.push(Effect::SendWhenDurable(peer.node, request));
         }
@@ -234,13 +280,8 @@ impl Liveness {
     /// Goes on supporting a peer, or begins to at a new epoch: after a withdrawal, and in the
     /// peer's next boot. Support that the peer does not hear of is not prolonged: on a link that
     /// works in this direction only, the peer could not lead, and nobody would take its place.
-    fn requested(
-        &mut self,
-        at: usize,
-        (boot, seq, heard): (BootCount, RequestSeq, bool),
-        now: Time,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn requested(&mut self, at: usize, request: Request, now: Time, effects: &mut Vec<Effect>) {
+        let Request { boot, seq, heard } = request;
         let peer = &mut self.peers[at];
         if boot < peer.grant.boot {
             return; // It was on its way for so long that the peer has restarted since.
@@ -254,7 +295,7 @@ impl Liveness {
             let epoch = Epoch(peer.grant.epoch.0 + 1);
             peer.grant = Grant { epoch, boot, live: true };
             effects.push(Effect::Persist(peer.node, peer.grant));
-            effects.push(Effect::Given(peer.node, Some(epoch)));
+            effects.push(Effect::SupportForChanged(peer.node, Some(epoch)));
         }
         let epoch = peer.grant.epoch;
         let answer = SupportMessage::Granted { boot, seq, epoch, prolonged };
@@ -265,28 +306,26 @@ impl Liveness {
         });
     }
 
-    fn granted(
-        &mut self,
-        at: usize,
-        seq: RequestSeq,
-        (epoch, prolonged): (Epoch, bool),
-        effects: &mut Vec<Effect>,
-    ) {
-        let Some(&(_, asked)) = self.requests.iter().find(|request| request.0 == seq) else {
+    /// Counts on a peer's support, since the request that it answers was made.
+    fn granted(&mut self, at: usize, granted: Granted, effects: &mut Vec<Effect>) {
+        let Granted { seq, epoch, prolonged } = granted;
+        let Some(&SentRequest { asked, .. }) = self.requests.iter().find(|sent| sent.seq == seq)
+        else {
             return;
         };
         let peer = &mut self.peers[at];
-        if peer.received.is_some_and(|known| known >= (epoch, asked)) {
+        let support = SupportFrom { epoch, asked };
+        if peer.support_from.is_some_and(|known| known >= support) {
             return;
         }
-        let news = peer.received.is_none_or(|(known, _)| known != epoch);
-        peer.received = Some((epoch, asked));
+        let news = peer.support_from.is_none_or(|known| known.epoch != epoch);
+        peer.support_from = Some(support);
         if prolonged {
-            let until = asked + self.timing.support_timeout.saturating_sub(self.timing.drift);
-            effects.push(Effect::Lease(peer.node, epoch, until));
+            let lasts = self.timing.support_timeout.saturating_sub(self.timing.drift);
+            effects.push(Effect::Lease(peer.node, Lease { epoch, until: asked + lasts }));
         }
         if news {
-            effects.push(Effect::Received(peer.node, Some(epoch)));
+            effects.push(Effect::SupportFromChanged(peer.node, Some(epoch)));
         }
     }
 }
@@ -297,7 +336,7 @@ impl Peer {
         if self.grant.live {
             self.grant.live = false;
             effects.push(Effect::Persist(self.node, self.grant));
-            effects.push(Effect::Given(self.node, None));
+            effects.push(Effect::SupportForChanged(self.node, None));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Requests to replicas on other nodes, and who waits for their answers.
+//! Calls (remote procedure calls): requests to replicas on other nodes, and who waits for their
+//! answers.
 
 use crate::error::RequestError;
 use crate::request::encoding::decode_reply;

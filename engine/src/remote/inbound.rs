@@ -1,4 +1,4 @@
-//! What arrives from the peers, on its way to the replicas.
+//! Inbound traffic: what arrives from the peers is sorted by worker and handed to the replicas.
 
 use crate::admission::gate::AdmissionGate;
 use crate::error::RequestError;
@@ -73,7 +73,8 @@ impl Inbox for Inbound {
         }
     }
 
-    /// A peer that can't be recorded could not be told from its successor later.
+    /// A peer whose incarnation can't be recorded is refused: a later start with an emptied disk
+    /// could not be told from it.
     fn verify(&self, peer: NodeId, incarnation: Incarnation) -> bool {
         self.known_peers.verify(peer, incarnation).unwrap_or_else(|error| {
             tracing::error!("recording the first connection of node {peer}: {error}");

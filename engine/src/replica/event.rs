@@ -1,4 +1,4 @@
-//! What can happen to a replica.
+//! The events of a replica: what can happen to it.
 
 use crate::replica::request::Request;
 use crate::request::kind::RequestKind;

@@ -52,7 +52,7 @@ pub struct Group {
     applied_bytes: u64,
     snapshot_running: bool,
     halted: bool,
-    /// When this replica, which failed, tells its peers again not to be bound to it.
+    /// When this replica, which failed, tells the followers that fortified it again to let go.
     next_resignation: Option<Time>,
 }
 

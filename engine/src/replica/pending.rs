@@ -33,8 +33,8 @@ impl Proposals {
         self.0.push_back(Proposal { id, deadline, responder });
     }
 
-    /// The proposal that the applied entry `id` answers, if it was proposed here. One whose index
-    /// went to another term's entry is lost for certain and told so.
+    /// The proposal that the applied entry `id` answers, if it was proposed here. A proposal whose
+    /// index went to another term's entry is certainly lost, and its caller hears so.
     pub(crate) fn applied(&mut self, turn: &mut Turn, id: LogId) -> Option<Responder> {
         let proposal = self.0.pop_front_if(|first| first.id.index <= id.index)?;
         if proposal.id == id {

@@ -5,7 +5,7 @@ use logboat_raft::{Index, LogId, LogWrite, Persist, Restored, Term, WriteSeq};
 use std::io::Read;
 
 /// Restores `machine` from the group's snapshot, if there is one, and says where the replica goes
-/// on from, and what the log must be told first.
+/// on from, and what has to be written to the log first.
 ///
 /// # Errors
 /// When the snapshot is damaged or missing, or the log begins after it: what is wrong with it.

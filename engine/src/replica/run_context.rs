@@ -1,4 +1,4 @@
-//! What a replica works with while it runs.
+//! The context of one run of a replica: what it works with.
 
 use crate::replica::request::Responder;
 use crate::turn::Turn;

@@ -1,4 +1,4 @@
-//! What replicas ask of the threads that work with files for them.
+//! Jobs: what replicas ask of the background threads, which work with files for them.
 
 use crate::state_machine::SnapshotWriter;
 use crate::turn::slot::Slot;
@@ -29,7 +29,7 @@ pub enum SnapshotJob {
     Write {
         /// The group.
         group: GroupId,
-        /// Its replica's place, for the word back.
+        /// Its replica's place, for the answer.
         slot: Slot,
         /// What the state covers.
         last: LogId,
@@ -40,7 +40,7 @@ pub enum SnapshotJob {
     Send {
         /// The group.
         group: GroupId,
-        /// Its replica's place, for the word back.
+        /// Its replica's place, for the answer.
         slot: Slot,
         /// The receiver.
         to: NodeId,

@@ -1,5 +1,5 @@
-//! What a replica needs from its node's disk at once, as an interface that a simulator can
-//! stand in for.
+//! The snapshot storage that a replica needs at once, while it runs, as an interface that a
+//! simulator can stand in for.
 
 use logboat_raft::{GroupId, LogId};
 use logboat_storage::SnapshotStore;

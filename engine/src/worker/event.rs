@@ -1,4 +1,4 @@
-//! What can happen to a worker.
+//! The events of a worker: what can happen to it.
 
 use crate::replica::event::GroupEvent;
 use crate::state_machine::StateMachine;
@@ -63,7 +63,7 @@ impl Event {
 pub(crate) struct StartGroup {
     pub(crate) config: Config,
     pub(crate) restored: Restored,
-    /// What the log must be told first, when the snapshot on disk is ahead of it.
+    /// What has to be written to the log first, when the snapshot on disk is ahead of it.
     pub(crate) reset: Option<Persist>,
     pub(crate) machine: Box<dyn StateMachine>,
     pub(crate) view: Arc<GroupView>,

@@ -1,4 +1,5 @@
-//! The way into a worker from other threads: callers, the log, the connections, the clock.
+//! The inbox of a worker: the way in from other threads, which are callers, the log, the
+//! connections and the ticker.
 
 use crate::liveness::manager::SupportListener;
 use crate::worker::event::Event;

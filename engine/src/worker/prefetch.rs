@@ -1,5 +1,5 @@
-//! A hint to the processor, which otherwise waits for memory most of the time when thousands of
-//! replicas take turns.
+//! Prefetching: a hint to the processor, which otherwise waits for memory most of the time when
+//! thousands of replicas take turns.
 
 /// How many bytes come from memory at once.
 const LINE_BYTES: usize = 64;

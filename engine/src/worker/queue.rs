@@ -1,4 +1,5 @@
-//! A queue that any thread fills and one empties, who is woken only when it was empty.
+//! The queue behind a worker's inbox. Any thread fills it and one empties it; that one is woken
+//! only when the queue was empty.
 
 use super::{Mutex, MutexGuard};
 use std::sync::OnceLock;

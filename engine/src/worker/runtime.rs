@@ -45,7 +45,7 @@ impl Runtime {
                 arbiters
             });
             drop((workers, context, storage));
-            // The starter waits for this word.
+            // The starter waits for this.
             let _ = started.send(System::current());
             if let Err(error) = runner.run() {
                 tracing::error!("the workers' system ended: {error}");

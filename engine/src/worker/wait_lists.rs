@@ -1,7 +1,8 @@
-//! Which replicas of a worker wait for what, so that each is woken for its own reasons and none is
-//! ever looked at in vain: by deadline, by the node of their leader, by round of confirmations.
+//! Wait lists: which replicas of a worker wait for what. Each replica is woken for its own reasons,
+//! and none is looked at in vain: by its deadline, by the node of its leader, by a round of
+//! confirmations. A group at rest (quiesced, hibernating) waits in no list that anything walks.
 //!
-//! It holds no replicas, only their places, so that a simulator can use it with its own.
+//! The lists hold slots rather than replicas, so that a simulator can use them with its own.
 
 use crate::replica::wake_conditions::WakeConditions;
 use crate::turn::slot::Slot;
@@ -132,15 +133,25 @@ impl WaitLists {
     }
 
     /// This node supports `peer` at `epoch` from now on, or no longer. That concerns the replicas
-    /// that follow a leader there, since they may have been bound at another epoch.
-    pub fn given(&mut self, support: &mut Support, peer: NodeId, epoch: Option<Epoch>) {
+    /// that follow a leader there, which may have fortified it at another epoch.
+    pub fn support_for_changed(
+        &mut self,
+        support: &mut Support,
+        peer: NodeId,
+        epoch: Option<Epoch>,
+    ) {
         support.of_mut(peer).support_for = epoch;
         self.concerned.extend(self.followers.get(&peer).into_iter().flatten());
     }
 
     /// `peer` supports this node at `epoch`, or may no longer do so. That concerns the leaders
     /// here.
-    pub fn received(&mut self, support: &mut Support, peer: NodeId, epoch: Option<Epoch>) {
+    pub fn support_from_changed(
+        &mut self,
+        support: &mut Support,
+        peer: NodeId,
+        epoch: Option<Epoch>,
+    ) {
         support.of_mut(peer).support_from = epoch;
         self.concerned.extend(self.followers.get(&self.own).into_iter().flatten());
     }
@@ -158,7 +169,7 @@ impl WaitLists {
 
     /// Opens the next round, if reads wait for it and none is open: all peers are to be asked now.
     /// When reads have waited for `patience` for the newest one, its messages may be lost, or the
-    /// answers may have come too early for followers that are bound by now: then all peers are
+    /// answers may have come too early for followers that have fortified by now: then all peers are
     /// asked again.
     pub fn open_round(
         &mut self,

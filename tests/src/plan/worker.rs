@@ -114,9 +114,11 @@ impl Worker {
                     let due = std::iter::from_fn(|| self.wait_lists.pop_due(now));
                     inputs.extend(due.map(|slot| (slot, Input::Tick)));
                 }
-                Event::Given(peer, epoch) => self.wait_lists.given(&mut self.support, peer, epoch),
+                Event::Given(peer, epoch) => {
+                    self.wait_lists.support_for_changed(&mut self.support, peer, epoch)
+                }
                 Event::Received(peer, epoch) => {
-                    self.wait_lists.received(&mut self.support, peer, epoch);
+                    self.wait_lists.support_from_changed(&mut self.support, peer, epoch);
                 }
                 Event::Letters(letters) => inputs.extend(
                     letters

@@ -170,13 +170,13 @@ impl World {
                 Effect::SendWhenDurable(to, message) => {
                     self.node(id).log.next().words.push((to, message));
                 }
-                Effect::Given(peer, epoch) => {
+                Effect::SupportForChanged(peer, epoch) => {
                     if epoch.is_none() {
                         self.tally.detected.push(self.now);
                     }
                     self.post_to_all(id, || Posted::Given(peer, epoch));
                 }
-                Effect::Received(peer, epoch) => {
+                Effect::SupportFromChanged(peer, epoch) => {
                     self.post_to_all(id, || Posted::Received(peer, epoch));
                 }
                 Effect::Lease(..) => {} // Nobody reads.

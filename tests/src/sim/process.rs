@@ -105,7 +105,7 @@ impl Process {
             calls: BTreeMap::new(),
             next_call: hardware.incarnation << 32,
         };
-        for (peer, epoch) in process.liveness.given() {
+        for (peer, epoch) in process.liveness.support_for() {
             process.turn.support.of_mut(peer).support_for = Some(epoch);
         }
         for group in 0..scene.plan.groups {

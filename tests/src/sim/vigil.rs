@@ -6,9 +6,7 @@ use super::process::Process;
 use super::scene::Scene;
 use super::wal::Submission;
 use logboat::internals::{Effect, GroupEvent, Liveness};
-use logboat_raft::{
-    Confirmation, Fortification, Grant, Lease, NodeId, Payload, SupportMessage, Time,
-};
+use logboat_raft::{Confirmation, Fortification, Grant, NodeId, Payload, SupportMessage, Time};
 use logboat_transport::Outgoing;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -161,19 +159,19 @@ impl Process {
                 Effect::SendWhenDurable(to, message) => {
                     submission.promises.push((to, word(&message)));
                 }
-                Effect::Given(peer, epoch) => {
+                Effect::SupportForChanged(peer, epoch) => {
                     self.submit(hardware, &mut submission, scene);
-                    self.wait_lists.given(&mut self.turn.support, peer, epoch);
+                    self.wait_lists.support_for_changed(&mut self.turn.support, peer, epoch);
                 }
-                Effect::Received(peer, epoch) => {
-                    self.wait_lists.received(&mut self.turn.support, peer, epoch);
+                Effect::SupportFromChanged(peer, epoch) => {
+                    self.wait_lists.support_from_changed(&mut self.turn.support, peer, epoch);
                     self.supporters.remove(&peer);
                     if epoch.is_some() {
                         self.supporters.insert(peer, hardware.time(scene.now));
                     }
                 }
-                Effect::Lease(peer, epoch, until) => {
-                    self.turn.support.of_mut(peer).lease = Lease { epoch, until };
+                Effect::Lease(peer, lease) => {
+                    self.turn.support.of_mut(peer).lease = lease;
                 }
             }
         }
