@@ -24,6 +24,7 @@ mod handle;
 mod liveness;
 mod metrics;
 mod node;
+mod numbering;
 mod remote;
 mod replica;
 mod request;

@@ -9,6 +9,7 @@ use crate::config::NodeConfig;
 use crate::error::StartError;
 use crate::liveness::manager::LivenessManager;
 use crate::liveness::protocol::{Liveness, LivenessTiming};
+use crate::numbering::random_start;
 use crate::remote::calls::Calls;
 use crate::remote::inbound::Inbound;
 use crate::remote::relays::Relays;
@@ -27,7 +28,7 @@ use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 /// How a node is connected to its peers, and how that ends.
 pub struct Link {
@@ -92,7 +93,7 @@ pub(crate) fn assemble(
     let workers = Workers::new(config.workers, config.budget().arriving(config.workers));
     let disk = open_disk(config, &workers)?;
     let gate = new_gate(config, &disk.wal);
-    let calls = Calls::new(run_number());
+    let calls = Calls::new(random_start());
     let liveness = new_liveness(config, &disk, &workers);
     let (snapshot_queue, snapshot_jobs) = JobQueue::new();
     let inbound = Arc::new(Inbound {
@@ -134,6 +135,9 @@ pub(crate) fn assemble(
         settling: config.tuning.election_timeout * 2,
     };
     let pacer = Pacer::new(Arc::clone(&gate.admission));
+    // The log gets the boot count before anything that a replica writes. So nobody can be asked in
+    // the name of a boot that a crash takes back, and whose number comes again.
+    liveness.tick();
     let runtime = start_runtime(config, &workers, context, pacer, &disk)?;
     let threads = Threads {
         runtime,
@@ -209,11 +213,4 @@ fn start_runtime(
 ) -> io::Result<Runtime> {
     let storage = Arc::new(disk.snapshots.clone());
     Runtime::start(workers.clone(), context, storage, pacer, config.heartbeat_interval)
-}
-
-/// Where this run of the node begins to number its requests: the nanoseconds since 1970, faster
-/// than which nobody can number them.
-fn run_number() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_epoch.as_nanos()).unwrap_or_default()
 }

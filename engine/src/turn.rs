@@ -11,7 +11,7 @@ use crate::turn::jobs::{LogReadJob, SnapshotJob};
 use crate::turn::peer_buffers::PeerBuffers;
 use crate::turn::slot::Slot;
 use crate::turn::storage::Storage;
-use logboat_raft::{GroupId, Message, NodeId, Persist, Support, Time, WriteSeq};
+use logboat_raft::{GroupId, Message, NodeId, Persist, ReadToken, Support, Time, WriteSeq};
 use logboat_transport::RequestId;
 use std::sync::Arc;
 
@@ -36,12 +36,15 @@ pub struct Turn {
     pub log_reads: Vec<LogReadJob>,
     /// Snapshots to write or to send.
     pub snapshots: Vec<SnapshotJob>,
+    /// The token of the next batch of reads.
+    next_read_token: ReadToken,
 }
 
 impl Turn {
-    /// An empty turn.
+    /// An empty turn. Tokens of reads count from `first_read_token` on. It has to differ from run to
+    /// run, so that no run has a token of an earlier one: leaders answer late at times.
     #[must_use]
-    pub fn new(storage: Arc<dyn Storage>) -> Self {
+    pub fn new(storage: Arc<dyn Storage>, first_read_token: ReadToken) -> Self {
         Self {
             now: Time::default(),
             support: Support::default(),
@@ -52,7 +55,15 @@ impl Turn {
             promises: PeerBuffers::default(),
             log_reads: Vec::new(),
             snapshots: Vec::new(),
+            next_read_token: first_read_token,
         }
+    }
+
+    /// A token that no reads have had, of whatever replica and run.
+    pub(crate) const fn next_read_token(&mut self) -> ReadToken {
+        let token = self.next_read_token;
+        self.next_read_token = ReadToken(token.0.wrapping_add(1));
+        token
     }
 
     /// Adds a write of the replica in `slot`.

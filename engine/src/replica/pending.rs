@@ -81,16 +81,12 @@ pub(crate) struct Read {
 #[derive(Default)]
 pub(crate) struct Reads {
     batches: VecDeque<(ReadToken, Vec<Read>)>,
-    next: u64,
 }
 
 impl Reads {
-    /// Puts `reads` under a new token.
-    pub(crate) fn add(&mut self, reads: Vec<Read>) -> ReadToken {
-        let token = ReadToken(self.next);
-        self.next += 1;
+    /// Puts `reads` under `token`, which no others have.
+    pub(crate) fn add(&mut self, token: ReadToken, reads: Vec<Read>) {
         self.batches.push_back((token, reads));
-        token
     }
 
     /// Takes out the reads of `token`.

@@ -1,6 +1,7 @@
 //! The threads of a node: one actix system with its clock, and one arbiter a worker.
 
 use crate::admission::pacer::Pacer;
+use crate::numbering::random_start;
 use crate::turn::Turn;
 use crate::turn::storage::Storage;
 use crate::worker::alarms::Alarms;
@@ -8,6 +9,7 @@ use crate::worker::inbox::{WorkerInbox, Workers};
 use crate::worker::ticker::Ticker;
 use crate::worker::{Worker, WorkerContext};
 use actix::{Actor, Arbiter, System};
+use logboat_raft::ReadToken;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -82,7 +84,8 @@ fn start_arbiters(
         let turn_storage = Arc::clone(storage);
         arbiter.spawn_fn(move || {
             let own = Arc::clone(&inbox);
-            let worker = Worker::new(number, own, alarms, context, Turn::new(turn_storage));
+            let turn = Turn::new(turn_storage, ReadToken(random_start()));
+            let worker = Worker::new(number, own, alarms, context, turn);
             inbox.connect(worker.start().recipient());
         });
         arbiter

@@ -16,7 +16,7 @@ use logboat::internals::{
     encode_request, recover,
 };
 use logboat::{GroupView, RequestError, RequestKind, StateMachine};
-use logboat_raft::{Config, GroupId, NodeId, Payload, Raft, Restored, Time, WriteSeq};
+use logboat_raft::{Config, GroupId, NodeId, Payload, Raft, ReadToken, Restored, Time, WriteSeq};
 use logboat_storage::Recovered;
 use logboat_storage::simulation::{InlineWal, SimDisk};
 use logboat_transport::{Outgoing, Parcel, RequestId, decode};
@@ -86,7 +86,7 @@ impl Process {
             metrics: Arc::default(),
         };
         let mut process = Self {
-            turn: Turn::new(storage.clone()),
+            turn: Turn::new(storage.clone(), ReadToken(scene.random.next())),
             scratch: RunScratch::default(),
             storage,
             seats: Vec::new(),

@@ -71,7 +71,8 @@ impl Group {
     }
 
     fn read(&mut self, run: &mut RunContext<'_>, reads: Vec<Read>, mode: ReadMode) {
-        let token = self.reads.add(reads);
+        let token = run.turn.next_read_token();
+        self.reads.add(token, reads);
         if self.halted {
             return self.reads.abandon(run.turn);
         }
@@ -146,7 +147,8 @@ mod tests {
     #[test]
     fn a_list_that_makes_no_sense_is_refused_and_proposes_nothing() {
         let admission = Admission::new(1 << 20);
-        let (mut turn, mut scratch) = (Turn::new(Arc::new(NoStorage)), RunScratch::default());
+        let (mut turn, mut scratch) =
+            (Turn::new(Arc::new(NoStorage), ReadToken(0)), RunScratch::default());
         let mut run = RunContext { turn: &mut turn, scratch: &mut scratch };
         let mut requests = Requests::default();
         // Two commands, the first of nine bytes, of which there is none.
