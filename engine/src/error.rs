@@ -115,6 +115,9 @@ pub enum GroupError {
     /// The group has a replica on this node already.
     #[error("group {0} runs on this node already")]
     Exists(GroupId),
+    /// Another call is starting the group's replica.
+    #[error("group {0} is being started by another call")]
+    Starting(GroupId),
     /// Its replicas don't include this node.
     #[error("group {0} has no replica on this node")]
     NotAReplica(GroupId),
@@ -126,7 +129,15 @@ pub enum GroupError {
         /// What is wrong.
         reason: String,
     },
-    /// The node has stopped.
+    /// What a failed replica left in the log can't be read.
+    #[error("group {group}: {reason}")]
+    Log {
+        /// The group.
+        group: GroupId,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The node has stopped, or can't go on.
     #[error("the node has stopped")]
     Stopped,
 }

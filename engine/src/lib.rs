@@ -20,6 +20,7 @@ mod background;
 mod budget;
 mod config;
 mod error;
+mod groups;
 mod handle;
 mod liveness;
 mod metrics;

@@ -2,6 +2,7 @@
 
 use crate::config::NodeConfig;
 use crate::error::{GroupError, RequestError, StartError};
+use crate::groups::{Groups, Origin};
 use crate::handle::GroupHandle;
 use crate::metrics::EngineMetrics;
 use crate::remote::calls::Call;
@@ -19,9 +20,9 @@ use logboat_storage::Identity;
 use logboat_transport::{
     Inbox, Outgoing, SendError, StartError as TransportError, TcpTransport, TransportConfig,
 };
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
@@ -83,8 +84,7 @@ struct Inner {
     config: NodeConfig,
     tuning: Arc<Tuning>,
     parts: Parts,
-    restored: Mutex<BTreeMap<GroupId, Restored>>,
-    groups: RwLock<BTreeMap<GroupId, GroupHandle>>,
+    groups: Groups,
     /// Sets of voters, each once however many groups have it.
     voters: Mutex<BTreeSet<Arc<[NodeId]>>>,
     threads: Mutex<Option<Threads>>,
@@ -133,8 +133,7 @@ impl Node {
             tuning: Arc::new(config.tuning.clone()),
             config,
             parts,
-            restored: Mutex::new(restored),
-            groups: RwLock::default(),
+            groups: Groups::new(restored),
             voters: Mutex::default(),
             threads: Mutex::new(Some(threads)),
         })))
@@ -152,22 +151,28 @@ impl Node {
         self.0.config.members.keys().copied().collect()
     }
 
-    /// Starts a replica of a group. Blocks until it runs: its snapshot has been read then.
+    /// Starts a replica of a group. Blocks until it runs: its snapshot has been read then. A start
+    /// that fails leaves all as it was, and may be repeated.
+    ///
+    /// A replica that has failed ([`GroupView::failure`]) is started again by the same call, from
+    /// its log and its snapshot as after a restart of the node. Handles of the failed one go on to
+    /// refuse what they are asked.
     ///
     /// # Errors
     /// See [`GroupError`].
     pub fn start_group(&self, spec: GroupSpec) -> Result<GroupHandle, GroupError> {
         let GroupSpec { group, mut replicas, preferred, mut machine } = spec;
         let inner = &*self.0;
-        if inner.groups.read().contains_key(&group) {
-            return Err(GroupError::Exists(group));
-        }
         if !replicas.contains(&self.id()) {
             return Err(GroupError::NotAReplica(group));
         }
         replicas.sort_unstable();
         replicas.dedup();
-        let log = inner.restored.lock().remove(&group).unwrap_or_default();
+        let reservation = inner.groups.reserve(group)?;
+        let log = match reservation.origin() {
+            Origin::Log(log) => log,
+            Origin::Failed(handle) => inner.retire(handle)?,
+        };
         let snapshot = inner.parts.snapshots.read(group);
         let snapshot =
             snapshot.map_err(|error| GroupError::Snapshot { group, reason: error.to_string() })?;
@@ -199,20 +204,20 @@ impl Node {
         let slot = slot.recv().map_err(|_| GroupError::Stopped)?;
         let gate = Arc::clone(&inner.parts.gate);
         let handle = GroupHandle { group, slot, worker, view, gate };
-        inner.groups.write().insert(group, handle.clone());
+        reservation.started(handle.clone());
         Ok(handle)
     }
 
     /// The replica of `group` on this node.
     #[must_use]
     pub fn group(&self, group: GroupId) -> Option<GroupHandle> {
-        self.0.groups.read().get(&group).cloned()
+        self.0.groups.started(group)
     }
 
     /// All groups that have a replica on this node.
     #[must_use]
     pub fn groups(&self) -> Vec<GroupId> {
-        self.0.groups.read().keys().copied().collect()
+        self.0.groups.all_started().iter().map(GroupHandle::group).collect()
     }
 
     /// Sends a request to the replica of `group` on another node and waits for its answer, for as
@@ -279,8 +284,8 @@ impl Node {
     #[must_use]
     pub fn status(&self) -> NodeStatus {
         let parts = &self.0.parts;
-        let groups = self.0.groups.read();
-        let views = || groups.values().map(GroupHandle::view);
+        let groups = self.0.groups.all_started();
+        let views = || groups.iter().map(GroupHandle::view);
         NodeStatus {
             node_id: self.id().0,
             cluster_id: parts.identity.cluster.to_string(),
@@ -337,6 +342,19 @@ impl Inner {
         voters
     }
 
+    /// Ends a failed replica, and reads back what it left in the log.
+    fn retire(&self, failed: &GroupHandle) -> Result<Restored, GroupError> {
+        let group = failed.group();
+        let (done, retired) = mpsc::channel();
+        failed.worker.post(Event::Retire(group, failed.slot, done));
+        match retired.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return Err(GroupError::Stopped),
+        }
+        let restored = self.parts.wal.restored(group);
+        restored.map_err(|error| GroupError::Log { group, reason: error.to_string() })
+    }
+
     fn stop(&self) {
         let Some(threads) = self.threads.lock().take() else {
             return;
@@ -388,6 +406,7 @@ fn seed(node: NodeId, group: GroupId) -> u64 {
 mod tests {
     use super::*;
     use logboat_raft::{ClusterId, Incarnation};
+    use std::collections::BTreeMap;
 
     #[test]
     fn a_connection_may_be_idle_for_several_heartbeats_whatever_the_timeouts() {

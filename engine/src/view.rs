@@ -1,6 +1,7 @@
 //! The view of a replica: what anybody may know of it (role, term, leader) without asking it.
 
 use logboat_raft::{Index, NodeId, RoleKind, Term};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
@@ -14,6 +15,7 @@ pub struct GroupView {
     commit: AtomicU64,
     applied: AtomicU64,
     role_changes: Notify,
+    failure: OnceLock<String>,
 }
 
 impl GroupView {
@@ -68,6 +70,17 @@ impl GroupView {
     #[must_use]
     pub fn lag(&self) -> u64 {
         self.commit().0.saturating_sub(self.applied().0)
+    }
+
+    /// Why the replica has stopped for good, if it has. Its node goes on, and may start it again.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
+    /// Notes why the replica stops. The first reason stays.
+    pub(crate) fn failed(&self, reason: &str) {
+        self.failure.get_or_init(|| reason.to_owned());
     }
 
     pub(crate) fn role_changed(&self, role: RoleKind, term: Term, leader: Option<NodeId>) {

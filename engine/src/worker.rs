@@ -81,6 +81,8 @@ pub(crate) struct Worker {
     /// Since when each peer supports this node.
     supporters: Vec<(NodeId, Time)>,
     poisoned: bool,
+    /// Whether the node stops.
+    stopping: bool,
     context: WorkerContext,
 }
 
@@ -153,6 +155,7 @@ impl Worker {
             turn,
             supporters: Vec::new(),
             poisoned: false,
+            stopping: false,
             context,
         }
     }
@@ -186,8 +189,10 @@ impl Worker {
             }
             Event::Poisoned(reason) => self.poison(&reason),
             Event::Start(start) => self.start_group(*start),
+            Event::Retire(group, slot, done) => self.retire(group, slot, done),
             Event::Transfer(nodes) => self.transfer(&nodes),
             Event::Stop(done) => {
+                self.stopping = true;
                 self.halt_all();
                 stopping.push(done);
             }
@@ -288,15 +293,30 @@ impl Worker {
         self.replicas.post_each(|_| Some(GroupEvent::Halt));
     }
 
+    /// What is posted to the replica from now on is refused. The batch that says when all it wrote is
+    /// durable follows the replica's own, and its completion theirs.
+    fn retire(&mut self, group: GroupId, slot: Slot, done: Sender<Result<(), Poisoned>>) {
+        self.replicas.retire(group, slot);
+        self.flush();
+        // Whoever waited may have given up.
+        let completion = Box::new(move |result| drop(done.send(result)));
+        let (grants, writes) = (Vec::new(), Vec::new());
+        self.context.wal.submit(Batch { grants, writes, completion });
+    }
+
     fn start_group(&mut self, start: StartGroup) {
+        if self.poisoned || self.stopping {
+            // Dropping it tells the caller.
+            return;
+        }
         let slot = self.replicas.next_slot();
         let group_id = start.config.group;
         let voters = Arc::clone(&start.config.voters);
+        let preferred = start.config.preferred;
+        let raft = logboat_raft::Raft::new(start.config, start.restored, self.turn.now);
         if let Some(persist) = start.reset {
             self.turn.writes.push((group_id, persist));
         }
-        let preferred = start.config.preferred;
-        let raft = logboat_raft::Raft::new(start.config, start.restored, self.turn.now);
         let shared = Arc::clone(&self.context.shared);
         let view = Arc::clone(&start.view);
         let group = Group::new(group_id, slot, raft, start.machine, shared, view);

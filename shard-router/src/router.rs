@@ -361,15 +361,11 @@ fn start_groups(
         };
         match node.start_group(spec) {
             Ok(handle) => drop(started.insert(range.group, handle)),
-            Err(error @ GroupError::Snapshot { .. }) => {
+            Err(error @ (GroupError::Snapshot { .. } | GroupError::Log { .. })) => {
                 node.metrics().failed_replicas.inc();
                 tracing::error!("this replica does not start: {error}");
             }
-            Err(
-                error @ (GroupError::Exists(_) | GroupError::NotAReplica(_) | GroupError::Stopped),
-            ) => {
-                return Err(error);
-            }
+            Err(error) => return Err(error),
         }
     }
     Ok(started)

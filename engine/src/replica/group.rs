@@ -4,12 +4,14 @@
 //! [`Storage`](crate::turn::storage::Storage), so a simulator drives it as the actor does.
 
 mod applying;
+mod gone;
 mod requests;
 mod snapshots;
 
 use crate::error::RequestError;
 use crate::metrics::EngineMetrics;
 use crate::replica::event::GroupEvent;
+use crate::replica::group::gone::Gone;
 use crate::replica::group::requests::{Requests, refuse_proposing};
 use crate::replica::pending::{Proposals, Reads};
 use crate::replica::run_context::RunContext;
@@ -23,6 +25,7 @@ use logboat_raft::{
     Term, Time, WriteSeq,
 };
 use smallvec::SmallVec;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -256,10 +259,20 @@ impl Group {
 
     /// Stops the replica with an error.
     pub(crate) fn fail(&mut self, run: &mut RunContext<'_>, reason: &str) {
+        self.view.failed(reason);
         tracing::error!(group = self.id.0, "this replica stops: {reason}");
         self.shared.metrics.failed_replicas.inc();
         self.halt(run);
         self.resign(run);
+    }
+
+    /// Ends a replica that has failed: another takes its place. What it held is freed.
+    pub(crate) fn retire(&mut self) {
+        self.next_resignation = None;
+        let machine = std::mem::replace(&mut self.machine, Box::new(Gone));
+        if catch_unwind(AssertUnwindSafe(|| drop(machine))).is_err() {
+            tracing::error!(group = self.id.0, "a state machine panicked when it was dropped");
+        }
     }
 
     /// The node goes on, so its peers go on supporting it: followers that fortified this replica

@@ -2,7 +2,8 @@
 
 use crate::state_machine::StateMachine;
 use logboat_raft::{Index, LogId, LogWrite, Persist, Restored, Term, WriteSeq};
-use std::io::Read;
+use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Restores `machine` from the group's snapshot, if there is one, and says where the replica goes
 /// on from, and what has to be written to the log first.
@@ -17,7 +18,10 @@ pub fn recover(
     let last = snapshot.as_ref().map_or(LogId::default(), |(last, _)| *last);
     let agreed = reconcile(log, last)?;
     if let Some((last, mut reader)) = snapshot {
-        machine.restore(&mut reader).map_err(|error| format!("up to {last}: {error}"))?;
+        let restore = AssertUnwindSafe(|| machine.restore(&mut reader));
+        catch_unwind(restore)
+            .unwrap_or_else(|_| Err(io::Error::other("the state machine panicked")))
+            .map_err(|error| format!("up to {last}: {error}"))?;
     }
     Ok(agreed)
 }

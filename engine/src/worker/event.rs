@@ -42,6 +42,9 @@ pub(crate) enum Event {
     Poisoned(Poisoned),
     /// A replica to start.
     Start(Box<StartGroup>),
+    /// End the replica of a group in this slot, which has failed. Told when all that it wrote is
+    /// durable.
+    Retire(GroupId, Slot, Sender<Result<(), Poisoned>>),
     /// The node is about to stop: hand leaderships to these nodes.
     Transfer(Vec<NodeId>),
     /// The node stops. Told when everything is handed over.

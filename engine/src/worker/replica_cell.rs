@@ -47,6 +47,12 @@ impl ReplicaCell {
         self.voters.contains(&node)
     }
 
+    /// Ends the replica, which has failed.
+    pub(super) fn retire(&mut self) {
+        self.group.retire();
+        self.wake_conditions = WakeConditions::default();
+    }
+
     /// Runs the replica. A panic ends it, and the other replicas go on.
     pub(super) fn run(
         &mut self,

@@ -61,6 +61,17 @@ impl Replicas {
         self.wait_lists.add();
     }
 
+    /// Ends a replica that has failed. Its slot is not used again, so that what is still on its way
+    /// to the replica reaches no other.
+    pub(crate) fn retire(&mut self, group: GroupId, slot: Slot) {
+        if self.slot_of(group) == Some(slot) {
+            self.by_group.remove(&group);
+        }
+        let cell = &mut self.cells[slot.0 as usize];
+        cell.retire();
+        self.wait_lists.update(slot, cell.wake_conditions);
+    }
+
     pub(crate) fn slot_of(&self, group: GroupId) -> Option<Slot> {
         self.by_group.get(&group).copied()
     }

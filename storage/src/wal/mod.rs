@@ -41,7 +41,7 @@
 //! not failed: it is written when there is room again.
 
 use crossbeam_channel::{Sender, unbounded};
-use logboat_raft::{Entry, GroupId, Index};
+use logboat_raft::{Entry, GroupId, Index, Restored};
 use parking_lot::{Mutex, RwLock};
 use std::io;
 use std::path::Path;
@@ -175,6 +175,15 @@ impl<D: Disk> Wal<D> {
     ) -> Result<Vec<Entry>, ReadError> {
         let store = &self.handle.shared.store;
         store.read(group, first, last, max_bytes)
+    }
+
+    /// What a replica of `group` starts from: what the log holds of it now. Reads all of the
+    /// group's entries.
+    ///
+    /// # Errors
+    /// [`ReadError`] when what the disk holds is not what was written.
+    pub fn restored(&self, group: GroupId) -> Result<Restored, ReadError> {
+        self.handle.shared.store.restored(group)
     }
 
     /// Bytes submitted and not completed: what the batches take in memory, about.

@@ -39,6 +39,9 @@ impl Group {
         first: Index,
         entries: Result<Vec<Entry>, ReadError>,
     ) {
+        if self.halted {
+            return;
+        }
         // A snapshot may have taken the place of what was to be applied meanwhile.
         let awaited = target == LogReadTarget::Apply && first == self.applied.index.next();
         match entries {

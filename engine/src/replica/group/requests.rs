@@ -90,14 +90,18 @@ impl Group {
     }
 
     pub(super) fn serve_reads(&mut self, run: &mut RunContext<'_>, token: ReadToken) {
-        for read in self.reads.take(token) {
+        for Read { query, responder } in self.reads.take(token) {
+            if self.halted {
+                responder.answer(run.turn, Err(RequestError::Stopped));
+                continue;
+            }
             self.shared.metrics.reads.inc();
             let machine = AssertUnwindSafe(&self.machine);
-            let Ok(answer) = catch_unwind(move || { machine }.query(read.query)) else {
-                read.responder.answer(run.turn, Err(RequestError::Stopped));
-                return self.fail(run, "its state machine panicked at a query");
-            };
-            read.responder.answer(run.turn, Ok(answer));
+            let answer = catch_unwind(move || { machine }.query(query));
+            if answer.is_err() {
+                self.fail(run, "its state machine panicked at a query");
+            }
+            responder.answer(run.turn, answer.map_err(|_| RequestError::Stopped));
         }
     }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 mod live;
+mod restore;
 
 pub(crate) use live::LiveGroups;
 

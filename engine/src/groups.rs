@@ -1,0 +1,107 @@
+//! The groups of a node, and how far each of them is started.
+
+use crate::error::GroupError;
+use crate::handle::GroupHandle;
+use logboat_raft::{GroupId, Restored};
+use parking_lot::RwLock;
+use std::collections::BTreeMap;
+
+/// The groups that the node has a log or a replica of.
+pub(crate) struct Groups(RwLock<BTreeMap<GroupId, Stage>>);
+
+/// How far a group is started.
+enum Stage {
+    /// The log holds it, and no replica has been started.
+    Stored(Restored),
+    /// Somebody is starting its replica.
+    Starting,
+    /// Its replica runs, or has failed.
+    Started(GroupHandle),
+}
+
+/// The right to start the replica of a group, which one caller has at a time. Dropped without
+/// [`Self::started`], it leaves the group as it was, its log with it.
+pub(crate) struct Reservation<'a> {
+    groups: &'a Groups,
+    group: GroupId,
+    /// What the group is when the reservation ends; `None` when the node does not know it.
+    then: Option<Stage>,
+}
+
+/// What a replica starts from.
+pub(crate) enum Origin<'a> {
+    /// What the log held when the node started.
+    Log(Restored),
+    /// A replica that has failed; the log has what it wrote.
+    Failed(&'a GroupHandle),
+}
+
+impl Groups {
+    /// Groups of which the log holds so much.
+    pub(crate) fn new(stored: BTreeMap<GroupId, Restored>) -> Self {
+        let stored = stored.into_iter().map(|(group, log)| (group, Stage::Stored(log)));
+        Self(RwLock::new(stored.collect()))
+    }
+
+    /// Reserves the start of a group's replica.
+    ///
+    /// # Errors
+    /// [`GroupError::Exists`] and [`GroupError::Starting`].
+    pub(crate) fn reserve(&self, group: GroupId) -> Result<Reservation<'_>, GroupError> {
+        let mut groups = self.0.write();
+        match groups.get(&group) {
+            Some(Stage::Starting) => return Err(GroupError::Starting(group)),
+            Some(Stage::Started(handle)) if handle.view().failure().is_none() => {
+                return Err(GroupError::Exists(group));
+            }
+            Some(Stage::Started(_) | Stage::Stored(_)) | None => {}
+        }
+        let then = groups.insert(group, Stage::Starting);
+        Ok(Reservation { groups: self, group, then })
+    }
+
+    /// The replica of `group`, if it was started.
+    pub(crate) fn started(&self, group: GroupId) -> Option<GroupHandle> {
+        self.0.read().get(&group).and_then(Stage::handle).cloned()
+    }
+
+    /// All replicas that were started, by group.
+    pub(crate) fn all_started(&self) -> Vec<GroupHandle> {
+        self.0.read().values().filter_map(Stage::handle).cloned().collect()
+    }
+}
+
+impl Stage {
+    const fn handle(&self) -> Option<&GroupHandle> {
+        match self {
+            Self::Started(handle) => Some(handle),
+            Self::Stored(_) | Self::Starting => None,
+        }
+    }
+}
+
+impl Reservation<'_> {
+    /// What the replica starts from.
+    pub(crate) fn origin(&self) -> Origin<'_> {
+        match &self.then {
+            Some(Stage::Stored(log)) => Origin::Log(log.clone()),
+            Some(Stage::Started(handle)) => Origin::Failed(handle),
+            Some(Stage::Starting) | None => Origin::Log(Restored::default()),
+        }
+    }
+
+    /// The replica was started.
+    pub(crate) fn started(mut self, handle: GroupHandle) {
+        self.then = Some(Stage::Started(handle));
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        let mut groups = self.groups.0.write();
+        match self.then.take() {
+            Some(stage) => groups.insert(self.group, stage),
+            None => groups.remove(&self.group),
+        };
+    }
+}

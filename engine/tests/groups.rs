@@ -1,0 +1,154 @@
+//! Starting replicas: one at a time, from all that the log holds, and again after a failure.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+
+mod common;
+
+use bytes::Bytes;
+use common::{Counter, TestResult, number};
+use logboat::{
+    GroupError, GroupHandle, GroupId, GroupSpec, Node, NodeConfig, NodeId, SnapshotWriter,
+    StateMachine,
+};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::Duration;
+
+const GROUP: GroupId = GroupId(7);
+
+/// What goes wrong when a state machine takes over a snapshot.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    None,
+    Error,
+    Panic,
+}
+
+/// A counter that may fail to take over a snapshot.
+struct Flaky {
+    counter: Counter,
+    fault: Fault,
+}
+
+impl StateMachine for Flaky {
+    fn apply(&mut self, command: Bytes) -> Bytes {
+        self.counter.apply(command)
+    }
+
+    fn query(&self, query: Bytes) -> Bytes {
+        assert_ne!(&query[..], b"panic", "as the query says");
+        self.counter.query(query)
+    }
+
+    fn snapshot(&self) -> SnapshotWriter {
+        self.counter.snapshot()
+    }
+
+    fn restore(&mut self, reader: &mut dyn io::Read) -> io::Result<()> {
+        match self.fault {
+            Fault::None => self.counter.restore(reader),
+            Fault::Error => Err(io::Error::other("as the test wants")),
+            Fault::Panic => panic!("as the test wants"),
+        }
+    }
+}
+
+/// A node that is a cluster by itself.
+fn lone_node(directory: &Path) -> Result<Node, Box<dyn std::error::Error>> {
+    let members = BTreeMap::from([(NodeId(1), "127.0.0.1:0".to_owned())]);
+    let mut config = NodeConfig::new(NodeId(1), members, directory)?;
+    config.wal.segment_bytes = 1 << 20;
+    config.workers = 2;
+    Ok(Node::start(config)?)
+}
+
+fn start(node: &Node, group: GroupId, fault: Fault) -> Result<GroupHandle, GroupError> {
+    let machine = Box::new(Flaky { counter: Counter::default(), fault });
+    node.start_group(GroupSpec { group, replicas: vec![NodeId(1)], preferred: None, machine })
+}
+
+async fn count_up(handle: &GroupHandle, to: u64) {
+    handle.view().led().await;
+    while number(&handle.propose(Bytes::from_static(b"+")).await.unwrap()) < to {}
+}
+
+async fn await_snapshots(node: &Node, count: u64) {
+    while node.metrics().snapshots_written.get() < count {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_fails_leaves_the_log_to_the_next_one() -> TestResult {
+    let directory = tempfile::tempdir()?;
+    let node = lone_node(directory.path())?;
+    let handle = start(&node, GROUP, Fault::None)?;
+    count_up(&handle, 10).await;
+    handle.compact();
+    await_snapshots(&node, 1).await;
+    count_up(&handle, 100).await;
+    node.stop();
+    drop((handle, node));
+
+    let node = lone_node(directory.path())?;
+    for fault in [Fault::Error, Fault::Panic] {
+        let refused = start(&node, GROUP, fault);
+        assert!(matches!(refused, Err(GroupError::Snapshot { .. })), "{fault:?}");
+        assert!(node.group(GROUP).is_none());
+    }
+    let handle = start(&node, GROUP, Fault::None)?;
+    handle.view().led().await;
+    assert_eq!(number(&handle.read(Bytes::new()).await?), 100);
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_starts_at_once_one_wins() -> TestResult {
+    let directory = tempfile::tempdir()?;
+    let node = lone_node(directory.path())?;
+    for group in (1..=50).map(GroupId) {
+        let barrier = Arc::new(Barrier::new(2));
+        let starts = [(); 2].map(|()| {
+            let (node, barrier) = (node.clone(), Arc::clone(&barrier));
+            thread::spawn(move || {
+                barrier.wait();
+                start(&node, group, Fault::None)
+            })
+        });
+        let results = starts.map(|start| start.join().unwrap());
+        let refused = results.iter().filter_map(|result| result.as_ref().err());
+        let is_named =
+            |error: &GroupError| matches!(error, GroupError::Exists(_) | GroupError::Starting(_));
+        assert_eq!(refused.filter(|error| is_named(error)).count(), 1, "{group}");
+        assert_eq!(results.iter().flatten().count(), 1, "{group}");
+    }
+    assert_eq!(node.groups().len(), 50);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_replica_that_failed_starts_again_from_what_it_had() -> TestResult {
+    let directory = tempfile::tempdir()?;
+    let node = lone_node(directory.path())?;
+    let mut handle = start(&node, GROUP, Fault::None)?;
+    let mut count = 0;
+    for round in 1..=3 {
+        count += 10;
+        count_up(&handle, count).await;
+        if round == 2 {
+            handle.compact();
+            await_snapshots(&node, 1).await;
+        }
+        assert!(matches!(start(&node, GROUP, Fault::None), Err(GroupError::Exists(_))));
+        assert!(handle.read(Bytes::from_static(b"panic")).await.is_err());
+        let failure = handle.view().failure().unwrap();
+        assert!(failure.contains("query"), "{failure}");
+        handle = start(&node, GROUP, Fault::None)?;
+        handle.view().led().await;
+        assert_eq!(number(&handle.read(Bytes::new()).await?), count);
+    }
+    Ok(())
+}
