@@ -1,5 +1,6 @@
 //! What all connections of a front share.
 
+use crate::client_memory::ClientMemory;
 use crate::session::Clients;
 use crate::settings::Settings;
 use std::fmt;
@@ -9,7 +10,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 use tokio::sync::watch;
 
-use crate::client_memory::ClientMemory;
 /// The version of Redis whose replies are given. Clients choose what they dare to send by it.
 pub const REDIS_VERSION: &str = "7.4.0";
 

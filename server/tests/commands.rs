@@ -51,6 +51,11 @@ fn connection_commands() {
         ("CLIENT TRACKINGINFO", "[\"flags\", [\"off\"], \"redirect\", :-1, \"prefixes\", []]"),
         ("CLIENT GETREDIR", ":-1"),
         ("EXEC", "-ERR EXEC without MULTI"),
+        (
+            "EXEC x",
+            "-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' \
+             command",
+        ),
         ("DISCARD", "-ERR DISCARD without MULTI"),
         ("WATCH a", "-ERR WATCH is not supported, as transactions are not"),
         ("WATCH", "-ERR wrong number of arguments for 'watch' command"),

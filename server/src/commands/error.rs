@@ -76,7 +76,7 @@ pub enum CommandError {
     /// The EXEC of a transaction that was refused.
     #[error("EXECABORT Transaction discarded because of previous errors.")]
     Aborted,
-    /// The same, of an EXEC with arguments.
+    /// An EXEC with arguments.
     #[error(
         "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command"
     )]

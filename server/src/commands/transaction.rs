@@ -21,10 +21,10 @@ pub(super) fn admit(session: &Session, name: Name) -> Result<(), CommandError> {
 }
 
 /// What a request is answered that names no command or has the wrong number of arguments. An EXEC
-/// ends its transaction even so.
+/// ends its transaction even so; as in Redis, it says so even where there is none.
 pub(super) fn refused(session: &mut Session, error: CommandError) -> CommandError {
-    let is_exec = matches!(&error, CommandError::Arity(name) if name == "exec");
-    if is_exec && mem::take(&mut session.in_refused_transaction) {
+    if matches!(&error, CommandError::Arity(name) if name == "exec") {
+        session.in_refused_transaction = false;
         return CommandError::AbortedByArity;
     }
     error
