@@ -91,6 +91,7 @@ impl ThreeNodes {
                 | Output::ReadLog { .. }
                 | Output::SendSnapshot { .. }
                 | Output::RestoreSnapshot { .. }
+                | Output::Violated { .. }
                 | Output::RoleChanged { .. } => {}
             }
         }

@@ -11,7 +11,9 @@ use crate::turn::jobs::{LogReadJob, SnapshotJob};
 use crate::turn::peer_buffers::PeerBuffers;
 use crate::turn::slot::Slot;
 use crate::turn::storage::Storage;
-use logboat_raft::{GroupId, Message, NodeId, Persist, ReadToken, Support, Time, WriteSeq};
+use logboat_raft::{
+    GroupId, Message, NodeId, Persist, ReadToken, Support, Time, Violation, WriteSeq,
+};
 use logboat_transport::RequestId;
 use std::sync::Arc;
 
@@ -36,6 +38,8 @@ pub struct Turn {
     pub log_reads: Vec<LogReadJob>,
     /// Snapshots to write or to send.
     pub snapshots: Vec<SnapshotJob>,
+    /// The peers that broke the protocol, each with the group in which it did.
+    pub violations: Vec<(GroupId, NodeId, Violation)>,
     /// The token of the next batch of reads.
     next_read_token: ReadToken,
 }
@@ -55,6 +59,7 @@ impl Turn {
             promises: PeerBuffers::default(),
             log_reads: Vec::new(),
             snapshots: Vec::new(),
+            violations: Vec::new(),
             next_read_token: first_read_token,
         }
     }

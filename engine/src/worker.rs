@@ -354,5 +354,8 @@ impl Worker {
         for job in turn.snapshots.drain(..) {
             context.snapshots.submit(job);
         }
+        for (group, peer, violation) in turn.violations.drain(..) {
+            context.transport.disconnect(peer, &format!("group {group}: {violation}"));
+        }
     }
 }

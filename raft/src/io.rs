@@ -1,6 +1,6 @@
 //! The two boundary enums of the core: what goes in, what comes out.
 
-use crate::{Commands, Entries, Index, LogId, Message, NodeId, Persist, Term, WriteSeq};
+use crate::{Commands, Entries, Index, LogId, Message, NodeId, Persist, Term, Violation, WriteSeq};
 
 /// The caller's name for a batch of reads. A leader elsewhere is asked by it and may answer late, so
 /// no other batch has it: none of other replicas of the node, and none of earlier runs.
@@ -199,6 +199,14 @@ pub enum Output {
     RestoreSnapshot {
         /// The last entry that the snapshot covers.
         last: LogId,
+    },
+    /// A peer's message broke the protocol and was dropped. Its connection is to be closed, and a
+    /// person told.
+    Violated {
+        /// The peer.
+        from: NodeId,
+        /// What it did.
+        violation: Violation,
     },
     /// The role, the term or the known leader changed.
     RoleChanged {

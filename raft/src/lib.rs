@@ -111,6 +111,7 @@ mod status;
 mod step;
 mod support;
 mod time;
+mod violation;
 
 pub use config::{Config, Tuning};
 pub use disk::{Fortification, HardState, LogWrite, Persist, Restored, TermRun, WriteSeq};
@@ -126,3 +127,4 @@ pub use raft::Raft;
 pub use status::{Flow, PeerStatus, Status};
 pub use support::{Confirmation, Grant, Lease, PeerSupport, Support, SupportMessage};
 pub use time::Time;
+pub use violation::Violation;

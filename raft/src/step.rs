@@ -9,7 +9,7 @@ mod reads;
 use crate::replica::Replica;
 use crate::{
     Entries, Index, LogId, LogReadTarget, LogWrite, Message, NodeId, Output, Payload, Support,
-    Time, WriteSeq,
+    Time, Violation, WriteSeq,
 };
 use alloc::vec::Vec;
 
@@ -44,6 +44,11 @@ impl Step<'_> {
     pub(crate) fn send(&mut self, to: NodeId, payload: Payload) {
         let message = Message { term: self.replica.term, payload };
         self.out.push(Output::Send { to, message });
+    }
+
+    /// Reports a message that breaks the protocol, which its handler drops.
+    pub(crate) fn violated(&mut self, from: NodeId, violation: Violation) {
+        self.out.push(Output::Violated { from, violation });
     }
 
     /// Sends a message when the current term, vote and fortification are durable. Whatever tells

@@ -222,6 +222,9 @@ impl Group {
                     to,
                 }),
                 Output::RestoreSnapshot { last } => self.restore(run, last),
+                Output::Violated { from, violation } => {
+                    run.turn.violations.push((self.id, from, violation));
+                }
                 Output::RoleChanged { role, term, leader } => {
                     self.role_changed(role, term, leader);
                 }

@@ -2,8 +2,8 @@
 
 use super::Raft;
 use crate::{
-    Config, Conflict, Entry, EntryKind, Epoch, GroupId, Index, Input, LogId, Message, NodeId,
-    Output, Payload, Restored, RoleKind, Support, Term, Time, Tuning, WriteSeq,
+    Config, Conflict, Entry, EntryKind, Epoch, GroupId, Index, Input, LogId, MAX_STEP, Message,
+    NodeId, Output, Payload, Restored, RoleKind, Support, Term, Time, Tuning, Violation, WriteSeq,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -51,6 +51,38 @@ fn what_no_replica_can_have_said_is_not_heard() {
         assert_eq!(raft.term(), Term(0));
     }
     assert_ne!(receive(&mut replica(), 2, 4, append([3, 4])), []);
+}
+
+#[test]
+fn a_term_that_no_election_can_have_led_to_is_refused_and_named() {
+    let mut raft = replica();
+    let last = LogId::new(Term(1), Index(1));
+    let vote = Payload::Vote { last, transfer: true };
+    let (term, known) = (Term(MAX_STEP + 1), Term(0));
+    let violation = Violation::ImplausibleTerm { term, known };
+    let from = NodeId(2);
+    assert_eq!(receive(&mut raft, 2, term.0, vote.clone()), [Output::Violated { from, violation }]);
+    assert_eq!(raft.term(), known);
+    // Who is led to the bound leaves the others room to follow.
+    assert_ne!(receive(&mut raft, 2, MAX_STEP, vote.clone()), []);
+    assert_ne!(receive(&mut replica(), 3, MAX_STEP, vote), []);
+}
+
+#[test]
+fn an_append_over_a_committed_entry_is_refused_and_named() {
+    let mut raft = replica();
+    let append = |term, data: &'static [u8]| {
+        let id = LogId::new(Term(term), Index(1));
+        let entry = Entry::new(GroupId(1), id, EntryKind::Command, Bytes::from_static(data));
+        let entries = [entry].into_iter().collect();
+        Payload::AppendEntries { prev: LogId::default(), entries, commit: Index(1) }
+    };
+    receive(&mut raft, 2, 1, append(1, b"committed"));
+    assert_eq!(raft.status().commit, Index(1));
+    let violation = Violation::CommittedEntry { index: Index(1) };
+    let out = receive(&mut raft, 3, 2, append(2, b"other"));
+    assert!(out.contains(&Output::Violated { from: NodeId(3), violation }), "{out:?}");
+    assert_eq!(raft.last(), LogId::new(Term(1), Index(1)));
 }
 
 #[test]

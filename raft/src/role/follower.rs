@@ -3,7 +3,9 @@
 
 use crate::replica::Replica;
 use crate::step::Step;
-use crate::{Entries, Entry, Epoch, Fortification, Index, LogId, NodeId, Payload, Support, Time};
+use crate::{
+    Entries, Entry, Epoch, Fortification, Index, LogId, NodeId, Payload, Support, Time, Violation,
+};
 
 /// A replica that follows a leader, or waits for one.
 #[derive(Debug)]
@@ -159,8 +161,8 @@ fn report_fortification(step: &mut Step<'_>, leader: NodeId, epoch: Option<Epoch
 /// otherwise. Entries that are held already are left alone, and so is what follows them: an old
 /// append must not undo a newer one.
 ///
-/// # Panics
-/// When the append would replace a committed entry, which no legitimate leader's does.
+/// An append that would replace a committed entry is reported and dropped: no legitimate leader's
+/// does.
 fn append(step: &mut Step<'_>, leader: NodeId, prev: LogId, mut entries: Entries, commit: Index) {
     if let Some(conflict) = step.replica.log.conflict_with(prev) {
         let prev = prev.index;
@@ -171,7 +173,10 @@ fn append(step: &mut Step<'_>, leader: NodeId, prev: LogId, mut entries: Entries
     let held = entries.iter().take_while(is_held).count();
     entries.drain(..held);
     if let Some(first) = entries.first() {
-        assert!(first.index > step.replica.commit, "a committed entry is never replaced");
+        let index = first.index;
+        if index <= step.replica.commit {
+            return step.violated(leader, Violation::CommittedEntry { index });
+        }
         step.append(entries);
     }
     // Only what this append has shown to be equal: what follows in the log may be another's.

@@ -3,7 +3,7 @@
 use super::{Follower, Role};
 use crate::read_queue::Reader;
 use crate::step::Step;
-use crate::{Message, NodeId, Payload};
+use crate::{Message, NodeId, Payload, Violation, is_plausible};
 use core::cmp::Ordering;
 
 impl Role {
@@ -11,7 +11,14 @@ impl Role {
     /// Messages of strangers, and those that no replica can have sent, are dropped.
     pub(super) fn on_receive(&mut self, step: &mut Step<'_>, from: NodeId, message: Message) {
         let is_valid = step.replica.is_peer(from) && message.is_possible();
-        if !is_valid || !self.meet_term(step, from, &message) {
+        if !is_valid {
+            return;
+        }
+        let (term, known) = (message.term, step.replica.term);
+        if !is_plausible(known.0, term.0) {
+            return step.violated(from, Violation::ImplausibleTerm { term, known });
+        }
+        if !self.meet_term(step, from, &message) {
             return;
         }
         let Message { term, payload } = message;

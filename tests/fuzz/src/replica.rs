@@ -325,6 +325,7 @@ impl Host {
                 self.loads.push_back((target, first, last, max_bytes));
             }
             Output::Send { .. }
+            | Output::Violated { .. }
             | Output::Proposed { .. }
             | Output::Refused { .. }
             | Output::ReadReady { .. }

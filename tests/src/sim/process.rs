@@ -272,6 +272,8 @@ impl Process {
             let takes = scene.random.between(1, scene.plan.sync_us);
             scene.after(takes, hardware.target(), Event::ReadLog(job));
         }
+        let violation = self.turn.violations.first();
+        assert_eq!(violation, None, "replicas keep to the protocol");
         for job in std::mem::take(&mut self.turn.snapshots) {
             self.snapshot_job(hardware, job, scene);
         }

@@ -384,6 +384,7 @@ impl Cluster {
                 let term = host.raft.as_ref().expect("the node is up").term();
                 self.enqueue(node, to, Packet::Snapshot(term, last, history));
             }
+            Output::Violated { from, violation } => panic!("node {from} sent {violation}"),
             Output::RestoreSnapshot { last } => {
                 let host = self.host(node);
                 let found = host.arrived.iter().position(|(arrived, _)| *arrived == last);

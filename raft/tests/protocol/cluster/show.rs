@@ -134,6 +134,7 @@ pub(crate) fn output(output: &Output) -> String {
             format!("load {first}..={last} for {target}, {max_bytes} bytes at most")
         }
         Output::SendSnapshot { to } => format!("send snapshot to {to}"),
+        Output::Violated { from, violation } => format!("node {from} sent {violation}"),
         Output::RestoreSnapshot { last } => format!("restore snapshot {last}"),
         Output::RoleChanged { role, term, leader } => {
             format!("is {role:?} in term {term}, leader {}", node(*leader))

@@ -1,0 +1,23 @@
+//! What no peer that follows the protocol sends.
+
+use crate::{Index, Term};
+
+/// How a peer broke the protocol. Its message was dropped, and has changed nothing that lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// An append would have replaced a committed entry. By the leader completeness property (Raft
+    /// paper, section 5.4) every leader has all that is committed.
+    #[error("an append over the committed entry {index}")]
+    CommittedEntry {
+        /// The first committed entry that the append would have replaced.
+        index: Index,
+    },
+    /// The message's term is further ahead than elections can have brought it.
+    #[error("term {term} is not plausible after term {known}")]
+    ImplausibleTerm {
+        /// The message's term.
+        term: Term,
+        /// The replica's term.
+        known: Term,
+    },
+}
