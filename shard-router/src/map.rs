@@ -19,6 +19,23 @@ pub struct Range {
 }
 
 /// A cut of the whole key space into ranges, in the order of their keys.
+///
+/// ```
+/// use bytes::Bytes;
+/// use logboat::{GroupId, NodeId};
+/// use logboat_router::{Range, RangeMap};
+///
+/// let range = |start: &'static str, group| Range {
+///     start: Bytes::from(start),
+///     group: GroupId(group),
+///     replicas: vec![NodeId(1), NodeId(2), NodeId(3)],
+/// };
+/// let map = RangeMap::new(1, "plain".to_owned(), vec![range("", 1), range("m", 2)])?;
+/// assert_eq!(map.ranges()[map.locate(b"apple")].group, GroupId(1));
+/// assert_eq!(map.ranges()[map.locate(b"melon")].group, GroupId(2));
+/// assert_eq!(RangeMap::decode(map.encode())?, map);
+/// # Ok::<(), logboat_router::MapError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RangeMap {
     epoch: u64,

@@ -17,6 +17,55 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 /// Brings requests to the groups of a cluster, from any of its nodes. Clones share everything.
+///
+/// ```
+/// use bytes::Bytes;
+/// use logboat::{Node, NodeConfig, NodeId, SnapshotWriter, StateMachine};
+/// use logboat_router::{Plan, Router};
+///
+/// /// Keeps the last command.
+/// #[derive(Default)]
+/// struct Register(Bytes);
+///
+/// impl StateMachine for Register {
+///     fn apply(&mut self, command: Bytes) -> Bytes {
+///         std::mem::replace(&mut self.0, command)
+///     }
+///
+///     fn query(&self, _query: Bytes) -> Bytes {
+///         self.0.clone()
+///     }
+///
+///     fn snapshot(&self) -> SnapshotWriter {
+///         let value = self.0.clone();
+///         Box::new(move |writer| writer.write_all(&value))
+///     }
+///
+///     fn restore(&mut self, reader: &mut dyn std::io::Read) -> std::io::Result<()> {
+///         let mut value = Vec::new();
+///         reader.read_to_end(&mut value)?;
+///         self.0 = value.into();
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let data_dir = dir.path();
+/// let members = [(NodeId(1), "127.0.0.1:0".to_owned())].into();
+/// let node = Node::start(NodeConfig::new(NodeId(1), members, data_dir)?)?;
+/// let plan = Plan { layout: "plain".into(), groups: Some(4), split_keys: None, replicas: 1 };
+/// let router = Router::start(node.clone(), plan, |_range| Box::<Register>::default()).await?;
+///
+/// let map = router.map();
+/// let range = &map.ranges()[map.locate(b"some key")];
+/// router.propose(range, Bytes::from("value")).await?;
+/// assert_eq!(router.read(range, Bytes::new()).await?, "value");
+/// node.stop();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Router(Arc<Inner>);
 

@@ -20,6 +20,44 @@ use tokio::sync::watch;
 const DEFAULT_LIMIT_BYTES: u32 = 64 << 20;
 
 /// Nodes of one process that reach each other. Clones are the same network.
+///
+/// ```
+/// use logboat_raft::{Incarnation, NodeId};
+/// use logboat_transport::{Inbox, MemoryNetwork, Outgoing, Parcel, RequestId};
+/// use std::sync::Arc;
+/// use std::sync::mpsc::{Sender, channel};
+///
+/// /// Notes what happens.
+/// struct Notes(Sender<String>);
+///
+/// impl Inbox for Notes {
+///     fn receive(&self, from: NodeId, parcels: Vec<Parcel>) {
+///         let _ = self.0.send(format!("{} from node {from}", parcels.len()));
+///     }
+///
+///     fn verify(&self, _peer: NodeId, _incarnation: Incarnation) -> bool {
+///         true
+///     }
+///
+///     fn connected(&self, peer: NodeId) {
+///         let _ = self.0.send(format!("connected to node {peer}"));
+///     }
+///
+///     fn disconnected(&self, _peer: NodeId) {}
+/// }
+///
+/// let network = MemoryNetwork::new()?;
+/// let ((to_one, one), (to_two, two)) = (channel(), channel());
+/// let transport = network.join(NodeId(1), Arc::new(Notes(to_one)));
+/// let _peer = network.join(NodeId(2), Arc::new(Notes(to_two)));
+/// assert_eq!(one.recv()?, "connected to node 2");
+///
+/// let mut outgoing = Outgoing::new();
+/// outgoing.push_reply(RequestId(1), b"an answer");
+/// transport.send(NodeId(2), outgoing)?;
+/// assert!(two.iter().any(|note| note == "1 from node 1"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct MemoryNetwork(Arc<Network>);
 

@@ -22,6 +22,34 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 /// The transport over TCP. Dropping it shuts it down.
+///
+/// ```
+/// use logboat_raft::{ClusterId, Incarnation, NodeId};
+/// use logboat_transport::{Inbox, TcpTransport, Transport, TransportConfig};
+/// # use logboat_transport::Parcel;
+/// # use std::sync::Arc;
+/// #
+/// # struct Deaf;
+/// #
+/// # impl Inbox for Deaf {
+/// #     fn receive(&self, _: NodeId, _: Vec<Parcel>) {}
+/// #     fn verify(&self, _: NodeId, _: Incarnation) -> bool {
+/// #         true
+/// #     }
+/// #     fn connected(&self, _: NodeId) {}
+/// #     fn disconnected(&self, _: NodeId) {}
+/// # }
+/// # let inbox = Arc::new(Deaf);
+///
+/// let listen = "127.0.0.1:0".parse()?;
+/// let peers = [(NodeId(2), "127.0.0.1:1".to_owned())].into();
+/// let config =
+///     TransportConfig::new(NodeId(1), ClusterId(7), Incarnation(1), listen, peers);
+/// let transport = TcpTransport::start(config, inbox)?;
+/// assert_ne!(transport.local_addr().port(), 0);
+/// assert!(!transport.peers()[0].connected);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct TcpTransport {
     shared: Arc<Shared>,
     local_addr: SocketAddr,

@@ -13,6 +13,23 @@ use logboat_raft::{GroupId, LogId, Message, NodeId, SupportMessage};
 const MERGE_BYTES: usize = 4 << 10;
 
 /// What one turn has for one peer, already encoded.
+///
+/// ```
+/// use logboat_raft::GroupId;
+/// use logboat_transport::{Outgoing, Parcel, RequestId, decode};
+///
+/// let mut outgoing = Outgoing::new();
+/// outgoing.push_request(RequestId(1), GroupId(7), b"a command");
+/// outgoing.push_reply(RequestId(9), b"an answer");
+///
+/// let mut parcels = Vec::new();
+/// for frame in outgoing.into_frames() {
+///     decode(frame, &mut parcels)?;
+/// }
+/// assert_eq!(parcels.len(), 2);
+/// assert!(matches!(&parcels[1], Parcel::Reply { body, .. } if &body[..] == b"an answer"));
+/// # Ok::<(), logboat_transport::DecodeError>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct Outgoing {
     /// Frames that are large enough, in order. They come before `open`.
