@@ -1,5 +1,6 @@
 //! The threads that touch the disk for replicas, so that neither workers nor the network wait for
 //! files.
 
+pub(crate) mod arrivals;
 pub(crate) mod log_reader;
 pub(crate) mod snapshots;

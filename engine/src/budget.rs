@@ -1,7 +1,7 @@
 //! The memory budget of a node: how the bytes that it may spend on what is under way are divided.
 
 /// The bytes that commands, queries and messages may take on a node while they wait, whatever the
-/// number of groups. What applying leaves in the state machines is theirs; an eighth is left for
+/// number of groups. What applying leaves in the state machines is theirs; a sixteenth is left for
 /// what replicas hold that is durable and not yet known to be committed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
@@ -18,6 +18,12 @@ impl Budget {
     /// peers' entries are dropped, which their leaders send again.
     pub(crate) const fn log(self) -> usize {
         self.total_bytes / 4
+    }
+
+    /// For parts of snapshots that are not written to their files yet. Beyond it they are dropped,
+    /// and their senders begin again.
+    pub(crate) const fn snapshots(self) -> usize {
+        self.total_bytes / 16
     }
 
     /// For messages that one of so many workers has not come to yet: beyond it, they are dropped.

@@ -22,6 +22,7 @@ mod config;
 mod error;
 mod groups;
 mod handle;
+mod hosted;
 mod liveness;
 mod metrics;
 mod node;

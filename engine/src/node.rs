@@ -192,6 +192,7 @@ impl Node {
         };
         let view = Arc::<GroupView>::default();
         let worker = Arc::clone(inner.parts.workers.of(group));
+        inner.parts.hosted.add(group);
         let (done, slot) = mpsc::channel();
         worker.post(Event::Start(Box::new(StartGroup {
             config,

@@ -7,8 +7,10 @@ use crate::background::log_reader::LogReader;
 use crate::background::snapshots::SnapshotThread;
 use crate::config::NodeConfig;
 use crate::error::StartError;
+use crate::hosted::HostedGroups;
 use crate::liveness::manager::LivenessManager;
 use crate::liveness::protocol::{Liveness, LivenessTiming};
+use crate::metrics::EngineMetrics;
 use crate::numbering::random_start;
 use crate::remote::calls::Calls;
 use crate::remote::inbound::Inbound;
@@ -56,6 +58,7 @@ pub(crate) struct Parts {
     pub(crate) workers: Workers,
     pub(crate) calls: Arc<Calls>,
     pub(crate) liveness: Arc<LivenessManager>,
+    pub(crate) hosted: Arc<HostedGroups>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) transport_metrics: Option<TransportMetrics>,
     pub(crate) wal: Wal,
@@ -96,11 +99,14 @@ pub(crate) fn assemble(
     let calls = Calls::new(random_start());
     let liveness = new_liveness(config, &disk, &workers);
     let (snapshot_queue, snapshot_jobs) = JobQueue::new();
+    let hosted = Arc::<HostedGroups>::default();
     let inbound = Arc::new(Inbound {
         workers: workers.clone(),
         calls: Arc::clone(&calls),
         relays: Relays::default(),
         snapshots: snapshot_queue.clone(),
+        parts: Admission::new(config.budget().snapshots()),
+        hosted: Arc::clone(&hosted),
         gate: Arc::clone(&gate),
         liveness: Arc::clone(&liveness),
         known_peers: disk.data_dir.known_peers()?,
@@ -110,13 +116,9 @@ pub(crate) fn assemble(
     let transport = link.transport;
     inbound.transport.get_or_init(|| Arc::downgrade(&transport));
     liveness.connect(&transport);
-    let snapshots = SnapshotThread::new(
-        disk.snapshots.clone(),
-        Arc::clone(&transport),
-        workers.clone(),
-        Arc::clone(&gate.metrics),
-    );
-    let snapshots = snapshots.start(snapshot_jobs)?;
+    let metrics = Arc::clone(&gate.metrics);
+    let snapshots =
+        new_snapshot_thread(&disk, &transport, &workers, metrics).start(snapshot_jobs)?;
     let (log_reads, jobs) = JobQueue::new();
     let log_reader = LogReader::new(disk.wal.clone(), workers.clone()).start(jobs)?;
     let context = WorkerContext {
@@ -153,6 +155,7 @@ pub(crate) fn assemble(
         workers,
         calls,
         liveness,
+        hosted,
         transport,
         transport_metrics: link.metrics,
         wal: disk.wal,
@@ -178,6 +181,15 @@ fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError>
     })?;
     let snapshots = SnapshotStore::open(&data_dir.snapshots())?;
     Ok(Disk { data_dir, identity, wal, recovered, snapshots })
+}
+
+fn new_snapshot_thread(
+    disk: &Disk,
+    transport: &Arc<dyn Transport>,
+    workers: &Workers,
+    metrics: Arc<EngineMetrics>,
+) -> SnapshotThread {
+    SnapshotThread::new(disk.snapshots.clone(), Arc::clone(transport), workers.clone(), metrics)
 }
 
 fn new_liveness(config: &NodeConfig, disk: &Disk, workers: &Workers) -> Arc<LivenessManager> {

@@ -1,5 +1,6 @@
 //! The snapshot thread: writes, sends and receives snapshots beside the live traffic.
 
+use crate::background::arrivals::{Arrivals, Part};
 use crate::metrics::EngineMetrics;
 use crate::replica::event::GroupEvent;
 use crate::state_machine::SnapshotWriter;
@@ -7,14 +8,17 @@ use crate::turn::jobs::SnapshotJob;
 use crate::turn::slot::Slot;
 use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use logboat_raft::{GroupId, LogId, Message, NodeId, Payload};
 use logboat_storage::{SnapshotError, SnapshotReceiver, SnapshotStore};
 use logboat_transport::{Outgoing, SnapshotChunk, SnapshotSource, Transport};
-use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How often a thread that has nothing else to do looks for snapshots that came to a halt.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why a snapshot was not written or received; it is only ever printed.
 type SnapshotFailure = Box<dyn std::error::Error + Send + Sync>;
@@ -25,16 +29,7 @@ pub(crate) struct SnapshotThread {
     transport: Arc<dyn Transport>,
     workers: Workers,
     metrics: Arc<EngineMetrics>,
-    arriving: HashMap<GroupId, Arriving>,
-}
-
-/// A peer's snapshot, while its parts arrive and until it is offered.
-struct Arriving {
-    from: NodeId,
-    last: LogId,
-    offset: u64,
-    total_bytes: u64,
-    receiver: SnapshotReceiver,
+    arrivals: Arrivals<SnapshotReceiver>,
 }
 
 impl SnapshotThread {
@@ -44,7 +39,7 @@ impl SnapshotThread {
         workers: Workers,
         metrics: Arc<EngineMetrics>,
     ) -> Self {
-        Self { store, transport, workers, metrics, arriving: HashMap::new() }
+        Self { store, transport, workers, metrics, arrivals: Arrivals::new() }
     }
 
     /// Starts the thread.
@@ -58,14 +53,25 @@ impl SnapshotThread {
 
     /// Does what is asked until the node stops.
     fn run(mut self, jobs: &Receiver<SnapshotJob>) {
-        for job in jobs {
+        loop {
+            let job = match jobs.recv_timeout(EXPIRY_INTERVAL) {
+                Ok(job) => job,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.arrivals.expire(Instant::now());
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             match job {
                 SnapshotJob::Write { group, slot, last, writer } => {
                     self.write(group, slot, last, writer);
                 }
                 SnapshotJob::Send { group, slot, to } => self.send(group, slot, to),
-                SnapshotJob::Chunk { from, chunk } => self.chunk(from, &chunk),
-                SnapshotJob::Offer { from, group, message } => self.offer(from, group, message),
+                SnapshotJob::Chunk { from, chunk, permit: _permit } => self.chunk(from, &chunk),
+                SnapshotJob::Offer { from, group, message, permit: _permit } => {
+                    self.offer(from, group, message);
+                }
+                SnapshotJob::Closed { peer } => self.arrivals.closed(peer),
                 SnapshotJob::Stop => return,
             }
         }
@@ -131,31 +137,27 @@ impl SnapshotThread {
     fn chunk(&mut self, from: NodeId, chunk: &SnapshotChunk) {
         if let Err(error) = self.try_chunk(from, chunk) {
             tracing::warn!(group = chunk.group.0, "receiving a snapshot of node {from}: {error}");
-            self.arriving.remove(&chunk.group);
+            self.arrivals.forget(chunk.group);
         }
     }
 
     fn try_chunk(&mut self, from: NodeId, chunk: &SnapshotChunk) -> Result<(), SnapshotFailure> {
-        if chunk.offset == 0 {
-            let receiver = self.store.receive(chunk.group, chunk.last, chunk.total_bytes)?;
-            let arriving = Arriving {
-                from,
-                last: chunk.last,
-                offset: 0,
-                total_bytes: chunk.total_bytes,
-                receiver,
-            };
-            self.arriving.insert(chunk.group, arriving);
-        }
-        let Some(arriving) = self.arriving.get_mut(&chunk.group) else {
-            return Ok(());
+        let now = Instant::now();
+        let part = Part {
+            group: chunk.group,
+            from,
+            last: chunk.last,
+            offset: chunk.offset,
+            bytes: chunk.data.len() as u64,
         };
-        let expected = (arriving.from, arriving.last, arriving.offset);
-        if expected != (from, chunk.last, chunk.offset) {
-            return Err("its parts don't follow each other".into());
+        if chunk.offset == 0 {
+            self.arrivals.expire(now);
+            let receiver = self.store.receive(chunk.group, chunk.last, chunk.total_bytes)?;
+            self.arrivals.begin(part, chunk.total_bytes, receiver, now);
         }
-        arriving.receiver.write_all(&chunk.data)?;
-        arriving.offset += chunk.data.len() as u64;
+        if let Some(receiver) = self.arrivals.next(part, now)? {
+            receiver.write_all(&chunk.data)?;
+        }
         Ok(())
     }
 
@@ -164,12 +166,8 @@ impl SnapshotThread {
         let Payload::Snapshot { last } = message.payload else {
             return;
         };
-        let arrived = self.arriving.remove(&group).filter(|arriving| {
-            (arriving.from, arriving.last) == (from, last)
-                && arriving.offset == arriving.total_bytes
-        });
-        let finished = match arrived {
-            Some(arriving) => arriving.receiver.finish().map(drop).map_err(SnapshotFailure::from),
+        let finished = match self.arrivals.take(group, from, last) {
+            Some(receiver) => receiver.finish().map(drop).map_err(SnapshotFailure::from),
             None => Err("it has not arrived whole".into()),
         };
         if let Err(error) = finished {

@@ -1,7 +1,9 @@
 //! Inbound traffic: what arrives from the peers is sorted by worker and handed to the replicas.
 
 use crate::admission::gate::AdmissionGate;
+use crate::admission::{Admission, Permit};
 use crate::error::RequestError;
+use crate::hosted::HostedGroups;
 use crate::liveness::manager::LivenessManager;
 use crate::remote::calls::Calls;
 use crate::remote::relays::{Origin, Relays};
@@ -12,10 +14,13 @@ use crate::turn::jobs::{SnapshotJob, SnapshotQueue};
 use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
 use bytes::Bytes;
-use logboat_raft::{Entry, GroupId, Incarnation, Message, NodeId, Payload};
+use logboat_raft::{Entry, GroupId, Incarnation, Message, NodeId, Payload, SupportMessage};
 use logboat_storage::KnownPeers;
-use logboat_transport::{Inbox, Outgoing, Parcel, RequestId, SendError, Transport};
+use logboat_transport::{Inbox, Outgoing, Parcel, RequestId, SendError, SnapshotChunk, Transport};
 use std::sync::{Arc, OnceLock, Weak};
+
+/// The most messages about liveness that are taken at once, which is a few for each worker.
+const MAX_SUPPORT_MESSAGES: usize = 1_024;
 
 /// Sorts what arrives by worker, so that each worker is woken once a frame.
 pub(crate) struct Inbound {
@@ -23,6 +28,9 @@ pub(crate) struct Inbound {
     pub(crate) calls: Arc<Calls>,
     pub(crate) relays: Relays,
     pub(crate) snapshots: SnapshotQueue,
+    /// Of the parts of snapshots that wait for the snapshot thread.
+    pub(crate) parts: Arc<Admission>,
+    pub(crate) hosted: Arc<HostedGroups>,
     pub(crate) gate: Arc<AdmissionGate>,
     pub(crate) liveness: Arc<LivenessManager>,
     pub(crate) known_peers: KnownPeers,
@@ -34,12 +42,13 @@ impl Inbox for Inbound {
     fn receive(&self, from: NodeId, parcels: Vec<Parcel>) {
         let mut sorted: Vec<Sorted> = Vec::new();
         sorted.resize_with(self.workers.len(), Sorted::default);
+        let mut newest = NewestSupport::default();
         let log_is_behind = self.gate.log_is_behind();
         for parcel in parcels {
             match parcel {
                 Parcel::Message { group, message } => {
                     if matches!(message.payload, Payload::Snapshot { .. }) {
-                        self.snapshots.submit(SnapshotJob::Offer { from, group, message });
+                        self.offered(from, group, message);
                     } else if log_is_behind && carries_entries(&message) {
                         self.gate.metrics.messages_dropped.inc();
                     } else {
@@ -54,15 +63,13 @@ impl Inbox for Inbound {
                     Some(origin) => self.reply(origin, &body),
                     None => self.calls.answered(from, id, body),
                 },
-                Parcel::Snapshot(chunk) => {
-                    self.snapshots.submit(SnapshotJob::Chunk { from, chunk });
-                }
-                Parcel::Support(message) => self.liveness.receive(from, message),
-                Parcel::SnapshotRefused { group, last: _ } => {
-                    let event = GroupEvent::SnapshotSent { to: from, last: None };
-                    self.workers.of(group).post(Event::Group(group, event));
-                }
+                Parcel::Snapshot(chunk) => self.chunk(from, chunk),
+                Parcel::Support(message) => newest.add(message),
+                Parcel::SnapshotRefused { group, last: _ } => self.snapshot_refused(from, group),
             }
+        }
+        for message in newest.0 {
+            self.liveness.receive(from, message);
         }
         for (worker, Sorted { messages, bytes }) in self.workers.iter().zip(sorted) {
             let count = messages.len() as u64;
@@ -92,6 +99,10 @@ impl Inbox for Inbound {
         }
         self.workers.iter().for_each(|worker| worker.post(Event::Disconnected(peer)));
     }
+
+    fn incoming_closed(&self, peer: NodeId) {
+        self.snapshots.submit(SnapshotJob::Closed { peer });
+    }
 }
 
 /// Messages of one frame for one worker, and what they take in memory, about.
@@ -116,7 +127,68 @@ fn carries_entries(message: &Message) -> bool {
     matches!(&message.payload, Payload::AppendEntries { entries, .. } if !entries.is_empty())
 }
 
+/// The messages about liveness that came at once, but for those that a later one makes obsolete.
+#[derive(Default)]
+struct NewestSupport(Vec<SupportMessage>);
+
+impl NewestSupport {
+    fn add(&mut self, message: SupportMessage) {
+        if let Some(known) = self.0.iter_mut().find(|known| is_obsolete(known, &message)) {
+            *known = message;
+        } else if self.0.len() < MAX_SUPPORT_MESSAGES {
+            // No peer has more workers than that. What is dropped is said again.
+            self.0.push(message);
+        }
+    }
+}
+
+/// Whether a message says nothing that counts beside a later one.
+fn is_obsolete(known: &SupportMessage, later: &SupportMessage) -> bool {
+    match (known, later) {
+        (SupportMessage::Request { .. }, SupportMessage::Request { .. })
+        | (SupportMessage::Granted { .. }, SupportMessage::Granted { .. }) => true,
+        (
+            SupportMessage::Confirm { worker, boot, .. },
+            SupportMessage::Confirm { worker: of_later, boot: later, .. },
+        )
+        | (
+            SupportMessage::Confirmed { worker, boot, .. },
+            SupportMessage::Confirmed { worker: of_later, boot: later, .. },
+        ) => worker == of_later && boot == later,
+        _ => false,
+    }
+}
+
 impl Inbound {
+    /// A part of a snapshot goes to the snapshot thread if it is of use here and there is memory.
+    fn chunk(&self, from: NodeId, chunk: SnapshotChunk) {
+        match self.admit_part(chunk.group, chunk.data.len()) {
+            Some(permit) => self.snapshots.submit(SnapshotJob::Chunk { from, chunk, permit }),
+            None => _ = self.gate.metrics.messages_dropped.inc(),
+        }
+    }
+
+    fn offered(&self, from: NodeId, group: GroupId, message: Message) {
+        match self.admit_part(group, 0) {
+            Some(permit) => {
+                self.snapshots.submit(SnapshotJob::Offer { from, group, message, permit });
+            }
+            None => _ = self.gate.metrics.messages_dropped.inc(),
+        }
+    }
+
+    fn admit_part(&self, group: GroupId, bytes: usize) -> Option<Permit> {
+        self.hosted.contains(group).then(|| self.parts.admit(bytes).ok()).flatten()
+    }
+
+    fn snapshot_refused(&self, from: NodeId, group: GroupId) {
+        let event = GroupEvent::SnapshotSent { to: from, last: None };
+        if self.hosted.contains(group) {
+            let event = Event::Group(group, event);
+            self.workers.of(group).post_weighed(event, size_of::<Event>());
+        }
+    }
+
     /// Sends a peer's request on to another node, once: what that node can't answer goes back.
     fn forward(&self, origin: Origin, to: NodeId, group: GroupId, body: Bytes) {
         if let Err(error) = self.try_forward(origin, to, group, body) {
@@ -171,5 +243,26 @@ impl Inbound {
         let (kind, body) = decode_request(body).ok_or(RequestError::Stopped)?;
         let permit = self.gate.admit(kind, &body)?;
         Ok(GroupEvent::request(kind, Request::remote(body, node, id, permit)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use logboat_raft::{BootCount, RequestSeq, Round};
+
+    #[test]
+    fn of_a_flood_of_messages_about_liveness_the_newest_of_each_kind_and_worker_count() {
+        let boot = BootCount(1);
+        let request = |seq| SupportMessage::Request { boot, seq: RequestSeq(seq), heard: true };
+        let confirm = |worker, round| SupportMessage::Confirm { boot, worker, round: Round(round) };
+        let mut newest = NewestSupport::default();
+        for number in 0..1_000 {
+            newest.add(request(number));
+            newest.add(confirm((number % 2) as u32, number));
+        }
+        assert_eq!(newest.0, [request(999), confirm(0, 998), confirm(1, 999)]);
+        (0..100_000).for_each(|worker| newest.add(confirm(worker, 1)));
+        assert_eq!(newest.0.len(), MAX_SUPPORT_MESSAGES);
     }
 }

@@ -1,5 +1,6 @@
 //! Jobs: what replicas ask of the background threads, which work with files for them.
 
+use crate::admission::Permit;
 use crate::state_machine::SnapshotWriter;
 use crate::turn::slot::Slot;
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -51,6 +52,8 @@ pub enum SnapshotJob {
         from: NodeId,
         /// The part.
         chunk: SnapshotChunk,
+        /// What it takes of the memory for such parts, until it is written.
+        permit: Permit,
     },
     /// The peer has sent all parts; the replica learns of it once they are durable.
     Offer {
@@ -60,6 +63,13 @@ pub enum SnapshotJob {
         group: GroupId,
         /// The offer, for the replica.
         message: Message,
+        /// What it takes of the memory for parts.
+        permit: Permit,
+    },
+    /// A peer's connection to this node has ended.
+    Closed {
+        /// The peer.
+        peer: NodeId,
     },
     /// The node stops.
     Stop,

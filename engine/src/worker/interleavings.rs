@@ -84,6 +84,20 @@ fn weighed_items_are_refused_beyond_the_limit_unless_no_other_waits() {
 }
 
 #[test]
+fn an_item_that_comes_alone_is_bounded_as_well() {
+    explore(|| {
+        let queue = Arc::new(Numbers::new(4 << 20));
+        let post = |weight| {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || queue.post_weighed((0, 0), weight))
+        };
+        let posters = [post(8 << 20), post((8 << 20) + 1)];
+        let accepted = posters.map(|poster| poster.join().unwrap());
+        assert_eq!(accepted, [true, false]);
+    });
+}
+
+#[test]
 fn nobody_waits_for_a_server_that_is_gone() {
     explore(|| {
         let queue = Arc::new(Queue::<oneshot::Sender<()>, Bell>::new(0));

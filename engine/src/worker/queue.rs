@@ -4,6 +4,13 @@
 use super::{Mutex, MutexGuard};
 use std::sync::OnceLock;
 
+/// What an item that comes alone may weigh, in limits.
+const MAX_ALONE: usize = 2;
+
+/// A limit below this counts as this for an item that comes alone: what a transport hands over at
+/// once weighs about half as much.
+const LEAST_LIMIT: usize = 2 << 20;
+
 /// Who empties a queue.
 pub(crate) trait Server {
     /// Has the queue emptied soon. Never blocks.
@@ -39,11 +46,16 @@ impl<T, S: Server> Queue<T, S> {
         self.push(self.state.lock(), item);
     }
 
-    /// Like [`Self::post`] for an item of this weight, if there is room for it: whatever it weighs,
-    /// there is when no other waits. Whether there was.
+    /// Like [`Self::post`] for an item of this weight, if there is room for it. An item that comes
+    /// when no other waits may weigh more than the limit, or it would never get through, but not
+    /// more than [`MAX_ALONE`] times as much. Returns whether there was room.
     pub(crate) fn post_weighed(&self, item: T, weight: usize) -> bool {
         let mut state = self.state.lock();
-        if state.weight > 0 && state.weight + weight > self.limit {
+        let limit = match state.weight {
+            0 => self.limit.max(LEAST_LIMIT).saturating_mul(MAX_ALONE),
+            _ => self.limit,
+        };
+        if state.weight + weight > limit {
             return false;
         }
         state.weight += weight;

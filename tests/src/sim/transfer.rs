@@ -44,9 +44,10 @@ impl Process {
                 let event = Event::Chunk { group, to, last, content, offset: 0 };
                 scene.after(10, hardware.target(), event);
             }
-            SnapshotJob::Chunk { .. } | SnapshotJob::Offer { .. } | SnapshotJob::Stop => {
-                unreachable!("a turn asks for none of these")
-            }
+            SnapshotJob::Chunk { .. }
+            | SnapshotJob::Offer { .. }
+            | SnapshotJob::Closed { .. }
+            | SnapshotJob::Stop => unreachable!("a turn asks for none of these"),
         }
     }
 

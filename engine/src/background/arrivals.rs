@@ -1,0 +1,159 @@
+//! The snapshots that peers stream to this node, while they arrive and until they are offered.
+
+use logboat_raft::{GroupId, LogId, NodeId};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// How many snapshots of one peer may be arriving. A peer streams one at a time, and offers each
+/// when its last chunk has left, so that few are ever whole and not yet offered. Each holds a file.
+const MAX_A_PEER: usize = 16;
+
+/// A snapshot of which nothing came for so long is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Which part of which snapshot arrived, and from whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) group: GroupId,
+    pub(crate) from: NodeId,
+    /// The last entry that the snapshot covers.
+    pub(crate) last: LogId,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
+}
+
+/// The snapshots that are arriving, at most one a group and [`MAX_A_PEER`] a peer, each with what
+/// receives it.
+pub(crate) struct Arrivals<R>(HashMap<GroupId, Arrival<R>>);
+
+struct Arrival<R> {
+    from: NodeId,
+    last: LogId,
+    offset: u64,
+    total_bytes: u64,
+    receiver: R,
+    /// When the newest part came.
+    newest: Instant,
+}
+
+impl<R> Arrivals<R> {
+    pub(crate) fn new() -> Self {
+        Self(HashMap::new())
+    }
+
+    /// Whether another snapshot of `from` replaces the one that waits longest.
+    fn is_full(&self, from: NodeId) -> bool {
+        self.0.values().filter(|arrival| arrival.from == from).count() >= MAX_A_PEER
+    }
+
+    /// A snapshot begins to arrive, which replaces an earlier one of the group.
+    pub(crate) fn begin(&mut self, part: Part, total_bytes: u64, receiver: R, now: Instant) {
+        let Part { group, from, last, .. } = part;
+        self.0.remove(&group);
+        if self.is_full(from) {
+            let of_peer = self.0.iter().filter(|(_, arrival)| arrival.from == from);
+            let oldest = of_peer.min_by_key(|(_, arrival)| arrival.newest).map(|(group, _)| *group);
+            oldest.and_then(|oldest| self.0.remove(&oldest));
+        }
+        let arrival = Arrival { from, last, offset: 0, total_bytes, receiver, newest: now };
+        self.0.insert(group, arrival);
+    }
+
+    /// What receives a part, if it is the next one of its snapshot. `None` when no snapshot of the
+    /// group is arriving.
+    ///
+    /// # Errors
+    /// When the part does not follow the last one.
+    pub(crate) fn next(
+        &mut self,
+        part: Part,
+        now: Instant,
+    ) -> Result<Option<&mut R>, &'static str> {
+        let Some(arrival) = self.0.get_mut(&part.group) else {
+            return Ok(None);
+        };
+        if (arrival.from, arrival.last, arrival.offset) != (part.from, part.last, part.offset) {
+            return Err("its parts don't follow each other");
+        }
+        arrival.offset += part.bytes;
+        arrival.newest = now;
+        Ok(Some(&mut arrival.receiver))
+    }
+
+    /// Gives a group's snapshot up.
+    pub(crate) fn forget(&mut self, group: GroupId) {
+        self.0.remove(&group);
+    }
+
+    /// Takes the snapshot of `from` that ends with `last`, if it is whole.
+    pub(crate) fn take(&mut self, group: GroupId, from: NodeId, last: LogId) -> Option<R> {
+        let arrival = self.0.remove(&group)?;
+        let is_whole = arrival.offset == arrival.total_bytes;
+        ((arrival.from, arrival.last) == (from, last) && is_whole).then_some(arrival.receiver)
+    }
+
+    /// The connection of `peer` has ended: it does not go on with what it had begun.
+    pub(crate) fn closed(&mut self, peer: NodeId) {
+        self.0.retain(|_, arrival| arrival.from != peer || arrival.offset == arrival.total_bytes);
+    }
+
+    /// Gives up the snapshots of which nothing came for too long.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        self.0.retain(|_, arrival| now.saturating_duration_since(arrival.newest) < PATIENCE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: NodeId = NodeId(2);
+
+    fn part(group: u64, offset: u64) -> Part {
+        Part { group: GroupId(group), from: PEER, last: LogId::default(), offset, bytes: 10 }
+    }
+
+    fn begin(arrivals: &mut Arrivals<u64>, group: u64, now: Instant) {
+        arrivals.begin(part(group, 0), 20, group, now);
+    }
+
+    #[test]
+    fn a_snapshot_is_taken_when_it_is_whole() {
+        let (mut arrivals, now) = (Arrivals::new(), Instant::now());
+        begin(&mut arrivals, 1, now);
+        assert_eq!(arrivals.next(part(1, 0), now), Ok(Some(&mut 1)));
+        assert!(arrivals.next(part(1, 0), now).is_err(), "it came before");
+        assert_eq!(arrivals.next(part(1, 10), now), Ok(Some(&mut 1)));
+        assert_eq!(arrivals.next(part(2, 0), now), Ok(None));
+        assert_eq!(arrivals.take(GroupId(1), PEER, LogId::default()), Some(1));
+        begin(&mut arrivals, 1, now);
+        assert_eq!(arrivals.take(GroupId(1), PEER, LogId::default()), None);
+    }
+
+    #[test]
+    fn the_snapshots_of_a_peer_are_bounded_and_the_one_that_waits_longest_goes() {
+        let (mut arrivals, now) = (Arrivals::new(), Instant::now());
+        for group in 0..1_000 {
+            begin(&mut arrivals, group, now + Duration::from_millis(group));
+        }
+        let mut left: Vec<_> = arrivals.0.keys().map(|group| group.0).collect();
+        left.sort_unstable();
+        assert_eq!(left, (1_000 - MAX_A_PEER as u64..1_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_a_lost_connection_left_unfinished_goes_and_what_is_whole_stays() {
+        let (mut arrivals, now) = (Arrivals::new(), Instant::now());
+        begin(&mut arrivals, 1, now);
+        begin(&mut arrivals, 2, now);
+        assert!(arrivals.next(part(2, 0), now).is_ok() && arrivals.next(part(2, 10), now).is_ok());
+        arrivals.closed(NodeId(3));
+        assert_eq!(arrivals.0.len(), 2);
+        arrivals.closed(PEER);
+        assert_eq!(arrivals.0.len(), 1);
+        arrivals.expire(now + PATIENCE / 2);
+        assert_eq!(arrivals.0.len(), 1);
+        arrivals.expire(now + PATIENCE);
+        assert!(arrivals.0.is_empty());
+    }
+}
