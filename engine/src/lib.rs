@@ -41,8 +41,7 @@ pub mod wal {
     //! Reading the log of a node that does not run: what it holds, and what is wrong with it.
 
     pub use logboat_storage::{
-        Damage, GroupReport, Position, SegmentReport, SegmentState, WalError, WalOptions,
-        WalReport, inspect,
+        Damage, GroupReport, SegmentReport, SegmentState, WalError, WalOptions, WalReport, inspect,
     };
 }
 

@@ -371,7 +371,18 @@ impl Inner {
             let _ = stopped.recv_timeout(HANDOVER_LIMIT);
         }
         self.parts.wal.clone().close();
+        self.note_stop();
         threads.stop();
+    }
+
+    /// Notes how far the log has come, which the next start checks.
+    fn note_stop(&self) {
+        let Parts { wal, boot, .. } = &self.parts;
+        if wal.poisoned().is_none()
+            && let Err(error) = boot.close(wal.durable_end())
+        {
+            tracing::warn!("noting that the node has stopped: {error}");
+        }
     }
 
     /// Lets the peers that are there take over, so that clients need not wait for an election.

@@ -21,8 +21,8 @@ use crate::worker::WorkerContext;
 use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
 use crate::worker::runtime::Runtime;
-use logboat_raft::{GroupId, Incarnation, Restored, Time};
-use logboat_storage::{DataDir, Identity, Recovered, SnapshotStore, Wal};
+use logboat_raft::{BootNonce, GroupId, Incarnation, NodeId, Restored, Time};
+use logboat_storage::{BootFile, DataDir, DirectoryError, Identity, Recovered, SnapshotStore, Wal};
 use logboat_transport::{Inbox, StartError as TransportError, Transport, TransportMetrics};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -63,6 +63,7 @@ pub(crate) struct Parts {
     pub(crate) transport_metrics: Option<TransportMetrics>,
     pub(crate) wal: Wal,
     pub(crate) snapshots: SnapshotStore,
+    pub(crate) boot: Arc<BootFile>,
 }
 
 /// What a stop ends.
@@ -141,6 +142,7 @@ pub(crate) fn assemble(
     // the name of a boot that a crash takes back, and whose number comes again.
     liveness.tick();
     let runtime = start_runtime(config, &workers, context, pacer, &disk)?;
+    let boot = Arc::clone(disk.data_dir.boot());
     let threads = Threads {
         runtime,
         log_reader,
@@ -160,6 +162,7 @@ pub(crate) fn assemble(
         transport_metrics: link.metrics,
         wal: disk.wal,
         snapshots: disk.snapshots,
+        boot,
     };
     Ok((parts, disk.recovered.groups, threads))
 }
@@ -170,15 +173,20 @@ fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError>
         name: config.cluster_name.clone(),
         node: config.node,
         members: config.members.keys().copied().collect(),
-        incarnation: Incarnation(RandomState::new().hash_one(config.node.0)),
+        incarnation: Incarnation(random(config.node)),
     };
     let (data_dir, identity) = DataDir::open(&config.data_dir, &identity)?;
     let workers = workers.clone();
-    let (wal, recovered) = Wal::open(&data_dir.wal(), config.wal.clone(), move |groups| {
-        for worker in workers.iter() {
-            worker.post(Event::Compact(groups.to_vec()));
-        }
-    })?;
+    let boot = data_dir.boot();
+    let known_end = boot.record().log_end;
+    let (wal, recovered) =
+        Wal::open_past(&data_dir.wal(), config.wal.clone(), known_end, move |groups| {
+            for worker in workers.iter() {
+                worker.post(Event::Compact(groups.to_vec()));
+            }
+        })?;
+    boot.begin(BootNonce(random(config.node)), wal.durable_end())
+        .map_err(|source| DirectoryError::Io { path: config.data_dir.clone(), source })?;
     let snapshots = SnapshotStore::open(&data_dir.snapshots())?;
     Ok(Disk { data_dir, identity, wal, recovered, snapshots })
 }
@@ -192,6 +200,11 @@ fn new_snapshot_thread(
     SnapshotThread::new(disk.snapshots.clone(), Arc::clone(transport), workers.clone(), metrics)
 }
 
+/// A number that is drawn anew at each call.
+fn random(node: NodeId) -> u64 {
+    RandomState::new().hash_one(node.0)
+}
+
 fn new_liveness(config: &NodeConfig, disk: &Disk, workers: &Workers) -> Arc<LivenessManager> {
     let timeout = config.tuning.election_timeout;
     let timing = LivenessTiming {
@@ -200,8 +213,9 @@ fn new_liveness(config: &NodeConfig, disk: &Disk, workers: &Workers) -> Arc<Live
         drift: timeout.mul_f64(config.max_clock_drift),
     };
     let members = config.members.keys().copied();
+    let boot = disk.data_dir.boot().record().count;
     let liveness =
-        Liveness::new(config.node, members, &disk.recovered.grants, timing, Time::default());
+        Liveness::new(config.node, members, boot, &disk.recovered.grants, timing, Time::default());
     LivenessManager::new(liveness, Instant::now(), disk.wal.clone(), Box::new(workers.clone()))
 }
 

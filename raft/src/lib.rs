@@ -87,6 +87,7 @@
 //! - `plausible`: how far ahead a number that a peer names can be.
 //! - `io`, `disk`, `message`, `support`: the boundary, which is inputs and outputs, what is
 //!   written, what is sent, and the liveness of nodes.
+//! - `node_boot`: what nodes tell each other of their disks. The core itself needs none of it.
 #![no_std]
 
 extern crate alloc;
@@ -99,6 +100,7 @@ mod ids;
 mod io;
 mod log;
 mod message;
+mod node_boot;
 mod plausible;
 mod progress;
 mod quorum;
@@ -122,6 +124,7 @@ pub use ids::{
 };
 pub use io::{Input, LogReadTarget, Output, ReadFrom, ReadMode, ReadToken, Refusal, RoleKind};
 pub use message::{Conflict, Message, Payload};
+pub use node_boot::{BootNonce, LogPosition, NodeBoot};
 pub use plausible::{MAX_COUNT, MAX_STEP, is_plausible};
 pub use raft::Raft;
 pub use status::{Flow, PeerStatus, Status};

@@ -2,15 +2,18 @@
 //!
 //! `LOCK` is held by an advisory lock for as long as the process lives and names its pid.
 //! `IDENTITY` says in plain text which node of which cluster the data belong to; its last line is a
-//! checksum of those before. It is written once, before anything else, and never changed.
+//! checksum of those before. It is written once, last of what a directory is made of, and never
+//! changed. `BOOT` says how often the node has started and how far its log had come.
 
-use crate::files::{make_directory, new_file, read_checked, write_checked};
+use crate::boot::{BOOT, BootFile};
+use crate::files::{TextFields, make_directory, new_file, number, read_checked, write_checked};
 use crate::known_peers::{KnownPeers, PEERS};
-use logboat_raft::{ClusterId, Incarnation, NodeId};
+use logboat_raft::{BootCount, ClusterId, Incarnation, NodeId};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const LOCK: &str = "LOCK";
 const IDENTITY: &str = "IDENTITY";
@@ -36,6 +39,7 @@ pub struct Identity {
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    boot: Arc<BootFile>,
     /// Closing it releases the lock.
     _lock: File,
 }
@@ -64,8 +68,21 @@ impl DataDir {
         };
         stored.compare(identity, path)?;
         refuse_remains(path)?;
-        let directory = Self { path: path.to_owned(), _lock: lock };
+        let boot = BootFile::open(path).map_err(|error| unreadable(&path.join(BOOT), error))?;
+        let boot = boot.ok_or_else(|| DirectoryError::Damaged {
+            file: path.join(BOOT),
+            what: "it is missing, though the node has an identity: it was deleted, or an earlier \
+                   build of Logboat made the directory"
+                .to_owned(),
+        })?;
+        let directory = Self { path: path.to_owned(), boot: Arc::new(boot), _lock: lock };
         Ok((directory, stored))
+    }
+
+    /// What the directory says of the node's starts.
+    #[must_use]
+    pub const fn boot(&self) -> &Arc<BootFile> {
+        &self.boot
     }
 
     /// The peers that this node knows.
@@ -188,16 +205,26 @@ fn lock(directory: &Path) -> Result<File, DirectoryError> {
 
 /// Data without an identity are somebody's who lost it, and must not become this node's.
 fn refuse_orphans(directory: &Path) -> Result<(), DirectoryError> {
+    let missing = |what: String| DirectoryError::Damaged {
+        file: directory.join(IDENTITY),
+        what: format!("it is missing, though {what}"),
+    };
     for name in [WAL, SNAPSHOTS] {
         let path = directory.join(name);
         if fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
-            return Err(DirectoryError::Damaged {
-                file: directory.join(IDENTITY),
-                what: format!("it is missing, though there are files in {}", path.display()),
-            });
+            return Err(missing(format!("there are files in {}", path.display())));
         }
     }
-    Ok(())
+    // A crash while the directory was made leaves a `BOOT` that counts no start.
+    match BootFile::open(directory) {
+        Ok(Some(boot)) if boot.record().count > BootCount(0) => {
+            Err(missing("the node has started here before".to_owned()))
+        }
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            Err(missing(format!("there is a damaged {BOOT}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// An identity without data is a node that forgot what it promised, and must not go on as if it
@@ -218,6 +245,7 @@ impl Identity {
     fn found(&self, directory: &Path) -> io::Result<()> {
         make_directory(&directory.join(WAL))?;
         make_directory(&directory.join(SNAPSHOTS))?;
+        BootFile::create(directory)?;
         let text = format!(
             "logboat 1\ncluster {}\nname {}\nnode {}\nmembers {}\nincarnation {:016x}\n",
             self.cluster,
@@ -230,24 +258,14 @@ impl Identity {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let mut lines = text.lines();
-        if lines.next() != Some("logboat 1") {
-            return Err("it is of another version".to_owned());
-        }
-        let mut field = |name: &str| {
-            let line = lines.next().and_then(|line| line.strip_prefix(name));
-            line.and_then(|line| line.strip_prefix(' ')).ok_or_else(|| format!("it has no {name}"))
-        };
-        let number = |text: &str, radix| {
-            u64::from_str_radix(text, radix).map_err(|_| format!("{text} is no number"))
-        };
-        let cluster = ClusterId(number(field("cluster")?, 16)?);
-        let name = field("name")?.to_owned();
-        let node = NodeId(number(field("node")?, 10)?);
-        let members = field("members")?.split(',');
+        let mut fields = TextFields::of(text, "logboat 1")?;
+        let cluster = ClusterId(fields.number("cluster", 16)?);
+        let name = fields.text("name")?.to_owned();
+        let node = NodeId(fields.number("node", 10)?);
+        let members = fields.text("members")?.split(',');
         let members = members.map(|member| number(member, 10).map(NodeId));
         let members = members.collect::<Result<_, _>>()?;
-        let incarnation = Incarnation(number(field("incarnation")?, 16)?);
+        let incarnation = Incarnation(fields.number("incarnation", 16)?);
         Ok(Self { cluster, name, node, members, incarnation })
     }
 
@@ -295,7 +313,7 @@ mod tests {
     use super::*;
     use crate::snapshot::SnapshotStore;
     use crate::wal::{Disk, FileDisk};
-    use logboat_raft::{GroupId, Index, LogId, Term};
+    use logboat_raft::{BootNonce, GroupId, Index, LogId, LogPosition, Term};
     use std::os::unix::fs::PermissionsExt;
 
     fn identity() -> Identity {
@@ -410,7 +428,7 @@ mod tests {
                 waiting.extend(entries.map(|entry| entry.unwrap().path()));
             }
         }
-        assert_eq!(seen, 8, "the directory, its two, LOCK, IDENTITY, PEERS, a segment, a snapshot");
+        assert_eq!(seen, 9, "directories, LOCK, IDENTITY, BOOT, PEERS, a segment, a snapshot");
     }
 
     #[test]
@@ -422,6 +440,35 @@ mod tests {
         drop(opened);
         let error = DataDir::open(directory.path(), &identity()).unwrap_err();
         assert!(matches!(error, DirectoryError::Damaged { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_directory_that_was_used_is_refused_without_its_identity() {
+        let directory = tempfile::tempdir().unwrap();
+        let (opened, _) = DataDir::open(directory.path(), &identity()).unwrap();
+        opened.boot().begin(BootNonce(1), LogPosition::default()).unwrap();
+        fs::remove_file(directory.path().join(IDENTITY)).unwrap();
+        drop(opened);
+        let error = DataDir::open(directory.path(), &identity()).unwrap_err();
+        assert!(error.to_string().contains("has started here before"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_whose_making_was_cut_short_is_made_again() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(DataDir::open(directory.path(), &identity()).unwrap());
+        fs::remove_file(directory.path().join(IDENTITY)).unwrap();
+        let (opened, _) = DataDir::open(directory.path(), &identity()).unwrap();
+        assert_eq!(opened.boot().record().count, BootCount(0));
+    }
+
+    #[test]
+    fn an_identity_without_a_boot_record_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(DataDir::open(directory.path(), &identity()).unwrap());
+        fs::remove_file(directory.path().join(BOOT)).unwrap();
+        let error = DataDir::open(directory.path(), &identity()).unwrap_err();
+        assert!(error.to_string().contains("an earlier build"), "{error}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the standard library lacks for files that must survive a crash.
 
+use logboat_raft::LogPosition;
 use rustix::fs::fdatasync;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -37,6 +38,43 @@ pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
 /// Makes what was created, renamed and removed in a directory durable.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+/// The lines of a small text file, each a field's name and its value.
+pub(crate) struct TextFields<'a>(std::str::Lines<'a>);
+
+impl<'a> TextFields<'a> {
+    /// The fields of a text that begins with the line `version`.
+    pub(crate) fn of(text: &'a str, version: &str) -> Result<Self, String> {
+        let mut lines = text.lines();
+        if lines.next() != Some(version) {
+            return Err("it is of another version".to_owned());
+        }
+        Ok(Self(lines))
+    }
+
+    /// The value of the next field, which must be called `name`.
+    pub(crate) fn text(&mut self, name: &str) -> Result<&'a str, String> {
+        let line = self.0.next().and_then(|line| line.strip_prefix(name));
+        line.and_then(|line| line.strip_prefix(' ')).ok_or_else(|| format!("it has no {name}"))
+    }
+
+    /// The value of the next field, a number.
+    pub(crate) fn number(&mut self, name: &str, radix: u32) -> Result<u64, String> {
+        number(self.text(name)?, radix)
+    }
+}
+
+pub(crate) fn number(text: &str, radix: u32) -> Result<u64, String> {
+    u64::from_str_radix(text, radix).map_err(|_| format!("{text} is no number"))
+}
+
+/// A position of the log, as [`LogPosition`] is displayed.
+pub(crate) fn log_position(text: &str) -> Result<LogPosition, String> {
+    let parts = text.split_once(':').and_then(|(segment, offset)| {
+        Some(LogPosition { segment: segment.parse().ok()?, offset: offset.parse().ok()? })
+    });
+    parts.ok_or_else(|| format!("{text} is no position of a log"))
 }
 
 /// Replaces a small text file durably: the old text stands there until the new one does. A line

@@ -7,21 +7,22 @@
 //! ([`Persist`](logboat_raft::Persist), [`Grant`](logboat_raft::Grant)) and come out again
 //! ([`Recovered`]).
 
+mod boot;
 mod directory;
 mod files;
 mod known_peers;
 mod snapshot;
 mod wal;
 
+pub use boot::{BootFile, BootRecord};
 pub use directory::{DataDir, DirectoryError, Identity};
 pub use known_peers::KnownPeers;
 pub use snapshot::{
     SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotStore, SnapshotWriter,
 };
 pub use wal::{
-    Batch, Completion, Damage, GroupReport, Poisoned, Position, ReadError, Recovered,
-    SegmentReport, SegmentState, Unreadable, Wal, WalError, WalMetrics, WalOptions, WalReport,
-    inspect,
+    Batch, Completion, Damage, GroupReport, Poisoned, ReadError, Recovered, SegmentReport,
+    SegmentState, Unreadable, Wal, WalError, WalMetrics, WalOptions, WalReport, inspect,
 };
 
 pub mod simulation {

@@ -41,7 +41,7 @@ fn a_report_tells_segments_and_groups_of_a_log_in_use() {
     let active = wal.log().active_segment() as usize;
     assert_eq!(states[active - 1], SegmentState::Active);
     assert!(states[..active - 1].iter().all(|state| *state == SegmentState::Sealed));
-    assert_eq!(report.segments[0].batches, 3);
+    assert_eq!(report.segments[0].batches, 4);
     assert!(report.segments[0].salt != report.segments[1].salt);
     assert_eq!(report.segments[active - 1].durable.segment as usize, active);
     let group = report.groups[&GroupId(5)];

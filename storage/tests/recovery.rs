@@ -5,8 +5,8 @@
 mod common;
 
 use common::{Model, Op, append_entries, compact, grant, next_grant, op, persist, small};
-use logboat_raft::{GroupId, Index, NodeId};
-use logboat_storage::simulation::{InlineWal, SimDisk, Written};
+use logboat_raft::{GroupId, Index, LogPosition, NodeId};
+use logboat_storage::simulation::{Disk, InlineWal, SimDisk, Written};
 use logboat_storage::{Damage, Recovered, WalError};
 use proptest::prelude::*;
 
@@ -83,8 +83,11 @@ proptest! {
         let disk = SimDisk::default();
         let options = small(8 << 10, 32 << 10);
         let mut acknowledged = Model::default();
+        let mut end = LogPosition::default();
         for (batches, mut random, ending) in rounds {
-            let (mut wal, recovered) = InlineWal::open(disk.clone(), options.clone()).unwrap();
+            let (mut wal, recovered) =
+                InlineWal::open_past(disk.clone(), options.clone(), end).unwrap();
+            prop_assert!(wal.log().durable_end() >= wal.log().found_end());
             prop_assert_eq!(&recovered, &acknowledged.recovered());
             acknowledged.check_reads(&wal);
             let mut model = acknowledged.clone();
@@ -110,6 +113,7 @@ proptest! {
                 }
                 model.check_reads(&wal);
             }
+            end = wal.log().durable_end();
             match ending {
                 0 => {
                     wal.close().unwrap();
@@ -124,7 +128,9 @@ proptest! {
                     });
                 }
             }
-            let (wal, recovered) = InlineWal::open(disk.clone(), options.clone()).unwrap();
+            let (wal, recovered) =
+                InlineWal::open_past(disk.clone(), options.clone(), end).unwrap();
+            end = wal.log().durable_end();
             let found = possible.into_iter().rev().find(|model| model.recovered() == recovered);
             prop_assert!(found.is_some(), "no prefix: {recovered:?}");
             acknowledged = found.unwrap();
@@ -202,7 +208,9 @@ fn damage_under_a_running_log_is_not_served() {
     let content = disk.durable(SEGMENT);
     let end = end_of(&disk, SEGMENT);
     assert!(content.len() as u64 > end);
-    for offset in 4096 + 32..4096 + 32 + 200 {
+    // Behind the batch that records the mark of the opening.
+    let begin = 4096 + 2 * 32;
+    for offset in begin..begin + 200 {
         disk.flip(SEGMENT, offset, 0);
         let read = wal.read(GroupId(7), Index(1), Index(2), usize::MAX);
         assert!(read.is_err(), "{offset}");
@@ -399,6 +407,38 @@ fn a_gap_in_a_groups_log_is_refused_before_it_is_written() {
     wal.sync().unwrap();
     let (_, recovered) = InlineWal::open(disk, small(16 << 10, 64 << 10)).unwrap();
     assert_eq!(recovered.groups[&GroupId(1)].last, Index(2));
+}
+
+#[test]
+fn a_log_that_ends_before_it_is_known_to_have_ended_is_refused() {
+    let short = |disk: SimDisk, known_end| {
+        let refused = InlineWal::open_past(disk, small(8 << 10, 1 << 20), known_end);
+        matches!(refused.err(), Some(WalError::Short { known_end: known, .. }) if known == known_end)
+    };
+    // Nothing was ever written but that the log was opened.
+    let disk = SimDisk::default();
+    let (wal, _) = InlineWal::open(disk.clone(), small(8 << 10, 1 << 20)).unwrap();
+    let opened = wal.log().durable_end();
+    drop(wal);
+    assert!(short(SimDisk::default(), opened));
+    // The newest segments are gone, or all.
+    let (mut wal, _) = InlineWal::open_past(disk.clone(), small(8 << 10, 1 << 20), opened).unwrap();
+    while wal.log().active_segment() < 4 {
+        let next = Index(wal.log().durable_end().pack());
+        wal.write(&[], &[append_entries(GroupId(next.0), Index(1), 1, 1000)]).unwrap();
+        wal.sync().unwrap();
+    }
+    let reached = wal.log().durable_end();
+    wal.close().unwrap();
+    for oldest_gone in [1, 2, 4] {
+        let copy = disk.copy();
+        for segment in oldest_gone..=4 {
+            copy.remove(&format!("{segment:010}.wal")).unwrap();
+        }
+        assert!(short(copy, reached), "from {oldest_gone}");
+    }
+    let (wal, _) = InlineWal::open_past(disk, small(8 << 10, 1 << 20), reached).unwrap();
+    assert!(wal.log().found_end() > reached);
 }
 
 #[test]

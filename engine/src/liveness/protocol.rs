@@ -60,7 +60,7 @@ impl LivenessTiming {
 /// What is to be done, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Write to the log what was promised to a node (or this node's own boot count).
+    /// Write to the log what was promised to a node, or that this node's own disk takes writes.
     Persist(NodeId, Grant),
     /// Send at once.
     Send(NodeId, SupportMessage),
@@ -133,12 +133,13 @@ struct Peer {
 }
 
 impl Liveness {
-    /// A node that starts with what is on its disk. It counts one boot more, and goes on supporting
-    /// whom it supported, for as long as if they had just asked.
+    /// A node that starts with what is on its disk. It goes on supporting whom it supported, for as
+    /// long as if they had just asked.
     #[must_use]
     pub fn new(
         own: NodeId,
         members: impl IntoIterator<Item = NodeId>,
+        boot: BootCount,
         grants: &BTreeMap<NodeId, Grant>,
         timing: LivenessTiming,
         now: Time,
@@ -153,7 +154,7 @@ impl Liveness {
         };
         Self {
             own,
-            boot: BootCount(recorded(own).boot.0 + 1),
+            boot,
             timing,
             peers: members.into_iter().filter(|node| *node != own).map(peer).collect(),
             next_requests: now,

@@ -2,7 +2,7 @@
 
 use super::disk::Unreadable;
 use super::options::WalOptions;
-use logboat_raft::{GroupId, Index};
+use logboat_raft::{GroupId, Index, LogPosition};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::{fmt, io};
@@ -44,6 +44,20 @@ pub enum WalError {
     /// A file that the log did not make lies among its own.
     #[error("{} is no file of a Logboat log", .0.display())]
     Foreign(PathBuf),
+    /// The log ends before a position that it is known to have reached.
+    #[error(
+        "the log in {} ends at {end}, but it was durable up to {known_end}: segment files were \
+         removed, or replaced by older ones",
+        .directory.display()
+    )]
+    Short {
+        /// Where the log is.
+        directory: PathBuf,
+        /// Where it ends; the default if there is nothing of it.
+        end: LogPosition,
+        /// The position that it had reached.
+        known_end: LogPosition,
+    },
     /// There is no room for the first segment.
     #[error("the disk is full: no room for a segment of {bytes} bytes in {}", .directory.display())]
     DiskFull {

@@ -6,7 +6,7 @@ use super::options::WalOptions;
 use super::recovery::{Recovered, recover};
 use super::segments::SegmentPool;
 use super::write::{Log, Written};
-use logboat_raft::{Entry, Grant, GroupId, Index, NodeId, Persist};
+use logboat_raft::{Entry, Grant, GroupId, Index, LogPosition, NodeId, Persist};
 use std::io;
 
 /// The same log as [`Wal`](super::Wal), with the same files, driven by the caller's thread.
@@ -21,7 +21,19 @@ impl<D: Disk> InlineWal<D> {
     /// # Errors
     /// [`WalError`].
     pub fn open(disk: D, options: WalOptions) -> Result<(Self, Recovered), WalError> {
-        let (log, pool, recovered) = recover(disk, options)?;
+        Self::open_past(disk, options, LogPosition::default())
+    }
+
+    /// Like [`Self::open`], but refuses a log that ends before `known_end`.
+    ///
+    /// # Errors
+    /// [`WalError`].
+    pub fn open_past(
+        disk: D,
+        options: WalOptions,
+        known_end: LogPosition,
+    ) -> Result<(Self, Recovered), WalError> {
+        let (log, pool, recovered) = recover(disk, options, known_end)?;
         Ok((Self { log, pool }, recovered))
     }
 

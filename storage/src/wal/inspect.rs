@@ -2,12 +2,12 @@
 
 use super::disk::read_file;
 use super::error::{Damage, WalError};
-use super::format::{Position, segment_name, segment_of};
+use super::format::{position, segment_name, segment_of};
 use super::index::{Accounts, LogIndex};
 use super::recovery::{Extent, Scanned, replay, scan};
 use super::segments::is_temporary;
 use bytes::Bytes;
-use logboat_raft::{Grant, GroupId, HardState, Index, LogId, NodeId};
+use logboat_raft::{Grant, GroupId, HardState, Index, LogId, LogPosition, NodeId};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -45,8 +45,8 @@ pub struct SegmentReport {
     pub end: u64,
     /// The number of valid batches.
     pub batches: u64,
-    /// The highest durable mark in it: segment and offset, see [`Position`].
-    pub durable: Position,
+    /// The highest durable mark in it: segment and offset, see [`LogPosition`].
+    pub durable: LogPosition,
     /// What it is to the log.
     pub state: SegmentState,
 }
@@ -147,6 +147,7 @@ fn attempt(directory: &Path) -> io::Result<WalReport> {
             WalError::Corrupt(damage) => report.damage.push(damage),
             WalError::Missing(file) => report.missing.push(file),
             WalError::Foreign(_)
+            | WalError::Short { .. }
             | WalError::DiskFull { .. }
             | WalError::Options(_)
             | WalError::Unreadable { .. }
@@ -183,7 +184,7 @@ fn segment(
         bytes,
         end: 0,
         batches: 0,
-        durable: Position::default(),
+        durable: LogPosition::default(),
         state: SegmentState::Unreadable,
     };
     if let Ok((header, scan)) = scanned {
@@ -217,7 +218,7 @@ fn follow(
             continue;
         };
         replay(&file, header.salt, *end, |offset, record| {
-            let place = Position::new(*id, offset);
+            let place = position(*id, offset);
             index.apply(record.effect, place, record.bytes as u32, &mut accounts);
         });
     }

@@ -41,7 +41,7 @@
 //! not failed: it is written when there is room again.
 
 use crossbeam_channel::{Sender, unbounded};
-use logboat_raft::{Entry, GroupId, Index, Restored};
+use logboat_raft::{Entry, GroupId, Index, LogPosition, Restored};
 use parking_lot::{Mutex, RwLock};
 use std::io;
 use std::path::Path;
@@ -64,13 +64,12 @@ mod write;
 pub use batch::{Batch, Completion};
 pub use disk::{Disk, FileDisk, FileSegment, SegmentFile, SimDisk, SimSegment, Unreadable};
 pub use error::{Damage, Poisoned, ReadError, WalError, WriteError};
-pub use format::Position;
 pub use inline::InlineWal;
 pub use inspect::{GroupReport, SegmentReport, SegmentState, WalReport, inspect};
 pub use metrics::WalMetrics;
 pub use options::WalOptions;
 pub use recovery::Recovered;
-use recovery::recover;
+use recovery::{Opened, recover};
 use segments::SegmentWorker;
 pub use segments::{Segment, SegmentPool};
 pub use write::{Log, Unsynced, Written};
@@ -101,9 +100,23 @@ impl Wal {
         options: WalOptions,
         pressure: impl Fn(&[GroupId]) + Send + Sync + 'static,
     ) -> Result<(Self, Recovered), WalError> {
+        Self::open_past(directory, options, LogPosition::default(), pressure)
+    }
+
+    /// Like [`Wal::open`], but refuses a log that ends before `known_end`, a position that it is
+    /// known to have reached.
+    ///
+    /// # Errors
+    /// [`WalError`]; nothing has been changed that a crash could not have left.
+    pub fn open_past(
+        directory: &Path,
+        options: WalOptions,
+        known_end: LogPosition,
+        pressure: impl Fn(&[GroupId]) + Send + Sync + 'static,
+    ) -> Result<(Self, Recovered), WalError> {
         let disk = FileDisk::open(directory)
             .map_err(|source| WalError::Io { path: directory.to_owned(), source })?;
-        Self::open_on(disk, options, pressure)
+        Self::begin(recover(disk, options, known_end)?, pressure)
     }
 }
 
@@ -117,8 +130,15 @@ impl<D: Disk> Wal<D> {
         options: WalOptions,
         pressure: impl Fn(&[GroupId]) + Send + Sync + 'static,
     ) -> Result<(Self, Recovered), WalError> {
-        let place = disk.path("");
-        let (log, pool, recovered) = recover(disk, options)?;
+        Self::begin(recover(disk, options, LogPosition::default())?, pressure)
+    }
+
+    /// Starts the threads of a log that was opened.
+    fn begin(
+        (log, pool, recovered): Opened<D>,
+        pressure: impl Fn(&[GroupId]) + Send + Sync + 'static,
+    ) -> Result<(Self, Recovered), WalError> {
+        let place = log.store.disk.path("");
         let failed = |source| WalError::Io { path: place.clone(), source };
         let shared = Arc::new(Shared::new(&log));
         let sync_queue = Arc::new(SyncQueue::new(Arc::clone(&shared)));
@@ -184,6 +204,19 @@ impl<D: Disk> Wal<D> {
     /// [`ReadError`] when what the disk holds is not what was written.
     pub fn restored(&self, group: GroupId) -> Result<Restored, ReadError> {
         self.handle.shared.store.restored(group)
+    }
+
+    /// Where the log ended when it was opened: never before what had been durable. The default if
+    /// it was new.
+    #[must_use]
+    pub fn found_end(&self) -> LogPosition {
+        self.handle.shared.found_end
+    }
+
+    /// How far the log is durable. After [`Self::close`] it is where the log ends.
+    #[must_use]
+    pub fn durable_end(&self) -> LogPosition {
+        self.handle.shared.durable_end()
     }
 
     /// Bytes submitted and not completed: what the batches take in memory, about.

@@ -4,7 +4,7 @@ use super::cost::WORKERS;
 use super::replica::{Letter, ReplicaId};
 use super::worker::Worker;
 use logboat::internals::{Liveness, LivenessTiming};
-use logboat_raft::{Epoch, NodeId, SupportMessage, Time};
+use logboat_raft::{BootCount, Epoch, NodeId, SupportMessage, Time};
 use std::collections::BTreeMap;
 
 /// A node.
@@ -25,7 +25,7 @@ impl Node {
         Self {
             id,
             lives: true,
-            liveness: Liveness::new(id, members, &BTreeMap::new(), timing, now),
+            liveness: Liveness::new(id, members, BootCount(1), &BTreeMap::new(), timing, now),
             workers: (0..WORKERS).map(|_| Worker::new(id)).collect(),
             log: Log::default(),
             arrivals: vec![now; nodes],

@@ -3,9 +3,9 @@
 use super::disk::SnapshotFiles;
 use super::process::Process;
 use super::scene::{Event, Scene, Target};
-use logboat_raft::{NodeId, Time};
-use logboat_storage::WalError;
+use logboat_raft::{BootNonce, NodeId, Time};
 use logboat_storage::simulation::{InlineWal, SimDisk};
+use logboat_storage::{BootRecord, WalError};
 use parking_lot::Mutex;
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -52,6 +52,8 @@ pub(super) struct Hardware {
     pub(super) place: usize,
     pub(super) disk: SimDisk,
     pub(super) snapshots: Arc<Mutex<SnapshotFiles>>,
+    /// What the directory says of the node's starts.
+    pub(super) boot: BootRecord,
     /// Counts the runs.
     pub(super) incarnation: u64,
     /// When power goes.
@@ -128,6 +130,7 @@ impl Host {
             place,
             disk: SimDisk::default(),
             snapshots: Arc::default(),
+            boot: BootRecord::default(),
             incarnation: 0,
             crash_at: None,
             doomed: false,
@@ -146,16 +149,20 @@ impl Host {
         }
         let hardware = &mut self.hardware;
         let options = scene.plan.wal.clone();
-        let mut opened = InlineWal::open(hardware.disk.clone(), options.clone());
+        let known_end = hardware.boot.log_end;
+        let open = |disk: &SimDisk| InlineWal::open_past(disk.clone(), options.clone(), known_end);
+        let mut opened = open(&hardware.disk);
         if opened.is_ok() && scene.stormy && scene.random.per_mille(100) {
             drop(opened);
             // Power goes again during recovery.
             hardware.cut_power(scene);
-            opened = InlineWal::open(hardware.disk.clone(), options);
+            opened = open(&hardware.disk);
         }
         match opened {
             Ok((wal, recovered)) => {
                 hardware.incarnation += 1;
+                let nonce = BootNonce(scene.random.next());
+                hardware.boot = hardware.boot.next(nonce, wal.log().durable_end());
                 hardware.clock = Clock { at: scene.now, shows: 0, pace: 1_000_000 };
                 let process = Process::start(hardware, wal, recovered, scene);
                 self.process = Some(Box::new(process));

@@ -22,7 +22,8 @@ pub(super) fn start_liveness(
 ) -> Liveness {
     let members = (1..=scene.plan.nodes as u64).map(NodeId);
     let now = hardware.time(scene.now);
-    Liveness::new(hardware.id(), members, grants, scene.plan.timing(), now)
+    let boot = hardware.boot.count;
+    Liveness::new(hardware.id(), members, boot, grants, scene.plan.timing(), now)
 }
 
 impl Process {

@@ -1,8 +1,8 @@
 //! The headers of segments and batches.
 
 use super::bits::{salted_crc, u32_at, u64_at};
-use super::position::Position;
 use crate::wal::disk::BLOCK_BYTES;
+use logboat_raft::LogPosition;
 
 /// Bytes of a batch header.
 pub(crate) const BATCH_HEADER_BYTES: usize = 32;
@@ -72,7 +72,7 @@ pub(crate) struct BatchHeader {
     /// Bytes after the header, a multiple of [`BATCH_ALIGN`].
     pub(crate) body_bytes: u32,
     /// Everything before was durable when the batch was written.
-    pub(crate) durable: Position,
+    pub(crate) durable: LogPosition,
     /// Segments before this one were not needed when the batch was written.
     pub(crate) oldest: u32,
     /// The number of records.
@@ -107,7 +107,7 @@ impl BatchHeader {
         }
         let header = Self {
             body_bytes: u32_at(bytes, 4),
-            durable: Position::unpack(u64_at(bytes, 8)),
+            durable: LogPosition::unpack(u64_at(bytes, 8)),
             oldest: u32_at(bytes, 16),
             records: u32_at(bytes, 20),
             closed: u32_at(bytes, 24) & CLOSED != 0,
@@ -117,7 +117,7 @@ impl BatchHeader {
 
     /// Whether a log can have written this at `place`: it knows of nothing durable, and needs no
     /// segment, that comes later.
-    pub(crate) const fn is_possible(&self, place: Position) -> bool {
+    pub(crate) const fn is_possible(&self, place: LogPosition) -> bool {
         self.durable.pack() <= place.pack()
             && self.oldest <= place.segment
             && (self.body_bytes as usize).is_multiple_of(BATCH_ALIGN)

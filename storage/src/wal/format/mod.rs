@@ -20,6 +20,5 @@ mod record;
 pub(crate) use effect::{Change, Effect};
 pub(crate) use encoder::{Encoder, appended};
 pub(crate) use header::{BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader, SegmentHeader};
-pub use position::Position;
-pub(crate) use position::{MAX_SEGMENT_BYTES, segment_name, segment_of};
+pub(crate) use position::{MAX_SEGMENT_BYTES, position, segment_name, segment_of};
 pub(crate) use record::Record;

@@ -1,38 +1,13 @@
 //! Places in the log, and the names of segment files.
 
-use std::fmt;
+use logboat_raft::LogPosition;
 
-/// The largest segment that [`Position`] can address.
+/// The largest segment that [`LogPosition`] can address.
 pub(crate) const MAX_SEGMENT_BYTES: u64 = 1 << 31;
 
-/// A place in the log. Segments are numbered from 1 on, so that the default comes before all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Position {
-    /// The segment.
-    pub segment: u32,
-    /// The offset in its file.
-    pub offset: u32,
-}
-
-impl Position {
-    pub(crate) const fn new(segment: u32, offset: u64) -> Self {
-        Self { segment, offset: offset as u32 }
-    }
-
-    /// One number that orders as the position does.
-    pub(crate) const fn pack(self) -> u64 {
-        (self.segment as u64) << 32 | self.offset as u64
-    }
-
-    pub(crate) const fn unpack(packed: u64) -> Self {
-        Self { segment: (packed >> 32) as u32, offset: packed as u32 }
-    }
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.segment, self.offset)
-    }
+/// The place at `offset` of a segment, which is no longer than [`MAX_SEGMENT_BYTES`].
+pub(crate) const fn position(segment: u32, offset: u64) -> LogPosition {
+    LogPosition { segment, offset: offset as u32 }
 }
 
 /// The file name of a segment.

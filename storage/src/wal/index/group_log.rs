@@ -2,8 +2,8 @@
 
 use super::accounts::{Accounts, POINT_BYTES};
 use super::runs::{Run, Runs};
-use crate::wal::format::{Change, Position};
-use logboat_raft::{HardState, Index, LogId};
+use crate::wal::format::Change;
+use logboat_raft::{HardState, Index, LogId, LogPosition};
 
 /// The live part of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl GroupLog {
     pub(crate) fn apply(
         &mut self,
         change: Change,
-        place: Position,
+        place: LogPosition,
         bytes: u32,
         accounts: &mut Accounts,
     ) {

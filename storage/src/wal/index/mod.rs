@@ -1,9 +1,9 @@
 //! The log's index in memory: which record holds which entry, what the node granted its peers last,
 //! and how much of each segment is needed.
 
-use crate::wal::format::{Effect, Position};
+use crate::wal::format::Effect;
 use accounts::POINT_BYTES;
-use logboat_raft::{Grant, GroupId, NodeId};
+use logboat_raft::{Grant, GroupId, LogPosition, NodeId};
 use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
@@ -43,7 +43,7 @@ impl LogIndex {
     pub(crate) fn apply(
         &self,
         effect: Effect,
-        place: Position,
+        place: LogPosition,
         bytes: u32,
         accounts: &mut Accounts,
     ) {

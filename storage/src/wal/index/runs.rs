@@ -1,8 +1,7 @@
 //! The runs of one group, packed: with thousands of groups they are most of what the log needs
 //! memory for.
 
-use crate::wal::format::Position;
-use logboat_raft::Index;
+use logboat_raft::{Index, LogPosition};
 use std::collections::VecDeque;
 
 /// Consecutive entries in one record.
@@ -11,7 +10,7 @@ pub(crate) struct Run {
     /// The first entry of the record, which need not be live any more.
     pub(crate) first: Index,
     /// Where the record begins.
-    pub(crate) place: Position,
+    pub(crate) place: LogPosition,
     /// The entries of the record.
     pub(crate) count: u32,
     /// The bytes of the record.
@@ -29,7 +28,7 @@ pub(crate) struct Runs {
 #[derive(Clone, Copy, Debug)]
 struct Packed {
     first: u32,
-    place: Position,
+    place: LogPosition,
     count: u32,
     bytes: u32,
 }
@@ -133,7 +132,7 @@ mod tests {
     fn run(first: u64) -> Run {
         Run {
             first: Index(first),
-            place: Position::new(1, first as u32 as u64),
+            place: LogPosition { segment: 1, offset: first as u32 },
             count: 1,
             bytes: 9,
         }

@@ -3,7 +3,8 @@
 
 use super::scan::{Flaw, Scan, Scanned};
 use crate::wal::error::{Damage, WalError};
-use crate::wal::format::{Position, segment_name};
+use crate::wal::format::{position, segment_name};
+use logboat_raft::LogPosition;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -60,8 +61,21 @@ impl Extent {
         extent
     }
 
+    /// Where the log ends; before any position when nothing was ever written.
+    pub(crate) fn end(&self) -> LogPosition {
+        let end = self.ends.get(&self.last);
+        end.map_or_else(LogPosition::default, |end| position(self.last, *end))
+    }
+
     /// Finds where the valid part of a segment ends, and what is damaged before that.
-    fn judge(&mut self, id: u32, scan: &Scan, next: Option<&Scan>, mark: Position, path: PathBuf) {
+    fn judge(
+        &mut self,
+        id: u32,
+        scan: &Scan,
+        next: Option<&Scan>,
+        mark: LogPosition,
+        path: PathBuf,
+    ) {
         let (end, acknowledged) = if id < self.last {
             // Something follows, so this segment was durable up to where the next one says. If
             // that can't say, its first batch is damaged, which is found when it is judged.

@@ -13,20 +13,21 @@
 //! 5. Each segment before that one was durable up to its end, and the first batch of the segment
 //!    after it says where that was. What does not verify before that end is damage.
 //! 6. The records up to these ends are followed in order.
-//! 7. The log goes on in a new segment, unless it was closed. The bytes behind a cut are never
+//! 7. A log that ends before a position that it is known to have reached is refused.
+//! 8. The log goes on in a new segment, unless it was closed. The bytes behind a cut are never
 //!    written over, so nothing that is written later completes a torn batch.
 
 use super::disk::{BLOCK_BYTES, Disk, SegmentFile};
 use super::error::{Damage, WalError};
 use super::format::{
-    Change, Effect, MAX_SEGMENT_BYTES, Position, Record, segment_name, segment_of,
+    Change, Effect, MAX_SEGMENT_BYTES, Record, position, segment_name, segment_of,
 };
 use super::index::{Accounts, GroupLog, LogIndex};
 use super::options::WalOptions;
 use super::segments::{Segment, SegmentPool, Store, is_full};
 use super::write::{Active, Log};
 use bytes::Bytes;
-use logboat_raft::{Grant, GroupId, Index, NodeId, Restored};
+use logboat_raft::{Grant, GroupId, Index, LogPosition, NodeId, Restored};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
@@ -59,8 +60,12 @@ const PARALLEL_BYTES: u64 = 32 << 20;
 /// The most segments that are in memory at once to be scanned.
 const MAX_SCANS: usize = 4;
 
-/// Opens the log on a disk.
-pub(crate) fn recover<D: Disk>(disk: D, options: WalOptions) -> Result<Opened<D>, WalError> {
+/// Opens the log on a disk, if it does not end before `known_end`.
+pub(crate) fn recover<D: Disk>(
+    disk: D,
+    options: WalOptions,
+    known_end: LogPosition,
+) -> Result<Opened<D>, WalError> {
     let bytes = options.segment_bytes;
     if !(2 * BLOCK_BYTES..=MAX_SEGMENT_BYTES).contains(&bytes) || !bytes.is_multiple_of(BLOCK_BYTES)
     {
@@ -73,6 +78,10 @@ pub(crate) fn recover<D: Disk>(disk: D, options: WalOptions) -> Result<Opened<D>
     if !extent.problems.is_empty() {
         return Err(extent.problems.swap_remove(0));
     }
+    let end = extent.end();
+    if end < known_end {
+        return Err(WalError::Short { directory: disk.path(""), end, known_end });
+    }
     let unneeded = |id: &u32| *id < extent.oldest || *id > extent.last;
     let unneeded: Vec<u32> = found.keys().copied().filter(unneeded).collect();
     // From the newest on, so that a crash in between leaves no hole in the middle.
@@ -82,11 +91,14 @@ pub(crate) fn recover<D: Disk>(disk: D, options: WalOptions) -> Result<Opened<D>
         reclaimed.map_err(|source| failure(&*disk, &segment_name(id), source))?;
     }
     if found.is_empty() {
-        let log = begin(disk, options, &mut pool)?;
+        let mut log = begin(disk, options, &mut pool)?;
+        start_writing(&mut log, &mut pool)?;
         return Ok((log, pool, Recovered::default()));
     }
     let (mut log, terms) = rebuild(disk, options, found, &scans, &extent)?;
-    let recovered = Recovered { groups: restore(&log, &terms)?, grants: log.store.index.grants() };
+    let groups = restore(&log, &terms)?;
+    let recovered = Recovered { groups, grants: log.store.index.grants() };
+    log.found_end = end;
     start_writing(&mut log, &mut pool)?;
     Ok((log, pool, recovered))
 }
@@ -192,7 +204,7 @@ fn rebuild<D: Disk>(
         let end = *end;
         let content = read(&*disk, id, end)?;
         replay(&content, header.salt, end, |offset, record| {
-            let place = Position::new(id, offset);
+            let place = position(id, offset);
             index.apply(record.effect, place, record.bytes as u32, &mut accounts);
             follow(&mut terms, &record);
         });
@@ -267,8 +279,8 @@ fn restore<D: Disk>(
 }
 
 /// Begins to write: with a mark, so that all that was recovered, which counts as durable from now
-/// on, lies below a mark; and in a new segment, unless the log was closed. On a full disk that has
-/// to wait; reads go on.
+/// on, lies below a mark, and a log that is new is told from one whose files are gone; and in a new
+/// segment, unless the log was closed. On a full disk that has to wait; reads go on.
 fn start_writing<D: Disk>(log: &mut Log<D>, pool: &mut SegmentPool<D>) -> Result<(), WalError> {
     let disk = Arc::clone(&log.store.disk);
     if log.active.end == log.active.limit {

@@ -3,10 +3,10 @@
 
 use crate::wal::disk::BLOCK_BYTES;
 use crate::wal::format::{
-    BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader, Position, Record, SegmentHeader,
+    BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader, Record, SegmentHeader, position,
 };
 use bytes::Bytes;
-use logboat_raft::GroupId;
+use logboat_raft::{GroupId, LogPosition};
 
 /// The header of a segment and what it holds, or why the header can't be believed.
 pub(crate) type Scanned = Result<(SegmentHeader, Scan), String>;
@@ -23,7 +23,7 @@ pub(crate) struct Scan {
     /// The last of the valid batches.
     pub(crate) last: Option<BatchHeader>,
     /// The highest durable mark in any valid header.
-    pub(crate) mark: Position,
+    pub(crate) mark: LogPosition,
     /// Where the segment before ends, if any valid header says so: nothing is written into a
     /// segment before all of the one before it is durable.
     pub(crate) previous_end: Option<u64>,
@@ -48,7 +48,7 @@ impl Scan {
             behind: 0,
             end: BLOCK_BYTES,
             last: None,
-            mark: Position::default(),
+            mark: LogPosition::default(),
             previous_end: None,
             flaws: Vec::new(),
         };
@@ -122,7 +122,7 @@ pub(crate) fn replay(file: &[u8], salt: u64, end: u64, mut each: impl FnMut(u64,
 
 /// The batch header at `offset`, if one stands there that a log can have written.
 fn batch_at(file: &Bytes, segment: SegmentHeader, offset: u64) -> Option<BatchHeader> {
-    let place = Position::new(segment.segment, offset);
+    let place = position(segment.segment, offset);
     BatchHeader::decode(file, segment.salt, offset).filter(|header| header.is_possible(place))
 }
 

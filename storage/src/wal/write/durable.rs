@@ -1,6 +1,6 @@
 //! How far the log is durable.
 
-use crate::wal::format::Position;
+use logboat_raft::LogPosition;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,17 +11,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct DurableEnd(Arc<AtomicU64>);
 
 impl DurableEnd {
-    pub(super) fn new(end: Position) -> Self {
+    pub(super) fn new(end: LogPosition) -> Self {
         Self(Arc::new(AtomicU64::new(end.pack())))
     }
 
-    pub(super) fn get(&self) -> Position {
-        Position::unpack(self.0.load(Ordering::Acquire))
+    pub(super) fn get(&self) -> LogPosition {
+        LogPosition::unpack(self.0.load(Ordering::Acquire))
     }
 
     /// Everything up to `end` was synced. Syncs may end in any order, so an earlier end changes
     /// nothing.
-    pub(super) fn advance(&self, end: Position) {
+    pub(super) fn advance(&self, end: LogPosition) {
         self.0.fetch_max(end.pack(), Ordering::Release);
     }
 }

@@ -8,7 +8,8 @@ use crate::wal::recovery::recover;
 use crate::wal::{InlineWal, Log, WalOptions};
 use logboat_locks::{Condvar, Mutex, explore, thread};
 use logboat_raft::{
-    Entry, EntryKind, GroupId, HardState, Index, LogId, LogWrite, Persist, Term, WriteSeq,
+    Entry, EntryKind, GroupId, HardState, Index, LogId, LogPosition, LogWrite, Persist, Term,
+    WriteSeq,
 };
 use std::sync::Arc;
 use sync_queue::SyncQueue;
@@ -36,7 +37,7 @@ struct Writer {
 impl Writer {
     fn start() -> Self {
         let disk = SimDisk::default();
-        let (log, _, _) = recover(disk.clone(), options()).unwrap();
+        let (log, _, _) = recover(disk.clone(), options(), LogPosition::default()).unwrap();
         let shared = Arc::new(Shared::new(&log));
         let sync_queue = Arc::new(SyncQueue::new(Arc::clone(&shared)));
         let served = Arc::clone(&sync_queue);

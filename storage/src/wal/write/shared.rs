@@ -5,9 +5,9 @@ use super::log::{Log, Unsynced, Written};
 use crate::wal::batch::Completion;
 use crate::wal::disk::{Disk, SegmentFile};
 use crate::wal::error::Poisoned;
-use crate::wal::format::Position;
 use crate::wal::metrics::WalMetrics;
 use crate::wal::segments::Store;
+use logboat_raft::LogPosition;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -20,6 +20,8 @@ pub(crate) struct Shared<D: Disk> {
     /// Bytes submitted and not completed.
     queued: AtomicUsize,
     durable: DurableEnd,
+    /// Where the log ended when it was opened.
+    pub(crate) found_end: LogPosition,
     stalled: AtomicBool,
     closing: AtomicBool,
     poisoned: OnceLock<Poisoned>,
@@ -40,10 +42,15 @@ impl<D: Disk> Shared<D> {
             metrics: WalMetrics::default(),
             queued: AtomicUsize::new(0),
             durable: log.durable.clone(),
+            found_end: log.found_end,
             stalled: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             poisoned: OnceLock::new(),
         }
+    }
+
+    pub(crate) fn durable_end(&self) -> LogPosition {
+        self.durable.get()
     }
 
     pub(crate) fn queued_bytes(&self) -> usize {
@@ -82,7 +89,7 @@ impl<D: Disk> Shared<D> {
         }
     }
 
-    fn synced(&self, end: Position, took: Duration, pending: &[Pending]) {
+    fn synced(&self, end: LogPosition, took: Duration, pending: &[Pending]) {
         self.durable.advance(end);
         self.metrics.syncs.inc();
         self.metrics.sync_seconds.observe(took.as_secs_f64());

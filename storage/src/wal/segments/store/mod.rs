@@ -3,10 +3,10 @@
 use super::segment::Segment;
 use crate::wal::disk::{Disk, SegmentFile, Unreadable};
 use crate::wal::error::{Damage, ReadError};
-use crate::wal::format::{Position, Record, segment_name};
+use crate::wal::format::{Record, segment_name};
 use crate::wal::index::{LogIndex, Piece};
 use bytes::Bytes;
-use logboat_raft::{Entry, GroupId, Index};
+use logboat_raft::{Entry, GroupId, Index, LogPosition};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -62,7 +62,7 @@ impl<D: Disk> Store<D> {
             // Between the two looks a segment was collected: the index has new places by now, or
             // what is needed is lost.
             let segments = self.segments.read();
-            let is_gone = |place: &Position| !segments.contains_key(&place.segment);
+            let is_gone = |place: &LogPosition| !segments.contains_key(&place.segment);
             let lost = pieces.iter().map(|piece| piece.run.place).find(is_gone);
             if let Some(place) = lost.filter(|_| pieces == before) {
                 return Err(self.damage(group, place, "the segment is gone".to_owned()));
@@ -159,7 +159,7 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    fn damage(&self, group: GroupId, place: Position, what: String) -> ReadError {
+    fn damage(&self, group: GroupId, place: LogPosition, what: String) -> ReadError {
         ReadError::Corrupt(Damage {
             file: self.disk.path(&segment_name(place.segment)),
             offset: u64::from(place.offset),

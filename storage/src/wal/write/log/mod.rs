@@ -9,12 +9,12 @@ use super::durable::DurableEnd;
 use crate::wal::disk::{BLOCK_BYTES, Disk, SegmentFile};
 use crate::wal::error::{ReadError, WriteError};
 use crate::wal::format::{
-    BATCH_HEADER_BYTES, BatchHeader, Encoder, MAX_SEGMENT_BYTES, Position, appended,
+    BATCH_HEADER_BYTES, BatchHeader, Encoder, MAX_SEGMENT_BYTES, appended, position,
 };
 use crate::wal::index::{Accounts, GroupLog, MAX_ENTRIES};
 use crate::wal::options::WalOptions;
 use crate::wal::segments::{LiveGroups, Segment, Store};
-use logboat_raft::{Entry, Grant, GroupId, Index, LogWrite, NodeId, Persist};
+use logboat_raft::{Entry, Grant, GroupId, Index, LogPosition, LogWrite, NodeId, Persist};
 use rustc_hash::FxHashMap;
 use std::collections::{VecDeque, hash_map};
 use std::io;
@@ -35,10 +35,12 @@ pub struct Log<D: Disk> {
     pub(crate) accounts: Accounts,
     /// How far it is durable. Who syncs a segment of the log advances it.
     pub(crate) durable: DurableEnd,
+    /// Where it ended when it was opened.
+    pub(crate) found_end: LogPosition,
     /// The highest durable mark that a batch carries.
-    pub(crate) marked: Position,
+    pub(crate) marked: LogPosition,
     /// The end of the last batch that holds records.
-    pub(crate) data_end: Position,
+    pub(crate) data_end: LogPosition,
     /// Segments before this one are not needed.
     pub(crate) oldest: u32,
     pub(crate) retiring: VecDeque<Retiring>,
@@ -67,7 +69,7 @@ pub(crate) struct Active<F> {
 #[derive(Debug)]
 pub(crate) struct Retiring {
     pub(crate) segment: u32,
-    pub(crate) recorded: Option<Position>,
+    pub(crate) recorded: Option<LogPosition>,
 }
 
 /// Something that was written and is not durable.
@@ -76,7 +78,7 @@ pub struct Unsynced<F> {
     /// The file to sync.
     pub(super) file: Arc<F>,
     /// The end of the log that is durable then.
-    pub(super) end: Position,
+    pub(super) end: LogPosition,
 }
 
 /// What a call of [`Log::write`] wrote.
@@ -99,8 +101,8 @@ impl<F: SegmentFile> Active<F> {
 }
 
 impl<F> Active<F> {
-    pub(crate) const fn position(&self) -> Position {
-        Position::new(self.segment.id, self.end)
+    pub(crate) const fn position(&self) -> LogPosition {
+        position(self.segment.id, self.end)
     }
 }
 
@@ -120,6 +122,7 @@ impl<D: Disk> Log<D> {
             active,
             accounts,
             durable: DurableEnd::new(end),
+            found_end: LogPosition::default(),
             marked: end,
             data_end: end,
             oldest,
@@ -200,6 +203,19 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
+    /// Where the log ended when it was opened: never before what had been durable. The default if
+    /// it was new.
+    #[must_use]
+    pub const fn found_end(&self) -> LogPosition {
+        self.found_end
+    }
+
+    /// How far the log is durable.
+    #[must_use]
+    pub fn durable_end(&self) -> LogPosition {
+        self.durable.get()
+    }
+
     /// The id of the segment that is being written.
     #[must_use]
     pub const fn active_segment(&self) -> u32 {
@@ -278,7 +294,7 @@ impl<D: Disk> Log<D> {
         self.active.begun.extend_from_slice(&written[whole..]);
         segment.file.freeze(self.active.end);
         for record in records {
-            let place = Position::new(segment.id, offset + u64::from(record.offset));
+            let place = position(segment.id, offset + u64::from(record.offset));
             self.store.index.apply(record.effect, place, record.bytes, &mut self.accounts);
         }
         self.marked = durable;

@@ -1,0 +1,65 @@
+//! What tells one start of a node on one disk from all others.
+//!
+//! The core needs none of it. Storage keeps it, and nodes exchange it, so that a node which lost its
+//! disk, or came back with an old copy of it, is told from one that remembers its promises.
+
+use crate::{BootCount, Incarnation};
+use core::fmt;
+
+/// Drawn at random at each start of a node: it tells two starts of the same count, from two copies
+/// of a data directory, from each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BootNonce(pub u64);
+
+impl fmt::Display for BootNonce {
+    /// Sixteen hexadecimal digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// A place in the log that all groups of a node share. Segments are numbered from 1 on, so that the
+/// default comes before all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogPosition {
+    /// The segment.
+    pub segment: u32,
+    /// The offset in its file, in bytes.
+    pub offset: u32,
+}
+
+impl LogPosition {
+    /// One number that orders as the position does.
+    #[must_use]
+    pub const fn pack(self) -> u64 {
+        (self.segment as u64) << 32 | self.offset as u64
+    }
+
+    /// The position that was [packed](Self::pack).
+    #[must_use]
+    pub const fn unpack(packed: u64) -> Self {
+        Self { segment: (packed >> 32) as u32, offset: packed as u32 }
+    }
+}
+
+impl fmt::Display for LogPosition {
+    /// `segment:offset`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.segment, self.offset)
+    }
+}
+
+/// One start of a node, as the node introduces it to its peers; or the newest start that a peer
+/// remembers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeBoot {
+    /// The data directory.
+    pub incarnation: Incarnation,
+    /// Which start on that directory it is.
+    pub count: BootCount,
+    /// What was drawn at the start.
+    pub nonce: BootNonce,
+    /// Where the node's log ended at the start; or the furthest that it is known to have been
+    /// durable. The log of a later start on the same directory does not end before it.
+    pub log_end: LogPosition,
+}
