@@ -187,9 +187,11 @@ mod tests {
 
     #[test]
     fn a_diff_of_git_is_a_patch() {
-        let diff = "What it is.\n\ndiff --git a/raft/src/lib.rs b/raft/src/lib.rs\nindex 1..2 100644\n\
-                    --- a/raft/src/lib.rs\n+++ b/raft/src/lib.rs\n@@ -1,2 +1,2 @@ fn run() {\n     kept\n\
-                    -    gone\n+    if logboat_raft::mutant!(Bug) { gone }\n\n";
+        let diff = "What it is.\n\n\
+                    diff --git a/raft/src/lib.rs b/raft/src/lib.rs\nindex 1..2 100644\n\
+                    --- a/raft/src/lib.rs\n+++ b/raft/src/lib.rs\n\
+                    @@ -1,2 +1,2 @@ fn run() {\n     kept\n-    gone\n\
+                    +    if logboat_raft::mutant!(Bug) { gone }\n\n";
         let patch = Patch::parse("Bug", diff).unwrap();
         let [hunk] = patch.hunks.as_slice() else { panic!("{patch:?}") };
         assert_eq!((hunk.line, hunk.file.to_str()), (7, Some("raft/src/lib.rs")));

@@ -218,14 +218,10 @@ mod tests {
             patch("C", " elsewhere\n+c?\n"),
         ];
         let errors = woven("one\none\n", &patches).unwrap_err();
-        assert_eq!(
-            errors,
-            [
-                "A.patch:5: its lines from `gone` on are not in engine/src/lib.rs, nor in another file",
-                "B.patch:5: its lines from `one` on are in engine/src/lib.rs 2 times",
-                "C.patch:5: its lines from `elsewhere` on are not in engine/src/lib.rs, but in engine/src/other.rs",
-            ]
-        );
+        let [a, b, c] = errors.as_slice() else { panic!("{errors:?}") };
+        assert!(a.starts_with("A.patch:5: its lines from `gone` on are not in engine/src/lib.rs"));
+        assert!(b.starts_with("B.patch:5: ") && b.ends_with(" are in engine/src/lib.rs 2 times"));
+        assert!(c.starts_with("C.patch:5: ") && c.ends_with(" but in engine/src/other.rs"));
     }
 
     #[test]
