@@ -2,8 +2,8 @@
 //!
 //! An answer may come late: after the node, or one replica of it, has started anew. If both runs
 //! counted from one, it would be taken for the answer to another question. Whatever is matched to
-//! its answer by a number alone therefore begins at a number of [`random_start`]. Two runs of a node
-//! that number a billion questions each have a number in common once in nine billion restarts.
+//! its answer by a number alone therefore begins at a number of [`random_start`]. Two runs of a
+//! node that number a billion questions each have a number in common once in nine billion restarts.
 
 use std::hash::{BuildHasher, RandomState};
 

@@ -45,8 +45,8 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// An empty turn. Tokens of reads count from `first_read_token` on. It has to differ from run to
-    /// run, so that no run has a token of an earlier one: leaders answer late at times.
+    /// An empty turn. Tokens of reads count from `first_read_token` on. It has to differ from run
+    /// to run, so that no run has a token of an earlier one: leaders answer late at times.
     #[must_use]
     pub fn new(storage: Arc<dyn Storage>, first_read_token: ReadToken) -> Self {
         Self {

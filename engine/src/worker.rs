@@ -293,8 +293,8 @@ impl Worker {
         self.replicas.post_each(|_| Some(GroupEvent::Halt));
     }
 
-    /// What is posted to the replica from now on is refused. The batch that says when all it wrote is
-    /// durable follows the replica's own, and its completion theirs.
+    /// What is posted to the replica from now on is refused. The batch that says when all it wrote
+    /// is durable follows the replica's own, and its completion theirs.
     fn retire(&mut self, group: GroupId, slot: Slot, done: Sender<Result<(), Poisoned>>) {
         self.replicas.retire(group, slot);
         self.flush();

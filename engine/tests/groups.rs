@@ -11,11 +11,10 @@ use logboat::{
     StateMachine,
 };
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, Barrier};
-use std::thread;
 use std::time::Duration;
+use std::{io, thread};
 
 const GROUP: GroupId = GroupId(7);
 

@@ -2,8 +2,8 @@
 
 use crate::{Commands, Entries, Index, LogId, Message, NodeId, Persist, Term, Violation, WriteSeq};
 
-/// The caller's name for a batch of reads. A leader elsewhere is asked by it and may answer late, so
-/// no other batch has it: none of other replicas of the node, and none of earlier runs.
+/// The caller's name for a batch of reads. A leader elsewhere is asked by it and may answer late,
+/// so no other batch has it: none of other replicas of the node, and none of earlier runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadToken(pub u64);
 

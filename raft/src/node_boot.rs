@@ -1,7 +1,7 @@
 //! What tells one start of a node on one disk from all others.
 //!
-//! The core needs none of it. Storage keeps it, and nodes exchange it, so that a node which lost its
-//! disk, or came back with an old copy of it, is told from one that remembers its promises.
+//! The core needs none of it. Storage keeps it, and nodes exchange it, so that a node which lost
+//! its disk, or came back with an old copy of it, is told from one that remembers its promises.
 
 use crate::{BootCount, Incarnation};
 use core::fmt;

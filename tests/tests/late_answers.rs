@@ -177,7 +177,8 @@ fn a_read_after_a_restart_is_not_answered_for_the_run_before() {
     settle(&mut members);
     propose(&mut members, &admission, 3);
 
-    // A follower reads. Its leader notes the commit index and opens round 1, whose answers get lost.
+    // A follower reads. Its leader notes the commit index and opens round 1, whose answers get
+    // lost.
     let _unanswered = members[1].read(&admission);
     settle(&mut members);
     assert_eq!(members[0].group.raft().awaited_round(), Some(Round(1)));

@@ -193,8 +193,8 @@ impl<B: Backend> Connection<B> {
         self.output.len() < self.config.max_unsent_bytes && !waits
     }
 
-    /// Drops what has arrived of a request for which there is no memory. The rest of it is read over
-    /// and the client is told.
+    /// Drops what has arrived of a request for which there is no memory. The rest of it is read
+    /// over and the client is told.
     fn give_up_what_is_too_much(&mut self) {
         self.share.set(self.held_bytes());
         if self.share.is_too_much() {

@@ -122,8 +122,8 @@ impl RequestParser {
         })
     }
 
-    /// Gives up the request that is being read, if it is an array: what has arrived of it is dropped
-    /// here and from the front of `input`, and the rest is read over.
+    /// Gives up the request that is being read, if it is an array: what has arrived of it is
+    /// dropped here and from the front of `input`, and the rest is read over.
     pub fn give_up(&mut self, input: &mut BytesMut) {
         let Some(array) = &mut self.array else {
             return;
