@@ -2,5 +2,6 @@
 //! files.
 
 pub(crate) mod arrivals;
+pub(crate) mod guard;
 pub(crate) mod log_reader;
 pub(crate) mod snapshots;

@@ -18,7 +18,8 @@ pub enum RequestError {
     /// The node has as much work as it may hold.
     #[error("busy: too much work is pending")]
     Busy,
-    /// No answer in time, or the node stopped or lost its connection first. A proposal's outcome is
+    /// No answer in time, or the node stopped, lost its connection, or the replica failed first
+    /// ([`GroupView::failure`](crate::GroupView::failure) says why). A proposal's outcome is
     /// unknown: it may have been applied, may be applied later, or never.
     #[error("timed out, the outcome is unknown")]
     TimedOut,

@@ -105,5 +105,5 @@ pub use node::{GroupSpec, Node};
 pub use request::GroupRequest;
 pub use request::kind::RequestKind;
 pub use state_machine::{SnapshotWriter, StateMachine};
-pub use status::{NodeStatus, WalStatus};
+pub use status::{FailedReplica, NodeStatus, WalStatus};
 pub use view::GroupView;

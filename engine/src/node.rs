@@ -11,7 +11,7 @@ use crate::request::GroupRequest;
 use crate::request::encoding::encode_request;
 use crate::start::{Link, Parts, Threads, assemble};
 use crate::state_machine::StateMachine;
-use crate::status::{NodeStatus, WalStatus};
+use crate::status::{FailedReplica, NodeStatus, WalStatus};
 use crate::view::GroupView;
 use crate::worker::event::{Event, StartGroup};
 use bytes::Bytes;
@@ -295,6 +295,7 @@ impl Node {
             groups_without_leader: views().filter(|view| view.leader().is_none()).count(),
             pending_bytes: parts.gate.admission.used_bytes(),
             apply_lag: views().map(GroupView::lag).sum(),
+            failed: groups.iter().filter_map(failed_replica).collect(),
             failure: parts.wal.poisoned().map(|poisoned| poisoned.to_string()),
             wal: WalStatus::of(&parts.wal),
             peers: parts.transport.peers(),
@@ -407,6 +408,11 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn failed_replica(handle: &GroupHandle) -> Option<FailedReplica> {
+    let reason = handle.view().failure()?.to_owned();
+    Some(FailedReplica { group: handle.group(), reason })
 }
 
 /// Differs between the replicas of a group, and between the groups of a node.

@@ -3,6 +3,7 @@
 use crate::admission::Admission;
 use crate::admission::gate::AdmissionGate;
 use crate::admission::pacer::Pacer;
+use crate::background::guard::Guard;
 use crate::background::log_reader::LogReader;
 use crate::background::snapshots::SnapshotThread;
 use crate::config::NodeConfig;
@@ -99,6 +100,7 @@ pub(crate) fn assemble(
     let gate = new_gate(config, &disk.wal);
     let calls = Calls::new(random_start());
     let liveness = new_liveness(config, &disk, &workers);
+    let guard = Guard::new(disk.wal.clone(), workers.clone());
     let (snapshot_queue, snapshot_jobs) = JobQueue::new();
     let hosted = Arc::<HostedGroups>::default();
     let inbound = Arc::new(Inbound {
@@ -110,6 +112,7 @@ pub(crate) fn assemble(
         hosted: Arc::clone(&hosted),
         gate: Arc::clone(&gate),
         liveness: Arc::clone(&liveness),
+        guard: guard.clone(),
         known_peers: disk.data_dir.known_peers()?,
         transport: OnceLock::new(),
     });
@@ -118,10 +121,11 @@ pub(crate) fn assemble(
     inbound.transport.get_or_init(|| Arc::downgrade(&transport));
     liveness.connect(&transport);
     let metrics = Arc::clone(&gate.metrics);
-    let snapshots =
-        new_snapshot_thread(&disk, &transport, &workers, metrics).start(snapshot_jobs)?;
+    let snapshots = new_snapshot_thread(&disk, &transport, &workers, metrics, guard.clone());
+    let snapshots = snapshots.start(snapshot_jobs)?;
     let (log_reads, jobs) = JobQueue::new();
-    let log_reader = LogReader::new(disk.wal.clone(), workers.clone()).start(jobs)?;
+    let log_reader =
+        LogReader::new(disk.wal.clone(), workers.clone(), guard.clone()).start(jobs)?;
     let context = WorkerContext {
         node: config.node,
         wal: disk.wal.clone(),
@@ -130,18 +134,14 @@ pub(crate) fn assemble(
         liveness: Arc::clone(&liveness),
         log_reads,
         snapshots: snapshot_queue.clone(),
-        shared: Arc::new(Shared {
-            request_timeout: config.request_timeout,
-            snapshot_log_bytes: config.snapshot_log_bytes,
-            metrics: Arc::clone(&gate.metrics),
-        }),
+        shared: new_shared(config, &gate),
+        guard,
         settling: config.tuning.election_timeout * 2,
     };
-    let pacer = Pacer::new(Arc::clone(&gate.admission));
     // The log gets the boot count before anything that a replica writes. So nobody can be asked in
     // the name of a boot that a crash takes back, and whose number comes again.
     liveness.tick();
-    let runtime = start_runtime(config, &workers, context, pacer, &disk)?;
+    let runtime = start_runtime(config, &workers, context, &gate, &disk)?;
     let boot = Arc::clone(disk.data_dir.boot());
     let threads = Threads {
         runtime,
@@ -196,8 +196,10 @@ fn new_snapshot_thread(
     transport: &Arc<dyn Transport>,
     workers: &Workers,
     metrics: Arc<EngineMetrics>,
+    guard: Guard,
 ) -> SnapshotThread {
-    SnapshotThread::new(disk.snapshots.clone(), Arc::clone(transport), workers.clone(), metrics)
+    let (store, transport) = (disk.snapshots.clone(), Arc::clone(transport));
+    SnapshotThread::new(store, transport, workers.clone(), metrics, guard)
 }
 
 /// A number that is drawn anew at each call.
@@ -230,13 +232,22 @@ fn new_gate(config: &NodeConfig, wal: &Wal) -> Arc<AdmissionGate> {
     })
 }
 
+fn new_shared(config: &NodeConfig, gate: &AdmissionGate) -> Arc<Shared> {
+    Arc::new(Shared {
+        request_timeout: config.request_timeout,
+        snapshot_log_bytes: config.snapshot_log_bytes,
+        metrics: Arc::clone(&gate.metrics),
+    })
+}
+
 fn start_runtime(
     config: &NodeConfig,
     workers: &Workers,
     context: WorkerContext,
-    pacer: Pacer,
+    gate: &AdmissionGate,
     disk: &Disk,
 ) -> io::Result<Runtime> {
+    let pacer = Pacer::new(Arc::clone(&gate.admission));
     let storage = Arc::new(disk.snapshots.clone());
     Runtime::start(workers.clone(), context, storage, pacer, config.heartbeat_interval)
 }

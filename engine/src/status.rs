@@ -1,5 +1,6 @@
 //! The status of a node at one moment, for those who watch it.
 
+use logboat_raft::GroupId;
 use logboat_storage::Wal;
 use logboat_transport::PeerStatus;
 
@@ -20,12 +21,23 @@ pub struct NodeStatus {
     pub pending_bytes: usize,
     /// Committed entries that are not yet applied, over all replicas here.
     pub apply_lag: u64,
+    /// Replicas that have stopped for good, while the node goes on.
+    pub failed: Vec<FailedReplica>,
     /// Why nothing can be acknowledged any more, if so.
     pub failure: Option<String>,
     /// The log.
     pub wal: WalStatus,
     /// The connections to the peers.
     pub peers: Vec<PeerStatus>,
+}
+
+/// A replica that has stopped for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedReplica {
+    /// The group.
+    pub group: GroupId,
+    /// Why it stopped.
+    pub reason: String,
 }
 
 /// The log at one moment.

@@ -17,6 +17,7 @@ pub(crate) mod runtime;
 mod ticker;
 pub(crate) mod wait_lists;
 
+use crate::background::guard::Guard;
 use crate::error::RequestError;
 use crate::liveness::manager::LivenessManager;
 use crate::replica::event::GroupEvent;
@@ -65,6 +66,8 @@ pub(crate) struct WorkerContext {
     pub(crate) log_reads: LogReadQueue,
     pub(crate) snapshots: SnapshotQueue,
     pub(crate) shared: Arc<Shared>,
+    /// Ends the node if the worker panics.
+    pub(crate) guard: Guard,
     /// How long a peer must have supported this node before leaderships are handed to it.
     pub(crate) settling: Duration,
 }
@@ -100,9 +103,40 @@ impl Drop for Worker {
 impl Handler<Drain> for Worker {
     type Result = ();
 
+    fn handle(&mut self, Drain: Drain, context: &mut Context<Self>) {
+        let guard = self.context.guard.clone();
+        guard.run("a worker", || self.turn(context));
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(
+        number: usize,
+        inbox: Arc<WorkerInbox>,
+        alarms: Arc<Alarms>,
+        context: WorkerContext,
+        mut turn: Turn,
+    ) -> Self {
+        for (peer, epoch) in context.liveness.support_for() {
+            turn.support.of_mut(peer).support_for = Some(epoch);
+        }
+        Self {
+            number,
+            inbox,
+            alarms,
+            events: Vec::new(),
+            replicas: Replicas::new(context.node),
+            turn,
+            supporters: Vec::new(),
+            poisoned: false,
+            stopping: false,
+            context,
+        }
+    }
+
     /// A turn: takes in what happened, runs the replicas that it concerns, and hands on what they
     /// produced.
-    fn handle(&mut self, Drain: Drain, context: &mut Context<Self>) {
+    fn turn(&mut self, context: &mut Context<Self>) {
         // Whoever is about to post something goes first, so that turns grow when the processor is
         // short.
         std::thread::yield_now();
@@ -131,32 +165,6 @@ impl Handler<Drain> for Worker {
         for done in stopping {
             // Whoever stops the node may have given up on this worker.
             let _ = done.send(());
-        }
-    }
-}
-
-impl Worker {
-    pub(crate) fn new(
-        number: usize,
-        inbox: Arc<WorkerInbox>,
-        alarms: Arc<Alarms>,
-        context: WorkerContext,
-        mut turn: Turn,
-    ) -> Self {
-        for (peer, epoch) in context.liveness.support_for() {
-            turn.support.of_mut(peer).support_for = Some(epoch);
-        }
-        Self {
-            number,
-            inbox,
-            alarms,
-            events: Vec::new(),
-            replicas: Replicas::new(context.node),
-            turn,
-            supporters: Vec::new(),
-            poisoned: false,
-            stopping: false,
-            context,
         }
     }
 

@@ -28,6 +28,11 @@ pub trait Inbox: Send + Sync + 'static {
     fn incoming_closed(&self, peer: NodeId) {
         let _ = peer;
     }
+
+    /// The transport can't go on: from now on nothing is sent or received.
+    fn failed(&self, reason: &str) {
+        tracing::error!("the transport has failed: {reason}");
+    }
 }
 
 /// A way to reach the peers of a node.

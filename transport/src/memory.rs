@@ -104,7 +104,9 @@ impl MemoryNetwork {
     /// When the system gives no thread for it.
     pub fn bounded(max_queued_bytes: usize) -> Result<Self, StartError> {
         let main = |mut stop: Stop| async move { stop.wait().await };
-        let thread = NetThread::start("logboat-memory-net", main).map_err(StartError::Thread)?;
+        let failed = || tracing::error!("the network thread panicked");
+        let thread = NetThread::start("logboat-memory-net", main, failed);
+        let thread = thread.map_err(StartError::Thread)?;
         Ok(Self(Arc::new(Network { thread, max_queued_bytes, state: Mutex::default() })))
     }
 

@@ -2,6 +2,7 @@
 
 use parking_lot::Mutex;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
@@ -18,13 +19,15 @@ pub(crate) struct NetThread {
 }
 
 impl NetThread {
-    /// Starts the thread, which lives as long as the future that `main` makes.
+    /// Starts the thread, which lives as long as the future that `main` makes. If it panics,
+    /// `failed` is called.
     ///
     /// # Errors
     /// When the system gives no thread or event queue.
     pub(crate) fn start<F>(
         name: &str,
         main: impl FnOnce(Stop) -> F + Send + 'static,
+        failed: impl FnOnce() + Send + 'static,
     ) -> io::Result<Self>
     where
         F: Future<Output = ()>,
@@ -34,7 +37,10 @@ impl NetThread {
         let handle = runtime.handle().clone();
         let (stop, stopped) = watch::channel(false);
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
-            runtime.block_on(main(Stop(stopped)));
+            let serve = AssertUnwindSafe(|| runtime.block_on(main(Stop(stopped))));
+            if catch_unwind(serve).is_err() {
+                failed();
+            }
             runtime.shutdown_timeout(READER_GRACE);
         })?;
         Ok(Self { handle, stop, thread: Mutex::new(Some(thread)) })

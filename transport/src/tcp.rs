@@ -12,7 +12,7 @@ use crate::metrics::TransportMetrics;
 use crate::net_thread::{NetThread, Stop};
 use crate::tcp::dial::keep_connected;
 use crate::tcp::listen::listen;
-use crate::tcp::shared::Shared;
+use crate::tcp::shared::{Peer, Shared};
 use crate::transfer::Transfer;
 use crate::wire::{FRAME_TARGET_BYTES, Outgoing};
 use logboat_raft::NodeId;
@@ -20,6 +20,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 /// The transport over TCP. Dropping it shuts it down.
 ///
@@ -72,8 +73,10 @@ impl TcpTransport {
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
         let shared = Arc::new(Shared::new(config, inbox));
         let running = Arc::clone(&shared);
-        let thread = NetThread::start("logboat-net", move |stop| run(running, listener, stop))
-            .map_err(StartError::Thread)?;
+        let failing = Arc::clone(&shared);
+        let failed = move || failing.inbox.failed("the network thread panicked");
+        let main = move |stop| run(running, listener, stop);
+        let thread = NetThread::start("logboat-net", main, failed).map_err(StartError::Thread)?;
         Ok(Self { shared, local_addr, thread })
     }
 
@@ -141,11 +144,25 @@ fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, local_addr))
 }
 
+/// Has a peer dialed again if the task that does so panicked.
+async fn keep_dialing(shared: Arc<Shared>, peer: Arc<Peer>, stop: Stop) {
+    loop {
+        let dialer = keep_connected(Arc::clone(&shared), Arc::clone(&peer), stop.clone());
+        let Err(error) = tokio::spawn(dialer).await else {
+            return;
+        };
+        tracing::error!(peer = %peer.node, "the connection's task ended: {error}");
+        peer.outbox.lose(error.to_string());
+        shared.inbox.disconnected(peer.node);
+        sleep(shared.config.backoff_max).await;
+    }
+}
+
 /// The life of the transport's thread: until the last connection has flushed.
 async fn run(shared: Arc<Shared>, listener: TcpListener, stop: Stop) {
     let mut dialers = JoinSet::new();
     for peer in shared.peers.values() {
-        dialers.spawn(keep_connected(Arc::clone(&shared), Arc::clone(peer), stop.clone()));
+        dialers.spawn(keep_dialing(Arc::clone(&shared), Arc::clone(peer), stop.clone()));
     }
     match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listen(Arc::clone(&shared), listener, stop).await,

@@ -1,6 +1,7 @@
 //! The log reader: the thread that reads entries back from the log, so that no worker waits for the
 //! disk. Followers that are behind need them, and state machines after a restart.
 
+use crate::background::guard::{Guard, contain};
 use crate::replica::event::GroupEvent;
 use crate::turn::jobs::LogReadJob;
 use crate::worker::event::Event;
@@ -14,11 +15,12 @@ use std::thread::{self, JoinHandle};
 pub(crate) struct LogReader {
     wal: Wal,
     workers: Workers,
+    guard: Guard,
 }
 
 impl LogReader {
-    pub(crate) const fn new(wal: Wal, workers: Workers) -> Self {
-        Self { wal, workers }
+    pub(crate) const fn new(wal: Wal, workers: Workers, guard: Guard) -> Self {
+        Self { wal, workers, guard }
     }
 
     /// Starts the thread. It ends when nobody can submit jobs any more.
@@ -27,14 +29,17 @@ impl LogReader {
     /// When the system gives no thread.
     pub(crate) fn start(self, jobs: Receiver<LogReadJob>) -> io::Result<JoinHandle<()>> {
         let thread = thread::Builder::new().name("logboat-reader".to_owned());
-        thread.spawn(move || self.run(&jobs))
+        thread.spawn(move || self.guard.run("the log reader", || self.run(&jobs)).unwrap_or(()))
     }
 
     fn run(&self, jobs: &Receiver<LogReadJob>) {
         for job in jobs {
-            let entries = self.wal.read(job.group, job.first, job.last, job.max_bytes);
-            let event = Event::Local(job.slot, GroupEvent::log_read(job, entries));
-            self.workers.of(job.group).post(event);
+            let read = contain(|| self.wal.read(job.group, job.first, job.last, job.max_bytes));
+            let event = match read {
+                Ok(entries) => GroupEvent::log_read(job, entries),
+                Err(panic) => GroupEvent::Fail(format!("reading its log panicked: {panic}")),
+            };
+            self.workers.of(job.group).post(Event::Local(job.slot, event));
         }
     }
 }

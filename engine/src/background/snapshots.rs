@@ -1,6 +1,7 @@
 //! The snapshot thread: writes, sends and receives snapshots beside the live traffic.
 
 use crate::background::arrivals::{Arrivals, Part};
+use crate::background::guard::{Guard, contain};
 use crate::metrics::EngineMetrics;
 use crate::replica::event::GroupEvent;
 use crate::state_machine::SnapshotWriter;
@@ -29,6 +30,7 @@ pub(crate) struct SnapshotThread {
     transport: Arc<dyn Transport>,
     workers: Workers,
     metrics: Arc<EngineMetrics>,
+    guard: Guard,
     arrivals: Arrivals<SnapshotReceiver>,
 }
 
@@ -38,8 +40,9 @@ impl SnapshotThread {
         transport: Arc<dyn Transport>,
         workers: Workers,
         metrics: Arc<EngineMetrics>,
+        guard: Guard,
     ) -> Self {
-        Self { store, transport, workers, metrics, arrivals: Arrivals::new() }
+        Self { store, transport, workers, metrics, guard, arrivals: Arrivals::new() }
     }
 
     /// Starts the thread.
@@ -48,7 +51,8 @@ impl SnapshotThread {
     /// When the system gives no thread.
     pub(crate) fn start(self, jobs: Receiver<SnapshotJob>) -> io::Result<JoinHandle<()>> {
         let thread = thread::Builder::new().name("logboat-snapshot".to_owned());
-        thread.spawn(move || self.run(&jobs))
+        let guard = self.guard.clone();
+        thread.spawn(move || guard.run("the snapshot thread", || self.run(&jobs)).unwrap_or(()))
     }
 
     /// Does what is asked until the node stops.
@@ -78,17 +82,18 @@ impl SnapshotThread {
     }
 
     fn write(&self, group: GroupId, slot: Slot, last: LogId, writer: SnapshotWriter) {
-        let written = match self.try_write(group, last, writer) {
-            Ok(()) => {
+        let event = match contain(|| self.try_write(group, last, writer)) {
+            Ok(Ok(())) => {
                 self.metrics.snapshots_written.inc();
-                Some(last)
+                GroupEvent::SnapshotWritten(Some(last))
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 tracing::error!(group = group.0, "writing a snapshot: {error}");
-                None
+                GroupEvent::SnapshotWritten(None)
             }
+            Err(panic) => GroupEvent::Fail(format!("the writer of its snapshot panicked: {panic}")),
         };
-        self.workers.of(group).post(Event::Local(slot, GroupEvent::SnapshotWritten(written)));
+        self.workers.of(group).post(Event::Local(slot, event));
     }
 
     /// A leader's snapshot that covers as much has arrived meanwhile, or this one is durable.

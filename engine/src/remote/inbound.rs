@@ -2,6 +2,7 @@
 
 use crate::admission::gate::AdmissionGate;
 use crate::admission::{Admission, Permit};
+use crate::background::guard::Guard;
 use crate::error::RequestError;
 use crate::hosted::HostedGroups;
 use crate::liveness::manager::LivenessManager;
@@ -33,6 +34,7 @@ pub(crate) struct Inbound {
     pub(crate) hosted: Arc<HostedGroups>,
     pub(crate) gate: Arc<AdmissionGate>,
     pub(crate) liveness: Arc<LivenessManager>,
+    pub(crate) guard: Guard,
     pub(crate) known_peers: KnownPeers,
     /// Where refusals leave; set as soon as the transport stands, which holds this inbox in turn.
     pub(crate) transport: OnceLock<Weak<dyn Transport>>,
@@ -87,6 +89,10 @@ impl Inbox for Inbound {
             tracing::error!("recording the first connection of node {peer}: {error}");
             false
         })
+    }
+
+    fn failed(&self, reason: &str) {
+        self.guard.halt(reason);
     }
 
     /// Nothing waits for a connection: whoever has something to say tries again.

@@ -56,6 +56,8 @@ pub enum GroupEvent {
     Transfer(NodeId),
     /// Hand over leadership, if that can be done without a pause.
     TransferIfCaughtUp(NodeId),
+    /// Something that was done for the replica failed in this way, and the replica can't go on.
+    Fail(String),
     /// The node can't go on; nothing more becomes durable.
     Halt,
 }

@@ -128,6 +128,7 @@ impl Group {
                         self.step(run, Input::Transfer { to });
                     }
                 }
+                GroupEvent::Fail(reason) => self.fail(run, &reason),
                 GroupEvent::Halt => self.halt(run),
             }
         }
@@ -262,7 +263,12 @@ impl Group {
 
     /// Stops the replica with an error.
     pub(crate) fn fail(&mut self, run: &mut RunContext<'_>, reason: &str) {
+        if self.halted {
+            return;
+        }
         self.view.failed(reason);
+        // The core may have taken in the commands of this step.
+        refuse_proposing(run, &RequestError::TimedOut);
         tracing::error!(group = self.id.0, "this replica stops: {reason}");
         self.shared.metrics.failed_replicas.inc();
         self.halt(run);

@@ -1,12 +1,12 @@
 //! The cell of a replica: the replica, its mailbox, and what its worker knows about it.
 
+use crate::background::guard::contain;
 use crate::replica::event::GroupEvent;
 use crate::replica::group::Group;
 use crate::replica::run_context::RunContext;
 use crate::replica::wake_conditions::WakeConditions;
 use crate::worker::event_pool::EventList;
 use logboat_raft::{NodeId, WriteSeq};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// A replica with what its worker keeps of it.
@@ -59,9 +59,14 @@ impl ReplicaCell {
         run: &mut RunContext<'_>,
         events: impl Iterator<Item = GroupEvent>,
     ) {
-        let caught = AssertUnwindSafe(|| self.group.run(run, self.durable, events));
-        if catch_unwind(caught).is_err() {
-            self.group.fail(run, "it panicked");
+        let mut events = events;
+        let durable = self.durable;
+        if let Err(panic) = contain(|| self.group.run(run, durable, &mut events)) {
+            self.group.fail(run, &format!("it panicked: {panic}"));
+            // What has not been looked at is refused, since the replica has failed.
+            if contain(|| self.group.run(run, durable, events)).is_err() {
+                tracing::error!("a replica that failed panicked again");
+            }
         }
         self.wake_conditions = self.group.wake_conditions(&run.turn.support);
     }

@@ -35,14 +35,22 @@ impl Runtime {
         heartbeat_interval: Duration,
     ) -> io::Result<Self> {
         let (started, system) = channel();
+        let guard = context.guard.clone();
         let run = move || {
             let runner = System::new();
             let arbiters = runner.block_on(async {
                 let alarms = Alarms::new(workers.len());
                 let arbiters = start_arbiters(&workers, &alarms, &context, &storage);
                 let liveness = Arc::clone(&context.liveness);
-                let ticker =
-                    Ticker::new(workers.clone(), alarms, liveness, pacer, heartbeat_interval);
+                let guard = context.guard.clone();
+                let ticker = Ticker::new(
+                    workers.clone(),
+                    alarms,
+                    liveness,
+                    pacer,
+                    guard,
+                    heartbeat_interval,
+                );
                 ticker.start();
                 arbiters
             });
@@ -50,7 +58,7 @@ impl Runtime {
             // The starter waits for this.
             let _ = started.send(System::current());
             if let Err(error) = runner.run() {
-                tracing::error!("the workers' system ended: {error}");
+                guard.halt(&format!("the workers' system ended: {error}"));
             }
             for arbiter in arbiters {
                 arbiter.stop();

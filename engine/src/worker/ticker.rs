@@ -3,6 +3,7 @@
 //! groups at rest (quiesced, hibernating) have none.
 
 use crate::admission::pacer::Pacer;
+use crate::background::guard::Guard;
 use crate::liveness::manager::LivenessManager;
 use crate::worker::alarms::{Alarms, Wake};
 use crate::worker::event::Event;
@@ -27,6 +28,9 @@ pub(crate) struct Ticker {
     /// The next look.
     next: Option<SpawnHandle>,
     pacer: Pacer,
+    guard: Guard,
+    /// Whether the workers know that the log takes no more writes.
+    ended: bool,
     /// When the pacer last took in what was answered.
     paced: Instant,
 }
@@ -57,6 +61,7 @@ impl Ticker {
         alarms: Arc<Alarms>,
         liveness: Arc<LivenessManager>,
         pacer: Pacer,
+        guard: Guard,
         heartbeat_interval: Duration,
     ) -> Self {
         Self {
@@ -66,11 +71,19 @@ impl Ticker {
             heartbeat_interval,
             next: None,
             pacer,
+            guard,
+            ended: false,
             paced: Instant::now(),
         }
     }
 
     fn look(&mut self, context: &mut Context<Self>) {
+        let guard = self.guard.clone();
+        guard.run("the ticker", || self.take_in());
+        self.look_later(context);
+    }
+
+    fn take_in(&mut self) {
         self.liveness.tick();
         let now = self.liveness.now();
         for worker in self.alarms.take_due(now) {
@@ -79,13 +92,14 @@ impl Ticker {
         if self.paced.elapsed() >= PACE_INTERVAL {
             self.pace();
         }
-        self.look_later(context);
     }
 
     fn pace(&mut self) {
         let now = Instant::now();
         self.pacer.pace(now.duration_since(self.paced));
         self.paced = now;
+        // A worker that writes nothing does not hear it from the log.
+        self.ended = self.ended || self.guard.spread();
         for worker in self.alarms.leading_for_others() {
             self.workers.number(worker).post(Event::Rebalance);
         }

@@ -27,29 +27,43 @@ pub(crate) const MAX_COMMAND_BYTES: usize = 64 << 10;
 /// How much these clusters hold pending.
 pub(crate) const MEMORY_BUDGET_BYTES: usize = 4 << 20;
 
-/// Counts commands; one command makes it panic, one makes it panic later.
+/// Counts commands; some make it panic, at once or later.
 #[derive(Default)]
 pub(crate) struct Counter {
     count: u64,
     panics_at_snapshots: bool,
+    panics_in_writers: bool,
+    panics_at_queries: bool,
+}
+
+impl Counter {
+    fn answer(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.count.to_le_bytes())
+    }
 }
 
 impl StateMachine for Counter {
     fn apply(&mut self, command: Bytes) -> Bytes {
         assert_ne!(&command[..], b"panic", "as the command says");
         self.panics_at_snapshots |= &command[..] == b"panic at snapshots";
+        self.panics_in_writers |= &command[..] == b"panic in writers";
+        self.panics_at_queries |= &command[..] == b"panic at queries";
         self.count += 1;
-        self.query(Bytes::new())
+        self.answer()
     }
 
     fn query(&self, _query: Bytes) -> Bytes {
-        Bytes::copy_from_slice(&self.count.to_le_bytes())
+        assert!(!self.panics_at_queries, "as a command said");
+        self.answer()
     }
 
     fn snapshot(&self) -> SnapshotWriter {
         assert!(!self.panics_at_snapshots, "as a command said");
-        let value = self.count;
-        Box::new(move |writer| writer.write_all(&value.to_le_bytes()))
+        let (value, panics) = (self.count, self.panics_in_writers);
+        Box::new(move |writer| {
+            assert!(!panics, "as a command said");
+            writer.write_all(&value.to_le_bytes())
+        })
     }
 
     fn restore(&mut self, reader: &mut dyn Read) -> io::Result<()> {
@@ -377,5 +391,9 @@ impl Inbox for Watched {
 
     fn incoming_closed(&self, peer: NodeId) {
         self.inbox.incoming_closed(peer);
+    }
+
+    fn failed(&self, reason: &str) {
+        self.inbox.failed(reason);
     }
 }

@@ -143,7 +143,10 @@ impl<D: Disk> Wal<D> {
         let shared = Arc::new(Shared::new(&log));
         let sync_queue = Arc::new(SyncQueue::new(Arc::clone(&shared)));
         let (inbox, submissions) = unbounded();
-        let segment_worker = SegmentWorker::start(pool, Arc::clone(&log.store), Box::new(pressure));
+        let guard = Arc::clone(&shared);
+        let panicked = move || guard.poison("the thread that makes segments panicked");
+        let (store, pressure) = (Arc::clone(&log.store), Box::new(pressure));
+        let segment_worker = SegmentWorker::start(pool, store, pressure, Box::new(panicked));
         let writer = Writer::new(
             log,
             submissions,
@@ -153,7 +156,7 @@ impl<D: Disk> Wal<D> {
         );
         let threads = vec![
             spawn("wal-sync", move || sync_queue.run()).map_err(failed)?,
-            spawn("wal-writer", move || writer.run()).map_err(failed)?,
+            spawn("wal-writer", move || writer.run_guarded()).map_err(failed)?,
         ];
         let handle =
             Handle { inbox: RwLock::new(Some(inbox)), shared, threads: Mutex::new(threads) };
@@ -235,6 +238,12 @@ impl<D: Disk> Wal<D> {
     #[must_use]
     pub fn poisoned(&self) -> Option<Poisoned> {
         self.handle.shared.poisoned()
+    }
+
+    /// Ends all writing for a reason that lies outside of the log: what is not durable by now may
+    /// be lost, and nobody is told that it is durable. Reads go on.
+    pub fn poison(&self, reason: &str) {
+        self.handle.shared.poison(reason);
     }
 
     /// What the log counts.

@@ -4,5 +4,6 @@
 mod common;
 mod conformance;
 mod handshake;
+mod panics;
 mod tcp;
 mod wire;

@@ -1,5 +1,6 @@
 //! Applying committed entries, those among them that had to be read back from the log.
 
+use crate::error::RequestError;
 use crate::replica::group::Group;
 use crate::replica::run_context::RunContext;
 use logboat_raft::{Entries, Entry, EntryKind, Index, Input, LogReadTarget};
@@ -17,11 +18,16 @@ impl Group {
                 EntryKind::Noop => {}
                 EntryKind::Command => {
                     let machine = AssertUnwindSafe(&mut self.machine);
-                    let Ok(answer) = catch_unwind(move || { machine }.apply(entry.data)) else {
-                        return self.fail(run, &format!("its state machine panicked at {id}"));
-                    };
+                    let answer = catch_unwind(move || { machine }.apply(entry.data));
+                    let panicked = answer.is_err();
+                    if panicked {
+                        self.fail(run, &format!("its state machine panicked at {id}"));
+                    }
                     if let Some(responder) = responder {
-                        responder.answer(run.turn, Ok(answer));
+                        responder.answer(run.turn, answer.map_err(|_| RequestError::TimedOut));
+                    }
+                    if panicked {
+                        return;
                     }
                 }
             }

@@ -1,5 +1,6 @@
 //! Snapshots of a replica: when they are due, how they leave, and how a leader's is taken over.
 
+use crate::background::guard::contain;
 use crate::replica::group::Group;
 use crate::replica::run_context::RunContext;
 use crate::turn::jobs::SnapshotJob;
@@ -12,13 +13,16 @@ impl Group {
         {
             return;
         }
+        let Ok(writer) = contain(|| self.machine.snapshot()) else {
+            return self.fail(run, "its state machine panicked at a snapshot");
+        };
         self.snapshot_running = true;
         self.applied_bytes = 0;
         run.turn.snapshots.push(SnapshotJob::Write {
             group: self.id,
             slot: self.slot,
             last: self.applied,
-            writer: self.machine.snapshot(),
+            writer,
         });
     }
 
@@ -45,13 +49,16 @@ impl Group {
     }
 
     pub(super) fn restore(&mut self, run: &mut RunContext<'_>, last: LogId) {
-        let restored = run
-            .turn
-            .storage
-            .adopt_snapshot(self.id, last)
-            .and_then(|mut reader| self.machine.restore(&mut *reader));
-        if let Err(error) = restored {
-            return self.fail(run, &format!("the leader's snapshot at {last}: {error}"));
+        let adopt = || {
+            let mut reader = run.turn.storage.adopt_snapshot(self.id, last)?;
+            self.machine.restore(&mut *reader)
+        };
+        let failed = match contain(adopt) {
+            Ok(restored) => restored.err().map(|error| error.to_string()),
+            Err(panic) => Some(format!("its state machine panicked: {panic}")),
+        };
+        if let Some(reason) = failed {
+            return self.fail(run, &format!("the leader's snapshot at {last}: {reason}"));
         }
         self.proposals.covered(run.turn, last.index);
         self.applied = last;

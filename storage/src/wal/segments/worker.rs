@@ -9,6 +9,7 @@ use crate::wal::format::segment_name;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use logboat_raft::GroupId;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -49,33 +50,40 @@ enum Order<F> {
 }
 
 impl<D: Disk> SegmentWorker<D> {
+    /// Starts the thread, which calls `panicked` if it ends by a panic.
     pub(crate) fn start(
         mut pool: SegmentPool<D>,
         store: Arc<Store<D>>,
         pressure: Pressure,
+        panicked: Box<dyn Fn() + Send>,
     ) -> io::Result<Self> {
         let (orders, inbox) = unbounded();
         let (answers, made) = unbounded();
         let (finder, findings) = unbounded();
         let thread = thread::Builder::new().name("wal-segments".to_owned()).spawn(move || {
-            for order in inbox {
-                match order {
-                    Order::Prepare { id, bytes } => {
-                        // The writer may be gone by now; then nobody needs the segment.
-                        let _ = answers.send(pool.prepare(id, bytes));
-                    }
-                    Order::Recycle { segment, in_use } => recycle(&mut pool, segment, in_use),
-                    Order::FindLiveGroups(segment) => {
-                        page_in(&store, &segment);
-                        let _ = finder.send(store.live_groups(segment.id));
-                    }
-                    Order::Press { oldest, max_bytes } => {
-                        let pressing = store.pressing(oldest, max_bytes);
-                        if !pressing.is_empty() {
-                            pressure(&pressing);
+            let work = AssertUnwindSafe(|| {
+                for order in inbox {
+                    match order {
+                        Order::Prepare { id, bytes } => {
+                            // The writer may be gone by now; then nobody needs the segment.
+                            let _ = answers.send(pool.prepare(id, bytes));
+                        }
+                        Order::Recycle { segment, in_use } => recycle(&mut pool, segment, in_use),
+                        Order::FindLiveGroups(segment) => {
+                            page_in(&store, &segment);
+                            let _ = finder.send(store.live_groups(segment.id));
+                        }
+                        Order::Press { oldest, max_bytes } => {
+                            let pressing = store.pressing(oldest, max_bytes);
+                            if !pressing.is_empty() {
+                                pressure(&pressing);
+                            }
                         }
                     }
                 }
+            });
+            if catch_unwind(work).is_err() {
+                panicked();
             }
         })?;
         Ok(Self { orders, made, thread, ordered: false, findings, finding_live_groups: false })

@@ -5,6 +5,7 @@ use super::log::Unsynced;
 use super::shared::{Pending, Shared};
 use super::{Condvar, Mutex};
 use crate::wal::disk::Disk;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Between the thread that writes and the one that syncs.
@@ -48,7 +49,10 @@ impl<D: Disk> SyncQueue<D> {
                 let pending = std::mem::take(&mut state.pending);
                 state.busy = true;
                 drop(state);
-                self.shared.sync(&unsynced, pending);
+                let sync = AssertUnwindSafe(|| self.shared.sync(&unsynced, pending));
+                if catch_unwind(sync).is_err() {
+                    self.shared.poison("the thread that syncs panicked");
+                }
                 state = self.state.lock();
                 state.busy = false;
                 self.idle.notify_all();

@@ -10,6 +10,7 @@ use crate::wal::format::appended;
 use crate::wal::segments::{Segment, SegmentWorker, is_full};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Select, TryRecvError};
 use logboat_raft::{Entry, Grant, GroupId, NodeId, Persist};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -60,8 +61,24 @@ impl<D: Disk> Writer<D> {
         Self { log, inbox, sync_queue, segment_worker, shared, collect: true }
     }
 
+    /// Works until the inbox is closed and empty. After a panic the log is poisoned, and whoever
+    /// submits something is told so.
+    pub(crate) fn run_guarded(self) {
+        let (inbox, sync_queue) = (self.inbox.clone(), Arc::clone(&self.sync_queue));
+        let shared = Arc::clone(&self.shared);
+        if catch_unwind(AssertUnwindSafe(|| self.run())).is_ok() {
+            return;
+        }
+        shared.poison("the thread that writes panicked");
+        for submission in inbox {
+            let result = shared.poisoned().map_or(Ok(()), Err);
+            shared.complete(submission.into_pending(), result);
+        }
+        sync_queue.close();
+    }
+
     /// Works until the inbox is closed and empty.
-    pub(crate) fn run(mut self) {
+    fn run(mut self) {
         self.segment_worker.order(self.log.active_segment() + 1, 0);
         loop {
             match self.next() {
