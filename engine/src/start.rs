@@ -22,8 +22,10 @@ use crate::worker::WorkerContext;
 use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
 use crate::worker::runtime::Runtime;
-use logboat_raft::{BootNonce, GroupId, Incarnation, NodeId, Restored, Time};
-use logboat_storage::{BootFile, DataDir, DirectoryError, Identity, Recovered, SnapshotStore, Wal};
+use logboat_raft::{BootNonce, GroupId, Incarnation, NodeBoot, NodeId, Restored, Time};
+use logboat_storage::{
+    BootFile, BootRecord, DataDir, DirectoryError, Identity, Recovered, SnapshotStore, Wal,
+};
 use logboat_transport::{Inbox, StartError as TransportError, Transport, TransportMetrics};
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -47,6 +49,8 @@ pub struct Link {
 struct Disk {
     data_dir: DataDir,
     identity: Identity,
+    /// What peers are told of this start.
+    boot: NodeBoot,
     wal: Wal,
     recovered: Recovered,
     snapshots: SnapshotStore,
@@ -92,7 +96,7 @@ impl Threads {
 /// Starts the parts of a node from the bottom up.
 pub(crate) fn assemble(
     config: &NodeConfig,
-    connect: impl FnOnce(&Identity, Arc<dyn Inbox>) -> Result<Link, TransportError>,
+    connect: impl FnOnce(&Identity, NodeBoot, Arc<dyn Inbox>) -> Result<Link, TransportError>,
 ) -> Result<(Parts, BTreeMap<GroupId, Restored>, Threads), StartError> {
     config.check()?;
     let workers = Workers::new(config.workers, config.budget().arriving(config.workers));
@@ -116,7 +120,7 @@ pub(crate) fn assemble(
         known_peers: disk.data_dir.known_peers()?,
         transport: OnceLock::new(),
     });
-    let link = connect(&disk.identity, Arc::clone(&inbound) as Arc<dyn Inbox>)?;
+    let link = connect(&disk.identity, disk.boot, Arc::clone(&inbound) as Arc<dyn Inbox>)?;
     let transport = link.transport;
     inbound.transport.get_or_init(|| Arc::downgrade(&transport));
     liveness.connect(&transport);
@@ -188,7 +192,10 @@ fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError>
     boot.begin(BootNonce(random(config.node)), wal.durable_end())
         .map_err(|source| DirectoryError::Io { path: config.data_dir.clone(), source })?;
     let snapshots = SnapshotStore::open(&data_dir.snapshots())?;
-    Ok(Disk { data_dir, identity, wal, recovered, snapshots })
+    let BootRecord { count, nonce, .. } = data_dir.boot().record();
+    let incarnation = identity.incarnation;
+    let boot = NodeBoot { incarnation, count, nonce, log_end: wal.found_end() };
+    Ok(Disk { data_dir, identity, boot, wal, recovered, snapshots })
 }
 
 fn new_snapshot_thread(
@@ -215,7 +222,7 @@ fn new_liveness(config: &NodeConfig, disk: &Disk, workers: &Workers) -> Arc<Live
         drift: timeout.mul_f64(config.max_clock_drift),
     };
     let members = config.members.keys().copied();
-    let boot = disk.data_dir.boot().record().count;
+    let boot = disk.boot.count;
     let liveness =
         Liveness::new(config.node, members, boot, &disk.recovered.grants, timing, Time::default());
     LivenessManager::new(liveness, Instant::now(), disk.wal.clone(), Box::new(workers.clone()))

@@ -57,7 +57,7 @@ async fn a_node_with_an_empty_disk_is_refused_by_all_and_told_so() -> TestResult
 
     let empty = tempfile::tempdir()?;
     let (two, forgetful) = start(NodeId(2), &members, empty.path())?;
-    let refused = "came back with another disk than it had";
+    let refused = "by another data directory";
     while !(last_error(&one, NodeId(2)).contains(refused)
         && last_error(&two, NodeId(1)).contains(refused))
     {

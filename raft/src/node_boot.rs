@@ -28,7 +28,22 @@ pub struct LogPosition {
     pub offset: u32,
 }
 
+/// How many segments further than known a log may claim to be at once: with the smallest segments,
+/// 8 GiB. What is further is believed by and by.
+pub const MAX_SEGMENT_STEP: u32 = 1 << 20;
+
 impl LogPosition {
+    /// The later one of this position and one that a peer names, which is believed only so far that
+    /// a forged one leaves the log room to go on.
+    #[must_use]
+    pub fn advance(self, claimed: Self) -> Self {
+        let furthest = self.segment.saturating_add(MAX_SEGMENT_STEP);
+        if claimed.segment > furthest {
+            return Self { segment: furthest, offset: 0 };
+        }
+        self.max(claimed)
+    }
+
     /// One number that orders as the position does.
     #[must_use]
     pub const fn pack(self) -> u64 {

@@ -313,7 +313,7 @@ mod tests {
     use super::*;
     use crate::snapshot::SnapshotStore;
     use crate::wal::{Disk, FileDisk};
-    use logboat_raft::{BootNonce, GroupId, Index, LogId, LogPosition, Term};
+    use logboat_raft::{BootNonce, GroupId, Index, LogId, LogPosition, NodeBoot, Term};
     use std::os::unix::fs::PermissionsExt;
 
     fn identity() -> Identity {
@@ -410,7 +410,7 @@ mod tests {
         let path = parent.path().join("data");
         let (opened, _) = DataDir::open(&path, &identity()).unwrap();
         let known = opened.known_peers().unwrap();
-        known.verify(NodeId(2), Incarnation(7)).unwrap();
+        known.record(NodeId(2), NodeBoot::default()).unwrap();
         let disk = FileDisk::open(&opened.wal()).unwrap();
         disk.create("0000000001.wal", 8192).unwrap();
         let snapshots = SnapshotStore::open(&opened.snapshots()).unwrap();

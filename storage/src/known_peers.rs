@@ -1,24 +1,24 @@
-//! The peers that a node knows, and the incarnation of each.
+//! The peers that a node knows: the data directory of each, the newest start on it, and where its
+//! log ended then.
 //!
 //! The file `PEERS` holds a line for each peer, and a checksum of all lines. The first incarnation
 //! of a peer stays: a node that comes back with another one has lost its disk, and with it what it
 //! promised.
 
-use crate::files::{read_checked, write_checked};
-use logboat_raft::{Incarnation, NodeId};
+use crate::files::{log_position, number, read_checked, write_checked};
+use logboat_raft::{BootCount, BootNonce, Incarnation, NodeBoot, NodeId};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// The name of the file.
 pub(crate) const PEERS: &str = "PEERS";
 
 /// The peers that a node knows. Methods may be called from any thread.
 #[derive(Debug)]
 pub struct KnownPeers {
     directory: PathBuf,
-    known: Mutex<BTreeMap<NodeId, Incarnation>>,
+    known: Mutex<BTreeMap<NodeId, NodeBoot>>,
 }
 
 impl KnownPeers {
@@ -29,54 +29,79 @@ impl KnownPeers {
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
         let text = read_checked(&directory.join(PEERS))?.unwrap_or_default();
         let known = text.lines().map(parse_line).collect::<Option<_>>();
-        let known = known.ok_or_else(|| invalid("it has a line that names no peer"))?;
+        let known = known.ok_or_else(|| {
+            io::Error::new(ErrorKind::InvalidData, "a line of it names no peer as this build does")
+        })?;
         Ok(Self { directory: directory.to_owned(), known: Mutex::new(known) })
     }
 
-    /// Whether `peer` is known under `incarnation`. The first incarnation of a peer that this is
-    /// asked about is recorded, durably, before this returns.
+    /// The newest start of `peer` that is recorded.
+    #[must_use]
+    pub fn get(&self, peer: NodeId) -> Option<NodeBoot> {
+        self.known.lock().get(&peer).copied()
+    }
+
+    /// Records a start of `peer` durably, in the place of an earlier one on the same directory.
     ///
     /// # Errors
-    /// When it can't be recorded; the peer is as unknown as before then.
-    pub fn verify(&self, peer: NodeId, incarnation: Incarnation) -> io::Result<bool> {
+    /// When it can't be recorded, or the peer is known by another directory; it is known as before
+    /// then.
+    pub fn record(&self, peer: NodeId, boot: NodeBoot) -> io::Result<()> {
         let mut known = self.known.lock();
-        if let Some(first) = known.get(&peer) {
-            return Ok(*first == incarnation);
+        if known.get(&peer).is_some_and(|first| first.incarnation != boot.incarnation) {
+            return Err(io::Error::other("the peer is known by another data directory"));
         }
         let mut grown = known.clone();
-        grown.insert(peer, incarnation);
-        let lines =
-            grown.iter().map(|(peer, incarnation)| format!("{peer} {:016x}\n", incarnation.0));
+        grown.insert(peer, boot);
+        let lines = grown.iter().map(|(peer, boot)| {
+            let NodeBoot { incarnation, count, nonce, log_end } = boot;
+            format!("{peer} {:016x} {count} {nonce} {log_end}\n", incarnation.0)
+        });
         write_checked(&self.directory, PEERS, &lines.collect::<String>())?;
         *known = grown;
-        Ok(true)
+        Ok(())
     }
 }
 
-fn invalid(what: &str) -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, what)
-}
-
-fn parse_line(line: &str) -> Option<(NodeId, Incarnation)> {
-    let (peer, incarnation) = line.split_once(' ')?;
-    let incarnation = u64::from_str_radix(incarnation, 16).ok()?;
-    Some((NodeId(peer.parse().ok()?), Incarnation(incarnation)))
+fn parse_line(line: &str) -> Option<(NodeId, NodeBoot)> {
+    let fields: Vec<&str> = line.split(' ').collect();
+    let [peer, incarnation, count, nonce, log_end] = fields[..] else { return None };
+    let boot = NodeBoot {
+        incarnation: Incarnation(number(incarnation, 16).ok()?),
+        count: BootCount(number(count, 10).ok()?),
+        nonce: BootNonce(number(nonce, 16).ok()?),
+        log_end: log_position(log_end).ok()?,
+    };
+    Some((NodeId(number(peer, 10).ok()?), boot))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use logboat_raft::LogPosition;
     use std::fs;
 
+    fn boot(incarnation: u64, count: u64) -> NodeBoot {
+        NodeBoot {
+            incarnation: Incarnation(incarnation),
+            count: BootCount(count),
+            nonce: BootNonce(count << 40),
+            log_end: LogPosition { segment: 3, offset: 4096 },
+        }
+    }
+
     #[test]
-    fn the_first_incarnation_of_a_peer_stays() {
+    fn the_first_directory_of_a_peer_stays_and_the_newest_start_on_it_is_kept() {
         let directory = tempfile::tempdir().unwrap();
-        for _ in 0..2 {
-            let known = KnownPeers::open(directory.path()).unwrap();
-            assert!(known.verify(NodeId(2), Incarnation(7)).unwrap());
-            assert!(known.verify(NodeId(3), Incarnation(8)).unwrap());
-            assert!(!known.verify(NodeId(2), Incarnation(8)).unwrap());
-            assert!(known.verify(NodeId(2), Incarnation(7)).unwrap());
+        let known = KnownPeers::open(directory.path()).unwrap();
+        assert_eq!(known.get(NodeId(2)), None);
+        known.record(NodeId(2), boot(7, 1)).unwrap();
+        known.record(NodeId(3), boot(8, 4)).unwrap();
+        known.record(NodeId(2), boot(7, 2)).unwrap();
+        assert!(known.record(NodeId(2), boot(8, 3)).is_err());
+        for known in [&known, &KnownPeers::open(directory.path()).unwrap()] {
+            assert_eq!(known.get(NodeId(2)), Some(boot(7, 2)));
+            assert_eq!(known.get(NodeId(3)), Some(boot(8, 4)));
         }
     }
 
@@ -84,7 +109,7 @@ mod tests {
     fn any_flipped_byte_is_noticed() {
         let directory = tempfile::tempdir().unwrap();
         let known = KnownPeers::open(directory.path()).unwrap();
-        known.verify(NodeId(2), Incarnation(7)).unwrap();
+        known.record(NodeId(2), boot(7, 1)).unwrap();
         let path = directory.path().join(PEERS);
         let content = fs::read(&path).unwrap();
         for at in 0..content.len() {
@@ -100,8 +125,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let known = KnownPeers::open(directory.path()).unwrap();
         fs::remove_dir_all(directory.path()).unwrap();
-        assert!(known.verify(NodeId(2), Incarnation(7)).is_err());
+        assert!(known.record(NodeId(2), boot(7, 1)).is_err());
         fs::create_dir(directory.path()).unwrap();
-        assert!(known.verify(NodeId(2), Incarnation(8)).unwrap());
+        assert_eq!(known.get(NodeId(2)), None);
+        known.record(NodeId(2), boot(8, 1)).unwrap();
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::error::SendError;
 use crate::wire::{Outgoing, Parcel};
-use logboat_raft::{GroupId, Incarnation, LogId, NodeId};
-use std::io::Read;
+use logboat_raft::{GroupId, LogId, NodeBoot, NodeId};
+use std::io::{self, Read};
 
 /// Where a transport delivers. All methods are called on the transport's own thread, which serves
 /// every peer: they must neither block nor panic.
@@ -11,10 +11,20 @@ pub trait Inbox: Send + Sync + 'static {
     /// Takes what arrived from a peer, in the order in which the peer sent it.
     fn receive(&self, from: NodeId, parcels: Vec<Parcel>);
 
-    /// Whether `incarnation` is the one under which this node knows the peer. The first one that it
-    /// is asked about becomes that, and stays it over restarts. It is asked once a connection and
-    /// may touch the disk.
-    fn verify(&self, peer: NodeId, incarnation: Incarnation) -> bool;
+    /// What this node has recorded of the peer, and heard of it since. Nothing before the first
+    /// [`remember`](Self::remember), and always something after it, over restarts too.
+    fn remembered(&self, peer: NodeId) -> Option<NodeBoot>;
+
+    /// Records durably that this is the peer's directory and its newest start. It is called once a
+    /// connection at most and may touch the disk. The incarnation that was recorded first stays: no
+    /// other one follows.
+    ///
+    /// # Errors
+    /// When it can't be recorded. The peer is not connected then.
+    fn remember(&self, peer: NodeId, boot: NodeBoot) -> io::Result<()>;
+
+    /// The peer, dialled at its listed address, has recorded this node durably. May touch the disk.
+    fn recorded_by(&self, peer: NodeId);
 
     /// The connection on which this node sends to the peer is up: [`Transport::send`] works.
     fn connected(&self, peer: NodeId);

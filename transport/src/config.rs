@@ -1,6 +1,6 @@
 //! What a node's transport is told at start.
 
-use logboat_raft::{ClusterId, Incarnation, NodeId};
+use logboat_raft::{ClusterId, NodeBoot, NodeId};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,8 +15,8 @@ pub struct TransportConfig {
     pub node: NodeId,
     /// Its cluster.
     pub cluster: ClusterId,
-    /// Its life, by which its peers know it again.
-    pub incarnation: Incarnation,
+    /// This start of it, by which its peers know it again.
+    pub boot: NodeBoot,
     /// Where peers reach this node; port 0 lets the system choose one.
     pub listen: SocketAddr,
     /// The peers' addresses as `host:port`, resolved anew at each dial. An entry for this node
@@ -50,14 +50,14 @@ impl TransportConfig {
     pub fn new(
         node: NodeId,
         cluster: ClusterId,
-        incarnation: Incarnation,
+        boot: NodeBoot,
         listen: SocketAddr,
         peers: BTreeMap<NodeId, String>,
     ) -> Self {
         Self {
             node,
             cluster,
-            incarnation,
+            boot,
             listen,
             peers,
             max_frame_bytes: 64 << 20,

@@ -19,6 +19,7 @@ mod config;
 mod error;
 #[cfg(test)]
 mod interleavings;
+mod judge;
 mod memory;
 mod metrics;
 mod net_thread;
@@ -31,6 +32,7 @@ mod wire;
 pub use api::{Inbox, PeerStatus, SnapshotDone, SnapshotSource, Transport};
 pub use config::TransportConfig;
 pub use error::{DecodeError, SendError, StartError};
+pub use judge::{BootRefusal, MAX_BOOT_STEP, Verdict, judge};
 pub use memory::MemoryNetwork;
 pub use metrics::TransportMetrics;
 use parking_lot::{Mutex, MutexGuard};

@@ -3,18 +3,19 @@
 
 use crate::api::{Inbox, PeerStatus, SnapshotSource, Transport};
 use crate::error::{SendError, StartError};
+use crate::judge;
 use crate::metrics::TransportMetrics;
 use crate::net_thread::{NetThread, Stop};
 use crate::outbox::Outbox;
 use crate::pump::{Link, pump};
 use crate::transfer::Transfer;
 use crate::wire::{Frame, Outgoing, Portions};
-use logboat_raft::NodeId;
+use logboat_raft::{NodeBoot, NodeId};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Longest frame, and most bytes queued for a peer, unless told otherwise.
 const DEFAULT_LIMIT_BYTES: u32 = 64 << 20;
@@ -22,8 +23,9 @@ const DEFAULT_LIMIT_BYTES: u32 = 64 << 20;
 /// Nodes of one process that reach each other. Clones are the same network.
 ///
 /// ```
-/// use logboat_raft::{Incarnation, NodeId};
+/// use logboat_raft::{NodeBoot, NodeId};
 /// use logboat_transport::{Inbox, MemoryNetwork, Outgoing, Parcel, RequestId};
+/// use std::io;
 /// use std::sync::Arc;
 /// use std::sync::mpsc::{Sender, channel};
 ///
@@ -35,9 +37,15 @@ const DEFAULT_LIMIT_BYTES: u32 = 64 << 20;
 ///         let _ = self.0.send(format!("{} from node {from}", parcels.len()));
 ///     }
 ///
-///     fn verify(&self, _peer: NodeId, _incarnation: Incarnation) -> bool {
-///         true
+///     fn remembered(&self, _peer: NodeId) -> Option<NodeBoot> {
+///         Some(NodeBoot::default())
 ///     }
+///
+///     fn remember(&self, _peer: NodeId, _boot: NodeBoot) -> io::Result<()> {
+///         Ok(())
+///     }
+///
+///     fn recorded_by(&self, _peer: NodeId) {}
 ///
 ///     fn connected(&self, peer: NodeId) {
 ///         let _ = self.0.send(format!("connected to node {peer}"));
@@ -48,8 +56,8 @@ const DEFAULT_LIMIT_BYTES: u32 = 64 << 20;
 ///
 /// let network = MemoryNetwork::new()?;
 /// let ((to_one, one), (to_two, two)) = (channel(), channel());
-/// let transport = network.join(NodeId(1), Arc::new(Notes(to_one)));
-/// let _peer = network.join(NodeId(2), Arc::new(Notes(to_two)));
+/// let transport = network.join(NodeId(1), NodeBoot::default(), Arc::new(Notes(to_one)));
+/// let _peer = network.join(NodeId(2), NodeBoot::default(), Arc::new(Notes(to_two)));
 /// assert_eq!(one.recv()?, "connected to node 2");
 ///
 /// let mut outgoing = Outgoing::new();
@@ -77,6 +85,7 @@ struct State {
 /// A node from when it joined until it leaves or joins again.
 struct Member {
     node: NodeId,
+    boot: NodeBoot,
     inbox: Arc<dyn Inbox>,
     /// The routes to the others, one for each node ever seen. `None` once this node has left.
     routes: Mutex<Option<BTreeMap<NodeId, Route>>>,
@@ -86,7 +95,18 @@ struct Member {
 struct Route {
     outbox: Arc<Outbox>,
     /// Where it leads. `None` while the route is cut, or the other node is not there.
-    target: watch::Sender<Option<Arc<dyn Inbox>>>,
+    target: watch::Sender<Option<Arc<Member>>>,
+    /// The other node has dialled this one: dialing it is worth a try.
+    dial_now: Arc<Notify>,
+}
+
+impl Member {
+    /// Has this node dial `peer`.
+    fn dial_back(&self, peer: NodeId) {
+        if let Some(route) = self.routes.lock().as_ref().and_then(|routes| routes.get(&peer)) {
+            route.dial_now.notify_one();
+        }
+    }
 }
 
 impl MemoryNetwork {
@@ -111,11 +131,13 @@ impl MemoryNetwork {
     }
 
     /// Adds a node, or replaces one, as if its process had been restarted. Nodes that joined
-    /// before and later are its peers.
+    /// before and later are its peers, which it meets by the rules of the TCP transport's handshake
+    /// as far as they concern `boot`.
     #[must_use]
-    pub fn join(&self, node: NodeId, inbox: Arc<dyn Inbox>) -> Arc<dyn Transport> {
+    pub fn join(&self, node: NodeId, boot: NodeBoot, inbox: Arc<dyn Inbox>) -> Arc<dyn Transport> {
         self.leave(node);
-        let member = Arc::new(Member { node, inbox, routes: Mutex::new(Some(BTreeMap::new())) });
+        let routes = Mutex::new(Some(BTreeMap::new()));
+        let member = Arc::new(Member { node, boot, inbox, routes });
         let mut state = self.0.state.lock();
         state.members.insert(node, Arc::clone(&member));
         let others: Vec<_> = state.members.keys().copied().filter(|it| *it != node).collect();
@@ -165,7 +187,7 @@ impl Network {
             return;
         };
         let target = match state.members.get(&to) {
-            Some(peer) if !state.cuts.contains(&(from, to)) => Some(Arc::clone(&peer.inbox)),
+            Some(peer) if !state.cuts.contains(&(from, to)) => Some(Arc::clone(peer)),
             _ => None,
         };
         if let Some(routes) = member.routes.lock().as_mut() {
@@ -175,21 +197,24 @@ impl Network {
     }
 
     /// Makes a route that leads nowhere yet, and starts its task.
-    fn open_route(&self, from: &Member, to: NodeId) -> Route {
+    fn open_route(&self, from: &Arc<Member>, to: NodeId) -> Route {
         let metrics = TransportMetrics::default().of_peer(to);
         let outbox = Outbox::new(DEFAULT_LIMIT_BYTES, self.max_queued_bytes, metrics);
         let outbox = Arc::new(outbox);
         let (target, watched) = watch::channel(None);
+        let dial_now = Arc::new(Notify::new());
         let task = RouteTask {
             from: from.node,
+            boot: from.boot,
             to,
             inbox: Arc::clone(&from.inbox),
             outbox: Arc::clone(&outbox),
             target: watched,
+            dial_now: Arc::clone(&dial_now),
             stop: self.thread.stop_signal(),
         };
         self.thread.handle().spawn(task.run());
-        Route { outbox, target }
+        Route { outbox, target, dial_now }
     }
 }
 
@@ -238,10 +263,12 @@ impl Transport for MemoryTransport {
 /// Carries frames from one node to another, until the first has left and closed its outbox.
 struct RouteTask {
     from: NodeId,
+    boot: NodeBoot,
     to: NodeId,
     inbox: Arc<dyn Inbox>,
     outbox: Arc<Outbox>,
-    target: watch::Receiver<Option<Arc<dyn Inbox>>>,
+    target: watch::Receiver<Option<Arc<Member>>>,
+    dial_now: Arc<Notify>,
     stop: Stop,
 }
 
@@ -250,11 +277,39 @@ impl RouteTask {
         loop {
             let target = self.target.borrow_and_update().clone();
             let again = match target {
-                Some(target) if self.outbox.open() => self.connection(target).await,
-                _ => self.target.changed().await.is_ok(),
+                Some(target) if self.dial(&target) => {
+                    self.outbox.open() && self.connection(Arc::clone(&target.inbox)).await
+                }
+                // Whoever was turned away waits until something has changed.
+                Some(_) => tokio::select! {
+                    changed = self.target.changed() => changed.is_ok(),
+                    () = self.dial_now.notified() => true,
+                },
+                None => self.target.changed().await.is_ok(),
             };
             if !again {
                 return;
+            }
+        }
+    }
+
+    /// What the handshake does over TCP: each side finds out whether the other is the one that it
+    /// remembers. Returns whether the two are connected.
+    fn dial(&self, target: &Member) -> bool {
+        let admitted = judge::admit(&*target.inbox, self.to, self.from, self.boot);
+        let result = admitted.and_then(|recorded| {
+            target.dial_back(self.from);
+            judge::record(&*self.inbox, self.from, self.to, target.boot).map(|()| recorded)
+        });
+        match result {
+            Ok(true) => {
+                self.inbox.recorded_by(self.to);
+                true
+            }
+            Ok(false) => false,
+            Err(rejection) => {
+                self.outbox.note_error(rejection.to_string());
+                false
             }
         }
     }
@@ -277,7 +332,7 @@ impl RouteTask {
 struct MemoryLink {
     from: NodeId,
     inbox: Arc<dyn Inbox>,
-    target: watch::Receiver<Option<Arc<dyn Inbox>>>,
+    target: watch::Receiver<Option<Arc<Member>>>,
 }
 
 impl Link for MemoryLink {

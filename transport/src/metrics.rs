@@ -22,6 +22,7 @@ pub struct TransportMetrics {
     bad_frames: Family<PeerLabel, Counter>,
     violations: Family<PeerLabel, Counter>,
     refused_handshakes: Family<CauseLabel, Counter>,
+    refused_dials: Family<CauseLabel, Counter>,
 }
 
 impl TransportMetrics {
@@ -52,6 +53,8 @@ impl TransportMetrics {
             "Incoming connections refused, by cause",
             self.refused_handshakes.clone(),
         );
+        let help = "Dials that ended because this node or the peer refused the other, by cause";
+        registry.register("refused_dials", help, self.refused_dials.clone());
     }
 
     /// The metrics of one peer, so that counting looks up no label.
@@ -75,6 +78,11 @@ impl TransportMetrics {
     /// Counts an incoming connection that was turned away.
     pub(crate) fn refused(&self, cause: &'static str) {
         self.refused_handshakes.get_or_create(&CauseLabel { cause }).inc();
+    }
+
+    /// Counts a dial that ended because one side refused the other.
+    pub(crate) fn refused_by_peer(&self, cause: &'static str) {
+        self.refused_dials.get_or_create(&CauseLabel { cause }).inc();
     }
 }
 

@@ -15,9 +15,10 @@ use crate::turn::jobs::{SnapshotJob, SnapshotQueue};
 use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
 use bytes::Bytes;
-use logboat_raft::{Entry, GroupId, Incarnation, Message, NodeId, Payload, SupportMessage};
+use logboat_raft::{Entry, GroupId, Message, NodeBoot, NodeId, Payload, SupportMessage};
 use logboat_storage::KnownPeers;
 use logboat_transport::{Inbox, Outgoing, Parcel, RequestId, SendError, SnapshotChunk, Transport};
+use std::io;
 use std::sync::{Arc, OnceLock, Weak};
 
 /// The most messages about liveness that are taken at once, which is a few for each worker.
@@ -82,14 +83,15 @@ impl Inbox for Inbound {
         }
     }
 
-    /// A peer whose incarnation can't be recorded is refused: a later start with an emptied disk
-    /// could not be told from it.
-    fn verify(&self, peer: NodeId, incarnation: Incarnation) -> bool {
-        self.known_peers.verify(peer, incarnation).unwrap_or_else(|error| {
-            tracing::error!("recording the first connection of node {peer}: {error}");
-            false
-        })
+    fn remembered(&self, peer: NodeId) -> Option<NodeBoot> {
+        self.known_peers.get(peer)
     }
+
+    fn remember(&self, peer: NodeId, boot: NodeBoot) -> io::Result<()> {
+        self.known_peers.record(peer, boot)
+    }
+
+    fn recorded_by(&self, _peer: NodeId) {}
 
     fn failed(&self, reason: &str) {
         self.guard.halt(reason);

@@ -8,7 +8,7 @@ use logboat::{
     GroupHandle, GroupId, GroupSpec, Index, Node, NodeConfig, NodeId, RequestError, RoleKind,
     SnapshotWriter, StateMachine, Tuning,
 };
-use logboat_raft::{Incarnation, Payload, SupportMessage};
+use logboat_raft::{NodeBoot, Payload, SupportMessage};
 use logboat_transport::{Inbox, MemoryNetwork, Parcel};
 use parking_lot::Mutex as SyncMutex;
 use std::collections::BTreeMap;
@@ -156,8 +156,9 @@ impl Cluster {
         (self.configure)(&mut config);
         let network = self.network.clone();
         let watch = Arc::clone(&self.watch);
-        let node = Node::start_on(config, move |_, inbox| {
-            let transport = network.join(id, Arc::new(Watched { node: id, inbox, watch }));
+        let node = Node::start_on(config, move |_, boot, inbox| {
+            let inbox = Arc::new(Watched { node: id, inbox, watch });
+            let transport = network.join(id, boot, inbox);
             Ok(Link { transport, metrics: None, close: Box::new(move || network.leave(id)) })
         })?;
         self.nodes.insert(id, node);
@@ -377,8 +378,16 @@ impl Inbox for Watched {
         }
     }
 
-    fn verify(&self, peer: NodeId, incarnation: Incarnation) -> bool {
-        self.inbox.verify(peer, incarnation)
+    fn remembered(&self, peer: NodeId) -> Option<NodeBoot> {
+        self.inbox.remembered(peer)
+    }
+
+    fn remember(&self, peer: NodeId, boot: NodeBoot) -> io::Result<()> {
+        self.inbox.remember(peer, boot)
+    }
+
+    fn recorded_by(&self, peer: NodeId) {
+        self.inbox.recorded_by(peer);
     }
 
     fn connected(&self, peer: NodeId) {

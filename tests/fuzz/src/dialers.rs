@@ -2,13 +2,13 @@
 //! as its peer exactly when the answer is a welcome of that node, and the connection ends.
 
 use crate::handshakes::{
-    CLUSTER, INCARNATION, NODE, PEER, PEERS_INCARNATION, TEXT_BYTES, VERSION, said, text,
+    BOOT, CLUSTER, HELLO_BYTES, NODE, PEER, PEERS_BOOT, VERSION, answer_numbers, hello, said, text,
 };
 use arbitrary::Unstructured;
-use logboat_raft::{ClusterId, Incarnation, NodeId};
-use logboat_transport::{Inbox, Parcel, TcpTransport, TransportConfig};
+use logboat_raft::{BootCount, BootNonce, ClusterId, Incarnation, LogPosition, NodeBoot, NodeId};
+use logboat_transport::{Inbox, Parcel, TcpTransport, TransportConfig, judge};
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -17,13 +17,37 @@ use std::time::Duration;
 /// Answers bytes as they are, or an answer that is well-formed and the bytes behind it.
 pub fn dialers(data: &[u8]) {
     let mut input = Unstructured::new(data);
-    let answer = said(&mut input, [CLUSTER, PEER, 0, PEERS_INCARNATION]).unwrap_or_default();
-    let welcome = answer.starts_with(&text(VERSION, [CLUSTER, PEER, 0, PEERS_INCARNATION]));
+    let welcome = answer_numbers([CLUSTER, PEER, 0], PEERS_BOOT, BOOT);
+    let answer = said(&mut input, welcome).unwrap_or_default();
+    let welcome = is_welcome(&answer);
     let dialer = dialer().lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     dialer.answer(&answer);
     let events: Vec<Event> = dialer.events.try_iter().collect();
     let expected: &[Event] = if welcome { &[Event::Connected, Event::Disconnected] } else { &[] };
     assert_eq!(events, expected);
+}
+
+/// Whether it is whole, of the node that was wanted, and of a start that can follow the one that is
+/// remembered. What it says of this node does not matter then.
+fn is_welcome(answer: &[u8]) -> bool {
+    let numbers: Vec<u64> = [12, 20, 28, 36, 48, 56, 64, 72, 80]
+        .into_iter()
+        .filter_map(|at| answer.get(at..at + 8))
+        .map(|number| u64::from_le_bytes(number.try_into().expect("eight bytes")))
+        .collect();
+    let [cluster, node, code, incarnation, count, nonce, log_end, ..] = numbers[..] else {
+        return false;
+    };
+    let claimed = NodeBoot {
+        incarnation: Incarnation(incarnation),
+        count: BootCount(count),
+        nonce: BootNonce(nonce),
+        log_end: LogPosition::unpack(log_end),
+    };
+    numbers.len() == 9
+        && answer.starts_with(&text(VERSION, &numbers))
+        && (cluster, node, code) == (CLUSTER, PEER, 0)
+        && judge(Some(PEERS_BOOT), claimed).is_ok()
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -47,7 +71,7 @@ impl Dialer {
         let mut config = TransportConfig::new(
             NodeId(NODE),
             ClusterId(CLUSTER),
-            Incarnation(INCARNATION),
+            BOOT,
             any,
             BTreeMap::from([(NodeId(PEER), address.to_string())]),
         );
@@ -65,9 +89,9 @@ impl Dialer {
         let (mut stream, _) = self.listener.accept().expect("the dialer tries again");
         let patience = Some(Duration::from_secs(20));
         stream.set_read_timeout(patience).expect("a wait that is not zero");
-        let mut hello = [0; TEXT_BYTES];
-        stream.read_exact(&mut hello).expect("the dialer introduces itself");
-        assert_eq!(hello, *text(VERSION, [CLUSTER, NODE, PEER, INCARNATION]));
+        let mut heard = [0; HELLO_BYTES];
+        stream.read_exact(&mut heard).expect("the dialer introduces itself");
+        assert_eq!(heard, *hello([CLUSTER, NODE, PEER], BOOT));
         // A dialer that has heard enough closes before all is said.
         let _ = stream.write_all(answer);
         let _ = stream.shutdown(Shutdown::Write);
@@ -94,9 +118,15 @@ impl Inbox for Witness {
         unreachable!("node {from} has not dialed");
     }
 
-    fn verify(&self, peer: NodeId, incarnation: Incarnation) -> bool {
-        (peer, incarnation) == (NodeId(PEER), Incarnation(PEERS_INCARNATION))
+    fn remembered(&self, _: NodeId) -> Option<NodeBoot> {
+        Some(PEERS_BOOT)
     }
+
+    fn remember(&self, _: NodeId, _: NodeBoot) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn recorded_by(&self, _: NodeId) {}
 
     fn connected(&self, peer: NodeId) {
         assert_eq!(peer, NodeId(PEER));

@@ -2,10 +2,10 @@
 //! its introduction deserves or none, and the connection ends.
 
 use arbitrary::{Result, Unstructured};
-use logboat_raft::{ClusterId, Incarnation, NodeId};
-use logboat_transport::{Inbox, Parcel, TcpTransport, TransportConfig};
+use logboat_raft::{BootCount, BootNonce, ClusterId, Incarnation, LogPosition, NodeBoot, NodeId};
+use logboat_transport::{BootRefusal, Inbox, Parcel, TcpTransport, TransportConfig, judge};
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -13,25 +13,61 @@ use std::time::Duration;
 pub(crate) const CLUSTER: u64 = 5;
 pub(crate) const NODE: u64 = 1;
 pub(crate) const PEER: u64 = 2;
-pub(crate) const INCARNATION: u64 = 11;
-pub(crate) const PEERS_INCARNATION: u64 = 12;
+
+/// What the node says of itself.
+pub(crate) const BOOT: NodeBoot = boot(11);
+/// What the peer says of itself.
+pub(crate) const PEERS_BOOT: NodeBoot = boot(12);
 
 /// The protocol's version.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
-/// Bytes of an introduction and of an answer: magic, version, four numbers, checksum.
-pub(crate) const TEXT_BYTES: usize = 48;
+/// Bytes of what an introduction and an answer begin with: magic, version, four numbers, checksum.
+const BASE_BYTES: usize = 48;
+/// Bytes of an introduction: three numbers and a checksum more.
+pub(crate) const HELLO_BYTES: usize = 76;
+
+const fn boot(number: u64) -> NodeBoot {
+    NodeBoot {
+        incarnation: Incarnation(number),
+        count: BootCount(number + 10),
+        nonce: BootNonce(number + 20),
+        log_end: LogPosition { segment: 1, offset: 4096 },
+    }
+}
+
+/// An introduction of this node or its peer.
+pub(crate) fn hello(names: [u64; 3], boot: NodeBoot) -> Vec<u8> {
+    text(VERSION, &numbers(names, boot))
+}
+
+/// The numbers of an introduction, or of an answer that says nothing of what is remembered.
+pub(crate) fn numbers([first, second, third]: [u64; 3], boot: NodeBoot) -> [u64; 7] {
+    let NodeBoot { incarnation, count, nonce, log_end } = boot;
+    [first, second, third, incarnation.0, count.0, nonce.0, log_end.pack()]
+}
+
+/// An answer with what is remembered of the other side.
+pub(crate) fn answer_text(names: [u64; 3], boot: NodeBoot, remembered: NodeBoot) -> Vec<u8> {
+    text(VERSION, &answer_numbers(names, boot, remembered))
+}
+
+/// The numbers of an answer.
+pub(crate) fn answer_numbers(names: [u64; 3], boot: NodeBoot, remembered: NodeBoot) -> [u64; 9] {
+    let [a, b, c, d, e, f, g] = numbers(names, boot);
+    [a, b, c, d, e, f, g, remembered.count.0, remembered.log_end.pack()]
+}
 
 /// Says bytes as they are, or an introduction that is well-formed and the bytes behind it.
 pub fn handshakes(data: &[u8]) {
     let mut input = Unstructured::new(data);
     // Data that say nothing at all are said.
-    let said = said(&mut input, [CLUSTER, PEER, NODE, PEERS_INCARNATION]).unwrap_or_default();
+    let said = said(&mut input, numbers([CLUSTER, PEER, NODE], PEERS_BOOT)).unwrap_or_default();
     let expected = expected(&said);
     let (answer, reset) = answer(&said);
     if reset {
         // What the listener leaves unread may take the answer away, or the end of it.
-        assert!(said.len() > TEXT_BYTES || expected.is_empty());
+        assert!(said.len() > HELLO_BYTES || expected.len() <= BASE_BYTES);
         assert!(expected.starts_with(&answer));
     } else {
         assert_eq!(answer, expected);
@@ -39,7 +75,10 @@ pub fn handshakes(data: &[u8]) {
 }
 
 /// A text with these numbers, or with others here and there, and what follows; or mere noise.
-pub(crate) fn said(input: &mut Unstructured<'_>, mut numbers: [u64; 4]) -> Result<Vec<u8>> {
+pub(crate) fn said<const COUNT: usize>(
+    input: &mut Unstructured<'_>,
+    mut numbers: [u64; COUNT],
+) -> Result<Vec<u8>> {
     let mut said = Vec::new();
     if input.ratio(2, 3)? {
         let version = if input.ratio(7, 8)? { VERSION } else { input.arbitrary()? };
@@ -48,53 +87,74 @@ pub(crate) fn said(input: &mut Unstructured<'_>, mut numbers: [u64; 4]) -> Resul
                 *number = input.arbitrary()?;
             }
         }
-        said = text(version, numbers);
+        said = text(version, &numbers);
     }
     let left = input.len();
     said.extend_from_slice(input.bytes(left)?);
     Ok(said)
 }
 
-pub(crate) fn text(version: u32, numbers: [u64; 4]) -> Vec<u8> {
+/// The first four numbers, then the others, if there are any, each with a checksum of all before.
+pub(crate) fn text(version: u32, numbers: &[u64]) -> Vec<u8> {
     let mut text = b"LOGBOAT\n".to_vec();
     text.extend(version.to_le_bytes());
-    text.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
-    text.extend(crc32fast::hash(&text).to_le_bytes());
+    let (base, rest) = numbers.split_at(4);
+    for part in [base, rest].into_iter().filter(|part| !part.is_empty()) {
+        text.extend(part.iter().flat_map(|number| number.to_le_bytes()));
+        text.extend(crc32fast::hash(&text).to_le_bytes());
+    }
     text
 }
 
 /// What the listener should answer.
 fn expected(said: &[u8]) -> Vec<u8> {
-    let Some((hello, _)) = said.split_first_chunk::<TEXT_BYTES>() else {
-        return Vec::new();
-    };
     let number = |at: usize| {
         let mut number = [0; 8];
-        number.copy_from_slice(&hello[at..at + 8]);
+        number.copy_from_slice(&said[at..at + 8]);
         u64::from_le_bytes(number)
     };
-    let [version, cluster, from, to, incarnation] =
-        [number(8) & 0xffff_ffff, number(12), number(20), number(28), number(36)];
-    if text(version as u32, [cluster, from, to, incarnation]) != hello {
+    if said.len() < BASE_BYTES {
         return Vec::new();
     }
-    let code = if version != u64::from(VERSION) {
-        1
-    } else if cluster != CLUSTER {
-        2
-    } else if to != NODE {
-        3
-    } else if from != PEER {
-        4
-    } else if incarnation != PEERS_INCARNATION {
-        5
-    } else {
-        0
+    let version = number(8) as u32;
+    let base = [12, 20, 28, 36].map(number);
+    if text(version, &base) != said[..BASE_BYTES] {
+        return Vec::new();
+    } else if version != VERSION {
+        return text(VERSION, &[0, 0, 1, 0]);
+    } else if said.len() < HELLO_BYTES {
+        return Vec::new();
+    }
+    let [cluster, from, to, incarnation] = base;
+    let [count, nonce, log_end] = [48, 56, 64].map(number);
+    if text(VERSION, &[cluster, from, to, incarnation, count, nonce, log_end])
+        != said[..HELLO_BYTES]
+    {
+        return Vec::new();
+    }
+    let nothing = NodeBoot::default();
+    let claimed = NodeBoot {
+        incarnation: Incarnation(incarnation),
+        count: BootCount(count),
+        nonce: BootNonce(nonce),
+        log_end: LogPosition::unpack(log_end),
     };
-    match code {
-        0 => text(VERSION, [CLUSTER, NODE, code, INCARNATION]),
-        _ if cluster == CLUSTER => text(VERSION, [CLUSTER, NODE, code, 0]),
-        _ => text(VERSION, [0, 0, code, 0]),
+    let refusal = |code, remembered| answer_text([CLUSTER, NODE, code], nothing, remembered);
+    if cluster != CLUSTER {
+        answer_text([0, 0, 2], nothing, nothing)
+    } else if from != PEER {
+        answer_text([0, 0, 4], nothing, nothing)
+    } else if to != NODE {
+        refusal(3, nothing)
+    } else {
+        match judge(Some(PEERS_BOOT), claimed) {
+            Ok(_) => answer_text([CLUSTER, NODE, 0], BOOT, PEERS_BOOT),
+            Err(BootRefusal::Incarnation) => refusal(5, nothing),
+            Err(BootRefusal::OldBoot) => refusal(7, PEERS_BOOT),
+            Err(BootRefusal::OtherBoot) => refusal(8, PEERS_BOOT),
+            Err(BootRefusal::FarBoot) => refusal(9, PEERS_BOOT),
+            Err(BootRefusal::ShortLog) => refusal(10, PEERS_BOOT),
+        }
     }
 }
 
@@ -121,7 +181,7 @@ fn listener() -> SocketAddr {
         let mut config = TransportConfig::new(
             NodeId(NODE),
             ClusterId(CLUSTER),
-            Incarnation(INCARNATION),
+            BOOT,
             SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             // Nobody listens there: this node only answers.
             BTreeMap::from([(NodeId(PEER), "127.0.0.1:1".to_owned())]),
@@ -141,9 +201,15 @@ impl Inbox for Deaf {
         assert_eq!(from, NodeId(PEER));
     }
 
-    fn verify(&self, _: NodeId, incarnation: Incarnation) -> bool {
-        incarnation == Incarnation(PEERS_INCARNATION)
+    fn remembered(&self, _: NodeId) -> Option<NodeBoot> {
+        Some(PEERS_BOOT)
     }
+
+    fn remember(&self, _: NodeId, _: NodeBoot) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn recorded_by(&self, _: NodeId) {}
 
     fn connected(&self, _: NodeId) {}
 

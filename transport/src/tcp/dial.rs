@@ -7,6 +7,7 @@ use crate::tcp::handshake::{self, DialError, HandshakeError};
 use crate::tcp::shared::{Peer, Shared};
 use crate::wire::Frame;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -33,25 +34,47 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>, mut sto
                     return;
                 }
             }
-            Err(error) => {
-                let refused = !matches!(error, DialError::Handshake(_));
-                let error = error.to_string();
-                peer.outbox.note_error(error.clone());
-                if warned.insert(error.clone()) {
-                    // A peer that is down is everyday; one that turns this node away is not.
-                    if refused {
-                        tracing::warn!(peer = %peer.node, address = peer.address, "cannot connect: {error}");
-                    } else {
-                        tracing::info!(peer = %peer.node, address = peer.address, "cannot connect: {error}");
-                    }
-                }
-            }
+            Err(error) => note_failure(&shared, &peer, &error, &mut warned),
         }
         tokio::select! {
             () = sleep(waits.next().unwrap_or(shared.config.backoff_max)) => {}
-            () = peer.admitted.notified() => {}
+            () = peer.dial_now.notified() => {}
             () = stop.wait() => return,
         }
+    }
+}
+
+/// Counts a dial that failed, and logs the first one of each kind.
+fn note_failure(
+    shared: &Shared,
+    peer: &Peer,
+    error: &DialError,
+    logged: &mut BTreeSet<Cow<'static, str>>,
+) {
+    if error.is_passing() {
+        return;
+    }
+    peer.outbox.note_error(error.to_string());
+    let cause = error.refused();
+    if let Some(cause) = cause {
+        shared.metrics.refused_by_peer(cause);
+    }
+    // A peer that is down is everyday; one that turns this node away is not.
+    let kind = cause.map_or_else(|| Cow::Owned(error.to_string()), Cow::Borrowed);
+    if !logged.insert(kind) {
+        return;
+    }
+    let Peer { node, address, .. } = peer;
+    match error {
+        DialError::Mismatch(_) => tracing::error!(
+            peer = %node, address,
+            "{error}. What this node promised since is not here: put its newest data directory \
+             back, or keep the node off"
+        ),
+        _ if cause.is_some() => {
+            tracing::warn!(peer = %node, address, "cannot connect: {error}");
+        }
+        _ => tracing::info!(peer = %node, address, "cannot connect: {error}"),
     }
 }
 

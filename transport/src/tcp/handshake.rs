@@ -1,25 +1,39 @@
 //! How two nodes make sure that they mean each other, before the first frame.
 //!
 //! The dialer says who it is and whom it wants; the listener answers who it is and whether it
-//! agrees, with the reason if not, so that both sides can log it. Both texts have a fixed length
-//! and layout, whatever the version, so that nodes of different versions can still tell each other
-//! that they are. Numbers are little-endian, and have 64 bits where nothing else is said.
+//! agrees, with the reason if not, so that both sides can log it. Both begin with a part whose
+//! length and layout are the same in every version, so that nodes of different versions can still
+//! tell each other that they are. Numbers are little-endian, and have 64 bits where nothing else is
+//! said.
 //!
 //! ```text
 //! hello:  magic [8] | version u32 | cluster | from | to   | incarnation | CRC-32 u32
+//!         | boot count | boot nonce | log end | CRC-32 u32 of all before
 //! answer: magic [8] | version u32 | cluster | node | code | incarnation | CRC-32 u32
+//!         | boot count | boot nonce | log end
+//!         | remembered boot count | remembered log end | CRC-32 u32 of all before
 //! ```
 //!
-//! The incarnation is that of the node that says it. Each side asks its [`Inbox`] whether that is
-//! the one it knows, after everything else has been found right.
+//! Incarnation and boot are those of the node that says them. An answer to another version ends
+//! after the first line.
 //!
-//! A dialer that does not name the listener's cluster learns nothing but the protocol's version and
-//! that it was refused: all else in its answer is zero. Only a welcome bears the incarnation.
+//! # Who is recorded
+//! A node records the incarnation of a peer only over a connection that it has dialled itself, to
+//! the peer's listed address: whoever dials in may be anybody. So a listener that has nothing
+//! recorded under the dialer's id answers [`Refusal::NotRecordedYet`] and dials back, and the dialer
+//! comes again. A connection that stands means that both have recorded each other.
+//!
+//! # What a stranger learns
+//! A dialer of another version, another cluster or an unknown id learns the protocol's version and
+//! that it was refused: all else in its answer is zero. A node's own incarnation is told to whoever
+//! is welcome, and to a dialer of whom nothing is recorded, which needs it to record this node. What
+//! is remembered of a node is told to whoever names its incarnation, and never the nonce.
 
 use crate::api::Inbox;
 use crate::config::TransportConfig;
+use crate::judge::{self, BootRefusal, Mismatch, Progress, Rejection};
 use bytes::{Buf, BufMut};
-use logboat_raft::{ClusterId, Incarnation, NodeId};
+use logboat_raft::{BootCount, BootNonce, ClusterId, Incarnation, LogPosition, NodeBoot, NodeId};
 use std::{fmt, io};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -27,10 +41,16 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 const MAGIC: [u8; 8] = *b"LOGBOAT\n";
 
 /// The version of the handshake's and the frames' meaning. Nodes talk to their own version only.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
-/// The length of a hello and of an answer.
-const TEXT_BYTES: usize = 48;
+/// The length of the part that is the same in every version.
+const BASE_BYTES: usize = 48;
+
+/// How many numbers follow the base in a hello.
+const HELLO_NUMBERS: usize = 3;
+
+/// How many numbers follow the base in an answer.
+const ANSWER_NUMBERS: usize = 5;
 
 /// Why a listener turned a dialer away. The discriminant stands on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -44,8 +64,19 @@ pub(crate) enum Refusal {
     Node = 3,
     #[error("unknown node")]
     UnknownNode = 4,
-    #[error("the node came back with another disk than it had")]
+    #[error("the node's data directory is another one")]
     Incarnation = 5,
+    /// The listener dials back.
+    #[error("the node is not recorded yet")]
+    NotRecordedYet = 6,
+    #[error("an earlier start of the node")]
+    OldBoot = 7,
+    #[error("another start of the node")]
+    OtherBoot = 8,
+    #[error("a start of the node that can't have come yet")]
+    FarBoot = 9,
+    #[error("the node's log has lost its end")]
+    ShortLog = 10,
 }
 
 /// Why a dialer has no connection.
@@ -53,10 +84,16 @@ pub(crate) enum Refusal {
 pub(crate) enum DialError {
     /// By the listener's own answer, or because it is not the node that was wanted.
     #[error("refused by {answer}: {refusal}")]
-    Refused { answer: Answer, refusal: Refusal },
+    Refused { answer: Box<Answer>, refusal: Refusal },
+    /// The listener remembers this node otherwise.
+    #[error("refused: {0}")]
+    Mismatch(Mismatch),
     /// For a reason that only a later version knows.
     #[error("refused by {0} for an unknown reason")]
-    RefusedSomehow(Answer),
+    RefusedSomehow(Box<Answer>),
+    /// The listener is not the node that is remembered here, or can't be recorded.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
 }
@@ -65,7 +102,9 @@ pub(crate) enum DialError {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AdmitError {
     #[error("refused {hello}: {refusal}")]
-    Refused { hello: Hello, refusal: Refusal },
+    Refused { hello: Box<Hello>, refusal: Refusal },
+    #[error("refused {hello}: {rejection}")]
+    Rejected { hello: Box<Hello>, rejection: Rejection },
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
 }
@@ -83,29 +122,132 @@ pub(crate) enum HandshakeError {
     Io(#[from] io::Error),
 }
 
+impl Refusal {
+    const ALL: [Self; 10] = [
+        Self::Version,
+        Self::Cluster,
+        Self::Node,
+        Self::UnknownNode,
+        Self::Incarnation,
+        Self::NotRecordedYet,
+        Self::OldBoot,
+        Self::OtherBoot,
+        Self::FarBoot,
+        Self::ShortLog,
+    ];
+
+    /// The label under which it is counted.
+    const fn cause(self) -> &'static str {
+        match self {
+            Self::Version => "version",
+            Self::Cluster => "cluster",
+            Self::Node => "node",
+            Self::UnknownNode => "unknown_node",
+            Self::Incarnation => "incarnation",
+            Self::NotRecordedYet => "not_recorded_yet",
+            Self::OldBoot => "old_boot",
+            Self::OtherBoot => "other_boot",
+            Self::FarBoot => "far_boot",
+            Self::ShortLog => "short_log",
+        }
+    }
+
+    /// What of a boot does not fit, if that is the reason.
+    const fn of_boot(self) -> Option<BootRefusal> {
+        match self {
+            Self::Incarnation => Some(BootRefusal::Incarnation),
+            Self::OldBoot => Some(BootRefusal::OldBoot),
+            Self::OtherBoot => Some(BootRefusal::OtherBoot),
+            Self::FarBoot => Some(BootRefusal::FarBoot),
+            Self::ShortLog => Some(BootRefusal::ShortLog),
+            Self::Version
+            | Self::Cluster
+            | Self::Node
+            | Self::UnknownNode
+            | Self::NotRecordedYet => None,
+        }
+    }
+}
+
+impl From<BootRefusal> for Refusal {
+    fn from(refusal: BootRefusal) -> Self {
+        match refusal {
+            BootRefusal::Incarnation => Self::Incarnation,
+            BootRefusal::OldBoot => Self::OldBoot,
+            BootRefusal::OtherBoot => Self::OtherBoot,
+            BootRefusal::FarBoot => Self::FarBoot,
+            BootRefusal::ShortLog => Self::ShortLog,
+        }
+    }
+}
+
+impl Rejection {
+    const fn cause(&self) -> &'static str {
+        match self {
+            Self::Mismatch(mismatch) => match mismatch.refusal {
+                BootRefusal::Incarnation => "incarnation",
+                BootRefusal::OldBoot => "old_boot",
+                BootRefusal::OtherBoot => "other_boot",
+                BootRefusal::FarBoot => "far_boot",
+                BootRefusal::ShortLog => "short_log",
+            },
+            Self::Unrecordable { .. } => "unrecordable",
+        }
+    }
+}
+
+impl HandshakeError {
+    const fn cause(&self) -> &'static str {
+        match self {
+            Self::Foreign => "foreign",
+            Self::Damaged => "damaged",
+            Self::TimedOut => "timeout",
+            Self::Io(_) => "io",
+        }
+    }
+}
+
+impl DialError {
+    /// The label under which it is counted, if the peer, or this node, refuses the other.
+    pub(crate) fn refused(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused { refusal, .. } => Some(refusal.cause()),
+            Self::Mismatch(mismatch) => Some(Refusal::from(mismatch.refusal).cause()),
+            Self::RefusedSomehow(_) => Some("unknown"),
+            Self::Rejected(rejection) => Some(rejection.cause()),
+            Self::Handshake(_) => None,
+        }
+    }
+
+    /// Whether all that is missing is that the listener has dialled back.
+    pub(crate) const fn is_passing(&self) -> bool {
+        matches!(self, Self::Refused { refusal: Refusal::NotRecordedYet, .. })
+    }
+}
+
 impl AdmitError {
     /// The label under which it is counted.
     pub(crate) const fn cause(&self) -> &'static str {
         match self {
-            Self::Refused { refusal, .. } => match refusal {
-                Refusal::Version => "version",
-                Refusal::Cluster => "cluster",
-                Refusal::Node => "node",
-                Refusal::UnknownNode => "unknown_node",
-                Refusal::Incarnation => "incarnation",
-            },
-            Self::Handshake(HandshakeError::Foreign) => "foreign",
-            Self::Handshake(HandshakeError::Damaged) => "damaged",
-            Self::Handshake(HandshakeError::TimedOut) => "timeout",
-            Self::Handshake(HandshakeError::Io(_)) => "io",
+            Self::Refused { refusal, .. } => refusal.cause(),
+            Self::Rejected { rejection, .. } => rejection.cause(),
+            Self::Handshake(error) => error.cause(),
         }
     }
 
     /// The node that a refused dialer says it is.
-    pub(crate) const fn claimed(&self) -> Option<NodeId> {
+    pub(crate) fn claimed(&self) -> Option<NodeId> {
         match self {
-            Self::Refused { hello, .. } => Some(hello.from),
+            Self::Refused { hello, .. } | Self::Rejected { hello, .. } => Some(hello.from),
             Self::Handshake(_) => None,
+        }
+    }
+
+    /// The peer to dial back, since nothing is recorded of it.
+    pub(crate) fn unrecorded(&self) -> Option<NodeId> {
+        match self {
+            Self::Refused { hello, refusal: Refusal::NotRecordedYet } => Some(hello.from),
+            Self::Refused { .. } | Self::Rejected { .. } | Self::Handshake(_) => None,
         }
     }
 }
@@ -117,12 +259,12 @@ pub(crate) struct Hello {
     pub(crate) cluster: ClusterId,
     pub(crate) from: NodeId,
     pub(crate) to: NodeId,
-    pub(crate) incarnation: Incarnation,
+    pub(crate) boot: NodeBoot,
 }
 
 impl fmt::Display for Hello {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { version, cluster, from, to, incarnation: _ } = self;
+        let Self { version, cluster, from, to, boot: _ } = self;
         write!(f, "node {from} of cluster {cluster}, protocol {version}, which looks for node {to}")
     }
 }
@@ -135,7 +277,9 @@ pub(crate) struct Answer {
     node: NodeId,
     /// Zero when the dialer is welcome, or the number of the refusal.
     code: u64,
-    incarnation: Incarnation,
+    boot: NodeBoot,
+    /// What the listener remembers of the dialer.
+    remembered: Progress,
 }
 
 impl fmt::Display for Answer {
@@ -148,26 +292,20 @@ impl fmt::Display for Answer {
     }
 }
 
-/// The dialer's part: introduces this node to `to`.
+/// The dialer's part: introduces this node to `to`, and records who answers.
 ///
 /// # Errors
-/// When the listener refuses, or is not the node that was wanted.
+/// When the listener refuses, is not the node that was wanted, or not the one that is remembered.
 pub(crate) async fn introduce(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     config: &TransportConfig,
     inbox: &dyn Inbox,
     to: NodeId,
 ) -> Result<(), DialError> {
-    write(stream, [config.cluster.0, config.node.0, to.0, config.incarnation.0]).await?;
-    let (version, [cluster, node, code, incarnation]) = read(stream).await?;
-    let answer = Answer {
-        version,
-        cluster: ClusterId(cluster),
-        node: NodeId(node),
-        code,
-        incarnation: Incarnation(incarnation),
-    };
-    answer.check(config, inbox, to)
+    let NodeBoot { incarnation, count, nonce, log_end } = config.boot;
+    let base = [config.cluster.0, config.node.0, to.0, incarnation.0];
+    write(stream, base, &[count.0, nonce.0, log_end.pack()]).await?;
+    Answer::read(stream).await?.check(config, inbox, to)
 }
 
 /// The listener's part: hears who dials and answers. Answers with the peer that is now connected.
@@ -179,120 +317,238 @@ pub(crate) async fn admit(
     config: &TransportConfig,
     inbox: &dyn Inbox,
 ) -> Result<NodeId, AdmitError> {
-    let (version, [cluster, from, to, incarnation]) = read(stream).await?;
-    let hello = Hello {
-        version,
-        cluster: ClusterId(cluster),
-        from: NodeId(from),
-        to: NodeId(to),
-        incarnation: Incarnation(incarnation),
-    };
+    let hello = Hello::read(stream).await?;
     let checked = hello.check(config, inbox);
-    write(stream, hello.answer(checked.err(), config)).await?;
+    let written = hello.answer(checked.as_ref().err(), config, inbox).write(stream).await;
     match checked {
-        Ok(()) => Ok(hello.from),
-        Err(refusal) => {
+        Ok(()) => written.map(|()| hello.from).map_err(AdmitError::from),
+        Err(error) => {
             // Should this fail, the dialer did not wait for its answer.
             let _ = stream.shutdown().await;
-            Err(AdmitError::Refused { hello, refusal })
+            Err(error)
         }
     }
 }
 
 impl Hello {
-    /// What the listener says to it.
-    fn answer(&self, refusal: Option<Refusal>, config: &TransportConfig) -> [u64; 4] {
-        let code = refusal.map_or(0, |refusal| refusal as u64);
-        match refusal {
-            None => [config.cluster.0, config.node.0, code, config.incarnation.0],
-            Some(_) if self.cluster == config.cluster => [config.cluster.0, config.node.0, code, 0],
-            Some(_) => [0, 0, code, 0],
+    async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Self, HandshakeError> {
+        let base = Base::read(stream).await?;
+        let [cluster, from, to, incarnation] = base.numbers;
+        let version = base.version;
+        let mut boot = NodeBoot { incarnation: Incarnation(incarnation), ..NodeBoot::default() };
+        if version == VERSION {
+            let [count, nonce, log_end] = base.rest::<HELLO_NUMBERS>(stream).await?;
+            boot.count = BootCount(count);
+            boot.nonce = BootNonce(nonce);
+            boot.log_end = LogPosition::unpack(log_end);
+        }
+        Ok(Self { version, cluster: ClusterId(cluster), from: NodeId(from), to: NodeId(to), boot })
+    }
+
+    fn check(&self, config: &TransportConfig, inbox: &dyn Inbox) -> Result<(), AdmitError> {
+        let refused = |refusal| Err(AdmitError::Refused { hello: Box::new(*self), refusal });
+        if self.version != VERSION {
+            return refused(Refusal::Version);
+        } else if self.cluster != config.cluster {
+            return refused(Refusal::Cluster);
+        } else if self.from == config.node || !config.peers.contains_key(&self.from) {
+            return refused(Refusal::UnknownNode);
+        } else if self.to != config.node {
+            return refused(Refusal::Node);
+        }
+        match judge::admit(inbox, config.node, self.from, self.boot) {
+            Ok(true) => Ok(()),
+            Ok(false) => refused(Refusal::NotRecordedYet),
+            Err(rejection) => Err(AdmitError::Rejected { hello: Box::new(*self), rejection }),
         }
     }
 
-    fn check(&self, config: &TransportConfig, inbox: &dyn Inbox) -> Result<(), Refusal> {
-        if self.version != VERSION {
-            Err(Refusal::Version)
-        } else if self.cluster != config.cluster {
-            Err(Refusal::Cluster)
-        } else if self.to != config.node {
-            Err(Refusal::Node)
-        } else if self.from == config.node || !config.peers.contains_key(&self.from) {
-            Err(Refusal::UnknownNode)
-        } else if !inbox.verify(self.from, self.incarnation) {
-            Err(Refusal::Incarnation)
-        } else {
-            Ok(())
+    /// What the listener says to it.
+    fn answer(
+        &self,
+        error: Option<&AdmitError>,
+        config: &TransportConfig,
+        inbox: &dyn Inbox,
+    ) -> Answer {
+        let stranger = |refusal| Answer {
+            version: VERSION,
+            cluster: ClusterId(0),
+            node: NodeId(0),
+            code: refusal as u64,
+            boot: NodeBoot::default(),
+            remembered: Progress::default(),
+        };
+        let known =
+            |refusal| Answer { cluster: config.cluster, node: config.node, ..stranger(refusal) };
+        match error {
+            None => {
+                let remembered = inbox.remembered(self.from).unwrap_or_default().into();
+                let welcome = known(Refusal::Node);
+                Answer { code: 0, boot: config.boot, remembered, ..welcome }
+            }
+            Some(AdmitError::Refused { refusal, .. }) => match refusal {
+                Refusal::NotRecordedYet => Answer { boot: config.boot, ..known(*refusal) },
+                Refusal::Node => known(*refusal),
+                _ => stranger(*refusal),
+            },
+            Some(AdmitError::Rejected { rejection: Rejection::Mismatch(mismatch), .. }) => {
+                let answer = known(Refusal::from(mismatch.refusal));
+                if mismatch.refusal == BootRefusal::Incarnation {
+                    return answer;
+                }
+                Answer { remembered: mismatch.remembered, ..answer }
+            }
+            // It is let in when it can be recorded.
+            Some(_) => Answer { boot: config.boot, ..known(Refusal::NotRecordedYet) },
         }
     }
 }
 
 impl Answer {
+    async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Self, HandshakeError> {
+        let base = Base::read(stream).await?;
+        let [cluster, node, code, incarnation] = base.numbers;
+        let mut answer = Self {
+            version: base.version,
+            cluster: ClusterId(cluster),
+            node: NodeId(node),
+            code,
+            boot: NodeBoot { incarnation: Incarnation(incarnation), ..NodeBoot::default() },
+            remembered: Progress::default(),
+        };
+        if base.version == VERSION && code != Refusal::Version as u64 {
+            let [count, nonce, log_end, remembered_count, remembered_end] =
+                base.rest::<ANSWER_NUMBERS>(stream).await?;
+            answer.boot.count = BootCount(count);
+            answer.boot.nonce = BootNonce(nonce);
+            answer.boot.log_end = LogPosition::unpack(log_end);
+            answer.remembered.count = BootCount(remembered_count);
+            answer.remembered.log_end = LogPosition::unpack(remembered_end);
+        }
+        Ok(answer)
+    }
+
+    async fn write(&self, stream: &mut (impl AsyncWrite + Unpin)) -> Result<(), HandshakeError> {
+        let Self { cluster, node, code, boot, remembered, .. } = *self;
+        let base = [cluster.0, node.0, code, boot.incarnation.0];
+        if code == Refusal::Version as u64 {
+            return write(stream, base, &[]).await;
+        }
+        let Progress { count, log_end } = remembered;
+        let boot = [boot.count.0, boot.nonce.0, boot.log_end.pack()];
+        let [boot_count, nonce, end] = boot;
+        write(stream, base, &[boot_count, nonce, end, count.0, log_end.pack()]).await
+    }
+
     fn check(
         self,
         config: &TransportConfig,
         inbox: &dyn Inbox,
         wanted: NodeId,
     ) -> Result<(), DialError> {
-        let refusal = match self.code {
-            1 => Refusal::Version,
-            2 => Refusal::Cluster,
-            3 => Refusal::Node,
-            4 => Refusal::UnknownNode,
-            5 => Refusal::Incarnation,
-            0 if self.version != VERSION => Refusal::Version,
-            0 if self.cluster != config.cluster => Refusal::Cluster,
-            0 if self.node != wanted => Refusal::Node,
-            0 if !inbox.verify(wanted, self.incarnation) => Refusal::Incarnation,
-            0 => return Ok(()),
-            _ => return Err(DialError::RefusedSomehow(self)),
-        };
-        Err(DialError::Refused { answer: self, refusal })
+        let refused = |refusal| Err(DialError::Refused { answer: Box::new(self), refusal });
+        let code = Refusal::ALL.into_iter().find(|refusal| *refusal as u64 == self.code);
+        match code {
+            None if self.code != 0 => return Err(DialError::RefusedSomehow(Box::new(self))),
+            None | Some(Refusal::NotRecordedYet) => {}
+            Some(refusal) => {
+                let Some(of_boot) = refusal.of_boot() else { return refused(refusal) };
+                return Err(DialError::Mismatch(Mismatch {
+                    refusal: of_boot,
+                    witness: self.node,
+                    subject: config.node,
+                    remembered: self.remembered,
+                    claimed: config.boot.into(),
+                }));
+            }
+        }
+        if self.version != VERSION {
+            return refused(Refusal::Version);
+        } else if self.cluster != config.cluster {
+            return refused(Refusal::Cluster);
+        } else if self.node != wanted {
+            return refused(Refusal::Node);
+        }
+        judge::record(inbox, config.node, wanted, self.boot)?;
+        match code {
+            Some(refusal) => refused(refusal),
+            None => {
+                inbox.recorded_by(wanted);
+                Ok(())
+            }
+        }
     }
 }
 
 /// Writes a hello or an answer.
 async fn write(
     stream: &mut (impl AsyncWrite + Unpin),
-    numbers: [u64; 4],
+    base: [u64; 4],
+    rest: &[u64],
 ) -> Result<(), HandshakeError> {
-    Ok(stream.write_all(&encode(numbers)).await?)
+    Ok(stream.write_all(&encode(base, rest)).await?)
 }
 
-fn encode(numbers: [u64; 4]) -> [u8; TEXT_BYTES] {
-    let mut text = [0; TEXT_BYTES];
-    let mut out = text.as_mut_slice();
-    out.put_slice(&MAGIC);
-    out.put_u32_le(VERSION);
-    for number in numbers {
-        out.put_u64_le(number);
+fn encode(base: [u64; 4], rest: &[u64]) -> Vec<u8> {
+    let mut text = MAGIC.to_vec();
+    text.put_u32_le(VERSION);
+    for numbers in [&base[..], rest] {
+        if numbers.is_empty() {
+            continue;
+        }
+        numbers.iter().for_each(|number| text.put_u64_le(*number));
+        let checksum = crc32fast::hash(&text);
+        text.put_u32_le(checksum);
     }
-    let covered = TEXT_BYTES - 4;
-    let checksum = crc32fast::hash(&text[..covered]);
-    text[covered..].copy_from_slice(&checksum.to_le_bytes());
     text
 }
 
-/// Reads a hello or an answer. What does not begin with the magic is turned away at once, however
-/// short it is, and not kept waiting for the rest.
-async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<(u32, [u64; 4]), HandshakeError> {
-    let mut text = [0; TEXT_BYTES];
-    let mut filled = 0;
-    while filled < TEXT_BYTES {
-        match stream.read(&mut text[filled..]).await? {
-            0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-            count => filled += count,
+/// The part of a hello or an answer that is the same in every version.
+struct Base {
+    version: u32,
+    numbers: [u64; 4],
+    text: [u8; BASE_BYTES],
+}
+
+impl Base {
+    /// What does not begin with the magic is turned away at once, however short it is, and not kept
+    /// waiting for the rest.
+    async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Self, HandshakeError> {
+        let mut text = [0; BASE_BYTES];
+        let mut filled = 0;
+        while filled < BASE_BYTES {
+            match stream.read(&mut text[filled..]).await? {
+                0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                count => filled += count,
+            }
+            let begin = filled.min(MAGIC.len());
+            if text[..begin] != MAGIC[..begin] {
+                return Err(HandshakeError::Foreign);
+            }
         }
-        let begin = filled.min(MAGIC.len());
-        if text[..begin] != MAGIC[..begin] {
-            return Err(HandshakeError::Foreign);
+        let (covered, mut checksum) = text.split_at(BASE_BYTES - 4);
+        if crc32fast::hash(covered) != checksum.get_u32_le() {
+            return Err(HandshakeError::Damaged);
         }
+        let mut fields = &covered[MAGIC.len()..];
+        let version = fields.get_u32_le();
+        Ok(Self { version, numbers: [(); 4].map(|()| fields.get_u64_le()), text })
     }
-    let (covered, mut checksum) = text.split_at(TEXT_BYTES - 4);
-    if crc32fast::hash(covered) != checksum.get_u32_le() {
-        return Err(HandshakeError::Damaged);
+
+    /// The numbers that follow it in this version.
+    async fn rest<const COUNT: usize>(
+        &self,
+        stream: &mut (impl AsyncRead + Unpin),
+    ) -> Result<[u64; COUNT], HandshakeError> {
+        let mut rest = vec![0; COUNT * size_of::<u64>() + size_of::<u32>()];
+        stream.read_exact(&mut rest).await?;
+        let (mut numbers, mut checksum) = rest.split_at(COUNT * size_of::<u64>());
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&self.text);
+        hasher.update(numbers);
+        if hasher.finalize() != checksum.get_u32_le() {
+            return Err(HandshakeError::Damaged);
+        }
+        Ok([(); COUNT].map(|()| numbers.get_u64_le()))
     }
-    let mut fields = &covered[MAGIC.len()..];
-    let version = fields.get_u32_le();
-    Ok((version, [(); 4].map(|()| fields.get_u64_le())))
 }

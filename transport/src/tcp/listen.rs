@@ -94,7 +94,14 @@ async fn admit(
     drop(slot);
     let node = match admitted {
         Ok(node) => node,
-        Err(error) => return shared.note_refusal(address, &error),
+        Err(error) => {
+            let unrecorded = error.unrecorded().and_then(|node| shared.peers.get(&node));
+            return match unrecorded {
+                // Whoever it is, who answers at the peer's address can be recorded.
+                Some(peer) => peer.dial_now.notify_one(),
+                None => shared.note_refusal(address, &error),
+            };
+        }
     };
     let Some(peer) = shared.peers.get(&node) else {
         return;
@@ -110,7 +117,7 @@ async fn admit(
     *incoming = Some(reader.abort_handle());
     drop(incoming);
     shared.warned.lock().retain(|(from, _)| *from != Some(node));
-    peer.admitted.notify_one();
+    peer.dial_now.notify_one();
 }
 
 /// Reads until the connection ends and logs why it did.

@@ -32,9 +32,8 @@ pub(crate) struct Peer {
     pub(crate) address: String,
     /// What waits for it.
     pub(crate) outbox: Outbox,
-    /// The peer's connection to this node was admitted. So the peer is there, and dialing it is
-    /// worth a try.
-    pub(crate) admitted: Notify,
+    /// The peer has dialled this node, so it is there: dialing it is worth a try.
+    pub(crate) dial_now: Notify,
     /// What its address was resolved to when it was last dialled.
     pub(crate) resolved: Mutex<Vec<IpAddr>>,
     /// Ends the task that reads from it.
@@ -54,7 +53,7 @@ impl Shared {
                     config.max_queued_bytes,
                     metrics.of_peer(node),
                 ),
-                admitted: Notify::new(),
+                dial_now: Notify::new(),
                 resolved: Mutex::default(),
                 incoming: Mutex::new(None),
             };

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use logboat_raft::{
-    Conflict, Entry, EntryKind, Epoch, GroupId, Incarnation, Index, LogId, Message, NodeId,
-    Payload, ReadToken, Term,
+    BootCount, BootNonce, Conflict, Entry, EntryKind, Epoch, GroupId, Incarnation, Index, LogId,
+    LogPosition, Message, NodeBoot, NodeId, Payload, ReadToken, Term,
 };
 use logboat_transport::{Inbox, Outgoing, Parcel, SnapshotSource};
 use parking_lot::{Condvar, Mutex};
@@ -20,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Event {
     Received(NodeId, Parcel),
+    RecordedBy(NodeId),
     Connected(NodeId),
     Disconnected(NodeId),
 }
@@ -29,12 +30,33 @@ pub(crate) enum Event {
 pub(crate) struct Recorder {
     events: Mutex<Vec<Event>>,
     changed: Condvar,
-    incarnations: Mutex<BTreeMap<NodeId, Incarnation>>,
+    remembered: Mutex<BTreeMap<NodeId, NodeBoot>>,
 }
 
+/// The start of every node of these tests, unless they tell of others.
+pub(crate) const BOOT: NodeBoot = NodeBoot {
+    incarnation: Incarnation(0x77),
+    count: BootCount(3),
+    nonce: BootNonce(0x99),
+    log_end: LogPosition { segment: 2, offset: 4096 },
+};
+
 impl Recorder {
+    /// One that has recorded the nodes of these tests.
     pub(crate) fn new() -> Arc<Self> {
+        let recorder = Self::default();
+        *recorder.remembered.lock() = (1..=3).map(|node| (NodeId(node), BOOT)).collect();
+        Arc::new(recorder)
+    }
+
+    /// One that has recorded nobody.
+    pub(crate) fn of_nobody() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// Notes how far the log of a peer has come.
+    pub(crate) fn heard_of(&self, peer: u64, log_end: LogPosition) {
+        self.remembered.lock().get_mut(&NodeId(peer)).unwrap().log_end = log_end;
     }
 
     /// Waits until `found` finds something in the events.
@@ -88,7 +110,7 @@ impl Recorder {
 fn parcels_of(events: &[Event], peer: u64) -> Vec<Parcel> {
     let parcels = events.iter().filter_map(|event| match event {
         Event::Received(from, parcel) if from.0 == peer => Some(parcel.clone()),
-        Event::Received(..) | Event::Connected(_) | Event::Disconnected(_) => None,
+        _ => None,
     });
     parcels.collect()
 }
@@ -98,8 +120,17 @@ impl Inbox for Recorder {
         self.add(parcels.into_iter().map(|parcel| Event::Received(from, parcel)));
     }
 
-    fn verify(&self, peer: NodeId, incarnation: Incarnation) -> bool {
-        *self.incarnations.lock().entry(peer).or_insert(incarnation) == incarnation
+    fn remembered(&self, peer: NodeId) -> Option<NodeBoot> {
+        self.remembered.lock().get(&peer).copied()
+    }
+
+    fn remember(&self, peer: NodeId, boot: NodeBoot) -> io::Result<()> {
+        self.remembered.lock().insert(peer, boot);
+        Ok(())
+    }
+
+    fn recorded_by(&self, peer: NodeId) {
+        self.add([Event::RecordedBy(peer)]);
     }
 
     fn connected(&self, peer: NodeId) {

@@ -1,12 +1,15 @@
 //! Who is let in, who is refused, and what either side learns of it.
 
-use crate::common::{eventually, numbered_batch};
+use crate::common::{BOOT, Event, Recorder, eventually, numbered_batch};
 use crate::tcp::{
-    CLUSTER, INCARNATION, NOWHERE, VERSION, accept, config, connect, dial, introduction,
-    last_error, node_facing, read_to_close, refusals, start,
+    ANSWER_BYTES, CLUSTER, HELLO_BYTES, NOWHERE, VERSION, accept, answer, config, connect, dial,
+    hello, hello_of_two, introduction, last_error, node_facing, read_to_close, refusals, start,
+    welcome,
 };
-use logboat_raft::{ClusterId, NodeId};
-use logboat_transport::{SendError, Transport, TransportConfig};
+use logboat_raft::{BootCount, BootNonce, ClusterId, Incarnation, LogPosition, NodeBoot, NodeId};
+use logboat_transport::{
+    Inbox, MemoryNetwork, SendError, TcpTransport, Transport, TransportConfig,
+};
 use socket2::{Domain, Type};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -30,7 +33,8 @@ fn refused(
     eventually("dialer knows", || {
         let error = last_error(&one, as_node);
         let named = error.starts_with("refused by node 2 of cluster");
-        (named || label == "cluster") && error.ends_with(text)
+        let silent = ["cluster", "unknown_node"].contains(&label);
+        (named || silent) && error.ends_with(text)
     });
     if two.peers().iter().any(|peer| peer.node == NodeId(1)) {
         eventually("listener knows", || {
@@ -53,10 +57,18 @@ fn a_foreign_cluster_is_refused() {
 #[test]
 fn a_foreign_cluster_learns_nothing() {
     let (node, _) = node_facing(|_| {});
-    for (version, code) in [(VERSION, 2), (VERSION + 1, 1)] {
+    let nothing = NodeBoot::default();
+    for (said, heard) in [
+        (hello([0xabc, 2, 1], BOOT), answer([0, 0, 2], nothing, nothing)),
+        (hello([CLUSTER.0, 5, 1], BOOT), answer([0, 0, 4], nothing, nothing)),
+        (
+            introduction(VERSION + 1, [CLUSTER.0, 2, 1, BOOT.incarnation.0]),
+            introduction(VERSION, [0, 0, 1, 0]),
+        ),
+    ] {
         let mut stream = connect(node.local_addr());
-        stream.write_all(&introduction(version, [0xabc, 2, 1, INCARNATION.0])).unwrap();
-        assert_eq!(read_to_close(&mut stream), introduction(VERSION, [0, 0, code, 0]));
+        stream.write_all(&said).unwrap();
+        assert_eq!(read_to_close(&mut stream), heard);
     }
 }
 
@@ -78,13 +90,12 @@ fn a_peer_that_lost_its_disk_is_refused() {
     let (node, _) = start(config(1, &[(2, silent.local_addr().unwrap().to_string())]));
     drop(dial(node.local_addr()));
     let mut stream = connect(node.local_addr());
-    stream.write_all(&introduction(VERSION, [CLUSTER.0, 2, 1, 0x78])).unwrap();
-    let refusal = introduction(VERSION, [CLUSTER.0, 1, 5, 0]);
-    assert_eq!(read_to_close(&mut stream), refusal);
+    let emptied = NodeBoot { incarnation: Incarnation(0x78), ..BOOT };
+    stream.write_all(&hello([CLUSTER.0, 2, 1], emptied)).unwrap();
+    let nothing = NodeBoot::default();
+    assert_eq!(read_to_close(&mut stream), answer([CLUSTER.0, 1, 5], nothing, nothing));
     eventually("counted", || refusals(&node, "incarnation") == 1);
-    eventually("known", || {
-        last_error(&node, 2).ends_with("came back with another disk than it had")
-    });
+    eventually("known", || last_error(&node, 2).contains("by another data directory"));
 }
 
 #[test]
@@ -96,19 +107,19 @@ fn a_listener_that_lost_its_disk_is_not_believed() {
     inbox.wait_connected(2);
     drop(first);
     let (mut stream, _) = listener.accept().unwrap();
-    stream.read_exact(&mut [0; 48]).unwrap();
-    stream.write_all(&introduction(VERSION, [CLUSTER.0, 2, 0, 0x78])).unwrap();
-    eventually("known", || {
-        last_error(&node, 2).ends_with("came back with another disk than it had")
-    });
+    stream.read_exact(&mut [0; HELLO_BYTES]).unwrap();
+    let emptied = NodeBoot { incarnation: Incarnation(0x78), ..BOOT };
+    stream.write_all(&answer([CLUSTER.0, 2, 0], emptied, BOOT)).unwrap();
+    eventually("known", || last_error(&node, 2).contains("by another data directory"));
 }
 
 #[test]
 fn another_version_is_refused_by_the_listener() {
     let (node, _) = node_facing(|_| {});
     let mut stream = connect(node.local_addr());
-    stream.write_all(&introduction(3, [CLUSTER.0, 2, 1, INCARNATION.0])).unwrap();
-    assert_eq!(read_to_close(&mut stream), introduction(VERSION, [CLUSTER.0, 1, 1, 0]));
+    // What a node of version 2 says is all that it says.
+    stream.write_all(&introduction(2, [CLUSTER.0, 2, 1, BOOT.incarnation.0])).unwrap();
+    assert_eq!(read_to_close(&mut stream), introduction(VERSION, [0, 0, 1, 0]));
     eventually("counted", || refusals(&node, "version") == 1);
 }
 
@@ -118,24 +129,21 @@ fn a_refusal_for_the_version_is_understood_by_the_dialer() {
     let address = listener.local_addr().unwrap().to_string();
     let (node, _) = start(config(1, &[(2, address)]));
     let (mut stream, _) = listener.accept().unwrap();
-    stream.read_exact(&mut [0; 48]).unwrap();
-    stream.write_all(&introduction(9, [CLUSTER.0, 2, 1, INCARNATION.0])).unwrap();
+    stream.read_exact(&mut [0; HELLO_BYTES]).unwrap();
+    stream.write_all(&introduction(9, [CLUSTER.0, 2, 1, BOOT.incarnation.0])).unwrap();
     // Later attempts meet a listener that never answers, which is another error.
     eventually("known", || last_error(&node, 2).ends_with("protocol 9: wrong protocol version"));
 }
 
 #[test]
 fn an_answer_of_another_node_or_cluster_is_not_believed() {
-    for (answer, text) in [
-        ([CLUSTER.0, 3, 0, INCARNATION.0], "wrong node"),
-        ([7, 2, 0, INCARNATION.0], "wrong cluster"),
-    ] {
+    for (numbers, text) in [([CLUSTER.0, 3, 0], "wrong node"), ([7, 2, 0], "wrong cluster")] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (node, _) = start(config(1, &[(2, address)]));
         let (mut stream, _) = listener.accept().unwrap();
-        stream.read_exact(&mut [0; 48]).unwrap();
-        stream.write_all(&introduction(VERSION, answer)).unwrap();
+        stream.read_exact(&mut [0; HELLO_BYTES]).unwrap();
+        stream.write_all(&answer(numbers, BOOT, BOOT)).unwrap();
         eventually("known", || last_error(&node, 2).ends_with(text));
         assert!(!node.peers()[0].connected);
     }
@@ -157,12 +165,14 @@ fn a_foreign_protocol_is_closed_and_counted() {
 #[test]
 fn a_damaged_hello_is_closed_and_counted() {
     let (node, _) = node_facing(|_| {});
-    let mut hello = introduction(VERSION, [CLUSTER.0, 2, 1, INCARNATION.0]);
-    hello[20] ^= 1;
-    let mut stream = connect(node.local_addr());
-    stream.write_all(&hello).unwrap();
-    assert_eq!(read_to_close(&mut stream), b"");
-    eventually("counted", || refusals(&node, "damaged") == 1);
+    for (at, count) in [(20, 1), (50, 2)] {
+        let mut hello = hello_of_two();
+        hello[at] ^= 1;
+        let mut stream = connect(node.local_addr());
+        stream.write_all(&hello).unwrap();
+        assert_eq!(read_to_close(&mut stream), b"");
+        eventually("counted", || refusals(&node, "damaged") == count);
+    }
 }
 
 #[test]
@@ -189,8 +199,8 @@ fn connections_without_a_hello_are_capped() {
     drop(silent);
     eventually("slots are free", || {
         let mut stream = connect(node.local_addr());
-        let hello = introduction(VERSION, [CLUSTER.0, 2, 1, INCARNATION.0]);
-        stream.write_all(&hello).is_ok() && stream.read_exact(&mut [0; 48]).is_ok()
+        stream.write_all(&hello_of_two()).is_ok()
+            && stream.read_exact(&mut [0; ANSWER_BYTES]).is_ok()
     });
 }
 
@@ -210,8 +220,120 @@ fn strangers_do_not_take_the_slots_of_peers() {
     socket.bind(&SocketAddr::from((peer, 0)).into()).unwrap();
     socket.connect(&node.local_addr().into()).unwrap();
     let mut stream = TcpStream::from(socket);
-    stream.write_all(&introduction(VERSION, [CLUSTER.0, 2, 1, INCARNATION.0])).unwrap();
-    let mut answer = [0; 48];
-    stream.read_exact(&mut answer).unwrap();
-    assert_eq!(answer.as_slice(), introduction(VERSION, [CLUSTER.0, 1, 0, INCARNATION.0]));
+    stream.write_all(&hello_of_two()).unwrap();
+    let mut heard = [0; ANSWER_BYTES];
+    stream.read_exact(&mut heard).unwrap();
+    assert_eq!(heard.as_slice(), welcome());
+}
+
+#[test]
+fn a_strangers_hello_takes_no_place() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let inbox = Recorder::of_nobody();
+    let mut config = config(1, &[(2, address)]);
+    config.backoff_min = Duration::from_secs(3600);
+    let node = TcpTransport::start(config, inbox.clone()).unwrap();
+    // Node 2 is down, as far as node 1 can tell, and somebody claims to be node 2.
+    drop(listener.accept().unwrap());
+    let stranger = NodeBoot { incarnation: Incarnation(0x78), ..BOOT };
+    let mut stream = connect(node.local_addr());
+    stream.write_all(&hello([CLUSTER.0, 2, 1], stranger)).unwrap();
+    let not_recorded = answer([CLUSTER.0, 1, 6], BOOT, NodeBoot::default());
+    assert_eq!(read_to_close(&mut stream), not_recorded);
+    assert_eq!(inbox.remembered(NodeId(2)), None);
+    // It is dialled back at its own address, where the real one answers, and that is recorded.
+    let _first = accept(&listener);
+    inbox.wait_connected(2);
+    assert_eq!(inbox.remembered(NodeId(2)), Some(BOOT));
+    drop(dial(node.local_addr()));
+}
+
+#[test]
+fn two_nodes_that_know_nobody_record_each_other_at_once() {
+    let (one_inbox, two_inbox) = (Recorder::of_nobody(), Recorder::of_nobody());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    // Nothing here waits for a timer.
+    let patient = |mut config: TransportConfig| {
+        config.backoff_min = Duration::from_secs(3600);
+        config.backoff_max = config.backoff_min;
+        config
+    };
+    let one_config = patient(config(1, &[(2, address.to_string())]));
+    let one_listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let one_address = one_listener.local_addr().unwrap();
+    drop(one_listener);
+    let one_config = TransportConfig { listen: one_address, ..one_config };
+    let one = TcpTransport::start(one_config, one_inbox.clone()).unwrap();
+    eventually("the first dial has failed", || !last_error(&one, 2).is_empty());
+    let two_config = patient(config(2, &[(1, one_address.to_string())]));
+    let two_config = TransportConfig { listen: address, ..two_config };
+    let _two = TcpTransport::start(two_config, two_inbox.clone()).unwrap();
+    for (inbox, peer) in [(one_inbox, 2), (two_inbox, 1)] {
+        inbox.wait_event(&Event::RecordedBy(NodeId(peer)));
+        inbox.wait_connected(peer);
+        assert_eq!(inbox.remembered(NodeId(peer)), Some(BOOT));
+    }
+}
+
+/// Old copies of the directory of node 2, which has come as far as [`BOOT`] and `AHEAD`, and what
+/// is said of them.
+fn old_copies() -> [(NodeBoot, &'static str); 4] {
+    let later = LogPosition { segment: 9, offset: 0 };
+    [
+        (NodeBoot { count: BootCount(2), ..BOOT }, "an old copy of its directory"),
+        (NodeBoot { nonce: BootNonce(1), ..BOOT }, "one of two copies of its directory"),
+        (NodeBoot { count: BootCount(4), ..BOOT }, "as durable up to 5:8"),
+        (NodeBoot { count: BootCount(u64::MAX), log_end: later, ..BOOT }, "can't have come since"),
+    ]
+}
+
+const AHEAD: LogPosition = LogPosition { segment: 5, offset: 8 };
+
+#[test]
+fn an_old_copy_is_refused_by_all_and_told_so() {
+    for (copy, text) in old_copies() {
+        let two = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = two.local_addr().unwrap();
+        drop(two);
+        let (one, inbox) = start(config(1, &[(2, address.to_string())]));
+        inbox.heard_of(2, AHEAD);
+        let config = config(2, &[(1, one.local_addr().to_string())]);
+        let (two, _) = start(TransportConfig { listen: address, boot: copy, ..config });
+        eventually("both know", || {
+            last_error(&one, 2).contains(text) && last_error(&two, 1).contains(text)
+        });
+        assert!(!one.peers()[0].connected && !two.peers()[0].connected);
+    }
+}
+
+#[test]
+fn an_old_copy_is_refused_in_memory_too() {
+    for (copy, text) in old_copies() {
+        let network = MemoryNetwork::new().unwrap();
+        let inboxes = [Recorder::new(), Recorder::new()];
+        inboxes[0].heard_of(2, AHEAD);
+        let one = network.join(NodeId(1), BOOT, inboxes[0].clone());
+        let two = network.join(NodeId(2), copy, inboxes[1].clone());
+        let knows = |transport: &dyn Transport| {
+            let error = transport.peers().remove(0).last_error;
+            error.is_some_and(|error| error.contains(text))
+        };
+        eventually("both know", || knows(&*one) && knows(&*two));
+        assert!(!one.peers()[0].connected && !two.peers()[0].connected);
+    }
+}
+
+#[test]
+fn nodes_in_memory_record_each_other() {
+    let network = MemoryNetwork::new().unwrap();
+    let inboxes = [Recorder::of_nobody(), Recorder::of_nobody()];
+    let _one = network.join(NodeId(1), BOOT, inboxes[0].clone());
+    let _two = network.join(NodeId(2), BOOT, inboxes[1].clone());
+    for (inbox, peer) in inboxes.into_iter().zip([2, 1]) {
+        inbox.wait_event(&Event::RecordedBy(NodeId(peer)));
+        inbox.wait_connected(peer);
+    }
 }

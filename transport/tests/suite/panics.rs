@@ -2,8 +2,9 @@
 
 use crate::common::{Recorder, number, numbered_batch};
 use crate::tcp::{NOWHERE, config, start};
-use logboat_raft::{Incarnation, NodeId};
+use logboat_raft::{NodeBoot, NodeId};
 use logboat_transport::{Inbox, Parcel, TcpTransport, Transport};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,8 +19,16 @@ impl Inbox for Panicking {
         self.recorder.receive(from, parcels);
     }
 
-    fn verify(&self, peer: NodeId, incarnation: Incarnation) -> bool {
-        self.recorder.verify(peer, incarnation)
+    fn remembered(&self, peer: NodeId) -> Option<NodeBoot> {
+        self.recorder.remembered(peer)
+    }
+
+    fn remember(&self, peer: NodeId, boot: NodeBoot) -> io::Result<()> {
+        self.recorder.remember(peer, boot)
+    }
+
+    fn recorded_by(&self, peer: NodeId) {
+        self.recorder.recorded_by(peer);
     }
 
     fn connected(&self, peer: NodeId) {

@@ -1,17 +1,17 @@
 //! What only sockets show: handshakes, strangers, silence, resets and restarts.
 
 use crate::common::{
-    Event, Gated, Recorder, append_of, eventually, number, numbered_batch, snapshot,
+    BOOT, Event, Gated, Recorder, append_of, eventually, number, numbered_batch, snapshot,
 };
 use crate::wire::framed;
-use logboat_raft::{ClusterId, GroupId, Incarnation, NodeId};
+use logboat_raft::{ClusterId, GroupId, NodeBoot, NodeId};
 use logboat_transport::{
     Inbox, Outgoing, Parcel, SendError, StartError, TcpTransport, Transport, TransportConfig,
     decode,
 };
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,17 +21,13 @@ use std::time::Duration;
 
 pub(crate) const CLUSTER: ClusterId = ClusterId(0x1234);
 
-/// All nodes of these tests have the same one; what counts is whether it changes.
-pub(crate) const INCARNATION: Incarnation = Incarnation(0x77);
-
 /// Nobody listens there.
 pub(crate) const NOWHERE: &str = "127.0.0.1:1";
 
 pub(crate) fn config(node: u64, peers: &[(u64, String)]) -> TransportConfig {
     let peers = peers.iter().map(|(node, address)| (NodeId(*node), address.clone()));
     let listen = "127.0.0.1:0".parse().unwrap();
-    let mut config =
-        TransportConfig::new(NodeId(node), CLUSTER, INCARNATION, listen, peers.collect());
+    let mut config = TransportConfig::new(NodeId(node), CLUSTER, BOOT, listen, peers.collect());
     config.backoff_min = Duration::from_millis(1);
     config.backoff_max = Duration::from_millis(20);
     config
@@ -74,9 +70,49 @@ pub(crate) fn last_error(transport: &TcpTransport, peer: u64) -> String {
 }
 
 /// The protocol's version.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
-/// A hello or an answer: the layout is pinned here, independently of the code under test.
+/// The length of a hello.
+pub(crate) const HELLO_BYTES: usize = 76;
+
+/// The length of an answer.
+pub(crate) const ANSWER_BYTES: usize = 92;
+
+/// A hello of this version: cluster, from, to, and who says it.
+pub(crate) fn hello(names: [u64; 3], boot: NodeBoot) -> Vec<u8> {
+    let [cluster, from, to] = names;
+    let NodeBoot { incarnation, count, nonce, log_end } = boot;
+    let rest = [count.0, nonce.0, log_end.pack()];
+    longer(introduction(VERSION, [cluster, from, to, incarnation.0]), &rest)
+}
+
+/// An answer of this version: cluster, node, code, who says it, and what it remembers.
+pub(crate) fn answer(numbers: [u64; 3], boot: NodeBoot, remembered: NodeBoot) -> Vec<u8> {
+    let [cluster, node, code] = numbers;
+    let NodeBoot { incarnation, count, nonce, log_end } = boot;
+    let rest = [count.0, nonce.0, log_end.pack(), remembered.count.0, remembered.log_end.pack()];
+    longer(introduction(VERSION, [cluster, node, code, incarnation.0]), &rest)
+}
+
+/// Node 2's hello to node 1.
+pub(crate) fn hello_of_two() -> Vec<u8> {
+    hello([CLUSTER.0, 2, 1], BOOT)
+}
+
+/// How node 1 welcomes node 2.
+pub(crate) fn welcome() -> Vec<u8> {
+    answer([CLUSTER.0, 1, 0], BOOT, BOOT)
+}
+
+fn longer(mut text: Vec<u8>, numbers: &[u64]) -> Vec<u8> {
+    text.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+    let checksum = crc32fast::hash(&text);
+    text.extend_from_slice(&checksum.to_le_bytes());
+    text
+}
+
+/// What a hello and an answer begin with in every version: the layout is pinned here, independently
+/// of the code under test.
 pub(crate) fn introduction(version: u32, numbers: [u64; 4]) -> Vec<u8> {
     let mut text = b"LOGBOAT\n".to_vec();
     text.extend_from_slice(&version.to_le_bytes());
@@ -98,20 +134,20 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
 /// Dials node 1 as node 2 and is welcome.
 pub(crate) fn dial(address: SocketAddr) -> TcpStream {
     let mut stream = connect(address);
-    stream.write_all(&introduction(VERSION, [CLUSTER.0, 2, 1, INCARNATION.0])).unwrap();
-    let mut answer = [0; 48];
+    stream.write_all(&hello_of_two()).unwrap();
+    let mut answer = [0; ANSWER_BYTES];
     stream.read_exact(&mut answer).unwrap();
-    assert_eq!(answer.as_slice(), introduction(VERSION, [CLUSTER.0, 1, 0, INCARNATION.0]));
+    assert_eq!(answer.as_slice(), welcome());
     stream
 }
 
 /// Takes node 1's call as node 2.
 pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
     let (mut stream, _) = listener.accept().unwrap();
-    let mut hello = [0; 48];
-    stream.read_exact(&mut hello).unwrap();
-    assert_eq!(hello.as_slice(), introduction(VERSION, [CLUSTER.0, 1, 2, INCARNATION.0]));
-    stream.write_all(&introduction(VERSION, [CLUSTER.0, 2, 0, INCARNATION.0])).unwrap();
+    let mut heard = [0; HELLO_BYTES];
+    stream.read_exact(&mut heard).unwrap();
+    assert_eq!(heard.as_slice(), hello([CLUSTER.0, 1, 2], BOOT));
+    stream.write_all(&answer([CLUSTER.0, 2, 0], BOOT, BOOT)).unwrap();
     stream
 }
 
@@ -143,9 +179,15 @@ impl Inbox for Scales {
         self.parcels.fetch_add(parcels.len(), Relaxed);
     }
 
-    fn verify(&self, _: NodeId, _: Incarnation) -> bool {
-        true
+    fn remembered(&self, _: NodeId) -> Option<NodeBoot> {
+        Some(BOOT)
     }
+
+    fn remember(&self, _: NodeId, _: NodeBoot) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn recorded_by(&self, _: NodeId) {}
 
     fn connected(&self, _: NodeId) {}
 
@@ -275,8 +317,8 @@ fn a_peer_that_does_not_read_fills_its_own_queue_and_is_given_up() {
     let (node, inbox) = start(config);
     let _stuck = accept(&stuck);
     let (mut reader, _) = other.accept().unwrap();
-    reader.read_exact(&mut [0; 48]).unwrap();
-    reader.write_all(&introduction(VERSION, [CLUSTER.0, 3, 0, INCARNATION.0])).unwrap();
+    reader.read_exact(&mut [0; HELLO_BYTES]).unwrap();
+    reader.write_all(&answer([CLUSTER.0, 3, 0], BOOT, BOOT)).unwrap();
     inbox.wait_connected(2);
     inbox.wait_connected(3);
 
@@ -390,9 +432,15 @@ struct Quitter {
 impl Inbox for Quitter {
     fn receive(&self, _: NodeId, _: Vec<Parcel>) {}
 
-    fn verify(&self, _: NodeId, _: Incarnation) -> bool {
-        true
+    fn remembered(&self, _: NodeId) -> Option<NodeBoot> {
+        Some(BOOT)
     }
+
+    fn remember(&self, _: NodeId, _: NodeBoot) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn recorded_by(&self, _: NodeId) {}
 
     fn connected(&self, _: NodeId) {
         self.transport.get().unwrap().shutdown();
