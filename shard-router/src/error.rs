@@ -1,4 +1,4 @@
-//! What can go wrong, by who hears of it.
+//! The errors of the router.
 
 use logboat::{GroupError, NodeId};
 
@@ -36,7 +36,7 @@ pub enum RouteError {
     },
 }
 
-/// Why a map of ranges is none.
+/// Why bytes or ranges make no map.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MapError {
     /// The bytes are not those of a map.
@@ -65,7 +65,7 @@ pub enum RouterStartError {
         what: &'static str,
         /// What the cluster has.
         stored: String,
-        /// What was asked for.
+        /// What this node's plan has.
         given: String,
     },
     /// The plan makes no map.

@@ -47,12 +47,12 @@ pub struct RangeMap {
 const VERSION: u8 = 1;
 
 impl RangeMap {
-    /// A map with its epoch, which grows with every change, and the name of the layout of keys that
-    /// it was made for, which never changes.
+    /// A map of ranges. Its epoch grows with every change. The name of the layout of keys never
+    /// changes.
     ///
     /// # Errors
     /// When the ranges are not in order, don't begin with the empty key, lack replicas, share a
-    /// group or name the one that holds the map.
+    /// group, or name the meta group.
     pub fn new(epoch: u64, layout: String, ranges: Vec<Range>) -> Result<Self, MapError> {
         let wrong = |number, reason| Err(MapError::Range { number, reason });
         if ranges.first().is_none_or(|first| !first.start.is_empty()) {
@@ -135,7 +135,7 @@ fn decode_fields(mut bytes: Bytes) -> Option<(u64, String, Vec<Range>)> {
     let epoch = bytes.try_get_u64_le().ok()?;
     let layout = String::from_utf8(take_slice(&mut bytes)?.to_vec()).ok()?;
     let count = bytes.try_get_u32_le().ok()?;
-    // Nothing is allocated by the count: a range takes bytes, which must be there.
+    // The count allocates nothing: each range is read from bytes that must be there.
     let mut ranges = Vec::new();
     for _ in 0..count {
         let start = take_slice(&mut bytes)?;

@@ -7,11 +7,11 @@ use std::io;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Whoever wants the map watches this; nothing is known before the first one.
+/// Where the map is watched. There is none before the first command.
 pub(crate) type MapWatch = watch::Receiver<Option<Arc<RangeMap>>>;
 
-/// A command is an encoded map, accepted when it follows the one that stands: epoch 1 when there is
-/// none. The answer is the map that stands then. Queries are answered with it as well.
+/// A command is an encoded map. It is accepted if its epoch follows that of the current map; the
+/// first map has epoch 1. The answer to a command or a query is the map that is current then.
 pub(crate) struct MetaMachine(watch::Sender<Option<Arc<RangeMap>>>);
 
 impl MetaMachine {

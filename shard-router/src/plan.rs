@@ -20,7 +20,7 @@ pub struct Plan {
     pub replicas: usize,
 }
 
-/// How many groups a new cluster gets when nobody says.
+/// How many groups a new cluster gets by default.
 const DEFAULT_GROUPS: usize = 1_000;
 
 impl Plan {

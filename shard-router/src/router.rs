@@ -73,8 +73,8 @@ struct Inner {
     node: Node,
     map: MapWatch,
     local: BTreeMap<GroupId, GroupHandle>,
-    /// Who answered last for each group, zero if nobody did. It counts where no replica runs here,
-    /// or where that one does not hear the leader.
+    /// The node that answered last for each group, or zero. It is a hint where no replica runs
+    /// here, or where the replica here does not hear the leader.
     answered_last: BTreeMap<GroupId, AtomicU64>,
 }
 
@@ -84,8 +84,8 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// How long one attempt to read may take before another replica is asked who leads.
 const READ_ATTEMPT_LIMIT: Duration = Duration::from_secs(1);
 
-/// The waits after attempts that found no leader. They double up to the longest one, and each is
-/// drawn from the upper half of its limit: the jitter adds up to as much again.
+/// The waits after attempts that found no leader. They double up to the longest one. Each is drawn
+/// from the upper half of its limit, since the jitter adds up to as much again.
 const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_micros(2_500))
     .with_max_delay(Duration::from_millis(100))
@@ -100,8 +100,8 @@ const BOOTSTRAP_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Router {
     /// Starts the meta group on `node`, waits until there is a map, and starts this node's replicas
-    /// of its groups, each with a state machine that `machine` makes. Waits for as long as no
-    /// majority of the nodes is there; dropping the future leaves the meta group running.
+    /// of its groups. `machine` makes the state machine of each. Waits for as long as no majority
+    /// of the nodes is up. Dropping the future leaves the meta group running.
     ///
     /// # Errors
     /// See [`RouterStartError`].
@@ -177,8 +177,8 @@ impl Router {
         self.read_in(ReadMode::default(), range, query).await
     }
 
-    /// Like [`Self::read`], as linearizable, but served by whom and on what grounds `mode` says:
-    /// with [`ReadFrom::Any`], by the replica on this node if there is one.
+    /// Like [`Self::read`], and as linearizable, but `mode` says which replica serves the read, and
+    /// on what grounds. With [`ReadFrom::Any`] the replica on this node serves it, if there is one.
     ///
     /// # Errors
     /// See [`RouteError`]; never [`RouteError::OutcomeUnknown`].
@@ -207,8 +207,8 @@ struct RoutedRequest<'a> {
 }
 
 impl RoutedRequest<'_> {
-    /// Asks one node after the other until one answers: the node that the last answer named, else
-    /// the leader that is known, else the next replica in line. An attempt that may have had an
+    /// Asks one node after the other until one answers. It prefers the node that the last answer
+    /// named, then the known leader, then the next replica in line. An attempt that may have had an
     /// effect is the last one.
     async fn run(self) -> Result<Bytes, RouteError> {
         let group = self.range.group;
@@ -308,7 +308,7 @@ impl RoutedRequest<'_> {
     async fn ask(&self, target: NodeId, attempt: usize) -> Result<Bytes, RequestError> {
         let (node, group) = (&self.inner.node, self.range.group);
         let via = self.inner.next_hop(self.range, target, attempt);
-        // Before the first round of heartbeats no node counts as reached.
+        // Before the first heartbeats no node counts as reached.
         if via.is_none() || self.inner.reaches(target) {
             let answer = node.call(target, group, &self.request).await;
             if !matches!(answer, Err(RequestError::Unreachable(_))) {
@@ -336,7 +336,8 @@ impl Inner {
     fn answered(&self, group: GroupId, leader: Option<NodeId>) {
         if let Some(last) = self.answered_last.get(&group) {
             let leader = leader.map_or(0, |node| node.0);
-            // Nearly always it is the same node: the line is shared by all callers.
+            // Nearly always it is the same node, so most calls write nothing to the cache line,
+            // which all callers share.
             if last.load(Ordering::Relaxed) != leader {
                 last.store(leader, Ordering::Relaxed);
             }
@@ -347,8 +348,8 @@ impl Inner {
         node == self.node.id() || self.node.reaches(node)
     }
 
-    /// A node that may reach `target` when this one does not: one that this node reaches, another
-    /// one at each attempt, replicas of the range first.
+    /// A node that may reach `target` when this one does not. It is one that this node reaches,
+    /// another one at each attempt, and replicas of the range come first.
     fn next_hop(&self, range: &Range, target: NodeId, attempt: usize) -> Option<NodeId> {
         let others = self.node.members().into_iter().filter(|node| !range.replicas.contains(node));
         let hops =
@@ -374,7 +375,8 @@ async fn agree(
         }
         if meta.view().role() == RoleKind::Leader {
             match meta.propose(proposal.clone()).await {
-                // A snapshot has the map there at the next start before any other node is.
+                // With a snapshot, the map is known at the next start before any other node is
+                // reached.
                 Ok(_) => meta.compact(),
                 Err(RequestError::TooLarge { bytes, limit }) => {
                     let reason = format!("a map of {bytes} bytes, more than {limit}");
@@ -393,7 +395,7 @@ async fn agree(
     }
 }
 
-/// Starts this node's replicas. One whose snapshot can't be believed stays out, and the group's
+/// Starts this node's replicas. A replica whose snapshot is damaged is left out, and the group's
 /// other replicas go on without it.
 fn start_groups(
     node: &Node,

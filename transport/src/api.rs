@@ -29,12 +29,12 @@ pub trait Inbox: Send + Sync + 'static {
     /// The connection on which this node sends to the peer is up: [`Transport::send`] works.
     fn connected(&self, peer: NodeId);
 
-    /// The connection on which this node sends to the peer is lost, and with it, perhaps, what was
-    /// queued or in flight. Follows each [`connected`](Self::connected), except at shutdown.
+    /// The connection on which this node sends to the peer is lost. What was queued or in flight
+    /// may be lost with it. Follows each [`connected`](Self::connected), except at shutdown.
     fn disconnected(&self, peer: NodeId);
 
-    /// The connection on which the peer sends to this node has ended, and the peer will not go on
-    /// with a snapshot that it had begun to stream. May be called more than once a connection.
+    /// The connection on which the peer sends to this node has ended. The peer will not go on with
+    /// a snapshot that it had begun to stream. May be called more than once a connection.
     fn incoming_closed(&self, peer: NodeId) {
         let _ = peer;
     }
@@ -50,10 +50,10 @@ pub trait Transport: Send + Sync + 'static {
     /// Queues a batch for a peer. Never blocks; the batches of one thread keep their order.
     ///
     /// # Errors
-    /// The batch is dropped when the peer's queue is [full](SendError::Full), when there is no
-    /// connection ([`SendError::Unreachable`]), for an [unknown peer](SendError::UnknownPeer), and
-    /// after shutdown ([`SendError::Closed`]). After [`SendError::TooLarge`] only the parcels above
-    /// the limit are missing.
+    /// Nothing is queued without a connection ([`SendError::Unreachable`]), for an [unknown
+    /// peer](SendError::UnknownPeer), or after shutdown ([`SendError::Closed`]). When the peer's
+    /// queue is [full](SendError::Full), the frames from the first one on that does not fit are
+    /// dropped. After [`SendError::TooLarge`] only the parcels above the limit are missing.
     fn send(&self, to: NodeId, outgoing: Outgoing) -> Result<(), SendError>;
 
     /// Streams a snapshot to a peer as [`Parcel::Snapshot`]s, beside the batches and never before
@@ -76,20 +76,20 @@ pub struct SnapshotSource {
     pub group: GroupId,
     /// The last entry that it covers.
     pub last: LogId,
-    /// How many bytes `reader` yields. Fewer are an error, what lies behind them is not read.
+    /// How many bytes `reader` yields. Fewer are an error; more are not read.
     pub total_bytes: u64,
     /// The snapshot's bytes, read a chunk ahead on a thread that may block. An error from it ends
     /// the stream, which is also how a stream is cancelled.
     pub reader: Box<dyn Read + Send>,
-    /// Called once: with `Ok` when the last byte is handed to the network (not: has arrived), or
-    /// with what went wrong. It must not block.
+    /// Called once: with `Ok` when the last byte was handed to the network, or with what went
+    /// wrong. `Ok` does not mean that the bytes arrived. It must not block.
     pub done: SnapshotDone,
 }
 
 /// Hears how a snapshot's stream ended.
 pub type SnapshotDone = Box<dyn FnOnce(Result<(), SendError>) + Send>;
 
-/// How it stands with one peer.
+/// The state of the connection to one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerStatus {
     /// The peer.

@@ -1,4 +1,4 @@
-//! What a node's transport is told at start.
+//! The configuration of a node's transport.
 
 use logboat_raft::{ClusterId, NodeBoot, NodeId};
 use std::collections::BTreeMap;
@@ -25,18 +25,18 @@ pub struct TransportConfig {
     /// Longest frame accepted and written, at least 1 MiB. A parcel that would exceed it is not
     /// sent.
     pub max_frame_bytes: u32,
-    /// Most bytes that wait for one peer. The frames of a batch that would exceed it are dropped,
-    /// but for a single one when nothing else waits.
+    /// Most bytes that wait for one peer. The frames of a batch that would exceed it are dropped. A
+    /// single frame is queued whatever its size when nothing else waits.
     pub max_queued_bytes: usize,
     /// Most connections at a time that have not yet introduced themselves.
     pub max_handshakes: usize,
     /// How long dialing, and introducing oneself, may take.
     pub handshake_timeout: Duration,
-    /// An incoming connection that brings nothing for so long is closed, and so is an outgoing one
-    /// on which nothing can be written, or is acknowledged by the peer, for so long. It must exceed
-    /// the interval of the node's heartbeats several times.
+    /// The idle timeout. An incoming connection is closed when it brings nothing for so long, and
+    /// an outgoing one when nothing can be written or the peer acknowledges nothing. The timeout
+    /// must be several times the heartbeat interval.
     pub idle_timeout: Duration,
-    /// How long after a failed dial the next follows, at first.
+    /// The wait between the first failed dial and the next one.
     pub backoff_min: Duration,
     /// The wait between dials doubles up to this.
     pub backoff_max: Duration,
@@ -71,9 +71,8 @@ impl TransportConfig {
         }
     }
 
-    /// Lets a connection be idle for twice as long as nodes wait for each other before they
-    /// withdraw their support, and for 15 s at least. A heartbeat comes several times as often as
-    /// that.
+    /// Sets the idle timeout to twice the time after which nodes withdraw their support, and to 15
+    /// s at least. Heartbeats come several times as often.
     #[must_use]
     pub fn with_election_timeout(self, election_timeout: Duration) -> Self {
         Self { idle_timeout: LEAST_IDLE_TIMEOUT.max(election_timeout * 2), ..self }

@@ -32,8 +32,8 @@ pub enum StartError {
 /// Why something was not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// The peer's queue holds as many bytes as it may. The batch's frames from the first one on
-    /// that did not fit were dropped: all of a batch that is a single frame.
+    /// The peer's queue holds as many bytes as it may. The frames before the first one that did not
+    /// fit are queued; that one and all behind it were dropped.
     #[error("the queue of the peer is full")]
     Full,
     /// There is no connection to the peer now, or it was lost on the way.

@@ -1,18 +1,18 @@
 //! One batched connection a direction and peer, carrying the messages of all Raft groups.
 //!
-//! A turn of the engine gathers what all its groups have for one peer in an [`Outgoing`] and hands
-//! it to [`Transport::send`], which appends it to the peer's bounded queue and never blocks. One
-//! thread a node writes the queues, as few and as large writes as the network takes, and turns
+//! A turn of the engine gathers what all its groups have for one peer in an [`Outgoing`].
+//! [`Transport::send`] appends it to the peer's bounded queue and never blocks. One thread a node
+//! writes the queues, in as few and as large writes as the network takes. The same thread turns
 //! what arrives into [`Parcel`]s for the engine's [`Inbox`].
 //!
 //! - [`Outgoing`] and [`decode`] are the format on the wire; see the module `wire` for the frame.
-//! - [`TcpTransport`] is the real thing. Node A dials B to send from A to B, and B dials A to send
-//!   from B to A, so a connection has one writer, one reader and no reply that could block it.
+//! - [`TcpTransport`] is the real thing. Node A dials B to send to B, and B dials A to send to A.
+//!   So a connection has one writer, one reader and no reply that could block it.
 //! - [`MemoryNetwork`] joins nodes of one process, for tests, with the same queues and format.
 //!
-//! What the transport promises: the frames of one connection arrive in order, whole and unchanged,
-//! or not at all. It does not promise delivery. When a connection is lost, so is what was queued
-//! for it, and [`Inbox::disconnected`] says so; Raft repairs the rest.
+//! The transport promises that the frames of one connection arrive in order, whole and unchanged,
+//! or not at all. It does not promise delivery. What was queued for a connection is lost with it,
+//! and [`Inbox::disconnected`] says so. Raft repairs the rest.
 
 mod api;
 mod config;

@@ -82,7 +82,7 @@ struct State {
     cuts: BTreeSet<(NodeId, NodeId)>,
 }
 
-/// A node from when it joined until it leaves or joins again.
+/// One membership of a node: from when it joined until it leaves or joins again.
 struct Member {
     node: NodeId,
     boot: NodeBoot,
@@ -163,7 +163,7 @@ impl MemoryNetwork {
         }
     }
 
-    /// Cuts the route from one node to another. The route back stays.
+    /// Cuts the route from one node to another. The route back stays open.
     pub fn cut(&self, from: NodeId, to: NodeId) {
         let mut state = self.0.state.lock();
         if state.cuts.insert((from, to)) {
@@ -351,7 +351,7 @@ impl Link for MemoryLink {
     }
 
     async fn closed(&mut self) -> io::Error {
-        // An error says that the sending node is gone, which ends the route just as well.
+        // An error means that the sending node is gone, which ends the route as well.
         let _ = self.target.changed().await;
         io::ErrorKind::ConnectionAborted.into()
     }

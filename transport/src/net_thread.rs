@@ -51,7 +51,7 @@ impl NetThread {
         &self.handle
     }
 
-    /// What tells tasks that the thread is to end.
+    /// The signal on which tasks of this thread end.
     pub(crate) fn stop_signal(&self) -> Stop {
         Stop(self.stop.subscribe())
     }
@@ -74,7 +74,7 @@ pub(crate) struct Stop(pub(crate) watch::Receiver<bool>);
 impl Stop {
     /// Waits until the thread is told to stop.
     pub(crate) async fn wait(&mut self) {
-        // An error says that nobody is left who could tell, which is as good a reason.
+        // An error means that the sender is gone, so that no signal can come any more.
         let _ = self.0.wait_for(|stop| *stop).await;
     }
 }

@@ -1,4 +1,5 @@
-//! What waits for one peer: filled by any thread, emptied by the one that writes.
+//! The outbox: the bounded queue of what waits for one peer (flow control to the peer). Any thread
+//! fills it; the network thread empties it.
 
 use super::{Mutex, MutexGuard};
 use crate::api::PeerStatus;
@@ -22,12 +23,12 @@ pub(crate) struct Outbox {
 
 struct State {
     phase: Phase,
-    /// What no writer has taken yet.
+    /// Frames that no writer has taken yet.
     batch: Outgoing,
-    /// The bytes of `batch`, and of the turn that the writer has taken but not yet written.
+    /// The bytes of `batch`, and of what the writer has taken but not yet written.
     queued_bytes: usize,
     transfers: VecDeque<Transfer>,
-    /// The writer found nothing and must be woken. Only then does a sender pay for waking it.
+    /// The writer found nothing and must be woken. Senders wake it only then.
     writer_waits: bool,
     last_error: Option<String>,
 }
@@ -43,7 +44,7 @@ enum Phase {
 /// What a writer takes at once.
 pub(crate) struct Turn {
     pub(crate) frames: Vec<Frame>,
-    /// What these count for in the queue.
+    /// The bytes that these count for in the queue.
     queued_bytes: usize,
 }
 
@@ -71,7 +72,7 @@ impl Outbox {
         let mut state = self.state.lock();
         state.admit()?;
         let room = self.max_queued_bytes.saturating_sub(state.queued_bytes);
-        // One frame may exceed the bound, or it would never leave, but only by itself.
+        // A frame alone may exceed the bound, since it would never leave otherwise.
         let dropped = outgoing.truncate(room, state.queued_bytes == 0);
         let bytes = outgoing.bytes();
         state.batch.append(&mut outgoing);
@@ -101,7 +102,8 @@ impl Outbox {
         self.wake.notify_one();
     }
 
-    /// A connection is up: batches are welcome. Answers whether there is any use for it.
+    /// A connection is up, and batches are accepted. Returns false after a shutdown, when nothing
+    /// is left to write.
     pub(crate) fn open(&self) -> bool {
         let mut state = self.state.lock();
         if state.phase == Phase::Closed {
@@ -148,7 +150,7 @@ impl Outbox {
         Turn { frames: batch.take_frames(), queued_bytes }
     }
 
-    /// The turn taken last has been written.
+    /// What was taken last has been written.
     pub(crate) fn written(&self, turn: &Turn) {
         self.count_written(&turn.frames);
         let mut state = self.state.lock();
@@ -178,7 +180,7 @@ impl Outbox {
         &self.metrics
     }
 
-    /// How it stands with the peer, whose name and address these are.
+    /// The state of the connection to the peer, which has this name and address.
     pub(crate) fn status(&self, node: NodeId, address: &str) -> PeerStatus {
         let state = self.state.lock();
         PeerStatus {

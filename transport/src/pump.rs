@@ -19,9 +19,9 @@ pub(crate) trait Link {
     async fn closed(&mut self) -> io::Error;
 }
 
-/// Writes until the link is lost or the node stops; then, all that was queued before. Between two
-/// turns of messages goes at most one chunk of a snapshot, and always one that is ready: neither
-/// can starve the other.
+/// Writes until the link is lost or the node stops. In the latter case all that was queued before
+/// is written, too. Between two lots of messages goes one chunk of a snapshot, if one is ready. So
+/// neither can starve the other.
 ///
 /// # Errors
 /// Those of the link.
@@ -48,7 +48,7 @@ pub(crate) async fn pump(outbox: &Outbox, link: &mut impl Link, mut stop: Stop) 
     }
 }
 
-/// Writes everything queued; answers whether there was anything.
+/// Writes everything queued. Returns whether there was anything.
 async fn write_turn(outbox: &Outbox, link: &mut impl Link) -> io::Result<bool> {
     let turn = outbox.take();
     if turn.frames.is_empty() {
@@ -59,7 +59,7 @@ async fn write_turn(outbox: &Outbox, link: &mut impl Link) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Writes a chunk, while the next one is read; answers how the stream goes on.
+/// Writes a chunk while the next one is read. Returns how the stream goes on.
 async fn write_chunk(chunk: Chunk, outbox: &Outbox, link: &mut impl Link) -> io::Result<Stream> {
     let Chunk { frame, rest } = chunk;
     let frames = std::slice::from_ref(&frame);
@@ -86,8 +86,8 @@ impl Stream {
         Self::Reading(tokio::task::spawn_blocking(|| transfer.read_chunk()))
     }
 
-    /// The chunk to write now, if one is ready. Begins the next snapshot in line when none is
-    /// under way.
+    /// The chunk to write now, if one is ready. When no snapshot is under way, begins the next one
+    /// in line.
     async fn next(&mut self, outbox: &Outbox) -> Option<Chunk> {
         if let Self::Reading(task) = self
             && task.is_finished()

@@ -96,9 +96,9 @@ impl TcpTransport {
         &self.shared.metrics
     }
 
-    /// Refuses whatever is sent from now on, writes what is queued for at most the configured
-    /// time, closes all connections and waits for its thread (unless called on that thread).
-    /// Snapshots that are under way end.
+    /// Shuts the transport down. Whatever is sent from now on is refused. What is queued is
+    /// written, for at most the configured time. Then all connections are closed, and snapshots
+    /// that are under way end. Waits for its thread, unless called on that thread.
     pub fn shutdown(&self) {
         for peer in self.shared.peers.values() {
             peer.outbox.close();

@@ -1,4 +1,5 @@
-//! A snapshot on its way: read a chunk at a time, off the network thread, and its outcome told.
+//! The transfer of a snapshot: it is read a chunk at a time, off the network thread, and its
+//! outcome is reported.
 
 use crate::api::{SnapshotDone, SnapshotSource};
 use crate::error::SendError;
@@ -6,18 +7,18 @@ use crate::wire::{ChunkPlace, Frame};
 use logboat_raft::{GroupId, LogId};
 use std::io::Read;
 
-/// How much of a snapshot travels in one frame, and so how long a message may have to wait for it.
+/// How much of a snapshot travels in one frame. A message may have to wait for that much.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// A source and how far it has been read. However it ends, `done` is called: one that is dropped
-/// before its end, with its connection, reports that the peer is unreachable.
+/// A source and how far it has been read. `done` is called however the transfer ends. A transfer
+/// that is dropped before its end, along with its connection, reports that the peer is unreachable.
 pub(crate) struct Transfer {
     group: GroupId,
     last: LogId,
     offset: u64,
     total_bytes: u64,
     reader: Box<dyn Read + Send>,
-    /// `None` once the outcome is told.
+    /// `None` once the outcome is reported.
     done: Option<SnapshotDone>,
 }
 
@@ -44,7 +45,7 @@ impl Transfer {
         self.offset == self.total_bytes
     }
 
-    /// Tells the outcome.
+    /// Reports the outcome.
     pub(crate) fn finish(mut self, result: Result<(), SendError>) {
         self.report(result);
     }

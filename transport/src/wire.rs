@@ -1,4 +1,4 @@
-//! The frame: what stands on the wire, and how batches become frames and frames parcels.
+//! The wire format: batches become frames, and frames become parcels.
 //!
 //! ```text
 //! fields: u32 | data: u32 | checksum: u32 | fields … | data …
@@ -6,8 +6,8 @@
 //! The header is little-endian. The first part holds the fields of all parcels, one after another,
 //! and the bodies of requests, replies and snapshot chunks. The second holds the data of log
 //! entries, in the order in which the fields mention them. The frame's CRC-32 covers the two
-//! lengths and the first part; entry data have checksums of their own, made by their leader, which
-//! the first part carries. So every byte is covered, none twice, and the data of an entry are
+//! lengths and the first part. Entry data have checksums of their own, made by their leader and
+//! carried in the first part. So every byte is covered, and none twice. The data of an entry are
 //! copied once on each side: into the frame, and out of the network.
 
 mod decode;

@@ -16,8 +16,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{sleep, timeout};
 
-/// Dials the peer until the node stops: as soon as a connection is lost, after a growing wait when
-/// dialing fails.
+/// Dials the peer until the node stops: at once when a connection is lost, and after a growing wait
+/// (backoff) when dialing fails.
 pub(crate) async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>, mut stop: Stop) {
     let mut waits = backoff(&shared.config);
     let mut warned = BTreeSet::new();
@@ -59,7 +59,7 @@ fn note_failure(
     if let Some(cause) = cause {
         shared.metrics.refused_by_peer(cause);
     }
-    // A peer that is down is everyday; one that turns this node away is not.
+    // A peer that is down is nothing unusual. A peer that refuses this node is.
     let kind = cause.map_or_else(|| Cow::Owned(error.to_string()), Cow::Borrowed);
     if !logged.insert(kind) {
         return;
@@ -100,10 +100,10 @@ async fn connect(peer: &Peer, idle_timeout: Duration) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Lets the system end the connection when the peer acknowledges nothing for so long: heartbeats
-/// are too small to fill the send buffer, so a dead peer would not stall the writes for minutes.
-/// And lets it take no more than it can soon send, so that on a slow network a message waits for
-/// little of a snapshot.
+/// Has the system end the connection when the peer acknowledges nothing for so long. Heartbeats are
+/// too small to fill the send buffer, so writes to a dead peer would succeed for minutes. The
+/// system also takes no more than it can soon send. So on a slow network a message waits for little
+/// of a snapshot.
 #[cfg(target_os = "linux")]
 fn bound_send_buffer(stream: &TcpStream, idle_timeout: Duration) -> io::Result<()> {
     let socket = socket2::SockRef::from(stream);
@@ -116,8 +116,7 @@ fn bound_send_buffer(_: &TcpStream, _: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes on the connection until it is lost, or all that is left when the node stops; answers
-/// whether to dial again.
+/// Writes on the connection until it is lost or the node stops. Returns whether to dial again.
 async fn write(shared: &Shared, peer: &Peer, stream: TcpStream, stop: Stop) -> bool {
     if !peer.outbox.open() {
         return false;
@@ -135,7 +134,8 @@ async fn write(shared: &Shared, peer: &Peer, stream: TcpStream, stop: Stop) -> b
         () = overdue => Ok(()),
     };
     let Err(error) = ended else {
-        // The peer reads what was written even if this fails: dropping the stream sends the same.
+        // If this fails, the peer still reads what was written: dropping the stream ends it the
+        // same way.
         let _ = link.stream.shutdown().await;
         return false;
     };
@@ -176,8 +176,8 @@ impl Link for TcpLink {
     }
 }
 
-/// Waits that double up to a limit. Each is drawn from the upper half of its limit, so that nodes
-/// that lost each other at the same time do not dial at the same time.
+/// Waits that double up to a limit. Each wait is drawn from the upper half of its limit, so that
+/// nodes which lost each other at the same time do not dial at the same time.
 fn backoff(config: &TransportConfig) -> ExponentialBackoff {
     // The jitter adds up to as much again.
     ExponentialBuilder::new()

@@ -1,4 +1,4 @@
-//! How two nodes make sure that they mean each other, before the first frame.
+//! The handshake: two nodes make sure that they mean each other, before the first frame.
 //!
 //! The dialer says who it is and whom it wants; the listener answers who it is and whether it
 //! agrees, with the reason if not, so that both sides can log it. Both begin with a part whose
@@ -40,7 +40,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// What a connection between nodes begins with.
 const MAGIC: [u8; 8] = *b"LOGBOAT\n";
 
-/// The version of the handshake's and the frames' meaning. Nodes talk to their own version only.
+/// The version of the protocol: of the handshake and of the frames. Nodes talk to their own version
+/// only.
 const VERSION: u32 = 3;
 
 /// The length of the part that is the same in every version.
@@ -82,7 +83,7 @@ pub(crate) enum Refusal {
 /// Why a dialer has no connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DialError {
-    /// By the listener's own answer, or because it is not the node that was wanted.
+    /// The listener refused, or is not the node that was wanted.
     #[error("refused by {answer}: {refusal}")]
     Refused { answer: Box<Answer>, refusal: Refusal },
     /// The listener remembers this node otherwise.
@@ -109,7 +110,7 @@ pub(crate) enum AdmitError {
     Handshake(#[from] HandshakeError),
 }
 
-/// Why a handshake, on either side, found no end.
+/// Why a handshake failed, on either side.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HandshakeError {
     #[error("the other side does not speak this protocol")]
@@ -252,7 +253,7 @@ impl AdmitError {
     }
 }
 
-/// What a dialer says.
+/// The hello of a dialer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hello {
     pub(crate) version: u32,
@@ -269,7 +270,7 @@ impl fmt::Display for Hello {
     }
 }
 
-/// What a listener says.
+/// The answer of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     version: u32,
@@ -308,10 +309,10 @@ pub(crate) async fn introduce(
     Answer::read(stream).await?.check(config, inbox, to)
 }
 
-/// The listener's part: hears who dials and answers. Answers with the peer that is now connected.
+/// The listener's part: reads the hello and answers it. Returns the peer that is now connected.
 ///
 /// # Errors
-/// When the dialer is refused, which it has been told, or says nothing that makes sense.
+/// When the dialer is refused, and has been told so, or when its hello makes no sense.
 pub(crate) async fn admit(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     config: &TransportConfig,
@@ -363,7 +364,7 @@ impl Hello {
         }
     }
 
-    /// What the listener says to it.
+    /// The listener's answer to it.
     fn answer(
         &self,
         error: Option<&AdmitError>,

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
-/// Room for one read. A frame, and all that borrows from it, keeps at least this much memory.
+/// Room for one read. A frame, with all that borrows from it, keeps at least this much memory.
 const READ_BYTES: usize = 64 << 10;
 
 /// How many connections from the addresses of peers may introduce themselves at a time, for each
@@ -56,8 +56,8 @@ pub(crate) async fn listen(shared: Arc<Shared>, listener: TcpListener, mut stop:
 
 /// The connections that may introduce themselves at a time.
 struct Slots {
-    /// For those that come from an address of a configured peer, so that no number of strangers
-    /// keeps the peers out.
+    /// For connections from the address of a configured peer, so that strangers, however many,
+    /// can't keep the peers out.
     of_peers: Arc<Semaphore>,
     /// For everybody.
     of_all: Arc<Semaphore>,
@@ -78,8 +78,8 @@ impl Slots {
     }
 }
 
-/// Lets a dialer introduce itself while it holds one of the slots. The connection of a peer
-/// replaces an older one, which can only be a remnant.
+/// Runs the handshake with a dialer that holds one of the slots. The connection of a peer replaces
+/// an older one, which can only be left over.
 async fn admit(
     shared: Arc<Shared>,
     mut stream: TcpStream,
@@ -107,8 +107,8 @@ async fn admit(
         return;
     };
     let mut incoming = peer.incoming.lock();
-    // All tasks share one thread. The aborted one is not running now and never will again, so not
-    // a frame of the old connection is delivered after one of the new.
+    // All tasks share one thread, so the aborted one is not running now and never will again. No
+    // frame of the old connection is delivered after one of the new connection.
     if let Some(old) = incoming.take() {
         old.abort();
         shared.inbox.incoming_closed(node);

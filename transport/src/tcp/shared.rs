@@ -13,7 +13,8 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-/// The causes that are in the log already, by the peer that the other side claimed to be.
+/// The causes of refusals that are in the log already, by the peer that the other side claimed to
+/// be.
 type LoggedCauses = BTreeSet<(Option<NodeId>, &'static str)>;
 
 /// What the tasks of a transport share.

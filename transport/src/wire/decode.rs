@@ -1,4 +1,4 @@
-//! How a frame becomes parcels again.
+//! Decodes a frame into parcels.
 
 use crate::error::DecodeError;
 use crate::wire::frame::{HEADER_BYTES, announced, checksum, words};
@@ -11,18 +11,18 @@ use bytes::Bytes;
 use logboat_raft::NodeId;
 
 /// Decodes a frame and appends its parcels. Entry data and bodies are slices of `frame`, not
-/// copies, and each keeps the memory of the whole frame while it lives. Only small slices of a
-/// frame that is larger than nodes make them are copied. The checksum of every entry is verified.
+/// copies. Each of them keeps the memory of the whole frame. Small slices of a frame larger than
+/// nodes make them are copied instead. The checksum of every entry is verified.
 ///
 /// # Errors
-/// A frame with anything wrong in it is refused whole: `parcels` is as it was.
+/// A frame with anything wrong in it is refused as a whole, and `parcels` stays as it was.
 pub fn decode(frame: Bytes, parcels: &mut Vec<Parcel>) -> Result<(), DecodeError> {
     let before = parcels.len();
     let decoded = decode_each(frame, |parcel| parcels.push(parcel));
     decoded.inspect_err(|_| parcels.truncate(before))
 }
 
-/// Decodes a frame and hands its parcels over one by one, as far as it is valid.
+/// Decodes a frame and hands its parcels over one by one, up to the first one that is not valid.
 ///
 /// # Errors
 /// What is wrong with the frame. Nothing was handed over unless the frame's checksum is right.

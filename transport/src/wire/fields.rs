@@ -1,4 +1,4 @@
-//! How the fields of a frame are written: variable-length integers (LEB128) for all but checksums.
+//! Writes the fields of a frame. All but checksums are variable-length integers (LEB128).
 
 use logboat_raft::{Epoch, LogId};
 pub(super) use logboat_varint::put as put_varint;

@@ -1,4 +1,4 @@
-//! A frame on its way out: while it grows, and ready to be written.
+//! An outgoing frame: while it grows, and ready to be written.
 
 use crate::error::DecodeError;
 use crate::wire::fields::{most_field_bytes, put_log_id, put_varint};

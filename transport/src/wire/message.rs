@@ -1,4 +1,4 @@
-//! How the messages between the replicas of a group are written and read.
+//! Encodes and decodes the messages between the replicas of a group.
 
 use crate::error::DecodeError;
 use crate::wire::fields::{most_field_bytes, put_epoch, put_log_id, put_option, put_varint};
@@ -12,8 +12,9 @@ use logboat_raft::{
 /// The least that one entry takes among the fields: kind, term, length and checksum.
 const MIN_ENTRY_BYTES: usize = 1 + 1 + 1 + 4;
 
-/// The most entries of an append. Leaders stop far before, at the bytes that an append may have.
-/// In memory an entry takes ten times what the smallest takes in a frame.
+/// The most entries of an append. Leaders send far fewer, since the bytes of an append are limited.
+/// The bound is needed because an entry in memory takes ten times what the smallest one takes in a
+/// frame.
 const MAX_ENTRIES: usize = 1 << 20;
 
 /// Bounds what a message takes in both parts of a frame.

@@ -114,7 +114,7 @@ impl Outgoing {
         });
     }
 
-    /// Adds word about liveness.
+    /// Adds a message about liveness.
     pub fn push_support(&mut self, message: &SupportMessage) {
         self.push(most_field_bytes(5), |fields, _| put_support(fields, message));
     }
@@ -127,16 +127,16 @@ impl Outgoing {
         self.append_draft(std::mem::take(&mut other.open));
     }
 
-    /// The frames as they stand on the wire, each in one piece, for whoever carries them by other
-    /// means than a transport. A parcel above 4 GiB, which no frame can hold, is left out.
+    /// The frames as they stand on the wire, each in one piece, for callers that carry them without
+    /// a transport. A parcel above 4 GiB, which no frame can hold, is left out.
     #[must_use]
     pub fn into_frames(mut self) -> Vec<Bytes> {
         self.remove_oversize(u32::MAX);
         self.take_frames().iter().map(Frame::to_bytes).collect()
     }
 
-    /// Takes out the frames above the limit, each of which holds a single parcel, and answers
-    /// the size of the largest.
+    /// Takes out the frames above the limit, each of which holds a single parcel. Returns the size
+    /// of the largest.
     pub(crate) fn remove_oversize(&mut self, max_frame_bytes: u32) -> Option<usize> {
         let fits = |draft: &Draft| draft.bytes() <= max_frame_bytes as usize;
         let largest = self.drafts().map(Draft::bytes).max()?;
@@ -150,8 +150,9 @@ impl Outgoing {
         Some(largest)
     }
 
-    /// Keeps the first frames that take at most `room_bytes`, and, if `one_at_least`, the very
-    /// first one whatever it takes. Returns whether anything was dropped.
+    /// Keeps the first frames, as many as fit `room_bytes`, and drops the others. If
+    /// `one_at_least`, the first one is kept whatever its size. Returns whether anything was
+    /// dropped.
     pub(crate) fn truncate(&mut self, room_bytes: usize, one_at_least: bool) -> bool {
         let mut bytes = 0;
         let count = self.drafts().count();
@@ -179,9 +180,9 @@ impl Outgoing {
         self.full.iter().chain((self.open.parcels > 0).then_some(&self.open))
     }
 
-    /// Encodes one parcel at the end of the open frame. `most_bytes` bounds what it takes: one that
-    /// would not fit beside the others begins a new frame, so that a parcel above the limit takes
-    /// no other with it.
+    /// Encodes one parcel at the end of the open frame. The parcel takes at most `most_bytes`. If
+    /// it would not fit beside the others, it begins a new frame, so that a parcel above the limit
+    /// is dropped alone.
     fn push(&mut self, most_bytes: usize, encode: impl FnOnce(&mut Vec<u8>, &mut Vec<u8>)) {
         if self.open.parcels > 0 && self.open.bytes() + most_bytes > FRAME_TARGET_BYTES {
             self.full.push(std::mem::take(&mut self.open));

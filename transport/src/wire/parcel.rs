@@ -1,4 +1,4 @@
-//! What a frame is made of: parcels, each of one group or about liveness.
+//! Parcels, of which a frame is made: each is for one group, or about liveness.
 
 use crate::wire::frame::{ChunkPlace, Frame};
 use bytes::Bytes;
@@ -16,7 +16,7 @@ pub enum Parcel {
     Message {
         /// The group of both.
         group: GroupId,
-        /// What the sender says.
+        /// The message itself.
         message: Message,
     },
     /// A request of the peer's engine, for instance a forwarded proposal.
@@ -29,7 +29,7 @@ pub enum Parcel {
         body: Bytes,
     },
     /// A request of the peer's engine that this node is to forward, because the peer does not reach
-    /// the node that it is for.
+    /// its destination.
     Forward {
         /// What the reply must carry.
         id: RequestId,
@@ -62,8 +62,8 @@ pub enum Parcel {
 }
 
 impl Parcel {
-    /// What the parcel takes in memory while it waits, about. Bodies and entry data count for their
-    /// own length, though they may be slices of a frame that has more.
+    /// The memory that the parcel takes while it waits, roughly. Bodies and entry data count with
+    /// their own length, though they may be slices of a larger frame.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let bytes = match self {
@@ -103,7 +103,7 @@ pub struct SnapshotChunk {
 }
 
 impl SnapshotChunk {
-    /// Encodes the chunk as a frame, for whoever carries it by other means than a transport.
+    /// Encodes the chunk as a frame, for callers that carry it without a transport.
     ///
     /// # Panics
     /// When the chunk is larger than 4 GiB.

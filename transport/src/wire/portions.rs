@@ -5,12 +5,12 @@ use crate::wire::decode::decode_each;
 use crate::wire::parcel::Parcel;
 use bytes::Bytes;
 
-/// A portion is handed over as soon as it takes this much memory. Small parcels take forty times
-/// what they take on the wire, so a frame must not be decoded as a whole before the receiver can
-/// refuse any of it.
+/// A portion is handed over as soon as it takes this much memory. Small parcels take forty times as
+/// much in memory as on the wire. So the receiver must be able to refuse parts of a frame before
+/// the whole of it is decoded.
 const PORTION_BYTES: usize = 1 << 20;
 
-/// What was decoded and not yet handed over.
+/// Parcels that were decoded and not yet handed over.
 pub(crate) struct Portions<F> {
     parcels: Vec<Parcel>,
     /// What these take in memory.

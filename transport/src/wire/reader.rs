@@ -1,4 +1,4 @@
-//! Reads the fields of a frame: variable-length integers and what is made of them.
+//! Reads the fields of a frame: variable-length integers, and values made of them.
 
 use crate::error::DecodeError;
 use crate::wire::frame::FRAME_TARGET_BYTES;
@@ -49,8 +49,8 @@ impl Reader {
         Ok(self.unpinned(data))
     }
 
-    /// Copies a small slice of a large frame, so that it does not keep the whole frame in memory.
-    /// Nodes put one parcel alone in a frame above the target, so theirs are never copied.
+    /// Copies a small slice of a large frame, so that it does not keep the whole frame in memory. A
+    /// node puts a large parcel alone in its frame, so what nodes send is never copied.
     fn unpinned(&self, slice: Bytes) -> Bytes {
         let is_small = slice.len() < self.frame_bytes / 2;
         match is_small && self.frame_bytes > 2 * FRAME_TARGET_BYTES {

@@ -1,4 +1,4 @@
-//! How the messages about the liveness of nodes are written and read.
+//! Encodes and decodes the messages about node liveness, heartbeats among them.
 
 use crate::error::DecodeError;
 use crate::wire::fields::{put_epoch, put_varint};
