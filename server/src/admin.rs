@@ -108,7 +108,7 @@ pub struct StatusPage {
     pub pending_bytes: usize,
     /// Committed entries that are not yet applied.
     pub apply_lag: u64,
-    /// Why nothing can be acknowledged any more, if so.
+    /// Why the node can't acknowledge anything any more, if so.
     pub failure: Option<String>,
     /// The log.
     pub wal: WalPage,
@@ -184,7 +184,8 @@ impl StatusPage {
     }
 }
 
-/// What is read off the node and its front when somebody asks, rather than counted as it happens.
+/// The metrics that are read off the node and its front when the page is requested, rather than
+/// counted.
 #[derive(Debug)]
 struct StatusCollector {
     node: Node,

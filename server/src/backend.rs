@@ -1,4 +1,4 @@
-//! What the Redis front needs of the store behind it: ranges of the key space, each of which
+//! The interface of the Redis front to the store behind it: ranges of the key space, each of which
 //! carries out commands and answers queries.
 
 use crate::layout::Partition;
@@ -72,7 +72,7 @@ pub enum BackendError {
     /// The group has a leader that neither this node nor any node that it reaches gets to.
     #[error("CLUSTERDOWN the key's leader, node {0}, is unreachable; the command had no effect")]
     LeaderUnreachable(NodeId),
-    /// The command was handed over, and no answer came.
+    /// The command was proposed, and no answer came.
     #[error("UNKNOWN outcome unknown: no answer in time; the command may have taken effect")]
     OutcomeUnknown,
     /// The command does not fit the log.

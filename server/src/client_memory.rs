@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What each connection may hold without being counted: about what is read at once. So an ordinary
-/// request costs no access to a number that all threads share, and is let in however full it is.
+/// What each connection may hold without being counted, about as much as one read. So an ordinary
+/// request touches no counter that all threads share, and is let in however much is in use.
 pub const UNCOUNTED_BYTES: usize = 16 * 1024;
 
 /// How much the connections hold together, and how much they may.
@@ -34,8 +34,8 @@ impl ClientMemory {
         self.used_bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether a reply of so many bytes may be made for a connection. One that is the only large
-    /// one always may.
+    /// Whether a reply of so many bytes may be made for a connection. The only large connection
+    /// always may.
     #[must_use]
     pub fn has_room_for(&self, bytes: usize) -> bool {
         let used = self.used_bytes();
@@ -63,8 +63,8 @@ impl Share {
         self.bytes = bytes;
     }
 
-    /// Whether the connection holds too much: all together hold more than they may, and it is
-    /// neither small nor the only one.
+    /// Whether the connection holds too much. It does if all together hold more than they may, and
+    /// it is neither small nor the only one.
     #[must_use]
     pub fn is_too_much(&self) -> bool {
         let used = self.memory.used_bytes();

@@ -18,7 +18,7 @@ pub struct ClusterBackend {
 }
 
 impl ClusterBackend {
-    /// The cluster behind `router`, whose keys lie as `partition` says.
+    /// The cluster behind `router`, with its keys laid out by `partition`.
     #[must_use]
     pub fn new(router: Router, partition: Partition, limits: Limits) -> Self {
         Self { router, partition, limits }

@@ -106,7 +106,7 @@ async fn start(options: &DemoOptions, data_dir: &Path) -> Result<Vec<Server>, Fa
     loop {
         let led: usize = leaders(&servers).iter().sum();
         bar.set_position(led as u64);
-        // The group that holds the map is led by somebody as well.
+        // The meta group has a leader as well.
         if led > options.groups {
             bar.finish_and_clear();
             return Ok(servers);

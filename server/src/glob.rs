@@ -2,8 +2,8 @@
 
 /// Whether `text` matches `pattern`. With `fold_case`, ASCII letters match in either case.
 ///
-/// A star never tries more than the last one before it again (once a later star has been reached,
-/// giving an earlier one more text cannot help), so the time is at most the product of the lengths.
+/// Only the last star that was reached is tried again with more text. Once a later star is reached,
+/// giving an earlier one more text can't help. So the time is at most the product of the lengths.
 #[must_use]
 pub fn matches(pattern: &[u8], text: &[u8], fold_case: bool) -> bool {
     let (mut rest, mut at) = (pattern, 0);

@@ -1,13 +1,14 @@
 //! How clients' keys lie in the ordered space that the map of ranges divides.
 //!
 //! With [`Partition::Hash`] the stored key is a 16-bit hash, big-endian, followed by the client's
-//! key: any set of keys spreads evenly over the ranges. The hash is CRC-16/XMODEM, as in Redis
-//! Cluster, of the key or of its hash tag; where Redis Cluster keeps the lower 14 bits, all 16 are
+//! key. So any set of keys spreads evenly over the ranges. The hash is the CRC-16/XMODEM of the key
+//! or of its hash tag, as in Redis Cluster. Redis Cluster keeps the lower 14 bits of it; all 16 are
 //! used here. With [`Partition::Range`] the stored key is the client's key.
 //!
-//! SCAN walks *places*: 64-bit numbers that depend on nothing but the key, so that a cursor means
-//! the same on every node and after every restart. In a hash layout a place is the slot (the 16
-//! bits) shifted left by 32, plus a 32-bit hash of the key; in a range layout it is the latter.
+//! SCAN walks *places*, which are 64-bit numbers. A place depends on nothing but the key, so a
+//! cursor means the same on every node and after every restart. In a hash layout it is the slot
+//! (the 16 bits) shifted left by 32, plus a 32-bit hash of the key. In a range layout it is that
+//! hash alone.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
@@ -86,8 +87,8 @@ pub fn place(partition: Partition, stored: &[u8]) -> u64 {
     (slot << 32) | u64::from(scan_hash(partition.client_key(stored)))
 }
 
-/// The part of the key that is hashed: what stands between the first `{` and the first `}` after
-/// it, unless that is empty or missing; then the whole key (Redis Cluster's rule).
+/// The part of the key that is hashed, by Redis Cluster's rule. It is the text between the first
+/// `{` and the first `}` after it. If that is empty or missing, it is the whole key.
 fn tag(key: &[u8]) -> &[u8] {
     let Some(open) = key.iter().position(|&byte| byte == b'{') else {
         return key;

@@ -47,7 +47,7 @@ impl MemoryBackend {
         Self::new(partition, splits.collect(), limits)
     }
 
-    /// From now on, `range` answers everything with `fault`; none ends that.
+    /// From now on, `range` answers everything with `fault`. `None` ends that.
     pub fn set_fault(&self, range: RangeId, fault: Option<BackendError>) {
         let mut faults = self.shared.faults.lock();
         match fault {

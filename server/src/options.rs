@@ -49,8 +49,8 @@ pub struct ServeOptions {
     /// The first keys of all ranges but the first, one a line, ascending; for --partition range.
     #[arg(long, value_name = "FILE")]
     pub split_keys: Option<PathBuf>,
-    /// The shortest time without a leader's word after which a replica campaigns, in ms
-    /// [default: 2500].
+    /// The election timeout: the shortest time without a leader after which a replica campaigns, in
+    /// ms [default: 2500].
     #[arg(long, value_name = "MS")]
     pub election_timeout_ms: Option<u64>,
     /// The time between two heartbeats, in ms [default: a fifth of the election timeout].

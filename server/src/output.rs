@@ -1,4 +1,4 @@
-//! What the commands of the command line say, and how they fail.
+//! The output of the command line's commands, and how they fail.
 
 use std::io::{ErrorKind, Write};
 

@@ -1,4 +1,5 @@
-//! What the operating system says of this process, for INFO. What it does not say counts as zero.
+//! What the operating system reports about this process, for INFO. What it does not report counts
+//! as zero.
 
 use std::fs;
 
@@ -18,7 +19,7 @@ pub(crate) struct ProcessUsage {
 }
 
 impl ProcessUsage {
-    /// How it is now.
+    /// The values now.
     pub(crate) fn now() -> Self {
         let status = read("/proc/self/status");
         let machine = read("/proc/meminfo");

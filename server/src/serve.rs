@@ -43,7 +43,7 @@ pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
     })
 }
 
-/// A node that starts alone would otherwise wait without a word.
+/// Logs what the node waits for, if it starts alone.
 async fn say_what_it_waits_for(id: NodeId) -> Infallible {
     tokio::time::sleep(Duration::from_secs(2)).await;
     tracing::info!("node {id} has started and waits for a majority of the nodes");
@@ -165,7 +165,7 @@ async fn bind_admin(address: SocketAddr) -> Result<TcpListener, Failure> {
 fn stopped(stopping: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {
     let mut stopping = stopping.subscribe();
     async move {
-        // The sender goes only with the server, which is an end as well.
+        // The sender is dropped only with the server, which ends the wait as well.
         let _ = stopping.wait_for(|stopping| *stopping).await;
     }
 }

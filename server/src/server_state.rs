@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 use tokio::sync::watch;
 
-/// The version of Redis whose replies are given. Clients choose what they dare to send by it.
+/// The version of Redis whose replies are given. Clients choose by it which commands they send.
 pub const REDIS_VERSION: &str = "7.4.0";
 
-/// What only the engine knows; asked for each INFO.
+/// Facts that only the engine knows, read at each INFO.
 pub type FactsHook = Box<dyn Fn() -> Facts + Send + Sync>;
 
 /// What the engine contributes to INFO.
@@ -50,7 +50,7 @@ pub struct ServerState {
     pub control: watch::Sender<Control>,
     /// When the front was started.
     pub started: Instant,
-    /// The same by the clock on the wall.
+    /// The same, in wall-clock time.
     pub started_at: SystemTime,
     facts: FactsHook,
 }
@@ -140,7 +140,7 @@ impl Counter {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What it stands at.
+    /// Its value.
     #[must_use]
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

@@ -15,7 +15,7 @@ pub struct Session {
     pub client: Arc<Client>,
     /// The protocol of its replies.
     pub protocol: Protocol,
-    /// Set when the connection is to be closed behind the replies it has got.
+    /// Set when the connection is to be closed once its replies are sent.
     pub closing: bool,
     /// Set from a MULTI, which is refused, to the EXEC or DISCARD that would end its transaction.
     pub in_refused_transaction: bool,
@@ -53,9 +53,9 @@ pub enum ReplyMode {
     On,
     /// None, until replies are turned on.
     Off,
-    /// Neither that of the command being carried out nor that of the next.
+    /// Neither the reply to the current command nor that to the next.
     SkipThisAndNext,
-    /// Not that of the command being carried out.
+    /// Not the reply to the current command.
     SkipThis,
 }
 
@@ -141,7 +141,7 @@ pub struct Socket {
     pub descriptor: i32,
 }
 
-/// What changes about a connection.
+/// The details of a connection that change.
 #[derive(Clone, Debug)]
 pub struct Details {
     /// The name it has given itself; empty if none.
@@ -170,8 +170,8 @@ impl Client {
         change(&mut self.details.lock());
     }
 
-    /// Its line in CLIENT LIST, with the fields of Redis in their order. What does not exist here,
-    /// such as subscriptions, is what it is for a client of Redis that does not use it.
+    /// Its line in CLIENT LIST, with the fields of Redis in their order. Fields about what does not
+    /// exist here, such as subscriptions, have the values of a Redis client that does not use it.
     #[must_use]
     pub fn line(&self) -> String {
         let details = self.details();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What Redis waits for before it asks a silent client whether it is still there.
+/// Redis's default for the TCP keepalive, in seconds.
 const TCP_KEEPALIVE_SECS: u32 = 300;
 
 /// The settings of the front that can change while it runs.
@@ -10,18 +10,18 @@ const TCP_KEEPALIVE_SECS: u32 = 300;
 pub struct Settings {
     /// The most connections at a time.
     pub max_clients: u32,
-    /// A client from which nothing comes, and which takes nothing, for this long is disconnected,
-    /// in seconds; 0 for never.
+    /// A client that sends nothing and takes nothing for this long is disconnected, in seconds; 0
+    /// for never.
     pub client_timeout_secs: u32,
-    /// How long a connection may be silent before the operating system asks the other side whether
-    /// it is still there, in seconds; 0 for never. It holds for connections made from then on.
+    /// The TCP keepalive: how long a connection may be silent before the operating system probes
+    /// the other side, in seconds; 0 for never. A change holds for later connections.
     pub tcp_keepalive_secs: u32,
-    /// What a client allows to be less durable. Nothing is: every write is synced on a majority
-    /// before it is acknowledged, whatever stands here.
+    /// The durability that a client asked for. It has no effect: every write is synced on a
+    /// majority before it is acknowledged.
     pub durability: DurabilityWords,
 }
 
-/// The settings by which Redis is told how durable its writes shall be, as a client wrote them.
+/// The settings of Redis about durability, as a client wrote them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DurabilityWords {
     /// `save`: pairs of seconds and changes, or nothing.
@@ -39,7 +39,7 @@ impl Settings {
         in_seconds(self.client_timeout_secs)
     }
 
-    /// How long a connection may be silent before the other side is asked.
+    /// How long a connection may be silent before the other side is probed.
     #[must_use]
     pub fn tcp_keepalive(&self) -> Option<Duration> {
         in_seconds(self.tcp_keepalive_secs)

@@ -4,7 +4,7 @@ use crate::admin::{PeerPage, StatusPage};
 use crate::output::{Failure, print};
 use std::time::Duration;
 
-/// Asks the node at `admin` and prints how it is.
+/// Asks the node at `admin` for its status and prints it.
 pub(crate) fn run(admin: &str) -> Result<(), Failure> {
     let address = admin.trim_start_matches("http://").trim_end_matches('/');
     let page = fetch(address).map_err(|error| format!("no status from {address}: {error}"))?;

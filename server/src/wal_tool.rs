@@ -64,7 +64,7 @@ const fn state_name(state: SegmentState) -> &'static str {
     }
 }
 
-/// What the node granted its peers, a line each; nothing where it never granted anything.
+/// The support that the node granted its peers, a line each.
 fn grants(report: &WalReport) -> String {
     if report.grants.is_empty() {
         return String::new();
@@ -104,7 +104,7 @@ fn groups(report: &WalReport) -> String {
     text
 }
 
-/// What is wrong, a line each; nothing where nothing is.
+/// The damage, a line each.
 fn faults(report: &WalReport) -> String {
     let damage = report.damage.iter().map(ToString::to_string);
     let missing = report.missing.iter().map(|file| format!("{} is missing", file.display()));

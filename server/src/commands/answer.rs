@@ -13,7 +13,7 @@ pub(super) fn understood(answer: &Bytes, limits: &Limits) -> Result<Answer, Comm
     }
 }
 
-/// The number that was answered.
+/// The number in an answer.
 pub(super) fn integer(answer: Answer) -> Result<i64, CommandError> {
     match answer {
         Answer::Integer(value) => Ok(value),
@@ -21,12 +21,12 @@ pub(super) fn integer(answer: Answer) -> Result<i64, CommandError> {
     }
 }
 
-/// The sum of the numbers that several ranges answered.
+/// The sum of the numbers in the answers of several ranges.
 pub(super) fn sum(answers: Vec<Answer>) -> Result<i64, CommandError> {
     answers.into_iter().map(integer).sum()
 }
 
-/// The value of a key that was answered.
+/// The value of a key in an answer.
 pub(super) fn value(answer: Answer) -> Result<Option<Bytes>, CommandError> {
     match answer {
         Answer::Value(value) => Ok(value),
@@ -34,15 +34,15 @@ pub(super) fn value(answer: Answer) -> Result<Option<Bytes>, CommandError> {
     }
 }
 
-/// What became of a command that sets keys.
+/// The outcome of a command that sets keys.
 pub(super) struct Stored {
     /// Whether they were set.
     pub(super) done: bool,
-    /// The old value, if it was asked for and there was one.
+    /// The old value, if the client wanted it and there was one.
     pub(super) old: Option<Bytes>,
 }
 
-/// What a command that sets keys was answered.
+/// The outcome in the answer to a command that sets keys.
 pub(super) fn stored(answer: Answer) -> Result<Stored, CommandError> {
     match answer {
         Answer::Stored { done, old } => Ok(Stored { done, old }),

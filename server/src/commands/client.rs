@@ -114,8 +114,8 @@ fn reply<B>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     Ok(Reply::OK)
 }
 
-/// CLIENT NO-EVICT ON | OFF and CLIENT NO-TOUCH ON | OFF: nothing is ever evicted here, and no
-/// access times are kept, so both are as asked for already
+/// CLIENT NO-EVICT ON | OFF and CLIENT NO-TOUCH ON | OFF: both are accepted, since nothing is ever
+/// evicted here and no access times are kept
 fn switch(arguments: &[Bytes]) -> Outcome {
     if is(&arguments[0], "ON") || is(&arguments[0], "OFF") {
         Ok(Reply::OK)

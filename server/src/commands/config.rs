@@ -58,8 +58,7 @@ pub(super) fn execute<B: Backend>(
     }
 }
 
-/// CONFIG GET pattern [pattern …]: a parameter that is asked for by its name is called as the
-/// client called it
+/// CONFIG GET pattern [pattern …]: a parameter given by name is repeated in the client's spelling
 fn get<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Reply {
     let settings = context.server.settings();
     let entry = |(name, parameter): (&str, Parameter)| {
@@ -116,7 +115,7 @@ fn rewrite() -> Outcome {
 }
 
 impl Parameter {
-    /// What holds.
+    /// The current value.
     fn value<B: Backend>(self, context: &Context<'_, B>, settings: &Settings) -> String {
         match self {
             Self::AppendFsync => settings.durability.append_fsync.to_owned(),
@@ -133,7 +132,7 @@ impl Parameter {
         }
     }
 
-    /// Whether it stays as it is while the server runs. Setting it to what it is does no harm.
+    /// Whether it is fixed while the server runs. Setting it to its current value is accepted.
     const fn is_fixed(self) -> bool {
         matches!(
             self,

@@ -1,5 +1,4 @@
-//! What concerns the connection itself: PING, ECHO, HELLO, AUTH, SELECT, QUIT,
-//! RESET.
+//! Commands about the connection itself: PING, ECHO, HELLO, AUTH, SELECT, QUIT, RESET.
 
 use super::arguments::{self, is, listed_word, text};
 use super::context::{Context, Outcome};
@@ -69,11 +68,11 @@ pub(super) fn reset<B>(context: &mut Context<'_, B>) -> Reply {
     Reply::Status("RESET")
 }
 
-/// What HELLO asks for.
+/// The arguments of HELLO.
 #[derive(Default)]
 struct Hello {
     protocol: Option<Protocol>,
-    /// Whom the client says to be, if it sends a password.
+    /// The name of the user, if the client sends a password.
     user: Option<Bytes>,
     name: Option<String>,
 }
@@ -118,8 +117,8 @@ fn protocol(version: &[u8]) -> Result<Protocol, CommandError> {
     }
 }
 
-/// Why a password of `user` is not accepted. There are none: a client that sends one means to talk
-/// to a server that asks for it.
+/// Why a password of `user` is not accepted. There are no passwords here. A client that sends one
+/// means to talk to a server that has them.
 fn authenticate(user: &[u8]) -> CommandError {
     if user == b"default" { CommandError::NoPassword } else { CommandError::Password }
 }

@@ -1,4 +1,4 @@
-//! What a command works with: the store, what all connections share, and its own connection.
+//! The context of a command: the store, what all connections share, and its own connection.
 
 mod fan_out;
 
@@ -23,7 +23,7 @@ pub struct Context<'a, B> {
     pub session: &'a mut Session,
 }
 
-/// What a command ends with.
+/// The result of a command.
 pub(super) type Outcome = Result<Reply, CommandError>;
 
 impl<B: Backend> Context<'_, B> {

@@ -1,4 +1,4 @@
-//! From a request to the function of its command.
+//! The dispatcher: from a request to the function of its command.
 
 use super::context::{Context, Outcome};
 use super::error::CommandError;
@@ -24,8 +24,8 @@ pub async fn execute<B: Backend>(context: &mut Context<'_, B>, arguments: &[Byte
     outcome.unwrap_or_else(|error| Reply::Error(error.to_string()))
 }
 
-/// Refuses a large reply for which there is no memory. The reply to a command that has changed
-/// something is given all the same; it is a value at the most.
+/// Refuses a large reply for which there is no memory. A command that has changed something gets
+/// its reply in any case; that is one value at most.
 fn bounded<B>(context: &Context<'_, B>, spec: &Spec, reply: Reply) -> Outcome {
     let memory = &context.server.memory;
     if spec.is_readonly() && !memory.has_room_for(reply.encoded_bytes_at_most()) {
@@ -34,7 +34,7 @@ fn bounded<B>(context: &Context<'_, B>, spec: &Spec, reply: Reply) -> Outcome {
     Ok(reply)
 }
 
-/// Finds the command and checks what can be checked without knowing what it does.
+/// Finds the command and checks everything that does not depend on what the command does.
 fn prepare<B: Backend>(
     context: &mut Context<'_, B>,
     arguments: &[Bytes],
@@ -136,7 +136,7 @@ mod tests {
         let short = ["STRLEN", "a"].map(Bytes::from);
         assert_eq!(execute(&mut context, &short).await, Reply::Integer(100_000));
         assert_eq!(execute(&mut context, &set).await, Reply::OK);
-        // What has taken effect is answered.
+        // A command that has taken effect gets its reply.
         let take = ["GETDEL", "a"].map(Bytes::from);
         assert_eq!(execute(&mut context, &take).await, Reply::Bulk(value.clone()));
         assert_eq!(execute(&mut context, &set).await, Reply::OK);

@@ -28,10 +28,10 @@ pub enum CommandError {
         /// The command, in upper case.
         command: String,
     },
-    /// A number that is none, or one beyond 64 bits.
+    /// An argument that is no number, or one beyond 64 bits.
     #[error("ERR value is not an integer or out of range")]
     NotAnInteger,
-    /// A floating-point number that is none.
+    /// An argument that is no floating-point number.
     #[error("ERR value is not a valid float")]
     NotAFloat,
     /// A sum that is no number.
@@ -111,7 +111,7 @@ pub enum CommandError {
     /// Any other refusal that only one command gives.
     #[error("ERR {0}")]
     Other(String),
-    /// Some ranges have, or may have, carried out the command; one has not.
+    /// At least one range has not carried out the command, and others have or may have.
     #[error("UNKNOWN outcome unknown: done in a part of the ranges; another answered: {0}")]
     Partial(BackendError),
     /// The range did not answer.
@@ -124,13 +124,13 @@ pub enum CommandError {
     /// The answer of the state machine did not decode, for the same reason.
     #[error("ERR the store's answer is not understood ({0}); are all nodes of one version?")]
     Answer(#[from] WireError),
-    /// The answer of the state machine is one to another kind of question.
+    /// The answer of the state machine is of a kind that the command does not expect.
     #[error("ERR the store's answer does not fit the question; are all nodes of one version?")]
     Mismatch,
 }
 
 impl CommandError {
-    /// The error that a refusal of the state machine is for the client.
+    /// The error for the client when the state machine refuses.
     pub(super) const fn of_failure(failure: Failure, reply_limit: usize) -> Self {
         match failure {
             Failure::Malformed => Self::Malformed,

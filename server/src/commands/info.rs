@@ -102,7 +102,8 @@ fn clients(server: &ServerState) -> Section {
         .line("tracking_clients", 0)
 }
 
-/// The memory of the process. The allocator keeps no account, so what is used is what is resident.
+/// The memory of the process. The allocator keeps no account, so the resident memory is reported as
+/// the memory in use.
 fn memory(server: &ServerState, usage: ProcessUsage) -> Section {
     Section::new("Memory")
         .bytes("used_memory", usage.resident_bytes)
@@ -116,8 +117,8 @@ fn memory(server: &ServerState, usage: ProcessUsage) -> Section {
         .line("mem_allocator", "libc")
 }
 
-/// How writes are kept. Each is in the log, synced, before it is acknowledged: that is what Redis
-/// calls an append-only file. There are no dumps that a client could wait for.
+/// How writes are kept. Each write is in the log and synced before it is acknowledged. Redis calls
+/// that an append-only file. There are no dumps that a client could wait for.
 fn persistence(server: &ServerState, facts: &Facts) -> Section {
     let started_at = server.started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let write_status = if facts.writes_fail { "err" } else { "ok" };
@@ -158,7 +159,7 @@ fn processor(usage: ProcessUsage) -> Section {
         .line("used_cpu_user_children", "0.000000")
 }
 
-/// A number of bytes as Redis writes it for people.
+/// A number of bytes in Redis's human-readable form.
 #[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
 fn human(bytes: u64) -> String {
     let units = [('T', 1_u64 << 40), ('G', 1 << 30), ('M', 1 << 20), ('K', 1 << 10)];

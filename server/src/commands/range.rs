@@ -1,14 +1,14 @@
 //! RANGE, which Redis does not have: keys and values in key order.
 //!
-//! `RANGE start end [LIMIT n]` answers a flat array key, value, key, value … of the keys from
-//! `start` (inclusive) to `end` (exclusive), compared as bytes. An empty `end` means no end; an
-//! empty `start` is the smallest key there is. Each range is read linearizably, but as of its own
-//! moment: the reply is no snapshot of the whole.
+//! The reply to `RANGE start end [LIMIT n]` is a flat array: key, value, key, value … It has the
+//! keys from `start` (inclusive) to `end` (exclusive), compared as bytes. An empty `end` means no
+//! end; an empty `start` is the smallest key there is. Each range is read linearizably, but at its
+//! own moment, so the reply is no snapshot of the whole.
 //!
 //! In a range layout the ranges follow one another. In a hash layout every range holds keys from
-//! everywhere, so all are merged; each hands out small batches, fetched anew when they are used up.
-//! Values that are too long for a batch are fetched one by one when their turn comes, so that a
-//! short reply never costs a long value of every range.
+//! everywhere, so all ranges are merged. Each range hands out small batches; the next batch is
+//! fetched when one is used up. A value that is too long for a batch is fetched alone when its turn
+//! comes. So a short reply never costs a long value of every range.
 
 use super::arguments::{self, is};
 use super::context::{Context, Outcome};
@@ -27,7 +27,7 @@ const MAX_WAVE: usize = 64;
 /// The most pairs of one batch.
 const MAX_BATCH_PAIRS: u64 = 4096;
 
-/// What the batches of one command may hold together, in bytes; shared out among its ranges.
+/// The most bytes that the batches of one command may hold together, shared among its ranges.
 const BATCHES_BYTES: usize = 16 * 1024 * 1024;
 
 /// The least that a batch may hold, in bytes, however many ranges share.
@@ -65,7 +65,7 @@ async fn merge<B: Backend>(
     mut wanted: Wanted,
 ) -> Result<Wanted, CommandError> {
     let ranges = context.backend.ranges();
-    // Keys spread evenly, so twice a range's share is rarely asked for again.
+    // Keys are spread evenly, so a batch of twice a range's share rarely needs a second one.
     let share = wanted.missing_pairs / ranges as u64;
     let mut sources: Vec<Source> = (0..ranges)
         .map(|range| Source::new(RangeId(range), share.saturating_mul(2).saturating_add(1)))
@@ -80,7 +80,7 @@ async fn merge<B: Backend>(
             wanted.take_from(context, &mut sources[source]).await?;
             match sources[source].head(source) {
                 Some(head) => heads.push(head),
-                // Its next key may be smaller than all heads: fetch before going on.
+                // The source's next key may be smaller than all heads, so fetch it before going on.
                 None if sources[source].more => break,
                 None => {}
             }
@@ -92,8 +92,8 @@ async fn merge<B: Backend>(
     Ok(wanted)
 }
 
-/// Walks the ranges one behind the other, asking some ahead, so that many empty ones cost few
-/// round trips.
+/// Walks the ranges one behind the other. Some are queried ahead, so that many empty ranges cost
+/// few round trips.
 async fn walk<B: Backend>(
     context: &Context<'_, B>,
     mut wanted: Wanted,
@@ -160,7 +160,7 @@ async fn refill<B: Backend>(
     Ok(())
 }
 
-/// What is asked for, and what has been found of it.
+/// The pairs that a command has found so far, and where it may stop.
 struct Wanted {
     start: Bytes,
     end: Option<Bytes>,
@@ -178,7 +178,7 @@ impl Wanted {
     }
 
     /// Moves the first pair of a source's batch, if any, to the result. A value that was too long
-    /// for the batch is fetched now; if its key has been removed meanwhile, so is the pair.
+    /// for the batch is fetched now. If its key has been removed meanwhile, the pair is left out.
     async fn take_from<B: Backend>(
         &mut self,
         context: &Context<'_, B>,
@@ -216,7 +216,8 @@ struct Source {
     more: bool,
     /// The last key that was fetched.
     last: Option<Bytes>,
-    /// The size of the next batch, in pairs. It doubles: a range that is asked again has much.
+    /// The size of the next batch, in pairs. It doubles, since a range that needs another batch
+    /// holds many pairs.
     next_pairs: u64,
 }
 

@@ -1,10 +1,10 @@
 //! SCAN and KEYS.
 //!
-//! The cursor of SCAN holds no state on the server: it names the place to go on from (see
+//! The cursor of SCAN holds no state on the server. It names the place to go on from (see
 //! [`crate::layout`]), so any node can take the next step, also after a restart. In a hash layout
-//! it is the place itself; in a range layout it is the ordinal of the range shifted left by 32,
-//! plus the place within it. A key that is there from the first step to the last is reported at
-//! least once; in a range layout only if the map of ranges stays as it is meanwhile.
+//! it is the place itself. In a range layout it is the ordinal of the range shifted left by 32,
+//! plus the place within the range. A key that exists from the first step to the last is reported
+//! at least once. In a range layout this holds only if the map of ranges does not change meanwhile.
 
 use super::arguments::{self, is};
 use super::context::{Context, Outcome};
@@ -15,10 +15,10 @@ use crate::layout::{Partition, in_slot};
 use crate::resp::Reply;
 use bytes::Bytes;
 
-/// How many keys a step looks at if it does not say.
+/// How many keys a step looks at by default (COUNT).
 const DEFAULT_COUNT: u64 = 10;
 
-/// The most keys that a step looks at, whatever it says, so that no query holds up its group.
+/// The most keys that a step looks at, whatever its COUNT, so that no query holds up its group.
 const MAX_COUNT: u64 = 16 * 1024;
 
 /// The most ranges that are asked at once for one step.
@@ -73,8 +73,8 @@ pub(super) async fn keys<B: Backend>(context: &Context<'_, B>, arguments: &[Byte
     Ok(Reply::bulks(found))
 }
 
-/// Reads a cursor as Redis does, with C's `strtoul`: nothing is zero, a zero byte ends the text, a
-/// sign may stand before the digits, and a negative number wraps around.
+/// Reads a cursor as Redis does, with C's `strtoul`. An empty text is zero, and a zero byte ends
+/// the text. A sign may stand before the digits, and a negative number wraps around.
 fn cursor(text: &[u8]) -> Option<u64> {
     let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
     let (negative, digits) = match text {
@@ -93,7 +93,7 @@ fn cursor(text: &[u8]) -> Option<u64> {
 struct Options {
     count: u64,
     pattern: Option<Bytes>,
-    /// Whether strings are asked for, the only type there is.
+    /// Whether the TYPE option names strings, the only type there is.
     strings: bool,
 }
 
@@ -158,8 +158,8 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
         Self { context, partition, options, range, from, keys: Vec::new(), examined: 0 }
     }
 
-    /// Walks until enough keys have been looked at; returns the next cursor, 0 at the end. Ranges
-    /// are asked in waves that double, so that many empty ones cost few round trips.
+    /// Walks until enough keys have been looked at. Returns the next cursor, 0 at the end. Ranges
+    /// are queried in waves that double, so that many empty ranges cost few round trips.
     async fn step(&mut self) -> Result<u64, CommandError> {
         let ranges = self.context.backend.ranges();
         let mut wave = 1;
@@ -191,7 +191,7 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
         }
     }
 
-    /// Takes over what the current range answered; returns the cursor if the step ends there.
+    /// Takes in the answer of the current range. Returns the cursor if the step ends there.
     fn take(&mut self, answer: kv::Answer, ranges: usize) -> Result<Option<u64>, CommandError> {
         let kv::Answer::Page { keys, examined, next } = answer else {
             return Err(CommandError::Mismatch);
@@ -214,8 +214,9 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
         Ok(self.start_of_range())
     }
 
-    /// Where a slot lies in several ranges, a step that ends at a place must have passed that place
-    /// in each of them: the rest of the slot's ranges are asked for what lies before it.
+    /// A slot may lie in several ranges. A step that ends at a place within the slot must have
+    /// passed that place in each of these ranges. So the slot's other ranges are queried up to that
+    /// place.
     async fn finish_slot(&mut self, cursor: u64, ranges: usize) -> Result<(), CommandError> {
         let rest = (self.range + 1..ranges).take_while(|range| !self.starts_slot(*range));
         let query = || Query::Scan {
@@ -235,9 +236,9 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
         Ok(())
     }
 
-    /// The cursor of the start of the current range. None if it starts in the middle of a slot: a
-    /// cursor can only name the slot's beginning, which lies in the range before, and going back
-    /// there again and again would never end.
+    /// The cursor of the start of the current range. None if the range starts in the middle of a
+    /// slot: a cursor can only name the slot's beginning, which lies in the range before. A walk
+    /// that goes back there each time would never end.
     fn start_of_range(&self) -> Option<u64> {
         if self.partition == Partition::Range {
             return Some((self.range as u64) << 32);

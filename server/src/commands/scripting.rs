@@ -7,7 +7,7 @@ use crate::resp::Reply;
 use bytes::Bytes;
 
 /// FUNCTION FLUSH [ASYNC | SYNC] and SCRIPT FLUSH [ASYNC | SYNC]: there are no functions and no
-/// scripts, so after it there are none. Test suites start with these.
+/// scripts to remove. Test suites start with these commands.
 pub(super) fn flush(arguments: &[Bytes], complaint: &str) -> Outcome {
     match arguments {
         [] => Ok(Reply::OK),

@@ -1,4 +1,4 @@
-//! What concerns all keys: DBSIZE, FLUSHALL, FLUSHDB.
+//! Commands about all keys: DBSIZE, FLUSHALL, FLUSHDB.
 
 use super::answer;
 use super::arguments::is;

@@ -152,8 +152,8 @@ impl SetOptions {
         Ok(parsed)
     }
 
-    /// Takes a condition over. Naming NX or XX twice is harmless, as in Redis; anything else
-    /// excludes another condition.
+    /// Adds a condition. Naming NX or XX twice is harmless, as in Redis. Any two different
+    /// conditions exclude each other.
     fn require(&mut self, condition: Condition) -> Result<(), CommandError> {
         let repeated = condition == self.condition && !matches!(condition, Condition::Equals(_));
         if self.condition != Condition::Always && !repeated {
@@ -197,12 +197,12 @@ async fn set_many<B: Backend>(
     Ok(answer::stored(context.propose(range, &command).await?)?.done)
 }
 
-/// The reply of a length that was answered.
+/// The reply for an answer that is a length.
 fn length(answer: Answer) -> Outcome {
     answer::integer(answer).map(Reply::Integer)
 }
 
-/// The reply of a value that was answered.
+/// The reply for an answer that is a value.
 fn optional(answer: Answer) -> Outcome {
     answer::value(answer).map(Reply::optional)
 }

@@ -1,7 +1,7 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 //!
 //! There are no transactions. A client that sends one does not wait for the reply to MULTI before
-//! it sends the commands, and must not find them carried out one by one. So a refused MULTI refuses
+//! it sends the commands, and these must not be carried out one by one. So a refused MULTI refuses
 //! everything up to the command that would have ended the transaction.
 
 use super::context::Outcome;
@@ -20,8 +20,8 @@ pub(super) fn admit(session: &Session, name: Name) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// What a request is answered that names no command or has the wrong number of arguments. An EXEC
-/// ends its transaction even so; as in Redis, it says so even where there is none.
+/// The error for a request that names no command or has the wrong number of arguments. An EXEC with
+/// arguments still ends its transaction. As in Redis, it does so even outside of one.
 pub(super) fn refused(session: &mut Session, error: CommandError) -> CommandError {
     if matches!(&error, CommandError::Arity(name) if name == "exec") {
         session.in_refused_transaction = false;

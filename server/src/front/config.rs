@@ -1,18 +1,18 @@
-//! What is decided about connections when the front starts.
+//! The configuration of the front, fixed at its start.
 
 use std::time::Duration;
 
-/// How the front treats connections, fixed while it runs. What can change then is in
-/// [`Settings`](crate::settings::Settings).
+/// How the front treats connections, fixed while it runs. [`Settings`](crate::settings::Settings)
+/// has what can change.
 #[derive(Clone, Copy, Debug)]
 pub struct FrontConfig {
-    /// While a client has this many bytes of replies to read, none of its further commands are
-    /// carried out.
+    /// While a client has this many bytes of replies to read, its next commands wait
+    /// (backpressure).
     pub max_unsent_bytes: usize,
     /// A client that has replies to read and takes nothing for this long is disconnected.
     pub stall_timeout: Duration,
-    /// What requests that have not arrived whole and replies that have not been read may take
-    /// together, in bytes.
+    /// The most bytes that all clients together may hold in requests that have not arrived whole
+    /// and in replies that have not been read.
     pub max_buffered_bytes: usize,
 }
 

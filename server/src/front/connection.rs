@@ -22,7 +22,7 @@ use tokio::time;
 const READ_BYTES: usize = 16 * 1024;
 
 /// How long a client may go on sending after an error that closes its connection. Closing with
-/// unread input resets the connection, which may take the error away from the client.
+/// unread input resets the connection, and the client may never see the error.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// A connection.
@@ -33,7 +33,7 @@ pub(super) struct Connection<B> {
     parser: RequestParser,
     input: BytesMut,
     output: BytesMut,
-    /// What `input`, `parser` and `output` hold of the memory that all clients share.
+    /// The share of the clients' memory that `input`, `parser` and `output` hold.
     share: Share,
     session: Session,
     backend: B,
@@ -132,7 +132,7 @@ impl<B: Backend> Connection<B> {
                     break;
                 }
                 Ok(Some(Request::Command(arguments))) if is_http(&arguments[0]) => {
-                    // A browser was tricked into sending a form here; Redis hangs up too.
+                    // A browser was tricked into sending a form here. Redis hangs up, too.
                     tracing::warn!(client = self.session.client.id, "HTTP on the clients' port");
                     return Some(End::Gone);
                 }
@@ -166,8 +166,8 @@ impl<B: Backend> Connection<B> {
         None
     }
 
-    /// Carries out one command. While it has to wait, the replies before it are sent. Fails if the
-    /// client takes none; then nobody waits for the outcome either.
+    /// Carries out one command. While the command waits, the replies before it are sent. Fails if
+    /// the client does not take them; then nobody waits for the outcome either.
     async fn carry_out(&mut self, arguments: &[Bytes]) -> io::Result<Reply> {
         self.session.buffers = self.buffer_sizes(arguments.iter().map(Bytes::len).sum());
         let mut context =
@@ -185,16 +185,17 @@ impl<B: Backend> Connection<B> {
         Ok(reply)
     }
 
-    /// Whether commands are carried out now: not while the client has too many replies to read, nor
-    /// while it has any and all clients together hold too much.
+    /// Whether commands are carried out now. They wait while the client has too many replies to
+    /// read. They also wait while it has any replies to read and all clients together hold too
+    /// much.
     fn takes_commands(&mut self) -> bool {
         self.share.set(self.held_bytes());
         let waits = !self.output.is_empty() && self.share.is_too_much();
         self.output.len() < self.config.max_unsent_bytes && !waits
     }
 
-    /// Drops what has arrived of a request for which there is no memory. The rest of it is read
-    /// over and the client is told.
+    /// Drops what has arrived of a request for which there is no memory. The rest of the request is
+    /// skipped, and the client gets an error.
     fn give_up_what_is_too_much(&mut self) {
         self.share.set(self.held_bytes());
         if self.share.is_too_much() {
@@ -217,8 +218,8 @@ impl<B: Backend> Connection<B> {
         }
     }
 
-    /// Reads some input or writes some output, whichever is possible first. Only the writing
-    /// continues while the client has too many replies to read.
+    /// Reads some input or writes some output, whichever is possible first. While the client has
+    /// too many replies to read, nothing is read.
     async fn transfer(&mut self) -> io::Result<()> {
         let may_read = self.takes_commands();
         tokio::select! {
@@ -264,7 +265,7 @@ async fn sleep_until(deadline: Option<Instant>) {
     }
 }
 
-/// Reads into `input`; room for it is made only once there is something to read.
+/// Reads into `input`. Memory for it is allocated only when there is something to read.
 async fn read_some(reader: &mut OwnedReadHalf, input: &mut BytesMut) -> io::Result<usize> {
     reader.readable().await?;
     input.reserve(READ_BYTES);
@@ -288,7 +289,7 @@ async fn write_some(
     }
 }
 
-/// Whether a command is the start of an HTTP request that carries a body of foreign making.
+/// Whether a command is the start of an HTTP request, whose body others could choose.
 fn is_http(command: &[u8]) -> bool {
     command.eq_ignore_ascii_case(b"POST") || command.eq_ignore_ascii_case(b"Host:")
 }

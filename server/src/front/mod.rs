@@ -45,7 +45,7 @@ impl RespServer {
     /// Listens on `address`. `settings` are those to start with; `facts` contributes to INFO.
     ///
     /// # Errors
-    /// Fails if the address cannot be listened on.
+    /// Fails if the system can't listen on the address.
     pub async fn bind(
         address: SocketAddr,
         config: FrontConfig,
@@ -59,7 +59,7 @@ impl RespServer {
         Ok(Self { listener, config, state })
     }
 
-    /// The address it listens on, with the port that was chosen if none was asked for.
+    /// The address that it listens on, with the port that the system chose if none was given.
     #[must_use]
     pub fn local_address(&self) -> SocketAddr {
         self.state.address
@@ -71,8 +71,8 @@ impl RespServer {
         Arc::clone(&self.state)
     }
 
-    /// Serves clients until `shutdown` resolves. Then connections finish the command they are at
-    /// and send what they have; after a second the rest is cut off.
+    /// Serves clients until `shutdown` resolves. Then connections finish their current command and
+    /// send their replies. Those that take longer than a second are cut off.
     pub async fn serve<B: Backend>(self, backend: B, shutdown: impl Future<Output = ()>) {
         let mut connections = JoinSet::new();
         let mut shutdown = std::pin::pin!(shutdown);
@@ -139,8 +139,8 @@ impl RespServer {
     }
 }
 
-/// Has the operating system ask a client that has been silent for so long whether it is there.
-/// Three questions without an answer, each a third of the time after the one before, end the
+/// Sets the TCP keepalive. The operating system probes a client that has been silent for so long.
+/// Three probes without an answer, each a third of the time after the one before, end the
 /// connection.
 fn keep_alive(stream: &TcpStream, silence: Duration) -> io::Result<()> {
     let between = (silence / 3).max(Duration::from_secs(1));
@@ -148,7 +148,7 @@ fn keep_alive(stream: &TcpStream, silence: Duration) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
-/// A panic in one connection is a bug, but not one that the other clients shall notice.
+/// A panic in one connection is a bug, but the other clients must not notice it.
 fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
@@ -165,7 +165,7 @@ mod tests {
     use crate::memory::MemoryBackend;
     use crate::server_state::Facts;
 
-    /// After how much silence the operating system asks a client that is let in with `settings`.
+    /// After how much silence the operating system probes a client that was let in with `settings`.
     async fn keepalive_of(settings: Settings) -> Option<Duration> {
         let address = ([127, 0, 0, 1], 0).into();
         let facts = Box::new(Facts::default);

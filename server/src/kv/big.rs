@@ -8,7 +8,7 @@ pub(super) struct Big {
     limbs: Vec<u32>,
 }
 
-/// What rounding needs to know of the bits that a shift drops.
+/// The bits that a shift drops, as far as rounding needs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Dropped {
     /// The highest of them.

@@ -1,12 +1,12 @@
 //! Sums of floating-point numbers for INCRBYFLOAT, digit for digit as Redis gives them.
 //!
-//! Redis computes in C's `long double`, which on x86-64 is the 80-bit extended format: a 64-bit
-//! significand and a 15-bit exponent, rounded to nearest, ties to even. It parses both operands
+//! Redis computes in C's `long double`. On x86-64 that is the 80-bit extended format: a 64-bit
+//! significand and a 15-bit exponent, rounded to nearest, ties to even. Redis parses both operands
 //! (`strtold`), adds, and prints with `%.17Lf` less the trailing zeros. Hardware floats would tie
-//! the replicated state to the machine, so the three steps are done here in integer arithmetic:
-//! a number is `significand × 2^exponent` exactly; parsing and addition form the exact result as a
-//! big integer and round it once to 64 bits; printing is exact again, rounded once to 17 places.
-//! Every replica gets the same bytes on every machine.
+//! the replicated state to the machine, so the three steps are done here in integer arithmetic. A
+//! number is exactly `significand × 2^exponent`. Parsing and addition form the exact result as a
+//! big integer and round it once to 64 bits. Printing is exact again, rounded once to 17 places. So
+//! every replica gets the same bytes on every machine.
 
 use super::big::Big;
 
@@ -69,8 +69,8 @@ struct Finite {
 const ZERO: Finite = Finite { negative: false, significand: 0, exponent: 0 };
 
 impl Extended {
-    /// Reads what `strtold` reads to its end: decimal and hexadecimal numbers and infinity, but no
-    /// leading space, no "not a number", nothing that overflows or vanishes.
+    /// Reads a whole text as `strtold` does: decimal and hexadecimal numbers and infinity. Leading
+    /// space, "not a number", and numbers that overflow or vanish are refused.
     fn parse(text: &[u8]) -> Option<Self> {
         if text.is_empty() || text.len() > MAX_TEXT_BYTES {
             return None;
@@ -186,8 +186,8 @@ fn decimal(text: &[u8]) -> Option<Extended> {
     let rounded = if exponent >= 0 {
         Extended::round(&scanned.digits.times(&power), 0, false, false)
     } else {
-        // Scale one side so that the quotient has a few bits more than 64: enough to round it, and
-        // no more, because each costs a pass over the digits.
+        // Scale one side so that the quotient has a few bits more than 64. That is enough to round
+        // it. Each more bit would cost a pass over the digits.
         let excess = scanned.digits.bits() as i64 - power.bits() as i64 - 66;
         let dividend = scanned.digits.shifted_left((-excess).max(0) as u64);
         let divisor = power.shifted_left(excess.max(0) as u64);
@@ -207,7 +207,7 @@ fn hexadecimal(text: &[u8]) -> Option<Extended> {
     unless_vanished(Extended::round(&scanned.digits, exponent - 4 * scanned.places, false, false))
 }
 
-/// What is not zero but rounds to it is out of range, like what is too large.
+/// A number that is not zero but rounds to zero is out of range, like one that is too large.
 fn unless_vanished(rounded: Extended) -> Option<Extended> {
     match rounded {
         Extended::Finite(number) if number.significand == 0 => None,

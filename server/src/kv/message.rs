@@ -1,4 +1,4 @@
-//! What a group of the store is asked and what it answers.
+//! The commands and queries to a group of the store, and its answers.
 
 mod codec;
 
@@ -165,7 +165,7 @@ pub enum Query {
         /// This many pairs at most.
         limit_pairs: u64,
         /// Stop after the pair that brings keys and values to this many bytes. A value that alone
-        /// is longer is left out; it is to be asked for by its key.
+        /// is longer is left out; the caller gets it by its key.
         limit_bytes: u64,
     },
 }
@@ -192,7 +192,7 @@ pub enum Failure {
 /// The state machine's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Done; there is nothing to say.
+    /// Done, with no value.
     Done,
     /// A number.
     Integer(i64),
@@ -200,7 +200,7 @@ pub enum Answer {
     Value(Option<Bytes>),
     /// The values of several keys, in the order of the question.
     Values(Vec<Option<Bytes>>),
-    /// Whether a value was set, and what was there before if that was asked for.
+    /// Whether a value was set, and the old value if the command wanted it.
     Stored {
         /// Whether it was set.
         done: bool,

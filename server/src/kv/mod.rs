@@ -1,5 +1,5 @@
-//! The replicated state of one group: what it is asked ([`Command`], [`Query`]), what it answers
-//! ([`Answer`]) and the [`Store`] that answers.
+//! The replicated state of one group: the [`Store`], its commands and queries ([`Command`],
+//! [`Query`]), and its answers ([`Answer`]).
 
 mod big;
 mod extended;

@@ -1,7 +1,7 @@
 //! Integers as Redis reads them: canonical decimal form only.
 
 /// The 64-bit integer that `text` spells in its canonical form: no sign `+`, no leading zeros, no
-/// spaces, no `-0`. This is what lets a value be an integer for INCR.
+/// spaces, no `-0`. INCR accepts a value only in this form.
 #[must_use]
 pub fn parse_integer(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);

@@ -1,6 +1,6 @@
 //! The format of a snapshot: a magic word with the version, the number of entries, then each key
-//! and value with its length. Lengths are 64-bit little-endian. Checksums are the business of
-//! whoever stores the bytes.
+//! and value with its length. Lengths are 64-bit little-endian. Checksums are left to the snapshot
+//! store.
 
 use bytes::Bytes;
 use std::collections::BTreeMap;

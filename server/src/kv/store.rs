@@ -210,8 +210,8 @@ impl Store {
     }
 }
 
-/// The bytes from `start` to `end`, both inclusive, negative ones counted from the end, with the
-/// clamping of Redis's GETRANGE: offsets before the first byte mean the first byte.
+/// The bytes from `start` to `end`, both inclusive; negative offsets count from the end. As in
+/// Redis's GETRANGE, an offset before the first byte means the first byte.
 fn slice(value: &Bytes, start: i64, end: i64) -> Bytes {
     let length = value.len() as i64;
     if start < 0 && end < 0 && start > end {

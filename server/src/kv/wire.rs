@@ -169,8 +169,8 @@ impl<'a> Reader<'a> {
         self.repeated(2, |reader| Ok((reader.bytes()?, reader.bytes()?)))
     }
 
-    /// A count and that many items. An item takes at least `least_bytes` of the input, which bounds
-    /// the allocation by the length of what was received rather than by what it claims.
+    /// A count and that many items. An item takes at least `least_bytes` of the input, so the
+    /// allocation is bounded by the length of the input rather than by the count in it.
     pub(crate) fn repeated<T>(
         &mut self,
         least_bytes: usize,

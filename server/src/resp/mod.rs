@@ -1,9 +1,10 @@
 //! The Redis protocol: requests are parsed by [`RequestParser`], replies are written by
 //! [`Reply::encode`].
 //!
-//! Both sides are our own. A server must tell inline commands from arrays, answer malformed
-//! requests with Redis's own texts, take requests in pieces, and refuse what is too large without
-//! buffering it. Its replies must be right to the byte, or every client of the connection is lost.
+//! Both sides are our own. A server must tell inline commands from arrays, and take requests in
+//! pieces. It must answer malformed requests with Redis's own texts, and refuse what is too large
+//! without buffering it. Its replies must be right to the byte, or the client can't read those
+//! behind them.
 
 mod inline;
 mod reply;

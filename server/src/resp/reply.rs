@@ -97,8 +97,8 @@ impl Reply {
     }
 }
 
-/// The most bytes around the contents of a reply: a type, a length of up to 20 digits, two line
-/// ends, and the format of a text.
+/// The most bytes around the contents of a reply. These are a type, a length of up to 20 digits,
+/// two line ends, and the format of a text.
 const MAX_FRAMING_BYTES: usize = 1 + 20 + 2 * LINE_END.len() + TEXT_FORMAT.len();
 
 const LINE_END: &[u8] = b"\r\n";

@@ -24,7 +24,7 @@ const ARGUMENT_OVERHEAD_BYTES: usize = 32;
 pub enum Request {
     /// A command: its name and arguments, at least one.
     Command(Vec<Bytes>),
-    /// A command that was read over without being kept. The connection goes on behind it.
+    /// A command that was skipped. The connection goes on behind it.
     Refused(Refusal),
 }
 
@@ -77,8 +77,8 @@ pub enum ProtocolError {
     UnbalancedQuotes,
 }
 
-/// Cuts a stream of bytes into requests. Nothing is allocated because a client announces it, only
-/// because bytes have arrived.
+/// Cuts a stream of bytes into requests. Memory is allocated for bytes that have arrived, never for
+/// a length that a client announces.
 #[derive(Debug)]
 pub struct RequestParser {
     limits: Limits,
@@ -122,8 +122,8 @@ impl RequestParser {
         })
     }
 
-    /// Gives up the request that is being read, if it is an array: what has arrived of it is
-    /// dropped here and from the front of `input`, and the rest is read over.
+    /// Gives up the request that is being read, if it is an array. What has arrived of it is
+    /// dropped, here and from the front of `input`. The rest of it is skipped.
     pub fn give_up(&mut self, input: &mut BytesMut) {
         let Some(array) = &mut self.array else {
             return;
@@ -131,7 +131,7 @@ impl RequestParser {
         array.refuse(Refusal::Memory);
         if let Some(Current::Keep(bytes) | Current::Skip(bytes)) = array.current {
             let skipped = bytes.min(input.len());
-            // Not merely advanced: the memory is to be given back.
+            // Advancing the buffer would not free its memory.
             *input = BytesMut::from(&input[skipped..]);
             array.current = Some(Current::Skip(bytes - skipped));
         }
@@ -266,8 +266,8 @@ impl Array {
     }
 }
 
-/// Takes a line that ends with `\r` and one more byte, which Redis does not check either. How long
-/// it may be does not depend on the pieces in which it arrives.
+/// Takes a line that ends with `\r` and one more byte, which Redis does not check either. The limit
+/// on its length holds in whatever pieces it arrives.
 fn take_line(
     input: &mut BytesMut,
     too_long: ProtocolError,

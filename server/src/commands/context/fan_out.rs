@@ -19,7 +19,7 @@ pub(in crate::commands) struct KeysByRange {
     pub(in crate::commands) shares: Vec<RangeShare>,
 }
 
-/// What one range holds of the keys of a request.
+/// The keys of a request that one range holds.
 pub(in crate::commands) struct RangeShare {
     pub(in crate::commands) range: RangeId,
     /// The places of the keys in the request.
@@ -80,8 +80,8 @@ impl<B: Backend> Context<'_, B> {
     }
 }
 
-/// Runs `request` for each range, some at a time, to the end of each: a write that has started is
-/// not abandoned because another one failed.
+/// Runs `request` for each range, some at a time. Each runs to its end: a write that has started is
+/// not abandoned when another one fails.
 async fn each<B, F>(
     backend: &B,
     requests: impl ExactSizeIterator<Item = (RangeId, Bytes)>,
@@ -110,7 +110,7 @@ where
         match running.join_next().await {
             None => return answers,
             Some(Ok((position, answer))) => answers[position] = answer,
-            // Only a runtime that shuts down cancels these; the answer stays "unknown".
+            // Only a runtime that shuts down cancels these. The outcome is unknown then.
             Some(Err(error)) => {
                 if let Ok(cause) = error.try_into_panic() {
                     panic::resume_unwind(cause);

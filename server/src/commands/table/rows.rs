@@ -2,8 +2,9 @@
 
 use super::spec::{Client, Command, Config, Keys, Name, Spec};
 
-/// Rows of: name, what it is in the program, arity, flags, categories, where the keys are and what
-/// is done with them; in the next line group, since, summary, and the subcommands if it has any.
+/// Makes the rows. A row has a name, the command in the program, arity, flags, categories, where
+/// the keys are, and what is done with them. The next line has group, since, summary, and the
+/// subcommands if there are any.
 macro_rules! rows {
     ($($full_name:literal $name:ident $(($subcommand:ident))? $arity:literal $flags:literal $categories:literal
         $keys:ident $key_flags:literal

@@ -1,8 +1,8 @@
-//! What the table holds of a command.
+//! The specification of a command, as the table holds it.
 
 use bytes::Bytes;
 
-/// What a command is in the program.
+/// A command in the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are those of the commands")]
 pub enum Name {

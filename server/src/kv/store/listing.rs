@@ -9,8 +9,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, btree_map};
 use std::ops::{Bound, Range};
 
-/// A slot is walked in at most about this many steps of SCAN, whatever the step asked for: a step
-/// looks at every key of its slot, so smaller ones would cost the square of the slot's size.
+/// A slot is walked in at most about this many steps of SCAN, whatever COUNT is. A step looks at
+/// every key of its slot, so smaller steps would cost the square of the slot's size.
 const MAX_STEPS_A_SLOT: usize = 64;
 
 /// A stretch of the clients' keys, in their own order.
@@ -31,10 +31,10 @@ impl KeySpan<'_> {
 }
 
 impl Store {
-    /// One step of SCAN. Slots are walked in order; within a slot, keys come in the order of their
-    /// places, which is why all keys of a slot are looked at. All keys that share the last place
-    /// are reported, so that going on behind it misses none. Places stay far below `u64::MAX`,
-    /// which therefore stands for "to the end".
+    /// One step of SCAN. Slots are walked in order. Within a slot, keys come in the order of their
+    /// places, so all keys of a slot are looked at. All keys that share the last place are
+    /// reported, so that the next step, which begins behind that place, misses none. Places stay
+    /// far below `u64::MAX`, which stands for "to the end".
     pub(super) fn scan(
         &self,
         partition: Partition,
@@ -81,8 +81,8 @@ impl Store {
         Answer::Page { keys: keys.collect(), examined: seen.len() as u64, next }
     }
 
-    /// One step of KEYS: up to `limit_keys` keys behind `after`, of which the matching are
-    /// reported.
+    /// One step of KEYS: looks at up to `limit_keys` keys behind `after`, and reports those that
+    /// match.
     pub(super) fn keys(
         &self,
         partition: Partition,
