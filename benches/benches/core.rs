@@ -1,5 +1,5 @@
-//! The consensus core alone: three replicas of each group on one thread, with a disk that is always
-//! done and a network that loses nothing.
+//! The consensus core alone: three replicas of each group on one thread. Their disk is durable at
+//! once, and their network loses nothing.
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

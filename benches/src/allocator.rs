@@ -6,11 +6,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
-/// More than there are threads in most runs; threads beyond share.
+/// More shards than most runs have threads. Further threads share shards.
 const SHARDS: usize = 256;
 
-/// What the threads of a shard counted. Each has cache lines of its own, so that counting does not
-/// make threads wait for each other.
+/// The counts of a shard's threads. Each shard has cache lines of its own, so that counting does
+/// not make threads wait for each other.
 #[repr(align(128))]
 struct Shard {
     allocations: AtomicU64,
@@ -43,7 +43,7 @@ pub struct CountingAllocator;
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(1, size(layout.size()));
-        // SAFETY: the caller's promises are those that `System` asks for.
+        // SAFETY: the caller keeps the conditions of `System`'s method, which are the same.
         unsafe { System.alloc(layout) }
     }
 
@@ -77,7 +77,7 @@ fn count(allocations: u64, bytes: i64) {
     shard.live_bytes.fetch_add(bytes, Ordering::Relaxed);
 }
 
-/// No object is larger than `isize` can say.
+/// No object is larger than `isize::MAX` bytes.
 const fn size(bytes: usize) -> i64 {
     bytes as i64
 }

@@ -1,4 +1,4 @@
-//! Clients that each have one request under way at a time, and what they counted.
+//! Closed-loop clients: each has one request under way at a time. What they counted.
 
 use bytes::Bytes;
 use logboat::{GroupHandle, RequestError};
@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 /// How many outcomes the clients share. With one for each client, the bench would measure the
-/// memory of thousands of histograms; with one for all, how the clients wait for it.
+/// memory of thousands of histograms. With one for all, it would measure how the clients wait for
+/// it.
 const SHARES: usize = 16;
 
-/// What clients do.
+/// The load of closed-loop clients.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Work {
     /// How many clients, spread over all groups.
@@ -28,7 +29,7 @@ pub(crate) struct Work {
     pub(crate) batch: u64,
 }
 
-/// What clients counted while they were measured.
+/// The counts of clients while they were measured.
 #[derive(Default)]
 pub(crate) struct Outcome {
     /// Latencies of all answers.

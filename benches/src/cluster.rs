@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How large a cluster is.
+/// The size of a cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     /// How many groups, each with a replica on every node.
@@ -22,7 +22,7 @@ pub struct Shape {
     pub nodes: u64,
     /// Worker threads a node; one a core if not given.
     pub workers: Option<usize>,
-    /// How many bytes a node may hold for all that is under way; the default if not given.
+    /// The memory budget of a node in bytes; the default if not given.
     pub memory_budget_bytes: Option<usize>,
     /// Above which size of its log, in bytes, a node makes groups compact; the default if not
     /// given.
@@ -164,7 +164,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// What logs and replicas of all nodes have counted.
+    /// The counts of the logs and replicas of all nodes.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for node in &self.nodes {
@@ -181,7 +181,7 @@ impl Cluster {
         counts
     }
 
-    /// What all nodes have sent to their peers.
+    /// The traffic of all nodes to their peers.
     ///
     /// # Errors
     /// When the metrics can't be read.
@@ -211,7 +211,7 @@ impl Cluster {
         let mut bytes = 0;
         for node in &self.nodes {
             for file in node_dir(&self.data_dir, node.id()).join("wal").read_dir()? {
-                // One that goes meanwhile is gone.
+                // A file may be removed meanwhile.
                 bytes += file?.metadata().map_or(0, |metadata| metadata.len());
             }
         }
@@ -233,7 +233,7 @@ fn node_dir(data_dir: &Path, node: NodeId) -> PathBuf {
     data_dir.join(format!("node-{node}"))
 }
 
-/// What logs and replicas counted since they started.
+/// The counts of logs and replicas since they started.
 #[derive(Clone, Copy, Default)]
 pub struct Counts {
     /// Syncs of the logs.
@@ -252,7 +252,7 @@ pub struct Counts {
     pub segments: i64,
 }
 
-/// What nodes sent to their peers since they started.
+/// The traffic of nodes to their peers since they started.
 #[derive(Clone, Copy)]
 pub struct Sent {
     /// Messages of groups and of node liveness.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// The file that is written again and again from its beginning, as a recycled segment is.
 const FILE_BYTES: usize = 64 << 20;
 
-/// What writes past the page cache are aligned to.
+/// The alignment of writes past the page cache.
 const BLOCK_BYTES: usize = 4096;
 
 /// Writes of one thread into a file that has its blocks already, each followed by `fdatasync`.
@@ -43,7 +43,7 @@ fn size(argument: &str) -> Result<usize, String> {
     Err(format!("not a multiple of {BLOCK_BYTES} up to {FILE_BYTES}"))
 }
 
-/// What came out.
+/// The figures of a run.
 #[derive(Serialize)]
 struct Report {
     write_bytes: usize,
@@ -54,7 +54,7 @@ struct Report {
     cpu_us_per_sync: f64,
 }
 
-/// Measures, and prints what came out.
+/// Measures, and prints the figures.
 ///
 /// # Errors
 /// When the disk refuses a write.

@@ -24,7 +24,7 @@ const VICTIM: usize = 0;
 /// How many clients write to groups that the killed node did not lead.
 const WRITERS: usize = 16;
 
-/// How long each of these clients waits between two writes, so that they are no load.
+/// How long each of these clients waits between two writes, so that they add no load to speak of.
 const WRITERS_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long these clients write before the node is killed.
@@ -43,7 +43,7 @@ pub(crate) struct Options {
     /// How many groups.
     #[arg(long, default_value_t = 1_000)]
     groups: usize,
-    /// How long a node that is not heard is supported.
+    /// The election timeout: how long a silent node keeps its support.
     #[arg(long, value_name = "MS", default_value_t = 2_500)]
     election_timeout_ms: u64,
     /// Print one JSON object.
@@ -51,7 +51,7 @@ pub(crate) struct Options {
     json: bool,
 }
 
-/// What came out. Times are since the kill.
+/// The figures of a run. Times are since the kill.
 #[derive(Serialize)]
 struct Report {
     groups: usize,
@@ -143,7 +143,7 @@ struct Groups {
 }
 
 impl Groups {
-    /// What the servers make of `groups` groups.
+    /// The map that the servers make for `groups` groups.
     fn new(groups: usize) -> Result<Self, Failure> {
         let nodes: Vec<_> = (1..=NODES).map(NodeId).collect();
         let layout = Partition::Hash;
@@ -208,7 +208,7 @@ fn leaders(servers: &mut [Server]) -> Result<Vec<usize>, Failure> {
     leaders.collect()
 }
 
-/// When a survivor first reports something else than `before`.
+/// When a survivor first reports other numbers than `before`.
 async fn detect(survivors: &mut [Server], before: &[usize]) -> Result<Instant, Failure> {
     loop {
         for (server, before) in survivors.iter_mut().zip(before) {
@@ -275,7 +275,7 @@ async fn probe(
     Ok(killed.elapsed())
 }
 
-/// Clients of groups that the killed node did not lead, which go on all the time.
+/// Clients of groups that the killed node did not lead. They write all the time.
 struct Writers {
     clients: JoinSet<Result<(), Failure>>,
     outcome: Arc<Mutex<Outcome>>,

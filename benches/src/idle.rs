@@ -42,7 +42,7 @@ pub(crate) struct Options {
     place: Place,
 }
 
-/// What came out. Counts are of all nodes together.
+/// The figures of a run. Counts are of all nodes together.
 #[derive(Serialize)]
 struct Report {
     groups: u64,

@@ -11,8 +11,8 @@ use logboat_server::latency::per_second;
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
-/// A cluster over loopback TCP under clients that write small values: first alone, then beside a
-/// few clients that write large values to other groups.
+/// A cluster over loopback TCP under clients that write small values. They run alone first, then
+/// beside a few clients that write large values to other groups.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Options {
     /// How many groups take small values.
@@ -37,7 +37,7 @@ pub(crate) struct Options {
     place: Place,
 }
 
-/// What came out.
+/// The figures of a run.
 #[derive(Serialize)]
 struct Report {
     small_alone_per_s: f64,
@@ -106,7 +106,7 @@ async fn measure(options: &Options, cluster: &Cluster) -> Result<Report, Failure
     })
 }
 
-/// What loads that ran side by side did.
+/// The outcomes of loads that ran side by side.
 struct Phase {
     elapsed: Duration,
     batch_us: f64,

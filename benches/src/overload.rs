@@ -1,8 +1,8 @@
 //! `logboat-bench overload`: a cluster that is offered many times what it takes.
 //!
-//! First closed-loop clients find what the cluster does at its best. Then an open loop begins a
-//! multiple of that in a second (or a part of it), whatever comes back. Its threads run without an
-//! executor, so that a proposal that is refused at once costs them one poll.
+//! First, closed-loop clients find the best throughput of the cluster. Then an open loop begins a
+//! multiple of that each second (or a part of it), whatever comes back. Its threads run without an
+//! executor, so a proposal that is refused at once costs them one poll.
 
 use crate::closed_loop::{ClosedLoop, Work};
 use crate::report::Place;
@@ -31,19 +31,19 @@ pub(crate) struct Options {
     /// The size of a command in bytes.
     #[arg(long, default_value_t = 128)]
     payload: usize,
-    /// How many closed-loop clients, over all groups, show what the cluster does at its best.
+    /// How many closed-loop clients, over all groups, find the best throughput.
     #[arg(long, default_value_t = 8_000)]
     clients: u64,
     /// How long to measure each of the two loads, after two seconds of it that don't count.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
-    /// How many times the best is offered; 0.5 for half of it.
+    /// How many times the best throughput is offered; 0.5 for half of it.
     #[arg(long, default_value_t = 10.0, value_parser = times)]
     times: f64,
     /// How many threads offer that.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     generators: u32,
-    /// What each node may hold of all that is under way, in bytes.
+    /// The memory budget of each node, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 30)]
     memory_budget: usize,
     #[command(flatten)]
@@ -55,14 +55,14 @@ fn times(argument: &str) -> Result<f64, String> {
     if times > 0.0 && times <= 1e3 { Ok(times) } else { Err("not within 0 and 1,000".to_owned()) }
 }
 
-/// What came out.
+/// The figures of a run.
 #[derive(Serialize)]
 struct Report {
     groups: u64,
     payload_bytes: usize,
     best_writes_per_s: f64,
     best_p99_us: u64,
-    /// What the generator was asked to begin, and what it managed to.
+    /// The rate that the generator should have begun, and the one that it reached.
     wanted_per_s: f64,
     offered_per_s: f64,
     writes_per_s: f64,
@@ -75,7 +75,7 @@ struct Report {
     write_p50_us: u64,
     write_p99_us: u64,
     write_max_us: u64,
-    /// Of the machine's cores, what the generators took.
+    /// The share of the machine's cores that the generators took.
     generator_cpu_cores: f64,
     rss_before_bytes: u64,
     peak_rss_bytes: u64,
@@ -169,10 +169,10 @@ type Proposal<'a> = Pin<Box<dyn Future<Output = Answer> + 'a>>;
 /// When a proposal was begun, and what became of it.
 type Answer = (Instant, Result<Bytes, RequestError>);
 
-/// How often the generator begins what is due, and takes what came back.
+/// How often the generator begins the proposals that are due and takes the answers that came back.
 const TICK: Duration = Duration::from_millis(1);
 
-/// How far the generator may be behind before it begins less than it should.
+/// How late a proposal may be begun. Later ones are left out.
 const BEHIND: Duration = Duration::from_millis(250);
 
 /// Begins proposals at a fixed rate.
@@ -228,7 +228,7 @@ impl<'a> Generator<'a> {
     }
 
     /// Begins the proposals that are due, in every tick. Late ones follow as soon as the machine
-    /// allows it, except for those that are later than [`BEHIND`].
+    /// allows. Those later than [`BEHIND`] are left out.
     fn offer(&mut self, time: Duration, outcome: &mut Outcome) {
         let start = Instant::now();
         let mut due = 0.0;

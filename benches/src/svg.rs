@@ -49,7 +49,7 @@ pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// A number with as many digits as say something.
+/// A number with its significant digits.
 pub fn figure(value: f64) -> String {
     match value {
         value if value >= 1_000.0 => format!("{value:.0}"),

@@ -1,5 +1,5 @@
-//! The three replicas of a group on one thread, with a disk that is always done and a network that
-//! loses nothing: the consensus core alone.
+//! The consensus core alone: the three replicas of a group on one thread. Their disk is durable at
+//! once, and their network loses nothing.
 
 use bytes::Bytes;
 use logboat_raft::{
@@ -15,7 +15,7 @@ pub struct ThreeNodes {
     replicas: [Raft; 3],
     messages: VecDeque<(NodeId, NodeId, Message)>,
     outputs: Vec<Output>,
-    /// Nobody's support: these replicas have no nodes.
+    /// No support from any node: these replicas have no nodes.
     support: Support,
     committed: u64,
 }
@@ -58,7 +58,7 @@ impl ThreeNodes {
         self.deliver();
     }
 
-    /// How many entries the leader has handed out to be applied.
+    /// How many entries the leader has handed out for applying.
     #[must_use]
     pub fn committed(&self) -> u64 {
         self.committed

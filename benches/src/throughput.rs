@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 /// How long clients run before anything counts.
 pub(crate) const WARM_UP: Duration = Duration::from_secs(2);
 
-/// A cluster over loopback TCP, its groups' clients in the same process: each client has one
-/// request at a time, at the replica that leads its group.
+/// A cluster over loopback TCP, with its clients in the same process. Each client has one request
+/// at a time, at the replica that leads its group.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Options {
     /// How many groups.
@@ -55,7 +55,7 @@ pub(crate) struct Options {
     place: Place,
 }
 
-/// What came out.
+/// The figures of a run.
 #[derive(Serialize)]
 struct Report {
     groups: u64,

@@ -13,7 +13,7 @@ const PANEL_HEIGHT: f64 = 120.0;
 /// The height of a panel's heading.
 const LABEL_HEIGHT: f64 = 28.0;
 
-/// What is drawn, each in a panel of its own, all from zero up.
+/// The values that are drawn, each in a panel of its own, all from zero up.
 const PANELS: [&str; 5] = [
     "writes/s",
     "p99 latency, ms",

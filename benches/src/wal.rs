@@ -38,7 +38,7 @@ pub(crate) struct Options {
     place: Place,
 }
 
-/// What came out.
+/// The figures of a run.
 #[derive(Serialize)]
 struct Report {
     groups: u64,
@@ -113,7 +113,7 @@ struct Writer<'a> {
     seq: u64,
 }
 
-/// A group compacts its log after so many entries, and keeps half of them, as snapshots would do.
+/// A group compacts its log after so many entries, and keeps half of them, as after a snapshot.
 const KEPT_ENTRIES: u64 = 10_000;
 
 impl<'a> Writer<'a> {

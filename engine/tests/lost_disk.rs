@@ -1,5 +1,5 @@
-//! A node that comes back with an empty disk has forgotten its votes and its acknowledgements: it
-//! must be told from the one that it was, and take no part.
+//! A node that comes back with an empty disk has forgotten its votes and its acknowledgements. Its
+//! peers must notice that it is not the node that it was, and it must take no part.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
 

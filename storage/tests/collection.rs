@@ -223,8 +223,8 @@ fn a_recycled_segment_shows_nothing_of_its_former_life() {
     let options = small(32 << 10, 64 << 10);
     let (mut wal, _) = InlineWal::open(disk.clone(), options.clone()).unwrap();
     let mut model = Model::default();
-    // Batches of a page each, so that behind the last one of a segment there stands, whole, one
-    // of the file's former life, and not the zeros that end a page.
+    // Batches of a page each. So a whole batch of the file's former use stands behind the last
+    // batch of a segment, rather than the zeros that end a page.
     for index in 1..120 {
         let writes =
             [append_entries(HOT, Index(index), 1, 4096 - 32 - 28), compact(HOT, Index(index - 1))];

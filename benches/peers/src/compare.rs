@@ -1,12 +1,12 @@
 //! `logboat-peers compare`: Logboat beside its peers, in turn, in one process.
 //!
-//! Machines are noisy and no two are alike, so what counts is the ratio of two figures taken one
-//! right after the other: each contest runs Logboat, the peer, Logboat, the peer, …, and the ratio
-//! of a row is the median of the ratios of its rounds.
+//! Machines are noisy, and no two are alike. So the result is the ratio of two figures taken one
+//! right after the other. Each contest runs Logboat, the peer, Logboat, the peer, … The ratio of a
+//! row is the median over its rounds.
 //!
 //! Every peer is used as its own documentation says, with the settings that its own benchmarks and
-//! its largest user choose; the module of each says which, and why. Where a choice was open, it was
-//! made by measurement in the peer's favour.
+//! its largest user choose. The module of each peer names them, with the reasons. Where a choice
+//! was open, it was made by measurement in the peer's favour.
 
 use crate::contest::{Contest, Row};
 use crate::contests::{cluster, core, wal};

@@ -1,7 +1,7 @@
 //! `logboat-peers`: Logboat beside its peers on this machine.
 //!
-//! This package is a workspace of its own, so that the peers and all that they need stay out of the
-//! lock file of the product.
+//! This package is a workspace of its own. So the peers and their dependencies stay out of the
+//! product's lock file.
 //!
 //! - [`compare`] is the command: which contests run, and how their rows are printed.
 //! - [`contest`] runs two sides in turn; [`plot`] draws the rows; [`testbed`] has the directory.

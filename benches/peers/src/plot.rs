@@ -1,5 +1,5 @@
-//! The ratios as a picture: names on the left, and a bar a row on a logarithmic scale, to the right
-//! of "as good" where Logboat is better.
+//! The ratios as a picture: names on the left, and a bar a row on a logarithmic scale. A bar goes
+//! to the right of "as good" where Logboat is better.
 
 use crate::contest::{Better, Row};
 use logboat_bench::svg::{MARGIN, Picture, WIDTH, count, escape, figure};

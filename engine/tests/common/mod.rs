@@ -280,8 +280,8 @@ impl Cluster {
         }
     }
 
-    /// Waits until the replica has applied so many commands, by what its state machine answers to
-    /// nobody but itself: every command and the leaders' no-ops take one index each.
+    /// Waits until the replica has applied so many commands and at least one leader's no-op. Each
+    /// of them takes one index.
     pub(crate) async fn await_applied(&self, node: NodeId, group: GroupId, commands: u64) {
         let handle = self.handle(node, group);
         while handle.view().applied() <= Index(commands) {

@@ -3,9 +3,9 @@
 //! checked; at the end everything is healed, and the cluster must go on where it was.
 //!
 //! `PROPTEST_CASES=20000 cargo test --release -p logboat-raft --test protocol properties` runs more
-//! of them. A failing case is shrunk and printed, and its seed kept in
-//! `properties.proptest-regressions`, from where it is run first the next time; with
-//! `LOGBOAT_TRACE=1` all that happened is printed.
+//! of them. A failing case is shrunk and printed. Its seed is kept in
+//! `properties.proptest-regressions` and run first the next time. With `LOGBOAT_TRACE=1` all that
+//! happened is printed.
 
 use crate::cluster::Cluster;
 use bytes::Bytes;

@@ -59,8 +59,8 @@ impl Script {
     }
 }
 
-/// Carries a command out. What happened is in the cluster's events; the text is what the command
-/// shows besides.
+/// Carries a command out. Events of the cluster are printed anyway; the returned text is what the
+/// command shows besides.
 fn run(cluster: &mut Cluster, command: &Command) -> Result<String> {
     let mut args = command.consume_args();
     let mut text = String::new();

@@ -42,14 +42,14 @@ pub(crate) const BOOT: NodeBoot = NodeBoot {
 };
 
 impl Recorder {
-    /// One that has recorded the nodes of these tests.
+    /// An inbox that has recorded the nodes of these tests.
     pub(crate) fn new() -> Arc<Self> {
         let recorder = Self::default();
         *recorder.remembered.lock() = (1..=3).map(|node| (NodeId(node), BOOT)).collect();
         Arc::new(recorder)
     }
 
-    /// One that has recorded nobody.
+    /// An inbox that has recorded no peer.
     pub(crate) fn of_nobody() -> Arc<Self> {
         Arc::default()
     }

@@ -1,4 +1,4 @@
-//! Who is let in, who is refused, and what either side learns of it.
+//! The handshake: which dialers are admitted or refused, and what either side learns.
 
 use crate::common::{BOOT, Event, Recorder, eventually, numbered_batch};
 use crate::tcp::{
@@ -15,8 +15,8 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-/// Starts node 2 with `listener`, then node 1 with a map in which it is `as_node`, and waits until
-/// both know why they do not come together.
+/// Starts node 2 with `listener`, then node 1 with a map in which node 2 is `as_node`. Waits until
+/// both have the reason why they do not connect.
 fn refused(
     mut listener: TransportConfig,
     mut dialer: TransportConfig,
@@ -85,7 +85,7 @@ fn an_unknown_node_is_refused() {
 
 #[test]
 fn a_peer_that_lost_its_disk_is_refused() {
-    // One that never answers, so that no error of the dialer takes the place of the listener's.
+    // A peer that never answers, so that no error of the dialer replaces the listener's.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let (node, _) = start(config(1, &[(2, silent.local_addr().unwrap().to_string())]));
     drop(dial(node.local_addr()));

@@ -1,11 +1,12 @@
 //! openraft in the contests: in memory, replicas that call each other, its best case.
 //!
-//! It is set up as in its own `cluster_benchmark`: a log in memory that is durable at once, a state
-//! machine that does nothing, a network of function calls, requests of up to 1,024 entries, one
-//! runtime of tokio for replicas and clients. Three things are more favourable than there: appends
-//! to a follower are pipelined (`Raft::stream_append`), heartbeats are rare, as befits thousands of
-//! groups (every second and never while there is traffic, not 20 times a second), and there are no
-//! snapshots; under the default policy none would be due in the time of a run.
+//! It is set up as in its own `cluster_benchmark`. Its log is in memory and durable at once, its
+//! state machine does nothing, and its network is function calls. Requests have up to 1,024
+//! entries. Replicas and clients share one runtime of tokio. Three things are more favourable than
+//! there. Appends to a follower are pipelined (`Raft::stream_append`). Heartbeats are rare, as
+//! befits thousands of groups: every second, and never while there is traffic, rather than 20 times
+//! a second. There are no snapshots; under the default policy none would be due in the time of a
+//! run.
 
 use crate::work::clients::Target;
 use bytes::Bytes;
@@ -115,7 +116,7 @@ impl Groups {
     /// Stops all replicas.
     pub(crate) async fn stop(&self) {
         for replica in self.0.iter().flatten() {
-            // One that has failed has stopped already, and its writes were refused.
+            // A replica that has failed has stopped already, and its writes were refused.
             let _ = replica.shutdown().await;
         }
     }

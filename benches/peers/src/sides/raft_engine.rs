@@ -3,9 +3,9 @@
 //! Tuned, its settings are the defaults, except for two:
 //! - Compression is off, as in its example `append_compact_purge`: the commands don't compress, so
 //!   trying costs time and saves nothing.
-//! - Where writing is measured, `prefill_for_recycle` is on, so that it writes into files that have
-//!   been written before: those sync without a journal commit of the file system. The default
-//!   comes to that only after it has written 10 GiB.
+//! - Where writing is measured, `prefill_for_recycle` is on. So it writes into files that have been
+//!   written before, and these sync without a journal commit of the file system. The default comes
+//!   to that only after it has written 10 GiB.
 //!
 //! It groups the writes of threads by itself: the first in line writes and syncs for all who wait.
 //! Files are purged when they hold 10 GiB, which no run comes near.

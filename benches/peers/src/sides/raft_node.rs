@@ -3,8 +3,9 @@
 //!
 //! A node has one engine and some pollers. Each poller has groups of its own, and a connection to
 //! the poller of the same groups on every other node. Settings are TiKV's (`raft_rs`,
-//! `raft_engine`). Where it could be cheaper than TiKV, it is: no region epochs, no apply state, no
-//! commit index written for its own sake, commands of one group proposed at once, no log collected.
+//! `raft_engine`). Where it could be cheaper than TiKV, it is. It has no region epochs and no apply
+//! state, and writes no commit index for its own sake. It proposes the commands of one group at
+//! once, and collects no log.
 
 mod event;
 mod poller;
@@ -153,7 +154,7 @@ impl RaftNodes {
     /// Stops all nodes and says what failed.
     pub(crate) fn stop(&self) -> Result<(), Failure> {
         for inbox in self.inboxes.iter().flatten() {
-            // One that has failed has stopped already, and says so below.
+            // A thread that has failed has stopped already, and its error is reported below.
             let _ = inbox.send(Event::Stop);
         }
         for thread in std::mem::take(&mut *self.threads.lock()) {

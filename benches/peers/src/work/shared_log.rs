@@ -255,8 +255,8 @@ fn write(
     }
 }
 
-/// Writes so much that a log has left its first files and gone on to ones that it wrote before, and
-/// leaves nothing of that for the run's syncs.
+/// Writes so much that a log has gone on from its first files to recycled ones. All of it is
+/// synced, so nothing of it is left to the run's syncs.
 fn turn_over<L: SharedLog>(log: &L, growth: &mut Growth) -> Result<(), Failure> {
     const BYTES: usize = 256 << 20;
     let entries = 32;

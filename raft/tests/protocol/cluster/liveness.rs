@@ -19,7 +19,7 @@ pub(crate) struct Rounds {
 }
 
 impl Cluster {
-    /// A node starts: it honours what it has granted, and its peers support the new run at a later
+    /// A node starts. It honours what it has granted. Its peers support the new boot at a later
     /// epoch, as soon as they hear of it.
     pub(super) fn start_liveness(&mut self, node: NodeId) {
         let host = self.host(node);

@@ -1,5 +1,5 @@
-//! A whole cluster in one thread: hosts with disks that lose what was not synced, a network that
-//! does as it is told, and the checks of the Raft properties after every step.
+//! A whole cluster in one thread: hosts with disks that lose what was not synced, and a network
+//! that the test controls. The Raft properties are checked after every step.
 
 mod checks;
 mod host;
@@ -36,7 +36,7 @@ pub(crate) struct Cluster {
     delayed: BTreeMap<(NodeId, NodeId), VecDeque<Packet>>,
     /// Links that lose everything.
     pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
-    /// Rounds of confirmations under way, by who opened them and who is asked.
+    /// Rounds of confirmations under way, by the node that opened them and the node that answers.
     rounds: BTreeMap<(NodeId, NodeId), Rounds>,
     /// The voter that campaigns first.
     preferred: NodeId,

@@ -1,6 +1,6 @@
-//! A thread that drives the replicas of its groups, as a poller of TiKV's raftstore does: it takes
-//! what has arrived, steps every replica concerned, collects what all of them want written into one
-//! batch, and syncs once.
+//! A thread that drives the replicas of its groups, as a poller of TiKV's raftstore does. It takes
+//! what has arrived and steps every replica concerned. It collects the writes of all of them into
+//! one batch, and syncs once.
 
 use super::event::{Event, Proposal};
 use super::storage::GroupLog;
@@ -161,8 +161,8 @@ impl Poller {
         }
     }
 
-    /// Does what the woken replicas want done: a leader's messages leave before the write, so that
-    /// followers write at the same time; what promises something leaves after it.
+    /// Carries out the effects of the woken replicas. A leader's messages leave before the write,
+    /// so that followers write at the same time. Messages that promise something leave after it.
     fn turn(&mut self) -> Result<(), Failure> {
         let mut pending = Vec::new();
         let mut must_sync = false;

@@ -30,8 +30,8 @@ impl GroupLog {
         Self { group, engine, voters, last: 0, newest: VecDeque::new() }
     }
 
-    /// Appends entries, in place of those there may be from the first one's index on, here and in
-    /// `batch`, which must be written before raft-rs is told.
+    /// Appends entries, here and in `batch`, in place of any from the first one's index on. `batch`
+    /// must be written before raft-rs is told.
     pub(crate) fn append(
         &mut self,
         entries: Vec<Entry>,

@@ -1,5 +1,5 @@
-//! Messages between nodes over TCP: a frame is its length and then, for each message, its group and
-//! the message with its length, as protobuf writes them.
+//! Messages between nodes over TCP. A frame begins with its length. Then come, for each message,
+//! its group and the message with its length, as protobuf writes them.
 
 use super::event::Event;
 use bytes::Bytes;
