@@ -15,8 +15,12 @@
 //! invariants, and that nothing leaves a node that rests on what its disk does not hold (`checks`);
 //! that a leader's search for where a follower's log parts from its own comes to an end; that a
 //! read reflects all that any replica had applied when it was asked for, which is more than clients
-//! could tell. After every restart: that the log is one that was written, with all that was durable
-//! (`model`). After the run: that every acknowledged write is there, that the histories are
+//! could tell; that a message of an earlier term changes nothing. What reads rest on is checked by
+//! itself: that a bond stands on the follower's disk while its leader counts on it, and ends for
+//! few reasons (`checks::bonds`); that a read is confirmed by a round which was opened after it
+//! came (`reads`); that a lease ends before its supporter could withdraw, by the supporter's clock
+//! (`vigil`). After every restart, and where a power cut would hurt (`probe`): that the log is one
+//! that was written, with all that was durable, and agrees with the snapshot (`model`). After the run: that every acknowledged write is there, that the histories are
 //! linearizable, and that every group recovers within [`RECOVERY_ELECTIONS`] election timeouts of
 //! the last fault.
 //!
@@ -30,8 +34,10 @@ mod host;
 mod machine;
 mod model;
 mod options;
+mod probe;
 mod process;
 mod random;
+mod reads;
 mod scene;
 mod trace;
 mod transfer;

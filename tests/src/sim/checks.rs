@@ -1,11 +1,16 @@
 //! The five properties of Raft (paper, figure 3) over all replicas, and what Logboat adds: nothing
 //! leaves a node that rests on what its disk does not hold, and commands are applied once.
 
+mod bonds;
+
 use super::model::ReplicaModel;
+use super::process::group_id;
+use bonds::{Bonds, Counted};
 use logboat_raft::{
-    Fortification, Grant, Index, LogId, LogWrite, Message, NodeId, Payload, Persist, Raft,
-    Restored, RoleKind, SupportMessage, Term, WriteSeq,
+    BootCount, Fortification, Grant, HardState, Index, LogId, LogWrite, Message, NodeId, Payload,
+    Persist, Raft, Restored, RoleKind, SupportMessage, Term, WriteSeq,
 };
+use logboat_storage::Recovered;
 use std::collections::{BTreeMap, HashMap};
 
 /// Everything that is known of the groups. Each method panics with a sentence when a property is
@@ -15,6 +20,8 @@ pub(super) struct Checks {
     groups: Vec<GroupChecks>,
     /// What nodes promised to peers, durably.
     grants: HashMap<(NodeId, NodeId), Grant>,
+    /// The boots that nodes are in.
+    boots: HashMap<NodeId, BootCount>,
     /// How many conditions were looked at.
     pub(super) steps: u64,
 }
@@ -35,6 +42,7 @@ struct GroupChecks {
     /// Where each operation was applied.
     operations: HashMap<u64, u64>,
     replicas: Vec<Replica>,
+    bonds: Bonds,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +51,8 @@ struct Replica {
     commit: Index,
     /// The term in which it leads.
     leads: Option<Term>,
+    /// The followers that it counts on then.
+    counted: Vec<Counted>,
     search: Search,
 }
 
@@ -138,9 +148,12 @@ impl Checks {
         self.groups[group].replicas[node].model.submit(persist.clone());
     }
 
-    /// A write is durable.
-    pub(super) fn durable(&mut self, node: usize, group: usize, seq: WriteSeq) {
-        self.groups[group].replicas[node].model.synced(seq);
+    /// All writes of a replica up to `seq` are durable. Returns whether one of them replaced the
+    /// log by a snapshot.
+    pub(super) fn durable(&mut self, node: usize, group: usize, seq: WriteSeq) -> bool {
+        let written = self.groups[group].replicas[node].model.synced(seq);
+        self.hard_states_changed(node, group, &written);
+        written.iter().any(|(_, persist)| matches!(persist.log, LogWrite::Reset(_)))
     }
 
     /// A snapshot file is durable.
@@ -148,12 +161,38 @@ impl Checks {
         self.groups[group].replicas[node].model.snapshot_durable(last);
     }
 
-    /// A restart found this on the disk.
+    /// A restart found this on the disk, after the node's [grants](Self::started).
     pub(super) fn recovered(&mut self, node: usize, group: usize, restored: &Restored) {
         let replica = &mut self.groups[group].replicas[node];
-        replica.model.recovered(restored);
+        let written = replica.model.recovered(restored);
         replica.commit = Index(0);
         replica.leads = None;
+        self.hard_states_changed(node, group, &written);
+    }
+
+    /// The log that a restart found and its snapshot, which ends with `snapshot`, became `agreed`.
+    pub(super) fn reconciled(&self, node: usize, group: usize, snapshot: LogId, agreed: &Restored) {
+        self.groups[group].replicas[node].model.reconciled(snapshot, agreed);
+    }
+
+    /// If the power of a node went now, a restart would find this on its disk, and for each group
+    /// go on from what `agree` makes of it and of the group's snapshot.
+    pub(super) fn would_recover(
+        &self,
+        node: usize,
+        found: &Recovered,
+        mut agree: impl FnMut(usize, Restored) -> (LogId, Restored),
+    ) {
+        self.finds_grants(node, &found.grants);
+        for (number, group) in self.groups.iter().enumerate() {
+            if group.voters.contains(&node) {
+                let restored = found.groups.get(&group_id(number)).cloned().unwrap_or_default();
+                let mut model = group.replicas[node].model.clone();
+                model.recovered(&restored);
+                let (snapshot, agreed) = agree(number, restored);
+                model.reconciled(snapshot, &agreed);
+            }
+        }
     }
 
     /// A replica has run.
@@ -173,11 +212,19 @@ impl Checks {
                 group.leader_completeness(node, term);
             }
         }
+        let peers = raft.status().peers;
         let led = group.replicas[node].leads;
         group.commits(node, [led, leads.then_some(term)], raft.commit());
         let replica = &mut group.replicas[node];
         replica.leads = leads.then_some(term);
         replica.commit = raft.commit();
+        replica.counted = peers.iter().filter_map(Counted::of).collect();
+        if leads && group.newest_leader() == Some((term, node)) {
+            for peer in &peers {
+                group.follower_holds(node, peer.node, peer.matched);
+            }
+        }
+        self.bonds_stand(number);
     }
 
     /// A state machine was given a command.
@@ -219,6 +266,14 @@ impl Checks {
         (now_us, retransmit_us): (u64, u64),
     ) {
         let Some(group) = self.groups.get_mut(group) else { return };
+        group.bonds.heard(node_id(from), node_id(to), message);
+        if matches!(
+            message.payload,
+            Payload::AppendEntries { .. } | Payload::Fortify { .. } | Payload::Snapshot { .. }
+        ) {
+            let leader = *group.leaders.entry(message.term).or_insert(from);
+            assert_eq!(leader, from, "election safety: two lead in {}", message.term);
+        }
         let Replica { model, search, .. } = &mut group.replicas[from];
         let (term, last) = model.survives();
         let vote = model.durable.hard_state.vote;
@@ -271,9 +326,24 @@ impl Checks {
         assert!(!names_term || term >= message.term, "a message of a term that is not durable");
     }
 
+    /// A node starts, with these grants on its disk.
+    pub(super) fn started(
+        &mut self,
+        node: usize,
+        boot: BootCount,
+        grants: &BTreeMap<NodeId, Grant>,
+    ) {
+        self.boots.insert(node_id(node), boot);
+        self.finds_grants(node, grants);
+        for (peer, grant) in grants {
+            // What the disk kept of a batch that nobody knew to be durable counts from now on.
+            self.granted(node, *peer, *grant);
+        }
+    }
+
     /// A promise to a peer is durable. (What a node notes of itself is none.)
     pub(super) fn granted(&mut self, node: usize, peer: NodeId, grant: Grant) {
-        let own = NodeId(node as u64 + 1);
+        let own = node_id(node);
         if peer == own {
             return;
         }
@@ -297,9 +367,84 @@ impl Checks {
     pub(super) fn committed(&self, group: usize) -> u64 {
         self.groups[group].committed.len() as u64
     }
+
+    /// The disk of a node has all grants that were durable, or later ones.
+    fn finds_grants(&self, node: usize, grants: &BTreeMap<NodeId, Grant>) {
+        for ((own, peer), known) in &self.grants {
+            let found = grants.get(peer).copied().unwrap_or_default();
+            assert!(
+                *own != node_id(node) || (found.epoch, !found.live) >= (known.epoch, !known.live),
+                "{own} forgot what it granted {peer}: {known:?}, then {found:?}"
+            );
+        }
+    }
+
+    /// Writes of a replica became durable, in this order, each with the hard state before it.
+    fn hard_states_changed(
+        &mut self,
+        node: usize,
+        number: usize,
+        written: &[(HardState, Persist)],
+    ) {
+        let GroupChecks { bonds, leaders, .. } = &mut self.groups[number];
+        let grant = |peer| self.grants.get(&(node_id(node), peer)).copied().unwrap_or_default();
+        for (before, persist) in written {
+            if let Some(after) = persist.hard_state {
+                bonds.written(node_id(node), (*before, after), grant, leaders);
+            }
+        }
+        self.bonds_stand(number);
+    }
+
+    /// While the latest leader counts on a follower whose node supports the leader's at that epoch,
+    /// on disk, the follower's bond is on its disk, too.
+    fn bonds_stand(&self, number: usize) {
+        let group = &self.groups[number];
+        let Some((term, place)) = group.newest_leader() else { return };
+        let leader = node_id(place);
+        if group.replicas[place].leads != Some(term) || !group.bonds.serves(leader, term) {
+            return;
+        }
+        for Counted { follower, epoch } in &group.replicas[place].counted {
+            let grant = self.grants.get(&(*follower, leader)).copied().unwrap_or_default();
+            let stands = grant.live && grant.epoch == *epoch;
+            if !stands || self.boots.get(&leader) != Some(&grant.boot) {
+                continue;
+            }
+            let bond = group.replicas[place_of(*follower)].model.durable.hard_state.fortified;
+            assert!(
+                bond.is_some_and(|bond| (bond.leader, bond.epoch) == (leader, *epoch)),
+                "the leader {leader} of {term} counts on a bond with {follower} at {epoch}, whose \
+                 disk has {bond:?}"
+            );
+        }
+    }
+}
+
+const fn node_id(place: usize) -> NodeId {
+    NodeId(place as u64 + 1)
+}
+
+const fn place_of(node: NodeId) -> usize {
+    node.0 as usize - 1
 }
 
 impl GroupChecks {
+    /// The leader of the latest term that had one.
+    fn newest_leader(&self) -> Option<(Term, usize)> {
+        self.leaders.last_key_value().map(|(term, place)| (*term, *place))
+    }
+
+    /// What the latest leader counts as held by a follower is on that follower's disk.
+    fn follower_holds(&self, leader: usize, follower: NodeId, matched: Index) {
+        let Some(term) = self.replicas[leader].model.view.term_at(matched) else { return };
+        let id = LogId::new(term, matched);
+        assert!(
+            self.replicas[place_of(follower)].model.holds(id),
+            "a leader counts {id} as durable on {follower}, and it is not"
+        );
+    }
+
     /// The leader of the latest term has all that is committed. (One of an earlier term, which does
     /// not know yet that it was deposed, may not.)
     fn leader_completeness(&self, node: usize, term: Term) {

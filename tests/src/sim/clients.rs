@@ -2,7 +2,7 @@
 //! as the router does, and notes what it asked and what it heard.
 
 use super::host::Host;
-use super::machine::{decode_read, decode_sum, encode_command};
+use super::machine::{QueryId, decode_read, decode_sum, encode_command, encode_query};
 use super::process::{group_id, group_place};
 use super::scene::{Event, Scene, Target};
 use crate::history::{Answer, Kind, Operation, Outcome};
@@ -276,7 +276,10 @@ impl Clients {
         state.attempt += 1;
         state.asked = true;
         let (request, body, limit) = match pending.kind {
-            Kind::Get => (RequestKind::Read(mode), Bytes::from(pending.key.clone()), 1),
+            Kind::Get => {
+                let id = QueryId { client: client as u64, attempt: state.attempt };
+                (RequestKind::Read(mode), encode_query(id, &pending.key), 1)
+            }
             _ => {
                 let padding = scene.random.place(scene.plan.padding_bytes);
                 let command = encode_command(pending.number, &pending.key, &pending.kind, padding);

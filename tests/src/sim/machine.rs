@@ -9,9 +9,24 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-/// What a replica's state machine was given, in order, until the simulation takes it out: the
-/// number of the command (from 0 on), the operation, and the checksum of the command.
-pub(super) type Journal = Arc<Mutex<Vec<(u64, u64, u32)>>>;
+/// What a replica's state machine was asked to do, until the simulation takes it out.
+#[derive(Debug, Default)]
+pub(super) struct Record {
+    /// The commands, in order: the number of each (from 0 on), its operation, its checksum.
+    pub(super) applied: Vec<(u64, u64, u32)>,
+    /// The queries.
+    pub(super) answered: Vec<QueryId>,
+}
+
+/// Which attempt of a client to read something a query belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct QueryId {
+    pub(super) client: u64,
+    pub(super) attempt: u64,
+}
+
+/// The record of a replica's state machine, as the simulation shares it with the machine.
+pub(super) type Journal = Arc<Mutex<Record>>;
 
 /// Keys with texts.
 pub(super) struct Machine {
@@ -53,13 +68,14 @@ impl StateMachine for Machine {
     fn apply(&mut self, command: Bytes) -> Bytes {
         let crc = crc32fast::hash(&command);
         let (operation, key, kind) = decode_command(command);
-        self.journal.lock().push((self.count, operation, crc));
+        self.journal.lock().applied.push((self.count, operation, crc));
         self.count += 1;
         self.change(key, kind)
     }
 
     /// The answer begins with how many commands the state reflects.
-    fn query(&self, query: Bytes) -> Bytes {
+    fn query(&self, mut query: Bytes) -> Bytes {
+        self.journal.lock().answered.push(take_query_id(&mut query));
         let mut answer = self.count.to_le_bytes().to_vec();
         answer.extend_from_slice(&encode_value(self.values.get(&text(query))));
         answer.into()
@@ -124,6 +140,20 @@ pub(super) fn encode_command(operation: u64, key: &str, kind: &Kind, padding: us
         }
     }
     bytes.into()
+}
+
+/// The query of a client's attempt to read `key`.
+pub(super) fn encode_query(id: QueryId, key: &str) -> Bytes {
+    let mut bytes = Vec::new();
+    bytes.put_u64_le(id.client);
+    bytes.put_u64_le(id.attempt);
+    bytes.put_slice(key.as_bytes());
+    bytes.into()
+}
+
+/// Takes from a query which one it is; the key is left.
+pub(super) fn take_query_id(query: &mut Bytes) -> QueryId {
+    QueryId { client: query.get_u64_le(), attempt: query.get_u64_le() }
 }
 
 /// The answer to [`Kind::Get`]: how many commands it reflects, and the value, if there is one.

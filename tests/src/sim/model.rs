@@ -92,12 +92,15 @@ impl ReplicaModel {
         self.submitted.push_back(persist);
     }
 
-    /// All writes up to `seq` are durable.
-    pub(super) fn synced(&mut self, seq: WriteSeq) {
+    /// All writes up to `seq` are durable. Returns them, and the hard state before each.
+    pub(super) fn synced(&mut self, seq: WriteSeq) -> Vec<(HardState, Persist)> {
+        let mut synced = Vec::new();
         while let Some(persist) = self.submitted.pop_front_if(|persist| persist.seq <= seq) {
-            self.durable.write(&persist);
+            synced.push((self.durable.hard_state, persist));
+            self.durable.write(&synced[synced.len() - 1].1);
             self.bonds.extend(self.durable.hard_state.fortified);
         }
+        synced
     }
 
     /// A snapshot file is durable.
@@ -121,13 +124,14 @@ impl ReplicaModel {
     }
 
     /// A restart found `restored`. Everything that was durable is there, of the later writes the
-    /// first few, and nothing else.
+    /// first few, and nothing else. Returns these, and the hard state before each.
     ///
     /// # Panics
     /// When that is not so.
-    pub(super) fn recovered(&mut self, restored: &Restored) {
+    pub(super) fn recovered(&mut self, restored: &Restored) -> Vec<(HardState, Persist)> {
         let mut candidate = self.durable.clone();
         let mut later = std::mem::take(&mut self.submitted).into_iter();
+        let mut survived = Vec::new();
         while !candidate.is(restored) {
             let Some(persist) = later.next() else {
                 let durable = (self.durable.hard_state, self.durable.snapshot, self.durable.last());
@@ -135,10 +139,31 @@ impl ReplicaModel {
                     "recovery lost or made up data: found {restored:?}, durable were {durable:?}"
                 );
             };
+            survived.push((candidate.hard_state, persist.clone()));
             candidate.write(&persist);
         }
         self.durable = candidate;
         self.bonds.extend(self.durable.hard_state.fortified);
         self.view = self.durable.clone();
+        survived
+    }
+
+    /// A restart with what was [recovered](Self::recovered) and a snapshot that ends with
+    /// `snapshot` goes on from `agreed`: with what follows the snapshot if the log holds the
+    /// snapshot's last entry, and with nothing but the snapshot otherwise (Raft paper, section 7).
+    ///
+    /// # Panics
+    /// When that is not so.
+    pub(super) fn reconciled(&self, snapshot: LogId, agreed: &Restored) {
+        let mut expected = self.durable.clone();
+        let holds = expected.term_at(snapshot.index) == Some(snapshot.term);
+        let change = if holds { LogWrite::Compact(snapshot) } else { LogWrite::Reset(snapshot) };
+        let hard_state = Some(agreed.hard_state);
+        expected.write(&Persist { seq: WriteSeq::default(), hard_state, log: change });
+        assert!(
+            expected.is(agreed),
+            "a log up to {} and a snapshot up to {snapshot} became {agreed:?}",
+            self.durable.last()
+        );
     }
 }

@@ -4,7 +4,9 @@
 
 use super::disk::HostStorage;
 use super::host::{CrashPoint, Hardware};
-use super::machine::{Journal, Machine};
+use super::machine::{Journal, Machine, take_query_id};
+use super::probe::cut_power;
+use super::reads::ReadBook;
 use super::scene::{Event, Scene, Target};
 use super::transfer::Arriving;
 use super::vigil::{keeps_bonds, start_liveness};
@@ -15,8 +17,11 @@ use logboat::internals::{
     Slot, Turn, WaitLists, WakeConditions, decode_reply, decode_request, encode_reply,
     encode_request, recover,
 };
-use logboat::{GroupView, RequestError, RequestKind, StateMachine};
-use logboat_raft::{Config, GroupId, NodeId, Payload, Raft, ReadToken, Restored, Time, WriteSeq};
+use logboat::{GroupView, ReadMode, RequestError, RequestKind, StateMachine};
+use logboat_raft::{
+    Config, Epoch, Fortification, GroupId, Index, LogId, NodeId, Payload, Raft, ReadToken,
+    Restored, RoleKind, Status, Support, Term, Time, WriteSeq,
+};
 use logboat_storage::Recovered;
 use logboat_storage::simulation::{InlineWal, SimDisk};
 use logboat_transport::{Outgoing, Parcel, RequestId, decode};
@@ -39,6 +44,55 @@ pub(super) struct Seat {
     view: Arc<GroupView>,
     pub(super) preferred: NodeId,
     journal: Journal,
+    reads: ReadBook,
+}
+
+impl Seat {
+    /// The term in which the replica leads.
+    fn leads_in(&self) -> Option<Term> {
+        let raft = self.group.raft();
+        (raft.role() == RoleKind::Leader).then(|| raft.term())
+    }
+
+    /// After the replica ran, having led before in the term `led`: checks what was read.
+    fn check_reads(&mut self, led: Option<Term>, support: &Support) {
+        let leads = led.filter(|_| self.leads_in() == led);
+        let served = std::mem::take(&mut self.journal.lock().answered);
+        let peers: Vec<NodeId> = self.group.raft().peers().collect();
+        self.reads.ran(leads, &served, peers.into_iter(), support);
+    }
+}
+
+/// What a message of an earlier term leaves as it is.
+#[derive(Debug, PartialEq)]
+struct Standing {
+    role: RoleKind,
+    term: Term,
+    fortified: Option<Fortification>,
+    last: LogId,
+    /// What a leader counts of each peer.
+    counts: Vec<(Index, Option<Epoch>)>,
+}
+
+impl Standing {
+    fn of(raft: &Raft) -> Self {
+        let Status { role, term, fortified, last, peers, .. } = raft.status();
+        let counts = peers.iter().map(|peer| (peer.matched, peer.fortified)).collect();
+        Self { role, term, fortified, last, counts }
+    }
+}
+
+/// Whether an event is a message of a term before `term`, which means nothing any more. What ends
+/// bonds still does.
+fn is_late(event: &GroupEvent, term: Term) -> bool {
+    let GroupEvent::Message { message, .. } = event else {
+        return false;
+    };
+    let ends_bonds = matches!(
+        message.payload,
+        Payload::PreVote { .. } | Payload::Vote { .. } | Payload::Resign { .. }
+    );
+    message.term < term && !ends_bonds
 }
 
 /// The process.
@@ -52,6 +106,8 @@ pub(super) struct Process {
     woken: Vec<usize>,
     turn_scheduled: bool,
     pub(super) liveness: Liveness,
+    /// Until when this node certainly supports each peer, by its own clock, and at which epoch.
+    pub(super) supports_until: BTreeMap<NodeId, (Epoch, Time)>,
     pub(super) wait_lists: WaitLists,
     /// Since when each peer supports this node.
     pub(super) supporters: BTreeMap<NodeId, Time>,
@@ -75,10 +131,6 @@ impl Process {
         scene: &mut Scene,
     ) -> Self {
         let Recovered { groups: mut restored, grants } = recovered;
-        for (peer, grant) in &grants {
-            // What the disk kept of a batch that nobody knew to be durable counts from now on.
-            scene.checks.granted(hardware.place, *peer, *grant);
-        }
         let storage = Arc::new(HostStorage::new(wal, Arc::clone(&hardware.snapshots)));
         let shared = Shared {
             request_timeout: scene.plan.request_timeout,
@@ -94,6 +146,7 @@ impl Process {
             woken: Vec::new(),
             turn_scheduled: false,
             liveness: start_liveness(hardware, &grants, scene),
+            supports_until: BTreeMap::new(),
             wait_lists: WaitLists::new(hardware.id()),
             supporters: BTreeMap::new(),
             unsupported: BTreeMap::new(),
@@ -105,8 +158,11 @@ impl Process {
             calls: BTreeMap::new(),
             next_call: hardware.incarnation << 32,
         };
+        scene.checks.started(hardware.place, process.liveness.boot(), &grants);
         for (peer, epoch) in process.liveness.support_for() {
             process.turn.support.of_mut(peer).support_for = Some(epoch);
+            let until = hardware.time(scene.now) + scene.plan.timing().support_timeout;
+            process.supports_until.insert(peer, (epoch, until));
         }
         for group in 0..scene.plan.groups {
             let found = restored.remove(&group_id(group));
@@ -126,9 +182,11 @@ impl Process {
         let journal = Journal::default();
         let mut machine = Machine::new(Arc::clone(&journal));
         let snapshot = hardware.snapshots.lock().current(id);
+        let last = snapshot.as_ref().map(|(last, _)| *last).unwrap_or_default();
         let snapshot = snapshot.map(|(last, content)| (last, Cursor::new(content)));
         let agreed = recover(log, snapshot, &mut machine);
         let (restored, reset) = agreed.expect("log and snapshot agree after a crash");
+        scene.checks.reconciled(hardware.place, group, last, &restored);
         if let Some(persist) = reset {
             scene.checks.writing(hardware.place, group, &persist);
             self.turn.writes.push((id, persist));
@@ -164,6 +222,7 @@ impl Process {
             view,
             preferred,
             journal,
+            reads: ReadBook::default(),
         });
         self.post(place, GroupEvent::Tick);
     }
@@ -197,30 +256,47 @@ impl Process {
             let seat = &mut self.seats[place];
             seat.woken = false;
             let events = std::mem::take(&mut seat.inbox);
+            let led = seat.leads_in();
             // Mostly all at once, as an actor does; at times one by one, which shows the checks
             // more.
-            if !events.is_empty() && scene.random.per_mille(250) {
+            let apart = !events.is_empty() && scene.random.per_mille(250);
+            if apart || events.len() == 1 {
                 for event in events {
-                    let bond = self.standing_bond(place).filter(|_| keeps_bonds(&event));
-                    self.run(hardware, place, std::iter::once(event), scene);
-                    let lost = bond.is_some() && self.standing_bond(place) != bond;
-                    assert!(!lost, "{bond:?} ended without a reason");
+                    self.run_one(hardware, place, event, scene);
                 }
             } else {
                 self.run(hardware, place, events.into_iter(), scene);
             }
+            self.seats[place].check_reads(led, &self.turn.support);
             let adopted = self.storage.take_adopted();
             for (group, last) in &adopted {
                 scene.checks.snapshot_durable(hardware.place, group_place(*group), *last);
             }
-            if !adopted.is_empty() && hardware.crashes(CrashPoint::SnapshotAdopted) {
-                return;
+            if !adopted.is_empty() {
+                cut_power(hardware, scene);
+                if hardware.crashes(CrashPoint::SnapshotAdopted) {
+                    return;
+                }
             }
         }
         self.ask_for_confirmation(scene);
         self.flush(hardware, scene);
         self.collect_answers(scene);
         self.schedule_turn(hardware, scene);
+    }
+
+    /// Has a replica take in one event, and nothing else that could be the reason for what follows.
+    fn run_one(&mut self, hardware: &Hardware, place: usize, event: GroupEvent, scene: &mut Scene) {
+        let bond = self.standing_bond(place).filter(|_| keeps_bonds(&event));
+        let raft = self.seats[place].group.raft();
+        let before = is_late(&event, raft.term()).then(|| Standing::of(raft));
+        self.run(hardware, place, std::iter::once(event), scene);
+        let lost = bond.is_some() && self.standing_bond(place) != bond;
+        assert!(!lost, "{bond:?} ended without a reason");
+        if let Some(before) = before {
+            let after = Standing::of(self.seats[place].group.raft());
+            assert_eq!(after, before, "a message of an earlier term changed something");
+        }
     }
 
     fn run(
@@ -241,7 +317,7 @@ impl Process {
             scene.checks.writing(hardware.place, number, persist);
         }
         scene.checks.after_run(hardware.place, number, seat.group.raft());
-        for (place, operation, crc) in seat.journal.lock().drain(..) {
+        for (place, operation, crc) in seat.journal.lock().applied.drain(..) {
             scene.checks.applied(number, place, operation, crc);
         }
         assert!(
@@ -342,6 +418,7 @@ impl Process {
         let refusal = match (self.admission.admit(body.len()), decode_request(body)) {
             (Ok(_), _) if !self.by_group.contains_key(&group) => RequestError::NoSuchGroup(group),
             (Ok(permit), Some((kind, body))) => {
+                self.note_read(self.by_group[&group], kind, &body);
                 let request = Request::remote(body, from, id, permit);
                 return self.post_to_group(group, GroupEvent::request(kind, request));
             }
@@ -369,9 +446,11 @@ impl Process {
                 (Err(busy), _) => answer(caller, Err(busy), scene),
                 (Ok(_), None) => answer(caller, Err(RequestError::NoSuchGroup(group)), scene),
                 (Ok(permit), Some(place)) => {
+                    let place = *place;
+                    self.note_read(place, kind, &body);
                     let (request, receiver) = Request::local(body, permit);
                     self.waiting.push((caller, receiver));
-                    self.post(*place, GroupEvent::request(kind, request));
+                    self.post(place, GroupEvent::request(kind, request));
                     self.schedule_turn(hardware, scene);
                 }
             }
@@ -386,6 +465,14 @@ impl Process {
             self.calls.insert(id.0, (caller, to));
         } else {
             answer(caller, Err(RequestError::Unreachable(NodeId(to as u64 + 1))), scene);
+        }
+    }
+
+    /// A request comes to a replica here, which may be a read that no lease can serve.
+    fn note_read(&mut self, place: usize, kind: RequestKind, body: &Bytes) {
+        if let RequestKind::Read(ReadMode { lease: false, .. }) = kind {
+            let id = take_query_id(&mut body.clone());
+            self.seats[place].reads.came(id, self.turn.support.next_round);
         }
     }
 

@@ -5,14 +5,19 @@ use super::host::Hardware;
 use super::process::Process;
 use super::scene::Scene;
 use super::wal::Submission;
-use logboat::internals::{Effect, GroupEvent, Liveness};
-use logboat_raft::{Confirmation, Fortification, Grant, NodeId, Payload, SupportMessage, Time};
+use logboat::internals::{Effect, GroupEvent, Liveness, LivenessTiming};
+use logboat_raft::{
+    Confirmation, Fortification, Grant, Lease, NodeId, Payload, SupportMessage, Time,
+};
 use logboat_transport::Outgoing;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How many replicas learn of a change of support in one turn, so that the others are late.
 const CONCERNED_A_TURN: usize = 3;
+
+/// What the simulated clocks lose when they are read.
+const CLOCK_ERROR: Duration = Duration::from_micros(50);
 
 /// The liveness of a node that starts.
 pub(super) fn start_liveness(
@@ -156,11 +161,18 @@ impl Process {
         for effect in effects {
             match effect {
                 Effect::Persist(node, grant) => submission.grants.push((node, grant)),
-                Effect::Send(to, message) => scene.send(hardware.place, to, word(&message)),
+                Effect::Send(to, message) => {
+                    self.note_promise(hardware, to, &message, scene);
+                    scene.send(hardware.place, to, word(&message));
+                }
                 Effect::SendWhenDurable(to, message) => {
+                    self.note_promise(hardware, to, &message, scene);
                     submission.promises.push((to, word(&message)));
                 }
                 Effect::SupportForChanged(peer, epoch) => {
+                    if epoch.is_none() {
+                        self.supports_until.remove(&peer);
+                    }
                     self.submit(hardware, &mut submission, scene);
                     self.wait_lists.support_for_changed(&mut self.turn.support, peer, epoch);
                 }
@@ -178,6 +190,47 @@ impl Process {
         }
         self.submit(hardware, &mut submission, scene);
         self.schedule_turn(hardware, scene);
+    }
+
+    /// This node promises a peer to support it for another timeout, if `message` says so.
+    fn note_promise(
+        &mut self,
+        hardware: &Hardware,
+        peer: NodeId,
+        message: &SupportMessage,
+        scene: &Scene,
+    ) {
+        if let SupportMessage::Granted { epoch, prolonged: true, .. } = *message {
+            let until = hardware.time(scene.now) + scene.plan.timing().support_timeout;
+            self.supports_until.insert(peer, (epoch, until));
+        }
+    }
+
+    /// Checks the lease that this node counts on, against the clock of the `supporter` that gave
+    /// it: even if that clock runs faster from now on, by as much as is allowed for, the support
+    /// lasts longer than the lease.
+    pub(super) fn check_lease(
+        &self,
+        hardware: &Hardware,
+        (supporter, its): (&Self, &Hardware),
+        scene: &Scene,
+    ) {
+        let Lease { epoch, until } = self.turn.support.of(its.id()).lease;
+        let left = until.since(hardware.time(scene.now));
+        if left.is_zero() {
+            return;
+        }
+        let promised = supporter.supports_until.get(&hardware.id());
+        let promised = promised.filter(|promised| promised.0 == epoch).map(|promised| promised.1);
+        let lasts = promised.map_or(Duration::ZERO, |end| end.since(its.time(scene.now)));
+        let LivenessTiming { support_timeout, drift, .. } = scene.plan.timing();
+        let pace = support_timeout.as_secs_f64() / (support_timeout - drift).as_secs_f64();
+        assert!(
+            left.mul_f64(pace) <= lasts + CLOCK_ERROR,
+            "{} counts on {} for {left:?}, which may withdraw in {lasts:?}",
+            hardware.id(),
+            its.id()
+        );
     }
 
     fn submit(&mut self, hardware: &mut Hardware, submission: &mut Submission, scene: &mut Scene) {

@@ -3,6 +3,7 @@
 
 use super::host::{CrashPoint, Hardware};
 use super::options::Fault;
+use super::probe::cut_power;
 use super::process::{Process, group_place};
 use super::scene::{Event, Scene};
 use logboat::internals::{GroupEvent, Slot};
@@ -108,14 +109,18 @@ impl Process {
             return self.poison(hardware, &error.to_string(), scene);
         }
         let done = self.writer.syncing.take().unwrap_or_default();
+        let mut was_reset = false;
         for submission in &done {
             for (peer, grant) in &submission.grants {
                 scene.checks.granted(hardware.place, *peer, *grant);
             }
             for (slot, seq) in &submission.seqs {
                 let group = group_place(self.seats[slot.0 as usize].id);
-                scene.checks.durable(hardware.place, group, *seq);
+                was_reset |= scene.checks.durable(hardware.place, group, *seq);
             }
+        }
+        if was_reset {
+            cut_power(hardware, scene);
         }
         if hardware.crashes(CrashPoint::Synced) {
             return;
@@ -166,8 +171,13 @@ impl Process {
         // What is free already needs no room to be given back, but a mark that says so.
         let mut wal = self.storage.wal.lock();
         let marked = if wal.log().wants_mark() { wal.mark() } else { Ok(()) };
+        let before = wal.log().segments();
         let freed = marked.and_then(|()| wal.maintain(0));
+        let recycled = wal.log().segments() < before;
         drop(wal);
+        if recycled {
+            cut_power(hardware, scene);
+        }
         match freed {
             // To give room back, a little has to be moved first.
             Err(WriteError::Io(error)) if error.kind() == ErrorKind::StorageFull => {}
@@ -184,7 +194,12 @@ impl Process {
         }
         let bytes = scene.plan.wal.segment_bytes / 8;
         let mut wal = self.storage.wal.lock();
+        let (before, active) = (wal.log().segments(), wal.log().active_segment());
         let mut result = wal.maintain(bytes);
+        let added = (wal.log().active_segment() - active) as usize;
+        if wal.log().segments() < before + added {
+            cut_power(hardware, scene);
+        }
         if result.as_ref().is_ok_and(|moved| *moved > 0) {
             result = wal.sync().map(|()| 0).map_err(WriteError::Io);
         }

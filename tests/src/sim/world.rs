@@ -148,7 +148,22 @@ impl World {
                 }
             }
         }
+        self.check_leases(place);
         self.fall(place);
+    }
+
+    /// Leases are only counted on where clocks are as they should be.
+    fn check_leases(&self, place: usize) {
+        let Host { process: Some(leader), hardware, .. } = &self.hosts[place] else { return };
+        if !self.scene.plan.leases {
+            return;
+        }
+        for Host { process, hardware: its, .. } in &self.hosts {
+            // One that starts goes on supporting whom it did, for as long as if it had just begun.
+            if let Some(supporter) = process.as_ref().filter(|_| its.place != place) {
+                leader.check_lease(hardware, (supporter, its), &self.scene);
+            }
+        }
     }
 
     /// Cuts the power of a node that is doomed.
