@@ -188,9 +188,9 @@ pub fn read(file: impl BufRead) -> Result<Vec<Operation>, HistoryError> {
 
 /// Writes a history file, one line an operation, and tells how many keys had to be left out.
 ///
-/// The format has no incr. One that was answered is written as the cas that it amounts to. A key
-/// that has one without an answer is left out, with all its operations, and so is one of which
-/// nobody knows whether an incr found it absent or at 0.
+/// The format has no incr. An incr that was answered is written as the cas that it amounts to. A
+/// key with an unanswered incr is left out, with all its operations. So is a key of which nobody
+/// knows whether an incr found it absent or at 0.
 pub fn write(mut file: impl Write, operations: &[Operation]) -> io::Result<usize> {
     let left_out = inexpressible(operations);
     for operation in operations.iter().filter(|each| !left_out.contains(each.key.as_str())) {
@@ -231,8 +231,8 @@ fn may_leave_zero(operation: &Operation) -> bool {
     }
 }
 
-/// Completed operations of a client that overlap mean that the clock or the client numbers are
-/// wrong, and then no verdict on the history would mean anything.
+/// If completed operations of a client overlap, the clock or the client numbers are wrong. Then no
+/// verdict on the history would mean anything.
 fn refuse_overlaps(operations: &[Operation]) -> Result<(), HistoryError> {
     let mut by_client: BTreeMap<u64, Vec<(u64, u64, usize)>> = BTreeMap::new();
     for (index, operation) in operations.iter().enumerate() {
@@ -342,7 +342,7 @@ impl Line {
         }
     }
 
-    /// What an incr found and left, as a cas has it. One that was refused could have been any cas.
+    /// What an incr found and left, as for a cas. A refused incr could have been any cas.
     fn of_incr(by: i64, outcome: &Outcome) -> (Option<String>, String) {
         let sum = match outcome {
             Outcome::Done { answer: Answer::Counted(sum), .. } => *sum,

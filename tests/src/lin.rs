@@ -1,12 +1,11 @@
-//! A checker of linearizability: whether there is an order of the operations of a history that
-//! explains every answer and in which no operation comes before one that had returned when it was
-//! called.
+//! A checker of linearizability. A history is linearizable if some order of its operations explains
+//! every answer, and puts no operation before one that had returned when it was called.
 //!
-//! The order is searched for as Wing and Gong do ("Testing and verifying concurrent objects", 1993)
-//! with the refinements of Lowe ("Testing for linearizability", 2017): operations are lifted from
-//! linked lists and put back, and a configuration (the set of operations placed, and the state) is
-//! never searched twice. Keys are checked apart, since a history is linearizable if its parts for
-//! each object are (Herlihy and Wing, "Linearizability", 1990).
+//! The search is that of Wing and Gong ("Testing and verifying concurrent objects", 1993) with the
+//! refinements of Lowe ("Testing for linearizability", 2017). Operations are lifted from linked
+//! lists and put back. A configuration (the set of operations placed, and the state) is never
+//! searched twice. Keys are checked apart, since a history is linearizable if its parts for each
+//! object are (Herlihy and Wing, "Linearizability", 1990).
 //!
 //! An operation without an answer may be placed anywhere after its call, or left out. A chaos run
 //! leaves dozens of them on a key, and trying every subset would never end. Four rules, none of
@@ -18,10 +17,11 @@
 //!   for the others.
 //! - If there is an order, there is one with the fewest open operations, and among those one in
 //!   which they come as late as they can. So an open operation is placed only if it makes a
-//!   difference, and only right before an operation that needs it: one which would not fit without
-//!   it, or neither undo it nor change places with it.
-//! - Of open operations that do the same, the one called first is placed first, and so it is of two
-//!   that follow each other and could change places.
+//!   difference, and only right before an operation that needs it. An operation needs it if it
+//!   would not fit without it. It also needs it if it does not undo it and can't change places with
+//!   it.
+//! - Of open operations that do the same, the one called first is placed first. The same holds for
+//!   two that follow each other and could change places.
 //!
 //! Completed operations are tried before open ones, which are seldom needed.
 //!

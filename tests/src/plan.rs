@@ -1,13 +1,12 @@
-//! What a cluster would do that is larger than any machine at hand: thousands of pairs of nodes and
-//! millions of groups, in virtual time, one thread, and from one seed.
+//! A plan of large clusters: thousands of pairs of nodes and millions of groups, more than any
+//! machine at hand can run. They are simulated in virtual time, in one thread, and from one seed.
 //!
-//! Real are the liveness of nodes and the rosters of workers, as the engine has them, with the
-//! defaults of `NodeConfig`. A replica is reduced to what an election needs (`replica.rs`): it
-//! follows the rules of `logboat-raft` for a group of three whose logs are equal. Stood in for,
-//! with the figures in `cost.rs`, are the network, the log's syncs, the workers' time. Left out is
-//! what no failover waits for: the even-out of leaderships, repeated messages (nothing is lost
-//! between nodes that live), and the memory of when a leader was last heard (whoever hears one is
-//! bound to it).
+//! The liveness of nodes and the wait lists of workers are the engine's own, with the defaults of
+//! `NodeConfig`. A replica is reduced to what an election needs (`replica.rs`): it follows the
+//! rules of `logboat-raft` for a group of three whose logs are equal. The network, the log's syncs
+//! and the workers' time are replaced by the figures in `cost.rs`. What no failover waits for is
+//! left out: the rebalancing of leaders, repeated messages (nothing is lost between nodes that
+//! live), and when a leader was last heard (a follower that hears one has fortified it).
 
 mod cost;
 mod node;

@@ -73,8 +73,8 @@ struct Plan {
     kind: Kind,
     call: u64,
     takes: u64,
-    /// When it takes effect, as a share of the time it takes; for one without an answer, as a share
-    /// of all time after its call and as much again: then it never does.
+    /// When the operation takes effect, as a share of its duration. Without an answer, it is a
+    /// share of twice the time after its call; past the end, it never takes effect.
     effect: f64,
     answered: bool,
     /// Whether a cas that does not match says what it found.

@@ -1,5 +1,6 @@
-//! The dialer of a transport, on a real socket: whatever a listener answers, the dialer counts it
-//! as its peer exactly when the answer is a welcome of that node, and the connection ends.
+//! The dialer of a transport, on a real socket, with arbitrary answers of a listener. The dialer
+//! counts the listener as its peer exactly when the answer is a welcome of that node. The
+//! connection ends in any case.
 
 use crate::handshakes::{
     BOOT, CLUSTER, HELLO_BYTES, NODE, PEER, PEERS_BOOT, VERSION, answer_numbers, hello, said, text,

@@ -1,5 +1,5 @@
-//! The listener of a transport, on a real socket: whatever a dialer says, it gets the answer that
-//! its introduction deserves or none, and the connection ends.
+//! The listener of a transport, on a real socket, with arbitrary bytes of a dialer. The dialer gets
+//! the answer that its hello deserves, or none. The connection ends in any case.
 
 use arbitrary::{Result, Unstructured};
 use logboat_raft::{BootCount, BootNonce, ClusterId, Incarnation, LogPosition, NodeBoot, NodeId};

@@ -1,6 +1,6 @@
-//! What is done to Logboat with bytes that nobody should send or store: one function a target,
-//! which panics when something is wrong. libFuzzer drives them (see `README.md`), and so does the
-//! test `corpora`, with the inputs that found something and with some of its own making.
+//! Fuzz targets: Logboat takes bytes that nobody should send or store. Each target is a function
+//! that panics when something is wrong. libFuzzer drives the targets (see `README.md`). So does the
+//! test `corpora`, with the inputs that found something and with some that it makes.
 
 mod dialers;
 mod frames;

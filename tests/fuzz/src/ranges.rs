@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use logboat_router::RangeMap;
 
-/// Decodes bytes as a map. One that is accepted has one form, and every key lies in a range of it.
+/// Decodes bytes as a map. A map that is accepted has one form, and every key lies in a range of
+/// it.
 pub fn range_map(data: &[u8]) {
     let Ok(map) = RangeMap::decode(Bytes::copy_from_slice(data)) else {
         return;

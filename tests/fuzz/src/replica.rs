@@ -1,9 +1,9 @@
 //! The consensus core, fed with anything that peers may say, in any order.
 //!
-//! What its own node owes it is kept: time does not go back, only writes that were handed out
-//! become durable, [`Input::LogRead`] brings what the log holds, and [`Input::Compact`] names an
-//! entry that was applied. Of what peers say, one thing is left out, because the core promises to
-//! panic over it: an append that would replace an entry known to be committed.
+//! Its own node keeps to its part. Time does not go back. Only writes that were handed out become
+//! durable. [`Input::LogRead`] brings what the log holds, and [`Input::Compact`] names an entry
+//! that was applied. Peers may send anything but an append that would replace an entry known to be
+//! committed.
 
 use crate::messages;
 use arbitrary::{Result, Unstructured};

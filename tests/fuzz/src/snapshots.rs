@@ -11,8 +11,8 @@ const GROUP: GroupId = GroupId(7);
 /// Bytes of the header.
 const HEADER_BYTES: usize = 52;
 
-/// Finds bytes as a snapshot file, and receives them as one: as they are, and behind a header that
-/// fits, of which a bit may be turned over. Only what was written is read.
+/// Finds bytes as a snapshot file, and receives them as one. They come as they are, and behind a
+/// header that fits, of which a bit may be flipped. Only what was written is read.
 pub fn snapshots(data: &[u8]) {
     let Some((mode, rest)) = data.split_first() else {
         return;

@@ -21,8 +21,8 @@ const BLOCK_BYTES: usize = 4096;
 const BATCH_HEADER_BYTES: usize = 32;
 const SALT: u64 = 77;
 
-/// Recovers from files whose segment headers are right and whose batches and records are anything,
-/// with right checksums most of the time, so that what they say is looked at.
+/// Recovers from files whose segment headers are right and whose batches and records are arbitrary.
+/// Most have right checksums, so that recovery reads their contents.
 pub fn wal_batches(data: &[u8]) {
     let disk = SimDisk::default();
     // Batches end where the data do.
@@ -30,7 +30,7 @@ pub fn wal_batches(data: &[u8]) {
     open_and_use(&disk);
 }
 
-/// Recovers from the bytes as they are, and from a log in which they say what to write over.
+/// Recovers from the bytes as they are, and from a log of which they overwrite parts.
 pub fn wal_bytes(data: &[u8]) {
     let disk = SimDisk::default();
     disk.plant(&name(1), data);
@@ -51,8 +51,8 @@ fn name(segment: u32) -> String {
     format!("{segment:010}.wal")
 }
 
-/// Opens the log. If it opens, every entry that it says it has can be read and verifies, a replica
-/// starts from what it restores, and it takes writes that are there after another start.
+/// Opens the log. If it opens, every entry that it claims to have can be read and verifies. A
+/// replica starts from what it restores. It takes writes, which are there after another start.
 fn open_and_use(disk: &SimDisk) -> Option<Recovered> {
     let (mut wal, mut recovered) = InlineWal::open(disk.clone(), options()).ok()?;
     for (group, state) in &recovered.groups {
@@ -108,7 +108,8 @@ fn entry(group: GroupId, term: Term, index: Index, bytes: usize) -> Entry {
     Entry::new(group, LogId::new(term, index), EntryKind::Command, data)
 }
 
-/// Writes a log, then over it. What is recovered is what the log was at some moment.
+/// Writes a log, then overwrites parts of it. Recovery finds a state that the log had at some
+/// moment.
 fn written_over(input: &mut Unstructured<'_>) -> Result<()> {
     let disk = SimDisk::default();
     let mut states = vec![Recovered::default()];

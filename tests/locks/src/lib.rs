@@ -1,11 +1,11 @@
-//! The locks of `parking_lot`, as far as Logboat's concurrent pieces use them, in the hands of the
-//! scheduler `shuttle`: it runs the threads of a test one at a time and switches between them
-//! wherever they meet, in thousands of ways, and notices when all of them wait.
+//! The locks of `parking_lot`, as far as Logboat's concurrent parts use them, driven by the
+//! scheduler `shuttle`. It runs the threads of a test one at a time, and switches between them
+//! wherever they meet, in thousands of ways. It notices a deadlock: all threads wait.
 //!
-//! A piece that is tested like this takes its locks from its parent module (`use super::Mutex`).
-//! The parent has them from `parking_lot`; a module of tests, which has them from here, takes in
-//! the same file once more by `#[path]`. So the code that is tested is the code that runs, and it
-//! shows nothing of it.
+//! A file that is tested like this takes its locks from its parent module (`use super::Mutex`). The
+//! parent has them from `parking_lot`. A module of tests has them from here, and includes the same
+//! file once more by `#[path]`. So the tested code is the code that runs, and nothing in it tells
+//! of the tests.
 
 pub use shuttle::{future, thread};
 use std::env;
@@ -16,9 +16,9 @@ use std::sync::PoisonError;
 /// otherwise.
 const SCHEDULES: usize = 1_000;
 
-/// Runs `test`, which may spawn [`thread`]s, under many schedules: half of them random, half of
-/// them with few switches at random moments, as in Burckhardt and others, "A randomized scheduler
-/// with probabilistic guarantees of finding bugs" (ASPLOS 2010).
+/// Runs `test`, which may spawn [`thread`]s, under many schedules. Half of them are random. The
+/// others have few switches, at random moments, as in Burckhardt and others, "A randomized
+/// scheduler with probabilistic guarantees of finding bugs" (ASPLOS 2010).
 ///
 /// # Panics
 /// When `test` panics under one of them, or when all its threads wait. The message has what
@@ -78,7 +78,7 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 pub struct Condvar(shuttle::sync::Condvar);
 
 impl Condvar {
-    /// One that nobody waits for.
+    /// A condition variable that no thread waits for.
     #[must_use]
     pub const fn new() -> Self {
         Self(shuttle::sync::Condvar::new())

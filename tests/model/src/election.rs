@@ -27,8 +27,8 @@ impl<const N: usize> Liveness<N> {
         self.ask_for_votes(state, node, true);
     }
 
-    /// A replica asks who would vote for it, and so says that it does not lead in its term, nor
-    /// did it ever so in a later one.
+    /// A replica asks for pre-votes. By that it says that it does not lead in its term, and has led
+    /// in no later one.
     pub(crate) fn pre_campaign(&self, state: &mut State<N>, node: NodeId) {
         if !self.has(Mistake::PreVoteKeepsRole) {
             state.nodes[node].role = Role::Follower;
@@ -67,9 +67,9 @@ impl<const N: usize> Liveness<N> {
         }
     }
 
-    /// A request for a vote. A replica that is bound refuses without as much as entering the term,
-    /// unless the candidate is the one that it is bound to, or was asked to campaign by a leader
-    /// that reads no more. Who votes is bound no more.
+    /// A request for a vote. A replica with a bond refuses without entering the term. There are two
+    /// exceptions: the candidate is the one that it is bound to, or a leader that serves no more
+    /// reads asked the candidate to campaign. A replica that votes has no bond any more.
     pub(crate) fn vote(&self, state: &mut State<N>, voter: NodeId, request: Message) {
         let Message::RequestVote { term, from, last, transfer } = request else {
             return;

@@ -58,8 +58,8 @@ impl<const N: usize> Liveness<N> {
         }
     }
 
-    /// A replica that restarted tells the leader that it is bound to of that, if it has become so
-    /// in the term that it is in.
+    /// A restarted replica tells its leader of its bond, if the bond is of the replica's current
+    /// term.
     pub(crate) fn present(&self, state: &mut State<N>, follower: NodeId) {
         let term = state.nodes[follower].memory.term;
         if let Some(bond) = state.bound(follower)

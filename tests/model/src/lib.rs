@@ -1,41 +1,41 @@
 //! A model of node liveness and fortified leaders, of which a checker visits every state within
 //! bounds.
 //!
-//! Tests of real code run it in many ways; they can't tell that there is no other. A model leaves
-//! out all but the rules, so that there are few enough ways to try them all. What follows are these
-//! rules in words, and then what the model leaves out. It shares no code with the consensus core,
-//! so that it can contradict it.
+//! Tests of real code run it in many ways, but never in all. A model leaves out all but the rules,
+//! so that there are few enough ways to try them all. Below are these rules in words, and then what
+//! the model leaves out. The model shares no code with the consensus core, so that it can
+//! contradict it.
 //!
 //! Each rule names the [`Mistake`]s that break it. A test goes wrong with each of them on purpose,
 //! and asserts that the checker finds a stale read, two leaders of a term, or a lost write.
 //!
 //! # The rules
 //! ## Durability
-//! A node has one log for everything it must keep, and a crash leaves a beginning of it. Before a
+//! A node has one log for everything that it must keep, and a crash leaves a prefix of it. Before a
 //! message leaves, everything that it rests on is durable:
 //!
-//! - A vote, with the voter's own for itself (`VoteBeforeSync`, `VoteForgotten`).
+//! - A vote, also a candidate's vote for itself (`VoteBeforeSync`, `VoteForgotten`).
 //! - An acknowledgement of an entry (`AppendedBeforeSync`). The appends of a leader need not wait
 //!   for the leader's own disk.
-//! - A follower's word that it is bound, with the bond (`FortifiedBeforeSync`, `BondForgotten`).
+//! - A follower's report that it is bound, with the bond (`FortifiedBeforeSync`, `BondForgotten`).
 //! - An answer that names an epoch, with the support at that epoch (`SupportForgotten`).
 //! - A vote against a bond whose support has ended, with that end. Both go to the same log in this
 //!   order (`WithdrawalNotWritten`).
-//! - A request for a pre-vote, with its sender's term (`PreVoteBeforeSync`). It says that the
-//!   sender leads in that term no more, and a node that loses the term in a crash may lead in it
-//!   after all. The sender's vote and bond need not be durable for that.
+//! - A request for a pre-vote, with its sender's term (`PreVoteBeforeSync`). The request says that
+//!   the sender does not lead in that term any more. A node that loses the term in a crash may lead
+//!   in it after all. The sender's vote and bond need not be durable for that.
 //!
 //! ## Support
 //! A node may ask any other for its support, naming its boot, the count of its starts. The other
 //! gives it at an *epoch*, which it counts for each peer and never sets back. It ends its support
 //! whenever it likes, and gives it again at the next epoch (`EpochUsedAgain`). A later boot needs a
-//! new epoch, and a request of an earlier boot is ignored. A restarted node keeps what it has given
-//! and has forgotten what it was given.
+//! new epoch, and a request of an earlier boot is ignored. A restarted node keeps the support that
+//! it has given, and has forgotten the support that it was given.
 //!
 //! ## Bonds
 //! A leader fortifies itself with its followers, by every append or without one. A follower whose
 //! node supports the leader's then stores a *bond*: the leader's node, the epoch, and the leader's
-//! term. It has voted in that term by this: if it has not voted yet, it stores a vote for the
+//! term. The bond includes a vote: a follower that has not voted in that term stores a vote for the
 //! leader. Otherwise a late request for votes of the same term would end the bond unseen
 //! (`BindWithoutVote`).
 //!
@@ -45,9 +45,9 @@
 //! terms, which the replica may learn of by other messages (`BondEndsWithTerm`), and restarts.
 //!
 //! A follower tells a leader of its bond in the term of the bond only. After a restart in a later
-//! term it has nothing to tell until it hears the leader again (`PresentInLaterTerm`): the word
-//! would be kept until its leader leads in that later term, and be counted there, although the
-//! bond ends with the request for the vote that makes it lead.
+//! term it reports nothing until it hears the leader again (`PresentInLaterTerm`). Its report could
+//! arrive when the leader leads in that later term, and would be counted there. But the bond ended
+//! with the request for the vote that made the leader lead again.
 //!
 //! ## What ends a bond
 //! Apart from the end of the support, four things do.
@@ -56,54 +56,57 @@
 //!    place, or none if its node is not supported. A later leader was elected by a majority, so the
 //!    earlier one can't have been confirmed by one since.
 //! 2. **The leader says that it leads no more in the bond's term or before.** There are three ways
-//!    to say so, and each proves a term: a request for a pre-vote of term `p`, or for a vote in
-//!    term `p`, ends bonds made before `p`; a resignation in term `t` ends bonds made in `t` or
+//!    to say so, and each proves a term. A request for a pre-vote of term `p`, or for a vote in
+//!    term `p`, ends bonds made before `p`. A resignation in term `t` ends bonds made in `t` or
 //!    before. They may arrive late, when their sender leads again and the follower is bound again
-//!    at the same epoch, so the terms must be compared (`PreVoteEndsLaterBond`,
-//!    `RequestEndsLaterBond`, `ResignEndsLaterBond`). Who says so has indeed given up, and neither
+//!    at the same epoch. So the terms must be compared (`PreVoteEndsLaterBond`,
+//!    `RequestEndsLaterBond`, `ResignEndsLaterBond`). The sender has indeed given up: it neither
 //!    leads on nor wins the election of that term any more (`PreVoteKeepsRole`, `ResignKeepsRole`).
 //! 3. **A candidate asks for a vote on behalf of a leader** of the term before its own, which has
 //!    asked it to campaign. That leader begins no reads for the rest of its term
-//!    (`ReadAfterAbdication`). The leave is for one campaign (`TransferOutlivesTerm`), and a leave
-//!    of an earlier term than the replica's is void (`EarlierTimeoutNow`).
-//! 4. **The replica votes, or campaigns.** Nothing stood in the way then, or one of the above did
-//!    it away. The bond is gone with the vote, in one write.
+//!    (`ReadAfterAbdication`). The request to campaign holds for one campaign
+//!    (`TransferOutlivesTerm`), and a request of an earlier term than the replica's is void
+//!    (`EarlierTimeoutNow`).
+//! 4. **The replica votes, or campaigns.** No bond stood in the way then, or one of the above ended
+//!    it. The bond is removed along with the vote, in one write.
 //!
-//! A resignation also makes its receiver enter the next term. Else a late append would bind it
-//! again, to a leader that never says again that it leads no more.
+//! A resignation also makes its receiver enter the next term. Otherwise a late append would bind
+//! the receiver again, to a leader that never resigns again.
 //!
 //! ## Reads
-//! A leader that has committed an entry of its term begins a read by having its node ask all peers'
-//! nodes, in a round that is opened after the read began (`OpenRoundConfirms`), whether they
-//! support it in its present boot. They answer with the epoch, knowing nothing of groups. The read
-//! is answered when nodes of a majority, the leader's own among them, have answered that very round
-//! (`EarlierRoundConfirms`, `EarlierBootConfirms`) with the very epoch at which their replicas
-//! said, in the leader's term, that they are bound (`AnyEpochConfirms`).
+//! A read needs a leader that has committed an entry of its term. The leader's node asks all peers'
+//! nodes whether they support it in its present boot, in a round that is opened after the read
+//! began (`OpenRoundConfirms`). They answer with the epoch, knowing nothing of groups. The read is
+//! answered when nodes of a majority, the leader's own among them, have answered that very round
+//! (`EarlierRoundConfirms`, `EarlierBootConfirms`). The epoch of each answer must be the one at
+//! which the replica there reported its bond, in the leader's term (`AnyEpochConfirms`).
 //!
 //! ## Why that is enough
-//! The one thing to see is [`properties::BOND_STANDS`]. Say that a leader L of term t serves: it
-//! leads, has not abdicated, and nobody leads a later term. F has told L in t that it is bound at
-//! epoch e, and F's node still supports L's at e. Then F's bond is on F's disk. Indeed:
+//! The invariant behind this is [`properties::BOND_STANDS`]. Suppose that a leader L of term t
+//! serves reads: it leads, has not abdicated, and nobody leads a later term. F has told L in t that
+//! it is bound at epoch e, and F's node still supports L's at e. Then F's bond is on F's disk, for
+//! two reasons:
 //!
-//! - F said so when it stored the bond, with a vote of t. So it votes for nobody in t afterwards.
-//! - Of what ends a bond, the end of support (for good: an epoch does not come back), a later
-//!   leader, and a campaign on behalf of L are excluded. A campaign on behalf of a leader of
-//!   another term is one for a term up to t, or there is a later leader. What L itself has said
-//!   before it led in t does not concern a bond of t, and in t it has not yet given up, on disk or
-//!   in memory.
+//! - F reported the bond when it had stored it, with a vote of t. So it votes for nobody in t
+//!   afterwards.
+//! - None of the things that end a bond has happened. The support stands, and an epoch does not
+//!   come back, so it never ended. There is no later leader. L has not abdicated, so nobody
+//!   campaigns on behalf of L. A campaign on behalf of a leader of another term is for a term up to
+//!   t, or there is a later leader. What L said before it led in t does not concern a bond of t. In
+//!   t, L has not given up, on disk or in memory.
 //!
-//! Now L has a read answered that began at moment T, and F answered its round after T. Had a later
-//! leader been elected before T, take the first such; some F of L's majority voted for it, before
-//! T. F voted after it was bound, since terms only grow, and while its bond stood, since the
-//! support outlived T. That can't be. So L's commit index at T covers everything acknowledged
-//! before T.
+//! Now suppose that L answers a read that began at moment T, so that F answered its round after T.
+//! Suppose further that a later leader was elected before T, and take the first such leader. Some F
+//! of L's majority voted for it before T. F voted after it was bound, since terms only grow. It
+//! voted while its bond stood, since the support outlived T. That is a contradiction. So L's commit
+//! index at T covers everything acknowledged before T.
 //!
 //! # What is checked
-//! In every state: Raft's election safety and leader completeness; that a read which can be
-//! answered misses no write that a majority held when it began, and no leader that had been
-//! elected; that an epoch never comes back; that no bound replica has voted for anybody else since;
-//! and that the bonds stand which a serving leader counts on. In some state: that reads, failover,
-//! transfer, an overtaken leader that still tries to read, and epochs above one happen at all. See
+//! In every state: Raft's election safety and leader completeness. A read that can be answered
+//! misses no write that a majority held when it began, and no leader that had been elected. An
+//! epoch never comes back. No bound replica has voted for anybody else since. The bonds that a
+//! serving leader counts on stand. In some state: reads, failover, transfer, an overtaken leader
+//! that still tries to read, and epochs above one, so that nothing is checked in vain. See
 //! [`properties`].
 //!
 //! # What is left out
@@ -116,15 +119,15 @@
 //!   any term that another one is in.
 //! - **Entries** other than the one that each new leader writes. A leader commits it as it commits
 //!   all others, and it stands for the writes of its term.
-//! - **A copy of what was received.** An answer that was sent may have arrived, whenever the sender
-//!   of the question makes use of it: steps look for answers among all messages ever sent. That
-//!   takes in loss, doubling, delay and every order of arrival.
+//! - **A copy of what was received.** Steps look for answers among all messages ever sent. So an
+//!   answer counts as arrived whenever it is used. That covers loss, doubling, delay and every
+//!   order of arrival.
 //! - **A replica that learns of its node's support late.** It is bound for longer than it need be.
 //! - Steps and messages that can make no difference, with their reasons in `reduction`. A test goes
 //!   through small bounds without leaving them out, and finds the same.
 //!
-//! Changes of members, snapshots, and groups beyond one are no part of it; of other groups there
-//! remain rounds that no read of this one waits for.
+//! Changes of members, snapshots, and further groups are no part of the model. Other groups show
+//! only as rounds that no read of this group waits for.
 //!
 //! # Bounds
 //! [`Bounds`] has them. `LOGBOAT_MODEL_TERMS`, `LOGBOAT_MODEL_GRANTS`, `LOGBOAT_MODEL_RESTARTS` and
@@ -135,9 +138,9 @@
 //!     three_nodes_hold -- --nocapture
 //! ```
 //!
-//! What was explored so far without a counterexample, states that differ by the nodes' names
-//! counted once. "Empty" is from nothing on, "led" from a state on in which a leader of term 1 has
-//! the support and a bond of everybody.
+//! This was explored so far without a counterexample. States that differ by the nodes' names alone
+//! are counted once. "Empty" starts from nothing. "Led" starts with a leader of term 1 that has the
+//! support and a bond of everybody.
 //!
 //! | nodes | start | terms | grants | restarts | rounds | states | |
 //! | --- | --- | --- | --- | --- | --- | --- | --- |

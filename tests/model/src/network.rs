@@ -3,7 +3,7 @@
 use crate::ids::{BootCount, Epoch, NodeId, Round, Term};
 use crate::state::{Log, State};
 
-/// A message. One that names no receiver is for everybody but its sender.
+/// A message. If it names no receiver, it is for everybody but its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Message {
     /// A replica asks who would vote for it.

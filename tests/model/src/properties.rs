@@ -105,8 +105,8 @@ fn bond_kept<const N: usize>(state: &State<N>, node: NodeId) -> bool {
     })
 }
 
-/// Whether each bond that a leader may count on is on the disk of its follower, unless there is a
-/// later leader or the leader serves no reads any more.
+/// Whether each bond that a leader may count on is on the disk of its follower. This need not hold
+/// if there is a later leader, or if the leader serves no reads any more.
 fn bonds_stand<const N: usize>(state: &State<N>) -> bool {
     let newest = state.network.newest_elected();
     let serves = |&node: &NodeId| {

@@ -1,10 +1,11 @@
-//! What the model leaves out, since it makes no difference to what can go wrong. Each omission has
-//! its reason here. A test goes through small bounds without them and finds the same.
+//! Reductions: what the model leaves out, since it makes no difference to what can go wrong. Each
+//! omission has its reason here. A test goes through small bounds without any of them and finds the
+//! same.
 //!
-//! One is always made where syncs don't matter: **candidates that don't know yet**. A candidate is
-//! elected along with the vote that makes its majority, or never: until it knows, its replica does
-//! nothing, and what others do in the meantime they can do after it as well, with more messages to
-//! choose from.
+//! One omission is always made where syncs don't matter: **candidates that don't know yet that they
+//! won**. A candidate is elected along with the vote that makes its majority, or never. Until it
+//! knows, its replica does nothing. What others do in the meantime they can do afterwards as well,
+//! with more messages to choose from.
 
 use crate::ids::{BootCount, NodeId, Round, Term};
 use crate::mistake::Mistake;
@@ -13,8 +14,8 @@ use crate::network::Message;
 use crate::state::{Node, Role, State};
 
 impl<const N: usize> Liveness<N> {
-    /// Whether giving support to `node` can matter: nobody binds itself to a node that has never
-    /// led, and what is given sooner can as well be given later.
+    /// Whether giving support to `node` can matter. Nobody binds itself to a node that has never
+    /// led, so the support can as well be given later.
     pub(crate) fn support_matters(&self, state: &State<N>, node: NodeId) -> bool {
         !self.reduced || state.network.elected().any(|(_, leader, _)| leader == node)
     }
@@ -32,8 +33,8 @@ impl<const N: usize> Liveness<N> {
         self.reduced && !self.syncs_late() && !self.has(Mistake::PreVoteKeepsRole)
     }
 
-    /// Whether a resignation can do what no request for a pre-vote of the next term does: it ends
-    /// no other bonds, and whoever hears it may enter that term on its own.
+    /// Whether a resignation can do more than a request for a pre-vote of the next term. It ends
+    /// the same bonds, and its receivers may enter that term on their own.
     pub(crate) fn resignation_matters(&self) -> bool {
         !self.reduced
             || self.has(Mistake::ResignEndsLaterBond)

@@ -162,8 +162,8 @@ pub struct Read {
     pub committed: Term,
 }
 
-/// A log: the set of terms of its entries. A leader makes one entry, the one that every new leader
-/// writes, so an entry is known by its term, and two logs that share one share all before it.
+/// A log: the set of terms of its entries. A leader makes a single entry, its no-op, so an entry is
+/// known by its term. Two logs that share an entry share all before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Log(u8);
 

@@ -1,9 +1,8 @@
-//! Deliberate bugs, which tell whether the simulator notices what it is there to notice.
+//! Deliberate bugs (mutants). They show whether the simulator notices what it should notice.
 //!
 //! Each is a patch in `tests/mutants/patches`; the README beside it describes the format. The
-//! product has none of them: they are [woven](weave) into a [copy](write_copy) of the tree, all
-//! into the same one, where each asks a switch at run time whether it is wanted. So one build
-//! serves them all.
+//! product has none of them. All patches are [woven](weave) into one [copy](write_copy) of the
+//! tree, where a switch at run time turns each of them on. So one build serves them all.
 
 mod patch;
 mod tree;

@@ -9,8 +9,8 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Mutex, mpsc};
 use std::{env, io, iter, thread};
 
-/// Applies the patches in `tests/mutants/patches` to a copy of the tree, builds the simulator
-/// there, and runs it on each of the bugs until it finds the bug.
+/// Applies the patches in `tests/mutants/patches` to a copy of the tree and builds the simulator
+/// there. Runs it on each of the bugs until it finds the bug.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The names of the mutants to run; all by default.

@@ -1,5 +1,5 @@
-//! What an operation does to the value of its key: the sequential specification, on fingerprints
-//! for the search and on the texts themselves for all that is shown and believed.
+//! The sequential specification: what an operation does to the value of its key. The search uses it
+//! on fingerprints. Verdicts and reports use it on the texts themselves.
 
 use super::text::{Fingerprint, Observed, Piece};
 use crate::history::{Answer, Kind, Operation, Outcome};
@@ -16,8 +16,8 @@ pub(super) enum State {
     Number(i64),
     /// A text that was observed, or a prefix of one.
     Text(Fingerprint),
-    /// Any other text. Nothing observes it, an incr is refused on it, and appends lead from it to
-    /// others of its kind only, so that all of them are one state.
+    /// Any other text. Nothing observes it, an incr is refused on it, and appends turn it into
+    /// another such text. So all of them are one state.
     Unobserved,
 }
 
@@ -113,8 +113,8 @@ impl<'a> Texts<'a> {
             operations.iter().flat_map(|each| observations(each)).collect();
         let mut observed: Vec<&str> = found.iter().map(AsRef::as_ref).collect();
         let counts = operations.iter().any(|each| matches!(each.kind, Kind::Incr { .. }));
-        // Of the texts that are no integers, appends make one of the empty text and this one alone,
-        // so both have to be states of their own; the empty one is anyway.
+        // Appends can make an integer of two texts that are none: the empty text and this one. So
+        // both have to be states of their own. The empty text is one anyway.
         observed.extend(counts.then_some(MINUS));
         let piece = |each: &&'a Operation| match &each.kind {
             Kind::Append { value } => Some((Piece::of(value), value.as_str())),

@@ -104,8 +104,8 @@ fn by_return(operations: &[&Operation]) -> Vec<(u64, usize)> {
     returns
 }
 
-/// The history as it stood when the answer number `last` of `returns` had arrived: later answers
-/// are forgotten, and so are operations that turned out to change nothing.
+/// The history when the answer number `last` of `returns` had arrived. Later answers are dropped,
+/// and so are operations that turned out to change nothing.
 fn up_to<'a>(operations: &[&'a Operation], returns: &[(u64, usize)], last: usize) -> Part<'a> {
     let until = returns[last];
     let mut part = Vec::new();

@@ -96,8 +96,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Searches until there is an order or there can be none, or `steps` attempts were made. One
-    /// that succeeds costs more, since it is remembered.
+    /// Searches until there is an order or there can be none, or `steps` attempts were made. An
+    /// attempt that succeeds costs more, since it is remembered.
     pub(super) fn run(mut self, steps: u64) -> Ending {
         let mut entry = self.entries.first_completed();
         let mut attempts = 0;
@@ -177,9 +177,9 @@ impl<'a> Search<'a> {
         Attempt::Placed
     }
 
-    /// Whether orders that go on with `operation`, to the state `next`, can be left out because
-    /// there is another, with fewer open operations, with the last of them placed later, or with
-    /// the last two in the order of their calls.
+    /// Whether orders that go on with `operation`, to the state `next`, can be left out. They can
+    /// if there is another order with fewer open operations, or with the last of them placed later,
+    /// or with the last two in the order of their calls.
     fn is_needless(&self, operation: usize, open: bool, next: State) -> bool {
         if open && (next == self.state || (next == State::Unobserved && !self.blind_mismatch)) {
             return true;
@@ -263,8 +263,8 @@ fn state_mark(role: u64, state: State) -> u128 {
     }
 }
 
-/// A number that is as good as random for each part of a configuration (Zobrist, "A new hashing
-/// method with application for game playing", 1970), made by the finaliser of SplitMix64.
+/// A pseudorandom number for each part of a configuration (Zobrist, "A new hashing method with
+/// application for game playing", 1970), made by the finaliser of SplitMix64.
 fn mark(role: u64, part: u64) -> u128 {
     let half = |salt: u64| {
         let mut word = part.wrapping_add((8 * salt + role + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));

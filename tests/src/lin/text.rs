@@ -10,7 +10,8 @@ const PRIME: u64 = (1 << 61) - 1;
 const BASE: u64 = 0x0b6d_7c31_94f5_a2e7;
 
 /// A text as a polynomial over its bytes modulo a prime (Karp and Rabin, "Efficient randomized
-/// pattern-matching algorithms", 1987), which can be computed from the fingerprints of its parts.
+/// pattern-matching algorithms", 1987). It can be computed from the fingerprints of the text's
+/// parts.
 ///
 /// Different texts share a fingerprint with a probability of about their length over 2⁶¹. An order
 /// found with fingerprints is replayed on the texts themselves, so that such a coincidence can
@@ -26,8 +27,8 @@ pub(super) struct Piece {
     shift: u64,
 }
 
-/// The texts that some operation was seen to find or asked for, and all their prefixes: those that
-/// a value can have if it is ever to be told from another, now or after further appends.
+/// The texts that some operation found or compared with, and all their prefixes. Only with these
+/// can a value ever be told from another, now or after further appends.
 #[derive(Debug, Default)]
 pub(super) struct Observed {
     prefixes: HashSet<Fingerprint>,
@@ -61,7 +62,7 @@ impl Piece {
 
 impl Observed {
     /// The prefixes of `texts`. A text that is a prefix of another is read once, as part of the
-    /// other: the outputs of a key that only grows cost no more than the last of them.
+    /// other. So the outputs of a key that only grows cost no more than the last of them.
     pub(super) fn of(mut texts: Vec<&str>) -> Self {
         texts.sort_unstable();
         let mut observed = Self { prefixes: HashSet::from([Fingerprint::EMPTY]) };

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// The shortest way of a message from node to node: with [`JITTER`] half of what a round trip
-/// within a data centre is usually taken for, 0.5 ms (J. Dean, "Numbers everyone should know",
+/// The shortest way of a message from node to node. With [`JITTER`] it is half of the usual
+/// estimate of a round trip within a data centre, 0.5 ms (J. Dean, "Numbers everyone should know",
 /// 2009).
 pub(super) const DELAY: Duration = Duration::from_micros(200);
 
@@ -15,7 +15,7 @@ pub(super) const JITTER: Duration = Duration::from_micros(100);
 pub(super) const SYNC: Duration = Duration::from_millis(1);
 
 /// CPU of a replica's run. A write of 10,000 groups takes some 10 µs, over five runs, log and
-/// network included (`logboat-bench throughput`); a run that campaigns or votes writes more often
+/// network included (`logboat-bench throughput`). A run that campaigns or votes writes more often
 /// than those.
 pub(super) const RUN: Duration = Duration::from_micros(3);
 

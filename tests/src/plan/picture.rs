@@ -51,7 +51,7 @@ struct Axis {
 }
 
 impl Axis {
-    /// One that shows where the curves rise.
+    /// An axis that shows where the curves rise.
     fn of(failovers: &[Failover]) -> Self {
         let rise = |failover: &Failover| failover.curve.iter().find(|it| it.1 > 0.0).map(|it| it.0);
         let from = failovers.iter().filter_map(rise).min().unwrap_or_default();

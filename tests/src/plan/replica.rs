@@ -1,6 +1,5 @@
-//! What an election needs of a replica, in 32 bytes: the rules of
-//! `raft/src/{raft,election,follower}.rs` (in `replica/step.rs`) for a group of three whose logs
-//! are equal, and that nobody writes to.
+//! A replica in 32 bytes, reduced to what an election needs. `replica/step.rs` has the rules of the
+//! core (`raft/src/role`) for a group of three that nobody writes to, so that its logs are equal.
 
 mod step;
 
@@ -121,8 +120,8 @@ struct Answers {
     refused: Places,
 }
 
-/// What a leader knows of the others: who holds its first entry, who knows that this is committed,
-/// and who is bound.
+/// What a leader knows of the others: which of them hold its first entry, know that it is
+/// committed, and have fortified the leader.
 #[derive(Clone, Copy, Debug, Default)]
 struct Followers {
     hold: Places,

@@ -15,8 +15,8 @@ const NAMED: &str = "/var/run/netns";
 /// How many this process has made.
 static MADE: AtomicU32 = AtomicU32::new(0);
 
-/// A network namespace. It is gone, and all interfaces in it, with this value and the last process
-/// in it, however they end: it has no name by which it could stay.
+/// A network namespace. It has no name, so it ends with this value and the last process in it,
+/// however these end. All interfaces in it end with it.
 #[derive(Debug)]
 pub struct NetworkNamespace(File);
 

@@ -10,8 +10,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a client waits for a connection or for a reply: longer than a node tries to find a
-/// group's leader, so that what ends a wait is the node's own answer.
+/// How long a client waits for a connection or for a reply. It is longer than a node tries to find
+/// a group's leader, so that the node's own answer ends the wait.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long an admin page may take. A paused node answers never, and is asked again.

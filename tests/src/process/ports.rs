@@ -1,8 +1,8 @@
 //! Ports that nobody uses.
 //!
-//! They are taken from below the range that Linux gives to outgoing connections, so that no
-//! connection made between the choice and the use can take one; and each process of this crate
-//! begins somewhere else and never gives out a port twice.
+//! They lie below the range that Linux gives to outgoing connections, so no connection made between
+//! the choice and the use can take one. Each process of this crate begins somewhere else and never
+//! gives out a port twice.
 
 use super::ProcessError;
 use std::net::{Ipv4Addr, TcpListener};

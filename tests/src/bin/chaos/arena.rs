@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::{fmt, fs, io};
 
-/// The size of a node's disk, where it has one of its own: small enough to be filled in no time,
-/// large enough for the log and snapshots of a run.
+/// The size of a node's disk, where it has one of its own. It is filled quickly, and still holds
+/// the log and snapshots of a run.
 const DISK_BYTES: u64 = 256 << 20;
 
 /// What can befall a cluster.

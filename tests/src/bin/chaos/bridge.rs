@@ -1,4 +1,4 @@
-//! A network of its own for each node, all of them joined by a bridge: the way from one node to
+//! A network namespace for each node, all of them joined by a bridge. The way from one node to
 //! another can be closed, at the sender, without a process in between.
 //!
 //! Nothing of this machine's own network is touched, and nothing stays: interfaces live and die
@@ -134,8 +134,8 @@ mod tests {
     /// A byte that says nothing.
     const NOTHING: u8 = 0;
 
-    /// A socket at each place, that of the clients last, when all reach each other: a port of a
-    /// bridge drops what comes until it has noticed that its cable is plugged in.
+    /// A socket at each place, the clients' last, once all reach each other. A port of a bridge
+    /// drops packets until it has noticed that its cable is plugged in.
     fn sockets(bridge: &Bridge) -> Vec<UdpSocket> {
         let nodes = bridge.nodes.iter().map(Arc::as_ref).enumerate();
         let sockets: Vec<_> = nodes

@@ -13,7 +13,8 @@ use std::time::Duration;
 /// Threads that write.
 const WRITERS: usize = 4;
 
-/// How long a node may take to answer a writer. One that is paused or cut off is left for another.
+/// How long a node may take to answer a writer. A writer leaves a node that is paused or cut off
+/// for another one.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// The pause of a writer whose node is gone, so that it does not take the processor from the nodes.

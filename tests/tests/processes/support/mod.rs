@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 /// What a test returns.
 pub(crate) type TestResult<T = ()> = Result<T, Failed>;
 
-/// Never there: an error panics where `?` meets it, so that the line is shown and the clusters that
-/// are dropped meanwhile tell what their nodes said.
+/// An error type without a value. An error panics where `?` meets it. So the line is shown, and the
+/// clusters that are dropped meanwhile print what their nodes said.
 #[derive(Debug)]
 pub(crate) enum Failed {}
 
