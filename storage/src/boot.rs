@@ -1,8 +1,8 @@
 //! What a data directory says of the starts of its node: the file `BOOT`.
 //!
 //! It stands outside of the log, so that a log which was deleted, or replaced by an older copy, is
-//! noticed. It is written when the directory is made, at each start before anybody hears of the
-//! node, when the node is founded, and when the node has stopped.
+//! noticed. It is written when the directory is made, when the node is founded, at each start
+//! before any peer hears of the node, and after each stop.
 
 use crate::files::{TextFields, log_position, read_checked, write_checked};
 use logboat_raft::{BootCount, BootNonce, LogPosition};

@@ -1,9 +1,9 @@
-//! What a Logboat node keeps on its disk: the write-ahead log that all its groups share, their
-//! snapshot files, and the data directory that holds both.
+//! The storage of a node: the write-ahead log that all its groups share, their snapshot files, and
+//! the data directory that holds both.
 //!
-//! [`DataDir`] locks the directory and checks whose it is, [`Wal`] makes the writes of all groups
-//! durable together and serves their entries back, [`SnapshotStore`] keeps one snapshot a group.
-//! Nothing here knows what a message or an election is: the types of [`logboat_raft`] go in
+//! [`DataDir`] locks the directory and checks whose it is. [`Wal`] makes the writes of all groups
+//! durable together and reads their entries back. [`SnapshotStore`] keeps one snapshot a group.
+//! Nothing here knows what a message or an election is. The types of [`logboat_raft`] go in
 //! ([`Persist`](logboat_raft::Persist), [`Grant`](logboat_raft::Grant)) and come out again
 //! ([`Recovered`]).
 
@@ -26,9 +26,9 @@ pub use wal::{
 };
 
 pub mod simulation {
-    //! The log on a disk that crashes, fails and fills up on demand, for tests and simulation:
-    //! [`InlineWal`] is the log without threads, [`SimDisk`] the disk, and [`Disk`] what another
-    //! disk has to offer.
+    //! The log on a disk that crashes, fails and fills up on demand, for tests and simulation.
+    //! [`InlineWal`] is the log without threads, [`SimDisk`] is the disk, and [`Disk`] is the
+    //! interface of any disk.
 
     pub use crate::wal::{
         Disk, FileDisk, FileSegment, InlineWal, Log, Segment, SegmentFile, SegmentPool, SimDisk,

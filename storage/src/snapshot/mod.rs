@@ -1,10 +1,10 @@
 //! Snapshot files: one a group, switched by a rename.
 //!
-//! `<group>.snap` is the current snapshot. A new one is written under a temporary name, synced and
-//! renamed over it, so a crash leaves the one or the other. What a peer sends is kept under a name
-//! of its own, `<group>-<index>-<term>.received`, from the moment when it is whole, verified and
-//! durable until it is adopted or discarded: a second one may arrive before the replica has come to
-//! the first.
+//! `<group>.snap` is the current snapshot. A new snapshot is written under a temporary name,
+//! synced, and renamed over the current one. So a crash leaves the one or the other. A snapshot
+//! from a peer has a name of its own, `<group>-<index>-<term>.received`, once it is whole, verified
+//! and durable, until it is adopted or discarded. So a second one may arrive before the replica has
+//! adopted the first.
 //!
 //! ```text
 //! file = magic, version, group, term, index, content length, CRC-32 of the content,

@@ -11,9 +11,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The snapshots of all groups of a node. A cheap handle, whose clones are the same store; methods
-/// may be called from any thread and block on the disk, but for [`Self::latest`] and
-/// [`Self::received`].
+/// The snapshots of all groups of a node. A cheap handle, whose clones are the same store. Methods
+/// may be called from any thread. All but [`Self::latest`] and [`Self::received`] block on the
+/// disk.
 #[derive(Clone, Debug)]
 pub struct SnapshotStore {
     shared: Arc<Shared>,
@@ -21,8 +21,8 @@ pub struct SnapshotStore {
 
 impl SnapshotStore {
     /// Opens the store in a directory, making it if need be. Removes what a crash left unfinished
-    /// and reads headers; contents are checked when they are read. A file that is torn or whose
-    /// header is damaged is logged as an error and left alone, as if it were not there.
+    /// and reads headers; contents are checked when they are read. A file that is torn, or whose
+    /// header is damaged, is logged as an error and otherwise ignored.
     ///
     /// # Errors
     /// When the directory can't be made or read.
@@ -70,9 +70,9 @@ impl SnapshotStore {
         self.shared.current_path(group)
     }
 
-    /// Opens the whole file of the group's current snapshot, header and checksum included, as a
-    /// peer is to be sent it for [`Self::receive`]. The peer verifies it. The file stays readable
-    /// when a newer snapshot takes its place.
+    /// Opens the whole file of the group's current snapshot, header and checksum included. A peer
+    /// takes these bytes in [`Self::receive`]. The peer verifies it. The file stays readable when a
+    /// newer snapshot takes its place.
     ///
     /// # Errors
     /// When it can't be opened.

@@ -1,14 +1,14 @@
-//! What callers hand to the log.
+//! The batch: the writes that callers hand to the log at once.
 
 use super::error::Poisoned;
 use logboat_raft::{Grant, GroupId, NodeId, Persist};
 
 /// What is called when a batch is durable, on a thread of the log, so that it must not block. It
-/// gets `Ok` when all of the batch is durable. It gets `Err` when that will never be known: nothing
-/// of the batch may be acknowledged, though it may be there after a restart.
+/// gets `Ok` when all of the batch is durable. It gets `Err` when that will never be known. Then
+/// nothing of the batch may be acknowledged, though it may be there after a restart.
 pub type Completion = Box<dyn FnOnce(Result<(), Poisoned>) + Send>;
 
-/// What a node grants its peers, and writes of many groups, that become durable together: a restart
+/// Writes of many groups, and what a node grants its peers. They become durable together: a restart
 /// finds all of a batch or nothing of it.
 pub struct Batch {
     /// What the node grants its peers, each in place of what it granted that one before.

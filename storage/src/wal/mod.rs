@@ -9,8 +9,8 @@
 //!
 //! # Modules
 //! Each imports only from those before it.
-//! - `disk`: segment files, written past the page cache and read through a mapping; and a simulated
-//!   disk that crashes, fails and fills up.
+//! - `disk`: segment files, written past the page cache and read through a mapping. Also a
+//!   simulated disk that crashes, fails and fills up.
 //! - `format`: the bytes of headers and records.
 //! - `index`: which record holds which entry, and how much of each segment is still needed.
 //! - `segments`: how segments are preallocated, read and recycled.
@@ -22,8 +22,8 @@
 //!
 //! # A torn tail against damage
 //! A crash leaves a torn tail: of the last batches, any part may have reached the disk. Recovery
-//! has to cut it off. Whatever else does not verify is damage to data that was acknowledged, and
-//! the log must not open as if the data had never been there.
+//! has to cut it off. Whatever else does not verify is damage to data that was acknowledged. The
+//! log must not open as if the data had never been there.
 //!
 //! The *durable mark* tells the two apart. Each batch header carries the position up to which
 //! everything was durable when the batch was written. All data below the highest mark were
@@ -31,9 +31,9 @@
 //! tail.
 //!
 //! The mark that covers the last batch can only stand in a later one. So the log writes a batch of
-//! 32 bytes that carries the mark alone, and syncs it: after [`WalOptions::mark_delay`] without a
-//! write, when it is closed and when it is opened. Damage to the last batch passes for a torn tail
-//! only if the node crashes within that time of the last sync.
+//! 32 bytes that carries the mark alone, and syncs it. It does so after [`WalOptions::mark_delay`]
+//! without a write, when it is closed, and when it is opened. Damage to the last batch passes for a
+//! torn tail only if the node crashes within that time of the last sync.
 //!
 //! # A full disk
 //! Segments are preallocated, so a full disk is noticed when the next segment is made, and nothing
@@ -90,8 +90,8 @@ struct Handle<D: Disk> {
 
 impl Wal {
     /// Opens the log in `directory`, making it if need be, and recovers what it holds. `pressure`
-    /// is called, on a thread of the log that must not be held up, with groups whose snapshots
-    /// would let old segments go; it may be called again with the same ones.
+    /// is called with groups whose snapshots would free old segments. It runs on a thread of the
+    /// log, so it must not block. It may be called again with the same groups.
     ///
     /// # Errors
     /// [`WalError`]; nothing has been changed that a crash could not have left.
@@ -183,9 +183,9 @@ impl<D: Disk> Wal<D> {
         }
     }
 
-    /// Entries of a group from `first` to `last`, about `max_bytes` of payload but at least one;
-    /// none when the log does not hold `first`. Their data borrow the mapped segment. Record and
-    /// entries are verified. Sees what was written, be it durable or not.
+    /// Entries of a group from `first` to `last`: about `max_bytes` of payload, but at least one
+    /// entry. None when the log does not hold `first`. Their data borrow the mapped segment. Record
+    /// and entries are verified. Sees what was written, be it durable or not.
     ///
     /// # Errors
     /// [`ReadError`] when what the disk holds is not what was written.
@@ -240,8 +240,8 @@ impl<D: Disk> Wal<D> {
         self.handle.shared.poisoned()
     }
 
-    /// Ends all writing for a reason that lies outside of the log: what is not durable by now may
-    /// be lost, and nobody is told that it is durable. Reads go on.
+    /// Poisons the log for a reason outside of it: all writing ends. What is not durable by now may
+    /// be lost, and no completion reports it as durable. Reads go on.
     pub fn poison(&self, reason: &str) {
         self.handle.shared.poison(reason);
     }

@@ -10,8 +10,8 @@ pub(crate) fn unaligned_bytes(buffer: &[u8]) -> usize {
     buffer.as_ptr().align_offset(BLOCK_BYTES as usize)
 }
 
-/// A copy of `content` that is aligned, with room for `room` bytes in all: the buffer, and where in
-/// it the copy begins.
+/// An aligned copy of `content`, with room for `room` bytes in all. Returns the buffer, and where
+/// in it the copy begins.
 pub(crate) fn aligned(content: &[u8], room: usize) -> (Vec<u8>, usize) {
     let mut buffer = Vec::with_capacity(room.max(content.len()) + BLOCK_BYTES as usize);
     let first = unaligned_bytes(&buffer);

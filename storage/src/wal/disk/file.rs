@@ -2,9 +2,9 @@
 //! file of the crate with `unsafe` code.
 //!
 //! Writes through the cache would copy every batch into pages that are fresh each time. Linux keeps
-//! direct writes and mapped reads coherent: a direct write drops what the cache holds of the range,
-//! before and after, and takes it out of all mappings, so a reader finds what is on the disk. A
-//! file system without direct writes is written through the cache.
+//! direct writes and mapped reads coherent. A direct write drops the range from the cache, before
+//! and after, and takes it out of all mappings. So a reader finds what is on the disk. A file
+//! system without direct writes is written through the cache.
 
 use super::blocks::{BLOCK_BYTES, aligned};
 use super::{Disk, SegmentFile, Unreadable, check_blocks};
@@ -25,9 +25,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Zeros are written in pieces of this size.
 const FILL_BYTES: usize = 1 << 20;
-/// What is read by system calls is asked for in pieces of this size.
+/// The size of one read by a system call.
 const READ_BYTES: usize = 1 << 20;
-/// What is read ahead is asked for in pieces of this size.
+/// The size of one request to read ahead.
 const READ_AHEAD_BYTES: u64 = 512 << 10;
 
 /// A directory of memory-mapped segment files.
@@ -61,7 +61,7 @@ impl Disk for FileDisk {
     }
 
     /// Preallocates by writing zeros. `fallocate` would only reserve blocks and mark them as not
-    /// written, and each sync of a first write into them would have to commit the file system's
+    /// written. Each sync of a first write into them would then have to commit the file system's
     /// journal.
     fn create(&self, name: &str, bytes: u64) -> io::Result<()> {
         let path = self.path(name);
@@ -171,8 +171,8 @@ fn fill(path: &Path, bytes: u64) -> io::Result<()> {
 
 /// A segment file: written through its descriptor, read through the mapping.
 ///
-/// The descriptor stays open as long as the mapping, because an error of writing back is reported
-/// once to each descriptor that was open when it happened.
+/// The descriptor stays open as long as the mapping. An error of writing back is reported once, to
+/// each descriptor that was open when it happened.
 #[derive(Debug)]
 pub struct FileSegment {
     file: File,
@@ -248,10 +248,10 @@ impl AsRef<[u8]> for View {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: `FileSegment::view`, the only place that makes a `View`, checked that the range
         // lies within the frozen part, which lies within the mapping. The mapping lives as long as
-        // `segment`. Frozen bytes don't change any more: not through this value (`write_at` refuses
-        // all but the block that holds the end, whose frozen bytes are written as they are), not
-        // through another (a file is reopened for writing only when no view is left) and not by
-        // another process (the data directory is locked).
+        // `segment`. Frozen bytes don't change any more. Not through this value: `write_at` refuses
+        // all but the block that holds the end, whose frozen bytes are written as they are. Not
+        // through another value: a file is reopened for writing only when no view is left. Not by
+        // another process: the data directory is locked.
         unsafe { std::slice::from_raw_parts(self.segment.map.as_ptr().add(self.start), self.bytes) }
     }
 }

@@ -1,4 +1,4 @@
-//! What the log asks of a disk, so that the same code runs on files and in simulation.
+//! The interface of the log to a disk, so that the same code runs on files and in simulation.
 
 use bytes::Bytes;
 use std::io;
@@ -92,8 +92,8 @@ pub trait SegmentFile: Send + Sync + 'static {
     fn frozen(&self) -> u64;
 
     /// Writes whole blocks of 4,096 bytes, which `data` has to be aligned to in memory. They lie
-    /// within the file and behind the frozen part, but for the first, which may begin with the
-    /// frozen bytes that it holds already.
+    /// within the file and behind the frozen part. The first block may begin with the frozen bytes
+    /// that it holds already.
     ///
     /// # Errors
     /// Those of the operating system; [`io::ErrorKind::InvalidInput`] for anything else.
@@ -115,8 +115,8 @@ pub trait SegmentFile: Send + Sync + 'static {
     /// Those of the operating system.
     fn drop_cache(&self) -> io::Result<()>;
 
-    /// Begins to read the frozen part into memory, for who is going to look at all of it, if the
-    /// operating system is so kind.
+    /// Has the operating system begin to read the frozen part into memory, for a caller that is
+    /// going to read all of it. This is a hint.
     fn read_ahead(&self);
 
     /// The bytes of a frozen range, which are read when they are looked at. A medium error ends the
@@ -127,8 +127,8 @@ pub trait SegmentFile: Send + Sync + 'static {
     fn view(self: &Arc<Self>, range: Range<u64>) -> Bytes;
 }
 
-/// Checks that a write is one that [`SegmentFile::write_at`] takes: of whole, aligned blocks that
-/// lie in the `open` part of the file, or hold its beginning.
+/// Checks that [`SegmentFile::write_at`] takes a write: its blocks are whole and aligned, and lie
+/// in the `open` part of the file or hold its beginning.
 fn check_blocks(offset: u64, data: &[u8], open: Range<u64>) -> io::Result<()> {
     let blocks = offset / BLOCK_BYTES..(offset + data.len() as u64) / BLOCK_BYTES;
     let whole = offset.is_multiple_of(BLOCK_BYTES)

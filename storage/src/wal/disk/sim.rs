@@ -14,9 +14,9 @@ const PAGE_BYTES: usize = 512;
 
 /// A simulated disk. Clones are the same disk, as a restarted process finds it.
 ///
-/// It keeps apart what is durable and what is only cached: [`SimDisk::crash`] keeps any subset of
-/// the unsynced pages and any prefix of the unsynced directory operations, and a failed sync
-/// leaves pages in the cache that are neither durable nor ever written back, as Linux does.
+/// It keeps what is durable apart from what is only cached. [`SimDisk::crash`] keeps any subset of
+/// the unsynced pages and any prefix of the unsynced directory operations. A failed sync leaves
+/// pages in the cache that are neither durable nor ever written back, as on Linux.
 #[derive(Clone, Debug, Default)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
@@ -57,8 +57,8 @@ struct Node {
 
 impl SimDisk {
     /// Cuts the power. `keep` decides for each unsynced page and directory operation, in a fixed
-    /// order, whether it reached the disk; the first lost directory operation takes the later
-    /// ones with it. Files opened before are not to be used any more.
+    /// order, whether it reached the disk. All directory operations behind the first lost one are
+    /// lost, too. Files opened before are not to be used any more.
     pub fn crash(&self, mut keep: impl FnMut() -> bool) {
         let mut state = self.state.lock();
         let operations = std::mem::take(&mut state.unsynced);
@@ -84,7 +84,7 @@ impl SimDisk {
         self.state.lock().capacity_bytes = capacity_bytes;
     }
 
-    /// Lets the `countdown`th sync of a file from now on fail (1 is the next one): its pages stay
+    /// Makes the `countdown`th sync of a file from now on fail (1 is the next one). Its pages stay
     /// in the cache, pass for clean and never reach the disk.
     pub fn fail_sync(&self, countdown: u64) {
         let mut state = self.state.lock();

@@ -1,4 +1,4 @@
-//! What a record says.
+//! The effect of a record.
 
 use logboat_raft::{Grant, GroupId, HardState, Index, LogId, NodeId};
 

@@ -7,8 +7,8 @@
 //! header   = magic, body length, durable mark, oldest segment, records, flags, CRC-32
 //! ```
 //! All numbers are little-endian. The CRC of a batch header also covers the segment's salt and the
-//! batch's offset, which stand nowhere in it: a header that was written in an earlier use of the
-//! file, or that an entry's data imitates, does not verify. Records are in [`record`].
+//! batch's offset, which stand nowhere in it. So a header from an earlier use of the file does not
+//! verify, nor does one that an entry's data imitates. Records are in [`record`].
 
 mod bits;
 mod effect;

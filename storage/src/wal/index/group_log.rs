@@ -1,4 +1,4 @@
-//! What the log knows of one group: which record holds which entry.
+//! The index of one group: which record holds which entry.
 
 use super::accounts::{Accounts, POINT_BYTES};
 use super::runs::{Run, Runs};
@@ -86,8 +86,8 @@ impl GroupLog {
         (0..self.runs.len()).map_while(|at| self.piece(at))
     }
 
-    /// The pieces that hold the entries from `first` to `last`, as many as are worth `max_bytes`
-    /// but at least one; none when the log does not hold `first`.
+    /// The pieces that hold the entries from `first` to `last`, up to `max_bytes` but at least one
+    /// entry. None when the log does not hold `first`.
     pub(crate) fn find(&self, first: Index, last: Index, max_bytes: usize) -> Vec<Piece> {
         let mut found = Vec::new();
         if first <= self.snapshot.index || first > self.last {

@@ -1,5 +1,5 @@
-//! The log's index in memory: which record holds which entry, what the node granted its peers last,
-//! and how much of each segment is needed.
+//! The log's index in memory. It has the record of each entry, the latest grant to each peer, and
+//! how much of each segment is needed.
 
 use crate::wal::format::Effect;
 use accounts::POINT_BYTES;

@@ -87,8 +87,8 @@ impl Runs {
         self.packed.pop_back();
     }
 
-    /// Drops the first so many runs, and memory of which most is not needed any more: of thousands
-    /// of groups most are idle.
+    /// Drops the first so many runs. Also gives memory back when most of it is unused, since most
+    /// of thousands of groups are idle.
     pub(crate) fn drop_first(&mut self, count: usize) {
         self.packed.drain(..count);
         if self.packed.len() < self.packed.capacity() / 2 {
@@ -119,8 +119,8 @@ impl Runs {
 }
 
 /// A distance within a group's log, which never gets as long as this ([`MAX_ENTRIES`]). Only damage
-/// makes it larger; then some run is not where the one before it ends, whatever stands here, and
-/// that is what damage is known by.
+/// makes it larger. Then some run does not begin where the one before it ends, and that shows the
+/// damage, whatever this number is.
 fn narrow(distance: u64) -> u32 {
     u32::try_from(distance).unwrap_or(u32::MAX)
 }

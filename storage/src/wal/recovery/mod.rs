@@ -3,15 +3,15 @@
 //! 1. Every segment is synced and then dropped from the page cache. A killed process leaves writes
 //!    in the cache that are not on the disk yet. A failed sync leaves pages there that never
 //!    reached the disk and pass for clean.
-//! 2. Every segment is read by system calls, so that a medium error is an error with file and
-//!    offset, where a mapped read would end the process.
+//! 2. Every segment is read by system calls. So a medium error is an error with file and offset,
+//!    where a mapped read would end the process.
 //! 3. Every segment is scanned from its beginning to the first batch that does not verify. Behind
 //!    that batch, the scan looks for more valid headers.
 //! 4. The log ends in the last segment that has a valid batch header. What does not verify there is
 //!    a torn tail if it lies at or above the highest durable mark in any header. Below the mark it
 //!    is damage to acknowledged data.
-//! 5. Each segment before that one was durable up to its end, and the first batch of the segment
-//!    after it says where that was. What does not verify before that end is damage.
+//! 5. Each segment before that one was durable up to its end. The first batch of the next segment
+//!    says where that end was. What does not verify before the end is damage.
 //! 6. The records up to these ends are followed in order.
 //! 7. A log that ends before a position that it is known to have reached is refused.
 //! 8. The log goes on in a new segment, unless it was closed. The bytes behind a cut are never
@@ -151,7 +151,7 @@ fn scan_all<D: Disk>(disk: &D, found: &Found<D::File>) -> Result<BTreeMap<u32, S
     })
 }
 
-/// Opens a segment file such that what is read is what is on the disk.
+/// Opens a segment file so that reads return what is on the disk, not what a cache holds.
 fn load<D: Disk>(disk: &D, name: &str) -> io::Result<Arc<D::File>> {
     let file = disk.open(name, None)?;
     file.sync()?;
@@ -278,9 +278,9 @@ fn restore<D: Disk>(
     }
 }
 
-/// Begins to write: with a mark, so that all that was recovered, which counts as durable from now
-/// on, lies below a mark, and a log that is new is told from one whose files are gone; and in a new
-/// segment, unless the log was closed. On a full disk that has to wait; reads go on.
+/// Begins to write: in a new segment, unless the log was closed, and with a mark. All that was
+/// recovered counts as durable from now on, so it must lie below a mark. The mark also tells a new
+/// log from one whose files are gone. On a full disk that has to wait; reads go on.
 fn start_writing<D: Disk>(log: &mut Log<D>, pool: &mut SegmentPool<D>) -> Result<(), WalError> {
     let disk = Arc::clone(&log.store.disk);
     if log.active.end == log.active.limit {

@@ -24,8 +24,8 @@ pub(crate) struct Scan {
     pub(crate) last: Option<BatchHeader>,
     /// The highest durable mark in any valid header.
     pub(crate) mark: LogPosition,
-    /// Where the segment before ends, if any valid header says so: nothing is written into a
-    /// segment before all of the one before it is durable.
+    /// Where the segment before this one ends, if any valid header says so. Nothing is written into
+    /// a segment before the segment before it is durable as a whole.
     pub(crate) previous_end: Option<u64>,
     /// Why what stands at `end` is no valid batch, and what is wrong with those batches behind
     /// that can still be found.
@@ -75,8 +75,8 @@ impl Scan {
         self.batches + self.behind > 0
     }
 
-    /// Looks for valid headers behind the valid batches: their marks tell a torn tail, which may
-    /// have holes, from damage to what was acknowledged.
+    /// Looks for valid headers behind the valid batches. Their marks tell a torn tail, which may
+    /// have holes, from damage to acknowledged data.
     fn search(&mut self, file: &Bytes, segment: SegmentHeader) {
         for offset in (self.end..file.len() as u64).step_by(BATCH_ALIGN) {
             if let Some(header) = batch_at(file, segment, offset) {

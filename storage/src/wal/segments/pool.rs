@@ -29,15 +29,15 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 
 /// Makes segments, from old ones where it can: those need no zero-filling.
 ///
-/// A crash at any moment leaves a file under a temporary name, which the next start takes or
-/// removes, or a complete segment whose header is durable.
+/// A crash at any moment leaves one of two things: a file under a temporary name, which the next
+/// start takes or removes, or a complete segment whose header is durable.
 #[derive(Debug)]
 pub struct SegmentPool<D> {
     disk: Arc<D>,
     segment_bytes: u64,
     /// So many segments are in the log's budget, those that wait to be used again included. A log
-    /// that had so many will have them again: snapshots free them by the dozen, and to remove them
-    /// and make others would keep the disk busier than the log does.
+    /// that had so many segments will have them again, since snapshots free them by the dozen.
+    /// Removing them and making others would keep the disk busier than the log does.
     max_segments: usize,
     spares: Vec<String>,
 }
@@ -55,7 +55,7 @@ impl<D: Disk> SegmentPool<D> {
     }
 
     /// Takes over a file that an earlier process left under a temporary name, beside a log of
-    /// `in_use` segments; says whether it is one.
+    /// `in_use` segments. Returns whether the file is such a segment.
     pub(crate) fn adopt(&mut self, name: &str, in_use: usize) -> io::Result<bool> {
         if name.starts_with(SPARE) && self.wants_spare(in_use) {
             self.spares.push(name.to_owned());
@@ -77,9 +77,8 @@ impl<D: Disk> SegmentPool<D> {
         let (header_block, first) = aligned(&header.encode(), 0);
         file.write_at(0, &header_block[first..])?;
         file.sync()?;
-        // Where zeros were written through the cache, they left large folios there, each of which a
-        // small write would dirty as a whole. Nothing has to be read back: the log writes whole
-        // blocks.
+        // Zeros that were written through the cache left large folios there. A small write would
+        // dirty such a folio as a whole. Nothing has to be read back: the log writes whole blocks.
         file.drop_cache()?;
         file.freeze(BLOCK_BYTES);
         self.disk.rename(&name, &segment_name(id))?;
@@ -87,8 +86,8 @@ impl<D: Disk> SegmentPool<D> {
         Ok(Segment { id, salt: header.salt, file: Arc::new(file) })
     }
 
-    /// Takes back a segment that a log of `in_use` others does not need. One that a reader still
-    /// borrows from is removed from the directory only, since its bytes must not change.
+    /// Takes back a segment that a log of `in_use` others does not need. A segment that a reader
+    /// still borrows from is only removed from the directory, since its bytes must not change.
     ///
     /// # Errors
     /// Those of the operating system.

@@ -1,5 +1,5 @@
-//! The thread that does what would keep the writer waiting: it preallocates segments, recycles old
-//! ones, and finds out which groups still need the oldest.
+//! The segment worker, a thread that does what would keep the writer waiting. It preallocates
+//! segments, recycles old ones, and finds out which groups still need the oldest.
 
 use super::pool::{SegmentPool, is_full};
 use super::segment::Segment;
@@ -162,7 +162,7 @@ impl<D: Disk> SegmentWorker<D> {
     }
 }
 
-/// Reads a segment into the page cache, so that the writer need not wait for the disk when it moves
+/// Reads a segment into the page cache. So the writer need not wait for the disk when it moves
 /// entries out of the segment. A part that can't be read is noticed here, before anybody looks at
 /// it through the mapping.
 fn page_in<D: Disk>(store: &Store<D>, segment: &Segment<D::File>) {

@@ -4,8 +4,8 @@ use logboat_raft::LogPosition;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The position up to which everything written is durable. Clones share it: whoever synced a
-/// segment advances it, and the log reads it when it writes the durable mark into the header of a
+/// The position up to which everything written is durable. Clones share it. The thread that synced
+/// a segment advances it, and the log reads it when it writes the durable mark into the header of a
 /// batch.
 #[derive(Clone, Debug)]
 pub(crate) struct DurableEnd(Arc<AtomicU64>);

@@ -1,5 +1,5 @@
-//! How a batch is written and becomes durable: the log itself, the thread that writes, and the
-//! queue before the thread that syncs (group commit).
+//! How batches are written and become durable (group commit): the log itself, the thread that
+//! writes, and the queue before the thread that syncs.
 
 use parking_lot::{Condvar, Mutex};
 

@@ -78,8 +78,8 @@ impl<D: Disk> Shared<D> {
         }
     }
 
-    /// Tells who waits. A completion that panics does not take the others with it, but what it left
-    /// undone can't be known, so nothing more is written.
+    /// Tells who waits. A completion that panics does not end the others. But nobody knows what it
+    /// left undone, so nothing more is written.
     pub(crate) fn complete(&self, pending: Pending, result: Result<(), Poisoned>) {
         self.queued.fetch_sub(pending.bytes, Ordering::Relaxed);
         self.metrics.queued_bytes.dec_by(pending.bytes as i64);

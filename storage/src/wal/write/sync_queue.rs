@@ -1,5 +1,5 @@
-//! The queue before the thread that syncs. The next batch is written while the last one is synced,
-//! and one sync completes all batches that were written before it began (group commit).
+//! The queue before the thread that syncs. The next batch is written while the last one is synced.
+//! One sync completes all batches that were written before it began (group commit).
 
 use super::log::Unsynced;
 use super::shared::{Pending, Shared};

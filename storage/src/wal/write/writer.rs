@@ -19,7 +19,7 @@ use std::time::Duration;
 const MAX_BATCH_BYTES: u64 = 1 << 20;
 /// The most bytes that garbage collection moves between two batches.
 const COLLECT_BYTES: u64 = 256 << 10;
-/// How often a full disk is asked for room.
+/// The wait between two attempts to write on a full disk.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// Writes of one caller, on the way to the log.
@@ -174,8 +174,8 @@ impl<D: Disk> Writer<D> {
         None
     }
 
-    /// Has what was written synced: here, when there is nothing else to do meanwhile, since waking
-    /// another thread takes longer than many a sync; on the sync queue otherwise.
+    /// Has what was written synced. When nothing else waits, this thread syncs, since waking
+    /// another thread takes longer than many a sync. Otherwise the sync queue does.
     fn dispatch(&mut self, pending: Vec<Pending>) {
         match self.log.unsynced() {
             Some(unsynced) if !self.inbox.is_empty() || !self.sync_queue.is_idle() => {
@@ -253,9 +253,9 @@ impl<D: Disk> Writer<D> {
         }
     }
 
-    /// Goes on in a new segment of at least `bytes` bytes. While the disk is full, waits for room:
-    /// the batch at hand has indexes that its group will not use again, so it can't be dropped,
-    /// and nothing behind it may pass. Its callers are held back by the length of the queue.
+    /// Goes on in a new segment of at least `bytes` bytes. Waits for room while the disk is full.
+    /// The current batch has indexes that its group will not use again, so it can't be dropped, and
+    /// nothing behind it may pass. Its callers are held back by the length of the queue.
     fn extend(&mut self, bytes: u64) {
         self.settle();
         while self.shared.poisoned().is_none() {

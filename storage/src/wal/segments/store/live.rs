@@ -38,7 +38,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// The groups whose snapshots would bring a log that begins with segment `oldest` under
-    /// `max_bytes`, those that hold most first; none while it is within.
+    /// `max_bytes`, those that hold most first. None while the log is within that limit.
     pub(crate) fn pressing(&self, oldest: u32, max_bytes: u64) -> Vec<GroupId> {
         let mut excess = self.bytes_from(oldest).saturating_sub(max_bytes);
         let mut through = oldest;

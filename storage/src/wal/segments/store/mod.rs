@@ -38,8 +38,8 @@ impl<D: Disk> Store<D> {
         Self { disk, index, segments: RwLock::new(segments), distrusted: AtomicBool::new(false) }
     }
 
-    /// Has everything read by system calls from now on, because the device has reported an error:
-    /// the next one must name what can't be read, and not end the process.
+    /// Has everything read by system calls from now on, because the device has reported an error.
+    /// The next such error must name what can't be read rather than end the process.
     pub(crate) fn distrust(&self) {
         self.distrusted.store(true, Ordering::Relaxed);
     }

@@ -1,19 +1,20 @@
 //! Garbage collection: which segments go, and what is moved out of them first.
 //!
-//! Segments go from the oldest on, so what recovery finds is always the end of the log's history.
-//! A record that truncates or compacts never goes before the records that it concerns. A segment
-//! goes in three steps: nothing in it is needed any more; a batch whose header says so is durable;
-//! its file is recycled.
+//! Segments go from the oldest on, so what recovery finds is always the end of the log's history. A
+//! record that truncates or compacts never goes before the records that it concerns. A segment goes
+//! in three steps. First, nothing in it is needed any more. Then a batch whose header says so is
+//! durable. Then its file is recycled.
 //!
 //! What is still needed in the oldest segment is moved when that is cheap: when it is a quarter of
-//! the segment or less, or, with the log over its budget, when it is half of the segment or the
-//! whole log is half dead. When more is needed, only snapshots can help, and the groups that need
-//! it are named. The latest grant of each peer is moved too: though given long ago, it may still
-//! bind the node. Whatever the sizes, no more is moved than was written since (and one segment
-//! after a start). So the log at most doubles what it writes, and an idle log rests.
+//! the segment or less. With the log over its budget, it is also moved when it is half of the
+//! segment, or when half of the whole log is dead. When more is needed, only snapshots can help,
+//! and the groups that need it are named. The latest grant of each peer is moved too: though given
+//! long ago, it may still bind the node. Whatever the sizes, no more is moved than was written
+//! since (and one segment after a start). So the log at most doubles what it writes, and an idle
+//! log rests.
 //!
-//! Moved entries are written as rewrite records. They put entries in the place of equal ones and
-//! change nothing else, so a crash at any moment leaves the old copy, or both.
+//! Moved entries are written as rewrite records. Such a record puts entries in the place of equal
+//! ones and changes nothing else. So a crash at any moment leaves the old copy, or both.
 
 use super::{Log, Retiring};
 use crate::wal::disk::{BLOCK_BYTES, Disk, SegmentFile};
