@@ -92,6 +92,7 @@ impl ThreeNodes {
                 | Output::SendSnapshot { .. }
                 | Output::RestoreSnapshot { .. }
                 | Output::Violated { .. }
+                | Output::OtherVoters { .. }
                 | Output::RoleChanged { .. } => {}
             }
         }

@@ -117,6 +117,9 @@ impl NodeConfig {
         if !self.members.contains_key(&self.node) {
             return Err(ConfigError::NotAMember(self.node));
         }
+        if self.members.contains_key(&NodeId(0)) {
+            return Err(ConfigError::NodeZero);
+        }
         if self.workers == 0 {
             return Err(ConfigError::NoWorkers);
         }

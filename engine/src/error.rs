@@ -42,6 +42,10 @@ pub enum RequestError {
     Stopped,
 }
 
+fn list(nodes: &[NodeId]) -> String {
+    nodes.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ")
+}
+
 fn hint(leader: Option<NodeId>) -> String {
     leader.map_or_else(String::new, |node| format!(" (node {node} is)"))
 }
@@ -72,6 +76,9 @@ pub enum ConfigError {
     /// The cluster's name has a line break.
     #[error("a cluster's name is one line")]
     ClusterName,
+    /// A member has the id 0, which stands for no node.
+    #[error("0 is the id of no node")]
+    NodeZero,
     /// There is no thread to run groups.
     #[error("a node must have a worker")]
     NoWorkers,
@@ -122,6 +129,28 @@ pub enum GroupError {
     /// Its replicas don't include this node.
     #[error("group {0} has no replica on this node")]
     NotAReplica(GroupId),
+    /// Its replicas are no set that a group can have.
+    #[error("group {group}: {reason}")]
+    Replicas {
+        /// The group.
+        group: GroupId,
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// The group was started with other replicas before, which can't be changed.
+    #[error(
+        "group {group} was started with the replicas {} before, not {}",
+        list(.before),
+        list(.given)
+    )]
+    OtherReplicas {
+        /// The group.
+        group: GroupId,
+        /// The nodes that held its replicas, as the log has them.
+        before: Vec<NodeId>,
+        /// The nodes that were given now.
+        given: Vec<NodeId>,
+    },
     /// Its snapshot can't be read, is missing, or contradicts the log.
     #[error("group {group}: {reason}")]
     Snapshot {

@@ -107,5 +107,5 @@ pub use node::{GroupSpec, Node};
 pub use request::GroupRequest;
 pub use request::kind::RequestKind;
 pub use state_machine::{SnapshotWriter, StateMachine};
-pub use status::{FailedReplica, NodeStatus, WalStatus};
+pub use status::{FailedReplica, NodeStatus, OtherVoters, WalStatus};
 pub use view::GroupView;

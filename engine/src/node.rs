@@ -11,7 +11,7 @@ use crate::request::GroupRequest;
 use crate::request::encoding::encode_request;
 use crate::start::{Link, Parts, Threads, assemble};
 use crate::state_machine::StateMachine;
-use crate::status::{FailedReplica, NodeStatus, WalStatus};
+use crate::status::{FailedReplica, NodeStatus, OtherVoters, WalStatus};
 use crate::view::GroupView;
 use crate::worker::event::{Event, StartGroup};
 use bytes::Bytes;
@@ -32,7 +32,8 @@ use std::time::{Duration, Instant};
 pub struct GroupSpec {
     /// The group.
     pub group: GroupId,
-    /// The nodes that hold its replicas, this one among them.
+    /// The nodes that hold its replicas, this one among them, each once. The same on all nodes and
+    /// for good.
     pub replicas: Vec<NodeId>,
     /// The node that should lead, so that leaderships are evenly spread: it campaigns first, and
     /// gets the leadership back some time after it was lost. The same on all nodes; without it, the
@@ -155,6 +156,11 @@ impl Node {
     /// Starts a replica of a group. Blocks until it runs: its snapshot has been read then. A start
     /// that fails leaves all as it was, and may be repeated.
     ///
+    /// The log keeps the set of replicas with which a group was started first, and no other is
+    /// accepted later. A replica that hears of one with another set refuses it, and says so in
+    /// [`NodeStatus::other_voters`]. What can't be told before it hears any is a set with this
+    /// node alone where others know of more.
+    ///
     /// A replica that has failed ([`GroupView::failure`]) is started again by the same call, from
     /// its log and its snapshot as after a restart of the node. Handles of the failed one go on to
     /// refuse what they are asked.
@@ -162,18 +168,18 @@ impl Node {
     /// # Errors
     /// See [`GroupError`].
     pub fn start_group(&self, spec: GroupSpec) -> Result<GroupHandle, GroupError> {
-        let GroupSpec { group, mut replicas, preferred, mut machine } = spec;
         let inner = &*self.0;
-        if !replicas.contains(&self.id()) {
-            return Err(GroupError::NotAReplica(group));
-        }
-        replicas.sort_unstable();
-        replicas.dedup();
+        let replicas = inner.check_replicas(&spec)?;
+        let GroupSpec { group, preferred, mut machine, .. } = spec;
         let reservation = inner.groups.reserve(group)?;
         let log = match reservation.origin() {
             Origin::Log(log) => log,
             Origin::Failed(handle) => inner.retire(handle)?,
         };
+        if let Some(before) = log.voters.as_ref().filter(|before| ***before != *replicas) {
+            let before = before.to_vec();
+            return Err(GroupError::OtherReplicas { group, before, given: replicas });
+        }
         let snapshot = inner.parts.snapshots.read(group);
         let snapshot =
             snapshot.map_err(|error| GroupError::Snapshot { group, reason: error.to_string() })?;
@@ -182,7 +188,7 @@ impl Node {
             GroupError::Snapshot { group, reason: format!("{}: {reason}", file.display()) }
         })?;
         let in_turn = || replicas[group.0 as usize % replicas.len()];
-        let preferred = preferred.filter(|node| replicas.contains(node)).unwrap_or_else(in_turn);
+        let preferred = preferred.unwrap_or_else(in_turn);
         let config = Config {
             group,
             node: self.id(),
@@ -296,6 +302,7 @@ impl Node {
             groups_without_leader: views().filter(|view| view.leader().is_none()).count(),
             pending_bytes: parts.gate.admission.used_bytes(),
             apply_lag: views().map(GroupView::lag).sum(),
+            other_voters: groups.iter().filter_map(other_voters).collect(),
             failed: groups.iter().filter_map(failed_replica).collect(),
             failure: parts.wal.poisoned().map(|poisoned| poisoned.to_string()),
             wal: WalStatus::of(&parts.wal),
@@ -343,6 +350,30 @@ impl Inner {
         let voters: Arc<[NodeId]> = sorted.into();
         known.insert(Arc::clone(&voters));
         voters
+    }
+
+    /// The nodes of a group's replicas, sorted.
+    fn check_replicas(&self, spec: &GroupSpec) -> Result<Vec<NodeId>, GroupError> {
+        let GroupSpec { group, ref replicas, preferred, .. } = *spec;
+        let refuse = |reason| Err(GroupError::Replicas { group, reason });
+        let mut replicas = replicas.clone();
+        replicas.sort_unstable();
+        if replicas.is_empty() {
+            return refuse("it has no replicas".to_owned());
+        }
+        if let Some(node) = replicas.iter().find(|node| !self.config.members.contains_key(node)) {
+            return refuse(format!("node {node} is to hold a replica and is not a member"));
+        }
+        if let Some(pair) = replicas.windows(2).find(|pair| pair[0] == pair[1]) {
+            return refuse(format!("node {} is to hold more than one replica", pair[0]));
+        }
+        if let Some(node) = preferred.filter(|node| !replicas.contains(node)) {
+            return refuse(format!("node {node} is preferred and holds no replica"));
+        }
+        if !replicas.contains(&self.config.node) {
+            return Err(GroupError::NotAReplica(group));
+        }
+        Ok(replicas)
     }
 
     /// Ends a failed replica, and reads back what it left in the log.
@@ -409,6 +440,11 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn other_voters(handle: &GroupHandle) -> Option<OtherVoters> {
+    let node = handle.view().other_voters()?;
+    Some(OtherVoters { group: handle.group(), node })
 }
 
 fn failed_replica(handle: &GroupHandle) -> Option<FailedReplica> {

@@ -1,6 +1,6 @@
 //! The status of a node at one moment, for those who watch it.
 
-use logboat_raft::GroupId;
+use logboat_raft::{GroupId, NodeId};
 use logboat_storage::Wal;
 use logboat_transport::PeerStatus;
 
@@ -23,6 +23,8 @@ pub struct NodeStatus {
     pub apply_lag: u64,
     /// Replicas that have stopped for good, while the node goes on.
     pub failed: Vec<FailedReplica>,
+    /// Replicas that heard of one elsewhere which was started with other voters.
+    pub other_voters: Vec<OtherVoters>,
     /// Why nothing can be acknowledged any more, if so.
     pub failure: Option<String>,
     /// The log.
@@ -38,6 +40,16 @@ pub struct FailedReplica {
     pub group: GroupId,
     /// Why it stopped.
     pub reason: String,
+}
+
+/// Two replicas of a group that were started with different sets of voters. Neither votes for the
+/// other or follows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OtherVoters {
+    /// The group.
+    pub group: GroupId,
+    /// The node of the other one.
+    pub node: NodeId,
 }
 
 /// The log at one moment.

@@ -16,6 +16,8 @@ pub struct GroupView {
     applied: AtomicU64,
     role_changes: Notify,
     failure: OnceLock<String>,
+    /// Zero for nobody.
+    other_voters: AtomicU64,
 }
 
 impl GroupView {
@@ -76,6 +78,18 @@ impl GroupView {
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.get().map(String::as_str)
+    }
+
+    /// A node whose replica of the group was started with other voters, if one was heard.
+    #[must_use]
+    pub fn other_voters(&self) -> Option<NodeId> {
+        let node = self.other_voters.load(Ordering::Relaxed);
+        (node != 0).then_some(NodeId(node))
+    }
+
+    /// Notes that `node` was started with other voters. Returns whether that is news.
+    pub(crate) fn has_other_voters(&self, node: NodeId) -> bool {
+        self.other_voters.swap(node.0, Ordering::Relaxed) == 0
     }
 
     /// Notes why the replica stops. The first reason stays.

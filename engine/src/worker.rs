@@ -33,7 +33,7 @@ use crate::worker::inbox::{Drain, WorkerInbox};
 use crate::worker::replica_cell::ReplicaCell;
 use crate::worker::replicas::Replicas;
 use actix::{Actor, AsyncContext, Context, Handler};
-use logboat_raft::{Epoch, GroupId, NodeId, SupportMessage, Time, WriteSeq};
+use logboat_raft::{Epoch, GroupId, LogWrite, NodeId, Persist, SupportMessage, Time, WriteSeq};
 use logboat_storage::{Batch, Poisoned, Wal};
 use logboat_transport::{RequestId, Transport};
 use parking_lot::{Mutex, MutexGuard};
@@ -320,8 +320,14 @@ impl Worker {
         let slot = self.replicas.next_slot();
         let group_id = start.config.group;
         let voters = Arc::clone(&start.config.voters);
+        let first = start.restored.voters.is_none();
         let preferred = start.config.preferred;
         let raft = logboat_raft::Raft::new(start.config, start.restored, self.turn.now);
+        if first {
+            let log = LogWrite::Voters(Arc::clone(&voters));
+            let persist = Persist { seq: WriteSeq::default(), hard_state: None, log };
+            self.turn.writes.push((group_id, persist));
+        }
         if let Some(persist) = start.reset {
             self.turn.writes.push((group_id, persist));
         }

@@ -5,7 +5,7 @@
 mod common;
 
 use bytes::Bytes;
-use common::{Counter, TestResult, number};
+use common::{Cluster, Counter, TestResult, number};
 use logboat::{
     GroupError, GroupHandle, GroupId, GroupSpec, Node, NodeConfig, NodeId, SnapshotWriter,
     StateMachine,
@@ -148,6 +148,66 @@ async fn a_replica_that_failed_starts_again_from_what_it_had() -> TestResult {
         handle = start(&node, GROUP, Fault::None)?;
         handle.view().led().await;
         assert_eq!(number(&handle.read(Bytes::new()).await?), count);
+    }
+    Ok(())
+}
+
+fn with_replicas(replicas: &[u64]) -> GroupSpec {
+    let machine = Box::<Counter>::default();
+    let replicas = replicas.iter().copied().map(NodeId).collect();
+    GroupSpec { group: GROUP, replicas, preferred: None, machine }
+}
+
+#[tokio::test]
+async fn a_group_keeps_the_replicas_that_it_was_started_with() -> TestResult {
+    let mut cluster = Cluster::new(3)?;
+    cluster.start_group(GROUP)?;
+    cluster.propose(GROUP, b"+").await;
+    cluster.restart_without_groups(NodeId(1))?;
+    for given in [&[1][..], &[1, 2]] {
+        let refused = cluster.node(NodeId(1)).start_group(with_replicas(given)).err().unwrap();
+        let before = [1, 2, 3].map(NodeId);
+        let is_named = matches!(&refused, GroupError::OtherReplicas { before: found, .. }
+            if **found == before);
+        assert!(is_named, "{refused}");
+    }
+    cluster.node(NodeId(1)).start_group(with_replicas(&[3, 2, 1]))?;
+    cluster.await_applied(NodeId(1), GROUP, 1).await;
+    Ok(())
+}
+
+#[test]
+fn sets_that_no_group_can_have_are_refused() -> TestResult {
+    let cluster = Cluster::new(3)?;
+    let node = cluster.node(NodeId(1));
+    for replicas in [&[][..], &[0, 1], &[1, 1, 2], &[1, 2, 99]] {
+        let refused = node.start_group(with_replicas(replicas));
+        assert!(matches!(refused, Err(GroupError::Replicas { .. })), "{replicas:?}");
+    }
+    let refused = node.start_group(with_replicas(&[2, 3]));
+    assert!(matches!(refused, Err(GroupError::NotAReplica(GROUP))));
+    let preferring = GroupSpec { preferred: Some(NodeId(3)), ..with_replicas(&[1, 2]) };
+    assert!(matches!(node.start_group(preferring), Err(GroupError::Replicas { .. })));
+    assert!(node.groups().is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn replicas_with_different_sets_name_each_other_and_elect_nobody() -> TestResult {
+    let cluster = Cluster::new(3)?;
+    let sets = [(1, &[1, 2, 3][..]), (2, &[1, 2]), (3, &[2, 3])];
+    for (node, replicas) in sets {
+        cluster.node(NodeId(node)).start_group(with_replicas(replicas))?;
+    }
+    for (node, _) in sets {
+        let status = || cluster.node(NodeId(node)).status();
+        while status().other_voters.is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let named = status().other_voters[0];
+        assert_eq!(named.group, GROUP);
+        assert_ne!(named.node, NodeId(node));
+        assert_eq!(status().leaders, 0);
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What a replica has on its disk, and what it writes there.
 
 use crate::{Entries, Epoch, Index, LogId, NodeId, Term};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// What must be durable before a message that depends on it ("persistent state", Raft paper,
@@ -59,6 +60,8 @@ pub struct Restored {
     pub last: Index,
     /// The terms of the entries after `snapshot` up to `last`, ascending.
     pub runs: Vec<TermRun>,
+    /// The voters with which the group was started first ([`LogWrite::Voters`]).
+    pub voters: Option<Arc<[NodeId]>>,
 }
 
 /// Numbers the writes ([`Persist`]) of a replica, from 1 on after each start, without gaps. Writes
@@ -96,4 +99,8 @@ pub enum LogWrite {
     Compact(LogId),
     /// The whole log is replaced by a snapshot that covers everything up to this entry.
     Reset(LogId),
+    /// The voters of the group, sorted. The caller writes them once, when it starts a replica for
+    /// the first time, before anything that the replica writes: until changes of members are part
+    /// of the log, a replica must never run with others.
+    Voters(Arc<[NodeId]>),
 }

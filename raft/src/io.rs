@@ -208,6 +208,12 @@ pub enum Output {
         /// What it did.
         violation: Violation,
     },
+    /// A peer's replica of this group was started with other voters. Its message was dropped:
+    /// neither replica votes for the other or follows it.
+    OtherVoters {
+        /// The peer.
+        from: NodeId,
+    },
     /// The role, the term or the known leader changed.
     RoleChanged {
         /// The role now.

@@ -87,6 +87,7 @@
 //! - `plausible`: how far ahead a number that a peer names can be.
 //! - `io`, `disk`, `message`, `support`: the boundary, which is inputs and outputs, what is
 //!   written, what is sent, and the liveness of nodes.
+//! - `voters`: how replicas that were started with different voters tell each other.
 //! - `node_boot`: what nodes tell each other of their disks. The core itself needs none of it.
 #![no_std]
 
@@ -114,6 +115,7 @@ mod step;
 mod support;
 mod time;
 mod violation;
+mod voters;
 
 pub use config::{Config, Tuning};
 pub use disk::{Fortification, HardState, LogWrite, Persist, Restored, TermRun, WriteSeq};
@@ -131,3 +133,4 @@ pub use status::{Flow, PeerStatus, Status};
 pub use support::{Confirmation, Grant, Lease, PeerSupport, Support, SupportMessage};
 pub use time::Time;
 pub use violation::Violation;
+pub use voters::VotersDigest;

@@ -1,6 +1,6 @@
 //! The messages between replicas of a group. Group, sender and receiver stand on the envelope.
 
-use crate::{Entries, Entry, Epoch, Index, LogId, ReadToken, Term};
+use crate::{Entries, Entry, Epoch, Index, LogId, ReadToken, Term, VotersDigest};
 use core::iter;
 
 /// Terms and indexes are counted up from zero, so none ever gets this far. What lies below leaves
@@ -56,6 +56,8 @@ pub enum Payload {
     PreVote {
         /// The candidate's last entry.
         last: LogId,
+        /// The sender's voters. A receiver that has others ignores the message.
+        voters: VotersDigest,
     },
     /// The answer to a pre-vote.
     PreVoteReply {
@@ -69,6 +71,8 @@ pub enum Payload {
         /// Whether the leader asked for this campaign. Then even a voter that fortifies the
         /// leader's node may vote.
         transfer: bool,
+        /// The sender's voters. A receiver that has others ignores the message.
+        voters: VotersDigest,
     },
     /// The answer to a vote request. A granted vote is durable before this leaves.
     VoteReply {
@@ -84,6 +88,8 @@ pub enum Payload {
         entries: Entries,
         /// The leader's commit index.
         commit: Index,
+        /// The sender's voters. A receiver that has others ignores the message.
+        voters: VotersDigest,
     },
     /// The follower's log equals the leader's up to `through`, durably.
     Appended {
@@ -104,6 +110,8 @@ pub enum Payload {
     Fortify {
         /// The leader's commit index, cut to what this follower is known to hold.
         commit: Index,
+        /// The sender's voters. A receiver that has others ignores the message.
+        voters: VotersDigest,
     },
     /// The follower fortifies the leader's node, durably.
     Fortified {
@@ -149,6 +157,26 @@ pub enum Payload {
 }
 
 impl Payload {
+    /// The sender's voters, in the messages that ask for a vote or for a follower.
+    pub(crate) const fn voters(&self) -> Option<VotersDigest> {
+        match *self {
+            Self::PreVote { voters, .. }
+            | Self::Vote { voters, .. }
+            | Self::AppendEntries { voters, .. }
+            | Self::Fortify { voters, .. } => Some(voters),
+            Self::PreVoteReply { .. }
+            | Self::VoteReply { .. }
+            | Self::Appended { .. }
+            | Self::Rejected { .. }
+            | Self::Fortified { .. }
+            | Self::ReadIndex { .. }
+            | Self::ReadIndexReply { .. }
+            | Self::Snapshot { .. }
+            | Self::TimeoutNow
+            | Self::Resign { .. } => None,
+        }
+    }
+
     /// The answer to a [`Payload::ReadIndex`] by a replica that can't prove that it leads.
     pub(crate) const fn refused_read(token: ReadToken) -> Self {
         Self::ReadIndexReply { token, index: None, commit: Index(0) }

@@ -9,7 +9,7 @@ use crate::follower_reads::FollowerReads;
 use crate::log::Log;
 use crate::{
     Config, Fortification, HardState, Index, LogReadTarget, LogWrite, NodeId, Persist, Restored,
-    Support, Term, Time, WriteSeq, quorum,
+    Support, Term, Time, VotersDigest, WriteSeq, quorum,
 };
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -19,6 +19,8 @@ use core::time::Duration;
 pub(crate) struct Replica {
     /// Who the replica is, and the limits that it keeps to.
     pub(crate) config: Config,
+    /// What its voters are known by in messages.
+    pub(crate) voters: VotersDigest,
     /// The time of the current step. It never goes back, even if the caller's does.
     pub(crate) now: Time,
     /// The latest term that the replica has seen (currentTerm, Raft paper, figure 2). It only
@@ -70,6 +72,7 @@ impl Replica {
         let log = Log::new(restored.snapshot, restored.last, restored.runs);
         let mut replica = Self {
             random: config.seed,
+            voters: VotersDigest::of(&config.voters),
             config,
             now,
             term: hard_state.term,

@@ -9,7 +9,7 @@ mod reads;
 use crate::replica::Replica;
 use crate::{
     Entries, Index, LogId, LogReadTarget, LogWrite, Message, NodeId, Output, Payload, Support,
-    Time, Violation, WriteSeq,
+    Time, Violation, VotersDigest, WriteSeq,
 };
 use alloc::vec::Vec;
 
@@ -37,6 +37,11 @@ impl Step<'_> {
     /// Whether a majority's nodes support this one, see [`Replica::has_quorum`].
     pub(crate) fn has_quorum(&self) -> bool {
         self.replica.has_quorum(self.support)
+    }
+
+    /// What this replica's voters are known by in messages.
+    pub(crate) fn voters(&self) -> VotersDigest {
+        self.replica.voters
     }
 
     /// Sends a message at once, in parallel with any write. It must promise nothing: a leader's

@@ -226,6 +226,7 @@ impl Group {
                 Output::Violated { from, violation } => {
                     run.turn.violations.push((self.id, from, violation));
                 }
+                Output::OtherVoters { from } => self.other_voters(from),
                 Output::RoleChanged { role, term, leader } => {
                     self.role_changed(role, term, leader);
                 }
@@ -259,6 +260,17 @@ impl Group {
             self.shared.metrics.campaigns.inc();
         }
         self.view.role_changed(role, term, leader);
+    }
+
+    /// Said once: a peer's replica asks again and again.
+    fn other_voters(&self, from: NodeId) {
+        if self.view.has_other_voters(from) {
+            tracing::error!(
+                group = self.id.0,
+                "node {from} and this one were started with different replicas of the group: \
+                 neither votes for the other or follows it"
+            );
+        }
     }
 
     /// Stops the replica with an error.

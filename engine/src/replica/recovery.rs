@@ -60,7 +60,7 @@ fn reconcile(mut log: Restored, snapshot: LogId) -> Result<(Restored, Option<Per
         (LogWrite::Reset(snapshot), snapshot.index, Vec::new())
     };
     let persist = Persist { seq: WriteSeq::default(), hard_state: Some(hard_state), log: change };
-    Ok((Restored { hard_state, snapshot, last, runs }, Some(persist)))
+    Ok((Restored { hard_state, snapshot, last, runs, voters: log.voters }, Some(persist)))
 }
 
 fn term_at(log: &Restored, index: Index) -> Option<Term> {
@@ -90,7 +90,8 @@ mod tests {
             commit: snapshot.index,
             fortified: Some(Fortification { leader: NodeId(2), epoch: Epoch(3) }),
         };
-        Restored { hard_state, snapshot, last: Index(last), runs: runs.to_vec() }
+        let (last, runs) = (Index(last), runs.to_vec());
+        Restored { hard_state, snapshot, last, runs, voters: None }
     }
 
     #[test]

@@ -208,6 +208,12 @@ impl Cluster {
         groups.into_iter().try_for_each(|group| self.start_replica(id, group))
     }
 
+    /// Starts a node again, with none of the groups that it had.
+    pub(crate) fn restart_without_groups(&mut self, id: NodeId) -> Result<(), Box<dyn Error>> {
+        drop(self.nodes.remove(&id));
+        self.start_node(id)
+    }
+
     pub(crate) fn isolate(&self, node: NodeId) {
         for other in self.ids().into_iter().filter(|other| *other != node) {
             self.network.cut(node, other);

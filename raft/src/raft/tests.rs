@@ -2,8 +2,9 @@
 
 use super::Raft;
 use crate::{
-    Config, Conflict, Entry, EntryKind, Epoch, GroupId, Index, Input, LogId, MAX_STEP, Message,
-    NodeId, Output, Payload, Restored, RoleKind, Support, Term, Time, Tuning, Violation, WriteSeq,
+    Config, Conflict, Entries, Entry, EntryKind, Epoch, GroupId, Index, Input, LogId, MAX_STEP,
+    Message, NodeId, Output, Payload, Restored, RoleKind, Support, Term, Time, Tuning, Violation,
+    VotersDigest, WriteSeq,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -13,14 +14,43 @@ use bytes::Bytes;
 /// an idle one has its voters, its term runs and a few words of queues on the heap.
 #[test]
 fn a_replica_is_small() {
-    assert!(size_of::<Raft>() <= 464, "{} bytes", size_of::<Raft>());
+    assert!(size_of::<Raft>() <= 472, "{} bytes", size_of::<Raft>());
+}
+
+/// The digest of the replica's voters.
+fn voters() -> VotersDigest {
+    VotersDigest::of(&[NodeId(1), NodeId(2), NodeId(3)])
+}
+
+#[test]
+fn replicas_with_other_voters_are_not_heard_and_named() {
+    let mut raft = replica();
+    let (last, commit, entries) = (LogId::default(), Index(0), Entries::new());
+    for others in [&[1, 2][..], &[1, 2, 3, 4], &[2, 3], &[]] {
+        let others: Vec<_> = others.iter().copied().map(NodeId).collect();
+        let voters = VotersDigest::of(&others);
+        let entries = entries.clone();
+        for payload in [
+            Payload::PreVote { last, voters },
+            Payload::Vote { last, transfer: true, voters },
+            Payload::Fortify { commit, voters },
+            Payload::AppendEntries { prev: last, entries, commit, voters },
+        ] {
+            // A node that is no voter here may have been started as one all the same.
+            for from in [2, 4] {
+                let named = Output::OtherVoters { from: NodeId(from) };
+                assert_eq!(receive(&mut raft, from, 1, payload.clone()), [named]);
+            }
+        }
+    }
+    assert_eq!(raft.term(), Term(0));
 }
 
 #[test]
 fn strangers_are_not_heard() {
     let mut raft = replica();
     let last = LogId::default();
-    let vote = Payload::Vote { last, transfer: false };
+    let vote = Payload::Vote { last, transfer: false, voters: voters() };
     assert_eq!(receive(&mut raft, 9, 1, vote.clone()), []);
     assert_eq!(receive(&mut raft, 1, 1, vote.clone()), [], "nor the replica itself");
     assert_ne!(receive(&mut raft, 3, 1, vote), []);
@@ -36,9 +66,10 @@ fn what_no_replica_can_have_said_is_not_heard() {
         prev: LogId::default(),
         entries: [entry(terms[0], 1), entry(terms[1], 2)].into_iter().collect(),
         commit: Index(0),
+        voters: voters(),
     };
     let snapshot = |term, index| Payload::Snapshot { last: LogId::new(Term(term), Index(index)) };
-    let fortify = Payload::Fortify { commit: Index(0) };
+    let fortify = Payload::Fortify { commit: Index(0), voters: voters() };
     for (term, payload) in [
         (4, append([3, 2])),
         (4, append([4, 5])),
@@ -57,7 +88,7 @@ fn what_no_replica_can_have_said_is_not_heard() {
 fn a_term_that_no_election_can_have_led_to_is_refused_and_named() {
     let mut raft = replica();
     let last = LogId::new(Term(1), Index(1));
-    let vote = Payload::Vote { last, transfer: true };
+    let vote = Payload::Vote { last, transfer: true, voters: voters() };
     let (term, known) = (Term(MAX_STEP + 1), Term(0));
     let violation = Violation::ImplausibleTerm { term, known };
     let from = NodeId(2);
@@ -75,7 +106,12 @@ fn an_append_over_a_committed_entry_is_refused_and_named() {
         let id = LogId::new(Term(term), Index(1));
         let entry = Entry::new(GroupId(1), id, EntryKind::Command, Bytes::from_static(data));
         let entries = [entry].into_iter().collect();
-        Payload::AppendEntries { prev: LogId::default(), entries, commit: Index(1) }
+        Payload::AppendEntries {
+            prev: LogId::default(),
+            entries,
+            commit: Index(1),
+            voters: voters(),
+        }
     };
     receive(&mut raft, 2, 1, append(1, b"committed"));
     assert_eq!(raft.status().commit, Index(1));
@@ -156,7 +192,7 @@ fn a_leader_without_a_majority_calls_nobody_back() {
         })
     };
     let rival = || {
-        let payload = Payload::PreVote { last: LogId::new(Term(1), Index(1)) };
+        let payload = Payload::PreVote { last: LogId::new(Term(1), Index(1)), voters: voters() };
         Input::Receive { from, message: Message { term: Term(2), payload } }
     };
     assert!(calls_back(&lead(&mut raft, &supported(), rival())));

@@ -140,7 +140,8 @@ impl Role {
         let last = step.replica.log.last_id();
         let Step { replica, out, .. } = step;
         out.extend(replica.peers().map(|to| {
-            let message = Message { term, payload: Payload::PreVote { last } };
+            let message =
+                Message { term, payload: Payload::PreVote { last, voters: replica.voters } };
             Output::Send { to, message }
         }));
     }
@@ -157,9 +158,9 @@ impl Role {
             return self.lead(step);
         }
         *self = Self::Candidate(candidate);
-        let last = step.replica.log.last_id();
+        let (last, voters) = (step.replica.log.last_id(), step.voters());
         for to in step.replica.peers().collect::<Vec<_>>() {
-            step.send_in_term(to, Payload::Vote { last, transfer });
+            step.send_in_term(to, Payload::Vote { last, transfer, voters });
         }
     }
 

@@ -3,13 +3,17 @@
 use super::{Follower, Role};
 use crate::read_queue::Reader;
 use crate::step::Step;
-use crate::{Message, NodeId, Payload, Violation, is_plausible};
+use crate::{Message, NodeId, Output, Payload, Violation, is_plausible};
 use core::cmp::Ordering;
 
 impl Role {
     /// Hands a message to the handler of its kind and the current role, once its term is met.
-    /// Messages of strangers, and those that no replica can have sent, are dropped.
+    /// Messages of strangers, of replicas with other voters, and those that no replica can have
+    /// sent, are dropped.
     pub(super) fn on_receive(&mut self, step: &mut Step<'_>, from: NodeId, message: Message) {
+        if message.payload.voters().is_some_and(|voters| voters != step.voters()) {
+            return step.out.push(Output::OtherVoters { from });
+        }
         let is_valid = step.replica.is_peer(from) && message.is_possible();
         if !is_valid {
             return;
@@ -23,8 +27,8 @@ impl Role {
         }
         let Message { term, payload } = message;
         match (&mut *self, payload) {
-            (_, Payload::PreVote { last }) => self.on_pre_vote(step, from, term, last),
-            (_, Payload::Vote { last, transfer }) => self.on_vote(step, from, last, transfer),
+            (_, Payload::PreVote { last, .. }) => self.on_pre_vote(step, from, term, last),
+            (_, Payload::Vote { last, transfer, .. }) => self.on_vote(step, from, last, transfer),
             (_, Payload::Resign { epoch }) => self.on_resign(step, from, epoch),
             (Self::PreCandidate(_), Payload::PreVoteReply { granted }) => {
                 self.on_pre_vote_reply(step, from, term, granted);
@@ -32,13 +36,13 @@ impl Role {
             (Self::Candidate(_), Payload::VoteReply { granted }) => {
                 self.on_vote_reply(step, from, granted);
             }
-            (Self::Follower(_), Payload::AppendEntries { prev, entries, commit }) => {
+            (Self::Follower(_), Payload::AppendEntries { prev, entries, commit, .. }) => {
                 Follower::on_append(step, from, prev, entries, commit);
             }
             (Self::Follower(_), Payload::Snapshot { last }) => {
                 Follower::on_snapshot(step, from, last);
             }
-            (Self::Follower(_), Payload::Fortify { commit }) => {
+            (Self::Follower(_), Payload::Fortify { commit, .. }) => {
                 Follower::on_fortify(step, from, commit);
             }
             (Self::Follower(_) | Self::PreCandidate(_), Payload::TimeoutNow) => {

@@ -12,6 +12,7 @@ use logboat_storage::simulation::{Disk, InlineWal};
 use logboat_storage::{Recovered, WalOptions};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What one group should hold.
@@ -20,6 +21,7 @@ pub struct ModelGroup {
     pub hard_state: HardState,
     pub snapshot: LogId,
     pub entries: BTreeMap<Index, Entry>,
+    pub voters: Option<Arc<[NodeId]>>,
 }
 
 /// What the log should hold.
@@ -42,7 +44,13 @@ impl ModelGroup {
                 runs.push(TermRun { term: entry.term, first: *first });
             }
         }
-        Restored { hard_state: self.hard_state, snapshot: self.snapshot, last: self.last(), runs }
+        Restored {
+            hard_state: self.hard_state,
+            snapshot: self.snapshot,
+            last: self.last(),
+            runs,
+            voters: self.voters.clone(),
+        }
     }
 }
 
@@ -56,6 +64,7 @@ impl Model {
             }
             match &persist.log {
                 LogWrite::Keep => {}
+                LogWrite::Voters(voters) => group.voters = Some(Arc::clone(voters)),
                 LogWrite::Append(entries) => {
                     group.entries.split_off(&entries[0].index);
                     group.entries.extend(entries.iter().map(|e| (e.index, e.clone())));
@@ -100,13 +109,13 @@ pub struct Op {
 }
 
 pub fn op() -> impl Strategy<Value = Op> {
-    (0..5_u64, 0..14_u8, 1..5_u8, 0..4_u8, 0..400_u16)
+    (0..5_u64, 0..15_u8, 1..5_u8, 0..4_u8, 0..400_u16)
         .prop_map(|(group, kind, size, back, bytes)| Op { group, kind, size, back, bytes })
 }
 
 impl Op {
     pub fn is_grant(self) -> bool {
-        self.kind > 11
+        matches!(self.kind, 12 | 13)
     }
 }
 
@@ -148,6 +157,7 @@ pub fn persist(model: &Model, op: Op) -> (GroupId, Persist) {
         }
         8 => LogWrite::Keep,
         9 | 10 => LogWrite::Compact(point(op.back)),
+        14 => LogWrite::Voters((1..=u64::from(op.size)).map(NodeId).collect()),
         _ => LogWrite::Reset(LogId::new(term, last.plus(u64::from(op.size)))),
     };
     let hard_state = (op.kind == 8 || op.bytes.is_multiple_of(5)).then_some(hard_state);

@@ -4,8 +4,8 @@
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use logboat_raft::{
-    Conflict, Entry, EntryKind, Epoch, GroupId, Index, LogId, MAX_COUNT, Message, Payload,
-    ReadToken, Term,
+    Conflict, Entry, EntryKind, Epoch, GroupId, Index, LogId, MAX_COUNT, Message, NodeId, Payload,
+    ReadToken, Term, VotersDigest,
 };
 
 /// A number that is small most of the time.
@@ -38,9 +38,13 @@ pub(crate) fn log_id(input: &mut Unstructured<'_>) -> Result<LogId> {
 pub(crate) fn message(input: &mut Unstructured<'_>, group: GroupId) -> Result<Message> {
     let term = term(input)?;
     let payload = match input.int_in_range(0..=13)? {
-        0 => Payload::PreVote { last: log_id(input)? },
+        0 => Payload::PreVote { last: log_id(input)?, voters: voters(input)? },
         1 => Payload::PreVoteReply { granted: input.arbitrary()? },
-        2 => Payload::Vote { last: log_id(input)?, transfer: input.arbitrary()? },
+        2 => Payload::Vote {
+            last: log_id(input)?,
+            transfer: input.arbitrary()?,
+            voters: voters(input)?,
+        },
         3 => Payload::VoteReply { granted: input.arbitrary()? },
         4 => Payload::Appended { through: index(input)?, applied: index(input)? },
         5 => Payload::Rejected {
@@ -51,7 +55,7 @@ pub(crate) fn message(input: &mut Unstructured<'_>, group: GroupId) -> Result<Me
                 x_len: index(input)?,
             },
         },
-        6 => Payload::Fortify { commit: index(input)? },
+        6 => Payload::Fortify { commit: index(input)?, voters: voters(input)? },
         7 => Payload::Fortified { epoch: epoch(input)?, applied: index(input)? },
         8 => Payload::Snapshot { last: log_id(input)? },
         9 => Payload::TimeoutNow,
@@ -82,5 +86,12 @@ fn append(input: &mut Unstructured<'_>, group: GroupId) -> Result<Payload> {
         Ok(Entry::new(group, id, kind, Bytes::from(data)))
     });
     let entries = entries.collect::<Result<_>>()?;
-    Ok(Payload::AppendEntries { prev, entries, commit: index(input)? })
+    let commit = index(input)?;
+    Ok(Payload::AppendEntries { prev, entries, commit, voters: voters(input)? })
+}
+
+/// The digest of a set of few voters, which is mostly the one of the replica's.
+fn voters(input: &mut Unstructured<'_>) -> Result<VotersDigest> {
+    let voters: Vec<_> = (1..=input.int_in_range(1..=5)?).map(NodeId).collect();
+    Ok(VotersDigest::of(&voters))
 }

@@ -59,7 +59,7 @@ impl Disk {
     fn write(&mut self, persist: Persist) {
         self.hard_state = persist.hard_state.unwrap_or(self.hard_state);
         match persist.log {
-            LogWrite::Keep => {}
+            LogWrite::Keep | LogWrite::Voters(_) => {}
             LogWrite::Append(entries) => {
                 if let Some(first) = entries.first() {
                     self.entries.split_off(&first.index);
@@ -90,6 +90,7 @@ impl Disk {
             snapshot: self.snapshot,
             last: last.unwrap_or(self.snapshot.index),
             runs,
+            voters: None,
         }
     }
 
@@ -326,6 +327,7 @@ impl Host {
             }
             Output::Send { .. }
             | Output::Violated { .. }
+            | Output::OtherVoters { .. }
             | Output::Proposed { .. }
             | Output::Refused { .. }
             | Output::ReadReady { .. }

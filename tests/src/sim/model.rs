@@ -39,7 +39,7 @@ impl LogModel {
             self.hard_state = hard_state;
         }
         match &persist.log {
-            LogWrite::Keep => {}
+            LogWrite::Keep | LogWrite::Voters(_) => {}
             LogWrite::Append(entries) => {
                 let Some(first) = entries.first() else { return };
                 let keep = (first.index.0 - self.snapshot.index.0 - 1) as usize;

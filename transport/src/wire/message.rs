@@ -7,6 +7,7 @@ use crate::wire::reader::Reader;
 use bytes::Buf;
 use logboat_raft::{
     Conflict, Entries, Entry, EntryKind, GroupId, Index, LogId, Message, Payload, ReadToken,
+    VotersDigest,
 };
 
 /// The least that one entry takes among the fields: kind, term, length and checksum.
@@ -50,17 +51,23 @@ pub(super) fn put_message(
     put_varint(fields, group.0);
     put_varint(fields, message.term.0);
     match &message.payload {
-        Payload::PreVote { last } | Payload::Snapshot { last } => put_log_id(fields, *last),
+        Payload::Snapshot { last } => put_log_id(fields, *last),
+        Payload::PreVote { last, voters } => {
+            put_log_id(fields, *last);
+            put_voters(fields, *voters);
+        }
         Payload::PreVoteReply { granted } | Payload::VoteReply { granted } => {
             fields.push(u8::from(*granted));
         }
-        Payload::Vote { last, transfer } => {
+        Payload::Vote { last, transfer, voters } => {
             put_log_id(fields, *last);
             fields.push(u8::from(*transfer));
+            put_voters(fields, *voters);
         }
-        Payload::AppendEntries { prev, entries, commit } => {
+        Payload::AppendEntries { prev, entries, commit, voters } => {
             put_log_id(fields, *prev);
             put_varint(fields, commit.0);
+            put_voters(fields, *voters);
             put_entries(fields, data, *prev, entries);
         }
         Payload::Appended { through, applied } => {
@@ -71,7 +78,10 @@ pub(super) fn put_message(
             put_varint(fields, prev.0);
             put_conflict(fields, conflict);
         }
-        Payload::Fortify { commit } => put_varint(fields, commit.0),
+        Payload::Fortify { commit, voters } => {
+            put_varint(fields, commit.0);
+            put_voters(fields, *voters);
+        }
         Payload::Fortified { epoch, applied } => {
             put_epoch(fields, *epoch);
             put_varint(fields, applied.0);
@@ -125,6 +135,10 @@ fn put_entries(fields: &mut Vec<u8>, data: &mut Vec<u8>, prev: LogId, entries: &
     }
 }
 
+fn put_voters(fields: &mut Vec<u8>, voters: VotersDigest) {
+    fields.extend_from_slice(&voters.0.to_le_bytes());
+}
+
 fn put_conflict(fields: &mut Vec<u8>, conflict: &Conflict) {
     put_option(fields, conflict.x_term.map(|term| term.0));
     put_varint(fields, conflict.x_index.0);
@@ -142,16 +156,20 @@ pub(super) fn read_message(
     let group = reader.group()?;
     let term = reader.term()?;
     let payload = match kind {
-        kind::PRE_VOTE => Payload::PreVote { last: reader.log_id()? },
+        kind::PRE_VOTE => Payload::PreVote { last: reader.log_id()?, voters: read_voters(reader)? },
         kind::PRE_VOTE_REPLY => Payload::PreVoteReply { granted: reader.bool()? },
-        kind::VOTE => Payload::Vote { last: reader.log_id()?, transfer: reader.bool()? },
+        kind::VOTE => Payload::Vote {
+            last: reader.log_id()?,
+            transfer: reader.bool()?,
+            voters: read_voters(reader)?,
+        },
         kind::VOTE_REPLY => Payload::VoteReply { granted: reader.bool()? },
         kind::APPEND => read_append(reader, group)?,
         kind::APPENDED => Payload::Appended { through: reader.index()?, applied: reader.index()? },
         kind::REJECTED => {
             Payload::Rejected { prev: reader.index()?, conflict: read_conflict(reader)? }
         }
-        kind::FORTIFY => Payload::Fortify { commit: reader.index()? },
+        kind::FORTIFY => Payload::Fortify { commit: reader.index()?, voters: read_voters(reader)? },
         kind::FORTIFIED => {
             Payload::Fortified { epoch: reader.maybe_epoch()?, applied: reader.index()? }
         }
@@ -173,7 +191,7 @@ pub(super) fn read_message(
 
 fn read_append(reader: &mut Reader, group: GroupId) -> Result<Payload, DecodeError> {
     let prev = reader.log_id()?;
-    let commit = reader.index()?;
+    let (commit, voters) = (reader.index()?, read_voters(reader)?);
     let count = reader.varint()?;
     let most = (reader.fields.len() / MIN_ENTRY_BYTES).min(MAX_ENTRIES) as u64;
     if count > most {
@@ -185,7 +203,7 @@ fn read_append(reader: &mut Reader, group: GroupId) -> Result<Payload, DecodeErr
         entry.verify(group)?;
         entries.push(entry);
     }
-    Ok(Payload::AppendEntries { prev, entries, commit })
+    Ok(Payload::AppendEntries { prev, entries, commit, voters })
 }
 
 fn read_entry(reader: &mut Reader, index: Index) -> Result<Entry, DecodeError> {
@@ -206,6 +224,11 @@ fn read_entry(reader: &mut Reader, index: Index) -> Result<Entry, DecodeError> {
 
 fn read_conflict(reader: &mut Reader) -> Result<Conflict, DecodeError> {
     Ok(Conflict { x_term: reader.maybe_term()?, x_index: reader.index()?, x_len: reader.index()? })
+}
+
+fn read_voters(reader: &mut Reader) -> Result<VotersDigest, DecodeError> {
+    let digest = reader.fields.try_get_u32_le();
+    digest.map(VotersDigest).map_err(|_| DecodeError::Truncated)
 }
 
 fn read_token(reader: &mut Reader) -> Result<ReadToken, DecodeError> {

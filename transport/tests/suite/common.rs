@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use logboat_raft::{
     BootCount, BootNonce, Conflict, Entry, EntryKind, Epoch, GroupId, Incarnation, Index, LogId,
-    LogPosition, Message, NodeBoot, NodeId, Payload, ReadToken, Term,
+    LogPosition, Message, NodeBoot, NodeId, Payload, ReadToken, Term, VotersDigest,
 };
 use logboat_transport::{Inbox, Outgoing, Parcel, SnapshotSource};
 use parking_lot::{Condvar, Mutex};
@@ -15,6 +15,9 @@ use std::time::Duration;
 
 /// After this a condition that never comes true fails its test.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The voters that all messages name.
+pub(crate) const VOTERS: VotersDigest = VotersDigest(0x0403_0201);
 
 /// What an inbox was told.
 #[derive(Clone, Debug, PartialEq)]
@@ -153,14 +156,14 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// A message that carries a number.
 pub(crate) fn numbered(round: u64) -> Message {
-    Message { term: Term(1), payload: Payload::Fortify { commit: Index(round) } }
+    Message { term: Term(1), payload: Payload::Fortify { commit: Index(round), voters: VOTERS } }
 }
 
 /// The number that a parcel carries.
 pub(crate) fn number(parcel: &Parcel) -> Option<u64> {
     match parcel {
         Parcel::Message { message, .. } => match message.payload {
-            Payload::Fortify { commit } => Some(commit.0),
+            Payload::Fortify { commit, .. } => Some(commit.0),
             _ => None,
         },
         _ => None,
@@ -189,7 +192,12 @@ pub(crate) fn append(group: u64, prev: LogId, commands: Vec<Bytes>) -> Message {
     });
     Message {
         term: prev.term,
-        payload: Payload::AppendEntries { prev, entries: entries.collect(), commit: prev.index },
+        payload: Payload::AppendEntries {
+            prev,
+            entries: entries.collect(),
+            commit: prev.index,
+            voters: VOTERS,
+        },
     }
 }
 
@@ -197,9 +205,9 @@ pub(crate) fn append(group: u64, prev: LogId, commands: Vec<Bytes>) -> Message {
 pub(crate) fn every_message() -> Vec<Message> {
     let last = LogId::new(Term(5), Index(300));
     let payloads = [
-        Payload::PreVote { last },
+        Payload::PreVote { last, voters: VOTERS },
         Payload::PreVoteReply { granted: true },
-        Payload::Vote { last, transfer: true },
+        Payload::Vote { last, transfer: true, voters: VOTERS },
         Payload::VoteReply { granted: false },
         append(7, last, vec![Bytes::from_static(b"one"), Bytes::from_static(b"three")]).payload,
         Payload::Appended { through: Index(302), applied: Index(300) },
@@ -211,7 +219,7 @@ pub(crate) fn every_message() -> Vec<Message> {
             prev: Index(300),
             conflict: Conflict { x_term: None, x_index: Index(0), x_len: Index(120) },
         },
-        Payload::Fortify { commit: Index(300) },
+        Payload::Fortify { commit: Index(300), voters: VOTERS },
         Payload::Fortified { epoch: Some(Epoch(9)), applied: Index(300) },
         Payload::ReadIndex { token: ReadToken(9), lease: true },
         Payload::ReadIndexReply {

@@ -4,7 +4,7 @@ use crate::common::{append_of, every_message};
 use bytes::Bytes;
 use logboat_raft::{
     BootCount, Conflict, Entry, EntryKind, Epoch, GroupId, Index, LogId, MAX_COUNT, Message,
-    NodeId, Payload, ReadToken, RequestSeq, Round, SupportMessage, Term,
+    NodeId, Payload, ReadToken, RequestSeq, Round, SupportMessage, Term, VotersDigest,
 };
 use logboat_transport::{DecodeError, Outgoing, Parcel, RequestId, decode};
 use proptest::collection::vec;
@@ -42,15 +42,20 @@ fn log_id() -> impl Strategy<Value = LogId> {
     (count(), 0..MAX_COUNT - 100).prop_map(|(term, at)| LogId::new(Term(term), Index(at)))
 }
 
+fn voters() -> impl Strategy<Value = VotersDigest> {
+    any::<u32>().prop_map(VotersDigest)
+}
+
 fn append(group: GroupId) -> impl Strategy<Value = Payload> {
     let entry = (count(), any::<bool>(), vec(any::<u8>(), 0..200));
-    (log_id(), vec(entry, 0..8), count()).prop_map(move |(prev, drawn, commit)| {
+    let parts = (log_id(), vec(entry, 0..8), count(), voters());
+    parts.prop_map(move |(prev, drawn, commit, voters)| {
         let entries = drawn.into_iter().zip(1..).map(|((term, noop, data), offset)| {
             let id = LogId::new(Term(term), prev.index.plus(offset));
             let kind = if noop { EntryKind::Noop } else { EntryKind::Command };
             Entry::new(group, id, kind, data.into())
         });
-        Payload::AppendEntries { prev, entries: entries.collect(), commit: Index(commit) }
+        Payload::AppendEntries { prev, entries: entries.collect(), commit: Index(commit), voters }
     })
 }
 
@@ -61,9 +66,13 @@ fn payload(group: GroupId) -> impl Strategy<Value = Payload> {
         x_len: Index(len),
     });
     prop_oneof![
-        log_id().prop_map(|last| Payload::PreVote { last }),
+        (log_id(), voters()).prop_map(|(last, voters)| Payload::PreVote { last, voters }),
         any::<bool>().prop_map(|granted| Payload::PreVoteReply { granted }),
-        (log_id(), any::<bool>()).prop_map(|(last, transfer)| Payload::Vote { last, transfer }),
+        (log_id(), any::<bool>(), voters()).prop_map(|(last, transfer, voters)| Payload::Vote {
+            last,
+            transfer,
+            voters
+        }),
         any::<bool>().prop_map(|granted| Payload::VoteReply { granted }),
         append(group),
         (count(), count()).prop_map(|(through, applied)| Payload::Appended {
@@ -72,7 +81,8 @@ fn payload(group: GroupId) -> impl Strategy<Value = Payload> {
         }),
         (count(), conflict)
             .prop_map(|(prev, conflict)| Payload::Rejected { prev: Index(prev), conflict }),
-        count().prop_map(|commit| Payload::Fortify { commit: Index(commit) }),
+        (count(), voters())
+            .prop_map(|(commit, voters)| Payload::Fortify { commit: Index(commit), voters }),
         (option::of(count()), count()).prop_map(|(epoch, applied)| Payload::Fortified {
             epoch: epoch.map(Epoch),
             applied: Index(applied)
@@ -320,13 +330,16 @@ fn implausible_numbers_are_refused_and_named() {
         group: GroupId(7),
         message: Message { term: Term(term), payload },
     };
-    let vote = |last| Payload::Vote { last, transfer: false };
+    let vote = |last| Payload::Vote { last, transfer: false, voters: VotersDigest(7) };
     let refused = [
         ("term", message(far, Payload::TimeoutNow)),
         ("term", message(1, vote(id(far, 1)))),
         ("index", message(1, vote(id(1, far)))),
         ("index", message(1, Payload::Appended { through: Index(far), applied: Index(0) })),
-        ("index", message(1, Payload::Fortify { commit: Index(u64::MAX) })),
+        (
+            "index",
+            message(1, Payload::Fortify { commit: Index(u64::MAX), voters: VotersDigest(7) }),
+        ),
         ("epoch", message(1, Payload::Resign { epoch: Epoch(far) })),
         ("epoch", message(1, Payload::Fortified { epoch: Some(Epoch(far)), applied: Index(0) })),
         ("boot count", request(u64::MAX, 1)),

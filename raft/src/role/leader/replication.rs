@@ -10,7 +10,7 @@ pub(super) fn send_fortify(peer: &mut Progress, step: &mut Step<'_>) {
     let commit = step.replica.commit.min(peer.matched);
     peer.commit_sent(commit, step.now());
     peer.fortify_sent(step.now());
-    step.send(peer.node, Payload::Fortify { commit });
+    step.send(peer.node, Payload::Fortify { commit, voters: step.voters() });
 }
 
 /// Sends a follower all that its state allows.
@@ -36,7 +36,8 @@ fn probe(peer: &mut Progress, step: &mut Step<'_>) {
         Entries::new()
     };
     let commit = replica.commit;
-    step.send(peer.node, Payload::AppendEntries { prev, entries, commit });
+    let voters = step.voters();
+    step.send(peer.node, Payload::AppendEntries { prev, entries, commit, voters });
     peer.probed(step.now());
     peer.commit_sent(commit, step.now());
 }
@@ -74,7 +75,8 @@ pub(super) fn send_append(peer: &mut Progress, step: &mut Step<'_>, entries: Ent
     let (commit, now) = (step.replica.commit, step.now());
     peer.append_sent(prev.index.plus(entries.len() as u64), bytes, now);
     peer.commit_sent(commit, now);
-    step.send(peer.node, Payload::AppendEntries { prev, entries, commit });
+    let voters = step.voters();
+    step.send(peer.node, Payload::AppendEntries { prev, entries, commit, voters });
 }
 
 /// Has the newest snapshot streamed to a follower.
@@ -90,7 +92,8 @@ pub(super) fn retry(peer: &mut Progress, step: &mut Step<'_>) {
         Mode::Snapshot { last, .. } => {
             peer.snapshot_probed(step.now());
             let (commit, entries) = (step.replica.commit, Entries::new());
-            step.send(peer.node, Payload::AppendEntries { prev: last, entries, commit });
+            let voters = step.voters();
+            step.send(peer.node, Payload::AppendEntries { prev: last, entries, commit, voters });
         }
         Mode::Probe { .. } | Mode::Replicate => peer.lost(),
     }

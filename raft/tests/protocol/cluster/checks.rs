@@ -57,7 +57,7 @@ impl Checks {
                 }
             }
             LogWrite::Reset(_) => assert_ne!(raft.role(), RoleKind::Leader),
-            LogWrite::Keep | LogWrite::Compact(_) => {}
+            LogWrite::Keep | LogWrite::Compact(_) | LogWrite::Voters(_) => {}
         }
     }
 

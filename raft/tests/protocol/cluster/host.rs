@@ -40,7 +40,7 @@ impl Disk {
             self.hard_state = hard_state;
         }
         match &persist.log {
-            LogWrite::Keep => {}
+            LogWrite::Keep | LogWrite::Voters(_) => {}
             LogWrite::Append(entries) => {
                 let first = entries[0].index;
                 assert!(first > self.start.index && first <= self.last().next());
@@ -153,6 +153,7 @@ impl Host {
             snapshot: self.disk.start,
             last: self.disk.last(),
             runs,
+            voters: None,
         }
     }
 }

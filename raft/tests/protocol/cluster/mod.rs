@@ -385,6 +385,7 @@ impl Cluster {
                 self.enqueue(node, to, Packet::Snapshot(term, last, history));
             }
             Output::Violated { from, violation } => panic!("node {from} sent {violation}"),
+            Output::OtherVoters { from } => panic!("node {from} has other voters"),
             Output::RestoreSnapshot { last } => {
                 let host = self.host(node);
                 let found = host.arrived.iter().position(|(arrived, _)| *arrived == last);

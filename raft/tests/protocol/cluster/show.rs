@@ -108,7 +108,7 @@ pub(crate) fn output(output: &Output) -> String {
                 text += &bond(hard.fortified);
             }
             match &persist.log {
-                LogWrite::Keep => {}
+                LogWrite::Keep | LogWrite::Voters(_) => {}
                 LogWrite::Append(list) => text += &format!(" append {}", entries(list)),
                 LogWrite::Compact(last) => text += &format!(" compact {last}"),
                 LogWrite::Reset(last) => text += &format!(" reset {last}"),
@@ -134,6 +134,7 @@ pub(crate) fn output(output: &Output) -> String {
             format!("load {first}..={last} for {target}, {max_bytes} bytes at most")
         }
         Output::SendSnapshot { to } => format!("send snapshot to {to}"),
+        Output::OtherVoters { from } => format!("other voters at {from}"),
         Output::Violated { from, violation } => format!("node {from} sent {violation}"),
         Output::RestoreSnapshot { last } => format!("restore snapshot {last}"),
         Output::RoleChanged { role, term, leader } => {
@@ -152,14 +153,14 @@ pub(crate) fn packet(packet: &Packet) -> String {
 pub(crate) fn message(message: &Message) -> String {
     let t = message.term;
     match &message.payload {
-        Payload::PreVote { last } => format!("pre-vote(t{t} last={last})"),
+        Payload::PreVote { last, .. } => format!("pre-vote(t{t} last={last})"),
         Payload::PreVoteReply { granted } => format!("pre-vote-reply(t{t} {})", verdict(*granted)),
-        Payload::Vote { last, transfer } => {
+        Payload::Vote { last, transfer, .. } => {
             let transfer = if *transfer { " transfer" } else { "" };
             format!("vote(t{t} last={last}{transfer})")
         }
         Payload::VoteReply { granted } => format!("vote-reply(t{t} {})", verdict(*granted)),
-        Payload::AppendEntries { prev, entries: list, commit } => {
+        Payload::AppendEntries { prev, entries: list, commit, .. } => {
             format!("append(t{t} prev={prev} [{}] commit={commit})", entries(list))
         }
         Payload::Appended { through, .. } => format!("appended(t{t} {through})"),
@@ -168,7 +169,7 @@ pub(crate) fn message(message: &Message) -> String {
             let (x_index, x_len) = (conflict.x_index, conflict.x_len);
             format!("rejected(t{t} prev={prev} xterm={x_term} xindex={x_index} xlen={x_len})")
         }
-        Payload::Fortify { commit } => format!("fortify(t{t} commit={commit})"),
+        Payload::Fortify { commit, .. } => format!("fortify(t{t} commit={commit})"),
         Payload::Fortified { epoch, applied } => {
             let epoch = epoch.map_or("not".into(), |epoch| format!("at {epoch}"));
             format!("fortified(t{t} {epoch} applied={applied})")

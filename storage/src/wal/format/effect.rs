@@ -1,9 +1,10 @@
 //! The effect of a record.
 
 use logboat_raft::{Grant, GroupId, HardState, Index, LogId, NodeId};
+use std::sync::Arc;
 
 /// What one record changes, and of what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// The log of a group.
     Group(GroupId, Change),
@@ -12,7 +13,7 @@ pub(crate) enum Effect {
 }
 
 /// What one record changes in its group's log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// The hard state.
     HardState(HardState),
@@ -24,4 +25,6 @@ pub(crate) enum Change {
     Compact(LogId),
     /// All entries are gone, and the log goes on after this one.
     Reset(LogId),
+    /// The voters of the group.
+    Voters(Arc<[NodeId]>),
 }

@@ -4,14 +4,15 @@ use super::bits::salted_crc;
 use super::effect::{Change, Effect};
 use super::header::{BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader};
 use super::record::{
-    APPEND, COMPACT, GRANT, HARD_STATE, HAS_VOTE, IS_FORTIFIED, IS_LIVE, RESET, REWRITE,
+    APPEND, COMPACT, GRANT, HARD_STATE, HAS_VOTE, IS_FORTIFIED, IS_LIVE, RESET, REWRITE, VOTERS,
 };
 use crate::wal::disk::{BLOCK_BYTES, aligned, unaligned_bytes};
 use logboat_raft::{Entry, Grant, GroupId, HardState, LogId, LogWrite, NodeId, Persist};
 use logboat_varint::put;
+use std::sync::Arc;
 
 /// A record's place in its batch, and what it changes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Placed {
     pub(crate) effect: Effect,
     /// Offset from the beginning of the batch, its header included.
@@ -53,6 +54,7 @@ impl Encoder {
             LogWrite::Append(entries) => self.entries(group, entries, false),
             LogWrite::Compact(last) => self.compact(group, *last),
             LogWrite::Reset(last) => self.point(group, RESET, *last, Change::Reset(*last)),
+            LogWrite::Voters(voters) => self.voters(group, voters),
         }
     }
 
@@ -79,6 +81,15 @@ impl Encoder {
             put(header, grant.epoch.0);
             put(header, grant.boot.0);
             header.push(u8::from(grant.live) * IS_LIVE);
+        });
+    }
+
+    /// Adds the voters of a group.
+    pub(crate) fn voters(&mut self, group: GroupId, voters: &Arc<[NodeId]>) {
+        let effect = Effect::Group(group, Change::Voters(Arc::clone(voters)));
+        self.record(VOTERS, effect, &[], |header| {
+            put(header, voters.len() as u64);
+            voters.iter().for_each(|voter| put(header, voter.0));
         });
     }
 
@@ -150,7 +161,7 @@ impl Encoder {
     ) {
         let start = self.buffer.len();
         self.buffer.push(kind);
-        let subject = match effect {
+        let subject = match &effect {
             Effect::Group(group, _) => group.0,
             Effect::Grant(peer, _) => peer.0,
         };
@@ -173,7 +184,7 @@ impl Encoder {
 pub(crate) fn appended(write: &LogWrite) -> &[Entry] {
     match write {
         LogWrite::Append(entries) => entries,
-        LogWrite::Keep | LogWrite::Compact(_) | LogWrite::Reset(_) => &[],
+        LogWrite::Keep | LogWrite::Compact(_) | LogWrite::Reset(_) | LogWrite::Voters(_) => &[],
     }
 }
 
@@ -185,7 +196,7 @@ mod tests {
     use logboat_raft::{BootCount, EntryKind, Epoch, Fortification, Index, Term};
 
     #[test]
-    fn hard_states_and_grants_are_read_as_they_were_written() {
+    fn hard_states_voters_and_grants_are_read_as_they_were_written() {
         let fortified = Some(Fortification { leader: NodeId(300), epoch: Epoch(u64::MAX) });
         let vote = Some(NodeId(u64::MAX));
         let mut effects = Vec::new();
@@ -198,19 +209,25 @@ mod tests {
             let grant = Grant { epoch: Epoch(epoch), boot: BootCount(128), live };
             effects.push(Effect::Grant(NodeId(epoch), grant));
         }
+        for voters in [&[][..], &[NodeId(1)], &[NodeId(1), NodeId(128), NodeId(u64::MAX)]] {
+            effects.push(Effect::Group(GroupId(9), Change::Voters(voters.into())));
+        }
         let mut encoder = Encoder::default();
         encoder.begin(1, &[]);
         for effect in &effects {
-            match *effect {
-                Effect::Group(group, Change::HardState(state)) => encoder.hard_state(group, state),
-                Effect::Grant(peer, grant) => encoder.grant(peer, grant),
+            match effect {
+                Effect::Group(group, Change::HardState(state)) => {
+                    encoder.hard_state(*group, *state);
+                }
+                Effect::Group(group, Change::Voters(voters)) => encoder.voters(*group, voters),
+                Effect::Grant(peer, grant) => encoder.grant(*peer, *grant),
                 Effect::Group(..) => unreachable!("there are no others above"),
             }
         }
         let mut bytes = &encoder.buffer[encoder.start + BATCH_HEADER_BYTES..];
         for (effect, placed) in effects.iter().zip(&encoder.records) {
             let record = Record::decode(bytes, 1).unwrap();
-            assert_eq!((record.effect, record.bytes), (*effect, placed.bytes as usize));
+            assert_eq!((&record.effect, record.bytes), (effect, placed.bytes as usize));
             assert_eq!(placed.effect, *effect);
             for end in 0..record.bytes {
                 assert!(Record::decode(&bytes[..end], 1).is_none(), "{effect:?} cut at {end}");

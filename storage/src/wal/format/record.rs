@@ -8,6 +8,7 @@
 //! compact, reset  : term, index
 //! append, rewrite : term, first index, count, then for each entry: length, kind (a byte), its
 //!                   own CRC-32; the entries' data follow the header's CRC, one after the other
+//! voters          : count, then the node of each voter, ascending
 //! grant           : epoch, boot count, flags (1: the support stands); a peer stands in the place
 //!                   of the group
 //! ```
@@ -24,6 +25,7 @@ use logboat_raft::{
     BootCount, ChecksumMismatch, Entry, EntryKind, Epoch, Fortification, Grant, GroupId, HardState,
     Index, LogId, NodeId, Term, checksum,
 };
+use std::sync::Arc;
 
 pub(crate) const HARD_STATE: u8 = 1;
 pub(crate) const APPEND: u8 = 2;
@@ -31,6 +33,7 @@ pub(crate) const COMPACT: u8 = 3;
 pub(crate) const RESET: u8 = 4;
 pub(crate) const REWRITE: u8 = 5;
 pub(crate) const GRANT: u8 = 6;
+pub(crate) const VOTERS: u8 = 7;
 
 /// Flags of a hard state.
 pub(crate) const HAS_VOTE: u8 = 1;
@@ -44,7 +47,7 @@ const CRC_BYTES: usize = 4;
 const LEAST_ENTRY_BYTES: usize = 6;
 
 /// A record whose header verified.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) effect: Effect,
     /// Bytes of the record, the entries' data included.
@@ -102,6 +105,7 @@ impl Record {
                 };
                 Effect::Group(group, change)
             }
+            VOTERS => Effect::Group(group, Change::Voters(cursor.voters()?)),
             GRANT => Effect::Grant(NodeId(subject), cursor.grant()?),
             _ => return None,
         };
@@ -146,7 +150,10 @@ impl Record {
                 group,
                 Change::Append { first, count } | Change::Rewrite { first, count },
             ) => Some((group, first, count as u64)),
-            Effect::Group(_, Change::HardState(_) | Change::Compact(_) | Change::Reset(_))
+            Effect::Group(
+                _,
+                Change::HardState(_) | Change::Compact(_) | Change::Reset(_) | Change::Voters(_),
+            )
             | Effect::Grant(..) => None,
         }
     }
@@ -230,6 +237,14 @@ impl Cursor<'_> {
     fn grant(&mut self) -> Option<Grant> {
         let (epoch, boot) = (Epoch(self.varint()?), BootCount(self.varint()?));
         Some(Grant { epoch, boot, live: self.byte()? & IS_LIVE != 0 })
+    }
+
+    fn voters(&mut self) -> Option<Arc<[NodeId]>> {
+        let count = self.varint()?;
+        if count > self.left() as u64 {
+            return None;
+        }
+        (0..count).map(|_| self.varint().map(NodeId)).collect()
     }
 
     fn log_id(&mut self) -> Option<LogId> {

@@ -3,7 +3,8 @@
 use super::accounts::{Accounts, POINT_BYTES};
 use super::runs::{Run, Runs};
 use crate::wal::format::Change;
-use logboat_raft::{HardState, Index, LogId, LogPosition};
+use logboat_raft::{HardState, Index, LogId, LogPosition, NodeId};
+use std::sync::Arc;
 
 /// The live part of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(crate) struct GroupLog {
     pub(crate) snapshot: LogId,
     /// The segment of the record that holds `snapshot`; zero when there is none.
     pub(crate) snapshot_in: u32,
+    /// The voters, if they were written, and the segment of the record that holds them.
+    pub(crate) voters: Option<(Arc<[NodeId]>, u32)>,
     /// The last entry, or that of the snapshot.
     pub(crate) last: Index,
     /// By first index. A run ends where the next one begins, though its record may go on.
@@ -60,6 +63,13 @@ impl GroupLog {
                 self.last = self.last.max(first.plus(u64::from(count) - 1));
                 self.replace(Run { first, place, count, bytes }, accounts);
             }
+            Change::Voters(voters) => {
+                if let Some((_, segment)) = self.voters {
+                    accounts.release(segment, POINT_BYTES);
+                }
+                accounts.pin(place.segment, POINT_BYTES);
+                self.voters = Some((voters, place.segment));
+            }
             Change::Compact(last) if last.index < self.snapshot.index => {}
             Change::Compact(last) => {
                 self.last = self.last.max(last.index);
@@ -74,6 +84,14 @@ impl GroupLog {
                 self.begin_after(last, place.segment, accounts);
             }
         }
+    }
+
+    /// Whether this segment holds something that the group still needs.
+    pub(crate) fn needs(&self, segment: u32) -> bool {
+        let points = [self.hard_state_in, self.snapshot_in];
+        points.contains(&segment)
+            || self.voters.as_ref().is_some_and(|(_, voters_in)| *voters_in == segment)
+            || self.runs().any(|run| run.place.segment == segment)
     }
 
     /// The runs that are live, at least in part.

@@ -1,12 +1,13 @@
 //! The log's index in memory. It has the record of each entry, the latest grant to each peer, and
 //! how much of each segment is needed.
 
-use crate::wal::format::Effect;
+use crate::wal::format::{Change, Effect};
 use accounts::POINT_BYTES;
 use logboat_raft::{Grant, GroupId, LogPosition, NodeId};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 mod accounts;
 mod group_log;
@@ -31,12 +32,14 @@ struct Granted {
 pub(crate) struct LogIndex {
     shards: Vec<RwLock<FxHashMap<GroupId, GroupLog>>>,
     grants: RwLock<BTreeMap<NodeId, Granted>>,
+    /// Sets of voters, each once however many groups have it.
+    voters: Mutex<BTreeSet<Arc<[NodeId]>>>,
 }
 
 impl LogIndex {
     pub(crate) fn new() -> Self {
         let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
-        Self { shards, grants: RwLock::default() }
+        Self { shards, grants: RwLock::default(), voters: Mutex::default() }
     }
 
     /// Follows one record, `bytes` long, at `place`.
@@ -49,6 +52,7 @@ impl LogIndex {
     ) {
         match effect {
             Effect::Group(group, change) => {
+                let change = self.shared(change);
                 let mut shard = self.shard(group).write();
                 shard.entry(group).or_default().apply(change, place, bytes, accounts);
             }
@@ -90,6 +94,19 @@ impl LogIndex {
         let grants = self.grants.read();
         let within = grants.iter().filter(|(_, granted)| granted.segment == segment);
         within.map(|(peer, granted)| (*peer, granted.grant)).collect()
+    }
+
+    /// A change with the set of voters that all groups share which have it.
+    fn shared(&self, change: Change) -> Change {
+        let Change::Voters(voters) = change else {
+            return change;
+        };
+        let mut known = self.voters.lock();
+        if let Some(voters) = known.get(&*voters) {
+            return Change::Voters(Arc::clone(voters));
+        }
+        known.insert(Arc::clone(&voters));
+        Change::Voters(voters)
     }
 
     fn shard(&self, group: GroupId) -> &RwLock<FxHashMap<GroupId, GroupLog>> {

@@ -205,8 +205,8 @@ fn rebuild<D: Disk>(
         let content = read(&*disk, id, end)?;
         replay(&content, header.salt, end, |offset, record| {
             let place = position(id, offset);
-            index.apply(record.effect, place, record.bytes as u32, &mut accounts);
             follow(&mut terms, &record);
+            index.apply(record.effect, place, record.bytes as u32, &mut accounts);
         });
         let mut segment = Segment { id, salt: header.salt, file };
         let mut limit = end;
@@ -234,14 +234,14 @@ fn rebuild<D: Disk>(
 }
 
 fn follow(terms: &mut FxHashMap<GroupId, Terms>, record: &Record) {
-    let Effect::Group(group, change) = record.effect else { return };
-    let terms = terms.entry(group).or_default();
+    let Effect::Group(group, change) = &record.effect else { return };
+    let terms = terms.entry(*group).or_default();
     let last = |first: Index, count: u32| first.plus(u64::from(count) - 1);
-    match change {
+    match *change {
         Change::Append { first, count } => terms.append(first, last(first, count), record.term),
         Change::Rewrite { first, count } => terms.rewrite(first, last(first, count), record.term),
         Change::Reset(_) => terms.clear(),
-        Change::HardState(_) | Change::Compact(_) => {}
+        Change::HardState(_) | Change::Compact(_) | Change::Voters(_) => {}
     }
 }
 
@@ -259,7 +259,8 @@ fn restore<D: Disk>(
         let what = match (state.gap(), runs) {
             (None, Ok(runs)) => {
                 let GroupLog { hard_state, snapshot, last, .. } = *state;
-                restored.insert(group, Restored { hard_state, snapshot, last, runs });
+                let voters = state.voters.as_ref().map(|(voters, _)| Arc::clone(voters));
+                restored.insert(group, Restored { hard_state, snapshot, last, runs, voters });
                 return;
             }
             (Some(index), _) => format!("entry {index} of the group is nowhere in it"),

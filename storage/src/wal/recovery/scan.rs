@@ -113,8 +113,9 @@ pub(crate) fn replay(file: &[u8], salt: u64, end: u64, mut each: impl FnMut(u64,
             let Some(record) = Record::parse(&file[at..]) else {
                 break;
             };
+            let bytes = record.bytes;
             each(at as u64, record);
-            at += record.bytes;
+            at += bytes;
         }
         offset += header.bytes();
     }

@@ -26,10 +26,7 @@ impl<D: Disk> Store<D> {
     pub(crate) fn live_groups(&self, segment: u32) -> LiveGroups {
         let mut groups = Vec::new();
         self.index.each(|group, log| {
-            if log.hard_state_in == segment
-                || log.snapshot_in == segment
-                || log.runs().any(|run| run.place.segment == segment)
-            {
+            if log.needs(segment) {
                 groups.push(group);
             }
         });

@@ -4,6 +4,7 @@ use super::Store;
 use crate::wal::disk::Disk;
 use crate::wal::error::{Damage, ReadError};
 use logboat_raft::{GroupId, Restored, TermRun};
+use std::sync::Arc;
 
 /// How much is read at a time.
 const PIECE_BYTES: usize = 1 << 20;
@@ -16,6 +17,7 @@ impl<D: Disk> Store<D> {
             snapshot: log.snapshot,
             last: log.last,
             runs: Vec::new(),
+            voters: log.voters.as_ref().map(|(voters, _)| Arc::clone(voters)),
         });
         let mut next = restored.snapshot.index.next();
         while next <= restored.last {

@@ -295,7 +295,8 @@ impl<D: Disk> Log<D> {
         segment.file.freeze(self.active.end);
         for record in records {
             let place = position(segment.id, offset + u64::from(record.offset));
-            self.store.index.apply(record.effect, place, record.bytes, &mut self.accounts);
+            let effect = record.effect.clone();
+            self.store.index.apply(effect, place, record.bytes, &mut self.accounts);
         }
         self.marked = durable;
         for retiring in &mut self.retiring {
@@ -320,7 +321,7 @@ impl<D: Disk> Log<D> {
             }
         };
         match &persist.log {
-            LogWrite::Keep => {}
+            LogWrite::Keep | LogWrite::Voters(_) => {}
             LogWrite::Append(entries) => {
                 let mut expected = last.next();
                 for (at, entry) in entries.iter().enumerate() {
