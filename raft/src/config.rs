@@ -14,8 +14,8 @@ pub struct Config {
     /// All voters of the group, sorted, this node among them.
     pub voters: Arc<[NodeId]>,
     /// The voter that campaigns first while nobody leads. The others follow in an order that
-    /// differs from group to group, so that the groups of a lost node are spread over those that
-    /// are left.
+    /// differs from group to group. So the groups of a lost node are spread over the remaining
+    /// nodes.
     pub preferred: NodeId,
     /// Makes the election timeouts of replicas differ. Derive it from node and group.
     pub seed: u64,
@@ -26,32 +26,32 @@ pub struct Config {
 /// Timeouts and limits.
 #[derive(Clone, Debug)]
 pub struct Tuning {
-    /// How long a leader may be silent before a replica that does not fortify it campaigns. Each
-    /// wait is drawn from one to two times this. A transfer of leadership is given up after this
-    /// time.
+    /// The election timeout: how long a leader may be silent before a replica that does not fortify
+    /// it campaigns. Each wait is drawn from one to two times this. A transfer of leadership is
+    /// given up after this time.
     pub election_timeout: Duration,
-    /// How long after each other the voters campaign when a leader is lost. A candidate that failed
-    /// tries again after about as long, then ever later.
+    /// The wait between the campaigns of two voters when a leader is lost. A candidate that failed
+    /// tries again after about as long, then ever later (backoff).
     pub campaign_stagger: Duration,
-    /// How long a leader waits, after a commit, for an append that tells the follower of it, before
-    /// it sends a message of its own for that.
+    /// How long a leader waits, after a commit, for an append that carries it to the follower. Then
+    /// it sends a message of its own.
     pub commit_delay: Duration,
-    /// How long a leader waits for the answer to an append before it starts over after the last
+    /// How long a leader waits for the answer to an append. Then it starts over after the last
     /// entry that the follower is known to hold. A follower waits as long for an answer about its
     /// reads.
     pub retransmit_timeout: Duration,
     /// Most payload bytes in one append message; a single larger entry still travels, alone.
     pub max_append_bytes: usize,
-    /// Most appends that a follower may have in flight.
+    /// Most appends in flight to a follower (flow control of the pipeline).
     pub max_inflight_messages: usize,
-    /// Most payload bytes that a follower may have in flight.
+    /// Most payload bytes in flight to a follower.
     pub max_inflight_bytes: usize,
     /// Most payload bytes that a leader holds uncommitted before it answers proposals with
     /// [`Refusal::Busy`](crate::Refusal::Busy).
     pub max_uncommitted_bytes: usize,
     /// How many entries a majority of the replicas may be behind in applying, counted from the end
-    /// of the leader's log, before proposals are refused as
-    /// [`Refusal::Busy`](crate::Refusal::Busy).
+    /// of the leader's log. Beyond it, proposals are refused as
+    /// [`Refusal::Busy`](crate::Refusal::Busy) (backpressure).
     pub max_unapplied_entries: u64,
 }
 

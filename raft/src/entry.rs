@@ -32,8 +32,8 @@ pub type Entries = SmallVec<[Entry; 1]>;
 /// Commands of one proposal, likewise.
 pub type Commands = SmallVec<[Bytes; 1]>;
 
-/// One entry of a group's log. The checksum is computed once, by the leader that makes the entry,
-/// and verified wherever the entry arrives: from the wire, and from disk.
+/// One entry of a group's log. The leader that makes the entry computes the checksum, once. It is
+/// verified wherever the entry arrives, from the wire or from disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The term of the leader that made it.

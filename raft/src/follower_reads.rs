@@ -1,4 +1,5 @@
-//! The linearizable reads that a replica took as a follower, and what its leader said about them.
+//! Follower reads: the linearizable reads that a replica took as a follower, and the read indexes
+//! that its leader named for them.
 
 use crate::{Index, ReadToken, Time};
 use alloc::vec::Vec;
@@ -10,7 +11,7 @@ pub(crate) struct FollowerReads {
     /// In no particular order. Few: callers batch their reads.
     reads: Vec<FollowerRead>,
     /// When the leader was last asked, about the first unanswered read or about all of them again.
-    /// Means nothing while every read is answered.
+    /// Without meaning while every read is answered.
     asked_at: Time,
 }
 

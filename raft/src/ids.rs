@@ -37,22 +37,22 @@ impl fmt::Display for ClusterId {
 }
 
 number! {
-    /// One life of a node: drawn when its data directory is made. A node that comes back with
-    /// another one has lost what it promised under its id.
+    /// The incarnation of a node: a random number drawn when its data directory is made. A node
+    /// that comes back with another incarnation has lost what it promised under its id.
     Incarnation
 }
 number! {
-    /// How often a node has given its support to a certain peer, counted by the node that gives it
-    /// and never set back. Zero comes before the first time.
+    /// How often a node has given its support to a certain peer. The node that gives it counts, and
+    /// never sets the count back. Zero comes before the first time.
     Epoch
 }
 number! {
-    /// How often a node has started. The count is on the node's disk before anybody hears of it.
+    /// How often a node has started. The count is on the node's disk before any peer hears of it.
     BootCount
 }
 number! {
-    /// A round of confirmations, numbered from 1 on by the worker that opens it: one question to
-    /// every peer, "at which epoch do you support me?", on behalf of the reads of all groups.
+    /// A round of confirmations, numbered from 1 on by the worker that opens it. The worker asks
+    /// every peer once, for the reads of all groups: "at which epoch do you support me?"
     Round
 }
 number! {
@@ -112,9 +112,9 @@ impl Index {
     }
 }
 
-/// The identity of an entry: two logs that hold the same `LogId` are the same up to it (the log
-/// matching property, Raft paper section 5.3). Ordered by term first, which is the order in which
-/// a voter compares logs (section 5.4.1).
+/// The identity of an entry. Two logs that hold the same `LogId` are the same up to it (the log
+/// matching property, Raft paper section 5.3). Ordered by term first, which is the order in which a
+/// voter compares logs (section 5.4.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId {
     /// The term of the leader that made the entry.

@@ -3,13 +3,14 @@
 //! [`Raft::step`] takes an [`Input`] (a message, a proposal, time that passed, an answer from the
 //! disk) and appends the [`Output`]s that follow from it. The core does no I/O, reads no clock,
 //! draws no randomness of its own and waits for nothing. It is `no_std`, so that none of these can
-//! slip in. What an output needs before it may take effect is written in its type: a message that
+//! slip in. The type of an output says what it needs before it may take effect. A message that
 //! promises something durable is an [`Output::SendAfter`], never an [`Output::Send`].
 //!
 //! # The protocol
 //! It is Raft as in the paper (Ongaro and Ousterhout, "In Search of an Understandable Consensus
-//! Algorithm", extended version), with what the thesis (Ongaro, "Consensus: Bridging Theory and
-//! Practice") adds for practice, and with a liveness of nodes in the place of heartbeats.
+//! Algorithm", extended version). From the thesis (Ongaro, "Consensus: Bridging Theory and
+//! Practice") come pre-votes, leader transfer, pipelining and ReadIndex. The liveness of nodes
+//! takes the place of heartbeats.
 //!
 //! **Liveness** is a matter of pairs of nodes, not of groups. A node *supports* a peer at an epoch,
 //! and what it thereby promises stands on its disk ([`Grant`]). Each step is handed what the node
@@ -31,17 +32,17 @@
 //! - A replica refuses both kinds of votes while it fortifies another node, or if it heard a leader
 //!   within an election timeout. The exception is a campaign that the leader itself asked for
 //!   ([`Input::Transfer`]). A leader whose own node asks for votes does not lead any more.
-//! - A leader steps down when no majority of nodes supports its own (check quorum).
+//! - A leader steps down when no majority of nodes supports its own (check-quorum).
 //! - A refusal carries the refuser's term, and a leader of an earlier term is answered with the
 //!   later one. So replicas in different terms always find together.
 //!
 //! **Replication.**
 //! - A new leader writes a no-op, sends it to all, and learns from their answers where the logs
 //!   meet. A refusal names a term, its first index and the log's length ([`Conflict`]), so that one
-//!   round trip skips a term.
-//! - From then on appends are pipelined, up to a limit of messages and bytes. After silence, the
-//!   leader starts over after what the follower is known to hold. While the follower's node does
-//!   not support the leader's, nothing is repeated.
+//!   round trip skips a term (fast backup).
+//! - From then on appends are pipelined, up to a limit of messages and bytes (flow control). After
+//!   silence, the leader starts over after what the follower is known to hold. While the follower's
+//!   node does not support the leader's, nothing is repeated.
 //! - A follower learns of a commit by the next append. When none follows, [`Payload::Fortify`]
 //!   tells it. A follower that needs entries which were compacted away gets a snapshot.
 //!

@@ -1,5 +1,5 @@
-//! The log as the core needs to know it: the terms of all its entries, and the entries themselves
-//! only while they are not yet both durable and applied. It never reads the disk.
+//! The log as the core knows it: the terms of all its entries, and those entries that are not yet
+//! both durable and applied. It never reads the disk.
 
 use crate::{Conflict, Entries, Entry, Index, LogId, Term, TermRun, WriteSeq, reserve_one};
 use alloc::collections::VecDeque;
@@ -15,8 +15,8 @@ pub(crate) struct Log {
     runs: Vec<TermRun>,
     /// The last entry, or that of the snapshot if there is none after it.
     last: Index,
-    /// The newest entries, up to `last`. An entry is in memory until it is applied, which it never
-    /// is before it is durable. After a restart, what was durable is not in memory.
+    /// The newest entries, up to `last`. An entry stays in memory until it is applied, and it is
+    /// durable by then. Entries that were durable before a restart are not in memory.
     tail: VecDeque<Entry>,
     /// Up to here the log is durable. Behind `snapshot` only while a reset is being written.
     durable: Index,

@@ -1,13 +1,13 @@
-//! What tells one start of a node on one disk from all others.
+//! The identity of one start of a node on one disk.
 //!
-//! The core needs none of it. Storage keeps it, and nodes exchange it, so that a node which lost
-//! its disk, or came back with an old copy of it, is told from one that remembers its promises.
+//! The core needs none of it. Storage keeps it, and nodes exchange it. So peers notice a node that
+//! lost its disk, or came back with an old copy of it, and no longer knows its promises.
 
 use crate::{BootCount, Incarnation};
 use core::fmt;
 
-/// Drawn at random at each start of a node: it tells two starts of the same count, from two copies
-/// of a data directory, from each other.
+/// A random number, drawn at each start of a node. It tells two starts of the same boot count
+/// apart, which two copies of one data directory can have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BootNonce(pub u64);
 
@@ -33,8 +33,8 @@ pub struct LogPosition {
 pub const MAX_SEGMENT_STEP: u32 = 1 << 20;
 
 impl LogPosition {
-    /// The later one of this position and one that a peer names, which is believed only so far that
-    /// a forged one leaves the log room to go on.
+    /// The later one of this position and one that a peer names. The peer's position is believed
+    /// only up to a distance, so that a forged one leaves the log room to go on.
     #[must_use]
     pub fn advance(self, claimed: Self) -> Self {
         let furthest = self.segment.saturating_add(MAX_SEGMENT_STEP);

@@ -1,7 +1,7 @@
-//! Which terms, indexes, epochs and counts of starts a peer can have come to honestly.
+//! Plausible numbers: which terms, indexes, epochs and boot counts an honest peer can have reached.
 //!
-//! A replica that adopts a term remembers it for good, and so does a node that hears of an epoch or
-//! a boot count. One message with a number near the end of its range would leave no room for the
+//! A replica that adopts a term remembers it for good. So does a node that hears of an epoch or a
+//! boot count. A single message with a number near the end of its range would leave no room for the
 //! next election, restart or withdrawal. So a number is believed only within these bounds.
 
 /// The largest term, index, epoch, round or boot count that is believed at all. At a million steps
@@ -11,7 +11,7 @@ pub const MAX_COUNT: u64 = 1 << 56;
 /// How far ahead of what the receiver knows a term, an epoch or a boot count may be. A node that
 /// was away while the others held an election a second catches up after a hundred years.
 ///
-/// The bound is relative, so that a peer that goes to it leaves the others room to follow.
+/// The bound is relative, so a peer that goes up to it leaves the others room to follow.
 pub const MAX_STEP: u64 = 1 << 32;
 
 /// Whether a count that stood at `known` can stand at `heard`.

@@ -1,5 +1,6 @@
-//! What a leader knows of one follower's log, and how much it has sent ahead of the answers (the
-//! replication flow: etcd's `Progress` with its states probe, replicate and snapshot).
+//! The progress of one follower, as its leader sees it (etcd's `Progress` with its states probe,
+//! replicate and snapshot). It finds where the logs meet (fast backup), and bounds what is sent
+//! ahead of the answers (pipelining, flow control).
 
 use crate::log::Log;
 use crate::{Conflict, Epoch, Index, LogId, NodeId, Time, Tuning, reserve_one};
@@ -19,8 +20,8 @@ pub(crate) enum Mode {
     Snapshot {
         /// Where the log began when the snapshot was asked for. The snapshot covers at least that.
         last: LogId,
-        /// From when on the follower's refusal, which says that it still lacks the snapshot, starts
-        /// another. `None` while the snapshot is on its way.
+        /// From this moment on, a refusal of the follower means that the snapshot was lost, and
+        /// starts another one. `None` while the snapshot is on its way.
         retry_at: Option<Time>,
     },
 }
@@ -145,8 +146,8 @@ impl Progress {
         self.applied = self.applied.max(Some(applied));
     }
 
-    /// Takes an acknowledgement up to `through`, which may be old: it stays true for ever, since
-    /// it was durable. Returns whether it is news.
+    /// Takes an acknowledgement up to `through`. An old one is still true, since it was durable.
+    /// Returns whether it is news.
     pub(crate) fn acknowledged(&mut self, through: Index, now: Time) -> bool {
         let news = through > self.matched;
         self.matched = self.matched.max(through);
@@ -171,8 +172,8 @@ impl Progress {
         news
     }
 
-    /// Takes the refusal of the append after `prev`: goes back to where `conflict` says that the
-    /// logs may meet. Returns false when the refusal is old and says nothing new.
+    /// Takes the refusal of the append after `prev`, and goes back to where the logs may meet by
+    /// `conflict` (fast backup). Returns false when the refusal is old.
     pub(crate) fn rejected(
         &mut self,
         prev: Index,
@@ -192,16 +193,16 @@ impl Progress {
             None => conflict.x_len,
             Some(term) => log.last_of_term(term).map_or(conflict.x_index, Index::next),
         };
-        // Two logs that share a term share its first index, so `meet` lies at or before `prev`
-        // unless the answer is nonsense; going back at least one place keeps the search finite.
+        // Two logs that share a term share its first index. So `meet` lies at or before `prev`,
+        // unless the answer is nonsense. Going back at least one place keeps the search finite.
         self.next = meet.min(prev).max(self.matched.next());
         self.mode = Mode::Probe { waiting: false };
         self.clear_inflight();
         true
     }
 
-    /// What is in flight may be lost: start over after the last entry known to be there. Where
-    /// that is not known yet, the same question is asked again.
+    /// What is in flight may be lost, so start over after the last entry that the follower is known
+    /// to hold. Where the logs meet is perhaps not known yet; then the same probe is sent again.
     pub(crate) fn lost(&mut self) {
         match self.mode {
             Mode::Probe { .. } => self.mode = Mode::Probe { waiting: false },
@@ -229,10 +230,10 @@ impl Progress {
     }
 
     /// When to send a [`Payload::Fortify`](crate::Payload::Fortify), if nothing else that is sent
-    /// makes it needless. There are three reasons for one: the follower may not know of everything
-    /// that is committed and that it holds; it may not have applied that; it may not fortify this
+    /// makes it needless. There are three reasons to send it. The follower may not know that
+    /// entries which it holds are committed. It may not have applied them. It may not fortify this
     /// leader at `epoch`, at which its node supports the leader's. Appends have a follower fortify
-    /// its leader as well, but are no reason to put off the question whether they did.
+    /// its leader as well, but don't tell the leader whether it did.
     pub(crate) fn fortify_deadline(
         &self,
         epoch: Epoch,
@@ -251,7 +252,7 @@ impl Progress {
         commit.into_iter().chain(fortify).min()
     }
 
-    /// Whether it is not known yet that the follower has all that was sent.
+    /// Whether the follower may lack some of what was sent.
     pub(crate) fn is_unanswered(&self) -> bool {
         match self.mode {
             Mode::Probe { .. } => true,

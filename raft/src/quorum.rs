@@ -1,4 +1,4 @@
-//! Majority arithmetic, and nothing else: pure functions over what the voters are known to have.
+//! Quorums: the arithmetic of majorities, as pure functions over what each voter has reached.
 
 /// How many of `voters` make a majority.
 pub(crate) const fn majority(voters: usize) -> usize {
@@ -8,9 +8,9 @@ pub(crate) const fn majority(voters: usize) -> usize {
 /// The largest value that a majority has reached, given one value for each voter.
 ///
 /// With match indexes this is the commit rule of the Raft paper (section 5.3: the largest N with a
-/// majority of matchIndex ≥ N), with read rounds the newest round that a majority confirmed, with
-/// times the moment since which a majority was heard. Quadratic, which for the handful of voters
-/// of a group is faster than a sorted copy, and allocates nothing.
+/// majority of matchIndex ≥ N). With rounds it is the newest round that a majority confirmed. With
+/// times it is the moment until which a majority holds. The algorithm is quadratic. For the few
+/// voters of a group that is faster than a sorted copy, and it allocates nothing.
 ///
 /// # Panics
 /// When there are no voters.
@@ -23,7 +23,7 @@ pub(crate) fn reached<T: Ord + Copy>(values: impl Iterator<Item = T> + Clone) ->
         .expect("the smallest value is reached by all voters, of which there is at least one")
 }
 
-/// Where an election stands.
+/// The state of an election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// A majority granted.

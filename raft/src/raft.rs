@@ -1,4 +1,4 @@
-//! The replica as a whole: takes an input, has the role handle it, and settles what follows.
+//! The replica as a whole. A step takes an input, has the role handle it, and settles what follows.
 
 use crate::replica::Replica;
 use crate::role::Role;
@@ -101,9 +101,9 @@ impl Raft {
     /// the same log before what this step writes.
     ///
     /// # Panics
-    /// When the caller or a peer breaks the protocol in a way that would endanger the data: a write
-    /// that was never handed out is reported durable, a snapshot covers what was not applied, an
-    /// append would replace a committed entry.
+    /// When the caller breaks the protocol in a way that would endanger the data: it reports a
+    /// write durable that was never handed out, or a snapshot that covers what was not applied. A
+    /// peer that breaks the protocol causes an [`Output::Violated`] instead.
     pub fn step(&mut self, now: Time, support: &Support, input: Input, out: &mut Vec<Output>) {
         self.replica.now = self.replica.now.max(now);
         let before = self.standing();
@@ -243,8 +243,8 @@ impl Raft {
     }
 }
 
-/// What every step ends with: entries that can be applied are, reads that can be answered are, a
-/// changed term, vote or fortification is written, and a change of role is reported.
+/// The end of every step. Applies the entries and answers the reads that are ready, writes a
+/// changed term, vote or fortification, and reports a change of role.
 fn settle(role: &mut Role, step: &mut Step<'_>, before: Standing) {
     step.apply();
     let after = standing(role, step.replica);

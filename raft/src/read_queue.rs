@@ -1,23 +1,23 @@
-//! The reads of a leader on their way: taken, waiting for a round, confirmed, applied.
+//! The queue of a leader's reads: taken, waiting for a round, confirmed, applied.
 
 use crate::{Index, NodeId, ReadToken, Round};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-/// Who asked for an index to read at.
+/// Where the index to read at goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
-    /// Readers here, who wait for the state machine as well.
+    /// To readers here, which wait for the state machine as well.
     Here(ReadToken),
-    /// A follower, which does so on its side.
+    /// To a follower, whose readers wait for its own state machine.
     Follower(NodeId, ReadToken),
 }
 
 /// The reads that a leader has not answered yet.
 #[derive(Debug, Default)]
 pub(crate) struct ReadQueue {
-    /// Reads that wait for no round yet: they came in this step, or before the leader knew what is
-    /// committed. Each with whether it may be served on a lease.
+    /// Reads that wait for no round yet, and whether each may be served on a lease. They came in
+    /// this step, or before the leader knew what is committed.
     new: Vec<(Reader, bool)>,
     /// Reads that wait for a round, oldest first: rounds ascend, and so do their indexes.
     waiting: VecDeque<Batch>,
@@ -30,9 +30,9 @@ pub(crate) struct ReadQueue {
 struct Batch {
     /// The round, which was opened after the last of them came.
     round: Round,
-    /// The commit index when the last of them came. The earlier ones may read at it too.
+    /// The commit index when the last of them came. The earlier ones may use it, too.
     index: Index,
-    /// Who asked.
+    /// Where the index goes for each of them.
     readers: Vec<Reader>,
 }
 

@@ -1,5 +1,5 @@
 //! Pushing onto queues that mostly hold one item. The standard library gives a queue room for four
-//! at its first push; in thousands of idle replicas that would be half of all memory.
+//! items at its first push. In thousands of idle replicas that would be half of all memory.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;

@@ -1,4 +1,4 @@
-//! What a replica shows of itself to those who watch.
+//! The status of a replica, for operators and tests.
 
 use crate::progress::{Mode, Progress};
 use crate::{Epoch, Fortification, Index, LogId, NodeId, RoleKind, Term};

@@ -1,4 +1,4 @@
-//! What no peer that follows the protocol sends.
+//! Violations of the protocol: what no honest peer sends.
 
 use crate::{Index, Term};
 

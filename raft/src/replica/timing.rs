@@ -1,4 +1,5 @@
-//! When a replica campaigns: election timeouts, the order of succession, and backoff.
+//! When a replica campaigns: election timeouts, the order of succession after a lost leader, and
+//! backoff.
 //!
 //! None of this matters for safety. It decides how soon somebody leads, and how evenly the groups
 //! of a lost node are spread over those that are left.
@@ -15,14 +16,14 @@ impl Replica {
         self.now + timeout + self.draw(timeout)
     }
 
-    /// When to campaign after a start: at once for the preferred voter, and for one that has nobody
-    /// to wait for.
+    /// When to campaign after a start: at once for the preferred voter, and for a group's only
+    /// voter.
     pub(crate) fn first_deadline(&mut self) -> Time {
         let first = self.config.preferred == self.node() || self.peers().next().is_none();
         if first { self.now } else { self.election_deadline() }
     }
 
-    /// When to campaign after the leader was lost. The first of the voters that are left does at
+    /// When to campaign after the leader was lost. The first of the remaining voters campaigns at
     /// once, and each next one a stagger later. The preferred voter is the first; the order of the
     /// others differs from group to group.
     pub(crate) fn succession_deadline(&mut self, support: &Support) -> Time {
@@ -42,14 +43,14 @@ impl Replica {
     }
 
     /// When to campaign again after so many failures: ever later, up to an election timeout. The
-    /// first time comes before the next in line has its turn: those who refused may have learnt a
+    /// first retry comes before the turn of the next in line. Voters that refused may have learnt a
     /// moment later than this node that the leader is lost.
     pub(crate) fn retry_deadline(&mut self, failures: u8) -> Time {
         self.backoff(self.config.tuning.campaign_stagger / 4, failures)
     }
 
-    /// How long a campaign waits for answers after so many failures. They may take their time,
-    /// since the votes of many groups are asked for at once.
+    /// How long a campaign waits for answers after so many failures. Answers may be slow, since
+    /// many groups campaign at the same time.
     pub(crate) fn answer_deadline(&mut self, failures: u8) -> Time {
         self.backoff(self.config.tuning.campaign_stagger * 2, failures)
     }

@@ -1,5 +1,6 @@
 //! A leader: takes proposals and reads, replicates, commits, has its followers fortify it, and
-//! rests when they know all that it knows.
+//! rests when they know all that it knows. It hands leadership over on request (leader transfer),
+//! and steps down when no majority supports its node (check-quorum).
 
 mod reads;
 mod replication;

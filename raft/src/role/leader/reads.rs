@@ -1,5 +1,5 @@
 //! Linearizable reads of a leader (ReadIndex: Raft thesis, section 6.4), confirmed by the node's
-//! rounds rather than by the group's own heartbeats.
+//! rounds rather than by the group's own heartbeats. A lease read leaves the round out.
 //!
 //! A read may be answered from the state at the commit index of a moment after it arrived, if the
 //! replica was certainly the leader at that moment. The node proves that for all of its groups at

@@ -1,4 +1,5 @@
-//! What a leader sends to one follower, by the state of the follower's [`Progress`].
+//! Replication to one follower, by the state of its [`Progress`]: probes, pipelining under flow
+//! control, snapshots.
 
 use crate::progress::{Mode, Progress};
 use crate::step::Step;
