@@ -2,6 +2,7 @@
 
 use crate::budget::Budget;
 use crate::error::ConfigError;
+use crate::founding::Founding;
 use logboat_raft::{ClusterId, NodeId, Tuning};
 use logboat_storage::WalOptions;
 use std::collections::BTreeMap;
@@ -40,6 +41,8 @@ pub struct NodeConfig {
     pub cluster_name: String,
     /// Where log and snapshots live.
     pub data_dir: PathBuf,
+    /// Who must have recorded this node before it promises anything, if `data_dir` is new.
+    pub founding: Founding,
     /// Where to listen for peers.
     pub listen: SocketAddr,
     /// Threads that run groups; by default one a core.
@@ -93,6 +96,7 @@ impl NodeConfig {
             members,
             cluster_name: "logboat".to_owned(),
             data_dir: data_dir.into(),
+            founding: Founding::All,
             listen,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             heartbeat_interval: Duration::from_millis(500),
@@ -127,6 +131,7 @@ impl NodeConfig {
         if self.budget().least_share(self.workers, self.members.len()) < command_bytes {
             return Err(ConfigError::MemoryBudget { budget_bytes, command_bytes });
         }
+        self.founding.awaited(self)?;
         Ok(())
     }
 

@@ -92,6 +92,23 @@ pub enum ConfigError {
         /// The largest command.
         command_bytes: usize,
     },
+    /// The node is among those that it is to be founded without.
+    #[error("node {0} can't be founded without itself")]
+    FoundedWithoutItself(NodeId),
+    /// A node that the node is to be founded without is not one of the cluster's members.
+    #[error("node {0}, to be founded without, is not among the members")]
+    FoundedWithoutStranger(NodeId),
+    /// The nodes that the node is to be founded without are no minority.
+    #[error(
+        "a cluster of {members} nodes can't be founded without {left_out} of them: only without a \
+         minority"
+    )]
+    FoundedWithoutMajority {
+        /// How many nodes are left out.
+        left_out: usize,
+        /// How many nodes the cluster has.
+        members: usize,
+    },
 }
 
 /// Why a node can't start.

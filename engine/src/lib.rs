@@ -20,6 +20,7 @@ mod background;
 mod budget;
 mod config;
 mod error;
+mod founding;
 mod groups;
 mod handle;
 mod hosted;
@@ -75,6 +76,7 @@ pub mod internals {
     //! feature `internals` on; what stands here may change at any time.
 
     pub use crate::admission::{Admission, Permit};
+    pub use crate::founding::FoundingProgress;
     pub use crate::liveness::protocol::{Effect, Liveness, LivenessTiming};
     pub use crate::replica::event::GroupEvent;
     pub use crate::replica::group::{Group, Shared};
@@ -96,6 +98,7 @@ pub mod internals {
 pub use bytes::Bytes;
 pub use config::NodeConfig;
 pub use error::{ConfigError, GroupError, RequestError, StartError};
+pub use founding::Founding;
 pub use handle::GroupHandle;
 pub use logboat_raft::{
     ClusterId, GroupId, Index, LogId, NodeId, ReadFrom, ReadMode, RoleKind, Term, Tuning,

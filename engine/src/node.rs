@@ -297,6 +297,7 @@ impl Node {
         NodeStatus {
             node_id: self.id().0,
             cluster_id: parts.identity.cluster.to_string(),
+            waiting_for: parts.founder.waiting_for(),
             groups: groups.len(),
             leaders: views().filter(|view| view.role() == RoleKind::Leader).count(),
             groups_without_leader: views().filter(|view| view.leader().is_none()).count(),
@@ -404,18 +405,8 @@ impl Inner {
             let _ = stopped.recv_timeout(HANDOVER_LIMIT);
         }
         self.parts.wal.clone().close();
-        self.note_stop();
+        threads.note_stop(&self.parts.wal);
         threads.stop();
-    }
-
-    /// Notes how far the log has come, which the next start checks.
-    fn note_stop(&self) {
-        let Parts { wal, boot, .. } = &self.parts;
-        if wal.poisoned().is_none()
-            && let Err(error) = boot.close(wal.durable_end())
-        {
-            tracing::warn!("noting that the node has stopped: {error}");
-        }
     }
 
     /// Lets the peers that are there take over, so that clients need not wait for an election.

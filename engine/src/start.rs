@@ -7,7 +7,8 @@ use crate::background::guard::Guard;
 use crate::background::log_reader::LogReader;
 use crate::background::snapshots::SnapshotThread;
 use crate::config::NodeConfig;
-use crate::error::StartError;
+use crate::error::{ConfigError, StartError};
+use crate::founding::Founder;
 use crate::hosted::HostedGroups;
 use crate::liveness::manager::LivenessManager;
 use crate::liveness::protocol::{Liveness, LivenessTiming};
@@ -24,7 +25,7 @@ use crate::worker::inbox::Workers;
 use crate::worker::runtime::Runtime;
 use logboat_raft::{BootNonce, GroupId, Incarnation, NodeBoot, NodeId, Restored, Time};
 use logboat_storage::{
-    BootFile, BootRecord, DataDir, DirectoryError, Identity, Recovered, SnapshotStore, Wal,
+    BootRecord, DataDir, DirectoryError, Identity, Recovered, SnapshotStore, Wal,
 };
 use logboat_transport::{Inbox, StartError as TransportError, Transport, TransportMetrics};
 use std::collections::BTreeMap;
@@ -68,7 +69,7 @@ pub(crate) struct Parts {
     pub(crate) transport_metrics: Option<TransportMetrics>,
     pub(crate) wal: Wal,
     pub(crate) snapshots: SnapshotStore,
-    pub(crate) boot: Arc<BootFile>,
+    pub(crate) founder: Arc<Founder>,
 }
 
 /// What a stop ends.
@@ -79,10 +80,19 @@ pub(crate) struct Threads {
     snapshot_queue: SnapshotQueue,
     close: Box<dyn FnOnce() + Send>,
     /// Locks the directory until everything that writes to it has ended.
-    _data_dir: DataDir,
+    data_dir: DataDir,
 }
 
 impl Threads {
+    /// Notes how far the log, which is closed, has come: the next start checks that.
+    pub(crate) fn note_stop(&self, wal: &Wal) {
+        if wal.poisoned().is_none()
+            && let Err(error) = self.data_dir.boot().close(wal.durable_end())
+        {
+            tracing::warn!("noting that the node has stopped: {error}");
+        }
+    }
+
     /// Ends the connections after sending what is queued, then the threads.
     pub(crate) fn stop(self) {
         (self.close)();
@@ -105,6 +115,7 @@ pub(crate) fn assemble(
     let calls = Calls::new(random_start());
     let liveness = new_liveness(config, &disk, &workers);
     let guard = Guard::new(disk.wal.clone(), workers.clone());
+    let founder = new_founder(config, &disk, &liveness, &workers)?;
     let (snapshot_queue, snapshot_jobs) = JobQueue::new();
     let hosted = Arc::<HostedGroups>::default();
     let inbound = Arc::new(Inbound {
@@ -118,6 +129,7 @@ pub(crate) fn assemble(
         liveness: Arc::clone(&liveness),
         guard: guard.clone(),
         known_peers: disk.data_dir.known_peers()?,
+        founder: Arc::clone(&founder),
         transport: OnceLock::new(),
     });
     let link = connect(&disk.identity, disk.boot, Arc::clone(&inbound) as Arc<dyn Inbox>)?;
@@ -136,24 +148,21 @@ pub(crate) fn assemble(
         transport: Arc::clone(&transport),
         peers: config.members.keys().copied().filter(|node| *node != config.node).collect(),
         liveness: Arc::clone(&liveness),
+        founder: Arc::clone(&founder),
         log_reads,
         snapshots: snapshot_queue.clone(),
         shared: new_shared(config, &gate),
         guard,
         settling: config.tuning.election_timeout * 2,
     };
-    // The log gets the boot count before anything that a replica writes. So nobody can be asked in
-    // the name of a boot that a crash takes back, and whose number comes again.
-    liveness.tick();
     let runtime = start_runtime(config, &workers, context, &gate, &disk)?;
-    let boot = Arc::clone(disk.data_dir.boot());
     let threads = Threads {
         runtime,
         log_reader,
         snapshots,
         snapshot_queue,
         close: link.close,
-        _data_dir: disk.data_dir,
+        data_dir: disk.data_dir,
     };
     let parts = Parts {
         identity: disk.identity,
@@ -166,7 +175,7 @@ pub(crate) fn assemble(
         transport_metrics: link.metrics,
         wal: disk.wal,
         snapshots: disk.snapshots,
-        boot,
+        founder,
     };
     Ok((parts, disk.recovered.groups, threads))
 }
@@ -223,9 +232,28 @@ fn new_liveness(config: &NodeConfig, disk: &Disk, workers: &Workers) -> Arc<Live
     };
     let members = config.members.keys().copied();
     let boot = disk.boot.count;
-    let liveness =
-        Liveness::new(config.node, members, boot, &disk.recovered.grants, timing, Time::default());
+    let founded = disk.data_dir.boot().record().founded;
+    let liveness = Liveness::new(
+        config.node,
+        members,
+        boot,
+        founded,
+        &disk.recovered.grants,
+        timing,
+        Time::default(),
+    );
     LivenessManager::new(liveness, Instant::now(), disk.wal.clone(), Box::new(workers.clone()))
+}
+
+fn new_founder(
+    config: &NodeConfig,
+    disk: &Disk,
+    liveness: &Arc<LivenessManager>,
+    workers: &Workers,
+) -> Result<Arc<Founder>, ConfigError> {
+    let boot = Arc::clone(disk.data_dir.boot());
+    let founder = Founder::begin(boot, config, Arc::clone(liveness), workers.clone())?;
+    Ok(Arc::new(founder))
 }
 
 fn new_gate(config: &NodeConfig, wal: &Wal) -> Arc<AdmissionGate> {

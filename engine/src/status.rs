@@ -11,6 +11,9 @@ pub struct NodeStatus {
     pub node_id: u64,
     /// The cluster's id, in hexadecimal digits.
     pub cluster_id: String,
+    /// The nodes that must record this one, which is new, before it promises anything. None once it
+    /// is founded.
+    pub waiting_for: Vec<NodeId>,
     /// Replicas on this node.
     pub groups: usize,
     /// Groups that this node leads.

@@ -19,6 +19,7 @@ pub(crate) mod wait_lists;
 
 use crate::background::guard::Guard;
 use crate::error::RequestError;
+use crate::founding::Founder;
 use crate::liveness::manager::LivenessManager;
 use crate::replica::event::GroupEvent;
 use crate::replica::group::{Group, Shared};
@@ -63,6 +64,7 @@ pub(crate) struct WorkerContext {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) peers: Arc<[NodeId]>,
     pub(crate) liveness: Arc<LivenessManager>,
+    pub(crate) founder: Arc<Founder>,
     pub(crate) log_reads: LogReadQueue,
     pub(crate) snapshots: SnapshotQueue,
     pub(crate) shared: Arc<Shared>,
@@ -117,6 +119,7 @@ impl Worker {
         context: WorkerContext,
         mut turn: Turn,
     ) -> Self {
+        turn.support.founded = context.liveness.is_founded();
         for (peer, epoch) in context.liveness.support_for() {
             turn.support.of_mut(peer).support_for = Some(epoch);
         }
@@ -171,6 +174,7 @@ impl Worker {
     fn handle_event(&mut self, event: Event, stopping: &mut Vec<Sender<()>>) {
         match event {
             Event::Tick => self.replicas.wake_due(self.turn.now),
+            Event::Founded => self.found(),
             Event::SupportForChanged(peer, epoch) => {
                 self.replicas.wait_lists.support_for_changed(&mut self.turn.support, peer, epoch);
             }
@@ -204,6 +208,13 @@ impl Worker {
                 self.halt_all();
                 stopping.push(done);
             }
+        }
+    }
+
+    /// Replicas that stood still begin.
+    fn found(&mut self) {
+        if !std::mem::replace(&mut self.turn.support.founded, true) {
+            self.replicas.post_each(|_| Some(GroupEvent::Founded));
         }
     }
 

@@ -33,6 +33,9 @@ pub enum ReadFrom {
 pub enum Input {
     /// Time passed: a deadline may have.
     Tick,
+    /// The node may promise from now on ([`Support::founded`](crate::Support::founded)). The
+    /// replica begins as after a start.
+    Founded,
     /// The liveness of a peer has changed in a way that concerns the replica. This node withdrew
     /// its support from the node of the replica's leader; or, if the replica leads, a peer's node
     /// supports this one at another epoch, or no longer.

@@ -109,7 +109,9 @@ impl Raft {
         let before = self.standing();
         let Self { replica, role } = self;
         let mut step = Step { replica, support, out };
-        role.on_input(&mut step, input);
+        if let Some(input) = step.admit(input) {
+            role.on_input(&mut step, input);
+        }
         settle(role, &mut step, before);
         if cfg!(debug_assertions) {
             self.invariants();
@@ -138,6 +140,9 @@ impl Raft {
     /// for: an idle leader, and a follower that fortifies its leader.
     #[must_use]
     pub fn next_deadline(&self, support: &Support) -> Option<Time> {
+        if !support.founded {
+            return None;
+        }
         let role = self.role.next_deadline(&self.replica, support);
         let timeout = self.replica.config.tuning.retransmit_timeout;
         role.into_iter().chain(self.replica.follower_reads.deadline(timeout)).min()

@@ -81,6 +81,10 @@ impl Role {
     pub(crate) fn on_input(&mut self, step: &mut Step<'_>, input: Input) {
         match input {
             Input::Tick => self.on_tick(step),
+            Input::Founded => {
+                *self = Self::new(step.replica);
+                self.on_tick(step);
+            }
             Input::SupportChanged => self.on_support_changed(step),
             // What reads wait for is looked at after every step.
             Input::Confirmed => {}

@@ -8,8 +8,8 @@ mod reads;
 
 use crate::replica::Replica;
 use crate::{
-    Entries, Index, LogId, LogReadTarget, LogWrite, Message, NodeId, Output, Payload, Support,
-    Time, Violation, VotersDigest, WriteSeq,
+    Entries, Index, Input, LogId, LogReadTarget, LogWrite, Message, NodeId, Output, Payload,
+    Refusal, Support, Time, Violation, VotersDigest, WriteSeq,
 };
 use alloc::vec::Vec;
 
@@ -42,6 +42,34 @@ impl Step<'_> {
     /// What this replica's voters are known by in messages.
     pub(crate) fn voters(&self) -> VotersDigest {
         self.replica.voters
+    }
+
+    /// The door of the replicas of a node that may promise nothing yet: what comes from peers, users
+    /// and the clock is let in only when the node is founded. Until then users are refused, and
+    /// peers ask in vain. What comes from the node's own disk promises nothing.
+    pub(crate) fn admit(&mut self, input: Input) -> Option<Input> {
+        if self.support.founded {
+            return Some(input);
+        }
+        let reason = Refusal::NotLeader { leader: None };
+        match input {
+            Input::Persisted { .. } | Input::LogRead { .. } | Input::Compact { .. } => {
+                return Some(input);
+            }
+            Input::Propose { .. } => self.out.push(Output::Refused { reason }),
+            Input::Read { token, .. } => self.out.push(Output::ReadRefused { token, reason }),
+            Input::Tick
+            | Input::Founded
+            | Input::SupportChanged
+            | Input::Confirmed
+            | Input::Receive { .. }
+            | Input::SnapshotSent { .. }
+            | Input::SnapshotFailed { .. }
+            | Input::Unreachable { .. }
+            | Input::Transfer { .. }
+            | Input::Campaign => {}
+        }
+        None
     }
 
     /// Sends a message at once, in parallel with any write. It must promise nothing: a leader's

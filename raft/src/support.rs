@@ -30,12 +30,17 @@ pub struct Support {
     /// The round of confirmations that is the next to be opened, from 1 on. Reads that a step takes
     /// wait for this one, so no message of it may have left before the step.
     pub next_round: Round,
+    /// Whether the node may promise anything. A node on a new data directory may not before its
+    /// peers have recorded it: an emptied directory must not pass for a new one. Until then its
+    /// replicas take part in nothing; [`Input::Founded`](crate::Input::Founded) tells them of the
+    /// change.
+    pub founded: bool,
 }
 
 impl Default for Support {
-    /// Nobody has promised anything.
+    /// Nobody has promised anything; this node may.
     fn default() -> Self {
-        Self { peers: Vec::new(), next_round: Round(1) }
+        Self { peers: Vec::new(), next_round: Round(1), founded: true }
     }
 }
 

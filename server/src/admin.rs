@@ -68,6 +68,11 @@ async fn healthz(State(admin): State<Admin>) -> (StatusCode, String) {
     if let Some(failure) = status.failure {
         return unavailable(&failure);
     }
+    if !status.waiting_for.is_empty() {
+        let waiting: Vec<_> = status.waiting_for.iter().map(ToString::to_string).collect();
+        let waiting = waiting.join(", ");
+        return unavailable(&format!("this node is new and waits to be recorded by {waiting}"));
+    }
     if !admin.ready.load(Ordering::Relaxed) {
         return unavailable("waiting for a majority of the nodes to agree on the map of ranges");
     }
@@ -98,6 +103,8 @@ pub struct StatusPage {
     pub cluster_id: String,
     /// Whether the node serves clients.
     pub ready: bool,
+    /// The nodes that must record this one, which is new, before it takes part.
+    pub waiting_for: Vec<u64>,
     /// Replicas on this node.
     pub groups: usize,
     /// Groups that this node leads.
@@ -164,6 +171,7 @@ impl StatusPage {
             node_id: status.node_id,
             cluster_id: status.cluster_id,
             ready,
+            waiting_for: status.waiting_for.into_iter().map(|node| node.0).collect(),
             groups: status.groups,
             leaders: status.leaders,
             groups_without_leader: status.groups_without_leader,

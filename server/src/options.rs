@@ -5,7 +5,7 @@ use crate::output::Failure;
 use crate::settings::Settings;
 use bytes::Bytes;
 use clap::Args;
-use logboat::{NodeConfig, NodeId, WalOptions};
+use logboat::{Founding, NodeConfig, NodeId, WalOptions};
 use logboat_router::Plan;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -27,6 +27,10 @@ pub struct ServeOptions {
     /// Tells clusters with the same nodes apart.
     #[arg(long, value_name = "NAME")]
     pub cluster_name: Option<String>,
+    /// Nodes that a new node does not wait for before it takes part, since they are not there yet:
+    /// a minority of --cluster. Counts on an empty directory only.
+    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    pub found_without: Option<Vec<u64>>,
     /// Where log and snapshots live.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -134,6 +138,7 @@ impl ServeOptions {
             node_id: self.node_id.or(other.node_id),
             cluster: self.cluster.or(other.cluster),
             cluster_name: self.cluster_name.or(other.cluster_name),
+            found_without: self.found_without.or(other.found_without),
             data_dir: self.data_dir.or(other.data_dir),
             client_listen: self.client_listen.or(other.client_listen),
             admin_listen: self.admin_listen.or(other.admin_listen),
@@ -165,6 +170,10 @@ impl ServeOptions {
     fn tune(&self, node: &mut NodeConfig) -> Result<(), Failure> {
         if let Some(name) = &self.cluster_name {
             node.cluster_name.clone_from(name);
+        }
+        if let Some(left_out) = &self.found_without {
+            let left_out = left_out.iter().copied().map(NodeId).collect();
+            node.founding = Founding::Without(left_out);
         }
         if let Some(ms) = self.election_timeout_ms {
             node.tuning.election_timeout = Duration::from_millis(ms);
@@ -261,6 +270,20 @@ mod tests {
         let resolved = options().resolve().unwrap();
         assert_eq!(resolved.node.listen, ([127, 0, 0, 1], 7401).into());
         assert_eq!(resolved.plan.layout, "hash");
+        assert_eq!(resolved.node.founding, Founding::All);
+    }
+
+    #[test]
+    fn nodes_to_be_founded_without_come_from_either_place() {
+        let expected = Founding::Without([NodeId(2), NodeId(3)].into());
+        let found_without = Some(vec![3, 2]);
+        let resolved = ServeOptions { found_without, ..options() }.resolve().unwrap();
+        assert_eq!(resolved.node.founding, expected);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.toml");
+        std::fs::write(&path, "found-without = [2, 3]\n").unwrap();
+        let resolved = ServeOptions { config: Some(path), ..options() }.resolve().unwrap();
+        assert_eq!(resolved.node.founding, expected);
     }
 
     #[test]

@@ -22,6 +22,10 @@ fn table(page: &StatusPage) -> String {
     let state = match (&page.failure, page.ready) {
         (Some(failure), _) => format!("failed: {failure}"),
         (None, true) => "ready".to_owned(),
+        (None, false) if !page.waiting_for.is_empty() => {
+            let waiting: Vec<_> = page.waiting_for.iter().map(ToString::to_string).collect();
+            format!("new: waits to be recorded by {}", waiting.join(", "))
+        }
         (None, false) => "waiting for a majority of the nodes".to_owned(),
     };
     let wal = &page.wal;

@@ -59,6 +59,17 @@ impl LivenessManager {
         self.transport.get_or_init(|| Arc::downgrade(transport));
     }
 
+    /// Whether this node may promise anything.
+    pub(crate) fn is_founded(&self) -> bool {
+        self.state.lock().liveness.is_founded()
+    }
+
+    /// This node may promise from now on: its directory says durably that it is founded.
+    pub(crate) fn found(&self) {
+        let now = self.now();
+        self.state.lock().liveness.found(now);
+    }
+
     /// How often this node has started.
     pub(crate) const fn boot(&self) -> BootCount {
         self.boot

@@ -79,6 +79,8 @@ pub enum Effect {
 pub struct Liveness {
     own: NodeId,
     boot: BootCount,
+    /// Whether this node may promise anything; before, it takes no part.
+    founded: bool,
     timing: LivenessTiming,
     peers: Vec<Peer>,
     /// When the next requests are due.
@@ -140,6 +142,7 @@ impl Liveness {
         own: NodeId,
         members: impl IntoIterator<Item = NodeId>,
         boot: BootCount,
+        founded: bool,
         grants: &BTreeMap<NodeId, Grant>,
         timing: LivenessTiming,
         now: Time,
@@ -155,6 +158,7 @@ impl Liveness {
         Self {
             own,
             boot,
+            founded,
             timing,
             peers: members.into_iter().filter(|node| *node != own).map(peer).collect(),
             next_requests: now,
@@ -187,9 +191,24 @@ impl Liveness {
         self.peers.iter().any(|peer| peer.node == node && peer.support_from.is_some())
     }
 
+    /// Whether this node may promise anything.
+    #[must_use]
+    pub const fn is_founded(&self) -> bool {
+        self.founded
+    }
+
+    /// This node may promise from now on.
+    pub fn found(&mut self, now: Time) {
+        self.founded = true;
+        self.next_requests = now;
+    }
+
     /// When [`Self::tick`] will have something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Time {
+        if !self.founded {
+            return Time(u64::MAX);
+        }
         let withdrawals = self.peers.iter().filter(|peer| peer.grant.live).map(|it| it.deadline);
         let lapses = self.peers.iter().filter_map(|peer| peer.support_from);
         let lapses = lapses.map(|support| support.asked + self.timing.counted_on());
@@ -199,6 +218,9 @@ impl Liveness {
     /// Asks for support when that is due. Withdraws it from peers that were silent for too long,
     /// and counts no longer on peers that did not answer for as long.
     pub fn tick(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        if !self.founded {
+            return;
+        }
         if self.next_requests <= now {
             self.next_requests = now + self.timing.heartbeat_interval;
             self.request(now, effects);
@@ -223,7 +245,8 @@ impl Liveness {
         now: Time,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(at) = self.peers.iter().position(|peer| peer.node == from) else {
+        let peer = self.peers.iter().position(|peer| peer.node == from);
+        let Some(at) = peer.filter(|_| self.founded) else {
             return;
         };
         match message {
@@ -339,5 +362,34 @@ impl Peer {
             effects.push(Effect::Persist(self.node, self.grant));
             effects.push(Effect::SupportForChanged(self.node, None));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use logboat_raft::Round;
+
+    #[test]
+    fn a_node_that_is_not_founded_asks_for_nothing_and_promises_nothing() {
+        let timing = LivenessTiming {
+            heartbeat_interval: Duration::from_millis(100),
+            support_timeout: Duration::from_millis(500),
+            drift: Duration::ZERO,
+        };
+        let (own, peer, boot) = (NodeId(1), NodeId(2), BootCount(1));
+        let grants = BTreeMap::new();
+        let mut liveness = Liveness::new(own, [own, peer], boot, false, &grants, timing, Time(0));
+        let request = SupportMessage::Request { boot, seq: RequestSeq(1), heard: true };
+        let question = SupportMessage::Confirm { boot, worker: 0, round: Round(1) };
+        let mut effects = Vec::new();
+        for message in [request, question] {
+            liveness.receive(peer, message, Time(1_000), &mut effects);
+        }
+        liveness.tick(Time(2_000_000), &mut effects);
+        assert_eq!(effects, []);
+        liveness.found(Time(3_000_000));
+        liveness.tick(Time(3_000_000), &mut effects);
+        assert!(matches!(effects[..], [Effect::Persist(..), Effect::SendWhenDurable(..)]));
     }
 }

@@ -4,6 +4,7 @@ use crate::admission::gate::AdmissionGate;
 use crate::admission::{Admission, Permit};
 use crate::background::guard::Guard;
 use crate::error::RequestError;
+use crate::founding::Founder;
 use crate::hosted::HostedGroups;
 use crate::liveness::manager::LivenessManager;
 use crate::remote::calls::Calls;
@@ -37,6 +38,7 @@ pub(crate) struct Inbound {
     pub(crate) liveness: Arc<LivenessManager>,
     pub(crate) guard: Guard,
     pub(crate) known_peers: KnownPeers,
+    pub(crate) founder: Arc<Founder>,
     /// Where refusals leave; set as soon as the transport stands, which holds this inbox in turn.
     pub(crate) transport: OnceLock<Weak<dyn Transport>>,
 }
@@ -91,7 +93,9 @@ impl Inbox for Inbound {
         self.known_peers.record(peer, boot)
     }
 
-    fn recorded_by(&self, _peer: NodeId) {}
+    fn recorded_by(&self, peer: NodeId) {
+        self.founder.recorded_by(peer);
+    }
 
     fn failed(&self, reason: &str) {
         self.guard.halt(reason);

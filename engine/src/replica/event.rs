@@ -10,6 +10,8 @@ use logboat_storage::ReadError;
 pub enum GroupEvent {
     /// A deadline of the replica has come.
     Tick,
+    /// The node may promise from now on.
+    Founded,
     /// What the node knows of a peer's liveness has changed, and that concerns the replica.
     SupportChanged,
     /// Peers have answered a round that reads here wait for.

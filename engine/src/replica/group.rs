@@ -110,6 +110,7 @@ impl Group {
                 GroupEvent::ProposeAll(request) => requests.propose_all(run, request),
                 GroupEvent::Read(request, mode) => requests.read(request, mode),
                 GroupEvent::Tick => self.tick(run),
+                GroupEvent::Founded => self.step(run, Input::Founded),
                 GroupEvent::SupportChanged => self.step(run, Input::SupportChanged),
                 GroupEvent::Confirmed => self.step(run, Input::Confirmed),
                 GroupEvent::Message { from, message } => self.receive(run, from, message),

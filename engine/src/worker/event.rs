@@ -16,6 +16,8 @@ use std::sync::mpsc::Sender;
 pub(crate) enum Event {
     /// A deadline of some replica has come.
     Tick,
+    /// This node may promise from now on.
+    Founded,
     /// This node supports a peer at an epoch from now on, or no longer.
     SupportForChanged(NodeId, Option<Epoch>),
     /// A peer supports this node at an epoch, or may no longer do so.

@@ -42,11 +42,13 @@ impl Runtime {
                 let alarms = Alarms::new(workers.len());
                 let arbiters = start_arbiters(&workers, &alarms, &context, &storage);
                 let liveness = Arc::clone(&context.liveness);
+                let founder = Arc::clone(&context.founder);
                 let guard = context.guard.clone();
                 let ticker = Ticker::new(
                     workers.clone(),
                     alarms,
                     liveness,
+                    founder,
                     pacer,
                     guard,
                     heartbeat_interval,

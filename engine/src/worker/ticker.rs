@@ -4,6 +4,7 @@
 
 use crate::admission::pacer::Pacer;
 use crate::background::guard::Guard;
+use crate::founding::Founder;
 use crate::liveness::manager::LivenessManager;
 use crate::worker::alarms::{Alarms, Wake};
 use crate::worker::event::Event;
@@ -24,6 +25,7 @@ pub(crate) struct Ticker {
     workers: Workers,
     alarms: Arc<Alarms>,
     liveness: Arc<LivenessManager>,
+    founder: Arc<Founder>,
     heartbeat_interval: Duration,
     /// The next look.
     next: Option<SpawnHandle>,
@@ -60,6 +62,7 @@ impl Ticker {
         workers: Workers,
         alarms: Arc<Alarms>,
         liveness: Arc<LivenessManager>,
+        founder: Arc<Founder>,
         pacer: Pacer,
         guard: Guard,
         heartbeat_interval: Duration,
@@ -68,6 +71,7 @@ impl Ticker {
             workers,
             alarms,
             liveness,
+            founder,
             heartbeat_interval,
             next: None,
             pacer,
@@ -85,6 +89,7 @@ impl Ticker {
 
     fn take_in(&mut self) {
         self.liveness.tick();
+        self.founder.tick();
         let now = self.liveness.now();
         for worker in self.alarms.take_due(now) {
             self.workers.number(worker).post(Event::Tick);

@@ -92,6 +92,12 @@ fn run(cluster: &mut Cluster, command: &Command) -> Result<String> {
 fn run_input(cluster: &mut Cluster, name: &str, args: &mut ArgumentConsumer<'_>) -> Result<()> {
     let at = node(args)?;
     match name {
+        // unfounded NODE: it may promise nothing yet. found NODE: now it may.
+        "unfounded" => cluster.host(at).support.founded = false,
+        "found" => {
+            cluster.host(at).support.founded = true;
+            cluster.step(at, Input::Founded);
+        }
         // campaign NODE: without waiting for the timeout.
         "campaign" => cluster.step(at, Input::Campaign),
         // propose NODE COMMAND..: one batch; bytes=N makes each command that long.
@@ -339,6 +345,7 @@ scripts! {
     transfer
     transfer_gives_up
     unapplied
+    unfounded
     vote_once
     vote_while_bound
 }

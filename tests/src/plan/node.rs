@@ -25,7 +25,7 @@ impl Node {
         Self {
             id,
             lives: true,
-            liveness: Liveness::new(id, members, BootCount(1), &BTreeMap::new(), timing, now),
+            liveness: Liveness::new(id, members, BootCount(1), true, &BTreeMap::new(), timing, now),
             workers: (0..WORKERS).map(|_| Worker::new(id)).collect(),
             log: Log::default(),
             arrivals: vec![now; nodes],

@@ -130,7 +130,7 @@ impl Host {
             place,
             disk: SimDisk::default(),
             snapshots: Arc::default(),
-            boot: BootRecord::default(),
+            boot: BootRecord { founded: true, ..BootRecord::default() },
             incarnation: 0,
             crash_at: None,
             doomed: false,

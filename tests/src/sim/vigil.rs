@@ -9,6 +9,7 @@ use logboat::internals::{Effect, GroupEvent, Liveness, LivenessTiming};
 use logboat_raft::{
     Confirmation, Fortification, Grant, Lease, NodeId, Payload, SupportMessage, Time,
 };
+use logboat_storage::BootRecord;
 use logboat_transport::Outgoing;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,8 +28,8 @@ pub(super) fn start_liveness(
 ) -> Liveness {
     let members = (1..=scene.plan.nodes as u64).map(NodeId);
     let now = hardware.time(scene.now);
-    let boot = hardware.boot.count;
-    Liveness::new(hardware.id(), members, boot, grants, scene.plan.timing(), now)
+    let BootRecord { count, founded, .. } = hardware.boot;
+    Liveness::new(hardware.id(), members, count, founded, grants, scene.plan.timing(), now)
 }
 
 impl Process {

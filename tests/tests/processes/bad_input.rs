@@ -4,7 +4,7 @@ use crate::support::{TestResult, get, program, refusal, set, shared_cluster, spe
 use logboat_tests::process::{Cluster, NodeProcess, eventually};
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[test]
 fn wrong_options_are_refused_by_name() -> TestResult {
@@ -141,8 +141,9 @@ fn a_damaged_log_is_refused_by_file_and_offset_while_the_other_nodes_go_on() -> 
 fn a_peer_of_a_foreign_cluster_is_refused_on_both_sides() -> TestResult {
     // Each has a majority without its third node, and the second one takes a node of the first one
     // for its own third.
-    let mut first = Cluster::new(&spec(3, &["--groups", "2", "--cluster-name", "first"]))?;
-    let mut second = Cluster::new(&spec(3, &["--groups", "2", "--cluster-name", "second"]))?;
+    let of_two = |name| spec(3, &["--groups", "2", "--found-without", "3", "--cluster-name", name]);
+    let mut first = Cluster::new(&of_two("first"))?;
+    let mut second = Cluster::new(&of_two("second"))?;
     let peer_of_first =
         first.node(1).spec().cluster.split(',').next().and_then(|member| member.strip_prefix("1="));
     let peer_of_first = peer_of_first.expect("node 1 comes first").to_owned();
@@ -181,12 +182,64 @@ fn a_node_that_comes_back_without_its_disk_is_refused_on_both_sides() -> TestRes
     cluster.node_mut(3).start()?;
     for id in [1, 3] {
         eventually("the refusal to be logged", || {
-            Ok(cluster.node(id).log().contains("another disk than it had").then_some(()))
+            Ok(cluster.node(id).log().contains("by another data directory").then_some(()))
         })?;
     }
-    assert_ne!(cluster.node(3).page("/healthz")?.0, 200);
+    let (code, page) = cluster.node(3).page("/healthz")?;
+    assert!(code == 503 && page.contains("waits to be recorded by 1, 2"), "{page}");
+    assert_eq!(cluster.node(3).status()?["waiting_for"], serde_json::json!([1, 2]));
     set(&mut client, "key", "the others go on")?;
     assert_eq!(get(&mut cluster.node(2).client()?, "key")?.as_deref(), Some("the others go on"));
+    Ok(())
+}
+
+#[test]
+fn a_node_whose_log_was_deleted_does_not_start() -> TestResult {
+    let mut cluster = Cluster::start(&spec(3, &["--groups", "2"]))?;
+    set(&mut cluster.node(1).client()?, "key", "value")?;
+    cluster.node_mut(3).kill()?;
+    for entry in fs::read_dir(cluster.node(3).wal_dir())? {
+        fs::remove_file(entry?.path())?;
+    }
+    let said = cluster.node_mut(3).start_refused()?;
+    assert!(said.contains("it was durable up to"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn an_old_copy_of_a_data_directory_is_refused_on_both_sides() -> TestResult {
+    let mut cluster = Cluster::start(&spec(3, &["--groups", "2"]))?;
+    cluster.node_mut(3).terminate()?;
+    cluster.node_mut(3).wait()?;
+    let directory = cluster.node(3).spec().data_dir.clone();
+    let copy = cluster.dir().join("copy");
+    copy_directory(&directory, &copy)?;
+    cluster.start_all()?;
+    set(&mut cluster.node(1).client()?, "key", "value")?;
+    cluster.node_mut(3).terminate()?;
+    cluster.node_mut(3).wait()?;
+    fs::remove_dir_all(&directory)?;
+    fs::rename(&copy, &directory)?;
+    cluster.node_mut(3).start()?;
+    for id in [1, 3] {
+        eventually("the refusal to be logged", || {
+            Ok(cluster.node(id).log().contains("copies of its directory").then_some(()))
+        })?;
+    }
+    Ok(())
+}
+
+fn copy_directory(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_directory(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
     Ok(())
 }
 
