@@ -1,10 +1,10 @@
 //! Admission control (backpressure): how many requests a node lets in. It lets in no more than its
 //! memory holds, and, as soon as it refuses some, no more than it answers in a quarter of a second.
 //!
-//! What is let in waits in a line, and the longer the line, the longer the wait: by Little's law,
-//! the requests that are pending over those answered in a second. A bound on memory alone would let
-//! requests wait for longer than anybody waits for them, with the node busy answering nobody. So
-//! the [`Pacer`](pacer::Pacer) measures what is answered and sets the limit by it.
+//! Admitted requests wait in a queue. By Little's law, their wait is the number of pending requests
+//! over the number answered in a second. With a bound on memory alone, requests would wait for
+//! longer than their callers do, and the node would work for nobody. So the [`Pacer`](pacer::Pacer)
+//! measures how much the node answers and sets the limit by it.
 
 pub(crate) mod gate;
 pub(crate) mod pacer;
@@ -13,14 +13,14 @@ use crate::error::RequestError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-/// What a pending request costs besides its own bytes.
+/// The memory of a pending request besides its own bytes.
 pub(crate) const OVERHEAD_BYTES: usize = 256;
 
 /// How many bytes of requests a node holds, and how many it may.
 pub struct Admission {
-    /// Of all requests that were let in, since the start.
+    /// The bytes of all requests that were admitted since the start.
     admitted_bytes: AtomicU64,
-    /// Of those that are done.
+    /// The bytes of those that are done.
     released_bytes: AtomicU64,
     limit_bytes: AtomicUsize,
     /// Whether any was refused since the limit was set.
@@ -41,8 +41,8 @@ impl Admission {
         })
     }
 
-    /// A permit for a request of `bytes`. One that comes when no other is pending gets it if there
-    /// is memory for it.
+    /// A permit for a request of `bytes`. When no other request is pending, only the memory limits
+    /// it.
     ///
     /// # Errors
     /// [`RequestError::Busy`] when the node holds as much as it may.
@@ -51,19 +51,19 @@ impl Admission {
         let used = self.used_bytes();
         let limit = if used == 0 { self.max_bytes } else { self.limit() };
         if used + bytes > limit {
-            // Only read while nothing changes: under overload, this is what happens most.
+            // Under overload most calls end here, so this writes only a change.
             if !self.refused.load(Ordering::Relaxed) {
                 self.refused.store(true, Ordering::Relaxed);
             }
             return Err(RequestError::Busy);
         }
-        // Threads that get here together may exceed the limit by a request each.
+        // Threads that reach this line together may exceed the limit by a request each.
         self.admitted_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         Ok(Permit { admission: Arc::clone(self), bytes: bytes as u64 })
     }
 
     pub(crate) fn used_bytes(&self) -> usize {
-        // In this order, since what is released was admitted before.
+        // Loaded in this order, since each release follows its admission.
         let released = self.released_bytes.load(Ordering::Acquire);
         let used = self.admitted_bytes.load(Ordering::Relaxed).saturating_sub(released);
         usize::try_from(used).unwrap_or(usize::MAX)

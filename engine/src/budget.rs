@@ -1,15 +1,15 @@
-//! The memory budget of a node: how the bytes that it may spend on what is under way are divided.
+//! The memory budget of a node, and how it is divided among what is under way.
 
 /// The bytes that commands, queries and messages may take on a node while they wait, whatever the
-/// number of groups. What applying leaves in the state machines is theirs; a sixteenth is left for
-/// what replicas hold that is durable and not yet known to be committed.
+/// number of groups. The contents of the state machines don't count. A sixteenth is left for
+/// entries that replicas hold durably and don't know to be committed yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
     pub(crate) total_bytes: usize,
 }
 
 impl Budget {
-    /// For requests that were let in and not yet answered: beyond it, they are refused.
+    /// For requests that were admitted and not yet answered. Beyond it, requests are refused.
     pub(crate) const fn requests(self) -> usize {
         self.total_bytes / 4
     }
@@ -26,7 +26,7 @@ impl Budget {
         self.total_bytes / 16
     }
 
-    /// For messages that one of so many workers has not come to yet: beyond it, they are dropped.
+    /// For messages that wait for one of so many workers. Beyond it, messages are dropped.
     pub(crate) const fn arriving(self, workers: usize) -> usize {
         self.total_bytes / 4 / workers
     }
@@ -36,7 +36,7 @@ impl Budget {
         self.arriving(workers).min(self.leaving(nodes - 1))
     }
 
-    /// For what has not left yet for one of so many peers: beyond it, it is dropped.
+    /// For messages that wait to leave for one of so many peers. Beyond it, messages are dropped.
     pub(crate) fn leaving(self, peers: usize) -> usize {
         self.total_bytes / 8 / peers.max(1)
     }

@@ -13,7 +13,7 @@ pub(crate) struct Groups(RwLock<BTreeMap<GroupId, Stage>>);
 enum Stage {
     /// The log holds it, and no replica has been started.
     Stored(Restored),
-    /// Somebody is starting its replica.
+    /// A caller is starting its replica.
     Starting,
     /// Its replica runs, or has failed.
     Started(GroupHandle),
@@ -24,11 +24,11 @@ enum Stage {
 pub(crate) struct Reservation<'a> {
     groups: &'a Groups,
     group: GroupId,
-    /// What the group is when the reservation ends; `None` when the node does not know it.
+    /// The group's stage when the reservation ends; `None` when the node does not know the group.
     then: Option<Stage>,
 }
 
-/// What a replica starts from.
+/// The state that a replica starts from.
 pub(crate) enum Origin<'a> {
     /// What the log held when the node started.
     Log(Restored),
@@ -37,7 +37,7 @@ pub(crate) enum Origin<'a> {
 }
 
 impl Groups {
-    /// Groups of which the log holds so much.
+    /// The groups that the log holds, none of them started.
     pub(crate) fn new(stored: BTreeMap<GroupId, Restored>) -> Self {
         let stored = stored.into_iter().map(|(group, log)| (group, Stage::Stored(log)));
         Self(RwLock::new(stored.collect()))
@@ -81,7 +81,7 @@ impl Stage {
 }
 
 impl Reservation<'_> {
-    /// What the replica starts from.
+    /// The state that the replica starts from.
     pub(crate) fn origin(&self) -> Origin<'_> {
         match &self.then {
             Some(Stage::Stored(log)) => Origin::Log(log.clone()),

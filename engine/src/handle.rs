@@ -1,4 +1,4 @@
-//! The handle of a group: the way of a caller to the replica on this node.
+//! The handle of a group, by which callers reach its replica on this node.
 
 use crate::admission::gate::AdmissionGate;
 use crate::error::RequestError;
@@ -67,14 +67,14 @@ impl GroupHandle {
         self.group
     }
 
-    /// What the replica last said of itself.
+    /// The newest view of the replica.
     #[must_use]
     pub fn view(&self) -> &GroupView {
         &self.view
     }
 
-    /// Replicates `command` and returns what the state machine answered when it was applied: it is
-    /// durable on a majority then.
+    /// Replicates `command` and returns the state machine's answer when it was applied. The command
+    /// is durable on a majority then.
     ///
     /// # Errors
     /// See [`RequestError`]. After [`RequestError::TimedOut`], and when the future is dropped, the
@@ -83,9 +83,9 @@ impl GroupHandle {
         self.request(GroupRequest::propose(command)).await
     }
 
-    /// Replicates `commands`, which become neighbours in the log in this order, and returns what
-    /// [`Self::propose`] would for each of them. It costs less than as many proposals: one permit,
-    /// one wake-up of the replica, one of the caller.
+    /// Replicates `commands`, which become neighbours in the log in this order. Returns for each of
+    /// them what [`Self::propose`] would. It costs less than as many proposals: one permit, one
+    /// wake-up of the replica, one of the caller.
     ///
     /// # Errors
     /// See [`RequestError`]: an error of the whole is the outcome of each of the commands. Those of
@@ -108,7 +108,8 @@ impl GroupHandle {
         self.read_in(ReadMode::default(), query).await
     }
 
-    /// Like [`Self::read`], as linearizable, but served by whom and on what grounds `mode` says.
+    /// Like [`Self::read`], and as linearizable, but `mode` says which replica serves the read, and
+    /// on what grounds.
     ///
     /// # Errors
     /// See [`RequestError`].

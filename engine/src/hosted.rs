@@ -1,4 +1,4 @@
-//! Which groups have a replica on this node, for those who sort what peers send.
+//! The groups with a replica on this node, as the inbound traffic needs to know them.
 
 use logboat_raft::GroupId;
 use parking_lot::RwLock;

@@ -1,14 +1,16 @@
-//! Where this run of a node begins to number what others answer by its number.
+//! The start of numberings: where this run of a node begins to number the questions that others
+//! answer by number.
 //!
-//! An answer may come late: after the node, or one replica of it, has started anew. If both runs
-//! counted from one, it would be taken for the answer to another question. Whatever is matched to
-//! its answer by a number alone therefore begins at a number of [`random_start`]. Two runs of a
-//! node that number a billion questions each have a number in common once in nine billion restarts.
+//! An answer may come late, when the node or one of its replicas has started anew. If both runs
+//! counted from one, the answer would be taken for that to another question. So questions that are
+//! matched to their answers by a number alone begin at a number of [`random_start`]. Suppose that
+//! two runs of a node number a billion questions each. They have a number in common once in nine
+//! billion restarts.
 
 use std::hash::{BuildHasher, RandomState};
 
-/// A number that no two calls have in common, nor two runs of a node, but by an accident that
-/// nobody lives to see. It does not depend on any clock, which may be set back.
+/// A random number. Two calls, or two runs of a node, have it in common with negligible
+/// probability. It depends on no clock, since clocks may be set back.
 pub(crate) fn random_start() -> u64 {
     RandomState::new().hash_one(())
 }

@@ -1,5 +1,5 @@
-//! Traffic between nodes besides the messages of groups: requests to other nodes, and where all
-//! that arrives goes.
+//! Traffic between nodes: requests to other nodes, requests that are forwarded, and the inbound
+//! side of everything.
 
 pub(crate) mod calls;
 pub(crate) mod inbound;

@@ -1,4 +1,4 @@
-//! Requests of callers to a group, to its replica here or forwarded to one on another node.
+//! Requests of callers to a group: to its replica here, or forwarded to one on another node.
 
 pub(crate) mod encoding;
 pub(crate) mod kind;
@@ -9,8 +9,8 @@ use crate::request::kind::RequestKind;
 use bytes::Bytes;
 use logboat_raft::ReadMode;
 
-/// A request to a group. Clones share its bytes: who looks for the leader sends the same request to
-/// one replica after the other.
+/// A request to a group. Clones share its bytes, since a caller that looks for the leader sends the
+/// same request to one replica after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupRequest {
     kind: RequestKind,
@@ -18,7 +18,8 @@ pub struct GroupRequest {
 }
 
 impl GroupRequest {
-    /// To replicate `command`. The answer is what the state machine returned when it applied it.
+    /// To replicate `command`. The answer is the one that the state machine returned when it
+    /// applied the command.
     #[must_use]
     pub const fn propose(command: Bytes) -> Self {
         Self { kind: RequestKind::Propose, body: command }
@@ -31,13 +32,13 @@ impl GroupRequest {
         Self { kind: RequestKind::ProposeAll, body: encode_list(commands).into() }
     }
 
-    /// To answer `query` linearizably, served by whom and on what grounds `mode` says.
+    /// To answer `query` linearizably. `mode` says which replica serves it, and on what grounds.
     #[must_use]
     pub const fn read(mode: ReadMode, query: Bytes) -> Self {
         Self { kind: RequestKind::Read(mode), body: query }
     }
 
-    /// What is wanted.
+    /// The kind of the request.
     #[must_use]
     pub const fn kind(&self) -> RequestKind {
         self.kind
@@ -48,8 +49,8 @@ impl GroupRequest {
         &self.body
     }
 
-    /// What became of each command of a [`propose_all`](Self::propose_all), by the answer to it. An
-    /// answer that does not fit the request leaves all outcomes unknown
+    /// The outcome of each command of a [`propose_all`](Self::propose_all), taken from its answer.
+    /// An answer that does not fit the request leaves all outcomes unknown
     /// ([`RequestError::TimedOut`]).
     #[must_use]
     pub fn outcomes(&self, answer: Bytes) -> Vec<Result<Bytes, RequestError>> {

@@ -1,6 +1,6 @@
-//! A turn: what the replicas of one worker produce while each of them runs once. It leaves as one
-//! batch for the log, which commits the writes of all groups together (group commit), and as one
-//! buffer of messages for each peer.
+//! A turn: the replicas of one worker run once each, and what they produce is collected. It leaves
+//! as one batch for the log, which commits the writes of all groups together (group commit), and as
+//! one buffer of messages for each peer.
 
 pub(crate) mod jobs;
 pub(crate) mod peer_buffers;
@@ -17,22 +17,21 @@ use logboat_raft::{
 use logboat_transport::RequestId;
 use std::sync::Arc;
 
-/// The turn buffer. Groups write into it; whoever drives them empties it when the ready ones have
-/// run.
+/// The turn buffer. Replicas write into it. The worker empties it when the ready ones have run.
 pub struct Turn {
     /// The time of this turn, the same for all of its groups.
     pub now: Time,
-    /// What the node knows of its peers' liveness at this time.
+    /// The support between the node and its peers at this time.
     pub support: Support,
     /// Where groups adopt their snapshots.
     pub storage: Arc<dyn Storage>,
-    /// What goes to the log, in order.
+    /// Writes for the log, in order.
     pub writes: Vec<(GroupId, Persist)>,
     /// The newest write of each replica that has something in `writes`.
     pub seqs: Vec<(Slot, WriteSeq)>,
-    /// What leaves at once.
+    /// Messages that leave at once.
     pub sends: PeerBuffers,
-    /// What leaves when `writes`, and all that was written before, is durable.
+    /// Messages that leave when `writes`, and all that was written before, is durable.
     pub promises: PeerBuffers,
     /// Entries to read back from the log.
     pub log_reads: Vec<LogReadJob>,
@@ -40,13 +39,14 @@ pub struct Turn {
     pub snapshots: Vec<SnapshotJob>,
     /// The peers that broke the protocol, each with the group in which it did.
     pub violations: Vec<(GroupId, NodeId, Violation)>,
-    /// The token of the next batch of reads.
+    /// The token that the next batch of reads gets.
     next_read_token: ReadToken,
 }
 
 impl Turn {
-    /// An empty turn. Tokens of reads count from `first_read_token` on. It has to differ from run
-    /// to run, so that no run has a token of an earlier one: leaders answer late at times.
+    /// An empty turn. Tokens of reads count from `first_read_token` on. That number must differ
+    /// from run to run of the node. A leader may answer late, so no run may have a token of an
+    /// earlier one.
     #[must_use]
     pub fn new(storage: Arc<dyn Storage>, first_read_token: ReadToken) -> Self {
         Self {

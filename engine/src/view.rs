@@ -1,12 +1,13 @@
-//! The view of a replica: what anybody may know of it (role, term, leader) without asking it.
+//! The view of a replica: its role, term, leader and progress, which other threads can read at any
+//! time.
 
 use logboat_raft::{Index, NodeId, RoleKind, Term};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
-/// What a replica last said of itself. Fields are read one by one, so they may be of different
-/// moments.
+/// The state of a replica after its last run. Fields are read one by one, so they may be of
+/// different moments.
 #[derive(Debug, Default)]
 pub struct GroupView {
     role: AtomicU8,

@@ -16,7 +16,7 @@ pub(crate) struct AdmissionGate {
     pub(crate) max_log_bytes: usize,
     pub(crate) max_command_bytes: usize,
     pub(crate) metrics: Arc<EngineMetrics>,
-    /// Nothing more is taken in.
+    /// The node stops: no more requests are admitted.
     pub(crate) stopped: AtomicBool,
 }
 
@@ -36,13 +36,13 @@ impl AdmissionGate {
         Ok(bytes)
     }
 
-    /// Whether more waits to be durable than may.
+    /// Whether too many bytes wait to become durable.
     pub(crate) fn log_is_behind(&self) -> bool {
         self.wal.queued_bytes() > self.max_log_bytes
     }
 
-    /// Lets a request in. Nothing more is written while the disk is full, or while the
-    /// log is too far behind; reads need no disk.
+    /// Admits a request. Proposals are refused while the disk is full, or while the log is too far
+    /// behind. Reads need no disk.
     ///
     /// # Errors
     /// [`RequestError::Busy`], and those of [`Self::check`].
@@ -58,8 +58,8 @@ impl AdmissionGate {
     }
 }
 
-/// How many bytes a request takes while it is pending, but for what each one takes. Each command of
-/// a list but the first takes as much again as a request.
+/// How many bytes a request takes while it is pending, without what every request takes. Each
+/// command of a list after the first takes as much more as a request does.
 fn weight(kind: RequestKind, body: &[u8]) -> usize {
     let commands = match kind {
         RequestKind::ProposeAll => count_of_list(body),

@@ -5,24 +5,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// How long a request may wait when there are more than the node can serve: longer than batches
-/// take to form, and short beside what callers wait. With a second, three times as much memory was
-/// resident under overload, and no more was written.
+/// How long a request may wait when there are more than the node can serve. This is longer than
+/// batches take to form, and short beside the time that callers wait. With a second, three times as
+/// much memory was resident under overload, and no more was written.
 const WAIT_MS: u64 = 250;
 
-/// Which part of the memory for requests a node uses without having refused any: what a burst may
-/// bring that comes to an idle node.
+/// Which part of the memory for requests a node admits before it has refused any. It bounds a burst
+/// that comes to an idle node.
 const BURST_PART: usize = 16;
 
-/// Which part it uses at least, however slow it is: enough for batches to form, and for replicas
-/// that are further away from each other than [`WAIT_MS`].
+/// Which part a node admits at least, however slow it is. This is enough for batches to form, and
+/// for replicas further away from each other than [`WAIT_MS`].
 const LEAST_PART: usize = 64;
 
-/// Sets the limit of an [`Admission`] by what is answered.
+/// Sets the limit of an [`Admission`] by how much is answered.
 pub(crate) struct Pacer {
     admission: Arc<Admission>,
     released_bytes: u64,
-    /// Bytes of requests answered in a second, the last interval for a half of it.
+    /// Bytes of requests answered in a second, as a moving average. The last interval counts for a
+    /// half.
     bytes_per_s: u64,
 }
 
@@ -31,7 +32,7 @@ impl Pacer {
         Self { admission, released_bytes: 0, bytes_per_s: 0 }
     }
 
-    /// Takes in what was answered in an interval that took `elapsed`.
+    /// Measures how much was answered in an interval of length `elapsed`, and sets the limit.
     pub(crate) fn pace(&mut self, elapsed: Duration) {
         let admission = &*self.admission;
         let released = admission.released_bytes.load(Ordering::Relaxed);

@@ -1,17 +1,17 @@
-//! The snapshots that peers stream to this node, while they arrive and until they are offered.
+//! Incoming snapshots: those that peers stream to this node, until they are whole and offered.
 
 use logboat_raft::{GroupId, LogId, NodeId};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// How many snapshots of one peer may be arriving. A peer streams one at a time, and offers each
-/// when its last chunk has left, so that few are ever whole and not yet offered. Each holds a file.
+/// when its last chunk has left. So few are ever whole and not yet offered. Each holds a file.
 const MAX_A_PEER: usize = 16;
 
-/// A snapshot of which nothing came for so long is given up.
+/// A snapshot is given up when no part of it came for so long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Which part of which snapshot arrived, and from whom.
+/// A part of a snapshot that has arrived, and its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Part {
     pub(crate) group: GroupId,
@@ -22,8 +22,8 @@ pub(crate) struct Part {
     pub(crate) bytes: u64,
 }
 
-/// The snapshots that are arriving, at most one a group and [`MAX_A_PEER`] a peer, each with what
-/// receives it.
+/// The snapshots that are arriving, each with its receiver: at most one a group, and [`MAX_A_PEER`]
+/// a peer.
 pub(crate) struct Arrivals<R>(HashMap<GroupId, Arrival<R>>);
 
 struct Arrival<R> {
@@ -59,8 +59,8 @@ impl<R> Arrivals<R> {
         self.0.insert(group, arrival);
     }
 
-    /// What receives a part, if it is the next one of its snapshot. `None` when no snapshot of the
-    /// group is arriving.
+    /// The receiver of a part, if the part is the next one of its snapshot. `None` when no snapshot
+    /// of the group is arriving.
     ///
     /// # Errors
     /// When the part does not follow the last one.

@@ -1,4 +1,4 @@
-//! What becomes of a node when one of the threads that it relies on panics.
+//! The guard against panics: it ends a node when one of the threads that the node relies on panics.
 
 use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
@@ -19,7 +19,7 @@ impl Guard {
         Self { wal, workers }
     }
 
-    /// Runs what must not panic. If it does, the node ends; `what` says who it was.
+    /// Runs a closure that must not panic. If it does, the node ends. `what` names the thread.
     pub(crate) fn run<T>(&self, what: &str, run: impl FnOnce() -> T) -> Option<T> {
         let caught = catch_unwind(AssertUnwindSafe(run));
         caught.map_err(|panic| self.halt(&format!("{what} panicked: {}", message(&*panic)))).ok()
@@ -43,7 +43,7 @@ impl Guard {
     }
 }
 
-/// Runs a job that is one replica's, and returns the message of a panic.
+/// Runs a job of a single replica, and returns the message of a panic.
 pub(crate) fn contain<T>(job: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(job)).map_err(|panic| message(&*panic).to_owned())
 }

@@ -11,7 +11,7 @@ use logboat_storage::Wal;
 use std::io;
 use std::thread::{self, JoinHandle};
 
-/// What the thread works with.
+/// The state of the thread.
 pub(crate) struct LogReader {
     wal: Wal,
     workers: Workers,

@@ -1,5 +1,5 @@
-//! Calls (remote procedure calls): requests to replicas on other nodes, and who waits for their
-//! answers.
+//! Calls (remote procedure calls): requests to replicas on other nodes, and the callers that wait
+//! for their answers.
 
 use crate::error::RequestError;
 use crate::request::encoding::decode_reply;
@@ -39,7 +39,7 @@ impl Calls {
         Call { id, calls: Arc::clone(self), receiver }
     }
 
-    /// Hands over the answer of `node`, unless nobody waits for it any more.
+    /// Hands the answer of `node` to its caller, if that still waits.
     pub(crate) fn answered(&self, node: NodeId, id: RequestId, body: Bytes) {
         let mut waiting = self.waiting.lock();
         if waiting.get(&id).is_none_or(|(asked, _)| *asked != node) {

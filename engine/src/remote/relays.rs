@@ -1,4 +1,5 @@
-//! Requests that this node forwards for a peer that does not reach the leader's node itself.
+//! Relays: requests that this node forwards, for a peer that does not reach the leader's node
+//! itself.
 
 use crate::admission::Permit;
 use logboat_raft::NodeId;
@@ -7,15 +8,15 @@ use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// After so long nobody waits for an answer any more.
+/// How long a forwarded request is remembered. No caller waits for longer.
 const RELAY_LIMIT: Duration = Duration::from_secs(30);
 
 /// Where the answer to a forwarded request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
-    /// The node that asked for it to be forwarded.
+    /// The node whose request it is.
     pub(crate) node: NodeId,
-    /// What the answer must carry.
+    /// The id that the answer must carry.
     pub(crate) id: RequestId,
 }
 
@@ -24,7 +25,7 @@ struct Relay {
     origin: Origin,
     /// The node that it was forwarded to.
     asked: NodeId,
-    /// What the request takes of this node's memory for requests.
+    /// The request's share of this node's memory for requests.
     _permit: Permit,
 }
 

@@ -21,20 +21,20 @@ pub(crate) struct Proposals(VecDeque<Proposal>);
 impl Proposals {
     /// Notes that the command of `responder` became entry `id`.
     pub(crate) fn add(&mut self, turn: &mut Turn, id: LogId, deadline: Time, responder: Responder) {
-        // An index is given out again only after a change of leader cut the log there. Whether the
-        // older entry survives on another replica can't be known here.
+        // An index is used again only after a change of leader cut the log there. This replica
+        // can't know whether the older entry survives on another one.
         while let Some(older) = self.0.pop_back_if(|older| older.id.index >= id.index) {
             older.responder.answer(turn, Err(RequestError::TimedOut));
         }
         if self.0.capacity() == 0 {
-            // An idle leader keeps this room, and mostly it is for one.
+            // An idle leader keeps this memory, so it is mostly room for one.
             self.0.reserve_exact(1);
         }
         self.0.push_back(Proposal { id, deadline, responder });
     }
 
     /// The proposal that the applied entry `id` answers, if it was proposed here. A proposal whose
-    /// index went to another term's entry is certainly lost, and its caller hears so.
+    /// index went to another term's entry is certainly lost, and its caller gets that answer.
     pub(crate) fn applied(&mut self, turn: &mut Turn, id: LogId) -> Option<Responder> {
         let proposal = self.0.pop_front_if(|first| first.id.index <= id.index)?;
         if proposal.id == id {
@@ -71,7 +71,7 @@ impl Proposals {
     }
 }
 
-/// A query that waits for the right to be answered.
+/// A query that waits until it may be answered.
 pub(crate) struct Read {
     pub(crate) query: Bytes,
     pub(crate) responder: Responder,
@@ -84,7 +84,7 @@ pub(crate) struct Reads {
 }
 
 impl Reads {
-    /// Puts `reads` under `token`, which no others have.
+    /// Adds `reads` under `token`, which no other reads have.
     pub(crate) fn add(&mut self, token: ReadToken, reads: Vec<Read>) {
         self.batches.push_back((token, reads));
     }

@@ -1,4 +1,4 @@
-//! A request at a replica, and who waits for its answer.
+//! A request at a replica, and the responder of its answer.
 
 use crate::admission::Permit;
 use crate::error::RequestError;
@@ -12,14 +12,14 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// A command, list of commands or query, with whoever waits for its answer.
+/// A command, list of commands or query, with the responder of its answer.
 pub struct Request {
     pub(crate) body: Bytes,
     pub(crate) responder: Responder,
 }
 
 impl Request {
-    /// A request of a caller in this process, and where its answer comes.
+    /// A request of a caller in this process, and the receiver of its answer.
     #[must_use]
     pub fn local(body: Bytes, permit: Permit) -> (Self, oneshot::Receiver<Answer>) {
         let (sender, receiver) = oneshot::channel();
@@ -33,18 +33,18 @@ impl Request {
     }
 }
 
-/// Who waits for an answer, and the room that the request takes until it is there.
+/// The responder: where an answer goes, and the permit that the request holds until then.
 pub(crate) enum Responder {
     /// A caller in this process.
     Local { sender: oneshot::Sender<Answer>, _permit: Permit },
     /// A caller on another node.
     Remote { node: NodeId, id: RequestId, _permit: Permit },
-    /// Whoever proposed this command, the one of this number, with others.
+    /// A batched reply, of which this command's answer has this number.
     Batched { reply: Arc<BatchReply>, number: usize },
 }
 
 impl Responder {
-    /// Hands over the answer. That nobody waits for it any more is not an error.
+    /// Hands over the answer. A caller that waits no more is not an error.
     pub(crate) fn answer(self, turn: &mut Turn, answer: Answer) {
         match self {
             Self::Local { sender, .. } => drop(sender.send(answer)),
@@ -54,8 +54,8 @@ impl Responder {
     }
 }
 
-/// The answers to commands that were proposed together, of which one answer is made when all are
-/// there.
+/// A batched reply: the answers to commands that were proposed together. They become one answer
+/// when all are there.
 pub(crate) struct BatchReply(Mutex<BatchState>);
 
 struct BatchState {
@@ -65,7 +65,7 @@ struct BatchState {
 }
 
 impl BatchReply {
-    /// Makes an answer for `responder` out of so many.
+    /// Makes one answer for `responder` out of so many.
     pub(crate) fn new(commands: usize, responder: Responder) -> Arc<Self> {
         let answers = vec![Err(RequestError::TimedOut); commands];
         let state = BatchState { answers, missing: commands, responder: Some(responder) };
@@ -84,7 +84,7 @@ impl BatchReply {
     }
 }
 
-/// One answer that says all of these: an error that all have in common, or the list of them.
+/// One answer for all of these: the error that all have in common, or the list of them.
 pub(crate) fn one_answer(answers: &[Answer]) -> Answer {
     match answers {
         [first @ Err(_), others @ ..] if others.iter().all(|other| other == first) => first.clone(),

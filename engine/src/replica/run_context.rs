@@ -1,4 +1,4 @@
-//! The context of one run of a replica: what it works with.
+//! The context of one run of a replica: the turn that collects its output, and scratch lists.
 
 use crate::replica::request::Responder;
 use crate::turn::Turn;
@@ -8,15 +8,15 @@ use logboat_raft::Output;
 /// so that a run allocates none.
 #[derive(Default)]
 pub struct RunScratch {
-    /// Who proposed the commands that the core takes in now.
+    /// The responders of the commands that the core takes in now.
     pub(crate) proposing: Vec<Responder>,
-    /// What the core wants done.
+    /// The outputs of the core.
     pub(crate) outputs: Vec<Output>,
 }
 
-/// Where one run takes place.
+/// The context of one run.
 pub struct RunContext<'a> {
-    /// Takes what the replica produces.
+    /// Collects what the replica produces.
     pub turn: &'a mut Turn,
     /// Lists to fill and to empty.
     pub scratch: &'a mut RunScratch,

@@ -1,17 +1,17 @@
-//! What wakes a replica. One that waits for nothing here is at rest (quiesced, hibernating): it
+//! The wake conditions of a replica. A replica without any is at rest (quiesced, hibernating): it
 //! costs memory and no processor time until a message or a request comes.
 
 use logboat_raft::{NodeId, Round, Time};
 
-/// What wakes a replica besides messages and requests, and by whom it is led.
+/// What wakes a replica besides messages and requests, and its leader's node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WakeConditions {
-    /// When a write is durable: it has something to commit or to apply then.
+    /// A write is durable, so that the replica has something to commit or to apply.
     pub durability: bool,
-    /// When this moment has come.
+    /// This moment has come.
     pub deadline: Option<Time>,
-    /// When this round of confirmations, or a later one, is answered.
+    /// This round of confirmations, or a later one, is answered.
     pub awaited_round: Option<Round>,
-    /// When what the node knows of this one's liveness changes.
+    /// The support from or for this node changes.
     pub leader: Option<NodeId>,
 }

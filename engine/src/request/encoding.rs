@@ -1,4 +1,4 @@
-//! Requests and answers as they travel (are forwarded) between nodes.
+//! The encoding of requests that are forwarded between nodes, and of their answers.
 
 use crate::error::RequestError;
 use crate::request::kind::RequestKind;
@@ -10,7 +10,7 @@ const READ_ANYWHERE: u8 = 2;
 const READ_ON_LEASE: u8 = 4;
 const PROPOSE_ALL: u8 = 8;
 
-/// A request as it travels: one byte for the kind, then the command or query.
+/// Encodes a request: one byte for the kind, then the command or query.
 pub fn encode_request(kind: RequestKind, body: &[u8]) -> Vec<u8> {
     let tag = match kind {
         RequestKind::Propose => 0,
@@ -29,7 +29,7 @@ pub fn encode_request(kind: RequestKind, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What [`encode_request`] wrote; nothing when no version of this program wrote it.
+/// Decodes what [`encode_request`] wrote. `None` for anything else.
 pub fn decode_request(mut bytes: Bytes) -> Option<(RequestKind, Bytes)> {
     let kind = match bytes.try_get_u8().ok()? {
         0 => RequestKind::Propose,
@@ -46,8 +46,8 @@ pub fn decode_request(mut bytes: Bytes) -> Option<(RequestKind, Bytes)> {
     Some((kind, bytes))
 }
 
-/// Commands, or the answers to them, as they travel together ([`RequestKind::ProposeAll`]): a
-/// count, then each with its length before it, all four bytes little-endian.
+/// Encodes a list of commands, or of the answers to them ([`RequestKind::ProposeAll`]). A count
+/// comes first, then each item with its length before it. Numbers are four bytes, little-endian.
 pub(crate) fn encode_list<T: AsRef<[u8]>>(items: &[T]) -> Vec<u8> {
     let bytes: usize = items.iter().map(|item| 4 + item.as_ref().len()).sum();
     let mut list = Vec::with_capacity(4 + bytes);
@@ -59,15 +59,16 @@ pub(crate) fn encode_list<T: AsRef<[u8]>>(items: &[T]) -> Vec<u8> {
     list
 }
 
-/// How many items a list says that it holds.
+/// The count at the beginning of a list.
 pub(crate) fn count_of_list(list: &[u8]) -> usize {
     list.first_chunk().map_or(0, |count| u32::from_le_bytes(*count) as usize)
 }
 
-/// What [`encode_list`] wrote; nothing when it did not.
+/// Decodes what [`encode_list`] wrote. `None` for anything else.
 pub(crate) fn decode_list(mut list: Bytes) -> Option<Vec<Bytes>> {
     let count = list.try_get_u32_le().ok()? as usize;
-    // No count is believed that there are not even the lengths for.
+    // The input must hold at least a length for each item, so the count can't make this allocate
+    // too much.
     if count > list.len() / 4 {
         return None;
     }
@@ -82,7 +83,7 @@ pub(crate) fn decode_list(mut list: Bytes) -> Option<Vec<Bytes>> {
     list.is_empty().then_some(items)
 }
 
-/// An answer as it travels: one byte for the outcome, then the answer or the error's fields.
+/// Encodes an answer: one byte for the outcome, then the answer or the error's fields.
 pub fn encode_reply(result: &Result<Bytes, RequestError>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(17);
     put_reply(&mut bytes, result);
@@ -118,7 +119,7 @@ fn put_reply(bytes: &mut Vec<u8>, result: &Result<Bytes, RequestError>) {
     }
 }
 
-/// The answers to a list of commands, as a list of what [`encode_reply`] writes.
+/// Encodes the answers to a list of commands, each as [`encode_reply`] does.
 pub(crate) fn encode_replies(answers: &[Result<Bytes, RequestError>]) -> Vec<u8> {
     let mut list = Vec::with_capacity(4 + 16 * answers.len());
     list.put_u32_le(answers.len() as u32);
@@ -132,8 +133,8 @@ pub(crate) fn encode_replies(answers: &[Result<Bytes, RequestError>]) -> Vec<u8>
     list
 }
 
-/// The outcomes of so many commands that went as a list ([`RequestKind::ProposeAll`]), in their
-/// order. What makes no sense leaves them unknown.
+/// Decodes the outcomes of so many commands of a list ([`RequestKind::ProposeAll`]), in their
+/// order. An answer that makes no sense leaves them unknown.
 pub(crate) fn decode_replies(list: Bytes, commands: usize) -> Vec<Result<Bytes, RequestError>> {
     match decode_list(list).filter(|replies| replies.len() == commands) {
         Some(replies) => replies.into_iter().map(decode_reply).collect(),
@@ -141,7 +142,7 @@ pub(crate) fn decode_replies(list: Bytes, commands: usize) -> Vec<Result<Bytes, 
     }
 }
 
-/// What [`encode_reply`] wrote. Anything else leaves the outcome unknown.
+/// Decodes what [`encode_reply`] wrote. Anything else leaves the outcome unknown.
 pub fn decode_reply(bytes: Bytes) -> Result<Bytes, RequestError> {
     try_decode_reply(bytes).unwrap_or(Err(RequestError::TimedOut))
 }

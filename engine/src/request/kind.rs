@@ -1,13 +1,13 @@
-//! What callers may want from a group.
+//! The kinds of requests to a group.
 
 use crate::error::RequestError;
 use bytes::Bytes;
 use logboat_raft::ReadMode;
 
-/// What becomes of a request.
+/// The outcome of a request.
 pub(crate) type Answer = Result<Bytes, RequestError>;
 
-/// What a caller wants from a group.
+/// The kind of a request to a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
     /// To replicate a command and to apply it.

@@ -1,4 +1,4 @@
-//! Jobs: what replicas ask of the background threads, which work with files for them.
+//! Jobs for the background threads, which work with files for the replicas.
 
 use crate::admission::Permit;
 use crate::state_machine::SnapshotWriter;
@@ -7,14 +7,15 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use logboat_raft::{GroupId, Index, LogId, LogReadTarget, Message, NodeId};
 use logboat_transport::SnapshotChunk;
 
-/// Entries that a replica wants to have read; at most one of these is open for each of its targets.
+/// A job of the log reader: entries that a replica needs. At most one job is open for each of its
+/// targets.
 #[derive(Clone, Copy, Debug)]
 pub struct LogReadJob {
     /// The group.
     pub group: GroupId,
-    /// Its replica's place, for the answer.
+    /// The slot of its replica, for the answer.
     pub slot: Slot,
-    /// What they are for.
+    /// The target of the entries.
     pub target: LogReadTarget,
     /// The first index wanted.
     pub first: Index,
@@ -24,15 +25,15 @@ pub struct LogReadJob {
     pub max_bytes: usize,
 }
 
-/// What the snapshot thread is asked to do.
+/// A job of the snapshot thread.
 pub enum SnapshotJob {
     /// Write the captured state of a replica here.
     Write {
         /// The group.
         group: GroupId,
-        /// Its replica's place, for the answer.
+        /// The slot of its replica, for the answer.
         slot: Slot,
-        /// What the state covers.
+        /// The last entry that the state covers.
         last: LogId,
         /// Writes the state.
         writer: SnapshotWriter,
@@ -41,7 +42,7 @@ pub enum SnapshotJob {
     Send {
         /// The group.
         group: GroupId,
-        /// Its replica's place, for the answer.
+        /// The slot of its replica, for the answer.
         slot: Slot,
         /// The receiver.
         to: NodeId,
@@ -52,7 +53,7 @@ pub enum SnapshotJob {
         from: NodeId,
         /// The part.
         chunk: SnapshotChunk,
-        /// What it takes of the memory for such parts, until it is written.
+        /// Its share of the memory for such parts, until it is written.
         permit: Permit,
     },
     /// The peer has sent all parts; the replica learns of it once they are durable.
@@ -63,7 +64,7 @@ pub enum SnapshotJob {
         group: GroupId,
         /// The offer, for the replica.
         message: Message,
-        /// What it takes of the memory for parts.
+        /// Its share of the memory for parts.
         permit: Permit,
     },
     /// A peer's connection to this node has ended.
@@ -75,7 +76,7 @@ pub enum SnapshotJob {
     Stop,
 }
 
-/// Hands jobs to the thread that does them.
+/// Queues of jobs for the background threads.
 pub(crate) struct JobQueue<J>(Sender<J>);
 
 /// Where replicas ask for entries of the log.

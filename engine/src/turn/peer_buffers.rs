@@ -1,9 +1,9 @@
-//! Outgoing messages, batched by the peer that they are for.
+//! Outgoing messages, batched by peer.
 
 use logboat_raft::NodeId;
 use logboat_transport::{Outgoing, Transport};
 
-/// Buffers by peer. A node has few peers, so a scan beats a hash.
+/// Buffers by peer. A node has few peers, so a scan is faster than a hash map.
 #[derive(Default)]
 pub struct PeerBuffers(Vec<(NodeId, Outgoing)>);
 
@@ -28,8 +28,8 @@ impl PeerBuffers {
     }
 }
 
-/// Hands each peer's buffer to the transport. Raft survives the loss of any message, so one that
-/// can't be queued is lost like one on the way; the transport counts it.
+/// Hands each peer's buffer to the transport. Raft survives the loss of any message. So a message
+/// that can't be queued is dropped, and the transport counts it.
 pub(crate) fn send_all(transport: &dyn Transport, buffers: Vec<(NodeId, Outgoing)>) {
     for (peer, outgoing) in buffers {
         let _ = transport.send(peer, outgoing);

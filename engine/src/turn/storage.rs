@@ -1,17 +1,17 @@
-//! The snapshot storage that a replica needs at once, while it runs, as an interface that a
-//! simulator can stand in for.
+//! The snapshot storage that a replica uses while it runs, as an interface that a simulator can
+//! replace.
 
 use logboat_raft::{GroupId, LogId};
 use logboat_storage::SnapshotStore;
 use std::io;
 
-/// The switch to a snapshot that a leader sent.
+/// Adopts a snapshot that a leader sent.
 pub trait Storage: Send + Sync {
     /// Makes the received snapshot that covers the log up to `last` the group's current one,
     /// durably, and opens it.
     ///
     /// # Errors
-    /// When it isn't there, is damaged or can't be renamed.
+    /// When it is missing, damaged or can't be renamed.
     fn adopt_snapshot(&self, group: GroupId, last: LogId) -> io::Result<Box<dyn io::Read>>;
 
     /// Drops the received snapshot up to `last`, which the group has no use for.
@@ -29,7 +29,7 @@ impl Storage for SnapshotStore {
 
     fn discard_snapshot(&self, group: GroupId, last: LogId) {
         if let Err(error) = self.discard(group, last) {
-            // It is removed at the next start at the latest.
+            // The next start removes it at the latest.
             tracing::warn!(group = group.0, "removing a snapshot that is not needed: {error}");
         }
     }

@@ -1,4 +1,4 @@
-//! The alarms of a node's workers: when each of them has a timer to look at, if any.
+//! The alarms of a node's workers: when the ticker wakes each of them for a deadline.
 
 use actix::{Message, Recipient};
 use logboat_raft::Time;
@@ -13,16 +13,16 @@ pub(crate) struct Wake;
 /// Later than any alarm.
 const NO_ALARM: u64 = u64::MAX;
 
-/// What the workers tell the clock.
+/// The alarms of all workers, which they share with the ticker.
 #[derive(Debug)]
 pub(crate) struct Alarms {
     workers: Vec<Alarm>,
-    /// Nobody had an alarm when the clock was looked at last.
+    /// No worker had an alarm when the ticker last looked, so it sleeps.
     sleeps: AtomicBool,
     ticker: OnceLock<Recipient<Wake>>,
 }
 
-/// What one worker tells.
+/// The alarm of one worker.
 #[derive(Debug)]
 struct Alarm {
     time: AtomicU64,
@@ -30,7 +30,7 @@ struct Alarm {
 }
 
 impl Alarms {
-    /// None set, for so many workers.
+    /// No alarms, for so many workers.
     pub(crate) fn new(workers: usize) -> Arc<Self> {
         let alarm =
             |_| Alarm { time: AtomicU64::new(NO_ALARM), leads_for_others: AtomicBool::new(false) };
@@ -56,7 +56,7 @@ impl Alarms {
         self.ticker.get_or_init(|| ticker);
     }
 
-    /// The workers whose alarms have gone off by `now`; those are set no longer.
+    /// The workers whose alarms have gone off by `now`. These alarms are cleared.
     pub(crate) fn take_due(&self, now: Time) -> impl Iterator<Item = usize> {
         let due = move |alarm: &Alarm| alarm.time().is_some_and(|time| time <= now);
         let alarms = self.workers.iter().enumerate();
@@ -66,8 +66,8 @@ impl Alarms {
         })
     }
 
-    /// Notes that the ticker sleeps unless a worker has an alarm set, and says whether one has.
-    /// Whoever sets one after this wakes the ticker; what was set before is seen here.
+    /// Notes that the ticker sleeps unless a worker has an alarm set. Returns whether one has. A
+    /// worker that sets one afterwards wakes the ticker. An alarm that was set before is seen here.
     pub(crate) fn sleep_unless_set(&self) -> bool {
         self.sleeps.store(true, Ordering::SeqCst);
         let set = self.workers.iter().any(|alarm| alarm.time().is_some());
@@ -77,14 +77,14 @@ impl Alarms {
         set
     }
 
-    /// The workers that lead groups whose leader should be elsewhere.
+    /// The workers with misplaced leaders.
     pub(crate) fn leading_for_others(&self) -> impl Iterator<Item = usize> {
         let leads = |alarm: &Alarm| alarm.leads_for_others.load(Ordering::Relaxed);
         let alarms = self.workers.iter().enumerate();
         alarms.filter(move |(_, alarm)| leads(alarm)).map(|(worker, _)| worker)
     }
 
-    /// Notes whether a worker leads groups whose leader should be elsewhere.
+    /// Notes whether a worker has misplaced leaders.
     pub(crate) fn lead_for_others(&self, worker: usize, leads: bool) {
         self.workers[worker].leads_for_others.store(leads, Ordering::Relaxed);
     }

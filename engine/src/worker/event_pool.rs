@@ -1,5 +1,5 @@
-//! The mailboxes of a worker's replicas, in memory that they share: posting an event allocates
-//! nothing, and an empty mailbox takes no more than its two ends.
+//! The event pool: the memory that the mailboxes of a worker's replicas share. Posting an event
+//! allocates nothing, and an empty mailbox takes no more than its two ends.
 
 use crate::replica::event::GroupEvent;
 
@@ -16,7 +16,8 @@ struct QueuedEvent {
     next: Option<u32>,
 }
 
-/// The events that wait for one replica: where the first and the last one of them are in the pool.
+/// The events that wait for one replica, as a list: the places of its first and its last event in
+/// the pool.
 #[derive(Default)]
 pub(super) struct EventList(Option<(u32, u32)>);
 
@@ -45,7 +46,7 @@ impl EventPool {
         })
     }
 
-    /// Frees the room of events that were taken out. There must be no others.
+    /// Frees the memory of events that were taken out. No other events may be in the pool.
     pub(super) fn clear(&mut self) {
         self.0.clear();
         self.0.shrink_to(KEPT_EVENTS);

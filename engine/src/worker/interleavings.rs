@@ -1,4 +1,4 @@
-//! What threads share, under every order of them that [`logboat_locks`] tries.
+//! Tests of what threads share, under every order of the threads that [`logboat_locks`] tries.
 
 use logboat_locks::{Condvar, Mutex, MutexGuard, explore, thread};
 use queue::{Queue, Server};
@@ -121,7 +121,7 @@ fn nobody_waits_for_a_server_that_is_gone() {
         }
         queue.close();
         for caller in callers {
-            // Answered or told that there will be no answer, but not left waiting.
+            // Each call gets an answer, or learns that there is none. None is left waiting.
             let _ = caller.join().unwrap();
         }
     });

@@ -6,7 +6,7 @@ use logboat_raft::NodeId;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 
-/// By preferred node, the replicas that led here when they ran last.
+/// The replicas that led here when they ran last, by preferred node.
 #[derive(Default)]
 pub(super) struct MisplacedLeaders(FxHashMap<NodeId, VecDeque<Slot>>);
 
@@ -15,12 +15,12 @@ impl MisplacedLeaders {
         self.0.values().all(VecDeque::is_empty)
     }
 
-    /// Notes that a replica leads, which should be led from `preferred`.
+    /// Notes that a replica leads here although `preferred` should.
     pub(super) fn add(&mut self, preferred: NodeId, slot: Slot) {
         self.0.entry(preferred).or_default().push_back(slot);
     }
 
-    /// Takes out at `most` so many of those that should be led from `preferred`, oldest first.
+    /// Takes out at `most` so many of the replicas that `preferred` should lead, oldest first.
     pub(super) fn take(&mut self, preferred: NodeId, most: usize) -> Vec<Slot> {
         let Some(slots) = self.0.get_mut(&preferred) else {
             return Vec::new();

@@ -1,10 +1,10 @@
 //! Prefetching: a hint to the processor, which otherwise waits for memory most of the time when
 //! thousands of replicas take turns.
 
-/// How many bytes come from memory at once.
+/// The size of a cache line in bytes.
 const LINE_BYTES: usize = 64;
 
-/// Has `value` on its way from memory while other work goes on.
+/// Begins to load `value` into the cache while other work goes on.
 #[expect(unsafe_code, reason = "the standard library has no safe form of this hint")]
 pub(crate) fn prefetch<T>(value: &T) {
     let start = std::ptr::from_ref(value).cast::<i8>();

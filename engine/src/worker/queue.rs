@@ -1,23 +1,23 @@
-//! The queue behind a worker's inbox. Any thread fills it and one empties it; that one is woken
-//! only when the queue was empty.
+//! The queue behind a worker's inbox. Any thread fills it, and one thread empties it. That thread
+//! is woken only when the queue was empty.
 
 use super::{Mutex, MutexGuard};
 use std::sync::OnceLock;
 
-/// What an item that comes alone may weigh, in limits.
+/// How many times the limit an item may weigh that comes alone.
 const MAX_ALONE: usize = 2;
 
-/// A limit below this counts as this for an item that comes alone: what a transport hands over at
-/// once weighs about half as much.
+/// The least weight that an item may have when it comes alone, whatever the limit. What a transport
+/// hands over at once weighs about half as much.
 const LEAST_LIMIT: usize = 2 << 20;
 
-/// Who empties a queue.
+/// The side that empties a queue.
 pub(crate) trait Server {
-    /// Has the queue emptied soon. Never blocks.
+    /// Wakes that side, which empties the queue soon. Never blocks.
     fn wake(&self);
 }
 
-/// A queue. It takes whatever is posted, but for items that are weighed.
+/// A queue. Items that are weighed are limited; all others are always taken.
 pub(crate) struct Queue<T, S> {
     state: Mutex<State<T>>,
     /// How much the weighed items may weigh together.
@@ -27,9 +27,9 @@ pub(crate) struct Queue<T, S> {
 
 struct State<T> {
     items: Vec<T>,
-    /// What the weighed items among them weigh.
+    /// The weight of the weighed items among them.
     weight: usize,
-    /// Nobody will empty the queue any more.
+    /// The queue is closed: nobody will empty it any more.
     closed: bool,
 }
 
@@ -40,15 +40,15 @@ impl<T, S: Server> Queue<T, S> {
         Self { state: Mutex::new(state), limit, server: OnceLock::new() }
     }
 
-    /// Adds `item` and wakes the server if it isn't awake already. When that is gone, the item is
-    /// dropped, which tells those who wait for it.
+    /// Adds `item` and wakes the server unless it is awake. When the server is gone, the item is
+    /// dropped, which notifies those that wait for it.
     pub(crate) fn post(&self, item: T) {
         self.push(self.state.lock(), item);
     }
 
     /// Like [`Self::post`] for an item of this weight, if there is room for it. An item that comes
-    /// when no other waits may weigh more than the limit, or it would never get through, but not
-    /// more than [`MAX_ALONE`] times as much. Returns whether there was room.
+    /// when no other waits may weigh more than the limit, since it would never get through
+    /// otherwise. It may weigh up to [`MAX_ALONE`] times as much. Returns whether there was room.
     pub(crate) fn post_weighed(&self, item: T, weight: usize) -> bool {
         let mut state = self.state.lock();
         let limit = match state.weight {
@@ -83,10 +83,10 @@ impl<T, S: Server> Queue<T, S> {
         state.weight = 0;
     }
 
-    /// Connects who serves this queue, once.
+    /// Connects the server of this queue, once.
     pub(crate) fn connect(&self, server: S) {
         let server = self.server.get_or_init(|| server);
-        // Items that came before found nobody to wake.
+        // Items that came before woke nobody.
         server.wake();
     }
 

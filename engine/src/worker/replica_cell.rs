@@ -14,14 +14,14 @@ pub(crate) struct ReplicaCell {
     pub(super) group: Box<Group>,
     /// The newest of its writes that is durable.
     pub(super) durable: WriteSeq,
-    /// As of its last run.
+    /// The wake conditions after its last run.
     pub(super) wake_conditions: WakeConditions,
     pub(super) inbox: EventList,
     /// Whether it is in the queue of those that run next.
     pub(super) woken: bool,
     /// All voters of the group, this node among them.
     voters: Arc<[NodeId]>,
-    /// Where the group's leader should be.
+    /// The node that should lead the group.
     pub(super) preferred: NodeId,
 }
 
@@ -63,7 +63,7 @@ impl ReplicaCell {
         let durable = self.durable;
         if let Err(panic) = contain(|| self.group.run(run, durable, &mut events)) {
             self.group.fail(run, &format!("it panicked: {panic}"));
-            // What has not been looked at is refused, since the replica has failed.
+            // Requests that the replica has not taken in are refused, since it has failed.
             if contain(|| self.group.run(run, durable, events)).is_err() {
                 tracing::error!("a replica that failed panicked again");
             }

@@ -18,10 +18,10 @@ use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How many replicas ahead of the one that runs memory is asked for.
+/// How many replicas ahead of the running one are prefetched.
 const AHEAD: usize = 4;
 
-/// The replicas of a worker by slot and by group, and who of them has something to do.
+/// The replicas of a worker by slot and by group, and the queue of those that have something to do.
 pub(crate) struct Replicas {
     own: NodeId,
     cells: Vec<ReplicaCell>,
@@ -29,7 +29,7 @@ pub(crate) struct Replicas {
     events: EventPool,
     scratch: RunScratch,
     ready: VecDeque<Slot>,
-    /// Who waits for what.
+    /// The wait lists of these replicas.
     pub(crate) wait_lists: WaitLists,
     misplaced: MisplacedLeaders,
 }
@@ -49,7 +49,7 @@ impl Replicas {
         }
     }
 
-    /// The slot of the next replica that is seated.
+    /// The slot of the next replica that is added.
     pub(crate) fn next_slot(&self) -> Slot {
         Slot(u32::try_from(self.cells.len()).expect("fewer than 2^32 replicas a worker"))
     }
@@ -61,8 +61,8 @@ impl Replicas {
         self.wait_lists.add();
     }
 
-    /// Ends a replica that has failed. Its slot is not used again, so that what is still on its way
-    /// to the replica reaches no other.
+    /// Ends a replica that has failed. Its slot is not used again, so that late events for it reach
+    /// no other replica.
     pub(crate) fn retire(&mut self, group: GroupId, slot: Slot) {
         if self.slot_of(group) == Some(slot) {
             self.by_group.remove(&group);
@@ -82,7 +82,7 @@ impl Replicas {
         self.wake(slot);
     }
 
-    /// Has every replica take in what `event` makes for it, if anything.
+    /// Posts to every replica the event that `event` makes for it, if any.
     pub(crate) fn post_each(&mut self, mut event: impl FnMut(&ReplicaCell) -> Option<GroupEvent>) {
         for slot in (0..self.next_slot().0).map(Slot) {
             if let Some(event) = event(&self.cells[slot.0 as usize]) {
@@ -91,8 +91,8 @@ impl Replicas {
         }
     }
 
-    /// Has every replica that knows `leader` as its leader take in what `event` makes for it, if
-    /// anything.
+    /// Posts to every replica that knows `leader` as its leader the event that `event` makes for
+    /// it, if any.
     pub(crate) fn post_to_followers(
         &mut self,
         leader: NodeId,
@@ -112,7 +112,8 @@ impl Replicas {
         }
     }
 
-    /// Wakes at `most` so many replicas that a change of support concerns. Whether there are more.
+    /// Wakes at `most` so many replicas that a change of support concerns. Returns whether there
+    /// are more.
     pub(crate) fn wake_concerned(&mut self, most: usize) -> bool {
         for _ in 0..most {
             let Some(slot) = self.wait_lists.pop_concerned() else { break };
@@ -134,12 +135,12 @@ impl Replicas {
         }
     }
 
-    /// Whether replicas lead here though another is preferred.
+    /// Whether there are misplaced leaders here.
     pub(crate) fn leads_for_others(&self) -> bool {
         !self.misplaced.is_empty()
     }
 
-    /// Has at `most` so many replicas hand leadership to `node`, where it should be.
+    /// Has at `most` so many replicas hand leadership to `node`, which should lead them.
     pub(crate) fn hand_to(&mut self, node: NodeId, most: usize) {
         for slot in self.misplaced.take(node, most) {
             if self.cells[slot.0 as usize].wake_conditions.leader == Some(self.own) {
@@ -155,8 +156,8 @@ impl Replicas {
         self.wait_lists.next_deadline().into_iter().chain(round).min()
     }
 
-    /// Everything up to `seq` is durable. A replica that does not wait for it learns it when it
-    /// runs next.
+    /// Notes that everything up to `seq` is durable. A replica that does not wait for it learns it
+    /// at its next run.
     pub(crate) fn durable(&mut self, slot: Slot, seq: WriteSeq) {
         let cell = &mut self.cells[slot.0 as usize];
         cell.durable = cell.durable.max(seq);
@@ -165,8 +166,8 @@ impl Replicas {
         }
     }
 
-    /// Runs those that have something to do, each once, but at `most` so many of them. Whether
-    /// there are more.
+    /// Runs the replicas that have something to do, each once, but at `most` so many of them.
+    /// Returns whether there are more.
     pub(crate) fn run(&mut self, turn: &mut Turn, most: usize) -> bool {
         for _ in 0..most.min(self.ready.len()) {
             if let Some(next) = self.ready.get(2 * AHEAD) {

@@ -1,6 +1,6 @@
-//! Wait lists: which replicas of a worker wait for what. Each replica is woken for its own reasons,
-//! and none is looked at in vain: by its deadline, by the node of its leader, by a round of
-//! confirmations. A group at rest (quiesced, hibernating) waits in no list that anything walks.
+//! Wait lists: which replicas of a worker wait for what. A replica is woken by its deadline, by a
+//! change of support that concerns its leader, or by a round of confirmations. No replica is looked
+//! at in vain. A group at rest (quiesced, hibernating) waits in no list that anything walks.
 //!
 //! The lists hold slots rather than replicas, so that a simulator can use them with its own.
 
@@ -12,15 +12,16 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-/// Where each replica of a worker is listed.
+/// The wait lists of a worker.
 pub struct WaitLists {
     own: NodeId,
     entries: Vec<Entry>,
-    /// The replicas by the node of the leader that they know.
+    /// The replicas by their leader's node.
     followers: FxHashMap<NodeId, Vec<Slot>>,
-    /// Deadlines, soonest first. An entry counts only if its replica says so too.
+    /// Deadlines, soonest first. An entry counts only if it is also the timer in its replica's
+    /// places.
     timers: BinaryHeap<Reverse<(Time, Slot)>>,
-    /// Those that a change of support concerns, in the order in which they are to learn of it.
+    /// Replicas that a change of support concerns, in the order in which they are woken.
     concerned: VecDeque<Slot>,
     rounds: Rounds,
 }
@@ -34,15 +35,15 @@ struct Entry {
     leader: Option<NodeId>,
     /// Its place among those with the same leader.
     place: u32,
-    /// [`NEVER`] without one, as is the timer: half of what options would take.
+    /// [`NEVER`] without one, and so for the timer. Options would take twice the memory.
     deadline: Time,
-    /// The soonest of its timers; the others are void.
+    /// The soonest of its timers. The others are void.
     timer: Time,
     /// Whether it is listed among those that wait for a round.
     awaits: bool,
 }
 
-/// Rounds of confirmations: one question to all peers at a time, for all reads of the worker.
+/// Rounds of confirmations. One round at a time asks all peers once, for all reads of the worker.
 #[derive(Default)]
 struct Rounds {
     newest: Round,
@@ -78,7 +79,7 @@ impl WaitLists {
         self.entries.push(entry);
     }
 
-    /// Lists a replica by what it waits for now, after it ran.
+    /// Lists a replica anew after its run, by its wake conditions.
     pub fn update(&mut self, slot: Slot, wake_conditions: WakeConditions) {
         if self.entry(slot).leader != wake_conditions.leader {
             self.follow(slot, wake_conditions.leader);
@@ -119,7 +120,7 @@ impl WaitLists {
             if entry.timer != time {
                 continue;
             }
-            // A deadline that was put off since has its timer set anew.
+            // A deadline that was put off since gets a new timer.
             if entry.deadline <= now {
                 entry.timer = NEVER;
                 return Some(slot);
@@ -161,16 +162,15 @@ impl WaitLists {
         self.concerned.pop_front()
     }
 
-    /// Whether a change of support concerns some that were not taken out.
+    /// Whether a change of support concerns replicas that were not taken out yet.
     #[must_use]
     pub fn has_concerned(&self) -> bool {
         !self.concerned.is_empty()
     }
 
-    /// Opens the next round, if reads wait for it and none is open: all peers are to be asked now.
-    /// When reads have waited for `patience` for the newest one, its messages may be lost, or the
-    /// answers may have come too early for followers that have fortified by now: then all peers are
-    /// asked again.
+    /// Opens the next round, if reads wait for it and none is open. All peers have to be asked
+    /// then. When reads have waited for the newest round for `patience`, all peers are asked again.
+    /// Its messages may be lost, or its answers may have come before followers fortified.
     pub fn open_round(
         &mut self,
         support: &mut Support,
@@ -191,7 +191,7 @@ impl WaitLists {
         Some(rounds.newest)
     }
 
-    /// When reads will have waited for too long.
+    /// When the reads of the open round will have waited for too long.
     #[must_use]
     pub fn round_deadline(&self, patience: Duration) -> Option<Time> {
         let Rounds { opened, open, asked, next, .. } = &self.rounds;
@@ -199,8 +199,9 @@ impl WaitLists {
         waits.then(|| *opened + patience)
     }
 
-    /// `peer` answered a round. With half of the `peers` and this node, a majority has: the next
-    /// round may be opened. Returns the replicas that may have been waiting for that.
+    /// Notes that `peer` answered a round. Half of the `peers` and this node are a majority; when
+    /// it has answered, the next round may be opened. Returns the replicas that may have been
+    /// waiting for that.
     pub fn confirmed(
         &mut self,
         support: &mut Support,

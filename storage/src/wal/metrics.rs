@@ -1,4 +1,4 @@
-//! What the log counts.
+//! The metrics of the log.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;

@@ -1,4 +1,4 @@
-//! What a replica that has ended has in the place of its state machine.
+//! The state machine of a replica that has ended, in place of its own.
 
 use crate::state_machine::{SnapshotWriter, StateMachine};
 use bytes::Bytes;

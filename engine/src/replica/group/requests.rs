@@ -1,4 +1,4 @@
-//! Requests at a replica: how they get to the core, and how its answers get back.
+//! Requests at a replica: how they get to the core, and how the core's answers get back.
 
 use crate::error::RequestError;
 use crate::replica::group::Group;

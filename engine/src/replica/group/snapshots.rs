@@ -1,4 +1,4 @@
-//! Snapshots of a replica: when they are due, how they leave, and how a leader's is taken over.
+//! Snapshots of a replica: when one is due, how it is sent, and how a leader's is adopted.
 
 use crate::background::guard::contain;
 use crate::replica::group::Group;

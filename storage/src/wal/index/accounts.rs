@@ -1,4 +1,4 @@
-//! How much of each segment is needed.
+//! The accounts of segments: how much of each is still needed.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub(crate) struct Live {
     pub(crate) bytes: u64,
 }
 
-/// How much of each segment is needed.
+/// How much of each segment is still needed.
 #[derive(Debug, Default)]
 pub(crate) struct Accounts(BTreeMap<u32, Live>);
 

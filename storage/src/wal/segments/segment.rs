@@ -1,4 +1,4 @@
-//! An open segment.
+//! An open segment file, with its header.
 
 use std::sync::Arc;
 
