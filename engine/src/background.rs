@@ -2,6 +2,7 @@
 //! files.
 
 pub(crate) mod arrivals;
+pub(crate) mod departures;
 pub(crate) mod guard;
 pub(crate) mod log_reader;
 pub(crate) mod snapshots;

@@ -24,6 +24,8 @@ enum Fault {
     None,
     Error,
     Panic,
+    /// It refuses a count of so much.
+    From(u64),
 }
 
 /// A counter that may fail to take over a snapshot.
@@ -51,6 +53,11 @@ impl StateMachine for Flaky {
             Fault::None => self.counter.restore(reader),
             Fault::Error => Err(io::Error::other("as the test wants")),
             Fault::Panic => panic!("as the test wants"),
+            Fault::From(limit) => {
+                self.counter.restore(reader)?;
+                let count = number(&self.counter.query(Bytes::new()));
+                if count < limit { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+            }
         }
     }
 }
@@ -209,5 +216,51 @@ async fn replicas_with_different_sets_name_each_other_and_elect_nobody() -> Test
         assert_ne!(named.node, NodeId(node));
         assert_eq!(status().leaders, 0);
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_snapshot_that_the_state_machine_refuses_leaves_the_one_before() -> TestResult {
+    let mut cluster = Cluster::configured(3, |config| config.snapshot_log_bytes = 1 << 30)?;
+    cluster.start_group(GROUP)?;
+    let behind = NodeId(3);
+    let snapshots = |cluster: &Cluster, node| cluster.node(node).metrics().snapshots_written.get();
+    for _ in 0..10 {
+        cluster.propose(GROUP, b"+").await;
+    }
+    cluster.await_applied(behind, GROUP, 10).await;
+    cluster.handle(behind, GROUP).compact();
+    while snapshots(&cluster, behind) == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    cluster.stop(behind);
+    let others = [NodeId(1), NodeId(2)];
+    cluster.leader_among(&others, GROUP).await;
+    for count in 11..=100 {
+        assert_eq!(number(&cluster.propose(GROUP, b"+").await), count);
+    }
+    for node in others {
+        cluster.await_applied(node, GROUP, 100).await;
+        cluster.handle(node, GROUP).compact();
+        while snapshots(&cluster, node) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    cluster.restart_without_groups(behind)?;
+    let start = |cluster: &Cluster, fault| {
+        let machine = Box::new(Flaky { counter: Counter::default(), fault });
+        cluster.node(behind).start_group(GroupSpec { machine, ..with_replicas(&[1, 2, 3]) })
+    };
+    // It starts from the snapshot that it has, and again when the leader's has been refused.
+    for _ in 0..2 {
+        let handle = start(&cluster, Fault::From(50))?;
+        while handle.view().failure().is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let failure = handle.view().failure().unwrap();
+        assert!(failure.contains("the leader's snapshot"), "{failure}");
+    }
+    start(&cluster, Fault::None)?;
+    cluster.await_applied(behind, GROUP, 100).await;
     Ok(())
 }

@@ -49,7 +49,11 @@ impl StateMachine for Counter {
 struct NoSnapshots;
 
 impl Storage for NoSnapshots {
-    fn adopt_snapshot(&self, _: GroupId, _: LogId) -> io::Result<Box<dyn io::Read>> {
+    fn open_received(&self, _: GroupId, _: LogId) -> io::Result<Box<dyn io::Read>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn adopt_snapshot(&self, _: GroupId, _: LogId) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -1,6 +1,7 @@
 //! The snapshot thread: writes, sends and receives snapshots beside the live traffic.
 
 use crate::background::arrivals::{Arrivals, Part};
+use crate::background::departures::{Departure, Departures};
 use crate::background::guard::{Guard, contain};
 use crate::metrics::EngineMetrics;
 use crate::replica::event::GroupEvent;
@@ -9,7 +10,7 @@ use crate::turn::jobs::SnapshotJob;
 use crate::turn::slot::Slot;
 use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use logboat_raft::{GroupId, LogId, Message, NodeId, Payload};
 use logboat_storage::{SnapshotError, SnapshotReceiver, SnapshotStore};
 use logboat_transport::{Outgoing, SnapshotChunk, SnapshotSource, Transport};
@@ -24,6 +25,9 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
 /// Why a snapshot was not written or received; it is only ever printed.
 type SnapshotFailure = Box<dyn std::error::Error + Send + Sync>;
 
+/// A group whose snapshot has left for a node.
+type Sent = (GroupId, NodeId);
+
 /// The state of the snapshot thread.
 pub(crate) struct SnapshotThread {
     store: SnapshotStore,
@@ -32,6 +36,9 @@ pub(crate) struct SnapshotThread {
     metrics: Arc<EngineMetrics>,
     guard: Guard,
     arrivals: Arrivals<SnapshotReceiver>,
+    departures: Departures,
+    /// Which snapshots have left, or failed to.
+    left: (Sender<Sent>, Receiver<Sent>),
 }
 
 impl SnapshotThread {
@@ -42,7 +49,16 @@ impl SnapshotThread {
         metrics: Arc<EngineMetrics>,
         guard: Guard,
     ) -> Self {
-        Self { store, transport, workers, metrics, guard, arrivals: Arrivals::new() }
+        Self {
+            store,
+            transport,
+            workers,
+            metrics,
+            guard,
+            arrivals: Arrivals::new(),
+            departures: Departures::default(),
+            left: unbounded(),
+        }
     }
 
     /// Starts the thread.
@@ -57,27 +73,45 @@ impl SnapshotThread {
 
     /// Does what is asked until the node stops.
     fn run(mut self, jobs: &Receiver<SnapshotJob>) {
+        let left = self.left.1.clone();
         loop {
-            let job = match jobs.recv_timeout(EXPIRY_INTERVAL) {
-                Ok(job) => job,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.arrivals.expire(Instant::now());
-                    continue;
-                }
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            match job {
-                SnapshotJob::Write { group, slot, last, writer } => {
-                    self.write(group, slot, last, writer);
-                }
-                SnapshotJob::Send { group, slot, to } => self.send(group, slot, to),
-                SnapshotJob::Chunk { from, chunk, permit: _permit } => self.chunk(from, &chunk),
-                SnapshotJob::Offer { from, group, message, permit: _permit } => {
-                    self.offer(from, group, message);
-                }
-                SnapshotJob::Closed { peer } => self.arrivals.closed(peer),
-                SnapshotJob::Stop => return,
+            let now = Instant::now();
+            while let Some(departure) = self.departures.next(now) {
+                self.send(departure);
             }
+            let due = self.departures.next_due().map(|due| due.saturating_duration_since(now));
+            select! {
+                recv(jobs) -> job => match job {
+                    Ok(SnapshotJob::Stop) | Err(_) => return,
+                    Ok(job) => self.work(job),
+                },
+                recv(left) -> left => if let Ok((group, to)) = left {
+                    self.departures.left(group, to, Instant::now());
+                },
+                default(due.unwrap_or(EXPIRY_INTERVAL).min(EXPIRY_INTERVAL)) => {
+                    self.arrivals.expire(Instant::now());
+                }
+            }
+        }
+    }
+
+    fn work(&mut self, job: SnapshotJob) {
+        match job {
+            SnapshotJob::Write { group, slot, last, writer } => {
+                self.write(group, slot, last, writer);
+            }
+            SnapshotJob::Send { group, slot, to } => {
+                self.departures.add(Departure { group, slot, to });
+            }
+            SnapshotJob::Refused { from, group, permit: _permit } => {
+                self.departures.refused(group, from, Instant::now());
+            }
+            SnapshotJob::Chunk { from, chunk, permit: _permit } => self.chunk(from, &chunk),
+            SnapshotJob::Offer { from, group, message, permit: _permit } => {
+                self.offer(from, group, message);
+            }
+            SnapshotJob::Closed { peer } => self.arrivals.closed(peer),
+            SnapshotJob::Stop => {}
         }
     }
 
@@ -111,7 +145,10 @@ impl SnapshotThread {
         }
     }
 
-    fn send(&self, group: GroupId, slot: Slot, to: NodeId) {
+    fn send(&self, departure: Departure) {
+        let Departure { group, slot, to } = departure;
+        // The thread itself holds the other end.
+        let left = self.left.0.clone();
         let worker = Arc::clone(self.workers.of(group));
         let (info, file) = match self.store.file(group) {
             Ok(Some(found)) => found,
@@ -119,6 +156,7 @@ impl SnapshotThread {
                 let reason = missing.map_or_else(|error| error.to_string(), |_| "none".to_owned());
                 tracing::error!(group = group.0, "no snapshot to send: {reason}");
                 let event = GroupEvent::SnapshotSent { to, last: None };
+                let _ = left.send((group, to));
                 return worker.post(Event::Local(slot, event));
             }
         };
@@ -131,6 +169,7 @@ impl SnapshotThread {
             done: Box::new(move |result| {
                 sent.inc_by(u64::from(result.is_ok()));
                 let last = result.is_ok().then_some(info.last);
+                let _ = left.send((group, to));
                 worker.post(Event::Local(slot, GroupEvent::SnapshotSent { to, last }));
             }),
         };

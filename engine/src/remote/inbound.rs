@@ -193,7 +193,11 @@ impl Inbound {
         self.hosted.contains(group).then(|| self.parts.admit(bytes).ok()).flatten()
     }
 
+    /// The snapshot thread hears it first: what the replica wants to have sent then has to wait.
     fn snapshot_refused(&self, from: NodeId, group: GroupId) {
+        if let Some(permit) = self.admit_part(group, 0) {
+            self.snapshots.submit(SnapshotJob::Refused { from, group, permit });
+        }
         let event = GroupEvent::SnapshotSent { to: from, last: None };
         if self.hosted.contains(group) {
             let event = Event::Group(group, event);

@@ -38,7 +38,7 @@ pub enum SnapshotJob {
         /// Writes the state.
         writer: SnapshotWriter,
     },
-    /// Stream the newest snapshot of a replica here to a peer.
+    /// Stream the newest snapshot of a replica here to a peer, in its turn.
     Send {
         /// The group.
         group: GroupId,
@@ -65,6 +65,15 @@ pub enum SnapshotJob {
         /// The offer, for the replica.
         message: Message,
         /// Its share of the memory for parts.
+        permit: Permit,
+    },
+    /// A peer has refused the snapshot that it was sent.
+    Refused {
+        /// The peer.
+        from: NodeId,
+        /// The group.
+        group: GroupId,
+        /// What the job takes of the memory for parts.
         permit: Permit,
     },
     /// A peer's connection to this node has ended.

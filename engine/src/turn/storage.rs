@@ -7,24 +7,32 @@ use std::io;
 
 /// Adopts a snapshot that a leader sent.
 pub trait Storage: Send + Sync {
-    /// Makes the received snapshot that covers the log up to `last` the group's current one,
-    /// durably, and opens it.
+    /// Opens the received snapshot that covers the log up to `last`, or the current one if that is
+    /// it.
     ///
     /// # Errors
-    /// When it is missing, damaged or can't be renamed.
-    fn adopt_snapshot(&self, group: GroupId, last: LogId) -> io::Result<Box<dyn io::Read>>;
+    /// When it is missing or damaged.
+    fn open_received(&self, group: GroupId, last: LogId) -> io::Result<Box<dyn io::Read>>;
+
+    /// Makes the received snapshot that covers the log up to `last` the group's current one,
+    /// durably.
+    ///
+    /// # Errors
+    /// When it is missing or can't be renamed.
+    fn adopt_snapshot(&self, group: GroupId, last: LogId) -> io::Result<()>;
 
     /// Drops the received snapshot up to `last`, which the group has no use for.
     fn discard_snapshot(&self, group: GroupId, last: LogId);
 }
 
 impl Storage for SnapshotStore {
-    fn adopt_snapshot(&self, group: GroupId, last: LogId) -> io::Result<Box<dyn io::Read>> {
-        self.adopt(group, last).map_err(io::Error::other)?;
-        match self.read(group).map_err(io::Error::other)? {
-            Some((found, reader)) if found == last => Ok(Box::new(reader)),
-            Some(_) | None => Err(io::Error::other("the adopted snapshot is not there")),
-        }
+    fn open_received(&self, group: GroupId, last: LogId) -> io::Result<Box<dyn io::Read>> {
+        let reader = self.read_received(group, last).map_err(io::Error::other)?;
+        Ok(Box::new(reader))
+    }
+
+    fn adopt_snapshot(&self, group: GroupId, last: LogId) -> io::Result<()> {
+        self.adopt(group, last).map(drop).map_err(io::Error::other)
     }
 
     fn discard_snapshot(&self, group: GroupId, last: LogId) {

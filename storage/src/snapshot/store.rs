@@ -98,6 +98,33 @@ impl SnapshotStore {
         SnapshotReceiver::create(&self.shared, group, last, total_bytes)
     }
 
+    /// Verifies all of the received snapshot up to `last`, or of the current one if that is it, and
+    /// opens its content.
+    ///
+    /// # Errors
+    /// [`SnapshotError::NotReceived`] when no snapshot up to `last` was received;
+    /// [`SnapshotError::Damaged`] when it is not what was written.
+    pub fn read_received(
+        &self,
+        group: GroupId,
+        last: LogId,
+    ) -> Result<SnapshotReader, SnapshotError> {
+        let is_current = self.latest(group).is_some_and(|current| current.last == last);
+        let path = if is_current {
+            self.shared.current_path(group)
+        } else if self.received(group, last).is_some() {
+            self.shared.received_path(group, last)
+        } else {
+            return Err(SnapshotError::NotReceived { group, last });
+        };
+        let (found, reader) = SnapshotReader::open(&path, group)?;
+        if found != last {
+            let what = format!("it ends at {found}, and not at {last}");
+            return Err(SnapshotError::Damaged { file: path, what });
+        }
+        Ok(reader)
+    }
+
     /// Makes the received snapshot the current one, atomically. Done already is done, so that it
     /// can be repeated after a crash.
     ///

@@ -54,7 +54,19 @@ impl HostStorage {
 }
 
 impl Storage for HostStorage {
-    fn adopt_snapshot(&self, group: GroupId, last: LogId) -> io::Result<Box<dyn io::Read>> {
+    fn open_received(&self, group: GroupId, last: LogId) -> io::Result<Box<dyn io::Read>> {
+        let files = self.snapshots.lock();
+        let content = match files.current(group) {
+            Some((current, content)) if current == last => content,
+            _ => {
+                let content = files.received.get(&(group, last)).cloned();
+                content.ok_or_else(|| io::Error::other("no such snapshot was received"))?
+            }
+        };
+        Ok(Box::new(Cursor::new(content)))
+    }
+
+    fn adopt_snapshot(&self, group: GroupId, last: LogId) -> io::Result<()> {
         let mut files = self.snapshots.lock();
         let content = match files.current(group) {
             Some((current, content)) if current == last => content,
@@ -63,9 +75,9 @@ impl Storage for HostStorage {
                 content.ok_or_else(|| io::Error::other("no such snapshot was received"))?
             }
         };
-        files.make_current(group, last, content.clone());
+        files.make_current(group, last, content);
         self.adopted.lock().push((group, last));
-        Ok(Box::new(Cursor::new(content)))
+        Ok(())
     }
 
     fn discard_snapshot(&self, group: GroupId, last: LogId) {

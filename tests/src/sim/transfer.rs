@@ -46,6 +46,7 @@ impl Process {
             }
             SnapshotJob::Chunk { .. }
             | SnapshotJob::Offer { .. }
+            | SnapshotJob::Refused { .. }
             | SnapshotJob::Closed { .. }
             | SnapshotJob::Stop => unreachable!("a turn asks for none of these"),
         }

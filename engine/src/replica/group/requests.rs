@@ -141,7 +141,11 @@ mod tests {
     struct NoStorage;
 
     impl Storage for NoStorage {
-        fn adopt_snapshot(&self, _: GroupId, _: LogId) -> io::Result<Box<dyn io::Read>> {
+        fn open_received(&self, _: GroupId, _: LogId) -> io::Result<Box<dyn io::Read>> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn adopt_snapshot(&self, _: GroupId, _: LogId) -> io::Result<()> {
             Err(io::ErrorKind::Unsupported.into())
         }
 

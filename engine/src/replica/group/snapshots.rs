@@ -49,9 +49,13 @@ impl Group {
     }
 
     pub(super) fn restore(&mut self, run: &mut RunContext<'_>, last: LogId) {
+        // The state machine takes the snapshot before it replaces the one that this node has: a
+        // replica whose state machine refuses it can start again from there.
+        let storage = &*run.turn.storage;
         let adopt = || {
-            let mut reader = run.turn.storage.adopt_snapshot(self.id, last)?;
-            self.machine.restore(&mut *reader)
+            let mut reader = storage.open_received(self.id, last)?;
+            self.machine.restore(&mut *reader)?;
+            storage.adopt_snapshot(self.id, last)
         };
         let failed = match contain(adopt) {
             Ok(restored) => restored.err().map(|error| error.to_string()),
