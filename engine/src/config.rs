@@ -53,6 +53,13 @@ pub struct NodeConfig {
     /// Timeouts and limits of each replica. The election timeout is also how long a node that is
     /// not heard is supported: then the groups that it led elect others.
     pub tuning: Tuning,
+    /// Whether the node promises its peers support for a time, so that leaders there may read on
+    /// leases ([`ReadMode::lease`](crate::ReadMode::lease)). By default it does not, and withdraws
+    /// its support as soon as a peer's process has ended; with leases, the groups led there have to
+    /// wait for the election timeout. Give it the same value on all nodes: one that differs is
+    /// named in the log and in [`NodeStatus`](crate::NodeStatus). A leader uses a lease only of
+    /// peers that promised it, so that no mixture of settings makes a read stale.
+    pub leases: bool,
     /// By which part of an election timeout the clocks of two nodes may drift apart within one, for
     /// the sake of lease reads. Nothing else relies on it.
     pub max_clock_drift: f64,
@@ -101,6 +108,7 @@ impl NodeConfig {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             heartbeat_interval: Duration::from_millis(500),
             tuning: Tuning { election_timeout: Duration::from_millis(2_500), ..Tuning::default() },
+            leases: false,
             max_clock_drift: 0.1,
             request_timeout: Duration::from_secs(10),
             max_command_bytes: 9 << 20,

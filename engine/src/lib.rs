@@ -101,7 +101,8 @@ pub use error::{ConfigError, GroupError, RequestError, StartError};
 pub use founding::Founding;
 pub use handle::GroupHandle;
 pub use logboat_raft::{
-    ClusterId, GroupId, Index, LogId, NodeId, ReadFrom, ReadMode, RoleKind, Term, Tuning,
+    ClusterId, GroupId, Index, LogId, NodeId, ReadFrom, ReadMode, RoleKind, SupportSettings, Term,
+    Tuning,
 };
 pub use logboat_storage::WalOptions;
 pub use logboat_transport::PeerStatus;

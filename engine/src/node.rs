@@ -308,6 +308,7 @@ impl Node {
             failure: parts.wal.poisoned().map(|poisoned| poisoned.to_string()),
             wal: WalStatus::of(&parts.wal),
             peers: parts.transport.peers(),
+            differing_settings: parts.liveness.differing_settings(),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::config::NodeConfig;
 use crate::error::{ConfigError, StartError};
 use crate::founding::Founder;
 use crate::hosted::HostedGroups;
+use crate::liveness::clock::Clock;
 use crate::liveness::manager::LivenessManager;
 use crate::liveness::protocol::{Liveness, LivenessTiming};
 use crate::metrics::EngineMetrics;
@@ -34,7 +35,6 @@ use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 /// How a node is connected to its peers, and how that ends.
 pub struct Link {
@@ -228,7 +228,8 @@ fn new_liveness(config: &NodeConfig, disk: &Disk, workers: &Workers) -> Arc<Live
     let timing = LivenessTiming {
         heartbeat_interval: config.heartbeat_interval,
         support_timeout: timeout,
-        drift: timeout.mul_f64(config.max_clock_drift),
+        leases: config.leases,
+        max_clock_drift: config.max_clock_drift,
     };
     let members = config.members.keys().copied();
     let boot = disk.boot.count;
@@ -242,7 +243,7 @@ fn new_liveness(config: &NodeConfig, disk: &Disk, workers: &Workers) -> Arc<Live
         timing,
         Time::default(),
     );
-    LivenessManager::new(liveness, Instant::now(), disk.wal.clone(), Box::new(workers.clone()))
+    LivenessManager::new(liveness, Clock::start(), disk.wal.clone(), Box::new(workers.clone()))
 }
 
 fn new_founder(

@@ -1,6 +1,6 @@
 //! The status of a node at one moment, for those who watch it.
 
-use logboat_raft::{GroupId, NodeId};
+use logboat_raft::{GroupId, NodeId, SupportSettings};
 use logboat_storage::Wal;
 use logboat_transport::PeerStatus;
 
@@ -34,6 +34,8 @@ pub struct NodeStatus {
     pub wal: WalStatus,
     /// The connections to the peers.
     pub peers: Vec<PeerStatus>,
+    /// The peers whose election timeout or leases are not set as on this node.
+    pub differing_settings: Vec<(NodeId, SupportSettings)>,
 }
 
 /// A replica that has stopped for good.

@@ -30,7 +30,7 @@ use crate::turn::peer_buffers::send_all;
 use crate::turn::slot::Slot;
 use crate::worker::alarms::Alarms;
 use crate::worker::event::{Event, StartGroup};
-use crate::worker::inbox::{Drain, WorkerInbox};
+use crate::worker::inbox::{Drain, WorkerInbox, take_by};
 use crate::worker::replica_cell::ReplicaCell;
 use crate::worker::replicas::Replicas;
 use actix::{Actor, AsyncContext, Context, Handler};
@@ -143,9 +143,8 @@ impl Worker {
         // Whoever is about to post something goes first, so that turns grow when the processor is
         // short.
         std::thread::yield_now();
-        self.turn.now = self.context.liveness.now();
         let mut events = std::mem::take(&mut self.events);
-        self.inbox.take(&mut events);
+        self.turn.now = take_by(&self.inbox, &mut events, || self.context.liveness.now());
         let (mut stopping, mut wants_leases) = (Vec::new(), false);
         for event in events.drain(..) {
             wants_leases |= event.wants_lease();

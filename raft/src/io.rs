@@ -14,7 +14,8 @@ pub struct ReadMode {
     pub from: ReadFrom,
     /// Whether the leader may rely on clocks rather than ask its peers. Such a read is linearizable
     /// only if the clocks of two nodes, over a support timeout, differ in rate by no more than the
-    /// drift that the node allows for.
+    /// drift that the node allows for. Where too few peers promise leases, the leader asks as for
+    /// any other read.
     pub lease: bool,
 }
 

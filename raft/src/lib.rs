@@ -131,7 +131,9 @@ pub use node_boot::{BootNonce, LogPosition, MAX_SEGMENT_STEP, NodeBoot};
 pub use plausible::{MAX_COUNT, MAX_STEP, is_plausible};
 pub use raft::Raft;
 pub use status::{Flow, PeerStatus, Status};
-pub use support::{Confirmation, Grant, Lease, PeerSupport, Support, SupportMessage};
+pub use support::{
+    Confirmation, Grant, Lease, PeerSupport, Support, SupportMessage, SupportSettings,
+};
 pub use time::Time;
 pub use violation::Violation;
 pub use voters::VotersDigest;

@@ -17,6 +17,7 @@
 
 use crate::{BootCount, Epoch, NodeId, RequestSeq, Round, Time};
 use alloc::vec::Vec;
+use core::time::Duration;
 
 /// What a node and its peers have promised each other, as it stands at the time of a step.
 ///
@@ -132,6 +133,18 @@ pub struct Grant {
     pub boot: BootCount,
     /// Whether the support stands. Withdrawn, it is given again only at a later epoch.
     pub live: bool,
+    /// The longest lease that may have been promised with this support, from a request of the peer
+    /// on. A restart, even with other settings, keeps to it.
+    pub lease: Duration,
+}
+
+/// The settings by which a node supports its peers. They should be the same on all nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SupportSettings {
+    /// How long a peer may be silent before the node withdraws its support.
+    pub timeout: Duration,
+    /// Whether the node promises its support for a time, so that leaders may read on leases.
+    pub leases: bool,
 }
 
 /// What nodes say to each other about their liveness. It is as much for a million groups as for
@@ -148,6 +161,8 @@ pub enum SupportMessage {
         /// Whether the sender has lately heard that the receiver supports it. Otherwise support is
         /// of no use to it, and only keeps others from being elected.
         heard: bool,
+        /// By which settings the sender supports its peers.
+        settings: SupportSettings,
     },
     /// The answer to a request. A grant is durable before this leaves.
     Granted {
@@ -157,9 +172,9 @@ pub enum SupportMessage {
         seq: RequestSeq,
         /// The epoch at which the sender supports the receiver.
         epoch: Epoch,
-        /// Whether it will for a whole timeout from the request's arrival on; only leases rely on
-        /// that.
-        prolonged: bool,
+        /// How long it certainly will, from the request's arrival on: what the sender promises,
+        /// whatever the receiver's settings. Zero promises nothing. Only leases rely on it.
+        lease: Duration,
     },
     /// "At which epoch do you support me now?" Asked for the reads of all groups of a worker.
     Confirm {

@@ -60,6 +60,11 @@ pub struct ServeOptions {
     /// The time between two heartbeats, in ms [default: a fifth of the election timeout].
     #[arg(long, value_name = "MS")]
     pub heartbeat_ms: Option<u64>,
+    /// Have nodes promise each other support for a time, for reads on leases; the same on all
+    /// nodes. The groups of a process that has ended then wait for the election timeout.
+    #[arg(long)]
+    #[serde(default)]
+    pub leases: bool,
     /// A group's log beyond this many bytes becomes a snapshot [default: 8388608].
     #[arg(long, value_name = "BYTES")]
     pub snapshot_log_bytes: Option<u64>,
@@ -148,6 +153,7 @@ impl ServeOptions {
             split_keys: self.split_keys.or(other.split_keys),
             election_timeout_ms: self.election_timeout_ms.or(other.election_timeout_ms),
             heartbeat_ms: self.heartbeat_ms.or(other.heartbeat_ms),
+            leases: self.leases || other.leases,
             snapshot_log_bytes: self.snapshot_log_bytes.or(other.snapshot_log_bytes),
             memory_budget: self.memory_budget.or(other.memory_budget),
             wal_segment_bytes: self.wal_segment_bytes.or(other.wal_segment_bytes),
@@ -189,6 +195,7 @@ impl ServeOptions {
                         --election-timeout-ms"
                 .into());
         }
+        node.leases = self.leases;
         if let Some(bytes) = self.snapshot_log_bytes {
             node.snapshot_log_bytes = bytes;
         }

@@ -121,6 +121,7 @@ mod tests {
         Persist, Term, WriteSeq,
     };
     use logboat_storage::simulation::{FileDisk, InlineWal};
+    use std::time::Duration;
 
     #[test]
     fn grants_and_bonds_are_told_a_line_each() {
@@ -129,7 +130,10 @@ mod tests {
         let options = WalOptions { segment_bytes: 16 << 10, ..WalOptions::default() };
         let (mut wal, _) = InlineWal::open(disk, options).unwrap();
         assert_eq!(grants(&report_of(dir.path()).unwrap()), "");
-        let grant = |epoch, live| Grant { epoch: Epoch(epoch), boot: BootCount(4), live };
+        let grant = |epoch, live| {
+            let (epoch, boot) = (Epoch(epoch), BootCount(4));
+            Grant { epoch, boot, live, lease: Duration::ZERO }
+        };
         let bond = Fortification { leader: NodeId(2), epoch: Epoch(17) };
         let persist = |fortified| {
             let vote = Some(NodeId(3));

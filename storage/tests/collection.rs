@@ -89,7 +89,8 @@ fn a_grant_that_was_given_once_outlives_the_segment_that_holds_it() {
     let (mut wal, _) = InlineWal::open(disk.clone(), options.clone()).unwrap();
     let mut model = Model::default();
     // Of one peer nothing but a withdrawal is known; to another, support is given later again.
-    let withdrawn = (NodeId(2), Grant { epoch: Epoch(9), boot: BootCount(4), live: false });
+    let ended = Grant { epoch: Epoch(9), boot: BootCount(4), ..Grant::default() };
+    let withdrawn = (NodeId(2), ended);
     write_batch(&mut wal, &mut model, &[grant(1, 5), withdrawn, grant(3, 1)], &[]);
     for round in 0..3 {
         churn(&mut wal, &mut model, 150);

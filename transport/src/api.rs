@@ -33,6 +33,13 @@ pub trait Inbox: Send + Sync + 'static {
     /// may be lost with it. Follows each [`connected`](Self::connected), except at shutdown.
     fn disconnected(&self, peer: NodeId);
 
+    /// The peer's process has ended, or so it seems: the address at which this node was last
+    /// connected to the peer refuses connections now. Something else in the network may refuse them
+    /// in the name of a peer that lives.
+    fn peer_ended(&self, peer: NodeId) {
+        let _ = peer;
+    }
+
     /// The connection on which the peer sends to this node has ended. The peer will not go on with
     /// a snapshot that it had begun to stream. May be called more than once a connection.
     fn incoming_closed(&self, peer: NodeId) {

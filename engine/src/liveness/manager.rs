@@ -1,13 +1,15 @@
 //! The liveness manager of a node: drives the store liveness protocol. It tells [`Liveness`] of
 //! time and messages, and carries out what that wants.
 
+use crate::liveness::clock::Clock;
 use crate::liveness::protocol::{Effect, Liveness};
-use logboat_raft::{BootCount, Confirmation, Epoch, Grant, Lease, NodeId, SupportMessage, Time};
+use logboat_raft::{
+    BootCount, Confirmation, Epoch, Grant, Lease, NodeId, SupportMessage, SupportSettings, Time,
+};
 use logboat_storage::{Batch, Poisoned, Wal};
 use logboat_transport::{Outgoing, Transport};
 use parking_lot::Mutex;
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Instant;
 
 /// The one place of a node that decides whom it supports. Whoever answers a peer asks here, so that
 /// nothing is confirmed after it was withdrawn; the workers learn of a withdrawal after it was
@@ -15,7 +17,7 @@ use std::time::Instant;
 pub(crate) struct LivenessManager {
     state: Mutex<State>,
     boot: BootCount,
-    started: Instant,
+    clock: Clock,
     wal: Wal,
     listener: Box<dyn SupportListener>,
     /// Set as soon as the transport stands, whose inbox holds this manager in turn.
@@ -44,14 +46,14 @@ struct State {
 impl LivenessManager {
     pub(crate) fn new(
         liveness: Liveness,
-        started: Instant,
+        clock: Clock,
         wal: Wal,
         listener: Box<dyn SupportListener>,
     ) -> Arc<Self> {
         let boot = liveness.boot();
         let state = State { liveness, leases: Vec::new(), effects: Vec::new() };
         let transport = OnceLock::new();
-        Arc::new(Self { state: Mutex::new(state), boot, started, wal, listener, transport })
+        Arc::new(Self { state: Mutex::new(state), boot, clock, wal, listener, transport })
     }
 
     /// Connects the node's transport, once.
@@ -77,8 +79,7 @@ impl LivenessManager {
 
     /// The time of the node's clock.
     pub(crate) fn now(&self) -> Time {
-        let micros = self.started.elapsed().as_micros();
-        Time(u64::try_from(micros).unwrap_or(u64::MAX))
+        self.clock.now()
     }
 
     /// The epochs at which this node supports its peers.
@@ -89,6 +90,11 @@ impl LivenessManager {
     /// Whether `node` has answered this one lately.
     pub(crate) fn reaches(&self, node: NodeId) -> bool {
         self.state.lock().liveness.reaches(node)
+    }
+
+    /// The peers that have told other settings than this node has.
+    pub(crate) fn differing_settings(&self) -> Vec<(NodeId, SupportSettings)> {
+        self.state.lock().liveness.differing_settings().collect()
     }
 
     /// Until when the peers' support lasts, each at an epoch.
@@ -107,6 +113,12 @@ impl LivenessManager {
         self.step(|liveness, effects| liveness.tick(now, effects));
     }
 
+    /// The process of a peer has ended, or so it seems.
+    pub(crate) fn peer_ended(self: &Arc<Self>, peer: NodeId) {
+        let now = self.now();
+        self.step(|liveness, effects| liveness.peer_ended(peer, now, effects));
+    }
+
     /// Takes a peer's message. Answers to a worker's round of confirmations go to that worker.
     pub(crate) fn receive(self: &Arc<Self>, from: NodeId, message: SupportMessage) {
         if let SupportMessage::Confirmed { boot, worker, round, epoch } = message {
@@ -120,10 +132,10 @@ impl LivenessManager {
     }
 
     /// The grants are durable: notes it, and sends what waited for that.
-    fn durable(&self, grants: &[(NodeId, Epoch)], sends: &[(NodeId, SupportMessage)]) {
+    fn durable(&self, grants: &[(NodeId, Grant)], sends: &[(NodeId, SupportMessage)]) {
         let mut state = self.state.lock();
-        for (node, epoch) in grants {
-            state.liveness.persisted(*node, *epoch);
+        for (node, grant) in grants {
+            state.liveness.persisted(*node, *grant);
         }
         drop(state);
         self.send_all(sends);
@@ -152,6 +164,15 @@ impl LivenessManager {
                     leases.retain(|(of, _)| *of != node);
                     leases.push((node, lease));
                 }
+                Effect::SettingsDiffer(node, settings) => {
+                    let SupportSettings { timeout, leases } = settings;
+                    tracing::warn!(
+                        peer = %node,
+                        "node {node} has other settings than this node: an election timeout of \
+                         {timeout:?}, leases {}",
+                        if leases { "on" } else { "off" }
+                    );
+                }
             }
         }
         self.submit(&mut grants, &mut promises);
@@ -169,12 +190,12 @@ impl LivenessManager {
             return;
         }
         let grants = std::mem::take(grants);
-        let epochs: Vec<_> = grants.iter().map(|(node, grant)| (*node, grant.epoch)).collect();
+        let written = grants.clone();
         let (sends, manager) = (std::mem::take(promises), Arc::clone(self));
         let completion = Box::new(move |result: Result<(), Poisoned>| {
             // Without a log the node promises nothing any more; the workers hear of it themselves.
             if result.is_ok() {
-                manager.durable(&epochs, &sends);
+                manager.durable(&written, &sends);
             }
         });
         self.wal.submit(Batch { grants, writes: Vec::new(), completion });

@@ -30,7 +30,12 @@
 //! [`Liveness`] does no I/O and reads no clock. It is told of time and messages, and appends the
 //! [`Effect`]s to be carried out, in their order.
 
-use logboat_raft::{BootCount, Epoch, Grant, Lease, NodeId, RequestSeq, SupportMessage, Time};
+#[cfg(test)]
+mod tests;
+
+use logboat_raft::{
+    BootCount, Epoch, Grant, Lease, NodeId, RequestSeq, SupportMessage, SupportSettings, Time,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -44,16 +49,30 @@ pub struct LivenessTiming {
     pub heartbeat_interval: Duration,
     /// After so long without a request, support is withdrawn.
     pub support_timeout: Duration,
-    /// How much of the timeout a lease leaves out, in case that clocks run differently fast.
-    pub drift: Duration,
+    /// Whether the node promises its support for a time, which leaders' leases rest on. Then it
+    /// can't withdraw support as soon as a peer's process has ended.
+    pub leases: bool,
+    /// Which part of a lease is left out, in case that clocks run differently fast.
+    pub max_clock_drift: f64,
 }
 
 impl LivenessTiming {
     /// How long a node counts on support after it asked for it: a little less than it lasts, so
     /// that a leader whose disk stands still has stepped down when its peers elect another, and
-    /// holds nobody up.
-    fn counted_on(&self) -> Duration {
-        self.support_timeout.saturating_sub(self.heartbeat_interval / 2)
+    /// holds nobody up. A peer may have a shorter timeout, if it has told.
+    fn counted_on(&self, peer: Option<SupportSettings>) -> Duration {
+        let timeout = peer.map_or(self.support_timeout, |peer| peer.timeout);
+        timeout.min(self.support_timeout).saturating_sub(self.heartbeat_interval / 2)
+    }
+
+    /// What peers are told.
+    const fn settings(&self) -> SupportSettings {
+        SupportSettings { timeout: self.support_timeout, leases: self.leases }
+    }
+
+    /// For how long support is promised when it is given or prolonged.
+    const fn promise(&self) -> Duration {
+        if self.leases { self.support_timeout } else { Duration::ZERO }
     }
 }
 
@@ -72,6 +91,8 @@ pub enum Effect {
     SupportFromChanged(NodeId, Option<Epoch>),
     /// The peer's support certainly lasts for so long, by this node's clock.
     Lease(NodeId, Lease),
+    /// Tell whoever runs the node that the peer has other settings than it.
+    SettingsDiffer(NodeId, SupportSettings),
 }
 
 /// The liveness of one node, and of its peers as it sees them.
@@ -104,13 +125,14 @@ struct Request {
     boot: BootCount,
     seq: RequestSeq,
     heard: bool,
+    settings: SupportSettings,
 }
 
 /// An answer as it arrives: see [`SupportMessage::Granted`].
 struct Granted {
     seq: RequestSeq,
     epoch: Epoch,
-    prolonged: bool,
+    lease: Duration,
 }
 
 /// The support of a peer for this node; a later epoch, or a later request, is newer.
@@ -126,12 +148,19 @@ struct Peer {
     node: NodeId,
     /// What this node promised it.
     grant: Grant,
-    /// The newest epoch that is durable.
-    durable: Epoch,
+    /// What of that is durable: the newest epoch, and the lease that may be promised at it.
+    durable: (Epoch, Duration),
     /// When the promise is withdrawn, unless a request comes.
     deadline: Time,
+    /// Until when the promise is not withdrawn whatever happens to the peer: it may have a lease.
+    promised_until: Time,
     /// Its support for this node, while that is counted on.
     support_from: Option<SupportFrom>,
+    /// Answers to requests made up to this moment count no more: the process that gave them has
+    /// ended.
+    ended: Option<Time>,
+    /// Its settings, once it has told them.
+    settings: Option<SupportSettings>,
 }
 
 impl Liveness {
@@ -151,9 +180,12 @@ impl Liveness {
         let peer = |node| Peer {
             node,
             grant: recorded(node),
-            durable: recorded(node).epoch,
+            durable: (recorded(node).epoch, recorded(node).lease),
             deadline: now + timing.support_timeout,
+            promised_until: now + recorded(node).lease,
             support_from: None,
+            ended: None,
+            settings: None,
         };
         Self {
             own,
@@ -209,10 +241,16 @@ impl Liveness {
         if !self.founded {
             return Time(u64::MAX);
         }
-        let withdrawals = self.peers.iter().filter(|peer| peer.grant.live).map(|it| it.deadline);
-        let lapses = self.peers.iter().filter_map(|peer| peer.support_from);
-        let lapses = lapses.map(|support| support.asked + self.timing.counted_on());
-        withdrawals.chain(lapses).fold(self.next_requests, Time::min)
+        let live = self.peers.iter().filter(|peer| peer.grant.live);
+        let lapses = self.peers.iter().filter_map(|peer| peer.lapse(&self.timing));
+        live.map(Peer::withdrawal).chain(lapses).fold(self.next_requests, Time::min)
+    }
+
+    /// The peers that have told other settings than this node has.
+    pub fn differing_settings(&self) -> impl Iterator<Item = (NodeId, SupportSettings)> {
+        let own = self.timing.settings();
+        let told = self.peers.iter().filter_map(|peer| Some((peer.node, peer.settings?)));
+        told.filter(move |(_, settings)| *settings != own)
     }
 
     /// Asks for support when that is due. Withdraws it from peers that were silent for too long,
@@ -225,16 +263,31 @@ impl Liveness {
             self.next_requests = now + self.timing.heartbeat_interval;
             self.request(now, effects);
         }
-        let counted_on = self.timing.counted_on();
         for peer in &mut self.peers {
-            if peer.deadline <= now {
+            if peer.withdrawal() <= now {
                 peer.withdraw(effects);
             }
-            if peer.support_from.is_some_and(|support| support.asked + counted_on <= now) {
-                peer.support_from = None;
-                effects.push(Effect::SupportFromChanged(peer.node, None));
+            if peer.lapse(&self.timing).is_some_and(|lapse| lapse <= now) {
+                peer.count_on_no_longer(effects);
             }
         }
+    }
+
+    /// The process of `node` has ended, or so it seems: withdraws the support for it at once, but
+    /// for a lease that was promised, and counts on its support no longer.
+    ///
+    /// Nothing but leases rests on how long support lasts. So no harm is done if the process lives:
+    /// its next request gets support anew.
+    pub fn peer_ended(&mut self, node: NodeId, now: Time, effects: &mut Vec<Effect>) {
+        let Some(peer) = self.peers.iter_mut().find(|peer| peer.node == node) else {
+            return;
+        };
+        peer.deadline = now;
+        if peer.withdrawal() <= now {
+            peer.withdraw(effects);
+        }
+        peer.ended = Some(now);
+        peer.count_on_no_longer(effects);
     }
 
     /// Takes what a peer says.
@@ -250,15 +303,15 @@ impl Liveness {
             return;
         };
         match message {
-            SupportMessage::Request { boot, seq, heard } => {
-                self.requested(at, Request { boot, seq, heard }, now, effects);
+            SupportMessage::Request { boot, seq, heard, settings } => {
+                self.requested(at, Request { boot, seq, heard, settings }, now, effects);
             }
-            SupportMessage::Granted { boot, seq, epoch, prolonged } if boot == self.boot => {
-                self.granted(at, Granted { seq, epoch, prolonged }, effects);
+            SupportMessage::Granted { boot, seq, epoch, lease } if boot == self.boot => {
+                self.granted(at, Granted { seq, epoch, lease }, effects);
             }
             SupportMessage::Confirm { boot, worker, round } => {
                 let Peer { node, grant, durable, .. } = self.peers[at];
-                let stands = grant.live && grant.boot == boot && grant.epoch <= durable;
+                let stands = grant.live && grant.boot == boot && grant.epoch <= durable.0;
                 let epoch = stands.then_some(grant.epoch);
                 let answer = SupportMessage::Confirmed { boot, worker, round, epoch };
                 effects.push(Effect::Send(node, answer));
@@ -268,19 +321,10 @@ impl Liveness {
         }
     }
 
-    /// Supports `node` no longer. That may happen at any time: nothing but leases rests on how long
-    /// support lasts.
-    #[cfg(feature = "internals")]
-    pub fn withdraw(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
+    /// The promise to `node` is durable. Promises become so in the order in which they were made.
+    pub fn persisted(&mut self, node: NodeId, grant: Grant) {
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.node == node) {
-            peer.withdraw(effects);
-        }
-    }
-
-    /// The promise to `node` at `epoch` is durable.
-    pub fn persisted(&mut self, node: NodeId, epoch: Epoch) {
-        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.node == node) {
-            peer.durable = peer.durable.max(epoch);
+            peer.durable = peer.durable.max((grant.epoch, grant.lease));
         }
     }
 
@@ -292,11 +336,12 @@ impl Liveness {
         if self.requests.len() > REMEMBERED_REQUESTS {
             self.requests.pop_front();
         }
-        let (boot, seq) = (self.boot, self.seq);
-        effects.push(Effect::Persist(self.own, Grant { epoch: Epoch(0), boot, live: true }));
+        let (boot, seq, settings) = (self.boot, self.seq, self.timing.settings());
+        let own = Grant { boot, live: true, ..Grant::default() };
+        effects.push(Effect::Persist(self.own, own));
         for peer in &self.peers {
             let heard = peer.support_from.is_some();
-            let request = SupportMessage::Request { boot, seq, heard };
+            let request = SupportMessage::Request { boot, seq, heard, settings };
             effects.push(Effect::SendWhenDurable(peer.node, request));
         }
     }
@@ -305,47 +350,62 @@ impl Liveness {
     /// peer's next boot. Support that the peer does not hear of is not prolonged: on a link that
     /// works in this direction only, the peer could not lead, and nobody would take its place.
     fn requested(&mut self, at: usize, request: Request, now: Time, effects: &mut Vec<Effect>) {
-        let Request { boot, seq, heard } = request;
+        let Request { boot, seq, heard, settings } = request;
+        let own = self.timing.settings();
         let peer = &mut self.peers[at];
         if boot < peer.grant.boot {
             return; // It was on its way for so long that the peer has restarted since.
         }
+        if peer.settings.replace(settings) != Some(settings) && settings != own {
+            effects.push(Effect::SettingsDiffer(peer.node, settings));
+        }
         let anew = !peer.grant.live || boot > peer.grant.boot;
         let prolonged = anew || heard;
-        if prolonged {
-            peer.deadline = now + self.timing.support_timeout;
-        }
+        let promise = if prolonged { self.timing.promise() } else { Duration::ZERO };
         if anew {
             let epoch = Epoch(peer.grant.epoch.0 + 1);
-            peer.grant = Grant { epoch, boot, live: true };
+            peer.grant = Grant { epoch, boot, live: true, lease: promise };
             effects.push(Effect::Persist(peer.node, peer.grant));
             effects.push(Effect::SupportForChanged(peer.node, Some(epoch)));
+        } else if peer.grant.lease < promise {
+            // Given by other settings, before a restart: from the next request on.
+            peer.grant.lease = promise;
+            effects.push(Effect::Persist(peer.node, peer.grant));
         }
         let epoch = peer.grant.epoch;
-        let answer = SupportMessage::Granted { boot, seq, epoch, prolonged };
-        effects.push(if epoch <= peer.durable {
+        let is_durable = epoch <= peer.durable.0;
+        let lease = if is_durable { promise.min(peer.durable.1) } else { promise };
+        if prolonged {
+            peer.deadline = now + self.timing.support_timeout;
+            peer.promised_until = peer.promised_until.max(now + lease);
+        }
+        let answer = SupportMessage::Granted { boot, seq, epoch, lease };
+        effects.push(if is_durable {
             Effect::Send(peer.node, answer)
         } else {
             Effect::SendWhenDurable(peer.node, answer)
         });
     }
 
-    /// Counts on a peer's support, since the request that it answers was made.
+    /// Counts on a peer's support, since the request that it answers was made. A lease is what the
+    /// peer promised, whatever the timeout here.
     fn granted(&mut self, at: usize, granted: Granted, effects: &mut Vec<Effect>) {
-        let Granted { seq, epoch, prolonged } = granted;
+        let Granted { seq, epoch, lease } = granted;
         let Some(&SentRequest { asked, .. }) = self.requests.iter().find(|sent| sent.seq == seq)
         else {
             return;
         };
         let peer = &mut self.peers[at];
         let support = SupportFrom { epoch, asked };
-        if peer.support_from.is_some_and(|known| known >= support) {
+        let is_late = peer.ended.is_some_and(|ended| asked <= ended);
+        if is_late || peer.support_from.is_some_and(|known| known >= support) {
             return;
         }
         let news = peer.support_from.is_none_or(|known| known.epoch != epoch);
         peer.support_from = Some(support);
-        if prolonged {
-            let lasts = self.timing.support_timeout.saturating_sub(self.timing.drift);
+        if lease > Duration::ZERO {
+            let certain = 1.0 - self.timing.max_clock_drift.clamp(0.0, 1.0);
+            let lasts = lease.min(self.timing.support_timeout).mul_f64(certain);
             effects.push(Effect::Lease(peer.node, Lease { epoch, until: asked + lasts }));
         }
         if news {
@@ -355,6 +415,22 @@ impl Liveness {
 }
 
 impl Peer {
+    /// When the promise is withdrawn, unless a request comes.
+    fn withdrawal(&self) -> Time {
+        self.deadline.max(self.promised_until)
+    }
+
+    /// When its support is counted on no longer, unless it answers.
+    fn lapse(&self, timing: &LivenessTiming) -> Option<Time> {
+        Some(self.support_from?.asked + timing.counted_on(self.settings))
+    }
+
+    fn count_on_no_longer(&mut self, effects: &mut Vec<Effect>) {
+        if self.support_from.take().is_some() {
+            effects.push(Effect::SupportFromChanged(self.node, None));
+        }
+    }
+
     /// Ends the promise, if it stands.
     fn withdraw(&mut self, effects: &mut Vec<Effect>) {
         if self.grant.live {
@@ -362,34 +438,5 @@ impl Peer {
             effects.push(Effect::Persist(self.node, self.grant));
             effects.push(Effect::SupportForChanged(self.node, None));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use logboat_raft::Round;
-
-    #[test]
-    fn a_node_that_is_not_founded_asks_for_nothing_and_promises_nothing() {
-        let timing = LivenessTiming {
-            heartbeat_interval: Duration::from_millis(100),
-            support_timeout: Duration::from_millis(500),
-            drift: Duration::ZERO,
-        };
-        let (own, peer, boot) = (NodeId(1), NodeId(2), BootCount(1));
-        let grants = BTreeMap::new();
-        let mut liveness = Liveness::new(own, [own, peer], boot, false, &grants, timing, Time(0));
-        let request = SupportMessage::Request { boot, seq: RequestSeq(1), heard: true };
-        let question = SupportMessage::Confirm { boot, worker: 0, round: Round(1) };
-        let mut effects = Vec::new();
-        for message in [request, question] {
-            liveness.receive(peer, message, Time(1_000), &mut effects);
-        }
-        liveness.tick(Time(2_000_000), &mut effects);
-        assert_eq!(effects, []);
-        liveness.found(Time(3_000_000));
-        liveness.tick(Time(3_000_000), &mut effects);
-        assert!(matches!(effects[..], [Effect::Persist(..), Effect::SendWhenDurable(..)]));
     }
 }

@@ -104,6 +104,10 @@ impl Inbox for Inbound {
     /// Nothing waits for a connection: whoever has something to say tries again.
     fn connected(&self, _peer: NodeId) {}
 
+    fn peer_ended(&self, peer: NodeId) {
+        self.liveness.peer_ended(peer);
+    }
+
     fn disconnected(&self, peer: NodeId) {
         self.calls.disconnected(peer);
         for origin in self.relays.disconnected(peer) {
@@ -265,12 +269,17 @@ impl Inbound {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use logboat_raft::{BootCount, RequestSeq, Round};
+    use logboat_raft::{BootCount, RequestSeq, Round, SupportSettings};
+    use std::time::Duration;
 
     #[test]
     fn of_a_flood_of_messages_about_liveness_the_newest_of_each_kind_and_worker_count() {
         let boot = BootCount(1);
-        let request = |seq| SupportMessage::Request { boot, seq: RequestSeq(seq), heard: true };
+        let settings = SupportSettings { timeout: Duration::ZERO, leases: false };
+        let request = |seq| {
+            let seq = RequestSeq(seq);
+            SupportMessage::Request { boot, seq, heard: true, settings }
+        };
         let confirm = |worker, round| SupportMessage::Confirm { boot, worker, round: Round(round) };
         let mut newest = NewestSupport::default();
         for number in 0..1_000 {

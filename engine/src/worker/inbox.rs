@@ -17,6 +17,18 @@ pub(crate) struct Drain;
 /// peers send, of which there may be any amount; requests are bounded before.
 pub(crate) type WorkerInbox = Queue<Event, Recipient<Drain>>;
 
+/// Takes everything out of `inbox` and reads the clock, in this order: whatever was taken came
+/// before the time that is returned. The other way round, a thread that stood still in between
+/// would judge a request by a time before it came. A lease may have been valid then that is over.
+pub(crate) fn take_by<T, S: Server, C>(
+    inbox: &Queue<T, S>,
+    taken: &mut Vec<T>,
+    clock: impl FnOnce() -> C,
+) -> C {
+    inbox.take(taken);
+    clock()
+}
+
 impl Server for Recipient<Drain> {
     fn wake(&self) {
         self.do_send(Drain);
@@ -74,5 +86,30 @@ impl SupportListener for Workers {
         if let Some(worker) = self.0.get(worker as usize) {
             worker.post(Event::Confirmed { from, answer });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nobody;
+
+    impl Server for Nobody {
+        fn wake(&self) {}
+    }
+
+    #[test]
+    fn what_comes_while_the_clock_is_read_is_not_judged_by_that_time() {
+        let queue = Queue::<_, Nobody>::new(0);
+        queue.post("before");
+        let mut taken = Vec::new();
+        let time = take_by(&queue, &mut taken, || {
+            queue.post("after");
+            7
+        });
+        assert_eq!((taken.as_slice(), time), (["before"].as_slice(), 7));
+        queue.take(&mut taken);
+        assert!(taken.contains(&"after"));
     }
 }

@@ -125,7 +125,8 @@ pub fn next_grant(model: &Model, op: Op) -> (NodeId, Grant) {
     let before = model.grants.get(&peer).copied().unwrap_or_default();
     let epoch = Epoch(before.epoch.0 + u64::from(op.bytes) * u64::from(op.back));
     let boot = BootCount(before.boot.0 + u64::from(op.back / 2));
-    (peer, Grant { epoch, boot, live: op.size.is_multiple_of(2) })
+    let lease = Duration::from_micros(op.size as u64);
+    (peer, Grant { epoch, boot, live: op.size.is_multiple_of(2), lease })
 }
 
 /// Turns an op into a write that continues what the model holds.
@@ -182,7 +183,8 @@ pub fn entry(group: GroupId, term: Term, index: Index, bytes: usize) -> Entry {
 
 /// Support that stands.
 pub fn grant(peer: u64, epoch: u64) -> (NodeId, Grant) {
-    (NodeId(peer), Grant { epoch: Epoch(epoch), boot: BootCount(1), live: true })
+    let lease = Duration::ZERO;
+    (NodeId(peer), Grant { epoch: Epoch(epoch), boot: BootCount(1), live: true, lease })
 }
 
 /// A write of entries alone.

@@ -3,8 +3,11 @@
 use crate::messages::{group, message};
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
-use logboat_raft::{BootCount, MAX_COUNT, NodeId, RequestSeq, Round, SupportMessage};
+use logboat_raft::{
+    BootCount, MAX_COUNT, NodeId, RequestSeq, Round, SupportMessage, SupportSettings,
+};
 use logboat_transport::{Outgoing, Parcel, RequestId, decode};
+use std::time::Duration;
 
 /// Bytes of a frame before its first part: two lengths and the checksum of all that follows but
 /// the data of entries.
@@ -91,10 +94,16 @@ fn support(input: &mut Unstructured<'_>) -> Result<SupportMessage> {
     let worker = input.arbitrary()?;
     let epoch = crate::messages::epoch(input)?;
     Ok(match input.int_in_range(0..=3)? {
-        0 => SupportMessage::Request { boot, seq, heard: input.arbitrary()? },
+        0 => {
+            let (heard, leases) = (input.arbitrary()?, input.arbitrary()?);
+            let timeout = Duration::from_micros(input.arbitrary()?);
+            let settings = SupportSettings { timeout, leases };
+            SupportMessage::Request { boot, seq, heard, settings }
+        }
         1 => {
             let epoch = epoch.unwrap_or_default();
-            SupportMessage::Granted { boot, seq, epoch, prolonged: input.arbitrary()? }
+            let lease = Duration::from_micros(input.arbitrary()?);
+            SupportMessage::Granted { boot, seq, epoch, lease }
         }
         2 => SupportMessage::Confirm { boot, worker, round },
         _ => SupportMessage::Confirmed { boot, worker, round, epoch },

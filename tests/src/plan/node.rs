@@ -4,7 +4,7 @@ use super::cost::WORKERS;
 use super::replica::{Letter, ReplicaId};
 use super::worker::Worker;
 use logboat::internals::{Liveness, LivenessTiming};
-use logboat_raft::{BootCount, Epoch, NodeId, SupportMessage, Time};
+use logboat_raft::{BootCount, Grant, NodeId, SupportMessage, Time};
 use std::collections::BTreeMap;
 
 /// A node.
@@ -36,7 +36,7 @@ impl Node {
 /// What is written together, and what waits for it to be durable.
 #[derive(Default)]
 pub(super) struct Batch {
-    pub(super) grants: Vec<(NodeId, Epoch)>,
+    pub(super) grants: Vec<(NodeId, Grant)>,
     pub(super) words: Vec<(NodeId, SupportMessage)>,
     pub(super) promises: Vec<(NodeId, Letter)>,
     /// The replicas that wrote, once for each write.

@@ -42,7 +42,8 @@ impl World {
         let timing = LivenessTiming {
             heartbeat_interval: config.heartbeat_interval,
             support_timeout: timeout,
-            drift: timeout.mul_f64(config.max_clock_drift),
+            leases: config.leases,
+            max_clock_drift: config.max_clock_drift,
         };
         let mut world = Self {
             now: Time(0),
@@ -164,7 +165,7 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Persist(node, grant) => {
-                    self.node(id).log.next().grants.push((node, grant.epoch));
+                    self.node(id).log.next().grants.push((node, grant));
                 }
                 Effect::Send(to, message) => self.send_word(id, to, message),
                 Effect::SendWhenDurable(to, message) => {
@@ -179,7 +180,8 @@ impl World {
                 Effect::SupportFromChanged(peer, epoch) => {
                     self.post_to_all(id, || Posted::Received(peer, epoch));
                 }
-                Effect::Lease(..) => {} // Nobody reads.
+                // Nobody reads, and all nodes have the same settings.
+                Effect::Lease(..) | Effect::SettingsDiffer(..) => {}
             }
         }
         self.write(id);
@@ -261,8 +263,8 @@ impl World {
             return;
         }
         let Batch { grants, words, promises, wrote } = node.log.end();
-        for (peer, epoch) in grants {
-            node.liveness.persisted(peer, epoch);
+        for (peer, grant) in grants {
+            node.liveness.persisted(peer, grant);
         }
         self.tally.syncs += 1;
         self.tally.group_syncs += u64::from(!wrote.is_empty());

@@ -126,11 +126,12 @@ fn disturb_clock(fault: Fault, host: &mut Host, micros: u64, scene: &mut Scene) 
     true
 }
 
-/// How long a node supports another is its own affair, but for those who read on leases.
+/// A node takes another for one that has ended, which may be wrong. How long it supports that one
+/// is its own affair, but for a lease that it has promised.
 fn withdraw(host: &mut Host, lasts: u64, scene: &mut Scene) -> bool {
     let peer = NodeId(scene.random.between(1, scene.plan.nodes as u64));
     match &mut host.process {
-        Some(process) if !scene.plan.leases && peer != host.hardware.id() => {
+        Some(process) if peer != host.hardware.id() => {
             process.withdraw(&mut host.hardware, peer, lasts, scene);
             true
         }

@@ -222,7 +222,8 @@ impl Plan {
         LivenessTiming {
             heartbeat_interval: self.tick,
             support_timeout: timeout,
-            drift: timeout / 10,
+            leases: self.leases,
+            max_clock_drift: 0.1,
         }
     }
 

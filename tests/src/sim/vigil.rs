@@ -5,7 +5,7 @@ use super::host::Hardware;
 use super::process::Process;
 use super::scene::Scene;
 use super::wal::Submission;
-use logboat::internals::{Effect, GroupEvent, Liveness, LivenessTiming};
+use logboat::internals::{Effect, GroupEvent, Liveness};
 use logboat_raft::{
     Confirmation, Fortification, Grant, Lease, NodeId, Payload, SupportMessage, Time,
 };
@@ -107,7 +107,7 @@ impl Process {
         self.carry_out(hardware, effects, scene);
     }
 
-    /// Withdraws the support for a peer, and hears none of its requests for a while.
+    /// Takes a peer's process for one that has ended, and hears none of its requests for a while.
     pub(super) fn withdraw(
         &mut self,
         hardware: &mut Hardware,
@@ -117,7 +117,8 @@ impl Process {
     ) {
         self.unsupported.insert(peer, scene.now + lasts);
         let mut effects = Vec::new();
-        self.liveness.withdraw(peer, &mut effects);
+        let now = hardware.time(scene.now);
+        self.liveness.peer_ended(peer, now, &mut effects);
         self.carry_out(hardware, effects, scene);
     }
 
@@ -187,13 +188,16 @@ impl Process {
                 Effect::Lease(peer, lease) => {
                     self.turn.support.of_mut(peer).lease = lease;
                 }
+                Effect::SettingsDiffer(peer, settings) => {
+                    panic!("node {peer} has other settings: {settings:?}")
+                }
             }
         }
         self.submit(hardware, &mut submission, scene);
         self.schedule_turn(hardware, scene);
     }
 
-    /// This node promises a peer to support it for another timeout, if `message` says so.
+    /// This node promises a peer to support it for a time, if `message` says so.
     fn note_promise(
         &mut self,
         hardware: &Hardware,
@@ -201,8 +205,10 @@ impl Process {
         message: &SupportMessage,
         scene: &Scene,
     ) {
-        if let SupportMessage::Granted { epoch, prolonged: true, .. } = *message {
-            let until = hardware.time(scene.now) + scene.plan.timing().support_timeout;
+        if let SupportMessage::Granted { epoch, lease, .. } = *message
+            && !lease.is_zero()
+        {
+            let until = hardware.time(scene.now) + lease;
             self.supports_until.insert(peer, (epoch, until));
         }
     }
@@ -224,8 +230,7 @@ impl Process {
         let promised = supporter.supports_until.get(&hardware.id());
         let promised = promised.filter(|promised| promised.0 == epoch).map(|promised| promised.1);
         let lasts = promised.map_or(Duration::ZERO, |end| end.since(its.time(scene.now)));
-        let LivenessTiming { support_timeout, drift, .. } = scene.plan.timing();
-        let pace = support_timeout.as_secs_f64() / (support_timeout - drift).as_secs_f64();
+        let pace = 1.0 / (1.0 - scene.plan.timing().max_clock_drift);
         assert!(
             left.mul_f64(pace) <= lasts + CLOCK_ERROR,
             "{} counts on {} for {left:?}, which may withdraw in {lasts:?}",

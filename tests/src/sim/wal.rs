@@ -127,7 +127,7 @@ impl Process {
         }
         for submission in done {
             for (peer, grant) in submission.grants {
-                self.liveness.persisted(peer, grant.epoch);
+                self.liveness.persisted(peer, grant);
             }
             for (peer, outgoing) in submission.promises {
                 scene.send(hardware.place, peer, outgoing);

@@ -10,6 +10,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,20 +22,27 @@ use tokio::time::{sleep, timeout};
 pub(crate) async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>, mut stop: Stop) {
     let mut waits = backoff(&shared.config);
     let mut warned = BTreeSet::new();
+    let mut last = None;
     loop {
         let dialed = tokio::select! {
-            dialed = dial(&shared, &peer) => dialed,
+            dialed = dial(&shared, &peer, last) => dialed,
             () = stop.wait() => return,
         };
         match dialed {
             Ok(stream) => {
                 warned.clear();
                 waits = backoff(&shared.config);
+                last = stream.peer_addr().ok();
                 if !write(&shared, &peer, stream, stop.clone()).await {
                     return;
                 }
             }
-            Err(error) => note_failure(&shared, &peer, &error, &mut warned),
+            Err(error) => {
+                if matches!(error, DialError::Ended(_)) {
+                    shared.inbox.peer_ended(peer.node);
+                }
+                note_failure(&shared, &peer, &error, &mut warned);
+            }
         }
         tokio::select! {
             () = sleep(waits.next().unwrap_or(shared.config.backoff_max)) => {}
@@ -78,10 +86,15 @@ fn note_failure(
     }
 }
 
-async fn dial(shared: &Shared, peer: &Peer) -> Result<TcpStream, DialError> {
-    let idle_timeout = shared.config.idle_timeout;
+/// Connects to the peer, which was last connected at the address `last`.
+async fn dial(
+    shared: &Shared,
+    peer: &Peer,
+    last: Option<SocketAddr>,
+) -> Result<TcpStream, DialError> {
     let introduced = async {
-        let mut stream = connect(peer, idle_timeout).await.map_err(HandshakeError::Io)?;
+        let mut stream = connect(peer, last).await?;
+        prepare(&stream, shared.config.idle_timeout).map_err(HandshakeError::Io)?;
         let inbox = &*shared.inbox;
         handshake::introduce(&mut stream, &shared.config, inbox, peer.node).await?;
         Ok(stream)
@@ -91,13 +104,35 @@ async fn dial(shared: &Shared, peer: &Peer) -> Result<TcpStream, DialError> {
         .unwrap_or(Err(HandshakeError::TimedOut.into()))
 }
 
-async fn connect(peer: &Peer, idle_timeout: Duration) -> io::Result<TcpStream> {
-    let addresses: Vec<_> = lookup_host(&peer.address).await?.collect();
+/// Tries the addresses in turn. None that answers, and one that refuses where the peer was last,
+/// mean that its process has ended: an address where nothing listens refuses at once, while one
+/// that is cut off is silent.
+async fn connect(peer: &Peer, last: Option<SocketAddr>) -> Result<TcpStream, DialError> {
+    let addresses = lookup_host(&peer.address).await.map_err(HandshakeError::Io)?;
+    let addresses: Vec<_> = addresses.collect();
     *peer.resolved.lock() = addresses.iter().map(|address| address.ip().to_canonical()).collect();
-    let stream = TcpStream::connect(&addresses[..]).await?;
+    let mut failure = DialError::from(HandshakeError::Io(io::ErrorKind::NotFound.into()));
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(_) if matches!(failure, DialError::Ended(_)) => {}
+            Err(error) => {
+                let refuses = error.kind() == io::ErrorKind::ConnectionRefused;
+                let has_ended = refuses && Some(address) == last;
+                failure = if has_ended {
+                    DialError::Ended(error)
+                } else {
+                    HandshakeError::Io(error).into()
+                };
+            }
+        }
+    }
+    Err(failure)
+}
+
+fn prepare(stream: &TcpStream, idle_timeout: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    bound_send_buffer(&stream, idle_timeout)?;
-    Ok(stream)
+    bound_send_buffer(stream, idle_timeout)
 }
 
 /// Has the system end the connection when the peer acknowledges nothing for so long. Heartbeats are

@@ -95,6 +95,9 @@ pub(crate) enum DialError {
     /// The listener is not the node that is remembered here, or can't be recorded.
     #[error(transparent)]
     Rejected(#[from] Rejection),
+    /// Nothing listens any more at the address where the peer was last connected.
+    #[error(transparent)]
+    Ended(io::Error),
     #[error(transparent)]
     Handshake(#[from] HandshakeError),
 }
@@ -216,7 +219,7 @@ impl DialError {
             Self::Mismatch(mismatch) => Some(Refusal::from(mismatch.refusal).cause()),
             Self::RefusedSomehow(_) => Some("unknown"),
             Self::Rejected(rejection) => Some(rejection.cause()),
-            Self::Handshake(_) => None,
+            Self::Ended(_) | Self::Handshake(_) => None,
         }
     }
 

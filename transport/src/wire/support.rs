@@ -4,23 +4,26 @@ use crate::error::DecodeError;
 use crate::wire::fields::{put_epoch, put_varint};
 use crate::wire::kind;
 use crate::wire::reader::Reader;
-use logboat_raft::{BootCount, RequestSeq, Round, SupportMessage};
+use logboat_raft::{BootCount, RequestSeq, Round, SupportMessage, SupportSettings};
+use std::time::Duration;
 
 /// Appends a message, its kind first.
 pub(super) fn put_support(fields: &mut Vec<u8>, message: &SupportMessage) {
     match *message {
-        SupportMessage::Request { boot, seq, heard } => {
+        SupportMessage::Request { boot, seq, heard, settings } => {
             fields.push(kind::SUPPORT_REQUEST);
             put_varint(fields, boot.0);
             put_varint(fields, seq.0);
             fields.push(u8::from(heard));
+            put_duration(fields, settings.timeout);
+            fields.push(u8::from(settings.leases));
         }
-        SupportMessage::Granted { boot, seq, epoch, prolonged } => {
+        SupportMessage::Granted { boot, seq, epoch, lease } => {
             fields.push(kind::SUPPORT_GRANTED);
             put_varint(fields, boot.0);
             put_varint(fields, seq.0);
             put_varint(fields, epoch.0);
-            fields.push(u8::from(prolonged));
+            put_duration(fields, lease);
         }
         SupportMessage::Confirm { boot, worker, round } => {
             fields.push(kind::SUPPORT_CONFIRM);
@@ -52,10 +55,11 @@ pub(super) fn read_support(
             boot,
             seq: RequestSeq(reader.count("request number")?),
             heard: reader.bool()?,
+            settings: SupportSettings { timeout: read_duration(reader)?, leases: reader.bool()? },
         },
         kind::SUPPORT_GRANTED => {
             let (seq, epoch) = (RequestSeq(reader.count("request number")?), reader.epoch()?);
-            SupportMessage::Granted { boot, seq, epoch, prolonged: reader.bool()? }
+            SupportMessage::Granted { boot, seq, epoch, lease: read_duration(reader)? }
         }
         kind::SUPPORT_CONFIRM => SupportMessage::Confirm {
             boot,
@@ -70,6 +74,14 @@ pub(super) fn read_support(
             epoch: reader.maybe_epoch()?,
         },
     }))
+}
+
+fn put_duration(fields: &mut Vec<u8>, duration: Duration) {
+    put_varint(fields, u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+}
+
+fn read_duration(reader: &mut Reader) -> Result<Duration, DecodeError> {
+    reader.varint().map(Duration::from_micros)
 }
 
 fn read_worker(reader: &mut Reader) -> Result<u32, DecodeError> {

@@ -26,6 +26,7 @@ pub(crate) enum Event {
     RecordedBy(NodeId),
     Connected(NodeId),
     Disconnected(NodeId),
+    Ended(NodeId),
 }
 
 /// Remembers all that it is told.
@@ -104,6 +105,11 @@ impl Recorder {
         parcels_of(&self.events.lock(), peer)
     }
 
+    /// Whether `event` has happened by now.
+    pub(crate) fn has(&self, event: &Event) -> bool {
+        self.events.lock().contains(event)
+    }
+
     fn add(&self, events: impl IntoIterator<Item = Event>) {
         self.events.lock().extend(events);
         self.changed.notify_all();
@@ -142,6 +148,10 @@ impl Inbox for Recorder {
 
     fn disconnected(&self, peer: NodeId) {
         self.add([Event::Disconnected(peer)]);
+    }
+
+    fn peer_ended(&self, peer: NodeId) {
+        self.add([Event::Ended(peer)]);
     }
 }
 

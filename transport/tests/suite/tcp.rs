@@ -374,6 +374,31 @@ fn a_peer_that_restarts_is_reached_again() {
 }
 
 #[test]
+fn a_peer_has_ended_when_its_last_address_refuses_connections() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (_node, inbox) = start(config(1, &[(2, listener.local_addr().unwrap().to_string())]));
+    let ended = Event::Ended(NodeId(2));
+    // A lost connection alone says nothing, nor does a peer that hangs up on callers.
+    drop(accept(&listener));
+    inbox.wait_events(&Event::Disconnected(NodeId(2)), 1);
+    drop(listener.accept().unwrap());
+    let last = accept(&listener);
+    inbox.wait_events(&Event::Connected(NodeId(2)), 2);
+    assert!(!inbox.has(&ended));
+    drop(listener);
+    drop(last);
+    inbox.wait_event(&ended);
+}
+
+#[test]
+fn a_peer_that_was_never_reached_has_not_ended() {
+    let vacant = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (node, inbox) = start(config(1, &[(2, vacant.to_string())]));
+    eventually("a refused dial", || last_error(&node, 2).contains("refused"));
+    assert!(!inbox.has(&Event::Ended(NodeId(2))));
+}
+
+#[test]
 fn a_peer_that_calls_is_called_back_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut config = config(1, &[(2, listener.local_addr().unwrap().to_string())]);

@@ -4,12 +4,14 @@ use crate::common::{append_of, every_message};
 use bytes::Bytes;
 use logboat_raft::{
     BootCount, Conflict, Entry, EntryKind, Epoch, GroupId, Index, LogId, MAX_COUNT, Message,
-    NodeId, Payload, ReadToken, RequestSeq, Round, SupportMessage, Term, VotersDigest,
+    NodeId, Payload, ReadToken, RequestSeq, Round, SupportMessage, SupportSettings, Term,
+    VotersDigest,
 };
 use logboat_transport::{DecodeError, Outgoing, Parcel, RequestId, decode};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use std::time::Duration;
 
 const HEADER_BYTES: usize = 12;
 
@@ -101,14 +103,18 @@ fn payload(group: GroupId) -> impl Strategy<Value = Payload> {
 
 fn support() -> impl Strategy<Value = SupportMessage> {
     prop_oneof![
-        (count(), count(), any::<bool>()).prop_map(|(boot, seq, heard)| SupportMessage::Request {
-            boot: BootCount(boot),
-            seq: RequestSeq(seq),
-            heard,
-        }),
-        (count(), count(), count(), any::<bool>()).prop_map(|(boot, seq, epoch, prolonged)| {
+        (count(), count(), any::<bool>(), any::<u64>(), any::<bool>()).prop_map(
+            |(boot, seq, heard, timeout_us, leases)| {
+                let (boot, seq) = (BootCount(boot), RequestSeq(seq));
+                let timeout = Duration::from_micros(timeout_us);
+                let settings = SupportSettings { timeout, leases };
+                SupportMessage::Request { boot, seq, heard, settings }
+            }
+        ),
+        (count(), count(), count(), any::<u64>()).prop_map(|(boot, seq, epoch, lease_us)| {
             let (boot, seq) = (BootCount(boot), RequestSeq(seq));
-            SupportMessage::Granted { boot, seq, epoch: Epoch(epoch), prolonged }
+            let lease = Duration::from_micros(lease_us);
+            SupportMessage::Granted { boot, seq, epoch: Epoch(epoch), lease }
         }),
         (count(), any::<u32>(), count()).prop_map(|(boot, worker, round)| {
             SupportMessage::Confirm { boot: BootCount(boot), worker, round: Round(round) }
@@ -360,7 +366,8 @@ fn implausible_numbers_are_refused_and_named() {
 
 fn request(boot: u64, seq: u64) -> Parcel {
     let (boot, seq) = (BootCount(boot), RequestSeq(seq));
-    Parcel::Support(SupportMessage::Request { boot, seq, heard: false })
+    let settings = SupportSettings { timeout: Duration::ZERO, leases: false };
+    Parcel::Support(SupportMessage::Request { boot, seq, heard: false, settings })
 }
 
 #[test]
@@ -419,15 +426,19 @@ fn the_bytes_of_every_parcel_are_pinned() {
     pin("reply", &|outgoing| outgoing.push_reply(RequestId(300), b"answer"));
     pin("snapshot refused", &|outgoing| outgoing.push_snapshot_refused(GroupId(7), last));
     let (boot, round, worker) = (BootCount(3), Round(300), 1);
+    let settings = SupportSettings { timeout: Duration::from_millis(2_500), leases: true };
     for (name, message) in [
-        ("support request", SupportMessage::Request { boot, seq: RequestSeq(300), heard: true }),
+        (
+            "support request",
+            SupportMessage::Request { boot, seq: RequestSeq(300), heard: true, settings },
+        ),
         (
             "support granted",
             SupportMessage::Granted {
                 boot,
                 seq: RequestSeq(300),
                 epoch: Epoch(2),
-                prolonged: true,
+                lease: Duration::from_millis(2_500),
             },
         ),
         ("confirm", SupportMessage::Confirm { boot, worker, round }),

@@ -4,7 +4,8 @@ use super::bits::salted_crc;
 use super::effect::{Change, Effect};
 use super::header::{BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader};
 use super::record::{
-    APPEND, COMPACT, GRANT, HARD_STATE, HAS_VOTE, IS_FORTIFIED, IS_LIVE, RESET, REWRITE, VOTERS,
+    APPEND, COMPACT, GRANT, HARD_STATE, HAS_LEASE, HAS_VOTE, IS_FORTIFIED, IS_LIVE, RESET, REWRITE,
+    VOTERS,
 };
 use crate::wal::disk::{BLOCK_BYTES, aligned, unaligned_bytes};
 use logboat_raft::{Entry, Grant, GroupId, HardState, LogId, LogWrite, NodeId, Persist};
@@ -80,7 +81,13 @@ impl Encoder {
         self.record(GRANT, Effect::Grant(peer, grant), &[], |header| {
             put(header, grant.epoch.0);
             put(header, grant.boot.0);
-            header.push(u8::from(grant.live) * IS_LIVE);
+            let lease_us = u64::try_from(grant.lease.as_micros()).unwrap_or(u64::MAX);
+            let has_lease = u8::from(lease_us > 0) * HAS_LEASE;
+            let is_live = u8::from(grant.live) * IS_LIVE;
+            header.push(is_live | has_lease);
+            if lease_us > 0 {
+                put(header, lease_us);
+            }
         });
     }
 
@@ -194,6 +201,7 @@ mod tests {
     use crate::wal::format::record::Record;
     use bytes::Bytes;
     use logboat_raft::{BootCount, EntryKind, Epoch, Fortification, Index, Term};
+    use std::time::Duration;
 
     #[test]
     fn hard_states_voters_and_grants_are_read_as_they_were_written() {
@@ -206,8 +214,10 @@ mod tests {
             effects.push(Effect::Group(GroupId(u64::MAX), Change::HardState(state)));
         }
         for (epoch, live) in [(0, false), (0, true), (u64::MAX, false), (u64::MAX, true)] {
-            let grant = Grant { epoch: Epoch(epoch), boot: BootCount(128), live };
-            effects.push(Effect::Grant(NodeId(epoch), grant));
+            for lease in [0, 1, u64::MAX].map(Duration::from_micros) {
+                let grant = Grant { epoch: Epoch(epoch), boot: BootCount(128), live, lease };
+                effects.push(Effect::Grant(NodeId(epoch), grant));
+            }
         }
         for voters in [&[][..], &[NodeId(1)], &[NodeId(1), NodeId(128), NodeId(u64::MAX)]] {
             effects.push(Effect::Group(GroupId(9), Change::Voters(voters.into())));

@@ -9,8 +9,9 @@
 //! append, rewrite : term, first index, count, then for each entry: length, kind (a byte), its
 //!                   own CRC-32; the entries' data follow the header's CRC, one after the other
 //! voters          : count, then the node of each voter, ascending
-//! grant           : epoch, boot count, flags (1: the support stands); a peer stands in the place
-//!                   of the group
+//! grant           : epoch, boot count, flags (1: the support stands, 2: leases are promised);
+//!                   if they are: the longest, in microseconds; a peer stands in the place of the
+//!                   group
 //! ```
 //! Kinds are a byte, numbers LEB128 varints, CRCs four bytes little-endian.
 //!
@@ -26,6 +27,7 @@ use logboat_raft::{
     Index, LogId, NodeId, Term, checksum,
 };
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) const HARD_STATE: u8 = 1;
 pub(crate) const APPEND: u8 = 2;
@@ -38,8 +40,9 @@ pub(crate) const VOTERS: u8 = 7;
 /// Flags of a hard state.
 pub(crate) const HAS_VOTE: u8 = 1;
 pub(crate) const IS_FORTIFIED: u8 = 2;
-/// A flag of a grant.
+/// Flags of a grant.
 pub(crate) const IS_LIVE: u8 = 1;
+pub(crate) const HAS_LEASE: u8 = 2;
 
 const CRC_BYTES: usize = 4;
 
@@ -236,7 +239,10 @@ impl Cursor<'_> {
 
     fn grant(&mut self) -> Option<Grant> {
         let (epoch, boot) = (Epoch(self.varint()?), BootCount(self.varint()?));
-        Some(Grant { epoch, boot, live: self.byte()? & IS_LIVE != 0 })
+        let flags = self.byte()?;
+        let lease_us = if flags & HAS_LEASE != 0 { self.varint()? } else { 0 };
+        let lease = Duration::from_micros(lease_us);
+        Some(Grant { epoch, boot, live: flags & IS_LIVE != 0, lease })
     }
 
     fn voters(&mut self) -> Option<Arc<[NodeId]>> {

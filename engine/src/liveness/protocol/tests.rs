@@ -1,0 +1,198 @@
+//! Support between two nodes: how long it lasts, and what a lease may count on.
+
+use super::*;
+use logboat_raft::Round;
+
+const TIMING: LivenessTiming = LivenessTiming {
+    heartbeat_interval: Duration::from_millis(100),
+    support_timeout: Duration::from_millis(1_000),
+    leases: true,
+    max_clock_drift: 0.1,
+};
+
+/// The node that is supported, and the one that supports it.
+const LEADER: NodeId = NodeId(1);
+const SUPPORTER: NodeId = NodeId(2);
+
+/// A node and its disk, which takes everything at once.
+struct Host {
+    liveness: Liveness,
+    grants: BTreeMap<NodeId, Grant>,
+    lease: Option<Lease>,
+}
+
+impl Host {
+    fn new(own: NodeId, timing: LivenessTiming) -> Self {
+        Self::restart(own, BTreeMap::new(), timing, Time(0))
+    }
+
+    fn restart(
+        own: NodeId,
+        grants: BTreeMap<NodeId, Grant>,
+        timing: LivenessTiming,
+        now: Time,
+    ) -> Self {
+        let boot = BootCount(1);
+        let liveness = Liveness::new(own, [LEADER, SUPPORTER], boot, true, &grants, timing, now);
+        Self { liveness, grants, lease: None }
+    }
+
+    /// Does something; answers what it sends, and the settings of which it complains.
+    fn step(
+        &mut self,
+        run: impl FnOnce(&mut Liveness, &mut Vec<Effect>),
+    ) -> (Vec<SupportMessage>, Vec<SupportSettings>) {
+        let (mut effects, mut sent, mut differing) = (Vec::new(), Vec::new(), Vec::new());
+        run(&mut self.liveness, &mut effects);
+        for effect in effects {
+            match effect {
+                Effect::Persist(node, grant) => {
+                    self.grants.insert(node, grant);
+                    self.liveness.persisted(node, grant);
+                }
+                Effect::Send(_, message) | Effect::SendWhenDurable(_, message) => {
+                    sent.push(message);
+                }
+                Effect::Lease(_, lease) => self.lease = Some(lease),
+                Effect::SettingsDiffer(_, settings) => differing.push(settings),
+                Effect::SupportForChanged(..) | Effect::SupportFromChanged(..) => {}
+            }
+        }
+        (sent, differing)
+    }
+
+    fn supports(&self, node: NodeId) -> bool {
+        self.liveness.support_for().any(|(supported, _)| supported == node)
+    }
+}
+
+/// The leader's node asks at `now`, and gets its answer at once. Answers the settings that the
+/// supporter complains of.
+fn ask(leader: &mut Host, supporter: &mut Host, now: Time) -> Vec<SupportSettings> {
+    let (requests, _) = leader.step(|liveness, effects| liveness.tick(now, effects));
+    let mut differing = Vec::new();
+    for request in requests {
+        let (answers, named) =
+            supporter.step(|liveness, effects| liveness.receive(LEADER, request, now, effects));
+        differing.extend(named);
+        for answer in answers {
+            leader.step(|liveness, effects| liveness.receive(SUPPORTER, answer, now, effects));
+        }
+    }
+    differing
+}
+
+/// The supporter is told that the leader's process has ended, and time goes on. Answers until when
+/// it goes on supporting the leader's node.
+fn supported_until(supporter: &mut Host, told: Time) -> Time {
+    supporter.step(|liveness, effects| liveness.peer_ended(LEADER, told, effects));
+    let mut now = told;
+    while supporter.supports(LEADER) {
+        now = supporter.liveness.next_deadline().max(now);
+        supporter.step(|liveness, effects| liveness.tick(now, effects));
+    }
+    now
+}
+
+const fn ms(ms: u64) -> Time {
+    Time::from_millis(ms)
+}
+
+#[test]
+fn without_leases_the_end_of_a_process_ends_its_support_at_once() {
+    let timing = LivenessTiming { leases: false, ..TIMING };
+    let (mut leader, mut supporter) = (Host::new(LEADER, timing), Host::new(SUPPORTER, timing));
+    ask(&mut leader, &mut supporter, ms(0));
+    assert!(supporter.supports(LEADER));
+    assert_eq!(leader.lease, None, "none is promised");
+    assert_eq!(supported_until(&mut supporter, ms(10)), ms(10));
+    // It lives after all.
+    ask(&mut leader, &mut supporter, ms(100));
+    assert!(supporter.supports(LEADER));
+}
+
+#[test]
+fn with_leases_the_withdrawal_waits_for_the_last_one() {
+    let (mut leader, mut supporter) = (Host::new(LEADER, TIMING), Host::new(SUPPORTER, TIMING));
+    ask(&mut leader, &mut supporter, ms(0));
+    ask(&mut leader, &mut supporter, ms(100));
+    let lease = leader.lease.unwrap();
+    let until = supported_until(&mut supporter, ms(110));
+    assert!(lease.until < until && until == ms(1_100), "{lease:?}, {until:?}");
+}
+
+#[test]
+fn a_lease_is_what_the_supporter_promised() {
+    let short = LivenessTiming { support_timeout: Duration::from_millis(400), ..TIMING };
+    let (mut leader, mut supporter) = (Host::new(LEADER, TIMING), Host::new(SUPPORTER, short));
+    let named = ask(&mut leader, &mut supporter, ms(0));
+    let lease = leader.lease.unwrap();
+    assert!(lease.until <= ms(400), "{lease:?}");
+    assert!(lease.until < supported_until(&mut supporter, ms(1)));
+    assert_eq!(named, [TIMING.settings()], "the difference is named");
+
+    let none = LivenessTiming { leases: false, ..TIMING };
+    let (mut leader, mut supporter) = (Host::new(LEADER, TIMING), Host::new(SUPPORTER, none));
+    ask(&mut leader, &mut supporter, ms(0));
+    assert_eq!(leader.lease, None);
+    let named: Vec<_> = supporter.liveness.differing_settings().collect();
+    assert_eq!(named, [(LEADER, TIMING.settings())]);
+    assert!(ask(&mut leader, &mut supporter, ms(100)).is_empty(), "once");
+}
+
+#[test]
+fn a_restart_with_other_settings_keeps_to_a_lease_that_was_promised() {
+    let (mut leader, mut supporter) = (Host::new(LEADER, TIMING), Host::new(SUPPORTER, TIMING));
+    ask(&mut leader, &mut supporter, ms(0));
+    ask(&mut leader, &mut supporter, ms(100));
+    let lease = leader.lease.unwrap();
+    let short = Duration::from_millis(300);
+    let other = LivenessTiming { support_timeout: short, leases: false, ..TIMING };
+    let mut supporter = Host::restart(SUPPORTER, supporter.grants, other, ms(150));
+    assert!(supported_until(&mut supporter, ms(160)) > lease.until);
+}
+
+#[test]
+fn a_lease_is_promised_once_a_restart_would_keep_to_it() {
+    let none = LivenessTiming { leases: false, ..TIMING };
+    let (mut leader, mut supporter) = (Host::new(LEADER, TIMING), Host::new(SUPPORTER, none));
+    ask(&mut leader, &mut supporter, ms(0));
+    let mut supporter = Host::restart(SUPPORTER, supporter.grants, TIMING, ms(50));
+    ask(&mut leader, &mut supporter, ms(100));
+    ask(&mut leader, &mut supporter, ms(200));
+    assert!(leader.lease.is_some_and(|lease| lease.until > ms(1_000)), "{:?}", leader.lease);
+    assert_eq!(supporter.grants[&LEADER].lease, TIMING.support_timeout);
+    assert_eq!(supporter.grants[&LEADER].epoch, Epoch(1), "nobody has to fortify anew");
+}
+
+#[test]
+fn answers_of_a_process_that_has_ended_count_no_more() {
+    let (mut leader, mut supporter) = (Host::new(LEADER, TIMING), Host::new(SUPPORTER, TIMING));
+    let (requests, _) = leader.step(|liveness, effects| liveness.tick(ms(0), effects));
+    let (answers, _) =
+        supporter.step(|liveness, effects| liveness.receive(LEADER, requests[0], ms(1), effects));
+    leader.step(|liveness, effects| liveness.peer_ended(SUPPORTER, ms(2), effects));
+    leader.step(|liveness, effects| liveness.receive(SUPPORTER, answers[0], ms(3), effects));
+    assert!(!leader.liveness.reaches(SUPPORTER));
+    ask(&mut leader, &mut supporter, ms(100));
+    assert!(leader.liveness.reaches(SUPPORTER));
+}
+
+#[test]
+fn a_node_that_is_not_founded_asks_for_nothing_and_promises_nothing() {
+    let (own, peer, boot) = (NodeId(1), NodeId(2), BootCount(1));
+    let grants = BTreeMap::new();
+    let mut liveness = Liveness::new(own, [own, peer], boot, false, &grants, TIMING, Time(0));
+    let (seq, settings) = (RequestSeq(1), TIMING.settings());
+    let request = SupportMessage::Request { boot, seq, heard: true, settings };
+    let question = SupportMessage::Confirm { boot, worker: 0, round: Round(1) };
+    let mut effects = Vec::new();
+    for message in [request, question] {
+        liveness.receive(peer, message, Time(1_000), &mut effects);
+    }
+    liveness.tick(Time(2_000_000), &mut effects);
+    assert_eq!(effects, []);
+    liveness.found(Time(3_000_000));
+    liveness.tick(Time(3_000_000), &mut effects);
+    assert!(matches!(effects[..], [Effect::Persist(..), Effect::SendWhenDurable(..)]));
+}
