@@ -23,24 +23,38 @@ use tokio::task::JoinSet;
 /// The part of the memory budget that clients' buffers may take besides what the engine holds.
 const CLIENTS_SHARE: usize = 8;
 
-/// Runs one node until it is interrupted or terminated.
+/// Runs one node until it is interrupted or terminated, or until a port is served no longer.
 pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
     let options = options.resolve()?;
     runtime()?.block_on(async {
         let (id, clients) = (options.node.node, options.client_listen);
         let interrupted = interrupted()?;
         tokio::pin!(interrupted);
-        let server = tokio::select! {
+        let mut server = tokio::select! {
             server = Server::start(options) => server?,
             () = &mut interrupted => return Ok(()),
             never = say_what_it_waits_for(id) => match never {},
         };
         tracing::info!("node {id} serves clients on {clients}");
-        interrupted.await;
+        let ended = tokio::select! {
+            () = &mut interrupted => Ok(()),
+            failure = port_lost(&mut server.tasks) => Err(failure),
+        };
         server.stop().await;
         tracing::info!("node {id} has stopped");
-        Ok(())
+        ended
     })
+}
+
+/// Waits until a task that serves a port panics. A process that went on would seem to be well, and
+/// take no clients.
+async fn port_lost(tasks: &mut JoinSet<()>) -> Failure {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            return format!("a port is served no longer: {error}").into();
+        }
+    }
+    std::future::pending().await
 }
 
 /// Logs what the node waits for, if it starts alone.
@@ -167,5 +181,20 @@ fn stopped(stopping: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 
     async move {
         // The sender is dropped only with the server, which ends the wait as well.
         let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_whose_task_panics_ends_the_process() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async {});
+        tasks.spawn(async { panic!("number {}", 7) });
+        tasks.spawn(std::future::pending());
+        let failure = port_lost(&mut tasks).await.to_string();
+        assert!(failure.contains("number 7"), "{failure}");
     }
 }
