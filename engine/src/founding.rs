@@ -28,8 +28,8 @@ pub enum Founding {
     /// All others must have recorded it.
     #[default]
     All,
-    /// All others but these, which are a minority and are not there yet. Whoever says so answers for
-    /// it that this node's directory was not lost: those that are left can't tell.
+    /// All others but these, which are a minority and are not there yet. Whoever says so answers
+    /// for it that none of them remembers a directory of this node that was lost.
     Without(BTreeSet<NodeId>),
 }
 

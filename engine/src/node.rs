@@ -121,8 +121,8 @@ impl Node {
         })
     }
 
-    /// Starts a node over the transport that `connect` makes for its identity, this start of it, and
-    /// its inbox.
+    /// Starts a node over the transport that `connect` makes for its identity, this start of it,
+    /// and its inbox.
     ///
     /// # Errors
     /// See [`StartError`].

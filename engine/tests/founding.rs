@@ -7,6 +7,8 @@ mod common;
 
 use bytes::Bytes;
 use common::{Counter, TestResult, number};
+use logboat::transport::LogPosition;
+use logboat::wal::{SegmentState, inspect};
 use logboat::{
     Founding, GroupHandle, GroupId, GroupSpec, Node, NodeConfig, NodeId, RequestError, Tuning,
 };
@@ -259,6 +261,53 @@ async fn a_copy_of_a_stopped_nodes_directory_is_refused_after_the_original_went_
     nodes.start(3, Founding::All)?;
     eventually(|| nodes.are_connected(1, 3) && nodes.are_connected(2, 3)).await;
     Ok(())
+}
+
+#[tokio::test]
+async fn a_copy_that_was_made_while_the_node_ran_is_refused_by_what_its_peers_remember()
+-> TestResult {
+    let mut nodes = Nodes::new();
+    for id in [1, 2, 3] {
+        nodes.start(id, Founding::All)?;
+    }
+    nodes.propose().await;
+    let copy = copy_of(nodes.dir(3))?;
+    let copied_end = log_end(copy.path())?;
+    nodes.propose().await;
+    // Peers write down what node 3 says of its log, with what they write anyway.
+    for peer in [1, 2] {
+        loop {
+            let report = inspect(&nodes.dir(peer).join("wal"))?;
+            let grant = report.grants.get(&NodeId(3)).copied();
+            if grant.is_some_and(|grant| grant.log_end > copied_end) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        nodes.stop(peer);
+    }
+    nodes.stop(3);
+    let original = nodes.dirs.insert(NodeId(3), copy).unwrap();
+    for id in [1, 2, 3] {
+        nodes.start(id, Founding::All)?;
+    }
+    let refused = "an old copy of its directory, or a log that lost its end";
+    for peer in [1, 2] {
+        eventually(|| nodes.last_error(3, peer).contains(refused)).await;
+        eventually(|| nodes.last_error(peer, 3).contains(refused)).await;
+    }
+    nodes.stop(3);
+    nodes.dirs.insert(NodeId(3), original);
+    nodes.start(3, Founding::All)?;
+    eventually(|| nodes.are_connected(1, 3) && nodes.are_connected(2, 3)).await;
+    Ok(())
+}
+
+/// Where the log in a data directory ends.
+fn log_end(directory: &Path) -> Result<LogPosition, Box<dyn Error>> {
+    let report = inspect(&directory.join("wal"))?;
+    let active = report.segments.iter().find(|it| it.state == SegmentState::Active).unwrap();
+    Ok(LogPosition { segment: active.segment, offset: u32::try_from(active.end)? })
 }
 
 /// A copy of a directory and all that is in it.

@@ -44,9 +44,9 @@ impl Step<'_> {
         self.replica.voters
     }
 
-    /// The door of the replicas of a node that may promise nothing yet: what comes from peers, users
-    /// and the clock is let in only when the node is founded. Until then users are refused, and
-    /// peers ask in vain. What comes from the node's own disk promises nothing.
+    /// The door of the replicas of a node that may promise nothing yet: what comes from peers,
+    /// users and the clock is let in only when the node is founded. Until then users are refused,
+    /// and peers ask in vain. What comes from the node's own disk promises nothing.
     pub(crate) fn admit(&mut self, input: Input) -> Option<Input> {
         if self.support.founded {
             return Some(input);

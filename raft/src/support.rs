@@ -15,7 +15,7 @@
 //! - A follower's fortification stands in its [`HardState`](crate::HardState) and outlives the
 //!   term, so that a restart or a stray message of a later term does not set a follower free.
 
-use crate::{BootCount, Epoch, NodeId, RequestSeq, Round, Time};
+use crate::{BootCount, Epoch, LogPosition, NodeId, RequestSeq, Round, Time};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -136,6 +136,9 @@ pub struct Grant {
     /// The longest lease that may have been promised with this support, from a request of the peer
     /// on. A restart, even with other settings, keeps to it.
     pub lease: Duration,
+    /// How far the peer's log was durable, as far as the peer has said. A peer whose log ends
+    /// before that at a start has lost a part of what it had promised.
+    pub log_end: LogPosition,
 }
 
 /// The settings by which a node supports its peers. They should be the same on all nodes.
@@ -163,6 +166,8 @@ pub enum SupportMessage {
         heard: bool,
         /// By which settings the sender supports its peers.
         settings: SupportSettings,
+        /// How far the sender's log is durable.
+        log_end: LogPosition,
     },
     /// The answer to a request. A grant is durable before this leaves.
     Granted {

@@ -121,7 +121,6 @@ mod tests {
         Persist, Term, WriteSeq,
     };
     use logboat_storage::simulation::{FileDisk, InlineWal};
-    use std::time::Duration;
 
     #[test]
     fn grants_and_bonds_are_told_a_line_each() {
@@ -132,7 +131,7 @@ mod tests {
         assert_eq!(grants(&report_of(dir.path()).unwrap()), "");
         let grant = |epoch, live| {
             let (epoch, boot) = (Epoch(epoch), BootCount(4));
-            Grant { epoch, boot, live, lease: Duration::ZERO }
+            Grant { epoch, boot, live, ..Grant::default() }
         };
         let bond = Fortification { leader: NodeId(2), epoch: Epoch(17) };
         let persist = |fortified| {

@@ -30,7 +30,7 @@ impl KnownPeers {
         let text = read_checked(&directory.join(PEERS))?.unwrap_or_default();
         let known = text.lines().map(parse_line).collect::<Option<_>>();
         let known = known.ok_or_else(|| {
-            io::Error::new(ErrorKind::InvalidData, "a line of it names no peer as this build does")
+            io::Error::new(ErrorKind::InvalidData, "it has a line that names no peer")
         })?;
         Ok(Self { directory: directory.to_owned(), known: Mutex::new(known) })
     }

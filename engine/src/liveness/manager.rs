@@ -4,7 +4,8 @@
 use crate::liveness::clock::Clock;
 use crate::liveness::protocol::{Effect, Liveness};
 use logboat_raft::{
-    BootCount, Confirmation, Epoch, Grant, Lease, NodeId, SupportMessage, SupportSettings, Time,
+    BootCount, Confirmation, Epoch, Grant, Lease, LogPosition, NodeId, SupportMessage,
+    SupportSettings, Time,
 };
 use logboat_storage::{Batch, Poisoned, Wal};
 use logboat_transport::{Outgoing, Transport};
@@ -72,6 +73,11 @@ impl LivenessManager {
         self.state.lock().liveness.found(now);
     }
 
+    /// How far the log of `peer` was durable, as far as the peer has said.
+    pub(crate) fn log_end(&self, peer: NodeId) -> LogPosition {
+        self.state.lock().liveness.log_end(peer)
+    }
+
     /// How often this node has started.
     pub(crate) const fn boot(&self) -> BootCount {
         self.boot
@@ -110,7 +116,8 @@ impl LivenessManager {
     /// Does what time asks for.
     pub(crate) fn tick(self: &Arc<Self>) {
         let now = self.now();
-        self.step(|liveness, effects| liveness.tick(now, effects));
+        let log_end = self.wal.durable_end();
+        self.step(|liveness, effects| liveness.tick(now, log_end, effects));
     }
 
     /// The process of a peer has ended, or so it seems.

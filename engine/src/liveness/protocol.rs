@@ -34,7 +34,8 @@
 mod tests;
 
 use logboat_raft::{
-    BootCount, Epoch, Grant, Lease, NodeId, RequestSeq, SupportMessage, SupportSettings, Time,
+    BootCount, Epoch, Grant, Lease, LogPosition, NodeId, RequestSeq, SupportMessage,
+    SupportSettings, Time,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -126,6 +127,7 @@ struct Request {
     seq: RequestSeq,
     heard: bool,
     settings: SupportSettings,
+    log_end: LogPosition,
 }
 
 /// An answer as it arrives: see [`SupportMessage::Granted`].
@@ -148,6 +150,8 @@ struct Peer {
     node: NodeId,
     /// What this node promised it.
     grant: Grant,
+    /// What the log says, or soon will, of how far the peer's log was durable.
+    noted: LogPosition,
     /// What of that is durable: the newest epoch, and the lease that may be promised at it.
     durable: (Epoch, Duration),
     /// When the promise is withdrawn, unless a request comes.
@@ -181,6 +185,7 @@ impl Liveness {
             node,
             grant: recorded(node),
             durable: (recorded(node).epoch, recorded(node).lease),
+            noted: recorded(node).log_end,
             deadline: now + timing.support_timeout,
             promised_until: now + recorded(node).lease,
             support_from: None,
@@ -223,6 +228,13 @@ impl Liveness {
         self.peers.iter().any(|peer| peer.node == node && peer.support_from.is_some())
     }
 
+    /// How far the log of `node` was durable, as far as that node has said.
+    #[must_use]
+    pub fn log_end(&self, node: NodeId) -> LogPosition {
+        let peer = self.peers.iter().find(|peer| peer.node == node);
+        peer.map_or_else(LogPosition::default, |peer| peer.grant.log_end)
+    }
+
     /// Whether this node may promise anything.
     #[must_use]
     pub const fn is_founded(&self) -> bool {
@@ -255,13 +267,13 @@ impl Liveness {
 
     /// Asks for support when that is due. Withdraws it from peers that were silent for too long,
     /// and counts no longer on peers that did not answer for as long.
-    pub fn tick(&mut self, now: Time, effects: &mut Vec<Effect>) {
+    pub fn tick(&mut self, now: Time, log_end: LogPosition, effects: &mut Vec<Effect>) {
         if !self.founded {
             return;
         }
         if self.next_requests <= now {
             self.next_requests = now + self.timing.heartbeat_interval;
-            self.request(now, effects);
+            self.request(now, log_end, effects);
         }
         for peer in &mut self.peers {
             if peer.withdrawal() <= now {
@@ -303,8 +315,9 @@ impl Liveness {
             return;
         };
         match message {
-            SupportMessage::Request { boot, seq, heard, settings } => {
-                self.requested(at, Request { boot, seq, heard, settings }, now, effects);
+            SupportMessage::Request { boot, seq, heard, settings, log_end } => {
+                let request = Request { boot, seq, heard, settings, log_end };
+                self.requested(at, request, now, effects);
             }
             SupportMessage::Granted { boot, seq, epoch, lease } if boot == self.boot => {
                 self.granted(at, Granted { seq, epoch, lease }, effects);
@@ -330,18 +343,23 @@ impl Liveness {
 
     /// The requests leave when the disk has taken a write of this node, its boot count, so that a
     /// node whose disk stands still loses its support.
-    fn request(&mut self, now: Time, effects: &mut Vec<Effect>) {
+    ///
+    /// What the peers have said of their logs is written along with that.
+    fn request(&mut self, now: Time, log_end: LogPosition, effects: &mut Vec<Effect>) {
         self.seq = self.seq.next();
         self.requests.push_back(SentRequest { seq: self.seq, asked: now });
         if self.requests.len() > REMEMBERED_REQUESTS {
             self.requests.pop_front();
         }
         let (boot, seq, settings) = (self.boot, self.seq, self.timing.settings());
-        let own = Grant { boot, live: true, ..Grant::default() };
+        let own = Grant { boot, live: true, log_end, ..Grant::default() };
         effects.push(Effect::Persist(self.own, own));
-        for peer in &self.peers {
+        for peer in &mut self.peers {
+            if peer.grant.log_end > peer.noted {
+                peer.persist(effects);
+            }
             let heard = peer.support_from.is_some();
-            let request = SupportMessage::Request { boot, seq, heard, settings };
+            let request = SupportMessage::Request { boot, seq, heard, settings, log_end };
             effects.push(Effect::SendWhenDurable(peer.node, request));
         }
     }
@@ -350,12 +368,13 @@ impl Liveness {
     /// peer's next boot. Support that the peer does not hear of is not prolonged: on a link that
     /// works in this direction only, the peer could not lead, and nobody would take its place.
     fn requested(&mut self, at: usize, request: Request, now: Time, effects: &mut Vec<Effect>) {
-        let Request { boot, seq, heard, settings } = request;
+        let Request { boot, seq, heard, settings, log_end } = request;
         let own = self.timing.settings();
         let peer = &mut self.peers[at];
         if boot < peer.grant.boot {
             return; // It was on its way for so long that the peer has restarted since.
         }
+        peer.grant.log_end = peer.grant.log_end.advance(log_end);
         if peer.settings.replace(settings) != Some(settings) && settings != own {
             effects.push(Effect::SettingsDiffer(peer.node, settings));
         }
@@ -364,13 +383,13 @@ impl Liveness {
         let promise = if prolonged { self.timing.promise() } else { Duration::ZERO };
         if anew {
             let epoch = Epoch(peer.grant.epoch.0 + 1);
-            peer.grant = Grant { epoch, boot, live: true, lease: promise };
-            effects.push(Effect::Persist(peer.node, peer.grant));
+            peer.grant = Grant { epoch, boot, live: true, lease: promise, ..peer.grant };
+            peer.persist(effects);
             effects.push(Effect::SupportForChanged(peer.node, Some(epoch)));
         } else if peer.grant.lease < promise {
             // Given by other settings, before a restart: from the next request on.
             peer.grant.lease = promise;
-            effects.push(Effect::Persist(peer.node, peer.grant));
+            peer.persist(effects);
         }
         let epoch = peer.grant.epoch;
         let is_durable = epoch <= peer.durable.0;
@@ -431,11 +450,17 @@ impl Peer {
         }
     }
 
+    /// Has what is promised to the peer written, and how far its log is known to be durable.
+    fn persist(&mut self, effects: &mut Vec<Effect>) {
+        self.noted = self.grant.log_end;
+        effects.push(Effect::Persist(self.node, self.grant));
+    }
+
     /// Ends the promise, if it stands.
     fn withdraw(&mut self, effects: &mut Vec<Effect>) {
         if self.grant.live {
             self.grant.live = false;
-            effects.push(Effect::Persist(self.node, self.grant));
+            self.persist(effects);
             effects.push(Effect::SupportForChanged(self.node, None));
         }
     }

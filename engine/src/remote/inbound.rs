@@ -86,7 +86,8 @@ impl Inbox for Inbound {
     }
 
     fn remembered(&self, peer: NodeId) -> Option<NodeBoot> {
-        self.known_peers.get(peer)
+        let boot = self.known_peers.get(peer)?;
+        Some(NodeBoot { log_end: boot.log_end.max(self.liveness.log_end(peer)), ..boot })
     }
 
     fn remember(&self, peer: NodeId, boot: NodeBoot) -> io::Result<()> {
@@ -269,7 +270,7 @@ impl Inbound {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use logboat_raft::{BootCount, RequestSeq, Round, SupportSettings};
+    use logboat_raft::{BootCount, LogPosition, RequestSeq, Round, SupportSettings};
     use std::time::Duration;
 
     #[test]
@@ -278,7 +279,8 @@ mod tests {
         let settings = SupportSettings { timeout: Duration::ZERO, leases: false };
         let request = |seq| {
             let seq = RequestSeq(seq);
-            SupportMessage::Request { boot, seq, heard: true, settings }
+            let log_end = LogPosition::default();
+            SupportMessage::Request { boot, seq, heard: true, settings, log_end }
         };
         let confirm = |worker, round| SupportMessage::Confirm { boot, worker, round: Round(round) };
         let mut newest = NewestSupport::default();

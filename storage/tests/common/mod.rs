@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use logboat_raft::{
     BootCount, Entry, EntryKind, Epoch, Fortification, Grant, GroupId, HardState, Index, LogId,
-    LogWrite, NodeId, Persist, Restored, Term, TermRun, WriteSeq,
+    LogPosition, LogWrite, NodeId, Persist, Restored, Term, TermRun, WriteSeq,
 };
 use logboat_storage::simulation::{Disk, InlineWal};
 use logboat_storage::{Recovered, WalOptions};
@@ -126,7 +126,8 @@ pub fn next_grant(model: &Model, op: Op) -> (NodeId, Grant) {
     let epoch = Epoch(before.epoch.0 + u64::from(op.bytes) * u64::from(op.back));
     let boot = BootCount(before.boot.0 + u64::from(op.back / 2));
     let lease = Duration::from_micros(op.size as u64);
-    (peer, Grant { epoch, boot, live: op.size.is_multiple_of(2), lease })
+    let log_end = LogPosition::unpack(op.size.into());
+    (peer, Grant { epoch, boot, live: op.size.is_multiple_of(2), lease, log_end })
 }
 
 /// Turns an op into a write that continues what the model holds.
@@ -183,8 +184,8 @@ pub fn entry(group: GroupId, term: Term, index: Index, bytes: usize) -> Entry {
 
 /// Support that stands.
 pub fn grant(peer: u64, epoch: u64) -> (NodeId, Grant) {
-    let lease = Duration::ZERO;
-    (NodeId(peer), Grant { epoch: Epoch(epoch), boot: BootCount(1), live: true, lease })
+    let (epoch, boot) = (Epoch(epoch), BootCount(1));
+    (NodeId(peer), Grant { epoch, boot, live: true, ..Grant::default() })
 }
 
 /// A write of entries alone.

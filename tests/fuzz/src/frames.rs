@@ -4,7 +4,7 @@ use crate::messages::{group, message};
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use logboat_raft::{
-    BootCount, MAX_COUNT, NodeId, RequestSeq, Round, SupportMessage, SupportSettings,
+    BootCount, LogPosition, MAX_COUNT, NodeId, RequestSeq, Round, SupportMessage, SupportSettings,
 };
 use logboat_transport::{Outgoing, Parcel, RequestId, decode};
 use std::time::Duration;
@@ -98,7 +98,8 @@ fn support(input: &mut Unstructured<'_>) -> Result<SupportMessage> {
             let (heard, leases) = (input.arbitrary()?, input.arbitrary()?);
             let timeout = Duration::from_micros(input.arbitrary()?);
             let settings = SupportSettings { timeout, leases };
-            SupportMessage::Request { boot, seq, heard, settings }
+            let log_end = LogPosition::unpack(input.arbitrary()?);
+            SupportMessage::Request { boot, seq, heard, settings, log_end }
         }
         1 => {
             let epoch = epoch.unwrap_or_default();

@@ -61,8 +61,13 @@ fn open_and_use(disk: &SimDisk) -> Option<Recovered> {
     let (group, peer) = (GroupId(u64::MAX), NodeId(u64::MAX));
     recovered.groups.remove(&group);
     recovered.grants.remove(&peer);
-    let grant =
-        Grant { epoch: Epoch(7), boot: BootCount(2), live: true, lease: Duration::from_secs(2) };
+    let grant = Grant {
+        epoch: Epoch(7),
+        boot: BootCount(2),
+        live: true,
+        lease: Duration::from_secs(2),
+        ..Grant::default()
+    };
     let fortified = Some(Fortification { leader: peer, epoch: grant.epoch });
     let reset = LogWrite::Reset(LogId::new(Term(1), Index(4)));
     let append = LogWrite::Append([entry(group, Term(1), Index(5), 10)].into_iter().collect());
@@ -147,7 +152,7 @@ fn grants(input: &mut Unstructured<'_>) -> Result<Vec<(NodeId, Grant)>> {
         let (epoch, boot, live): (u8, u8, bool) = input.arbitrary()?;
         let lease = Duration::from_micros(if live { peer } else { 0 });
         let (epoch, boot) = (Epoch(epoch.into()), BootCount(boot.into()));
-        Ok((NodeId(peer), Grant { epoch, boot, live, lease }))
+        Ok((NodeId(peer), Grant { epoch, boot, live, lease, ..Grant::default() }))
     };
     granted.map(grant).collect()
 }

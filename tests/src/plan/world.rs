@@ -10,7 +10,7 @@ use super::worker::{Event as Posted, Groups};
 use crate::random::SplitMix64;
 use logboat::internals::{Effect, LivenessTiming};
 use logboat::{NodeConfig, Tuning};
-use logboat_raft::{NodeId, SupportMessage, Time};
+use logboat_raft::{LogPosition, NodeId, SupportMessage, Time};
 use logboat_transport::Outgoing;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -138,7 +138,7 @@ impl World {
             return;
         }
         let mut effects = Vec::new();
-        node.liveness.tick(now, &mut effects);
+        node.liveness.tick(now, LogPosition::default(), &mut effects);
         self.carry_out(id, effects);
         for worker in 0..WORKERS {
             let alarm = &mut self.node(id).workers[worker].alarm;

@@ -37,7 +37,8 @@ impl Process {
     pub(super) fn tick(&mut self, hardware: &mut Hardware, scene: &mut Scene) {
         let now = hardware.time(scene.now);
         let mut effects = Vec::new();
-        self.liveness.tick(now, &mut effects);
+        let log_end = self.storage.wal.lock().log().durable_end();
+        self.liveness.tick(now, log_end, &mut effects);
         self.carry_out(hardware, effects, scene);
         while let Some(slot) = self.wait_lists.pop_due(now) {
             self.post(slot.0 as usize, GroupEvent::Tick);

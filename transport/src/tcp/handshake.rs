@@ -20,14 +20,14 @@
 //! # Who is recorded
 //! A node records the incarnation of a peer only over a connection that it has dialled itself, to
 //! the peer's listed address: whoever dials in may be anybody. So a listener that has nothing
-//! recorded under the dialer's id answers [`Refusal::NotRecordedYet`] and dials back, and the dialer
-//! comes again. A connection that stands means that both have recorded each other.
+//! recorded under the dialer's id answers [`Refusal::NotRecordedYet`] and dials back, and the
+//! dialer comes again. A connection that stands means that both have recorded each other.
 //!
 //! # What a stranger learns
 //! A dialer of another version, another cluster or an unknown id learns the protocol's version and
 //! that it was refused: all else in its answer is zero. A node's own incarnation is told to whoever
-//! is welcome, and to a dialer of whom nothing is recorded, which needs it to record this node. What
-//! is remembered of a node is told to whoever names its incarnation, and never the nonce.
+//! is welcome, and to a dialer of whom nothing is recorded, which needs it to record this node.
+//! What is remembered of a node is told to whoever names its incarnation, and never the nonce.
 
 use crate::api::Inbox;
 use crate::config::TransportConfig;

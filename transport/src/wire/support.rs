@@ -4,19 +4,20 @@ use crate::error::DecodeError;
 use crate::wire::fields::{put_epoch, put_varint};
 use crate::wire::kind;
 use crate::wire::reader::Reader;
-use logboat_raft::{BootCount, RequestSeq, Round, SupportMessage, SupportSettings};
+use logboat_raft::{BootCount, LogPosition, RequestSeq, Round, SupportMessage, SupportSettings};
 use std::time::Duration;
 
 /// Appends a message, its kind first.
 pub(super) fn put_support(fields: &mut Vec<u8>, message: &SupportMessage) {
     match *message {
-        SupportMessage::Request { boot, seq, heard, settings } => {
+        SupportMessage::Request { boot, seq, heard, settings, log_end } => {
             fields.push(kind::SUPPORT_REQUEST);
             put_varint(fields, boot.0);
             put_varint(fields, seq.0);
             fields.push(u8::from(heard));
             put_duration(fields, settings.timeout);
             fields.push(u8::from(settings.leases));
+            put_varint(fields, log_end.pack());
         }
         SupportMessage::Granted { boot, seq, epoch, lease } => {
             fields.push(kind::SUPPORT_GRANTED);
@@ -56,6 +57,7 @@ pub(super) fn read_support(
             seq: RequestSeq(reader.count("request number")?),
             heard: reader.bool()?,
             settings: SupportSettings { timeout: read_duration(reader)?, leases: reader.bool()? },
+            log_end: LogPosition::unpack(reader.varint()?),
         },
         kind::SUPPORT_GRANTED => {
             let (seq, epoch) = (RequestSeq(reader.count("request number")?), reader.epoch()?);

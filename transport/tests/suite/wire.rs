@@ -3,8 +3,8 @@
 use crate::common::{append_of, every_message};
 use bytes::Bytes;
 use logboat_raft::{
-    BootCount, Conflict, Entry, EntryKind, Epoch, GroupId, Index, LogId, MAX_COUNT, Message,
-    NodeId, Payload, ReadToken, RequestSeq, Round, SupportMessage, SupportSettings, Term,
+    BootCount, Conflict, Entry, EntryKind, Epoch, GroupId, Index, LogId, LogPosition, MAX_COUNT,
+    Message, NodeId, Payload, ReadToken, RequestSeq, Round, SupportMessage, SupportSettings, Term,
     VotersDigest,
 };
 use logboat_transport::{DecodeError, Outgoing, Parcel, RequestId, decode};
@@ -103,12 +103,13 @@ fn payload(group: GroupId) -> impl Strategy<Value = Payload> {
 
 fn support() -> impl Strategy<Value = SupportMessage> {
     prop_oneof![
-        (count(), count(), any::<bool>(), any::<u64>(), any::<bool>()).prop_map(
-            |(boot, seq, heard, timeout_us, leases)| {
+        (count(), count(), any::<bool>(), any::<u64>(), any::<bool>(), any::<u64>()).prop_map(
+            |(boot, seq, heard, timeout_us, leases, log_end)| {
+                let log_end = LogPosition::unpack(log_end);
                 let (boot, seq) = (BootCount(boot), RequestSeq(seq));
                 let timeout = Duration::from_micros(timeout_us);
                 let settings = SupportSettings { timeout, leases };
-                SupportMessage::Request { boot, seq, heard, settings }
+                SupportMessage::Request { boot, seq, heard, settings, log_end }
             }
         ),
         (count(), count(), count(), any::<u64>()).prop_map(|(boot, seq, epoch, lease_us)| {
@@ -367,7 +368,13 @@ fn implausible_numbers_are_refused_and_named() {
 fn request(boot: u64, seq: u64) -> Parcel {
     let (boot, seq) = (BootCount(boot), RequestSeq(seq));
     let settings = SupportSettings { timeout: Duration::ZERO, leases: false };
-    Parcel::Support(SupportMessage::Request { boot, seq, heard: false, settings })
+    Parcel::Support(SupportMessage::Request {
+        boot,
+        seq,
+        heard: false,
+        settings,
+        log_end: LogPosition::default(),
+    })
 }
 
 #[test]
@@ -430,7 +437,13 @@ fn the_bytes_of_every_parcel_are_pinned() {
     for (name, message) in [
         (
             "support request",
-            SupportMessage::Request { boot, seq: RequestSeq(300), heard: true, settings },
+            SupportMessage::Request {
+                boot,
+                seq: RequestSeq(300),
+                heard: true,
+                settings,
+                log_end: LogPosition { segment: 1, offset: 5 },
+            },
         ),
         (
             "support granted",

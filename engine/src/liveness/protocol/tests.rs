@@ -69,7 +69,8 @@ impl Host {
 /// The leader's node asks at `now`, and gets its answer at once. Answers the settings that the
 /// supporter complains of.
 fn ask(leader: &mut Host, supporter: &mut Host, now: Time) -> Vec<SupportSettings> {
-    let (requests, _) = leader.step(|liveness, effects| liveness.tick(now, effects));
+    let (requests, _) =
+        leader.step(|liveness, effects| liveness.tick(now, LogPosition::default(), effects));
     let mut differing = Vec::new();
     for request in requests {
         let (answers, named) =
@@ -89,7 +90,7 @@ fn supported_until(supporter: &mut Host, told: Time) -> Time {
     let mut now = told;
     while supporter.supports(LEADER) {
         now = supporter.liveness.next_deadline().max(now);
-        supporter.step(|liveness, effects| liveness.tick(now, effects));
+        supporter.step(|liveness, effects| liveness.tick(now, LogPosition::default(), effects));
     }
     now
 }
@@ -168,7 +169,8 @@ fn a_lease_is_promised_once_a_restart_would_keep_to_it() {
 #[test]
 fn answers_of_a_process_that_has_ended_count_no_more() {
     let (mut leader, mut supporter) = (Host::new(LEADER, TIMING), Host::new(SUPPORTER, TIMING));
-    let (requests, _) = leader.step(|liveness, effects| liveness.tick(ms(0), effects));
+    let (requests, _) =
+        leader.step(|liveness, effects| liveness.tick(ms(0), LogPosition::default(), effects));
     let (answers, _) =
         supporter.step(|liveness, effects| liveness.receive(LEADER, requests[0], ms(1), effects));
     leader.step(|liveness, effects| liveness.peer_ended(SUPPORTER, ms(2), effects));
@@ -184,15 +186,47 @@ fn a_node_that_is_not_founded_asks_for_nothing_and_promises_nothing() {
     let grants = BTreeMap::new();
     let mut liveness = Liveness::new(own, [own, peer], boot, false, &grants, TIMING, Time(0));
     let (seq, settings) = (RequestSeq(1), TIMING.settings());
-    let request = SupportMessage::Request { boot, seq, heard: true, settings };
+    let request = SupportMessage::Request {
+        boot,
+        seq,
+        heard: true,
+        settings,
+        log_end: LogPosition::default(),
+    };
     let question = SupportMessage::Confirm { boot, worker: 0, round: Round(1) };
     let mut effects = Vec::new();
     for message in [request, question] {
         liveness.receive(peer, message, Time(1_000), &mut effects);
     }
-    liveness.tick(Time(2_000_000), &mut effects);
+    liveness.tick(Time(2_000_000), LogPosition::default(), &mut effects);
     assert_eq!(effects, []);
     liveness.found(Time(3_000_000));
-    liveness.tick(Time(3_000_000), &mut effects);
+    liveness.tick(Time(3_000_000), LogPosition::default(), &mut effects);
     assert!(matches!(effects[..], [Effect::Persist(..), Effect::SendWhenDurable(..)]));
+}
+
+/// A request for support by `LEADER`, whose log is durable up to `log_end`.
+fn request_of(seq: u64, log_end: LogPosition) -> SupportMessage {
+    let (boot, seq, settings) = (BootCount(1), RequestSeq(seq), TIMING.settings());
+    SupportMessage::Request { boot, seq, heard: true, settings, log_end }
+}
+
+#[test]
+fn what_peers_say_of_their_logs_is_written_with_the_next_request_and_outlives_a_start() {
+    let at = |segment| LogPosition { segment, offset: 8 };
+    let mut host = Host::new(SUPPORTER, TIMING);
+    for (seq, log_end) in [(1, at(3)), (2, at(5)), (3, at(4))] {
+        let request = request_of(seq, log_end);
+        host.step(|liveness, effects| liveness.receive(LEADER, request, Time(1_000), effects));
+    }
+    assert_eq!(host.liveness.log_end(LEADER), at(5));
+    assert_eq!(host.grants[&LEADER].log_end, at(3));
+    host.step(|liveness, effects| liveness.tick(Time(200_000), at(1), effects));
+    assert_eq!((host.grants[&LEADER].log_end, host.grants[&LEADER].live), (at(5), true));
+    let again = Host::restart(SUPPORTER, host.grants.clone(), TIMING, Time(0));
+    assert_eq!(again.liveness.log_end(LEADER), at(5));
+    // Once is enough.
+    host.grants.clear();
+    host.step(|liveness, effects| liveness.tick(Time(400_000), at(1), effects));
+    assert!(!host.grants.contains_key(&LEADER));
 }

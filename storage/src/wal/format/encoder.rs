@@ -88,6 +88,7 @@ impl Encoder {
             if lease_us > 0 {
                 put(header, lease_us);
             }
+            put(header, grant.log_end.pack());
         });
     }
 
@@ -200,7 +201,7 @@ mod tests {
     use super::*;
     use crate::wal::format::record::Record;
     use bytes::Bytes;
-    use logboat_raft::{BootCount, EntryKind, Epoch, Fortification, Index, Term};
+    use logboat_raft::{BootCount, EntryKind, Epoch, Fortification, Index, LogPosition, Term};
     use std::time::Duration;
 
     #[test]
@@ -215,7 +216,8 @@ mod tests {
         }
         for (epoch, live) in [(0, false), (0, true), (u64::MAX, false), (u64::MAX, true)] {
             for lease in [0, 1, u64::MAX].map(Duration::from_micros) {
-                let grant = Grant { epoch: Epoch(epoch), boot: BootCount(128), live, lease };
+                let (boot, log_end) = (BootCount(128), LogPosition::unpack(epoch));
+                let grant = Grant { epoch: Epoch(epoch), boot, live, lease, log_end };
                 effects.push(Effect::Grant(NodeId(epoch), grant));
             }
         }

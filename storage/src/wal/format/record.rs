@@ -10,7 +10,8 @@
 //!                   own CRC-32; the entries' data follow the header's CRC, one after the other
 //! voters          : count, then the node of each voter, ascending
 //! grant           : epoch, boot count, flags (1: the support stands, 2: leases are promised);
-//!                   if they are: the longest, in microseconds; a peer stands in the place of the
+//!                   if they are: the longest, in microseconds; how far the peer's log was
+//!                   durable, segment and offset in a number; a peer stands in the place of the
 //!                   group
 //! ```
 //! Kinds are a byte, numbers LEB128 varints, CRCs four bytes little-endian.
@@ -24,7 +25,7 @@ use super::effect::{Change, Effect};
 use bytes::Bytes;
 use logboat_raft::{
     BootCount, ChecksumMismatch, Entry, EntryKind, Epoch, Fortification, Grant, GroupId, HardState,
-    Index, LogId, NodeId, Term, checksum,
+    Index, LogId, LogPosition, NodeId, Term, checksum,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -242,7 +243,8 @@ impl Cursor<'_> {
         let flags = self.byte()?;
         let lease_us = if flags & HAS_LEASE != 0 { self.varint()? } else { 0 };
         let lease = Duration::from_micros(lease_us);
-        Some(Grant { epoch, boot, live: flags & IS_LIVE != 0, lease })
+        let log_end = LogPosition::unpack(self.varint()?);
+        Some(Grant { epoch, boot, live: flags & IS_LIVE != 0, lease, log_end })
     }
 
     fn voters(&mut self) -> Option<Arc<[NodeId]>> {
