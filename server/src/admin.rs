@@ -1,6 +1,7 @@
 //! The admin pages of a node: `/healthz`, `/metrics` and `/status`.
 
 use crate::latency::ratio;
+use crate::logging;
 use crate::server_state::ServerState;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -217,14 +218,16 @@ impl Collector for StatusCollector {
             gauge.encode(metric)?;
         }
         let stats = &self.clients.stats;
+        let (refusals, lost) = (stats.rejected.value(), logging::lost_lines());
         let counters = [
-            ("logboat_client_connections", "Clients accepted", &stats.connections),
-            ("logboat_client_refusals", "Clients refused for the limit", &stats.rejected),
-            ("logboat_client_commands", "Commands of clients", &stats.commands),
-            ("logboat_client_errors", "Commands answered with an error", &stats.errors),
+            ("logboat_client_connections", "Clients accepted", stats.connections.value()),
+            ("logboat_client_refusals", "Clients refused for the limit", refusals),
+            ("logboat_client_commands", "Commands of clients", stats.commands.value()),
+            ("logboat_client_errors", "Commands answered with an error", stats.errors.value()),
+            ("logboat_log_lines_lost", "Log lines that could not be written", lost),
         ];
-        for (name, help, counter) in counters {
-            let counter = ConstCounter::new(counter.value());
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
             let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
             counter.encode(metric)?;
         }

@@ -2,12 +2,11 @@
 
 use crate::demo::{self, DemoOptions};
 use crate::options::ServeOptions;
-use crate::{serve, status, wal_tool};
+use crate::{logging, serve, status, wal_tool};
 use clap::{Parser, Subcommand};
-use std::io::IsTerminal;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
 
 /// A sharded key-value store over the Redis protocol, on thousands of Raft groups.
 #[derive(Debug, Parser)]
@@ -52,7 +51,7 @@ enum WalCommand {
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    log_to_stderr();
+    let logging = logging::start();
     let result = match cli.command {
         Command::Demo(options) => demo::run(options),
         Command::Serve(options) => serve::run(*options),
@@ -60,24 +59,16 @@ pub fn run() -> ExitCode {
         Command::Wal(WalCommand::Inspect { dir }) => wal_tool::inspect(&dir),
         Command::Wal(WalCommand::Verify { dir }) => wal_tool::verify(&dir),
     };
+    // The last lines stand before what is said below.
+    drop(logging);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("logboat: {error}");
+            // Where nobody reads it, the exit code has to do.
+            let _ = writeln!(std::io::stderr(), "logboat: {error}");
             ExitCode::FAILURE
         }
     }
-}
-
-/// Warnings and errors, and the server's line at start and stop; `RUST_LOG` asks for more or less.
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("warn,logboat_server=info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
 }
 
 #[cfg(test)]

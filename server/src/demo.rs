@@ -4,7 +4,7 @@ use crate::latency::{Latencies, per_second, ratio};
 use crate::layout::Partition;
 use crate::load::{self, Load};
 use crate::options::NodeOptions;
-use crate::output::Failure;
+use crate::output::{Failure, print};
 use crate::serve::{Server, interrupted, runtime};
 use crate::settings::Settings;
 use clap::Args;
@@ -73,7 +73,7 @@ pub(crate) fn run(options: DemoOptions) -> Result<(), Failure> {
         };
         result?;
         if !options.exit {
-            println!("{}", how_to_connect(&options));
+            print(&how_to_connect(&options))?;
             interrupted.await;
         }
         stop(servers).await
@@ -163,8 +163,7 @@ async fn show(options: &DemoOptions, servers: &[Server]) -> Result<(), Failure> 
     let report = load.stop().await?;
     bar.finish_and_clear();
     let after = log_counts(servers);
-    print_report(options, servers, &report, elapsed, (after.0 - before.0, after.1 - before.1));
-    Ok(())
+    print(&table(options, servers, &report, elapsed, (after.0 - before.0, after.1 - before.1)))
 }
 
 /// Entries written and syncs made by all logs.
@@ -177,26 +176,28 @@ fn leaders(servers: &[Server]) -> Vec<usize> {
     servers.iter().map(|server| server.node().status().leaders).collect()
 }
 
-fn print_report(
+fn table(
     options: &DemoOptions,
     servers: &[Server],
     report: &load::Report,
     elapsed: Duration,
     (entries, syncs): (u64, u64),
-) {
+) -> String {
     let leaders: Vec<_> = leaders(servers).iter().map(ToString::to_string).collect();
-    println!("{:<22} {:>12} {:>12}", "", "writes", "reads");
-    let row = |name: &str, value: &dyn Fn(&Latencies) -> String| {
-        println!("{name:<22} {:>12} {:>12}", value(&report.writes), value(&report.reads));
+    let mut lines = vec![format!("{:<22} {:>12} {:>12}", "", "writes", "reads")];
+    let mut row = |name: &str, value: &dyn Fn(&Latencies) -> String| {
+        let (writes, reads) = (value(&report.writes), value(&report.reads));
+        lines.push(format!("{name:<22} {writes:>12} {reads:>12}"));
     };
     row("a second", &|of| format!("{:.0}", per_second(of.count(), elapsed)));
     for (name, quantile) in [("p50 ms", 0.5), ("p99 ms", 0.99), ("max ms", 1.0)] {
         row(name, &|of| format!("{:.2}", ratio(of.quantile_us(quantile), 1_000)));
     }
-    println!("{:<22} {:>12}", "errors", report.errors);
-    println!("{:<22} {:>12.1}", "entries a sync", ratio(entries, syncs));
-    println!("{:<22} {:>12}", "groups", options.groups);
-    println!("{:<22} {:>12}", "leaders a node", leaders.join(" / "));
+    lines.push(format!("{:<22} {:>12}", "errors", report.errors));
+    lines.push(format!("{:<22} {:>12.1}", "entries a sync", ratio(entries, syncs)));
+    lines.push(format!("{:<22} {:>12}", "groups", options.groups));
+    lines.push(format!("{:<22} {:>12}\n", "leaders a node", leaders.join(" / ")));
+    lines.join("\n")
 }
 
 fn how_to_connect(options: &DemoOptions) -> String {
@@ -207,7 +208,7 @@ fn how_to_connect(options: &DemoOptions) -> String {
          redis-cli -p {client} SET greeting hello\n  \
          redis-cli -p {} GET greeting\n  \
          curl http://127.0.0.1:{admin}/status\n\
-         Ctrl-C ends it.",
+         Ctrl-C ends it.\n",
         client + last
     )
 }

@@ -22,6 +22,7 @@ pub mod latency;
 pub mod layout;
 pub mod limits;
 mod load;
+mod logging;
 pub mod memory;
 pub mod options;
 pub mod output;

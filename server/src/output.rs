@@ -7,7 +7,8 @@ pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Writes to standard output. A reader that has seen enough, such as `head`, is not an error.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    match std::io::stdout().write_all(text.as_bytes()) {
+    let mut output = std::io::stdout();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }

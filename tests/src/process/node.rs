@@ -60,9 +60,23 @@ impl NodeProcess {
     /// # Errors
     /// When the operating system refuses.
     pub fn start(&mut self) -> Result<(), ProcessError> {
-        debug_assert!(self.child.is_none(), "node {} runs already", self.spec.id);
         let log = File::options().create(true).append(true).open(&self.log_file)?;
-        let spawn = || self.command().stderr(log).spawn();
+        self.spawn(log.into())
+    }
+
+    /// Starts the process with a standard error that is a pipe without a reader.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn start_unheard(&mut self) -> Result<(), ProcessError> {
+        self.spawn(Stdio::piped())?;
+        drop(self.running()?.stderr.take());
+        Ok(())
+    }
+
+    fn spawn(&mut self, stderr: Stdio) -> Result<(), ProcessError> {
+        debug_assert!(self.child.is_none(), "node {} runs already", self.spec.id);
+        let spawn = || self.command().stderr(stderr).spawn();
         let child = match &self.spec.namespace {
             Some(namespace) => namespace.within(spawn)?,
             None => spawn(),

@@ -319,3 +319,23 @@ fn file_with(node: &NodeProcess, text: &str) -> std::io::Result<Option<PathBuf>>
 fn position(whole: &[u8], part: &[u8]) -> Option<usize> {
     whole.windows(part.len()).position(|window| window == part)
 }
+
+#[test]
+fn a_node_whose_log_lines_nobody_takes_goes_on() -> TestResult {
+    let mut cluster = Cluster::new(&spec(1, &["--groups", "2"]))?;
+    let node = cluster.node_mut(1);
+    node.start_unheard()?;
+    node.ready()?;
+    let lost = node.metric("logboat_log_lines_lost_total")?;
+    // A warning on a thread that all clients need.
+    talk(node.spec().client_port, b"POST / HTTP/1.1\r\n")?;
+    eventually("the line to be lost", || {
+        Ok((node.metric("logboat_log_lines_lost_total")? > lost).then_some(()))
+    })?;
+    let mut client = node.client()?;
+    set(&mut client, "unheard", "x")?;
+    assert_eq!(get(&mut client, "unheard")?.as_deref(), Some("x"));
+    node.terminate()?;
+    assert!(node.wait()?.success());
+    Ok(())
+}
