@@ -4,5 +4,6 @@
 pub(crate) mod arrivals;
 pub(crate) mod departures;
 pub(crate) mod guard;
+pub(crate) mod lazy_snapshot;
 pub(crate) mod log_reader;
 pub(crate) mod snapshots;

@@ -62,8 +62,10 @@ pub struct OtherVoters {
 pub struct WalStatus {
     /// Bytes submitted and not yet durable.
     pub queued_bytes: usize,
-    /// Whether writes wait for space on the disk.
+    /// Whether writes wait for space on the disk, or for what else a segment takes.
     pub stalled: bool,
+    /// Why they wait, if they do.
+    pub stall_reason: Option<String>,
     /// Syncs since the start.
     pub syncs: u64,
     /// Entries written since the start.
@@ -82,6 +84,7 @@ impl WalStatus {
         Self {
             queued_bytes: wal.queued_bytes(),
             stalled: wal.stalled(),
+            stall_reason: wal.stall_reason(),
             syncs: metrics.syncs.get(),
             entries: metrics.entries.get(),
             written_bytes: metrics.written_bytes.get(),

@@ -1,5 +1,7 @@
 //! The admin pages of a node: `/healthz`, `/metrics` and `/status`.
 
+use crate::admin_listener::LimitedListener;
+use crate::descriptors::ADMIN_CONNECTIONS;
 use crate::latency::ratio;
 use crate::logging;
 use crate::server_state::ServerState;
@@ -59,7 +61,9 @@ impl Admin {
             .route("/metrics", get(metrics))
             .route("/status", get(status))
             .with_state(self);
-        axum::serve(listener, pages).with_graceful_shutdown(shutdown).await
+        axum::serve(LimitedListener::new(listener, ADMIN_CONNECTIONS), pages)
+            .with_graceful_shutdown(shutdown)
+            .await
     }
 }
 
@@ -77,8 +81,8 @@ async fn healthz(State(admin): State<Admin>) -> (StatusCode, String) {
     if !admin.ready.load(Ordering::Relaxed) {
         return unavailable("waiting for a majority of the nodes to agree on the map of ranges");
     }
-    if status.wal.stalled {
-        return unavailable("the disk is full: writes wait for space");
+    if let Some(reason) = status.wal.stall_reason {
+        return unavailable(&format!("{reason}: writes wait"));
     }
     (StatusCode::OK, "ok\n".to_owned())
 }
@@ -139,8 +143,10 @@ pub struct WalPage {
     pub written_bytes: u64,
     /// Bytes submitted and not yet durable.
     pub queued_bytes: usize,
-    /// Whether writes wait for space on the disk.
+    /// Whether writes wait for space on the disk, or for what else a segment takes.
     pub stalled: bool,
+    /// Why they wait, if they do.
+    pub stall_reason: Option<String>,
 }
 
 /// A peer in `/status`.
@@ -187,6 +193,7 @@ impl StatusPage {
                 written_bytes: wal.written_bytes,
                 queued_bytes: wal.queued_bytes,
                 stalled: wal.stalled,
+                stall_reason: wal.stall_reason,
             },
             peers: peers.collect(),
         }

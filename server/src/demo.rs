@@ -1,5 +1,6 @@
 //! `logboat demo`: a whole cluster in one process, under a mixed load.
 
+use crate::descriptors;
 use crate::latency::{Latencies, per_second, ratio};
 use crate::layout::Partition;
 use crate::load::{self, Load};
@@ -93,9 +94,10 @@ async fn start(options: &DemoOptions, data_dir: &Path) -> Result<Vec<Server>, Fa
     let bar = ProgressBar::new(options.groups as u64).with_style(ProgressStyle::with_template(
         "starting {len} groups {wide_bar} {pos} have a leader",
     )?);
+    let descriptors = descriptors::raise_limit()? / u64::from(options.nodes);
     let starting = (1..=options.nodes).map(|number| {
         let options = node_options(options, data_dir, number);
-        async move { Server::start(options?).await }
+        async move { Server::start(options?.within(descriptors)?).await }
     });
     let mut starting: JoinSet<_> = starting.collect();
     let mut servers = Vec::new();

@@ -9,12 +9,14 @@
 //! [`cluster`]'s backend; `demo` runs several.
 
 pub mod admin;
+mod admin_listener;
 pub mod backend;
 pub mod cli;
 pub mod client_memory;
 pub mod cluster;
 pub mod commands;
 mod demo;
+mod descriptors;
 pub mod front;
 pub mod glob;
 pub mod kv;

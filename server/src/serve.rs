@@ -2,6 +2,7 @@
 
 use crate::admin::Admin;
 use crate::cluster::ClusterBackend;
+use crate::descriptors;
 use crate::front::{FrontConfig, RespServer};
 use crate::kv::Store;
 use crate::limits::Limits;
@@ -25,7 +26,7 @@ const CLIENTS_SHARE: usize = 8;
 
 /// Runs one node until it is interrupted or terminated, or until a port is served no longer.
 pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
-    let options = options.resolve()?;
+    let options = options.resolve()?.within(descriptors::raise_limit()?)?;
     runtime()?.block_on(async {
         let (id, clients) = (options.node.node, options.client_listen);
         let interrupted = interrupted()?;

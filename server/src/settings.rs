@@ -10,6 +10,8 @@ const TCP_KEEPALIVE_SECS: u32 = 300;
 pub struct Settings {
     /// The most connections at a time.
     pub max_clients: u32,
+    /// What `max_clients` can be at the most: for so many there are file descriptors.
+    pub client_ceiling: u32,
     /// A client that sends nothing and takes nothing for this long is disconnected, in seconds; 0
     /// for never.
     pub client_timeout_secs: u32,
@@ -50,6 +52,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             max_clients: 10_000,
+            client_ceiling: u32::MAX,
             client_timeout_secs: 0,
             tcp_keepalive_secs: TCP_KEEPALIVE_SECS,
             durability: DurabilityWords {

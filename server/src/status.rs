@@ -29,6 +29,8 @@ fn table(page: &StatusPage) -> String {
         (None, false) => "waiting for a majority of the nodes".to_owned(),
     };
     let wal = &page.wal;
+    let stalled = wal.stall_reason.as_ref().map(|reason| format!("yes: {reason}"));
+    let stalled = stalled.unwrap_or_else(|| "no".to_owned());
     let rows = [
         ("node", page.node_id.to_string()),
         ("cluster", page.cluster_id.clone()),
@@ -42,7 +44,7 @@ fn table(page: &StatusPage) -> String {
         ("log syncs", wal.syncs.to_string()),
         ("entries a sync", format!("{:.1}", wal.entries_per_sync)),
         ("log bytes written", wal.written_bytes.to_string()),
-        ("log stalled", if wal.stalled { "yes: the disk is full" } else { "no" }.to_owned()),
+        ("log stalled", stalled),
     ];
     let rows = rows.into_iter().map(|(name, value)| format!("{name:<18} {value}\n"));
     rows.chain(page.peers.iter().map(peer_row)).collect()

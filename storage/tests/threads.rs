@@ -10,7 +10,7 @@ use logboat_storage::simulation::{Disk, SimDisk};
 use logboat_storage::{Batch, Completion, Poisoned, ReadError, Recovered, Wal, WalError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread;
 
 type Outcome = Result<(), Poisoned>;
@@ -196,20 +196,20 @@ fn a_full_disk_holds_writes_back_until_there_is_room() {
     let disk = SimDisk::default();
     let wal = open(&disk);
     disk.limit(Some(48 << 10));
-    let mut told = Vec::new();
+    // More than three segments hold.
+    let told: Vec<_> = (1..=60)
+        .map(|index| submit(&wal, vec![append_entries(GroupId(1), Index(index), 1, 1000)]))
+        .collect();
     while !wal.stalled() {
-        if wal.queued_bytes() < 10_000 {
-            let index = Index(told.len() as u64 + 1);
-            told.push(submit(&wal, vec![append_entries(GroupId(1), index, 1, 1000)]));
-        }
         thread::yield_now();
     }
+    told[..5].iter().for_each(|told| told.recv().unwrap().unwrap());
     let read = wal.read(GroupId(1), Index(1), Index(5), usize::MAX).unwrap();
     assert_eq!(read.len(), 5);
     assert!(wal.poisoned().is_none());
     assert!(wal.queued_bytes() > 0);
     disk.limit(None);
-    for told in &told {
+    for told in &told[5..] {
         told.recv().unwrap().unwrap();
     }
     assert!(!wal.stalled());
@@ -236,17 +236,108 @@ fn a_log_on_a_full_disk_opens_serves_and_closes() {
     let (wal, recovered) =
         Wal::open_on(unclosed.clone(), small(16 << 10, 64 << 10), |_| {}).unwrap();
     assert_eq!(recovered.groups[&GroupId(1)].last, Index(3));
-    let told = submit(&wal, vec![append_entries(GroupId(1), Index(4), 1, 10)]);
+    // It goes on in the segment that there is, until that is full.
+    let told: Vec<_> = (4..=40)
+        .map(|index| submit(&wal, vec![append_entries(GroupId(1), Index(index), 1, 1000)]))
+        .collect();
     while !wal.stalled() {
         thread::yield_now();
     }
     assert_eq!(wal.read(GroupId(1), Index(1), Index(3), usize::MAX).unwrap().len(), 3);
     wal.close();
-    assert!(told.recv().unwrap().unwrap_err().to_string().contains("disk was full"));
+    let told: Vec<_> = told.into_iter().map(|told| told.recv().unwrap()).collect();
+    let written = told.iter().take_while(|told| told.is_ok()).count() as u64;
+    assert!(written > 0);
+    assert!(told[written as usize].as_ref().unwrap_err().to_string().contains("disk was full"));
     unclosed.limit(None);
     let (wal, recovered) = Wal::open_on(unclosed, small(16 << 10, 64 << 10), |_| {}).unwrap();
-    assert_eq!(recovered.groups[&GroupId(1)].last, Index(3));
+    assert_eq!(recovered.groups[&GroupId(1)].last, Index(3 + written));
     wal.close();
+}
+
+#[test]
+fn a_log_without_descriptors_for_a_segment_waits_and_goes_on() {
+    let disk = SimDisk::default();
+    let wal = open(&disk);
+    disk.refuse_files(true);
+    let mut told = Vec::new();
+    while !wal.stalled() {
+        if wal.queued_bytes() < 10_000 {
+            let index = Index(told.len() as u64 + 1);
+            told.push(submit(&wal, vec![append_entries(GroupId(1), index, 1, 1000)]));
+        }
+        thread::yield_now();
+    }
+    let reason = wal.stall_reason().unwrap();
+    assert!(reason.contains("no segment of the log can be made"), "{reason}");
+    assert!(wal.poisoned().is_none());
+    disk.refuse_files(false);
+    for told in &told {
+        told.recv().unwrap().unwrap();
+    }
+    wal.close();
+    let (_, recovered) = Wal::open_on(disk, small(16 << 10, 64 << 10), |_| {}).unwrap();
+    assert_eq!(recovered.groups[&GroupId(1)].last, Index(told.len() as u64));
+}
+
+/// One group fills the log, and makes a snapshot when it is asked to.
+#[test]
+fn a_log_that_fills_its_disk_is_cut_by_snapshots_and_goes_on() {
+    let disk = SimDisk::default();
+    disk.limit(Some(96 << 10));
+    let (pressed, presses) = channel();
+    let press = move |_: &[GroupId]| _ = pressed.send(());
+    let options = small(16 << 10, 1 << 30);
+    let (wal, _) = Wal::open_on(disk.clone(), options.clone(), press).unwrap();
+    let mut index = Index(0);
+    for _ in 0..3 {
+        while !wal.stalled() {
+            let next = index.next();
+            submit(&wal, vec![append_entries(GroupId(1), next, 1, 1000)]).recv().unwrap().unwrap();
+            index = next;
+        }
+        // No work comes from here on but what is asked for.
+        presses.recv().unwrap();
+        submit(&wal, vec![compact(GroupId(1), index)]).recv().unwrap().unwrap();
+        while wal.stalled() {
+            thread::yield_now();
+        }
+    }
+    drop(wal);
+}
+
+#[test]
+fn after_a_crash_on_a_full_disk_the_log_goes_on_in_its_last_segment() {
+    let disk = SimDisk::default();
+    let options = small(16 << 10, 64 << 10);
+    let wal = open(&disk);
+    submit(&wal, vec![append_entries(GroupId(1), Index(1), 3, 10)]).recv().unwrap().unwrap();
+    disk.limit(Some(0));
+    // What is not synced is lost in one half of its pages.
+    let crashed = disk.copy();
+    let mut page = 0;
+    crashed.crash(|| {
+        page += 1;
+        page % 2 == 0
+    });
+    for name in crashed.list().unwrap() {
+        if name != "0000000001.wal" {
+            crashed.remove(&name).unwrap();
+        }
+    }
+    wal.close();
+    let mut disk = crashed;
+    let mut last = Index(3);
+    for _ in 0..3 {
+        let (wal, recovered) = Wal::open_on(disk.clone(), options.clone(), |_| {}).unwrap();
+        assert_eq!(recovered.groups[&GroupId(1)].last, last);
+        last = last.next();
+        submit(&wal, vec![append_entries(GroupId(1), last, 1, 10)]).recv().unwrap().unwrap();
+        let crashed = disk.copy();
+        crashed.crash(|| false);
+        wal.close();
+        disk = crashed;
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::background::arrivals::{Arrivals, Part};
 use crate::background::departures::{Departure, Departures};
 use crate::background::guard::{Guard, contain};
+use crate::background::lazy_snapshot::LazySnapshot;
 use crate::metrics::EngineMetrics;
 use crate::replica::event::GroupEvent;
 use crate::state_machine::SnapshotWriter;
@@ -150,8 +151,8 @@ impl SnapshotThread {
         // The thread itself holds the other end.
         let left = self.left.0.clone();
         let worker = Arc::clone(self.workers.of(group));
-        let (info, file) = match self.store.file(group) {
-            Ok(Some(found)) => found,
+        let info = match self.store.file(group) {
+            Ok(Some((info, _))) => info,
             missing => {
                 let reason = missing.map_or_else(|error| error.to_string(), |_| "none".to_owned());
                 tracing::error!(group = group.0, "no snapshot to send: {reason}");
@@ -165,7 +166,7 @@ impl SnapshotThread {
             group,
             last: info.last,
             total_bytes: info.bytes,
-            reader: Box::new(io::BufReader::new(file)),
+            reader: Box::new(LazySnapshot::new(self.store.clone(), group, info.last)),
             done: Box::new(move |result| {
                 sent.inc_by(u64::from(result.is_ok()));
                 let last = result.is_ok().then_some(info.last);

@@ -25,6 +25,10 @@ use std::sync::{Arc, OnceLock, Weak};
 /// The most messages about liveness that are taken at once, which is a few for each worker.
 const MAX_SUPPORT_MESSAGES: usize = 1_024;
 
+/// The most bytes of entries that a message may bring while the log has no segment to go on in.
+/// What is left of the last one serves what frees space, and what a new leader writes to be one.
+const MOST_WHILE_SHORT: usize = 16 << 10;
+
 /// Sorts what arrives by worker, so that each worker is woken once a frame.
 pub(crate) struct Inbound {
     pub(crate) workers: Workers,
@@ -49,12 +53,15 @@ impl Inbox for Inbound {
         sorted.resize_with(self.workers.len(), Sorted::default);
         let mut newest = NewestSupport::default();
         let log_is_behind = self.gate.log_is_behind();
+        let is_short = self.gate.wal.stalled();
         for parcel in parcels {
             match parcel {
                 Parcel::Message { group, message } => {
                     if matches!(message.payload, Payload::Snapshot { .. }) {
                         self.offered(from, group, message);
-                    } else if log_is_behind && carries_entries(&message) {
+                    } else if (log_is_behind && carries_entries(&message))
+                        || (is_short && entry_bytes(&message) > MOST_WHILE_SHORT)
+                    {
                         self.gate.metrics.messages_dropped.inc();
                     } else {
                         sorted[self.workers.number_of(group)].add(group, message);
@@ -132,12 +139,15 @@ struct Sorted {
 impl Sorted {
     fn add(&mut self, group: GroupId, message: Message) {
         self.bytes += size_of::<(GroupId, Message)>();
-        if let Payload::AppendEntries { entries, .. } = &message.payload {
-            let entry_bytes = |entry: &Entry| size_of::<Entry>() + entry.data.len();
-            self.bytes += entries.iter().map(entry_bytes).sum::<usize>();
-        }
+        self.bytes += entry_bytes(&message);
         self.messages.push((group, message));
     }
+}
+
+/// What the entries of a message take in memory.
+fn entry_bytes(message: &Message) -> usize {
+    let Payload::AppendEntries { entries, .. } = &message.payload else { return 0 };
+    entries.iter().map(|entry| size_of::<Entry>() + entry.data.len()).sum()
 }
 
 fn carries_entries(message: &Message) -> bool {

@@ -151,7 +151,7 @@ impl Parameter {
             Self::AppendFsync => durability.append_fsync = one_of(APPEND_FSYNC, value)?,
             Self::AppendOnly => durability.append_only = yes_or_no(value)?,
             Self::Save => durability.save = save_points(value)?,
-            Self::MaxClients => settings.max_clients = integer(value, 1, u32::MAX)?,
+            Self::MaxClients => settings.max_clients = max_clients(value, settings)?,
             Self::TcpKeepalive => settings.tcp_keepalive_secs = integer(value, 0, MAX_SECS)?,
             Self::Timeout => settings.client_timeout_secs = integer(value, 0, MAX_SECS)?,
             Self::Databases
@@ -175,6 +175,17 @@ fn integer(value: &[u8], least: u32, most: u32) -> Result<u32, String> {
         Ok(value) if (least..=most).contains(&value) => Ok(value),
         _ => Err(format!("argument must be between {least} and {most} inclusive")),
     }
+}
+
+fn max_clients(value: &[u8], settings: &Settings) -> Result<u32, String> {
+    let (wanted, most) = (integer(value, 1, u32::MAX)?, settings.client_ceiling);
+    if wanted > most {
+        return Err(format!(
+            "The operating system is not able to handle the specified number of clients, try with \
+             {most}"
+        ));
+    }
+    Ok(wanted)
 }
 
 fn yes_or_no(value: &[u8]) -> Result<&'static str, String> {

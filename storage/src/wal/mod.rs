@@ -37,8 +37,12 @@
 //!
 //! # A full disk
 //! Segments are preallocated, so a full disk is noticed when the next segment is made, and nothing
-//! that was written is lost. Writes wait, [`Wal::stalled`] says so, and reads go on. What waits has
-//! not failed: it is written when there is room again.
+//! that was written is lost. That is while the segment before it is still being written. From then
+//! on [`Wal::stalled`] says that no new work should come. What is left of the active segment serves
+//! what frees space: the groups are pressed for snapshots, whose compactions let old segments go,
+//! and what is still needed is moved out of the oldest one. When the active segment is full too,
+//! writes wait, and reads go on. What waits has not failed: it is written when there is room again.
+//! Descriptors and memory that a segment needs and does not get are waited for in the same way.
 
 use crossbeam_channel::{Sender, unbounded};
 use logboat_raft::{Entry, GroupId, Index, LogPosition, Restored};
@@ -228,7 +232,14 @@ impl<D: Disk> Wal<D> {
         self.handle.shared.queued_bytes()
     }
 
-    /// Whether writes wait for disk space. Reads go on.
+    /// Why writes wait, if they do: for space on the disk, or for descriptors or memory that the
+    /// next segment takes.
+    #[must_use]
+    pub fn stall_reason(&self) -> Option<String> {
+        self.handle.shared.stall_reason()
+    }
+
+    /// Whether writes wait, see [`Self::stall_reason`]. Reads go on.
     #[must_use]
     pub fn stalled(&self) -> bool {
         self.handle.shared.stalled()

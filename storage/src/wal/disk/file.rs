@@ -8,7 +8,7 @@
 
 use super::blocks::{BLOCK_BYTES, aligned};
 use super::{Disk, SegmentFile, Unreadable, check_blocks};
-use crate::files::{make_directory, new_file, sync_directory};
+use crate::files::{make_directory, new_file};
 use bytes::Bytes;
 use memmap2::{MmapOptions, MmapRaw};
 use parking_lot::Mutex;
@@ -34,6 +34,8 @@ const READ_AHEAD_BYTES: u64 = 512 << 10;
 #[derive(Debug)]
 pub struct FileDisk {
     directory: PathBuf,
+    /// Open all the time, so that what is renamed can be made durable when descriptors are short.
+    handle: File,
 }
 
 impl FileDisk {
@@ -43,7 +45,7 @@ impl FileDisk {
     /// When the directory can't be made.
     pub fn open(directory: &Path) -> io::Result<Self> {
         make_directory(directory)?;
-        Ok(Self { directory: directory.to_owned() })
+        Ok(Self { directory: directory.to_owned(), handle: File::open(directory)? })
     }
 }
 
@@ -101,7 +103,7 @@ impl Disk for FileDisk {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        sync_directory(&self.directory)
+        self.handle.sync_all()
     }
 
     fn salt(&self) -> u64 {

@@ -3,6 +3,7 @@
 use super::{BLOCK_BYTES, Disk, SegmentFile, Unreadable, check_blocks};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::ops::Range;
@@ -33,6 +34,8 @@ struct State {
     next_node: u64,
     salt: u64,
     capacity_bytes: Option<u64>,
+    /// Whether there are no descriptors for files.
+    no_descriptors: bool,
     failing_sync: Option<u64>,
     syncs: u64,
 }
@@ -82,6 +85,11 @@ impl SimDisk {
     /// Allows this many bytes of files and no more; `None` for any number.
     pub fn limit(&self, capacity_bytes: Option<u64>) {
         self.state.lock().capacity_bytes = capacity_bytes;
+    }
+
+    /// Opens and makes no files while this is so, as in a process that has no descriptors left.
+    pub fn refuse_files(&self, refuse: bool) {
+        self.state.lock().no_descriptors = refuse;
     }
 
     /// Makes the `countdown`th sync of a file from now on fail (1 is the next one). Its pages stay
@@ -155,6 +163,13 @@ impl SimDisk {
 }
 
 impl State {
+    fn check_descriptors(&self) -> io::Result<()> {
+        match self.no_descriptors {
+            true => Err(Errno::MFILE.into()),
+            false => Ok(()),
+        }
+    }
+
     fn link(&mut self, name: &str, durable: Vec<u8>) -> u64 {
         self.next_node += 1;
         let id = self.next_node;
@@ -230,6 +245,7 @@ impl Disk for SimDisk {
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.check_descriptors()?;
         if state.capacity_bytes.is_some_and(|capacity| state.used_bytes() + bytes > capacity) {
             return Err(ErrorKind::StorageFull.into());
         }
@@ -240,6 +256,7 @@ impl Disk for SimDisk {
 
     fn open(&self, name: &str, frozen: Option<u64>) -> io::Result<SimSegment> {
         let state = self.state.lock();
+        state.check_descriptors()?;
         let id = *state.names.get(name).ok_or(ErrorKind::NotFound)?;
         let bytes = state.nodes[&id].durable.len() as u64;
         Ok(SimSegment {

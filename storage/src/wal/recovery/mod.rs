@@ -15,16 +15,18 @@
 //! 6. The records up to these ends are followed in order.
 //! 7. A log that ends before a position that it is known to have reached is refused.
 //! 8. The log goes on in a new segment, unless it was closed. The bytes behind a cut are never
-//!    written over, so nothing that is written later completes a torn batch.
+//!    written over by a batch, so nothing that is written later completes a torn batch. If there is
+//!    no room for a new segment, all that lies behind the cut is replaced by zeros first, durably,
+//!    and the log goes on there. So a node with a full disk can still write what frees space.
 
-use super::disk::{BLOCK_BYTES, Disk, SegmentFile};
+use super::disk::{BLOCK_BYTES, Disk, SegmentFile, aligned};
 use super::error::{Damage, WalError};
 use super::format::{
     Change, Effect, MAX_SEGMENT_BYTES, Record, position, segment_name, segment_of,
 };
 use super::index::{Accounts, GroupLog, LogIndex};
 use super::options::WalOptions;
-use super::segments::{Segment, SegmentPool, Store, is_full};
+use super::segments::{Segment, SegmentPool, Store, is_full, is_shortage};
 use super::write::{Active, Log};
 use bytes::Bytes;
 use logboat_raft::{Grant, GroupId, Index, LogPosition, NodeId, Restored};
@@ -56,6 +58,9 @@ pub(crate) type Opened<D> = (Log<D>, SegmentPool<D>, Recovered);
 
 /// Less than this is read sooner than a thread is there to help.
 const PARALLEL_BYTES: u64 = 32 << 20;
+
+/// The end of a segment is cleared in pieces of this size, whole blocks each.
+const CLEAR_BYTES: u64 = 1 << 20;
 
 /// The most segments that are in memory at once to be scanned.
 const MAX_SCANS: usize = 4;
@@ -279,18 +284,19 @@ fn restore<D: Disk>(
     }
 }
 
-/// Begins to write: in a new segment, unless the log was closed, and with a mark. All that was
-/// recovered counts as durable from now on, so it must lie below a mark. The mark also tells a new
-/// log from one whose files are gone. On a full disk that has to wait; reads go on.
+/// Begins to write: in a new segment, unless the log was closed or there is no room for one, and
+/// with a mark. All that was recovered counts as durable from now on, so it must lie below a mark.
+/// The mark also tells a new log from one whose files are gone.
 fn start_writing<D: Disk>(log: &mut Log<D>, pool: &mut SegmentPool<D>) -> Result<(), WalError> {
     let disk = Arc::clone(&log.store.disk);
     if log.active.end == log.active.limit {
         let id = log.next_segment();
         match pool.prepare(id, 0) {
             Ok(segment) => log.install(segment),
-            Err(error) if is_full(&error) => {
-                tracing::error!("the disk is full: the write-ahead log takes no writes for now");
-                return Ok(());
+            Err(error) if is_shortage(&error) => {
+                let name = segment_name(log.active.segment.id);
+                tracing::error!("no segment can be made: {error}; the log goes on in {name}");
+                clear_tail(log).map_err(|source| failure(&*disk, &name, source))?;
             }
             Err(source) => return Err(failure(&*disk, &segment_name(id), source)),
         }
@@ -299,6 +305,30 @@ fn start_writing<D: Disk>(log: &mut Log<D>, pool: &mut SegmentPool<D>) -> Result
         .map_err(io::Error::other)
         .and_then(|_| log.sync())
         .map_err(|source| failure(&*disk, &segment_name(log.active.segment.id), source))
+}
+
+/// Lets the log go on in its last segment, for want of a new one: all that lies behind the end is
+/// zeros from then on, durably, as in a segment that is new. A crash meanwhile leaves the log where
+/// it ends, since what is there behind the end did not verify, and zeros make nothing verify.
+fn clear_tail<D: Disk>(log: &mut Log<D>) -> io::Result<()> {
+    let Log { store, active, .. } = log;
+    let name = segment_name(active.segment.id);
+    let file = store.disk.open(&name, Some(active.end))?;
+    let mut offset = active.end - active.begun.len() as u64;
+    let mut piece = active.begun.clone();
+    while offset < file.bytes() {
+        let bytes = (file.bytes() - offset).min(CLEAR_BYTES);
+        piece.resize(bytes as usize, 0);
+        let (blocks, first) = aligned(&piece, 0);
+        file.write_at(offset, &blocks[first..][..bytes as usize])?;
+        offset += bytes;
+        piece.clear();
+    }
+    file.sync()?;
+    active.segment.file = Arc::new(file);
+    active.limit = active.segment.file.bytes();
+    store.segments.write().insert(active.segment.id, active.segment.clone());
+    Ok(())
 }
 
 fn failure<D: Disk>(disk: &D, name: &str, source: io::Error) -> WalError {

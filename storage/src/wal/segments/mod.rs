@@ -7,7 +7,7 @@ mod store;
 mod worker;
 
 pub use pool::SegmentPool;
-pub(crate) use pool::{is_full, is_temporary};
+pub(crate) use pool::{is_full, is_shortage, is_temporary};
 pub use segment::Segment;
 pub(crate) use store::{LiveGroups, Store};
-pub(crate) use worker::SegmentWorker;
+pub(crate) use worker::{Ahead, SegmentWorker};

@@ -8,6 +8,7 @@ use super::segment::Segment;
 use crate::wal::disk::{BLOCK_BYTES, Disk, SegmentFile, aligned};
 use crate::wal::format::{SegmentHeader, segment_name};
 use crate::wal::options::WalOptions;
+use rustix::io::Errno;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
@@ -25,6 +26,13 @@ pub(crate) fn is_temporary(name: &str) -> bool {
 /// Whether an error says that there is no room, which passes, and not that something is broken.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+/// Whether an error says that something has run out that comes back: room, descriptors, memory. Who
+/// makes a segment then has written nothing that counts, and can try again.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    let short = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(Errno::raw_os_error);
+    is_full(error) || error.raw_os_error().is_some_and(|errno| short.contains(&errno))
 }
 
 /// Makes segments, from old ones where it can: those need no zero-filling.
@@ -68,8 +76,9 @@ impl<D: Disk> SegmentPool<D> {
     /// Makes segment `id` of at least `bytes` bytes, in place of an unused one of this id.
     ///
     /// # Errors
-    /// [`ErrorKind::StorageFull`] or [`ErrorKind::QuotaExceeded`] when there is no room; nothing
-    /// has changed then. Others of the operating system.
+    /// [`ErrorKind::StorageFull`] or [`ErrorKind::QuotaExceeded`] when there is no room, and those
+    /// that say that descriptors or memory are short; nothing has changed then. Others of the
+    /// operating system.
     pub fn prepare(&mut self, id: u32, bytes: u64) -> io::Result<Segment<D::File>> {
         let bytes = bytes.max(self.segment_bytes);
         let (name, file) = self.preallocate(bytes)?;
@@ -125,15 +134,40 @@ impl<D: Disk> SegmentPool<D> {
         while bytes == self.segment_bytes
             && let Some(spare) = self.spares.pop()
         {
-            let file = self.disk.open(&spare, Some(0))?;
+            let file = match self.disk.open(&spare, Some(0)) {
+                Ok(file) => file,
+                Err(error) => {
+                    self.spares.push(spare);
+                    return Err(error);
+                }
+            };
             if file.bytes() == bytes {
                 return Ok((spare, file));
             }
             // The size of segments was changed by an option.
             self.disk.remove(&spare)?;
         }
-        self.disk.create(FILLING, bytes)?;
-        Ok((FILLING.to_owned(), self.disk.open(FILLING, Some(0))?))
+        self.create(bytes)?;
+        match self.disk.open(FILLING, Some(0)) {
+            Ok(file) => Ok((FILLING.to_owned(), file)),
+            Err(error) => {
+                // It keeps room that others could use; the next attempt would replace it.
+                let _ = self.disk.remove(FILLING);
+                Err(error)
+            }
+        }
+    }
+
+    /// Fills a file with zeros. Spares, which are too small for it if there are any, make room.
+    fn create(&mut self, bytes: u64) -> io::Result<()> {
+        loop {
+            let created = self.disk.create(FILLING, bytes);
+            if !created.as_ref().is_err_and(is_full) {
+                return created;
+            }
+            let Some(spare) = self.spares.pop() else { return created };
+            self.disk.remove(&spare)?;
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The segment worker, a thread that does what would keep the writer waiting. It preallocates
 //! segments, recycles old ones, and finds out which groups still need the oldest.
 
-use super::pool::{SegmentPool, is_full};
+use super::pool::{SegmentPool, is_shortage};
 use super::segment::Segment;
 use super::store::{LiveGroups, Store};
 use crate::wal::disk::{Disk, SegmentFile};
@@ -23,9 +23,23 @@ pub(crate) struct SegmentWorker<D: Disk> {
     thread: JoinHandle<()>,
     /// Whether an order for a segment is not answered yet.
     ordered: bool,
+    /// What was made of an order, until it is wanted.
+    answer: Option<io::Result<Segment<D::File>>>,
     findings: Receiver<LiveGroups>,
     /// Whether a question for live groups is not answered yet.
     finding_live_groups: bool,
+}
+
+/// How it is about the segment that was ordered ahead.
+pub(crate) enum Ahead<'a> {
+    /// It is there.
+    Made,
+    /// It is being made.
+    Awaited,
+    /// It can't be made, or was not ordered, which is met when it is wanted.
+    Failed,
+    /// It can't be made for now.
+    Short(&'a io::Error),
 }
 
 /// Names groups that should make a snapshot.
@@ -86,28 +100,64 @@ impl<D: Disk> SegmentWorker<D> {
                 panicked();
             }
         })?;
-        Ok(Self { orders, made, thread, ordered: false, findings, finding_live_groups: false })
+        Ok(Self {
+            orders,
+            made,
+            thread,
+            ordered: false,
+            answer: None,
+            findings,
+            finding_live_groups: false,
+        })
     }
 
     /// Asks for a segment, which [`Self::obtain`] will want.
     pub(crate) fn order(&mut self, id: u32, bytes: u64) {
+        self.answer = None;
         self.ordered = self.orders.send(Order::Prepare { id, bytes }).is_ok();
+    }
+
+    /// Waits until it is known how it is about the segment that was ordered.
+    pub(crate) fn wait_ahead(&mut self) {
+        if self.ordered {
+            // A thread that ended answers no more, which is met when the segment is wanted.
+            self.answer = self.made.recv().ok();
+            self.ordered = false;
+        }
+    }
+
+    /// How it is about the segment that was ordered; never waits.
+    pub(crate) fn ahead(&mut self) -> Ahead<'_> {
+        if self.ordered
+            && let Ok(answer) = self.made.try_recv()
+        {
+            (self.ordered, self.answer) = (false, Some(answer));
+        }
+        match &self.answer {
+            Some(Ok(_)) => Ahead::Made,
+            Some(Err(error)) if is_shortage(error) => Ahead::Short(error),
+            None if self.ordered => Ahead::Awaited,
+            Some(Err(_)) | None => Ahead::Failed,
+        }
     }
 
     /// Waits for a segment of at least `bytes` bytes; an error is that of an attempt made now.
     pub(crate) fn obtain(&mut self, id: u32, bytes: u64) -> io::Result<Segment<D::File>> {
-        let mut ahead = self.ordered;
+        let mut ahead = self.ordered || self.answer.is_some();
         loop {
             if !ahead {
                 self.order(id, bytes);
             }
+            let made = match self.answer.take() {
+                Some(made) => made,
+                None => self.made.recv().map_err(io::Error::other)?,
+            };
             self.ordered = false;
-            let made = self.made.recv().map_err(io::Error::other)?;
             match made {
                 Ok(segment) if segment.id == id && segment.file.bytes() >= bytes => {
                     return Ok(segment);
                 }
-                Err(error) if !ahead || !is_full(&error) => {
+                Err(error) if !ahead || !is_shortage(&error) => {
                     return Err(error);
                 }
                 // What was ordered ahead is too small, or did not find the room that there may
@@ -171,6 +221,10 @@ fn page_in<D: Disk>(store: &Store<D>, segment: &Segment<D::File>) {
     for start in (0..end).step_by(PAGE_IN_BYTES as usize) {
         let range = start..end.min(start + PAGE_IN_BYTES);
         if let Err(error) = store.disk.read(&name, range) {
+            if is_shortage(&error.source) {
+                // Then the writer waits for the disk.
+                return;
+            }
             tracing::error!("{}: {error}", store.disk.path(&name).display());
             return store.distrust();
         }

@@ -6,8 +6,10 @@ use crate::wal::batch::Completion;
 use crate::wal::disk::{Disk, SegmentFile};
 use crate::wal::error::Poisoned;
 use crate::wal::metrics::WalMetrics;
-use crate::wal::segments::Store;
+use crate::wal::segments::{Store, is_full};
 use logboat_raft::LogPosition;
+use parking_lot::Mutex;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -23,6 +25,8 @@ pub(crate) struct Shared<D: Disk> {
     /// Where the log ended when it was opened.
     pub(crate) found_end: LogPosition,
     stalled: AtomicBool,
+    /// Why writes wait, while they do.
+    stall_reason: Mutex<Option<String>>,
     closing: AtomicBool,
     poisoned: OnceLock<Poisoned>,
 }
@@ -44,6 +48,7 @@ impl<D: Disk> Shared<D> {
             durable: log.durable.clone(),
             found_end: log.found_end,
             stalled: AtomicBool::new(false),
+            stall_reason: Mutex::default(),
             closing: AtomicBool::new(false),
             poisoned: OnceLock::new(),
         }
@@ -131,14 +136,30 @@ impl<D: Disk> Shared<D> {
         self.stalled.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn stall(&self, stalled: bool) {
-        if self.stalled.swap(stalled, Ordering::Relaxed) != stalled {
-            self.metrics.stalled.set(i64::from(stalled));
-            if stalled {
-                tracing::error!("the disk is full: writes wait for space, reads go on");
-            } else {
-                tracing::error!("there is space on the disk again: writes go on");
-            }
+    /// Why writes wait, if they do.
+    pub(crate) fn stall_reason(&self) -> Option<String> {
+        self.stall_reason.lock().clone()
+    }
+
+    /// Writes wait, since the segment that they need, or soon will, can't be made.
+    pub(crate) fn stall(&self, error: &io::Error) {
+        if !self.stalled.swap(true, Ordering::Relaxed) {
+            let reason = match is_full(error) {
+                true => "the disk is full".to_owned(),
+                false => format!("no segment of the log can be made: {error}"),
+            };
+            tracing::error!("{reason}: writes wait, reads go on");
+            *self.stall_reason.lock() = Some(reason);
+            self.metrics.stalled.set(1);
+        }
+    }
+
+    /// There is a segment.
+    pub(crate) fn end_stall(&self) {
+        if self.stalled.swap(false, Ordering::Relaxed) {
+            self.stall_reason.lock().take();
+            self.metrics.stalled.set(0);
+            tracing::error!("there is room for the log again: writes go on");
         }
     }
 }

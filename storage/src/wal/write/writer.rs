@@ -7,13 +7,13 @@ use crate::wal::batch::{Batch, Completion};
 use crate::wal::disk::Disk;
 use crate::wal::error::WriteError;
 use crate::wal::format::appended;
-use crate::wal::segments::{Segment, SegmentWorker, is_full};
+use crate::wal::segments::{Ahead, Segment, SegmentWorker, is_shortage};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Select, TryRecvError};
 use logboat_raft::{Entry, Grant, GroupId, NodeId, Persist};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The most bytes of submissions that are written as one batch.
 const MAX_BATCH_BYTES: u64 = 1 << 20;
@@ -21,6 +21,8 @@ const MAX_BATCH_BYTES: u64 = 1 << 20;
 const COLLECT_BYTES: u64 = 256 << 10;
 /// The wait between two attempts to write on a full disk.
 const RETRY: Duration = Duration::from_millis(100);
+/// How often groups are pressed for snapshots while the next segment can't be made.
+const PRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Writes of one caller, on the way to the log.
 pub(crate) struct Submission {
@@ -40,11 +42,16 @@ pub(crate) struct Writer<D: Disk> {
     shared: Arc<Shared<D>>,
     /// Whether to look for garbage: after a change of segments, and in idle moments.
     collect: bool,
+    /// When the segment that can't be made is asked for again, and groups are pressed again.
+    retry_at: Instant,
+    press_at: Instant,
 }
 
 enum Event {
     Submitted(Submission),
     Idle,
+    /// It is time to ask for the next segment again.
+    Retry,
     /// It is known who needs the segment that is to be collected.
     FoundLiveGroups,
     Closed,
@@ -58,7 +65,17 @@ impl<D: Disk> Writer<D> {
         segment_worker: SegmentWorker<D>,
         shared: Arc<Shared<D>>,
     ) -> Self {
-        Self { log, inbox, sync_queue, segment_worker, shared, collect: true }
+        let now = Instant::now();
+        Self {
+            log,
+            inbox,
+            sync_queue,
+            segment_worker,
+            shared,
+            collect: true,
+            retry_at: now,
+            press_at: now,
+        }
     }
 
     /// Works until the inbox is closed and empty. After a panic the log is poisoned, and whoever
@@ -79,7 +96,7 @@ impl<D: Disk> Writer<D> {
 
     /// Works until the inbox is closed and empty.
     fn run(mut self) {
-        self.segment_worker.order(self.log.active_segment() + 1, 0);
+        self.order_ahead();
         loop {
             match self.next() {
                 Event::Submitted(first) => {
@@ -90,9 +107,11 @@ impl<D: Disk> Writer<D> {
                     self.write(submissions);
                 }
                 Event::Idle => self.record_mark(),
+                Event::Retry => self.relieve(),
                 Event::FoundLiveGroups => {}
                 Event::Closed => break,
             }
+            self.look_ahead();
             self.maintain();
         }
         self.finish();
@@ -105,6 +124,8 @@ impl<D: Disk> Writer<D> {
         }
         let wait = if active && self.log.is_collecting() {
             Duration::ZERO
+        } else if active && self.shared.stalled() {
+            RETRY
         } else if active && self.log.wants_mark() {
             self.log.options.mark_delay
         } else {
@@ -112,6 +133,7 @@ impl<D: Disk> Writer<D> {
         };
         match self.inbox.recv_timeout(wait) {
             Ok(submission) => Event::Submitted(submission),
+            Err(RecvTimeoutError::Timeout) if self.shared.stalled() => Event::Retry,
             Err(RecvTimeoutError::Timeout) => Event::Idle,
             Err(RecvTimeoutError::Disconnected) => Event::Closed,
         }
@@ -258,21 +280,26 @@ impl<D: Disk> Writer<D> {
     /// nothing behind it may pass. Its callers are held back by the length of the queue.
     fn extend(&mut self, bytes: u64) {
         self.settle();
+        if self.log.guarded {
+            self.segment_worker.wait_ahead();
+            return self.look_ahead();
+        }
         while self.shared.poisoned().is_none() {
             let id = self.log.next_segment();
             match self.segment_worker.obtain(id, bytes) {
                 Ok(segment) => {
-                    self.shared.stall(false);
+                    self.end_stall();
                     return self.install(segment);
                 }
-                Err(error) if !is_full(&error) => {
+                Err(error) if !is_shortage(&error) => {
                     self.shared.poison(&format!("a segment can't be made: {error}"));
                 }
                 Err(_) if self.shared.is_closing() => {
                     self.shared.poison("it was closed while the disk was full");
                 }
-                Err(_) => {
-                    self.shared.stall(true);
+                Err(error) => {
+                    self.shared.stall(&error);
+                    self.log.short = true;
                     self.relieve();
                     thread::park_timeout(RETRY);
                 }
@@ -282,13 +309,61 @@ impl<D: Disk> Writer<D> {
 
     fn install(&mut self, segment: Segment<D::File>) {
         self.log.install(segment);
-        self.segment_worker.order(self.log.active_segment() + 1, 0);
+        self.order_ahead();
         self.collect = true;
         self.segment_worker.press(self.log.oldest, self.log.options.max_bytes);
     }
 
+    /// Orders the segment after the active one. Until it is there, a part of the active one is kept
+    /// back: what frees space is submitted after what fills the log, and must not wait for it.
+    fn order_ahead(&mut self) {
+        self.segment_worker.order(self.log.active_segment() + 1, 0);
+        self.log.guarded = true;
+    }
+
+    /// Notices when the segment behind the active one can't be made. What is left of the active one
+    /// serves what frees space then: snapshots are pressed for, and the oldest segment is emptied.
+    fn look_ahead(&mut self) {
+        match self.segment_worker.ahead() {
+            Ahead::Made => {
+                self.log.guarded = false;
+                self.end_stall();
+            }
+            Ahead::Awaited => {}
+            Ahead::Failed => self.log.guarded = false,
+            Ahead::Short(error) => {
+                self.shared.stall(error);
+                (self.log.short, self.log.guarded) = (true, false);
+                let now = Instant::now();
+                if now >= self.retry_at {
+                    self.retry_at = now + RETRY;
+                    self.segment_worker.order(self.log.active_segment() + 1, 0);
+                }
+                self.collect = true;
+            }
+        }
+        if self.log.short {
+            self.press();
+        }
+    }
+
+    fn end_stall(&mut self) {
+        self.shared.end_stall();
+        self.log.short = false;
+    }
+
+    /// Has the groups named, now and then, whose snapshots would free the older half of the log.
+    fn press(&mut self) {
+        let now = Instant::now();
+        if now >= self.press_at {
+            self.press_at = now + PRESS_INTERVAL;
+            self.segment_worker.press(self.log.oldest, self.log.bytes() / 2);
+        }
+    }
+
     /// Gives back what can be given back without a new segment.
     fn relieve(&mut self) {
+        self.press();
         let mut retired = self.log.retire();
         if self.log.wants_mark() {
             self.mark(false);

@@ -11,7 +11,8 @@
 //! and the groups that need it are named. The latest grant of each peer is moved too: though given
 //! long ago, it may still bind the node. Whatever the sizes, no more is moved than was written
 //! since (and one segment after a start). So the log at most doubles what it writes, and an idle
-//! log rests.
+//! log rests. While the next segment can't be made, the log counts as over its budget, and half of
+//! the room that the active segment has left may be used.
 //!
 //! Moved entries are written as rewrite records. Such a record puts entries in the place of equal
 //! ones and changes nothing else. So a crash at any moment leaves the old copy, or both.
@@ -111,7 +112,7 @@ impl<D: Disk> Log<D> {
         if self.oldest >= self.active.segment.id || live.pins == 0 {
             return false;
         }
-        let over = self.bytes() > self.options.max_bytes;
+        let over = self.short || self.bytes() > self.options.max_bytes;
         let segments = self.store.segments.read();
         let sizes = segments.range(self.oldest..);
         let sizes = sizes.map(|(_, segment)| segment.file.bytes());
@@ -120,7 +121,12 @@ impl<D: Disk> Log<D> {
         let total: u64 = rooms.sum();
         let cheap = live.bytes * 4 <= room;
         let worthwhile = live.bytes * 2 <= room || self.accounts.live_bytes() * 2 <= total;
-        live.bytes <= self.credit && (cheap || (over && worthwhile))
+        // Without a next segment, what is left of the active one is all that may be used.
+        let allowed = match self.short {
+            true => (self.active.limit - self.active.end) / 2,
+            false => self.credit,
+        };
+        live.bytes <= allowed && (cheap || (over && worthwhile))
     }
 
     /// Encodes a batch of grants and of what groups still need; returns how many of the groups are

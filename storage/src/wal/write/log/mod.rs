@@ -47,6 +47,11 @@ pub struct Log<D: Disk> {
     pub(crate) collection: Option<LiveGroups>,
     /// Bytes that garbage collection may move.
     pub(crate) credit: u64,
+    /// Whether there is no segment to go on in when the active one is full.
+    pub(crate) short: bool,
+    /// Whether the last quarter of the active segment is kept back, since it is not known yet
+    /// whether there will be another.
+    pub(crate) guarded: bool,
     pub(crate) encoder: Encoder,
     /// The last index of each group that the batch being encoded touches.
     pub(crate) tails: FxHashMap<GroupId, Index>,
@@ -117,6 +122,8 @@ impl<D: Disk> Log<D> {
         let end = active.position();
         Self {
             credit: options.segment_bytes,
+            short: false,
+            guarded: false,
             options,
             store: Arc::new(store),
             active,
@@ -265,7 +272,8 @@ impl<D: Disk> Log<D> {
         if bytes == BATCH_HEADER_BYTES as u64 {
             return Ok(0);
         }
-        if self.active.end + bytes + MARK_ROOM > self.active.limit {
+        let kept_back = if self.guarded { self.active.limit / 4 } else { MARK_ROOM };
+        if self.active.end + bytes + kept_back > self.active.limit {
             let bytes = (BLOCK_BYTES + bytes + MARK_ROOM).next_multiple_of(BLOCK_BYTES);
             if bytes > MAX_SEGMENT_BYTES {
                 return Err(WriteError::TooLarge { bytes });

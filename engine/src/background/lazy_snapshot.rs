@@ -1,0 +1,71 @@
+//! A snapshot file that is opened when its turn to be sent comes.
+
+use logboat_raft::{GroupId, LogId};
+use logboat_storage::SnapshotStore;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+
+/// The file of a group's snapshot. A peer is sent one at a time, and thousands may wait for that:
+/// only those that are being sent hold a descriptor.
+pub(crate) struct LazySnapshot {
+    store: SnapshotStore,
+    group: GroupId,
+    /// What was promised to the peer.
+    last: LogId,
+    file: Option<BufReader<File>>,
+}
+
+impl LazySnapshot {
+    /// The current snapshot of `group`, which covers all up to `last`.
+    pub(crate) const fn new(store: SnapshotStore, group: GroupId, last: LogId) -> Self {
+        Self { store, group, last, file: None }
+    }
+
+    /// # Errors
+    /// When the file can't be opened, or a newer snapshot has taken its place.
+    fn open(&self) -> io::Result<BufReader<File>> {
+        let found = self.store.file(self.group).map_err(io::Error::other)?;
+        match found {
+            Some((info, file)) if info.last == self.last => Ok(BufReader::new(file)),
+            _ => Err(io::Error::other("a newer snapshot has taken its place")),
+        }
+    }
+}
+
+impl Read for LazySnapshot {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(self.open()?),
+        };
+        file.read(buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use logboat_raft::{Index, Term};
+    use std::io::Write;
+
+    #[test]
+    fn a_snapshot_is_opened_when_its_turn_comes() -> Result<(), Box<dyn std::error::Error>> {
+        let directory = tempfile::tempdir()?;
+        let store = SnapshotStore::open(directory.path())?;
+        let (group, last) = (GroupId(1), |index| LogId::new(Term(1), Index(index)));
+        let write = |index| {
+            let mut writer = store.create(group, last(index)).map_err(io::Error::other)?;
+            writer.write_all(b"state").map(|()| writer.finish())
+        };
+        let info = write(1)??;
+        let (mut first, mut second) = (
+            LazySnapshot::new(store.clone(), group, last(1)),
+            LazySnapshot::new(store.clone(), group, last(1)),
+        );
+        let mut content = Vec::new();
+        assert_eq!(first.read_to_end(&mut content)? as u64, info.bytes);
+        write(2)??;
+        assert!(second.read(&mut [0]).is_err(), "it is not what the peer was promised");
+        Ok(())
+    }
+}
