@@ -26,14 +26,15 @@ impl Budget {
         self.total_bytes / 16
     }
 
-    /// For messages that wait for one of so many workers. Beyond it, messages are dropped.
-    pub(crate) const fn arriving(self, workers: usize) -> usize {
-        self.total_bytes / 4 / workers
+    /// For messages that wait for one of so many workers. Beyond it, messages are dropped. However
+    /// many workers there are, a command of the largest size fits.
+    pub(crate) fn arriving(self, workers: usize, max_command_bytes: usize) -> usize {
+        (self.total_bytes / 4 / workers).max(max_command_bytes)
     }
 
-    /// The smallest share of a node with so many workers and nodes in its cluster.
-    pub(crate) fn least_share(self, workers: usize, nodes: usize) -> usize {
-        self.arriving(workers).min(self.leaving(nodes - 1))
+    /// The smallest share that a command must fit, in a cluster of so many nodes.
+    pub(crate) fn least_share(self, nodes: usize) -> usize {
+        self.requests().min(self.log()).min(self.leaving(nodes - 1))
     }
 
     /// For messages that wait to leave for one of so many peers. Beyond it, messages are dropped.

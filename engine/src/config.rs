@@ -5,6 +5,7 @@ use crate::error::ConfigError;
 use crate::founding::Founding;
 use logboat_raft::{ClusterId, NodeId, Tuning};
 use logboat_storage::WalOptions;
+use logboat_transport::MAX_FRAME_BYTES;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -66,7 +67,8 @@ pub struct NodeConfig {
     /// How long a proposal may stay without an outcome before its caller hears
     /// [`RequestError::TimedOut`](crate::RequestError::TimedOut).
     pub request_timeout: Duration,
-    /// The largest command or query, in bytes.
+    /// The largest command or query, in bytes. It must fit a frame between nodes, which takes
+    /// 63 MiB.
     pub max_command_bytes: usize,
     /// How many bytes the node may hold for all that is under way: requests, messages, writes to
     /// the log. Beyond it, requests are refused as
@@ -135,12 +137,21 @@ impl NodeConfig {
         if self.workers == 0 {
             return Err(ConfigError::NoWorkers);
         }
+        if self.max_command_bytes > LARGEST_COMMAND {
+            let command_bytes = self.max_command_bytes;
+            return Err(ConfigError::CommandTooLarge { command_bytes, limit: LARGEST_COMMAND });
+        }
         let (budget_bytes, command_bytes) = (self.memory_budget_bytes, self.max_command_bytes);
-        if self.budget().least_share(self.workers, self.members.len()) < command_bytes {
+        if self.budget().least_share(self.members.len()) < command_bytes {
             return Err(ConfigError::MemoryBudget { budget_bytes, command_bytes });
         }
         self.founding.awaited(self)?;
         Ok(())
+    }
+
+    /// What may wait for each worker of what peers send.
+    pub(crate) fn arriving_bytes(&self) -> usize {
+        self.budget().arriving(self.workers, self.max_command_bytes)
     }
 
     pub(crate) const fn budget(&self) -> Budget {
@@ -157,6 +168,39 @@ impl NodeConfig {
     }
 }
 
+/// The largest command that a frame has room for, and what travels with it.
+const LARGEST_COMMAND: usize = MAX_FRAME_BYTES as usize - (1 << 20);
+
 fn fnv_1a(hash: u64, byte: u8) -> u64 {
     (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(members: u64) -> NodeConfig {
+        let address = |id| (NodeId(id), format!("127.0.0.1:{}", 7000 + id));
+        let members = (1..=members).map(address).collect();
+        NodeConfig::new(NodeId(1), members, "data").unwrap()
+    }
+
+    #[test]
+    fn the_defaults_fit_any_number_of_cores_and_nodes() {
+        for members in 1..=9 {
+            for workers in 1..=128 {
+                let config = NodeConfig { workers, ..config(members) };
+                assert_eq!(config.check(), Ok(()), "{members} nodes, {workers} workers");
+            }
+        }
+    }
+
+    #[test]
+    fn a_command_that_no_frame_can_carry_is_refused_at_the_start() {
+        let large = NodeConfig { memory_budget_bytes: 4 << 30, ..config(3) };
+        let fits = NodeConfig { max_command_bytes: LARGEST_COMMAND, ..large.clone() };
+        assert_eq!(fits.check(), Ok(()));
+        let too_large = NodeConfig { max_command_bytes: 64 << 20, ..large };
+        assert!(matches!(too_large.check(), Err(ConfigError::CommandTooLarge { .. })));
+    }
 }

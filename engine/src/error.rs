@@ -82,7 +82,15 @@ pub enum ConfigError {
     /// There is no thread to run groups.
     #[error("a node must have a worker")]
     NoWorkers,
-    /// The memory's smallest share does not hold the largest command.
+    /// A command of the largest size does not fit a frame between nodes.
+    #[error("commands of {command_bytes} bytes are too large: nodes exchange up to {limit} bytes")]
+    CommandTooLarge {
+        /// The largest command.
+        command_bytes: usize,
+        /// The largest that is possible.
+        limit: usize,
+    },
+    /// The shares of the memory budget are smaller than the largest command.
     #[error(
         "a memory budget of {budget_bytes} bytes is too small for commands of {command_bytes} bytes"
     )]

@@ -109,7 +109,7 @@ pub(crate) fn assemble(
     connect: impl FnOnce(&Identity, NodeBoot, Arc<dyn Inbox>) -> Result<Link, TransportError>,
 ) -> Result<(Parts, BTreeMap<GroupId, Restored>, Threads), StartError> {
     config.check()?;
-    let workers = Workers::new(config.workers, config.budget().arriving(config.workers));
+    let workers = Workers::new(config.workers, config.arriving_bytes());
     let disk = open_disk(config, &workers)?;
     let gate = new_gate(config, &disk.wal);
     let calls = Calls::new(random_start());

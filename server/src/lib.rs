@@ -24,6 +24,7 @@ pub mod latency;
 pub mod layout;
 pub mod limits;
 mod load;
+pub mod log_size;
 mod logging;
 pub mod memory;
 pub mod options;

@@ -1,11 +1,12 @@
 //! The options of `logboat serve`, from the command line and from a file.
 
 use crate::layout::Partition;
+use crate::log_size::{self, LogSize};
 use crate::output::Failure;
 use crate::settings::Settings;
 use bytes::Bytes;
 use clap::Args;
-use logboat::{Founding, NodeConfig, NodeId, WalOptions};
+use logboat::{Founding, NodeConfig, NodeId};
 use logboat_router::Plan;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -73,12 +74,14 @@ pub struct ServeOptions {
     /// read may take an eighth of it besides [default: 1073741824].
     #[arg(long, value_name = "BYTES")]
     pub memory_budget: Option<usize>,
-    /// The size of a log segment, in bytes [default: 67108864].
+    /// The size of a log segment, in bytes [default: 67108864, or a sixteenth of the log's size if
+    /// that is less].
     #[arg(long, value_name = "BYTES")]
     pub wal_segment_bytes: Option<u64>,
-    /// How large the log may grow before old segments are emptied, in bytes [default: 2147483648].
-    #[arg(long, value_name = "BYTES")]
-    pub wal_max_bytes: Option<u64>,
+    /// How large the log may grow before old segments are emptied, in bytes; auto is a quarter of
+    /// the disk, and 2147483648 at the most [default: auto].
+    #[arg(long, value_name = "BYTES|auto")]
+    pub wal_max_bytes: Option<LogSize>,
     /// How many clients may be connected at once [default: 10000].
     #[arg(long, value_name = "COUNT")]
     pub max_clients: Option<u32>,
@@ -202,9 +205,9 @@ impl ServeOptions {
         if let Some(bytes) = self.memory_budget {
             node.memory_budget_bytes = bytes;
         }
-        let defaults = WalOptions::default();
-        node.wal.segment_bytes = self.wal_segment_bytes.unwrap_or(defaults.segment_bytes);
-        node.wal.max_bytes = self.wal_max_bytes.unwrap_or(defaults.max_bytes);
+        node.wal.max_bytes = self.wal_max_bytes.unwrap_or_default().bytes(&node.data_dir)?;
+        let segment_bytes = || log_size::segment_bytes(node.wal.max_bytes);
+        node.wal.segment_bytes = self.wal_segment_bytes.unwrap_or_else(segment_bytes);
         Ok(())
     }
 

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// The longest frame that nodes exchange, if they are not told otherwise.
+pub const MAX_FRAME_BYTES: u32 = 64 << 20;
+
 /// The least time after which a connection counts as idle.
 const LEAST_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -60,7 +63,7 @@ impl TransportConfig {
             boot,
             listen,
             peers,
-            max_frame_bytes: 64 << 20,
+            max_frame_bytes: MAX_FRAME_BYTES,
             max_queued_bytes: 64 << 20,
             max_handshakes: 64,
             handshake_timeout: Duration::from_secs(5),

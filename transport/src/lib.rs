@@ -30,7 +30,7 @@ mod transfer;
 mod wire;
 
 pub use api::{Inbox, PeerStatus, SnapshotDone, SnapshotSource, Transport};
-pub use config::TransportConfig;
+pub use config::{MAX_FRAME_BYTES, TransportConfig};
 pub use error::{DecodeError, SendError, StartError};
 pub use judge::{BootRefusal, MAX_BOOT_STEP, Verdict, judge};
 pub use memory::MemoryNetwork;
