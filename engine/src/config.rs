@@ -137,9 +137,9 @@ impl NodeConfig {
         if self.workers == 0 {
             return Err(ConfigError::NoWorkers);
         }
-        if self.max_command_bytes > LARGEST_COMMAND {
+        if self.max_command_bytes > LARGEST_BODY {
             let command_bytes = self.max_command_bytes;
-            return Err(ConfigError::CommandTooLarge { command_bytes, limit: LARGEST_COMMAND });
+            return Err(ConfigError::CommandTooLarge { command_bytes, limit: LARGEST_BODY });
         }
         let (budget_bytes, command_bytes) = (self.memory_budget_bytes, self.max_command_bytes);
         if self.budget().least_share(self.members.len()) < command_bytes {
@@ -168,8 +168,8 @@ impl NodeConfig {
     }
 }
 
-/// The largest command that a frame has room for, and what travels with it.
-const LARGEST_COMMAND: usize = MAX_FRAME_BYTES as usize - (1 << 20);
+/// The largest command or answer that a frame has room for, beside what travels with it.
+pub(crate) const LARGEST_BODY: usize = MAX_FRAME_BYTES as usize - (1 << 20);
 
 fn fnv_1a(hash: u64, byte: u8) -> u64 {
     (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn a_command_that_no_frame_can_carry_is_refused_at_the_start() {
         let large = NodeConfig { memory_budget_bytes: 4 << 30, ..config(3) };
-        let fits = NodeConfig { max_command_bytes: LARGEST_COMMAND, ..large.clone() };
+        let fits = NodeConfig { max_command_bytes: LARGEST_BODY, ..large.clone() };
         assert_eq!(fits.check(), Ok(()));
         let too_large = NodeConfig { max_command_bytes: 64 << 20, ..large };
         assert!(matches!(too_large.check(), Err(ConfigError::CommandTooLarge { .. })));

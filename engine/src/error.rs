@@ -5,8 +5,9 @@ use logboat_storage::{DirectoryError, SnapshotError, WalError};
 use logboat_transport::StartError as TransportError;
 use std::io;
 
-/// Why a proposal or a read has no answer. All but [`RequestError::TimedOut`] say that the request
-/// certainly had no effect, so that it may be sent again.
+/// Why a proposal or a read has no answer. All but [`RequestError::TimedOut`] and
+/// [`RequestError::AnswerTooLarge`] say that the request certainly had no effect, so that it may be
+/// sent again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// This replica does not lead its group.
@@ -29,6 +30,14 @@ pub enum RequestError {
         /// Its size.
         bytes: usize,
         /// The limit.
+        limit: usize,
+    },
+    /// The answer does not fit a frame between nodes. A command was applied all the same.
+    #[error("an answer of {bytes} bytes is more than nodes exchange, {limit} bytes")]
+    AnswerTooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The largest that is possible.
         limit: usize,
     },
     /// The node hosts no replica of that group.

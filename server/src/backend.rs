@@ -60,6 +60,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
 /// | `LeaderUnreachable` | `-CLUSTERDOWN` | no |
 /// | `OutcomeUnknown` | `-UNKNOWN` | perhaps |
 /// | `TooLarge` | `-ERR` | no |
+/// | `AnswerTooLarge` | `-ERR` | yes |
 /// | `Stopped` | `-ERR` | no |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
@@ -81,6 +82,14 @@ pub enum BackendError {
         /// Its length.
         bytes: usize,
         /// The longest allowed.
+        limit: usize,
+    },
+    /// The answer does not fit a frame between this node and the group's leader.
+    #[error("ERR answer of {bytes} bytes exceeds the limit of {limit} bytes; ask for less at once")]
+    AnswerTooLarge {
+        /// Its length.
+        bytes: usize,
+        /// The longest possible.
         limit: usize,
     },
     /// The node is shutting down.

@@ -2,8 +2,8 @@
 
 use logboat::{GroupError, NodeId};
 
-/// Why a request has no answer. Only after [`RouteError::OutcomeUnknown`] may a command have taken
-/// effect.
+/// Why a request has no answer. Only after [`RouteError::OutcomeUnknown`] and
+/// [`RouteError::AnswerTooLarge`] may a command have taken effect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
     /// The leader's node, or this one, has as much work as it may hold.
@@ -26,6 +26,14 @@ pub enum RouteError {
     /// once, or never.
     #[error("outcome unknown: the leader of the range gave no answer in time")]
     OutcomeUnknown,
+    /// The answer does not fit a frame between nodes. A command was applied all the same.
+    #[error("an answer of {bytes} bytes is more than nodes exchange, {limit} bytes")]
+    AnswerTooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The largest that is possible.
+        limit: usize,
+    },
     /// The command or query is too large.
     #[error("{bytes} bytes are more than the limit of {limit} bytes")]
     TooLarge {

@@ -263,6 +263,9 @@ impl RoutedRequest<'_> {
         match *error {
             RequestError::Busy => Some(RouteError::Busy),
             RequestError::TooLarge { bytes, limit } => Some(RouteError::TooLarge { bytes, limit }),
+            RequestError::AnswerTooLarge { bytes, limit } => {
+                Some(RouteError::AnswerTooLarge { bytes, limit })
+            }
             RequestError::TimedOut if self.request.kind().writes() => {
                 Some(RouteError::OutcomeUnknown)
             }

@@ -1,6 +1,7 @@
 //! A request at a replica, and the responder of its answer.
 
 use crate::admission::Permit;
+use crate::config::LARGEST_BODY;
 use crate::error::RequestError;
 use crate::request::encoding::{encode_replies, encode_reply};
 use crate::request::kind::Answer;
@@ -48,9 +49,22 @@ impl Responder {
     pub(crate) fn answer(self, turn: &mut Turn, answer: Answer) {
         match self {
             Self::Local { sender, .. } => drop(sender.send(answer)),
-            Self::Remote { node, id, .. } => turn.reply(node, id, &encode_reply(&answer)),
+            Self::Remote { node, id, .. } => {
+                turn.reply(node, id, &encode_reply(&fitting(answer)));
+            }
             Self::Batched { reply, number } => reply.set(turn, number, answer),
         }
+    }
+}
+
+/// The answer, or, in place of one that no frame can carry, an error that says so. It would be
+/// dropped on its way, and its caller would wait in vain.
+fn fitting(answer: Answer) -> Answer {
+    match answer {
+        Ok(answer) if answer.len() > LARGEST_BODY => {
+            Err(RequestError::AnswerTooLarge { bytes: answer.len(), limit: LARGEST_BODY })
+        }
+        answer => answer,
     }
 }
 
@@ -89,5 +103,19 @@ pub(crate) fn one_answer(answers: &[Answer]) -> Answer {
     match answers {
         [first @ Err(_), others @ ..] if others.iter().all(|other| other == first) => first.clone(),
         _ => Ok(encode_replies(answers).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_no_frame_can_carry_becomes_an_error() {
+        let fits = Ok(Bytes::from(vec![0; LARGEST_BODY]));
+        assert_eq!(fitting(fits.clone()), fits);
+        let error = fitting(Ok(Bytes::from(vec![0; LARGEST_BODY + 1])));
+        let (bytes, limit) = (LARGEST_BODY + 1, LARGEST_BODY);
+        assert_eq!(error, Err(RequestError::AnswerTooLarge { bytes, limit }));
     }
 }

@@ -111,6 +111,11 @@ fn put_reply(bytes: &mut Vec<u8>, result: &Result<Bytes, RequestError>) {
             bytes.put_u8(5);
             bytes.put_u64_le(group.0);
         }
+        Err(RequestError::AnswerTooLarge { bytes: size, limit }) => {
+            bytes.put_u8(8);
+            bytes.put_u64_le(*size as u64);
+            bytes.put_u64_le(*limit as u64);
+        }
         Err(RequestError::Stopped) => bytes.put_u8(6),
         Err(RequestError::Unreachable(node)) => {
             bytes.put_u8(7);
@@ -159,6 +164,10 @@ fn try_decode_reply(mut bytes: Bytes) -> Option<Result<Bytes, RequestError>> {
         4 => RequestError::TooLarge {
             bytes: usize::try_from(bytes.try_get_u64_le().ok()?).ok()?,
             limit: usize::try_from(bytes.try_get_u64_le().ok()?).ok()?,
+        },
+        8 => RequestError::AnswerTooLarge {
+            bytes: bytes.try_get_u64_le().ok()? as usize,
+            limit: bytes.try_get_u64_le().ok()? as usize,
         },
         5 => RequestError::NoSuchGroup(GroupId(bytes.try_get_u64_le().ok()?)),
         6 => RequestError::Stopped,
@@ -212,6 +221,7 @@ mod tests {
             Err(RequestError::Busy),
             Err(RequestError::TimedOut),
             Err(RequestError::TooLarge { bytes: 9, limit: 8 }),
+            Err(RequestError::AnswerTooLarge { bytes: 9, limit: 8 }),
             Err(RequestError::NoSuchGroup(GroupId(7))),
             Err(RequestError::Stopped),
             Err(RequestError::Unreachable(NodeId(2))),

@@ -135,7 +135,9 @@ impl Clients {
             RequestError::NotLeader { leader } => {
                 pending.hint = leader.map(|leader| leader.0 as usize - 1);
             }
-            RequestError::TooLarge { .. } => panic!("no command is too large: {error}"),
+            RequestError::TooLarge { .. } | RequestError::AnswerTooLarge { .. } => {
+                panic!("no command or answer is too large: {error}")
+            }
             RequestError::TimedOut
             | RequestError::Busy
             | RequestError::NoSuchGroup(_)
