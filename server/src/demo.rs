@@ -6,6 +6,7 @@ use crate::layout::Partition;
 use crate::load::{self, Load};
 use crate::options::NodeOptions;
 use crate::output::{Failure, print};
+use crate::process::available_memory;
 use crate::serve::{Server, interrupted, runtime};
 use crate::settings::Settings;
 use clap::Args;
@@ -144,7 +145,10 @@ fn node_options(
         partition: Partition::Hash,
         client_listen: port(options.client_port_base, number)?,
         admin_listen: Some(port(options.admin_port_base, number)?),
-        settings: Settings::default(),
+        settings: Settings {
+            max_memory_bytes: available_memory() / 2 / u64::from(options.nodes),
+            ..Settings::default()
+        },
     })
 }
 

@@ -3,6 +3,7 @@
 use crate::layout::Partition;
 use crate::log_size::{self, LogSize};
 use crate::output::Failure;
+use crate::process::available_memory;
 use crate::settings::Settings;
 use bytes::Bytes;
 use clap::Args;
@@ -74,6 +75,10 @@ pub struct ServeOptions {
     /// read may take an eighth of it besides [default: 1073741824].
     #[arg(long, value_name = "BYTES")]
     pub memory_budget: Option<usize>,
+    /// What keys and values may take on this node, in bytes; beyond it, writes that grow are
+    /// refused; 0 for no limit [default: half of the memory that the process may have].
+    #[arg(long, value_name = "BYTES")]
+    pub max_memory: Option<u64>,
     /// The size of a log segment, in bytes [default: 67108864, or a sixteenth of the log's size if
     /// that is less].
     #[arg(long, value_name = "BYTES")]
@@ -159,6 +164,7 @@ impl ServeOptions {
             leases: self.leases || other.leases,
             snapshot_log_bytes: self.snapshot_log_bytes.or(other.snapshot_log_bytes),
             memory_budget: self.memory_budget.or(other.memory_budget),
+            max_memory: self.max_memory.or(other.max_memory),
             wal_segment_bytes: self.wal_segment_bytes.or(other.wal_segment_bytes),
             wal_max_bytes: self.wal_max_bytes.or(other.wal_max_bytes),
             max_clients: self.max_clients.or(other.max_clients),
@@ -171,6 +177,7 @@ impl ServeOptions {
         let defaults = Settings::default();
         Settings {
             max_clients: self.max_clients.unwrap_or(defaults.max_clients),
+            max_memory_bytes: self.max_memory.unwrap_or_else(|| available_memory() / 2),
             client_timeout_secs: self.client_timeout.unwrap_or(defaults.client_timeout_secs),
             ..defaults
         }

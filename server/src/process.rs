@@ -2,6 +2,7 @@
 //! as zero.
 
 use std::fs;
+use std::path::Path;
 
 /// The memory and the processor time of this process.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,6 +33,34 @@ impl ProcessUsage {
             system_secs,
         }
     }
+}
+
+/// The memory that this process may have, in bytes: that of the machine, or of its control groups
+/// if they have less.
+pub(crate) fn available_memory() -> u64 {
+    let machine = line_bytes(&read("/proc/meminfo"), "MemTotal:");
+    let limits = group_paths(&read("/proc/self/cgroup"));
+    let limits = limits.iter().filter_map(|path| read(path).trim().parse::<u64>().ok());
+    limits.fold(machine, u64::min)
+}
+
+/// The files that may hold a limit of memory, for the groups in `/proc/self/cgroup` and those above
+/// them. In a container, paths may be those of the machine outside; then the root has the limit.
+fn group_paths(groups: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    for line in groups.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+        let (root, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            "memory" => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+            _ => continue,
+        };
+        let groups = Path::new(path).ancestors().map(|group| group.display().to_string());
+        let groups = groups.map(|group| group.trim_end_matches('/').to_owned());
+        paths.extend(groups.map(|group| format!("{root}{group}/{file}")));
+    }
+    paths
 }
 
 fn read(path: &str) -> String {
@@ -68,6 +97,21 @@ mod tests {
         let usage = ProcessUsage::now();
         assert!(usage.resident_bytes > 0 && usage.resident_bytes <= usage.machine_bytes);
         assert!(usage.peak_bytes > 0);
+    }
+
+    #[test]
+    fn the_limits_of_all_control_groups_above_count() {
+        let paths = group_paths("4:memory:/a\n3:cpu:/a\n0::/b.slice/c.service\n");
+        let expected = [
+            "/sys/fs/cgroup/memory/a/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "/sys/fs/cgroup/b.slice/c.service/memory.max",
+            "/sys/fs/cgroup/b.slice/memory.max",
+            "/sys/fs/cgroup/memory.max",
+        ];
+        assert_eq!(paths, expected);
+        let available = available_memory();
+        assert!(available > 0 && available <= ProcessUsage::now().machine_bytes);
     }
 
     #[test]

@@ -123,7 +123,11 @@ impl Server {
                 }
             });
         }
-        let router = Router::start(node.clone(), options.plan, |_| Box::new(Store::new())).await?;
+        let data = Arc::clone(&front.state().data);
+        let router = Router::start(node.clone(), options.plan, move |_| {
+            Box::new(Store::counted(Arc::clone(&data)))
+        })
+        .await?;
         let backend = ClusterBackend::new(router, options.partition, Limits::default());
         tasks.spawn(front.serve(backend.clone(), stopped(&stopping)));
         admin.ready();

@@ -1,6 +1,7 @@
 //! What all connections of a front share.
 
 use crate::client_memory::ClientMemory;
+use crate::kv::DataMemory;
 use crate::session::Clients;
 use crate::settings::Settings;
 use std::fmt;
@@ -44,6 +45,8 @@ pub struct ServerState {
     pub clients: Arc<Clients>,
     /// What their buffers hold.
     pub memory: Arc<ClientMemory>,
+    /// What keys and values take on this node.
+    pub data: Arc<DataMemory>,
     /// Counters.
     pub stats: Stats,
     /// What connections must hear of.
@@ -69,6 +72,7 @@ impl ServerState {
             address,
             clients: Arc::default(),
             memory: ClientMemory::new(max_buffered_bytes),
+            data: Arc::default(),
             stats: Stats::default(),
             control: watch::Sender::new(Control { stopping: false, settings }),
             started: Instant::now(),

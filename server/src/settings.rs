@@ -12,6 +12,9 @@ pub struct Settings {
     pub max_clients: u32,
     /// What `max_clients` can be at the most: for so many there are file descriptors.
     pub client_ceiling: u32,
+    /// What keys and values may take on this node, in bytes; 0 for no limit. Beyond it, writes that
+    /// grow are refused.
+    pub max_memory_bytes: u64,
     /// A client that sends nothing and takes nothing for this long is disconnected, in seconds; 0
     /// for never.
     pub client_timeout_secs: u32,
@@ -53,6 +56,7 @@ impl Default for Settings {
         Self {
             max_clients: 10_000,
             client_ceiling: u32::MAX,
+            max_memory_bytes: 0,
             client_timeout_secs: 0,
             tcp_keepalive_secs: TCP_KEEPALIVE_SECS,
             durability: DurabilityWords {

@@ -122,7 +122,7 @@ impl Parameter {
             Self::AppendOnly => settings.durability.append_only.to_owned(),
             Self::Databases => "1".to_owned(),
             Self::MaxClients => settings.max_clients.to_string(),
-            Self::MaxMemory => "0".to_owned(),
+            Self::MaxMemory => settings.max_memory_bytes.to_string(),
             Self::MaxMemoryPolicy => "noeviction".to_owned(),
             Self::Port => context.server.address.port().to_string(),
             Self::ProtoMaxBulkLen => context.backend.limits().max_value_bytes.to_string(),

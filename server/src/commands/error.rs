@@ -108,6 +108,9 @@ pub enum CommandError {
     /// only read.
     #[error("TRYAGAIN clients hold as much memory as they may; read less at a time")]
     NoMemory,
+    /// A write that grows what is stored, while there is as much as the node may hold.
+    #[error("OOM command not allowed when used memory > 'maxmemory'.")]
+    OutOfMemory,
     /// Any other refusal that only one command gives.
     #[error("ERR {0}")]
     Other(String),

@@ -107,10 +107,11 @@ fn clients(server: &ServerState) -> Section {
 fn memory(server: &ServerState, usage: ProcessUsage) -> Section {
     Section::new("Memory")
         .bytes("used_memory", usage.resident_bytes)
+        .bytes("used_memory_dataset", server.data.held_bytes())
         .bytes("used_memory_rss", usage.resident_bytes)
         .bytes("used_memory_peak", usage.peak_bytes)
         .bytes("total_system_memory", usage.machine_bytes)
-        .bytes("maxmemory", 0)
+        .bytes("maxmemory", server.settings().max_memory_bytes)
         .line("maxmemory_policy", "noeviction")
         .line("mem_fragmentation_ratio", "1.00")
         .line("mem_clients_normal", server.clients.buffered_bytes())

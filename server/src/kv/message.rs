@@ -2,6 +2,7 @@
 
 mod codec;
 
+use super::memory::entry_bytes;
 use crate::layout::Partition;
 use bytes::Bytes;
 
@@ -90,6 +91,32 @@ pub enum Command {
     /// Removes every key.
     Clear,
 }
+
+impl Command {
+    /// How many bytes it may add to what is stored, at the most; `None` for what only removes.
+    #[must_use]
+    pub fn growth_bytes(&self) -> Option<u64> {
+        let entry = |key: &Bytes, value_bytes: usize| entry_bytes(key.len(), value_bytes);
+        match self {
+            Self::Set { key, value, .. } | Self::Append { key, value, .. } => {
+                Some(entry(key, value.len()))
+            }
+            Self::SetRange { key, offset, value, limit_bytes } => {
+                let end = offset.saturating_add(value.len() as u64).min(*limit_bytes);
+                Some(entry(key, 0).saturating_add(end))
+            }
+            Self::Increment { key, .. } => Some(entry(key, MAX_INTEGER_BYTES)),
+            Self::IncrementFloat { key, by } => Some(entry(key, by.len())),
+            Self::SetMany { pairs, .. } => {
+                Some(pairs.iter().map(|(key, value)| entry(key, value.len())).sum())
+            }
+            Self::Delete { .. } | Self::Take { .. } | Self::Clear => None,
+        }
+    }
+}
+
+/// The longest text of a 64-bit integer.
+const MAX_INTEGER_BYTES: usize = 20;
 
 /// A question to the store, answered without changing it.
 #[derive(Clone, Debug, PartialEq, Eq)]

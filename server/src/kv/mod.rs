@@ -2,13 +2,16 @@
 //! [`Query`]), and its answers ([`Answer`]).
 
 mod big;
+mod entries;
 mod extended;
+mod memory;
 mod message;
 mod number;
 mod snapshot;
 mod store;
 mod wire;
 
+pub use memory::{DataMemory, Growth};
 pub use message::{Answer, Command, Condition, Failure, Query, VERSION};
 pub use number::parse_integer;
 pub use snapshot::SnapshotWriter;

@@ -94,7 +94,7 @@ mod tests {
         let mut bytes = Vec::new();
         writer(&mut bytes).unwrap();
         store.restore(&mut &bytes[..]).unwrap();
-        assert_eq!(store.entries, before);
+        assert_eq!(*store.entries, before);
     }
 
     #[test]
@@ -110,7 +110,7 @@ mod tests {
         let before = store.entries.clone();
         for damaged in [&bytes[..bytes.len() - 1], &trailing, &claims, &foreign, &[]] {
             store.restore(&mut &damaged[..]).unwrap_err();
-            assert_eq!(store.entries, before);
+            assert_eq!(*store.entries, before);
         }
     }
 }

@@ -3,19 +3,22 @@
 mod listing;
 
 use self::listing::KeySpan;
+use super::entries::Entries;
 use super::extended::{self, SumError};
+use super::memory::DataMemory;
 use super::message::{Answer, Command, Condition, Failure, Query};
 use super::number::parse_integer;
 use super::snapshot::{self, SnapshotWriter};
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 /// The keys and values of one group. Everything that depends on what is stored is decided here, by
 /// [`apply`](Self::apply), in the order of the log.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Store {
-    pub(super) entries: BTreeMap<Bytes, Bytes>,
+    pub(super) entries: Entries,
 }
 
 impl Store {
@@ -23,6 +26,12 @@ impl Store {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty store that counts what it holds in `memory`.
+    #[must_use]
+    pub fn counted(memory: Arc<DataMemory>) -> Self {
+        Self { entries: Entries::new(memory) }
     }
 
     /// Carries out an encoded [`Command`] and returns the encoded [`Answer`]. Deterministic and
@@ -59,7 +68,7 @@ impl Store {
     /// Fails if reading fails or the bytes are no snapshot of this version; the state is then what
     /// it was before.
     pub fn restore(&mut self, reader: &mut dyn io::Read) -> io::Result<()> {
-        self.entries = snapshot::read(reader)?;
+        self.entries.replace(snapshot::read(reader)?);
         Ok(())
     }
 
@@ -69,7 +78,7 @@ impl Store {
                 self.set(key, value, &condition, want_old)
             }
             Command::Delete { keys } => {
-                let removed = keys.iter().filter(|key| self.entries.remove(*key).is_some());
+                let removed = keys.iter().filter(|key| self.entries.remove(key).is_some());
                 Answer::Integer(removed.count() as i64)
             }
             Command::Take { key } => Answer::Value(self.entries.remove(&key)),
@@ -81,7 +90,7 @@ impl Store {
             Command::IncrementFloat { key, by } => self.increment_float(key, &by),
             Command::SetMany { pairs, only_if_missing } => self.set_many(pairs, only_if_missing),
             Command::Clear => {
-                self.entries.clear();
+                self.entries.replace(BTreeMap::new());
                 Answer::Done
             }
         }
@@ -135,7 +144,7 @@ impl Store {
     fn set_many(&mut self, pairs: Vec<(Bytes, Bytes)>, only_if_missing: bool) -> Answer {
         let done = !only_if_missing || pairs.iter().all(|(key, _)| !self.entries.contains_key(key));
         if done {
-            self.entries.extend(pairs);
+            pairs.into_iter().for_each(|(key, value)| self.entries.insert(key, value));
         }
         Answer::Stored { done, old: None }
     }

@@ -339,3 +339,30 @@ fn a_node_whose_log_lines_nobody_takes_goes_on() -> TestResult {
     assert!(node.wait()?.success());
     Ok(())
 }
+
+#[test]
+fn what_a_node_holds_is_bounded() -> TestResult {
+    let mut cluster = Cluster::new(&spec(1, &["--groups", "2", "--max-memory", "1000000"]))?;
+    cluster.start_all()?;
+    let mut client = cluster.node(1).client()?;
+    let oom = "OOM command not allowed when used memory > 'maxmemory'.";
+    // A few bytes that would grow to megabytes.
+    let grow = redis::cmd("SETRANGE").arg("large").arg(2_000_000).arg("x").to_owned();
+    assert_eq!(refusal(grow.query::<()>(&mut client)), oom);
+    let value = "v".repeat(100_000);
+    let refused = (0..10).find_map(|number| {
+        set(&mut client, &format!("key:{number}"), &value).err().map(|error| (number, error))
+    });
+    let (number, error) = refused.expect("less than a million bytes fit");
+    assert!((8..10).contains(&number), "{number}");
+    assert_eq!(refusal::<()>(Err(error)), oom);
+    // What is there can be read and removed, after a restart as well.
+    cluster.node_mut(1).kill()?;
+    cluster.start_all()?;
+    let mut client = cluster.node(1).client()?;
+    assert_eq!(get(&mut client, "key:0")?, Some(value.clone()));
+    assert_eq!(refusal(set(&mut client, "more", &value.repeat(2))), oom);
+    redis::cmd("DEL").arg("key:0").arg("key:1").query::<()>(&mut client)?;
+    set(&mut client, "more", &value)?;
+    Ok(())
+}

@@ -246,7 +246,9 @@ mod tests {
 
     fn store(partition: Partition, keys: impl IntoIterator<Item = Vec<u8>>) -> Store {
         let entries = keys.into_iter().map(|key| (partition.stored(&key), Bytes::from(key)));
-        Store { entries: entries.collect() }
+        let mut store = Store::new();
+        store.entries.replace(entries.collect());
+        store
     }
 
     fn keys(prefix: &str, count: usize) -> impl Iterator<Item = Vec<u8>> {
