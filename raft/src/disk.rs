@@ -26,17 +26,20 @@ pub struct HardState {
 ///
 /// This is CockroachDB's leader fortification, made durable. It ends when
 /// - the follower's node withdraws its support for that epoch,
-/// - a leader of a later term is heard,
-/// - the leader's own node asks for votes,
+/// - a leader of its term or a later one is heard, whose own takes its place,
+/// - the leader's replica asks for votes, or pre-votes, of a later term,
 /// - the leader has a successor campaign (`TimeoutNow`), which says so in its requests for votes,
 ///   or
-/// - the leader's replica fails for good and says so (`Resign`).
+/// - the leader's replica says that it leads no more in its term or a later one (`Resign`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fortification {
     /// The leader's node.
     pub leader: NodeId,
     /// The epoch at which the follower's node supported it then.
     pub epoch: Epoch,
+    /// The term in which it led then. The follower has voted in it. What the leader's replica said
+    /// before it led in this term, and which may come late, does not concern the fortification.
+    pub term: Term,
 }
 
 /// A run of consecutive entries of one term. It ends where the next one begins.

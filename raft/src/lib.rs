@@ -21,7 +21,8 @@
 //! that one. It does so by the same write as the entries, and reports it. While the support lasts,
 //! it neither campaigns nor votes for another node, in whatever term. So it has nothing to wait
 //! for. Neither has a leader whose followers fortify it and have applied what is committed. A group
-//! at rest has no timer and sends nothing.
+//! at rest has no timer and sends nothing. What else ends a fortification names a term, so that
+//! late word of an earlier leadership does not end a later one.
 //!
 //! **Elections.**
 //! - A follower whose node withdraws its support from the leader's node ([`Input::SupportChanged`])
@@ -32,7 +33,9 @@
 //! - A replica refuses both kinds of votes while it fortifies another node, or if it heard a leader
 //!   within an election timeout. The exception is a campaign that the leader itself asked for
 //!   ([`Input::Transfer`]). A leader whose own node asks for votes does not lead any more.
-//! - A leader steps down when no majority of nodes supports its own (check-quorum).
+//! - A leader steps down when no majority of nodes supports its own (check-quorum), and *resigns*
+//!   ([`Payload::Resign`]): it tells those whose nodes still do that it leads no more, which sets
+//!   them free. It repeats that until it hears of a leader or may campaign.
 //! - A refusal carries the refuser's term, and a leader of an earlier term is answered with the
 //!   later one. So replicas in different terms always find together.
 //!

@@ -52,7 +52,9 @@ impl Message {
 /// What a message says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// "Would you vote for me?" Changes no state on either side (Raft thesis, section 9.6).
+    /// "Would you vote for me?" Changes no term on either side (Raft thesis, section 9.6). It says
+    /// that the sender leads in no earlier term any more, which ends fortifications of such terms.
+    /// The term before is durable there.
     PreVote {
         /// The candidate's last entry.
         last: LogId,
@@ -147,11 +149,12 @@ pub enum Payload {
     },
     /// "Campaign now, without a pre-vote": a leader hands over (Raft thesis, section 3.10).
     TimeoutNow,
-    /// "I have stopped for good, though my node lives: fortify me no longer." Sent by a replica
-    /// that failed, whatever its term and role, again and again until its node restarts.
+    /// "I lead no more, in the term of this message and before, though my node lives." Ends the
+    /// fortifications of the sender that were made in that term or before. Sent by a leader that
+    /// lost its majority's support, by a replica that would campaign but has no such support, and
+    /// by one that failed; all of them say it again and again. The term is durable there.
     Resign {
-        /// The epoch of the fortifications that end. The sender does not lead while that epoch
-        /// lasts.
+        /// The epoch of the fortifications that end.
         epoch: Epoch,
     },
 }

@@ -162,15 +162,17 @@ impl Raft {
         self.role.as_leader().is_some_and(|leader| leader.is_caught_up(&self.replica, peer))
     }
 
-    /// What a replica that has failed for good says to its peers, while its node lives and they
-    /// support it: followers that fortify it would wait for ever. The caller sends the messages,
-    /// and repeats them once an election timeout, since nobody acknowledges them.
+    /// What a replica that has failed and takes no further step says to its peers, while its node
+    /// lives and they support it: followers that fortify it would wait for ever. The caller sends
+    /// the messages at once, and repeats them once an election timeout, since nobody acknowledges
+    /// them.
+    ///
+    /// They name a term that is durable. So whatever the replica becomes when it is started again,
+    /// even in the same run of its node, it leads in no term that it has resigned from.
     pub fn resignations(&self, support: &Support) -> impl Iterator<Item = (NodeId, Message)> {
-        let term = self.term();
-        self.replica.peers().filter_map(move |peer| {
-            let epoch = support.of(peer).support_from?;
-            Some((peer, Message { term, payload: Payload::Resign { epoch } }))
-        })
+        let term = self.replica.durable_term();
+        let message = move |epoch| Message { term, payload: Payload::Resign { epoch } };
+        self.replica.supporters(support).map(move |(peer, epoch)| (peer, message(epoch)))
     }
 
     /// The nodes of the other voters.

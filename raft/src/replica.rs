@@ -8,8 +8,8 @@ mod timing;
 use crate::follower_reads::FollowerReads;
 use crate::log::Log;
 use crate::{
-    Config, Fortification, HardState, Index, LogReadTarget, LogWrite, NodeId, Persist, Restored,
-    Support, Term, Time, VotersDigest, WriteSeq, quorum,
+    Config, Epoch, Fortification, HardState, Index, LogReadTarget, LogWrite, NodeId, Persist,
+    Restored, Support, Term, Time, VotersDigest, WriteSeq, quorum,
 };
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -48,10 +48,14 @@ pub(crate) struct Replica {
     newest: WriteSeq,
     /// The newest durable write; all before it are durable as well.
     durable: WriteSeq,
+    /// The latest term that is certainly durable.
+    durable_term: Term,
     /// The requests for entries on disk that were not answered yet, at most one a target.
     log_reads: Vec<LogReadTarget>,
     /// Reads here that wait for the answer of a leader elsewhere, or to be applied up to it.
     pub(crate) follower_reads: FollowerReads,
+    /// From when on this replica may say again that it leads no more.
+    pub(crate) next_resignation: Time,
     /// The state of the generator of election timeouts.
     random: u64,
 }
@@ -85,8 +89,10 @@ impl Replica {
             hard_state_seq: WriteSeq(0),
             newest: WriteSeq(0),
             durable: WriteSeq(0),
+            durable_term: hard_state.term,
             log_reads: Vec::new(),
             follower_reads: FollowerReads::default(),
+            next_resignation: now,
         };
         // A snapshot becomes durable before the term in which it was received.
         let last_term = replica.log.last_id().term;
@@ -124,11 +130,24 @@ impl Replica {
         (support.support_for(bond.leader) == Some(bond.epoch)).then_some(bond.leader)
     }
 
+    /// The epoch at which this replica fortifies the leader of the current term, if that stands.
+    ///
+    /// A fortification of an earlier term is not told in this one. Its leader may come to lead again
+    /// in this term and would count it, although it ends with the leader's request for votes.
+    pub(crate) fn epoch_in_term(&self, support: &Support) -> Option<Epoch> {
+        let bond = self.fortified.filter(|bond| bond.term == self.term)?;
+        self.fortified_node(support).map(|_| bond.epoch)
+    }
+
     /// Whether a majority of the voters' nodes, this one included, supports this node: without them
     /// it could not be elected, or not stay so.
     pub(crate) fn has_quorum(&self, support: &Support) -> bool {
-        let supporters = self.peers().filter(|peer| support.support_from(*peer).is_some()).count();
-        supporters + 1 >= quorum::majority(self.config.voters.len())
+        self.supporters(support).count() + 1 >= quorum::majority(self.config.voters.len())
+    }
+
+    /// The other voters whose nodes support this one, and at which epoch.
+    pub(crate) fn supporters(&self, support: &Support) -> impl Iterator<Item = (NodeId, Epoch)> {
+        self.peers().filter_map(|peer| Some((peer, support.support_from(peer)?)))
     }
 
     /// Moves to a later term, in which the replica has not voted. A fortification outlives the
@@ -179,6 +198,11 @@ impl Replica {
         if through <= self.log.durable() { self.hard_state_seq } else { self.newest }
     }
 
+    /// The latest term that is certainly durable. A replica that leads does so in this one.
+    pub(crate) const fn durable_term(&self) -> Term {
+        self.durable_term
+    }
+
     /// Whether a write is durable.
     pub(crate) fn is_durable(&self, seq: WriteSeq) -> bool {
         seq <= self.durable
@@ -200,6 +224,9 @@ impl Replica {
         if seq > self.durable {
             self.durable = seq;
             self.log.persisted(seq);
+            if self.hard_state_seq <= seq {
+                self.durable_term = self.written.term;
+            }
         }
     }
 
@@ -226,8 +253,13 @@ impl Replica {
         assert!(self.applied < self.log.memory_start());
         assert!(self.log.last_id().term <= self.term);
         assert!(self.hard_state_seq <= self.newest && self.durable <= self.newest);
-        let itself = Some(self.node());
-        assert_ne!(self.fortified.map(|bond| bond.leader), itself, "nobody fortifies itself");
+        if let Some(bond) = self.fortified {
+            assert_ne!(bond.leader, self.node(), "nobody fortifies itself");
+            assert!(bond.term <= self.term, "a fortification is of a term that was entered");
+            let voted = bond.term < self.term || self.vote.is_some();
+            assert!(voted, "who fortifies a leader has voted in its term");
+        }
+        assert!(self.durable_term <= self.term);
     }
 
     /// Panics unless the replica is nobody's follower, by vote or by fortification.

@@ -127,7 +127,7 @@ impl Role {
             }
             Self::Leader(leader) => {
                 if !leader.on_tick(step) {
-                    self.step_down(step, None);
+                    self.abandon_leadership(step);
                 }
             }
         }
@@ -171,7 +171,7 @@ impl Role {
                 if step.has_quorum() {
                     leader.on_support_changed(step);
                 } else {
-                    self.step_down(step, None);
+                    self.abandon_leadership(step);
                 }
             }
         }

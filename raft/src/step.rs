@@ -97,6 +97,26 @@ impl Step<'_> {
         self.send_after(self.replica.hard_state_seq(), to, message);
     }
 
+    /// Says to all peers whose nodes support this one that this replica leads no more, in its term or
+    /// an earlier one. Only a follower says so: it has to be true from now on.
+    pub(crate) fn resign(&mut self) {
+        let supporters: Vec<_> = self.replica.supporters(self.support).collect();
+        for &(to, epoch) in &supporters {
+            self.send_in_term(to, Payload::Resign { epoch });
+        }
+        if !supporters.is_empty() {
+            self.replica.next_resignation = self.now() + self.replica.election_timeout();
+        }
+    }
+
+    /// The same, but once an election timeout at the most. Nobody acknowledges it, so it has to be
+    /// said until it does not matter any more.
+    pub(crate) fn resign_again(&mut self) {
+        if self.replica.next_resignation <= self.now() {
+            self.resign();
+        }
+    }
+
     /// Acknowledges to the leader that the logs are equal up to `through`, when that is durable.
     pub(crate) fn acknowledge(&mut self, leader: NodeId, through: Index) {
         self.persist_hard_state();

@@ -133,7 +133,7 @@ mod tests {
             let (epoch, boot) = (Epoch(epoch), BootCount(4));
             Grant { epoch, boot, live, ..Grant::default() }
         };
-        let bond = Fortification { leader: NodeId(2), epoch: Epoch(17) };
+        let bond = Fortification { leader: NodeId(2), epoch: Epoch(17), term: Term(3) };
         let persist = |fortified| {
             let vote = Some(NodeId(3));
             let state = HardState { term: Term(5), vote, commit: Index(0), fortified };

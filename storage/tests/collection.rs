@@ -33,7 +33,7 @@ fn write_batch(
 }
 
 fn vote(group: GroupId, term: u64) -> (GroupId, Persist) {
-    let fortified = Some(Fortification { leader: NodeId(3), epoch: Epoch(group.0) });
+    let fortified = Some(Fortification { leader: NodeId(3), epoch: Epoch(group.0), term: Term(1) });
     let (term, vote, commit) = (Term(term), Some(NodeId(3)), Index(1));
     let hard_state = Some(HardState { term, vote, commit, fortified });
     (group, Persist { seq: WriteSeq(0), hard_state, log: LogWrite::Keep })

@@ -14,7 +14,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-const BOND: Fortification = Fortification { leader: NodeId(6), epoch: Epoch(3) };
+const BOND: Fortification = Fortification { leader: NodeId(6), epoch: Epoch(3), term: Term(2) };
 
 fn write_log(directory: &Path) -> InlineWal<FileDisk> {
     let disk = FileDisk::open(directory).unwrap();

@@ -88,7 +88,7 @@ mod tests {
             term: Term(5),
             vote: Some(NodeId(1)),
             commit: snapshot.index,
-            fortified: Some(Fortification { leader: NodeId(2), epoch: Epoch(3) }),
+            fortified: Some(Fortification { leader: NodeId(2), epoch: Epoch(3), term: Term(1) }),
         };
         let (last, runs) = (Index(last), runs.to_vec());
         Restored { hard_state, snapshot, last, runs, voters: None }

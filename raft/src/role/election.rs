@@ -8,7 +8,7 @@ use super::{Candidate, Follower, Leader, Role};
 use crate::quorum::Outcome;
 use crate::replica::Replica;
 use crate::step::Step;
-use crate::{Epoch, Fortification, LogId, Message, NodeId, Output, Payload, Term};
+use crate::{Epoch, Fortification, LogId, Message, NodeId, Payload, Term};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::mem;
@@ -24,9 +24,7 @@ impl Role {
         last: LogId,
     ) {
         let current = step.replica.term;
-        if term > current {
-            self.end_fortification(step, from);
-        }
+        self.end_fortification(step, from, term);
         let granted =
             term > current && !self.keeps_leader(step, from) && is_up_to_date(step.replica, last);
         let term = if granted { term } else { current };
@@ -44,8 +42,7 @@ impl Role {
     /// RequestVote (Raft paper, figure 2 and section 5.4.1), in the current term.
     ///
     /// A vote is given once a term. A fortification of another node forbids it, unless that node's
-    /// leader itself asked for the campaign (`transfer`). A fortification of the candidate's own
-    /// node was made in an earlier term if there is no vote yet: that leadership is over.
+    /// leader itself asked for the campaign (`transfer`).
     pub(super) fn on_vote(
         &mut self,
         step: &mut Step<'_>,
@@ -53,9 +50,7 @@ impl Role {
         last: LogId,
         transfer: bool,
     ) {
-        if step.replica.vote.is_none() {
-            self.end_fortification(step, from);
-        }
+        self.end_fortification(step, from, step.replica.term);
         let given = step.replica.vote == Some(from);
         let free = step.replica.vote.is_none();
         let bound = step.fortified_node().is_some_and(|leader| leader != from);
@@ -105,20 +100,40 @@ impl Role {
         }
     }
 
-    /// A replica has failed while its node lives, so the support for its node will not end. Its
-    /// fortification does, and if it was the leader, the next in line campaigns.
-    pub(super) fn on_resign(&mut self, step: &mut Step<'_>, from: NodeId, epoch: Epoch) {
-        let bond = Fortification { leader: from, epoch };
-        if step.replica.fortified == Some(bond) {
+    /// A replica leads no more in `term`, nor in an earlier one, though its node lives and the
+    /// support for that does not end. The fortification of it does, unless it was made since, in a
+    /// later term. If it is the leader here, the next in line campaigns.
+    ///
+    /// Whoever went by that leader enters the next term: what the leader sent before and comes late
+    /// must not have it fortified again.
+    pub(super) fn on_resign(
+        &mut self,
+        step: &mut Step<'_>,
+        from: NodeId,
+        term: Term,
+        epoch: Epoch,
+    ) {
+        let is_over =
+            |bond: Fortification| (bond.leader, bond.epoch) == (from, epoch) && bond.term <= term;
+        let ends = step.replica.fortified.is_some_and(is_over);
+        if ends {
             step.replica.fortified = None;
         }
-        let follows = matches!(self, Self::Follower(follower) if follower.leader == Some(from));
-        if follows && step.support.support_for(from) == Some(epoch) {
+        let is_leader = matches!(self, Self::Follower(follower) if follower.leader == Some(from));
+        let follows = is_leader && (ends || step.replica.term <= term);
+        if (ends || follows) && step.replica.term <= term {
+            self.step_down(step, None);
+            step.replica.enter_term(term.next());
+        }
+        if follows {
             self.succeed_leader(step);
         }
     }
 
     /// Campaigns if a majority's nodes support this one, and else looks again a little later.
+    ///
+    /// A replica that can't campaign says that it does not lead, again and again. It may have led,
+    /// and there may be others that fortify it and that would be a majority without it.
     pub(super) fn on_election_deadline(&mut self, step: &mut Step<'_>) {
         if step.has_quorum() {
             return self.pre_campaign(step);
@@ -126,9 +141,14 @@ impl Role {
         let failures = self.failures();
         let deadline = step.replica.look_deadline();
         *self = Self::Follower(Follower::waiting(deadline, failures));
+        step.resign_again();
     }
 
     /// Asks the others whether a campaign would succeed. The term stays as it is.
+    ///
+    /// Those who hear it no longer fortify this replica for what it led before. So it leads nothing
+    /// in this term from now on, and the term is durable before the requests leave: a replica that
+    /// forgot the term could come to lead in it.
     pub(super) fn pre_campaign(&mut self, step: &mut Step<'_>) {
         let failures = self.failures();
         let candidate = Candidate::new(step.replica, failures);
@@ -138,12 +158,11 @@ impl Role {
         *self = Self::PreCandidate(candidate);
         let term = step.replica.term.next();
         let last = step.replica.log.last_id();
-        let Step { replica, out, .. } = step;
-        out.extend(replica.peers().map(|to| {
-            let message =
-                Message { term, payload: Payload::PreVote { last, voters: replica.voters } };
-            Output::Send { to, message }
-        }));
+        let voters = step.replica.voters;
+        for to in step.replica.peers().collect::<Vec<_>>() {
+            let payload = Payload::PreVote { last, voters };
+            step.send_when_durable(to, Message { term, payload });
+        }
     }
 
     /// Enters the next term, votes for itself and asks the others for their votes. The requests
@@ -184,6 +203,14 @@ impl Role {
         }
     }
 
+    /// Gives up the leadership, because no majority's nodes support this one any more, or because the
+    /// successor that was told to campaign has not been heard of. Says so to all whose nodes still
+    /// support this one: as long as they do, those who fortify it elect nobody else.
+    pub(super) fn abandon_leadership(&mut self, step: &mut Step<'_>) {
+        self.step_down(step, None);
+        step.resign();
+    }
+
     /// Forgets the leader, which was lost, and campaigns when it is this replica's turn.
     pub(super) fn succeed_leader(&mut self, step: &mut Step<'_>) {
         let deadline = step.replica.succession_deadline(step.support);
@@ -211,11 +238,16 @@ impl Role {
         *self = Self::Leader(Box::new(Leader::new(step)));
     }
 
-    /// Ends the fortification of the node of `rival`, which asks for votes in a later term and so
-    /// does not lead any more. It may never do so again: a message that it sent before it crashed
-    /// may have this replica fortify it after its restart, when it lacks entries that are here.
-    fn end_fortification(&mut self, step: &mut Step<'_>, rival: NodeId) {
-        if step.fortified_node() == Some(rival) {
+    /// Ends the fortification of the node of `rival` if it was made before `term`. The rival asks for
+    /// votes in that term, so it does not lead in an earlier one any more. It may never lead again: a
+    /// message that it sent before it crashed may have this replica fortify it after its restart,
+    /// when it lacks entries that are here.
+    ///
+    /// The request may be late. If the rival was elected since, a fortification of `term` or later
+    /// stands.
+    fn end_fortification(&mut self, step: &mut Step<'_>, rival: NodeId, term: Term) {
+        let is_earlier = step.replica.fortified.is_some_and(|bond| bond.term < term);
+        if is_earlier && step.fortified_node() == Some(rival) {
             step.replica.fortified = None;
             if matches!(self, Self::Follower(follower) if follower.leader == Some(rival)) {
                 let deadline = step.replica.look_deadline();

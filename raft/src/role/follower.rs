@@ -63,7 +63,8 @@ impl Follower {
     ///
     /// The replica knows no more of what is committed than its disk did, while the leader believes
     /// that it knows everything and sends nothing. What the replica says it has applied shows the
-    /// leader that it restarted. Returns whether the replica is to go on waiting. Without a
+    /// leader that it restarted. It tells the epoch only in the term of the fortification. Returns
+    /// whether the replica is to go on waiting. Without a
     /// fortification that stands, it forgets the leader.
     pub(crate) fn announce(&mut self, step: &mut Step<'_>) -> bool {
         let (Some(leader), None) = (self.leader, self.heard) else {
@@ -71,7 +72,7 @@ impl Follower {
         };
         if self.fortifies_leader(step.replica, step.support) {
             self.deadline = step.now() + step.replica.config.tuning.retransmit_timeout;
-            let epoch = step.replica.fortified.map(|bond| bond.epoch);
+            let epoch = step.replica.epoch_in_term(step.support);
             report_fortification(step, leader, epoch);
             return true;
         }
@@ -122,8 +123,7 @@ impl Follower {
         let last = step.replica.log.last();
         step.replica.commit_to(commit.min(last));
         step.apply();
-        let stands = step.fortified_node() == Some(leader);
-        let epoch = step.replica.fortified.filter(|_| stands).map(|bond| bond.epoch);
+        let epoch = step.replica.epoch_in_term(step.support);
         report_fortification(step, leader, epoch);
     }
 }
@@ -142,8 +142,8 @@ fn fortify(step: &mut Step<'_>, leader: NodeId) -> Option<Epoch> {
         replica.fortified = replica.fortified.filter(|bond| bond.leader == leader);
         return None;
     };
-    let bond = Some(Fortification { leader, epoch });
-    if bond == replica.fortified && replica.vote.is_some() {
+    let bond = Some(Fortification { leader, epoch, term: replica.term });
+    if bond == replica.fortified {
         return None; // Made in this term, and reported.
     }
     replica.fortified = bond;

@@ -29,7 +29,7 @@ impl Role {
         match (&mut *self, payload) {
             (_, Payload::PreVote { last, .. }) => self.on_pre_vote(step, from, term, last),
             (_, Payload::Vote { last, transfer, .. }) => self.on_vote(step, from, last, transfer),
-            (_, Payload::Resign { epoch }) => self.on_resign(step, from, epoch),
+            (_, Payload::Resign { epoch }) => self.on_resign(step, from, term, epoch),
             (Self::PreCandidate(_), Payload::PreVoteReply { granted }) => {
                 self.on_pre_vote_reply(step, from, term, granted);
             }

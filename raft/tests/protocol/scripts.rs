@@ -301,6 +301,8 @@ scripts! {
     bond_of_old_run
     bond_outlives_term
     bond_restart
+    bond_told_in_term
+    bridge
     broken_links
     busy
     check_quorum
@@ -324,6 +326,7 @@ scripts! {
     pipelining
     pre_vote
     pre_vote_late
+    pre_vote_of_lost_term
     read_abdicated
     read_before_noop
     read_deposed
@@ -331,6 +334,7 @@ scripts! {
     read_lease
     read_round
     resign
+    resign_late
     restart
     single_voter
     snapshot

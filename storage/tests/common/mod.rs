@@ -144,6 +144,7 @@ pub fn persist(model: &Model, op: Op) -> (GroupId, Persist) {
         fortified: op.bytes.is_multiple_of(3).then(|| Fortification {
             leader: NodeId(u64::from(op.size)),
             epoch: Epoch(u64::from(op.bytes)),
+            term,
         }),
     };
     let point = |back: u8| {

@@ -68,7 +68,7 @@ fn open_and_use(disk: &SimDisk) -> Option<Recovered> {
         lease: Duration::from_secs(2),
         ..Grant::default()
     };
-    let fortified = Some(Fortification { leader: peer, epoch: grant.epoch });
+    let fortified = Some(Fortification { leader: peer, epoch: grant.epoch, term: Term(1) });
     let reset = LogWrite::Reset(LogId::new(Term(1), Index(4)));
     let append = LogWrite::Append([entry(group, Term(1), Index(5), 10)].into_iter().collect());
     let writes = [reset, append].map(|log| {
@@ -178,8 +178,8 @@ fn writes(input: &mut Unstructured<'_>, state: &Recovered) -> Result<Vec<(GroupI
                     .collect(),
             ),
         };
-        let fortified = (size % 2 == 0)
-            .then(|| Fortification { leader: NodeId(kind.into()), epoch: Epoch(size.into()) });
+        let (leader, epoch) = (NodeId(kind.into()), Epoch(size.into()));
+        let fortified = (size % 2 == 0).then_some(Fortification { leader, epoch, term });
         let hard_state = Some(HardState { term, vote: None, commit: after, fortified });
         writes.push((group, Persist { seq: WriteSeq(0), hard_state, log }));
     }

@@ -30,8 +30,8 @@ pub(super) struct Checks {
 struct GroupChecks {
     voters: Vec<usize>,
     leaders: BTreeMap<Term, usize>,
-    /// The latest term in which anybody campaigned.
-    campaigned: Term,
+    /// The latest term in which anybody campaigned, or that follows one in which a replica resigned.
+    entered: Term,
     /// Checksum, and term of the entry before, of every entry ever seen, by index and term. What
     /// two logs have in common is equal up to there if each entry names the same one before it.
     entries: HashMap<LogId, (u32, Term)>,
@@ -130,7 +130,7 @@ impl Checks {
         if let Some(hard_state) = persist.hard_state
             && hard_state.vote.is_some_and(|vote| vote.0 as usize == node + 1)
         {
-            group.campaigned = group.campaigned.max(hard_state.term);
+            group.entered = group.entered.max(hard_state.term);
         }
         if let LogWrite::Compact(last) | LogWrite::Reset(last) = &persist.log {
             let committed = group.committed.get(last.index.0 as usize - 1);
@@ -203,7 +203,7 @@ impl Checks {
         let view = &group.replicas[node].model.view;
         assert_eq!(raft.last(), view.last(), "the log in memory is what was written");
         let term = raft.term();
-        assert!(term <= group.campaigned, "term {term} was entered, and nobody campaigned in it");
+        assert!(term <= group.entered, "term {term} was entered, and nobody campaigned in it");
         let leads = raft.role() == RoleKind::Leader;
         if leads {
             let leader = *group.leaders.entry(term).or_insert(node);
@@ -279,7 +279,14 @@ impl Checks {
         let vote = model.durable.hard_state.vote;
         let voted_for = vote.map(|vote| vote.0 as usize - 1);
         let names_term = match &message.payload {
-            Payload::PreVote { .. } | Payload::PreVoteReply { granted: true } => false,
+            Payload::PreVote { .. } => {
+                assert!(
+                    term.next() >= message.term,
+                    "a pre-vote was asked for before the term was durable"
+                );
+                false
+            }
+            Payload::PreVoteReply { granted: true } => false,
             Payload::AppendEntries { .. } | Payload::Snapshot { .. } => false,
             Payload::Vote { .. } => {
                 assert!(
@@ -313,9 +320,15 @@ impl Checks {
             | Payload::Fortified { epoch: None, .. }
             | Payload::ReadIndex { .. }
             | Payload::TimeoutNow => true,
-            Payload::ReadIndexReply { .. } | Payload::Resign { .. } => false,
+            Payload::Resign { .. } => {
+                // Whoever goes by it enters the next term, without a campaign.
+                group.entered = group.entered.max(message.term.next());
+                true
+            }
+            Payload::ReadIndexReply { .. } => false,
             Payload::Fortified { epoch: Some(epoch), .. } => {
-                let bond = Fortification { leader: NodeId(to as u64 + 1), epoch: *epoch };
+                let leader = NodeId(to as u64 + 1);
+                let bond = Fortification { leader, epoch: *epoch, term: message.term };
                 assert!(
                     model.bonds.contains(&bond),
                     "{bond:?} was announced before it was durable"
@@ -361,6 +374,11 @@ impl Checks {
         let SupportMessage::Granted { epoch, .. } = *message else { return };
         let known = self.grants.get(&(from, to)).copied().unwrap_or_default();
         assert!(epoch <= known.epoch, "support at {epoch} was announced before it was durable");
+    }
+
+    /// The term of the newest entry that a leader called committed.
+    pub(super) fn committed_term(&self, group: usize) -> Term {
+        self.groups[group].committed.last().map_or(Term(0), |(term, _)| *term)
     }
 
     /// How many entries a leader called committed.

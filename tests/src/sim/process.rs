@@ -9,7 +9,7 @@ use super::probe::cut_power;
 use super::reads::ReadBook;
 use super::scene::{Event, Scene, Target};
 use super::transfer::Arriving;
-use super::vigil::{keeps_bonds, start_liveness};
+use super::vigil::{keeps_bond, start_liveness};
 use super::wal::{Submission, Writer};
 use bytes::Bytes;
 use logboat::internals::{
@@ -287,7 +287,7 @@ impl Process {
 
     /// Has a replica take in one event, and nothing else that could be the reason for what follows.
     fn run_one(&mut self, hardware: &Hardware, place: usize, event: GroupEvent, scene: &mut Scene) {
-        let bond = self.standing_bond(place).filter(|_| keeps_bonds(&event));
+        let bond = self.standing_bond(place).filter(|bond| keeps_bond(&event, *bond));
         let raft = self.seats[place].group.raft();
         let before = is_late(&event, raft.term()).then(|| Standing::of(raft));
         self.run(hardware, place, std::iter::once(event), scene);

@@ -248,22 +248,29 @@ impl Process {
     }
 }
 
-/// Whether a bond that stands must outlast this event, though it may bring a later term: nobody who
-/// led has given up, and no leader was elected.
-pub(super) const fn keeps_bonds(event: &GroupEvent) -> bool {
-    let GroupEvent::Message { message, .. } = event else {
+/// Whether a bond that stands must outlast this event: nobody who led in its term has given up by it,
+/// and it shows no leader of that term or a later one.
+pub(super) fn keeps_bond(event: &GroupEvent, bond: Fortification) -> bool {
+    let GroupEvent::Message { from, message } = event else {
         return false;
     };
-    matches!(
-        message.payload,
+    let (is_later, is_leader) = (message.term > bond.term, *from == bond.leader);
+    match message.payload {
         Payload::PreVoteReply { .. }
-            | Payload::VoteReply { .. }
-            | Payload::Appended { .. }
-            | Payload::Rejected { .. }
-            | Payload::Fortified { .. }
-            | Payload::ReadIndex { .. }
-            | Payload::ReadIndexReply { .. }
-    )
+        | Payload::VoteReply { .. }
+        | Payload::Appended { .. }
+        | Payload::Rejected { .. }
+        | Payload::Fortified { .. }
+        | Payload::ReadIndex { .. }
+        | Payload::ReadIndexReply { .. } => true,
+        Payload::PreVote { .. } | Payload::Vote { transfer: false, .. } => !(is_leader && is_later),
+        Payload::Vote { transfer: true, .. } => !is_later,
+        Payload::Resign { .. } => !is_leader || message.term < bond.term,
+        Payload::AppendEntries { .. }
+        | Payload::Fortify { .. }
+        | Payload::Snapshot { .. }
+        | Payload::TimeoutNow => message.term < bond.term,
+    }
 }
 
 fn patience(scene: &Scene) -> Duration {

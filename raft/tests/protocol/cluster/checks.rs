@@ -3,10 +3,10 @@
 use super::host::Host;
 use bytes::Bytes;
 use logboat_raft::{
-    Entry, Index, Input, LogId, LogWrite, Message, NodeId, Output, Payload, Persist, ReadToken,
-    RoleKind, Term,
+    Entry, Fortification, Index, Input, LogId, LogWrite, Message, NodeId, Output, Payload, Persist,
+    ReadToken, RoleKind, Term,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]
 pub(crate) struct Checks {
@@ -15,6 +15,10 @@ pub(crate) struct Checks {
     committed: Vec<(LogId, Bytes)>,
     /// The newest entry that any replica knew to be committed.
     newest: Index,
+    /// The terms in which leaders had a successor campaign.
+    abdicated: BTreeSet<Term>,
+    /// Whether a disk was given contents by hand, so that it broke its word.
+    pub(crate) has_presets: bool,
     /// What that was when a read was asked for.
     reads: BTreeMap<(NodeId, ReadToken), Index>,
 }
@@ -43,6 +47,11 @@ impl Checks {
                 logs_match(host, other);
             }
         }
+        let latest = self.leaders.last_key_value();
+        let serves = |term| !self.has_presets && !self.abdicated.contains(term);
+        if let Some((&term, leader)) = latest.filter(|(term, _)| serves(term)) {
+            bonds_stand(hosts, *leader, term);
+        }
     }
 
     pub(crate) fn persisting(&self, host: &Host, persist: &Persist) {
@@ -62,8 +71,11 @@ impl Checks {
     }
 
     /// A message that leaves at once may rest only on what is on disk, a leader's own excepted.
-    pub(crate) fn sending(&self, host: &Host, message: &Message) {
+    pub(crate) fn sending(&mut self, host: &Host, message: &Message) {
         let disk = &host.disk;
+        if message.payload == Payload::TimeoutNow {
+            self.abdicated.insert(message.term);
+        }
         match &message.payload {
             Payload::Appended { through, .. } => {
                 assert!(*through <= disk.last(), "acknowledged before it was durable");
@@ -71,8 +83,11 @@ impl Checks {
             }
             Payload::Fortified { epoch, .. } => {
                 assert_eq!(disk.hard_state.term, message.term);
-                let bond = disk.hard_state.fortified.map(|bond| bond.epoch);
-                assert!(epoch.is_none() || *epoch == bond, "bound before it was durable");
+                let bond = disk.hard_state.fortified.map(|bond| (bond.epoch, bond.term));
+                let told = epoch.map(|epoch| (epoch, message.term));
+                assert!(told.is_none() || told == bond, "bound before it was durable");
+                let voted = disk.hard_state.vote.is_some();
+                assert!(told.is_none() || voted, "bound without a vote of the term");
             }
             Payload::VoteReply { granted: true } | Payload::Vote { .. } => {
                 assert_eq!(disk.hard_state.term, message.term);
@@ -84,11 +99,13 @@ impl Checks {
             | Payload::Fortify { .. }
             | Payload::ReadIndex { .. }
             | Payload::ReadIndexReply { .. }
-            | Payload::TimeoutNow => assert_eq!(disk.hard_state.term, message.term),
-            Payload::AppendEntries { .. } => {}
-            Payload::PreVote { .. }
+            | Payload::TimeoutNow
+            | Payload::Resign { .. } => assert_eq!(disk.hard_state.term, message.term),
+            Payload::PreVote { .. } => {
+                assert_eq!(disk.hard_state.term.next(), message.term, "the term may be lost");
+            }
+            Payload::AppendEntries { .. }
             | Payload::PreVoteReply { granted: true }
-            | Payload::Resign { .. }
             | Payload::Snapshot { .. } => {}
         }
     }
@@ -125,6 +142,30 @@ impl Checks {
     }
 }
 
+/// If the leader of the latest term still leads, each bond that it counts on is on its follower's
+/// disk, as long as the support that it rests on stands. All reads rest on this.
+fn bonds_stand(hosts: &BTreeMap<NodeId, Host>, leader: NodeId, term: Term) {
+    let host = &hosts[&leader];
+    let Some(raft) = host.raft.as_ref() else { return };
+    if raft.role() != RoleKind::Leader || raft.term() != term {
+        return;
+    }
+    for peer in raft.status().peers {
+        let follower = &hosts[&peer.node];
+        let Some(grant) = follower.grants.get(&leader) else { continue };
+        if grant.live && grant.boot == host.boot && peer.fortified == Some(grant.epoch) {
+            let bond = Fortification { leader, epoch: grant.epoch, term };
+            let found = follower.disk.hard_state.fortified;
+            assert_eq!(
+                found,
+                Some(bond),
+                "{leader} counts on a bond of {} that is gone",
+                peer.node
+            );
+        }
+    }
+}
+
 /// A bond lasts as long as the support that it rests on. It ends earlier only by a leader: another
 /// one is heard, it wants another elected, or it asks for votes itself.
 pub(crate) fn keeps_bond(host: &Host, input: &Input, out: &[Output]) {
@@ -133,7 +174,7 @@ pub(crate) fn keeps_bond(host: &Host, input: &Input, out: &[Output]) {
         return;
     };
     let stands = host.support.of(bond.leader).support_for == Some(bond.epoch);
-    if !stands || releases(input, bond.leader) {
+    if !stands || releases(input, bond) {
         return;
     }
     for output in out {
@@ -149,19 +190,23 @@ pub(crate) fn keeps_bond(host: &Host, input: &Input, out: &[Output]) {
 }
 
 /// Whether an input may free a replica from its bond with a leader.
-fn releases(input: &Input, leader: NodeId) -> bool {
+fn releases(input: &Input, bond: Fortification) -> bool {
     let Input::Receive { from, message } = input else {
         return false;
     };
+    let (is_later, is_same) = (message.term > bond.term, message.term == bond.term);
     match message.payload {
-        Payload::AppendEntries { .. }
-        | Payload::Fortify { .. }
-        | Payload::Snapshot { .. }
-        | Payload::Vote { transfer: true, .. }
-        | Payload::TimeoutNow => true,
-        Payload::PreVote { .. }
-        | Payload::Vote { transfer: false, .. }
-        | Payload::Resign { .. } => *from == leader,
+        Payload::AppendEntries { .. } | Payload::Fortify { .. } | Payload::Snapshot { .. } => {
+            is_later || (is_same && *from == bond.leader)
+        }
+        Payload::Vote { transfer: true, .. } => is_later,
+        Payload::TimeoutNow => is_later || is_same,
+        Payload::PreVote { .. } | Payload::Vote { transfer: false, .. } => {
+            *from == bond.leader && is_later
+        }
+        Payload::Resign { epoch } => {
+            (*from, epoch) == (bond.leader, bond.epoch) && (is_later || is_same)
+        }
         Payload::PreVoteReply { .. }
         | Payload::VoteReply { .. }
         | Payload::Appended { .. }

@@ -86,6 +86,7 @@ impl Cluster {
 
     /// Lets a node begin with a log of entries with these terms, as the paper's figures do.
     pub(crate) fn preset(&mut self, node: NodeId, term: Term, terms: &[u64]) {
+        self.checks.has_presets = true;
         self.crash(node, 0);
         let entry = |(index, &term): (u64, &u64)| {
             let id = LogId::new(Term(term), Index(index));

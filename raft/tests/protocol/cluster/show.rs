@@ -2,7 +2,8 @@
 
 use super::{Cluster, Packet};
 use logboat_raft::{
-    Entry, Fortification, LogId, LogReadTarget, LogWrite, Message, NodeId, Output, Payload, Refusal,
+    Entry, Fortification, LogId, LogReadTarget, LogWrite, Message, NodeId, Output, Payload,
+    Refusal, Term,
 };
 
 impl Cluster {
@@ -37,7 +38,7 @@ impl Cluster {
                 status.durable,
                 status.commit,
                 status.applied,
-                bond(status.fortified),
+                bond(status.fortified, status.term),
             );
             for peer in status.peers {
                 let bound =
@@ -105,7 +106,7 @@ pub(crate) fn output(output: &Output) -> String {
             if let Some(hard) = &persist.hard_state {
                 let vote = node(hard.vote);
                 text += &format!(" term={} vote={vote} commit={}", hard.term, hard.commit);
-                text += &bond(hard.fortified);
+                text += &bond(hard.fortified, hard.term);
             }
             match &persist.log {
                 LogWrite::Keep | LogWrite::Voters(_) => {}
@@ -208,8 +209,12 @@ pub(crate) fn node(node: Option<NodeId>) -> String {
 }
 
 /// The leader and the epoch of a bond, if there is one.
-fn bond(bond: Option<Fortification>) -> String {
-    bond.map_or(String::new(), |bond| format!(" bond={}@{}", bond.leader, bond.epoch))
+/// A fortification, with its term if a replica in `term` made it in an earlier one.
+fn bond(bond: Option<Fortification>, term: Term) -> String {
+    bond.map_or(String::new(), |bond| {
+        let earlier = (bond.term < term).then(|| format!(" of term {}", bond.term));
+        format!(" bond={}@{}{}", bond.leader, bond.epoch, earlier.unwrap_or_default())
+    })
 }
 
 fn refusal(refusal: Refusal) -> String {

@@ -72,6 +72,7 @@ impl Encoder {
             if let Some(fortification) = state.fortified {
                 put(header, fortification.leader.0);
                 put(header, fortification.epoch.0);
+                put(header, fortification.term.0);
             }
         });
     }
@@ -206,7 +207,11 @@ mod tests {
 
     #[test]
     fn hard_states_voters_and_grants_are_read_as_they_were_written() {
-        let fortified = Some(Fortification { leader: NodeId(300), epoch: Epoch(u64::MAX) });
+        let fortified = Some(Fortification {
+            leader: NodeId(300),
+            epoch: Epoch(u64::MAX),
+            term: Term(u64::MAX),
+        });
         let vote = Some(NodeId(u64::MAX));
         let mut effects = Vec::new();
         for (vote, fortified) in [(None, None), (vote, None), (None, fortified), (vote, fortified)]

@@ -4,7 +4,7 @@
 //! record          = header, CRC-32 of salt and header, data
 //! header          = kind, group, fields of the kind
 //! hard state      : term, flags (1: has a vote, 2: is fortified), vote, commit;
-//!                   if it is fortified: the leader's node, epoch
+//!                   if it is fortified: the leader's node, epoch, term
 //! compact, reset  : term, index
 //! append, rewrite : term, first index, count, then for each entry: length, kind (a byte), its
 //!                   own CRC-32; the entries' data follow the header's CRC, one after the other
@@ -230,7 +230,8 @@ impl Cursor<'_> {
         let commit = Index(self.varint()?);
         let fortified = if flags & IS_FORTIFIED != 0 {
             let leader = NodeId(self.varint()?);
-            Some(Fortification { leader, epoch: Epoch(self.varint()?) })
+            let (epoch, term) = (Epoch(self.varint()?), Term(self.varint()?));
+            Some(Fortification { leader, epoch, term })
         } else {
             None
         };
