@@ -22,10 +22,12 @@
 //! (`vigil`). After every restart, and where a power cut would hurt (`probe`): that the log is one
 //! that was written, with all that was durable, and agrees with the snapshot (`model`). After the run: that every acknowledged write is there, that the histories are
 //! linearizable, and that every group recovers within [`RECOVERY_ELECTIONS`] election timeouts of
-//! the last fault.
+//! the last fault. Before that comes a fault that never heals, `bridge`: groups with a majority that
+//! reaches each other elect leaders while it lasts.
 //!
 //! Everything follows from the seed, to the byte of the trace.
 
+mod bridge;
 mod checks;
 mod clients;
 mod disk;

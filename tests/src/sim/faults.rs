@@ -66,6 +66,8 @@ pub(super) fn strike(hosts: &mut [Host], scene: &mut Scene) {
 /// Ends a fault.
 pub(super) fn heal(heal: &Heal, hosts: &mut [Host], scene: &mut Scene) {
     match heal {
+        // What lasts does not end with what went before.
+        Heal::Network if scene.bridged => {}
         Heal::Network => scene.heal_network(),
         Heal::Clock(host) => hosts[*host].hardware.pace(scene.now, 1_000_000),
         Heal::Disk(host) => hosts[*host].hardware.slow_us = 0,
@@ -75,7 +77,7 @@ pub(super) fn heal(heal: &Heal, hosts: &mut [Host], scene: &mut Scene) {
 
 /// Ends all faults for good. Nodes that can start again do.
 pub(super) fn heal_all(hosts: &mut [Host], scene: &mut Scene) {
-    scene.stormy = false;
+    (scene.stormy, scene.bridged) = (false, false);
     scene.heal_network();
     for (place, host) in hosts.iter_mut().enumerate() {
         host.hardware.pace(scene.now, 1_000_000);

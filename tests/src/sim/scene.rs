@@ -176,6 +176,8 @@ pub(super) struct Scene {
     pub(super) counts: FaultCounts,
     /// Whether faults still happen.
     pub(super) stormy: bool,
+    /// Whether the network has a fault that does not heal.
+    pub(super) bridged: bool,
     links: Vec<Link>,
     queue: BinaryHeap<Scheduled>,
     scheduled: u64,
@@ -196,6 +198,7 @@ impl Scene {
             checks,
             counts: FaultCounts::new(),
             stormy: true,
+            bridged: false,
             queue: BinaryHeap::new(),
             scheduled: 0,
         }

@@ -1,9 +1,10 @@
 //! The loop: one event after the other, first under faults, then without.
 
+use super::bridge::Bridge;
 use super::clients::Clients;
 use super::faults;
 use super::host::Host;
-use super::options::{FaultCounts, Options};
+use super::options::{Fault, FaultCounts, Options};
 use super::process::group_id;
 use super::scene::{Event, Scene, Scheduled, Target};
 use crate::history::Operation;
@@ -42,6 +43,9 @@ impl World {
         while self.steps < self.scene.options.steps {
             self.step();
         }
+        if self.scene.options.faults.contains(&Fault::Bridge) {
+            self.outlast_a_bridge();
+        }
         faults::heal_all(&mut self.hosts, &mut self.scene);
         self.clients.begin_finale(&mut self.scene);
         let election = self.scene.plan.tuning.election_timeout.as_micros() as u64;
@@ -53,6 +57,32 @@ impl World {
             let late = self.scene.now > deadline || self.steps > events;
             assert!(!late, "no recovery after the last fault: {}", self.describe());
             self.step();
+        }
+    }
+
+    /// All faults end but for one of the network, which lasts until every group that can has had a
+    /// leader meanwhile. It may lose it again, by a transfer to a node that can't reach the others.
+    /// Those that lead when it begins and lose their majorities by it notice that within two election
+    /// timeouts.
+    fn outlast_a_bridge(&mut self) {
+        faults::heal_all(&mut self.hosts, &mut self.scene);
+        let mut bridge = Bridge::build(&self.hosts, &mut self.scene);
+        let election = self.scene.plan.tuning.election_timeout.as_micros() as u64;
+        let deadline = self.scene.now + RECOVERY_ELECTIONS * election;
+        let events = self.steps + RECOVERY_EVENTS;
+        let mut next_look = self.scene.now + 3 * election;
+        loop {
+            self.step();
+            if self.scene.now < next_look {
+                continue;
+            }
+            next_look = self.scene.now + election / 4;
+            bridge.look(&self.hosts, &self.scene);
+            if bridge.stuck.is_empty() {
+                return;
+            }
+            let late = self.scene.now > deadline || self.steps > events;
+            assert!(!late, "{bridge:?} holds up groups: {}", self.describe());
         }
     }
 
