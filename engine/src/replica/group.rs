@@ -5,6 +5,7 @@
 
 mod applying;
 mod gone;
+mod handovers;
 mod requests;
 mod snapshots;
 
@@ -12,6 +13,7 @@ use crate::error::RequestError;
 use crate::metrics::EngineMetrics;
 use crate::replica::event::GroupEvent;
 use crate::replica::group::gone::Gone;
+use crate::replica::group::handovers::Handovers;
 use crate::replica::group::requests::{Requests, refuse_proposing};
 use crate::replica::pending::{Proposals, Reads};
 use crate::replica::run_context::RunContext;
@@ -57,6 +59,8 @@ pub struct Group {
     halted: bool,
     /// When this replica, which failed, tells the followers that fortified it again to let go.
     next_resignation: Option<Time>,
+    /// When the preferred replica may be asked to lead instead of this one.
+    handovers: Handovers,
 }
 
 impl Group {
@@ -88,6 +92,7 @@ impl Group {
             snapshot_running: false,
             halted: false,
             next_resignation: None,
+            handovers: Handovers::default(),
         }
     }
 
@@ -125,9 +130,7 @@ impl Group {
                 GroupEvent::Campaign => self.step(run, Input::Campaign),
                 GroupEvent::Transfer(to) => self.step(run, Input::Transfer { to }),
                 GroupEvent::TransferIfCaughtUp(to) => {
-                    if self.raft.is_caught_up(to) {
-                        self.step(run, Input::Transfer { to });
-                    }
+                    self.hand_over(run, to);
                 }
                 GroupEvent::Fail(reason) => self.fail(run, &reason),
                 GroupEvent::Halt => self.halt(run),
@@ -260,7 +263,18 @@ impl Group {
         if role == RoleKind::Candidate {
             self.shared.metrics.campaigns.inc();
         }
+        if !leads && leader.is_some() {
+            self.handovers.succeeded();
+        }
         self.view.role_changed(role, term, leader);
+    }
+
+    /// Hands leadership to the preferred replica, if that can take it at once.
+    fn hand_over(&mut self, run: &mut RunContext<'_>, to: NodeId) {
+        let (now, timeout) = (run.turn.now, self.raft.election_timeout());
+        if self.raft.is_caught_up(to) && self.handovers.begin(now, timeout) {
+            self.step(run, Input::Transfer { to });
+        }
     }
 
     /// Said once: a peer's replica asks again and again.

@@ -144,6 +144,14 @@ impl Role {
         step.resign_again();
     }
 
+    /// The leader asks this replica to succeed it. If no majority's nodes support this one, it could
+    /// not win, and would only keep the others from the next leader.
+    pub(super) fn on_timeout_now(&mut self, step: &mut Step<'_>) {
+        if step.has_quorum() {
+            self.campaign(step, true);
+        }
+    }
+
     /// Asks the others whether a campaign would succeed. The term stays as it is.
     ///
     /// Those who hear it no longer fortify this replica for what it led before. So it leads nothing

@@ -46,7 +46,7 @@ impl Role {
                 Follower::on_fortify(step, from, commit);
             }
             (Self::Follower(_) | Self::PreCandidate(_), Payload::TimeoutNow) => {
-                self.campaign(step, true);
+                self.on_timeout_now(step);
             }
             (Self::Follower(_), Payload::ReadIndexReply { token, index, commit }) => {
                 step.on_read_index(token, index, commit);

@@ -31,7 +31,8 @@ impl Bridge {
         for from in 0..nodes {
             for to in (0..nodes).filter(|to| *to != from) {
                 let joins = [(old, bridge), (bridge, old)].contains(&(from, to));
-                if !joins && !(core.contains(&from) && core.contains(&to)) {
+                let works = joins || (core.contains(&from) && core.contains(&to));
+                if !works {
                     scene.link(from, to).blocked = true;
                     scene.disconnect(from, to);
                 }

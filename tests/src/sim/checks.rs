@@ -280,10 +280,8 @@ impl Checks {
         let voted_for = vote.map(|vote| vote.0 as usize - 1);
         let names_term = match &message.payload {
             Payload::PreVote { .. } => {
-                assert!(
-                    term.next() >= message.term,
-                    "a pre-vote was asked for before the term was durable"
-                );
+                let is_durable = term.next() >= message.term;
+                assert!(is_durable, "a pre-vote of a term that is not durable");
                 false
             }
             Payload::PreVoteReply { granted: true } => false,
