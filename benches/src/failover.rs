@@ -298,7 +298,12 @@ impl Writers {
         for (number, server) in (0..WRITERS).zip(survivors.iter().cycle()) {
             let keys: Vec<_> = keys.iter().skip(number).step_by(WRITERS).cloned().collect();
             let client = Client::connect(&server.clients).await?;
-            clients.spawn(go_on(client, keys, Arc::clone(&outcome), Arc::clone(&stopping)));
+            clients.spawn(write_until_stopped(
+                client,
+                keys,
+                Arc::clone(&outcome),
+                Arc::clone(&stopping),
+            ));
         }
         Ok(Self { clients, outcome, stopping })
     }
@@ -317,7 +322,7 @@ impl Writers {
     }
 }
 
-async fn go_on(
+async fn write_until_stopped(
     mut client: Client,
     keys: Vec<String>,
     outcome: Arc<Mutex<Outcome>>,

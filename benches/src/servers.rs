@@ -72,8 +72,8 @@ impl Server {
     /// When the process has ended.
     pub(crate) fn status(&mut self) -> Result<Option<StatusPage>, Failure> {
         if let Some(status) = self.child.try_wait()? {
-            let said = std::fs::read_to_string(&self.log_file)?;
-            return Err(format!("a node ended with {status}; it said:\n{said}").into());
+            let log = std::fs::read_to_string(&self.log_file)?;
+            return Err(format!("a node ended with {status}; its log:\n{log}").into());
         }
         let config = ureq::Agent::config_builder().timeout_global(Some(PAGE_TIMEOUT));
         let agent = ureq::Agent::new_with_config(config.build());

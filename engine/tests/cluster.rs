@@ -339,10 +339,10 @@ async fn a_stopped_node_starts_no_group() -> TestResult {
     let mut cluster = Cluster::new(1)?;
     cluster.start_group(GROUP)?;
     cluster.stop(NodeId(1));
-    let (told, refused) = tokio::sync::oneshot::channel();
+    let (sender, refused) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         let refused = cluster.start_group(GroupId(8)).unwrap_err();
-        told.send(refused.to_string())
+        sender.send(refused.to_string())
     });
     let refused = tokio::time::timeout(Duration::from_secs(10), refused).await??;
     assert_eq!(refused, "the node has stopped");

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 
-/// Where a disk panics, once it is told to.
+/// Where a disk panics, once it is completed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     Write,
@@ -128,19 +128,19 @@ impl SegmentFile for FaultySegment {
 /// Writes until the log is poisoned, and checks that it refuses what comes then.
 fn write_until_poisoned(wal: &Wal<Faulty>) -> Poisoned {
     for index in 1.. {
-        let (outcome, told) = channel();
+        let (outcome, completed) = channel();
         let writes = vec![append_entries(GroupId(1), Index(index), 1, 1_000)];
         let completion = Box::new(move |result| drop(outcome.send(result)));
         wal.submit(Batch { grants: Vec::new(), writes, completion });
         // What the thread had in hand when it panicked is dropped with it.
-        if told.recv() != Ok(Ok(())) {
+        if completed.recv() != Ok(Ok(())) {
             break;
         }
     }
-    let (outcome, told) = channel();
+    let (outcome, completed) = channel();
     let completion = Box::new(move |result| drop(outcome.send(result)));
     wal.submit(Batch { grants: Vec::new(), writes: Vec::new(), completion });
-    let refusal = told.recv().unwrap().unwrap_err();
+    let refusal = completed.recv().unwrap().unwrap_err();
     assert_eq!(wal.poisoned(), Some(refusal.clone()));
     refusal
 }

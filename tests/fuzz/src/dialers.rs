@@ -3,7 +3,8 @@
 //! connection ends in any case.
 
 use crate::handshakes::{
-    BOOT, CLUSTER, HELLO_BYTES, NODE, PEER, PEERS_BOOT, VERSION, answer_numbers, hello, said, text,
+    BOOT, CLUSTER, HELLO_BYTES, NODE, PEER, PEERS_BOOT, VERSION, answer_numbers, handshake_bytes,
+    hello, text,
 };
 use arbitrary::Unstructured;
 use logboat_raft::{BootCount, BootNonce, ClusterId, Incarnation, LogPosition, NodeBoot, NodeId};
@@ -19,7 +20,7 @@ use std::time::Duration;
 pub fn dialers(data: &[u8]) {
     let mut input = Unstructured::new(data);
     let welcome = answer_numbers([CLUSTER, PEER, 0], PEERS_BOOT, BOOT);
-    let answer = said(&mut input, welcome).unwrap_or_default();
+    let answer = handshake_bytes(&mut input, welcome).unwrap_or_default();
     let welcome = is_welcome(&answer);
     let dialer = dialer().lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     dialer.answer(&answer);
@@ -93,11 +94,11 @@ impl Dialer {
         let mut heard = [0; HELLO_BYTES];
         stream.read_exact(&mut heard).expect("the dialer introduces itself");
         assert_eq!(heard, *hello([CLUSTER, NODE, PEER], BOOT));
-        // A dialer that has heard enough closes before all is said.
+        // A dialer that has read enough closes before all is sent.
         let _ = stream.write_all(answer);
         let _ = stream.shutdown(Shutdown::Write);
         match stream.read_to_end(&mut Vec::new()) {
-            Ok(said) => assert_eq!(said, 0, "there was nothing to send"),
+            Ok(read) => assert_eq!(read, 0, "there was nothing to send"),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 panic!("it keeps the connection")
             }

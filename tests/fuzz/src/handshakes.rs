@@ -58,28 +58,30 @@ pub(crate) fn answer_numbers(names: [u64; 3], boot: NodeBoot, remembered: NodeBo
     [a, b, c, d, e, f, g, remembered.count.0, remembered.log_end.pack()]
 }
 
-/// Says bytes as they are, or an introduction that is well-formed and the bytes behind it.
+/// Sends bytes as they are, or a well-formed hello and the bytes behind it.
 pub fn handshakes(data: &[u8]) {
     let mut input = Unstructured::new(data);
-    // Data that say nothing at all are said.
-    let said = said(&mut input, numbers([CLUSTER, PEER, NODE], PEERS_BOOT)).unwrap_or_default();
-    let expected = expected(&said);
-    let (answer, reset) = answer(&said);
+    // Empty data are an empty text.
+    let sent =
+        handshake_bytes(&mut input, numbers([CLUSTER, PEER, NODE], PEERS_BOOT)).unwrap_or_default();
+    let expected = expected(&sent);
+    let (answer, reset) = answer(&sent);
     if reset {
         // What the listener leaves unread may take the answer away, or the end of it.
-        assert!(said.len() > HELLO_BYTES || expected.len() <= BASE_BYTES);
+        assert!(sent.len() > HELLO_BYTES || expected.len() <= BASE_BYTES);
         assert!(expected.starts_with(&answer));
     } else {
         assert_eq!(answer, expected);
     }
 }
 
-/// A text with these numbers, or with others here and there, and what follows; or mere noise.
-pub(crate) fn said<const COUNT: usize>(
+/// A hello or answer with these numbers, some of them changed, and more bytes behind it. Or bytes
+/// without any such form.
+pub(crate) fn handshake_bytes<const COUNT: usize>(
     input: &mut Unstructured<'_>,
     mut numbers: [u64; COUNT],
 ) -> Result<Vec<u8>> {
-    let mut said = Vec::new();
+    let mut sent = Vec::new();
     if input.ratio(2, 3)? {
         let version = if input.ratio(7, 8)? { VERSION } else { input.arbitrary()? };
         for number in &mut numbers {
@@ -87,11 +89,11 @@ pub(crate) fn said<const COUNT: usize>(
                 *number = input.arbitrary()?;
             }
         }
-        said = text(version, &numbers);
+        sent = text(version, &numbers);
     }
     let left = input.len();
-    said.extend_from_slice(input.bytes(left)?);
-    Ok(said)
+    sent.extend_from_slice(input.bytes(left)?);
+    Ok(sent)
 }
 
 /// The first four numbers, then the others, if there are any, each with a checksum of all before.
@@ -107,28 +109,28 @@ pub(crate) fn text(version: u32, numbers: &[u64]) -> Vec<u8> {
 }
 
 /// What the listener should answer.
-fn expected(said: &[u8]) -> Vec<u8> {
+fn expected(sent: &[u8]) -> Vec<u8> {
     let number = |at: usize| {
         let mut number = [0; 8];
-        number.copy_from_slice(&said[at..at + 8]);
+        number.copy_from_slice(&sent[at..at + 8]);
         u64::from_le_bytes(number)
     };
-    if said.len() < BASE_BYTES {
+    if sent.len() < BASE_BYTES {
         return Vec::new();
     }
     let version = number(8) as u32;
     let base = [12, 20, 28, 36].map(number);
-    if text(version, &base) != said[..BASE_BYTES] {
+    if text(version, &base) != sent[..BASE_BYTES] {
         return Vec::new();
     } else if version != VERSION {
         return text(VERSION, &[0, 0, 1, 0]);
-    } else if said.len() < HELLO_BYTES {
+    } else if sent.len() < HELLO_BYTES {
         return Vec::new();
     }
     let [cluster, from, to, incarnation] = base;
     let [count, nonce, log_end] = [48, 56, 64].map(number);
     if text(VERSION, &[cluster, from, to, incarnation, count, nonce, log_end])
-        != said[..HELLO_BYTES]
+        != sent[..HELLO_BYTES]
     {
         return Vec::new();
     }
@@ -159,12 +161,12 @@ fn expected(said: &[u8]) -> Vec<u8> {
 }
 
 /// What it does answer until it closes the connection, and whether it did so by a reset.
-fn answer(said: &[u8]) -> (Vec<u8>, bool) {
+fn answer(sent: &[u8]) -> (Vec<u8>, bool) {
     let mut stream = TcpStream::connect(listener()).expect("the listener takes connections");
     let patience = Some(Duration::from_secs(20));
     stream.set_read_timeout(patience).expect("a wait that is not zero");
-    // A listener that has heard enough closes before all is said.
-    let _ = stream.write_all(said);
+    // A listener that has read enough closes before all is sent.
+    let _ = stream.write_all(sent);
     let _ = stream.shutdown(Shutdown::Write);
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {

@@ -306,8 +306,8 @@ fn record(input: &mut Unstructured<'_>, body: &mut Vec<u8>) -> Result<()> {
         2 | 5 => {
             put(&mut header, id.index.0);
             let count = input.int_in_range(0..=3)?;
-            let said = if input.ratio(15, 16)? { count } else { number(input)? };
-            put(&mut header, said);
+            let announced = if input.ratio(15, 16)? { count } else { number(input)? };
+            put(&mut header, announced);
             for at in 0..count {
                 let index = Index(id.index.0.wrapping_add(at));
                 let entry = entry(group, id.term, index, input.int_in_range(0..=20)?);

@@ -1,7 +1,7 @@
 //! A simulated node: the engine's own liveness, the workers, and a log that syncs.
 
 use super::cost::WORKERS;
-use super::replica::{Letter, ReplicaId};
+use super::replica::{Message, ReplicaId};
 use super::worker::Worker;
 use logboat::internals::{Liveness, LivenessTiming};
 use logboat_raft::{BootCount, Grant, NodeId, SupportMessage, Time};
@@ -37,16 +37,16 @@ impl Node {
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) grants: Vec<(NodeId, Grant)>,
-    pub(super) words: Vec<(NodeId, SupportMessage)>,
-    pub(super) promises: Vec<(NodeId, Letter)>,
+    pub(super) support_messages: Vec<(NodeId, SupportMessage)>,
+    pub(super) promises: Vec<(NodeId, Message)>,
     /// The replicas that wrote, once for each write.
     pub(super) wrote: Vec<ReplicaId>,
 }
 
 impl Batch {
     fn is_empty(&self) -> bool {
-        let Self { grants, words, promises, wrote } = self;
-        grants.is_empty() && words.is_empty() && promises.is_empty() && wrote.is_empty()
+        let Self { grants, support_messages, promises, wrote } = self;
+        grants.is_empty() && support_messages.is_empty() && promises.is_empty() && wrote.is_empty()
     }
 }
 

@@ -100,8 +100,8 @@ fn draw_legend(svg: &mut String, line: f64, failover: &Failover, colour: &str) {
     add(svg, &format!("<path class=\"curve\" {style} d=\"M{left} {stroke}h24\"/>"));
     let Failover { deaths, affected, all_ms, .. } = failover;
     let seconds = all_ms / 1e3;
-    let words = format!("{deaths} {died}: {affected} groups, all after {seconds:.2} s");
-    add(svg, &format!("<text x=\"{text}\" y=\"{line}\">{words}</text>"));
+    let label = format!("{deaths} {died}: {affected} groups, all after {seconds:.2} s");
+    add(svg, &format!("<text x=\"{text}\" y=\"{line}\">{label}</text>"));
 }
 
 fn y(share: f64) -> f64 {

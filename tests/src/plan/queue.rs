@@ -1,6 +1,6 @@
 //! What is yet to happen, in the order of virtual time.
 
-use super::replica::{Letter, Produced};
+use super::replica::{Message, Produced};
 use logboat_raft::{NodeId, SupportMessage, Time};
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -12,7 +12,7 @@ pub(super) enum Event {
     /// A node hears of another's liveness.
     Word { from: NodeId, to: NodeId, message: SupportMessage },
     /// Messages of replicas on one node arrive at those on another.
-    Frame { to: NodeId, letters: Vec<Letter> },
+    Frame { to: NodeId, messages: Vec<Message> },
     /// A worker's turn begins.
     Turn { node: NodeId, worker: usize },
     /// What replicas of a node produced leaves.

@@ -33,16 +33,16 @@ impl ReplicaId {
 
 /// A message from one replica of a group to another.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Letter {
+pub(super) struct Message {
     pub(super) to: ReplicaId,
     from: Place,
     term: u32,
-    says: Says,
+    payload: Payload,
 }
 
 /// As `logboat_raft::Payload`, without what logs that are equal need not say.
 #[derive(Clone, Copy, Debug)]
-enum Says {
+enum Payload {
     PreVote,
     PreVoteReply { granted: bool },
     Vote,
@@ -60,7 +60,7 @@ pub(super) enum Input {
     SupportChanged,
     /// All that it wrote is durable.
     Synced,
-    Receive(Letter),
+    Receive(Message),
 }
 
 /// What a step goes by besides the replica itself.
@@ -77,9 +77,9 @@ pub(super) struct View<'a> {
 #[derive(Default)]
 pub(super) struct Produced {
     /// To be sent at once.
-    pub(super) sends: Vec<(NodeId, Letter)>,
+    pub(super) sends: Vec<(NodeId, Message)>,
     /// To be sent when all that was written up to now is durable.
-    pub(super) promises: Vec<(NodeId, Letter)>,
+    pub(super) promises: Vec<(NodeId, Message)>,
     /// Who wrote.
     pub(super) wrote: Vec<ReplicaId>,
     /// Who began to lead, and in which term.
@@ -214,10 +214,10 @@ fn short(epoch: Epoch) -> u32 {
 }
 
 impl View<'_> {
-    fn letter(&self, to: Place, term: u32, says: Says) -> (NodeId, Letter) {
+    fn message(&self, to: Place, term: u32, payload: Payload) -> (NodeId, Message) {
         let Self { id, voters, .. } = self;
         let to_replica = ReplicaId::new(id.group(), to);
-        (voters.node(to), Letter { to: to_replica, from: id.place(), term, says })
+        (voters.node(to), Message { to: to_replica, from: id.place(), term, payload })
     }
 
     fn supports(&self, peer: Place) -> bool {

@@ -85,11 +85,15 @@ impl Rest {
     /// What was counted in a time.
     pub(super) fn between(before: &Tally, after: &Tally, time: Duration, nodes: usize) -> Self {
         let rate = |count: u64| whole(count) / time.as_secs_f64();
-        let messages_per_s = rate(after.words + after.letters - before.words - before.letters);
+        let messages_per_s = rate(
+            after.liveness_messages + after.group_messages
+                - before.liveness_messages
+                - before.group_messages,
+        );
         Self {
             messages_per_s,
             messages_per_s_and_node: messages_per_s / whole(nodes as u64),
-            bytes_per_s: rate(after.word_bytes - before.word_bytes),
+            bytes_per_s: rate(after.liveness_bytes - before.liveness_bytes),
             syncs_per_s: rate(after.syncs - before.syncs),
         }
     }
@@ -169,7 +173,7 @@ impl Loss {
             unled: self.affected - self.led.len(),
             pre_votes: after.pre_campaigns - before.pre_campaigns,
             elections: after.campaigns - before.campaigns,
-            messages: after.letters - before.letters,
+            messages: after.group_messages - before.group_messages,
             syncs: after.group_syncs - before.group_syncs,
             fewest_leaders: leaders.iter().min().copied().unwrap_or_default(),
             most_leaders: leaders.iter().max().copied().unwrap_or_default(),
@@ -199,8 +203,8 @@ fn leaders(world: &World) -> Vec<usize> {
     let leads = |id: &&ReplicaId| world.groups.replicas[id.index()].leads();
     let live = world.nodes.iter().filter(|node| node.lives);
     live.map(|node| {
-        let seated = node.workers.iter().flat_map(Worker::seated);
-        seated.filter(leads).count()
+        let replicas = node.workers.iter().flat_map(Worker::replicas);
+        replicas.filter(leads).count()
     })
     .collect()
 }

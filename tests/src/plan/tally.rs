@@ -7,10 +7,10 @@ use logboat_raft::Time;
 #[derive(Clone, Default)]
 pub(super) struct Tally {
     /// Messages about liveness, and their bytes with the headers of their frames.
-    pub(super) words: u64,
-    pub(super) word_bytes: u64,
+    pub(super) liveness_messages: u64,
+    pub(super) liveness_bytes: u64,
     /// Messages of groups.
-    pub(super) letters: u64,
+    pub(super) group_messages: u64,
     /// Syncs of logs, and those that made something of a group durable.
     pub(super) syncs: u64,
     pub(super) group_syncs: u64,

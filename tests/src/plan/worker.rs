@@ -1,7 +1,7 @@
 //! A worker of a simulated node: the engine's own wait lists, and its turns in virtual time.
 
 use super::cost::{BURST, CONCERNED_A_TURN};
-use super::replica::{Input, Letter, Produced, Replica, ReplicaId, View};
+use super::replica::{Input, Message, Produced, Replica, ReplicaId, View};
 use super::voters::Voters;
 use crate::random::SplitMix64;
 use logboat::Tuning;
@@ -21,11 +21,11 @@ pub(super) enum Event {
     /// A deadline has come.
     Tick,
     /// The node supports the peer at this epoch, or no longer.
-    Given(NodeId, Option<Epoch>),
+    SupportFor(NodeId, Option<Epoch>),
     /// The peer supports the node at this epoch, or no longer.
-    Received(NodeId, Option<Epoch>),
+    SupportFrom(NodeId, Option<Epoch>),
     /// Messages from replicas elsewhere.
-    Letters(Vec<Letter>),
+    Messages(Vec<Message>),
     /// What a replica wrote is durable, which it waited for.
     Synced(ReplicaId),
 }
@@ -34,8 +34,8 @@ pub(super) enum Event {
 pub(super) struct Worker {
     pub(super) support: Support,
     pub(super) wait_lists: WaitLists,
-    /// Who sits in each slot of the wait lists.
-    seated: Vec<ReplicaId>,
+    /// The replica in each slot of the wait lists.
+    replicas: Vec<ReplicaId>,
     pub(super) inbox: Vec<Event>,
     /// Whether a turn is going on, or about to.
     pub(super) busy: bool,
@@ -49,7 +49,7 @@ impl Worker {
         Self {
             support: Support::default(),
             wait_lists: WaitLists::new(own),
-            seated: Vec::new(),
+            replicas: Vec::new(),
             inbox: Vec::new(),
             busy: false,
             alarm: None,
@@ -57,9 +57,9 @@ impl Worker {
     }
 
     /// Gives a replica the next slot.
-    pub(super) fn seat(&mut self, id: ReplicaId, groups: &Groups) -> Slot {
-        let slot = Slot(u32::try_from(self.seated.len()).expect("fewer than 2^32 replicas"));
-        self.seated.push(id);
+    pub(super) fn add(&mut self, id: ReplicaId, groups: &Groups) -> Slot {
+        let slot = Slot(u32::try_from(self.replicas.len()).expect("fewer than 2^32 replicas"));
+        self.replicas.push(id);
         self.wait_lists.add();
         self.list(slot, groups);
         slot
@@ -82,7 +82,7 @@ impl Worker {
             let mut produced = Produced::default();
             for run in burst {
                 let slot = run[0].0;
-                let id = self.seated[slot.0 as usize];
+                let id = self.replicas[slot.0 as usize];
                 let voters = groups.voters[id.group()];
                 let support = &self.support;
                 let mut view = View { now, id, voters, support, tuning, random: &mut *random };
@@ -97,8 +97,8 @@ impl Worker {
     }
 
     /// The replicas here.
-    pub(super) fn seated(&self) -> &[ReplicaId] {
-        &self.seated
+    pub(super) fn replicas(&self) -> &[ReplicaId] {
+        &self.replicas
     }
 
     /// Whether there is something to do without another event.
@@ -114,16 +114,16 @@ impl Worker {
                     let due = std::iter::from_fn(|| self.wait_lists.pop_due(now));
                     inputs.extend(due.map(|slot| (slot, Input::Tick)));
                 }
-                Event::Given(peer, epoch) => {
+                Event::SupportFor(peer, epoch) => {
                     self.wait_lists.support_for_changed(&mut self.support, peer, epoch)
                 }
-                Event::Received(peer, epoch) => {
+                Event::SupportFrom(peer, epoch) => {
                     self.wait_lists.support_from_changed(&mut self.support, peer, epoch);
                 }
-                Event::Letters(letters) => inputs.extend(
-                    letters
+                Event::Messages(messages) => inputs.extend(
+                    messages
                         .into_iter()
-                        .map(|letter| (groups.slots[letter.to.index()], Input::Receive(letter))),
+                        .map(|message| (groups.slots[message.to.index()], Input::Receive(message))),
                 ),
                 Event::Synced(id) => inputs.push((groups.slots[id.index()], Input::Synced)),
             }
@@ -135,7 +135,7 @@ impl Worker {
 
     /// Lists a replica by what it waits for now.
     fn list(&mut self, slot: Slot, groups: &Groups) {
-        let id = self.seated[slot.0 as usize];
+        let id = self.replicas[slot.0 as usize];
         let (voters, replica) = (groups.voters[id.group()], &groups.replicas[id.index()]);
         let wake_conditions = WakeConditions {
             durability: false, // The log knows who waits for it.

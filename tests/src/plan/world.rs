@@ -3,7 +3,7 @@
 use super::cost::{DELAY, JITTER, LOOKS_AN_INTERVAL, RUN, SYNC, WAKE_UP, WORKERS};
 use super::node::{Batch, Node};
 use super::queue::{Event, Queue};
-use super::replica::{Letter, Produced, Replica, ReplicaId};
+use super::replica::{Message, Produced, Replica, ReplicaId};
 use super::tally::Tally;
 use super::voters::{Place, Voters};
 use super::worker::{Event as Posted, Groups};
@@ -112,7 +112,7 @@ impl World {
                 let voters = self.groups.voters[group];
                 let worker = &mut self.nodes[index(voters.node(place))].workers[group % WORKERS];
                 self.groups.replicas.push(Replica::at_rest(id, voters, &worker.support));
-                let slot = worker.seat(id, &self.groups);
+                let slot = worker.add(id, &self.groups);
                 self.groups.slots.push(slot);
             }
         }
@@ -122,7 +122,7 @@ impl World {
         match event {
             Event::Look(id) => self.look(id),
             Event::Word { from, to, message } => self.heard(from, to, message),
-            Event::Frame { to, letters } => self.arrived(to, letters),
+            Event::Frame { to, messages } => self.arrived(to, messages),
             Event::Turn { node, worker } => self.turn(node, worker),
             Event::Flush(id, produced) => self.flush(id, *produced),
             Event::TurnEnds { node, worker } => self.end_turn(node, worker),
@@ -169,16 +169,16 @@ impl World {
                 }
                 Effect::Send(to, message) => self.send_word(id, to, message),
                 Effect::SendWhenDurable(to, message) => {
-                    self.node(id).log.next().words.push((to, message));
+                    self.node(id).log.next().support_messages.push((to, message));
                 }
                 Effect::SupportForChanged(peer, epoch) => {
                     if epoch.is_none() {
                         self.tally.detected.push(self.now);
                     }
-                    self.post_to_all(id, || Posted::Given(peer, epoch));
+                    self.post_to_all(id, || Posted::SupportFor(peer, epoch));
                 }
                 Effect::SupportFromChanged(peer, epoch) => {
-                    self.post_to_all(id, || Posted::Received(peer, epoch));
+                    self.post_to_all(id, || Posted::SupportFrom(peer, epoch));
                 }
                 // Nobody reads, and all nodes have the same settings.
                 Effect::Lease(..) | Effect::SettingsDiffer(..) => {}
@@ -187,17 +187,17 @@ impl World {
         self.write(id);
     }
 
-    fn arrived(&mut self, to: NodeId, letters: Vec<Letter>) {
+    fn arrived(&mut self, to: NodeId, messages: Vec<Message>) {
         if !self.lives(to) {
             return;
         }
-        let mut sorted: [Vec<Letter>; WORKERS] = Default::default();
-        for letter in letters {
-            sorted[letter.to.group() % WORKERS].push(letter);
+        let mut sorted: [Vec<Message>; WORKERS] = Default::default();
+        for message in messages {
+            sorted[message.to.group() % WORKERS].push(message);
         }
-        for (worker, letters) in sorted.into_iter().enumerate() {
-            if !letters.is_empty() {
-                self.post(to, worker, Posted::Letters(letters));
+        for (worker, messages) in sorted.into_iter().enumerate() {
+            if !messages.is_empty() {
+                self.post(to, worker, Posted::Messages(messages));
             }
         }
     }
@@ -235,7 +235,7 @@ impl World {
         }
         self.tally.add(self.now, &produced);
         let Produced { sends, promises, wrote, .. } = produced;
-        self.send_letters(id, sends);
+        self.send_messages(id, sends);
         let batch = self.node(id).log.next();
         batch.promises.extend(promises);
         batch.wrote.extend(wrote);
@@ -262,16 +262,16 @@ impl World {
         if !node.lives {
             return;
         }
-        let Batch { grants, words, promises, wrote } = node.log.end();
+        let Batch { grants, support_messages, promises, wrote } = node.log.end();
         for (peer, grant) in grants {
             node.liveness.persisted(peer, grant);
         }
         self.tally.syncs += 1;
         self.tally.group_syncs += u64::from(!wrote.is_empty());
-        for (to, message) in words {
+        for (to, message) in support_messages {
             self.send_word(id, to, message);
         }
-        self.send_letters(id, promises);
+        self.send_messages(id, promises);
         for replica in wrote {
             if self.groups.replicas[replica.index()].synced() {
                 self.post(id, replica.group() % WORKERS, Posted::Synced(replica));
@@ -284,21 +284,21 @@ impl World {
         let mut outgoing = Outgoing::new();
         outgoing.push_support(&message);
         let bytes: usize = outgoing.into_frames().iter().map(|frame| frame.len()).sum();
-        self.tally.words += 1;
-        self.tally.word_bytes += bytes as u64;
+        self.tally.liveness_messages += 1;
+        self.tally.liveness_bytes += bytes as u64;
         let at = self.arrival(from, to);
         self.queue.add(at, Event::Word { from, to, message });
     }
 
     /// One frame a peer.
-    fn send_letters(&mut self, from: NodeId, mut letters: Vec<(NodeId, Letter)>) {
-        self.tally.letters += letters.len() as u64;
-        letters.sort_by_key(|(to, _)| *to);
-        for frame in letters.chunk_by(|a, b| a.0 == b.0) {
+    fn send_messages(&mut self, from: NodeId, mut messages: Vec<(NodeId, Message)>) {
+        self.tally.group_messages += messages.len() as u64;
+        messages.sort_by_key(|(to, _)| *to);
+        for frame in messages.chunk_by(|a, b| a.0 == b.0) {
             let to = frame[0].0;
-            let letters = frame.iter().map(|(_, letter)| *letter).collect();
+            let messages = frame.iter().map(|(_, message)| *message).collect();
             let at = self.arrival(from, to);
-            self.queue.add(at, Event::Frame { to, letters });
+            self.queue.add(at, Event::Frame { to, messages });
         }
     }
 

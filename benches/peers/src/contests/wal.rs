@@ -150,7 +150,7 @@ pub(crate) fn recovery(testbed: &Testbed) -> Result<Contest<'_>, Failure> {
         dir: &TempDir,
         verify: impl Fn(&L) -> Result<(), Failure>,
     ) -> Result<Vec<f64>, Failure> {
-        warm(dir.path())?;
+        page_in(dir.path())?;
         let start = Instant::now();
         let log = L::open(dir.path(), false)?;
         let opened = start.elapsed();
@@ -306,11 +306,11 @@ impl<L: SharedLog> Filled<L> {
 }
 
 /// Reads all files, so that they are in the page cache.
-fn warm(dir: &Path) -> Result<(), Failure> {
+fn page_in(dir: &Path) -> Result<(), Failure> {
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
         if path.is_dir() {
-            warm(&path)?;
+            page_in(&path)?;
         } else {
             std::io::copy(&mut std::fs::File::open(path)?, &mut std::io::sink())?;
         }

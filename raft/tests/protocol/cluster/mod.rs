@@ -146,8 +146,7 @@ impl Cluster {
         let is_early = raft.next_deadline(support).is_none_or(|deadline| now < deadline);
         let idles = is_early && matches!(input, Input::Tick);
         let mut out = Vec::new();
-        let told = input.clone();
-        raft.step(now, support, input, &mut out);
+        raft.step(now, support, input.clone(), &mut out);
         let acts = |output: &Output| {
             matches!(
                 output,
@@ -155,7 +154,7 @@ impl Cluster {
             )
         };
         assert!(!idles || !out.iter().any(acts), "a tick before the deadline did something");
-        checks::keeps_bond(&self.hosts[&node], &told, &out);
+        checks::keeps_bond(&self.hosts[&node], &input, &out);
         for output in out {
             self.carry_out(node, output);
         }

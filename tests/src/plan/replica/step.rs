@@ -1,6 +1,8 @@
 //! A step of a replica, message by message and role by role.
 
-use super::{Answers, Followers, Input, Letter, NEVER, Produced, Replica, Role, Says, View, short};
+use super::{
+    Answers, Followers, Input, Message, NEVER, Payload, Produced, Replica, Role, View, short,
+};
 use crate::plan::voters::Place;
 use logboat_raft::Time;
 use std::time::Duration;
@@ -13,7 +15,7 @@ impl Replica {
             Input::Tick => step.on_tick(),
             Input::SupportChanged => step.on_support_changed(),
             Input::Synced => step.advance_commit(),
-            Input::Receive(letter) => step.on_receive(letter),
+            Input::Receive(message) => step.on_receive(message),
         }
         if step.writes() {
             step.out.wrote.push(step.view.id);
@@ -64,78 +66,78 @@ impl Step<'_, '_> {
         }
     }
 
-    fn on_receive(&mut self, letter: Letter) {
-        if !self.meet_term(letter) {
+    fn on_receive(&mut self, message: Message) {
+        if !self.meet_term(message) {
             return;
         }
-        let Letter { from, term, says, .. } = letter;
-        match (self.replica.role, says) {
-            (_, Says::PreVote) => self.on_pre_vote(from, term),
-            (_, Says::Vote) => self.on_vote(from),
-            (Role::PreCandidate(answers), Says::PreVoteReply { granted }) => {
+        let Message { from, term, payload, .. } = message;
+        match (self.replica.role, payload) {
+            (_, Payload::PreVote) => self.on_pre_vote(from, term),
+            (_, Payload::Vote) => self.on_vote(from),
+            (Role::PreCandidate(answers), Payload::PreVoteReply { granted }) => {
                 self.on_pre_vote_reply(answers.with(from, granted), term, granted);
             }
-            (Role::Candidate(answers), Says::VoteReply { granted }) => {
+            (Role::Candidate(answers), Payload::VoteReply { granted }) => {
                 self.on_vote_reply(answers.with(from, granted));
             }
-            (Role::Follower { .. }, Says::Append) => {
+            (Role::Follower { .. }, Payload::Append) => {
                 let news = self.bind(from);
                 self.appended = true;
-                self.send_when_durable(from, self.replica.term, Says::Appended);
+                self.send_when_durable(from, self.replica.term, Payload::Appended);
                 if news {
                     self.tell_bond(from);
                 }
             }
-            (Role::Follower { .. }, Says::Fortify) => {
+            (Role::Follower { .. }, Payload::Fortify) => {
                 self.bind(from);
                 self.tell_bond(from);
             }
-            (Role::Leader(mut followers), Says::Appended) => {
+            (Role::Leader(mut followers), Payload::Appended) => {
                 followers.hold = followers.hold.with(from);
                 self.replica.role = Role::Leader(followers);
                 self.advance_commit();
             }
-            (Role::Leader(mut followers), Says::Fortified { bound }) => {
+            (Role::Leader(mut followers), Payload::Fortified { bound }) => {
                 if bound {
                     followers.bound = followers.bound.with(from);
                     self.replica.role = Role::Leader(followers);
                 }
             }
             // Answers to a role that was given up since.
-            (Role::PreCandidate(_) | Role::Candidate(_) | Role::Leader(_), Says::Append)
-            | (Role::PreCandidate(_) | Role::Candidate(_) | Role::Leader(_), Says::Fortify)
+            (Role::PreCandidate(_) | Role::Candidate(_) | Role::Leader(_), Payload::Append)
+            | (Role::PreCandidate(_) | Role::Candidate(_) | Role::Leader(_), Payload::Fortify)
             | (
                 Role::Follower { .. } | Role::Candidate(_) | Role::Leader(_),
-                Says::PreVoteReply { .. },
+                Payload::PreVoteReply { .. },
             )
             | (
                 Role::Follower { .. } | Role::PreCandidate(_) | Role::Leader(_),
-                Says::VoteReply { .. },
+                Payload::VoteReply { .. },
             )
             | (
                 Role::Follower { .. } | Role::PreCandidate(_) | Role::Candidate(_),
-                Says::Appended | Says::Fortified { .. },
+                Payload::Appended | Payload::Fortified { .. },
             ) => {}
         }
     }
 
-    /// Compares the letter's term with the own one. Whether the letter is to be handled.
-    fn meet_term(&mut self, Letter { from, term, says, .. }: Letter) -> bool {
-        let leads = match says {
-            Says::PreVote | Says::PreVoteReply { granted: true } => return true,
-            Says::Append | Says::Fortify => true,
-            Says::PreVoteReply { granted: false }
-            | Says::Vote
-            | Says::VoteReply { .. }
-            | Says::Appended
-            | Says::Fortified { .. } => false,
+    /// Compares the message's term with the own one. Whether the message is to be handled.
+    fn meet_term(&mut self, Message { from, term, payload, .. }: Message) -> bool {
+        let leads = match payload {
+            Payload::PreVote | Payload::PreVoteReply { granted: true } => return true,
+            Payload::Append | Payload::Fortify => true,
+            Payload::PreVoteReply { granted: false }
+            | Payload::Vote
+            | Payload::VoteReply { .. }
+            | Payload::Appended
+            | Payload::Fortified { .. } => false,
         };
         if term < self.replica.term {
-            self.answer_late(from, says);
+            self.answer_late(from, payload);
             return false;
         }
         if term > self.replica.term {
-            if matches!(says, Says::Vote) && self.keeps_leader(from) {
+            if matches!(payload, Payload::Vote) && self.keeps_leader(from) {
                 return false;
             }
             self.step_down();
@@ -149,15 +151,15 @@ impl Step<'_, '_> {
         true
     }
 
-    fn answer_late(&mut self, from: Place, says: Says) {
-        let answer = match says {
-            Says::Vote => Says::VoteReply { granted: false },
-            Says::Append | Says::Fortify => Says::Fortified { bound: false },
-            Says::PreVote
-            | Says::PreVoteReply { .. }
-            | Says::VoteReply { .. }
-            | Says::Appended
-            | Says::Fortified { .. } => return,
+    fn answer_late(&mut self, from: Place, payload: Payload) {
+        let answer = match payload {
+            Payload::Vote => Payload::VoteReply { granted: false },
+            Payload::Append | Payload::Fortify => Payload::Fortified { bound: false },
+            Payload::PreVote
+            | Payload::PreVoteReply { .. }
+            | Payload::VoteReply { .. }
+            | Payload::Appended
+            | Payload::Fortified { .. } => return,
         };
         self.send_when_durable(from, self.replica.term, answer);
     }
@@ -168,9 +170,9 @@ impl Step<'_, '_> {
         }
         let granted = term > self.replica.term && !self.keeps_leader(from);
         let term = if granted { term } else { self.replica.term };
-        self.send_when_durable(from, term, Says::PreVoteReply { granted });
+        self.send_when_durable(from, term, Payload::PreVoteReply { granted });
         if matches!(self.replica.role, Role::Leader(_)) {
-            self.send(from, Says::Fortify);
+            self.send(from, Payload::Fortify);
         }
     }
 
@@ -187,7 +189,7 @@ impl Step<'_, '_> {
             self.replica.failures = 0;
         }
         let granted = self.replica.vote == Some(from);
-        self.send_when_durable(from, self.replica.term, Says::VoteReply { granted });
+        self.send_when_durable(from, self.replica.term, Payload::VoteReply { granted });
     }
 
     fn on_pre_vote_reply(&mut self, answers: Answers, term: u32, granted: bool) {
@@ -224,7 +226,7 @@ impl Step<'_, '_> {
         self.replica.deadline = self.answer_deadline();
         for to in self.others() {
             let term = self.replica.term + 1;
-            self.out.sends.push(self.view.letter(to, term, Says::PreVote));
+            self.out.sends.push(self.view.message(to, term, Payload::PreVote));
         }
     }
 
@@ -236,7 +238,7 @@ impl Step<'_, '_> {
         self.replica.role = Role::Candidate(Answers::new(self.own()));
         self.replica.deadline = self.answer_deadline();
         for to in self.others() {
-            self.send_when_durable(to, self.replica.term, Says::Vote);
+            self.send_when_durable(to, self.replica.term, Payload::Vote);
         }
     }
 
@@ -248,7 +250,7 @@ impl Step<'_, '_> {
         self.appended = true;
         self.out.elected.push((self.view.id, self.replica.term));
         for to in self.others() {
-            self.send(to, Says::Append);
+            self.send(to, Payload::Append);
         }
     }
 
@@ -272,7 +274,7 @@ impl Step<'_, '_> {
         for to in self.others() {
             let untold = followers.hold.contains(to) && !followers.told.contains(to);
             if untold && self.view.supports_own(to) {
-                self.send(to, Says::Fortify);
+                self.send(to, Payload::Fortify);
             }
         }
         followers.told = followers.hold;
@@ -284,9 +286,9 @@ impl Step<'_, '_> {
         for to in self.others() {
             if self.view.supports_own(to) && !followers.bound.contains(to) {
                 if !followers.hold.contains(to) {
-                    self.send(to, Says::Append);
+                    self.send(to, Payload::Append);
                 }
-                self.send(to, Says::Fortify);
+                self.send(to, Payload::Fortify);
             }
         }
     }
@@ -340,7 +342,7 @@ impl Step<'_, '_> {
 
     fn tell_bond(&mut self, leader: Place) {
         let bound = self.bound_to() == Some(leader);
-        self.send_when_durable(leader, self.replica.term, Says::Fortified { bound });
+        self.send_when_durable(leader, self.replica.term, Payload::Fortified { bound });
     }
 
     fn keeps_leader(&self, rival: Place) -> bool {
@@ -364,14 +366,14 @@ impl Step<'_, '_> {
         self.replica.vote = None;
     }
 
-    fn send(&mut self, to: Place, says: Says) {
-        self.out.sends.push(self.view.letter(to, self.replica.term, says));
+    fn send(&mut self, to: Place, payload: Payload) {
+        self.out.sends.push(self.view.message(to, self.replica.term, payload));
     }
 
-    fn send_when_durable(&mut self, to: Place, term: u32, says: Says) {
-        let letter = self.view.letter(to, term, says);
+    fn send_when_durable(&mut self, to: Place, term: u32, payload: Payload) {
+        let message = self.view.message(to, term, payload);
         let waits = self.replica.unsynced > 0 || self.writes();
-        if waits { &mut self.out.promises } else { &mut self.out.sends }.push(letter);
+        if waits { &mut self.out.promises } else { &mut self.out.sends }.push(message);
     }
 
     /// Whether the step has written, or has to.
