@@ -158,8 +158,9 @@ impl Node {
     ///
     /// The log keeps the set of replicas with which a group was started first, and no other is
     /// accepted later. A replica that hears of one with another set refuses it, and says so in
-    /// [`NodeStatus::other_voters`]. Only who hears another can tell: a replica whose set is its own
-    /// node alone asks nobody, and goes on serving; sets that share no node never hear each other.
+    /// [`NodeStatus::other_voters`]. Only who hears another can tell: a replica whose set is its
+    /// own node alone asks nobody, and goes on serving. Sets that share no node never hear each
+    /// other.
     ///
     /// A replica that has failed ([`GroupView::failure`]) is started again by the same call, from
     /// its log and its snapshot as after a restart of the node. Handles of the failed one go on to
