@@ -91,8 +91,12 @@ struct Inner {
     threads: Mutex<Option<Threads>>,
 }
 
-/// How long a stopping node waits for others to take over the groups that it leads.
-const HANDOVER_LIMIT: Duration = Duration::from_millis(300);
+/// How long a stopping node waits for others to take over another of the groups that it leads, and
+/// ten times that for all of them.
+const HANDOVER_LIMIT: Duration = Duration::from_millis(500);
+
+/// After how long the groups that are left are offered again.
+const HANDOVER_ROUND: Duration = Duration::from_millis(50);
 
 /// What the transport is told: its limits follow from the node's budget and timeouts.
 fn transport_config(config: &NodeConfig, identity: &Identity, boot: NodeBoot) -> TransportConfig {
@@ -295,13 +299,18 @@ impl Node {
         let parts = &self.0.parts;
         let groups = self.0.groups.all_started();
         let views = || groups.iter().map(GroupHandle::view);
+        let lacks_leader = |handle: &&GroupHandle| handle.view().leader().is_none();
+        let leaderless = || groups.iter().filter(lacks_leader).map(GroupHandle::group);
         NodeStatus {
             node_id: self.id().0,
             cluster_id: parts.identity.cluster.to_string(),
             waiting_for: parts.founder.waiting_for(),
             groups: groups.len(),
             leaders: views().filter(|view| view.role() == RoleKind::Leader).count(),
-            groups_without_leader: views().filter(|view| view.leader().is_none()).count(),
+            groups_without_leader: leaderless().count(),
+            leaderless: leaderless().collect(),
+            has_quorum: parts.liveness.has_quorum(),
+            disk_silence: parts.liveness.disk_silence(),
             pending_bytes: parts.gate.admission.used_bytes(),
             apply_lag: views().map(GroupView::lag).sum(),
             other_voters: groups.iter().filter_map(other_voters).collect(),
@@ -330,8 +339,21 @@ impl Node {
         }
     }
 
+    /// How long a node that is not heard is supported.
+    #[must_use]
+    pub fn election_timeout(&self) -> Duration {
+        self.0.tuning.election_timeout
+    }
+
+    /// Hands the leaderships of this node to the others, and tells them to hand none back. Blocks
+    /// until that is done or can't be done, for a few seconds at most. What is left of a node that
+    /// is about to stop: [`Node::stop`] does the same.
+    pub fn hand_over(&self) {
+        self.0.hand_over();
+    }
+
     /// Stops the node: hands over leaderships, answers what is pending, makes the log durable, ends
-    /// all threads. Blocks for at most about a second after the last sync. Later calls do nothing.
+    /// all threads. Blocks for a few seconds at most after the last sync. Later calls do nothing.
     pub fn stop(&self) {
         self.0.stop();
     }
@@ -412,19 +434,33 @@ impl Inner {
     }
 
     /// Lets the peers that are there take over, so that clients need not wait for an election.
+    ///
+    /// Peers whose replicas are not up to date come last. What was not taken is offered again, for
+    /// as long as some of it is taken.
     fn hand_over(&self) {
-        let peers = self.parts.transport.peers();
-        let live: Vec<_> =
-            peers.into_iter().filter(|peer| peer.connected).map(|peer| peer.node).collect();
-        if live.is_empty() {
+        let leaders = || self.parts.gate.metrics.leaders.get();
+        if self.parts.transport.peers().iter().all(|peer| !peer.connected) {
             return;
         }
-        for worker in self.parts.workers.iter() {
-            worker.post(Event::Transfer(live.clone()));
-        }
-        let deadline = Instant::now() + HANDOVER_LIMIT;
-        while self.parts.gate.metrics.leaders.get() > 0 && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
+        self.parts.liveness.leave();
+        let start = Instant::now();
+        let (mut fewest, mut progress) = (leaders(), start);
+        for round in 0.. {
+            let (left, now) = (leaders(), Instant::now());
+            if left < fewest {
+                (fewest, progress) = (left, now);
+            }
+            let is_vain = now - progress >= HANDOVER_LIMIT;
+            if left <= 0 || is_vain || now - start >= HANDOVER_LIMIT * 10 {
+                return;
+            }
+            for worker in self.parts.workers.iter() {
+                worker.post(Event::Transfer { round });
+            }
+            let next = now + HANDOVER_ROUND;
+            while leaders() > 0 && Instant::now() < next {
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
     }
 }

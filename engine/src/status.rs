@@ -3,6 +3,7 @@
 use logboat_raft::{GroupId, NodeId, SupportSettings};
 use logboat_storage::Wal;
 use logboat_transport::PeerStatus;
+use std::time::Duration;
 
 /// A node at one moment.
 #[derive(Clone, Debug)]
@@ -20,6 +21,12 @@ pub struct NodeStatus {
     pub leaders: usize,
     /// Groups whose replica here knows no leader.
     pub groups_without_leader: usize,
+    /// Those groups.
+    pub leaderless: Vec<GroupId>,
+    /// Whether a majority of the nodes, this one among them, have answered it lately.
+    pub has_quorum: bool,
+    /// How long ago the disk took a write. The node writes once a heartbeat interval.
+    pub disk_silence: Duration,
     /// Bytes of requests that wait for an answer.
     pub pending_bytes: usize,
     /// Committed entries that are not yet applied, over all replicas here.

@@ -53,6 +53,9 @@ const CONCERNED_A_TURN: usize = 128;
 /// How many leaderships are handed to preferred replicas at once.
 const REBALANCED_AT_ONCE: usize = 32;
 
+/// How many rounds of a handover are for replicas that are up to date.
+const EASY_ROUNDS: usize = 4;
+
 /// How long a round of confirmations may take before its messages are taken for lost.
 const ROUND_PATIENCE: Duration = Duration::from_millis(250);
 
@@ -201,7 +204,7 @@ impl Worker {
             Event::Poisoned(reason) => self.poison(&reason),
             Event::Start(start) => self.start_group(*start),
             Event::Retire(group, slot, done) => self.retire(group, slot, done),
-            Event::Transfer(nodes) => self.transfer(&nodes),
+            Event::Transfer { round } => self.transfer(round),
             Event::Stop(done) => {
                 self.stopping = true;
                 self.halt_all();
@@ -287,15 +290,22 @@ impl Worker {
         });
     }
 
-    /// Hands the groups led here to `nodes` in turn.
-    fn transfer(&mut self, nodes: &[NodeId]) {
-        let own = self.context.node;
-        let mut number = 0;
+    /// Hands the groups led here to the nodes that support this one, in turn. In the first rounds
+    /// only replicas that are up to date are taken, a later round has the others catch up.
+    fn transfer(&mut self, round: usize) {
+        let (own, support) = (self.context.node, &self.turn.support);
+        let lives = |node: &&NodeId| support.of(**node).support_from.is_some();
+        let nodes: Vec<_> = self.context.peers.iter().filter(lives).copied().collect();
+        let (catches_up, round) = (round >= EASY_ROUNDS, round.min(EASY_ROUNDS));
+        let mut number = round;
         self.replicas.post_to_followers(own, |cell| {
-            let mut candidates = nodes.iter().filter(|node| cell.is_on(**node));
+            let mut candidates = nodes.iter().copied().filter(|node| cell.is_on(*node));
             let among = candidates.clone().count().max(1);
             number += 1;
-            candidates.nth(number % among).map(|to| GroupEvent::Transfer(*to))
+            let to = candidates.nth(number % among)?;
+            let event =
+                if catches_up { GroupEvent::Transfer } else { GroupEvent::TransferIfCaughtUp };
+            Some(event(to))
         });
     }
 

@@ -168,6 +168,8 @@ pub enum SupportMessage {
         settings: SupportSettings,
         /// How far the sender's log is durable.
         log_end: LogPosition,
+        /// Whether the sender is about to stop, so that nobody should count on its support.
+        leaving: bool,
     },
     /// The answer to a request. A grant is durable before this leaves.
     Granted {

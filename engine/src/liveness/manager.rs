@@ -11,6 +11,7 @@ use logboat_storage::{Batch, Poisoned, Wal};
 use logboat_transport::{Outgoing, Transport};
 use parking_lot::Mutex;
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 /// The one place of a node that decides whom it supports. Whoever answers a peer asks here, so that
 /// nothing is confirmed after it was withdrawn; the workers learn of a withdrawal after it was
@@ -40,6 +41,8 @@ pub(crate) trait SupportListener: Send + Sync {
 struct State {
     liveness: Liveness,
     leases: Vec<(NodeId, Lease)>,
+    /// When a write of the node's liveness last became durable.
+    durable_at: Time,
     /// Kept for its memory.
     effects: Vec<Effect>,
 }
@@ -52,7 +55,8 @@ impl LivenessManager {
         listener: Box<dyn SupportListener>,
     ) -> Arc<Self> {
         let boot = liveness.boot();
-        let state = State { liveness, leases: Vec::new(), effects: Vec::new() };
+        let state =
+            State { liveness, leases: Vec::new(), durable_at: Time(0), effects: Vec::new() };
         let transport = OnceLock::new();
         Arc::new(Self { state: Mutex::new(state), boot, clock, wal, listener, transport })
     }
@@ -120,6 +124,23 @@ impl LivenessManager {
         self.step(|liveness, effects| liveness.tick(now, log_end, effects));
     }
 
+    /// Whether a majority of the nodes, this one among them, have answered it lately.
+    pub(crate) fn has_quorum(&self) -> bool {
+        self.state.lock().liveness.has_quorum()
+    }
+
+    /// How long ago the disk took a write of this node's liveness.
+    pub(crate) fn disk_silence(&self) -> Duration {
+        let durable_at = self.state.lock().durable_at;
+        self.clock.now().since(durable_at)
+    }
+
+    /// This node is about to stop: tells its peers.
+    pub(crate) fn leave(self: &Arc<Self>) {
+        let (now, log_end) = (self.now(), self.wal.durable_end());
+        self.step(|liveness, effects| liveness.leave(now, log_end, effects));
+    }
+
     /// The process of a peer has ended, or so it seems.
     pub(crate) fn peer_ended(self: &Arc<Self>, peer: NodeId) {
         let now = self.now();
@@ -144,6 +165,7 @@ impl LivenessManager {
         for (node, grant) in grants {
             state.liveness.persisted(*node, *grant);
         }
+        state.durable_at = self.clock.now();
         drop(state);
         self.send_all(sends);
     }
@@ -152,7 +174,7 @@ impl LivenessManager {
     /// it.
     fn step(self: &Arc<Self>, run: impl FnOnce(&mut Liveness, &mut Vec<Effect>)) {
         let mut state = self.state.lock();
-        let State { liveness, leases, effects } = &mut *state;
+        let State { liveness, leases, effects, .. } = &mut *state;
         run(liveness, effects);
         let (mut grants, mut promises, mut sends) = (Vec::new(), Vec::new(), Vec::new());
         for effect in effects.drain(..) {

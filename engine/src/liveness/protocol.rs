@@ -111,6 +111,8 @@ pub struct Liveness {
     seq: RequestSeq,
     /// The newest requests, oldest first.
     requests: VecDeque<SentRequest>,
+    /// Whether this node is about to stop.
+    leaving: bool,
 }
 
 /// Requests that left for all peers at once.
@@ -128,6 +130,7 @@ struct Request {
     heard: bool,
     settings: SupportSettings,
     log_end: LogPosition,
+    leaving: bool,
 }
 
 /// An answer as it arrives: see [`SupportMessage::Granted`].
@@ -163,6 +166,8 @@ struct Peer {
     /// Answers to requests made up to this moment count no more: the process that gave them has
     /// ended.
     ended: Option<Time>,
+    /// It is about to stop.
+    leaving: bool,
     /// Its settings, once it has told them.
     settings: Option<SupportSettings>,
 }
@@ -190,6 +195,7 @@ impl Liveness {
             promised_until: now + recorded(node).lease,
             support_from: None,
             ended: None,
+            leaving: false,
             settings: None,
         };
         Self {
@@ -201,6 +207,7 @@ impl Liveness {
             next_requests: now,
             seq: RequestSeq(0),
             requests: VecDeque::new(),
+            leaving: false,
         }
     }
 
@@ -247,6 +254,13 @@ impl Liveness {
         self.next_requests = now;
     }
 
+    /// Whether a majority of the nodes, this one among them, have answered it lately.
+    #[must_use]
+    pub fn has_quorum(&self) -> bool {
+        let answering = self.peers.iter().filter(|peer| peer.support_from.is_some()).count();
+        answering >= self.peers.len().div_ceil(2)
+    }
+
     /// When [`Self::tick`] will have something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Time {
@@ -263,6 +277,15 @@ impl Liveness {
         let own = self.timing.settings();
         let told = self.peers.iter().filter_map(|peer| Some((peer.node, peer.settings?)));
         told.filter(move |(_, settings)| *settings != own)
+    }
+
+    /// This node is about to stop, and says so from now on. Its peers count on its support no
+    /// longer, and so hand it no leaderships.
+    pub fn leave(&mut self, now: Time, log_end: LogPosition, effects: &mut Vec<Effect>) {
+        self.leaving = true;
+        if self.founded {
+            self.request(now, log_end, effects);
+        }
     }
 
     /// Asks for support when that is due. Withdraws it from peers that were silent for too long,
@@ -315,8 +338,8 @@ impl Liveness {
             return;
         };
         match message {
-            SupportMessage::Request { boot, seq, heard, settings, log_end } => {
-                let request = Request { boot, seq, heard, settings, log_end };
+            SupportMessage::Request { boot, seq, heard, settings, log_end, leaving } => {
+                let request = Request { boot, seq, heard, settings, log_end, leaving };
                 self.requested(at, request, now, effects);
             }
             SupportMessage::Granted { boot, seq, epoch, lease } if boot == self.boot => {
@@ -352,6 +375,7 @@ impl Liveness {
             self.requests.pop_front();
         }
         let (boot, seq, settings) = (self.boot, self.seq, self.timing.settings());
+        let leaving = self.leaving;
         let own = Grant { boot, live: true, log_end, ..Grant::default() };
         effects.push(Effect::Persist(self.own, own));
         for peer in &mut self.peers {
@@ -359,7 +383,7 @@ impl Liveness {
                 peer.persist(effects);
             }
             let heard = peer.support_from.is_some();
-            let request = SupportMessage::Request { boot, seq, heard, settings, log_end };
+            let request = SupportMessage::Request { boot, seq, heard, settings, log_end, leaving };
             effects.push(Effect::SendWhenDurable(peer.node, request));
         }
     }
@@ -368,7 +392,7 @@ impl Liveness {
     /// peer's next boot. Support that the peer does not hear of is not prolonged: on a link that
     /// works in this direction only, the peer could not lead, and nobody would take its place.
     fn requested(&mut self, at: usize, request: Request, now: Time, effects: &mut Vec<Effect>) {
-        let Request { boot, seq, heard, settings, log_end } = request;
+        let Request { boot, seq, heard, settings, log_end, leaving } = request;
         let own = self.timing.settings();
         let peer = &mut self.peers[at];
         if boot < peer.grant.boot {
@@ -377,6 +401,10 @@ impl Liveness {
         peer.grant.log_end = peer.grant.log_end.advance(log_end);
         if peer.settings.replace(settings) != Some(settings) && settings != own {
             effects.push(Effect::SettingsDiffer(peer.node, settings));
+        }
+        peer.leaving = leaving;
+        if leaving {
+            peer.count_on_no_longer(effects);
         }
         let anew = !peer.grant.live || boot > peer.grant.boot;
         let prolonged = anew || heard;
@@ -417,7 +445,7 @@ impl Liveness {
         let peer = &mut self.peers[at];
         let support = SupportFrom { epoch, asked };
         let is_late = peer.ended.is_some_and(|ended| asked <= ended);
-        if is_late || peer.support_from.is_some_and(|known| known >= support) {
+        if is_late || peer.leaving || peer.support_from.is_some_and(|known| known >= support) {
             return;
         }
         let news = peer.support_from.is_none_or(|known| known.epoch != epoch);

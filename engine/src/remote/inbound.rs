@@ -290,7 +290,7 @@ mod tests {
         let request = |seq| {
             let seq = RequestSeq(seq);
             let log_end = LogPosition::default();
-            SupportMessage::Request { boot, seq, heard: true, settings, log_end }
+            SupportMessage::Request { boot, seq, heard: true, settings, log_end, leaving: false }
         };
         let confirm = |worker, round| SupportMessage::Confirm { boot, worker, round: Round(round) };
         let mut newest = NewestSupport::default();

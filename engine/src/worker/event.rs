@@ -47,8 +47,11 @@ pub(crate) enum Event {
     /// End the replica of a group in this slot, which has failed. Told when all that it wrote is
     /// durable.
     Retire(GroupId, Slot, Sender<Result<(), Poisoned>>),
-    /// The node is about to stop: hand leaderships to these nodes.
-    Transfer(Vec<NodeId>),
+    /// The node is about to stop: hand over leaderships. Rounds count from zero.
+    Transfer {
+        /// Which round of the handover it is.
+        round: usize,
+    },
     /// The node stops. Told when everything is handed over.
     Stop(Sender<()>),
 }

@@ -99,7 +99,8 @@ fn support(input: &mut Unstructured<'_>) -> Result<SupportMessage> {
             let timeout = Duration::from_micros(input.arbitrary()?);
             let settings = SupportSettings { timeout, leases };
             let log_end = LogPosition::unpack(input.arbitrary()?);
-            SupportMessage::Request { boot, seq, heard, settings, log_end }
+            let leaving = input.arbitrary()?;
+            SupportMessage::Request { boot, seq, heard, settings, log_end, leaving }
         }
         1 => {
             let epoch = epoch.unwrap_or_default();

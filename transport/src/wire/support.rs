@@ -10,7 +10,7 @@ use std::time::Duration;
 /// Appends a message, its kind first.
 pub(super) fn put_support(fields: &mut Vec<u8>, message: &SupportMessage) {
     match *message {
-        SupportMessage::Request { boot, seq, heard, settings, log_end } => {
+        SupportMessage::Request { boot, seq, heard, settings, log_end, leaving } => {
             fields.push(kind::SUPPORT_REQUEST);
             put_varint(fields, boot.0);
             put_varint(fields, seq.0);
@@ -18,6 +18,7 @@ pub(super) fn put_support(fields: &mut Vec<u8>, message: &SupportMessage) {
             put_duration(fields, settings.timeout);
             fields.push(u8::from(settings.leases));
             put_varint(fields, log_end.pack());
+            fields.push(u8::from(leaving));
         }
         SupportMessage::Granted { boot, seq, epoch, lease } => {
             fields.push(kind::SUPPORT_GRANTED);
@@ -58,6 +59,7 @@ pub(super) fn read_support(
             heard: reader.bool()?,
             settings: SupportSettings { timeout: read_duration(reader)?, leases: reader.bool()? },
             log_end: LogPosition::unpack(reader.varint()?),
+            leaving: reader.bool()?,
         },
         kind::SUPPORT_GRANTED => {
             let (seq, epoch) = (RequestSeq(reader.count("request number")?), reader.epoch()?);

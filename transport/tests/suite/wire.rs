@@ -109,7 +109,7 @@ fn support() -> impl Strategy<Value = SupportMessage> {
                 let (boot, seq) = (BootCount(boot), RequestSeq(seq));
                 let timeout = Duration::from_micros(timeout_us);
                 let settings = SupportSettings { timeout, leases };
-                SupportMessage::Request { boot, seq, heard, settings, log_end }
+                SupportMessage::Request { boot, seq, heard, settings, log_end, leaving: !leases }
             }
         ),
         (count(), count(), count(), any::<u64>()).prop_map(|(boot, seq, epoch, lease_us)| {
@@ -374,6 +374,7 @@ fn request(boot: u64, seq: u64) -> Parcel {
         heard: false,
         settings,
         log_end: LogPosition::default(),
+        leaving: false,
     })
 }
 
@@ -443,6 +444,7 @@ fn the_bytes_of_every_parcel_are_pinned() {
                 heard: true,
                 settings,
                 log_end: LogPosition { segment: 1, offset: 5 },
+                leaving: false,
             },
         ),
         (

@@ -16,6 +16,7 @@ const SUPPORTER: NodeId = NodeId(2);
 
 /// A node and its disk, which takes everything at once.
 struct Host {
+    own: NodeId,
     liveness: Liveness,
     grants: BTreeMap<NodeId, Grant>,
     lease: Option<Lease>,
@@ -34,7 +35,7 @@ impl Host {
     ) -> Self {
         let boot = BootCount(1);
         let liveness = Liveness::new(own, [LEADER, SUPPORTER], boot, true, &grants, timing, now);
-        Self { liveness, grants, lease: None }
+        Self { own, liveness, grants, lease: None }
     }
 
     /// Does something; answers what it sends, and the settings of which it complains.
@@ -66,18 +67,19 @@ impl Host {
     }
 }
 
-/// The leader's node asks at `now`, and gets its answer at once. Answers the settings that the
-/// supporter complains of.
-fn ask(leader: &mut Host, supporter: &mut Host, now: Time) -> Vec<SupportSettings> {
+/// A node asks another at `now`, and gets its answer at once. Answers the settings that the other
+/// complains of.
+fn ask(asking: &mut Host, asked: &mut Host, now: Time) -> Vec<SupportSettings> {
+    let (from, to) = (asking.own, asked.own);
     let (requests, _) =
-        leader.step(|liveness, effects| liveness.tick(now, LogPosition::default(), effects));
+        asking.step(|liveness, effects| liveness.tick(now, LogPosition::default(), effects));
     let mut differing = Vec::new();
     for request in requests {
         let (answers, named) =
-            supporter.step(|liveness, effects| liveness.receive(LEADER, request, now, effects));
+            asked.step(|liveness, effects| liveness.receive(from, request, now, effects));
         differing.extend(named);
         for answer in answers {
-            leader.step(|liveness, effects| liveness.receive(SUPPORTER, answer, now, effects));
+            asking.step(|liveness, effects| liveness.receive(to, answer, now, effects));
         }
     }
     differing
@@ -192,6 +194,7 @@ fn a_node_that_is_not_founded_asks_for_nothing_and_promises_nothing() {
         heard: true,
         settings,
         log_end: LogPosition::default(),
+        leaving: false,
     };
     let question = SupportMessage::Confirm { boot, worker: 0, round: Round(1) };
     let mut effects = Vec::new();
@@ -208,7 +211,7 @@ fn a_node_that_is_not_founded_asks_for_nothing_and_promises_nothing() {
 /// A request for support by `LEADER`, whose log is durable up to `log_end`.
 fn request_of(seq: u64, log_end: LogPosition) -> SupportMessage {
     let (boot, seq, settings) = (BootCount(1), RequestSeq(seq), TIMING.settings());
-    SupportMessage::Request { boot, seq, heard: true, settings, log_end }
+    SupportMessage::Request { boot, seq, heard: true, settings, log_end, leaving: false }
 }
 
 #[test]
@@ -229,4 +232,18 @@ fn what_peers_say_of_their_logs_is_written_with_the_next_request_and_outlives_a_
     host.grants.clear();
     host.step(|liveness, effects| liveness.tick(Time(400_000), at(1), effects));
     assert!(!host.grants.contains_key(&LEADER));
+}
+
+#[test]
+fn a_node_that_leaves_is_supported_but_not_counted_on() {
+    let (mut leader, mut supporter) = (Host::new(LEADER, TIMING), Host::new(SUPPORTER, TIMING));
+    ask(&mut supporter, &mut leader, ms(0));
+    ask(&mut leader, &mut supporter, ms(0));
+    let (requests, _) =
+        leader.step(|liveness, effects| liveness.leave(ms(10), LogPosition::default(), effects));
+    for request in requests {
+        supporter.step(|liveness, effects| liveness.receive(LEADER, request, ms(10), effects));
+    }
+    assert!(supporter.supports(LEADER), "it hands over what it leads");
+    assert!(!supporter.liveness.reaches(LEADER) && !supporter.liveness.has_quorum());
 }
