@@ -1,7 +1,8 @@
-//! The admin pages of a node: `/healthz`, `/metrics` and `/status`.
+//! The admin pages of a node: `/healthz`, `/readyz`, `/livez`, `/metrics` and `/status`.
 
 use crate::admin_listener::LimitedListener;
 use crate::descriptors::ADMIN_CONNECTIONS;
+use crate::health::Health;
 use crate::latency::ratio;
 use crate::logging;
 use crate::server_state::ServerState;
@@ -42,6 +43,11 @@ impl Admin {
         Self { node, registry: Arc::new(registry), ready: Arc::default() }
     }
 
+    fn health(&self) -> Health {
+        let patience = self.node.election_timeout();
+        Health::of(&self.node.status(), self.ready.load(Ordering::Relaxed), patience)
+    }
+
     /// Says that the node serves clients from now on.
     pub fn ready(&self) {
         self.ready.store(true, Ordering::Relaxed);
@@ -58,6 +64,8 @@ impl Admin {
     ) -> io::Result<()> {
         let pages = Router::new()
             .route("/healthz", get(healthz))
+            .route("/readyz", get(readyz))
+            .route("/livez", get(livez))
             .route("/metrics", get(metrics))
             .route("/status", get(status))
             .with_state(self);
@@ -67,24 +75,21 @@ impl Admin {
     }
 }
 
-async fn healthz(State(admin): State<Admin>) -> (StatusCode, String) {
-    let status = admin.node.status();
-    let unavailable = |reason: &str| (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n"));
-    if let Some(failure) = status.failure {
-        return unavailable(&failure);
-    }
-    if !status.waiting_for.is_empty() {
-        let waiting: Vec<_> = status.waiting_for.iter().map(ToString::to_string).collect();
-        let waiting = waiting.join(", ");
-        return unavailable(&format!("this node is new and waits to be recorded by {waiting}"));
-    }
-    if !admin.ready.load(Ordering::Relaxed) {
-        return unavailable("waiting for a majority of the nodes to agree on the map of ranges");
-    }
-    if let Some(reason) = status.wal.stall_reason {
-        return unavailable(&format!("{reason}: writes wait"));
-    }
-    (StatusCode::OK, "ok\n".to_owned())
+async fn healthz(State(admin): State<Admin>) -> (StatusCode, Json<Health>) {
+    page_of(admin.health())
+}
+
+async fn readyz(State(admin): State<Admin>) -> (StatusCode, Json<Health>) {
+    page_of(admin.health().readiness())
+}
+
+async fn livez(State(admin): State<Admin>) -> (StatusCode, Json<Health>) {
+    page_of(admin.health().liveness())
+}
+
+fn page_of(health: Health) -> (StatusCode, Json<Health>) {
+    let code = if health.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(health))
 }
 
 async fn metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, StatusCode> {

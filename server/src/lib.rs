@@ -19,6 +19,7 @@ mod demo;
 mod descriptors;
 pub mod front;
 pub mod glob;
+mod health;
 pub mod kv;
 pub mod latency;
 pub mod layout;

@@ -24,6 +24,9 @@ use tokio::task::JoinSet;
 /// The part of the memory budget that clients' buffers may take besides what the engine holds.
 const CLIENTS_SHARE: usize = 8;
 
+/// How long a stopping server waits for the requests under way on its ports.
+const CLOSING_LIMIT: Duration = Duration::from_secs(2);
+
 /// Runs one node until it is interrupted or terminated, or until a port is served no longer.
 pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
     let options = options.resolve()?.within(descriptors::raise_limit()?)?;
@@ -146,10 +149,18 @@ impl Server {
         &self.backend
     }
 
-    /// Closes the clients' connections and stops the node; what it acknowledged is on its disk.
+    /// Hands over leaderships while clients are still served, closes the clients' connections and
+    /// stops the node. What it acknowledged is on its disk. A client that holds on to a connection,
+    /// of whichever port, does not hold that up.
     pub async fn stop(mut self) {
+        let leader = self.node.clone();
+        // A panic has been printed where it happened.
+        let _ = tokio::task::spawn_blocking(move || leader.hand_over()).await;
         self.stopping.send_replace(true);
-        while self.tasks.join_next().await.is_some() {}
+        let all_ended = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(CLOSING_LIMIT, all_ended).await.is_err() {
+            self.tasks.shutdown().await;
+        }
         let node = self.node;
         // A panic has been printed where it happened.
         let _ = tokio::task::spawn_blocking(move || node.stop()).await;

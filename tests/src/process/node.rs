@@ -249,7 +249,8 @@ impl NodeProcess {
     }
 
     /// Where the admin pages are.
-    fn admin_address(&self) -> SocketAddr {
+    #[must_use]
+    pub fn admin_address(&self) -> SocketAddr {
         (self.spec.host, self.spec.admin_port).into()
     }
 

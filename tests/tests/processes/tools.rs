@@ -1,14 +1,18 @@
 //! The admin pages, the commands beside `serve`, and chaos itself.
 
 use crate::support::{TestResult, program, set, shared_cluster, spec};
-use logboat_tests::process::{Cluster, free_ports};
+use logboat_tests::process::{Cluster, eventually, free_ports};
+use std::io::Write;
+use std::net::TcpStream;
 
 #[test]
 fn the_admin_pages_tell_how_a_node_is() -> TestResult {
     let cluster = shared_cluster()?;
     let node = cluster.node(2);
     set(&mut node.client()?, "pages", "x")?;
-    assert_eq!(node.page("/healthz")?, (200, "ok\n".to_owned()));
+    for page in ["/healthz", "/readyz", "/livez"] {
+        assert_eq!(node.page(page)?, (200, r#"{"ok":true,"problems":[]}"#.to_owned()));
+    }
     assert_eq!(node.page("/nowhere")?.0, 404);
 
     let status = node.status()?;
@@ -148,4 +152,30 @@ fn chaos(links: &str) -> TestResult<String> {
     let operations = std::fs::read_to_string(&history)?.lines().count();
     assert!(operations > 100, "{operations} operations");
     Ok(said)
+}
+
+#[test]
+fn a_node_without_a_majority_says_what_is_wrong_and_asks_for_no_restart() -> TestResult {
+    let mut cluster = Cluster::start(&spec(3, &["--groups", "8"]))?;
+    cluster.node_mut(1).kill()?;
+    cluster.node_mut(2).kill()?;
+    eventually("node 3 to say that it is alone", || {
+        let (code, health) = cluster.node(3).page("/healthz")?;
+        let told = health.contains("no_quorum") && health.contains("no_leader");
+        Ok((code == 503 && told).then_some(()))
+    })?;
+    let (code, readiness) = cluster.node(3).page("/readyz")?;
+    assert!(code == 503 && readiness.contains("no_quorum"), "{readiness}");
+    assert_eq!(cluster.node(3).page("/livez")?.0, 200);
+    Ok(())
+}
+
+#[test]
+fn half_a_request_to_the_admin_port_does_not_hold_up_the_exit() -> TestResult {
+    let mut cluster = Cluster::start(&spec(1, &["--groups", "1"]))?;
+    let mut half = TcpStream::connect(cluster.node(1).admin_address())?;
+    half.write_all(b"GET /met")?;
+    cluster.node_mut(1).terminate()?;
+    assert!(cluster.node_mut(1).wait()?.success());
+    Ok(())
 }
