@@ -1,8 +1,8 @@
 //! Whether a node that introduces itself is the one that is remembered under its id.
 //!
 //! A node is known by its disk. What it promised stands in its data directory: on an emptied one,
-//! or on an old copy, it would break promises. So its peers remember the directory's incarnation, the
-//! newest start on it, and how far its log was durable. [`judge`] compares, and is all that
+//! or on an old copy, it would break promises. So its peers remember the directory's incarnation,
+//! the newest start on it, and how far its log was durable. [`judge`] compares, and is all that
 //! transports and simulations need.
 
 use crate::api::Inbox;
