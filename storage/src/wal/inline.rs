@@ -1,11 +1,11 @@
 //! The log without threads: for simulations and tests, where the caller decides when it syncs.
 
-use super::disk::Disk;
+use super::disk::{Disk, SimDisk, SimSegment};
 use super::error::{ReadError, WalError, WriteError};
 use super::options::WalOptions;
 use super::recovery::{Recovered, recover};
 use super::segments::SegmentPool;
-use super::write::{Log, Written};
+use super::write::{Log, Unsynced, Written};
 use logboat_raft::{Entry, Grant, GroupId, Index, LogPosition, NodeId, Persist};
 use std::io;
 
@@ -126,6 +126,27 @@ impl<D: Disk> InlineWal<D> {
         self.log.sync()?;
         let segment = self.pool.prepare(self.log.next_segment(), bytes)?;
         self.log.install(segment);
+        Ok(())
+    }
+}
+
+impl InlineWal<SimDisk> {
+    /// Begins a sync that takes its time, as the thread that syncs does. It covers nothing that is
+    /// written later.
+    #[must_use]
+    pub fn begin_sync(&self) -> Option<Unsynced<SimSegment>> {
+        let unsynced = self.log.unsynced()?;
+        unsynced.file.begin_sync();
+        Some(unsynced)
+    }
+
+    /// Ends a sync: what it covers is durable.
+    ///
+    /// # Errors
+    /// Those of the disk; the log must not be used after one.
+    pub fn finish_sync(&mut self, sync: &Unsynced<SimSegment>) -> io::Result<()> {
+        sync.file.finish_sync()?;
+        self.log.durable.advance(sync.end);
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use super::process::{Process, group_place};
 use super::scene::{Event, Scene};
 use logboat::internals::{GroupEvent, Slot};
 use logboat_raft::{Grant, GroupId, NodeId, Persist, WriteSeq};
-use logboat_storage::simulation::WriteError;
+use logboat_storage::simulation::{SimSegment, Unsynced, WriteError};
 use logboat_transport::Outgoing;
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -30,6 +30,8 @@ pub(super) struct Writer {
     written: Vec<Submission>,
     /// Covered by the sync under way.
     syncing: Option<Vec<Submission>>,
+    /// What the sync under way covers of the file.
+    unsynced: Option<Unsynced<SimSegment>>,
     stalled: bool,
     poisoned: bool,
     /// Counts the writes, so that an idle moment is known as such.
@@ -94,6 +96,7 @@ impl Process {
             return;
         }
         writer.syncing = Some(std::mem::take(&mut writer.written));
+        writer.unsynced = self.storage.wal.lock().begin_sync();
         let usual = scene.plan.sync_us;
         let takes = scene.random.between(usual / 2, usual + usual / 2) + hardware.slow_us;
         scene.after(takes, hardware.target(), Event::Synced);
@@ -104,8 +107,9 @@ impl Process {
         if self.writer.poisoned {
             return;
         }
-        let result = self.storage.wal.lock().sync();
-        if let Err(error) = result {
+        let unsynced = self.writer.unsynced.take();
+        let finish = |sync| self.storage.wal.lock().finish_sync(&sync);
+        if let Err(error) = unsynced.map_or(Ok(()), finish) {
             return self.poison(hardware, &error.to_string(), scene);
         }
         let done = self.writer.syncing.take().unwrap_or_default();

@@ -52,6 +52,8 @@ struct Node {
     cached: Vec<u8>,
     durable: Vec<u8>,
     dirty: BTreeSet<usize>,
+    /// The pages that a sync under way writes back, as they were when it began.
+    syncing: BTreeMap<usize, Vec<u8>>,
     /// The offsets of the blocks that the device has lost.
     lost: BTreeSet<u64>,
     /// Whether somebody else has changed it.
@@ -73,6 +75,11 @@ impl SimDisk {
         }
         state.names = state.durable_names.clone();
         for node in state.nodes.values_mut() {
+            for (page, content) in std::mem::take(&mut node.syncing) {
+                if keep() {
+                    node.put_durable(page, &content);
+                }
+            }
             for page in std::mem::take(&mut node.dirty) {
                 if keep() {
                     node.write_back(page);
@@ -177,6 +184,7 @@ impl State {
             cached: durable.clone(),
             durable,
             dirty: BTreeSet::new(),
+            syncing: BTreeMap::new(),
             lost: BTreeSet::new(),
             damaged: false,
         };
@@ -192,6 +200,12 @@ impl State {
             .filter_map(|id| self.nodes.get(id))
             .map(|node| node.durable.len() as u64)
             .sum()
+    }
+
+    /// Counts a sync; says whether it is the one that fails.
+    fn next_sync_fails(&mut self) -> bool {
+        self.syncs += 1;
+        self.failing_sync == Some(self.syncs)
     }
 
     fn operate(&mut self, operation: Operation) {
@@ -226,9 +240,19 @@ impl Node {
     }
 
     fn write_back(&mut self, page: usize) {
+        let content = self.page(page);
+        self.put_durable(page, &content);
+    }
+
+    fn page(&self, page: usize) -> Vec<u8> {
         let start = page * PAGE_BYTES;
         let end = (start + PAGE_BYTES).min(self.cached.len());
-        self.durable[start..end].copy_from_slice(&self.cached[start..end]);
+        self.cached[start..end].to_vec()
+    }
+
+    fn put_durable(&mut self, page: usize, content: &[u8]) {
+        let start = page * PAGE_BYTES;
+        self.durable[start..start + content.len()].copy_from_slice(content);
     }
 }
 
@@ -313,12 +337,44 @@ impl Disk for SimDisk {
 }
 
 /// An open file of a [`SimDisk`].
+///
+/// [`SegmentFile::sync`] is one that takes no time. [`Self::begin_sync`] and [`Self::finish_sync`]
+/// are one that does.
 #[derive(Debug)]
 pub struct SimSegment {
     state: Arc<Mutex<State>>,
     id: u64,
     bytes: u64,
     frozen: Mutex<u64>,
+}
+
+impl SimSegment {
+    /// Begins a sync, which covers what is written now and nothing that is written later.
+    pub(crate) fn begin_sync(&self) {
+        if let Some(node) = self.state.lock().nodes.get_mut(&self.id) {
+            for page in std::mem::take(&mut node.dirty) {
+                let content = node.page(page);
+                node.syncing.insert(page, content);
+            }
+        }
+    }
+
+    /// Ends the sync that was begun, if no other one has covered as much.
+    pub(crate) fn finish_sync(&self) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let fails = state.next_sync_fails();
+        let Some(node) = state.nodes.get_mut(&self.id) else {
+            return Ok(());
+        };
+        let syncing = std::mem::take(&mut node.syncing);
+        if fails {
+            return Err(failed_sync());
+        }
+        for (page, content) in syncing {
+            node.put_durable(page, &content);
+        }
+        Ok(())
+    }
 }
 
 impl SegmentFile for SimSegment {
@@ -349,14 +405,14 @@ impl SegmentFile for SimSegment {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.state.lock();
-        state.syncs += 1;
-        let fails = state.failing_sync == Some(state.syncs);
+        let fails = state.next_sync_fails();
         let Some(node) = state.nodes.get_mut(&self.id) else {
             return Ok(());
         };
-        let dirty = std::mem::take(&mut node.dirty);
+        let mut dirty = std::mem::take(&mut node.dirty);
+        dirty.extend(std::mem::take(&mut node.syncing).into_keys());
         if fails {
-            return Err(io::Error::other("simulated failure to write back"));
+            return Err(failed_sync());
         }
         for page in dirty {
             node.write_back(page);
@@ -391,4 +447,8 @@ impl SegmentFile for SimSegment {
         assert_eq!(node.first_lost(&range), None, "SIGBUS: a view of a block that is lost");
         Bytes::copy_from_slice(&node.cached[range.start as usize..range.end as usize])
     }
+}
+
+fn failed_sync() -> io::Error {
+    io::Error::other("simulated failure to write back")
 }

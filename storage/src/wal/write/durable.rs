@@ -21,7 +21,7 @@ impl DurableEnd {
 
     /// Everything up to `end` was synced. Syncs may end in any order, so an earlier end changes
     /// nothing.
-    pub(super) fn advance(&self, end: LogPosition) {
+    pub(in crate::wal) fn advance(&self, end: LogPosition) {
         self.0.fetch_max(end.pack(), Ordering::Release);
     }
 }

@@ -81,9 +81,9 @@ pub(crate) struct Retiring {
 #[derive(Debug)]
 pub struct Unsynced<F> {
     /// The file to sync.
-    pub(super) file: Arc<F>,
+    pub(in crate::wal) file: Arc<F>,
     /// The end of the log that is durable then.
-    pub(super) end: LogPosition,
+    pub(in crate::wal) end: LogPosition,
 }
 
 /// What a call of [`Log::write`] wrote.
