@@ -85,7 +85,7 @@ pub mod internals {
     pub use crate::replica::run_context::{RunContext, RunScratch};
     pub use crate::replica::wake_conditions::WakeConditions;
     pub use crate::request::encoding::{
-        decode_reply, decode_request, encode_reply, encode_request,
+        decode_replies, decode_reply, decode_request, encode_list, encode_reply, encode_request,
     };
     pub use crate::turn::Turn;
     pub use crate::turn::jobs::{LogReadJob, SnapshotJob};

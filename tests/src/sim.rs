@@ -20,10 +20,12 @@
 //! few reasons (`checks::bonds`); that a read is confirmed by a round which was opened after it
 //! came (`reads`); that a lease ends before its supporter could withdraw, by the supporter's clock
 //! (`vigil`). After every restart, and where a power cut would hurt (`probe`): that the log is one
-//! that was written, with all that was durable, and agrees with the snapshot (`model`). After the run: that every acknowledged write is there, that the histories are
-//! linearizable, and that every group recovers within [`RECOVERY_ELECTIONS`] election timeouts of
-//! the last fault. Before that comes a fault that never heals, `bridge`: groups with a majority that
-//! reaches each other elect leaders while it lasts.
+//! that was written, with all that was durable, and agrees with the snapshot (`model`). After the
+//! run: that every acknowledged write is there, that the histories are linearizable, and that every
+//! group recovers within [`RECOVERY_ELECTIONS`] election timeouts of the last fault. Before that
+//! come faults that never heal. Behind a `bridge`, groups with a majority that reaches each other
+//! elect leaders while it lasts. While some nodes are cut off, the groups that have a majority
+//! among the others serve writes and reads.
 //!
 //! Everything follows from the seed, to the byte of the trace.
 

@@ -48,7 +48,7 @@ pub fn decode_request(mut bytes: Bytes) -> Option<(RequestKind, Bytes)> {
 
 /// Encodes a list of commands, or of the answers to them ([`RequestKind::ProposeAll`]). A count
 /// comes first, then each item with its length before it. Numbers are four bytes, little-endian.
-pub(crate) fn encode_list<T: AsRef<[u8]>>(items: &[T]) -> Vec<u8> {
+pub fn encode_list<T: AsRef<[u8]>>(items: &[T]) -> Vec<u8> {
     let bytes: usize = items.iter().map(|item| 4 + item.as_ref().len()).sum();
     let mut list = Vec::with_capacity(4 + bytes);
     list.put_u32_le(items.len() as u32);
@@ -140,7 +140,7 @@ pub(crate) fn encode_replies(answers: &[Result<Bytes, RequestError>]) -> Vec<u8>
 
 /// Decodes the outcomes of so many commands of a list ([`RequestKind::ProposeAll`]), in their
 /// order. An answer that makes no sense leaves them unknown.
-pub(crate) fn decode_replies(list: Bytes, commands: usize) -> Vec<Result<Bytes, RequestError>> {
+pub fn decode_replies(list: Bytes, commands: usize) -> Vec<Result<Bytes, RequestError>> {
     match decode_list(list).filter(|replies| replies.len() == commands) {
         Some(replies) => replies.into_iter().map(decode_reply).collect(),
         None => vec![Err(RequestError::TimedOut); commands],

@@ -12,6 +12,7 @@ use logboat_raft::{
 };
 use logboat_storage::Recovered;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 
 /// Everything that is known of the groups. Each method panics with a sentence when a property is
 /// violated.
@@ -41,6 +42,8 @@ struct GroupChecks {
     applied: Vec<(u64, u32)>,
     /// Where each operation was applied.
     operations: HashMap<u64, u64>,
+    /// The operations that have to stand right behind others.
+    follow: HashMap<u64, u64>,
     replicas: Vec<Replica>,
     bonds: Bonds,
 }
@@ -227,6 +230,31 @@ impl Checks {
         self.bonds_stand(number);
     }
 
+    /// A replica has stopped for good, though its node goes on. As a leader it may have told others
+    /// of what it called committed before.
+    pub(super) fn failed(&mut self, node: usize, group: usize, raft: &Raft) {
+        let group = &mut self.groups[group];
+        if raft.role() == RoleKind::Leader {
+            let led = group.replicas[node].leads;
+            group.commits(node, [led, Some(raft.term())], raft.commit());
+        }
+        let replica = &mut group.replicas[node];
+        replica.leads = None;
+        replica.counted.clear();
+    }
+
+    /// Whether the leader of a term has had another replica campaign, and that one knows.
+    pub(super) fn handed_over(&self, group: usize, term: Term) -> bool {
+        self.groups[group].bonds.handed_over(term)
+    }
+
+    /// These operations are proposed together: what is applied of them is so in this order, with
+    /// nothing between.
+    pub(super) fn proposed_together(&mut self, group: usize, operations: RangeInclusive<u64>) {
+        let behind_the_first = operations.skip(1);
+        self.groups[group].follow.extend(behind_the_first.map(|number| (number, number - 1)));
+    }
+
     /// A state machine was given a command.
     pub(super) fn applied(&mut self, group: usize, place: u64, operation: u64, crc: u32) {
         let group = &mut self.groups[group];
@@ -239,6 +267,10 @@ impl Checks {
                 group.applied.push((operation, crc));
                 let first = group.operations.insert(operation, place);
                 assert_eq!(first, None, "operation {operation} was applied twice");
+                if let Some(before) = group.follow.get(&operation) {
+                    let expected = group.operations.get(before).map(|place| place + 1);
+                    assert_eq!(expected, Some(place), "{operation} does not follow {before}");
+                }
             }
         }
     }

@@ -7,15 +7,19 @@ use super::process::{group_id, group_place};
 use super::scene::{Event, Scene, Target};
 use crate::history::{Answer, Kind, Operation, Outcome};
 use bytes::Bytes;
+use logboat::internals::{decode_replies, encode_list};
 use logboat::{NodeId, ReadFrom, ReadMode, RequestError, RequestKind};
 use logboat_router::{Range, RangeMap};
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 /// What is under way for a client.
 struct Pending {
     number: u64,
     key: String,
     kind: Kind,
+    /// What is proposed together with it, on the same key, with the numbers that follow.
+    more: Vec<Kind>,
     called_us: u64,
     /// The replicas to ask, and which comes next.
     attempts: usize,
@@ -57,6 +61,15 @@ pub(super) struct Clients {
     pub(super) history: Vec<Operation>,
     /// What is left to do when the faults have stopped.
     finale: Option<VecDeque<(String, Kind)>>,
+    /// The nodes that clients can reach, while some are cut off.
+    reachable: Option<Vec<bool>>,
+}
+
+impl Pending {
+    /// The numbers of its commands.
+    fn numbers(&self) -> RangeInclusive<u64> {
+        self.number..=self.number + self.more.len() as u64
+    }
 }
 
 impl Clients {
@@ -84,6 +97,7 @@ impl Clients {
             next: 0,
             history: Vec::new(),
             finale: None,
+            reachable: None,
         }
     }
 
@@ -94,12 +108,15 @@ impl Clients {
         }
         if self.clients[client].pending.is_none() {
             let Some((key, kind)) = self.choose(scene) else { return };
-            self.next += 1;
+            let more = self.choose_more(&kind, scene);
+            let number = self.next + 1;
+            self.next += 1 + more.len() as u64;
             let limit = 5 * scene.plan.request_timeout.as_micros() as u64;
             self.clients[client].pending = Some(Pending {
-                number: self.next,
+                number,
                 key,
                 kind,
+                more,
                 called_us: scene.now,
                 attempts: 0,
                 hint: None,
@@ -173,6 +190,31 @@ impl Clients {
         }
     }
 
+    /// Some nodes are cut off from those that are `left`, which clients turn to: each of these
+    /// groups is written to, and read. What they were waiting for is given up.
+    pub(super) fn begin_isolation(&mut self, left: &[bool], groups: &[usize], scene: &mut Scene) {
+        for client in 0..self.clients.len() {
+            let state = &mut self.clients[client];
+            if state.asked && state.pending.as_ref().is_some_and(|it| it.kind != Kind::Get) {
+                self.finish(client, None, scene);
+            }
+            let state = &mut self.clients[client];
+            (state.asked, state.pending) = (false, None);
+            scene.after(1_000, Target::World, Event::Think(client));
+        }
+        let cut = |group: &usize| {
+            let key = format!("{group:03}-cut");
+            [(key.clone(), Kind::Put { value: "1;".to_owned() }), (key, Kind::Get)]
+        };
+        self.finale = Some(groups.iter().flat_map(cut).collect());
+        self.reachable = Some(left.to_vec());
+    }
+
+    /// All nodes are within reach again.
+    pub(super) fn end_isolation(&mut self) {
+        self.reachable = None;
+    }
+
     /// The faults have stopped: every group is written to, and every key read, once more.
     pub(super) fn begin_finale(&mut self, scene: &mut Scene) {
         let mut left = VecDeque::new();
@@ -234,6 +276,20 @@ impl Clients {
         Some((name(place, self.keys[place].generation), kind))
     }
 
+    /// What else is proposed at once with a command: more of the same.
+    fn choose_more(&self, kind: &Kind, scene: &mut Scene) -> Vec<Kind> {
+        let is_list = self.finale.is_none() && scene.random.per_mille(150);
+        let count = if is_list { scene.random.between(1, 3) } else { 0 };
+        let value = |offset| format!("{};", self.next + 1 + offset);
+        let another = |offset| match kind {
+            Kind::Append { .. } => Some(Kind::Append { value: value(offset) }),
+            Kind::Put { .. } => Some(Kind::Put { value: value(offset) }),
+            Kind::Incr { by } => Some(Kind::Incr { by: *by }),
+            Kind::Get | Kind::Cas { .. } | Kind::Delete => None,
+        };
+        (1..=count).map_while(another).collect()
+    }
+
     /// A value that the key had not long ago, or none.
     fn last_read(&self, place: usize, scene: &mut Scene) -> Option<String> {
         let key = name(place, self.keys[place].generation);
@@ -251,7 +307,8 @@ impl Clients {
     fn ask(&mut self, client: usize, hosts: &mut [Host], scene: &mut Scene) {
         let state = &mut self.clients[client];
         let pending = state.pending.as_mut().expect("there is something to ask");
-        while hosts[state.home].dead.is_some() {
+        let reachable = |node: usize| self.reachable.as_ref().is_none_or(|nodes| nodes[node]);
+        while hosts[state.home].dead.is_some() || !reachable(state.home) {
             state.home = (state.home + 1) % hosts.len();
         }
         let home = &mut hosts[state.home];
@@ -284,32 +341,77 @@ impl Clients {
             }
             _ => {
                 let padding = scene.random.place(scene.plan.padding_bytes);
-                let command = encode_command(pending.number, &pending.key, &pending.kind, padding);
-                (RequestKind::Propose, command, 2)
+                let kinds = std::iter::once(&pending.kind).chain(&pending.more);
+                let commands = (pending.number..).zip(kinds);
+                let mut commands: Vec<Bytes> = commands
+                    .map(|(number, kind)| encode_command(number, &pending.key, kind, padding))
+                    .collect();
+                if pending.more.is_empty() {
+                    (RequestKind::Propose, commands.remove(0), 2)
+                } else {
+                    scene.checks.proposed_together(group_place(range.group), pending.numbers());
+                    (RequestKind::ProposeAll, encode_list(&commands).into(), 2)
+                }
             }
         };
         let limit = limit * scene.plan.request_timeout.as_micros() as u64;
         let attempt = state.attempt;
         scene.after(limit, Target::World, Event::Expire { client, attempt });
+        if !reachable(to) {
+            let unreachable = Err(RequestError::Unreachable(NodeId(to as u64 + 1)));
+            let event = Event::Answer { client, attempt, result: unreachable };
+            return scene.after(1, Target::World, event);
+        }
         let (caller, group) = ((client, attempt), range.group);
         process.ask(&home.hardware, caller, to, group, (request, body), scene);
     }
 
-    /// Notes an operation whose outcome is as known as it will be.
+    /// What a client had asked for is as known as it will be.
     fn finish(&mut self, client: usize, answer: Option<Bytes>, scene: &mut Scene) {
         let pending = self.clients[client].pending.take().expect("it was pending");
-        let Pending { number, key, kind, called_us, applied, .. } = pending;
+        let count = 1 + pending.more.len();
+        let answers = match answer {
+            Some(answer) if count > 1 => decode_replies(answer, count),
+            Some(answer) => vec![Ok(answer)],
+            None => vec![Err(RequestError::TimedOut); count],
+        };
+        let numbers = pending.numbers();
+        let kinds = std::iter::once(&pending.kind).chain(&pending.more);
+        for ((number, kind), answer) in numbers.zip(kinds).zip(answers) {
+            match answer {
+                Ok(answer) => self.note(client, &pending, (number, kind), Some(answer), scene),
+                Err(RequestError::TimedOut) => {
+                    self.note(client, &pending, (number, kind), None, scene);
+                }
+                // It certainly had no effect.
+                Err(_) => {}
+            }
+        }
+        let wait = if self.finale.is_some() { 1 } else { scene.random.below(scene.plan.think_us) };
+        scene.after(wait, Target::World, Event::Think(client));
+    }
+
+    /// Notes an operation with its outcome.
+    fn note(
+        &mut self,
+        client: usize,
+        pending: &Pending,
+        (number, kind): (u64, &Kind),
+        answer: Option<Bytes>,
+        scene: &mut Scene,
+    ) {
+        let Pending { key, called_us, applied, .. } = pending;
+        let (key, kind, applied) = (key.clone(), kind.clone(), *applied);
         let group = self.map.ranges()[self.map.locate(key.as_bytes())].group;
         if kind != Kind::Get && answer.is_some() {
             scene.checks.acknowledged(group_place(group), number);
         }
-        let finale = self.finale.is_some();
         if answer.is_none() {
             let names = |(place, state): &(usize, &mut Key)| name(*place, state.generation) == key;
             if let Some((_, state)) = self.keys.iter_mut().enumerate().find(names) {
                 state.unknown += 1;
             }
-            if let Some(left) = self.finale.as_mut().filter(|_| key.ends_with("last")) {
+            if let Some(left) = self.finale.as_mut().filter(|_| is_errand(&key)) {
                 left.push_back((key.clone(), kind.clone()));
             }
         }
@@ -330,12 +432,15 @@ impl Clients {
         let numbers = [client as u64, number, u64::from(outcome == Outcome::Unknown)];
         let text = format_args!("client {client}: {kind:?} of {key:?}: {outcome:?}");
         scene.trace.note(scene.now, &numbers, text);
-        let (client_id, call_ns) = (client as u64, called_us * 1_000);
+        let (client_id, call_ns) = (client as u64, *called_us * 1_000);
         let operation = Operation { client: client_id, call_ns, key, kind, outcome, info: None };
         self.history.push(operation);
-        let wait = if finale { 1 } else { scene.random.below(scene.plan.think_us) };
-        scene.after(wait, Target::World, Event::Think(client));
     }
+}
+
+/// Whether a key is one that is written to at the end, as often as it takes.
+fn is_errand(key: &str) -> bool {
+    key.ends_with("last") || key.ends_with("cut")
 }
 
 fn name(place: usize, generation: u64) -> String {

@@ -1,6 +1,7 @@
 //! What goes wrong, and how it ends.
 
 use super::host::{CrashPoint, Host};
+use super::machine::Breakage;
 use super::options::Fault;
 use super::process::Seat;
 use super::scene::{Event, Heal, Scene, Target};
@@ -49,8 +50,13 @@ pub(super) fn strike(hosts: &mut [Host], scene: &mut Scene) {
             disturb_disk(fault, host, lasts, scene)
         }
         Fault::BitFlip => flip(hosts, place, scene),
-        // Drawn where a snapshot is written.
-        Fault::SnapshotFailure => false,
+        // Drawn where a snapshot is written, before the first event, and after the last.
+        Fault::SnapshotFailure | Fault::Settings | Fault::Isolation => false,
+        // Counted when the replica comes to it.
+        Fault::ReplicaFailure => {
+            break_replica(host, scene);
+            false
+        }
         Fault::Compact => tell(host, GroupEvent::Compact, |_| true, scene),
         Fault::Transfer => {
             let to = NodeId(scene.random.between(1, scene.plan.nodes as u64));
@@ -91,11 +97,59 @@ pub(super) fn heal_all(hosts: &mut [Host], scene: &mut Scene) {
         host.paused_until = host.paused_until.min(scene.now);
         if let Some(process) = &mut host.process {
             process.unsupported.clear();
+            for seat in &process.seats {
+                if !seat.failed {
+                    seat.journal.lock().breaks = None;
+                }
+            }
+            // One whose log failed is started again, or of which a replica did.
+            let failed = process.seats.iter().any(|seat| seat.failed);
+            host.hardware.doomed |= process.has_failed() || failed;
         }
-        // One whose log failed is started again.
-        host.hardware.doomed |= host.process.as_ref().is_some_and(|process| process.has_failed());
         scene.after(1, Target::Host(place), Event::Restart);
     }
+}
+
+/// Cuts a minority of the nodes off from the others, in one of several ways, if that was asked for.
+/// Returns which nodes are left.
+pub(super) fn isolate(scene: &mut Scene) -> Option<Vec<bool>> {
+    if !scene.options.faults.contains(&Fault::Isolation) {
+        return None;
+    }
+    scene.count(Fault::Isolation);
+    scene.bridged = true;
+    let nodes = scene.plan.nodes;
+    let lost = scene.random.between(1, (nodes as u64 - 1) / 2) as usize;
+    let first = scene.random.place(nodes);
+    let is_left = |node: usize| (node + nodes - first) % nodes >= lost;
+    let way = scene.random.place(3);
+    for from in 0..nodes {
+        for to in (0..nodes).filter(|to| is_left(from) != is_left(*to)) {
+            let blocked = match way {
+                1 => is_left(from),
+                2 => is_left(to),
+                _ => true,
+            };
+            scene.link(from, to).blocked = blocked;
+            // What is lost in one direction only breaks no connection.
+            if way == 0 {
+                scene.disconnect(from, to);
+            }
+        }
+    }
+    let (now, numbers) = (scene.now, [first as u64, lost as u64, way as u64]);
+    scene.trace.note(now, &numbers, format_args!("{lost} from {} on are cut off", first + 1));
+    Some((0..nodes).map(is_left).collect())
+}
+
+/// Has a replica of a node fail at the next occasion.
+fn break_replica(host: &Host, scene: &mut Scene) {
+    let Some(process) = host.process.as_ref().filter(|process| !process.seats.is_empty()) else {
+        return;
+    };
+    let seat = &process.seats[scene.random.place(process.seats.len())];
+    let breakage = Breakage::ALL[scene.random.place(Breakage::ALL.len())];
+    seat.journal.lock().breaks.get_or_insert(breakage);
 }
 
 fn election_us(scene: &Scene) -> u64 {

@@ -16,6 +16,25 @@ pub(super) struct Record {
     pub(super) applied: Vec<(u64, u64, u32)>,
     /// The queries.
     pub(super) answered: Vec<QueryId>,
+    /// What goes wrong when it comes to it.
+    pub(super) breaks: Option<Breakage>,
+}
+
+/// How a replica fails, though its node goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Breakage {
+    /// Its state machine panics at a command.
+    Apply,
+    /// Its state machine panics at a query.
+    Query,
+    /// Its state machine can't be restored from a leader's snapshot, which is current by then.
+    Restore,
+    /// Its entries can't be read back.
+    LogRead,
+}
+
+impl Breakage {
+    pub(super) const ALL: [Self; 4] = [Self::Apply, Self::Query, Self::Restore, Self::LogRead];
 }
 
 /// Which attempt of a client to read something a query belongs to.
@@ -38,6 +57,10 @@ pub(super) struct Machine {
 impl Machine {
     pub(super) fn new(journal: Journal) -> Self {
         Self { values: BTreeMap::new(), count: 0, journal }
+    }
+
+    fn breaks_at(&self, what: Breakage) -> bool {
+        self.journal.lock().breaks == Some(what)
     }
 
     fn change(&mut self, key: String, kind: Kind) -> Bytes {
@@ -66,6 +89,7 @@ impl Machine {
 
 impl StateMachine for Machine {
     fn apply(&mut self, command: Bytes) -> Bytes {
+        assert!(!self.breaks_at(Breakage::Apply), "simulated panic at a command");
         let crc = crc32fast::hash(&command);
         let (operation, key, kind) = decode_command(command);
         self.journal.lock().applied.push((self.count, operation, crc));
@@ -75,6 +99,7 @@ impl StateMachine for Machine {
 
     /// The answer begins with how many commands the state reflects.
     fn query(&self, mut query: Bytes) -> Bytes {
+        assert!(!self.breaks_at(Breakage::Query), "simulated panic at a query");
         self.journal.lock().answered.push(take_query_id(&mut query));
         let mut answer = self.count.to_le_bytes().to_vec();
         answer.extend_from_slice(&encode_value(self.values.get(&text(query))));
@@ -97,6 +122,9 @@ impl StateMachine for Machine {
     fn restore(&mut self, reader: &mut dyn io::Read) -> io::Result<()> {
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes)?;
+        if self.breaks_at(Breakage::Restore) {
+            return Err(io::Error::other("simulated failure to restore"));
+        }
         let mut bytes = Bytes::from(bytes);
         self.count = bytes.get_u64_le();
         self.values.clear();

@@ -70,6 +70,12 @@ faults! {
     Compact = "compact",
     /// A leader is told to hand over.
     Transfer = "transfer",
+    /// A replica fails: its state machine panics or can't be restored, or its log can't be read.
+    ReplicaFailure = "replica-failure",
+    /// Nodes differ in how long they wait for each other.
+    Settings = "settings",
+    /// Some nodes are cut off from the others for good, and these go on.
+    Isolation = "isolation",
 }
 
 impl fmt::Display for Fault {
@@ -118,18 +124,19 @@ impl Options {
         }
     }
 
-    /// One of four kinds of simulation, in turn: with everything that can happen, or small
+    /// One of five kinds of simulation, in turn: with everything that can happen, or small
     /// clusters, in which clients meet more often, under the plainest faults, under those that
-    /// leave a leader behind who can still ask some of the others, or under those that let support
-    /// end early.
+    /// leave a leader behind who can still ask some of the others, under those that let support end
+    /// early, or under those that bring the words of former leaders late.
     #[must_use]
     pub fn mixed(seed: u64) -> Self {
         let options = Self::new(seed);
-        let faults = match seed % 4 {
+        let faults = match seed % 5 {
             0 => return options,
-            1 => vec![Fault::Pause, Fault::Crash, Fault::Partition],
+            1 => vec![Fault::Pause, Fault::Crash, Fault::Partition, Fault::Isolation],
             2 => vec![Fault::Transfer, Fault::SlowLink, Fault::Withdraw],
-            _ => vec![Fault::Withdraw, Fault::Bridge],
+            3 => vec![Fault::Withdraw, Fault::Bridge],
+            _ => vec![Fault::Transfer, Fault::Duplicate, Fault::Pause, Fault::ReplicaFailure],
         };
         Self { nodes: Some(3), groups: Some(1), faults, ..options }
     }
@@ -158,6 +165,8 @@ pub(super) struct Plan {
     pub(super) sync_us: u64,
     pub(super) tick: Duration,
     pub(super) tuning: Tuning,
+    /// What each node's timeouts are, in quarters of those that it should have.
+    quarters: Vec<u32>,
     /// Whether clients read on leases, too; then clocks run almost equally fast.
     pub(super) leases: bool,
     pub(super) request_timeout: Duration,
@@ -182,7 +191,8 @@ impl Plan {
         let tick = Duration::from_millis([25, 50, 100, 250][random.place(4)]);
         let election_timeout = tick * 10;
         let segment_bytes = [8 << 10, 16 << 10, 32 << 10, 128 << 10][random.place(4)];
-        Self {
+        let mut plan = Self {
+            quarters: vec![4; nodes],
             nodes,
             groups,
             replicas,
@@ -213,12 +223,36 @@ impl Plan {
                 max_bytes: segment_bytes * random.between(2, 8),
                 mark_delay: Duration::from_millis(random.between(1, 100)),
             },
+        };
+        // Where clients read on leases, all nodes wait equally long.
+        if options.faults.contains(&Fault::Settings) && !plan.leases {
+            plan.quarters.fill_with(|| [2, 3, 4, 8][random.place(4)]);
         }
+        plan
     }
 
-    /// How often nodes ask for support, and how long that lasts.
-    pub(super) fn timing(&self) -> LivenessTiming {
-        let timeout = self.tuning.election_timeout;
+    /// Whether nodes differ in how long they wait.
+    pub(super) fn settings_differ(&self) -> bool {
+        self.quarters.iter().any(|quarters| *quarters != self.quarters[0])
+    }
+
+    /// The longest time that a node waits for its leader.
+    pub(super) fn longest_election_timeout(&self) -> Duration {
+        let longest = self.quarters.iter().max().expect("there are nodes");
+        self.tuning.election_timeout * *longest / 4
+    }
+
+    /// What the replicas of a node go by.
+    pub(super) fn tuning_of(&self, node: usize) -> Tuning {
+        let mut tuning = self.tuning.clone();
+        tuning.election_timeout = tuning.election_timeout * self.quarters[node] / 4;
+        tuning.retransmit_timeout = tuning.retransmit_timeout * self.quarters[node] / 4;
+        tuning
+    }
+
+    /// How often a node asks for support, and how long the support that it gives lasts.
+    pub(super) fn timing_of(&self, node: usize) -> LivenessTiming {
+        let timeout = self.tuning_of(node).election_timeout;
         LivenessTiming {
             heartbeat_interval: self.tick,
             support_timeout: timeout,

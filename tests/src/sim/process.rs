@@ -4,7 +4,8 @@
 
 use super::disk::HostStorage;
 use super::host::{CrashPoint, Hardware};
-use super::machine::{Journal, Machine, take_query_id};
+use super::machine::{Breakage, Journal, Machine, take_query_id};
+use super::options::Fault;
 use super::probe::cut_power;
 use super::reads::ReadBook;
 use super::scene::{Event, Scene, Target};
@@ -22,11 +23,12 @@ use logboat_raft::{
     Config, Epoch, Fortification, GroupId, Index, LogId, NodeId, Payload, Raft, ReadToken,
     Restored, RoleKind, Status, Support, Term, Time, WriteSeq,
 };
-use logboat_storage::Recovered;
 use logboat_storage::simulation::{InlineWal, SimDisk};
+use logboat_storage::{ReadError, Recovered};
 use logboat_transport::{Outgoing, Parcel, RequestId, decode};
 use std::collections::BTreeMap;
 use std::io::Cursor;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -43,8 +45,10 @@ pub(super) struct Seat {
     pub(super) wake_conditions: WakeConditions,
     view: Arc<GroupView>,
     pub(super) preferred: NodeId,
-    journal: Journal,
+    pub(super) journal: Journal,
     reads: ReadBook,
+    /// The replica has stopped for good, though its node lives.
+    pub(super) failed: bool,
 }
 
 impl Seat {
@@ -161,7 +165,8 @@ impl Process {
         scene.checks.started(hardware.place, process.liveness.boot(), &grants);
         for (peer, epoch) in process.liveness.support_for() {
             process.turn.support.of_mut(peer).support_for = Some(epoch);
-            let until = hardware.time(scene.now) + scene.plan.timing().support_timeout;
+            let timing = scene.plan.timing_of(hardware.place);
+            let until = hardware.time(scene.now) + timing.support_timeout;
             process.supports_until.insert(peer, (epoch, until));
         }
         for group in 0..scene.plan.groups {
@@ -201,7 +206,7 @@ impl Process {
             voters: voters.into(),
             preferred,
             seed: scene.random.next(),
-            tuning: Arc::new(scene.plan.tuning.clone()),
+            tuning: Arc::new(scene.plan.tuning_of(hardware.place)),
         };
         let raft = Raft::new(config, restored, hardware.time(scene.now));
         let place = self.seats.len();
@@ -223,6 +228,7 @@ impl Process {
             preferred,
             journal,
             reads: ReadBook::default(),
+            failed: false,
         });
         self.post(place, GroupEvent::Tick);
     }
@@ -291,6 +297,9 @@ impl Process {
         let raft = self.seats[place].group.raft();
         let before = is_late(&event, raft.term()).then(|| Standing::of(raft));
         self.run(hardware, place, std::iter::once(event), scene);
+        if self.seats[place].failed {
+            return;
+        }
         let lost = bond.is_some() && self.standing_bond(place) != bond;
         assert!(!lost, "{bond:?} ended without a reason");
         if let Some(before) = before {
@@ -309,6 +318,7 @@ impl Process {
         let seat = &mut self.seats[place];
         let number = group_place(seat.id);
         let written = self.turn.writes.len();
+        let failures = self.shared.metrics.failed_replicas.get();
         let mut run = RunContext { turn: &mut self.turn, scratch: &mut self.scratch };
         seat.group.run(&mut run, seat.durable, events);
         seat.wake_conditions = seat.group.wake_conditions(&self.turn.support);
@@ -316,15 +326,16 @@ impl Process {
         for (_, persist) in &self.turn.writes[written..] {
             scene.checks.writing(hardware.place, number, persist);
         }
-        scene.checks.after_run(hardware.place, number, seat.group.raft());
+        if self.shared.metrics.failed_replicas.get() > failures {
+            seat.failed = true;
+            failed(hardware, seat, scene);
+        }
+        if !seat.failed {
+            scene.checks.after_run(hardware.place, number, seat.group.raft());
+        }
         for (place, operation, crc) in seat.journal.lock().applied.drain(..) {
             scene.checks.applied(number, place, operation, crc);
         }
-        assert!(
-            hardware.damaged || self.shared.metrics.failed_replicas.get() == 0,
-            "a replica of group {} stopped",
-            seat.id
-        );
     }
 
     fn flush(&mut self, hardware: &mut Hardware, scene: &mut Scene) {
@@ -357,7 +368,12 @@ impl Process {
 
     fn read_log(&mut self, hardware: &Hardware, job: LogReadJob, scene: &mut Scene) {
         let LogReadJob { group, first, last, max_bytes, .. } = job;
-        let entries = self.storage.wal.lock().read(group, first, last, max_bytes);
+        let entries = if self.breaks(group) == Some(Breakage::LogRead) {
+            let (file, reason) = (PathBuf::new(), "simulated".to_owned());
+            Err(ReadError::Unreadable { group, file, offset: 0, reason })
+        } else {
+            self.storage.wal.lock().read(group, first, last, max_bytes)
+        };
         self.post_to_group(group, GroupEvent::log_read(job, entries));
         self.schedule_turn(hardware, scene);
     }
@@ -418,7 +434,7 @@ impl Process {
         let refusal = match (self.admission.admit(body.len()), decode_request(body)) {
             (Ok(_), _) if !self.by_group.contains_key(&group) => RequestError::NoSuchGroup(group),
             (Ok(permit), Some((kind, body))) => {
-                self.note_read(self.by_group[&group], kind, &body);
+                self.note_read(self.by_group[&group], kind, &body, scene);
                 let request = Request::remote(body, from, id, permit);
                 return self.post_to_group(group, GroupEvent::request(kind, request));
             }
@@ -447,7 +463,7 @@ impl Process {
                 (Ok(_), None) => answer(caller, Err(RequestError::NoSuchGroup(group)), scene),
                 (Ok(permit), Some(place)) => {
                     let place = *place;
-                    self.note_read(place, kind, &body);
+                    self.note_read(place, kind, &body, scene);
                     let (request, receiver) = Request::local(body, permit);
                     self.waiting.push((caller, receiver));
                     self.post(place, GroupEvent::request(kind, request));
@@ -469,10 +485,16 @@ impl Process {
     }
 
     /// A request comes to a replica here, which may be a read that no lease can serve.
-    fn note_read(&mut self, place: usize, kind: RequestKind, body: &Bytes) {
-        if let RequestKind::Read(ReadMode { lease: false, .. }) = kind {
-            let id = take_query_id(&mut body.clone());
-            self.seats[place].reads.came(id, self.turn.support.next_round);
+    fn note_read(&mut self, place: usize, kind: RequestKind, body: &Bytes, scene: &Scene) {
+        let RequestKind::Read(ReadMode { lease, .. }) = kind else { return };
+        let id = take_query_id(&mut body.clone());
+        let seat = &mut self.seats[place];
+        if !lease {
+            seat.reads.came(id, self.turn.support.next_round);
+        }
+        let group = group_place(seat.id);
+        if seat.leads_in().is_some_and(|term| scene.checks.handed_over(group, term)) {
+            seat.reads.came_late(id);
         }
     }
 
@@ -519,6 +541,11 @@ impl Process {
         self.seat_of(group)?.view.leader()
     }
 
+    /// What is about to break of a replica here.
+    fn breaks(&self, group: GroupId) -> Option<Breakage> {
+        self.seat_of(group)?.journal.lock().breaks
+    }
+
     pub(super) fn seat_of(&self, group: GroupId) -> Option<&Seat> {
         self.by_group.get(&group).map(|place| &self.seats[*place])
     }
@@ -550,6 +577,18 @@ impl Process {
             let soon = scene.random.between(1, 50);
             scene.after(soon, hardware.target(), Event::Turn);
         }
+    }
+}
+
+/// A replica has stopped, which it must not do without a reason. Its node is started again later.
+fn failed(hardware: &Hardware, seat: &Seat, scene: &mut Scene) {
+    let broken = seat.journal.lock().breaks.is_some();
+    assert!(hardware.damaged || broken, "a replica of group {} stopped", seat.id);
+    scene.checks.failed(hardware.place, group_place(seat.id), seat.group.raft());
+    if broken {
+        scene.count(Fault::ReplicaFailure);
+        let later = scene.random.between(1_000, 10_000_000);
+        scene.after(later, hardware.target(), Event::Crash);
     }
 }
 

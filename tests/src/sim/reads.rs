@@ -3,7 +3,7 @@
 
 use super::machine::QueryId;
 use logboat_raft::{NodeId, Round, Support, Term};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The reads that came to a node and were not served yet.
 #[derive(Debug, Default)]
@@ -12,6 +12,8 @@ pub(super) struct ReadBook {
     posted: HashMap<QueryId, Round>,
     /// Those that a leader took, with its term.
     taken: HashMap<QueryId, (Round, Term)>,
+    /// Those that came to a leader that had handed over.
+    late: HashSet<QueryId>,
 }
 
 impl ReadBook {
@@ -19,6 +21,11 @@ impl ReadBook {
     /// it.
     pub(super) fn came(&mut self, id: QueryId, next_round: Round) {
         self.posted.insert(id, next_round);
+    }
+
+    /// A read came to a leader that has told another replica to campaign: it must not serve it.
+    pub(super) fn came_late(&mut self, id: QueryId) {
+        self.late.insert(id);
     }
 
     /// The replica has run. It led all the time in the terms `leads`, if in any, and served these
@@ -39,6 +46,8 @@ impl ReadBook {
             self.taken.extend(posted.into_iter().map(|(id, round)| (id, (round, term))));
         }
         for id in served {
+            let is_late = leads.is_some() && self.late.contains(id);
+            assert!(!is_late, "a leader that had handed over served a read that came afterwards");
             let Some((round, term)) = self.taken.remove(id) else { continue };
             if leads != Some(term) {
                 continue;
@@ -54,6 +63,7 @@ impl ReadBook {
         // Those that are refused never come up again.
         if leads.is_none() {
             self.taken.clear();
+            self.late.clear();
         }
     }
 }

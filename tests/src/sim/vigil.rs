@@ -29,7 +29,8 @@ pub(super) fn start_liveness(
     let members = (1..=scene.plan.nodes as u64).map(NodeId);
     let now = hardware.time(scene.now);
     let BootRecord { count, founded, .. } = hardware.boot;
-    Liveness::new(hardware.id(), members, count, founded, grants, scene.plan.timing(), now)
+    let timing = scene.plan.timing_of(hardware.place);
+    Liveness::new(hardware.id(), members, count, founded, grants, timing, now)
 }
 
 impl Process {
@@ -190,7 +191,10 @@ impl Process {
                     self.turn.support.of_mut(peer).lease = lease;
                 }
                 Effect::SettingsDiffer(peer, settings) => {
-                    panic!("node {peer} has other settings: {settings:?}")
+                    let plan = &scene.plan;
+                    let timing = plan.timing_of(peer.0 as usize - 1);
+                    assert_eq!(settings.timeout, timing.support_timeout, "of node {peer}");
+                    assert!(plan.settings_differ(), "node {peer} has no other settings");
                 }
             }
         }
@@ -231,7 +235,7 @@ impl Process {
         let promised = supporter.supports_until.get(&hardware.id());
         let promised = promised.filter(|promised| promised.0 == epoch).map(|promised| promised.1);
         let lasts = promised.map_or(Duration::ZERO, |end| end.since(its.time(scene.now)));
-        let pace = 1.0 / (1.0 - scene.plan.timing().max_clock_drift);
+        let pace = 1.0 / (1.0 - scene.plan.timing_of(its.place).max_clock_drift);
         assert!(
             left.mul_f64(pace) <= lasts + CLOCK_ERROR,
             "{} counts on {} for {left:?}, which may withdraw in {lasts:?}",

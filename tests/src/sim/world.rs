@@ -34,6 +34,9 @@ impl World {
             scene.after(place as u64, Target::Host(place), Event::Restart);
         }
         scene.after(1_000_000, Target::World, Event::Fault);
+        if scene.plan.settings_differ() {
+            scene.count(Fault::Settings);
+        }
         let clients = Clients::new(&mut scene);
         Self { scene, hosts: (0..nodes).map(Host::new).collect(), clients, steps: 0 }
     }
@@ -47,15 +50,45 @@ impl World {
             self.outlast_a_bridge();
         }
         faults::heal_all(&mut self.hosts, &mut self.scene);
+        if let Some(left) = faults::isolate(&mut self.scene) {
+            self.go_on_without_some(&left);
+            self.scene.bridged = false;
+            self.scene.heal_network();
+        }
         self.clients.begin_finale(&mut self.scene);
-        let election = self.scene.plan.tuning.election_timeout.as_micros() as u64;
+        self.run_until("no recovery after the last fault", |world| {
+            world.clients.is_finished() && world.laggards().is_empty()
+        });
+    }
+
+    /// While some nodes are cut off, each group that has a majority among those that are `left`
+    /// serves a write and a read.
+    fn go_on_without_some(&mut self, left: &[bool]) {
+        let Self { scene, hosts, clients, .. } = self;
+        let lives = |node: &usize| left[*node] && !hosts[*node].hardware.damaged;
+        let has_majority = |group: &usize| {
+            let voters = scene.plan.voters(*group);
+            2 * voters.iter().filter(|node| lives(node)).count() > voters.len()
+        };
+        let groups: Vec<usize> = (0..scene.plan.groups).filter(has_majority).collect();
+        clients.begin_isolation(left, &groups, scene);
+        self.run_until("no progress without the nodes that were cut off", |world| {
+            world.clients.is_finished()
+        });
+        self.clients.end_isolation();
+    }
+
+    /// Runs until something is reached, which has to be soon.
+    fn run_until(&mut self, otherwise: &str, reached: impl Fn(&Self) -> bool) {
+        let plan = &self.scene.plan;
+        let election = plan.longest_election_timeout().as_micros() as u64;
         // What is to be read and written one by one takes its time besides.
-        let work = self.clients.work() * 4 * (self.scene.plan.sync_us + self.scene.plan.delay_us);
+        let work = self.clients.work() * 4 * (plan.sync_us + plan.delay_us);
         let events = self.steps + RECOVERY_EVENTS;
         let deadline = self.scene.now + RECOVERY_ELECTIONS * election + work;
-        while !(self.clients.is_finished() && self.laggards().is_empty()) {
+        while !reached(self) {
             let late = self.scene.now > deadline || self.steps > events;
-            assert!(!late, "no recovery after the last fault: {}", self.describe());
+            assert!(!late, "{otherwise}: {}", self.describe());
             self.step();
         }
     }

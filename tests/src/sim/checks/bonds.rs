@@ -59,6 +59,11 @@ impl Bonds {
         *known = before.max(*known);
     }
 
+    /// Whether the leader of `term` has had another replica campaign, and that one knows.
+    pub(super) fn handed_over(&self, term: Term) -> bool {
+        self.handed_over.contains(&term)
+    }
+
     /// Whether the leader of `term` serves reads for all that anybody has heard.
     pub(super) fn serves(&self, leader: NodeId, term: Term) -> bool {
         let resigned = self.resigned.get(&leader).is_some_and(|in_term| *in_term >= term);
