@@ -40,9 +40,11 @@ pub enum GroupEvent {
     },
     /// The connection to a node broke.
     Disconnected(NodeId),
-    /// A snapshot asked for by [`SnapshotJob::Write`] is durable, or could not be written.
+    /// The snapshot of a [`SnapshotJob::Write`](crate::turn::jobs::SnapshotJob::Write) is durable,
+    /// or could not be written.
     SnapshotWritten(Option<LogId>),
-    /// A snapshot asked for by [`SnapshotJob::Send`] has left this node, or could not be sent.
+    /// The snapshot of a [`SnapshotJob::Send`](crate::turn::jobs::SnapshotJob::Send) has left this
+    /// node, or could not be sent.
     SnapshotSent {
         /// The receiver.
         to: NodeId,

@@ -30,8 +30,8 @@ impl SnapshotReceiver {
         Ok(Self { temporary, group, last, total_bytes, left_bytes: total_bytes })
     }
 
-    /// Verifies the file from end to end and makes it durable. [`SnapshotStore::adopt`] makes it
-    /// current.
+    /// Verifies the file from end to end and makes it durable.
+    /// [`SnapshotStore::adopt`](super::SnapshotStore::adopt) makes the file current.
     ///
     /// # Errors
     /// [`SnapshotError::Damaged`] when it is not whole or not the one announced; when the disk
