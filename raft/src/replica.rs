@@ -132,8 +132,8 @@ impl Replica {
 
     /// The epoch at which this replica fortifies the leader of the current term, if that stands.
     ///
-    /// A fortification of an earlier term is not told in this one. Its leader may come to lead again
-    /// in this term and would count it, although it ends with the leader's request for votes.
+    /// A fortification of an earlier term is not told in this one. Its leader may come to lead
+    /// again in this term and would count it, although it ends with the leader's request for votes.
     pub(crate) fn epoch_in_term(&self, support: &Support) -> Option<Epoch> {
         let bond = self.fortified.filter(|bond| bond.term == self.term)?;
         self.fortified_node(support).map(|_| bond.epoch)

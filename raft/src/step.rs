@@ -97,8 +97,8 @@ impl Step<'_> {
         self.send_after(self.replica.hard_state_seq(), to, message);
     }
 
-    /// Says to all peers whose nodes support this one that this replica leads no more, in its term or
-    /// an earlier one. Only a follower says so: it has to be true from now on.
+    /// Says to all peers whose nodes support this one that this replica leads no more, in its term
+    /// or an earlier one. Only a follower says so: it has to be true from now on.
     pub(crate) fn resign(&mut self) {
         let supporters: Vec<_> = self.replica.supporters(self.support).collect();
         for &(to, epoch) in &supporters {

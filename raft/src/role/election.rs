@@ -144,8 +144,8 @@ impl Role {
         step.resign_again();
     }
 
-    /// The leader asks this replica to succeed it. If no majority's nodes support this one, it could
-    /// not win, and would only keep the others from the next leader.
+    /// The leader asks this replica to succeed it. If no majority's nodes support this one, it
+    /// could not win, and would only keep the others from the next leader.
     pub(super) fn on_timeout_now(&mut self, step: &mut Step<'_>) {
         if step.has_quorum() {
             self.campaign(step, true);
@@ -211,9 +211,9 @@ impl Role {
         }
     }
 
-    /// Gives up the leadership, because no majority's nodes support this one any more, or because the
-    /// successor that was told to campaign has not been heard of. Says so to all whose nodes still
-    /// support this one: as long as they do, those who fortify it elect nobody else.
+    /// Gives up the leadership, because no majority's nodes support this one any more, or because
+    /// the successor that was told to campaign has not been heard of. Says so to all whose nodes
+    /// still support this one: as long as they do, those who fortify it elect nobody else.
     pub(super) fn abandon_leadership(&mut self, step: &mut Step<'_>) {
         self.step_down(step, None);
         step.resign();
@@ -246,10 +246,10 @@ impl Role {
         *self = Self::Leader(Box::new(Leader::new(step)));
     }
 
-    /// Ends the fortification of the node of `rival` if it was made before `term`. The rival asks for
-    /// votes in that term, so it does not lead in an earlier one any more. It may never lead again: a
-    /// message that it sent before it crashed may have this replica fortify it after its restart,
-    /// when it lacks entries that are here.
+    /// Ends the fortification of the node of `rival` if it was made before `term`. The rival asks
+    /// for votes in that term, so it does not lead in an earlier one any more. It may never lead
+    /// again: a message that it sent before it crashed may have this replica fortify it after its
+    /// restart, when it lacks entries that are here.
     ///
     /// The request may be late. If the rival was elected since, a fortification of `term` or later
     /// stands.

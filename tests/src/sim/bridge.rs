@@ -69,6 +69,6 @@ fn leads_any(host: &Host, groups: usize) -> bool {
 }
 
 fn leader_term(host: &Host, group: usize) -> Option<Term> {
-    let raft = host.process.as_ref()?.seat_of(group_id(group))?.group.raft();
+    let raft = host.process.as_ref()?.cell_of(group_id(group))?.group.raft();
     (raft.role() == RoleKind::Leader).then(|| raft.term())
 }

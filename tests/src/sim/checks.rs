@@ -31,7 +31,8 @@ pub(super) struct Checks {
 struct GroupChecks {
     voters: Vec<usize>,
     leaders: BTreeMap<Term, usize>,
-    /// The latest term in which anybody campaigned, or that follows one in which a replica resigned.
+    /// The latest term in which anybody campaigned, or that follows one in which a replica
+    /// resigned.
     entered: Term,
     /// Checksum, and term of the entry before, of every entry ever seen, by index and term. What
     /// two logs have in common is equal up to there if each entry names the same one before it.

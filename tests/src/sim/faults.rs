@@ -3,7 +3,7 @@
 use super::host::{CrashPoint, Host};
 use super::machine::Breakage;
 use super::options::Fault;
-use super::process::Seat;
+use super::process::ReplicaCell;
 use super::scene::{Event, Heal, Scene, Target};
 use logboat::internals::GroupEvent;
 use logboat_raft::{NodeId, RoleKind};
@@ -60,7 +60,7 @@ pub(super) fn strike(hosts: &mut [Host], scene: &mut Scene) {
         Fault::Compact => tell(host, GroupEvent::Compact, |_| true, scene),
         Fault::Transfer => {
             let to = NodeId(scene.random.between(1, scene.plan.nodes as u64));
-            let leads = |seat: &Seat| seat.group.raft().role() == RoleKind::Leader;
+            let leads = |cell: &ReplicaCell| cell.group.raft().role() == RoleKind::Leader;
             tell(host, GroupEvent::Transfer(to), leads, scene)
         }
     };
@@ -97,13 +97,13 @@ pub(super) fn heal_all(hosts: &mut [Host], scene: &mut Scene) {
         host.paused_until = host.paused_until.min(scene.now);
         if let Some(process) = &mut host.process {
             process.unsupported.clear();
-            for seat in &process.seats {
-                if !seat.failed {
-                    seat.journal.lock().breaks = None;
+            for cell in &process.cells {
+                if !cell.failed {
+                    cell.journal.lock().breaks = None;
                 }
             }
             // One whose log failed is started again, or of which a replica did.
-            let failed = process.seats.iter().any(|seat| seat.failed);
+            let failed = process.cells.iter().any(|cell| cell.failed);
             host.hardware.doomed |= process.has_failed() || failed;
         }
         scene.after(1, Target::Host(place), Event::Restart);
@@ -144,12 +144,12 @@ pub(super) fn isolate(scene: &mut Scene) -> Option<Vec<bool>> {
 
 /// Has a replica of a node fail at the next occasion.
 fn break_replica(host: &Host, scene: &mut Scene) {
-    let Some(process) = host.process.as_ref().filter(|process| !process.seats.is_empty()) else {
+    let Some(process) = host.process.as_ref().filter(|process| !process.cells.is_empty()) else {
         return;
     };
-    let seat = &process.seats[scene.random.place(process.seats.len())];
+    let cell = &process.cells[scene.random.place(process.cells.len())];
     let breakage = Breakage::ALL[scene.random.place(Breakage::ALL.len())];
-    seat.journal.lock().breaks.get_or_insert(breakage);
+    cell.journal.lock().breaks.get_or_insert(breakage);
 }
 
 fn election_us(scene: &Scene) -> u64 {
@@ -287,11 +287,16 @@ fn flip(hosts: &mut [Host], host: usize, scene: &mut Scene) -> bool {
 }
 
 /// Tells something to a random replica of a node, of those that `fits`.
-fn tell(host: &mut Host, event: GroupEvent, fits: fn(&Seat) -> bool, scene: &mut Scene) -> bool {
+fn tell(
+    host: &mut Host,
+    event: GroupEvent,
+    fits: fn(&ReplicaCell) -> bool,
+    scene: &mut Scene,
+) -> bool {
     let Some(process) = &mut host.process else {
         return false;
     };
-    let fitting = (0..process.seats.len()).filter(|place| fits(&process.seats[*place]));
+    let fitting = (0..process.cells.len()).filter(|place| fits(&process.cells[*place]));
     let fitting: Vec<usize> = fitting.collect();
     if fitting.is_empty() {
         return false;

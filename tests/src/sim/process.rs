@@ -36,7 +36,7 @@ use tokio::sync::oneshot;
 pub(super) type Caller = (usize, u64);
 
 /// A replica, and what its worker knows of it.
-pub(super) struct Seat {
+pub(super) struct ReplicaCell {
     pub(super) group: Group,
     pub(super) id: GroupId,
     inbox: Vec<GroupEvent>,
@@ -51,7 +51,7 @@ pub(super) struct Seat {
     pub(super) failed: bool,
 }
 
-impl Seat {
+impl ReplicaCell {
     /// The term in which the replica leads.
     fn leads_in(&self) -> Option<Term> {
         let raft = self.group.raft();
@@ -104,9 +104,9 @@ pub(super) struct Process {
     pub(super) turn: Turn,
     scratch: RunScratch,
     pub(super) storage: Arc<HostStorage>,
-    pub(super) seats: Vec<Seat>,
+    pub(super) cells: Vec<ReplicaCell>,
     by_group: BTreeMap<GroupId, usize>,
-    /// Places of the seats that run in the next turn.
+    /// Places of the cells that run in the next turn.
     woken: Vec<usize>,
     turn_scheduled: bool,
     pub(super) liveness: Liveness,
@@ -145,7 +145,7 @@ impl Process {
             turn: Turn::new(storage.clone(), ReadToken(scene.random.next())),
             scratch: RunScratch::default(),
             storage,
-            seats: Vec::new(),
+            cells: Vec::new(),
             by_group: BTreeMap::new(),
             woken: Vec::new(),
             turn_scheduled: false,
@@ -209,7 +209,7 @@ impl Process {
             tuning: Arc::new(scene.plan.tuning_of(hardware.place)),
         };
         let raft = Raft::new(config, restored, hardware.time(scene.now));
-        let place = self.seats.len();
+        let place = self.cells.len();
         let slot = Slot(place as u32);
         let view = Arc::<GroupView>::default();
         let machine: Box<dyn StateMachine> = Box::new(machine);
@@ -217,7 +217,7 @@ impl Process {
         let group = Group::new(id, slot, raft, machine, shared, Arc::clone(&view));
         self.by_group.insert(id, place);
         self.wait_lists.add();
-        self.seats.push(Seat {
+        self.cells.push(ReplicaCell {
             group,
             id,
             inbox: Vec::new(),
@@ -259,10 +259,10 @@ impl Process {
         self.turn.now = hardware.time(scene.now);
         self.wake_concerned();
         for place in std::mem::take(&mut self.woken) {
-            let seat = &mut self.seats[place];
-            seat.woken = false;
-            let events = std::mem::take(&mut seat.inbox);
-            let led = seat.leads_in();
+            let cell = &mut self.cells[place];
+            cell.woken = false;
+            let events = std::mem::take(&mut cell.inbox);
+            let led = cell.leads_in();
             // Mostly all at once, as an actor does; at times one by one, which shows the checks
             // more.
             let apart = !events.is_empty() && scene.random.per_mille(250);
@@ -273,7 +273,7 @@ impl Process {
             } else {
                 self.run(hardware, place, events.into_iter(), scene);
             }
-            self.seats[place].check_reads(led, &self.turn.support);
+            self.cells[place].check_reads(led, &self.turn.support);
             let adopted = self.storage.take_adopted();
             for (group, last) in &adopted {
                 scene.checks.snapshot_durable(hardware.place, group_place(*group), *last);
@@ -294,16 +294,16 @@ impl Process {
     /// Has a replica take in one event, and nothing else that could be the reason for what follows.
     fn run_one(&mut self, hardware: &Hardware, place: usize, event: GroupEvent, scene: &mut Scene) {
         let bond = self.standing_bond(place).filter(|bond| keeps_bond(&event, *bond));
-        let raft = self.seats[place].group.raft();
+        let raft = self.cells[place].group.raft();
         let before = is_late(&event, raft.term()).then(|| Standing::of(raft));
         self.run(hardware, place, std::iter::once(event), scene);
-        if self.seats[place].failed {
+        if self.cells[place].failed {
             return;
         }
         let lost = bond.is_some() && self.standing_bond(place) != bond;
         assert!(!lost, "{bond:?} ended without a reason");
         if let Some(before) = before {
-            let after = Standing::of(self.seats[place].group.raft());
+            let after = Standing::of(self.cells[place].group.raft());
             assert_eq!(after, before, "a message of an earlier term changed something");
         }
     }
@@ -315,25 +315,25 @@ impl Process {
         events: impl Iterator<Item = GroupEvent>,
         scene: &mut Scene,
     ) {
-        let seat = &mut self.seats[place];
-        let number = group_place(seat.id);
+        let cell = &mut self.cells[place];
+        let number = group_place(cell.id);
         let written = self.turn.writes.len();
         let failures = self.shared.metrics.failed_replicas.get();
         let mut run = RunContext { turn: &mut self.turn, scratch: &mut self.scratch };
-        seat.group.run(&mut run, seat.durable, events);
-        seat.wake_conditions = seat.group.wake_conditions(&self.turn.support);
-        self.wait_lists.update(Slot(place as u32), seat.wake_conditions);
+        cell.group.run(&mut run, cell.durable, events);
+        cell.wake_conditions = cell.group.wake_conditions(&self.turn.support);
+        self.wait_lists.update(Slot(place as u32), cell.wake_conditions);
         for (_, persist) in &self.turn.writes[written..] {
             scene.checks.writing(hardware.place, number, persist);
         }
         if self.shared.metrics.failed_replicas.get() > failures {
-            seat.failed = true;
-            failed(hardware, seat, scene);
+            cell.failed = true;
+            failed(hardware, cell, scene);
         }
-        if !seat.failed {
-            scene.checks.after_run(hardware.place, number, seat.group.raft());
+        if !cell.failed {
+            scene.checks.after_run(hardware.place, number, cell.group.raft());
         }
-        for (place, operation, crc) in seat.journal.lock().applied.drain(..) {
+        for (place, operation, crc) in cell.journal.lock().applied.drain(..) {
             scene.checks.applied(number, place, operation, crc);
         }
     }
@@ -488,13 +488,13 @@ impl Process {
     fn note_read(&mut self, place: usize, kind: RequestKind, body: &Bytes, scene: &Scene) {
         let RequestKind::Read(ReadMode { lease, .. }) = kind else { return };
         let id = take_query_id(&mut body.clone());
-        let seat = &mut self.seats[place];
+        let cell = &mut self.cells[place];
         if !lease {
-            seat.reads.came(id, self.turn.support.next_round);
+            cell.reads.came(id, self.turn.support.next_round);
         }
-        let group = group_place(seat.id);
-        if seat.leads_in().is_some_and(|term| scene.checks.handed_over(group, term)) {
-            seat.reads.came_late(id);
+        let group = group_place(cell.id);
+        if cell.leads_in().is_some_and(|term| scene.checks.handed_over(group, term)) {
+            cell.reads.came_late(id);
         }
     }
 
@@ -507,7 +507,7 @@ impl Process {
             *asked != to
         });
         for slot in self.wait_lists.followers_of(hardware.id()).to_vec() {
-            if self.seats[slot.0 as usize].wake_conditions.deadline.is_some() {
+            if self.cells[slot.0 as usize].wake_conditions.deadline.is_some() {
                 let node = NodeId(to as u64 + 1);
                 self.post(slot.0 as usize, GroupEvent::Disconnected(node));
             }
@@ -532,26 +532,26 @@ impl Process {
 
     /// Nothing becomes durable any more.
     pub(super) fn halt(&mut self, hardware: &Hardware, scene: &mut Scene) {
-        (0..self.seats.len()).for_each(|place| self.post(place, GroupEvent::Halt));
+        (0..self.cells.len()).for_each(|place| self.post(place, GroupEvent::Halt));
         self.schedule_turn(hardware, scene);
     }
 
     /// The leader that the replica of a group here knows.
     pub(super) fn leader_of(&self, group: GroupId) -> Option<NodeId> {
-        self.seat_of(group)?.view.leader()
+        self.cell_of(group)?.view.leader()
     }
 
     /// What is about to break of a replica here.
     fn breaks(&self, group: GroupId) -> Option<Breakage> {
-        self.seat_of(group)?.journal.lock().breaks
+        self.cell_of(group)?.journal.lock().breaks
     }
 
-    pub(super) fn seat_of(&self, group: GroupId) -> Option<&Seat> {
-        self.by_group.get(&group).map(|place| &self.seats[*place])
+    pub(super) fn cell_of(&self, group: GroupId) -> Option<&ReplicaCell> {
+        self.by_group.get(&group).map(|place| &self.cells[*place])
     }
 
     pub(super) fn post(&mut self, place: usize, event: GroupEvent) {
-        self.seats[place].inbox.push(event);
+        self.cells[place].inbox.push(event);
         self.wake(place);
     }
 
@@ -562,7 +562,7 @@ impl Process {
     }
 
     pub(super) fn wake(&mut self, place: usize) {
-        if !std::mem::replace(&mut self.seats[place].woken, true) {
+        if !std::mem::replace(&mut self.cells[place].woken, true) {
             self.woken.push(place);
         }
     }
@@ -581,10 +581,10 @@ impl Process {
 }
 
 /// A replica has stopped, which it must not do without a reason. Its node is started again later.
-fn failed(hardware: &Hardware, seat: &Seat, scene: &mut Scene) {
-    let broken = seat.journal.lock().breaks.is_some();
-    assert!(hardware.damaged || broken, "a replica of group {} stopped", seat.id);
-    scene.checks.failed(hardware.place, group_place(seat.id), seat.group.raft());
+fn failed(hardware: &Hardware, cell: &ReplicaCell, scene: &mut Scene) {
+    let broken = cell.journal.lock().breaks.is_some();
+    assert!(hardware.damaged || broken, "a replica of group {} stopped", cell.id);
+    scene.checks.failed(hardware.place, group_place(cell.id), cell.group.raft());
     if broken {
         scene.count(Fault::ReplicaFailure);
         let later = scene.random.between(1_000, 10_000_000);

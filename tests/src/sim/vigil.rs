@@ -62,19 +62,19 @@ impl Process {
         if self.wait_lists.has_concerned() {
             return; // Those are woken yet.
         }
-        for seat in self.seats.iter().filter(|seat| !seat.woken) {
-            let deadline = seat.group.wake_conditions(&self.turn.support).deadline;
+        for cell in self.cells.iter().filter(|cell| !cell.woken) {
+            let deadline = cell.group.wake_conditions(&self.turn.support).deadline;
             assert!(
-                deadline.is_none() || seat.wake_conditions.deadline.is_some(),
+                deadline.is_none() || cell.wake_conditions.deadline.is_some(),
                 "a replica of group {} sleeps though it has something to wait for",
-                seat.id
+                cell.id
             );
         }
     }
 
     /// What a replica is bound to, if its node supports that.
     pub(super) fn standing_bond(&self, place: usize) -> Option<Fortification> {
-        let bond = self.seats[place].group.raft().fortified()?;
+        let bond = self.cells[place].group.raft().fortified()?;
         let given = self.turn.support.of(bond.leader).support_for;
         (given == Some(bond.epoch)).then_some(bond)
     }
@@ -152,9 +152,9 @@ impl Process {
 
     /// Has the replicas that lead here, and should not, hand over to `peer`.
     fn yield_to(&mut self, peer: NodeId) {
-        for place in 0..self.seats.len() {
-            let seat = &self.seats[place];
-            if seat.preferred == peer && seat.group.raft().is_caught_up(peer) {
+        for place in 0..self.cells.len() {
+            let cell = &self.cells[place];
+            if cell.preferred == peer && cell.group.raft().is_caught_up(peer) {
                 self.post(place, GroupEvent::TransferIfCaughtUp(peer));
             }
         }
@@ -252,8 +252,8 @@ impl Process {
     }
 }
 
-/// Whether a bond that stands must outlast this event: nobody who led in its term has given up by it,
-/// and it shows no leader of that term or a later one.
+/// Whether a bond that stands must outlast this event: nobody who led in its term has given up by
+/// it, and it shows no leader of that term or a later one.
 pub(super) fn keeps_bond(event: &GroupEvent, bond: Fortification) -> bool {
     let GroupEvent::Message { from, message } = event else {
         return false;

@@ -119,7 +119,7 @@ impl Process {
                 scene.checks.granted(hardware.place, *peer, *grant);
             }
             for (slot, seq) in &submission.seqs {
-                let group = group_place(self.seats[slot.0 as usize].id);
+                let group = group_place(self.cells[slot.0 as usize].id);
                 was_reset |= scene.checks.durable(hardware.place, group, *seq);
             }
         }
@@ -137,9 +137,9 @@ impl Process {
                 scene.send(hardware.place, peer, outgoing);
             }
             for (slot, seq) in submission.seqs {
-                let seat = &mut self.seats[slot.0 as usize];
-                seat.durable = seat.durable.max(seq);
-                if seat.wake_conditions.durability {
+                let cell = &mut self.cells[slot.0 as usize];
+                cell.durable = cell.durable.max(seq);
+                if cell.wake_conditions.durability {
                     self.wake(slot.0 as usize);
                 }
             }

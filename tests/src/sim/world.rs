@@ -95,8 +95,8 @@ impl World {
 
     /// All faults end but for one of the network, which lasts until every group that can has had a
     /// leader meanwhile. It may lose it again, by a transfer to a node that can't reach the others.
-    /// Those that lead when it begins and lose their majorities by it notice that within two election
-    /// timeouts.
+    /// Those that lead when it begins and lose their majorities by it notice that within two
+    /// election timeouts.
     fn outlast_a_bridge(&mut self) {
         faults::heal_all(&mut self.hosts, &mut self.scene);
         let mut bridge = Bridge::build(&self.hosts, &mut self.scene);
@@ -254,8 +254,8 @@ impl World {
         for group in 0..self.scene.plan.groups {
             for node in self.scene.plan.voters(group) {
                 let host = &self.hosts[node];
-                let seat = host.process.as_ref().and_then(|p| p.seat_of(group_id(group)));
-                let applied = seat.map(|seat| seat.group.raft().applied().0);
+                let cell = host.process.as_ref().and_then(|p| p.cell_of(group_id(group)));
+                let applied = cell.map(|cell| cell.group.raft().applied().0);
                 if !host.hardware.damaged && applied != Some(self.scene.checks.committed(group)) {
                     laggards.push((group, node));
                 }
@@ -274,8 +274,8 @@ impl World {
             let _ = write!(text, "\n  group {}: {committed} entries are committed", group + 1);
             for node in self.scene.plan.voters(group) {
                 let Host { process, hardware, dead, .. } = &self.hosts[node];
-                let seat = process.as_ref().and_then(|process| process.seat_of(group_id(group)));
-                let status = seat.map(|seat| seat.group.raft().status());
+                let cell = process.as_ref().and_then(|process| process.cell_of(group_id(group)));
+                let status = cell.map(|cell| cell.group.raft().status());
                 let damaged = hardware.damaged;
                 let _ = write!(text, "\n    {node}: damaged {damaged}, {dead:?}, {status:?}");
             }

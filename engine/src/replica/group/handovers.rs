@@ -1,8 +1,8 @@
 //! When a leader hands over to the preferred replica.
 //!
-//! That one may be unable to lead, although its node and the leader's reach each other: it may reach
-//! nobody else. The leader learns this only by trying, and each attempt costs the group an election
-//! timeout. So attempts that fail come ever more rarely.
+//! That one may be unable to lead, although its node and the leader's reach each other: it may
+//! reach nobody else. The leader learns this only by trying, and each attempt costs the group an
+//! election timeout. So attempts that fail come ever more rarely.
 
 use logboat_raft::Time;
 use std::time::Duration;
