@@ -39,7 +39,7 @@ pub struct ServeOptions {
     /// Where Redis clients connect.
     #[arg(long, value_name = "IP:PORT")]
     pub client_listen: Option<SocketAddr>,
-    /// Where the admin pages are (/healthz, /metrics, /status).
+    /// Where the admin pages are (/healthz, /readyz, /livez, /metrics, /status).
     #[arg(long, value_name = "IP:PORT")]
     pub admin_listen: Option<SocketAddr>,
     /// How many groups a new cluster gets [default: 1000].

@@ -1,10 +1,10 @@
-//! A few simulated clusters: fixed seeds, seeds that nobody ran before, and that a seed always gives
-//! the same.
+//! A few simulated clusters: fixed seeds, seeds that nobody ran before, and that a seed always
+//! gives the same.
 //!
 //! A seed means something else as soon as the simulator draws differently. So what a seed has found
 //! is kept by a test of its own: the deliberate bug `SnapshotLostForGood` keeps that a snapshot
-//! which got lost is sent again (once seed 16), and the unit tests of the segment pool that a segment's
-//! number that comes again is spared once (once seed 6052).
+//! which got lost is sent again (once seed 16), and the unit tests of the segment pool that a
+//! segment's number that comes again is spared once (once seed 6052).
 
 use logboat_tests::sim::{Fault, Options, simulate};
 use std::hash::{BuildHasher, RandomState};
