@@ -338,7 +338,7 @@ impl Disk for SimDisk {
 
 /// An open file of a [`SimDisk`].
 ///
-/// [`SegmentFile::sync`] is one that takes no time. [`Self::begin_sync`] and [`Self::finish_sync`]
+/// [`SegmentFile::sync`] is one that takes no time. `begin_sync` and `finish_sync`
 /// are one that does.
 #[derive(Debug)]
 pub struct SimSegment {
