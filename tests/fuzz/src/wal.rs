@@ -72,7 +72,7 @@ fn open_and_use(disk: &SimDisk) -> Option<Recovered> {
     let reset = LogWrite::Reset(LogId::new(Term(1), Index(4)));
     let append = LogWrite::Append([entry(group, Term(1), Index(5), 10)].into_iter().collect());
     let writes = [reset, append].map(|log| {
-        let hard_state = HardState { term: Term(1), vote: None, commit: Index(4), fortified };
+        let hard_state = HardState { term: Term(1), vote: Some(peer), commit: Index(4), fortified };
         (group, Persist { seq: WriteSeq(0), hard_state: Some(hard_state), log })
     });
     wal.write(&[(peer, grant)], &writes).expect("a recovered log takes writes");
@@ -180,7 +180,12 @@ fn writes(input: &mut Unstructured<'_>, state: &Recovered) -> Result<Vec<(GroupI
         };
         let (leader, epoch) = (NodeId(kind.into()), Epoch(size.into()));
         let fortified = (size % 2 == 0).then_some(Fortification { leader, epoch, term });
-        let hard_state = Some(HardState { term, vote: None, commit: after, fortified });
+        let hard_state = Some(HardState {
+            term,
+            vote: fortified.map(|bond| bond.leader),
+            commit: after,
+            fortified,
+        });
         writes.push((group, Persist { seq: WriteSeq(0), hard_state, log }));
     }
     Ok(writes)

@@ -259,7 +259,9 @@ fn garbage_on_the_ports_is_turned_away() -> TestResult {
 
     let client_port = node.spec().client_port;
     talk(client_port, http)?;
-    assert!(node.log().contains("HTTP on the clients' port"));
+    eventually("the refusal to be logged", || {
+        Ok(node.log().contains("HTTP on the clients' port").then_some(()))
+    })?;
     for (bytes, cause) in [
         (&b"*1\r\n$99999999999\r\n"[..], "-ERR Protocol error: invalid bulk length\r\n"),
         (b"*99999999999\r\n", "-ERR Protocol error: invalid multibulk length\r\n"),
