@@ -18,14 +18,15 @@
 //! could tell; that a message of an earlier term changes nothing. What reads rest on is checked by
 //! itself: that a bond stands on the follower's disk while its leader counts on it, and ends for
 //! few reasons (`checks::bonds`); that a read is confirmed by a round which was opened after it
-//! came (`reads`); that a lease ends before its supporter could withdraw, by the supporter's clock
-//! (`vigil`). After every restart, and where a power cut would hurt (`probe`): that the log is one
-//! that was written, with all that was durable, and agrees with the snapshot (`model`). After the
-//! run: that every acknowledged write is there, that the histories are linearizable, and that every
-//! group recovers within [`RECOVERY_ELECTIONS`] election timeouts of the last fault. Before that
-//! come faults that never heal. Behind a `bridge`, groups with a majority that reaches each other
-//! elect leaders while it lasts. While some nodes are cut off, the groups that have a majority
-//! among the others serve writes and reads.
+//! came, and by a majority that has stood by the leader since then, whoever serves it (`reads`);
+//! that a lease ends before its supporter could withdraw, by the supporter's clock (`vigil`). After
+//! every restart, and where a power cut would hurt (`probe`): that the log is one that was written,
+//! with all that was durable, and agrees with the snapshot (`model`). After the run: that every
+//! acknowledged write is there, that the histories are linearizable, and that every group recovers
+//! within [`RECOVERY_ELECTIONS`] election timeouts of the last fault. Before that come faults that
+//! never heal. Behind a `bridge`, groups with a majority that reaches each other elect leaders
+//! while it lasts. While some nodes are cut off, the groups that have a majority among the others
+//! serve writes and reads.
 //!
 //! Everything follows from the seed, to the byte of the trace.
 

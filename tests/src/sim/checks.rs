@@ -25,6 +25,8 @@ pub(super) struct Checks {
     boots: HashMap<NodeId, BootCount>,
     /// How many conditions were looked at.
     pub(super) steps: u64,
+    /// The moment, in microseconds.
+    pub(super) now_us: u64,
 }
 
 #[derive(Debug, Default)]
@@ -391,13 +393,47 @@ impl Checks {
         if peer == own {
             return;
         }
-        let known = self.grants.entry((own, peer)).or_default();
+        let known = self.grants.get(&(own, peer)).copied().unwrap_or_default();
         assert!(
             grant.epoch > known.epoch
                 || (grant.epoch == known.epoch && (known.live || !grant.live)),
             "support was given again at an epoch: {known:?}, then {grant:?}"
         );
-        *known = grant;
+        self.grants.insert((own, peer), grant);
+        if known.live && (grant.epoch, grant.live) != (known.epoch, true) {
+            for group in &mut self.groups {
+                let bond = group.replicas[node].model.durable.hard_state.fortified;
+                if bond.is_some_and(|bond| (bond.leader, bond.epoch) == (peer, known.epoch)) {
+                    group.bonds.ended(own, peer, self.now_us);
+                }
+            }
+        }
+    }
+
+    /// A read was served that came at the moment `since`, and that none but one of these `leaders`
+    /// can have confirmed. Whoever did, a majority stood by that one then or later: its own replica
+    /// and the followers with bonds. So nobody had been elected in its place when the read came.
+    pub(super) fn read_served(&self, group: usize, leaders: &[NodeId], since: u64) {
+        let is_safe = |leader: &NodeId| {
+            let others = self.groups[group].voters.iter().map(|place| node_id(*place));
+            let stood = |follower: &NodeId| self.stood_by(group, *follower, *leader, since);
+            let followers = others.filter(|node| node != leader).filter(stood).count();
+            2 * (followers + 1) > self.groups[group].voters.len()
+        };
+        assert!(
+            leaders.iter().any(is_safe),
+            "a read was served, and no majority has stood by any of {leaders:?} since it came"
+        );
+    }
+
+    /// Whether the bond of a follower with a leader stands on disk, or did so after `since`.
+    fn stood_by(&self, group: usize, follower: NodeId, leader: NodeId, since: u64) -> bool {
+        let GroupChecks { bonds, replicas, .. } = &self.groups[group];
+        let grant = self.grants.get(&(follower, leader)).copied().unwrap_or_default();
+        let bond = replicas[place_of(follower)].model.durable.hard_state.fortified;
+        let stands = |bond: Fortification| (bond.leader, bond.epoch) == (leader, grant.epoch);
+        (grant.live && bond.is_some_and(stands))
+            || bonds.last_ended(follower, leader).is_some_and(|ended| ended >= since)
     }
 
     /// A node's word that it supports another arrived: it must be on its disk.
@@ -439,7 +475,8 @@ impl Checks {
         let grant = |peer| self.grants.get(&(node_id(node), peer)).copied().unwrap_or_default();
         for (before, persist) in written {
             if let Some(after) = persist.hard_state {
-                bonds.written(node_id(node), (*before, after), grant, leaders);
+                let now_us = self.now_us;
+                bonds.written(node_id(node), (*before, after), grant, leaders, now_us);
             }
         }
         self.bonds_stand(number);

@@ -4,7 +4,7 @@ use super::host::{CrashPoint, Host};
 use super::machine::Breakage;
 use super::options::Fault;
 use super::process::ReplicaCell;
-use super::scene::{Event, Heal, Scene, Target};
+use super::scene::{Event, Heal, Resignation, Scene, Target};
 use logboat::internals::GroupEvent;
 use logboat_raft::{NodeId, RoleKind};
 use logboat_storage::simulation::Disk;
@@ -44,6 +44,7 @@ pub(super) fn strike(hosts: &mut [Host], scene: &mut Scene) {
             scene.disconnect(place, peer);
             peer != place
         }
+        Fault::Echo => echo(hosts, scene),
         Fault::Skew | Fault::Jump => disturb_clock(fault, host, lasts, scene),
         Fault::Withdraw => withdraw(host, lasts, scene),
         Fault::SlowDisk | Fault::SyncFailure | Fault::DiskFull => {
@@ -150,6 +151,23 @@ fn break_replica(host: &Host, scene: &mut Scene) {
     let cell = &process.cells[scene.random.place(process.cells.len())];
     let breakage = Breakage::ALL[scene.random.place(Breakage::ALL.len())];
     cell.journal.lock().breaks.get_or_insert(breakage);
+}
+
+/// A resignation comes once more, to a follower that is bound to the leader anew, in a later term.
+fn echo(hosts: &[Host], scene: &mut Scene) -> bool {
+    let is_late = |it: &&Resignation| {
+        let cell = hosts[it.to].process.as_ref().and_then(|process| process.cell_of(it.group));
+        let bond = cell.and_then(|cell| cell.group.raft().fortified());
+        bond.is_some_and(|bond| bond.leader == NodeId(it.from as u64 + 1) && bond.term > it.term)
+    };
+    let late: Vec<_> = scene.resignations.iter().filter(is_late).cloned().collect();
+    if late.is_empty() {
+        return false;
+    }
+    let Resignation { from, to, frame: bytes, .. } = late[scene.random.place(late.len())].clone();
+    let soon = scene.random.between(1, 100_000);
+    scene.after(soon, Target::Host(to), Event::Frame { from, bytes, connection: None });
+    true
 }
 
 fn election_us(scene: &Scene) -> u64 {

@@ -44,6 +44,8 @@ faults! {
     Loss = "loss",
     /// A link delivers frames twice, the second time perhaps a minute late.
     Duplicate = "duplicate",
+    /// A follower hears once more, however late, that its leader resigned in an earlier term.
+    Echo = "echo",
     /// A link delivers frames out of order.
     Reorder = "reorder",
     /// A link is slow.
@@ -136,7 +138,13 @@ impl Options {
             1 => vec![Fault::Pause, Fault::Crash, Fault::Partition, Fault::Isolation],
             2 => vec![Fault::Transfer, Fault::SlowLink, Fault::Withdraw],
             3 => vec![Fault::Withdraw, Fault::Bridge],
-            _ => vec![Fault::Transfer, Fault::Duplicate, Fault::Pause, Fault::ReplicaFailure],
+            _ => vec![
+                Fault::Transfer,
+                Fault::Duplicate,
+                Fault::Echo,
+                Fault::Pause,
+                Fault::ReplicaFailure,
+            ],
         };
         Self { nodes: Some(3), groups: Some(1), faults, ..options }
     }

@@ -2,13 +2,14 @@
 //! one thread: wakes the replicas that have something to do, and carries away what their turn
 //! produced. The log's side of it is in `wal`, that of the snapshots in `transfer`.
 
+use super::checks::Checks;
 use super::disk::HostStorage;
 use super::host::{CrashPoint, Hardware};
 use super::machine::{Breakage, Journal, Machine, take_query_id};
 use super::options::Fault;
 use super::probe::cut_power;
-use super::reads::ReadBook;
-use super::scene::{Event, Scene, Target};
+use super::reads::{ReadBook, Reader};
+use super::scene::{Event, Resignation, Scene, Target};
 use super::transfer::Arriving;
 use super::vigil::{keeps_bond, start_liveness};
 use super::wal::{Submission, Writer};
@@ -20,7 +21,7 @@ use logboat::internals::{
 };
 use logboat::{GroupView, ReadMode, RequestError, RequestKind, StateMachine};
 use logboat_raft::{
-    Config, Epoch, Fortification, GroupId, Index, LogId, NodeId, Payload, Raft, ReadToken,
+    Config, Epoch, Fortification, GroupId, Index, LogId, Message, NodeId, Payload, Raft, ReadToken,
     Restored, RoleKind, Status, Support, Term, Time, WriteSeq,
 };
 use logboat_storage::simulation::{InlineWal, SimDisk};
@@ -59,11 +60,12 @@ impl ReplicaCell {
     }
 
     /// After the replica ran, having led before in the term `led`: checks what was read.
-    fn check_reads(&mut self, led: Option<Term>, support: &Support) {
+    fn check_reads(&mut self, node: NodeId, led: Option<Term>, support: &Support, checks: &Checks) {
         let leads = led.filter(|_| self.leads_in() == led);
         let served = std::mem::take(&mut self.journal.lock().answered);
         let peers: Vec<NodeId> = self.group.raft().peers().collect();
-        self.reads.ran(leads, &served, peers.into_iter(), support);
+        let group = group_place(self.id);
+        self.reads.ran(&Reader { node, group, leads, peers: &peers, support }, &served, checks);
     }
 }
 
@@ -273,7 +275,8 @@ impl Process {
             } else {
                 self.run(hardware, place, events.into_iter(), scene);
             }
-            self.cells[place].check_reads(led, &self.turn.support);
+            let support = &self.turn.support;
+            self.cells[place].check_reads(hardware.id(), led, support, &scene.checks);
             let adopted = self.storage.take_adopted();
             for (group, last) in &adopted {
                 scene.checks.snapshot_durable(hardware.place, group_place(*group), *last);
@@ -387,13 +390,18 @@ impl Process {
         scene: &mut Scene,
     ) {
         let mut parcels = Vec::new();
-        decode(frame, &mut parcels).expect("a frame arrives as it was sent");
+        decode(frame.clone(), &mut parcels).expect("a frame arrives as it was sent");
         let peer = NodeId(from as u64 + 1);
+        for (group, term) in resignations(&parcels) {
+            let (to, frame) = (hardware.place, frame.clone());
+            scene.keep_resignation(Resignation { from, to, group, term, frame });
+        }
         for parcel in parcels {
             match parcel {
                 Parcel::Message { group, message } => {
                     let times = (scene.now, scene.plan.retransmit_us());
                     let way = (from, hardware.place);
+                    self.note_answer(peer, group, &message, scene);
                     scene.checks.promised(way, group_place(group), &message, times);
                     if matches!(message.payload, Payload::Snapshot { .. }) {
                         self.offered(hardware, peer, group, message, scene);
@@ -490,11 +498,19 @@ impl Process {
         let id = take_query_id(&mut body.clone());
         let cell = &mut self.cells[place];
         if !lease {
-            cell.reads.came(id, self.turn.support.next_round);
+            cell.reads.came(id, self.turn.support.next_round, scene.now);
         }
         let group = group_place(cell.id);
         if cell.leads_in().is_some_and(|term| scene.checks.handed_over(group, term)) {
             cell.reads.came_late(id);
+        }
+    }
+
+    /// A leader may name an index to read at.
+    fn note_answer(&mut self, from: NodeId, group: GroupId, message: &Message, scene: &Scene) {
+        let is_answer = matches!(message.payload, Payload::ReadIndexReply { index: Some(_), .. });
+        if let Some(place) = self.by_group.get(&group).filter(|_| is_answer) {
+            self.cells[*place].reads.answered(from, scene.now);
         }
     }
 
@@ -578,6 +594,22 @@ impl Process {
             scene.after(soon, hardware.target(), Event::Turn);
         }
     }
+}
+
+/// The groups in which the sender of a frame resigns, each with its term, if the frame is one that
+/// may come twice: it holds no request.
+fn resignations(parcels: &[Parcel]) -> Vec<(GroupId, Term)> {
+    if parcels.iter().any(|parcel| matches!(parcel, Parcel::Request { .. })) {
+        return Vec::new();
+    }
+    let resignation = |parcel: &Parcel| match parcel {
+        Parcel::Message { group, message } => {
+            let resigns = matches!(message.payload, Payload::Resign { .. });
+            resigns.then_some((*group, message.term))
+        }
+        _ => None,
+    };
+    parcels.iter().filter_map(resignation).collect()
 }
 
 /// A replica has stopped, which it must not do without a reason. Its node is started again later.

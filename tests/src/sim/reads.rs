@@ -1,26 +1,49 @@
-//! The books on reads: which rounds of confirmations there were when a read came to its leader, and
+//! The books on reads: which rounds of confirmations there were when a read came to a replica, and
 //! which had been answered when it was served.
 
+use super::checks::Checks;
 use super::machine::QueryId;
 use logboat_raft::{NodeId, Round, Support, Term};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// The reads that came to a node and were not served yet.
+/// The reads that came to a node, none of which a lease may serve.
 #[derive(Debug, Default)]
 pub(super) struct ReadBook {
     /// Those that came since the replica ran.
-    posted: HashMap<QueryId, Round>,
+    posted: HashMap<QueryId, Arrival>,
     /// Those that a leader took, with its term.
-    taken: HashMap<QueryId, (Round, Term)>,
+    taken: HashMap<QueryId, (Arrival, Term)>,
+    /// Those that came to a replica that did not lead, or not for long enough.
+    followed: HashMap<QueryId, Arrival>,
     /// Those that came to a leader that had handed over.
     late: HashSet<QueryId>,
+    /// When each leader last named an index to read at.
+    answers: BTreeMap<NodeId, u64>,
+}
+
+/// What there was when a read came.
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    /// The first round that is opened after it.
+    next_round: Round,
+    /// The moment, in microseconds.
+    at: u64,
+}
+
+/// A replica that has run: it led all the time in the term `leads`, if in any, and its peers are on
+/// the nodes `peers`.
+pub(super) struct Reader<'a> {
+    pub(super) node: NodeId,
+    pub(super) group: usize,
+    pub(super) leads: Option<Term>,
+    pub(super) peers: &'a [NodeId],
+    pub(super) support: &'a Support,
 }
 
 impl ReadBook {
-    /// A read came which no lease may serve. `next_round` is the first round that is opened after
-    /// it.
-    pub(super) fn came(&mut self, id: QueryId, next_round: Round) {
-        self.posted.insert(id, next_round);
+    /// A read came, at the moment `at`. `next_round` is the first round that is opened after it.
+    pub(super) fn came(&mut self, id: QueryId, next_round: Round, at: u64) {
+        self.posted.insert(id, Arrival { next_round, at });
     }
 
     /// A read came to a leader that has told another replica to campaign: it must not serve it.
@@ -28,32 +51,43 @@ impl ReadBook {
         self.late.insert(id);
     }
 
-    /// The replica has run. It led all the time in the terms `leads`, if in any, and served these
-    /// reads. Those that it took as a leader are confirmed by a round that was opened after each
-    /// came: of the nodes of its `peers`, enough have answered such a round.
+    /// The leader on node `from` names an index to read at.
+    pub(super) fn answered(&mut self, from: NodeId, at: u64) {
+        self.answers.insert(from, at);
+    }
+
+    /// The replica has run, and served these reads. Those that it took as a leader are confirmed by
+    /// a round that was opened after each came: of its peers' nodes, enough have answered such a
+    /// round. And whichever leader confirmed a read, a majority stood by that leader since the read
+    /// came.
     ///
     /// # Panics
-    /// When they are not.
-    pub(super) fn ran(
-        &mut self,
-        leads: Option<Term>,
-        served: &[QueryId],
-        peers: impl Iterator<Item = NodeId> + Clone,
-        support: &Support,
-    ) {
+    /// When that is not so.
+    pub(super) fn ran(&mut self, reader: &Reader<'_>, served: &[QueryId], checks: &Checks) {
+        let Reader { node, group, leads, peers, support } = *reader;
         let posted = std::mem::take(&mut self.posted);
-        if let Some(term) = leads {
-            self.taken.extend(posted.into_iter().map(|(id, round)| (id, (round, term))));
+        match leads {
+            Some(term) => {
+                self.taken.extend(posted.into_iter().map(|(id, came)| (id, (came, term))));
+            }
+            None => self.followed.extend(posted),
         }
         for id in served {
             let is_late = leads.is_some() && self.late.contains(id);
             assert!(!is_late, "a leader that had handed over served a read that came afterwards");
-            let Some((round, term)) = self.taken.remove(id) else { continue };
+            if let Some(came) = self.followed.remove(id) {
+                let since = self.answers.iter().filter(|(_, at)| **at >= came.at);
+                let leaders: Vec<NodeId> = since.map(|(leader, _)| *leader).chain([node]).collect();
+                checks.read_served(group, &leaders, came.at);
+            }
+            let Some((came, term)) = self.taken.remove(id) else { continue };
+            checks.read_served(group, &[node], came.at);
             if leads != Some(term) {
                 continue;
             }
-            let answers = |peer: &NodeId| support.of(*peer).confirmed.round >= round;
-            let (answers, peers) = (peers.clone().filter(answers).count(), peers.clone().count());
+            let round = came.next_round;
+            let answers = |peer: &&NodeId| support.of(**peer).confirmed.round >= round;
+            let (answers, peers) = (peers.iter().filter(answers).count(), peers.len());
             assert!(
                 2 * (answers + 1) > peers + 1,
                 "a read that came before round {round} was served when {answers} of {peers} peers \

@@ -8,10 +8,10 @@ use super::trace::Trace;
 use bytes::Bytes;
 use logboat::internals::LogReadJob;
 use logboat::{GroupId, RequestError};
-use logboat_raft::{LogId, NodeId};
+use logboat_raft::{LogId, NodeId, Term};
 use logboat_transport::Outgoing;
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 /// What can happen.
 #[derive(Debug)]
@@ -164,6 +164,19 @@ pub(super) struct Link {
     last_arrival: u64,
 }
 
+/// A frame in which a leader told a follower that it resigned.
+#[derive(Clone, Debug)]
+pub(super) struct Resignation {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) group: GroupId,
+    pub(super) term: Term,
+    pub(super) frame: Bytes,
+}
+
+/// How many resignations are kept.
+const KEPT_RESIGNATIONS: usize = 30;
+
 /// Everything but the nodes.
 pub(super) struct Scene {
     /// Microseconds since the beginning.
@@ -178,6 +191,8 @@ pub(super) struct Scene {
     pub(super) stormy: bool,
     /// Whether the network has a fault that does not heal.
     pub(super) bridged: bool,
+    /// The latest that were heard, if they may be heard again.
+    pub(super) resignations: VecDeque<Resignation>,
     links: Vec<Link>,
     queue: BinaryHeap<Scheduled>,
     scheduled: u64,
@@ -199,6 +214,7 @@ impl Scene {
             counts: FaultCounts::new(),
             stormy: true,
             bridged: false,
+            resignations: VecDeque::new(),
             queue: BinaryHeap::new(),
             scheduled: 0,
         }
@@ -214,7 +230,7 @@ impl Scene {
     /// The next event, whose time it is now.
     pub(super) fn next(&mut self) -> Option<Scheduled> {
         let next = self.queue.pop()?;
-        self.now = next.at;
+        (self.now, self.checks.now_us) = (next.at, next.at);
         Some(next)
     }
 
@@ -266,6 +282,14 @@ impl Scene {
         let event = Event::Frame { from, bytes, connection: Some(link.connection) };
         self.after(arrival - now, Target::Host(to), event);
         true
+    }
+
+    /// Keeps a resignation that was heard, if it may be heard again.
+    pub(super) fn keep_resignation(&mut self, resignation: Resignation) {
+        if self.may(Fault::Echo) {
+            self.resignations.truncate(KEPT_RESIGNATIONS - 1);
+            self.resignations.push_front(resignation);
+        }
     }
 
     /// Breaks a connection, with all that is in flight on it; its sender notices.

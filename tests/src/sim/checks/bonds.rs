@@ -22,6 +22,8 @@ pub(super) struct Bonds {
     made: HashMap<NodeId, Term>,
     /// The replicas that have failed for good and said so, each with its term.
     resigned: HashMap<NodeId, Term>,
+    /// When the bond of a follower with a leader last ended, by nodes, in microseconds.
+    ended: HashMap<(NodeId, NodeId), u64>,
 }
 
 /// A follower that a leader counts on, as the leader sees it.
@@ -59,6 +61,16 @@ impl Bonds {
         *known = before.max(*known);
     }
 
+    /// A bond that stood has ended at this moment.
+    pub(super) fn ended(&mut self, follower: NodeId, leader: NodeId, now_us: u64) {
+        self.ended.insert((follower, leader), now_us);
+    }
+
+    /// When a bond of the follower with the leader last ended, in microseconds.
+    pub(super) fn last_ended(&self, follower: NodeId, leader: NodeId) -> Option<u64> {
+        self.ended.get(&(follower, leader)).copied()
+    }
+
     /// Whether the leader of `term` has had another replica campaign, and that one knows.
     pub(super) fn handed_over(&self, term: Term) -> bool {
         self.handed_over.contains(&term)
@@ -78,6 +90,7 @@ impl Bonds {
         (before, after): (HardState, HardState),
         grant: impl Fn(NodeId) -> Grant,
         leaders: &BTreeMap<Term, usize>,
+        now_us: u64,
     ) {
         let made = self.made.get(&node).copied().unwrap_or_default();
         if after.fortified.is_some() && after.fortified != before.fortified {
@@ -93,6 +106,7 @@ impl Bonds {
         if is_same || !support.live || support.epoch != epoch {
             return;
         }
+        self.ended(node, leader, now_us);
         let newest = leaders.range(..=after.term).next_back();
         let later_leader = newest.is_some_and(|(term, _)| *term > made);
         let told = self.released.get(&(node, leader)).is_some_and(|before| *before > made);
