@@ -114,6 +114,9 @@ pub enum Input {
     },
     /// Campaign now, with a pre-vote, without waiting for the timeout. Does nothing on a leader.
     Campaign,
+    /// Whether the replica may lead from now on. At first it may. One that may not steps down at
+    /// once, tells the others, and does not campaign; it votes and follows as before.
+    MayLead(bool),
 }
 
 /// Whom entries that are read back are for.

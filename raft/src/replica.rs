@@ -54,6 +54,8 @@ pub(crate) struct Replica {
     log_reads: Vec<LogReadTarget>,
     /// Reads here that wait for the answer of a leader elsewhere, or to be applied up to it.
     pub(crate) follower_reads: FollowerReads,
+    /// Whether the replica may lead, see [`Input::MayLead`](crate::Input::MayLead).
+    pub(crate) may_lead: bool,
     /// From when on this replica may say again that it leads no more.
     pub(crate) next_resignation: Time,
     /// The state of the generator of election timeouts.
@@ -92,6 +94,7 @@ impl Replica {
             durable_term: hard_state.term,
             log_reads: Vec::new(),
             follower_reads: FollowerReads::default(),
+            may_lead: true,
             next_resignation: now,
         };
         // A snapshot becomes durable before the term in which it was received.

@@ -101,6 +101,7 @@ impl Role {
             Input::Unreachable { node } => self.if_leader(|leader| leader.on_unreachable(node)),
             Input::Transfer { to } => self.if_leader(|leader| leader.on_transfer(step, to)),
             Input::Campaign => self.on_campaign(step),
+            Input::MayLead(may) => self.on_may_lead(step, may),
         }
     }
 
@@ -221,8 +222,17 @@ impl Role {
     }
 
     fn on_campaign(&mut self, step: &mut Step<'_>) {
-        if !matches!(self, Self::Leader(_)) {
+        if !matches!(self, Self::Leader(_)) && step.replica.may_lead {
             self.pre_campaign(step);
+        }
+    }
+
+    fn on_may_lead(&mut self, step: &mut Step<'_>, may: bool) {
+        step.replica.may_lead = may;
+        match self {
+            Self::Leader(_) if !may => self.abandon_leadership(step),
+            Self::PreCandidate(_) | Self::Candidate(_) if !may => self.step_down(step, None),
+            Self::Leader(_) | Self::PreCandidate(_) | Self::Candidate(_) | Self::Follower(_) => {}
         }
     }
 

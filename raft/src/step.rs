@@ -39,6 +39,12 @@ impl Step<'_> {
         self.replica.has_quorum(self.support)
     }
 
+    /// Whether a campaign makes sense: the replica may lead, and a majority's nodes support this
+    /// one.
+    pub(crate) fn can_win(&self) -> bool {
+        self.replica.may_lead && self.has_quorum()
+    }
+
     /// What this replica's voters are known by in messages.
     pub(crate) fn voters(&self) -> VotersDigest {
         self.replica.voters
@@ -53,9 +59,10 @@ impl Step<'_> {
         }
         let reason = Refusal::NotLeader { leader: None };
         match input {
-            Input::Persisted { .. } | Input::LogRead { .. } | Input::Compact { .. } => {
-                return Some(input);
-            }
+            Input::Persisted { .. }
+            | Input::LogRead { .. }
+            | Input::Compact { .. }
+            | Input::MayLead(_) => return Some(input),
             Input::Propose { .. } => self.out.push(Output::Refused { reason }),
             Input::Read { token, .. } => self.out.push(Output::ReadRefused { token, reason }),
             Input::Tick

@@ -135,7 +135,7 @@ impl Role {
     /// A replica that can't campaign says that it does not lead, again and again. It may have led,
     /// and there may be others that fortify it and that would be a majority without it.
     pub(super) fn on_election_deadline(&mut self, step: &mut Step<'_>) {
-        if step.has_quorum() {
+        if step.can_win() {
             return self.pre_campaign(step);
         }
         let failures = self.failures();
@@ -147,7 +147,7 @@ impl Role {
     /// The leader asks this replica to succeed it. If no majority's nodes support this one, it
     /// could not win, and would only keep the others from the next leader.
     pub(super) fn on_timeout_now(&mut self, step: &mut Step<'_>) {
-        if step.has_quorum() {
+        if step.can_win() {
             self.campaign(step, true);
         }
     }
@@ -211,8 +211,8 @@ impl Role {
         }
     }
 
-    /// Gives up the leadership, because no majority's nodes support this one any more, or because
-    /// the successor that was told to campaign has not been heard of. Says so to all whose nodes
+    /// Gives up the leadership: no majority's nodes support this one any more, the successor that
+    /// was told to campaign has not been heard of, or the replica may not lead. Says so to all whose nodes
     /// still support this one: as long as they do, those who fortify it elect nobody else.
     pub(super) fn abandon_leadership(&mut self, step: &mut Step<'_>) {
         self.step_down(step, None);

@@ -30,6 +30,7 @@ enum Action {
     TickOne(u64),
     Skip(u16),
     Campaign(u64),
+    MayLead(u64, bool),
     Propose(u64, u8),
     /// A read, which the node may serve itself whatever its role.
     Read(u64, bool),
@@ -78,6 +79,7 @@ fn action() -> impl Strategy<Value = Action> {
         4 => node().prop_map(TickOne),
         3 => (0u16..400).prop_map(Skip),
         3 => node().prop_map(Campaign),
+        2 => (node(), any::<bool>()).prop_map(|(node, may)| MayLead(node, may)),
         20 => (node(), 1u8..4).prop_map(|(node, count)| Propose(node, count)),
         8 => (node(), any::<bool>()).prop_map(|(node, any)| Read(node, any)),
         2 => (node(), node()).prop_map(|(node, to)| Transfer(node, to)),
@@ -148,6 +150,7 @@ impl Run {
             Action::TickOne(at) => cluster.step(node(at), Input::Tick),
             Action::Skip(ms) => cluster.now = cluster.now + Duration::from_millis(ms.into()),
             Action::Campaign(at) => cluster.step(node(at), Input::Campaign),
+            Action::MayLead(at, may) => cluster.step(node(at), Input::MayLead(may)),
             Action::Propose(at, count) => {
                 self.propose(cluster, leader_or(cluster, node(at)), count)
             }
@@ -256,6 +259,7 @@ fn must_recover(cluster: &mut Cluster, run: &mut Run) {
         }
         cluster.sync(node);
         cluster.answer_loads(node);
+        cluster.step(node, Input::MayLead(true));
     }
     cluster.expire();
     let before = cluster.committed().len();

@@ -100,6 +100,8 @@ fn run_input(cluster: &mut Cluster, name: &str, args: &mut ArgumentConsumer<'_>)
         }
         // campaign NODE: without waiting for the timeout.
         "campaign" => cluster.step(at, Input::Campaign),
+        // may-lead NODE BOOL: whether the replica may lead from now on.
+        "may-lead" => cluster.step(at, Input::MayLead(number(args.next_pos(), true)?)),
         // propose NODE COMMAND..: one batch; bytes=N makes each command that long.
         "propose" => {
             let bytes = number(args.take_key("bytes"), 0)?;
@@ -322,6 +324,7 @@ scripts! {
     load_compacted
     load_nothing
     loss
+    may_lead
     old_leader
     pipelining
     pre_vote

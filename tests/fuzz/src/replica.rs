@@ -183,7 +183,8 @@ impl Host {
                     };
                     Input::Confirmed
                 }
-                _ => Input::Campaign,
+                0xa0..0xe0 => Input::Campaign,
+                value => Input::MayLead(value % 2 == 0),
             },
             _ => {
                 let from = node(input)?;
