@@ -137,3 +137,23 @@ impl fmt::Display for LogId {
         write!(f, "{}@{}", self.index, self.term)
     }
 }
+
+/// The identity of a replica: the entry that added it to its group's configuration. A node that was
+/// removed from a group and comes back to it does so as another replica, with a later id.
+///
+/// Ids are ordered by term, then by index. An index alone would not do: a replica may be added by
+/// entry 10 of term 1, which is truncated, and anew by entry 8 of term 2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplicaId(pub LogId);
+
+impl ReplicaId {
+    /// The id of the replicas with which a group is founded. No entry has this position.
+    pub const FOUNDER: Self = Self(LogId::new(Term(0), Index(1)));
+}
+
+impl fmt::Display for ReplicaId {
+    /// Like the entry: `index@term`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

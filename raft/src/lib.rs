@@ -87,7 +87,8 @@
 //!   under way, on a leader and on a follower.
 //! - `log`: the terms of all entries, but only those entries that are not yet both durable and
 //!   applied, so that an idle replica takes a few hundred bytes.
-//! - `quorum`: the arithmetic of majorities.
+//! - `configuration`: who belongs to a group, its changes, and their encoding.
+//! - `quorum`: the arithmetic of majorities, also of those in both halves of a joint configuration.
 //! - `plausible`: how far ahead a number that a peer names can be.
 //! - `io`, `disk`, `message`, `support`: the boundary, which is inputs and outputs, what is
 //!   written, what is sent, and the liveness of nodes.
@@ -98,6 +99,7 @@
 extern crate alloc;
 
 mod config;
+mod configuration;
 mod disk;
 mod entry;
 mod follower_reads;
@@ -122,11 +124,14 @@ mod violation;
 mod voters;
 
 pub use config::{Config, Tuning};
+pub use configuration::{
+    Change, ChangeError, Configuration, InvalidConfiguration, MAX_MEMBERS, Member, MemberRole,
+};
 pub use disk::{Fortification, HardState, LogWrite, Persist, Restored, TermRun, WriteSeq};
 pub use entry::{ChecksumMismatch, Commands, Entries, Entry, EntryKind, checksum};
 pub use ids::{
-    BootCount, ClusterId, Epoch, GroupId, Incarnation, Index, LogId, NodeId, RequestSeq, Round,
-    Term,
+    BootCount, ClusterId, Epoch, GroupId, Incarnation, Index, LogId, NodeId, ReplicaId, RequestSeq,
+    Round, Term,
 };
 pub use io::{Input, LogReadTarget, Output, ReadFrom, ReadMode, ReadToken, Refusal, RoleKind};
 pub use message::{Conflict, Message, Payload};

@@ -1,4 +1,7 @@
-//! Quorums: the arithmetic of majorities, as pure functions over what each voter has reached.
+//! Quorums: the arithmetic of majorities, as pure functions over what each voter has reached. While
+//! a configuration is joint, a majority of each of its halves is needed (Raft thesis, section 4.3).
+
+use crate::configuration::{Half, MemberRole};
 
 /// How many of `voters` make a majority.
 pub(crate) const fn majority(voters: usize) -> usize {
@@ -21,6 +24,23 @@ pub(crate) fn reached<T: Ord + Copy>(values: impl Iterator<Item = T> + Clone) ->
         .filter(|&value| values.clone().filter(|&other| other >= value).count() >= needed)
         .max()
         .expect("the smallest value is reached by all voters, of which there is at least one")
+}
+
+/// The largest value that a majority of each half has reached, given the role and the value of each
+/// member. Learners don't count.
+///
+/// # Panics
+/// When a half has no voters.
+pub(crate) fn jointly_reached<T: Ord + Copy>(
+    values: impl Iterator<Item = (MemberRole, T)> + Clone,
+    is_joint: bool,
+) -> T {
+    let half = |half: Half| {
+        let voters = values.clone().filter(move |(role, _)| role.votes_in(half));
+        reached(voters.map(|(_, value)| value))
+    };
+    let incoming = half(Half::Incoming);
+    if is_joint { incoming.min(half(Half::Outgoing)) } else { incoming }
 }
 
 /// The state of an election.
@@ -46,9 +66,34 @@ pub(crate) const fn tally(voters: usize, granted: usize, refused: usize) -> Outc
     }
 }
 
+/// The state of an election that both halves have to grant, given the role and the answer of each
+/// member. Learners don't count. Without voters nobody is elected.
+pub(crate) fn jointly_tallied(
+    answers: impl Iterator<Item = (MemberRole, Option<bool>)> + Clone,
+    is_joint: bool,
+) -> Outcome {
+    let half = |half: Half| {
+        let (mut voters, mut granted, mut refused) = (0, 0, 0);
+        for (_, answer) in answers.clone().filter(|(role, _)| role.votes_in(half)) {
+            voters += 1;
+            granted += usize::from(answer == Some(true));
+            refused += usize::from(answer == Some(false));
+        }
+        tally(voters, granted, refused)
+    };
+    let incoming = half(Half::Incoming);
+    let outgoing = if is_joint { half(Half::Outgoing) } else { incoming };
+    match (incoming, outgoing) {
+        (Outcome::Won, Outcome::Won) => Outcome::Won,
+        (Outcome::Lost, _) | (_, Outcome::Lost) => Outcome::Lost,
+        (Outcome::Open | Outcome::Won, Outcome::Open | Outcome::Won) => Outcome::Open,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Outcome, majority, reached, tally};
+    use super::{Outcome, jointly_reached, jointly_tallied, majority, reached, tally};
+    use crate::configuration::{Half, MemberRole};
     use alloc::vec::Vec;
     use proptest::prelude::*;
 
@@ -111,7 +156,141 @@ mod tests {
         }
     }
 
+    /// The members of a joint configuration, with what each has reached or answered: `i` votes in
+    /// the incoming half, `o` in the outgoing, `b` in both, `l` in none.
+    fn members<T: Copy>(roles: &str, values: &[T]) -> Vec<(MemberRole, T)> {
+        let role = |letter| match letter {
+            'i' => MemberRole::Incoming,
+            'o' => MemberRole::Outgoing,
+            'b' => MemberRole::Voter,
+            _ => MemberRole::Learner,
+        };
+        assert_eq!(roles.len(), values.len());
+        roles.chars().map(role).zip(values.iter().copied()).collect()
+    }
+
+    #[test]
+    fn reached_by_majorities_of_both_halves() {
+        let table: [(&str, &[u64], u64); 15] = [
+            // Both halves the same: as if it were not joint.
+            ("b", &[7], 7),
+            ("bbb", &[9, 5, 1], 5),
+            ("bbbl", &[9, 5, 1, 99], 5),
+            // One voter on each side.
+            ("io", &[7, 3], 3),
+            ("io", &[3, 7], 3),
+            ("io", &[7, 0], 0),
+            // One replaces another.
+            ("bbio", &[9, 5, 0, 0], 5),
+            ("bbio", &[9, 0, 5, 0], 0),
+            ("bbio", &[9, 0, 5, 3], 3),
+            // Halves without a common voter.
+            ("iiiooo", &[9, 9, 9, 1, 0, 0], 0),
+            ("iiiooo", &[9, 9, 1, 4, 4, 0], 4),
+            ("iiiooo", &[4, 2, 1, 9, 9, 9], 2),
+            // From one to three, and from three to one.
+            ("bii", &[9, 5, 1], 5),
+            ("boo", &[9, 5, 1], 5),
+            ("boo", &[3, 9, 9], 3),
+        ];
+        for (roles, values, expected) in table {
+            let found = jointly_reached(members(roles, values).into_iter(), true);
+            assert_eq!(found, expected, "{roles} {values:?}");
+        }
+    }
+
+    #[test]
+    fn votes_of_both_halves() {
+        use Outcome::{Lost, Open, Won};
+        // y and n are answers, a point is none.
+        let table = [
+            ("", "", Lost),
+            ("l", "y", Lost),
+            ("b", "y", Won),
+            ("b", ".", Open),
+            ("b", "n", Lost),
+            ("bl", ".y", Open),
+            ("io", "y.", Open),
+            ("io", "yy", Won),
+            ("io", "yn", Lost),
+            ("io", "n.", Lost),
+            ("bbio", "yy..", Won),
+            ("bbio", "y.y.", Open),
+            ("bbio", "y.yn", Open),
+            ("bbio", "yny.", Open),
+            ("bbio", "ynyn", Lost),
+            ("bbio", "ynyy", Won),
+            ("bbio", "nn..", Lost),
+            ("iiiooo", "yyy...", Open),
+            ("iiiooo", "yyynn.", Lost),
+            ("iiiooo", "yy.yy.", Won),
+            ("boo", "yy.", Won),
+            ("boo", "nyy", Lost),
+            ("boo", "y.n", Open),
+            ("bii", "yy.", Won),
+            ("bii", "nyy", Lost),
+        ];
+        for (roles, answers, expected) in table {
+            let answer = |letter| match letter {
+                'y' => Some(true),
+                'n' => Some(false),
+                _ => None,
+            };
+            let answers: Vec<_> = answers.chars().map(answer).collect();
+            let found = jointly_tallied(members(roles, &answers).into_iter(), true);
+            assert_eq!(found, expected, "{roles} {answers:?}");
+        }
+    }
+
+    fn role() -> impl Strategy<Value = MemberRole> {
+        prop_oneof![
+            Just(MemberRole::Voter),
+            Just(MemberRole::Learner),
+            Just(MemberRole::Incoming),
+            Just(MemberRole::Outgoing),
+        ]
+    }
+
     proptest! {
+        #[test]
+        fn jointly_reached_equals_brute_force(
+            mut members in prop::collection::vec((role(), 0u64..12), 0..10),
+            both in 0u64..12,
+        ) {
+            members.push((MemberRole::Voter, both));
+            let has = |half: Half, candidate: u64| {
+                let voters = members.iter().filter(|(role, _)| role.votes_in(half));
+                let held = voters.clone().filter(|(_, value)| *value >= candidate).count();
+                2 * held > voters.count()
+            };
+            let expected = (0..12)
+                .rev()
+                .find(|&value| has(Half::Incoming, value) && has(Half::Outgoing, value))
+                .expect("everybody reached zero");
+            prop_assert_eq!(jointly_reached(members.iter().copied(), true), expected);
+        }
+
+        #[test]
+        fn a_joint_tally_equals_trying_every_completion(
+            mut members in prop::collection::vec((role(), prop::option::of(any::<bool>())), 0..7),
+            both in prop::option::of(any::<bool>()),
+        ) {
+            members.push((MemberRole::Voter, both));
+            let wins = |open: bool| {
+                [Half::Incoming, Half::Outgoing].iter().all(|&half| {
+                    let voters = members.iter().filter(|(role, _)| role.votes_in(half));
+                    let granted = voters.clone().filter(|(_, answer)| answer.unwrap_or(open));
+                    2 * granted.count() > voters.count()
+                })
+            };
+            let expected = match (wins(false), wins(true)) {
+                (true, _) => Outcome::Won,
+                (false, true) => Outcome::Open,
+                (false, false) => Outcome::Lost,
+            };
+            prop_assert_eq!(jointly_tallied(members.iter().copied(), true), expected);
+        }
+
         #[test]
         fn reached_equals_brute_force(values in prop::collection::vec(0u64..12, 1..10)) {
             let held = |candidate: u64| values.iter().filter(|&&value| value >= candidate).count();

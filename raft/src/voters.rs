@@ -6,7 +6,7 @@ use crate::NodeId;
 /// A digest of a set of voters. Sets that differ have different digests, but for one pair in 2^32.
 /// Replicas with different sets could each find a majority of their own, so it travels in every
 /// message by which one asks another to vote for it or to follow it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VotersDigest(pub u32);
 
 impl VotersDigest {
