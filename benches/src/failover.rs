@@ -1,14 +1,12 @@
 //! `logboat-bench failover`: how long groups take no writes when the process that leads them is
 //! killed, and what the other groups notice.
 
+use crate::placement::{Placement, leaders};
 use crate::report::print;
-use crate::servers::{Client, NODES, Server, Servers};
+use crate::servers::{Client, Server, Servers};
 use clap::Args;
-use logboat::NodeId;
 use logboat_bench::Failure;
-use logboat_router::Plan;
 use logboat_server::latency::Latencies;
-use logboat_server::layout::Partition;
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::sync::Arc;
@@ -92,17 +90,18 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 }
 
 async fn measure(options: &Options) -> Result<Report, Failure> {
-    let groups = Groups::new(options.groups)?;
+    let placement = Placement::of(options.groups)?;
+    let (lost, others) = placement.led_by(VICTIM);
     let timeout = ["--election-timeout-ms".to_owned(), options.election_timeout_ms.to_string()];
     let count = ["--groups".to_owned(), options.groups.to_string()];
     let mut servers = Servers::start(&[count, timeout].concat())?;
-    await_even_leaders(&mut servers, &groups).await?;
+    placement.await_leaders(&mut servers, PATIENCE).await?;
     let mut victim = servers.nodes.remove(VICTIM);
     let survivors = &mut servers.nodes;
 
     let (killed, kill) = watch::channel(None);
-    let mut probes = Probes::start(survivors, &groups.lost, kill).await?;
-    let writers = Writers::start(survivors, &groups.others).await?;
+    let mut probes = Probes::start(survivors, &lost, kill).await?;
+    let writers = Writers::start(survivors, &others).await?;
     tokio::time::sleep(BEFORE).await;
     let before = writers.take();
     let leaders_before = leaders(survivors)?;
@@ -115,12 +114,12 @@ async fn measure(options: &Options) -> Result<Report, Failure> {
     let during = writers.take();
     writers.end().await?;
     let leaders_after: Vec<_> = leaders(survivors)?.iter().map(ToString::to_string).collect();
-    write_to_each(survivors, [&*groups.lost, &*groups.others].concat()).await?;
+    write_to_each(survivors, [&*lost, &*others].concat()).await?;
 
     Ok(Report {
         groups: options.groups,
         election_timeout_ms: options.election_timeout_ms,
-        groups_lost: groups.lost.len(),
+        groups_lost: lost.len(),
         detected_ms: millis(detected),
         first_group_ms: millis(outages[0]),
         p50_group_ms: millis(outages[outages.len() / 2]),
@@ -131,81 +130,6 @@ async fn measure(options: &Options) -> Result<Report, Failure> {
         p99_during_us: during.latencies.quantile_us(0.99),
         leaders_after: leaders_after.join(" / "),
     })
-}
-
-/// A key of each group, and who should lead it.
-struct Groups {
-    /// Of the groups that the killed node should lead.
-    lost: Vec<String>,
-    others: Vec<String>,
-    /// How many groups each node should lead.
-    leaders: Vec<usize>,
-}
-
-impl Groups {
-    /// The map that the servers make for `groups` groups.
-    fn new(groups: usize) -> Result<Self, Failure> {
-        let nodes: Vec<_> = (1..=NODES).map(NodeId).collect();
-        let layout = Partition::Hash;
-        let replicas = nodes.len();
-        let plan =
-            Plan { layout: layout.to_string(), groups: Some(groups), split_keys: None, replicas };
-        let map = plan.map(&nodes)?;
-        let mut keys = vec![None; groups];
-        let mut missing = groups;
-        for key in (0_u64..).map(|number| format!("key-{number}")) {
-            let place = &mut keys[map.locate(&layout.stored(key.as_bytes()))];
-            missing -= usize::from(place.is_none());
-            place.get_or_insert(key);
-            if missing == 0 {
-                break;
-            }
-        }
-        let mut found =
-            Self { lost: Vec::new(), others: Vec::new(), leaders: vec![0; nodes.len()] };
-        for (key, range) in keys.into_iter().flatten().zip(map.ranges()) {
-            let leader = nodes.iter().position(|node| *node == range.replicas[0]);
-            let leader = leader.ok_or("a range's first replica is on no node")?;
-            found.leaders[leader] += 1;
-            if leader == VICTIM { &mut found.lost } else { &mut found.others }.push(key);
-        }
-        if found.lost.is_empty() || found.others.is_empty() {
-            return Err("there must be a group for each node".into());
-        }
-        Ok(found)
-    }
-}
-
-/// Waits until all nodes serve clients and each leads the groups that it should.
-async fn await_even_leaders(servers: &mut Servers, groups: &Groups) -> Result<(), Failure> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let mut even = true;
-        let mut seen = Vec::new();
-        for (server, expected) in servers.nodes.iter_mut().zip(&groups.leaders) {
-            let status = server.status()?;
-            even &= status.as_ref().is_some_and(|page| page.ready && page.leaders >= *expected);
-            seen.push(status.map_or(0, |page| page.leaders));
-        }
-        if even {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            return Err(
-                format!("the nodes lead {seen:?} groups and should {:?}", groups.leaders).into()
-            );
-        }
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-/// How many groups each of the nodes reports to lead.
-fn leaders(servers: &mut [Server]) -> Result<Vec<usize>, Failure> {
-    let leaders = servers.iter_mut().map(|server| {
-        let page = server.status()?.ok_or("a node does not answer")?;
-        Ok(page.leaders)
-    });
-    leaders.collect()
 }
 
 /// When a survivor first reports other numbers than `before`.

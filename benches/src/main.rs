@@ -6,7 +6,9 @@ mod failover;
 mod idle;
 mod mixed;
 mod overload;
+mod placement;
 mod report;
+mod restarts;
 mod servers;
 mod throughput;
 mod timeline;
@@ -38,6 +40,8 @@ enum Bench {
     Idle(idle::Options),
     /// A cluster of processes, one of which is killed.
     Failover(failover::Options),
+    /// A cluster of processes that are restarted one after the other.
+    Restarts(restarts::Options),
     /// What the disk takes of synced writes.
     Disk(disk::Options),
     /// The write-ahead log alone.
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         Bench::Mixed(options) => mixed::run(&options),
         Bench::Idle(options) => idle::run(&options),
         Bench::Failover(options) => failover::run(&options),
+        Bench::Restarts(options) => restarts::run(&options),
         Bench::Disk(options) => disk::run(&options),
         Bench::Wal(options) => wal::run(&options),
     };

@@ -3,11 +3,11 @@
 use logboat_bench::Failure;
 use logboat_bench::cluster::free_addresses;
 use logboat_server::admin::StatusPage;
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
@@ -29,6 +29,8 @@ pub(crate) struct Servers {
 
 /// One node's process.
 pub(crate) struct Server {
+    /// What starts the process.
+    command: Command,
     child: Child,
     /// Where Redis clients connect.
     pub(crate) clients: String,
@@ -59,7 +61,7 @@ impl Servers {
             command.arg("--data-dir").arg(data_dir).args(options);
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log_file)?);
             let (clients, admin, child) = (clients.clone(), admin.clone(), command.spawn()?);
-            servers.nodes.push(Server { child, clients, admin, log_file });
+            servers.nodes.push(Server { command, child, clients, admin, log_file });
         }
         Ok(servers)
     }
@@ -72,8 +74,7 @@ impl Server {
     /// When the process has ended.
     pub(crate) fn status(&mut self) -> Result<Option<StatusPage>, Failure> {
         if let Some(status) = self.child.try_wait()? {
-            let log = std::fs::read_to_string(&self.log_file)?;
-            return Err(format!("a node ended with {status}; its log:\n{log}").into());
+            return Err(self.ended(status));
         }
         let config = ureq::Agent::config_builder().timeout_global(Some(PAGE_TIMEOUT));
         let agent = ureq::Agent::new_with_config(config.build());
@@ -83,10 +84,37 @@ impl Server {
         Ok(Some(serde_json::from_str(&page.body_mut().read_to_string()?)?))
     }
 
+    /// Asks the process to end (SIGTERM).
+    pub(crate) fn terminate(&self) -> io::Result<()> {
+        Ok(kill_process(Pid::from_child(&self.child), Signal::TERM)?)
+    }
+
+    /// Whether the process has ended, as it should.
+    ///
+    /// # Errors
+    /// When it ended otherwise.
+    pub(crate) fn has_ended(&mut self) -> Result<bool, Failure> {
+        match self.child.try_wait()? {
+            Some(status) if !status.success() => Err(self.ended(status)),
+            ended => Ok(ended.is_some()),
+        }
+    }
+
+    /// Starts the process again, which has ended.
+    pub(crate) fn start_again(&mut self) -> io::Result<()> {
+        self.child = self.command.spawn()?;
+        Ok(())
+    }
+
     /// Kills the process as a crash would (SIGKILL).
     pub(crate) fn kill(&mut self) -> io::Result<()> {
         self.child.kill()?;
         self.child.wait().map(drop)
+    }
+
+    fn ended(&self, status: ExitStatus) -> Failure {
+        let log = std::fs::read_to_string(&self.log_file).unwrap_or_default();
+        format!("a node ended with {status}; its log:\n{log}").into()
     }
 }
 
