@@ -227,8 +227,8 @@ impl Writers {
         let mut clients = JoinSet::new();
         for (number, key) in keys.into_iter().enumerate() {
             let (seen, stopping) = (Arc::clone(&seen), Arc::clone(&stopping));
-            let mut writer =
-                Writer { addresses: Arc::clone(&addresses), next: number, client: None };
+            let (next, step) = (number, 1 + number / addresses.len() % 2);
+            let mut writer = Writer { addresses: Arc::clone(&addresses), next, step, client: None };
             clients.spawn(async move {
                 while !stopping.load(Ordering::Relaxed) {
                     let began = Instant::now();
@@ -264,8 +264,10 @@ impl Writers {
 /// A client that goes to the next node when its connection breaks.
 struct Writer {
     addresses: Arc<[String]>,
-    /// Counts the nodes that were chosen.
+    /// The node that was chosen last, which counts on over the end of the addresses.
     next: usize,
+    /// How far it is to the next, so that the clients of a node that stops spread over the others.
+    step: usize,
     client: Option<Client>,
 }
 
@@ -279,7 +281,7 @@ impl Writer {
                 Ok(Err(refusal)) => refusal,
                 Err(error) => {
                     self.client = None;
-                    self.next += 1;
+                    self.next += self.step;
                     error.to_string()
                 }
             };
