@@ -212,8 +212,9 @@ impl Role {
     }
 
     /// Gives up the leadership: no majority's nodes support this one any more, the successor that
-    /// was told to campaign has not been heard of, or the replica may not lead. Says so to all whose nodes
-    /// still support this one: as long as they do, those who fortify it elect nobody else.
+    /// was told to campaign has not been heard of, or the replica may not lead. Says so to all
+    /// whose nodes still support this one: as long as they do, those who fortify it elect nobody
+    /// else.
     pub(super) fn abandon_leadership(&mut self, step: &mut Step<'_>) {
         self.step_down(step, None);
         step.resign();
