@@ -2,12 +2,17 @@
 
 use crate::error::GroupError;
 use crate::handle::GroupHandle;
+use crate::status::FailedReplica;
 use logboat_raft::{GroupId, Restored};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 
 /// The groups that the node has a log or a replica of.
-pub(crate) struct Groups(RwLock<BTreeMap<GroupId, Stage>>);
+pub(crate) struct Groups {
+    stages: RwLock<BTreeMap<GroupId, Stage>>,
+    /// Why replicas do not run whose last start failed for what the node has stored.
+    not_started: Mutex<BTreeMap<GroupId, String>>,
+}
 
 /// How far a group is started.
 enum Stage {
@@ -40,7 +45,7 @@ impl Groups {
     /// The groups that the log holds, none of them started.
     pub(crate) fn new(stored: BTreeMap<GroupId, Restored>) -> Self {
         let stored = stored.into_iter().map(|(group, log)| (group, Stage::Stored(log)));
-        Self(RwLock::new(stored.collect()))
+        Self { stages: RwLock::new(stored.collect()), not_started: Mutex::default() }
     }
 
     /// Reserves the start of a group's replica.
@@ -48,7 +53,7 @@ impl Groups {
     /// # Errors
     /// [`GroupError::Exists`] and [`GroupError::Starting`].
     pub(crate) fn reserve(&self, group: GroupId) -> Result<Reservation<'_>, GroupError> {
-        let mut groups = self.0.write();
+        let mut groups = self.stages.write();
         match groups.get(&group) {
             Some(Stage::Starting) => return Err(GroupError::Starting(group)),
             Some(Stage::Started(handle)) if handle.view().failure().is_none() => {
@@ -62,12 +67,28 @@ impl Groups {
 
     /// The replica of `group`, if it was started.
     pub(crate) fn started(&self, group: GroupId) -> Option<GroupHandle> {
-        self.0.read().get(&group).and_then(Stage::handle).cloned()
+        self.stages.read().get(&group).and_then(Stage::handle).cloned()
     }
 
     /// All replicas that were started, by group.
     pub(crate) fn all_started(&self) -> Vec<GroupHandle> {
-        self.0.read().values().filter_map(Stage::handle).cloned().collect()
+        self.stages.read().values().filter_map(Stage::handle).cloned().collect()
+    }
+
+    /// Notes that a start of a group's replica failed for what the node has stored.
+    pub(crate) fn not_started(&self, group: GroupId, reason: String) {
+        self.not_started.lock().insert(group, reason);
+    }
+
+    /// The replicas that have failed, by group: those that stopped, and those that did not start.
+    pub(crate) fn failed(&self) -> Vec<FailedReplica> {
+        let mut failed = self.not_started.lock().clone();
+        let stopped = self.all_started().into_iter().filter_map(|handle| {
+            let reason = handle.view().failure()?.to_owned();
+            Some((handle.group(), reason))
+        });
+        failed.extend(stopped);
+        failed.into_iter().map(|(group, reason)| FailedReplica { group, reason }).collect()
     }
 }
 
@@ -92,13 +113,14 @@ impl Reservation<'_> {
 
     /// The replica was started.
     pub(crate) fn started(mut self, handle: GroupHandle) {
+        self.groups.not_started.lock().remove(&self.group);
         self.then = Some(Stage::Started(handle));
     }
 }
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        let mut groups = self.groups.0.write();
+        let mut groups = self.groups.stages.write();
         match self.then.take() {
             Some(stage) => groups.insert(self.group, stage),
             None => groups.remove(&self.group),

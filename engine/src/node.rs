@@ -11,7 +11,7 @@ use crate::request::GroupRequest;
 use crate::request::encoding::encode_request;
 use crate::start::{Link, Parts, Threads, assemble};
 use crate::state_machine::StateMachine;
-use crate::status::{FailedReplica, NodeStatus, OtherVoters, WalStatus};
+use crate::status::{NodeStatus, OtherVoters, WalStatus};
 use crate::view::GroupView;
 use crate::worker::event::{Event, StartGroup};
 use bytes::Bytes;
@@ -173,6 +173,15 @@ impl Node {
     /// # Errors
     /// See [`GroupError`].
     pub fn start_group(&self, spec: GroupSpec) -> Result<GroupHandle, GroupError> {
+        let group = spec.group;
+        let started = self.try_start_group(spec);
+        if let Err(error @ (GroupError::Snapshot { .. } | GroupError::Log { .. })) = &started {
+            self.0.groups.not_started(group, error.to_string());
+        }
+        started
+    }
+
+    fn try_start_group(&self, spec: GroupSpec) -> Result<GroupHandle, GroupError> {
         let inner = &*self.0;
         let replicas = inner.check_replicas(&spec)?;
         let GroupSpec { group, preferred, mut machine, .. } = spec;
@@ -314,7 +323,7 @@ impl Node {
             pending_bytes: parts.gate.admission.used_bytes(),
             apply_lag: views().map(GroupView::lag).sum(),
             other_voters: groups.iter().filter_map(other_voters).collect(),
-            failed: groups.iter().filter_map(failed_replica).collect(),
+            failed: self.0.groups.failed(),
             failure: parts.wal.poisoned().map(|poisoned| poisoned.to_string()),
             wal: WalStatus::of(&parts.wal),
             peers: parts.transport.peers(),
@@ -474,11 +483,6 @@ impl Drop for Inner {
 fn other_voters(handle: &GroupHandle) -> Option<OtherVoters> {
     let node = handle.view().other_voters()?;
     Some(OtherVoters { group: handle.group(), node })
-}
-
-fn failed_replica(handle: &GroupHandle) -> Option<FailedReplica> {
-    let reason = handle.view().failure()?.to_owned();
-    Some(FailedReplica { group: handle.group(), reason })
 }
 
 /// Differs between the replicas of a group, and between the groups of a node.

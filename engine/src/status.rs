@@ -31,7 +31,8 @@ pub struct NodeStatus {
     pub pending_bytes: usize,
     /// Committed entries that are not yet applied, over all replicas here.
     pub apply_lag: u64,
-    /// Replicas that have stopped for good, while the node goes on.
+    /// Replicas that have stopped, or did not start for what is stored of them, while the node goes
+    /// on. They may be started again.
     pub failed: Vec<FailedReplica>,
     /// Replicas that heard of one elsewhere which was started with other voters.
     pub other_voters: Vec<OtherVoters>,
@@ -45,12 +46,12 @@ pub struct NodeStatus {
     pub differing_settings: Vec<(NodeId, SupportSettings)>,
 }
 
-/// A replica that has stopped for good.
+/// A replica that has stopped, or did not start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedReplica {
     /// The group.
     pub group: GroupId,
-    /// Why it stopped.
+    /// Why it does not run.
     pub reason: String,
 }
 

@@ -7,8 +7,9 @@ use crate::latency::ratio;
 use crate::logging;
 use crate::server_state::ServerState;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use logboat::{Node, NodeStatus};
@@ -21,8 +22,12 @@ use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use std::{fmt, io};
 use tokio::net::TcpListener;
+
+/// How long a request may take, from the connection to the last byte of the answer.
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
 /// What the admin pages show.
 #[derive(Clone)]
@@ -68,11 +73,18 @@ impl Admin {
             .route("/livez", get(livez))
             .route("/metrics", get(metrics))
             .route("/status", get(status))
+            .layer(map_response(last_of_its_connection))
             .with_state(self);
-        axum::serve(LimitedListener::new(listener, ADMIN_CONNECTIONS), pages)
+        axum::serve(LimitedListener::new(listener, ADMIN_CONNECTIONS, REQUEST_LIMIT), pages)
             .with_graceful_shutdown(shutdown)
             .await
     }
+}
+
+/// A connection serves one request, so that it may have a deadline.
+async fn last_of_its_connection(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 async fn healthz(State(admin): State<Admin>) -> (StatusCode, Json<Health>) {
@@ -121,6 +133,12 @@ pub struct StatusPage {
     pub leaders: usize,
     /// Groups whose replica here knows no leader.
     pub groups_without_leader: usize,
+    /// Replicas that have stopped, or could not be started, while the node goes on.
+    pub failed: Vec<FailedPage>,
+    /// Groups of which another node was started with other replicas.
+    pub other_voters: Vec<OtherVotersPage>,
+    /// Peers whose settings differ from this node's.
+    pub differing_settings: Vec<SettingsPage>,
     /// Bytes of requests that wait for an answer.
     pub pending_bytes: usize,
     /// Committed entries that are not yet applied.
@@ -131,6 +149,35 @@ pub struct StatusPage {
     pub wal: WalPage,
     /// The connections to the peers.
     pub peers: Vec<PeerPage>,
+}
+
+/// A replica in `/status` that has failed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FailedPage {
+    /// Its group.
+    pub group: u64,
+    /// Why it does not run.
+    pub reason: String,
+}
+
+/// A group in `/status` whose replicas were started with different sets of nodes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OtherVotersPage {
+    /// The group.
+    pub group: u64,
+    /// The node that has another set.
+    pub node_id: u64,
+}
+
+/// What a peer has set otherwise, in `/status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SettingsPage {
+    /// The peer.
+    pub node_id: u64,
+    /// Its election timeout.
+    pub election_timeout_ms: u64,
+    /// Whether it promises leases.
+    pub leases: bool,
 }
 
 /// The log in `/status`.
@@ -179,6 +226,19 @@ impl StatusPage {
             queued_bytes: peer.queued_bytes,
             last_error: peer.last_error,
         });
+        let failed = status.failed.into_iter();
+        let failed = failed.map(|it| FailedPage { group: it.group.0, reason: it.reason });
+        let other_voters = status.other_voters.into_iter();
+        let other_voters =
+            other_voters.map(|it| OtherVotersPage { group: it.group.0, node_id: it.node.0 });
+        let differing = status.differing_settings.into_iter().map(|(node, settings)| {
+            let timeout_ms = settings.timeout.as_millis();
+            SettingsPage {
+                node_id: node.0,
+                election_timeout_ms: u64::try_from(timeout_ms).unwrap_or(u64::MAX),
+                leases: settings.leases,
+            }
+        });
         Self {
             node_id: status.node_id,
             cluster_id: status.cluster_id,
@@ -187,6 +247,9 @@ impl StatusPage {
             groups: status.groups,
             leaders: status.leaders,
             groups_without_leader: status.groups_without_leader,
+            failed: failed.collect(),
+            other_voters: other_voters.collect(),
+            differing_settings: differing.collect(),
             pending_bytes: status.pending_bytes,
             apply_lag: status.apply_lag,
             failure: status.failure,
@@ -244,5 +307,31 @@ impl Collector for StatusCollector {
             counter.encode(metric)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::health::tests::well;
+    use logboat::{FailedReplica, GroupId, NodeId, OtherVoters, SupportSettings};
+
+    #[test]
+    fn the_status_names_what_is_wrong_with_replicas_and_peers() {
+        let settings = SupportSettings { timeout: Duration::from_millis(750), leases: true };
+        let status = NodeStatus {
+            failed: vec![FailedReplica { group: GroupId(5), reason: "it panicked".to_owned() }],
+            other_voters: vec![OtherVoters { group: GroupId(6), node: NodeId(2) }],
+            differing_settings: vec![(NodeId(3), settings)],
+            ..well()
+        };
+        let page = serde_json::to_value(StatusPage::of(status, true)).unwrap();
+        let expected = serde_json::json!([
+            [{ "group": 5, "reason": "it panicked" }],
+            [{ "group": 6, "node_id": 2 }],
+            [{ "node_id": 3, "election_timeout_ms": 750, "leases": true }],
+        ]);
+        let shown = ["failed", "other_voters", "differing_settings"].map(|name| &page[name]);
+        assert_eq!(serde_json::json!(shown), expected);
     }
 }

@@ -153,3 +153,60 @@ impl Problem {
         Self { kind, reason, group_count: Some(groups.len()), groups: named }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use logboat::{FailedReplica, GroupId, WalStatus};
+
+    /// A node with nothing wrong.
+    pub(crate) fn well() -> NodeStatus {
+        NodeStatus {
+            node_id: 1,
+            cluster_id: "c0ffee".to_owned(),
+            waiting_for: Vec::new(),
+            groups: 3,
+            leaders: 1,
+            groups_without_leader: 0,
+            leaderless: Vec::new(),
+            has_quorum: true,
+            disk_silence: Duration::ZERO,
+            pending_bytes: 0,
+            apply_lag: 0,
+            failed: Vec::new(),
+            other_voters: Vec::new(),
+            failure: None,
+            wal: WalStatus {
+                queued_bytes: 0,
+                stalled: false,
+                stall_reason: None,
+                syncs: 0,
+                entries: 0,
+                written_bytes: 0,
+                payload_bytes: 0,
+                segments: 1,
+            },
+            peers: Vec::new(),
+            differing_settings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn failed_replicas_are_named_and_neither_keep_clients_away_nor_ask_for_a_restart() {
+        let health = |status: &NodeStatus| Health::of(status, true, Duration::from_secs(1));
+        assert!(health(&well()).is_ok());
+        let failed =
+            |group: u64| FailedReplica { group: GroupId(group), reason: "of x".to_owned() };
+        let status = NodeStatus { failed: (1..=40).map(failed).collect(), ..well() };
+        let page = serde_json::to_value(health(&status)).unwrap();
+        let groups: Vec<_> = (1..=MAX_GROUPS as u64).collect();
+        let problem = serde_json::json!({
+            "kind": "failed_replicas",
+            "reason": "40 replicas have stopped, the first because of x",
+            "group_count": 40,
+            "groups": groups,
+        });
+        assert_eq!(page, serde_json::json!({ "ok": false, "problems": [problem] }));
+        assert!(health(&status).readiness().is_ok() && health(&status).liveness().is_ok());
+    }
+}

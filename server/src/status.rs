@@ -47,7 +47,24 @@ fn table(page: &StatusPage) -> String {
         ("log stalled", stalled),
     ];
     let rows = rows.into_iter().map(|(name, value)| format!("{name:<18} {value}\n"));
-    rows.chain(page.peers.iter().map(peer_row)).collect()
+    rows.chain(page.peers.iter().map(peer_row)).chain(trouble(page)).collect()
+}
+
+/// What is wrong with replicas, and what peers have set otherwise.
+fn trouble(page: &StatusPage) -> impl Iterator<Item = String> + '_ {
+    let failed = page.failed.iter();
+    let failed = failed.map(|it| (format!("failed group {}", it.group), it.reason.clone()));
+    let voters = page.other_voters.iter().map(|it| {
+        let other = format!("started with other replicas on node {}", it.node_id);
+        (format!("group {}", it.group), other)
+    });
+    let settings = page.differing_settings.iter().map(|it| {
+        let leases = if it.leases { "on" } else { "off" };
+        let other = format!("election timeout {} ms, leases {leases}", it.election_timeout_ms);
+        (format!("settings of {}", it.node_id), other)
+    });
+    let rows = failed.chain(voters).chain(settings);
+    rows.map(|(name, value)| format!("{name:<18} {value}\n"))
 }
 
 fn peer_row(peer: &PeerPage) -> String {

@@ -10,6 +10,7 @@ use logboat::{
     GroupError, GroupHandle, GroupId, GroupRequest, GroupSpec, Node, NodeId, ReadFrom, ReadMode,
     RequestError, RequestKind, RoleKind, StateMachine,
 };
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -72,7 +73,9 @@ pub struct Router(Arc<Inner>);
 struct Inner {
     node: Node,
     map: MapWatch,
-    local: BTreeMap<GroupId, GroupHandle>,
+    /// The replicas on this node, as they were started with the router. None stands for a replica
+    /// that did not start.
+    local: BTreeMap<GroupId, Option<GroupHandle>>,
     /// The node that answered last for each group, or zero. It is a hint where no replica runs
     /// here, or where the replica here does not hear the leader.
     answered_last: BTreeMap<GroupId, AtomicU64>,
@@ -302,7 +305,7 @@ impl RoutedRequest<'_> {
 
     async fn ask_here(&self) -> Result<Bytes, RequestError> {
         let group = self.range.group;
-        let local = self.inner.local.get(&group).ok_or(RequestError::NoSuchGroup(group))?;
+        let local = self.inner.replica_here(group).ok_or(RequestError::NoSuchGroup(group))?;
         local.request(self.request.clone()).await
     }
 
@@ -326,9 +329,18 @@ impl RoutedRequest<'_> {
 }
 
 impl Inner {
+    /// The replica of `group` on this node. One that failed, or did not start, may have been
+    /// started again since. All others are found without a lock.
+    fn replica_here(&self, group: GroupId) -> Option<Cow<'_, GroupHandle>> {
+        match self.local.get(&group)? {
+            Some(handle) if handle.view().failure().is_none() => Some(Cow::Borrowed(handle)),
+            _ => self.node.group(group).map(Cow::Owned),
+        }
+    }
+
     /// Who seems to lead `group`.
     fn leader_of(&self, group: GroupId) -> Option<NodeId> {
-        let followed = self.local.get(&group).and_then(|local| local.view().leader());
+        let followed = self.replica_here(group).and_then(|local| local.view().leader());
         followed.or_else(|| {
             let last = self.answered_last.get(&group)?.load(Ordering::Relaxed);
             (last != 0).then_some(NodeId(last))
@@ -404,7 +416,7 @@ fn start_groups(
     node: &Node,
     map: &RangeMap,
     machine: &dyn Fn(&Range) -> Box<dyn StateMachine>,
-) -> Result<BTreeMap<GroupId, GroupHandle>, GroupError> {
+) -> Result<BTreeMap<GroupId, Option<GroupHandle>>, GroupError> {
     let mut started = BTreeMap::new();
     for range in map.ranges().iter().filter(|range| range.replicas.contains(&node.id())) {
         let spec = GroupSpec {
@@ -413,14 +425,16 @@ fn start_groups(
             preferred: range.replicas.first().copied(),
             machine: machine(range),
         };
-        match node.start_group(spec) {
-            Ok(handle) => drop(started.insert(range.group, handle)),
+        let handle = match node.start_group(spec) {
+            Ok(handle) => Some(handle),
             Err(error @ (GroupError::Snapshot { .. } | GroupError::Log { .. })) => {
                 node.metrics().failed_replicas.inc();
                 tracing::error!("this replica does not start: {error}");
+                None
             }
             Err(error) => return Err(error),
-        }
+        };
+        started.insert(range.group, handle);
     }
     Ok(started)
 }
