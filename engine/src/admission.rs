@@ -8,6 +8,7 @@
 
 pub(crate) mod gate;
 pub(crate) mod pacer;
+pub(crate) mod ticket;
 
 use crate::error::RequestError;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use std::io;
+use std::sync::Arc;
 
 /// Writes a captured state, later and on another thread than the one that captured it.
 pub type SnapshotWriter = Box<dyn FnOnce(&mut dyn io::Write) -> io::Result<()> + Send>;
@@ -71,4 +72,28 @@ pub trait StateMachine: Send + 'static {
     /// # Errors
     /// The reader's errors, and `InvalidData` when the bytes are no such state.
     fn restore(&mut self, reader: &mut dyn io::Read) -> io::Result<()>;
+
+    /// What decides on the leader which commands are proposed. Asked once, when the replica starts.
+    /// Without one, all commands are.
+    fn command_admission(&self) -> Option<Arc<dyn CommandAdmission>> {
+        None
+    }
+}
+
+/// Decides on the leader which commands are proposed: the place for what must not be decided in
+/// [`StateMachine::apply`], since it is not the same on all replicas, such as a limit on memory.
+///
+/// It is asked on the group's worker, for commands of callers on all nodes, and must not block.
+pub trait CommandAdmission: Send + Sync {
+    /// Lets a command in, and returns how much it may use of what is limited; that counts until
+    /// [`Self::release`].
+    ///
+    /// # Errors
+    /// The answer for the proposer of a command that is refused, in place of the state machine's.
+    /// The command has no effect then.
+    fn admit(&self, command: &Bytes) -> Result<u64, Bytes>;
+
+    /// A command that was let in for `amount`, which is not zero, has its outcome, or nobody waits
+    /// for that any more.
+    fn release(&self, amount: u64);
 }

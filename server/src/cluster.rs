@@ -5,9 +5,10 @@ use crate::kv::Store;
 use crate::layout::Partition;
 use crate::limits::Limits;
 use bytes::Bytes;
-use logboat::{SnapshotWriter, StateMachine};
+use logboat::{CommandAdmission, SnapshotWriter, StateMachine};
 use logboat_router::{RouteError, Router};
 use std::io;
+use std::sync::Arc;
 
 /// A cluster, seen from one of its nodes.
 #[derive(Clone)]
@@ -88,5 +89,9 @@ impl StateMachine for Store {
 
     fn restore(&mut self, reader: &mut dyn io::Read) -> io::Result<()> {
         Self::restore(self, reader)
+    }
+
+    fn command_admission(&self) -> Option<Arc<dyn CommandAdmission>> {
+        Some(self.memory())
     }
 }

@@ -105,6 +105,7 @@ impl Server {
         let (address, settings) = (options.client_listen, options.settings);
         let config = FrontConfig {
             max_buffered_bytes: options.node.memory_budget_bytes / CLIENTS_SHARE,
+            nodes: options.node.members.len() as u64,
             ..FrontConfig::default()
         };
         let front = RespServer::bind(address, config, settings, facts).await?;

@@ -60,11 +60,12 @@ pub struct ServerState {
 
 impl ServerState {
     /// The state of a front that starts now. The buffers of its connections may hold
-    /// `max_buffered_bytes`.
+    /// `max_buffered_bytes`, and keys and values are counted in `data`.
     #[must_use]
     pub fn new(
         address: SocketAddr,
         max_buffered_bytes: usize,
+        data: DataMemory,
         settings: Settings,
         facts: FactsHook,
     ) -> Self {
@@ -72,7 +73,7 @@ impl ServerState {
             address,
             clients: Arc::default(),
             memory: ClientMemory::new(max_buffered_bytes),
-            data: Arc::default(),
+            data: Arc::new(data),
             stats: Stats::default(),
             control: watch::Sender::new(Control { stopping: false, settings }),
             started: Instant::now(),

@@ -18,7 +18,7 @@ use crate::replica::group::requests::{Requests, refuse_proposing};
 use crate::replica::pending::{Proposals, Reads};
 use crate::replica::run_context::RunContext;
 use crate::replica::wake_conditions::WakeConditions;
-use crate::state_machine::StateMachine;
+use crate::state_machine::{CommandAdmission, StateMachine};
 use crate::turn::jobs::{LogReadJob, SnapshotJob};
 use crate::turn::slot::Slot;
 use crate::view::GroupView;
@@ -47,6 +47,7 @@ pub struct Group {
     slot: Slot,
     raft: Raft,
     machine: Box<dyn StateMachine>,
+    command_admission: Option<Arc<dyn CommandAdmission>>,
     shared: Arc<Shared>,
     view: Arc<GroupView>,
     proposals: Proposals,
@@ -81,6 +82,7 @@ impl Group {
             id,
             slot,
             raft,
+            command_admission: machine.command_admission(),
             machine,
             shared,
             view,
@@ -111,8 +113,10 @@ impl Group {
         let mut requests = Requests::default();
         for event in events {
             match event {
-                GroupEvent::Propose(request) => requests.propose(run, request),
-                GroupEvent::ProposeAll(request) => requests.propose_all(run, request),
+                GroupEvent::Propose(request) => requests.propose(run, self.admission(), request),
+                GroupEvent::ProposeAll(request) => {
+                    requests.propose_all(run, self.admission(), request);
+                }
                 GroupEvent::Read(request, mode) => requests.read(request, mode),
                 GroupEvent::Tick => self.tick(run),
                 GroupEvent::Founded => self.step(run, Input::Founded),

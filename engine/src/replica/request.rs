@@ -1,6 +1,7 @@
 //! A request at a replica, and the responder of its answer.
 
 use crate::admission::Permit;
+use crate::admission::ticket::Ticket;
 use crate::config::LARGEST_BODY;
 use crate::error::RequestError;
 use crate::request::encoding::{encode_replies, encode_reply};
@@ -24,27 +25,37 @@ impl Request {
     #[must_use]
     pub fn local(body: Bytes, permit: Permit) -> (Self, oneshot::Receiver<Answer>) {
         let (sender, receiver) = oneshot::channel();
-        (Self { body, responder: Responder::Local { sender, _permit: permit } }, receiver)
+        let responder = Responder::Local { sender, _permit: permit, ticket: None };
+        (Self { body, responder }, receiver)
     }
 
     /// A request of a caller on another node, which is answered by a reply to `id`.
     #[must_use]
     pub fn remote(body: Bytes, node: NodeId, id: RequestId, permit: Permit) -> Self {
-        Self { body, responder: Responder::Remote { node, id, _permit: permit } }
+        Self { body, responder: Responder::Remote { node, id, _permit: permit, ticket: None } }
     }
 }
 
-/// The responder: where an answer goes, and the permit that the request holds until then.
+/// The responder: where an answer goes, and what the request holds until then.
 pub(crate) enum Responder {
     /// A caller in this process.
-    Local { sender: oneshot::Sender<Answer>, _permit: Permit },
+    Local { sender: oneshot::Sender<Answer>, _permit: Permit, ticket: Option<Ticket> },
     /// A caller on another node.
-    Remote { node: NodeId, id: RequestId, _permit: Permit },
+    Remote { node: NodeId, id: RequestId, _permit: Permit, ticket: Option<Ticket> },
     /// A batched reply, of which this command's answer has this number.
-    Batched { reply: Arc<BatchReply>, number: usize },
+    Batched { reply: Arc<BatchReply>, number: usize, ticket: Option<Ticket> },
 }
 
 impl Responder {
+    /// Holds the ticket of the command until its answer is there.
+    pub(crate) fn hold(&mut self, held: Option<Ticket>) {
+        match self {
+            Self::Local { ticket, .. }
+            | Self::Remote { ticket, .. }
+            | Self::Batched { ticket, .. } => *ticket = held,
+        }
+    }
+
     /// Hands over the answer. A caller that waits no more is not an error.
     pub(crate) fn answer(self, turn: &mut Turn, answer: Answer) {
         match self {
@@ -52,7 +63,7 @@ impl Responder {
             Self::Remote { node, id, .. } => {
                 turn.reply(node, id, &encode_reply(&fitting(answer)));
             }
-            Self::Batched { reply, number } => reply.set(turn, number, answer),
+            Self::Batched { reply, number, .. } => reply.set(turn, number, answer),
         }
     }
 }

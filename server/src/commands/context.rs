@@ -6,7 +6,7 @@ pub(super) use self::fan_out::KeysByRange;
 use super::answer::understood;
 use super::error::CommandError;
 use crate::backend::{Backend, RangeId};
-use crate::kv::{Answer, Command, Growth, Query};
+use crate::kv::{Answer, Command, Query};
 use crate::resp::Reply;
 use crate::server_state::ServerState;
 use crate::session::Session;
@@ -39,22 +39,23 @@ impl<B: Backend> Context<'_, B> {
         range: RangeId,
         command: &Command,
     ) -> Result<Answer, CommandError> {
-        let _growth = self.admit([command])?;
+        self.check_memory([command])?;
         let answer = self.backend.propose(range, command.encode()).await?;
         understood(&answer, &self.backend.limits())
     }
 
-    /// Lets commands in that grow what is stored, as long as there is memory. What they may add
-    /// counts until the value is dropped.
-    fn admit<'c>(
+    /// Refuses commands that would grow what this node holds beyond its limit. The leader of the
+    /// range, which may be another node, does so too, and counts what is under way.
+    fn check_memory<'c>(
         &self,
         commands: impl IntoIterator<Item = &'c Command>,
-    ) -> Result<Option<Growth>, CommandError> {
+    ) -> Result<(), CommandError> {
         let growths = commands.into_iter().filter_map(Command::growth_bytes);
-        let Some(bytes) = growths.reduce(u64::saturating_add) else { return Ok(None) };
-        let max_bytes = self.server.control.borrow().settings.max_memory_bytes;
-        let growth = self.server.data.admit(bytes, max_bytes);
-        growth.map(Some).ok_or(CommandError::OutOfMemory)
+        let growth = growths.reduce(u64::saturating_add);
+        match growth.is_none_or(|bytes| self.server.data.has_room_for(bytes)) {
+            true => Ok(()),
+            false => Err(CommandError::OutOfMemory),
+        }
     }
 
     /// Asks `range` a query.

@@ -107,6 +107,7 @@ async fn run<B: Backend>(context: &mut Context<'_, B>, name: Name, arguments: &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kv::DataMemory;
     use crate::layout::Partition;
     use crate::limits::Limits;
     use crate::memory::MemoryBackend;
@@ -120,7 +121,8 @@ mod tests {
     async fn a_large_reply_for_which_there_is_no_memory_is_refused() {
         let address = ([127, 0, 0, 1], 1).into();
         let facts = Box::new(Facts::default);
-        let server = ServerState::new(address, MAX_BUFFERED_BYTES, Settings::default(), facts);
+        let (data, settings) = (DataMemory::default(), Settings::default());
+        let server = ServerState::new(address, MAX_BUFFERED_BYTES, data, settings, facts);
         let backend = MemoryBackend::even(Partition::Hash, 1, Limits::default());
         let socket = Socket { address, local_address: address, descriptor: 0 };
         let mut session = Session::new(server.clients.register(socket).client.clone());

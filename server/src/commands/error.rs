@@ -143,6 +143,7 @@ impl CommandError {
             Failure::Infinite => Self::Infinite,
             Failure::TooLong => Self::TooLong,
             Failure::TooMuch => Self::ReplyTooLong { limit: reply_limit },
+            Failure::OutOfMemory => Self::OutOfMemory,
         }
     }
 }

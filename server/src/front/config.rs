@@ -14,6 +14,8 @@ pub struct FrontConfig {
     /// The most bytes that all clients together may hold in requests that have not arrived whole
     /// and in replies that have not been read.
     pub max_buffered_bytes: usize,
+    /// The nodes of the cluster. What one of them lets in grows the others as well.
+    pub nodes: u64,
 }
 
 impl Default for FrontConfig {
@@ -22,6 +24,7 @@ impl Default for FrontConfig {
             max_unsent_bytes: 8 * 1024 * 1024,
             stall_timeout: Duration::from_secs(60),
             max_buffered_bytes: 128 * 1024 * 1024,
+            nodes: 1,
         }
     }
 }

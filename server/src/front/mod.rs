@@ -6,6 +6,7 @@ mod connection;
 pub use self::config::FrontConfig;
 use self::connection::Connection;
 use crate::backend::Backend;
+use crate::kv::DataMemory;
 use crate::server_state::{FactsHook, ServerState};
 use crate::session::Socket;
 use crate::settings::Settings;
@@ -55,8 +56,9 @@ impl RespServer {
         let failed = |source| BindError { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
-        let state = Arc::new(ServerState::new(bound, config.max_buffered_bytes, settings, facts));
-        Ok(Self { listener, config, state })
+        let data = DataMemory::new(settings.max_memory_bytes, config.nodes);
+        let state = ServerState::new(bound, config.max_buffered_bytes, data, settings, facts);
+        Ok(Self { listener, config, state: Arc::new(state) })
     }
 
     /// The address that it listens on, with the port that the system chose if none was given.

@@ -1,6 +1,7 @@
 //! The map of a store, which keeps account of what it takes.
 
-use super::memory::{DataMemory, entry_bytes};
+use super::footprint::entry_bytes;
+use super::memory::DataMemory;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -18,6 +19,10 @@ impl Entries {
     /// No entries, which will be counted in `memory`.
     pub(super) fn new(memory: Arc<DataMemory>) -> Self {
         Self { map: BTreeMap::new(), bytes: 0, memory }
+    }
+
+    pub(super) fn memory(&self) -> Arc<DataMemory> {
+        Arc::clone(&self.memory)
     }
 
     pub(super) fn insert(&mut self, key: Bytes, value: Bytes) {

@@ -1,35 +1,44 @@
 //! What the stores of a node hold together, and what writes under way may add.
 
-use std::sync::Arc;
+use super::message::{Answer, Command, Failure};
+use bytes::Bytes;
+use logboat::CommandAdmission;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What an entry takes beside its key and its value, about: its place in the map, and what the
-/// allocator adds to two allocations.
-const ENTRY_BYTES: u64 = 144;
-
 /// The memory of all stores of a node.
-#[derive(Debug, Default)]
+///
+/// Every node counts for itself, so what is counted decides nothing in a state machine. The leader
+/// of a group decides before a command is proposed. A node also grows by what other nodes let in,
+/// so each lets in a part of what is left.
+#[derive(Debug)]
 pub struct DataMemory {
     held_bytes: AtomicU64,
-    /// What writes that were let in and have no answer yet may add.
+    /// What commands that were let in here and have no outcome yet may add.
     growing_bytes: AtomicU64,
+    /// What may be held; 0 is no limit.
+    max_bytes: u64,
+    /// How many nodes let commands in.
+    nodes: u64,
 }
 
 impl DataMemory {
+    /// Memory of which nothing is held, on one of so many nodes; 0 bytes are no limit.
+    #[must_use]
+    pub const fn new(max_bytes: u64, nodes: u64) -> Self {
+        let (held_bytes, growing_bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { held_bytes, growing_bytes, max_bytes, nodes }
+    }
+
     /// What keys and values take, in bytes.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {
         self.held_bytes.load(Ordering::Relaxed)
     }
 
-    /// Lets a write in that may add `bytes`, if no more than `max_bytes` is held then; 0 is no
-    /// limit. What is let in counts until it is dropped.
+    /// Whether so much more may be held.
     #[must_use]
-    pub fn admit(self: &Arc<Self>, bytes: u64, max_bytes: u64) -> Option<Growth> {
-        let growing = self.growing_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-        let growth = Growth { memory: Arc::clone(self), bytes };
-        let fits = max_bytes == 0 || self.held_bytes().saturating_add(growing) <= max_bytes;
-        fits.then_some(growth)
+    pub fn has_room_for(&self, bytes: u64) -> bool {
+        self.max_bytes == 0 || self.held_bytes().saturating_add(bytes) <= self.max_bytes
     }
 
     pub(super) fn add(&self, bytes: u64) {
@@ -41,37 +50,77 @@ impl DataMemory {
     }
 }
 
-/// A write that was let in.
-#[derive(Debug)]
-pub struct Growth {
-    memory: Arc<DataMemory>,
-    bytes: u64,
-}
-
-impl Drop for Growth {
-    fn drop(&mut self) {
-        self.memory.growing_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+impl Default for DataMemory {
+    /// Memory without a limit.
+    fn default() -> Self {
+        Self::new(0, 1)
     }
 }
 
-/// What an entry takes.
-pub(super) const fn entry_bytes(key_bytes: usize, value_bytes: usize) -> u64 {
-    ENTRY_BYTES + key_bytes as u64 + value_bytes as u64
+impl CommandAdmission for DataMemory {
+    fn admit(&self, command: &Bytes) -> Result<u64, Bytes> {
+        // What is no command changes nothing, and is answered by the state machine.
+        let growth = Command::decode_shared(command).ok().and_then(|it| it.growth_bytes());
+        let Some(bytes) = growth.filter(|_| self.max_bytes > 0) else { return Ok(0) };
+        let growing = self.growing_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        let room = self.max_bytes.saturating_sub(self.held_bytes());
+        if growing.saturating_mul(self.nodes) <= room {
+            return Ok(bytes);
+        }
+        self.release(bytes);
+        Err(Answer::Failed(Failure::OutOfMemory).encode())
+    }
+
+    fn release(&self, bytes: u64) {
+        self.growing_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kv::footprint::entry_bytes;
+
+    /// A command that may add so much.
+    fn append(bytes: u64) -> Bytes {
+        let value = Bytes::from(vec![b'v'; (bytes - entry_bytes(0, 0)) as usize]);
+        Command::Append { key: Bytes::new(), value, limit_bytes: u64::MAX }.encode()
+    }
 
     #[test]
-    fn writes_under_way_count_until_they_end() {
-        let memory = Arc::new(DataMemory::default());
-        memory.add(50);
-        let first = memory.admit(30, 100).unwrap();
-        assert!(memory.admit(30, 100).is_none());
-        assert!(memory.admit(30, 0).is_some());
-        drop(first);
-        assert!(memory.admit(50, 100).is_some());
-        assert!(memory.admit(u64::MAX, 100).is_none());
+    fn commands_under_way_count_until_they_end() {
+        let memory = DataMemory::new(1_000, 1);
+        memory.add(500);
+        let refused = Answer::Failed(Failure::OutOfMemory).encode();
+        assert_eq!(memory.admit(&append(300)), Ok(300));
+        assert_eq!(memory.admit(&append(300)), Err(refused.clone()));
+        memory.release(300);
+        assert_eq!(memory.admit(&append(500)), Ok(500));
+        let nothing = Command::SetRange {
+            key: Bytes::new(),
+            offset: u64::MAX,
+            value: Bytes::from_static(b"x"),
+            limit_bytes: u64::MAX,
+        };
+        assert_eq!(memory.admit(&nothing.encode()), Err(refused));
+        assert_eq!(memory.growing_bytes.load(Ordering::Relaxed), 500);
+    }
+
+    #[test]
+    fn what_only_removes_and_what_makes_no_sense_is_let_in() {
+        let memory = DataMemory::new(1, 1);
+        memory.add(500);
+        let delete = Command::Delete { keys: vec![Bytes::from_static(b"k")] };
+        for command in [delete.encode(), Command::Clear.encode(), Bytes::from_static(b"garbage")] {
+            assert_eq!(memory.admit(&command), Ok(0));
+        }
+    }
+
+    #[test]
+    fn nodes_together_let_in_no_more_than_one_holds() {
+        let memory = DataMemory::new(1_000, 3);
+        assert_eq!(memory.admit(&append(300)), Ok(300));
+        assert!(memory.admit(&append(200)).is_err());
+        assert!(DataMemory::default().admit(&append(1_000_000)).is_ok());
     }
 }

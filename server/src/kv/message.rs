@@ -2,7 +2,7 @@
 
 mod codec;
 
-use super::memory::entry_bytes;
+use super::footprint::entry_bytes;
 use crate::layout::Partition;
 use bytes::Bytes;
 
@@ -214,6 +214,8 @@ pub enum Failure {
     TooLong,
     /// The answer would be longer than allowed.
     TooMuch,
+    /// The leader's node holds as much as it may. Decided before the command is proposed.
+    OutOfMemory,
 }
 
 /// The state machine's answer.

@@ -4,6 +4,7 @@
 mod big;
 mod entries;
 mod extended;
+mod footprint;
 mod memory;
 mod message;
 mod number;
@@ -11,7 +12,7 @@ mod snapshot;
 mod store;
 mod wire;
 
-pub use memory::{DataMemory, Growth};
+pub use memory::DataMemory;
 pub use message::{Answer, Command, Condition, Failure, Query, VERSION};
 pub use number::parse_integer;
 pub use snapshot::SnapshotWriter;

@@ -34,6 +34,12 @@ impl Store {
         Self { entries: Entries::new(memory) }
     }
 
+    /// Where what it holds is counted.
+    #[must_use]
+    pub fn memory(&self) -> Arc<DataMemory> {
+        self.entries.memory()
+    }
+
     /// Carries out an encoded [`Command`] and returns the encoded [`Answer`]. Deterministic and
     /// total: bytes that are no command change nothing and answer [`Failure::Malformed`].
     pub fn apply(&mut self, command: &[u8]) -> Bytes {

@@ -3,6 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 use logboat_server::commands::{Context, execute};
+use logboat_server::kv::DataMemory;
 use logboat_server::layout::Partition;
 use logboat_server::limits::Limits;
 use logboat_server::memory::MemoryBackend;
@@ -89,8 +90,9 @@ async fn serve<'a>(partition: Partition, pieces: impl Iterator<Item = &'a [u8]>)
     let (requests, error) = parse(pieces);
     let backend = MemoryBackend::even(partition, 4, LIMITS);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    let server =
-        ServerState::new(address, usize::MAX, Settings::default(), Box::new(Facts::default));
+    let (data, settings) = (DataMemory::default(), Settings::default());
+    let facts = Box::new(Facts::default);
+    let server = ServerState::new(address, usize::MAX, data, settings, facts);
     let socket = Socket { address, local_address: address, descriptor: 0 };
     let registration = server.clients.register(socket);
     let mut session = Session::new(registration.client.clone());

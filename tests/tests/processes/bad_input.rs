@@ -343,6 +343,40 @@ fn a_node_whose_log_lines_nobody_takes_goes_on() -> TestResult {
 }
 
 #[test]
+fn what_a_node_holds_is_bounded_for_clients_of_all_nodes() -> TestResult {
+    let mut cluster = Cluster::new(&spec(3, &["--groups", "1"]))?;
+    for (node, limit) in [(1, "1000000"), (2, "1000000"), (3, "0")] {
+        let options = &mut cluster.node_mut(node).spec_mut().options;
+        options.extend(["--max-memory".to_owned(), limit.to_owned()]);
+    }
+    cluster.start_all()?;
+    // Its own limit lets everything in, so others must refuse.
+    eventually("node 3 to lead nothing", || {
+        Ok((cluster.node(3).status()?["leaders"] == 0).then_some(()))
+    })?;
+    let mut client = cluster.node(3).client()?;
+    let oom = "OOM command not allowed when used memory > 'maxmemory'.";
+    for command in [
+        redis::cmd("SETRANGE").arg("large").arg(2_000_000).arg("x"),
+        redis::cmd("SET").arg("large").arg("v".repeat(2_000_000)),
+        redis::cmd("MSET").arg("large").arg("v".repeat(2_000_000)),
+        redis::cmd("APPEND").arg("large").arg("v".repeat(2_000_000)),
+    ] {
+        assert_eq!(refusal(command.query::<()>(&mut client)), oom);
+    }
+    let value = "v".repeat(100_000);
+    let mut refused = None;
+    for number in 0..10 {
+        refused = refused.or(set(&mut client, &format!("key:{number}"), &value).err());
+    }
+    assert_eq!(refusal::<()>(Err(refused.expect("less than a million bytes fit"))), oom);
+    assert_eq!(get(&mut client, "key:0")?, Some(value.clone()));
+    redis::cmd("DEL").arg("key:0").arg("key:1").arg("key:2").query::<()>(&mut client)?;
+    set(&mut client, "more", &value)?;
+    Ok(())
+}
+
+#[test]
 fn what_a_node_holds_is_bounded() -> TestResult {
     let mut cluster = Cluster::new(&spec(1, &["--groups", "2", "--max-memory", "1000000"]))?;
     cluster.start_all()?;

@@ -1,12 +1,17 @@
 //! Requests at a replica: how they get to the core, and how the core's answers get back.
 
+use crate::admission::ticket::Ticket;
+use crate::background::guard::contain;
 use crate::error::RequestError;
 use crate::replica::group::Group;
 use crate::replica::pending::Read;
 use crate::replica::request::{BatchReply, Request, Responder, one_answer};
 use crate::replica::run_context::RunContext;
 use crate::request::encoding::decode_list;
-use logboat_raft::{Commands, Input, LogId, ReadMode, ReadToken, Refusal};
+use crate::request::kind::Answer;
+use crate::state_machine::CommandAdmission;
+use bytes::Bytes;
+use logboat_raft::{Commands, Input, LogId, ReadMode, ReadToken, Refusal, RoleKind};
 use smallvec::SmallVec;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,14 +25,34 @@ pub(super) struct Requests {
     reads: SmallVec<[(ReadMode, Vec<Read>); 1]>,
 }
 
+/// The admission of a group's state machine, while the group's replica leads.
+pub(super) type Admission<'a> = Option<&'a Arc<dyn CommandAdmission>>;
+
 impl Requests {
-    pub(super) fn propose(&mut self, run: &mut RunContext<'_>, request: Request) {
-        self.commands.push(request.body);
-        run.scratch.proposing.push(request.responder);
+    /// Adds a command, unless the state machine's admission answers it.
+    pub(super) fn propose(
+        &mut self,
+        run: &mut RunContext<'_>,
+        admission: Admission<'_>,
+        request: Request,
+    ) {
+        let Request { body, mut responder } = request;
+        match admission.map(|admission| admit(admission, &body)) {
+            Some(Err(answer)) => return responder.answer(run.turn, answer),
+            Some(Ok(ticket)) => responder.hold(ticket),
+            None => {}
+        }
+        self.commands.push(body);
+        run.scratch.proposing.push(responder);
     }
 
     /// Adds the commands of a list, which get one reply together.
-    pub(super) fn propose_all(&mut self, run: &mut RunContext<'_>, request: Request) {
+    pub(super) fn propose_all(
+        &mut self,
+        run: &mut RunContext<'_>,
+        admission: Admission<'_>,
+        request: Request,
+    ) {
         let Request { body, responder } = request;
         let Some(list) = decode_list(body) else {
             return responder.answer(run.turn, Err(RequestError::Stopped));
@@ -36,9 +61,10 @@ impl Requests {
             return responder.answer(run.turn, one_answer(&[]));
         }
         let reply = BatchReply::new(list.len(), responder);
-        for (number, command) in list.into_iter().enumerate() {
-            self.commands.push(command);
-            run.scratch.proposing.push(Responder::Batched { reply: Arc::clone(&reply), number });
+        for (number, body) in list.into_iter().enumerate() {
+            let reply = Arc::clone(&reply);
+            let responder = Responder::Batched { reply, number, ticket: None };
+            self.propose(run, admission, Request { body, responder });
         }
     }
 
@@ -51,7 +77,24 @@ impl Requests {
     }
 }
 
+/// The ticket of a command that the state machine's admission lets in, or the answer to one that it
+/// refuses.
+fn admit(admission: &Arc<dyn CommandAdmission>, body: &Bytes) -> Result<Option<Ticket>, Answer> {
+    match contain(|| admission.admit(body)) {
+        Ok(Ok(amount)) => Ok(Ticket::of(admission, amount)),
+        Ok(Err(answer)) => Err(Ok(answer)),
+        // The panic has been printed. Nothing was done for the command.
+        Err(_) => Err(Err(RequestError::Stopped)),
+    }
+}
+
 impl Group {
+    /// The state machine's admission, which counts where commands are proposed.
+    pub(super) fn admission(&self) -> Admission<'_> {
+        let leads = self.raft.role() == RoleKind::Leader && !self.halted;
+        self.command_admission.as_ref().filter(|_| leads)
+    }
+
     /// Hands the requests of this run to the core.
     pub(super) fn take_in(&mut self, run: &mut RunContext<'_>, requests: Requests) {
         if !requests.commands.is_empty() {
@@ -133,7 +176,6 @@ mod tests {
     use crate::replica::run_context::RunScratch;
     use crate::turn::Turn;
     use crate::turn::storage::Storage;
-    use bytes::Bytes;
     use logboat_raft::GroupId;
     use std::io;
 
@@ -163,7 +205,7 @@ mod tests {
         let garbled = Bytes::from_static(b"\x02\0\0\0\x09\0\0\0");
         let permit = admission.admit(garbled.len()).unwrap();
         let (request, mut answer) = Request::local(garbled, permit);
-        requests.propose_all(&mut run, request);
+        requests.propose_all(&mut run, None, request);
         assert_eq!(answer.try_recv(), Ok(Err(RequestError::Stopped)));
         assert!(requests.commands.is_empty() && run.scratch.proposing.is_empty());
     }

@@ -62,7 +62,7 @@ impl<B: Backend> Context<'_, B> {
         &self,
         commands: Vec<(RangeId, Command)>,
     ) -> Result<Vec<Answer>, CommandError> {
-        let _growth = self.admit(commands.iter().map(|(_, command)| command))?;
+        self.check_memory(commands.iter().map(|(_, command)| command))?;
         let encoded = commands.into_iter().map(|(range, command)| (range, command.encode()));
         let answers = each(self.backend, encoded, |backend: B, range, command| async move {
             backend.propose(range, command).await

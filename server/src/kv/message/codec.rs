@@ -60,7 +60,19 @@ impl Command {
     /// # Errors
     /// Anything else is refused with the reason.
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        let (tag, mut r) = open(Reader::copying(bytes))?;
+        Self::read(Reader::copying(bytes))
+    }
+
+    /// Like [`decode`](Self::decode), but keys and values share the buffer of `bytes`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn decode_shared(bytes: &Bytes) -> Result<Self, WireError> {
+        Self::read(Reader::sharing(bytes))
+    }
+
+    fn read(reader: Reader<'_>) -> Result<Self, WireError> {
+        let (tag, mut r) = open(reader)?;
         let command = match tag {
             0 => Self::Set {
                 key: r.bytes()?,
@@ -273,6 +285,7 @@ impl Failure {
             Self::Infinite => 4,
             Self::TooLong => 5,
             Self::TooMuch => 6,
+            Self::OutOfMemory => 7,
         }
     }
 
@@ -285,6 +298,7 @@ impl Failure {
             4 => Self::Infinite,
             5 => Self::TooLong,
             6 => Self::TooMuch,
+            7 => Self::OutOfMemory,
             tag => return Err(WireError::UnknownTag(tag)),
         })
     }
@@ -445,7 +459,7 @@ mod tests {
                 .prop_map(|(keys, last)| Answer::Listing { keys, last }),
             (vec((bytes(), optional()), 0..5), any::<bool>())
                 .prop_map(|(pairs, more)| Answer::Pairs { pairs, more }),
-            (0..=6u8).prop_map(|code| Answer::Failed(Failure::from_code(code).unwrap())),
+            (0..=7u8).prop_map(|code| Answer::Failed(Failure::from_code(code).unwrap())),
         ]
     }
 
