@@ -24,26 +24,34 @@ struct FollowerRead {
     /// The read index: how far to apply the log before the read is served. `None` until the leader
     /// has named it.
     index: Option<Index>,
+    /// When it is given up.
+    until: Time,
 }
 
 impl FollowerReads {
-    /// Adds a read about which the leader is asked now.
-    pub(crate) fn push(&mut self, token: ReadToken, lease: bool, now: Time) {
+    /// Adds a read about which the leader is asked now, and which waits for `patience` at most.
+    pub(crate) fn push(&mut self, token: ReadToken, lease: bool, now: Time, patience: Duration) {
         if self.unanswered().next().is_none() {
             self.asked_at = now;
         }
-        self.reads.push(FollowerRead { token, lease, index: None });
+        self.reads.push(FollowerRead { token, lease, index: None, until: now + patience });
+    }
+
+    /// When there is something to do: to ask the leader again, or to give a read up.
+    pub(crate) fn deadline(&self, timeout: Duration) -> Option<Time> {
+        let given_up = self.reads.iter().map(|read| read.until).min();
+        self.repeat_at(timeout).into_iter().chain(given_up).min()
     }
 
     /// When the leader's silence means that a question or its answer was lost; `None` when every
     /// read is answered.
-    pub(crate) fn deadline(&self, timeout: Duration) -> Option<Time> {
+    fn repeat_at(&self, timeout: Duration) -> Option<Time> {
         self.unanswered().next().map(|_| self.asked_at + timeout)
     }
 
     /// Whether it is time to ask the leader again. If so, the time begins anew.
     pub(crate) fn repeat(&mut self, now: Time, timeout: Duration) -> bool {
-        let is_due = self.deadline(timeout).is_some_and(|deadline| deadline <= now);
+        let is_due = self.repeat_at(timeout).is_some_and(|deadline| deadline <= now);
         if is_due {
             self.asked_at = now;
         }
@@ -74,6 +82,11 @@ impl FollowerReads {
     /// Takes the reads that the leader has not answered.
     pub(crate) fn take_unanswered(&mut self) -> impl Iterator<Item = ReadToken> {
         self.reads.extract_if(.., |read| read.index.is_none()).map(|read| read.token)
+    }
+
+    /// Takes the reads that have waited for too long.
+    pub(crate) fn take_late(&mut self, now: Time) -> impl Iterator<Item = ReadToken> {
+        self.reads.extract_if(.., move |read| read.until <= now).map(|read| read.token)
     }
 
     /// Takes the reads that can be served by a state machine that has applied `applied`.

@@ -7,6 +7,7 @@ mod timing;
 
 use crate::follower_reads::FollowerReads;
 use crate::log::Log;
+use crate::plausible::TermCredit;
 use crate::{
     Config, Epoch, Fortification, HardState, Index, LogReadTarget, LogWrite, NodeId, Persist,
     Restored, Support, Term, Time, VotersDigest, WriteSeq, quorum,
@@ -26,6 +27,8 @@ pub(crate) struct Replica {
     /// The latest term that the replica has seen (currentTerm, Raft paper, figure 2). It only
     /// grows, and is never behind the term of the last entry.
     pub(crate) term: Term,
+    /// How far messages may still raise the term.
+    pub(crate) term_credit: TermCredit,
     /// For whom the replica voted in `term`, or whom it fortified as that term's leader (votedFor).
     pub(crate) vote: Option<NodeId>,
     /// The fortification of a leader's node, never of this one. It stands while this node supports
@@ -82,6 +85,7 @@ impl Replica {
             config,
             now,
             term: hard_state.term,
+            term_credit: TermCredit::new(now),
             vote: hard_state.vote,
             fortified: hard_state.fortified,
             commit: hard_state.commit.min(log.last()).max(log.snapshot().index),

@@ -108,6 +108,7 @@ impl Role {
     /// Acts on deadlines that have passed.
     pub(crate) fn on_tick(&mut self, step: &mut Step<'_>) {
         let now = step.now();
+        step.refuse_late_reads(self.leader(step.replica));
         match self {
             Self::Follower(follower) => {
                 let rests = follower.is_at_rest(step.replica, step.support);

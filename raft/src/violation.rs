@@ -20,4 +20,12 @@ pub enum Violation {
         /// The replica's term.
         known: Term,
     },
+    /// The message names an index that no log of the group can have reached.
+    #[error("index {index} is not plausible after index {known}")]
+    ImplausibleIndex {
+        /// The message's index.
+        index: Index,
+        /// The last index of the replica.
+        known: Index,
+    },
 }

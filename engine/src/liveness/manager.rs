@@ -202,11 +202,20 @@ impl LivenessManager {
                         if leases { "on" } else { "off" }
                     );
                 }
+                Effect::Implausible(node, boot) => self.refuse(node, boot),
             }
         }
         self.submit(&mut grants, &mut promises);
         drop(state);
         self.send_all(&sends);
+    }
+
+    /// Ends the connection of a peer that claims to have started so often.
+    fn refuse(&self, peer: NodeId, boot: BootCount) {
+        if let Some(transport) = self.transport.get().and_then(Weak::upgrade) {
+            let reason = format!("node {peer} can't have started {boot} times");
+            transport.disconnect(peer, &reason);
+        }
     }
 
     /// Hands to the log what is to be written, with what is to be sent then.

@@ -37,6 +37,7 @@ use logboat_raft::{
     BootCount, Epoch, Grant, Lease, LogPosition, NodeId, RequestSeq, SupportMessage,
     SupportSettings, Time,
 };
+use logboat_transport::MAX_BOOT_STEP;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -94,6 +95,9 @@ pub enum Effect {
     Lease(NodeId, Lease),
     /// Tell whoever runs the node that the peer has other settings than it.
     SettingsDiffer(NodeId, SupportSettings),
+    /// Tell whoever runs the node that the peer claims to have started so often, which it can't
+    /// have since it was last heard, and that this was not believed.
+    Implausible(NodeId, BootCount),
 }
 
 /// The liveness of one node, and of its peers as it sees them.
@@ -397,6 +401,10 @@ impl Liveness {
         let peer = &mut self.peers[at];
         if boot < peer.grant.boot {
             return; // It was on its way for so long that the peer has restarted since.
+        }
+        if boot.0 - peer.grant.boot.0 > MAX_BOOT_STEP {
+            // Believed, it would keep the peer out for good: its true count is lower.
+            return effects.push(Effect::Implausible(peer.node, boot));
         }
         peer.grant.log_end = peer.grant.log_end.advance(log_end);
         if peer.settings.replace(settings) != Some(settings) && settings != own {

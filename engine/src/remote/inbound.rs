@@ -81,7 +81,7 @@ impl Inbox for Inbound {
             }
         }
         for message in newest.0 {
-            self.liveness.receive(from, message);
+            self.support(from, message);
         }
         for (worker, Sorted { messages, bytes }) in self.workers.iter().zip(sorted) {
             let count = messages.len() as u64;
@@ -187,6 +187,23 @@ fn is_obsolete(known: &SupportMessage, later: &SupportMessage) -> bool {
 }
 
 impl Inbound {
+    /// A peer's message about liveness, unless it claims a later start than the one as which the
+    /// peer introduced itself. The count is remembered for good, so it must be true.
+    fn support(&self, from: NodeId, message: SupportMessage) {
+        let SupportMessage::Request { boot, .. } = message else {
+            return self.liveness.receive(from, message);
+        };
+        match self.known_peers.get(from) {
+            Some(known) if boot > known.count => {
+                let reason = format!("start {boot} in the connection of start {}", known.count);
+                if let Some(transport) = self.transport.get().and_then(Weak::upgrade) {
+                    transport.disconnect(from, &reason);
+                }
+            }
+            _ => self.liveness.receive(from, message),
+        }
+    }
+
     /// A part of a snapshot goes to the snapshot thread if it is of use here and there is memory.
     fn chunk(&self, from: NodeId, chunk: SnapshotChunk) {
         match self.admit_part(chunk.group, chunk.data.len()) {

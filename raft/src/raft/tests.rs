@@ -2,9 +2,9 @@
 
 use super::Raft;
 use crate::{
-    Config, Conflict, Entries, Entry, EntryKind, Epoch, GroupId, Index, Input, LogId, MAX_STEP,
-    Message, NodeId, Output, Payload, Restored, RoleKind, Support, Term, Time, Tuning, Violation,
-    VotersDigest, WriteSeq,
+    Config, Conflict, Entries, Entry, EntryKind, Epoch, GroupId, Index, Input, LogId,
+    MAX_INDEX_STEP, MAX_STEP, Message, NodeId, Output, Payload, ReadFrom, ReadMode, ReadToken,
+    Refusal, Restored, RoleKind, Support, Term, Time, Tuning, Violation, VotersDigest, WriteSeq,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -14,7 +14,7 @@ use bytes::Bytes;
 /// an idle one has its voters, its term runs and a few words of queues on the heap.
 #[test]
 fn a_replica_is_small() {
-    assert!(size_of::<Raft>() <= 504, "{} bytes", size_of::<Raft>());
+    assert!(size_of::<Raft>() <= 512, "{} bytes", size_of::<Raft>());
 }
 
 /// The digest of the replica's voters.
@@ -97,6 +97,91 @@ fn a_term_that_no_election_can_have_led_to_is_refused_and_named() {
     // Who is led to the bound leaves the others room to follow.
     assert_ne!(receive(&mut raft, 2, MAX_STEP, vote.clone()), []);
     assert_ne!(receive(&mut replica(), 3, MAX_STEP, vote), []);
+}
+
+#[test]
+fn messages_do_not_take_a_replica_further_than_the_others_follow() {
+    let (mut raft, last) = (replica(), LogId::new(Term(1), Index(1)));
+    let vote = || Payload::Vote { last, transfer: true, voters: voters() };
+    assert_ne!(receive(&mut raft, 2, MAX_STEP, vote()), []);
+    // The next step would be believed here alone.
+    for step in [MAX_STEP, 1] {
+        let (term, known) = (Term(MAX_STEP + step), Term(MAX_STEP));
+        let violation = Violation::ImplausibleTerm { term, known };
+        let refused = Output::Violated { from: NodeId(2), violation };
+        assert_eq!(receive(&mut raft, 2, term.0, vote()), [refused]);
+    }
+    assert_ne!(receive(&mut replica(), 3, raft.term().0, vote()), []);
+    // Elections cost time, which brings back more than they take.
+    let payload = vote();
+    let message = Message { term: Term(MAX_STEP + 1), payload };
+    let (now, mut out) = (Time(1), Vec::new());
+    raft.step(now, &supported(), Input::Receive { from: NodeId(2), message }, &mut out);
+    assert_eq!(raft.term(), Term(MAX_STEP + 1));
+}
+
+/// A replica that fortifies node 2, and has asked it for a read's index.
+fn reader() -> Raft {
+    let mut raft = replica();
+    let payload = Payload::Fortify { commit: Index(0), voters: voters() };
+    let message = Message { term: Term(1), payload };
+    let mode = ReadMode { from: ReadFrom::Any, lease: false };
+    let mut out = Vec::new();
+    let heard = Input::Receive { from: NodeId(2), message };
+    for input in [heard, Input::Read { token: TOKEN, mode }] {
+        raft.step(Time(0), &supporting(), input, &mut out);
+    }
+    raft
+}
+
+/// This node supports node 2.
+fn supporting() -> Support {
+    let mut support = supported();
+    support.of_mut(NodeId(2)).support_for = Some(Epoch(1));
+    support
+}
+
+const TOKEN: ReadToken = ReadToken(7);
+
+fn read_index(index: u64) -> Payload {
+    Payload::ReadIndexReply { token: TOKEN, index: Some(Index(index)), commit: Index(0) }
+}
+
+#[test]
+fn an_index_that_no_log_can_have_reached_is_refused_and_named() {
+    let (from, known, index) = (NodeId(2), Index(0), Index(MAX_INDEX_STEP + 1));
+    let named = Output::Violated { from, violation: Violation::ImplausibleIndex { index, known } };
+    let snapshot = Payload::Snapshot { last: LogId::new(Term(1), index) };
+    assert_eq!(receive(&mut reader(), 2, 1, snapshot), core::slice::from_ref(&named));
+    let reason = Refusal::NotLeader { leader: None };
+    let refused = Output::ReadRefused { token: TOKEN, reason };
+    assert_eq!(receive(&mut reader(), 2, 1, read_index(index.0)), [named, refused]);
+}
+
+#[test]
+fn only_the_leader_says_how_far_a_read_must_wait() {
+    let mut raft = reader();
+    assert_eq!(receive(&mut raft, 3, 1, read_index(0)), []);
+    assert_eq!(receive(&mut raft, 2, 1, read_index(0)), [Output::ReadReady { token: TOKEN }]);
+}
+
+#[test]
+fn a_read_that_waits_for_what_never_comes_is_given_up() {
+    let leader = Some(NodeId(2));
+    for answered in [true, false] {
+        let mut raft = reader();
+        if answered {
+            assert_eq!(receive(&mut raft, 2, 1, read_index(1_000)), []);
+        }
+        let mut out = Vec::new();
+        while !out.iter().any(|output| matches!(output, Output::ReadRefused { .. })) {
+            let deadline = raft.next_deadline(&supporting()).expect("the read has one");
+            out.clear();
+            raft.step(deadline, &supporting(), Input::Tick, &mut out);
+        }
+        let reason = Refusal::NotLeader { leader };
+        assert!(out.contains(&Output::ReadRefused { token: TOKEN, reason }), "{out:?}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A follower: takes what the leader of its term sends, fortifies the leader's node, and waits for
 //! a leader when there is none.
 
+use crate::plausible::is_index_plausible;
 use crate::replica::Replica;
 use crate::step::Step;
 use crate::{
@@ -101,6 +102,10 @@ impl Follower {
     /// A snapshot that ends at an entry which the log holds only tells that the entry is committed:
     /// nothing has to be restored, and what follows in the log stays.
     pub(crate) fn on_snapshot(step: &mut Step<'_>, leader: NodeId, last: LogId) {
+        let (index, known) = (last.index, step.replica.log.last());
+        if !is_index_plausible(known, index) {
+            return step.violated(leader, Violation::ImplausibleIndex { index, known });
+        }
         let news = fortify(step, leader);
         if last.index > step.replica.commit {
             if step.replica.log.holds(last) {

@@ -19,7 +19,8 @@ impl Role {
             return;
         }
         let (term, known) = (message.term, step.replica.term);
-        if !is_plausible(known.0, term.0) {
+        let covered = step.replica.term_credit.covers(step.now(), term.0.saturating_sub(known.0));
+        if !is_plausible(known.0, term.0) || !covered {
             return step.violated(from, Violation::ImplausibleTerm { term, known });
         }
         if !self.meet_term(step, from, &message) {
@@ -48,8 +49,10 @@ impl Role {
             (Self::Follower(_) | Self::PreCandidate(_), Payload::TimeoutNow) => {
                 self.on_timeout_now(step);
             }
-            (Self::Follower(_), Payload::ReadIndexReply { token, index, commit }) => {
-                step.on_read_index(token, index, commit);
+            (Self::Follower(follower), Payload::ReadIndexReply { token, index, commit })
+                if follower.leader == Some(from) =>
+            {
+                step.on_read_index(from, token, index, commit);
             }
             (Self::Leader(leader), Payload::ReadIndex { token, lease }) => {
                 leader.on_read(step, Reader::Follower(from, token), lease);
@@ -67,14 +70,13 @@ impl Role {
                 leader.on_fortified(step, from, epoch, applied);
             }
             // What a leader sends found a follower, unless two claim to lead the same term, which
-            // votes on disk rule out. The rest are answers to a role that was given up since.
+            // votes on disk rule out. The rest are answers to a role that was given up since, or
+            // were not asked for.
             (
                 Self::Leader(_) | Self::Candidate(_) | Self::PreCandidate(_),
-                Payload::AppendEntries { .. }
-                | Payload::Fortify { .. }
-                | Payload::Snapshot { .. }
-                | Payload::ReadIndexReply { .. },
+                Payload::AppendEntries { .. } | Payload::Fortify { .. } | Payload::Snapshot { .. },
             )
+            | (_, Payload::ReadIndexReply { .. })
             | (Self::Leader(_) | Self::Candidate(_), Payload::TimeoutNow)
             | (
                 Self::Follower(_) | Self::PreCandidate(_) | Self::Candidate(_),
@@ -118,6 +120,8 @@ impl Role {
                     return false;
                 }
                 self.step_down(step, is_leaders.then_some(from));
+                let raised = message.term.0 - step.replica.term.0;
+                step.replica.term_credit.spend(step.replica.now, raised);
                 step.replica.enter_term(message.term);
             }
             Ordering::Equal => {}

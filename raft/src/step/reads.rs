@@ -2,14 +2,18 @@
 //! section 6.4), applies the log up to there, and answers.
 
 use super::Step;
-use crate::{Index, NodeId, Output, Payload, ReadToken, Refusal};
+use crate::plausible::is_index_plausible;
+use crate::{Index, NodeId, Output, Payload, ReadToken, Refusal, Violation};
 use alloc::vec::Vec;
+
+/// For how many election timeouts a follower's read waits. Who reads does better elsewhere then.
+const PATIENCE: u32 = 4;
 
 impl Step<'_> {
     /// Asks the leader for the index to read at.
     pub(crate) fn ask_leader(&mut self, leader: NodeId, token: ReadToken, lease: bool) {
-        let now = self.now();
-        self.replica.follower_reads.push(token, lease, now);
+        let (now, patience) = (self.now(), self.replica.election_timeout() * PATIENCE);
+        self.replica.follower_reads.push(token, lease, now, patience);
         self.send_in_term(leader, Payload::ReadIndex { token, lease });
     }
 
@@ -27,12 +31,24 @@ impl Step<'_> {
 
     /// Takes the leader's answer: an index to read at, or a refusal. `commit` is what the leader
     /// knows to be committed of what this replica holds.
-    pub(crate) fn on_read_index(&mut self, token: ReadToken, index: Option<Index>, commit: Index) {
+    pub(crate) fn on_read_index(
+        &mut self,
+        leader: NodeId,
+        token: ReadToken,
+        named: Option<Index>,
+        commit: Index,
+    ) {
+        let last = self.replica.log.last();
+        let index = named.filter(|index| is_index_plausible(last, *index));
         if !self.replica.follower_reads.answer(token, index) {
             return; // Answered before, or refused when the leader changed.
         }
+        if let Some(index) = named
+            && !is_index_plausible(last, index)
+        {
+            self.violated(leader, Violation::ImplausibleIndex { index, known: last });
+        }
         if index.is_some() {
-            let last = self.replica.log.last();
             self.replica.commit_to(commit.min(last));
             self.apply();
         } else {
@@ -53,6 +69,14 @@ impl Step<'_> {
     pub(crate) fn serve_follower_reads(&mut self) {
         let ready = self.replica.follower_reads.take_ready(self.replica.applied);
         self.out.extend(ready.map(|token| Output::ReadReady { token }));
+    }
+
+    /// Refuses the reads that have waited for too long, be it for an answer or for what it names.
+    pub(crate) fn refuse_late_reads(&mut self, leader: Option<NodeId>) {
+        let (now, reason) = (self.now(), Refusal::NotLeader { leader });
+        for token in self.replica.follower_reads.take_late(now) {
+            self.out.push(Output::ReadRefused { token, reason });
+        }
     }
 
     /// Refuses a read of a reader here.

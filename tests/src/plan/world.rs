@@ -180,8 +180,8 @@ impl World {
                 Effect::SupportFromChanged(peer, epoch) => {
                     self.post_to_all(id, || Posted::SupportFrom(peer, epoch));
                 }
-                // Nobody reads, and all nodes have the same settings.
-                Effect::Lease(..) | Effect::SettingsDiffer(..) => {}
+                // Nobody reads, all nodes have the same settings, and none lies.
+                Effect::Lease(..) | Effect::SettingsDiffer(..) | Effect::Implausible(..) => {}
             }
         }
         self.write(id);

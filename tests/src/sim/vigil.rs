@@ -196,6 +196,9 @@ impl Process {
                     assert_eq!(settings.timeout, timing.support_timeout, "of node {peer}");
                     assert!(plan.settings_differ(), "node {peer} has no other settings");
                 }
+                Effect::Implausible(peer, boot) => {
+                    panic!("node {peer} has not started {boot} times");
+                }
             }
         }
         self.submit(hardware, &mut submission, scene);

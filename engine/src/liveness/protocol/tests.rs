@@ -20,6 +20,8 @@ struct Host {
     liveness: Liveness,
     grants: BTreeMap<NodeId, Grant>,
     lease: Option<Lease>,
+    /// The boot counts that it did not believe.
+    disbelieved: Vec<BootCount>,
 }
 
 impl Host {
@@ -35,7 +37,7 @@ impl Host {
     ) -> Self {
         let boot = BootCount(1);
         let liveness = Liveness::new(own, [LEADER, SUPPORTER], boot, true, &grants, timing, now);
-        Self { own, liveness, grants, lease: None }
+        Self { own, liveness, grants, lease: None, disbelieved: Vec::new() }
     }
 
     /// Does something; answers what it sends, and the settings of which it complains.
@@ -56,6 +58,7 @@ impl Host {
                 }
                 Effect::Lease(_, lease) => self.lease = Some(lease),
                 Effect::SettingsDiffer(_, settings) => differing.push(settings),
+                Effect::Implausible(_, boot) => self.disbelieved.push(boot),
                 Effect::SupportForChanged(..) | Effect::SupportFromChanged(..) => {}
             }
         }
@@ -212,6 +215,27 @@ fn a_node_that_is_not_founded_asks_for_nothing_and_promises_nothing() {
 fn request_of(seq: u64, log_end: LogPosition) -> SupportMessage {
     let (boot, seq, settings) = (BootCount(1), RequestSeq(seq), TIMING.settings());
     SupportMessage::Request { boot, seq, heard: true, settings, log_end, leaving: false }
+}
+
+#[test]
+fn a_boot_count_that_no_restarts_led_to_is_refused_and_named() {
+    let mut host = Host::new(SUPPORTER, TIMING);
+    let mut claims = |boot| {
+        let settings = TIMING.settings();
+        let log_end = LogPosition::default();
+        let (heard, leaving, boot) = (true, false, BootCount(boot));
+        let request =
+            SupportMessage::Request { boot, seq: RequestSeq(1), heard, settings, log_end, leaving };
+        host.step(|liveness, effects| liveness.receive(LEADER, request, ms(1), effects)).0.len()
+    };
+    assert_eq!(claims(7), 1);
+    for absurd in [8 + MAX_BOOT_STEP, 1 << 56] {
+        assert_eq!(claims(absurd), 0);
+    }
+    assert_eq!(claims(7), 1, "the true count still holds");
+    assert_eq!(claims(8), 1);
+    assert_eq!(host.grants[&LEADER].boot, BootCount(8));
+    assert_eq!(host.disbelieved, [8 + MAX_BOOT_STEP, 1 << 56].map(BootCount));
 }
 
 #[test]
