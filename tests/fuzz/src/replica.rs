@@ -189,9 +189,6 @@ impl Host {
             _ => {
                 let from = node(input)?;
                 let message = self.message(input)?;
-                if self.replaces_committed(&message) {
-                    return Ok(());
-                }
                 Input::Receive { from, message }
             }
         };
@@ -239,20 +236,6 @@ impl Host {
         Ok(message)
     }
 
-    /// Whether an append contradicts what is committed, as no leader's does.
-    fn replaces_committed(&self, message: &Message) -> bool {
-        let Payload::AppendEntries { entries, .. } = &message.payload else {
-            return false;
-        };
-        let snapshot = self.written.snapshot;
-        let holds = |entry: &Entry| match self.written.entries.get(&entry.index) {
-            Some(own) => own.term == entry.term,
-            None => entry.index < snapshot.index || entry.id() == snapshot,
-        };
-        let mut committed = entries.iter().filter(|entry| entry.index <= self.raft.commit());
-        committed.any(|entry| !holds(entry))
-    }
-
     fn commands(&self, input: &mut Unstructured<'_>) -> Result<Vec<Bytes>> {
         let count = input.int_in_range(0..=3)?;
         (0..count).map(|_| Ok(Bytes::from(vec![1; input.int_in_range(0..=90)?]))).collect()
@@ -291,18 +274,25 @@ impl Host {
     }
 
     fn step(&mut self, input: Input) {
+        let committed = self.raft.commit();
         let mut out = Vec::new();
         self.raft.step(self.now, &self.support, input, &mut out);
         self.raft.invariants();
         for output in out {
-            self.obey(output);
+            self.obey(output, committed);
         }
     }
 
-    fn obey(&mut self, output: Output) {
+    /// Carries out an output of a step before which the entries up to `committed` were known to be
+    /// committed.
+    fn obey(&mut self, output: Output, committed: Index) {
         match output {
             Output::Persist(persist) => {
                 assert_eq!(persist.seq, self.newest.next(), "seqs have no gaps");
+                if let LogWrite::Append(entries) = &persist.log {
+                    let first = entries.first().expect("something is appended");
+                    assert!(first.index > committed, "what is committed stays");
+                }
                 self.newest = persist.seq;
                 self.written.write(persist.clone());
                 self.unsynced.push_back(persist);
