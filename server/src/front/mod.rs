@@ -16,9 +16,13 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time;
+
+/// How many connections may wait to be accepted, if the system allows so many. When a node stops,
+/// all of its clients come to the others at once. Who finds no place tries again after a second.
+const BACKLOG: u32 = 4_096;
 
 /// How long to wait after a failed accept; it fails again at once while descriptors are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -54,7 +58,7 @@ impl RespServer {
         facts: FactsHook,
     ) -> Result<Self, BindError> {
         let failed = |source| BindError { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let listener = listen(address).map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let data = DataMemory::new(settings.max_memory_bytes, config.nodes);
         let state = ServerState::new(bound, config.max_buffered_bytes, data, settings, facts);
@@ -141,6 +145,15 @@ impl RespServer {
     }
 }
 
+/// Listens on an address, with room for many connections.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A node that starts again takes over its port while old connections linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Sets the TCP keepalive. The operating system probes a client that has been silent for so long.
 /// Three probes without an answer, each a third of the time after the one before, end the
 /// connection.
@@ -179,6 +192,26 @@ mod tests {
         let connection = server.admit(stream, peer, &backend).unwrap();
         let socket = SockRef::from(connection.stream());
         socket.keepalive().unwrap().then(|| socket.tcp_keepalive_time().unwrap())
+    }
+
+    #[tokio::test]
+    async fn clients_that_come_all_at_once_find_a_place() {
+        const CLIENTS: usize = 600;
+        let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn");
+        let allowed = allowed.ok().and_then(|text| text.trim().parse().ok());
+        if allowed.is_some_and(|allowed: usize| allowed < CLIENTS) {
+            return println!("not tested: the system allows too few");
+        }
+        let address = ([127, 0, 0, 1], 0).into();
+        let (settings, facts) = (Settings::default(), Box::new(Facts::default));
+        let server = RespServer::bind(address, FrontConfig::default(), settings, facts);
+        let server = server.await.unwrap();
+        let address = server.local_address();
+        let patience = Duration::from_secs(20);
+        // Nobody accepts yet.
+        let connect = |_| std::net::TcpStream::connect_timeout(&address, patience);
+        let connected: Result<Vec<_>, _> = (0..CLIENTS).map(connect).collect();
+        assert_eq!(connected.map(|clients| clients.len()).ok(), Some(CLIENTS));
     }
 
     #[tokio::test]
