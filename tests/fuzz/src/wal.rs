@@ -20,6 +20,8 @@ const BLOCK_BYTES: usize = 4096;
 /// Bytes of a batch header.
 const BATCH_HEADER_BYTES: usize = 32;
 const SALT: u64 = 77;
+/// The node whose log it is.
+const OWN: NodeId = NodeId(1);
 
 /// Recovers from files whose segment headers are right and whose batches and records are arbitrary.
 /// Most have right checksums, so that recovery reads their contents.
@@ -90,9 +92,9 @@ fn open_and_use(disk: &SimDisk) -> Option<Recovered> {
 fn check_group(wal: &InlineWal<SimDisk>, group: GroupId, state: &Restored) {
     let config = Config {
         group,
-        node: NodeId(1),
-        preferred: NodeId(1),
-        voters: [NodeId(1)].into(),
+        node: OWN,
+        preferred: OWN,
+        voters: [OWN].into(),
         seed: 1,
         tuning: Arc::new(Tuning::default()),
     };
@@ -107,6 +109,11 @@ fn check_group(wal: &InlineWal<SimDisk>, group: GroupId, state: &Restored) {
         assert_eq!(entry.index, Index(index));
         entry.verify(group).expect("what is served is what was made");
     }
+}
+
+/// A node that the replicas here may fortify, so not their own.
+fn other_node(number: u64) -> NodeId {
+    NodeId(if number == OWN.0 { OWN.0 + 1 } else { number })
 }
 
 fn entry(group: GroupId, term: Term, index: Index, bytes: usize) -> Entry {
@@ -178,7 +185,7 @@ fn writes(input: &mut Unstructured<'_>, state: &Recovered) -> Result<Vec<(GroupI
                     .collect(),
             ),
         };
-        let (leader, epoch) = (NodeId(kind.into()), Epoch(size.into()));
+        let (leader, epoch) = (other_node(kind.into()), Epoch(size.into()));
         let fortified = (size % 2 == 0).then_some(Fortification { leader, epoch, term });
         let hard_state = Some(HardState {
             term,
@@ -300,12 +307,15 @@ fn record(input: &mut Unstructured<'_>, body: &mut Vec<u8>) -> Result<()> {
     match kind {
         1 => {
             let flags: u8 = input.arbitrary()?;
-            header.push(flags);
+            let is_fortified = flags & 2 != 0;
+            // Who fortifies a leader has voted in its term.
+            header.push(flags | u8::from(is_fortified));
             put(&mut header, number(input)?);
             put(&mut header, number(input)?);
-            if flags & 2 != 0 {
+            if is_fortified {
+                put(&mut header, other_node(number(input)?).0);
                 put(&mut header, number(input)?);
-                put(&mut header, number(input)?);
+                put(&mut header, number(input)?.min(id.term.0));
             }
         }
         2 | 5 => {
