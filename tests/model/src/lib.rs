@@ -1,5 +1,6 @@
-//! A model of node liveness and fortified leaders, of which a checker visits every state within
-//! bounds.
+//! Two models, of which a checker visits every state within bounds. [`Liveness`] is of node
+//! liveness and fortified leaders, [`membership`] of changes of members. What follows is about the
+//! first one.
 //!
 //! Tests of real code run it in many ways, but never in all. A model leaves out all but the rules,
 //! so that there are few enough ways to try them all. Below are these rules in words, and then what
@@ -126,8 +127,8 @@
 //! - Steps and messages that can make no difference, with their reasons in `reduction`. A test goes
 //!   through small bounds without leaving them out, and finds the same.
 //!
-//! Changes of members, snapshots, and further groups are no part of the model. Other groups show
-//! only as rounds that no read of this group waits for.
+//! Snapshots and further groups are no part of the model, and the members are fixed. Other groups
+//! show only as rounds that no read of this group waits for.
 //!
 //! # Bounds
 //! [`Bounds`] has them. `LOGBOAT_MODEL_TERMS`, `LOGBOAT_MODEL_GRANTS`, `LOGBOAT_MODEL_RESTARTS` and
@@ -163,6 +164,7 @@
 mod election;
 mod follower;
 mod ids;
+pub mod membership;
 mod mistake;
 mod model;
 mod network;

@@ -83,7 +83,7 @@ fn view<const N: usize>(state: &State<N>, own: NodeId, looks: &PerNode<u64, N>) 
     digest((looks[own], stored(&node.memory), node.disk.as_ref().map(stored), received))
 }
 
-fn digest(value: impl Hash) -> u64 {
+pub(crate) fn digest(value: impl Hash) -> u64 {
     let mut digest = Digest(0);
     value.hash(&mut digest);
     digest.finish()
