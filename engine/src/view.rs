@@ -48,9 +48,14 @@ impl GroupView {
 
     /// Waits until the replica knows a leader.
     pub async fn led(&self) -> NodeId {
+        self.led_by_other(None).await
+    }
+
+    /// Waits until the replica knows a leader other than `former`, or one at all if that is nobody.
+    pub async fn led_by_other(&self, former: Option<NodeId>) -> NodeId {
         loop {
             let changed = self.role_changes.notified();
-            if let Some(leader) = self.leader() {
+            if let Some(leader) = self.leader().filter(|leader| Some(*leader) != former) {
                 return leader;
             }
             changed.await;
@@ -114,5 +119,28 @@ impl GroupView {
     pub(crate) fn progress(&self, commit: Index, applied: Index) {
         self.commit.store(commit.0, Ordering::Relaxed);
         self.applied.store(applied.0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    #[test]
+    fn who_waits_for_another_leader_does_not_hear_of_the_former_one() {
+        let view = GroupView::default();
+        let lead = |leader| view.role_changed(RoleKind::Follower, Term(1), leader);
+        lead(Some(NodeId(1)));
+        let mut wait = pin!(view.led_by_other(Some(NodeId(1))));
+        let mut context = Context::from_waker(Waker::noop());
+        for leader in [None, Some(NodeId(1))] {
+            assert_eq!(wait.as_mut().poll(&mut context), Poll::Pending);
+            lead(leader);
+        }
+        lead(Some(NodeId(2)));
+        assert_eq!(wait.as_mut().poll(&mut context), Poll::Ready(NodeId(2)));
     }
 }

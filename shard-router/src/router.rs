@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 /// Brings requests to the groups of a cluster, from any of its nodes. Clones share everything.
 ///
@@ -94,6 +94,10 @@ const BACKOFF: ExponentialBuilder = ExponentialBuilder::new()
     .with_max_delay(Duration::from_millis(100))
     .without_max_times()
     .with_jitter();
+
+/// The first of these waits on a node with a replica of the group. That replica ends the wait when
+/// it hears the next leader, so asking around more often would only take time from the elections.
+const FIRST_WAIT_BESIDE_REPLICA: Duration = Duration::from_millis(40);
 
 /// The longest wait between two attempts.
 const LONGEST_BACKOFF: Duration = Duration::from_millis(200);
@@ -215,11 +219,12 @@ impl RoutedRequest<'_> {
     /// effect is the last one.
     async fn run(self) -> Result<Bytes, RouteError> {
         let group = self.range.group;
-        let mut waits = BACKOFF.build();
+        let mut waits = self.inner.backoff(group).build();
         let mut hint = self.reads_here().then(|| self.inner.node.id());
         let mut named_leader = None;
         for attempt in 0.. {
             let next_in_line = self.range.replicas[attempt % self.range.replicas.len()];
+            let followed = self.inner.followed(group);
             let known = || self.inner.leader_of(group);
             let target = hint.take().or_else(known).unwrap_or(next_in_line);
             let error = match self.attempt(target, attempt).await {
@@ -247,8 +252,8 @@ impl RoutedRequest<'_> {
             if Instant::now() + wait >= self.deadline {
                 return Err(self.unavailable(named_leader, &error));
             }
-            if !wait.is_zero() {
-                sleep(wait).await;
+            if let Some(leader) = self.inner.rest(group, followed, wait).await {
+                hint = Some(leader);
             }
         }
         unreachable!("the attempts end by their deadline")
@@ -338,10 +343,35 @@ impl Inner {
         }
     }
 
+    /// Whom the replica of `group` on this node knows as its leader, if there is one.
+    fn followed(&self, group: GroupId) -> Option<NodeId> {
+        self.replica_here(group)?.view().leader()
+    }
+
+    /// The waits between attempts.
+    fn backoff(&self, group: GroupId) -> ExponentialBuilder {
+        match self.replica_here(group) {
+            Some(_) => BACKOFF.with_min_delay(FIRST_WAIT_BESIDE_REPLICA),
+            None => BACKOFF,
+        }
+    }
+
+    /// Waits for so long, or until the replica of `group` on this node knows a leader other than
+    /// `former`, which it returns. So all that wait for an election go on as soon as it is over.
+    async fn rest(&self, group: GroupId, former: Option<NodeId>, wait: Duration) -> Option<NodeId> {
+        if wait.is_zero() {
+            return None;
+        }
+        let Some(local) = self.replica_here(group) else {
+            sleep(wait).await;
+            return None;
+        };
+        timeout(wait, local.view().led_by_other(former)).await.ok()
+    }
+
     /// Who seems to lead `group`.
     fn leader_of(&self, group: GroupId) -> Option<NodeId> {
-        let followed = self.replica_here(group).and_then(|local| local.view().leader());
-        followed.or_else(|| {
+        self.followed(group).or_else(|| {
             let last = self.answered_last.get(&group)?.load(Ordering::Relaxed);
             (last != 0).then_some(NodeId(last))
         })
