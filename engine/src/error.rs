@@ -5,9 +5,9 @@ use logboat_storage::{DirectoryError, SnapshotError, WalError};
 use logboat_transport::StartError as TransportError;
 use std::io;
 
-/// Why a proposal or a read has no answer. All but [`RequestError::TimedOut`] and
-/// [`RequestError::AnswerTooLarge`] say that the request certainly had no effect, so that it may be
-/// sent again.
+/// Why a proposal or a read has no answer. All but [`RequestError::TimedOut`],
+/// [`RequestError::AnswerTooLarge`] and [`RequestError::NoRoomForAnswer`] say that the request
+/// certainly had no effect, so that it may be sent again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// This replica does not lead its group.
@@ -39,6 +39,13 @@ pub enum RequestError {
         bytes: usize,
         /// The largest that is possible.
         limit: usize,
+    },
+    /// The connection on which the answer would have to travel has as much to carry as it may. A
+    /// command was applied all the same.
+    #[error("an answer of {bytes} bytes finds no room on its way")]
+    NoRoomForAnswer {
+        /// Its size.
+        bytes: usize,
     },
     /// The node hosts no replica of that group.
     #[error("no replica of group {0} on this node")]

@@ -7,6 +7,7 @@ pub(crate) mod peer_buffers;
 pub(crate) mod slot;
 pub(crate) mod storage;
 
+use crate::request::encoding::push_answer;
 use crate::turn::jobs::{LogReadJob, SnapshotJob};
 use crate::turn::peer_buffers::PeerBuffers;
 use crate::turn::slot::Slot;
@@ -16,6 +17,9 @@ use logboat_raft::{
 };
 use logboat_transport::RequestId;
 use std::sync::Arc;
+
+/// How much a turn gathers for a peer before a large answer finds no room beside it.
+const MOST_ANSWER_BYTES: usize = 16 << 20;
 
 /// The turn buffer. Replicas write into it. The worker empties it when the ready ones have run.
 pub struct Turn {
@@ -90,8 +94,9 @@ impl Turn {
         self.promises.to(to).push_message(group, message);
     }
 
-    /// Adds the answer to another node's request.
+    /// Adds the encoded answer to another node's request. A turn holds few large ones, which are
+    /// in memory before the peer's queue can refuse them.
     pub fn reply(&mut self, to: NodeId, id: RequestId, body: &[u8]) {
-        self.sends.to(to).push_reply(id, body);
+        push_answer(self.sends.to(to), id, body, MOST_ANSWER_BYTES);
     }
 }

@@ -61,6 +61,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
 /// | `OutcomeUnknown` | `-UNKNOWN` | perhaps |
 /// | `TooLarge` | `-ERR` | no |
 /// | `AnswerTooLarge` | `-ERR` | yes |
+/// | `NoRoomForAnswer` | `-ERR` | yes |
 /// | `Stopped` | `-ERR` | no |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
@@ -91,6 +92,12 @@ pub enum BackendError {
         bytes: usize,
         /// The longest possible.
         limit: usize,
+    },
+    /// The connection to the group's leader has as much to carry as it may.
+    #[error("ERR answer of {bytes} bytes finds no room between nodes; ask again, or for less")]
+    NoRoomForAnswer {
+        /// Its length.
+        bytes: usize,
     },
     /// The node is shutting down.
     #[error("ERR the node is shutting down; the command had no effect")]

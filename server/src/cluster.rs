@@ -68,6 +68,7 @@ impl From<RouteError> for BackendError {
             RouteError::Unavailable { reason: _ } => Self::Unavailable,
             RouteError::LeaderUnreachable { leader } => Self::LeaderUnreachable(leader),
             RouteError::OutcomeUnknown => Self::OutcomeUnknown,
+            RouteError::NoRoomForAnswer { bytes } => Self::NoRoomForAnswer { bytes },
             RouteError::TooLarge { bytes, limit } => Self::TooLarge { bytes, limit },
             RouteError::AnswerTooLarge { bytes, limit } => Self::AnswerTooLarge { bytes, limit },
         }

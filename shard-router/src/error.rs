@@ -2,8 +2,9 @@
 
 use logboat::{GroupError, NodeId};
 
-/// Why a request has no answer. Only after [`RouteError::OutcomeUnknown`] and
-/// [`RouteError::AnswerTooLarge`] may a command have taken effect.
+/// Why a request has no answer. Only after [`RouteError::OutcomeUnknown`],
+/// [`RouteError::AnswerTooLarge`] and [`RouteError::NoRoomForAnswer`] may a command have taken
+/// effect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
     /// The leader's node, or this one, has as much work as it may hold.
@@ -33,6 +34,13 @@ pub enum RouteError {
         bytes: usize,
         /// The largest that is possible.
         limit: usize,
+    },
+    /// The answer found no room on its way, in all the time that a request has. A command was
+    /// applied all the same.
+    #[error("an answer of {bytes} bytes found no room on its way")]
+    NoRoomForAnswer {
+        /// Its size.
+        bytes: usize,
     },
     /// The command or query is too large.
     #[error("{bytes} bytes are more than the limit of {limit} bytes")]

@@ -243,7 +243,9 @@ impl RoutedRequest<'_> {
                 hint = Some(leader);
                 named_leader = hint;
             }
-            self.inner.answered(group, None);
+            if !matches!(error, RequestError::NoRoomForAnswer { .. }) {
+                self.inner.answered(group, None);
+            }
             // A hint is worth following at once, but two replicas may point at each other.
             let wait = match hint {
                 Some(_) if attempt == 0 => Duration::ZERO,
@@ -277,7 +279,12 @@ impl RoutedRequest<'_> {
             RequestError::TimedOut if self.request.kind().writes() => {
                 Some(RouteError::OutcomeUnknown)
             }
+            // What a read gets finds room later.
+            RequestError::NoRoomForAnswer { bytes } if self.request.kind().writes() => {
+                Some(RouteError::NoRoomForAnswer { bytes })
+            }
             RequestError::TimedOut
+            | RequestError::NoRoomForAnswer { .. }
             | RequestError::NotLeader { .. }
             | RequestError::NoSuchGroup(_)
             | RequestError::Unreachable(_)
@@ -287,6 +294,9 @@ impl RoutedRequest<'_> {
 
     /// Why there was no answer in time.
     fn unavailable(&self, named_leader: Option<NodeId>, last_error: &RequestError) -> RouteError {
+        if let RequestError::NoRoomForAnswer { bytes } = *last_error {
+            return RouteError::NoRoomForAnswer { bytes };
+        }
         match named_leader {
             Some(leader) if !self.inner.reaches(leader) => RouteError::LeaderUnreachable { leader },
             _ => RouteError::Unavailable { reason: last_error.to_string() },

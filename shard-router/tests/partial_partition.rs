@@ -47,7 +47,10 @@ struct Cluster {
 
 impl Cluster {
     async fn start() -> Self {
-        let network = MemoryNetwork::new().unwrap();
+        Self::over(MemoryNetwork::new().unwrap()).await
+    }
+
+    async fn over(network: MemoryNetwork) -> Self {
         let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
         let nodes = (1..=3).map(|id| start_node(&network, NodeId(id), &dirs[id as usize - 1]));
         let plan =
@@ -142,6 +145,25 @@ async fn a_node_that_cannot_forward_a_request_says_whom_it_does_not_reach() {
     let request = GroupRequest::propose(Bytes::from_static(b"x"));
     let answer = cluster.node(1).call_via(NodeId(2), NodeId(3), range.group, &request).await;
     assert_eq!(answer, Err(RequestError::Unreachable(NodeId(3))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_answers_wait_for_room_on_the_way_and_none_is_lost() {
+    const TEXT_BYTES: usize = 200_000;
+    // One answer at a time, and a little.
+    let cluster = Cluster::over(MemoryNetwork::bounded(TEXT_BYTES + 50_000).unwrap()).await;
+    cluster.wait_for_leader_3().await;
+    let router = cluster.routers[0].clone();
+    let led_by_3 = |group| cluster.node(3).group(group).unwrap().view().leader() == Some(NodeId(3));
+    let range = router.map().ranges().iter().find(|it| led_by_3(it.group)).unwrap().clone();
+    let text = router.propose(&range, vec![b'x'; TEXT_BYTES].into()).await.unwrap();
+    let reads = (0..50).map(|_| {
+        let (router, range) = (router.clone(), range.clone());
+        tokio::spawn(async move { router.read(&range, Bytes::new()).await })
+    });
+    for read in reads.collect::<Vec<_>>() {
+        assert_eq!(read.await.unwrap().as_ref(), Ok(&text));
+    }
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Link for WireLink {
 
 fn number_of(parcel: &Parcel) -> u64 {
     match parcel {
-        Parcel::Reply { id, body: _ } => id.0,
+        Parcel::Request { id, .. } => id.0,
         other => panic!("{other:?} was not sent"),
     }
 }
@@ -80,10 +80,10 @@ fn new_outbox(max_queued_bytes: usize) -> Arc<Outbox> {
     Arc::new(Outbox::new(1 << 20, max_queued_bytes, metrics))
 }
 
-/// Pushes a batch with one reply of this number.
+/// Pushes a batch with one request of this number.
 fn push(outbox: &Outbox, number: u64) -> Result<(), SendError> {
     let mut outgoing = Outgoing::new();
-    outgoing.push_reply(RequestId(number), b"answer");
+    outgoing.push_request(RequestId(number), GroupId(1), b"command");
     outbox.push(outgoing)
 }
 
@@ -137,7 +137,7 @@ fn the_writer_is_woken_for_all_that_is_sent() {
 fn a_full_queue_takes_again_what_the_writer_made_room_for() {
     explore(|| {
         let mut one = Outgoing::new();
-        one.push_reply(RequestId(200), b"answer");
+        one.push_request(RequestId(200), GroupId(1), b"command");
         let (outbox, wire) = (new_outbox(2 * one.bytes()), Arc::<Wire>::default());
         let (stop, stopped) = watch::channel(false);
         assert!(outbox.open());

@@ -11,6 +11,9 @@ use logboat_raft::NodeId;
 use std::collections::VecDeque;
 use tokio::sync::Notify;
 
+/// Which part of the bound small answers may take beyond it.
+const REPLIES_PART: usize = 4;
+
 /// The queue of one peer, bounded by bytes.
 pub(crate) struct Outbox {
     max_frame_bytes: u32,
@@ -19,6 +22,8 @@ pub(crate) struct Outbox {
     state: Mutex<State>,
     /// Wakes the writer.
     wake: Notify,
+    /// Says that the peer takes its answers too slowly.
+    overflow: Notify,
 }
 
 struct State {
@@ -30,6 +35,8 @@ struct State {
     transfers: VecDeque<Transfer>,
     /// The writer found nothing and must be woken. Senders wake it only then.
     writer_waits: bool,
+    /// Answers wait for the peer beyond what may wait.
+    overflows: bool,
     last_error: Option<String>,
 }
 
@@ -60,9 +67,11 @@ impl Outbox {
                 queued_bytes: 0,
                 transfers: VecDeque::new(),
                 writer_waits: false,
+                overflows: false,
                 last_error: None,
             }),
             wake: Notify::new(),
+            overflow: Notify::new(),
         }
     }
 
@@ -73,14 +82,21 @@ impl Outbox {
         state.admit()?;
         let room = self.max_queued_bytes.saturating_sub(state.queued_bytes);
         // A frame alone may exceed the bound, since it would never leave otherwise.
-        let dropped = outgoing.truncate(room, state.queued_bytes == 0);
+        let is_empty = state.queued_bytes == 0;
+        let dropped = outgoing.shed(room, is_empty);
         let bytes = outgoing.bytes();
         state.batch.append(&mut outgoing);
         self.set_queued(&mut state, |queued| queued + bytes);
         let wake = bytes > 0 && std::mem::take(&mut state.writer_waits);
+        let most = self.max_queued_bytes + self.max_queued_bytes / REPLIES_PART;
+        let overflows = state.queued_bytes > most && !is_empty;
+        let ends = overflows && !std::mem::replace(&mut state.overflows, overflows);
         drop(state);
         if wake {
             self.wake.notify_one();
+        }
+        if ends {
+            self.overflow.notify_one();
         }
         if dropped {
             self.metrics.dropped_full.inc();
@@ -110,6 +126,7 @@ impl Outbox {
             return false;
         }
         state.phase = Phase::Up;
+        state.overflows = false;
         state.last_error = None;
         self.metrics.connections.inc();
         true
@@ -174,6 +191,18 @@ impl Outbox {
     /// Waits until a sender has something for a writer that found nothing.
     pub(crate) async fn woken(&self) {
         self.wake.notified().await;
+    }
+
+    /// Waits until so many answers wait that the connection has to end: none of them is dropped
+    /// while it stands. Those who wait for them hear of its end.
+    pub(crate) async fn overflowed(&self) {
+        loop {
+            self.overflow.notified().await;
+            // It may be meant for an earlier connection.
+            if self.state.lock().overflows {
+                return;
+            }
+        }
     }
 
     pub(crate) const fn metrics(&self) -> &PeerMetrics {

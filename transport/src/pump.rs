@@ -24,8 +24,15 @@ pub(crate) trait Link {
 /// neither can starve the other.
 ///
 /// # Errors
-/// Those of the link.
-pub(crate) async fn pump(outbox: &Outbox, link: &mut impl Link, mut stop: Stop) -> io::Result<()> {
+/// Those of the link, and that the peer does not take its answers.
+pub(crate) async fn pump(outbox: &Outbox, link: &mut impl Link, stop: Stop) -> io::Result<()> {
+    tokio::select! {
+        ended = carry(outbox, link, stop) => ended,
+        () = outbox.overflowed() => Err(io::Error::other("the peer takes no answers")),
+    }
+}
+
+async fn carry(outbox: &Outbox, link: &mut impl Link, mut stop: Stop) -> io::Result<()> {
     let mut stream = Stream::Idle;
     loop {
         let wrote_turn = write_turn(outbox, link).await?;

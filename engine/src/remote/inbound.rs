@@ -11,7 +11,7 @@ use crate::remote::calls::Calls;
 use crate::remote::relays::{Origin, Relays};
 use crate::replica::event::GroupEvent;
 use crate::replica::request::Request;
-use crate::request::encoding::{decode_request, encode_reply};
+use crate::request::encoding::{decode_request, encode_reply, push_answer};
 use crate::turn::jobs::{SnapshotJob, SnapshotQueue};
 use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
@@ -271,7 +271,7 @@ impl Inbound {
     /// Without a connection the caller learns of it by the loss of its own.
     fn reply(&self, origin: Origin, body: &[u8]) {
         let mut outgoing = Outgoing::new();
-        outgoing.push_reply(origin.id, body);
+        push_answer(&mut outgoing, origin.id, body, usize::MAX);
         if let Some(transport) = self.transport.get().and_then(Weak::upgrade) {
             let _ = transport.send(origin.node, outgoing);
         }

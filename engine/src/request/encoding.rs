@@ -4,6 +4,7 @@ use crate::error::RequestError;
 use crate::request::kind::RequestKind;
 use bytes::{Buf, BufMut, Bytes};
 use logboat_raft::{GroupId, NodeId, ReadFrom, ReadMode};
+use logboat_transport::{Outgoing, RequestId};
 
 const READ: u8 = 1;
 const READ_ANYWHERE: u8 = 2;
@@ -116,11 +117,34 @@ fn put_reply(bytes: &mut Vec<u8>, result: &Result<Bytes, RequestError>) {
             bytes.put_u64_le(*size as u64);
             bytes.put_u64_le(*limit as u64);
         }
+        Err(RequestError::NoRoomForAnswer { bytes: size }) => {
+            bytes.put_u8(9);
+            bytes.put_u64_le(*size as u64);
+        }
         Err(RequestError::Stopped) => bytes.put_u8(6),
         Err(RequestError::Unreachable(node)) => {
             bytes.put_u8(7);
             bytes.put_u64_le(node.0);
         }
+    }
+}
+
+/// An answer of this size may find no room on its way. Its asker hears that instead.
+const LARGE_BYTES: usize = 16 << 10;
+
+/// Adds an encoded answer to what leaves for the node that asked. One that is large finds room in
+/// `most_bytes` of the batch, or is not sent.
+pub(crate) fn push_answer(outgoing: &mut Outgoing, id: RequestId, body: &[u8], most_bytes: usize) {
+    let bytes = body.len();
+    if bytes <= LARGE_BYTES {
+        return outgoing.push_reply(id, body);
+    }
+    let instead = encode_reply(&Err(RequestError::NoRoomForAnswer { bytes }));
+    let waiting = outgoing.bytes();
+    if waiting > 0 && waiting + bytes > most_bytes {
+        outgoing.push_reply(id, &instead);
+    } else {
+        outgoing.push_reply_or(id, body, &instead);
     }
 }
 
@@ -169,6 +193,7 @@ fn try_decode_reply(mut bytes: Bytes) -> Option<Result<Bytes, RequestError>> {
             bytes: bytes.try_get_u64_le().ok()? as usize,
             limit: bytes.try_get_u64_le().ok()? as usize,
         },
+        9 => RequestError::NoRoomForAnswer { bytes: bytes.try_get_u64_le().ok()? as usize },
         5 => RequestError::NoSuchGroup(GroupId(bytes.try_get_u64_le().ok()?)),
         6 => RequestError::Stopped,
         7 => RequestError::Unreachable(NodeId(bytes.try_get_u64_le().ok()?)),
@@ -180,6 +205,7 @@ fn try_decode_reply(mut bytes: Bytes) -> Option<Result<Bytes, RequestError>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use logboat_transport::{Parcel, decode};
 
     #[test]
     fn requests_survive_the_way_between_nodes() {
@@ -222,6 +248,7 @@ mod tests {
             Err(RequestError::TimedOut),
             Err(RequestError::TooLarge { bytes: 9, limit: 8 }),
             Err(RequestError::AnswerTooLarge { bytes: 9, limit: 8 }),
+            Err(RequestError::NoRoomForAnswer { bytes: 9 }),
             Err(RequestError::NoSuchGroup(GroupId(7))),
             Err(RequestError::Stopped),
             Err(RequestError::Unreachable(NodeId(2))),
@@ -233,6 +260,31 @@ mod tests {
             }
             assert_eq!(decode_reply(bytes), result);
         }
+    }
+
+    #[test]
+    fn of_large_answers_in_a_batch_as_many_leave_as_there_is_room_for() {
+        let answer = encode_reply(&Ok(Bytes::from(vec![0; LARGE_BYTES])));
+        let mut outgoing = Outgoing::new();
+        for id in 1..=4 {
+            push_answer(&mut outgoing, RequestId(id), &answer, 2 * LARGE_BYTES + 1_000);
+        }
+        let mut parcels = Vec::new();
+        for frame in outgoing.into_frames() {
+            decode(frame, &mut parcels).unwrap();
+        }
+        let mut outcomes: Vec<_> = parcels
+            .into_iter()
+            .map(|parcel| {
+                let Parcel::Reply { id, body } = parcel else { panic!("{parcel:?}") };
+                (id.0, decode_reply(body).map(|answer| answer.len()))
+            })
+            .collect();
+        outcomes.sort_by_key(|(id, _)| *id);
+        let (whole, bytes) = (Ok(LARGE_BYTES), answer.len());
+        let refused = Err(RequestError::NoRoomForAnswer { bytes });
+        let expected = [(1, whole.clone()), (2, whole), (3, refused.clone()), (4, refused)];
+        assert_eq!(outcomes, expected);
     }
 
     #[test]

@@ -115,8 +115,9 @@ fn support(input: &mut Unstructured<'_>) -> Result<SupportMessage> {
 /// The frames of the parcels, in order.
 fn frames_of(parcels: &[Parcel]) -> Vec<Bytes> {
     let mut frames = Vec::new();
-    let mut outgoing = Outgoing::new();
+    let mut batch = Outgoing::new();
     for parcel in parcels {
+        let mut outgoing = Outgoing::new();
         match parcel {
             Parcel::Message { group, message } => outgoing.push_message(*group, message),
             Parcel::Request { id, group, body } => outgoing.push_request(*id, *group, body),
@@ -129,11 +130,12 @@ fn frames_of(parcels: &[Parcel]) -> Vec<Bytes> {
             }
             Parcel::Support(message) => outgoing.push_support(message),
             Parcel::Snapshot(chunk) => {
-                frames.extend(std::mem::take(&mut outgoing).into_frames());
+                frames.extend(std::mem::take(&mut batch).into_frames());
                 frames.push(chunk.to_frame());
             }
         }
+        batch.append(&mut outgoing);
     }
-    frames.extend(outgoing.into_frames());
+    frames.extend(batch.into_frames());
     frames
 }

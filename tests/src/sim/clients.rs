@@ -152,7 +152,9 @@ impl Clients {
             RequestError::NotLeader { leader } => {
                 pending.hint = leader.map(|leader| leader.0 as usize - 1);
             }
-            RequestError::TooLarge { .. } | RequestError::AnswerTooLarge { .. } => {
+            RequestError::TooLarge { .. }
+            | RequestError::AnswerTooLarge { .. }
+            | RequestError::NoRoomForAnswer { .. } => {
                 panic!("no command or answer is too large: {error}")
             }
             RequestError::TimedOut

@@ -24,6 +24,10 @@ pub(super) struct Draft {
     /// The second part.
     pub(super) data: Vec<u8>,
     pub(super) parcels: usize,
+    /// Whether it holds replies. Somebody waits for each of them, so it is not dropped.
+    pub(super) replies: bool,
+    /// What goes in its place when the queue has no room for it.
+    pub(super) instead: Option<Box<Self>>,
 }
 
 impl Draft {

@@ -32,9 +32,11 @@ const MERGE_BYTES: usize = 4 << 10;
 /// ```
 #[derive(Debug, Default)]
 pub struct Outgoing {
-    /// Frames that are large enough, in order. They come before `open`.
+    /// Frames that are large enough, in order. They come before the open ones.
     full: Vec<Draft>,
     open: Draft,
+    /// The open frame of replies, which the queue treats otherwise than messages.
+    replies: Draft,
 }
 
 impl Outgoing {
@@ -95,14 +97,24 @@ impl Outgoing {
         });
     }
 
-    /// Adds the answer to a request of the peer's engine.
+    /// Adds the answer to a request of the peer's engine. A full queue does not drop it: somebody
+    /// waits for it.
     pub fn push_reply(&mut self, id: RequestId, body: &[u8]) {
-        self.push(most_field_bytes(3) + body.len(), |fields, _| {
-            fields.push(kind::REPLY);
-            put_varint(fields, id.0);
-            put_varint(fields, body.len() as u64);
-            fields.extend_from_slice(body);
-        });
+        let most_bytes = most_field_bytes(3) + body.len();
+        if self.replies.parcels > 0 && self.replies.bytes() + most_bytes > FRAME_TARGET_BYTES {
+            self.full.push(std::mem::take(&mut self.replies));
+        }
+        put_reply(&mut self.replies, id, body);
+    }
+
+    /// Like [`Self::push_reply`], for an answer that may be large. A queue without room for it
+    /// takes the answer `instead`, which is small and says so.
+    pub fn push_reply_or(&mut self, id: RequestId, body: &[u8], instead: &[u8]) {
+        let (mut draft, mut small) = (Draft::default(), Draft::default());
+        put_reply(&mut draft, id, body);
+        put_reply(&mut small, id, instead);
+        draft.instead = Some(Box::new(small));
+        self.full.push(draft);
     }
 
     /// Tells the peer that the snapshot it streams is of no use here.
@@ -121,10 +133,9 @@ impl Outgoing {
 
     /// Moves everything out of `other` to the end of this batch.
     pub fn append(&mut self, other: &mut Self) {
-        for draft in other.full.drain(..) {
+        for draft in other.take_drafts() {
             self.append_draft(draft);
         }
-        self.append_draft(std::mem::take(&mut other.open));
     }
 
     /// The frames as they stand on the wire, each in one piece, for callers that carry them without
@@ -136,48 +147,63 @@ impl Outgoing {
     }
 
     /// Takes out the frames above the limit, each of which holds a single parcel. Returns the size
-    /// of the largest.
+    /// of the largest. A reply among them is answered by what goes in its place, if there is that.
     pub(crate) fn remove_oversize(&mut self, max_frame_bytes: u32) -> Option<usize> {
         let fits = |draft: &Draft| draft.bytes() <= max_frame_bytes as usize;
         let largest = self.drafts().map(Draft::bytes).max()?;
         if largest <= max_frame_bytes as usize {
             return None;
         }
-        self.full.retain(fits);
-        if !fits(&self.open) {
-            self.open = Draft::default();
-        }
+        self.full = self
+            .take_drafts()
+            .filter_map(|draft| if fits(&draft) { Some(draft) } else { Some(*draft.instead?) })
+            .collect();
         Some(largest)
     }
 
-    /// Keeps the first frames, as many as fit `room_bytes`, and drops the others. If
-    /// `one_at_least`, the first one is kept whatever its size. Returns whether anything was
-    /// dropped.
-    pub(crate) fn truncate(&mut self, room_bytes: usize, one_at_least: bool) -> bool {
-        let mut bytes = 0;
-        let count = self.drafts().count();
-        let fits = |(place, draft): &(usize, &Draft)| {
-            bytes += draft.bytes();
-            bytes <= room_bytes || (*place == 0 && one_at_least)
-        };
-        let kept = self.drafts().enumerate().take_while(fits).count();
-        if kept == count {
+    /// Keeps the first frames of messages, as many as fit `room_bytes`, and drops the others. If
+    /// `one_at_least`, the first one is kept whatever its size. Replies are kept in any case, but
+    /// those for which there is no room as what goes in their place. Returns whether anything was
+    /// dropped or replaced.
+    pub(crate) fn shed(&mut self, room_bytes: usize, one_at_least: bool) -> bool {
+        if self.bytes() <= room_bytes {
             return false;
         }
-        self.full.truncate(kept);
-        self.open = Draft::default();
-        true
+        let mut left = room_bytes;
+        let (mut alone, mut full) = (one_at_least, false);
+        let mut has_shed = false;
+        let mut kept = Vec::new();
+        for mut draft in self.take_drafts() {
+            let fits = std::mem::take(&mut alone) || draft.bytes() <= left;
+            if draft.replies {
+                if !fits && let Some(instead) = draft.instead.take() {
+                    draft = *instead;
+                    has_shed = true;
+                }
+            } else if full || !fits {
+                // What follows a message that is missing here would be refused there.
+                full = true;
+                continue;
+            }
+            left = left.saturating_sub(draft.bytes());
+            kept.push(draft);
+        }
+        self.full = kept;
+        has_shed || full
     }
 
     /// Closes and removes all frames. Those above 4 GiB must have been removed before.
     pub(crate) fn take_frames(&mut self) -> Vec<Frame> {
-        let full = std::mem::take(&mut self.full).into_iter();
-        let open = std::mem::take(&mut self.open);
-        full.chain((open.parcels > 0).then_some(open)).map(Draft::close).collect()
+        self.take_drafts().map(Draft::close).collect()
     }
 
     fn drafts(&self) -> impl Iterator<Item = &Draft> {
-        self.full.iter().chain((self.open.parcels > 0).then_some(&self.open))
+        self.full.iter().chain([&self.open, &self.replies]).filter(|draft| draft.parcels > 0)
+    }
+
+    fn take_drafts(&mut self) -> impl Iterator<Item = Draft> + use<> {
+        let Self { full, open, replies } = std::mem::take(self);
+        full.into_iter().chain([open, replies]).filter(|draft| draft.parcels > 0)
     }
 
     /// Encodes one parcel at the end of the open frame. The parcel takes at most `most_bytes`. If
@@ -199,13 +225,26 @@ impl Outgoing {
         if self.open.parcels == 0 {
             self.open = draft;
         } else if draft.bytes() <= MERGE_BYTES
+            && self.open.instead.is_none()
             && self.open.bytes() + draft.bytes() <= FRAME_TARGET_BYTES
         {
             self.open.fields.extend_from_slice(&draft.fields[HEADER_BYTES..]);
             self.open.data.append(&mut draft.data);
             self.open.parcels += draft.parcels;
+            self.open.replies |= draft.replies;
         } else {
             self.full.push(std::mem::replace(&mut self.open, draft));
         }
     }
+}
+
+fn put_reply(draft: &mut Draft, id: RequestId, body: &[u8]) {
+    draft.begin();
+    let fields = &mut draft.fields;
+    fields.push(kind::REPLY);
+    put_varint(fields, id.0);
+    put_varint(fields, body.len() as u64);
+    fields.extend_from_slice(body);
+    draft.parcels += 1;
+    draft.replies = true;
 }

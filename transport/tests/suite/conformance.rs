@@ -117,6 +117,7 @@ conformance!(
     a_frame_above_the_bound_goes_when_nothing_else_waits,
     a_batch_above_the_bound_goes_as_far_as_there_is_room,
     a_parcel_above_the_frame_limit_takes_no_other_with_it,
+    a_full_queue_takes_all_answers_and_a_small_one_for_each_large_one,
     nobody_else_is_a_peer,
     status_tells_of_the_connection,
     snapshots_arrive_whole_and_one_after_another,
@@ -141,10 +142,11 @@ fn everything_arrives_as_it_was_sent(start: Start) {
         group: GroupId(3),
         body: Bytes::from_static(b"request"),
     });
-    outgoing.push_reply(RequestId(2), b"reply");
-    expected.push(Parcel::Reply { id: RequestId(2), body: Bytes::from_static(b"reply") });
     outgoing.push_snapshot_refused(GroupId(4), LogId::default());
     expected.push(Parcel::SnapshotRefused { group: GroupId(4), last: LogId::default() });
+    // Replies have frames of their own, behind the others.
+    outgoing.push_reply(RequestId(2), b"reply");
+    expected.push(Parcel::Reply { id: RequestId(2), body: Bytes::from_static(b"reply") });
     pair.send(outgoing).unwrap();
     assert_eq!(pair.inboxes[1].wait_parcels(1, expected.len()), expected);
     pair.transports[1].send(NodeId(1), numbered_batch([5])).unwrap();
@@ -207,6 +209,32 @@ fn a_parcel_above_the_frame_limit_takes_no_other_with_it(start: Start) {
     pair.send(numbered_batch([3])).unwrap();
     let parcels = pair.inboxes[1].wait_parcels(1, 3);
     assert!(parcels.iter().map(number).eq([Some(1), Some(2), Some(3)]));
+}
+
+fn a_full_queue_takes_all_answers_and_a_small_one_for_each_large_one(start: Start) {
+    const BOUND: usize = 100_000;
+    let pair = Pair::bounded(start, BOUND);
+    let mut batch = Outgoing::new();
+    batch.push_reply_or(RequestId(1), &vec![b'x'; BOUND / 2], b"no room");
+    batch.push_reply_or(RequestId(2), &vec![b'x'; BOUND], b"no room");
+    batch.push_reply_or(RequestId(3), &vec![b'x'; 65 << 20], b"no frame");
+    batch.push_message(GroupId(7), &append_of(7, 2 * BOUND));
+    batch.push_reply(RequestId(4), b"small");
+    let result = pair.send(batch);
+    assert!(matches!(result, Err(SendError::Full)), "{result:?}");
+    let mut arrived: Vec<_> = pair.inboxes[1]
+        .wait_parcels(1, 4)
+        .into_iter()
+        .map(|parcel| {
+            let Parcel::Reply { id, body } = parcel else { panic!("{parcel:?}") };
+            (id.0, body)
+        })
+        .collect();
+    arrived.sort();
+    let large = Bytes::from(vec![b'x'; BOUND / 2]);
+    let [no_room, no_frame, small] =
+        [&b"no room"[..], b"no frame", b"small"].map(Bytes::from_static);
+    assert_eq!(arrived, [(1, large), (2, no_room), (3, no_frame), (4, small)]);
 }
 
 fn nobody_else_is_a_peer(start: Start) {

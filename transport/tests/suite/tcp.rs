@@ -6,8 +6,8 @@ use crate::common::{
 use crate::wire::framed;
 use logboat_raft::{ClusterId, GroupId, NodeBoot, NodeId};
 use logboat_transport::{
-    Inbox, Outgoing, Parcel, SendError, StartError, TcpTransport, Transport, TransportConfig,
-    decode,
+    Inbox, Outgoing, Parcel, RequestId, SendError, StartError, TcpTransport, Transport,
+    TransportConfig, decode,
 };
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
@@ -344,6 +344,27 @@ fn a_peer_that_does_not_read_fills_its_own_queue_and_is_given_up() {
     inbox.wait_event(&Event::Disconnected(NodeId(2)));
     assert_eq!(node.peers()[0].queued_bytes, 0);
     assert!(last_error(&node, 2).starts_with("connection lost"));
+}
+
+#[test]
+fn a_peer_that_takes_no_answers_is_disconnected() {
+    let stuck = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = config(1, &[(2, stuck.local_addr().unwrap().to_string())]);
+    config.max_queued_bytes = 1 << 20;
+    config.idle_timeout = Duration::from_secs(3600);
+    let (node, inbox) = start(config);
+    let _stuck = accept(&stuck);
+    inbox.wait_connected(2);
+    let disconnected = Event::Disconnected(NodeId(2));
+    eventually("disconnected", || {
+        let mut outgoing = Outgoing::new();
+        outgoing.push_reply(RequestId(7), &[0; 10_000]);
+        let sent = node.send(NodeId(2), outgoing);
+        assert!(node.peers()[0].queued_bytes < 2 << 20);
+        sent.is_err() || inbox.has(&disconnected)
+    });
+    inbox.wait_event(&disconnected);
+    assert!(last_error(&node, 2).contains("takes no answers"));
 }
 
 #[test]

@@ -23,7 +23,9 @@ fn decode_all(frames: Vec<Bytes>) -> Vec<Parcel> {
     parcels
 }
 
-fn push(outgoing: &mut Outgoing, parcel: &Parcel) {
+/// Adds a parcel behind all others.
+fn push(batch: &mut Outgoing, parcel: &Parcel) {
+    let mut outgoing = Outgoing::new();
     match parcel {
         Parcel::Message { group, message } => outgoing.push_message(*group, message),
         Parcel::Request { id, group, body } => outgoing.push_request(*id, *group, body),
@@ -33,6 +35,7 @@ fn push(outgoing: &mut Outgoing, parcel: &Parcel) {
         Parcel::Support(message) => outgoing.push_support(message),
         Parcel::Snapshot(_) => unreachable!("chunks are not pushed"),
     }
+    batch.append(&mut outgoing);
 }
 
 /// A number that a peer can have counted.
@@ -222,7 +225,10 @@ fn sample_frame() -> Bytes {
     outgoing.push_request(RequestId(1), GroupId(7), b"request");
     outgoing.push_reply(RequestId(2), b"reply");
     outgoing.push_snapshot_refused(GroupId(7), LogId::new(Term(1), Index(2)));
-    let frames = outgoing.into_frames();
+    // Batches that wait for the same peer share a frame.
+    let mut queued = Outgoing::new();
+    queued.append(&mut outgoing);
+    let frames = queued.into_frames();
     assert_eq!(frames.len(), 1);
     frames[0].clone()
 }
