@@ -2,7 +2,7 @@
 
 use super::{NetworkNamespace, ProcessError, Program, eventually};
 use redis::{Client, Connection};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -144,6 +144,29 @@ impl NodeProcess {
     /// When it does not run.
     pub fn resume(&mut self) -> Result<(), ProcessError> {
         self.signal(Signal::CONT)
+    }
+
+    /// Lets the process open only so many files more than it has open now. Returns the limit before
+    /// that, for [`Self::set_file_limit`].
+    ///
+    /// # Errors
+    /// When it does not run, or the operating system refuses.
+    pub fn starve_of_files(&mut self, more: u64) -> Result<Rlimit, ProcessError> {
+        let pid = Pid::from_child(self.running()?);
+        let open = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero()))?.count() as u64;
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let limit = Rlimit { current: Some(open + more), maximum };
+        Ok(prlimit(Some(pid), Resource::Nofile, limit)?)
+    }
+
+    /// Sets how many files the process may have open.
+    ///
+    /// # Errors
+    /// When it does not run, or the operating system refuses.
+    pub fn set_file_limit(&mut self, limit: Rlimit) -> Result<(), ProcessError> {
+        let pid = Pid::from_child(self.running()?);
+        prlimit(Some(pid), Resource::Nofile, limit)?;
+        Ok(())
     }
 
     /// Asks the process to end (SIGTERM).

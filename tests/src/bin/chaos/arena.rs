@@ -5,16 +5,27 @@ use crate::link::State;
 use crate::links::{LinkKind, Links};
 use clap::ValueEnum;
 use logboat_tests::process::{Cluster, ClusterSpec, NodeProcess, ProcessError, Program, SmallDisk};
-use std::net::SocketAddr;
+use rustix::process::Rlimit;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use std::{fmt, fs, io};
 
 /// The size of a node's disk, where it has one of its own. It is filled quickly, and still holds
 /// the log and snapshots of a run.
 const DISK_BYTES: u64 = 256 << 20;
+
+/// How many more files a node may open that is short of descriptors.
+const FILES_LEFT: u64 = 64;
+
+/// How many idle clients come then.
+const IDLE_CLIENTS: usize = 200;
+
+/// How long one of them waits for its connection.
+const IDLE_PATIENCE: Duration = Duration::from_millis(100);
 
 /// What can befall a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -29,6 +40,10 @@ pub(crate) enum Fault {
     DiskFull,
     /// A node's disk answers in fits and starts.
     SlowDisk,
+    /// A node may open hardly any more files, and idle clients take what there is.
+    Descriptors,
+    /// A node is killed and started with a standard error that nobody reads.
+    Unheard,
 }
 
 /// A cluster whose nodes can be hurt.
@@ -36,6 +51,8 @@ pub(crate) struct Arena {
     /// It thaws its disk as it goes, so it goes first; the disks are detached before the cluster
     /// clears away the directory where they are.
     stutter: Option<Stutter>,
+    /// The nodes that are short of descriptors.
+    starved: Vec<Starved>,
     disks: Vec<Arc<SmallDisk>>,
     cluster: Cluster,
     faults: Vec<Fault>,
@@ -78,7 +95,7 @@ impl Arena {
             faults.retain(|fault| *fault != Fault::Partition);
         }
         let links = Links::put(&mut cluster, links)?;
-        let mut arena = Self { stutter: None, disks, cluster, faults, links };
+        let mut arena = Self { stutter: None, starved: Vec::new(), disks, cluster, faults, links };
         arena.cluster.start_all()?;
         Ok(arena)
     }
@@ -102,6 +119,8 @@ impl Arena {
             Fault::Partition => self.partition(node, dice)?,
             Fault::DiskFull => self.fill(node)?,
             Fault::SlowDisk => self.slow_down(node, dice),
+            Fault::Descriptors => self.starve(node)?,
+            Fault::Unheard => self.start_unheard(node)?,
         };
         Ok(happened.then_some(fault))
     }
@@ -109,6 +128,13 @@ impl Arena {
     /// Makes everything well again and waits until all nodes serve clients.
     pub(crate) fn heal(&mut self) -> Result<(), ProcessError> {
         self.stutter = None;
+        for Starved { node, limit, .. } in self.starved.drain(..) {
+            let node = &mut self.cluster.nodes[node];
+            // One that was started since has the usual limit, so this changes nothing.
+            if node.is_started() {
+                node.set_file_limit(limit)?;
+            }
+        }
         for disk in &self.disks {
             match fs::remove_file(ballast(disk)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
@@ -165,6 +191,29 @@ impl Arena {
         Ok(happened)
     }
 
+    fn starve(&mut self, node: usize) -> Result<bool, ProcessError> {
+        let process = &mut self.cluster.nodes[node];
+        if !process.is_started() || self.starved.iter().any(|starved| starved.node == node) {
+            return Ok(false);
+        }
+        let limit = process.starve_of_files(FILES_LEFT)?;
+        let address = process.client_address();
+        let connect = |_| TcpStream::connect_timeout(&address, IDLE_PATIENCE).ok();
+        let idle = (0..IDLE_CLIENTS).map_while(connect).collect();
+        self.starved.push(Starved { node, limit, _idle: idle });
+        Ok(true)
+    }
+
+    fn start_unheard(&mut self, node: usize) -> Result<bool, ProcessError> {
+        let node = &mut self.cluster.nodes[node];
+        if !node.is_started() {
+            return Ok(false);
+        }
+        node.kill()?;
+        node.start_unheard()?;
+        Ok(true)
+    }
+
     fn fill(&self, node: usize) -> Result<bool, ProcessError> {
         let disk = &self.disks[node];
         disk.fill(&ballast(disk))?;
@@ -178,6 +227,15 @@ impl Arena {
         self.stutter = Some(Stutter::start(Arc::clone(&self.disks[node]), dice.split()));
         true
     }
+}
+
+/// A node that may open hardly any more files, until it is healed.
+struct Starved {
+    node: usize,
+    /// What it may have open otherwise.
+    limit: Rlimit,
+    /// Clients that ask nothing.
+    _idle: Vec<TcpStream>,
 }
 
 /// Which links fail together. Places are those of a circle that begins with the node concerned.
@@ -195,11 +253,14 @@ enum Shape {
     Sides,
     /// Two sides that only the node reaches, as a bridge.
     Bridge,
+    /// The node reaches only the next one, and of five or more the last one reaches nobody. The
+    /// next one is a bridge to a majority, which it is one of.
+    Pendant,
 }
 
 impl Shape {
-    const ALL: [Self; 6] =
-        [Self::Mute, Self::Deaf, Self::Alone, Self::Pair, Self::Sides, Self::Bridge];
+    const ALL: [Self; 7] =
+        [Self::Mute, Self::Deaf, Self::Alone, Self::Pair, Self::Sides, Self::Bridge, Self::Pendant];
 
     /// Whether the link between two places out of `nodes` fails.
     const fn closes(self, from: usize, to: usize, nodes: usize) -> bool {
@@ -210,6 +271,11 @@ impl Shape {
             Self::Pair => from + to == 1,
             Self::Sides => (from < nodes / 2) != (to < nodes / 2),
             Self::Bridge => from != 0 && to != 0 && (from <= nodes / 2) != (to <= nodes / 2),
+            Self::Pendant => {
+                let hangs = (from == 0 && to != 1) || (to == 0 && from != 1);
+                let alone = nodes >= 5 && (from == nodes - 1 || to == nodes - 1);
+                hangs || alone
+            }
         }
     }
 }
@@ -218,7 +284,7 @@ impl Fault {
     const fn needs_disk(self) -> bool {
         match self {
             Self::DiskFull | Self::SlowDisk => true,
-            Self::Kill | Self::Pause | Self::Partition => false,
+            Self::Kill | Self::Pause | Self::Partition | Self::Descriptors | Self::Unheard => false,
         }
     }
 }
@@ -231,6 +297,8 @@ impl fmt::Display for Fault {
             Self::Partition => "partition",
             Self::DiskFull => "disk-full",
             Self::SlowDisk => "slow-disk",
+            Self::Descriptors => "descriptors",
+            Self::Unheard => "unheard",
         })
     }
 }
@@ -303,10 +371,16 @@ mod tests {
         assert_eq!(closed(Shape::Sides, 3), closed(Shape::Alone, 3));
         assert_eq!(closed(Shape::Bridge, 3), [(1, 2), (2, 1)]);
         assert_eq!(closed(Shape::Bridge, 2), []);
+        assert_eq!(closed(Shape::Pendant, 3), [(0, 2), (2, 0)]);
         // 0 and 1 against the rest; 1 and 2 against 3 and 4, with 0 between them.
         assert_eq!(closed(Shape::Sides, 5).len(), 2 * 2 * 3);
         let bridge = closed(Shape::Bridge, 5);
         assert_eq!(bridge.len(), 2 * 2 * 2);
         assert!(bridge.contains(&(1, 4)) && bridge.contains(&(3, 2)) && !bridge.contains(&(1, 2)));
+        // 0 with 1, which is with 2 and 3; 4 is alone.
+        let pendant = closed(Shape::Pendant, 5);
+        assert_eq!(pendant.len(), 2 * (2 + 4));
+        let open = [(0, 1), (1, 2), (1, 3), (2, 3)];
+        assert!(open.iter().all(|&(one, other)| !pendant.contains(&(one, other))));
     }
 }
