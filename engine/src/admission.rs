@@ -63,6 +63,10 @@ impl Admission {
         Ok(Permit { admission: Arc::clone(self), bytes: bytes as u64 })
     }
 
+    pub(crate) const fn max_bytes(&self) -> usize {
+        self.max_bytes
+    }
+
     pub(crate) fn used_bytes(&self) -> usize {
         // Loaded in this order, since each release follows its admission.
         let released = self.released_bytes.load(Ordering::Acquire);

@@ -1,9 +1,14 @@
-//! The threads that touch the disk for replicas, so that neither workers nor the network wait for
-//! files.
+//! The threads that touch the disk or run user code for replicas, so that neither workers nor the
+//! network wait for either.
 
 pub(crate) mod arrivals;
 pub(crate) mod departures;
 pub(crate) mod guard;
 pub(crate) mod lazy_snapshot;
 pub(crate) mod log_reader;
+pub(crate) mod pool;
 pub(crate) mod snapshots;
+pub(crate) mod stuck_calls;
+pub(crate) mod threads;
+pub(crate) mod user_code;
+pub(crate) mod writers;

@@ -1,8 +1,8 @@
 //! The memory budget of a node, and how it is divided among what is under way.
 
 /// The bytes that commands, queries and messages may take on a node while they wait, whatever the
-/// number of groups. The contents of the state machines don't count. A sixteenth is left for
-/// entries that replicas hold durably and don't know to be committed yet.
+/// number of groups. The contents of the state machines don't count. A thirty-second part is left
+/// for entries that replicas hold durably and don't know to be committed yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
     pub(crate) total_bytes: usize,
@@ -24,6 +24,12 @@ impl Budget {
     /// and their senders begin again.
     pub(crate) const fn snapshots(self) -> usize {
         self.total_bytes / 16
+    }
+
+    /// For entries of replicas whose state machines are busy elsewhere. Beyond it, peers' entries
+    /// are dropped.
+    pub(crate) const fn unapplied(self) -> usize {
+        self.total_bytes / 32
     }
 
     /// For messages that wait for one of so many workers. Beyond it, messages are dropped. However

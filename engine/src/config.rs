@@ -67,6 +67,11 @@ pub struct NodeConfig {
     /// How long a proposal may stay without an outcome before its caller hears
     /// [`RequestError::TimedOut`](crate::RequestError::TimedOut).
     pub request_timeout: Duration,
+    /// How long a call of a state machine may take before it is taken for one that hangs. Its
+    /// worker then goes on with its other groups on a fresh thread, and its replica does not lead
+    /// until the call returns. A [`SnapshotWriter`](crate::SnapshotWriter) gets ten times as long,
+    /// from one write to the next. At least 10 ms.
+    pub state_machine_timeout: Duration,
     /// The largest command or query, in bytes. It must fit a frame between nodes, which takes
     /// 63 MiB.
     pub max_command_bytes: usize,
@@ -113,6 +118,7 @@ impl NodeConfig {
             leases: false,
             max_clock_drift: 0.1,
             request_timeout: Duration::from_secs(10),
+            state_machine_timeout: Duration::from_secs(1),
             max_command_bytes: 9 << 20,
             memory_budget_bytes: 1 << 30,
             snapshot_log_bytes: 8 << 20,
@@ -136,6 +142,9 @@ impl NodeConfig {
         }
         if self.workers == 0 {
             return Err(ConfigError::NoWorkers);
+        }
+        if self.state_machine_timeout < LEAST_STATE_MACHINE_TIMEOUT {
+            return Err(ConfigError::StateMachineTimeout(self.state_machine_timeout));
         }
         if self.max_command_bytes > LARGEST_BODY {
             let command_bytes = self.max_command_bytes;
@@ -168,6 +177,10 @@ impl NodeConfig {
     }
 }
 
+/// The shortest time that a state machine may be given. Below it, threads that wait for the
+/// processor would be taken for some that hang.
+const LEAST_STATE_MACHINE_TIMEOUT: Duration = Duration::from_millis(10);
+
 /// The largest command or answer that a frame has room for, beside what travels with it.
 pub(crate) const LARGEST_BODY: usize = MAX_FRAME_BYTES as usize - (1 << 20);
 
@@ -193,6 +206,13 @@ mod tests {
                 assert_eq!(config.check(), Ok(()), "{members} nodes, {workers} workers");
             }
         }
+    }
+
+    #[test]
+    fn a_state_machine_gets_some_time() {
+        let state_machine_timeout = Duration::from_millis(9);
+        let short = NodeConfig { state_machine_timeout, ..config(3) };
+        assert_eq!(short.check(), Err(ConfigError::StateMachineTimeout(state_machine_timeout)));
     }
 
     #[test]

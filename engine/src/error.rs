@@ -4,6 +4,7 @@ use logboat_raft::{GroupId, NodeId, Refusal};
 use logboat_storage::{DirectoryError, SnapshotError, WalError};
 use logboat_transport::StartError as TransportError;
 use std::io;
+use std::time::Duration;
 
 /// Why a proposal or a read has no answer. All but [`RequestError::TimedOut`],
 /// [`RequestError::AnswerTooLarge`] and [`RequestError::NoRoomForAnswer`] say that the request
@@ -98,6 +99,9 @@ pub enum ConfigError {
     /// There is no thread to run groups.
     #[error("a node must have a worker")]
     NoWorkers,
+    /// State machines get too little time.
+    #[error("a state machine must have at least 10 ms for a call, not {0:?}")]
+    StateMachineTimeout(Duration),
     /// A command of the largest size does not fit a frame between nodes.
     #[error("commands of {command_bytes} bytes are too large: nodes exchange up to {limit} bytes")]
     CommandTooLarge {

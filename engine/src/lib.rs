@@ -110,6 +110,6 @@ pub use metrics::EngineMetrics;
 pub use node::{GroupSpec, Node};
 pub use request::GroupRequest;
 pub use request::kind::RequestKind;
-pub use state_machine::{CommandAdmission, SnapshotWriter, StateMachine};
-pub use status::{FailedReplica, NodeStatus, OtherVoters, WalStatus};
+pub use state_machine::{ApplyOn, CommandAdmission, SnapshotWriter, StateMachine};
+pub use status::{FailedReplica, NodeStatus, OtherVoters, StuckReplica, UserCode, WalStatus};
 pub use view::GroupView;

@@ -28,6 +28,8 @@ pub struct EngineMetrics {
     pub leaders: Gauge,
     /// Replicas that stopped with an error.
     pub failed_replicas: Counter,
+    /// Calls of user code that took too long.
+    pub stuck_calls: Counter,
     /// Snapshots written.
     pub snapshots_written: Counter,
     /// Snapshots sent to peers.
@@ -53,6 +55,7 @@ impl Default for EngineMetrics {
             elections_won: Counter::default(),
             leaders: Gauge::default(),
             failed_replicas: Counter::default(),
+            stuck_calls: Counter::default(),
             snapshots_written: Counter::default(),
             snapshots_sent: Counter::default(),
             propose_seconds: seconds(),
@@ -74,6 +77,7 @@ impl EngineMetrics {
             ("campaigns", "Campaigns begun", &self.campaigns),
             ("elections_won", "Elections won", &self.elections_won),
             ("failed_replicas", "Replicas stopped by an error", &self.failed_replicas),
+            ("stuck_calls", "Calls of user code that took too long", &self.stuck_calls),
             ("snapshots_written", "Snapshots written", &self.snapshots_written),
             ("snapshots_sent", "Snapshots sent to peers", &self.snapshots_sent),
         ];

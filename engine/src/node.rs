@@ -11,7 +11,7 @@ use crate::request::GroupRequest;
 use crate::request::encoding::encode_request;
 use crate::start::{Link, Parts, Threads, assemble};
 use crate::state_machine::StateMachine;
-use crate::status::{NodeStatus, OtherVoters, WalStatus};
+use crate::status::{NodeStatus, OtherVoters, StuckReplica, WalStatus};
 use crate::view::GroupView;
 use crate::worker::event::{Event, StartGroup};
 use bytes::Bytes;
@@ -97,6 +97,9 @@ const HANDOVER_LIMIT: Duration = Duration::from_millis(500);
 
 /// After how long the groups that are left are offered again.
 const HANDOVER_ROUND: Duration = Duration::from_millis(50);
+
+/// How long a stopping node waits for its threads, beyond the handover and the last sync.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// What the transport is told: its limits follow from the node's budget and timeouts.
 fn transport_config(config: &NodeConfig, identity: &Identity, boot: NodeBoot) -> TransportConfig {
@@ -201,6 +204,7 @@ impl Node {
             let file = inner.parts.snapshots.current_path(group);
             GroupError::Snapshot { group, reason: format!("{}: {reason}", file.display()) }
         })?;
+        let apply_on = machine.apply_on();
         let in_turn = || replicas[group.0 as usize % replicas.len()];
         let preferred = preferred.unwrap_or_else(in_turn);
         let config = Config {
@@ -220,6 +224,7 @@ impl Node {
             restored,
             reset,
             machine,
+            apply_on,
             view: Arc::clone(&view),
             done,
         })));
@@ -324,6 +329,7 @@ impl Node {
             apply_lag: views().map(GroupView::lag).sum(),
             other_voters: groups.iter().filter_map(other_voters).collect(),
             failed: self.0.groups.failed(),
+            stuck: parts.stuck.list(),
             failure: parts.wal.poisoned().map(|poisoned| poisoned.to_string()),
             wal: WalStatus::of(&parts.wal),
             peers: parts.transport.peers(),
@@ -362,7 +368,11 @@ impl Node {
     }
 
     /// Stops the node: hands over leaderships, answers what is pending, makes the log durable, ends
-    /// all threads. Blocks for a few seconds at most after the last sync. Later calls do nothing.
+    /// all threads. Blocks for a few seconds at most besides the last sync. Later calls do nothing.
+    ///
+    /// User code that hangs is not waited for: [`Self::status`] names its replicas, and its threads
+    /// end when it returns. A [`SnapshotWriter`](crate::SnapshotWriter) that hangs keeps the data
+    /// directory locked.
     pub fn stop(&self) {
         self.0.stop();
     }
@@ -433,13 +443,21 @@ impl Inner {
         for worker in self.parts.workers.iter() {
             worker.post(Event::Stop(done.clone()));
         }
+        drop(done);
+        let deadline = Instant::now() + STOP_LIMIT;
         for _ in self.parts.workers.iter() {
             // A worker that is gone has nothing left to hand over.
-            let _ = stopped.recv_timeout(HANDOVER_LIMIT);
+            let _ = stopped.recv_timeout(deadline.saturating_duration_since(Instant::now()));
         }
         self.parts.wal.clone().close();
         threads.note_stop(&self.parts.wal);
-        threads.stop();
+        let have_ended = threads.stop(deadline);
+        for StuckReplica { group, code, .. } in self.parts.stuck.list() {
+            tracing::error!(group = group.0, "the node has stopped without {code}");
+        }
+        if !have_ended {
+            tracing::error!("the node has stopped, and some of its threads go on");
+        }
     }
 
     /// Lets the peers that are there take over, so that clients need not wait for an election.

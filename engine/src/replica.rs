@@ -1,6 +1,7 @@
 //! A replica of one group: the consensus core, the state machine, and the requests that wait for
 //! them.
 
+pub(crate) mod call;
 pub(crate) mod event;
 pub(crate) mod group;
 pub(crate) mod pending;

@@ -6,6 +6,10 @@ use crate::admission::pacer::Pacer;
 use crate::background::guard::Guard;
 use crate::background::log_reader::LogReader;
 use crate::background::snapshots::SnapshotThread;
+use crate::background::stuck_calls::StuckCalls;
+use crate::background::threads::join_by;
+use crate::background::user_code::UserCode;
+use crate::background::writers::SnapshotWriters;
 use crate::config::NodeConfig;
 use crate::error::{ConfigError, StartError};
 use crate::founding::Founder;
@@ -13,17 +17,16 @@ use crate::hosted::HostedGroups;
 use crate::liveness::clock::Clock;
 use crate::liveness::manager::LivenessManager;
 use crate::liveness::protocol::{Liveness, LivenessTiming};
-use crate::metrics::EngineMetrics;
 use crate::numbering::random_start;
 use crate::remote::calls::Calls;
 use crate::remote::inbound::Inbound;
 use crate::remote::relays::Relays;
 use crate::replica::group::Shared;
-use crate::turn::jobs::{JobQueue, SnapshotJob, SnapshotQueue};
-use crate::worker::WorkerContext;
+use crate::turn::jobs::{JobQueue, LogReadQueue, SnapshotJob, SnapshotQueue};
 use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
-use crate::worker::runtime::Runtime;
+use crate::worker::runtime::{Intervals, Runtime};
+use crate::worker::state::WorkerContext;
 use logboat_raft::{BootNonce, GroupId, Incarnation, NodeBoot, NodeId, Restored, Time};
 use logboat_storage::{
     BootRecord, DataDir, DirectoryError, Identity, Recovered, SnapshotStore, Wal,
@@ -35,6 +38,7 @@ use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 /// How a node is connected to its peers, and how that ends.
 pub struct Link {
@@ -48,7 +52,7 @@ pub struct Link {
 
 /// A node's directory, opened and recovered.
 struct Disk {
-    data_dir: DataDir,
+    data_dir: Arc<DataDir>,
     identity: Identity,
     /// What peers are told of this start.
     boot: NodeBoot,
@@ -70,6 +74,7 @@ pub(crate) struct Parts {
     pub(crate) wal: Wal,
     pub(crate) snapshots: SnapshotStore,
     pub(crate) founder: Arc<Founder>,
+    pub(crate) stuck: Arc<StuckCalls>,
 }
 
 /// What a stop ends.
@@ -78,9 +83,11 @@ pub(crate) struct Threads {
     log_reader: JoinHandle<()>,
     snapshots: JoinHandle<()>,
     snapshot_queue: SnapshotQueue,
+    user_threads: UserCode,
     close: Box<dyn FnOnce() + Send>,
-    /// Locks the directory until everything that writes to it has ended.
-    data_dir: DataDir,
+    /// Locks the directory until everything that writes to it has ended. Whoever may outlive the
+    /// node and write has it as well.
+    data_dir: Arc<DataDir>,
 }
 
 impl Threads {
@@ -93,13 +100,15 @@ impl Threads {
         }
     }
 
-    /// Ends the connections after sending what is queued, then the threads.
-    pub(crate) fn stop(self) {
+    /// Ends the connections after sending what is queued, then the threads. Returns whether all
+    /// have ended by the deadline, but for those that are left to user code.
+    pub(crate) fn stop(self, deadline: Instant) -> bool {
         (self.close)();
-        self.runtime.stop();
+        self.user_threads.close();
+        let workers_ended = self.runtime.stop(deadline);
         self.snapshot_queue.submit(SnapshotJob::Stop);
-        // A panic has been printed where it happened.
-        let _ = (self.log_reader.join(), self.snapshots.join());
+        let others = [self.snapshots, self.log_reader];
+        others.into_iter().fold(workers_ended, |ended, thread| join_by(thread, deadline) && ended)
     }
 }
 
@@ -136,12 +145,11 @@ pub(crate) fn assemble(
     let transport = link.transport;
     inbound.transport.get_or_init(|| Arc::downgrade(&transport));
     liveness.connect(&transport);
-    let metrics = Arc::clone(&gate.metrics);
-    let snapshots = new_snapshot_thread(&disk, &transport, &workers, metrics, guard.clone());
-    let snapshots = snapshots.start(snapshot_jobs)?;
-    let (log_reads, jobs) = JobQueue::new();
-    let log_reader =
-        LogReader::new(disk.wal.clone(), workers.clone(), guard.clone()).start(jobs)?;
+    let user_code = new_user_code(config, &workers, &gate);
+    let writers = new_writers(&disk, &user_code, &gate);
+    let snapshots = SnapshotThread::new(writers, Arc::clone(&transport), workers.clone(), &guard)
+        .start(snapshot_jobs)?;
+    let (log_reads, log_reader) = start_log_reader(&disk, &workers, &guard)?;
     let context = WorkerContext {
         node: config.node,
         wal: disk.wal.clone(),
@@ -152,18 +160,16 @@ pub(crate) fn assemble(
         log_reads,
         snapshots: snapshot_queue.clone(),
         shared: new_shared(config, &gate),
+        user_code: user_code.clone(),
+        _directory: Arc::clone(&disk.data_dir),
         guard,
         settling: config.tuning.election_timeout * 2,
     };
     let runtime = start_runtime(config, &workers, context, &gate, &disk)?;
-    let threads = Threads {
-        runtime,
-        log_reader,
-        snapshots,
-        snapshot_queue,
-        close: link.close,
-        data_dir: disk.data_dir,
-    };
+    let (close, data_dir) = (link.close, disk.data_dir);
+    let user_threads = user_code.clone();
+    let threads =
+        Threads { runtime, log_reader, snapshots, snapshot_queue, user_threads, close, data_dir };
     let parts = Parts {
         identity: disk.identity,
         gate,
@@ -176,6 +182,7 @@ pub(crate) fn assemble(
         wal: disk.wal,
         snapshots: disk.snapshots,
         founder,
+        stuck: user_code.stuck,
     };
     Ok((parts, disk.recovered.groups, threads))
 }
@@ -204,18 +211,31 @@ fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError>
     let BootRecord { count, nonce, .. } = data_dir.boot().record();
     let incarnation = identity.incarnation;
     let boot = NodeBoot { incarnation, count, nonce, log_end: wal.found_end() };
-    Ok(Disk { data_dir, identity, boot, wal, recovered, snapshots })
+    Ok(Disk { data_dir: Arc::new(data_dir), identity, boot, wal, recovered, snapshots })
 }
 
-fn new_snapshot_thread(
+fn new_user_code(config: &NodeConfig, workers: &Workers, gate: &AdmissionGate) -> UserCode {
+    let stuck = StuckCalls::new(Arc::clone(&gate.metrics));
+    UserCode::new(config.workers, workers, stuck)
+}
+
+fn new_writers(disk: &Disk, user_code: &UserCode, gate: &AdmissionGate) -> SnapshotWriters {
+    SnapshotWriters {
+        store: disk.snapshots.clone(),
+        pool: Arc::clone(&user_code.writers),
+        metrics: Arc::clone(&gate.metrics),
+        directory: Arc::clone(&disk.data_dir),
+    }
+}
+
+fn start_log_reader(
     disk: &Disk,
-    transport: &Arc<dyn Transport>,
     workers: &Workers,
-    metrics: Arc<EngineMetrics>,
-    guard: Guard,
-) -> SnapshotThread {
-    let (store, transport) = (disk.snapshots.clone(), Arc::clone(transport));
-    SnapshotThread::new(store, transport, workers.clone(), metrics, guard)
+    guard: &Guard,
+) -> io::Result<(LogReadQueue, JoinHandle<()>)> {
+    let (log_reads, jobs) = JobQueue::new();
+    let log_reader = LogReader::new(disk.wal.clone(), workers.clone(), guard.clone());
+    Ok((log_reads, log_reader.start(jobs)?))
 }
 
 /// A number that is drawn anew at each call.
@@ -272,6 +292,7 @@ fn new_shared(config: &NodeConfig, gate: &AdmissionGate) -> Arc<Shared> {
     Arc::new(Shared {
         request_timeout: config.request_timeout,
         snapshot_log_bytes: config.snapshot_log_bytes,
+        unapplied: Admission::new(config.budget().unapplied()),
         metrics: Arc::clone(&gate.metrics),
     })
 }
@@ -285,5 +306,9 @@ fn start_runtime(
 ) -> io::Result<Runtime> {
     let pacer = Pacer::new(Arc::clone(&gate.admission));
     let storage = Arc::new(disk.snapshots.clone());
-    Runtime::start(workers.clone(), context, storage, pacer, config.heartbeat_interval)
+    let intervals = Intervals {
+        heartbeat: config.heartbeat_interval,
+        state_machine_timeout: config.state_machine_timeout,
+    };
+    Runtime::start(workers.clone(), context, storage, pacer, intervals)
 }

@@ -13,8 +13,13 @@ pub type SnapshotWriter = Box<dyn FnOnce(&mut dyn io::Write) -> io::Result<()> +
 /// Commands are slices of larger buffers, of the log or of the network. Copy what you keep, or
 /// those buffers stay in memory.
 ///
-/// All calls for one group come from one thread, one at a time. A panic stops this replica of the
+/// The calls for one group come one at a time, in an order that is the same on all replicas for
+/// [`apply`](Self::apply); they may come from different threads. A panic stops this replica of the
 /// group with an error; other groups go on.
+///
+/// A call that does not return within
+/// [`NodeConfig::state_machine_timeout`](crate::NodeConfig::state_machine_timeout) is taken for one
+/// that hangs. Other groups go on, and this replica does not lead until it returns.
 ///
 /// ```
 /// use logboat::{Bytes, SnapshotWriter, StateMachine};
@@ -63,8 +68,8 @@ pub trait StateMachine: Send + 'static {
     /// Answers a query from the present state.
     fn query(&self, query: Bytes) -> Bytes;
 
-    /// Captures the present state. Capturing blocks the group and its neighbours on the same
-    /// worker, so it should be cheap. Writing happens on another thread.
+    /// Captures the present state. Nothing is applied and no query is answered meanwhile, so it
+    /// should be cheap. Writing happens on another thread.
     fn snapshot(&self) -> SnapshotWriter;
 
     /// Replaces the state by one that a [`SnapshotWriter`] of this type wrote.
@@ -77,6 +82,11 @@ pub trait StateMachine: Send + 'static {
     /// Without one, all commands are.
     fn command_admission(&self) -> Option<Arc<dyn CommandAdmission>> {
         None
+    }
+
+    /// Where this state machine is called. Asked once, before the replica starts.
+    fn apply_on(&self) -> ApplyOn {
+        ApplyOn::Worker
     }
 }
 
@@ -96,4 +106,17 @@ pub trait CommandAdmission: Send + Sync {
     /// A command that was let in for `amount`, which is not zero, has its outcome, or nobody waits
     /// for that any more.
     fn release(&self, amount: u64);
+}
+
+/// Where a state machine is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ApplyOn {
+    /// On the thread of the group's worker, which does all that the group wants. That is the
+    /// fastest for calls of some microseconds. The groups of the same worker wait for them.
+    #[default]
+    Worker,
+    /// On a thread of a pool, while the group and its neighbours go on. For calls that may take
+    /// milliseconds, such as those that read from a disk. The pool has as many threads as the node
+    /// has workers.
+    Pool,
 }

@@ -3,6 +3,7 @@
 use logboat_raft::{GroupId, NodeId, SupportSettings};
 use logboat_storage::Wal;
 use logboat_transport::PeerStatus;
+use std::fmt;
 use std::time::Duration;
 
 /// A node at one moment.
@@ -34,6 +35,9 @@ pub struct NodeStatus {
     /// Replicas that have stopped, or did not start for what is stored of them, while the node goes
     /// on. They may be started again.
     pub failed: Vec<FailedReplica>,
+    /// Replicas here whose user code has not returned for long, while the node goes on. They don't
+    /// lead until it returns.
+    pub stuck: Vec<StuckReplica>,
     /// Replicas that heard of one elsewhere which was started with other voters.
     pub other_voters: Vec<OtherVoters>,
     /// Why nothing can be acknowledged any more, if so.
@@ -53,6 +57,38 @@ pub struct FailedReplica {
     pub group: GroupId,
     /// Why it does not run.
     pub reason: String,
+}
+
+/// A replica whose user code has not returned for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StuckReplica {
+    /// The group.
+    pub group: GroupId,
+    /// What has not returned.
+    pub code: UserCode,
+    /// For how long.
+    pub elapsed: Duration,
+    /// Whether other replicas wait for it: so many threads are left to such code that there are no
+    /// more for them.
+    pub blocks_others: bool,
+}
+
+/// Code of the library's user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserCode {
+    /// A call of a [`StateMachine`](crate::StateMachine).
+    StateMachine,
+    /// A [`SnapshotWriter`](crate::SnapshotWriter).
+    SnapshotWriter,
+}
+
+impl fmt::Display for UserCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::StateMachine => "a call of the state machine",
+            Self::SnapshotWriter => "the writer of its snapshot",
+        })
+    }
 }
 
 /// Two replicas of a group that were started with different sets of voters. Neither votes for the

@@ -8,6 +8,7 @@ pub(crate) mod slot;
 pub(crate) mod storage;
 
 use crate::request::encoding::push_answer;
+use crate::state_machine::StateMachine;
 use crate::turn::jobs::{LogReadJob, SnapshotJob};
 use crate::turn::peer_buffers::PeerBuffers;
 use crate::turn::slot::Slot;
@@ -43,6 +44,8 @@ pub struct Turn {
     pub snapshots: Vec<SnapshotJob>,
     /// The peers that broke the protocol, each with the group in which it did.
     pub violations: Vec<(GroupId, NodeId, Violation)>,
+    /// State machines that replicas have no more use for.
+    pub(crate) discarded: Vec<Box<dyn StateMachine>>,
     /// The token that the next batch of reads gets.
     next_read_token: ReadToken,
 }
@@ -64,6 +67,7 @@ impl Turn {
             log_reads: Vec::new(),
             snapshots: Vec::new(),
             violations: Vec::new(),
+            discarded: Vec::new(),
             next_read_token: first_read_token,
         }
     }

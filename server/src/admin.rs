@@ -135,6 +135,8 @@ pub struct StatusPage {
     pub groups_without_leader: usize,
     /// Replicas that have stopped, or could not be started, while the node goes on.
     pub failed: Vec<FailedPage>,
+    /// Replicas whose user code has not returned for long.
+    pub stuck: Vec<StuckPage>,
     /// Groups of which another node was started with other replicas.
     pub other_voters: Vec<OtherVotersPage>,
     /// Peers whose settings differ from this node's.
@@ -158,6 +160,19 @@ pub struct FailedPage {
     pub group: u64,
     /// Why it does not run.
     pub reason: String,
+}
+
+/// A replica in `/status` that is stuck.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StuckPage {
+    /// Its group.
+    pub group: u64,
+    /// What has not returned.
+    pub code: String,
+    /// For how long.
+    pub elapsed_ms: u64,
+    /// Whether other replicas wait for it.
+    pub blocks_others: bool,
 }
 
 /// A group in `/status` whose replicas were started with different sets of nodes.
@@ -228,6 +243,12 @@ impl StatusPage {
         });
         let failed = status.failed.into_iter();
         let failed = failed.map(|it| FailedPage { group: it.group.0, reason: it.reason });
+        let stuck = status.stuck.into_iter().map(|it| StuckPage {
+            group: it.group.0,
+            code: it.code.to_string(),
+            elapsed_ms: u64::try_from(it.elapsed.as_millis()).unwrap_or(u64::MAX),
+            blocks_others: it.blocks_others,
+        });
         let other_voters = status.other_voters.into_iter();
         let other_voters =
             other_voters.map(|it| OtherVotersPage { group: it.group.0, node_id: it.node.0 });
@@ -248,6 +269,7 @@ impl StatusPage {
             leaders: status.leaders,
             groups_without_leader: status.groups_without_leader,
             failed: failed.collect(),
+            stuck: stuck.collect(),
             other_voters: other_voters.collect(),
             differing_settings: differing.collect(),
             pending_bytes: status.pending_bytes,
@@ -314,13 +336,21 @@ impl Collector for StatusCollector {
 mod tests {
     use super::*;
     use crate::health::tests::well;
-    use logboat::{FailedReplica, GroupId, NodeId, OtherVoters, SupportSettings};
+    use logboat::{
+        FailedReplica, GroupId, NodeId, OtherVoters, StuckReplica, SupportSettings, UserCode,
+    };
 
     #[test]
     fn the_status_names_what_is_wrong_with_replicas_and_peers() {
         let settings = SupportSettings { timeout: Duration::from_millis(750), leases: true };
         let status = NodeStatus {
             failed: vec![FailedReplica { group: GroupId(5), reason: "it panicked".to_owned() }],
+            stuck: vec![StuckReplica {
+                group: GroupId(7),
+                code: UserCode::SnapshotWriter,
+                elapsed: Duration::from_secs(2),
+                blocks_others: true,
+            }],
             other_voters: vec![OtherVoters { group: GroupId(6), node: NodeId(2) }],
             differing_settings: vec![(NodeId(3), settings)],
             ..well()
@@ -328,10 +358,17 @@ mod tests {
         let page = serde_json::to_value(StatusPage::of(status, true)).unwrap();
         let expected = serde_json::json!([
             [{ "group": 5, "reason": "it panicked" }],
+            [{
+                "group": 7,
+                "code": "the writer of its snapshot",
+                "elapsed_ms": 2_000,
+                "blocks_others": true,
+            }],
             [{ "group": 6, "node_id": 2 }],
             [{ "node_id": 3, "election_timeout_ms": 750, "leases": true }],
         ]);
-        let shown = ["failed", "other_voters", "differing_settings"].map(|name| &page[name]);
+        let shown = ["failed", "stuck", "other_voters", "differing_settings"];
+        let shown = shown.map(|name| &page[name]);
         assert_eq!(serde_json::json!(shown), expected);
     }
 }

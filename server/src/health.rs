@@ -49,6 +49,8 @@ enum Kind {
     NoLeader,
     /// Replicas have stopped for good.
     FailedReplicas,
+    /// The state machines of replicas don't answer.
+    StuckReplicas,
 }
 
 impl Kind {
@@ -66,7 +68,7 @@ impl Kind {
             | Self::WritesWait
             | Self::DiskStandsStill
             | Self::NoQuorum => true,
-            Self::NoLeader | Self::FailedReplicas => false,
+            Self::NoLeader | Self::FailedReplicas | Self::StuckReplicas => false,
         }
     }
 }
@@ -111,6 +113,13 @@ impl Health {
         if let Some(first) = status.failed.first() {
             let reason = format!("replicas have stopped, the first because {}", first.reason);
             problems.push(Problem::of_groups(Kind::FailedReplicas, &reason, &failed));
+        }
+        let stuck: Vec<_> = status.stuck.iter().map(|replica| replica.group.0).collect();
+        if let Some(first) = status.stuck.first() {
+            let seconds = first.elapsed.as_secs_f64();
+            let reason =
+                format!("replicas are stuck: {} has not returned for {seconds:.1} s", first.code);
+            problems.push(Problem::of_groups(Kind::StuckReplicas, &reason, &stuck));
         }
         Self::from(problems)
     }
@@ -157,7 +166,7 @@ impl Problem {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use logboat::{FailedReplica, GroupId, WalStatus};
+    use logboat::{FailedReplica, GroupId, StuckReplica, UserCode, WalStatus};
 
     /// A node with nothing wrong.
     pub(crate) fn well() -> NodeStatus {
@@ -174,6 +183,7 @@ pub(crate) mod tests {
             pending_bytes: 0,
             apply_lag: 0,
             failed: Vec::new(),
+            stuck: Vec::new(),
             other_voters: Vec::new(),
             failure: None,
             wal: WalStatus {
@@ -208,5 +218,26 @@ pub(crate) mod tests {
         });
         assert_eq!(page, serde_json::json!({ "ok": false, "problems": [problem] }));
         assert!(health(&status).readiness().is_ok() && health(&status).liveness().is_ok());
+    }
+
+    #[test]
+    fn replicas_that_are_stuck_are_named_and_concern_nobody_else() {
+        let stuck = StuckReplica {
+            group: GroupId(7),
+            code: UserCode::StateMachine,
+            elapsed: Duration::from_millis(1_500),
+            blocks_others: false,
+        };
+        let status = NodeStatus { stuck: vec![stuck], ..well() };
+        let health = || Health::of(&status, true, Duration::from_secs(1));
+        let problem = serde_json::json!({
+            "kind": "stuck_replicas",
+            "reason": "1 replicas are stuck: a call of the state machine has not returned for 1.5 s",
+            "group_count": 1,
+            "groups": [7],
+        });
+        let page = serde_json::to_value(health()).unwrap();
+        assert_eq!(page, serde_json::json!({ "ok": false, "problems": [problem] }));
+        assert!(health().readiness().is_ok() && health().liveness().is_ok());
     }
 }

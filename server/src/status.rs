@@ -54,6 +54,10 @@ fn table(page: &StatusPage) -> String {
 fn trouble(page: &StatusPage) -> impl Iterator<Item = String> + '_ {
     let failed = page.failed.iter();
     let failed = failed.map(|it| (format!("failed group {}", it.group), it.reason.clone()));
+    let stuck = page.stuck.iter().map(|it| {
+        let since = format!("{} has not returned for {} ms", it.code, it.elapsed_ms);
+        (format!("stuck group {}", it.group), since)
+    });
     let voters = page.other_voters.iter().map(|it| {
         let other = format!("started with other replicas on node {}", it.node_id);
         (format!("group {}", it.group), other)
@@ -63,7 +67,7 @@ fn trouble(page: &StatusPage) -> impl Iterator<Item = String> + '_ {
         let other = format!("election timeout {} ms, leases {leases}", it.election_timeout_ms);
         (format!("settings of {}", it.node_id), other)
     });
-    let rows = failed.chain(voters).chain(settings);
+    let rows = failed.chain(stuck).chain(voters).chain(settings);
     rows.map(|(name, value)| format!("{name:<18} {value}\n"))
 }
 

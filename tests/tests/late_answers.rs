@@ -92,6 +92,7 @@ impl Member {
         let shared = Arc::new(Shared {
             request_timeout: Duration::from_secs(5),
             snapshot_log_bytes: 1 << 30,
+            unapplied: Admission::new(1 << 20),
             metrics: Arc::default(),
         });
         let view = Arc::<GroupView>::default();

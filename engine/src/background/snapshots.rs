@@ -1,19 +1,18 @@
-//! The snapshot thread: writes, sends and receives snapshots beside the live traffic.
+//! The snapshot thread: sends and receives snapshots beside the live traffic, and has them written.
 
 use crate::background::arrivals::{Arrivals, Part};
 use crate::background::departures::{Departure, Departures};
-use crate::background::guard::{Guard, contain};
+use crate::background::guard::Guard;
 use crate::background::lazy_snapshot::LazySnapshot;
+use crate::background::writers::SnapshotWriters;
 use crate::metrics::EngineMetrics;
 use crate::replica::event::GroupEvent;
-use crate::state_machine::SnapshotWriter;
 use crate::turn::jobs::SnapshotJob;
-use crate::turn::slot::Slot;
 use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
-use logboat_raft::{GroupId, LogId, Message, NodeId, Payload};
-use logboat_storage::{SnapshotError, SnapshotReceiver, SnapshotStore};
+use logboat_raft::{GroupId, Message, NodeId, Payload};
+use logboat_storage::{SnapshotReceiver, SnapshotStore};
 use logboat_transport::{Outgoing, SnapshotChunk, SnapshotSource, Transport};
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use std::time::{Duration, Instant};
 /// How often a thread that has nothing else to do looks for snapshots that came to a halt.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Why a snapshot was not written or received; it is only ever printed.
+/// Why a snapshot was not received; it is only ever printed.
 type SnapshotFailure = Box<dyn std::error::Error + Send + Sync>;
 
 /// A group whose snapshot has left for a node.
@@ -32,6 +31,7 @@ type Sent = (GroupId, NodeId);
 /// The state of the snapshot thread.
 pub(crate) struct SnapshotThread {
     store: SnapshotStore,
+    writers: SnapshotWriters,
     transport: Arc<dyn Transport>,
     workers: Workers,
     metrics: Arc<EngineMetrics>,
@@ -44,18 +44,18 @@ pub(crate) struct SnapshotThread {
 
 impl SnapshotThread {
     pub(crate) fn new(
-        store: SnapshotStore,
+        writers: SnapshotWriters,
         transport: Arc<dyn Transport>,
         workers: Workers,
-        metrics: Arc<EngineMetrics>,
-        guard: Guard,
+        guard: &Guard,
     ) -> Self {
         Self {
-            store,
+            store: writers.store.clone(),
+            metrics: Arc::clone(&writers.metrics),
+            writers,
             transport,
             workers,
-            metrics,
-            guard,
+            guard: guard.clone(),
             arrivals: Arrivals::new(),
             departures: Departures::default(),
             left: unbounded(),
@@ -99,7 +99,7 @@ impl SnapshotThread {
     fn work(&mut self, job: SnapshotJob) {
         match job {
             SnapshotJob::Write { group, slot, last, writer } => {
-                self.write(group, slot, last, writer);
+                self.writers.write(group, slot, last, writer);
             }
             SnapshotJob::Send { group, slot, to } => {
                 self.departures.add(Departure { group, slot, to });
@@ -113,36 +113,6 @@ impl SnapshotThread {
             }
             SnapshotJob::Closed { peer } => self.arrivals.closed(peer),
             SnapshotJob::Stop => {}
-        }
-    }
-
-    fn write(&self, group: GroupId, slot: Slot, last: LogId, writer: SnapshotWriter) {
-        let event = match contain(|| self.try_write(group, last, writer)) {
-            Ok(Ok(())) => {
-                self.metrics.snapshots_written.inc();
-                GroupEvent::SnapshotWritten(Some(last))
-            }
-            Ok(Err(error)) => {
-                tracing::error!(group = group.0, "writing a snapshot: {error}");
-                GroupEvent::SnapshotWritten(None)
-            }
-            Err(panic) => GroupEvent::Fail(format!("the writer of its snapshot panicked: {panic}")),
-        };
-        self.workers.of(group).post(Event::Local(slot, event));
-    }
-
-    /// A leader's snapshot that covers as much has arrived meanwhile, or this one is durable.
-    fn try_write(
-        &self,
-        group: GroupId,
-        last: LogId,
-        writer: SnapshotWriter,
-    ) -> Result<(), SnapshotFailure> {
-        let mut file = self.store.create(group, last)?;
-        writer(&mut file)?;
-        match file.finish() {
-            Ok(_) | Err(SnapshotError::Superseded { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The events of a replica: what can happen to it.
 
+use crate::replica::call::EndedCall;
 use crate::replica::request::Request;
 use crate::request::kind::RequestKind;
 use crate::turn::jobs::LogReadJob;
@@ -53,6 +54,10 @@ pub enum GroupEvent {
     },
     /// The log wants room: make a snapshot.
     Compact,
+    /// A call of the state machine, which went on while the replica ran, has ended.
+    Called(Box<EndedCall>),
+    /// A call of the state machine takes too long.
+    Stuck,
     /// Campaign without waiting for a timeout.
     #[cfg(feature = "internals")]
     Campaign,

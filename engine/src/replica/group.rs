@@ -1,19 +1,25 @@
 //! One replica without its mailbox: the core, the state machine, and the requests that wait.
 //!
-//! [`Group::run`] is all there is to call. It does no I/O but to adopt a snapshot in
-//! [`Storage`](crate::turn::storage::Storage), so a simulator drives it as the actor does.
+//! A run ([`Group::take_in`]) does no I/O, and does not call the state machine.
+//! [`Group::begin_call`] and [`Group::end_call`] do, with the call itself between them, for which
+//! the worker is not needed. The end of a call may adopt a snapshot in
+//! [`Storage`](crate::turn::storage::Storage). For simulators and tests `Group::run` does all of
+//! that at once.
 
 mod applying;
-mod gone;
+mod calling;
 mod handovers;
+mod held;
 mod requests;
 mod snapshots;
 
+use crate::admission::Admission;
 use crate::error::RequestError;
 use crate::metrics::EngineMetrics;
 use crate::replica::event::GroupEvent;
-use crate::replica::group::gone::Gone;
+use crate::replica::group::calling::Absence;
 use crate::replica::group::handovers::Handovers;
+use crate::replica::group::held::Restoring;
 use crate::replica::group::requests::{Requests, refuse_proposing};
 use crate::replica::pending::{Proposals, Reads};
 use crate::replica::run_context::RunContext;
@@ -27,7 +33,6 @@ use logboat_raft::{
     Term, Time, WriteSeq,
 };
 use smallvec::SmallVec;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +42,8 @@ pub struct Shared {
     pub request_timeout: Duration,
     /// How many bytes of commands make a new snapshot due.
     pub snapshot_log_bytes: u64,
+    /// The memory for entries that replicas take in while they are without their state machines.
+    pub unapplied: Arc<Admission>,
     /// Counters of the node.
     pub metrics: Arc<EngineMetrics>,
 }
@@ -46,18 +53,28 @@ pub struct Group {
     id: GroupId,
     slot: Slot,
     raft: Raft,
-    machine: Box<dyn StateMachine>,
+    /// The state machine. `None` while a call goes on, and once the replica has ended.
+    machine: Option<Box<dyn StateMachine>>,
+    /// What the replica keeps while it runs without its state machine.
+    absence: Option<Box<Absence>>,
+    /// What waits until the state machine has taken over a leader's snapshot.
+    restoring: Option<Box<Restoring>>,
     command_admission: Option<Arc<dyn CommandAdmission>>,
     shared: Arc<Shared>,
     view: Arc<GroupView>,
     proposals: Proposals,
     reads: Reads,
     durable: WriteSeq,
+    /// The last entry that was handed to the state machine.
+    handed: LogId,
+    /// The last entry that it has applied.
     applied: LogId,
-    /// Bytes of commands applied since the last snapshot.
+    /// Bytes of commands handed to it since the last snapshot.
     applied_bytes: u64,
     snapshot_running: bool,
     halted: bool,
+    /// Another replica has taken the place of this one.
+    retired: bool,
     /// When this replica, which failed, tells the followers that fortified it again to let go.
     next_resignation: Option<Time>,
     /// When the preferred replica may be asked to lead instead of this one.
@@ -83,64 +100,100 @@ impl Group {
             slot,
             raft,
             command_admission: machine.command_admission(),
-            machine,
+            machine: Some(machine),
+            absence: None,
+            restoring: None,
             shared,
             view,
             proposals: Proposals::default(),
             reads: Reads::default(),
             durable: WriteSeq::default(),
+            handed: applied,
             applied,
             applied_bytes: 0,
             snapshot_running: false,
             halted: false,
+            retired: false,
             next_resignation: None,
             handovers: Handovers::default(),
         }
     }
 
-    /// Takes in what happened since the last run; `durable` is the newest durable write. Requests
-    /// come last: proposals go to the core as one batch, and so do reads.
+    /// The group.
+    pub(crate) const fn id(&self) -> GroupId {
+        self.id
+    }
+
+    /// Takes in what happened since the last run, calls the state machine, and goes by what it
+    /// says. `durable` is the newest durable write.
+    #[cfg(feature = "internals")]
     pub fn run(
         &mut self,
         run: &mut RunContext<'_>,
         durable: WriteSeq,
         events: impl Iterator<Item = GroupEvent>,
     ) {
-        if durable > self.durable {
+        self.take_in(run, durable, events);
+        while let Some(call) = self.begin_call(run) {
+            self.end_call(run, call.run());
+        }
+    }
+
+    /// Takes in what happened since the last run; `durable` is the newest durable write. Requests
+    /// come last: proposals go to the core as one batch, and so do reads. What the state machine is
+    /// to do is noted in the [scratch lists](crate::replica::run_context::RunScratch).
+    pub(crate) fn take_in(
+        &mut self,
+        run: &mut RunContext<'_>,
+        durable: WriteSeq,
+        events: impl Iterator<Item = GroupEvent>,
+    ) {
+        if durable > self.durable && self.restoring.is_none() {
             self.durable = durable;
             self.step(run, Input::Persisted { seq: durable });
         }
         let mut requests = Requests::default();
         for event in events {
-            match event {
-                GroupEvent::Propose(request) => requests.propose(run, self.admission(), request),
-                GroupEvent::ProposeAll(request) => {
-                    requests.propose_all(run, self.admission(), request);
-                }
-                GroupEvent::Read(request, mode) => requests.read(request, mode),
-                GroupEvent::Tick => self.tick(run),
-                GroupEvent::Founded => self.step(run, Input::Founded),
-                GroupEvent::SupportChanged => self.step(run, Input::SupportChanged),
-                GroupEvent::Confirmed => self.step(run, Input::Confirmed),
-                GroupEvent::Message { from, message } => self.receive(run, from, message),
-                GroupEvent::LogRead { target, first, entries } => {
-                    self.log_read(run, target, first, entries);
-                }
-                GroupEvent::Disconnected(node) => self.step(run, Input::Unreachable { node }),
-                GroupEvent::SnapshotWritten(last) => self.snapshot_written(run, last),
-                GroupEvent::SnapshotSent { to, last } => self.snapshot_sent(run, to, last),
-                GroupEvent::Compact => self.snapshot(run),
-                #[cfg(feature = "internals")]
-                GroupEvent::Campaign => self.step(run, Input::Campaign),
-                GroupEvent::Transfer(to) => self.step(run, Input::Transfer { to }),
-                GroupEvent::TransferIfCaughtUp(to) => {
-                    self.hand_over(run, to);
-                }
-                GroupEvent::Fail(reason) => self.fail(run, &reason),
-                GroupEvent::Halt => self.halt(run),
+            if let Some(event) = self.hold(event) {
+                self.handle(run, &mut requests, event);
             }
         }
-        self.take_in(run, requests);
+        self.take_in_requests(run, requests);
+        self.publish();
+    }
+
+    fn handle(&mut self, run: &mut RunContext<'_>, requests: &mut Requests, event: GroupEvent) {
+        match event {
+            GroupEvent::Propose(request) => requests.propose(run, self.admission(), request),
+            GroupEvent::ProposeAll(request) => {
+                requests.propose_all(run, self.admission(), request);
+            }
+            GroupEvent::Read(request, mode) => requests.read(request, mode),
+            GroupEvent::Tick => self.tick(run),
+            GroupEvent::Founded => self.step(run, Input::Founded),
+            GroupEvent::SupportChanged => self.step(run, Input::SupportChanged),
+            GroupEvent::Confirmed => self.step(run, Input::Confirmed),
+            GroupEvent::Message { from, message } => self.receive(run, from, message),
+            GroupEvent::LogRead { target, first, entries } => {
+                self.log_read(run, target, first, entries);
+            }
+            GroupEvent::Disconnected(node) => self.step(run, Input::Unreachable { node }),
+            GroupEvent::SnapshotWritten(last) => self.snapshot_written(run, last),
+            GroupEvent::SnapshotSent { to, last } => self.snapshot_sent(run, to, last),
+            GroupEvent::Compact => self.snapshot(run),
+            GroupEvent::Called(ended) => self.end_call(run, *ended),
+            GroupEvent::Stuck => self.stuck(run),
+            #[cfg(feature = "internals")]
+            GroupEvent::Campaign => self.step(run, Input::Campaign),
+            GroupEvent::Transfer(to) => self.step(run, Input::Transfer { to }),
+            GroupEvent::TransferIfCaughtUp(to) => self.hand_over(run, to),
+            GroupEvent::Fail(reason) => self.fail(run, &reason),
+            GroupEvent::Halt => self.halt(run),
+        }
+    }
+
+    /// Shows others how far the replica is.
+    fn publish(&self) {
         let committed = self.raft.commit().0 - self.view.commit().0;
         self.shared.metrics.committed.inc_by(committed);
         self.view.progress(self.raft.commit(), self.applied.index);
@@ -152,10 +205,15 @@ impl Group {
         if self.halted {
             return WakeConditions { deadline: self.next_resignation, ..WakeConditions::default() };
         }
-        let deadlines = [self.raft.next_deadline(support), self.proposals.next_deadline()];
+        let deadline = self.proposals.next_deadline();
+        if self.restoring.is_some() {
+            let leader = self.raft.leader();
+            return WakeConditions { deadline, leader, ..WakeConditions::default() };
+        }
+        let deadlines = [self.raft.next_deadline(support), deadline];
         WakeConditions {
             durability: self.raft.role() != RoleKind::Follower
-                || self.raft.commit() > self.applied.index,
+                || self.raft.commit() > self.handed.index,
             deadline: deadlines.into_iter().flatten().min(),
             awaited_round: self.raft.awaited_round(),
             leader: self.raft.leader(),
@@ -178,19 +236,23 @@ impl Group {
     }
 
     fn receive(&mut self, run: &mut RunContext<'_>, from: NodeId, message: Message) {
+        if !self.has_room(&message) {
+            return;
+        }
         let offered = match message.payload {
             Payload::Snapshot { last } => Some(last),
             _ => None,
         };
         self.step(run, Input::Receive { from, message });
-        if let Some(last) = offered {
-            // There is nothing left of one that was adopted.
+        if let Some(last) = offered
+            && self.restoring.is_none()
+        {
             run.turn.storage.discard_snapshot(self.id, last);
         }
     }
 
     fn step(&mut self, run: &mut RunContext<'_>, input: Input) {
-        if self.halted {
+        if self.halted || self.restoring.is_some() {
             return;
         }
         let mut outputs = std::mem::take(&mut run.scratch.outputs);
@@ -200,7 +262,8 @@ impl Group {
 
     /// Does what the core wants, in its order.
     fn carry_out(&mut self, run: &mut RunContext<'_>, mut outputs: Vec<Output>) {
-        for output in outputs.drain(..) {
+        let mut outputs_left = outputs.drain(..);
+        while let Some(output) = outputs_left.next() {
             if self.halted {
                 return;
             }
@@ -230,7 +293,9 @@ impl Group {
                     slot: self.slot,
                     to,
                 }),
-                Output::RestoreSnapshot { last } => self.restore(run, last),
+                Output::RestoreSnapshot { last } => {
+                    self.restore(run, last, outputs_left.by_ref().collect());
+                }
                 Output::Violated { from, violation } => {
                     run.turn.violations.push((self.id, from, violation));
                 }
@@ -240,6 +305,7 @@ impl Group {
                 }
             }
         }
+        drop(outputs_left);
         run.scratch.outputs = outputs;
     }
 
@@ -306,13 +372,12 @@ impl Group {
         self.resign(run);
     }
 
-    /// Ends a replica that has failed: another takes its place. What it held is freed.
-    pub(crate) fn retire(&mut self) {
+    /// Ends a replica that has failed: another takes its place. Returns its state machine, unless a
+    /// call still has it.
+    pub(crate) fn retire(&mut self) -> Option<Box<dyn StateMachine>> {
         self.next_resignation = None;
-        let machine = std::mem::replace(&mut self.machine, Box::new(Gone));
-        if catch_unwind(AssertUnwindSafe(|| drop(machine))).is_err() {
-            tracing::error!(group = self.id.0, "a state machine panicked when it was dropped");
-        }
+        self.retired = true;
+        self.machine.take()
     }
 
     /// The node goes on, so its peers go on supporting it: followers that fortified this replica
@@ -329,9 +394,11 @@ impl Group {
     /// Takes no further part in the group.
     fn halt(&mut self, run: &mut RunContext<'_>) {
         self.halted = true;
+        self.restoring = None;
         self.role_changed(RoleKind::Follower, self.raft.term(), None);
         self.proposals.abandon(run.turn);
         self.reads.abandon(run.turn);
+        self.abandon_queries(run);
         refuse_proposing(run, &RequestError::Stopped);
     }
 }

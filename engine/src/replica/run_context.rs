@@ -1,5 +1,6 @@
 //! The context of one run of a replica: the turn that collects its output, and scratch lists.
 
+use crate::replica::call::{Outcome, Tasks};
 use crate::replica::request::Responder;
 use crate::turn::Turn;
 use logboat_raft::Output;
@@ -12,6 +13,10 @@ pub struct RunScratch {
     pub(crate) proposing: Vec<Responder>,
     /// The outputs of the core.
     pub(crate) outputs: Vec<Output>,
+    /// What the replica wants of its state machine.
+    pub(crate) tasks: Tasks,
+    /// What came of it.
+    pub(crate) outcomes: Vec<Outcome>,
 }
 
 /// The context of one run.

@@ -1,7 +1,7 @@
 //! The events of a worker: what can happen to it.
 
 use crate::replica::event::GroupEvent;
-use crate::state_machine::StateMachine;
+use crate::state_machine::{ApplyOn, StateMachine};
 use crate::turn::slot::Slot;
 use crate::view::GroupView;
 use logboat_raft::{
@@ -74,6 +74,7 @@ pub(crate) struct StartGroup {
     /// What has to be written to the log first, when the snapshot on disk is ahead of it.
     pub(crate) reset: Option<Persist>,
     pub(crate) machine: Box<dyn StateMachine>,
+    pub(crate) apply_on: ApplyOn,
     pub(crate) view: Arc<GroupView>,
     /// Told when the replica runs.
     pub(crate) done: Sender<Slot>,

@@ -62,6 +62,25 @@ fn the_server_is_woken_for_all_that_is_posted_even_before_it_is_there() {
 }
 
 #[test]
+fn a_server_that_takes_the_place_of_another_misses_nothing() {
+    explore(|| {
+        let queue = Arc::new(Numbers::new(0));
+        let (first, second) = (Bell::default(), Bell::default());
+        queue.connect(first);
+        let poster = poster(&queue, 0, 3);
+        queue.connect(second.clone());
+        let (mut items, mut taken) = (Vec::new(), Vec::new());
+        while taken.len() < 3 {
+            second.wait();
+            queue.take(&mut items);
+            taken.append(&mut items);
+        }
+        assert_eq!(taken, [(0, 0), (0, 1), (0, 2)]);
+        poster.join().unwrap();
+    });
+}
+
+#[test]
 fn weighed_items_are_refused_beyond_the_limit_unless_no_other_waits() {
     explore(|| {
         let queue = Arc::new(Numbers::new(100));

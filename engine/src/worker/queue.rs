@@ -2,7 +2,7 @@
 //! is woken only when the queue was empty.
 
 use super::{Mutex, MutexGuard};
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 /// How many times the limit an item may weigh that comes alone.
 const MAX_ALONE: usize = 2;
@@ -19,13 +19,13 @@ pub(crate) trait Server {
 
 /// A queue. Items that are weighed are limited; all others are always taken.
 pub(crate) struct Queue<T, S> {
-    state: Mutex<State<T>>,
+    state: Mutex<State<T, S>>,
     /// How much the weighed items may weigh together.
     limit: usize,
-    server: OnceLock<S>,
 }
 
-struct State<T> {
+struct State<T, S> {
+    server: Option<Arc<S>>,
     items: Vec<T>,
     /// The weight of the weighed items among them.
     weight: usize,
@@ -36,8 +36,8 @@ struct State<T> {
 impl<T, S: Server> Queue<T, S> {
     /// A queue that takes weighed items up to `limit`.
     pub(crate) fn new(limit: usize) -> Self {
-        let state = State { items: Vec::new(), weight: 0, closed: false };
-        Self { state: Mutex::new(state), limit, server: OnceLock::new() }
+        let state = State { server: None, items: Vec::new(), weight: 0, closed: false };
+        Self { state: Mutex::new(state), limit }
     }
 
     /// Adds `item` and wakes the server unless it is awake. When the server is gone, the item is
@@ -63,15 +63,16 @@ impl<T, S: Server> Queue<T, S> {
         true
     }
 
-    fn push(&self, mut state: MutexGuard<'_, State<T>>, item: T) {
+    fn push(&self, mut state: MutexGuard<'_, State<T, S>>, item: T) {
         if state.closed {
             drop(state);
             return drop(item);
         }
-        let was_empty = state.items.is_empty();
+        // While the queue is not empty, the server is awake.
+        let asleep = if state.items.is_empty() { state.server.clone() } else { None };
         state.items.push(item);
         drop(state);
-        if was_empty && let Some(server) = self.server.get() {
+        if let Some(server) = asleep {
             server.wake();
         }
     }
@@ -83,10 +84,11 @@ impl<T, S: Server> Queue<T, S> {
         state.weight = 0;
     }
 
-    /// Connects the server of this queue, once.
+    /// Connects the server of this queue, in place of an earlier one.
     pub(crate) fn connect(&self, server: S) {
-        let server = self.server.get_or_init(|| server);
-        // Items that came before woke nobody.
+        let server = Arc::new(server);
+        self.state.lock().server = Some(Arc::clone(&server));
+        // Items that came before woke nobody, or another.
         server.wake();
     }
 

@@ -1,10 +1,12 @@
 //! The cell of a replica: the replica, its mailbox, and what its worker knows about it.
 
 use crate::background::guard::contain;
+use crate::replica::call::EndedCall;
 use crate::replica::event::GroupEvent;
 use crate::replica::group::Group;
 use crate::replica::run_context::RunContext;
 use crate::replica::wake_conditions::WakeConditions;
+use crate::state_machine::{ApplyOn, StateMachine};
 use crate::worker::event_pool::EventList;
 use logboat_raft::{NodeId, WriteSeq};
 use std::sync::Arc;
@@ -19,6 +21,8 @@ pub(crate) struct ReplicaCell {
     pub(super) inbox: EventList,
     /// Whether it is in the queue of those that run next.
     pub(super) woken: bool,
+    /// Where its state machine is called.
+    pub(super) apply_on: ApplyOn,
     /// All voters of the group, this node among them.
     voters: Arc<[NodeId]>,
     /// The node that should lead the group.
@@ -26,13 +30,19 @@ pub(crate) struct ReplicaCell {
 }
 
 impl ReplicaCell {
-    pub(crate) fn new(group: Group, voters: Arc<[NodeId]>, preferred: NodeId) -> Self {
+    pub(crate) fn new(
+        group: Group,
+        apply_on: ApplyOn,
+        voters: Arc<[NodeId]>,
+        preferred: NodeId,
+    ) -> Self {
         Self {
             group: Box::new(group),
             durable: WriteSeq::default(),
             wake_conditions: WakeConditions::default(),
             inbox: EventList::default(),
             woken: false,
+            apply_on,
             voters,
             preferred,
         }
@@ -47,10 +57,10 @@ impl ReplicaCell {
         self.voters.contains(&node)
     }
 
-    /// Ends the replica, which has failed.
-    pub(super) fn retire(&mut self) {
-        self.group.retire();
+    /// Ends the replica, which has failed. Returns its state machine.
+    pub(super) fn retire(&mut self) -> Option<Box<dyn StateMachine>> {
         self.wake_conditions = WakeConditions::default();
+        self.group.retire()
     }
 
     /// Runs the replica. A panic ends it, and the other replicas go on.
@@ -61,13 +71,19 @@ impl ReplicaCell {
     ) {
         let mut events = events;
         let durable = self.durable;
-        if let Err(panic) = contain(|| self.group.run(run, durable, &mut events)) {
+        if let Err(panic) = contain(|| self.group.take_in(run, durable, &mut events)) {
             self.group.fail(run, &format!("it panicked: {panic}"));
             // Requests that the replica has not taken in are refused, since it has failed.
-            if contain(|| self.group.run(run, durable, events)).is_err() {
+            if contain(|| self.group.take_in(run, durable, events)).is_err() {
                 tracing::error!("a replica that failed panicked again");
             }
         }
-        self.wake_conditions = self.group.wake_conditions(&run.turn.support);
+    }
+
+    /// Tells the replica what came of a call of its state machine.
+    pub(super) fn end_call(&mut self, run: &mut RunContext<'_>, ended: EndedCall) {
+        if let Err(panic) = contain(|| self.group.end_call(run, ended)) {
+            self.group.fail(run, &format!("it panicked: {panic}"));
+        }
     }
 }

@@ -4,8 +4,10 @@
 //! They share their worker's thread and its memory for events, so that an idle one costs a cell in
 //! a table, and waking one neither allocates nor synchronizes with anybody.
 
+use crate::replica::call::{Call, EndedCall};
 use crate::replica::event::GroupEvent;
 use crate::replica::run_context::{RunContext, RunScratch};
+use crate::state_machine::{ApplyOn, StateMachine};
 use crate::turn::Turn;
 use crate::turn::slot::Slot;
 use crate::worker::event_pool::EventPool;
@@ -62,14 +64,15 @@ impl Replicas {
     }
 
     /// Ends a replica that has failed. Its slot is not used again, so that late events for it reach
-    /// no other replica.
-    pub(crate) fn retire(&mut self, group: GroupId, slot: Slot) {
+    /// no other replica. Returns its state machine.
+    pub(crate) fn retire(&mut self, group: GroupId, slot: Slot) -> Option<Box<dyn StateMachine>> {
         if self.slot_of(group) == Some(slot) {
             self.by_group.remove(&group);
         }
         let cell = &mut self.cells[slot.0 as usize];
-        cell.retire();
+        let machine = cell.retire();
         self.wait_lists.update(slot, cell.wake_conditions);
+        machine
     }
 
     pub(crate) fn slot_of(&self, group: GroupId) -> Option<Slot> {
@@ -166,33 +169,78 @@ impl Replicas {
         }
     }
 
-    /// Runs the replicas that have something to do, each once, but at `most` so many of them.
-    /// Returns whether there are more.
-    pub(crate) fn run(&mut self, turn: &mut Turn, most: usize) -> bool {
-        for _ in 0..most.min(self.ready.len()) {
-            if let Some(next) = self.ready.get(2 * AHEAD) {
-                prefetch(&self.cells[next.0 as usize]);
-            }
-            if let Some(next) = self.ready.get(AHEAD) {
-                prefetch(&*self.cells[next.0 as usize].group);
-            }
-            let Some(slot) = self.ready.pop_front() else { break };
-            let cell = &mut self.cells[slot.0 as usize];
-            cell.woken = false;
-            let led = cell.wake_conditions.leader == Some(self.own);
-            let events = self.events.take(std::mem::take(&mut cell.inbox));
-            cell.run(&mut RunContext { turn, scratch: &mut self.scratch }, events);
-            self.wait_lists.update(slot, cell.wake_conditions);
-            let leads = cell.wake_conditions.leader == Some(self.own);
-            if leads && !led && cell.preferred != self.own {
-                self.misplaced.add(cell.preferred, slot);
-            }
+    /// Runs the next replica that has something to do. Returns its slot, and the call of its state
+    /// machine that has to follow.
+    pub(crate) fn run_next(&mut self, turn: &mut Turn) -> Option<(Slot, Option<Call>)> {
+        if let Some(next) = self.ready.get(2 * AHEAD) {
+            prefetch(&self.cells[next.0 as usize]);
         }
-        let more = !self.ready.is_empty();
-        if !more {
+        if let Some(next) = self.ready.get(AHEAD) {
+            prefetch(&*self.cells[next.0 as usize].group);
+        }
+        let Some(slot) = self.ready.pop_front() else {
             self.events.clear();
+            return None;
+        };
+        let cell = &mut self.cells[slot.0 as usize];
+        cell.woken = false;
+        let events = self.events.take(std::mem::take(&mut cell.inbox));
+        cell.run(&mut RunContext { turn, scratch: &mut self.scratch }, events);
+        Some((slot, self.begin_call(turn, slot)))
+    }
+
+    /// Tells a replica what came of a call. Returns the call that has to follow.
+    pub(crate) fn end_call(
+        &mut self,
+        turn: &mut Turn,
+        slot: Slot,
+        ended: EndedCall,
+    ) -> Option<Call> {
+        let cell = &mut self.cells[slot.0 as usize];
+        cell.end_call(&mut RunContext { turn, scratch: &mut self.scratch }, ended);
+        self.begin_call(turn, slot)
+    }
+
+    /// Has a replica run without its state machine, until its call has ended.
+    pub(crate) fn detach(&mut self, turn: &Turn, slot: Slot) {
+        self.cells[slot.0 as usize].group.detach(&mut self.scratch);
+        self.settle(&turn.support, slot);
+    }
+
+    /// Where the state machine of a replica is called.
+    pub(crate) fn apply_on(&self, slot: Slot) -> ApplyOn {
+        self.cells[slot.0 as usize].apply_on
+    }
+
+    /// Has the state machine of a replica called elsewhere from now on.
+    pub(crate) fn move_to_pool(&mut self, slot: Slot) {
+        self.cells[slot.0 as usize].apply_on = ApplyOn::Pool;
+    }
+
+    /// The group of the replica in a slot.
+    pub(crate) fn group_of(&self, slot: Slot) -> GroupId {
+        self.cells[slot.0 as usize].group.id()
+    }
+
+    fn begin_call(&mut self, turn: &mut Turn, slot: Slot) -> Option<Call> {
+        let cell = &mut self.cells[slot.0 as usize];
+        let call = cell.group.begin_call(&mut RunContext { turn, scratch: &mut self.scratch });
+        if call.is_none() {
+            self.settle(&turn.support, slot);
         }
-        more
+        call
+    }
+
+    /// A replica has nothing to do for now: notes what it waits for.
+    fn settle(&mut self, support: &Support, slot: Slot) {
+        let cell = &mut self.cells[slot.0 as usize];
+        let led = cell.wake_conditions.leader == Some(self.own);
+        cell.wake_conditions = cell.group.wake_conditions(support);
+        self.wait_lists.update(slot, cell.wake_conditions);
+        let leads = cell.wake_conditions.leader == Some(self.own);
+        if leads && !led && cell.preferred != self.own {
+            self.misplaced.add(cell.preferred, slot);
+        }
     }
 
     fn wake(&mut self, slot: Slot) {

@@ -188,9 +188,18 @@ impl Cluster {
     }
 
     fn start_replica(&self, node: NodeId, group: GroupId) -> Result<(), Box<dyn Error>> {
+        self.start_with(node, group, Box::<Counter>::default())
+    }
+
+    /// Starts a replica of `group` with this state machine.
+    pub(crate) fn start_with(
+        &self,
+        node: NodeId,
+        group: GroupId,
+        machine: Box<dyn StateMachine>,
+    ) -> Result<(), Box<dyn Error>> {
         let replicas = self.ids();
         let preferred = Some(replicas[group.0 as usize % replicas.len()]);
-        let machine = Box::<Counter>::default();
         self.nodes[&node].start_group(GroupSpec { group, replicas, preferred, machine })?;
         Ok(())
     }

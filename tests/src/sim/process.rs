@@ -141,6 +141,7 @@ impl Process {
         let shared = Shared {
             request_timeout: scene.plan.request_timeout,
             snapshot_log_bytes: scene.plan.snapshot_log_bytes,
+            unapplied: Admission::new(1 << 20),
             metrics: Arc::default(),
         };
         let mut process = Self {

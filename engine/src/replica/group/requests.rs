@@ -13,7 +13,6 @@ use crate::state_machine::CommandAdmission;
 use bytes::Bytes;
 use logboat_raft::{Commands, Input, LogId, ReadMode, ReadToken, Refusal, RoleKind};
 use smallvec::SmallVec;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// The requests of one run. All proposals become one step of the core, and so do all reads of a
@@ -96,7 +95,7 @@ impl Group {
     }
 
     /// Hands the requests of this run to the core.
-    pub(super) fn take_in(&mut self, run: &mut RunContext<'_>, requests: Requests) {
+    pub(super) fn take_in_requests(&mut self, run: &mut RunContext<'_>, requests: Requests) {
         if !requests.commands.is_empty() {
             self.propose(run, requests.commands);
         }
@@ -109,6 +108,9 @@ impl Group {
         if self.halted {
             return refuse_proposing(run, &RequestError::Stopped);
         }
+        if self.restoring.is_some() {
+            return refuse_proposing(run, &RequestError::NotLeader { leader: self.view.leader() });
+        }
         self.shared.metrics.proposals.inc_by(commands.len() as u64);
         self.step(run, Input::Propose { commands });
     }
@@ -118,6 +120,10 @@ impl Group {
         self.reads.add(token, reads);
         if self.halted {
             return self.reads.abandon(run.turn);
+        }
+        if self.restoring.is_some() {
+            let leader = self.view.leader();
+            return self.refuse_reads(run, token, Refusal::NotLeader { leader });
         }
         self.step(run, Input::Read { token, mode });
     }
@@ -132,19 +138,13 @@ impl Group {
         run.scratch.proposing = proposing;
     }
 
+    /// Hands queries to the state machine, unless a call of it takes too long.
     pub(super) fn serve_reads(&mut self, run: &mut RunContext<'_>, token: ReadToken) {
+        if self.is_stuck() {
+            return self.refuse_reads(run, token, Refusal::NotLeader { leader: None });
+        }
         for Read { query, responder } in self.reads.take(token) {
-            if self.halted {
-                responder.answer(run.turn, Err(RequestError::Stopped));
-                continue;
-            }
-            self.shared.metrics.reads.inc();
-            let machine = AssertUnwindSafe(&self.machine);
-            let answer = catch_unwind(move || { machine }.query(query));
-            if answer.is_err() {
-                self.fail(run, "its state machine panicked at a query");
-            }
-            responder.answer(run.turn, answer.map_err(|_| RequestError::Stopped));
+            run.scratch.tasks.query(query, responder);
         }
     }
 

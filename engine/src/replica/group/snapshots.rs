@@ -1,23 +1,28 @@
 //! Snapshots of a replica: when one is due, how it is sent, and how a leader's is adopted.
 
-use crate::background::guard::contain;
 use crate::replica::group::Group;
+use crate::replica::group::held::Restoring;
+use crate::replica::group::requests::Requests;
 use crate::replica::run_context::RunContext;
+use crate::state_machine::SnapshotWriter;
 use crate::turn::jobs::SnapshotJob;
-use logboat_raft::{Input, LogId, NodeId};
+use logboat_raft::{Input, LogId, NodeId, Output};
+use std::sync::Arc;
 
 impl Group {
-    /// Starts a snapshot of the present state, unless one is being written.
+    /// Starts a snapshot of the state after all that was handed to the state machine, unless one is
+    /// being written.
     pub(super) fn snapshot(&mut self, run: &mut RunContext<'_>) {
-        if self.halted || self.snapshot_running || self.applied.index <= self.raft.snapshot().index
-        {
+        if self.halted || self.snapshot_running || self.handed.index <= self.raft.snapshot().index {
             return;
         }
-        let Ok(writer) = contain(|| self.machine.snapshot()) else {
-            return self.fail(run, "its state machine panicked at a snapshot");
-        };
         self.snapshot_running = true;
         self.applied_bytes = 0;
+        run.scratch.tasks.capture();
+    }
+
+    /// The state was captured after the last entry that was applied.
+    pub(super) fn captured(&self, run: &mut RunContext<'_>, writer: SnapshotWriter) {
         run.turn.snapshots.push(SnapshotJob::Write {
             group: self.id,
             slot: self.slot,
@@ -48,24 +53,38 @@ impl Group {
         self.step(run, input);
     }
 
-    pub(super) fn restore(&mut self, run: &mut RunContext<'_>, last: LogId) {
-        // The state machine takes the snapshot before it replaces the one that this node has: a
-        // replica whose state machine refuses it can start again from there.
-        let storage = &*run.turn.storage;
-        let adopt = || {
-            let mut reader = storage.open_received(self.id, last)?;
-            self.machine.restore(&mut *reader)?;
-            storage.adopt_snapshot(self.id, last)
+    /// Has the state machine take over a leader's snapshot. What the core wants `then` waits for
+    /// that, and so does whatever happens meanwhile.
+    pub(super) fn restore(&mut self, run: &mut RunContext<'_>, last: LogId, then: Vec<Output>) {
+        run.scratch.tasks.restore(Arc::clone(&run.turn.storage), self.id, last);
+        self.restoring = Some(Box::new(Restoring::new(last, then)));
+    }
+
+    /// The state machine has taken over a leader's snapshot. Only now the snapshot replaces the one
+    /// that this node has: a replica whose state machine refuses it can start again from there.
+    pub(super) fn restored(&mut self, run: &mut RunContext<'_>) {
+        let Some(restoring) = self.restoring.take() else {
+            return;
         };
-        let failed = match contain(adopt) {
-            Ok(restored) => restored.err().map(|error| error.to_string()),
-            Err(panic) => Some(format!("its state machine panicked: {panic}")),
-        };
-        if let Some(reason) = failed {
-            return self.fail(run, &format!("the leader's snapshot at {last}: {reason}"));
+        let Restoring { last, then, events } = *restoring;
+        let adopted = run.turn.storage.adopt_snapshot(self.id, last);
+        // There is nothing left of one that was adopted.
+        run.turn.storage.discard_snapshot(self.id, last);
+        if let Err(error) = adopted {
+            return self.fail(run, &format!("the leader's snapshot at {last}: {error}"));
         }
         self.proposals.covered(run.turn, last.index);
+        self.handed = last;
         self.applied = last;
         self.applied_bytes = 0;
+        self.carry_out(run, then);
+        let mut requests = Requests::default();
+        for event in events {
+            self.handle(run, &mut requests, event);
+        }
+        self.take_in_requests(run, requests);
+        // It may have missed either.
+        self.step(run, Input::SupportChanged);
+        self.step(run, Input::Tick);
     }
 }

@@ -1,0 +1,93 @@
+//! The calls of user code that take too long, as the status shows them.
+
+use crate::metrics::EngineMetrics;
+use crate::status::{StuckReplica, UserCode};
+use logboat_raft::GroupId;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// How many threads of a node may be left to calls that do not return. Each has a stack of its own.
+const MAX_THREADS: usize = 64;
+
+/// The calls that take too long.
+pub(crate) struct StuckCalls {
+    metrics: Arc<EngineMetrics>,
+    calls: Mutex<Vec<StuckCall>>,
+}
+
+struct StuckCall {
+    group: GroupId,
+    code: UserCode,
+    since: Instant,
+    /// Whether another thread took the place of the one that the call has.
+    has_left: bool,
+}
+
+impl StuckCalls {
+    pub(crate) fn new(metrics: Arc<EngineMetrics>) -> Arc<Self> {
+        Arc::new(Self { metrics, calls: Mutex::default() })
+    }
+
+    /// Notes that a call takes too long. Returns whether it may keep its thread, which another
+    /// takes the place of: there are not too many such threads yet.
+    pub(crate) fn begin(&self, group: GroupId, code: UserCode, since: Instant) -> bool {
+        let mut calls = self.calls.lock();
+        let has_left = calls.iter().filter(|call| call.has_left).count() < MAX_THREADS;
+        calls.push(StuckCall { group, code, since, has_left });
+        drop(calls);
+        self.metrics.stuck_calls.inc();
+        let elapsed_ms = since.elapsed().as_millis();
+        tracing::warn!(group = group.0, "{code} has not returned for {elapsed_ms} ms");
+        if !has_left {
+            tracing::error!(
+                group = group.0,
+                "{MAX_THREADS} threads are left to such calls already: others wait for this one"
+            );
+        }
+        has_left
+    }
+
+    /// Such a call has returned.
+    pub(crate) fn end(&self, group: GroupId, code: UserCode) {
+        let mut calls = self.calls.lock();
+        let ended = calls.iter().position(|call| (call.group, call.code) == (group, code));
+        let Some(call) = ended.map(|at| calls.swap_remove(at)) else {
+            return;
+        };
+        drop(calls);
+        let elapsed_ms = call.since.elapsed().as_millis();
+        tracing::warn!(group = group.0, "{code} has returned after {elapsed_ms} ms");
+    }
+
+    /// Those that have not returned.
+    pub(crate) fn list(&self) -> Vec<StuckReplica> {
+        let calls = self.calls.lock();
+        let stuck = calls.iter().map(|call| StuckReplica {
+            group: call.group,
+            code: call.code,
+            elapsed: call.since.elapsed(),
+            blocks_others: !call.has_left,
+        });
+        stuck.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_threads_are_left_and_no_more_until_a_call_returns() {
+        let stuck = StuckCalls::new(Arc::default());
+        let begin = |group| stuck.begin(GroupId(group), UserCode::StateMachine, Instant::now());
+        let left = (0..100).filter(|group| begin(*group)).count();
+        assert_eq!(left, MAX_THREADS);
+        let blocking = stuck.list().into_iter().filter(|call| call.blocks_others).count();
+        assert_eq!(blocking, 100 - MAX_THREADS);
+        stuck.end(GroupId(0), UserCode::SnapshotWriter);
+        assert!(!begin(100), "another call of the group goes on");
+        stuck.end(GroupId(0), UserCode::StateMachine);
+        assert!(begin(101));
+    }
+}

@@ -1,0 +1,53 @@
+//! The threads of a node for user code, besides its workers.
+
+use crate::background::pool::{Pool, PoolKind};
+use crate::background::stuck_calls::StuckCalls;
+use crate::status::UserCode as Code;
+use crate::worker::inbox::Workers;
+use std::sync::Arc;
+
+/// How often the watchdog looks until a call has taken too long.
+pub(crate) const LOOKS: u32 = 4;
+
+/// How many times as long as a state machine a writer of a snapshot gets, from write to write.
+const WRITERS_PATIENCE: u32 = 10;
+
+/// The pools for user code, and what is known of calls that take too long.
+#[derive(Clone)]
+pub(crate) struct UserCode {
+    /// Where state machines are called that are not called on their workers.
+    pub(crate) machines: Arc<Pool>,
+    /// Where snapshots are written.
+    pub(crate) writers: Arc<Pool>,
+    pub(crate) stuck: Arc<StuckCalls>,
+}
+
+impl UserCode {
+    /// Pools without threads yet. State machines get so many `threads` at the most, and snapshots
+    /// are written one after the other.
+    pub(crate) fn new(threads: usize, workers: &Workers, stuck: Arc<StuckCalls>) -> Self {
+        let machines =
+            PoolKind { name: "logboat-apply", threads, code: Code::StateMachine, patience: LOOKS };
+        let writers = PoolKind {
+            name: "logboat-writer",
+            threads: 1,
+            code: Code::SnapshotWriter,
+            patience: LOOKS * WRITERS_PATIENCE,
+        };
+        let [machines, writers] =
+            [machines, writers].map(|kind| Pool::new(kind, workers.clone(), Arc::clone(&stuck)));
+        Self { machines, writers, stuck }
+    }
+
+    /// Looks for jobs that take too long. Called at even intervals.
+    pub(crate) fn look(&self) {
+        self.machines.look();
+        self.writers.look();
+    }
+
+    /// Ends the threads that no job holds up.
+    pub(crate) fn close(&self) {
+        self.machines.close();
+        self.writers.close();
+    }
+}

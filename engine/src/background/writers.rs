@@ -1,0 +1,83 @@
+//! Writing snapshots: the state that a replica captured goes to a file. The writer is user code.
+
+use crate::background::guard::contain;
+use crate::background::pool::{Job, Pool, Progress};
+use crate::metrics::EngineMetrics;
+use crate::replica::event::GroupEvent;
+use crate::state_machine::SnapshotWriter;
+use crate::turn::slot::Slot;
+use logboat_raft::{GroupId, LogId};
+use logboat_storage::{DataDir, SnapshotError, SnapshotStore};
+use std::io::{self, Write};
+use std::sync::Arc;
+
+/// Why a snapshot was not written; it is only ever printed.
+type SnapshotFailure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Has snapshots written, one after the other.
+pub(crate) struct SnapshotWriters {
+    pub(crate) store: SnapshotStore,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) metrics: Arc<EngineMetrics>,
+    /// The lock of the directory, which no other node gets while a writer may write there.
+    pub(crate) directory: Arc<DataDir>,
+}
+
+impl SnapshotWriters {
+    /// Has the captured state of a replica written, which covers the log up to `last`.
+    pub(crate) fn write(&self, group: GroupId, slot: Slot, last: LogId, writer: SnapshotWriter) {
+        let (store, metrics) = (self.store.clone(), Arc::clone(&self.metrics));
+        let directory = Arc::clone(&self.directory);
+        let work = Box::new(move |progress: &Progress| {
+            let written = contain(|| try_write(&store, group, last, writer, progress));
+            drop(directory);
+            Some(match written {
+                Ok(Ok(())) => {
+                    metrics.snapshots_written.inc();
+                    GroupEvent::SnapshotWritten(Some(last))
+                }
+                Ok(Err(error)) => {
+                    tracing::error!(group = group.0, "writing a snapshot: {error}");
+                    GroupEvent::SnapshotWritten(None)
+                }
+                Err(panic) => {
+                    GroupEvent::Fail(format!("the writer of its snapshot panicked: {panic}"))
+                }
+            })
+        });
+        self.pool.submit(Job { group, slot, work });
+    }
+}
+
+/// A leader's snapshot that covers as much has arrived meanwhile, or this one is durable.
+fn try_write(
+    store: &SnapshotStore,
+    group: GroupId,
+    last: LogId,
+    writer: SnapshotWriter,
+    progress: &Progress,
+) -> Result<(), SnapshotFailure> {
+    let mut file = store.create(group, last)?;
+    writer(&mut Watched { file: &mut file, progress })?;
+    match file.finish() {
+        Ok(_) | Err(SnapshotError::Superseded { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A file that shows that its writer gets on.
+struct Watched<'a, W> {
+    file: &'a mut W,
+    progress: &'a Progress,
+}
+
+impl<W: Write> Write for Watched<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.progress.made();
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}

@@ -1,0 +1,191 @@
+//! Calls of a replica's state machine.
+//!
+//! User code takes as long as it likes. So a replica never calls its state machine while it runs.
+//! It notes [`Tasks`], in their order, and whoever runs the replica has a [`Call`] carry them out.
+//! A call owns the state machine and borrows nothing. It may run on any thread, and the replica may
+//! run while the call does: the replica then goes on without its state machine.
+
+use crate::background::guard::contain;
+use crate::replica::request::Responder;
+use crate::state_machine::{SnapshotWriter, StateMachine};
+use crate::turn::storage::Storage;
+use bytes::Bytes;
+use logboat_raft::{Entries, EntryKind, GroupId, LogId};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Something that a replica wants of its state machine.
+pub(crate) enum Task {
+    /// Apply these committed entries.
+    Apply(Entries),
+    /// Answer a query.
+    Query(Bytes),
+    /// Capture the state for a snapshot.
+    Capture,
+    /// Take over the snapshot that a leader sent.
+    Restore { storage: Arc<dyn Storage>, group: GroupId, last: LogId },
+}
+
+/// What came of it.
+pub(crate) enum Outcome {
+    /// An entry was applied. There is an answer if it held a command.
+    Applied { id: LogId, answer: Option<Bytes> },
+    /// A query was answered.
+    Answered(Bytes),
+    /// The state was captured.
+    Captured(SnapshotWriter),
+    /// The snapshot's state was taken over.
+    Restored,
+    /// The state machine panicked or refused its task, for this reason. It gets no other.
+    Failed(String),
+}
+
+/// Tasks in their order, and those who wait for the answers to the queries among them.
+#[derive(Default)]
+pub(crate) struct Tasks {
+    list: Vec<Task>,
+    readers: VecDeque<Responder>,
+}
+
+impl Tasks {
+    pub(crate) fn apply(&mut self, entries: Entries) {
+        self.list.push(Task::Apply(entries));
+    }
+
+    pub(crate) fn query(&mut self, query: Bytes, reader: Responder) {
+        self.list.push(Task::Query(query));
+        self.readers.push_back(reader);
+    }
+
+    pub(crate) fn capture(&mut self) {
+        self.list.push(Task::Capture);
+    }
+
+    pub(crate) fn restore(&mut self, storage: Arc<dyn Storage>, group: GroupId, last: LogId) {
+        self.list.push(Task::Restore { storage, group, last });
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Adds what comes later.
+    pub(crate) fn append(&mut self, later: &mut Self) {
+        self.list.append(&mut later.list);
+        self.readers.append(&mut later.readers);
+    }
+
+    /// Takes out those who wait for answers.
+    pub(crate) fn take_readers(&mut self) -> VecDeque<Responder> {
+        std::mem::take(&mut self.readers)
+    }
+
+    /// Takes out those who wait for answers, with their queries.
+    pub(crate) fn take_queries(&mut self) -> VecDeque<Responder> {
+        self.list.retain(|task| !matches!(task, Task::Query(_)));
+        self.take_readers()
+    }
+
+    /// Drops all tasks, and returns those who waited for answers.
+    pub(crate) fn clear(&mut self) -> VecDeque<Responder> {
+        self.list.clear();
+        self.take_readers()
+    }
+
+    /// Goes on with the memory of lists that are empty by now.
+    pub(crate) fn reuse(&mut self, list: Vec<Task>, readers: VecDeque<Responder>) {
+        if self.list.capacity() == 0 {
+            self.list = list;
+        }
+        if self.readers.capacity() == 0 {
+            self.readers = readers;
+        }
+    }
+}
+
+/// A call: the state machine of a replica, and what it is to do.
+pub(crate) struct Call {
+    machine: Box<dyn StateMachine>,
+    tasks: Vec<Task>,
+    outcomes: Vec<Outcome>,
+}
+
+/// A call that has ended.
+pub struct EndedCall {
+    pub(crate) machine: Box<dyn StateMachine>,
+    /// Of the tasks, in their order, up to the first that failed.
+    pub(crate) outcomes: Vec<Outcome>,
+    /// An empty list, for its memory.
+    pub(crate) tasks: Vec<Task>,
+}
+
+impl Call {
+    /// Has `machine` carry out all of `tasks`. Those who wait for answers stay there. The outcomes
+    /// use the memory of `outcomes`, which is empty.
+    pub(crate) fn new(
+        machine: Box<dyn StateMachine>,
+        tasks: &mut Tasks,
+        outcomes: Vec<Outcome>,
+    ) -> Self {
+        Self { machine, tasks: std::mem::take(&mut tasks.list), outcomes }
+    }
+
+    /// Carries out the tasks, up to the first that fails.
+    pub(crate) fn run(self) -> EndedCall {
+        let Self { mut machine, mut tasks, mut outcomes } = self;
+        for task in tasks.drain(..) {
+            if let Err(reason) = perform(&mut *machine, task, &mut outcomes) {
+                outcomes.push(Outcome::Failed(reason));
+                break;
+            }
+        }
+        EndedCall { machine, outcomes, tasks }
+    }
+}
+
+fn perform(
+    machine: &mut dyn StateMachine,
+    task: Task,
+    outcomes: &mut Vec<Outcome>,
+) -> Result<(), String> {
+    match task {
+        Task::Apply(entries) => {
+            for entry in entries {
+                let id = entry.id();
+                let answer = match entry.kind {
+                    EntryKind::Noop => None,
+                    EntryKind::Command => {
+                        let answer = contain(|| machine.apply(entry.data));
+                        Some(answer.map_err(|panic| panicked(&format!("at {id}"), &panic))?)
+                    }
+                };
+                outcomes.push(Outcome::Applied { id, answer });
+            }
+        }
+        Task::Query(query) => {
+            let answer = contain(|| machine.query(query));
+            let answer = answer.map_err(|panic| panicked("at a query", &panic))?;
+            outcomes.push(Outcome::Answered(answer));
+        }
+        Task::Capture => {
+            let writer = contain(|| machine.snapshot());
+            let writer = writer.map_err(|panic| panicked("at a snapshot", &panic))?;
+            outcomes.push(Outcome::Captured(writer));
+        }
+        Task::Restore { storage, group, last } => {
+            let restored = contain(|| {
+                let mut reader = storage.open_received(group, last)?;
+                machine.restore(&mut *reader)
+            });
+            restored
+                .map_err(|panic| panicked(&format!("at the leader's snapshot at {last}"), &panic))?
+                .map_err(|error| format!("the leader's snapshot at {last}: {error}"))?;
+            outcomes.push(Outcome::Restored);
+        }
+    }
+    Ok(())
+}
+
+fn panicked(at: &str, panic: &str) -> String {
+    format!("its state machine panicked {at}: {panic}")
+}

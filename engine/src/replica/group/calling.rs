@@ -1,0 +1,202 @@
+//! Calls of the state machine, as the replica sees them: it begins one when it has run, and goes by
+//! the outcomes when the call has ended.
+//!
+//! A call may go on elsewhere while the replica runs: on a thread of the pool, or on one that its
+//! worker has left since the call took too long. The replica then takes part in its group as ever,
+//! but for what its state machine has to do, which waits. If the call takes too long, the replica
+//! is *stuck*: it does not lead, and answers those who wait that it does not know.
+
+use crate::admission::Permit;
+use crate::error::RequestError;
+use crate::replica::call::{Call, EndedCall, Outcome, Tasks};
+use crate::replica::event::GroupEvent;
+use crate::replica::group::Group;
+use crate::replica::group::requests::Requests;
+use crate::replica::request::Responder;
+use crate::replica::run_context::{RunContext, RunScratch};
+use logboat_raft::{Entry, Input, LogReadTarget, Message, Payload};
+use std::collections::VecDeque;
+
+/// A replica without its state machine takes in entries up to this part of the memory for them.
+const MOST_PART: usize = 64;
+
+/// What a replica keeps while it runs without its state machine.
+#[derive(Default)]
+pub(super) struct Absence {
+    /// Those who wait for the answers of the call.
+    readers: VecDeque<Responder>,
+    /// What the state machine is to do next.
+    waiting: Tasks,
+    /// Entries to apply next that were read back from the log, until there is room for them.
+    log_read: Option<GroupEvent>,
+    /// The memory of the entries that were taken in meanwhile.
+    permits: Vec<Permit>,
+    bytes: usize,
+    /// Whether the call takes too long.
+    is_stuck: bool,
+}
+
+impl Group {
+    /// The call of the state machine that has to follow this run, if any. When it has ended,
+    /// [`Self::end_call`] must follow.
+    pub(crate) fn begin_call(&mut self, run: &mut RunContext<'_>) -> Option<Call> {
+        let tasks = &mut run.scratch.tasks;
+        if tasks.is_empty() {
+            return None;
+        }
+        if self.halted {
+            let readers = tasks.clear();
+            answer_all(run, readers, &RequestError::Stopped);
+            return None;
+        }
+        if let Some(absence) = &mut self.absence {
+            absence.waiting.append(tasks);
+            return None;
+        }
+        let machine = self.machine.take()?;
+        Some(Call::new(machine, tasks, std::mem::take(&mut run.scratch.outcomes)))
+    }
+
+    /// The call goes on while the replica runs. Its end comes as [`GroupEvent::Called`].
+    pub(crate) fn detach(&mut self, scratch: &mut RunScratch) {
+        let readers = scratch.tasks.take_readers();
+        self.absence = Some(Box::new(Absence { readers, ..Absence::default() }));
+    }
+
+    /// Goes by the outcomes of a call. Another call may have to follow.
+    pub(crate) fn end_call(&mut self, run: &mut RunContext<'_>, ended: EndedCall) {
+        let Absence { mut readers, mut waiting, log_read, permits, is_stuck, .. } =
+            match self.absence.take() {
+                Some(absence) => *absence,
+                None => {
+                    let readers = run.scratch.tasks.take_readers();
+                    Absence { readers, ..Absence::default() }
+                }
+            };
+        // What was noted in this run comes after what has waited.
+        waiting.append(&mut run.scratch.tasks);
+        run.scratch.tasks = waiting;
+        drop(permits);
+        let EndedCall { machine, mut outcomes, tasks } = ended;
+        let is_applied = |outcome: &&Outcome| matches!(outcome, Outcome::Applied { .. });
+        let applied = outcomes.iter().filter(is_applied).count();
+        self.shared.metrics.applied.inc_by(applied as u64);
+        for outcome in outcomes.drain(..) {
+            self.take_outcome(run, outcome, &mut readers);
+        }
+        answer_all(run, readers.drain(..), &RequestError::Stopped);
+        run.scratch.outcomes = outcomes;
+        run.scratch.tasks.reuse(tasks, readers);
+        if self.retired {
+            return run.turn.discarded.push(machine);
+        }
+        self.machine = Some(machine);
+        if is_stuck {
+            self.step(run, Input::MayLead(true));
+        }
+        if let Some(event) = log_read.and_then(|event| self.hold(event)) {
+            self.handle(run, &mut Requests::default(), event);
+        }
+        self.publish();
+    }
+
+    fn take_outcome(
+        &mut self,
+        run: &mut RunContext<'_>,
+        outcome: Outcome,
+        readers: &mut VecDeque<Responder>,
+    ) {
+        if self.halted {
+            return;
+        }
+        match outcome {
+            Outcome::Applied { id, answer } => self.applied(run, id, answer),
+            Outcome::Answered(answer) => {
+                self.shared.metrics.reads.inc();
+                if let Some(reader) = readers.pop_front() {
+                    reader.answer(run.turn, Ok(answer));
+                }
+            }
+            Outcome::Captured(writer) => self.captured(run, writer),
+            Outcome::Restored => self.restored(run),
+            Outcome::Failed(reason) => self.fail(run, &reason),
+        }
+    }
+
+    /// A call takes too long. If the replica leads, another had better do: it steps down before it
+    /// answers anything. What it has proposed may be committed, or be lost.
+    pub(super) fn stuck(&mut self, run: &mut RunContext<'_>) {
+        let Some(absence) = &mut self.absence else {
+            return;
+        };
+        absence.is_stuck = true;
+        let mut readers = std::mem::take(&mut absence.readers);
+        readers.append(&mut absence.waiting.take_queries());
+        self.step(run, Input::MayLead(false));
+        self.proposals.abandon(run.turn);
+        answer_all(run, readers, &RequestError::NotLeader { leader: None });
+    }
+
+    /// Whether a call takes too long.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.absence.as_ref().is_some_and(|absence| absence.is_stuck)
+    }
+
+    /// The replica has stopped: whoever waits for an answer gets none.
+    pub(super) fn abandon_queries(&mut self, run: &mut RunContext<'_>) {
+        if let Some(absence) = &mut self.absence {
+            let mut readers = std::mem::take(&mut absence.readers);
+            readers.append(&mut absence.waiting.clear());
+            absence.permits.clear();
+            answer_all(run, readers, &RequestError::Stopped);
+        }
+    }
+
+    /// Whether there is memory for what a message brings. While the state machine does other
+    /// things, entries pile up. What is not taken in is sent again.
+    pub(super) fn has_room(&mut self, message: &Message) -> bool {
+        let Some(absence) = &mut self.absence else {
+            return true;
+        };
+        let Payload::AppendEntries { entries, .. } = &message.payload else {
+            return true;
+        };
+        if entries.is_empty() {
+            return true;
+        }
+        let data = entries.iter().map(|entry| entry.data.len()).sum::<usize>();
+        let bytes = data + entries.len() * size_of::<Entry>();
+        let unapplied = &self.shared.unapplied;
+        if absence.bytes > unapplied.max_bytes() / MOST_PART {
+            return false;
+        }
+        let Ok(permit) = unapplied.admit(bytes) else {
+            return false;
+        };
+        absence.permits.push(permit);
+        absence.bytes += bytes;
+        true
+    }
+
+    /// Takes entries to apply that were read back from the log, while the state machine is away.
+    /// Returns every other event.
+    pub(super) fn hold_log_read(&mut self, event: GroupEvent) -> Option<GroupEvent> {
+        match (&mut self.absence, event) {
+            (Some(absence), event @ GroupEvent::LogRead { target: LogReadTarget::Apply, .. }) => {
+                absence.log_read = Some(event);
+                None
+            }
+            (_, event) => Some(event),
+        }
+    }
+}
+
+fn answer_all(
+    run: &mut RunContext<'_>,
+    responders: impl IntoIterator<Item = Responder>,
+    error: &RequestError,
+) {
+    for responder in responders {
+        responder.answer(run.turn, Err(error.clone()));
+    }
+}

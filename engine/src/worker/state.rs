@@ -1,0 +1,457 @@
+//! The state of a worker: its replicas, and what they produce in a turn. It belongs to no thread:
+//! the worker's thread has it, but for the time in which a state machine is called.
+
+use crate::background::guard::Guard;
+use crate::background::pool::{Job, Progress};
+use crate::background::user_code::UserCode;
+use crate::error::RequestError;
+use crate::founding::Founder;
+use crate::liveness::manager::LivenessManager;
+use crate::replica::call::{Call, EndedCall};
+use crate::replica::event::GroupEvent;
+use crate::replica::group::{Group, Shared};
+use crate::request::encoding::encode_reply;
+use crate::state_machine::ApplyOn;
+use crate::turn::Turn;
+use crate::turn::jobs::{LogReadQueue, SnapshotQueue};
+use crate::turn::peer_buffers::send_all;
+use crate::turn::slot::Slot;
+use crate::worker::alarms::Alarms;
+use crate::worker::event::{Event, StartGroup};
+use crate::worker::inbox::{WorkerInbox, take_by};
+use crate::worker::replica_cell::ReplicaCell;
+use crate::worker::replicas::Replicas;
+use logboat_raft::{Epoch, GroupId, LogWrite, NodeId, Persist, SupportMessage, Time, WriteSeq};
+use logboat_storage::{Batch, DataDir, Poisoned, Wal};
+use logboat_transport::{RequestId, Transport};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+/// After how many replicas what they produced leaves, so that peers and disk begin while the others
+/// run.
+const BURST: usize = 1_024;
+
+/// How many replicas learn in one turn that the support for their leader's node, or of a peer for
+/// this node, has changed.
+const CONCERNED_A_TURN: usize = 128;
+
+/// How many leaderships are handed to preferred replicas at once.
+const REBALANCED_AT_ONCE: usize = 32;
+
+/// How many rounds of a handover are for replicas that are up to date.
+const EASY_ROUNDS: usize = 4;
+
+/// How long a round of confirmations may take before its messages are taken for lost.
+const ROUND_PATIENCE: Duration = Duration::from_millis(250);
+
+/// What a worker works with; the same for all workers of a node.
+#[derive(Clone)]
+pub(crate) struct WorkerContext {
+    pub(crate) node: NodeId,
+    pub(crate) wal: Wal,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) peers: Arc<[NodeId]>,
+    pub(crate) liveness: Arc<LivenessManager>,
+    pub(crate) founder: Arc<Founder>,
+    pub(crate) log_reads: LogReadQueue,
+    pub(crate) snapshots: SnapshotQueue,
+    pub(crate) shared: Arc<Shared>,
+    /// Where state machines are called that are slow.
+    pub(crate) user_code: UserCode,
+    /// The lock of the directory, which no other node gets while a worker may adopt a snapshot.
+    pub(crate) _directory: Arc<DataDir>,
+    /// Ends the node if the worker panics.
+    pub(crate) guard: Guard,
+    /// How long a peer must have supported this node before leaderships are handed to it.
+    pub(crate) settling: Duration,
+}
+
+/// The state of a worker.
+pub(crate) struct WorkerState {
+    number: usize,
+    inbox: Arc<WorkerInbox>,
+    alarms: Arc<Alarms>,
+    /// What was taken out of the inbox; kept for its memory.
+    events: Vec<Event>,
+    replicas: Replicas,
+    turn: Turn,
+    /// How many replicas have run in this turn.
+    ran: usize,
+    /// The call of a state machine that goes on, without the state.
+    calling: Option<Calling>,
+    /// Numbers the calls.
+    calls: u64,
+    /// Whether another turn has to follow this one.
+    wants_turn: bool,
+    /// Since when each peer supports this node.
+    supporters: Vec<(NodeId, Time)>,
+    poisoned: bool,
+    /// Whether the node stops.
+    stopping: bool,
+    /// Who waits for the end of the turn in which the replicas stop.
+    stopped: Vec<Sender<()>>,
+    context: WorkerContext,
+}
+
+/// A call that goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Calling {
+    /// The replica whose state machine it is.
+    pub(super) slot: Slot,
+    pub(super) group: GroupId,
+    /// Which of the worker's calls it is.
+    number: u64,
+}
+
+/// What a worker does next.
+pub(super) enum Next {
+    /// Call a state machine, without the state.
+    Call(Calling, Call),
+    /// The turn is over; another one has to follow at once, or when something happens.
+    Over { wants_turn: bool },
+}
+
+impl WorkerState {
+    pub(crate) fn new(
+        number: usize,
+        inbox: Arc<WorkerInbox>,
+        alarms: Arc<Alarms>,
+        context: WorkerContext,
+        mut turn: Turn,
+    ) -> Self {
+        turn.support.founded = context.liveness.is_founded();
+        for (peer, epoch) in context.liveness.support_for() {
+            turn.support.of_mut(peer).support_for = Some(epoch);
+        }
+        Self {
+            number,
+            inbox,
+            alarms,
+            events: Vec::new(),
+            replicas: Replicas::new(context.node),
+            turn,
+            ran: 0,
+            calling: None,
+            calls: 0,
+            wants_turn: false,
+            supporters: Vec::new(),
+            poisoned: false,
+            stopping: false,
+            stopped: Vec::new(),
+            context,
+        }
+    }
+
+    /// Goes on with a turn until a state machine has to be called, or until the turn is over. A
+    /// turn takes in what happened, runs the replicas that it concerns, and hands on what they
+    /// produced. `ended` is the call after which it goes on; without one, a turn begins.
+    pub(super) fn go_on(&mut self, ended: Option<EndedCall>) -> Next {
+        let mut slot_and_call = match (self.calling.take(), ended) {
+            (Some(Calling { slot, .. }), Some(ended)) => {
+                Some((slot, self.replicas.end_call(&mut self.turn, slot, ended)))
+            }
+            _ => {
+                self.begin_turn();
+                self.replicas.run_next(&mut self.turn)
+            }
+        };
+        while let Some((slot, call)) = slot_and_call {
+            if let Some(call) = call
+                && let Some(call) = self.pass_to_pool(slot, call)
+            {
+                self.calls += 1;
+                let group = self.replicas.group_of(slot);
+                let calling = Calling { slot, group, number: self.calls };
+                self.calling = Some(calling);
+                return Next::Call(calling, call);
+            }
+            self.ran += 1;
+            if self.ran.is_multiple_of(BURST) {
+                self.flush();
+            }
+            slot_and_call = self.replicas.run_next(&mut self.turn);
+        }
+        self.end_turn()
+    }
+
+    /// The call that goes on.
+    pub(super) const fn calling(&self) -> Option<Calling> {
+        self.calling
+    }
+
+    /// Goes on without the state machine that is being called, which takes too long. From now on it
+    /// is called on the pool, so that it does not hold up the others again.
+    pub(super) fn leave_call(&mut self) {
+        if let Some(Calling { slot, .. }) = self.calling.take() {
+            self.replicas.detach(&self.turn, slot);
+            self.replicas.move_to_pool(slot);
+            self.replicas.post(slot, GroupEvent::Stuck);
+        }
+    }
+
+    /// Passes a call to the pool, if that is where it belongs, or else returns it.
+    fn pass_to_pool(&mut self, slot: Slot, call: Call) -> Option<Call> {
+        if self.replicas.apply_on(slot) == ApplyOn::Worker {
+            return Some(call);
+        }
+        self.replicas.detach(&self.turn, slot);
+        let group = self.replicas.group_of(slot);
+        let work = Box::new(move |_: &Progress| Some(GroupEvent::Called(Box::new(call.run()))));
+        self.context.user_code.machines.submit(Job { group, slot, work });
+        None
+    }
+
+    fn begin_turn(&mut self) {
+        let mut events = std::mem::take(&mut self.events);
+        self.turn.now = take_by(&self.inbox, &mut events, || self.context.liveness.now());
+        let mut wants_leases = false;
+        for event in events.drain(..) {
+            wants_leases |= event.wants_lease();
+            self.handle_event(event);
+        }
+        if wants_leases {
+            self.know_leases();
+        }
+        self.events = events;
+        self.wants_turn = self.replicas.wake_concerned(CONCERNED_A_TURN);
+        self.ran = 0;
+    }
+
+    fn end_turn(&mut self) -> Next {
+        self.ask_for_confirmation();
+        self.flush();
+        self.alarms.set(self.number, self.replicas.next_deadline(ROUND_PATIENCE));
+        self.alarms.lead_for_others(self.number, self.replicas.leads_for_others());
+        for done in self.stopped.drain(..) {
+            // Whoever stops the node may have given up on this worker.
+            let _ = done.send(());
+        }
+        Next::Over { wants_turn: self.wants_turn }
+    }
+
+    fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::Tick => self.replicas.wake_due(self.turn.now),
+            Event::Founded => self.found(),
+            Event::SupportForChanged(peer, epoch) => {
+                self.replicas.wait_lists.support_for_changed(&mut self.turn.support, peer, epoch);
+            }
+            Event::SupportFromChanged(peer, epoch) => self.support_from_changed(peer, epoch),
+            Event::Confirmed { from, answer } => {
+                let (support, peers) = (&mut self.turn.support, self.context.peers.len());
+                self.replicas.confirmed(support, from, answer, peers);
+            }
+            Event::Rebalance => self.rebalance(),
+            Event::Messages { from, messages } => {
+                for (group, message) in messages {
+                    self.post_to_group(group, GroupEvent::Message { from, message });
+                }
+            }
+            Event::Local(slot, event) => self.replicas.post(slot, event),
+            Event::Group(group, event) => self.post_to_group(group, event),
+            Event::Remote { from, id, group, event } => self.remote(from, id, group, event),
+            Event::Durable(seqs) => self.durable(seqs),
+            Event::Disconnected(node) => self.disconnected(node),
+            Event::Compact(groups) => {
+                for group in groups {
+                    self.post_to_group(group, GroupEvent::Compact);
+                }
+            }
+            Event::Poisoned(reason) => self.poison(&reason),
+            Event::Start(start) => self.start_group(*start),
+            Event::Retire(group, slot, done) => self.retire(group, slot, done),
+            Event::Transfer { round } => self.transfer(round),
+            Event::Stop(done) => {
+                self.stopping = true;
+                self.halt_all();
+                self.stopped.push(done);
+            }
+        }
+    }
+
+    /// Replicas that stood still begin.
+    fn found(&mut self) {
+        if !std::mem::replace(&mut self.turn.support.founded, true) {
+            self.replicas.post_each(|_| Some(GroupEvent::Founded));
+        }
+    }
+
+    fn support_from_changed(&mut self, peer: NodeId, epoch: Option<Epoch>) {
+        self.replicas.wait_lists.support_from_changed(&mut self.turn.support, peer, epoch);
+        self.supporters.retain(|(supporter, _)| *supporter != peer);
+        if epoch.is_some() {
+            self.supporters.push((peer, self.turn.now));
+        }
+    }
+
+    /// Leases change with every heartbeat, so they are looked up when reads want them, once a turn.
+    fn know_leases(&mut self) {
+        for (peer, lease) in self.context.liveness.leases() {
+            self.turn.support.of_mut(peer).lease = lease;
+        }
+    }
+
+    /// One question to all peers, for all reads that wait for one.
+    fn ask_for_confirmation(&mut self) {
+        let Self { replicas, turn, context, .. } = self;
+        let Some(round) =
+            replicas.wait_lists.open_round(&mut turn.support, turn.now, ROUND_PATIENCE)
+        else {
+            return;
+        };
+        let boot = context.liveness.boot();
+        let worker = u32::try_from(self.number).expect("fewer than 2^32 workers");
+        for peer in &*context.peers {
+            turn.sends.to(*peer).push_support(&SupportMessage::Confirm { boot, worker, round });
+        }
+    }
+
+    /// Hands some leaderships to those that are preferred, once their nodes have been there for a
+    /// while.
+    fn rebalance(&mut self) {
+        let (now, settling) = (self.turn.now, self.context.settling);
+        for (peer, since) in &self.supporters {
+            if now.since(*since) >= settling {
+                self.replicas.hand_to(*peer, REBALANCED_AT_ONCE);
+            }
+        }
+    }
+
+    /// Messages for a group that does not run here (yet) are lost like any others.
+    fn post_to_group(&mut self, group: GroupId, event: GroupEvent) {
+        if let Some(slot) = self.replicas.slot_of(group) {
+            self.replicas.post(slot, event);
+        }
+    }
+
+    fn remote(&mut self, node: NodeId, id: RequestId, group: GroupId, event: GroupEvent) {
+        if let Some(slot) = self.replicas.slot_of(group) {
+            return self.replicas.post(slot, event);
+        }
+        self.turn.reply(node, id, &encode_reply(&Err(RequestError::NoSuchGroup(group))));
+    }
+
+    fn durable(&mut self, seqs: Vec<(Slot, WriteSeq)>) {
+        for (slot, seq) in seqs {
+            self.replicas.durable(slot, seq);
+        }
+    }
+
+    /// Leaders that wait for an answer may have lost it.
+    fn disconnected(&mut self, node: NodeId) {
+        let own = self.context.node;
+        self.replicas.post_to_followers(own, |cell| {
+            let waits = cell.wake_conditions().deadline.is_some() && cell.is_on(node);
+            waits.then_some(GroupEvent::Disconnected(node))
+        });
+    }
+
+    /// Hands the groups led here to the nodes that support this one, in turn. In the first rounds
+    /// only replicas that are up to date are taken, a later round has the others catch up.
+    fn transfer(&mut self, round: usize) {
+        let (own, support) = (self.context.node, &self.turn.support);
+        let lives = |node: &&NodeId| support.of(**node).support_from.is_some();
+        let nodes: Vec<_> = self.context.peers.iter().filter(lives).copied().collect();
+        let (catches_up, round) = (round >= EASY_ROUNDS, round.min(EASY_ROUNDS));
+        let mut number = round;
+        self.replicas.post_to_followers(own, |cell| {
+            let mut candidates = nodes.iter().copied().filter(|node| cell.is_on(*node));
+            let among = candidates.clone().count().max(1);
+            number += 1;
+            let to = candidates.nth(number % among)?;
+            let event =
+                if catches_up { GroupEvent::Transfer } else { GroupEvent::TransferIfCaughtUp };
+            Some(event(to))
+        });
+    }
+
+    fn poison(&mut self, poisoned: &Poisoned) {
+        if !self.poisoned {
+            self.poisoned = true;
+            tracing::error!("no group of this worker can go on: {poisoned}");
+            self.halt_all();
+        }
+    }
+
+    fn halt_all(&mut self) {
+        self.replicas.post_each(|_| Some(GroupEvent::Halt));
+    }
+
+    /// What is posted to the replica from now on is refused. The batch that says when all it wrote
+    /// is durable follows the replica's own, and its completion theirs.
+    fn retire(&mut self, group: GroupId, slot: Slot, done: Sender<Result<(), Poisoned>>) {
+        let machine = self.replicas.retire(group, slot);
+        self.turn.discarded.extend(machine);
+        self.flush();
+        // Whoever waited may have given up.
+        let completion = Box::new(move |result| drop(done.send(result)));
+        let (grants, writes) = (Vec::new(), Vec::new());
+        self.context.wal.submit(Batch { grants, writes, completion });
+    }
+
+    fn start_group(&mut self, start: StartGroup) {
+        if self.poisoned || self.stopping {
+            // Dropping it tells the caller.
+            return;
+        }
+        let slot = self.replicas.next_slot();
+        let group_id = start.config.group;
+        let voters = Arc::clone(&start.config.voters);
+        let first = start.restored.voters.is_none();
+        let preferred = start.config.preferred;
+        let raft = logboat_raft::Raft::new(start.config, start.restored, self.turn.now);
+        if first {
+            let log = LogWrite::Voters(Arc::clone(&voters));
+            let persist = Persist { seq: WriteSeq::default(), hard_state: None, log };
+            self.turn.writes.push((group_id, persist));
+        }
+        if let Some(persist) = start.reset {
+            self.turn.writes.push((group_id, persist));
+        }
+        let shared = Arc::clone(&self.context.shared);
+        let view = Arc::clone(&start.view);
+        let group = Group::new(group_id, slot, raft, start.machine, shared, view);
+        let cell = ReplicaCell::new(group, start.apply_on, voters, preferred);
+        self.replicas.add(group_id, cell);
+        // Entries that a restart found committed are applied, and a lone voter elects itself,
+        // without waiting for a message.
+        self.replicas.post(slot, GroupEvent::Tick);
+        // A caller that gave up waiting does not need to know either.
+        let _ = start.done.send(slot);
+    }
+
+    /// Empties the turn buffer: its writes become one batch of the log (group commit). What peers
+    /// were promised leaves when that is durable.
+    fn flush(&mut self) {
+        let Self { turn, context, .. } = self;
+        let transport = &context.transport;
+        send_all(&**transport, turn.sends.take());
+        let promises = turn.promises.take();
+        if !turn.writes.is_empty() || !promises.is_empty() {
+            let (seqs, transport) = (std::mem::take(&mut turn.seqs), Arc::clone(transport));
+            let inbox = Arc::clone(&self.inbox);
+            let completion = Box::new(move |result| match result {
+                Ok(()) => {
+                    send_all(&*transport, promises);
+                    inbox.post(Event::Durable(seqs));
+                }
+                Err(poisoned) => inbox.post(Event::Poisoned(poisoned)),
+            });
+            let writes = std::mem::take(&mut turn.writes);
+            context.wal.submit(Batch { grants: Vec::new(), writes, completion });
+        }
+        for job in turn.log_reads.drain(..) {
+            context.log_reads.submit(job);
+        }
+        for job in turn.snapshots.drain(..) {
+            context.snapshots.submit(job);
+        }
+        for (group, peer, violation) in turn.violations.drain(..) {
+            context.transport.disconnect(peer, &format!("group {group}: {violation}"));
+        }
+        for machine in turn.discarded.drain(..) {
+            context.user_code.machines.discard(machine);
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! User code that hangs is one replica's matter: its neighbours go on, its group elects another
+//! leader, and the node can be stopped.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+
+mod common;
+
+use bytes::Bytes;
+use common::{Cluster, Counter, TestResult, number};
+use logboat::{
+    ApplyOn, GroupId, Index, NodeConfig, NodeId, RequestError, RoleKind, SnapshotWriter,
+    StateMachine, UserCode,
+};
+use parking_lot::{Condvar, Mutex};
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::Duration;
+
+const GROUP: GroupId = GroupId(3);
+/// Its neighbour, which prefers the same leader.
+const OTHER: GroupId = GroupId(6);
+
+/// Where a state machine hangs while its gate is shut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Apply,
+    Query,
+    Snapshot,
+    Writer,
+    Restore,
+}
+
+/// What a call passes, once it is open.
+#[derive(Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct GateState {
+    /// Where it is shut.
+    shut_at: Option<Place>,
+    /// How many calls wait.
+    waiting: usize,
+}
+
+impl Gate {
+    fn shut(&self, place: Place) {
+        self.state.lock().shut_at = Some(place);
+    }
+
+    fn open(&self) {
+        self.state.lock().shut_at = None;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self, place: Place) {
+        let mut state = self.state.lock();
+        state.waiting += 1;
+        while state.shut_at == Some(place) {
+            self.changed.wait(&mut state);
+        }
+        state.waiting -= 1;
+    }
+
+    async fn await_waiting(&self) {
+        while self.state.lock().waiting == 0 {
+            pause().await;
+        }
+    }
+}
+
+/// A counter that hangs while its gate is shut, but for commands that say "pass".
+struct Hanging {
+    counter: Counter,
+    gate: Arc<Gate>,
+    apply_on: ApplyOn,
+}
+
+impl StateMachine for Hanging {
+    fn apply(&mut self, command: Bytes) -> Bytes {
+        self.gate.pass(Place::Apply);
+        self.counter.apply(command)
+    }
+
+    fn query(&self, query: Bytes) -> Bytes {
+        self.gate.pass(Place::Query);
+        self.counter.query(query)
+    }
+
+    fn snapshot(&self) -> SnapshotWriter {
+        self.gate.pass(Place::Snapshot);
+        let (writer, gate) = (self.counter.snapshot(), Arc::clone(&self.gate));
+        Box::new(move |file| {
+            gate.pass(Place::Writer);
+            writer(file)
+        })
+    }
+
+    fn restore(&mut self, reader: &mut dyn Read) -> io::Result<()> {
+        self.gate.pass(Place::Restore);
+        self.counter.restore(reader)
+    }
+
+    fn apply_on(&self) -> ApplyOn {
+        self.apply_on
+    }
+}
+
+/// A cluster in which the replicas of one group may hang.
+struct Nodes {
+    cluster: Cluster,
+    gates: BTreeMap<NodeId, Arc<Gate>>,
+}
+
+impl Nodes {
+    fn new(
+        count: u64,
+        apply_on: ApplyOn,
+        configure: fn(&mut NodeConfig),
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let cluster = Cluster::configured(count, configure)?;
+        let gates = cluster.ids().into_iter().map(|id| (id, Arc::default())).collect();
+        let nodes = Self { cluster, gates };
+        for id in nodes.cluster.ids() {
+            let (counter, gate) = (Counter::default(), Arc::clone(nodes.gate(id)));
+            nodes.cluster.start_with(id, GROUP, Box::new(Hanging { counter, gate, apply_on }))?;
+        }
+        nodes.cluster.start_group(OTHER)?;
+        Ok(nodes)
+    }
+
+    fn gate(&self, node: NodeId) -> &Arc<Gate> {
+        &self.gates[&node]
+    }
+
+    fn others(&self, node: NodeId) -> Vec<NodeId> {
+        self.cluster.ids().into_iter().filter(|other| *other != node).collect()
+    }
+
+    /// Waits until the status of a node names the group, or names none.
+    async fn await_stuck(&self, node: NodeId, code: Option<UserCode>) {
+        let stuck = || {
+            let stuck = self.cluster.node(node).status().stuck;
+            assert!(stuck.iter().all(|replica| replica.group == GROUP && !replica.blocks_others));
+            stuck.first().map(|replica| replica.code)
+        };
+        while stuck() != code {
+            pause().await;
+        }
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        self.gates.values().for_each(|gate| gate.open());
+    }
+}
+
+async fn pause() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+/// One worker, so that the groups are neighbours, and little patience.
+fn one_worker(config: &mut NodeConfig) {
+    config.workers = 1;
+    config.state_machine_timeout = Duration::from_millis(100);
+}
+
+/// Nobody is taken for one that hangs.
+fn patient(config: &mut NodeConfig) {
+    config.workers = 1;
+    config.state_machine_timeout = Duration::from_secs(600);
+}
+
+#[tokio::test]
+async fn when_a_leader_hangs_its_neighbours_go_on_and_another_leads() -> TestResult {
+    for apply_on in [ApplyOn::Worker, ApplyOn::Pool] {
+        let nodes = Nodes::new(3, apply_on, one_worker)?;
+        let cluster = &nodes.cluster;
+        cluster.propose(GROUP, b"+").await;
+        let leader = cluster.leader(GROUP).await;
+        nodes.gate(leader).shut(Place::Apply);
+        let handle = cluster.handle(leader, GROUP);
+        let hung = tokio::spawn(async move { handle.propose(Bytes::from_static(b"+")).await });
+        nodes.gate(leader).await_waiting().await;
+
+        let next = cluster.leader_among(&nodes.others(leader), GROUP).await;
+        assert_eq!(hung.await?, Err(RequestError::TimedOut), "it may be committed, or be lost");
+        nodes.await_stuck(leader, Some(UserCode::StateMachine)).await;
+        let refused = cluster.handle(leader, GROUP).propose(Bytes::from_static(b"+")).await;
+        assert!(matches!(refused, Err(RequestError::NotLeader { .. })), "{refused:?}");
+        assert_eq!(number(&cluster.propose_at(next, GROUP, b"+").await), 3, "{apply_on:?}");
+        for count in 1..=20 {
+            assert_eq!(number(&cluster.propose(OTHER, b"+").await), count);
+        }
+        // On the node of the one that hangs as well.
+        cluster.await_applied(leader, OTHER, 20).await;
+        assert_eq!(cluster.handle(leader, GROUP).view().applied(), Index(2));
+
+        nodes.gate(leader).open();
+        nodes.await_stuck(leader, None).await;
+        cluster.await_applied(leader, GROUP, 3).await;
+        assert_eq!(number(&cluster.read(GROUP).await), 3);
+        // It can lead again.
+        while cluster.handle(leader, GROUP).view().role() != RoleKind::Leader {
+            cluster.handle(cluster.leader(GROUP).await, GROUP).transfer(leader);
+            pause().await;
+        }
+        assert_eq!(number(&cluster.propose(GROUP, b"+").await), 4);
+        assert_eq!(cluster.node(leader).status().failed, []);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_reads_from_a_leader_that_hangs_is_sent_to_another() -> TestResult {
+    let nodes = Nodes::new(3, ApplyOn::Worker, one_worker)?;
+    let cluster = &nodes.cluster;
+    cluster.propose(GROUP, b"+").await;
+    let leader = cluster.leader(GROUP).await;
+    nodes.gate(leader).shut(Place::Query);
+    let answer = cluster.handle(leader, GROUP).read(Bytes::new()).await;
+    assert_eq!(answer, Err(RequestError::NotLeader { leader: None }));
+    cluster.leader_among(&nodes.others(leader), GROUP).await;
+    assert_eq!(number(&cluster.read(GROUP).await), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_group_whose_only_replica_hangs_goes_on_when_that_does() -> TestResult {
+    let nodes = Nodes::new(1, ApplyOn::Worker, one_worker)?;
+    let (cluster, node) = (&nodes.cluster, NodeId(1));
+    cluster.propose(GROUP, b"+").await;
+    nodes.gate(node).shut(Place::Apply);
+    let answer = cluster.handle(node, GROUP).propose(Bytes::from_static(b"+")).await;
+    assert_eq!(answer, Err(RequestError::TimedOut));
+    assert_eq!(number(&cluster.propose(OTHER, b"+").await), 1);
+    nodes.gate(node).open();
+    assert_eq!(number(&cluster.propose(GROUP, b"+").await), 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_state_machine_on_the_pool_holds_nobody_up_and_keeps_the_order() -> TestResult {
+    let nodes = Nodes::new(1, ApplyOn::Pool, patient)?;
+    let (cluster, node) = (&nodes.cluster, NodeId(1));
+    cluster.propose(GROUP, b"+").await;
+    nodes.gate(node).shut(Place::Apply);
+    let handle = cluster.handle(node, GROUP);
+    let proposals: Vec<_> = (0..10)
+        .map(|_| {
+            let handle = handle.clone();
+            tokio::spawn(async move { handle.propose(Bytes::from_static(b"+")).await })
+        })
+        .collect();
+    nodes.gate(node).await_waiting().await;
+    let commands = (0..20).map(|_| cluster.propose(OTHER, b"+"));
+    for command in commands {
+        command.await;
+    }
+    nodes.gate(node).open();
+    let mut counts = Vec::new();
+    for proposal in proposals {
+        counts.push(number(&proposal.await??));
+    }
+    counts.sort_unstable();
+    assert_eq!(counts, (2..=11).collect::<Vec<_>>(), "each was applied once");
+    assert_eq!(number(&cluster.read(GROUP).await), 11);
+    handle.compact();
+    while cluster.node(node).metrics().snapshots_written.get() == 0 {
+        pause().await;
+    }
+    assert_eq!(cluster.node(node).status().stuck, []);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_follower_that_hangs_takes_in_no_more_than_it_has_room_for() -> TestResult {
+    let nodes = Nodes::new(3, ApplyOn::Worker, one_worker)?;
+    let cluster = &nodes.cluster;
+    cluster.propose(GROUP, b"+").await;
+    let leader = cluster.leader(GROUP).await;
+    let follower = nodes.others(leader)[0];
+    nodes.gate(follower).shut(Place::Apply);
+    cluster.propose(GROUP, b"+").await;
+    nodes.await_stuck(follower, Some(UserCode::StateMachine)).await;
+    let commands = 300;
+    for _ in 0..commands {
+        cluster.propose(GROUP, &[0; 1 << 10]).await;
+    }
+    let behind = cluster.handle(follower, GROUP).view().commit();
+    assert!(behind < Index(commands / 2), "it knows of {behind}");
+    nodes.gate(follower).open();
+    cluster.await_applied(follower, GROUP, commands + 2).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_captured_or_taken_over_for_long_holds_up_its_replica_alone()
+-> TestResult {
+    let mut nodes = Nodes::new(3, ApplyOn::Worker, one_worker)?;
+    nodes.cluster.propose(GROUP, b"+").await;
+    let leader = nodes.cluster.leader(GROUP).await;
+    let follower = nodes.others(leader)[0];
+    nodes.cluster.await_applied(follower, GROUP, 1).await;
+    nodes.gate(follower).shut(Place::Snapshot);
+    nodes.cluster.handle(follower, GROUP).compact();
+    nodes.await_stuck(follower, Some(UserCode::StateMachine)).await;
+    nodes.cluster.propose(OTHER, b"+").await;
+    nodes.cluster.await_applied(follower, OTHER, 1).await;
+    nodes.gate(follower).open();
+    nodes.await_stuck(follower, None).await;
+
+    // A follower that comes back late gets a snapshot.
+    nodes.cluster.isolate(follower);
+    let commands = 100;
+    let reachable = nodes.others(follower);
+    let leader = nodes.cluster.leader_among(&reachable, GROUP).await;
+    for _ in 0..commands {
+        nodes.cluster.propose_at(leader, GROUP, &[0; 1 << 10]).await;
+    }
+    while nodes.cluster.node(leader).metrics().snapshots_written.get() == 0 {
+        pause().await;
+    }
+    nodes.gate(follower).shut(Place::Restore);
+    nodes.cluster.heal(follower);
+    nodes.gate(follower).await_waiting().await;
+    nodes.await_stuck(follower, Some(UserCode::StateMachine)).await;
+    let refused = nodes.cluster.handle(follower, GROUP).propose(Bytes::from_static(b"+")).await;
+    assert!(matches!(refused, Err(RequestError::NotLeader { .. })), "{refused:?}");
+    nodes.cluster.propose(OTHER, b"+").await;
+    nodes.cluster.await_applied(follower, OTHER, 2).await;
+    nodes.gate(follower).open();
+    nodes.cluster.await_applied(follower, GROUP, commands + 1).await;
+    assert_eq!(nodes.cluster.node(follower).status().failed, []);
+
+    // What it took over is what its node keeps.
+    nodes.cluster.stop(follower);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_writer_that_hangs_holds_up_no_other_snapshot_and_keeps_its_directory() -> TestResult {
+    let mut nodes = Nodes::new(1, ApplyOn::Worker, |config| {
+        config.state_machine_timeout = Duration::from_millis(20);
+    })?;
+    let node = NodeId(1);
+    nodes.cluster.propose(GROUP, b"+").await;
+    nodes.cluster.propose(OTHER, b"+").await;
+    nodes.gate(node).shut(Place::Writer);
+    nodes.cluster.handle(node, GROUP).compact();
+    nodes.gate(node).await_waiting().await;
+    nodes.await_stuck(node, Some(UserCode::SnapshotWriter)).await;
+    nodes.cluster.handle(node, OTHER).compact();
+    while nodes.cluster.node(node).metrics().snapshots_written.get() == 0 {
+        pause().await;
+    }
+    // Writing does not concern the leadership.
+    assert_eq!(number(&nodes.cluster.propose(GROUP, b"+").await), 2);
+    nodes.cluster.stop(node);
+    nodes.await_stuck(node, Some(UserCode::SnapshotWriter)).await;
+    let Err(error) = nodes.cluster.restart_without_groups(node) else {
+        return Err("two nodes write to one directory".into());
+    };
+    assert!(error.to_string().contains("in use"), "{error}");
+    nodes.gate(node).open();
+    while nodes.cluster.restart_without_groups(node).is_err() {
+        pause().await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_node_stops_although_a_state_machine_hangs() -> TestResult {
+    for (configure, is_noticed) in [(one_worker as fn(&mut _), true), (patient, false)] {
+        let nodes = Nodes::new(1, ApplyOn::Worker, configure)?;
+        let (cluster, node) = (&nodes.cluster, NodeId(1));
+        cluster.propose(GROUP, b"+").await;
+        nodes.gate(node).shut(Place::Apply);
+        let handle = cluster.handle(node, GROUP);
+        let hung = tokio::spawn(async move { handle.propose(Bytes::from_static(b"+")).await });
+        nodes.gate(node).await_waiting().await;
+        let stopping = cluster.node(node).clone();
+        tokio::task::spawn_blocking(move || stopping.stop()).await?;
+        assert_eq!(!cluster.node(node).status().stuck.is_empty(), is_noticed);
+        if is_noticed {
+            assert_eq!(hung.await?, Err(RequestError::TimedOut));
+        }
+        nodes.gate(node).open();
+    }
+    Ok(())
+}
