@@ -23,6 +23,18 @@ const REPLACED: &[Configuration] = &[
     Configuration::of(&[1, 2, 3], &[]),
 ];
 
+/// The learner was removed and added again, which nobody has told it yet.
+const ADDED_AGAIN: &[Configuration] = &[
+    Configuration::of(&[1, 2], &[3]),
+    Configuration::of(&[1, 2], &[]),
+    Configuration::of(&[1, 2], &[3]),
+];
+/// Two of three voters are being replaced.
+const JOINT: &[Configuration] = &[
+    Configuration::of(&[1, 2, 3], &[4, 5]),
+    Configuration::of(&[1, 2, 3], &[4, 5]).joint(Nodes::of(&[1, 4, 5])),
+];
+
 /// These bounds, unless the environment says otherwise.
 fn bounds(terms: u8, changes: u8, withdrawals: u8) -> Bounds {
     let chosen = |name, default| match env::var(name) {
@@ -94,6 +106,16 @@ fn a_replica_is_replaced() {
 #[test]
 fn a_replica_is_replaced_among_bound_ones() {
     explore(Membership { support: true, ..meant::<3>(REPLACED, bounds(2, 1, 1)) });
+}
+
+#[test]
+fn a_leader_goes_beside_a_replica_that_is_replaced() {
+    explore(Membership { support: true, ..meant::<3>(ADDED_AGAIN, bounds(2, 3, 0)) });
+}
+
+#[test]
+fn five_nodes_leave_a_joint_configuration() {
+    explore(meant::<5>(JOINT, bounds(1, 1, 0)));
 }
 
 #[test]

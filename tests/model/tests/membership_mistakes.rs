@@ -52,6 +52,12 @@ const FOUR: &[Configuration] = &[Configuration::of(&[1, 2, 3, 4], &[])];
 const THREE_AND_LEARNER: &[Configuration] = &[Configuration::of(&[1, 2, 3], &[4])];
 /// Two voters on the first two nodes.
 const TWO: &[Configuration] = &[Configuration::of(&[1, 2], &[])];
+/// The learner was removed and added again, which nobody has told it yet.
+const ADDED_AGAIN: &[Configuration] = &[
+    Configuration::of(&[1, 2], &[3]),
+    Configuration::of(&[1, 2], &[]),
+    Configuration::of(&[1, 2], &[3]),
+];
 /// The third voter was removed and added again, which nobody has told it yet.
 const REPLACED: &[Configuration] = &[
     Configuration::of(&[1, 2], &[3]),
@@ -174,6 +180,19 @@ fn a_late_resignation_ends_the_bond_to_a_later_replica() {
 fn a_leader_goes_without_a_resignation() {
     let bounds = Bounds { withdrawals: 1, ..changes(3) };
     let model = broken::<3>(Mistake::GoneWithoutResign, TWO_AND_LEARNER, bounds);
+    breaks(supported(model), [BOND_ENDS]);
+}
+
+#[test]
+fn a_resignation_is_answered_in_its_term() {
+    let bounds = Bounds { withdrawals: 1, ..changes(3) };
+    let model = broken::<3>(Mistake::ResignedInTerm, TWO_AND_LEARNER, bounds);
+    breaks(supported(model), [BOND_ENDS]);
+}
+
+#[test]
+fn a_former_replica_answers_a_resignation() {
+    let model = broken::<3>(Mistake::FormerResignedCounts, ADDED_AGAIN, changes(3));
     breaks(supported(model), [BOND_ENDS]);
 }
 

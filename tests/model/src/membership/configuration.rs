@@ -59,7 +59,12 @@ impl Nodes {
 
     /// One by one.
     pub fn iter(self) -> impl Iterator<Item = NodeId> + Clone {
-        (0..8).map(NodeId).filter(move |&node| self.has(node))
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let node = (0..8).nth(usize::try_from(left.trailing_zeros()).ok()?)?;
+            left &= left - 1;
+            Some(NodeId(node))
+        })
     }
 
     /// All sets of some of them.

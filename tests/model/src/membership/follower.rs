@@ -20,7 +20,10 @@ impl<const N: usize> Membership<N> {
                 }
             }
             Message::Resign { term, from } => self.let_go(state, node, from, term),
-            Message::Vote { .. } | Message::Appended { .. } | Message::Fortified { .. } => {}
+            Message::Vote { .. }
+            | Message::Appended { .. }
+            | Message::Fortified { .. }
+            | Message::Resigned { .. } => {}
         }
     }
 
@@ -72,7 +75,7 @@ impl<const N: usize> Membership<N> {
 
     /// A resignation says that its sender leads no more in that term and all before it, and so ends
     /// bonds to that replica of such terms. Who hears it enters the next term, so that nothing
-    /// which the sender sent before binds it again.
+    /// which the sender sent before binds it again, and then answers.
     fn let_go(&self, state: &mut State<N>, node: NodeId, from: Member, term: Term) {
         let Some(replica) = &mut state.nodes[node].replica else {
             return;
@@ -82,9 +85,10 @@ impl<const N: usize> Membership<N> {
                 || self.has(Mistake::ResignOfFormerEndsBond) && bond.leader.node == from.node;
             !(same && bond.term <= term)
         });
-        if replica.term <= term {
+        if replica.term <= term && !self.has(Mistake::ResignedInTerm) {
             replica.enter(term.next());
-            replica.role = Role::Follower;
         }
+        let own = Member { node, id: replica.id };
+        state.sent.send(Message::Resigned { term, from: own, to: from });
     }
 }

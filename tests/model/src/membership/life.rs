@@ -1,6 +1,5 @@
 //! How replicas come and go.
 
-use super::configuration::Configuration;
 use super::log::{Log, LogId, Member};
 use super::message::Message;
 use super::mistake::Mistake;
@@ -52,16 +51,11 @@ impl<const N: usize> Membership<N> {
         let lacks = |log: &Log| {
             log.member(node) != Some(member) && log.last_change() >= member.id && !log.is_empty()
         };
-        let by_earlier = |log: &Log| {
-            self.has(Mistake::GoneByEarlier) && log.changes().any(|(_, it)| !has(it, node))
-        };
+        let lacked = |log: &Log| log.changes().any(|(_, it)| !it.members().has(node));
+        let by_earlier = |log: &Log| self.has(Mistake::GoneByEarlier) && lacked(log);
         let mut committed = state.history.committed.iter();
         committed.any(|(_, log)| lacks(log) || by_earlier(log))
             || self.has(Mistake::GoneByUncommitted)
                 && state.replicas().any(|(_, replica)| lacks(&replica.log))
     }
-}
-
-const fn has(configuration: Configuration, node: NodeId) -> bool {
-    configuration.members().has(node)
 }

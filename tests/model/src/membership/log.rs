@@ -144,7 +144,7 @@ impl Log {
 
     /// The same among nodes that have other names.
     pub(crate) fn renamed(mut self, name: impl Fn(NodeId) -> NodeId + Copy) -> Self {
-        for entry in &mut self.entries {
+        for entry in &mut self.entries[..usize::from(self.len)] {
             entry.configuration = entry.configuration.renamed(name);
         }
         self

@@ -68,6 +68,16 @@ pub enum Message {
         /// The replica, which may be gone.
         from: Member,
     },
+    /// A replica has heard of a resignation, and can't be bound again to whoever has resigned, in
+    /// that term or before.
+    Resigned {
+        /// The term of the resignation.
+        term: Term,
+        /// The replica.
+        from: Member,
+        /// Who has resigned.
+        to: Member,
+    },
 }
 
 impl Message {
@@ -80,14 +90,15 @@ impl Message {
             | Self::Appended { from, .. }
             | Self::Fortified { from, .. }
             | Self::TimeoutNow { from, .. }
-            | Self::Resign { from, .. } => from,
+            | Self::Resign { from, .. }
+            | Self::Resigned { from, .. } => from,
         }
     }
 
     /// The one replica that it is for, if it is for one only.
     pub(crate) const fn to(&self) -> Option<Member> {
         match *self {
-            Self::Vote { to, .. } => Some(to),
+            Self::Vote { to, .. } | Self::Resigned { to, .. } => Some(to),
             _ => None,
         }
     }
@@ -115,6 +126,7 @@ impl Message {
             Self::Fortified { term, from } => (4, from.id, term, none, false),
             Self::TimeoutNow { term, from } => (5, from.id, term, none, false),
             Self::Resign { term, from } => (6, from.id, term, none, false),
+            Self::Resigned { term, from, .. } => (7, from.id, term, none, false),
         }
     }
 
@@ -125,7 +137,7 @@ impl Message {
                 from.node = name(from.node);
                 *log = log.renamed(name);
             }
-            Self::Vote { from, to, .. } => {
+            Self::Vote { from, to, .. } | Self::Resigned { from, to, .. } => {
                 from.node = name(from.node);
                 to.node = name(to.node);
             }

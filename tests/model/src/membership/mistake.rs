@@ -47,6 +47,11 @@ pub enum Mistake {
     ResignOfFormerEndsBond,
     /// A replica that is gone does not resign.
     GoneWithoutResign,
+    /// A replica answers a resignation and stays in its term.
+    ResignedInTerm,
+    /// The answer of a former replica to a resignation counts as that of the present one on its
+    /// node.
+    FormerResignedCounts,
     /// An outgoing voter does not campaign.
     OutgoingNeverCampaigns,
     /// A learner does not campaign, even if others take it for a voter and lack what it has.

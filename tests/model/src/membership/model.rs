@@ -5,7 +5,7 @@ use super::log::{Log, LogId, Member};
 use super::message::Message;
 use super::mistake::Mistake;
 use super::properties;
-use super::state::{Replica, Role, State};
+use super::state::{Replica, State};
 use crate::ids::{NodeId, Term};
 use stateright::{Model, Property};
 
@@ -125,8 +125,9 @@ impl<const N: usize> Membership<N> {
             if self.support && terms_left {
                 actions.push(Action::Abdicate(id));
             }
-            let changes = replica.log.changes().count() - self.past.len();
-            if changes < usize::from(self.bounds.changes) && self.may_change(state, id) {
+            let changes = replica.log.changes().count();
+            let most = self.past.len() + usize::from(self.bounds.changes);
+            if changes < most && self.may_change(state, id) {
                 let all = Self::everybody();
                 let next = replica.log.configuration().successors(all, self.steps);
                 actions.extend(
@@ -177,7 +178,7 @@ impl<const N: usize> Membership<N> {
     /// What follows a step: leaders notice what is committed.
     pub(super) fn settle(&self, state: &mut State<N>) {
         for node in State::<N>::ids() {
-            if state.nodes[node].replica.is_some_and(|it| it.role == Role::Leader) {
+            if state.nodes[node].replica.is_some_and(|it| it.leads()) {
                 self.commit(state, node);
             }
         }

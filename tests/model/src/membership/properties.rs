@@ -6,7 +6,7 @@ use super::message::Message;
 use super::mistake::Mistake;
 use super::model::Membership;
 use super::state::{Replica, State};
-use crate::ids::NodeId;
+use crate::ids::{NodeId, Term};
 use stateright::Property;
 
 /// Election safety (Raft paper, figure 3).
@@ -47,7 +47,7 @@ pub(super) fn all<const N: usize>() -> Vec<Property<Membership<N>>> {
             served(model, state).all(|(_, leader)| leader.term == newest)
         }),
         Property::always(BOND_STANDS, |_, state| bonds_stand(state)),
-        Property::always(BOND_ENDS, |_, state| bonds_end(state)),
+        Property::always(BOND_ENDS, bonds_end),
         Property::always(ELECTABLE, electable),
         Property::sometimes(CHANGED, |_, state: &State<N>| {
             let mut committed = state.history.committed.iter();
@@ -153,15 +153,29 @@ fn bonds_stand<const N: usize>(state: &State<N>) -> bool {
 }
 
 /// Whether each bond can end without an end of support: its leader lives and leads, or can say that
-/// it does not, or its tombstone has said so.
-fn bonds_end<const N: usize>(state: &State<N>) -> bool {
-    state.nodes.iter().filter_map(super::state::Node::bound).all(|bond| {
+/// it does not, or its tombstone says so until it has an answer.
+fn bonds_end<const N: usize>(model: &Membership<N>, state: &State<N>) -> bool {
+    let bonds = State::<N>::ids()
+        .filter_map(|node| Some((state.member(node)?, state.nodes[node].bound()?)));
+    bonds.into_iter().all(|(own, bond)| {
         let lives = state.member(bond.leader.node) == Some(bond.leader);
-        lives
-            || state.sent.iter().any(|message| match message {
-                Message::Resign { term, from } => from == bond.leader && term >= bond.term,
+        let answered = |of: Term| {
+            state.sent.iter().any(|message| match message {
+                Message::Resigned { term, from, to } => {
+                    let former = model.has(Mistake::FormerResignedCounts);
+                    let is_own = from == own || former && from.node == own.node;
+                    (term, to) == (of, bond.leader) && is_own
+                }
                 _ => false,
             })
+        };
+        let goes_on = state.sent.iter().any(|message| match message {
+            Message::Resign { term, from } => {
+                from == bond.leader && term >= bond.term && !answered(term)
+            }
+            _ => false,
+        });
+        lives || goes_on
     })
 }
 

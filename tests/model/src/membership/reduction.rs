@@ -1,7 +1,7 @@
 //! Reductions: what the model leaves out, since it makes no difference to what can go wrong. A
 //! message is forgotten when it can't do anything any more, wherever it arrives.
 
-use super::log::Member;
+use super::log::{Log, Member};
 use super::message::Message;
 use super::mistake::Mistake;
 use super::model::Membership;
@@ -30,9 +30,14 @@ impl<const N: usize> Membership<N> {
             }),
             Message::Resign { from, term } => replica.is_some_and(|replica| {
                 let bond = replica.bond.is_some_and(|bond| bond.leader.node == from.node);
-                state.member(node) != Some(from) && (bond || replica.term <= term)
+                let own = Member { node, id: replica.id };
+                let answered = Message::Resigned { term, from: own, to: from };
+                from != own && (bond || replica.term <= term || !state.sent.has(&answered))
             }),
-            Message::Vote { .. } | Message::Appended { .. } | Message::Fortified { .. } => false,
+            Message::Vote { .. }
+            | Message::Appended { .. }
+            | Message::Fortified { .. }
+            | Message::Resigned { .. } => false,
         }
     }
 
@@ -65,20 +70,21 @@ impl<const N: usize> Membership<N> {
             Message::RequestVote { .. } | Message::Append { .. } => {
                 State::<N>::ids().any(|node| self.may_change_at(state, message, node))
             }
-            // A vote counts while its candidate stands.
             Message::Vote { .. } if self.has(Mistake::VoteNamesNode) => true,
+            // A vote counts while its candidate stands.
             Message::Vote { term, to, .. } => state.nodes[to.node]
                 .replica
                 .is_some_and(|it| it.id == to.id && it.term == term && it.role == Role::Candidate),
-            // What a leader has been told counts while it leads.
+            // What a leader has been told counts while it leads, unless it knows more.
             Message::Appended { term, from, index } => {
-                let known = state.history.committed_in(term).map_or(0, |log| log.len());
-                let more = (index + 1..=u8::MAX).take(usize::from(self.bounds.changes) + 8);
-                leads(term).is_some()
-                    && index > known
-                    && !more
-                        .into_iter()
-                        .any(|index| state.sent.has(&Message::Appended { term, from, index }))
+                let known = state.history.committed_in(term).map_or(0, Log::len);
+                let more = state.sent.iter().any(|other| match other {
+                    Message::Appended { term: of, from: by, index: upto } => {
+                        (of, by) == (term, from) && upto > index
+                    }
+                    _ => false,
+                });
+                leads(term).is_some() && index > known && !more
             }
             Message::Fortified { term, from } => {
                 leads(term).is_some_and(|leader| state.nodes[from.node].supports.has(leader.node))
@@ -86,9 +92,11 @@ impl<const N: usize> Membership<N> {
             Message::TimeoutNow { term, .. } => {
                 leads(term).is_some() || state.replicas().any(|(_, it)| it.term <= term)
             }
+            // A resignation counts where somebody is or may be bound, and so does an answer.
             Message::Resign { term, from } => {
                 may_bind(state, from, term) || self.has(Mistake::ResignOfFormerEndsBond)
             }
+            Message::Resigned { term, to, .. } => may_bind(state, to, term),
         }
     }
 

@@ -13,6 +13,9 @@ pub fn representative<const N: usize>(state: &State<N>) -> State<N> {
     let first = PerNode(std::array::from_fn(|_| 0));
     let looks = looks(state, &looks(state, &first));
     let mut order: Vec<_> = State::<N>::ids().map(|node| (looks[node], node)).collect();
+    if order.is_sorted() {
+        return state.clone();
+    }
     order.sort_unstable();
     let mut names = PerNode([NodeId(0); N]);
     for ((_, old), new) in order.iter().zip(State::<N>::ids()) {
