@@ -154,7 +154,10 @@ impl Group {
         }
         let mut requests = Requests::default();
         for event in events {
-            if let Some(event) = self.hold(event) {
+            // Mostly the state machine is there, and moving an event to and fro has its price.
+            if self.absence.is_none() && self.restoring.is_none() {
+                self.handle(run, &mut requests, event);
+            } else if let Some(event) = self.hold(event) {
                 self.handle(run, &mut requests, event);
             }
         }
