@@ -1,8 +1,10 @@
 //! The memory that all clients share for requests that have not arrived whole and for replies that
 //! have not been read.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Notify;
 
 /// What each connection may hold without being counted, about as much as one read. So an ordinary
 /// request touches no counter that all threads share, and is let in however much is in use.
@@ -13,13 +15,15 @@ pub const UNCOUNTED_BYTES: usize = 16 * 1024;
 pub struct ClientMemory {
     used_bytes: AtomicUsize,
     max_bytes: usize,
+    /// Wakes those who wait for room.
+    freed: Notify,
 }
 
 impl ClientMemory {
     /// Memory of which nothing is held.
     #[must_use]
     pub fn new(max_bytes: usize) -> Arc<Self> {
-        Arc::new(Self { used_bytes: AtomicUsize::new(0), max_bytes })
+        Arc::new(Self { used_bytes: AtomicUsize::new(0), max_bytes, freed: Notify::new() })
     }
 
     /// A share for a connection that holds nothing yet.
@@ -34,12 +38,82 @@ impl ClientMemory {
         self.used_bytes.load(Ordering::Relaxed)
     }
 
-    /// Whether a reply of so many bytes may be made for a connection. The only large connection
-    /// always may.
+    /// What may be held, in bytes.
+    #[must_use]
+    pub const fn max_bytes(&self) -> usize {
+        self.max_bytes
+    }
+
+    /// Whether a reply of so many bytes may be made for a connection.
     #[must_use]
     pub fn has_room_for(&self, bytes: usize) -> bool {
         let used = self.used_bytes();
-        bytes <= UNCOUNTED_BYTES || used == 0 || used.saturating_add(bytes) <= self.max_bytes
+        bytes <= UNCOUNTED_BYTES || self.fits(used, bytes)
+    }
+
+    /// Room for a part of a reply that is about to be made, if there is room. What is larger than
+    /// all that may be held is let in alone, since it would never be otherwise.
+    #[must_use]
+    pub fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
+        let add = |used| self.fits(used, bytes).then(|| used + bytes);
+        self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
+        Some(Reservation { memory: Arc::clone(self), bytes })
+    }
+
+    /// The same, once there is room.
+    pub async fn reserve_in_time(self: &Arc<Self>, bytes: usize) -> Reservation {
+        loop {
+            let mut freed = pin!(self.freed.notified());
+            freed.as_mut().enable();
+            if let Some(reservation) = self.reserve(bytes) {
+                return reservation;
+            }
+            freed.await;
+        }
+    }
+
+    const fn fits(&self, used: usize, bytes: usize) -> bool {
+        bytes == 0 || used == 0 || used.saturating_add(bytes) <= self.max_bytes
+    }
+
+    fn free(&self, bytes: usize) {
+        self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.freed.notify_waiters();
+    }
+}
+
+/// Room for a reply that is being made. It is given back when this is dropped, which is when the
+/// connection counts the reply itself.
+#[derive(Debug)]
+pub struct Reservation {
+    memory: Arc<ClientMemory>,
+    bytes: usize,
+}
+
+impl Reservation {
+    /// Makes it larger by `bytes`, if there is room.
+    #[must_use]
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        match self.memory.reserve(bytes) {
+            Some(mut more) => {
+                self.bytes += std::mem::take(&mut more.bytes);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Makes it smaller by `bytes`, or as far as it goes.
+    pub fn shrink(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.memory.free(bytes);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.shrink(self.bytes);
     }
 }
 
@@ -58,7 +132,7 @@ impl Share {
         if bytes > self.bytes {
             used.fetch_add(bytes - self.bytes, Ordering::Relaxed);
         } else if bytes < self.bytes {
-            used.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            self.memory.free(self.bytes - bytes);
         }
         self.bytes = bytes;
     }
@@ -98,5 +172,26 @@ mod tests {
         drop(two);
         assert_eq!(memory.used_bytes(), 0);
         assert!(memory.has_room_for(5_000_000));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_gets_it_as_soon_as_it_is_free() {
+        let memory = ClientMemory::new(1_000_000);
+        let mut first = memory.reserve(600_000).unwrap();
+        assert!(memory.reserve(600_000).is_none() && !first.grow(600_000));
+        assert!(first.grow(300_000));
+        let waiting = tokio::spawn({
+            let memory = Arc::clone(&memory);
+            async move { memory.reserve_in_time(600_000).await }
+        });
+        first.shrink(400_000);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(first);
+        let second = waiting.await.unwrap();
+        assert_eq!(memory.used_bytes(), 600_000);
+        drop(second);
+        assert_eq!(memory.used_bytes(), 0);
+        assert!(memory.reserve(5_000_000).is_some(), "alone");
     }
 }

@@ -113,7 +113,7 @@ impl<B: Backend> Caller<B> {
     }
 
     async fn read(&self, range: RangeId, key: Bytes) -> Result<Bytes, BackendError> {
-        self.backend.read(range, Query::Get { key }.encode()).await
+        self.backend.read(range, Query::Get { key, limit_bytes: u64::MAX }.encode()).await
     }
 
     /// The next number of a `splitmix64` sequence.

@@ -71,8 +71,8 @@ pub struct ServeOptions {
     #[arg(long, value_name = "BYTES")]
     pub snapshot_log_bytes: Option<u64>,
     /// What the node may hold for requests, messages and writes under way, in bytes; beyond it the
-    /// answer is a busy error. Requests that have not arrived whole and replies that have not been
-    /// read may take an eighth of it besides [default: 1073741824].
+    /// answer is a busy error. An eighth of it is for clients' requests that have not arrived whole
+    /// and replies that have not been read [default: 1073741824].
     #[arg(long, value_name = "BYTES")]
     pub memory_budget: Option<usize>,
     /// What keys and values may take on this node, in bytes; beyond it, writes that grow are

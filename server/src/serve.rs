@@ -21,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// The part of the memory budget that clients' buffers may take besides what the engine holds.
+/// The part of the memory budget that clients' buffers may take. The engine has the others.
 const CLIENTS_SHARE: usize = 8;
 
 /// How long a stopping server waits for the requests under way on its ports.
@@ -103,8 +103,9 @@ impl Server {
         let started = Arc::new(OnceLock::new());
         let facts = facts_of(Arc::clone(&started));
         let (address, settings) = (options.client_listen, options.settings);
+        let max_buffered_bytes = options.node.memory_budget_bytes / CLIENTS_SHARE;
         let config = FrontConfig {
-            max_buffered_bytes: options.node.memory_budget_bytes / CLIENTS_SHARE,
+            max_buffered_bytes,
             nodes: options.node.members.len() as u64,
             ..FrontConfig::default()
         };
@@ -113,7 +114,8 @@ impl Server {
             Some(address) => Some(bind_admin(address).await?),
             None => None,
         };
-        let config = options.node.clone();
+        let mut config = options.node.clone();
+        config.memory_budget_bytes -= max_buffered_bytes;
         let node = tokio::task::spawn_blocking(move || Node::start(config)).await??;
         started.get_or_init(|| node.clone());
         let admin = Admin::new(node.clone(), front.state());

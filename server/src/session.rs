@@ -1,8 +1,11 @@
 //! What the server knows of a connection.
 
+use crate::backend::RangeId;
+use crate::client_memory::Reservation;
 use crate::resp::Protocol;
+use bytes::Bytes;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +24,33 @@ pub struct Session {
     pub in_refused_transaction: bool,
     /// What the connection holds while the current command is carried out.
     pub buffers: BufferSizes,
+    /// Room for the reply to the current command, if that is large.
+    pub reply_memory: Option<Reservation>,
+    /// The elements of a list that is too large to be sent in one piece. They follow its beginning.
+    pub elements: VecDeque<Element>,
     reply_mode: ReplyMode,
+}
+
+/// An element of a list that is sent in parts.
+#[derive(Debug)]
+pub enum Element {
+    /// A value, or nothing.
+    Value(Option<Bytes>),
+    /// The value of a stored key, fetched ahead. It may be dropped and fetched again.
+    Ahead(RangeId, Bytes, Option<Bytes>),
+    /// The value of a stored key, to be fetched when its turn comes.
+    Key(RangeId, Bytes),
+}
+
+impl Element {
+    /// The length of what is here of it.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Value(value) | Self::Ahead(_, _, value) => value.as_ref().map_or(0, Bytes::len),
+            Self::Key(..) => 0,
+        }
+    }
 }
 
 /// What a connection holds in its buffers, in bytes.
@@ -69,6 +98,8 @@ impl Session {
             closing: false,
             in_refused_transaction: false,
             buffers: BufferSizes::default(),
+            reply_memory: None,
+            elements: VecDeque::new(),
             reply_mode: ReplyMode::default(),
         }
     }

@@ -2,13 +2,12 @@
 
 use super::error::CommandError;
 use crate::kv::Answer;
-use crate::limits::Limits;
 use bytes::Bytes;
 
 /// Decodes an answer; a refusal becomes an error.
-pub(super) fn understood(answer: &Bytes, limits: &Limits) -> Result<Answer, CommandError> {
+pub(super) fn understood(answer: &Bytes) -> Result<Answer, CommandError> {
     match Answer::decode(answer)? {
-        Answer::Failed(failure) => Err(CommandError::of_failure(failure, limits.max_reply_bytes)),
+        Answer::Failed(failure) => Err(CommandError::of_failure(failure)),
         answer => Ok(answer),
     }
 }

@@ -2,10 +2,11 @@
 
 mod fan_out;
 
-pub(super) use self::fan_out::KeysByRange;
+pub(super) use self::fan_out::{KeysByRange, RangeShare};
 use super::answer::understood;
 use super::error::CommandError;
 use crate::backend::{Backend, RangeId};
+use crate::client_memory::UNCOUNTED_BYTES;
 use crate::kv::{Answer, Command, Query};
 use crate::resp::Reply;
 use crate::server_state::ServerState;
@@ -41,7 +42,7 @@ impl<B: Backend> Context<'_, B> {
     ) -> Result<Answer, CommandError> {
         self.check_memory([command])?;
         let answer = self.backend.propose(range, command.encode()).await?;
-        understood(&answer, &self.backend.limits())
+        understood(&answer)
     }
 
     /// Refuses commands that would grow what this node holds beyond its limit. The leader of the
@@ -61,6 +62,32 @@ impl<B: Backend> Context<'_, B> {
     /// Asks `range` a query.
     pub(super) async fn read(&self, range: RangeId, query: &Query) -> Result<Answer, CommandError> {
         let answer = self.backend.read(range, query.encode()).await?;
-        understood(&answer, &self.backend.limits())
+        understood(&answer)
+    }
+
+    /// The keys and values of a reply that is made before it is sent, in bytes.
+    pub(super) fn reply_limit(&self) -> usize {
+        self.backend.limits().max_reply_bytes.min(self.server.memory.max_bytes())
+    }
+
+    /// Asks `range` for a value of any length. A large one is fetched when there is room for it.
+    pub(super) async fn read_value(
+        &mut self,
+        range: RangeId,
+        query: impl Fn(u64) -> Query,
+    ) -> Result<Option<Bytes>, CommandError> {
+        let mut limit = UNCOUNTED_BYTES;
+        loop {
+            match self.read(range, &query(limit as u64)).await? {
+                Answer::Value(value) => return Ok(value),
+                Answer::Withheld { bytes } => {
+                    limit = usize::try_from(bytes).unwrap_or(usize::MAX);
+                    self.session.reply_memory = None;
+                    let memory = self.server.memory.reserve(limit);
+                    self.session.reply_memory = Some(memory.ok_or(CommandError::NoMemory)?);
+                }
+                _ => return Err(CommandError::Mismatch),
+            }
+        }
     }
 }

@@ -12,7 +12,12 @@ use crate::resp::Reply;
 use bytes::Bytes;
 
 /// Carries out one request: a command's name and its arguments, at least one element.
+///
+/// After [`Reply::ArrayHead`] the elements stand in the session, for
+/// [`next_part`](super::next_part).
 pub async fn execute<B: Backend>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Reply {
+    context.session.reply_memory = None;
+    context.session.elements.clear();
     let outcome = match prepare(context, arguments) {
         Ok(spec) => {
             let outcome = run(context, spec.name, spec.arguments_of(arguments)).await;
@@ -28,7 +33,8 @@ pub async fn execute<B: Backend>(context: &mut Context<'_, B>, arguments: &[Byte
 /// its reply in any case; that is one value at most.
 fn bounded<B>(context: &Context<'_, B>, spec: &Spec, reply: Reply) -> Outcome {
     let memory = &context.server.memory;
-    if spec.is_readonly() && !memory.has_room_for(reply.encoded_bytes_at_most()) {
+    let is_counted = context.session.reply_memory.is_some();
+    if spec.is_readonly() && !is_counted && !memory.has_room_for(reply.encoded_bytes_at_most()) {
         return Err(CommandError::NoMemory);
     }
     Ok(reply)

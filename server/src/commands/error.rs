@@ -134,7 +134,7 @@ pub enum CommandError {
 
 impl CommandError {
     /// The error for the client when the state machine refuses.
-    pub(super) const fn of_failure(failure: Failure, reply_limit: usize) -> Self {
+    pub(super) const fn of_failure(failure: Failure) -> Self {
         match failure {
             Failure::Malformed => Self::Malformed,
             Failure::NotAnInteger => Self::NotAnInteger,
@@ -142,7 +142,6 @@ impl CommandError {
             Failure::NotAFloat => Self::NotAFloat,
             Failure::Infinite => Self::Infinite,
             Failure::TooLong => Self::TooLong,
-            Failure::TooMuch => Self::ReplyTooLong { limit: reply_limit },
             Failure::OutOfMemory => Self::OutOfMemory,
         }
     }

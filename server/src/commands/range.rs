@@ -13,10 +13,11 @@
 use super::arguments::{self, is};
 use super::context::{Context, Outcome};
 use super::error::CommandError;
+use super::list;
 use crate::backend::{Backend, RangeId};
+use crate::client_memory::{Reservation, UNCOUNTED_BYTES};
 use crate::kv::{self, Query};
 use crate::layout::Partition;
-use crate::resp::Reply;
 use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -34,7 +35,10 @@ const BATCHES_BYTES: usize = 16 * 1024 * 1024;
 const MIN_BATCH_BYTES: usize = 16 * 1024;
 
 /// RANGE start end [LIMIT n]
-pub(super) async fn range<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+pub(super) async fn range<B: Backend>(
+    context: &mut Context<'_, B>,
+    arguments: &[Bytes],
+) -> Outcome {
     let limit_pairs = match &arguments[2..] {
         [] => u64::MAX,
         [option, limit] if is(option, "LIMIT") => {
@@ -48,15 +52,16 @@ pub(super) async fn range<B: Backend>(context: &Context<'_, B>, arguments: &[Byt
         end: (!arguments[1].is_empty()).then(|| arguments[1].clone()),
         missing_pairs: limit_pairs,
         bytes: 0,
-        limit_bytes: context.backend.limits().max_reply_bytes,
+        limit_bytes: context.reply_limit(),
         pairs: Vec::new(),
+        memory: context.server.memory.reserve(0).ok_or(CommandError::NoMemory)?,
     };
     let wanted = match context.backend.partition() {
         _ if wanted.is_empty() => wanted,
         Partition::Hash => merge(context, wanted).await?,
         Partition::Range => walk(context, wanted).await?,
     };
-    Ok(Reply::bulks(wanted.pairs))
+    list::reply_of(context, wanted.pairs, wanted.memory)
 }
 
 /// Merges all ranges.
@@ -170,6 +175,8 @@ struct Wanted {
     limit_bytes: usize,
     /// Keys and values in turn.
     pairs: Vec<Bytes>,
+    /// Room for them.
+    memory: Reservation,
 }
 
 impl Wanted {
@@ -191,16 +198,21 @@ impl Wanted {
             Some(value) => value,
             None => {
                 let stored = context.backend.partition().stored(&key);
-                match context.read(source.range, &Query::Get { key: stored }).await? {
+                let get = Query::Get { key: stored, limit_bytes: u64::MAX };
+                match context.read(source.range, &get).await? {
                     kv::Answer::Value(Some(value)) => value,
                     kv::Answer::Value(None) => return Ok(()),
                     _ => return Err(CommandError::Mismatch),
                 }
             }
         };
-        self.bytes += key.len() + value.len();
+        let bytes = key.len() + value.len();
+        self.bytes += bytes;
         if self.bytes > self.limit_bytes {
             return Err(CommandError::ReplyTooLong { limit: self.limit_bytes });
+        }
+        if self.bytes > UNCOUNTED_BYTES && !self.memory.grow(bytes) {
+            return Err(CommandError::NoMemory);
         }
         self.missing_pairs -= 1;
         self.pairs.extend([key, value]);

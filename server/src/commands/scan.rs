@@ -9,7 +9,9 @@
 use super::arguments::{self, is};
 use super::context::{Context, Outcome};
 use super::error::CommandError;
+use super::list;
 use crate::backend::{Backend, RangeId};
+use crate::client_memory::UNCOUNTED_BYTES;
 use crate::kv::{self, Query};
 use crate::layout::{Partition, in_slot};
 use crate::resp::Reply;
@@ -37,8 +39,9 @@ pub(super) async fn scan<B: Backend>(context: &Context<'_, B>, arguments: &[Byte
 }
 
 /// KEYS pattern
-pub(super) async fn keys<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
-    let limit = context.backend.limits().max_reply_bytes;
+pub(super) async fn keys<B: Backend>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+    let limit = context.reply_limit();
+    let mut memory = context.server.memory.reserve(0).ok_or(CommandError::NoMemory)?;
     let mut found = Vec::new();
     let mut bytes = 0;
     let mut pending: Vec<(RangeId, Option<Bytes>)> =
@@ -59,7 +62,11 @@ pub(super) async fn keys<B: Backend>(context: &Context<'_, B>, arguments: &[Byte
             let kv::Answer::Listing { keys, last } = answer else {
                 return Err(CommandError::Mismatch);
             };
-            bytes += keys.iter().map(Bytes::len).sum::<usize>();
+            let more: usize = keys.iter().map(Bytes::len).sum();
+            bytes += more;
+            if bytes > UNCOUNTED_BYTES && bytes <= limit && !memory.grow(more) {
+                return Err(CommandError::NoMemory);
+            }
             found.extend(keys);
             if last.is_some() {
                 unfinished.push((range, last));
@@ -70,7 +77,7 @@ pub(super) async fn keys<B: Backend>(context: &Context<'_, B>, arguments: &[Byte
         }
         pending = unfinished;
     }
-    Ok(Reply::bulks(found))
+    list::reply_of(context, found, memory)
 }
 
 /// Reads a cursor as Redis does, with C's `strtoul`. An empty text is zero, and a zero byte ends

@@ -2,17 +2,21 @@
 
 use super::answer::{self, Stored};
 use super::arguments::{self, is};
-use super::context::{Context, KeysByRange, Outcome};
+use super::context::{Context, KeysByRange, Outcome, RangeShare};
 use super::error::CommandError;
+use super::list;
 use crate::backend::{Backend, RangeId};
 use crate::kv::{Answer, Command, Condition, Query};
 use crate::resp::Reply;
+use crate::session::Element;
 use bytes::Bytes;
+use std::collections::VecDeque;
 
 /// GET key
-pub(super) async fn get<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+pub(super) async fn get<B: Backend>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     let (range, key) = context.locate(&arguments[0]);
-    optional(context.read(range, &Query::Get { key }).await?)
+    let query = |limit_bytes| Query::Get { key: key.clone(), limit_bytes };
+    context.read_value(range, query).await.map(Reply::optional)
 }
 
 /// SET key value [NX | XX | IFEQ value] [GET] [KEEPTTL]
@@ -76,37 +80,44 @@ pub(super) async fn set_range<B: Backend>(
 
 /// GETRANGE key start end, and SUBSTR, its older name
 pub(super) async fn get_range<B: Backend>(
-    context: &Context<'_, B>,
+    context: &mut Context<'_, B>,
     arguments: &[Bytes],
 ) -> Outcome {
     let start = arguments::integer(&arguments[1])?;
     let end = arguments::integer(&arguments[2])?;
     let (range, key) = context.locate(&arguments[0]);
-    optional(context.read(range, &Query::Slice { key, start, end }).await?)
+    let query = |limit_bytes| Query::Slice { key: key.clone(), start, end, limit_bytes };
+    context.read_value(range, query).await.map(Reply::optional)
 }
 
-/// MGET key [key …]: each key as of its own moment, unless they lie in one range
-pub(super) async fn mget<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
-    let limit = context.backend.limits().max_reply_bytes;
-    let shares = KeysByRange::new(context, arguments).shares.into_iter();
-    let query = |keys| Query::GetMany { keys, limit_bytes: limit as u64 };
-    let (positions, queries): (Vec<_>, Vec<_>) =
-        shares.map(|share| (share.positions, (share.range, query(share.keys)))).unzip();
-    let mut values = vec![None; arguments.len()];
-    let mut bytes = 0;
-    for (positions, answer) in positions.into_iter().zip(context.read_each(queries).await?) {
+/// How much MGET fetches at once, shared among the ranges of its keys, and the least for each.
+const AHEAD_BYTES: usize = 1024 * 1024;
+const LEAST_AHEAD_BYTES: usize = 4 * 1024;
+
+/// MGET key [key …]: each key as of its own moment. Those of one range are of the same moment, as
+/// long as they are small together.
+pub(super) async fn mget<B: Backend>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+    let shares = KeysByRange::new(context, arguments).shares;
+    let limit_bytes = (AHEAD_BYTES / shares.len().max(1)).max(LEAST_AHEAD_BYTES) as u64;
+    let queries = shares
+        .iter()
+        .map(|share| (share.range, Query::GetMany { keys: share.keys.clone(), limit_bytes }));
+    let answers = context.read_each(queries.collect()).await?;
+    let nothing = || Element::Value(None);
+    let mut elements: VecDeque<_> = std::iter::repeat_with(nothing).take(arguments.len()).collect();
+    for (RangeShare { range, positions, keys }, answer) in shares.into_iter().zip(answers) {
         let Answer::Values(found) = answer else {
             return Err(CommandError::Mismatch);
         };
-        for (position, value) in positions.into_iter().zip(found) {
-            bytes += value.as_ref().map_or(0, Bytes::len);
-            values[position] = value;
+        let mut found = found.into_iter();
+        for (position, key) in positions.into_iter().zip(keys) {
+            elements[position] = match found.next() {
+                Some(value) => Element::Ahead(range, key, value),
+                None => Element::Key(range, key),
+            };
         }
     }
-    if bytes > limit {
-        return Err(CommandError::ReplyTooLong { limit });
-    }
-    Ok(Reply::Array(values.into_iter().map(Reply::optional).collect()))
+    list::reply(context, elements)
 }
 
 /// MSET key value [key value …]

@@ -152,7 +152,12 @@ impl<B: Backend> Connection<B> {
             };
             if self.session.sends_reply() {
                 reply.encode(self.session.protocol, &mut self.output);
+                if self.send_elements().await.is_err() {
+                    return Some(End::Gone);
+                }
             }
+            self.share.set(self.held_bytes());
+            self.session.reply_memory = None;
             if self.session.closing {
                 return Some(End::Closed);
             }
@@ -183,6 +188,34 @@ impl<B: Backend> Connection<B> {
         };
         self.last_active = Instant::now();
         Ok(reply)
+    }
+
+    /// Sends the elements of a list that is not sent in one piece. The next part is made when the
+    /// client has taken the one before.
+    async fn send_elements(&mut self) -> io::Result<()> {
+        while !self.session.elements.is_empty() {
+            while !self.output.is_empty() {
+                let timeout = self.config.stall_timeout;
+                write_some(&mut self.writer, &mut self.output, timeout).await?;
+                self.share.set(self.held_bytes());
+            }
+            let mut context = Context {
+                backend: &self.backend,
+                server: &self.server,
+                session: &mut self.session,
+            };
+            let part = commands::next_part(&mut context, &mut self.output);
+            let made = time::timeout(self.config.stall_timeout, part).await?;
+            self.share.set(self.held_bytes());
+            made.map_err(|error| {
+                // The client knows that it misses something: the reply is not whole.
+                let client = self.session.client.id;
+                tracing::warn!(client, "a list can't be sent to its end: {error}");
+                io::Error::other(error)
+            })?;
+            self.last_active = Instant::now();
+        }
+        Ok(())
     }
 
     /// Whether commands are carried out now. They wait while the client has too many replies to

@@ -121,16 +121,19 @@ const MAX_INTEGER_BYTES: usize = 20;
 /// A question to the store, answered without changing it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
-    /// The value of a key: [`Answer::Value`].
+    /// The value of a key: [`Answer::Value`], or [`Answer::Withheld`] beyond the limit.
     Get {
         /// The key.
         key: Bytes,
+        /// The longest value that is wanted.
+        limit_bytes: u64,
     },
-    /// The values of several keys: [`Answer::Values`].
+    /// The values of the first of several keys: [`Answer::Values`].
     GetMany {
         /// The keys.
         keys: Vec<Bytes>,
-        /// The values together may have this many bytes; more is [`Failure::TooMuch`].
+        /// The values together may have this many bytes. Those from the first one on that does not
+        /// fit are left out.
         limit_bytes: u64,
     },
     /// How many of these keys are there (one that is named twice counts twice):
@@ -144,7 +147,8 @@ pub enum Query {
         /// The key.
         key: Bytes,
     },
-    /// Part of a value, with the rules of GETRANGE: [`Answer::Value`].
+    /// Part of a value, with the rules of GETRANGE: [`Answer::Value`], or [`Answer::Withheld`]
+    /// beyond the limit.
     Slice {
         /// The key.
         key: Bytes,
@@ -152,6 +156,8 @@ pub enum Query {
         start: i64,
         /// The last byte, inclusive; negative counts from the end.
         end: i64,
+        /// The longest part that is wanted.
+        limit_bytes: u64,
     },
     /// The number of keys: [`Answer::Integer`].
     Count,
@@ -212,8 +218,6 @@ pub enum Failure {
     Infinite,
     /// The value would be longer than allowed.
     TooLong,
-    /// The answer would be longer than allowed.
-    TooMuch,
     /// The leader's node holds as much as it may. Decided before the command is proposed.
     OutOfMemory,
 }
@@ -227,7 +231,12 @@ pub enum Answer {
     Integer(i64),
     /// The value of a key, if it is there.
     Value(Option<Bytes>),
-    /// The values of several keys, in the order of the question.
+    /// The value is longer than the question wanted.
+    Withheld {
+        /// Its length.
+        bytes: u64,
+    },
+    /// The values of the first keys of the question, in its order.
     Values(Vec<Option<Bytes>>),
     /// Whether a value was set, and the old value if the command wanted it.
     Stored {

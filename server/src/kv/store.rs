@@ -104,7 +104,7 @@ impl Store {
 
     fn answer(&self, query: &Query) -> Answer {
         match query {
-            Query::Get { key } => Answer::Value(self.entries.get(key).cloned()),
+            Query::Get { key, limit_bytes } => up_to(self.entries.get(key).cloned(), *limit_bytes),
             Query::GetMany { keys, limit_bytes } => self.values(keys, *limit_bytes),
             Query::Exists { keys } => {
                 let there = keys.iter().filter(|key| self.entries.contains_key(*key));
@@ -113,9 +113,9 @@ impl Store {
             Query::Length { key } => {
                 Answer::Integer(self.entries.get(key).map_or(0, |value| value.len() as i64))
             }
-            Query::Slice { key, start, end } => {
+            Query::Slice { key, start, end, limit_bytes } => {
                 let value = self.entries.get(key).map(|value| slice(value, *start, *end));
-                Answer::Value(Some(value.unwrap_or_default()))
+                up_to(Some(value.unwrap_or_default()), *limit_bytes)
             }
             Query::Count => Answer::Integer(self.entries.len() as i64),
             Query::Scan { partition, from, until, count, pattern } => {
@@ -216,12 +216,21 @@ impl Store {
     }
 
     fn values(&self, keys: &[Bytes], limit_bytes: u64) -> Answer {
-        let values: Vec<_> = keys.iter().map(|key| self.entries.get(key).cloned()).collect();
-        let total: u64 = values.iter().flatten().map(|value| value.len() as u64).sum();
-        if total > limit_bytes {
-            return Answer::Failed(Failure::TooMuch);
-        }
-        Answer::Values(values)
+        let mut left = limit_bytes;
+        let values = keys.iter().map_while(|key| {
+            let value = self.entries.get(key);
+            left = left.checked_sub(value.map_or(0, |value| value.len() as u64))?;
+            Some(value.cloned())
+        });
+        Answer::Values(values.collect())
+    }
+}
+
+/// A value, unless it is longer than is wanted.
+fn up_to(value: Option<Bytes>, limit_bytes: u64) -> Answer {
+    match value.as_ref().map(|value| value.len() as u64) {
+        Some(bytes) if bytes > limit_bytes => Answer::Withheld { bytes },
+        _ => Answer::Value(value),
     }
 }
 
@@ -268,7 +277,7 @@ mod tests {
     }
 
     fn get(store: &Store, key: &'static str) -> Option<Bytes> {
-        match ask(store, Query::Get { key: b(key) }) {
+        match ask(store, Query::Get { key: b(key), limit_bytes: u64::MAX }) {
             Answer::Value(value) => value,
             other => panic!("{other:?}"),
         }
@@ -385,14 +394,24 @@ mod tests {
     }
 
     #[test]
-    fn values_beyond_the_limit_are_refused() {
+    fn values_beyond_the_limit_are_withheld() {
         let mut store = Store::new();
         set(&mut store, "a", "12345");
-        let keys = vec![b("a"), b("missing"), b("a")];
-        let many = |limit_bytes| Query::GetMany { keys: keys.clone(), limit_bytes };
-        let values = vec![Some(b("12345")), None, Some(b("12345"))];
-        assert_eq!(ask(&store, many(10)), Answer::Values(values));
-        assert_eq!(ask(&store, many(9)), Answer::Failed(Failure::TooMuch));
+        let many = |limit_bytes| Query::GetMany {
+            keys: vec![b("a"), b("missing"), b("a"), b("missing")],
+            limit_bytes,
+        };
+        let there = || Some(b("12345"));
+        let all = [there(), None, there(), None];
+        for (limit, found) in [(10, 4), (9, 2), (5, 2), (4, 0)] {
+            assert_eq!(ask(&store, many(limit)), Answer::Values(all[..found].to_vec()), "{limit}");
+        }
+        let get = |limit_bytes| Query::Get { key: b("a"), limit_bytes };
+        assert_eq!(ask(&store, get(5)), Answer::Value(there()));
+        assert_eq!(ask(&store, get(4)), Answer::Withheld { bytes: 5 });
+        let slice = |limit_bytes| Query::Slice { key: b("a"), start: 1, end: 3, limit_bytes };
+        assert_eq!(ask(&store, slice(3)), Answer::Value(Some(b("234"))));
+        assert_eq!(ask(&store, slice(2)), Answer::Withheld { bytes: 3 });
     }
 
     proptest! {

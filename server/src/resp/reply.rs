@@ -38,6 +38,8 @@ pub enum Reply {
     Null,
     /// A list.
     Array(Vec<Self>),
+    /// The beginning of a list of so many elements, which are sent behind it.
+    ArrayHead(usize),
     /// Keys with their values; a flat list in RESP2.
     Map(Vec<(Self, Self)>),
     /// Distinct elements; a list in RESP2.
@@ -81,7 +83,7 @@ impl Reply {
         let contents = match self {
             Self::Status(text) => text.len(),
             Self::Error(text) => text.len(),
-            Self::Integer(_) | Self::Null => 0,
+            Self::Integer(_) | Self::Null | Self::ArrayHead(_) => 0,
             Self::Bulk(bytes) | Self::Verbatim(bytes) => bytes.len(),
             Self::Array(items) | Self::Set(items) => {
                 items.iter().map(Self::encoded_bytes_at_most).sum()
@@ -128,6 +130,7 @@ impl Encoder<'_> {
             }
             (Reply::Null, Protocol::Resp2) => self.line(b'$', b"-1"),
             (Reply::Null, Protocol::Resp3) => self.line(b'_', b""),
+            (Reply::ArrayHead(length), _) => self.length(b'*', *length),
             (Reply::Array(items), _) | (Reply::Set(items), Protocol::Resp2) => {
                 self.list(b'*', items);
             }

@@ -52,8 +52,7 @@ impl<B: Backend> Context<'_, B> {
         let answers = each(self.backend, encoded, |backend: B, range, query| async move {
             backend.read(range, query).await
         });
-        let limits = self.backend.limits();
-        answers.await.into_iter().map(|answer| understood(&answer?, &limits)).collect()
+        answers.await.into_iter().map(|answer| understood(&answer?)).collect()
     }
 
     /// Proposes each range its command. If some fail and others may have succeeded, the outcome of
@@ -71,9 +70,8 @@ impl<B: Backend> Context<'_, B> {
         let maybe_done =
             |answer: &Result<_, _>| matches!(answer, Ok(_) | Err(BackendError::OutcomeUnknown));
         let any_done = answers.iter().any(maybe_done);
-        let limits = self.backend.limits();
         let understand = |answer: Result<Bytes, BackendError>| match answer {
-            Ok(answer) => understood(&answer, &limits),
+            Ok(answer) => understood(&answer),
             Err(error) if any_done => Err(CommandError::Partial(error)),
             Err(error) => Err(CommandError::Backend(error)),
         };

@@ -104,17 +104,21 @@ impl Query {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         match self {
-            Self::Get { key } => build(0, |w| w.bytes(key)),
+            Self::Get { key, limit_bytes } => build(0, |w| {
+                w.bytes(key);
+                w.varint(*limit_bytes);
+            }),
             Self::GetMany { keys, limit_bytes } => build(1, |w| {
                 w.list(keys);
                 w.varint(*limit_bytes);
             }),
             Self::Exists { keys } => build(2, |w| w.list(keys)),
             Self::Length { key } => build(3, |w| w.bytes(key)),
-            Self::Slice { key, start, end } => build(4, |w| {
+            Self::Slice { key, start, end, limit_bytes } => build(4, |w| {
                 w.bytes(key);
                 w.signed(*start);
                 w.signed(*end);
+                w.varint(*limit_bytes);
             }),
             Self::Count => build(5, |_| ()),
             Self::Scan { partition, from, until, count, pattern } => build(6, |w| {
@@ -150,11 +154,16 @@ impl Query {
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let (tag, mut r) = open(Reader::copying(bytes))?;
         let query = match tag {
-            0 => Self::Get { key: r.bytes()? },
+            0 => Self::Get { key: r.bytes()?, limit_bytes: r.varint()? },
             1 => Self::GetMany { keys: r.list()?, limit_bytes: r.varint()? },
             2 => Self::Exists { keys: r.list()? },
             3 => Self::Length { key: r.bytes()? },
-            4 => Self::Slice { key: r.bytes()?, start: r.signed()?, end: r.signed()? },
+            4 => Self::Slice {
+                key: r.bytes()?,
+                start: r.signed()?,
+                end: r.signed()?,
+                limit_bytes: r.varint()?,
+            },
             5 => Self::Count,
             6 => Self::Scan {
                 partition: read_partition(&mut r)?,
@@ -223,6 +232,7 @@ impl Answer {
                 w.flag(*more);
             }),
             Self::Failed(failure) => build(8, |w| w.byte(failure.code())),
+            Self::Withheld { bytes } => build(9, |w| w.varint(*bytes)),
         }
     }
 
@@ -245,6 +255,7 @@ impl Answer {
                 more: r.flag()?,
             },
             8 => Self::Failed(Failure::from_code(r.byte()?)?),
+            9 => Self::Withheld { bytes: r.varint()? },
             tag => return Err(WireError::UnknownTag(tag)),
         };
         r.finish().map(|()| answer)
@@ -284,8 +295,7 @@ impl Failure {
             Self::NotAFloat => 3,
             Self::Infinite => 4,
             Self::TooLong => 5,
-            Self::TooMuch => 6,
-            Self::OutOfMemory => 7,
+            Self::OutOfMemory => 6,
         }
     }
 
@@ -297,8 +307,7 @@ impl Failure {
             3 => Self::NotAFloat,
             4 => Self::Infinite,
             5 => Self::TooLong,
-            6 => Self::TooMuch,
-            7 => Self::OutOfMemory,
+            6 => Self::OutOfMemory,
             tag => return Err(WireError::UnknownTag(tag)),
         })
     }
@@ -405,16 +414,14 @@ mod tests {
 
     fn query() -> impl Strategy<Value = Query> {
         prop_oneof![
-            bytes().prop_map(|key| Query::Get { key }),
+            (bytes(), any::<u64>()).prop_map(|(key, limit_bytes)| Query::Get { key, limit_bytes }),
             (vec(bytes(), 0..5), any::<u64>())
                 .prop_map(|(keys, limit_bytes)| Query::GetMany { keys, limit_bytes }),
             vec(bytes(), 0..5).prop_map(|keys| Query::Exists { keys }),
             bytes().prop_map(|key| Query::Length { key }),
-            (bytes(), any::<i64>(), any::<i64>()).prop_map(|(key, start, end)| Query::Slice {
-                key,
-                start,
-                end
-            }),
+            (bytes(), any::<i64>(), any::<i64>(), any::<u64>()).prop_map(
+                |(key, start, end, limit_bytes)| Query::Slice { key, start, end, limit_bytes }
+            ),
             Just(Query::Count),
             (
                 partition(),
@@ -459,7 +466,8 @@ mod tests {
                 .prop_map(|(keys, last)| Answer::Listing { keys, last }),
             (vec((bytes(), optional()), 0..5), any::<bool>())
                 .prop_map(|(pairs, more)| Answer::Pairs { pairs, more }),
-            (0..=7u8).prop_map(|code| Answer::Failed(Failure::from_code(code).unwrap())),
+            any::<u64>().prop_map(|bytes| Answer::Withheld { bytes }),
+            (0..=6u8).prop_map(|code| Answer::Failed(Failure::from_code(code).unwrap())),
         ]
     }
 
