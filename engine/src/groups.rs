@@ -70,6 +70,12 @@ impl Groups {
         self.stages.read().get(&group).and_then(Stage::handle).cloned()
     }
 
+    /// Whether a replica of `group` runs here, or is about to: whether what peers send for it is of
+    /// use.
+    pub(crate) fn is_hosted(&self, group: GroupId) -> bool {
+        matches!(self.stages.read().get(&group), Some(Stage::Starting | Stage::Started(_)))
+    }
+
     /// All replicas that were started, by group.
     pub(crate) fn all_started(&self) -> Vec<GroupHandle> {
         self.stages.read().values().filter_map(Stage::handle).cloned().collect()

@@ -23,7 +23,6 @@ mod error;
 mod founding;
 mod groups;
 mod handle;
-mod hosted;
 mod liveness;
 mod metrics;
 mod node;

@@ -2,7 +2,7 @@
 
 use crate::config::NodeConfig;
 use crate::error::{GroupError, RequestError, StartError};
-use crate::groups::{Groups, Origin};
+use crate::groups::Origin;
 use crate::handle::GroupHandle;
 use crate::metrics::EngineMetrics;
 use crate::remote::calls::Call;
@@ -85,7 +85,6 @@ struct Inner {
     config: NodeConfig,
     tuning: Arc<Tuning>,
     parts: Parts,
-    groups: Groups,
     /// Sets of voters, each once however many groups have it.
     voters: Mutex<BTreeSet<Arc<[NodeId]>>>,
     threads: Mutex<Option<Threads>>,
@@ -137,12 +136,11 @@ impl Node {
         config: NodeConfig,
         connect: impl FnOnce(&Identity, NodeBoot, Arc<dyn Inbox>) -> Result<Link, TransportError>,
     ) -> Result<Self, StartError> {
-        let (parts, restored, threads) = assemble(&config, connect)?;
+        let (parts, threads) = assemble(&config, connect)?;
         Ok(Self(Arc::new(Inner {
             tuning: Arc::new(config.tuning.clone()),
             config,
             parts,
-            groups: Groups::new(restored),
             voters: Mutex::default(),
             threads: Mutex::new(Some(threads)),
         })))
@@ -179,7 +177,7 @@ impl Node {
         let group = spec.group;
         let started = self.try_start_group(spec);
         if let Err(error @ (GroupError::Snapshot { .. } | GroupError::Log { .. })) = &started {
-            self.0.groups.not_started(group, error.to_string());
+            self.0.parts.groups.not_started(group, error.to_string());
         }
         started
     }
@@ -188,7 +186,7 @@ impl Node {
         let inner = &*self.0;
         let replicas = inner.check_replicas(&spec)?;
         let GroupSpec { group, preferred, mut machine, .. } = spec;
-        let reservation = inner.groups.reserve(group)?;
+        let reservation = inner.parts.groups.reserve(group)?;
         let log = match reservation.origin() {
             Origin::Log(log) => log,
             Origin::Failed(handle) => inner.retire(handle)?,
@@ -217,7 +215,6 @@ impl Node {
         };
         let view = Arc::<GroupView>::default();
         let worker = Arc::clone(inner.parts.workers.of(group));
-        inner.parts.hosted.add(group);
         let (done, slot) = mpsc::channel();
         worker.post(Event::Start(Box::new(StartGroup {
             config,
@@ -238,13 +235,13 @@ impl Node {
     /// The replica of `group` on this node.
     #[must_use]
     pub fn group(&self, group: GroupId) -> Option<GroupHandle> {
-        self.0.groups.started(group)
+        self.0.parts.groups.started(group)
     }
 
     /// All groups that have a replica on this node.
     #[must_use]
     pub fn groups(&self) -> Vec<GroupId> {
-        self.0.groups.all_started().iter().map(GroupHandle::group).collect()
+        self.0.parts.groups.all_started().iter().map(GroupHandle::group).collect()
     }
 
     /// Sends a request to the replica of `group` on another node and waits for its answer, for as
@@ -311,7 +308,7 @@ impl Node {
     #[must_use]
     pub fn status(&self) -> NodeStatus {
         let parts = &self.0.parts;
-        let groups = self.0.groups.all_started();
+        let groups = self.0.parts.groups.all_started();
         let views = || groups.iter().map(GroupHandle::view);
         let lacks_leader = |handle: &&GroupHandle| handle.view().leader().is_none();
         let leaderless = || groups.iter().filter(lacks_leader).map(GroupHandle::group);
@@ -328,7 +325,7 @@ impl Node {
             pending_bytes: parts.gate.admission.used_bytes(),
             apply_lag: views().map(GroupView::lag).sum(),
             other_voters: groups.iter().filter_map(other_voters).collect(),
-            failed: self.0.groups.failed(),
+            failed: self.0.parts.groups.failed(),
             stuck: parts.stuck.list(),
             failure: parts.wal.poisoned().map(|poisoned| poisoned.to_string()),
             wal: WalStatus::of(&parts.wal),

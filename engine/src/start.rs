@@ -13,7 +13,7 @@ use crate::background::writers::SnapshotWriters;
 use crate::config::NodeConfig;
 use crate::error::{ConfigError, StartError};
 use crate::founding::Founder;
-use crate::hosted::HostedGroups;
+use crate::groups::Groups;
 use crate::liveness::clock::Clock;
 use crate::liveness::manager::LivenessManager;
 use crate::liveness::protocol::{Liveness, LivenessTiming};
@@ -27,12 +27,11 @@ use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
 use crate::worker::runtime::{Intervals, Runtime};
 use crate::worker::state::WorkerContext;
-use logboat_raft::{BootNonce, GroupId, Incarnation, NodeBoot, NodeId, Restored, Time};
+use logboat_raft::{BootNonce, Incarnation, NodeBoot, NodeId, Time};
 use logboat_storage::{
     BootRecord, DataDir, DirectoryError, Identity, Recovered, SnapshotStore, Wal,
 };
 use logboat_transport::{Inbox, StartError as TransportError, Transport, TransportMetrics};
-use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::atomic::AtomicBool;
@@ -68,7 +67,7 @@ pub(crate) struct Parts {
     pub(crate) workers: Workers,
     pub(crate) calls: Arc<Calls>,
     pub(crate) liveness: Arc<LivenessManager>,
-    pub(crate) hosted: Arc<HostedGroups>,
+    pub(crate) groups: Arc<Groups>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) transport_metrics: Option<TransportMetrics>,
     pub(crate) wal: Wal,
@@ -116,24 +115,24 @@ impl Threads {
 pub(crate) fn assemble(
     config: &NodeConfig,
     connect: impl FnOnce(&Identity, NodeBoot, Arc<dyn Inbox>) -> Result<Link, TransportError>,
-) -> Result<(Parts, BTreeMap<GroupId, Restored>, Threads), StartError> {
+) -> Result<(Parts, Threads), StartError> {
     config.check()?;
     let workers = Workers::new(config.workers, config.arriving_bytes());
-    let disk = open_disk(config, &workers)?;
+    let mut disk = open_disk(config, &workers)?;
     let gate = new_gate(config, &disk.wal);
     let calls = Calls::new(random_start());
     let liveness = new_liveness(config, &disk, &workers);
     let guard = Guard::new(disk.wal.clone(), workers.clone());
     let founder = new_founder(config, &disk, &liveness, &workers)?;
     let (snapshot_queue, snapshot_jobs) = JobQueue::new();
-    let hosted = Arc::<HostedGroups>::default();
+    let groups = Arc::new(Groups::new(std::mem::take(&mut disk.recovered.groups)));
     let inbound = Arc::new(Inbound {
         workers: workers.clone(),
         calls: Arc::clone(&calls),
         relays: Relays::default(),
         snapshots: snapshot_queue.clone(),
         parts: Admission::new(config.budget().snapshots()),
-        hosted: Arc::clone(&hosted),
+        groups: Arc::clone(&groups),
         gate: Arc::clone(&gate),
         liveness: Arc::clone(&liveness),
         guard: guard.clone(),
@@ -176,7 +175,7 @@ pub(crate) fn assemble(
         workers,
         calls,
         liveness,
-        hosted,
+        groups,
         transport,
         transport_metrics: link.metrics,
         wal: disk.wal,
@@ -184,7 +183,7 @@ pub(crate) fn assemble(
         founder,
         stuck: user_code.stuck,
     };
-    Ok((parts, disk.recovered.groups, threads))
+    Ok((parts, threads))
 }
 
 fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError> {

@@ -5,7 +5,7 @@ use crate::admission::{Admission, Permit};
 use crate::background::guard::Guard;
 use crate::error::RequestError;
 use crate::founding::Founder;
-use crate::hosted::HostedGroups;
+use crate::groups::Groups;
 use crate::liveness::manager::LivenessManager;
 use crate::remote::calls::Calls;
 use crate::remote::relays::{Origin, Relays};
@@ -37,7 +37,7 @@ pub(crate) struct Inbound {
     pub(crate) snapshots: SnapshotQueue,
     /// Of the parts of snapshots that wait for the snapshot thread.
     pub(crate) parts: Arc<Admission>,
-    pub(crate) hosted: Arc<HostedGroups>,
+    pub(crate) groups: Arc<Groups>,
     pub(crate) gate: Arc<AdmissionGate>,
     pub(crate) liveness: Arc<LivenessManager>,
     pub(crate) guard: Guard,
@@ -222,7 +222,7 @@ impl Inbound {
     }
 
     fn admit_part(&self, group: GroupId, bytes: usize) -> Option<Permit> {
-        self.hosted.contains(group).then(|| self.parts.admit(bytes).ok()).flatten()
+        self.groups.is_hosted(group).then(|| self.parts.admit(bytes).ok()).flatten()
     }
 
     /// The snapshot thread hears it first: what the replica wants to have sent then has to wait.
@@ -231,7 +231,7 @@ impl Inbound {
             self.snapshots.submit(SnapshotJob::Refused { from, group, permit });
         }
         let event = GroupEvent::SnapshotSent { to: from, last: None };
-        if self.hosted.contains(group) {
+        if self.groups.is_hosted(group) {
             let event = Event::Group(group, event);
             self.workers.of(group).post_weighed(event, size_of::<Event>());
         }
