@@ -255,11 +255,9 @@ impl Node {
         group: GroupId,
         request: &GroupRequest,
     ) -> Result<Bytes, RequestError> {
-        let parts = &self.0.parts;
-        parts.gate.check(request.kind(), request.body())?;
-        let call = parts.calls.begin(to);
+        let (call, body) = self.begin_call(to, request)?;
         let mut outgoing = Outgoing::new();
-        outgoing.push_request(call.id(), group, &encode_request(request.kind(), request.body()));
+        outgoing.push_request(call.id(), group, &body);
         self.send_call(to, call, outgoing).await
     }
 
@@ -275,13 +273,21 @@ impl Node {
         group: GroupId,
         request: &GroupRequest,
     ) -> Result<Bytes, RequestError> {
-        let parts = &self.0.parts;
-        parts.gate.check(request.kind(), request.body())?;
-        let call = parts.calls.begin(via);
+        let (call, body) = self.begin_call(via, request)?;
         let mut outgoing = Outgoing::new();
-        let body = encode_request(request.kind(), request.body());
         outgoing.push_forward(call.id(), to, group, &body);
         self.send_call(via, call, outgoing).await
+    }
+
+    /// A call to `node`, and the request in the form in which nodes send it.
+    fn begin_call(
+        &self,
+        node: NodeId,
+        request: &GroupRequest,
+    ) -> Result<(Call, Vec<u8>), RequestError> {
+        let parts = &self.0.parts;
+        parts.gate.check(request.kind(), request.body())?;
+        Ok((parts.calls.begin(node), encode_request(request.kind(), request.body())))
     }
 
     async fn send_call(
