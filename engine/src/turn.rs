@@ -44,8 +44,8 @@ pub struct Turn {
     pub snapshots: Vec<SnapshotJob>,
     /// The peers that broke the protocol, each with the group in which it did.
     pub violations: Vec<(GroupId, NodeId, Violation)>,
-    /// State machines that replicas have no more use for.
-    pub(crate) discarded: Vec<Box<dyn StateMachine>>,
+    /// State machines that the replicas in these slots have no more use for.
+    pub(crate) discarded: Vec<(GroupId, Slot, Box<dyn StateMachine>)>,
     /// The token that the next batch of reads gets.
     next_read_token: ReadToken,
 }

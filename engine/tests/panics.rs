@@ -5,8 +5,11 @@
 mod common;
 
 use bytes::Bytes;
-use common::{Cluster, TestResult, number};
-use logboat::{GroupId, GroupRequest, NodeId, RequestError};
+use common::{Cluster, Counter, TestResult, number};
+use logboat::{GroupId, GroupRequest, NodeId, RequestError, SnapshotWriter, StateMachine};
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const GROUP: GroupId = GroupId(7);
@@ -71,5 +74,60 @@ async fn reads_behind_one_that_panics_are_answered_too() -> TestResult {
     for read in reads.collect::<Vec<_>>() {
         assert_eq!(read.await?, Err(RequestError::Stopped));
     }
+    Ok(())
+}
+
+/// A counter that notes its drop, and panics then.
+struct Dropped {
+    counter: Counter,
+    is_dropped: Arc<AtomicBool>,
+}
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        let was_dropped = self.is_dropped.swap(true, Ordering::SeqCst);
+        assert!(was_dropped, "as the test wants, once");
+    }
+}
+
+impl StateMachine for Dropped {
+    fn apply(&mut self, command: Bytes) -> Bytes {
+        self.counter.apply(command)
+    }
+
+    fn query(&self, query: Bytes) -> Bytes {
+        self.counter.query(query)
+    }
+
+    fn snapshot(&self) -> SnapshotWriter {
+        self.counter.snapshot()
+    }
+
+    fn restore(&mut self, reader: &mut dyn Read) -> io::Result<()> {
+        self.counter.restore(reader)
+    }
+}
+
+#[tokio::test]
+async fn a_state_machine_that_panics_when_it_is_dropped_ends_no_other_replica() -> TestResult {
+    let cluster = Cluster::new(1)?;
+    cluster.start_group(OTHER)?;
+    let is_dropped = Arc::<AtomicBool>::default();
+    for start in 0..2 {
+        let (counter, is_dropped) = (Counter::default(), Arc::clone(&is_dropped));
+        cluster.start_with(NODE, GROUP, Box::new(Dropped { counter, is_dropped }))?;
+        if start == 0 {
+            cluster.propose(GROUP, b"panic at queries").await;
+            let answer = cluster.handle(NODE, GROUP).read(Bytes::new()).await;
+            assert_eq!(answer, Err(RequestError::Stopped));
+        }
+    }
+    while !is_dropped.load(Ordering::SeqCst) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for count in 1..=10 {
+        assert_eq!(number(&cluster.propose(OTHER, b"+").await), count);
+    }
+    assert_eq!(cluster.node(NODE).status().failed, []);
     Ok(())
 }

@@ -108,13 +108,18 @@ impl Pool {
         self.see_to_threads(&mut state);
     }
 
-    /// Drops a state machine where it can hold nobody up.
-    pub(crate) fn discard(self: &Arc<Self>, machine: Box<dyn StateMachine>) {
+    /// Drops the state machine of a replica that has ended, where it can hold nobody up.
+    pub(crate) fn discard(
+        self: &Arc<Self>,
+        group: GroupId,
+        slot: Slot,
+        machine: Box<dyn StateMachine>,
+    ) {
         let work = Box::new(move |_: &Progress| {
             drop(machine);
             None
         });
-        self.submit(Job { group: GroupId(0), slot: Slot(0), work });
+        self.submit(Job { group, slot, work });
     }
 
     /// Looks for jobs that take too long. Called at even intervals.

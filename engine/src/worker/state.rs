@@ -382,7 +382,7 @@ impl WorkerState {
     /// is durable follows the replica's own, and its completion theirs.
     fn retire(&mut self, group: GroupId, slot: Slot, done: Sender<Result<(), Poisoned>>) {
         let machine = self.replicas.retire(group, slot);
-        self.turn.discarded.extend(machine);
+        self.turn.discarded.extend(machine.map(|machine| (group, slot, machine)));
         self.flush();
         // Whoever waited may have given up.
         let completion = Box::new(move |result| drop(done.send(result)));
@@ -450,8 +450,8 @@ impl WorkerState {
         for (group, peer, violation) in turn.violations.drain(..) {
             context.transport.disconnect(peer, &format!("group {group}: {violation}"));
         }
-        for machine in turn.discarded.drain(..) {
-            context.user_code.machines.discard(machine);
+        for (group, slot, machine) in turn.discarded.drain(..) {
+            context.user_code.machines.discard(group, slot, machine);
         }
     }
 }

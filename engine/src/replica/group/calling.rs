@@ -88,7 +88,7 @@ impl Group {
         run.scratch.outcomes = outcomes;
         run.scratch.tasks.reuse(tasks, readers);
         if self.retired {
-            return run.turn.discarded.push(machine);
+            return run.turn.discarded.push((self.id, self.slot, machine));
         }
         self.machine = Some(machine);
         if is_stuck {
