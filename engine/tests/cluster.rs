@@ -267,8 +267,10 @@ async fn a_restarted_follower_of_an_idle_group_learns_what_is_committed() -> Tes
     cluster.stop(follower);
     cluster.restart(follower)?;
     cluster.await_applied(follower, GROUP, 1).await;
-    assert_eq!(cluster.leader(GROUP).await, leader);
-    assert_eq!(cluster.handle(follower, GROUP).view().leader(), Some(leader));
+    // Where the machine has much else to do, another one may lead by now.
+    while cluster.handle(follower, GROUP).view().leader() != Some(cluster.leader(GROUP).await) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     Ok(())
 }
 
