@@ -255,7 +255,9 @@ fn garbage_on_the_ports_is_turned_away() -> TestResult {
     assert_eq!(talk(peer_port, &garbage)?, "");
     let refused = node.metric("logboat_transport_refused_handshakes_total")?;
     assert!(refused >= refused_before + 2.0, "{refused} after {refused_before}");
-    assert!(node.log().contains("the other side does not speak this protocol"));
+    eventually("the peers' port to log what it refused", || {
+        Ok(node.log().contains("the other side does not speak this protocol").then_some(()))
+    })?;
 
     let client_port = node.spec().client_port;
     talk(client_port, http)?;
