@@ -18,9 +18,10 @@ pub(super) fn ping(arguments: &[Bytes]) -> Outcome {
 
 /// SELECT index: there is only database 0
 pub(super) fn select(arguments: &[Bytes]) -> Outcome {
-    match arguments::integer(&arguments[0])? {
-        0 => Ok(Reply::OK),
-        _ => Err(CommandError::Database),
+    match i32::try_from(arguments::integer(&arguments[0])?) {
+        Ok(0) => Ok(Reply::OK),
+        Ok(_) => Err(CommandError::Database),
+        Err(_) => Err(CommandError::NotInt32),
     }
 }
 

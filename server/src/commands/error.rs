@@ -52,6 +52,9 @@ pub enum CommandError {
     /// A negative count.
     #[error("ERR value is out of range, must be positive")]
     NotPositive,
+    /// A number that has more than 32 bits.
+    #[error("ERR value is out of range, value must between {} and {}", i32::MIN, i32::MAX)]
+    NotInt32,
     /// A cursor of SCAN that is no number.
     #[error("ERR invalid cursor")]
     Cursor,

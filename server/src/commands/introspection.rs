@@ -3,7 +3,7 @@
 use super::arguments::is;
 use super::context::Outcome;
 use super::error::CommandError;
-use super::table::{self, Command, Keys, Spec};
+use super::table::{self, Command, Keys, Name, Spec};
 use crate::glob;
 use crate::resp::Reply;
 use bytes::Bytes;
@@ -15,6 +15,7 @@ pub(super) fn execute(command: Command, arguments: &[Bytes]) -> Outcome {
         Command::Count => Ok(count()),
         Command::Docs => Ok(docs(arguments)),
         Command::GetKeys => get_keys(arguments),
+        Command::GetKeysAndFlags => get_keys_and_flags(arguments),
         Command::Help => Ok(help("command")),
         Command::Info => Ok(info(arguments)),
         Command::List => list(arguments),
@@ -72,6 +73,26 @@ fn list(arguments: &[Bytes]) -> Outcome {
 
 /// COMMAND GETKEYS command [argument …]
 fn get_keys(arguments: &[Bytes]) -> Outcome {
+    let spec = with_keys(arguments)?;
+    Ok(Reply::bulks(spec.keys.of(arguments).cloned()))
+}
+
+/// COMMAND GETKEYSANDFLAGS command [argument …]
+fn get_keys_and_flags(arguments: &[Bytes]) -> Outcome {
+    let spec = with_keys(arguments)?;
+    let flags: Vec<_> = match spec.name {
+        // SET reads what the key held only where it is asked to.
+        Name::Set if !arguments[3..].iter().any(|option| is(option, "GET")) => vec!["OW", "update"],
+        _ => spec.key_flags().collect(),
+    };
+    let flags = || Reply::Set(flags.iter().copied().map(Reply::Status).collect());
+    let keys = spec.keys.of(arguments);
+    let keys = keys.map(|key| Reply::Array(vec![Reply::Bulk(key.clone()), flags()]));
+    Ok(Reply::Array(keys.collect()))
+}
+
+/// What the table says of a whole command, which must have keys.
+fn with_keys(arguments: &[Bytes]) -> Result<&'static Spec, CommandError> {
     let refused = |reason: &str| CommandError::Other(reason.to_owned());
     let spec = table::lookup(arguments).map_err(|_| refused("Invalid command specified"))?;
     if spec.keys == Keys::NONE {
@@ -80,7 +101,7 @@ fn get_keys(arguments: &[Bytes]) -> Outcome {
     if !spec.accepts(arguments.len()) {
         return Err(refused("Invalid number of arguments specified for command"));
     }
-    Ok(Reply::bulks(spec.keys.of(arguments).cloned()))
+    Ok(spec)
 }
 
 /// The subcommand HELP of `name`

@@ -4,5 +4,6 @@ mod bad_input;
 mod crashes;
 mod full_disk;
 mod protocol;
+mod redis_itself;
 mod support;
 mod tools;

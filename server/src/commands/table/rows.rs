@@ -159,6 +159,8 @@ const COMMAND: &[Spec] = rows! {
         "server" "7.0.0" "Documents commands";
     "command|getkeys" Command(GetKeys) -4 "loading stale" "connection" NONE ""
         "server" "2.8.13" "Finds the keys of a whole command";
+    "command|getkeysandflags" Command(GetKeysAndFlags) -4 "loading stale" "connection" NONE ""
+        "server" "7.0.0" "Finds the keys of a whole command, and what it does with them";
     "command|help" Command(Help) 2 "loading stale" "connection" NONE ""
         "server" "5.0.0" "Lists the subcommands";
     "command|info" Command(Info) -2 "loading stale" "connection" NONE ""

@@ -84,6 +84,7 @@ pub enum Command {
     Count,
     Docs,
     GetKeys,
+    GetKeysAndFlags,
     Help,
     Info,
     List,

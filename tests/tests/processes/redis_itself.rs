@@ -1,0 +1,353 @@
+//! The same bytes to a node and to Redis itself, where `redis-server` can be run: the answers are
+//! the same bytes too.
+//!
+//! Left out is what differs on purpose, as `docs/operating.md` lists it.
+
+use crate::support::{TestResult, spec, talk};
+use logboat_tests::process::{Cluster, PATIENCE, eventually, free_ports};
+use logboat_tests::random::SplitMix64;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+/// How many commands each kind of connection gets.
+const COMMANDS: usize = 2_000;
+
+/// The most commands that are sent at once.
+const MAX_PIPELINE: u64 = 24;
+
+/// What stands between two pipelines, so that their answers can be told apart.
+const MARKER: &str = "the end of this pipeline";
+
+const KEYS: [&str; 7] = ["{d}1", "{d}2", "{d}3", "{d}4", "{d}5", "{d}", "{d}none"];
+
+const VALUES: [&[u8]; 26] = [
+    b"",
+    b"a",
+    b"abc",
+    b"0",
+    b"10",
+    b"-1",
+    b"+1",
+    b"01",
+    b" 1",
+    b"1 ",
+    b"9223372036854775807",
+    b"-9223372036854775808",
+    b"9223372036854775808",
+    b"999999999999999999",
+    b"1.5",
+    b"-0.0",
+    b"3.0e3",
+    b"5e-324",
+    b"1e400",
+    b"inf",
+    b"nan",
+    b"0x10",
+    b"\0\xff\r\n",
+    b"*1\r\n$4\r\nPING\r\n",
+    b"\xc3\xa9",
+    b"a value that is somewhat longer than the others, though not as long as some are",
+];
+
+const NUMBERS: [&[u8]; 13] = [
+    b"0",
+    b"1",
+    b"-1",
+    b"2",
+    b"-3",
+    b"100",
+    b"9223372036854775807",
+    b"-9223372036854775808",
+    b"9223372036854775808",
+    b"1.5",
+    b"",
+    b"x",
+    b"1 ",
+];
+
+/// Requests by their shape: `K` stands for a key, `V` for a value, `N` for a number, `P` for a
+/// small position, and `K*` or `KV*` for some of them. The others are words.
+const SHAPES: [&str; 67] = [
+    "GET K",
+    "GET K",
+    "SET K V",
+    "SET K V",
+    "SET K V NX",
+    "SET K V XX",
+    "SET K V GET",
+    "SET K V XX GET",
+    "SET K V NX XX",
+    "SET K V KEEPTTL",
+    "SET K V BAD",
+    "SETNX K V",
+    "GETSET K V",
+    "GETDEL K",
+    "STRLEN K",
+    "APPEND K V",
+    "SETRANGE K P V",
+    "SETRANGE K N V",
+    "GETRANGE K P P",
+    "GETRANGE K N N",
+    "SUBSTR K P P",
+    "INCR K",
+    "DECR K",
+    "INCRBY K N",
+    "DECRBY K N",
+    "INCRBYFLOAT K V",
+    "MGET K*",
+    "MSET KV*",
+    "MSET KV* K",
+    "MSETNX KV*",
+    "DEL K*",
+    "UNLINK K*",
+    "EXISTS K*",
+    "TYPE K",
+    "DBSIZE",
+    "FLUSHALL",
+    "FLUSHDB SYNC",
+    "FLUSHALL BAD",
+    "PING",
+    "PING V",
+    "PING V V",
+    "ECHO V",
+    "SELECT 0",
+    "SELECT N",
+    "CLIENT GETNAME",
+    "CLIENT SETNAME name",
+    "CLIENT SETNAME V",
+    "CLIENT TRACKING OFF",
+    "CLIENT NO-EVICT V",
+    "CLIENT BAD",
+    "CONFIG GET maxclients",
+    "CONFIG BAD",
+    "COMMAND GETKEYS GET K",
+    "COMMAND GETKEYS MSET KV*",
+    "COMMAND GETKEYS PING",
+    "COMMAND GETKEYS NOSUCH V",
+    "COMMAND GETKEYSANDFLAGS SET K V",
+    "SCAN 0 COUNT abc",
+    "SCAN 0 COUNT 0",
+    "SCAN abc",
+    "SCAN 0 MATCH {e}* COUNT 100",
+    "SCAN 0 MATCH {e}* MATCH",
+    "HELLO 1 BAD",
+    "HELLO V BAD",
+    "NOSUCH K V",
+    "EXEC",
+    "DISCARD",
+];
+
+/// What may end a connection before its bytes do, one connection each.
+const BROKEN: [&[u8]; 19] = [
+    b"*1\r\n$4\r\nPING\r\n*x\r\n",
+    b"*1\r\n$4\r\nPING\r\n*2147483648\r\n",
+    b"*1048577\r\n$4\r\nPING\r\n",
+    b"*1\r\n$-1\r\n",
+    b"*1\r\n$x\r\n",
+    b"*1\r\n$\r\n",
+    b"*1\r\n+a\r\n",
+    b"*1\r\n\r\n",
+    b"*2\r\n$4\r\nECHO\r\n:1\r\n",
+    b"*9223372036854775808\r\n",
+    b"*1 \r\n",
+    b"*01\r\n$4\r\nPING\r\nQUIT\r\n",
+    b"*-1\r\n*0\r\n\r\nPING\r\nQUIT\r\n",
+    b"SET {d}1 \"a\\x41\\n\"\r\nGET {d}1\r\nQUIT\r\n",
+    b"SET {d}1 'a\\'b'\nGET {d}1\nQUIT\n",
+    b"SET {d}1 \"a\r\nPING\r\n",
+    b"SET {d}1 'a'b\r\nPING\r\n",
+    b"GET\0 a\r\nQUIT\r\n",
+    b"   PING   a  \r\nquit now\r\n",
+];
+
+#[test]
+fn a_node_answers_as_redis_itself_does() -> TestResult {
+    let Some(redis) = Redis::start()? else {
+        eprintln!("skipped: there is no redis-server 7 here");
+        return Ok(());
+    };
+    let cluster = Cluster::start(&spec(1, &["--groups", "4"]))?;
+    let ports = [cluster.node(1).spec().client_port, redis.port];
+    for (seed, hello) in [(1, "HELLO 2 BAD"), (2, "HELLO 3 SETNAME three")] {
+        compare(ports, seed, hello)?;
+    }
+    for bytes in BROKEN {
+        let [ours, theirs] = ports.map(|port| Peer::connect(port)?.last_words(bytes));
+        assert_eq!(ours?, theirs?, "to {}", bytes.escape_ascii());
+    }
+    let long = [&b"PING "[..], &[b'x'; 70_000]].concat();
+    let [ours, theirs] = ports.map(|port| talk(port, &long));
+    assert_eq!(ours?, theirs?, "to an inline request without an end");
+    Ok(())
+}
+
+/// Sends random pipelines to both, on one connection each.
+fn compare(ports: [u16; 2], seed: u64, hello: &str) -> TestResult {
+    let mut random = Random(SplitMix64::new(seed));
+    let mut both = [Peer::connect(ports[0])?, Peer::connect(ports[1])?];
+    // The answer to a HELLO that works tells of the server, so the two may differ.
+    for peer in &mut both {
+        let words: Vec<_> = hello.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+        peer.exchange(&encoded(&words))?;
+        peer.exchange(&encoded(&[b"FLUSHALL".to_vec()]))?;
+    }
+    let mut sent = 0;
+    while sent < COMMANDS {
+        let count = 1 + random.below(MAX_PIPELINE);
+        let requests: Vec<_> = (0..count).map(|_| random.request()).collect();
+        let bytes: Vec<_> = requests.iter().flat_map(|request| encoded(request)).collect();
+        let cut = usize::try_from(random.below(bytes.len() as u64 + 1))?;
+        let mut answers = Vec::new();
+        for peer in &mut both {
+            peer.stream.write_all(&bytes[..cut])?;
+            answers.push(peer.exchange(&bytes[cut..])?);
+        }
+        if answers[0] != answers[1] {
+            let requests: Vec<_> = requests
+                .iter()
+                .map(|request| request.join(&b' ').escape_ascii().to_string())
+                .collect();
+            panic!(
+                "seed {seed}, after {sent} commands:\n{}\na node: {}\nRedis:  {}",
+                requests.join("\n"),
+                answers[0].escape_ascii(),
+                answers[1].escape_ascii()
+            );
+        }
+        sent += requests.len();
+    }
+    Ok(())
+}
+
+/// A request as an array of bulk strings.
+fn encoded(words: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        bytes.extend(format!("${}\r\n", word.len()).into_bytes());
+        bytes.extend(word);
+        bytes.extend(b"\r\n");
+    }
+    bytes
+}
+
+struct Random(SplitMix64);
+
+impl Random {
+    const fn below(&mut self, bound: u64) -> u64 {
+        self.0.draw() % bound
+    }
+
+    fn one_of<T: Copy>(&mut self, items: &[T]) -> T {
+        let index = self.below(items.len() as u64);
+        items[usize::try_from(index).expect("the index of a slice")]
+    }
+
+    /// A request, at times with a word too few or too many, and its name in either case.
+    fn request(&mut self) -> Vec<Vec<u8>> {
+        let mut words = Vec::new();
+        for word in self.one_of(&SHAPES).split(' ') {
+            self.add(word, &mut words);
+        }
+        match self.below(24) {
+            0 if words.len() > 1 => drop(words.pop()),
+            1 => self.add("V", &mut words),
+            2..8 => words[0].make_ascii_lowercase(),
+            _ => {}
+        }
+        words
+    }
+
+    /// Adds what a word of a shape stands for.
+    fn add(&mut self, word: &str, words: &mut Vec<Vec<u8>>) {
+        match word {
+            "K" => words.push(self.one_of(&KEYS).into()),
+            "V" => words.push(self.one_of(&VALUES).into()),
+            "N" => words.push(self.one_of(&NUMBERS).into()),
+            "P" => words.push((self.below(16).cast_signed() - 5).to_string().into()),
+            "K*" => (0..=self.below(4)).for_each(|_| self.add("K", words)),
+            "KV*" => (0..=self.below(4)).for_each(|_| {
+                self.add("K", words);
+                self.add("V", words);
+            }),
+            word => words.push(word.into()),
+        }
+    }
+}
+
+/// One side of the comparison.
+struct Peer {
+    stream: TcpStream,
+}
+
+impl Peer {
+    fn connect(port: u16) -> std::io::Result<Self> {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { stream })
+    }
+
+    /// Sends requests and gives all the bytes that answer them.
+    fn exchange(&mut self, requests: &[u8]) -> std::io::Result<Vec<u8>> {
+        self.stream.write_all(requests)?;
+        self.stream.write_all(&encoded(&[b"ECHO".to_vec(), MARKER.into()]))?;
+        let end = format!("${}\r\n{MARKER}\r\n", MARKER.len()).into_bytes();
+        let (mut answers, mut buffer) = (Vec::new(), [0; 16 << 10]);
+        while !answers.ends_with(&end) {
+            match self.stream.read(&mut buffer)? {
+                0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                count => answers.extend(&buffer[..count]),
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Sends the last bytes and gives all that answers them.
+    fn last_words(mut self, bytes: &[u8]) -> std::io::Result<String> {
+        self.stream.write_all(bytes)?;
+        self.stream.shutdown(Shutdown::Write)?;
+        let mut answers = Vec::new();
+        self.stream.read_to_end(&mut answers)?;
+        Ok(answers.escape_ascii().to_string())
+    }
+}
+
+/// Redis without persistence, on a port of its own. The process ends with this value.
+struct Redis {
+    process: Child,
+    port: u16,
+    _dir: TempDir,
+}
+
+impl Redis {
+    /// Nothing where there is no Redis that can be compared with.
+    fn start() -> TestResult<Option<Self>> {
+        let Ok(version) = Command::new("redis-server").arg("--version").output() else {
+            return Ok(None);
+        };
+        if !String::from_utf8_lossy(&version.stdout).contains(" v=7.") {
+            return Ok(None);
+        }
+        let (port, dir) = (free_ports(1)?, tempfile::tempdir()?);
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &port.to_string()]);
+        command
+            .args(["--databases", "1", "--save", "", "--appendonly", "no", "--dir"])
+            .arg(dir.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let redis = Self { process: command.spawn()?, port, _dir: dir };
+        eventually("redis-server to listen", || {
+            Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok())
+        })?;
+        Ok(Some(redis))
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // It may have ended by itself; either way it is gone and waited for.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
