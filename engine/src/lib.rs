@@ -47,19 +47,21 @@ pub mod wal {
 
 pub mod transport {
     //! What it takes to bring a transport of one's own: [`Node::start_on`](crate::Node::start_on)
-    //! hands its `connect` the node's [`Identity`], its [`NodeBoot`] and [`Inbox`], and gets a
-    //! [`Link`] back.
+    //! hands its `connect` the node's [`Identity`] and [`Inbox`], and gets a [`Link`] back.
     //!
     //! A transport carries an [`Outgoing`] to the peer as [frames](Outgoing::into_frames), which
     //! the other side [`decode`]s into the [`Parcel`]s that its inbox takes. Raft does with loss,
     //! delay, repetition and reordering of whole frames, but not with changed ones. Before anything
-    //! of a peer is delivered, its [`NodeBoot`] must have passed [`judge`] against what the inbox
-    //! remembers, and a peer is recorded for the first time only by a node that dialled it itself.
+    //! of a peer is delivered, its [`Introduction`] must have passed [`judge`] against what the
+    //! inbox remembers, and the peer must have noted that it was let in ([`Remembered::let_in`]). A
+    //! peer is recorded for the first time only by a node that dialled it itself.
     //! [`TcpTransport`] is the one that [`Node::start`](crate::Node::start) takes;
     //! [`MemoryNetwork`] joins nodes of one process.
 
     pub use crate::start::Link;
-    pub use logboat_raft::{BootCount, BootNonce, Incarnation, LogPosition, NodeBoot};
+    pub use logboat_raft::{
+        BootCount, BootNonce, Incarnation, Introduction, LogPosition, Remembered, Start,
+    };
     pub use logboat_storage::Identity;
     pub use logboat_transport::{
         BootRefusal, DecodeError, Inbox, MemoryNetwork, Outgoing, Parcel, PeerStatus, RequestId,

@@ -15,7 +15,7 @@ use crate::status::{NodeStatus, OtherVoters, StuckReplica, WalStatus};
 use crate::view::GroupView;
 use crate::worker::event::{Event, StartGroup};
 use bytes::Bytes;
-use logboat_raft::{Config, GroupId, NodeBoot, NodeId, Restored, RoleKind, Tuning};
+use logboat_raft::{Config, GroupId, NodeId, Restored, RoleKind, Tuning};
 use logboat_storage::Identity;
 use logboat_transport::{
     Inbox, Outgoing, SendError, StartError as TransportError, TcpTransport, TransportConfig,
@@ -101,11 +101,11 @@ const HANDOVER_ROUND: Duration = Duration::from_millis(50);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// What the transport is told: its limits follow from the node's budget and timeouts.
-fn transport_config(config: &NodeConfig, identity: &Identity, boot: NodeBoot) -> TransportConfig {
+fn transport_config(config: &NodeConfig, identity: &Identity) -> TransportConfig {
     let Identity { node, cluster, .. } = *identity;
     let peers = config.members.clone();
     let max_queued_bytes = config.budget().leaving(peers.len() - 1);
-    let transport = TransportConfig::new(node, cluster, boot, config.listen, peers);
+    let transport = TransportConfig::new(node, cluster, config.listen, peers);
     TransportConfig { max_queued_bytes, ..transport }
         .with_election_timeout(config.tuning.election_timeout)
 }
@@ -118,8 +118,8 @@ impl Node {
     /// See [`StartError`]; whatever was begun has ended then.
     pub fn start(config: NodeConfig) -> Result<Self, StartError> {
         let for_transport = config.clone();
-        Self::start_on(config, move |identity, boot, inbox| {
-            let config = transport_config(&for_transport, identity, boot);
+        Self::start_on(config, move |identity, inbox| {
+            let config = transport_config(&for_transport, identity);
             let tcp = Arc::new(TcpTransport::start(config, inbox)?);
             let closing = Arc::clone(&tcp);
             let metrics = Some(tcp.metrics().clone());
@@ -127,14 +127,14 @@ impl Node {
         })
     }
 
-    /// Starts a node over the transport that `connect` makes for its identity, this start of it,
-    /// and its inbox.
+    /// Starts a node over the transport that `connect` makes for its identity and its
+    /// inbox.
     ///
     /// # Errors
     /// See [`StartError`].
     pub fn start_on(
         config: NodeConfig,
-        connect: impl FnOnce(&Identity, NodeBoot, Arc<dyn Inbox>) -> Result<Link, TransportError>,
+        connect: impl FnOnce(&Identity, Arc<dyn Inbox>) -> Result<Link, TransportError>,
     ) -> Result<Self, StartError> {
         let (parts, threads) = assemble(&config, connect)?;
         Ok(Self(Arc::new(Inner {
@@ -532,8 +532,7 @@ mod tests {
             config.tuning.election_timeout = Duration::from_millis(election_timeout_ms);
             // The longest heartbeat interval that goes with it.
             let heartbeat_interval = config.tuning.election_timeout / 3;
-            let idle_timeout =
-                transport_config(&config, &identity, NodeBoot::default()).idle_timeout;
+            let idle_timeout = transport_config(&config, &identity).idle_timeout;
             assert!(idle_timeout > heartbeat_interval * 5, "{idle_timeout:?}");
         }
     }

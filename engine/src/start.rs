@@ -27,9 +27,9 @@ use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
 use crate::worker::runtime::{Intervals, Runtime};
 use crate::worker::state::WorkerContext;
-use logboat_raft::{BootNonce, Incarnation, NodeBoot, NodeId, Time};
+use logboat_raft::{BootNonce, Incarnation, Introduction, NodeId, Time};
 use logboat_storage::{
-    BootRecord, DataDir, DirectoryError, Identity, Recovered, SnapshotStore, Wal,
+    DataDir, DirectoryError, Identity, KnownPeers, Recovered, SnapshotStore, Wal,
 };
 use logboat_transport::{Inbox, StartError as TransportError, Transport, TransportMetrics};
 use std::hash::{BuildHasher, RandomState};
@@ -53,8 +53,9 @@ pub struct Link {
 struct Disk {
     data_dir: Arc<DataDir>,
     identity: Identity,
-    /// What peers are told of this start.
-    boot: NodeBoot,
+    known_peers: Arc<KnownPeers>,
+    /// How this start introduces itself to a peer that never let the node in.
+    introduction: Introduction,
     wal: Wal,
     recovered: Recovered,
     snapshots: SnapshotStore,
@@ -114,7 +115,7 @@ impl Threads {
 /// Starts the parts of a node from the bottom up.
 pub(crate) fn assemble(
     config: &NodeConfig,
-    connect: impl FnOnce(&Identity, NodeBoot, Arc<dyn Inbox>) -> Result<Link, TransportError>,
+    connect: impl FnOnce(&Identity, Arc<dyn Inbox>) -> Result<Link, TransportError>,
 ) -> Result<(Parts, Threads), StartError> {
     config.check()?;
     let workers = Workers::new(config.workers, config.arriving_bytes());
@@ -136,11 +137,12 @@ pub(crate) fn assemble(
         gate: Arc::clone(&gate),
         liveness: Arc::clone(&liveness),
         guard: guard.clone(),
-        known_peers: disk.data_dir.known_peers()?,
+        known_peers: Arc::clone(&disk.known_peers),
+        introduction: disk.introduction,
         founder: Arc::clone(&founder),
         transport: OnceLock::new(),
     });
-    let link = connect(&disk.identity, disk.boot, Arc::clone(&inbound) as Arc<dyn Inbox>)?;
+    let link = connect(&disk.identity, Arc::clone(&inbound) as Arc<dyn Inbox>)?;
     let transport = link.transport;
     inbound.transport.get_or_init(|| Arc::downgrade(&transport));
     liveness.connect(&transport);
@@ -196,6 +198,8 @@ fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError>
     };
     let (data_dir, identity) = DataDir::open(&config.data_dir, &identity)?;
     let workers = workers.clone();
+    let known_peers = Arc::new(data_dir.known_peers()?);
+    let snapshots = SnapshotStore::open(&data_dir.snapshots())?;
     let boot = data_dir.boot();
     let known_end = boot.record().log_end;
     let (wal, recovered) =
@@ -204,13 +208,20 @@ fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError>
                 worker.post(Event::Compact(groups.to_vec()));
             }
         })?;
-    boot.begin(BootNonce(random(config.node)), wal.durable_end())
+    // Peers are told where the log ended at the first start that they did not let in. A start that
+    // was not counted yet has told nobody.
+    known_peers
+        .begin(wal.found_end())
+        .and_then(|()| boot.begin(BootNonce(random(config.node)), wal.durable_end()))
         .map_err(|source| DirectoryError::Io { path: config.data_dir.clone(), source })?;
-    let snapshots = SnapshotStore::open(&data_dir.snapshots())?;
-    let BootRecord { count, nonce, .. } = data_dir.boot().record();
-    let incarnation = identity.incarnation;
-    let boot = NodeBoot { incarnation, count, nonce, log_end: wal.found_end() };
-    Ok(Disk { data_dir: Arc::new(data_dir), identity, boot, wal, recovered, snapshots })
+    let introduction = Introduction {
+        incarnation: identity.incarnation,
+        newest: boot.record().start(),
+        let_in: None,
+        log_end: wal.found_end(),
+    };
+    let data_dir = Arc::new(data_dir);
+    Ok(Disk { data_dir, identity, known_peers, introduction, wal, recovered, snapshots })
 }
 
 fn new_user_code(config: &NodeConfig, workers: &Workers, gate: &AdmissionGate) -> UserCode {
@@ -251,7 +262,7 @@ fn new_liveness(config: &NodeConfig, disk: &Disk, workers: &Workers) -> Arc<Live
         max_clock_drift: config.max_clock_drift,
     };
     let members = config.members.keys().copied();
-    let boot = disk.boot.count;
+    let boot = disk.introduction.newest.count;
     let founded = disk.data_dir.boot().record().founded;
     let liveness = Liveness::new(
         config.node,

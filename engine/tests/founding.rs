@@ -249,18 +249,9 @@ async fn a_copy_of_a_stopped_nodes_directory_is_refused_after_the_original_went_
     nodes.propose().await;
     eventually(|| nodes.are_connected(1, 3) && nodes.are_connected(2, 3)).await;
     nodes.stop(3);
-    let original = nodes.dirs.insert(NodeId(3), copy).unwrap();
-    nodes.start(3, Founding::All)?;
-    let refused = "copies of its directory";
-    for peer in [1, 2] {
-        eventually(|| nodes.last_error(3, peer).contains(refused)).await;
-        eventually(|| nodes.last_error(peer, 3).contains(refused)).await;
-    }
-    nodes.stop(3);
-    nodes.dirs.insert(NodeId(3), original);
-    nodes.start(3, Founding::All)?;
-    eventually(|| nodes.are_connected(1, 3) && nodes.are_connected(2, 3)).await;
-    Ok(())
+    let known = "this is one of two copies of its directory";
+    let later = "let in start 2 of node 3, and the directory of node 3 does not know that";
+    is_refused_until_the_original_is_back(nodes, copy, [known, later]).await
 }
 
 #[tokio::test]
@@ -287,16 +278,29 @@ async fn a_copy_that_was_made_while_the_node_ran_is_refused_by_what_its_peers_re
         nodes.stop(peer);
     }
     nodes.stop(3);
-    let original = nodes.dirs.insert(NodeId(3), copy).unwrap();
-    for id in [1, 2, 3] {
-        nodes.start(id, Founding::All)?;
+    for peer in [1, 2] {
+        nodes.start(peer, Founding::All)?;
     }
     let refused = "an old copy of its directory, or a log that lost its end";
-    for peer in [1, 2] {
-        eventually(|| nodes.last_error(3, peer).contains(refused)).await;
-        eventually(|| nodes.last_error(peer, 3).contains(refused)).await;
+    is_refused_until_the_original_is_back(nodes, copy, [refused; 2]).await
+}
+
+/// Both sides refuse a `copy` of the directory of node 3, with the first reason in its first start
+/// and with the other one in later starts. When the original comes back, it is let in.
+async fn is_refused_until_the_original_is_back(
+    mut nodes: Nodes,
+    copy: TempDir,
+    [at_first, later]: [&str; 2],
+) -> TestResult {
+    let original = nodes.dirs.insert(NodeId(3), copy).unwrap();
+    for refused in [at_first, later, later, later] {
+        nodes.start(3, Founding::All)?;
+        for peer in [1, 2] {
+            eventually(|| nodes.last_error(3, peer).contains(refused)).await;
+            eventually(|| nodes.last_error(peer, 3).contains(refused)).await;
+        }
+        nodes.stop(3);
     }
-    nodes.stop(3);
     nodes.dirs.insert(NodeId(3), original);
     nodes.start(3, Founding::All)?;
     eventually(|| nodes.are_connected(1, 3) && nodes.are_connected(2, 3)).await;

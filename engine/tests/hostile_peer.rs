@@ -1,7 +1,8 @@
 //! A peer that is let in and says what can't be true does no lasting harm.
 
 use logboat::transport::{
-    BootCount, Inbox, Incarnation, Link, MemoryNetwork, NodeBoot, Outgoing, Parcel, Transport,
+    BootCount, Inbox, Incarnation, Introduction, Link, MemoryNetwork, Outgoing, Parcel, Remembered,
+    Start, Transport,
 };
 use logboat::{Node, NodeConfig, NodeId, SupportSettings};
 use logboat_raft::{LogPosition, RequestSeq, SupportMessage};
@@ -21,7 +22,7 @@ const START: BootCount = BootCount(3);
 /// Remembers the node, and the answers to requests for support.
 #[derive(Default)]
 struct Hostile {
-    known: Mutex<Option<NodeBoot>>,
+    known: Mutex<Option<Remembered>>,
     granted: Mutex<Vec<BootCount>>,
 }
 
@@ -34,16 +35,24 @@ impl Inbox for Hostile {
         }
     }
 
-    fn remembered(&self, _: NodeId) -> Option<NodeBoot> {
+    fn introduction(&self, _: NodeId) -> Introduction {
+        let newest = Start { count: START, ..Start::default() };
+        Introduction { incarnation: Incarnation(9), newest, ..Introduction::default() }
+    }
+
+    fn remembered(&self, _: NodeId) -> Option<Remembered> {
         *self.known.lock()
     }
 
-    fn remember(&self, _: NodeId, boot: NodeBoot) -> io::Result<()> {
-        *self.known.lock() = Some(boot);
+    fn remember(&self, _: NodeId, remembered: Remembered) -> io::Result<()> {
+        *self.known.lock() = Some(remembered);
         Ok(())
     }
 
-    fn recorded_by(&self, _: NodeId) {}
+    fn let_in_by(&self, _: NodeId) -> io::Result<()> {
+        Ok(())
+    }
+
     fn connected(&self, _: NodeId) {}
     fn disconnected(&self, _: NodeId) {}
 }
@@ -78,14 +87,13 @@ fn a_later_start_than_the_peer_introduced_itself_as_is_not_believed() {
     let members = BTreeMap::from([NODE, PEER].map(|id| (id, "127.0.0.1:0".to_owned())));
     let config = NodeConfig::new(NODE, members, dir.path()).unwrap();
     let nodes = network.clone();
-    let node = Node::start_on(config, move |_, boot, inbox| {
-        let transport = nodes.join(NODE, boot, inbox);
+    let node = Node::start_on(config, move |_, inbox| {
+        let transport = nodes.join(NODE, inbox);
         Ok(Link { transport, metrics: None, close: Box::new(move || nodes.leave(NODE)) })
     })
     .unwrap();
     let hostile = Arc::<Hostile>::default();
-    let start = NodeBoot { incarnation: Incarnation(9), count: START, ..NodeBoot::default() };
-    let transport = network.join(PEER, start, Arc::clone(&hostile) as Arc<dyn Inbox>);
+    let transport = network.join(PEER, Arc::clone(&hostile) as Arc<dyn Inbox>);
 
     let error = || node.status().peers[0].last_error.clone().unwrap_or_default();
     eventually(|| {

@@ -64,17 +64,55 @@ impl fmt::Display for LogPosition {
     }
 }
 
-/// One start of a node, as the node introduces it to its peers; or the newest start that a peer
-/// remembers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NodeBoot {
-    /// The data directory.
-    pub incarnation: Incarnation,
-    /// Which start on that directory it is.
+/// One start of a node on its data directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Start {
+    /// Which start on that directory it is, from 1 on.
     pub count: BootCount,
     /// What was drawn at the start.
     pub nonce: BootNonce,
-    /// Where the node's log ended at the start; or the furthest that it is known to have been
-    /// durable. The log of a later start on the same directory does not end before it.
+}
+
+/// How a node introduces itself to a peer.
+///
+/// The peer compares `let_in` with what it remembers. Only a start that the peer let in changes
+/// that, so a copy of the directory that is refused stays what it is, however often it starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Introduction {
+    /// The data directory.
+    pub incarnation: Incarnation,
+    /// The start that is running.
+    pub newest: Start,
+    /// The start that the peer last let in, as far as the directory says.
+    pub let_in: Option<Start>,
+    /// Where the log ended at the first start after `let_in`. What was written in later starts does
+    /// not count: a copy that is refused writes to its log, too.
     pub log_end: LogPosition,
+}
+
+/// What a node remembers of a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// The peer's data directory.
+    pub incarnation: Incarnation,
+    /// The start that this node last let in, and that the peer has noted as such.
+    pub let_in: Option<Start>,
+    /// A later start, which was told that it is let in. The peer may have noted that or not.
+    pub welcomed: Option<Start>,
+    /// How far the peer's log was durable, as this node has heard.
+    pub heard: LogPosition,
+}
+
+impl Remembered {
+    /// The newest start that this node has let in, whether the peer has noted that or not.
+    #[must_use]
+    pub fn newest(&self) -> Option<Start> {
+        self.welcomed.or(self.let_in)
+    }
+
+    /// The same, when the peer has noted that its newest start was let in.
+    #[must_use]
+    pub fn confirmed(self) -> Self {
+        Self { let_in: self.newest(), welcomed: None, ..self }
+    }
 }

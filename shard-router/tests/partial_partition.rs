@@ -101,8 +101,8 @@ fn start_node(network: &MemoryNetwork, id: NodeId, dir: &TempDir) -> Node {
     config.heartbeat_interval = Duration::from_millis(50);
     config.tuning.election_timeout = Duration::from_millis(500);
     let network = network.clone();
-    Node::start_on(config, move |identity, boot, inbox| {
-        let (transport, node) = (network.join(identity.node, boot, inbox), identity.node);
+    Node::start_on(config, move |identity, inbox| {
+        let (transport, node) = (network.join(identity.node, inbox), identity.node);
         let close = Box::new(move || network.leave(node));
         Ok(Link { transport, metrics: None, close })
     })

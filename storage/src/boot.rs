@@ -5,7 +5,7 @@
 //! before any peer hears of the node, and after each stop.
 
 use crate::files::{TextFields, log_position, read_checked, write_checked};
-use logboat_raft::{BootCount, BootNonce, LogPosition};
+use logboat_raft::{BootCount, BootNonce, LogPosition, Start};
 use parking_lot::Mutex;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -28,6 +28,12 @@ pub struct BootRecord {
 }
 
 impl BootRecord {
+    /// The newest start.
+    #[must_use]
+    pub const fn start(&self) -> Start {
+        Start { count: self.count, nonce: self.nonce }
+    }
+
     /// The record of the next start, whose log is durable up to `log_end`.
     #[must_use]
     pub const fn next(self, nonce: BootNonce, log_end: LogPosition) -> Self {

@@ -3,7 +3,8 @@
 //! `LOCK` is held by an advisory lock for as long as the process lives and names its pid.
 //! `IDENTITY` says in plain text which node of which cluster the data belong to; its last line is a
 //! checksum of those before. It is written once, last of what a directory is made of, and never
-//! changed. `BOOT` says how often the node has started and how far its log had come.
+//! changed. `BOOT` says how often the node has started and how far its log had come. `PEERS` says
+//! what the node and its peers know of each other.
 
 use crate::boot::{BOOT, BootFile};
 use crate::files::{TextFields, make_directory, new_file, number, read_checked, write_checked};
@@ -313,7 +314,7 @@ mod tests {
     use super::*;
     use crate::snapshot::SnapshotStore;
     use crate::wal::{Disk, FileDisk};
-    use logboat_raft::{BootNonce, GroupId, Index, LogId, LogPosition, NodeBoot, Term};
+    use logboat_raft::{BootNonce, GroupId, Index, LogId, LogPosition, Remembered, Term};
     use std::os::unix::fs::PermissionsExt;
 
     fn identity() -> Identity {
@@ -388,7 +389,7 @@ mod tests {
         fs::write(&peers, "2 7\n").unwrap();
         let error = opened.known_peers().unwrap_err().to_string();
         assert_eq!(error, format!("{}: it has no checksum", peers.display()));
-        write_checked(directory.path(), PEERS, "two 7\n").unwrap();
+        write_checked(directory.path(), PEERS, "logboat peers 2\ntwo 7\n").unwrap();
         let error = opened.known_peers().unwrap_err().to_string();
         assert_eq!(error, format!("{}: it has a line that names no peer", peers.display()));
         drop(opened);
@@ -410,7 +411,7 @@ mod tests {
         let path = parent.path().join("data");
         let (opened, _) = DataDir::open(&path, &identity()).unwrap();
         let known = opened.known_peers().unwrap();
-        known.record(NodeId(2), NodeBoot::default()).unwrap();
+        known.remember(NodeId(2), Remembered::default()).unwrap();
         let disk = FileDisk::open(&opened.wal()).unwrap();
         disk.create("0000000001.wal", 8192).unwrap();
         let snapshots = SnapshotStore::open(&opened.snapshots()).unwrap();

@@ -1,12 +1,17 @@
-//! The peers that a node knows: the data directory of each, the newest start on it, and where its
-//! log ended then.
+//! What a node and each of its peers know of each other: the file `PEERS`.
 //!
-//! The file `PEERS` holds a line for each peer, and a checksum of all lines. The first incarnation
-//! of a peer stays: a node that comes back with another one has lost its disk, and with it what it
-//! promised.
+//! It says of each peer its data directory, which start on it was let in here, and how far its log
+//! was durable. And it says how this node is known to the peer: which start of this node the peer
+//! let in last, and where this node's log ended at the first start after that.
+//!
+//! A line for each peer follows the format's version, and a checksum of all lines. The first
+//! incarnation of a peer stays: a node that comes back with another one has lost its disk, and with
+//! it what it promised.
 
 use crate::files::{log_position, number, read_checked, write_checked};
-use logboat_raft::{BootCount, BootNonce, Incarnation, NodeBoot, NodeId};
+use logboat_raft::{
+    BootCount, BootNonce, Incarnation, Introduction, LogPosition, NodeId, Remembered, Start,
+};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -14,11 +19,25 @@ use std::path::{Path, PathBuf};
 
 pub(crate) const PEERS: &str = "PEERS";
 
-/// The peers that a node knows. Methods may be called from any thread.
+/// What the file begins with.
+const VERSION: &str = "logboat peers 2";
+
+/// The peers that a node knows, and how they know it. Methods may be called from any thread; each
+/// change is durable when the method returns.
 #[derive(Debug)]
 pub struct KnownPeers {
     directory: PathBuf,
-    known: Mutex<BTreeMap<NodeId, NodeBoot>>,
+    known: Mutex<BTreeMap<NodeId, KnownPeer>>,
+}
+
+/// A peer, and how it knows this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct KnownPeer {
+    remembered: Remembered,
+    /// The start of this node that the peer last let in.
+    let_in: Option<Start>,
+    /// Where the log ended at the first start after that. Nothing before that start.
+    log_end: Option<LogPosition>,
 }
 
 impl KnownPeers {
@@ -27,107 +46,250 @@ impl KnownPeers {
     /// # Errors
     /// When the file can't be read, or is not what was written.
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
-        let text = read_checked(&directory.join(PEERS))?.unwrap_or_default();
-        let known = text.lines().map(parse_line).collect::<Option<_>>();
-        let known = known.ok_or_else(|| {
-            io::Error::new(ErrorKind::InvalidData, "it has a line that names no peer")
-        })?;
+        let text = read_checked(&directory.join(PEERS))?;
+        let known = text.map_or_else(|| Ok(BTreeMap::new()), |text| parse(&text));
+        let known = known.map_err(|what| io::Error::new(ErrorKind::InvalidData, what))?;
         Ok(Self { directory: directory.to_owned(), known: Mutex::new(known) })
     }
 
-    /// The newest start of `peer` that is recorded.
-    #[must_use]
-    pub fn get(&self, peer: NodeId) -> Option<NodeBoot> {
-        self.known.lock().get(&peer).copied()
+    /// Notes that the node starts with a log that ends at `log_end`, before it writes to the log.
+    /// To a peer that let in none of the starts since, the position of the first one stays.
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn begin(&self, log_end: LogPosition) -> io::Result<()> {
+        self.change(|known| {
+            let peers = known.values_mut().filter(|peer| peer.log_end.is_none());
+            peers.for_each(|peer| peer.log_end = Some(log_end));
+            Ok(())
+        })
     }
 
-    /// Records a start of `peer` durably, in the place of an earlier one on the same directory.
+    /// What is remembered of `peer`.
+    #[must_use]
+    pub fn get(&self, peer: NodeId) -> Option<Remembered> {
+        self.known.lock().get(&peer).map(|peer| peer.remembered)
+    }
+
+    /// Remembers this of `peer`, whose data directory stays the same.
     ///
     /// # Errors
     /// When it can't be recorded, or the peer is known by another directory; it is known as before
     /// then.
-    pub fn record(&self, peer: NodeId, boot: NodeBoot) -> io::Result<()> {
+    pub fn remember(&self, peer: NodeId, remembered: Remembered) -> io::Result<()> {
+        self.change(|known| {
+            let new = KnownPeer { remembered, let_in: None, log_end: None };
+            let entry = known.entry(peer).or_insert(new);
+            if entry.remembered.incarnation != remembered.incarnation {
+                return Err(io::Error::other("the peer is known by another data directory"));
+            }
+            entry.remembered = remembered;
+            Ok(())
+        })
+    }
+
+    /// How this node introduces itself to `peer`, if it would introduce itself as `own` to a peer
+    /// that never let it in.
+    #[must_use]
+    pub fn introduction(&self, peer: NodeId, own: Introduction) -> Introduction {
+        let known = self.known.lock();
+        let Some(KnownPeer { let_in, log_end, .. }) = known.get(&peer).copied() else {
+            return own;
+        };
+        Introduction { let_in, log_end: log_end.unwrap_or(own.log_end), ..own }
+    }
+
+    /// Notes that `peer` let in this `start` of the node.
+    ///
+    /// # Errors
+    /// When it can't be noted, or nothing is recorded of the peer.
+    pub fn let_in_by(&self, peer: NodeId, start: Start) -> io::Result<()> {
+        self.change(|known| {
+            let Some(peer) = known.get_mut(&peer) else {
+                return Err(io::Error::other("the peer is not recorded"));
+            };
+            if peer.let_in != Some(start) {
+                (peer.let_in, peer.log_end) = (Some(start), None);
+            }
+            Ok(())
+        })
+    }
+
+    /// Changes what is known, and the file if that makes a difference.
+    fn change(
+        &self,
+        change: impl FnOnce(&mut BTreeMap<NodeId, KnownPeer>) -> io::Result<()>,
+    ) -> io::Result<()> {
         let mut known = self.known.lock();
-        if known.get(&peer).is_some_and(|first| first.incarnation != boot.incarnation) {
-            return Err(io::Error::other("the peer is known by another data directory"));
+        let mut changed = known.clone();
+        change(&mut changed)?;
+        if changed != *known {
+            write_checked(&self.directory, PEERS, &text(&changed))?;
+            *known = changed;
         }
-        let mut grown = known.clone();
-        grown.insert(peer, boot);
-        let lines = grown.iter().map(|(peer, boot)| {
-            let NodeBoot { incarnation, count, nonce, log_end } = boot;
-            format!("{peer} {:016x} {count} {nonce} {log_end}\n", incarnation.0)
-        });
-        write_checked(&self.directory, PEERS, &lines.collect::<String>())?;
-        *known = grown;
         Ok(())
     }
 }
 
-fn parse_line(line: &str) -> Option<(NodeId, NodeBoot)> {
+fn text(known: &BTreeMap<NodeId, KnownPeer>) -> String {
+    let start = |start: Option<Start>| {
+        let Start { count, nonce } = start.unwrap_or_default();
+        format!("{count} {nonce}")
+    };
+    let lines = known.iter().map(|(peer, known)| {
+        let Remembered { incarnation, let_in, welcomed, heard } = known.remembered;
+        let [let_in, welcomed, let_in_by] = [let_in, welcomed, known.let_in].map(start);
+        let log_end = known.log_end.map_or_else(|| "-".to_owned(), |end| end.to_string());
+        let incarnation = incarnation.0;
+        format!("{peer} {incarnation:016x} {let_in} {welcomed} {heard} {let_in_by} {log_end}\n")
+    });
+    format!("{VERSION}\n{}", lines.collect::<String>())
+}
+
+fn parse(text: &str) -> Result<BTreeMap<NodeId, KnownPeer>, String> {
+    let mut lines = text.lines();
+    if lines.next() != Some(VERSION) {
+        return Err("it is of another version".to_owned());
+    }
+    let known = lines.map(parse_line).collect::<Option<_>>();
+    known.ok_or_else(|| "it has a line that names no peer".to_owned())
+}
+
+fn parse_line(line: &str) -> Option<(NodeId, KnownPeer)> {
     let fields: Vec<&str> = line.split(' ').collect();
-    let [peer, incarnation, count, nonce, log_end] = fields[..] else { return None };
-    let boot = NodeBoot {
+    let [peer, incarnation, starts @ .., log_end] = &fields[..] else { return None };
+    let [let_in, nonce, welcomed, its_nonce, heard, let_in_by, own_nonce] = starts else {
+        return None;
+    };
+    let remembered = Remembered {
         incarnation: Incarnation(number(incarnation, 16).ok()?),
+        let_in: parse_start(let_in, nonce)?,
+        welcomed: parse_start(welcomed, its_nonce)?,
+        heard: log_position(heard).ok()?,
+    };
+    let log_end = match *log_end {
+        "-" => None,
+        position => Some(log_position(position).ok()?),
+    };
+    let known = KnownPeer { remembered, let_in: parse_start(let_in_by, own_nonce)?, log_end };
+    Some((NodeId(number(peer, 10).ok()?), known))
+}
+
+/// A start, or none if it is counted as the start zero.
+fn parse_start(count: &str, nonce: &str) -> Option<Option<Start>> {
+    let start = Start {
         count: BootCount(number(count, 10).ok()?),
         nonce: BootNonce(number(nonce, 16).ok()?),
-        log_end: log_position(log_end).ok()?,
     };
-    Some((NodeId(number(peer, 10).ok()?), boot))
+    Some((start.count > BootCount(0)).then_some(start))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use logboat_raft::LogPosition;
     use std::fs;
 
-    fn boot(incarnation: u64, count: u64) -> NodeBoot {
-        NodeBoot {
+    const PEER: NodeId = NodeId(2);
+
+    const fn start(count: u64) -> Start {
+        Start { count: BootCount(count), nonce: BootNonce(count << 40) }
+    }
+
+    const fn end(segment: u32) -> LogPosition {
+        LogPosition { segment, offset: 4096 }
+    }
+
+    fn directory(incarnation: u64, welcomed: u64) -> Remembered {
+        Remembered {
             incarnation: Incarnation(incarnation),
-            count: BootCount(count),
-            nonce: BootNonce(count << 40),
-            log_end: LogPosition { segment: 3, offset: 4096 },
+            let_in: None,
+            welcomed: Some(start(welcomed)),
+            heard: end(3),
+        }
+    }
+
+    /// How the start of that count would introduce itself to a stranger.
+    fn stranger(count: u64, log_end: LogPosition) -> Introduction {
+        Introduction { incarnation: Incarnation(5), newest: start(count), let_in: None, log_end }
+    }
+
+    #[test]
+    fn the_first_directory_of_a_peer_stays_and_what_is_remembered_last_of_it_is_kept() {
+        let directory_of = tempfile::tempdir().unwrap();
+        let known = KnownPeers::open(directory_of.path()).unwrap();
+        assert_eq!(known.get(PEER), None);
+        known.remember(PEER, directory(7, 1)).unwrap();
+        known.remember(NodeId(3), directory(8, 4).confirmed()).unwrap();
+        known.remember(PEER, directory(7, 2)).unwrap();
+        assert!(known.remember(PEER, directory(8, 3)).is_err());
+        for known in [&known, &KnownPeers::open(directory_of.path()).unwrap()] {
+            assert_eq!(known.get(PEER), Some(directory(7, 2)));
+            assert_eq!(known.get(NodeId(3)), Some(directory(8, 4).confirmed()));
         }
     }
 
     #[test]
-    fn the_first_directory_of_a_peer_stays_and_the_newest_start_on_it_is_kept() {
-        let directory = tempfile::tempdir().unwrap();
-        let known = KnownPeers::open(directory.path()).unwrap();
-        assert_eq!(known.get(NodeId(2)), None);
-        known.record(NodeId(2), boot(7, 1)).unwrap();
-        known.record(NodeId(3), boot(8, 4)).unwrap();
-        known.record(NodeId(2), boot(7, 2)).unwrap();
-        assert!(known.record(NodeId(2), boot(8, 3)).is_err());
-        for known in [&known, &KnownPeers::open(directory.path()).unwrap()] {
-            assert_eq!(known.get(NodeId(2)), Some(boot(7, 2)));
-            assert_eq!(known.get(NodeId(3)), Some(boot(8, 4)));
+    fn a_start_that_was_not_let_in_changes_nothing_of_the_introduction_but_its_own_number() {
+        let directory_of = tempfile::tempdir().unwrap();
+        let open = || KnownPeers::open(directory_of.path()).unwrap();
+        let known = open();
+        assert!(known.let_in_by(PEER, start(1)).is_err(), "a peer that is not recorded");
+        known.begin(end(1)).unwrap();
+        assert_eq!(known.introduction(PEER, stranger(1, end(1))), stranger(1, end(1)));
+        known.remember(PEER, directory(7, 1)).unwrap();
+        known.let_in_by(PEER, start(1)).unwrap();
+        let let_in = Some(start(1));
+        let of_start_1 = Introduction { let_in, ..stranger(1, end(1)) };
+        assert_eq!(known.introduction(PEER, stranger(1, end(1))), of_start_1);
+        // Starts 2 to 4 are refused, and write to the log meanwhile.
+        for (count, log_end) in [(2, end(2)), (3, end(5)), (4, end(9))] {
+            let known = open();
+            known.begin(log_end).unwrap();
+            let told = Introduction { let_in, ..stranger(count, end(2)) };
+            assert_eq!(known.introduction(PEER, stranger(count, log_end)), told);
         }
+        let known = open();
+        known.let_in_by(PEER, start(4)).unwrap();
+        known.begin(end(11)).unwrap();
+        let told = Introduction { let_in: Some(start(4)), ..stranger(5, end(11)) };
+        assert_eq!(known.introduction(PEER, stranger(5, end(11))), told);
+        // A connection that is made anew within a start changes nothing.
+        known.let_in_by(PEER, start(4)).unwrap();
+        assert_eq!(open().introduction(PEER, stranger(6, end(20))).log_end, end(11));
     }
 
     #[test]
     fn any_flipped_byte_is_noticed() {
-        let directory = tempfile::tempdir().unwrap();
-        let known = KnownPeers::open(directory.path()).unwrap();
-        known.record(NodeId(2), boot(7, 1)).unwrap();
-        let path = directory.path().join(PEERS);
+        let directory_of = tempfile::tempdir().unwrap();
+        let known = KnownPeers::open(directory_of.path()).unwrap();
+        known.remember(PEER, directory(7, 1)).unwrap();
+        let path = directory_of.path().join(PEERS);
         let content = fs::read(&path).unwrap();
         for at in 0..content.len() {
             let mut damaged = content.clone();
             damaged[at] ^= 1;
             fs::write(&path, damaged).unwrap();
-            assert!(KnownPeers::open(directory.path()).is_err(), "byte {at}");
+            assert!(KnownPeers::open(directory_of.path()).is_err(), "byte {at}");
         }
     }
 
     #[test]
+    fn a_file_of_another_version_is_refused() {
+        let directory_of = tempfile::tempdir().unwrap();
+        let old = "2 0000000000000007 1 0000010000000000 3:4096\n";
+        write_checked(directory_of.path(), PEERS, old).unwrap();
+        let error = KnownPeers::open(directory_of.path()).unwrap_err().to_string();
+        assert_eq!(error, "it is of another version");
+    }
+
+    #[test]
     fn what_could_not_be_recorded_is_not_known() {
-        let directory = tempfile::tempdir().unwrap();
-        let known = KnownPeers::open(directory.path()).unwrap();
-        fs::remove_dir_all(directory.path()).unwrap();
-        assert!(known.record(NodeId(2), boot(7, 1)).is_err());
-        fs::create_dir(directory.path()).unwrap();
-        assert_eq!(known.get(NodeId(2)), None);
-        known.record(NodeId(2), boot(8, 1)).unwrap();
+        let directory_of = tempfile::tempdir().unwrap();
+        let known = KnownPeers::open(directory_of.path()).unwrap();
+        fs::remove_dir_all(directory_of.path()).unwrap();
+        assert!(known.remember(PEER, directory(7, 1)).is_err());
+        fs::create_dir(directory_of.path()).unwrap();
+        assert_eq!(known.get(PEER), None);
+        known.remember(PEER, directory(8, 1)).unwrap();
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::SendError;
 use crate::wire::{Outgoing, Parcel};
-use logboat_raft::{GroupId, LogId, NodeBoot, NodeId};
+use logboat_raft::{GroupId, Introduction, LogId, NodeId, Remembered};
 use std::io::{self, Read};
 
 /// Where a transport delivers. All methods are called on the transport's own thread, which serves
@@ -11,20 +11,27 @@ pub trait Inbox: Send + Sync + 'static {
     /// Takes what arrived from a peer, in the order in which the peer sent it.
     fn receive(&self, from: NodeId, parcels: Vec<Parcel>);
 
+    /// How this node introduces itself to the peer.
+    fn introduction(&self, peer: NodeId) -> Introduction;
+
     /// What this node has recorded of the peer, and heard of it since. Nothing before the first
     /// [`remember`](Self::remember), and always something after it, over restarts too.
-    fn remembered(&self, peer: NodeId) -> Option<NodeBoot>;
+    fn remembered(&self, peer: NodeId) -> Option<Remembered>;
 
-    /// Records durably that this is the peer's directory and its newest start. It is called once a
-    /// connection at most and may touch the disk. The incarnation that was recorded first stays: no
-    /// other one follows.
+    /// Records durably what is known of the peer from now on. It is called a few times a connection
+    /// at most and may touch the disk. The incarnation that was recorded first stays: no other one
+    /// follows.
     ///
     /// # Errors
     /// When it can't be recorded. The peer is not connected then.
-    fn remember(&self, peer: NodeId, boot: NodeBoot) -> io::Result<()>;
+    fn remember(&self, peer: NodeId, remembered: Remembered) -> io::Result<()>;
 
-    /// The peer, dialled at its listed address, has recorded this node durably. May touch the disk.
-    fn recorded_by(&self, peer: NodeId);
+    /// The peer, dialled at its listed address, has recorded this node durably and lets this start
+    /// of it in. Notes that durably, so that the next introduction to the peer says so.
+    ///
+    /// # Errors
+    /// When it can't be noted. Nothing is sent to the peer then.
+    fn let_in_by(&self, peer: NodeId) -> io::Result<()>;
 
     /// The connection on which this node sends to the peer is up: [`Transport::send`] works.
     fn connected(&self, peer: NodeId);

@@ -1,6 +1,6 @@
 //! The configuration of a node's transport.
 
-use logboat_raft::{ClusterId, NodeBoot, NodeId};
+use logboat_raft::{ClusterId, NodeId};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,8 +18,6 @@ pub struct TransportConfig {
     pub node: NodeId,
     /// Its cluster.
     pub cluster: ClusterId,
-    /// This start of it, by which its peers know it again.
-    pub boot: NodeBoot,
     /// Where peers reach this node; port 0 lets the system choose one.
     pub listen: SocketAddr,
     /// The peers' addresses as `host:port`, resolved anew at each dial. An entry for this node
@@ -53,14 +51,12 @@ impl TransportConfig {
     pub fn new(
         node: NodeId,
         cluster: ClusterId,
-        boot: NodeBoot,
         listen: SocketAddr,
         peers: BTreeMap<NodeId, String>,
     ) -> Self {
         Self {
             node,
             cluster,
-            boot,
             listen,
             peers,
             max_frame_bytes: MAX_FRAME_BYTES,

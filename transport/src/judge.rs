@@ -2,11 +2,23 @@
 //!
 //! A node is known by its disk. What it promised stands in its data directory: on an emptied one,
 //! or on an old copy, it would break promises. So its peers remember the directory's incarnation,
-//! the newest start on it, and how far its log was durable. [`judge`] compares, and is all that
-//! transports and simulations need.
+//! the start on it that they last let in, and how far its log was durable. [`judge`] compares, and
+//! with [`confirm`] it is all that transports and simulations need.
+//!
+//! # How a start is let in
+//! 1. The node dials, and tells which of its starts the peer last let in.
+//! 2. The peer compares that with what it remembers. It notes durably that it welcomes the running
+//!    start, and says so.
+//! 3. The node notes durably that the peer let it in. Only then it says anything else.
+//! 4. Before the peer takes anything else from the node, it notes durably that the node knows
+//!    ([`confirm`]).
+//!
+//! So once a peer has taken a node's word, it lets in only starts on directories that know of that.
+//! A copy that was made before does not, and never learns it, however often it starts. A crash in
+//! between does no harm: the peer remembers both the start that it welcomed and the one before.
 
 use crate::api::Inbox;
-use logboat_raft::{BootCount, LogPosition, NodeBoot, NodeId};
+use logboat_raft::{BootCount, Introduction, LogPosition, NodeId, Remembered, Start};
 use std::{fmt, io};
 
 /// How many starts later than remembered a node may claim to be. A forged count leaves the node
@@ -18,11 +30,12 @@ pub const MAX_BOOT_STEP: u64 = 1 << 20;
 pub enum Verdict {
     /// Nothing is remembered of it: this is to be recorded, but only by a node that dialled it at
     /// its listed address. A node that is dialled itself has no proof of who dials.
-    Unrecorded(NodeBoot),
-    /// It is the start that is remembered.
+    Unrecorded(Remembered),
+    /// Its running start was welcomed before.
     Known,
-    /// It is a later start of the same directory: this is to be remembered.
-    Later(NodeBoot),
+    /// It is a later start of the same directory, or has noted its welcome: this is to be
+    /// remembered before it is welcomed.
+    Later(Remembered),
 }
 
 /// Why a node that introduces itself is not the one that is remembered.
@@ -38,46 +51,67 @@ pub enum BootRefusal {
     FarBoot,
     /// Its log ends before it was durable.
     ShortLog,
+    /// Its directory does not know of the start that was last let in.
+    ForgottenWelcome,
+    /// It was let in later than is remembered: whoever remembers has lost something.
+    UnknownWelcome,
 }
 
 /// Compares what a node claims to be with what is `remembered` under its id.
 ///
 /// # Errors
-/// When it is not that node, or has lost a part of what it had promised.
-pub fn judge(remembered: Option<NodeBoot>, claimed: NodeBoot) -> Result<Verdict, BootRefusal> {
+/// When it is not that node, or one of both has lost a part of what it had promised.
+pub fn judge(
+    remembered: Option<Remembered>,
+    claimed: Introduction,
+) -> Result<Verdict, BootRefusal> {
     let known = remembered.unwrap_or_default();
-    let advanced = NodeBoot { log_end: known.log_end.advance(claimed.log_end), ..claimed };
+    let heard = known.heard.advance(claimed.log_end);
+    let newest = known.newest().unwrap_or_default();
     if remembered.is_some() && claimed.incarnation != known.incarnation {
-        Err(BootRefusal::Incarnation)
-    } else if claimed.count < known.count {
-        Err(BootRefusal::OldBoot)
-    } else if claimed.count.0 - known.count.0 > MAX_BOOT_STEP {
-        Err(BootRefusal::FarBoot)
+        return Err(BootRefusal::Incarnation);
+    } else if known.newest() == Some(claimed.newest) {
+        // What else it tells was compared before. It may be from before it heard of its welcome.
+        return Ok(match known.welcomed.is_some() && claimed.let_in == known.welcomed {
+            true => Verdict::Later(known.confirmed()),
+            false => Verdict::Known,
+        });
+    } else if claimed.newest.count < newest.count {
+        return Err(BootRefusal::OldBoot);
+    } else if claimed.newest.count.0 - newest.count.0 > MAX_BOOT_STEP {
+        return Err(BootRefusal::FarBoot);
     } else if remembered.is_none() {
-        Ok(Verdict::Unrecorded(advanced))
-    } else if claimed.count > known.count {
-        // A connection that is made anew within a start tells once more where the log ended then,
-        // so only a later start can fall short.
-        let short = claimed.log_end < known.log_end;
-        if short { Err(BootRefusal::ShortLog) } else { Ok(Verdict::Later(advanced)) }
-    } else if claimed.nonce != known.nonce {
-        Err(BootRefusal::OtherBoot)
-    } else {
-        Ok(Verdict::Known)
+        let incarnation = claimed.incarnation;
+        return Ok(Verdict::Unrecorded(Remembered { incarnation, heard, ..known }));
+    } else if claimed.newest.count == newest.count {
+        return Err(BootRefusal::OtherBoot);
     }
+    let has_noted_welcome = known.welcomed.is_some() && claimed.let_in == known.welcomed;
+    if claimed.let_in != known.let_in && !has_noted_welcome {
+        let is_later = claimed.let_in.is_some_and(|start| start.count > newest.count);
+        return Err(match is_later {
+            true => BootRefusal::UnknownWelcome,
+            false => BootRefusal::ForgottenWelcome,
+        });
+    } else if claimed.log_end < known.heard {
+        return Err(BootRefusal::ShortLog);
+    }
+    let (let_in, welcomed) = (claimed.let_in, Some(claimed.newest));
+    Ok(Verdict::Later(Remembered { let_in, welcomed, heard, ..known }))
 }
 
-/// How often a node had started, and how far its log was durable: what may be told of a node to
-/// whoever claims to be it.
+/// What may be told of a node to whoever claims to be it: the newest start that was let in, and how
+/// far its log was durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
     pub(crate) count: BootCount,
     pub(crate) log_end: LogPosition,
 }
 
-impl From<NodeBoot> for Progress {
-    fn from(NodeBoot { count, log_end, .. }: NodeBoot) -> Self {
-        Self { count, log_end }
+impl From<Remembered> for Progress {
+    fn from(remembered: Remembered) -> Self {
+        let count = remembered.newest().unwrap_or_default().count;
+        Self { count, log_end: remembered.heard }
     }
 }
 
@@ -90,12 +124,23 @@ pub(crate) struct Mismatch {
     /// Of whom.
     pub(crate) subject: NodeId,
     pub(crate) remembered: Progress,
-    pub(crate) claimed: Progress,
+    pub(crate) claimed: Introduction,
+}
+
+impl Mismatch {
+    /// The node whose directory lacks something.
+    pub(crate) fn culprit(&self) -> NodeId {
+        match self.refusal {
+            BootRefusal::UnknownWelcome => self.witness,
+            _ => self.subject,
+        }
+    }
 }
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { refusal, witness, subject, remembered: old, claimed: new } = self;
+        let Self { refusal, witness, subject, remembered: old, claimed } = self;
+        let Introduction { newest, let_in, log_end, .. } = claimed;
         match refusal {
             BootRefusal::Incarnation => write!(
                 f,
@@ -105,8 +150,9 @@ impl fmt::Display for Mismatch {
             BootRefusal::OldBoot => write!(
                 f,
                 "node {witness} remembers start {} of node {subject}, with its log durable up to \
-                 {}, and this is start {}, whose log ends at {}: an old copy of its directory",
-                old.count, old.log_end, new.count, new.log_end
+                 {}, and this is start {}, whose log ends at {log_end}: an old copy of its \
+                 directory",
+                old.count, old.log_end, newest.count
             ),
             BootRefusal::OtherBoot => write!(
                 f,
@@ -118,14 +164,27 @@ impl fmt::Display for Mismatch {
                 f,
                 "node {witness} remembers start {} of node {subject}, and start {} can't have come \
                  since",
-                old.count, new.count
+                old.count, newest.count
             ),
             BootRefusal::ShortLog => write!(
                 f,
                 "node {witness} remembers the log of node {subject} as durable up to {}, in start \
-                 {}, and in start {} it ends at {}: an old copy of its directory, or a log that \
-                 lost its end",
-                old.log_end, old.count, new.count, new.log_end
+                 {}, and after that start it ends at {log_end}: an old copy of its directory, or a \
+                 log that lost its end",
+                old.log_end, old.count
+            ),
+            BootRefusal::ForgottenWelcome => write!(
+                f,
+                "node {witness} let in start {} of node {subject}, and the directory of node \
+                 {subject} does not know that: an old copy of its directory, or one that lost its \
+                 file PEERS",
+                old.count
+            ),
+            BootRefusal::UnknownWelcome => write!(
+                f,
+                "node {witness} let in start {} of node {subject}, as that knows, and the \
+                 directory of node {witness} does not know that: an old copy of its directory",
+                let_in.unwrap_or_default().count
             ),
         }
     }
@@ -137,55 +196,76 @@ pub(crate) enum Rejection {
     #[error("{0}")]
     Mismatch(Mismatch),
     /// What can't be recorded could not be told from its successor later.
-    #[error("recording node {peer}: {source}")]
+    #[error("noting what is known of node {peer}: {source}")]
     Unrecordable { peer: NodeId, source: io::Error },
+    /// A later start was welcomed before this one said anything.
+    #[error("a later start of node {0} has come")]
+    Superseded(NodeId),
 }
 
-/// Whether the peer that dialled this node is recorded here. A later start of it is remembered.
+/// Whether the peer that dialled this node is recorded here. A later start of it is remembered as
+/// welcome.
 pub(crate) fn admit(
     inbox: &dyn Inbox,
     own: NodeId,
     peer: NodeId,
-    claimed: NodeBoot,
+    claimed: Introduction,
 ) -> Result<bool, Rejection> {
-    match compare(inbox, own, peer, claimed)? {
+    match compare(inbox.remembered(peer), own, peer, claimed)? {
         Verdict::Unrecorded(_) => return Ok(false),
         Verdict::Known => {}
-        Verdict::Later(boot) => remember(inbox, peer, boot)?,
+        Verdict::Later(later) => remember(inbox, peer, later)?,
     }
     Ok(true)
 }
 
-/// Records the peer that this node has dialled at its listed address, if it is not the one that is
-/// remembered already.
+/// Records the peer that this node has dialled at its listed address, if it is not recorded yet.
+/// `remembered` is from before the dial: the peer may have come further since it told where it is.
 pub(crate) fn record(
     inbox: &dyn Inbox,
     own: NodeId,
     peer: NodeId,
-    claimed: NodeBoot,
+    remembered: Option<Remembered>,
+    claimed: Introduction,
 ) -> Result<(), Rejection> {
-    match compare(inbox, own, peer, claimed)? {
-        Verdict::Unrecorded(boot) | Verdict::Later(boot) => remember(inbox, peer, boot),
-        Verdict::Known => Ok(()),
+    match compare(remembered, own, peer, claimed)? {
+        Verdict::Unrecorded(first) => remember(inbox, peer, first),
+        // A start is welcomed when it dials, since nothing comes from it on this connection.
+        Verdict::Later(_) | Verdict::Known => Ok(()),
+    }
+}
+
+/// Notes that the peer lets this start in, before anything is sent to it.
+pub(crate) fn note_welcome(inbox: &dyn Inbox, peer: NodeId) -> Result<(), Rejection> {
+    inbox.let_in_by(peer).map_err(|source| Rejection::Unrecordable { peer, source })
+}
+
+/// Notes that a peer knows that its `start` was let in, since it goes on after its welcome.
+pub(crate) fn confirm(inbox: &dyn Inbox, peer: NodeId, start: Start) -> Result<(), Rejection> {
+    let known = inbox.remembered(peer).unwrap_or_default();
+    if known.let_in == Some(start) {
+        Ok(())
+    } else if known.welcomed == Some(start) {
+        remember(inbox, peer, known.confirmed())
+    } else {
+        Err(Rejection::Superseded(peer))
     }
 }
 
 fn compare(
-    inbox: &dyn Inbox,
+    remembered: Option<Remembered>,
     witness: NodeId,
     subject: NodeId,
-    claimed: NodeBoot,
+    claimed: Introduction,
 ) -> Result<Verdict, Rejection> {
-    let remembered = inbox.remembered(subject);
     judge(remembered, claimed).map_err(|refusal| {
         let remembered = remembered.unwrap_or_default().into();
-        let claimed = claimed.into();
         Rejection::Mismatch(Mismatch { refusal, witness, subject, remembered, claimed })
     })
 }
 
-fn remember(inbox: &dyn Inbox, peer: NodeId, boot: NodeBoot) -> Result<(), Rejection> {
-    inbox.remember(peer, boot).map_err(|source| Rejection::Unrecordable { peer, source })
+fn remember(inbox: &dyn Inbox, peer: NodeId, remembered: Remembered) -> Result<(), Rejection> {
+    inbox.remember(peer, remembered).map_err(|source| Rejection::Unrecordable { peer, source })
 }
 
 #[cfg(test)]
@@ -193,34 +273,86 @@ mod tests {
     use super::*;
     use logboat_raft::{BootNonce, Incarnation, MAX_SEGMENT_STEP};
 
-    /// A start of the directory 7, by count, nonce and segment in which its log ends.
-    fn boot(count: u64, nonce: u64, segment: u32) -> NodeBoot {
-        NodeBoot {
-            incarnation: Incarnation(7),
-            count: BootCount(count),
-            nonce: BootNonce(nonce),
-            log_end: LogPosition { segment, offset: 8 },
-        }
+    const fn start(count: u64, nonce: u64) -> Start {
+        Start { count: BootCount(count), nonce: BootNonce(nonce) }
+    }
+
+    const fn end(segment: u32) -> LogPosition {
+        LogPosition { segment, offset: 8 }
+    }
+
+    /// A start on the directory 7 that was last let in as start 5, with a log that ended in that
+    /// segment then.
+    fn claim(newest: Start, segment: u32) -> Introduction {
+        let (incarnation, let_in) = (Incarnation(7), Some(start(5, 50)));
+        Introduction { incarnation, newest, let_in, log_end: end(segment) }
+    }
+
+    /// Start 5 on directory 7 was let in, and its log heard to be durable up to segment 9.
+    fn known() -> Remembered {
+        let (incarnation, let_in) = (Incarnation(7), Some(start(5, 50)));
+        Remembered { incarnation, let_in, welcomed: None, heard: end(9) }
+    }
+
+    /// What is remembered when a later start of it was welcomed.
+    fn welcomed(later: Start, segment: u32) -> Remembered {
+        Remembered { welcomed: Some(later), heard: end(segment), ..known() }
+    }
+
+    /// What is remembered when that start has gone on after its welcome.
+    fn confirmed(start: Start) -> Remembered {
+        Remembered { let_in: Some(start), ..known() }
     }
 
     #[test]
     fn who_is_let_in_and_why_others_are_not() {
-        let known = boot(5, 50, 9);
-        let other_directory = NodeBoot { incarnation: Incarnation(8), ..boot(6, 60, 9) };
+        let other_directory =
+            Introduction { incarnation: Incarnation(8), ..claim(start(6, 60), 9) };
+        let let_in = |let_in| Introduction { let_in, ..claim(start(9, 90), 20) };
         let far = MAX_BOOT_STEP + 5;
+        let later = |newest, segment| Ok(Verdict::Later(welcomed(newest, segment)));
         for (claimed, expected) in [
-            (known, Ok(Verdict::Known)),
-            // The log went on within the start, and the hello tells where it began.
-            (boot(5, 50, 3), Ok(Verdict::Known)),
-            (boot(6, 60, 9), Ok(Verdict::Later(boot(6, 60, 9)))),
-            (boot(far, 60, 10), Ok(Verdict::Later(boot(far, 60, 10)))),
+            (claim(start(5, 50), 9), Ok(Verdict::Known)),
+            // The log went on within the start, and what is told is where it began. The node may
+            // not know yet that it was let in.
+            (Introduction { let_in: None, ..claim(start(5, 50), 3) }, Ok(Verdict::Known)),
+            (claim(start(6, 60), 9), later(start(6, 60), 9)),
+            (claim(start(9, 90), 12), later(start(9, 90), 12)),
+            (claim(start(far, 60), 10), later(start(far, 60), 10)),
             (other_directory, Err(BootRefusal::Incarnation)),
-            (boot(4, 40, 20), Err(BootRefusal::OldBoot)),
-            (boot(0, 0, 0), Err(BootRefusal::OldBoot)),
-            (boot(5, 51, 20), Err(BootRefusal::OtherBoot)),
-            (boot(6, 60, 8), Err(BootRefusal::ShortLog)),
-            (boot(far + 1, 60, 10), Err(BootRefusal::FarBoot)),
-            (boot(u64::MAX, 60, 10), Err(BootRefusal::FarBoot)),
+            (claim(start(4, 40), 20), Err(BootRefusal::OldBoot)),
+            (claim(start(0, 0), 0), Err(BootRefusal::OldBoot)),
+            (claim(start(5, 51), 20), Err(BootRefusal::OtherBoot)),
+            (claim(start(6, 60), 8), Err(BootRefusal::ShortLog)),
+            (claim(start(900, 60), 8), Err(BootRefusal::ShortLog)),
+            (claim(start(far + 1, 60), 10), Err(BootRefusal::FarBoot)),
+            (claim(start(u64::MAX, 60), 10), Err(BootRefusal::FarBoot)),
+            (let_in(None), Err(BootRefusal::ForgottenWelcome)),
+            (let_in(Some(start(4, 40))), Err(BootRefusal::ForgottenWelcome)),
+            (let_in(Some(start(5, 51))), Err(BootRefusal::ForgottenWelcome)),
+            (let_in(Some(start(6, 60))), Err(BootRefusal::UnknownWelcome)),
+        ] {
+            assert_eq!(judge(Some(known()), claimed), expected, "{claimed:?}");
+        }
+    }
+
+    #[test]
+    fn a_welcome_may_have_been_noted_or_not() {
+        let (confirmed, known) = (confirmed(start(6, 60)), welcomed(start(6, 60), 9));
+        let noted = Introduction { let_in: Some(start(6, 60)), ..claim(start(8, 80), 9) };
+        let later =
+            Remembered { let_in: Some(start(6, 60)), welcomed: Some(start(8, 80)), ..known };
+        for (claimed, expected) in [
+            (claim(start(6, 60), 3), Ok(Verdict::Known)),
+            (Introduction { newest: start(6, 60), ..noted }, Ok(Verdict::Later(confirmed))),
+            (claim(start(5, 50), 3), Err(BootRefusal::OldBoot)),
+            (claim(start(7, 70), 9), Ok(Verdict::Later(welcomed(start(7, 70), 9)))),
+            (noted, Ok(Verdict::Later(later))),
+            (claim(start(6, 61), 9), Err(BootRefusal::OtherBoot)),
+            (
+                Introduction { let_in: Some(start(6, 61)), ..noted },
+                Err(BootRefusal::ForgottenWelcome),
+            ),
         ] {
             assert_eq!(judge(Some(known), claimed), expected, "{claimed:?}");
         }
@@ -228,33 +360,66 @@ mod tests {
 
     #[test]
     fn what_is_first_heard_of_a_node_is_to_be_recorded() {
-        assert_eq!(judge(None, boot(3, 30, 2)), Ok(Verdict::Unrecorded(boot(3, 30, 2))));
-        assert_eq!(judge(None, boot(u64::MAX, 30, 2)), Err(BootRefusal::FarBoot));
+        let first =
+            Remembered { incarnation: Incarnation(7), let_in: None, welcomed: None, heard: end(2) };
+        assert_eq!(judge(None, claim(start(3, 30), 2)), Ok(Verdict::Unrecorded(first)));
+        let forged = claim(start(u64::MAX, 30), 2);
+        assert_eq!(judge(None, forged), Err(BootRefusal::FarBoot));
+        // Nothing was welcomed yet, which is no start that anybody could claim.
+        let nothing = Introduction { let_in: None, ..claim(Start::default(), 2) };
+        assert_eq!(judge(Some(first), nothing), Err(BootRefusal::OtherBoot));
+        let unknown = judge(Some(first), claim(start(6, 60), 2));
+        assert_eq!(unknown, Err(BootRefusal::UnknownWelcome));
+    }
+
+    #[test]
+    fn a_copy_is_refused_however_often_it_starts() {
+        // Of the directory as it was before start 5 was let in.
+        let old_copy = Introduction { let_in: Some(start(4, 40)), ..claim(start(5, 55), 30) };
+        for count in 5..100 {
+            let copy = Introduction { newest: start(count, 1_000 + count), ..old_copy };
+            assert!(judge(Some(known()), copy).is_err(), "{copy:?}");
+        }
     }
 
     #[test]
     fn a_log_that_claims_to_be_absurdly_long_is_remembered_as_shorter() {
-        let absurd = boot(6, 60, u32::MAX);
-        let Ok(Verdict::Later(remembered)) = judge(Some(boot(5, 50, 9)), absurd) else {
+        let absurd = claim(start(6, 60), u32::MAX);
+        let Ok(Verdict::Later(remembered)) = judge(Some(known()), absurd) else {
             panic!("a later start is let in");
         };
-        assert_eq!(remembered.log_end.segment, 9 + MAX_SEGMENT_STEP);
+        assert_eq!(remembered.heard.segment, 9 + MAX_SEGMENT_STEP);
     }
 
     #[test]
-    fn a_refusal_says_what_each_side_knows() {
+    fn a_refusal_says_what_each_side_knows_and_who_lacks_something() {
         let mismatch = |refusal| {
             let (witness, subject) = (NodeId(1), NodeId(2));
-            let (remembered, claimed) = (boot(7, 1, 12).into(), boot(5, 2, 9).into());
-            Mismatch { refusal, witness, subject, remembered, claimed }.to_string()
+            let remembered = Progress { count: BootCount(7), log_end: end(12) };
+            let claimed = claim(start(5, 2), 9);
+            Mismatch { refusal, witness, subject, remembered, claimed }
         };
         assert_eq!(
-            mismatch(BootRefusal::OldBoot),
+            mismatch(BootRefusal::OldBoot).to_string(),
             "node 1 remembers start 7 of node 2, with its log durable up to 12:8, and this is start \
              5, whose log ends at 9:8: an old copy of its directory"
         );
-        for refusal in [BootRefusal::OtherBoot, BootRefusal::FarBoot, BootRefusal::ShortLog] {
-            assert!(mismatch(refusal).contains("start 7"), "{}", mismatch(refusal));
+        for refusal in [
+            BootRefusal::OtherBoot,
+            BootRefusal::FarBoot,
+            BootRefusal::ShortLog,
+            BootRefusal::ForgottenWelcome,
+        ] {
+            let mismatch = mismatch(refusal);
+            assert!(mismatch.to_string().contains("start 7"), "{mismatch}");
+            assert_eq!(mismatch.culprit(), NodeId(2));
         }
+        let unknown = mismatch(BootRefusal::UnknownWelcome);
+        assert_eq!(
+            unknown.to_string(),
+            "node 1 let in start 5 of node 2, as that knows, and the directory of node 1 does not \
+             know that: an old copy of its directory"
+        );
+        assert_eq!(unknown.culprit(), NodeId(1));
     }
 }

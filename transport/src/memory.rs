@@ -3,14 +3,14 @@
 
 use crate::api::{Inbox, PeerStatus, SnapshotSource, Transport};
 use crate::error::{SendError, StartError};
-use crate::judge;
+use crate::judge::{self, Rejection};
 use crate::metrics::TransportMetrics;
 use crate::net_thread::{NetThread, Stop};
 use crate::outbox::Outbox;
 use crate::pump::{Link, pump};
 use crate::transfer::Transfer;
 use crate::wire::{Frame, Outgoing, Portions};
-use logboat_raft::{NodeBoot, NodeId};
+use logboat_raft::NodeId;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -23,11 +23,14 @@ const DEFAULT_LIMIT_BYTES: u32 = 64 << 20;
 /// Nodes of one process that reach each other. Clones are the same network.
 ///
 /// ```
-/// use logboat_raft::{NodeBoot, NodeId};
+/// use logboat_raft::{BootCount, BootNonce, Introduction, NodeId, Remembered, Start};
 /// use logboat_transport::{Inbox, MemoryNetwork, Outgoing, Parcel, RequestId};
 /// use std::io;
 /// use std::sync::Arc;
 /// use std::sync::mpsc::{Sender, channel};
+///
+/// /// The start of both nodes.
+/// const FIRST: Start = Start { count: BootCount(1), nonce: BootNonce(7) };
 ///
 /// /// Notes what happens.
 /// struct Notes(Sender<String>);
@@ -37,15 +40,21 @@ const DEFAULT_LIMIT_BYTES: u32 = 64 << 20;
 ///         let _ = self.0.send(format!("{} from node {from}", parcels.len()));
 ///     }
 ///
-///     fn remembered(&self, _peer: NodeId) -> Option<NodeBoot> {
-///         Some(NodeBoot::default())
+///     fn introduction(&self, _peer: NodeId) -> Introduction {
+///         Introduction { newest: FIRST, ..Introduction::default() }
 ///     }
 ///
-///     fn remember(&self, _peer: NodeId, _boot: NodeBoot) -> io::Result<()> {
+///     fn remembered(&self, _peer: NodeId) -> Option<Remembered> {
+///         Some(Remembered { let_in: Some(FIRST), ..Remembered::default() })
+///     }
+///
+///     fn remember(&self, _peer: NodeId, _remembered: Remembered) -> io::Result<()> {
 ///         Ok(())
 ///     }
 ///
-///     fn recorded_by(&self, _peer: NodeId) {}
+///     fn let_in_by(&self, _peer: NodeId) -> io::Result<()> {
+///         Ok(())
+///     }
 ///
 ///     fn connected(&self, peer: NodeId) {
 ///         let _ = self.0.send(format!("connected to node {peer}"));
@@ -56,8 +65,8 @@ const DEFAULT_LIMIT_BYTES: u32 = 64 << 20;
 ///
 /// let network = MemoryNetwork::new()?;
 /// let ((to_one, one), (to_two, two)) = (channel(), channel());
-/// let transport = network.join(NodeId(1), NodeBoot::default(), Arc::new(Notes(to_one)));
-/// let _peer = network.join(NodeId(2), NodeBoot::default(), Arc::new(Notes(to_two)));
+/// let transport = network.join(NodeId(1), Arc::new(Notes(to_one)));
+/// let _peer = network.join(NodeId(2), Arc::new(Notes(to_two)));
 /// assert_eq!(one.recv()?, "connected to node 2");
 ///
 /// let mut outgoing = Outgoing::new();
@@ -85,7 +94,6 @@ struct State {
 /// One membership of a node: from when it joined until it leaves or joins again.
 struct Member {
     node: NodeId,
-    boot: NodeBoot,
     inbox: Arc<dyn Inbox>,
     /// The routes to the others, one for each node ever seen. `None` once this node has left.
     routes: Mutex<Option<BTreeMap<NodeId, Route>>>,
@@ -132,12 +140,12 @@ impl MemoryNetwork {
 
     /// Adds a node, or replaces one, as if its process had been restarted. Nodes that joined
     /// before and later are its peers, which it meets by the rules of the TCP transport's handshake
-    /// as far as they concern `boot`.
+    /// as far as they concern its directory.
     #[must_use]
-    pub fn join(&self, node: NodeId, boot: NodeBoot, inbox: Arc<dyn Inbox>) -> Arc<dyn Transport> {
+    pub fn join(&self, node: NodeId, inbox: Arc<dyn Inbox>) -> Arc<dyn Transport> {
         self.leave(node);
         let routes = Mutex::new(Some(BTreeMap::new()));
-        let member = Arc::new(Member { node, boot, inbox, routes });
+        let member = Arc::new(Member { node, inbox, routes });
         let mut state = self.0.state.lock();
         state.members.insert(node, Arc::clone(&member));
         let others: Vec<_> = state.members.keys().copied().filter(|it| *it != node).collect();
@@ -205,7 +213,6 @@ impl Network {
         let dial_now = Arc::new(Notify::new());
         let task = RouteTask {
             from: from.node,
-            boot: from.boot,
             to,
             inbox: Arc::clone(&from.inbox),
             outbox: Arc::clone(&outbox),
@@ -263,7 +270,6 @@ impl Transport for MemoryTransport {
 /// Carries frames from one node to another, until the first has left and closed its outbox.
 struct RouteTask {
     from: NodeId,
-    boot: NodeBoot,
     to: NodeId,
     inbox: Arc<dyn Inbox>,
     outbox: Arc<Outbox>,
@@ -296,22 +302,27 @@ impl RouteTask {
     /// What the handshake does over TCP: each side finds out whether the other is the one that it
     /// remembers. Returns whether the two are connected.
     fn dial(&self, target: &Member) -> bool {
-        let admitted = judge::admit(&*target.inbox, self.to, self.from, self.boot);
-        let result = admitted.and_then(|recorded| {
-            target.dial_back(self.from);
-            judge::record(&*self.inbox, self.from, self.to, target.boot).map(|()| recorded)
-        });
-        match result {
-            Ok(true) => {
-                self.inbox.recorded_by(self.to);
-                true
-            }
-            Ok(false) => false,
+        match self.introduce(target) {
+            Ok(is_let_in) => is_let_in,
             Err(rejection) => {
                 self.outbox.note_error(rejection.to_string());
                 false
             }
         }
+    }
+
+    fn introduce(&self, target: &Member) -> Result<bool, Rejection> {
+        let remembered = self.inbox.remembered(self.to);
+        let own = self.inbox.introduction(self.to);
+        let recorded = judge::admit(&*target.inbox, self.to, self.from, own)?;
+        target.dial_back(self.from);
+        let told = target.inbox.introduction(self.from);
+        judge::record(&*self.inbox, self.from, self.to, remembered, told)?;
+        if recorded {
+            judge::note_welcome(&*self.inbox, self.to)?;
+            judge::confirm(&*target.inbox, self.from, own.newest)?;
+        }
+        Ok(recorded)
     }
 
     /// Carries until the route leads elsewhere or the network ends. Returns whether to go on.

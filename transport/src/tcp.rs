@@ -25,7 +25,7 @@ use tokio::time::sleep;
 /// The transport over TCP. Dropping it shuts it down.
 ///
 /// ```
-/// use logboat_raft::{ClusterId, NodeBoot, NodeId};
+/// use logboat_raft::{ClusterId, Introduction, NodeId, Remembered};
 /// use logboat_transport::{Inbox, TcpTransport, Transport, TransportConfig};
 /// # use logboat_transport::Parcel;
 /// # use std::sync::Arc;
@@ -34,13 +34,18 @@ use tokio::time::sleep;
 /// #
 /// # impl Inbox for Deaf {
 /// #     fn receive(&self, _: NodeId, _: Vec<Parcel>) {}
-/// #     fn remembered(&self, _: NodeId) -> Option<NodeBoot> {
+/// #     fn introduction(&self, _: NodeId) -> Introduction {
+/// #         Introduction::default()
+/// #     }
+/// #     fn remembered(&self, _: NodeId) -> Option<Remembered> {
 /// #         None
 /// #     }
-/// #     fn remember(&self, _: NodeId, _: NodeBoot) -> std::io::Result<()> {
+/// #     fn remember(&self, _: NodeId, _: Remembered) -> std::io::Result<()> {
 /// #         Ok(())
 /// #     }
-/// #     fn recorded_by(&self, _: NodeId) {}
+/// #     fn let_in_by(&self, _: NodeId) -> std::io::Result<()> {
+/// #         Ok(())
+/// #     }
 /// #     fn connected(&self, _: NodeId) {}
 /// #     fn disconnected(&self, _: NodeId) {}
 /// # }
@@ -48,8 +53,7 @@ use tokio::time::sleep;
 ///
 /// let listen = "127.0.0.1:0".parse()?;
 /// let peers = [(NodeId(2), "127.0.0.1:1".to_owned())].into();
-/// let boot = NodeBoot::default();
-/// let config = TransportConfig::new(NodeId(1), ClusterId(7), boot, listen, peers);
+/// let config = TransportConfig::new(NodeId(1), ClusterId(7), listen, peers);
 /// let transport = TcpTransport::start(config, inbox)?;
 /// assert_ne!(transport.local_addr().port(), 0);
 /// assert!(!transport.peers()[0].connected);

@@ -16,7 +16,9 @@ use crate::turn::jobs::{SnapshotJob, SnapshotQueue};
 use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
 use bytes::Bytes;
-use logboat_raft::{Entry, GroupId, Message, NodeBoot, NodeId, Payload, SupportMessage};
+use logboat_raft::{
+    Entry, GroupId, Introduction, Message, NodeId, Payload, Remembered, SupportMessage,
+};
 use logboat_storage::KnownPeers;
 use logboat_transport::{Inbox, Outgoing, Parcel, RequestId, SendError, SnapshotChunk, Transport};
 use std::io;
@@ -41,7 +43,9 @@ pub(crate) struct Inbound {
     pub(crate) gate: Arc<AdmissionGate>,
     pub(crate) liveness: Arc<LivenessManager>,
     pub(crate) guard: Guard,
-    pub(crate) known_peers: KnownPeers,
+    pub(crate) known_peers: Arc<KnownPeers>,
+    /// How this node introduces itself to a peer that never let it in.
+    pub(crate) introduction: Introduction,
     pub(crate) founder: Arc<Founder>,
     /// Where refusals leave; set as soon as the transport stands, which holds this inbox in turn.
     pub(crate) transport: OnceLock<Weak<dyn Transport>>,
@@ -92,17 +96,23 @@ impl Inbox for Inbound {
         }
     }
 
-    fn remembered(&self, peer: NodeId) -> Option<NodeBoot> {
-        let boot = self.known_peers.get(peer)?;
-        Some(NodeBoot { log_end: boot.log_end.max(self.liveness.log_end(peer)), ..boot })
+    fn introduction(&self, peer: NodeId) -> Introduction {
+        self.known_peers.introduction(peer, self.introduction)
     }
 
-    fn remember(&self, peer: NodeId, boot: NodeBoot) -> io::Result<()> {
-        self.known_peers.record(peer, boot)
+    fn remembered(&self, peer: NodeId) -> Option<Remembered> {
+        let known = self.known_peers.get(peer)?;
+        Some(Remembered { heard: known.heard.max(self.liveness.log_end(peer)), ..known })
     }
 
-    fn recorded_by(&self, peer: NodeId) {
+    fn remember(&self, peer: NodeId, remembered: Remembered) -> io::Result<()> {
+        self.known_peers.remember(peer, remembered)
+    }
+
+    fn let_in_by(&self, peer: NodeId) -> io::Result<()> {
+        self.known_peers.let_in_by(peer, self.introduction.newest)?;
         self.founder.recorded_by(peer);
+        Ok(())
     }
 
     fn failed(&self, reason: &str) {
@@ -193,9 +203,10 @@ impl Inbound {
         let SupportMessage::Request { boot, .. } = message else {
             return self.liveness.receive(from, message);
         };
-        match self.known_peers.get(from) {
-            Some(known) if boot > known.count => {
-                let reason = format!("start {boot} in the connection of start {}", known.count);
+        let let_in = self.known_peers.get(from).and_then(|known| known.let_in);
+        match let_in {
+            Some(start) if boot > start.count => {
+                let reason = format!("start {boot} in the connection of start {}", start.count);
                 if let Some(transport) = self.transport.get().and_then(Weak::upgrade) {
                     transport.disconnect(from, &reason);
                 }

@@ -8,7 +8,7 @@ use logboat::{
     GroupHandle, GroupId, GroupSpec, Index, Node, NodeConfig, NodeId, RequestError, RoleKind,
     SnapshotWriter, StateMachine, Tuning,
 };
-use logboat_raft::{NodeBoot, Payload, SupportMessage};
+use logboat_raft::{Introduction, Payload, Remembered, SupportMessage};
 use logboat_transport::{Inbox, MemoryNetwork, Parcel};
 use parking_lot::Mutex as SyncMutex;
 use std::collections::BTreeMap;
@@ -156,9 +156,9 @@ impl Cluster {
         (self.configure)(&mut config);
         let network = self.network.clone();
         let watch = Arc::clone(&self.watch);
-        let node = Node::start_on(config, move |_, boot, inbox| {
+        let node = Node::start_on(config, move |_, inbox| {
             let inbox = Arc::new(Watched { node: id, inbox, watch });
-            let transport = network.join(id, boot, inbox);
+            let transport = network.join(id, inbox);
             Ok(Link { transport, metrics: None, close: Box::new(move || network.leave(id)) })
         })?;
         self.nodes.insert(id, node);
@@ -393,16 +393,20 @@ impl Inbox for Watched {
         }
     }
 
-    fn remembered(&self, peer: NodeId) -> Option<NodeBoot> {
+    fn introduction(&self, peer: NodeId) -> Introduction {
+        self.inbox.introduction(peer)
+    }
+
+    fn remembered(&self, peer: NodeId) -> Option<Remembered> {
         self.inbox.remembered(peer)
     }
 
-    fn remember(&self, peer: NodeId, boot: NodeBoot) -> io::Result<()> {
-        self.inbox.remember(peer, boot)
+    fn remember(&self, peer: NodeId, remembered: Remembered) -> io::Result<()> {
+        self.inbox.remember(peer, remembered)
     }
 
-    fn recorded_by(&self, peer: NodeId) {
-        self.inbox.recorded_by(peer);
+    fn let_in_by(&self, peer: NodeId) -> io::Result<()> {
+        self.inbox.let_in_by(peer)
     }
 
     fn connected(&self, peer: NodeId) {

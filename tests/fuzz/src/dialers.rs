@@ -3,11 +3,11 @@
 //! connection ends in any case.
 
 use crate::handshakes::{
-    BOOT, CLUSTER, HELLO_BYTES, NODE, PEER, PEERS_BOOT, VERSION, answer_numbers, handshake_bytes,
-    hello, text,
+    BOOT, CLUSTER, HELLO_BYTES, KNOWN, NODE, PEER, PEERS_BOOT, VERSION, answer_numbers,
+    handshake_bytes, hello, said, text,
 };
 use arbitrary::Unstructured;
-use logboat_raft::{BootCount, BootNonce, ClusterId, Incarnation, LogPosition, NodeBoot, NodeId};
+use logboat_raft::{ClusterId, Introduction, NodeId, Remembered};
 use logboat_transport::{Inbox, Parcel, TcpTransport, TransportConfig, judge};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -19,7 +19,7 @@ use std::time::Duration;
 /// Answers bytes as they are, or an answer that is well-formed and the bytes behind it.
 pub fn dialers(data: &[u8]) {
     let mut input = Unstructured::new(data);
-    let welcome = answer_numbers([CLUSTER, PEER, 0], PEERS_BOOT, BOOT);
+    let welcome = answer_numbers([CLUSTER, PEER, 0], PEERS_BOOT, KNOWN);
     let answer = handshake_bytes(&mut input, welcome).unwrap_or_default();
     let welcome = is_welcome(&answer);
     let dialer = dialer().lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -32,24 +32,18 @@ pub fn dialers(data: &[u8]) {
 /// Whether it is whole, of the node that was wanted, and of a start that can follow the one that is
 /// remembered. What it says of this node does not matter then.
 fn is_welcome(answer: &[u8]) -> bool {
-    let numbers: Vec<u64> = [12, 20, 28, 36, 48, 56, 64, 72, 80]
+    let numbers: Vec<u64> = [12, 20, 28, 36, 48, 56, 64, 72, 80, 88, 96]
         .into_iter()
         .filter_map(|at| answer.get(at..at + 8))
         .map(|number| u64::from_le_bytes(number.try_into().expect("eight bytes")))
         .collect();
-    let [cluster, node, code, incarnation, count, nonce, log_end, ..] = numbers[..] else {
+    let [cluster, node, code, a, b, c, d, e, f, _, _] = numbers[..] else {
         return false;
     };
-    let claimed = NodeBoot {
-        incarnation: Incarnation(incarnation),
-        count: BootCount(count),
-        nonce: BootNonce(nonce),
-        log_end: LogPosition::unpack(log_end),
-    };
-    numbers.len() == 9
-        && answer.starts_with(&text(VERSION, &numbers))
+    let claimed = said([a, b, c, d, e, f]);
+    answer.starts_with(&text(VERSION, &numbers))
         && (cluster, node, code) == (CLUSTER, PEER, 0)
-        && judge(Some(PEERS_BOOT), claimed).is_ok()
+        && judge(Some(KNOWN), claimed).is_ok()
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -73,7 +67,6 @@ impl Dialer {
         let mut config = TransportConfig::new(
             NodeId(NODE),
             ClusterId(CLUSTER),
-            BOOT,
             any,
             BTreeMap::from([(NodeId(PEER), address.to_string())]),
         );
@@ -120,15 +113,21 @@ impl Inbox for Witness {
         unreachable!("node {from} has not dialed");
     }
 
-    fn remembered(&self, _: NodeId) -> Option<NodeBoot> {
-        Some(PEERS_BOOT)
+    fn introduction(&self, _: NodeId) -> Introduction {
+        BOOT
     }
 
-    fn remember(&self, _: NodeId, _: NodeBoot) -> io::Result<()> {
+    fn remembered(&self, _: NodeId) -> Option<Remembered> {
+        Some(KNOWN)
+    }
+
+    fn remember(&self, _: NodeId, _: Remembered) -> io::Result<()> {
         Ok(())
     }
 
-    fn recorded_by(&self, _: NodeId) {}
+    fn let_in_by(&self, _: NodeId) -> io::Result<()> {
+        Ok(())
+    }
 
     fn connected(&self, peer: NodeId) {
         assert_eq!(peer, NodeId(PEER));

@@ -2,7 +2,10 @@
 //! the answer that its hello deserves, or none. The connection ends in any case.
 
 use arbitrary::{Result, Unstructured};
-use logboat_raft::{BootCount, BootNonce, ClusterId, Incarnation, LogPosition, NodeBoot, NodeId};
+use logboat_raft::{
+    BootCount, BootNonce, ClusterId, Incarnation, Introduction, LogPosition, NodeId, Remembered,
+    Start,
+};
 use logboat_transport::{BootRefusal, Inbox, Parcel, TcpTransport, TransportConfig, judge};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,47 +18,78 @@ pub(crate) const NODE: u64 = 1;
 pub(crate) const PEER: u64 = 2;
 
 /// What the node says of itself.
-pub(crate) const BOOT: NodeBoot = boot(11);
+pub(crate) const BOOT: Introduction = introduction(11);
 /// What the peer says of itself.
-pub(crate) const PEERS_BOOT: NodeBoot = boot(12);
+pub(crate) const PEERS_BOOT: Introduction = introduction(12);
+/// What the node remembers of the peer: its start was welcomed.
+pub(crate) const KNOWN: Remembered = Remembered {
+    incarnation: PEERS_BOOT.incarnation,
+    let_in: PEERS_BOOT.let_in,
+    welcomed: Some(PEERS_BOOT.newest),
+    heard: PEERS_BOOT.log_end,
+};
 
 /// The protocol's version.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 /// Bytes of what an introduction and an answer begin with: magic, version, four numbers, checksum.
 const BASE_BYTES: usize = 48;
-/// Bytes of an introduction: three numbers and a checksum more.
-pub(crate) const HELLO_BYTES: usize = 76;
+/// Bytes of a hello: five numbers and a checksum more.
+pub(crate) const HELLO_BYTES: usize = 92;
 
-const fn boot(number: u64) -> NodeBoot {
-    NodeBoot {
+const fn introduction(number: u64) -> Introduction {
+    Introduction {
         incarnation: Incarnation(number),
-        count: BootCount(number + 10),
-        nonce: BootNonce(number + 20),
+        newest: start(number + 10, number + 20),
+        let_in: Some(start(number + 9, number + 30)),
         log_end: LogPosition { segment: 1, offset: 4096 },
     }
 }
 
+const fn start(count: u64, nonce: u64) -> Start {
+    Start { count: BootCount(count), nonce: BootNonce(nonce) }
+}
+
+/// The introduction that the numbers of a hello or an answer say, from the incarnation on.
+pub(crate) fn said(numbers: [u64; 6]) -> Introduction {
+    let [incarnation, count, nonce, let_in_count, let_in_nonce, log_end] = numbers;
+    Introduction {
+        incarnation: Incarnation(incarnation),
+        newest: start(count, nonce),
+        let_in: (let_in_count > 0).then(|| start(let_in_count, let_in_nonce)),
+        log_end: LogPosition::unpack(log_end),
+    }
+}
+
 /// An introduction of this node or its peer.
-pub(crate) fn hello(names: [u64; 3], boot: NodeBoot) -> Vec<u8> {
-    text(VERSION, &numbers(names, boot))
+pub(crate) fn hello(names: [u64; 3], own: Introduction) -> Vec<u8> {
+    text(VERSION, &numbers(names, own))
 }
 
 /// The numbers of an introduction, or of an answer that says nothing of what is remembered.
-pub(crate) fn numbers([first, second, third]: [u64; 3], boot: NodeBoot) -> [u64; 7] {
-    let NodeBoot { incarnation, count, nonce, log_end } = boot;
-    [first, second, third, incarnation.0, count.0, nonce.0, log_end.pack()]
+pub(crate) fn numbers([first, second, third]: [u64; 3], own: Introduction) -> [u64; 9] {
+    let Introduction { incarnation, newest, let_in, log_end } = own;
+    let let_in = let_in.unwrap_or_default();
+    let [newest, let_in] = [newest, let_in].map(|start| [start.count.0, start.nonce.0]);
+    let [count, nonce, let_in_count, let_in_nonce] = [newest[0], newest[1], let_in[0], let_in[1]];
+    let log_end = log_end.pack();
+    [first, second, third, incarnation.0, count, nonce, let_in_count, let_in_nonce, log_end]
 }
 
 /// An answer with what is remembered of the other side.
-pub(crate) fn answer_text(names: [u64; 3], boot: NodeBoot, remembered: NodeBoot) -> Vec<u8> {
-    text(VERSION, &answer_numbers(names, boot, remembered))
+fn answer_text(names: [u64; 3], own: Introduction, remembered: Remembered) -> Vec<u8> {
+    text(VERSION, &answer_numbers(names, own, remembered))
 }
 
 /// The numbers of an answer.
-pub(crate) fn answer_numbers(names: [u64; 3], boot: NodeBoot, remembered: NodeBoot) -> [u64; 9] {
-    let [a, b, c, d, e, f, g] = numbers(names, boot);
-    [a, b, c, d, e, f, g, remembered.count.0, remembered.log_end.pack()]
+pub(crate) fn answer_numbers(
+    names: [u64; 3],
+    own: Introduction,
+    remembered: Remembered,
+) -> [u64; 11] {
+    let [a, b, c, d, e, f, g, h, i] = numbers(names, own);
+    let newest = remembered.newest().unwrap_or_default();
+    [a, b, c, d, e, f, g, h, i, newest.count.0, remembered.heard.pack()]
 }
 
 /// Sends bytes as they are, or a well-formed hello and the bytes behind it.
@@ -128,34 +162,29 @@ fn expected(sent: &[u8]) -> Vec<u8> {
         return Vec::new();
     }
     let [cluster, from, to, incarnation] = base;
-    let [count, nonce, log_end] = [48, 56, 64].map(number);
-    if text(VERSION, &[cluster, from, to, incarnation, count, nonce, log_end])
-        != sent[..HELLO_BYTES]
-    {
+    let [count, nonce, let_in_count, let_in_nonce, log_end] = [48, 56, 64, 72, 80].map(number);
+    let told = [incarnation, count, nonce, let_in_count, let_in_nonce, log_end];
+    if text(VERSION, &[&[cluster, from, to][..], &told].concat()) != sent[..HELLO_BYTES] {
         return Vec::new();
     }
-    let nothing = NodeBoot::default();
-    let claimed = NodeBoot {
-        incarnation: Incarnation(incarnation),
-        count: BootCount(count),
-        nonce: BootNonce(nonce),
-        log_end: LogPosition::unpack(log_end),
-    };
-    let refusal = |code, remembered| answer_text([CLUSTER, NODE, code], nothing, remembered);
+    let (nobody, nothing) = (Introduction::default(), Remembered::default());
+    let refusal = |code, remembered| answer_text([CLUSTER, NODE, code], nobody, remembered);
     if cluster != CLUSTER {
-        answer_text([0, 0, 2], nothing, nothing)
+        answer_text([0, 0, 2], nobody, nothing)
     } else if from != PEER {
-        answer_text([0, 0, 4], nothing, nothing)
+        answer_text([0, 0, 4], nobody, nothing)
     } else if to != NODE {
         refusal(3, nothing)
     } else {
-        match judge(Some(PEERS_BOOT), claimed) {
-            Ok(_) => answer_text([CLUSTER, NODE, 0], BOOT, PEERS_BOOT),
+        match judge(Some(KNOWN), said(told)) {
+            Ok(_) => answer_text([CLUSTER, NODE, 0], BOOT, KNOWN),
             Err(BootRefusal::Incarnation) => refusal(5, nothing),
-            Err(BootRefusal::OldBoot) => refusal(7, PEERS_BOOT),
-            Err(BootRefusal::OtherBoot) => refusal(8, PEERS_BOOT),
-            Err(BootRefusal::FarBoot) => refusal(9, PEERS_BOOT),
-            Err(BootRefusal::ShortLog) => refusal(10, PEERS_BOOT),
+            Err(BootRefusal::OldBoot) => refusal(7, KNOWN),
+            Err(BootRefusal::OtherBoot) => refusal(8, KNOWN),
+            Err(BootRefusal::FarBoot) => refusal(9, KNOWN),
+            Err(BootRefusal::ShortLog) => refusal(10, KNOWN),
+            Err(BootRefusal::ForgottenWelcome) => refusal(11, KNOWN),
+            Err(BootRefusal::UnknownWelcome) => refusal(12, KNOWN),
         }
     }
 }
@@ -183,7 +212,6 @@ fn listener() -> SocketAddr {
         let mut config = TransportConfig::new(
             NodeId(NODE),
             ClusterId(CLUSTER),
-            BOOT,
             SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             // Nobody listens there: this node only answers.
             BTreeMap::from([(NodeId(PEER), "127.0.0.1:1".to_owned())]),
@@ -203,15 +231,21 @@ impl Inbox for Deaf {
         assert_eq!(from, NodeId(PEER));
     }
 
-    fn remembered(&self, _: NodeId) -> Option<NodeBoot> {
-        Some(PEERS_BOOT)
+    fn introduction(&self, _: NodeId) -> Introduction {
+        BOOT
     }
 
-    fn remember(&self, _: NodeId, _: NodeBoot) -> io::Result<()> {
+    fn remembered(&self, _: NodeId) -> Option<Remembered> {
+        Some(KNOWN)
+    }
+
+    fn remember(&self, _: NodeId, _: Remembered) -> io::Result<()> {
         Ok(())
     }
 
-    fn recorded_by(&self, _: NodeId) {}
+    fn let_in_by(&self, _: NodeId) -> io::Result<()> {
+        Ok(())
+    }
 
     fn connected(&self, _: NodeId) {}
 

@@ -73,8 +73,8 @@ fn note_failure(
         return;
     }
     let Peer { node, address, .. } = peer;
-    match error {
-        DialError::Mismatch(_) => tracing::error!(
+    match error.mismatch() {
+        Some(mismatch) if mismatch.culprit() == shared.config.node => tracing::error!(
             peer = %node, address,
             "{error}. What this node promised since is not here: put its newest data directory \
              back, or keep the node off"

@@ -8,14 +8,17 @@
 //!
 //! ```text
 //! hello:  magic [8] | version u32 | cluster | from | to   | incarnation | CRC-32 u32
-//!         | boot count | boot nonce | log end | CRC-32 u32 of all before
+//!         | start: count, nonce | let in: count, nonce | log end | CRC-32 u32 of all before
 //! answer: magic [8] | version u32 | cluster | node | code | incarnation | CRC-32 u32
-//!         | boot count | boot nonce | log end
-//!         | remembered boot count | remembered log end | CRC-32 u32 of all before
+//!         | start: count, nonce | let in: count, nonce | log end
+//!         | remembered count | remembered log end | CRC-32 u32 of all before
 //! ```
 //!
-//! Incarnation and boot are those of the node that says them. An answer to another version ends
-//! after the first line.
+//! Incarnation and start are those of the node that says them, and so is the start that the other
+//! side let in last; zeros where there is none. An answer to another version ends after the first
+//! line.
+//!
+//! The dialer's first frame says that it has noted its welcome: see the module `judge`.
 //!
 //! # Who is recorded
 //! A node records the incarnation of a peer only over a connection that it has dialled itself, to
@@ -33,7 +36,10 @@ use crate::api::Inbox;
 use crate::config::TransportConfig;
 use crate::judge::{self, BootRefusal, Mismatch, Progress, Rejection};
 use bytes::{Buf, BufMut};
-use logboat_raft::{BootCount, BootNonce, ClusterId, Incarnation, LogPosition, NodeBoot, NodeId};
+use logboat_raft::{
+    BootCount, BootNonce, ClusterId, Incarnation, Introduction, LogPosition, NodeId, Remembered,
+    Start,
+};
 use std::{fmt, io};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -42,16 +48,16 @@ const MAGIC: [u8; 8] = *b"LOGBOAT\n";
 
 /// The version of the protocol: of the handshake and of the frames. Nodes talk to their own version
 /// only.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// The length of the part that is the same in every version.
 const BASE_BYTES: usize = 48;
 
-/// How many numbers follow the base in a hello.
-const HELLO_NUMBERS: usize = 3;
+/// How many numbers follow the base in a hello, all of the introduction.
+const HELLO_NUMBERS: usize = 5;
 
 /// How many numbers follow the base in an answer.
-const ANSWER_NUMBERS: usize = 5;
+const ANSWER_NUMBERS: usize = HELLO_NUMBERS + 2;
 
 /// Why a listener turned a dialer away. The discriminant stands on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -78,6 +84,10 @@ pub(crate) enum Refusal {
     FarBoot = 9,
     #[error("the node's log has lost its end")]
     ShortLog = 10,
+    #[error("the node does not know that it was let in")]
+    ForgottenWelcome = 11,
+    #[error("the listener does not know that it let the node in")]
+    UnknownWelcome = 12,
 }
 
 /// Why a dialer has no connection.
@@ -127,7 +137,7 @@ pub(crate) enum HandshakeError {
 }
 
 impl Refusal {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::Version,
         Self::Cluster,
         Self::Node,
@@ -138,6 +148,8 @@ impl Refusal {
         Self::OtherBoot,
         Self::FarBoot,
         Self::ShortLog,
+        Self::ForgottenWelcome,
+        Self::UnknownWelcome,
     ];
 
     /// The label under which it is counted.
@@ -153,6 +165,8 @@ impl Refusal {
             Self::OtherBoot => "other_boot",
             Self::FarBoot => "far_boot",
             Self::ShortLog => "short_log",
+            Self::ForgottenWelcome => "forgotten_welcome",
+            Self::UnknownWelcome => "unknown_welcome",
         }
     }
 
@@ -164,6 +178,8 @@ impl Refusal {
             Self::OtherBoot => Some(BootRefusal::OtherBoot),
             Self::FarBoot => Some(BootRefusal::FarBoot),
             Self::ShortLog => Some(BootRefusal::ShortLog),
+            Self::ForgottenWelcome => Some(BootRefusal::ForgottenWelcome),
+            Self::UnknownWelcome => Some(BootRefusal::UnknownWelcome),
             Self::Version
             | Self::Cluster
             | Self::Node
@@ -181,21 +197,18 @@ impl From<BootRefusal> for Refusal {
             BootRefusal::OtherBoot => Self::OtherBoot,
             BootRefusal::FarBoot => Self::FarBoot,
             BootRefusal::ShortLog => Self::ShortLog,
+            BootRefusal::ForgottenWelcome => Self::ForgottenWelcome,
+            BootRefusal::UnknownWelcome => Self::UnknownWelcome,
         }
     }
 }
 
 impl Rejection {
-    const fn cause(&self) -> &'static str {
+    fn cause(&self) -> &'static str {
         match self {
-            Self::Mismatch(mismatch) => match mismatch.refusal {
-                BootRefusal::Incarnation => "incarnation",
-                BootRefusal::OldBoot => "old_boot",
-                BootRefusal::OtherBoot => "other_boot",
-                BootRefusal::FarBoot => "far_boot",
-                BootRefusal::ShortLog => "short_log",
-            },
+            Self::Mismatch(mismatch) => Refusal::from(mismatch.refusal).cause(),
             Self::Unrecordable { .. } => "unrecordable",
+            Self::Superseded(_) => "superseded",
         }
     }
 }
@@ -223,6 +236,16 @@ impl DialError {
         }
     }
 
+    /// How the two sides remember each other otherwise, if that is the reason.
+    pub(crate) const fn mismatch(&self) -> Option<&Mismatch> {
+        match self {
+            Self::Mismatch(mismatch) | Self::Rejected(Rejection::Mismatch(mismatch)) => {
+                Some(mismatch)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether all that is missing is that the listener has dialled back.
     pub(crate) const fn is_passing(&self) -> bool {
         matches!(self, Self::Refused { refusal: Refusal::NotRecordedYet, .. })
@@ -230,8 +253,16 @@ impl DialError {
 }
 
 impl AdmitError {
+    /// How the two sides remember each other otherwise, if that is the reason.
+    pub(crate) const fn mismatch(&self) -> Option<&Mismatch> {
+        match self {
+            Self::Rejected { rejection: Rejection::Mismatch(mismatch), .. } => Some(mismatch),
+            _ => None,
+        }
+    }
+
     /// The label under which it is counted.
-    pub(crate) const fn cause(&self) -> &'static str {
+    pub(crate) fn cause(&self) -> &'static str {
         match self {
             Self::Refused { refusal, .. } => refusal.cause(),
             Self::Rejected { rejection, .. } => rejection.cause(),
@@ -256,6 +287,14 @@ impl AdmitError {
     }
 }
 
+/// A dial, and what was known when its hello was written. The answer is compared with that: while
+/// it is under way, the peer may dial as well and come further.
+struct Dial {
+    to: NodeId,
+    remembered: Option<Remembered>,
+    own: Introduction,
+}
+
 /// The hello of a dialer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hello {
@@ -263,12 +302,12 @@ pub(crate) struct Hello {
     pub(crate) cluster: ClusterId,
     pub(crate) from: NodeId,
     pub(crate) to: NodeId,
-    pub(crate) boot: NodeBoot,
+    pub(crate) introduction: Introduction,
 }
 
 impl fmt::Display for Hello {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { version, cluster, from, to, boot: _ } = self;
+        let Self { version, cluster, from, to, introduction: _ } = self;
         write!(f, "node {from} of cluster {cluster}, protocol {version}, which looks for node {to}")
     }
 }
@@ -281,7 +320,7 @@ pub(crate) struct Answer {
     node: NodeId,
     /// Zero when the dialer is welcome, or the number of the refusal.
     code: u64,
-    boot: NodeBoot,
+    introduction: Introduction,
     /// What the listener remembers of the dialer.
     remembered: Progress,
 }
@@ -296,23 +335,26 @@ impl fmt::Display for Answer {
     }
 }
 
-/// The dialer's part: introduces this node to `to`, and records who answers.
+/// The dialer's part: introduces this node to `to`, records who answers, and notes that it is
+/// welcome.
 ///
 /// # Errors
-/// When the listener refuses, is not the node that was wanted, or not the one that is remembered.
+/// When the listener refuses, is not the node that was wanted, or not the one that is remembered,
+/// and when that can't be noted.
 pub(crate) async fn introduce(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     config: &TransportConfig,
     inbox: &dyn Inbox,
     to: NodeId,
 ) -> Result<(), DialError> {
-    let NodeBoot { incarnation, count, nonce, log_end } = config.boot;
-    let base = [config.cluster.0, config.node.0, to.0, incarnation.0];
-    write(stream, base, &[count.0, nonce.0, log_end.pack()]).await?;
-    Answer::read(stream).await?.check(config, inbox, to)
+    let dial = Dial { to, remembered: inbox.remembered(to), own: inbox.introduction(to) };
+    let base = [config.cluster.0, config.node.0, to.0, dial.own.incarnation.0];
+    write(stream, base, &numbers(dial.own)).await?;
+    Answer::read(stream).await?.check(config, inbox, &dial)
 }
 
-/// The listener's part: reads the hello and answers it. Returns the peer that is now connected.
+/// The listener's part: reads the hello and answers it. Returns the peer that is now connected, and
+/// its start, which is to be [confirmed](judge::confirm) when the peer goes on.
 ///
 /// # Errors
 /// When the dialer is refused, and has been told so, or when its hello makes no sense.
@@ -320,12 +362,15 @@ pub(crate) async fn admit(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     config: &TransportConfig,
     inbox: &dyn Inbox,
-) -> Result<NodeId, AdmitError> {
+) -> Result<(NodeId, Start), AdmitError> {
     let hello = Hello::read(stream).await?;
     let checked = hello.check(config, inbox);
     let written = hello.answer(checked.as_ref().err(), config, inbox).write(stream).await;
     match checked {
-        Ok(()) => written.map(|()| hello.from).map_err(AdmitError::from),
+        Ok(()) => {
+            written?;
+            Ok((hello.from, hello.introduction.newest))
+        }
         Err(error) => {
             // Should this fail, the dialer did not wait for its answer.
             let _ = stream.shutdown().await;
@@ -339,14 +384,13 @@ impl Hello {
         let base = Base::read(stream).await?;
         let [cluster, from, to, incarnation] = base.numbers;
         let version = base.version;
-        let mut boot = NodeBoot { incarnation: Incarnation(incarnation), ..NodeBoot::default() };
-        if version == VERSION {
-            let [count, nonce, log_end] = base.rest::<HELLO_NUMBERS>(stream).await?;
-            boot.count = BootCount(count);
-            boot.nonce = BootNonce(nonce);
-            boot.log_end = LogPosition::unpack(log_end);
-        }
-        Ok(Self { version, cluster: ClusterId(cluster), from: NodeId(from), to: NodeId(to), boot })
+        let rest = match version {
+            VERSION => base.rest::<HELLO_NUMBERS>(stream).await?,
+            _ => [0; HELLO_NUMBERS],
+        };
+        let introduction = introduction(incarnation, rest);
+        let (cluster, from, to) = (ClusterId(cluster), NodeId(from), NodeId(to));
+        Ok(Self { version, cluster, from, to, introduction })
     }
 
     fn check(&self, config: &TransportConfig, inbox: &dyn Inbox) -> Result<(), AdmitError> {
@@ -360,7 +404,7 @@ impl Hello {
         } else if self.to != config.node {
             return refused(Refusal::Node);
         }
-        match judge::admit(inbox, config.node, self.from, self.boot) {
+        match judge::admit(inbox, config.node, self.from, self.introduction) {
             Ok(true) => Ok(()),
             Ok(false) => refused(Refusal::NotRecordedYet),
             Err(rejection) => Err(AdmitError::Rejected { hello: Box::new(*self), rejection }),
@@ -379,19 +423,20 @@ impl Hello {
             cluster: ClusterId(0),
             node: NodeId(0),
             code: refusal as u64,
-            boot: NodeBoot::default(),
+            introduction: Introduction::default(),
             remembered: Progress::default(),
         };
         let known =
             |refusal| Answer { cluster: config.cluster, node: config.node, ..stranger(refusal) };
+        let own = || inbox.introduction(self.from);
         match error {
             None => {
                 let remembered = inbox.remembered(self.from).unwrap_or_default().into();
                 let welcome = known(Refusal::Node);
-                Answer { code: 0, boot: config.boot, remembered, ..welcome }
+                Answer { code: 0, introduction: own(), remembered, ..welcome }
             }
             Some(AdmitError::Refused { refusal, .. }) => match refusal {
-                Refusal::NotRecordedYet => Answer { boot: config.boot, ..known(*refusal) },
+                Refusal::NotRecordedYet => Answer { introduction: own(), ..known(*refusal) },
                 Refusal::Node => known(*refusal),
                 _ => stranger(*refusal),
             },
@@ -403,7 +448,7 @@ impl Hello {
                 Answer { remembered: mismatch.remembered, ..answer }
             }
             // It is let in when it can be recorded.
-            Some(_) => Answer { boot: config.boot, ..known(Refusal::NotRecordedYet) },
+            Some(_) => Answer { introduction: own(), ..known(Refusal::NotRecordedYet) },
         }
     }
 }
@@ -412,44 +457,44 @@ impl Answer {
     async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Self, HandshakeError> {
         let base = Base::read(stream).await?;
         let [cluster, node, code, incarnation] = base.numbers;
-        let mut answer = Self {
+        let rest = if base.version == VERSION && code != Refusal::Version as u64 {
+            base.rest::<ANSWER_NUMBERS>(stream).await?
+        } else {
+            [0; ANSWER_NUMBERS]
+        };
+        let [count, nonce, let_in_count, let_in_nonce, log_end, known_count, known_end] = rest;
+        let told = [count, nonce, let_in_count, let_in_nonce, log_end];
+        Ok(Self {
             version: base.version,
             cluster: ClusterId(cluster),
             node: NodeId(node),
             code,
-            boot: NodeBoot { incarnation: Incarnation(incarnation), ..NodeBoot::default() },
-            remembered: Progress::default(),
-        };
-        if base.version == VERSION && code != Refusal::Version as u64 {
-            let [count, nonce, log_end, remembered_count, remembered_end] =
-                base.rest::<ANSWER_NUMBERS>(stream).await?;
-            answer.boot.count = BootCount(count);
-            answer.boot.nonce = BootNonce(nonce);
-            answer.boot.log_end = LogPosition::unpack(log_end);
-            answer.remembered.count = BootCount(remembered_count);
-            answer.remembered.log_end = LogPosition::unpack(remembered_end);
-        }
-        Ok(answer)
+            introduction: introduction(incarnation, told),
+            remembered: Progress {
+                count: BootCount(known_count),
+                log_end: LogPosition::unpack(known_end),
+            },
+        })
     }
 
     async fn write(&self, stream: &mut (impl AsyncWrite + Unpin)) -> Result<(), HandshakeError> {
-        let Self { cluster, node, code, boot, remembered, .. } = *self;
-        let base = [cluster.0, node.0, code, boot.incarnation.0];
+        let Self { cluster, node, code, introduction, remembered, .. } = *self;
+        let base = [cluster.0, node.0, code, introduction.incarnation.0];
         if code == Refusal::Version as u64 {
             return write(stream, base, &[]).await;
         }
         let Progress { count, log_end } = remembered;
-        let boot = [boot.count.0, boot.nonce.0, boot.log_end.pack()];
-        let [boot_count, nonce, end] = boot;
-        write(stream, base, &[boot_count, nonce, end, count.0, log_end.pack()]).await
+        let rest = [&numbers(introduction)[..], &[count.0, log_end.pack()]].concat();
+        write(stream, base, &rest).await
     }
 
     fn check(
         self,
         config: &TransportConfig,
         inbox: &dyn Inbox,
-        wanted: NodeId,
+        dial: &Dial,
     ) -> Result<(), DialError> {
+        let Dial { to: wanted, remembered, own } = *dial;
         let refused = |refusal| Err(DialError::Refused { answer: Box::new(self), refusal });
         let code = Refusal::ALL.into_iter().find(|refusal| *refusal as u64 == self.code);
         match code {
@@ -462,7 +507,7 @@ impl Answer {
                     witness: self.node,
                     subject: config.node,
                     remembered: self.remembered,
-                    claimed: config.boot.into(),
+                    claimed: own,
                 }));
             }
         }
@@ -473,14 +518,30 @@ impl Answer {
         } else if self.node != wanted {
             return refused(Refusal::Node);
         }
-        judge::record(inbox, config.node, wanted, self.boot)?;
+        judge::record(inbox, config.node, wanted, remembered, self.introduction)?;
         match code {
             Some(refusal) => refused(refusal),
-            None => {
-                inbox.recorded_by(wanted);
-                Ok(())
-            }
+            None => Ok(judge::note_welcome(inbox, wanted)?),
         }
+    }
+}
+
+/// What follows the incarnation in an introduction.
+fn numbers(introduction: Introduction) -> [u64; HELLO_NUMBERS] {
+    let Introduction { newest, let_in, log_end, .. } = introduction;
+    let let_in = let_in.unwrap_or_default();
+    [newest.count.0, newest.nonce.0, let_in.count.0, let_in.nonce.0, log_end.pack()]
+}
+
+/// The introduction that these [`numbers`] say.
+fn introduction(incarnation: u64, numbers: [u64; HELLO_NUMBERS]) -> Introduction {
+    let [count, nonce, let_in_count, let_in_nonce, log_end] = numbers;
+    let start = |count, nonce| Start { count: BootCount(count), nonce: BootNonce(nonce) };
+    Introduction {
+        incarnation: Incarnation(incarnation),
+        newest: start(count, nonce),
+        let_in: (let_in_count > 0).then(|| start(let_in_count, let_in_nonce)),
+        log_end: LogPosition::unpack(log_end),
     }
 }
 

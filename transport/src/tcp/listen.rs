@@ -2,11 +2,13 @@
 
 use crate::config::TransportConfig;
 use crate::error::DecodeError;
+use crate::judge::{self, Rejection};
 use crate::net_thread::Stop;
 use crate::tcp::handshake::{self, HandshakeError};
 use crate::tcp::shared::{Peer, Shared};
 use crate::wire::{HEADER_BYTES, Parcel, Portions, frame_bytes};
 use bytes::{Bytes, BytesMut};
+use logboat_raft::Start;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -92,8 +94,8 @@ async fn admit(
     );
     let admitted = admitted.await.unwrap_or(Err(HandshakeError::TimedOut.into()));
     drop(slot);
-    let node = match admitted {
-        Ok(node) => node,
+    let (node, start) = match admitted {
+        Ok(admitted) => admitted,
         Err(error) => {
             let unrecorded = error.unrecorded().and_then(|node| shared.peers.get(&node));
             return match unrecorded {
@@ -113,7 +115,7 @@ async fn admit(
         old.abort();
         shared.inbox.incoming_closed(node);
     }
-    let reader = tokio::spawn(read(Arc::clone(&shared), Arc::clone(peer), stream));
+    let reader = tokio::spawn(read(Arc::clone(&shared), Arc::clone(peer), start, stream));
     *incoming = Some(reader.abort_handle());
     drop(incoming);
     shared.warned.lock().retain(|(from, _)| *from != Some(node));
@@ -121,18 +123,25 @@ async fn admit(
 }
 
 /// Reads until the connection ends and logs why it did.
-async fn read(shared: Arc<Shared>, peer: Arc<Peer>, stream: TcpStream) {
-    let ended = read_frames(&shared, &peer, stream).await;
+async fn read(shared: Arc<Shared>, peer: Arc<Peer>, start: Start, stream: TcpStream) {
+    let ended = read_frames(&shared, &peer, start, stream).await;
     shared.inbox.incoming_closed(peer.node);
     let Err(error) = ended else {
         tracing::info!(peer = %peer.node, "the peer closed its connection");
         return;
     };
-    if let ReadError::Frame(_) = error {
-        peer.outbox.metrics().bad_frames.inc();
-        tracing::warn!(peer = %peer.node, "closed the peer's connection: {error}");
-    } else {
-        tracing::info!(peer = %peer.node, "lost the peer's connection: {error}");
+    match error {
+        ReadError::Frame(_) => {
+            peer.outbox.metrics().bad_frames.inc();
+            tracing::warn!(peer = %peer.node, "closed the peer's connection: {error}");
+        }
+        ReadError::Unconfirmed(_) => {
+            peer.outbox.note_error(error.to_string());
+            tracing::warn!(peer = %peer.node, "closed the peer's connection: {error}");
+        }
+        ReadError::Idle | ReadError::Io(_) => {
+            tracing::info!(peer = %peer.node, "lost the peer's connection: {error}");
+        }
     }
 }
 
@@ -144,10 +153,18 @@ enum ReadError {
     #[error("silent for too long")]
     Idle,
     #[error(transparent)]
+    Unconfirmed(#[from] Rejection),
+    #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-async fn read_frames(shared: &Shared, peer: &Peer, mut stream: TcpStream) -> Result<(), ReadError> {
+async fn read_frames(
+    shared: &Shared,
+    peer: &Peer,
+    start: Start,
+    mut stream: TcpStream,
+) -> Result<(), ReadError> {
+    let mut unconfirmed = Some(start);
     let metrics = peer.outbox.metrics();
     let mut buffer = BytesMut::new();
     let mut portions = Portions::new(|parcels: Vec<Parcel>| {
@@ -168,6 +185,9 @@ async fn read_frames(shared: &Shared, peer: &Peer, mut stream: TcpStream) -> Res
         }
         metrics.bytes_received.inc_by(count as u64);
         while let Some(frame) = split_frame(&mut buffer, shared.config.max_frame_bytes)? {
+            if let Some(start) = unconfirmed.take() {
+                judge::confirm(&*shared.inbox, peer.node, start)?;
+            }
             portions.decode(frame)?;
             metrics.frames_received.inc();
         }

@@ -88,8 +88,16 @@ impl Shared {
             peer.outbox.note_error(error.to_string());
         }
         let mut warned = self.warned.lock();
-        if warned.insert((known.map(|peer| peer.node), error.cause())) {
-            tracing::warn!(%address, "turned a connection away: {error}");
+        if !warned.insert((known.map(|peer| peer.node), error.cause())) {
+            return;
+        }
+        match error.mismatch() {
+            Some(mismatch) if mismatch.culprit() == self.config.node => tracing::error!(
+                %address,
+                "turned a connection away: {error}. What this node knew since is not here: put \
+                 its newest data directory back, or keep the node off"
+            ),
+            _ => tracing::warn!(%address, "turned a connection away: {error}"),
         }
     }
 }

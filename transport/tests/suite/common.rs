@@ -2,14 +2,17 @@
 
 use bytes::Bytes;
 use logboat_raft::{
-    BootCount, BootNonce, Conflict, Entry, EntryKind, Epoch, GroupId, Incarnation, Index, LogId,
-    LogPosition, Message, NodeBoot, NodeId, Payload, ReadToken, Term, VotersDigest,
+    BootCount, BootNonce, Conflict, Entry, EntryKind, Epoch, GroupId, Incarnation, Index,
+    Introduction, LogId, LogPosition, Message, NodeId, Payload, ReadToken, Remembered, Start, Term,
+    VotersDigest,
 };
 use logboat_transport::{Inbox, Outgoing, Parcel, SnapshotSource};
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -23,7 +26,7 @@ pub(crate) const VOTERS: VotersDigest = VotersDigest(0x0403_0201);
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Event {
     Received(NodeId, Parcel),
-    RecordedBy(NodeId),
+    LetInBy(NodeId),
     Connected(NodeId),
     Disconnected(NodeId),
     Ended(NodeId),
@@ -34,22 +37,35 @@ pub(crate) enum Event {
 pub(crate) struct Recorder {
     events: Mutex<Vec<Event>>,
     changed: Condvar,
-    remembered: Mutex<BTreeMap<NodeId, NodeBoot>>,
+    remembered: Mutex<BTreeMap<NodeId, Remembered>>,
+    /// What the node says of itself, if not [`BOOT`].
+    introduction: Option<Introduction>,
+    /// Whether nothing can be noted.
+    pub(crate) unwritable: AtomicBool,
 }
 
-/// The start of every node of these tests, unless they tell of others.
-pub(crate) const BOOT: NodeBoot = NodeBoot {
+/// How every node of these tests introduces itself, unless they tell of others.
+pub(crate) const BOOT: Introduction = Introduction {
     incarnation: Incarnation(0x77),
-    count: BootCount(3),
-    nonce: BootNonce(0x99),
+    newest: Start { count: BootCount(3), nonce: BootNonce(0x99) },
+    let_in: None,
     log_end: LogPosition { segment: 2, offset: 4096 },
+};
+
+/// What every node of these tests remembers of its peers, unless they tell of others: [`BOOT`] was
+/// let in.
+pub(crate) const KNOWN: Remembered = Remembered {
+    incarnation: BOOT.incarnation,
+    let_in: Some(BOOT.newest),
+    welcomed: None,
+    heard: BOOT.log_end,
 };
 
 impl Recorder {
     /// An inbox that has recorded the nodes of these tests.
     pub(crate) fn new() -> Arc<Self> {
         let recorder = Self::default();
-        *recorder.remembered.lock() = (1..=3).map(|node| (NodeId(node), BOOT)).collect();
+        *recorder.remembered.lock() = (1..=3).map(|node| (NodeId(node), KNOWN)).collect();
         Arc::new(recorder)
     }
 
@@ -58,9 +74,23 @@ impl Recorder {
         Arc::default()
     }
 
+    /// The inbox of a node that introduces itself like this.
+    pub(crate) fn of(introduction: Introduction) -> Arc<Self> {
+        let remembered = (1..=3).map(|node| (NodeId(node), KNOWN)).collect();
+        let remembered = Mutex::new(remembered);
+        Arc::new(Self { remembered, introduction: Some(introduction), ..Self::default() })
+    }
+
+    fn writable(&self) -> io::Result<()> {
+        match self.unwritable.load(Relaxed) {
+            true => Err(io::Error::other("no space left")),
+            false => Ok(()),
+        }
+    }
+
     /// Notes how far the log of a peer has come.
     pub(crate) fn heard_of(&self, peer: u64, log_end: LogPosition) {
-        self.remembered.lock().get_mut(&NodeId(peer)).unwrap().log_end = log_end;
+        self.remembered.lock().get_mut(&NodeId(peer)).unwrap().heard = log_end;
     }
 
     /// Waits until `found` finds something in the events.
@@ -129,17 +159,24 @@ impl Inbox for Recorder {
         self.add(parcels.into_iter().map(|parcel| Event::Received(from, parcel)));
     }
 
-    fn remembered(&self, peer: NodeId) -> Option<NodeBoot> {
+    fn introduction(&self, _: NodeId) -> Introduction {
+        self.introduction.unwrap_or(BOOT)
+    }
+
+    fn remembered(&self, peer: NodeId) -> Option<Remembered> {
         self.remembered.lock().get(&peer).copied()
     }
 
-    fn remember(&self, peer: NodeId, boot: NodeBoot) -> io::Result<()> {
-        self.remembered.lock().insert(peer, boot);
+    fn remember(&self, peer: NodeId, remembered: Remembered) -> io::Result<()> {
+        self.writable()?;
+        self.remembered.lock().insert(peer, remembered);
         Ok(())
     }
 
-    fn recorded_by(&self, peer: NodeId) {
-        self.add([Event::RecordedBy(peer)]);
+    fn let_in_by(&self, peer: NodeId) -> io::Result<()> {
+        self.writable()?;
+        self.add([Event::LetInBy(peer)]);
+        Ok(())
     }
 
     fn connected(&self, peer: NodeId) {

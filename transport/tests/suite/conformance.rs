@@ -1,7 +1,7 @@
 //! What every transport does, run against each.
 
 use crate::common::{
-    BOOT, Event, Gated, Recorder, append_of, every_message, number, numbered_batch, snapshot,
+    Event, Gated, Recorder, append_of, every_message, number, numbered_batch, snapshot,
 };
 use bytes::Bytes;
 use logboat_raft::{ClusterId, GroupId, LogId, NodeId};
@@ -63,10 +63,8 @@ fn chunk_of(event: &Event) -> Option<SnapshotChunk> {
 fn in_memory(max_queued_bytes: usize) -> Pair {
     let network = MemoryNetwork::bounded(max_queued_bytes).unwrap();
     let inboxes = [Recorder::new(), Recorder::new()];
-    let transports = [
-        network.join(NodeId(1), BOOT, inboxes[0].clone()),
-        network.join(NodeId(2), BOOT, inboxes[1].clone()),
-    ];
+    let transports =
+        [network.join(NodeId(1), inboxes[0].clone()), network.join(NodeId(2), inboxes[1].clone())];
     Pair { transports, inboxes }
 }
 
@@ -91,7 +89,7 @@ fn try_over_tcp(max_queued_bytes: usize) -> Result<Pair, StartError> {
     let inboxes = [Recorder::new(), Recorder::new()];
     let start = |at: usize| -> Result<Arc<dyn Transport>, StartError> {
         let node = NodeId(at as u64 + 1);
-        let mut config = TransportConfig::new(node, cluster, BOOT, addresses[at], peers.clone());
+        let mut config = TransportConfig::new(node, cluster, addresses[at], peers.clone());
         config.max_queued_bytes = max_queued_bytes;
         config.backoff_min = Duration::from_millis(1);
         Ok(Arc::new(TcpTransport::start(config, inboxes[at].clone())?))
@@ -374,8 +372,8 @@ mod cut {
     fn a_cut_way_is_unreachable_until_healed_and_the_way_back_stays() {
         let network = MemoryNetwork::new().unwrap();
         let inboxes = [Recorder::new(), Recorder::new()];
-        let one = network.join(NodeId(1), BOOT, inboxes[0].clone());
-        let two = network.join(NodeId(2), BOOT, inboxes[1].clone());
+        let one = network.join(NodeId(1), inboxes[0].clone());
+        let two = network.join(NodeId(2), inboxes[1].clone());
         inboxes[0].wait_connected(2);
         inboxes[1].wait_connected(1);
         network.cut(NodeId(1), NodeId(2));
@@ -394,14 +392,14 @@ mod cut {
     fn a_node_that_leaves_is_lost_and_may_join_again() {
         let network = MemoryNetwork::new().unwrap();
         let inboxes = [Recorder::new(), Recorder::new(), Recorder::new()];
-        let one = network.join(NodeId(1), BOOT, inboxes[0].clone());
-        let two = network.join(NodeId(2), BOOT, inboxes[1].clone());
+        let one = network.join(NodeId(1), inboxes[0].clone());
+        let two = network.join(NodeId(2), inboxes[1].clone());
         inboxes[0].wait_connected(2);
         network.leave(NodeId(2));
         inboxes[0].wait_event(&Event::Disconnected(NodeId(2)));
         let result = two.send(NodeId(1), numbered_batch([1]));
         assert!(matches!(result, Err(SendError::Closed)), "{result:?}");
-        let _two = network.join(NodeId(2), BOOT, inboxes[2].clone());
+        let _two = network.join(NodeId(2), inboxes[2].clone());
         eventually("sent to the new one", || one.send(NodeId(2), numbered_batch([2])).is_ok());
         assert_eq!(number(&inboxes[2].wait_parcels(1, 1)[0]), Some(2));
         assert!(inboxes[1].parcels(1).is_empty());

@@ -1,19 +1,23 @@
 //! The handshake: which dialers are admitted or refused, and what either side learns.
 
-use crate::common::{BOOT, Event, Recorder, eventually, numbered_batch};
+use crate::common::{BOOT, Event, KNOWN, Recorder, eventually, number, numbered_batch};
 use crate::tcp::{
     ANSWER_BYTES, CLUSTER, HELLO_BYTES, NOWHERE, VERSION, accept, answer, config, connect, dial,
-    hello, hello_of_two, introduction, last_error, node_facing, read_to_close, refusals, start,
-    welcome,
+    frame_of, hello, hello_of_two, introduction, last_error, node_facing, read_to_close, refusals,
+    start, welcome,
 };
-use logboat_raft::{BootCount, BootNonce, ClusterId, Incarnation, LogPosition, NodeBoot, NodeId};
+use logboat_raft::{
+    BootCount, BootNonce, ClusterId, Incarnation, Introduction, LogPosition, NodeId, Remembered,
+    Start,
+};
 use logboat_transport::{
     Inbox, MemoryNetwork, SendError, TcpTransport, Transport, TransportConfig,
 };
 use socket2::{Domain, Type};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 /// Starts node 2 with `listener`, then node 1 with a map in which node 2 is `as_node`. Waits until
 /// both have the reason why they do not connect.
@@ -57,10 +61,10 @@ fn a_foreign_cluster_is_refused() {
 #[test]
 fn a_foreign_cluster_learns_nothing() {
     let (node, _) = node_facing(|_| {});
-    let nothing = NodeBoot::default();
+    let refusal = |code| answer([0, 0, code], Introduction::default(), Remembered::default());
     for (said, heard) in [
-        (hello([0xabc, 2, 1], BOOT), answer([0, 0, 2], nothing, nothing)),
-        (hello([CLUSTER.0, 5, 1], BOOT), answer([0, 0, 4], nothing, nothing)),
+        (hello([0xabc, 2, 1], BOOT), refusal(2)),
+        (hello([CLUSTER.0, 5, 1], BOOT), refusal(4)),
         (
             introduction(VERSION + 1, [CLUSTER.0, 2, 1, BOOT.incarnation.0]),
             introduction(VERSION, [0, 0, 1, 0]),
@@ -90,10 +94,10 @@ fn a_peer_that_lost_its_disk_is_refused() {
     let (node, _) = start(config(1, &[(2, silent.local_addr().unwrap().to_string())]));
     drop(dial(node.local_addr()));
     let mut stream = connect(node.local_addr());
-    let emptied = NodeBoot { incarnation: Incarnation(0x78), ..BOOT };
+    let emptied = Introduction { incarnation: Incarnation(0x78), ..BOOT };
     stream.write_all(&hello([CLUSTER.0, 2, 1], emptied)).unwrap();
-    let nothing = NodeBoot::default();
-    assert_eq!(read_to_close(&mut stream), answer([CLUSTER.0, 1, 5], nothing, nothing));
+    let (nobody, nothing) = (Introduction::default(), Remembered::default());
+    assert_eq!(read_to_close(&mut stream), answer([CLUSTER.0, 1, 5], nobody, nothing));
     eventually("counted", || refusals(&node, "incarnation") == 1);
     eventually("known", || last_error(&node, 2).contains("by another data directory"));
 }
@@ -108,8 +112,8 @@ fn a_listener_that_lost_its_disk_is_not_believed() {
     drop(first);
     let (mut stream, _) = listener.accept().unwrap();
     stream.read_exact(&mut [0; HELLO_BYTES]).unwrap();
-    let emptied = NodeBoot { incarnation: Incarnation(0x78), ..BOOT };
-    stream.write_all(&answer([CLUSTER.0, 2, 0], emptied, BOOT)).unwrap();
+    let emptied = Introduction { incarnation: Incarnation(0x78), ..BOOT };
+    stream.write_all(&answer([CLUSTER.0, 2, 0], emptied, KNOWN)).unwrap();
     eventually("known", || last_error(&node, 2).contains("by another data directory"));
 }
 
@@ -143,7 +147,7 @@ fn an_answer_of_another_node_or_cluster_is_not_believed() {
         let (node, _) = start(config(1, &[(2, address)]));
         let (mut stream, _) = listener.accept().unwrap();
         stream.read_exact(&mut [0; HELLO_BYTES]).unwrap();
-        stream.write_all(&answer(numbers, BOOT, BOOT)).unwrap();
+        stream.write_all(&answer(numbers, BOOT, KNOWN)).unwrap();
         eventually("known", || last_error(&node, 2).ends_with(text));
         assert!(!node.peers()[0].connected);
     }
@@ -236,17 +240,20 @@ fn a_strangers_hello_takes_no_place() {
     let node = TcpTransport::start(config, inbox.clone()).unwrap();
     // Node 2 is down, as far as node 1 can tell, and somebody claims to be node 2.
     drop(listener.accept().unwrap());
-    let stranger = NodeBoot { incarnation: Incarnation(0x78), ..BOOT };
+    let stranger = Introduction { incarnation: Incarnation(0x78), ..BOOT };
     let mut stream = connect(node.local_addr());
     stream.write_all(&hello([CLUSTER.0, 2, 1], stranger)).unwrap();
-    let not_recorded = answer([CLUSTER.0, 1, 6], BOOT, NodeBoot::default());
+    let not_recorded = answer([CLUSTER.0, 1, 6], BOOT, Remembered::default());
     assert_eq!(read_to_close(&mut stream), not_recorded);
     assert_eq!(inbox.remembered(NodeId(2)), None);
     // It is dialled back at its own address, where the real one answers, and that is recorded.
     let _first = accept(&listener);
     inbox.wait_connected(2);
-    assert_eq!(inbox.remembered(NodeId(2)), Some(BOOT));
+    let recorded = Remembered { let_in: None, ..KNOWN };
+    assert_eq!(inbox.remembered(NodeId(2)), Some(recorded));
     drop(dial(node.local_addr()));
+    let welcomed = Remembered { welcomed: Some(BOOT.newest), ..recorded };
+    assert_eq!(inbox.remembered(NodeId(2)), Some(welcomed));
 }
 
 #[test]
@@ -271,37 +278,54 @@ fn two_nodes_that_know_nobody_record_each_other_at_once() {
     let two_config = patient(config(2, &[(1, one_address.to_string())]));
     let two_config = TransportConfig { listen: address, ..two_config };
     let _two = TcpTransport::start(two_config, two_inbox.clone()).unwrap();
-    for (inbox, peer) in [(one_inbox, 2), (two_inbox, 1)] {
-        inbox.wait_event(&Event::RecordedBy(NodeId(peer)));
+    for (inbox, peer) in [(&one_inbox, 2), (&two_inbox, 1)] {
+        inbox.wait_event(&Event::LetInBy(NodeId(peer)));
         inbox.wait_connected(peer);
-        assert_eq!(inbox.remembered(NodeId(peer)), Some(BOOT));
+    }
+    for (inbox, peer) in [(one_inbox, 2), (two_inbox, 1)] {
+        assert_eq!(inbox.remembered(NodeId(peer)).unwrap().newest(), Some(BOOT.newest));
     }
 }
 
-/// Old copies of the directory of node 2, which has come as far as [`BOOT`] and `AHEAD`, and what
-/// is said of them.
-fn old_copies() -> [(NodeBoot, &'static str); 4] {
+const fn start_of(count: u64, nonce: u64) -> Start {
+    Start { count: BootCount(count), nonce: BootNonce(nonce) }
+}
+
+/// Old copies of the directory of node 2, which was let in as [`BOOT`] and has come as far as
+/// `AHEAD`, and what is said of them.
+fn old_copies() -> [(Introduction, &'static str); 6] {
+    let let_in = Some(BOOT.newest);
     let later = LogPosition { segment: 9, offset: 0 };
+    let start = |newest| Introduction { newest, ..BOOT };
     [
-        (NodeBoot { count: BootCount(2), ..BOOT }, "an old copy of its directory"),
-        (NodeBoot { nonce: BootNonce(1), ..BOOT }, "one of two copies of its directory"),
-        (NodeBoot { count: BootCount(4), ..BOOT }, "as durable up to 5:8"),
-        (NodeBoot { count: BootCount(u64::MAX), log_end: later, ..BOOT }, "can't have come since"),
+        (start(start_of(2, 0x98)), "an old copy of its directory"),
+        (start(start_of(3, 1)), "one of two copies of its directory"),
+        (start(start_of(4, 2)), "node 1 let in start 3 of node 2, and the directory of node 2"),
+        (start(start_of(900, 2)), "node 1 let in start 3 of node 2, and the directory of node 2"),
+        (Introduction { let_in, ..start(start_of(900, 2)) }, "as durable up to 5:8"),
+        (
+            Introduction { let_in, log_end: later, ..start(start_of(u64::MAX, 2)) },
+            "can't have come since",
+        ),
     ]
 }
 
 const AHEAD: LogPosition = LogPosition { segment: 5, offset: 8 };
 
+/// An address at which nobody listens yet.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
 #[test]
 fn an_old_copy_is_refused_by_all_and_told_so() {
     for (copy, text) in old_copies() {
-        let two = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = two.local_addr().unwrap();
-        drop(two);
+        let address = free_address();
         let (one, inbox) = start(config(1, &[(2, address.to_string())]));
         inbox.heard_of(2, AHEAD);
         let config = config(2, &[(1, one.local_addr().to_string())]);
-        let (two, _) = start(TransportConfig { listen: address, boot: copy, ..config });
+        let config = TransportConfig { listen: address, ..config };
+        let two = TcpTransport::start(config, Recorder::of(copy)).unwrap();
         eventually("both know", || {
             last_error(&one, 2).contains(text) && last_error(&two, 1).contains(text)
         });
@@ -313,10 +337,10 @@ fn an_old_copy_is_refused_by_all_and_told_so() {
 fn an_old_copy_is_refused_in_memory_too() {
     for (copy, text) in old_copies() {
         let network = MemoryNetwork::new().unwrap();
-        let inboxes = [Recorder::new(), Recorder::new()];
+        let inboxes = [Recorder::new(), Recorder::of(copy)];
         inboxes[0].heard_of(2, AHEAD);
-        let one = network.join(NodeId(1), BOOT, inboxes[0].clone());
-        let two = network.join(NodeId(2), copy, inboxes[1].clone());
+        let one = network.join(NodeId(1), inboxes[0].clone());
+        let two = network.join(NodeId(2), inboxes[1].clone());
         let knows = |transport: &dyn Transport| {
             let error = transport.peers().remove(0).last_error;
             error.is_some_and(|error| error.contains(text))
@@ -327,13 +351,113 @@ fn an_old_copy_is_refused_in_memory_too() {
 }
 
 #[test]
+fn a_node_that_does_not_know_whom_it_let_in_is_told_that_it_is_the_old_copy() {
+    let address = free_address();
+    let (one, _) = start(config(1, &[(2, address.to_string())]));
+    let config = config(2, &[(1, one.local_addr().to_string())]);
+    let config = TransportConfig { listen: address, ..config };
+    let newest = start_of(9, 2);
+    let newer = Introduction { newest, let_in: Some(start_of(8, 2)), ..BOOT };
+    let two = TcpTransport::start(config, Recorder::of(newer)).unwrap();
+    let text = "and the directory of node 1 does not know that: an old copy";
+    eventually("both know", || {
+        last_error(&one, 2).contains(text) && last_error(&two, 1).contains(text)
+    });
+    assert!(!one.peers()[0].connected && !two.peers()[0].connected);
+}
+
+#[test]
+fn a_welcome_counts_when_the_dialer_goes_on() {
+    let (node, inbox) = node_facing(|_| {});
+    let newest = start_of(5, 1);
+    let later = Introduction { newest, let_in: Some(BOOT.newest), ..BOOT };
+    let mut stream = connect(node.local_addr());
+    stream.write_all(&hello([CLUSTER.0, 2, 1], later)).unwrap();
+    let welcomed = Remembered { welcomed: Some(newest), ..KNOWN };
+    let mut heard = [0; ANSWER_BYTES];
+    stream.read_exact(&mut heard).unwrap();
+    assert_eq!(heard.as_slice(), answer([CLUSTER.0, 1, 0], BOOT, welcomed));
+    assert_eq!(inbox.remembered(NodeId(2)), Some(welcomed));
+    stream.write_all(&frame_of(numbered_batch([1]))).unwrap();
+    inbox.wait_parcels(2, 1);
+    let let_in = Remembered { let_in: Some(newest), ..KNOWN };
+    assert_eq!(inbox.remembered(NodeId(2)), Some(let_in));
+}
+
+#[test]
+fn nothing_is_taken_from_a_peer_before_it_is_noted_that_it_was_let_in() {
+    let (node, inbox) = node_facing(|_| {});
+    let newest = start_of(5, 1);
+    let later = Introduction { newest, let_in: Some(BOOT.newest), ..BOOT };
+    let mut stream = connect(node.local_addr());
+    stream.write_all(&hello([CLUSTER.0, 2, 1], later)).unwrap();
+    stream.read_exact(&mut [0; ANSWER_BYTES]).unwrap();
+    inbox.unwritable.store(true, Relaxed);
+    stream.write_all(&frame_of(numbered_batch([1]))).unwrap();
+    assert_eq!(read_to_close(&mut stream), b"");
+    // What it noted meanwhile is compared at the next dial, and is not welcome before.
+    let noted = Introduction { let_in: Some(newest), ..later };
+    let again = || {
+        let mut stream = connect(node.local_addr());
+        stream.write_all(&hello([CLUSTER.0, 2, 1], noted)).unwrap();
+        stream
+    };
+    let not_yet = answer([CLUSTER.0, 1, 6], BOOT, Remembered::default());
+    assert_eq!(read_to_close(&mut again()), not_yet);
+    inbox.unwritable.store(false, Relaxed);
+    let mut stream = again();
+    stream.write_all(&frame_of(numbered_batch([2]))).unwrap();
+    let parcels = inbox.wait_parcels(2, 1);
+    assert_eq!(number(&parcels[0]), Some(2));
+}
+
+#[test]
+fn a_node_that_can_not_note_its_welcome_sends_nothing_and_waits_longer_and_longer() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let inbox = Recorder::new();
+    inbox.unwritable.store(true, Relaxed);
+    let mut config = config(1, &[(2, address)]);
+    config.backoff_max = Duration::from_secs(3600);
+    let node = TcpTransport::start(config, inbox.clone()).unwrap();
+    // The waits double, so that the last one of these is more than half of all together.
+    let begin = Instant::now();
+    let times: Vec<_> = (0..8).map(|_| (drop(accept(&listener)), begin.elapsed()).1).collect();
+    assert!(times[7] - times[0] >= Duration::from_millis(63), "{times:?}");
+    assert!(last_error(&node, 2).contains("no space left"), "{}", last_error(&node, 2));
+    assert!(!inbox.has(&Event::Connected(NodeId(2))));
+    inbox.unwritable.store(false, Relaxed);
+    drop(accept(&listener));
+    inbox.wait_connected(2);
+}
+
+#[test]
+fn what_a_peer_told_before_it_started_again_does_not_make_it_an_old_copy() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (node, inbox) = start(config(1, &[(2, listener.local_addr().unwrap().to_string())]));
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.read_exact(&mut [0; HELLO_BYTES]).unwrap();
+    let start =
+        |count| Introduction { newest: start_of(count, 1), let_in: Some(BOOT.newest), ..BOOT };
+    // The answer of start 5 is still on its way when start 6 is let in.
+    let mut incoming = connect(node.local_addr());
+    incoming.write_all(&hello([CLUSTER.0, 2, 1], start(6))).unwrap();
+    incoming.read_exact(&mut [0; ANSWER_BYTES]).unwrap();
+    incoming.write_all(&frame_of(numbered_batch([1]))).unwrap();
+    inbox.wait_parcels(2, 1);
+    stream.write_all(&answer([CLUSTER.0, 2, 0], start(5), KNOWN)).unwrap();
+    inbox.wait_connected(2);
+    assert_eq!(inbox.remembered(NodeId(2)).unwrap().let_in, Some(start_of(6, 1)));
+}
+
+#[test]
 fn nodes_in_memory_record_each_other() {
     let network = MemoryNetwork::new().unwrap();
     let inboxes = [Recorder::of_nobody(), Recorder::of_nobody()];
-    let _one = network.join(NodeId(1), BOOT, inboxes[0].clone());
-    let _two = network.join(NodeId(2), BOOT, inboxes[1].clone());
+    let _one = network.join(NodeId(1), inboxes[0].clone());
+    let _two = network.join(NodeId(2), inboxes[1].clone());
     for (inbox, peer) in inboxes.into_iter().zip([2, 1]) {
-        inbox.wait_event(&Event::RecordedBy(NodeId(peer)));
+        inbox.wait_event(&Event::LetInBy(NodeId(peer)));
         inbox.wait_connected(peer);
     }
 }

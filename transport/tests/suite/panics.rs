@@ -2,7 +2,7 @@
 
 use crate::common::{Recorder, number, numbered_batch};
 use crate::tcp::{NOWHERE, config, start};
-use logboat_raft::{NodeBoot, NodeId};
+use logboat_raft::{Introduction, NodeId, Remembered};
 use logboat_transport::{Inbox, Parcel, TcpTransport, Transport};
 use std::io;
 use std::sync::Arc;
@@ -19,16 +19,20 @@ impl Inbox for Panicking {
         self.recorder.receive(from, parcels);
     }
 
-    fn remembered(&self, peer: NodeId) -> Option<NodeBoot> {
+    fn introduction(&self, peer: NodeId) -> Introduction {
+        self.recorder.introduction(peer)
+    }
+
+    fn remembered(&self, peer: NodeId) -> Option<Remembered> {
         self.recorder.remembered(peer)
     }
 
-    fn remember(&self, peer: NodeId, boot: NodeBoot) -> io::Result<()> {
-        self.recorder.remember(peer, boot)
+    fn remember(&self, peer: NodeId, remembered: Remembered) -> io::Result<()> {
+        self.recorder.remember(peer, remembered)
     }
 
-    fn recorded_by(&self, peer: NodeId) {
-        self.recorder.recorded_by(peer);
+    fn let_in_by(&self, peer: NodeId) -> io::Result<()> {
+        self.recorder.let_in_by(peer)
     }
 
     fn connected(&self, peer: NodeId) {

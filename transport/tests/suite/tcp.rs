@@ -1,10 +1,10 @@
 //! What only sockets show: handshakes, strangers, silence, resets and restarts.
 
 use crate::common::{
-    BOOT, Event, Gated, Recorder, append_of, eventually, number, numbered_batch, snapshot,
+    BOOT, Event, Gated, KNOWN, Recorder, append_of, eventually, number, numbered_batch, snapshot,
 };
 use crate::wire::framed;
-use logboat_raft::{ClusterId, GroupId, NodeBoot, NodeId};
+use logboat_raft::{ClusterId, GroupId, Introduction, NodeId, Remembered};
 use logboat_transport::{
     Inbox, Outgoing, Parcel, RequestId, SendError, StartError, TcpTransport, Transport,
     TransportConfig, decode,
@@ -27,7 +27,7 @@ pub(crate) const NOWHERE: &str = "127.0.0.1:1";
 pub(crate) fn config(node: u64, peers: &[(u64, String)]) -> TransportConfig {
     let peers = peers.iter().map(|(node, address)| (NodeId(*node), address.clone()));
     let listen = "127.0.0.1:0".parse().unwrap();
-    let mut config = TransportConfig::new(NodeId(node), CLUSTER, BOOT, listen, peers.collect());
+    let mut config = TransportConfig::new(NodeId(node), CLUSTER, listen, peers.collect());
     config.backoff_min = Duration::from_millis(1);
     config.backoff_max = Duration::from_millis(20);
     config
@@ -70,28 +70,32 @@ pub(crate) fn last_error(transport: &TcpTransport, peer: u64) -> String {
 }
 
 /// The protocol's version.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 /// The length of a hello.
-pub(crate) const HELLO_BYTES: usize = 76;
+pub(crate) const HELLO_BYTES: usize = 92;
 
 /// The length of an answer.
-pub(crate) const ANSWER_BYTES: usize = 92;
+pub(crate) const ANSWER_BYTES: usize = 108;
 
 /// A hello of this version: cluster, from, to, and who says it.
-pub(crate) fn hello(names: [u64; 3], boot: NodeBoot) -> Vec<u8> {
+pub(crate) fn hello(names: [u64; 3], own: Introduction) -> Vec<u8> {
     let [cluster, from, to] = names;
-    let NodeBoot { incarnation, count, nonce, log_end } = boot;
-    let rest = [count.0, nonce.0, log_end.pack()];
-    longer(introduction(VERSION, [cluster, from, to, incarnation.0]), &rest)
+    longer(introduction(VERSION, [cluster, from, to, own.incarnation.0]), &numbers(own))
+}
+
+fn numbers(own: Introduction) -> [u64; 5] {
+    let Introduction { newest, let_in, log_end, .. } = own;
+    let let_in = let_in.unwrap_or_default();
+    [newest.count.0, newest.nonce.0, let_in.count.0, let_in.nonce.0, log_end.pack()]
 }
 
 /// An answer of this version: cluster, node, code, who says it, and what it remembers.
-pub(crate) fn answer(numbers: [u64; 3], boot: NodeBoot, remembered: NodeBoot) -> Vec<u8> {
-    let [cluster, node, code] = numbers;
-    let NodeBoot { incarnation, count, nonce, log_end } = boot;
-    let rest = [count.0, nonce.0, log_end.pack(), remembered.count.0, remembered.log_end.pack()];
-    longer(introduction(VERSION, [cluster, node, code, incarnation.0]), &rest)
+pub(crate) fn answer(names: [u64; 3], own: Introduction, remembered: Remembered) -> Vec<u8> {
+    let [cluster, node, code] = names;
+    let newest = remembered.newest().unwrap_or_default();
+    let rest = [&numbers(own)[..], &[newest.count.0, remembered.heard.pack()]].concat();
+    longer(introduction(VERSION, [cluster, node, code, own.incarnation.0]), &rest)
 }
 
 /// Node 2's hello to node 1.
@@ -101,7 +105,7 @@ pub(crate) fn hello_of_two() -> Vec<u8> {
 
 /// How node 1 welcomes node 2.
 pub(crate) fn welcome() -> Vec<u8> {
-    answer([CLUSTER.0, 1, 0], BOOT, BOOT)
+    answer([CLUSTER.0, 1, 0], BOOT, KNOWN)
 }
 
 fn longer(mut text: Vec<u8>, numbers: &[u64]) -> Vec<u8> {
@@ -147,7 +151,7 @@ pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
     let mut heard = [0; HELLO_BYTES];
     stream.read_exact(&mut heard).unwrap();
     assert_eq!(heard.as_slice(), hello([CLUSTER.0, 1, 2], BOOT));
-    stream.write_all(&answer([CLUSTER.0, 2, 0], BOOT, BOOT)).unwrap();
+    stream.write_all(&answer([CLUSTER.0, 2, 0], BOOT, KNOWN)).unwrap();
     stream
 }
 
@@ -179,15 +183,21 @@ impl Inbox for Scales {
         self.parcels.fetch_add(parcels.len(), Relaxed);
     }
 
-    fn remembered(&self, _: NodeId) -> Option<NodeBoot> {
-        Some(BOOT)
+    fn introduction(&self, _: NodeId) -> Introduction {
+        BOOT
     }
 
-    fn remember(&self, _: NodeId, _: NodeBoot) -> io::Result<()> {
+    fn remembered(&self, _: NodeId) -> Option<Remembered> {
+        Some(KNOWN)
+    }
+
+    fn remember(&self, _: NodeId, _: Remembered) -> io::Result<()> {
         Ok(())
     }
 
-    fn recorded_by(&self, _: NodeId) {}
+    fn let_in_by(&self, _: NodeId) -> io::Result<()> {
+        Ok(())
+    }
 
     fn connected(&self, _: NodeId) {}
 
@@ -318,7 +328,7 @@ fn a_peer_that_does_not_read_fills_its_own_queue_and_is_given_up() {
     let _stuck = accept(&stuck);
     let (mut reader, _) = other.accept().unwrap();
     reader.read_exact(&mut [0; HELLO_BYTES]).unwrap();
-    reader.write_all(&answer([CLUSTER.0, 3, 0], BOOT, BOOT)).unwrap();
+    reader.write_all(&answer([CLUSTER.0, 3, 0], BOOT, KNOWN)).unwrap();
     inbox.wait_connected(2);
     inbox.wait_connected(3);
 
@@ -478,15 +488,21 @@ struct Quitter {
 impl Inbox for Quitter {
     fn receive(&self, _: NodeId, _: Vec<Parcel>) {}
 
-    fn remembered(&self, _: NodeId) -> Option<NodeBoot> {
-        Some(BOOT)
+    fn introduction(&self, _: NodeId) -> Introduction {
+        BOOT
     }
 
-    fn remember(&self, _: NodeId, _: NodeBoot) -> io::Result<()> {
+    fn remembered(&self, _: NodeId) -> Option<Remembered> {
+        Some(KNOWN)
+    }
+
+    fn remember(&self, _: NodeId, _: Remembered) -> io::Result<()> {
         Ok(())
     }
 
-    fn recorded_by(&self, _: NodeId) {}
+    fn let_in_by(&self, _: NodeId) -> io::Result<()> {
+        Ok(())
+    }
 
     fn connected(&self, _: NodeId) {
         self.transport.get().unwrap().shutdown();
