@@ -26,10 +26,13 @@ pub use wal::{
 };
 
 pub mod simulation {
-    //! The log on a disk that crashes, fails and fills up on demand, for tests and simulation.
-    //! [`InlineWal`] is the log without threads, [`SimDisk`] is the disk, and [`Disk`] is the
-    //! interface of any disk.
+    //! Log and snapshots on disks that crash, fail and fill up on demand, for tests and simulation.
+    //! [`InlineWal`] is the log without threads, [`SimDisk`] is its disk, and [`Disk`] is the
+    //! interface of any such disk. [`SimSnapshotDisk`] and [`SnapshotDisk`] are those of snapshots.
 
+    pub use crate::snapshot::{
+        FileSnapshotDisk, SimSnapshotDisk, SimSnapshotFile, SnapshotDisk, SnapshotFile,
+    };
     pub use crate::wal::{
         Disk, FileDisk, FileSegment, InlineWal, Log, Segment, SegmentFile, SegmentPool, SimDisk,
         SimSegment, Unsynced, WriteError, Written,

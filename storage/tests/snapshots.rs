@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 use logboat_raft::{GroupId, Index, LogId, Term};
+use logboat_storage::simulation::{SimSnapshotDisk, SnapshotDisk};
 use logboat_storage::{SnapshotError, SnapshotStore};
+use std::error::Error;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 const GROUP: GroupId = GroupId(42);
@@ -14,13 +16,23 @@ fn at(index: u64) -> LogId {
     LogId::new(Term(3), Index(index))
 }
 
-fn write(store: &SnapshotStore, index: u64, content: &[u8]) {
-    let mut writer = store.create(GROUP, at(index)).unwrap();
-    writer.write_all(content).unwrap();
-    writer.finish().unwrap();
+fn write<D: SnapshotDisk>(store: &SnapshotStore<D>, index: u64, content: &[u8]) {
+    try_write(store, index, content).unwrap();
 }
 
-fn content(store: &SnapshotStore) -> Result<Option<(LogId, Vec<u8>)>, SnapshotError> {
+fn try_write<D: SnapshotDisk>(
+    store: &SnapshotStore<D>,
+    index: u64,
+    content: &[u8],
+) -> Result<(), Box<dyn Error>> {
+    let mut writer = store.create(GROUP, at(index))?;
+    writer.write_all(content)?;
+    Ok(writer.finish().map(drop)?)
+}
+
+fn content<D: SnapshotDisk>(
+    store: &SnapshotStore<D>,
+) -> Result<Option<(LogId, Vec<u8>)>, SnapshotError> {
     let Some((last, mut reader)) = store.read(GROUP)? else {
         return Ok(None);
     };
@@ -151,4 +163,69 @@ fn what_a_peer_sends_short_long_or_of_another_kind_is_refused() {
     store.discard(GROUP, at(10)).unwrap();
     assert_eq!(store.received(GROUP, at(10)), None);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+/// Has the power go at each operation of a change in turn, from a snapshot up to 10 to one up to
+/// 20, and checks what a restart finds.
+fn is_atomic(change: impl Fn(&SnapshotStore<SimSnapshotDisk>) -> Result<(), Box<dyn Error>>) {
+    for (cut, seed) in (1..).flat_map(|cut| (0..64).map(move |seed| (cut, seed))) {
+        let mut disk = SimSnapshotDisk::default();
+        let store = SnapshotStore::open_on(disk.clone()).unwrap();
+        write(&store, 10, &OLD);
+        disk.cut_at(Some(cut));
+        let done = change(&store).is_ok();
+        if !disk.is_cut() {
+            assert!(done && cut > 5, "there are only {cut} operations");
+            return;
+        }
+        let mut bits: u64 = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed);
+        disk.crash(|| {
+            bits = bits.rotate_left(1);
+            bits & 1 == 1
+        });
+        drop(store);
+        let store = SnapshotStore::open_on(disk.clone()).unwrap();
+        match content(&store).unwrap() {
+            Some((last, content)) if last == at(10) => assert!(!done && content == OLD),
+            Some((last, content)) => assert!(last == at(20) && content == NEW),
+            None => panic!("there is no snapshot after a crash at operation {cut}, {seed}"),
+        }
+        assert_eq!(disk.list().unwrap(), ["42.snap"]);
+    }
+}
+
+static OLD: [u8; 3_000] = [1; 3_000];
+static NEW: [u8; 100_000] = [2; 100_000];
+
+#[test]
+fn a_crash_at_any_operation_leaves_the_old_snapshot_or_the_new_one() {
+    is_atomic(|store| try_write(store, 20, &NEW));
+}
+
+#[test]
+fn a_crash_at_any_operation_leaves_the_old_snapshot_or_the_leaders() {
+    let sender = SnapshotStore::open_on(SimSnapshotDisk::default()).unwrap();
+    write(&sender, 20, &NEW);
+    is_atomic(|store| {
+        let (info, mut file) = sender.file(GROUP)?.unwrap();
+        let mut receiver = store.receive(GROUP, info.last, info.bytes)?;
+        io::copy(&mut file, &mut receiver)?;
+        receiver.finish()?;
+        Ok(store.adopt(GROUP, info.last).map(drop)?)
+    });
+}
+
+#[test]
+fn a_sync_that_fails_leaves_the_old_snapshot_or_the_new_one() {
+    for failing in [1, 2] {
+        let mut disk = SimSnapshotDisk::default();
+        let store = SnapshotStore::open_on(disk.clone()).unwrap();
+        write(&store, 10, &OLD);
+        disk.fail_sync(Some(failing));
+        try_write(&store, 20, &NEW).unwrap_err();
+        disk.crash(|| true);
+        let store = SnapshotStore::open_on(disk).unwrap();
+        let (last, content) = content(&store).unwrap().unwrap();
+        assert!((last == at(10) && content == OLD) || (last == at(20) && content == NEW));
+    }
 }

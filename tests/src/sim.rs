@@ -4,11 +4,11 @@
 //! # What is real
 //! The core and its [`Group`](logboat::internals::Group), the turn buffer, the requests that wait
 //! for an outcome, the agreement of log and snapshot at a start, the write-ahead log with its
-//! recovery and garbage collection (over a disk in memory that loses any part of what is not
-//! synced), the frames on the wire, and the map of ranges. What cannot run in one thread is thin
-//! and replaced here: the worker's mailbox and loop (`process`), the threads of the log (`wal`),
-//! the snapshot thread and its files (`transfer`, `disk`), sockets (`scene`), and the router's
-//! retries (`clients`).
+//! recovery and garbage collection, the snapshot files (both over disks in memory that lose any
+//! part of what is not synced), the frames on the wire, and the map of ranges. What cannot run in
+//! one thread is thin and replaced here: the worker's mailbox and loop (`process`), the threads of
+//! the log (`wal`), the snapshot thread (`transfer`), sockets (`scene`), and the router's retries
+//! (`clients`).
 //!
 //! # What is checked
 //! After every run of a replica: the five properties of Raft over all replicas, the core's own
@@ -21,12 +21,13 @@
 //! came, and by a majority that has stood by the leader since then, whoever serves it (`reads`);
 //! that a lease ends before its supporter could withdraw, by the supporter's clock (`vigil`). After
 //! every restart, and where a power cut would hurt (`probe`): that the log is one that was written,
-//! with all that was durable, and agrees with the snapshot (`model`). After the run: that every
-//! acknowledged write is there, that the histories are linearizable, and that every group recovers
-//! within [`RECOVERY_ELECTIONS`] election timeouts of the last fault. Before that come faults that
-//! never heal. Behind a `bridge`, groups with a majority that reaches each other elect leaders
-//! while it lasts. While some nodes are cut off, the groups that have a majority among the others
-//! serve writes and reads.
+//! with all that was durable, and agrees with the snapshot (`model`); that each snapshot is the one
+//! that was durable or a newer one, and holds the state after its last entry. After the run: that
+//! every acknowledged write is there, that the histories are linearizable, and that every group
+//! recovers within [`RECOVERY_ELECTIONS`] election timeouts of the last fault. Before that come
+//! faults that never heal. Behind a `bridge`, groups with a majority that reaches each other elect
+//! leaders while it lasts. While some nodes are cut off, the groups that have a majority among the
+//! others serve writes and reads.
 //!
 //! Everything follows from the seed, to the byte of the trace.
 

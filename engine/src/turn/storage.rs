@@ -3,6 +3,7 @@
 
 use logboat_raft::{GroupId, LogId};
 use logboat_storage::SnapshotStore;
+use logboat_storage::simulation::SnapshotDisk;
 use std::io;
 
 /// Adopts a snapshot that a leader sent.
@@ -25,7 +26,7 @@ pub trait Storage: Send + Sync {
     fn discard_snapshot(&self, group: GroupId, last: LogId);
 }
 
-impl Storage for SnapshotStore {
+impl<D: SnapshotDisk> Storage for SnapshotStore<D> {
     fn open_received(&self, group: GroupId, last: LogId) -> io::Result<Box<dyn io::Read>> {
         let reader = self.read_received(group, last).map_err(io::Error::other)?;
         Ok(Box::new(reader))

@@ -2,7 +2,7 @@
 
 use logboat_raft::{GroupId, LogId};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Why a snapshot can't be written, read or taken over.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,6 @@ pub enum SnapshotError {
     },
 }
 
-pub(super) fn failure(path: &Path, source: io::Error) -> SnapshotError {
-    SnapshotError::Io { path: path.to_owned(), source }
+pub(super) const fn failure(path: PathBuf, source: io::Error) -> SnapshotError {
+    SnapshotError::Io { path, source }
 }

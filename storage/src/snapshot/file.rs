@@ -1,11 +1,9 @@
 //! The bytes of a snapshot file, and how they are verified.
 
+use super::disk::{SnapshotDisk, SnapshotFile};
 use super::error::{SnapshotError, failure};
 use logboat_raft::{GroupId, Index, LogId, Term};
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 
 const MAGIC: [u8; 8] = *b"LOGBOATS";
 const VERSION: u32 = 1;
@@ -74,18 +72,23 @@ impl Header {
 }
 
 /// Opens a file, checks its header and its length, and leaves it at the beginning.
-pub(super) fn open_header(path: &Path, group: GroupId) -> Result<(Header, File), SnapshotError> {
-    let damaged = |what| SnapshotError::Damaged { file: path.to_owned(), what };
+pub(super) fn open_header<D: SnapshotDisk>(
+    disk: &D,
+    name: &str,
+    group: GroupId,
+) -> Result<(Header, D::File), SnapshotError> {
+    let damaged = |what| SnapshotError::Damaged { file: disk.path(name), what };
     let open = || {
-        let file = File::open(path)?;
+        let mut file = disk.open(name)?;
         let mut header = [0; HEADER_BYTES];
-        let bytes = file.metadata()?.len();
+        let bytes = file.size_bytes()?;
         if bytes >= HEADER_BYTES as u64 {
-            file.read_exact_at(&mut header, 0)?;
+            file.read_exact(&mut header)?;
+            file.rewind()?;
         }
         Ok((file, header, bytes))
     };
-    let (file, header, bytes) = open().map_err(|e| failure(path, e))?;
+    let (file, header, bytes) = open().map_err(|e| failure(disk.path(name), e))?;
     let header = Header::decode(&header).map_err(damaged)?;
     if header.group != group {
         return Err(damaged(format!("it is of group {}", header.group)));
@@ -97,8 +100,12 @@ pub(super) fn open_header(path: &Path, group: GroupId) -> Result<(Header, File),
 }
 
 /// Opens a file after checking all of it; leaves it anywhere.
-pub(super) fn open_verified(path: &Path, group: GroupId) -> Result<(Header, File), SnapshotError> {
-    let (header, mut file) = open_header(path, group)?;
+pub(super) fn open_verified<D: SnapshotDisk>(
+    disk: &D,
+    name: &str,
+    group: GroupId,
+) -> Result<(Header, D::File), SnapshotError> {
+    let (header, mut file) = open_header(disk, name, group)?;
     let mut sum = || {
         let mut crc = crc32fast::Hasher::new();
         let mut buffer = vec![0; COPY_BYTES];
@@ -110,12 +117,10 @@ pub(super) fn open_verified(path: &Path, group: GroupId) -> Result<(Header, File
             }
         }
     };
-    let found = sum().map_err(|e| failure(path, e))?;
+    let found = sum().map_err(|e| failure(disk.path(name), e))?;
     if found != header.crc {
-        return Err(SnapshotError::Damaged {
-            file: path.to_owned(),
-            what: "the content fails its checksum".to_owned(),
-        });
+        let what = "the content fails its checksum".to_owned();
+        return Err(SnapshotError::Damaged { file: disk.path(name), what });
     }
     Ok((header, file))
 }

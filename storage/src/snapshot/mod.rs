@@ -11,6 +11,7 @@
 //!        CRC-32 of all before; content
 //! ```
 
+mod disk;
 mod error;
 mod file;
 mod reader;
@@ -20,6 +21,7 @@ mod store;
 mod temporary;
 mod writer;
 
+pub use disk::{FileSnapshotDisk, SimSnapshotDisk, SimSnapshotFile, SnapshotDisk, SnapshotFile};
 pub use error::SnapshotError;
 pub use file::SnapshotInfo;
 pub use reader::SnapshotReader;

@@ -1,30 +1,34 @@
 //! The content of a snapshot.
 
+use super::disk::SnapshotDisk;
 use super::error::{SnapshotError, failure};
 use super::file::{COPY_BYTES, HEADER_BYTES, open_verified};
 use logboat_raft::{GroupId, LogId};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::path::Path;
 
 /// The content of a snapshot that was verified.
 #[derive(Debug)]
-pub struct SnapshotReader {
-    content: BufReader<io::Take<File>>,
+pub struct SnapshotReader<F = File> {
+    content: BufReader<io::Take<F>>,
 }
 
-impl SnapshotReader {
+impl<F: Read + Seek> SnapshotReader<F> {
     /// Verifies all of a file and opens its content. Returns the last entry that it covers, too.
-    pub(super) fn open(path: &Path, group: GroupId) -> Result<(LogId, Self), SnapshotError> {
-        let (header, mut file) = open_verified(path, group)?;
+    pub(super) fn open<D: SnapshotDisk<File = F>>(
+        disk: &D,
+        name: &str,
+        group: GroupId,
+    ) -> Result<(LogId, Self), SnapshotError> {
+        let (header, mut file) = open_verified(disk, name, group)?;
         let start = SeekFrom::Start(HEADER_BYTES as u64);
-        file.seek(start).map_err(|e| failure(path, e))?;
+        file.seek(start).map_err(|e| failure(disk.path(name), e))?;
         let content = BufReader::with_capacity(COPY_BYTES, file.take(header.content_bytes));
         Ok((header.last, Self { content }))
     }
 }
 
-impl Read for SnapshotReader {
+impl<F: Read> Read for SnapshotReader<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.content.read(buffer)
     }

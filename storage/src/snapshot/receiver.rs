@@ -1,8 +1,9 @@
 //! Receives a snapshot that a peer sends.
 
-use super::error::{SnapshotError, failure};
+use super::disk::{FileSnapshotDisk, SnapshotDisk};
+use super::error::SnapshotError;
 use super::file::{SnapshotInfo, open_verified};
-use super::shared::Shared;
+use super::shared::{Shared, received_name};
 use super::temporary::Temporary;
 use logboat_raft::{GroupId, LogId};
 use std::io::{self, ErrorKind, Write};
@@ -11,17 +12,17 @@ use std::sync::Arc;
 /// A peer's snapshot on its way in; the bytes of the whole file go in by [`Write`]. Dropped
 /// unfinished, it leaves nothing.
 #[derive(Debug)]
-pub struct SnapshotReceiver {
-    temporary: Temporary,
+pub struct SnapshotReceiver<D: SnapshotDisk = FileSnapshotDisk> {
+    temporary: Temporary<D>,
     group: GroupId,
     last: LogId,
     total_bytes: u64,
     left_bytes: u64,
 }
 
-impl SnapshotReceiver {
+impl<D: SnapshotDisk> SnapshotReceiver<D> {
     pub(super) fn create(
-        shared: &Arc<Shared>,
+        shared: &Arc<Shared<D>>,
         group: GroupId,
         last: LogId,
         total_bytes: u64,
@@ -40,27 +41,26 @@ impl SnapshotReceiver {
         let mut temporary = self.temporary;
         temporary.complete(None)?;
         let damaged = |what: &str| SnapshotError::Damaged {
-            file: temporary.path.clone(),
+            file: temporary.shared.disk.path(&temporary.name),
             what: what.to_owned(),
         };
         if self.left_bytes > 0 {
             return Err(damaged("the peer sent less than it announced"));
         }
-        let (header, _) = open_verified(&temporary.path, self.group)?;
+        let (header, _) = open_verified(&temporary.shared.disk, &temporary.name, self.group)?;
         let info = header.info();
         if info.last != self.last || info.bytes != self.total_bytes {
             return Err(damaged("the peer sent another snapshot than it announced"));
         }
         let shared = &temporary.shared;
         let mut known = shared.known.lock();
-        let path = shared.received_path(self.group, self.last);
-        shared.rename(&temporary.path, &path).map_err(|e| failure(&path, e))?;
+        shared.rename(&temporary.name, &received_name(self.group, self.last))?;
         known.received.insert((self.group, info.last), info);
         Ok(info)
     }
 }
 
-impl Write for SnapshotReceiver {
+impl<D: SnapshotDisk> Write for SnapshotReceiver<D> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.len() as u64 > self.left_bytes {
             let what = "the peer sent more of a snapshot than it announced";

@@ -1,14 +1,14 @@
 //! Which snapshots a store has, and under which names.
 
+use super::disk::SnapshotDisk;
 use super::error::{SnapshotError, failure};
 use super::file::{SnapshotInfo, open_header};
-use crate::files::{make_directory, sync_directory};
 use logboat_raft::{GroupId, LogId};
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::{fs, io};
 
 const CURRENT: &str = "snap";
 const RECEIVED: &str = "received";
@@ -16,8 +16,8 @@ const TEMPORARY: &str = "tmp";
 
 /// What the handles of a store share, and the files on their way into it.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) directory: PathBuf,
+pub(super) struct Shared<D> {
+    pub(super) disk: D,
     pub(super) known: Mutex<Known>,
     /// Makes temporary names differ.
     next: AtomicU64,
@@ -30,19 +30,18 @@ pub(super) struct Known {
     pub(super) received: HashMap<(GroupId, LogId), SnapshotInfo>,
 }
 
-impl Shared {
-    /// Opens the store in a directory: removes what is unfinished and learns what is there.
-    pub(super) fn open(directory: &Path) -> io::Result<Self> {
-        make_directory(directory)?;
+impl<D: SnapshotDisk> Shared<D> {
+    /// Opens the store on a disk: removes what is unfinished and learns what is there.
+    pub(super) fn open(disk: D) -> io::Result<Self> {
         let mut known = Known::default();
-        for entry in fs::read_dir(directory)? {
-            let path = entry?.path();
+        for name in disk.list()? {
+            let path = Path::new(&name);
             let extension = path.extension().and_then(|extension| extension.to_str());
             let group = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
             match (group.map(GroupId), extension) {
                 // What an earlier process received is offered again.
-                (_, Some(TEMPORARY | RECEIVED)) => fs::remove_file(&path)?,
-                (Some(group), Some(CURRENT)) => match open_header(&path, group) {
+                (_, Some(TEMPORARY | RECEIVED)) => disk.remove(&name)?,
+                (Some(group), Some(CURRENT)) => match open_header(&disk, &name, group) {
                     Ok((header, _)) => {
                         known.current.insert(group, header.info());
                     }
@@ -51,26 +50,13 @@ impl Shared {
                 _ => {}
             }
         }
-        Ok(Self {
-            directory: directory.to_owned(),
-            known: Mutex::new(known),
-            next: AtomicU64::new(0),
-        })
+        Ok(Self { disk, known: Mutex::new(known), next: AtomicU64::new(0) })
     }
 
-    pub(super) fn current_path(&self, group: GroupId) -> PathBuf {
-        self.directory.join(format!("{group}.{CURRENT}"))
-    }
-
-    pub(super) fn received_path(&self, group: GroupId, last: LogId) -> PathBuf {
-        let LogId { term, index } = last;
-        self.directory.join(format!("{group}-{index}-{term}.{RECEIVED}"))
-    }
-
-    /// A path that was not handed out before.
-    pub(super) fn temporary_path(&self, group: GroupId) -> PathBuf {
+    /// A name that was not handed out before.
+    pub(super) fn temporary_name(&self, group: GroupId) -> String {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.directory.join(format!("{group}-{number}.{TEMPORARY}"))
+        format!("{group}-{number}.{TEMPORARY}")
     }
 
     /// Renames a durable file over the group's current one, unless that is as new.
@@ -79,21 +65,36 @@ impl Shared {
         known: &mut Known,
         group: GroupId,
         info: SnapshotInfo,
-        from: &Path,
+        from: &str,
     ) -> Result<(), SnapshotError> {
         if let Some(current) = known.current.get(&group).map(|current| current.last)
             && current.index >= info.last.index
         {
             return Err(SnapshotError::Superseded { group, current });
         }
-        let path = self.current_path(group);
-        self.rename(from, &path).map_err(|e| failure(&path, e))?;
+        self.rename(from, &current_name(group))?;
         known.current.insert(group, info);
         Ok(())
     }
 
-    pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)?;
-        sync_directory(&self.directory)
+    /// Renames a file, durably.
+    pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), SnapshotError> {
+        let renamed = self.disk.rename(from, to).and_then(|()| self.disk.sync_directory());
+        renamed.map_err(|e| self.failure(to, e))
     }
+
+    pub(super) fn failure(&self, name: &str, source: io::Error) -> SnapshotError {
+        failure(self.disk.path(name), source)
+    }
+}
+
+/// The name of a group's current snapshot.
+pub(super) fn current_name(group: GroupId) -> String {
+    format!("{group}.{CURRENT}")
+}
+
+/// The name of a snapshot that was received and not adopted.
+pub(super) fn received_name(group: GroupId, last: LogId) -> String {
+    let LogId { term, index } = last;
+    format!("{group}-{index}-{term}.{RECEIVED}")
 }

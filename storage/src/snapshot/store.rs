@@ -1,22 +1,31 @@
 //! The snapshots of all groups of a node.
 
+use super::disk::{FileSnapshotDisk, SnapshotDisk};
 use super::error::{SnapshotError, failure};
 use super::file::{SnapshotInfo, open_header};
 use super::reader::SnapshotReader;
 use super::receiver::SnapshotReceiver;
-use super::shared::Shared;
+use super::shared::{Shared, current_name, received_name};
 use super::writer::SnapshotWriter;
 use logboat_raft::{GroupId, LogId};
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The snapshots of all groups of a node. A cheap handle, whose clones are the same store. Methods
 /// may be called from any thread. All but [`Self::latest`] and [`Self::received`] block on the
 /// disk.
-#[derive(Clone, Debug)]
-pub struct SnapshotStore {
-    shared: Arc<Shared>,
+#[derive(Debug)]
+pub struct SnapshotStore<D = FileSnapshotDisk> {
+    shared: Arc<Shared<D>>,
+}
+
+/// The last entry that a snapshot covers, and its content.
+type Opened<D> = (LogId, SnapshotReader<<D as SnapshotDisk>::File>);
+
+impl<D> Clone for SnapshotStore<D> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
 }
 
 impl SnapshotStore {
@@ -27,7 +36,19 @@ impl SnapshotStore {
     /// # Errors
     /// When the directory can't be made or read.
     pub fn open(directory: &Path) -> Result<Self, SnapshotError> {
-        let shared = Shared::open(directory).map_err(|e| failure(directory, e))?;
+        let disk = FileSnapshotDisk::new(directory);
+        Self::open_on(disk.map_err(|e| failure(directory.to_owned(), e))?)
+    }
+}
+
+impl<D: SnapshotDisk> SnapshotStore<D> {
+    /// Opens the store on a disk, as [`SnapshotStore::open`] does in a directory.
+    ///
+    /// # Errors
+    /// When the disk can't be read.
+    pub fn open_on(disk: D) -> Result<Self, SnapshotError> {
+        let directory = disk.path("");
+        let shared = Shared::open(disk).map_err(|e| failure(directory, e))?;
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -47,7 +68,7 @@ impl SnapshotStore {
     ///
     /// # Errors
     /// When the file can't be made.
-    pub fn create(&self, group: GroupId, last: LogId) -> Result<SnapshotWriter, SnapshotError> {
+    pub fn create(&self, group: GroupId, last: LogId) -> Result<SnapshotWriter<D>, SnapshotError> {
         SnapshotWriter::create(&self.shared, group, last)
     }
 
@@ -55,11 +76,11 @@ impl SnapshotStore {
     ///
     /// # Errors
     /// [`SnapshotError::Damaged`] when it is not what was written.
-    pub fn read(&self, group: GroupId) -> Result<Option<(LogId, SnapshotReader)>, SnapshotError> {
+    pub fn read(&self, group: GroupId) -> Result<Option<Opened<D>>, SnapshotError> {
         let Some(info) = self.latest(group) else {
             return Ok(None);
         };
-        let (last, reader) = SnapshotReader::open(&self.shared.current_path(group), group)?;
+        let (last, reader) = SnapshotReader::open(&self.shared.disk, &current_name(group), group)?;
         debug_assert!(last.index >= info.last.index, "it only goes forward");
         Ok(Some((last, reader)))
     }
@@ -67,7 +88,7 @@ impl SnapshotStore {
     /// Where the group's current snapshot is, if there is one.
     #[must_use]
     pub fn current_path(&self, group: GroupId) -> PathBuf {
-        self.shared.current_path(group)
+        self.shared.disk.path(&current_name(group))
     }
 
     /// Opens the whole file of the group's current snapshot, header and checksum included. A peer
@@ -76,12 +97,11 @@ impl SnapshotStore {
     ///
     /// # Errors
     /// When it can't be opened.
-    pub fn file(&self, group: GroupId) -> Result<Option<(SnapshotInfo, File)>, SnapshotError> {
+    pub fn file(&self, group: GroupId) -> Result<Option<(SnapshotInfo, D::File)>, SnapshotError> {
         if self.latest(group).is_none() {
             return Ok(None);
         }
-        let path = self.shared.current_path(group);
-        let (header, file) = open_header(&path, group)?;
+        let (header, file) = open_header(&self.shared.disk, &current_name(group), group)?;
         Ok(Some((header.info(), file)))
     }
 
@@ -94,7 +114,7 @@ impl SnapshotStore {
         group: GroupId,
         last: LogId,
         total_bytes: u64,
-    ) -> Result<SnapshotReceiver, SnapshotError> {
+    ) -> Result<SnapshotReceiver<D>, SnapshotError> {
         SnapshotReceiver::create(&self.shared, group, last, total_bytes)
     }
 
@@ -108,19 +128,19 @@ impl SnapshotStore {
         &self,
         group: GroupId,
         last: LogId,
-    ) -> Result<SnapshotReader, SnapshotError> {
+    ) -> Result<SnapshotReader<D::File>, SnapshotError> {
         let is_current = self.latest(group).is_some_and(|current| current.last == last);
-        let path = if is_current {
-            self.shared.current_path(group)
+        let name = if is_current {
+            current_name(group)
         } else if self.received(group, last).is_some() {
-            self.shared.received_path(group, last)
+            received_name(group, last)
         } else {
             return Err(SnapshotError::NotReceived { group, last });
         };
-        let (found, reader) = SnapshotReader::open(&path, group)?;
+        let (found, reader) = SnapshotReader::open(&self.shared.disk, &name, group)?;
         if found != last {
             let what = format!("it ends at {found}, and not at {last}");
-            return Err(SnapshotError::Damaged { file: path, what });
+            return Err(SnapshotError::Damaged { file: self.shared.disk.path(&name), what });
         }
         Ok(reader)
     }
@@ -139,8 +159,7 @@ impl SnapshotStore {
         }
         let info = known.received.get(&(group, last)).copied();
         let info = info.ok_or(SnapshotError::NotReceived { group, last })?;
-        let path = self.shared.received_path(group, last);
-        self.shared.make_current(&mut known, group, info, &path)?;
+        self.shared.make_current(&mut known, group, info, &received_name(group, last))?;
         known.received.remove(&(group, last));
         Ok(info)
     }
@@ -153,8 +172,8 @@ impl SnapshotStore {
     pub fn discard(&self, group: GroupId, last: LogId) -> Result<(), SnapshotError> {
         let mut known = self.shared.known.lock();
         if known.received.remove(&(group, last)).is_some() {
-            let path = self.shared.received_path(group, last);
-            fs::remove_file(&path).map_err(|e| failure(&path, e))?;
+            let name = received_name(group, last);
+            self.shared.disk.remove(&name).map_err(|e| self.shared.failure(&name, e))?;
         }
         Ok(())
     }
@@ -164,6 +183,7 @@ impl SnapshotStore {
 mod tests {
     use super::*;
     use logboat_raft::{Index, Term};
+    use std::fs;
     use std::io::{self, Write};
 
     fn id(index: u64) -> LogId {

@@ -1,60 +1,57 @@
 //! Files that are being written and have no name that lasts.
 
-use super::error::{SnapshotError, failure};
+use super::disk::{SnapshotDisk, SnapshotFile};
+use super::error::SnapshotError;
 use super::file::{COPY_BYTES, Header};
 use super::shared::Shared;
-use crate::files::new_file;
 use logboat_raft::GroupId;
-use rustix::fs::fdatasync;
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::io::{BufWriter, Seek, Write};
 use std::sync::Arc;
 
 /// A file under a temporary name, removed when it has not got another by the end.
 #[derive(Debug)]
-pub(super) struct Temporary {
-    pub(super) shared: Arc<Shared>,
-    pub(super) file: BufWriter<File>,
-    pub(super) path: PathBuf,
+pub(super) struct Temporary<D: SnapshotDisk> {
+    pub(super) shared: Arc<Shared<D>>,
+    pub(super) file: BufWriter<D::File>,
+    pub(super) name: String,
 }
 
-impl Temporary {
+impl<D: SnapshotDisk> Temporary<D> {
     /// An empty file.
-    pub(super) fn create(shared: &Arc<Shared>, group: GroupId) -> Result<Self, SnapshotError> {
-        let path = shared.temporary_path(group);
-        let file = new_file().read(true).open(&path).map_err(|e| failure(&path, e))?;
+    pub(super) fn create(shared: &Arc<Shared<D>>, group: GroupId) -> Result<Self, SnapshotError> {
+        let name = shared.temporary_name(group);
+        let file = shared.disk.create(&name).map_err(|e| shared.failure(&name, e))?;
         Ok(Self {
             shared: Arc::clone(shared),
             file: BufWriter::with_capacity(COPY_BYTES, file),
-            path,
+            name,
         })
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
         let written = self.file.write_all(bytes);
-        written.map_err(|e| failure(&self.path, e))
+        written.map_err(|e| self.shared.failure(&self.name, e))
     }
 
     /// Writes out what is buffered, then the header, and makes it all durable.
     pub(super) fn complete(&mut self, header: Option<&Header>) -> Result<(), SnapshotError> {
         let mut complete = || {
             self.file.flush()?;
-            let file = self.file.get_ref();
+            let file = self.file.get_mut();
             if let Some(header) = header {
-                file.write_all_at(&header.encode(), 0)?;
+                file.rewind()?;
+                file.write_all(&header.encode())?;
             }
-            Ok(fdatasync(file)?)
+            file.sync()
         };
-        complete().map_err(|e| failure(&self.path, e))
+        complete().map_err(|e| self.shared.failure(&self.name, e))
     }
 }
 
-impl Drop for Temporary {
+impl<D: SnapshotDisk> Drop for Temporary<D> {
     fn drop(&mut self) {
         // After a rename there is nothing of this name, and a file that stays goes at the next
         // start.
-        let _ = fs::remove_file(&self.path);
+        let _ = self.shared.disk.remove(&self.name);
     }
 }

@@ -1,5 +1,6 @@
 //! Writes a snapshot of the node's own state.
 
+use super::disk::{FileSnapshotDisk, SnapshotDisk};
 use super::error::SnapshotError;
 use super::file::{HEADER_BYTES, Header, SnapshotInfo};
 use super::shared::Shared;
@@ -11,17 +12,17 @@ use std::sync::Arc;
 /// A snapshot being written; its content goes in by [`Write`]. Dropped unfinished, it leaves
 /// nothing.
 #[derive(Debug)]
-pub struct SnapshotWriter {
-    temporary: Temporary,
+pub struct SnapshotWriter<D: SnapshotDisk = FileSnapshotDisk> {
+    temporary: Temporary<D>,
     group: GroupId,
     last: LogId,
     content_bytes: u64,
     crc: crc32fast::Hasher,
 }
 
-impl SnapshotWriter {
+impl<D: SnapshotDisk> SnapshotWriter<D> {
     pub(super) fn create(
-        shared: &Arc<Shared>,
+        shared: &Arc<Shared<D>>,
         group: GroupId,
         last: LogId,
     ) -> Result<Self, SnapshotError> {
@@ -47,12 +48,12 @@ impl SnapshotWriter {
         temporary.complete(Some(&header))?;
         let mut known = temporary.shared.known.lock();
         let shared = &temporary.shared;
-        shared.make_current(&mut known, self.group, header.info(), &temporary.path)?;
+        shared.make_current(&mut known, self.group, header.info(), &temporary.name)?;
         Ok(header.info())
     }
 }
 
-impl Write for SnapshotWriter {
+impl<D: SnapshotDisk> Write for SnapshotWriter<D> {
     fn write(&mut self, content: &[u8]) -> io::Result<usize> {
         let written = self.temporary.file.write(content)?;
         self.crc.update(&content[..written]);

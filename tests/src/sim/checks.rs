@@ -3,6 +3,7 @@
 
 mod bonds;
 
+use super::disk::FoundSnapshot;
 use super::model::ReplicaModel;
 use super::process::group_id;
 use bonds::{Bonds, Counted};
@@ -47,6 +48,8 @@ struct GroupChecks {
     operations: HashMap<u64, u64>,
     /// The operations that have to stand right behind others.
     follow: HashMap<u64, u64>,
+    /// The checksum of the state after an entry, of which a snapshot was made.
+    states: HashMap<LogId, u32>,
     replicas: Vec<Replica>,
     bonds: Bonds,
 }
@@ -145,6 +148,8 @@ impl Checks {
                 Some(last.term),
                 "a snapshot covers {last}, which is not what was committed there"
             );
+            let kept = group.replicas[node].model.snapshot;
+            assert!(last.index <= kept.index, "a log is cut to {last}, the snapshot to {kept}");
         }
         group.replicas[node].model.view.write(persist);
     }
@@ -162,9 +167,42 @@ impl Checks {
         written.iter().any(|(_, persist)| matches!(persist.log, LogWrite::Reset(_)))
     }
 
-    /// A snapshot file is durable.
+    /// A replica's state after `last` goes to a file, which a crash may find in place from now on.
+    pub(super) fn snapshot_captured(
+        &mut self,
+        node: usize,
+        group: usize,
+        last: LogId,
+        content: &[u8],
+    ) {
+        self.groups[group].snapshot_is(last, content);
+        self.snapshot_received(node, group, last);
+    }
+
+    /// A leader's snapshot is there, which a crash may find in place from now on.
+    pub(super) fn snapshot_received(&mut self, node: usize, group: usize, last: LogId) {
+        self.groups[group].replicas[node].model.snapshot_coming(last);
+    }
+
+    /// A snapshot is current and durable.
     pub(super) fn snapshot_durable(&mut self, node: usize, group: usize, last: LogId) {
         self.groups[group].replicas[node].model.snapshot_durable(last);
+    }
+
+    /// A restart found this snapshot. Returns where it ends.
+    pub(super) fn snapshot_found(
+        &mut self,
+        node: usize,
+        group: usize,
+        found: Option<&FoundSnapshot>,
+    ) -> LogId {
+        let group = &mut self.groups[group];
+        if let Some((last, content)) = found {
+            group.snapshot_is(*last, content);
+        }
+        let last = found.map(|(last, _)| *last).unwrap_or_default();
+        group.replicas[node].model.snapshot_found(last);
+        last
     }
 
     /// A restart found this on the disk, after the node's [grants](Self::started).
@@ -187,7 +225,7 @@ impl Checks {
         &self,
         node: usize,
         found: &Recovered,
-        mut agree: impl FnMut(usize, Restored) -> (LogId, Restored),
+        mut agree: impl FnMut(usize, Restored) -> (Option<FoundSnapshot>, Restored),
     ) {
         self.finds_grants(node, &found.grants);
         for (number, group) in self.groups.iter().enumerate() {
@@ -196,7 +234,9 @@ impl Checks {
                 let mut model = group.replicas[node].model.clone();
                 model.recovered(&restored);
                 let (snapshot, agreed) = agree(number, restored);
-                model.reconciled(snapshot, &agreed);
+                let last = snapshot.map(|(last, _)| last).unwrap_or_default();
+                model.snapshot_found(last);
+                model.reconciled(last, &agreed);
             }
         }
     }
@@ -519,6 +559,13 @@ impl GroupChecks {
     /// The leader of the latest term that had one.
     fn newest_leader(&self) -> Option<(Term, usize)> {
         self.leaders.last_key_value().map(|(term, place)| (*term, *place))
+    }
+
+    /// The content of a snapshot is the state after its last entry, which all replicas agree on.
+    fn snapshot_is(&mut self, last: LogId, content: &[u8]) {
+        let crc = crc32fast::hash(content);
+        let known = *self.states.entry(last).or_insert(crc);
+        assert_eq!(known, crc, "a snapshot up to {last} is not the state there");
     }
 
     /// What the latest leader counts as held by a follower is on that follower's disk.

@@ -1,49 +1,41 @@
-//! What a simulated node keeps: the real log on a simulated disk, and snapshot files in memory that
-//! are switched as atomically as a rename.
+//! What a simulated node keeps: the real log and the real snapshot files, on simulated disks.
 
-use bytes::Bytes;
 use logboat::internals::Storage;
 use logboat_raft::{GroupId, LogId};
-use logboat_storage::simulation::{InlineWal, SimDisk};
+use logboat_storage::simulation::{InlineWal, SimDisk, SimSnapshotDisk};
+use logboat_storage::{SnapshotError, SnapshotStore};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
-use std::io::{self, Cursor};
-use std::sync::Arc;
+use std::io::{self, Read};
 
-/// The snapshots of a node, which survive its crashes.
-#[derive(Debug, Default)]
-pub(super) struct SnapshotFiles {
-    current: BTreeMap<GroupId, (LogId, Bytes)>,
-    received: BTreeMap<(GroupId, LogId), Bytes>,
-}
+/// The snapshots of a node.
+pub(super) type Snapshots = SnapshotStore<SimSnapshotDisk>;
 
-impl SnapshotFiles {
-    pub(super) fn current(&self, group: GroupId) -> Option<(LogId, Bytes)> {
-        self.current.get(&group).cloned()
-    }
+/// The snapshot that a start finds: its last entry, and its content.
+pub(super) type FoundSnapshot = (LogId, Vec<u8>);
 
-    /// Switches to this snapshot, unless the current one covers as much.
-    pub(super) fn make_current(&mut self, group: GroupId, last: LogId, content: Bytes) {
-        if self.current.get(&group).is_none_or(|(current, _)| current.index < last.index) {
-            self.current.insert(group, (last, content));
-        }
-    }
-
-    pub(super) fn receive(&mut self, group: GroupId, last: LogId, content: Bytes) {
-        self.received.insert((group, last), content);
-    }
+/// Reads the current snapshot of a group.
+pub(super) fn read_snapshot(
+    snapshots: &Snapshots,
+    group: GroupId,
+) -> Result<Option<FoundSnapshot>, SnapshotError> {
+    let Some((last, mut reader)) = snapshots.read(group)? else {
+        return Ok(None);
+    };
+    let mut content = Vec::new();
+    reader.read_to_end(&mut content).expect("a verified snapshot can be read");
+    Ok(Some((last, content)))
 }
 
 /// The log and the snapshots of a node that runs.
 pub(super) struct HostStorage {
     pub(super) wal: Mutex<InlineWal<SimDisk>>,
-    pub(super) snapshots: Arc<Mutex<SnapshotFiles>>,
+    pub(super) snapshots: Snapshots,
     /// The snapshots that were adopted since this was last asked.
     adopted: Mutex<Vec<(GroupId, LogId)>>,
 }
 
 impl HostStorage {
-    pub(super) fn new(wal: InlineWal<SimDisk>, snapshots: Arc<Mutex<SnapshotFiles>>) -> Self {
+    pub(super) fn new(wal: InlineWal<SimDisk>, snapshots: Snapshots) -> Self {
         Self { wal: Mutex::new(wal), snapshots, adopted: Mutex::default() }
     }
 
@@ -54,33 +46,17 @@ impl HostStorage {
 }
 
 impl Storage for HostStorage {
-    fn open_received(&self, group: GroupId, last: LogId) -> io::Result<Box<dyn io::Read>> {
-        let files = self.snapshots.lock();
-        let content = match files.current(group) {
-            Some((current, content)) if current == last => content,
-            _ => {
-                let content = files.received.get(&(group, last)).cloned();
-                content.ok_or_else(|| io::Error::other("no such snapshot was received"))?
-            }
-        };
-        Ok(Box::new(Cursor::new(content)))
+    fn open_received(&self, group: GroupId, last: LogId) -> io::Result<Box<dyn Read>> {
+        self.snapshots.open_received(group, last)
     }
 
     fn adopt_snapshot(&self, group: GroupId, last: LogId) -> io::Result<()> {
-        let mut files = self.snapshots.lock();
-        let content = match files.current(group) {
-            Some((current, content)) if current == last => content,
-            _ => {
-                let content = files.received.remove(&(group, last));
-                content.ok_or_else(|| io::Error::other("no such snapshot was received"))?
-            }
-        };
-        files.make_current(group, last, content);
+        self.snapshots.adopt_snapshot(group, last)?;
         self.adopted.lock().push((group, last));
         Ok(())
     }
 
     fn discard_snapshot(&self, group: GroupId, last: LogId) {
-        self.snapshots.lock().received.remove(&(group, last));
+        self.snapshots.discard_snapshot(group, last);
     }
 }

@@ -78,7 +78,10 @@ pub(super) fn heal(heal: &Heal, hosts: &mut [Host], scene: &mut Scene) {
         Heal::Network => scene.heal_network(),
         Heal::Clock(host) => hosts[*host].hardware.pace(scene.now, 1_000_000),
         Heal::Disk(host) => hosts[*host].hardware.slow_us = 0,
-        Heal::Room(host) => hosts[*host].hardware.disk.limit(None),
+        Heal::Room(host) => {
+            hosts[*host].hardware.disk.limit(None);
+            hosts[*host].hardware.snapshots.fill(false);
+        }
     }
 }
 
@@ -91,6 +94,8 @@ pub(super) fn heal_all(hosts: &mut [Host], scene: &mut Scene) {
         host.hardware.slow_us = 0;
         host.hardware.crash_at = None;
         host.hardware.disk.limit(None);
+        host.hardware.snapshots.fill(false);
+        host.hardware.snapshots.cut_at(None);
         if host.hardware.failing_sync {
             // One that has not come to pass never will.
             host.hardware.disk.fail_sync(u64::MAX / 2);
@@ -180,7 +185,12 @@ fn crash(host: &mut Host, scene: &mut Scene) -> bool {
     }
     let points = CrashPoint::ALL;
     match scene.random.place(points.len() + 2) {
-        place if place < points.len() => host.hardware.crash_at = Some(points[place]),
+        place if place < points.len() => {
+            host.hardware.crash_at = Some(points[place]);
+            if points[place] == CrashPoint::SnapshotFile {
+                host.hardware.snapshots.cut_at(Some(scene.random.between(1, 12)));
+            }
+        }
         _ => host.hardware.doomed = true,
     }
     true
@@ -229,6 +239,7 @@ fn disturb_disk(fault: Fault, host: &mut Host, lasts: u64, scene: &mut Scene) ->
         }
         _ => {
             hardware.disk.limit(Some(0));
+            hardware.snapshots.fill(true);
             scene.after(lasts, Target::World, Event::Heal(Heal::Room(hardware.place)));
         }
     }

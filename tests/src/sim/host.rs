@@ -1,14 +1,11 @@
 //! A simulated node: its disk, its clock, its comings and goings, and the process that runs on it.
 
-use super::disk::SnapshotFiles;
 use super::process::Process;
 use super::scene::{Event, Scene, Target};
 use logboat_raft::{BootNonce, NodeId, Time};
-use logboat_storage::simulation::{InlineWal, SimDisk};
+use logboat_storage::simulation::{InlineWal, SimDisk, SimSnapshotDisk};
 use logboat_storage::{BootRecord, WalError};
-use parking_lot::Mutex;
 use std::io::ErrorKind;
-use std::sync::Arc;
 
 /// A moment at which losing power hurts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +18,8 @@ pub(super) enum CrashPoint {
     WrittenBehind,
     /// A sync is over and nobody knows.
     Synced,
+    /// A snapshot file is being made, received or switched to.
+    SnapshotFile,
     /// A snapshot is current and the log does not say so.
     SnapshotCurrent,
     /// A leader's snapshot was adopted and the log does not say so.
@@ -28,11 +27,12 @@ pub(super) enum CrashPoint {
 }
 
 impl CrashPoint {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Sent,
         Self::Written,
         Self::WrittenBehind,
         Self::Synced,
+        Self::SnapshotFile,
         Self::SnapshotCurrent,
         Self::SnapshotAdopted,
     ];
@@ -51,7 +51,7 @@ struct Clock {
 pub(super) struct Hardware {
     pub(super) place: usize,
     pub(super) disk: SimDisk,
-    pub(super) snapshots: Arc<Mutex<SnapshotFiles>>,
+    pub(super) snapshots: SimSnapshotDisk,
     /// What the directory says of the node's starts.
     pub(super) boot: BootRecord,
     /// Counts the runs.
@@ -108,10 +108,11 @@ impl Hardware {
         scene.after(micros, self.target(), Event::Tick);
     }
 
-    fn cut_power(&self, scene: &mut Scene) {
+    fn cut_power(&mut self, scene: &mut Scene) {
         let random = &mut scene.random;
         let kept = [0, 200, 500, 500, 900, 1_000][random.place(6)];
         self.disk.crash(|| random.per_mille(kept));
+        self.snapshots.crash(|| random.per_mille(kept));
     }
 }
 
@@ -129,7 +130,7 @@ impl Host {
         let hardware = Hardware {
             place,
             disk: SimDisk::default(),
-            snapshots: Arc::default(),
+            snapshots: SimSnapshotDisk::default(),
             boot: BootRecord { founded: true, ..BootRecord::default() },
             incarnation: 0,
             crash_at: None,
@@ -186,9 +187,9 @@ impl Host {
 
     /// Loses power: all that is in memory goes, and any part of what is not synced.
     pub(super) fn crash(&mut self, scene: &mut Scene) {
-        if self.process.take().is_none() {
+        let Some(process) = self.process.take() else {
             return;
-        }
+        };
         let hardware = &mut self.hardware;
         let (place, node) = (hardware.place, hardware.id());
         scene.trace.note(scene.now, &[place as u64], format_args!("{node} crashes"));
@@ -196,6 +197,8 @@ impl Host {
         hardware.doomed = false;
         hardware.crash_at = None;
         hardware.cut_power(scene);
+        // What it would still do to its files comes too late.
+        drop(process);
         for peer in (0..scene.plan.nodes).filter(|peer| *peer != place) {
             scene.disconnect(peer, place);
             scene.disconnect(place, peer);

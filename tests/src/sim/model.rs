@@ -80,7 +80,9 @@ pub(super) struct ReplicaModel {
     pub(super) durable: LogModel,
     pub(super) view: LogModel,
     /// The newest snapshot file, which a restart would begin with though the log be behind it.
-    snapshot: LogId,
+    pub(super) snapshot: LogId,
+    /// Those that were to take its place, as far as is known.
+    coming: Vec<LogId>,
     submitted: VecDeque<Persist>,
     /// The bonds that were ever durable.
     pub(super) bonds: HashSet<Fortification>,
@@ -103,11 +105,32 @@ impl ReplicaModel {
         synced
     }
 
-    /// A snapshot file is durable.
+    /// A snapshot file is on its way to its place.
+    pub(super) fn snapshot_coming(&mut self, last: LogId) {
+        self.coming.push(last);
+    }
+
+    /// A snapshot file is current and durable.
     pub(super) fn snapshot_durable(&mut self, last: LogId) {
         if last.index > self.snapshot.index {
             self.snapshot = last;
+            self.coming.retain(|coming| coming.index > last.index);
         }
+    }
+
+    /// A restart found this snapshot: the one that was durable, or one that was to take its place.
+    ///
+    /// # Panics
+    /// When that is not so.
+    pub(super) fn snapshot_found(&mut self, found: LogId) {
+        let Self { snapshot, coming, .. } = self;
+        let is_newer = found.index > snapshot.index && coming.contains(&found);
+        assert!(
+            found == *snapshot || is_newer,
+            "a restart found a snapshot up to {found}, not {snapshot} nor one of {coming:?}"
+        );
+        self.snapshot = found;
+        self.coming.clear();
     }
 
     /// The term and the last index that survive a crash.

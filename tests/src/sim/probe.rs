@@ -4,11 +4,13 @@
 //! looks by itself at the moments that matter: when a segment has gone, when a snapshot was adopted
 //! that the log does not know of, and when the log was replaced by one.
 
+use super::disk::read_snapshot;
 use super::host::Hardware;
 use super::machine::{Journal, Machine};
 use super::process::group_id;
 use super::scene::Scene;
 use logboat::internals::recover;
+use logboat_storage::SnapshotStore;
 use logboat_storage::simulation::InlineWal;
 use std::io::Cursor;
 
@@ -25,11 +27,14 @@ pub(super) fn cut_power(hardware: &Hardware, scene: &Scene) {
     let (_, found) = opened.unwrap_or_else(|error| {
         panic!("after a power cut, node {} would not start: {error}", hardware.id())
     });
+    let snapshots = SnapshotStore::open_on(hardware.snapshots.copy_durable());
+    let snapshots = snapshots.expect("a directory can be listed");
     scene.checks.would_recover(hardware.place, &found, |group, log| {
-        let current = hardware.snapshots.lock().current(group_id(group));
-        let last = current.as_ref().map(|(last, _)| *last).unwrap_or_default();
-        let snapshot = current.map(|(last, content)| (last, Cursor::new(content)));
+        let found = read_snapshot(&snapshots, group_id(group)).unwrap_or_else(|error| {
+            panic!("after a power cut, node {} can't use a snapshot: {error}", hardware.id())
+        });
+        let snapshot = found.clone().map(|(last, content)| (last, Cursor::new(content)));
         let agreed = recover(log, snapshot, &mut Machine::new(Journal::default()));
-        (last, agreed.expect("log and snapshot agree after a power cut").0)
+        (found, agreed.expect("log and snapshot agree after a power cut").0)
     });
 }

@@ -3,7 +3,7 @@
 //! produced. The log's side of it is in `wal`, that of the snapshots in `transfer`.
 
 use super::checks::Checks;
-use super::disk::HostStorage;
+use super::disk::{HostStorage, read_snapshot};
 use super::host::{CrashPoint, Hardware};
 use super::machine::{Breakage, Journal, Machine, take_query_id};
 use super::options::Fault;
@@ -25,7 +25,7 @@ use logboat_raft::{
     Restored, RoleKind, Status, Support, Term, Time, WriteSeq,
 };
 use logboat_storage::simulation::{InlineWal, SimDisk};
-use logboat_storage::{ReadError, Recovered};
+use logboat_storage::{ReadError, Recovered, SnapshotStore};
 use logboat_transport::{Outgoing, Parcel, RequestId, decode};
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -111,6 +111,8 @@ pub(super) struct Process {
     /// Places of the cells that run in the next turn.
     woken: Vec<usize>,
     turn_scheduled: bool,
+    /// Whether a leader's snapshot was adopted in this turn.
+    has_adopted: bool,
     pub(super) liveness: Liveness,
     /// Until when this node certainly supports each peer, by its own clock, and at which epoch.
     pub(super) supports_until: BTreeMap<NodeId, (Epoch, Time)>,
@@ -137,7 +139,9 @@ impl Process {
         scene: &mut Scene,
     ) -> Self {
         let Recovered { groups: mut restored, grants } = recovered;
-        let storage = Arc::new(HostStorage::new(wal, Arc::clone(&hardware.snapshots)));
+        let snapshots = SnapshotStore::open_on(hardware.snapshots.clone());
+        let snapshots = snapshots.expect("a directory can be listed");
+        let storage = Arc::new(HostStorage::new(wal, snapshots));
         let shared = Shared {
             request_timeout: scene.plan.request_timeout,
             snapshot_log_bytes: scene.plan.snapshot_log_bytes,
@@ -152,6 +156,7 @@ impl Process {
             by_group: BTreeMap::new(),
             woken: Vec::new(),
             turn_scheduled: false,
+            has_adopted: false,
             liveness: start_liveness(hardware, &grants, scene),
             supports_until: BTreeMap::new(),
             wait_lists: WaitLists::new(hardware.id()),
@@ -189,8 +194,11 @@ impl Process {
         let id = group_id(group);
         let journal = Journal::default();
         let mut machine = Machine::new(Arc::clone(&journal));
-        let snapshot = hardware.snapshots.lock().current(id);
-        let last = snapshot.as_ref().map(|(last, _)| *last).unwrap_or_default();
+        let snapshot = read_snapshot(&self.storage.snapshots, id);
+        let snapshot = snapshot.unwrap_or_else(|error| {
+            panic!("after a crash, node {} can't use a snapshot: {error}", hardware.id())
+        });
+        let last = scene.checks.snapshot_found(hardware.place, group, snapshot.as_ref());
         let snapshot = snapshot.map(|(last, content)| (last, Cursor::new(content)));
         let agreed = recover(log, snapshot, &mut machine);
         let (restored, reset) = agreed.expect("log and snapshot agree after a crash");
@@ -245,12 +253,10 @@ impl Process {
             Event::Idle(writes) => self.idle(hardware, writes, scene),
             Event::Room => self.retry(hardware, scene),
             Event::ReadLog(job) => self.read_log(hardware, job, scene),
-            Event::SnapshotWritten { group, last, content } => {
-                self.snapshot_written(hardware, (group, last), content, scene);
+            Event::SnapshotWritten { group, last, file } => {
+                self.snapshot_written(hardware, (group, last), file, scene);
             }
-            Event::Chunk { group, to, last, content, offset } => {
-                self.send_piece(hardware, (group, to), (last, content), offset, scene);
-            }
+            Event::Chunk(departing) => self.send_piece(hardware, departing, scene),
             Event::Disconnected { to } => self.disconnected(hardware, to, scene),
             event => unreachable!("{event:?} concerns no process"),
         }
@@ -278,11 +284,10 @@ impl Process {
             }
             let support = &self.turn.support;
             self.cells[place].check_reads(hardware.id(), led, support, &scene.checks);
-            let adopted = self.storage.take_adopted();
-            for (group, last) in &adopted {
-                scene.checks.snapshot_durable(hardware.place, group_place(*group), *last);
+            if hardware.snapshots.is_cut() {
+                return;
             }
-            if !adopted.is_empty() {
+            if std::mem::take(&mut self.has_adopted) {
                 cut_power(hardware, scene);
                 if hardware.crashes(CrashPoint::SnapshotAdopted) {
                     return;
@@ -327,6 +332,10 @@ impl Process {
         cell.group.run(&mut run, cell.durable, events);
         cell.wake_conditions = cell.group.wake_conditions(&self.turn.support);
         self.wait_lists.update(Slot(place as u32), cell.wake_conditions);
+        for (group, last) in self.storage.take_adopted() {
+            scene.checks.snapshot_durable(hardware.place, group_place(group), last);
+            self.has_adopted = true;
+        }
         for (_, persist) in &self.turn.writes[written..] {
             scene.checks.writing(hardware.place, number, persist);
         }
@@ -615,6 +624,9 @@ fn resignations(parcels: &[Parcel]) -> Vec<(GroupId, Term)> {
 
 /// A replica has stopped, which it must not do without a reason. Its node is started again later.
 fn failed(hardware: &Hardware, cell: &ReplicaCell, scene: &mut Scene) {
+    if hardware.snapshots.is_cut() {
+        return;
+    }
     let broken = cell.journal.lock().breaks.is_some();
     assert!(hardware.damaged || broken, "a replica of group {} stopped", cell.id);
     scene.checks.failed(hardware.place, group_place(cell.id), cell.group.raft());

@@ -5,6 +5,7 @@ use super::checks::Checks;
 use super::options::{Fault, FaultCounts, Options, Plan};
 use super::random::Random;
 use super::trace::Trace;
+use super::transfer::{Departing, WrittenFile};
 use bytes::Bytes;
 use logboat::internals::LogReadJob;
 use logboat::{GroupId, RequestError};
@@ -29,9 +30,9 @@ pub(super) enum Event {
     /// Entries are read back from the log.
     ReadLog(LogReadJob),
     /// A snapshot is written, or failed.
-    SnapshotWritten { group: GroupId, last: LogId, content: Option<Bytes> },
+    SnapshotWritten { group: GroupId, last: LogId, file: Option<WrittenFile> },
     /// The next piece of a snapshot leaves.
-    Chunk { group: GroupId, to: NodeId, last: LogId, content: Bytes, offset: usize },
+    Chunk(Departing),
     /// A frame arrives; without a connection it is one that the network kept for long.
     Frame { from: usize, bytes: Bytes, connection: Option<u64> },
     /// A node starts again.
@@ -82,7 +83,7 @@ impl Event {
             Self::Room => Kind::Room,
             Self::ReadLog(_) => Kind::ReadLog,
             Self::SnapshotWritten { .. } => Kind::SnapshotWritten,
-            Self::Chunk { .. } => Kind::Chunk,
+            Self::Chunk(_) => Kind::Chunk,
             Self::Restart => Kind::Restart,
             Self::Crash => Kind::Crash,
             Self::Reconnect { .. } => Kind::Reconnect,

@@ -1,21 +1,51 @@
-//! What a simulated process does as the snapshot thread: writes snapshots, streams them to peers in
-//! pieces, and puts together those that arrive.
+//! What a simulated process does as the snapshot thread: has snapshots written, streams them to
+//! peers in pieces, and receives those that arrive. The files are real, on a simulated disk.
 
 use super::host::{CrashPoint, Hardware};
 use super::options::Fault;
 use super::process::{Process, group_place};
 use super::scene::{Event, Scene};
-use bytes::Bytes;
+use logboat::SnapshotWriter;
 use logboat::internals::{GroupEvent, SnapshotJob};
 use logboat_raft::{GroupId, LogId, Message, NodeId, Payload};
+use logboat_storage::simulation::{SimSnapshotDisk, SimSnapshotFile};
+use logboat_storage::{SnapshotError, SnapshotReceiver, SnapshotWriter as SnapshotFileWriter};
 use logboat_transport::{Outgoing, SnapshotChunk};
+use std::io::{self, Read, Write};
+
+/// A snapshot file that is being written.
+pub(super) type WrittenFile = SnapshotFileWriter<SimSnapshotDisk>;
+
+/// A snapshot on its way to a peer.
+#[derive(Debug)]
+pub(super) struct Departing {
+    group: GroupId,
+    to: NodeId,
+    last: LogId,
+    total_bytes: u64,
+    /// What is left of it.
+    file: SimSnapshotFile,
+    offset: u64,
+}
+
+impl Departing {
+    /// The next piece, of so many bytes at the most.
+    fn next_piece(&mut self, most: usize) -> io::Result<SnapshotChunk> {
+        let mut data = Vec::new();
+        Read::by_ref(&mut self.file).take(most as u64).read_to_end(&mut data)?;
+        let offset = self.offset;
+        self.offset += data.len() as u64;
+        let Self { group, last, total_bytes, .. } = *self;
+        Ok(SnapshotChunk { group, last, offset, total_bytes, data: data.into() })
+    }
+}
 
 /// A peer's snapshot, while its pieces arrive and until it is offered.
 pub(super) struct Arriving {
     from: NodeId,
     last: LogId,
-    total_bytes: u64,
-    content: Vec<u8>,
+    offset: u64,
+    receiver: SnapshotReceiver<SimSnapshotDisk>,
 }
 
 impl Process {
@@ -27,22 +57,21 @@ impl Process {
     ) {
         match job {
             SnapshotJob::Write { group, slot: _, last, writer } => {
-                let mut content = Vec::new();
-                writer(&mut content).expect("memory takes any snapshot");
-                let fails = scene.may(Fault::SnapshotFailure) && scene.random.per_mille(50);
-                if fails {
-                    scene.count(Fault::SnapshotFailure);
-                }
-                let content = (!fails).then(|| Bytes::from(content));
+                let file = self.write_snapshot(hardware, (group, last), writer, scene);
                 let takes = scene.random.between(100, 4 * scene.plan.sync_us + 100);
-                let event = Event::SnapshotWritten { group, last, content };
+                let event = Event::SnapshotWritten { group, last, file };
                 scene.after(takes, hardware.target(), event);
             }
             SnapshotJob::Send { group, slot: _, to } => {
-                let current = hardware.snapshots.lock().current(group);
-                let (last, content) = current.expect("there is a snapshot where the log begins");
-                let event = Event::Chunk { group, to, last, content, offset: 0 };
-                scene.after(10, hardware.target(), event);
+                let current = self.storage.snapshots.file(group);
+                if hardware.snapshots.is_cut() {
+                    return;
+                }
+                let current = current.expect("a snapshot can be opened");
+                let (info, file) = current.expect("there is a snapshot where the log begins");
+                let (last, total_bytes) = (info.last, info.bytes);
+                let departing = Departing { group, to, last, total_bytes, file, offset: 0 };
+                scene.after(10, hardware.target(), Event::Chunk(departing));
             }
             SnapshotJob::Chunk { .. }
             | SnapshotJob::Offer { .. }
@@ -52,48 +81,61 @@ impl Process {
         }
     }
 
+    /// Writes the content of a snapshot to a file, which is neither durable nor current yet.
+    fn write_snapshot(
+        &self,
+        hardware: &Hardware,
+        (group, last): (GroupId, LogId),
+        writer: SnapshotWriter,
+        scene: &mut Scene,
+    ) -> Option<WrittenFile> {
+        let mut content = Vec::new();
+        writer(&mut content).expect("memory takes any snapshot");
+        scene.checks.snapshot_captured(hardware.place, group_place(group), last, &content);
+        let mut file = self.storage.snapshots.create(group, last).ok()?;
+        file.write_all(&content).ok().map(|()| file)
+    }
+
     /// A snapshot is written: it becomes the current one, and then the replica learns of it.
     pub(super) fn snapshot_written(
         &mut self,
         hardware: &mut Hardware,
         (group, last): (GroupId, LogId),
-        content: Option<Bytes>,
+        file: Option<WrittenFile>,
         scene: &mut Scene,
     ) {
-        let written = content.map(|content| {
-            hardware.snapshots.lock().make_current(group, last, content);
+        let finish = |file: WrittenFile| finish(hardware, scene, || file.finish());
+        let written = match file.map(finish) {
+            Some(Ok(_) | Err(SnapshotError::Superseded { .. })) => Some(last),
+            Some(Err(_)) | None => None,
+        };
+        if written.is_some() {
             scene.checks.snapshot_durable(hardware.place, group_place(group), last);
-            last
-        });
-        if written.is_some() && hardware.crashes(CrashPoint::SnapshotCurrent) {
+        }
+        if hardware.snapshots.is_cut()
+            || (written.is_some() && hardware.crashes(CrashPoint::SnapshotCurrent))
+        {
             return;
         }
         self.post_to_group(group, GroupEvent::SnapshotWritten(written));
         self.schedule_turn(hardware, scene);
     }
 
-    /// Sends the piece of a snapshot at `offset`, and comes back for the next one.
+    /// Sends the next piece of a snapshot, and comes back for the one behind it.
     pub(super) fn send_piece(
         &mut self,
         hardware: &Hardware,
-        (group, to): (GroupId, NodeId),
-        (last, content): (LogId, Bytes),
-        offset: usize,
+        mut departing: Departing,
         scene: &mut Scene,
     ) {
-        let end = (offset + scene.plan.chunk_bytes).min(content.len());
-        let chunk = SnapshotChunk {
-            group,
-            last,
-            offset: offset as u64,
-            total_bytes: content.len() as u64,
-            data: content.slice(offset..end),
+        let Ok(chunk) = departing.next_piece(scene.plan.chunk_bytes) else {
+            return assert!(hardware.snapshots.is_cut(), "an open snapshot can be read");
         };
+        let Departing { group, to, last, total_bytes, offset, .. } = departing;
         let receiver = to.0 as usize - 1;
         let sent = scene.send_frame(hardware.place, receiver, chunk.to_frame(), true);
-        if sent && end < content.len() {
-            let event = Event::Chunk { group, to, last, content, offset: end };
-            return scene.after(50, hardware.target(), event);
+        if sent && offset < total_bytes {
+            return scene.after(50, hardware.target(), Event::Chunk(departing));
         }
         let last = sent.then_some(last);
         self.post_to_group(group, GroupEvent::SnapshotSent { to, last });
@@ -104,15 +146,17 @@ impl Process {
     pub(super) fn piece_arrived(&mut self, from: NodeId, chunk: SnapshotChunk) {
         let SnapshotChunk { group, last, offset, total_bytes, data } = chunk;
         if offset == 0 {
-            let arriving = Arriving { from, last, total_bytes, content: Vec::new() };
-            self.arriving.insert(group, arriving);
+            self.arriving.remove(&group);
+            if let Ok(receiver) = self.storage.snapshots.receive(group, last, total_bytes) {
+                self.arriving.insert(group, Arriving { from, last, offset: 0, receiver });
+            }
         }
         let Some(arriving) = self.arriving.get_mut(&group) else {
             return;
         };
-        if (arriving.from, arriving.last, arriving.content.len() as u64) == (from, last, offset) {
-            arriving.content.extend_from_slice(&data);
-        } else {
+        let follows = (arriving.from, arriving.last, arriving.offset) == (from, last, offset);
+        arriving.offset += data.len() as u64;
+        if !follows || arriving.receiver.write_all(&data).is_err() {
             self.arriving.remove(&group);
         }
     }
@@ -129,19 +173,33 @@ impl Process {
         let Payload::Snapshot { last } = message.payload else {
             unreachable!("only offers come here");
         };
-        let arrived = self.arriving.remove(&group).filter(|arriving| {
-            (arriving.from, arriving.last) == (from, last)
-                && arriving.content.len() as u64 == arriving.total_bytes
-        });
-        let Some(arriving) = arrived else {
+        let arrived = self.arriving.remove(&group);
+        let arrived = arrived.filter(|arriving| (arriving.from, arriving.last) == (from, last));
+        let finish = |arriving: Arriving| finish(hardware, scene, || arriving.receiver.finish());
+        let whole = arrived.map(finish).is_some_and(|finished| finished.is_ok());
+        if hardware.snapshots.is_cut() {
+            return;
+        }
+        if !whole {
             let mut outgoing = Outgoing::new();
             outgoing.push_snapshot_refused(group, last);
             return scene.send(hardware.place, from, outgoing);
-        };
+        }
         let (now, node, place) = (scene.now, hardware.id(), group_place(group));
         let text = format_args!("{node} received the snapshot of group {group} at {last}");
         scene.trace.note(now, &[place as u64, last.index.0], text);
-        hardware.snapshots.lock().receive(group, last, arriving.content.into());
+        scene.checks.snapshot_received(hardware.place, place, last);
         self.post_to_group(group, GroupEvent::Message { from, message });
     }
+}
+
+/// Makes a file durable, of which a sync may fail: that of its content or that of its name.
+fn finish<T>(hardware: &Hardware, scene: &mut Scene, finish: impl FnOnce() -> T) -> T {
+    if scene.may(Fault::SnapshotFailure) && scene.random.per_mille(50) {
+        scene.count(Fault::SnapshotFailure);
+        hardware.snapshots.fail_sync(Some(scene.random.between(1, 2)));
+    }
+    let finished = finish();
+    hardware.snapshots.fail_sync(None);
+    finished
 }

@@ -231,7 +231,8 @@ impl World {
 
     /// Cuts the power of a node that is doomed.
     fn fall(&mut self, place: usize) {
-        if self.hosts[place].hardware.doomed {
+        let hardware = &self.hosts[place].hardware;
+        if hardware.doomed || hardware.snapshots.is_cut() {
             self.hosts[place].crash(&mut self.scene);
             self.hosts[place].hardware.doomed = false;
             self.clients.crashed(place, &mut self.scene);
