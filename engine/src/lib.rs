@@ -17,6 +17,7 @@
 
 mod admission;
 mod background;
+mod batch;
 mod budget;
 mod config;
 mod error;
@@ -96,6 +97,7 @@ pub mod internals {
     pub use crate::worker::wait_lists::WaitLists;
 }
 
+pub use batch::{Answers, Batch};
 pub use bytes::Bytes;
 pub use config::NodeConfig;
 pub use error::{ConfigError, GroupError, RequestError, StartError};

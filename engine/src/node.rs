@@ -1,14 +1,13 @@
 //! A running node, for those who use it.
 
+use crate::batch::{Answers, Batch};
 use crate::config::NodeConfig;
 use crate::error::{GroupError, RequestError, StartError};
 use crate::groups::Origin;
 use crate::handle::GroupHandle;
 use crate::metrics::EngineMetrics;
-use crate::remote::calls::Call;
 use crate::replica::recovery::recover;
 use crate::request::GroupRequest;
-use crate::request::encoding::encode_request;
 use crate::start::{Link, Parts, Threads, assemble};
 use crate::state_machine::StateMachine;
 use crate::status::{NodeStatus, OtherVoters, StuckReplica, WalStatus};
@@ -17,9 +16,7 @@ use crate::worker::event::{Event, StartGroup};
 use bytes::Bytes;
 use logboat_raft::{Config, GroupId, NodeId, Restored, RoleKind, Tuning};
 use logboat_storage::Identity;
-use logboat_transport::{
-    Inbox, Outgoing, SendError, StartError as TransportError, TcpTransport, TransportConfig,
-};
+use logboat_transport::{Inbox, StartError as TransportError, TcpTransport, TransportConfig};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use std::collections::BTreeSet;
@@ -255,10 +252,9 @@ impl Node {
         group: GroupId,
         request: &GroupRequest,
     ) -> Result<Bytes, RequestError> {
-        let (call, body) = self.begin_call(to, request)?;
-        let mut outgoing = Outgoing::new();
-        outgoing.push_request(call.id(), group, &body);
-        self.send_call(to, call, outgoing).await
+        let mut batch = self.batch();
+        batch.call(to, group, request);
+        only_answer(batch.send()).await
     }
 
     /// Like [`Self::call`], but has the node `via` forward the request, once, since this node does
@@ -273,34 +269,15 @@ impl Node {
         group: GroupId,
         request: &GroupRequest,
     ) -> Result<Bytes, RequestError> {
-        let (call, body) = self.begin_call(via, request)?;
-        let mut outgoing = Outgoing::new();
-        outgoing.push_forward(call.id(), to, group, &body);
-        self.send_call(via, call, outgoing).await
+        let mut batch = self.batch();
+        batch.call_via(via, to, group, request);
+        only_answer(batch.send()).await
     }
 
-    /// A call to `node`, and the request in the form in which nodes send it.
-    fn begin_call(
-        &self,
-        node: NodeId,
-        request: &GroupRequest,
-    ) -> Result<(Call, Vec<u8>), RequestError> {
-        let parts = &self.0.parts;
-        parts.gate.check(request.kind(), request.body())?;
-        Ok((parts.calls.begin(node), encode_request(request.kind(), request.body())))
-    }
-
-    async fn send_call(
-        &self,
-        to: NodeId,
-        call: Call,
-        outgoing: Outgoing,
-    ) -> Result<Bytes, RequestError> {
-        match self.0.parts.transport.send(to, outgoing) {
-            Ok(()) => call.answer().await,
-            Err(SendError::Full) => Err(RequestError::Busy),
-            Err(_) => Err(RequestError::Unreachable(to)),
-        }
+    /// A batch of requests, to replicas on this node and on others.
+    #[must_use]
+    pub fn batch(&self) -> Batch<'_> {
+        Batch::new(&self.0.parts)
     }
 
     /// Whether this node and `peer` have heard each other within the election timeout. A connection
@@ -499,6 +476,12 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// The answer to the only request of a batch.
+async fn only_answer(mut answers: Answers) -> Result<Bytes, RequestError> {
+    let answer = answers.next().await.and_then(|mut answers| answers.pop());
+    answer.map_or(Err(RequestError::TimedOut), |(_, answer)| answer)
 }
 
 fn other_voters(handle: &GroupHandle) -> Option<OtherVoters> {

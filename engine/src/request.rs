@@ -1,5 +1,6 @@
 //! Requests of callers to a group: to its replica here, or forwarded to one on another node.
 
+pub(crate) mod answers;
 pub(crate) mod encoding;
 pub(crate) mod kind;
 

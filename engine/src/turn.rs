@@ -7,6 +7,7 @@ pub(crate) mod peer_buffers;
 pub(crate) mod slot;
 pub(crate) mod storage;
 
+use crate::request::answers::Callers;
 use crate::request::encoding::push_answer;
 use crate::state_machine::StateMachine;
 use crate::turn::jobs::{LogReadJob, SnapshotJob};
@@ -44,6 +45,8 @@ pub struct Turn {
     pub snapshots: Vec<SnapshotJob>,
     /// The peers that broke the protocol, each with the group in which it did.
     pub violations: Vec<(GroupId, NodeId, Violation)>,
+    /// Callers whose answers are there. They are woken when all else has left.
+    pub(crate) callers: Callers,
     /// State machines that the replicas in these slots have no more use for.
     pub(crate) discarded: Vec<(GroupId, Slot, Box<dyn StateMachine>)>,
     /// The token that the next batch of reads gets.
@@ -67,6 +70,7 @@ impl Turn {
             log_reads: Vec::new(),
             snapshots: Vec::new(),
             violations: Vec::new(),
+            callers: Callers::default(),
             discarded: Vec::new(),
             next_read_token: first_read_token,
         }

@@ -1,22 +1,28 @@
-//! Calls (remote procedure calls): requests to replicas on other nodes, and the callers that wait
-//! for their answers.
+//! Calls (remote procedure calls): requests to replicas on other nodes, and the places where their
+//! answers are waited for.
 
-use crate::error::RequestError;
+use crate::request::answers::{Callers, Place};
 use crate::request::encoding::decode_reply;
-use crate::request::kind::Answer;
 use bytes::Bytes;
 use logboat_raft::NodeId;
 use logboat_transport::RequestId;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::oneshot;
 
 /// The requests of this node that are under way to others.
 pub(crate) struct Calls {
     next: AtomicU64,
-    waiting: Mutex<HashMap<RequestId, (NodeId, oneshot::Sender<Answer>)>>,
+    waiting: Mutex<FxHashMap<RequestId, Call>>,
+}
+
+/// A request that is under way to another node.
+pub(crate) struct Call {
+    /// The node that was asked.
+    pub(crate) node: NodeId,
+    /// Where its answer goes.
+    pub(crate) place: Place,
 }
 
 impl Calls {
@@ -31,51 +37,43 @@ impl Calls {
         RequestId(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// A new call to `node`.
-    pub(crate) fn begin(self: &Arc<Self>, node: NodeId) -> Call {
-        let id = self.next_id();
-        let (sender, receiver) = oneshot::channel();
-        self.waiting.lock().insert(id, (node, sender));
-        Call { id, calls: Arc::clone(self), receiver }
+    /// Waits for the answers to these calls.
+    pub(crate) fn begin(&self, calls: impl IntoIterator<Item = (RequestId, Call)>) {
+        self.waiting.lock().extend(calls);
     }
 
-    /// Hands the answer of `node` to its caller, if that still waits.
-    pub(crate) fn answered(&self, node: NodeId, id: RequestId, body: Bytes) {
+    /// Hands the answers of `node` to those who still wait for them. Returns the answers that
+    /// nobody here waits for.
+    pub(crate) fn answered(
+        &self,
+        node: NodeId,
+        mut answers: Vec<(RequestId, Bytes)>,
+    ) -> Vec<(RequestId, Bytes)> {
+        let mut callers = Callers::default();
         let mut waiting = self.waiting.lock();
-        if waiting.get(&id).is_none_or(|(asked, _)| *asked != node) {
-            return;
-        }
-        if let Some((_, sender)) = waiting.remove(&id) {
-            let _ = sender.send(decode_reply(body));
-        }
+        answers.retain_mut(|(id, body)| {
+            if waiting.get(id).is_none_or(|call| call.node != node) {
+                return true;
+            }
+            if let Some(call) = waiting.remove(id) {
+                callers.add(call.place.answer(decode_reply(std::mem::take(body))));
+            }
+            false
+        });
+        drop(waiting);
+        callers.wake();
+        answers
+    }
+
+    /// Takes out the calls that still wait among these.
+    pub(crate) fn take(&self, ids: &[RequestId]) -> Vec<Call> {
+        let mut waiting = self.waiting.lock();
+        ids.iter().filter_map(|id| waiting.remove(id)).collect()
     }
 
     /// Ends the calls to a node whose connection is gone: their outcome is unknown.
     pub(crate) fn disconnected(&self, node: NodeId) {
-        self.waiting.lock().retain(|_, (asked, _)| *asked != node);
-    }
-}
-
-/// A call under way. Dropping it forgets it.
-pub(crate) struct Call {
-    id: RequestId,
-    calls: Arc<Calls>,
-    receiver: oneshot::Receiver<Answer>,
-}
-
-impl Call {
-    pub(crate) fn id(&self) -> RequestId {
-        self.id
-    }
-
-    /// Waits for the answer.
-    pub(crate) async fn answer(mut self) -> Answer {
-        (&mut self.receiver).await.unwrap_or(Err(RequestError::TimedOut))
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        self.calls.waiting.lock().remove(&self.id);
+        let gone: Vec<_> = self.waiting.lock().extract_if(|_, call| call.node == node).collect();
+        drop(gone);
     }
 }

@@ -56,6 +56,7 @@ impl Inbox for Inbound {
         let mut sorted: Vec<Sorted> = Vec::new();
         sorted.resize_with(self.workers.len(), Sorted::default);
         let mut newest = NewestSupport::default();
+        let mut replies = Vec::new();
         let log_is_behind = self.gate.log_is_behind();
         let is_short = self.gate.wal.stalled();
         for parcel in parcels {
@@ -71,14 +72,16 @@ impl Inbox for Inbound {
                         sorted[self.workers.number_of(group)].add(group, message);
                     }
                 }
-                Parcel::Request { id, group, body } => self.request(from, id, group, body),
+                Parcel::Request { id, group, body } => match self.admit(from, id, body) {
+                    Ok(event) => sorted[self.workers.number_of(group)]
+                        .requests
+                        .push(Event::Remote { from, id, group, event }),
+                    Err(error) => self.reply(Origin { node: from, id }, &encode_reply(&Err(error))),
+                },
                 Parcel::Forward { id, to, group, body } => {
                     self.forward(Origin { node: from, id }, to, group, body);
                 }
-                Parcel::Reply { id, body } => match self.relays.answered(from, id) {
-                    Some(origin) => self.reply(origin, &body),
-                    None => self.calls.answered(from, id, body),
-                },
+                Parcel::Reply { id, body } => replies.push((id, body)),
                 Parcel::Snapshot(chunk) => self.chunk(from, chunk),
                 Parcel::Support(message) => newest.add(message),
                 Parcel::SnapshotRefused { group, last: _ } => self.snapshot_refused(from, group),
@@ -87,7 +90,9 @@ impl Inbox for Inbound {
         for message in newest.0 {
             self.support(from, message);
         }
-        for (worker, Sorted { messages, bytes }) in self.workers.iter().zip(sorted) {
+        self.answered(from, replies);
+        for (worker, Sorted { messages, bytes, requests }) in self.workers.iter().zip(sorted) {
+            worker.post_all(requests);
             let count = messages.len() as u64;
             let event = Event::Messages { from, messages };
             if count > 0 && !worker.post_weighed(event, bytes) {
@@ -139,11 +144,13 @@ impl Inbox for Inbound {
     }
 }
 
-/// Messages of one frame for one worker, and what they take in memory, about.
+/// Messages of one frame for one worker, and what they take in memory, about. Requests hold permits
+/// instead.
 #[derive(Default)]
 struct Sorted {
     messages: Vec<(GroupId, Message)>,
     bytes: usize,
+    requests: Vec<Event>,
 }
 
 impl Sorted {
@@ -288,12 +295,15 @@ impl Inbound {
         }
     }
 
-    fn request(&self, from: NodeId, id: RequestId, group: GroupId, body: Bytes) {
-        match self.admit(from, id, body) {
-            Ok(event) => {
-                self.workers.of(group).post(Event::Remote { from, id, group, event });
+    /// Hands answers to the callers here. Others are answers to requests that were forwarded.
+    fn answered(&self, from: NodeId, replies: Vec<(RequestId, Bytes)>) {
+        if replies.is_empty() {
+            return;
+        }
+        for (id, body) in self.calls.answered(from, replies) {
+            if let Some(origin) = self.relays.answered(from, id) {
+                self.reply(origin, &body);
             }
-            Err(error) => self.reply(Origin { node: from, id }, &encode_reply(&Err(error))),
         }
     }
 

@@ -4,6 +4,7 @@ use crate::admission::Permit;
 use crate::admission::ticket::Ticket;
 use crate::config::LARGEST_BODY;
 use crate::error::RequestError;
+use crate::request::answers::Place;
 use crate::request::encoding::{encode_replies, encode_reply};
 use crate::request::kind::Answer;
 use crate::turn::Turn;
@@ -29,6 +30,11 @@ impl Request {
         (Self { body, responder }, receiver)
     }
 
+    /// A request of a caller in this process that is made together with others.
+    pub(crate) fn gathered(body: Bytes, place: Place, permit: Permit) -> Self {
+        Self { body, responder: Responder::Gathered { place, _permit: permit, ticket: None } }
+    }
+
     /// A request of a caller on another node, which is answered by a reply to `id`.
     #[must_use]
     pub fn remote(body: Bytes, node: NodeId, id: RequestId, permit: Permit) -> Self {
@@ -40,6 +46,8 @@ impl Request {
 pub(crate) enum Responder {
     /// A caller in this process.
     Local { sender: oneshot::Sender<Answer>, _permit: Permit, ticket: Option<Ticket> },
+    /// A caller in this process that waits for other answers as well.
+    Gathered { place: Place, _permit: Permit, ticket: Option<Ticket> },
     /// A caller on another node.
     Remote { node: NodeId, id: RequestId, _permit: Permit, ticket: Option<Ticket> },
     /// A batched reply, of which this command's answer has this number.
@@ -51,6 +59,7 @@ impl Responder {
     pub(crate) fn hold(&mut self, held: Option<Ticket>) {
         match self {
             Self::Local { ticket, .. }
+            | Self::Gathered { ticket, .. }
             | Self::Remote { ticket, .. }
             | Self::Batched { ticket, .. } => *ticket = held,
         }
@@ -60,6 +69,7 @@ impl Responder {
     pub(crate) fn answer(self, turn: &mut Turn, answer: Answer) {
         match self {
             Self::Local { sender, .. } => drop(sender.send(answer)),
+            Self::Gathered { place, .. } => turn.callers.add(place.answer(answer)),
             Self::Remote { node, id, .. } => {
                 turn.reply(node, id, &encode_reply(&fitting(answer)));
             }

@@ -62,6 +62,30 @@ fn the_server_is_woken_for_all_that_is_posted_even_before_it_is_there() {
 }
 
 #[test]
+fn what_is_posted_together_stays_together_and_wakes_the_server() {
+    explore(|| {
+        let queue = Arc::new(Numbers::new(0));
+        let bell = Bell::default();
+        queue.connect(bell.clone());
+        let post_all = |name| {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || queue.post_all((0..3).map(|number| (name, number)).collect()))
+        };
+        let posters = [post_all(0), post_all(1)];
+        let (mut items, mut taken) = (Vec::new(), Vec::new());
+        while taken.len() < 6 {
+            bell.wait();
+            queue.take(&mut items);
+            taken.append(&mut items);
+        }
+        let first = taken[0].0;
+        let expected = [first, 1 - first].map(|name| [(name, 0), (name, 1), (name, 2)]);
+        assert_eq!(taken, expected.concat());
+        posters.into_iter().for_each(|poster| poster.join().unwrap());
+    });
+}
+
+#[test]
 fn a_server_that_takes_the_place_of_another_misses_nothing() {
     explore(|| {
         let queue = Arc::new(Numbers::new(0));

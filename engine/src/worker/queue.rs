@@ -63,14 +63,26 @@ impl<T, S: Server> Queue<T, S> {
         true
     }
 
-    fn push(&self, mut state: MutexGuard<'_, State<T, S>>, item: T) {
+    /// Adds several items, with nothing between them.
+    pub(crate) fn post_all(&self, items: Vec<T>) {
+        if !items.is_empty() {
+            self.extend(self.state.lock(), items);
+        }
+    }
+
+    fn push(&self, state: MutexGuard<'_, State<T, S>>, item: T) {
+        self.extend(state, [item]);
+    }
+
+    /// Adds items, of which there is at least one.
+    fn extend(&self, mut state: MutexGuard<'_, State<T, S>>, items: impl IntoIterator<Item = T>) {
         if state.closed {
             drop(state);
-            return drop(item);
+            return drop(items);
         }
         // While the queue is not empty, the server is awake.
         let asleep = if state.items.is_empty() { state.server.clone() } else { None };
-        state.items.push(item);
+        state.items.extend(items);
         drop(state);
         if let Some(server) = asleep {
             server.wake();

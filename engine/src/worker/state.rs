@@ -453,5 +453,7 @@ impl WorkerState {
         for (group, slot, machine) in turn.discarded.drain(..) {
             context.user_code.machines.discard(group, slot, machine);
         }
+        // Last, since callers take time on the processors that the others need.
+        turn.callers.wake();
     }
 }

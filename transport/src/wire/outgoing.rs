@@ -74,6 +74,14 @@ impl Outgoing {
         });
     }
 
+    /// Whether a request of so many bytes leaves in the frame that is open. Another frame may be
+    /// dropped while this one is not.
+    #[must_use]
+    pub fn has_room_for(&self, request_bytes: usize) -> bool {
+        let bytes = most_field_bytes(5) + request_bytes;
+        self.open.parcels == 0 || self.open.bytes() + bytes <= FRAME_TARGET_BYTES
+    }
+
     /// Adds a request to the peer's engine.
     pub fn push_request(&mut self, id: RequestId, group: GroupId, body: &[u8]) {
         self.push(most_field_bytes(4) + body.len(), |fields, _| {
