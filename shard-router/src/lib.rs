@@ -17,4 +17,4 @@ mod router;
 pub use error::{MapError, RouteError, RouterStartError};
 pub use map::{Range, RangeMap};
 pub use plan::Plan;
-pub use router::Router;
+pub use router::{Access, RangeRequest, RoutedBatch, Router};

@@ -1,5 +1,8 @@
 //! The way of a request to the leader of its group.
 
+mod batch;
+
+pub use self::batch::{Access, RangeRequest, RoutedBatch};
 use crate::error::{RouteError, RouterStartError};
 use crate::map::{META_GROUP, Range, RangeMap};
 use crate::meta::{MapWatch, MetaMachine};
@@ -10,8 +13,8 @@ use logboat::{
     GroupError, GroupHandle, GroupId, GroupRequest, GroupSpec, Node, NodeId, ReadFrom, ReadMode,
     RequestError, RequestKind, RoleKind, StateMachine,
 };
+use rustc_hash::FxHashMap;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -75,10 +78,10 @@ struct Inner {
     map: MapWatch,
     /// The replicas on this node, as they were started with the router. None stands for a replica
     /// that did not start.
-    local: BTreeMap<GroupId, Option<GroupHandle>>,
+    local: FxHashMap<GroupId, Option<GroupHandle>>,
     /// The node that answered last for each group, or zero. It is a hint where no replica runs
     /// here, or where the replica here does not hear the leader.
-    answered_last: BTreeMap<GroupId, AtomicU64>,
+    answered_last: FxHashMap<GroupId, AtomicU64>,
 }
 
 /// How long a request may take, all attempts together.
@@ -200,8 +203,25 @@ impl Router {
 
     async fn request(&self, range: &Range, request: GroupRequest) -> Result<Bytes, RouteError> {
         let deadline = Instant::now() + REQUEST_LIMIT;
-        RoutedRequest { inner: &self.0, range, request, deadline }.run().await
+        RoutedRequest { inner: &self.0, range, request, deadline }.run(None).await
     }
+
+    /// Makes requests to several ranges at once: one wake-up a worker here and one frame a node
+    /// elsewhere carry them, and the caller is woken when all answers are there.
+    ///
+    /// Writes of one range take effect in their order. They travel as one list, which counts as one
+    /// command ([`Self::propose_all`]). A read and a write of one range may come in either order,
+    /// and so may any two requests of different ranges.
+    #[must_use]
+    pub fn request_all(&self, requests: Vec<RangeRequest>) -> RoutedBatch {
+        RoutedBatch::begin(&self.0, self.map(), requests)
+    }
+}
+
+/// An attempt that brought no answer.
+struct FailedAttempt {
+    target: NodeId,
+    error: RequestError,
 }
 
 /// A request on its way to the leader of its range.
@@ -216,8 +236,8 @@ struct RoutedRequest<'a> {
 impl RoutedRequest<'_> {
     /// Asks one node after the other until one answers. It prefers the node that the last answer
     /// named, then the known leader, then the next replica in line. An attempt that may have had an
-    /// effect is the last one.
-    async fn run(self) -> Result<Bytes, RouteError> {
+    /// effect is the last one. The first attempt may be over.
+    async fn run(self, mut first: Option<FailedAttempt>) -> Result<Bytes, RouteError> {
         let group = self.range.group;
         let mut waits = self.inner.backoff(group).build();
         let mut hint = self.reads_here().then(|| self.inner.node.id());
@@ -226,15 +246,20 @@ impl RoutedRequest<'_> {
             let next_in_line = self.range.replicas[attempt % self.range.replicas.len()];
             let followed = self.inner.followed(group);
             let known = || self.inner.leader_of(group);
-            let target = hint.take().or_else(known).unwrap_or(next_in_line);
-            let error = match self.attempt(target, attempt).await {
-                Ok(answer) => {
-                    self.inner.answered(group, Some(target));
-                    return Ok(answer);
+            let FailedAttempt { target, error } = match first.take() {
+                Some(failed) => failed,
+                None => {
+                    let target = hint.take().or_else(known).unwrap_or(next_in_line);
+                    match self.attempt(target, attempt).await {
+                        Ok(answer) => {
+                            self.inner.answered(group, Some(target));
+                            return Ok(answer);
+                        }
+                        Err(error) => FailedAttempt { target, error },
+                    }
                 }
-                Err(error) => error,
             };
-            if let Some(error) = self.is_final(&error) {
+            if let Some(error) = final_error(self.request.kind(), &error) {
                 return Err(error);
             }
             if let RequestError::NotLeader { leader: Some(leader) } = error
@@ -266,30 +291,6 @@ impl RoutedRequest<'_> {
         let anywhere =
             matches!(self.request.kind(), RequestKind::Read(mode) if mode.from == ReadFrom::Any);
         anywhere && self.inner.local.contains_key(&self.range.group)
-    }
-
-    /// What the caller hears of an error after which no other attempt helps or is allowed.
-    fn is_final(&self, error: &RequestError) -> Option<RouteError> {
-        match *error {
-            RequestError::Busy => Some(RouteError::Busy),
-            RequestError::TooLarge { bytes, limit } => Some(RouteError::TooLarge { bytes, limit }),
-            RequestError::AnswerTooLarge { bytes, limit } => {
-                Some(RouteError::AnswerTooLarge { bytes, limit })
-            }
-            RequestError::TimedOut if self.request.kind().writes() => {
-                Some(RouteError::OutcomeUnknown)
-            }
-            // What a read gets finds room later.
-            RequestError::NoRoomForAnswer { bytes } if self.request.kind().writes() => {
-                Some(RouteError::NoRoomForAnswer { bytes })
-            }
-            RequestError::TimedOut
-            | RequestError::NoRoomForAnswer { .. }
-            | RequestError::NotLeader { .. }
-            | RequestError::NoSuchGroup(_)
-            | RequestError::Unreachable(_)
-            | RequestError::Stopped => None,
-        }
     }
 
     /// Why there was no answer in time.
@@ -328,18 +329,40 @@ impl RoutedRequest<'_> {
     /// forwards the request once and no further, so it never goes in a circle.
     async fn ask(&self, target: NodeId, attempt: usize) -> Result<Bytes, RequestError> {
         let (node, group) = (&self.inner.node, self.range.group);
-        let via = self.inner.next_hop(self.range, target, attempt);
+        let next_hop = || self.inner.next_hop(self.range, target, attempt);
         // Before the first heartbeats no node counts as reached.
-        if via.is_none() || self.inner.reaches(target) {
+        if self.inner.reaches(target) || next_hop().is_none() {
             let answer = node.call(target, group, &self.request).await;
             if !matches!(answer, Err(RequestError::Unreachable(_))) {
                 return answer;
             }
         }
-        match via {
+        match next_hop() {
             Some(via) => node.call_via(via, target, group, &self.request).await,
             None => Err(RequestError::Unreachable(target)),
         }
+    }
+}
+
+/// What the caller hears of an error after which no other attempt helps or is allowed.
+fn final_error(kind: RequestKind, error: &RequestError) -> Option<RouteError> {
+    match *error {
+        RequestError::Busy => Some(RouteError::Busy),
+        RequestError::TooLarge { bytes, limit } => Some(RouteError::TooLarge { bytes, limit }),
+        RequestError::AnswerTooLarge { bytes, limit } => {
+            Some(RouteError::AnswerTooLarge { bytes, limit })
+        }
+        RequestError::TimedOut if kind.writes() => Some(RouteError::OutcomeUnknown),
+        // What a read gets finds room later.
+        RequestError::NoRoomForAnswer { bytes } if kind.writes() => {
+            Some(RouteError::NoRoomForAnswer { bytes })
+        }
+        RequestError::TimedOut
+        | RequestError::NoRoomForAnswer { .. }
+        | RequestError::NotLeader { .. }
+        | RequestError::NoSuchGroup(_)
+        | RequestError::Unreachable(_)
+        | RequestError::Stopped => None,
     }
 }
 
@@ -381,10 +404,13 @@ impl Inner {
 
     /// Who seems to lead `group`.
     fn leader_of(&self, group: GroupId) -> Option<NodeId> {
-        self.followed(group).or_else(|| {
-            let last = self.answered_last.get(&group)?.load(Ordering::Relaxed);
-            (last != 0).then_some(NodeId(last))
-        })
+        self.followed(group).or_else(|| self.answered_last(group))
+    }
+
+    /// The node that answered last for `group`.
+    fn answered_last(&self, group: GroupId) -> Option<NodeId> {
+        let last = self.answered_last.get(&group)?.load(Ordering::Relaxed);
+        (last != 0).then_some(NodeId(last))
     }
 
     /// Notes who answered for `group`, or that nobody did.
@@ -456,8 +482,8 @@ fn start_groups(
     node: &Node,
     map: &RangeMap,
     machine: &dyn Fn(&Range) -> Box<dyn StateMachine>,
-) -> Result<BTreeMap<GroupId, Option<GroupHandle>>, GroupError> {
-    let mut started = BTreeMap::new();
+) -> Result<FxHashMap<GroupId, Option<GroupHandle>>, GroupError> {
+    let mut started = FxHashMap::default();
     for range in map.ranges().iter().filter(|range| range.replicas.contains(&node.id())) {
         let spec = GroupSpec {
             group: range.group,
