@@ -5,6 +5,7 @@ use crate::layout::Partition;
 use crate::limits::Limits;
 use bytes::Bytes;
 use logboat::NodeId;
+pub use logboat_router::Access;
 use std::fmt;
 use std::future::Future;
 
@@ -16,6 +17,32 @@ impl fmt::Display for RangeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
+}
+
+/// A request to a range.
+#[derive(Clone, Debug)]
+pub struct StoreRequest {
+    /// The range.
+    pub range: RangeId,
+    /// What is done.
+    pub access: Access,
+    /// The command or the query.
+    pub body: Bytes,
+}
+
+/// What became of a request, with its place among those that were made together.
+pub type StoreAnswer = (usize, Result<Bytes, BackendError>);
+
+/// The answers to requests that were made together. Dropping it forgets the requests. Commands may
+/// take effect all the same.
+pub trait StoreAnswers: Send {
+    /// Waits for answers. Nearly always all come at once. `None` when all have come. A wait that is
+    /// abandoned loses no answer.
+    fn next(&mut self) -> impl Future<Output = Option<Vec<StoreAnswer>>> + Send;
+
+    /// Says that the caller has waited for a while, and takes answers as they come from now on. To
+    /// be called every now and then.
+    fn hurry(&mut self);
 }
 
 /// A sharded store. Commands and queries are encoded [`crate::kv::Command`]s and
@@ -35,6 +62,13 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// The first stored key of `range`, and the first one behind it (none for the last range).
     fn bounds(&self, range: RangeId) -> (Bytes, Option<Bytes>);
+
+    /// The answers to [`requests`](Self::request_all) that are under way.
+    type Answers: StoreAnswers;
+
+    /// Makes requests to any ranges together. Commands of one range take effect in their order. Of
+    /// a command and a query, or of requests to two ranges, either may come first.
+    fn request_all(&self, requests: Vec<StoreRequest>) -> Self::Answers;
 
     /// Carries out a command; resolves once it is durable on a majority and applied.
     fn propose(

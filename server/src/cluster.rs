@@ -1,12 +1,12 @@
 //! The Redis front's backend on a cluster, and the state machine of its groups.
 
-use crate::backend::{Backend, BackendError, RangeId};
+use crate::backend::{Backend, BackendError, RangeId, StoreAnswer, StoreAnswers, StoreRequest};
 use crate::kv::Store;
 use crate::layout::Partition;
 use crate::limits::Limits;
 use bytes::Bytes;
 use logboat::{CommandAdmission, SnapshotWriter, StateMachine};
-use logboat_router::{RouteError, Router};
+use logboat_router::{RangeRequest, RouteError, RoutedBatch, Router};
 use std::io;
 use std::sync::Arc;
 
@@ -50,6 +50,14 @@ impl Backend for ClusterBackend {
         (ranges[range.0].start.clone(), end)
     }
 
+    type Answers = RoutedBatch;
+
+    fn request_all(&self, requests: Vec<StoreRequest>) -> RoutedBatch {
+        let routed =
+            |StoreRequest { range, access, body }| RangeRequest { range: range.0, access, body };
+        self.router.request_all(requests.into_iter().map(routed).collect())
+    }
+
     async fn propose(&self, range: RangeId, command: Bytes) -> Result<Bytes, BackendError> {
         let map = self.router.map();
         Ok(self.router.propose(&map.ranges()[range.0], command).await?)
@@ -58,6 +66,20 @@ impl Backend for ClusterBackend {
     async fn read(&self, range: RangeId, query: Bytes) -> Result<Bytes, BackendError> {
         let map = self.router.map();
         Ok(self.router.read(&map.ranges()[range.0], query).await?)
+    }
+}
+
+impl StoreAnswers for RoutedBatch {
+    async fn next(&mut self) -> Option<Vec<StoreAnswer>> {
+        let answers = Self::next(self).await?;
+        let answer = |(number, answer): (_, Result<_, RouteError>)| {
+            (number, answer.map_err(BackendError::from))
+        };
+        Some(answers.into_iter().map(answer).collect())
+    }
+
+    fn hurry(&mut self) {
+        Self::hurry(self);
     }
 }
 

@@ -1,7 +1,9 @@
 //! A [`Backend`] in memory: the ranges of one process, without replication. It lets the whole
 //! Redis front be tested, and shows what a backend must do.
 
-use crate::backend::{Backend, BackendError, RangeId};
+use crate::backend::{
+    Access, Backend, BackendError, RangeId, StoreAnswer, StoreAnswers, StoreRequest,
+};
 use crate::kv::Store;
 use crate::layout::Partition;
 use crate::limits::Limits;
@@ -56,6 +58,19 @@ impl MemoryBackend {
         };
     }
 
+    /// Carries out requests, one after the other.
+    pub(crate) fn answers_to(&self, requests: Vec<StoreRequest>) -> Vec<StoreAnswer> {
+        let carry_out = |StoreRequest { range, access, body }| {
+            self.check(range)?;
+            let store = &self.shared.stores[range.0];
+            Ok(match access {
+                Access::Write => store.write().apply(&body),
+                Access::Read => store.read().query(&body),
+            })
+        };
+        requests.into_iter().map(carry_out).enumerate().collect()
+    }
+
     fn check(&self, range: RangeId) -> Result<(), BackendError> {
         self.shared.faults.lock().get(&range).map_or(Ok(()), |fault| Err(*fault))
     }
@@ -83,6 +98,12 @@ impl Backend for MemoryBackend {
         (starts[range.0].clone(), starts.get(range.0 + 1).cloned())
     }
 
+    type Answers = Immediate;
+
+    fn request_all(&self, requests: Vec<StoreRequest>) -> Immediate {
+        Immediate(self.answers_to(requests))
+    }
+
     async fn propose(&self, range: RangeId, command: Bytes) -> Result<Bytes, BackendError> {
         self.check(range)?;
         Ok(self.shared.stores[range.0].write().apply(&command))
@@ -92,6 +113,19 @@ impl Backend for MemoryBackend {
         self.check(range)?;
         Ok(self.shared.stores[range.0].read().query(&query))
     }
+}
+
+/// Answers that were there at once.
+#[derive(Debug)]
+pub struct Immediate(Vec<StoreAnswer>);
+
+impl StoreAnswers for Immediate {
+    async fn next(&mut self) -> Option<Vec<StoreAnswer>> {
+        let answers = std::mem::take(&mut self.0);
+        (!answers.is_empty()).then_some(answers)
+    }
+
+    fn hurry(&mut self) {}
 }
 
 #[cfg(test)]

@@ -119,11 +119,11 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Counts a command.
-    pub fn count_command(&self, failed: bool) {
-        self.commands.increment();
-        if failed {
-            self.errors.increment();
+    /// Counts commands, of which some were answered with an error.
+    pub fn count_commands(&self, commands: u64, failed: u64) {
+        self.commands.add(commands);
+        if failed > 0 {
+            self.errors.add(failed);
         }
     }
 
@@ -142,7 +142,12 @@ pub struct Counter(AtomicU64);
 impl Counter {
     /// Adds one.
     pub fn increment(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add(1);
+    }
+
+    /// Adds to it.
+    pub fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
     }
 
     /// Its value.

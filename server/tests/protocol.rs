@@ -4,7 +4,9 @@
 mod support;
 
 use bytes::Bytes;
-use logboat_server::backend::{Backend, BackendError, RangeId};
+use logboat_server::backend::{
+    Access, Backend, BackendError, RangeId, StoreAnswer, StoreAnswers, StoreRequest,
+};
 use logboat_server::front::FrontConfig;
 use logboat_server::layout::Partition;
 use logboat_server::limits::Limits;
@@ -368,6 +370,12 @@ impl Backend for Gated {
         self.inner.bounds(range)
     }
 
+    type Answers = GatedAnswers;
+
+    fn request_all(&self, requests: Vec<StoreRequest>) -> GatedAnswers {
+        GatedAnswers { gated: self.clone(), requests }
+    }
+
     async fn propose(&self, range: RangeId, command: Bytes) -> Result<Bytes, BackendError> {
         let _permit = self.gate.acquire().await.map_err(|_| BackendError::Stopped)?;
         self.inner.propose(range, command).await
@@ -376,6 +384,24 @@ impl Backend for Gated {
     async fn read(&self, range: RangeId, query: Bytes) -> Result<Bytes, BackendError> {
         self.inner.read(range, query).await
     }
+}
+
+/// Requests that wait at the gate, if there are commands among them.
+struct GatedAnswers {
+    gated: Gated,
+    requests: Vec<StoreRequest>,
+}
+
+impl StoreAnswers for GatedAnswers {
+    async fn next(&mut self) -> Option<Vec<StoreAnswer>> {
+        if self.requests.iter().any(|request| request.access == Access::Write) {
+            self.gated.gate.acquire().await.ok()?.forget();
+        }
+        let requests = std::mem::take(&mut self.requests);
+        self.gated.inner.request_all(requests).next().await
+    }
+
+    fn hurry(&mut self) {}
 }
 
 #[test]

@@ -6,7 +6,6 @@ pub(super) use self::fan_out::{KeysByRange, RangeShare};
 use super::answer::understood;
 use super::error::CommandError;
 use crate::backend::{Backend, RangeId};
-use crate::client_memory::UNCOUNTED_BYTES;
 use crate::kv::{Answer, Command, Query};
 use crate::resp::Reply;
 use crate::server_state::ServerState;
@@ -34,20 +33,9 @@ impl<B: Backend> Context<'_, B> {
         (self.backend.range_of(&stored), stored)
     }
 
-    /// Has `range` carry out a command.
-    pub(super) async fn propose(
-        &self,
-        range: RangeId,
-        command: &Command,
-    ) -> Result<Answer, CommandError> {
-        self.check_memory([command])?;
-        let answer = self.backend.propose(range, command.encode()).await?;
-        understood(&answer)
-    }
-
     /// Refuses commands that would grow what this node holds beyond its limit. The leader of the
     /// range, which may be another node, does so too, and counts what is under way.
-    fn check_memory<'c>(
+    pub(super) fn check_memory<'c>(
         &self,
         commands: impl IntoIterator<Item = &'c Command>,
     ) -> Result<(), CommandError> {
@@ -68,26 +56,5 @@ impl<B: Backend> Context<'_, B> {
     /// The keys and values of a reply that is made before it is sent, in bytes.
     pub(super) fn reply_limit(&self) -> usize {
         self.backend.limits().max_reply_bytes.min(self.server.memory.max_bytes())
-    }
-
-    /// Asks `range` for a value of any length. A large one is fetched when there is room for it.
-    pub(super) async fn read_value(
-        &mut self,
-        range: RangeId,
-        query: impl Fn(u64) -> Query,
-    ) -> Result<Option<Bytes>, CommandError> {
-        let mut limit = UNCOUNTED_BYTES;
-        loop {
-            match self.read(range, &query(limit as u64)).await? {
-                Answer::Value(value) => return Ok(value),
-                Answer::Withheld { bytes } => {
-                    limit = usize::try_from(bytes).unwrap_or(usize::MAX);
-                    self.session.reply_memory = None;
-                    let memory = self.server.memory.reserve(limit);
-                    self.session.reply_memory = Some(memory.ok_or(CommandError::NoMemory)?);
-                }
-                _ => return Err(CommandError::Mismatch),
-            }
-        }
     }
 }

@@ -120,6 +120,9 @@ pub enum CommandError {
     /// At least one range has not carried out the command, and others have or may have.
     #[error("UNKNOWN outcome unknown: done in a part of the ranges; another answered: {0}")]
     Partial(BackendError),
+    /// A request that was refused before it was understood.
+    #[error("{0}")]
+    Refused(String),
     /// The range did not answer.
     #[error(transparent)]
     Backend(#[from] BackendError),

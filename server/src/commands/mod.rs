@@ -1,13 +1,15 @@
 //! The commands: what a client can ask.
 //!
-//! [`execute`] is the entry. It finds the command in the [`table`], checks the number of arguments
-//! and the keys, and calls the function of the command. Each family of commands has a file. A
-//! command's function does three things in order: it parses its arguments, asks the store through
-//! the [`Context`], and shapes the reply.
+//! A [`Pipeline`] is the entry. It takes the commands of a connection in their order. For each of
+//! them it finds the command in the [`table`], checks the number of arguments and the keys, and
+//! calls the function of the command. Each family of commands has a file.
 //!
-//! What one connection sends is carried out strictly in turn. Overlapping two commands of one
-//! connection would be faster for pipelines, but can be observed: two reads of one key could answer
-//! new, then old.
+//! Most commands ask one range of the store. Their function parses the arguments and makes a plan:
+//! the request, and how its answer becomes the reply. The pipeline carries out as many of them
+//! together as do not depend on each other.
+//!
+//! The others change the connection, or ask several ranges. They run alone, by [`execute_alone`]:
+//! their function does all of it through the [`Context`].
 
 mod answer;
 mod arguments;
@@ -22,15 +24,19 @@ mod info;
 mod introspection;
 mod list;
 mod number;
+mod pipeline;
+mod plan;
 mod range;
 mod scan;
 mod scripting;
 mod server;
 mod string;
 pub mod table;
+mod touched;
 mod transaction;
 
 pub use self::context::Context;
-pub use self::dispatch::execute;
+pub use self::dispatch::execute_alone;
 pub use self::error::CommandError;
 pub use self::list::next_part;
+pub use self::pipeline::{Added, Pipeline};

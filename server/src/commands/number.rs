@@ -1,7 +1,8 @@
 //! Values as numbers: INCR and its relatives.
 
-use super::context::{Context, Outcome};
+use super::context::Context;
 use super::error::CommandError;
+use super::plan::{Plan, Planned};
 use super::{answer, arguments};
 use crate::backend::Backend;
 use crate::kv::Command;
@@ -9,40 +10,36 @@ use crate::resp::Reply;
 use bytes::Bytes;
 
 /// INCR key
-pub(super) async fn incr<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
-    add(context, &arguments[0], 1).await
+pub(super) fn incr<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
+    Ok(add(context, &arguments[0], 1))
 }
 
 /// DECR key
-pub(super) async fn decr<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
-    add(context, &arguments[0], -1).await
+pub(super) fn decr<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
+    Ok(add(context, &arguments[0], -1))
 }
 
 /// INCRBY key increment
-pub(super) async fn incr_by<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
-    add(context, &arguments[0], arguments::integer(&arguments[1])?).await
+pub(super) fn incr_by<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
+    Ok(add(context, &arguments[0], arguments::integer(&arguments[1])?))
 }
 
 /// DECRBY key decrement
-pub(super) async fn decr_by<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+pub(super) fn decr_by<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
     let by = arguments::integer(&arguments[1])?;
     let by = by.checked_neg().ok_or(CommandError::DecrementOverflow)?;
-    add(context, &arguments[0], by).await
+    Ok(add(context, &arguments[0], by))
 }
 
 /// INCRBYFLOAT key increment
-pub(super) async fn incr_by_float<B: Backend>(
-    context: &Context<'_, B>,
-    arguments: &[Bytes],
-) -> Outcome {
+pub(super) fn incr_by_float<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
     let (range, key) = context.locate(&arguments[0]);
     let command = Command::IncrementFloat { key, by: arguments[1].clone() };
-    let sum = answer::value(context.propose(range, &command).await?)?;
-    Ok(Reply::optional(sum))
+    Ok(Plan::write(range, command, |answer| answer::value(answer).map(Reply::optional)))
 }
 
-async fn add<B: Backend>(context: &Context<'_, B>, key: &[u8], by: i64) -> Outcome {
+fn add<B: Backend>(context: &Context<'_, B>, key: &[u8], by: i64) -> Plan {
     let (range, key) = context.locate(key);
-    let sum = context.propose(range, &Command::Increment { key, by }).await?;
-    answer::integer(sum).map(Reply::Integer)
+    let command = Command::Increment { key, by };
+    Plan::write(range, command, |answer| answer::integer(answer).map(Reply::Integer))
 }

@@ -1,11 +1,13 @@
 //! Values as strings: GET, SET and their relatives.
 
-use super::answer::{self, Stored};
+use super::answer;
 use super::arguments::{self, is};
 use super::context::{Context, KeysByRange, Outcome, RangeShare};
 use super::error::CommandError;
 use super::list;
+use super::plan::{Plan, Planned, Shape};
 use crate::backend::{Backend, RangeId};
+use crate::client_memory::UNCOUNTED_BYTES;
 use crate::kv::{Answer, Command, Condition, Query};
 use crate::resp::Reply;
 use crate::session::Element;
@@ -13,81 +15,67 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 
 /// GET key
-pub(super) async fn get<B: Backend>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+pub(super) fn get<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
     let (range, key) = context.locate(&arguments[0]);
-    let query = |limit_bytes| Query::Get { key: key.clone(), limit_bytes };
-    context.read_value(range, query).await.map(Reply::optional)
+    Ok(Plan::read(range, Query::Get { key, limit_bytes: UNCOUNTED_BYTES as u64 }, optional))
 }
 
 /// SET key value [NX | XX | IFEQ value] [GET] [KEEPTTL]
-pub(super) async fn set<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+pub(super) fn set<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
     let options = SetOptions::parse(&arguments[2..])?;
-    let want_old = options.want_old;
-    let stored = store(context, arguments, options).await?;
-    Ok(match (want_old, stored.done) {
-        (true, _) => Reply::optional(stored.old),
-        (false, true) => Reply::OK,
-        (false, false) => Reply::Null,
-    })
+    let shape = if options.want_old { old_value } else { done_or_nothing };
+    Ok(store(context, arguments, options, shape))
 }
 
 /// SETNX key value
-pub(super) async fn set_nx<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+pub(super) fn set_nx<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
     let options = SetOptions { condition: Condition::Missing, want_old: false };
-    let stored = store(context, arguments, options).await?;
-    Ok(Reply::Integer(i64::from(stored.done)))
+    Ok(store(context, arguments, options, whether_done))
 }
 
 /// GETSET key value
-pub(super) async fn get_set<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+pub(super) fn get_set<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
     let options = SetOptions { condition: Condition::Always, want_old: true };
-    let stored = store(context, arguments, options).await?;
-    Ok(Reply::optional(stored.old))
+    Ok(store(context, arguments, options, old_value))
 }
 
 /// GETDEL key
-pub(super) async fn get_del<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+pub(super) fn get_del<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
     let (range, key) = context.locate(&arguments[0]);
-    optional(context.propose(range, &Command::Take { key }).await?)
+    Ok(Plan::write(range, Command::Take { key }, optional))
 }
 
 /// STRLEN key
-pub(super) async fn str_len<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+pub(super) fn str_len<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
     let (range, key) = context.locate(&arguments[0]);
-    length(context.read(range, &Query::Length { key }).await?)
+    Ok(Plan::read(range, Query::Length { key }, length))
 }
 
 /// APPEND key value
-pub(super) async fn append<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+pub(super) fn append<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
     let (range, key) = context.locate(&arguments[0]);
     let limit_bytes = context.backend.limits().max_value_bytes as u64;
     let command = Command::Append { key, value: arguments[1].clone(), limit_bytes };
-    length(context.propose(range, &command).await?)
+    Ok(Plan::write(range, command, length))
 }
 
 /// SETRANGE key offset value
-pub(super) async fn set_range<B: Backend>(
-    context: &Context<'_, B>,
-    arguments: &[Bytes],
-) -> Outcome {
+pub(super) fn set_range<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
     let offset = arguments::integer(&arguments[1])?;
     let offset = u64::try_from(offset).map_err(|_| CommandError::Offset)?;
     let (range, key) = context.locate(&arguments[0]);
     let limit_bytes = context.backend.limits().max_value_bytes as u64;
     let command = Command::SetRange { key, offset, value: arguments[2].clone(), limit_bytes };
-    length(context.propose(range, &command).await?)
+    Ok(Plan::write(range, command, length))
 }
 
 /// GETRANGE key start end, and SUBSTR, its older name
-pub(super) async fn get_range<B: Backend>(
-    context: &mut Context<'_, B>,
-    arguments: &[Bytes],
-) -> Outcome {
+pub(super) fn get_range<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
     let start = arguments::integer(&arguments[1])?;
     let end = arguments::integer(&arguments[2])?;
     let (range, key) = context.locate(&arguments[0]);
-    let query = |limit_bytes| Query::Slice { key: key.clone(), start, end, limit_bytes };
-    context.read_value(range, query).await.map(Reply::optional)
+    let limit_bytes = UNCOUNTED_BYTES as u64;
+    Ok(Plan::read(range, Query::Slice { key, start, end, limit_bytes }, optional))
 }
 
 /// How much MGET fetches at once, shared among the ranges of its keys, and the least for each.
@@ -121,15 +109,13 @@ pub(super) async fn mget<B: Backend>(context: &mut Context<'_, B>, arguments: &[
 }
 
 /// MSET key value [key value …]
-pub(super) async fn mset<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
-    set_many(context, arguments, "mset", false).await?;
-    Ok(Reply::OK)
+pub(super) fn mset<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
+    set_many(context, arguments, "mset", false, |answer| answer::stored(answer).map(|_| Reply::OK))
 }
 
 /// MSETNX key value [key value …]
-pub(super) async fn mset_nx<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
-    let done = set_many(context, arguments, "msetnx", true).await?;
-    Ok(Reply::Integer(i64::from(done)))
+pub(super) fn mset_nx<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
+    set_many(context, arguments, "msetnx", true, whether_done)
 }
 
 /// The options of SET. Expiry is not supported: the options that set one are syntax errors, and
@@ -176,24 +162,26 @@ impl SetOptions {
 }
 
 /// Sets `arguments[0]` to `arguments[1]`.
-async fn store<B: Backend>(
+fn store<B: Backend>(
     context: &Context<'_, B>,
     arguments: &[Bytes],
     options: SetOptions,
-) -> Result<Stored, CommandError> {
+    shape: Shape,
+) -> Plan {
     let SetOptions { condition, want_old } = options;
     let (range, key) = context.locate(&arguments[0]);
     let command = Command::Set { key, value: arguments[1].clone(), condition, want_old };
-    answer::stored(context.propose(range, &command).await?)
+    Plan::write(range, command, shape)
 }
 
 /// Sets all keys at once. They must lie in one range: nothing ties the logs of two together.
-async fn set_many<B: Backend>(
+fn set_many<B: Backend>(
     context: &Context<'_, B>,
     arguments: &[Bytes],
     name: &str,
     only_if_missing: bool,
-) -> Result<bool, CommandError> {
+    shape: Shape,
+) -> Planned {
     let mut home: Option<RangeId> = None;
     let mut pairs = Vec::with_capacity(arguments.len() / 2);
     for (key, value) in arguments::pairs(arguments, name)? {
@@ -204,8 +192,23 @@ async fn set_many<B: Backend>(
         pairs.push((stored, value.clone()));
     }
     let range = home.ok_or_else(|| CommandError::Arity(name.to_owned()))?;
-    let command = Command::SetMany { pairs, only_if_missing };
-    Ok(answer::stored(context.propose(range, &command).await?)?.done)
+    Ok(Plan::write(range, Command::SetMany { pairs, only_if_missing }, shape))
+}
+
+/// The reply of SET: OK, or nothing if its condition did not hold.
+fn done_or_nothing(answer: Answer) -> Outcome {
+    let done = answer::stored(answer)?.done;
+    Ok(if done { Reply::OK } else { Reply::Null })
+}
+
+/// One if something was set.
+fn whether_done(answer: Answer) -> Outcome {
+    Ok(Reply::Integer(i64::from(answer::stored(answer)?.done)))
+}
+
+/// The value that was there before.
+fn old_value(answer: Answer) -> Outcome {
+    Ok(Reply::optional(answer::stored(answer)?.old))
 }
 
 /// The reply for an answer that is a length.

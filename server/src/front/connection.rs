@@ -1,10 +1,11 @@
 //! One client's connection: bytes in, commands in turn, bytes out.
 
 use super::config::FrontConfig;
-use crate::backend::Backend;
+use super::patience::Patience;
+use crate::backend::{Backend, StoreAnswers};
 use crate::client_memory::Share;
-use crate::commands::{self, Context};
-use crate::resp::{Reply, Request, RequestParser};
+use crate::commands::{self, Added, Context, Pipeline};
+use crate::resp::{ProtocolError, Reply, Request, RequestParser};
 use crate::server_state::{Control, ServerState};
 use crate::session::{BufferSizes, Registration, Session};
 use bytes::{Bytes, BytesMut};
@@ -33,8 +34,14 @@ pub(super) struct Connection<B> {
     parser: RequestParser,
     input: BytesMut,
     output: BytesMut,
-    /// The share of the clients' memory that `input`, `parser` and `output` hold.
+    /// The share of the clients' memory that `input`, `parser`, `output` and the commands under way
+    /// hold.
     share: Share,
+    /// A command that has to wait until those before it have been carried out.
+    held_back: Option<Vec<Bytes>>,
+    /// The arguments of the commands under way.
+    under_way_bytes: usize,
+    patience: Patience,
     session: Session,
     backend: B,
     server: Arc<ServerState>,
@@ -43,6 +50,20 @@ pub(super) struct Connection<B> {
     last_active: Instant,
     /// Keeps the connection among those that CLIENT LIST shows.
     _registration: Registration,
+}
+
+/// What stands behind the commands that are carried out together.
+enum Behind {
+    /// Nothing that has arrived whole.
+    Nothing,
+    /// More of them.
+    More,
+    /// A command that runs alone.
+    Alone(Vec<Bytes>),
+    /// What ends the connection at once.
+    Http,
+    /// What is no request.
+    Garbage(ProtocolError),
 }
 
 /// Why a connection stops reading requests.
@@ -71,6 +92,9 @@ impl<B: Backend> Connection<B> {
             input: BytesMut::new(),
             output: BytesMut::new(),
             share: server.memory.share(),
+            held_back: None,
+            under_way_bytes: 0,
+            patience: Patience::default(),
             session: Session::new(Arc::clone(&registration.client)),
             backend,
             server,
@@ -126,40 +150,32 @@ impl<B: Backend> Connection<B> {
             if control.borrow().stopping {
                 return Some(End::Closed);
             }
-            let reply = match self.parser.next(&mut self.input) {
-                Ok(None) => {
+            let mut pipeline = Pipeline::default();
+            let behind = self.gather(&mut pipeline);
+            if !pipeline.is_empty() && self.carry_out(pipeline).await.is_err() {
+                return Some(End::Gone);
+            }
+            match behind {
+                Behind::More => {}
+                Behind::Nothing => {
                     self.give_up_what_is_too_much();
                     break;
                 }
-                Ok(Some(Request::Command(arguments))) if is_http(&arguments[0]) => {
+                Behind::Alone(arguments) => {
+                    if let Some(end) = self.carry_out_alone(&arguments).await {
+                        return Some(end);
+                    }
+                }
+                Behind::Http => {
                     // A browser was tricked into sending a form here. Redis hangs up, too.
                     tracing::warn!(client = self.session.client.id, "HTTP on the clients' port");
                     return Some(End::Gone);
                 }
-                Ok(Some(Request::Command(arguments))) => match self.carry_out(&arguments).await {
-                    Ok(reply) => reply,
-                    Err(_) => return Some(End::Gone),
-                },
-                Ok(Some(Request::Refused(refusal))) => {
-                    self.server.stats.count_command(true);
-                    Reply::Error(refusal.to_string())
-                }
-                Err(error) => {
+                Behind::Garbage(error) => {
                     let reply = Reply::Error(error.to_string());
                     reply.encode(self.session.protocol, &mut self.output);
                     return Some(End::Refused);
                 }
-            };
-            if self.session.sends_reply() {
-                reply.encode(self.session.protocol, &mut self.output);
-                if self.send_elements().await.is_err() {
-                    return Some(End::Gone);
-                }
-            }
-            self.share.set(self.held_bytes());
-            self.session.reply_memory = None;
-            if self.session.closing {
-                return Some(End::Closed);
             }
         }
         // An idle connection holds no buffers.
@@ -171,13 +187,121 @@ impl<B: Backend> Connection<B> {
         None
     }
 
-    /// Carries out one command. While the command waits, the replies before it are sent. Fails if
-    /// the client does not take them; then nobody waits for the outcome either.
-    async fn carry_out(&mut self, arguments: &[Bytes]) -> io::Result<Reply> {
+    /// Adds to `pipeline` the commands that have arrived whole, as many as go together.
+    fn gather(&mut self, pipeline: &mut Pipeline) -> Behind {
+        let mut context =
+            Context { backend: &self.backend, server: &self.server, session: &mut self.session };
+        loop {
+            let arguments = match self.held_back.take() {
+                Some(arguments) => arguments,
+                None => match self.parser.next(&mut self.input) {
+                    Ok(None) => return Behind::Nothing,
+                    Ok(Some(Request::Command(arguments))) => arguments,
+                    Ok(Some(Request::Refused(refusal))) => {
+                        pipeline.add_refused(refusal.to_string());
+                        continue;
+                    }
+                    Err(error) => return Behind::Garbage(error),
+                },
+            };
+            if is_http(&arguments[0]) {
+                return Behind::Http;
+            }
+            match pipeline.add(&mut context, &arguments) {
+                Added::Here => {}
+                Added::Later => {
+                    self.held_back = Some(arguments);
+                    return Behind::More;
+                }
+                Added::Alone => return Behind::Alone(arguments),
+            }
+        }
+    }
+
+    /// Carries out commands together. While they wait for the store, the replies before them are
+    /// sent. Fails if the client does not take them; then nobody waits for the outcome either.
+    async fn carry_out(&mut self, mut pipeline: Pipeline) -> io::Result<()> {
+        self.under_way_bytes = pipeline.bytes();
+        self.session.buffers = self.buffer_sizes(self.under_way_bytes);
+        self.session.note_command(pipeline.last_command());
+        self.patience.begin();
+        let mut answers: Option<B::Answers> = None;
+        while self.take_replies(&mut pipeline) {
+            if answers.is_none() {
+                match pipeline.next_round(&self.server) {
+                    Some(requests) => answers = Some(self.backend.request_all(requests)),
+                    // The next reply is known by now.
+                    None if self.output.is_empty() => continue,
+                    None => {}
+                }
+            }
+            let Self { writer, output, config, patience, .. } = self;
+            let waits = answers.is_some();
+            let next_answers = async {
+                match &mut answers {
+                    Some(answers) => answers.next().await,
+                    None => future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                some = next_answers => match some {
+                    Some(some) => pipeline.answered(some),
+                    None => {
+                        pipeline.abandoned();
+                        answers = None;
+                    }
+                },
+                written = write_some(writer, output, config.stall_timeout),
+                    if !output.is_empty() => written?,
+                () = patience.runs_out(), if waits => {
+                    answers.iter_mut().for_each(StoreAnswers::hurry);
+                }
+            }
+        }
+        pipeline.count(&self.server);
+        self.under_way_bytes = 0;
+        self.share.set(self.held_bytes());
+        self.last_active = Instant::now();
+        Ok(())
+    }
+
+    /// Takes the replies of a pipeline that are known, as long as the client reads its replies.
+    /// Returns whether any are left.
+    fn take_replies(&mut self, pipeline: &mut Pipeline) -> bool {
+        while self.takes_commands()
+            && let Some(reply) = pipeline.next_reply(&self.server)
+        {
+            if self.session.sends_reply() {
+                reply.encode(self.session.protocol, &mut self.output);
+            }
+        }
+        !pipeline.is_empty()
+    }
+
+    /// Carries out one command alone, and sends the elements of its reply, if that is a list.
+    async fn carry_out_alone(&mut self, arguments: &[Bytes]) -> Option<End> {
+        let Ok(reply) = self.reply_to(arguments).await else {
+            return Some(End::Gone);
+        };
+        if self.session.sends_reply() {
+            reply.encode(self.session.protocol, &mut self.output);
+            if self.send_elements().await.is_err() {
+                return Some(End::Gone);
+            }
+        }
+        self.share.set(self.held_bytes());
+        self.session.reply_memory = None;
+        self.session.closing.then_some(End::Closed)
+    }
+
+    /// The reply to a command that runs alone. While the command waits, the replies before it are
+    /// sent. Fails if the client does not take them; then nobody waits for the outcome either.
+    async fn reply_to(&mut self, arguments: &[Bytes]) -> io::Result<Reply> {
         self.session.buffers = self.buffer_sizes(arguments.iter().map(Bytes::len).sum());
         let mut context =
             Context { backend: &self.backend, server: &self.server, session: &mut self.session };
-        let mut execution = pin!(commands::execute(&mut context, arguments));
+        let mut execution = pin!(commands::execute_alone(&mut context, arguments));
         let reply = loop {
             tokio::select! {
                 biased;
@@ -238,7 +362,8 @@ impl<B: Backend> Connection<B> {
     }
 
     fn held_bytes(&self) -> usize {
-        self.input.len() + self.parser.held_bytes() + self.output.len()
+        let arrived = self.input.len() + self.parser.held_bytes();
+        arrived + self.under_way_bytes + self.output.len()
     }
 
     fn buffer_sizes(&self, arguments: usize) -> BufferSizes {

@@ -2,6 +2,7 @@
 
 mod config;
 mod connection;
+mod patience;
 
 pub use self::config::FrontConfig;
 use self::connection::Connection;

@@ -1,13 +1,14 @@
 //! The front of the server: however a client's bytes are cut into pieces, they are the same
-//! requests, and get the same replies.
+//! requests, and get the same replies, together or one by one.
 
 use bytes::{Bytes, BytesMut};
-use logboat_server::commands::{Context, execute};
+use logboat_server::backend::{Backend, StoreAnswers};
+use logboat_server::commands::{Added, Context, Pipeline, execute_alone};
 use logboat_server::kv::DataMemory;
 use logboat_server::layout::Partition;
 use logboat_server::limits::Limits;
 use logboat_server::memory::MemoryBackend;
-use logboat_server::resp::{ProtocolError, Request, RequestParser};
+use logboat_server::resp::{ProtocolError, Reply, Request, RequestParser};
 use logboat_server::server_state::{Facts, ServerState};
 use logboat_server::session::{Session, Socket};
 use logboat_server::settings::Settings;
@@ -41,7 +42,7 @@ pub fn parser(data: &[u8]) {
     }
 }
 
-/// Carries out what a client sends, whole and in pieces.
+/// Carries out what a client sends, whole and together, and in pieces and one by one.
 pub fn commands(data: &[u8]) {
     let Some((seed, data)) = data.split_first() else {
         return;
@@ -49,8 +50,8 @@ pub fn commands(data: &[u8]) {
     let partition = if seed & 1 == 0 { Partition::Hash } else { Partition::Range };
     let runtime = runtime::Builder::new_current_thread().build();
     let runtime = runtime.expect("a runtime without drivers needs nothing of the system");
-    let whole = runtime.block_on(serve(partition, [data].into_iter()));
-    let cut = runtime.block_on(serve(partition, pieces(*seed, data)));
+    let whole = runtime.block_on(serve(partition, [data].into_iter(), true));
+    let cut = runtime.block_on(serve(partition, pieces(*seed, data), false));
     assert_eq!(whole, cut);
 }
 
@@ -85,8 +86,13 @@ fn parse<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Request>, Option<Pr
     (requests, None)
 }
 
-/// What a new server answers, refusals and errors included.
-async fn serve<'a>(partition: Partition, pieces: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
+/// What a new server answers, refusals and errors included. It carries commands out together, or
+/// one by one.
+async fn serve<'a>(
+    partition: Partition,
+    pieces: impl Iterator<Item = &'a [u8]>,
+    together: bool,
+) -> Vec<String> {
     let (requests, error) = parse(pieces);
     let backend = MemoryBackend::even(partition, 4, LIMITS);
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
@@ -95,27 +101,78 @@ async fn serve<'a>(partition: Partition, pieces: impl Iterator<Item = &'a [u8]>)
     let server = ServerState::new(address, usize::MAX, data, settings, facts);
     let socket = Socket { address, local_address: address, descriptor: 0 };
     let registration = server.clients.register(socket);
-    let mut session = Session::new(registration.client.clone());
-    let mut replies = Vec::new();
+    let session = Session::new(registration.client.clone());
+    let mut served = Served { backend, server, session, replies: Vec::new() };
+    let mut pipeline = Pipeline::default();
     for request in requests {
-        let mut context = Context { backend: &backend, server: &server, session: &mut session };
         match request {
-            Request::Refused(refusal) => {
-                replies.push(refusal.to_string());
-            }
-            Request::Command(arguments) => {
-                let reply = execute(&mut context, &arguments).await;
-                let mut encoded = BytesMut::new();
-                reply.encode(session.protocol, &mut encoded);
+            Request::Refused(refusal) => pipeline.add_refused(refusal.to_string()),
+            Request::Command(arguments) => served.take(&mut pipeline, &arguments).await,
+        }
+        if !together {
+            served.finish(&mut pipeline).await;
+        }
+        if served.session.closing {
+            break;
+        }
+    }
+    served.finish(&mut pipeline).await;
+    if !served.session.closing {
+        served.replies.extend(error.map(|error| error.to_string()));
+    }
+    served.replies
+}
+
+/// A server and one of its connections.
+struct Served {
+    backend: MemoryBackend,
+    server: ServerState,
+    session: Session,
+    replies: Vec<String>,
+}
+
+impl Served {
+    /// Adds a command to the pipeline, or carries it out behind that.
+    async fn take(&mut self, pipeline: &mut Pipeline, arguments: &[Bytes]) {
+        let mut added = pipeline.add(&mut self.context(), arguments);
+        if added == Added::Later {
+            self.finish(pipeline).await;
+            added = pipeline.add(&mut self.context(), arguments);
+        }
+        match added {
+            Added::Here => {}
+            Added::Later => panic!("nothing holds it up"),
+            Added::Alone => {
+                self.finish(pipeline).await;
+                let reply = execute_alone(&mut self.context(), arguments).await;
                 if !VOLATILE.iter().any(|name| arguments[0].eq_ignore_ascii_case(name)) {
-                    replies.push(encoded.escape_ascii().to_string());
+                    self.note(&reply);
                 }
             }
         }
-        if session.closing {
-            return replies;
-        }
     }
-    replies.extend(error.map(|error| error.to_string()));
-    replies
+
+    /// Carries out the pipeline.
+    async fn finish(&mut self, pipeline: &mut Pipeline) {
+        while !pipeline.is_empty() {
+            while let Some(reply) = pipeline.next_reply(&self.server) {
+                self.note(&reply);
+            }
+            if let Some(requests) = pipeline.next_round(&self.server) {
+                let answers = self.backend.request_all(requests).next().await;
+                pipeline.answered(answers.expect("each request has an answer"));
+            }
+        }
+        *pipeline = Pipeline::default();
+    }
+
+    fn note(&mut self, reply: &Reply) {
+        let mut encoded = BytesMut::new();
+        reply.encode(self.session.protocol, &mut encoded);
+        self.replies.push(encoded.escape_ascii().to_string());
+    }
+
+    const fn context(&mut self) -> Context<'_, MemoryBackend> {
+        Context { backend: &self.backend, server: &self.server, session: &mut self.session }
+    }
 }

@@ -145,7 +145,7 @@ impl Keys {
     pub(super) const PAIRS: Self = Self { first: 1, last: -1, step: 2 };
 
     /// The keys among `request`, whose first element is the command's name.
-    pub fn of(self, request: &[Bytes]) -> impl Iterator<Item = &Bytes> {
+    pub fn of(self, request: &[Bytes]) -> impl Iterator<Item = &Bytes> + Clone {
         let end = if self.last < 0 { request.len() as i64 + self.last } else { self.last };
         let keys = match self.first {
             0 => &[],
