@@ -3,6 +3,7 @@
 use crate::dice::Dice;
 use crate::request::{answer, command};
 use logboat_tests::history::{Answer, Kind, Operation, Outcome};
+use parking_lot::Mutex;
 use redis::{Client, Connection, RedisError, RedisResult, Value};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -42,6 +43,17 @@ struct Shared {
     operations: AtomicU64,
     clock: Instant,
     addresses: Vec<SocketAddr>,
+    /// How many operations a client sends together.
+    pipeline: usize,
+    /// Pipelines in which an answer does not fit one before it.
+    disorder: Mutex<Vec<String>>,
+}
+
+/// What the clients recorded.
+pub(crate) struct Recorded {
+    pub(crate) operations: Vec<Operation>,
+    /// Pipelines in which an answer does not fit one before it.
+    pub(crate) disorder: Vec<String>,
 }
 
 /// The clients of one key.
@@ -51,13 +63,21 @@ struct Team {
 }
 
 impl Clients {
-    /// Starts `count` clients of the nodes at `addresses`.
-    pub(crate) fn start(addresses: &[SocketAddr], count: usize, dice: &mut Dice) -> Self {
+    /// Starts `count` clients of the nodes at `addresses`. Each of them sends `pipeline` operations
+    /// together.
+    pub(crate) fn start(
+        addresses: &[SocketAddr],
+        count: usize,
+        pipeline: usize,
+        dice: &mut Dice,
+    ) -> Self {
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
             operations: AtomicU64::new(0),
             clock: Instant::now(),
             addresses: addresses.to_vec(),
+            pipeline,
+            disorder: Mutex::default(),
         });
         let teams: Vec<_> = (0..count.div_ceil(CLIENTS_A_KEY))
             .map(|number| Arc::new(Team { number, operations: AtomicU64::new(0) }))
@@ -76,10 +96,12 @@ impl Clients {
     }
 
     /// Ends the clients and gives what they recorded.
-    pub(crate) fn stop(self) -> Vec<Operation> {
+    pub(crate) fn stop(self) -> Recorded {
         self.shared.stop.store(true, Ordering::Relaxed);
         let threads = self.threads.into_iter();
-        threads.flat_map(|thread| thread.join().expect("a client does not panic")).collect()
+        let recorded = threads.flat_map(|thread| thread.join().expect("a client does not panic"));
+        let operations = recorded.collect();
+        Recorded { operations, disorder: std::mem::take(&mut *self.shared.disorder.lock()) }
     }
 }
 
@@ -141,31 +163,65 @@ impl Caller {
         std::mem::take(&mut self.history)
     }
 
+    /// Sends some operations together, and records what comes of them.
     fn operate(&mut self, team: &Team, mut connection: Connection) {
-        let number = team.operations.fetch_add(1, Ordering::Relaxed) / OPERATIONS_A_KEY;
-        let key = format!("{}:{number}", team.number);
-        let kind = self.choose(team);
-        let command = command(&kind, &key);
-        let mut operation = Operation::call(self.id, elapsed_ns(self.shared.clock), key, kind);
-        operation.info = Some((self.node + 1).into());
-        let result = command.query::<Value>(&mut connection);
-        let return_ns = elapsed_ns(self.shared.clock);
-        if result.as_ref().map_or_else(is_answer, |_| true) {
+        let count = self.shared.pipeline;
+        let mut requests = Vec::new();
+        let mut operations: Vec<_> = (0..count)
+            .map(|place| {
+                let key = self.key(team);
+                let kind = self.choose(team);
+                command(&kind, &key).write_packed_command(&mut requests);
+                // As many callers as operations, since those of one caller may not overlap.
+                let caller = self.id * count as u64 + place as u64;
+                let mut operation = Operation::call(caller, 0, key, kind);
+                operation.info = Some((self.node + 1).into());
+                operation
+            })
+            .collect();
+        let call_ns = elapsed_ns(self.shared.clock);
+        operations.iter_mut().for_each(|operation| operation.call_ns = call_ns);
+        let sent = connection.send_packed_command(&requests);
+        let mut goes_on = sent.is_ok();
+        for operation in &mut operations {
+            if !goes_on {
+                break;
+            }
+            let result = connection.recv_response().and_then(Value::extract_error);
+            goes_on = result.as_ref().map_or_else(is_answer, |_| true);
+            self.record(operation, result);
+        }
+        if goes_on {
             self.connection = Some(connection);
         }
+        if let Some(disorder) = disorder(&operations, team.only_appends()) {
+            self.shared.disorder.lock().push(disorder);
+        }
+        self.history.append(&mut operations);
+    }
+
+    /// A key of the team. A team has more of them at a time when it sends more at once.
+    fn key(&mut self, team: &Team) -> String {
+        let keys = self.shared.pipeline.div_ceil(2);
+        let operation = team.operations.fetch_add(1, Ordering::Relaxed);
+        let number = operation / (OPERATIONS_A_KEY * keys as u64);
+        format!("{}:{number}:{}", team.number, self.dice.below(keys))
+    }
+
+    fn record(&mut self, operation: &mut Operation, result: RedisResult<Value>) {
+        let return_ns = elapsed_ns(self.shared.clock);
         match result {
             Ok(reply) => {
                 let answer = answer(&operation.kind, &reply);
                 if let Answer::Read(value) = &answer {
                     self.seen.clone_from(value);
                 }
-                operation = operation.answered(return_ns, answer);
+                operation.outcome = Outcome::Done { return_ns, answer };
             }
             Err(error) if is_refusal(&error) => operation.outcome = Outcome::Refused,
             // Perhaps it was done, or will be.
             Err(_) => {}
         }
-        self.history.push(operation);
     }
 
     /// Of four teams two only append and read, which shows lost and doubled writes best, one
@@ -185,6 +241,39 @@ impl Caller {
             (_, _) => Kind::Get,
         }
     }
+}
+
+impl Team {
+    /// Whether nobody removes or overwrites the team's keys, or counts with them.
+    const fn only_appends(&self) -> bool {
+        matches!(self.number % 4, 0 | 3)
+    }
+}
+
+/// The first answer of a pipeline that does not fit one before it: a read lacks what an earlier
+/// append of the same key wrote, or a sum is no larger than an earlier one.
+fn disorder(pipeline: &[Operation], only_appends: bool) -> Option<String> {
+    let later = |place: usize| pipeline[place + 1..].iter();
+    for (place, first) in pipeline.iter().enumerate() {
+        let Outcome::Done { answer, .. } = &first.outcome else { continue };
+        for second in later(place).filter(|second| second.key == first.key) {
+            let Outcome::Done { answer: next, .. } = &second.outcome else { continue };
+            let fits = match (&first.kind, answer, next) {
+                (Kind::Append { value }, _, Answer::Read(read)) if only_appends => {
+                    read.as_ref().is_some_and(|read| read.contains(value.as_str()))
+                }
+                (_, Answer::Counted(sum), Answer::Counted(next)) => sum < next,
+                (_, Answer::Read(Some(read)), Answer::Read(next)) if only_appends => {
+                    next.as_ref().is_some_and(|next| next.starts_with(read.as_str()))
+                }
+                _ => true,
+            };
+            if !fits {
+                return Some(format!("{first:?} was sent before {second:?}"));
+            }
+        }
+    }
+    None
 }
 
 fn connect(address: SocketAddr, timeout: Duration) -> RedisResult<Connection> {

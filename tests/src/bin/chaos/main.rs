@@ -14,7 +14,7 @@ mod request;
 
 use arena::{Arena, Fault};
 use clap::Parser;
-use clients::Clients;
+use clients::{Clients, Recorded};
 use dice::Dice;
 use indicatif::{ProgressBar, ProgressStyle};
 use links::LinkKind;
@@ -48,6 +48,9 @@ struct Options {
     /// Concurrent clients.
     #[arg(long, default_value_t = 20)]
     clients: usize,
+    /// How many operations a client sends together, before it reads an answer.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pipeline: u16,
     /// What befalls the nodes. By default everything that this machine allows.
     #[arg(long, value_enum, value_delimiter = ',')]
     faults: Vec<Fault>,
@@ -92,9 +95,10 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     let mut dice = options.seed.map_or_else(Dice::thrown, Dice::new);
     println!("seed {}", dice.seed());
     let mut arena = Arena::start(options.nodes, options.groups, &options.faults, options.links)?;
-    let clients = Clients::start(&arena.addresses(), options.clients, &mut dice);
+    let pipeline = usize::from(options.pipeline);
+    let clients = Clients::start(&arena.addresses(), options.clients, pipeline, &mut dice);
     let tormented = torment(options, &mut arena, &clients, &mut dice, &interrupted);
-    let mut operations = clients.stop();
+    let Recorded { mut operations, disorder } = clients.stop();
     let tormented = tormented.and_then(|injected| {
         operations.extend(clients::last_reads(&arena.addresses(), &operations)?);
         Ok(injected)
@@ -110,7 +114,10 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     print_counts(&injected, &operations);
     let verdict = lin::check(&operations);
     println!("{verdict}");
-    Ok(matches!(verdict, Verdict::Linearizable))
+    for disorder in &disorder {
+        println!("out of order: {disorder}");
+    }
+    Ok(matches!(verdict, Verdict::Linearizable) && disorder.is_empty())
 }
 
 /// Injects faults until the time is over, then heals everything. Counts the faults by their kinds.
