@@ -1,20 +1,23 @@
 //! The admin pages of a node: `/healthz`, `/readyz`, `/livez`, `/metrics` and `/status`.
 
+use crate::admin_guard::{Caller, authorize};
 use crate::admin_listener::LimitedListener;
 use crate::descriptors::ADMIN_CONNECTIONS;
 use crate::health::Health;
 use crate::latency::ratio;
 use crate::logging;
+use crate::security::Security;
 use crate::server_state::ServerState;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::map_response;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use logboat::{Node, NodeStatus};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
@@ -34,18 +37,20 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 pub struct Admin {
     node: Node,
     registry: Arc<Registry>,
+    security: Security,
     /// Whether the node serves clients: it knows the map and has started its replicas.
     ready: Arc<AtomicBool>,
 }
 
 impl Admin {
-    /// Pages about `node` and its `clients`. Not ready yet.
+    /// Pages about `node` and its `clients`, behind a guard. Not ready yet.
     #[must_use]
-    pub fn new(node: Node, clients: Arc<ServerState>) -> Self {
+    pub fn new(node: Node, clients: Arc<ServerState>, security: Security) -> Self {
         let mut registry = Registry::default();
         node.register_metrics(&mut registry);
-        registry.register_collector(Box::new(StatusCollector { node: node.clone(), clients }));
-        Self { node, registry: Arc::new(registry), ready: Arc::default() }
+        let collector = StatusCollector { node: node.clone(), clients, security: security.clone() };
+        registry.register_collector(Box::new(collector));
+        Self { node, registry: Arc::new(registry), security, ready: Arc::default() }
     }
 
     fn health(&self) -> Health {
@@ -67,15 +72,19 @@ impl Admin {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
+        let guard = self.security.admin.clone();
+        let tls = guard.tls.clone();
         let pages = Router::new()
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
             .route("/livez", get(livez))
             .route("/metrics", get(metrics))
             .route("/status", get(status))
+            .layer(from_fn_with_state(guard, authorize))
             .layer(map_response(last_of_its_connection))
             .with_state(self);
-        axum::serve(LimitedListener::new(listener, ADMIN_CONNECTIONS, REQUEST_LIMIT), pages)
+        let listener = LimitedListener::new(listener, tls, ADMIN_CONNECTIONS, REQUEST_LIMIT);
+        axum::serve(listener, pages.into_make_service_with_connect_info::<Caller>())
             .with_graceful_shutdown(shutdown)
             .await
     }
@@ -296,6 +305,29 @@ impl StatusPage {
 struct StatusCollector {
     node: Node,
     clients: Arc<ServerState>,
+    security: Security,
+}
+
+impl StatusCollector {
+    fn encode_tls(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(tls) = &self.security.tls else { return Ok(()) };
+        let help = "Seconds until a certificate in use expires, negative once it has";
+        let name = "logboat_tls_certificate_expiry_seconds";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let expiry = tls.expiry();
+        for (certificate, secs) in [("node", expiry.cert_secs), ("ca", expiry.ca_secs)] {
+            let labels = [("certificate", certificate)];
+            ConstGauge::new(secs).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Times that files for TLS were read again and were of no use";
+        let failures = ConstCounter::new(tls.reload_failures());
+        let name = "logboat_tls_reload_failures";
+        failures.encode(encoder.encode_descriptor(name, help, None, failures.metric_type())?)?;
+        let help = "1 while the files for TLS are of no use and older ones count";
+        let failing = ConstGauge::new(i64::from(tls.failure().is_some()));
+        let name = "logboat_tls_reload_failing";
+        failing.encode(encoder.encode_descriptor(name, help, None, failing.metric_type())?)
+    }
 }
 
 impl Collector for StatusCollector {
@@ -315,12 +347,17 @@ impl Collector for StatusCollector {
             gauge.encode(metric)?;
         }
         let stats = &self.clients.stats;
+        let strangers = "Clients refused in the TLS handshake, or for too many from an address";
+        let admin_refusals = self.security.admin.refusals.load(Ordering::Relaxed);
         let (refusals, lost) = (stats.rejected.value(), logging::lost_lines());
         let counters = [
             ("logboat_client_connections", "Clients accepted", stats.connections.value()),
             ("logboat_client_refusals", "Clients refused for the limit", refusals),
             ("logboat_client_commands", "Commands of clients", stats.commands.value()),
             ("logboat_client_errors", "Commands answered with an error", stats.errors.value()),
+            ("logboat_client_failed_logins", "Logins refused", stats.failed_logins.value()),
+            ("logboat_client_strangers_refused", strangers, stats.strangers.value()),
+            ("logboat_admin_refusals", "Requests to admin pages refused", admin_refusals),
             ("logboat_log_lines_lost", "Log lines that could not be written", lost),
         ];
         for (name, help, value) in counters {
@@ -328,7 +365,7 @@ impl Collector for StatusCollector {
             let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
             counter.encode(metric)?;
         }
-        Ok(())
+        self.encode_tls(&mut encoder)
     }
 }
 

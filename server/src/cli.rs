@@ -1,7 +1,9 @@
 //! The command line.
 
+use crate::cert_tool::{self, CertCommand};
 use crate::demo::{self, DemoOptions};
 use crate::options::ServeOptions;
+use crate::status::StatusOptions;
 use crate::{logging, serve, status, wal_tool};
 use clap::{Parser, Subcommand};
 use std::io::Write;
@@ -23,11 +25,10 @@ enum Command {
     /// Run one node of a cluster.
     Serve(Box<ServeOptions>),
     /// Print how a running node is.
-    Status {
-        /// The node's admin address.
-        #[arg(long, value_name = "HOST:PORT")]
-        admin: String,
-    },
+    Status(StatusOptions),
+    /// Make the certificates of a cluster.
+    #[command(subcommand)]
+    Cert(CertCommand),
     /// Look into the write-ahead log of a node.
     #[command(subcommand)]
     Wal(WalCommand),
@@ -53,9 +54,10 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let logging = logging::start();
     let result = match cli.command {
+        Command::Cert(command) => cert_tool::run(command),
         Command::Demo(options) => demo::run(options),
         Command::Serve(options) => serve::run(*options),
-        Command::Status { admin } => status::run(&admin),
+        Command::Status(options) => status::run(&options),
         Command::Wal(WalCommand::Inspect { dir }) => wal_tool::inspect(&dir),
         Command::Wal(WalCommand::Verify { dir }) => wal_tool::verify(&dir),
     };

@@ -7,6 +7,7 @@ use crate::load::{self, Load};
 use crate::options::NodeOptions;
 use crate::output::{Failure, print};
 use crate::process::available_memory;
+use crate::security::Security;
 use crate::serve::{Server, interrupted, runtime};
 use crate::settings::Settings;
 use clap::Args;
@@ -145,6 +146,7 @@ fn node_options(
         partition: Partition::Hash,
         client_listen: port(options.client_port_base, number)?,
         admin_listen: Some(port(options.admin_port_base, number)?),
+        security: Security::default(),
         settings: Settings {
             max_memory_bytes: available_memory() / 2 / u64::from(options.nodes),
             ..Settings::default()

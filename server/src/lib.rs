@@ -9,8 +9,10 @@
 //! [`cluster`]'s backend; `demo` runs several.
 
 pub mod admin;
+mod admin_guard;
 mod admin_listener;
 pub mod backend;
+mod cert_tool;
 pub mod cli;
 pub mod client_memory;
 pub mod cluster;
@@ -32,6 +34,7 @@ pub mod options;
 pub mod output;
 mod process;
 pub mod resp;
+pub mod security;
 pub mod serve;
 pub mod server_state;
 pub mod session;

@@ -39,8 +39,9 @@ pub(crate) fn start() -> WorkerGuard {
         .thread_name("log-lines")
         .finish(Lenient(io::stderr()));
     DROPPED.get_or_init(|| writer.error_counter());
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("warn,logboat_server=info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+        EnvFilter::new("warn,logboat_server=info,logboat_audit=info,logboat_security=info")
+    });
     tracing_subscriber::registry()
         .with(filter)
         .with(lines(writer, io::stderr().is_terminal()))

@@ -1,19 +1,26 @@
 //! The options of `logboat serve`, from the command line and from a file.
 
+use crate::admin_guard::{AdminGuard, Page};
+use crate::front::FrontGuard;
 use crate::layout::Partition;
 use crate::log_size::{self, LogSize};
 use crate::output::Failure;
 use crate::process::available_memory;
+use crate::security::Security;
 use crate::settings::Settings;
 use bytes::Bytes;
 use clap::Args;
 use logboat::{Founding, NodeConfig, NodeId};
 use logboat_router::Plan;
+use logboat_security::{ClientAuth, Own, PortTls, SecretFile, Tls, TlsFiles, TlsMode};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// The shortest token for the admin pages.
+const LEAST_TOKEN_BYTES: usize = 16;
 
 /// One node of a cluster. Whatever the command line leaves out is looked up in the file of
 /// `--config`, where the names are the same without the dashes before them.
@@ -93,6 +100,36 @@ pub struct ServeOptions {
     /// A client that is idle for this long is disconnected, in seconds; 0 for never [default: 0].
     #[arg(long, value_name = "SECONDS")]
     pub client_timeout: Option<u32>,
+    /// The node's certificate, in PEM; see `logboat cert`. Read again when it changes, and on SIGHUP.
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of the certificate, in PEM.
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// The certificates of the authorities that the node trusts, in PEM.
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// TLS for clients: off, optional (both, told apart by the first byte) or required
+    /// [default: off].
+    #[arg(long, value_name = "off|optional|required")]
+    pub tls_clients: Option<TlsMode>,
+    /// TLS for the admin pages: off, optional or required [default: off].
+    #[arg(long, value_name = "off|optional|required")]
+    pub tls_admin: Option<TlsMode>,
+    /// Whether clients show certificates in TLS: none, optional or required [default: none].
+    #[arg(long, value_name = "none|optional|required")]
+    pub tls_client_auth: Option<ClientAuth>,
+    /// A file with the password of clients, or two of them, one a line. Read again on SIGHUP.
+    #[arg(long, value_name = "FILE")]
+    pub requirepass_file: Option<PathBuf>,
+    /// A file with the token for the admin pages, or two of them, one a line, each of 16 bytes at
+    /// least. Read again on SIGHUP.
+    #[arg(long, value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
+    /// Admin pages that everybody may see who reaches them: healthz, livez, metrics, readyz, status.
+    /// On a loopback address these are all of them.
+    #[arg(long, value_name = "PAGE,…", value_delimiter = ',')]
+    pub admin_open: Option<Vec<Page>>,
     /// A TOML file with any of these options.
     #[arg(long, value_name = "FILE.toml")]
     #[serde(skip)]
@@ -114,6 +151,8 @@ pub struct NodeOptions {
     pub admin_listen: Option<SocketAddr>,
     /// The settings of the Redis front to start with.
     pub settings: Settings,
+    /// What guards the ports.
+    pub security: Security,
 }
 
 impl ServeOptions {
@@ -135,7 +174,9 @@ impl ServeOptions {
             .map_err(|reason| format!("--cluster: {reason}"))?;
         options.tune(&mut node)?;
         let partition = options.partition.unwrap_or_default();
+        let security = options.security(&node)?;
         Ok(NodeOptions {
+            security,
             plan: options.plan(partition)?,
             node,
             partition,
@@ -169,8 +210,79 @@ impl ServeOptions {
             wal_max_bytes: self.wal_max_bytes.or(other.wal_max_bytes),
             max_clients: self.max_clients.or(other.max_clients),
             client_timeout: self.client_timeout.or(other.client_timeout),
+            tls_cert: self.tls_cert.or(other.tls_cert),
+            tls_key: self.tls_key.or(other.tls_key),
+            tls_ca: self.tls_ca.or(other.tls_ca),
+            tls_clients: self.tls_clients.or(other.tls_clients),
+            tls_admin: self.tls_admin.or(other.tls_admin),
+            tls_client_auth: self.tls_client_auth.or(other.tls_client_auth),
+            requirepass_file: self.requirepass_file.or(other.requirepass_file),
+            admin_token_file: self.admin_token_file.or(other.admin_token_file),
+            admin_open: self.admin_open.or(other.admin_open),
             config: None,
         }
+    }
+
+    fn security(&self, node: &NodeConfig) -> Result<Security, Failure> {
+        let tls = self.tls(node)?;
+        let port = |option: &str, mode: Option<TlsMode>| match (mode.unwrap_or_default(), &tls) {
+            (TlsMode::Off, _) => Ok(None),
+            (mode, Some(tls)) => {
+                Ok(Some(PortTls { tls: tls.clone(), required: mode == TlsMode::Required }))
+            }
+            (_, None) => Err(format!("{option} needs --tls-cert, --tls-key and --tls-ca")),
+        };
+        let open_secrets = |option: &str, path: &Option<PathBuf>, least_bytes| {
+            let opened = path.as_ref().map(|path| SecretFile::open(path, least_bytes));
+            opened.transpose().map_err(|error| format!("{option}: {error}"))
+        };
+        let clients = FrontGuard {
+            tls: port("--tls-clients", self.tls_clients)?,
+            client_auth: self.tls_client_auth.unwrap_or_default(),
+            passwords: open_secrets("--requirepass-file", &self.requirepass_file, 1)?,
+        };
+        if clients.client_auth != ClientAuth::None && clients.tls.is_none() {
+            return Err("--tls-client-auth goes with --tls-clients".into());
+        }
+        if clients.client_auth == ClientAuth::Required
+            && clients.tls.as_ref().is_some_and(|tls| !tls.required)
+        {
+            return Err("--tls-client-auth required goes with --tls-clients required".into());
+        }
+        let admin = AdminGuard {
+            tls: port("--tls-admin", self.tls_admin)?,
+            token: open_secrets("--admin-token-file", &self.admin_token_file, LEAST_TOKEN_BYTES)?,
+            open: self.admin_open.clone().unwrap_or_default(),
+            ..AdminGuard::default()
+        };
+        let admin = match self.admin_listen {
+            Some(address) => admin.at(address.ip()),
+            None => admin,
+        };
+        if let Some(address) = self.admin_listen
+            && !admin.local
+            && admin.tls.is_none()
+            && admin.open.is_empty()
+        {
+            return Err(format!(
+                "--admin-listen {address} can be reached from elsewhere: it takes --tls-admin, and \
+                 --admin-token-file or a certificate for admins, or --admin-open for some pages"
+            )
+            .into());
+        }
+        Ok(Security { tls, clients, admin })
+    }
+
+    /// The certificates of the node, if there are any.
+    fn tls(&self, node: &NodeConfig) -> Result<Option<Tls>, Failure> {
+        let files = match (&self.tls_cert, &self.tls_key, &self.tls_ca) {
+            (None, None, None) => return Ok(None),
+            (Some(cert), Some(key), Some(ca)) => {
+                TlsFiles { cert: cert.clone(), key: key.clone(), ca: ca.clone() }
+            }
+            _ => return Err("--tls-cert, --tls-key and --tls-ca go together".into()),
+        };
+        Ok(Some(Tls::open(files, &node.cluster_name, Own::Any)?))
     }
 
     fn settings(&self) -> Settings {

@@ -34,6 +34,7 @@ pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
         let (id, clients) = (options.node.node, options.client_listen);
         let interrupted = interrupted()?;
         tokio::pin!(interrupted);
+        let reloading = options.security.reload_at_hangup()?.map(tokio::spawn);
         let mut server = tokio::select! {
             server = Server::start(options) => server?,
             () = &mut interrupted => return Ok(()),
@@ -45,6 +46,7 @@ pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
             failure = port_lost(&mut server.tasks) => Err(failure),
         };
         server.stop().await;
+        drop(reloading);
         tracing::info!("node {id} has stopped");
         ended
     })
@@ -103,13 +105,15 @@ impl Server {
         let started = Arc::new(OnceLock::new());
         let facts = facts_of(Arc::clone(&started));
         let (address, settings) = (options.client_listen, options.settings);
+        let security = options.security;
         let max_buffered_bytes = options.node.memory_budget_bytes / CLIENTS_SHARE;
         let config = FrontConfig {
             max_buffered_bytes,
             nodes: options.node.members.len() as u64,
             ..FrontConfig::default()
         };
-        let front = RespServer::bind(address, config, settings, facts).await?;
+        let guard = security.clients.clone();
+        let front = RespServer::bind_guarded(address, config, settings, facts, guard).await?;
         let admin_listener = match options.admin_listen {
             Some(address) => Some(bind_admin(address).await?),
             None => None,
@@ -118,7 +122,7 @@ impl Server {
         config.memory_budget_bytes -= max_buffered_bytes;
         let node = tokio::task::spawn_blocking(move || Node::start(config)).await??;
         started.get_or_init(|| node.clone());
-        let admin = Admin::new(node.clone(), front.state());
+        let admin = Admin::new(node.clone(), front.state(), security.clone());
         let (stopping, _) = watch::channel(false);
         let mut tasks = JoinSet::new();
         if let Some(listener) = admin_listener {
@@ -126,6 +130,15 @@ impl Server {
             tasks.spawn(async move {
                 if let Err(error) = serving.await {
                     tracing::error!("the admin pages ended: {error}");
+                }
+            });
+        }
+        if let Some(tls) = security.tls.clone() {
+            let stopped = stopped(&stopping);
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = tls.follow() => {}
+                    () = stopped => {}
                 }
             });
         }

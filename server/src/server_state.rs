@@ -4,6 +4,7 @@ use crate::client_memory::ClientMemory;
 use crate::kv::DataMemory;
 use crate::session::Clients;
 use crate::settings::Settings;
+use logboat_security::SecretFile;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -47,6 +48,8 @@ pub struct ServerState {
     pub memory: Arc<ClientMemory>,
     /// What keys and values take on this node.
     pub data: Arc<DataMemory>,
+    /// The passwords of clients. Without any, clients need not log in.
+    pub passwords: Option<SecretFile>,
     /// Counters.
     pub stats: Stats,
     /// What connections must hear of.
@@ -74,6 +77,7 @@ impl ServerState {
             clients: Arc::default(),
             memory: ClientMemory::new(max_buffered_bytes),
             data: Arc::new(data),
+            passwords: None,
             stats: Stats::default(),
             control: watch::Sender::new(Control { stopping: false, settings }),
             started: Instant::now(),
@@ -116,6 +120,11 @@ pub struct Stats {
     pub commands: Counter,
     /// Error replies to commands.
     pub errors: Counter,
+    /// Connections refused in the TLS handshake, or because their address has too many that have
+    /// not logged in.
+    pub strangers: Counter,
+    /// Logins that failed.
+    pub failed_logins: Counter,
 }
 
 impl Stats {
@@ -129,7 +138,8 @@ impl Stats {
 
     /// Sets all counters to zero.
     pub fn reset(&self) {
-        for counter in [&self.connections, &self.rejected, &self.commands, &self.errors] {
+        let Self { connections, rejected, commands, errors, strangers, failed_logins } = self;
+        for counter in [connections, rejected, commands, errors, strangers, failed_logins] {
             counter.0.store(0, Ordering::Relaxed);
         }
     }

@@ -20,6 +20,10 @@ pub struct Session {
     pub protocol: Protocol,
     /// Set when the connection is to be closed once its replies are sent.
     pub closing: bool,
+    /// Whether the client may do more than log in.
+    pub authenticated: bool,
+    /// How often it has tried to log in and failed.
+    pub failed_logins: u32,
     /// Set from a MULTI, which is refused, to the EXEC or DISCARD that would end its transaction.
     pub in_refused_transaction: bool,
     /// What the connection holds while the current command is carried out.
@@ -96,6 +100,8 @@ impl Session {
             client,
             protocol: Protocol::default(),
             closing: false,
+            authenticated: true,
+            failed_logins: 0,
             in_refused_transaction: false,
             buffers: BufferSizes::default(),
             reply_memory: None,
@@ -199,6 +205,12 @@ impl Client {
     /// Changes details.
     pub fn update(&self, change: impl FnOnce(&mut Details)) {
         change(&mut self.details.lock());
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.socket.address
     }
 
     /// Its line in CLIENT LIST, with the fields of Redis in their order. Fields about what does not

@@ -11,6 +11,7 @@ use crate::kv::parse_integer;
 use crate::resp::Reply;
 use crate::settings::Settings;
 use bytes::Bytes;
+use logboat_security::audit;
 use std::fmt::Display;
 
 /// The parameters of Redis that have a meaning here, sorted by name.
@@ -96,9 +97,12 @@ fn set<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
         }
         changes.push((parameter, name, value));
     }
-    for (parameter, name, value) in changes {
+    for (parameter, name, value) in &changes {
         parameter.change(value, &mut settings).map_err(|reason| not_set(name, reason))?;
     }
+    let names: Vec<_> = changes.iter().map(|(_, name, _)| text(name)).collect();
+    let what = format!("CONFIG SET {}", names.join(" "));
+    audit::change("clients", context.session.client.address(), "default", &what);
     context.server.control.send_modify(|control| control.settings = settings);
     Ok(Reply::OK)
 }

@@ -6,6 +6,13 @@ use super::error::CommandError;
 use crate::resp::{Protocol, Reply};
 use crate::server_state::REDIS_VERSION;
 use bytes::Bytes;
+use logboat_security::audit;
+
+/// The only user.
+const DEFAULT_USER: &[u8] = b"default";
+
+/// A connection that has failed so often to log in is closed.
+const MAX_FAILED_LOGINS: u32 = 10;
 
 /// PING [message]
 pub(super) fn ping(arguments: &[Bytes]) -> Outcome {
@@ -27,9 +34,12 @@ pub(super) fn select(arguments: &[Bytes]) -> Outcome {
 
 /// HELLO [protover [AUTH user password] [SETNAME name]]
 pub(super) fn hello<B>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Outcome {
-    let Hello { protocol, user, name } = Hello::parse(arguments)?;
-    if let Some(user) = user {
-        return Err(authenticate(&user));
+    let Hello { protocol, login, name } = Hello::parse(arguments)?;
+    if let Some((user, password)) = login {
+        authenticate(context, &user, &password)?;
+    }
+    if !context.session.authenticated {
+        return Err(CommandError::HelloBeforeAuth);
     }
     let protocol = protocol.unwrap_or(context.session.protocol);
     context.session.set_protocol(protocol);
@@ -49,12 +59,13 @@ pub(super) fn hello<B>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Out
 }
 
 /// AUTH [user] password
-pub(super) fn auth(arguments: &[Bytes]) -> Outcome {
+pub(super) fn auth<B>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     match arguments {
-        [_password] => Err(CommandError::NoPassword),
-        [user, _password] => Err(authenticate(user)),
-        _ => Err(CommandError::Syntax),
+        [password] => authenticate(context, DEFAULT_USER, password)?,
+        [user, password] => authenticate(context, user, password)?,
+        _ => return Err(CommandError::Syntax),
     }
+    Ok(Reply::OK)
 }
 
 /// QUIT
@@ -66,6 +77,7 @@ pub(super) fn quit<B>(context: &mut Context<'_, B>) -> Reply {
 /// RESET: back to the state of a new connection
 pub(super) fn reset<B>(context: &mut Context<'_, B>) -> Reply {
     context.session.reset();
+    context.session.authenticated = context.server.passwords.is_none();
     Reply::Status("RESET")
 }
 
@@ -73,8 +85,8 @@ pub(super) fn reset<B>(context: &mut Context<'_, B>) -> Reply {
 #[derive(Default)]
 struct Hello {
     protocol: Option<Protocol>,
-    /// The name of the user, if the client sends a password.
-    user: Option<Bytes>,
+    /// User and password.
+    login: Option<(Bytes, Bytes)>,
     name: Option<String>,
 }
 
@@ -87,8 +99,8 @@ impl Hello {
         hello.protocol = Some(protocol(version)?);
         while let Some(option) = options.first() {
             options = match options {
-                [option, user, _password, rest @ ..] if is(option, "AUTH") => {
-                    hello.user = Some(user.clone());
+                [option, user, password, rest @ ..] if is(option, "AUTH") => {
+                    hello.login = Some((user.clone(), password.clone()));
                     rest
                 }
                 [option, wanted, rest @ ..] if is(option, "SETNAME") => {
@@ -118,8 +130,26 @@ fn protocol(version: &[u8]) -> Result<Protocol, CommandError> {
     }
 }
 
-/// Why a password of `user` is not accepted. There are no passwords here. A client that sends one
-/// means to talk to a server that has them.
-fn authenticate(user: &[u8]) -> CommandError {
-    if user == b"default" { CommandError::NoPassword } else { CommandError::Password }
+/// Logs a client in. Where there are no passwords, a client that sends one means to talk to a server
+/// that has them.
+fn authenticate<B>(
+    context: &mut Context<'_, B>,
+    user: &[u8],
+    password: &[u8],
+) -> Result<(), CommandError> {
+    let session = &mut *context.session;
+    match &context.server.passwords {
+        None if user == DEFAULT_USER => return Err(CommandError::NoPassword),
+        None => return Err(CommandError::Password),
+        Some(passwords) if user == DEFAULT_USER && passwords.holds(password) => {
+            session.authenticated = true;
+            return Ok(());
+        }
+        Some(_) => {}
+    }
+    context.server.stats.failed_logins.increment();
+    session.failed_logins += 1;
+    session.closing |= session.failed_logins >= MAX_FAILED_LOGINS;
+    audit::login_failed("clients", session.client.address(), &text(user), "wrong password or user");
+    Err(CommandError::Password)
 }

@@ -56,6 +56,9 @@ pub(super) fn prepare<B: Backend>(
 ) -> Result<&'static Spec, CommandError> {
     let spec =
         table::resolve(arguments).map_err(|error| transaction::refused(context.session, error))?;
+    if !context.session.authenticated && !spec.may_come_before_login() {
+        return Err(CommandError::NotAuthenticated);
+    }
     transaction::admit(context.session, spec.name)?;
     let limit = context.backend.limits().max_key_bytes;
     match spec.keys.of(arguments).find(|key| key.len() > limit) {
@@ -101,7 +104,7 @@ pub(super) fn begin<'a, B: Backend>(
 /// Carries out a command that changes the connection, or asks several ranges.
 async fn run<B: Backend>(context: &mut Context<'_, B>, name: Name, arguments: &[Bytes]) -> Outcome {
     match name {
-        Name::Auth => connection::auth(arguments),
+        Name::Auth => connection::auth(context, arguments),
         Name::Client(command) => client::execute(context, command, arguments),
         Name::Command(command) => introspection::execute(command, arguments),
         Name::Config(command) => config::execute(context, command, arguments),

@@ -87,7 +87,17 @@ pub enum CommandError {
     /// A WATCH.
     #[error("ERR WATCH is not supported, as transactions are not")]
     Watch,
-    /// A user other than the default one.
+    /// A command of a client that has not logged in.
+    #[error("NOAUTH Authentication required.")]
+    NotAuthenticated,
+    /// A HELLO of a client that has not logged in, and does not do so by it.
+    #[error(
+        "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO \
+         <proto> AUTH <user> <pass> option can be used to authenticate the client and select the \
+         RESP protocol version at the same time"
+    )]
+    HelloBeforeAuth,
+    /// A wrong password, or a user other than the default one.
     #[error("WRONGPASS invalid username-password pair or user is disabled.")]
     Password,
     /// Keys that would have to be written together and lie in different ranges.

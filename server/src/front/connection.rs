@@ -1,6 +1,8 @@
 //! One client's connection: bytes in, commands in turn, bytes out.
 
 use super::config::FrontConfig;
+use super::guard::{LOGIN_LIMIT, Place};
+use super::halves::{Reader, Writer, halves};
 use super::patience::Patience;
 use crate::backend::{Backend, StoreAnswers};
 use crate::client_memory::Share;
@@ -9,18 +11,13 @@ use crate::resp::{ProtocolError, Reply, Request, RequestParser};
 use crate::server_state::{Control, ServerState};
 use crate::session::{BufferSizes, Registration, Session};
 use bytes::{Bytes, BytesMut};
+use logboat_security::Stream;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{future, io};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 use tokio::time;
-
-/// What is read at once.
-const READ_BYTES: usize = 16 * 1024;
 
 /// How long a client may go on sending after an error that closes its connection. Closing with
 /// unread input resets the connection, and the client may never see the error.
@@ -29,8 +26,8 @@ const LINGER: Duration = Duration::from_secs(1);
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Connection<B> {
-    reader: OwnedReadHalf,
-    writer: OwnedWriteHalf,
+    reader: Reader,
+    writer: Writer,
     parser: RequestParser,
     input: BytesMut,
     output: BytesMut,
@@ -48,6 +45,10 @@ pub(super) struct Connection<B> {
     config: FrontConfig,
     /// When bytes last came or left, or a command was last carried out.
     last_active: Instant,
+    /// The place among the strangers of its address, until it has logged in.
+    place: Place,
+    /// Until when it must have done so.
+    login_deadline: Option<Instant>,
     /// Keeps the connection among those that CLIENT LIST shows.
     _registration: Registration,
 }
@@ -78,13 +79,17 @@ enum End {
 
 impl<B: Backend> Connection<B> {
     pub(super) fn new(
-        stream: TcpStream,
+        stream: Stream,
+        place: Place,
         registration: Registration,
         backend: B,
         server: Arc<ServerState>,
         config: FrontConfig,
     ) -> Self {
-        let (reader, writer) = stream.into_split();
+        let (reader, writer) = halves(stream);
+        let mut session = Session::new(Arc::clone(&registration.client));
+        session.authenticated = server.passwords.is_none();
+        let now = Instant::now();
         Self {
             reader,
             writer,
@@ -95,19 +100,15 @@ impl<B: Backend> Connection<B> {
             held_back: None,
             under_way_bytes: 0,
             patience: Patience::default(),
-            session: Session::new(Arc::clone(&registration.client)),
+            session,
             backend,
             server,
             config,
-            last_active: Instant::now(),
+            last_active: now,
+            place,
+            login_deadline: Some(now + LOGIN_LIMIT),
             _registration: registration,
         }
-    }
-
-    /// The socket.
-    #[cfg(test)]
-    pub(super) fn stream(&self) -> &TcpStream {
-        self.reader.as_ref()
     }
 
     /// Serves the client until it leaves, is idle for too long, or the front stops.
@@ -117,7 +118,11 @@ impl<B: Backend> Connection<B> {
                 break end;
             }
             let timeout = control.borrow_and_update().settings.client_timeout();
-            let deadline = timeout.map(|timeout| self.last_active + timeout);
+            let idle = timeout.map(|timeout| self.last_active + timeout);
+            if self.session.authenticated {
+                (self.place, self.login_deadline) = (None, None);
+            }
+            let deadline = idle.into_iter().chain(self.login_deadline).min();
             tokio::select! {
                 moved = self.transfer() => match moved {
                     Ok(()) => self.last_active = Instant::now(),
@@ -136,7 +141,10 @@ impl<B: Backend> Connection<B> {
         };
         match end {
             End::Gone => {}
-            End::Closed => self.flush().await,
+            End::Closed => {
+                self.flush().await;
+                self.say_goodbye().await;
+            }
             End::Refused => {
                 self.flush().await;
                 self.linger().await;
@@ -172,6 +180,10 @@ impl<B: Backend> Connection<B> {
                     return Some(End::Gone);
                 }
                 Behind::Garbage(error) => {
+                    if error == ProtocolError::Encrypted {
+                        let client = self.session.client.address();
+                        tracing::warn!(%client, "a client speaks TLS, which is off on this port");
+                    }
                     let reply = Reply::Error(error.to_string());
                     reply.encode(self.session.protocol, &mut self.output);
                     return Some(End::Refused);
@@ -189,6 +201,8 @@ impl<B: Backend> Connection<B> {
 
     /// Adds to `pipeline` the commands that have arrived whole, as many as go together.
     fn gather(&mut self, pipeline: &mut Pipeline) -> Behind {
+        // A login runs alone, so nothing changes that here.
+        self.parser.set_of_stranger(!self.session.authenticated);
         let mut context =
             Context { backend: &self.backend, server: &self.server, session: &mut self.session };
         loop {
@@ -231,7 +245,7 @@ impl<B: Backend> Connection<B> {
                 match pipeline.next_round(&self.server) {
                     Some(requests) => answers = Some(self.backend.request_all(requests)),
                     // The next reply is known by now.
-                    None if self.output.is_empty() => continue,
+                    None if !self.has_output() => continue,
                     None => {}
                 }
             }
@@ -253,7 +267,7 @@ impl<B: Backend> Connection<B> {
                     }
                 },
                 written = write_some(writer, output, config.stall_timeout),
-                    if !output.is_empty() => written?,
+                    if has_output(output, writer) => written?,
                 () = patience.runs_out(), if waits => {
                     answers.iter_mut().for_each(StoreAnswers::hurry);
                 }
@@ -307,7 +321,7 @@ impl<B: Backend> Connection<B> {
                 biased;
                 reply = &mut execution => break reply,
                 written = write_some(&mut self.writer, &mut self.output, self.config.stall_timeout),
-                    if !self.output.is_empty() => written?,
+                    if has_output(&self.output, &self.writer) => written?,
             }
         };
         self.last_active = Instant::now();
@@ -347,7 +361,7 @@ impl<B: Backend> Connection<B> {
     /// much.
     fn takes_commands(&mut self) -> bool {
         self.share.set(self.held_bytes());
-        let waits = !self.output.is_empty() && self.share.is_too_much();
+        let waits = self.has_output() && self.share.is_too_much();
         self.output.len() < self.config.max_unsent_bytes && !waits
     }
 
@@ -363,7 +377,7 @@ impl<B: Backend> Connection<B> {
 
     fn held_bytes(&self) -> usize {
         let arrived = self.input.len() + self.parser.held_bytes();
-        arrived + self.under_way_bytes + self.output.len()
+        arrived + self.under_way_bytes + self.output.len() + self.writer.unflushed()
     }
 
     fn buffer_sizes(&self, arguments: usize) -> BufferSizes {
@@ -381,22 +395,35 @@ impl<B: Backend> Connection<B> {
     async fn transfer(&mut self) -> io::Result<()> {
         let may_read = self.takes_commands();
         tokio::select! {
-            read = read_some(&mut self.reader, &mut self.input), if may_read => match read? {
+            read = self.reader.read(&mut self.input), if may_read => match read? {
                 0 => Err(io::ErrorKind::UnexpectedEof.into()),
                 _ => Ok(()),
             },
             written = write_some(&mut self.writer, &mut self.output, self.config.stall_timeout),
-                if !self.output.is_empty() => written,
+                if has_output(&self.output, &self.writer) => written,
         }
+    }
+
+    /// Whether there are replies that have not left.
+    fn has_output(&self) -> bool {
+        has_output(&self.output, &self.writer)
     }
 
     /// Sends what is left, unless the client does not take it.
     async fn flush(&mut self) {
-        while !self.output.is_empty() {
+        while self.has_output() {
             let timeout = self.config.stall_timeout;
             if write_some(&mut self.writer, &mut self.output, timeout).await.is_err() {
                 return;
             }
+        }
+    }
+
+    /// Tells a client of TLS that nothing is missing. Without encryption the end says it.
+    async fn say_goodbye(&mut self) {
+        if let Writer::Encrypted(_) = self.writer {
+            // Either way the connection is dropped next.
+            let _ = time::timeout(LINGER, self.writer.shutdown()).await;
         }
     }
 
@@ -406,7 +433,7 @@ impl<B: Backend> Connection<B> {
             return;
         }
         let drain = async {
-            while let Ok(1..) = read_some(&mut self.reader, &mut self.input).await {
+            while let Ok(1..) = self.reader.read(&mut self.input).await {
                 self.input.clear();
             }
         };
@@ -423,25 +450,21 @@ async fn sleep_until(deadline: Option<Instant>) {
     }
 }
 
-/// Reads into `input`. Memory for it is allocated only when there is something to read.
-async fn read_some(reader: &mut OwnedReadHalf, input: &mut BytesMut) -> io::Result<usize> {
-    reader.readable().await?;
-    input.reserve(READ_BYTES);
-    reader.read_buf(input).await
+fn has_output(output: &BytesMut, writer: &Writer) -> bool {
+    !output.is_empty() || writer.unflushed() > 0
 }
 
 async fn write_some(
-    writer: &mut OwnedWriteHalf,
+    writer: &mut Writer,
     output: &mut BytesMut,
     timeout: Duration,
 ) -> io::Result<()> {
-    match time::timeout(timeout, writer.write_buf(output)).await {
-        Ok(Ok(0)) => Err(io::ErrorKind::WriteZero.into()),
+    match time::timeout(timeout, writer.write(output)).await {
         Ok(written) => {
             if output.is_empty() {
                 *output = BytesMut::new();
             }
-            written.map(|_| ())
+            written
         }
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }

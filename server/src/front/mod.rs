@@ -2,14 +2,18 @@
 
 mod config;
 mod connection;
+mod guard;
+mod halves;
 mod patience;
 
 pub use self::config::FrontConfig;
 use self::connection::Connection;
+pub use self::guard::FrontGuard;
+use self::guard::{Entrance, Place};
 use crate::backend::Backend;
 use crate::kv::DataMemory;
 use crate::server_state::{FactsHook, ServerState};
-use crate::session::Socket;
+use crate::session::{Registration, Socket};
 use crate::settings::Settings;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
@@ -44,11 +48,22 @@ pub struct BindError {
 pub struct RespServer {
     listener: TcpListener,
     config: FrontConfig,
+    entrance: Arc<Entrance>,
     state: Arc<ServerState>,
 }
 
+/// A connection that there is room for, and that has not yet shown anything.
+#[derive(Debug)]
+struct Newcomer {
+    socket: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+    registration: Registration,
+}
+
 impl RespServer {
-    /// Listens on `address`. `settings` are those to start with; `facts` contributes to INFO.
+    /// Listens on `address`, for everybody. `settings` are those to start with; `facts` contributes
+    /// to INFO.
     ///
     /// # Errors
     /// Fails if the system can't listen on the address.
@@ -58,12 +73,28 @@ impl RespServer {
         settings: Settings,
         facts: FactsHook,
     ) -> Result<Self, BindError> {
+        Self::bind_guarded(address, config, settings, facts, FrontGuard::default()).await
+    }
+
+    /// As [`bind`](Self::bind), for those that pass the guard.
+    ///
+    /// # Errors
+    /// Fails if the system can't listen on the address.
+    pub async fn bind_guarded(
+        address: SocketAddr,
+        config: FrontConfig,
+        settings: Settings,
+        facts: FactsHook,
+        guard: FrontGuard,
+    ) -> Result<Self, BindError> {
         let failed = |source| BindError { address, source };
         let listener = listen(address).map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let data = DataMemory::new(settings.max_memory_bytes, config.nodes);
-        let state = ServerState::new(bound, config.max_buffered_bytes, data, settings, facts);
-        Ok(Self { listener, config, state: Arc::new(state) })
+        let mut state = ServerState::new(bound, config.max_buffered_bytes, data, settings, facts);
+        state.passwords.clone_from(&guard.passwords);
+        let entrance = Arc::new(Entrance::new(guard));
+        Ok(Self { listener, config, entrance, state: Arc::new(state) })
     }
 
     /// The address that it listens on, with the port that the system chose if none was given.
@@ -88,8 +119,8 @@ impl RespServer {
                 () = &mut shutdown => break,
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, peer)) => {
-                        if let Some(connection) = self.admit(stream, peer, &backend) {
-                            connections.spawn(connection.run(self.state.control.subscribe()));
+                        if let Some(newcomer) = self.admit(stream, peer) {
+                            connections.spawn(self.converse(newcomer, backend.clone()));
                         }
                     }
                     Err(error) => {
@@ -112,13 +143,8 @@ impl RespServer {
         }
     }
 
-    /// Makes a connection of a stream, or refuses it with Redis's words if there are too many.
-    fn admit<B: Backend>(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        backend: &B,
-    ) -> Option<Connection<B>> {
+    /// Makes room for a connection, or refuses it with Redis's words if there are too many.
+    fn admit(&self, stream: TcpStream, peer: SocketAddr) -> Option<Newcomer> {
         let stats = &self.state.stats;
         let settings = self.state.settings();
         if self.state.clients.count() >= settings.max_clients as usize {
@@ -127,6 +153,11 @@ impl RespServer {
             let _ = stream.try_write(b"-ERR max number of clients reached\r\n");
             return None;
         }
+        let Some(place) = self.entrance.place(peer.ip()) else {
+            stats.strangers.increment();
+            tracing::warn!(%peer, "a client was turned away: its address has too many strangers");
+            return None;
+        };
         stats.connections.increment();
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
@@ -141,8 +172,28 @@ impl RespServer {
             local_address: stream.local_addr().unwrap_or(self.state.address),
             descriptor: stream.as_raw_fd(),
         });
-        let state = Arc::clone(&self.state);
-        Some(Connection::new(stream, registration, backend.clone(), state, self.config))
+        Some(Newcomer { socket: stream, peer, place, registration })
+    }
+
+    /// Lets a newcomer in and serves it.
+    fn converse<B: Backend>(
+        &self,
+        newcomer: Newcomer,
+        backend: B,
+    ) -> impl Future<Output = ()> + use<B> {
+        let (entrance, state) = (Arc::clone(&self.entrance), Arc::clone(&self.state));
+        let (config, mut control) = (self.config, self.state.control.subscribe());
+        async move {
+            let Newcomer { socket, peer, place, registration } = newcomer;
+            let stream = tokio::select! {
+                stream = entrance.let_in(socket, peer, &state) => stream,
+                _ = control.wait_for(|control| control.stopping) => None,
+            };
+            let Some(stream) = stream else { return };
+            let place = place.filter(|_| entrance.asks_for_password());
+            let connection = Connection::new(stream, place, registration, backend, state, config);
+            connection.run(control).await;
+        }
     }
 }
 
@@ -176,9 +227,6 @@ fn report(ended: Result<(), tokio::task::JoinError>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::Partition;
-    use crate::limits::Limits;
-    use crate::memory::MemoryBackend;
     use crate::server_state::Facts;
 
     /// After how much silence the operating system probes a client that was let in with `settings`.
@@ -189,9 +237,8 @@ mod tests {
         let server = server.await.unwrap();
         let _client = TcpStream::connect(server.local_address()).await.unwrap();
         let (stream, peer) = server.listener.accept().await.unwrap();
-        let backend = MemoryBackend::even(Partition::Hash, 1, Limits::default());
-        let connection = server.admit(stream, peer, &backend).unwrap();
-        let socket = SockRef::from(connection.stream());
+        let newcomer = server.admit(stream, peer).unwrap();
+        let socket = SockRef::from(&newcomer.socket);
         socket.keepalive().unwrap().then(|| socket.tcp_keepalive_time().unwrap())
     }
 

@@ -16,6 +16,15 @@ const MAX_ARGUMENTS: i64 = i32::MAX as i64;
 /// Beyond it the connection is closed, as Redis does.
 const MAX_SKIPPED_BYTES: i64 = 512 * 1024 * 1024;
 
+/// The most arguments in a request of a client that has to log in; Redis's limit.
+const MAX_STRANGERS_ARGUMENTS: i64 = 10;
+
+/// The longest argument in a request of a client that has to log in; Redis's limit.
+const MAX_STRANGERS_BYTES: usize = 16 * 1024;
+
+/// What a TLS connection begins with, and no request does.
+const FIRST_OF_TLS: u8 = 0x16;
+
 /// What an argument costs besides its bytes when a request is measured against its limit.
 const ARGUMENT_OVERHEAD_BYTES: usize = 32;
 
@@ -75,6 +84,15 @@ pub enum ProtocolError {
     /// An inline command with a quote that is not closed.
     #[error("ERR Protocol error: unbalanced quotes in request")]
     UnbalancedQuotes,
+    /// More arguments than a client may send that has to log in first.
+    #[error("ERR Protocol error: unauthenticated multibulk length")]
+    StrangersMultibulkLength,
+    /// A longer argument than a client may send that has to log in first.
+    #[error("ERR Protocol error: unauthenticated bulk length")]
+    StrangersBulkLength,
+    /// The first byte of TLS.
+    #[error("ERR Protocol error: TLS is off on this port")]
+    Encrypted,
 }
 
 /// Cuts a stream of bytes into requests. Memory is allocated for bytes that have arrived, never for
@@ -82,6 +100,8 @@ pub enum ProtocolError {
 #[derive(Debug)]
 pub struct RequestParser {
     limits: Limits,
+    /// Whether the client has to log in before it may send large requests.
+    of_stranger: bool,
     array: Option<Array>,
 }
 
@@ -110,7 +130,12 @@ impl RequestParser {
     /// A parser at the start of a stream.
     #[must_use]
     pub const fn new(limits: Limits) -> Self {
-        Self { limits, array: None }
+        Self { limits, of_stranger: false, array: None }
+    }
+
+    /// Says whether the client has to log in. Until then, its requests have to be small.
+    pub const fn set_of_stranger(&mut self, of_stranger: bool) {
+        self.of_stranger = of_stranger;
     }
 
     /// What is held of a request that has not arrived whole, without what is still in the input.
@@ -145,7 +170,7 @@ impl RequestParser {
     pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<Request>, ProtocolError> {
         loop {
             if let Some(array) = &mut self.array {
-                return match array.read(input, &self.limits)? {
+                return match array.read(input, &self.limits, self.of_stranger)? {
                     false => Ok(None),
                     true => Ok(self.array.take().map(Array::into_request)),
                 };
@@ -156,9 +181,10 @@ impl RequestParser {
                     let Some(line) = take_line(input, ProtocolError::LongMultibulkLine)? else {
                         return Ok(None);
                     };
-                    self.array = start_array(&line)?;
+                    self.array = start_array(&line, self.of_stranger)?;
                     continue;
                 }
+                Some(&FIRST_OF_TLS) => return Err(ProtocolError::Encrypted),
                 Some(_) => take_inline(input)?,
             };
             match request {
@@ -171,9 +197,12 @@ impl RequestParser {
 }
 
 /// The array that a line `*<count>` starts. A count of zero or less is passed over, as in Redis.
-fn start_array(line: &[u8]) -> Result<Option<Array>, ProtocolError> {
+fn start_array(line: &[u8], of_stranger: bool) -> Result<Option<Array>, ProtocolError> {
     match parse_integer(&line[1..]) {
         Some(count) if count <= 0 => Ok(None),
+        Some(count) if of_stranger && count > MAX_STRANGERS_ARGUMENTS => {
+            Err(ProtocolError::StrangersMultibulkLength)
+        }
         Some(count) if count <= MAX_ARGUMENTS => Ok(Some(Array {
             missing: count as usize,
             arguments: Vec::new(),
@@ -187,11 +216,16 @@ fn start_array(line: &[u8]) -> Result<Option<Array>, ProtocolError> {
 
 impl Array {
     /// Reads on; true once the last argument is complete.
-    fn read(&mut self, input: &mut BytesMut, limits: &Limits) -> Result<bool, ProtocolError> {
+    fn read(
+        &mut self,
+        input: &mut BytesMut,
+        limits: &Limits,
+        of_stranger: bool,
+    ) -> Result<bool, ProtocolError> {
         while self.missing > 0 {
             let current = match self.current {
                 Some(current) => current,
-                None => match self.read_length(input, limits)? {
+                None => match self.read_length(input, limits, of_stranger)? {
                     Some(current) => current,
                     None => return Ok(false),
                 },
@@ -226,6 +260,7 @@ impl Array {
         &mut self,
         input: &mut BytesMut,
         limits: &Limits,
+        of_stranger: bool,
     ) -> Result<Option<Current>, ProtocolError> {
         let Some(line) = take_line(input, ProtocolError::LongBulkLine)? else {
             return Ok(None);
@@ -239,6 +274,9 @@ impl Array {
             Some(length) if (0..=MAX_SKIPPED_BYTES).contains(&length) => length as usize,
             Some(_) | None => return Err(ProtocolError::InvalidBulkLength),
         };
+        if of_stranger && length > MAX_STRANGERS_BYTES {
+            return Err(ProtocolError::StrangersBulkLength);
+        }
         self.bytes = self.bytes.saturating_add(length + ARGUMENT_OVERHEAD_BYTES);
         if length > limits.max_argument_bytes() {
             let limit = limits.max_argument_bytes();

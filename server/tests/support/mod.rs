@@ -7,7 +7,7 @@
 )]
 
 use logboat_server::backend::Backend;
-use logboat_server::front::{FrontConfig, RespServer};
+use logboat_server::front::{FrontConfig, FrontGuard, RespServer};
 use logboat_server::layout::Partition;
 use logboat_server::limits::Limits;
 use logboat_server::memory::MemoryBackend;
@@ -36,6 +36,15 @@ impl<B: Backend> Server<B> {
     }
 
     pub fn start_with(backend: B, config: FrontConfig, settings: Settings) -> Self {
+        Self::start_guarded(backend, config, settings, FrontGuard::default())
+    }
+
+    pub fn start_guarded(
+        backend: B,
+        config: FrontConfig,
+        settings: Settings,
+        guard: FrontGuard,
+    ) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
         let (bound, address) = std::sync::mpsc::channel();
         let served = backend.clone();
@@ -49,7 +58,8 @@ impl<B: Backend> Server<B> {
                 };
                 let any_port = "127.0.0.1:0".parse().unwrap();
                 let server =
-                    RespServer::bind(any_port, config, settings, Box::new(facts)).await.unwrap();
+                    RespServer::bind_guarded(any_port, config, settings, Box::new(facts), guard);
+                let server = server.await.unwrap();
                 bound.send(server.local_address()).unwrap();
                 server
                     .serve(served, async {

@@ -290,6 +290,10 @@ impl NodeProcess {
         command.arg("--data-dir").arg::<&Path>(&spec.data_dir);
         command.args(["--client-listen", &self.client_address().to_string()]);
         command.args(["--admin-listen", &self.admin_address().to_string()]);
+        if !spec.host.is_loopback() {
+            // The network of a namespace reaches no further than this machine.
+            command.args(["--admin-open", "healthz,livez,metrics,readyz,status"]);
+        }
         command.args(&spec.options);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command

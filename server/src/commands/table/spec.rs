@@ -173,6 +173,12 @@ impl Spec {
         self.flags().any(|flag| flag == "readonly")
     }
 
+    /// Whether a client may send it that has not logged in.
+    #[must_use]
+    pub fn may_come_before_login(&self) -> bool {
+        self.flags().any(|flag| flag == "no_auth")
+    }
+
     /// What stands behind the command's name, or its two names, in a request that resolves to it.
     #[must_use]
     pub fn arguments_of<'a>(&self, request: &'a [Bytes]) -> &'a [Bytes] {

@@ -1,0 +1,134 @@
+//! The two directions of a client's connection, plain or encrypted.
+
+use bytes::{Buf, BytesMut};
+use logboat_security::{Encrypted, Stream};
+use std::future::poll_fn;
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf, split,
+};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+/// What is read at once.
+const READ_BYTES: usize = 16 * 1024;
+
+/// The direction from the client.
+#[derive(Debug)]
+pub(super) enum Reader {
+    Plain(OwnedReadHalf),
+    Encrypted(ReadHalf<Encrypted>),
+}
+
+/// The direction to the client.
+#[derive(Debug)]
+pub(super) enum Writer {
+    Plain(OwnedWriteHalf),
+    Encrypted(EncryptedWriter),
+}
+
+/// An encrypted direction with what it has taken and the system has not.
+#[derive(Debug)]
+pub(super) struct EncryptedWriter {
+    half: WriteHalf<Encrypted>,
+    /// An upper bound of what is encrypted and not yet written.
+    unflushed: usize,
+}
+
+/// Takes a connection apart.
+pub(super) fn halves(stream: Stream) -> (Reader, Writer) {
+    match stream {
+        Stream::Plain(socket) => {
+            let (reader, writer) = socket.into_split();
+            (Reader::Plain(reader), Writer::Plain(writer))
+        }
+        Stream::Tls(mut encrypted) => {
+            encrypted.bound_unsent(READ_BYTES);
+            let (reader, half) = split(*encrypted);
+            let writer = EncryptedWriter { half, unflushed: 0 };
+            (Reader::Encrypted(reader), Writer::Encrypted(writer))
+        }
+    }
+}
+
+impl Reader {
+    /// Reads into `input`. Memory for it is allocated only when there is something to read.
+    pub(super) async fn read(&mut self, input: &mut BytesMut) -> io::Result<usize> {
+        match self {
+            Self::Plain(reader) => {
+                reader.readable().await?;
+                input.reserve(READ_BYTES);
+                reader.read_buf(input).await
+            }
+            Self::Encrypted(reader) => poll_fn(|context| poll_read(reader, context, input)).await,
+        }
+    }
+}
+
+fn poll_read(
+    reader: &mut ReadHalf<Encrypted>,
+    context: &mut Context<'_>,
+    input: &mut BytesMut,
+) -> Poll<io::Result<usize>> {
+    let mut space = [MaybeUninit::uninit(); READ_BYTES];
+    let mut buffer = ReadBuf::uninit(&mut space);
+    ready!(Pin::new(reader).poll_read(context, &mut buffer))?;
+    input.extend_from_slice(buffer.filled());
+    Poll::Ready(Ok(buffer.filled().len()))
+}
+
+impl Writer {
+    /// How many bytes it has taken that may not have left, at the most.
+    pub(super) const fn unflushed(&self) -> usize {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Encrypted(writer) => writer.unflushed,
+        }
+    }
+
+    /// Takes from the front of `output` what there is room for. Without output, it waits until what
+    /// it has taken has left.
+    pub(super) async fn write(&mut self, output: &mut BytesMut) -> io::Result<()> {
+        let had_output = !output.is_empty();
+        let written = match self {
+            Self::Plain(writer) => writer.write_buf(output).await?,
+            Self::Encrypted(writer) => {
+                let written = poll_fn(|context| writer.poll_write(context, output)).await?;
+                output.advance(written);
+                written
+            }
+        };
+        if had_output && written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        Ok(())
+    }
+
+    /// Closes this direction.
+    pub(super) async fn shutdown(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(writer) => writer.shutdown().await,
+            Self::Encrypted(writer) => writer.half.shutdown().await,
+        }
+    }
+}
+
+impl EncryptedWriter {
+    /// What is taken counts as written: if the future is dropped, none of it is taken twice.
+    fn poll_write(&mut self, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        if self.unflushed > 0 {
+            ready!(Pin::new(&mut self.half).poll_flush(context))?;
+            self.unflushed = 0;
+        }
+        if data.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let written = ready!(Pin::new(&mut self.half).poll_write(context, data))?;
+        if Pin::new(&mut self.half).poll_flush(context)?.is_pending() {
+            self.unflushed = written;
+        }
+        Poll::Ready(Ok(written))
+    }
+}
