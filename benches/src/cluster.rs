@@ -2,6 +2,7 @@
 
 use crate::Failure;
 use crate::machine::Counter;
+use logboat::security::{CertificateAuthority, Own, PortTls, Role, Tls};
 use logboat::{
     GroupError, GroupHandle, GroupId, GroupSpec, Node, NodeConfig, NodeId, RoleKind, WalStatus,
 };
@@ -12,6 +13,12 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// The name of a cluster with TLS.
+const CLUSTER: &str = "bench";
+
+/// How long its certificates hold.
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// The size of a cluster.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +34,8 @@ pub struct Shape {
     /// Above which size of its log, in bytes, a node makes groups compact; the default if not
     /// given.
     pub max_log_bytes: Option<u64>,
+    /// Whether the nodes speak TLS with each other.
+    pub tls: bool,
 }
 
 impl Default for Shape {
@@ -37,6 +46,7 @@ impl Default for Shape {
             workers: None,
             memory_budget_bytes: None,
             max_log_bytes: None,
+            tls: false,
         }
     }
 }
@@ -106,6 +116,7 @@ impl Cluster {
             memory_budget_bytes: 0,
             heartbeat_interval: Duration::ZERO,
         };
+        let authority = shape.tls.then(|| CertificateAuthority::new(CLUSTER, DAY)).transpose()?;
         for id in members.keys() {
             let mut config = NodeConfig::new(*id, members.clone(), node_dir(data_dir, *id))?;
             config.workers = shape.workers.unwrap_or(config.workers);
@@ -114,6 +125,14 @@ impl Cluster {
             }
             if let Some(bytes) = shape.max_log_bytes {
                 config.wal.max_bytes = bytes;
+            }
+            if let Some((authority, _)) = &authority {
+                let dir = data_dir.join(format!("tls-{id}"));
+                let role = Role::Peer(Some(id.0));
+                let files = authority.issue_files(&dir, "node", role, &[], DAY)?;
+                let tls = Tls::open(files, CLUSTER, Own::Peer(id.0))?;
+                config.tls = Some(PortTls { tls, required: true });
+                CLUSTER.clone_into(&mut config.cluster_name);
             }
             cluster.memory_budget_bytes += config.memory_budget_bytes;
             cluster.heartbeat_interval = config.heartbeat_interval;

@@ -48,6 +48,9 @@ pub(crate) struct Options {
     /// not given.
     #[arg(long, value_name = "BYTES")]
     max_log_bytes: Option<u64>,
+    /// Have the nodes speak TLS with each other.
+    #[arg(long)]
+    tls: bool,
     /// Draw writes, latency, memory and log, second by second.
     #[arg(long, value_name = "FILE.svg")]
     plot: Option<PathBuf>,
@@ -83,8 +86,8 @@ struct Report {
 /// Runs the bench and prints its report.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let Options { groups, nodes, workers, max_log_bytes, .. } = *options;
-    let shape = Shape { groups, nodes, workers, max_log_bytes, ..Shape::default() };
+    let Options { groups, nodes, workers, max_log_bytes, tls, .. } = *options;
+    let shape = Shape { groups, nodes, workers, max_log_bytes, tls, ..Shape::default() };
     let report = with_cluster(shape, options.place.data_dir(), |cluster| {
         runtime.block_on(measure(options, cluster))
     })?;

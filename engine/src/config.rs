@@ -4,6 +4,7 @@ use crate::budget::Budget;
 use crate::error::ConfigError;
 use crate::founding::Founding;
 use logboat_raft::{ClusterId, NodeId, Tuning};
+use logboat_security::{ClusterSecret, Own, PortTls};
 use logboat_storage::WalOptions;
 use logboat_transport::MAX_FRAME_BYTES;
 use std::collections::BTreeMap;
@@ -44,6 +45,29 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// Who must have recorded this node before it promises anything, if `data_dir` is new.
     pub founding: Founding,
+    /// TLS between nodes: each shows a certificate that says `logboat://CLUSTER/peer`. Without it,
+    /// whoever reaches a node's port can read what nodes tell each other. It must have been opened
+    /// for this node and this `cluster_name`.
+    ///
+    /// ```no_run
+    /// use logboat::security::{Own, PortTls, Tls, TlsFiles};
+    /// use logboat::{NodeConfig, NodeId};
+    ///
+    /// # let members = [(NodeId(2), "10.0.0.2:7000".to_owned())].into();
+    /// let mut config = NodeConfig::new(NodeId(2), members, "/var/lib/logboat")?;
+    /// let files = TlsFiles {
+    ///     cert: "node.crt".into(),
+    ///     key: "node.key".into(),
+    ///     ca: "ca.crt".into(),
+    /// };
+    /// let tls = Tls::open(files, &*config.cluster_name, Own::Peer(2))?;
+    /// config.tls = Some(PortTls { tls, required: true });
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub tls: Option<PortTls>,
+    /// What nodes prove to each other to know before anything else, so that strangers can't speak
+    /// as nodes. All nodes have the same, or none has one.
+    pub cluster_secret: Option<ClusterSecret>,
     /// Where to listen for peers.
     pub listen: SocketAddr,
     /// Threads that run groups; by default one a core.
@@ -111,6 +135,8 @@ impl NodeConfig {
             cluster_name: "logboat".to_owned(),
             data_dir: data_dir.into(),
             founding: Founding::All,
+            tls: None,
+            cluster_secret: None,
             listen,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             heartbeat_interval: Duration::from_millis(500),
@@ -133,6 +159,11 @@ impl NodeConfig {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if self.cluster_name.contains('\n') {
             return Err(ConfigError::ClusterName);
+        }
+        if let Some(PortTls { tls, .. }) = &self.tls
+            && (tls.own() != Own::Peer(self.node.0) || tls.cluster() != self.cluster_name)
+        {
+            return Err(ConfigError::Tls);
         }
         if !self.members.contains_key(&self.node) {
             return Err(ConfigError::NotAMember(self.node));

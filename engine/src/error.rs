@@ -93,6 +93,9 @@ pub enum ConfigError {
     /// The cluster's name has a line break.
     #[error("a cluster's name is one line")]
     ClusterName,
+    /// What TLS shows is not this node's.
+    #[error("TLS between nodes was opened for another node, or for a cluster of another name")]
+    Tls,
     /// A member has the id 0, which stands for no node.
     #[error("0 is the id of no node")]
     NodeZero,

@@ -97,6 +97,17 @@ pub mod internals {
     pub use crate::worker::wait_lists::WaitLists;
 }
 
+pub mod security {
+    //! Who may speak to a node, and who may hear it: for
+    //! [`NodeConfig::tls`](crate::NodeConfig::tls) and
+    //! [`NodeConfig::cluster_secret`](crate::NodeConfig::cluster_secret).
+
+    pub use logboat_security::{
+        AuthorityError, CertificateAuthority, ClusterSecret, Expiry, Identity, Issued, Own,
+        PortTls, Role, SecretError, Tls, TlsError, TlsFiles,
+    };
+}
+
 pub use batch::{Answers, Batch};
 pub use bytes::Bytes;
 pub use config::NodeConfig;

@@ -102,7 +102,11 @@ fn transport_config(config: &NodeConfig, identity: &Identity) -> TransportConfig
     let Identity { node, cluster, .. } = *identity;
     let peers = config.members.clone();
     let max_queued_bytes = config.budget().leaving(peers.len() - 1);
-    let transport = TransportConfig::new(node, cluster, config.listen, peers);
+    let transport = TransportConfig {
+        tls: config.tls.clone(),
+        secret: config.cluster_secret.clone(),
+        ..TransportConfig::new(node, cluster, config.listen, peers)
+    };
     TransportConfig { max_queued_bytes, ..transport }
         .with_election_timeout(config.tuning.election_timeout)
 }

@@ -11,6 +11,9 @@ const MAX_LINES: u32 = 20;
 /// How long lines are counted before more of them are written.
 const WINDOW: Duration = Duration::from_secs(10);
 
+/// The target of all lines.
+const TARGET: &str = "logboat_audit";
+
 static LOGINS: Limit = Limit::new();
 static CERTIFICATES: Limit = Limit::new();
 static PEERS: Limit = Limit::new();
@@ -20,7 +23,7 @@ static CHANGES: Limit = Limit::new();
 pub fn login_failed(port: &str, from: SocketAddr, who: &str, reason: &str) {
     if let Some(left_out) = LOGINS.admit(Instant::now()) {
         let (left_out, who) = (LeftOut(left_out), Shown(who));
-        tracing::warn!(target: "logboat_audit", port, %from, %who, "login failed: {reason}{left_out}");
+        tracing::warn!(target: TARGET, port, %from, %who, "login failed: {reason}{left_out}");
     }
 }
 
@@ -28,7 +31,7 @@ pub fn login_failed(port: &str, from: SocketAddr, who: &str, reason: &str) {
 pub fn certificate_refused(port: &str, from: SocketAddr, reason: &dyn fmt::Display) {
     if let Some(left_out) = CERTIFICATES.admit(Instant::now()) {
         let left_out = LeftOut(left_out);
-        tracing::warn!(target: "logboat_audit", port, %from, "certificate refused: {reason}{left_out}");
+        tracing::warn!(target: TARGET, port, %from, "certificate refused: {reason}{left_out}");
     }
 }
 
@@ -36,7 +39,7 @@ pub fn certificate_refused(port: &str, from: SocketAddr, reason: &dyn fmt::Displ
 pub fn peer_refused(from: SocketAddr, reason: &dyn fmt::Display) {
     if let Some(left_out) = PEERS.admit(Instant::now()) {
         let left_out = LeftOut(left_out);
-        tracing::warn!(target: "logboat_audit", port = "peers", %from, "peer refused: {reason}{left_out}");
+        tracing::warn!(target: TARGET, port = "peers", %from, "peer refused: {reason}{left_out}");
     }
 }
 
@@ -44,7 +47,7 @@ pub fn peer_refused(from: SocketAddr, reason: &dyn fmt::Display) {
 pub fn change(port: &str, from: SocketAddr, who: &str, what: &str) {
     if let Some(left_out) = CHANGES.admit(Instant::now()) {
         let (left_out, who, what) = (LeftOut(left_out), Shown(who), Shown(what));
-        tracing::info!(target: "logboat_audit", port, %from, %who, "change: {what}{left_out}");
+        tracing::info!(target: TARGET, port, %from, %who, "change: {what}{left_out}");
     }
 }
 

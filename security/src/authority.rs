@@ -1,10 +1,15 @@
 //! Makes certificates: an authority for a cluster, and what it signs.
 
 use crate::identity::{Identity, Role};
+use crate::material::TlsFiles;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::Duration;
 use time::OffsetDateTime;
 use x509_parser::pem::parse_x509_pem;
@@ -21,6 +26,9 @@ pub enum AuthorityError {
     /// The authority's certificate names no cluster.
     #[error("the authority's certificate names no cluster: say which one")]
     NoCluster,
+    /// A file can't be written.
+    #[error(transparent)]
+    Write(#[from] io::Error),
     /// A time that no calendar has.
     #[error("no certificate can hold for so long")]
     Time,
@@ -39,6 +47,36 @@ pub struct Issued {
     pub cert_pem: String,
     /// The key, which is nobody else's business.
     pub key_pem: String,
+}
+
+impl Issued {
+    /// Writes the certificate as `NAME.crt`, and the key as `NAME.key` with mode 0600. Each takes
+    /// its place in one step, and replaces what is there.
+    ///
+    /// # Errors
+    /// Those of the file system, with the path.
+    pub fn write(&self, dir: &Path, name: &str) -> io::Result<()> {
+        place(&dir.join(format!("{name}.key")), &self.key_pem, 0o600)?;
+        place(&dir.join(format!("{name}.crt")), &self.cert_pem, 0o644)
+    }
+}
+
+/// Writes a file beside its place and moves it there, so that nobody reads half of it.
+fn place(path: &Path, content: &str, mode: u32) -> io::Result<()> {
+    let new = path.with_added_extension("new");
+    let written = write_new(&new, content, mode).and_then(|()| fs::rename(&new, path));
+    written.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+}
+
+fn write_new(path: &Path, content: &str, mode: u32) -> io::Result<()> {
+    // A file that was left over could be readable by others.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(content.as_bytes())?;
+    file.sync_all()
 }
 
 impl CertificateAuthority {
@@ -97,6 +135,28 @@ impl CertificateAuthority {
     ) -> Result<Issued, AuthorityError> {
         let now = OffsetDateTime::now_utc();
         self.issue_between(role, hosts, now - BACKDATED, now + valid)
+    }
+
+    /// Makes a certificate for `role` and writes what its holder needs: `NAME.crt`, `NAME.key` and
+    /// `ca.crt`.
+    ///
+    /// # Errors
+    /// When a host or the time is of no use, and those of the file system.
+    pub fn issue_files(
+        &self,
+        dir: &Path,
+        name: &str,
+        role: Role,
+        hosts: &[String],
+        valid: Duration,
+    ) -> Result<TlsFiles, AuthorityError> {
+        let issued = self.issue(role, hosts, valid)?;
+        fs::create_dir_all(dir)?;
+        let ca = dir.join("ca.crt");
+        place(&ca, &self.cert_pem, 0o644)?;
+        issued.write(dir, name)?;
+        let [cert, key] = ["crt", "key"].map(|kind| dir.join(format!("{name}.{kind}")));
+        Ok(TlsFiles { cert, key, ca })
     }
 
     /// As [`issue`](Self::issue), for any time: also one that has passed, or is to come.

@@ -74,6 +74,12 @@ impl ClusterSecret {
         begin.starts_with(&MAGIC)
     }
 
+    /// Whether more bytes may make a challenge of these.
+    #[must_use]
+    pub fn may_be_challenge(begin: &[u8]) -> bool {
+        MAGIC.starts_with(begin)
+    }
+
     /// The dialer's part.
     ///
     /// # Errors

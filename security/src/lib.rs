@@ -34,7 +34,10 @@ pub use material::{TlsError, TlsFiles};
 pub use mode::{ClientAuth, TlsMode};
 pub use secret_file::{SecretError, SecretFile};
 pub use slots::{Slot, Slots};
-pub use stream::{DialError, Encrypted, StrangerError, Stream, accept, dial, explain, turn_away};
+pub use stream::{
+    DialError, Encrypted, StrangerError, Stream, accept, dial, explain, refuses_certificate,
+    turn_away,
+};
 pub use tls::{Expiry, Own, PortTls, Tls};
 pub use verifier::Port;
 

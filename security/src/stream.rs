@@ -77,7 +77,7 @@ impl StrangerError {
     /// Whether it showed a certificate that was refused.
     #[must_use]
     pub fn is_about_certificate(&self) -> bool {
-        matches!(self, Self::Handshake(error) if is_about_certificate(error))
+        matches!(self, Self::Handshake(error) if refuses_certificate(error))
     }
 }
 
@@ -100,7 +100,7 @@ impl DialError {
     /// Whether one side refused the certificate of the other.
     #[must_use]
     pub fn is_about_certificate(&self) -> bool {
-        is_about_certificate(&self.0)
+        refuses_certificate(&self.0)
     }
 }
 
@@ -148,8 +148,8 @@ pub async fn dial(socket: TcpStream, tls: &Tls) -> Result<Stream, DialError> {
     Ok(Stream::Tls(Box::new(Encrypted(stream))))
 }
 
-/// Tells a stranger that speaks no TLS why it is turned away. Closing a connection with unread input
-/// would reset it, and the stranger might never see the text.
+/// Tells a stranger that speaks no TLS why it is turned away. Closing a connection with unread
+/// input would reset it, and the stranger might never see the text.
 pub async fn turn_away(mut socket: TcpStream, text: &[u8]) {
     let farewell = async {
         socket.write_all(text).await?;
@@ -184,7 +184,7 @@ pub(crate) fn explain_tls(error: &rustls::Error) -> String {
             AlertDescription::ProtocolVersion => {
                 "the other side speaks no version of TLS that is known here".to_owned()
             }
-            _ if refuses_certificate(*alert) => {
+            _ if is_of_certificate(*alert) => {
                 format!("the other side refused the certificate ({alert:?})")
             }
             _ => format!("the other side ended the TLS handshake ({alert:?})"),
@@ -193,15 +193,17 @@ pub(crate) fn explain_tls(error: &rustls::Error) -> String {
     }
 }
 
-fn is_about_certificate(error: &io::Error) -> bool {
+/// Whether one side refused the certificate of the other, on a connection that had been let in.
+#[must_use]
+pub fn refuses_certificate(error: &io::Error) -> bool {
     match rustls_error(error) {
         Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => true,
-        Some(rustls::Error::AlertReceived(alert)) => refuses_certificate(*alert),
+        Some(rustls::Error::AlertReceived(alert)) => is_of_certificate(*alert),
         _ => false,
     }
 }
 
-const fn refuses_certificate(alert: AlertDescription) -> bool {
+const fn is_of_certificate(alert: AlertDescription) -> bool {
     matches!(
         alert,
         AlertDescription::BadCertificate

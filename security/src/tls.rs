@@ -139,6 +139,18 @@ impl Tls {
         }
     }
 
+    /// The name of the cluster that it is for.
+    #[must_use]
+    pub fn cluster(&self) -> &str {
+        &self.0.cluster
+    }
+
+    /// What the node's own certificate says at least.
+    #[must_use]
+    pub fn own(&self) -> Own {
+        self.0.own
+    }
+
     /// How long the certificates hold that are in use.
     #[must_use]
     pub fn expiry(&self) -> Expiry {

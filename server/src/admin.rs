@@ -122,7 +122,11 @@ async fn metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, Status
 }
 
 async fn status(State(admin): State<Admin>) -> Json<StatusPage> {
-    Json(StatusPage::of(admin.node.status(), admin.ready.load(Ordering::Relaxed)))
+    let warning = admin.security.peers.warning();
+    Json(StatusPage {
+        security_warnings: warning.into_iter().map(str::to_owned).collect(),
+        ..StatusPage::of(admin.node.status(), admin.ready.load(Ordering::Relaxed))
+    })
 }
 
 /// `/status` as JSON; also what `logboat status` reads.
@@ -150,6 +154,9 @@ pub struct StatusPage {
     pub other_voters: Vec<OtherVotersPage>,
     /// Peers whose settings differ from this node's.
     pub differing_settings: Vec<SettingsPage>,
+    /// What strangers can do who reach a port of the node.
+    #[serde(default)]
+    pub security_warnings: Vec<String>,
     /// Bytes of requests that wait for an answer.
     pub pending_bytes: usize,
     /// Committed entries that are not yet applied.
@@ -281,6 +288,7 @@ impl StatusPage {
             stuck: stuck.collect(),
             other_voters: other_voters.collect(),
             differing_settings: differing.collect(),
+            security_warnings: Vec::new(),
             pending_bytes: status.pending_bytes,
             apply_lag: status.apply_lag,
             failure: status.failure,

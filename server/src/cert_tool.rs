@@ -2,10 +2,9 @@
 
 use crate::output::{Failure, print};
 use clap::{Args, Subcommand};
-use logboat_security::{CertificateAuthority, Issued, Role};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use logboat_security::{CertificateAuthority, Role};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -85,7 +84,9 @@ pub(crate) fn run(command: CertCommand) -> Result<(), Failure> {
     match command {
         CertCommand::Ca { out, cluster_name, days } => {
             let (_, issued) = CertificateAuthority::new(&cluster_name, valid(days))?;
-            write(&out, "ca", &issued, false)?;
+            keep(&out, "ca")?;
+            fs::create_dir_all(&out).map_err(|error| failed(&out, &error))?;
+            issued.write(&out, "ca")?;
             print(&format!("{}: the authority of cluster {cluster_name:?}\n", out.display()))
         }
         CertCommand::Node { issue, node_id, host } => {
@@ -99,11 +100,10 @@ pub(crate) fn run(command: CertCommand) -> Result<(), Failure> {
 fn make(options: &IssueOptions, name: &str, role: Role, hosts: &[String]) -> Result<(), Failure> {
     let IssueOptions { ca, out, cluster_name, days, replace } = options;
     let authority = read_authority(ca, cluster_name.as_deref())?;
-    let issued = authority.issue(role, hosts, valid(*days))?;
-    fs::create_dir_all(out).map_err(|error| failed(out, &error))?;
-    // The authority may have signed it anew, with the same key.
-    replace_file(&out.join("ca.crt"), authority.cert_pem().as_bytes(), 0o644)?;
-    write(out, name, &issued, *replace)?;
+    if !replace {
+        keep(out, name)?;
+    }
+    authority.issue_files(out, name, role, hosts, valid(*days))?;
     let cluster = authority.cluster();
     print(&format!("{}: {name}.crt and {name}.key for cluster {cluster:?}\n", out.display()))
 }
@@ -117,34 +117,13 @@ fn read_authority(dir: &Path, cluster: Option<&str>) -> Result<CertificateAuthor
         .map_err(|error| format!("{}: {error}", dir.display()).into())
 }
 
-/// Writes a certificate and its key, each in one step. What is there stays unless it is to be
-/// replaced.
-fn write(dir: &Path, name: &str, issued: &Issued, replace: bool) -> Result<(), Failure> {
-    fs::create_dir_all(dir).map_err(|error| failed(dir, &error))?;
-    let [cert, key] = ["crt", "key"].map(|kind| dir.join(format!("{name}.{kind}")));
-    if !replace && let Some(present) = [&cert, &key].into_iter().find(|path| path.exists()) {
-        return Err(format!("{} is there already", present.display()).into());
+/// Fails if one of these files is there.
+fn keep(dir: &Path, name: &str) -> Result<(), Failure> {
+    let files = ["crt", "key"].map(|kind| dir.join(format!("{name}.{kind}")));
+    match files.iter().find(|path| path.exists()) {
+        Some(present) => Err(format!("{} is there already", present.display()).into()),
+        None => Ok(()),
     }
-    replace_file(&key, issued.key_pem.as_bytes(), 0o600)?;
-    replace_file(&cert, issued.cert_pem.as_bytes(), 0o644)
-}
-
-/// Writes a file beside its place and moves it there, so that nobody reads half of it.
-fn replace_file(path: &Path, content: &[u8], mode: u32) -> Result<(), Failure> {
-    let new = path.with_added_extension("new");
-    let written = write_new(&new, content, mode).and_then(|()| fs::rename(&new, path));
-    written.map_err(|error| failed(path, &error))
-}
-
-fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    // A file that was left over could be readable by others.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let mut file: File = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(content)?;
-    file.sync_all()
 }
 
 fn failed(path: &Path, error: &io::Error) -> Failure {

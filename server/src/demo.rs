@@ -1,19 +1,22 @@
 //! `logboat demo`: a whole cluster in one process, under a mixed load.
 
+use crate::admin_guard::AdminGuard;
 use crate::descriptors;
+use crate::front::FrontGuard;
 use crate::latency::{Latencies, per_second, ratio};
 use crate::layout::Partition;
 use crate::load::{self, Load};
 use crate::options::NodeOptions;
 use crate::output::{Failure, print};
 use crate::process::available_memory;
-use crate::security::Security;
+use crate::security::{PeersGuard, Security};
 use crate::serve::{Server, interrupted, runtime};
 use crate::settings::Settings;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use logboat::{NodeConfig, NodeId};
 use logboat_router::Plan;
+use logboat_security::{CertificateAuthority, ClientAuth, Own, PortTls, Role, Tls, TlsFiles};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -38,6 +41,9 @@ pub(crate) struct DemoOptions {
     /// End when the load has run, instead of staying up for clients.
     #[arg(long)]
     exit: bool,
+    /// Have everything encrypted, and clients and admins show certificates, which are made for it.
+    #[arg(long)]
+    tls: bool,
     /// The port of the first node for Redis clients; the others follow.
     #[arg(long, default_value_t = 6401)]
     client_port_base: u16,
@@ -48,6 +54,15 @@ pub(crate) struct DemoOptions {
     #[arg(long, default_value_t = 8401)]
     admin_port_base: u16,
 }
+
+/// The name of the demo's cluster.
+const CLUSTER: &str = "demo";
+
+/// Where its certificates are, in the directory of its data.
+const CERTIFICATES: &str = "certificates";
+
+/// How long they hold.
+const VALID: Duration = Duration::from_secs(30 * 86_400);
 
 /// Concurrent callers of the load.
 const CLIENTS: usize = 256;
@@ -76,7 +91,7 @@ pub(crate) fn run(options: DemoOptions) -> Result<(), Failure> {
         };
         result?;
         if !options.exit {
-            print(&how_to_connect(&options))?;
+            print(&how_to_connect(&options, &data_dir))?;
             interrupted.await;
         }
         stop(servers).await
@@ -97,8 +112,9 @@ async fn start(options: &DemoOptions, data_dir: &Path) -> Result<Vec<Server>, Fa
         "starting {len} groups {wide_bar} {pos} have a leader",
     )?);
     let descriptors = descriptors::raise_limit()? / u64::from(options.nodes);
+    let authority = options.tls.then(|| Certificates::in_dir(data_dir)).transpose()?;
     let starting = (1..=options.nodes).map(|number| {
-        let options = node_options(options, data_dir, number);
+        let options = node_options(options, data_dir, number, authority.as_ref());
         async move { Server::start(options?.within(descriptors)?).await }
     });
     let mut starting: JoinSet<_> = starting.collect();
@@ -123,6 +139,7 @@ fn node_options(
     options: &DemoOptions,
     data_dir: &Path,
     number: u16,
+    certificates: Option<&Certificates>,
 ) -> Result<NodeOptions, Failure> {
     let port = |base: u16, number: u16| {
         let port = base.checked_add(number - 1).ok_or("the ports go beyond 65535")?;
@@ -133,7 +150,12 @@ fn node_options(
         .collect::<Result<BTreeMap<_, _>, Failure>>()?;
     let mut node =
         NodeConfig::new(NodeId(number.into()), members, data_dir.join(format!("node-{number}")))?;
-    node.cluster_name = "demo".to_owned();
+    node.cluster_name = CLUSTER.to_owned();
+    let security = match certificates {
+        Some(certificates) => certificates.security(number)?,
+        None => Security::default(),
+    };
+    node.tls.clone_from(&security.peers.tls);
     let plan = Plan {
         layout: Partition::Hash.to_string(),
         groups: Some(options.groups),
@@ -146,7 +168,7 @@ fn node_options(
         partition: Partition::Hash,
         client_listen: port(options.client_port_base, number)?,
         admin_listen: Some(port(options.admin_port_base, number)?),
-        security: Security::default(),
+        security,
         settings: Settings {
             max_memory_bytes: available_memory() / 2 / u64::from(options.nodes),
             ..Settings::default()
@@ -208,15 +230,69 @@ fn table(
     lines.join("\n")
 }
 
-fn how_to_connect(options: &DemoOptions) -> String {
+fn how_to_connect(options: &DemoOptions, data_dir: &Path) -> String {
     let (client, admin) = (options.client_port_base, options.admin_port_base);
-    let last = options.nodes - 1;
+    let last = client + options.nodes - 1;
+    let (cli, status) = if options.tls {
+        let dir = data_dir.join(CERTIFICATES);
+        let of = |name: &str| dir.join(name).display().to_string();
+        let (ca, shown) = (of("client/ca.crt"), of("client/client"));
+        let (admin_ca, admins) = (of("admin/ca.crt"), of("admin/admin"));
+        let tls = format!("--tls --cacert {ca} --cert {shown}.crt --key {shown}.key");
+        let shown = format!("--tls-ca {admin_ca} --tls-cert {admins}.crt --tls-key {admins}.key");
+        let status = format!("logboat status --admin localhost:{admin} {shown}");
+        (format!("redis-cli -h localhost {tls}"), status)
+    } else {
+        ("redis-cli".to_owned(), format!("curl http://127.0.0.1:{admin}/status"))
+    };
     format!(
         "\nThe cluster stays up. Any node takes any key:\n  \
-         redis-cli -p {client} SET greeting hello\n  \
-         redis-cli -p {} GET greeting\n  \
-         curl http://127.0.0.1:{admin}/status\n\
+         {cli} -p {client} SET greeting hello\n  \
+         {cli} -p {last} GET greeting\n  \
+         {status}\n\
          Ctrl-C ends it.\n",
-        client + last
     )
+}
+
+/// The certificates of the demo, as `logboat cert` makes them.
+struct Certificates {
+    authority: CertificateAuthority,
+    dir: PathBuf,
+}
+
+impl Certificates {
+    /// Those of an earlier run over the same data are replaced.
+    fn in_dir(data_dir: &Path) -> Result<Self, Failure> {
+        let dir = data_dir.join(CERTIFICATES);
+        let (authority, issued) = CertificateAuthority::new(CLUSTER, VALID)?;
+        std::fs::create_dir_all(&dir)?;
+        issued.write(&dir, "ca")?;
+        let certificates = Self { authority, dir };
+        certificates.issue("client", "client", Role::Client(CLUSTER.to_owned()))?;
+        certificates.issue("admin", "admin", Role::Admin)?;
+        Ok(certificates)
+    }
+
+    fn issue(&self, dir: &str, name: &str, role: Role) -> Result<TlsFiles, Failure> {
+        let hosts = ["localhost", "127.0.0.1"].map(str::to_owned);
+        Ok(self.authority.issue_files(&self.dir.join(dir), name, role, &hosts, VALID)?)
+    }
+
+    /// What guards the ports of a node.
+    fn security(&self, number: u16) -> Result<Security, Failure> {
+        let id = number.into();
+        let files = self.issue(&format!("node-{number}"), "node", Role::Peer(Some(id)))?;
+        let tls = Tls::open(files, CLUSTER, Own::Peer(id))?;
+        let required = Some(PortTls { tls: tls.clone(), required: true });
+        Ok(Security {
+            tls: Some(tls),
+            peers: PeersGuard { tls: required.clone(), secret: None },
+            clients: FrontGuard {
+                tls: required.clone(),
+                client_auth: ClientAuth::Required,
+                passwords: None,
+            },
+            admin: AdminGuard { tls: required, ..AdminGuard::default() },
+        })
+    }
 }

@@ -6,13 +6,15 @@ use crate::layout::Partition;
 use crate::log_size::{self, LogSize};
 use crate::output::Failure;
 use crate::process::available_memory;
-use crate::security::Security;
+use crate::security::{PeersGuard, Security};
 use crate::settings::Settings;
 use bytes::Bytes;
 use clap::Args;
 use logboat::{Founding, NodeConfig, NodeId};
 use logboat_router::Plan;
-use logboat_security::{ClientAuth, Own, PortTls, SecretFile, Tls, TlsFiles, TlsMode};
+use logboat_security::{
+    ClientAuth, ClusterSecret, Own, PortTls, SecretFile, Tls, TlsFiles, TlsMode,
+};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -100,7 +102,8 @@ pub struct ServeOptions {
     /// A client that is idle for this long is disconnected, in seconds; 0 for never [default: 0].
     #[arg(long, value_name = "SECONDS")]
     pub client_timeout: Option<u32>,
-    /// The node's certificate, in PEM; see `logboat cert`. Read again when it changes, and on SIGHUP.
+    /// The node's certificate, in PEM; see `logboat cert`. Read again when it changes, and on
+    /// SIGHUP.
     #[arg(long, value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
     /// The key of the certificate, in PEM.
@@ -109,6 +112,10 @@ pub struct ServeOptions {
     /// The certificates of the authorities that the node trusts, in PEM.
     #[arg(long, value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
+    /// TLS between nodes: off, optional (both, and TLS wherever the other node speaks it) or
+    /// required [default: off].
+    #[arg(long, value_name = "off|optional|required")]
+    pub tls_peers: Option<TlsMode>,
     /// TLS for clients: off, optional (both, told apart by the first byte) or required
     /// [default: off].
     #[arg(long, value_name = "off|optional|required")]
@@ -119,6 +126,16 @@ pub struct ServeOptions {
     /// Whether clients show certificates in TLS: none, optional or required [default: none].
     #[arg(long, value_name = "none|optional|required")]
     pub tls_client_auth: Option<ClientAuth>,
+    /// A file with the secret by which nodes know each other, of 32 bytes at least; the same on all
+    /// nodes. A second line is accepted as well, while the secret is replaced. Read again on
+    /// SIGHUP.
+    #[arg(long, value_name = "FILE")]
+    pub cluster_secret_file: Option<PathBuf>,
+    /// Refuse to start if strangers could speak as nodes: without --tls-peers required and without
+    /// --cluster-secret-file.
+    #[arg(long)]
+    #[serde(default)]
+    pub require_secure: bool,
     /// A file with the password of clients, or two of them, one a line. Read again on SIGHUP.
     #[arg(long, value_name = "FILE")]
     pub requirepass_file: Option<PathBuf>,
@@ -126,8 +143,8 @@ pub struct ServeOptions {
     /// least. Read again on SIGHUP.
     #[arg(long, value_name = "FILE")]
     pub admin_token_file: Option<PathBuf>,
-    /// Admin pages that everybody may see who reaches them: healthz, livez, metrics, readyz, status.
-    /// On a loopback address these are all of them.
+    /// Admin pages that everybody may see who reaches them: healthz, livez, metrics, readyz,
+    /// status. On a loopback address these are all of them.
     #[arg(long, value_name = "PAGE,…", value_delimiter = ',')]
     pub admin_open: Option<Vec<Page>>,
     /// A TOML file with any of these options.
@@ -175,6 +192,8 @@ impl ServeOptions {
         options.tune(&mut node)?;
         let partition = options.partition.unwrap_or_default();
         let security = options.security(&node)?;
+        node.tls.clone_from(&security.peers.tls);
+        node.cluster_secret.clone_from(&security.peers.secret);
         Ok(NodeOptions {
             security,
             plan: options.plan(partition)?,
@@ -213,6 +232,9 @@ impl ServeOptions {
             tls_cert: self.tls_cert.or(other.tls_cert),
             tls_key: self.tls_key.or(other.tls_key),
             tls_ca: self.tls_ca.or(other.tls_ca),
+            tls_peers: self.tls_peers.or(other.tls_peers),
+            cluster_secret_file: self.cluster_secret_file.or(other.cluster_secret_file),
+            require_secure: self.require_secure || other.require_secure,
             tls_clients: self.tls_clients.or(other.tls_clients),
             tls_admin: self.tls_admin.or(other.tls_admin),
             tls_client_auth: self.tls_client_auth.or(other.tls_client_auth),
@@ -270,7 +292,17 @@ impl ServeOptions {
             )
             .into());
         }
-        Ok(Security { tls, clients, admin })
+        let secret = self.cluster_secret_file.as_ref().map(ClusterSecret::open).transpose();
+        let peers = PeersGuard {
+            tls: port("--tls-peers", self.tls_peers)?,
+            secret: secret.map_err(|error| format!("--cluster-secret-file: {error}"))?,
+        };
+        match peers.warning() {
+            Some(warning) if self.require_secure => {
+                Err(format!("--require-secure: {warning}").into())
+            }
+            _ => Ok(Security { tls, peers, clients, admin }),
+        }
     }
 
     /// The certificates of the node, if there are any.
@@ -282,7 +314,11 @@ impl ServeOptions {
             }
             _ => return Err("--tls-cert, --tls-key and --tls-ca go together".into()),
         };
-        Ok(Some(Tls::open(files, &node.cluster_name, Own::Any)?))
+        let own = match self.tls_peers.unwrap_or_default() {
+            TlsMode::Off => Own::Any,
+            TlsMode::Optional | TlsMode::Required => Own::Peer(node.node.0),
+        };
+        Ok(Some(Tls::open(files, &*node.cluster_name, own)?))
     }
 
     fn settings(&self) -> Settings {

@@ -2,7 +2,7 @@
 
 use crate::admin_guard::AdminGuard;
 use crate::front::FrontGuard;
-use logboat_security::{SecretFile, Tls};
+use logboat_security::{ClusterSecret, PortTls, SecretFile, Tls};
 use std::future::Future;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -11,10 +11,34 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub struct Security {
     /// The certificates of the node, if a port speaks TLS.
     pub tls: Option<Tls>,
+    /// What nodes show each other; the engine has it, too.
+    pub peers: PeersGuard,
     /// The clients' port.
     pub clients: FrontGuard,
     /// The admin port.
     pub admin: AdminGuard,
+}
+
+/// What nodes show each other.
+#[derive(Clone, Debug, Default)]
+pub struct PeersGuard {
+    /// TLS, unless it is off.
+    pub tls: Option<PortTls>,
+    /// What they prove to know.
+    pub secret: Option<ClusterSecret>,
+}
+
+impl PeersGuard {
+    /// What anybody can do who reaches the port, if strangers are let in.
+    #[must_use]
+    pub fn warning(&self) -> Option<&'static str> {
+        let is_strict = self.tls.as_ref().is_some_and(|tls| tls.required);
+        (!is_strict && self.secret.is_none()).then_some(
+            "the port for peers lets anybody in: who reaches it can speak as a node, read and \
+             change all data, and stop groups for good; use --tls-peers required or \
+             --cluster-secret-file",
+        )
+    }
 }
 
 impl Security {
@@ -28,6 +52,9 @@ impl Security {
         for secrets in self.secrets() {
             let _ = secrets.reload();
         }
+        if let Some(secret) = &self.peers.secret {
+            let _ = secret.reload();
+        }
     }
 
     fn secrets(&self) -> impl Iterator<Item = &SecretFile> {
@@ -35,7 +62,7 @@ impl Security {
     }
 
     fn has_files(&self) -> bool {
-        self.tls.is_some() || self.secrets().next().is_some()
+        self.tls.is_some() || self.peers.secret.is_some() || self.secrets().next().is_some()
     }
 
     /// Reads all files again at each SIGHUP. Without files, that signal ends the process as ever.

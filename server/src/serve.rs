@@ -8,6 +8,7 @@ use crate::kv::Store;
 use crate::limits::Limits;
 use crate::options::{NodeOptions, ServeOptions};
 use crate::output::Failure;
+use crate::security::Security;
 use crate::server_state::Facts;
 use logboat::{Node, NodeId};
 use logboat_router::Router;
@@ -34,6 +35,9 @@ pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
         let (id, clients) = (options.node.node, options.client_listen);
         let interrupted = interrupted()?;
         tokio::pin!(interrupted);
+        if let Some(warning) = options.security.peers.warning() {
+            tracing::warn!("{warning}");
+        }
         let reloading = options.security.reload_at_hangup()?.map(tokio::spawn);
         let mut server = tokio::select! {
             server = Server::start(options) => server?,
@@ -103,7 +107,7 @@ impl Server {
     /// What can't be started, and why.
     pub async fn start(options: NodeOptions) -> Result<Self, Failure> {
         let started = Arc::new(OnceLock::new());
-        let facts = facts_of(Arc::clone(&started));
+        let facts = facts_of(Arc::clone(&started), &options.security);
         let (address, settings) = (options.client_listen, options.settings);
         let security = options.security;
         let max_buffered_bytes = options.node.memory_budget_bytes / CLIENTS_SHARE;
@@ -184,7 +188,11 @@ impl Server {
 }
 
 /// What INFO says about the node, once there is one.
-fn facts_of(node: Arc<OnceLock<Node>>) -> Box<dyn Fn() -> Facts + Send + Sync> {
+fn facts_of(
+    node: Arc<OnceLock<Node>>,
+    security: &Security,
+) -> Box<dyn Fn() -> Facts + Send + Sync> {
+    let warning = security.peers.warning();
     Box::new(move || {
         let Some(status) = node.get().map(Node::status) else {
             return Facts::default();
@@ -197,7 +205,9 @@ fn facts_of(node: Arc<OnceLock<Node>>) -> Box<dyn Fn() -> Facts + Send + Sync> {
             ("leaders", status.leaders.to_string()),
             ("groups_without_leader", status.groups_without_leader.to_string()),
         ];
-        let lines = facts.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        let warning = warning.map(|warning| ("security_warning", warning.to_owned()));
+        let lines = facts.into_iter().chain(warning);
+        let lines = lines.map(|(name, value)| (name.to_owned(), value)).collect();
         Facts { sections: vec![("Logboat", lines)], keys: None, writes_fail }
     })
 }

@@ -144,7 +144,8 @@ fn trouble(page: &StatusPage) -> impl Iterator<Item = String> + '_ {
         let other = format!("election timeout {} ms, leases {leases}", it.election_timeout_ms);
         (format!("settings of {}", it.node_id), other)
     });
-    let rows = failed.chain(stuck).chain(voters).chain(settings);
+    let warnings = page.security_warnings.iter().map(|it| ("warning".to_owned(), it.clone()));
+    let rows = warnings.chain(failed).chain(stuck).chain(voters).chain(settings);
     rows.map(|(name, value)| format!("{name:<18} {value}\n"))
 }
 

@@ -4,6 +4,7 @@
 //! [`Program`]. So `cargo test` builds what it runs, and no second build is needed. Whatever is
 //! waited for is a condition that is looked at again and again; nothing sleeps for a guessed time.
 
+mod certificates;
 mod cluster;
 mod disk;
 mod namespace;
@@ -11,6 +12,7 @@ mod node;
 mod ports;
 mod program;
 
+pub use certificates::{CLUSTER_NAME, Certificates};
 pub use cluster::{Cluster, ClusterSpec};
 pub use disk::SmallDisk;
 pub use namespace::NetworkNamespace;
@@ -61,6 +63,9 @@ pub enum ProcessError {
     /// The Redis client failed.
     #[error(transparent)]
     Redis(#[from] redis::RedisError),
+    /// A certificate can't be made.
+    #[error(transparent)]
+    Certificate(#[from] logboat_security::AuthorityError),
     /// The operating system refused.
     #[error(transparent)]
     Io(#[from] std::io::Error),

@@ -14,7 +14,7 @@ use std::{env, fs};
 /// Made inputs a target; those that ask the operating system for something get fewer.
 const INPUTS: usize = 1500;
 const SLOW_INPUTS: usize = 60;
-const SLOW: [&str; 3] = ["handshakes", "dialers", "snapshots"];
+const SLOW: [&str; 4] = ["handshakes", "dialers", "strangers", "snapshots"];
 
 /// The longest input of noise.
 const MOST_BYTES: u64 = 600;

@@ -1,6 +1,7 @@
 //! The configuration of a node's transport.
 
 use logboat_raft::{ClusterId, NodeId};
+use logboat_security::{ClusterSecret, PortTls};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,13 +24,18 @@ pub struct TransportConfig {
     /// The peers' addresses as `host:port`, resolved anew at each dial. An entry for this node
     /// itself is ignored, so that all nodes can be given the same map.
     pub peers: BTreeMap<NodeId, String>,
+    /// TLS, unless it is off. Both sides show certificates of peers of the cluster.
+    pub tls: Option<PortTls>,
+    /// What nodes prove to each other to know, within TLS or without it.
+    pub secret: Option<ClusterSecret>,
     /// Longest frame accepted and written, at least 1 MiB. A parcel that would exceed it is not
     /// sent.
     pub max_frame_bytes: u32,
     /// Most bytes that wait for one peer. The frames of a batch that would exceed it are dropped. A
     /// single frame is queued whatever its size when nothing else waits.
     pub max_queued_bytes: usize,
-    /// Most connections at a time that have not yet introduced themselves.
+    /// Most connections at a time that have not yet introduced themselves. A single source address
+    /// gets a quarter of them. Those from the addresses of peers have places of their own.
     pub max_handshakes: usize,
     /// How long dialing, and introducing oneself, may take.
     pub handshake_timeout: Duration,
@@ -59,6 +65,8 @@ impl TransportConfig {
             cluster,
             listen,
             peers,
+            tls: None,
+            secret: None,
             max_frame_bytes: MAX_FRAME_BYTES,
             max_queued_bytes: 64 << 20,
             max_handshakes: 64,

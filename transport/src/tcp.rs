@@ -1,7 +1,9 @@
 //! The transport over TCP: its state, its thread and its interface.
 
 mod dial;
+mod entrance;
 mod handshake;
+mod handshake_error;
 mod listen;
 mod shared;
 
@@ -168,6 +170,7 @@ async fn keep_dialing(shared: Arc<Shared>, peer: Arc<Peer>, stop: Stop) {
 
 /// The life of the transport's thread: until the last connection has flushed.
 async fn run(shared: Arc<Shared>, listener: TcpListener, stop: Stop) {
+    let following = shared.config.tls.clone().map(|port| tokio::spawn(port.tls.follow()));
     let mut dialers = JoinSet::new();
     for peer in shared.peers.values() {
         dialers.spawn(keep_dialing(Arc::clone(&shared), Arc::clone(peer), stop.clone()));
@@ -177,6 +180,9 @@ async fn run(shared: Arc<Shared>, listener: TcpListener, stop: Stop) {
         Err(error) => tracing::error!("cannot listen for peers: {error}"),
     }
     dialers.join_all().await;
+    if let Some(following) = following {
+        following.abort();
+    }
     for peer in shared.peers.values() {
         peer.outbox.discard();
     }

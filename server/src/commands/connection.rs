@@ -130,8 +130,8 @@ fn protocol(version: &[u8]) -> Result<Protocol, CommandError> {
     }
 }
 
-/// Logs a client in. Where there are no passwords, a client that sends one means to talk to a server
-/// that has them.
+/// Logs a client in. Where there are no passwords, a client that sends one means to talk to a
+/// server that has them.
 fn authenticate<B>(
     context: &mut Context<'_, B>,
     user: &[u8],

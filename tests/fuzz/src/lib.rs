@@ -11,6 +11,7 @@ mod ranges;
 mod replica;
 mod requests;
 mod snapshots;
+mod strangers;
 mod wal;
 
 pub use dialers::dialers;
@@ -21,16 +22,18 @@ pub use ranges::range_map;
 pub use replica::replica;
 pub use requests::{commands, parser};
 pub use snapshots::snapshots;
+pub use strangers::strangers;
 pub use wal::{wal_batches, wal_bytes};
 
 /// A target: its name, and the function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("frames", frames),
     ("handshakes", handshakes),
     ("dialers", dialers),
+    ("strangers", strangers),
     ("parser", parser),
     ("commands", commands),
     ("wal_bytes", wal_bytes),

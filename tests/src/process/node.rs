@@ -177,6 +177,14 @@ impl NodeProcess {
         self.signal(Signal::TERM)
     }
 
+    /// Has the process read its certificates and secrets again (SIGHUP).
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn hang_up(&mut self) -> Result<(), ProcessError> {
+        self.signal(Signal::HUP)
+    }
+
     /// Waits until the process has ended.
     ///
     /// # Errors

@@ -5,5 +5,6 @@ mod crashes;
 mod full_disk;
 mod protocol;
 mod redis_itself;
+mod security;
 mod support;
 mod tools;

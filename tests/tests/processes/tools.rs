@@ -105,9 +105,19 @@ fn a_log_can_be_looked_into_and_verified_while_in_use_and_after() -> TestResult 
 
 #[test]
 fn the_demo_runs_and_prints_what_it_did() -> TestResult {
+    demo(&[])
+}
+
+#[test]
+fn the_demo_runs_with_tls() -> TestResult {
+    demo(&["--tls"])
+}
+
+fn demo(options: &[&str]) -> TestResult {
     let port = free_ports(9)?;
     let mut command = program().command();
     command.args(["demo", "--exit", "--nodes", "3", "--groups", "20", "--seconds", "1"]);
+    command.args(options);
     for (option, offset) in
         [("--client-port-base", 0), ("--peer-port-base", 3), ("--admin-port-base", 6)]
     {
@@ -126,24 +136,30 @@ fn the_demo_runs_and_prints_what_it_did() -> TestResult {
 /// Over the best links that this machine allows, which it names.
 #[test]
 fn chaos_finds_what_clients_saw_linearizable() -> TestResult {
-    let said = chaos("auto")?;
+    let said = chaos(&["--links", "auto"])?;
     assert!(said.contains("links: "), "{said}");
     Ok(())
 }
 
 #[test]
 fn chaos_does_with_proxies() -> TestResult {
-    let said = chaos("proxy")?;
+    let said = chaos(&["--links", "proxy"])?;
     assert!(said.contains("links: proxies"), "{said}");
     Ok(())
 }
 
+#[test]
+fn chaos_does_with_tls() -> TestResult {
+    chaos(&["--links", "proxy", "--tls"])?;
+    Ok(())
+}
+
 /// Runs it for a short time; what it said.
-fn chaos(links: &str) -> TestResult<String> {
+fn chaos(options: &[&str]) -> TestResult<String> {
     let dir = tempfile::tempdir()?;
     let history = dir.path().join("history");
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_chaos"));
-    command.args(["--seconds", "3", "--groups", "8", "--clients", "15", "--links", links]);
+    command.args(["--seconds", "3", "--groups", "8", "--clients", "15"]).args(options);
     command.args(["--faults", "kill,pause,partition"]).arg("--history").arg(&history);
     let output = command.output()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();

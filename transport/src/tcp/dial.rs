@@ -3,10 +3,13 @@
 use crate::config::TransportConfig;
 use crate::net_thread::Stop;
 use crate::pump::{Link, pump};
-use crate::tcp::handshake::{self, DialError, HandshakeError};
+use crate::tcp::entrance::{certified_node, get_in, get_in_plainly};
+use crate::tcp::handshake::{self, DialError};
+use crate::tcp::handshake_error::HandshakeError;
 use crate::tcp::shared::{Peer, Shared};
 use crate::wire::Frame;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use logboat_security::Stream;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
@@ -32,7 +35,7 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>, mut sto
             Ok(stream) => {
                 warned.clear();
                 waits = backoff(&shared.config);
-                last = stream.peer_addr().ok();
+                last = stream.socket().peer_addr().ok();
                 if !write(&shared, &peer, stream, stop.clone()).await {
                     return;
                 }
@@ -87,14 +90,19 @@ fn note_failure(
 }
 
 /// Connects to the peer, which was last connected at the address `last`.
-async fn dial(
-    shared: &Shared,
-    peer: &Peer,
-    last: Option<SocketAddr>,
-) -> Result<TcpStream, DialError> {
+async fn dial(shared: &Shared, peer: &Peer, last: Option<SocketAddr>) -> Result<Stream, DialError> {
+    let config = &shared.config;
     let introduced = async {
-        let mut stream = connect(peer, last).await?;
-        prepare(&stream, shared.config.idle_timeout).map_err(HandshakeError::Io)?;
+        let mut stream = match get_in(connect_prepared(config, peer, last).await?, config).await? {
+            Some(stream) => stream,
+            None => {
+                tracing::info!(peer = %peer.node, "the peer speaks no TLS yet");
+                get_in_plainly(connect_prepared(config, peer, last).await?, config).await?
+            }
+        };
+        if certified_node(&stream).is_some_and(|node| node != peer.node) {
+            return Err(HandshakeError::OtherNode.into());
+        }
         let inbox = &*shared.inbox;
         handshake::introduce(&mut stream, &shared.config, inbox, peer.node).await?;
         Ok(stream)
@@ -102,6 +110,16 @@ async fn dial(
     timeout(shared.config.handshake_timeout, introduced)
         .await
         .unwrap_or(Err(HandshakeError::TimedOut.into()))
+}
+
+async fn connect_prepared(
+    config: &TransportConfig,
+    peer: &Peer,
+    last: Option<SocketAddr>,
+) -> Result<TcpStream, DialError> {
+    let socket = connect(peer, last).await?;
+    prepare(&socket, config.idle_timeout).map_err(HandshakeError::Io)?;
+    Ok(socket)
 }
 
 /// Tries the addresses in turn. None that answers, and one that refuses where the peer was last,
@@ -152,7 +170,7 @@ fn bound_send_buffer(_: &TcpStream, _: Duration) -> io::Result<()> {
 }
 
 /// Writes on the connection until it is lost or the node stops. Returns whether to dial again.
-async fn write(shared: &Shared, peer: &Peer, stream: TcpStream, stop: Stop) -> bool {
+async fn write(shared: &Shared, peer: &Peer, stream: Stream, stop: Stop) -> bool {
     if !peer.outbox.open() {
         return false;
     }
@@ -181,7 +199,7 @@ async fn write(shared: &Shared, peer: &Peer, stream: TcpStream, stop: Stop) -> b
 }
 
 struct TcpLink {
-    stream: TcpStream,
+    stream: Stream,
     /// How long a write may wait for room.
     stall_timeout: Duration,
 }
@@ -199,7 +217,8 @@ impl Link for TcpLink {
             }
             IoSlice::advance_slices(&mut rest, written);
         }
-        Ok(())
+        // What is encrypted may not have left.
+        timeout(self.stall_timeout, self.stream.flush()).await?
     }
 
     async fn closed(&mut self) -> io::Error {

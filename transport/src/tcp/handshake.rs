@@ -35,11 +35,13 @@
 use crate::api::Inbox;
 use crate::config::TransportConfig;
 use crate::judge::{self, BootRefusal, Mismatch, Progress, Rejection};
+use crate::tcp::handshake_error::HandshakeError;
 use bytes::{Buf, BufMut};
 use logboat_raft::{
     BootCount, BootNonce, ClusterId, Incarnation, Introduction, LogPosition, NodeId, Remembered,
     Start,
 };
+use logboat_security::ClusterSecret;
 use std::{fmt, io};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -88,6 +90,8 @@ pub(crate) enum Refusal {
     ForgottenWelcome = 11,
     #[error("the listener does not know that it let the node in")]
     UnknownWelcome = 12,
+    #[error("the certificate is another node's")]
+    Certificate = 13,
 }
 
 /// Why a dialer has no connection.
@@ -123,21 +127,8 @@ pub(crate) enum AdmitError {
     Handshake(#[from] HandshakeError),
 }
 
-/// Why a handshake failed, on either side.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum HandshakeError {
-    #[error("the other side does not speak this protocol")]
-    Foreign,
-    #[error("the other side's introduction is damaged")]
-    Damaged,
-    #[error("timed out")]
-    TimedOut,
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
-
 impl Refusal {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Version,
         Self::Cluster,
         Self::Node,
@@ -150,6 +141,7 @@ impl Refusal {
         Self::ShortLog,
         Self::ForgottenWelcome,
         Self::UnknownWelcome,
+        Self::Certificate,
     ];
 
     /// The label under which it is counted.
@@ -167,6 +159,7 @@ impl Refusal {
             Self::ShortLog => "short_log",
             Self::ForgottenWelcome => "forgotten_welcome",
             Self::UnknownWelcome => "unknown_welcome",
+            Self::Certificate => "certificate",
         }
     }
 
@@ -184,7 +177,8 @@ impl Refusal {
             | Self::Cluster
             | Self::Node
             | Self::UnknownNode
-            | Self::NotRecordedYet => None,
+            | Self::NotRecordedYet
+            | Self::Certificate => None,
         }
     }
 }
@@ -213,17 +207,6 @@ impl Rejection {
     }
 }
 
-impl HandshakeError {
-    const fn cause(&self) -> &'static str {
-        match self {
-            Self::Foreign => "foreign",
-            Self::Damaged => "damaged",
-            Self::TimedOut => "timeout",
-            Self::Io(_) => "io",
-        }
-    }
-}
-
 impl DialError {
     /// The label under which it is counted, if the peer, or this node, refuses the other.
     pub(crate) fn refused(&self) -> Option<&'static str> {
@@ -232,7 +215,9 @@ impl DialError {
             Self::Mismatch(mismatch) => Some(Refusal::from(mismatch.refusal).cause()),
             Self::RefusedSomehow(_) => Some("unknown"),
             Self::Rejected(rejection) => Some(rejection.cause()),
-            Self::Ended(_) | Self::Handshake(_) => None,
+            Self::Handshake(error) if error.is_about_certificate() => Some("certificate"),
+            Self::Handshake(error) => error.refuses().then(|| error.cause()),
+            Self::Ended(_) => None,
         }
     }
 
@@ -258,6 +243,23 @@ impl AdmitError {
         match self {
             Self::Rejected { rejection: Rejection::Mismatch(mismatch), .. } => Some(mismatch),
             _ => None,
+        }
+    }
+
+    /// Whether it showed a certificate that does not let it in.
+    pub(crate) fn is_about_certificate(&self) -> bool {
+        match self {
+            Self::Refused { refusal, .. } => *refusal == Refusal::Certificate,
+            Self::Rejected { .. } => false,
+            Self::Handshake(error) => error.is_about_certificate(),
+        }
+    }
+
+    /// Whether it spoke the protocol, and was refused for who it is or for what it did not show.
+    pub(crate) fn refuses(&self) -> bool {
+        match self {
+            Self::Refused { .. } | Self::Rejected { .. } => true,
+            Self::Handshake(error) => error.refuses(),
         }
     }
 
@@ -360,11 +362,12 @@ pub(crate) async fn introduce(
 /// When the dialer is refused, and has been told so, or when its hello makes no sense.
 pub(crate) async fn admit(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    certified: Option<NodeId>,
     config: &TransportConfig,
     inbox: &dyn Inbox,
 ) -> Result<(NodeId, Start), AdmitError> {
     let hello = Hello::read(stream).await?;
-    let checked = hello.check(config, inbox);
+    let checked = hello.check(certified, config, inbox);
     let written = hello.answer(checked.as_ref().err(), config, inbox).write(stream).await;
     match checked {
         Ok(()) => {
@@ -393,7 +396,12 @@ impl Hello {
         Ok(Self { version, cluster, from, to, introduction })
     }
 
-    fn check(&self, config: &TransportConfig, inbox: &dyn Inbox) -> Result<(), AdmitError> {
+    fn check(
+        &self,
+        certified: Option<NodeId>,
+        config: &TransportConfig,
+        inbox: &dyn Inbox,
+    ) -> Result<(), AdmitError> {
         let refused = |refusal| Err(AdmitError::Refused { hello: Box::new(*self), refusal });
         if self.version != VERSION {
             return refused(Refusal::Version);
@@ -403,6 +411,8 @@ impl Hello {
             return refused(Refusal::UnknownNode);
         } else if self.to != config.node {
             return refused(Refusal::Node);
+        } else if certified.is_some_and(|node| node != self.from) {
+            return refused(Refusal::Certificate);
         }
         match judge::admit(inbox, config.node, self.from, self.introduction) {
             Ok(true) => Ok(()),
@@ -551,7 +561,8 @@ async fn write(
     base: [u64; 4],
     rest: &[u64],
 ) -> Result<(), HandshakeError> {
-    Ok(stream.write_all(&encode(base, rest)).await?)
+    stream.write_all(&encode(base, rest)).await?;
+    Ok(stream.flush().await?)
 }
 
 fn encode(base: [u64; 4], rest: &[u64]) -> Vec<u8> {
@@ -587,7 +598,11 @@ impl Base {
                 count => filled += count,
             }
             let begin = filled.min(MAGIC.len());
-            if text[..begin] != MAGIC[..begin] {
+            if ClusterSecret::is_challenge(&text[..begin]) {
+                return Err(HandshakeError::SecretHere);
+            } else if text[..begin] != MAGIC[..begin]
+                && !ClusterSecret::may_be_challenge(&text[..begin])
+            {
                 return Err(HandshakeError::Foreign);
             }
         }

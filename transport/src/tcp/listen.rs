@@ -4,13 +4,16 @@ use crate::config::TransportConfig;
 use crate::error::DecodeError;
 use crate::judge::{self, Rejection};
 use crate::net_thread::Stop;
-use crate::tcp::handshake::{self, HandshakeError};
+use crate::tcp::entrance::{certified_node, let_in};
+use crate::tcp::handshake::{self, AdmitError};
+use crate::tcp::handshake_error::HandshakeError;
 use crate::tcp::shared::{Peer, Shared};
 use crate::wire::{HEADER_BYTES, Parcel, Portions, frame_bytes};
 use bytes::{Bytes, BytesMut};
 use logboat_raft::Start;
+use logboat_security::{Slot, Slots, Stream};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -25,12 +28,18 @@ const READ_BYTES: usize = 64 << 10;
 /// peer. A peer dials one at a time, and may give up a few before this node has noticed.
 const HANDSHAKES_A_PEER: usize = 4;
 
+/// Which part of the places for everybody a single source address may take.
+const ADDRESS_PART: usize = 4;
+
+/// How many it may take at any rate.
+const LEAST_PLACES: usize = 8;
+
 /// How long to wait when the system has no descriptor left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Admits connections until the node stops.
 pub(crate) async fn listen(shared: Arc<Shared>, listener: TcpListener, mut stop: Stop) {
-    let slots = Slots::new(&shared.config);
+    let slots = Places::new(&shared.config);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -47,7 +56,7 @@ pub(crate) async fn listen(shared: Arc<Shared>, listener: TcpListener, mut stop:
                 continue;
             }
         };
-        match slots.take(shared.is_peer_address(address.ip())) {
+        match slots.take(address.ip(), shared.is_peer_address(address.ip())) {
             Some(slot) => {
                 tokio::spawn(admit(Arc::clone(&shared), stream, address, slot));
             }
@@ -57,45 +66,58 @@ pub(crate) async fn listen(shared: Arc<Shared>, listener: TcpListener, mut stop:
 }
 
 /// The connections that may introduce themselves at a time.
-struct Slots {
+struct Places {
     /// For connections from the address of a configured peer, so that strangers, however many,
     /// can't keep the peers out.
     of_peers: Arc<Semaphore>,
     /// For everybody.
     of_all: Arc<Semaphore>,
+    /// What an address may take of those for everybody.
+    of_address: Arc<Slots>,
 }
 
-impl Slots {
+/// A connection's place among those that introduce themselves.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    _slot: Option<Slot>,
+}
+
+impl Places {
     fn new(config: &TransportConfig) -> Self {
         let of_peers = config.peers.len() * HANDSHAKES_A_PEER;
         Self {
             of_peers: Arc::new(Semaphore::new(of_peers)),
             of_all: Arc::new(Semaphore::new(config.max_handshakes)),
+            of_address: Slots::new(LEAST_PLACES.max(config.max_handshakes / ADDRESS_PART)),
         }
     }
 
-    fn take(&self, from_peer: bool) -> Option<OwnedSemaphorePermit> {
+    fn take(&self, address: IpAddr, from_peer: bool) -> Option<Place> {
         let own = from_peer.then(|| Arc::clone(&self.of_peers).try_acquire_owned().ok()).flatten();
-        own.or_else(|| Arc::clone(&self.of_all).try_acquire_owned().ok())
+        if let Some(permit) = own {
+            return Some(Place { _permit: permit, _slot: None });
+        }
+        let slot = self.of_address.take(address)?;
+        let permit = Arc::clone(&self.of_all).try_acquire_owned().ok()?;
+        Some(Place { _permit: permit, _slot: Some(slot) })
     }
 }
 
 /// Runs the handshake with a dialer that holds one of the slots. The connection of a peer replaces
 /// an older one, which can only be left over.
-async fn admit(
-    shared: Arc<Shared>,
-    mut stream: TcpStream,
-    address: SocketAddr,
-    slot: OwnedSemaphorePermit,
-) {
-    let admitted = timeout(
-        shared.config.handshake_timeout,
-        handshake::admit(&mut stream, &shared.config, &*shared.inbox),
-    );
-    let admitted = admitted.await.unwrap_or(Err(HandshakeError::TimedOut.into()));
-    drop(slot);
-    let (node, start) = match admitted {
-        Ok(admitted) => admitted,
+async fn admit(shared: Arc<Shared>, socket: TcpStream, address: SocketAddr, place: Place) {
+    let introduced = async {
+        let mut stream = let_in(socket, &shared.config).await?;
+        let certified = certified_node(&stream);
+        let (config, inbox) = (&shared.config, &*shared.inbox);
+        let admitted = handshake::admit(&mut stream, certified, config, inbox).await?;
+        Ok((admitted, stream))
+    };
+    let introduced = timeout(shared.config.handshake_timeout, introduced).await;
+    drop(place);
+    let introduced = introduced.unwrap_or(Err(AdmitError::from(HandshakeError::TimedOut)));
+    let ((node, start), stream) = match introduced {
+        Ok(introduced) => introduced,
         Err(error) => {
             let unrecorded = error.unrecorded().and_then(|node| shared.peers.get(&node));
             return match unrecorded {
@@ -123,7 +145,7 @@ async fn admit(
 }
 
 /// Reads until the connection ends and logs why it did.
-async fn read(shared: Arc<Shared>, peer: Arc<Peer>, start: Start, stream: TcpStream) {
+async fn read(shared: Arc<Shared>, peer: Arc<Peer>, start: Start, stream: Stream) {
     let ended = read_frames(&shared, &peer, start, stream).await;
     shared.inbox.incoming_closed(peer.node);
     let Err(error) = ended else {
@@ -162,7 +184,7 @@ async fn read_frames(
     shared: &Shared,
     peer: &Peer,
     start: Start,
-    mut stream: TcpStream,
+    mut stream: Stream,
 ) -> Result<(), ReadError> {
     let mut unconfirmed = Some(start);
     let metrics = peer.outbox.metrics();

@@ -6,6 +6,7 @@ use crate::metrics::TransportMetrics;
 use crate::outbox::Outbox;
 use crate::tcp::handshake::AdmitError;
 use logboat_raft::NodeId;
+use logboat_security::audit;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -87,6 +88,9 @@ impl Shared {
         if let Some(peer) = known {
             peer.outbox.note_error(error.to_string());
         }
+        if error.is_about_certificate() {
+            return audit::certificate_refused("peers", address, error);
+        }
         let mut warned = self.warned.lock();
         if !warned.insert((known.map(|peer| peer.node), error.cause())) {
             return;
@@ -97,6 +101,7 @@ impl Shared {
                 "turned a connection away: {error}. What this node knew since is not here: put \
                  its newest data directory back, or keep the node off"
             ),
+            _ if error.refuses() => audit::peer_refused(address, error),
             _ => tracing::warn!(%address, "turned a connection away: {error}"),
         }
     }

@@ -3,8 +3,10 @@
 use crate::common::{
     Event, Gated, Recorder, append_of, every_message, number, numbered_batch, snapshot,
 };
+use crate::locked::Certificates;
 use bytes::Bytes;
 use logboat_raft::{ClusterId, GroupId, LogId, NodeId};
+use logboat_security::PortTls;
 use logboat_transport::{
     MemoryNetwork, Outgoing, Parcel, RequestId, SendError, SnapshotChunk, StartError, TcpTransport,
     Transport, TransportConfig,
@@ -69,16 +71,27 @@ fn in_memory(max_queued_bytes: usize) -> Pair {
 }
 
 fn over_tcp(max_queued_bytes: usize) -> Pair {
+    on_free_ports(max_queued_bytes, None)
+}
+
+fn over_tls(max_queued_bytes: usize) -> Pair {
+    on_free_ports(max_queued_bytes, Some(&Certificates::new()))
+}
+
+fn on_free_ports(max_queued_bytes: usize, certificates: Option<&Certificates>) -> Pair {
     // Another program may take a port between its choice and its use.
     for _ in 0..10 {
-        if let Ok(pair) = try_over_tcp(max_queued_bytes) {
+        if let Ok(pair) = try_over_tcp(max_queued_bytes, certificates) {
             return pair;
         }
     }
     panic!("found no free ports");
 }
 
-fn try_over_tcp(max_queued_bytes: usize) -> Result<Pair, StartError> {
+fn try_over_tcp(
+    max_queued_bytes: usize,
+    certificates: Option<&Certificates>,
+) -> Result<Pair, StartError> {
     /// Tests run at once and must not meet each other.
     static CLUSTERS: AtomicU64 = AtomicU64::new(0);
     let cluster = ClusterId(CLUSTERS.fetch_add(1, Relaxed));
@@ -92,6 +105,10 @@ fn try_over_tcp(max_queued_bytes: usize) -> Result<Pair, StartError> {
         let mut config = TransportConfig::new(node, cluster, addresses[at], peers.clone());
         config.max_queued_bytes = max_queued_bytes;
         config.backoff_min = Duration::from_millis(1);
+        config.tls = certificates.map(|certificates| PortTls {
+            tls: certificates.of(node.0, Some(node.0)),
+            required: true,
+        });
         Ok(Arc::new(TcpTransport::start(config, inboxes[at].clone())?))
     };
     let transports = [start(0)?, start(1)?];
@@ -105,6 +122,9 @@ macro_rules! conformance {
         }
         mod tcp {
             $(#[test] fn $test() { super::$test(super::over_tcp); })*
+        }
+        mod tls {
+            $(#[test] fn $test() { super::$test(super::over_tls); })*
         }
     };
 }

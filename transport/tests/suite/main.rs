@@ -4,6 +4,7 @@
 mod common;
 mod conformance;
 mod handshake;
+mod locked;
 mod panics;
 mod tcp;
 mod wire;

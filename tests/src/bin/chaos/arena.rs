@@ -4,7 +4,10 @@ use crate::dice::Dice;
 use crate::link::State;
 use crate::links::{LinkKind, Links};
 use clap::ValueEnum;
-use logboat_tests::process::{Cluster, ClusterSpec, NodeProcess, ProcessError, Program, SmallDisk};
+use logboat_tests::process::{
+    Certificates, Cluster, ClusterSpec, NodeProcess, ProcessError, Program, SmallDisk,
+};
+use redis::Client;
 use rustix::process::Rlimit;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -46,6 +49,17 @@ pub(crate) enum Fault {
     Unheard,
 }
 
+/// Gives the nodes of a cluster certificates, and has them speak TLS.
+fn lock(cluster: &mut Cluster) -> Result<Certificates, ProcessError> {
+    let certificates = Certificates::new(cluster.dir().join("certificates"))?;
+    certificates.hand_out(cluster)?;
+    for node in &mut cluster.nodes {
+        let options = ["--tls-peers", "required", "--tls-clients", "required"];
+        node.spec_mut().options.extend(options.map(str::to_owned));
+    }
+    Ok(certificates)
+}
+
 /// A cluster whose nodes can be hurt.
 pub(crate) struct Arena {
     /// It thaws its disk as it goes, so it goes first; the disks are detached before the cluster
@@ -55,6 +69,8 @@ pub(crate) struct Arena {
     starved: Vec<Starved>,
     disks: Vec<Arc<SmallDisk>>,
     cluster: Cluster,
+    /// Those of the nodes, if they speak TLS.
+    certificates: Option<Certificates>,
     faults: Vec<Fault>,
     links: Links,
 }
@@ -67,6 +83,7 @@ impl Arena {
         groups: usize,
         faults: &[Fault],
         links: LinkKind,
+        tls: bool,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let options = [
             ("--groups", groups.to_string()),
@@ -95,14 +112,28 @@ impl Arena {
             faults.retain(|fault| *fault != Fault::Partition);
         }
         let links = Links::put(&mut cluster, links)?;
-        let mut arena = Self { stutter: None, starved: Vec::new(), disks, cluster, faults, links };
+        let certificates = tls.then(|| lock(&mut cluster)).transpose()?;
+        let mut arena = Self {
+            stutter: None,
+            starved: Vec::new(),
+            disks,
+            cluster,
+            certificates,
+            faults,
+            links,
+        };
         arena.cluster.start_all()?;
         Ok(arena)
     }
 
-    /// Where Redis clients connect.
-    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        self.cluster.nodes.iter().map(NodeProcess::client_address).collect()
+    /// A client of each node.
+    pub(crate) fn clients(&self) -> Result<Vec<Client>, ProcessError> {
+        let addresses = self.cluster.nodes.iter().map(NodeProcess::client_address);
+        let client = |address: SocketAddr| match &self.certificates {
+            Some(certificates) => certificates.client(address, None),
+            None => Ok(Client::open(format!("redis://{address}/"))?),
+        };
+        addresses.map(client).collect()
     }
 
     /// Lets something happen. Nothing does if there is nothing to choose from, or what was chosen

@@ -6,7 +6,6 @@ use logboat_tests::history::{Answer, Kind, Operation, Outcome};
 use parking_lot::Mutex;
 use redis::{Client, Connection, RedisError, RedisResult, Value};
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -42,7 +41,7 @@ struct Shared {
     /// All operations, which is also where unique values come from.
     operations: AtomicU64,
     clock: Instant,
-    addresses: Vec<SocketAddr>,
+    nodes: Vec<Client>,
     /// How many operations a client sends together.
     pipeline: usize,
     /// Pipelines in which an answer does not fit one before it.
@@ -63,19 +62,13 @@ struct Team {
 }
 
 impl Clients {
-    /// Starts `count` clients of the nodes at `addresses`. Each of them sends `pipeline` operations
-    /// together.
-    pub(crate) fn start(
-        addresses: &[SocketAddr],
-        count: usize,
-        pipeline: usize,
-        dice: &mut Dice,
-    ) -> Self {
+    /// Starts `count` clients of the `nodes`. Each of them sends `pipeline` operations together.
+    pub(crate) fn start(nodes: &[Client], count: usize, pipeline: usize, dice: &mut Dice) -> Self {
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
             operations: AtomicU64::new(0),
             clock: Instant::now(),
-            addresses: addresses.to_vec(),
+            nodes: nodes.to_vec(),
             pipeline,
             disorder: Mutex::default(),
         });
@@ -109,21 +102,18 @@ impl Clients {
 ///
 /// # Errors
 /// When a node does not answer.
-pub(crate) fn last_reads(
-    addresses: &[SocketAddr],
-    history: &[Operation],
-) -> RedisResult<Vec<Operation>> {
+pub(crate) fn last_reads(nodes: &[Client], history: &[Operation]) -> RedisResult<Vec<Operation>> {
     let end = history.iter().map(|operation| operation.return_ns().unwrap_or(operation.call_ns));
     let end = end.max().map_or(0, |end| end + 1);
     let clock = Instant::now();
     let client = history.iter().map(|operation| operation.client).max().map_or(0, |last| last + 1);
     let keys: BTreeSet<_> = history.iter().map(|operation| &operation.key).collect();
     let mut reads = Vec::new();
-    for (node, address) in addresses.iter().enumerate() {
-        let mut connection = connect(*address, LAST_TIMEOUT)?;
+    for (number, node) in nodes.iter().enumerate() {
+        let mut connection = connect(node, LAST_TIMEOUT)?;
         for key in &keys {
             let mut read = Operation::call(client, end + elapsed_ns(clock), *key, Kind::Get);
-            read.info = Some((node + 1).into());
+            read.info = Some((number + 1).into());
             let reply: Value = command(&Kind::Get, key).query(&mut connection)?;
             reads.push(read.answered(end + elapsed_ns(clock), answer(&Kind::Get, &reply)));
         }
@@ -152,8 +142,8 @@ impl Caller {
     fn run(&mut self, team: &Team) -> Vec<Operation> {
         while !self.shared.stop.load(Ordering::Relaxed) {
             if self.connection.is_none() || self.dice.below(OPERATIONS_A_NODE) == 0 {
-                self.node = self.dice.below(self.shared.addresses.len());
-                self.connection = connect(self.shared.addresses[self.node], ANSWER_TIMEOUT).ok();
+                self.node = self.dice.below(self.shared.nodes.len());
+                self.connection = connect(&self.shared.nodes[self.node], ANSWER_TIMEOUT).ok();
             }
             match self.connection.take() {
                 Some(connection) => self.operate(team, connection),
@@ -276,8 +266,7 @@ fn disorder(pipeline: &[Operation], only_appends: bool) -> Option<String> {
     None
 }
 
-fn connect(address: SocketAddr, timeout: Duration) -> RedisResult<Connection> {
-    let client = Client::open(format!("redis://{address}/"))?;
+fn connect(client: &Client, timeout: Duration) -> RedisResult<Connection> {
     let connection = client.get_connection_with_timeout(timeout)?;
     connection.set_read_timeout(Some(timeout))?;
     Ok(connection)

@@ -54,6 +54,9 @@ struct Options {
     /// What befalls the nodes. By default everything that this machine allows.
     #[arg(long, value_enum, value_delimiter = ',')]
     faults: Vec<Fault>,
+    /// Have nodes and clients speak TLS, with certificates of this run.
+    #[arg(long)]
+    tls: bool,
     /// What the links between nodes are made of.
     #[arg(long, value_enum, default_value = "auto")]
     links: LinkKind,
@@ -94,13 +97,14 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     let interrupted = interrupted()?;
     let mut dice = options.seed.map_or_else(Dice::thrown, Dice::new);
     println!("seed {}", dice.seed());
-    let mut arena = Arena::start(options.nodes, options.groups, &options.faults, options.links)?;
+    let mut arena =
+        Arena::start(options.nodes, options.groups, &options.faults, options.links, options.tls)?;
     let pipeline = usize::from(options.pipeline);
-    let clients = Clients::start(&arena.addresses(), options.clients, pipeline, &mut dice);
+    let clients = Clients::start(&arena.clients()?, options.clients, pipeline, &mut dice);
     let tormented = torment(options, &mut arena, &clients, &mut dice, &interrupted);
     let Recorded { mut operations, disorder } = clients.stop();
     let tormented = tormented.and_then(|injected| {
-        operations.extend(clients::last_reads(&arena.addresses(), &operations)?);
+        operations.extend(clients::last_reads(&arena.clients()?, &operations)?);
         Ok(injected)
     });
     // What the clients saw is worth the most when something went wrong.
