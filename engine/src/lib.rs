@@ -79,6 +79,7 @@ pub mod internals {
 
     pub use crate::admission::{Admission, Permit};
     pub use crate::founding::FoundingProgress;
+    pub use crate::liveness::effects::{Grants, Sends, Surroundings, carry_out};
     pub use crate::liveness::protocol::{Effect, Liveness, LivenessTiming};
     pub use crate::replica::event::GroupEvent;
     pub use crate::replica::group::{Group, Shared};

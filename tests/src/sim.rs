@@ -3,12 +3,15 @@
 //!
 //! # What is real
 //! The core and its [`Group`](logboat::internals::Group), the turn buffer, the requests that wait
-//! for an outcome, the agreement of log and snapshot at a start, the write-ahead log with its
-//! recovery and garbage collection, the snapshot files (both over disks in memory that lose any
-//! part of what is not synced), the frames on the wire, and the map of ranges. What cannot run in
-//! one thread is thin and replaced here: the worker's mailbox and loop (`process`), the threads of
-//! the log (`wal`), the snapshot thread (`transfer`), sockets (`scene`), and the router's retries
-//! (`clients`).
+//! for an outcome, the agreement of log and snapshot at a start, the store liveness with the order
+//! in which log, workers and peers hear of it, the write-ahead log with its recovery and garbage
+//! collection, the snapshot files (both over disks in memory that lose any part of what is not
+//! synced), the frames on the wire, and the map of ranges. What cannot run in one thread is thin
+//! and replaced here: the workers' mailboxes and loops (`worker`), the lock of the liveness manager
+//! (`vigil`), the threads of the log (`wal`), the snapshot thread (`transfer`), sockets (`scene`),
+//! and the router's retries (`clients`). A node has several workers. The seed decides when each
+//! empties its inbox, and whether that is long after the liveness manager acted or before it goes
+//! on.
 //!
 //! # What is checked
 //! After every run of a replica: the five properties of Raft over all replicas, the core's own
@@ -49,6 +52,7 @@ mod trace;
 mod transfer;
 mod vigil;
 mod wal;
+mod worker;
 mod world;
 
 use crate::history::Operation;

@@ -2,6 +2,7 @@
 //! time and messages, and carries out what that wants.
 
 use crate::liveness::clock::Clock;
+use crate::liveness::effects::{Grants, Sends, Surroundings, carry_out};
 use crate::liveness::protocol::{Effect, Liveness};
 use logboat_raft::{
     BootCount, Confirmation, Epoch, Grant, Lease, LogPosition, NodeId, SupportMessage,
@@ -176,67 +177,9 @@ impl LivenessManager {
         let mut state = self.state.lock();
         let State { liveness, leases, effects, .. } = &mut *state;
         run(liveness, effects);
-        let (mut grants, mut promises, mut sends) = (Vec::new(), Vec::new(), Vec::new());
-        for effect in effects.drain(..) {
-            match effect {
-                Effect::Persist(node, grant) => grants.push((node, grant)),
-                Effect::Send(to, message) => sends.push((to, message)),
-                Effect::SendWhenDurable(to, message) => promises.push((to, message)),
-                Effect::SupportForChanged(node, epoch) => {
-                    self.submit(&mut grants, &mut promises);
-                    self.listener.support_for_changed(node, epoch);
-                }
-                Effect::SupportFromChanged(node, epoch) => {
-                    self.listener.support_from_changed(node, epoch);
-                }
-                Effect::Lease(node, lease) => {
-                    leases.retain(|(of, _)| *of != node);
-                    leases.push((node, lease));
-                }
-                Effect::SettingsDiffer(node, settings) => {
-                    let SupportSettings { timeout, leases } = settings;
-                    tracing::warn!(
-                        peer = %node,
-                        "node {node} has other settings than this node: an election timeout of \
-                         {timeout:?}, leases {}",
-                        if leases { "on" } else { "off" }
-                    );
-                }
-                Effect::Implausible(node, boot) => self.refuse(node, boot),
-            }
-        }
-        self.submit(&mut grants, &mut promises);
+        let sends = carry_out(effects.drain(..), &mut Carrier { manager: self, leases });
         drop(state);
         self.send_all(&sends);
-    }
-
-    /// Ends the connection of a peer that claims to have started so often.
-    fn refuse(&self, peer: NodeId, boot: BootCount) {
-        if let Some(transport) = self.transport.get().and_then(Weak::upgrade) {
-            let reason = format!("node {peer} can't have started {boot} times");
-            transport.disconnect(peer, &reason);
-        }
-    }
-
-    /// Hands to the log what is to be written, with what is to be sent then.
-    fn submit(
-        self: &Arc<Self>,
-        grants: &mut Vec<(NodeId, Grant)>,
-        promises: &mut Vec<(NodeId, SupportMessage)>,
-    ) {
-        if grants.is_empty() && promises.is_empty() {
-            return;
-        }
-        let grants = std::mem::take(grants);
-        let written = grants.clone();
-        let (sends, manager) = (std::mem::take(promises), Arc::clone(self));
-        let completion = Box::new(move |result: Result<(), Poisoned>| {
-            // Without a log the node promises nothing any more; the workers hear of it themselves.
-            if result.is_ok() {
-                manager.durable(&written, &sends);
-            }
-        });
-        self.wal.submit(Batch { grants, writes: Vec::new(), completion });
     }
 
     /// A message that can't be queued is lost like one on the way: there is another soon.
@@ -248,6 +191,56 @@ impl LivenessManager {
             let mut outgoing = Outgoing::new();
             outgoing.push_support(message);
             let _ = transport.send(*to, outgoing);
+        }
+    }
+}
+
+/// Carries effects to the log and the workers of a node.
+struct Carrier<'a> {
+    manager: &'a Arc<LivenessManager>,
+    leases: &'a mut Vec<(NodeId, Lease)>,
+}
+
+impl Surroundings for Carrier<'_> {
+    fn submit(&mut self, grants: Grants, promises: Sends) {
+        let (manager, written) = (Arc::clone(self.manager), grants.clone());
+        let completion = Box::new(move |result: Result<(), Poisoned>| {
+            // Without a log the node promises nothing any more; the workers hear of it themselves.
+            if result.is_ok() {
+                manager.durable(&written, &promises);
+            }
+        });
+        self.manager.wal.submit(Batch { grants, writes: Vec::new(), completion });
+    }
+
+    fn support_for_changed(&mut self, peer: NodeId, epoch: Option<Epoch>) {
+        self.manager.listener.support_for_changed(peer, epoch);
+    }
+
+    fn support_from_changed(&mut self, peer: NodeId, epoch: Option<Epoch>) {
+        self.manager.listener.support_from_changed(peer, epoch);
+    }
+
+    fn lease(&mut self, peer: NodeId, lease: Lease) {
+        self.leases.retain(|(of, _)| *of != peer);
+        self.leases.push((peer, lease));
+    }
+
+    fn settings_differ(&mut self, peer: NodeId, settings: SupportSettings) {
+        let SupportSettings { timeout, leases } = settings;
+        tracing::warn!(
+            peer = %peer,
+            "node {peer} has other settings than this node: an election timeout of {timeout:?}, \
+             leases {}",
+            if leases { "on" } else { "off" }
+        );
+    }
+
+    /// Ends the connection of the peer.
+    fn implausible(&mut self, peer: NodeId, boot: BootCount) {
+        if let Some(transport) = self.manager.transport.get().and_then(Weak::upgrade) {
+            let reason = format!("node {peer} can't have started {boot} times");
+            transport.disconnect(peer, &reason);
         }
     }
 }

@@ -47,6 +47,7 @@ pub(super) fn strike(hosts: &mut [Host], scene: &mut Scene) {
         Fault::Echo => echo(hosts, scene),
         Fault::Skew | Fault::Jump => disturb_clock(fault, host, lasts, scene),
         Fault::Withdraw => withdraw(host, lasts, scene),
+        Fault::BusyWorker => occupy(host, lasts, scene),
         Fault::SlowDisk | Fault::SyncFailure | Fault::DiskFull => {
             disturb_disk(fault, host, lasts, scene)
         }
@@ -103,6 +104,7 @@ pub(super) fn heal_all(hosts: &mut [Host], scene: &mut Scene) {
         host.paused_until = host.paused_until.min(scene.now);
         if let Some(process) = &mut host.process {
             process.unsupported.clear();
+            process.free_workers(&host.hardware, scene);
             for cell in &process.cells {
                 if !cell.failed {
                     cell.journal.lock().breaks = None;
@@ -223,6 +225,14 @@ fn withdraw(host: &mut Host, lasts: u64, scene: &mut Scene) -> bool {
     }
 }
 
+fn occupy(host: &mut Host, lasts: u64, scene: &mut Scene) -> bool {
+    let Some(process) = &mut host.process else {
+        return false;
+    };
+    process.occupy(scene.random.place(scene.plan.workers), scene.now + lasts);
+    true
+}
+
 /// A sync that is to fail is counted when it does.
 fn disturb_disk(fault: Fault, host: &mut Host, lasts: u64, scene: &mut Scene) -> bool {
     let hardware = &mut host.hardware;
@@ -331,6 +341,6 @@ fn tell(
         return false;
     }
     process.post(fitting[scene.random.place(fitting.len())], event);
-    process.schedule_turn(&host.hardware, scene);
+    process.schedule_turns(&host.hardware, scene);
     true
 }

@@ -56,6 +56,8 @@ faults! {
     Skew = "skew",
     /// A clock jumps ahead.
     Jump = "jump",
+    /// A worker of a node takes nothing in for a while.
+    BusyWorker = "busy-worker",
     /// A node supports another no longer, and not again for a while.
     Withdraw = "withdraw",
     /// A disk takes long to sync.
@@ -137,7 +139,7 @@ impl Options {
             0 => return options,
             1 => vec![Fault::Pause, Fault::Crash, Fault::Partition, Fault::Isolation],
             2 => vec![Fault::Transfer, Fault::SlowLink, Fault::Withdraw],
-            3 => vec![Fault::Withdraw, Fault::Bridge],
+            3 => vec![Fault::Withdraw, Fault::Bridge, Fault::BusyWorker],
             _ => vec![
                 Fault::Transfer,
                 Fault::Duplicate,
@@ -160,6 +162,10 @@ pub(super) struct Plan {
     pub(super) groups: usize,
     /// Replicas of each group.
     pub(super) replicas: usize,
+    /// Workers of each node.
+    pub(super) workers: usize,
+    /// How long a worker may be late at the most, in microseconds.
+    pub(super) worker_lag_us: u64,
     pub(super) clients: usize,
     /// The longest pause of a client between two operations, in microseconds.
     pub(super) think_us: u64,
@@ -204,6 +210,8 @@ impl Plan {
             nodes,
             groups,
             replicas,
+            workers: random.between(1, 4) as usize,
+            worker_lag_us: [50, 5_000, election_timeout.as_micros() as u64][random.place(3)],
             clients: random.between(3, 8) as usize,
             think_us: random.between(20, 1_000) * 1_000,
             padding_bytes: [1, 300, 2_000][random.place(3)],

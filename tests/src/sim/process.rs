@@ -1,28 +1,26 @@
-//! The process of a simulated node. It does what the worker and the threads of a real one do, in
-//! one thread: wakes the replicas that have something to do, and carries away what their turn
-//! produced. The log's side of it is in `wal`, that of the snapshots in `transfer`.
+//! The process of a simulated node. It does what the threads of a real one do, in one thread: here
+//! are its start and what comes from peers and clients. The workers are in `worker`, the log's
+//! threads in `wal`, that of the snapshots in `transfer`, the liveness manager in `vigil`.
 
 use super::checks::Checks;
 use super::disk::{HostStorage, read_snapshot};
-use super::host::{CrashPoint, Hardware};
+use super::host::Hardware;
 use super::machine::{Breakage, Journal, Machine, take_query_id};
-use super::options::Fault;
-use super::probe::cut_power;
 use super::reads::{ReadBook, Reader};
 use super::scene::{Event, Resignation, Scene, Target};
 use super::transfer::Arriving;
-use super::vigil::{keeps_bond, start_liveness};
-use super::wal::{Submission, Writer};
+use super::vigil::start_liveness;
+use super::wal::Writer;
+use super::worker::{Worker, WorkerEvent};
 use bytes::Bytes;
 use logboat::internals::{
-    Admission, Group, GroupEvent, Liveness, LogReadJob, Request, RunContext, RunScratch, Shared,
-    Slot, Turn, WaitLists, WakeConditions, decode_reply, decode_request, encode_reply,
-    encode_request, recover,
+    Admission, Group, GroupEvent, Liveness, LogReadJob, Request, Shared, Slot, WakeConditions,
+    decode_reply, decode_request, encode_reply, encode_request, recover,
 };
 use logboat::{GroupView, ReadMode, RequestError, RequestKind, StateMachine};
 use logboat_raft::{
-    Config, Epoch, Fortification, GroupId, Index, LogId, Message, NodeId, Payload, Raft, ReadToken,
-    Restored, RoleKind, Status, Support, Term, Time, WriteSeq,
+    Config, Epoch, Fortification, GroupId, Index, Lease, LogId, Message, NodeId, Payload, Raft,
+    ReadToken, Restored, RoleKind, Status, Support, Term, Time, WriteSeq,
 };
 use logboat_storage::simulation::{InlineWal, SimDisk};
 use logboat_storage::{ReadError, Recovered, SnapshotStore};
@@ -40,7 +38,9 @@ pub(super) type Caller = (usize, u64);
 pub(super) struct ReplicaCell {
     pub(super) group: Group,
     pub(super) id: GroupId,
-    inbox: Vec<GroupEvent>,
+    /// The worker that runs it.
+    pub(super) worker: usize,
+    pub(super) inbox: Vec<GroupEvent>,
     pub(super) woken: bool,
     pub(super) durable: WriteSeq,
     pub(super) wake_conditions: WakeConditions,
@@ -54,13 +54,19 @@ pub(super) struct ReplicaCell {
 
 impl ReplicaCell {
     /// The term in which the replica leads.
-    fn leads_in(&self) -> Option<Term> {
+    pub(super) fn leads_in(&self) -> Option<Term> {
         let raft = self.group.raft();
         (raft.role() == RoleKind::Leader).then(|| raft.term())
     }
 
     /// After the replica ran, having led before in the term `led`: checks what was read.
-    fn check_reads(&mut self, node: NodeId, led: Option<Term>, support: &Support, checks: &Checks) {
+    pub(super) fn check_reads(
+        &mut self,
+        node: NodeId,
+        led: Option<Term>,
+        support: &Support,
+        checks: &Checks,
+    ) {
         let leads = led.filter(|_| self.leads_in() == led);
         let served = std::mem::take(&mut self.journal.lock().answered);
         let peers: Vec<NodeId> = self.group.raft().peers().collect();
@@ -71,7 +77,7 @@ impl ReplicaCell {
 
 /// What a message of an earlier term leaves as it is.
 #[derive(Debug, PartialEq)]
-struct Standing {
+pub(super) struct Standing {
     role: RoleKind,
     term: Term,
     fortified: Option<Fortification>,
@@ -81,7 +87,7 @@ struct Standing {
 }
 
 impl Standing {
-    fn of(raft: &Raft) -> Self {
+    pub(super) fn of(raft: &Raft) -> Self {
         let Status { role, term, fortified, last, peers, .. } = raft.status();
         let counts = peers.iter().map(|peer| (peer.matched, peer.fortified)).collect();
         Self { role, term, fortified, last, counts }
@@ -90,7 +96,7 @@ impl Standing {
 
 /// Whether an event is a message of a term before `term`, which means nothing any more. What ends
 /// bonds still does.
-fn is_late(event: &GroupEvent, term: Term) -> bool {
+pub(super) fn is_late(event: &GroupEvent, term: Term) -> bool {
     let GroupEvent::Message { message, .. } = event else {
         return false;
     };
@@ -103,27 +109,20 @@ fn is_late(event: &GroupEvent, term: Term) -> bool {
 
 /// The process.
 pub(super) struct Process {
-    pub(super) turn: Turn,
-    scratch: RunScratch,
+    pub(super) workers: Vec<Worker>,
     pub(super) storage: Arc<HostStorage>,
     pub(super) cells: Vec<ReplicaCell>,
-    by_group: BTreeMap<GroupId, usize>,
-    /// Places of the cells that run in the next turn.
-    woken: Vec<usize>,
-    turn_scheduled: bool,
-    /// Whether a leader's snapshot was adopted in this turn.
-    has_adopted: bool,
+    pub(super) by_group: BTreeMap<GroupId, usize>,
     pub(super) liveness: Liveness,
     /// Until when this node certainly supports each peer, by its own clock, and at which epoch.
     pub(super) supports_until: BTreeMap<NodeId, (Epoch, Time)>,
-    pub(super) wait_lists: WaitLists,
-    /// Since when each peer supports this node.
-    pub(super) supporters: BTreeMap<NodeId, Time>,
+    /// Until when the peers' support lasts.
+    pub(super) leases: BTreeMap<NodeId, Lease>,
     /// Until when the requests of these peers for support are not heard.
     pub(super) unsupported: BTreeMap<NodeId, u64>,
     pub(super) writer: Writer,
     pub(super) arriving: BTreeMap<GroupId, Arriving>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     admission: Arc<Admission>,
     waiting: Vec<(Caller, oneshot::Receiver<Result<Bytes, RequestError>>)>,
     calls: BTreeMap<u64, (Caller, usize)>,
@@ -148,19 +147,19 @@ impl Process {
             unapplied: Admission::new(1 << 20),
             metrics: Arc::default(),
         };
+        let worker = |_| {
+            let token = ReadToken(scene.random.next());
+            Worker::new(hardware.id(), Arc::clone(&storage), token)
+        };
+        let workers = (0..scene.plan.workers).map(worker).collect();
         let mut process = Self {
-            turn: Turn::new(storage.clone(), ReadToken(scene.random.next())),
-            scratch: RunScratch::default(),
+            workers,
             storage,
             cells: Vec::new(),
             by_group: BTreeMap::new(),
-            woken: Vec::new(),
-            turn_scheduled: false,
-            has_adopted: false,
             liveness: start_liveness(hardware, &grants, scene),
             supports_until: BTreeMap::new(),
-            wait_lists: WaitLists::new(hardware.id()),
-            supporters: BTreeMap::new(),
+            leases: BTreeMap::new(),
             unsupported: BTreeMap::new(),
             writer: Writer::default(),
             arriving: BTreeMap::new(),
@@ -172,7 +171,9 @@ impl Process {
         };
         scene.checks.started(hardware.place, process.liveness.boot(), &grants);
         for (peer, epoch) in process.liveness.support_for() {
-            process.turn.support.of_mut(peer).support_for = Some(epoch);
+            for worker in &mut process.workers {
+                worker.turn.support.of_mut(peer).support_for = Some(epoch);
+            }
             let timing = scene.plan.timing_of(hardware.place);
             let until = hardware.time(scene.now) + timing.support_timeout;
             process.supports_until.insert(peer, (epoch, until));
@@ -184,13 +185,14 @@ impl Process {
             }
         }
         assert!(restored.is_empty(), "the log holds groups that were never here: {restored:?}");
-        process.schedule_turn(hardware, scene);
+        process.schedule_turns(hardware, scene);
         hardware.tick_later(Time(0), scene);
         process
     }
 
     fn start_group(&mut self, hardware: &Hardware, group: usize, log: Restored, scene: &mut Scene) {
         scene.checks.recovered(hardware.place, group, &log);
+        let worker = group % self.workers.len();
         let id = group_id(group);
         let journal = Journal::default();
         let mut machine = Machine::new(Arc::clone(&journal));
@@ -205,7 +207,7 @@ impl Process {
         scene.checks.reconciled(hardware.place, group, last, &restored);
         if let Some(persist) = reset {
             scene.checks.writing(hardware.place, group, &persist);
-            self.turn.writes.push((id, persist));
+            self.workers[worker].turn.writes.push((id, persist));
         }
         let voters = scene.plan.voters(group);
         let preferred = NodeId(voters[0] as u64 + 1);
@@ -227,10 +229,11 @@ impl Process {
         let shared = Arc::clone(&self.shared);
         let group = Group::new(id, slot, raft, machine, shared, Arc::clone(&view));
         self.by_group.insert(id, place);
-        self.wait_lists.add();
+        self.workers.iter_mut().for_each(|worker| worker.wait_lists.add());
         self.cells.push(ReplicaCell {
             group,
             id,
+            worker,
             inbox: Vec::new(),
             woken: false,
             durable: WriteSeq::default(),
@@ -248,7 +251,7 @@ impl Process {
     pub(super) fn handle(&mut self, hardware: &mut Hardware, event: Event, scene: &mut Scene) {
         match event {
             Event::Tick => self.tick(hardware, scene),
-            Event::Turn => self.turn(hardware, scene),
+            Event::Turn(number) => self.turn(hardware, number, scene),
             Event::Synced => self.synced(hardware, scene),
             Event::Idle(writes) => self.idle(hardware, writes, scene),
             Event::Room => self.retry(hardware, scene),
@@ -262,123 +265,6 @@ impl Process {
         }
     }
 
-    /// Runs the replicas that were woken, and flushes what they produced.
-    pub(super) fn turn(&mut self, hardware: &mut Hardware, scene: &mut Scene) {
-        self.turn_scheduled = false;
-        self.turn.now = hardware.time(scene.now);
-        self.wake_concerned();
-        for place in std::mem::take(&mut self.woken) {
-            let cell = &mut self.cells[place];
-            cell.woken = false;
-            let events = std::mem::take(&mut cell.inbox);
-            let led = cell.leads_in();
-            // Mostly all at once, as an actor does; at times one by one, which shows the checks
-            // more.
-            let apart = !events.is_empty() && scene.random.per_mille(250);
-            if apart || events.len() == 1 {
-                for event in events {
-                    self.run_one(hardware, place, event, scene);
-                }
-            } else {
-                self.run(hardware, place, events.into_iter(), scene);
-            }
-            let support = &self.turn.support;
-            self.cells[place].check_reads(hardware.id(), led, support, &scene.checks);
-            if hardware.snapshots.is_cut() {
-                return;
-            }
-            if std::mem::take(&mut self.has_adopted) {
-                cut_power(hardware, scene);
-                if hardware.crashes(CrashPoint::SnapshotAdopted) {
-                    return;
-                }
-            }
-        }
-        self.ask_for_confirmation(scene);
-        self.flush(hardware, scene);
-        self.collect_answers(scene);
-        self.schedule_turn(hardware, scene);
-    }
-
-    /// Has a replica take in one event, and nothing else that could be the reason for what follows.
-    fn run_one(&mut self, hardware: &Hardware, place: usize, event: GroupEvent, scene: &mut Scene) {
-        let bond = self.standing_bond(place).filter(|bond| keeps_bond(&event, *bond));
-        let raft = self.cells[place].group.raft();
-        let before = is_late(&event, raft.term()).then(|| Standing::of(raft));
-        self.run(hardware, place, std::iter::once(event), scene);
-        if self.cells[place].failed {
-            return;
-        }
-        let lost = bond.is_some() && self.standing_bond(place) != bond;
-        assert!(!lost, "{bond:?} ended without a reason");
-        if let Some(before) = before {
-            let after = Standing::of(self.cells[place].group.raft());
-            assert_eq!(after, before, "a message of an earlier term changed something");
-        }
-    }
-
-    fn run(
-        &mut self,
-        hardware: &Hardware,
-        place: usize,
-        events: impl Iterator<Item = GroupEvent>,
-        scene: &mut Scene,
-    ) {
-        let cell = &mut self.cells[place];
-        let number = group_place(cell.id);
-        let written = self.turn.writes.len();
-        let failures = self.shared.metrics.failed_replicas.get();
-        let mut run = RunContext { turn: &mut self.turn, scratch: &mut self.scratch };
-        cell.group.run(&mut run, cell.durable, events);
-        cell.wake_conditions = cell.group.wake_conditions(&self.turn.support);
-        self.wait_lists.update(Slot(place as u32), cell.wake_conditions);
-        for (group, last) in self.storage.take_adopted() {
-            scene.checks.snapshot_durable(hardware.place, group_place(group), last);
-            self.has_adopted = true;
-        }
-        for (_, persist) in &self.turn.writes[written..] {
-            scene.checks.writing(hardware.place, number, persist);
-        }
-        if self.shared.metrics.failed_replicas.get() > failures {
-            cell.failed = true;
-            failed(hardware, cell, scene);
-        }
-        if !cell.failed {
-            scene.checks.after_run(hardware.place, number, cell.group.raft());
-        }
-        for (place, operation, crc) in cell.journal.lock().applied.drain(..) {
-            scene.checks.applied(number, place, operation, crc);
-        }
-    }
-
-    fn flush(&mut self, hardware: &mut Hardware, scene: &mut Scene) {
-        for (peer, outgoing) in self.turn.sends.take() {
-            scene.send(hardware.place, peer, outgoing);
-        }
-        if !self.turn.writes.is_empty() && hardware.crashes(CrashPoint::Sent) {
-            return;
-        }
-        let promises = self.turn.promises.take();
-        let writes = std::mem::take(&mut self.turn.writes);
-        let seqs = std::mem::take(&mut self.turn.seqs);
-        if !writes.is_empty() || !promises.is_empty() {
-            for (group, persist) in &writes {
-                scene.checks.submitted(hardware.place, group_place(*group), persist);
-            }
-            self.writer.submit(Submission { writes, seqs, promises, ..Submission::default() });
-            self.write(hardware, scene);
-        }
-        for job in std::mem::take(&mut self.turn.log_reads) {
-            let takes = scene.random.between(1, scene.plan.sync_us);
-            scene.after(takes, hardware.target(), Event::ReadLog(job));
-        }
-        let violation = self.turn.violations.first();
-        assert_eq!(violation, None, "replicas keep to the protocol");
-        for job in std::mem::take(&mut self.turn.snapshots) {
-            self.snapshot_job(hardware, job, scene);
-        }
-    }
-
     fn read_log(&mut self, hardware: &Hardware, job: LogReadJob, scene: &mut Scene) {
         let LogReadJob { group, first, last, max_bytes, .. } = job;
         let entries = if self.breaks(group) == Some(Breakage::LogRead) {
@@ -388,7 +274,7 @@ impl Process {
             self.storage.wal.lock().read(group, first, last, max_bytes)
         };
         self.post_to_group(group, GroupEvent::log_read(job, entries));
-        self.schedule_turn(hardware, scene);
+        self.schedule_turns(hardware, scene);
     }
 
     /// Takes what a peer sent.
@@ -437,7 +323,7 @@ impl Process {
                 }
             }
         }
-        self.schedule_turn(hardware, scene);
+        self.schedule_turns(hardware, scene);
     }
 
     fn requested(
@@ -485,7 +371,7 @@ impl Process {
                     let (request, receiver) = Request::local(body, permit);
                     self.waiting.push((caller, receiver));
                     self.post(place, GroupEvent::request(kind, request));
-                    self.schedule_turn(hardware, scene);
+                    self.schedule_turns(hardware, scene);
                 }
             }
             return;
@@ -508,7 +394,8 @@ impl Process {
         let id = take_query_id(&mut body.clone());
         let cell = &mut self.cells[place];
         if !lease {
-            cell.reads.came(id, self.turn.support.next_round, scene.now);
+            let next_round = self.workers[cell.worker].turn.support.next_round;
+            cell.reads.came(id, next_round, scene.now);
         }
         let group = group_place(cell.id);
         if cell.leads_in().is_some_and(|term| scene.checks.handed_over(group, term)) {
@@ -532,17 +419,12 @@ impl Process {
             }
             *asked != to
         });
-        for slot in self.wait_lists.followers_of(hardware.id()).to_vec() {
-            if self.cells[slot.0 as usize].wake_conditions.deadline.is_some() {
-                let node = NodeId(to as u64 + 1);
-                self.post(slot.0 as usize, GroupEvent::Disconnected(node));
-            }
-        }
-        self.schedule_turn(hardware, scene);
+        self.tell_all(|| WorkerEvent::Disconnected(NodeId(to as u64 + 1)));
+        self.schedule_turns(hardware, scene);
     }
 
     /// Hands the answers of this turn to the clients of this node.
-    fn collect_answers(&mut self, scene: &mut Scene) {
+    pub(super) fn collect_answers(&mut self, scene: &mut Scene) {
         self.waiting.retain_mut(|(caller, receiver)| match receiver.try_recv() {
             Ok(result) => {
                 answer(*caller, result, scene);
@@ -559,7 +441,7 @@ impl Process {
     /// Nothing becomes durable any more.
     pub(super) fn halt(&mut self, hardware: &Hardware, scene: &mut Scene) {
         (0..self.cells.len()).for_each(|place| self.post(place, GroupEvent::Halt));
-        self.schedule_turn(hardware, scene);
+        self.schedule_turns(hardware, scene);
     }
 
     /// The leader that the replica of a group here knows.
@@ -574,35 +456,6 @@ impl Process {
 
     pub(super) fn cell_of(&self, group: GroupId) -> Option<&ReplicaCell> {
         self.by_group.get(&group).map(|place| &self.cells[*place])
-    }
-
-    pub(super) fn post(&mut self, place: usize, event: GroupEvent) {
-        self.cells[place].inbox.push(event);
-        self.wake(place);
-    }
-
-    pub(super) fn post_to_group(&mut self, group: GroupId, event: GroupEvent) {
-        if let Some(place) = self.by_group.get(&group) {
-            self.post(*place, event);
-        }
-    }
-
-    pub(super) fn wake(&mut self, place: usize) {
-        if !std::mem::replace(&mut self.cells[place].woken, true) {
-            self.woken.push(place);
-        }
-    }
-
-    /// Lets the woken replicas run soon, together with those that are woken meanwhile.
-    pub(super) fn schedule_turn(&mut self, hardware: &Hardware, scene: &mut Scene) {
-        let work = !self.woken.is_empty()
-            || self.wait_lists.has_concerned()
-            || !self.turn.writes.is_empty();
-        if work && !self.turn_scheduled {
-            self.turn_scheduled = true;
-            let soon = scene.random.between(1, 50);
-            scene.after(soon, hardware.target(), Event::Turn);
-        }
     }
 }
 
@@ -620,21 +473,6 @@ fn resignations(parcels: &[Parcel]) -> Vec<(GroupId, Term)> {
         _ => None,
     };
     parcels.iter().filter_map(resignation).collect()
-}
-
-/// A replica has stopped, which it must not do without a reason. Its node is started again later.
-fn failed(hardware: &Hardware, cell: &ReplicaCell, scene: &mut Scene) {
-    if hardware.snapshots.is_cut() {
-        return;
-    }
-    let broken = cell.journal.lock().breaks.is_some();
-    assert!(hardware.damaged || broken, "a replica of group {} stopped", cell.id);
-    scene.checks.failed(hardware.place, group_place(cell.id), cell.group.raft());
-    if broken {
-        scene.count(Fault::ReplicaFailure);
-        let later = scene.random.between(1_000, 10_000_000);
-        scene.after(later, hardware.target(), Event::Crash);
-    }
 }
 
 fn answer((client, attempt): Caller, result: Result<Bytes, RequestError>, scene: &mut Scene) {

@@ -19,8 +19,8 @@ use std::collections::{BinaryHeap, VecDeque};
 pub(super) enum Event {
     /// An interval passed on a node.
     Tick,
-    /// The replicas of a node that were woken run.
-    Turn,
+    /// A worker of a node takes its turn.
+    Turn(usize),
     /// The sync under way on a node is over.
     Synced,
     /// Nothing was written for a while since this many writes.
@@ -77,7 +77,7 @@ impl Event {
     pub(super) const fn kind(&self) -> Kind {
         match self {
             Self::Tick => Kind::Tick,
-            Self::Turn => Kind::Turn,
+            Self::Turn(_) => Kind::Turn,
             Self::Synced => Kind::Synced,
             Self::Idle(_) => Kind::Idle,
             Self::Room => Kind::Room,

@@ -118,7 +118,7 @@ impl Process {
             return;
         }
         self.post_to_group(group, GroupEvent::SnapshotWritten(written));
-        self.schedule_turn(hardware, scene);
+        self.schedule_turns(hardware, scene);
     }
 
     /// Sends the next piece of a snapshot, and comes back for the one behind it.
@@ -139,7 +139,7 @@ impl Process {
         }
         let last = sent.then_some(last);
         self.post_to_group(group, GroupEvent::SnapshotSent { to, last });
-        self.schedule_turn(hardware, scene);
+        self.schedule_turns(hardware, scene);
     }
 
     /// Takes a piece. One that does not follow the last one spoils the snapshot.

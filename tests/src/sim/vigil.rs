@@ -1,21 +1,20 @@
-//! What a simulated process does as the keeper of its node's liveness, and with what its replicas
-//! wait for: deadlines, changes of support, rounds of confirmations.
+//! What a simulated process does as the manager of its node's liveness: it acts on messages and
+//! time at once, and tells the workers, which may be late.
 
 use super::host::Hardware;
-use super::process::Process;
+use super::process::{Process, ReplicaCell};
 use super::scene::Scene;
 use super::wal::Submission;
-use logboat::internals::{Effect, GroupEvent, Liveness};
+use super::worker::{Worker, WorkerEvent};
+use logboat::internals::{Effect, Grants, GroupEvent, Liveness, Sends, Surroundings, carry_out};
 use logboat_raft::{
-    Confirmation, Fortification, Grant, Lease, NodeId, Payload, SupportMessage, Time,
+    BootCount, Confirmation, Epoch, Fortification, Grant, Lease, NodeId, Payload, SupportMessage,
+    SupportSettings, Time,
 };
 use logboat_storage::BootRecord;
 use logboat_transport::Outgoing;
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// How many replicas learn of a change of support in one turn, so that the others are late.
-const CONCERNED_A_TURN: usize = 3;
 
 /// What the simulated clocks lose when they are read.
 const CLOCK_ERROR: Duration = Duration::from_micros(50);
@@ -41,29 +40,22 @@ impl Process {
         let log_end = self.storage.wal.lock().log().durable_end();
         self.liveness.tick(now, log_end, &mut effects);
         self.carry_out(hardware, effects, scene);
-        while let Some(slot) = self.wait_lists.pop_due(now) {
-            self.post(slot.0 as usize, GroupEvent::Tick);
-        }
-        for (peer, since) in self.supporters.clone() {
-            if now.since(since) >= scene.plan.tuning.election_timeout * 2 {
-                self.yield_to(peer);
-            }
-        }
-        self.schedule_turn(hardware, scene);
+        self.tick_workers(hardware, now, scene);
+        self.schedule_turns(hardware, scene);
         self.nobody_sleeps_in();
-        let deadlines = [self.wait_lists.next_deadline(), self.round_deadline(scene)];
-        let soonest = deadlines.into_iter().flatten().min();
-        let soonest = soonest.unwrap_or(self.liveness.next_deadline());
-        hardware.tick_later(soonest.min(self.liveness.next_deadline()), scene);
+        let deadlines = self.workers.iter().filter_map(|worker| worker.next_deadline(scene));
+        let soonest = deadlines.fold(self.liveness.next_deadline(), Time::min);
+        hardware.tick_later(soonest, scene);
     }
 
     /// Each replica that has a deadline is listed with one: otherwise nothing would wake it.
     fn nobody_sleeps_in(&self) {
-        if self.wait_lists.has_concerned() {
-            return; // Those are woken yet.
-        }
-        for cell in self.cells.iter().filter(|cell| !cell.woken) {
-            let deadline = cell.group.wake_conditions(&self.turn.support).deadline;
+        // Others are woken yet.
+        let is_checked =
+            |cell: &&ReplicaCell| !cell.woken && self.workers[cell.worker].is_up_to_date();
+        for cell in self.cells.iter().filter(is_checked) {
+            let support = &self.workers[cell.worker].turn.support;
+            let deadline = cell.group.wake_conditions(support).deadline;
             assert!(
                 deadline.is_none() || cell.wake_conditions.deadline.is_some(),
                 "a replica of group {} sleeps though it has something to wait for",
@@ -74,8 +66,9 @@ impl Process {
 
     /// What a replica is bound to, if its node supports that.
     pub(super) fn standing_bond(&self, place: usize) -> Option<Fortification> {
-        let bond = self.cells[place].group.raft().fortified()?;
-        let given = self.turn.support.of(bond.leader).support_for;
+        let cell = &self.cells[place];
+        let bond = cell.group.raft().fortified()?;
+        let given = self.workers[cell.worker].turn.support.of(bond.leader).support_for;
         (given == Some(bond.epoch)).then_some(bond)
     }
 
@@ -88,14 +81,11 @@ impl Process {
         scene: &mut Scene,
     ) {
         scene.checks.supports((from, hardware.id()), &message);
-        if let SupportMessage::Confirmed { boot, worker: _, round, epoch } = message {
-            if boot == self.liveness.boot() {
-                let (support, peers) = (&mut self.turn.support, scene.plan.nodes - 1);
-                for slot in
-                    self.wait_lists.confirmed(support, from, Confirmation { round, epoch }, peers)
-                {
-                    self.post(slot.0 as usize, GroupEvent::Confirmed);
-                }
+        if let SupportMessage::Confirmed { boot, worker, round, epoch } = message {
+            // A peer may answer for a worker that this node has not.
+            if boot == self.liveness.boot() && (worker as usize) < self.workers.len() {
+                let answer = Confirmation { round, epoch };
+                self.tell(worker as usize, WorkerEvent::Confirmed(from, answer));
             }
             return;
         }
@@ -124,85 +114,27 @@ impl Process {
         self.carry_out(hardware, effects, scene);
     }
 
-    /// A few more replicas learn what concerns them.
-    pub(super) fn wake_concerned(&mut self) {
-        for _ in 0..CONCERNED_A_TURN {
-            let Some(slot) = self.wait_lists.pop_concerned() else { break };
-            self.post(slot.0 as usize, GroupEvent::SupportChanged);
-        }
-    }
-
-    /// Asks all peers for the reads that wait for a round.
-    pub(super) fn ask_for_confirmation(&mut self, scene: &Scene) {
-        let patience = patience(scene);
-        let (support, now) = (&mut self.turn.support, self.turn.now);
-        let Some(round) = self.wait_lists.open_round(support, now, patience) else {
+    /// Asks all peers for the reads of a worker that wait for a round.
+    pub(super) fn ask_for_confirmation(&mut self, number: usize, scene: &Scene) {
+        let Worker { turn, wait_lists, .. } = &mut self.workers[number];
+        let (now, patience) = (turn.now, scene.plan.tick);
+        let Some(round) = wait_lists.open_round(&mut turn.support, now, patience) else {
             return;
         };
-        let (boot, worker) = (self.liveness.boot(), 0);
+        let (boot, worker) = (self.liveness.boot(), number as u32);
         for peer in self.liveness.peers() {
             let question = SupportMessage::Confirm { boot, worker, round };
-            self.turn.sends.to(peer).push_support(&question);
-        }
-    }
-
-    fn round_deadline(&self, scene: &Scene) -> Option<Time> {
-        self.wait_lists.round_deadline(patience(scene))
-    }
-
-    /// Has the replicas that lead here, and should not, hand over to `peer`.
-    fn yield_to(&mut self, peer: NodeId) {
-        for place in 0..self.cells.len() {
-            let cell = &self.cells[place];
-            if cell.preferred == peer && cell.group.raft().is_caught_up(peer) {
-                self.post(place, GroupEvent::TransferIfCaughtUp(peer));
-            }
+            turn.sends.to(peer).push_support(&question);
         }
     }
 
     fn carry_out(&mut self, hardware: &mut Hardware, effects: Vec<Effect>, scene: &mut Scene) {
-        let mut submission = Submission::default();
-        for effect in effects {
-            match effect {
-                Effect::Persist(node, grant) => submission.grants.push((node, grant)),
-                Effect::Send(to, message) => {
-                    self.note_promise(hardware, to, &message, scene);
-                    scene.send(hardware.place, to, word(&message));
-                }
-                Effect::SendWhenDurable(to, message) => {
-                    self.note_promise(hardware, to, &message, scene);
-                    submission.promises.push((to, word(&message)));
-                }
-                Effect::SupportForChanged(peer, epoch) => {
-                    if epoch.is_none() {
-                        self.supports_until.remove(&peer);
-                    }
-                    self.submit(hardware, &mut submission, scene);
-                    self.wait_lists.support_for_changed(&mut self.turn.support, peer, epoch);
-                }
-                Effect::SupportFromChanged(peer, epoch) => {
-                    self.wait_lists.support_from_changed(&mut self.turn.support, peer, epoch);
-                    self.supporters.remove(&peer);
-                    if epoch.is_some() {
-                        self.supporters.insert(peer, hardware.time(scene.now));
-                    }
-                }
-                Effect::Lease(peer, lease) => {
-                    self.turn.support.of_mut(peer).lease = lease;
-                }
-                Effect::SettingsDiffer(peer, settings) => {
-                    let plan = &scene.plan;
-                    let timing = plan.timing_of(peer.0 as usize - 1);
-                    assert_eq!(settings.timeout, timing.support_timeout, "of node {peer}");
-                    assert!(plan.settings_differ(), "node {peer} has no other settings");
-                }
-                Effect::Implausible(peer, boot) => {
-                    panic!("node {peer} has not started {boot} times");
-                }
-            }
+        let mut carrier = Carrier { process: self, hardware, scene };
+        for (to, message) in carry_out(effects, &mut carrier) {
+            self.note_promise(hardware, to, &message, scene);
+            scene.send(hardware.place, to, word(&message));
         }
-        self.submit(hardware, &mut submission, scene);
-        self.schedule_turn(hardware, scene);
+        self.schedule_turns(hardware, scene);
     }
 
     /// This node promises a peer to support it for a time, if `message` says so.
@@ -230,7 +162,7 @@ impl Process {
         (supporter, its): (&Self, &Hardware),
         scene: &Scene,
     ) {
-        let Lease { epoch, until } = self.turn.support.of(its.id()).lease;
+        let Some(Lease { epoch, until }) = self.leases.get(&its.id()).copied() else { return };
         let left = until.since(hardware.time(scene.now));
         if left.is_zero() {
             return;
@@ -246,12 +178,55 @@ impl Process {
             its.id()
         );
     }
+}
 
-    fn submit(&mut self, hardware: &mut Hardware, submission: &mut Submission, scene: &mut Scene) {
-        if !submission.grants.is_empty() || !submission.promises.is_empty() {
-            self.writer.submit(std::mem::take(submission));
-            self.write(hardware, scene);
+/// Carries the effects of a node's liveness to its log and its workers.
+struct Carrier<'a> {
+    process: &'a mut Process,
+    hardware: &'a mut Hardware,
+    scene: &'a mut Scene,
+}
+
+impl Surroundings for Carrier<'_> {
+    fn submit(&mut self, grants: Grants, sends: Sends) {
+        let Self { process, hardware, scene } = self;
+        for (to, message) in &sends {
+            process.note_promise(hardware, *to, message, scene);
         }
+        let promises = sends.iter().map(|(to, message)| (*to, word(message))).collect();
+        process.writer.submit(Submission { grants, promises, ..Submission::default() });
+        process.write(hardware, scene);
+    }
+
+    /// A worker may hear of it, and act on it, before the liveness goes on.
+    fn support_for_changed(&mut self, peer: NodeId, epoch: Option<Epoch>) {
+        let Self { process, hardware, scene } = self;
+        if epoch.is_none() {
+            process.supports_until.remove(&peer);
+        }
+        process.tell_all(|| WorkerEvent::SupportForChanged(peer, epoch));
+        process.hurry(hardware, scene);
+    }
+
+    fn support_from_changed(&mut self, peer: NodeId, epoch: Option<Epoch>) {
+        let Self { process, hardware, scene } = self;
+        process.tell_all(|| WorkerEvent::SupportFromChanged(peer, epoch));
+        process.hurry(hardware, scene);
+    }
+
+    fn lease(&mut self, peer: NodeId, lease: Lease) {
+        self.process.leases.insert(peer, lease);
+    }
+
+    fn settings_differ(&mut self, peer: NodeId, settings: SupportSettings) {
+        let plan = &self.scene.plan;
+        let timing = plan.timing_of(peer.0 as usize - 1);
+        assert_eq!(settings.timeout, timing.support_timeout, "of node {peer}");
+        assert!(plan.settings_differ(), "node {peer} has no other settings");
+    }
+
+    fn implausible(&mut self, peer: NodeId, boot: BootCount) {
+        panic!("node {peer} has not started {boot} times");
     }
 }
 
@@ -278,10 +253,6 @@ pub(super) fn keeps_bond(event: &GroupEvent, bond: Fortification) -> bool {
         | Payload::Snapshot { .. }
         | Payload::TimeoutNow => message.term < bond.term,
     }
-}
-
-fn patience(scene: &Scene) -> Duration {
-    scene.plan.tick
 }
 
 fn word(message: &SupportMessage) -> Outgoing {

@@ -6,6 +6,7 @@ use super::options::Fault;
 use super::probe::cut_power;
 use super::process::{Process, group_place};
 use super::scene::{Event, Scene};
+use super::worker::WorkerEvent;
 use logboat::internals::{GroupEvent, Slot};
 use logboat_raft::{Grant, GroupId, NodeId, Persist, WriteSeq};
 use logboat_storage::simulation::{SimSegment, Unsynced, WriteError};
@@ -137,16 +138,13 @@ impl Process {
                 scene.send(hardware.place, peer, outgoing);
             }
             for (slot, seq) in submission.seqs {
-                let cell = &mut self.cells[slot.0 as usize];
-                cell.durable = cell.durable.max(seq);
-                if cell.wake_conditions.durability {
-                    self.wake(slot.0 as usize);
-                }
+                let worker = self.cells[slot.0 as usize].worker;
+                self.tell(worker, WorkerEvent::Durable(slot, seq));
             }
         }
         self.write(hardware, scene);
         self.sync(hardware, scene);
-        self.schedule_turn(hardware, scene);
+        self.schedule_turns(hardware, scene);
         if self.writer.syncing.is_none() {
             let delay = scene.plan.wal.mark_delay.as_micros() as u64;
             scene.after(delay, hardware.target(), Event::Idle(self.writer.writes));
@@ -221,7 +219,7 @@ impl Process {
         for group in pressing {
             self.post_to_group(group, GroupEvent::Compact);
         }
-        self.schedule_turn(hardware, scene);
+        self.schedule_turns(hardware, scene);
     }
 
     /// The log takes no more writes: all replicas stop, until the node is started again.
