@@ -3,7 +3,7 @@
 
 use crate::placement::{Placement, leaders};
 use crate::report::print;
-use crate::servers::{Client, Server, Servers};
+use crate::servers::{Client, Server, Servers, until_stopped};
 use clap::Args;
 use logboat_bench::Failure;
 use logboat_server::latency::Latencies;
@@ -12,7 +12,6 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -77,15 +76,7 @@ struct Report {
 /// Runs the bench and prints its report.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let report = runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            report = measure(options) => report,
-            // The processes end with the values that hold them, so those must be dropped.
-            _ = terminate.recv() => Err("terminated".into()),
-            _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
-        }
-    })?;
+    let report = runtime.block_on(until_stopped(measure(options)))?;
     print(&report, options.json)
 }
 

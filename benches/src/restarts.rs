@@ -3,7 +3,7 @@
 
 use crate::placement::{Placement, leaders};
 use crate::report::print;
-use crate::servers::{Client, NODES, Servers};
+use crate::servers::{Client, NODES, Servers, until_stopped};
 use clap::Args;
 use logboat_bench::Failure;
 use parking_lot::Mutex;
@@ -11,7 +11,6 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 /// How long the cluster may take to start, and each node to end and to lead again what it should.
@@ -80,15 +79,7 @@ struct Report {
 /// Runs the bench and prints a report a restart, then one of all.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let report = runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            report = measure(options) => report,
-            // The processes end with the values that hold them, so those must be dropped.
-            _ = terminate.recv() => Err("terminated".into()),
-            _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
-        }
-    })?;
+    let report = runtime.block_on(until_stopped(measure(options)))?;
     print(&report, options.json)?;
     match options.limit_ms {
         Some(limit) if report.longest_pause_worst_ms > limit => {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How many processes, each a node; every group has a replica on each.
 pub(crate) const NODES: u64 = 3;
@@ -25,6 +26,19 @@ pub(crate) struct Servers {
     pub(crate) nodes: Vec<Server>,
     /// Removed last.
     _dir: TempDir,
+}
+
+/// Measures until a signal asks the bench to stop. Then it fails, so that what it has started ends
+/// with the values that hold it.
+pub(crate) async fn until_stopped<T>(
+    measure: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        measured = measure => measured,
+        _ = terminate.recv() => Err("terminated".into()),
+        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+    }
 }
 
 /// One node's process.
