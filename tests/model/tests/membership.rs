@@ -1,50 +1,21 @@
 //! The rules of membership as they are meant hold in every state within bounds.
 
+mod common;
+
+use common::groups::{ADDED_AGAIN, FOUR, JOINT, REPLACED, THREE, TWO};
+use common::{Seen, bound};
 use logboat_model::membership::{
-    Bounds, Configuration, Membership, Mistake, Nodes, Steps, representative,
+    Bounds, Configuration, Membership, Mistake, Steps, representative,
 };
-use stateright::{Checker, Expectation, Model};
+use stateright::{Expectation, Model};
 use std::collections::BTreeSet;
-use std::env;
-use std::time::Instant;
-
-/// Two voters on the first two nodes.
-const TWO: &[Configuration] = &[Configuration::of(&[1, 2], &[])];
-/// Three voters on the first three nodes.
-const THREE: &[Configuration] = &[Configuration::of(&[1, 2, 3], &[])];
-/// Four voters on the first four nodes.
-const FOUR: &[Configuration] = &[Configuration::of(&[1, 2, 3, 4], &[])];
-/// The third voter was removed and added again, which nobody has told it yet.
-const REPLACED: &[Configuration] = &[
-    Configuration::of(&[1, 2], &[3]),
-    Configuration::of(&[1, 2], &[]),
-    Configuration::of(&[1, 2], &[3]),
-    Configuration::of(&[1, 2], &[3]).joint(Nodes::of(&[1, 2, 3])),
-    Configuration::of(&[1, 2, 3], &[]),
-];
-
-/// The learner was removed and added again, which nobody has told it yet.
-const ADDED_AGAIN: &[Configuration] = &[
-    Configuration::of(&[1, 2], &[3]),
-    Configuration::of(&[1, 2], &[]),
-    Configuration::of(&[1, 2], &[3]),
-];
-/// Two of three voters are being replaced.
-const JOINT: &[Configuration] = &[
-    Configuration::of(&[1, 2, 3], &[4, 5]),
-    Configuration::of(&[1, 2, 3], &[4, 5]).joint(Nodes::of(&[1, 4, 5])),
-];
 
 /// These bounds, unless the environment says otherwise.
 fn bounds(terms: u8, changes: u8, withdrawals: u8) -> Bounds {
-    let chosen = |name, default| match env::var(name) {
-        Ok(value) => value.parse().unwrap_or_else(|error| panic!("{name}={value}: {error}")),
-        Err(_) => default,
-    };
     Bounds {
-        terms: chosen("LOGBOAT_MODEL_TERMS", terms),
-        changes: chosen("LOGBOAT_MODEL_CHANGES", changes),
-        withdrawals: chosen("LOGBOAT_MODEL_WITHDRAWALS", withdrawals),
+        terms: bound("LOGBOAT_MODEL_TERMS", terms),
+        changes: bound("LOGBOAT_MODEL_CHANGES", changes),
+        withdrawals: bound("LOGBOAT_MODEL_WITHDRAWALS", withdrawals),
     }
 }
 
@@ -54,28 +25,9 @@ const fn meant<const N: usize>(past: &'static [Configuration], bounds: Bounds) -
     Membership { past, steps, support: false, bounds, reduced: true, mistake: None }
 }
 
-/// What was seen of what should be, and in how many states.
-struct Seen {
-    wanted: BTreeSet<&'static str>,
-    states: usize,
-}
-
-/// Goes through all states, and asserts that nothing is seen that should not be.
 fn explore<const N: usize>(model: Membership<N>) -> Seen {
-    let begin = Instant::now();
-    let checker = model.checker().symmetry_fn(representative).spawn_dfs().join();
-    let (states, depth) = (checker.unique_state_count(), checker.max_depth());
-    println!("{N} nodes, {model:?}: {states} states, {depth} deep, {:?}", begin.elapsed());
-    let wanted: BTreeSet<_> = checker.discoveries().into_keys().collect();
-    for property in model.properties() {
-        if let (Expectation::Always, true) = (property.expectation, wanted.contains(property.name))
-        {
-            let path = checker.assert_any_discovery(property.name);
-            path.into_actions().iter().for_each(|action| println!("    {action:?}"));
-            panic!("not so that {}", property.name);
-        }
-    }
-    Seen { wanted, states }
+    println!("{N} nodes:");
+    common::explore(model, representative)
 }
 
 #[test]

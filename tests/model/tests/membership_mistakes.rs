@@ -1,12 +1,14 @@
 //! The checker notices when a rule of membership is broken.
 
+mod common;
+
+use common::groups::{ADDED_AGAIN, FOUR, REPLACED, THREE, THREE_AND_LEARNER, TWO, TWO_AND_LEARNER};
 use logboat_model::membership::properties::{
     AGREED, BOND_ENDS, BOND_STANDS, COMPLETE, ELECTABLE, NOT_OVERTAKEN, ONE_LEADER,
 };
 use logboat_model::membership::{
-    Bounds, Configuration, Membership, Mistake, Nodes, Steps, representative,
+    Bounds, Configuration, Membership, Mistake, Steps, representative,
 };
-use stateright::{Checker, HasDiscoveries, Model};
 
 /// Two terms and so many changes, without support.
 const fn changes(changes: u8) -> Bounds {
@@ -28,46 +30,9 @@ const fn supported<const N: usize>(model: Membership<N>) -> Membership<N> {
     Membership { support: true, ..model }
 }
 
-/// Asserts that each of `properties` fails in some state.
 fn breaks<const N: usize, const P: usize>(model: Membership<N>, properties: [&'static str; P]) {
-    let checker = model
-        .checker()
-        .symmetry_fn(representative)
-        .finish_when(HasDiscoveries::AllOf(properties.into()))
-        .spawn_dfs()
-        .join();
-    println!("{model:?}: {} states", checker.unique_state_count());
-    for property in properties {
-        let path = checker.assert_any_discovery(property);
-        println!("not so that {property}:");
-        path.into_actions().iter().for_each(|action| println!("    {action:?}"));
-    }
+    common::breaks(model, representative, properties);
 }
-
-/// Three voters on three nodes.
-const THREE: &[Configuration] = &[Configuration::of(&[1, 2, 3], &[])];
-/// Four voters on four nodes.
-const FOUR: &[Configuration] = &[Configuration::of(&[1, 2, 3, 4], &[])];
-/// Three voters, and a learner on the fourth node.
-const THREE_AND_LEARNER: &[Configuration] = &[Configuration::of(&[1, 2, 3], &[4])];
-/// Two voters on the first two nodes.
-const TWO: &[Configuration] = &[Configuration::of(&[1, 2], &[])];
-/// The learner was removed and added again, which nobody has told it yet.
-const ADDED_AGAIN: &[Configuration] = &[
-    Configuration::of(&[1, 2], &[3]),
-    Configuration::of(&[1, 2], &[]),
-    Configuration::of(&[1, 2], &[3]),
-];
-/// The third voter was removed and added again, which nobody has told it yet.
-const REPLACED: &[Configuration] = &[
-    Configuration::of(&[1, 2], &[3]),
-    Configuration::of(&[1, 2], &[]),
-    Configuration::of(&[1, 2], &[3]),
-    Configuration::of(&[1, 2], &[3]).joint(Nodes::of(&[1, 2, 3])),
-    Configuration::of(&[1, 2, 3], &[]),
-];
-/// Two voters, and a learner on the third node.
-const TWO_AND_LEARNER: &[Configuration] = &[Configuration::of(&[1, 2], &[3])];
 
 #[test]
 fn a_single_step_is_taken_before_an_entry_of_the_own_term_is_committed() {

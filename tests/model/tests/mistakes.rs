@@ -1,10 +1,11 @@
 //! The checker notices when the protocol has a mistake.
 
+mod common;
+
 use logboat_model::properties::{
     BOND_STANDS, COMPLETE, NO_EPOCH_TWICE, NO_WRITE_MISSED, NOT_OVERTAKEN, ONE_LEADER,
 };
 use logboat_model::{Bounds, Liveness, Mistake, Start, Syncs, representative};
-use stateright::{Checker, HasDiscoveries, Model};
 
 /// Enough for most mistakes.
 const BOUNDS: Bounds = Bounds { terms: 2, grants: 1, restarts: 0, rounds: 1 };
@@ -20,20 +21,8 @@ const fn led(mistake: Mistake, bounds: Bounds) -> Liveness<3> {
     Liveness { start: Start::Led, ..three(mistake, bounds) }
 }
 
-/// Asserts that each of `properties` fails in some state.
 fn breaks<const N: usize, const P: usize>(model: Liveness<N>, properties: [&'static str; P]) {
-    let checker = model
-        .checker()
-        .symmetry_fn(representative)
-        .finish_when(HasDiscoveries::AllOf(properties.into()))
-        .spawn_dfs()
-        .join();
-    println!("{model:?}: {} states", checker.unique_state_count());
-    for property in properties {
-        let path = checker.assert_any_discovery(property);
-        println!("not so that {property}:");
-        path.into_actions().iter().for_each(|action| println!("    {action:?}"));
-    }
+    common::breaks(model, representative, properties);
 }
 
 #[test]

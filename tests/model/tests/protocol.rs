@@ -1,22 +1,18 @@
 //! The protocol as it is meant holds in every state within bounds.
 
+mod common;
+
+use common::{Seen, bound};
 use logboat_model::{Bounds, Liveness, Start, Syncs, representative};
-use stateright::{Checker, Expectation, Model};
-use std::collections::BTreeSet;
-use std::env;
-use std::time::Instant;
+use stateright::{Expectation, Model};
 
 /// These bounds, unless the environment says otherwise.
 fn bounds(terms: u8, grants: u8, restarts: u8, rounds: u8) -> Bounds {
-    let chosen = |name, default| match env::var(name) {
-        Ok(value) => value.parse().unwrap_or_else(|error| panic!("{name}={value}: {error}")),
-        Err(_) => default,
-    };
     Bounds {
-        terms: chosen("LOGBOAT_MODEL_TERMS", terms),
-        grants: chosen("LOGBOAT_MODEL_GRANTS", grants),
-        restarts: chosen("LOGBOAT_MODEL_RESTARTS", restarts),
-        rounds: chosen("LOGBOAT_MODEL_ROUNDS", rounds),
+        terms: bound("LOGBOAT_MODEL_TERMS", terms),
+        grants: bound("LOGBOAT_MODEL_GRANTS", grants),
+        restarts: bound("LOGBOAT_MODEL_RESTARTS", restarts),
+        rounds: bound("LOGBOAT_MODEL_ROUNDS", rounds),
     }
 }
 
@@ -25,26 +21,9 @@ const fn meant<const N: usize>(start: Start, bounds: Bounds) -> Liveness<N> {
     Liveness { bounds, start, syncs: Syncs::AtOnce, reduced: true, mistake: None }
 }
 
-/// What was seen of what should be, and in how many states.
-struct Seen {
-    wanted: BTreeSet<&'static str>,
-    states: usize,
-}
-
-/// Goes through all states, and asserts that nothing is seen that should not be.
 fn explore<const N: usize>(model: Liveness<N>) -> Seen {
-    let begin = Instant::now();
-    let checker = model.checker().symmetry_fn(representative).spawn_dfs().join();
-    let (states, depth) = (checker.unique_state_count(), checker.max_depth());
-    println!("{N} nodes, {model:?}: {states} states, {depth} deep, {:?}", begin.elapsed());
-    let wanted = checker.discoveries().into_keys().collect();
-    for property in model.properties() {
-        match property.expectation {
-            Expectation::Always => checker.assert_no_discovery(property.name),
-            Expectation::Sometimes | Expectation::Eventually => {}
-        }
-    }
-    Seen { wanted, states }
+    println!("{N} nodes:");
+    common::explore(model, representative)
 }
 
 /// Asserts that all was seen that should be in some state.
