@@ -1,11 +1,13 @@
 //! The listener of the Redis front: it accepts connections, each of which is a task of its own.
 
+mod accept_failures;
 mod config;
 mod connection;
 mod guard;
 mod halves;
 mod patience;
 
+use self::accept_failures::AcceptFailures;
 pub use self::config::FrontConfig;
 use self::connection::Connection;
 pub use self::guard::FrontGuard;
@@ -20,7 +22,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time;
@@ -113,6 +115,7 @@ impl RespServer {
     /// send their replies. Those that take longer than a second are cut off.
     pub async fn serve<B: Backend>(self, backend: B, shutdown: impl Future<Output = ()>) {
         let mut connections = JoinSet::new();
+        let mut failures = AcceptFailures::default();
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             tokio::select! {
@@ -124,7 +127,9 @@ impl RespServer {
                         }
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "cannot accept a client");
+                        if let Some(before) = failures.failed(Instant::now()) {
+                            tracing::warn!(%error, before, "cannot accept a client");
+                        }
                         time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
