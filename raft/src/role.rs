@@ -170,9 +170,7 @@ impl Role {
             }
             Self::PreCandidate(_) | Self::Candidate(_) => {}
             Self::Leader(leader) => {
-                if step.has_quorum() {
-                    leader.on_support_changed(step);
-                } else {
+                if !step.has_quorum() || !leader.on_support_changed(step) {
                     self.abandon_leadership(step);
                 }
             }

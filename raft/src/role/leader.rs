@@ -110,8 +110,17 @@ impl Leader {
     }
 
     /// Has the followers whose nodes support this one anew fortify it anew, and resumes what was
-    /// interrupted.
-    pub(crate) fn on_support_changed(&mut self, step: &mut Step<'_>) {
+    /// interrupted. A successor whose node supports this one no longer is not waited for. Returns
+    /// false when the leadership is over, as [`Self::on_tick`] does.
+    pub(crate) fn on_support_changed(&mut self, step: &mut Step<'_>) -> bool {
+        if let Some(Transfer { to, abdicated, .. }) = self.transfer
+            && step.support.support_from(to).is_none()
+        {
+            if abdicated {
+                return false;
+            }
+            self.transfer = None;
+        }
         for peer in &mut self.peers {
             let epoch = step.support.support_from(peer.node);
             if epoch.is_none() || epoch == peer.fortified {
@@ -123,6 +132,7 @@ impl Leader {
             replicate(peer, step);
             send_fortify(peer, step);
         }
+        true
     }
 
     /// Appends the commands to the log and sends them on.

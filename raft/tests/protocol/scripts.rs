@@ -351,6 +351,7 @@ scripts! {
     support_renewed
     transfer
     transfer_gives_up
+    transfer_successor_ends
     unapplied
     unfounded
     vote_once
