@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use logboat_raft::{
-    Config, GroupId, Input, Message, NodeId, Output, Raft, Restored, RoleKind, Support, Time,
-    Tuning, WriteSeq,
+    Config, Configuration, GroupId, Input, Message, NodeId, Output, Raft, Restored, RoleKind,
+    Support, Time, Tuning, WriteSeq,
 };
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -28,12 +28,12 @@ impl ThreeNodes {
     #[must_use]
     pub fn new(group: GroupId, tuning: &Arc<Tuning>) -> Self {
         let voters = [1, 2, 3].map(NodeId);
+        let founding = Arc::new(Configuration::founding(&voters, Some(voters[0])));
         let replica = |node: NodeId| {
             let config = Config {
                 group,
                 node,
-                preferred: voters[0],
-                voters: voters.into(),
+                founding: Arc::clone(&founding),
                 seed: group.0 ^ node.0,
                 tuning: Arc::clone(tuning),
             };
@@ -86,6 +86,9 @@ impl ThreeNodes {
                 }
                 Output::Proposed { .. }
                 | Output::Refused { .. }
+                | Output::ChangeProposed { .. }
+                | Output::ChangeRefused { .. }
+                | Output::Configured { .. }
                 | Output::ReadReady { .. }
                 | Output::ReadRefused { .. }
                 | Output::ReadLog { .. }

@@ -5,10 +5,14 @@ use bytes::Bytes;
 use clap::Args;
 use logboat_bench::Failure;
 use logboat_bench::process::{cpu_time, resident_bytes};
-use logboat_raft::{Entry, EntryKind, GroupId, Index, LogId, LogWrite, Persist, Term, WriteSeq};
+use logboat_raft::{
+    Configuration, Entry, EntryKind, GroupId, Index, LogId, LogWrite, NodeId, Persist,
+    SnapshotMeta, Term, WriteSeq,
+};
 use logboat_server::latency::{Latencies, per_second, ratio};
 use logboat_storage::{Batch, Poisoned, Wal, WalOptions};
 use serde::Serialize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -110,6 +114,8 @@ struct Writer<'a> {
     groups: Vec<(GroupId, Index)>,
     next: usize,
     payload: Bytes,
+    /// The members of all groups.
+    configuration: Arc<Configuration>,
     seq: u64,
 }
 
@@ -126,6 +132,7 @@ impl<'a> Writer<'a> {
             groups: groups.map(|group| (GroupId(group), Index(0))).collect(),
             next: 0,
             payload: Bytes::from(vec![b'x'; options.payload]),
+            configuration: Configuration::founding(&[1, 2, 3].map(NodeId), None).into(),
             seq: 0,
         }
     }
@@ -165,7 +172,9 @@ impl<'a> Writer<'a> {
         let mut changes = vec![LogWrite::Append([entry].into())];
         if index.0.is_multiple_of(KEPT_ENTRIES) {
             let last = Index(index.0.saturating_sub(KEPT_ENTRIES / 2));
-            changes.push(LogWrite::Compact(LogId::new(Term(1), last)));
+            let configuration = Arc::clone(&self.configuration);
+            let last = LogId::new(Term(1), last);
+            changes.push(LogWrite::Compact(SnapshotMeta { last, configuration }));
         }
         let (group, seq) = (*group, &mut self.seq);
         let persist = |log| {

@@ -14,7 +14,9 @@ use crate::status::{NodeStatus, OtherVoters, StuckReplica, WalStatus};
 use crate::view::GroupView;
 use crate::worker::event::{Event, StartGroup};
 use bytes::Bytes;
-use logboat_raft::{Config, GroupId, NodeId, Restored, RoleKind, Tuning};
+use logboat_raft::{
+    Config, Configuration, GroupId, MAX_MEMBERS, NodeId, Restored, RoleKind, Tuning, VotersDigest,
+};
 use logboat_storage::Identity;
 use logboat_transport::{Inbox, StartError as TransportError, TcpTransport, TransportConfig};
 use parking_lot::Mutex;
@@ -33,8 +35,9 @@ pub struct GroupSpec {
     /// for good.
     pub replicas: Vec<NodeId>,
     /// The node that should lead, so that leaderships are evenly spread: it campaigns first, and
-    /// gets the leadership back some time after it was lost. The same on all nodes; without it, the
-    /// replicas take turns by the group's number.
+    /// gets the leadership back some time after it was lost. The same on all nodes, and for good:
+    /// what counts is what it was when the group was first started. Without it, the replicas take
+    /// turns by the group's number.
     pub preferred: Option<NodeId>,
     /// Its state machine, in its initial state.
     pub machine: Box<dyn StateMachine>,
@@ -82,8 +85,8 @@ struct Inner {
     config: NodeConfig,
     tuning: Arc<Tuning>,
     parts: Parts,
-    /// Sets of voters, each once however many groups have it.
-    voters: Mutex<BTreeSet<Arc<[NodeId]>>>,
+    /// Founding configurations, each once however many groups have it.
+    founding: Mutex<BTreeSet<Arc<Configuration>>>,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -142,7 +145,7 @@ impl Node {
             tuning: Arc::new(config.tuning.clone()),
             config,
             parts,
-            voters: Mutex::default(),
+            founding: Mutex::default(),
             threads: Mutex::new(Some(threads)),
         })))
     }
@@ -192,8 +195,10 @@ impl Node {
             Origin::Log(log) => log,
             Origin::Failed(handle) => inner.retire(handle)?,
         };
-        if let Some(before) = log.voters.as_ref().filter(|before| ***before != *replicas) {
-            let before = before.to_vec();
+        let founders = VotersDigest::of(&replicas);
+        let other = |before: &&Arc<Configuration>| before.founders() != founders;
+        if let Some(before) = log.configurations.last().filter(other) {
+            let before = before.members().iter().map(|member| member.node).collect();
             return Err(GroupError::OtherReplicas { group, before, given: replicas });
         }
         let snapshot = inner.parts.snapshots.read(group);
@@ -209,8 +214,7 @@ impl Node {
         let config = Config {
             group,
             node: self.id(),
-            preferred,
-            voters: inner.voters(replicas),
+            founding: inner.founding(&replicas, preferred),
             seed: seed(self.id(), group),
             tuning: Arc::clone(&inner.tuning),
         };
@@ -369,15 +373,16 @@ impl fmt::Debug for Node {
 }
 
 impl Inner {
-    /// The set of these voters that all groups share which have it.
-    fn voters(&self, sorted: Vec<NodeId>) -> Arc<[NodeId]> {
-        let mut known = self.voters.lock();
-        if let Some(voters) = known.get(&*sorted) {
-            return Arc::clone(voters);
+    /// The configuration with these voters, shared by all groups that are founded with it.
+    fn founding(&self, voters: &[NodeId], preferred: NodeId) -> Arc<Configuration> {
+        let founding = Configuration::founding(voters, Some(preferred));
+        let mut known = self.founding.lock();
+        if let Some(shared) = known.get(&founding) {
+            return Arc::clone(shared);
         }
-        let voters: Arc<[NodeId]> = sorted.into();
-        known.insert(Arc::clone(&voters));
-        voters
+        let shared = Arc::new(founding);
+        known.insert(Arc::clone(&shared));
+        shared
     }
 
     /// The nodes of a group's replicas, sorted.
@@ -388,6 +393,9 @@ impl Inner {
         replicas.sort_unstable();
         if replicas.is_empty() {
             return refuse("it has no replicas".to_owned());
+        }
+        if replicas.len() > MAX_MEMBERS {
+            return refuse(format!("it has more than {MAX_MEMBERS} replicas"));
         }
         if let Some(node) = replicas.iter().find(|node| !self.config.members.contains_key(node)) {
             return refuse(format!("node {node} is to hold a replica and is not a member"));

@@ -1,6 +1,6 @@
 //! The configuration of a replica: who it is, and the limits that it keeps to.
 
-use crate::{GroupId, NodeId};
+use crate::{Configuration, GroupId, NodeId};
 use alloc::sync::Arc;
 use core::time::Duration;
 
@@ -11,13 +11,12 @@ pub struct Config {
     pub group: GroupId,
     /// The node that hosts this replica.
     pub node: NodeId,
-    /// All voters of the group, sorted, this node among them.
-    pub voters: Arc<[NodeId]>,
-    /// The voter that campaigns first while nobody leads. The others follow in an order that
-    /// differs from group to group. So the groups of a lost node are spread over the remaining
-    /// nodes.
-    pub preferred: NodeId,
-    /// Makes the election timeouts of replicas differ. Derive it from node and group.
+    /// The configuration that the replica goes by if its log says nothing else: the one that the
+    /// group was founded with. It is [unknown](Configuration::unknown) to a replica that was added
+    /// later.
+    pub founding: Arc<Configuration>,
+    /// Makes the election timeouts of replicas differ. Derive it from node and group. It is the
+    /// first state of their generator.
     pub seed: u64,
     /// Timeouts and limits, shared by all groups of a node.
     pub tuning: Arc<Tuning>,

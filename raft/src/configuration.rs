@@ -1,7 +1,7 @@
 //! The configuration of a group: who belongs to it, and who counts.
 //!
 //! It is a value, and nothing here depends on a log or on a role. `change` has the steps from one
-//! configuration to the next, `codec` the encoding.
+//! configuration to the next, `codec` the encoding. `in_force` has which one counts at a replica.
 //!
 //! Voters change by *joint consensus* (Raft thesis, section 4.3). A *joint* configuration has two
 //! halves, those who vote after the change and those who voted before it. Whatever needs a majority
@@ -10,6 +10,7 @@
 
 mod change;
 mod codec;
+mod in_force;
 
 use crate::quorum::{self, Outcome};
 use crate::{LogId, NodeId, ReplicaId, VotersDigest};
@@ -18,6 +19,7 @@ use alloc::vec::Vec;
 pub use change::{Change, ChangeError};
 pub use codec::InvalidConfiguration;
 use core::fmt;
+pub(crate) use in_force::InForce;
 
 /// The most members that a group has. What is counted over members is counted for each pair of
 /// them, and a configuration that a peer sends is bounded by it.

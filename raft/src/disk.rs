@@ -1,6 +1,6 @@
 //! What a replica has on its disk, and what it writes there.
 
-use crate::{Entries, Epoch, Index, LogId, NodeId, Term};
+use crate::{Configuration, Entries, Epoch, Index, LogId, NodeId, Term};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -63,8 +63,28 @@ pub struct Restored {
     pub last: Index,
     /// The terms of the entries after `snapshot` up to `last`, ascending.
     pub runs: Vec<TermRun>,
-    /// The voters with which the group was started first ([`LogWrite::Voters`]).
-    pub voters: Option<Arc<[NodeId]>>,
+    /// The configuration in force at `snapshot`, or the founding one ([`LogWrite::Founding`]), and
+    /// then those that the entries up to `last` hold, oldest first. Empty if the log has none.
+    pub configurations: Vec<Arc<Configuration>>,
+}
+
+impl Restored {
+    /// The configuration in force where the log begins: `founding`, unless the log says otherwise.
+    #[must_use]
+    pub fn base(&self, founding: &Arc<Configuration>) -> Arc<Configuration> {
+        let first = self.configurations.first();
+        let begins = first.filter(|it| it.id().index <= self.snapshot.index);
+        Arc::clone(begins.unwrap_or(founding))
+    }
+}
+
+/// What a snapshot is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotMeta {
+    /// The last entry that it covers.
+    pub last: LogId,
+    /// The configuration in force at that entry.
+    pub configuration: Arc<Configuration>,
 }
 
 /// Numbers the writes ([`Persist`]) of a replica, from 1 on after each start, without gaps. Writes
@@ -98,12 +118,11 @@ pub enum LogWrite {
     Keep,
     /// Append consecutive entries. What the log holds from the first one's index on is replaced.
     Append(Entries),
-    /// Entries up to this one are covered by a durable snapshot and no longer needed.
-    Compact(LogId),
-    /// The whole log is replaced by a snapshot that covers everything up to this entry.
-    Reset(LogId),
-    /// The voters of the group, sorted. The caller writes them once, when it starts a replica for
-    /// the first time, before anything that the replica writes: until changes of members are part
-    /// of the log, a replica must never run with others.
-    Voters(Arc<[NodeId]>),
+    /// Entries up to the snapshot's last one are covered by it and no longer needed. It is durable.
+    Compact(SnapshotMeta),
+    /// The whole log is replaced by a snapshot.
+    Reset(SnapshotMeta),
+    /// The configuration that the group is founded with. The caller writes it once, when it starts
+    /// a founder for the first time, before anything that the replica writes. No entry holds it.
+    Founding(Arc<Configuration>),
 }

@@ -12,6 +12,8 @@ pub enum EntryKind {
     Noop = 0,
     /// A command for the state machine.
     Command = 1,
+    /// The group's [`Configuration`](crate::Configuration) from this entry on.
+    Configuration = 2,
 }
 
 impl EntryKind {
@@ -21,6 +23,7 @@ impl EntryKind {
         match byte {
             0 => Some(Self::Noop),
             1 => Some(Self::Command),
+            2 => Some(Self::Configuration),
             _ => None,
         }
     }
@@ -42,7 +45,7 @@ pub struct Entry {
     pub index: Index,
     /// What it is for.
     pub kind: EntryKind,
-    /// The command; empty for [`EntryKind::Noop`].
+    /// The command, or the encoded configuration; empty for [`EntryKind::Noop`].
     pub data: Bytes,
     /// CRC-32 (IEEE) over group, term and index (each eight bytes, little-endian), the kind's byte
     /// and `data`.

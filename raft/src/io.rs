@@ -1,6 +1,11 @@
 //! The two boundary enums of the core: what goes in, what comes out.
 
-use crate::{Commands, Entries, Index, LogId, Message, NodeId, Persist, Term, Violation, WriteSeq};
+use crate::{
+    Change, ChangeError, Commands, Configuration, Entries, Index, LogId, Message, NodeId, Persist,
+    SnapshotMeta, Term, Violation, WriteSeq,
+};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 /// The caller's name for a batch of reads. A leader elsewhere is asked by it and may answer late,
 /// so no other batch has it: none of other replicas of the node, and none of earlier runs.
@@ -58,6 +63,16 @@ pub enum Input {
         /// The commands, one entry each.
         commands: Commands,
     },
+    /// Changes of the group's members, which take effect together. Answered within the same step by
+    /// one [`Output::ChangeProposed`] or one [`Output::ChangeRefused`].
+    ///
+    /// If they change who votes, the leader takes the group through a joint configuration. The
+    /// change is over when a configuration that is not joint is committed
+    /// ([`Output::Configured`]).
+    Change {
+        /// The changes.
+        changes: Vec<Change>,
+    },
     /// A request for a linearizable read. Answered by one [`Output::ReadReady`] or
     /// [`Output::ReadRefused`], perhaps in a later step.
     Read {
@@ -80,11 +95,12 @@ pub enum Input {
         /// meanwhile.
         entries: Entries,
     },
-    /// The state machine's own snapshot, covering everything up to `last`, is durable. The log up
-    /// to there goes.
+    /// The state machine's own snapshot is durable. The log up to its last entry goes. A replica
+    /// that has not applied any configuration yet, since it was added later than what it has
+    /// applied, makes no snapshots.
     Compact {
-        /// The last entry covered.
-        last: LogId,
+        /// What the snapshot is of.
+        meta: SnapshotMeta,
     },
     /// The bytes of the snapshot asked for by [`Output::SendSnapshot`] have left. The offer of it
     /// ([`Payload::Snapshot`](crate::Payload::Snapshot)) is sent by this step, and has to follow
@@ -92,8 +108,8 @@ pub enum Input {
     SnapshotSent {
         /// The receiver.
         to: NodeId,
-        /// The last entry that the snapshot covers.
-        last: LogId,
+        /// What the snapshot is of.
+        meta: SnapshotMeta,
     },
     /// The snapshot asked for by [`Output::SendSnapshot`] can't be delivered now.
     SnapshotFailed {
@@ -166,6 +182,25 @@ pub enum Output {
         /// Why.
         reason: Refusal,
     },
+    /// The changes were appended to the leader's log, and are in force there. They may be lost with
+    /// the leader.
+    ChangeProposed {
+        /// The entry that holds the next configuration.
+        id: LogId,
+    },
+    /// The changes were not taken.
+    ChangeRefused {
+        /// Why.
+        error: ChangeError,
+    },
+    /// Another configuration is in force here, or the one in force is known to be committed. Comes
+    /// once in a step at the most, however often it changed.
+    Configured {
+        /// The configuration in force.
+        configuration: Arc<Configuration>,
+        /// Whether it is known to be committed. Otherwise it may be lost with the leader.
+        is_committed: bool,
+    },
     /// The state machine may serve the reads of `token` now: everything up to the read's index has
     /// been handed out by [`Output::Apply`].
     ReadReady {
@@ -202,10 +237,10 @@ pub enum Output {
         to: NodeId,
     },
     /// A leader's snapshot replaces the state machine's state. The bytes are those that arrived for
-    /// `last`. The [`Persist`] that cuts the log accordingly follows.
+    /// its last entry. The [`Persist`] that cuts the log accordingly follows.
     RestoreSnapshot {
-        /// The last entry that the snapshot covers.
-        last: LogId,
+        /// What the snapshot is of.
+        meta: SnapshotMeta,
     },
     /// A peer's message broke the protocol and was dropped. Its connection is to be closed, and a
     /// person told.
@@ -215,8 +250,8 @@ pub enum Output {
         /// What it did.
         violation: Violation,
     },
-    /// A peer's replica of this group was started with other voters. Its message was dropped:
-    /// neither replica votes for the other or follows it.
+    /// A peer's replica belongs to a group of the same id that was founded with other voters. Its
+    /// message was dropped: neither replica votes for the other or follows it.
     OtherVoters {
         /// The peer.
         from: NodeId,

@@ -70,6 +70,12 @@
 //!   is safe only as far as clocks run equally fast.
 //! - Once a leader has told its successor to campaign, it confirms nothing any more.
 //!
+//! **Members** change by joint consensus (thesis, section 4.3). A [`Configuration`] is an entry,
+//! and in force as soon as it is appended. A change of voters is two of them: a joint one, which
+//! needs majorities of both the old and the new voters, and the one after it. Learners get
+//! everything and count nowhere. `docs/membership.md` has the rules, and the argument why they are
+//! safe.
+//!
 //! # The code
 //! Imports go down in this list, never up.
 //!
@@ -78,7 +84,7 @@
 //! - `role`: the roles and their handlers. `role/receive` has the rules of terms and hands messages
 //!   to their handlers, `role/election` gives votes and asks for them, and `follower`, `candidate`
 //!   and `leader` are one file a role. `leader/replication` is what goes to one follower,
-//!   `leader/reads` the reads and their proof.
+//!   `leader/reads` the reads and their proof, `leader/membership` the changes of members.
 //! - `step`: the context that every handler works with, and the place where outputs arise that rest
 //!   on durability.
 //! - `replica`: what every role has: term, vote, fortification, log, commit index, order of writes.
@@ -92,7 +98,7 @@
 //! - `plausible`: how far ahead a number that a peer names can be.
 //! - `io`, `disk`, `message`, `support`: the boundary, which is inputs and outputs, what is
 //!   written, what is sent, and the liveness of nodes.
-//! - `voters`: how replicas that were started with different voters tell each other.
+//! - `voters`: how replicas of groups that were founded with different voters tell each other.
 //! - `node_boot`: what nodes tell each other of their disks. The core itself needs none of it.
 #![no_std]
 
@@ -127,7 +133,9 @@ pub use config::{Config, Tuning};
 pub use configuration::{
     Change, ChangeError, Configuration, InvalidConfiguration, MAX_MEMBERS, Member, MemberRole,
 };
-pub use disk::{Fortification, HardState, LogWrite, Persist, Restored, TermRun, WriteSeq};
+pub use disk::{
+    Fortification, HardState, LogWrite, Persist, Restored, SnapshotMeta, TermRun, WriteSeq,
+};
 pub use entry::{ChecksumMismatch, Commands, Entries, Entry, EntryKind, checksum};
 pub use ids::{
     BootCount, ClusterId, Epoch, GroupId, Incarnation, Index, LogId, NodeId, ReplicaId, RequestSeq,

@@ -1,6 +1,6 @@
 //! The messages between replicas of a group. Group, sender and receiver stand on the envelope.
 
-use crate::{Entries, Entry, Epoch, Index, LogId, ReadToken, Term, VotersDigest};
+use crate::{Entries, Entry, Epoch, Index, LogId, ReadToken, SnapshotMeta, Term, VotersDigest};
 use core::iter;
 
 /// Terms and indexes are counted up from zero, so none ever gets this far. What lies below leaves
@@ -30,7 +30,10 @@ impl Message {
                 let last = entries.last().map_or(*prev, Entry::id);
                 reachable(last) && ids.is_sorted_by(precedes)
             }
-            Payload::Snapshot { last } => reachable(*last),
+            Payload::Snapshot { meta: SnapshotMeta { last, configuration } } => {
+                let id = configuration.id();
+                reachable(*last) && id.term <= last.term && id.index <= last.index
+            }
             // Nothing in these is taken over; it is only compared.
             Payload::PreVote { .. }
             | Payload::PreVoteReply { .. }
@@ -58,8 +61,9 @@ pub enum Payload {
     PreVote {
         /// The candidate's last entry.
         last: LogId,
-        /// The sender's voters. A receiver that has others ignores the message.
-        voters: VotersDigest,
+        /// The voters that the sender's group was founded with. A receiver whose group has others
+        /// ignores the message.
+        founders: VotersDigest,
     },
     /// The answer to a pre-vote.
     PreVoteReply {
@@ -73,8 +77,9 @@ pub enum Payload {
         /// Whether the leader asked for this campaign. Then even a voter that fortifies the
         /// leader's node may vote.
         transfer: bool,
-        /// The sender's voters. A receiver that has others ignores the message.
-        voters: VotersDigest,
+        /// The voters that the sender's group was founded with. A receiver whose group has others
+        /// ignores the message.
+        founders: VotersDigest,
     },
     /// The answer to a vote request. A granted vote is durable before this leaves.
     VoteReply {
@@ -90,8 +95,9 @@ pub enum Payload {
         entries: Entries,
         /// The leader's commit index.
         commit: Index,
-        /// The sender's voters. A receiver that has others ignores the message.
-        voters: VotersDigest,
+        /// The voters that the sender's group was founded with. A receiver whose group has others
+        /// ignores the message.
+        founders: VotersDigest,
     },
     /// The follower's log equals the leader's up to `through`, durably.
     Appended {
@@ -112,8 +118,9 @@ pub enum Payload {
     Fortify {
         /// The leader's commit index, cut to what this follower is known to hold.
         commit: Index,
-        /// The sender's voters. A receiver that has others ignores the message.
-        voters: VotersDigest,
+        /// The voters that the sender's group was founded with. A receiver whose group has others
+        /// ignores the message.
+        founders: VotersDigest,
     },
     /// The follower fortifies the leader's node, durably.
     Fortified {
@@ -144,8 +151,8 @@ pub enum Payload {
     /// and sends this when the last one has left; the follower's node hands it to the core only
     /// when the bytes are whole, verified and durable there. Answered by [`Payload::Appended`].
     Snapshot {
-        /// The last entry that the snapshot covers.
-        last: LogId,
+        /// What the snapshot is of.
+        meta: SnapshotMeta,
     },
     /// "Campaign now, without a pre-vote": a leader hands over (Raft thesis, section 3.10).
     TimeoutNow,
@@ -160,13 +167,15 @@ pub enum Payload {
 }
 
 impl Payload {
-    /// The sender's voters, in the messages that ask for a vote or for a follower.
-    pub(crate) const fn voters(&self) -> Option<VotersDigest> {
+    /// The founding voters of the sender's group, in the messages that ask for a vote or for a
+    /// follower.
+    pub(crate) fn founders(&self) -> Option<VotersDigest> {
         match *self {
-            Self::PreVote { voters, .. }
-            | Self::Vote { voters, .. }
-            | Self::AppendEntries { voters, .. }
-            | Self::Fortify { voters, .. } => Some(voters),
+            Self::PreVote { founders, .. }
+            | Self::Vote { founders, .. }
+            | Self::AppendEntries { founders, .. }
+            | Self::Fortify { founders, .. } => Some(founders),
+            Self::Snapshot { ref meta } => Some(meta.configuration.founders()),
             Self::PreVoteReply { .. }
             | Self::VoteReply { .. }
             | Self::Appended { .. }
@@ -174,7 +183,6 @@ impl Payload {
             | Self::Fortified { .. }
             | Self::ReadIndex { .. }
             | Self::ReadIndexReply { .. }
-            | Self::Snapshot { .. }
             | Self::TimeoutNow
             | Self::Resign { .. } => None,
         }

@@ -3,8 +3,9 @@
 //! ahead of the answers (pipelining, flow control).
 
 use crate::log::Log;
-use crate::{Conflict, Epoch, Index, LogId, NodeId, Time, Tuning, reserve_one};
+use crate::{Conflict, Epoch, Index, LogId, MemberRole, NodeId, Time, Tuning, reserve_one};
 use alloc::collections::VecDeque;
+use core::time::Duration;
 
 /// How entries go to a follower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub(crate) enum Mode {
 pub(crate) struct Progress {
     /// The follower's node.
     pub(crate) node: NodeId,
+    /// Where it counts.
+    pub(crate) role: MemberRole,
     /// Up to here the follower's log is durable and equal to the leader's (matchIndex, Raft paper,
     /// figure 2). It only grows.
     pub(crate) matched: Index,
@@ -43,6 +46,10 @@ pub(crate) struct Progress {
     /// The epoch at which the follower fortifies this leader, once it said so in this term. It only
     /// grows: epochs ascend, and a message with an older one is late.
     pub(crate) fortified: Option<Epoch>,
+    /// The follower holds what the leader's log held at this moment, or what it holds now.
+    abreast_of: Time,
+    /// Where the leader's log ended at a later moment, and that moment.
+    mark: (Index, Time),
     /// The commit index in the last message that had one.
     commit_sent: Index,
     /// When that message was sent.
@@ -67,10 +74,13 @@ struct InFlight {
 }
 
 impl Progress {
-    /// A follower of a leader that was just elected and has `next` yet to write.
-    pub(crate) const fn new(node: NodeId, next: Index, now: Time) -> Self {
+    /// A follower of which nothing is known, of a leader whose next entry is `next`.
+    pub(crate) const fn new(node: NodeId, role: MemberRole, next: Index, now: Time) -> Self {
         Self {
             node,
+            role,
+            abreast_of: Time(0),
+            mark: (next.prev(), now),
             matched: Index(0),
             applied: None,
             next,
@@ -139,6 +149,21 @@ impl Progress {
     /// Notes that the follower was asked whether it has the snapshot.
     pub(crate) const fn snapshot_probed(&mut self, now: Time) {
         self.waiting_since = now;
+    }
+
+    /// How long ago the leader's log held no more than the follower holds now (Raft thesis, section
+    /// 4.2.1). It is an upper bound: as many round trips as it took to send what was missing.
+    pub(crate) fn lag(&self, last: Index, now: Time) -> Duration {
+        if self.matched == last { Duration::ZERO } else { now.since(self.abreast_of) }
+    }
+
+    /// Looks whether the follower has got as far as the mark, and sets the next one.
+    pub(crate) fn measure(&mut self, last: Index, now: Time) {
+        let (index, at) = self.mark;
+        if self.matched >= index {
+            self.abreast_of = at;
+            self.mark = (last, now);
+        }
     }
 
     /// Notes what the follower says it has applied. The message may be old.

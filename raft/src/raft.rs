@@ -5,9 +5,10 @@ use crate::role::Role;
 use crate::status::{PeerStatus, Status};
 use crate::step::Step;
 use crate::{
-    Config, Fortification, Index, Input, LogId, Message, NodeId, Output, Payload, Restored,
-    RoleKind, Round, Support, Term, Time,
+    Config, Configuration, Fortification, Index, Input, LogId, Message, NodeId, Output, Payload,
+    Restored, RoleKind, Round, Support, Term, Time,
 };
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -21,15 +22,16 @@ use core::time::Duration;
 ///
 /// ```
 /// use logboat_raft::{
-///     Config, Epoch, GroupId, Input, NodeId, Output, Raft, Restored, Support, Time, Tuning,
+///     Config, Configuration, Epoch, GroupId, Input, NodeId, Output, Raft, Restored, Support, Time,
+///     Tuning,
 /// };
 /// use std::{collections::VecDeque, sync::Arc};
 ///
 /// let nodes = [1, 2, 3].map(NodeId);
 /// let start = |node: NodeId| {
-///     let (group, voters, preferred) = (GroupId(7), nodes.into(), nodes[0]);
-///     let (seed, tuning) = (node.0, Arc::new(Tuning::default()));
-///     let config = Config { group, node, voters, preferred, seed, tuning };
+///     let founding = Configuration::founding(&nodes, Some(nodes[0])).into();
+///     let (group, seed, tuning) = (GroupId(7), node.0, Arc::new(Tuning::default()));
+///     let config = Config { group, node, founding, seed, tuning };
 ///     Raft::new(config, Restored::default(), Time(0))
 /// };
 /// let mut cluster = nodes.map(start);
@@ -87,8 +89,7 @@ impl Raft {
     /// on, whatever its input is.
     ///
     /// # Panics
-    /// When the voters are not sorted, lack this node or the preferred one, or when `restored`
-    /// describes no log.
+    /// When `restored` describes no log.
     #[must_use]
     pub fn new(config: Config, restored: Restored, now: Time) -> Self {
         let mut replica = Replica::new(config, restored, now);
@@ -132,6 +133,7 @@ impl Raft {
             durable: self.replica.log.durable(),
             commit: self.commit(),
             applied: self.applied(),
+            configuration: Arc::clone(self.configuration()),
             peers: peers.iter().map(PeerStatus::of).collect(),
         }
     }
@@ -175,7 +177,13 @@ impl Raft {
         self.replica.supporters(support).map(move |(peer, epoch)| (peer, message(epoch)))
     }
 
-    /// The nodes of the other voters.
+    /// The configuration in force: the newest in the log, committed or not.
+    #[must_use]
+    pub fn configuration(&self) -> &Arc<Configuration> {
+        self.replica.configuration()
+    }
+
+    /// The nodes of the other members, learners too.
     pub fn peers(&self) -> impl Iterator<Item = NodeId> {
         self.replica.peers()
     }
@@ -250,13 +258,16 @@ impl Raft {
     }
 }
 
-/// The end of every step. Applies the entries and answers the reads that are ready, writes a
-/// changed term, vote or fortification, and reports a change of role.
+/// The end of every step. Takes a change of members further, applies the entries and answers the
+/// reads that are ready, writes a changed term, vote or fortification, and reports a change of the
+/// configuration or the role.
 fn settle(role: &mut Role, step: &mut Step<'_>, before: Standing) {
+    role.steer(step);
     step.apply();
     let after = standing(role, step.replica);
     role.serve_reads(step, after != before);
     step.persist_hard_state();
+    step.report_configuration();
     if after != before {
         let (role, term, leader) = after;
         step.out.push(Output::RoleChanged { role, term, leader });

@@ -5,14 +5,18 @@
 
 mod timing;
 
+use crate::configuration::InForce;
 use crate::follower_reads::FollowerReads;
 use crate::log::Log;
 use crate::plausible::TermCredit;
 use crate::{
-    Config, Epoch, Fortification, HardState, Index, LogReadTarget, LogWrite, NodeId, Persist,
-    Restored, Support, Term, Time, VotersDigest, WriteSeq, quorum,
+    Config, Configuration, Epoch, Fortification, HardState, Index, LogReadTarget, LogWrite,
+    MemberRole, NodeId, Persist, Restored, SnapshotMeta, Support, Term, Time, VotersDigest,
+    WriteSeq,
 };
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::mem;
 use core::time::Duration;
 
 /// The state of a replica that does not depend on its role.
@@ -20,8 +24,11 @@ use core::time::Duration;
 pub(crate) struct Replica {
     /// Who the replica is, and the limits that it keeps to.
     pub(crate) config: Config,
-    /// What its voters are known by in messages.
-    pub(crate) voters: VotersDigest,
+    /// Who belongs to the group.
+    configurations: InForce,
+    /// The voters that the group was founded with, as messages name them. `None` as long as this
+    /// replica, which was added later, knows of no configuration.
+    pub(crate) founders: Option<VotersDigest>,
     /// The time of the current step. It never goes back, even if the caller's does.
     pub(crate) now: Time,
     /// The latest term that the replica has seen (currentTerm, Raft paper, figure 2). It only
@@ -59,36 +66,41 @@ pub(crate) struct Replica {
     pub(crate) follower_reads: FollowerReads,
     /// Whether the replica may lead, see [`Input::MayLead`](crate::Input::MayLead).
     pub(crate) may_lead: bool,
+    /// Whether a replica that lacks what is here has asked this one, which is no voter by its own
+    /// log, for its vote. See [`Self::is_electable`].
+    pub(crate) taken_for_voter: bool,
     /// From when on this replica may say again that it leads no more.
     pub(crate) next_resignation: Time,
-    /// The state of the generator of election timeouts.
-    random: u64,
+    /// Whether the caller was not told yet that the configuration in force has changed, or is
+    /// known to be committed.
+    is_configuration_news: bool,
 }
 
 impl Replica {
     /// A replica as it is found on disk.
     ///
     /// # Panics
-    /// When the voters are not sorted, lack this node or the preferred one, or when `restored`
-    /// describes no log.
+    /// When `restored` describes no log.
     pub(crate) fn new(config: Config, restored: Restored, now: Time) -> Self {
-        assert!(
-            config.voters.is_sorted_by(|a, b| a < b) && config.voters.contains(&config.node),
-            "the voters are sorted, without doubles, and this node is among them"
-        );
-        assert!(config.voters.contains(&config.preferred), "the preferred voter is one");
         let hard_state = restored.hard_state;
+        let base = restored.base(&config.founding);
+        let is_later = |it: &Arc<Configuration>| it.id().index > restored.snapshot.index;
+        let later = restored.configurations.into_iter().filter(is_later);
         let log = Log::new(restored.snapshot, restored.last, restored.runs);
+        let (mut configurations, proven) = InForce::new(base, later);
+        let commit = hard_state.commit.min(log.last()).max(log.snapshot().index).max(proven);
+        configurations.commit(commit);
+        let founders = founders(configurations.newest());
         let mut replica = Self {
-            random: config.seed,
-            voters: VotersDigest::of(&config.voters),
+            configurations,
+            founders,
             config,
             now,
             term: hard_state.term,
             term_credit: TermCredit::new(now),
             vote: hard_state.vote,
             fortified: hard_state.fortified,
-            commit: hard_state.commit.min(log.last()).max(log.snapshot().index),
+            commit,
             applied: log.snapshot().index,
             log,
             written: hard_state,
@@ -99,7 +111,9 @@ impl Replica {
             log_reads: Vec::new(),
             follower_reads: FollowerReads::default(),
             may_lead: true,
+            taken_for_voter: false,
             next_resignation: now,
+            is_configuration_news: false,
         };
         // A snapshot becomes durable before the term in which it was received.
         let last_term = replica.log.last_id().term;
@@ -114,15 +128,51 @@ impl Replica {
         self.config.node
     }
 
-    /// The other voters.
-    pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> {
-        let node = self.config.node;
-        self.config.voters.iter().copied().filter(move |&voter| voter != node)
+    /// The configuration in force.
+    pub(crate) fn configuration(&self) -> &Arc<Configuration> {
+        self.configurations.newest()
     }
 
-    /// Whether `node` is another voter.
-    pub(crate) fn is_peer(&self, node: NodeId) -> bool {
-        node != self.node() && self.config.voters.contains(&node)
+    /// Whether the configuration in force is known to be committed.
+    pub(crate) const fn is_configuration_committed(&self) -> bool {
+        self.configurations.is_committed()
+    }
+
+    /// The configuration in force, if the caller was not told of it yet or of its commit.
+    pub(crate) fn take_configured(&mut self) -> Option<Arc<Configuration>> {
+        let is_news = mem::replace(&mut self.is_configuration_news, false);
+        is_news.then(|| Arc::clone(self.configuration()))
+    }
+
+    /// Where this replica counts. One that is no member counts as little as a learner.
+    pub(crate) fn role(&self) -> MemberRole {
+        self.configuration().role(self.node()).unwrap_or(MemberRole::Learner)
+    }
+
+    /// The other members, learners too.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> {
+        let node = self.config.node;
+        let members = self.configuration().members().iter().map(|member| member.node);
+        members.filter(move |&member| member != node)
+    }
+
+    /// The other voters, of either half.
+    pub(crate) fn voters(&self) -> impl Iterator<Item = NodeId> {
+        let node = self.config.node;
+        let members = self.configuration().members().iter();
+        let voters = members.filter(|member| member.role.is_voter()).map(|member| member.node);
+        voters.filter(move |&voter| voter != node)
+    }
+
+    /// Whether the replica may campaign: it votes, in either half, or others take it for a voter
+    /// and can't win against its log.
+    ///
+    /// A learner that never campaigned could leave a group without a leader though all of its nodes
+    /// live. A leader that is demoted may have the entry that makes it a learner, alone. The others
+    /// then need its vote, and don't get it, since its log is longer. It goes by its own
+    /// configuration, in which its own vote counts for nothing.
+    pub(crate) fn is_electable(&self) -> bool {
+        self.taken_for_voter || self.role().is_voter()
     }
 
     /// How long a leader may be silent before another may be elected, see [`crate::Tuning`].
@@ -146,13 +196,18 @@ impl Replica {
         self.fortified_node(support).map(|_| bond.epoch)
     }
 
-    /// Whether a majority of the voters' nodes, this one included, supports this node: without them
-    /// it could not be elected, or not stay so.
+    /// Whether the nodes of a majority of the voters support this one, which supports itself:
+    /// without them it could not be elected, or not stay so.
     pub(crate) fn has_quorum(&self, support: &Support) -> bool {
-        self.supporters(support).count() + 1 >= quorum::majority(self.config.voters.len())
+        self.configuration().is_quorum(|node| self.lives(node, support))
     }
 
-    /// The other voters whose nodes support this one, and at which epoch.
+    /// Whether a node supports this one, or is this one.
+    pub(crate) fn lives(&self, node: NodeId, support: &Support) -> bool {
+        node == self.node() || support.support_from(node).is_some()
+    }
+
+    /// The other members whose nodes support this one, and at which epoch.
     pub(crate) fn supporters(&self, support: &Support) -> impl Iterator<Item = (NodeId, Epoch)> {
         self.peers().filter_map(|peer| Some((peer, support.support_from(peer)?)))
     }
@@ -170,6 +225,38 @@ impl Replica {
     pub(crate) fn commit_to(&mut self, index: Index) {
         assert!(index <= self.log.last(), "only entries that are here are committed here");
         self.commit = self.commit.max(index);
+        self.is_configuration_news |= self.configurations.commit(self.commit);
+    }
+
+    /// Entries that hold configurations were appended. Those that they name are in force.
+    pub(crate) fn configure(&mut self, configurations: impl Iterator<Item = Arc<Configuration>>) {
+        for configuration in configurations {
+            if let Some(committed) = self.configurations.append(configuration) {
+                self.commit_to(committed);
+            }
+            self.is_configuration_news = true;
+            self.founders = founders(self.configuration());
+        }
+    }
+
+    /// The entries from `first` on are about to be replaced, and the configuration with them that
+    /// one of them holds.
+    pub(crate) fn revert_configuration(&mut self, first: Index) {
+        if self.configurations.truncate(first) {
+            self.is_configuration_news = true;
+            self.founders = founders(self.configuration());
+        }
+    }
+
+    /// A leader's snapshot took the place of the log.
+    pub(crate) fn reset(&mut self, meta: &SnapshotMeta, seq: WriteSeq) {
+        self.log.reset(meta.last, self.commit, seq);
+        let is_known = self.configuration().id() == meta.configuration.id();
+        self.is_configuration_news |= !is_known || !self.configurations.is_committed();
+        self.configurations.reset(Arc::clone(&meta.configuration));
+        self.founders = founders(self.configuration());
+        self.commit = meta.last.index;
+        self.applied = meta.last.index;
     }
 
     /// Numbers a write of a change of the log. The hard state is part of it if it changed.
@@ -215,6 +302,11 @@ impl Replica {
         seq <= self.durable
     }
 
+    /// Whether the current term and the vote in it are durable.
+    pub(crate) fn has_durable_vote(&self) -> bool {
+        !self.has_unwritten_promises() && self.is_durable(self.hard_state_seq)
+    }
+
     /// Whether term, vote or fortification differ from what was last written. The commit index may:
     /// nobody rests on it, so it is written only along with something else.
     pub(crate) fn has_unwritten_promises(&self) -> bool {
@@ -255,6 +347,7 @@ impl Replica {
     /// Panics when the fields contradict each other.
     pub(crate) fn invariants(&self) {
         self.log.invariants();
+        self.configurations.invariants(self.commit);
         assert!(self.log.snapshot().index <= self.applied && self.applied <= self.commit);
         assert!(self.commit <= self.log.last());
         assert!(self.applied < self.log.memory_start());
@@ -274,4 +367,9 @@ impl Replica {
         assert_eq!(self.vote, Some(self.node()), "who campaigns or leads has its own vote");
         assert_eq!(self.fortified, None, "who campaigns or leads fortifies nobody");
     }
+}
+
+/// The founding voters of the group, unless the configuration says that they are unknown.
+fn founders(configuration: &Configuration) -> Option<VotersDigest> {
+    (!configuration.members().is_empty()).then(|| configuration.founders())
 }

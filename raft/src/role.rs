@@ -13,8 +13,8 @@ use crate::read_queue::Reader;
 use crate::replica::Replica;
 use crate::step::Step;
 use crate::{
-    Commands, Entries, Input, LogReadTarget, NodeId, Output, ReadFrom, ReadMode, ReadToken,
-    Refusal, RoleKind, Support, Time, WriteSeq,
+    Change, ChangeError, Commands, Entries, Input, LogReadTarget, NodeId, Output, ReadFrom,
+    ReadMode, ReadToken, Refusal, RoleKind, Support, Time, WriteSeq,
 };
 use alloc::boxed::Box;
 pub(crate) use candidate::Candidate;
@@ -90,12 +90,13 @@ impl Role {
             Input::Confirmed => {}
             Input::Receive { from, message } => self.on_receive(step, from, message),
             Input::Propose { commands } => self.on_propose(step, commands),
+            Input::Change { changes } => self.on_change(step, &changes),
             Input::Read { token, mode } => self.on_read(step, token, mode),
             Input::Persisted { seq } => self.on_persisted(step, seq),
             Input::LogRead { target, entries } => self.on_log_read(step, target, entries),
-            Input::Compact { last } => step.compact(last),
-            Input::SnapshotSent { to, last } => {
-                self.if_leader(|leader| leader.on_snapshot_sent(step, to, last));
+            Input::Compact { meta } => step.compact(meta),
+            Input::SnapshotSent { to, meta } => {
+                self.if_leader(|leader| leader.on_snapshot_sent(step, to, meta));
             }
             Input::SnapshotFailed { to } => self.if_leader(|leader| leader.on_snapshot_failed(to)),
             Input::Unreachable { node } => self.if_leader(|leader| leader.on_unreachable(node)),
@@ -132,6 +133,16 @@ impl Role {
                     self.abandon_leadership(step);
                 }
             }
+        }
+    }
+
+    /// What every step ends with for changes of members: the next thing that the change under way
+    /// asks of a leader. A leader that does not vote any more steps down at the end of it.
+    pub(crate) fn steer(&mut self, step: &mut Step<'_>) {
+        if let Self::Leader(leader) = self
+            && !leader.steer(step)
+        {
+            self.abandon_leadership(step);
         }
     }
 
@@ -188,6 +199,16 @@ impl Role {
         }
     }
 
+    fn on_change(&mut self, step: &mut Step<'_>, changes: &[Change]) {
+        match self {
+            Self::Leader(leader) => leader.on_change(step, changes),
+            Self::Follower(_) | Self::PreCandidate(_) | Self::Candidate(_) => {
+                let leader = self.leader(step.replica);
+                step.refuse_change(ChangeError::NotLeader { leader });
+            }
+        }
+    }
+
     fn on_read(&mut self, step: &mut Step<'_>, token: ReadToken, mode: ReadMode) {
         let ReadMode { from, lease } = mode;
         match (&mut *self, from) {
@@ -205,7 +226,11 @@ impl Role {
 
     fn on_persisted(&mut self, step: &mut Step<'_>, seq: WriteSeq) {
         step.replica.persisted(seq);
-        self.if_leader(|leader| leader.advance_commit(step.replica));
+        match self {
+            Self::Leader(leader) => leader.advance_commit(step.replica),
+            Self::Candidate(_) => self.on_own_vote(step),
+            Self::Follower(_) | Self::PreCandidate(_) => {}
+        }
     }
 
     fn on_log_read(&mut self, step: &mut Step<'_>, target: LogReadTarget, entries: Entries) {
@@ -221,7 +246,8 @@ impl Role {
     }
 
     fn on_campaign(&mut self, step: &mut Step<'_>) {
-        if !matches!(self, Self::Leader(_)) && step.replica.may_lead {
+        let may = step.replica.may_lead && step.replica.is_electable();
+        if !matches!(self, Self::Leader(_)) && may {
             self.pre_campaign(step);
         }
     }

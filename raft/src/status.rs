@@ -1,7 +1,10 @@
 //! The status of a replica, for operators and tests.
 
 use crate::progress::{Mode, Progress};
-use crate::{Epoch, Fortification, Index, LogId, NodeId, RoleKind, Term};
+use crate::{
+    Configuration, Epoch, Fortification, Index, LogId, MemberRole, NodeId, RoleKind, Term,
+};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// A replica as [`Raft::status`](crate::Raft::status) shows it.
@@ -25,7 +28,9 @@ pub struct Status {
     pub commit: Index,
     /// The last entry handed out to the state machine.
     pub applied: Index,
-    /// The other voters as a leader sees them, by node; empty unless the replica leads.
+    /// The configuration in force.
+    pub configuration: Arc<Configuration>,
+    /// The other members as a leader sees them, by node; empty unless the replica leads.
     pub peers: Vec<PeerStatus>,
 }
 
@@ -34,6 +39,8 @@ pub struct Status {
 pub struct PeerStatus {
     /// The follower's node.
     pub node: NodeId,
+    /// Where it counts.
+    pub role: MemberRole,
     /// Up to here its log is durable and equal to the leader's.
     pub matched: Index,
     /// The last entry that its state machine applied, as far as it said.
@@ -65,6 +72,7 @@ impl PeerStatus {
     pub(crate) fn of(peer: &Progress) -> Self {
         Self {
             node: peer.node,
+            role: peer.role,
             matched: peer.matched,
             applied: peer.applied,
             fortified: peer.fortified,

@@ -8,9 +8,10 @@ mod reads;
 
 use crate::replica::Replica;
 use crate::{
-    Entries, Index, Input, LogId, LogReadTarget, LogWrite, Message, NodeId, Output, Payload,
-    Refusal, Support, Time, Violation, VotersDigest, WriteSeq,
+    ChangeError, Configuration, Entries, Index, Input, LogReadTarget, LogWrite, Message, NodeId,
+    Output, Payload, Refusal, SnapshotMeta, Support, Time, Violation, VotersDigest, WriteSeq,
 };
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// What the handlers of one step share.
@@ -39,15 +40,15 @@ impl Step<'_> {
         self.replica.has_quorum(self.support)
     }
 
-    /// Whether a campaign makes sense: the replica may lead, and a majority's nodes support this
-    /// one.
+    /// Whether a campaign makes sense: the replica may campaign and lead, and a majority's nodes
+    /// support this one.
     pub(crate) fn can_win(&self) -> bool {
-        self.replica.may_lead && self.has_quorum()
+        self.replica.may_lead && self.replica.is_electable() && self.has_quorum()
     }
 
-    /// What this replica's voters are known by in messages.
-    pub(crate) fn voters(&self) -> VotersDigest {
-        self.replica.voters
+    /// The voters that the group was founded with, as messages name them.
+    pub(crate) fn founders(&self) -> VotersDigest {
+        self.replica.founders.unwrap_or_default()
     }
 
     /// The door of the replicas of a node that may promise nothing yet: what comes from peers,
@@ -64,6 +65,7 @@ impl Step<'_> {
             | Input::Compact { .. }
             | Input::MayLead(_) => return Some(input),
             Input::Propose { .. } => self.out.push(Output::Refused { reason }),
+            Input::Change { .. } => self.refuse_change(ChangeError::NotLeader { leader: None }),
             Input::Read { token, .. } => self.out.push(Output::ReadRefused { token, reason }),
             Input::Tick
             | Input::Founded
@@ -133,37 +135,61 @@ impl Step<'_> {
     }
 
     /// Appends entries to the log, in memory and on disk. They replace what the log held from the
-    /// index of the first of them on.
-    pub(crate) fn append(&mut self, entries: Entries) {
+    /// index of the first of them on. From now on it is the last of `configurations` that counts,
+    /// which are those in the entries.
+    pub(crate) fn append(
+        &mut self,
+        entries: Entries,
+        configurations: impl IntoIterator<Item = Arc<Configuration>>,
+    ) {
         let seq = self.replica.next_seq();
+        if let Some(first) = entries.first() {
+            self.replica.revert_configuration(first.index);
+        }
         self.replica.log.append(&entries, seq);
+        self.replica.configure(configurations.into_iter());
         self.persist(LogWrite::Append(entries));
     }
 
-    /// Drops the log up to `last`, which the state machine's durable snapshot covers.
+    /// Drops the log up to the last entry of the state machine's snapshot, which is durable.
     ///
     /// # Panics
-    /// When `last` was not applied, or is not the entry that was.
-    pub(crate) fn compact(&mut self, last: LogId) {
+    /// When that was not applied, or is not the entry that was, or when the snapshot names no
+    /// members.
+    pub(crate) fn compact(&mut self, meta: SnapshotMeta) {
+        let last = meta.last;
         if last.index <= self.replica.log.snapshot().index {
             return; // A leader's snapshot went further meanwhile.
         }
         assert!(last.index <= self.replica.applied, "a snapshot covers what was applied");
+        let is_known = !meta.configuration.members().is_empty();
+        assert!(is_known, "a snapshot says who belongs to the group");
         assert!(self.replica.log.holds(last), "a snapshot covers this log");
         self.replica.log.compact(last);
-        self.persist(LogWrite::Compact(last));
+        self.persist(LogWrite::Compact(meta));
     }
 
-    /// Replaces log and state machine by a leader's snapshot, which ends with `last`.
-    pub(crate) fn install_snapshot(&mut self, last: LogId) {
+    /// Replaces log and state machine by a leader's snapshot.
+    pub(crate) fn install_snapshot(&mut self, meta: SnapshotMeta) {
         let replica = &mut *self.replica;
-        assert!(last.index > replica.commit, "a snapshot never takes the state back");
-        self.out.push(Output::RestoreSnapshot { last });
+        assert!(meta.last.index > replica.commit, "a snapshot never takes the state back");
+        self.out.push(Output::RestoreSnapshot { meta: meta.clone() });
         let seq = replica.next_seq();
-        replica.log.reset(last, replica.commit, seq);
-        replica.commit = last.index;
-        replica.applied = last.index;
-        self.persist(LogWrite::Reset(last));
+        replica.reset(&meta, seq);
+        self.persist(LogWrite::Reset(meta));
+    }
+
+    /// Tells the caller if the configuration in force has changed or was committed.
+    pub(crate) fn report_configuration(&mut self) {
+        if let Some(configuration) = self.replica.take_configured() {
+            let is_committed = self.replica.is_configuration_committed();
+            self.out.push(Output::Configured { configuration, is_committed });
+        }
+    }
+
+    /// Refuses changes of members.
+    pub(crate) fn refuse_change(&mut self, error: ChangeError) {
+        self.out.push(Output::ChangeRefused { error });
     }
 
     /// Writes term, vote and fortification, if they changed since they were last written.

@@ -12,6 +12,12 @@ pub enum Violation {
         /// The first committed entry that the append would have replaced.
         index: Index,
     },
+    /// An entry should hold a configuration and does not, or holds one of another group or entry.
+    #[error("entry {index} holds no configuration of this group")]
+    Configuration {
+        /// That entry.
+        index: Index,
+    },
     /// The message's term is further ahead than elections can have brought it.
     #[error("term {term} is not plausible after term {known}")]
     ImplausibleTerm {

@@ -1,11 +1,11 @@
-//! A digest of a group's voters, by which replicas notice that they were started with different
-//! sets.
+//! A digest of the voters that a group was founded with. By it replicas notice that they belong to
+//! different groups of the same id.
 
 use crate::NodeId;
 
 /// A digest of a set of voters. Sets that differ have different digests, but for one pair in 2^32.
-/// Replicas with different sets could each find a majority of their own, so it travels in every
-/// message by which one asks another to vote for it or to follow it.
+/// Groups that were founded with different sets are different groups. So the digest travels in
+/// every message by which a replica asks another to vote for it or to follow it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VotersDigest(pub u32);
 

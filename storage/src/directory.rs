@@ -314,7 +314,10 @@ mod tests {
     use super::*;
     use crate::snapshot::SnapshotStore;
     use crate::wal::{Disk, FileDisk};
-    use logboat_raft::{BootNonce, GroupId, Index, LogId, LogPosition, Remembered, Term};
+    use logboat_raft::{
+        BootNonce, Configuration, GroupId, Index, LogId, LogPosition, Remembered, SnapshotMeta,
+        Term,
+    };
     use std::os::unix::fs::PermissionsExt;
 
     fn identity() -> Identity {
@@ -416,7 +419,9 @@ mod tests {
         disk.create("0000000001.wal", 8192).unwrap();
         let snapshots = SnapshotStore::open(&opened.snapshots()).unwrap();
         let last = LogId::new(Term(1), Index(1));
-        snapshots.create(GroupId(1), last).unwrap().finish().unwrap();
+        let configuration = Configuration::founding(&[NodeId(1)], None).into();
+        let meta = SnapshotMeta { last, configuration };
+        snapshots.create(GroupId(1), meta).unwrap().finish().unwrap();
         let mut waiting = vec![path];
         let mut seen = 0;
         while let Some(path) = waiting.pop() {

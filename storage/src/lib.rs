@@ -18,7 +18,8 @@ pub use boot::{BootFile, BootRecord};
 pub use directory::{DataDir, DirectoryError, Identity};
 pub use known_peers::KnownPeers;
 pub use snapshot::{
-    SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotStore, SnapshotWriter,
+    OpenSnapshot, SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotStore,
+    SnapshotWriter,
 };
 pub use wal::{
     Batch, Completion, Damage, GroupReport, Poisoned, ReadError, Recovered, SegmentReport,

@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
-use logboat_raft::{GroupId, Index, LogId, Term};
+use logboat_raft::{Change, Configuration, GroupId, Index, LogId, NodeId, SnapshotMeta, Term};
 use logboat_storage::simulation::{SimSnapshotDisk, SnapshotDisk};
-use logboat_storage::{SnapshotError, SnapshotStore};
+use logboat_storage::{OpenSnapshot, SnapshotError, SnapshotStore};
 use std::error::Error;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -16,6 +16,13 @@ fn at(index: u64) -> LogId {
     LogId::new(Term(3), Index(index))
 }
 
+/// What a snapshot up to an entry is of. The configuration is a joint one.
+fn meta(index: u64) -> SnapshotMeta {
+    let founding = Configuration::founding(&[1, 2, 3].map(NodeId), Some(NodeId(2)));
+    let changed = founding.change(at(4), &[Change::Demote(NodeId(1))]).unwrap();
+    SnapshotMeta { last: at(index), configuration: changed.into() }
+}
+
 fn write<D: SnapshotDisk>(store: &SnapshotStore<D>, index: u64, content: &[u8]) {
     try_write(store, index, content).unwrap();
 }
@@ -25,7 +32,7 @@ fn try_write<D: SnapshotDisk>(
     index: u64,
     content: &[u8],
 ) -> Result<(), Box<dyn Error>> {
-    let mut writer = store.create(GROUP, at(index))?;
+    let mut writer = store.create(GROUP, meta(index))?;
     writer.write_all(content)?;
     Ok(writer.finish().map(drop)?)
 }
@@ -33,9 +40,11 @@ fn try_write<D: SnapshotDisk>(
 fn content<D: SnapshotDisk>(
     store: &SnapshotStore<D>,
 ) -> Result<Option<(LogId, Vec<u8>)>, SnapshotError> {
-    let Some((last, mut reader)) = store.read(GROUP)? else {
+    let Some((found, mut reader)) = store.read(GROUP)? else {
         return Ok(None);
     };
+    let last = found.last;
+    assert_eq!(found, meta(last.index.0));
     let mut content = Vec::new();
     reader.read_to_end(&mut content).unwrap();
     Ok(Some((last, content)))
@@ -51,7 +60,7 @@ fn a_snapshot_is_current_when_it_is_finished_and_not_before() {
     let store = SnapshotStore::open(directory.path()).unwrap();
     assert!(content(&store).unwrap().is_none());
     write(&store, 10, b"first");
-    let mut second = store.create(GROUP, at(20)).unwrap();
+    let mut second = store.create(GROUP, meta(20)).unwrap();
     second.write_all(&[7; 200_000]).unwrap();
     assert_eq!(content(&store).unwrap(), Some((at(10), b"first".to_vec())));
     // What a crash finds now is the first one and a file that goes.
@@ -70,7 +79,7 @@ fn a_snapshot_is_current_when_it_is_finished_and_not_before() {
 fn an_older_snapshot_never_takes_the_place_of_a_newer_one() {
     let directory = tempfile::tempdir().unwrap();
     let store = SnapshotStore::open(directory.path()).unwrap();
-    let slow = store.create(GROUP, at(10)).unwrap();
+    let slow = store.create(GROUP, meta(10)).unwrap();
     write(&store, 20, b"newer");
     let error = slow.finish().unwrap_err();
     assert!(matches!(error, SnapshotError::Superseded { current, .. } if current == at(20)));
@@ -115,16 +124,24 @@ fn a_peers_snapshot_is_adopted_when_it_is_whole() {
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let sender = SnapshotStore::open(there.path()).unwrap();
     write(&sender, 50, b"state of the leader");
-    let (info, mut file) = sender.file(GROUP).unwrap().unwrap();
+    let opened = sender.file(GROUP).unwrap().unwrap();
+    let OpenSnapshot { meta: found, bytes: announced, mut file } = opened;
+    assert_eq!(found, meta(50));
+    let info = sender.latest(GROUP).unwrap();
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).unwrap();
-    assert_eq!(bytes.len() as u64, info.bytes);
+    assert_eq!((bytes.len() as u64, announced), (info.bytes, info.bytes));
 
     let store = SnapshotStore::open(here.path()).unwrap();
     write(&store, 5, b"old state");
     let mut receiver = store.receive(GROUP, info.last, info.bytes).unwrap();
     receiver.write_all(&bytes).unwrap();
     assert_eq!(receiver.finish().unwrap(), info);
+    let left = meta(5).configuration.leave(at(8)).into();
+    let other = SnapshotMeta { last: at(50), configuration: left };
+    let refused = store.read_received(GROUP, &other).map(drop);
+    assert!(matches!(refused, Err(SnapshotError::Damaged { .. })), "{refused:?}");
+    store.read_received(GROUP, &meta(50)).unwrap();
     assert_eq!(store.latest(GROUP).unwrap().last, at(5));
     assert!(matches!(store.adopt(GROUP, at(49)), Err(SnapshotError::NotReceived { .. })));
 
@@ -207,11 +224,11 @@ fn a_crash_at_any_operation_leaves_the_old_snapshot_or_the_leaders() {
     let sender = SnapshotStore::open_on(SimSnapshotDisk::default()).unwrap();
     write(&sender, 20, &NEW);
     is_atomic(|store| {
-        let (info, mut file) = sender.file(GROUP)?.unwrap();
-        let mut receiver = store.receive(GROUP, info.last, info.bytes)?;
+        let OpenSnapshot { meta, bytes, mut file } = sender.file(GROUP)?.unwrap();
+        let mut receiver = store.receive(GROUP, meta.last, bytes)?;
         io::copy(&mut file, &mut receiver)?;
         receiver.finish()?;
-        Ok(store.adopt(GROUP, info.last).map(drop)?)
+        Ok(store.adopt(GROUP, meta.last).map(drop)?)
     });
 }
 

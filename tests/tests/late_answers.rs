@@ -7,8 +7,8 @@ use logboat::internals::{
 };
 use logboat::{GroupView, ReadFrom, ReadMode, RequestError, SnapshotWriter, StateMachine, Tuning};
 use logboat_raft::{
-    Config, Confirmation, Epoch, GroupId, LogId, Message, NodeId, Raft, ReadToken, Round, Time,
-    WriteSeq,
+    Config, Configuration, Confirmation, Epoch, GroupId, LogId, Message, NodeId, Raft, ReadToken,
+    Round, SnapshotMeta, Time, WriteSeq,
 };
 use logboat_storage::WalOptions;
 use logboat_storage::simulation::{InlineWal, SimDisk};
@@ -49,7 +49,7 @@ impl StateMachine for Counter {
 struct NoSnapshots;
 
 impl Storage for NoSnapshots {
-    fn open_received(&self, _: GroupId, _: LogId) -> io::Result<Box<dyn io::Read>> {
+    fn open_received(&self, _: GroupId, _: &SnapshotMeta) -> io::Result<Box<dyn io::Read>> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
@@ -78,13 +78,14 @@ impl Member {
         let (wal, mut recovered) = InlineWal::open(disk.clone(), options).expect("it opens");
         let log = recovered.groups.remove(&GROUP).unwrap_or_default();
         let mut machine = Counter::default();
-        let no_snapshot = None::<(LogId, Cursor<Bytes>)>;
+        let no_snapshot = None::<(SnapshotMeta, Cursor<Bytes>)>;
         let (restored, _) = recover(log, no_snapshot, &mut machine).expect("it agrees");
+        let founding = Configuration::founding(&[1, 2, 3].map(NodeId), Some(NodeId(1)));
+        let founding = Arc::new(founding);
         let config = Config {
             group: GROUP,
             node: id,
-            voters: [1, 2, 3].map(NodeId).into(),
-            preferred: NodeId(1),
+            founding: Arc::clone(&founding),
             seed: id.0,
             tuning: Arc::new(Tuning::default()),
         };
@@ -96,7 +97,7 @@ impl Member {
             metrics: Arc::default(),
         });
         let view = Arc::<GroupView>::default();
-        let group = Group::new(GROUP, Slot(0), raft, Box::new(machine), shared, view);
+        let group = Group::new(GROUP, Slot(0), raft, founding, Box::new(machine), shared, view);
         let first_read_token = ReadToken(RandomState::new().hash_one(id.0));
         let mut turn = Turn::new(Arc::new(NoSnapshots), first_read_token);
         for peer in [1, 2, 3].map(NodeId).into_iter().filter(|peer| *peer != id) {

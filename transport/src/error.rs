@@ -1,6 +1,6 @@
 //! What can go wrong: at start, at send, and with what a peer sends.
 
-use logboat_raft::{ChecksumMismatch, NodeId};
+use logboat_raft::{ChecksumMismatch, InvalidConfiguration, NodeId};
 use logboat_varint::VarintError;
 use std::io;
 use std::net::SocketAddr;
@@ -86,6 +86,9 @@ pub enum DecodeError {
     /// An entry in the frame is not what its leader made.
     #[error(transparent)]
     Entry(#[from] ChecksumMismatch),
+    /// A snapshot's configuration breaks the rules.
+    #[error(transparent)]
+    Configuration(#[from] InvalidConfiguration),
     /// The frame ends within a field.
     #[error("the frame ends within a field")]
     Truncated,

@@ -26,7 +26,7 @@ impl LazySnapshot {
     fn open(&self) -> io::Result<BufReader<File>> {
         let found = self.store.file(self.group).map_err(io::Error::other)?;
         match found {
-            Some((info, file)) if info.last == self.last => Ok(BufReader::new(file)),
+            Some(found) if found.meta.last == self.last => Ok(BufReader::new(found.file)),
             _ => Err(io::Error::other("a newer snapshot has taken its place")),
         }
     }
@@ -45,7 +45,7 @@ impl Read for LazySnapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use logboat_raft::{Index, Term};
+    use logboat_raft::{Configuration, Index, NodeId, SnapshotMeta, Term};
     use std::io::Write;
 
     #[test]
@@ -54,7 +54,9 @@ mod tests {
         let store = SnapshotStore::open(directory.path())?;
         let (group, last) = (GroupId(1), |index| LogId::new(Term(1), Index(index)));
         let write = |index| {
-            let mut writer = store.create(group, last(index)).map_err(io::Error::other)?;
+            let configuration = Configuration::founding(&[NodeId(1)], None).into();
+            let meta = SnapshotMeta { last: last(index), configuration };
+            let mut writer = store.create(group, meta).map_err(io::Error::other)?;
             writer.write_all(b"state").map(|()| writer.finish())
         };
         let info = write(1)??;

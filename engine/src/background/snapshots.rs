@@ -12,7 +12,7 @@ use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use logboat_raft::{GroupId, Message, NodeId, Payload};
-use logboat_storage::{SnapshotReceiver, SnapshotStore};
+use logboat_storage::{OpenSnapshot, SnapshotReceiver, SnapshotStore};
 use logboat_transport::{Outgoing, SnapshotChunk, SnapshotSource, Transport};
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -98,8 +98,8 @@ impl SnapshotThread {
 
     fn work(&mut self, job: SnapshotJob) {
         match job {
-            SnapshotJob::Write { group, slot, last, writer } => {
-                self.writers.write(group, slot, last, writer);
+            SnapshotJob::Write { group, slot, meta, writer } => {
+                self.writers.write(group, slot, meta, writer);
             }
             SnapshotJob::Send { group, slot, to } => {
                 self.departures.add(Departure { group, slot, to });
@@ -121,12 +121,12 @@ impl SnapshotThread {
         // The thread itself holds the other end.
         let left = self.left.0.clone();
         let worker = Arc::clone(self.workers.of(group));
-        let info = match self.store.file(group) {
-            Ok(Some((info, _))) => info,
+        let OpenSnapshot { meta, bytes, .. } = match self.store.file(group) {
+            Ok(Some(file)) => file,
             missing => {
                 let reason = missing.map_or_else(|error| error.to_string(), |_| "none".to_owned());
                 tracing::error!(group = group.0, "no snapshot to send: {reason}");
-                let event = GroupEvent::SnapshotSent { to, last: None };
+                let event = GroupEvent::SnapshotSent { to, meta: None };
                 let _ = left.send((group, to));
                 return worker.post(Event::Local(slot, event));
             }
@@ -134,14 +134,14 @@ impl SnapshotThread {
         let sent = self.metrics.snapshots_sent.clone();
         let source = SnapshotSource {
             group,
-            last: info.last,
-            total_bytes: info.bytes,
-            reader: Box::new(LazySnapshot::new(self.store.clone(), group, info.last)),
+            last: meta.last,
+            total_bytes: bytes,
+            reader: Box::new(LazySnapshot::new(self.store.clone(), group, meta.last)),
             done: Box::new(move |result| {
                 sent.inc_by(u64::from(result.is_ok()));
-                let last = result.is_ok().then_some(info.last);
+                let meta = result.is_ok().then_some(meta);
                 let _ = left.send((group, to));
-                worker.post(Event::Local(slot, GroupEvent::SnapshotSent { to, last }));
+                worker.post(Event::Local(slot, GroupEvent::SnapshotSent { to, meta }));
             }),
         };
         self.transport.send_snapshot(to, source);
@@ -178,9 +178,10 @@ impl SnapshotThread {
 
     /// Hands the leader's offer to the replica if the snapshot is whole and durable here.
     fn offer(&mut self, from: NodeId, group: GroupId, message: Message) {
-        let Payload::Snapshot { last } = message.payload else {
+        let Payload::Snapshot { meta } = &message.payload else {
             return;
         };
+        let last = meta.last;
         let finished = match self.arrivals.take(group, from, last) {
             Some(receiver) => receiver.finish().map(drop).map_err(SnapshotFailure::from),
             None => Err("it has not arrived whole".into()),

@@ -6,7 +6,7 @@ use crate::metrics::EngineMetrics;
 use crate::replica::event::GroupEvent;
 use crate::state_machine::SnapshotWriter;
 use crate::turn::slot::Slot;
-use logboat_raft::{GroupId, LogId};
+use logboat_raft::{GroupId, SnapshotMeta};
 use logboat_storage::{DataDir, SnapshotError, SnapshotStore};
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -24,17 +24,23 @@ pub(crate) struct SnapshotWriters {
 }
 
 impl SnapshotWriters {
-    /// Has the captured state of a replica written, which covers the log up to `last`.
-    pub(crate) fn write(&self, group: GroupId, slot: Slot, last: LogId, writer: SnapshotWriter) {
+    /// Has the captured state of a replica written.
+    pub(crate) fn write(
+        &self,
+        group: GroupId,
+        slot: Slot,
+        meta: SnapshotMeta,
+        writer: SnapshotWriter,
+    ) {
         let (store, metrics) = (self.store.clone(), Arc::clone(&self.metrics));
         let directory = Arc::clone(&self.directory);
         let work = Box::new(move |progress: &Progress| {
-            let written = contain(|| try_write(&store, group, last, writer, progress));
+            let written = contain(|| try_write(&store, group, meta.clone(), writer, progress));
             drop(directory);
             Some(match written {
                 Ok(Ok(())) => {
                     metrics.snapshots_written.inc();
-                    GroupEvent::SnapshotWritten(Some(last))
+                    GroupEvent::SnapshotWritten(Some(meta))
                 }
                 Ok(Err(error)) => {
                     tracing::error!(group = group.0, "writing a snapshot: {error}");
@@ -53,11 +59,11 @@ impl SnapshotWriters {
 fn try_write(
     store: &SnapshotStore,
     group: GroupId,
-    last: LogId,
+    meta: SnapshotMeta,
     writer: SnapshotWriter,
     progress: &Progress,
 ) -> Result<(), SnapshotFailure> {
-    let mut file = store.create(group, last)?;
+    let mut file = store.create(group, meta)?;
     writer(&mut Watched { file: &mut file, progress })?;
     match file.finish() {
         Ok(_) | Err(SnapshotError::Superseded { .. }) => Ok(()),

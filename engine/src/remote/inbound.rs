@@ -248,7 +248,7 @@ impl Inbound {
         if let Some(permit) = self.admit_part(group, 0) {
             self.snapshots.submit(SnapshotJob::Refused { from, group, permit });
         }
-        let event = GroupEvent::SnapshotSent { to: from, last: None };
+        let event = GroupEvent::SnapshotSent { to: from, meta: None };
         if self.groups.is_hosted(group) {
             let event = Event::Group(group, event);
             self.workers.of(group).post_weighed(event, size_of::<Event>());

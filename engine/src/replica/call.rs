@@ -10,7 +10,7 @@ use crate::replica::request::Responder;
 use crate::state_machine::{SnapshotWriter, StateMachine};
 use crate::turn::storage::Storage;
 use bytes::Bytes;
-use logboat_raft::{Entries, EntryKind, GroupId, LogId};
+use logboat_raft::{Configuration, Entries, EntryKind, GroupId, LogId, SnapshotMeta};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -23,13 +23,15 @@ pub(crate) enum Task {
     /// Capture the state for a snapshot.
     Capture,
     /// Take over the snapshot that a leader sent.
-    Restore { storage: Arc<dyn Storage>, group: GroupId, last: LogId },
+    Restore { storage: Arc<dyn Storage>, group: GroupId, meta: SnapshotMeta },
 }
 
 /// What came of it.
 pub(crate) enum Outcome {
     /// An entry was applied. There is an answer if it held a command.
     Applied { id: LogId, answer: Option<Bytes> },
+    /// An entry was passed that holds a configuration.
+    Configured { id: LogId, configuration: Arc<Configuration> },
     /// A query was answered.
     Answered(Bytes),
     /// The state was captured.
@@ -61,8 +63,13 @@ impl Tasks {
         self.list.push(Task::Capture);
     }
 
-    pub(crate) fn restore(&mut self, storage: Arc<dyn Storage>, group: GroupId, last: LogId) {
-        self.list.push(Task::Restore { storage, group, last });
+    pub(crate) fn restore(
+        &mut self,
+        storage: Arc<dyn Storage>,
+        group: GroupId,
+        meta: SnapshotMeta,
+    ) {
+        self.list.push(Task::Restore { storage, group, meta });
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
@@ -152,14 +159,19 @@ fn perform(
         Task::Apply(entries) => {
             for entry in entries {
                 let id = entry.id();
-                let answer = match entry.kind {
-                    EntryKind::Noop => None,
+                outcomes.push(match entry.kind {
+                    EntryKind::Noop => Outcome::Applied { id, answer: None },
                     EntryKind::Command => {
                         let answer = contain(|| machine.apply(entry.data));
-                        Some(answer.map_err(|panic| panicked(&format!("at {id}"), &panic))?)
+                        let answer = answer.map_err(|panic| panicked(&format!("at {id}"), &panic));
+                        Outcome::Applied { id, answer: Some(answer?) }
                     }
-                };
-                outcomes.push(Outcome::Applied { id, answer });
+                    EntryKind::Configuration => {
+                        let configuration = Configuration::decode(&entry.data);
+                        let configuration = configuration.map_err(|e| format!("at {id}: {e}"))?;
+                        Outcome::Configured { id, configuration: configuration.into() }
+                    }
+                });
             }
         }
         Task::Query(query) => {
@@ -172,9 +184,10 @@ fn perform(
             let writer = writer.map_err(|panic| panicked("at a snapshot", &panic))?;
             outcomes.push(Outcome::Captured(writer));
         }
-        Task::Restore { storage, group, last } => {
+        Task::Restore { storage, group, meta } => {
+            let last = meta.last;
             let restored = contain(|| {
-                let mut reader = storage.open_received(group, last)?;
+                let mut reader = storage.open_received(group, &meta)?;
                 machine.restore(&mut *reader)
             });
             restored

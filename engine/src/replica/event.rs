@@ -4,7 +4,7 @@ use crate::replica::call::EndedCall;
 use crate::replica::request::Request;
 use crate::request::kind::RequestKind;
 use crate::turn::jobs::LogReadJob;
-use logboat_raft::{Entry, Index, LogId, LogReadTarget, Message, NodeId, ReadMode};
+use logboat_raft::{Entry, Index, LogReadTarget, Message, NodeId, ReadMode, SnapshotMeta};
 use logboat_storage::ReadError;
 
 /// What can happen to a replica.
@@ -43,14 +43,14 @@ pub enum GroupEvent {
     Disconnected(NodeId),
     /// The snapshot of a [`SnapshotJob::Write`](crate::turn::jobs::SnapshotJob::Write) is durable,
     /// or could not be written.
-    SnapshotWritten(Option<LogId>),
+    SnapshotWritten(Option<SnapshotMeta>),
     /// The snapshot of a [`SnapshotJob::Send`](crate::turn::jobs::SnapshotJob::Send) has left this
     /// node, or could not be sent.
     SnapshotSent {
         /// The receiver.
         to: NodeId,
-        /// What it covers; nothing when it failed.
-        last: Option<LogId>,
+        /// What it is of; nothing when it failed.
+        meta: Option<SnapshotMeta>,
     },
     /// The log wants room: make a snapshot.
     Compact,

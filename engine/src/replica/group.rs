@@ -29,8 +29,8 @@ use crate::turn::jobs::{LogReadJob, SnapshotJob};
 use crate::turn::slot::Slot;
 use crate::view::GroupView;
 use logboat_raft::{
-    GroupId, Input, LogId, Message, NodeId, Output, Payload, Persist, Raft, RoleKind, Support,
-    Term, Time, WriteSeq,
+    Configuration, GroupId, Input, LogId, Message, NodeId, Output, Payload, Persist, Raft,
+    RoleKind, Support, Term, Time, WriteSeq,
 };
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -69,6 +69,8 @@ pub struct Group {
     handed: LogId,
     /// The last entry that it has applied.
     applied: LogId,
+    /// The configuration in force at that entry.
+    configuration: Arc<Configuration>,
     /// Bytes of commands handed to it since the last snapshot.
     applied_bytes: u64,
     snapshot_running: bool,
@@ -82,12 +84,14 @@ pub struct Group {
 }
 
 impl Group {
-    /// A replica whose state machine stands at the snapshot from which `raft` starts.
+    /// A replica whose state machine stands at the snapshot from which `raft` starts, where
+    /// `configuration` is in force.
     #[must_use]
     pub fn new(
         id: GroupId,
         slot: Slot,
         raft: Raft,
+        configuration: Arc<Configuration>,
         machine: Box<dyn StateMachine>,
         shared: Arc<Shared>,
         view: Arc<GroupView>,
@@ -110,6 +114,7 @@ impl Group {
             durable: WriteSeq::default(),
             handed: applied,
             applied,
+            configuration,
             applied_bytes: 0,
             snapshot_running: false,
             halted: false,
@@ -181,8 +186,8 @@ impl Group {
                 self.log_read(run, target, first, entries);
             }
             GroupEvent::Disconnected(node) => self.step(run, Input::Unreachable { node }),
-            GroupEvent::SnapshotWritten(last) => self.snapshot_written(run, last),
-            GroupEvent::SnapshotSent { to, last } => self.snapshot_sent(run, to, last),
+            GroupEvent::SnapshotWritten(meta) => self.snapshot_written(run, meta),
+            GroupEvent::SnapshotSent { to, meta } => self.snapshot_sent(run, to, meta),
             GroupEvent::Compact => self.snapshot(run),
             GroupEvent::Called(ended) => self.end_call(run, *ended),
             GroupEvent::Stuck => self.stuck(run),
@@ -243,7 +248,7 @@ impl Group {
             return;
         }
         let offered = match message.payload {
-            Payload::Snapshot { last } => Some(last),
+            Payload::Snapshot { ref meta } => Some(meta.last),
             _ => None,
         };
         self.step(run, Input::Receive { from, message });
@@ -296,9 +301,14 @@ impl Group {
                     slot: self.slot,
                     to,
                 }),
-                Output::RestoreSnapshot { last } => {
-                    self.restore(run, last, outputs_left.by_ref().collect());
+                Output::RestoreSnapshot { meta } => {
+                    self.restore(run, meta, outputs_left.by_ref().collect());
                 }
+                Output::Configured { configuration, is_committed } => {
+                    self.configured(&configuration, is_committed);
+                }
+                // Nobody can ask for changes yet.
+                Output::ChangeProposed { .. } | Output::ChangeRefused { .. } => {}
                 Output::Violated { from, violation } => {
                     run.turn.violations.push((self.id, from, violation));
                 }
@@ -340,6 +350,18 @@ impl Group {
             self.handovers.succeeded();
         }
         self.view.role_changed(role, term, leader);
+    }
+
+    /// Says who belongs to the group from now on.
+    fn configured(&self, configuration: &Configuration, is_committed: bool) {
+        let (group, id) = (self.id.0, configuration.id());
+        tracing::info!(group, is_committed, "members since entry {id}: {configuration}");
+    }
+
+    /// The members of the group by the newest entry that is here.
+    #[must_use]
+    pub fn members(&self) -> &Configuration {
+        self.raft.configuration()
     }
 
     /// Hands leadership to the preferred replica, if that can take it at once.

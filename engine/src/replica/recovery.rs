@@ -1,9 +1,11 @@
 //! Recovery of a replica at a start: its log and its snapshot are made to agree (reconciled).
 
 use crate::state_machine::StateMachine;
-use logboat_raft::{Index, LogId, LogWrite, Persist, Restored, Term, WriteSeq};
+use logboat_raft::{Index, LogId, LogWrite, Persist, Restored, SnapshotMeta, Term, WriteSeq};
 use std::io::{self, Read};
+use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 /// Restores `machine` from the group's snapshot, if there is one, and says where the replica goes
 /// on from, and what has to be written to the log first.
@@ -12,12 +14,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// When the snapshot is damaged or missing, or the log begins after it: what is wrong with it.
 pub fn recover(
     log: Restored,
-    snapshot: Option<(LogId, impl Read)>,
+    snapshot: Option<(SnapshotMeta, impl Read)>,
     machine: &mut dyn StateMachine,
 ) -> Result<(Restored, Option<Persist>), String> {
-    let last = snapshot.as_ref().map_or(LogId::default(), |(last, _)| *last);
-    let agreed = reconcile(log, last)?;
-    if let Some((last, mut reader)) = snapshot {
+    let agreed = reconcile(log, snapshot.as_ref().map(|(meta, _)| meta))?;
+    if let Some((SnapshotMeta { last, .. }, mut reader)) = snapshot {
         let restore = AssertUnwindSafe(|| machine.restore(&mut reader));
         catch_unwind(restore)
             .unwrap_or_else(|_| Err(io::Error::other("the state machine panicked")))
@@ -30,7 +31,11 @@ pub fn recover(
 /// it: then the snapshot is ahead of where the log begins. The log keeps what follows the snapshot
 /// if it holds the snapshot's last entry, and gives way whole if it does not (Raft paper, section
 /// 7).
-fn reconcile(mut log: Restored, snapshot: LogId) -> Result<(Restored, Option<Persist>), String> {
+fn reconcile(
+    mut log: Restored,
+    meta: Option<&SnapshotMeta>,
+) -> Result<(Restored, Option<Persist>), String> {
+    let snapshot = meta.map_or(LogId::default(), |meta| meta.last);
     if snapshot.index < log.snapshot.index {
         let begin = log.snapshot;
         return Err(match snapshot == LogId::default() {
@@ -38,9 +43,9 @@ fn reconcile(mut log: Restored, snapshot: LogId) -> Result<(Restored, Option<Per
             false => format!("it ends at {snapshot}, though the log begins after {begin}"),
         });
     }
-    if snapshot == log.snapshot {
+    let Some(meta) = meta.filter(|_| snapshot != log.snapshot) else {
         return Ok((log, None));
-    }
+    };
     let mut hard_state = log.hard_state;
     hard_state.term = hard_state.term.max(snapshot.term);
     if hard_state.term != log.hard_state.term {
@@ -55,12 +60,17 @@ fn reconcile(mut log: Restored, snapshot: LogId) -> Result<(Restored, Option<Per
         let mut runs = log.runs.split_off(behind);
         runs[0].first = begin;
         runs.retain(|run| run.first <= log.last);
-        (LogWrite::Compact(snapshot), log.last, runs)
+        (LogWrite::Compact(meta.clone()), log.last, runs)
     } else {
-        (LogWrite::Reset(snapshot), snapshot.index, Vec::new())
+        (LogWrite::Reset(meta.clone()), snapshot.index, Vec::new())
     };
+    let later = log.configurations.into_iter().filter(|it| {
+        let index = it.id().index;
+        snapshot.index < index && index <= last
+    });
+    let configurations = iter::once(Arc::clone(&meta.configuration)).chain(later).collect();
     let persist = Persist { seq: WriteSeq::default(), hard_state: Some(hard_state), log: change };
-    Ok((Restored { hard_state, snapshot, last, runs, voters: log.voters }, Some(persist)))
+    Ok((Restored { hard_state, snapshot, last, runs, configurations }, Some(persist)))
 }
 
 fn term_at(log: &Restored, index: Index) -> Option<Term> {
@@ -73,7 +83,7 @@ fn term_at(log: &Restored, index: Index) -> Option<Term> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use logboat_raft::{Epoch, Fortification, HardState, NodeId, TermRun};
+    use logboat_raft::{Change, Configuration, Epoch, Fortification, HardState, NodeId, TermRun};
 
     fn id(term: u64, index: u64) -> LogId {
         LogId::new(Term(term), Index(index))
@@ -91,19 +101,35 @@ mod tests {
             fortified: Some(Fortification { leader: NodeId(2), epoch: Epoch(3), term: Term(1) }),
         };
         let (last, runs) = (Index(last), runs.to_vec());
-        Restored { hard_state, snapshot, last, runs, voters: None }
+        let configurations = vec![founding(), configuration(6), configuration(9)];
+        Restored { hard_state, snapshot, last, runs, configurations }
+    }
+
+    fn founding() -> Arc<Configuration> {
+        Configuration::founding(&[NodeId(1)], None).into()
+    }
+
+    /// The one that an entry holds.
+    fn configuration(index: u64) -> Arc<Configuration> {
+        founding().change(id(2, index), &[Change::AddLearner(NodeId(2))]).unwrap().into()
+    }
+
+    /// What a snapshot is of.
+    fn meta(last: LogId) -> SnapshotMeta {
+        let configuration = if last.index < Index(6) { founding() } else { configuration(6) };
+        SnapshotMeta { last, configuration }
     }
 
     #[test]
     fn a_snapshot_where_the_log_begins_changes_nothing() {
         let log = log(id(1, 4), &[run(2, 5)], 9);
-        assert_eq!(reconcile(log.clone(), id(1, 4)), Ok((log, None)));
+        assert_eq!(reconcile(log.clone(), Some(&meta(id(1, 4)))), Ok((log, None)));
     }
 
     #[test]
     fn a_log_that_begins_after_its_snapshot_is_refused() {
-        assert!(reconcile(log(id(1, 4), &[], 4), id(1, 3)).is_err());
-        assert!(reconcile(log(id(1, 4), &[], 4), LogId::default()).is_err());
+        assert!(reconcile(log(id(1, 4), &[], 4), Some(&meta(id(1, 3)))).is_err());
+        assert!(reconcile(log(id(1, 4), &[], 4), None).is_err());
     }
 
     #[test]
@@ -116,10 +142,15 @@ mod tests {
             (id(5, 11), vec![run(5, 12)]),
             (id(5, 12), vec![]),
         ] {
-            let (restored, persist) = reconcile(log.clone(), snapshot).unwrap();
+            let (restored, persist) = reconcile(log.clone(), Some(&meta(snapshot))).unwrap();
             assert_eq!(restored.runs, runs, "{snapshot}");
+            let begin = meta(snapshot).configuration;
+            let held = [6, 9].into_iter().filter(|index| *index > snapshot.index.0);
+            let held: Vec<_> = iter::once(begin).chain(held.map(configuration)).collect();
+            assert_eq!(restored.configurations, held, "{snapshot}");
             assert_eq!((restored.snapshot, restored.last), (snapshot, Index(12)));
-            assert_eq!(persist.map(|persist| persist.log), Some(LogWrite::Compact(snapshot)));
+            let cut = LogWrite::Compact(meta(snapshot));
+            assert_eq!(persist.map(|persist| persist.log), Some(cut));
         }
     }
 
@@ -127,18 +158,20 @@ mod tests {
     fn a_log_that_parts_from_the_snapshot_gives_way() {
         let log = log(id(1, 4), &[run(2, 5)], 9);
         for snapshot in [id(3, 7), id(2, 10), id(6, 20)] {
-            let (restored, persist) = reconcile(log.clone(), snapshot).unwrap();
+            let (restored, persist) = reconcile(log.clone(), Some(&meta(snapshot))).unwrap();
+            assert_eq!(restored.configurations, [meta(snapshot).configuration]);
             assert_eq!((restored.snapshot, restored.last), (snapshot, snapshot.index));
             assert!(restored.runs.is_empty());
             assert!(restored.hard_state.term >= snapshot.term);
-            assert_eq!(persist.map(|persist| persist.log), Some(LogWrite::Reset(snapshot)));
+            let cut = LogWrite::Reset(meta(snapshot));
+            assert_eq!(persist.map(|persist| persist.log), Some(cut));
         }
     }
 
     #[test]
     fn a_term_learnt_from_a_snapshot_has_no_vote_yet_and_ends_no_bond() {
         let log = log(id(1, 4), &[], 4);
-        let (restored, persist) = reconcile(log.clone(), id(6, 20)).unwrap();
+        let (restored, persist) = reconcile(log.clone(), Some(&meta(id(6, 20)))).unwrap();
         assert_eq!((restored.hard_state.term, restored.hard_state.vote), (Term(6), None));
         assert_eq!(restored.hard_state.fortified, log.hard_state.fortified);
         assert_eq!(persist.and_then(|persist| persist.hard_state), Some(restored.hard_state));

@@ -4,7 +4,7 @@ use crate::admission::Permit;
 use crate::state_machine::SnapshotWriter;
 use crate::turn::slot::Slot;
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use logboat_raft::{GroupId, Index, LogId, LogReadTarget, Message, NodeId};
+use logboat_raft::{GroupId, Index, LogReadTarget, Message, NodeId, SnapshotMeta};
 use logboat_transport::SnapshotChunk;
 
 /// A job of the log reader: entries that a replica needs. At most one job is open for each of its
@@ -33,8 +33,8 @@ pub enum SnapshotJob {
         group: GroupId,
         /// The slot of its replica, for the answer.
         slot: Slot,
-        /// The last entry that the state covers.
-        last: LogId,
+        /// What the snapshot is of.
+        meta: SnapshotMeta,
         /// Writes the state.
         writer: SnapshotWriter,
     },

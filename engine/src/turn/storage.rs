@@ -1,19 +1,18 @@
 //! The snapshot storage that a replica uses while it runs, as an interface that a simulator can
 //! replace.
 
-use logboat_raft::{GroupId, LogId};
+use logboat_raft::{GroupId, LogId, SnapshotMeta};
 use logboat_storage::SnapshotStore;
 use logboat_storage::simulation::SnapshotDisk;
 use std::io;
 
 /// Adopts a snapshot that a leader sent.
 pub trait Storage: Send + Sync {
-    /// Opens the received snapshot that covers the log up to `last`, or the current one if that is
-    /// it.
+    /// Opens the received snapshot that this is of, or the current one if that is it.
     ///
     /// # Errors
     /// When it is missing or damaged.
-    fn open_received(&self, group: GroupId, last: LogId) -> io::Result<Box<dyn io::Read>>;
+    fn open_received(&self, group: GroupId, meta: &SnapshotMeta) -> io::Result<Box<dyn io::Read>>;
 
     /// Makes the received snapshot that covers the log up to `last` the group's current one,
     /// durably.
@@ -27,8 +26,8 @@ pub trait Storage: Send + Sync {
 }
 
 impl<D: SnapshotDisk> Storage for SnapshotStore<D> {
-    fn open_received(&self, group: GroupId, last: LogId) -> io::Result<Box<dyn io::Read>> {
-        let reader = self.read_received(group, last).map_err(io::Error::other)?;
+    fn open_received(&self, group: GroupId, meta: &SnapshotMeta) -> io::Result<Box<dyn io::Read>> {
+        let reader = self.read_received(group, meta).map_err(io::Error::other)?;
         Ok(Box::new(reader))
     }
 

@@ -9,7 +9,6 @@ use crate::replica::wake_conditions::WakeConditions;
 use crate::state_machine::{ApplyOn, StateMachine};
 use crate::worker::event_pool::EventList;
 use logboat_raft::{NodeId, WriteSeq};
-use std::sync::Arc;
 
 /// A replica with what its worker keeps of it.
 pub(crate) struct ReplicaCell {
@@ -23,19 +22,10 @@ pub(crate) struct ReplicaCell {
     pub(super) woken: bool,
     /// Where its state machine is called.
     pub(super) apply_on: ApplyOn,
-    /// All voters of the group, this node among them.
-    voters: Arc<[NodeId]>,
-    /// The node that should lead the group.
-    pub(super) preferred: NodeId,
 }
 
 impl ReplicaCell {
-    pub(crate) fn new(
-        group: Group,
-        apply_on: ApplyOn,
-        voters: Arc<[NodeId]>,
-        preferred: NodeId,
-    ) -> Self {
+    pub(crate) fn new(group: Group, apply_on: ApplyOn) -> Self {
         Self {
             group: Box::new(group),
             durable: WriteSeq::default(),
@@ -43,8 +33,6 @@ impl ReplicaCell {
             inbox: EventList::default(),
             woken: false,
             apply_on,
-            voters,
-            preferred,
         }
     }
 
@@ -54,7 +42,12 @@ impl ReplicaCell {
 
     /// Whether a replica of the group is on `node`.
     pub(crate) fn is_on(&self, node: NodeId) -> bool {
-        self.voters.contains(&node)
+        self.group.members().member(node).is_some()
+    }
+
+    /// The node that should lead the group, if it is another than this one.
+    pub(super) fn should_lead_on(&self, own: NodeId) -> Option<NodeId> {
+        self.group.members().preferred().filter(|preferred| *preferred != own)
     }
 
     /// Ends the replica, which has failed. Returns its state machine.

@@ -238,8 +238,11 @@ impl Replicas {
         cell.wake_conditions = cell.group.wake_conditions(support);
         self.wait_lists.update(slot, cell.wake_conditions);
         let leads = cell.wake_conditions.leader == Some(self.own);
-        if leads && !led && cell.preferred != self.own {
-            self.misplaced.add(cell.preferred, slot);
+        if leads
+            && !led
+            && let Some(preferred) = cell.should_lead_on(self.own)
+        {
+            self.misplaced.add(preferred, slot);
         }
     }
 

@@ -397,12 +397,12 @@ impl WorkerState {
         }
         let slot = self.replicas.next_slot();
         let group_id = start.config.group;
-        let voters = Arc::clone(&start.config.voters);
-        let first = start.restored.voters.is_none();
-        let preferred = start.config.preferred;
+        let founding = Arc::clone(&start.config.founding);
+        let first = start.restored.configurations.is_empty();
+        let configuration = start.restored.base(&founding);
         let raft = logboat_raft::Raft::new(start.config, start.restored, self.turn.now);
         if first {
-            let log = LogWrite::Voters(Arc::clone(&voters));
+            let log = LogWrite::Founding(founding);
             let persist = Persist { seq: WriteSeq::default(), hard_state: None, log };
             self.turn.writes.push((group_id, persist));
         }
@@ -411,8 +411,9 @@ impl WorkerState {
         }
         let shared = Arc::clone(&self.context.shared);
         let view = Arc::clone(&start.view);
-        let group = Group::new(group_id, slot, raft, start.machine, shared, view);
-        let cell = ReplicaCell::new(group, start.apply_on, voters, preferred);
+        let machine = start.machine;
+        let group = Group::new(group_id, slot, raft, configuration, machine, shared, view);
+        let cell = ReplicaCell::new(group, start.apply_on);
         self.replicas.add(group_id, cell);
         // Entries that a restart found committed are applied, and a lone voter elects itself,
         // without waiting for a message.

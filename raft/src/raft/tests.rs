@@ -2,39 +2,40 @@
 
 use super::Raft;
 use crate::{
-    Config, Conflict, Entries, Entry, EntryKind, Epoch, GroupId, Index, Input, LogId,
-    MAX_INDEX_STEP, MAX_STEP, Message, NodeId, Output, Payload, ReadFrom, ReadMode, ReadToken,
-    Refusal, Restored, RoleKind, Support, Term, Time, Tuning, Violation, VotersDigest, WriteSeq,
+    Config, Configuration, Conflict, Entries, Entry, EntryKind, Epoch, GroupId, Index, Input,
+    LogId, MAX_INDEX_STEP, MAX_STEP, Message, NodeId, Output, Payload, ReadFrom, ReadMode,
+    ReadToken, Refusal, Restored, RoleKind, SnapshotMeta, Support, Term, Time, Tuning, Violation,
+    VotersDigest, WriteSeq,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
 /// Thousands of replicas live in one process, and most of them are idle followers. Besides this
-/// an idle one has its voters, its term runs and a few words of queues on the heap.
+/// an idle one has its configuration, its term runs and a few words of queues on the heap.
 #[test]
 fn a_replica_is_small() {
     assert!(size_of::<Raft>() <= 512, "{} bytes", size_of::<Raft>());
 }
 
-/// The digest of the replica's voters.
-fn voters() -> VotersDigest {
+/// The digest of the voters that the group was founded with.
+fn founders() -> VotersDigest {
     VotersDigest::of(&[NodeId(1), NodeId(2), NodeId(3)])
 }
 
 #[test]
-fn replicas_with_other_voters_are_not_heard_and_named() {
+fn replicas_with_other_founders_are_not_heard_and_named() {
     let mut raft = replica();
     let (last, commit, entries) = (LogId::default(), Index(0), Entries::new());
     for others in [&[1, 2][..], &[1, 2, 3, 4], &[2, 3], &[]] {
         let others: Vec<_> = others.iter().copied().map(NodeId).collect();
-        let voters = VotersDigest::of(&others);
+        let founders = VotersDigest::of(&others);
         let entries = entries.clone();
         for payload in [
-            Payload::PreVote { last, voters },
-            Payload::Vote { last, transfer: true, voters },
-            Payload::Fortify { commit, voters },
-            Payload::AppendEntries { prev: last, entries, commit, voters },
+            Payload::PreVote { last, founders },
+            Payload::Vote { last, transfer: true, founders },
+            Payload::Fortify { commit, founders },
+            Payload::AppendEntries { prev: last, entries, commit, founders },
         ] {
             // A node that is no voter here may have been started as one all the same.
             for from in [2, 4] {
@@ -47,13 +48,31 @@ fn replicas_with_other_voters_are_not_heard_and_named() {
 }
 
 #[test]
-fn strangers_are_not_heard() {
+fn a_replica_does_not_hear_itself() {
     let mut raft = replica();
     let last = LogId::default();
-    let vote = Payload::Vote { last, transfer: false, voters: voters() };
-    assert_eq!(receive(&mut raft, 9, 1, vote.clone()), []);
-    assert_eq!(receive(&mut raft, 1, 1, vote.clone()), [], "nor the replica itself");
+    let vote = Payload::Vote { last, transfer: false, founders: founders() };
+    assert_eq!(receive(&mut raft, 1, 1, vote.clone()), []);
     assert_ne!(receive(&mut raft, 3, 1, vote), []);
+}
+
+/// It may be a member of a configuration that is yet to come. But its vote counts for nothing.
+#[test]
+fn a_replica_that_is_no_member_gets_a_vote_and_its_own_does_not_count() {
+    let last = LogId::default();
+    let vote = Payload::Vote { last, transfer: false, founders: founders() };
+    assert_ne!(receive(&mut replica(), 9, 1, vote), []);
+    let mut raft = replica();
+    raft.step(Time(0), &supported(), Input::Campaign, &mut Vec::new());
+    assert_eq!(raft.role(), RoleKind::PreCandidate);
+    receive(&mut raft, 9, 1, Payload::PreVoteReply { granted: true });
+    assert_eq!(raft.role(), RoleKind::PreCandidate);
+    receive(&mut raft, 2, 1, Payload::PreVoteReply { granted: true });
+    assert_eq!(raft.role(), RoleKind::Candidate);
+    receive(&mut raft, 9, 1, Payload::VoteReply { granted: true });
+    assert_eq!(raft.role(), RoleKind::Candidate);
+    receive(&mut raft, 2, 1, Payload::VoteReply { granted: true });
+    assert_eq!(raft.role(), RoleKind::Leader);
 }
 
 #[test]
@@ -66,10 +85,13 @@ fn what_no_replica_can_have_said_is_not_heard() {
         prev: LogId::default(),
         entries: [entry(terms[0], 1), entry(terms[1], 2)].into_iter().collect(),
         commit: Index(0),
-        voters: voters(),
+        founders: founders(),
     };
-    let snapshot = |term, index| Payload::Snapshot { last: LogId::new(Term(term), Index(index)) };
-    let fortify = Payload::Fortify { commit: Index(0), voters: voters() };
+    let snapshot = |term, index| {
+        let meta = snapshot(LogId::new(Term(term), Index(index)));
+        Payload::Snapshot { meta }
+    };
+    let fortify = Payload::Fortify { commit: Index(0), founders: founders() };
     for (term, payload) in [
         (4, append([3, 2])),
         (4, append([4, 5])),
@@ -88,7 +110,7 @@ fn what_no_replica_can_have_said_is_not_heard() {
 fn a_term_that_no_election_can_have_led_to_is_refused_and_named() {
     let mut raft = replica();
     let last = LogId::new(Term(1), Index(1));
-    let vote = Payload::Vote { last, transfer: true, voters: voters() };
+    let vote = Payload::Vote { last, transfer: true, founders: founders() };
     let (term, known) = (Term(MAX_STEP + 1), Term(0));
     let violation = Violation::ImplausibleTerm { term, known };
     let from = NodeId(2);
@@ -102,7 +124,7 @@ fn a_term_that_no_election_can_have_led_to_is_refused_and_named() {
 #[test]
 fn messages_do_not_take_a_replica_further_than_the_others_follow() {
     let (mut raft, last) = (replica(), LogId::new(Term(1), Index(1)));
-    let vote = || Payload::Vote { last, transfer: true, voters: voters() };
+    let vote = || Payload::Vote { last, transfer: true, founders: founders() };
     assert_ne!(receive(&mut raft, 2, MAX_STEP, vote()), []);
     // The next step would be believed here alone.
     for step in [MAX_STEP, 1] {
@@ -123,7 +145,7 @@ fn messages_do_not_take_a_replica_further_than_the_others_follow() {
 /// A replica that fortifies node 2, and has asked it for a read's index.
 fn reader() -> Raft {
     let mut raft = replica();
-    let payload = Payload::Fortify { commit: Index(0), voters: voters() };
+    let payload = Payload::Fortify { commit: Index(0), founders: founders() };
     let message = Message { term: Term(1), payload };
     let mode = ReadMode { from: ReadFrom::Any, lease: false };
     let mut out = Vec::new();
@@ -151,7 +173,7 @@ fn read_index(index: u64) -> Payload {
 fn an_index_that_no_log_can_have_reached_is_refused_and_named() {
     let (from, known, index) = (NodeId(2), Index(0), Index(MAX_INDEX_STEP + 1));
     let named = Output::Violated { from, violation: Violation::ImplausibleIndex { index, known } };
-    let snapshot = Payload::Snapshot { last: LogId::new(Term(1), index) };
+    let snapshot = Payload::Snapshot { meta: snapshot(LogId::new(Term(1), index)) };
     assert_eq!(receive(&mut reader(), 2, 1, snapshot), core::slice::from_ref(&named));
     let reason = Refusal::NotLeader { leader: None };
     let refused = Output::ReadRefused { token: TOKEN, reason };
@@ -195,7 +217,7 @@ fn an_append_over_a_committed_entry_is_refused_and_named() {
             prev: LogId::default(),
             entries,
             commit: Index(1),
-            voters: voters(),
+            founders: founders(),
         }
     };
     receive(&mut raft, 2, 1, append(1, b"committed"));
@@ -230,7 +252,7 @@ fn a_snapshot_that_left_and_got_lost_is_sent_again() {
     let through = Index(1);
     receive(&mut raft, 2, 1, Payload::Appended { through, applied: Index(0) });
     let last = raft.last();
-    raft.step(Time(0), &supported(), Input::Compact { last }, &mut out);
+    raft.step(Time(0), &supported(), Input::Compact { meta: snapshot(last) }, &mut out);
     raft.step(Time(0), &supported(), Input::Unreachable { node: NodeId(3) }, &mut out);
     let resends = Time(0) + Tuning::default().retransmit_timeout;
     raft.step(resends, &supported(), Input::Tick, &mut out);
@@ -246,7 +268,8 @@ fn a_snapshot_that_left_and_got_lost_is_sent_again() {
     };
     assert!(out.contains(&Output::SendSnapshot { to }));
     assert!(!lacks(&mut raft, Time(0) + timeout), "it is on its way");
-    raft.step(Time(0) + timeout, &supported(), Input::SnapshotSent { to, last }, &mut out);
+    let sent = Input::SnapshotSent { to, meta: snapshot(last) };
+    raft.step(Time(0) + timeout, &supported(), sent, &mut out);
     assert!(!lacks(&mut raft, Time(0) + timeout), "it may be being written");
     assert!(lacks(&mut raft, Time(0) + timeout * 2));
     assert!(!lacks(&mut raft, Time(0) + timeout * 2), "another is on its way");
@@ -277,19 +300,28 @@ fn a_leader_without_a_majority_calls_nobody_back() {
         })
     };
     let rival = || {
-        let payload = Payload::PreVote { last: LogId::new(Term(1), Index(1)), voters: voters() };
+        let payload =
+            Payload::PreVote { last: LogId::new(Term(1), Index(1)), founders: founders() };
         Input::Receive { from, message: Message { term: Term(2), payload } }
     };
     assert!(calls_back(&lead(&mut raft, &supported(), rival())));
     assert!(!calls_back(&lead(&mut raft, &Support::default(), rival())));
 }
 
+fn founding() -> Arc<Configuration> {
+    Configuration::founding(&[1, 2, 3].map(NodeId), Some(NodeId(1))).into()
+}
+
+/// A snapshot from before any change of members.
+fn snapshot(last: LogId) -> SnapshotMeta {
+    SnapshotMeta { last, configuration: founding() }
+}
+
 fn replica() -> Raft {
     let config = Config {
         group: GroupId(1),
         node: NodeId(1),
-        voters: [1, 2, 3].map(NodeId).into(),
-        preferred: NodeId(1),
+        founding: founding(),
         seed: 1,
         tuning: Arc::new(Tuning::default()),
     };

@@ -5,7 +5,7 @@
 //! of a lost node are spread over those that are left.
 
 use super::Replica;
-use crate::{Config, NodeId, Support, Time};
+use crate::{Config, MemberRole, NodeId, Support, Time};
 use core::time::Duration;
 
 impl Replica {
@@ -13,33 +13,50 @@ impl Replica {
     /// rarely split (Raft paper, section 5.2).
     pub(crate) fn election_deadline(&mut self) -> Time {
         let timeout = self.election_timeout();
-        self.now + timeout + self.draw(timeout)
+        self.turn() + timeout + self.draw(timeout)
     }
 
     /// When to campaign after a start: at once for the preferred voter, and for a group's only
     /// voter.
     pub(crate) fn first_deadline(&mut self) -> Time {
-        let first = self.config.preferred == self.node() || self.peers().next().is_none();
+        let node = self.node();
+        let configuration = self.configuration();
+        let first = configuration.preferred() == Some(node)
+            || configuration.is_quorum(|voter| voter == node);
         if first { self.now } else { self.election_deadline() }
     }
 
     /// When to campaign after the leader was lost. The first of the remaining voters campaigns at
     /// once, and each next one a stagger later. The preferred voter is the first; the order of the
-    /// others differs from group to group.
+    /// others differs from group to group. Outgoing voters wait until all others had their turn.
     pub(crate) fn succession_deadline(&mut self, support: &Support) -> Time {
-        let Config { group, preferred, ref tuning, .. } = self.config;
+        let Config { group, ref tuning, .. } = self.config;
+        let configuration = self.configuration();
         let order = |node: NodeId| {
             let mut hash = group.0.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ node.0;
-            (node != preferred, splitmix64(&mut hash), node)
+            (configuration.preferred() != Some(node), splitmix64(&mut hash), node)
         };
         let own = order(self.node());
-        let lives = |node: &NodeId| support.support_for(*node).is_some();
-        let ahead = self.peers().filter(lives).filter(|peer| order(*peer) < own).count();
+        let is_ahead = |node: &NodeId| {
+            support.support_for(*node).is_some()
+                && configuration.is_incoming(*node)
+                && order(*node) < own
+        };
+        let ahead = self.peers().filter(is_ahead).count();
         let stagger = tuning.campaign_stagger;
+        let turn = self.turn();
         if ahead == 0 {
-            return self.now;
+            return turn;
         }
-        self.now + stagger * u32::try_from(ahead).unwrap_or(u32::MAX) + self.draw(stagger)
+        turn + stagger * u32::try_from(ahead).unwrap_or(u32::MAX) + self.draw(stagger)
+    }
+
+    /// From when on this replica may campaign: an outgoing voter an election timeout after the
+    /// others. Barred altogether, it could be missed. An incoming voter that lives may lack the
+    /// joint configuration, and then needs a leader that has it.
+    fn turn(&self) -> Time {
+        let is_outgoing = self.role() == MemberRole::Outgoing;
+        if is_outgoing { self.now + self.election_timeout() } else { self.now }
     }
 
     /// When to campaign again after so many failures: ever later, up to an election timeout. The
@@ -70,7 +87,7 @@ impl Replica {
     /// Some time between none and `most`.
     fn draw(&mut self, most: Duration) -> Duration {
         let spread = u64::try_from(most.as_micros()).unwrap_or(u64::MAX).max(1);
-        Duration::from_micros(splitmix64(&mut self.random) % spread)
+        Duration::from_micros(splitmix64(&mut self.config.seed) % spread)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A campaign, real or as a pre-vote: collects votes until they decide it or time runs out.
 
-use crate::quorum::{self, Outcome};
+use crate::quorum::Outcome;
 use crate::replica::Replica;
 use crate::{NodeId, Support, Time};
 use alloc::vec;
@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 /// A replica that asks the others for their votes.
 #[derive(Debug)]
 pub(crate) struct Candidate {
-    /// Who granted its vote, the candidate itself among them. Disjoint with `refused`.
+    /// Who granted its vote: voters, and the candidate itself. Disjoint with `refused`.
     granted: Vec<NodeId>,
     /// Who refused it.
     refused: Vec<NodeId>,
@@ -31,16 +31,17 @@ impl Candidate {
     }
 
     /// Counts the answer of a voter. Its first one stands, so that a doubled or late message counts
-    /// for nothing.
-    pub(crate) fn record(&mut self, from: NodeId, granted: bool) {
-        if self.has_answered(from) {
-            return;
+    /// for nothing. Nobody else was asked. Returns whether the answer counts.
+    pub(crate) fn record(&mut self, replica: &Replica, from: NodeId, granted: bool) -> bool {
+        if self.has_answered(from) || !replica.configuration().is_voter(from) {
+            return false;
         }
         if granted {
             self.granted.push(from);
         } else {
             self.refused.push(from);
         }
+        true
     }
 
     /// Whether no other answer is to be expected: all voters have answered whose nodes and this one
@@ -50,13 +51,15 @@ impl Candidate {
         let lives = |node: &NodeId| {
             support.support_from(*node).is_some() && support.support_for(*node).is_some()
         };
-        replica.peers().filter(lives).all(|peer| self.has_answered(peer))
+        replica.voters().filter(lives).all(|peer| self.has_answered(peer))
     }
 
     /// Where the election stands.
     pub(crate) fn outcome(&self, replica: &Replica) -> Outcome {
-        let voters = replica.config.voters.len();
-        quorum::tally(voters, self.granted.len(), self.refused.len())
+        replica.configuration().outcome(|node| {
+            let granted = self.granted.contains(&node);
+            (granted || self.refused.contains(&node)).then_some(granted)
+        })
     }
 
     fn has_answered(&self, node: NodeId) -> bool {

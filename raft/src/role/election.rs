@@ -30,6 +30,7 @@ impl Role {
         let term = if granted { term } else { current };
         let payload = Payload::PreVoteReply { granted };
         step.send_when_durable(from, Message { term, payload });
+        self.note_request(step, from, last);
         if let Self::Leader(leader) = self {
             // A leader without its majority will step down soon. Until then it must not call back
             // the followers that are about to elect another.
@@ -64,6 +65,22 @@ impl Role {
         }
         let granted = given || gives;
         step.send_in_term(from, Payload::VoteReply { granted });
+        self.note_request(step, from, last);
+    }
+
+    /// A replica whose log ends with `last` has asked this one for its vote, so it takes this one
+    /// for a voter. If it lacks what is here, it can't win. So this one has to campaign while there
+    /// is no leader, even if it is no voter by its own log: see [`Replica::is_electable`].
+    fn note_request(&mut self, step: &mut Step<'_>, from: NodeId, last: LogId) {
+        let is_of_no_use = is_up_to_date(step.replica, last) || self.keeps_leader(step, from);
+        if is_of_no_use || step.replica.is_electable() {
+            return;
+        }
+        step.replica.taken_for_voter = true;
+        let deadline = step.replica.look_deadline();
+        if let Self::Follower(follower) = self {
+            follower.deadline = follower.deadline.min(deadline);
+        }
     }
 
     /// Counts the answer to a pre-vote, and campaigns when a majority would vote for this replica.
@@ -78,8 +95,9 @@ impl Role {
         if granted && term != step.replica.term.next() {
             return; // For an earlier campaign.
         }
-        if let Self::PreCandidate(candidate) = self {
-            candidate.record(from, granted);
+        if let Self::PreCandidate(candidate) = self
+            && candidate.record(step.replica, from, granted)
+        {
             match candidate.outcome(step.replica) {
                 Outcome::Won if step.fortified_node().is_none() => self.campaign(step, false),
                 Outcome::Open if !candidate.has_all_answers(step.replica, step.support) => {}
@@ -90,8 +108,9 @@ impl Role {
 
     /// Counts the answer to a vote request.
     pub(super) fn on_vote_reply(&mut self, step: &mut Step<'_>, from: NodeId, granted: bool) {
-        if let Self::Candidate(candidate) = self {
-            candidate.record(from, granted);
+        if let Self::Candidate(candidate) = self
+            && candidate.record(step.replica, from, granted)
+        {
             match candidate.outcome(step.replica) {
                 Outcome::Won => self.lead(step),
                 Outcome::Lost => self.step_down(step, None),
@@ -139,7 +158,11 @@ impl Role {
             return self.pre_campaign(step);
         }
         let failures = self.failures();
-        let deadline = step.replica.look_deadline();
+        let deadline = if step.replica.is_electable() {
+            step.replica.look_deadline()
+        } else {
+            step.replica.election_deadline()
+        };
         *self = Self::Follower(Follower::waiting(deadline, failures));
         step.resign_again();
     }
@@ -166,9 +189,9 @@ impl Role {
         *self = Self::PreCandidate(candidate);
         let term = step.replica.term.next();
         let last = step.replica.log.last_id();
-        let voters = step.replica.voters;
-        for to in step.replica.peers().collect::<Vec<_>>() {
-            let payload = Payload::PreVote { last, voters };
+        let founders = step.founders();
+        for to in step.replica.voters().collect::<Vec<_>>() {
+            let payload = Payload::PreVote { last, founders };
             step.send_when_durable(to, Message { term, payload });
         }
     }
@@ -180,14 +203,21 @@ impl Role {
         step.replica.enter_term(step.replica.term.next());
         step.replica.vote = Some(step.replica.node());
         step.replica.fortified = None;
-        let candidate = Candidate::new(step.replica, failures);
-        if candidate.outcome(step.replica) == Outcome::Won {
-            return self.lead(step);
+        *self = Self::Candidate(Candidate::new(step.replica, failures));
+        let (last, founders) = (step.replica.log.last_id(), step.founders());
+        for to in step.replica.voters().collect::<Vec<_>>() {
+            step.send_in_term(to, Payload::Vote { last, transfer, founders });
         }
-        *self = Self::Candidate(candidate);
-        let (last, voters) = (step.replica.log.last_id(), step.voters());
-        for to in step.replica.peers().collect::<Vec<_>>() {
-            step.send_in_term(to, Payload::Vote { last, transfer, voters });
+    }
+
+    /// Leads if the candidate's own vote, which is durable now, is all that it needs. Otherwise it
+    /// could lead in this term again after a crash, and learners could have heard it before.
+    pub(super) fn on_own_vote(&mut self, step: &mut Step<'_>) {
+        if let Self::Candidate(candidate) = self
+            && step.replica.has_durable_vote()
+            && candidate.outcome(step.replica) == Outcome::Won
+        {
+            self.lead(step);
         }
     }
 
@@ -212,7 +242,8 @@ impl Role {
     }
 
     /// Gives up the leadership: no majority's nodes support this one any more, the successor that
-    /// was told to campaign has not been heard of, or the replica may not lead. Says so to all
+    /// was told to campaign has not been heard of, the replica may not lead, or it votes no more.
+    /// Says so to all
     /// whose nodes still support this one: as long as they do, those who fortify it elect nobody
     /// else.
     pub(super) fn abandon_leadership(&mut self, step: &mut Step<'_>) {

@@ -5,8 +5,11 @@ use crate::plausible::is_index_plausible;
 use crate::replica::Replica;
 use crate::step::Step;
 use crate::{
-    Entries, Entry, Epoch, Fortification, Index, LogId, NodeId, Payload, Support, Time, Violation,
+    Configuration, Entries, Entry, EntryKind, Epoch, Fortification, Index, LogId, NodeId, Payload,
+    SnapshotMeta, Support, Time, Violation,
 };
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 /// A replica that follows a leader, or waits for one.
 #[derive(Debug)]
@@ -101,7 +104,8 @@ impl Follower {
     ///
     /// A snapshot that ends at an entry which the log holds only tells that the entry is committed:
     /// nothing has to be restored, and what follows in the log stays.
-    pub(crate) fn on_snapshot(step: &mut Step<'_>, leader: NodeId, last: LogId) {
+    pub(crate) fn on_snapshot(step: &mut Step<'_>, leader: NodeId, meta: SnapshotMeta) {
+        let last = meta.last;
         let (index, known) = (last.index, step.replica.log.last());
         if !is_index_plausible(known, index) {
             return step.violated(leader, Violation::ImplausibleIndex { index, known });
@@ -111,7 +115,7 @@ impl Follower {
             if step.replica.log.holds(last) {
                 step.replica.commit_to(last.index);
             } else {
-                step.install_snapshot(last);
+                step.install_snapshot(meta);
             }
         }
         step.acknowledge(leader, last.index);
@@ -182,10 +186,30 @@ fn append(step: &mut Step<'_>, leader: NodeId, prev: LogId, mut entries: Entries
         if index <= step.replica.commit {
             return step.violated(leader, Violation::CommittedEntry { index });
         }
-        step.append(entries);
+        let configurations = match configurations(step.replica, &entries) {
+            Ok(configurations) => configurations,
+            Err(violation) => return step.violated(leader, violation),
+        };
+        step.append(entries, configurations);
     }
     // Only what this append has shown to be equal: what follows in the log may be another's.
     step.replica.commit_to(commit.min(through));
     // A leader has all that is committed, so the logs are equal up to there in any case.
     step.acknowledge(leader, through.max(step.replica.commit));
+}
+
+/// The configurations that the entries hold, each of its entry and of this group.
+fn configurations(
+    replica: &Replica,
+    entries: &[Entry],
+) -> Result<Vec<Arc<Configuration>>, Violation> {
+    let holders = entries.iter().filter(|entry| entry.kind == EntryKind::Configuration);
+    let configuration = |entry: &Entry| {
+        let is_own = |it: &Configuration| {
+            it.id() == entry.id() && replica.founders.is_none_or(|own| own == it.founders())
+        };
+        let configuration = Configuration::decode(&entry.data).ok().filter(is_own);
+        configuration.map(Arc::new).ok_or(Violation::Configuration { index: entry.index })
+    };
+    holders.map(configuration).collect()
 }

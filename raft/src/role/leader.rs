@@ -2,6 +2,7 @@
 //! rests when they know all that it knows. It hands leadership over on request (leader transfer),
 //! and steps down when no majority supports its node (check-quorum).
 
+mod membership;
 mod reads;
 mod replication;
 
@@ -10,8 +11,8 @@ use crate::read_queue::ReadQueue;
 use crate::replica::Replica;
 use crate::step::Step;
 use crate::{
-    Commands, Conflict, Entries, Entry, EntryKind, Epoch, Index, LogId, NodeId, Output, Payload,
-    Refusal, Support, Time, quorum,
+    Commands, Conflict, Entries, Entry, EntryKind, Epoch, Index, LogId, MemberRole, NodeId, Output,
+    Payload, Refusal, SnapshotMeta, Support, Time, quorum,
 };
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -22,8 +23,15 @@ use smallvec::smallvec;
 /// A replica that leads.
 #[derive(Debug)]
 pub(crate) struct Leader {
-    /// The other voters, in their order.
+    /// The other members, learners too, in their order.
     pub(crate) peers: Vec<Progress>,
+    /// Where this replica counts itself.
+    own: MemberRole,
+    /// Whether both halves count.
+    is_joint: bool,
+    /// Whether this replica, which votes no more after the change under way, has tried to hand
+    /// over.
+    has_handed_over: bool,
     /// The no-op, which is the first entry of the term. Once it is committed, so is all before it,
     /// and the leader knows what is committed.
     first: Index,
@@ -55,9 +63,11 @@ impl Leader {
     pub(crate) fn new(step: &mut Step<'_>) -> Self {
         let replica = &*step.replica;
         let first = replica.log.last().next();
-        let now = replica.now;
         let mut leader = Self {
-            peers: replica.peers().map(|node| Progress::new(node, first, now)).collect(),
+            peers: Vec::new(),
+            own: MemberRole::Learner,
+            is_joint: false,
+            has_handed_over: false,
             first,
             uncommitted_bytes: replica.log.payload_bytes(replica.commit, replica.log.last()),
             transfer: None,
@@ -65,7 +75,8 @@ impl Leader {
         };
         let id = LogId::new(replica.term, first);
         let noop = Entry::new(replica.config.group, id, EntryKind::Noop, Bytes::new());
-        step.append(smallvec![noop]);
+        leader.count_members(replica);
+        step.append(smallvec![noop], None);
         leader.replicate_to_all(step);
         leader
     }
@@ -155,7 +166,7 @@ impl Leader {
             return;
         }
         self.uncommitted_bytes += bytes;
-        step.append(entries);
+        step.append(entries, None);
         self.replicate_to_all(step);
     }
 
@@ -165,8 +176,8 @@ impl Leader {
     ///
     /// The leader counts itself up to what is durable here, like any other.
     pub(crate) fn advance_commit(&mut self, replica: &mut Replica) {
-        let own = iter::once(replica.log.durable());
-        let held = quorum::reached(self.peers.iter().map(|peer| peer.matched).chain(own));
+        let own = replica.log.durable();
+        let held = self.reached(|peer| peer.matched, own);
         if held >= self.first && held > replica.commit {
             self.uncommitted_bytes -= replica.log.payload_bytes(replica.commit, held);
             replica.commit_to(held);
@@ -190,6 +201,9 @@ impl Leader {
         peer.note_applied(applied);
         // Commits first, so that what is sent next tells of it.
         if peer.acknowledged(through, step.now()) {
+            if peer.role == MemberRole::Learner {
+                peer.measure(step.replica.log.last(), step.now());
+            }
             self.advance_commit(step.replica);
             self.finish_transfer(step);
         }
@@ -278,8 +292,13 @@ impl Leader {
     /// Offers the snapshot, whose bytes have left. The follower gets an election timeout to
     /// acknowledge it. If it then still answers that it lacks the snapshot, that one was lost:
     /// perhaps the follower was not running yet, or ran out of space.
-    pub(crate) fn on_snapshot_sent(&mut self, step: &mut Step<'_>, node: NodeId, last: LogId) {
-        step.send(node, Payload::Snapshot { last });
+    pub(crate) fn on_snapshot_sent(
+        &mut self,
+        step: &mut Step<'_>,
+        node: NodeId,
+        meta: SnapshotMeta,
+    ) {
+        step.send(node, Payload::Snapshot { meta });
         let retry_at = step.now() + step.replica.election_timeout();
         if let Some(peer) = self.peer_mut(node) {
             peer.snapshot_left(retry_at);
@@ -296,11 +315,12 @@ impl Leader {
         }
     }
 
-    /// Hands leadership to a voter as soon as that has the whole log; takes no proposals meanwhile
-    /// (Raft thesis, section 3.10).
+    /// Hands leadership to a voter, which must not be on its way out, as soon as that has the whole
+    /// log; takes no proposals meanwhile (Raft thesis, section 3.10).
     pub(crate) fn on_transfer(&mut self, step: &mut Step<'_>, to: NodeId) {
         let has_abdicated = self.transfer.is_some_and(|transfer| transfer.abdicated);
-        if self.peer_mut(to).is_none() || has_abdicated {
+        let may_lead = self.peer_mut(to).is_some_and(|peer| peer.role.is_incoming());
+        if !may_lead || has_abdicated {
             return;
         }
         let deadline = step.now() + step.replica.election_timeout();
@@ -325,6 +345,10 @@ impl Leader {
         for peer in &self.peers {
             peer.invariants(&replica.log);
         }
+        let configuration = replica.configuration();
+        let members = self.peers.iter().map(|peer| (peer.node, peer.role));
+        assert!(members.eq(replica.peers().filter_map(|it| Some((it, configuration.role(it)?)))));
+        assert_eq!((self.own, self.is_joint), (replica.role(), configuration.is_joint()));
         self.reads.invariants();
     }
 
@@ -343,9 +367,15 @@ impl Leader {
     /// the log.
     fn outruns_replicas(&self, replica: &Replica) -> bool {
         let last = replica.log.last();
-        let peers = self.peers.iter().map(|peer| peer.applied.unwrap_or(last));
-        let applied = quorum::reached(peers.chain(iter::once(replica.applied)));
+        let applied = self.reached(|peer| peer.applied.unwrap_or(last), replica.applied);
         last.0 - applied.0.min(last.0) >= replica.config.tuning.max_unapplied_entries
+    }
+
+    /// The largest value that a majority of each half has reached, this replica included where it
+    /// votes.
+    fn reached<T: Ord + Copy>(&self, value: impl Fn(&Progress) -> T + Clone, own: T) -> T {
+        let peers = self.peers.iter().map(move |peer| (peer.role, value(peer)));
+        quorum::jointly_reached(peers.chain(iter::once((self.own, own))), self.is_joint)
     }
 
     fn peer_mut(&mut self, node: NodeId) -> Option<&mut Progress> {

@@ -8,22 +8,13 @@ use core::cmp::Ordering;
 
 impl Role {
     /// Hands a message to the handler of its kind and the current role, once its term is met.
-    /// Messages of strangers, of replicas with other voters, and those that no replica can have
-    /// sent, are dropped.
+    /// Messages of replicas of another group, and those that no replica can have sent, are dropped.
+    ///
+    /// The sender need not be a member. It may lead by a configuration that this replica has yet to
+    /// hear of, and a candidate may need the vote of a replica that does not know it. Whoever
+    /// counts answers asks the configuration.
     pub(super) fn on_receive(&mut self, step: &mut Step<'_>, from: NodeId, message: Message) {
-        if message.payload.voters().is_some_and(|voters| voters != step.voters()) {
-            return step.out.push(Output::OtherVoters { from });
-        }
-        let is_valid = step.replica.is_peer(from) && message.is_possible();
-        if !is_valid {
-            return;
-        }
-        let (term, known) = (message.term, step.replica.term);
-        let covered = step.replica.term_credit.covers(step.now(), term.0.saturating_sub(known.0));
-        if !is_plausible(known.0, term.0) || !covered {
-            return step.violated(from, Violation::ImplausibleTerm { term, known });
-        }
-        if !self.meet_term(step, from, &message) {
+        if !is_credible(step, from, &message) || !self.meet_term(step, from, &message) {
             return;
         }
         let Message { term, payload } = message;
@@ -40,8 +31,8 @@ impl Role {
             (Self::Follower(_), Payload::AppendEntries { prev, entries, commit, .. }) => {
                 Follower::on_append(step, from, prev, entries, commit);
             }
-            (Self::Follower(_), Payload::Snapshot { last }) => {
-                Follower::on_snapshot(step, from, last);
+            (Self::Follower(_), Payload::Snapshot { meta }) => {
+                Follower::on_snapshot(step, from, meta);
             }
             (Self::Follower(_), Payload::Fortify { commit, .. }) => {
                 Follower::on_fortify(step, from, commit);
@@ -127,10 +118,30 @@ impl Role {
             Ordering::Equal => {}
         }
         if is_leaders && !matches!(self, Self::Leader(_)) {
+            step.replica.taken_for_voter = false;
             *self = Self::Follower(Follower::of(from, step.replica));
         }
         true
     }
+}
+
+/// Whether a message can be one of this group. Says what is wrong with it if that concerns anybody.
+fn is_credible(step: &mut Step<'_>, from: NodeId, message: &Message) -> bool {
+    let is_other = |founders| step.replica.founders.is_some_and(|own| own != founders);
+    if message.payload.founders().is_some_and(is_other) {
+        step.out.push(Output::OtherVoters { from });
+        return false;
+    }
+    if from == step.replica.node() || !message.is_possible() {
+        return false;
+    }
+    let (term, known) = (message.term, step.replica.term);
+    let covered = step.replica.term_credit.covers(step.now(), term.0.saturating_sub(known.0));
+    if !is_plausible(known.0, term.0) || !covered {
+        step.violated(from, Violation::ImplausibleTerm { term, known });
+        return false;
+    }
+    true
 }
 
 /// Answers a message of an earlier term where the sender should learn that there is a later one. A

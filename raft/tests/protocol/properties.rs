@@ -1,6 +1,6 @@
 //! Random runs of whole clusters: messages lost, doubled and reordered, writes delayed, crashes
-//! that lose what was not synced, compactions. After every step the properties of Raft are
-//! checked; at the end everything is healed, and the cluster must go on where it was.
+//! that lose what was not synced, compactions, changes of members. After every step the properties
+//! of Raft are checked; at the end everything is healed, and the cluster must go on where it was.
 //!
 //! `PROPTEST_CASES=20000 cargo test --release -p logboat-raft --test protocol properties` runs more
 //! of them. A failing case is shrunk and printed. Its seed is kept in
@@ -9,7 +9,10 @@
 
 use crate::cluster::Cluster;
 use bytes::Bytes;
-use logboat_raft::{Input, NodeId, ReadFrom, ReadMode, RoleKind, Tuning, WriteSeq};
+use logboat_raft::{
+    Change, Configuration, Input, Member, MemberRole, NodeId, ReadFrom, ReadMode, RoleKind, Tuning,
+    WriteSeq,
+};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use std::time::Duration;
@@ -35,6 +38,8 @@ enum Action {
     /// A read, which the node may serve itself whatever its role.
     Read(u64, bool),
     Transfer(u64, u64),
+    /// A leader is asked for these changes of members, each a kind and a node.
+    Change(u64, Vec<(u8, u64)>),
     /// Whether the node's writes are durable at once.
     Disk(u64, bool),
     /// Makes the oldest writes of a node durable.
@@ -83,6 +88,7 @@ fn action() -> impl Strategy<Value = Action> {
         20 => (node(), 1u8..4).prop_map(|(node, count)| Propose(node, count)),
         8 => (node(), any::<bool>()).prop_map(|(node, any)| Read(node, any)),
         2 => (node(), node()).prop_map(|(node, to)| Transfer(node, to)),
+        10 => (node(), changes()).prop_map(|(node, changes)| Change(node, changes)),
         4 => (node(), any::<bool>()).prop_map(|(node, fast)| Disk(node, fast)),
         10 => (node(), 1u8..4).prop_map(|(node, count)| Sync(node, count)),
         5 => node().prop_map(Load),
@@ -104,6 +110,23 @@ fn action() -> impl Strategy<Value = Action> {
         6 => (node(), node()).prop_map(|(node, peer)| Answer(node, peer)),
         6 => (node(), node()).prop_map(|(node, peer)| Hear(node, peer)),
     ]
+}
+
+/// Mostly changes that the leader's configuration allows, see [`change`].
+fn changes() -> impl Strategy<Value = Vec<(u8, u64)>> {
+    prop::collection::vec((0u8..5, 0u64..5), 1..4)
+}
+
+/// What becomes of a node by a change of this kind, depending on what it is to the group: a
+/// stranger is added, a learner promoted or removed, a voter demoted or preferred.
+fn change(configuration: &Configuration, kind: u8, node: NodeId) -> Change {
+    match (configuration.role(node), kind) {
+        (_, 0) => Change::Prefer(node),
+        (None, _) => Change::AddLearner(node),
+        (Some(MemberRole::Learner), 1..=3) => Change::Promote(node),
+        (Some(MemberRole::Learner), _) => Change::Remove(node),
+        (Some(_), _) => Change::Demote(node),
+    }
 }
 
 /// Limits that nearly every run reaches, or none.
@@ -164,6 +187,9 @@ impl Run {
                 let at = leader_or(cluster, node(at));
                 cluster.step(at, Input::Transfer { to: node(to) });
             }
+            Action::Change(at, ref changes) => {
+                Self::change(cluster, leader_or(cluster, node(at)), node, changes);
+            }
             Action::Disk(at, fast) => cluster.host(node(at)).sync = fast,
             Action::Sync(at, count) => {
                 let durable = cluster.host(node(at)).durable.0;
@@ -189,11 +215,10 @@ impl Run {
             }
             Action::Heal => cluster.cut.clear(),
             Action::Unreachable(at, other) => {
-                let node_lost = node(other);
-                cluster.step(node(at), Input::Unreachable { node: node_lost });
+                cluster.step(node(at), Input::Unreachable { node: node(other) });
             }
             Action::SnapshotFailed(at, to) => {
-                cluster.step(node(at), Input::SnapshotFailed { to: node(to) });
+                cluster.step(node(at), Input::SnapshotFailed { to: node(to) })
             }
             Action::Support(..)
             | Action::Withdraw(..)
@@ -227,6 +252,20 @@ impl Run {
         }
     }
 
+    /// A node is asked for changes that its configuration mostly allows.
+    fn change(
+        cluster: &mut Cluster,
+        at: NodeId,
+        node: impl Fn(u64) -> NodeId,
+        changes: &[(u8, u64)],
+    ) {
+        if let Some(raft) = cluster.raft(at) {
+            let to = |&(kind, it): &(u8, u64)| change(raft.configuration(), kind, node(it));
+            let changes = changes.iter().map(to).collect();
+            cluster.change(at, changes);
+        }
+    }
+
     fn propose(&mut self, cluster: &mut Cluster, node: NodeId, count: u8) {
         let mut command = || {
             self.proposals += 1;
@@ -248,8 +287,22 @@ fn leader_or(cluster: &Cluster, node: NodeId) -> NodeId {
     choice.copied().unwrap_or(node)
 }
 
-/// Heals everything and lets time pass: the cluster must elect a leader, commit something new, and
-/// bring every state machine to the same place.
+/// Whether the change of members is over, and every member has applied all that is committed.
+fn is_at_rest(cluster: &Cluster) -> bool {
+    let rafts = cluster.nodes().into_iter().filter_map(|node| cluster.raft(node));
+    let leaders = rafts.filter(|raft| raft.role() == RoleKind::Leader);
+    leaders.max_by_key(|raft| raft.term()).is_some_and(|leader| {
+        let members = leader.configuration().members();
+        let applied = |member: &Member| {
+            cluster.hosts[&member.node].history.len() == cluster.committed().len()
+        };
+        let is_over = leader.configuration().id().index <= leader.commit();
+        is_over && !leader.configuration().is_joint() && members.iter().all(applied)
+    })
+}
+
+/// Heals everything and lets time pass: the cluster must elect a leader, commit something new,
+/// complete a change of members, and bring the state machine of each member to the same place.
 fn must_recover(cluster: &mut Cluster, run: &mut Run) {
     cluster.cut.clear();
     for node in cluster.nodes() {
@@ -270,9 +323,8 @@ fn must_recover(cluster: &mut Cluster, run: &mut Run) {
         }
         cluster.tick(TICK);
         cluster.settle();
-        let lengths: Vec<_> = cluster.hosts.values().map(|host| host.history.len()).collect();
         let committed = cluster.committed().len();
-        if committed > before && lengths.iter().all(|&length| length == committed) {
+        if committed > before && is_at_rest(cluster) {
             return;
         }
         if committed == before {
@@ -282,8 +334,8 @@ fn must_recover(cluster: &mut Cluster, run: &mut Run) {
     panic!("the cluster does not recover");
 }
 
-fn run_case(nodes: u64, tight: bool, seed: u64, actions: &[Action]) {
-    let mut cluster = Cluster::new(nodes, seed % nodes + 1, tuning(tight), seed);
+fn run_case(nodes: u64, voters: u64, tight: bool, seed: u64, actions: &[Action]) {
+    let mut cluster = Cluster::new(nodes, voters, seed % voters + 1, tuning(tight), seed);
     cluster.events = std::env::var_os("LOGBOAT_TRACE").map(|_| Vec::new());
     let mut run = Run::default();
     for action in actions {
@@ -303,10 +355,11 @@ proptest! {
     #[test]
     fn safe_and_live_under_random_faults(
         nodes in prop_oneof![1 => Just(1u64), 1 => Just(2), 6 => Just(3), 2 => Just(4), 4 => Just(5)],
+        strangers in 0u64..3,
         tight in any::<bool>(),
         seed in any::<u64>(),
         actions in prop::collection::vec(action(), 0..400),
     ) {
-        run_case(nodes, tight, seed, &actions);
+        run_case(nodes, nodes.saturating_sub(strangers).max(1), tight, seed, &actions);
     }
 }

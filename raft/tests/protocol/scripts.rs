@@ -5,7 +5,7 @@
 use crate::cluster::Cluster;
 use bytes::Bytes;
 use goldenscript::{ArgumentConsumer, Command, Context, Runner};
-use logboat_raft::{Input, NodeId, ReadFrom, ReadMode, Term, Tuning, WriteSeq};
+use logboat_raft::{Change, Input, NodeId, ReadFrom, ReadMode, Term, Tuning, WriteSeq};
 use std::error::Error;
 use std::time::Duration;
 
@@ -32,13 +32,14 @@ impl Runner for Script {
 }
 
 impl Script {
-    /// `cluster nodes=N [preferred=NODE] [election_ms] [stagger_ms] [commit_delay_ms]
+    /// `cluster nodes=N [voters=N] [preferred=NODE] [election_ms] [stagger_ms] [commit_delay_ms]
     /// [retransmit_ms]
     /// [append_bytes] [inflight_messages] [inflight_bytes] [uncommitted_bytes]
     /// [unapplied_entries]`: a new cluster.
     fn build(&mut self, command: &Command) -> Result<String> {
         let mut args = command.consume_args();
         let nodes = number(args.take_key("nodes"), 3)?;
+        let voters = number(args.take_key("voters"), nodes)?;
         let tuning = Tuning {
             election_timeout: Duration::from_millis(number(args.take_key("election_ms"), 1000)?),
             campaign_stagger: Duration::from_millis(number(args.take_key("stagger_ms"), 100)?),
@@ -52,7 +53,7 @@ impl Script {
         };
         let preferred = number(args.take_key("preferred"), 1)?;
         args.reject_next()?;
-        let mut cluster = Cluster::new(nodes, preferred, tuning, 7);
+        let mut cluster = Cluster::new(nodes, voters, preferred, tuning, 7);
         cluster.events = Some(Vec::new());
         self.cluster = Some(cluster);
         Ok(String::new())
@@ -108,6 +109,12 @@ fn run_input(cluster: &mut Cluster, name: &str, args: &mut ArgumentConsumer<'_>)
             let pad = |text: &str| format!("{text:-<bytes$}");
             let commands = std::iter::from_fn(|| args.next_pos()).map(pad);
             cluster.propose(at, commands.map(Bytes::from).collect());
+        }
+        // change NODE CHANGE..: each is add-N, promote-N, demote-N, remove-N or prefer-N, and all
+        // take effect together.
+        "change" => {
+            let changes = std::iter::from_fn(|| args.next_pos()).map(change);
+            cluster.change(at, changes.collect::<Result<_>>()?);
         }
         // read NODE TOKEN [from=any] [lease=true]
         "read" => {
@@ -268,6 +275,19 @@ fn node(args: &mut ArgumentConsumer<'_>) -> Result<NodeId> {
     Ok(NodeId(args.next_pos().ok_or("a node is missing")?.parse()?))
 }
 
+fn change(text: impl AsRef<str>) -> Result<Change> {
+    let (kind, node) = text.as_ref().split_once('-').ok_or("a node is missing")?;
+    let node = NodeId(node.parse()?);
+    match kind {
+        "add" => Ok(Change::AddLearner(node)),
+        "promote" => Ok(Change::Promote(node)),
+        "demote" => Ok(Change::Demote(node)),
+        "remove" => Ok(Change::Remove(node)),
+        "prefer" => Ok(Change::Prefer(node)),
+        other => Err(format!("{other} is no change").into()),
+    }
+}
+
 fn number<T: std::str::FromStr>(text: Option<&str>, default: T) -> Result<T>
 where
     T::Err: Error + 'static,
@@ -325,6 +345,23 @@ scripts! {
     load_nothing
     loss
     may_lead
+    members_all_replaced
+    members_before_noop
+    members_joint_counts
+    members_leader_dies
+    members_leader_goes
+    members_leader_stays_joint
+    members_learner_asked
+    members_learner_votes
+    members_no_quorum
+    members_not_caught_up
+    members_outgoing
+    members_prefer
+    members_refused
+    members_replace
+    members_restart_joint
+    members_snapshot
+    members_truncated
     old_leader
     pipelining
     pre_vote

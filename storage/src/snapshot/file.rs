@@ -2,12 +2,16 @@
 
 use super::disk::{SnapshotDisk, SnapshotFile};
 use super::error::{SnapshotError, failure};
-use logboat_raft::{GroupId, Index, LogId, Term};
-use std::io::{Read, Seek, SeekFrom};
+use logboat_raft::{Configuration, GroupId, Index, LogId, SnapshotMeta, Term};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
 const MAGIC: [u8; 8] = *b"LOGBOATS";
-const VERSION: u32 = 1;
-pub(super) const HEADER_BYTES: usize = 52;
+const VERSION: u32 = 2;
+/// Bytes before the configuration.
+const FIXED_BYTES: usize = 56;
+const NO_SNAPSHOT: &str = "this is no Logboat snapshot";
+/// The longest configuration that is believed.
+const MAX_CONFIGURATION_BYTES: usize = 4 << 10;
 pub(super) const COPY_BYTES: usize = 64 << 10;
 
 /// What is known of a snapshot without reading it.
@@ -20,55 +24,86 @@ pub struct SnapshotInfo {
 }
 
 /// What stands before the content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) group: GroupId,
-    pub(super) last: LogId,
+    pub(super) meta: SnapshotMeta,
     pub(super) content_bytes: u64,
     pub(super) crc: u32,
 }
 
 impl Header {
-    pub(super) const fn info(&self) -> SnapshotInfo {
-        SnapshotInfo { last: self.last, bytes: HEADER_BYTES as u64 + self.content_bytes }
+    pub(super) fn info(&self) -> SnapshotInfo {
+        SnapshotInfo { last: self.meta.last, bytes: self.bytes() as u64 + self.content_bytes }
+    }
+
+    /// The length of the header, the configuration included.
+    pub(super) fn bytes(&self) -> usize {
+        FIXED_BYTES + self.meta.configuration.encode().len()
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER_BYTES);
+        let configuration = self.meta.configuration.encode();
+        let mut bytes = Vec::with_capacity(FIXED_BYTES + configuration.len());
         bytes.extend(MAGIC);
         bytes.extend(VERSION.to_le_bytes());
         bytes.extend(self.group.0.to_le_bytes());
-        bytes.extend(self.last.term.0.to_le_bytes());
-        bytes.extend(self.last.index.0.to_le_bytes());
+        bytes.extend(self.meta.last.term.0.to_le_bytes());
+        bytes.extend(self.meta.last.index.0.to_le_bytes());
         bytes.extend(self.content_bytes.to_le_bytes());
         bytes.extend(self.crc.to_le_bytes());
-        bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+        bytes.extend((configuration.len() as u32).to_le_bytes());
+        bytes.extend(checksum(&bytes, &configuration).to_le_bytes());
+        bytes.extend(configuration);
         bytes
     }
 
-    fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Self, String> {
-        let u32_at = |at: usize| {
-            let mut number = [0; 4];
-            number.copy_from_slice(&bytes[at..at + 4]);
-            u32::from_le_bytes(number)
-        };
-        let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
-        if bytes[..8] != MAGIC {
-            return Err("this is no Logboat snapshot".to_owned());
-        }
-        if crc32fast::hash(&bytes[..48]) != u32_at(48) {
+    fn decode(fixed: &[u8; FIXED_BYTES], configuration: &[u8]) -> Result<Self, String> {
+        if checksum(&fixed[..FIXED_BYTES - 4], configuration) != u32_at(fixed, 52) {
             return Err("the header fails its checksum".to_owned());
         }
-        if u32_at(8) != VERSION {
-            return Err(format!("format version {} instead of {VERSION}", u32_at(8)));
-        }
+        let configuration = Configuration::decode(configuration).map_err(|e| e.to_string())?;
+        let last = LogId::new(Term(u64_at(fixed, 20)), Index(u64_at(fixed, 28)));
         Ok(Self {
-            group: GroupId(u64_at(12)),
-            last: LogId::new(Term(u64_at(20)), Index(u64_at(28))),
-            content_bytes: u64_at(36),
-            crc: u32_at(44),
+            group: GroupId(u64_at(fixed, 12)),
+            meta: SnapshotMeta { last, configuration: configuration.into() },
+            content_bytes: u64_at(fixed, 36),
+            crc: u32_at(fixed, 44),
         })
     }
+}
+
+/// The length of the configuration that stands behind these bytes. They are not verified yet.
+fn configuration_bytes(fixed: &[u8; FIXED_BYTES]) -> Result<usize, String> {
+    if fixed[..8] != MAGIC {
+        return Err(NO_SNAPSHOT.to_owned());
+    }
+    if u32_at(fixed, 8) != VERSION {
+        return Err(format!("format version {} instead of {VERSION}", u32_at(fixed, 8)));
+    }
+    let bytes = u32_at(fixed, 48) as usize;
+    if bytes > MAX_CONFIGURATION_BYTES {
+        return Err("the header fails its checksum".to_owned());
+    }
+    Ok(bytes)
+}
+
+/// What the header's checksum is: of all that stands before it, and of the configuration.
+fn checksum(before: &[u8], configuration: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(before);
+    crc.update(configuration);
+    crc.finalize()
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let mut number = [0; 4];
+    number.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(number)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 
 /// Opens a file, checks its header and its length, and leaves it at the beginning.
@@ -78,22 +113,25 @@ pub(super) fn open_header<D: SnapshotDisk>(
     group: GroupId,
 ) -> Result<(Header, D::File), SnapshotError> {
     let damaged = |what| SnapshotError::Damaged { file: disk.path(name), what };
-    let open = || {
-        let mut file = disk.open(name)?;
-        let mut header = [0; HEADER_BYTES];
-        let bytes = file.size_bytes()?;
-        if bytes >= HEADER_BYTES as u64 {
-            file.read_exact(&mut header)?;
-            file.rewind()?;
+    let failed = |error| failure(disk.path(name), error);
+    let mut file = disk.open(name).map_err(failed)?;
+    let bytes = file.size_bytes().map_err(failed)?;
+    let mut read = |bytes: &mut [u8]| match file.read_exact(bytes) {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            Err(damaged(NO_SNAPSHOT.to_owned()))
         }
-        Ok((file, header, bytes))
+        other => other.map_err(failed),
     };
-    let (file, header, bytes) = open().map_err(|e| failure(disk.path(name), e))?;
-    let header = Header::decode(&header).map_err(damaged)?;
+    let mut fixed = [0; FIXED_BYTES];
+    read(&mut fixed)?;
+    let mut configuration = vec![0; configuration_bytes(&fixed).map_err(damaged)?];
+    read(&mut configuration)?;
+    file.rewind().map_err(failed)?;
+    let header = Header::decode(&fixed, &configuration).map_err(damaged)?;
     if header.group != group {
         return Err(damaged(format!("it is of group {}", header.group)));
     }
-    if header.content_bytes.checked_add(HEADER_BYTES as u64) != Some(bytes) {
+    if header.content_bytes.checked_add(header.bytes() as u64) != Some(bytes) {
         return Err(damaged(format!("{bytes} bytes for a content of {}", header.content_bytes)));
     }
     Ok((header, file))
@@ -109,7 +147,7 @@ pub(super) fn open_verified<D: SnapshotDisk>(
     let mut sum = || {
         let mut crc = crc32fast::Hasher::new();
         let mut buffer = vec![0; COPY_BYTES];
-        file.seek(SeekFrom::Start(HEADER_BYTES as u64))?;
+        file.seek(SeekFrom::Start(header.bytes() as u64))?;
         loop {
             match file.read(&mut buffer)? {
                 0 => return Ok(crc.finalize()),

@@ -7,8 +7,8 @@
 //! adopted the first.
 //!
 //! ```text
-//! file = magic, version, group, term, index, content length, CRC-32 of the content,
-//!        CRC-32 of all before; content
+//! file = magic, version, group, term, index, content length, CRC-32 of the content, length of the
+//!        configuration, CRC-32 of all before and of the configuration; configuration; content
 //! ```
 
 mod disk;
@@ -26,5 +26,5 @@ pub use error::SnapshotError;
 pub use file::SnapshotInfo;
 pub use reader::SnapshotReader;
 pub use receiver::SnapshotReceiver;
-pub use store::SnapshotStore;
+pub use store::{OpenSnapshot, SnapshotStore};
 pub use writer::SnapshotWriter;

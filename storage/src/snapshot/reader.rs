@@ -2,8 +2,8 @@
 
 use super::disk::SnapshotDisk;
 use super::error::{SnapshotError, failure};
-use super::file::{COPY_BYTES, HEADER_BYTES, open_verified};
-use logboat_raft::{GroupId, LogId};
+use super::file::{COPY_BYTES, open_verified};
+use logboat_raft::{GroupId, SnapshotMeta};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
@@ -14,17 +14,17 @@ pub struct SnapshotReader<F = File> {
 }
 
 impl<F: Read + Seek> SnapshotReader<F> {
-    /// Verifies all of a file and opens its content. Returns the last entry that it covers, too.
+    /// Verifies all of a file and opens its content. Returns what it is of, too.
     pub(super) fn open<D: SnapshotDisk<File = F>>(
         disk: &D,
         name: &str,
         group: GroupId,
-    ) -> Result<(LogId, Self), SnapshotError> {
+    ) -> Result<(SnapshotMeta, Self), SnapshotError> {
         let (header, mut file) = open_verified(disk, name, group)?;
-        let start = SeekFrom::Start(HEADER_BYTES as u64);
+        let start = SeekFrom::Start(header.bytes() as u64);
         file.seek(start).map_err(|e| failure(disk.path(name), e))?;
         let content = BufReader::with_capacity(COPY_BYTES, file.take(header.content_bytes));
-        Ok((header.last, Self { content }))
+        Ok((header.meta, Self { content }))
     }
 }
 

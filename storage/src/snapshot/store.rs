@@ -7,7 +7,7 @@ use super::reader::SnapshotReader;
 use super::receiver::SnapshotReceiver;
 use super::shared::{Shared, current_name, received_name};
 use super::writer::SnapshotWriter;
-use logboat_raft::{GroupId, LogId};
+use logboat_raft::{GroupId, LogId, SnapshotMeta};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,8 +19,19 @@ pub struct SnapshotStore<D = FileSnapshotDisk> {
     shared: Arc<Shared<D>>,
 }
 
-/// The last entry that a snapshot covers, and its content.
-type Opened<D> = (LogId, SnapshotReader<<D as SnapshotDisk>::File>);
+/// What a snapshot is of, and its content.
+type Opened<D> = (SnapshotMeta, SnapshotReader<<D as SnapshotDisk>::File>);
+
+/// The whole file of a snapshot, header included.
+#[derive(Debug)]
+pub struct OpenSnapshot<F> {
+    /// What the snapshot is of.
+    pub meta: SnapshotMeta,
+    /// The size of the file in bytes.
+    pub bytes: u64,
+    /// The file, at its beginning.
+    pub file: F,
+}
 
 impl<D> Clone for SnapshotStore<D> {
     fn clone(&self) -> Self {
@@ -64,12 +75,16 @@ impl<D: SnapshotDisk> SnapshotStore<D> {
         self.shared.known.lock().received.get(&(group, last)).copied()
     }
 
-    /// Begins a snapshot of this node's own state, up to `last`.
+    /// Begins a snapshot of this node's own state.
     ///
     /// # Errors
     /// When the file can't be made.
-    pub fn create(&self, group: GroupId, last: LogId) -> Result<SnapshotWriter<D>, SnapshotError> {
-        SnapshotWriter::create(&self.shared, group, last)
+    pub fn create(
+        &self,
+        group: GroupId,
+        meta: SnapshotMeta,
+    ) -> Result<SnapshotWriter<D>, SnapshotError> {
+        SnapshotWriter::create(&self.shared, group, meta)
     }
 
     /// Verifies all of the group's current snapshot and opens its content.
@@ -80,9 +95,9 @@ impl<D: SnapshotDisk> SnapshotStore<D> {
         let Some(info) = self.latest(group) else {
             return Ok(None);
         };
-        let (last, reader) = SnapshotReader::open(&self.shared.disk, &current_name(group), group)?;
-        debug_assert!(last.index >= info.last.index, "it only goes forward");
-        Ok(Some((last, reader)))
+        let (meta, reader) = SnapshotReader::open(&self.shared.disk, &current_name(group), group)?;
+        debug_assert!(meta.last.index >= info.last.index, "it only goes forward");
+        Ok(Some((meta, reader)))
     }
 
     /// Where the group's current snapshot is, if there is one.
@@ -97,12 +112,13 @@ impl<D: SnapshotDisk> SnapshotStore<D> {
     ///
     /// # Errors
     /// When it can't be opened.
-    pub fn file(&self, group: GroupId) -> Result<Option<(SnapshotInfo, D::File)>, SnapshotError> {
+    pub fn file(&self, group: GroupId) -> Result<Option<OpenSnapshot<D::File>>, SnapshotError> {
         if self.latest(group).is_none() {
             return Ok(None);
         }
         let (header, file) = open_header(&self.shared.disk, &current_name(group), group)?;
-        Ok(Some((header.info(), file)))
+        let bytes = header.info().bytes;
+        Ok(Some(OpenSnapshot { meta: header.meta, bytes, file }))
     }
 
     /// Begins to receive the whole file, `total_bytes` long, of a peer's snapshot up to `last`.
@@ -118,17 +134,18 @@ impl<D: SnapshotDisk> SnapshotStore<D> {
         SnapshotReceiver::create(&self.shared, group, last, total_bytes)
     }
 
-    /// Verifies all of the received snapshot up to `last`, or of the current one if that is it, and
-    /// opens its content.
+    /// Verifies all of the received snapshot that this is of, or of the current one if that is it,
+    /// and opens its content.
     ///
     /// # Errors
-    /// [`SnapshotError::NotReceived`] when no snapshot up to `last` was received;
+    /// [`SnapshotError::NotReceived`] when no such snapshot was received;
     /// [`SnapshotError::Damaged`] when it is not what was written.
     pub fn read_received(
         &self,
         group: GroupId,
-        last: LogId,
+        meta: &SnapshotMeta,
     ) -> Result<SnapshotReader<D::File>, SnapshotError> {
+        let last = meta.last;
         let is_current = self.latest(group).is_some_and(|current| current.last == last);
         let name = if is_current {
             current_name(group)
@@ -138,8 +155,9 @@ impl<D: SnapshotDisk> SnapshotStore<D> {
             return Err(SnapshotError::NotReceived { group, last });
         };
         let (found, reader) = SnapshotReader::open(&self.shared.disk, &name, group)?;
-        if found != last {
-            let what = format!("it ends at {found}, and not at {last}");
+        if found != *meta {
+            let of = |it: &SnapshotMeta| format!("{} with {}", it.last, it.configuration);
+            let what = format!("it is of {}, and not of {}", of(&found), of(meta));
             return Err(SnapshotError::Damaged { file: self.shared.disk.path(&name), what });
         }
         Ok(reader)
@@ -182,7 +200,7 @@ impl<D: SnapshotDisk> SnapshotStore<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use logboat_raft::{Index, Term};
+    use logboat_raft::{Configuration, Index, NodeId, Term};
     use std::fs;
     use std::io::{self, Write};
 
@@ -196,11 +214,13 @@ mod tests {
 
     /// Streams a snapshot up to `index` from one store to another.
     fn stream(from: &SnapshotStore, to: &SnapshotStore, index: u64) {
-        let mut writer = from.create(GroupId(1), id(index)).unwrap();
+        let configuration = Configuration::founding(&[NodeId(1)], None).into();
+        let meta = SnapshotMeta { last: id(index), configuration };
+        let mut writer = from.create(GroupId(1), meta).unwrap();
         writer.write_all(&[7; 100]).unwrap();
         writer.finish().unwrap();
-        let (info, mut file) = from.file(GroupId(1)).unwrap().unwrap();
-        let mut receiver = to.receive(GroupId(1), info.last, info.bytes).unwrap();
+        let OpenSnapshot { meta, bytes, mut file } = from.file(GroupId(1)).unwrap().unwrap();
+        let mut receiver = to.receive(GroupId(1), meta.last, bytes).unwrap();
         io::copy(&mut file, &mut receiver).unwrap();
         receiver.finish().unwrap();
     }

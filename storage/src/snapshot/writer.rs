@@ -2,10 +2,10 @@
 
 use super::disk::{FileSnapshotDisk, SnapshotDisk};
 use super::error::SnapshotError;
-use super::file::{HEADER_BYTES, Header, SnapshotInfo};
+use super::file::{Header, SnapshotInfo};
 use super::shared::Shared;
 use super::temporary::Temporary;
-use logboat_raft::{GroupId, LogId};
+use logboat_raft::{GroupId, SnapshotMeta};
 use std::io::{self, Write};
 use std::sync::Arc;
 
@@ -14,9 +14,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct SnapshotWriter<D: SnapshotDisk = FileSnapshotDisk> {
     temporary: Temporary<D>,
-    group: GroupId,
-    last: LogId,
-    content_bytes: u64,
+    header: Header,
     crc: crc32fast::Hasher,
 }
 
@@ -24,12 +22,13 @@ impl<D: SnapshotDisk> SnapshotWriter<D> {
     pub(super) fn create(
         shared: &Arc<Shared<D>>,
         group: GroupId,
-        last: LogId,
+        meta: SnapshotMeta,
     ) -> Result<Self, SnapshotError> {
         let mut temporary = Temporary::create(shared, group)?;
+        let header = Header { group, meta, content_bytes: 0, crc: 0 };
         // The header comes last, when length and checksum are known.
-        temporary.write(&[0; HEADER_BYTES])?;
-        Ok(Self { temporary, group, last, content_bytes: 0, crc: crc32fast::Hasher::new() })
+        temporary.write(&vec![0; header.bytes()])?;
+        Ok(Self { temporary, header, crc: crc32fast::Hasher::new() })
     }
 
     /// Makes the snapshot durable and the group's current one.
@@ -38,17 +37,12 @@ impl<D: SnapshotDisk> SnapshotWriter<D> {
     /// [`SnapshotError::Superseded`] when there is one as new by now; when the disk refuses. The
     /// previous snapshot stays.
     pub fn finish(self) -> Result<SnapshotInfo, SnapshotError> {
-        let header = Header {
-            group: self.group,
-            last: self.last,
-            content_bytes: self.content_bytes,
-            crc: self.crc.finalize(),
-        };
+        let header = Header { crc: self.crc.finalize(), ..self.header };
         let mut temporary = self.temporary;
         temporary.complete(Some(&header))?;
         let mut known = temporary.shared.known.lock();
         let shared = &temporary.shared;
-        shared.make_current(&mut known, self.group, header.info(), &temporary.name)?;
+        shared.make_current(&mut known, header.group, header.info(), &temporary.name)?;
         Ok(header.info())
     }
 }
@@ -57,7 +51,7 @@ impl<D: SnapshotDisk> Write for SnapshotWriter<D> {
     fn write(&mut self, content: &[u8]) -> io::Result<usize> {
         let written = self.temporary.file.write(content)?;
         self.crc.update(&content[..written]);
-        self.content_bytes += written as u64;
+        self.header.content_bytes += written as u64;
         Ok(written)
     }
 

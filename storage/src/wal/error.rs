@@ -134,6 +134,14 @@ pub enum WriteError {
         /// The index that came.
         found: Index,
     },
+    /// An entry was submitted that should hold its configuration. A mistake of the caller.
+    #[error("group {group}: entry {index} holds no configuration of this entry")]
+    Configuration {
+        /// The group.
+        group: GroupId,
+        /// The entry.
+        index: Index,
+    },
     /// A batch is larger than any segment.
     #[error("a batch of {bytes} bytes is larger than any segment can be")]
     TooLarge {

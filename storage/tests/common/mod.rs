@@ -5,8 +5,9 @@
 
 use bytes::Bytes;
 use logboat_raft::{
-    BootCount, Entry, EntryKind, Epoch, Fortification, Grant, GroupId, HardState, Index, LogId,
-    LogPosition, LogWrite, NodeId, Persist, Restored, Term, TermRun, WriteSeq,
+    BootCount, Change, Configuration, Entry, EntryKind, Epoch, Fortification, Grant, GroupId,
+    HardState, Index, LogId, LogPosition, LogWrite, NodeId, Persist, Restored, SnapshotMeta, Term,
+    TermRun, WriteSeq,
 };
 use logboat_storage::simulation::{Disk, InlineWal};
 use logboat_storage::{Recovered, WalOptions};
@@ -21,7 +22,8 @@ pub struct ModelGroup {
     pub hard_state: HardState,
     pub snapshot: LogId,
     pub entries: BTreeMap<Index, Entry>,
-    pub voters: Option<Arc<[NodeId]>>,
+    /// The configuration at the snapshot, or the founding one.
+    pub base: Option<Arc<Configuration>>,
 }
 
 /// What the log should hold.
@@ -49,8 +51,22 @@ impl ModelGroup {
             snapshot: self.snapshot,
             last: self.last(),
             runs,
-            voters: self.voters.clone(),
+            configurations: self.configurations().collect(),
         }
+    }
+
+    /// The base, and the configurations that entries hold.
+    fn configurations(&self) -> impl Iterator<Item = Arc<Configuration>> {
+        let entries = self.entries.values();
+        let holders = entries.filter(|entry| entry.kind == EntryKind::Configuration);
+        let held = holders.map(|entry| Configuration::decode(&entry.data).unwrap().into());
+        self.base.iter().cloned().chain(held)
+    }
+
+    /// What a snapshot up to an entry is of.
+    pub fn meta(&self, last: LogId) -> SnapshotMeta {
+        let before = self.configurations().filter(|it| it.id().index <= last.index).last();
+        SnapshotMeta { last, configuration: before.unwrap_or_else(|| founding(3)) }
     }
 }
 
@@ -64,17 +80,21 @@ impl Model {
             }
             match &persist.log {
                 LogWrite::Keep => {}
-                LogWrite::Voters(voters) => group.voters = Some(Arc::clone(voters)),
+                // A snapshot says more.
+                LogWrite::Founding(_) if group.snapshot != LogId::default() => {}
+                LogWrite::Founding(founding) => group.base = Some(Arc::clone(founding)),
                 LogWrite::Append(entries) => {
                     group.entries.split_off(&entries[0].index);
                     group.entries.extend(entries.iter().map(|e| (e.index, e.clone())));
                 }
-                LogWrite::Compact(last) => {
-                    group.snapshot = *last;
-                    group.entries = group.entries.split_off(&last.index.next());
+                LogWrite::Compact(meta) => {
+                    group.snapshot = meta.last;
+                    group.base = Some(Arc::clone(&meta.configuration));
+                    group.entries = group.entries.split_off(&meta.last.index.next());
                 }
-                LogWrite::Reset(last) => {
-                    group.snapshot = *last;
+                LogWrite::Reset(meta) => {
+                    group.snapshot = meta.last;
+                    group.base = Some(Arc::clone(&meta.configuration));
                     group.entries.clear();
                 }
             }
@@ -159,9 +179,12 @@ pub fn persist(model: &Model, op: Op) -> (GroupId, Persist) {
             append(group, term.next(), first.max(state.snapshot.index.next()), op)
         }
         8 => LogWrite::Keep,
-        9 | 10 => LogWrite::Compact(point(op.back)),
-        14 => LogWrite::Voters((1..=u64::from(op.size)).map(NodeId).collect()),
-        _ => LogWrite::Reset(LogId::new(term, last.plus(u64::from(op.size)))),
+        9 | 10 => LogWrite::Compact(state.meta(point(op.back))),
+        14 => LogWrite::Founding(founding(op.size.into())),
+        _ => LogWrite::Reset(SnapshotMeta {
+            last: LogId::new(term, last.plus(u64::from(op.size))),
+            configuration: founding(op.back.into()),
+        }),
     };
     let hard_state = (op.kind == 8 || op.bytes.is_multiple_of(5)).then_some(hard_state);
     (group, Persist { seq: WriteSeq(0), hard_state, log })
@@ -171,9 +194,30 @@ fn append(group: GroupId, term: Term, first: Index, op: Op) -> LogWrite {
     let entries = (0..u64::from(op.size)).map(|at| {
         // The last entries of some writes are of the next term.
         let term = if op.bytes.is_multiple_of(7) && at > 1 { term.next() } else { term };
+        if (op.bytes + u16::from(op.back) + at as u16).is_multiple_of(5) {
+            return configuration(group, LogId::new(term, first.plus(at)));
+        }
         entry(group, term, first.plus(at), usize::from(op.bytes) + at as usize)
     });
     LogWrite::Append(entries.collect())
+}
+
+/// The configuration that a group of so many voters and one more is founded with.
+pub fn founding(others: u64) -> Arc<Configuration> {
+    let voters: Vec<_> = (1..=others + 1).map(NodeId).collect();
+    Configuration::founding(&voters, None).into()
+}
+
+/// An entry that holds a configuration.
+pub fn configuration(group: GroupId, id: LogId) -> Entry {
+    let added = [Change::AddLearner(NodeId(100 + id.index.0))];
+    let data = founding(2).change(id, &added).unwrap().encode();
+    Entry::new(group, id, EntryKind::Configuration, data)
+}
+
+/// What a snapshot is of, of a group whose members never changed.
+pub fn meta(last: LogId) -> SnapshotMeta {
+    SnapshotMeta { last, configuration: founding(2) }
 }
 
 /// An entry whose data tell its group and index.
@@ -203,7 +247,7 @@ pub fn append_entries(
 
 /// A write of a compaction alone.
 pub fn compact(group: GroupId, through: Index) -> (GroupId, Persist) {
-    let log = LogWrite::Compact(LogId::new(Term(1), through));
+    let log = LogWrite::Compact(meta(LogId::new(Term(1), through)));
     (group, Persist { seq: WriteSeq(0), hard_state: None, log })
 }
 

@@ -4,8 +4,8 @@
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use logboat_raft::{
-    Conflict, Entry, EntryKind, Epoch, GroupId, Index, LogId, MAX_COUNT, Message, NodeId, Payload,
-    ReadToken, Term, VotersDigest,
+    Change, Configuration, Conflict, Entry, EntryKind, Epoch, GroupId, Index, LogId, MAX_COUNT,
+    Message, NodeId, Payload, ReadToken, SnapshotMeta, Term, VotersDigest,
 };
 
 /// A number that is small most of the time.
@@ -38,12 +38,12 @@ pub(crate) fn log_id(input: &mut Unstructured<'_>) -> Result<LogId> {
 pub(crate) fn message(input: &mut Unstructured<'_>, group: GroupId) -> Result<Message> {
     let term = term(input)?;
     let payload = match input.int_in_range(0..=13)? {
-        0 => Payload::PreVote { last: log_id(input)?, voters: voters(input)? },
+        0 => Payload::PreVote { last: log_id(input)?, founders: founders(input)? },
         1 => Payload::PreVoteReply { granted: input.arbitrary()? },
         2 => Payload::Vote {
             last: log_id(input)?,
             transfer: input.arbitrary()?,
-            voters: voters(input)?,
+            founders: founders(input)?,
         },
         3 => Payload::VoteReply { granted: input.arbitrary()? },
         4 => Payload::Appended { through: index(input)?, applied: index(input)? },
@@ -55,9 +55,9 @@ pub(crate) fn message(input: &mut Unstructured<'_>, group: GroupId) -> Result<Me
                 x_len: index(input)?,
             },
         },
-        6 => Payload::Fortify { commit: index(input)?, voters: voters(input)? },
+        6 => Payload::Fortify { commit: index(input)?, founders: founders(input)? },
         7 => Payload::Fortified { epoch: epoch(input)?, applied: index(input)? },
-        8 => Payload::Snapshot { last: log_id(input)? },
+        8 => Payload::Snapshot { meta: snapshot_meta(input)? },
         9 => Payload::TimeoutNow,
         12 => Payload::Resign { epoch: epoch(input)?.unwrap_or_default() },
         10 => Payload::ReadIndex { token: ReadToken(number(input)?), lease: input.arbitrary()? },
@@ -76,22 +76,44 @@ pub(crate) fn epoch(input: &mut Unstructured<'_>) -> Result<Option<Epoch>> {
     Ok(input.arbitrary::<Option<u8>>()?.map(|epoch| Epoch(epoch.into())))
 }
 
+/// One that an entry may hold: few voters, and one that joins or leaves them.
+fn configuration(input: &mut Unstructured<'_>, id: LogId) -> Result<Configuration> {
+    let voters: Vec<_> = (1..=input.int_in_range(1..=5)?).map(NodeId).collect();
+    let founding =
+        Configuration::founding(&voters, input.arbitrary::<bool>()?.then_some(NodeId(1)));
+    let node = NodeId(input.int_in_range(1..=7)?);
+    let change =
+        if voters.contains(&node) { Change::Demote(node) } else { Change::AddLearner(node) };
+    Ok(founding.change(id, &[change]).unwrap_or(founding))
+}
+
+fn snapshot_meta(input: &mut Unstructured<'_>) -> Result<SnapshotMeta> {
+    let id = log_id(input)?;
+    let last = if input.arbitrary()? { id } else { log_id(input)? };
+    Ok(SnapshotMeta { last, configuration: configuration(input, id)?.into() })
+}
+
 fn append(input: &mut Unstructured<'_>, group: GroupId) -> Result<Payload> {
     let prev = log_id(input)?;
     let room = (u64::MAX - prev.index.0).min(5);
     let entries = (1..=input.int_in_range(0..=room)?).map(|offset| {
         let id = LogId::new(term(input)?, prev.index.plus(offset));
-        let kind = if input.arbitrary()? { EntryKind::Command } else { EntryKind::Noop };
-        let data = vec![7; input.int_in_range(0..=40)?];
-        Ok(Entry::new(group, id, kind, Bytes::from(data)))
+        let bytes = Bytes::from(vec![7; input.int_in_range(0..=40)?]);
+        let (kind, data) = match input.int_in_range(0..=4)? {
+            0 => (EntryKind::Configuration, bytes),
+            1 => (EntryKind::Configuration, configuration(input, id)?.encode()),
+            2 => (EntryKind::Noop, Bytes::new()),
+            _ => (EntryKind::Command, bytes),
+        };
+        Ok(Entry::new(group, id, kind, data))
     });
     let entries = entries.collect::<Result<_>>()?;
     let commit = index(input)?;
-    Ok(Payload::AppendEntries { prev, entries, commit, voters: voters(input)? })
+    Ok(Payload::AppendEntries { prev, entries, commit, founders: founders(input)? })
 }
 
 /// The digest of a set of few voters, which is mostly the one of the replica's.
-fn voters(input: &mut Unstructured<'_>) -> Result<VotersDigest> {
+fn founders(input: &mut Unstructured<'_>) -> Result<VotersDigest> {
     let voters: Vec<_> = (1..=input.int_in_range(1..=5)?).map(NodeId).collect();
     Ok(VotersDigest::of(&voters))
 }

@@ -9,9 +9,10 @@ use crate::messages;
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use logboat_raft::{
-    Config, Confirmation, Entry, Epoch, GroupId, HardState, Index, Input, Lease, LogId,
-    LogReadTarget, LogWrite, Message, NodeId, Output, Payload, Persist, Raft, ReadFrom, ReadMode,
-    ReadToken, Restored, Round, Support, TermRun, Time, Tuning, WriteSeq,
+    Config, Configuration, Confirmation, Entry, EntryKind, Epoch, GroupId, HardState, Index, Input,
+    Lease, LogId, LogReadTarget, LogWrite, Message, NodeId, Output, Payload, Persist, Raft,
+    ReadFrom, ReadMode, ReadToken, Restored, Round, SnapshotMeta, Support, TermRun, Time, Tuning,
+    WriteSeq,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub fn replica(data: &[u8]) {
 struct Disk {
     hard_state: HardState,
     snapshot: LogId,
+    /// The configuration in force there, if there is a snapshot.
+    base: Option<Arc<Configuration>>,
     entries: BTreeMap<Index, Entry>,
 }
 
@@ -59,20 +62,20 @@ impl Disk {
     fn write(&mut self, persist: Persist) {
         self.hard_state = persist.hard_state.unwrap_or(self.hard_state);
         match persist.log {
-            LogWrite::Keep | LogWrite::Voters(_) => {}
+            LogWrite::Keep | LogWrite::Founding(_) => {}
             LogWrite::Append(entries) => {
                 if let Some(first) = entries.first() {
                     self.entries.split_off(&first.index);
                 }
                 self.entries.extend(entries.into_iter().map(|entry| (entry.index, entry)));
             }
-            LogWrite::Compact(last) => {
-                self.entries = self.entries.split_off(&last.index.next());
-                self.snapshot = last;
+            LogWrite::Compact(meta) => {
+                self.entries = self.entries.split_off(&meta.last.index.next());
+                (self.snapshot, self.base) = (meta.last, Some(meta.configuration));
             }
-            LogWrite::Reset(last) => {
+            LogWrite::Reset(meta) => {
                 self.entries.clear();
-                self.snapshot = last;
+                (self.snapshot, self.base) = (meta.last, Some(meta.configuration));
             }
         }
     }
@@ -84,14 +87,27 @@ impl Disk {
                 runs.push(TermRun { term: entry.term, first: *first });
             }
         }
-        let last = self.entries.keys().next_back().copied();
         Restored {
             hard_state: self.hard_state,
             snapshot: self.snapshot,
-            last: last.unwrap_or(self.snapshot.index),
+            last: self.last(),
             runs,
-            voters: None,
+            configurations: self.configurations(self.last()).collect(),
         }
+    }
+
+    /// The configurations that the log knows of up to an index, oldest first.
+    fn configurations(&self, through: Index) -> impl Iterator<Item = Arc<Configuration>> {
+        let entries = self.entries.range(..=through).map(|(_, entry)| entry);
+        let holders = entries.filter(|entry| entry.kind == EntryKind::Configuration);
+        let held = holders.map(|entry| {
+            Configuration::decode(&entry.data).expect("only such are appended").into()
+        });
+        self.base.iter().cloned().chain(held)
+    }
+
+    fn last(&self) -> Index {
+        self.entries.keys().next_back().map_or(self.snapshot.index, |index| *index)
     }
 
     fn read(&self, first: Index, last: Index, max_bytes: usize) -> Vec<Entry> {
@@ -124,14 +140,10 @@ impl Host {
             max_uncommitted_bytes: 512,
             max_unapplied_entries: 64,
         };
-        let config = Config {
-            group: GROUP,
-            node: NODE,
-            preferred: NODE,
-            voters: (1..=voters).map(NodeId).collect(),
-            seed: 7,
-            tuning: Arc::new(tuning),
-        };
+        let founders: Vec<_> = (1..=voters).map(NodeId).collect();
+        let founding = Configuration::founding(&founders, Some(NODE)).into();
+        let config =
+            Config { group: GROUP, node: NODE, founding, seed: 7, tuning: Arc::new(tuning) };
         let raft = Raft::new(config.clone(), Restored::default(), Time(0));
         let mut support = Support::default();
         for voter in (1..=voters).map(NodeId).filter(|voter| *voter != NODE) {
@@ -166,7 +178,7 @@ impl Host {
             }
             4 | 5 => return self.sync(input),
             6 => return self.load(),
-            7 => Input::Compact { last: self.applied },
+            7 => Input::Compact { meta: self.snapshot() },
             8 => Input::SnapshotFailed { to: node(input)? },
             9 => Input::Unreachable { node: node(input)? },
             10 => Input::Transfer { to: node(input)? },
@@ -273,6 +285,14 @@ impl Host {
         Ok(())
     }
 
+    /// A snapshot of what was applied.
+    fn snapshot(&self) -> SnapshotMeta {
+        let last = self.applied;
+        let configuration = self.written.configurations(last.index).last();
+        let configuration = configuration.unwrap_or_else(|| Arc::clone(&self.config.founding));
+        SnapshotMeta { last, configuration }
+    }
+
     fn step(&mut self, input: Input) {
         let committed = self.raft.commit();
         let mut out = Vec::new();
@@ -308,7 +328,8 @@ impl Host {
                     self.applied = entry.id();
                 }
             }
-            Output::RestoreSnapshot { last } => {
+            Output::RestoreSnapshot { meta } => {
+                let last = meta.last;
                 assert!(last.index > self.applied.index, "a snapshot brings the state forward");
                 self.applied = last;
             }
@@ -321,6 +342,9 @@ impl Host {
             | Output::OtherVoters { .. }
             | Output::Proposed { .. }
             | Output::Refused { .. }
+            | Output::ChangeProposed { .. }
+            | Output::ChangeRefused { .. }
+            | Output::Configured { .. }
             | Output::ReadReady { .. }
             | Output::ReadRefused { .. }
             | Output::SendSnapshot { .. }

@@ -1,6 +1,6 @@
 //! Snapshot files: as they are found in a directory, and as a peer sends them.
 
-use logboat_raft::{GroupId, Index, LogId, Term};
+use logboat_raft::{Configuration, GroupId, Index, LogId, NodeId, Term};
 use logboat_storage::SnapshotStore;
 use std::fs;
 use std::io::{self, Read, Write};
@@ -8,8 +8,8 @@ use std::path::Path;
 
 const GROUP: GroupId = GroupId(7);
 
-/// Bytes of the header.
-const HEADER_BYTES: usize = 52;
+/// Bytes of the header before the configuration.
+const FIXED_BYTES: usize = 56;
 
 /// Finds bytes as a snapshot file, and receives them as one. They come as they are, and behind a
 /// header that fits, of which a bit may be flipped. Only what was written is read.
@@ -41,10 +41,11 @@ pub fn snapshots(data: &[u8]) {
 fn found(directory: &Path, file: &[u8]) -> Option<Vec<u8>> {
     fs::write(directory.join("7.snap"), file).expect("there is room for a file");
     let store = SnapshotStore::open(directory).expect("a damaged file is left alone");
-    let (_, mut reader) = store.read(GROUP).ok()??;
+    let (meta, mut reader) = store.read(GROUP).ok()??;
     let mut content = Vec::new();
     reader.read_to_end(&mut content).expect("a verified file can be read");
-    assert!(file.ends_with(&content) && file.len() == HEADER_BYTES + content.len());
+    let header = FIXED_BYTES + meta.configuration.encode().len();
+    assert!(file.ends_with(&content) && file.len() == header + content.len());
     Some(content)
 }
 
@@ -60,14 +61,19 @@ fn received(directory: &Path, last: LogId, file: &[u8]) -> io::Result<()> {
 }
 
 /// The header of a snapshot: magic, version, group, term, index, length and checksum of the
-/// content, checksum of all these.
+/// content, length of the configuration, checksum of all these and of the configuration, which
+/// follows.
 fn header(last: LogId, content: &[u8]) -> Vec<u8> {
     let mut bytes = b"LOGBOATS".to_vec();
-    bytes.extend(1_u32.to_le_bytes());
+    bytes.extend(2_u32.to_le_bytes());
     for number in [GROUP.0, last.term.0, last.index.0, content.len() as u64] {
         bytes.extend(number.to_le_bytes());
     }
     bytes.extend(crc32fast::hash(content).to_le_bytes());
-    bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+    let configuration = Configuration::founding(&[NodeId(1), NodeId(2)], None).encode();
+    bytes.extend((configuration.len() as u32).to_le_bytes());
+    let crc = crc32fast::hash(&[&bytes[..], &configuration].concat());
+    bytes.extend(crc.to_le_bytes());
+    bytes.extend(configuration);
     bytes
 }

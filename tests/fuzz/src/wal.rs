@@ -5,8 +5,9 @@ use crate::messages::{log_id, number};
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use logboat_raft::{
-    BootCount, Config, Entry, EntryKind, Epoch, Fortification, Grant, GroupId, HardState, Index,
-    LogId, LogWrite, NodeId, Persist, Raft, Restored, Term, Time, Tuning, WriteSeq,
+    BootCount, Change, Config, Configuration, Entry, EntryKind, Epoch, Fortification, Grant,
+    GroupId, HardState, Index, LogId, LogWrite, NodeId, Persist, Raft, Restored, SnapshotMeta,
+    Term, Time, Tuning, WriteSeq,
 };
 use logboat_storage::simulation::{InlineWal, SimDisk};
 use logboat_storage::{Recovered, WalOptions};
@@ -71,7 +72,7 @@ fn open_and_use(disk: &SimDisk) -> Option<Recovered> {
         ..Grant::default()
     };
     let fortified = Some(Fortification { leader: peer, epoch: grant.epoch, term: Term(1) });
-    let reset = LogWrite::Reset(LogId::new(Term(1), Index(4)));
+    let reset = LogWrite::Reset(meta(LogId::new(Term(1), Index(4))));
     let append = LogWrite::Append([entry(group, Term(1), Index(5), 10)].into_iter().collect());
     let writes = [reset, append].map(|log| {
         let hard_state = HardState { term: Term(1), vote: Some(peer), commit: Index(4), fortified };
@@ -93,8 +94,7 @@ fn check_group(wal: &InlineWal<SimDisk>, group: GroupId, state: &Restored) {
     let config = Config {
         group,
         node: OWN,
-        preferred: OWN,
-        voters: [OWN].into(),
+        founding: founding(1),
         seed: 1,
         tuning: Arc::new(Tuning::default()),
     };
@@ -114,6 +114,23 @@ fn check_group(wal: &InlineWal<SimDisk>, group: GroupId, state: &Restored) {
 /// A node that the replicas here may fortify, so not their own.
 fn other_node(number: u64) -> NodeId {
     NodeId(if number == OWN.0 { OWN.0 + 1 } else { number })
+}
+
+/// A group that so many nodes found, the own among them.
+fn founding(voters: u64) -> Arc<Configuration> {
+    let voters: Vec<_> = (OWN.0..OWN.0 + voters).map(NodeId).collect();
+    Configuration::founding(&voters, Some(OWN)).into()
+}
+
+fn meta(last: LogId) -> SnapshotMeta {
+    SnapshotMeta { last, configuration: founding(2) }
+}
+
+/// An entry that holds a configuration.
+fn configured(group: GroupId, id: LogId) -> Entry {
+    let added = founding(2).change(id, &[Change::AddLearner(NodeId(u64::MAX))]);
+    let data = added.expect("it is not a member").encode();
+    Entry::new(group, id, EntryKind::Configuration, data)
 }
 
 fn entry(group: GroupId, term: Term, index: Index, bytes: usize) -> Entry {
@@ -178,7 +195,9 @@ fn writes(input: &mut Unstructured<'_>, state: &Recovered) -> Result<Vec<(GroupI
         };
         let term = if kind % 4 == 0 { term.next() } else { Term(term.0.max(1)) };
         let log = match kind % 8 {
-            7 => LogWrite::Reset(LogId::new(term, after.plus(3))),
+            7 => LogWrite::Reset(meta(LogId::new(term, after.plus(3)))),
+            5 => LogWrite::Founding(founding(u64::from(size % 3) + 1)),
+            3 => LogWrite::Append([configured(group, LogId::new(term, after.next()))].into()),
             _ => LogWrite::Append(
                 (1..=u64::from(size % 3) + 1)
                     .map(|at| entry(group, term, after.plus(at), usize::from(size) * 7))
@@ -236,7 +255,7 @@ fn plant(input: &mut Unstructured<'_>, disk: &SimDisk) -> Result<()> {
 
 fn segment_header(segment: u32) -> Vec<u8> {
     let mut block = b"LOGBOAT\x01".to_vec();
-    block.extend(2_u32.to_le_bytes());
+    block.extend(5_u32.to_le_bytes());
     block.extend(segment.to_le_bytes());
     block.extend(SALT.to_le_bytes());
     block.extend(SEGMENT_BYTES.to_le_bytes());
@@ -295,14 +314,29 @@ fn records(input: &mut Unstructured<'_>) -> Result<(Vec<u8>, u32)> {
     Ok((body, count))
 }
 
+/// A founding configuration, or mostly one that the entry `id` holds.
+fn configuration(input: &mut Unstructured<'_>, id: LogId) -> Result<Bytes> {
+    if id == LogId::default() || input.arbitrary()? {
+        return Ok(founding(input.int_in_range(1..=3)?).encode());
+    }
+    Ok(configured(GroupId(0), id).data)
+}
+
+fn put_configuration(header: &mut Vec<u8>, configuration: &[u8]) {
+    put(header, configuration.len() as u64);
+    header.extend_from_slice(configuration);
+}
+
 fn record(input: &mut Unstructured<'_>, body: &mut Vec<u8>) -> Result<()> {
     // One more than there are.
-    let kind = input.int_in_range(1..=7_u8)?;
+    let kind = input.int_in_range(1..=8_u8)?;
     let group = GroupId(input.int_in_range(0..=2)?);
     let id = log_id(input)?;
     let mut header = vec![kind];
     put(&mut header, group.0);
-    put(&mut header, id.term.0);
+    if kind != 7 {
+        put(&mut header, id.term.0);
+    }
     let mut data = Vec::new();
     match kind {
         1 => {
@@ -325,20 +359,34 @@ fn record(input: &mut Unstructured<'_>, body: &mut Vec<u8>) -> Result<()> {
             put(&mut header, announced);
             for at in 0..count {
                 let index = Index(id.index.0.wrapping_add(at));
-                let entry = entry(group, id.term, index, input.int_in_range(0..=20)?);
+                let holder = LogId::new(id.term, index);
+                let entry = match input.int_in_range(0..=7)? {
+                    0 => configured(group, if input.ratio(7, 8)? { holder } else { id }),
+                    _ => entry(group, id.term, index, input.int_in_range(0..=20)?),
+                };
                 let bytes = entry.data.len() as u64;
                 put(&mut header, if input.ratio(31, 32)? { bytes } else { number(input)? });
-                header.push(1);
+                header.push(entry.kind as u8);
                 header.extend(entry.checksum.to_le_bytes());
                 data.extend_from_slice(&entry.data);
             }
         }
         6 => {
-            // Epoch and run of a grant stand where term and index do.
+            // Epoch and boot of a grant stand where term and index do.
             put(&mut header, id.index.0);
-            header.push(input.arbitrary()?);
+            let flags: u8 = input.arbitrary()?;
+            header.push(flags);
+            if flags & 2 != 0 {
+                put(&mut header, number(input)?);
+            }
+            put(&mut header, number(input)?);
         }
-        _ => put(&mut header, id.index.0),
+        7 => put_configuration(&mut header, &configuration(input, LogId::default())?),
+        _ => {
+            put(&mut header, id.index.0);
+            let held = if input.ratio(7, 8)? { id } else { log_id(input)? };
+            put_configuration(&mut header, &configuration(input, held)?);
+        }
     }
     header.extend(salted(&[&header]));
     body.extend(header);

@@ -9,7 +9,7 @@ use super::process::group_id;
 use bonds::{Bonds, Counted};
 use logboat_raft::{
     BootCount, Fortification, Grant, HardState, Index, LogId, LogWrite, Message, NodeId, Payload,
-    Persist, Raft, Restored, RoleKind, SupportMessage, Term, WriteSeq,
+    Persist, Raft, Restored, RoleKind, SnapshotMeta, SupportMessage, Term, WriteSeq,
 };
 use logboat_storage::Recovered;
 use std::collections::{BTreeMap, HashMap};
@@ -141,7 +141,8 @@ impl Checks {
         {
             group.entered = group.entered.max(hard_state.term);
         }
-        if let LogWrite::Compact(last) | LogWrite::Reset(last) = &persist.log {
+        if let LogWrite::Compact(meta) | LogWrite::Reset(meta) = &persist.log {
+            let last = meta.last;
             let committed = group.committed.get(last.index.0 as usize - 1);
             assert_eq!(
                 committed.map(|(term, _)| *term),
@@ -167,16 +168,16 @@ impl Checks {
         written.iter().any(|(_, persist)| matches!(persist.log, LogWrite::Reset(_)))
     }
 
-    /// A replica's state after `last` goes to a file, which a crash may find in place from now on.
+    /// A replica's state goes to a file, which a crash may find in place from now on.
     pub(super) fn snapshot_captured(
         &mut self,
         node: usize,
         group: usize,
-        last: LogId,
+        meta: &SnapshotMeta,
         content: &[u8],
     ) {
-        self.groups[group].snapshot_is(last, content);
-        self.snapshot_received(node, group, last);
+        self.groups[group].snapshot_is(meta, content);
+        self.snapshot_received(node, group, meta.last);
     }
 
     /// A leader's snapshot is there, which a crash may find in place from now on.
@@ -189,20 +190,19 @@ impl Checks {
         self.groups[group].replicas[node].model.snapshot_durable(last);
     }
 
-    /// A restart found this snapshot. Returns where it ends.
+    /// A restart found this snapshot.
     pub(super) fn snapshot_found(
         &mut self,
         node: usize,
         group: usize,
         found: Option<&FoundSnapshot>,
-    ) -> LogId {
+    ) {
         let group = &mut self.groups[group];
-        if let Some((last, content)) = found {
-            group.snapshot_is(*last, content);
+        if let Some((meta, content)) = found {
+            group.snapshot_is(meta, content);
         }
-        let last = found.map(|(last, _)| *last).unwrap_or_default();
+        let last = found.map(|(meta, _)| meta.last).unwrap_or_default();
         group.replicas[node].model.snapshot_found(last);
-        last
     }
 
     /// A restart found this on the disk, after the node's [grants](Self::started).
@@ -214,8 +214,14 @@ impl Checks {
         self.hard_states_changed(node, group, &written);
     }
 
-    /// The log that a restart found and its snapshot, which ends with `snapshot`, became `agreed`.
-    pub(super) fn reconciled(&self, node: usize, group: usize, snapshot: LogId, agreed: &Restored) {
+    /// The log that a restart found and its snapshot, if there is one, became `agreed`.
+    pub(super) fn reconciled(
+        &self,
+        node: usize,
+        group: usize,
+        snapshot: Option<&SnapshotMeta>,
+        agreed: &Restored,
+    ) {
         self.groups[group].replicas[node].model.reconciled(snapshot, agreed);
     }
 
@@ -234,9 +240,9 @@ impl Checks {
                 let mut model = group.replicas[node].model.clone();
                 model.recovered(&restored);
                 let (snapshot, agreed) = agree(number, restored);
-                let last = snapshot.map(|(last, _)| last).unwrap_or_default();
-                model.snapshot_found(last);
-                model.reconciled(last, &agreed);
+                let meta = snapshot.map(|(meta, _)| meta);
+                model.snapshot_found(meta.as_ref().map(|meta| meta.last).unwrap_or_default());
+                model.reconciled(meta.as_ref(), &agreed);
             }
         }
     }
@@ -561,9 +567,11 @@ impl GroupChecks {
         self.leaders.last_key_value().map(|(term, place)| (*term, *place))
     }
 
-    /// The content of a snapshot is the state after its last entry, which all replicas agree on.
-    fn snapshot_is(&mut self, last: LogId, content: &[u8]) {
-        let crc = crc32fast::hash(content);
+    /// The content of a snapshot is the state after its last entry, which all replicas agree on, as
+    /// they do on the configuration there.
+    fn snapshot_is(&mut self, meta: &SnapshotMeta, content: &[u8]) {
+        let last = meta.last;
+        let crc = crc32fast::hash(&[content, &meta.configuration.encode()].concat());
         let known = *self.states.entry(last).or_insert(crc);
         assert_eq!(known, crc, "a snapshot up to {last} is not the state there");
     }

@@ -1,7 +1,7 @@
 //! What a simulated node keeps: the real log and the real snapshot files, on simulated disks.
 
 use logboat::internals::Storage;
-use logboat_raft::{GroupId, LogId};
+use logboat_raft::{GroupId, LogId, SnapshotMeta};
 use logboat_storage::simulation::{InlineWal, SimDisk, SimSnapshotDisk};
 use logboat_storage::{SnapshotError, SnapshotStore};
 use parking_lot::Mutex;
@@ -10,20 +10,20 @@ use std::io::{self, Read};
 /// The snapshots of a node.
 pub(super) type Snapshots = SnapshotStore<SimSnapshotDisk>;
 
-/// The snapshot that a start finds: its last entry, and its content.
-pub(super) type FoundSnapshot = (LogId, Vec<u8>);
+/// The snapshot that a start finds: what it is of, and its content.
+pub(super) type FoundSnapshot = (SnapshotMeta, Vec<u8>);
 
 /// Reads the current snapshot of a group.
 pub(super) fn read_snapshot(
     snapshots: &Snapshots,
     group: GroupId,
 ) -> Result<Option<FoundSnapshot>, SnapshotError> {
-    let Some((last, mut reader)) = snapshots.read(group)? else {
+    let Some((meta, mut reader)) = snapshots.read(group)? else {
         return Ok(None);
     };
     let mut content = Vec::new();
     reader.read_to_end(&mut content).expect("a verified snapshot can be read");
-    Ok(Some((last, content)))
+    Ok(Some((meta, content)))
 }
 
 /// The log and the snapshots of a node that runs.
@@ -46,8 +46,8 @@ impl HostStorage {
 }
 
 impl Storage for HostStorage {
-    fn open_received(&self, group: GroupId, last: LogId) -> io::Result<Box<dyn Read>> {
-        self.snapshots.open_received(group, last)
+    fn open_received(&self, group: GroupId, meta: &SnapshotMeta) -> io::Result<Box<dyn Read>> {
+        self.snapshots.open_received(group, meta)
     }
 
     fn adopt_snapshot(&self, group: GroupId, last: LogId) -> io::Result<()> {

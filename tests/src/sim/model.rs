@@ -2,9 +2,11 @@
 //! crash, and for the log that the core believes in.
 
 use logboat_raft::{
-    Fortification, HardState, Index, LogId, LogWrite, Persist, Restored, Term, TermRun, WriteSeq,
+    Configuration, EntryKind, Fortification, HardState, Index, LogId, LogWrite, Persist, Restored,
+    SnapshotMeta, Term, TermRun, WriteSeq,
 };
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 /// A log as a list of the term and checksum of each entry.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +14,8 @@ pub(super) struct LogModel {
     pub(super) hard_state: HardState,
     pub(super) snapshot: LogId,
     entries: VecDeque<(Term, u32)>,
+    /// The configuration where the log begins, if the log says so, and those of entries, by index.
+    configurations: BTreeMap<Index, Arc<Configuration>>,
 }
 
 impl LogModel {
@@ -39,24 +43,41 @@ impl LogModel {
             self.hard_state = hard_state;
         }
         match &persist.log {
-            LogWrite::Keep | LogWrite::Voters(_) => {}
+            LogWrite::Keep => {}
+            LogWrite::Founding(founding) => {
+                self.configurations.insert(Index(0), Arc::clone(founding));
+            }
             LogWrite::Append(entries) => {
                 let Some(first) = entries.first() else { return };
+                self.configurations.split_off(&first.index);
+                let holders = entries.iter().filter(|it| it.kind == EntryKind::Configuration);
+                self.configurations.extend(holders.map(|entry| {
+                    let held = Configuration::decode(&entry.data).expect("it was encoded");
+                    (entry.index, held.into())
+                }));
                 let keep = (first.index.0 - self.snapshot.index.0 - 1) as usize;
                 assert!(keep <= self.entries.len(), "a write leaves no gap in the log");
                 self.entries.truncate(keep);
                 self.entries.extend(entries.iter().map(|entry| (entry.term, entry.checksum)));
             }
-            LogWrite::Compact(last) => {
-                let gone = last.index.0.saturating_sub(self.snapshot.index.0) as usize;
+            LogWrite::Compact(meta) => {
+                let gone = meta.last.index.0.saturating_sub(self.snapshot.index.0) as usize;
                 self.entries.drain(..gone.min(self.entries.len()));
-                self.snapshot = *last;
+                self.begin_after(meta);
             }
-            LogWrite::Reset(last) => {
+            LogWrite::Reset(meta) => {
                 self.entries.clear();
-                self.snapshot = *last;
+                self.configurations.clear();
+                self.begin_after(meta);
             }
         }
+    }
+
+    fn begin_after(&mut self, meta: &SnapshotMeta) {
+        self.snapshot = meta.last;
+        self.configurations = self.configurations.split_off(&meta.last.index.next());
+        let configuration = Arc::clone(&meta.configuration);
+        self.configurations.insert(configuration.id().index, configuration);
     }
 
     fn is(&self, restored: &Restored) -> bool {
@@ -70,6 +91,7 @@ impl LogModel {
         (self.hard_state, self.snapshot, self.last().index)
             == (restored.hard_state, restored.snapshot, restored.last)
             && runs == restored.runs
+            && self.configurations.values().eq(&restored.configurations)
     }
 }
 
@@ -171,21 +193,24 @@ impl ReplicaModel {
         survived
     }
 
-    /// A restart with what was [recovered](Self::recovered) and a snapshot that ends with
-    /// `snapshot` goes on from `agreed`: with what follows the snapshot if the log holds the
-    /// snapshot's last entry, and with nothing but the snapshot otherwise (Raft paper, section 7).
+    /// A restart with what was [recovered](Self::recovered) and with this snapshot, if there is
+    /// one, goes on from `agreed`: with what follows the snapshot if the log holds the snapshot's
+    /// last entry, and with nothing but the snapshot otherwise (Raft paper, section 7).
     ///
     /// # Panics
     /// When that is not so.
-    pub(super) fn reconciled(&self, snapshot: LogId, agreed: &Restored) {
+    pub(super) fn reconciled(&self, snapshot: Option<&SnapshotMeta>, agreed: &Restored) {
         let mut expected = self.durable.clone();
-        let holds = expected.term_at(snapshot.index) == Some(snapshot.term);
-        let change = if holds { LogWrite::Compact(snapshot) } else { LogWrite::Reset(snapshot) };
-        let hard_state = Some(agreed.hard_state);
-        expected.write(&Persist { seq: WriteSeq::default(), hard_state, log: change });
+        if let Some(meta) = snapshot.filter(|meta| meta.last != expected.snapshot) {
+            let holds = expected.term_at(meta.last.index) == Some(meta.last.term);
+            let meta = meta.clone();
+            let log = if holds { LogWrite::Compact(meta) } else { LogWrite::Reset(meta) };
+            let hard_state = Some(agreed.hard_state);
+            expected.write(&Persist { seq: WriteSeq::default(), hard_state, log });
+        }
         assert!(
             expected.is(agreed),
-            "a log up to {} and a snapshot up to {snapshot} became {agreed:?}",
+            "a log up to {} and a snapshot {snapshot:?} became {agreed:?}",
             self.durable.last()
         );
     }

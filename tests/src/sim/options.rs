@@ -3,6 +3,7 @@
 use super::random::Random;
 use logboat::internals::LivenessTiming;
 use logboat::{Tuning, WalOptions};
+use logboat_raft::{Configuration, NodeId};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -280,6 +281,13 @@ impl Plan {
     /// After how long an append is sent again, in microseconds.
     pub(super) const fn retransmit_us(&self) -> u64 {
         self.tuning.retransmit_timeout.as_micros() as u64
+    }
+
+    /// The configuration that a group (by place) is founded with.
+    pub(super) fn founding(&self, group: usize) -> Configuration {
+        let voters: Vec<_> =
+            self.voters(group).iter().map(|node| NodeId(*node as u64 + 1)).collect();
+        Configuration::founding(&voters, Some(voters[0]))
     }
 
     /// The nodes (by place) that hold replicas of a group (by place), the preferred one first.

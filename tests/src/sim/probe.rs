@@ -33,7 +33,7 @@ pub(super) fn cut_power(hardware: &Hardware, scene: &Scene) {
         let found = read_snapshot(&snapshots, group_id(group)).unwrap_or_else(|error| {
             panic!("after a power cut, node {} can't use a snapshot: {error}", hardware.id())
         });
-        let snapshot = found.clone().map(|(last, content)| (last, Cursor::new(content)));
+        let snapshot = found.clone().map(|(meta, content)| (meta, Cursor::new(content)));
         let agreed = recover(log, snapshot, &mut Machine::new(Journal::default()));
         (found, agreed.expect("log and snapshot agree after a power cut").0)
     });

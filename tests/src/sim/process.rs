@@ -19,8 +19,9 @@ use logboat::internals::{
 };
 use logboat::{GroupView, ReadMode, RequestError, RequestKind, StateMachine};
 use logboat_raft::{
-    Config, Epoch, Fortification, GroupId, Index, Lease, LogId, Message, NodeId, Payload, Raft,
-    ReadToken, Restored, RoleKind, Status, Support, Term, Time, WriteSeq,
+    Config, Configuration, Epoch, Fortification, GroupId, Index, Lease, LogId, LogWrite, Message,
+    NodeId, Payload, Persist, Raft, ReadToken, Restored, RoleKind, Status, Support, Term, Time,
+    WriteSeq,
 };
 use logboat_storage::simulation::{InlineWal, SimDisk};
 use logboat_storage::{ReadError, Recovered, SnapshotStore};
@@ -45,7 +46,6 @@ pub(super) struct ReplicaCell {
     pub(super) durable: WriteSeq,
     pub(super) wake_conditions: WakeConditions,
     view: Arc<GroupView>,
-    pub(super) preferred: NodeId,
     pub(super) journal: Journal,
     reads: ReadBook,
     /// The replica has stopped for good, though its node lives.
@@ -53,6 +53,11 @@ pub(super) struct ReplicaCell {
 }
 
 impl ReplicaCell {
+    /// The node that should lead the group.
+    pub(super) fn preferred(&self) -> Option<NodeId> {
+        self.group.members().preferred()
+    }
+
     /// The term in which the replica leads.
     pub(super) fn leads_in(&self) -> Option<Term> {
         let raft = self.group.raft();
@@ -200,24 +205,27 @@ impl Process {
         let snapshot = snapshot.unwrap_or_else(|error| {
             panic!("after a crash, node {} can't use a snapshot: {error}", hardware.id())
         });
-        let last = scene.checks.snapshot_found(hardware.place, group, snapshot.as_ref());
-        let snapshot = snapshot.map(|(last, content)| (last, Cursor::new(content)));
+        scene.checks.snapshot_found(hardware.place, group, snapshot.as_ref());
+        let meta = snapshot.as_ref().map(|(meta, _)| meta.clone());
+        let snapshot = snapshot.map(|(meta, content)| (meta, Cursor::new(content)));
         let agreed = recover(log, snapshot, &mut machine);
         let (restored, reset) = agreed.expect("log and snapshot agree after a crash");
-        scene.checks.reconciled(hardware.place, group, last, &restored);
-        if let Some(persist) = reset {
+        scene.checks.reconciled(hardware.place, group, meta.as_ref(), &restored);
+        let founding: Arc<Configuration> = scene.plan.founding(group).into();
+        let founds = restored.configurations.is_empty().then(|| Persist {
+            seq: WriteSeq::default(),
+            hard_state: None,
+            log: LogWrite::Founding(Arc::clone(&founding)),
+        });
+        for persist in founds.into_iter().chain(reset) {
             scene.checks.writing(hardware.place, group, &persist);
             self.workers[worker].turn.writes.push((id, persist));
         }
-        let voters = scene.plan.voters(group);
-        let preferred = NodeId(voters[0] as u64 + 1);
-        let mut voters: Vec<NodeId> = voters.iter().map(|node| NodeId(*node as u64 + 1)).collect();
-        voters.sort_unstable();
+        let configuration = restored.base(&founding);
         let config = Config {
             group: id,
             node: hardware.id(),
-            voters: voters.into(),
-            preferred,
+            founding,
             seed: scene.random.next(),
             tuning: Arc::new(scene.plan.tuning_of(hardware.place)),
         };
@@ -227,7 +235,7 @@ impl Process {
         let view = Arc::<GroupView>::default();
         let machine: Box<dyn StateMachine> = Box::new(machine);
         let shared = Arc::clone(&self.shared);
-        let group = Group::new(id, slot, raft, machine, shared, Arc::clone(&view));
+        let group = Group::new(id, slot, raft, configuration, machine, shared, Arc::clone(&view));
         self.by_group.insert(id, place);
         self.workers.iter_mut().for_each(|worker| worker.wait_lists.add());
         self.cells.push(ReplicaCell {
@@ -239,7 +247,6 @@ impl Process {
             durable: WriteSeq::default(),
             wake_conditions: WakeConditions::default(),
             view,
-            preferred,
             journal,
             reads: ReadBook::default(),
             failed: false,
@@ -256,8 +263,8 @@ impl Process {
             Event::Idle(writes) => self.idle(hardware, writes, scene),
             Event::Room => self.retry(hardware, scene),
             Event::ReadLog(job) => self.read_log(hardware, job, scene),
-            Event::SnapshotWritten { group, last, file } => {
-                self.snapshot_written(hardware, (group, last), file, scene);
+            Event::SnapshotWritten { group, meta, file } => {
+                self.snapshot_written(hardware, (group, meta), file, scene);
             }
             Event::Chunk(departing) => self.send_piece(hardware, departing, scene),
             Event::Disconnected { to } => self.disconnected(hardware, to, scene),
@@ -319,7 +326,7 @@ impl Process {
                 Parcel::Support(message) => self.heard(hardware, peer, message, scene),
                 Parcel::Snapshot(chunk) => self.piece_arrived(peer, chunk),
                 Parcel::SnapshotRefused { group, last: _ } => {
-                    self.post_to_group(group, GroupEvent::SnapshotSent { to: peer, last: None });
+                    self.post_to_group(group, GroupEvent::SnapshotSent { to: peer, meta: None });
                 }
             }
         }

@@ -9,7 +9,7 @@ use super::transfer::{Departing, WrittenFile};
 use bytes::Bytes;
 use logboat::internals::LogReadJob;
 use logboat::{GroupId, RequestError};
-use logboat_raft::{LogId, NodeId, Term};
+use logboat_raft::{NodeId, SnapshotMeta, Term};
 use logboat_transport::Outgoing;
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
@@ -30,7 +30,7 @@ pub(super) enum Event {
     /// Entries are read back from the log.
     ReadLog(LogReadJob),
     /// A snapshot is written, or failed.
-    SnapshotWritten { group: GroupId, last: LogId, file: Option<WrittenFile> },
+    SnapshotWritten { group: GroupId, meta: SnapshotMeta, file: Option<WrittenFile> },
     /// The next piece of a snapshot leaves.
     Chunk(Departing),
     /// A frame arrives; without a connection it is one that the network kept for long.

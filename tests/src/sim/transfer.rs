@@ -7,9 +7,11 @@ use super::process::{Process, group_place};
 use super::scene::{Event, Scene};
 use logboat::SnapshotWriter;
 use logboat::internals::{GroupEvent, SnapshotJob};
-use logboat_raft::{GroupId, LogId, Message, NodeId, Payload};
+use logboat_raft::{GroupId, LogId, Message, NodeId, Payload, SnapshotMeta};
 use logboat_storage::simulation::{SimSnapshotDisk, SimSnapshotFile};
-use logboat_storage::{SnapshotError, SnapshotReceiver, SnapshotWriter as SnapshotFileWriter};
+use logboat_storage::{
+    OpenSnapshot, SnapshotError, SnapshotReceiver, SnapshotWriter as SnapshotFileWriter,
+};
 use logboat_transport::{Outgoing, SnapshotChunk};
 use std::io::{self, Read, Write};
 
@@ -21,7 +23,7 @@ pub(super) type WrittenFile = SnapshotFileWriter<SimSnapshotDisk>;
 pub(super) struct Departing {
     group: GroupId,
     to: NodeId,
-    last: LogId,
+    meta: SnapshotMeta,
     total_bytes: u64,
     /// What is left of it.
     file: SimSnapshotFile,
@@ -35,7 +37,8 @@ impl Departing {
         Read::by_ref(&mut self.file).take(most as u64).read_to_end(&mut data)?;
         let offset = self.offset;
         self.offset += data.len() as u64;
-        let Self { group, last, total_bytes, .. } = *self;
+        let Self { group, total_bytes, .. } = *self;
+        let last = self.meta.last;
         Ok(SnapshotChunk { group, last, offset, total_bytes, data: data.into() })
     }
 }
@@ -56,10 +59,10 @@ impl Process {
         scene: &mut Scene,
     ) {
         match job {
-            SnapshotJob::Write { group, slot: _, last, writer } => {
-                let file = self.write_snapshot(hardware, (group, last), writer, scene);
+            SnapshotJob::Write { group, slot: _, meta, writer } => {
+                let file = self.write_snapshot(hardware, (group, &meta), writer, scene);
                 let takes = scene.random.between(100, 4 * scene.plan.sync_us + 100);
-                let event = Event::SnapshotWritten { group, last, file };
+                let event = Event::SnapshotWritten { group, meta, file };
                 scene.after(takes, hardware.target(), event);
             }
             SnapshotJob::Send { group, slot: _, to } => {
@@ -68,9 +71,9 @@ impl Process {
                     return;
                 }
                 let current = current.expect("a snapshot can be opened");
-                let (info, file) = current.expect("there is a snapshot where the log begins");
-                let (last, total_bytes) = (info.last, info.bytes);
-                let departing = Departing { group, to, last, total_bytes, file, offset: 0 };
+                let current = current.expect("there is a snapshot where the log begins");
+                let OpenSnapshot { meta, bytes: total_bytes, file } = current;
+                let departing = Departing { group, to, meta, total_bytes, file, offset: 0 };
                 scene.after(10, hardware.target(), Event::Chunk(departing));
             }
             SnapshotJob::Chunk { .. }
@@ -85,14 +88,14 @@ impl Process {
     fn write_snapshot(
         &self,
         hardware: &Hardware,
-        (group, last): (GroupId, LogId),
+        (group, meta): (GroupId, &SnapshotMeta),
         writer: SnapshotWriter,
         scene: &mut Scene,
     ) -> Option<WrittenFile> {
         let mut content = Vec::new();
         writer(&mut content).expect("memory takes any snapshot");
-        scene.checks.snapshot_captured(hardware.place, group_place(group), last, &content);
-        let mut file = self.storage.snapshots.create(group, last).ok()?;
+        scene.checks.snapshot_captured(hardware.place, group_place(group), meta, &content);
+        let mut file = self.storage.snapshots.create(group, meta.clone()).ok()?;
         file.write_all(&content).ok().map(|()| file)
     }
 
@@ -100,17 +103,17 @@ impl Process {
     pub(super) fn snapshot_written(
         &mut self,
         hardware: &mut Hardware,
-        (group, last): (GroupId, LogId),
+        (group, meta): (GroupId, SnapshotMeta),
         file: Option<WrittenFile>,
         scene: &mut Scene,
     ) {
         let finish = |file: WrittenFile| finish(hardware, scene, || file.finish());
         let written = match file.map(finish) {
-            Some(Ok(_) | Err(SnapshotError::Superseded { .. })) => Some(last),
+            Some(Ok(_) | Err(SnapshotError::Superseded { .. })) => Some(meta),
             Some(Err(_)) | None => None,
         };
-        if written.is_some() {
-            scene.checks.snapshot_durable(hardware.place, group_place(group), last);
+        if let Some(meta) = &written {
+            scene.checks.snapshot_durable(hardware.place, group_place(group), meta.last);
         }
         if hardware.snapshots.is_cut()
             || (written.is_some() && hardware.crashes(CrashPoint::SnapshotCurrent))
@@ -131,14 +134,14 @@ impl Process {
         let Ok(chunk) = departing.next_piece(scene.plan.chunk_bytes) else {
             return assert!(hardware.snapshots.is_cut(), "an open snapshot can be read");
         };
-        let Departing { group, to, last, total_bytes, offset, .. } = departing;
+        let Departing { group, to, total_bytes, offset, .. } = departing;
         let receiver = to.0 as usize - 1;
         let sent = scene.send_frame(hardware.place, receiver, chunk.to_frame(), true);
         if sent && offset < total_bytes {
             return scene.after(50, hardware.target(), Event::Chunk(departing));
         }
-        let last = sent.then_some(last);
-        self.post_to_group(group, GroupEvent::SnapshotSent { to, last });
+        let meta = sent.then_some(departing.meta);
+        self.post_to_group(group, GroupEvent::SnapshotSent { to, meta });
         self.schedule_turns(hardware, scene);
     }
 
@@ -170,9 +173,10 @@ impl Process {
         message: Message,
         scene: &mut Scene,
     ) {
-        let Payload::Snapshot { last } = message.payload else {
+        let Payload::Snapshot { meta } = &message.payload else {
             unreachable!("only offers come here");
         };
+        let last = meta.last;
         let arrived = self.arriving.remove(&group);
         let arrived = arrived.filter(|arriving| (arriving.from, arriving.last) == (from, last));
         let finish = |arriving: Arriving| finish(hardware, scene, || arriving.receiver.finish());

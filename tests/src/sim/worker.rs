@@ -200,7 +200,7 @@ impl Process {
     fn yield_to(&mut self, number: usize, peer: NodeId) {
         for place in 0..self.cells.len() {
             let cell = &self.cells[place];
-            let yields = cell.worker == number && cell.preferred == peer;
+            let yields = cell.worker == number && cell.preferred() == Some(peer);
             if yields && cell.group.raft().is_caught_up(peer) {
                 self.hand(place, GroupEvent::TransferIfCaughtUp(peer));
             }
@@ -330,7 +330,7 @@ impl Process {
                 self.tell(number, WorkerEvent::Tick);
             }
             let is_misplaced = |cell: &ReplicaCell| {
-                cell.worker == number && cell.preferred != own && cell.leads_in().is_some()
+                cell.worker == number && cell.preferred() != Some(own) && cell.leads_in().is_some()
             };
             if self.cells.iter().any(is_misplaced) {
                 self.tell(number, WorkerEvent::Rebalance);

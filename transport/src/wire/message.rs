@@ -6,8 +6,8 @@ use crate::wire::kind;
 use crate::wire::reader::Reader;
 use bytes::Buf;
 use logboat_raft::{
-    Conflict, Entries, Entry, EntryKind, GroupId, Index, LogId, Message, Payload, ReadToken,
-    VotersDigest,
+    Configuration, Conflict, Entries, Entry, EntryKind, GroupId, Index, LogId, Message, Payload,
+    ReadToken, SnapshotMeta, VotersDigest,
 };
 
 /// The least that one entry takes among the fields: kind, term, length and checksum.
@@ -32,9 +32,12 @@ pub(super) fn most_message_bytes(message: &Message) -> usize {
         | Payload::Fortified { .. }
         | Payload::ReadIndex { .. }
         | Payload::ReadIndexReply { .. }
-        | Payload::Snapshot { .. }
         | Payload::TimeoutNow
         | Payload::Resign { .. } => &[],
+        Payload::Snapshot { meta } => {
+            let members = meta.configuration.members().len();
+            return most_field_bytes(12) + members * most_field_bytes(4);
+        }
     };
     let entry_bytes = |entry: &Entry| most_field_bytes(3) + entry.data.len();
     most_field_bytes(8) + entries.iter().map(entry_bytes).sum::<usize>()
@@ -51,23 +54,28 @@ pub(super) fn put_message(
     put_varint(fields, group.0);
     put_varint(fields, message.term.0);
     match &message.payload {
-        Payload::Snapshot { last } => put_log_id(fields, *last),
-        Payload::PreVote { last, voters } => {
+        Payload::Snapshot { meta } => {
+            put_log_id(fields, meta.last);
+            let configuration = meta.configuration.encode();
+            put_varint(fields, configuration.len() as u64);
+            fields.extend_from_slice(&configuration);
+        }
+        Payload::PreVote { last, founders } => {
             put_log_id(fields, *last);
-            put_voters(fields, *voters);
+            put_founders(fields, *founders);
         }
         Payload::PreVoteReply { granted } | Payload::VoteReply { granted } => {
             fields.push(u8::from(*granted));
         }
-        Payload::Vote { last, transfer, voters } => {
+        Payload::Vote { last, transfer, founders } => {
             put_log_id(fields, *last);
             fields.push(u8::from(*transfer));
-            put_voters(fields, *voters);
+            put_founders(fields, *founders);
         }
-        Payload::AppendEntries { prev, entries, commit, voters } => {
+        Payload::AppendEntries { prev, entries, commit, founders } => {
             put_log_id(fields, *prev);
             put_varint(fields, commit.0);
-            put_voters(fields, *voters);
+            put_founders(fields, *founders);
             put_entries(fields, data, *prev, entries);
         }
         Payload::Appended { through, applied } => {
@@ -78,9 +86,9 @@ pub(super) fn put_message(
             put_varint(fields, prev.0);
             put_conflict(fields, conflict);
         }
-        Payload::Fortify { commit, voters } => {
+        Payload::Fortify { commit, founders } => {
             put_varint(fields, commit.0);
-            put_voters(fields, *voters);
+            put_founders(fields, *founders);
         }
         Payload::Fortified { epoch, applied } => {
             put_epoch(fields, *epoch);
@@ -135,8 +143,8 @@ fn put_entries(fields: &mut Vec<u8>, data: &mut Vec<u8>, prev: LogId, entries: &
     }
 }
 
-fn put_voters(fields: &mut Vec<u8>, voters: VotersDigest) {
-    fields.extend_from_slice(&voters.0.to_le_bytes());
+fn put_founders(fields: &mut Vec<u8>, founders: VotersDigest) {
+    fields.extend_from_slice(&founders.0.to_le_bytes());
 }
 
 fn put_conflict(fields: &mut Vec<u8>, conflict: &Conflict) {
@@ -156,12 +164,14 @@ pub(super) fn read_message(
     let group = reader.group()?;
     let term = reader.term()?;
     let payload = match kind {
-        kind::PRE_VOTE => Payload::PreVote { last: reader.log_id()?, voters: read_voters(reader)? },
+        kind::PRE_VOTE => {
+            Payload::PreVote { last: reader.log_id()?, founders: read_founders(reader)? }
+        }
         kind::PRE_VOTE_REPLY => Payload::PreVoteReply { granted: reader.bool()? },
         kind::VOTE => Payload::Vote {
             last: reader.log_id()?,
             transfer: reader.bool()?,
-            voters: read_voters(reader)?,
+            founders: read_founders(reader)?,
         },
         kind::VOTE_REPLY => Payload::VoteReply { granted: reader.bool()? },
         kind::APPEND => read_append(reader, group)?,
@@ -169,7 +179,9 @@ pub(super) fn read_message(
         kind::REJECTED => {
             Payload::Rejected { prev: reader.index()?, conflict: read_conflict(reader)? }
         }
-        kind::FORTIFY => Payload::Fortify { commit: reader.index()?, voters: read_voters(reader)? },
+        kind::FORTIFY => {
+            Payload::Fortify { commit: reader.index()?, founders: read_founders(reader)? }
+        }
         kind::FORTIFIED => {
             Payload::Fortified { epoch: reader.maybe_epoch()?, applied: reader.index()? }
         }
@@ -181,7 +193,7 @@ pub(super) fn read_message(
             index: reader.maybe_index()?,
             commit: reader.index()?,
         },
-        kind::SNAPSHOT => Payload::Snapshot { last: reader.log_id()? },
+        kind::SNAPSHOT => Payload::Snapshot { meta: read_snapshot_meta(reader)? },
         kind::TIMEOUT_NOW => Payload::TimeoutNow,
         // Checked above: no other kind is left.
         _ => Payload::Resign { epoch: reader.epoch()? },
@@ -191,7 +203,7 @@ pub(super) fn read_message(
 
 fn read_append(reader: &mut Reader, group: GroupId) -> Result<Payload, DecodeError> {
     let prev = reader.log_id()?;
-    let (commit, voters) = (reader.index()?, read_voters(reader)?);
+    let (commit, founders) = (reader.index()?, read_founders(reader)?);
     let count = reader.varint()?;
     let most = (reader.fields.len() / MIN_ENTRY_BYTES).min(MAX_ENTRIES) as u64;
     if count > most {
@@ -203,7 +215,7 @@ fn read_append(reader: &mut Reader, group: GroupId) -> Result<Payload, DecodeErr
         entry.verify(group)?;
         entries.push(entry);
     }
-    Ok(Payload::AppendEntries { prev, entries, commit, voters })
+    Ok(Payload::AppendEntries { prev, entries, commit, founders })
 }
 
 fn read_entry(reader: &mut Reader, index: Index) -> Result<Entry, DecodeError> {
@@ -222,11 +234,17 @@ fn read_entry(reader: &mut Reader, index: Index) -> Result<Entry, DecodeError> {
     })
 }
 
+fn read_snapshot_meta(reader: &mut Reader) -> Result<SnapshotMeta, DecodeError> {
+    let last = reader.log_id()?;
+    let configuration = Configuration::decode(&reader.body()?)?;
+    Ok(SnapshotMeta { last, configuration: configuration.into() })
+}
+
 fn read_conflict(reader: &mut Reader) -> Result<Conflict, DecodeError> {
     Ok(Conflict { x_term: reader.maybe_term()?, x_index: reader.index()?, x_len: reader.index()? })
 }
 
-fn read_voters(reader: &mut Reader) -> Result<VotersDigest, DecodeError> {
+fn read_founders(reader: &mut Reader) -> Result<VotersDigest, DecodeError> {
     let digest = reader.fields.try_get_u32_le();
     digest.map(VotersDigest).map_err(|_| DecodeError::Truncated)
 }

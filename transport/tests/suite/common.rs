@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use logboat_raft::{
-    BootCount, BootNonce, Conflict, Entry, EntryKind, Epoch, GroupId, Incarnation, Index,
-    Introduction, LogId, LogPosition, Message, NodeId, Payload, ReadToken, Remembered, Start, Term,
-    VotersDigest,
+    BootCount, BootNonce, Configuration, Conflict, Entry, EntryKind, Epoch, GroupId, Incarnation,
+    Index, Introduction, LogId, LogPosition, Message, NodeId, Payload, ReadToken, Remembered,
+    SnapshotMeta, Start, Term, VotersDigest,
 };
 use logboat_transport::{Inbox, Outgoing, Parcel, SnapshotSource};
 use parking_lot::{Condvar, Mutex};
@@ -19,8 +19,8 @@ use std::time::Duration;
 /// After this a condition that never comes true fails its test.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The voters that all messages name.
-pub(crate) const VOTERS: VotersDigest = VotersDigest(0x0403_0201);
+/// The founders that all messages name.
+pub(crate) const FOUNDERS: VotersDigest = VotersDigest(0x0403_0201);
 
 /// What an inbox was told.
 #[derive(Clone, Debug, PartialEq)]
@@ -203,7 +203,10 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// A message that carries a number.
 pub(crate) fn numbered(round: u64) -> Message {
-    Message { term: Term(1), payload: Payload::Fortify { commit: Index(round), voters: VOTERS } }
+    Message {
+        term: Term(1),
+        payload: Payload::Fortify { commit: Index(round), founders: FOUNDERS },
+    }
 }
 
 /// The number that a parcel carries.
@@ -243,7 +246,7 @@ pub(crate) fn append(group: u64, prev: LogId, commands: Vec<Bytes>) -> Message {
             prev,
             entries: entries.collect(),
             commit: prev.index,
-            voters: VOTERS,
+            founders: FOUNDERS,
         },
     }
 }
@@ -251,10 +254,11 @@ pub(crate) fn append(group: u64, prev: LogId, commands: Vec<Bytes>) -> Message {
 /// One message of every kind.
 pub(crate) fn every_message() -> Vec<Message> {
     let last = LogId::new(Term(5), Index(300));
+    let configuration = Configuration::founding(&[1, 2, 300].map(NodeId), None).into();
     let payloads = [
-        Payload::PreVote { last, voters: VOTERS },
+        Payload::PreVote { last, founders: FOUNDERS },
         Payload::PreVoteReply { granted: true },
-        Payload::Vote { last, transfer: true, voters: VOTERS },
+        Payload::Vote { last, transfer: true, founders: FOUNDERS },
         Payload::VoteReply { granted: false },
         append(7, last, vec![Bytes::from_static(b"one"), Bytes::from_static(b"three")]).payload,
         Payload::Appended { through: Index(302), applied: Index(300) },
@@ -266,7 +270,7 @@ pub(crate) fn every_message() -> Vec<Message> {
             prev: Index(300),
             conflict: Conflict { x_term: None, x_index: Index(0), x_len: Index(120) },
         },
-        Payload::Fortify { commit: Index(300), voters: VOTERS },
+        Payload::Fortify { commit: Index(300), founders: FOUNDERS },
         Payload::Fortified { epoch: Some(Epoch(9)), applied: Index(300) },
         Payload::ReadIndex { token: ReadToken(9), lease: true },
         Payload::ReadIndexReply {
@@ -274,7 +278,7 @@ pub(crate) fn every_message() -> Vec<Message> {
             index: Some(Index(300)),
             commit: Index(299),
         },
-        Payload::Snapshot { last },
+        Payload::Snapshot { meta: SnapshotMeta { last, configuration } },
         Payload::TimeoutNow,
         Payload::Resign { epoch: Epoch(9) },
     ];

@@ -3,9 +3,9 @@
 use crate::common::{append_of, every_message};
 use bytes::Bytes;
 use logboat_raft::{
-    BootCount, Conflict, Entry, EntryKind, Epoch, GroupId, Index, LogId, LogPosition, MAX_COUNT,
-    Message, NodeId, Payload, ReadToken, RequestSeq, Round, SupportMessage, SupportSettings, Term,
-    VotersDigest,
+    BootCount, Change, Configuration, Conflict, Entry, EntryKind, Epoch, GroupId, Index, LogId,
+    LogPosition, MAX_COUNT, Message, NodeId, Payload, ReadToken, RequestSeq, Round, SnapshotMeta,
+    SupportMessage, SupportSettings, Term, VotersDigest,
 };
 use logboat_transport::{DecodeError, Outgoing, Parcel, RequestId, decode};
 use proptest::collection::vec;
@@ -47,20 +47,20 @@ fn log_id() -> impl Strategy<Value = LogId> {
     (count(), 0..MAX_COUNT - 100).prop_map(|(term, at)| LogId::new(Term(term), Index(at)))
 }
 
-fn voters() -> impl Strategy<Value = VotersDigest> {
+fn founders() -> impl Strategy<Value = VotersDigest> {
     any::<u32>().prop_map(VotersDigest)
 }
 
 fn append(group: GroupId) -> impl Strategy<Value = Payload> {
     let entry = (count(), any::<bool>(), vec(any::<u8>(), 0..200));
-    let parts = (log_id(), vec(entry, 0..8), count(), voters());
-    parts.prop_map(move |(prev, drawn, commit, voters)| {
+    let parts = (log_id(), vec(entry, 0..8), count(), founders());
+    parts.prop_map(move |(prev, drawn, commit, founders)| {
         let entries = drawn.into_iter().zip(1..).map(|((term, noop, data), offset)| {
             let id = LogId::new(Term(term), prev.index.plus(offset));
             let kind = if noop { EntryKind::Noop } else { EntryKind::Command };
             Entry::new(group, id, kind, data.into())
         });
-        Payload::AppendEntries { prev, entries: entries.collect(), commit: Index(commit), voters }
+        Payload::AppendEntries { prev, entries: entries.collect(), commit: Index(commit), founders }
     })
 }
 
@@ -71,13 +71,10 @@ fn payload(group: GroupId) -> impl Strategy<Value = Payload> {
         x_len: Index(len),
     });
     prop_oneof![
-        (log_id(), voters()).prop_map(|(last, voters)| Payload::PreVote { last, voters }),
+        (log_id(), founders()).prop_map(|(last, founders)| Payload::PreVote { last, founders }),
         any::<bool>().prop_map(|granted| Payload::PreVoteReply { granted }),
-        (log_id(), any::<bool>(), voters()).prop_map(|(last, transfer, voters)| Payload::Vote {
-            last,
-            transfer,
-            voters
-        }),
+        (log_id(), any::<bool>(), founders())
+            .prop_map(|(last, transfer, founders)| Payload::Vote { last, transfer, founders }),
         any::<bool>().prop_map(|granted| Payload::VoteReply { granted }),
         append(group),
         (count(), count()).prop_map(|(through, applied)| Payload::Appended {
@@ -86,8 +83,8 @@ fn payload(group: GroupId) -> impl Strategy<Value = Payload> {
         }),
         (count(), conflict)
             .prop_map(|(prev, conflict)| Payload::Rejected { prev: Index(prev), conflict }),
-        (count(), voters())
-            .prop_map(|(commit, voters)| Payload::Fortify { commit: Index(commit), voters }),
+        (count(), founders())
+            .prop_map(|(commit, founders)| Payload::Fortify { commit: Index(commit), founders }),
         (option::of(count()), count()).prop_map(|(epoch, applied)| Payload::Fortified {
             epoch: epoch.map(Epoch),
             applied: Index(applied)
@@ -98,7 +95,13 @@ fn payload(group: GroupId) -> impl Strategy<Value = Payload> {
             let (token, index) = (ReadToken(token), index.map(Index));
             Payload::ReadIndexReply { token, index, commit: Index(commit) }
         }),
-        log_id().prop_map(|last| Payload::Snapshot { last }),
+        (log_id(), 1..9u64).prop_map(|(last, voters)| {
+            let voters: Vec<_> = (1..=voters).map(NodeId).collect();
+            let founding = Configuration::founding(&voters, Some(NodeId(1)));
+            let added = [Change::AddLearner(NodeId(u64::MAX))];
+            let configuration = founding.change(last, &added).expect("it can be added").into();
+            Payload::Snapshot { meta: SnapshotMeta { last, configuration } }
+        }),
         Just(Payload::TimeoutNow),
         count().prop_map(|epoch| Payload::Resign { epoch: Epoch(epoch) }),
     ]
@@ -343,7 +346,7 @@ fn implausible_numbers_are_refused_and_named() {
         group: GroupId(7),
         message: Message { term: Term(term), payload },
     };
-    let vote = |last| Payload::Vote { last, transfer: false, voters: VotersDigest(7) };
+    let vote = |last| Payload::Vote { last, transfer: false, founders: VotersDigest(7) };
     let refused = [
         ("term", message(far, Payload::TimeoutNow)),
         ("term", message(1, vote(id(far, 1)))),
@@ -351,7 +354,7 @@ fn implausible_numbers_are_refused_and_named() {
         ("index", message(1, Payload::Appended { through: Index(far), applied: Index(0) })),
         (
             "index",
-            message(1, Payload::Fortify { commit: Index(u64::MAX), voters: VotersDigest(7) }),
+            message(1, Payload::Fortify { commit: Index(u64::MAX), founders: VotersDigest(7) }),
         ),
         ("epoch", message(1, Payload::Resign { epoch: Epoch(far) })),
         ("epoch", message(1, Payload::Fortified { epoch: Some(Epoch(far)), applied: Index(0) })),

@@ -2,7 +2,10 @@
 
 use crate::work::shared_log::{Append, Load, SharedLog, Writer};
 use logboat_bench::Failure;
-use logboat_raft::{Entry, EntryKind, GroupId, Index, LogId, LogWrite, Persist, Term, WriteSeq};
+use logboat_raft::{
+    Configuration, Entry, EntryKind, GroupId, Index, LogId, LogWrite, NodeId, Persist, SnapshotMeta,
+    Term, WriteSeq,
+};
 use logboat_storage::{Batch, Poisoned, Wal, WalOptions};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -66,7 +69,11 @@ fn persist(append: Append) -> impl Iterator<Item = (GroupId, Persist)> {
         Entry::new(group, LogId::new(Term(1), Index(index)), EntryKind::Command, data)
     };
     let entries = (append.first..).zip(append.data).map(entry).collect();
-    let compact = append.compact.map(|last| LogWrite::Compact(LogId::new(Term(1), Index(last))));
+    let compact = append.compact.map(|last| {
+        let last = LogId::new(Term(1), Index(last));
+        let configuration = Configuration::founding(&[NodeId(1)], None).into();
+        LogWrite::Compact(SnapshotMeta { last, configuration })
+    });
     let changes = [Some(LogWrite::Append(entries)), compact].into_iter().flatten();
     // The log does not look at marks, which number the writes of a replica.
     changes.map(move |log| (group, Persist { seq: WriteSeq(append.first), hard_state: None, log }))

@@ -78,7 +78,9 @@ impl Group {
         run.scratch.tasks = waiting;
         drop(permits);
         let EndedCall { machine, mut outcomes, tasks } = ended;
-        let is_applied = |outcome: &&Outcome| matches!(outcome, Outcome::Applied { .. });
+        let is_applied = |outcome: &&Outcome| {
+            matches!(outcome, Outcome::Applied { .. } | Outcome::Configured { .. })
+        };
         let applied = outcomes.iter().filter(is_applied).count();
         self.shared.metrics.applied.inc_by(applied as u64);
         for outcome in outcomes.drain(..) {
@@ -111,6 +113,10 @@ impl Group {
         }
         match outcome {
             Outcome::Applied { id, answer } => self.applied(run, id, answer),
+            Outcome::Configured { id, configuration } => {
+                self.applied(run, id, None);
+                self.configuration = configuration;
+            }
             Outcome::Answered(answer) => {
                 self.shared.metrics.reads.inc();
                 if let Some(reader) = readers.pop_front() {

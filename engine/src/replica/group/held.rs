@@ -6,15 +6,15 @@
 
 use crate::replica::event::GroupEvent;
 use crate::replica::group::Group;
-use logboat_raft::{LogId, Output};
+use logboat_raft::{Output, SnapshotMeta};
 
 /// How many messages of peers wait. More are lost, like any message may be.
 const MOST_MESSAGES: usize = 64;
 
 /// A snapshot that the state machine takes over.
 pub(super) struct Restoring {
-    /// The last entry that it covers.
-    pub(super) last: LogId,
+    /// What it is of.
+    pub(super) meta: SnapshotMeta,
     /// What the core wants then.
     pub(super) then: Vec<Output>,
     /// What happened meanwhile.
@@ -22,8 +22,8 @@ pub(super) struct Restoring {
 }
 
 impl Restoring {
-    pub(super) const fn new(last: LogId, then: Vec<Output>) -> Self {
-        Self { last, then, events: Vec::new() }
+    pub(super) const fn new(meta: SnapshotMeta, then: Vec<Output>) -> Self {
+        Self { meta, then, events: Vec::new() }
     }
 
     /// Takes an event that has to wait. Returns one that has not to.

@@ -176,14 +176,14 @@ mod tests {
     use crate::replica::run_context::RunScratch;
     use crate::turn::Turn;
     use crate::turn::storage::Storage;
-    use logboat_raft::GroupId;
+    use logboat_raft::{GroupId, SnapshotMeta};
     use std::io;
 
     /// A replica that takes no snapshots over.
     struct NoStorage;
 
     impl Storage for NoStorage {
-        fn open_received(&self, _: GroupId, _: LogId) -> io::Result<Box<dyn io::Read>> {
+        fn open_received(&self, _: GroupId, _: &SnapshotMeta) -> io::Result<Box<dyn io::Read>> {
             Err(io::ErrorKind::Unsupported.into())
         }
 

@@ -6,7 +6,7 @@ use crate::replica::group::requests::Requests;
 use crate::replica::run_context::RunContext;
 use crate::state_machine::SnapshotWriter;
 use crate::turn::jobs::SnapshotJob;
-use logboat_raft::{Input, LogId, NodeId, Output};
+use logboat_raft::{Input, NodeId, Output, SnapshotMeta};
 use std::sync::Arc;
 
 impl Group {
@@ -26,16 +26,24 @@ impl Group {
         run.turn.snapshots.push(SnapshotJob::Write {
             group: self.id,
             slot: self.slot,
-            last: self.applied,
+            meta: SnapshotMeta {
+                last: self.applied,
+                configuration: Arc::clone(&self.configuration),
+            },
             writer,
         });
     }
 
-    pub(super) fn snapshot_written(&mut self, run: &mut RunContext<'_>, last: Option<LogId>) {
+    pub(super) fn snapshot_written(
+        &mut self,
+        run: &mut RunContext<'_>,
+        meta: Option<SnapshotMeta>,
+    ) {
         self.snapshot_running = false;
         // A leader's snapshot may have overtaken ours.
-        if let Some(last) = last.filter(|last| last.index > self.raft.snapshot().index) {
-            self.step(run, Input::Compact { last });
+        let begin = self.raft.snapshot().index;
+        if let Some(meta) = meta.filter(|meta| meta.last.index > begin) {
+            self.step(run, Input::Compact { meta });
         }
     }
 
@@ -44,10 +52,10 @@ impl Group {
         &mut self,
         run: &mut RunContext<'_>,
         to: NodeId,
-        last: Option<LogId>,
+        meta: Option<SnapshotMeta>,
     ) {
-        let input = match last {
-            Some(last) => Input::SnapshotSent { to, last },
+        let input = match meta {
+            Some(meta) => Input::SnapshotSent { to, meta },
             None => Input::SnapshotFailed { to },
         };
         self.step(run, input);
@@ -55,9 +63,14 @@ impl Group {
 
     /// Has the state machine take over a leader's snapshot. What the core wants `then` waits for
     /// that, and so does whatever happens meanwhile.
-    pub(super) fn restore(&mut self, run: &mut RunContext<'_>, last: LogId, then: Vec<Output>) {
-        run.scratch.tasks.restore(Arc::clone(&run.turn.storage), self.id, last);
-        self.restoring = Some(Box::new(Restoring::new(last, then)));
+    pub(super) fn restore(
+        &mut self,
+        run: &mut RunContext<'_>,
+        meta: SnapshotMeta,
+        then: Vec<Output>,
+    ) {
+        run.scratch.tasks.restore(Arc::clone(&run.turn.storage), self.id, meta.clone());
+        self.restoring = Some(Box::new(Restoring::new(meta, then)));
     }
 
     /// The state machine has taken over a leader's snapshot. Only now the snapshot replaces the one
@@ -66,7 +79,7 @@ impl Group {
         let Some(restoring) = self.restoring.take() else {
             return;
         };
-        let Restoring { last, then, events } = *restoring;
+        let Restoring { meta: SnapshotMeta { last, configuration }, then, events } = *restoring;
         let adopted = run.turn.storage.adopt_snapshot(self.id, last);
         // There is nothing left of one that was adopted.
         run.turn.storage.discard_snapshot(self.id, last);
@@ -76,6 +89,7 @@ impl Group {
         self.proposals.covered(run.turn, last.index);
         self.handed = last;
         self.applied = last;
+        self.configuration = configuration;
         self.applied_bytes = 0;
         self.carry_out(run, then);
         let mut requests = Requests::default();

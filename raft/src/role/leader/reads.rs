@@ -7,16 +7,16 @@
 //! supports the node at the epoch at which a follower there fortifies this leader, that follower
 //! has voted for nobody else. With a majority of such followers, no other leader had been elected
 //! when the round was opened. A read waits for a round that is opened after it arrived.
+//!
+//! Majorities are those of the newest configuration in the leader's log, both halves of a joint
+//! one, and are counted anew each time. So nothing that was proven outlives a change of members.
 
 use super::{Leader, Transfer};
 use crate::progress::Progress;
 use crate::read_queue::Reader;
 use crate::replica::Replica;
 use crate::step::Step;
-use crate::{
-    Confirmation, Index, Lease, NodeId, Output, Payload, ReadToken, Round, Support, Time, quorum,
-};
-use core::iter;
+use crate::{Confirmation, Index, Lease, NodeId, Output, Payload, ReadToken, Round, Support, Time};
 
 impl Leader {
     /// Takes a read of a reader here, or of a follower. A leader that has told its successor to
@@ -86,7 +86,7 @@ impl Leader {
             stands.then_some(round)
         };
         let own = Some(Round(u64::MAX));
-        quorum::reached(self.peers.iter().map(proven).chain(iter::once(own)))
+        self.reached(proven, own)
     }
 
     /// Whether no majority can be free to elect another leader yet, by this node's clock.
@@ -95,8 +95,7 @@ impl Leader {
             let Lease { epoch, until } = support.of(peer.node).lease;
             if peer.fortified == Some(epoch) { until } else { Time(0) }
         };
-        let own = Time(u64::MAX);
-        quorum::reached(self.peers.iter().map(lease).chain(iter::once(own))) > replica.now
+        self.reached(lease, Time(u64::MAX)) > replica.now
     }
 
     /// Tells a follower the index to read at, and what is committed of what it holds.

@@ -11,7 +11,7 @@ pub(super) fn send_fortify(peer: &mut Progress, step: &mut Step<'_>) {
     let commit = step.replica.commit.min(peer.matched);
     peer.commit_sent(commit, step.now());
     peer.fortify_sent(step.now());
-    step.send(peer.node, Payload::Fortify { commit, voters: step.voters() });
+    step.send(peer.node, Payload::Fortify { commit, founders: step.founders() });
 }
 
 /// Sends a follower all that its state allows.
@@ -37,8 +37,8 @@ fn probe(peer: &mut Progress, step: &mut Step<'_>) {
         Entries::new()
     };
     let commit = replica.commit;
-    let voters = step.voters();
-    step.send(peer.node, Payload::AppendEntries { prev, entries, commit, voters });
+    let founders = step.founders();
+    step.send(peer.node, Payload::AppendEntries { prev, entries, commit, founders });
     peer.probed(step.now());
     peer.commit_sent(commit, step.now());
 }
@@ -76,8 +76,8 @@ pub(super) fn send_append(peer: &mut Progress, step: &mut Step<'_>, entries: Ent
     let (commit, now) = (step.replica.commit, step.now());
     peer.append_sent(prev.index.plus(entries.len() as u64), bytes, now);
     peer.commit_sent(commit, now);
-    let voters = step.voters();
-    step.send(peer.node, Payload::AppendEntries { prev, entries, commit, voters });
+    let founders = step.founders();
+    step.send(peer.node, Payload::AppendEntries { prev, entries, commit, founders });
 }
 
 /// Has the newest snapshot streamed to a follower.
@@ -93,8 +93,8 @@ pub(super) fn retry(peer: &mut Progress, step: &mut Step<'_>) {
         Mode::Snapshot { last, .. } => {
             peer.snapshot_probed(step.now());
             let (commit, entries) = (step.replica.commit, Entries::new());
-            let voters = step.voters();
-            step.send(peer.node, Payload::AppendEntries { prev: last, entries, commit, voters });
+            let founders = step.founders();
+            step.send(peer.node, Payload::AppendEntries { prev: last, entries, commit, founders });
         }
         Mode::Probe { .. } | Mode::Replicate => peer.lost(),
     }

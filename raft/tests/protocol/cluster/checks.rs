@@ -1,10 +1,9 @@
 //! The five properties of Raft (paper, figure 3), and the promises that the core adds to them.
 
 use super::host::Host;
-use bytes::Bytes;
 use logboat_raft::{
-    Entry, Fortification, Index, Input, LogId, LogWrite, Message, NodeId, Output, Payload, Persist,
-    ReadToken, RoleKind, Term,
+    Configuration, Entry, Fortification, Index, Input, LogId, LogWrite, Message, NodeId, Output,
+    Payload, Persist, Raft, ReadToken, RoleKind, Term,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) struct Checks {
     leaders: BTreeMap<Term, NodeId>,
     /// What state machines were given, which is the same everywhere.
-    committed: Vec<(LogId, Bytes)>,
+    committed: Vec<Entry>,
+    /// The configurations that were known to be committed, by their entries.
+    configurations: BTreeMap<Index, Configuration>,
     /// The newest entry that any replica knew to be committed.
     newest: Index,
     /// The terms in which leaders had a successor campaign.
@@ -24,7 +25,7 @@ pub(crate) struct Checks {
 }
 
 impl Checks {
-    pub(crate) fn committed(&self) -> &[(LogId, Bytes)] {
+    pub(crate) fn committed(&self) -> &[Entry] {
         &self.committed
     }
 
@@ -33,6 +34,8 @@ impl Checks {
         let raft = host.raft.as_ref().expect("the node is up");
         assert_eq!(raft.last().index, host.view.last(), "the log in memory is what was written");
         assert_eq!(raft.applied().0, host.history.len() as u64, "applied is what was handed out");
+        let newest = host.view.configuration_at(raft.last().index);
+        assert_eq!(raft.configuration(), &newest, "the newest configuration is in force");
         self.newest = self.newest.max(raft.commit());
         if raft.role() == RoleKind::Leader {
             let first = *self.leaders.entry(raft.term()).or_insert(node);
@@ -40,7 +43,7 @@ impl Checks {
             if self.leaders.keys().all(|&term| term <= raft.term()) {
                 self.leader_completeness(host);
             }
-            committed_is_on_a_majority(hosts, host, raft.commit());
+            committed_is_on_a_majority(hosts, host, raft);
         }
         for (other_node, other) in hosts {
             if *other_node != node {
@@ -66,7 +69,7 @@ impl Checks {
                 }
             }
             LogWrite::Reset(_) => assert_ne!(raft.role(), RoleKind::Leader),
-            LogWrite::Keep | LogWrite::Compact(_) | LogWrite::Voters(_) => {}
+            LogWrite::Keep | LogWrite::Compact(_) | LogWrite::Founding(_) => {}
         }
     }
 
@@ -117,10 +120,17 @@ impl Checks {
         let on_disk = host.disk.entry(entry.index).map(Entry::id);
         assert_eq!(on_disk, Some(entry.id()), "applied before it was durable");
         match self.committed.get(place) {
-            Some((id, data)) => {
-                assert_eq!((id, data), (&entry.id(), &entry.data), "state machine safety");
-            }
-            None => self.committed.push((entry.id(), entry.data.clone())),
+            Some(committed) => assert_eq!(committed, entry, "state machine safety"),
+            None => self.committed.push(entry.clone()),
+        }
+    }
+
+    /// A configuration came into force at a replica, or is known there to be committed.
+    pub(crate) fn configured(&mut self, configuration: &Configuration, is_committed: bool) {
+        if is_committed {
+            let index = configuration.id().index;
+            let first = self.configurations.entry(index).or_insert_with(|| configuration.clone());
+            assert_eq!(first, configuration, "one configuration is committed");
         }
     }
 
@@ -135,9 +145,8 @@ impl Checks {
 
     /// The newest leader has all that is committed; an older one that was deposed may not.
     fn leader_completeness(&self, host: &Host) {
-        for (id, _) in self.committed.iter().skip(host.view.start.index.0 as usize) {
-            let found = host.view.entry(id.index).map(Entry::id);
-            assert_eq!(found, Some(*id), "leader completeness");
+        for entry in self.committed.iter().skip(host.view.start.index.0 as usize) {
+            assert_eq!(host.view.entry(entry.index), Some(entry), "leader completeness");
         }
     }
 }
@@ -217,17 +226,25 @@ fn releases(input: &Input, bond: Fortification) -> bool {
     }
 }
 
-/// What a leader calls committed is on the disks of a majority.
-fn committed_is_on_a_majority(hosts: &BTreeMap<NodeId, Host>, leader: &Host, commit: Index) {
+/// What a leader calls committed is on the disks of a majority: of each half of the configuration
+/// in force at that entry, or of the one after it, if that was in force already when it was
+/// counted. A later leader need not have that one. After a joint one it is known; any other has the
+/// voters of the one before in a half.
+fn committed_is_on_a_majority(hosts: &BTreeMap<NodeId, Host>, leader: &Host, raft: &Raft) {
+    let commit = raft.commit();
     let id = LogId::new(leader.view.term_at(commit).expect("it is in the log"), commit);
-    let has = |host: &&Host| {
-        host.disk.start.index > commit
-            || host.snapshot.0.index > commit
-            || host.snapshot.0 == id
-            || host.disk.term_at(commit) == Some(id.term)
+    let has = |node: NodeId| {
+        hosts.get(&node).is_some_and(|host| {
+            host.disk.start.index > commit
+                || host.snapshot.meta.last.index > commit
+                || host.snapshot.meta.last == id
+                || host.disk.term_at(commit) == Some(id.term)
+        })
     };
-    let holders = hosts.values().filter(has).count();
-    assert!(commit == Index(0) || 2 * holders > hosts.len(), "{id} is committed on {holders}");
+    let at = leader.view.configuration_at(commit);
+    let left = at.is_joint() && at.leave(at.id()).is_quorum(has);
+    let counted = left || at.is_quorum(has) || raft.configuration().is_quorum(has);
+    assert!(commit == Index(0) || counted, "{id} is committed without a majority of {at}");
 }
 
 /// Log matching: where two logs have the same entry, they are the same up to it.

@@ -1,24 +1,55 @@
 //! A node of the cluster: its disk, its state machine, and what a crash takes from it.
 
-use bytes::Bytes;
 use logboat_raft::{
-    BootCount, Entry, Grant, HardState, Index, LogId, LogReadTarget, LogWrite, Message, NodeId,
-    Persist, Raft, Restored, Support, Term, TermRun, WriteSeq,
+    BootCount, Configuration, Entry, EntryKind, Grant, HardState, Index, LogId, LogReadTarget,
+    LogWrite, Message, NodeId, Persist, Raft, Restored, SnapshotMeta, Support, Term, TermRun,
+    WriteSeq,
 };
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// What the state machine holds: everything it was ever given.
-pub(crate) type History = Vec<(LogId, Bytes)>;
+pub(crate) type History = Vec<Entry>;
+
+/// A snapshot: its last entry, the configuration there, and the state.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) meta: SnapshotMeta,
+    pub(crate) history: History,
+}
+
+/// The configurations that entries hold.
+pub(crate) fn configurations(
+    entries: &[Entry],
+) -> impl DoubleEndedIterator<Item = Arc<Configuration>> {
+    let holders = entries.iter().filter(|entry| entry.kind == EntryKind::Configuration);
+    holders.map(|entry| Configuration::decode(&entry.data).expect("it was encoded").into())
+}
 
 /// A log on disk, or as it will be when all writes are durable.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Disk {
     pub(crate) hard_state: HardState,
     pub(crate) start: LogId,
+    /// The configuration where the log begins.
+    pub(crate) base: Arc<Configuration>,
     pub(crate) entries: Vec<Entry>,
 }
 
 impl Disk {
+    /// A log without entries of a replica that goes by `base`.
+    pub(crate) fn new(base: Arc<Configuration>) -> Self {
+        let (hard_state, start) = (HardState::default(), LogId::default());
+        Self { hard_state, start, base, entries: Vec::new() }
+    }
+
+    /// The configuration in force at `index`.
+    pub(crate) fn configuration_at(&self, index: Index) -> Arc<Configuration> {
+        let mut entries = configurations(&self.entries).rev();
+        let found = entries.find(|it| it.id().index <= index);
+        found.unwrap_or_else(|| Arc::clone(&self.base))
+    }
+
     pub(crate) fn last(&self) -> Index {
         self.start.index.plus(self.entries.len() as u64)
     }
@@ -40,7 +71,7 @@ impl Disk {
             self.hard_state = hard_state;
         }
         match &persist.log {
-            LogWrite::Keep | LogWrite::Voters(_) => {}
+            LogWrite::Keep | LogWrite::Founding(_) => {}
             LogWrite::Append(entries) => {
                 let first = entries[0].index;
                 assert!(first > self.start.index && first <= self.last().next());
@@ -48,26 +79,33 @@ impl Disk {
                 self.entries.truncate(keep as usize);
                 self.entries.extend(entries.iter().cloned());
             }
-            LogWrite::Compact(last) => {
-                assert_eq!(self.term_at(last.index), Some(last.term));
-                self.cut(*last);
+            LogWrite::Compact(meta) => {
+                assert_eq!(self.term_at(meta.last.index), Some(meta.last.term));
+                assert_eq!(self.configuration_at(meta.last.index), meta.configuration);
+                self.cut(meta);
             }
-            LogWrite::Reset(last) => {
+            LogWrite::Reset(meta) => {
                 self.entries.clear();
-                self.start = *last;
+                self.begin_after(meta);
             }
         }
     }
 
-    /// Lets the log begin after `last`; what follows stays if `last` is in the log.
-    pub(crate) fn cut(&mut self, last: LogId) {
+    /// Lets the log begin after a snapshot; what follows stays if its last entry is in the log.
+    pub(crate) fn cut(&mut self, meta: &SnapshotMeta) {
+        let last = meta.last;
         if self.term_at(last.index) == Some(last.term) {
             let gone = last.index.0 - self.start.index.0;
             self.entries.drain(..gone as usize);
         } else {
             self.entries.clear();
         }
-        self.start = last;
+        self.begin_after(meta);
+    }
+
+    fn begin_after(&mut self, meta: &SnapshotMeta) {
+        self.start = meta.last;
+        self.base = Arc::clone(&meta.configuration);
     }
 }
 
@@ -91,10 +129,10 @@ pub(crate) struct Host {
     pub(crate) newest: WriteSeq,
     pub(crate) durable: WriteSeq,
     pub(crate) loads: VecDeque<(LogReadTarget, Index, Index, usize)>,
-    /// The durable snapshot: its last entry, and the state.
-    pub(crate) snapshot: (LogId, History),
+    /// The durable snapshot.
+    pub(crate) snapshot: Snapshot,
     /// Snapshots that came from leaders.
-    pub(crate) arrived: Vec<(LogId, History)>,
+    pub(crate) arrived: Vec<Snapshot>,
     pub(crate) history: History,
     /// Whether writes are durable, and loads answered, at once.
     pub(crate) sync: bool,
@@ -102,6 +140,7 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn new(disk: Disk) -> Self {
+        let meta = SnapshotMeta { last: disk.start, configuration: Arc::clone(&disk.base) };
         Self {
             raft: None,
             support: Support::default(),
@@ -114,7 +153,7 @@ impl Host {
             newest: WriteSeq(0),
             durable: WriteSeq(0),
             loads: VecDeque::new(),
-            snapshot: (LogId::default(), Vec::new()),
+            snapshot: Snapshot { meta, history: Vec::new() },
             arrived: Vec::new(),
             history: Vec::new(),
             sync: true,
@@ -135,25 +174,36 @@ impl Host {
         self.durable = WriteSeq(0);
     }
 
+    /// A snapshot of what was applied.
+    pub(crate) fn take_snapshot(&self) -> Snapshot {
+        let Snapshot { meta, .. } = &self.snapshot;
+        let last = self.history.last().map_or(meta.last, Entry::id);
+        let since = configurations(&self.history).next_back();
+        let configuration = since.unwrap_or_else(|| Arc::clone(&meta.configuration));
+        let meta = SnapshotMeta { last, configuration };
+        Snapshot { meta, history: self.history.clone() }
+    }
+
     /// What a node finds on its disk. A snapshot may be ahead of the log.
     pub(crate) fn recover(&mut self) -> Restored {
-        if self.snapshot.0.index > self.disk.start.index {
-            self.disk.cut(self.snapshot.0);
+        if self.snapshot.meta.last.index > self.disk.start.index {
+            self.disk.cut(&self.snapshot.meta);
         }
         self.view = self.disk.clone();
-        self.history.clone_from(&self.snapshot.1);
+        self.history.clone_from(&self.snapshot.history);
         let mut runs: Vec<TermRun> = Vec::new();
         for entry in &self.disk.entries {
             if runs.last().is_none_or(|run| run.term != entry.term) {
                 runs.push(TermRun { term: entry.term, first: entry.index });
             }
         }
+        let base = (self.disk.start.index > Index(0)).then(|| Arc::clone(&self.disk.base));
         Restored {
             hard_state: self.disk.hard_state,
             snapshot: self.disk.start,
             last: self.disk.last(),
             runs,
-            voters: None,
+            configurations: base.into_iter().chain(configurations(&self.disk.entries)).collect(),
         }
     }
 }

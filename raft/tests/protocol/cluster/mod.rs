@@ -8,11 +8,11 @@ mod show;
 
 use bytes::Bytes;
 use checks::Checks;
-use host::{Disk, Host};
+use host::{Disk, Host, Snapshot};
 use liveness::Rounds;
 use logboat_raft::{
-    Config, Entries, Entry, EntryKind, GroupId, Index, Input, LogId, Message, NodeId, Output,
-    Payload, Raft, ReadMode, ReadToken, Term, Time, Tuning, WriteSeq,
+    Change, Config, Configuration, Entries, Entry, EntryKind, GroupId, Index, Input, LogId,
+    Message, NodeId, Output, Payload, Raft, ReadMode, ReadToken, Term, Time, Tuning, WriteSeq,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
@@ -25,7 +25,7 @@ pub(crate) const GROUP: GroupId = GroupId(1);
 #[derive(Clone, Debug)]
 pub(crate) enum Packet {
     Message(Message),
-    Snapshot(Term, LogId, host::History),
+    Snapshot(Term, Snapshot),
 }
 
 pub(crate) struct Cluster {
@@ -38,8 +38,8 @@ pub(crate) struct Cluster {
     pub(crate) cut: BTreeSet<(NodeId, NodeId)>,
     /// Rounds of confirmations under way, by the node that opened them and the node that answers.
     rounds: BTreeMap<(NodeId, NodeId), Rounds>,
-    /// The voter that campaigns first.
-    preferred: NodeId,
+    /// The configuration that the group was founded with.
+    founding: Arc<Configuration>,
     /// What happened, for transcripts; `None` keeps nothing.
     pub(crate) events: Option<Vec<String>>,
     tuning: Arc<Tuning>,
@@ -49,27 +49,42 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster in which all nodes are up, and each supports each other at epoch 1.
-    pub(crate) fn new(nodes: u64, preferred: u64, tuning: Tuning, seed: u64) -> Self {
+    /// A cluster in which all nodes are up, and each supports each other at epoch 1. The first of
+    /// them, `voters` in number, found the group. The others wait to be added to it.
+    pub(crate) fn new(nodes: u64, voters: u64, preferred: u64, tuning: Tuning, seed: u64) -> Self {
+        let founders: Vec<_> = (1..=voters).map(NodeId).collect();
+        let founding = Configuration::founding(&founders, Some(NodeId(preferred))).into();
         let mut cluster = Self {
             now: Time(0),
-            hosts: (1..=nodes).map(|node| (NodeId(node), Host::new(Disk::default()))).collect(),
+            hosts: BTreeMap::new(),
             network: BTreeMap::new(),
             delayed: BTreeMap::new(),
             cut: BTreeSet::new(),
             rounds: BTreeMap::new(),
-            preferred: NodeId(preferred),
+            founding,
             events: None,
             tuning: Arc::new(tuning),
             seed,
             starts: 0,
             checks: Checks::default(),
         };
+        for node in (1..=nodes).map(NodeId) {
+            let host = Host::new(Disk::new(cluster.base(node)));
+            cluster.hosts.insert(node, host);
+        }
         for node in cluster.nodes() {
             cluster.start(node);
         }
         cluster.renew();
         cluster
+    }
+
+    /// What a replica goes by before its log says anything else.
+    fn base(&self, node: NodeId) -> Arc<Configuration> {
+        if self.founding.member(node).is_some() {
+            return Arc::clone(&self.founding);
+        }
+        Configuration::unknown().into()
     }
 
     pub(crate) fn nodes(&self) -> Vec<NodeId> {
@@ -93,7 +108,7 @@ impl Cluster {
             let data = Bytes::from(format!("t{term}i{index}"));
             Entry::new(GROUP, id, EntryKind::Command, data)
         };
-        let mut disk = Disk::default();
+        let mut disk = Disk::new(self.base(node));
         disk.hard_state.term = term;
         disk.entries = (1..).zip(terms).map(entry).collect();
         let host = self.host(node);
@@ -108,8 +123,7 @@ impl Cluster {
         let config = Config {
             group: GROUP,
             node,
-            voters: self.nodes().into(),
-            preferred: self.preferred,
+            founding: self.base(node),
             seed: self.seed ^ (node.0 << 32) ^ self.starts,
             tuning: self.tuning.clone(),
         };
@@ -241,9 +255,9 @@ impl Cluster {
         self.event(|| format!("{from}=>{to} {}", show::packet(&packet)));
         let message = match packet {
             Packet::Message(message) => message,
-            Packet::Snapshot(term, last, history) => {
-                self.host(to).arrived.push((last, history));
-                let payload = Payload::Snapshot { last };
+            Packet::Snapshot(term, snapshot) => {
+                let payload = Payload::Snapshot { meta: snapshot.meta.clone() };
+                self.host(to).arrived.push(snapshot);
                 Message { term, payload }
             }
         };
@@ -286,14 +300,20 @@ impl Cluster {
     /// Takes a snapshot of a node's state machine and compacts the log up to it.
     pub(crate) fn compact(&mut self, node: NodeId) {
         let host = self.host(node);
-        let Some(&(last, _)) = host.history.last() else {
-            return;
-        };
-        if host.raft.is_none() || last.index <= host.snapshot.0.index {
+        let snapshot = host.take_snapshot();
+        let is_known = !snapshot.meta.configuration.members().is_empty();
+        let is_news = snapshot.meta.last.index > host.snapshot.meta.last.index;
+        if host.raft.is_none() || !is_known || !is_news {
             return;
         }
-        host.snapshot = (last, host.history.clone());
-        self.step(node, Input::Compact { last });
+        let meta = snapshot.meta.clone();
+        host.snapshot = snapshot;
+        self.step(node, Input::Compact { meta });
+    }
+
+    /// Asks a node to change the group's members.
+    pub(crate) fn change(&mut self, node: NodeId, changes: Vec<Change>) {
+        self.step(node, Input::Change { changes });
     }
 
     pub(crate) fn read(&mut self, node: NodeId, token: u64, mode: ReadMode) {
@@ -329,7 +349,7 @@ impl Cluster {
     }
 
     /// The entries that are committed, as far as any state machine was given them.
-    pub(crate) fn committed(&self) -> &[(LogId, Bytes)] {
+    pub(crate) fn committed(&self) -> &[Entry] {
         self.checks.committed()
     }
 
@@ -369,7 +389,7 @@ impl Cluster {
             Output::Apply { entries } => {
                 for entry in entries {
                     self.checks.applying(&self.hosts, node, &entry);
-                    self.host(node).history.push((entry.id(), entry.data));
+                    self.host(node).history.push(entry);
                 }
             }
             Output::ReadLog { target, first, last, max_bytes } => {
@@ -380,21 +400,26 @@ impl Cluster {
             }
             Output::SendSnapshot { to } => {
                 let host = self.host(node);
-                let (last, history) = host.snapshot.clone();
+                let snapshot = host.snapshot.clone();
                 let term = host.raft.as_ref().expect("the node is up").term();
-                self.enqueue(node, to, Packet::Snapshot(term, last, history));
+                self.enqueue(node, to, Packet::Snapshot(term, snapshot));
             }
             Output::Violated { from, violation } => panic!("node {from} sent {violation}"),
-            Output::OtherVoters { from } => panic!("node {from} has other voters"),
-            Output::RestoreSnapshot { last } => {
+            Output::OtherVoters { from } => panic!("node {from} has other founders"),
+            Output::RestoreSnapshot { meta } => {
                 let host = self.host(node);
-                let found = host.arrived.iter().position(|(arrived, _)| *arrived == last);
+                let found = host.arrived.iter().position(|arrived| arrived.meta == meta);
                 host.snapshot = host.arrived.swap_remove(found.expect("the bytes arrived"));
-                host.history.clone_from(&host.snapshot.1);
+                host.history.clone_from(&host.snapshot.history);
+            }
+            Output::Configured { configuration, is_committed } => {
+                self.checks.configured(&configuration, is_committed);
             }
             Output::ReadReady { token } => self.checks.read_ready(&self.hosts[&node], node, token),
             Output::Proposed { .. }
             | Output::Refused { .. }
+            | Output::ChangeProposed { .. }
+            | Output::ChangeRefused { .. }
             | Output::ReadRefused { .. }
             | Output::RoleChanged { .. } => {}
         }

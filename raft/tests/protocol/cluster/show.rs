@@ -1,10 +1,12 @@
 //! How transcripts write things: entries as `index@term=command`, messages as `name(what matters)`.
 
+use super::host::configurations;
 use super::{Cluster, Packet};
 use logboat_raft::{
-    Entry, Fortification, LogId, LogReadTarget, LogWrite, Message, NodeId, Output, Payload,
-    Refusal, Term,
+    Entry, EntryKind, Fortification, LogId, LogReadTarget, LogWrite, Message, NodeId, Output,
+    Payload, Refusal, SnapshotMeta, Term,
 };
+use std::slice;
 
 impl Cluster {
     /// What is in flight, in a line for each link.
@@ -109,10 +111,10 @@ pub(crate) fn output(output: &Output) -> String {
                 text += &bond(hard.fortified, hard.term);
             }
             match &persist.log {
-                LogWrite::Keep | LogWrite::Voters(_) => {}
+                LogWrite::Keep | LogWrite::Founding(_) => {}
                 LogWrite::Append(list) => text += &format!(" append {}", entries(list)),
-                LogWrite::Compact(last) => text += &format!(" compact {last}"),
-                LogWrite::Reset(last) => text += &format!(" reset {last}"),
+                LogWrite::Compact(meta) => text += &format!(" compact {}", self::meta(meta)),
+                LogWrite::Reset(meta) => text += &format!(" reset {}", self::meta(meta)),
             }
             text
         }
@@ -137,7 +139,13 @@ pub(crate) fn output(output: &Output) -> String {
         Output::SendSnapshot { to } => format!("send snapshot to {to}"),
         Output::OtherVoters { from } => format!("other voters at {from}"),
         Output::Violated { from, violation } => format!("node {from} sent {violation}"),
-        Output::RestoreSnapshot { last } => format!("restore snapshot {last}"),
+        Output::RestoreSnapshot { meta } => format!("restore snapshot {}", self::meta(meta)),
+        Output::ChangeProposed { id } => format!("change proposed {id}"),
+        Output::ChangeRefused { error } => format!("change refused: {error}"),
+        Output::Configured { configuration, is_committed } => {
+            let state = if *is_committed { "committed" } else { "in force" };
+            format!("configuration {} {state}: {configuration}", configuration.id())
+        }
         Output::RoleChanged { role, term, leader } => {
             format!("is {role:?} in term {term}, leader {}", node(*leader))
         }
@@ -147,7 +155,7 @@ pub(crate) fn output(output: &Output) -> String {
 pub(crate) fn packet(packet: &Packet) -> String {
     match packet {
         Packet::Message(message) => self::message(message),
-        Packet::Snapshot(term, last, _) => format!("snapshot(t{term} {last})"),
+        Packet::Snapshot(term, snapshot) => format!("snapshot(t{term} {})", meta(&snapshot.meta)),
     }
 }
 
@@ -183,7 +191,7 @@ pub(crate) fn message(message: &Message) -> String {
             let index = index.map_or("refused".into(), |index| format!("index={index}"));
             format!("read-index-reply(t{t} {} {index} commit={commit})", token.0)
         }
-        Payload::Snapshot { last } => format!("snapshot(t{t} {last})"),
+        Payload::Snapshot { meta } => format!("snapshot(t{t} {})", self::meta(meta)),
         Payload::TimeoutNow => format!("timeout-now(t{t})"),
         Payload::Resign { epoch } => format!("resign(t{t} epoch={epoch})"),
     }
@@ -191,13 +199,30 @@ pub(crate) fn message(message: &Message) -> String {
 
 pub(crate) fn entries(entries: &[Entry]) -> String {
     let one = |entry: &Entry| {
-        let data = String::from_utf8_lossy(&entry.data);
-        let data =
-            if data.len() > 12 { format!("<{} bytes>", data.len()) } else { data.into_owned() };
+        let data = match entry.kind {
+            EntryKind::Configuration => configurations(slice::from_ref(entry))
+                .map(|configuration| format!("({configuration})"))
+                .collect(),
+            EntryKind::Noop | EntryKind::Command => command(&entry.data),
+        };
         let equals = if entry.data.is_empty() { "" } else { "=" };
         format!("{}{equals}{data}", entry.id())
     };
     entries.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+fn command(data: &[u8]) -> String {
+    let text = String::from_utf8_lossy(data);
+    if text.len() > 12 { format!("<{} bytes>", text.len()) } else { text.into_owned() }
+}
+
+/// The last entry, and the configuration there if it is not the founding one.
+fn meta(meta: &SnapshotMeta) -> String {
+    let SnapshotMeta { last, configuration } = meta;
+    if configuration.id() == LogId::default() {
+        return last.to_string();
+    }
+    format!("{last} ({configuration})")
 }
 
 pub(crate) fn ids(ids: &[LogId]) -> String {

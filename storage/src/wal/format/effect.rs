@@ -1,6 +1,6 @@
 //! The effect of a record.
 
-use logboat_raft::{Grant, GroupId, HardState, Index, LogId, NodeId};
+use logboat_raft::{Configuration, Grant, GroupId, HardState, Index, NodeId, SnapshotMeta};
 use std::sync::Arc;
 
 /// What one record changes, and of what.
@@ -12,19 +12,22 @@ pub(crate) enum Effect {
     Grant(NodeId, Grant),
 }
 
+/// The configurations that the entries of a record hold, by index. Nearly always none.
+pub(crate) type Configurations = Vec<Arc<Configuration>>;
+
 /// What one record changes in its group's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     /// The hard state.
     HardState(HardState),
     /// Entries follow; those from `first` on that were there before are gone.
-    Append { first: Index, count: u32 },
+    Append { first: Index, count: u32, configurations: Configurations },
     /// Copies of live entries; the places of the originals are not needed any more.
-    Rewrite { first: Index, count: u32 },
-    /// Entries up to this one are gone.
-    Compact(LogId),
-    /// All entries are gone, and the log goes on after this one.
-    Reset(LogId),
-    /// The voters of the group.
-    Voters(Arc<[NodeId]>),
+    Rewrite { first: Index, count: u32, configurations: Configurations },
+    /// Entries up to the snapshot's last one are gone.
+    Compact(SnapshotMeta),
+    /// All entries are gone, and the log goes on after the snapshot's last one.
+    Reset(SnapshotMeta),
+    /// The configuration that the group was founded with.
+    Founding(Arc<Configuration>),
 }

@@ -4,11 +4,14 @@ use super::bits::salted_crc;
 use super::effect::{Change, Effect};
 use super::header::{BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader};
 use super::record::{
-    APPEND, COMPACT, GRANT, HARD_STATE, HAS_LEASE, HAS_VOTE, IS_FORTIFIED, IS_LIVE, RESET, REWRITE,
-    VOTERS,
+    APPEND, COMPACT, FOUNDING, GRANT, HARD_STATE, HAS_LEASE, HAS_VOTE, IS_FORTIFIED, IS_LIVE,
+    RESET, REWRITE,
 };
 use crate::wal::disk::{BLOCK_BYTES, aligned, unaligned_bytes};
-use logboat_raft::{Entry, Grant, GroupId, HardState, LogId, LogWrite, NodeId, Persist};
+use logboat_raft::{
+    Configuration, Entry, EntryKind, Grant, GroupId, HardState, LogWrite, NodeId, Persist,
+    SnapshotMeta,
+};
 use logboat_varint::put;
 use std::sync::Arc;
 
@@ -53,9 +56,9 @@ impl Encoder {
         match &persist.log {
             LogWrite::Keep => {}
             LogWrite::Append(entries) => self.entries(group, entries, false),
-            LogWrite::Compact(last) => self.compact(group, *last),
-            LogWrite::Reset(last) => self.point(group, RESET, *last, Change::Reset(*last)),
-            LogWrite::Voters(voters) => self.voters(group, voters),
+            LogWrite::Compact(meta) => self.compact(group, meta.clone()),
+            LogWrite::Reset(meta) => self.cut(group, RESET, meta, Change::Reset(meta.clone())),
+            LogWrite::Founding(founding) => self.founding(group, founding),
         }
     }
 
@@ -93,18 +96,15 @@ impl Encoder {
         });
     }
 
-    /// Adds the voters of a group.
-    pub(crate) fn voters(&mut self, group: GroupId, voters: &Arc<[NodeId]>) {
-        let effect = Effect::Group(group, Change::Voters(Arc::clone(voters)));
-        self.record(VOTERS, effect, &[], |header| {
-            put(header, voters.len() as u64);
-            voters.iter().for_each(|voter| put(header, voter.0));
-        });
+    /// Adds the configuration that a group was founded with.
+    pub(crate) fn founding(&mut self, group: GroupId, founding: &Arc<Configuration>) {
+        let effect = Effect::Group(group, Change::Founding(Arc::clone(founding)));
+        self.record(FOUNDING, effect, &[], |header| put_configuration(header, founding));
     }
 
-    /// Adds a compaction point.
-    pub(crate) fn compact(&mut self, group: GroupId, last: LogId) {
-        self.point(group, COMPACT, last, Change::Compact(last));
+    /// Adds a compaction.
+    pub(crate) fn compact(&mut self, group: GroupId, meta: SnapshotMeta) {
+        self.cut(group, COMPACT, &meta.clone(), Change::Compact(meta));
     }
 
     /// Adds consecutive entries, one record for each stretch of a term. `rewritten` entries are
@@ -112,10 +112,15 @@ impl Encoder {
     pub(crate) fn entries(&mut self, group: GroupId, entries: &[Entry], rewritten: bool) {
         for run in entries.chunk_by(|a, b| a.term == b.term) {
             let (first, count) = (run[0].index, run.len() as u32);
+            let holders = run.iter().filter(|entry| entry.kind == EntryKind::Configuration);
+            // Others are refused before they get here.
+            let configurations =
+                holders.filter_map(|entry| Configuration::decode(&entry.data).ok());
+            let configurations = configurations.map(Arc::new).collect();
             let (kind, change) = if rewritten {
-                (REWRITE, Change::Rewrite { first, count })
+                (REWRITE, Change::Rewrite { first, count, configurations })
             } else {
-                (APPEND, Change::Append { first, count })
+                (APPEND, Change::Append { first, count, configurations })
             };
             self.record(kind, Effect::Group(group, change), run, |header| {
                 put(header, run[0].term.0);
@@ -154,10 +159,11 @@ impl Encoder {
         (&self.buffer[first..], &self.records)
     }
 
-    fn point(&mut self, group: GroupId, kind: u8, last: LogId, change: Change) {
+    fn cut(&mut self, group: GroupId, kind: u8, meta: &SnapshotMeta, change: Change) {
         self.record(kind, Effect::Group(group, change), &[], |header| {
-            put(header, last.term.0);
-            put(header, last.index.0);
+            put(header, meta.last.term.0);
+            put(header, meta.last.index.0);
+            put_configuration(header, &meta.configuration);
         });
     }
 
@@ -189,11 +195,17 @@ impl Encoder {
     }
 }
 
+fn put_configuration(header: &mut Vec<u8>, configuration: &Configuration) {
+    let encoded = configuration.encode();
+    put(header, encoded.len() as u64);
+    header.extend(encoded);
+}
+
 /// The entries that a write appends.
 pub(crate) fn appended(write: &LogWrite) -> &[Entry] {
     match write {
         LogWrite::Append(entries) => entries,
-        LogWrite::Keep | LogWrite::Compact(_) | LogWrite::Reset(_) | LogWrite::Voters(_) => &[],
+        LogWrite::Keep | LogWrite::Compact(_) | LogWrite::Reset(_) | LogWrite::Founding(_) => &[],
     }
 }
 
@@ -202,11 +214,11 @@ mod tests {
     use super::*;
     use crate::wal::format::record::Record;
     use bytes::Bytes;
-    use logboat_raft::{BootCount, EntryKind, Epoch, Fortification, Index, LogPosition, Term};
+    use logboat_raft::{BootCount, Epoch, Fortification, Index, LogId, LogPosition, Term};
     use std::time::Duration;
 
     #[test]
-    fn hard_states_voters_and_grants_are_read_as_they_were_written() {
+    fn hard_states_configurations_and_grants_are_read_as_they_were_written() {
         let fortified = Some(Fortification {
             leader: NodeId(300),
             epoch: Epoch(u64::MAX),
@@ -226,8 +238,17 @@ mod tests {
                 effects.push(Effect::Grant(NodeId(epoch), grant));
             }
         }
-        for voters in [&[][..], &[NodeId(1)], &[NodeId(1), NodeId(128), NodeId(u64::MAX)]] {
-            effects.push(Effect::Group(GroupId(9), Change::Voters(voters.into())));
+        for voters in [&[NodeId(1)][..], &[NodeId(1), NodeId(128), NodeId(u64::MAX)]] {
+            let configuration = Arc::new(Configuration::founding(voters, None));
+            let last = LogId::new(Term(300), Index(u64::MAX - 1));
+            let meta = SnapshotMeta { last, configuration: Arc::clone(&configuration) };
+            for change in [
+                Change::Founding(configuration),
+                Change::Compact(meta.clone()),
+                Change::Reset(meta),
+            ] {
+                effects.push(Effect::Group(GroupId(9), change));
+            }
         }
         let mut encoder = Encoder::default();
         encoder.begin(1, &[]);
@@ -236,7 +257,15 @@ mod tests {
                 Effect::Group(group, Change::HardState(state)) => {
                     encoder.hard_state(*group, *state);
                 }
-                Effect::Group(group, Change::Voters(voters)) => encoder.voters(*group, voters),
+                Effect::Group(group, Change::Founding(founding)) => {
+                    encoder.founding(*group, founding);
+                }
+                Effect::Group(group, Change::Compact(meta)) => {
+                    encoder.compact(*group, meta.clone());
+                }
+                Effect::Group(group, change @ Change::Reset(meta)) => {
+                    encoder.cut(*group, RESET, meta, change.clone());
+                }
                 Effect::Grant(peer, grant) => encoder.grant(*peer, *grant),
                 Effect::Group(..) => unreachable!("there are no others above"),
             }

@@ -5,16 +5,17 @@
 //! header          = kind, group, fields of the kind
 //! hard state      : term, flags (1: has a vote, 2: is fortified), vote, commit;
 //!                   if it is fortified: the leader's node, epoch, term
-//! compact, reset  : term, index
+//! compact, reset  : term, index, and the configuration there
 //! append, rewrite : term, first index, count, then for each entry: length, kind (a byte), its
 //!                   own CRC-32; the entries' data follow the header's CRC, one after the other
-//! voters          : count, then the node of each voter, ascending
+//! founding        : the configuration that the group was founded with
 //! grant           : epoch, boot count, flags (1: the support stands, 2: leases are promised);
 //!                   if they are: the longest, in microseconds; how far the peer's log was
 //!                   durable, segment and offset in a number; a peer stands in the place of the
 //!                   group
 //! ```
-//! Kinds are a byte, numbers LEB128 varints, CRCs four bytes little-endian.
+//! Kinds are a byte, numbers LEB128 varints, CRCs four bytes little-endian. A configuration is its
+//! length and its encoding.
 //!
 //! The data of entries are covered by the checksums that their leader computed, and by nothing
 //! else: nothing is summed twice. These checksums and the lengths stand in the header, so the salt
@@ -24,8 +25,8 @@ use super::bits::{salted_crc, u32_at};
 use super::effect::{Change, Effect};
 use bytes::Bytes;
 use logboat_raft::{
-    BootCount, ChecksumMismatch, Entry, EntryKind, Epoch, Fortification, Grant, GroupId, HardState,
-    Index, LogId, LogPosition, NodeId, Term, checksum,
+    BootCount, ChecksumMismatch, Configuration, Entry, EntryKind, Epoch, Fortification, Grant,
+    GroupId, HardState, Index, LogId, LogPosition, NodeId, SnapshotMeta, Term, checksum,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +37,7 @@ pub(crate) const COMPACT: u8 = 3;
 pub(crate) const RESET: u8 = 4;
 pub(crate) const REWRITE: u8 = 5;
 pub(crate) const GRANT: u8 = 6;
-pub(crate) const VOTERS: u8 = 7;
+pub(crate) const FOUNDING: u8 = 7;
 
 /// Flags of a hard state.
 pub(crate) const HAS_VOTE: u8 = 1;
@@ -58,6 +59,8 @@ pub(crate) struct Record {
     pub(crate) bytes: usize,
     /// The term of its entries; zero for other kinds.
     pub(crate) term: Term,
+    /// Whether each configuration that its entries hold can be read, and is of that entry.
+    pub(crate) is_readable: bool,
     /// Where the entries' fields begin.
     fields: usize,
     /// Where the entries' data begin.
@@ -81,11 +84,11 @@ impl Record {
         let subject = cursor.varint()?;
         let group = GroupId(subject);
         let mut term = Term(0);
-        let (mut fields, mut data_bytes) = (0, 0_usize);
+        let (mut fields, mut data_bytes, mut is_readable) = (0, 0_usize, true);
         let effect = match kind {
             HARD_STATE => Effect::Group(group, Change::HardState(cursor.hard_state()?)),
-            COMPACT => Effect::Group(group, Change::Compact(cursor.log_id()?)),
-            RESET => Effect::Group(group, Change::Reset(cursor.log_id()?)),
+            COMPACT => Effect::Group(group, Change::Compact(cursor.cut()?)),
+            RESET => Effect::Group(group, Change::Reset(cursor.cut()?)),
             APPEND | REWRITE => {
                 term = Term(cursor.varint()?);
                 let first = cursor.index()?;
@@ -98,18 +101,37 @@ impl Record {
                     return None;
                 }
                 first.0.checked_add(count)?;
-                for _ in 0..count {
-                    data_bytes = data_bytes.checked_add(cursor.entry()?.bytes)?;
+                let mut holders = Vec::new();
+                for at in 0..count {
+                    let entry = cursor.entry()?;
+                    let end = data_bytes.checked_add(entry.bytes)?;
+                    if entry.kind == EntryKind::Configuration {
+                        holders.push((LogId::new(term, first.plus(at)), data_bytes..end));
+                    }
+                    data_bytes = end;
                 }
                 let count = count as u32;
+                let data = bytes.get(cursor.at + CRC_BYTES..)?;
+                let count_held = holders.len();
+                let configuration = |(id, range)| {
+                    let configuration = Configuration::decode(data.get(range)?).ok();
+                    configuration.filter(|configuration| configuration.id() == id)
+                };
+                let found = holders.into_iter().filter_map(configuration).map(Arc::new);
+                let configurations: Vec<_> = found.collect();
+                is_readable = configurations.len() == count_held;
                 let change = if kind == APPEND {
-                    Change::Append { first, count }
+                    Change::Append { first, count, configurations }
                 } else {
-                    Change::Rewrite { first, count }
+                    Change::Rewrite { first, count, configurations }
                 };
                 Effect::Group(group, change)
             }
-            VOTERS => Effect::Group(group, Change::Voters(cursor.voters()?)),
+            FOUNDING => {
+                let founding = cursor.configuration()?;
+                let is_held = founding.id() != LogId::default();
+                Effect::Group(group, (!is_held).then_some(Change::Founding(founding))?)
+            }
             GRANT => Effect::Grant(NodeId(subject), cursor.grant()?),
             _ => return None,
         };
@@ -117,7 +139,8 @@ impl Record {
         if data_bytes > cursor.left() {
             return None;
         }
-        Some(Self { effect, bytes: cursor.at + data_bytes, term, fields, data: cursor.at })
+        let (bytes, data) = (cursor.at + data_bytes, cursor.at);
+        Some(Self { effect, bytes, term, fields, data, is_readable })
     }
 
     /// The group that it is about, if it is about one.
@@ -152,11 +175,11 @@ impl Record {
         match self.effect {
             Effect::Group(
                 group,
-                Change::Append { first, count } | Change::Rewrite { first, count },
+                Change::Append { first, count, .. } | Change::Rewrite { first, count, .. },
             ) => Some((group, first, count as u64)),
             Effect::Group(
                 _,
-                Change::HardState(_) | Change::Compact(_) | Change::Reset(_) | Change::Voters(_),
+                Change::HardState(_) | Change::Compact(_) | Change::Reset(_) | Change::Founding(_),
             )
             | Effect::Grant(..) => None,
         }
@@ -248,12 +271,18 @@ impl Cursor<'_> {
         Some(Grant { epoch, boot, live: flags & IS_LIVE != 0, lease, log_end })
     }
 
-    fn voters(&mut self) -> Option<Arc<[NodeId]>> {
-        let count = self.varint()?;
-        if count > self.left() as u64 {
-            return None;
-        }
-        (0..count).map(|_| self.varint().map(NodeId)).collect()
+    fn configuration(&mut self) -> Option<Arc<Configuration>> {
+        let end = self.varint()?.checked_add(self.at as u64)?;
+        let encoded = self.bytes.get(self.at..usize::try_from(end).ok()?)?;
+        self.at += encoded.len();
+        Configuration::decode(encoded).ok().map(Arc::new)
+    }
+
+    fn cut(&mut self) -> Option<SnapshotMeta> {
+        let (last, configuration) = (self.log_id()?, self.configuration()?);
+        let id = configuration.id();
+        let is_before = id.term <= last.term && id.index <= last.index;
+        is_before.then_some(SnapshotMeta { last, configuration })
     }
 
     fn log_id(&mut self) -> Option<LogId> {

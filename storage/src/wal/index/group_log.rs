@@ -3,7 +3,7 @@
 use super::accounts::{Accounts, POINT_BYTES};
 use super::runs::{Run, Runs};
 use crate::wal::format::Change;
-use logboat_raft::{HardState, Index, LogId, LogPosition, NodeId};
+use logboat_raft::{Configuration, HardState, Index, LogId, LogPosition, Restored, SnapshotMeta};
 use std::sync::Arc;
 
 /// The live part of a run.
@@ -23,8 +23,14 @@ pub(crate) struct GroupLog {
     pub(crate) snapshot: LogId,
     /// The segment of the record that holds `snapshot`; zero when there is none.
     pub(crate) snapshot_in: u32,
-    /// The voters, if they were written, and the segment of the record that holds them.
-    pub(crate) voters: Option<(Arc<[NodeId]>, u32)>,
+    /// The configuration in force at `snapshot`; without a snapshot, the founding one, if it was
+    /// written.
+    base: Option<Arc<Configuration>>,
+    /// The segment of the record that holds the founding configuration; zero when there is none,
+    /// or when a snapshot took its place.
+    founding_in: u32,
+    /// The configurations that entries hold, by index.
+    later: Vec<Arc<Configuration>>,
     /// The last entry, or that of the snapshot.
     pub(crate) last: Index,
     /// By first index. A run ends where the next one begins, though its record may go on.
@@ -47,7 +53,9 @@ impl GroupLog {
                 self.hard_state = state;
                 self.hard_state_in = place.segment;
             }
-            Change::Append { first, count } => {
+            Change::Append { first, count, configurations } => {
+                self.later.truncate(self.before(first));
+                self.hold(configurations);
                 let begin = self.snapshot.index.next();
                 // Of the first run, only what lies behind the snapshot counts.
                 while let Some(run) = self.runs.last()
@@ -59,39 +67,62 @@ impl GroupLog {
                 self.last = first.plus(u64::from(count) - 1);
                 self.insert(Run { first, place, count, bytes }, accounts);
             }
-            Change::Rewrite { first, count } => {
+            Change::Rewrite { first, count, configurations } => {
+                self.hold(configurations);
                 self.last = self.last.max(first.plus(u64::from(count) - 1));
                 self.replace(Run { first, place, count, bytes }, accounts);
             }
-            Change::Voters(voters) => {
-                if let Some((_, segment)) = self.voters {
-                    accounts.release(segment, POINT_BYTES);
-                }
+            // A snapshot says more.
+            Change::Founding(_) if self.snapshot != LogId::default() => {}
+            Change::Founding(founding) => {
+                accounts.release(self.founding_in, POINT_BYTES);
                 accounts.pin(place.segment, POINT_BYTES);
-                self.voters = Some((voters, place.segment));
+                self.founding_in = place.segment;
+                self.base = Some(founding);
             }
-            Change::Compact(last) if last.index < self.snapshot.index => {}
-            Change::Compact(last) => {
-                self.last = self.last.max(last.index);
-                self.begin_after(last, place.segment, accounts);
+            Change::Compact(meta) if meta.last.index < self.snapshot.index => {}
+            Change::Compact(meta) => {
+                self.last = self.last.max(meta.last.index);
+                self.begin_after(meta, place.segment, accounts);
             }
-            Change::Reset(last) => {
-                self.last = last.index;
+            Change::Reset(meta) => {
+                self.last = meta.last.index;
+                self.later.clear();
                 for piece in self.pieces() {
                     accounts.release(piece.run.place.segment, piece.run.bytes);
                 }
                 self.runs = Runs::default();
-                self.begin_after(last, place.segment, accounts);
+                self.begin_after(meta, place.segment, accounts);
             }
         }
     }
 
     /// Whether this segment holds something that the group still needs.
     pub(crate) fn needs(&self, segment: u32) -> bool {
-        let points = [self.hard_state_in, self.snapshot_in];
-        points.contains(&segment)
-            || self.voters.as_ref().is_some_and(|(_, voters_in)| *voters_in == segment)
-            || self.runs().any(|run| run.place.segment == segment)
+        let points = [self.hard_state_in, self.snapshot_in, self.founding_in];
+        points.contains(&segment) || self.runs().any(|run| run.place.segment == segment)
+    }
+
+    /// The founding configuration, if this segment holds it and the group still needs it.
+    pub(crate) fn founding_in(&self, segment: u32) -> Option<&Arc<Configuration>> {
+        self.base.as_ref().filter(|_| self.founding_in == segment)
+    }
+
+    /// The snapshot where the log begins, if this segment holds the record of it.
+    pub(crate) fn snapshot_in(&self, segment: u32) -> Option<SnapshotMeta> {
+        let configuration = self.base.as_ref().filter(|_| self.snapshot_in == segment)?;
+        Some(SnapshotMeta { last: self.snapshot, configuration: Arc::clone(configuration) })
+    }
+
+    /// What a replica starts from, but for the terms.
+    pub(crate) fn restored(&self) -> Restored {
+        Restored {
+            hard_state: self.hard_state,
+            snapshot: self.snapshot,
+            last: self.last,
+            runs: Vec::new(),
+            configurations: self.base.iter().chain(&self.later).map(Arc::clone).collect(),
+        }
     }
 
     /// The runs that are live, at least in part.
@@ -148,9 +179,31 @@ impl GroupLog {
         })
     }
 
-    fn begin_after(&mut self, last: LogId, segment: u32, accounts: &mut Accounts) {
+    /// How many of the configurations in entries are of entries before `index`.
+    fn before(&self, index: Index) -> usize {
+        self.later.partition_point(|configuration| configuration.id().index < index)
+    }
+
+    /// Entries hold these. Copies of entries hold what is known.
+    fn hold(&mut self, configurations: Vec<Arc<Configuration>>) {
+        for configuration in configurations {
+            let index = configuration.id().index;
+            let at = self.before(index);
+            let is_known = self.later.get(at).is_some_and(|known| known.id().index == index);
+            if index > self.snapshot.index && !is_known {
+                self.later.insert(at, configuration);
+            }
+        }
+    }
+
+    fn begin_after(&mut self, meta: SnapshotMeta, segment: u32, accounts: &mut Accounts) {
+        let SnapshotMeta { last, configuration } = meta;
         accounts.release(self.snapshot_in, POINT_BYTES);
+        accounts.release(self.founding_in, POINT_BYTES);
         accounts.pin(segment, POINT_BYTES);
+        self.founding_in = 0;
+        self.later.drain(..self.before(last.index.next()));
+        self.base = Some(configuration);
         self.snapshot = last;
         self.snapshot_in = segment;
         let covered = self.pieces().take_while(|piece| piece.last <= last.index);

@@ -3,7 +3,7 @@
 
 use crate::wal::format::{Change, Effect};
 use accounts::POINT_BYTES;
-use logboat_raft::{Grant, GroupId, LogPosition, NodeId};
+use logboat_raft::{Configuration, Grant, GroupId, LogId, LogPosition, NodeId};
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,14 +32,14 @@ struct Granted {
 pub(crate) struct LogIndex {
     shards: Vec<RwLock<FxHashMap<GroupId, GroupLog>>>,
     grants: RwLock<BTreeMap<NodeId, Granted>>,
-    /// Sets of voters, each once however many groups have it.
-    voters: Mutex<BTreeSet<Arc<[NodeId]>>>,
+    /// Founding configurations, each once however many groups have it.
+    founding: Mutex<BTreeSet<Arc<Configuration>>>,
 }
 
 impl LogIndex {
     pub(crate) fn new() -> Self {
         let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
-        Self { shards, grants: RwLock::default(), voters: Mutex::default() }
+        Self { shards, grants: RwLock::default(), founding: Mutex::default() }
     }
 
     /// Follows one record, `bytes` long, at `place`.
@@ -96,17 +96,23 @@ impl LogIndex {
         within.map(|(peer, granted)| (*peer, granted.grant)).collect()
     }
 
-    /// A change with the set of voters that all groups share which have it.
-    fn shared(&self, change: Change) -> Change {
-        let Change::Voters(voters) = change else {
-            return change;
+    /// A change with the founding configuration that all groups share which have it.
+    fn shared(&self, mut change: Change) -> Change {
+        let configuration = match &mut change {
+            Change::Founding(founding) => founding,
+            Change::Compact(meta) | Change::Reset(meta) => &mut meta.configuration,
+            Change::HardState(_) | Change::Append { .. } | Change::Rewrite { .. } => return change,
         };
-        let mut known = self.voters.lock();
-        if let Some(voters) = known.get(&*voters) {
-            return Change::Voters(Arc::clone(voters));
+        if configuration.id() == LogId::default() {
+            let mut known = self.founding.lock();
+            match known.get(&**configuration) {
+                Some(shared) => *configuration = Arc::clone(shared),
+                None => {
+                    known.insert(Arc::clone(configuration));
+                }
+            }
         }
-        known.insert(Arc::clone(&voters));
-        Change::Voters(voters)
+        change
     }
 
     fn shard(&self, group: GroupId) -> &RwLock<FxHashMap<GroupId, GroupLog>> {

@@ -24,7 +24,7 @@ use super::error::{Damage, WalError};
 use super::format::{
     Change, Effect, MAX_SEGMENT_BYTES, Record, position, segment_name, segment_of,
 };
-use super::index::{Accounts, GroupLog, LogIndex};
+use super::index::{Accounts, LogIndex};
 use super::options::WalOptions;
 use super::segments::{Segment, SegmentPool, Store, is_full, is_shortage};
 use super::write::{Active, Log};
@@ -243,10 +243,14 @@ fn follow(terms: &mut FxHashMap<GroupId, Terms>, record: &Record) {
     let terms = terms.entry(*group).or_default();
     let last = |first: Index, count: u32| first.plus(u64::from(count) - 1);
     match *change {
-        Change::Append { first, count } => terms.append(first, last(first, count), record.term),
-        Change::Rewrite { first, count } => terms.rewrite(first, last(first, count), record.term),
+        Change::Append { first, count, .. } => {
+            terms.append(first, last(first, count), record.term);
+        }
+        Change::Rewrite { first, count, .. } => {
+            terms.rewrite(first, last(first, count), record.term);
+        }
         Change::Reset(_) => terms.clear(),
-        Change::HardState(_) | Change::Compact(_) | Change::Voters(_) => {}
+        Change::HardState(_) | Change::Compact(_) | Change::Founding(_) => {}
     }
 }
 
@@ -263,9 +267,7 @@ fn restore<D: Disk>(
         let runs = terms.get(&group).unwrap_or(&none).runs(state.snapshot, state.last);
         let what = match (state.gap(), runs) {
             (None, Ok(runs)) => {
-                let GroupLog { hard_state, snapshot, last, .. } = *state;
-                let voters = state.voters.as_ref().map(|(voters, _)| Arc::clone(voters));
-                restored.insert(group, Restored { hard_state, snapshot, last, runs, voters });
+                restored.insert(group, Restored { runs, ..state.restored() });
                 return;
             }
             (Some(index), _) => format!("entry {index} of the group is nowhere in it"),

@@ -162,6 +162,10 @@ fn check_record(bytes: &[u8], salt: u64, offset: u64) -> Result<usize, Flaw> {
         });
     };
     match record.verify(bytes) {
+        Ok(()) if !record.is_readable => {
+            let what = "an entry holds a configuration that can't be read".to_owned();
+            Err(Flaw { offset, what, groups: record.group().into_iter().collect() })
+        }
         Ok(()) => Ok(record.bytes),
         Err(mismatch) => {
             Err(Flaw { offset, what: mismatch.to_string(), groups: vec![mismatch.group] })

@@ -3,8 +3,8 @@
 use super::Store;
 use crate::wal::disk::Disk;
 use crate::wal::error::{Damage, ReadError};
+use crate::wal::index::GroupLog;
 use logboat_raft::{GroupId, Restored, TermRun};
-use std::sync::Arc;
 
 /// How much is read at a time.
 const PIECE_BYTES: usize = 1 << 20;
@@ -12,13 +12,7 @@ const PIECE_BYTES: usize = 1 << 20;
 impl<D: Disk> Store<D> {
     /// What a replica of the group starts from. Nobody may write to the group meanwhile.
     pub(crate) fn restored(&self, group: GroupId) -> Result<Restored, ReadError> {
-        let mut restored = self.index.with(group, |log| Restored {
-            hard_state: log.hard_state,
-            snapshot: log.snapshot,
-            last: log.last,
-            runs: Vec::new(),
-            voters: log.voters.as_ref().map(|(voters, _)| Arc::clone(voters)),
-        });
+        let mut restored = self.index.with(group, GroupLog::restored);
         let mut next = restored.snapshot.index.next();
         while next <= restored.last {
             let entries = self.read(group, next, restored.last, PIECE_BYTES)?;

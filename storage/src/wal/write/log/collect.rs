@@ -22,7 +22,7 @@ use crate::wal::disk::{BLOCK_BYTES, Disk, SegmentFile};
 use crate::wal::error::WriteError;
 use crate::wal::index::{GroupLog, Piece};
 use crate::wal::segments::{LiveGroups, Segment};
-use logboat_raft::{GroupId, HardState, Index, LogId, NodeId};
+use logboat_raft::{Configuration, GroupId, HardState, Index, SnapshotMeta};
 use std::sync::Arc;
 
 impl<D: Disk> Log<D> {
@@ -163,8 +163,8 @@ impl<D: Disk> Log<D> {
         if let Some(hard_state) = needs.hard_state {
             self.encoder.hard_state(group, hard_state);
         }
-        if let Some(voters) = needs.voters {
-            self.encoder.voters(group, &voters);
+        if let Some(founding) = needs.founding {
+            self.encoder.founding(group, &founding);
         }
         if let Some(snapshot) = needs.snapshot {
             self.encoder.compact(group, snapshot);
@@ -180,8 +180,8 @@ impl<D: Disk> Log<D> {
 /// What a group needs of a segment.
 struct Needs {
     hard_state: Option<HardState>,
-    snapshot: Option<LogId>,
-    voters: Option<Arc<[NodeId]>>,
+    snapshot: Option<SnapshotMeta>,
+    founding: Option<Arc<Configuration>>,
     /// First and last index of consecutive entries. Whole pieces, so that each record that moves
     /// them takes the place of whole runs.
     stretches: Vec<(Index, Index)>,
@@ -190,11 +190,10 @@ struct Needs {
 
 impl Needs {
     fn of(log: &GroupLog, segment: u32, max_bytes: u64) -> Self {
-        let voters = log.voters.as_ref().filter(|(_, voters_in)| *voters_in == segment);
         let mut needs = Self {
             hard_state: (log.hard_state_in == segment).then_some(log.hard_state),
-            snapshot: (log.snapshot_in == segment).then_some(log.snapshot),
-            voters: voters.map(|(voters, _)| Arc::clone(voters)),
+            snapshot: log.snapshot_in(segment),
+            founding: log.founding_in(segment).map(Arc::clone),
             stretches: Vec::new(),
             complete: true,
         };

@@ -14,7 +14,9 @@ use crate::wal::format::{
 use crate::wal::index::{Accounts, GroupLog, MAX_ENTRIES};
 use crate::wal::options::WalOptions;
 use crate::wal::segments::{LiveGroups, Segment, Store};
-use logboat_raft::{Entry, Grant, GroupId, Index, LogPosition, LogWrite, NodeId, Persist};
+use logboat_raft::{
+    Configuration, Entry, EntryKind, Grant, GroupId, Index, LogPosition, LogWrite, NodeId, Persist,
+};
 use rustc_hash::FxHashMap;
 use std::collections::{VecDeque, hash_map};
 use std::io;
@@ -313,8 +315,8 @@ impl<D: Disk> Log<D> {
         Ok(bytes)
     }
 
-    /// Checks that appended entries leave no gap, which recovery would have to take for damage, and
-    /// that the index can hold them.
+    /// Checks that appended entries leave no gap, which recovery would have to take for damage,
+    /// that their configurations can be read, and that the index can hold them.
     fn check(&mut self, group: GroupId, persist: &Persist) -> Result<(), WriteError> {
         let last = match self.tails.entry(group) {
             hash_map::Entry::Occupied(entry) => entry.into_mut(),
@@ -329,7 +331,7 @@ impl<D: Disk> Log<D> {
             }
         };
         match &persist.log {
-            LogWrite::Keep | LogWrite::Voters(_) => {}
+            LogWrite::Keep | LogWrite::Founding(_) => {}
             LogWrite::Append(entries) => {
                 let mut expected = last.next();
                 for (at, entry) in entries.iter().enumerate() {
@@ -337,12 +339,18 @@ impl<D: Disk> Log<D> {
                     if found > expected || (at > 0 && found < expected) || found == Index(0) {
                         return Err(WriteError::Gap { group, expected, found });
                     }
+                    if entry.kind == EntryKind::Configuration {
+                        let held = Configuration::decode(&entry.data);
+                        if held.map(|configuration| configuration.id()) != Ok(entry.id()) {
+                            return Err(WriteError::Configuration { group, index: found });
+                        }
+                    }
                     *last = found;
                     expected = found.next();
                 }
             }
-            LogWrite::Compact(point) => *last = point.index.max(*last),
-            LogWrite::Reset(point) => *last = point.index,
+            LogWrite::Compact(meta) => *last = meta.last.index.max(*last),
+            LogWrite::Reset(meta) => *last = meta.last.index,
         }
         Ok(())
     }
