@@ -222,6 +222,7 @@ fn fnv_1a(hash: u64, byte: u8) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use logboat_security::{CertificateAuthority, Role, Tls};
 
     fn config(members: u64) -> NodeConfig {
         let address = |id| (NodeId(id), format!("127.0.0.1:{}", 7000 + id));
@@ -237,6 +238,23 @@ mod tests {
                 assert_eq!(config.check(), Ok(()), "{members} nodes, {workers} workers");
             }
         }
+    }
+
+    #[test]
+    fn tls_is_of_this_node_and_this_cluster() {
+        let day = Duration::from_secs(86_400);
+        let (authority, _) = CertificateAuthority::new("orders", day).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let files = authority.issue_files(dir.path(), "node", Role::Peer(None), &[], day).unwrap();
+        let with = |own, cluster_name: &str| {
+            let tls = Tls::open(files.clone(), "orders", own).unwrap();
+            let tls = Some(PortTls { tls, required: true });
+            NodeConfig { tls, cluster_name: cluster_name.to_owned(), ..config(3) }.check()
+        };
+        assert_eq!(with(Own::Peer(1), "orders"), Ok(()));
+        assert_eq!(with(Own::Peer(2), "orders"), Err(ConfigError::Tls));
+        assert_eq!(with(Own::Any, "orders"), Err(ConfigError::Tls));
+        assert_eq!(with(Own::Peer(1), "others"), Err(ConfigError::Tls));
     }
 
     #[test]

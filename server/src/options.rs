@@ -468,6 +468,25 @@ mod tests {
     }
 
     #[test]
+    fn ports_are_not_opened_by_mistake() {
+        let base =
+            || ServeOptions { admin_listen: Some(([10, 0, 0, 1], 8401).into()), ..options() };
+        assert!(error_of(base()).contains("can be reached from elsewhere"));
+        let open = ServeOptions { admin_open: Some(vec![Page::Healthz]), ..base() };
+        assert!(!open.resolve().unwrap().security.admin.local);
+        let local = ServeOptions { admin_listen: Some(([127, 0, 0, 1], 8401).into()), ..options() };
+        assert!(local.resolve().unwrap().security.admin.local);
+        let without_files = ServeOptions { tls_peers: Some(TlsMode::Optional), ..options() };
+        assert!(error_of(without_files).contains("--tls-peers needs --tls-cert"));
+        let half = ServeOptions { tls_cert: Some("node.crt".into()), ..options() };
+        assert!(error_of(half).contains("go together"));
+        let strict = ServeOptions { require_secure: true, ..options() };
+        assert!(error_of(strict).contains("--require-secure"));
+        let auth = ServeOptions { tls_client_auth: Some(ClientAuth::Optional), ..options() };
+        assert!(error_of(auth).contains("goes with --tls-clients"));
+    }
+
+    #[test]
     fn the_command_line_comes_before_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.toml");

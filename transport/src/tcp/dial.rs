@@ -217,8 +217,11 @@ impl Link for TcpLink {
             }
             IoSlice::advance_slices(&mut rest, written);
         }
-        // What is encrypted may not have left.
-        timeout(self.stall_timeout, self.stream.flush()).await?
+        if self.stream.is_encrypted() {
+            // What is encrypted may not have left.
+            timeout(self.stall_timeout, self.stream.flush()).await??;
+        }
+        Ok(())
     }
 
     async fn closed(&mut self) -> io::Error {
