@@ -41,6 +41,7 @@ mod disk;
 mod faults;
 mod host;
 mod machine;
+mod members;
 mod model;
 mod options;
 mod probe;

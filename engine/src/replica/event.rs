@@ -61,6 +61,9 @@ pub enum GroupEvent {
     /// Campaign without waiting for a timeout.
     #[cfg(feature = "internals")]
     Campaign,
+    /// Change the group's members.
+    #[cfg(feature = "internals")]
+    Change(Vec<logboat_raft::Change>),
     /// Hand over leadership.
     Transfer(NodeId),
     /// Hand over leadership, if that can be done without a pause.

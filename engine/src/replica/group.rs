@@ -193,6 +193,8 @@ impl Group {
             GroupEvent::Stuck => self.stuck(run),
             #[cfg(feature = "internals")]
             GroupEvent::Campaign => self.step(run, Input::Campaign),
+            #[cfg(feature = "internals")]
+            GroupEvent::Change(changes) => self.step(run, Input::Change { changes }),
             GroupEvent::Transfer(to) => self.step(run, Input::Transfer { to }),
             GroupEvent::TransferIfCaughtUp(to) => self.hand_over(run, to),
             GroupEvent::Fail(reason) => self.fail(run, &reason),
@@ -307,7 +309,7 @@ impl Group {
                 Output::Configured { configuration, is_committed } => {
                     self.configured(&configuration, is_committed);
                 }
-                // Nobody can ask for changes yet.
+                // Only simulators ask for changes yet.
                 Output::ChangeProposed { .. } | Output::ChangeRefused { .. } => {}
                 Output::Violated { from, violation } => {
                     run.turn.violations.push((self.id, from, violation));

@@ -53,11 +53,10 @@ impl Bridge {
             self.core.contains(place) && dead.is_none() && !hardware.damaged
         };
         let is_stuck = |group: &usize| {
-            let voters = scene.plan.voters(*group);
-            let able = voters.iter().filter(|place| works(place)).count();
+            let is_able = scene.checks.has_majority(*group, |place| works(&place));
             let term = scene.checks.committed_term(*group);
             let leads = |host: &Host| leader_term(host, *group) == Some(term);
-            2 * able > voters.len() && !hosts.iter().any(leads)
+            is_able && !hosts.iter().any(leads)
         };
         let stuck = self.stuck.iter().copied().filter(is_stuck);
         self.stuck = stuck.collect();

@@ -2,16 +2,20 @@
 //! leaves a node that rests on what its disk does not hold, and commands are applied once.
 
 mod bonds;
+mod members;
 
 use super::disk::FoundSnapshot;
 use super::model::ReplicaModel;
+use super::options::Plan;
 use super::process::group_id;
 use bonds::{Bonds, Counted};
 use logboat_raft::{
-    BootCount, Fortification, Grant, HardState, Index, LogId, LogWrite, Message, NodeId, Payload,
-    Persist, Raft, Restored, RoleKind, SnapshotMeta, SupportMessage, Term, WriteSeq,
+    BootCount, Configuration, EntryKind, Fortification, Grant, HardState, Index, LogId, LogWrite,
+    Message, NodeId, Payload, Persist, Raft, Restored, RoleKind, SnapshotMeta, SupportMessage,
+    Term, WriteSeq,
 };
 use logboat_storage::Recovered;
+use members::Members;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 
@@ -30,9 +34,11 @@ pub(super) struct Checks {
     pub(super) now_us: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct GroupChecks {
-    voters: Vec<usize>,
+    /// The nodes that hold a replica.
+    hosts: Vec<usize>,
+    members: Members,
     leaders: BTreeMap<Term, usize>,
     /// The latest term in which anybody campaigned, or that follows one in which a replica
     /// resigned.
@@ -93,13 +99,42 @@ impl Search {
 }
 
 impl Checks {
-    pub(super) fn new(nodes: usize, voters: impl Iterator<Item = Vec<usize>>) -> Self {
-        let group = |voters| GroupChecks {
-            voters,
-            replicas: (0..nodes).map(|_| Replica::default()).collect(),
-            ..GroupChecks::default()
+    pub(super) fn new(plan: &Plan) -> Self {
+        let group = |group| GroupChecks {
+            hosts: plan.hosts(group),
+            members: Members::new(plan.founding(group)),
+            leaders: BTreeMap::new(),
+            entered: Term(0),
+            entries: HashMap::new(),
+            committed: Vec::new(),
+            applied: Vec::new(),
+            operations: HashMap::new(),
+            follow: HashMap::new(),
+            states: HashMap::new(),
+            replicas: (0..plan.nodes).map(|_| Replica::default()).collect(),
+            bonds: Bonds::default(),
         };
-        Self { groups: voters.map(group).collect(), ..Self::default() }
+        Self { groups: (0..plan.groups).map(group).collect(), ..Self::default() }
+    }
+
+    /// The nodes (by place) that belong to a group by what is committed.
+    pub(super) fn members(&self, group: usize) -> Vec<usize> {
+        let members = self.groups[group].members.committed().members().iter();
+        members.map(|member| place_of(member.node)).collect()
+    }
+
+    /// Whether these nodes (by place) are majorities of what is committed and of whatever is in
+    /// force at a replica of them. Then they can elect a leader.
+    pub(super) fn has_majority(&self, group: usize, lives: impl Fn(usize) -> bool) -> bool {
+        let GroupChecks { members, replicas, .. } = &self.groups[group];
+        let committed = members.committed();
+        let in_force = replicas.iter().enumerate().filter(|(place, _)| lives(*place));
+        let in_force = in_force.filter_map(|(_, replica)| {
+            let view = &replica.model.view;
+            let newest = view.configuration_at(view.last().index)?;
+            (newest.id().index >= committed.id().index).then_some(newest)
+        });
+        in_force.chain([committed]).all(|it| it.is_quorum(|node| lives(place_of(node))))
     }
 
     /// A replica wants to write.
@@ -134,6 +169,10 @@ impl Checks {
                     entry.id()
                 );
                 before = entry.term;
+                if entry.kind == EntryKind::Configuration {
+                    let held = Configuration::decode(&entry.data);
+                    group.members.appended(held.expect("it was encoded"));
+                }
             }
         }
         if let Some(hard_state) = persist.hard_state
@@ -235,7 +274,7 @@ impl Checks {
     ) {
         self.finds_grants(node, &found.grants);
         for (number, group) in self.groups.iter().enumerate() {
-            if group.voters.contains(&node) {
+            if group.hosts.contains(&node) {
                 let restored = found.groups.get(&group_id(number)).cloned().unwrap_or_default();
                 let mut model = group.replicas[node].model.clone();
                 model.recovered(&restored);
@@ -266,7 +305,7 @@ impl Checks {
         }
         let peers = raft.status().peers;
         let led = group.replicas[node].leads;
-        group.commits(node, [led, leads.then_some(term)], raft.commit());
+        group.commits(node, [led, leads.then_some(term)], raft.commit(), self.now_us);
         let replica = &mut group.replicas[node];
         replica.leads = leads.then_some(term);
         replica.commit = raft.commit();
@@ -285,7 +324,7 @@ impl Checks {
         let group = &mut self.groups[group];
         if raft.role() == RoleKind::Leader {
             let led = group.replicas[node].leads;
-            group.commits(node, [led, Some(raft.term())], raft.commit());
+            group.commits(node, [led, Some(raft.term())], raft.commit(), self.now_us);
         }
         let replica = &mut group.replicas[node];
         replica.leads = None;
@@ -461,10 +500,8 @@ impl Checks {
     /// and the followers with bonds. So nobody had been elected in its place when the read came.
     pub(super) fn read_served(&self, group: usize, leaders: &[NodeId], since: u64) {
         let is_safe = |leader: &NodeId| {
-            let others = self.groups[group].voters.iter().map(|place| node_id(*place));
-            let stood = |follower: &NodeId| self.stood_by(group, *follower, *leader, since);
-            let followers = others.filter(|node| node != leader).filter(stood).count();
-            2 * (followers + 1) > self.groups[group].voters.len()
+            let stood = |node| node == *leader || self.stood_by(group, node, *leader, since);
+            self.groups[group].members.had_quorum(since, stood)
         };
         assert!(
             leaders.iter().any(is_safe),
@@ -606,7 +643,7 @@ impl GroupChecks {
 
     /// A replica's commit index moved. Only a leader, in the term that it led before its run or
     /// leads now, may call something committed that nobody did.
-    fn commits(&mut self, node: usize, leads: [Option<Term>; 2], commit: Index) {
+    fn commits(&mut self, node: usize, leads: [Option<Term>; 2], commit: Index, now_us: u64) {
         let replica = &self.replicas[node];
         let view = &replica.model.view;
         let from = replica.commit.max(view.snapshot.index);
@@ -622,7 +659,9 @@ impl GroupChecks {
                 None => {
                     assert_eq!(index as usize, self.committed.len() + 1, "a gap is committed");
                     self.committed.push(entry);
-                    newest = Some(LogId::new(entry.0, Index(index)));
+                    let id = LogId::new(entry.0, Index(index));
+                    self.members.committed_entry(id, now_us);
+                    newest = Some(id);
                 }
             }
         }
@@ -632,18 +671,19 @@ impl GroupChecks {
                 leads.contains(&Some(newest.term)),
                 "a leader committed {newest}, of an older term, by counting"
             );
-            self.is_held(newest);
+            self.is_held(node, newest);
         }
     }
 
-    /// What a leader calls committed is on the disks of a majority.
-    fn is_held(&self, id: LogId) {
-        let holds = |node: &&usize| self.replicas[**node].model.holds(id);
-        let holders = self.voters.iter().filter(holds).count();
-        assert!(
-            2 * holders > self.voters.len(),
-            "{id} is called committed and durable on {holders} of {}",
-            self.voters.len()
-        );
+    /// What a leader calls committed is on the disks of a majority: of the configuration in force
+    /// at that entry, or of a later one that the leader has had in this run. Of a joint one, both
+    /// halves count, but when the leader has left it already.
+    fn is_held(&self, leader: usize, id: LogId) {
+        let view = &self.replicas[leader].model.view;
+        let holds = |node: NodeId| self.replicas[place_of(node)].model.holds(id);
+        let counted = [id.index, view.last().index]
+            .into_iter()
+            .any(|index| view.configuration_at(index).is_some_and(|it| it.is_quorum(holds)));
+        assert!(counted, "{id} is called committed and is on the disks of no majority");
     }
 }

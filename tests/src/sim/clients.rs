@@ -78,7 +78,7 @@ impl Clients {
         let range = |group: usize| Range {
             start: if group == 0 { Bytes::new() } else { format!("{group:03}").into() },
             group: group_id(group),
-            replicas: plan.voters(group).into_iter().map(|node| NodeId(node as u64 + 1)).collect(),
+            replicas: plan.hosts(group).into_iter().map(|node| NodeId(node as u64 + 1)).collect(),
         };
         let ranges = (0..plan.groups).map(range).collect();
         let map = RangeMap::new(1, "range".to_owned(), ranges).expect("the ranges are in order");

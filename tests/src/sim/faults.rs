@@ -2,6 +2,7 @@
 
 use super::host::{CrashPoint, Host};
 use super::machine::Breakage;
+use super::members;
 use super::options::Fault;
 use super::process::ReplicaCell;
 use super::scene::{Event, Heal, Resignation, Scene, Target};
@@ -59,6 +60,7 @@ pub(super) fn strike(hosts: &mut [Host], scene: &mut Scene) {
             break_replica(host, scene);
             false
         }
+        Fault::Members => members::change(hosts, scene),
         Fault::Compact => tell(host, GroupEvent::Compact, |_| true, scene),
         Fault::Transfer => {
             let to = NodeId(scene.random.between(1, scene.plan.nodes as u64));
@@ -291,10 +293,11 @@ fn disturb_network(fault: Fault, host: usize, scene: &mut Scene) {
 }
 
 /// Flips a bit below the durable mark of a node's log, of so few nodes that every group keeps a
-/// majority.
+/// majority. Which ones do so is not known where members change.
 fn flip(hosts: &mut [Host], host: usize, scene: &mut Scene) -> bool {
     let damaged = hosts.iter().filter(|host| host.hardware.damaged).count();
-    if damaged >= (scene.plan.replicas - 1) / 2 || hosts[host].hardware.damaged {
+    let most = (scene.plan.replicas - 1) / 2;
+    if damaged >= most || hosts[host].hardware.damaged || scene.plan.members_change {
         return false;
     }
     let Some(process) = &hosts[host].process else {

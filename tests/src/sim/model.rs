@@ -38,6 +38,11 @@ impl LogModel {
         self.entry(index).map(|(term, _)| term)
     }
 
+    /// The configuration in force at an index; `None` if the log knows none.
+    pub(super) fn configuration_at(&self, index: Index) -> Option<&Arc<Configuration>> {
+        self.configurations.range(..=index).next_back().map(|(_, configuration)| configuration)
+    }
+
     pub(super) fn write(&mut self, persist: &Persist) {
         if let Some(hard_state) = persist.hard_state {
             self.hard_state = hard_state;

@@ -75,6 +75,8 @@ faults! {
     Compact = "compact",
     /// A leader is told to hand over.
     Transfer = "transfer",
+    /// A leader is told to change its group's members.
+    Members = "members",
     /// A replica fails: its state machine panics or can't be restored, or its log can't be read.
     ReplicaFailure = "replica-failure",
     /// Nodes differ in how long they wait for each other.
@@ -129,18 +131,25 @@ impl Options {
         }
     }
 
-    /// One of five kinds of simulation, in turn: with everything that can happen, or small
+    /// One of six kinds of simulation, in turn: with everything that can happen, or small
     /// clusters, in which clients meet more often, under the plainest faults, under those that
     /// leave a leader behind who can still ask some of the others, under those that let support end
-    /// early, or under those that bring the words of former leaders late.
+    /// early, under those that bring the words of former leaders late, or with members that come
+    /// and go.
     #[must_use]
     pub fn mixed(seed: u64) -> Self {
         let options = Self::new(seed);
-        let faults = match seed % 5 {
+        let mut nodes = 3;
+        let faults = match seed % 6 {
             0 => return options,
             1 => vec![Fault::Pause, Fault::Crash, Fault::Partition, Fault::Isolation],
             2 => vec![Fault::Transfer, Fault::SlowLink, Fault::Withdraw],
             3 => vec![Fault::Withdraw, Fault::Bridge, Fault::BusyWorker],
+            5 => {
+                nodes = 4 + seed as usize % 2;
+                let others = [Fault::Pause, Fault::Crash, Fault::Partition, Fault::Withdraw];
+                [Fault::Members; 4].into_iter().chain(others).collect()
+            }
             _ => vec![
                 Fault::Transfer,
                 Fault::Duplicate,
@@ -149,7 +158,7 @@ impl Options {
                 Fault::ReplicaFailure,
             ],
         };
-        Self { nodes: Some(3), groups: Some(1), faults, ..options }
+        Self { nodes: Some(nodes), groups: Some(1), faults, ..options }
     }
 }
 
@@ -182,6 +191,9 @@ pub(super) struct Plan {
     pub(super) tuning: Tuning,
     /// What each node's timeouts are, in quarters of those that it should have.
     quarters: Vec<u32>,
+    /// Whether the members of groups change. Then every node holds a replica of every group, which
+    /// waits to be added if it has not founded the group.
+    pub(super) members_change: bool,
     /// Whether clients read on leases, too; then clocks run almost equally fast.
     pub(super) leases: bool,
     pub(super) request_timeout: Duration,
@@ -231,6 +243,7 @@ impl Plan {
                 max_uncommitted_bytes: [512, 16 << 20][random.place(2)],
                 max_unapplied_entries: [8, 1 << 18][random.place(2)],
             },
+            members_change: false,
             leases: random.per_mille(300),
             request_timeout: election_timeout * random.between(1, 4) as u32,
             snapshot_log_bytes: [300, 2_000, 20_000][random.place(3)],
@@ -241,6 +254,8 @@ impl Plan {
                 mark_delay: Duration::from_millis(random.between(1, 100)),
             },
         };
+        plan.members_change = options.faults.contains(&Fault::Members)
+            && (options.groups == Some(1) || random.per_mille(300));
         // Where clients read on leases, all nodes wait equally long.
         if options.faults.contains(&Fault::Settings) && !plan.leases {
             plan.quarters.fill_with(|| [2, 3, 4, 8][random.place(4)]);
@@ -290,7 +305,12 @@ impl Plan {
         Configuration::founding(&voters, Some(voters[0]))
     }
 
-    /// The nodes (by place) that hold replicas of a group (by place), the preferred one first.
+    /// The nodes (by place) that hold replicas of a group (by place).
+    pub(super) fn hosts(&self, group: usize) -> Vec<usize> {
+        if self.members_change { (0..self.nodes).collect() } else { self.voters(group) }
+    }
+
+    /// The nodes (by place) that found a group (by place), the preferred one first.
     pub(super) fn voters(&self, group: usize) -> Vec<usize> {
         (0..self.replicas).map(|next| (group + next) % self.nodes).collect()
     }

@@ -64,19 +64,21 @@ impl ReplicaCell {
         (raft.role() == RoleKind::Leader).then(|| raft.term())
     }
 
-    /// After the replica ran, having led before in the term `led`: checks what was read.
+    /// After the replica ran, which led before by the configuration and in the term `led`: checks
+    /// what was read.
     pub(super) fn check_reads(
         &mut self,
         node: NodeId,
-        led: Option<Term>,
+        (before, led): (Arc<Configuration>, Option<Term>),
         support: &Support,
         checks: &Checks,
     ) {
         let leads = led.filter(|_| self.leads_in() == led);
         let served = std::mem::take(&mut self.journal.lock().answered);
-        let peers: Vec<NodeId> = self.group.raft().peers().collect();
+        let configurations = [before, Arc::clone(self.group.raft().configuration())];
         let group = group_place(self.id);
-        self.reads.ran(&Reader { node, group, leads, peers: &peers, support }, &served, checks);
+        let reader = Reader { node, group, leads, configurations, support };
+        self.reads.ran(&reader, &served, checks);
     }
 }
 
@@ -185,7 +187,7 @@ impl Process {
         }
         for group in 0..scene.plan.groups {
             let found = restored.remove(&group_id(group));
-            if scene.plan.voters(group).contains(&hardware.place) {
+            if scene.plan.hosts(group).contains(&hardware.place) {
                 process.start_group(hardware, group, found.unwrap_or_default(), scene);
             }
         }
@@ -211,8 +213,13 @@ impl Process {
         let agreed = recover(log, snapshot, &mut machine);
         let (restored, reset) = agreed.expect("log and snapshot agree after a crash");
         scene.checks.reconciled(hardware.place, group, meta.as_ref(), &restored);
-        let founding: Arc<Configuration> = scene.plan.founding(group).into();
-        let founds = restored.configurations.is_empty().then(|| Persist {
+        let is_founder = scene.plan.voters(group).contains(&hardware.place);
+        let founding: Arc<Configuration> = match is_founder {
+            true => scene.plan.founding(group).into(),
+            false => Configuration::unknown().into(),
+        };
+        let is_new = restored.configurations.is_empty();
+        let founds = (is_founder && is_new).then(|| Persist {
             seq: WriteSeq::default(),
             hard_state: None,
             log: LogWrite::Founding(Arc::clone(&founding)),

@@ -3,8 +3,9 @@
 
 use super::checks::Checks;
 use super::machine::QueryId;
-use logboat_raft::{NodeId, Round, Support, Term};
+use logboat_raft::{Configuration, NodeId, Round, Support, Term};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 /// The reads that came to a node, none of which a lease may serve.
 #[derive(Debug, Default)]
@@ -30,13 +31,13 @@ struct Arrival {
     at: u64,
 }
 
-/// A replica that has run: it led all the time in the term `leads`, if in any, and its peers are on
-/// the nodes `peers`.
+/// A replica that has run: it led all the time in the term `leads`, if in any. The configurations
+/// are those in force before and after.
 pub(super) struct Reader<'a> {
     pub(super) node: NodeId,
     pub(super) group: usize,
     pub(super) leads: Option<Term>,
-    pub(super) peers: &'a [NodeId],
+    pub(super) configurations: [Arc<Configuration>; 2],
     pub(super) support: &'a Support,
 }
 
@@ -64,7 +65,7 @@ impl ReadBook {
     /// # Panics
     /// When that is not so.
     pub(super) fn ran(&mut self, reader: &Reader<'_>, served: &[QueryId], checks: &Checks) {
-        let Reader { node, group, leads, peers, support } = *reader;
+        let Reader { node, group, leads, ref configurations, support } = *reader;
         let posted = std::mem::take(&mut self.posted);
         match leads {
             Some(term) => {
@@ -86,12 +87,11 @@ impl ReadBook {
                 continue;
             }
             let round = came.next_round;
-            let answers = |peer: &&NodeId| support.of(**peer).confirmed.round >= round;
-            let (answers, peers) = (peers.iter().filter(answers).count(), peers.len());
+            let answers = |it: NodeId| it == node || support.of(it).confirmed.round >= round;
             assert!(
-                2 * (answers + 1) > peers + 1,
-                "a read that came before round {round} was served when {answers} of {peers} peers \
-                 had answered that or a later one"
+                configurations.iter().any(|configuration| configuration.is_quorum(answers)),
+                "a read that came before round {round} was served without a majority that had \
+                 answered that or a later one"
             );
         }
         // Those that are refused never come up again.

@@ -203,7 +203,7 @@ impl Scene {
     pub(super) fn new(options: &Options) -> Self {
         let mut random = Random::new(options.seed);
         let plan = Plan::draw(options, &mut random);
-        let checks = Checks::new(plan.nodes, (0..plan.groups).map(|group| plan.voters(group)));
+        let checks = Checks::new(&plan);
         Self {
             now: 0,
             links: vec![Link { up: true, ..Link::default() }; plan.nodes * plan.nodes],

@@ -110,7 +110,7 @@ impl Process {
             let cell = &mut self.cells[place];
             cell.woken = false;
             let events = std::mem::take(&mut cell.inbox);
-            let led = cell.leads_in();
+            let led = (Arc::clone(cell.group.raft().configuration()), cell.leads_in());
             // Mostly all at once, as an actor does; at times one by one, which shows the checks
             // more.
             let apart = !events.is_empty() && scene.random.per_mille(250);

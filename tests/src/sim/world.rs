@@ -66,10 +66,7 @@ impl World {
     fn go_on_without_some(&mut self, left: &[bool]) {
         let Self { scene, hosts, clients, .. } = self;
         let lives = |node: &usize| left[*node] && !hosts[*node].hardware.damaged;
-        let has_majority = |group: &usize| {
-            let voters = scene.plan.voters(*group);
-            2 * voters.iter().filter(|node| lives(node)).count() > voters.len()
-        };
+        let has_majority = |group: &usize| scene.checks.has_majority(*group, |place| lives(&place));
         let groups: Vec<usize> = (0..scene.plan.groups).filter(has_majority).collect();
         clients.begin_isolation(left, &groups, scene);
         self.run_until("no progress without the nodes that were cut off", |world| {
@@ -253,7 +250,7 @@ impl World {
     fn laggards(&self) -> Vec<(usize, usize)> {
         let mut laggards = Vec::new();
         for group in 0..self.scene.plan.groups {
-            for node in self.scene.plan.voters(group) {
+            for node in self.scene.checks.members(group) {
                 let host = &self.hosts[node];
                 let cell = host.process.as_ref().and_then(|p| p.cell_of(group_id(group)));
                 let applied = cell.map(|cell| cell.group.raft().applied().0);
@@ -273,7 +270,7 @@ impl World {
         for group in groups.into_iter().take(3) {
             let committed = self.scene.checks.committed(group);
             let _ = write!(text, "\n  group {}: {committed} entries are committed", group + 1);
-            for node in self.scene.plan.voters(group) {
+            for node in self.scene.plan.hosts(group) {
                 let Host { process, hardware, dead, .. } = &self.hosts[node];
                 let cell = process.as_ref().and_then(|process| process.cell_of(group_id(group)));
                 let status = cell.map(|cell| cell.group.raft().status());

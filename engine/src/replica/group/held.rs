@@ -55,7 +55,7 @@ impl Restoring {
             | GroupEvent::Transfer(_)
             | GroupEvent::TransferIfCaughtUp(_) => {}
             #[cfg(feature = "internals")]
-            GroupEvent::Campaign => {}
+            GroupEvent::Campaign | GroupEvent::Change(_) => {}
         }
         None
     }

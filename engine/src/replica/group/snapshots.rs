@@ -11,8 +11,12 @@ use std::sync::Arc;
 
 impl Group {
     /// Starts a snapshot of the state after all that was handed to the state machine, unless one is
-    /// being written.
+    /// being written. A replica that was added later does not know from the start who belongs to
+    /// the group, which a snapshot has to say.
     pub(super) fn snapshot(&mut self, run: &mut RunContext<'_>) {
+        if self.configuration.members().is_empty() {
+            return;
+        }
         if self.halted || self.snapshot_running || self.handed.index <= self.raft.snapshot().index {
             return;
         }
