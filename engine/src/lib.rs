@@ -67,7 +67,7 @@ pub mod transport {
     pub use logboat_transport::{
         BootRefusal, DecodeError, Inbox, MemoryNetwork, Outgoing, Parcel, PeerStatus, RequestId,
         SendError, SnapshotChunk, SnapshotDone, SnapshotSource, StartError, TcpTransport,
-        Transport, TransportConfig, TransportMetrics, Verdict, decode, judge,
+        Transport, TransportConfig, TransportMetrics, Verdict, decode, introductions, judge,
     };
 }
 

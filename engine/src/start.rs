@@ -27,7 +27,7 @@ use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
 use crate::worker::runtime::{Intervals, Runtime};
 use crate::worker::state::WorkerContext;
-use logboat_raft::{BootNonce, Incarnation, Introduction, NodeId, Time};
+use logboat_raft::{BootNonce, GroupId, Incarnation, Introduction, NodeId, Time};
 use logboat_storage::{
     DataDir, DirectoryError, Identity, KnownPeers, Recovered, SnapshotStore, Wal,
 };
@@ -202,17 +202,17 @@ fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError>
     let snapshots = SnapshotStore::open(&data_dir.snapshots())?;
     let boot = data_dir.boot();
     let known_end = boot.record().log_end;
+    // Peers are told where the log ended at the first start that they did not let in. To open a log
+    // may write to it, so that a start which is cut short would pass for a longer log.
+    let found = |end| known_peers.begin(end);
+    let pressure = move |groups: &[GroupId]| {
+        for worker in workers.iter() {
+            worker.post(Event::Compact(groups.to_vec()));
+        }
+    };
     let (wal, recovered) =
-        Wal::open_past(&data_dir.wal(), config.wal.clone(), known_end, move |groups| {
-            for worker in workers.iter() {
-                worker.post(Event::Compact(groups.to_vec()));
-            }
-        })?;
-    // Peers are told where the log ended at the first start that they did not let in. A start that
-    // was not counted yet has told nobody.
-    known_peers
-        .begin(wal.found_end())
-        .and_then(|()| boot.begin(BootNonce(random(config.node)), wal.durable_end()))
+        Wal::open_past(&data_dir.wal(), config.wal.clone(), known_end, found, pressure)?;
+    boot.begin(BootNonce(random(config.node)), wal.durable_end())
         .map_err(|source| DirectoryError::Io { path: config.data_dir.clone(), source })?;
     let introduction = Introduction {
         incarnation: identity.incarnation,

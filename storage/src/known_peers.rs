@@ -22,13 +22,81 @@ pub(crate) const PEERS: &str = "PEERS";
 /// What the file begins with.
 const VERSION: &str = "logboat peers 2";
 
-/// The peers that a node knows, and how they know it. Methods may be called from any thread; each
-/// change is durable when the method returns.
+/// The file `PEERS` of a directory. Methods may be called from any thread; each change is durable
+/// when the method returns.
 #[derive(Debug)]
 pub struct KnownPeers {
     directory: PathBuf,
-    known: Mutex<BTreeMap<NodeId, KnownPeer>>,
+    table: Mutex<PeerTable>,
 }
+
+impl KnownPeers {
+    /// Reads what a data directory says of them.
+    ///
+    /// # Errors
+    /// When the file can't be read, or is not what was written.
+    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+        let text = read_checked(&directory.join(PEERS))?;
+        let table = text.map_or_else(|| Ok(PeerTable::default()), |text| PeerTable::parse(&text));
+        let table = table.map_err(|what| io::Error::new(ErrorKind::InvalidData, what))?;
+        Ok(Self { directory: directory.to_owned(), table: Mutex::new(table) })
+    }
+
+    /// Notes that the node starts: see [`PeerTable::begin`].
+    ///
+    /// # Errors
+    /// When the file can't be written.
+    pub fn begin(&self, log_end: LogPosition) -> io::Result<()> {
+        self.change(|table| {
+            table.begin(log_end);
+            Ok(())
+        })
+    }
+
+    /// What is remembered of `peer`.
+    #[must_use]
+    pub fn get(&self, peer: NodeId) -> Option<Remembered> {
+        self.table.lock().get(peer)
+    }
+
+    /// Remembers this of `peer`: see [`PeerTable::remember`].
+    ///
+    /// # Errors
+    /// When it can't be recorded; the peer is known as before then.
+    pub fn remember(&self, peer: NodeId, remembered: Remembered) -> io::Result<()> {
+        self.change(|table| table.remember(peer, remembered))
+    }
+
+    /// How this node introduces itself to `peer`: see [`PeerTable::introduction`].
+    #[must_use]
+    pub fn introduction(&self, peer: NodeId, own: Introduction) -> Introduction {
+        self.table.lock().introduction(peer, own)
+    }
+
+    /// Notes that `peer` let in this `start` of the node: see [`PeerTable::let_in_by`].
+    ///
+    /// # Errors
+    /// When it can't be noted.
+    pub fn let_in_by(&self, peer: NodeId, start: Start) -> io::Result<()> {
+        self.change(|table| table.let_in_by(peer, start))
+    }
+
+    /// Changes what is known, and the file if that makes a difference.
+    fn change(&self, change: impl FnOnce(&mut PeerTable) -> io::Result<()>) -> io::Result<()> {
+        let mut table = self.table.lock();
+        let mut changed = table.clone();
+        change(&mut changed)?;
+        if changed != *table {
+            write_checked(&self.directory, PEERS, &changed.text())?;
+            *table = changed;
+        }
+        Ok(())
+    }
+}
+
+/// The peers that a node knows, and how they know it: what the file `PEERS` says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerTable(BTreeMap<NodeId, KnownPeer>);
 
 /// A peer, and how it knows this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,60 +108,40 @@ struct KnownPeer {
     log_end: Option<LogPosition>,
 }
 
-impl KnownPeers {
-    /// Reads what a data directory says of them.
-    ///
-    /// # Errors
-    /// When the file can't be read, or is not what was written.
-    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
-        let text = read_checked(&directory.join(PEERS))?;
-        let known = text.map_or_else(|| Ok(BTreeMap::new()), |text| parse(&text));
-        let known = known.map_err(|what| io::Error::new(ErrorKind::InvalidData, what))?;
-        Ok(Self { directory: directory.to_owned(), known: Mutex::new(known) })
-    }
-
-    /// Notes that the node starts with a log that ends at `log_end`, before it writes to the log.
-    /// To a peer that let in none of the starts since, the position of the first one stays.
-    ///
-    /// # Errors
-    /// When the file can't be written.
-    pub fn begin(&self, log_end: LogPosition) -> io::Result<()> {
-        self.change(|known| {
-            let peers = known.values_mut().filter(|peer| peer.log_end.is_none());
-            peers.for_each(|peer| peer.log_end = Some(log_end));
-            Ok(())
-        })
+impl PeerTable {
+    /// The node starts with a log that ends at `log_end`, and has not written to it yet. To a peer
+    /// that let in none of the starts since, the position of the first one stays.
+    pub fn begin(&mut self, log_end: LogPosition) {
+        for peer in self.0.values_mut().filter(|peer| peer.log_end.is_none()) {
+            peer.log_end = Some(log_end);
+        }
     }
 
     /// What is remembered of `peer`.
     #[must_use]
     pub fn get(&self, peer: NodeId) -> Option<Remembered> {
-        self.known.lock().get(&peer).map(|peer| peer.remembered)
+        self.0.get(&peer).map(|peer| peer.remembered)
     }
 
     /// Remembers this of `peer`, whose data directory stays the same.
     ///
     /// # Errors
-    /// When it can't be recorded, or the peer is known by another directory; it is known as before
-    /// then.
-    pub fn remember(&self, peer: NodeId, remembered: Remembered) -> io::Result<()> {
-        self.change(|known| {
-            let new = KnownPeer { remembered, let_in: None, log_end: None };
-            let entry = known.entry(peer).or_insert(new);
-            if entry.remembered.incarnation != remembered.incarnation {
-                return Err(io::Error::other("the peer is known by another data directory"));
-            }
-            entry.remembered = remembered;
-            Ok(())
-        })
+    /// When the peer is known by another directory.
+    pub fn remember(&mut self, peer: NodeId, remembered: Remembered) -> io::Result<()> {
+        let new = KnownPeer { remembered, let_in: None, log_end: None };
+        let entry = self.0.entry(peer).or_insert(new);
+        if entry.remembered.incarnation != remembered.incarnation {
+            return Err(io::Error::other("the peer is known by another data directory"));
+        }
+        entry.remembered = remembered;
+        Ok(())
     }
 
     /// How this node introduces itself to `peer`, if it would introduce itself as `own` to a peer
     /// that never let it in.
     #[must_use]
     pub fn introduction(&self, peer: NodeId, own: Introduction) -> Introduction {
-        let known = self.known.lock();
-        let Some(KnownPeer { let_in, log_end, .. }) = known.get(&peer).copied() else {
+        let Some(KnownPeer { let_in, log_end, .. }) = self.0.get(&peer).copied() else {
             return own;
         };
         Introduction { let_in, log_end: log_end.unwrap_or(own.log_end), ..own }
@@ -102,57 +150,39 @@ impl KnownPeers {
     /// Notes that `peer` let in this `start` of the node.
     ///
     /// # Errors
-    /// When it can't be noted, or nothing is recorded of the peer.
-    pub fn let_in_by(&self, peer: NodeId, start: Start) -> io::Result<()> {
-        self.change(|known| {
-            let Some(peer) = known.get_mut(&peer) else {
-                return Err(io::Error::other("the peer is not recorded"));
-            };
-            if peer.let_in != Some(start) {
-                (peer.let_in, peer.log_end) = (Some(start), None);
-            }
-            Ok(())
-        })
-    }
-
-    /// Changes what is known, and the file if that makes a difference.
-    fn change(
-        &self,
-        change: impl FnOnce(&mut BTreeMap<NodeId, KnownPeer>) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let mut known = self.known.lock();
-        let mut changed = known.clone();
-        change(&mut changed)?;
-        if changed != *known {
-            write_checked(&self.directory, PEERS, &text(&changed))?;
-            *known = changed;
+    /// When nothing is recorded of the peer.
+    pub fn let_in_by(&mut self, peer: NodeId, start: Start) -> io::Result<()> {
+        let peer = self.0.get_mut(&peer);
+        let peer = peer.ok_or_else(|| io::Error::other("the peer is not recorded"))?;
+        if peer.let_in != Some(start) {
+            (peer.let_in, peer.log_end) = (Some(start), None);
         }
         Ok(())
     }
-}
 
-fn text(known: &BTreeMap<NodeId, KnownPeer>) -> String {
-    let start = |start: Option<Start>| {
-        let Start { count, nonce } = start.unwrap_or_default();
-        format!("{count} {nonce}")
-    };
-    let lines = known.iter().map(|(peer, known)| {
-        let Remembered { incarnation, let_in, welcomed, heard } = known.remembered;
-        let [let_in, welcomed, let_in_by] = [let_in, welcomed, known.let_in].map(start);
-        let log_end = known.log_end.map_or_else(|| "-".to_owned(), |end| end.to_string());
-        let incarnation = incarnation.0;
-        format!("{peer} {incarnation:016x} {let_in} {welcomed} {heard} {let_in_by} {log_end}\n")
-    });
-    format!("{VERSION}\n{}", lines.collect::<String>())
-}
-
-fn parse(text: &str) -> Result<BTreeMap<NodeId, KnownPeer>, String> {
-    let mut lines = text.lines();
-    if lines.next() != Some(VERSION) {
-        return Err("it is of another version".to_owned());
+    fn text(&self) -> String {
+        let start = |start: Option<Start>| {
+            let Start { count, nonce } = start.unwrap_or_default();
+            format!("{count} {nonce}")
+        };
+        let lines = self.0.iter().map(|(peer, known)| {
+            let Remembered { incarnation, let_in, welcomed, heard } = known.remembered;
+            let [let_in, welcomed, let_in_by] = [let_in, welcomed, known.let_in].map(start);
+            let log_end = known.log_end.map_or_else(|| "-".to_owned(), |end| end.to_string());
+            let incarnation = incarnation.0;
+            format!("{peer} {incarnation:016x} {let_in} {welcomed} {heard} {let_in_by} {log_end}\n")
+        });
+        format!("{VERSION}\n{}", lines.collect::<String>())
     }
-    let known = lines.map(parse_line).collect::<Option<_>>();
-    known.ok_or_else(|| "it has a line that names no peer".to_owned())
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut lines = text.lines();
+        if lines.next() != Some(VERSION) {
+            return Err("it is of another version".to_owned());
+        }
+        let known = lines.map(parse_line).collect::<Option<_>>();
+        known.map(Self).ok_or_else(|| "it has a line that names no peer".to_owned())
+    }
 }
 
 fn parse_line(line: &str) -> Option<(NodeId, KnownPeer)> {

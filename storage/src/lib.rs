@@ -16,7 +16,7 @@ mod wal;
 
 pub use boot::{BootFile, BootRecord};
 pub use directory::{DataDir, DirectoryError, Identity};
-pub use known_peers::KnownPeers;
+pub use known_peers::{KnownPeers, PeerTable};
 pub use snapshot::{
     OpenSnapshot, SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotStore,
     SnapshotWriter,

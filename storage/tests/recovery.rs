@@ -9,6 +9,7 @@ use logboat_raft::{GroupId, Index, LogPosition, NodeId};
 use logboat_storage::simulation::{Disk, InlineWal, SimDisk, Written};
 use logboat_storage::{Damage, Recovered, WalError};
 use proptest::prelude::*;
+use std::io;
 
 const SEGMENT: &str = "0000000001.wal";
 /// The segment in which [`closed_log`] ends.
@@ -86,7 +87,7 @@ proptest! {
         let mut end = LogPosition::default();
         for (batches, mut random, ending) in rounds {
             let (mut wal, recovered) =
-                InlineWal::open_past(disk.clone(), options.clone(), end).unwrap();
+                InlineWal::open_past(disk.clone(), options.clone(), end, |_| Ok(())).unwrap();
             prop_assert!(wal.log().durable_end() >= wal.log().found_end());
             prop_assert_eq!(&recovered, &acknowledged.recovered());
             acknowledged.check_reads(&wal);
@@ -129,7 +130,7 @@ proptest! {
                 }
             }
             let (wal, recovered) =
-                InlineWal::open_past(disk.clone(), options.clone(), end).unwrap();
+                InlineWal::open_past(disk.clone(), options.clone(), end, |_| Ok(())).unwrap();
             end = wal.log().durable_end();
             let found = possible.into_iter().rev().find(|model| model.recovered() == recovered);
             prop_assert!(found.is_some(), "no prefix: {recovered:?}");
@@ -412,7 +413,7 @@ fn a_gap_in_a_groups_log_is_refused_before_it_is_written() {
 #[test]
 fn a_log_that_ends_before_it_is_known_to_have_ended_is_refused() {
     let short = |disk: SimDisk, known_end| {
-        let refused = InlineWal::open_past(disk, small(8 << 10, 1 << 20), known_end);
+        let refused = InlineWal::open_past(disk, small(8 << 10, 1 << 20), known_end, |_| Ok(()));
         matches!(refused.err(), Some(WalError::Short { known_end: known, .. }) if known == known_end)
     };
     // Nothing was ever written but that the log was opened.
@@ -422,7 +423,8 @@ fn a_log_that_ends_before_it_is_known_to_have_ended_is_refused() {
     drop(wal);
     assert!(short(SimDisk::default(), opened));
     // The newest segments are gone, or all.
-    let (mut wal, _) = InlineWal::open_past(disk.clone(), small(8 << 10, 1 << 20), opened).unwrap();
+    let (mut wal, _) =
+        InlineWal::open_past(disk.clone(), small(8 << 10, 1 << 20), opened, |_| Ok(())).unwrap();
     while wal.log().active_segment() < 4 {
         let next = Index(wal.log().durable_end().pack());
         wal.write(&[], &[append_entries(GroupId(next.0), Index(1), 1, 1000)]).unwrap();
@@ -437,8 +439,34 @@ fn a_log_that_ends_before_it_is_known_to_have_ended_is_refused() {
         }
         assert!(short(copy, reached), "from {oldest_gone}");
     }
-    let (wal, _) = InlineWal::open_past(disk, small(8 << 10, 1 << 20), reached).unwrap();
+    let (wal, _) =
+        InlineWal::open_past(disk, small(8 << 10, 1 << 20), reached, |_| Ok(())).unwrap();
     assert!(wal.log().found_end() > reached);
+}
+
+#[test]
+fn where_a_log_ends_is_told_before_anything_is_written() {
+    let disk = SimDisk::default();
+    let (mut wal, _) = open(&disk);
+    wal.write(&[], &[append_entries(GroupId(1), Index(1), 10, 100)]).unwrap();
+    wal.sync().unwrap();
+    let end = wal.log().durable_end();
+    drop(wal);
+    disk.crash(|| false);
+    let nowhere = LogPosition::default();
+    for _ in 0..2 {
+        let mut told = None;
+        let refuse = |end| {
+            told = Some(end);
+            Err(io::Error::other("nowhere to note it"))
+        };
+        let refused =
+            InlineWal::open_past(disk.clone(), small(16 << 10, 64 << 10), nowhere, refuse);
+        assert!(matches!(refused.err(), Some(WalError::Unnoted(_))));
+        assert_eq!(told, Some(end));
+    }
+    let (wal, _) = InlineWal::open(disk, small(16 << 10, 64 << 10)).unwrap();
+    assert_eq!(wal.log().found_end(), end);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! A node is known by its disk. What it promised stands in its data directory: on an emptied one,
 //! or on an old copy, it would break promises. So its peers remember the directory's incarnation,
 //! the start on it that they last let in, and how far its log was durable. [`judge`] compares, and
-//! with [`confirm`] it is all that transports and simulations need.
+//! with [`admit`], [`record`], [`note_welcome`] and [`confirm`] around it, it is all that
+//! transports and simulations need.
 //!
 //! # How a start is let in
 //! 1. The node dials, and tells which of its starts the peer last let in.
@@ -103,9 +104,11 @@ pub fn judge(
 /// What may be told of a node to whoever claims to be it: the newest start that was let in, and how
 /// far its log was durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Progress {
-    pub(crate) count: BootCount,
-    pub(crate) log_end: LogPosition,
+pub struct Progress {
+    /// Of that start.
+    pub count: BootCount,
+    /// As was heard.
+    pub log_end: LogPosition,
 }
 
 impl From<Remembered> for Progress {
@@ -117,19 +120,23 @@ impl From<Remembered> for Progress {
 
 /// A node that is not the one that is remembered, told such that both sides can log it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mismatch {
-    pub(crate) refusal: BootRefusal,
+pub struct Mismatch {
+    /// What does not fit.
+    pub refusal: BootRefusal,
     /// Who remembers.
-    pub(crate) witness: NodeId,
+    pub witness: NodeId,
     /// Of whom.
-    pub(crate) subject: NodeId,
-    pub(crate) remembered: Progress,
-    pub(crate) claimed: Introduction,
+    pub subject: NodeId,
+    /// What the witness remembers.
+    pub remembered: Progress,
+    /// What the subject claims.
+    pub claimed: Introduction,
 }
 
 impl Mismatch {
     /// The node whose directory lacks something.
-    pub(crate) fn culprit(&self) -> NodeId {
+    #[must_use]
+    pub fn culprit(&self) -> NodeId {
         match self.refusal {
             BootRefusal::UnknownWelcome => self.witness,
             _ => self.subject,
@@ -192,12 +199,18 @@ impl fmt::Display for Mismatch {
 
 /// Why a node is not let in that its peer knows, or would record.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Rejection {
+pub enum Rejection {
+    /// It is not the node that is remembered.
     #[error("{0}")]
     Mismatch(Mismatch),
     /// What can't be recorded could not be told from its successor later.
     #[error("noting what is known of node {peer}: {source}")]
-    Unrecordable { peer: NodeId, source: io::Error },
+    Unrecordable {
+        /// The peer.
+        peer: NodeId,
+        /// Why not.
+        source: io::Error,
+    },
     /// A later start was welcomed before this one said anything.
     #[error("a later start of node {0} has come")]
     Superseded(NodeId),
@@ -205,7 +218,10 @@ pub(crate) enum Rejection {
 
 /// Whether the peer that dialled this node is recorded here. A later start of it is remembered as
 /// welcome.
-pub(crate) fn admit(
+///
+/// # Errors
+/// When it is not let in.
+pub fn admit(
     inbox: &dyn Inbox,
     own: NodeId,
     peer: NodeId,
@@ -221,7 +237,10 @@ pub(crate) fn admit(
 
 /// Records the peer that this node has dialled at its listed address, if it is not recorded yet.
 /// `remembered` is from before the dial: the peer may have come further since it told where it is.
-pub(crate) fn record(
+///
+/// # Errors
+/// When it is not the peer that is remembered.
+pub fn record(
     inbox: &dyn Inbox,
     own: NodeId,
     peer: NodeId,
@@ -236,12 +255,18 @@ pub(crate) fn record(
 }
 
 /// Notes that the peer lets this start in, before anything is sent to it.
-pub(crate) fn note_welcome(inbox: &dyn Inbox, peer: NodeId) -> Result<(), Rejection> {
+///
+/// # Errors
+/// When that can't be noted.
+pub fn note_welcome(inbox: &dyn Inbox, peer: NodeId) -> Result<(), Rejection> {
     inbox.let_in_by(peer).map_err(|source| Rejection::Unrecordable { peer, source })
 }
 
 /// Notes that a peer knows that its `start` was let in, since it goes on after its welcome.
-pub(crate) fn confirm(inbox: &dyn Inbox, peer: NodeId, start: Start) -> Result<(), Rejection> {
+///
+/// # Errors
+/// When that can't be noted, or a later start has come.
+pub fn confirm(inbox: &dyn Inbox, peer: NodeId, start: Start) -> Result<(), Rejection> {
     let known = inbox.remembered(peer).unwrap_or_default();
     if known.let_in == Some(start) {
         Ok(())

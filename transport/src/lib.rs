@@ -29,6 +29,13 @@ mod tcp;
 mod transfer;
 mod wire;
 
+pub mod introductions {
+    //! How two nodes introduce themselves, for transports and simulations of one's own: the steps
+    //! around [`judge`](crate::judge), and what may come of them.
+
+    pub use crate::judge::{Mismatch, Progress, Rejection, admit, confirm, note_welcome, record};
+}
+
 pub use api::{Inbox, PeerStatus, SnapshotDone, SnapshotSource, Transport};
 pub use config::{MAX_FRAME_BYTES, TransportConfig};
 pub use error::{DecodeError, SendError, StartError};

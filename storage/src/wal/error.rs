@@ -80,6 +80,9 @@ pub enum WalError {
         /// Where in it, and why.
         source: Unreadable,
     },
+    /// Where it ends can't be noted.
+    #[error("noting where the log ends: {0}")]
+    Unnoted(#[source] io::Error),
     /// The operating system refused.
     #[error("{}: {source}", .path.display())]
     Io {

@@ -21,10 +21,11 @@ impl<D: Disk> InlineWal<D> {
     /// # Errors
     /// [`WalError`].
     pub fn open(disk: D, options: WalOptions) -> Result<(Self, Recovered), WalError> {
-        Self::open_past(disk, options, LogPosition::default())
+        Self::open_past(disk, options, LogPosition::default(), |_| Ok(()))
     }
 
-    /// Like [`Self::open`], but refuses a log that ends before `known_end`.
+    /// Like [`Self::open`], but refuses a log that ends before `known_end`, and tells `found` where
+    /// it ends, before anything is written.
     ///
     /// # Errors
     /// [`WalError`].
@@ -32,8 +33,9 @@ impl<D: Disk> InlineWal<D> {
         disk: D,
         options: WalOptions,
         known_end: LogPosition,
+        found: impl FnOnce(LogPosition) -> io::Result<()>,
     ) -> Result<(Self, Recovered), WalError> {
-        let (log, pool, recovered) = recover(disk, options, known_end)?;
+        let (log, pool, recovered) = recover(disk, options, known_end, found)?;
         Ok((Self { log, pool }, recovered))
     }
 

@@ -151,6 +151,7 @@ fn attempt(directory: &Path) -> io::Result<WalReport> {
             | WalError::DiskFull { .. }
             | WalError::Options(_)
             | WalError::Unreadable { .. }
+            | WalError::Unnoted(_)
             | WalError::Io { .. } => unreachable!("the extent knows of damage and holes only"),
         }
     }

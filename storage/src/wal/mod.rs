@@ -104,11 +104,11 @@ impl Wal {
         options: WalOptions,
         pressure: impl Fn(&[GroupId]) + Send + Sync + 'static,
     ) -> Result<(Self, Recovered), WalError> {
-        Self::open_past(directory, options, LogPosition::default(), pressure)
+        Self::open_past(directory, options, LogPosition::default(), |_| Ok(()), pressure)
     }
 
     /// Like [`Wal::open`], but refuses a log that ends before `known_end`, a position that it is
-    /// known to have reached.
+    /// known to have reached. Tells `found` where it ends, before anything is written.
     ///
     /// # Errors
     /// [`WalError`]; nothing has been changed that a crash could not have left.
@@ -116,11 +116,12 @@ impl Wal {
         directory: &Path,
         options: WalOptions,
         known_end: LogPosition,
+        found: impl FnOnce(LogPosition) -> io::Result<()>,
         pressure: impl Fn(&[GroupId]) + Send + Sync + 'static,
     ) -> Result<(Self, Recovered), WalError> {
         let disk = FileDisk::open(directory)
             .map_err(|source| WalError::Io { path: directory.to_owned(), source })?;
-        Self::begin(recover(disk, options, known_end)?, pressure)
+        Self::begin(recover(disk, options, known_end, found)?, pressure)
     }
 }
 
@@ -134,7 +135,7 @@ impl<D: Disk> Wal<D> {
         options: WalOptions,
         pressure: impl Fn(&[GroupId]) + Send + Sync + 'static,
     ) -> Result<(Self, Recovered), WalError> {
-        Self::begin(recover(disk, options, LogPosition::default())?, pressure)
+        Self::begin(recover(disk, options, LogPosition::default(), |_| Ok(()))?, pressure)
     }
 
     /// Starts the threads of a log that was opened.

@@ -151,7 +151,9 @@ impl Host {
         let hardware = &mut self.hardware;
         let options = scene.plan.wal.clone();
         let known_end = hardware.boot.log_end;
-        let open = |disk: &SimDisk| InlineWal::open_past(disk.clone(), options.clone(), known_end);
+        let open = |disk: &SimDisk| {
+            InlineWal::open_past(disk.clone(), options.clone(), known_end, |_| Ok(()))
+        };
         let mut opened = open(&hardware.disk);
         if opened.is_ok() && scene.stormy && scene.random.per_mille(100) {
             drop(opened);

@@ -65,11 +65,13 @@ const CLEAR_BYTES: u64 = 1 << 20;
 /// The most segments that are in memory at once to be scanned.
 const MAX_SCANS: usize = 4;
 
-/// Opens the log on a disk, if it does not end before `known_end`.
+/// Opens the log on a disk, if it does not end before `known_end`. Tells `found` where it ends,
+/// before anything is written.
 pub(crate) fn recover<D: Disk>(
     disk: D,
     options: WalOptions,
     known_end: LogPosition,
+    found: impl FnOnce(LogPosition) -> io::Result<()>,
 ) -> Result<Opened<D>, WalError> {
     let bytes = options.segment_bytes;
     if !(2 * BLOCK_BYTES..=MAX_SEGMENT_BYTES).contains(&bytes) || !bytes.is_multiple_of(BLOCK_BYTES)
@@ -78,7 +80,7 @@ pub(crate) fn recover<D: Disk>(
     }
     let disk = Arc::new(disk);
     let mut pool = SegmentPool::new(Arc::clone(&disk), &options);
-    let (mut found, scans) = list(&*disk, &mut pool)?;
+    let (mut files, scans) = list(&*disk, &mut pool)?;
     let mut extent = Extent::of(&scans, |name| disk.path(name));
     if !extent.problems.is_empty() {
         return Err(extent.problems.swap_remove(0));
@@ -87,20 +89,21 @@ pub(crate) fn recover<D: Disk>(
     if end < known_end {
         return Err(WalError::Short { directory: disk.path(""), end, known_end });
     }
+    found(end).map_err(WalError::Unnoted)?;
     let unneeded = |id: &u32| *id < extent.oldest || *id > extent.last;
-    let unneeded: Vec<u32> = found.keys().copied().filter(unneeded).collect();
+    let unneeded: Vec<u32> = files.keys().copied().filter(unneeded).collect();
     // From the newest on, so that a crash in between leaves no hole in the middle.
     for id in unneeded.into_iter().rev() {
-        let reusable = found.remove(&id).is_some_and(|file| file.bytes() == bytes);
-        let reclaimed = pool.reclaim(id, reusable, found.len());
+        let reusable = files.remove(&id).is_some_and(|file| file.bytes() == bytes);
+        let reclaimed = pool.reclaim(id, reusable, files.len());
         reclaimed.map_err(|source| failure(&*disk, &segment_name(id), source))?;
     }
-    if found.is_empty() {
+    if files.is_empty() {
         let mut log = begin(disk, options, &mut pool)?;
         start_writing(&mut log, &mut pool)?;
         return Ok((log, pool, Recovered::default()));
     }
-    let (mut log, terms) = rebuild(disk, options, found, &scans, &extent)?;
+    let (mut log, terms) = rebuild(disk, options, files, &scans, &extent)?;
     let groups = restore(&log, &terms)?;
     let recovered = Recovered { groups, grants: log.store.index.grants() };
     log.found_end = end;

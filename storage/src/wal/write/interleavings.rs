@@ -37,7 +37,8 @@ struct Writer {
 impl Writer {
     fn start() -> Self {
         let disk = SimDisk::default();
-        let (log, _, _) = recover(disk.clone(), options(), LogPosition::default()).unwrap();
+        let (log, _, _) =
+            recover(disk.clone(), options(), LogPosition::default(), |_| Ok(())).unwrap();
         let shared = Arc::new(Shared::new(&log));
         let sync_queue = Arc::new(SyncQueue::new(Arc::clone(&shared)));
         let served = Arc::clone(&sync_queue);
