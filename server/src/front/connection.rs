@@ -2,7 +2,7 @@
 
 use super::config::FrontConfig;
 use super::guard::{LOGIN_LIMIT, Place};
-use super::halves::{Reader, Writer, halves};
+use super::halves::{Reader, Room, Writer, halves};
 use super::patience::Patience;
 use crate::backend::{Backend, StoreAnswers};
 use crate::client_memory::Share;
@@ -30,6 +30,8 @@ pub(super) struct Connection<B> {
     writer: Writer,
     parser: RequestParser,
     input: BytesMut,
+    /// The room for what is read next.
+    room: Room,
     output: BytesMut,
     /// The share of the clients' memory that `input`, `parser`, `output` and the commands under way
     /// hold.
@@ -95,6 +97,7 @@ impl<B: Backend> Connection<B> {
             writer,
             parser: RequestParser::new(backend.limits()),
             input: BytesMut::new(),
+            room: Room::default(),
             output: BytesMut::new(),
             share: server.memory.share(),
             held_back: None,
@@ -116,6 +119,9 @@ impl<B: Backend> Connection<B> {
         let end = loop {
             if let Some(end) = self.execute_ready(&control).await {
                 break end;
+            }
+            if self.send_at_once().is_err() {
+                break End::Gone;
             }
             let timeout = control.borrow_and_update().settings.client_timeout();
             let idle = timeout.map(|timeout| self.last_active + timeout);
@@ -390,12 +396,26 @@ impl<B: Backend> Connection<B> {
         }
     }
 
+    /// Sends as much as the socket takes now. Nearly always that is all.
+    fn send_at_once(&mut self) -> io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        if self.writer.write_at_once(&mut self.output)? {
+            self.last_active = Instant::now();
+        }
+        if self.output.is_empty() {
+            self.output = BytesMut::new();
+        }
+        Ok(())
+    }
+
     /// Reads some input or writes some output, whichever is possible first. While the client has
     /// too many replies to read, nothing is read.
     async fn transfer(&mut self) -> io::Result<()> {
         let may_read = self.takes_commands();
         tokio::select! {
-            read = self.reader.read(&mut self.input), if may_read => match read? {
+            read = self.reader.read(&mut self.input, &mut self.room), if may_read => match read? {
                 0 => Err(io::ErrorKind::UnexpectedEof.into()),
                 _ => Ok(()),
             },
@@ -433,7 +453,7 @@ impl<B: Backend> Connection<B> {
             return;
         }
         let drain = async {
-            while let Ok(1..) = self.reader.read(&mut self.input).await {
+            while let Ok(1..) = self.reader.read(&mut self.input, &mut self.room).await {
                 self.input.clear();
             }
         };

@@ -7,13 +7,34 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::io::{
-    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf, split,
-};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf, split};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-/// What is read at once.
+/// What is read at once, at the most.
 const READ_BYTES: usize = 16 * 1024;
+
+/// The least room for what is read.
+const LEAST_ROOM_BYTES: usize = 1024;
+
+/// The room for what is read next. There is more of it for a client that sent much at once the last
+/// time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(LEAST_ROOM_BYTES)
+    }
+}
+
+impl Room {
+    /// Notes that `bytes` have arrived at once. What fills its room exactly is followed by a read
+    /// that finds nothing, so there is some more.
+    fn note(&mut self, bytes: usize) {
+        let next = (bytes + bytes / 2).max(self.0 / 2);
+        self.0 = next.clamp(LEAST_ROOM_BYTES, READ_BYTES);
+    }
+}
 
 /// The direction from the client.
 #[derive(Debug)]
@@ -54,17 +75,48 @@ pub(super) fn halves(stream: Stream) -> (Reader, Writer) {
 }
 
 impl Reader {
-    /// Reads into `input`. Memory for it is allocated only when there is something to read.
-    pub(super) async fn read(&mut self, input: &mut BytesMut) -> io::Result<usize> {
+    /// Reads into `input` what has arrived, about [`READ_BYTES`] at the most. Memory for it is
+    /// allocated only when there is something to read.
+    pub(super) async fn read(
+        &mut self,
+        input: &mut BytesMut,
+        room: &mut Room,
+    ) -> io::Result<usize> {
         match self {
-            Self::Plain(reader) => {
-                reader.readable().await?;
-                input.reserve(READ_BYTES);
-                reader.read_buf(input).await
-            }
+            Self::Plain(reader) => read_plain(reader, input, room).await,
             Self::Encrypted(reader) => poll_fn(|context| poll_read(reader, context, input)).await,
         }
     }
+}
+
+async fn read_plain(
+    reader: &OwnedReadHalf,
+    input: &mut BytesMut,
+    room: &mut Room,
+) -> io::Result<usize> {
+    let (mut total, mut wanted) = (0, room.0);
+    while total < READ_BYTES {
+        if total == 0 {
+            reader.readable().await?;
+        }
+        input.reserve(wanted);
+        let free = input.capacity() - input.len();
+        match reader.try_read_buf(input) {
+            Ok(read) => {
+                total += read;
+                wanted = total;
+                if read < free {
+                    break;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && total == 0 => {}
+            // The next read has it, if it is more than that nothing is there.
+            Err(_) if total > 0 => break,
+            Err(error) => return Err(error),
+        }
+    }
+    room.note(total);
+    Ok(total)
 }
 
 fn poll_read(
@@ -86,6 +138,22 @@ impl Writer {
             Self::Plain(_) => 0,
             Self::Encrypted(writer) => writer.unflushed,
         }
+    }
+
+    /// Takes from the front of `output` what the system takes at once. Returns whether that was
+    /// anything. What is encrypted waits for [`Self::write`].
+    pub(super) fn write_at_once(&self, output: &mut BytesMut) -> io::Result<bool> {
+        let Self::Plain(writer) = self else { return Ok(false) };
+        let all = output.len();
+        while !output.is_empty() {
+            match writer.try_write(output) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => output.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(output.len() < all)
     }
 
     /// Takes from the front of `output` what there is room for. Without output, it waits until what

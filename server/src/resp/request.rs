@@ -4,6 +4,8 @@ use super::inline::split_arguments;
 use crate::kv::parse_integer;
 use crate::limits::Limits;
 use bytes::{Buf, Bytes, BytesMut};
+use smallvec::SmallVec;
+use std::ops::Range;
 
 /// The longest inline command, and the longest line that announces a length; Redis's limit.
 const MAX_LINE_BYTES: usize = 64 * 1024;
@@ -169,6 +171,11 @@ impl RequestParser {
     /// See [`ProtocolError`]; the stream cannot be used any further.
     pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<Request>, ProtocolError> {
         loop {
+            if self.array.is_none()
+                && let Some(array) = WholeArray::find(input, &self.limits)
+            {
+                return Ok(Some(Request::Command(array.take(input))));
+            }
             if let Some(array) = &mut self.array {
                 return match array.read(input, &self.limits, self.of_stranger)? {
                     false => Ok(None),
@@ -194,6 +201,66 @@ impl RequestParser {
             }
         }
     }
+}
+
+/// Where the arguments of an array lie that has arrived as a whole.
+struct WholeArray {
+    arguments: SmallVec<[Range<usize>; 8]>,
+    /// The length of the array.
+    bytes: usize,
+}
+
+impl WholeArray {
+    /// The array at the front of `input`, if it is whole, well-formed and within the limits. All
+    /// others are read piece by piece, which tells what is wrong with them.
+    fn find(input: &[u8], limits: &Limits) -> Option<Self> {
+        let (count, mut at) = announced(input, 0, b'*')?;
+        if count == 0 {
+            return None;
+        }
+        // Each argument takes five bytes at least, so the count can't make this allocate too much.
+        if count > input.len() / 5 {
+            return None;
+        }
+        let mut arguments = SmallVec::with_capacity(count);
+        let mut counted = 0;
+        for _ in 0..count {
+            let (length, start) = announced(input, at, b'$')?;
+            counted += length + ARGUMENT_OVERHEAD_BYTES;
+            if length > limits.max_argument_bytes() || counted > limits.max_request_bytes {
+                return None;
+            }
+            at = start + length + 2;
+            if at > input.len() {
+                return None;
+            }
+            arguments.push(start..start + length);
+        }
+        Some(Self { arguments, bytes: at })
+    }
+
+    /// Takes the array off the front of `input`. Its arguments share one piece of memory.
+    fn take(self, input: &mut BytesMut) -> Vec<Bytes> {
+        let array = input.split_to(self.bytes).freeze();
+        self.arguments.into_iter().map(|place| array.slice(place)).collect()
+    }
+}
+
+/// The number in a line of this kind that begins at `at`, and where the line behind it begins. It
+/// has at most eight digits, and none of them is a zero in front.
+fn announced(input: &[u8], at: usize, kind: u8) -> Option<(usize, usize)> {
+    let (first, line) = input.get(at..)?.split_first()?;
+    if *first != kind {
+        return None;
+    }
+    let digits = line.iter().take(9).take_while(|byte| byte.is_ascii_digit()).count();
+    let is_number = matches!(digits, 1..=8) && (line[0] != b'0' || digits == 1);
+    if !is_number || line.get(digits) != Some(&b'\r') || line.len() < digits + 2 {
+        return None;
+    }
+    let value =
+        line[..digits].iter().fold(0, |value, digit| value * 10 + usize::from(digit - b'0'));
+    Some((value, at + 1 + digits + 2))
 }
 
 /// The array that a line `*<count>` starts. A count of zero or less is passed over, as in Redis.
@@ -483,6 +550,22 @@ mod tests {
         let bytes = format!("*12\r\n{}PING\r\n", "$0\r\n\r\n".repeat(12));
         let refused = Request::Refused(Refusal::Request { limit: 300 });
         assert_eq!(parse(bytes.as_bytes(), 5), Ok(vec![refused, command(&["PING"])]));
+    }
+
+    #[test]
+    fn arguments_that_came_together_share_their_memory() {
+        let mut parser = RequestParser::new(limits());
+        let mut input = BytesMut::from(&b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n*1\r\n$4\r\nPI"[..]);
+        let start = input.as_ptr();
+        let Ok(Some(Request::Command(arguments))) = parser.next(&mut input) else {
+            panic!("a whole array");
+        };
+        assert_eq!(arguments, ["GET", "a"]);
+        assert_eq!(arguments[0].as_ptr(), start.wrapping_add(8));
+        assert_eq!(arguments[1].as_ptr(), start.wrapping_add(17));
+        assert_eq!(parser.next(&mut input), Ok(None));
+        input.extend_from_slice(b"NG\r\n");
+        assert_eq!(parser.next(&mut input), Ok(Some(command(&["PING"]))));
     }
 
     proptest! {
