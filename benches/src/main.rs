@@ -3,11 +3,13 @@
 mod closed_loop;
 mod disk;
 mod failover;
+mod front;
 mod idle;
 mod mixed;
 mod overload;
 mod placement;
 mod report;
+mod resp;
 mod restarts;
 mod servers;
 mod throughput;
@@ -42,6 +44,10 @@ enum Bench {
     Failover(failover::Options),
     /// A cluster of processes that are restarted one after the other.
     Restarts(restarts::Options),
+    /// Clients of a server that speaks the Redis protocol.
+    Resp(resp::Options),
+    /// What a command costs in the Redis front, stage by stage.
+    Front(front::Options),
     /// What the disk takes of synced writes.
     Disk(disk::Options),
     /// The write-ahead log alone.
@@ -56,6 +62,8 @@ fn main() -> ExitCode {
         Bench::Idle(options) => idle::run(&options),
         Bench::Failover(options) => failover::run(&options),
         Bench::Restarts(options) => restarts::run(&options),
+        Bench::Resp(options) => resp::run(&options),
+        Bench::Front(options) => front::run(&options),
         Bench::Disk(options) => disk::run(&options),
         Bench::Wal(options) => wal::run(&options),
     };
