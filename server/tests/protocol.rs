@@ -13,6 +13,7 @@ use logboat_server::limits::Limits;
 use logboat_server::memory::MemoryBackend;
 use logboat_server::settings::Settings;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 use support::{Client, Server};
 use tokio::sync::Semaphore;
@@ -526,11 +527,17 @@ fn large_lists_are_sent_in_parts_within_the_memory_of_clients() {
         assert_eq!(other.ask("SET small 1"), "+OK");
         assert_eq!(other.ask("GET small"), "\"1\"");
     }
-    for client in &mut clients {
-        let list = client.reply();
-        assert!(values.iter().all(|value| list.contains(value.as_str())));
-        assert!(list.ends_with("nil]"), "{}", &list[list.len() - 100..]);
-    }
+    // All of them read now: a client that does not read its list keeps the memory of a part, and
+    // whoever finds no room waits for it.
+    thread::scope(|scope| {
+        for client in &mut clients {
+            scope.spawn(|| {
+                let list = client.reply();
+                assert!(values.iter().all(|value| list.contains(value.as_str())));
+                assert!(list.ends_with("nil]"), "{}", &list[list.len() - 100..]);
+            });
+        }
+    });
     // A list that is made before it is sent is refused instead.
     assert!(other.call(&["RANGE", "k", "l"]).contains("-ERR reply exceeds the limit"));
     assert_eq!(other.ask("GET small"), "\"1\"");
