@@ -243,9 +243,8 @@ impl Role {
 
     /// Gives up the leadership: no majority's nodes support this one any more, the successor that
     /// was told to campaign has not been heard of, the replica may not lead, or it votes no more.
-    /// Says so to all
-    /// whose nodes still support this one: as long as they do, those who fortify it elect nobody
-    /// else.
+    /// Says so to all whose nodes still support this one: as long as they do, those who fortify it
+    /// elect nobody else.
     pub(super) fn abandon_leadership(&mut self, step: &mut Step<'_>) {
         self.step_down(step, None);
         step.resign();
