@@ -122,9 +122,8 @@ async fn metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, Status
 }
 
 async fn status(State(admin): State<Admin>) -> Json<StatusPage> {
-    let warning = admin.security.peers.warning();
     Json(StatusPage {
-        security_warnings: warning.into_iter().map(str::to_owned).collect(),
+        security_warnings: admin.security.warnings().map(str::to_owned).collect(),
         ..StatusPage::of(admin.node.status(), admin.ready.load(Ordering::Relaxed))
     })
 }
@@ -154,7 +153,7 @@ pub struct StatusPage {
     pub other_voters: Vec<OtherVotersPage>,
     /// Peers whose settings differ from this node's.
     pub differing_settings: Vec<SettingsPage>,
-    /// What strangers can do who reach a port of the node.
+    /// What is amiss with how the node's ports are guarded.
     #[serde(default)]
     pub security_warnings: Vec<String>,
     /// Bytes of requests that wait for an answer.

@@ -11,6 +11,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// What is said where nobody is let in, whatever they show.
+const CLOSED: &str = "this is closed, since this port can be reached from elsewhere and speaks no \
+    TLS: start the node with --tls-admin, and --admin-token-file or a certificate for admins, or \
+    name the page in --admin-open\n";
+
+/// What is said to those who have not shown who they are.
+const UNKNOWN: &str = "this takes TLS, and a token or a certificate for admins\n";
+
 /// What the admin port asks for.
 #[derive(Clone, Debug, Default)]
 pub struct AdminGuard {
@@ -113,6 +121,29 @@ impl AdminGuard {
         self
     }
 
+    /// What the pages lack, if nobody can see any of them.
+    #[must_use]
+    pub fn warning(&self) -> Option<&'static str> {
+        (self.lacks_tls() && self.open.is_empty()).then_some(
+            "the port for admins can be reached from elsewhere and speaks no TLS, so its pages are \
+             closed to everybody: it takes --tls-admin, and --admin-token-file or a certificate \
+             for admins, or --admin-open for some pages",
+        )
+    }
+
+    /// Whether nobody can show anything here that others might not have read.
+    const fn lacks_tls(&self) -> bool {
+        !self.local && self.tls.is_none()
+    }
+
+    fn refusal(&self) -> Response {
+        if self.lacks_tls() {
+            return (StatusCode::FORBIDDEN, CLOSED).into_response();
+        }
+        let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+        (StatusCode::UNAUTHORIZED, challenge, UNKNOWN).into_response()
+    }
+
     fn shown(&self, caller: &Caller, request: &Request) -> Shown {
         if caller.has_admin_certificate {
             return Shown::Certificate;
@@ -167,9 +198,7 @@ pub(crate) async fn authorize(
             _ => "neither a token nor an admin certificate",
         };
         audit::login_failed("admin", caller.address, &what, reason);
-        let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
-        let text = "this takes TLS, and a token or a certificate for admins\n";
-        return (StatusCode::UNAUTHORIZED, challenge, text).into_response();
+        return guard.refusal();
     }
     let response = next.run(request).await;
     if changes {
@@ -242,6 +271,22 @@ mod tests {
                 permits, permitted,
                 "{method} {path} with {token:?} by {caller:?}: {shown:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_port_that_lets_nobody_in_says_what_it_lacks() {
+        let bare = AdminGuard::default();
+        assert!(bare.warning().is_some_and(|it| it.contains("--tls-admin")));
+        let some_open = AdminGuard { open: vec![Page::Metrics], ..AdminGuard::default() };
+        let local = AdminGuard { local: true, ..AdminGuard::default() };
+        assert_eq!((some_open.warning(), local.warning()), (None, None));
+        for (guard, status, challenged) in
+            [(bare, 403, false), (some_open, 403, false), (local, 401, true)]
+        {
+            let refusal = guard.refusal();
+            assert_eq!(refusal.status().as_u16(), status);
+            assert_eq!(refusal.headers().contains_key(header::WWW_AUTHENTICATE), challenged);
         }
     }
 }

@@ -42,6 +42,11 @@ impl PeersGuard {
 }
 
 impl Security {
+    /// What is amiss with how the ports are guarded.
+    pub fn warnings(&self) -> impl Iterator<Item = &'static str> {
+        self.peers.warning().into_iter().chain(self.admin.warning())
+    }
+
     /// Reads all files again. What is of no use is in the log, and what was read before goes on
     /// counting. It may touch the disk.
     pub fn reload(&self) {

@@ -35,7 +35,7 @@ pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
         let (id, clients) = (options.node.node, options.client_listen);
         let interrupted = interrupted()?;
         tokio::pin!(interrupted);
-        if let Some(warning) = options.security.peers.warning() {
+        for warning in options.security.warnings() {
             tracing::warn!("{warning}");
         }
         let reloading = options.security.reload_at_hangup()?.map(tokio::spawn);
@@ -192,7 +192,8 @@ fn facts_of(
     node: Arc<OnceLock<Node>>,
     security: &Security,
 ) -> Box<dyn Fn() -> Facts + Send + Sync> {
-    let warning = security.peers.warning();
+    let warnings: Vec<_> = security.warnings().collect();
+    let warning = (!warnings.is_empty()).then(|| warnings.join("; "));
     Box::new(move || {
         let Some(status) = node.get().map(Node::status) else {
             return Facts::default();
@@ -205,7 +206,7 @@ fn facts_of(
             ("leaders", status.leaders.to_string()),
             ("groups_without_leader", status.groups_without_leader.to_string()),
         ];
-        let warning = warning.map(|warning| ("security_warning", warning.to_owned()));
+        let warning = warning.clone().map(|warning| ("security_warning", warning));
         let lines = facts.into_iter().chain(warning);
         let lines = lines.map(|(name, value)| (name.to_owned(), value)).collect();
         Facts { sections: vec![("Logboat", lines)], keys: None, writes_fail }

@@ -42,6 +42,7 @@ impl Cluster {
                 cluster: members.clone(),
                 data_dir: dir.path().join(format!("node-{id}")),
                 host: Ipv4Addr::LOCALHOST,
+                admin_host: Ipv4Addr::LOCALHOST,
                 namespace: None,
                 client_port: port + count + id - 1,
                 admin_port: port + 2 * count + id - 1,

@@ -28,6 +28,8 @@ pub struct NodeSpec {
     pub data_dir: PathBuf,
     /// Where it listens for clients.
     pub host: Ipv4Addr,
+    /// Where it serves the admin pages.
+    pub admin_host: Ipv4Addr,
     /// The network that it runs in, if not that of who starts it.
     pub namespace: Option<Arc<NetworkNamespace>>,
     /// The port for Redis clients.
@@ -282,7 +284,7 @@ impl NodeProcess {
     /// Where the admin pages are.
     #[must_use]
     pub fn admin_address(&self) -> SocketAddr {
-        (self.spec.host, self.spec.admin_port).into()
+        (self.spec.admin_host, self.spec.admin_port).into()
     }
 
     /// The directory of its log.

@@ -4,6 +4,7 @@ use crate::support::{Load, TestResult, get, program, refusal, set, spec, talk};
 use logboat_security::{Role, TlsFiles};
 use logboat_tests::process::{CLUSTER_NAME, Certificates, Cluster, ProcessError, eventually};
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -330,5 +331,37 @@ fn a_cluster_s_certificates_are_made_by_three_commands() -> TestResult {
     );
     cluster.start_all()?;
     assert!(Path::new(&billing).join("client.key").is_file());
+    Ok(())
+}
+
+#[test]
+fn admin_pages_that_others_reach_without_tls_are_closed_and_say_why() -> TestResult {
+    let mut cluster = Cluster::new(&spec(1, &["--groups", "1"]))?;
+    let node = cluster.node_mut(1);
+    node.spec_mut().admin_host = Ipv4Addr::UNSPECIFIED;
+    node.start()?;
+    let page = |cluster: &Cluster, path| {
+        eventually("an admin page", || Ok(cluster.node(1).page(path).ok()))
+    };
+    for path in ["/healthz", "/livez", "/metrics", "/readyz", "/status", "/none"] {
+        let (status, text) = page(&cluster, path)?;
+        assert_eq!(status, 403, "{path}: {text}");
+        assert!(["--tls-admin", "--admin-open"].iter().all(|it| text.contains(it)), "{text}");
+    }
+    let warning = "its pages are closed to everybody";
+    await_log(&cluster, 1, warning)?;
+    eventually("a warning in INFO", || {
+        let Ok(mut client) = cluster.node(1).client() else { return Ok(None) };
+        let info: String = redis::cmd("INFO").query(&mut client)?;
+        Ok(info.contains(warning).then_some(()))
+    })?;
+    // Where some pages are open, the others are as closed as before.
+    let node = cluster.node_mut(1);
+    node.terminate()?;
+    node.wait()?;
+    node.spec_mut().options.extend(["--admin-open", "healthz"].map(str::to_owned));
+    node.start()?;
+    node.ready()?;
+    assert_eq!(page(&cluster, "/status")?.0, 403);
     Ok(())
 }

@@ -78,7 +78,7 @@ fn join(cluster: &mut Cluster, bridge: &Bridge) -> Result<(), Box<dyn Error>> {
         let (namespace, host) = bridge.place(place);
         let spec = node.spec_mut();
         spec.cluster.clone_from(&members);
-        spec.host = host;
+        (spec.host, spec.admin_host) = (host, host);
         spec.namespace = Some(namespace);
     }
     Ok(bridge.enter_as_client()?)
