@@ -2,6 +2,7 @@
 
 use crate::admission::gate::AdmissionGate;
 use crate::error::RequestError;
+use crate::membership::Membership;
 use crate::replica::event::GroupEvent;
 use crate::replica::request::Request;
 use crate::request::GroupRequest;
@@ -71,6 +72,12 @@ impl GroupHandle {
     #[must_use]
     pub fn view(&self) -> &GroupView {
         &self.view
+    }
+
+    /// The members of the group, as far as this replica knows: see [`GroupView::membership`].
+    #[must_use]
+    pub fn membership(&self) -> Membership {
+        self.view.membership()
     }
 
     /// Replicates `command` and returns the state machine's answer when it was applied. The command

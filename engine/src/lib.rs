@@ -21,10 +21,12 @@ mod batch;
 mod budget;
 mod config;
 mod error;
+mod events;
 mod founding;
 mod groups;
 mod handle;
 mod liveness;
+mod membership;
 mod metrics;
 mod node;
 mod numbering;
@@ -78,6 +80,7 @@ pub mod internals {
     //! feature `internals` on; what stands here may change at any time.
 
     pub use crate::admission::{Admission, Permit};
+    pub use crate::events::EventPublisher;
     pub use crate::founding::FoundingProgress;
     pub use crate::liveness::effects::{Grants, Sends, Surroundings, carry_out};
     pub use crate::liveness::protocol::{Effect, Liveness, LivenessTiming};
@@ -113,14 +116,16 @@ pub use batch::{Answers, Batch};
 pub use bytes::Bytes;
 pub use config::NodeConfig;
 pub use error::{ConfigError, GroupError, RequestError, StartError};
+pub use events::{Events, NodeEvent};
 pub use founding::Founding;
 pub use handle::GroupHandle;
 pub use logboat_raft::{
-    ClusterId, GroupId, Index, LogId, NodeId, ReadFrom, ReadMode, RoleKind, SupportSettings, Term,
-    Tuning,
+    ClusterId, GroupId, Index, LogId, Member, MemberRole, NodeId, ReadFrom, ReadMode, ReplicaId,
+    RoleKind, SupportSettings, Term, Tuning,
 };
 pub use logboat_storage::WalOptions;
 pub use logboat_transport::PeerStatus;
+pub use membership::Membership;
 pub use metrics::EngineMetrics;
 pub use node::{GroupSpec, Node};
 pub use request::GroupRequest;

@@ -3,6 +3,7 @@
 use crate::batch::{Answers, Batch};
 use crate::config::NodeConfig;
 use crate::error::{GroupError, RequestError, StartError};
+use crate::events::{Events, NodeEvent};
 use crate::groups::Origin;
 use crate::handle::GroupHandle;
 use crate::metrics::EngineMetrics;
@@ -181,7 +182,9 @@ impl Node {
         let group = spec.group;
         let started = self.try_start_group(spec);
         if let Err(error @ (GroupError::Snapshot { .. } | GroupError::Log { .. })) = &started {
-            self.0.parts.groups.not_started(group, error.to_string());
+            let reason = error.to_string();
+            self.0.parts.groups.not_started(group, reason.clone());
+            self.0.parts.shared.events.publish(|| NodeEvent::Failed { group, reason });
         }
         started
     }
@@ -293,6 +296,13 @@ impl Node {
     #[must_use]
     pub fn reaches(&self, peer: NodeId) -> bool {
         self.0.parts.liveness.reaches(peer)
+    }
+
+    /// What happens to the replicas of this node from now on. Any number of receivers may listen,
+    /// each at its own pace.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.0.parts.shared.events.listen()
     }
 
     /// How the node is.
@@ -444,6 +454,7 @@ impl Inner {
         self.parts.wal.clone().close();
         threads.note_stop(&self.parts.wal);
         let have_ended = threads.stop(deadline);
+        self.parts.shared.events.close();
         for StuckReplica { group, code, .. } in self.parts.stuck.list() {
             tracing::error!(group = group.0, "the node has stopped without {code}");
         }

@@ -75,6 +75,7 @@ pub(crate) struct Parts {
     pub(crate) snapshots: SnapshotStore,
     pub(crate) founder: Arc<Founder>,
     pub(crate) stuck: Arc<StuckCalls>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What a stop ends.
@@ -121,15 +122,15 @@ pub(crate) fn assemble(
     let workers = Workers::new(config.workers, config.arriving_bytes());
     let mut disk = open_disk(config, &workers)?;
     let gate = new_gate(config, &disk.wal);
-    let calls = Calls::new(random_start());
     let liveness = new_liveness(config, &disk, &workers);
     let guard = Guard::new(disk.wal.clone(), workers.clone());
     let founder = new_founder(config, &disk, &liveness, &workers)?;
+    let shared = new_shared(config, &gate);
     let (snapshot_queue, snapshot_jobs) = JobQueue::new();
     let groups = Arc::new(Groups::new(std::mem::take(&mut disk.recovered.groups)));
     let inbound = Arc::new(Inbound {
         workers: workers.clone(),
-        calls: Arc::clone(&calls),
+        calls: Calls::new(random_start()),
         relays: Relays::default(),
         snapshots: snapshot_queue.clone(),
         parts: Admission::new(config.budget().snapshots()),
@@ -160,7 +161,7 @@ pub(crate) fn assemble(
         founder: Arc::clone(&founder),
         log_reads,
         snapshots: snapshot_queue.clone(),
-        shared: new_shared(config, &gate),
+        shared: Arc::clone(&shared),
         user_code: user_code.clone(),
         _directory: Arc::clone(&disk.data_dir),
         guard,
@@ -175,7 +176,7 @@ pub(crate) fn assemble(
         identity: disk.identity,
         gate,
         workers,
-        calls,
+        calls: Arc::clone(&inbound.calls),
         liveness,
         groups,
         transport,
@@ -184,6 +185,7 @@ pub(crate) fn assemble(
         snapshots: disk.snapshots,
         founder,
         stuck: user_code.stuck,
+        shared,
     };
     Ok((parts, threads))
 }
@@ -304,6 +306,7 @@ fn new_shared(config: &NodeConfig, gate: &AdmissionGate) -> Arc<Shared> {
         snapshot_log_bytes: config.snapshot_log_bytes,
         unapplied: Admission::new(config.budget().unapplied()),
         metrics: Arc::clone(&gate.metrics),
+        events: Arc::default(),
     })
 }
 

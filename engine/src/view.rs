@@ -1,9 +1,11 @@
 //! The view of a replica: its role, term, leader and progress, which other threads can read at any
 //! time.
 
-use logboat_raft::{Index, NodeId, RoleKind, Term};
-use std::sync::OnceLock;
+use crate::membership::Membership;
+use logboat_raft::{Configuration, Index, NodeId, RoleKind, Term};
+use parking_lot::RwLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 
 /// The state of a replica after its last run. Fields are read one by one, so they may be of
@@ -17,6 +19,8 @@ pub struct GroupView {
     applied: AtomicU64,
     role_changes: Notify,
     failure: OnceLock<String>,
+    /// The configuration in force; `None` before the replica begins.
+    configuration: RwLock<Option<Arc<Configuration>>>,
     /// Zero for nobody.
     other_voters: AtomicU64,
 }
@@ -60,6 +64,14 @@ impl GroupView {
             }
             changed.await;
         }
+    }
+
+    /// The members of the group by the newest entry that is here, committed or not. Nobody, before
+    /// a replica that was added to the group has heard of its leader.
+    #[must_use]
+    pub fn membership(&self) -> Membership {
+        let configuration = self.configuration.read().clone();
+        Membership::new(configuration.unwrap_or_else(|| Arc::new(Configuration::unknown())))
     }
 
     /// The last entry that it knows to be committed.
@@ -114,6 +126,10 @@ impl GroupView {
         self.term.store(term.0, Ordering::Relaxed);
         self.leader.store(leader.map_or(0, |node| node.0), Ordering::Relaxed);
         self.role_changes.notify_waiters();
+    }
+
+    pub(crate) fn configured(&self, configuration: Arc<Configuration>) {
+        *self.configuration.write() = Some(configuration);
     }
 
     pub(crate) fn progress(&self, commit: Index, applied: Index) {

@@ -95,6 +95,7 @@ impl Member {
             snapshot_log_bytes: 1 << 30,
             unapplied: Admission::new(1 << 20),
             metrics: Arc::default(),
+            events: Arc::default(),
         });
         let view = Arc::<GroupView>::default();
         let group = Group::new(GROUP, Slot(0), raft, founding, Box::new(machine), shared, view);

@@ -10,16 +10,20 @@ mod applying;
 mod calling;
 mod handovers;
 mod held;
+mod leaderless;
 mod requests;
 mod snapshots;
 
 use crate::admission::Admission;
 use crate::error::RequestError;
+use crate::events::{EventPublisher, NodeEvent};
+use crate::membership::Membership;
 use crate::metrics::EngineMetrics;
 use crate::replica::event::GroupEvent;
 use crate::replica::group::calling::Absence;
 use crate::replica::group::handovers::Handovers;
 use crate::replica::group::held::Restoring;
+use crate::replica::group::leaderless::Leaderless;
 use crate::replica::group::requests::{Requests, refuse_proposing};
 use crate::replica::pending::{Proposals, Reads};
 use crate::replica::run_context::RunContext;
@@ -46,6 +50,8 @@ pub struct Shared {
     pub unapplied: Arc<Admission>,
     /// Counters of the node.
     pub metrics: Arc<EngineMetrics>,
+    /// Who hears what happens.
+    pub events: Arc<EventPublisher>,
 }
 
 /// One replica of one group.
@@ -81,6 +87,8 @@ pub struct Group {
     next_resignation: Option<Time>,
     /// When the preferred replica may be asked to lead instead of this one.
     handovers: Handovers,
+    /// Whether it hears a leader.
+    leaderless: Leaderless,
 }
 
 impl Group {
@@ -99,6 +107,7 @@ impl Group {
         let applied = raft.snapshot();
         view.progress(raft.commit(), applied.index);
         view.role_changed(raft.role(), raft.term(), raft.leader());
+        view.configured(Arc::clone(raft.configuration()));
         Self {
             id,
             slot,
@@ -121,6 +130,7 @@ impl Group {
             retired: false,
             next_resignation: None,
             handovers: Handovers::default(),
+            leaderless: Leaderless::default(),
         }
     }
 
@@ -167,6 +177,7 @@ impl Group {
             }
         }
         self.take_in_requests(run, requests);
+        self.watch_leader(run);
         self.publish();
     }
 
@@ -220,7 +231,7 @@ impl Group {
             let leader = self.raft.leader();
             return WakeConditions { deadline, leader, ..WakeConditions::default() };
         }
-        let deadlines = [self.raft.next_deadline(support), deadline];
+        let deadlines = [self.raft.next_deadline(support), deadline, self.leaderless.deadline()];
         WakeConditions {
             durability: self.raft.role() != RoleKind::Follower
                 || self.raft.commit() > self.handed.index,
@@ -307,7 +318,7 @@ impl Group {
                     self.restore(run, meta, outputs_left.by_ref().collect());
                 }
                 Output::Configured { configuration, is_committed } => {
-                    self.configured(&configuration, is_committed);
+                    self.configured(configuration, is_committed);
                 }
                 // Only simulators ask for changes yet.
                 Output::ChangeProposed { .. } | Output::ChangeRefused { .. } => {}
@@ -337,6 +348,11 @@ impl Group {
     }
 
     fn role_changed(&mut self, role: RoleKind, term: Term, leader: Option<NodeId>) {
+        let is_same = leader.is_none() || self.view.term() == term;
+        if leader != self.view.leader() || !is_same {
+            let group = self.id;
+            self.shared.events.publish(|| NodeEvent::LeaderChanged { group, leader, term });
+        }
         let was_leading = self.view.role() == RoleKind::Leader;
         let leads = role == RoleKind::Leader;
         if leads && !was_leading {
@@ -355,9 +371,16 @@ impl Group {
     }
 
     /// Says who belongs to the group from now on.
-    fn configured(&self, configuration: &Configuration, is_committed: bool) {
-        let (group, id) = (self.id.0, configuration.id());
-        tracing::info!(group, is_committed, "members since entry {id}: {configuration}");
+    fn configured(&self, configuration: Arc<Configuration>, is_committed: bool) {
+        let (group, id) = (self.id, configuration.id());
+        tracing::info!(group = group.0, is_committed, "members since entry {id}: {configuration}");
+        self.view.configured(Arc::clone(&configuration));
+        let members = || Membership::new(configuration);
+        self.shared.events.publish(|| NodeEvent::MembersChanged {
+            group,
+            members: members(),
+            is_committed,
+        });
     }
 
     /// The members of the group by the newest entry that is here.
@@ -395,6 +418,8 @@ impl Group {
         refuse_proposing(run, &RequestError::TimedOut);
         tracing::error!(group = self.id.0, "this replica stops: {reason}");
         self.shared.metrics.failed_replicas.inc();
+        let (group, reason) = (self.id, || reason.to_owned());
+        self.shared.events.publish(|| NodeEvent::Failed { group, reason: reason() });
         self.halt(run);
         self.resign(run);
     }

@@ -153,6 +153,7 @@ impl Process {
             snapshot_log_bytes: scene.plan.snapshot_log_bytes,
             unapplied: Admission::new(1 << 20),
             metrics: Arc::default(),
+            events: Arc::default(),
         };
         let worker = |_| {
             let token = ReadToken(scene.random.next());

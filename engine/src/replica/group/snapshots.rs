@@ -1,5 +1,6 @@
 //! Snapshots of a replica: when one is due, how it is sent, and how a leader's is adopted.
 
+use crate::events::NodeEvent;
 use crate::replica::group::Group;
 use crate::replica::group::held::Restoring;
 use crate::replica::group::requests::Requests;
@@ -47,6 +48,8 @@ impl Group {
         // A leader's snapshot may have overtaken ours.
         let begin = self.raft.snapshot().index;
         if let Some(meta) = meta.filter(|meta| meta.last.index > begin) {
+            let (group, last) = (self.id, meta.last);
+            self.shared.events.publish(|| NodeEvent::SnapshotMade { group, last });
             self.step(run, Input::Compact { meta });
         }
     }
@@ -90,6 +93,8 @@ impl Group {
         if let Err(error) = adopted {
             return self.fail(run, &format!("the leader's snapshot at {last}: {error}"));
         }
+        let group = self.id;
+        self.shared.events.publish(|| NodeEvent::SnapshotReceived { group, last });
         self.proposals.covered(run.turn, last.index);
         self.handed = last;
         self.applied = last;
