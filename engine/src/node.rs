@@ -1,5 +1,6 @@
 //! A running node, for those who use it.
 
+use crate::background::restores::Watched;
 use crate::batch::{Answers, Batch};
 use crate::config::NodeConfig;
 use crate::error::{GroupError, RequestError, StartError};
@@ -207,7 +208,12 @@ impl Node {
         let snapshot = inner.parts.snapshots.read(group);
         let snapshot =
             snapshot.map_err(|error| GroupError::Snapshot { group, reason: error.to_string() })?;
-        let (restored, reset) = recover(log, snapshot, &mut *machine).map_err(|reason| {
+        let recovered = inner.parts.restores.watch(group, |progress| {
+            let watched = |reader| Watched { reader, progress: Arc::clone(progress) };
+            let snapshot = snapshot.map(|(last, reader)| (last, watched(reader)));
+            recover(log, snapshot, &mut *machine)
+        });
+        let (restored, reset) = recovered.map_err(|reason| {
             let file = inner.parts.snapshots.current_path(group);
             GroupError::Snapshot { group, reason: format!("{}: {reason}", file.display()) }
         })?;
@@ -327,7 +333,7 @@ impl Node {
             apply_lag: views().map(GroupView::lag).sum(),
             other_voters: groups.iter().filter_map(other_voters).collect(),
             failed: self.0.parts.groups.failed(),
-            stuck: parts.stuck.list(),
+            stuck: parts.restores.stuck().list(),
             failure: parts.wal.poisoned().map(|poisoned| poisoned.to_string()),
             wal: WalStatus::of(&parts.wal),
             peers: parts.transport.peers(),
@@ -455,7 +461,7 @@ impl Inner {
         threads.note_stop(&self.parts.wal);
         let have_ended = threads.stop(deadline);
         self.parts.shared.events.close();
-        for StuckReplica { group, code, .. } in self.parts.stuck.list() {
+        for StuckReplica { group, code, .. } in self.parts.restores.stuck().list() {
             tracing::error!(group = group.0, "the node has stopped without {code}");
         }
         if !have_ended {

@@ -5,6 +5,7 @@ use crate::admission::gate::AdmissionGate;
 use crate::admission::pacer::Pacer;
 use crate::background::guard::Guard;
 use crate::background::log_reader::LogReader;
+use crate::background::restores::Restores;
 use crate::background::snapshots::SnapshotThread;
 use crate::background::stuck_calls::StuckCalls;
 use crate::background::threads::join_by;
@@ -74,8 +75,8 @@ pub(crate) struct Parts {
     pub(crate) wal: Wal,
     pub(crate) snapshots: SnapshotStore,
     pub(crate) founder: Arc<Founder>,
-    pub(crate) stuck: Arc<StuckCalls>,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) restores: Arc<Restores>,
 }
 
 /// What a stop ends.
@@ -184,8 +185,8 @@ pub(crate) fn assemble(
         wal: disk.wal,
         snapshots: disk.snapshots,
         founder,
-        stuck: user_code.stuck,
         shared,
+        restores: user_code.restores,
     };
     Ok((parts, threads))
 }

@@ -8,13 +8,14 @@ mod common;
 use bytes::Bytes;
 use common::{Cluster, Counter, TestResult, number};
 use logboat::{
-    ApplyOn, GroupId, Index, NodeConfig, NodeId, RequestError, RoleKind, SnapshotWriter,
-    StateMachine, UserCode,
+    ApplyOn, GroupError, GroupId, GroupSpec, Index, NodeConfig, NodeId, RequestError, RoleKind,
+    SnapshotWriter, StateMachine, UserCode,
 };
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 const GROUP: GroupId = GroupId(3);
@@ -369,6 +370,51 @@ async fn a_writer_that_hangs_holds_up_no_other_snapshot_and_keeps_its_directory(
     nodes.gate(node).open();
     while nodes.cluster.restart_without_groups(node).is_err() {
         pause().await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_start_whose_state_machine_hangs_is_named_and_holds_up_nobody() -> TestResult {
+    for stops_meanwhile in [false, true] {
+        let mut nodes = Nodes::new(1, ApplyOn::Worker, one_worker)?;
+        let node = NodeId(1);
+        nodes.cluster.propose(GROUP, b"+").await;
+        nodes.cluster.handle(node, GROUP).compact();
+        while nodes.cluster.node(node).metrics().snapshots_written.get() == 0 {
+            pause().await;
+        }
+        nodes.cluster.stop(node);
+        nodes.cluster.restart_without_groups(node)?;
+        let gate = Arc::clone(nodes.gate(node));
+        gate.shut(Place::Restore);
+        let (counter, apply_on) = (Counter::default(), ApplyOn::Worker);
+        let machine = Hanging { counter, gate: Arc::clone(&gate), apply_on };
+        let starting = nodes.cluster.node(node).clone();
+        let spec = GroupSpec {
+            group: GROUP,
+            replicas: vec![node],
+            preferred: None,
+            machine: Box::new(machine),
+        };
+        let started = thread::spawn(move || starting.start_group(spec).map(drop));
+        gate.await_waiting().await;
+        nodes.await_stuck(node, Some(UserCode::StateMachine)).await;
+        nodes.cluster.start_group(OTHER)?;
+        nodes.cluster.propose(OTHER, b"+").await;
+        if stops_meanwhile {
+            let stopping = nodes.cluster.node(node).clone();
+            tokio::task::spawn_blocking(move || stopping.stop()).await?;
+        }
+        gate.open();
+        let started = started.join().unwrap();
+        assert_eq!(nodes.cluster.node(node).status().stuck, []);
+        if stops_meanwhile {
+            assert!(matches!(started, Err(GroupError::Stopped)), "{started:?}");
+        } else {
+            started?;
+            assert_eq!(number(&nodes.cluster.propose(GROUP, b"+").await), 2);
+        }
     }
     Ok(())
 }

@@ -126,6 +126,7 @@ impl Server {
         config.memory_budget_bytes -= max_buffered_bytes;
         let node = tokio::task::spawn_blocking(move || Node::start(config)).await??;
         started.get_or_init(|| node.clone());
+        let unfinished = Unfinished(Some(node.clone()));
         let admin = Admin::new(node.clone(), front.state(), security.clone());
         let (stopping, _) = watch::channel(false);
         let mut tasks = JoinSet::new();
@@ -154,6 +155,7 @@ impl Server {
         let backend = ClusterBackend::new(router, options.partition, Limits::default());
         tasks.spawn(front.serve(backend.clone(), stopped(&stopping)));
         admin.ready();
+        unfinished.finish();
         Ok(Self { node, backend, stopping, tasks })
     }
 
@@ -184,6 +186,24 @@ impl Server {
         let node = self.node;
         // A panic has been printed where it happened.
         let _ = tokio::task::spawn_blocking(move || node.stop()).await;
+    }
+}
+
+/// Stops a node around which something could not be started, or was not waited for. Whatever still
+/// starts there has the node, too.
+struct Unfinished(Option<Node>);
+
+impl Unfinished {
+    fn finish(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(node) = self.0.take() {
+            node.stop();
+        }
     }
 }
 

@@ -90,6 +90,12 @@ pub enum RouterStartError {
     /// A replica can't start.
     #[error(transparent)]
     Group(#[from] GroupError),
+    /// There is no thread to start replicas on.
+    #[error("no thread to start replicas on: {0}")]
+    Thread(std::io::Error),
+    /// A state machine could not be made.
+    #[error("a panic where the state machine of a range is made")]
+    Panicked,
     /// The meta group refuses the map.
     #[error("agreeing on the map of ranges: {0}")]
     Meta(String),

@@ -1,8 +1,10 @@
 //! The way of a request to the leader of its group.
 
 mod batch;
+mod starts;
 
 pub use self::batch::{Access, RangeRequest, RoutedBatch};
+use self::starts::{LocalReplicas, start_groups};
 use crate::error::{RouteError, RouterStartError};
 use crate::map::{META_GROUP, Range, RangeMap};
 use crate::meta::{MapWatch, MetaMachine};
@@ -10,8 +12,8 @@ use crate::plan::Plan;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
 use logboat::{
-    GroupError, GroupHandle, GroupId, GroupRequest, GroupSpec, Node, NodeId, ReadFrom, ReadMode,
-    RequestError, RequestKind, RoleKind, StateMachine,
+    GroupHandle, GroupId, GroupRequest, GroupSpec, Node, NodeId, ReadFrom, ReadMode, RequestError,
+    RequestKind, RoleKind, StateMachine,
 };
 use rustc_hash::FxHashMap;
 use std::borrow::Cow;
@@ -78,7 +80,7 @@ struct Inner {
     map: MapWatch,
     /// The replicas on this node, as they were started with the router. None stands for a replica
     /// that did not start.
-    local: FxHashMap<GroupId, Option<GroupHandle>>,
+    local: LocalReplicas,
     /// The node that answered last for each group, or zero. It is a hint where no replica runs
     /// here, or where the replica here does not hear the leader.
     answered_last: FxHashMap<GroupId, AtomicU64>,
@@ -111,7 +113,8 @@ const BOOTSTRAP_INTERVAL: Duration = Duration::from_millis(20);
 impl Router {
     /// Starts the meta group on `node`, waits until there is a map, and starts this node's replicas
     /// of its groups. `machine` makes the state machine of each. Waits for as long as no majority
-    /// of the nodes is up. Dropping the future leaves the meta group running.
+    /// of the nodes is up, and not for replicas whose state machine hangs while it is restored:
+    /// those are found when they have started. Dropping the future leaves the meta group running.
     ///
     /// # Errors
     /// See [`RouterStartError`].
@@ -132,9 +135,7 @@ impl Router {
         let handle = node.start_group(spec)?;
         let map = agree(&handle, &plan, &members, &mut watch).await?;
         plan.check(&map)?;
-        let starting = node.clone();
-        let local = tokio::task::spawn_blocking(move || start_groups(&starting, &map, &machine));
-        let local = local.await.map_err(|error| RouterStartError::Meta(error.to_string()))??;
+        let local = start_groups(node.clone(), map, Box::new(machine)).await?;
         let map = Arc::clone(watch.borrow().as_ref().expect("the cluster has agreed on a map"));
         let groups = map.ranges().iter().map(|range| range.group);
         let answered_last = groups.map(|group| (group, AtomicU64::new(0))).collect();
@@ -474,33 +475,4 @@ async fn agree(
             () = sleep_until(Instant::now() + BOOTSTRAP_INTERVAL) => {}
         }
     }
-}
-
-/// Starts this node's replicas. A replica whose snapshot is damaged is left out, and the group's
-/// other replicas go on without it.
-fn start_groups(
-    node: &Node,
-    map: &RangeMap,
-    machine: &dyn Fn(&Range) -> Box<dyn StateMachine>,
-) -> Result<FxHashMap<GroupId, Option<GroupHandle>>, GroupError> {
-    let mut started = FxHashMap::default();
-    for range in map.ranges().iter().filter(|range| range.replicas.contains(&node.id())) {
-        let spec = GroupSpec {
-            group: range.group,
-            replicas: range.replicas.clone(),
-            preferred: range.replicas.first().copied(),
-            machine: machine(range),
-        };
-        let handle = match node.start_group(spec) {
-            Ok(handle) => Some(handle),
-            Err(error @ (GroupError::Snapshot { .. } | GroupError::Log { .. })) => {
-                node.metrics().failed_replicas.inc();
-                tracing::error!("this replica does not start: {error}");
-                None
-            }
-            Err(error) => return Err(error),
-        };
-        started.insert(range.group, handle);
-    }
-    Ok(started)
 }

@@ -37,6 +37,11 @@ impl Progress {
     pub(crate) fn made(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// How much there was.
+    pub(crate) fn seen(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// What kind of pool it is.
@@ -128,7 +133,7 @@ impl Pool {
         let mut state = self.state.lock();
         let State { running, threads, .. } = &mut *state;
         for job in running.iter_mut().filter(|job| !job.is_stuck) {
-            let progress = job.progress.0.load(Ordering::Relaxed);
+            let progress = job.progress.seen();
             job.looks = if progress == job.seen { job.looks + 1 } else { 0 };
             job.seen = progress;
             if job.looks >= kind.patience {

@@ -20,8 +20,19 @@ struct StuckCall {
     group: GroupId,
     code: UserCode,
     since: Instant,
-    /// Whether another thread took the place of the one that the call has.
-    has_left: bool,
+    /// Whose thread the call has.
+    thread: CallThread,
+}
+
+/// Whose thread a call has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CallThread {
+    /// The node's, and another thread took its place.
+    Left,
+    /// The node's, and others wait for it.
+    Shared,
+    /// That of somebody who called the node.
+    Callers,
 }
 
 impl StuckCalls {
@@ -33,12 +44,12 @@ impl StuckCalls {
     /// takes the place of: there are not too many such threads yet.
     pub(crate) fn begin(&self, group: GroupId, code: UserCode, since: Instant) -> bool {
         let mut calls = self.calls.lock();
-        let has_left = calls.iter().filter(|call| call.has_left).count() < MAX_THREADS;
-        calls.push(StuckCall { group, code, since, has_left });
+        let left = calls.iter().filter(|call| call.thread == CallThread::Left).count();
+        let has_left = left < MAX_THREADS;
+        let thread = if has_left { CallThread::Left } else { CallThread::Shared };
+        calls.push(StuckCall { group, code, since, thread });
         drop(calls);
-        self.metrics.stuck_calls.inc();
-        let elapsed_ms = since.elapsed().as_millis();
-        tracing::warn!(group = group.0, "{code} has not returned for {elapsed_ms} ms");
+        self.note(group, code, since);
         if !has_left {
             tracing::error!(
                 group = group.0,
@@ -46,6 +57,18 @@ impl StuckCalls {
             );
         }
         has_left
+    }
+
+    /// Notes that a call takes too long which has the thread of somebody who called the node.
+    pub(crate) fn begin_of_caller(&self, group: GroupId, code: UserCode, since: Instant) {
+        self.calls.lock().push(StuckCall { group, code, since, thread: CallThread::Callers });
+        self.note(group, code, since);
+    }
+
+    fn note(&self, group: GroupId, code: UserCode, since: Instant) {
+        self.metrics.stuck_calls.inc();
+        let elapsed_ms = since.elapsed().as_millis();
+        tracing::warn!(group = group.0, "{code} has not returned for {elapsed_ms} ms");
     }
 
     /// Such a call has returned.
@@ -67,7 +90,7 @@ impl StuckCalls {
             group: call.group,
             code: call.code,
             elapsed: call.since.elapsed(),
-            blocks_others: !call.has_left,
+            blocks_others: call.thread == CallThread::Shared,
         });
         stuck.collect()
     }

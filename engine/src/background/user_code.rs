@@ -1,6 +1,7 @@
 //! The threads of a node for user code, besides its workers.
 
 use crate::background::pool::{Pool, PoolKind};
+use crate::background::restores::Restores;
 use crate::background::stuck_calls::StuckCalls;
 use crate::status::UserCode as Code;
 use crate::worker::inbox::Workers;
@@ -19,6 +20,8 @@ pub(crate) struct UserCode {
     pub(crate) machines: Arc<Pool>,
     /// Where snapshots are written.
     pub(crate) writers: Arc<Pool>,
+    /// What runs on the threads of others before a replica does.
+    pub(crate) restores: Arc<Restores>,
     pub(crate) stuck: Arc<StuckCalls>,
 }
 
@@ -36,13 +39,14 @@ impl UserCode {
         };
         let [machines, writers] =
             [machines, writers].map(|kind| Pool::new(kind, workers.clone(), Arc::clone(&stuck)));
-        Self { machines, writers, stuck }
+        Self { machines, writers, restores: Restores::new(Arc::clone(&stuck)), stuck }
     }
 
     /// Looks for jobs that take too long. Called at even intervals.
     pub(crate) fn look(&self) {
         self.machines.look();
         self.writers.look();
+        self.restores.look();
     }
 
     /// Ends the threads that no job holds up.
