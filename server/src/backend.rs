@@ -54,6 +54,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// What clients may send and get.
     fn limits(&self) -> Limits;
 
+    /// On how many nodes beside the first every acknowledged write is sure to be.
+    fn sure_copies(&self) -> usize;
+
     /// The number of ranges; at least one. They cover the whole key space.
     fn ranges(&self) -> usize;
 

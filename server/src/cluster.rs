@@ -35,6 +35,11 @@ impl Backend for ClusterBackend {
         self.limits
     }
 
+    fn sure_copies(&self) -> usize {
+        let map = self.router.map();
+        map.ranges().iter().map(|range| range.replicas.len() / 2).min().unwrap_or(0)
+    }
+
     fn ranges(&self) -> usize {
         self.router.map().ranges().len()
     }

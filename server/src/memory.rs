@@ -85,6 +85,10 @@ impl Backend for MemoryBackend {
         self.shared.limits
     }
 
+    fn sure_copies(&self) -> usize {
+        0
+    }
+
     fn ranges(&self) -> usize {
         self.shared.starts.len()
     }

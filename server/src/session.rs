@@ -18,6 +18,8 @@ pub struct Session {
     pub client: Arc<Client>,
     /// The protocol of its replies.
     pub protocol: Protocol,
+    /// The database that its commands are for.
+    pub database: u8,
     /// Set when the connection is to be closed once its replies are sent.
     pub closing: bool,
     /// Whether the client may do more than log in.
@@ -99,6 +101,7 @@ impl Session {
         Self {
             client,
             protocol: Protocol::default(),
+            database: 0,
             closing: false,
             authenticated: true,
             failed_logins: 0,
@@ -114,6 +117,12 @@ impl Session {
     pub fn set_protocol(&mut self, protocol: Protocol) {
         self.protocol = protocol;
         self.client.update(|details| details.protocol = protocol);
+    }
+
+    /// Changes the database that the commands behind this one are for.
+    pub fn select(&mut self, database: u8) {
+        self.database = database;
+        self.client.update(|details| details.database = database);
     }
 
     /// Chooses the replies to send. Skipping one has no meaning while all are off.
@@ -151,6 +160,7 @@ impl Session {
     /// Makes the connection as new.
     pub fn reset(&mut self) {
         self.set_protocol(Protocol::default());
+        self.select(0);
         self.in_refused_transaction = false;
         self.reply_mode = ReplyMode::default();
         self.client.update(|details| details.name = String::new());
@@ -189,6 +199,8 @@ pub struct Details {
     pub library_version: String,
     /// The protocol of its replies.
     pub protocol: Protocol,
+    /// The database that its commands are for.
+    pub database: u8,
     /// What it held when its last command began, or when it began to wait for the next.
     pub buffers: BufferSizes,
     last_command: &'static str,
@@ -221,7 +233,7 @@ impl Client {
         let BufferSizes { input, input_free, arguments, output, output_capacity } = details.buffers;
         let total = details.buffers.total();
         format!(
-            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags=N db=0 sub=0 psub=0 ssub=0 \
+            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags=N db={} sub=0 psub=0 ssub=0 \
              multi=-1 watch=0 qbuf={input} qbuf-free={input_free} argv-mem={arguments} \
              multi-mem=0 rbs={output_capacity} rbp={output_capacity} obl={output} oll=0 omem=0 \
              tot-mem={total} events=r cmd={} user=default redir=-1 resp={} lib-name={} \
@@ -233,6 +245,7 @@ impl Client {
             details.name,
             self.opened.elapsed().as_secs(),
             details.last_active.elapsed().as_secs(),
+            details.database,
             details.last_command,
             details.protocol.number(),
             details.library,
@@ -257,6 +270,7 @@ impl Clients {
             library: String::new(),
             library_version: String::new(),
             protocol: Protocol::default(),
+            database: 0,
             buffers: BufferSizes::default(),
             last_command: "NULL",
             last_active: opened,

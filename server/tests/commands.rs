@@ -3,6 +3,7 @@
 mod support;
 
 use logboat_server::layout::Partition;
+use std::collections::BTreeSet;
 use support::Server;
 
 /// Sends each line and compares the reply, in a new database of each kind.
@@ -25,7 +26,8 @@ fn connection_commands() {
         ("ECHO x", "\"x\""),
         ("ECHO", "-ERR wrong number of arguments for 'echo' command"),
         ("SELECT 0", "+OK"),
-        ("SELECT 1", "-ERR DB index is out of range"),
+        ("SELECT 16", "-ERR DB index is out of range"),
+        ("SELECT -1", "-ERR DB index is out of range"),
         ("SELECT x", "-ERR value is not an integer or out of range"),
         ("CLIENT GETNAME", "nil"),
         ("CLIENT SETNAME foo", "+OK"),
@@ -208,6 +210,176 @@ fn many_keys() {
 }
 
 #[test]
+fn databases_are_apart() {
+    transcript(&[
+        ("SET a zero", "+OK"),
+        ("SELECT 3", "+OK"),
+        ("GET a", "nil"),
+        ("MSET a three", "+OK"),
+        ("SET b more", "+OK"),
+        ("MGET a b", "[\"three\", \"more\"]"),
+        ("DBSIZE", ":2"),
+        ("SCAN 0 COUNT 1000 MATCH a", "[\"0\", [\"a\"]]"),
+        ("KEYS a", "[\"a\"]"),
+        ("RANGE a b", "[\"a\", \"three\"]"),
+        ("COPY a a", "-ERR source and destination objects are the same"),
+        ("COPY a a DB 3", "-ERR source and destination objects are the same"),
+        ("COPY a a DB 0", ":0"),
+        ("COPY a a DB 0 REPLACE", ":1"),
+        ("COPY a a DB 16", "-ERR DB index is out of range"),
+        ("COPY a a DB x", "-ERR value is not an integer or out of range"),
+        ("COPY a a DB", "-ERR syntax error"),
+        ("COPY none none DB 1", ":0"),
+        ("MOVE a 3", "-ERR source and destination objects are the same"),
+        ("MOVE a 16", "-ERR DB index is out of range"),
+        ("MOVE a 1", "-ERR MOVE is not supported; COPY with DB and DEL do the same in two steps"),
+        ("SWAPDB x 1", "-ERR invalid first DB index"),
+        ("SWAPDB 0 x", "-ERR invalid second DB index"),
+        ("SWAPDB 0 16", "-ERR DB index is out of range"),
+        (
+            "SWAPDB 0 1",
+            "-ERR SWAPDB is not supported: no single entry of a log reaches all keys of a database",
+        ),
+        ("FLUSHDB", "+OK"),
+        ("DBSIZE", ":0"),
+        ("SET a three", "+OK"),
+        ("RESET", "+RESET"),
+        ("GET a", "\"three\""),
+        ("SET a 1", "+OK"),
+        ("SELECT 3", "+OK"),
+        ("INCRBY a 1", "-ERR value is not an integer or out of range"),
+        ("FLUSHALL", "+OK"),
+        ("GET a", "nil"),
+        ("SELECT 0", "+OK"),
+        ("GET a", "nil"),
+    ]);
+}
+
+#[test]
+fn a_pipeline_changes_its_database_in_its_place() {
+    for server in Server::of_each_kind() {
+        let mut client = server.connect();
+        client.send(b"SET a 0\r\nSELECT 1\r\nSET a 1\r\nGET a\r\nSELECT 0\r\nGET a\r\n");
+        let replies: Vec<_> = (0..6).map(|_| client.reply()).collect();
+        assert_eq!(replies, ["+OK", "+OK", "+OK", "\"1\"", "+OK", "\"0\""]);
+        let line = client.ask("CLIENT INFO");
+        assert!(line.contains(" db=0 "), "{line}");
+    }
+}
+
+#[test]
+fn keys_are_renamed_and_copied() {
+    transcript(&[
+        ("RENAME {t}a {t}b", "-ERR no such key"),
+        ("SET {t}a 1", "+OK"),
+        ("RENAME {t}a {t}b", "+OK"),
+        ("EXISTS {t}a", ":0"),
+        ("RENAME {t}b {t}b", "+OK"),
+        ("RENAMENX {t}b {t}b", ":0"),
+        ("RENAMENX {t}b {t}c", ":1"),
+        ("GET {t}c", "\"1\""),
+        ("COPY {t}c {t}d", ":1"),
+        ("SET {t}c 2", "+OK"),
+        ("COPY {t}c {t}d", ":0"),
+        ("COPY {t}c {t}d replace", ":1"),
+        ("GET {t}d", "\"2\""),
+        ("COPY {t}c {t}d FOO", "-ERR syntax error"),
+        ("TOUCH {t}c {t}c none", ":2"),
+        ("RENAME a", "-ERR wrong number of arguments for 'rename' command"),
+    ]);
+    let server = Server::with(Partition::Range, 16);
+    let mut client = server.connect();
+    for line in ["RENAME a \u{7f}", "RENAMENX a \u{7f}", "COPY a \u{7f}"] {
+        let refused = "-CROSSRANGE Keys in request don't lie in the same range";
+        assert_eq!(client.ask(line), refused, "{line}");
+    }
+}
+
+#[test]
+fn a_random_key_is_one_of_those_that_are_there() {
+    for server in Server::of_each_kind() {
+        let mut client = server.connect();
+        assert_eq!(client.ask("RANDOMKEY"), "nil");
+        let keys = ["a", "b", "c", "\u{7f}"];
+        for key in keys {
+            client.ask(&format!("SET {key} 1"));
+        }
+        let seen: BTreeSet<_> = (0..200).map(|_| client.ask("RANDOMKEY")).collect();
+        let known = keys.map(|key| format!("\"{}\"", key.as_bytes().escape_ascii()));
+        assert!(seen.len() > 1 && seen.iter().all(|key| known.contains(key)), "{seen:?}");
+    }
+}
+
+#[test]
+fn values_are_described_as_redis_would_keep_them() {
+    let refused = "-ERR An LFU maxmemory policy is not selected, access frequency not tracked. \
+                   Please note that when switching between policies at runtime LRU and LFU data \
+                   will take some time to adjust.";
+    transcript(&[
+        ("OBJECT ENCODING a", "nil"),
+        ("OBJECT FREQ a", "nil"),
+        ("OBJECT IDLETIME a", "nil"),
+        ("OBJECT REFCOUNT a", "nil"),
+        ("SET a 123", "+OK"),
+        ("OBJECT ENCODING a", "\"int\""),
+        ("OBJECT REFCOUNT a", ":2147483647"),
+        ("OBJECT FREQ a", refused),
+        ("OBJECT IDLETIME a", ":0"),
+        ("SET a 10000", "+OK"),
+        ("OBJECT REFCOUNT a", ":1"),
+        ("SET a 0123", "+OK"),
+        ("OBJECT ENCODING a", "\"embstr\""),
+        ("SET a aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeee", "+OK"),
+        ("OBJECT ENCODING a", "\"embstr\""),
+        ("APPEND a e", ":45"),
+        ("OBJECT encoding a", "\"raw\""),
+        ("OBJECT REFCOUNT a", ":1"),
+        ("OBJECT FOO a", "-ERR unknown subcommand 'FOO'. Try OBJECT HELP."),
+        ("OBJECT FREQ", "-ERR wrong number of arguments for 'object|freq' command"),
+        ("MEMORY USAGE none", "nil"),
+        ("MEMORY USAGE a SAMPLES -1", "-ERR syntax error"),
+        ("MEMORY USAGE a SAMPLES x", "-ERR value is not an integer or out of range"),
+        ("MEMORY USAGE a FOO 1", "-ERR syntax error"),
+        ("WAIT 0 0", ":0"),
+        ("WAIT x 0", "-ERR value is not an integer or out of range"),
+        ("WAIT 0 x", "-ERR timeout is not an integer or out of range"),
+        ("WAIT 1 -1", "-ERR timeout is negative"),
+    ]);
+    let server = Server::with(Partition::Range, 1);
+    let mut client = server.connect();
+    assert_eq!(client.ask("SET abc value"), "+OK");
+    assert_eq!(client.ask("MEMORY USAGE abc SAMPLES 5"), ":152");
+}
+
+#[test]
+fn common_subsequences() {
+    transcript(&[
+        ("LCS a b", "\"\""),
+        ("LCS a b LEN", ":0"),
+        ("LCS a b IDX", "[\"matches\", [], \"len\", :0]"),
+        ("SET a ohmytext", "+OK"),
+        ("SET b mynewtext", "+OK"),
+        ("LCS a b", "\"mytext\""),
+        ("LCS a b len", ":6"),
+        ("LCS a b IDX", "[\"matches\", [[[:4, :7], [:5, :8]], [[:2, :3], [:0, :1]]], \"len\", :6]"),
+        (
+            "LCS a b IDX MINMATCHLEN 4 WITHMATCHLEN",
+            "[\"matches\", [[[:4, :7], [:5, :8], :4]], \"len\", :6]",
+        ),
+        ("LCS a b IDX LEN", "-ERR If you want both the length and indexes, please just use IDX."),
+        ("LCS a b FOO", "-ERR syntax error"),
+        ("LCS a b MINMATCHLEN", "-ERR syntax error"),
+        ("LCS a b MINMATCHLEN x", "-ERR value is not an integer or out of range"),
+        ("SETRANGE a 3000 x", ":3001"),
+        ("SETRANGE b 3000 x", ":3001"),
+        (
+            "LCS a b",
+            "-ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len",
+        ),
+    ]);
+}
+
+#[test]
 fn scan_errors_and_options() {
     transcript(&[
         ("SCAN 0", "[\"0\", []]"),
@@ -256,8 +428,8 @@ fn range_replies_in_key_order() {
 #[test]
 fn server_commands() {
     transcript(&[
-        ("CONFIG GET databases nosuch", "[\"databases\", \"1\"]"),
-        ("CONFIG GET DATA*", "[\"databases\", \"1\"]"),
+        ("CONFIG GET databases nosuch", "[\"databases\", \"16\"]"),
+        ("CONFIG GET DATA*", "[\"databases\", \"16\"]"),
         (
             "CONFIG SET nosuch 1",
             "-ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'",
@@ -267,9 +439,9 @@ fn server_commands() {
             "-ERR CONFIG SET failed (possibly related to argument 'databases') - can't set \
              immutable config",
         ),
-        ("CONFIG GET DATABASES", "[\"DATABASES\", \"1\"]"),
-        ("CONFIG GET data* DATABASES", "[\"databases\", \"1\"]"),
-        ("CONFIG GET SAVE data* save", "[\"databases\", \"1\", \"SAVE\", \"\"]"),
+        ("CONFIG GET DATABASES", "[\"DATABASES\", \"16\"]"),
+        ("CONFIG GET data* DATABASES", "[\"databases\", \"16\"]"),
+        ("CONFIG GET SAVE data* save", "[\"databases\", \"16\", \"SAVE\", \"\"]"),
         ("CONFIG SET save _", "+OK"),
         (
             "CONFIG SET save 900",

@@ -164,7 +164,7 @@ fn hello_switches_the_protocol_and_reset_switches_back() {
     assert_eq!(client.ask("CLIENT GETNAME"), "\"me\"");
     client.send(b"GET none\r\n");
     assert_eq!(client.reply(), "nil");
-    assert_eq!(client.ask("CONFIG GET databases"), "{\"databases\": \"1\"}");
+    assert_eq!(client.ask("CONFIG GET databases"), "{\"databases\": \"16\"}");
     assert!(client.ask("INFO server").starts_with("=\"txt:# Server"));
     assert_eq!(
         client.ask("COMMAND INFO get client|id"),
@@ -179,7 +179,7 @@ fn hello_switches_the_protocol_and_reset_switches_back() {
     assert!(hello.contains("\"proto\": :3"), "{hello}");
     assert_eq!(client.ask("HELLO 4"), "-NOPROTO unsupported protocol version");
     assert_eq!(client.ask("RESET"), "+RESET");
-    assert_eq!(client.ask("CONFIG GET databases"), "[\"databases\", \"1\"]");
+    assert_eq!(client.ask("CONFIG GET databases"), "[\"databases\", \"16\"]");
     assert_eq!(client.ask("CLIENT GETNAME"), "nil");
 }
 
@@ -254,7 +254,7 @@ fn a_password_is_refused_while_there_is_none() {
         ("AUTH a b c", "-ERR syntax error"),
         ("AUTH", "-ERR wrong number of arguments for 'auth' command"),
         // Neither the protocol nor the name has changed.
-        ("CONFIG GET databases", "[\"databases\", \"1\"]"),
+        ("CONFIG GET databases", "[\"databases\", \"16\"]"),
         ("CLIENT GETNAME", "nil"),
     ] {
         assert_eq!(client.ask(line), expected, "{line}");
@@ -357,6 +357,10 @@ impl Backend for Gated {
 
     fn limits(&self) -> Limits {
         self.inner.limits()
+    }
+
+    fn sure_copies(&self) -> usize {
+        self.inner.sure_copies()
     }
 
     fn ranges(&self) -> usize {

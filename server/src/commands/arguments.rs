@@ -1,12 +1,23 @@
 //! Reading arguments.
 
 use super::error::CommandError;
-use crate::kv::parse_integer;
+use crate::kv::{DATABASES, parse_integer};
 use bytes::Bytes;
 
 /// A 64-bit integer.
 pub(super) fn integer(argument: &[u8]) -> Result<i64, CommandError> {
     parse_integer(argument).ok_or(CommandError::NotAnInteger)
+}
+
+/// A 32-bit integer.
+pub(super) fn small_integer(argument: &[u8]) -> Result<i32, CommandError> {
+    i32::try_from(integer(argument)?).map_err(|_| CommandError::NotInt32)
+}
+
+/// The number of a database.
+pub(super) fn database(argument: &[u8]) -> Result<u8, CommandError> {
+    let number = u8::try_from(small_integer(argument)?).ok();
+    number.filter(|number| *number < DATABASES).ok_or(CommandError::Database)
 }
 
 /// Whether an argument is this word, in any case.

@@ -7,7 +7,7 @@ use super::introspection::help;
 use super::table::Config;
 use crate::backend::Backend;
 use crate::glob;
-use crate::kv::parse_integer;
+use crate::kv::{DATABASES, parse_integer};
 use crate::resp::Reply;
 use crate::settings::Settings;
 use bytes::Bytes;
@@ -124,7 +124,7 @@ impl Parameter {
         match self {
             Self::AppendFsync => settings.durability.append_fsync.to_owned(),
             Self::AppendOnly => settings.durability.append_only.to_owned(),
-            Self::Databases => "1".to_owned(),
+            Self::Databases => DATABASES.to_string(),
             Self::MaxClients => settings.max_clients.to_string(),
             Self::MaxMemory => settings.max_memory_bytes.to_string(),
             Self::MaxMemoryPolicy => "noeviction".to_owned(),

@@ -23,13 +23,10 @@ pub(super) fn ping(arguments: &[Bytes]) -> Outcome {
     }
 }
 
-/// SELECT index: there is only database 0
-pub(super) fn select(arguments: &[Bytes]) -> Outcome {
-    match i32::try_from(arguments::integer(&arguments[0])?) {
-        Ok(0) => Ok(Reply::OK),
-        Ok(_) => Err(CommandError::Database),
-        Err(_) => Err(CommandError::NotInt32),
-    }
+/// SELECT index
+pub(super) fn select<B>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+    context.session.select(arguments::database(&arguments[0])?);
+    Ok(Reply::OK)
 }
 
 /// HELLO [protover [AUTH user password] [SETNAME name]]

@@ -49,7 +49,7 @@ impl<B: Backend> Context<'_, B> {
 
     /// Asks `range` a query.
     pub(super) async fn read(&self, range: RangeId, query: &Query) -> Result<Answer, CommandError> {
-        let answer = self.backend.read(range, query.encode()).await?;
+        let answer = self.backend.read(range, query.encode_in(self.session.database)).await?;
         understood(&answer)
     }
 

@@ -5,10 +5,11 @@ use super::error::CommandError;
 use super::plan::Step;
 use super::table::{self, Name, Spec};
 use super::{
-    client, config, connection, generic, info, introspection, number, range, scan, scripting,
-    server, string, transaction,
+    client, config, connection, generic, info, introspection, lcs, number, object, range, scan,
+    scripting, server, string, transaction,
 };
 use crate::backend::Backend;
+use crate::kv::Command;
 use crate::resp::Reply;
 use bytes::Bytes;
 
@@ -76,11 +77,12 @@ pub(super) fn begin<'a, B: Backend>(
     let arguments = spec.arguments_of(request);
     let plan = match spec.name {
         Name::Append => string::append(context, arguments),
+        Name::Copy => generic::copy(context, arguments),
         Name::Decr => number::decr(context, arguments),
         Name::DecrBy => number::decr_by(context, arguments),
         Name::Del | Name::Unlink => return generic::del(context, arguments),
         Name::Echo => return Ok(Step::Reply(Ok(Reply::Bulk(arguments[0].clone())))),
-        Name::Exists => return generic::exists(context, arguments),
+        Name::Exists | Name::Touch => return generic::exists(context, arguments),
         Name::Get => string::get(context, arguments),
         Name::GetDel => string::get_del(context, arguments),
         Name::GetRange | Name::SubStr => string::get_range(context, arguments),
@@ -88,14 +90,21 @@ pub(super) fn begin<'a, B: Backend>(
         Name::Incr => number::incr(context, arguments),
         Name::IncrBy => number::incr_by(context, arguments),
         Name::IncrByFloat => number::incr_by_float(context, arguments),
+        Name::MemoryUsage => object::usage(context, arguments),
+        Name::Move => return Ok(Step::Reply(generic::move_key(context, arguments))),
         Name::MSet => string::mset(context, arguments),
         Name::MSetNx => string::mset_nx(context, arguments),
+        Name::Object(command) => return object::begin(context, command, arguments),
         Name::Ping => return Ok(Step::Reply(connection::ping(arguments))),
+        Name::Rename => generic::rename(context, arguments),
+        Name::RenameNx => generic::rename_nx(context, arguments),
         Name::Set => string::set(context, arguments),
         Name::SetNx => string::set_nx(context, arguments),
         Name::SetRange => string::set_range(context, arguments),
         Name::StrLen => string::str_len(context, arguments),
+        Name::SwapDb => return Ok(Step::Reply(server::swap_db(arguments))),
         Name::Type => generic::key_type(context, arguments),
+        Name::Wait => return Ok(Step::Reply(server::wait(context, arguments))),
         name => return Ok(Step::alone(run(context, name, arguments))),
     };
     plan.map(Step::Store)
@@ -111,28 +120,33 @@ async fn run<B: Backend>(context: &mut Context<'_, B>, name: Name, arguments: &[
         Name::DbSize => server::db_size(context).await,
         Name::Discard => transaction::discard(context.session),
         Name::Exec => transaction::exec(context.session),
-        Name::FlushAll | Name::FlushDb => server::flush_all(context, arguments).await,
+        Name::FlushAll => server::flush(context, arguments, Command::ClearAll).await,
+        Name::FlushDb => server::flush(context, arguments, Command::Clear).await,
         Name::FunctionFlush => {
             scripting::flush(arguments, "FUNCTION FLUSH only supports SYNC|ASYNC option")
         }
         Name::Hello => connection::hello(context, arguments),
         Name::Info => Ok(info::info(context, arguments)),
         Name::Keys => scan::keys(context, arguments).await,
+        Name::Lcs => lcs::lcs(context, arguments).await,
+        Name::MemoryHelp => Ok(introspection::help("memory")),
         Name::MGet => string::mget(context, arguments).await,
         Name::Multi => transaction::multi(context.session),
         Name::Quit => Ok(connection::quit(context)),
+        Name::RandomKey => generic::random_key(context).await,
         Name::Range => range::range(context, arguments).await,
         Name::Reset => Ok(connection::reset(context)),
         Name::Scan => scan::scan(context, arguments).await,
         Name::ScriptFlush => {
             scripting::flush(arguments, "SCRIPT FLUSH only support SYNC|ASYNC option")
         }
-        Name::Select => connection::select(arguments),
+        Name::Select => connection::select(context, arguments),
         Name::Unwatch => Ok(transaction::unwatch()),
         Name::Watch => transaction::watch(),
         // No request resolves to a container, and the others begin otherwise.
         Name::Container
         | Name::Append
+        | Name::Copy
         | Name::Decr
         | Name::DecrBy
         | Name::Del
@@ -145,15 +159,23 @@ async fn run<B: Backend>(context: &mut Context<'_, B>, name: Name, arguments: &[
         | Name::Incr
         | Name::IncrBy
         | Name::IncrByFloat
+        | Name::MemoryUsage
+        | Name::Move
         | Name::MSet
         | Name::MSetNx
+        | Name::Object(_)
         | Name::Ping
+        | Name::Rename
+        | Name::RenameNx
         | Name::Set
         | Name::SetNx
         | Name::SetRange
         | Name::StrLen
         | Name::SubStr
+        | Name::SwapDb
+        | Name::Touch
         | Name::Type
-        | Name::Unlink => Err(CommandError::Syntax),
+        | Name::Unlink
+        | Name::Wait => Err(CommandError::Syntax),
     }
 }

@@ -58,7 +58,13 @@ pub enum CommandError {
     /// A cursor of SCAN that is no number.
     #[error("ERR invalid cursor")]
     Cursor,
-    /// A database other than the only one.
+    /// A key that has to be there.
+    #[error("ERR no such key")]
+    NoSuchKey,
+    /// Something that would be moved or copied onto itself.
+    #[error("ERR source and destination objects are the same")]
+    SameObject,
+    /// A database that there is none of.
     #[error("ERR DB index is out of range")]
     Database,
     /// A protocol other than 2 and 3.
@@ -159,6 +165,7 @@ impl CommandError {
             Failure::Infinite => Self::Infinite,
             Failure::TooLong => Self::TooLong,
             Failure::OutOfMemory => Self::OutOfMemory,
+            Failure::NoSuchKey => Self::NoSuchKey,
         }
     }
 }

@@ -1,13 +1,16 @@
-//! Keys whatever their values: DEL, UNLINK, EXISTS, TYPE.
+//! Keys whatever their values: DEL, UNLINK, EXISTS, TOUCH, TYPE, RENAME, RENAMENX, COPY, MOVE,
+//! RANDOMKEY.
 
 use super::answer;
+use super::arguments::{self, is};
 use super::context::{Context, KeysByRange, Outcome, RangeShare};
 use super::error::CommandError;
-use super::plan::{Plan, Planned, Step};
-use crate::backend::Backend;
+use super::plan::{Plan, Planned, Shape, Step};
+use crate::backend::{Backend, RangeId};
 use crate::kv::{Answer, Command, Query};
 use crate::resp::Reply;
 use bytes::Bytes;
+use std::hash::{BuildHasher, RandomState};
 
 /// DEL key [key …], and UNLINK, which is the same here; key by key across ranges
 pub(super) fn del<'a, B: Backend>(
@@ -28,7 +31,8 @@ pub(super) fn del<'a, B: Backend>(
     }))
 }
 
-/// EXISTS key [key …]: a key that is named twice counts twice
+/// EXISTS key [key …], and TOUCH, which is the same where no access times are kept: a key that is
+/// named twice counts twice
 pub(super) fn exists<'a, B: Backend>(
     context: &'a Context<'_, B>,
     arguments: &[Bytes],
@@ -55,6 +59,93 @@ pub(super) fn key_type<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]
         Ok(Reply::Status(if there { "string" } else { "none" }))
     }))
 }
+
+/// RENAME key newkey
+pub(super) fn rename<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
+    move_value(context, arguments, false, |answer| number(answer).map(|_| Reply::OK))
+}
+
+/// RENAMENX key newkey
+pub(super) fn rename_nx<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
+    move_value(context, arguments, true, number)
+}
+
+fn move_value<B: Backend>(
+    context: &Context<'_, B>,
+    arguments: &[Bytes],
+    only_if_missing: bool,
+    shape: Shape,
+) -> Planned {
+    let (range, from, to) = both(context, arguments)?;
+    Ok(Plan::write(range, Command::Rename { from, to, only_if_missing }, shape))
+}
+
+/// COPY source destination [DB destination-db] [REPLACE]
+pub(super) fn copy<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
+    let (mut to_database, mut replace) = (context.session.database, false);
+    let mut options = arguments[2..].iter();
+    while let Some(option) = options.next() {
+        if is(option, "REPLACE") {
+            replace = true;
+        } else if is(option, "DB")
+            && let Some(number) = options.next()
+        {
+            to_database = arguments::database(number)?;
+        } else {
+            return Err(CommandError::Syntax);
+        }
+    }
+    if to_database == context.session.database && arguments[0] == arguments[1] {
+        return Err(CommandError::SameObject);
+    }
+    let (range, from, to) = both(context, arguments)?;
+    Ok(Plan::write(range, Command::Copy { from, to, to_database, replace }, number))
+}
+
+/// Two keys that must lie in one range: nothing ties the logs of two together.
+fn both<B: Backend>(
+    context: &Context<'_, B>,
+    arguments: &[Bytes],
+) -> Result<(RangeId, Bytes, Bytes), CommandError> {
+    let (range, from) = context.locate(&arguments[0]);
+    match context.locate(&arguments[1]) {
+        (other, to) if other == range => Ok((range, from, to)),
+        _ => Err(CommandError::CrossRange),
+    }
+}
+
+/// MOVE key db
+pub(super) fn move_key<B>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+    if arguments::database(&arguments[1])? == context.session.database {
+        return Err(CommandError::SameObject);
+    }
+    let reason = "MOVE is not supported; COPY with DB and DEL do the same in two steps";
+    Err(CommandError::Other(reason.into()))
+}
+
+/// RANDOMKEY: from the first range with keys, behind one that is drawn
+pub(super) async fn random_key<B: Backend>(context: &Context<'_, B>) -> Outcome {
+    let ranges = context.backend.ranges();
+    let seed = RandomState::new().hash_one(0);
+    let partition = context.backend.partition();
+    let (mut asked, mut wave) = (0, 1);
+    while asked < ranges {
+        let places = asked..ranges.min(asked + wave);
+        let query = || Query::Random { partition, seed };
+        let first = (seed % ranges as u64) as usize;
+        let queries = places.map(|place| (RangeId((first + place) % ranges), query()));
+        for answer in context.read_each(queries.collect()).await? {
+            if let Some(key) = answer::value(answer)? {
+                return Ok(Reply::Bulk(key));
+            }
+        }
+        (asked, wave) = (asked + wave, (wave * 2).min(MAX_WAVE));
+    }
+    Ok(Reply::Null)
+}
+
+/// The most ranges that are asked at once for a random key.
+const MAX_WAVE: usize = 64;
 
 /// The reply for an answer that is a number.
 fn number(answer: Answer) -> Outcome {

@@ -3,7 +3,7 @@
 use super::arguments::is;
 use super::context::Outcome;
 use super::error::CommandError;
-use super::table::{self, Command, Keys, Name, Spec};
+use super::table::{self, Command, KeyFlags, Keys, Name, Spec};
 use crate::glob;
 use crate::resp::Reply;
 use bytes::Bytes;
@@ -80,15 +80,16 @@ fn get_keys(arguments: &[Bytes]) -> Outcome {
 /// COMMAND GETKEYSANDFLAGS command [argument …]
 fn get_keys_and_flags(arguments: &[Bytes]) -> Outcome {
     let spec = with_keys(arguments)?;
-    let flags: Vec<_> = match spec.name {
-        // SET reads what the key held only where it is asked to.
-        Name::Set if !arguments[3..].iter().any(|option| is(option, "GET")) => vec!["OW", "update"],
-        _ => spec.key_flags().collect(),
-    };
-    let flags = || Reply::Set(flags.iter().copied().map(Reply::Status).collect());
-    let keys = spec.keys.of(arguments);
-    let keys = keys.map(|key| Reply::Array(vec![Reply::Bulk(key.clone()), flags()]));
-    Ok(Reply::Array(keys.collect()))
+    // SET reads what the key held only where it is asked to.
+    let only_sets = spec.name == Name::Set && !arguments[3..].iter().any(|word| is(word, "GET"));
+    let mut described = Vec::new();
+    for (keys, flags) in spec.key_groups() {
+        let flags = if only_sets { "OW update".split_ascii_whitespace() } else { flags };
+        let flags = || Reply::Set(flags.clone().map(Reply::Status).collect());
+        let keys = keys.of(arguments);
+        described.extend(keys.map(|key| Reply::Array(vec![Reply::Bulk(key.clone()), flags()])));
+    }
+    Ok(Reply::Array(described))
 }
 
 /// What the table says of a whole command, which must have keys.
@@ -120,7 +121,7 @@ pub(super) fn help(name: &str) -> Reply {
 /// The ten elements that Redis gives for a command.
 fn describe(spec: &Spec) -> Reply {
     let keys = spec.keys;
-    let specifications = if keys.first > 0 { vec![key_specification(spec)] } else { Vec::new() };
+    let specifications = spec.key_groups().map(|(keys, flags)| key_specification(keys, flags));
     let subcommands = match spec.subcommands {
         // Redis has a set here where there is nothing, and a list where there is something.
         [] => Reply::Set(Vec::new()),
@@ -136,14 +137,13 @@ fn describe(spec: &Spec) -> Reply {
         Reply::Set(spec.categories().map(Reply::Status).collect()),
         // Hints for clients and proxies; there are none.
         Reply::Set(Vec::new()),
-        Reply::Set(specifications),
+        Reply::Set(specifications.collect()),
         subcommands,
     ])
 }
 
 /// Where the keys are, in the form of the "key specifications" of Redis 7.
-fn key_specification(spec: &Spec) -> Reply {
-    let keys = spec.keys;
+fn key_specification(keys: Keys, flags: KeyFlags) -> Reply {
     let entry = |key: &str, value| (Reply::text(key), value);
     // The last key counts from the first one here, unless it counts from the end.
     let last = if keys.last < 0 { keys.last } else { keys.last - keys.first };
@@ -154,7 +154,7 @@ fn key_specification(spec: &Spec) -> Reply {
         entry("limit", Reply::Integer(0)),
     ]);
     Reply::Map(vec![
-        entry("flags", Reply::Set(spec.key_flags().map(Reply::Status).collect())),
+        entry("flags", Reply::Set(flags.map(Reply::Status).collect())),
         entry(
             "begin_search",
             Reply::Map(vec![entry("type", Reply::text("index")), entry("spec", index)]),

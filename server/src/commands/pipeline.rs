@@ -45,6 +45,8 @@ pub struct Pipeline {
     slots: VecDeque<Slot>,
     asked: Vec<Asked>,
     touched: Touched,
+    /// The database that they are for.
+    database: u8,
     /// The requests of this round, by the places of their answers.
     round: Vec<usize>,
     /// How many of them have no answer.
@@ -127,6 +129,7 @@ impl Pipeline {
                 return Added::Here;
             }
         };
+        self.database = context.session.database;
         match plan(context, spec, request) {
             Ok(Some(plan)) => {
                 if !self.join(spec, request, plan) {
@@ -215,7 +218,8 @@ impl Pipeline {
             self.limit_values(&server.memory);
         }
         self.missing = self.round.len();
-        (self.missing > 0).then(|| self.round.iter().map(|&at| self.asked[at].leave()).collect())
+        let leave = |&at: &usize| self.asked[at].leave(self.database);
+        (self.missing > 0).then(|| self.round.iter().map(leave).collect())
     }
 
     /// Whether the next reply has a value that was too long.
@@ -332,9 +336,9 @@ impl Pipeline {
 
 impl Asked {
     /// The request as it leaves for the store.
-    fn leave(&mut self) -> StoreRequest {
+    fn leave(&mut self, database: u8) -> StoreRequest {
         self.waits = true;
-        let (access, body) = self.ask.encode();
+        let (access, body) = self.ask.encode(database);
         StoreRequest { range: self.range, access, body }
     }
 }

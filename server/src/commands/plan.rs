@@ -82,11 +82,11 @@ impl Ask {
         matches!(self, Self::Read(Query::Get { .. } | Query::Slice { .. }))
     }
 
-    /// The request as the store understands it.
-    pub(super) fn encode(&self) -> (Access, Bytes) {
+    /// The request to a database, as the store understands it.
+    pub(super) fn encode(&self, database: u8) -> (Access, Bytes) {
         match self {
-            Self::Write(command) => (Access::Write, command.encode()),
-            Self::Read(query) => (Access::Read, query.encode()),
+            Self::Write(command) => (Access::Write, command.encode_in(database)),
+            Self::Read(query) => (Access::Read, query.encode_in(database)),
         }
     }
 }

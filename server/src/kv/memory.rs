@@ -1,6 +1,6 @@
 //! What the stores of a node hold together, and what writes under way may add.
 
-use super::message::{Answer, Command, Failure};
+use super::message::{Answer, Failure, Proposal};
 use bytes::Bytes;
 use logboat::CommandAdmission;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,7 +60,8 @@ impl Default for DataMemory {
 impl CommandAdmission for DataMemory {
     fn admit(&self, command: &Bytes) -> Result<u64, Bytes> {
         // What is no command changes nothing, and is answered by the state machine.
-        let growth = Command::decode_shared(command).ok().and_then(|it| it.growth_bytes());
+        let decoded = Proposal::decode_shared(command).ok();
+        let growth = decoded.and_then(|decoded| decoded.command.growth_bytes());
         let Some(bytes) = growth.filter(|_| self.max_bytes > 0) else { return Ok(0) };
         let growing = self.growing_bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         let room = self.max_bytes.saturating_sub(self.held_bytes());
@@ -79,6 +80,7 @@ impl CommandAdmission for DataMemory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kv::Command;
     use crate::kv::footprint::entry_bytes;
 
     /// A command that may add so much.

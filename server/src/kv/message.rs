@@ -9,6 +9,28 @@ use bytes::Bytes;
 /// The version of the encoding that this program writes, and the only one that it reads.
 pub const VERSION: u8 = 1;
 
+/// How many databases a store has. The number of a database stands beside the command or the query
+/// that is meant for it, so the keys are the same in all of them.
+pub const DATABASES: u8 = 16;
+
+/// A command with the database that it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proposal {
+    /// The database, below [`DATABASES`].
+    pub database: u8,
+    /// What is done there.
+    pub command: Command,
+}
+
+/// A query with the database that it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The database, below [`DATABASES`].
+    pub database: u8,
+    /// What is asked.
+    pub query: Query,
+}
+
 /// When a [`Command::Set`] takes effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
@@ -88,12 +110,36 @@ pub enum Command {
         /// Whether nothing is set if one of the keys is already there (MSETNX).
         only_if_missing: bool,
     },
-    /// Removes every key.
+    /// Removes every key of the database.
     Clear,
+    /// Gives a value another key, in the place of what that held; answers [`Answer::Integer`] with
+    /// whether it did so, or [`Failure::NoSuchKey`].
+    Rename {
+        /// The key that goes.
+        from: Bytes,
+        /// The key that has the value afterwards.
+        to: Bytes,
+        /// Whether nothing is done if `to` is there (RENAMENX).
+        only_if_missing: bool,
+    },
+    /// Copies a value; answers [`Answer::Integer`] with whether it did so.
+    Copy {
+        /// The key of the value.
+        from: Bytes,
+        /// The key of the copy.
+        to: Bytes,
+        /// The database of the copy, below [`DATABASES`].
+        to_database: u8,
+        /// Whether the copy takes the place of what is there (REPLACE).
+        replace: bool,
+    },
+    /// Removes every key of every database.
+    ClearAll,
 }
 
 impl Command {
-    /// How many bytes it may add to what is stored, at the most; `None` for what only removes.
+    /// How many bytes it may add to what is stored, at the most; `None` for what only removes. How
+    /// long the value of a copy is shows only when it is made, so it does not count before.
     #[must_use]
     pub fn growth_bytes(&self) -> Option<u64> {
         let entry = |key: &Bytes, value_bytes: usize| entry_bytes(key.len(), value_bytes);
@@ -110,7 +156,12 @@ impl Command {
             Self::SetMany { pairs, .. } => {
                 Some(pairs.iter().map(|(key, value)| entry(key, value.len())).sum())
             }
-            Self::Delete { .. } | Self::Take { .. } | Self::Clear => None,
+            Self::Copy { to, .. } => Some(entry(to, 0)),
+            Self::Delete { .. }
+            | Self::Take { .. }
+            | Self::Rename { .. }
+            | Self::Clear
+            | Self::ClearAll => None,
         }
     }
 }
@@ -161,6 +212,26 @@ pub enum Query {
     },
     /// The number of keys: [`Answer::Integer`].
     Count,
+    /// What a key and its value take in memory, in bytes, or -1 for a missing key:
+    /// [`Answer::Integer`].
+    Usage {
+        /// The key.
+        key: Bytes,
+    },
+    /// The first bytes of a value: [`Answer::Value`].
+    Beginning {
+        /// The key.
+        key: Bytes,
+        /// So many bytes at the most.
+        bytes: u64,
+    },
+    /// Any key: [`Answer::Value`] with a client's key.
+    Random {
+        /// How the keys are laid out.
+        partition: Partition,
+        /// Chooses the key. Equal seeds choose equal keys of equal stores.
+        seed: u64,
+    },
     /// A step of SCAN: [`Answer::Page`].
     Scan {
         /// How the keys are laid out.
@@ -220,6 +291,8 @@ pub enum Failure {
     TooLong,
     /// The leader's node holds as much as it may. Decided before the command is proposed.
     OutOfMemory,
+    /// There is no such key.
+    NoSuchKey,
 }
 
 /// The state machine's answer.

@@ -13,7 +13,9 @@ mod store;
 mod wire;
 
 pub use memory::DataMemory;
-pub use message::{Answer, Command, Condition, Failure, Query, VERSION};
+pub use message::{
+    Answer, Command, Condition, DATABASES, Failure, Proposal, Query, Question, VERSION,
+};
 pub use number::parse_integer;
 pub use snapshot::SnapshotWriter;
 pub use store::Store;

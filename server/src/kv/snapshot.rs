@@ -1,7 +1,11 @@
-//! The format of a snapshot: a magic word with the version, the number of entries, then each key
-//! and value with its length. Lengths are 64-bit little-endian. Checksums are left to the snapshot
-//! store.
+//! The format of a snapshot: a magic word with the version, then the databases that are not empty.
+//! Each has its number, the number of its entries, then each key and value with its length. A last
+//! number that is no database's ends the snapshot. Numbers and lengths are 64-bit little-endian.
+//! Checksums are left to the snapshot store.
+//!
+//! Version 1 knew database 0 alone: the number of its entries and the entries follow its magic.
 
+use super::message::DATABASES;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -9,37 +13,74 @@ use std::io::{self, Read, Write};
 /// Writes one captured state.
 pub type SnapshotWriter = Box<dyn FnOnce(&mut dyn Write) -> io::Result<()> + Send>;
 
-const MAGIC: [u8; 8] = *b"logbKV\x00\x01";
+const MAGIC: [u8; 8] = *b"logbKV\x00\x02";
 
-pub(super) fn write(entries: &BTreeMap<Bytes, Bytes>, writer: &mut dyn Write) -> io::Result<()> {
+/// The magic word of version 1.
+const MAGIC_1: [u8; 8] = *b"logbKV\x00\x01";
+
+/// Stands behind the last database.
+const END: u64 = u64::MAX;
+
+type Map = BTreeMap<Bytes, Bytes>;
+
+pub(super) fn write(databases: &[Map], writer: &mut dyn Write) -> io::Result<()> {
     writer.write_all(&MAGIC)?;
-    writer.write_all(&(entries.len() as u64).to_le_bytes())?;
-    for (key, value) in entries {
-        for bytes in [key, value] {
-            writer.write_all(&(bytes.len() as u64).to_le_bytes())?;
-            writer.write_all(bytes)?;
+    for (number, entries) in databases.iter().enumerate().filter(|(_, map)| !map.is_empty()) {
+        writer.write_all(&(number as u64).to_le_bytes())?;
+        writer.write_all(&(entries.len() as u64).to_le_bytes())?;
+        for (key, value) in entries {
+            for bytes in [key, value] {
+                writer.write_all(&(bytes.len() as u64).to_le_bytes())?;
+                writer.write_all(bytes)?;
+            }
         }
     }
-    Ok(())
+    writer.write_all(&END.to_le_bytes())
 }
 
-pub(super) fn read(reader: &mut dyn Read) -> io::Result<BTreeMap<Bytes, Bytes>> {
+/// The databases of a snapshot, by their numbers.
+pub(super) fn read(reader: &mut dyn Read) -> io::Result<BTreeMap<usize, Map>> {
     let mut magic = [0; 8];
     reader.read_exact(&mut magic)?;
-    if magic != MAGIC {
-        return Err(invalid("not a snapshot of the key-value store, or of another version"));
+    let databases = match magic {
+        MAGIC => read_databases(reader)?,
+        MAGIC_1 => BTreeMap::from([(0, read_entries(reader)?)]),
+        _ => return Err(invalid("not a snapshot of the key-value store, or of another version")),
+    };
+    if reader.read(&mut [0])? != 0 {
+        return Err(invalid("bytes follow the end of the snapshot"));
     }
+    Ok(databases)
+}
+
+fn read_databases(reader: &mut dyn Read) -> io::Result<BTreeMap<usize, Map>> {
+    let mut databases = BTreeMap::new();
+    loop {
+        let number = match read_number(reader)? {
+            END => return Ok(databases),
+            number if number < u64::from(DATABASES) => number as usize,
+            _ => return Err(invalid("the snapshot has a database of an unknown number")),
+        };
+        if databases.last_key_value().is_some_and(|(last, _)| *last >= number) {
+            return Err(invalid("the databases of the snapshot are out of order"));
+        }
+        let entries = read_entries(reader)?;
+        if entries.is_empty() {
+            return Err(invalid("the snapshot has a database without entries"));
+        }
+        databases.insert(number, entries);
+    }
+}
+
+fn read_entries(reader: &mut dyn Read) -> io::Result<Map> {
     let count = read_number(reader)?;
-    let mut entries = BTreeMap::new();
+    let mut entries = Map::new();
     for _ in 0..count {
         let key = read_bytes(reader)?;
         if entries.last_key_value().is_some_and(|(last, _)| *last >= key) {
             return Err(invalid("the keys of the snapshot are out of order"));
         }
         entries.insert(key, read_bytes(reader)?);
-    }
-    if reader.read(&mut [0])? != 0 {
-        return Err(invalid("bytes follow the last entry of the snapshot"));
     }
     Ok(entries)
 }
@@ -75,8 +116,14 @@ mod tests {
         let mut store = Store::new();
         let pair = |i: u32| (Bytes::from(format!("k{i}")), Bytes::from(vec![7; i as usize]));
         let pairs = (0..100).map(pair).collect();
-        store.apply(&Command::SetMany { pairs, only_if_missing: false }.encode());
+        let command = Command::SetMany { pairs, only_if_missing: false };
+        store.apply(&command.encode());
+        store.apply(&command.encode_in(7));
         store
+    }
+
+    fn maps(store: &Store) -> Vec<Map> {
+        store.databases.iter().map(|entries| (**entries).clone()).collect()
     }
 
     fn written(store: &Store) -> Vec<u8> {
@@ -88,13 +135,13 @@ mod tests {
     #[test]
     fn a_snapshot_is_the_state_at_its_capture() {
         let mut store = sample();
-        let before = store.entries.clone();
+        let before = maps(&store);
         let writer = store.snapshot();
-        store.apply(&Command::Clear.encode());
+        store.apply(&Command::ClearAll.encode());
         let mut bytes = Vec::new();
         writer(&mut bytes).unwrap();
         store.restore(&mut &bytes[..]).unwrap();
-        assert_eq!(*store.entries, before);
+        assert_eq!(maps(&store), before);
     }
 
     #[test]
@@ -103,14 +150,31 @@ mod tests {
         let mut trailing = bytes.clone();
         trailing.push(0);
         let mut claims = bytes.clone();
-        claims[16..24].fill(0xff);
+        claims[24..32].fill(0xff);
         let mut foreign = bytes.clone();
         foreign[7] = 9;
         let mut store = sample();
-        let before = store.entries.clone();
-        for damaged in [&bytes[..bytes.len() - 1], &trailing, &claims, &foreign, &[]] {
+        let before = maps(&store);
+        let mut beyond = bytes.clone();
+        beyond[8] = DATABASES;
+        for damaged in [&bytes[..bytes.len() - 1], &trailing, &claims, &foreign, &beyond, &[]] {
             store.restore(&mut &damaged[..]).unwrap_err();
-            assert_eq!(*store.entries, before);
+            assert_eq!(maps(&store), before);
         }
+    }
+
+    #[test]
+    fn snapshots_of_the_first_version_are_read() {
+        let mut bytes = b"logbKV\x00\x01".to_vec();
+        bytes.extend(1_u64.to_le_bytes());
+        for word in [b"k", b"v"] {
+            bytes.extend(1_u64.to_le_bytes());
+            bytes.extend(word);
+        }
+        let mut store = sample();
+        store.restore(&mut &bytes[..]).unwrap();
+        let expected = Map::from([(Bytes::from("k"), Bytes::from("v"))]);
+        assert_eq!(*store.databases[0], expected);
+        assert!(store.databases[1..].iter().all(|entries| entries.is_empty()));
     }
 }

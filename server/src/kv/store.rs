@@ -1,24 +1,24 @@
-//! The state machine: an ordered map from stored keys to values.
+//! The state machine: ordered maps from stored keys to values, one a database.
 
+mod changes;
 mod listing;
+mod questions;
 
-use self::listing::KeySpan;
 use super::entries::Entries;
-use super::extended::{self, SumError};
 use super::memory::DataMemory;
-use super::message::{Answer, Command, Condition, Failure, Query};
-use super::number::parse_integer;
+use super::message::{Answer, Command, DATABASES, Failure, Proposal, Question};
 use super::snapshot::{self, SnapshotWriter};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use std::array;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
 /// The keys and values of one group. Everything that depends on what is stored is decided here, by
 /// [`apply`](Self::apply), in the order of the log.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Store {
-    pub(super) entries: Entries,
+    pub(super) databases: [Entries; DATABASES as usize],
 }
 
 impl Store {
@@ -31,41 +31,41 @@ impl Store {
     /// An empty store that counts what it holds in `memory`.
     #[must_use]
     pub fn counted(memory: Arc<DataMemory>) -> Self {
-        Self { entries: Entries::new(memory) }
+        Self { databases: array::from_fn(|_| Entries::new(Arc::clone(&memory))) }
     }
 
     /// Where what it holds is counted.
     #[must_use]
     pub fn memory(&self) -> Arc<DataMemory> {
-        self.entries.memory()
+        self.databases[0].memory()
     }
 
     /// Carries out an encoded [`Command`] and returns the encoded [`Answer`]. Deterministic and
     /// total: bytes that are no command change nothing and answer [`Failure::Malformed`].
     pub fn apply(&mut self, command: &[u8]) -> Bytes {
-        let answer = match Command::decode(command) {
-            Ok(command) => self.execute(command),
+        let answer = match Proposal::decode(command) {
+            Ok(Proposal { database, command }) => self.execute(database, command),
             Err(_) => Answer::Failed(Failure::Malformed),
         };
         answer.encode()
     }
 
-    /// Answers an encoded [`Query`] with an encoded [`Answer`].
+    /// Answers an encoded [`Query`](super::Query) with an encoded [`Answer`].
     #[must_use]
     pub fn query(&self, query: &[u8]) -> Bytes {
-        let answer = match Query::decode(query) {
-            Ok(query) => self.answer(&query),
+        let answer = match Question::decode(query) {
+            Ok(Question { database, query }) => self.database(database).answer(&query),
             Err(_) => Answer::Failed(Failure::Malformed),
         };
         answer.encode()
     }
 
     /// Captures the state as it is now; the returned function writes it, later and on any thread.
-    /// The capture copies the map but neither keys nor values.
+    /// The capture copies the maps but neither keys nor values.
     #[must_use]
     pub fn snapshot(&self) -> SnapshotWriter {
-        let entries = self.entries.clone();
-        Box::new(move |writer| snapshot::write(&entries, writer))
+        let databases: Vec<_> = self.databases.iter().map(|entries| (**entries).clone()).collect();
+        Box::new(move |writer| snapshot::write(&databases, writer))
     }
 
     /// Replaces the state by one that a [`snapshot`](Self::snapshot) wrote.
@@ -74,185 +74,53 @@ impl Store {
     /// Fails if reading fails or the bytes are no snapshot of this version; the state is then what
     /// it was before.
     pub fn restore(&mut self, reader: &mut dyn io::Read) -> io::Result<()> {
-        self.entries.replace(snapshot::read(reader)?);
+        let mut restored = snapshot::read(reader)?;
+        for (database, entries) in self.databases.iter_mut().enumerate() {
+            entries.replace(restored.remove(&database).unwrap_or_default());
+        }
         Ok(())
     }
 
-    fn execute(&mut self, command: Command) -> Answer {
+    fn database(&self, number: u8) -> &Entries {
+        &self.databases[usize::from(number)]
+    }
+
+    fn database_mut(&mut self, number: u8) -> &mut Entries {
+        &mut self.databases[usize::from(number)]
+    }
+
+    fn execute(&mut self, database: u8, command: Command) -> Answer {
         match command {
-            Command::Set { key, value, condition, want_old } => {
-                self.set(key, value, &condition, want_old)
+            Command::Copy { from, to, to_database, replace } => {
+                let value = self.database(database).get(&from).cloned();
+                let target = self.database_mut(to_database);
+                match value {
+                    Some(value) if replace || !target.contains_key(&to) => {
+                        target.insert(to, value);
+                        Answer::Integer(1)
+                    }
+                    _ => Answer::Integer(0),
+                }
             }
-            Command::Delete { keys } => {
-                let removed = keys.iter().filter(|key| self.entries.remove(key).is_some());
-                Answer::Integer(removed.count() as i64)
-            }
-            Command::Take { key } => Answer::Value(self.entries.remove(&key)),
-            Command::Append { key, value, limit_bytes } => self.append(key, &value, limit_bytes),
-            Command::SetRange { key, offset, value, limit_bytes } => {
-                self.set_range(key, offset, &value, limit_bytes)
-            }
-            Command::Increment { key, by } => self.increment(key, by),
-            Command::IncrementFloat { key, by } => self.increment_float(key, &by),
-            Command::SetMany { pairs, only_if_missing } => self.set_many(pairs, only_if_missing),
-            Command::Clear => {
-                self.entries.replace(BTreeMap::new());
+            Command::ClearAll => {
+                self.databases.iter_mut().for_each(|entries| entries.replace(BTreeMap::new()));
                 Answer::Done
             }
+            command => self.database_mut(database).execute(command),
         }
-    }
-
-    fn answer(&self, query: &Query) -> Answer {
-        match query {
-            Query::Get { key, limit_bytes } => up_to(self.entries.get(key).cloned(), *limit_bytes),
-            Query::GetMany { keys, limit_bytes } => self.values(keys, *limit_bytes),
-            Query::Exists { keys } => {
-                let there = keys.iter().filter(|key| self.entries.contains_key(*key));
-                Answer::Integer(there.count() as i64)
-            }
-            Query::Length { key } => {
-                Answer::Integer(self.entries.get(key).map_or(0, |value| value.len() as i64))
-            }
-            Query::Slice { key, start, end, limit_bytes } => {
-                let value = self.entries.get(key).map(|value| slice(value, *start, *end));
-                up_to(Some(value.unwrap_or_default()), *limit_bytes)
-            }
-            Query::Count => Answer::Integer(self.entries.len() as i64),
-            Query::Scan { partition, from, until, count, pattern } => {
-                let places = *from..until.unwrap_or(u64::MAX);
-                self.scan(*partition, &places, *count, pattern.as_deref())
-            }
-            Query::Keys { partition, after, pattern, limit_keys } => {
-                self.keys(*partition, after.as_ref(), pattern, *limit_keys)
-            }
-            Query::Ordered { partition, start, after_start, end, limit_pairs, limit_bytes } => {
-                let span = KeySpan { start, after_start: *after_start, end: end.as_deref() };
-                self.ordered(*partition, span, *limit_pairs, *limit_bytes)
-            }
-        }
-    }
-
-    fn set(&mut self, key: Bytes, value: Bytes, condition: &Condition, want_old: bool) -> Answer {
-        // Most of a SET is the way to its key.
-        let depends = want_old || *condition != Condition::Always;
-        let current = if depends { self.entries.get(&key) } else { None };
-        let done = match condition {
-            Condition::Always => true,
-            Condition::Missing => current.is_none(),
-            Condition::Present => current.is_some(),
-            Condition::Equals(expected) => current == Some(expected),
-        };
-        let old = if want_old { current.cloned() } else { None };
-        if done {
-            self.entries.insert(key, value);
-        }
-        Answer::Stored { done, old }
-    }
-
-    fn set_many(&mut self, pairs: Vec<(Bytes, Bytes)>, only_if_missing: bool) -> Answer {
-        let done = !only_if_missing || pairs.iter().all(|(key, _)| !self.entries.contains_key(key));
-        if done {
-            pairs.into_iter().for_each(|(key, value)| self.entries.insert(key, value));
-        }
-        Answer::Stored { done, old: None }
-    }
-
-    fn append(&mut self, key: Bytes, value: &[u8], limit_bytes: u64) -> Answer {
-        let current = self.entries.get(&key).map_or(&[][..], |value| &value[..]);
-        let length = current.len() + value.len();
-        if length as u64 > limit_bytes {
-            return Answer::Failed(Failure::TooLong);
-        }
-        let mut joined = BytesMut::with_capacity(length);
-        joined.extend_from_slice(current);
-        joined.extend_from_slice(value);
-        self.entries.insert(key, joined.freeze());
-        Answer::Integer(length as i64)
-    }
-
-    fn set_range(&mut self, key: Bytes, offset: u64, value: &[u8], limit_bytes: u64) -> Answer {
-        let current = self.entries.get(&key).map_or(&[][..], |value| &value[..]);
-        if value.is_empty() {
-            return Answer::Integer(current.len() as i64);
-        }
-        let end = offset.saturating_add(value.len() as u64);
-        if end > limit_bytes {
-            return Answer::Failed(Failure::TooLong);
-        }
-        let (offset, end) = (offset as usize, end as usize);
-        let mut patched = BytesMut::with_capacity(end.max(current.len()));
-        patched.extend_from_slice(current);
-        patched.resize(end.max(current.len()), 0);
-        patched[offset..end].copy_from_slice(value);
-        let length = patched.len() as i64;
-        self.entries.insert(key, patched.freeze());
-        Answer::Integer(length)
-    }
-
-    fn increment(&mut self, key: Bytes, by: i64) -> Answer {
-        let current = match self.entries.get(&key) {
-            None => 0,
-            Some(value) => match parse_integer(value) {
-                Some(number) => number,
-                None => return Answer::Failed(Failure::NotAnInteger),
-            },
-        };
-        let Some(sum) = current.checked_add(by) else {
-            return Answer::Failed(Failure::Overflow);
-        };
-        self.entries.insert(key, Bytes::from(sum.to_string()));
-        Answer::Integer(sum)
-    }
-
-    fn increment_float(&mut self, key: Bytes, by: &[u8]) -> Answer {
-        let current = self.entries.get(&key).map_or(&b"0"[..], |value| &value[..]);
-        match extended::sum(current, by) {
-            Ok(sum) => {
-                let sum = Bytes::from(sum);
-                self.entries.insert(key, sum.clone());
-                Answer::Value(Some(sum))
-            }
-            Err(SumError::NotAFloat) => Answer::Failed(Failure::NotAFloat),
-            Err(SumError::Infinite) => Answer::Failed(Failure::Infinite),
-        }
-    }
-
-    fn values(&self, keys: &[Bytes], limit_bytes: u64) -> Answer {
-        let mut left = limit_bytes;
-        let values = keys.iter().map_while(|key| {
-            let value = self.entries.get(key);
-            left = left.checked_sub(value.map_or(0, |value| value.len() as u64))?;
-            Some(value.cloned())
-        });
-        Answer::Values(values.collect())
     }
 }
 
-/// A value, unless it is longer than is wanted.
-fn up_to(value: Option<Bytes>, limit_bytes: u64) -> Answer {
-    match value.as_ref().map(|value| value.len() as u64) {
-        Some(bytes) if bytes > limit_bytes => Answer::Withheld { bytes },
-        _ => Answer::Value(value),
+impl Default for Store {
+    fn default() -> Self {
+        Self::counted(Arc::default())
     }
-}
-
-/// The bytes from `start` to `end`, both inclusive; negative offsets count from the end. As in
-/// Redis's GETRANGE, an offset before the first byte means the first byte.
-fn slice(value: &Bytes, start: i64, end: i64) -> Bytes {
-    let length = value.len() as i64;
-    if start < 0 && end < 0 && start > end {
-        return Bytes::new();
-    }
-    let from_start = |offset: i64| {
-        if offset < 0 { (length + offset).max(0) } else { offset }
-    };
-    let (start, end) = (from_start(start), from_start(end).min(length - 1));
-    if start > end { Bytes::new() } else { value.slice(start as usize..=end as usize) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kv::message::{Condition, Query, VERSION};
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -373,29 +241,6 @@ mod tests {
     }
 
     #[test]
-    fn slices_follow_getrange() {
-        let value = b("Hello World");
-        for (start, end, expected) in [
-            (0, 3, "Hell"),
-            (0, -1, "Hello World"),
-            (-4, -1, "orld"),
-            (5, 3, ""),
-            (5, 5000, " World"),
-            (-5000, 10000, "Hello World"),
-            (0, -100, "H"),
-            (1, -100, ""),
-            (-1, -100, ""),
-            (-100, -99, "H"),
-            (-100, -100, "H"),
-            (-100, -101, ""),
-            (i64::MIN, i64::MAX, "Hello World"),
-        ] {
-            assert_eq!(slice(&value, start, end), expected, "{start} {end}");
-        }
-        assert_eq!(slice(&Bytes::new(), 0, -1), "");
-    }
-
-    #[test]
     fn values_beyond_the_limit_are_withheld() {
         let mut store = Store::new();
         set(&mut store, "a", "12345");
@@ -416,14 +261,76 @@ mod tests {
         assert_eq!(ask(&store, slice(2)), Answer::Withheld { bytes: 3 });
     }
 
+    fn apply_in(store: &mut Store, database: u8, command: Command) -> Answer {
+        Answer::decode(&store.apply(&command.encode_in(database))).unwrap()
+    }
+
+    #[test]
+    fn databases_know_nothing_of_each_other() {
+        let mut store = Store::new();
+        set(&mut store, "k", "zero");
+        let count = |store: &Store, database| {
+            Answer::decode(&store.query(&Query::Count.encode_in(database))).unwrap()
+        };
+        let append = Command::Append { key: b("k"), value: b("one"), limit_bytes: 10 };
+        assert_eq!(apply_in(&mut store, 1, append), Answer::Integer(3));
+        assert_eq!(get(&store, "k"), Some(b("zero")));
+        assert_eq!(apply_in(&mut store, 2, Command::Clear), Answer::Done);
+        assert_eq!([0, 1, 2].map(|number| count(&store, number)), [1, 1, 0].map(Answer::Integer));
+        apply_in(&mut store, 0, Command::Clear);
+        assert_eq!([0, 1].map(|number| count(&store, number)), [0, 1].map(Answer::Integer));
+        apply_in(&mut store, 0, Command::ClearAll);
+        assert_eq!(count(&store, 1), Answer::Integer(0));
+        assert_eq!(store.memory().held_bytes(), 0);
+    }
+
+    #[test]
+    fn a_value_moves_to_another_key() {
+        let mut store = Store::new();
+        let rename =
+            |only_if_missing| Command::Rename { from: b("a"), to: b("b"), only_if_missing };
+        assert_eq!(apply(&mut store, rename(false)), Answer::Failed(Failure::NoSuchKey));
+        set(&mut store, "a", "1");
+        set(&mut store, "b", "2");
+        assert_eq!(apply(&mut store, rename(true)), Answer::Integer(0));
+        assert_eq!(apply(&mut store, rename(false)), Answer::Integer(1));
+        assert_eq!((get(&store, "a"), get(&store, "b")), (None, Some(b("1"))));
+        let onto_itself = Command::Rename { from: b("b"), to: b("b"), only_if_missing: false };
+        assert_eq!(apply(&mut store, onto_itself), Answer::Integer(1));
+        assert_eq!(get(&store, "b"), Some(b("1")));
+    }
+
+    #[test]
+    fn a_value_is_copied_within_a_database_and_to_another() {
+        let mut store = Store::new();
+        set(&mut store, "a", "1");
+        set(&mut store, "b", "2");
+        let copy = |to: &'static str, to_database, replace| Command::Copy {
+            from: b("a"),
+            to: b(to),
+            to_database,
+            replace,
+        };
+        assert_eq!(apply(&mut store, copy("b", 0, false)), Answer::Integer(0));
+        assert_eq!(apply(&mut store, copy("b", 0, true)), Answer::Integer(1));
+        assert_eq!(get(&store, "b"), Some(b("1")));
+        assert_eq!(apply(&mut store, copy("a", 15, false)), Answer::Integer(1));
+        assert_eq!(
+            apply_in(&mut store, 15, Command::Take { key: b("a") }),
+            Answer::Value(Some(b("1")))
+        );
+        assert_eq!(get(&store, "a"), Some(b("1")));
+        assert_eq!(apply_in(&mut store, 3, copy("x", 0, true)), Answer::Integer(0));
+    }
+
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..64), tag in 0..10u8) {
+        fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..64), tag in 0..14u8) {
             let mut store = Store::new();
             let keys = [&b""[..], b"\0", b"\0\0", b"\0\x01k", b"\xff\xff", b"\xff\xffk"];
             let pairs = keys.map(|key| (Bytes::from_static(key), b("1"))).into();
             apply(&mut store, Command::SetMany { pairs, only_if_missing: false });
-            let tagged: Vec<u8> = [1, tag].into_iter().chain(bytes.iter().copied()).collect();
+            let tagged: Vec<u8> = [VERSION, tag].into_iter().chain(bytes.iter().copied()).collect();
             for input in [&bytes, &tagged] {
                 Answer::decode(&store.apply(input)).unwrap();
                 Answer::decode(&store.query(input)).unwrap();

@@ -2,7 +2,7 @@
 
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
-use logboat_server::kv::{Answer, Command, Query, Store};
+use logboat_server::kv::{Answer, Command, Proposal, Question, Store};
 
 /// The longest value that a command may make. The front sends its own limit along with a command,
 /// and so bounds what carrying it out allocates.
@@ -15,18 +15,23 @@ pub fn store_codec(data: &[u8]) {
     let _ = carried_out(&mut Unstructured::new(data));
     let mut store = Store::new();
     if store.restore(&mut &data[..]).is_ok() {
-        assert_eq!(snapshot_of(&store), data, "a snapshot has one form");
+        let written = snapshot_of(&store);
+        // Only what an older version wrote is written in another form.
+        let is_present = data.starts_with(&written[..8]);
+        assert!(!is_present || written == data, "a snapshot has one form");
     } else {
         assert_eq!(snapshot_of(&store), snapshot_of(&Store::new()));
     }
 }
 
 fn round_trips(data: &[u8]) {
-    if let Ok(command) = Command::decode(data) {
-        assert_eq!(Command::decode(&command.encode()), Ok(command));
+    if let Ok(proposal) = Proposal::decode(data) {
+        let Proposal { database, command } = &proposal;
+        assert_eq!(Proposal::decode(&command.encode_in(*database)), Ok(proposal));
     }
-    if let Ok(query) = Query::decode(data) {
-        assert_eq!(Query::decode(&query.encode()), Ok(query));
+    if let Ok(question) = Question::decode(data) {
+        let Question { database, query } = &question;
+        assert_eq!(Question::decode(&query.encode_in(*database)), Ok(question));
     }
     if let Ok(answer) = Answer::decode(&Bytes::copy_from_slice(data)) {
         assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
@@ -45,13 +50,13 @@ fn carried_out(input: &mut Unstructured<'_>) -> Result<()> {
             answered(&one.query(bytes));
             continue;
         }
-        let Ok(command) = Command::decode(bytes) else {
+        let Ok(Proposal { database, command }) = Proposal::decode(bytes) else {
             let before = snapshot_of(&one);
             answered(&one.apply(bytes));
             assert_eq!(snapshot_of(&one), before, "what is no command changes nothing");
             continue;
         };
-        let command = limited(command).encode();
+        let command = limited(command).encode_in(database);
         let answer = one.apply(&command);
         answered(&answer);
         assert_eq!(other.apply(&command), answer, "replicas answer alike");

@@ -69,7 +69,7 @@ const NUMBERS: [&[u8]; 13] = [
 
 /// Requests by their shape: `K` stands for a key, `V` for a value, `N` for a number, `P` for a
 /// small position, and `K*` or `KV*` for some of them. The others are words.
-const SHAPES: [&str; 67] = [
+const SHAPES: [&str; 101] = [
     "GET K",
     "GET K",
     "SET K V",
@@ -137,6 +137,40 @@ const SHAPES: [&str; 67] = [
     "NOSUCH K V",
     "EXEC",
     "DISCARD",
+    "SELECT P",
+    "SELECT 0",
+    "MOVE K x",
+    "MOVE K 99",
+    "SWAPDB x 1",
+    "SWAPDB 99 N",
+    "RENAME K K",
+    "RENAMENX K K",
+    "COPY K K",
+    "COPY K K REPLACE",
+    "COPY K K DB P",
+    "COPY K K DB P REPLACE",
+    "COPY K K DB N",
+    "COPY K K BAD",
+    "TOUCH K*",
+    "SET {d}o V",
+    "OBJECT ENCODING {d}o",
+    "OBJECT REFCOUNT {d}o",
+    "OBJECT FREQ K",
+    "OBJECT BAD K",
+    "OBJECT ENCODING {d}absent",
+    "LCS K K",
+    "LCS K K LEN",
+    "LCS K K IDX",
+    "LCS K K IDX WITHMATCHLEN",
+    "LCS K K IDX MINMATCHLEN P",
+    "LCS K K IDX LEN",
+    "LCS K K MINMATCHLEN N",
+    "WAIT 0 0",
+    "WAIT N 1",
+    "MEMORY USAGE {d}absent",
+    "MEMORY USAGE {d}absent SAMPLES P",
+    "MEMORY BAD",
+    "COMMAND GETKEYSANDFLAGS COPY K K",
 ];
 
 /// What may end a connection before its bytes do, one connection each.
@@ -332,9 +366,7 @@ impl Redis {
         let (port, dir) = (free_ports(1)?, tempfile::tempdir()?);
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--port", &port.to_string()]);
-        command
-            .args(["--databases", "1", "--save", "", "--appendonly", "no", "--dir"])
-            .arg(dir.path());
+        command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(dir.path());
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let redis = Self { process: command.spawn()?, port, _dir: dir };
         eventually("redis-server to listen", || {

@@ -48,7 +48,8 @@ impl<B: Backend> Context<'_, B> {
         &self,
         queries: Vec<(RangeId, Query)>,
     ) -> Result<Vec<Answer>, CommandError> {
-        let encoded = queries.into_iter().map(|(range, query)| (range, query.encode()));
+        let database = self.session.database;
+        let encoded = queries.into_iter().map(|(range, query)| (range, query.encode_in(database)));
         let answers = each(self.backend, encoded, |backend: B, range, query| async move {
             backend.read(range, query).await
         });
@@ -62,7 +63,9 @@ impl<B: Backend> Context<'_, B> {
         commands: Vec<(RangeId, Command)>,
     ) -> Result<Vec<Answer>, CommandError> {
         self.check_memory(commands.iter().map(|(_, command)| command))?;
-        let encoded = commands.into_iter().map(|(range, command)| (range, command.encode()));
+        let database = self.session.database;
+        let encoded =
+            commands.into_iter().map(|(range, command)| (range, command.encode_in(database)));
         let answers = each(self.backend, encoded, |backend: B, range, command| async move {
             backend.propose(range, command).await
         });

@@ -1,6 +1,6 @@
 //! The rows of the table of commands.
 
-use super::spec::{Client, Command, Config, Keys, Name, Spec};
+use super::spec::{Client, Command, Config, Keys, Name, Object, Spec};
 
 /// Makes the rows. A row has a name, the command in the program, arity, flags, categories, where
 /// the keys are, and what is done with them. The next line has group, since, summary, and the
@@ -39,6 +39,8 @@ pub static COMMANDS: &[Spec] = rows! {
         "server" "2.8.13" "Describes the commands" COMMAND;
     "config" Container -2 "" "" NONE ""
         "server" "2.0.0" "Commands about the configuration" CONFIG;
+    "copy" Copy -3 "write denyoom" "keyspace" TWO "RO access|OW update"
+        "generic" "6.2.0" "Copies the value of a key to another key of its range";
     "dbsize" DbSize 1 "readonly fast" "keyspace" NONE ""
         "server" "1.0.0" "Counts the keys";
     "decr" Decr 2 "write denyoom fast" "string" ONE "RW access update"
@@ -58,7 +60,7 @@ pub static COMMANDS: &[Spec] = rows! {
     "flushall" FlushAll -1 "write" "keyspace dangerous" NONE ""
         "server" "1.0.0" "Removes all keys";
     "flushdb" FlushDb -1 "write" "keyspace dangerous" NONE ""
-        "server" "1.0.0" "Removes all keys of the only database";
+        "server" "1.0.0" "Removes all keys of the database";
     "function" Container -2 "" "" NONE ""
         "scripting" "7.0.0" "Commands about functions, of which there are none" FUNCTION;
     "get" Get 2 "readonly fast" "string" ONE "RO access"
@@ -81,20 +83,34 @@ pub static COMMANDS: &[Spec] = rows! {
         "server" "1.0.0" "Describes the server and its load";
     "keys" Keys 2 "readonly" "keyspace dangerous" NONE ""
         "generic" "1.0.0" "Lists the keys that match a pattern";
+    "lcs" Lcs -3 "readonly" "string" TWO "RO access"
+        "string" "7.0.0" "Finds the longest common subsequence of two values";
+    "memory" Container -2 "" "" NONE ""
+        "server" "4.0.0" "Commands about memory" MEMORY;
     "mget" MGet -2 "readonly fast" "string" ALL "RO access"
         "string" "1.0.0" "Gets the values of keys";
+    "move" Move 3 "write fast" "keyspace" ONE "RW access update"
+        "generic" "1.0.0" "Is refused; COPY and DEL do the same in two steps";
     "mset" MSet -3 "write denyoom" "string" PAIRS "OW update"
         "string" "1.0.1" "Sets keys that lie in one range";
     "msetnx" MSetNx -3 "write denyoom" "string" PAIRS "OW insert"
         "string" "1.0.1" "Sets keys that lie in one range if none is there";
     "multi" Multi 1 "noscript loading stale fast allow_busy" "transaction" NONE ""
         "transactions" "1.2.0" "Is refused, with what follows up to EXEC";
+    "object" Container -2 "" "" NONE ""
+        "generic" "2.2.3" "Commands about how values are kept" OBJECT;
     "ping" Ping -1 "fast" "connection" NONE ""
         "connection" "1.0.0" "Answers PONG or its argument";
     "quit" Quit -1 "noscript loading stale fast no_auth allow_busy" "connection" NONE ""
         "connection" "1.0.0" "Closes the connection";
+    "randomkey" RandomKey 1 "readonly" "keyspace" NONE ""
+        "generic" "1.0.0" "Gets any key";
     "range" Range -3 "readonly" "keyspace" NONE ""
         "generic" "1.0.0" "Gets keys and values in key order (not in Redis)";
+    "rename" Rename 3 "write" "keyspace" TWO "RW access delete|OW update"
+        "generic" "1.0.0" "Gives a value another key of its range";
+    "renamenx" RenameNx 3 "write fast" "keyspace" TWO "RW access delete|OW insert"
+        "generic" "1.0.0" "Gives a value another key of its range that is not there";
     "reset" Reset 1 "noscript loading stale fast no_auth allow_busy" "connection" NONE ""
         "connection" "6.2.0" "Makes the connection as new";
     "scan" Scan -2 "readonly" "keyspace" NONE ""
@@ -102,7 +118,7 @@ pub static COMMANDS: &[Spec] = rows! {
     "script" Container -2 "" "" NONE ""
         "scripting" "2.6.0" "Commands about scripts, of which there are none" SCRIPT;
     "select" Select 2 "loading stale fast" "connection" NONE ""
-        "connection" "1.0.0" "Selects the only database";
+        "connection" "1.0.0" "Chooses a database";
     "set" Set -3 "write denyoom" "string" ONE "RW access update variable_flags"
         "string" "1.0.0" "Sets a key, on conditions";
     "setnx" SetNx 3 "write denyoom fast" "string" ONE "OW insert"
@@ -113,12 +129,18 @@ pub static COMMANDS: &[Spec] = rows! {
         "string" "2.2.0" "Gets the length of the value of a key";
     "substr" SubStr 4 "readonly" "string" ONE "RO access"
         "string" "1.0.0" "Gets a part of the value of a key";
+    "swapdb" SwapDb 3 "write fast" "keyspace dangerous" NONE ""
+        "server" "4.0.0" "Is refused: no entry of a log reaches all ranges";
+    "touch" Touch -2 "readonly fast" "keyspace" ALL "RO"
+        "generic" "3.2.1" "Counts the keys that are there";
     "type" Type 2 "readonly fast" "keyspace" ONE "RO"
         "generic" "1.0.0" "Gets the type of a key's value";
     "unlink" Unlink -2 "write fast" "keyspace" ALL "RM delete"
         "generic" "4.0.0" "Removes keys";
     "unwatch" Unwatch 1 "noscript loading stale fast allow_busy" "transaction" NONE ""
         "transactions" "2.2.0" "Forgets watched keys, of which there are none";
+    "wait" Wait 3 "noscript" "connection" NONE ""
+        "generic" "3.0.0" "Tells on how many other nodes every write is sure to be";
     "watch" Watch -2 "noscript loading stale fast allow_busy" "transaction" ALL "RO"
         "transactions" "2.2.0" "Is refused, as transactions are";
 };
@@ -190,4 +212,24 @@ const FUNCTION: &[Spec] = rows! {
 const SCRIPT: &[Spec] = rows! {
     "script|flush" ScriptFlush -2 "noscript" "scripting" NONE ""
         "scripting" "2.6.0" "Removes all scripts";
+};
+
+const MEMORY: &[Spec] = rows! {
+    "memory|help" MemoryHelp 2 "loading stale" "" NONE ""
+        "server" "4.0.0" "Lists the subcommands";
+    "memory|usage" MemoryUsage -3 "readonly" "" SECOND "RO"
+        "server" "4.0.0" "Tells what a key and its value take in memory";
+};
+
+const OBJECT: &[Spec] = rows! {
+    "object|encoding" Object(Encoding) 3 "readonly" "keyspace" SECOND "RO"
+        "generic" "2.2.3" "Tells how Redis would keep the value";
+    "object|freq" Object(Freq) 3 "readonly" "keyspace" SECOND "RO"
+        "generic" "4.0.0" "Is refused: no accesses are counted";
+    "object|help" Object(Help) 2 "loading stale" "keyspace" NONE ""
+        "generic" "6.2.0" "Lists the subcommands";
+    "object|idletime" Object(IdleTime) 3 "readonly" "keyspace" SECOND "RO"
+        "generic" "2.2.3" "Is 0: no access times are kept";
+    "object|refcount" Object(RefCount) 3 "readonly" "keyspace" SECOND "RO"
+        "generic" "2.2.3" "Tells how many references Redis would count";
 };

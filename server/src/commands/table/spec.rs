@@ -1,6 +1,7 @@
 //! The specification of a command, as the table holds it.
 
 use bytes::Bytes;
+use std::str::SplitAsciiWhitespace;
 
 /// A command in the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,7 @@ pub enum Name {
     Config(Config),
     /// A command that is nothing without a subcommand; no request resolves to it.
     Container,
+    Copy,
     DbSize,
     Decr,
     DecrBy,
@@ -34,13 +36,21 @@ pub enum Name {
     IncrByFloat,
     Info,
     Keys,
+    Lcs,
+    MemoryHelp,
+    MemoryUsage,
     MGet,
+    Move,
     MSet,
     MSetNx,
     Multi,
+    Object(Object),
     Ping,
     Quit,
+    RandomKey,
     Range,
+    Rename,
+    RenameNx,
     Reset,
     Scan,
     ScriptFlush,
@@ -50,9 +60,12 @@ pub enum Name {
     SetRange,
     StrLen,
     SubStr,
+    SwapDb,
+    Touch,
     Type,
     Unlink,
     Unwatch,
+    Wait,
     Watch,
 }
 
@@ -101,6 +114,20 @@ pub enum Config {
     Set,
 }
 
+/// The subcommands of OBJECT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of the subcommands")]
+pub enum Object {
+    Encoding,
+    Freq,
+    Help,
+    IdleTime,
+    RefCount,
+}
+
+/// What Redis's access control says that is done with a key.
+pub type KeyFlags = SplitAsciiWhitespace<'static>;
+
 /// A command, or a subcommand of one.
 #[derive(Debug)]
 pub struct Spec {
@@ -115,7 +142,7 @@ pub struct Spec {
     pub(super) categories: &'static str,
     /// Where its keys are.
     pub keys: Keys,
-    /// What is done with the keys.
+    /// What is done with the keys; with each of them, where bars stand between.
     pub(super) key_flags: &'static str,
     /// The group in the documentation.
     pub group: &'static str,
@@ -141,6 +168,8 @@ pub struct Keys {
 impl Keys {
     pub(in crate::commands) const NONE: Self = Self { first: 0, last: 0, step: 0 };
     pub(super) const ONE: Self = Self { first: 1, last: 1, step: 1 };
+    pub(super) const TWO: Self = Self { first: 1, last: 2, step: 1 };
+    pub(super) const SECOND: Self = Self { first: 2, last: 2, step: 1 };
     pub(super) const ALL: Self = Self { first: 1, last: -1, step: 1 };
     pub(super) const PAIRS: Self = Self { first: 1, last: -1, step: 2 };
 
@@ -186,9 +215,15 @@ impl Spec {
         &request[names..]
     }
 
-    /// What Redis's access control says that is done with the keys.
-    pub fn key_flags(&self) -> impl Iterator<Item = &'static str> {
-        self.key_flags.split_ascii_whitespace()
+    /// The keys in groups of those that the same is done with, each with Redis's flags for it.
+    pub fn key_groups(&self) -> impl Iterator<Item = (Keys, KeyFlags)> {
+        let Keys { first, last, step } = self.keys;
+        let is_one = !self.key_flags.contains('|');
+        let flags = self.key_flags.split('|').take(if first > 0 { usize::MAX } else { 0 });
+        (first..).step_by(step.max(1) as usize).zip(flags).map(move |(place, flags)| {
+            let last = if is_one { last } else { place };
+            (Keys { first: place, last, step }, flags.split_ascii_whitespace())
+        })
     }
 
     /// The categories of Redis's access control, in its order.

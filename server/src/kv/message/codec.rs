@@ -1,18 +1,29 @@
 //! The binary encoding of commands, queries and answers.
 //!
 //! An encoding starts with [`VERSION`] and a tag; fields follow in the order of their declaration.
+//! What is for another database than 0 has [`IN_DATABASE`] and the database before its tag.
 //! Commands end up in the log, so a tag or a field never changes its meaning: new needs get new
 //! tags. Decoding is total and bounded by the length of the input.
 
-use super::{Answer, Command, Condition, Failure, Query, VERSION};
+use super::{Answer, Command, Condition, DATABASES, Failure, Proposal, Query, Question, VERSION};
 use crate::kv::wire::{Reader, WireError, Writer};
 use crate::layout::Partition;
 use bytes::Bytes;
 
+/// Stands before the number of a database, in the place of a tag.
+const IN_DATABASE: u8 = 0xf0;
+
 impl Command {
-    /// Encodes it.
+    /// Encodes it for database 0.
     #[must_use]
     pub fn encode(&self) -> Bytes {
+        self.encode_in(0)
+    }
+
+    /// Encodes it for a database.
+    #[must_use]
+    pub fn encode_in(&self, database: u8) -> Bytes {
+        let start = |tag, payload_bytes| start_in(database, tag, payload_bytes);
         match self {
             Self::Set { key, value, condition, want_old } => {
                 let mut writer = start(0, key.len() + value.len());
@@ -22,8 +33,8 @@ impl Command {
                 writer.flag(*want_old);
                 writer.finish()
             }
-            Self::Delete { keys } => build(1, |w| w.list(keys)),
-            Self::Take { key } => build(2, |w| w.bytes(key)),
+            Self::Delete { keys } => build_in(database, 1, |w| w.list(keys)),
+            Self::Take { key } => build_in(database, 2, |w| w.bytes(key)),
             Self::Append { key, value, limit_bytes } => {
                 let mut writer = start(3, key.len() + value.len());
                 writer.bytes(key);
@@ -39,23 +50,175 @@ impl Command {
                 writer.varint(*limit_bytes);
                 writer.finish()
             }
-            Self::Increment { key, by } => build(5, |w| {
+            Self::Increment { key, by } => build_in(database, 5, |w| {
                 w.bytes(key);
                 w.signed(*by);
             }),
-            Self::IncrementFloat { key, by } => build(6, |w| {
+            Self::IncrementFloat { key, by } => build_in(database, 6, |w| {
                 w.bytes(key);
                 w.bytes(by);
             }),
-            Self::SetMany { pairs, only_if_missing } => build(7, |w| {
+            Self::SetMany { pairs, only_if_missing } => build_in(database, 7, |w| {
                 w.pairs(pairs);
                 w.flag(*only_if_missing);
             }),
-            Self::Clear => build(8, |_| ()),
+            Self::Clear => build_in(database, 8, |_| ()),
+            Self::Rename { from, to, only_if_missing } => build_in(database, 9, |w| {
+                w.bytes(from);
+                w.bytes(to);
+                w.flag(*only_if_missing);
+            }),
+            Self::Copy { from, to, to_database, replace } => build_in(database, 10, |w| {
+                w.bytes(from);
+                w.bytes(to);
+                w.byte(*to_database);
+                w.flag(*replace);
+            }),
+            Self::ClearAll => build_in(database, 11, |_| ()),
         }
     }
 
-    /// Decodes what [`encode`](Self::encode) wrote.
+    fn read(tag: u8, r: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(match tag {
+            0 => Self::Set {
+                key: r.bytes()?,
+                value: r.bytes()?,
+                condition: Condition::read(r)?,
+                want_old: r.flag()?,
+            },
+            1 => Self::Delete { keys: r.list()? },
+            2 => Self::Take { key: r.bytes()? },
+            3 => Self::Append { key: r.bytes()?, value: r.bytes()?, limit_bytes: r.varint()? },
+            4 => Self::SetRange {
+                key: r.bytes()?,
+                offset: r.varint()?,
+                value: r.bytes()?,
+                limit_bytes: r.varint()?,
+            },
+            5 => Self::Increment { key: r.bytes()?, by: r.signed()? },
+            6 => Self::IncrementFloat { key: r.bytes()?, by: r.bytes()? },
+            7 => Self::SetMany { pairs: r.pairs()?, only_if_missing: r.flag()? },
+            8 => Self::Clear,
+            9 => Self::Rename { from: r.bytes()?, to: r.bytes()?, only_if_missing: r.flag()? },
+            10 => Self::Copy {
+                from: r.bytes()?,
+                to: r.bytes()?,
+                to_database: read_database(r)?,
+                replace: r.flag()?,
+            },
+            11 => Self::ClearAll,
+            tag => return Err(WireError::UnknownTag(tag)),
+        })
+    }
+}
+
+impl Query {
+    /// Encodes it for database 0.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        self.encode_in(0)
+    }
+
+    /// Encodes it for a database.
+    #[must_use]
+    pub fn encode_in(&self, database: u8) -> Bytes {
+        match self {
+            Self::Get { key, limit_bytes } => build_in(database, 0, |w| {
+                w.bytes(key);
+                w.varint(*limit_bytes);
+            }),
+            Self::GetMany { keys, limit_bytes } => build_in(database, 1, |w| {
+                w.list(keys);
+                w.varint(*limit_bytes);
+            }),
+            Self::Exists { keys } => build_in(database, 2, |w| w.list(keys)),
+            Self::Length { key } => build_in(database, 3, |w| w.bytes(key)),
+            Self::Slice { key, start, end, limit_bytes } => build_in(database, 4, |w| {
+                w.bytes(key);
+                w.signed(*start);
+                w.signed(*end);
+                w.varint(*limit_bytes);
+            }),
+            Self::Count => build_in(database, 5, |_| ()),
+            Self::Usage { key } => build_in(database, 9, |w| w.bytes(key)),
+            Self::Beginning { key, bytes } => build_in(database, 11, |w| {
+                w.bytes(key);
+                w.varint(*bytes);
+            }),
+            Self::Random { partition, seed } => build_in(database, 10, |w| {
+                write_partition(*partition, w);
+                w.varint(*seed);
+            }),
+            Self::Scan { partition, from, until, count, pattern } => build_in(database, 6, |w| {
+                write_partition(*partition, w);
+                w.varint(*from);
+                w.optional_number(*until);
+                w.varint(*count);
+                w.optional(pattern.as_ref());
+            }),
+            Self::Keys { partition, after, pattern, limit_keys } => build_in(database, 7, |w| {
+                write_partition(*partition, w);
+                w.optional(after.as_ref());
+                w.bytes(pattern);
+                w.varint(*limit_keys);
+            }),
+            Self::Ordered { partition, start, after_start, end, limit_pairs, limit_bytes } => {
+                build_in(database, 8, |w| {
+                    write_partition(*partition, w);
+                    w.bytes(start);
+                    w.flag(*after_start);
+                    w.optional(end.as_ref());
+                    w.varint(*limit_pairs);
+                    w.varint(*limit_bytes);
+                })
+            }
+        }
+    }
+
+    fn read(tag: u8, r: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(match tag {
+            0 => Self::Get { key: r.bytes()?, limit_bytes: r.varint()? },
+            1 => Self::GetMany { keys: r.list()?, limit_bytes: r.varint()? },
+            2 => Self::Exists { keys: r.list()? },
+            3 => Self::Length { key: r.bytes()? },
+            4 => Self::Slice {
+                key: r.bytes()?,
+                start: r.signed()?,
+                end: r.signed()?,
+                limit_bytes: r.varint()?,
+            },
+            5 => Self::Count,
+            6 => Self::Scan {
+                partition: read_partition(r)?,
+                from: r.varint()?,
+                until: r.optional_number()?,
+                count: r.varint()?,
+                pattern: r.optional()?,
+            },
+            7 => Self::Keys {
+                partition: read_partition(r)?,
+                after: r.optional()?,
+                pattern: r.bytes()?,
+                limit_keys: r.varint()?,
+            },
+            8 => Self::Ordered {
+                partition: read_partition(r)?,
+                start: r.bytes()?,
+                after_start: r.flag()?,
+                end: r.optional()?,
+                limit_pairs: r.varint()?,
+                limit_bytes: r.varint()?,
+            },
+            9 => Self::Usage { key: r.bytes()? },
+            11 => Self::Beginning { key: r.bytes()?, bytes: r.varint()? },
+            10 => Self::Random { partition: read_partition(r)?, seed: r.varint()? },
+            tag => return Err(WireError::UnknownTag(tag)),
+        })
+    }
+}
+
+impl Proposal {
+    /// Decodes what [`Command::encode_in`] wrote.
     ///
     /// # Errors
     /// Anything else is refused with the reason.
@@ -72,123 +235,21 @@ impl Command {
     }
 
     fn read(reader: Reader<'_>) -> Result<Self, WireError> {
-        let (tag, mut r) = open(reader)?;
-        let command = match tag {
-            0 => Self::Set {
-                key: r.bytes()?,
-                value: r.bytes()?,
-                condition: Condition::read(&mut r)?,
-                want_old: r.flag()?,
-            },
-            1 => Self::Delete { keys: r.list()? },
-            2 => Self::Take { key: r.bytes()? },
-            3 => Self::Append { key: r.bytes()?, value: r.bytes()?, limit_bytes: r.varint()? },
-            4 => Self::SetRange {
-                key: r.bytes()?,
-                offset: r.varint()?,
-                value: r.bytes()?,
-                limit_bytes: r.varint()?,
-            },
-            5 => Self::Increment { key: r.bytes()?, by: r.signed()? },
-            6 => Self::IncrementFloat { key: r.bytes()?, by: r.bytes()? },
-            7 => Self::SetMany { pairs: r.pairs()?, only_if_missing: r.flag()? },
-            8 => Self::Clear,
-            tag => return Err(WireError::UnknownTag(tag)),
-        };
-        r.finish().map(|()| command)
+        let (database, tag, mut r) = open_in(reader)?;
+        let command = Command::read(tag, &mut r)?;
+        r.finish().map(|()| Self { database, command })
     }
 }
 
-impl Query {
-    /// Encodes it.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        match self {
-            Self::Get { key, limit_bytes } => build(0, |w| {
-                w.bytes(key);
-                w.varint(*limit_bytes);
-            }),
-            Self::GetMany { keys, limit_bytes } => build(1, |w| {
-                w.list(keys);
-                w.varint(*limit_bytes);
-            }),
-            Self::Exists { keys } => build(2, |w| w.list(keys)),
-            Self::Length { key } => build(3, |w| w.bytes(key)),
-            Self::Slice { key, start, end, limit_bytes } => build(4, |w| {
-                w.bytes(key);
-                w.signed(*start);
-                w.signed(*end);
-                w.varint(*limit_bytes);
-            }),
-            Self::Count => build(5, |_| ()),
-            Self::Scan { partition, from, until, count, pattern } => build(6, |w| {
-                write_partition(*partition, w);
-                w.varint(*from);
-                w.optional_number(*until);
-                w.varint(*count);
-                w.optional(pattern.as_ref());
-            }),
-            Self::Keys { partition, after, pattern, limit_keys } => build(7, |w| {
-                write_partition(*partition, w);
-                w.optional(after.as_ref());
-                w.bytes(pattern);
-                w.varint(*limit_keys);
-            }),
-            Self::Ordered { partition, start, after_start, end, limit_pairs, limit_bytes } => {
-                build(8, |w| {
-                    write_partition(*partition, w);
-                    w.bytes(start);
-                    w.flag(*after_start);
-                    w.optional(end.as_ref());
-                    w.varint(*limit_pairs);
-                    w.varint(*limit_bytes);
-                })
-            }
-        }
-    }
-
-    /// Decodes what [`encode`](Self::encode) wrote.
+impl Question {
+    /// Decodes what [`Query::encode_in`] wrote.
     ///
     /// # Errors
     /// Anything else is refused with the reason.
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        let (tag, mut r) = open(Reader::copying(bytes))?;
-        let query = match tag {
-            0 => Self::Get { key: r.bytes()?, limit_bytes: r.varint()? },
-            1 => Self::GetMany { keys: r.list()?, limit_bytes: r.varint()? },
-            2 => Self::Exists { keys: r.list()? },
-            3 => Self::Length { key: r.bytes()? },
-            4 => Self::Slice {
-                key: r.bytes()?,
-                start: r.signed()?,
-                end: r.signed()?,
-                limit_bytes: r.varint()?,
-            },
-            5 => Self::Count,
-            6 => Self::Scan {
-                partition: read_partition(&mut r)?,
-                from: r.varint()?,
-                until: r.optional_number()?,
-                count: r.varint()?,
-                pattern: r.optional()?,
-            },
-            7 => Self::Keys {
-                partition: read_partition(&mut r)?,
-                after: r.optional()?,
-                pattern: r.bytes()?,
-                limit_keys: r.varint()?,
-            },
-            8 => Self::Ordered {
-                partition: read_partition(&mut r)?,
-                start: r.bytes()?,
-                after_start: r.flag()?,
-                end: r.optional()?,
-                limit_pairs: r.varint()?,
-                limit_bytes: r.varint()?,
-            },
-            tag => return Err(WireError::UnknownTag(tag)),
-        };
-        r.finish().map(|()| query)
+        let (database, tag, mut r) = open_in(Reader::copying(bytes))?;
+        let query = Query::read(tag, &mut r)?;
+        r.finish().map(|()| Self { database, query })
     }
 }
 
@@ -296,6 +357,7 @@ impl Failure {
             Self::Infinite => 4,
             Self::TooLong => 5,
             Self::OutOfMemory => 6,
+            Self::NoSuchKey => 7,
         }
     }
 
@@ -308,6 +370,7 @@ impl Failure {
             4 => Self::Infinite,
             5 => Self::TooLong,
             6 => Self::OutOfMemory,
+            7 => Self::NoSuchKey,
             tag => return Err(WireError::UnknownTag(tag)),
         })
     }
@@ -328,6 +391,30 @@ fn read_partition(reader: &mut Reader<'_>) -> Result<Partition, WireError> {
     }
 }
 
+fn read_database(reader: &mut Reader<'_>) -> Result<u8, WireError> {
+    match reader.byte()? {
+        database if database < DATABASES => Ok(database),
+        tag => Err(WireError::UnknownTag(tag)),
+    }
+}
+
+/// A message for a database, with `tag` and room for about `payload_bytes` of keys and values.
+fn start_in(database: u8, tag: u8, payload_bytes: usize) -> Writer {
+    if database == 0 {
+        return start(tag, payload_bytes);
+    }
+    let mut writer = start(IN_DATABASE, payload_bytes);
+    writer.byte(database);
+    writer.byte(tag);
+    writer
+}
+
+fn build_in(database: u8, tag: u8, fields: impl FnOnce(&mut Writer)) -> Bytes {
+    let mut writer = start_in(database, tag, 0);
+    fields(&mut writer);
+    writer.finish()
+}
+
 /// A message with `tag` and room for about `payload_bytes` of keys and values.
 fn start(tag: u8, payload_bytes: usize) -> Writer {
     let mut writer = Writer::with_capacity(payload_bytes + 32);
@@ -342,6 +429,17 @@ fn build(tag: u8, fields: impl FnOnce(&mut Writer)) -> Bytes {
     writer.finish()
 }
 
+/// Checks the version and returns the database and the tag; the fields follow.
+fn open_in(reader: Reader<'_>) -> Result<(u8, u8, Reader<'_>), WireError> {
+    match open(reader)? {
+        (IN_DATABASE, mut reader) => {
+            let database = read_database(&mut reader)?;
+            Ok((database, reader.byte()?, reader))
+        }
+        (tag, reader) => Ok((0, tag, reader)),
+    }
+}
+
 /// Checks the version and returns the tag; the fields follow.
 fn open(mut reader: Reader<'_>) -> Result<(u8, Reader<'_>), WireError> {
     match reader.byte()? {
@@ -351,172 +449,4 @@ fn open(mut reader: Reader<'_>) -> Result<(u8, Reader<'_>), WireError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-
-    fn bytes() -> impl Strategy<Value = Bytes> {
-        vec(any::<u8>(), 0..20).prop_map(Bytes::from)
-    }
-
-    fn optional() -> impl Strategy<Value = Option<Bytes>> {
-        proptest::option::of(bytes())
-    }
-
-    fn pairs() -> impl Strategy<Value = Vec<(Bytes, Bytes)>> {
-        vec((bytes(), bytes()), 0..5)
-    }
-
-    fn partition() -> impl Strategy<Value = Partition> {
-        prop_oneof![Just(Partition::Hash), Just(Partition::Range)]
-    }
-
-    fn condition() -> impl Strategy<Value = Condition> {
-        prop_oneof![
-            Just(Condition::Always),
-            Just(Condition::Missing),
-            Just(Condition::Present),
-            bytes().prop_map(Condition::Equals),
-        ]
-    }
-
-    fn command() -> impl Strategy<Value = Command> {
-        prop_oneof![
-            (bytes(), bytes(), condition(), any::<bool>()).prop_map(
-                |(key, value, condition, want_old)| Command::Set {
-                    key,
-                    value,
-                    condition,
-                    want_old
-                }
-            ),
-            vec(bytes(), 0..5).prop_map(|keys| Command::Delete { keys }),
-            bytes().prop_map(|key| Command::Take { key }),
-            (bytes(), bytes(), any::<u64>()).prop_map(|(key, value, limit_bytes)| {
-                Command::Append { key, value, limit_bytes }
-            }),
-            (bytes(), any::<u64>(), bytes(), any::<u64>()).prop_map(
-                |(key, offset, value, limit_bytes)| Command::SetRange {
-                    key,
-                    offset,
-                    value,
-                    limit_bytes
-                }
-            ),
-            (bytes(), any::<i64>()).prop_map(|(key, by)| Command::Increment { key, by }),
-            (bytes(), bytes()).prop_map(|(key, by)| Command::IncrementFloat { key, by }),
-            (pairs(), any::<bool>())
-                .prop_map(|(pairs, only_if_missing)| Command::SetMany { pairs, only_if_missing }),
-            Just(Command::Clear),
-        ]
-    }
-
-    fn query() -> impl Strategy<Value = Query> {
-        prop_oneof![
-            (bytes(), any::<u64>()).prop_map(|(key, limit_bytes)| Query::Get { key, limit_bytes }),
-            (vec(bytes(), 0..5), any::<u64>())
-                .prop_map(|(keys, limit_bytes)| Query::GetMany { keys, limit_bytes }),
-            vec(bytes(), 0..5).prop_map(|keys| Query::Exists { keys }),
-            bytes().prop_map(|key| Query::Length { key }),
-            (bytes(), any::<i64>(), any::<i64>(), any::<u64>()).prop_map(
-                |(key, start, end, limit_bytes)| Query::Slice { key, start, end, limit_bytes }
-            ),
-            Just(Query::Count),
-            (
-                partition(),
-                any::<u64>(),
-                proptest::option::of(any::<u64>()),
-                any::<u64>(),
-                optional()
-            )
-                .prop_map(|(partition, from, until, count, pattern)| Query::Scan {
-                    partition,
-                    from,
-                    until,
-                    count,
-                    pattern
-                }),
-            (partition(), optional(), bytes(), any::<u64>()).prop_map(
-                |(partition, after, pattern, limit_keys)| Query::Keys {
-                    partition,
-                    after,
-                    pattern,
-                    limit_keys
-                }
-            ),
-            (partition(), bytes(), any::<bool>(), optional(), any::<u64>(), any::<u64>()).prop_map(
-                |(partition, start, after_start, end, limit_pairs, limit_bytes)| {
-                    Query::Ordered { partition, start, after_start, end, limit_pairs, limit_bytes }
-                }
-            ),
-        ]
-    }
-
-    fn answer() -> impl Strategy<Value = Answer> {
-        prop_oneof![
-            Just(Answer::Done),
-            any::<i64>().prop_map(Answer::Integer),
-            optional().prop_map(Answer::Value),
-            vec(optional(), 0..5).prop_map(Answer::Values),
-            (any::<bool>(), optional()).prop_map(|(done, old)| Answer::Stored { done, old }),
-            (vec(bytes(), 0..5), any::<u64>(), proptest::option::of(any::<u64>()))
-                .prop_map(|(keys, examined, next)| Answer::Page { keys, examined, next }),
-            (vec(bytes(), 0..5), optional())
-                .prop_map(|(keys, last)| Answer::Listing { keys, last }),
-            (vec((bytes(), optional()), 0..5), any::<bool>())
-                .prop_map(|(pairs, more)| Answer::Pairs { pairs, more }),
-            any::<u64>().prop_map(|bytes| Answer::Withheld { bytes }),
-            (0..=6u8).prop_map(|code| Answer::Failed(Failure::from_code(code).unwrap())),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn commands_round_trip(command in command()) {
-            prop_assert_eq!(Command::decode(&command.encode()), Ok(command));
-        }
-
-        #[test]
-        fn queries_round_trip(query in query()) {
-            prop_assert_eq!(Query::decode(&query.encode()), Ok(query));
-        }
-
-        #[test]
-        fn answers_round_trip(answer in answer()) {
-            prop_assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
-        }
-
-        #[test]
-        fn a_cut_command_is_refused(command in command(), cut in 1..8usize) {
-            let bytes = command.encode();
-            let cut = bytes.len().saturating_sub(cut);
-            prop_assert!(Command::decode(&bytes[..cut]).is_err());
-        }
-
-        #[test]
-        fn arbitrary_bytes_never_panic(tag in 0..12u8, tail in vec(any::<u8>(), 0..64)) {
-            let mut bytes = vec![VERSION, tag];
-            bytes.extend(tail);
-            let bytes = Bytes::from(bytes);
-            let _ = (Command::decode(&bytes), Query::decode(&bytes), Answer::decode(&bytes));
-        }
-    }
-
-    #[test]
-    fn a_claimed_count_allocates_nothing() {
-        // A list of 2^62 items in a message of 11 bytes.
-        let mut bytes = vec![VERSION, 1];
-        bytes.extend([0x80; 8]);
-        bytes.push(0x40);
-        assert_eq!(Command::decode(&bytes), Err(WireError::Truncated));
-    }
-
-    #[test]
-    fn trailing_bytes_and_foreign_versions_are_refused() {
-        let mut bytes = Command::Clear.encode().to_vec();
-        bytes.push(0);
-        assert_eq!(Command::decode(&bytes), Err(WireError::TrailingBytes));
-        assert_eq!(Command::decode(&[9, 8]), Err(WireError::UnknownTag(9)));
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! The queries that walk the store: SCAN, KEYS and RANGE.
 
-use super::Store;
 use crate::glob;
+use crate::kv::entries::Entries;
 use crate::kv::message::Answer;
 use crate::layout::{Partition, in_slot, place};
 use bytes::Bytes;
@@ -12,6 +12,9 @@ use std::ops::{Bound, Range};
 /// A slot is walked in at most about this many steps of SCAN, whatever COUNT is. A step looks at
 /// every key of its slot, so smaller steps would cost the square of the slot's size.
 const MAX_STEPS_A_SLOT: usize = 64;
+
+/// How many keys a random one is chosen from, so that the choice holds nobody up.
+const MAX_CHOICE: usize = 1_024;
 
 /// A stretch of the clients' keys, in their own order.
 #[derive(Clone, Copy)]
@@ -30,7 +33,7 @@ impl KeySpan<'_> {
     }
 }
 
-impl Store {
+impl Entries {
     /// One step of SCAN. Slots are walked in order. Within a slot, keys come in the order of their
     /// places, so all keys of a slot are looked at. All keys that share the last place are
     /// reported, so that the next step, which begins behind that place, misses none. Places stay
@@ -92,7 +95,7 @@ impl Store {
     ) -> Answer {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let limit = usize::try_from(limit_keys).unwrap_or(usize::MAX).max(1);
-        let mut walked = self.entries.range::<Bytes, _>((start, Bound::Unbounded));
+        let mut walked = self.range::<Bytes, _>((start, Bound::Unbounded));
         let mut keys = Vec::new();
         let mut last = None;
         for (key, _) in walked.by_ref().take(limit) {
@@ -132,6 +135,18 @@ impl Store {
         Answer::Pairs { pairs, more: merge.next().is_some() }
     }
 
+    /// Any key: the seed chooses a slot, and one of the first keys behind it.
+    pub(super) fn random(&self, partition: Partition, seed: u64) -> Option<Bytes> {
+        let slot = match partition {
+            Partition::Hash => seed as u16,
+            Partition::Range => 0,
+        };
+        let (_, keys) = self.slot_from(partition, slot).or_else(|| self.slot_from(partition, 0))?;
+        let keys: Vec<_> = keys.take(MAX_CHOICE).collect();
+        let chosen = (seed >> 16) % keys.len() as u64;
+        keys.get(usize::try_from(chosen).ok()?).map(|(key, _)| client_key(partition, key))
+    }
+
     /// The sorted runs of the keys in `span`: one a slot, or a single one.
     fn runs(&self, partition: Partition, span: KeySpan<'_>) -> Vec<Run<'_>> {
         let KeySpan { start, after_start, end } = span;
@@ -143,7 +158,7 @@ impl Store {
                 let end = end
                     .map_or(Bound::Unbounded, |end| Bound::Excluded(Bytes::copy_from_slice(end)));
                 let start = lower(Bytes::copy_from_slice(start));
-                vec![self.entries.range::<Bytes, _>((start, end))]
+                vec![self.range::<Bytes, _>((start, end))]
             }
             Partition::Hash => {
                 let mut runs = Vec::new();
@@ -155,7 +170,7 @@ impl Store {
                         (None, None) => Bound::Unbounded,
                     };
                     let start = lower(in_slot(slot, start));
-                    runs.push(self.entries.range::<Bytes, _>((start, end)));
+                    runs.push(self.range::<Bytes, _>((start, end)));
                     from = slot.checked_add(1);
                 }
                 runs
@@ -166,15 +181,15 @@ impl Store {
     /// The first slot at or behind `slot` that holds keys, with its keys.
     fn slot_from(&self, partition: Partition, slot: u16) -> Option<(u16, Run<'_>)> {
         if partition == Partition::Range {
-            return (!self.entries.is_empty()).then(|| (0, self.entries.range::<Bytes, _>(..)));
+            return (!self.is_empty()).then(|| (0, self.range::<Bytes, _>(..)));
         }
-        let first = self.entries.range::<Bytes, _>(in_slot(slot, b"")..).next()?.0;
+        let first = self.range::<Bytes, _>(in_slot(slot, b"")..).next()?.0;
         let slot = partition.stored_slot(first);
         let end = match slot.checked_add(1) {
             Some(next) => Bound::Excluded(in_slot(next, b"")),
             None => Bound::Unbounded,
         };
-        let keys = self.entries.range::<Bytes, _>((Bound::Included(in_slot(slot, b"")), end));
+        let keys = self.range::<Bytes, _>((Bound::Included(in_slot(slot, b"")), end));
         Some((slot, keys))
     }
 }
@@ -244,10 +259,10 @@ mod tests {
 
     const ALL_KEYS: KeySpan<'_> = KeySpan { start: b"", after_start: false, end: None };
 
-    fn store(partition: Partition, keys: impl IntoIterator<Item = Vec<u8>>) -> Store {
+    fn store(partition: Partition, keys: impl IntoIterator<Item = Vec<u8>>) -> Entries {
         let entries = keys.into_iter().map(|key| (partition.stored(&key), Bytes::from(key)));
-        let mut store = Store::new();
-        store.entries.replace(entries.collect());
+        let mut store = Entries::default();
+        store.replace(entries.collect());
         store
     }
 
@@ -256,7 +271,7 @@ mod tests {
     }
 
     /// Scans to the end; returns the keys and the number of steps.
-    fn scan_all(store: &Store, partition: Partition, count: u64) -> (Vec<Bytes>, usize) {
+    fn scan_all(store: &Entries, partition: Partition, count: u64) -> (Vec<Bytes>, usize) {
         let (mut all, mut from, mut steps) = (Vec::new(), 0, 0);
         loop {
             steps += 1;
@@ -332,6 +347,17 @@ mod tests {
         assert_eq!(found[0], "key:1");
     }
 
+    #[test]
+    fn every_key_of_a_few_is_chosen_at_times() {
+        for partition in [Partition::Hash, Partition::Range] {
+            assert_eq!(Entries::default().random(partition, 7), None);
+            let store = store(partition, keys("k", 10));
+            let seeds = (0..2_000_u64).map(|seed| seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let chosen: BTreeSet<_> = seeds.map(|seed| store.random(partition, seed)).collect();
+            assert_eq!(chosen.len(), 10);
+        }
+    }
+
     fn pairs(answer: Answer) -> (Vec<Bytes>, bool) {
         match answer {
             Answer::Pairs { pairs, more } => {
@@ -355,7 +381,7 @@ mod tests {
     #[test]
     fn a_value_beyond_the_bytes_of_a_step_is_left_out() {
         let mut store = store(Partition::Range, keys("k", 3));
-        store.entries.insert(Bytes::from("k1"), Bytes::from(vec![7; 100]));
+        store.insert(Bytes::from("k1"), Bytes::from(vec![7; 100]));
         match store.ordered(Partition::Range, ALL_KEYS, 100, 99) {
             Answer::Pairs { pairs, more } => {
                 let lengths: Vec<_> =

@@ -1,0 +1,108 @@
+//! The queries to one database.
+
+use super::listing::KeySpan;
+use crate::kv::entries::Entries;
+use crate::kv::footprint::entry_bytes;
+use crate::kv::message::{Answer, Query};
+use bytes::Bytes;
+
+impl Entries {
+    pub(super) fn answer(&self, query: &Query) -> Answer {
+        match query {
+            Query::Get { key, limit_bytes } => up_to(self.get(key).cloned(), *limit_bytes),
+            Query::GetMany { keys, limit_bytes } => self.values(keys, *limit_bytes),
+            Query::Exists { keys } => {
+                let there = keys.iter().filter(|key| self.contains_key(*key));
+                Answer::Integer(there.count() as i64)
+            }
+            Query::Length { key } => {
+                Answer::Integer(self.get(key).map_or(0, |value| value.len() as i64))
+            }
+            Query::Slice { key, start, end, limit_bytes } => {
+                let value = self.get(key).map(|value| slice(value, *start, *end));
+                up_to(Some(value.unwrap_or_default()), *limit_bytes)
+            }
+            Query::Usage { key } => {
+                let bytes = |value: &Bytes| entry_bytes(key.len(), value.len()) as i64;
+                Answer::Integer(self.get(key).map_or(-1, bytes))
+            }
+            Query::Beginning { key, bytes } => {
+                let bytes = usize::try_from(*bytes).unwrap_or(usize::MAX);
+                Answer::Value(self.get(key).map(|value| value.slice(..bytes.min(value.len()))))
+            }
+            Query::Random { partition, seed } => Answer::Value(self.random(*partition, *seed)),
+            Query::Count => Answer::Integer(self.len() as i64),
+            Query::Scan { partition, from, until, count, pattern } => {
+                let places = *from..until.unwrap_or(u64::MAX);
+                self.scan(*partition, &places, *count, pattern.as_deref())
+            }
+            Query::Keys { partition, after, pattern, limit_keys } => {
+                self.keys(*partition, after.as_ref(), pattern, *limit_keys)
+            }
+            Query::Ordered { partition, start, after_start, end, limit_pairs, limit_bytes } => {
+                let span = KeySpan { start, after_start: *after_start, end: end.as_deref() };
+                self.ordered(*partition, span, *limit_pairs, *limit_bytes)
+            }
+        }
+    }
+
+    fn values(&self, keys: &[Bytes], limit_bytes: u64) -> Answer {
+        let mut left = limit_bytes;
+        let values = keys.iter().map_while(|key| {
+            let value = self.get(key);
+            left = left.checked_sub(value.map_or(0, |value| value.len() as u64))?;
+            Some(value.cloned())
+        });
+        Answer::Values(values.collect())
+    }
+}
+
+/// A value, unless it is longer than is wanted.
+fn up_to(value: Option<Bytes>, limit_bytes: u64) -> Answer {
+    match value.as_ref().map(|value| value.len() as u64) {
+        Some(bytes) if bytes > limit_bytes => Answer::Withheld { bytes },
+        _ => Answer::Value(value),
+    }
+}
+
+/// The bytes from `start` to `end`, both inclusive; negative offsets count from the end. As in
+/// Redis's GETRANGE, an offset before the first byte means the first byte.
+fn slice(value: &Bytes, start: i64, end: i64) -> Bytes {
+    let length = value.len() as i64;
+    if start < 0 && end < 0 && start > end {
+        return Bytes::new();
+    }
+    let from_start = |offset: i64| {
+        if offset < 0 { (length + offset).max(0) } else { offset }
+    };
+    let (start, end) = (from_start(start), from_start(end).min(length - 1));
+    if start > end { Bytes::new() } else { value.slice(start as usize..=end as usize) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_follow_getrange() {
+        let value = Bytes::from_static(b"Hello World");
+        for (start, end, expected) in [
+            (0, 3, "Hell"),
+            (0, -1, "Hello World"),
+            (-4, -1, "orld"),
+            (5, 3, ""),
+            (5, 5000, " World"),
+            (-5000, 10000, "Hello World"),
+            (0, -100, "H"),
+            (1, -100, ""),
+            (-1, -100, ""),
+            (-100, -99, "H"),
+            (-100, -100, "H"),
+            (-100, -101, ""),
+            (i64::MIN, i64::MAX, "Hello World"),
+        ] {
+            assert_eq!(slice(&value, start, end), expected, "{start} {end}");
+        }
+        assert_eq!(slice(&Bytes::new(), 0, -1), "");
+    }
+}
