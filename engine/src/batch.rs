@@ -236,15 +236,12 @@ impl Answers {
         if self.here.is_empty() {
             return;
         }
-        let metrics = &self.gate.metrics;
         let seconds = self.start.elapsed().as_secs_f64();
         for (number, _) in answers {
             let Ok(at) = self.here.binary_search_by_key(number, |(number, _)| *number) else {
                 continue;
             };
-            let is_write = self.here[at].1.writes();
-            let of_kind = if is_write { &metrics.propose_seconds } else { &metrics.read_seconds };
-            of_kind.observe(seconds);
+            self.gate.metrics.observe(self.here[at].1, seconds);
         }
     }
 }

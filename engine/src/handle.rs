@@ -1,17 +1,18 @@
 //! The handle of a group, by which callers reach its replica on this node.
 
 use crate::admission::gate::AdmissionGate;
-use crate::error::RequestError;
+use crate::error::{ChangeError, RequestError, TransferError};
 use crate::membership::Membership;
 use crate::replica::event::GroupEvent;
 use crate::replica::request::Request;
 use crate::request::GroupRequest;
+use crate::request::administration::{decode_changed, decode_local, decode_transferred};
 use crate::turn::slot::Slot;
 use crate::view::GroupView;
 use crate::worker::event::Event;
 use crate::worker::inbox::WorkerInbox;
 use bytes::Bytes;
-use logboat_raft::{GroupId, NodeId, ReadMode};
+use logboat_raft::{Change, GroupId, LogId, NodeId, ReadMode};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -129,9 +130,68 @@ impl GroupHandle {
         self.worker.post(Event::Local(self.slot, GroupEvent::Compact));
     }
 
-    /// Asks the replica to hand leadership to `to`. Nothing happens when it does not lead.
-    pub fn transfer(&self, to: NodeId) {
-        self.worker.post(Event::Local(self.slot, GroupEvent::Transfer(to)));
+    /// Answers `query` from the state of this replica, whatever it misses, and tells the last entry
+    /// that this state has. That is not linearizable. It asks nobody, so it works without a leader.
+    ///
+    /// # Errors
+    /// See [`RequestError`]; never [`RequestError::NotLeader`], unless a call of the state machine
+    /// hangs.
+    pub async fn read_local(&self, query: Bytes) -> Result<(LogId, Bytes), RequestError> {
+        let answer = self.request(GroupRequest::read_local(query)).await?;
+        decode_local(answer).ok_or(RequestError::TimedOut)
+    }
+
+    /// Changes the members of the group. All changes take effect together, through one joint
+    /// configuration if they change who votes. Returns the members when they are committed.
+    ///
+    /// Only the leader does that. It asks the others nothing but what it asks them for a command,
+    /// and the group goes on meanwhile. [`Node::change`](crate::Node::change) reaches a leader
+    /// elsewhere.
+    ///
+    /// The way in is from nothing to learner to voter, the way out from voter to learner to
+    /// nothing. So a replica is replaced in three steps: [`Change::AddLearner`], once the other
+    /// node has [joined](crate::Node::join_group); [`Change::Promote`] of the new one and
+    /// [`Change::Demote`] of the old one together, which is refused as
+    /// [`ChangeRefusal::NotCaughtUp`](crate::ChangeRefusal::NotCaughtUp) until the learner has
+    /// caught up; [`Change::Remove`].
+    ///
+    /// A leader that is to be no voter hands over first, and answers
+    /// [`RequestError::NotLeader`]: its successor is to be asked again.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    ///
+    /// ```no_run
+    /// use logboat::{Change, ChangeError, GroupHandle, NodeId};
+    /// use std::time::Duration;
+    ///
+    /// # async fn replace(group: GroupHandle) -> Result<(), ChangeError> {
+    /// let (old, new) = (NodeId(3), NodeId(4));
+    /// group.change(&[Change::AddLearner(new)]).await?;
+    /// while let Err(error) = group.change(&[Change::Promote(new), Change::Demote(old)]).await {
+    ///     if !error.is_transient() {
+    ///         return Err(error);
+    ///     }
+    ///     tokio::time::sleep(Duration::from_millis(50)).await;
+    /// }
+    /// let members = group.change(&[Change::Remove(old)]).await?;
+    /// assert!(members.voters().contains(&new) && !members.contains(old));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn change(&self, changes: &[Change]) -> Result<Membership, ChangeError> {
+        let answer = self.request(GroupRequest::change(changes)).await?;
+        decode_changed(&answer).unwrap_or(Err(RequestError::TimedOut.into()))
+    }
+
+    /// Hands leadership to the voter on node `to`. Returns when that one leads, which takes as long
+    /// as it takes the successor to catch up, and a round trip.
+    ///
+    /// # Errors
+    /// See [`TransferError`]. The leader gives up after an election timeout.
+    pub async fn transfer(&self, to: NodeId) -> Result<(), TransferError> {
+        let answer = self.request(GroupRequest::transfer(to)).await?;
+        decode_transferred(to, &answer).unwrap_or(Err(RequestError::TimedOut.into()))
     }
 
     /// Makes a request of any kind.
@@ -146,9 +206,7 @@ impl GroupHandle {
         self.worker.post(Event::Local(self.slot, GroupEvent::request(kind, request)));
         // Only a node that is torn down drops a request without an answer.
         let answer = receiver.await.unwrap_or(Err(RequestError::TimedOut));
-        let metrics = &self.gate.metrics;
-        let seconds = if kind.writes() { &metrics.propose_seconds } else { &metrics.read_seconds };
-        seconds.observe(start.elapsed().as_secs_f64());
+        self.gate.metrics.observe(kind, start.elapsed().as_secs_f64());
         answer
     }
 }

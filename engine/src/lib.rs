@@ -30,6 +30,7 @@ mod membership;
 mod metrics;
 mod node;
 mod numbering;
+mod peers;
 mod remote;
 mod replica;
 mod request;
@@ -84,12 +85,14 @@ pub mod internals {
     pub use crate::founding::FoundingProgress;
     pub use crate::liveness::effects::{Grants, Sends, Surroundings, carry_out};
     pub use crate::liveness::protocol::{Effect, Liveness, LivenessTiming};
+    pub use crate::peers::Peers;
     pub use crate::replica::event::GroupEvent;
     pub use crate::replica::group::{Group, Shared};
     pub use crate::replica::recovery::recover;
     pub use crate::replica::request::Request;
     pub use crate::replica::run_context::{RunContext, RunScratch};
     pub use crate::replica::wake_conditions::WakeConditions;
+    pub use crate::request::administration::encode_changes;
     pub use crate::request::encoding::{
         decode_replies, decode_reply, decode_request, encode_list, encode_reply, encode_request,
     };
@@ -115,13 +118,15 @@ pub mod security {
 pub use batch::{Answers, Batch};
 pub use bytes::Bytes;
 pub use config::NodeConfig;
-pub use error::{ConfigError, GroupError, RequestError, StartError};
+pub use error::{
+    ChangeError, ChangeRefusal, ConfigError, GroupError, RequestError, StartError, TransferError,
+};
 pub use events::{Events, NodeEvent};
 pub use founding::Founding;
 pub use handle::GroupHandle;
 pub use logboat_raft::{
-    ClusterId, GroupId, Index, LogId, Member, MemberRole, NodeId, ReadFrom, ReadMode, ReplicaId,
-    RoleKind, SupportSettings, Term, Tuning,
+    Change, ClusterId, GroupId, Index, LogId, Member, MemberRole, NodeId, ReadFrom, ReadMode,
+    ReplicaId, RoleKind, SupportSettings, Term, Tuning,
 };
 pub use logboat_storage::WalOptions;
 pub use logboat_transport::PeerStatus;

@@ -42,6 +42,10 @@ impl Membership {
         Self(configuration)
     }
 
+    pub(crate) fn configuration(&self) -> &Configuration {
+        &self.0
+    }
+
     /// The nodes that vote. While a change of voters is under way, those that vote after it.
     #[must_use]
     pub fn voters(&self) -> Vec<NodeId> {

@@ -1,5 +1,6 @@
 //! The metrics of the engine: what a node counts and measures.
 
+use crate::request::kind::RequestKind;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
@@ -65,6 +66,16 @@ impl Default for EngineMetrics {
 }
 
 impl EngineMetrics {
+    /// Notes how long a request of a caller here took. What concerns a group as a whole does not
+    /// count.
+    pub(crate) fn observe(&self, kind: RequestKind, seconds: f64) {
+        match kind {
+            RequestKind::Propose | RequestKind::ProposeAll => self.propose_seconds.observe(seconds),
+            RequestKind::Read(_) | RequestKind::ReadLocal => self.read_seconds.observe(seconds),
+            RequestKind::Change | RequestKind::Transfer => {}
+        }
+    }
+
     /// Adds all of them to `registry`.
     pub fn register(&self, registry: &mut Registry) {
         let counters = [

@@ -3,13 +3,15 @@
 use crate::background::restores::Watched;
 use crate::batch::{Answers, Batch};
 use crate::config::NodeConfig;
-use crate::error::{GroupError, RequestError, StartError};
+use crate::error::{ChangeError, GroupError, RequestError, StartError};
 use crate::events::{Events, NodeEvent};
 use crate::groups::Origin;
 use crate::handle::GroupHandle;
+use crate::membership::Membership;
 use crate::metrics::EngineMetrics;
 use crate::replica::recovery::recover;
 use crate::request::GroupRequest;
+use crate::request::administration::decode_changed;
 use crate::start::{Link, Parts, Threads, assemble};
 use crate::state_machine::StateMachine;
 use crate::status::{NodeStatus, OtherVoters, StuckReplica, WalStatus};
@@ -17,7 +19,8 @@ use crate::view::GroupView;
 use crate::worker::event::{Event, StartGroup};
 use bytes::Bytes;
 use logboat_raft::{
-    Config, Configuration, GroupId, MAX_MEMBERS, NodeId, Restored, RoleKind, Tuning, VotersDigest,
+    Change, Config, Configuration, GroupId, MAX_MEMBERS, NodeId, Restored, RoleKind, Tuning,
+    VotersDigest,
 };
 use logboat_storage::Identity;
 use logboat_transport::{Inbox, StartError as TransportError, TcpTransport, TransportConfig};
@@ -289,6 +292,25 @@ impl Node {
         let mut batch = self.batch();
         batch.call_via(via, to, group, request);
         only_answer(batch.send()).await
+    }
+
+    /// Has the replica of `group` on node `to`, which may be this one, change the group's members:
+    /// see [`GroupHandle::change`]. Waits for as long as the connection stands: bound the wait.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn change(
+        &self,
+        to: NodeId,
+        group: GroupId,
+        changes: &[Change],
+    ) -> Result<Membership, ChangeError> {
+        if to == self.id() {
+            let handle = self.group(group).ok_or(RequestError::NoSuchGroup(group))?;
+            return handle.change(changes).await;
+        }
+        let answer = self.call(to, group, &GroupRequest::change(changes)).await?;
+        decode_changed(&answer).unwrap_or(Err(RequestError::TimedOut.into()))
     }
 
     /// A batch of requests, to replicas on this node and on others.

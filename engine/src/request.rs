@@ -1,14 +1,16 @@
 //! Requests of callers to a group: to its replica here, or forwarded to one on another node.
 
+pub(crate) mod administration;
 pub(crate) mod answers;
 pub(crate) mod encoding;
 pub(crate) mod kind;
 
 use crate::error::RequestError;
+use crate::request::administration::{encode_changes, encode_transfer};
 use crate::request::encoding::{count_of_list, decode_replies, encode_list};
 use crate::request::kind::RequestKind;
 use bytes::Bytes;
-use logboat_raft::ReadMode;
+use logboat_raft::{Change, NodeId, ReadMode};
 
 /// A request to a group. Clones share its bytes, since a caller that looks for the leader sends the
 /// same request to one replica after the other.
@@ -37,6 +39,21 @@ impl GroupRequest {
     #[must_use]
     pub const fn read(mode: ReadMode, query: Bytes) -> Self {
         Self { kind: RequestKind::Read(mode), body: query }
+    }
+
+    /// To change the members of the group.
+    pub(crate) fn change(changes: &[Change]) -> Self {
+        Self { kind: RequestKind::Change, body: encode_changes(changes) }
+    }
+
+    /// To hand leadership to `to`.
+    pub(crate) fn transfer(to: NodeId) -> Self {
+        Self { kind: RequestKind::Transfer, body: encode_transfer(to) }
+    }
+
+    /// To answer `query` from the state of the replica that is asked, whatever it misses.
+    pub(crate) const fn read_local(query: Bytes) -> Self {
+        Self { kind: RequestKind::ReadLocal, body: query }
     }
 
     /// The kind of the request.

@@ -19,6 +19,7 @@ use crate::liveness::clock::Clock;
 use crate::liveness::manager::LivenessManager;
 use crate::liveness::protocol::{Liveness, LivenessTiming};
 use crate::numbering::random_start;
+use crate::peers::Peers;
 use crate::remote::calls::Calls;
 use crate::remote::inbound::Inbound;
 use crate::remote::relays::Relays;
@@ -157,7 +158,7 @@ pub(crate) fn assemble(
         node: config.node,
         wal: disk.wal.clone(),
         transport: Arc::clone(&transport),
-        peers: config.members.keys().copied().filter(|node| *node != config.node).collect(),
+        peers: Arc::clone(&shared.peers),
         liveness: Arc::clone(&liveness),
         founder: Arc::clone(&founder),
         log_reads,
@@ -302,12 +303,14 @@ fn new_gate(config: &NodeConfig, wal: &Wal) -> Arc<AdmissionGate> {
 }
 
 fn new_shared(config: &NodeConfig, gate: &AdmissionGate) -> Arc<Shared> {
+    let others = config.members.keys().filter(|node| **node != config.node);
     Arc::new(Shared {
         request_timeout: config.request_timeout,
         snapshot_log_bytes: config.snapshot_log_bytes,
         unapplied: Admission::new(config.budget().unapplied()),
         metrics: Arc::clone(&gate.metrics),
         events: Arc::default(),
+        peers: Arc::new(Peers::new(others.copied())),
     })
 }
 

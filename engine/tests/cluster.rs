@@ -358,7 +358,7 @@ async fn leadership_moves_on_request() -> TestResult {
     cluster.propose(GROUP, b"+").await;
     let old = cluster.leader(GROUP).await;
     let heir = cluster.ids().into_iter().find(|node| *node != old).unwrap();
-    cluster.handle(old, GROUP).transfer(heir);
+    cluster.handle(old, GROUP).transfer(heir).await?;
     assert_eq!(cluster.leader_among(&[heir], GROUP).await, heir);
     assert_eq!(number(&cluster.propose_at(heir, GROUP, b"+").await), 2);
     Ok(())

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use logboat::internals::{
-    Admission, Group, GroupEvent, Request, RunContext, RunScratch, Shared, Slot, Storage, Turn,
-    recover,
+    Admission, Group, GroupEvent, Peers, Request, RunContext, RunScratch, Shared, Slot, Storage,
+    Turn, recover,
 };
 use logboat::{GroupView, ReadFrom, ReadMode, RequestError, SnapshotWriter, StateMachine, Tuning};
 use logboat_raft::{
@@ -96,6 +96,7 @@ impl Member {
             unapplied: Admission::new(1 << 20),
             metrics: Arc::default(),
             events: Arc::default(),
+            peers: Arc::new(Peers::new([1, 2, 3].map(NodeId))),
         });
         let view = Arc::<GroupView>::default();
         let group = Group::new(GROUP, Slot(0), raft, founding, Box::new(machine), shared, view);

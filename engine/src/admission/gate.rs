@@ -63,7 +63,11 @@ impl AdmissionGate {
 fn weight(kind: RequestKind, body: &[u8]) -> usize {
     let commands = match kind {
         RequestKind::ProposeAll => count_of_list(body),
-        RequestKind::Propose | RequestKind::Read(_) => 1,
+        RequestKind::Propose
+        | RequestKind::Read(_)
+        | RequestKind::Change
+        | RequestKind::Transfer
+        | RequestKind::ReadLocal => 1,
     };
     body.len().saturating_add(commands.saturating_sub(1).saturating_mul(OVERHEAD_BYTES))
 }

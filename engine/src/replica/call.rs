@@ -20,6 +20,8 @@ pub(crate) enum Task {
     Apply(Entries),
     /// Answer a query.
     Query(Bytes),
+    /// Answer a query, and say from which state.
+    QueryLocal(Bytes),
     /// Capture the state for a snapshot.
     Capture,
     /// Take over the snapshot that a leader sent.
@@ -34,6 +36,8 @@ pub(crate) enum Outcome {
     Configured { id: LogId, configuration: Arc<Configuration> },
     /// A query was answered.
     Answered(Bytes),
+    /// A query was answered that wants to know from which state.
+    AnsweredLocal(Bytes),
     /// The state was captured.
     Captured(SnapshotWriter),
     /// The snapshot's state was taken over.
@@ -56,6 +60,11 @@ impl Tasks {
 
     pub(crate) fn query(&mut self, query: Bytes, reader: Responder) {
         self.list.push(Task::Query(query));
+        self.readers.push_back(reader);
+    }
+
+    pub(crate) fn query_local(&mut self, query: Bytes, reader: Responder) {
+        self.list.push(Task::QueryLocal(query));
         self.readers.push_back(reader);
     }
 
@@ -89,7 +98,7 @@ impl Tasks {
 
     /// Takes out those who wait for answers, with their queries.
     pub(crate) fn take_queries(&mut self) -> VecDeque<Responder> {
-        self.list.retain(|task| !matches!(task, Task::Query(_)));
+        self.list.retain(|task| !matches!(task, Task::Query(_) | Task::QueryLocal(_)));
         self.take_readers()
     }
 
@@ -174,11 +183,8 @@ fn perform(
                 });
             }
         }
-        Task::Query(query) => {
-            let answer = contain(|| machine.query(query));
-            let answer = answer.map_err(|panic| panicked("at a query", &panic))?;
-            outcomes.push(Outcome::Answered(answer));
-        }
+        Task::Query(query) => outcomes.push(Outcome::Answered(answer(machine, query)?)),
+        Task::QueryLocal(query) => outcomes.push(Outcome::AnsweredLocal(answer(machine, query)?)),
         Task::Capture => {
             let writer = contain(|| machine.snapshot());
             let writer = writer.map_err(|panic| panicked("at a snapshot", &panic))?;
@@ -197,6 +203,10 @@ fn perform(
         }
     }
     Ok(())
+}
+
+fn answer(machine: &dyn StateMachine, query: Bytes) -> Result<Bytes, String> {
+    contain(|| machine.query(query)).map_err(|panic| panicked("at a query", &panic))
 }
 
 fn panicked(at: &str, panic: &str) -> String {

@@ -61,9 +61,12 @@ pub enum GroupEvent {
     /// Campaign without waiting for a timeout.
     #[cfg(feature = "internals")]
     Campaign,
-    /// Change the group's members.
-    #[cfg(feature = "internals")]
-    Change(Vec<logboat_raft::Change>),
+    /// A change of the group's members.
+    Change(Request),
+    /// A transfer of leadership whose end somebody waits for.
+    AskedTransfer(Request),
+    /// A query to answer from the state that is here.
+    ReadLocal(Request),
     /// Hand over leadership.
     Transfer(NodeId),
     /// Hand over leadership, if that can be done without a pause.
@@ -88,6 +91,9 @@ impl GroupEvent {
             RequestKind::Propose => Self::Propose(request),
             RequestKind::ProposeAll => Self::ProposeAll(request),
             RequestKind::Read(mode) => Self::Read(request, mode),
+            RequestKind::Change => Self::Change(request),
+            RequestKind::Transfer => Self::AskedTransfer(request),
+            RequestKind::ReadLocal => Self::ReadLocal(request),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! [`Storage`](crate::turn::storage::Storage). For simulators and tests `Group::run` does all of
 //! that at once.
 
+mod administration;
 mod applying;
 mod calling;
 mod handovers;
@@ -19,7 +20,9 @@ use crate::error::RequestError;
 use crate::events::{EventPublisher, NodeEvent};
 use crate::membership::Membership;
 use crate::metrics::EngineMetrics;
+use crate::peers::Peers;
 use crate::replica::event::GroupEvent;
+use crate::replica::group::administration::Administration;
 use crate::replica::group::calling::Absence;
 use crate::replica::group::handovers::Handovers;
 use crate::replica::group::held::Restoring;
@@ -52,6 +55,8 @@ pub struct Shared {
     pub metrics: Arc<EngineMetrics>,
     /// Who hears what happens.
     pub events: Arc<EventPublisher>,
+    /// Who can be a member of a group.
+    pub peers: Arc<Peers>,
 }
 
 /// One replica of one group.
@@ -89,6 +94,8 @@ pub struct Group {
     handovers: Handovers,
     /// Whether it hears a leader.
     leaderless: Leaderless,
+    /// What it was asked for that concerns the group as a whole, while that is under way.
+    administration: Option<Box<Administration>>,
 }
 
 impl Group {
@@ -131,6 +138,7 @@ impl Group {
             next_resignation: None,
             handovers: Handovers::default(),
             leaderless: Leaderless::default(),
+            administration: None,
         }
     }
 
@@ -204,8 +212,9 @@ impl Group {
             GroupEvent::Stuck => self.stuck(run),
             #[cfg(feature = "internals")]
             GroupEvent::Campaign => self.step(run, Input::Campaign),
-            #[cfg(feature = "internals")]
-            GroupEvent::Change(changes) => self.step(run, Input::Change { changes }),
+            GroupEvent::Change(request) => self.change_members(run, request),
+            GroupEvent::AskedTransfer(request) => self.transfer(run, request),
+            GroupEvent::ReadLocal(request) => self.read_local(run, request),
             GroupEvent::Transfer(to) => self.step(run, Input::Transfer { to }),
             GroupEvent::TransferIfCaughtUp(to) => self.hand_over(run, to),
             GroupEvent::Fail(reason) => self.fail(run, &reason),
@@ -226,7 +235,8 @@ impl Group {
         if self.halted {
             return WakeConditions { deadline: self.next_resignation, ..WakeConditions::default() };
         }
-        let deadline = self.proposals.next_deadline();
+        let administration = self.administration.as_ref().and_then(|it| it.deadline());
+        let deadline = self.proposals.next_deadline().into_iter().chain(administration).min();
         if self.restoring.is_some() {
             let leader = self.raft.leader();
             return WakeConditions { deadline, leader, ..WakeConditions::default() };
@@ -250,6 +260,7 @@ impl Group {
 
     fn tick(&mut self, run: &mut RunContext<'_>) {
         self.proposals.expire(run.turn);
+        self.expire_administration(run);
         if self.next_resignation.is_some() {
             self.resign(run);
         }
@@ -318,16 +329,17 @@ impl Group {
                     self.restore(run, meta, outputs_left.by_ref().collect());
                 }
                 Output::Configured { configuration, is_committed } => {
-                    self.configured(configuration, is_committed);
+                    self.configured(run, configuration, is_committed);
                 }
-                // Only simulators ask for changes yet.
-                Output::ChangeProposed { .. } | Output::ChangeRefused { .. } => {}
+                Output::ChangeProposed { id } => self.change_proposed(id),
+                Output::ChangeRefused { error } => self.change_refused(run, error),
                 Output::Violated { from, violation } => {
                     run.turn.violations.push((self.id, from, violation));
                 }
                 Output::OtherVoters { from } => self.other_voters(from),
                 Output::RoleChanged { role, term, leader } => {
                     self.role_changed(role, term, leader);
+                    self.transfer_ended(run);
                 }
             }
         }
@@ -371,10 +383,18 @@ impl Group {
     }
 
     /// Says who belongs to the group from now on.
-    fn configured(&self, configuration: Arc<Configuration>, is_committed: bool) {
+    fn configured(
+        &mut self,
+        run: &mut RunContext<'_>,
+        configuration: Arc<Configuration>,
+        is_committed: bool,
+    ) {
         let (group, id) = (self.id, configuration.id());
         tracing::info!(group = group.0, is_committed, "members since entry {id}: {configuration}");
         self.view.configured(Arc::clone(&configuration));
+        if is_committed {
+            self.change_committed(run, &configuration);
+        }
         let members = || Membership::new(configuration);
         self.shared.events.publish(|| NodeEvent::MembersChanged {
             group,
@@ -450,6 +470,7 @@ impl Group {
         self.role_changed(RoleKind::Follower, self.raft.term(), None);
         self.proposals.abandon(run.turn);
         self.reads.abandon(run.turn);
+        self.abandon_administration(run);
         self.abandon_queries(run);
         refuse_proposing(run, &RequestError::Stopped);
     }

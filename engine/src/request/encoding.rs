@@ -10,12 +10,18 @@ const READ: u8 = 1;
 const READ_ANYWHERE: u8 = 2;
 const READ_ON_LEASE: u8 = 4;
 const PROPOSE_ALL: u8 = 8;
+const CHANGE: u8 = 16;
+const TRANSFER: u8 = 32;
+const READ_LOCAL: u8 = 64;
 
 /// Encodes a request: one byte for the kind, then the command or query.
 pub fn encode_request(kind: RequestKind, body: &[u8]) -> Vec<u8> {
     let tag = match kind {
         RequestKind::Propose => 0,
         RequestKind::ProposeAll => PROPOSE_ALL,
+        RequestKind::Change => CHANGE,
+        RequestKind::Transfer => TRANSFER,
+        RequestKind::ReadLocal => READ_LOCAL,
         RequestKind::Read(ReadMode { from, lease }) => {
             let anywhere = match from {
                 ReadFrom::Leader => 0,
@@ -35,6 +41,9 @@ pub fn decode_request(mut bytes: Bytes) -> Option<(RequestKind, Bytes)> {
     let kind = match bytes.try_get_u8().ok()? {
         0 => RequestKind::Propose,
         PROPOSE_ALL => RequestKind::ProposeAll,
+        CHANGE => RequestKind::Change,
+        TRANSFER => RequestKind::Transfer,
+        READ_LOCAL => RequestKind::ReadLocal,
         tag if tag & READ != 0 && tag <= READ | READ_ANYWHERE | READ_ON_LEASE => {
             let from = match tag & READ_ANYWHERE {
                 0 => ReadFrom::Leader,
@@ -212,13 +221,18 @@ mod tests {
         let modes = [ReadFrom::Leader, ReadFrom::Any]
             .into_iter()
             .flat_map(|from| [false, true].map(|lease| ReadMode { from, lease }));
-        for kind in
-            modes.map(RequestKind::Read).chain([RequestKind::Propose, RequestKind::ProposeAll])
-        {
+        let others = [
+            RequestKind::Propose,
+            RequestKind::ProposeAll,
+            RequestKind::Change,
+            RequestKind::Transfer,
+            RequestKind::ReadLocal,
+        ];
+        for kind in modes.map(RequestKind::Read).chain(others) {
             let bytes = Bytes::from(encode_request(kind, b"body"));
             assert_eq!(decode_request(bytes), Some((kind, Bytes::from_static(b"body"))));
         }
-        for tag in [2, 4, 6, 9, 10, 255] {
+        for tag in [2, 4, 6, 9, 10, 17, 33, 65, 255] {
             assert_eq!(decode_request(Bytes::from(vec![tag])), None);
         }
     }

@@ -16,6 +16,12 @@ pub enum RequestKind {
     ProposeAll,
     /// To have a query answered linearizably, in this way.
     Read(ReadMode),
+    /// To change the group's members.
+    Change,
+    /// To hand over leadership.
+    Transfer,
+    /// To have a query answered from the state of the replica that is asked, whatever it misses.
+    ReadLocal,
 }
 
 impl RequestKind {
@@ -23,8 +29,8 @@ impl RequestKind {
     #[must_use]
     pub const fn writes(self) -> bool {
         match self {
-            Self::Propose | Self::ProposeAll => true,
-            Self::Read(_) => false,
+            Self::Propose | Self::ProposeAll | Self::Change => true,
+            Self::Read(_) | Self::Transfer | Self::ReadLocal => false,
         }
     }
 }

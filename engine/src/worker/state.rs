@@ -7,6 +7,7 @@ use crate::background::user_code::UserCode;
 use crate::error::RequestError;
 use crate::founding::Founder;
 use crate::liveness::manager::LivenessManager;
+use crate::peers::Peers;
 use crate::replica::call::{Call, EndedCall};
 use crate::replica::event::GroupEvent;
 use crate::replica::group::{Group, Shared};
@@ -51,7 +52,7 @@ pub(crate) struct WorkerContext {
     pub(crate) node: NodeId,
     pub(crate) wal: Wal,
     pub(crate) transport: Arc<dyn Transport>,
-    pub(crate) peers: Arc<[NodeId]>,
+    pub(crate) peers: Arc<Peers>,
     pub(crate) liveness: Arc<LivenessManager>,
     pub(crate) founder: Arc<Founder>,
     pub(crate) log_reads: LogReadQueue,
@@ -239,7 +240,7 @@ impl WorkerState {
             }
             Event::SupportFromChanged(peer, epoch) => self.support_from_changed(peer, epoch),
             Event::Confirmed { from, answer } => {
-                let (support, peers) = (&mut self.turn.support, self.context.peers.len());
+                let (support, peers) = (&mut self.turn.support, self.context.peers.all().len());
                 self.replicas.confirmed(support, from, answer, peers);
             }
             Event::Rebalance => self.rebalance(),
@@ -302,7 +303,7 @@ impl WorkerState {
         };
         let boot = context.liveness.boot();
         let worker = u32::try_from(self.number).expect("fewer than 2^32 workers");
-        for peer in &*context.peers {
+        for peer in &*context.peers.all() {
             turn.sends.to(*peer).push_support(&SupportMessage::Confirm { boot, worker, round });
         }
     }
@@ -352,7 +353,8 @@ impl WorkerState {
     fn transfer(&mut self, round: usize) {
         let (own, support) = (self.context.node, &self.turn.support);
         let lives = |node: &&NodeId| support.of(**node).support_from.is_some();
-        let nodes: Vec<_> = self.context.peers.iter().filter(lives).copied().collect();
+        let peers = self.context.peers.all();
+        let nodes: Vec<_> = peers.iter().filter(lives).copied().collect();
         let (catches_up, round) = (round >= EASY_ROUNDS, round.min(EASY_ROUNDS));
         let mut number = round;
         self.replicas.post_to_followers(own, |cell| {

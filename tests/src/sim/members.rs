@@ -3,7 +3,7 @@
 use super::host::Host;
 use super::process::ReplicaCell;
 use super::scene::Scene;
-use logboat::internals::GroupEvent;
+use logboat::internals::{GroupEvent, Request, encode_changes};
 use logboat_raft::{Change, Configuration, MemberRole, NodeId, RoleKind};
 
 /// Asks some leader for changes of its group's members, which it may refuse.
@@ -27,8 +27,14 @@ pub(super) fn change(hosts: &mut [Host], scene: &mut Scene) -> bool {
     };
     let configuration = process.cells[place].group.raft().configuration();
     let count = scene.random.between(1, 3);
-    let changes = (0..count).map(|_| draw(configuration, scene)).collect();
-    process.post(place, GroupEvent::Change(changes));
+    let changes: Vec<_> = (0..count).map(|_| draw(configuration, scene)).collect();
+    let body = encode_changes(&changes);
+    let Ok(permit) = process.admission.admit(body.len()) else {
+        return false;
+    };
+    // Nobody waits for the answer.
+    let (request, _) = Request::local(body, permit);
+    process.post(place, GroupEvent::Change(request));
     process.schedule_turns(hardware, scene);
     true
 }

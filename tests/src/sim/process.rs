@@ -14,8 +14,8 @@ use super::wal::Writer;
 use super::worker::{Worker, WorkerEvent};
 use bytes::Bytes;
 use logboat::internals::{
-    Admission, Group, GroupEvent, Liveness, LogReadJob, Request, Shared, Slot, WakeConditions,
-    decode_reply, decode_request, encode_reply, encode_request, recover,
+    Admission, Group, GroupEvent, Liveness, LogReadJob, Peers, Request, Shared, Slot,
+    WakeConditions, decode_reply, decode_request, encode_reply, encode_request, recover,
 };
 use logboat::{GroupView, ReadMode, RequestError, RequestKind, StateMachine};
 use logboat_raft::{
@@ -130,7 +130,7 @@ pub(super) struct Process {
     pub(super) writer: Writer,
     pub(super) arriving: BTreeMap<GroupId, Arriving>,
     pub(super) shared: Arc<Shared>,
-    admission: Arc<Admission>,
+    pub(super) admission: Arc<Admission>,
     waiting: Vec<(Caller, oneshot::Receiver<Result<Bytes, RequestError>>)>,
     calls: BTreeMap<u64, (Caller, usize)>,
     next_call: u64,
@@ -154,6 +154,7 @@ impl Process {
             unapplied: Admission::new(1 << 20),
             metrics: Arc::default(),
             events: Arc::default(),
+            peers: Arc::new(Peers::new((1..=scene.plan.nodes as u64).map(NodeId))),
         };
         let worker = |_| {
             let token = ReadToken(scene.random.next());

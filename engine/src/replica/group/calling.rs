@@ -14,6 +14,8 @@ use crate::replica::group::Group;
 use crate::replica::group::requests::Requests;
 use crate::replica::request::Responder;
 use crate::replica::run_context::{RunContext, RunScratch};
+use crate::request::administration::encode_local;
+use bytes::Bytes;
 use logboat_raft::{Entry, Input, LogReadTarget, Message, Payload};
 use std::collections::VecDeque;
 
@@ -117,15 +119,21 @@ impl Group {
                 self.applied(run, id, None);
                 self.configuration = configuration;
             }
-            Outcome::Answered(answer) => {
-                self.shared.metrics.reads.inc();
-                if let Some(reader) = readers.pop_front() {
-                    reader.answer(run.turn, Ok(answer));
-                }
+            Outcome::Answered(answer) => self.answered(run, answer, readers),
+            // All that was applied before the query has been taken note of by now.
+            Outcome::AnsweredLocal(answer) => {
+                self.answered(run, encode_local(self.applied, &answer), readers);
             }
             Outcome::Captured(writer) => self.captured(run, writer),
             Outcome::Restored => self.restored(run),
             Outcome::Failed(reason) => self.fail(run, &reason),
+        }
+    }
+
+    fn answered(&self, run: &mut RunContext<'_>, answer: Bytes, readers: &mut VecDeque<Responder>) {
+        self.shared.metrics.reads.inc();
+        if let Some(reader) = readers.pop_front() {
+            reader.answer(run.turn, Ok(answer));
         }
     }
 

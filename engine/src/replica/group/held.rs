@@ -33,6 +33,9 @@ impl Restoring {
             GroupEvent::Propose(_)
             | GroupEvent::ProposeAll(_)
             | GroupEvent::Read(..)
+            | GroupEvent::Change(_)
+            | GroupEvent::AskedTransfer(_)
+            | GroupEvent::ReadLocal(_)
             | GroupEvent::Tick
             | GroupEvent::Called(_)
             | GroupEvent::Stuck
@@ -55,7 +58,7 @@ impl Restoring {
             | GroupEvent::Transfer(_)
             | GroupEvent::TransferIfCaughtUp(_) => {}
             #[cfg(feature = "internals")]
-            GroupEvent::Campaign | GroupEvent::Change(_) => {}
+            GroupEvent::Campaign => {}
         }
         None
     }

@@ -1,0 +1,269 @@
+//! The encoding of what concerns a group as a whole: changes of its members, transfers of its
+//! leadership, and reads that say how new their state is. Numbers are eight bytes, little-endian.
+
+use crate::error::{ChangeError, ChangeRefusal, TransferError};
+use crate::membership::Membership;
+use bytes::{Buf, BufMut, Bytes};
+use logboat_raft::{Change, Configuration, Index, LogId, NodeId, Term};
+
+/// Encodes a list of changes: for each a byte that says which, and the node.
+#[must_use]
+pub fn encode_changes(changes: &[Change]) -> Bytes {
+    let mut bytes = Vec::with_capacity(changes.len() * 9);
+    for change in changes {
+        bytes.put_u8(match change {
+            Change::AddLearner(_) => 0,
+            Change::Promote(_) => 1,
+            Change::Demote(_) => 2,
+            Change::Remove(_) => 3,
+            Change::Prefer(_) => 4,
+        });
+        bytes.put_u64_le(change.node().0);
+    }
+    bytes.into()
+}
+
+/// Decodes what [`encode_changes`] wrote. `None` for anything else.
+pub(crate) fn decode_changes(mut bytes: &[u8]) -> Option<Vec<Change>> {
+    let mut changes = Vec::with_capacity(bytes.len() / 9);
+    while !bytes.is_empty() {
+        let kind = bytes.try_get_u8().ok()?;
+        let node = get_node(&mut bytes)?;
+        changes.push(match kind {
+            0 => Change::AddLearner(node),
+            1 => Change::Promote(node),
+            2 => Change::Demote(node),
+            3 => Change::Remove(node),
+            4 => Change::Prefer(node),
+            _ => return None,
+        });
+    }
+    Some(changes)
+}
+
+/// Encodes how a change ended: the members that the group has then, or why it was refused. What the
+/// node or its replica has to say ([`ChangeError::Request`]) is the error of the request.
+pub(crate) fn encode_changed(outcome: &Result<Membership, ChangeRefusal>) -> Bytes {
+    let mut bytes = Vec::new();
+    match outcome {
+        Ok(members) => {
+            bytes.put_u8(0);
+            bytes.put_slice(&members.configuration().encode());
+        }
+        Err(refusal) => put_refusal(&mut bytes, refusal),
+    }
+    bytes.into()
+}
+
+fn put_refusal(bytes: &mut Vec<u8>, refusal: &ChangeRefusal) {
+    let mut put = |tag, fields: &[u64]| {
+        bytes.put_u8(tag);
+        fields.iter().for_each(|field| bytes.put_u64_le(*field));
+    };
+    match *refusal {
+        ChangeRefusal::TermNotCommitted => put(1, &[]),
+        ChangeRefusal::InProgress { id } => put(2, &[id.term.0, id.index.0]),
+        ChangeRefusal::Nothing => put(3, &[]),
+        ChangeRefusal::NamedTwice { node } => put(4, &[node.0]),
+        ChangeRefusal::AlreadyMember { node } => put(5, &[node.0]),
+        ChangeRefusal::NotMember { node } => put(6, &[node.0]),
+        ChangeRefusal::NotLearner { node } => put(7, &[node.0]),
+        ChangeRefusal::NotVoter { node } => put(8, &[node.0]),
+        ChangeRefusal::VoterNotDemoted { node } => put(9, &[node.0]),
+        ChangeRefusal::NoVoterLeft => put(10, &[]),
+        ChangeRefusal::TooManyMembers => put(11, &[]),
+        ChangeRefusal::NotCaughtUp { node, matched, last } => {
+            put(12, &[node.0, matched.0, last.0]);
+        }
+        ChangeRefusal::NotFortified { node } => put(13, &[node.0]),
+        ChangeRefusal::NoQuorum => put(14, &[]),
+        ChangeRefusal::NotAPeer { node } => put(15, &[node.0]),
+        ChangeRefusal::Lost => put(16, &[]),
+    }
+}
+
+/// Decodes what [`encode_changed`] wrote. `None` for anything else.
+pub(crate) fn decode_changed(mut bytes: &[u8]) -> Option<Result<Membership, ChangeError>> {
+    let refusal = match bytes.try_get_u8().ok()? {
+        0 => {
+            let configuration = Configuration::decode(bytes).ok()?;
+            return Some(Ok(Membership::new(configuration.into())));
+        }
+        1 => ChangeRefusal::TermNotCommitted,
+        2 => ChangeRefusal::InProgress { id: get_log_id(&mut bytes)? },
+        3 => ChangeRefusal::Nothing,
+        4 => ChangeRefusal::NamedTwice { node: get_node(&mut bytes)? },
+        5 => ChangeRefusal::AlreadyMember { node: get_node(&mut bytes)? },
+        6 => ChangeRefusal::NotMember { node: get_node(&mut bytes)? },
+        7 => ChangeRefusal::NotLearner { node: get_node(&mut bytes)? },
+        8 => ChangeRefusal::NotVoter { node: get_node(&mut bytes)? },
+        9 => ChangeRefusal::VoterNotDemoted { node: get_node(&mut bytes)? },
+        10 => ChangeRefusal::NoVoterLeft,
+        11 => ChangeRefusal::TooManyMembers,
+        12 => ChangeRefusal::NotCaughtUp {
+            node: get_node(&mut bytes)?,
+            matched: Index(bytes.try_get_u64_le().ok()?),
+            last: Index(bytes.try_get_u64_le().ok()?),
+        },
+        13 => ChangeRefusal::NotFortified { node: get_node(&mut bytes)? },
+        14 => ChangeRefusal::NoQuorum,
+        15 => ChangeRefusal::NotAPeer { node: get_node(&mut bytes)? },
+        16 => ChangeRefusal::Lost,
+        _ => return None,
+    };
+    bytes.is_empty().then_some(Err(ChangeError::Refused(refusal)))
+}
+
+/// Encodes to whom leadership shall go.
+pub(crate) fn encode_transfer(to: NodeId) -> Bytes {
+    Bytes::copy_from_slice(&to.0.to_le_bytes())
+}
+
+/// Decodes what [`encode_transfer`] wrote. `None` for anything else.
+pub(crate) fn decode_transfer(mut bytes: &[u8]) -> Option<NodeId> {
+    let to = get_node(&mut bytes)?;
+    bytes.is_empty().then_some(to)
+}
+
+/// How a transfer ended, but for what the node or its replica has to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transferred {
+    /// The successor leads.
+    Done,
+    /// It does not vote.
+    NotVoter,
+    /// It did not take over, and this node leads by now.
+    NotTaken { leader: NodeId },
+}
+
+pub(crate) fn encode_transferred(outcome: Transferred) -> Bytes {
+    match outcome {
+        Transferred::Done => Bytes::from_static(&[0]),
+        Transferred::NotVoter => Bytes::from_static(&[1]),
+        Transferred::NotTaken { leader } => {
+            let mut bytes = vec![2];
+            bytes.put_u64_le(leader.0);
+            bytes.into()
+        }
+    }
+}
+
+/// Decodes what [`encode_transferred`] wrote of a transfer to `to`. `None` for anything else.
+pub(crate) fn decode_transferred(
+    to: NodeId,
+    mut bytes: &[u8],
+) -> Option<Result<(), TransferError>> {
+    let outcome = match bytes.try_get_u8().ok()? {
+        0 => Ok(()),
+        1 => Err(TransferError::NotVoter { node: to }),
+        2 => Err(TransferError::NotTaken { node: to, leader: get_node(&mut bytes)? }),
+        _ => return None,
+    };
+    bytes.is_empty().then_some(outcome)
+}
+
+/// Encodes an answer from the state after the entry `as_of`, which comes first.
+pub(crate) fn encode_local(as_of: LogId, answer: &[u8]) -> Bytes {
+    let mut bytes = Vec::with_capacity(16 + answer.len());
+    bytes.put_u64_le(as_of.term.0);
+    bytes.put_u64_le(as_of.index.0);
+    bytes.put_slice(answer);
+    bytes.into()
+}
+
+/// Decodes what [`encode_local`] wrote. `None` for anything else.
+pub(crate) fn decode_local(mut bytes: Bytes) -> Option<(LogId, Bytes)> {
+    let as_of = get_log_id(&mut bytes)?;
+    Some((as_of, bytes))
+}
+
+fn get_node(bytes: &mut impl Buf) -> Option<NodeId> {
+    bytes.try_get_u64_le().ok().map(NodeId)
+}
+
+fn get_log_id(bytes: &mut impl Buf) -> Option<LogId> {
+    let term = Term(bytes.try_get_u64_le().ok()?);
+    Some(LogId::new(term, Index(bytes.try_get_u64_le().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: NodeId = NodeId(7);
+
+    fn at(index: u64) -> LogId {
+        LogId::new(Term(3), Index(index))
+    }
+
+    #[test]
+    fn changes_survive_the_way_between_nodes() {
+        let changes = [
+            Change::AddLearner(NODE),
+            Change::Promote(NodeId(1)),
+            Change::Demote(NodeId(u64::MAX)),
+            Change::Remove(NODE),
+            Change::Prefer(NodeId(2)),
+        ];
+        let bytes = encode_changes(&changes);
+        assert_eq!(decode_changes(&bytes).unwrap(), changes);
+        assert_eq!(decode_changes(&[]), Some(vec![]));
+        for cut in (0..bytes.len()).filter(|cut| cut % 9 != 0) {
+            assert_eq!(decode_changes(&bytes[..cut]), None);
+        }
+        assert_eq!(decode_changes(&[5, 0, 0, 0, 0, 0, 0, 0, 0]), None);
+    }
+
+    #[test]
+    fn outcomes_of_changes_survive_the_way_between_nodes() {
+        let members = Configuration::founding(&[NodeId(1), NODE], Some(NODE));
+        let members = members.change(at(9), &[Change::AddLearner(NodeId(4))]).unwrap();
+        let outcomes = [
+            Ok(Membership::new(members.into())),
+            Err(ChangeRefusal::TermNotCommitted),
+            Err(ChangeRefusal::InProgress { id: at(9) }),
+            Err(ChangeRefusal::Nothing),
+            Err(ChangeRefusal::NamedTwice { node: NODE }),
+            Err(ChangeRefusal::AlreadyMember { node: NODE }),
+            Err(ChangeRefusal::NotMember { node: NODE }),
+            Err(ChangeRefusal::NotLearner { node: NODE }),
+            Err(ChangeRefusal::NotVoter { node: NODE }),
+            Err(ChangeRefusal::VoterNotDemoted { node: NODE }),
+            Err(ChangeRefusal::NoVoterLeft),
+            Err(ChangeRefusal::TooManyMembers),
+            Err(ChangeRefusal::NotCaughtUp { node: NODE, matched: Index(5), last: Index(8) }),
+            Err(ChangeRefusal::NotFortified { node: NODE }),
+            Err(ChangeRefusal::NoQuorum),
+            Err(ChangeRefusal::NotAPeer { node: NODE }),
+            Err(ChangeRefusal::Lost),
+        ];
+        for outcome in outcomes {
+            let bytes = encode_changed(&outcome);
+            for cut in 0..bytes.len() {
+                assert!(decode_changed(&bytes[..cut]).is_none(), "{outcome:?} cut at {cut}");
+            }
+            let outcome = outcome.map_err(ChangeError::Refused);
+            assert_eq!(decode_changed(&bytes), Some(outcome));
+        }
+        assert_eq!(decode_changed(&[99]), None);
+    }
+
+    #[test]
+    fn transfers_and_stale_reads_survive_the_way_between_nodes() {
+        assert_eq!(decode_transfer(&encode_transfer(NODE)), Some(NODE));
+        assert_eq!(decode_transfer(&[1, 2, 3]), None);
+        let leader = NodeId(2);
+        for (outcome, expected) in [
+            (Transferred::Done, Ok(())),
+            (Transferred::NotVoter, Err(TransferError::NotVoter { node: NODE })),
+            (Transferred::NotTaken { leader }, Err(TransferError::NotTaken { node: NODE, leader })),
+        ] {
+            let bytes = encode_transferred(outcome);
+            assert_eq!(decode_transferred(NODE, &bytes), Some(expected));
+            assert_eq!(decode_transferred(NODE, &bytes[..bytes.len() - 1]), None);
+        }
+        let answer = Bytes::from_static(b"answer");
+        assert_eq!(decode_local(encode_local(at(5), &answer)), Some((at(5), answer)));
+        assert_eq!(decode_local(Bytes::from_static(b"too short")), None);
+    }
+}
