@@ -155,7 +155,7 @@ impl Cluster {
             machine: Box::new(Counter::default()),
         };
         let start_on = |node: &Node| -> Result<Vec<GroupHandle>, GroupError> {
-            (1..=groups).map(|group| node.start_group(spec(group))).collect()
+            (1..=groups).map(|group| node.create_group(spec(group))).collect()
         };
         let started = std::thread::scope(|scope| {
             let starting: Vec<_> =

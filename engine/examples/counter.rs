@@ -38,7 +38,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir()?;
     let members = BTreeMap::from([(NodeId(1), "127.0.0.1:0".to_owned())]);
     let node = Node::start(NodeConfig::new(NodeId(1), members, dir.path())?)?;
-    let group = node.start_group(GroupSpec {
+    let group = node.create_group(GroupSpec {
         group: GroupId(1),
         replicas: vec![NodeId(1)],
         preferred: Some(NodeId(1)),

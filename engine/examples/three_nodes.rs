@@ -128,7 +128,7 @@ fn start_node(id: NodeId, dir: &Path, addresses: &[String]) -> Result<Node, Box<
 }
 
 fn start_replica(node: &Node) -> Result<GroupHandle, Box<dyn Error>> {
-    Ok(node.start_group(GroupSpec {
+    Ok(node.create_group(GroupSpec {
         group: GROUP,
         replicas: node.members(),
         preferred: Some(CHILD),

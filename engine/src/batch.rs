@@ -43,7 +43,7 @@ use std::time::Instant;
 /// # let dir = tempfile::tempdir()?;
 /// # let members = BTreeMap::from([(NodeId(1), "127.0.0.1:0".to_owned())]);
 /// # let node = Node::start(NodeConfig::new(NodeId(1), members, dir.path())?)?;
-/// # let start = |group| node.start_group(GroupSpec {
+/// # let start = |group| node.create_group(GroupSpec {
 /// #     group: GroupId(group),
 /// #     replicas: vec![NodeId(1)],
 /// #     preferred: None,

@@ -357,6 +357,9 @@ pub enum GroupError {
     /// Another call is starting the group's replica.
     #[error("group {0} is being started by another call")]
     Starting(GroupId),
+    /// The group's replica on this node does not run.
+    #[error("group {0} does not run on this node")]
+    NotStarted(GroupId),
     /// Its replicas don't include this node.
     #[error("group {0} has no replica on this node")]
     NotAReplica(GroupId),
@@ -368,16 +371,16 @@ pub enum GroupError {
         /// What is wrong with them.
         reason: String,
     },
-    /// The group was started with other replicas before, which can't be changed.
+    /// The group was founded with other replicas before.
     #[error(
-        "group {group} was started with the replicas {} before, not {}",
+        "group {group} was founded with other replicas before: it has {}, not {}",
         list(.before),
         list(.given)
     )]
     OtherReplicas {
         /// The group.
         group: GroupId,
-        /// The nodes that held its replicas, as the log has them.
+        /// The nodes that hold its replicas, as the log has them.
         before: Vec<NodeId>,
         /// The nodes that were given now.
         given: Vec<NodeId>,
@@ -390,7 +393,7 @@ pub enum GroupError {
         /// What is wrong.
         reason: String,
     },
-    /// What a failed replica left in the log can't be read.
+    /// What a replica left in the log can't be read.
     #[error("group {group}: {reason}")]
     Log {
         /// The group.

@@ -92,7 +92,7 @@ pub enum NodeEvent {
 /// # let members = BTreeMap::from([(NodeId(1), "127.0.0.1:0".to_owned())]);
 /// # let node = Node::start(NodeConfig::new(NodeId(1), members, dir.path())?)?;
 /// let mut events = node.events();
-/// # node.start_group(GroupSpec {
+/// # node.create_group(GroupSpec {
 /// #     group: GroupId(1),
 /// #     replicas: vec![NodeId(1)],
 /// #     preferred: None,

@@ -2,10 +2,12 @@
 
 use crate::error::GroupError;
 use crate::handle::GroupHandle;
-use crate::status::FailedReplica;
-use logboat_raft::{GroupId, Restored};
+use crate::membership::Membership;
+use crate::status::{FailedReplica, StoredGroup};
+use logboat_raft::{Configuration, GroupId, Restored};
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The groups that the node has a log or a replica of.
 pub(crate) struct Groups {
@@ -22,6 +24,8 @@ enum Stage {
     Starting,
     /// Its replica runs, or has failed.
     Started(GroupHandle),
+    /// Its replica was stopped by a caller.
+    Stopped(GroupHandle),
 }
 
 /// The right to start the replica of a group, which one caller has at a time. Dropped without
@@ -37,8 +41,8 @@ pub(crate) struct Reservation<'a> {
 pub(crate) enum Origin<'a> {
     /// What the log held when the node started.
     Log(Restored),
-    /// A replica that has failed; the log has what it wrote.
-    Failed(&'a GroupHandle),
+    /// A replica that has failed or was stopped; the log has what it wrote.
+    Ended(&'a GroupHandle),
 }
 
 impl Groups {
@@ -59,7 +63,7 @@ impl Groups {
             Some(Stage::Started(handle)) if handle.view().failure().is_none() => {
                 return Err(GroupError::Exists(group));
             }
-            Some(Stage::Started(_) | Stage::Stored(_)) | None => {}
+            Some(Stage::Started(_) | Stage::Stopped(_) | Stage::Stored(_)) | None => {}
         }
         let then = groups.insert(group, Stage::Starting);
         Ok(Reservation { groups: self, group, then })
@@ -81,6 +85,39 @@ impl Groups {
         self.stages.read().values().filter_map(Stage::handle).cloned().collect()
     }
 
+    /// Notes that a replica was stopped, unless another has taken its place.
+    pub(crate) fn stopped(&self, handle: &GroupHandle) {
+        if let Some(stage) = self.stages.write().get_mut(&handle.group)
+            && matches!(stage, Stage::Started(started) if started.slot == handle.slot)
+        {
+            *stage = Stage::Stopped(handle.clone());
+        }
+    }
+
+    /// What is stored of each group.
+    pub(crate) fn stored(&self) -> Vec<StoredGroup> {
+        let failures = self.not_started.lock().clone();
+        let stages = self.stages.read();
+        let stored = stages.iter().map(|(&group, stage)| match stage {
+            Stage::Stored(log) => StoredGroup {
+                group,
+                members: members(log),
+                applied: log.snapshot.index,
+                is_running: false,
+                failure: failures.get(&group).cloned(),
+            },
+            Stage::Starting => StoredGroup::unknown(group),
+            Stage::Started(handle) | Stage::Stopped(handle) => {
+                let view = handle.view();
+                let failure = view.failure().map(str::to_owned);
+                let is_running = stage.handle().is_some() && failure.is_none();
+                let (members, applied) = (view.membership(), view.applied());
+                StoredGroup { group, members, applied, is_running, failure }
+            }
+        });
+        stored.collect()
+    }
+
     /// Notes that a start of a group's replica failed for what the node has stored.
     pub(crate) fn not_started(&self, group: GroupId, reason: String) {
         self.not_started.lock().insert(group, reason);
@@ -98,11 +135,17 @@ impl Groups {
     }
 }
 
+/// The members by the newest entry of a log.
+fn members(log: &Restored) -> Membership {
+    let unknown = || Arc::new(Configuration::unknown());
+    Membership::new(log.configurations.last().cloned().unwrap_or_else(unknown))
+}
+
 impl Stage {
     const fn handle(&self) -> Option<&GroupHandle> {
         match self {
             Self::Started(handle) => Some(handle),
-            Self::Stored(_) | Self::Starting => None,
+            Self::Stored(_) | Self::Starting | Self::Stopped(_) => None,
         }
     }
 }
@@ -112,7 +155,7 @@ impl Reservation<'_> {
     pub(crate) fn origin(&self) -> Origin<'_> {
         match &self.then {
             Some(Stage::Stored(log)) => Origin::Log(log.clone()),
-            Some(Stage::Started(handle)) => Origin::Failed(handle),
+            Some(Stage::Started(handle) | Stage::Stopped(handle)) => Origin::Ended(handle),
             Some(Stage::Starting) | None => Origin::Log(Restored::default()),
         }
     }

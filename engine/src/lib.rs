@@ -2,10 +2,14 @@
 //! write-ahead log and one connection a peer.
 //!
 //! Implement [`StateMachine`], start a [`Node`] with a [`NodeConfig`], start the node's replicas of
-//! your groups with [`Node::start_group`], and talk to them through their [`GroupHandle`]s. A
+//! your groups with [`Node::create_group`], and talk to them through their [`GroupHandle`]s. A
 //! handle serves proposals and reads only while its replica leads the group:
 //! [`RequestError::NotLeader`] says who does, and [`Node::call`] reaches that one. The crate
 //! `logboat-router` does this for you.
+//!
+//! Groups move between nodes while they work: [`Node::join_group`] starts a replica elsewhere, and
+//! [`GroupHandle::change`] makes it a member, in place of others. [`Node::events`] tells what
+//! happens to replicas.
 //!
 //! Inside, a worker thread is an actix arbiter with the actor that owns its replicas. Each replica
 //! is a lightweight actor of its own, an inbox around a plain group, and runs at most once a turn.
@@ -136,5 +140,7 @@ pub use node::{GroupSpec, Node};
 pub use request::GroupRequest;
 pub use request::kind::RequestKind;
 pub use state_machine::{ApplyOn, CommandAdmission, SnapshotWriter, StateMachine};
-pub use status::{FailedReplica, NodeStatus, OtherVoters, StuckReplica, UserCode, WalStatus};
+pub use status::{
+    FailedReplica, NodeStatus, OtherVoters, StoredGroup, StuckReplica, UserCode, WalStatus,
+};
 pub use view::GroupView;

@@ -1,52 +1,32 @@
-//! A running node, for those who use it.
+//! A running node, for those who use it. [`replicas`] has its replicas, which come and go.
 
-use crate::background::restores::Watched;
+mod replicas;
+
 use crate::batch::{Answers, Batch};
 use crate::config::NodeConfig;
-use crate::error::{ChangeError, GroupError, RequestError, StartError};
-use crate::events::{Events, NodeEvent};
-use crate::groups::Origin;
+use crate::error::{ChangeError, RequestError, StartError};
+use crate::events::Events;
 use crate::handle::GroupHandle;
 use crate::membership::Membership;
 use crate::metrics::EngineMetrics;
-use crate::replica::recovery::recover;
 use crate::request::GroupRequest;
 use crate::request::administration::decode_changed;
 use crate::start::{Link, Parts, Threads, assemble};
-use crate::state_machine::StateMachine;
 use crate::status::{NodeStatus, OtherVoters, StuckReplica, WalStatus};
 use crate::view::GroupView;
-use crate::worker::event::{Event, StartGroup};
+use crate::worker::event::Event;
 use bytes::Bytes;
-use logboat_raft::{
-    Change, Config, Configuration, GroupId, MAX_MEMBERS, NodeId, Restored, RoleKind, Tuning,
-    VotersDigest,
-};
+use logboat_raft::{Change, Configuration, GroupId, NodeId, RoleKind, Tuning};
 use logboat_storage::Identity;
 use logboat_transport::{Inbox, StartError as TransportError, TcpTransport, TransportConfig};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
+pub use replicas::GroupSpec;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
-
-/// A replica to start on a node.
-pub struct GroupSpec {
-    /// The group.
-    pub group: GroupId,
-    /// The nodes that hold its replicas, this one among them, each once. The same on all nodes and
-    /// for good.
-    pub replicas: Vec<NodeId>,
-    /// The node that should lead, so that leaderships are evenly spread: it campaigns first, and
-    /// gets the leadership back some time after it was lost. The same on all nodes, and for good:
-    /// what counts is what it was when the group was first started. Without it, the replicas take
-    /// turns by the group's number.
-    pub preferred: Option<NodeId>,
-    /// Its state machine, in its initial state.
-    pub machine: Box<dyn StateMachine>,
-}
 
 /// A running node. Clones stand for the same node, which runs until [`Node::stop`] or until the
 /// last of them is dropped.
@@ -71,7 +51,7 @@ pub struct GroupSpec {
 /// // A cluster of one node, which has no peers to listen for.
 /// let members = BTreeMap::from([(NodeId(1), "127.0.0.1:0".to_owned())]);
 /// let node = Node::start(NodeConfig::new(NodeId(1), members, dir.path())?)?;
-/// let counter = node.start_group(GroupSpec {
+/// let counter = node.create_group(GroupSpec {
 ///     group: GroupId(1),
 ///     replicas: vec![NodeId(1)],
 ///     preferred: None,
@@ -92,6 +72,8 @@ struct Inner {
     parts: Parts,
     /// Founding configurations, each once however many groups have it.
     founding: Mutex<BTreeSet<Arc<Configuration>>>,
+    /// What a replica goes by that has yet to hear of its group.
+    unknown: Arc<Configuration>,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -151,6 +133,7 @@ impl Node {
             config,
             parts,
             founding: Mutex::default(),
+            unknown: Arc::new(Configuration::unknown()),
             threads: Mutex::new(Some(threads)),
         })))
     }
@@ -165,100 +148,6 @@ impl Node {
     #[must_use]
     pub fn members(&self) -> Vec<NodeId> {
         self.0.config.members.keys().copied().collect()
-    }
-
-    /// Starts a replica of a group. Blocks until it runs: its snapshot has been read then. A start
-    /// that fails leaves all as it was, and may be repeated.
-    ///
-    /// The log keeps the set of replicas with which a group was started first, and no other is
-    /// accepted later. A replica that hears of one with another set refuses it, and says so in
-    /// [`NodeStatus::other_voters`]. Only who hears another can tell: a replica whose set is its
-    /// own node alone asks nobody, and goes on serving. Sets that share no node never hear each
-    /// other.
-    ///
-    /// A replica that has failed ([`GroupView::failure`]) is started again by the same call, from
-    /// its log and its snapshot as after a restart of the node. Handles of the failed one go on to
-    /// refuse what they are asked.
-    ///
-    /// # Errors
-    /// See [`GroupError`].
-    pub fn start_group(&self, spec: GroupSpec) -> Result<GroupHandle, GroupError> {
-        let group = spec.group;
-        let started = self.try_start_group(spec);
-        if let Err(error @ (GroupError::Snapshot { .. } | GroupError::Log { .. })) = &started {
-            let reason = error.to_string();
-            self.0.parts.groups.not_started(group, reason.clone());
-            self.0.parts.shared.events.publish(|| NodeEvent::Failed { group, reason });
-        }
-        started
-    }
-
-    fn try_start_group(&self, spec: GroupSpec) -> Result<GroupHandle, GroupError> {
-        let inner = &*self.0;
-        let replicas = inner.check_replicas(&spec)?;
-        let GroupSpec { group, preferred, mut machine, .. } = spec;
-        let reservation = inner.parts.groups.reserve(group)?;
-        let log = match reservation.origin() {
-            Origin::Log(log) => log,
-            Origin::Failed(handle) => inner.retire(handle)?,
-        };
-        let founders = VotersDigest::of(&replicas);
-        let other = |before: &&Arc<Configuration>| before.founders() != founders;
-        if let Some(before) = log.configurations.last().filter(other) {
-            let before = before.members().iter().map(|member| member.node).collect();
-            return Err(GroupError::OtherReplicas { group, before, given: replicas });
-        }
-        let snapshot = inner.parts.snapshots.read(group);
-        let snapshot =
-            snapshot.map_err(|error| GroupError::Snapshot { group, reason: error.to_string() })?;
-        let recovered = inner.parts.restores.watch(group, |progress| {
-            let watched = |reader| Watched { reader, progress: Arc::clone(progress) };
-            let snapshot = snapshot.map(|(last, reader)| (last, watched(reader)));
-            recover(log, snapshot, &mut *machine)
-        });
-        let (restored, reset) = recovered.map_err(|reason| {
-            let file = inner.parts.snapshots.current_path(group);
-            GroupError::Snapshot { group, reason: format!("{}: {reason}", file.display()) }
-        })?;
-        let apply_on = machine.apply_on();
-        let in_turn = || replicas[group.0 as usize % replicas.len()];
-        let preferred = preferred.unwrap_or_else(in_turn);
-        let config = Config {
-            group,
-            node: self.id(),
-            founding: inner.founding(&replicas, preferred),
-            seed: seed(self.id(), group),
-            tuning: Arc::clone(&inner.tuning),
-        };
-        let view = Arc::<GroupView>::default();
-        let worker = Arc::clone(inner.parts.workers.of(group));
-        let (done, slot) = mpsc::channel();
-        worker.post(Event::Start(Box::new(StartGroup {
-            config,
-            restored,
-            reset,
-            machine,
-            apply_on,
-            view: Arc::clone(&view),
-            done,
-        })));
-        let slot = slot.recv().map_err(|_| GroupError::Stopped)?;
-        let gate = Arc::clone(&inner.parts.gate);
-        let handle = GroupHandle { group, slot, worker, view, gate };
-        reservation.started(handle.clone());
-        Ok(handle)
-    }
-
-    /// The replica of `group` on this node.
-    #[must_use]
-    pub fn group(&self, group: GroupId) -> Option<GroupHandle> {
-        self.0.parts.groups.started(group)
-    }
-
-    /// All groups that have a replica on this node.
-    #[must_use]
-    pub fn groups(&self) -> Vec<GroupId> {
-        self.0.parts.groups.all_started().iter().map(GroupHandle::group).collect()
     }
 
     /// Sends a request to the replica of `group` on another node and waits for its answer, for as
@@ -411,58 +300,6 @@ impl fmt::Debug for Node {
 }
 
 impl Inner {
-    /// The configuration with these voters, shared by all groups that are founded with it.
-    fn founding(&self, voters: &[NodeId], preferred: NodeId) -> Arc<Configuration> {
-        let founding = Configuration::founding(voters, Some(preferred));
-        let mut known = self.founding.lock();
-        if let Some(shared) = known.get(&founding) {
-            return Arc::clone(shared);
-        }
-        let shared = Arc::new(founding);
-        known.insert(Arc::clone(&shared));
-        shared
-    }
-
-    /// The nodes of a group's replicas, sorted.
-    fn check_replicas(&self, spec: &GroupSpec) -> Result<Vec<NodeId>, GroupError> {
-        let GroupSpec { group, ref replicas, preferred, .. } = *spec;
-        let refuse = |reason| Err(GroupError::Replicas { group, reason });
-        let mut replicas = replicas.clone();
-        replicas.sort_unstable();
-        if replicas.is_empty() {
-            return refuse("it has no replicas".to_owned());
-        }
-        if replicas.len() > MAX_MEMBERS {
-            return refuse(format!("it has more than {MAX_MEMBERS} replicas"));
-        }
-        if let Some(node) = replicas.iter().find(|node| !self.config.members.contains_key(node)) {
-            return refuse(format!("node {node} is to hold a replica and is not a member"));
-        }
-        if let Some(pair) = replicas.windows(2).find(|pair| pair[0] == pair[1]) {
-            return refuse(format!("node {} is to hold more than one replica", pair[0]));
-        }
-        if let Some(node) = preferred.filter(|node| !replicas.contains(node)) {
-            return refuse(format!("node {node} is preferred and holds no replica"));
-        }
-        if !replicas.contains(&self.config.node) {
-            return Err(GroupError::NotAReplica(group));
-        }
-        Ok(replicas)
-    }
-
-    /// Ends a failed replica, and reads back what it left in the log.
-    fn retire(&self, failed: &GroupHandle) -> Result<Restored, GroupError> {
-        let group = failed.group();
-        let (done, retired) = mpsc::channel();
-        failed.worker.post(Event::Retire(group, failed.slot, done));
-        match retired.recv() {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return Err(GroupError::Stopped),
-        }
-        let restored = self.parts.wal.restored(group);
-        restored.map_err(|error| GroupError::Log { group, reason: error.to_string() })
-    }
-
     fn stop(&self) {
         let Some(threads) = self.threads.lock().take() else {
             return;
@@ -538,11 +375,6 @@ async fn only_answer(mut answers: Answers) -> Result<Bytes, RequestError> {
 fn other_voters(handle: &GroupHandle) -> Option<OtherVoters> {
     let node = handle.view().other_voters()?;
     Some(OtherVoters { group: handle.group(), node })
-}
-
-/// Differs between the replicas of a group, and between the groups of a node.
-fn seed(node: NodeId, group: GroupId) -> u64 {
-    node.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ group.0.wrapping_mul(0xd1b5_4a32_d192_ed03)
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! The status of a node at one moment, for those who watch it.
 
-use logboat_raft::{GroupId, NodeId, SupportSettings};
+use crate::membership::Membership;
+use logboat_raft::{Configuration, GroupId, Index, NodeId, SupportSettings};
 use logboat_storage::Wal;
 use logboat_transport::PeerStatus;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A node at one moment.
@@ -48,6 +50,30 @@ pub struct NodeStatus {
     pub peers: Vec<PeerStatus>,
     /// The peers whose election timeout or leases are not set as on this node.
     pub differing_settings: Vec<(NodeId, SupportSettings)>,
+}
+
+/// What a node has stored of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredGroup {
+    /// The group.
+    pub group: GroupId,
+    /// Its members by the newest entry that is stored, committed or not.
+    pub members: Membership,
+    /// The last entry that the replica's state machine has applied. Of a replica that does not run
+    /// since the node has started, the last entry of its snapshot.
+    pub applied: Index,
+    /// Whether the replica runs.
+    pub is_running: bool,
+    /// Why the replica has stopped for good, or did not start when it was asked to.
+    pub failure: Option<String>,
+}
+
+impl StoredGroup {
+    /// A group that is being started.
+    pub(crate) fn unknown(group: GroupId) -> Self {
+        let members = Membership::new(Arc::new(Configuration::unknown()));
+        Self { group, members, applied: Index::default(), is_running: false, failure: None }
+    }
 }
 
 /// A replica that has stopped, or did not start.

@@ -73,7 +73,7 @@ async fn a_command_is_refused_at_the_leader_whoever_sent_it() -> TestResult {
     for (node, admission) in cluster.ids().into_iter().zip(&admissions) {
         let (counter, admission) = (Counter::default(), Arc::clone(admission));
         let (replicas, machine) = (cluster.ids(), Box::new(Limited { counter, admission }));
-        cluster.node(node).start_group(GroupSpec {
+        cluster.node(node).create_group(GroupSpec {
             group: GROUP,
             replicas,
             preferred: None,

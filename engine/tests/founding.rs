@@ -57,7 +57,7 @@ impl Nodes {
         let replicas = self.members.keys().copied().collect();
         let machine = Box::<Counter>::default();
         let spec = GroupSpec { group: GROUP, replicas, preferred: Some(NodeId(1)), machine };
-        let group = started.start_group(spec)?;
+        let group = started.create_group(spec)?;
         self.running.insert(node, (started, group));
         Ok(())
     }

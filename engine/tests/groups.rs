@@ -73,7 +73,7 @@ fn lone_node(directory: &Path) -> Result<Node, Box<dyn std::error::Error>> {
 
 fn start(node: &Node, group: GroupId, fault: Fault) -> Result<GroupHandle, GroupError> {
     let machine = Box::new(Flaky { counter: Counter::default(), fault });
-    node.start_group(GroupSpec { group, replicas: vec![NodeId(1)], preferred: None, machine })
+    node.create_group(GroupSpec { group, replicas: vec![NodeId(1)], preferred: None, machine })
 }
 
 async fn count_up(handle: &GroupHandle, to: u64) {
@@ -172,13 +172,13 @@ async fn a_group_keeps_the_replicas_that_it_was_started_with() -> TestResult {
     cluster.propose(GROUP, b"+").await;
     cluster.restart_without_groups(NodeId(1))?;
     for given in [&[1][..], &[1, 2]] {
-        let refused = cluster.node(NodeId(1)).start_group(with_replicas(given)).err().unwrap();
+        let refused = cluster.node(NodeId(1)).create_group(with_replicas(given)).err().unwrap();
         let before = [1, 2, 3].map(NodeId);
         let is_named = matches!(&refused, GroupError::OtherReplicas { before: found, .. }
             if **found == before);
         assert!(is_named, "{refused}");
     }
-    cluster.node(NodeId(1)).start_group(with_replicas(&[3, 2, 1]))?;
+    cluster.node(NodeId(1)).create_group(with_replicas(&[3, 2, 1]))?;
     cluster.await_applied(NodeId(1), GROUP, 1).await;
     Ok(())
 }
@@ -188,13 +188,13 @@ fn sets_that_no_group_can_have_are_refused() -> TestResult {
     let cluster = Cluster::new(3)?;
     let node = cluster.node(NodeId(1));
     for replicas in [&[][..], &[0, 1], &[1, 1, 2], &[1, 2, 99]] {
-        let refused = node.start_group(with_replicas(replicas));
+        let refused = node.create_group(with_replicas(replicas));
         assert!(matches!(refused, Err(GroupError::Replicas { .. })), "{replicas:?}");
     }
-    let refused = node.start_group(with_replicas(&[2, 3]));
+    let refused = node.create_group(with_replicas(&[2, 3]));
     assert!(matches!(refused, Err(GroupError::NotAReplica(GROUP))));
     let preferring = GroupSpec { preferred: Some(NodeId(3)), ..with_replicas(&[1, 2]) };
-    assert!(matches!(node.start_group(preferring), Err(GroupError::Replicas { .. })));
+    assert!(matches!(node.create_group(preferring), Err(GroupError::Replicas { .. })));
     assert!(node.groups().is_empty());
     Ok(())
 }
@@ -204,7 +204,7 @@ async fn replicas_with_different_sets_name_each_other_and_elect_nobody() -> Test
     let cluster = Cluster::new(3)?;
     let sets = [(1, &[1, 2, 3][..]), (2, &[1, 2]), (3, &[2, 3])];
     for (node, replicas) in sets {
-        cluster.node(NodeId(node)).start_group(with_replicas(replicas))?;
+        cluster.node(NodeId(node)).create_group(with_replicas(replicas))?;
     }
     for (node, _) in sets {
         let status = || cluster.node(NodeId(node)).status();
@@ -249,7 +249,7 @@ async fn a_snapshot_that_the_state_machine_refuses_leaves_the_one_before() -> Te
     cluster.restart_without_groups(behind)?;
     let start = |cluster: &Cluster, fault| {
         let machine = Box::new(Flaky { counter: Counter::default(), fault });
-        cluster.node(behind).start_group(GroupSpec { machine, ..with_replicas(&[1, 2, 3]) })
+        cluster.node(behind).create_group(GroupSpec { machine, ..with_replicas(&[1, 2, 3]) })
     };
     // It starts from the snapshot that it has, and again when the leader's has been refused.
     for _ in 0..2 {

@@ -399,7 +399,7 @@ async fn a_start_whose_state_machine_hangs_is_named_and_holds_up_nobody() -> Tes
             preferred: None,
             machine: Box::new(machine),
         };
-        let started = thread::spawn(move || starting.start_group(spec).map(drop));
+        let started = thread::spawn(move || starting.create_group(spec).map(drop));
         gate.await_waiting().await;
         nodes.await_stuck(node, Some(UserCode::StateMachine)).await;
         nodes.cluster.start_group(OTHER)?;

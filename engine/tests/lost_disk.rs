@@ -31,7 +31,7 @@ fn start(
     let replicas = members.keys().copied().collect();
     let machine = Box::<Counter>::default();
     let preferred = Some(NodeId(1));
-    let group = node.start_group(GroupSpec { group: GROUP, replicas, preferred, machine })?;
+    let group = node.create_group(GroupSpec { group: GROUP, replicas, preferred, machine })?;
     Ok((node, group))
 }
 

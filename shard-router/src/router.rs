@@ -132,7 +132,7 @@ impl Router {
             preferred,
             machine: Box::new(meta),
         };
-        let handle = node.start_group(spec)?;
+        let handle = node.create_group(spec)?;
         let map = agree(&handle, &plan, &members, &mut watch).await?;
         plan.check(&map)?;
         let local = start_groups(node.clone(), map, Box::new(machine)).await?;

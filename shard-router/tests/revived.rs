@@ -56,7 +56,7 @@ fn start_replica(router: &Router) {
         preferred: None,
         machine: Box::<Counter>::default(),
     };
-    router.node().start_group(spec).unwrap();
+    router.node().create_group(spec).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,6 +6,7 @@ use crate::request::kind::RequestKind;
 use crate::turn::jobs::LogReadJob;
 use logboat_raft::{Entry, Index, LogReadTarget, Message, NodeId, ReadMode, SnapshotMeta};
 use logboat_storage::ReadError;
+use tokio::sync::oneshot;
 
 /// What can happen to a replica.
 pub enum GroupEvent {
@@ -71,6 +72,8 @@ pub enum GroupEvent {
     Transfer(NodeId),
     /// Hand over leadership, if that can be done without a pause.
     TransferIfCaughtUp(NodeId),
+    /// Stop for good, since a caller says so, and tell when that is done.
+    Stop(oneshot::Sender<()>),
     /// Something that was done for the replica failed in this way, and the replica can't go on.
     Fail(String),
     /// The node can't go on; nothing more becomes durable.

@@ -86,7 +86,7 @@ pub struct Group {
     applied_bytes: u64,
     snapshot_running: bool,
     halted: bool,
-    /// Another replica has taken the place of this one.
+    /// The replica has no more use for its state machine.
     retired: bool,
     /// When this replica, which failed, tells the followers that fortified it again to let go.
     next_resignation: Option<Time>,
@@ -217,6 +217,11 @@ impl Group {
             GroupEvent::ReadLocal(request) => self.read_local(run, request),
             GroupEvent::Transfer(to) => self.step(run, Input::Transfer { to }),
             GroupEvent::TransferIfCaughtUp(to) => self.hand_over(run, to),
+            GroupEvent::Stop(done) => {
+                self.stop(run);
+                // Whoever asked for it may wait no more.
+                let _ = done.send(());
+            }
             GroupEvent::Fail(reason) => self.fail(run, &reason),
             GroupEvent::Halt => self.halt(run),
         }
@@ -444,8 +449,23 @@ impl Group {
         self.resign(run);
     }
 
-    /// Ends a replica that has failed: another takes its place. Returns its state machine, unless a
-    /// call still has it.
+    /// Stops the replica since a caller says so. Its followers are told if it leads: the node goes
+    /// on, and another is to lead.
+    fn stop(&mut self, run: &mut RunContext<'_>) {
+        if self.halted {
+            return;
+        }
+        let leads = self.raft.role() == RoleKind::Leader;
+        self.halt(run);
+        if leads {
+            self.resign(run);
+        }
+        self.retired = true;
+        run.turn.discarded.extend(self.machine.take().map(|it| (self.id, self.slot, it)));
+    }
+
+    /// Ends a replica that has failed or was stopped: another takes its place. Returns its state
+    /// machine, unless a call still has it.
     pub(crate) fn retire(&mut self) -> Option<Box<dyn StateMachine>> {
         self.next_resignation = None;
         self.retired = true;

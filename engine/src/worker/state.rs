@@ -403,7 +403,7 @@ impl WorkerState {
         let first = start.restored.configurations.is_empty();
         let configuration = start.restored.base(&founding);
         let raft = logboat_raft::Raft::new(start.config, start.restored, self.turn.now);
-        if first {
+        if first && !founding.members().is_empty() {
             let log = LogWrite::Founding(founding);
             let persist = Persist { seq: WriteSeq::default(), hard_state: None, log };
             self.turn.writes.push((group_id, persist));

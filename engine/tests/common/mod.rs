@@ -200,7 +200,7 @@ impl Cluster {
     ) -> Result<(), Box<dyn Error>> {
         let replicas = self.ids();
         let preferred = Some(replicas[group.0 as usize % replicas.len()]);
-        self.nodes[&node].start_group(GroupSpec { group, replicas, preferred, machine })?;
+        self.nodes[&node].create_group(GroupSpec { group, replicas, preferred, machine })?;
         Ok(())
     }
 

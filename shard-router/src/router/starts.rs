@@ -182,7 +182,7 @@ impl Starts {
     }
 
     fn start(&self, spec: GroupSpec) -> Result<Option<GroupHandle>, GroupError> {
-        match self.node.start_group(spec) {
+        match self.node.create_group(spec) {
             Ok(handle) => Ok(Some(handle)),
             Err(error @ (GroupError::Snapshot { .. } | GroupError::Log { .. })) => {
                 self.node.metrics().failed_replicas.inc();

@@ -64,11 +64,14 @@ impl Group {
         let Some(changes) = decode_changes(&body) else {
             return responder.answer(run.turn, Err(RequestError::Stopped));
         };
-        let is_stranger = |change: &&Change| matches!(change, Change::AddLearner(node) if !self.shared.peers.contains(*node));
-        if let Some(stranger) = changes.iter().find(is_stranger)
-            && self.raft.configuration().member(stranger.node()).is_none()
-        {
-            let refusal = ChangeRefusal::NotAPeer { node: stranger.node() };
+        let members = self.raft.configuration();
+        let is_known = |node| members.member(node).is_some() || self.shared.peers.contains(node);
+        let stranger = changes.iter().find_map(|change| match *change {
+            Change::AddLearner(node) if !is_known(node) => Some(node),
+            _ => None,
+        });
+        if let Some(node) = stranger {
+            let refusal = ChangeRefusal::NotAPeer { node };
             return responder.answer(run.turn, Ok(encode_changed(&Err(refusal))));
         }
         let deadline = run.turn.now + self.shared.request_timeout;

@@ -39,6 +39,7 @@ impl Restoring {
             | GroupEvent::Tick
             | GroupEvent::Called(_)
             | GroupEvent::Stuck
+            | GroupEvent::Stop(_)
             | GroupEvent::Fail(_)
             | GroupEvent::Halt => return Some(event),
             // The replica asked for these, so there are few.

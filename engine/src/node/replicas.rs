@@ -1,0 +1,286 @@
+//! The replicas of a node: they are founded or join, and stop.
+
+use crate::background::restores::Watched;
+use crate::error::GroupError;
+use crate::events::NodeEvent;
+use crate::groups::Origin;
+use crate::handle::GroupHandle;
+use crate::node::{Inner, Node};
+use crate::replica::event::GroupEvent;
+use crate::replica::recovery::recover;
+use crate::state_machine::StateMachine;
+use crate::status::StoredGroup;
+use crate::view::GroupView;
+use crate::worker::event::{Event, StartGroup};
+use logboat_raft::{
+    Config, Configuration, GroupId, MAX_MEMBERS, NodeId, Restored, RoleKind, VotersDigest,
+};
+use std::sync::{Arc, mpsc};
+use tokio::sync::oneshot;
+
+/// A group to found, with its replica on this node.
+pub struct GroupSpec {
+    /// The group. Its id is never used again, even if the group is given up.
+    pub group: GroupId,
+    /// The nodes that hold its first replicas, this one among them, each once. The same on all of
+    /// them.
+    pub replicas: Vec<NodeId>,
+    /// The node that should lead, so that leaderships are evenly spread: it campaigns first, and
+    /// gets the leadership back some time after it was lost. The same on all nodes.
+    /// [`Change::Prefer`](crate::Change::Prefer) changes it later. Without it, the replicas take
+    /// turns by the group's number.
+    pub preferred: Option<NodeId>,
+    /// Its state machine, in its initial state.
+    pub machine: Box<dyn StateMachine>,
+}
+
+impl Node {
+    /// Founds a group with this node's replica, or starts that replica again if the node has it
+    /// stored: so the same call does at each start of the node. All founders make it with the same
+    /// replicas. Blocks until the replica runs: its snapshot has been read then. A call that fails
+    /// leaves all as it was, and may be repeated.
+    ///
+    /// What counts is with whom the group was founded first. Its members may be others by now
+    /// ([`GroupHandle::change`]). Other founders than those that are stored are refused. A replica
+    /// that hears of one with other founders refuses it, and says so in
+    /// [`NodeStatus::other_voters`](crate::NodeStatus). Only who hears another can tell: a replica
+    /// that is the only founder asks nobody, and goes on serving. Sets that share no node never
+    /// hear each other.
+    ///
+    /// A replica that has failed ([`GroupView::failure`]) or was stopped is started again by the
+    /// same call, from its log and its snapshot as after a restart of the node. Handles of the
+    /// former one go on to refuse what they are asked.
+    ///
+    /// # Errors
+    /// See [`GroupError`].
+    pub fn create_group(&self, spec: GroupSpec) -> Result<GroupHandle, GroupError> {
+        let replicas = self.0.check_replicas(&spec)?;
+        let GroupSpec { group, preferred, machine, .. } = spec;
+        let in_turn = || replicas[group.0 as usize % replicas.len()];
+        let founding = self.0.founding(&replicas, preferred.unwrap_or_else(in_turn));
+        self.start_replica(group, founding, machine)
+    }
+
+    /// Starts a replica of a group that others have founded. If the node has it stored, starts it
+    /// again, whoever founded the group: so the same call does at each start of the node. `machine`
+    /// is in its initial state. Blocks until the replica runs.
+    ///
+    /// A replica that is new knows nothing: it waits until a leader sends it the log or a snapshot,
+    /// after [`Change::AddLearner`](crate::Change::AddLearner) has named this node. In which order
+    /// the two happen does not matter.
+    ///
+    /// # Errors
+    /// See [`GroupError`].
+    ///
+    /// ```no_run
+    /// use logboat::{Change, GroupHandle, GroupId, Node, NodeId, StateMachine};
+    ///
+    /// # async fn join(
+    /// #     leader: GroupHandle, fourth: Node, machine: Box<dyn StateMachine>,
+    /// # ) -> Result<(), Box<dyn std::error::Error>> {
+    /// // On node 4, which the leader's node knows.
+    /// let replica = fourth.join_group(GroupId(1), machine)?;
+    /// // On the leader's node.
+    /// leader.change(&[Change::AddLearner(NodeId(4))]).await?;
+    /// replica.view().led().await;
+    /// assert!(replica.membership().learners().contains(&NodeId(4)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn join_group(
+        &self,
+        group: GroupId,
+        machine: Box<dyn StateMachine>,
+    ) -> Result<GroupHandle, GroupError> {
+        self.start_replica(group, Arc::clone(&self.0.unknown), machine)
+    }
+
+    /// Stops this node's replica of a group. If it leads, it hands over first. What is stored of it
+    /// stays, and [`Self::join_group`] or [`Self::create_group`] starts it again. The group goes on
+    /// as without a node that is down: its other replicas are not told, and the stopped one still
+    /// counts among them.
+    ///
+    /// # Errors
+    /// [`GroupError::NotStarted`], and [`GroupError::Stopped`].
+    pub async fn stop_group(&self, group: GroupId) -> Result<(), GroupError> {
+        let handle = self.group(group).ok_or(GroupError::NotStarted(group))?;
+        self.hand_over_group(&handle).await;
+        let (done, stopped) = oneshot::channel();
+        handle.worker.post(Event::Local(handle.slot, GroupEvent::Stop(done)));
+        stopped.await.map_err(|_| GroupError::Stopped)?;
+        self.0.parts.groups.stopped(&handle);
+        Ok(())
+    }
+
+    /// What this node has stored of groups, whether their replicas run or not.
+    #[must_use]
+    pub fn stored_groups(&self) -> Vec<StoredGroup> {
+        self.0.parts.groups.stored()
+    }
+
+    /// The replica of `group` on this node, while it runs, or if it has failed.
+    #[must_use]
+    pub fn group(&self, group: GroupId) -> Option<GroupHandle> {
+        self.0.parts.groups.started(group)
+    }
+
+    /// All groups whose replica on this node runs, or has failed.
+    #[must_use]
+    pub fn groups(&self) -> Vec<GroupId> {
+        self.0.parts.groups.all_started().iter().map(GroupHandle::group).collect()
+    }
+
+    /// Has another voter lead, if this replica does and another can.
+    async fn hand_over_group(&self, handle: &GroupHandle) {
+        let voters = handle.membership().voters();
+        for node in voters.into_iter().filter(|node| self.reaches(*node)) {
+            if handle.view().role() != RoleKind::Leader || handle.transfer(node).await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    fn start_replica(
+        &self,
+        group: GroupId,
+        founding: Arc<Configuration>,
+        machine: Box<dyn StateMachine>,
+    ) -> Result<GroupHandle, GroupError> {
+        let started = self.0.try_start_replica(group, founding, machine);
+        if let Err(error @ (GroupError::Snapshot { .. } | GroupError::Log { .. })) = &started {
+            let reason = error.to_string();
+            self.0.parts.groups.not_started(group, reason.clone());
+            self.0.parts.shared.events.publish(|| NodeEvent::Failed { group, reason });
+        }
+        started
+    }
+}
+
+impl Inner {
+    fn try_start_replica(
+        &self,
+        group: GroupId,
+        founding: Arc<Configuration>,
+        mut machine: Box<dyn StateMachine>,
+    ) -> Result<GroupHandle, GroupError> {
+        let parts = &self.parts;
+        let reservation = parts.groups.reserve(group)?;
+        let log = match reservation.origin() {
+            Origin::Log(log) => log,
+            Origin::Ended(handle) => self.retire(handle)?,
+        };
+        check_founders(group, &log, &founding)?;
+        let snapshot = parts.snapshots.read(group);
+        let snapshot =
+            snapshot.map_err(|error| GroupError::Snapshot { group, reason: error.to_string() })?;
+        let recovered = parts.restores.watch(group, |progress| {
+            let watched = |reader| Watched { reader, progress: Arc::clone(progress) };
+            let snapshot = snapshot.map(|(last, reader)| (last, watched(reader)));
+            recover(log, snapshot, &mut *machine)
+        });
+        let (restored, reset) = recovered.map_err(|reason| {
+            let file = parts.snapshots.current_path(group);
+            GroupError::Snapshot { group, reason: format!("{}: {reason}", file.display()) }
+        })?;
+        let apply_on = machine.apply_on();
+        let node = self.config.node;
+        let tuning = Arc::clone(&self.tuning);
+        let config = Config { group, node, founding, seed: seed(node, group), tuning };
+        let view = Arc::<GroupView>::default();
+        let worker = Arc::clone(parts.workers.of(group));
+        let (done, slot) = mpsc::channel();
+        worker.post(Event::Start(Box::new(StartGroup {
+            config,
+            restored,
+            reset,
+            machine,
+            apply_on,
+            view: Arc::clone(&view),
+            done,
+        })));
+        let slot = slot.recv().map_err(|_| GroupError::Stopped)?;
+        let gate = Arc::clone(&parts.gate);
+        let handle = GroupHandle { group, slot, worker, view, gate };
+        reservation.started(handle.clone());
+        Ok(handle)
+    }
+
+    /// The configuration with these voters, shared by all groups that are founded with it.
+    fn founding(&self, voters: &[NodeId], preferred: NodeId) -> Arc<Configuration> {
+        let founding = Configuration::founding(voters, Some(preferred));
+        let mut known = self.founding.lock();
+        if let Some(shared) = known.get(&founding) {
+            return Arc::clone(shared);
+        }
+        let shared = Arc::new(founding);
+        known.insert(Arc::clone(&shared));
+        shared
+    }
+
+    /// The nodes of a group's first replicas, sorted.
+    fn check_replicas(&self, spec: &GroupSpec) -> Result<Vec<NodeId>, GroupError> {
+        let GroupSpec { group, ref replicas, preferred, .. } = *spec;
+        let refuse = |reason| Err(GroupError::Replicas { group, reason });
+        let is_stranger = |node: &&NodeId| {
+            **node != self.config.node && !self.parts.shared.peers.contains(**node)
+        };
+        let mut replicas = replicas.clone();
+        replicas.sort_unstable();
+        if replicas.is_empty() {
+            return refuse("it has no replicas".to_owned());
+        }
+        if replicas.len() > MAX_MEMBERS {
+            return refuse(format!("it has more than {MAX_MEMBERS} replicas"));
+        }
+        if let Some(node) = replicas.iter().find(is_stranger) {
+            return refuse(format!("node {node} is to hold a replica and is not a member"));
+        }
+        if let Some(pair) = replicas.windows(2).find(|pair| pair[0] == pair[1]) {
+            return refuse(format!("node {} is to hold more than one replica", pair[0]));
+        }
+        if let Some(node) = preferred.filter(|node| !replicas.contains(node)) {
+            return refuse(format!("node {node} is preferred and holds no replica"));
+        }
+        if !replicas.contains(&self.config.node) {
+            return Err(GroupError::NotAReplica(group));
+        }
+        Ok(replicas)
+    }
+
+    /// Ends a replica that has failed or was stopped, and reads back what it left in the log.
+    fn retire(&self, ended: &GroupHandle) -> Result<Restored, GroupError> {
+        let group = ended.group();
+        let (done, retired) = mpsc::channel();
+        ended.worker.post(Event::Retire(group, ended.slot, done));
+        match retired.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return Err(GroupError::Stopped),
+        }
+        let restored = self.parts.wal.restored(group);
+        restored.map_err(|error| GroupError::Log { group, reason: error.to_string() })
+    }
+}
+
+/// Checks that the group was founded as it is to be now, if that matters.
+fn check_founders(
+    group: GroupId,
+    log: &Restored,
+    founding: &Configuration,
+) -> Result<(), GroupError> {
+    let nodes = |configuration: &Configuration| -> Vec<NodeId> {
+        configuration.members().iter().map(|member| member.node).collect()
+    };
+    let given = nodes(founding);
+    let is_other = |before: &&Arc<Configuration>| before.founders() != VotersDigest::of(&given);
+    match log.configurations.last().filter(is_other) {
+        Some(before) if !given.is_empty() => {
+            Err(GroupError::OtherReplicas { group, before: nodes(before), given })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Differs between the replicas of a group, and between the groups of a node.
+fn seed(node: NodeId, group: GroupId) -> u64 {
+    node.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ group.0.wrapping_mul(0xd1b5_4a32_d192_ed03)
+}
