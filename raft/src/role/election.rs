@@ -180,25 +180,33 @@ impl Role {
     /// Those who hear it no longer fortify this replica for what it led before. So it leads nothing
     /// in this term from now on, and the term is durable before the requests leave: a replica that
     /// forgot the term could come to lead in it.
+    ///
+    /// Only a replica that is bound to nobody campaigns by its own vote alone. One that is bound
+    /// asks its leader as well, even if that votes no more: the leader calls it back, or learns
+    /// that there is a later term and lets it go.
     pub(super) fn pre_campaign(&mut self, step: &mut Step<'_>) {
         let failures = self.failures();
         let candidate = Candidate::new(step.replica, failures);
-        if candidate.outcome(step.replica) == Outcome::Won {
+        let leader = step.fortified_node();
+        if leader.is_none() && candidate.outcome(step.replica) == Outcome::Won {
             return self.campaign(step, false);
         }
         *self = Self::PreCandidate(candidate);
         let term = step.replica.term.next();
         let last = step.replica.log.last_id();
         let founders = step.founders();
-        for to in step.replica.voters().collect::<Vec<_>>() {
+        let leader = leader.filter(|&leader| !step.replica.configuration().is_voter(leader));
+        for to in step.replica.voters().chain(leader).collect::<Vec<_>>() {
             let payload = Payload::PreVote { last, founders };
             step.send_when_durable(to, Message { term, payload });
         }
     }
 
     /// Enters the next term, votes for itself and asks the others for their votes. The requests
-    /// leave when term and own vote are durable. Whoever campaigns fortifies nobody any more.
+    /// leave when term and own vote are durable. Whoever campaigns fortifies nobody any more, so a
+    /// replica that is bound campaigns only when a leader wants it to (`transfer`).
     pub(super) fn campaign(&mut self, step: &mut Step<'_>, transfer: bool) {
+        assert!(transfer || step.fortified_node().is_none(), "a bond that stands is kept");
         let failures = self.failures();
         step.replica.enter_term(step.replica.term.next());
         step.replica.vote = Some(step.replica.node());

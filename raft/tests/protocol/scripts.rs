@@ -355,6 +355,7 @@ scripts! {
     members_learner_votes
     members_no_quorum
     members_not_caught_up
+    members_only_voter_bound
     members_outgoing
     members_prefer
     members_refused
