@@ -8,6 +8,7 @@ use super::table::Client;
 use crate::resp::Reply;
 use crate::session::ReplyMode;
 use bytes::Bytes;
+use std::collections::HashSet;
 
 /// What stands in the place of a client's number where tracking is off.
 const NO_REDIRECTION: i64 = -1;
@@ -89,7 +90,8 @@ fn list<B>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
             clients.retain(|_| is(kind, "normal"));
         }
         [option, ids @ ..] if is(option, "ID") && !ids.is_empty() => {
-            let ids: Result<Vec<i64>, _> = ids.iter().map(|id| arguments::integer(id)).collect();
+            let ids: Result<HashSet<i64>, _> =
+                ids.iter().map(|id| arguments::integer(id)).collect();
             let ids = ids.map_err(|_| CommandError::Other("Invalid client ID".into()))?;
             clients.retain(|client| ids.contains(&(client.id as i64)));
         }

@@ -6,7 +6,7 @@ use super::error::CommandError;
 use super::introspection::help;
 use super::table::Config;
 use crate::backend::Backend;
-use crate::glob;
+use crate::glob::Pattern;
 use crate::kv::{DATABASES, parse_integer};
 use crate::resp::Reply;
 use crate::settings::Settings;
@@ -62,10 +62,11 @@ pub(super) fn execute<B: Backend>(
 /// CONFIG GET pattern [pattern …]: a parameter given by name is repeated in the client's spelling
 fn get<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Reply {
     let settings = context.server.settings();
+    let asked: Vec<_> = arguments.iter().map(|asked| (asked, Pattern::new(asked, true))).collect();
     let entry = |(name, parameter): (&str, Parameter)| {
-        let matches =
-            |asked: &&Bytes| is(asked, name) || glob::matches(asked, name.as_bytes(), true);
-        let asked = arguments.iter().find(matches)?;
+        let mut asked = asked.iter();
+        let &(asked, _) =
+            asked.find(|(asked, pattern)| is(asked, name) || pattern.matches(name.as_bytes()))?;
         let by_name = is(asked, name);
         let name = if by_name { Reply::Bulk(asked.clone()) } else { Reply::text(name) };
         Some((name, Reply::text(parameter.value(context, &settings))))

@@ -4,7 +4,7 @@ use super::arguments::is;
 use super::context::Outcome;
 use super::error::CommandError;
 use super::table::{self, Command, KeyFlags, Keys, Name, Spec};
-use crate::glob;
+use crate::glob::Pattern;
 use crate::resp::Reply;
 use bytes::Bytes;
 
@@ -62,7 +62,8 @@ fn list(arguments: &[Bytes]) -> Outcome {
             Box::new(move |spec| spec.categories().any(|known| is(category, &known[1..])))
         }
         [filter, kind, pattern] if is(filter, "FILTERBY") && is(kind, "PATTERN") => {
-            Box::new(move |spec| glob::matches(pattern, spec.full_name.as_bytes(), true))
+            let pattern = Pattern::new(pattern, true);
+            Box::new(move |spec| pattern.matches(spec.full_name.as_bytes()))
         }
         _ => return Err(CommandError::Syntax),
     };

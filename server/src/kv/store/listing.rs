@@ -1,6 +1,6 @@
 //! The queries that walk the store: SCAN, KEYS and RANGE.
 
-use crate::glob;
+use crate::glob::Pattern;
 use crate::kv::entries::Entries;
 use crate::kv::message::Answer;
 use crate::layout::{Partition, in_slot, place};
@@ -12,6 +12,10 @@ use std::ops::{Bound, Range};
 /// A slot is walked in at most about this many steps of SCAN, whatever COUNT is. A step looks at
 /// every key of its slot, so smaller steps would cost the square of the slot's size.
 const MAX_STEPS_A_SLOT: usize = 64;
+
+/// After so many steps of matching (see [`Pattern::cost`]) a query ends with the key that it has
+/// reached, whatever it was asked for, since others wait for its group: some tens of milliseconds.
+const MATCHING_A_QUERY: usize = 1 << 23;
 
 /// How many keys a random one is chosen from, so that the choice holds nobody up.
 const MAX_CHOICE: usize = 1_024;
@@ -46,6 +50,8 @@ impl Entries {
         pattern: Option<&[u8]>,
     ) -> Answer {
         let count = usize::try_from(count).unwrap_or(usize::MAX).max(1);
+        let pattern = pattern.map(|pattern| Pattern::new(pattern, false));
+        let mut matching = MATCHING_A_QUERY;
         let mut seen: Vec<&Bytes> = Vec::new();
         let mut next = None;
         let mut slot_start = match partition {
@@ -56,23 +62,27 @@ impl Entries {
             let Some((slot, keys)) = self.slot_from(partition, start) else {
                 break;
             };
-            let mut places: Vec<(u64, &Bytes)> = keys
+            let places: Vec<(u64, &Bytes)> = keys
                 .map(|(key, _)| (place(partition, key), key))
                 .filter(|(place, _)| within.contains(place))
                 .collect();
-            places.sort_unstable();
             let want = (count - seen.len()).max(places.len() / MAX_STEPS_A_SLOT);
-            let end = page_end(&places, want);
-            seen.extend(places[..end].iter().map(|(_, key)| *key));
-            if let Some((place, _)) = places.get(end) {
-                next = Some(*place);
+            let (page, behind) = page_of(places, want, |key| {
+                let key = partition.client_key(key);
+                let cost = pattern.as_ref().map_or(0, |pattern| pattern.cost(key.len()));
+                matching = matching.saturating_sub(cost);
+                matching > 0
+            });
+            seen.extend(page.iter().map(|(_, key)| *key));
+            if behind.is_some() {
+                next = behind;
                 break;
             }
             slot_start = match partition {
                 Partition::Hash => slot.checked_add(1),
                 Partition::Range => None,
             };
-            if seen.len() >= count {
+            if seen.len() >= count || matching == 0 {
                 next = slot_start
                     .and_then(|start| self.slot_from(partition, start))
                     .map(|(slot, _)| u64::from(slot) << 32);
@@ -80,7 +90,7 @@ impl Entries {
             }
         }
         let keys = seen.iter().map(|key| client_key(partition, key));
-        let keys = keys.filter(|key| pattern.is_none_or(|p| glob::matches(p, key, false)));
+        let keys = keys.filter(|key| pattern.as_ref().is_none_or(|p| p.matches(key)));
         Answer::Page { keys: keys.collect(), examined: seen.len() as u64, next }
     }
 
@@ -96,13 +106,20 @@ impl Entries {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let limit = usize::try_from(limit_keys).unwrap_or(usize::MAX).max(1);
         let mut walked = self.range::<Bytes, _>((start, Bound::Unbounded));
+        let pattern = Pattern::new(pattern, false);
+        let mut matching = MATCHING_A_QUERY;
         let mut keys = Vec::new();
         let mut last = None;
         for (key, _) in walked.by_ref().take(limit) {
-            if glob::matches(pattern, partition.client_key(key), false) {
+            let name = partition.client_key(key);
+            if pattern.matches(name) {
                 keys.push(client_key(partition, key));
             }
             last = Some(key);
+            matching = matching.saturating_sub(pattern.cost(name.len()));
+            if matching == 0 {
+                break;
+            }
         }
         let last = if walked.next().is_some() { last.cloned() } else { None };
         Answer::Listing { keys, last }
@@ -194,12 +211,28 @@ impl Entries {
     }
 }
 
-/// How many of `places` make a page of about `want`: never cutting between equal places.
-fn page_end(places: &[(u64, &Bytes)], want: usize) -> usize {
-    match want.checked_sub(1).and_then(|last| places.get(last)) {
-        None => places.len().min(want),
-        Some((last, _)) => places.partition_point(|(place, _)| place <= last),
+/// Those of `places` that make a page of about `want`, in order, and the first place behind them. A
+/// page ends early with a key for which `go_on` is false. It never parts equal places.
+fn page_of(
+    mut places: Vec<(u64, &Bytes)>,
+    want: usize,
+    mut go_on: impl FnMut(&Bytes) -> bool,
+) -> (Vec<(u64, &Bytes)>, Option<u64>) {
+    // Most of a large slot is for later steps, so it is not sorted.
+    let mut behind = None;
+    if want < places.len() {
+        let (_, &mut (last, _), rest) = places.select_nth_unstable(want.saturating_sub(1));
+        behind = rest.iter().map(|(place, _)| *place).filter(|place| *place > last).min();
+        places.retain(|(place, _)| *place <= last);
     }
+    places.sort_unstable();
+    if let Some(reached) = places.iter().position(|(_, key)| !go_on(key)) {
+        let last = places[reached].0;
+        let end = places.partition_point(|(place, _)| *place <= last);
+        behind = places.get(end).map(|(place, _)| *place).or(behind);
+        places.truncate(end);
+    }
+    (places, behind)
 }
 
 type Run<'a> = btree_map::Range<'a, Bytes, Bytes>;
@@ -355,6 +388,32 @@ mod tests {
             let seeds = (0..2_000_u64).map(|seed| seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
             let chosen: BTreeSet<_> = seeds.map(|seed| store.random(partition, seed)).collect();
             assert_eq!(chosen.len(), 10);
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_is_slow_to_match_takes_more_queries() {
+        let long = |i: usize| [format!("{{t}}{i}").into_bytes(), b"a".repeat(64 << 10)].concat();
+        let pattern = [&b"*"[..], &b"b".repeat(60), b"*"].concat();
+        for partition in [Partition::Hash, Partition::Range] {
+            let store = store(partition, (0..20).map(long));
+            let (mut seen, mut from, mut steps) = (0, Some(0), 0);
+            while let Some(place) = from {
+                match store.scan(partition, &(place..u64::MAX), 100, Some(&pattern)) {
+                    Answer::Page { examined, next, .. } => {
+                        (seen, from, steps) = (seen + examined, next, steps + 1);
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!((seen, steps > 2), (20, true));
+            let (mut after, mut steps) = (None, 1);
+            while let Answer::Listing { last: Some(last), .. } =
+                store.keys(partition, after.as_ref(), &pattern, 100)
+            {
+                (after, steps) = (Some(last), steps + 1);
+            }
+            assert!(steps > 2);
         }
     }
 
