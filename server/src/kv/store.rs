@@ -203,6 +203,17 @@ mod tests {
     }
 
     #[test]
+    fn no_command_makes_a_value_that_nobody_can_hold() {
+        let mut store = Store::new();
+        for offset in [changes::LONGEST_VALUE_BYTES, 1 << 40, i64::MAX as u64, u64::MAX] {
+            let limit_bytes = u64::MAX;
+            let patch = Command::SetRange { key: b("k"), offset, value: b("x"), limit_bytes };
+            assert_eq!(apply(&mut store, patch), Answer::Failed(Failure::TooLong));
+        }
+        assert_eq!(get(&store, "k"), None);
+    }
+
+    #[test]
     fn writing_nothing_makes_no_key() {
         let mut store = Store::new();
         let nothing = Command::SetRange { key: b("k"), offset: 5, value: b(""), limit_bytes: 10 };

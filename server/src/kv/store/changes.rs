@@ -7,6 +7,11 @@ use crate::kv::number::parse_integer;
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
 
+/// The longest value that a command makes, whatever limit it carries: 512 MiB, as in Redis. Limits
+/// are the settings of one node, and what a command says is a peer's word. This one is the same on
+/// all replicas, and no replica fails for want of memory over a length that nobody meant.
+pub(super) const LONGEST_VALUE_BYTES: u64 = 512 << 20;
+
 impl Entries {
     pub(super) fn execute(&mut self, command: Command) -> Answer {
         match command {
@@ -65,7 +70,7 @@ impl Entries {
     fn append(&mut self, key: Bytes, value: &[u8], limit_bytes: u64) -> Answer {
         let current = self.get(&key).map_or(&[][..], |value| &value[..]);
         let length = current.len() + value.len();
-        if length as u64 > limit_bytes {
+        if length as u64 > limit_bytes.min(LONGEST_VALUE_BYTES) {
             return Answer::Failed(Failure::TooLong);
         }
         let mut joined = BytesMut::with_capacity(length);
@@ -81,7 +86,7 @@ impl Entries {
             return Answer::Integer(current.len() as i64);
         }
         let end = offset.saturating_add(value.len() as u64);
-        if end > limit_bytes {
+        if end > limit_bytes.min(LONGEST_VALUE_BYTES) {
             return Answer::Failed(Failure::TooLong);
         }
         let (offset, end) = (offset as usize, end as usize);
