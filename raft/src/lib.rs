@@ -144,7 +144,7 @@ pub use ids::{
 pub use io::{Input, LogReadTarget, Output, ReadFrom, ReadMode, ReadToken, Refusal, RoleKind};
 pub use message::{Conflict, Message, Payload};
 pub use node_boot::{BootNonce, Introduction, LogPosition, MAX_SEGMENT_STEP, Remembered, Start};
-pub use plausible::{MAX_COUNT, MAX_INDEX_STEP, MAX_STEP, is_plausible};
+pub use plausible::{MAX_COUNT, MAX_INDEX_STEP, MAX_STEP};
 pub use raft::Raft;
 pub use status::{Flow, PeerStatus, Status};
 pub use support::{

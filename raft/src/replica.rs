@@ -11,8 +11,8 @@ use crate::log::Log;
 use crate::plausible::TermCredit;
 use crate::{
     Config, Configuration, Epoch, Fortification, HardState, Index, LogReadTarget, LogWrite,
-    MemberRole, NodeId, Persist, Restored, SnapshotMeta, Support, Term, Time, VotersDigest,
-    WriteSeq,
+    MAX_COUNT, MemberRole, NodeId, Persist, Restored, SnapshotMeta, Support, Term, Time,
+    VotersDigest, WriteSeq,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -35,7 +35,7 @@ pub(crate) struct Replica {
     /// grows, and is never behind the term of the last entry.
     pub(crate) term: Term,
     /// How far messages may still raise the term.
-    pub(crate) term_credit: TermCredit,
+    term_credit: TermCredit,
     /// For whom the replica voted in `term`, or whom it fortified as that term's leader (votedFor).
     pub(crate) vote: Option<NodeId>,
     /// The fortification of a leader's node, never of this one. It stands while this node supports
@@ -219,6 +219,18 @@ impl Replica {
         assert!(term > self.term, "terms only grow");
         self.term = term;
         self.vote = None;
+    }
+
+    /// Moves to a later term because of a message, which has to be believed first.
+    pub(crate) fn raise_term(&mut self, term: Term) {
+        self.term_credit.spend(term.0.saturating_sub(self.term.0));
+        self.enter_term(term);
+    }
+
+    /// Whether a message may name this term.
+    pub(crate) fn believes(&self, term: Term) -> bool {
+        let step = term.0.saturating_sub(self.term.0);
+        term.0 <= MAX_COUNT && self.term_credit.covers(self.now, step)
     }
 
     /// Learns that everything up to `index` is committed.

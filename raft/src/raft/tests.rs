@@ -10,6 +10,7 @@ use crate::{
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
+use proptest::prelude::*;
 
 /// Thousands of replicas live in one process, and most of them are idle followers. Besides this
 /// an idle one has its configuration, its term runs and a few words of queues on the heap.
@@ -122,24 +123,73 @@ fn a_term_that_no_election_can_have_led_to_is_refused_and_named() {
 }
 
 #[test]
-fn messages_do_not_take_a_replica_further_than_the_others_follow() {
+fn what_raises_a_term_is_paid_for() {
     let (mut raft, last) = (replica(), LogId::new(Term(1), Index(1)));
     let vote = || Payload::Vote { last, transfer: true, founders: founders() };
     assert_ne!(receive(&mut raft, 2, MAX_STEP, vote()), []);
-    // The next step would be believed here alone.
     for step in [MAX_STEP, 1] {
         let (term, known) = (Term(MAX_STEP + step), Term(MAX_STEP));
         let violation = Violation::ImplausibleTerm { term, known };
         let refused = Output::Violated { from: NodeId(2), violation };
         assert_eq!(receive(&mut raft, 2, term.0, vote()), [refused]);
     }
-    assert_ne!(receive(&mut replica(), 3, raft.term().0, vote()), []);
     // Elections cost time, which brings back more than they take.
-    let payload = vote();
-    let message = Message { term: Term(MAX_STEP + 1), payload };
-    let (now, mut out) = (Time(1), Vec::new());
-    raft.step(now, &supported(), Input::Receive { from: NodeId(2), message }, &mut out);
+    receive_at(&mut raft, Time(1), 2, MAX_STEP + 1, vote());
     assert_eq!(raft.term(), Term(MAX_STEP + 1));
+}
+
+/// By itself, the resignation of a leader takes the replica to the term after it.
+#[test]
+fn resignations_of_leaders_that_never_were_are_paid_for() {
+    let mut raft = replica();
+    let fortify = Payload::Fortify { commit: Index(0), founders: founders() };
+    let resign = Payload::Resign { epoch: Epoch(1) };
+    receive(&mut raft, 2, 1, fortify.clone());
+    receive(&mut raft, 2, MAX_STEP, resign.clone());
+    assert_eq!(raft.term(), Term(MAX_STEP + 1));
+    for payload in [fortify, resign] {
+        let (term, known) = (Term(2 * MAX_STEP), Term(MAX_STEP + 1));
+        let violation = Violation::ImplausibleTerm { term, known };
+        let refused = Output::Violated { from: NodeId(2), violation };
+        assert_eq!(receive(&mut raft, 2, term.0, payload), [refused]);
+    }
+}
+
+proptest! {
+    /// A peer leads one replica on for as long as it likes, behind the back of the third.
+    #[test]
+    fn wherever_messages_take_a_replica_the_others_follow(
+        lies in prop::collection::vec((0u8..8, 0u32..40, any::<bool>(), 0u64..3_000_000), 0..40),
+    ) {
+        let mut raft = replica();
+        let mut now = Time(0);
+        for (kind, size, is_below, wait) in lies {
+            now.0 += wait;
+            let step = (1u64 << size) - u64::from(is_below);
+            let term = raft.term().0.saturating_add(step);
+            receive_at(&mut raft, now, 2, term, lie(kind));
+        }
+        // Neither was it heard of meanwhile, nor has it told anybody.
+        let (mut third, term) = (replica(), raft.term());
+        receive_at(&mut third, now, 2, term.0, lie(3));
+        prop_assert_eq!(third.term(), term);
+    }
+}
+
+/// A message whose term may be a lie.
+fn lie(kind: u8) -> Payload {
+    let last = LogId::new(Term(1), Index(1));
+    let (commit, founders) = (Index(0), founders());
+    match kind {
+        0 => Payload::Vote { last, transfer: true, founders },
+        1 => Payload::Vote { last, transfer: false, founders },
+        2 => Payload::PreVoteReply { granted: false },
+        3 => Payload::Fortified { epoch: None, applied: Index(0) },
+        4 => Payload::TimeoutNow,
+        5 => Payload::PreVote { last, founders },
+        6 => Payload::Resign { epoch: Epoch(1) },
+        _ => Payload::Fortify { commit, founders },
+    }
 }
 
 /// A replica that fortifies node 2, and has asked it for a read's index.
@@ -338,10 +388,14 @@ fn supported() -> Support {
 }
 
 fn receive(raft: &mut Raft, from: u64, term: u64, payload: Payload) -> Vec<Output> {
+    receive_at(raft, Time(0), from, term, payload)
+}
+
+fn receive_at(raft: &mut Raft, now: Time, from: u64, term: u64, payload: Payload) -> Vec<Output> {
     let mut out = Vec::new();
     let from = NodeId(from);
     let term = Term(term);
     let message = Message { term, payload };
-    raft.step(Time(0), &supported(), Input::Receive { from, message }, &mut out);
+    raft.step(now, &supporting(), Input::Receive { from, message }, &mut out);
     out
 }

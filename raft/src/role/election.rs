@@ -142,7 +142,7 @@ impl Role {
         let follows = is_leader && (ends || step.replica.term <= term);
         if (ends || follows) && step.replica.term <= term {
             self.step_down(step, None);
-            step.replica.enter_term(term.next());
+            step.replica.raise_term(term.next());
         }
         if follows {
             self.succeed_leader(step);

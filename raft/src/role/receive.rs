@@ -3,7 +3,7 @@
 use super::{Follower, Role};
 use crate::read_queue::Reader;
 use crate::step::Step;
-use crate::{Message, NodeId, Output, Payload, Violation, is_plausible};
+use crate::{Message, NodeId, Output, Payload, Violation};
 use core::cmp::Ordering;
 
 impl Role {
@@ -82,6 +82,8 @@ impl Role {
     /// current term, or as a pre-vote's, whose term nobody is in yet.
     fn meet_term(&mut self, step: &mut Step<'_>, from: NodeId, message: &Message) -> bool {
         let is_leaders = match message.payload {
+            // Whoever answers a pre-vote names a term that this replica may enter, and the others
+            // one that they leave. Only a resignation may raise the term, and it does so itself.
             Payload::PreVote { .. }
             | Payload::PreVoteReply { granted: true }
             | Payload::Resign { .. } => return true,
@@ -111,9 +113,7 @@ impl Role {
                     return false;
                 }
                 self.step_down(step, is_leaders.then_some(from));
-                let raised = message.term.0 - step.replica.term.0;
-                step.replica.term_credit.spend(step.replica.now, raised);
-                step.replica.enter_term(message.term);
+                step.replica.raise_term(message.term);
             }
             Ordering::Equal => {}
         }
@@ -136,8 +136,7 @@ fn is_credible(step: &mut Step<'_>, from: NodeId, message: &Message) -> bool {
         return false;
     }
     let (term, known) = (message.term, step.replica.term);
-    let covered = step.replica.term_credit.covers(step.now(), term.0.saturating_sub(known.0));
-    if !is_plausible(known.0, term.0) || !covered {
+    if !step.replica.believes(term) {
         step.violated(from, Violation::ImplausibleTerm { term, known });
         return false;
     }
