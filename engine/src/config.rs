@@ -7,7 +7,7 @@ use logboat_raft::{ClusterId, NodeId, Tuning};
 use logboat_security::{ClusterSecret, Own, PortTls};
 use logboat_storage::WalOptions;
 use logboat_transport::MAX_FRAME_BYTES;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,8 +37,11 @@ pub struct NodeConfig {
     /// This node.
     pub node: NodeId,
     /// Every node of the cluster, this one among them, with the address (`host:port`) where its
-    /// peers reach it.
+    /// peers reach it. [`Node::add_peer`](crate::Node::add_peer) adds others while the node runs.
     pub members: BTreeMap<NodeId, String>,
+    /// The nodes with which the cluster was made, if others have come since or some have gone: the
+    /// cluster's id is made of them, and a directory keeps them. `None` if they are the members.
+    pub founders: Option<BTreeSet<NodeId>>,
     /// Tells clusters with the same node ids apart.
     pub cluster_name: String,
     /// Where log and snapshots live.
@@ -132,6 +135,7 @@ impl NodeConfig {
         Ok(Self {
             node,
             members,
+            founders: None,
             cluster_name: "logboat".to_owned(),
             data_dir: data_dir.into(),
             founding: Founding::All,
@@ -171,6 +175,9 @@ impl NodeConfig {
         if self.members.contains_key(&NodeId(0)) {
             return Err(ConfigError::NodeZero);
         }
+        if self.founders.as_ref().is_some_and(BTreeSet::is_empty) {
+            return Err(ConfigError::NoFounders);
+        }
         if self.workers == 0 {
             return Err(ConfigError::NoWorkers);
         }
@@ -198,11 +205,19 @@ impl NodeConfig {
         Budget { total_bytes: self.memory_budget_bytes }
     }
 
-    /// The identity of the cluster: a hash (FNV-1a) of its name and its node ids. Addresses don't
+    /// The nodes with which the cluster was made.
+    pub(crate) fn founders(&self) -> Vec<NodeId> {
+        match &self.founders {
+            Some(founders) => founders.iter().copied().collect(),
+            None => self.members.keys().copied().collect(),
+        }
+    }
+
+    /// The identity of the cluster: a hash (FNV-1a) of its name and its founders. Addresses don't
     /// count, since nodes may reach each other by different ones, and may move.
     #[must_use]
     pub fn cluster_id(&self) -> ClusterId {
-        let ids = self.members.keys().flat_map(|node| node.0.to_le_bytes());
+        let ids = self.founders().into_iter().flat_map(|node| node.0.to_le_bytes());
         let hash = self.cluster_name.bytes().chain(ids).fold(0xcbf2_9ce4_8422_2325, fnv_1a);
         ClusterId(hash)
     }

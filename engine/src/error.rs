@@ -282,6 +282,9 @@ pub enum ConfigError {
     /// A member has the id 0, which stands for no node.
     #[error("0 is the id of no node")]
     NodeZero,
+    /// The cluster was made with no nodes at all.
+    #[error("a cluster is made with at least one node")]
+    NoFounders,
     /// There is no thread to run groups.
     #[error("a node must have a worker")]
     NoWorkers,
@@ -322,6 +325,29 @@ pub enum ConfigError {
         left_out: usize,
         /// How many nodes the cluster has.
         members: usize,
+    },
+}
+
+/// Why a node does not add a peer, or remove one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeerError {
+    /// 0 is the id of no node.
+    #[error("0 is the id of no node")]
+    NodeZero,
+    /// A node is no peer of its own.
+    #[error("node {0} is this node")]
+    Itself(NodeId),
+    /// The node is no peer.
+    #[error("node {0} is not a peer")]
+    Unknown(NodeId),
+    /// A group that has a replica on this node has one on that node, too: it has to be removed
+    /// first.
+    #[error("node {node} holds a replica of group {group}")]
+    HoldsReplica {
+        /// That node.
+        node: NodeId,
+        /// One of those groups.
+        group: GroupId,
     },
 }
 

@@ -123,7 +123,8 @@ pub use batch::{Answers, Batch};
 pub use bytes::Bytes;
 pub use config::NodeConfig;
 pub use error::{
-    ChangeError, ChangeRefusal, ConfigError, GroupError, RequestError, StartError, TransferError,
+    ChangeError, ChangeRefusal, ConfigError, GroupError, PeerError, RequestError, StartError,
+    TransferError,
 };
 pub use events::{Events, NodeEvent};
 pub use founding::Founding;

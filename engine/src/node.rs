@@ -4,7 +4,7 @@ mod replicas;
 
 use crate::batch::{Answers, Batch};
 use crate::config::NodeConfig;
-use crate::error::{ChangeError, RequestError, StartError};
+use crate::error::{ChangeError, PeerError, RequestError, StartError};
 use crate::events::Events;
 use crate::handle::GroupHandle;
 use crate::membership::Membership;
@@ -74,6 +74,8 @@ struct Inner {
     founding: Mutex<BTreeSet<Arc<Configuration>>>,
     /// What a replica goes by that has yet to hear of its group.
     unknown: Arc<Configuration>,
+    /// Held while a peer is added or removed.
+    changing_peers: Mutex<()>,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -134,6 +136,7 @@ impl Node {
             parts,
             founding: Mutex::default(),
             unknown: Arc::new(Configuration::unknown()),
+            changing_peers: Mutex::default(),
             threads: Mutex::new(Some(threads)),
         })))
     }
@@ -144,10 +147,76 @@ impl Node {
         self.0.config.node
     }
 
-    /// All nodes of the cluster, this one among them.
+    /// All nodes of the cluster that this node knows, this one among them.
     #[must_use]
     pub fn members(&self) -> Vec<NodeId> {
-        self.0.config.members.keys().copied().collect()
+        let peers = self.0.parts.shared.peers.all();
+        let mut members: Vec<_> = peers.iter().copied().chain([self.id()]).collect();
+        members.sort_unstable();
+        members
+    }
+
+    /// Knows `node` as a peer from now on, reached at `address` (`host:port`), or has a peer
+    /// dialled at another address from now on. It holds until the node stops: give
+    /// [`NodeConfig::members`] accordingly at the next start, and [`NodeConfig::founders`] along
+    /// with it. Both nodes have to know each other before anything gets through.
+    ///
+    /// A peer that is added may have as much waiting for it as each of those at the start.
+    ///
+    /// # Errors
+    /// [`PeerError::NodeZero`] and [`PeerError::Itself`].
+    ///
+    /// ```no_run
+    /// use logboat::{Node, NodeConfig, NodeId};
+    ///
+    /// # fn grow(one: Node) -> Result<(), Box<dyn std::error::Error>> {
+    /// let addresses = [(NodeId(1), "10.0.0.1:7000"), (NodeId(2), "10.0.0.2:7000")];
+    /// let members = addresses.map(|(node, address)| (node, address.to_owned())).into();
+    /// // Node 2 is new in a cluster that node 1 was alone in. It takes part when node 1 has
+    /// // recorded its directory.
+    /// let mut config = NodeConfig::new(NodeId(2), members, "/var/lib/logboat")?;
+    /// config.founders = Some([NodeId(1)].into());
+    /// let two = Node::start(config)?;
+    /// // In the process of node 1.
+    /// one.add_peer(NodeId(2), "10.0.0.2:7000")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn add_peer(&self, node: NodeId, address: &str) -> Result<(), PeerError> {
+        if node == NodeId(0) {
+            return Err(PeerError::NodeZero);
+        }
+        if node == self.id() {
+            return Err(PeerError::Itself(node));
+        }
+        let parts = &self.0.parts;
+        let _changing = self.0.changing_peers.lock();
+        parts.shared.peers.add(node);
+        parts.liveness.add_peer(node);
+        parts.transport.add_peer(node, address);
+        Ok(())
+    }
+
+    /// Knows `node` as a peer no longer. Its connections end, and it is turned away. It must hold
+    /// no replica of a group that has one here.
+    ///
+    /// # Errors
+    /// [`PeerError::Unknown`] and [`PeerError::HoldsReplica`].
+    pub fn remove_peer(&self, node: NodeId) -> Result<(), PeerError> {
+        let parts = &self.0.parts;
+        let _changing = self.0.changing_peers.lock();
+        if !parts.shared.peers.contains(node) {
+            return Err(PeerError::Unknown(node));
+        }
+        let stored = parts.groups.stored().into_iter();
+        let mut holding = stored.filter(|it| it.members.contains(node)).map(|it| it.group);
+        if let Some(group) = holding.next() {
+            return Err(PeerError::HoldsReplica { node, group });
+        }
+        parts.shared.peers.remove(node);
+        parts.liveness.remove_peer(node);
+        parts.transport.remove_peer(node);
+        Ok(())
     }
 
     /// Sends a request to the replica of `group` on another node and waits for its answer, for as

@@ -14,6 +14,20 @@ impl Peers {
         Self(RwLock::new(peers.into_iter().collect()))
     }
 
+    /// Adds one, unless it is one already.
+    pub(crate) fn add(&self, node: NodeId) {
+        let mut peers = self.0.write();
+        if !peers.contains(&node) {
+            *peers = peers.iter().copied().chain([node]).collect();
+        }
+    }
+
+    /// Takes one out.
+    pub(crate) fn remove(&self, node: NodeId) {
+        let mut peers = self.0.write();
+        *peers = peers.iter().copied().filter(|peer| *peer != node).collect();
+    }
+
     /// The peers now.
     pub(crate) fn all(&self) -> Arc<[NodeId]> {
         Arc::clone(&self.0.read())

@@ -80,6 +80,17 @@ pub trait Transport: Send + Sync + 'static {
     /// peer may dial again.
     fn disconnect(&self, peer: NodeId, reason: &str);
 
+    /// Knows `node` as a peer from now on, which is reached at this address (`host:port`), or knows
+    /// another address of a peer: where the peer is dialled next. A connection that stands goes on.
+    fn add_peer(&self, node: NodeId, address: &str) {
+        let _ = (node, address);
+    }
+
+    /// Knows `node` as a peer no longer: its connections end, and it is turned away.
+    fn remove_peer(&self, node: NodeId) {
+        let _ = node;
+    }
+
     /// The state of the connection to every peer, sorted by node.
     fn peers(&self) -> Vec<PeerStatus>;
 }

@@ -21,8 +21,8 @@ pub struct TransportConfig {
     pub cluster: ClusterId,
     /// Where peers reach this node; port 0 lets the system choose one.
     pub listen: SocketAddr,
-    /// The peers' addresses as `host:port`, resolved anew at each dial. An entry for this node
-    /// itself is ignored, so that all nodes can be given the same map.
+    /// The peers at the start, with their addresses as `host:port`, resolved anew at each dial. An
+    /// entry for this node itself is ignored, so that all nodes can be given the same map.
     pub peers: BTreeMap<NodeId, String>,
     /// TLS, unless it is off. Both sides show certificates of peers of the cluster.
     pub tls: Option<PortTls>,

@@ -5,6 +5,7 @@ mod entrance;
 mod handshake;
 mod handshake_error;
 mod listen;
+mod peers;
 mod shared;
 
 use crate::api::{Inbox, PeerStatus, SnapshotSource, Transport};
@@ -14,7 +15,8 @@ use crate::metrics::TransportMetrics;
 use crate::net_thread::{NetThread, Stop};
 use crate::tcp::dial::keep_connected;
 use crate::tcp::listen::listen;
-use crate::tcp::shared::{Peer, Shared};
+use crate::tcp::peers::Peer;
+use crate::tcp::shared::Shared;
 use crate::transfer::Transfer;
 use crate::wire::{FRAME_TARGET_BYTES, Outgoing};
 use logboat_raft::NodeId;
@@ -106,7 +108,7 @@ impl TcpTransport {
     /// written, for at most the configured time. Then all connections are closed, and snapshots
     /// that are under way end. Waits for its thread, unless called on that thread.
     pub fn shutdown(&self) {
-        for peer in self.shared.peers.values() {
+        for peer in self.shared.peers.all() {
             peer.outbox.close();
         }
         self.thread.stop();
@@ -115,7 +117,7 @@ impl TcpTransport {
 
 impl Transport for TcpTransport {
     fn send(&self, to: NodeId, outgoing: Outgoing) -> Result<(), SendError> {
-        match self.shared.peers.get(&to) {
+        match self.shared.peers.get(to) {
             Some(peer) => peer.outbox.push(outgoing),
             None => Err(SendError::UnknownPeer(to)),
         }
@@ -123,21 +125,40 @@ impl Transport for TcpTransport {
 
     fn send_snapshot(&self, to: NodeId, snapshot: SnapshotSource) {
         let transfer = Transfer::new(snapshot);
-        match self.shared.peers.get(&to) {
+        match self.shared.peers.get(to) {
             Some(peer) => peer.outbox.push_transfer(transfer),
             None => transfer.finish(Err(SendError::UnknownPeer(to))),
         }
     }
 
     fn disconnect(&self, peer: NodeId, reason: &str) {
-        if let Some(peer) = self.shared.peers.get(&peer) {
-            self.shared.disconnect(peer, reason);
+        if let Some(peer) = self.shared.peers.get(peer) {
+            self.shared.disconnect(&peer, reason);
         }
     }
 
     fn peers(&self) -> Vec<PeerStatus> {
-        let peers = self.shared.peers.values();
-        peers.map(|peer| peer.outbox.status(peer.node, &peer.address)).collect()
+        let peers = self.shared.peers.all();
+        peers.iter().map(|peer| peer.outbox.status(peer.node, &peer.address())).collect()
+    }
+
+    fn add_peer(&self, node: NodeId, address: &str) {
+        let Shared { peers, config, metrics, .. } = &*self.shared;
+        if let Some(peer) = peers.put(node, address, config, metrics) {
+            let stop = self.thread.stop_signal();
+            let dialing = keep_dialing(Arc::clone(&self.shared), peer, stop);
+            let mut dialers = self.shared.dialers.lock();
+            // Those of peers that were removed have ended.
+            while dialers.try_join_next().is_some() {}
+            dialers.spawn_on(dialing, self.thread.handle());
+        }
+    }
+
+    fn remove_peer(&self, node: NodeId) {
+        if let Some(peer) = self.shared.peers.take(node) {
+            peer.outbox.close();
+            peer.removed.notify_one();
+        }
     }
 }
 
@@ -154,11 +175,28 @@ fn bind(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, local_addr))
 }
 
-/// Has a peer dialed again if the task that does so panicked.
+/// Keeps the connection to a peer until the node stops, or until the node is a peer no longer.
 async fn keep_dialing(shared: Arc<Shared>, peer: Arc<Peer>, stop: Stop) {
+    tokio::select! {
+        () = redial(&shared, &peer, stop) => return,
+        () = peer.removed.notified() => {}
+    }
+    tracing::info!(peer = %peer.node, "the node is a peer no longer");
+    peer.outbox.discard();
+    if let Some(reader) = peer.incoming.lock().take() {
+        reader.abort();
+    }
+    shared.inbox.disconnected(peer.node);
+    shared.inbox.incoming_closed(peer.node);
+}
+
+/// Has a peer dialed again if the task that does so panicked.
+async fn redial(shared: &Arc<Shared>, peer: &Arc<Peer>, stop: Stop) {
     loop {
-        let dialer = keep_connected(Arc::clone(&shared), Arc::clone(&peer), stop.clone());
-        let Err(error) = tokio::spawn(dialer).await else {
+        // Dropped, it ends the task.
+        let mut dialer = JoinSet::new();
+        dialer.spawn(keep_connected(Arc::clone(shared), Arc::clone(peer), stop.clone()));
+        let Some(Err(error)) = dialer.join_next().await else {
             return;
         };
         tracing::error!(peer = %peer.node, "the connection's task ended: {error}");
@@ -171,19 +209,19 @@ async fn keep_dialing(shared: Arc<Shared>, peer: Arc<Peer>, stop: Stop) {
 /// The life of the transport's thread: until the last connection has flushed.
 async fn run(shared: Arc<Shared>, listener: TcpListener, stop: Stop) {
     let following = shared.config.tls.clone().map(|port| tokio::spawn(port.tls.follow()));
-    let mut dialers = JoinSet::new();
-    for peer in shared.peers.values() {
-        dialers.spawn(keep_dialing(Arc::clone(&shared), Arc::clone(peer), stop.clone()));
+    for peer in shared.peers.all() {
+        shared.dialers.lock().spawn(keep_dialing(Arc::clone(&shared), peer, stop.clone()));
     }
     match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listen(Arc::clone(&shared), listener, stop).await,
         Err(error) => tracing::error!("cannot listen for peers: {error}"),
     }
+    let dialers = std::mem::take(&mut *shared.dialers.lock());
     dialers.join_all().await;
     if let Some(following) = following {
         following.abort();
     }
-    for peer in shared.peers.values() {
+    for peer in shared.peers.all() {
         peer.outbox.discard();
     }
 }

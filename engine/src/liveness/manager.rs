@@ -142,6 +142,18 @@ impl LivenessManager {
         self.step(|liveness, effects| liveness.leave(now, log_end, effects));
     }
 
+    /// This node has another peer.
+    pub(crate) fn add_peer(self: &Arc<Self>, peer: NodeId) {
+        let now = self.now();
+        self.step(|liveness, effects| liveness.add_peer(peer, now, effects));
+    }
+
+    /// This node has a peer less.
+    pub(crate) fn remove_peer(self: &Arc<Self>, peer: NodeId) {
+        self.step(|liveness, effects| liveness.remove_peer(peer, effects));
+        self.state.lock().leases.retain(|(of, _)| *of != peer);
+    }
+
     /// The process of a peer has ended, or so it seems.
     pub(crate) fn peer_ended(self: &Arc<Self>, peer: NodeId) {
         let now = self.now();

@@ -109,6 +109,8 @@ pub struct Liveness {
     founded: bool,
     timing: LivenessTiming,
     peers: Vec<Peer>,
+    /// What was promised to nodes that are no peers now. None is promised the same epoch again.
+    former: BTreeMap<NodeId, Grant>,
     /// When the next requests are due.
     next_requests: Time,
     /// The number of the newest requests.
@@ -189,25 +191,20 @@ impl Liveness {
         timing: LivenessTiming,
         now: Time,
     ) -> Self {
-        let recorded = |node| grants.get(&node).copied().unwrap_or_default();
-        let peer = |node| Peer {
-            node,
-            grant: recorded(node),
-            durable: (recorded(node).epoch, recorded(node).lease),
-            noted: recorded(node).log_end,
-            deadline: now + timing.support_timeout,
-            promised_until: now + recorded(node).lease,
-            support_from: None,
-            ended: None,
-            leaving: false,
-            settings: None,
+        let mut former = grants.clone();
+        former.remove(&own);
+        let others = members.into_iter().filter(|node| *node != own);
+        let peer = |node| {
+            let grant = former.remove(&node).unwrap_or_default();
+            Peer::new(node, grant, timing, now)
         };
         Self {
             own,
             boot,
             founded,
             timing,
-            peers: members.into_iter().filter(|node| *node != own).map(peer).collect(),
+            peers: others.map(peer).collect(),
+            former,
             next_requests: now,
             seq: RequestSeq(0),
             requests: VecDeque::new(),
@@ -219,6 +216,31 @@ impl Liveness {
     #[must_use]
     pub const fn boot(&self) -> BootCount {
         self.boot
+    }
+
+    /// Knows a node as a peer from now on, and asks it for support.
+    pub fn add_peer(&mut self, node: NodeId, now: Time, effects: &mut Vec<Effect>) {
+        if node == self.own || self.peers.iter().any(|peer| peer.node == node) {
+            return;
+        }
+        let grant = self.former.remove(&node).unwrap_or_default();
+        if grant.live {
+            effects.push(Effect::SupportForChanged(node, Some(grant.epoch)));
+        }
+        self.peers.push(Peer::new(node, grant, self.timing, now));
+        self.next_requests = now;
+    }
+
+    /// Knows a node as a peer no longer, and withdraws the support for it. No group may have
+    /// members on both nodes: a lease that was promised ends, too.
+    pub fn remove_peer(&mut self, node: NodeId, effects: &mut Vec<Effect>) {
+        let Some(at) = self.peers.iter().position(|peer| peer.node == node) else {
+            return;
+        };
+        let mut peer = self.peers.remove(at);
+        peer.withdraw(effects);
+        peer.count_on_no_longer(effects);
+        self.former.insert(node, peer.grant);
     }
 
     /// The other nodes.
@@ -470,6 +492,23 @@ impl Liveness {
 }
 
 impl Peer {
+    /// A peer with what was promised to it, which is durable. The promise stands for as long as if
+    /// the peer had just asked.
+    fn new(node: NodeId, grant: Grant, timing: LivenessTiming, now: Time) -> Self {
+        Self {
+            node,
+            grant,
+            durable: (grant.epoch, grant.lease),
+            noted: grant.log_end,
+            deadline: now + timing.support_timeout,
+            promised_until: now + grant.lease,
+            support_from: None,
+            ended: None,
+            leaving: false,
+            settings: None,
+        }
+    }
+
     /// When the promise is withdrawn, unless a request comes.
     fn withdrawal(&self) -> Time {
         self.deadline.max(self.promised_until)

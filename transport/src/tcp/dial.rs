@@ -6,7 +6,8 @@ use crate::pump::{Link, pump};
 use crate::tcp::entrance::{certified_node, get_in, get_in_plainly};
 use crate::tcp::handshake::{self, DialError};
 use crate::tcp::handshake_error::HandshakeError;
-use crate::tcp::shared::{Peer, Shared};
+use crate::tcp::peers::Peer;
+use crate::tcp::shared::Shared;
 use crate::wire::Frame;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use logboat_security::Stream;
@@ -75,7 +76,7 @@ fn note_failure(
     if !logged.insert(kind) {
         return;
     }
-    let Peer { node, address, .. } = peer;
+    let (node, address) = (peer.node, peer.address());
     match error.mismatch() {
         Some(mismatch) if mismatch.culprit() == shared.config.node => tracing::error!(
             peer = %node, address,
@@ -126,7 +127,7 @@ async fn connect_prepared(
 /// mean that its process has ended: an address where nothing listens refuses at once, while one
 /// that is cut off is silent.
 async fn connect(peer: &Peer, last: Option<SocketAddr>) -> Result<TcpStream, DialError> {
-    let addresses = lookup_host(&peer.address).await.map_err(HandshakeError::Io)?;
+    let addresses = lookup_host(peer.address()).await.map_err(HandshakeError::Io)?;
     let addresses: Vec<_> = addresses.collect();
     *peer.resolved.lock() = addresses.iter().map(|address| address.ip().to_canonical()).collect();
     let mut failure = DialError::from(HandshakeError::Io(io::ErrorKind::NotFound.into()));
@@ -174,7 +175,7 @@ async fn write(shared: &Shared, peer: &Peer, stream: Stream, stop: Stop) -> bool
     if !peer.outbox.open() {
         return false;
     }
-    tracing::info!(peer = %peer.node, address = peer.address, "connected");
+    tracing::info!(peer = %peer.node, address = peer.address(), "connected");
     shared.inbox.connected(peer.node);
     let mut link = TcpLink { stream, stall_timeout: shared.config.idle_timeout };
     let overdue = async {
@@ -192,7 +193,7 @@ async fn write(shared: &Shared, peer: &Peer, stream: Stream, stop: Stop) -> bool
         let _ = link.stream.shutdown().await;
         return false;
     };
-    tracing::info!(peer = %peer.node, address = peer.address, "connection lost: {error}");
+    tracing::info!(peer = %peer.node, address = peer.address(), "connection lost: {error}");
     peer.outbox.lose(format!("connection lost: {error}"));
     shared.inbox.disconnected(peer.node);
     true

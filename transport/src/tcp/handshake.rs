@@ -36,6 +36,7 @@ use crate::api::Inbox;
 use crate::config::TransportConfig;
 use crate::judge::{self, BootRefusal, Mismatch, Progress, Rejection};
 use crate::tcp::handshake_error::HandshakeError;
+use crate::tcp::peers::Peers;
 use bytes::{Buf, BufMut};
 use logboat_raft::{
     BootCount, BootNonce, ClusterId, Incarnation, Introduction, LogPosition, NodeId, Remembered,
@@ -364,10 +365,11 @@ pub(crate) async fn admit(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     certified: Option<NodeId>,
     config: &TransportConfig,
+    peers: &Peers,
     inbox: &dyn Inbox,
 ) -> Result<(NodeId, Start), AdmitError> {
     let hello = Hello::read(stream).await?;
-    let checked = hello.check(certified, config, inbox);
+    let checked = hello.check(certified, config, peers, inbox);
     let written = hello.answer(checked.as_ref().err(), config, inbox).write(stream).await;
     match checked {
         Ok(()) => {
@@ -400,6 +402,7 @@ impl Hello {
         &self,
         certified: Option<NodeId>,
         config: &TransportConfig,
+        peers: &Peers,
         inbox: &dyn Inbox,
     ) -> Result<(), AdmitError> {
         let refused = |refusal| Err(AdmitError::Refused { hello: Box::new(*self), refusal });
@@ -407,7 +410,7 @@ impl Hello {
             return refused(Refusal::Version);
         } else if self.cluster != config.cluster {
             return refused(Refusal::Cluster);
-        } else if self.from == config.node || !config.peers.contains_key(&self.from) {
+        } else if !peers.contains(self.from) {
             return refused(Refusal::UnknownNode);
         } else if self.to != config.node {
             return refused(Refusal::Node);

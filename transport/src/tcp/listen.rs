@@ -1,13 +1,13 @@
 //! The incoming side: admits the peers that dial and reads what they send.
 
-use crate::config::TransportConfig;
 use crate::error::DecodeError;
 use crate::judge::{self, Rejection};
 use crate::net_thread::Stop;
 use crate::tcp::entrance::{certified_node, let_in};
 use crate::tcp::handshake::{self, AdmitError};
 use crate::tcp::handshake_error::HandshakeError;
-use crate::tcp::shared::{Peer, Shared};
+use crate::tcp::peers::Peer;
+use crate::tcp::shared::Shared;
 use crate::wire::{HEADER_BYTES, Parcel, Portions, frame_bytes};
 use bytes::{Bytes, BytesMut};
 use logboat_raft::Start;
@@ -24,10 +24,6 @@ use tokio::time::{sleep, timeout};
 /// Room for one read. A frame, with all that borrows from it, keeps at least this much memory.
 const READ_BYTES: usize = 64 << 10;
 
-/// How many connections from the addresses of peers may introduce themselves at a time, for each
-/// peer. A peer dials one at a time, and may give up a few before this node has noticed.
-const HANDSHAKES_A_PEER: usize = 4;
-
 /// Which part of the places for everybody a single source address may take.
 const ADDRESS_PART: usize = 4;
 
@@ -39,7 +35,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Admits connections until the node stops.
 pub(crate) async fn listen(shared: Arc<Shared>, listener: TcpListener, mut stop: Stop) {
-    let slots = Places::new(&shared.config);
+    let slots = Places::new(&shared);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -56,7 +52,7 @@ pub(crate) async fn listen(shared: Arc<Shared>, listener: TcpListener, mut stop:
                 continue;
             }
         };
-        match slots.take(address.ip(), shared.is_peer_address(address.ip())) {
+        match slots.take(address.ip(), shared.peers.are_at(address.ip())) {
             Some(slot) => {
                 tokio::spawn(admit(Arc::clone(&shared), stream, address, slot));
             }
@@ -83,10 +79,10 @@ struct Place {
 }
 
 impl Places {
-    fn new(config: &TransportConfig) -> Self {
-        let of_peers = config.peers.len() * HANDSHAKES_A_PEER;
+    fn new(shared: &Shared) -> Self {
+        let config = &shared.config;
         Self {
-            of_peers: Arc::new(Semaphore::new(of_peers)),
+            of_peers: Arc::clone(&shared.peers.places),
             of_all: Arc::new(Semaphore::new(config.max_handshakes)),
             of_address: Slots::new(LEAST_PLACES.max(config.max_handshakes / ADDRESS_PART)),
         }
@@ -110,7 +106,8 @@ async fn admit(shared: Arc<Shared>, socket: TcpStream, address: SocketAddr, plac
         let mut stream = let_in(socket, &shared.config).await?;
         let certified = certified_node(&stream);
         let (config, inbox) = (&shared.config, &*shared.inbox);
-        let admitted = handshake::admit(&mut stream, certified, config, inbox).await?;
+        let admitted =
+            handshake::admit(&mut stream, certified, config, &shared.peers, inbox).await?;
         Ok((admitted, stream))
     };
     let introduced = timeout(shared.config.handshake_timeout, introduced).await;
@@ -119,7 +116,7 @@ async fn admit(shared: Arc<Shared>, socket: TcpStream, address: SocketAddr, plac
     let ((node, start), stream) = match introduced {
         Ok(introduced) => introduced,
         Err(error) => {
-            let unrecorded = error.unrecorded().and_then(|node| shared.peers.get(&node));
+            let unrecorded = error.unrecorded().and_then(|node| shared.peers.get(node));
             return match unrecorded {
                 // Whoever it is, who answers at the peer's address can be recorded.
                 Some(peer) => peer.dial_now.notify_one(),
@@ -127,7 +124,7 @@ async fn admit(shared: Arc<Shared>, socket: TcpStream, address: SocketAddr, plac
             };
         }
     };
-    let Some(peer) = shared.peers.get(&node) else {
+    let Some(peer) = shared.peers.get(node) else {
         return;
     };
     let mut incoming = peer.incoming.lock();
@@ -137,7 +134,7 @@ async fn admit(shared: Arc<Shared>, socket: TcpStream, address: SocketAddr, plac
         old.abort();
         shared.inbox.incoming_closed(node);
     }
-    let reader = tokio::spawn(read(Arc::clone(&shared), Arc::clone(peer), start, stream));
+    let reader = tokio::spawn(read(Arc::clone(&shared), Arc::clone(&peer), start, stream));
     *incoming = Some(reader.abort_handle());
     drop(incoming);
     shared.warned.lock().retain(|(from, _)| *from != Some(node));

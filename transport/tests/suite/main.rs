@@ -6,5 +6,6 @@ mod conformance;
 mod handshake;
 mod locked;
 mod panics;
+mod peers;
 mod tcp;
 mod wire;

@@ -271,3 +271,30 @@ fn a_node_that_leaves_is_supported_but_not_counted_on() {
     assert!(supporter.supports(LEADER), "it hands over what it leads");
     assert!(!supporter.liveness.reaches(LEADER) && !supporter.liveness.has_quorum());
 }
+
+#[test]
+fn a_peer_that_comes_back_gets_a_later_epoch_than_it_had() {
+    let mut leader = Host::new(LEADER, TIMING);
+    let mut supporter = Host::new(SUPPORTER, TIMING);
+    ask(&mut leader, &mut supporter, Time(0));
+    let epoch = supporter.grants[&LEADER].epoch;
+    assert!(supporter.supports(LEADER));
+    supporter.step(|liveness, effects| liveness.remove_peer(LEADER, effects));
+    assert!(!supporter.supports(LEADER));
+    assert!(!supporter.grants[&LEADER].live, "the log says so");
+    // A stranger gets nothing, over a restart too.
+    let later = Time(0) + TIMING.heartbeat_interval;
+    ask(&mut leader, &mut supporter, later);
+    assert!(!supporter.supports(LEADER));
+    let grants = supporter.grants.clone();
+    let mut liveness = Liveness::new(SUPPORTER, [], BootCount(2), true, &grants, TIMING, later);
+    let mut effects = Vec::new();
+    liveness.add_peer(SUPPORTER, later, &mut effects);
+    liveness.add_peer(LEADER, later, &mut effects);
+    liveness.add_peer(LEADER, later, &mut effects);
+    assert_eq!((liveness.peers.len(), &effects[..]), (1, &[][..]));
+    supporter.liveness = liveness;
+    ask(&mut leader, &mut supporter, later + TIMING.heartbeat_interval);
+    assert!(supporter.supports(LEADER));
+    assert!(supporter.grants[&LEADER].epoch > epoch);
+}
