@@ -46,8 +46,9 @@ pub(crate) struct Progress {
     /// The epoch at which the follower fortifies this leader, once it said so in this term. It only
     /// grows: epochs ascend, and a message with an older one is late.
     pub(crate) fortified: Option<Epoch>,
-    /// The follower holds what the leader's log held at this moment, or what it holds now.
-    abreast_of: Time,
+    /// The follower holds what the leader's log held at this moment, or what it holds now. `None`
+    /// until that is known.
+    abreast_of: Option<Time>,
     /// Where the leader's log ended at a later moment, and that moment.
     mark: (Index, Time),
     /// The commit index in the last message that had one.
@@ -79,7 +80,7 @@ impl Progress {
         Self {
             node,
             role,
-            abreast_of: Time(0),
+            abreast_of: None,
             mark: (next.prev(), now),
             matched: Index(0),
             applied: None,
@@ -154,14 +155,18 @@ impl Progress {
     /// How long ago the leader's log held no more than the follower holds now (Raft thesis, section
     /// 4.2.1). It is an upper bound: as many round trips as it took to send what was missing.
     pub(crate) fn lag(&self, last: Index, now: Time) -> Duration {
-        if self.matched == last { Duration::ZERO } else { now.since(self.abreast_of) }
+        match self.abreast_of {
+            _ if self.matched == last => Duration::ZERO,
+            Some(moment) => now.since(moment),
+            None => Duration::MAX,
+        }
     }
 
     /// Looks whether the follower has got as far as the mark, and sets the next one.
     pub(crate) fn measure(&mut self, last: Index, now: Time) {
         let (index, at) = self.mark;
         if self.matched >= index {
-            self.abreast_of = at;
+            self.abreast_of = Some(at);
             self.mark = (last, now);
         }
     }
