@@ -1,7 +1,7 @@
 //! The queue of a leader's reads: taken, waiting for a round, confirmed, applied.
 
 use crate::{Index, NodeId, ReadToken, Round};
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 /// Where the index to read at goes.
@@ -13,6 +13,10 @@ pub(crate) enum Reader {
     Follower(NodeId, ReadToken),
 }
 
+/// How many questions of one follower may wait. A follower batches its reads, so it asks far fewer
+/// within the time that an answer takes.
+const MAX_OF_A_FOLLOWER: usize = 1_024;
+
 /// The reads that a leader has not answered yet.
 #[derive(Debug, Default)]
 pub(crate) struct ReadQueue {
@@ -21,6 +25,8 @@ pub(crate) struct ReadQueue {
     new: Vec<(Reader, bool)>,
     /// Reads that wait for a round, oldest first: rounds ascend, and so do their indexes.
     waiting: VecDeque<Batch>,
+    /// What followers ask in both of them, each question once however often it is repeated.
+    questions: BTreeMap<NodeId, BTreeSet<ReadToken>>,
     /// Confirmed reads that wait for the state machine to reach their index, oldest first.
     confirmed: VecDeque<(Index, ReadToken)>,
 }
@@ -37,9 +43,20 @@ struct Batch {
 }
 
 impl ReadQueue {
-    /// Takes a read, which may be served on a lease.
-    pub(crate) fn push(&mut self, reader: Reader, lease: bool) {
+    /// Takes a read, which may be served on a lease. Returns whether there is room for it.
+    pub(crate) fn push(&mut self, reader: Reader, lease: bool) -> bool {
+        if let Reader::Follower(node, token) = reader {
+            let questions = self.questions.entry(node).or_default();
+            if questions.contains(&token) {
+                return true;
+            }
+            if questions.len() == MAX_OF_A_FOLLOWER {
+                return false;
+            }
+            questions.insert(token);
+        }
         self.new.push((reader, lease));
+        true
     }
 
     /// Has the new reads wait for the round that is opened next, at the leader's `commit`. Those
@@ -55,7 +72,10 @@ impl ReadQueue {
         for (reader, lease) in core::mem::take(&mut self.new) {
             match (reader, lease && is_leased) {
                 (Reader::Here(token), true) => self.confirmed.push_back((commit, token)),
-                (Reader::Follower(node, token), true) => answers.push((node, token)),
+                (Reader::Follower(node, token), true) => {
+                    self.answered(node, token);
+                    answers.push((node, token));
+                }
                 (reader, false) => self.join(next_round, commit, reader),
             }
         }
@@ -85,7 +105,10 @@ impl ReadQueue {
             for reader in batch.readers {
                 match reader {
                     Reader::Here(token) => self.confirmed.push_back((batch.index, token)),
-                    Reader::Follower(node, token) => answers.push((node, token, batch.index)),
+                    Reader::Follower(node, token) => {
+                        self.answered(node, token);
+                        answers.push((node, token, batch.index));
+                    }
                 }
             }
         }
@@ -101,6 +124,7 @@ impl ReadQueue {
     pub(crate) fn take_unconfirmed(&mut self) -> impl Iterator<Item = Reader> + use<> {
         let waiting = core::mem::take(&mut self.waiting);
         let new = core::mem::take(&mut self.new);
+        self.questions.clear();
         let new = new.into_iter().map(|(reader, _)| reader);
         waiting.into_iter().flat_map(|batch| batch.readers).chain(new)
     }
@@ -110,8 +134,21 @@ impl ReadQueue {
         core::mem::take(&mut self.confirmed).into_iter().map(|(_, token)| token)
     }
 
+    fn answered(&mut self, node: NodeId, token: ReadToken) {
+        if let Some(questions) = self.questions.get_mut(&node) {
+            questions.remove(&token);
+            if questions.is_empty() {
+                self.questions.remove(&node);
+            }
+        }
+    }
+
     /// Panics when the fields contradict each other.
     pub(crate) fn invariants(&self) {
+        let waiting = self.waiting.iter().flat_map(|batch| &batch.readers);
+        let new = self.new.iter().map(|(reader, _)| reader);
+        let followers = waiting.chain(new).filter(|it| matches!(it, Reader::Follower(..))).count();
+        assert_eq!(self.questions.values().map(BTreeSet::len).sum::<usize>(), followers);
         assert!(self.waiting.iter().all(|batch| !batch.readers.is_empty()));
         assert!(self.waiting.iter().is_sorted_by(|a, b| a.round < b.round));
         assert!(self.waiting.iter().is_sorted_by_key(|batch| batch.index));

@@ -2,10 +2,10 @@
 
 use super::Raft;
 use crate::{
-    Config, Configuration, Conflict, Entries, Entry, EntryKind, Epoch, GroupId, Index, Input,
-    LogId, MAX_INDEX_STEP, MAX_STEP, Message, NodeId, Output, Payload, ReadFrom, ReadMode,
-    ReadToken, Refusal, Restored, RoleKind, SnapshotMeta, Support, Term, Time, Tuning, Violation,
-    VotersDigest, WriteSeq,
+    Config, Configuration, Confirmation, Conflict, Entries, Entry, EntryKind, Epoch, GroupId,
+    Index, Input, LogId, MAX_INDEX_STEP, MAX_STEP, Message, NodeId, Output, Payload, ReadFrom,
+    ReadMode, ReadToken, Refusal, Restored, RoleKind, Round, SnapshotMeta, Support, Term, Time,
+    Tuning, Violation, VotersDigest, WriteSeq,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -323,6 +323,40 @@ fn a_snapshot_that_left_and_got_lost_is_sent_again() {
     assert!(!lacks(&mut raft, Time(0) + timeout), "it may be being written");
     assert!(lacks(&mut raft, Time(0) + timeout * 2));
     assert!(!lacks(&mut raft, Time(0) + timeout * 2), "another is on its way");
+}
+
+#[test]
+fn a_followers_questions_are_bounded_and_each_is_answered_once() {
+    let mut raft = replica();
+    raft.step(Time(0), &supported(), Input::Campaign, &mut Vec::new());
+    receive(&mut raft, 2, 1, Payload::PreVoteReply { granted: true });
+    receive(&mut raft, 2, 1, Payload::VoteReply { granted: true });
+    let ask = |token| Payload::ReadIndex { token: ReadToken(token), lease: false };
+    // As long as its first entry is not committed, the leader answers none.
+    for _ in 0..10_000 {
+        assert_eq!(receive(&mut raft, 3, 1, ask(0)), []);
+    }
+    let refused = (0..2_000).filter(|&token| !receive(&mut raft, 3, 1, ask(token)).is_empty());
+    let refused = refused.count();
+    assert_eq!(receive(&mut raft, 2, 1, ask(0)), [], "another follower has its own");
+    let (mut out, mut support) = (Vec::new(), supported());
+    raft.step(Time(0), &support, Input::Persisted { seq: WriteSeq(2) }, &mut out);
+    let through = Index(1);
+    receive(&mut raft, 2, 1, Payload::Appended { through, applied: through });
+    receive(&mut raft, 2, 1, Payload::Fortified { epoch: Some(Epoch(1)), applied: through });
+    let confirmed = Confirmation { round: Round(9), epoch: Some(Epoch(1)) };
+    support.of_mut(NodeId(2)).confirmed = confirmed;
+    raft.step(Time(0), &support, Input::Confirmed, &mut out);
+    let answers = |node| {
+        let is_answer = |output: &&Output| {
+            let Output::Send { to, message } = output else { return false };
+            let is_answer = matches!(message.payload, Payload::ReadIndexReply { .. });
+            *to == NodeId(node) && is_answer
+        };
+        out.iter().filter(is_answer).count()
+    };
+    assert_eq!((answers(2), answers(3) + refused), (1, 2_000));
+    assert!(refused > 0);
 }
 
 /// It would wait for longer than an election timeout before it campaigns again.

@@ -22,9 +22,10 @@ impl Leader {
     /// Takes a read of a reader here, or of a follower. A leader that has told its successor to
     /// campaign can't prove any more that it leads.
     pub(crate) fn on_read(&mut self, step: &mut Step<'_>, reader: Reader, lease: bool) {
-        match self.transfer.filter(|transfer| transfer.abdicated) {
-            Some(Transfer { to, .. }) => refuse(step, reader, Some(to)),
-            None => self.reads.push(reader, lease),
+        if let Some(Transfer { to, .. }) = self.transfer.filter(|transfer| transfer.abdicated) {
+            refuse(step, reader, Some(to));
+        } else if !self.reads.push(reader, lease) {
+            refuse(step, reader, None);
         }
     }
 
