@@ -22,6 +22,11 @@ pub enum RequestError {
     /// The node has as much work as it may hold.
     #[error("busy: too much work is pending")]
     Busy,
+    /// The log of the leader's node has no room to go on: its disk is full, or descriptors are
+    /// short. What frees space is taken all the same, see
+    /// [`CommandAdmission::frees`](crate::CommandAdmission::frees).
+    #[error("the log has no room")]
+    LogFull,
     /// No answer in time, or the node stopped, lost its connection, or the replica failed first
     /// ([`GroupView::failure`](crate::GroupView::failure) says why). A proposal's outcome is
     /// unknown: it may have been applied, may be applied later, or never.

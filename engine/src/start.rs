@@ -307,6 +307,7 @@ fn new_shared(config: &NodeConfig, gate: &AdmissionGate) -> Arc<Shared> {
     Arc::new(Shared {
         request_timeout: config.request_timeout,
         snapshot_log_bytes: config.snapshot_log_bytes,
+        disk_is_full: gate.wal.stalled_flag(),
         unapplied: Admission::new(config.budget().unapplied()),
         metrics: Arc::clone(&gate.metrics),
         events: Arc::default(),

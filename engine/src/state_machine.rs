@@ -103,6 +103,13 @@ pub trait CommandAdmission: Send + Sync {
     /// The command has no effect then.
     fn admit(&self, command: &Bytes) -> Result<u64, Bytes>;
 
+    /// Whether a command only frees what the state takes. While the leader's disk is full, small
+    /// commands of this kind are let in, and no others.
+    fn frees(&self, command: &Bytes) -> bool {
+        let _ = command;
+        false
+    }
+
     /// A command that was let in for `amount`, which is not zero, has its outcome, or nobody waits
     /// for that any more.
     fn release(&self, amount: u64);

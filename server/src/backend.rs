@@ -93,6 +93,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
 /// | error | reply | may the command have taken effect? |
 /// | --- | --- | --- |
 /// | `Busy` | `-TRYAGAIN` | no |
+/// | `LogFull` | `-TRYAGAIN` | no |
 /// | `Unavailable` | `-CLUSTERDOWN` | no |
 /// | `LeaderUnreachable` | `-CLUSTERDOWN` | no |
 /// | `OutcomeUnknown` | `-UNKNOWN` | perhaps |
@@ -105,6 +106,11 @@ pub enum BackendError {
     /// The group refuses work until it has caught up with what it has.
     #[error("TRYAGAIN the key's group is busy; the command had no effect")]
     Busy,
+    /// The disk of the leader's node is full, so that only what frees space is written.
+    #[error(
+        "TRYAGAIN the log of the key's leader finds no room on its disk; the command had no effect"
+    )]
+    LogFull,
     /// The group has no leader that a majority follows.
     #[error("CLUSTERDOWN the key's group has no leader; the command had no effect")]
     Unavailable,

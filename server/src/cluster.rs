@@ -92,6 +92,7 @@ impl From<RouteError> for BackendError {
     fn from(error: RouteError) -> Self {
         match error {
             RouteError::Busy => Self::Busy,
+            RouteError::LogFull => Self::LogFull,
             RouteError::Unavailable { reason: _ } => Self::Unavailable,
             RouteError::LeaderUnreachable { leader } => Self::LeaderUnreachable(leader),
             RouteError::OutcomeUnknown => Self::OutcomeUnknown,

@@ -10,6 +10,9 @@ pub enum RouteError {
     /// The leader's node, or this one, has as much work as it may hold.
     #[error("busy: too much work is pending")]
     Busy,
+    /// The log of the leader's node has no room: only what frees space is written.
+    #[error("the log of the range's leader has no room")]
+    LogFull,
     /// No leader was found in time.
     #[error("unavailable: {reason}")]
     Unavailable {

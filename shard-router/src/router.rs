@@ -349,6 +349,7 @@ impl RoutedRequest<'_> {
 fn final_error(kind: RequestKind, error: &RequestError) -> Option<RouteError> {
     match *error {
         RequestError::Busy => Some(RouteError::Busy),
+        RequestError::LogFull => Some(RouteError::LogFull),
         RequestError::TooLarge { bytes, limit } => Some(RouteError::TooLarge { bytes, limit }),
         RequestError::AnswerTooLarge { bytes, limit } => {
             Some(RouteError::AnswerTooLarge { bytes, limit })

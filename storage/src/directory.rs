@@ -12,7 +12,8 @@ use crate::known_peers::{KnownPeers, PEERS};
 use logboat_raft::{BootCount, ClusterId, Incarnation, NodeId};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -193,8 +194,10 @@ fn lock(directory: &Path) -> Result<File, DirectoryError> {
             let in_use = error.kind() == ErrorKind::WouldBlock;
             return if in_use { Ok(Err(text)) } else { Err(error) };
         }
-        file.set_len(0)?;
-        writeln!(file, "{}", std::process::id())?;
+        // In the block that it has, since the disk may be full.
+        let text = format!("{}\n", std::process::id());
+        file.write_all_at(text.as_bytes(), 0)?;
+        file.set_len(text.len() as u64)?;
         Ok(Ok(file))
     };
     let locked = lock().map_err(|source| DirectoryError::Io { path: path.clone(), source })?;
@@ -434,7 +437,8 @@ mod tests {
                 waiting.extend(entries.map(|entry| entry.unwrap().path()));
             }
         }
-        assert_eq!(seen, 9, "directories, LOCK, IDENTITY, BOOT, PEERS, a segment, a snapshot");
+        let what = "directories, LOCK, IDENTITY, BOOT and PEERS with spares, a segment, a snapshot";
+        assert_eq!(seen, 12, "{what}");
     }
 
     #[test]

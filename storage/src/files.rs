@@ -1,10 +1,10 @@
 //! What the standard library lacks for files that must survive a crash.
 
 use logboat_raft::LogPosition;
-use rustix::fs::fdatasync;
+use rustix::fs::{CWD, RenameFlags, fdatasync, renameat_with};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Who may use what a node keeps: its own user alone, since it holds the clients' data.
@@ -79,13 +79,30 @@ pub(crate) fn log_position(text: &str) -> Result<LogPosition, String> {
 
 /// Replaces a small text file durably: the old text stands there until the new one does. A line
 /// with a checksum follows the text, which must end with a line break.
+///
+/// That takes no room on the disk, which may be full: the new text is written over the one before
+/// the last, whose file is kept for that, and the two files exchange their names.
 pub(crate) fn write_checked(directory: &Path, name: &str, text: &str) -> io::Result<()> {
-    let temporary = directory.join(format!("{name}.tmp"));
-    let mut file = new_file().open(&temporary)?;
-    writeln!(file, "{text}crc {:08x}", crc32fast::hash(text.as_bytes()))?;
-    fdatasync(&file)?;
-    fs::rename(temporary, directory.join(name))?;
+    let (current, spare) = (directory.join(name), directory.join(format!("{name}.tmp")));
+    let content = format!("{text}crc {:08x}\n", crc32fast::hash(text.as_bytes()));
+    write_over(&spare, content.as_bytes())?;
+    let exchanged = renameat_with(CWD, &spare, CWD, &current, RenameFlags::EXCHANGE);
+    if exchanged.is_err() {
+        // There is no current file yet, or the file system can't exchange names.
+        fs::rename(&spare, &current)?;
+        // It is missed on a full disk alone, and the next call makes it if this one could not.
+        let _ = write_over(&spare, content.as_bytes());
+    }
     sync_directory(directory)
+}
+
+/// Writes a small file, in the blocks that it has already if it is there, and syncs it.
+pub(crate) fn write_over(path: &Path, content: &[u8]) -> io::Result<()> {
+    let file = new_file().truncate(false).open(path)?;
+    file.write_all_at(content, 0)?;
+    file.set_len(content.len() as u64)?;
+    fdatasync(&file)?;
+    Ok(())
 }
 
 /// The text that [`write_checked`] wrote; nothing when there is no file.
@@ -103,4 +120,25 @@ pub(crate) fn read_checked(path: &Path) -> io::Result<Option<String>> {
     }
     text.truncate(body_bytes);
     Ok(Some(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_text_is_replaced_in_two_files_that_take_turns() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("NAME");
+        let mut inodes = Vec::new();
+        for text in ["a longer text\n", "second\n", "the third\n", "4\n"] {
+            write_checked(directory.path(), "NAME", text).unwrap();
+            assert_eq!(read_checked(&path).unwrap().as_deref(), Some(text));
+            inodes.push(fs::metadata(&path).unwrap().ino());
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
+        assert_ne!(inodes[0], inodes[1]);
+        assert_eq!(inodes[..2], inodes[2..], "no file is made anew");
+    }
 }

@@ -93,6 +93,7 @@ impl Member {
         let shared = Arc::new(Shared {
             request_timeout: Duration::from_secs(5),
             snapshot_log_bytes: 1 << 30,
+            disk_is_full: Arc::default(),
             unapplied: Admission::new(1 << 20),
             metrics: Arc::default(),
             events: Arc::default(),

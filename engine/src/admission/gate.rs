@@ -9,6 +9,10 @@ use logboat_storage::Wal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// The largest proposal that is let in while the disk is full. What is left of the log's last
+/// segment has to last.
+const MOST_WHILE_FULL: usize = 4 << 10;
+
 /// Where requests are let in, shared by all handles of a node and by its peers' requests.
 pub(crate) struct AdmissionGate {
     pub(crate) admission: Arc<Admission>,
@@ -41,18 +45,39 @@ impl AdmissionGate {
         self.wal.queued_bytes() > self.max_log_bytes
     }
 
-    /// Admits a request. Proposals are refused while the disk is full, or while the log is too far
-    /// behind. Reads need no disk.
+    /// Admits a request to a replica on this node. Proposals are refused while the log is too far
+    /// behind. While the disk is full, those are let in that are small, and may free space. Reads
+    /// need no disk.
+    ///
+    /// # Errors
+    /// [`RequestError::Busy`] and [`RequestError::LogFull`], and those of [`Self::check`].
+    pub(crate) fn admit(&self, kind: RequestKind, body: &[u8]) -> Result<Permit, RequestError> {
+        let refusal = if !kind.writes() {
+            None
+        } else if self.wal.stalled() && (body.len() > MOST_WHILE_FULL || !self.wal.relieves()) {
+            Some(RequestError::LogFull)
+        } else if self.log_is_behind() {
+            Some(RequestError::Busy)
+        } else {
+            None
+        };
+        let Some(refusal) = refusal else { return self.admit_passing(kind, body) };
+        self.check(kind, body)?;
+        self.metrics.busy.inc();
+        Err(refusal)
+    }
+
+    /// Admits a request that is passed on to another node, and needs no disk here.
     ///
     /// # Errors
     /// [`RequestError::Busy`], and those of [`Self::check`].
-    pub(crate) fn admit(&self, kind: RequestKind, body: &[u8]) -> Result<Permit, RequestError> {
+    pub(crate) fn admit_passing(
+        &self,
+        kind: RequestKind,
+        body: &[u8],
+    ) -> Result<Permit, RequestError> {
         let bytes = self.check(kind, body)?;
-        let admitted = match kind.writes() && (self.wal.stalled() || self.log_is_behind()) {
-            true => Err(RequestError::Busy),
-            false => self.admission.admit(bytes),
-        };
-        admitted.inspect_err(|_| {
+        self.admission.admit(bytes).inspect_err(|_| {
             self.metrics.busy.inc();
         })
     }

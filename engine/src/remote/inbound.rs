@@ -270,7 +270,7 @@ impl Inbound {
         body: Bytes,
     ) -> Result<(), RequestError> {
         let (kind, query) = decode_request(body.clone()).ok_or(RequestError::Stopped)?;
-        let permit = self.gate.admit(kind, &query)?;
+        let permit = self.gate.admit_passing(kind, &query)?;
         let id = self.calls.next_id();
         let mut outgoing = Outgoing::new();
         outgoing.push_request(id, group, &body);

@@ -41,6 +41,7 @@ use logboat_raft::{
 };
 use smallvec::SmallVec;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// What the replicas of a node share.
@@ -49,6 +50,8 @@ pub struct Shared {
     pub request_timeout: Duration,
     /// How many bytes of commands make a new snapshot due.
     pub snapshot_log_bytes: u64,
+    /// Whether the node's disk is full, so that only what frees space may be written.
+    pub disk_is_full: Arc<AtomicBool>,
     /// The memory for entries that replicas take in while they are without their state machines.
     pub unapplied: Arc<Admission>,
     /// Counters of the node.
@@ -191,9 +194,9 @@ impl Group {
 
     fn handle(&mut self, run: &mut RunContext<'_>, requests: &mut Requests, event: GroupEvent) {
         match event {
-            GroupEvent::Propose(request) => requests.propose(run, self.admission(), request),
+            GroupEvent::Propose(request) => requests.propose(run, self.rules(), request),
             GroupEvent::ProposeAll(request) => {
-                requests.propose_all(run, self.admission(), request);
+                requests.propose_all(run, self.rules(), request);
             }
             GroupEvent::Read(request, mode) => requests.read(request, mode),
             GroupEvent::Tick => self.tick(run),

@@ -111,6 +111,7 @@ fn put_reply(bytes: &mut Vec<u8>, result: &Result<Bytes, RequestError>) {
             bytes.put_u64_le(leader.map_or(0, |node| node.0));
         }
         Err(RequestError::Busy) => bytes.put_u8(2),
+        Err(RequestError::LogFull) => bytes.put_u8(10),
         Err(RequestError::TimedOut) => bytes.put_u8(3),
         Err(RequestError::TooLarge { bytes: size, limit }) => {
             bytes.put_u8(4);
@@ -193,6 +194,7 @@ fn try_decode_reply(mut bytes: Bytes) -> Option<Result<Bytes, RequestError>> {
             RequestError::NotLeader { leader: (node != 0).then_some(NodeId(node)) }
         }
         2 => RequestError::Busy,
+        10 => RequestError::LogFull,
         3 => RequestError::TimedOut,
         4 => RequestError::TooLarge {
             bytes: usize::try_from(bytes.try_get_u64_le().ok()?).ok()?,
@@ -259,6 +261,7 @@ mod tests {
             Err(RequestError::NotLeader { leader: None }),
             Err(RequestError::NotLeader { leader: Some(NodeId(3)) }),
             Err(RequestError::Busy),
+            Err(RequestError::LogFull),
             Err(RequestError::TimedOut),
             Err(RequestError::TooLarge { bytes: 9, limit: 8 }),
             Err(RequestError::AnswerTooLarge { bytes: 9, limit: 8 }),

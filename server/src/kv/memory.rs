@@ -72,6 +72,11 @@ impl CommandAdmission for DataMemory {
         Err(Answer::Failed(Failure::OutOfMemory).encode())
     }
 
+    fn frees(&self, command: &Bytes) -> bool {
+        let decoded = Proposal::decode_shared(command);
+        decoded.is_ok_and(|decoded| decoded.command.growth_bytes().is_none())
+    }
+
     fn release(&self, bytes: u64) {
         self.growing_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -116,6 +121,8 @@ mod tests {
         for command in [delete.encode(), Command::Clear.encode(), Bytes::from_static(b"garbage")] {
             assert_eq!(memory.admit(&command), Ok(0));
         }
+        assert!(memory.frees(&delete.encode()) && memory.frees(&Command::Clear.encode()));
+        assert!(!memory.frees(&append(300)) && !memory.frees(&Bytes::from_static(b"garbage")));
     }
 
     #[test]

@@ -40,9 +40,11 @@
 //! that was written is lost. That is while the segment before it is still being written. From then
 //! on [`Wal::stalled`] says that no new work should come. What is left of the active segment serves
 //! what frees space: the groups are pressed for snapshots, whose compactions let old segments go,
-//! and what is still needed is moved out of the oldest one. When the active segment is full too,
-//! writes wait, and reads go on. What waits has not failed: it is written when there is room again.
-//! Descriptors and memory that a segment needs and does not get are waited for in the same way.
+//! and what is still needed is moved out of the oldest one. As long as there is enough of it,
+//! [`Wal::relieves`] says that small writes are welcome that free space. When the active segment is
+//! full too, writes wait, and reads go on. What waits has not failed: it is written when there is
+//! room again. Descriptors and memory that a segment needs and does not get are waited for in the
+//! same way.
 
 use crossbeam_channel::{Sender, unbounded};
 use logboat_raft::{Entry, GroupId, Index, LogPosition, Restored};
@@ -50,6 +52,7 @@ use parking_lot::{Mutex, RwLock};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::{self, JoinHandle};
 
 mod batch;
@@ -244,6 +247,19 @@ impl<D: Disk> Wal<D> {
     #[must_use]
     pub fn stalled(&self) -> bool {
         self.handle.shared.stalled()
+    }
+
+    /// [`Self::stalled`] as it changes.
+    #[must_use]
+    pub fn stalled_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(self.handle.shared.stalled_flag())
+    }
+
+    /// Whether a log that is stalled has room for small writes that free space. A part of what is
+    /// left of its last segment is for them, another for snapshots and garbage collection.
+    #[must_use]
+    pub fn relieves(&self) -> bool {
+        self.handle.shared.relieves()
     }
 
     /// Why the log takes no more writes, if so.

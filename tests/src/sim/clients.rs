@@ -159,6 +159,7 @@ impl Clients {
             }
             RequestError::TimedOut
             | RequestError::Busy
+            | RequestError::LogFull
             | RequestError::NoSuchGroup(_)
             | RequestError::Unreachable(_)
             | RequestError::Stopped => pending.hint = None,

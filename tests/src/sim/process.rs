@@ -151,6 +151,7 @@ impl Process {
         let shared = Shared {
             request_timeout: scene.plan.request_timeout,
             snapshot_log_bytes: scene.plan.snapshot_log_bytes,
+            disk_is_full: Arc::default(),
             unapplied: Admission::new(1 << 20),
             metrics: Arc::default(),
             events: Arc::default(),

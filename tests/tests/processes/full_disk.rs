@@ -1,10 +1,12 @@
 //! A node whose disk is full, or stands still.
 
-use crate::support::{TestResult, get, set, spec};
+use crate::support::{TestResult, get, refusal, set, spec};
 use logboat_tests::process::{Cluster, ProcessError, SmallDisk, eventually};
+use redis::Connection;
 use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -48,6 +50,105 @@ fn a_node_with_a_full_disk_says_so_and_goes_on_once_there_is_space() -> TestResu
         assert_eq!(found, Some(format!("{value}{number}")), "key:{number}");
     }
     assert_eq!(get(&mut third, "while full")?.as_deref(), Some("written"));
+    Ok(())
+}
+
+#[test]
+fn nodes_with_full_disks_serve_reads_and_deletes_across_a_restart() -> TestResult {
+    for full in [vec![1, 2, 3], vec![3]] {
+        let mut cluster = Cluster::new(&spec(3, &["--groups", "2", "--wal-max-bytes", "4194304"]))?;
+        let mount = |id: &usize| SmallDisk::mount(&cluster.node(*id).spec().data_dir, 16 << 20);
+        let disks = match full.iter().map(mount).collect::<Result<Vec<_>, _>>() {
+            Ok(disks) => disks,
+            Err(error) => {
+                eprintln!("skipped: {error}");
+                return Ok(());
+            }
+        };
+        cluster.start_all()?;
+        let all_are_full = full.len() == 3;
+        let (mut first, mut third) = (cluster.node(1).client()?, cluster.node(3).client()?);
+        for number in 0..60 {
+            set(&mut first, &format!("key:{number}"), &"v".repeat(4 << 10))?;
+        }
+        let fill = || disks.iter().try_for_each(|disk| disk.fill(&disk.path().join("ballast")));
+        fill()?;
+        await_full(&cluster, &full, &mut first)?;
+        check(&mut first, &mut third, all_are_full, 0..20)?;
+
+        for id in &full {
+            cluster.node_mut(*id).kill()?;
+        }
+        fill()?;
+        for id in &full {
+            cluster.node_mut(*id).start()?;
+        }
+        let mut clients = Vec::new();
+        for id in [1, 3] {
+            clients.push(eventually("a node to serve clients", || {
+                Ok(cluster.node(id).client().ok())
+            })?);
+        }
+        let [mut first, mut third] = <[_; 2]>::try_from(clients).ok().expect("two clients");
+        eventually("the disks to be known to be full", || {
+            let page = |id: &usize| Ok::<_, ProcessError>(cluster.node(*id).page("/healthz")?.1);
+            let known = full.iter().map(page).collect::<Result<Vec<_>, _>>()?;
+            Ok(known.iter().all(|text| text.contains("the disk is full")).then_some(()))
+        })?;
+        check(&mut first, &mut third, all_are_full, 20..40)?;
+
+        for disk in &disks {
+            fs::remove_file(disk.path().join("ballast"))?;
+        }
+        for id in 1..=3 {
+            cluster.node_mut(id).ready()?;
+        }
+        set(&mut first, "key:0", "written again")?;
+        assert_eq!(get(&mut third, "key:0")?.as_deref(), Some("written again"));
+        assert_eq!(get(&mut third, "key:39")?, None);
+        assert_eq!(get(&mut third, "key:59")?.map(|value| value.len()), Some(4 << 10));
+    }
+    Ok(())
+}
+
+/// Writes until these nodes know that their disks are full.
+fn await_full(cluster: &Cluster, full: &[usize], client: &mut Connection) -> TestResult {
+    let value = "v".repeat(16 << 10);
+    eventually("the disks to be full", || {
+        // Refused at last, if all disks are full.
+        let _ = set(client, "filler", &value);
+        let page = |id: &usize| Ok::<_, ProcessError>(cluster.node(*id).page("/healthz")?.1);
+        let known = full.iter().map(page).collect::<Result<Vec<_>, _>>()?;
+        Ok(known.iter().all(|text| text.contains("the disk is full")).then_some(()))
+    })?;
+    Ok(())
+}
+
+/// Reads and deletes these keys, and sees what becomes of a write.
+fn check(
+    first: &mut Connection,
+    third: &mut Connection,
+    all_are_full: bool,
+    keys: Range<usize>,
+) -> TestResult {
+    let written = eventually("an answer to a write", || {
+        let written = set(first, "another", "v");
+        // Leaders that are just elected, or not at all, are no matter of disks.
+        let elects = written.as_ref().is_err_and(|error| error.code() == Some("CLUSTERDOWN"));
+        Ok((!elects).then_some(written))
+    })?;
+    if all_are_full {
+        let refusal = refusal(written);
+        assert!(refusal.contains("finds no room on its disk"), "{refusal}");
+    } else {
+        written?;
+    }
+    for number in keys {
+        let key = format!("key:{number}");
+        assert_eq!(get(third, &key)?.map(|value| value.len()), Some(4 << 10), "{key}");
+        let deleted: usize = redis::cmd("DEL").arg(&key).query(first)?;
+        assert_eq!((deleted, get(third, &key)?), (1, None), "{key}");
+    }
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use logboat_raft::{Commands, Input, LogId, ReadMode, ReadToken, Refusal, RoleKind};
 use smallvec::SmallVec;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// The requests of one run. All proposals become one step of the core, and so do all reads of a
 /// mode.
@@ -24,22 +25,44 @@ pub(super) struct Requests {
     reads: SmallVec<[(ReadMode, Vec<Read>); 1]>,
 }
 
-/// The admission of a group's state machine, while the group's replica leads.
-pub(super) type Admission<'a> = Option<&'a Arc<dyn CommandAdmission>>;
+/// What decides which commands a replica proposes.
+#[derive(Clone, Copy, Default)]
+pub(super) struct ProposalRules<'a> {
+    /// That of the state machine, while the replica leads.
+    machine: Option<&'a Arc<dyn CommandAdmission>>,
+    /// Whether only what frees space is proposed.
+    disk_is_full: bool,
+}
+
+impl ProposalRules<'_> {
+    /// The ticket of a command that is let in, or the answer to one that is refused.
+    fn admit(&self, body: &Bytes) -> Result<Option<Ticket>, Answer> {
+        let frees = || self.machine.is_some_and(|it| contain(|| it.frees(body)).unwrap_or(false));
+        if self.disk_is_full && !frees() {
+            return Err(Err(RequestError::LogFull));
+        }
+        let Some(machine) = self.machine else { return Ok(None) };
+        match contain(|| machine.admit(body)) {
+            Ok(Ok(amount)) => Ok(Ticket::of(machine, amount)),
+            Ok(Err(answer)) => Err(Ok(answer)),
+            // The panic has been printed. Nothing was done for the command.
+            Err(_) => Err(Err(RequestError::Stopped)),
+        }
+    }
+}
 
 impl Requests {
     /// Adds a command, unless the state machine's admission answers it.
     pub(super) fn propose(
         &mut self,
         run: &mut RunContext<'_>,
-        admission: Admission<'_>,
+        rules: ProposalRules<'_>,
         request: Request,
     ) {
         let Request { body, mut responder } = request;
-        match admission.map(|admission| admit(admission, &body)) {
-            Some(Err(answer)) => return responder.answer(run.turn, answer),
-            Some(Ok(ticket)) => responder.hold(ticket),
-            None => {}
+        match rules.admit(&body) {
+            Err(answer) => return responder.answer(run.turn, answer),
+            Ok(ticket) => responder.hold(ticket),
         }
         self.commands.push(body);
         run.scratch.proposing.push(responder);
@@ -49,7 +72,7 @@ impl Requests {
     pub(super) fn propose_all(
         &mut self,
         run: &mut RunContext<'_>,
-        admission: Admission<'_>,
+        rules: ProposalRules<'_>,
         request: Request,
     ) {
         let Request { body, responder } = request;
@@ -63,7 +86,7 @@ impl Requests {
         for (number, body) in list.into_iter().enumerate() {
             let reply = Arc::clone(&reply);
             let responder = Responder::Batched { reply, number, ticket: None };
-            self.propose(run, admission, Request { body, responder });
+            self.propose(run, rules, Request { body, responder });
         }
     }
 
@@ -76,22 +99,14 @@ impl Requests {
     }
 }
 
-/// The ticket of a command that the state machine's admission lets in, or the answer to one that it
-/// refuses.
-fn admit(admission: &Arc<dyn CommandAdmission>, body: &Bytes) -> Result<Option<Ticket>, Answer> {
-    match contain(|| admission.admit(body)) {
-        Ok(Ok(amount)) => Ok(Ticket::of(admission, amount)),
-        Ok(Err(answer)) => Err(Ok(answer)),
-        // The panic has been printed. Nothing was done for the command.
-        Err(_) => Err(Err(RequestError::Stopped)),
-    }
-}
-
 impl Group {
-    /// The state machine's admission, which counts where commands are proposed.
-    pub(super) fn admission(&self) -> Admission<'_> {
-        let leads = self.raft.role() == RoleKind::Leader && !self.halted;
-        self.command_admission.as_ref().filter(|_| leads)
+    /// What decides which commands are proposed. It counts on the leader alone.
+    pub(super) fn rules(&self) -> ProposalRules<'_> {
+        if self.raft.role() != RoleKind::Leader || self.halted {
+            return ProposalRules::default();
+        }
+        let disk_is_full = self.shared.disk_is_full.load(Ordering::Relaxed);
+        ProposalRules { machine: self.command_admission.as_ref(), disk_is_full }
     }
 
     /// Hands the requests of this run to the core.
@@ -205,7 +220,7 @@ mod tests {
         let garbled = Bytes::from_static(b"\x02\0\0\0\x09\0\0\0");
         let permit = admission.admit(garbled.len()).unwrap();
         let (request, mut answer) = Request::local(garbled, permit);
-        requests.propose_all(&mut run, None, request);
+        requests.propose_all(&mut run, ProposalRules::default(), request);
         assert_eq!(answer.try_recv(), Ok(Err(RequestError::Stopped)));
         assert!(requests.commands.is_empty() && run.scratch.proposing.is_empty());
     }

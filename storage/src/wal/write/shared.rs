@@ -24,7 +24,9 @@ pub(crate) struct Shared<D: Disk> {
     durable: DurableEnd,
     /// Where the log ended when it was opened.
     pub(crate) found_end: LogPosition,
-    stalled: AtomicBool,
+    stalled: Arc<AtomicBool>,
+    /// Whether the log still takes what frees space, while it is stalled.
+    relieves: AtomicBool,
     /// Why writes wait, while they do.
     stall_reason: Mutex<Option<String>>,
     closing: AtomicBool,
@@ -47,7 +49,8 @@ impl<D: Disk> Shared<D> {
             queued: AtomicUsize::new(0),
             durable: log.durable.clone(),
             found_end: log.found_end,
-            stalled: AtomicBool::new(false),
+            stalled: Arc::default(),
+            relieves: AtomicBool::new(false),
             stall_reason: Mutex::default(),
             closing: AtomicBool::new(false),
             poisoned: OnceLock::new(),
@@ -134,6 +137,20 @@ impl<D: Disk> Shared<D> {
 
     pub(crate) fn stalled(&self) -> bool {
         self.stalled.load(Ordering::Relaxed)
+    }
+
+    /// [`Self::stalled`] as it changes.
+    pub(crate) const fn stalled_flag(&self) -> &Arc<AtomicBool> {
+        &self.stalled
+    }
+
+    /// Whether the log still takes what frees space, while it is stalled.
+    pub(crate) fn relieves(&self) -> bool {
+        self.relieves.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_relieves(&self, relieves: bool) {
+        self.relieves.store(relieves, Ordering::Relaxed);
     }
 
     /// Why writes wait, if they do.

@@ -299,6 +299,7 @@ impl<D: Disk> Writer<D> {
                 }
                 Err(error) => {
                     self.shared.stall(&error);
+                    self.shared.set_relieves(false);
                     self.log.short = true;
                     self.relieve();
                     thread::park_timeout(RETRY);
@@ -343,6 +344,7 @@ impl<D: Disk> Writer<D> {
             }
         }
         if self.log.short {
+            self.shared.set_relieves(self.log.relieves());
             self.press();
         }
     }

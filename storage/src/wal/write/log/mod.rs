@@ -200,6 +200,12 @@ impl<D: Disk> Log<D> {
         unsynced.then(|| Unsynced { file: Arc::clone(&self.active.segment.file), end })
     }
 
+    /// Whether the active segment has room for small writes that free space, besides what
+    /// snapshots and garbage collection write for that.
+    pub(crate) const fn relieves(&self) -> bool {
+        self.active.limit - self.active.end > self.active.limit / 8
+    }
+
     /// Makes what was written durable, for drivers that wait for it.
     ///
     /// # Errors
