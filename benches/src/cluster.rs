@@ -183,6 +183,11 @@ impl Cluster {
         Ok(())
     }
 
+    /// The nodes, by id.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
     /// The counts of the logs and replicas of all nodes.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();

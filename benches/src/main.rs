@@ -6,8 +6,11 @@ mod failover;
 mod front;
 mod idle;
 mod mixed;
+mod moving;
+mod open_loop;
 mod overload;
 mod placement;
+mod replace;
 mod report;
 mod resp;
 mod restarts;
@@ -44,6 +47,10 @@ enum Bench {
     Failover(failover::Options),
     /// A cluster of processes that are restarted one after the other.
     Restarts(restarts::Options),
+    /// A group of which a replica is replaced.
+    Replace(replace::Options),
+    /// Groups that all move to other nodes.
+    Moving(moving::Options),
     /// Clients of a server that speaks the Redis protocol.
     Resp(resp::Options),
     /// What a command costs in the Redis front, stage by stage.
@@ -62,6 +69,8 @@ fn main() -> ExitCode {
         Bench::Idle(options) => idle::run(&options),
         Bench::Failover(options) => failover::run(&options),
         Bench::Restarts(options) => restarts::run(&options),
+        Bench::Replace(options) => replace::run(&options),
+        Bench::Moving(options) => moving::run(&options),
         Bench::Resp(options) => resp::run(&options),
         Bench::Front(options) => front::run(&options),
         Bench::Disk(options) => disk::run(&options),
