@@ -251,6 +251,20 @@ async fn a_transfer_tells_how_it_ended() -> TestResult {
 }
 
 #[tokio::test]
+async fn leadership_goes_to_whom_is_preferred_from_now_on() -> TestResult {
+    let cluster = Cluster::new(3)?;
+    found(&cluster, &[1, 2, 3])?;
+    cluster.propose(GROUP, b"+").await;
+    for preferred in [3, 1, 2] {
+        let members = change(&cluster, &[1, 2, 3], &[Change::Prefer(NodeId(preferred))]).await?;
+        assert_eq!(members.preferred(), Some(NodeId(preferred)));
+        let leads = async { cluster.leader_among(&ids(&[preferred]), GROUP).await };
+        tokio::time::timeout(Duration::from_secs(60), leads).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_stale_read_tells_how_new_its_state_is() -> TestResult {
     let cluster = Cluster::new(3)?;
     found(&cluster, &[1, 2, 3])?;

@@ -22,6 +22,8 @@ pub(crate) struct ReplicaCell {
     pub(super) woken: bool,
     /// Where its state machine is called.
     pub(super) apply_on: ApplyOn,
+    /// The node that should lead the group, if it is another than this one, and this one does.
+    pub(super) preferred: Option<NodeId>,
 }
 
 impl ReplicaCell {
@@ -33,6 +35,7 @@ impl ReplicaCell {
             inbox: EventList::default(),
             woken: false,
             apply_on,
+            preferred: None,
         }
     }
 

@@ -146,7 +146,7 @@ impl Replicas {
     /// Has at `most` so many replicas hand leadership to `node`, which should lead them.
     pub(crate) fn hand_to(&mut self, node: NodeId, most: usize) {
         for slot in self.misplaced.take(node, most) {
-            if self.cells[slot.0 as usize].wake_conditions.leader == Some(self.own) {
+            if self.cells[slot.0 as usize].preferred == Some(node) {
                 self.post(slot, GroupEvent::TransferIfCaughtUp(node));
                 self.misplaced.add(node, slot);
             }
@@ -234,13 +234,13 @@ impl Replicas {
     /// A replica has nothing to do for now: notes what it waits for.
     fn settle(&mut self, support: &Support, slot: Slot) {
         let cell = &mut self.cells[slot.0 as usize];
-        let led = cell.wake_conditions.leader == Some(self.own);
         cell.wake_conditions = cell.group.wake_conditions(support);
         self.wait_lists.update(slot, cell.wake_conditions);
         let leads = cell.wake_conditions.leader == Some(self.own);
-        if leads
-            && !led
-            && let Some(preferred) = cell.should_lead_on(self.own)
+        let preferred = if leads { cell.should_lead_on(self.own) } else { None };
+        // Another may be preferred while this one leads.
+        if preferred != std::mem::replace(&mut cell.preferred, preferred)
+            && let Some(preferred) = preferred
         {
             self.misplaced.add(preferred, slot);
         }
