@@ -3,12 +3,16 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// What each connection may hold without being counted, about as much as one read. So an ordinary
 /// request touches no counter that all threads share, and is let in however much is in use.
 pub const UNCOUNTED_BYTES: usize = 16 * 1024;
+
+/// For how long memory counts as wanted after somebody was refused some.
+const WANTED_AFTER_REFUSAL: Duration = Duration::from_secs(2);
 
 /// How much the connections hold together, and how much they may.
 #[derive(Debug)]
@@ -17,13 +21,25 @@ pub struct ClientMemory {
     max_bytes: usize,
     /// Wakes those who wait for room.
     freed: Notify,
+    /// How many wait for room.
+    waiting: AtomicUsize,
+    made: Instant,
+    /// Until when somebody who was refused counts, in milliseconds since `made`.
+    wanted_until_ms: AtomicU64,
 }
 
 impl ClientMemory {
     /// Memory of which nothing is held.
     #[must_use]
     pub fn new(max_bytes: usize) -> Arc<Self> {
-        Arc::new(Self { used_bytes: AtomicUsize::new(0), max_bytes, freed: Notify::new() })
+        Arc::new(Self {
+            used_bytes: AtomicUsize::new(0),
+            max_bytes,
+            freed: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            made: Instant::now(),
+            wanted_until_ms: AtomicU64::new(0),
+        })
     }
 
     /// A share for a connection that holds nothing yet.
@@ -56,12 +72,30 @@ impl ClientMemory {
     #[must_use]
     pub fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
         let add = |used| self.fits(used, bytes).then(|| used + bytes);
-        self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
+        let added = self.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        if added.is_err() {
+            self.note_refusal();
+            return None;
+        }
         Some(Reservation { memory: Arc::clone(self), bytes })
+    }
+
+    /// Notes that a connection does not get what it needs.
+    pub fn note_refusal(&self) {
+        let until = self.made.elapsed() + WANTED_AFTER_REFUSAL;
+        self.wanted_until_ms.fetch_max(until.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Whether connections wait for room, or were refused some a moment ago.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        let until = self.wanted_until_ms.load(Ordering::Relaxed);
+        self.waiting.load(Ordering::Relaxed) > 0 || self.made.elapsed().as_millis() < until.into()
     }
 
     /// The same, once there is room.
     pub async fn reserve_in_time(self: &Arc<Self>, bytes: usize) -> Reservation {
+        let _waiting = Waiting::of(self);
         loop {
             let mut freed = pin!(self.freed.notified());
             freed.as_mut().enable();
@@ -79,6 +113,22 @@ impl ClientMemory {
     fn free(&self, bytes: usize) {
         self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.freed.notify_waiters();
+    }
+}
+
+/// Counts one that waits for room.
+struct Waiting<'a>(&'a ClientMemory);
+
+impl<'a> Waiting<'a> {
+    fn of(memory: &'a ClientMemory) -> Self {
+        memory.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(memory)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -137,6 +187,12 @@ impl Share {
         self.bytes = bytes;
     }
 
+    /// Whether the connection holds anything that counts.
+    #[must_use]
+    pub const fn is_counted(&self) -> bool {
+        self.bytes > 0
+    }
+
     /// Whether the connection holds too much. It does if all together hold more than they may, and
     /// it is neither small nor the only one.
     #[must_use]
@@ -186,12 +242,13 @@ mod tests {
         });
         first.shrink(400_000);
         tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
+        assert!(!waiting.is_finished() && memory.is_wanted());
         drop(first);
         let second = waiting.await.unwrap();
         assert_eq!(memory.used_bytes(), 600_000);
         drop(second);
         assert_eq!(memory.used_bytes(), 0);
         assert!(memory.reserve(5_000_000).is_some(), "alone");
+        assert!(!ClientMemory::new(1).is_wanted());
     }
 }

@@ -514,8 +514,11 @@ fn requests_that_never_end_stay_within_the_memory_of_clients() {
 
 #[test]
 fn large_lists_are_sent_in_parts_within_the_memory_of_clients() {
-    let server =
-        with_config(FrontConfig { max_buffered_bytes: 1_000_000, ..FrontConfig::default() });
+    let server = with_config(FrontConfig {
+        max_buffered_bytes: 1_000_000,
+        wanted_stall_timeout: Duration::from_secs(60),
+        ..FrontConfig::default()
+    });
     let mut other = server.connect();
     let values: Vec<_> = (10..40).map(|number| number.to_string().repeat(150_000)).collect();
     let mut request = format!("*{}\r\n$4\r\nMGET\r\n", values.len() + 2);
@@ -545,6 +548,41 @@ fn large_lists_are_sent_in_parts_within_the_memory_of_clients() {
     // A list that is made before it is sent is refused instead.
     assert!(other.call(&["RANGE", "k", "l"]).contains("-ERR reply exceeds the limit"));
     assert_eq!(other.ask("GET small"), "\"1\"");
+}
+
+#[test]
+fn who_holds_memory_that_others_want_has_to_read() {
+    let server = with_config(FrontConfig {
+        max_buffered_bytes: 1_000_000,
+        wanted_stall_timeout: Duration::from_millis(200),
+        ..FrontConfig::default()
+    });
+    let mut other = server.connect();
+    let value = "v".repeat(400_000);
+    let keys: Vec<_> = (0..50).map(|number| format!("k{number}")).collect();
+    keys.iter().for_each(|key| assert_eq!(other.call(&["SET", key, &value]), "+OK"));
+    let request = format!("MGET {}\r\n", keys.join(" "));
+    let whole = |client: &mut Client| client.reply().matches(&value).count() == keys.len();
+    // As long as nobody wants it, who does not read keeps what it holds.
+    let mut alone = server.connect();
+    alone.send(request.as_bytes());
+    for _ in 0..50 {
+        assert_eq!(other.ask("SET small 1"), "+OK");
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(whole(&mut alone));
+    // These don't read, and two of them hold all memory there is.
+    let mut idle: Vec<_> = (0..6).map(|_| server.connect()).collect();
+    idle.iter_mut().for_each(|client| client.send(request.as_bytes()));
+    let mut reading: Vec<_> = (0..6).map(|_| server.connect()).collect();
+    thread::scope(|scope| {
+        for client in &mut reading {
+            scope.spawn(|| {
+                client.send(request.as_bytes());
+                assert!(whole(client));
+            });
+        }
+    });
 }
 
 #[test]

@@ -11,6 +11,8 @@ pub struct FrontConfig {
     pub max_unsent_bytes: usize,
     /// A client that has replies to read and takes nothing for this long is disconnected.
     pub stall_timeout: Duration,
+    /// The same for a client that holds memory which others wait for.
+    pub wanted_stall_timeout: Duration,
     /// The most bytes that all clients together may hold in requests that have not arrived whole
     /// and in replies that have not been read.
     pub max_buffered_bytes: usize,
@@ -23,6 +25,7 @@ impl Default for FrontConfig {
         Self {
             max_unsent_bytes: 8 * 1024 * 1024,
             stall_timeout: Duration::from_secs(60),
+            wanted_stall_timeout: Duration::from_secs(1),
             max_buffered_bytes: 128 * 1024 * 1024,
             nodes: 1,
         }

@@ -255,7 +255,8 @@ impl<B: Backend> Connection<B> {
                     None => {}
                 }
             }
-            let Self { writer, output, config, patience, .. } = self;
+            let stall = self.stall();
+            let Self { writer, output, patience, .. } = self;
             let waits = answers.is_some();
             let next_answers = async {
                 match &mut answers {
@@ -272,8 +273,9 @@ impl<B: Backend> Connection<B> {
                         answers = None;
                     }
                 },
-                written = write_some(writer, output, config.stall_timeout),
-                    if has_output(output, writer) => written?,
+                written = write_some(writer, output, &stall), if has_output(output, writer) => {
+                    written?;
+                }
                 () = patience.runs_out(), if waits => {
                     answers.iter_mut().for_each(StoreAnswers::hurry);
                 }
@@ -319,6 +321,7 @@ impl<B: Backend> Connection<B> {
     /// sent. Fails if the client does not take them; then nobody waits for the outcome either.
     async fn reply_to(&mut self, arguments: &[Bytes]) -> io::Result<Reply> {
         self.session.buffers = self.buffer_sizes(arguments.iter().map(Bytes::len).sum());
+        let stall = self.stall();
         let mut context =
             Context { backend: &self.backend, server: &self.server, session: &mut self.session };
         let mut execution = pin!(commands::execute_alone(&mut context, arguments));
@@ -326,7 +329,7 @@ impl<B: Backend> Connection<B> {
             tokio::select! {
                 biased;
                 reply = &mut execution => break reply,
-                written = write_some(&mut self.writer, &mut self.output, self.config.stall_timeout),
+                written = write_some(&mut self.writer, &mut self.output, &stall),
                     if has_output(&self.output, &self.writer) => written?,
             }
         };
@@ -339,8 +342,8 @@ impl<B: Backend> Connection<B> {
     async fn send_elements(&mut self) -> io::Result<()> {
         while !self.session.elements.is_empty() {
             while !self.output.is_empty() {
-                let timeout = self.config.stall_timeout;
-                write_some(&mut self.writer, &mut self.output, timeout).await?;
+                let stall = self.stall();
+                write_some(&mut self.writer, &mut self.output, &stall).await?;
                 self.share.set(self.held_bytes());
             }
             let mut context = Context {
@@ -376,8 +379,20 @@ impl<B: Backend> Connection<B> {
     fn give_up_what_is_too_much(&mut self) {
         self.share.set(self.held_bytes());
         if self.share.is_too_much() {
+            self.server.memory.note_refusal();
             self.parser.give_up(&mut self.input);
             self.share.set(self.held_bytes());
+        }
+    }
+
+    /// How long the client may take nothing from now on.
+    fn stall(&self) -> Stall {
+        let holds = self.share.is_counted() || self.session.reply_memory.is_some();
+        let wanted = || (self.config.wanted_stall_timeout, Arc::clone(&self.server));
+        Stall {
+            timeout: self.config.stall_timeout,
+            wanted: holds.then(wanted),
+            client: self.session.client.id,
         }
     }
 
@@ -414,12 +429,13 @@ impl<B: Backend> Connection<B> {
     /// too many replies to read, nothing is read.
     async fn transfer(&mut self) -> io::Result<()> {
         let may_read = self.takes_commands();
+        let stall = self.stall();
         tokio::select! {
             read = self.reader.read(&mut self.input, &mut self.room), if may_read => match read? {
                 0 => Err(io::ErrorKind::UnexpectedEof.into()),
                 _ => Ok(()),
             },
-            written = write_some(&mut self.writer, &mut self.output, self.config.stall_timeout),
+            written = write_some(&mut self.writer, &mut self.output, &stall),
                 if has_output(&self.output, &self.writer) => written,
         }
     }
@@ -432,8 +448,8 @@ impl<B: Backend> Connection<B> {
     /// Sends what is left, unless the client does not take it.
     async fn flush(&mut self) {
         while self.has_output() {
-            let timeout = self.config.stall_timeout;
-            if write_some(&mut self.writer, &mut self.output, timeout).await.is_err() {
+            let stall = self.stall();
+            if write_some(&mut self.writer, &mut self.output, &stall).await.is_err() {
                 return;
             }
         }
@@ -474,19 +490,35 @@ fn has_output(output: &BytesMut, writer: &Writer) -> bool {
     !output.is_empty() || writer.unflushed() > 0
 }
 
-async fn write_some(
-    writer: &mut Writer,
-    output: &mut BytesMut,
+/// How long a client may take nothing.
+struct Stall {
     timeout: Duration,
-) -> io::Result<()> {
-    match time::timeout(timeout, writer.write(output)).await {
-        Ok(written) => {
+    /// The same while others wait for memory, if it holds some.
+    wanted: Option<(Duration, Arc<ServerState>)>,
+    client: u64,
+}
+
+/// Writes some output, as soon as the client takes some.
+async fn write_some(writer: &mut Writer, output: &mut BytesMut, stall: &Stall) -> io::Result<()> {
+    let begun = Instant::now();
+    loop {
+        let left = stall.timeout.saturating_sub(begun.elapsed());
+        let wait = stall.wanted.as_ref().map_or(left, |(timeout, _)| left.min(*timeout));
+        if let Ok(written) = time::timeout(wait, writer.write(output)).await {
             if output.is_empty() {
                 *output = BytesMut::new();
             }
-            written
+            return written;
         }
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        if writer.write_unasked(output)? {
+            return Ok(());
+        }
+        let is_wanted = stall.wanted.as_ref().is_some_and(|(_, server)| server.memory.is_wanted());
+        if is_wanted || begun.elapsed() >= stall.timeout {
+            let client = stall.client;
+            tracing::warn!(client, "a client that does not read its replies is disconnected");
+            return Err(io::ErrorKind::TimedOut.into());
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use bytes::{Buf, BytesMut};
 use logboat_security::{Encrypted, Stream};
+use socket2::SockRef;
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
@@ -154,6 +155,21 @@ impl Writer {
             }
         }
         Ok(output.len() < all)
+    }
+
+    /// Asks the system itself for room, and takes what there is from the front of `output`. The
+    /// system does not tell of every byte that the client takes, but only when a good part of its
+    /// buffer is free. Returns whether there was any.
+    pub(super) fn write_unasked(&self, output: &mut BytesMut) -> io::Result<bool> {
+        let Self::Plain(writer) = self else { return Ok(false) };
+        match SockRef::from(writer.as_ref()).send(output) {
+            Ok(written) => {
+                output.advance(written);
+                Ok(written > 0)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes from the front of `output` what there is room for. Without output, it waits until what
