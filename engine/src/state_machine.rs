@@ -110,6 +110,13 @@ pub trait CommandAdmission: Send + Sync {
         false
     }
 
+    /// The command as it is proposed, once it was let in. A state machine that goes by the time has
+    /// it written into the command here, by the leader alone, so that all replicas apply the same.
+    /// It must hold for a command that was stamped before: a caller may have made it so.
+    fn stamp(&self, command: Bytes) -> Bytes {
+        command
+    }
+
     /// A command that was let in for `amount`, which is not zero, has its outcome, or nobody waits
     /// for that any more.
     fn release(&self, amount: u64);

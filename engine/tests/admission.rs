@@ -17,10 +17,11 @@ use std::time::Duration;
 const GROUP: GroupId = GroupId(7);
 
 /// Refuses commands that begin with `!`, and panics at those that begin with `?`. Counts what is
-/// under way.
+/// under way, and stamps `@`.
 #[derive(Default)]
 struct Refusing {
     under_way: AtomicU64,
+    stamped: AtomicU64,
 }
 
 impl CommandAdmission for Refusing {
@@ -31,6 +32,14 @@ impl CommandAdmission for Refusing {
         }
         self.under_way.fetch_add(5, Ordering::SeqCst);
         Ok(5)
+    }
+
+    fn stamp(&self, command: Bytes) -> Bytes {
+        if command != "@" {
+            return command;
+        }
+        self.stamped.fetch_add(1, Ordering::SeqCst);
+        Bytes::from_static(b"@ stamped")
     }
 
     fn release(&self, amount: u64) {
@@ -46,6 +55,7 @@ struct Limited {
 impl StateMachine for Limited {
     fn apply(&mut self, command: Bytes) -> Bytes {
         assert!(!command.starts_with(b"!"), "such a command is not proposed");
+        assert_ne!(command, "@", "it is proposed with its stamp");
         self.counter.apply(command)
     }
 
@@ -101,5 +111,9 @@ async fn a_command_is_refused_at_the_leader_whoever_sent_it() -> TestResult {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(number(&cluster.read(GROUP).await), 3);
+    let stamped = call(GroupRequest::propose_all(&["@"])).await?;
+    assert_eq!(number(stamped[0].as_ref().unwrap()), 4);
+    let stamps: u64 = admissions.iter().map(|it| it.stamped.load(Ordering::SeqCst)).sum();
+    assert_eq!(stamps, 1, "the leader stamps, and nobody else");
     Ok(())
 }

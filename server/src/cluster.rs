@@ -121,6 +121,6 @@ impl StateMachine for Store {
     }
 
     fn command_admission(&self) -> Option<Arc<dyn CommandAdmission>> {
-        Some(self.memory())
+        Some(Arc::new(self.admission()))
     }
 }

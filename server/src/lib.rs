@@ -40,4 +40,5 @@ pub mod server_state;
 pub mod session;
 pub mod settings;
 mod status;
+pub mod timekeeper;
 mod wal_tool;

@@ -1,7 +1,7 @@
 //! A mixed load on a cluster, and what it measured.
 
 use crate::backend::{Backend, BackendError, RangeId};
-use crate::kv::{Command, Condition, Query};
+use crate::kv::{Command, Condition, Lifetime, Query};
 use crate::latency::Latencies;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -108,7 +108,13 @@ impl<B: Backend> Caller<B> {
     }
 
     async fn write(&self, range: RangeId, key: Bytes, value: Bytes) -> Result<Bytes, BackendError> {
-        let command = Command::Set { key, value, condition: Condition::Always, want_old: false };
+        let command = Command::Set {
+            key,
+            value,
+            condition: Condition::Always,
+            want_old: false,
+            lifetime: Lifetime::Endless,
+        };
         self.backend.propose(range, command.encode()).await
     }
 

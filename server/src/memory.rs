@@ -4,10 +4,11 @@
 use crate::backend::{
     Access, Backend, BackendError, RangeId, StoreAnswer, StoreAnswers, StoreRequest,
 };
-use crate::kv::Store;
+use crate::kv::{GroupTime, NodeClock, Store};
 use crate::layout::Partition;
 use crate::limits::Limits;
 use bytes::Bytes;
+use logboat::CommandAdmission;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +41,22 @@ impl MemoryBackend {
         Self { shared: Arc::new(shared) }
     }
 
+    /// Like [`even`](Self::even), with stores that go by `clock`.
+    #[must_use]
+    pub fn timed(
+        partition: Partition,
+        ranges: u16,
+        limits: Limits,
+        clock: &Arc<NodeClock>,
+    ) -> Self {
+        let backend = Self::even(partition, ranges, limits);
+        for store in &backend.shared.stores {
+            let time = Arc::new(GroupTime::new(Arc::clone(clock)));
+            *store.write() = Store::timed(Arc::default(), time);
+        }
+        backend
+    }
+
     /// A backend of `ranges` ranges that divide the first two bytes of the stored keys evenly.
     #[must_use]
     pub fn even(partition: Partition, ranges: u16, limits: Limits) -> Self {
@@ -64,7 +81,7 @@ impl MemoryBackend {
             self.check(range)?;
             let store = &self.shared.stores[range.0];
             Ok(match access {
-                Access::Write => store.write().apply(&body),
+                Access::Write => write(store, body),
                 Access::Read => store.read().query(&body),
             })
         };
@@ -110,13 +127,20 @@ impl Backend for MemoryBackend {
 
     async fn propose(&self, range: RangeId, command: Bytes) -> Result<Bytes, BackendError> {
         self.check(range)?;
-        Ok(self.shared.stores[range.0].write().apply(&command))
+        Ok(write(&self.shared.stores[range.0], command))
     }
 
     async fn read(&self, range: RangeId, query: Bytes) -> Result<Bytes, BackendError> {
         self.check(range)?;
         Ok(self.shared.stores[range.0].read().query(&query))
     }
+}
+
+/// Has a store carry out a command, as the leader of a group proposes it.
+fn write(store: &RwLock<Store>, command: Bytes) -> Bytes {
+    let mut store = store.write();
+    let command = store.admission().stamp(command);
+    store.apply(&command)
 }
 
 /// Answers that were there at once.

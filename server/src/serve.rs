@@ -4,12 +4,13 @@ use crate::admin::Admin;
 use crate::cluster::ClusterBackend;
 use crate::descriptors;
 use crate::front::{FrontConfig, RespServer};
-use crate::kv::Store;
+use crate::kv::{NodeClock, Store};
 use crate::limits::Limits;
 use crate::options::{NodeOptions, ServeOptions};
 use crate::output::Failure;
 use crate::security::Security;
 use crate::server_state::Facts;
+use crate::timekeeper::{self, GroupTimes};
 use logboat::{Node, NodeId};
 use logboat_router::Router;
 use std::convert::Infallible;
@@ -148,10 +149,20 @@ impl Server {
             });
         }
         let data = Arc::clone(&front.state().data);
-        let router = Router::start(node.clone(), options.plan, move |_| {
-            Box::new(Store::counted(Arc::clone(&data)))
+        let times = Arc::new(GroupTimes::new(NodeClock::start()));
+        let entered = Arc::clone(&times);
+        let router = Router::start(node.clone(), options.plan, move |range| {
+            Box::new(Store::timed(Arc::clone(&data), entered.enter(range.group)))
         })
         .await?;
+        let (keeping, stopped_keeping) =
+            (timekeeper::keep(times, router.clone()), stopped(&stopping));
+        tasks.spawn(async move {
+            tokio::select! {
+                () = keeping => {}
+                () = stopped_keeping => {}
+            }
+        });
         let backend = ClusterBackend::new(router, options.partition, Limits::default());
         tasks.spawn(front.serve(backend.clone(), stopped(&stopping)));
         admin.ready();

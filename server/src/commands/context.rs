@@ -5,6 +5,7 @@ mod fan_out;
 pub(super) use self::fan_out::{KeysByRange, RangeShare};
 use super::answer::understood;
 use super::error::CommandError;
+use super::plan::late;
 use crate::backend::{Backend, RangeId};
 use crate::kv::{Answer, Command, Query};
 use crate::resp::Reply;
@@ -49,8 +50,15 @@ impl<B: Backend> Context<'_, B> {
 
     /// Asks `range` a query.
     pub(super) async fn read(&self, range: RangeId, query: &Query) -> Result<Answer, CommandError> {
-        let answer = self.backend.read(range, query.encode_in(self.session.database)).await?;
-        understood(&answer)
+        let database = self.session.database;
+        let answer = self.backend.read(range, query.encode_in(database)).await?;
+        match understood(&answer)? {
+            Answer::Late => {
+                let answer = self.backend.propose(range, late(query, database)).await?;
+                understood(&answer)
+            }
+            answer => Ok(answer),
+        }
     }
 
     /// The keys and values of a reply that is made before it is sent, in bytes.

@@ -2,11 +2,12 @@
 
 use super::context::{Context, Outcome};
 use super::error::CommandError;
+use super::expiry::Term;
 use super::plan::Step;
 use super::table::{self, Name, Spec};
 use super::{
-    client, config, connection, generic, info, introspection, lcs, number, object, range, scan,
-    scripting, server, string, transaction,
+    client, config, connection, expiry, generic, info, introspection, lcs, number, object, range,
+    scan, scripting, server, string, transaction,
 };
 use crate::backend::Backend;
 use crate::kv::Command;
@@ -83,8 +84,12 @@ pub(super) fn begin<'a, B: Backend>(
         Name::Del | Name::Unlink => return generic::del(context, arguments),
         Name::Echo => return Ok(Step::Reply(Ok(Reply::Bulk(arguments[0].clone())))),
         Name::Exists | Name::Touch => return generic::exists(context, arguments),
+        Name::Expire => expiry::expire(context, arguments, Term::Seconds, "expire"),
+        Name::ExpireAt => expiry::expire(context, arguments, Term::AtSeconds, "expireat"),
+        Name::ExpireTime => expiry::expire_time(context, arguments),
         Name::Get => string::get(context, arguments),
         Name::GetDel => string::get_del(context, arguments),
+        Name::GetEx => expiry::get_ex(context, arguments),
         Name::GetRange | Name::SubStr => string::get_range(context, arguments),
         Name::GetSet => string::get_set(context, arguments),
         Name::Incr => number::incr(context, arguments),
@@ -95,14 +100,22 @@ pub(super) fn begin<'a, B: Backend>(
         Name::MSet => string::mset(context, arguments),
         Name::MSetNx => string::mset_nx(context, arguments),
         Name::Object(command) => return object::begin(context, command, arguments),
+        Name::Persist => expiry::persist(context, arguments),
+        Name::PExpire => expiry::expire(context, arguments, Term::Milliseconds, "pexpire"),
+        Name::PExpireAt => expiry::expire(context, arguments, Term::AtMilliseconds, "pexpireat"),
+        Name::PExpireTime => expiry::pexpire_time(context, arguments),
+        Name::PSetEx => string::pset_ex(context, arguments),
+        Name::PTtl => expiry::pttl(context, arguments),
         Name::Ping => return Ok(Step::Reply(connection::ping(arguments))),
         Name::Rename => generic::rename(context, arguments),
         Name::RenameNx => generic::rename_nx(context, arguments),
         Name::Set => string::set(context, arguments),
+        Name::SetEx => string::set_ex(context, arguments),
         Name::SetNx => string::set_nx(context, arguments),
         Name::SetRange => string::set_range(context, arguments),
         Name::StrLen => string::str_len(context, arguments),
         Name::SwapDb => return Ok(Step::Reply(server::swap_db(arguments))),
+        Name::Ttl => expiry::ttl(context, arguments),
         Name::Type => generic::key_type(context, arguments),
         Name::Wait => return Ok(Step::Reply(server::wait(context, arguments))),
         name => return Ok(Step::alone(run(context, name, arguments))),
@@ -144,38 +157,6 @@ async fn run<B: Backend>(context: &mut Context<'_, B>, name: Name, arguments: &[
         Name::Unwatch => Ok(transaction::unwatch()),
         Name::Watch => transaction::watch(),
         // No request resolves to a container, and the others begin otherwise.
-        Name::Container
-        | Name::Append
-        | Name::Copy
-        | Name::Decr
-        | Name::DecrBy
-        | Name::Del
-        | Name::Echo
-        | Name::Exists
-        | Name::Get
-        | Name::GetDel
-        | Name::GetRange
-        | Name::GetSet
-        | Name::Incr
-        | Name::IncrBy
-        | Name::IncrByFloat
-        | Name::MemoryUsage
-        | Name::Move
-        | Name::MSet
-        | Name::MSetNx
-        | Name::Object(_)
-        | Name::Ping
-        | Name::Rename
-        | Name::RenameNx
-        | Name::Set
-        | Name::SetNx
-        | Name::SetRange
-        | Name::StrLen
-        | Name::SubStr
-        | Name::SwapDb
-        | Name::Touch
-        | Name::Type
-        | Name::Unlink
-        | Name::Wait => Err(CommandError::Syntax),
+        _ => Err(CommandError::Syntax),
     }
 }

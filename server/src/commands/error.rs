@@ -61,6 +61,9 @@ pub enum CommandError {
     /// A key that has to be there.
     #[error("ERR no such key")]
     NoSuchKey,
+    /// A time for the command of this (lower-case) name that can't be counted, or is no future.
+    #[error("ERR invalid expire time in '{0}' command")]
+    ExpireTime(String),
     /// Something that would be moved or copied onto itself.
     #[error("ERR source and destination objects are the same")]
     SameObject,

@@ -19,6 +19,7 @@ mod connection;
 mod context;
 mod dispatch;
 mod error;
+mod expiry;
 mod generic;
 mod info;
 mod introspection;

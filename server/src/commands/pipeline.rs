@@ -174,7 +174,8 @@ impl Pipeline {
                 }
                 Touch::Write
             }
-            Ask::Read(query) => {
+            // None has come late yet.
+            Ask::Read(query) | Ask::LateRead(query) => {
                 for touch in touches {
                     match touch {
                         None => {}
@@ -207,7 +208,7 @@ impl Pipeline {
     /// What has to be asked next, if anything. Without it, the next reply is known, or waits for
     /// what was asked before.
     pub fn next_round(&mut self, server: &ServerState) -> Option<Vec<StoreRequest>> {
-        if self.missing > 0 || self.has_begun && !self.next_is_withheld() {
+        if self.missing > 0 || self.has_begun && !self.next_is_open() {
             return None;
         }
         if std::mem::replace(&mut self.has_begun, true) {
@@ -222,10 +223,10 @@ impl Pipeline {
         (self.missing > 0).then(|| self.round.iter().map(leave).collect())
     }
 
-    /// Whether the next reply has a value that was too long.
-    fn next_is_withheld(&self) -> bool {
+    /// Whether the next reply has a value that was too long, or has to be asked for by the time.
+    fn next_is_open(&self) -> bool {
         let Some(Slot::Asked { request, .. }) = self.slots.front() else { return false };
-        matches!(self.asked[*request].answer, Some(Ok(Answer::Withheld { .. })))
+        self.asked[*request].is_open()
     }
 
     /// Sets how long the values of the first round may be.
@@ -252,6 +253,12 @@ impl Pipeline {
         for slot in &self.slots {
             let Slot::Asked { request, .. } = *slot else { continue };
             let asked = &mut self.asked[request];
+            if let Some(Ok(Answer::Late)) = asked.answer {
+                asked.answer = None;
+                asked.ask.come_late();
+                self.round.push(request);
+                continue;
+            }
             let Some(Ok(Answer::Withheld { bytes })) = asked.answer else { continue };
             let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
             if total > 0 && bytes.saturating_add(total) > ROUND_BYTES {
@@ -308,13 +315,13 @@ impl Pipeline {
             },
             Slot::Asked { request, shape } => {
                 let (asked, shape) = (&mut self.asked[*request], *shape);
-                if matches!(asked.answer, None | Some(Ok(Answer::Withheld { .. }))) {
+                if asked.answer.is_none() || asked.is_open() {
                     return None;
                 }
                 asked.readers -= 1;
                 let answer =
                     if asked.readers == 0 { asked.answer.take() } else { asked.answer.clone() };
-                let is_read = matches!(asked.ask, Ask::Read(_));
+                let is_read = asked.ask.is_read();
                 let is_bounded = is_read && !asked.is_counted;
                 self.slots.pop_front();
                 let outcome = answer?.and_then(shape);
@@ -335,6 +342,11 @@ impl Pipeline {
 }
 
 impl Asked {
+    /// Whether it has to be asked again.
+    const fn is_open(&self) -> bool {
+        matches!(self.answer, Some(Ok(Answer::Withheld { .. } | Answer::Late)))
+    }
+
     /// The request as it leaves for the store.
     fn leave(&mut self, database: u8) -> StoreRequest {
         self.waits = true;

@@ -42,6 +42,8 @@ pub(super) struct Plan {
 pub(super) enum Ask {
     Write(Command),
     Read(Query),
+    /// A query that came late: see [`Answer::Late`].
+    LateRead(Query),
 }
 
 impl Plan {
@@ -59,19 +61,27 @@ impl Ask {
     pub(super) const fn command(&self) -> Option<&Command> {
         match self {
             Self::Write(command) => Some(command),
-            Self::Read(_) => None,
+            Self::Read(_) | Self::LateRead(_) => None,
         }
     }
 
     /// Whether the answer to a write carries a value, however large. The answer to a read carries
     /// as much as the query allows.
     pub(super) const fn takes_value(&self) -> bool {
-        matches!(self, Self::Write(Command::Take { .. } | Command::Set { want_old: true, .. }))
+        matches!(
+            self,
+            Self::Write(
+                Command::Take { .. }
+                    | Command::GetExpire { .. }
+                    | Command::Set { want_old: true, .. }
+            )
+        )
     }
 
     /// Sets how long the value may be that is read, if one is.
     pub(super) const fn limit_value(&mut self, bytes: usize) {
-        if let Self::Read(Query::Get { limit_bytes, .. } | Query::Slice { limit_bytes, .. }) = self
+        if let Self::Read(query) | Self::LateRead(query) = self
+            && let Query::Get { limit_bytes, .. } | Query::Slice { limit_bytes, .. } = query
         {
             *limit_bytes = bytes as u64;
         }
@@ -82,13 +92,31 @@ impl Ask {
         matches!(self, Self::Read(Query::Get { .. } | Query::Slice { .. }))
     }
 
+    /// Whether nothing is changed.
+    pub(super) const fn is_read(&self) -> bool {
+        matches!(self, Self::Read(_) | Self::LateRead(_))
+    }
+
+    /// The query came late, and is asked again.
+    pub(super) fn come_late(&mut self) {
+        if let Self::Read(query) = self {
+            *self = Self::LateRead(query.clone());
+        }
+    }
+
     /// The request to a database, as the store understands it.
     pub(super) fn encode(&self, database: u8) -> (Access, Bytes) {
         match self {
             Self::Write(command) => (Access::Write, command.encode_in(database)),
             Self::Read(query) => (Access::Read, query.encode_in(database)),
+            Self::LateRead(query) => (Access::Write, late(query, database)),
         }
     }
+}
+
+/// The command that moves the clock of the group before it answers the query.
+pub(super) fn late(query: &Query, database: u8) -> Bytes {
+    Command::Ask { query: query.encode_in(database) }.encode()
 }
 
 impl fmt::Debug for Plan {

@@ -4,11 +4,12 @@ use super::answer;
 use super::arguments::{self, is};
 use super::context::{Context, KeysByRange, Outcome, RangeShare};
 use super::error::CommandError;
+use super::expiry::{ExpiryOption, Term};
 use super::list;
 use super::plan::{Plan, Planned, Shape};
 use crate::backend::{Backend, RangeId};
 use crate::client_memory::UNCOUNTED_BYTES;
-use crate::kv::{Answer, Command, Condition, Query};
+use crate::kv::{Answer, Command, Condition, Lifetime, Query};
 use crate::resp::Reply;
 use crate::session::Element;
 use bytes::Bytes;
@@ -20,7 +21,7 @@ pub(super) fn get<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> 
     Ok(Plan::read(range, Query::Get { key, limit_bytes: UNCOUNTED_BYTES as u64 }, optional))
 }
 
-/// SET key value [NX | XX | IFEQ value] [GET] [KEEPTTL]
+/// SET key value [NX | XX | IFEQ value] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL]
 pub(super) fn set<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
     let options = SetOptions::parse(&arguments[2..])?;
     let shape = if options.want_old { old_value } else { done_or_nothing };
@@ -29,14 +30,36 @@ pub(super) fn set<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> 
 
 /// SETNX key value
 pub(super) fn set_nx<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
-    let options = SetOptions { condition: Condition::Missing, want_old: false };
+    let options = SetOptions { condition: Condition::Missing, ..SetOptions::plain() };
     Ok(store(context, arguments, options, whether_done))
 }
 
 /// GETSET key value
 pub(super) fn get_set<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
-    let options = SetOptions { condition: Condition::Always, want_old: true };
+    let options = SetOptions { want_old: true, ..SetOptions::plain() };
     Ok(store(context, arguments, options, old_value))
+}
+
+/// SETEX key seconds value
+pub(super) fn set_ex<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
+    set_for(context, arguments, Term::Seconds, "setex")
+}
+
+/// PSETEX key milliseconds value
+pub(super) fn pset_ex<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
+    set_for(context, arguments, Term::Milliseconds, "psetex")
+}
+
+fn set_for<B: Backend>(
+    context: &Context<'_, B>,
+    arguments: &[Bytes],
+    term: Term,
+    name: &'static str,
+) -> Planned {
+    let lifetime = Lifetime::Until(term.deadline(&arguments[1], name)?);
+    let arguments = [arguments[0].clone(), arguments[2].clone()];
+    let options = SetOptions { lifetime, ..SetOptions::plain() };
+    Ok(store(context, &arguments, options, done_or_nothing))
 }
 
 /// GETDEL key
@@ -118,23 +141,28 @@ pub(super) fn mset_nx<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes])
     set_many(context, arguments, "msetnx", true, whether_done)
 }
 
-/// The options of SET. Expiry is not supported: the options that set one are syntax errors, and
-/// KEEPTTL has nothing to keep.
+/// The options of SET.
 struct SetOptions {
     condition: Condition,
     /// Whether the old value is the reply (GET).
     want_old: bool,
+    lifetime: Lifetime,
 }
 
 impl SetOptions {
+    const fn plain() -> Self {
+        Self { condition: Condition::Always, want_old: false, lifetime: Lifetime::Endless }
+    }
+
     fn parse(options: &[Bytes]) -> Result<Self, CommandError> {
-        let mut parsed = Self { condition: Condition::Always, want_old: false };
+        let mut parsed = Self::plain();
+        let mut expiry = ExpiryOption::default();
         let mut options = options.iter();
         while let Some(option) = options.next() {
             if is(option, "GET") {
                 parsed.want_old = true;
             } else if is(option, "KEEPTTL") {
-                // No key has a time to live.
+                expiry.keep()?;
             } else if is(option, "NX") {
                 parsed.require(Condition::Missing)?;
             } else if is(option, "XX") {
@@ -143,9 +171,10 @@ impl SetOptions {
                 let expected = options.next().ok_or(CommandError::Syntax)?;
                 parsed.require(Condition::Equals(expected.clone()))?;
             } else {
-                return Err(CommandError::Syntax);
+                expiry.take(option, &mut options)?;
             }
         }
+        parsed.lifetime = expiry.lifetime("set")?;
         Ok(parsed)
     }
 
@@ -168,9 +197,9 @@ fn store<B: Backend>(
     options: SetOptions,
     shape: Shape,
 ) -> Plan {
-    let SetOptions { condition, want_old } = options;
+    let SetOptions { condition, want_old, lifetime } = options;
     let (range, key) = context.locate(&arguments[0]);
-    let command = Command::Set { key, value: arguments[1].clone(), condition, want_old };
+    let command = Command::Set { key, value: arguments[1].clone(), condition, want_old, lifetime };
     Plan::write(range, command, shape)
 }
 
@@ -217,6 +246,6 @@ fn length(answer: Answer) -> Outcome {
 }
 
 /// The reply for an answer that is a value.
-fn optional(answer: Answer) -> Outcome {
+pub(super) fn optional(answer: Answer) -> Outcome {
     answer::value(answer).map(Reply::optional)
 }

@@ -2,6 +2,7 @@
 
 mod codec;
 
+pub(super) use self::codec::{needs_stamp, stamped};
 use super::footprint::entry_bytes;
 use crate::layout::Partition;
 use bytes::Bytes;
@@ -16,6 +17,8 @@ pub const DATABASES: u8 = 16;
 /// A command with the database that it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proposal {
+    /// The time at which the leader proposed it, if it goes by the time: milliseconds since 1970.
+    pub stamp_ms: Option<u64>,
     /// The database, below [`DATABASES`].
     pub database: u8,
     /// What is done there.
@@ -44,6 +47,39 @@ pub enum Condition {
     Equals(Bytes),
 }
 
+/// When a key expires, in milliseconds. Behind the ends of what can be counted stands the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    /// At this time since 1970.
+    At(i64),
+    /// So long after the leader proposes the command.
+    In(i64),
+}
+
+/// How long a key that is set lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Until it is removed.
+    Endless,
+    /// As long as it would have without being set.
+    Kept,
+    /// Until the deadline.
+    Until(Deadline),
+}
+
+/// When a [`Command::Expire`] takes effect: all that are named must hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExpireIf {
+    /// The key does not expire (NX).
+    pub endless: bool,
+    /// The key expires (XX).
+    pub expiring: bool,
+    /// The new deadline is later (GT). A key that does not expire has the latest.
+    pub later: bool,
+    /// The new deadline is earlier (LT).
+    pub earlier: bool,
+}
+
 /// A change of the store. Keys are stored keys (see [`crate::layout`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -57,6 +93,8 @@ pub enum Command {
         condition: Condition,
         /// Whether the answer carries the old value.
         want_old: bool,
+        /// How long it lives.
+        lifetime: Lifetime,
     },
     /// Removes keys; answers [`Answer::Integer`] with the number of those that were there.
     Delete {
@@ -135,6 +173,36 @@ pub enum Command {
     },
     /// Removes every key of every database.
     ClearAll,
+    /// Sets when a key expires; answers [`Answer::Integer`] with whether it did so. A key whose new
+    /// deadline has passed is removed.
+    Expire {
+        /// The key.
+        key: Bytes,
+        /// When it expires.
+        deadline: Deadline,
+        /// When this takes effect.
+        condition: ExpireIf,
+    },
+    /// Has a key live until it is removed; answers [`Answer::Integer`] with whether it would have
+    /// expired.
+    Persist {
+        /// The key.
+        key: Bytes,
+    },
+    /// Changes how long a key lives; answers [`Answer::Value`] with what it holds.
+    GetExpire {
+        /// The key.
+        key: Bytes,
+        /// How long it lives from now on.
+        lifetime: Lifetime,
+    },
+    /// Moves the clock of the group, and then answers a query by it.
+    Ask {
+        /// The query, encoded.
+        query: Bytes,
+    },
+    /// Moves the clock of the group, so that memory is freed.
+    Tick,
 }
 
 impl Command {
@@ -161,7 +229,12 @@ impl Command {
             | Self::Take { .. }
             | Self::Rename { .. }
             | Self::Clear
-            | Self::ClearAll => None,
+            | Self::ClearAll
+            | Self::Expire { .. }
+            | Self::Persist { .. }
+            | Self::GetExpire { .. }
+            | Self::Ask { .. }
+            | Self::Tick => None,
         }
     }
 }
@@ -218,6 +291,13 @@ pub enum Query {
         /// The key.
         key: Bytes,
     },
+    /// When a key expires: [`Answer::Expiry`].
+    Expiry {
+        /// The key.
+        key: Bytes,
+    },
+    /// How many keys each database has: [`Answer::Keyspace`].
+    Keyspace,
     /// The first bytes of a value: [`Answer::Value`].
     Beginning {
         /// The key.
@@ -343,4 +423,38 @@ pub enum Answer {
     },
     /// Refused.
     Failed(Failure),
+    /// By the clock of its node, the query came after the deadline of a key that has not expired in
+    /// the log. It has to be asked by [`Command::Ask`].
+    Late,
+    /// When a key expires.
+    Expiry(Expiry),
+    /// The databases that have keys.
+    Keyspace(Vec<DatabaseSize>),
+}
+
+/// When a key expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// There is no such key.
+    Missing,
+    /// It does not.
+    Never,
+    /// At this time.
+    At {
+        /// The time, in milliseconds since 1970.
+        deadline_ms: u64,
+        /// How long it is until then.
+        left_ms: u64,
+    },
+}
+
+/// How many keys a database has. Some of them may have expired, and take memory still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatabaseSize {
+    /// The number of the database.
+    pub database: u8,
+    /// Its keys.
+    pub keys: u64,
+    /// Those of them that expire.
+    pub expiring: u64,
 }

@@ -1,7 +1,10 @@
 //! The replicated state of one group: the [`Store`], its commands and queries ([`Command`],
 //! [`Query`]), and its answers ([`Answer`]).
 
+mod admission;
 mod big;
+mod clock;
+mod deadlines;
 mod entries;
 mod extended;
 mod footprint;
@@ -12,9 +15,12 @@ mod snapshot;
 mod store;
 mod wire;
 
+pub use admission::StoreAdmission;
+pub use clock::{GroupTime, NodeClock};
 pub use memory::DataMemory;
 pub use message::{
-    Answer, Command, Condition, DATABASES, Failure, Proposal, Query, Question, VERSION,
+    Answer, Command, Condition, DATABASES, DatabaseSize, Deadline, ExpireIf, Expiry, Failure,
+    Lifetime, Proposal, Query, Question, VERSION,
 };
 pub use number::parse_integer;
 pub use snapshot::SnapshotWriter;

@@ -1,10 +1,13 @@
-//! The format of a snapshot: a magic word with the version, then the databases that are not empty.
-//! Each has its number, the number of its entries, then each key and value with its length. A last
-//! number that is no database's ends the snapshot. Numbers and lengths are 64-bit little-endian.
-//! Checksums are left to the snapshot store.
+//! The format of a snapshot: a magic word with the version, the clock of the group, then the
+//! databases that are not empty. Each has its number, the number of its entries, then each key and
+//! value with its length, and the deadline of the key. A last number that is no database's ends the
+//! snapshot. Numbers, times and lengths are 64-bit little-endian. Checksums are left to the
+//! snapshot store.
 //!
 //! Version 1 knew database 0 alone: the number of its entries and the entries follow its magic.
 
+use super::clock::NEVER;
+use super::entries::{Entry, Map};
 use super::message::DATABASES;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -21,36 +24,50 @@ const MAGIC_1: [u8; 8] = *b"logbKV\x00\x01";
 /// Stands behind the last database.
 const END: u64 = u64::MAX;
 
-type Map = BTreeMap<Bytes, Bytes>;
+/// What a snapshot holds.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) clock_ms: u64,
+    /// By their numbers.
+    pub(super) databases: BTreeMap<usize, Map>,
+}
 
-pub(super) fn write(databases: &[Map], writer: &mut dyn Write) -> io::Result<()> {
+/// Writes a state. The databases may be empty.
+pub(super) fn write(state: &State, writer: &mut dyn Write) -> io::Result<()> {
     writer.write_all(&MAGIC)?;
-    for (number, entries) in databases.iter().enumerate().filter(|(_, map)| !map.is_empty()) {
-        writer.write_all(&(number as u64).to_le_bytes())?;
+    writer.write_all(&state.clock_ms.to_le_bytes())?;
+    for (number, entries) in state.databases.iter().filter(|(_, map)| !map.is_empty()) {
+        writer.write_all(&(*number as u64).to_le_bytes())?;
         writer.write_all(&(entries.len() as u64).to_le_bytes())?;
-        for (key, value) in entries {
+        for (key, Entry { value, deadline_ms }) in entries {
             for bytes in [key, value] {
                 writer.write_all(&(bytes.len() as u64).to_le_bytes())?;
                 writer.write_all(bytes)?;
             }
+            writer.write_all(&deadline_ms.to_le_bytes())?;
         }
     }
     writer.write_all(&END.to_le_bytes())
 }
 
-/// The databases of a snapshot, by their numbers.
-pub(super) fn read(reader: &mut dyn Read) -> io::Result<BTreeMap<usize, Map>> {
+pub(super) fn read(reader: &mut dyn Read) -> io::Result<State> {
     let mut magic = [0; 8];
     reader.read_exact(&mut magic)?;
-    let databases = match magic {
-        MAGIC => read_databases(reader)?,
-        MAGIC_1 => BTreeMap::from([(0, read_entries(reader)?)]),
+    let state = match magic {
+        MAGIC => {
+            let clock_ms = read_number(reader)?;
+            State { clock_ms, databases: read_databases(reader)? }
+        }
+        MAGIC_1 => {
+            let entries = read_entries(reader, |_| Ok(NEVER))?;
+            State { clock_ms: 0, databases: BTreeMap::from([(0, entries)]) }
+        }
         _ => return Err(invalid("not a snapshot of the key-value store, or of another version")),
     };
     if reader.read(&mut [0])? != 0 {
         return Err(invalid("bytes follow the end of the snapshot"));
     }
-    Ok(databases)
+    Ok(state)
 }
 
 fn read_databases(reader: &mut dyn Read) -> io::Result<BTreeMap<usize, Map>> {
@@ -64,7 +81,7 @@ fn read_databases(reader: &mut dyn Read) -> io::Result<BTreeMap<usize, Map>> {
         if databases.last_key_value().is_some_and(|(last, _)| *last >= number) {
             return Err(invalid("the databases of the snapshot are out of order"));
         }
-        let entries = read_entries(reader)?;
+        let entries = read_entries(reader, read_number)?;
         if entries.is_empty() {
             return Err(invalid("the snapshot has a database without entries"));
         }
@@ -72,7 +89,11 @@ fn read_databases(reader: &mut dyn Read) -> io::Result<BTreeMap<usize, Map>> {
     }
 }
 
-fn read_entries(reader: &mut dyn Read) -> io::Result<Map> {
+/// Entries whose deadlines `read_deadline` reads.
+fn read_entries(
+    reader: &mut dyn Read,
+    read_deadline: fn(&mut dyn Read) -> io::Result<u64>,
+) -> io::Result<Map> {
     let count = read_number(reader)?;
     let mut entries = Map::new();
     for _ in 0..count {
@@ -80,7 +101,9 @@ fn read_entries(reader: &mut dyn Read) -> io::Result<Map> {
         if entries.last_key_value().is_some_and(|(last, _)| *last >= key) {
             return Err(invalid("the keys of the snapshot are out of order"));
         }
-        entries.insert(key, read_bytes(reader)?);
+        let value = read_bytes(reader)?;
+        let deadline_ms = read_deadline(reader)?;
+        entries.insert(key, Entry { value, deadline_ms });
     }
     Ok(entries)
 }
@@ -109,7 +132,7 @@ fn invalid(reason: &'static str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Command, Store};
+    use super::super::{Command, Deadline, ExpireIf, Proposal, Store};
     use super::*;
 
     fn sample() -> Store {
@@ -119,11 +142,15 @@ mod tests {
         let command = Command::SetMany { pairs, only_if_missing: false };
         store.apply(&command.encode());
         store.apply(&command.encode_in(7));
+        let deadline = Deadline::At(2_000_000_000_000);
+        let (key, condition) = (Bytes::from("k7"), ExpireIf::default());
+        let command = Command::Expire { key, deadline, condition };
+        store.apply(&Proposal { stamp_ms: Some(1_000), database: 7, command }.encode());
         store
     }
 
     fn maps(store: &Store) -> Vec<Map> {
-        store.databases.iter().map(|entries| (**entries).clone()).collect()
+        store.databases.iter().map(|entries| entries.map().clone()).collect()
     }
 
     fn written(store: &Store) -> Vec<u8> {
@@ -150,13 +177,13 @@ mod tests {
         let mut trailing = bytes.clone();
         trailing.push(0);
         let mut claims = bytes.clone();
-        claims[24..32].fill(0xff);
+        claims[32..40].fill(0xff);
         let mut foreign = bytes.clone();
         foreign[7] = 9;
         let mut store = sample();
         let before = maps(&store);
         let mut beyond = bytes.clone();
-        beyond[8] = DATABASES;
+        beyond[16] = DATABASES;
         for damaged in [&bytes[..bytes.len() - 1], &trailing, &claims, &foreign, &beyond, &[]] {
             store.restore(&mut &damaged[..]).unwrap_err();
             assert_eq!(maps(&store), before);
@@ -173,8 +200,8 @@ mod tests {
         }
         let mut store = sample();
         store.restore(&mut &bytes[..]).unwrap();
-        let expected = Map::from([(Bytes::from("k"), Bytes::from("v"))]);
-        assert_eq!(*store.databases[0], expected);
-        assert!(store.databases[1..].iter().all(|entries| entries.is_empty()));
+        let entry = Entry { value: Bytes::from("v"), deadline_ms: NEVER };
+        assert_eq!(*store.databases[0].map(), Map::from([(Bytes::from("k"), entry)]));
+        assert!(store.databases[1..].iter().all(|entries| entries.map().is_empty()));
     }
 }

@@ -2,15 +2,21 @@
 
 mod changes;
 mod listing;
+#[cfg(test)]
+mod model;
 mod questions;
 
-use super::entries::Entries;
+use super::admission::StoreAdmission;
+use super::clock::{GroupTime, NEVER, NodeClock};
+use super::deadlines::Deadlines;
+use super::entries::{Entries, Map, View};
 use super::memory::DataMemory;
-use super::message::{Answer, Command, DATABASES, Failure, Proposal, Question};
+use super::message::{
+    Answer, Command, DATABASES, DatabaseSize, Failure, Proposal, Query, Question,
+};
 use super::snapshot::{self, SnapshotWriter};
 use bytes::Bytes;
 use std::array;
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -19,7 +25,18 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Store {
     pub(super) databases: [Entries; DATABASES as usize],
+    /// The time: the store moves the group's clock, and reads that of the node.
+    time: Arc<GroupTime>,
+    /// No sweep for memory begins before this time of the group.
+    rest_until_ms: u64,
 }
+
+/// How many keys a sweep looks at for each tick, and for each other command that has a time.
+const SWEPT_BY_TICK: usize = 4_096;
+const SWEPT_BY_COMMAND: usize = 16;
+
+/// After a tick that has found too few expired keys for a sweep, the next comes after this time.
+const REST_MS: u64 = 1_000;
 
 impl Store {
     /// An empty store.
@@ -31,7 +48,20 @@ impl Store {
     /// An empty store that counts what it holds in `memory`.
     #[must_use]
     pub fn counted(memory: Arc<DataMemory>) -> Self {
-        Self { databases: array::from_fn(|_| Entries::new(Arc::clone(&memory))) }
+        Self::timed(memory, Arc::new(GroupTime::new(Arc::new(NodeClock::start()))))
+    }
+
+    /// An empty store that counts what it holds in `memory`, and goes by `time`.
+    #[must_use]
+    pub fn timed(memory: Arc<DataMemory>, time: Arc<GroupTime>) -> Self {
+        let databases = array::from_fn(|_| Entries::new(Arc::clone(&memory)));
+        Self { databases, time, rest_until_ms: 0 }
+    }
+
+    /// What decides about commands on the node that leads the group.
+    #[must_use]
+    pub fn admission(&self) -> StoreAdmission {
+        StoreAdmission::new(self.memory(), Arc::clone(&self.time))
     }
 
     /// Where what it holds is counted.
@@ -44,28 +74,104 @@ impl Store {
     /// total: bytes that are no command change nothing and answer [`Failure::Malformed`].
     pub fn apply(&mut self, command: &[u8]) -> Bytes {
         let answer = match Proposal::decode(command) {
-            Ok(Proposal { database, command }) => self.execute(database, command),
+            Ok(Proposal { stamp_ms, database, command }) => {
+                let is_tick = matches!(command, Command::Tick);
+                stamp_ms.into_iter().for_each(|stamp_ms| self.move_clock(stamp_ms));
+                let answer = self.execute(database, command);
+                if stamp_ms.is_some() {
+                    self.sweep(is_tick);
+                }
+                // Only commands with a time bring a first deadline.
+                if stamp_ms.is_some() || self.time.has_deadlines() {
+                    self.tell_next();
+                }
+                answer
+            }
             Err(_) => Answer::Failed(Failure::Malformed),
         };
         answer.encode()
+    }
+
+    /// Moves the clock of the group, never back.
+    fn move_clock(&mut self, stamp_ms: u64) {
+        if stamp_ms > self.clock_ms() {
+            self.databases.iter_mut().for_each(|entries| entries.set_clock(stamp_ms));
+            self.time.set_group(stamp_ms);
+        }
+    }
+
+    fn clock_ms(&self) -> u64 {
+        self.databases[0].clock_ms()
+    }
+
+    fn sweep(&mut self, is_tick: bool) {
+        let before = if is_tick { SWEPT_BY_TICK } else { SWEPT_BY_COMMAND };
+        let mut budget = before;
+        self.databases.iter_mut().for_each(|entries| entries.sweep(&mut budget));
+        if is_tick && budget == before {
+            self.rest_until_ms = self.clock_ms().saturating_add(REST_MS);
+        }
+    }
+
+    /// Tells those who write the time into the log when they have to.
+    fn tell_next(&self) {
+        let deadlines = || self.databases.iter().map(Entries::deadlines);
+        let earliest = deadlines().filter_map(Deadlines::earliest_ms).min();
+        let first_end = deadlines().filter_map(Deadlines::first_end_ms).min();
+        let is_sweeping = || self.databases.iter().any(Entries::is_sweeping);
+        let next_tick = match first_end {
+            None => NEVER,
+            Some(_) if is_sweeping() => 0,
+            Some(end_ms) => end_ms.max(self.rest_until_ms),
+        };
+        self.time.set_next(earliest.unwrap_or(NEVER), next_tick);
     }
 
     /// Answers an encoded [`Query`](super::Query) with an encoded [`Answer`].
     #[must_use]
     pub fn query(&self, query: &[u8]) -> Bytes {
         let answer = match Question::decode(query) {
-            Ok(Question { database, query }) => self.database(database).answer(&query),
+            Ok(question) => self.ask(&question, |entries| View::at(entries, self.time.now_ms())),
             Err(_) => Answer::Failed(Failure::Malformed),
         };
         answer.encode()
+    }
+
+    fn ask<'a>(
+        &'a self,
+        Question { database, query }: &Question,
+        view: impl Fn(&'a Entries) -> View<'a>,
+    ) -> Answer {
+        if *query == Query::Keyspace {
+            return self.keyspace();
+        }
+        let entries = self.database(*database);
+        // Most databases have no deadlines, and need no clock.
+        let view = match entries.deadlines().count() {
+            0 => View::settled(entries),
+            _ => view(entries),
+        };
+        let answer = view.answer(query);
+        if view.is_late() { Answer::Late } else { answer }
+    }
+
+    fn keyspace(&self) -> Answer {
+        let sizes = (0..).zip(&self.databases).map(|(database, entries)| DatabaseSize {
+            database,
+            keys: entries.map().len() as u64,
+            expiring: entries.deadlines().count() as u64,
+        });
+        Answer::Keyspace(sizes.filter(|size| size.keys > 0).collect())
     }
 
     /// Captures the state as it is now; the returned function writes it, later and on any thread.
     /// The capture copies the maps but neither keys nor values.
     #[must_use]
     pub fn snapshot(&self) -> SnapshotWriter {
-        let databases: Vec<_> = self.databases.iter().map(|entries| (**entries).clone()).collect();
-        Box::new(move |writer| snapshot::write(&databases, writer))
+        let databases = self.databases.iter().map(|entries| entries.map().clone());
+        let databases = databases.enumerate().collect();
+        let state = snapshot::State { clock_ms: self.clock_ms(), databases };
+        Box::new(move |writer| snapshot::write(&state, writer))
     }
 
     /// Replaces the state by one that a [`snapshot`](Self::snapshot) wrote.
@@ -74,10 +180,14 @@ impl Store {
     /// Fails if reading fails or the bytes are no snapshot of this version; the state is then what
     /// it was before.
     pub fn restore(&mut self, reader: &mut dyn io::Read) -> io::Result<()> {
-        let mut restored = snapshot::read(reader)?;
+        let snapshot::State { clock_ms, mut databases } = snapshot::read(reader)?;
         for (database, entries) in self.databases.iter_mut().enumerate() {
-            entries.replace(restored.remove(&database).unwrap_or_default());
+            entries.set_clock(clock_ms);
+            entries.replace(databases.remove(&database).unwrap_or_default());
         }
+        self.rest_until_ms = 0;
+        self.time.set_group(clock_ms);
+        self.tell_next();
         Ok(())
     }
 
@@ -92,20 +202,25 @@ impl Store {
     fn execute(&mut self, database: u8, command: Command) -> Answer {
         match command {
             Command::Copy { from, to, to_database, replace } => {
-                let value = self.database(database).get(&from).cloned();
+                let entry = self.database(database).entry(&from).cloned();
                 let target = self.database_mut(to_database);
-                match value {
-                    Some(value) if replace || !target.contains_key(&to) => {
-                        target.insert(to, value);
+                match entry {
+                    Some(entry) if replace || !target.contains_key(&to) => {
+                        target.put(to, entry);
                         Answer::Integer(1)
                     }
                     _ => Answer::Integer(0),
                 }
             }
             Command::ClearAll => {
-                self.databases.iter_mut().for_each(|entries| entries.replace(BTreeMap::new()));
+                self.databases.iter_mut().for_each(|entries| entries.replace(Map::new()));
                 Answer::Done
             }
+            Command::Ask { query } => match Question::decode(&query) {
+                Ok(question) => self.ask(&question, View::settled),
+                Err(_) => Answer::Failed(Failure::Malformed),
+            },
+            Command::Tick => Answer::Done,
             command => self.database_mut(database).execute(command),
         }
     }
@@ -120,7 +235,7 @@ impl Default for Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::message::{Condition, Query, VERSION};
+    use crate::kv::message::{Condition, Lifetime, VERSION};
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -142,6 +257,7 @@ mod tests {
             value: b(value),
             condition: Condition::Always,
             want_old: false,
+            lifetime: Lifetime::Endless,
         };
         assert_eq!(apply(store, command), Answer::Stored { done: true, old: None });
     }
@@ -156,7 +272,13 @@ mod tests {
     #[test]
     fn conditions_decide_a_set() {
         let set_if = |store: &mut Store, condition| {
-            let command = Command::Set { key: b("k"), value: b("new"), condition, want_old: true };
+            let command = Command::Set {
+                key: b("k"),
+                value: b("new"),
+                condition,
+                want_old: true,
+                lifetime: Lifetime::Endless,
+            };
             apply(store, command)
         };
         let mut store = Store::new();
@@ -336,7 +458,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..64), tag in 0..14u8) {
+        fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..64), tag in 0..20u8) {
             let mut store = Store::new();
             let keys = [&b""[..], b"\0", b"\0\0", b"\0\x01k", b"\xff\xff", b"\xff\xffk"];
             let pairs = keys.map(|key| (Bytes::from_static(key), b("1"))).into();

@@ -58,6 +58,11 @@ impl Writer {
         self.buffer.extend_from_slice(&value.to_le_bytes());
     }
 
+    /// Fields that are encoded.
+    pub(crate) fn raw(&mut self, fields: &[u8]) {
+        self.buffer.extend_from_slice(fields);
+    }
+
     pub(crate) fn bytes(&mut self, value: &[u8]) {
         self.varint(value.len() as u64);
         self.buffer.extend_from_slice(value);

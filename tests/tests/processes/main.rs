@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod crashes;
+mod expiry;
 mod full_disk;
 mod protocol;
 mod redis_itself;

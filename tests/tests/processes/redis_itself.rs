@@ -67,9 +67,22 @@ const NUMBERS: [&[u8]; 13] = [
     b"1 ",
 ];
 
+/// How long keys live that nobody asks about: long, or nothing that makes sense.
+const TERMS: [&[u8]; 8] =
+    [b"0", b"-1", b"x", b"", b"9223372036854775807", b"100000", b"1.5", b"77777"];
+
+/// When keys expire.
+const TIMES: [&[u8]; 8] =
+    [b"0", b"-5", b"x", b"1", b"1000", b"33333333333", b"99999999999", b"4102444800000"];
+
+/// The same without times that have passed: Redis counts such a key for a while.
+const FUTURE_TIMES: [&[u8]; 6] =
+    [b"0", b"-5", b"x", b"9000000000", b"99999999999", b"4102444800000"];
+
 /// Requests by their shape: `K` stands for a key, `V` for a value, `N` for a number, `P` for a
-/// small position, and `K*` or `KV*` for some of them. The others are words.
-const SHAPES: [&str; 101] = [
+/// small position, `T`, `A` and `F` for times, and `K*` or `KV*` for some of them. The others are
+/// words.
+const SHAPES: [&str; 143] = [
     "GET K",
     "GET K",
     "SET K V",
@@ -171,6 +184,48 @@ const SHAPES: [&str; 101] = [
     "MEMORY USAGE {d}absent SAMPLES P",
     "MEMORY BAD",
     "COMMAND GETKEYSANDFLAGS COPY K K",
+    "SET {d}r V EX T",
+    "SET {d}r V PX T",
+    "SET {d}r V EX 100 EX T",
+    "SETEX {d}r T V",
+    "PSETEX {d}r T V",
+    "GETEX {d}r EX T",
+    "GETEX {d}r PX T",
+    "GETEX {d}absent EX T",
+    "EXPIRE {d}r T",
+    "PEXPIRE {d}r T",
+    "EXPIRE {d}r T NX",
+    "EXPIRE {d}r T XX",
+    "GET {d}r",
+    "SET K V EXAT F",
+    "SET K V PXAT F",
+    "SET K V KEEPTTL",
+    "SET K V KEEPTTL EX 1",
+    "SET K V EX",
+    "SET K V EX 1 PX 1",
+    "GETEX K",
+    "GETEX K PERSIST",
+    "GETEX K EXAT A",
+    "GETEX K PXAT A",
+    "GETEX K EX 1 PERSIST",
+    "GETEX K BAD",
+    "EXPIREAT K A",
+    "EXPIREAT K A NX",
+    "EXPIREAT K A XX",
+    "EXPIREAT K A GT",
+    "EXPIREAT K A LT",
+    "EXPIREAT K A XX GT",
+    "EXPIREAT K A NX GT",
+    "EXPIREAT K A GT LT",
+    "EXPIREAT K A BAD",
+    "PEXPIREAT K A",
+    "PEXPIREAT K A GT",
+    "EXPIRETIME K",
+    "PEXPIRETIME K",
+    "PERSIST K",
+    "TTL {d}absent",
+    "PTTL {d}absent",
+    "EXPIRE {d}absent T",
 ];
 
 /// What may end a connection before its bytes do, one connection each.
@@ -299,6 +354,9 @@ impl Random {
             "K" => words.push(self.one_of(&KEYS).into()),
             "V" => words.push(self.one_of(&VALUES).into()),
             "N" => words.push(self.one_of(&NUMBERS).into()),
+            "T" => words.push(self.one_of(&TERMS).into()),
+            "A" => words.push(self.one_of(&TIMES).into()),
+            "F" => words.push(self.one_of(&FUTURE_TIMES).into()),
             "P" => words.push((self.below(16).cast_signed() - 5).to_string().into()),
             "K*" => (0..=self.below(4)).for_each(|_| self.add("K", words)),
             "KV*" => (0..=self.below(4)).for_each(|_| {

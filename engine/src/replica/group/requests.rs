@@ -35,15 +35,21 @@ pub(super) struct ProposalRules<'a> {
 }
 
 impl ProposalRules<'_> {
-    /// The ticket of a command that is let in, or the answer to one that is refused.
-    fn admit(&self, body: &Bytes) -> Result<Option<Ticket>, Answer> {
-        let frees = || self.machine.is_some_and(|it| contain(|| it.frees(body)).unwrap_or(false));
+    /// What is proposed of a command that is let in, with its ticket, or the answer to one that is
+    /// refused.
+    fn admit(&self, body: Bytes) -> Result<(Bytes, Option<Ticket>), Answer> {
+        let frees = || self.machine.is_some_and(|it| contain(|| it.frees(&body)).unwrap_or(false));
         if self.disk_is_full && !frees() {
             return Err(Err(RequestError::LogFull));
         }
-        let Some(machine) = self.machine else { return Ok(None) };
-        match contain(|| machine.admit(body)) {
-            Ok(Ok(amount)) => Ok(Ticket::of(machine, amount)),
+        let Some(machine) = self.machine else { return Ok((body, None)) };
+        let admitted = contain(|| {
+            let amount = machine.admit(&body)?;
+            let ticket = Ticket::of(machine, amount);
+            Ok((machine.stamp(body), ticket))
+        });
+        match admitted {
+            Ok(Ok(admitted)) => Ok(admitted),
             Ok(Err(answer)) => Err(Ok(answer)),
             // The panic has been printed. Nothing was done for the command.
             Err(_) => Err(Err(RequestError::Stopped)),
@@ -60,10 +66,13 @@ impl Requests {
         request: Request,
     ) {
         let Request { body, mut responder } = request;
-        match rules.admit(&body) {
+        let body = match rules.admit(body) {
             Err(answer) => return responder.answer(run.turn, answer),
-            Ok(ticket) => responder.hold(ticket),
-        }
+            Ok((body, ticket)) => {
+                responder.hold(ticket);
+                body
+            }
+        };
         self.commands.push(body);
         run.scratch.proposing.push(responder);
     }

@@ -4,6 +4,7 @@ use super::Context;
 use crate::backend::{Backend, BackendError, RangeId};
 use crate::commands::answer::understood;
 use crate::commands::error::CommandError;
+use crate::commands::plan::late;
 use crate::kv::{Answer, Command, Query};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -49,11 +50,27 @@ impl<B: Backend> Context<'_, B> {
         queries: Vec<(RangeId, Query)>,
     ) -> Result<Vec<Answer>, CommandError> {
         let database = self.session.database;
-        let encoded = queries.into_iter().map(|(range, query)| (range, query.encode_in(database)));
+        let encoded = queries.iter().map(|(range, query)| (*range, query.encode_in(database)));
         let answers = each(self.backend, encoded, |backend: B, range, query| async move {
             backend.read(range, query).await
         });
-        answers.await.into_iter().map(|answer| understood(&answer?)).collect()
+        let answers = answers.await.into_iter().map(|answer| understood(&answer?));
+        let mut answers = answers.collect::<Result<Vec<_>, _>>()?;
+        let came_late: Vec<_> =
+            (0..answers.len()).filter(|&place| answers[place] == Answer::Late).collect();
+        if came_late.is_empty() {
+            return Ok(answers);
+        }
+        let again = came_late.iter().map(|&place| &queries[place]);
+        let again = again.map(|(range, query)| (*range, late(query, database)));
+        let settled = each(self.backend, again, |backend: B, range, command| async move {
+            backend.propose(range, command).await
+        });
+        let settled = settled.await;
+        for (&place, answer) in came_late.iter().zip(settled) {
+            answers[place] = understood(&answer?)?;
+        }
+        Ok(answers)
     }
 
     /// Proposes each range its command. If some fail and others may have succeeded, the outcome of

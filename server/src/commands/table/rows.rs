@@ -57,6 +57,12 @@ pub static COMMANDS: &[Spec] = rows! {
         "transactions" "1.2.0" "Ends a transaction that was refused";
     "exists" Exists -2 "readonly fast" "keyspace" ALL "RO"
         "generic" "1.0.0" "Counts the keys that are there";
+    "expire" Expire -3 "write fast" "keyspace" ONE "RW update"
+        "generic" "1.0.0" "Sets after how many seconds a key expires";
+    "expireat" ExpireAt -3 "write fast" "keyspace" ONE "RW update"
+        "generic" "1.2.0" "Sets at which second a key expires";
+    "expiretime" ExpireTime 2 "readonly fast" "keyspace" ONE "RO access"
+        "generic" "7.0.0" "Tells at which second a key expires";
     "flushall" FlushAll -1 "write" "keyspace dangerous" NONE ""
         "server" "1.0.0" "Removes all keys";
     "flushdb" FlushDb -1 "write" "keyspace dangerous" NONE ""
@@ -67,6 +73,8 @@ pub static COMMANDS: &[Spec] = rows! {
         "string" "1.0.0" "Gets the value of a key";
     "getdel" GetDel 2 "write fast" "string" ONE "RW access delete"
         "string" "6.2.0" "Removes a key and gets what it held";
+    "getex" GetEx -2 "write fast" "string" ONE "RW access update"
+        "string" "6.2.0" "Gets the value of a key, and sets when it expires";
     "getrange" GetRange 4 "readonly" "string" ONE "RO access"
         "string" "2.4.0" "Gets a part of the value of a key";
     "getset" GetSet 3 "write denyoom fast" "string" ONE "RW access update"
@@ -99,8 +107,20 @@ pub static COMMANDS: &[Spec] = rows! {
         "transactions" "1.2.0" "Is refused, with what follows up to EXEC";
     "object" Container -2 "" "" NONE ""
         "generic" "2.2.3" "Commands about how values are kept" OBJECT;
+    "persist" Persist 2 "write fast" "keyspace" ONE "RW update"
+        "generic" "2.2.0" "Has a key not expire";
+    "pexpire" PExpire -3 "write fast" "keyspace" ONE "RW update"
+        "generic" "2.6.0" "Sets after how many milliseconds a key expires";
+    "pexpireat" PExpireAt -3 "write fast" "keyspace" ONE "RW update"
+        "generic" "2.6.0" "Sets at which millisecond a key expires";
+    "pexpiretime" PExpireTime 2 "readonly fast" "keyspace" ONE "RO access"
+        "generic" "7.0.0" "Tells at which millisecond a key expires";
     "ping" Ping -1 "fast" "connection" NONE ""
         "connection" "1.0.0" "Answers PONG or its argument";
+    "psetex" PSetEx 4 "write denyoom" "string" ONE "OW update"
+        "string" "2.6.0" "Sets a key that expires after so many milliseconds";
+    "pttl" PTtl 2 "readonly fast" "keyspace" ONE "RO access"
+        "generic" "2.6.0" "Tells in how many milliseconds a key expires";
     "quit" Quit -1 "noscript loading stale fast no_auth allow_busy" "connection" NONE ""
         "connection" "1.0.0" "Closes the connection";
     "randomkey" RandomKey 1 "readonly" "keyspace" NONE ""
@@ -121,6 +141,8 @@ pub static COMMANDS: &[Spec] = rows! {
         "connection" "1.0.0" "Chooses a database";
     "set" Set -3 "write denyoom" "string" ONE "RW access update variable_flags"
         "string" "1.0.0" "Sets a key, on conditions";
+    "setex" SetEx 4 "write denyoom" "string" ONE "OW update"
+        "string" "2.0.0" "Sets a key that expires after so many seconds";
     "setnx" SetNx 3 "write denyoom fast" "string" ONE "OW insert"
         "string" "1.0.0" "Sets a key if it is not there";
     "setrange" SetRange 4 "write denyoom" "string" ONE "RW update"
@@ -133,6 +155,8 @@ pub static COMMANDS: &[Spec] = rows! {
         "server" "4.0.0" "Is refused: no entry of a log reaches all ranges";
     "touch" Touch -2 "readonly fast" "keyspace" ALL "RO"
         "generic" "3.2.1" "Counts the keys that are there";
+    "ttl" Ttl 2 "readonly fast" "keyspace" ONE "RO access"
+        "generic" "1.0.0" "Tells in how many seconds a key expires";
     "type" Type 2 "readonly fast" "keyspace" ONE "RO"
         "generic" "1.0.0" "Gets the type of a key's value";
     "unlink" Unlink -2 "write fast" "keyspace" ALL "RM delete"

@@ -1,17 +1,54 @@
 //! The binary encoding of commands, queries and answers.
 //!
 //! An encoding starts with [`VERSION`] and a tag; fields follow in the order of their declaration.
-//! What is for another database than 0 has [`IN_DATABASE`] and the database before its tag.
+//! What is for another database than 0 has [`IN_DATABASE`] and the database before its tag. Before
+//! that, a command that goes by the time has [`STAMPED`] and the time.
 //! Commands end up in the log, so a tag or a field never changes its meaning: new needs get new
 //! tags. Decoding is total and bounded by the length of the input.
 
-use super::{Answer, Command, Condition, DATABASES, Failure, Proposal, Query, Question, VERSION};
+use super::{
+    Answer, Command, Condition, DATABASES, DatabaseSize, Deadline, ExpireIf, Expiry, Failure,
+    Lifetime, Proposal, Query, Question, VERSION,
+};
 use crate::kv::wire::{Reader, WireError, Writer};
 use crate::layout::Partition;
 use bytes::Bytes;
 
 /// Stands before the number of a database, in the place of a tag.
 const IN_DATABASE: u8 = 0xf0;
+
+/// Stands before the time at which a command was proposed, in the place of a tag.
+const STAMPED: u8 = 0xf1;
+
+/// The tags of the commands that go by the time.
+const SET_WITH_LIFETIME: u8 = 12;
+const EXPIRE: u8 = 13;
+const GET_EXPIRE: u8 = 15;
+const ASK: u8 = 16;
+const TICK: u8 = 17;
+
+/// Whether an encoded command goes by the time, and has none yet.
+pub(in crate::kv) fn needs_stamp(command: &[u8]) -> bool {
+    let tag = match command {
+        [VERSION, IN_DATABASE, _, tag, ..] | [VERSION, tag, ..] => *tag,
+        _ => return false,
+    };
+    matches!(tag, SET_WITH_LIFETIME | EXPIRE | GET_EXPIRE | ASK | TICK)
+}
+
+/// An encoded command with the time at which it is proposed. None if it is no command, or has a
+/// time.
+pub(in crate::kv) fn stamped(now_ms: u64, command: &[u8]) -> Option<Bytes> {
+    let fields = match command {
+        [VERSION, STAMPED, ..] => return None,
+        [VERSION, fields @ ..] => fields,
+        _ => return None,
+    };
+    let mut writer = start(STAMPED, fields.len());
+    writer.varint(now_ms);
+    writer.raw(fields);
+    Some(writer.finish())
+}
 
 impl Command {
     /// Encodes it for database 0.
@@ -25,12 +62,17 @@ impl Command {
     pub fn encode_in(&self, database: u8) -> Bytes {
         let start = |tag, payload_bytes| start_in(database, tag, payload_bytes);
         match self {
-            Self::Set { key, value, condition, want_old } => {
-                let mut writer = start(0, key.len() + value.len());
+            Self::Set { key, value, condition, want_old, lifetime } => {
+                let is_endless = *lifetime == Lifetime::Endless;
+                let tag = if is_endless { 0 } else { SET_WITH_LIFETIME };
+                let mut writer = start(tag, key.len() + value.len());
                 writer.bytes(key);
                 writer.bytes(value);
                 condition.write(&mut writer);
                 writer.flag(*want_old);
+                if !is_endless {
+                    lifetime.write(&mut writer);
+                }
                 writer.finish()
             }
             Self::Delete { keys } => build_in(database, 1, |w| w.list(keys)),
@@ -75,6 +117,18 @@ impl Command {
                 w.flag(*replace);
             }),
             Self::ClearAll => build_in(database, 11, |_| ()),
+            Self::Expire { key, deadline, condition } => build_in(database, EXPIRE, |w| {
+                w.bytes(key);
+                deadline.write(w);
+                w.byte(condition.bits());
+            }),
+            Self::Persist { key } => build_in(database, 14, |w| w.bytes(key)),
+            Self::GetExpire { key, lifetime } => build_in(database, GET_EXPIRE, |w| {
+                w.bytes(key);
+                lifetime.write(w);
+            }),
+            Self::Ask { query } => build_in(database, ASK, |w| w.bytes(query)),
+            Self::Tick => build_in(database, TICK, |_| ()),
         }
     }
 
@@ -85,6 +139,14 @@ impl Command {
                 value: r.bytes()?,
                 condition: Condition::read(r)?,
                 want_old: r.flag()?,
+                lifetime: Lifetime::Endless,
+            },
+            SET_WITH_LIFETIME => Self::Set {
+                key: r.bytes()?,
+                value: r.bytes()?,
+                condition: Condition::read(r)?,
+                want_old: r.flag()?,
+                lifetime: Lifetime::read(r)?,
             },
             1 => Self::Delete { keys: r.list()? },
             2 => Self::Take { key: r.bytes()? },
@@ -107,6 +169,15 @@ impl Command {
                 replace: r.flag()?,
             },
             11 => Self::ClearAll,
+            EXPIRE => Self::Expire {
+                key: r.bytes()?,
+                deadline: Deadline::read(r)?,
+                condition: ExpireIf::of_bits(r.byte()?)?,
+            },
+            14 => Self::Persist { key: r.bytes()? },
+            GET_EXPIRE => Self::GetExpire { key: r.bytes()?, lifetime: Lifetime::read(r)? },
+            ASK => Self::Ask { query: r.bytes()? },
+            TICK => Self::Tick,
             tag => return Err(WireError::UnknownTag(tag)),
         })
     }
@@ -141,6 +212,8 @@ impl Query {
             }),
             Self::Count => build_in(database, 5, |_| ()),
             Self::Usage { key } => build_in(database, 9, |w| w.bytes(key)),
+            Self::Expiry { key } => build_in(database, 12, |w| w.bytes(key)),
+            Self::Keyspace => build_in(database, 13, |_| ()),
             Self::Beginning { key, bytes } => build_in(database, 11, |w| {
                 w.bytes(key);
                 w.varint(*bytes);
@@ -210,6 +283,8 @@ impl Query {
                 limit_bytes: r.varint()?,
             },
             9 => Self::Usage { key: r.bytes()? },
+            12 => Self::Expiry { key: r.bytes()? },
+            13 => Self::Keyspace,
             11 => Self::Beginning { key: r.bytes()?, bytes: r.varint()? },
             10 => Self::Random { partition: read_partition(r)?, seed: r.varint()? },
             tag => return Err(WireError::UnknownTag(tag)),
@@ -235,9 +310,26 @@ impl Proposal {
     }
 
     fn read(reader: Reader<'_>) -> Result<Self, WireError> {
-        let (database, tag, mut r) = open_in(reader)?;
+        let (stamp_ms, (database, tag, mut r)) = match open(reader)? {
+            (STAMPED, mut reader) => {
+                let stamp_ms = reader.varint()?;
+                let tag = reader.byte()?;
+                (Some(stamp_ms), in_database(tag, reader)?)
+            }
+            (tag, reader) => (None, in_database(tag, reader)?),
+        };
         let command = Command::read(tag, &mut r)?;
-        r.finish().map(|()| Self { database, command })
+        r.finish().map(|()| Self { stamp_ms, database, command })
+    }
+
+    /// Encodes it, as a leader does.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let command = self.command.encode_in(self.database);
+        match self.stamp_ms {
+            None => command,
+            Some(stamp_ms) => stamped(stamp_ms, &command).unwrap_or(command),
+        }
     }
 }
 
@@ -247,7 +339,8 @@ impl Question {
     /// # Errors
     /// Anything else is refused with the reason.
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        let (database, tag, mut r) = open_in(Reader::copying(bytes))?;
+        let (tag, reader) = open(Reader::copying(bytes))?;
+        let (database, tag, mut r) = in_database(tag, reader)?;
         let query = Query::read(tag, &mut r)?;
         r.finish().map(|()| Self { database, query })
     }
@@ -294,6 +387,22 @@ impl Answer {
             }),
             Self::Failed(failure) => build(8, |w| w.byte(failure.code())),
             Self::Withheld { bytes } => build(9, |w| w.varint(*bytes)),
+            Self::Late => build(10, |_| ()),
+            Self::Expiry(Expiry::Missing) => build(11, |w| w.byte(0)),
+            Self::Expiry(Expiry::Never) => build(11, |w| w.byte(1)),
+            Self::Expiry(Expiry::At { deadline_ms, left_ms }) => build(11, |w| {
+                w.byte(2);
+                w.varint(*deadline_ms);
+                w.varint(*left_ms);
+            }),
+            Self::Keyspace(sizes) => build(12, |w| {
+                w.varint(sizes.len() as u64);
+                for DatabaseSize { database, keys, expiring } in sizes {
+                    w.byte(*database);
+                    w.varint(*keys);
+                    w.varint(*expiring);
+                }
+            }),
         }
     }
 
@@ -317,6 +426,17 @@ impl Answer {
             },
             8 => Self::Failed(Failure::from_code(r.byte()?)?),
             9 => Self::Withheld { bytes: r.varint()? },
+            10 => Self::Late,
+            11 => Self::Expiry(match r.byte()? {
+                0 => Expiry::Missing,
+                1 => Expiry::Never,
+                2 => Expiry::At { deadline_ms: r.varint()?, left_ms: r.varint()? },
+                tag => return Err(WireError::UnknownTag(tag)),
+            }),
+            12 => Self::Keyspace(r.repeated(3, |r| {
+                let database = read_database(r)?;
+                Ok(DatabaseSize { database, keys: r.varint()?, expiring: r.varint()? })
+            })?),
             tag => return Err(WireError::UnknownTag(tag)),
         };
         r.finish().map(|()| answer)
@@ -344,6 +464,66 @@ impl Condition {
             3 => Ok(Self::Equals(reader.bytes()?)),
             tag => Err(WireError::UnknownTag(tag)),
         }
+    }
+}
+
+impl Deadline {
+    fn write(self, writer: &mut Writer) {
+        let (tag, milliseconds) = match self {
+            Self::At(milliseconds) => (0, milliseconds),
+            Self::In(milliseconds) => (1, milliseconds),
+        };
+        writer.byte(tag);
+        writer.signed(milliseconds);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        match reader.byte()? {
+            0 => Ok(Self::At(reader.signed()?)),
+            1 => Ok(Self::In(reader.signed()?)),
+            tag => Err(WireError::UnknownTag(tag)),
+        }
+    }
+}
+
+impl Lifetime {
+    fn write(self, writer: &mut Writer) {
+        match self {
+            Self::Endless => writer.byte(0),
+            Self::Kept => writer.byte(1),
+            Self::Until(deadline) => {
+                writer.byte(2);
+                deadline.write(writer);
+            }
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        match reader.byte()? {
+            0 => Ok(Self::Endless),
+            1 => Ok(Self::Kept),
+            2 => Deadline::read(reader).map(Self::Until),
+            tag => Err(WireError::UnknownTag(tag)),
+        }
+    }
+}
+
+impl ExpireIf {
+    fn bits(self) -> u8 {
+        let flags = [self.endless, self.expiring, self.later, self.earlier];
+        (0..).zip(flags).map(|(bit, flag)| u8::from(flag) << bit).sum()
+    }
+
+    const fn of_bits(bits: u8) -> Result<Self, WireError> {
+        if bits > 0b1111 {
+            return Err(WireError::UnknownTag(bits));
+        }
+        Ok(Self {
+            endless: bits & 1 != 0,
+            expiring: bits & 2 != 0,
+            later: bits & 4 != 0,
+            earlier: bits & 8 != 0,
+        })
     }
 }
 
@@ -429,15 +609,13 @@ fn build(tag: u8, fields: impl FnOnce(&mut Writer)) -> Bytes {
     writer.finish()
 }
 
-/// Checks the version and returns the database and the tag; the fields follow.
-fn open_in(reader: Reader<'_>) -> Result<(u8, u8, Reader<'_>), WireError> {
-    match open(reader)? {
-        (IN_DATABASE, mut reader) => {
-            let database = read_database(&mut reader)?;
-            Ok((database, reader.byte()?, reader))
-        }
-        (tag, reader) => Ok((0, tag, reader)),
+/// The database that stands in the place of a tag, if one does, and the tag; the fields follow.
+fn in_database(tag: u8, mut reader: Reader<'_>) -> Result<(u8, u8, Reader<'_>), WireError> {
+    if tag != IN_DATABASE {
+        return Ok((0, tag, reader));
     }
+    let database = read_database(&mut reader)?;
+    Ok((database, reader.byte()?, reader))
 }
 
 /// Checks the version and returns the tag; the fields follow.

@@ -1,8 +1,9 @@
 //! The commands to one database.
 
-use crate::kv::entries::Entries;
+use crate::kv::clock::NEVER;
+use crate::kv::entries::{Entries, Entry};
 use crate::kv::extended::{self, SumError};
-use crate::kv::message::{Answer, Command, Condition, Failure};
+use crate::kv::message::{Answer, Command, Condition, Deadline, ExpireIf, Failure, Lifetime};
 use crate::kv::number::parse_integer;
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
@@ -15,14 +16,27 @@ pub(super) const LONGEST_VALUE_BYTES: u64 = 512 << 20;
 impl Entries {
     pub(super) fn execute(&mut self, command: Command) -> Answer {
         match command {
-            Command::Set { key, value, condition, want_old } => {
-                self.set(key, value, &condition, want_old)
+            Command::Set { key, value, condition, want_old, lifetime } => {
+                let done = self.set(&key, &condition, want_old);
+                if let Answer::Stored { done: true, .. } = done {
+                    self.put_for(key, value, lifetime);
+                }
+                done
+            }
+            Command::Expire { key, deadline, condition } => self.expire(key, deadline, condition),
+            Command::Persist { key } => self.persist(key),
+            Command::GetExpire { key, lifetime } => {
+                let value = self.get(&key).cloned();
+                if let Some(value) = value.clone() {
+                    self.put_for(key, value, lifetime);
+                }
+                Answer::Value(value)
             }
             Command::Delete { keys } => {
                 let removed = keys.iter().filter(|key| self.remove(key).is_some());
                 Answer::Integer(removed.count() as i64)
             }
-            Command::Take { key } => Answer::Value(self.remove(&key)),
+            Command::Take { key } => Answer::Value(self.remove(&key).map(|entry| entry.value)),
             Command::Append { key, value, limit_bytes } => self.append(key, &value, limit_bytes),
             Command::SetRange { key, offset, value, limit_bytes } => {
                 self.set_range(key, offset, &value, limit_bytes)
@@ -37,15 +51,18 @@ impl Entries {
             Command::Rename { from, to, only_if_missing } => {
                 self.rename(&from, to, only_if_missing)
             }
-            // These concern other databases as well.
-            Command::Copy { .. } | Command::ClearAll => Answer::Failed(Failure::Malformed),
+            // These concern the store as a whole.
+            Command::Copy { .. } | Command::ClearAll | Command::Ask { .. } | Command::Tick => {
+                Answer::Failed(Failure::Malformed)
+            }
         }
     }
 
-    fn set(&mut self, key: Bytes, value: Bytes, condition: &Condition, want_old: bool) -> Answer {
+    /// What becomes of a SET. The value is put in its place by the caller.
+    fn set(&self, key: &Bytes, condition: &Condition, want_old: bool) -> Answer {
         // Most of a SET is the way to its key.
         let depends = want_old || *condition != Condition::Always;
-        let current = if depends { self.get(&key) } else { None };
+        let current = if depends { self.get(key) } else { None };
         let done = match condition {
             Condition::Always => true,
             Condition::Missing => current.is_none(),
@@ -53,10 +70,55 @@ impl Entries {
             Condition::Equals(expected) => current == Some(expected),
         };
         let old = if want_old { current.cloned() } else { None };
-        if done {
-            self.insert(key, value);
-        }
         Answer::Stored { done, old }
+    }
+
+    fn put_for(&mut self, key: Bytes, value: Bytes, lifetime: Lifetime) {
+        match lifetime {
+            Lifetime::Endless => self.insert(key, value),
+            Lifetime::Kept => self.update(key, value),
+            Lifetime::Until(deadline) => {
+                let deadline_ms = self.time_of(deadline);
+                self.put(key, Entry { value, deadline_ms });
+            }
+        }
+    }
+
+    /// A deadline by the clock of the group, which the stamp of the command has moved.
+    fn time_of(&self, deadline: Deadline) -> u64 {
+        let now = i64::try_from(self.clock_ms()).unwrap_or(i64::MAX);
+        let time = match deadline {
+            Deadline::At(time) => time,
+            Deadline::In(time) => now.saturating_add(time),
+        };
+        u64::try_from(time).unwrap_or(0)
+    }
+
+    fn expire(&mut self, key: Bytes, deadline: Deadline, condition: ExpireIf) -> Answer {
+        let Some(entry) = self.entry(&key) else { return Answer::Integer(0) };
+        let (old_ms, new_ms) = (entry.deadline_ms, self.time_of(deadline));
+        let ExpireIf { endless, expiring, later, earlier } = condition;
+        let is_endless = old_ms == NEVER;
+        let holds = !(endless && !is_endless
+            || expiring && is_endless
+            || later && new_ms <= old_ms
+            || earlier && new_ms >= old_ms);
+        if holds {
+            let value = entry.value.clone();
+            self.put(key, Entry { value, deadline_ms: new_ms });
+        }
+        Answer::Integer(holds.into())
+    }
+
+    fn persist(&mut self, key: Bytes) -> Answer {
+        match self.entry(&key) {
+            Some(entry) if entry.deadline_ms != NEVER => {
+                let value = entry.value.clone();
+                self.insert(key, value);
+                Answer::Integer(1)
+            }
+            _ => Answer::Integer(0),
+        }
     }
 
     fn set_many(&mut self, pairs: Vec<(Bytes, Bytes)>, only_if_missing: bool) -> Answer {
@@ -76,7 +138,7 @@ impl Entries {
         let mut joined = BytesMut::with_capacity(length);
         joined.extend_from_slice(current);
         joined.extend_from_slice(value);
-        self.insert(key, joined.freeze());
+        self.update(key, joined.freeze());
         Answer::Integer(length as i64)
     }
 
@@ -95,7 +157,7 @@ impl Entries {
         patched.resize(end.max(current.len()), 0);
         patched[offset..end].copy_from_slice(value);
         let length = patched.len() as i64;
-        self.insert(key, patched.freeze());
+        self.update(key, patched.freeze());
         Answer::Integer(length)
     }
 
@@ -110,7 +172,7 @@ impl Entries {
         let Some(sum) = current.checked_add(by) else {
             return Answer::Failed(Failure::Overflow);
         };
-        self.insert(key, Bytes::from(sum.to_string()));
+        self.update(key, Bytes::from(sum.to_string()));
         Answer::Integer(sum)
     }
 
@@ -119,7 +181,7 @@ impl Entries {
         match extended::sum(current, by) {
             Ok(sum) => {
                 let sum = Bytes::from(sum);
-                self.insert(key, sum.clone());
+                self.update(key, sum.clone());
                 Answer::Value(Some(sum))
             }
             Err(SumError::NotAFloat) => Answer::Failed(Failure::NotAFloat),
@@ -135,8 +197,8 @@ impl Entries {
         if only_if_missing && self.contains_key(&to) {
             return Answer::Integer(0);
         }
-        if let Some(value) = self.remove(from) {
-            self.insert(to, value);
+        if let Some(entry) = self.remove(from) {
+            self.put(to, entry);
         }
         Answer::Integer(1)
     }

@@ -1,12 +1,12 @@
 //! The queries that walk the store: SCAN, KEYS and RANGE.
 
 use crate::glob::Pattern;
-use crate::kv::entries::Entries;
+use crate::kv::entries::{Run, View};
 use crate::kv::message::Answer;
 use crate::layout::{Partition, in_slot, place};
 use bytes::Bytes;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, btree_map};
+use std::collections::BinaryHeap;
 use std::ops::{Bound, Range};
 
 /// A slot is walked in at most about this many steps of SCAN, whatever COUNT is. A step looks at
@@ -37,7 +37,7 @@ impl KeySpan<'_> {
     }
 }
 
-impl Entries {
+impl<'a> View<'a> {
     /// One step of SCAN. Slots are walked in order. Within a slot, keys come in the order of their
     /// places, so all keys of a slot are looked at. All keys that share the last place are
     /// reported, so that the next step, which begins behind that place, misses none. Places stay
@@ -105,7 +105,7 @@ impl Entries {
     ) -> Answer {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let limit = usize::try_from(limit_keys).unwrap_or(usize::MAX).max(1);
-        let mut walked = self.range::<Bytes, _>((start, Bound::Unbounded));
+        let mut walked = self.range((start, Bound::Unbounded));
         let pattern = Pattern::new(pattern, false);
         let mut matching = MATCHING_A_QUERY;
         let mut keys = Vec::new();
@@ -165,7 +165,7 @@ impl Entries {
     }
 
     /// The sorted runs of the keys in `span`: one a slot, or a single one.
-    fn runs(&self, partition: Partition, span: KeySpan<'_>) -> Vec<Run<'_>> {
+    fn runs(&self, partition: Partition, span: KeySpan<'_>) -> Vec<Run<'a, '_>> {
         let KeySpan { start, after_start, end } = span;
         let lower = |key| {
             if after_start { Bound::Excluded(key) } else { Bound::Included(key) }
@@ -175,7 +175,7 @@ impl Entries {
                 let end = end
                     .map_or(Bound::Unbounded, |end| Bound::Excluded(Bytes::copy_from_slice(end)));
                 let start = lower(Bytes::copy_from_slice(start));
-                vec![self.range::<Bytes, _>((start, end))]
+                vec![self.range((start, end))]
             }
             Partition::Hash => {
                 let mut runs = Vec::new();
@@ -187,7 +187,7 @@ impl Entries {
                         (None, None) => Bound::Unbounded,
                     };
                     let start = lower(in_slot(slot, start));
-                    runs.push(self.range::<Bytes, _>((start, end)));
+                    runs.push(self.range((start, end)));
                     from = slot.checked_add(1);
                 }
                 runs
@@ -196,17 +196,17 @@ impl Entries {
     }
 
     /// The first slot at or behind `slot` that holds keys, with its keys.
-    fn slot_from(&self, partition: Partition, slot: u16) -> Option<(u16, Run<'_>)> {
+    fn slot_from(&self, partition: Partition, slot: u16) -> Option<(u16, Run<'a, '_>)> {
         if partition == Partition::Range {
-            return (!self.is_empty()).then(|| (0, self.range::<Bytes, _>(..)));
+            return self.range(..).next().is_some().then(|| (0, self.range(..)));
         }
-        let first = self.range::<Bytes, _>(in_slot(slot, b"")..).next()?.0;
+        let first = self.range(in_slot(slot, b"")..).next()?.0;
         let slot = partition.stored_slot(first);
         let end = match slot.checked_add(1) {
             Some(next) => Bound::Excluded(in_slot(next, b"")),
             None => Bound::Unbounded,
         };
-        let keys = self.range::<Bytes, _>((Bound::Included(in_slot(slot, b"")), end));
+        let keys = self.range((Bound::Included(in_slot(slot, b"")), end));
         Some((slot, keys))
     }
 }
@@ -235,12 +235,10 @@ fn page_of(
     (places, behind)
 }
 
-type Run<'a> = btree_map::Range<'a, Bytes, Bytes>;
-
 /// Merges sorted runs by the clients' keys.
-struct Merge<'a> {
+struct Merge<'a, 'v> {
     partition: Partition,
-    runs: Vec<Run<'a>>,
+    runs: Vec<Run<'a, 'v>>,
     heads: BinaryHeap<Reverse<Head<'a>>>,
 }
 
@@ -253,8 +251,8 @@ struct Head<'a> {
     value: &'a Bytes,
 }
 
-impl<'a> Merge<'a> {
-    fn new(partition: Partition, runs: Vec<Run<'a>>) -> Self {
+impl<'a, 'v> Merge<'a, 'v> {
+    fn new(partition: Partition, runs: Vec<Run<'a, 'v>>) -> Self {
         let mut merge = Self { partition, heads: BinaryHeap::with_capacity(runs.len()), runs };
         for run in 0..merge.runs.len() {
             merge.refill(run);
@@ -270,7 +268,7 @@ impl<'a> Merge<'a> {
     }
 }
 
-impl<'a> Iterator for Merge<'a> {
+impl<'a> Iterator for Merge<'a, '_> {
     type Item = (&'a Bytes, &'a Bytes);
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -287,6 +285,8 @@ fn client_key(partition: Partition, stored: &Bytes) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kv::clock::NEVER;
+    use crate::kv::entries::{Entries, Entry};
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
@@ -295,7 +295,8 @@ mod tests {
     fn store(partition: Partition, keys: impl IntoIterator<Item = Vec<u8>>) -> Entries {
         let entries = keys.into_iter().map(|key| (partition.stored(&key), Bytes::from(key)));
         let mut store = Entries::default();
-        store.replace(entries.collect());
+        let entry = |(key, value)| (key, Entry { value, deadline_ms: NEVER });
+        store.replace(entries.map(entry).collect());
         store
     }
 
@@ -308,7 +309,7 @@ mod tests {
         let (mut all, mut from, mut steps) = (Vec::new(), 0, 0);
         loop {
             steps += 1;
-            match store.scan(partition, &(from..u64::MAX), count, None) {
+            match View::settled(store).scan(partition, &(from..u64::MAX), count, None) {
                 Answer::Page { keys, next, examined } => {
                     assert_eq!(examined, keys.len() as u64);
                     all.extend(keys);
@@ -349,7 +350,7 @@ mod tests {
     #[test]
     fn a_scan_keeps_to_its_count_and_pattern() {
         let store = store(Partition::Hash, keys("key:", 1000));
-        match store.scan(Partition::Hash, &(0..u64::MAX), 10, Some(b"key:1*")) {
+        match View::settled(&store).scan(Partition::Hash, &(0..u64::MAX), 10, Some(b"key:1*")) {
             Answer::Page { keys, examined, next } => {
                 assert_eq!(examined, 10);
                 assert!(keys.len() <= 10 && keys.iter().all(|key| key.starts_with(b"key:1")));
@@ -364,7 +365,7 @@ mod tests {
         let store = store(Partition::Hash, keys("key:", 100));
         let (mut found, mut after) = (Vec::new(), None);
         loop {
-            match store.keys(Partition::Hash, after.as_ref(), b"key:1*", 7) {
+            match View::settled(&store).keys(Partition::Hash, after.as_ref(), b"key:1*", 7) {
                 Answer::Listing { keys, last } => {
                     found.extend(keys);
                     if last.is_none() {
@@ -383,10 +384,11 @@ mod tests {
     #[test]
     fn every_key_of_a_few_is_chosen_at_times() {
         for partition in [Partition::Hash, Partition::Range] {
-            assert_eq!(Entries::default().random(partition, 7), None);
+            assert_eq!(View::settled(&Entries::default()).random(partition, 7), None);
             let store = store(partition, keys("k", 10));
             let seeds = (0..2_000_u64).map(|seed| seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            let chosen: BTreeSet<_> = seeds.map(|seed| store.random(partition, seed)).collect();
+            let chosen: BTreeSet<_> =
+                seeds.map(|seed| View::settled(&store).random(partition, seed)).collect();
             assert_eq!(chosen.len(), 10);
         }
     }
@@ -399,7 +401,8 @@ mod tests {
             let store = store(partition, (0..20).map(long));
             let (mut seen, mut from, mut steps) = (0, Some(0), 0);
             while let Some(place) = from {
-                match store.scan(partition, &(place..u64::MAX), 100, Some(&pattern)) {
+                match View::settled(&store).scan(partition, &(place..u64::MAX), 100, Some(&pattern))
+                {
                     Answer::Page { examined, next, .. } => {
                         (seen, from, steps) = (seen + examined, next, steps + 1);
                     }
@@ -409,7 +412,7 @@ mod tests {
             assert_eq!((seen, steps > 2), (20, true));
             let (mut after, mut steps) = (None, 1);
             while let Answer::Listing { last: Some(last), .. } =
-                store.keys(partition, after.as_ref(), &pattern, 100)
+                View::settled(&store).keys(partition, after.as_ref(), &pattern, 100)
             {
                 (after, steps) = (Some(last), steps + 1);
             }
@@ -429,7 +432,9 @@ mod tests {
     #[test]
     fn a_step_of_a_range_stops_at_bytes_but_makes_progress() {
         let store = store(Partition::Range, keys("k", 10));
-        let step = |limit_bytes| pairs(store.ordered(Partition::Range, ALL_KEYS, 100, limit_bytes));
+        let step = |limit_bytes| {
+            pairs(View::settled(&store).ordered(Partition::Range, ALL_KEYS, 100, limit_bytes))
+        };
         assert_eq!(step(1).0, ["k0"]);
         assert_eq!(step(5).0, ["k0", "k1"]);
         assert!(step(5).1);
@@ -441,7 +446,7 @@ mod tests {
     fn a_value_beyond_the_bytes_of_a_step_is_left_out() {
         let mut store = store(Partition::Range, keys("k", 3));
         store.insert(Bytes::from("k1"), Bytes::from(vec![7; 100]));
-        match store.ordered(Partition::Range, ALL_KEYS, 100, 99) {
+        match View::settled(&store).ordered(Partition::Range, ALL_KEYS, 100, 99) {
             Answer::Pairs { pairs, more } => {
                 let lengths: Vec<_> =
                     pairs.iter().map(|(_, value)| value.as_ref().map(Bytes::len)).collect();
@@ -469,7 +474,7 @@ mod tests {
             for partition in [Partition::Hash, Partition::Range] {
                 let store = store(partition, keys.iter().cloned());
                 let span = KeySpan { start: &start, after_start, end: end.as_deref() };
-                let answer = store.ordered(partition, span, limit as u64, u64::MAX);
+                let answer = View::settled(&store).ordered(partition, span, limit as u64, u64::MAX);
                 let (found, more) = pairs(answer);
                 prop_assert_eq!(&found, &inside[..limit.min(inside.len())]);
                 prop_assert_eq!(more, inside.len() > limit);

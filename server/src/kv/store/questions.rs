@@ -1,18 +1,19 @@
 //! The queries to one database.
 
 use super::listing::KeySpan;
-use crate::kv::entries::Entries;
+use crate::kv::clock::NEVER;
+use crate::kv::entries::View;
 use crate::kv::footprint::entry_bytes;
-use crate::kv::message::{Answer, Query};
+use crate::kv::message::{Answer, Expiry, Failure, Query};
 use bytes::Bytes;
 
-impl Entries {
+impl View<'_> {
     pub(super) fn answer(&self, query: &Query) -> Answer {
         match query {
             Query::Get { key, limit_bytes } => up_to(self.get(key).cloned(), *limit_bytes),
             Query::GetMany { keys, limit_bytes } => self.values(keys, *limit_bytes),
             Query::Exists { keys } => {
-                let there = keys.iter().filter(|key| self.contains_key(*key));
+                let there = keys.iter().filter(|key| self.get(key).is_some());
                 Answer::Integer(there.count() as i64)
             }
             Query::Length { key } => {
@@ -26,12 +27,24 @@ impl Entries {
                 let bytes = |value: &Bytes| entry_bytes(key.len(), value.len()) as i64;
                 Answer::Integer(self.get(key).map_or(-1, bytes))
             }
+            Query::Expiry { key } => {
+                Answer::Expiry(match self.entry(key).map(|it| it.deadline_ms) {
+                    None => Expiry::Missing,
+                    Some(NEVER) => Expiry::Never,
+                    Some(deadline_ms) => {
+                        let left_ms = deadline_ms.saturating_sub(self.now_ms());
+                        Expiry::At { deadline_ms, left_ms }
+                    }
+                })
+            }
+            // It concerns the store as a whole.
+            Query::Keyspace => Answer::Failed(Failure::Malformed),
             Query::Beginning { key, bytes } => {
                 let bytes = usize::try_from(*bytes).unwrap_or(usize::MAX);
                 Answer::Value(self.get(key).map(|value| value.slice(..bytes.min(value.len()))))
             }
             Query::Random { partition, seed } => Answer::Value(self.random(*partition, *seed)),
-            Query::Count => Answer::Integer(self.len() as i64),
+            Query::Count => Answer::Integer(self.entries().map().len() as i64),
             Query::Scan { partition, from, until, count, pattern } => {
                 let places = *from..until.unwrap_or(u64::MAX);
                 self.scan(*partition, &places, *count, pattern.as_deref())

@@ -27,11 +27,49 @@ fn condition() -> impl Strategy<Value = Condition> {
     ]
 }
 
+fn deadline() -> impl Strategy<Value = Deadline> {
+    prop_oneof![any::<i64>().prop_map(Deadline::At), any::<i64>().prop_map(Deadline::In)]
+}
+
+fn lifetime() -> impl Strategy<Value = Lifetime> {
+    let until = deadline().prop_map(Lifetime::Until);
+    prop_oneof![Just(Lifetime::Endless), Just(Lifetime::Kept), until]
+}
+
+fn expiry() -> impl Strategy<Value = Expiry> {
+    let at = |(deadline_ms, left_ms)| Expiry::At { deadline_ms, left_ms };
+    let times = (any::<u64>(), any::<u64>());
+    prop_oneof![Just(Expiry::Missing), Just(Expiry::Never), times.prop_map(at)]
+}
+
+fn database_size() -> impl Strategy<Value = DatabaseSize> {
+    (0..DATABASES, any::<u64>(), any::<u64>()).prop_map(|(database, keys, expiring)| DatabaseSize {
+        database,
+        keys,
+        expiring,
+    })
+}
+
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
-        (bytes(), bytes(), condition(), any::<bool>()).prop_map(
-            |(key, value, condition, want_old)| Command::Set { key, value, condition, want_old }
+        (bytes(), bytes(), condition(), any::<bool>(), lifetime()).prop_map(
+            |(key, value, condition, want_old, lifetime)| Command::Set {
+                key,
+                value,
+                condition,
+                want_old,
+                lifetime
+            }
         ),
+        (bytes(), deadline(), 0..16u8).prop_map(|(key, deadline, bits)| Command::Expire {
+            key,
+            deadline,
+            condition: ExpireIf::of_bits(bits).unwrap()
+        }),
+        bytes().prop_map(|key| Command::Persist { key }),
+        (bytes(), lifetime()).prop_map(|(key, lifetime)| Command::GetExpire { key, lifetime }),
+        bytes().prop_map(|query| Command::Ask { query }),
+        Just(Command::Tick),
         vec(bytes(), 0..5).prop_map(|keys| Command::Delete { keys }),
         bytes().prop_map(|key| Command::Take { key }),
         (bytes(), bytes(), any::<u64>())
@@ -73,6 +111,8 @@ fn query() -> impl Strategy<Value = Query> {
         ),
         Just(Query::Count),
         bytes().prop_map(|key| Query::Usage { key }),
+        bytes().prop_map(|key| Query::Expiry { key }),
+        Just(Query::Keyspace),
         (bytes(), any::<u64>()).prop_map(|(key, bytes)| Query::Beginning { key, bytes }),
         (partition(), any::<u64>()).prop_map(|(partition, seed)| Query::Random { partition, seed }),
         (partition(), any::<u64>(), proptest::option::of(any::<u64>()), any::<u64>(), optional())
@@ -112,15 +152,22 @@ fn answer() -> impl Strategy<Value = Answer> {
         (vec((bytes(), optional()), 0..5), any::<bool>())
             .prop_map(|(pairs, more)| Answer::Pairs { pairs, more }),
         any::<u64>().prop_map(|bytes| Answer::Withheld { bytes }),
+        Just(Answer::Late),
+        expiry().prop_map(Answer::Expiry),
+        vec(database_size(), 0..5).prop_map(Answer::Keyspace),
         (0..=7u8).prop_map(|code| Answer::Failed(Failure::from_code(code).unwrap())),
     ]
 }
 
 proptest! {
     #[test]
-    fn commands_round_trip(command in command(), database in 0..DATABASES) {
-        let bytes = command.encode_in(database);
-        prop_assert_eq!(Proposal::decode(&bytes), Ok(Proposal { database, command }));
+    fn commands_round_trip(
+        command in command(),
+        database in 0..DATABASES,
+        stamp_ms in proptest::option::of(any::<u64>()),
+    ) {
+        let proposal = Proposal { stamp_ms, database, command };
+        prop_assert_eq!(Proposal::decode(&proposal.encode()), Ok(proposal));
     }
 
     #[test]
@@ -142,7 +189,10 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(tag in 0..14u8, tail in vec(any::<u8>(), 0..64)) {
+    fn arbitrary_bytes_never_panic(
+        tag in prop_oneof![0..20u8, 0xf0..0xf2u8],
+        tail in vec(any::<u8>(), 0..64),
+    ) {
         let mut bytes = vec![VERSION, tag];
         bytes.extend(tail);
         let bytes = Bytes::from(bytes);

@@ -1,0 +1,166 @@
+//! The clock of a node, and what it makes of the clock of a group.
+//!
+//! `docs/expiry.md` says who reads a clock when, and what follows from that.
+
+use super::message::{needs_stamp, stamped};
+use bytes::Bytes;
+use rustix::time::{ClockId, clock_gettime};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::Notify;
+
+/// No time: nothing is waited for.
+pub(super) const NEVER: u64 = u64::MAX;
+
+/// The clock of a node, in milliseconds since 1970. It is the wall clock when it is made. Since
+/// then it counts `CLOCK_BOOTTIME`, which no one sets, and which goes on while the machine sleeps.
+#[derive(Debug)]
+pub struct NodeClock {
+    source: Source,
+    /// Notified when a group has its first deadline.
+    first_deadline: Notify,
+}
+
+#[derive(Debug)]
+enum Source {
+    System {
+        started_ms: u64,
+        boot: Duration,
+    },
+    /// A clock that tests set.
+    Manual(AtomicU64),
+}
+
+impl NodeClock {
+    /// The clock of the machine, from now on.
+    #[must_use]
+    pub fn start() -> Self {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self::of(Source::System { started_ms: milliseconds(wall), boot: since_boot() })
+    }
+
+    /// A clock that stands at `now_ms` until it is [`set`](Self::set).
+    #[must_use]
+    pub fn manual(now_ms: u64) -> Self {
+        Self::of(Source::Manual(AtomicU64::new(now_ms)))
+    }
+
+    fn of(source: Source) -> Self {
+        Self { source, first_deadline: Notify::new() }
+    }
+
+    /// Sets a clock that was made by [`manual`](Self::manual), also back. Others stay as they are.
+    pub fn set(&self, now_ms: u64) {
+        if let Source::Manual(now) = &self.source {
+            now.store(now_ms, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until one of the groups that go by this clock has a deadline where it had none. One
+    /// that came before the call counts, too.
+    pub async fn first_deadline(&self) {
+        self.first_deadline.notified().await;
+    }
+
+    /// What the clock shows.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        match &self.source {
+            Source::System { started_ms, boot } => {
+                started_ms.saturating_add(milliseconds(since_boot().saturating_sub(*boot)))
+            }
+            Source::Manual(now) => now.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn since_boot() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or(0);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanoseconds)
+}
+
+/// What a node knows of the clock of one group: shared by the group's store, which applies what the
+/// log says, and those who write the time into the log.
+#[derive(Debug)]
+pub struct GroupTime {
+    clock: Arc<NodeClock>,
+    /// The group's clock, as of what was applied here.
+    group_ms: AtomicU64,
+    /// How far the group's clock was ahead of the node's when it was applied here, at the most. The
+    /// node adds that to its own, and so goes on where the leader before it was.
+    ahead_ms: AtomicU64,
+    /// No key has a deadline before this one.
+    earliest_ms: AtomicU64,
+    /// When the store wants to hear the time for the sake of its memory.
+    next_tick_ms: AtomicU64,
+}
+
+impl GroupTime {
+    /// The time of a group of which nothing was applied.
+    #[must_use]
+    pub fn new(clock: Arc<NodeClock>) -> Self {
+        Self {
+            clock,
+            group_ms: AtomicU64::new(0),
+            ahead_ms: AtomicU64::new(0),
+            earliest_ms: AtomicU64::new(NEVER),
+            next_tick_ms: AtomicU64::new(NEVER),
+        }
+    }
+
+    /// The time that this node would write into the log now. Never less than the group's clock.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        let ahead = self.ahead_ms.load(Ordering::Relaxed);
+        let now = self.clock.now_ms().saturating_add(ahead);
+        now.max(self.group_ms.load(Ordering::Relaxed))
+    }
+
+    /// Whether the time has to be written into the log for the sake of the store's memory.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.next_tick_ms.load(Ordering::Relaxed) <= self.now_ms()
+    }
+
+    /// Whether any key has a deadline.
+    #[must_use]
+    pub fn has_deadlines(&self) -> bool {
+        self.next_tick_ms.load(Ordering::Relaxed) != NEVER
+    }
+
+    /// A command as the leader proposes it: with the time, if the command goes by it, or if keys
+    /// may have expired that the group's clock has not reached.
+    pub(super) fn stamp(&self, command: Bytes) -> Bytes {
+        let may_be_due = self.earliest_ms.load(Ordering::Relaxed);
+        if may_be_due == NEVER && !needs_stamp(&command) {
+            return command;
+        }
+        let now_ms = self.now_ms();
+        match may_be_due <= now_ms || needs_stamp(&command) {
+            true => stamped(now_ms, &command).unwrap_or(command),
+            false => command,
+        }
+    }
+
+    /// The group's clock has come so far.
+    pub(super) fn set_group(&self, group_ms: u64) {
+        self.group_ms.store(group_ms, Ordering::Relaxed);
+        let ahead = group_ms.saturating_sub(self.clock.now_ms());
+        self.ahead_ms.fetch_max(ahead, Ordering::Relaxed);
+    }
+
+    /// The next deadline, and when the store next wants to hear the time.
+    pub(super) fn set_next(&self, earliest_ms: u64, next_tick_ms: u64) {
+        self.earliest_ms.store(earliest_ms, Ordering::Relaxed);
+        if self.next_tick_ms.swap(next_tick_ms, Ordering::Relaxed) == NEVER && next_tick_ms != NEVER
+        {
+            self.clock.first_deadline.notify_one();
+        }
+    }
+}
