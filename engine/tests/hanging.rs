@@ -346,6 +346,43 @@ async fn a_snapshot_that_is_captured_or_taken_over_for_long_holds_up_its_replica
 }
 
 #[tokio::test]
+async fn who_is_sent_a_snapshot_while_it_hangs_can_lead_when_it_goes_on() -> TestResult {
+    let nodes = Nodes::new(3, ApplyOn::Worker, one_worker)?;
+    let cluster = &nodes.cluster;
+    cluster.propose(GROUP, b"+").await;
+    let leader = cluster.leader(GROUP).await;
+    let follower = nodes.others(leader)[0];
+    nodes.gate(follower).shut(Place::Apply);
+    cluster.propose(GROUP, b"+").await;
+    nodes.await_stuck(follower, Some(UserCode::StateMachine)).await;
+    // It takes in so little of these that it is sent a snapshot.
+    let commands = 300;
+    for _ in 0..commands {
+        cluster.propose(GROUP, &[0; 1 << 10]).await;
+    }
+    while cluster.snapshots_sent() == 0 {
+        pause().await;
+    }
+    // What arrives later than the snapshot.
+    cluster.propose(OTHER, b"+").await;
+    cluster.await_applied(follower, OTHER, 1).await;
+    nodes.gate(follower).open();
+    cluster.await_applied(follower, GROUP, commands + 2).await;
+    let handle = cluster.handle(follower, GROUP);
+    let leads = async {
+        while handle.view().role() != RoleKind::Leader {
+            let leader = cluster.handle(cluster.leader(GROUP).await, GROUP);
+            // It may not be up to date yet.
+            let _ = leader.transfer(follower).await;
+            pause().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(25), leads).await?;
+    assert_eq!(number(&cluster.propose(GROUP, b"+").await), commands + 3);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_writer_that_hangs_holds_up_no_other_snapshot_and_keeps_its_directory() -> TestResult {
     let mut nodes = Nodes::new(1, ApplyOn::Worker, |config| {
         config.state_machine_timeout = Duration::from_millis(20);

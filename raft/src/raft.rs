@@ -177,6 +177,12 @@ impl Raft {
         self.replica.supporters(support).map(move |(peer, epoch)| (peer, message(epoch)))
     }
 
+    /// Whether this replica may lead, by the newest [`Input::MayLead`].
+    #[must_use]
+    pub const fn may_lead(&self) -> bool {
+        self.replica.may_lead
+    }
+
     /// The configuration in force: the newest in the log, committed or not.
     #[must_use]
     pub fn configuration(&self) -> &Arc<Configuration> {

@@ -190,6 +190,7 @@ impl Group {
         self.take_in_requests(run, requests);
         self.watch_leader(run);
         self.publish();
+        self.invariants();
     }
 
     fn handle(&mut self, run: &mut RunContext<'_>, requests: &mut Requests, event: GroupEvent) {
@@ -228,6 +229,12 @@ impl Group {
             GroupEvent::Fail(reason) => self.fail(run, &reason),
             GroupEvent::Halt => self.halt(run),
         }
+    }
+
+    /// Panics in debug builds when the replica and its core contradict each other.
+    fn invariants(&self) {
+        let is_reachable = !self.halted && self.restoring.is_none();
+        debug_assert!(!is_reachable || self.raft.may_lead() != self.is_stuck(), "who may lead");
     }
 
     /// Shows others how far the replica is.

@@ -67,14 +67,14 @@ impl Group {
 
     /// Goes by the outcomes of a call. Another call may have to follow.
     pub(crate) fn end_call(&mut self, run: &mut RunContext<'_>, ended: EndedCall) {
-        let Absence { mut readers, mut waiting, log_read, permits, is_stuck, .. } =
-            match self.absence.take() {
-                Some(absence) => *absence,
-                None => {
-                    let readers = run.scratch.tasks.take_readers();
-                    Absence { readers, ..Absence::default() }
-                }
-            };
+        let Absence { mut readers, mut waiting, log_read, permits, .. } = match self.absence.take()
+        {
+            Some(absence) => *absence,
+            None => {
+                let readers = run.scratch.tasks.take_readers();
+                Absence { readers, ..Absence::default() }
+            }
+        };
         // What was noted in this run comes after what has waited.
         waiting.append(&mut run.scratch.tasks);
         run.scratch.tasks = waiting;
@@ -95,13 +95,16 @@ impl Group {
             return run.turn.discarded.push((self.id, self.slot, machine));
         }
         self.machine = Some(machine);
-        if is_stuck {
+        if !self.raft.may_lead() {
+            // While a snapshot is taken over, nothing reaches the core: then the end of that call
+            // does it.
             self.step(run, Input::MayLead(true));
         }
         if let Some(event) = log_read.and_then(|event| self.hold(event)) {
             self.handle(run, &mut Requests::default(), event);
         }
         self.publish();
+        self.invariants();
     }
 
     fn take_outcome(
