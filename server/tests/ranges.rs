@@ -3,12 +3,16 @@
 mod support;
 
 use bytes::Bytes;
-use logboat_server::backend::{Backend, BackendError, RangeId};
+use logboat_server::backend::{Backend, BackendError, RangeId, StoreRequest};
 use logboat_server::front::FrontConfig;
 use logboat_server::layout::{Partition, slot};
 use logboat_server::limits::Limits;
+use logboat_server::memory::Immediate;
 use logboat_server::memory::MemoryBackend;
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use support::{Client, Server};
 
 /// Two keys that lie in different ranges of a hash layout of 16.
@@ -223,4 +227,88 @@ fn a_removal_that_is_half_done_is_no_clean_failure() {
         assert!(client.call(&["DEL", a, b]).starts_with("-UNKNOWN "));
         server.backend.set_fault(range, Some(BackendError::Busy));
     }
+}
+
+/// A backend that counts the reads that are under way.
+#[derive(Clone)]
+struct Counting {
+    inner: MemoryBackend,
+    reads: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+}
+
+impl Backend for Counting {
+    fn partition(&self) -> Partition {
+        self.inner.partition()
+    }
+
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
+    fn sure_copies(&self) -> usize {
+        self.inner.sure_copies()
+    }
+
+    fn ranges(&self) -> usize {
+        self.inner.ranges()
+    }
+
+    fn range_of(&self, stored_key: &[u8]) -> RangeId {
+        self.inner.range_of(stored_key)
+    }
+
+    fn bounds(&self, range: RangeId) -> (Bytes, Option<Bytes>) {
+        self.inner.bounds(range)
+    }
+
+    type Answers = Immediate;
+
+    fn request_all(&self, requests: Vec<StoreRequest>) -> Immediate {
+        self.inner.request_all(requests)
+    }
+
+    async fn propose(&self, range: RangeId, command: Bytes) -> Result<Bytes, BackendError> {
+        self.inner.propose(range, command).await
+    }
+
+    async fn read(&self, range: RangeId, query: Bytes) -> Result<Bytes, BackendError> {
+        let reads = self.reads.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(reads, Ordering::SeqCst);
+        // Others get their turn to ask as well.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let answer = self.inner.read(range, query).await;
+        self.reads.fetch_sub(1, Ordering::SeqCst);
+        answer
+    }
+}
+
+#[test]
+fn pages_are_asked_for_when_there_is_room_for_them() {
+    let inner = MemoryBackend::even(Partition::Hash, 64, Limits::default());
+    let (reads, most) = (Arc::default(), Arc::<AtomicUsize>::default());
+    let backend = Counting { inner, reads, most: Arc::clone(&most) };
+    // Room for six pages of keys.
+    let max_buffered_bytes = 2_000_000;
+    let server = Server::start(backend, FrontConfig { max_buffered_bytes, ..Default::default() });
+    let mut client = server.connect();
+    let keys = fill(&mut client, (0..300).map(|i| format!("key:{i}")));
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let mut client = server.connect();
+                let listed = strings(&client.ask("KEYS *"));
+                assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), keys);
+                let (scanned, _) = scan(&mut client, " COUNT 1000", |_, _| {});
+                assert_eq!(scanned.into_iter().collect::<BTreeSet<_>>(), keys);
+                assert_eq!(strings(&client.ask("RANGE _ _")).len(), 2 * keys.len());
+            });
+        }
+    });
+    // A page of RANGE is smaller.
+    let least_page = 16 * 1024 + Limits::default().max_key_bytes;
+    let most = most.load(Ordering::SeqCst);
+    assert!(most <= max_buffered_bytes / least_page, "{most} pages were under way");
 }

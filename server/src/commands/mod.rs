@@ -27,6 +27,7 @@ mod lcs;
 mod list;
 mod number;
 mod object;
+mod pages;
 mod pipeline;
 mod plan;
 mod range;

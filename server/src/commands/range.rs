@@ -14,8 +14,8 @@ use super::arguments::{self, is};
 use super::context::{Context, Outcome};
 use super::error::CommandError;
 use super::list;
+use super::pages::PageMemory;
 use crate::backend::{Backend, RangeId};
-use crate::client_memory::{Reservation, UNCOUNTED_BYTES};
 use crate::kv::{self, Query};
 use crate::layout::Partition;
 use bytes::Bytes;
@@ -30,6 +30,9 @@ const MAX_BATCH_PAIRS: u64 = 4096;
 
 /// The most bytes that the batches of one command may hold together, shared among its ranges.
 const BATCHES_BYTES: usize = 16 * 1024 * 1024;
+
+/// The room for a pair, if few are wanted. Larger values are fetched alone.
+const PAIR_BYTES: usize = 64 * 1024;
 
 /// The least that a batch may hold, in bytes, however many ranges share.
 const MIN_BATCH_BYTES: usize = 16 * 1024;
@@ -54,14 +57,14 @@ pub(super) async fn range<B: Backend>(
         bytes: 0,
         limit_bytes: context.reply_limit(),
         pairs: Vec::new(),
-        memory: context.server.memory.reserve(0).ok_or(CommandError::NoMemory)?,
+        memory: PageMemory::new(context)?,
     };
     let wanted = match context.backend.partition() {
         _ if wanted.is_empty() => wanted,
         Partition::Hash => merge(context, wanted).await?,
         Partition::Range => walk(context, wanted).await?,
     };
-    list::reply_of(context, wanted.pairs, wanted.memory)
+    list::reply_of(context, wanted.pairs, wanted.memory.into_reservation())
 }
 
 /// Merges all ranges.
@@ -76,7 +79,7 @@ async fn merge<B: Backend>(
         .map(|range| Source::new(RangeId(range), share.saturating_mul(2).saturating_add(1)))
         .collect();
     while wanted.missing_pairs > 0 {
-        refill(context, &wanted, &mut sources).await?;
+        refill(context, &mut wanted, &mut sources).await?;
         let mut heads: BinaryHeap<Reverse<(Bytes, usize)>> = BinaryHeap::new();
         heads.extend(sources.iter().enumerate().filter_map(|(i, source)| source.head(i)));
         while let Some(Reverse((_, source))) = heads.pop()
@@ -117,11 +120,11 @@ async fn walk<B: Backend>(
         if sources.is_empty() {
             return Ok(wanted);
         }
-        refill(context, &wanted, &mut sources).await?;
+        refill(context, &mut wanted, &mut sources).await?;
         for source in &mut sources {
             while !source.is_done() && wanted.missing_pairs > 0 {
                 if source.batch.is_empty() {
-                    refill(context, &wanted, std::slice::from_mut(source)).await?;
+                    refill(context, &mut wanted, std::slice::from_mut(source)).await?;
                 } else {
                     wanted.take_from(context, source).await?;
                 }
@@ -137,10 +140,13 @@ async fn walk<B: Backend>(
 /// Fetches the next batch of every source that has used up its last one.
 async fn refill<B: Backend>(
     context: &Context<'_, B>,
-    wanted: &Wanted,
+    wanted: &mut Wanted,
     sources: &mut [Source],
 ) -> Result<(), CommandError> {
-    let limit_bytes = (BATCHES_BYTES / sources.len()).max(MIN_BATCH_BYTES) as u64;
+    let all_bytes = BATCHES_BYTES.min(context.server.memory.max_bytes() / 4);
+    let most_pairs = sources.iter().map(|source| source.next_pairs).max().unwrap_or(0);
+    let likely_bytes = usize::try_from(most_pairs).unwrap_or(usize::MAX).saturating_mul(PAIR_BYTES);
+    let limit_bytes = (all_bytes / sources.len()).min(likely_bytes).max(MIN_BATCH_BYTES);
     let empty: Vec<usize> =
         (0..sources.len()).filter(|&i| sources[i].batch.is_empty() && sources[i].more).collect();
     let queries = empty.iter().map(|&i| {
@@ -151,11 +157,13 @@ async fn refill<B: Backend>(
             after_start: source.last.is_some(),
             end: wanted.end.clone(),
             limit_pairs: source.next_pairs.min(MAX_BATCH_PAIRS).min(wanted.missing_pairs),
-            limit_bytes,
+            limit_bytes: limit_bytes as u64,
         };
         (source.range, query)
     });
-    let answers = context.read_each(queries.collect()).await?;
+    let queries = queries.collect();
+    let page_bytes = limit_bytes + context.backend.limits().max_key_bytes;
+    let answers = wanted.memory.read_each(context, queries, page_bytes).await?;
     for (i, answer) in empty.into_iter().zip(answers) {
         let kv::Answer::Pairs { pairs, more } = answer else {
             return Err(CommandError::Mismatch);
@@ -175,8 +183,8 @@ struct Wanted {
     limit_bytes: usize,
     /// Keys and values in turn.
     pairs: Vec<Bytes>,
-    /// Room for them.
-    memory: Reservation,
+    /// Room for them, and for the batches of all sources.
+    memory: PageMemory,
 }
 
 impl Wanted {
@@ -198,11 +206,12 @@ impl Wanted {
             Some(value) => value,
             None => {
                 let stored = context.backend.partition().stored(&key);
-                let get = Query::Get { key: stored, limit_bytes: u64::MAX };
-                match context.read(source.range, &get).await? {
-                    kv::Answer::Value(Some(value)) => value,
-                    kv::Answer::Value(None) => return Ok(()),
-                    _ => return Err(CommandError::Mismatch),
+                match self.memory.read_value(context, source.range, &stored).await? {
+                    Some(value) => value,
+                    None => {
+                        self.memory.release(key.len());
+                        return Ok(());
+                    }
                 }
             }
         };
@@ -210,9 +219,6 @@ impl Wanted {
         self.bytes += bytes;
         if self.bytes > self.limit_bytes {
             return Err(CommandError::ReplyTooLong { limit: self.limit_bytes });
-        }
-        if self.bytes > UNCOUNTED_BYTES && !self.memory.grow(bytes) {
-            return Err(CommandError::NoMemory);
         }
         self.missing_pairs -= 1;
         self.pairs.extend([key, value]);

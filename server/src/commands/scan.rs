@@ -10,9 +10,9 @@ use super::arguments::{self, is};
 use super::context::{Context, Outcome};
 use super::error::CommandError;
 use super::list;
+use super::pages::PageMemory;
 use crate::backend::{Backend, RangeId};
-use crate::client_memory::UNCOUNTED_BYTES;
-use crate::kv::{self, Query};
+use crate::kv::{self, PAGE_BYTES, Query};
 use crate::layout::{Partition, in_slot};
 use crate::resp::Reply;
 use bytes::Bytes;
@@ -30,18 +30,20 @@ const MAX_WAVE: usize = 64;
 const KEYS_A_QUERY: u64 = 16 * 1024;
 
 /// SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]
-pub(super) async fn scan<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+pub(super) async fn scan<B: Backend>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     let cursor = cursor(&arguments[0]).ok_or(CommandError::Cursor)?;
-    let mut walk = Walk::new(context, cursor, Options::parse(&arguments[1..])?);
+    let mut walk = Walk::new(context, cursor, Options::parse(&arguments[1..])?)?;
     let next = walk.step().await?;
-    let keys = if walk.options.strings { walk.keys } else { Vec::new() };
+    let Walk { options, keys, memory, .. } = walk;
+    let keys = if options.strings { keys } else { Vec::new() };
+    context.session.reply_memory = Some(memory.into_reservation());
     Ok(Reply::Array(vec![Reply::text(next.to_string()), Reply::bulks(keys)]))
 }
 
 /// KEYS pattern
 pub(super) async fn keys<B: Backend>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     let limit = context.reply_limit();
-    let mut memory = context.server.memory.reserve(0).ok_or(CommandError::NoMemory)?;
+    let mut memory = PageMemory::new(context)?;
     let mut found = Vec::new();
     let mut bytes = 0;
     let mut pending: Vec<(RangeId, Option<Bytes>)> =
@@ -56,17 +58,14 @@ pub(super) async fn keys<B: Backend>(context: &mut Context<'_, B>, arguments: &[
             };
             (*range, query)
         });
-        let answers = context.read_each(queries.collect()).await?;
+        let queries = queries.collect();
+        let answers = memory.read_each(context, queries, page_bytes(context)).await?;
         let mut unfinished = Vec::new();
         for ((range, _), answer) in pending.into_iter().zip(answers) {
             let kv::Answer::Listing { keys, last } = answer else {
                 return Err(CommandError::Mismatch);
             };
-            let more: usize = keys.iter().map(Bytes::len).sum();
-            bytes += more;
-            if bytes > UNCOUNTED_BYTES && bytes <= limit && !memory.grow(more) {
-                return Err(CommandError::NoMemory);
-            }
+            bytes += keys.iter().map(Bytes::len).sum::<usize>();
             found.extend(keys);
             if last.is_some() {
                 unfinished.push((range, last));
@@ -77,7 +76,12 @@ pub(super) async fn keys<B: Backend>(context: &mut Context<'_, B>, arguments: &[
         }
         pending = unfinished;
     }
-    list::reply_of(context, found, memory)
+    list::reply_of(context, found, memory.into_reservation())
+}
+
+/// What a page of keys has at the most: the last one may be as long as a key can be.
+fn page_bytes<B: Backend>(context: &Context<'_, B>) -> usize {
+    PAGE_BYTES + context.backend.limits().max_key_bytes
 }
 
 /// Reads a cursor as Redis does, with C's `strtoul`. An empty text is zero, and a zero byte ends
@@ -149,11 +153,18 @@ struct Walk<'a, 'b, B> {
     range: usize,
     from: u64,
     keys: Vec<Bytes>,
+    /// The bytes of the keys.
+    bytes: usize,
     examined: u64,
+    memory: PageMemory,
 }
 
 impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
-    fn new(context: &'a Context<'b, B>, cursor: u64, options: Options) -> Self {
+    fn new(
+        context: &'a Context<'b, B>,
+        cursor: u64,
+        options: Options,
+    ) -> Result<Self, CommandError> {
         let partition = context.backend.partition();
         let (range, from) = match partition {
             Partition::Hash => {
@@ -162,7 +173,8 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
             }
             Partition::Range => ((cursor >> 32) as usize, cursor & 0xffff_ffff),
         };
-        Self { context, partition, options, range, from, keys: Vec::new(), examined: 0 }
+        let (keys, memory) = (Vec::new(), PageMemory::new(context)?);
+        Ok(Self { context, partition, options, range, from, keys, bytes: 0, examined: 0, memory })
     }
 
     /// Walks until enough keys have been looked at. Returns the next cursor, 0 at the end. Ranges
@@ -173,7 +185,8 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
         while self.range < ranges {
             let end = ranges.min(self.range + wave);
             let queries = (self.range..end).map(|range| (RangeId(range), self.query(range)));
-            for answer in self.context.read_each(queries.collect()).await? {
+            let queries = queries.collect();
+            for answer in self.read_each(queries).await? {
                 if let Some(cursor) = self.take(answer, ranges)? {
                     self.finish_slot(cursor, ranges).await?;
                     return Ok(cursor);
@@ -182,6 +195,18 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
             wave = (wave * 2).min(MAX_WAVE);
         }
         Ok(0)
+    }
+
+    async fn read_each(
+        &mut self,
+        queries: Vec<(RangeId, Query)>,
+    ) -> Result<Vec<kv::Answer>, CommandError> {
+        self.memory.read_each(self.context, queries, page_bytes(self.context)).await
+    }
+
+    fn add(&mut self, keys: Vec<Bytes>) {
+        self.bytes += keys.iter().map(Bytes::len).sum::<usize>();
+        self.keys.extend(keys);
     }
 
     fn query(&self, range: usize) -> Query {
@@ -203,7 +228,7 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
         let kv::Answer::Page { keys, examined, next } = answer else {
             return Err(CommandError::Mismatch);
         };
-        self.keys.extend(keys);
+        self.add(keys);
         self.examined += examined;
         if let Some(place) = next {
             return Ok(Some(match self.partition {
@@ -215,7 +240,8 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
         if self.partition == Partition::Range {
             self.from = 0;
         }
-        if self.examined < self.options.count || self.range == ranges {
+        let goes_on = self.examined < self.options.count && self.bytes < PAGE_BYTES;
+        if goes_on || self.range == ranges {
             return Ok(None);
         }
         Ok(self.start_of_range())
@@ -226,19 +252,28 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
     /// place.
     async fn finish_slot(&mut self, cursor: u64, ranges: usize) -> Result<(), CommandError> {
         let rest = (self.range + 1..ranges).take_while(|range| !self.starts_slot(*range));
-        let query = || Query::Scan {
-            partition: self.partition,
-            from: self.from,
-            until: Some(cursor),
-            count: u64::MAX,
-            pattern: self.options.pattern.clone(),
-        };
-        let queries = rest.map(|range| (RangeId(range), query())).collect();
-        for answer in self.context.read_each(queries).await? {
-            let kv::Answer::Page { keys, .. } = answer else {
-                return Err(CommandError::Mismatch);
+        let mut rest: Vec<_> = rest.map(|range| (RangeId(range), self.from)).collect();
+        while !rest.is_empty() {
+            let query = |&(range, from)| {
+                let query = Query::Scan {
+                    partition: self.partition,
+                    from,
+                    until: Some(cursor),
+                    count: u64::MAX,
+                    pattern: self.options.pattern.clone(),
+                };
+                (range, query)
             };
-            self.keys.extend(keys);
+            let queries = rest.iter().map(query).collect();
+            let mut unfinished = Vec::new();
+            for ((range, _), answer) in rest.into_iter().zip(self.read_each(queries).await?) {
+                let kv::Answer::Page { keys, next, .. } = answer else {
+                    return Err(CommandError::Mismatch);
+                };
+                self.add(keys);
+                unfinished.extend(next.filter(|next| *next < cursor).map(|next| (range, next)));
+            }
+            rest = unfinished;
         }
         Ok(())
     }

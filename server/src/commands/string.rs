@@ -6,6 +6,7 @@ use super::context::{Context, KeysByRange, Outcome, RangeShare};
 use super::error::CommandError;
 use super::expiry::{ExpiryOption, Term};
 use super::list;
+use super::pages::PageMemory;
 use super::plan::{Plan, Planned, Shape};
 use crate::backend::{Backend, RangeId};
 use crate::client_memory::UNCOUNTED_BYTES;
@@ -109,16 +110,24 @@ const LEAST_AHEAD_BYTES: usize = 4 * 1024;
 /// long as they are small together.
 pub(super) async fn mget<B: Backend>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     let shares = KeysByRange::new(context, arguments).shares;
-    let limit_bytes = (AHEAD_BYTES / shares.len().max(1)).max(LEAST_AHEAD_BYTES) as u64;
-    let queries = shares
-        .iter()
-        .map(|share| (share.range, Query::GetMany { keys: share.keys.clone(), limit_bytes }));
-    let answers = context.read_each(queries.collect()).await?;
+    let limit_bytes = (AHEAD_BYTES / shares.len().max(1)).max(LEAST_AHEAD_BYTES);
+    let get = |share: &RangeShare, limit_bytes| Query::GetMany {
+        keys: share.keys.clone(),
+        limit_bytes: limit_bytes as u64,
+    };
+    let queries = shares.iter().map(|share| (share.range, get(share, limit_bytes)));
+    let mut memory = PageMemory::new(context)?;
+    let answers = memory.read_some(context, queries.collect(), limit_bytes).await?;
+    context.session.reply_memory = Some(memory.into_reservation());
     let nothing = || Element::Value(None);
     let mut elements: VecDeque<_> = std::iter::repeat_with(nothing).take(arguments.len()).collect();
-    for (RangeShare { range, positions, keys }, answer) in shares.into_iter().zip(answers) {
-        let Answer::Values(found) = answer else {
-            return Err(CommandError::Mismatch);
+    let mut answers = answers.into_iter();
+    for RangeShare { range, positions, keys } in shares {
+        let found = match answers.next() {
+            Some(Answer::Values(found)) => found,
+            Some(_) => return Err(CommandError::Mismatch),
+            // There was no room for it.
+            None => Vec::new(),
         };
         let mut found = found.into_iter();
         for (position, key) in positions.into_iter().zip(keys) {

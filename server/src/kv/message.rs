@@ -348,8 +348,8 @@ pub enum Query {
         end: Option<Bytes>,
         /// This many pairs at most.
         limit_pairs: u64,
-        /// Stop after the pair that brings keys and values to this many bytes. A value that alone
-        /// is longer is left out; the caller gets it by its key.
+        /// Stop before the pair that brings keys and values beyond this many bytes, but for the
+        /// first one. A value that alone is longer is left out; the caller gets it by its key.
         limit_bytes: u64,
     },
 }

@@ -24,5 +24,6 @@ pub use message::{
 };
 pub use number::parse_integer;
 pub use snapshot::SnapshotWriter;
+pub(crate) use store::PAGE_BYTES;
 pub use store::Store;
 pub use wire::WireError;

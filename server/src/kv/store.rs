@@ -6,6 +6,7 @@ mod listing;
 mod model;
 mod questions;
 
+pub(crate) use self::listing::PAGE_BYTES;
 use super::admission::StoreAdmission;
 use super::clock::{GroupTime, NEVER, NodeClock};
 use super::deadlines::Deadlines;

@@ -9,6 +9,10 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::{Bound, Range};
 
+/// A page of SCAN or KEYS ends with the key that brings it to so many bytes, whatever it was asked
+/// for. Keys that share a place in SCAN are not parted.
+pub(crate) const PAGE_BYTES: usize = 256 << 10;
+
 /// A slot is walked in at most about this many steps of SCAN, whatever COUNT is. A step looks at
 /// every key of its slot, so smaller steps would cost the square of the slot's size.
 const MAX_STEPS_A_SLOT: usize = 64;
@@ -52,6 +56,7 @@ impl<'a> View<'a> {
         let count = usize::try_from(count).unwrap_or(usize::MAX).max(1);
         let pattern = pattern.map(|pattern| Pattern::new(pattern, false));
         let mut matching = MATCHING_A_QUERY;
+        let mut room = PAGE_BYTES;
         let mut seen: Vec<&Bytes> = Vec::new();
         let mut next = None;
         let mut slot_start = match partition {
@@ -71,7 +76,8 @@ impl<'a> View<'a> {
                 let key = partition.client_key(key);
                 let cost = pattern.as_ref().map_or(0, |pattern| pattern.cost(key.len()));
                 matching = matching.saturating_sub(cost);
-                matching > 0
+                room = room.saturating_sub(key.len());
+                matching > 0 && room > 0
             });
             seen.extend(page.iter().map(|(_, key)| *key));
             if behind.is_some() {
@@ -82,7 +88,7 @@ impl<'a> View<'a> {
                 Partition::Hash => slot.checked_add(1),
                 Partition::Range => None,
             };
-            if seen.len() >= count || matching == 0 {
+            if seen.len() >= count || matching == 0 || room == 0 {
                 next = slot_start
                     .and_then(|start| self.slot_from(partition, start))
                     .map(|(slot, _)| u64::from(slot) << 32);
@@ -107,17 +113,18 @@ impl<'a> View<'a> {
         let limit = usize::try_from(limit_keys).unwrap_or(usize::MAX).max(1);
         let mut walked = self.range((start, Bound::Unbounded));
         let pattern = Pattern::new(pattern, false);
-        let mut matching = MATCHING_A_QUERY;
+        let (mut matching, mut room) = (MATCHING_A_QUERY, PAGE_BYTES);
         let mut keys = Vec::new();
         let mut last = None;
         for (key, _) in walked.by_ref().take(limit) {
             let name = partition.client_key(key);
             if pattern.matches(name) {
                 keys.push(client_key(partition, key));
+                room = room.saturating_sub(name.len());
             }
             last = Some(key);
             matching = matching.saturating_sub(pattern.cost(name.len()));
-            if matching == 0 {
+            if matching == 0 || room == 0 {
                 break;
             }
         }
@@ -137,19 +144,22 @@ impl<'a> View<'a> {
         if span.is_empty() {
             return Answer::Pairs { pairs: Vec::new(), more: false };
         }
-        let mut merge = Merge::new(partition, self.runs(partition, span));
+        let mut merge = Merge::new(partition, self.runs(partition, span)).peekable();
         let limit = usize::try_from(limit_pairs).unwrap_or(usize::MAX).max(1);
         let mut pairs = Vec::new();
         let mut bytes = 0;
-        while pairs.len() < limit && (bytes < limit_bytes || pairs.is_empty()) {
-            let Some((key, value)) = merge.next() else {
-                return Answer::Pairs { pairs, more: false };
-            };
+        while pairs.len() < limit
+            && let Some(&(key, value)) = merge.peek()
+        {
             let value = Some(value).filter(|value| value.len() as u64 <= limit_bytes);
-            bytes += (key.len() + value.map_or(0, Bytes::len)) as u64;
+            bytes += (partition.client_key(key).len() + value.map_or(0, Bytes::len)) as u64;
+            if bytes > limit_bytes && !pairs.is_empty() {
+                break;
+            }
             pairs.push((client_key(partition, key), value.cloned()));
+            merge.next();
         }
-        Answer::Pairs { pairs, more: merge.next().is_some() }
+        Answer::Pairs { pairs, more: merge.peek().is_some() }
     }
 
     /// Any key: the seed chooses a slot, and one of the first keys behind it.
@@ -420,6 +430,41 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_page_ends_at_so_many_bytes() {
+        let long = |i: usize| [format!("{{t}}{i:02}").into_bytes(), b"a".repeat(50_000)].concat();
+        for partition in [Partition::Hash, Partition::Range] {
+            let store = store(partition, (0..20).map(long));
+            let (mut found, mut from) = (BTreeSet::new(), Some(0));
+            while let Some(place) = from {
+                let Answer::Page { keys, next, .. } =
+                    View::settled(&store).scan(partition, &(place..u64::MAX), 100, None)
+                else {
+                    panic!("a scan gives pages");
+                };
+                assert!(keys.iter().map(Bytes::len).sum::<usize>() < PAGE_BYTES + 50_100);
+                found.extend(keys);
+                from = next;
+            }
+            assert_eq!(found.len(), 20);
+            let (mut listed, mut after) = (0, None);
+            loop {
+                let Answer::Listing { keys, last } =
+                    View::settled(&store).keys(partition, after.as_ref(), b"*", 100)
+                else {
+                    panic!("keys are listed");
+                };
+                assert!(keys.len() <= 6);
+                listed += keys.len();
+                match last {
+                    Some(last) => after = Some(last),
+                    None => break,
+                }
+            }
+            assert_eq!(listed, 20);
+        }
+    }
+
     fn pairs(answer: Answer) -> (Vec<Bytes>, bool) {
         match answer {
             Answer::Pairs { pairs, more } => {
@@ -436,8 +481,9 @@ mod tests {
             pairs(View::settled(&store).ordered(Partition::Range, ALL_KEYS, 100, limit_bytes))
         };
         assert_eq!(step(1).0, ["k0"]);
-        assert_eq!(step(5).0, ["k0", "k1"]);
-        assert!(step(5).1);
+        assert_eq!(step(7).0, ["k0"]);
+        assert_eq!(step(8).0, ["k0", "k1"]);
+        assert!(step(8).1);
         assert_eq!(step(1000).0.len(), 10);
         assert!(!step(1000).1);
     }
