@@ -41,6 +41,8 @@ struct Entry {
     timer: Time,
     /// Whether it is listed among those that wait for a round.
     awaits: bool,
+    /// Whether it is listed among those that a change of support concerns.
+    is_concerned: bool,
 }
 
 /// Rounds of confirmations. One round at a time asks all peers once, for all reads of the worker.
@@ -75,8 +77,14 @@ impl WaitLists {
 
     /// Lists the replica in the next slot.
     pub fn add(&mut self) {
-        let entry = Entry { leader: None, place: 0, deadline: NEVER, timer: NEVER, awaits: false };
-        self.entries.push(entry);
+        self.entries.push(Entry {
+            leader: None,
+            place: 0,
+            deadline: NEVER,
+            timer: NEVER,
+            awaits: false,
+            is_concerned: false,
+        });
     }
 
     /// Lists a replica anew after its run, by its wake conditions.
@@ -142,7 +150,7 @@ impl WaitLists {
         epoch: Option<Epoch>,
     ) {
         support.of_mut(peer).support_for = epoch;
-        self.concerned.extend(self.followers.get(&peer).into_iter().flatten());
+        self.concern_followers_of(peer);
     }
 
     /// `peer` supports this node at `epoch`, or may no longer do so. That concerns the leaders
@@ -154,12 +162,24 @@ impl WaitLists {
         epoch: Option<Epoch>,
     ) {
         support.of_mut(peer).support_from = epoch;
-        self.concerned.extend(self.followers.get(&self.own).into_iter().flatten());
+        self.concern_followers_of(self.own);
+    }
+
+    /// Lists those that follow a leader there, each once: peers may change their support faster
+    /// than replicas are taken out.
+    fn concern_followers_of(&mut self, leader: NodeId) {
+        for &slot in self.followers.get(&leader).into_iter().flatten() {
+            if !std::mem::replace(&mut self.entries[slot.0 as usize].is_concerned, true) {
+                self.concerned.push_back(slot);
+            }
+        }
     }
 
     /// Takes out a replica that a change of support concerns.
     pub fn pop_concerned(&mut self) -> Option<Slot> {
-        self.concerned.pop_front()
+        let slot = self.concerned.pop_front()?;
+        self.entries[slot.0 as usize].is_concerned = false;
+        Some(slot)
     }
 
     /// Whether a change of support concerns replicas that were not taken out yet.
@@ -246,6 +266,32 @@ impl WaitLists {
         if let Some(list) = list {
             entry.place = u32::try_from(list.len()).expect("fewer than 2^32 replicas a worker");
             list.push(slot);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_concerned_is_listed_once_however_often_support_changes() {
+        let (own, peer) = (NodeId(1), NodeId(2));
+        let (mut lists, mut support) = (WaitLists::new(own), Support::default());
+        let slots = 1_000;
+        for slot in (0..slots).map(Slot) {
+            lists.add();
+            let leader = Some(if slot.0 % 2 == 0 { own } else { peer });
+            lists.update(slot, WakeConditions { leader, ..WakeConditions::default() });
+        }
+        for round in 0..2 {
+            for epoch in (1..=1_000).map(Epoch) {
+                lists.support_from_changed(&mut support, peer, Some(epoch));
+                lists.support_for_changed(&mut support, peer, Some(epoch));
+            }
+            let mut concerned: Vec<_> = std::iter::from_fn(|| lists.pop_concerned()).collect();
+            concerned.sort_unstable();
+            assert_eq!(concerned, (0..slots).map(Slot).collect::<Vec<_>>(), "round {round}");
         }
     }
 }
