@@ -220,7 +220,7 @@ impl Node {
     }
 
     /// Sends a request to the replica of `group` on another node and waits for its answer, for as
-    /// long as the connection stands: bound the wait.
+    /// long as the connections to and from that node stand: bound the wait.
     ///
     /// # Errors
     /// See [`RequestError`].

@@ -8,8 +8,8 @@ mod common;
 use bytes::Bytes;
 use common::{Cluster, Counter, TestResult, number};
 use logboat::{
-    ApplyOn, GroupError, GroupId, GroupSpec, Index, NodeConfig, NodeId, RequestError, RoleKind,
-    SnapshotWriter, StateMachine, UserCode,
+    ApplyOn, GroupError, GroupId, GroupRequest, GroupSpec, Index, NodeConfig, NodeId, ReadMode,
+    RequestError, RoleKind, SnapshotWriter, StateMachine, UserCode,
 };
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
@@ -229,6 +229,32 @@ async fn who_reads_from_a_leader_that_hangs_is_sent_to_another() -> TestResult {
     assert_eq!(answer, Err(RequestError::NotLeader { leader: None }));
     cluster.leader_among(&nodes.others(leader), GROUP).await;
     assert_eq!(number(&cluster.read(GROUP).await), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_ends_when_the_connection_for_its_answer_does() -> TestResult {
+    for is_forwarded in [false, true] {
+        let nodes = Nodes::new(3, ApplyOn::Worker, patient)?;
+        let cluster = &nodes.cluster;
+        cluster.propose(GROUP, b"+").await;
+        let leader = cluster.leader(GROUP).await;
+        nodes.gate(leader).shut(Place::Query);
+        let [caller, via] = nodes.others(leader)[..] else { panic!("there are three nodes") };
+        let node = cluster.node(caller).clone();
+        let request = GroupRequest::read(ReadMode::default(), Bytes::new());
+        let asked = tokio::spawn(async move {
+            if is_forwarded {
+                node.call_via(via, leader, GROUP, &request).await
+            } else {
+                node.call(leader, GROUP, &request).await
+            }
+        });
+        nodes.gate(leader).await_waiting().await;
+        cluster.cut(leader, if is_forwarded { via } else { caller });
+        let answer = tokio::time::timeout(Duration::from_secs(12), asked).await??;
+        assert_eq!(answer, Err(RequestError::TimedOut));
+    }
     Ok(())
 }
 

@@ -47,8 +47,9 @@ pub trait Inbox: Send + Sync + 'static {
         let _ = peer;
     }
 
-    /// The connection on which the peer sends to this node has ended. The peer will not go on with
-    /// a snapshot that it had begun to stream. May be called more than once a connection.
+    /// The connection on which the peer sends to this node has ended. Answers of the peer may be
+    /// lost, and it will not go on with a snapshot that it had begun to stream. May be called more
+    /// than once a connection.
     fn incoming_closed(&self, peer: NodeId) {
         let _ = peer;
     }

@@ -132,14 +132,12 @@ impl Inbox for Inbound {
     }
 
     fn disconnected(&self, peer: NodeId) {
-        self.calls.disconnected(peer);
-        for origin in self.relays.disconnected(peer) {
-            self.reply(origin, &encode_reply(&Err(RequestError::TimedOut)));
-        }
+        self.end_requests(peer);
         self.workers.iter().for_each(|worker| worker.post(Event::Disconnected(peer)));
     }
 
     fn incoming_closed(&self, peer: NodeId) {
+        self.end_requests(peer);
         self.snapshots.submit(SnapshotJob::Closed { peer });
     }
 }
@@ -219,6 +217,15 @@ impl Inbound {
                 }
             }
             _ => self.liveness.receive(from, message),
+        }
+    }
+
+    /// Ends the requests to a peer: they may not reach it, or their answers may be lost. Requests
+    /// and answers travel on different connections.
+    fn end_requests(&self, peer: NodeId) {
+        self.calls.disconnected(peer);
+        for origin in self.relays.disconnected(peer) {
+            self.reply(origin, &encode_reply(&Err(RequestError::TimedOut)));
         }
     }
 

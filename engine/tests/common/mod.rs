@@ -230,6 +230,11 @@ impl Cluster {
         }
     }
 
+    /// Loses what one node sends to another, but not what comes back.
+    pub(crate) fn cut(&self, from: NodeId, to: NodeId) {
+        self.network.cut(from, to);
+    }
+
     /// Lets `node` hear nobody, though it is heard.
     pub(crate) fn deafen(&self, node: NodeId) {
         for other in self.ids().into_iter().filter(|other| *other != node) {
