@@ -264,3 +264,36 @@ async fn a_snapshot_that_the_state_machine_refuses_leaves_the_one_before() -> Te
     cluster.await_applied(behind, GROUP, 100).await;
     Ok(())
 }
+
+#[tokio::test]
+async fn who_failed_lets_its_followers_go_even_if_it_does_not_start_again() -> TestResult {
+    let cluster = Cluster::configured(3, |config| config.snapshot_log_bytes = 1 << 30)?;
+    let start = |node, fault| {
+        let machine = Box::new(Flaky { counter: Counter::default(), fault });
+        cluster.node(node).create_group(GroupSpec { machine, ..with_replicas(&[1, 2, 3]) })
+    };
+    for node in cluster.ids() {
+        start(node, Fault::None)?;
+    }
+    cluster.propose(GROUP, b"+").await;
+    let leader = cluster.leader(GROUP).await;
+    let others: Vec<_> = cluster.ids().into_iter().filter(|node| *node != leader).collect();
+    cluster.handle(leader, GROUP).compact();
+    await_snapshots(cluster.node(leader), 1).await;
+    for node in others.iter().copied() {
+        cluster.await_applied(node, GROUP, 1).await;
+    }
+    // Both fail, and the follower is bound to the leader.
+    for node in [others[0], leader] {
+        let panic = Bytes::from_static(b"panic");
+        assert!(cluster.handle(node, GROUP).read_local(panic).await.is_err());
+        assert!(cluster.handle(node, GROUP).view().failure().is_some());
+    }
+    let refused = start(leader, Fault::Error);
+    assert!(matches!(refused, Err(GroupError::Snapshot { .. })));
+    start(others[0], Fault::None)?;
+    tokio::time::timeout(Duration::from_secs(25), cluster.leader_among(&others, GROUP)).await?;
+    start(leader, Fault::None)?;
+    cluster.propose(GROUP, b"+").await;
+    Ok(())
+}

@@ -474,12 +474,16 @@ impl Group {
         run.turn.discarded.extend(self.machine.take().map(|it| (self.id, self.slot, it)));
     }
 
-    /// Ends a replica that has failed or was stopped: another takes its place. Returns its state
-    /// machine, unless a call still has it.
+    /// Ends a replica that has failed or was stopped: another is to take its place. Until that runs
+    /// it goes on to resign. Returns its state machine, unless a call still has it.
     pub(crate) fn retire(&mut self) -> Option<Box<dyn StateMachine>> {
-        self.next_resignation = None;
         self.retired = true;
         self.machine.take()
+    }
+
+    /// Another replica of the group runs here, and says itself what it is.
+    pub(crate) fn replaced(&mut self) {
+        self.next_resignation = None;
     }
 
     /// The node goes on, so its peers go on supporting it: followers that fortified this replica

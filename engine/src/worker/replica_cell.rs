@@ -6,7 +6,7 @@ use crate::replica::event::GroupEvent;
 use crate::replica::group::Group;
 use crate::replica::run_context::RunContext;
 use crate::replica::wake_conditions::WakeConditions;
-use crate::state_machine::{ApplyOn, StateMachine};
+use crate::state_machine::ApplyOn;
 use crate::worker::event_pool::EventList;
 use logboat_raft::{NodeId, WriteSeq};
 
@@ -53,10 +53,10 @@ impl ReplicaCell {
         self.group.members().preferred().filter(|preferred| *preferred != own)
     }
 
-    /// Ends the replica, which has failed. Returns its state machine.
-    pub(super) fn retire(&mut self) -> Option<Box<dyn StateMachine>> {
+    /// Has the replica rest for good, since another has taken its place.
+    pub(super) fn replaced(&mut self) {
+        self.group.replaced();
         self.wake_conditions = WakeConditions::default();
-        self.group.retire()
     }
 
     /// Runs the replica. A panic ends it, and the other replicas go on.

@@ -56,23 +56,23 @@ impl Replicas {
         Slot(u32::try_from(self.cells.len()).expect("fewer than 2^32 replicas a worker"))
     }
 
-    /// Gives a replica of `group` the [`next_slot`](Self::next_slot).
+    /// Gives a replica of `group` the [`next_slot`](Self::next_slot). It takes the place of the one
+    /// before, if there was one, whose slot is not used again: so late events for that reach no
+    /// other replica.
     pub(crate) fn add(&mut self, group: GroupId, cell: ReplicaCell) {
-        self.by_group.insert(group, self.next_slot());
+        let former = self.by_group.insert(group, self.next_slot());
         self.cells.push(cell);
         self.wait_lists.add();
+        if let Some(slot) = former {
+            let cell = &mut self.cells[slot.0 as usize];
+            cell.replaced();
+            self.wait_lists.update(slot, cell.wake_conditions);
+        }
     }
 
-    /// Ends a replica that has failed. Its slot is not used again, so that late events for it reach
-    /// no other replica. Returns its state machine.
-    pub(crate) fn retire(&mut self, group: GroupId, slot: Slot) -> Option<Box<dyn StateMachine>> {
-        if self.slot_of(group) == Some(slot) {
-            self.by_group.remove(&group);
-        }
-        let cell = &mut self.cells[slot.0 as usize];
-        let machine = cell.retire();
-        self.wait_lists.update(slot, cell.wake_conditions);
-        machine
+    /// Ends a replica that has failed or was stopped. Returns its state machine.
+    pub(crate) fn retire(&mut self, slot: Slot) -> Option<Box<dyn StateMachine>> {
+        self.cells[slot.0 as usize].group.retire()
     }
 
     pub(crate) fn slot_of(&self, group: GroupId) -> Option<Slot> {

@@ -383,7 +383,7 @@ impl WorkerState {
     /// What is posted to the replica from now on is refused. The batch that says when all it wrote
     /// is durable follows the replica's own, and its completion theirs.
     fn retire(&mut self, group: GroupId, slot: Slot, done: Sender<Result<(), Poisoned>>) {
-        let machine = self.replicas.retire(group, slot);
+        let machine = self.replicas.retire(slot);
         self.turn.discarded.extend(machine.map(|machine| (group, slot, machine)));
         self.flush();
         // Whoever waited may have given up.
