@@ -1,6 +1,7 @@
 //! `logboat demo`: a whole cluster in one process, under a mixed load.
 
 use crate::admin_guard::AdminGuard;
+use crate::debug::DebugCommand;
 use crate::descriptors;
 use crate::front::FrontGuard;
 use crate::latency::{Latencies, per_second, ratio};
@@ -173,6 +174,7 @@ fn node_options(
             max_memory_bytes: available_memory() / 2 / u64::from(options.nodes),
             ..Settings::default()
         },
+        debug_command: DebugCommand::No,
     })
 }
 

@@ -17,6 +17,7 @@ pub mod cli;
 pub mod client_memory;
 pub mod cluster;
 pub mod commands;
+pub mod debug;
 mod demo;
 mod descriptors;
 pub mod front;

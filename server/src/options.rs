@@ -1,6 +1,7 @@
 //! The options of `logboat serve`, from the command line and from a file.
 
 use crate::admin_guard::{AdminGuard, Page};
+use crate::debug::DebugCommand;
 use crate::front::FrontGuard;
 use crate::layout::Partition;
 use crate::log_size::{self, LogSize};
@@ -99,6 +100,10 @@ pub struct ServeOptions {
     /// How many clients may be connected at once [default: 10000].
     #[arg(long, value_name = "COUNT")]
     pub max_clients: Option<u32>,
+    /// Who may use the command DEBUG, which has replicas stand still: no, local or yes
+    /// [default: no].
+    #[arg(long, value_name = "no|local|yes")]
+    pub enable_debug_command: Option<DebugCommand>,
     /// A client that is idle for this long is disconnected, in seconds; 0 for never [default: 0].
     #[arg(long, value_name = "SECONDS")]
     pub client_timeout: Option<u32>,
@@ -168,6 +173,8 @@ pub struct NodeOptions {
     pub admin_listen: Option<SocketAddr>,
     /// The settings of the Redis front to start with.
     pub settings: Settings,
+    /// Who may use DEBUG.
+    pub debug_command: DebugCommand,
     /// What guards the ports.
     pub security: Security,
 }
@@ -202,6 +209,7 @@ impl ServeOptions {
             client_listen,
             admin_listen: options.admin_listen,
             settings: options.settings(),
+            debug_command: options.enable_debug_command.unwrap_or_default(),
         })
     }
 
@@ -229,6 +237,7 @@ impl ServeOptions {
             wal_max_bytes: self.wal_max_bytes.or(other.wal_max_bytes),
             max_clients: self.max_clients.or(other.max_clients),
             client_timeout: self.client_timeout.or(other.client_timeout),
+            enable_debug_command: self.enable_debug_command.or(other.enable_debug_command),
             tls_cert: self.tls_cert.or(other.tls_cert),
             tls_key: self.tls_key.or(other.tls_key),
             tls_ca: self.tls_ca.or(other.tls_ca),

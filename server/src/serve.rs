@@ -2,6 +2,7 @@
 
 use crate::admin::Admin;
 use crate::cluster::ClusterBackend;
+use crate::debug::{DebugCommand, SleepyStore};
 use crate::descriptors;
 use crate::front::{FrontConfig, RespServer};
 use crate::kv::{NodeClock, Store};
@@ -115,6 +116,7 @@ impl Server {
         let config = FrontConfig {
             max_buffered_bytes,
             nodes: options.node.members.len() as u64,
+            debug_command: options.debug_command,
             ..FrontConfig::default()
         };
         let guard = security.clients.clone();
@@ -151,8 +153,14 @@ impl Server {
         let data = Arc::clone(&front.state().data);
         let times = Arc::new(GroupTimes::new(NodeClock::start()));
         let entered = Arc::clone(&times);
+        let (debug_command, sleeps) = (options.debug_command, Arc::clone(&front.state().sleeps));
         let router = Router::start(node.clone(), options.plan, move |range| {
-            Box::new(Store::timed(Arc::clone(&data), entered.enter(range.group)))
+            let store = Store::timed(Arc::clone(&data), entered.enter(range.group));
+            if debug_command == DebugCommand::No {
+                return Box::new(store);
+            }
+            let (sleeps, range_start) = (Arc::clone(&sleeps), range.start.clone());
+            Box::new(SleepyStore { store, sleeps, range_start })
         })
         .await?;
         let (keeping, stopped_keeping) =

@@ -1,6 +1,7 @@
 //! What all connections of a front share.
 
 use crate::client_memory::ClientMemory;
+use crate::debug::{DebugCommand, Sleeps};
 use crate::kv::DataMemory;
 use crate::session::Clients;
 use crate::settings::Settings;
@@ -48,6 +49,10 @@ pub struct ServerState {
     pub memory: Arc<ClientMemory>,
     /// What keys and values take on this node.
     pub data: Arc<DataMemory>,
+    /// Who may use DEBUG.
+    pub debug_command: DebugCommand,
+    /// Which replicas of this node stand still.
+    pub sleeps: Arc<Sleeps>,
     /// The passwords of clients. Without any, clients need not log in.
     pub passwords: Option<SecretFile>,
     /// Counters.
@@ -77,6 +82,8 @@ impl ServerState {
             clients: Arc::default(),
             memory: ClientMemory::new(max_buffered_bytes),
             data: Arc::new(data),
+            debug_command: DebugCommand::default(),
+            sleeps: Arc::default(),
             passwords: None,
             stats: Stats::default(),
             control: watch::Sender::new(Control { stopping: false, settings }),

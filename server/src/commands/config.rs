@@ -15,10 +15,11 @@ use logboat_security::audit;
 use std::fmt::Display;
 
 /// The parameters of Redis that have a meaning here, sorted by name.
-const PARAMETERS: [(&str, Parameter); 11] = [
+const PARAMETERS: [(&str, Parameter); 12] = [
     ("appendfsync", Parameter::AppendFsync),
     ("appendonly", Parameter::AppendOnly),
     ("databases", Parameter::Databases),
+    ("enable-debug-command", Parameter::EnableDebugCommand),
     ("maxclients", Parameter::MaxClients),
     ("maxmemory", Parameter::MaxMemory),
     ("maxmemory-policy", Parameter::MaxMemoryPolicy),
@@ -34,6 +35,7 @@ enum Parameter {
     AppendFsync,
     AppendOnly,
     Databases,
+    EnableDebugCommand,
     MaxClients,
     MaxMemory,
     MaxMemoryPolicy,
@@ -126,6 +128,7 @@ impl Parameter {
             Self::AppendFsync => settings.durability.append_fsync.to_owned(),
             Self::AppendOnly => settings.durability.append_only.to_owned(),
             Self::Databases => DATABASES.to_string(),
+            Self::EnableDebugCommand => context.server.debug_command.to_string(),
             Self::MaxClients => settings.max_clients.to_string(),
             Self::MaxMemory => settings.max_memory_bytes.to_string(),
             Self::MaxMemoryPolicy => "noeviction".to_owned(),
@@ -142,6 +145,7 @@ impl Parameter {
         matches!(
             self,
             Self::Databases
+                | Self::EnableDebugCommand
                 | Self::MaxMemory
                 | Self::MaxMemoryPolicy
                 | Self::Port
@@ -160,6 +164,7 @@ impl Parameter {
             Self::TcpKeepalive => settings.tcp_keepalive_secs = integer(value, 0, MAX_SECS)?,
             Self::Timeout => settings.client_timeout_secs = integer(value, 0, MAX_SECS)?,
             Self::Databases
+            | Self::EnableDebugCommand
             | Self::MaxMemory
             | Self::MaxMemoryPolicy
             | Self::Port

@@ -6,8 +6,8 @@ use super::expiry::Term;
 use super::plan::Step;
 use super::table::{self, Name, Spec};
 use super::{
-    client, config, connection, expiry, generic, info, introspection, lcs, number, object, range,
-    scan, scripting, server, string, transaction,
+    client, config, connection, debug, expiry, generic, info, introspection, lcs, number, object,
+    range, scan, scripting, server, string, transaction,
 };
 use crate::backend::Backend;
 use crate::kv::Command;
@@ -131,6 +131,7 @@ async fn run<B: Backend>(context: &mut Context<'_, B>, name: Name, arguments: &[
         Name::Command(command) => introspection::execute(command, arguments),
         Name::Config(command) => config::execute(context, command, arguments),
         Name::DbSize => server::db_size(context).await,
+        Name::Debug => debug::debug(context, arguments).await,
         Name::Discard => transaction::discard(context.session),
         Name::Exec => transaction::exec(context.session),
         Name::FlushAll => server::flush(context, arguments, Command::ClearAll).await,

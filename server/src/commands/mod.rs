@@ -17,6 +17,7 @@ mod client;
 mod config;
 mod connection;
 mod context;
+mod debug;
 mod dispatch;
 mod error;
 mod expiry;

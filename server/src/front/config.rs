@@ -1,5 +1,6 @@
 //! The configuration of the front, fixed at its start.
 
+use crate::debug::DebugCommand;
 use std::time::Duration;
 
 /// How the front treats connections, fixed while it runs. [`Settings`](crate::settings::Settings)
@@ -18,6 +19,8 @@ pub struct FrontConfig {
     pub max_buffered_bytes: usize,
     /// The nodes of the cluster. What one of them lets in grows the others as well.
     pub nodes: u64,
+    /// Who may use DEBUG.
+    pub debug_command: DebugCommand,
 }
 
 impl Default for FrontConfig {
@@ -28,6 +31,7 @@ impl Default for FrontConfig {
             wanted_stall_timeout: Duration::from_secs(1),
             max_buffered_bytes: 128 * 1024 * 1024,
             nodes: 1,
+            debug_command: DebugCommand::default(),
         }
     }
 }

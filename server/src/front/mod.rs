@@ -95,6 +95,7 @@ impl RespServer {
         let data = DataMemory::new(settings.max_memory_bytes, config.nodes);
         let mut state = ServerState::new(bound, config.max_buffered_bytes, data, settings, facts);
         state.passwords.clone_from(&guard.passwords);
+        state.debug_command = config.debug_command;
         let entrance = Arc::new(Entrance::new(guard));
         Ok(Self { listener, config, entrance, state: Arc::new(state) })
     }

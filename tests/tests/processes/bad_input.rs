@@ -5,6 +5,7 @@ use logboat_tests::process::{Cluster, NodeProcess, eventually};
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 #[test]
 fn wrong_options_are_refused_by_name() -> TestResult {
@@ -402,5 +403,45 @@ fn what_a_node_holds_is_bounded() -> TestResult {
     assert_eq!(refusal(set(&mut client, "more", &value.repeat(2))), oom);
     redis::cmd("DEL").arg("key:0").arg("key:1").query::<()>(&mut client)?;
     set(&mut client, "more", &value)?;
+    Ok(())
+}
+
+#[test]
+fn debug_is_refused_and_a_state_machine_that_it_hangs_leads_no_more() -> TestResult {
+    let refused = shared_cluster()?;
+    let sleep = || {
+        let mut sleep = redis::cmd("DEBUG");
+        sleep.arg("SLEEP").arg(20).arg("key");
+        sleep
+    };
+    let refusal = refusal(sleep().query::<()>(&mut refused.node(1).client()?));
+    assert!(
+        refusal.contains("DEBUG command not allowed. If the enable-debug-command"),
+        "{refusal}"
+    );
+
+    let options = ["--groups", "1", "--enable-debug-command", "local"];
+    let cluster = Cluster::start(&spec(3, &options))?;
+    let mut third = cluster.node(3).client()?;
+    set(&mut third, "key", "before")?;
+    // Whoever led, the replica on node 3 leads in the end.
+    let mut sleeping = [cluster.node(1).client()?, cluster.node(2).client()?];
+    for client in &mut sleeping {
+        client.send_packed_command(&sleep().get_packed_command())?;
+    }
+    eventually("a write beside two replicas that hang", || {
+        // One that was proposed at a leader that hangs has no outcome.
+        Ok(set(&mut third, "key", "meanwhile").ok())
+    })?;
+    assert_eq!(get(&mut third, "key")?.as_deref(), Some("meanwhile"));
+    for (id, client) in [1, 2].into_iter().zip(&mut sleeping) {
+        eventually("the state machine that hangs to be named", || {
+            let stuck = cluster.node(id).status()?["stuck"][0]["group"].is_u64();
+            Ok(stuck.then_some(()))
+        })?;
+        client.set_read_timeout(Some(Duration::from_millis(1)))?;
+        let early = client.recv_response();
+        assert!(early.is_err(), "the sleep is over before the write: {early:?}");
+    }
     Ok(())
 }

@@ -43,6 +43,8 @@ pub static COMMANDS: &[Spec] = rows! {
         "generic" "6.2.0" "Copies the value of a key to another key of its range";
     "dbsize" DbSize 1 "readonly fast" "keyspace" NONE ""
         "server" "1.0.0" "Counts the keys";
+    "debug" Debug -2 "admin noscript loading stale protected" "" NONE ""
+        "server" "1.0.0" "Has replicas of this node stand still, if that is allowed";
     "decr" Decr 2 "write denyoom fast" "string" ONE "RW access update"
         "string" "1.0.0" "Subtracts one from the integer of a key";
     "decrby" DecrBy 3 "write denyoom fast" "string" ONE "RW access update"

@@ -16,6 +16,7 @@ pub enum Name {
     Container,
     Copy,
     DbSize,
+    Debug,
     Decr,
     DecrBy,
     Del,

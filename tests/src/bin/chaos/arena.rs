@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use logboat_tests::process::{
     Certificates, Cluster, ClusterSpec, NodeProcess, ProcessError, Program, SmallDisk,
 };
-use redis::Client;
+use redis::{Client, Connection};
 use rustix::process::Rlimit;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -30,6 +30,9 @@ const IDLE_CLIENTS: usize = 200;
 /// How long one of them waits for its connection.
 const IDLE_PATIENCE: Duration = Duration::from_millis(100);
 
+/// The most groups of which state machines hang, if not those of all.
+const HUNG_GROUPS: usize = 16;
+
 /// What can befall a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Fault {
@@ -47,6 +50,8 @@ pub(crate) enum Fault {
     Descriptors,
     /// A node is killed and started with a standard error that nobody reads.
     Unheard,
+    /// State machines of a node hang for a while: of some groups, or of all.
+    HungApply,
 }
 
 /// Gives the nodes of a cluster certificates, and has them speak TLS.
@@ -67,6 +72,8 @@ pub(crate) struct Arena {
     stutter: Option<Stutter>,
     /// The nodes that are short of descriptors.
     starved: Vec<Starved>,
+    /// Those who had state machines hang, and wait for the end of that.
+    hanging: Vec<Connection>,
     disks: Vec<Arc<SmallDisk>>,
     cluster: Cluster,
     /// Those of the nodes, if they speak TLS.
@@ -91,6 +98,7 @@ impl Arena {
             ("--snapshot-log-bytes", "65536".to_owned()),
             ("--wal-segment-bytes", "65536".to_owned()),
             ("--wal-max-bytes", "4194304".to_owned()),
+            ("--enable-debug-command", "yes".to_owned()),
         ];
         let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
         // The nodes are not to outlive a run that is killed.
@@ -116,6 +124,7 @@ impl Arena {
         let mut arena = Self {
             stutter: None,
             starved: Vec::new(),
+            hanging: Vec::new(),
             disks,
             cluster,
             certificates,
@@ -152,6 +161,7 @@ impl Arena {
             Fault::SlowDisk => self.slow_down(node, dice),
             Fault::Descriptors => self.starve(node)?,
             Fault::Unheard => self.start_unheard(node)?,
+            Fault::HungApply => self.hang(node, dice)?,
         };
         Ok(happened.then_some(fault))
     }
@@ -159,6 +169,7 @@ impl Arena {
     /// Makes everything well again and waits until all nodes serve clients.
     pub(crate) fn heal(&mut self) -> Result<(), ProcessError> {
         self.stutter = None;
+        self.hanging.clear();
         for Starved { node, limit, .. } in self.starved.drain(..) {
             let node = &mut self.cluster.nodes[node];
             // One that was started since has the usual limit, so this changes nothing.
@@ -245,6 +256,31 @@ impl Arena {
         Ok(true)
     }
 
+    /// Has the state machines of some groups hang, or those of all: they do so at their next
+    /// command.
+    fn hang(&mut self, node: usize, dice: &mut Dice) -> Result<bool, ProcessError> {
+        let seconds = dice.time_ms(200..3_000).as_secs_f64();
+        let client = &self.clients()?[node];
+        let keys = if dice.below(3) == 0 { 0 } else { 1 + dice.below(HUNG_GROUPS) };
+        let mut happened = false;
+        for number in 0..keys.max(1) {
+            // A node that is down, or takes no clients, hangs well enough.
+            let Ok(mut connection) = client.get_connection_with_timeout(IDLE_PATIENCE) else {
+                break;
+            };
+            let mut sleep = redis::cmd("DEBUG");
+            sleep.arg("SLEEP").arg(seconds);
+            if keys > 0 {
+                sleep.arg(format!("{}:{number}", dice.below(usize::MAX)));
+            }
+            if connection.send_packed_command(&sleep.get_packed_command()).is_ok() {
+                self.hanging.push(connection);
+                happened = true;
+            }
+        }
+        Ok(happened)
+    }
+
     fn fill(&self, node: usize) -> Result<bool, ProcessError> {
         let disk = &self.disks[node];
         disk.fill(&ballast(disk))?;
@@ -315,7 +351,12 @@ impl Fault {
     const fn needs_disk(self) -> bool {
         match self {
             Self::DiskFull | Self::SlowDisk => true,
-            Self::Kill | Self::Pause | Self::Partition | Self::Descriptors | Self::Unheard => false,
+            Self::Kill
+            | Self::Pause
+            | Self::Partition
+            | Self::Descriptors
+            | Self::Unheard
+            | Self::HungApply => false,
         }
     }
 }
@@ -330,6 +371,7 @@ impl fmt::Display for Fault {
             Self::SlowDisk => "slow-disk",
             Self::Descriptors => "descriptors",
             Self::Unheard => "unheard",
+            Self::HungApply => "hung-apply",
         })
     }
 }
