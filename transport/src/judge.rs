@@ -237,6 +237,7 @@ pub fn admit(
 
 /// Records the peer that this node has dialled at its listed address, if it is not recorded yet.
 /// `remembered` is from before the dial: the peer may have come further since it told where it is.
+/// Or it was let in by this node after the dial began, and told of that already.
 ///
 /// # Errors
 /// When it is not the peer that is remembered.
@@ -247,7 +248,11 @@ pub fn record(
     remembered: Option<Remembered>,
     claimed: Introduction,
 ) -> Result<(), Rejection> {
-    match compare(remembered, own, peer, claimed)? {
+    let before = compare(remembered, own, peer, claimed);
+    let verdict = before.or_else(|mismatch| {
+        compare(inbox.remembered(peer), own, peer, claimed).map_err(|_| mismatch)
+    });
+    match verdict? {
         Verdict::Unrecorded(first) => remember(inbox, peer, first),
         // A start is welcomed when it dials, since nothing comes from it on this connection.
         Verdict::Later(_) | Verdict::Known => Ok(()),

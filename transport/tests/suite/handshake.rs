@@ -451,6 +451,21 @@ fn what_a_peer_told_before_it_started_again_does_not_make_it_an_old_copy() {
 }
 
 #[test]
+fn who_was_let_in_while_it_was_dialled_may_say_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (node, inbox) = start(config(1, &[(2, listener.local_addr().unwrap().to_string())]));
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.read_exact(&mut [0; HELLO_BYTES]).unwrap();
+    // Start 6 dials as well, and answers when it has noted its welcome.
+    let told = |let_in| Introduction { newest: start_of(6, 1), let_in: Some(let_in), ..BOOT };
+    let mut incoming = connect(node.local_addr());
+    incoming.write_all(&hello([CLUSTER.0, 2, 1], told(BOOT.newest))).unwrap();
+    incoming.read_exact(&mut [0; ANSWER_BYTES]).unwrap();
+    stream.write_all(&answer([CLUSTER.0, 2, 0], told(start_of(6, 1)), KNOWN)).unwrap();
+    inbox.wait_connected(2);
+}
+
+#[test]
 fn nodes_in_memory_record_each_other() {
     let network = MemoryNetwork::new().unwrap();
     let inboxes = [Recorder::of_nobody(), Recorder::of_nobody()];
