@@ -118,21 +118,38 @@ async fn connect_prepared(
     peer: &Peer,
     last: Option<SocketAddr>,
 ) -> Result<TcpStream, DialError> {
-    let socket = connect(peer, last).await?;
+    let socket = connect(peer, last, config.handshake_timeout).await?;
     prepare(&socket, config.idle_timeout).map_err(HandshakeError::Io)?;
     Ok(socket)
 }
 
-/// Tries the addresses in turn. None that answers, and one that refuses where the peer was last,
-/// mean that its process has ended: an address where nothing listens refuses at once, while one
-/// that is cut off is silent.
-async fn connect(peer: &Peer, last: Option<SocketAddr>) -> Result<TcpStream, DialError> {
+/// Looks up where the peer is, and connects to it.
+async fn connect(
+    peer: &Peer,
+    last: Option<SocketAddr>,
+    limit: Duration,
+) -> Result<TcpStream, DialError> {
     let addresses = lookup_host(peer.address()).await.map_err(HandshakeError::Io)?;
     let addresses: Vec<_> = addresses.collect();
     *peer.resolved.lock() = addresses.iter().map(|address| address.ip().to_canonical()).collect();
+    connect_to_any(&addresses, last, limit).await
+}
+
+/// Tries the addresses in turn. None that answers, and one that refuses where the peer was last,
+/// mean that its process has ended: an address where nothing listens refuses at once, while one
+/// that is cut off is silent. Of the whole dial's `limit` each gets its share, so that a silent one
+/// leaves time for the others, and for what follows.
+async fn connect_to_any(
+    addresses: &[SocketAddr],
+    last: Option<SocketAddr>,
+    limit: Duration,
+) -> Result<TcpStream, DialError> {
+    let shares = u32::try_from(addresses.len()).unwrap_or(u32::MAX).saturating_add(1);
+    let share = if addresses.len() > 1 { limit / shares } else { limit };
     let mut failure = DialError::from(HandshakeError::Io(io::ErrorKind::NotFound.into()));
-    for address in addresses {
-        match TcpStream::connect(address).await {
+    for &address in addresses {
+        let connected = timeout(share, TcpStream::connect(address)).await;
+        match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => return Ok(stream),
             Err(_) if matches!(failure, DialError::Ended(_)) => {}
             Err(error) => {
@@ -244,4 +261,31 @@ fn backoff(config: &TransportConfig) -> ExponentialBackoff {
         .without_max_times()
         .with_jitter()
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::{Domain, Socket, Type};
+
+    /// A listener with a full queue takes no part in connecting, like a host that is gone.
+    #[tokio::test]
+    async fn a_silent_address_leaves_time_for_the_next_one() {
+        let any = || SocketAddr::from(([127, 0, 0, 1], 0));
+        let silent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        silent.bind(&any().into()).unwrap();
+        silent.listen(0).unwrap();
+        let gone = silent.local_addr().unwrap().as_socket().unwrap();
+        let mut queued = Vec::new();
+        while let Ok(stream) = timeout(Duration::from_millis(100), TcpStream::connect(gone)).await {
+            queued.push(stream.unwrap());
+        }
+        let live = std::net::TcpListener::bind(any()).unwrap();
+        let addresses = [gone, live.local_addr().unwrap()];
+        let limit = Duration::from_secs(20);
+        let dialed = timeout(limit, connect_to_any(&addresses, None, Duration::from_secs(1))).await;
+        assert_eq!(dialed.unwrap().unwrap().peer_addr().unwrap(), addresses[1]);
+        let alone = connect_to_any(&addresses[..1], None, Duration::from_millis(100)).await;
+        assert!(matches!(alone, Err(DialError::Handshake(_))), "{alone:?}");
+    }
 }
