@@ -119,7 +119,7 @@ async fn admit(shared: Arc<Shared>, socket: TcpStream, address: SocketAddr, plac
             let unrecorded = error.unrecorded().and_then(|node| shared.peers.get(node));
             return match unrecorded {
                 // Whoever it is, who answers at the peer's address can be recorded.
-                Some(peer) => peer.dial_now.notify_one(),
+                Some(peer) => peer.call_back(shared.config.backoff_max),
                 None => shared.note_refusal(address, &error),
             };
         }

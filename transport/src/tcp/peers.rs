@@ -8,6 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::AbortHandle;
 
@@ -24,6 +25,8 @@ pub(crate) struct Peer {
     pub(crate) outbox: Outbox,
     /// The peer has dialled this node, or has another address: dialing it is worth a try.
     pub(crate) dial_now: Notify,
+    /// When it was last dialled because somebody came who is not recorded and claims to be it.
+    called_back: Mutex<Option<Instant>>,
     /// It is a peer no longer.
     pub(crate) removed: Notify,
     /// What its address was resolved to when it was last dialled.
@@ -36,6 +39,17 @@ impl Peer {
     /// Where it is dialled next.
     pub(crate) fn address(&self) -> String {
         self.address.lock().clone()
+    }
+
+    /// Has the peer dialled, since somebody came who claims to be it. That may be anybody, as often
+    /// as it likes, so it counts once in this `interval`.
+    pub(crate) fn call_back(&self, interval: Duration) {
+        let now = Instant::now();
+        let mut last = self.called_back.lock();
+        if last.is_none_or(|last| now.duration_since(last) >= interval) {
+            *last = Some(now);
+            self.dial_now.notify_one();
+        }
     }
 }
 
@@ -85,6 +99,7 @@ impl Peers {
                 metrics.of_peer(node),
             ),
             dial_now: Notify::new(),
+            called_back: Mutex::default(),
             removed: Notify::new(),
             resolved: Mutex::default(),
             incoming: Mutex::new(None),
@@ -118,5 +133,28 @@ impl Peers {
     pub(crate) fn are_at(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.by_node.read().values().any(|peer| peer.resolved.lock().contains(&address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use logboat_raft::ClusterId;
+    use tokio::time::timeout;
+
+    #[tokio::test]
+    async fn whoever_claims_to_be_a_peer_has_it_dialled_once_in_a_while() {
+        let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let config = TransportConfig::new(NodeId(1), ClusterId(1), listen, BTreeMap::new());
+        let peers = Peers::new(&config, &TransportMetrics::default());
+        let peer = peers.put(NodeId(2), "nowhere", &config, &TransportMetrics::default()).unwrap();
+        let mut calls = 0;
+        for _ in 0..100 {
+            peer.call_back(Duration::from_secs(3600));
+            calls += u32::from(timeout(Duration::ZERO, peer.dial_now.notified()).await.is_ok());
+        }
+        assert_eq!(calls, 1);
+        peer.call_back(Duration::ZERO);
+        peer.dial_now.notified().await;
     }
 }
