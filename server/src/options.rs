@@ -189,6 +189,9 @@ impl ServeOptions {
             Some(path) => self.clone().or(read_file(path)?),
             None => self,
         };
+        if options.max_clients == Some(0) || options.replicas == Some(0) {
+            return Err("--max-clients and --replicas begin with 1".into());
+        }
         let id = options.node_id.ok_or("--node-id is missing")?;
         let cluster = options.cluster.as_deref().ok_or("--cluster is missing")?;
         let members = parse_cluster(cluster)?;
@@ -361,6 +364,13 @@ impl ServeOptions {
         node.wal.max_bytes = self.wal_max_bytes.unwrap_or_default().bytes(&node.data_dir)?;
         let segment_bytes = || log_size::segment_bytes(node.wal.max_bytes);
         node.wal.segment_bytes = self.wal_segment_bytes.unwrap_or_else(segment_bytes);
+        if node.wal.max_bytes < node.wal.segment_bytes {
+            return Err(format!(
+                "--wal-max-bytes {} is less than a segment, --wal-segment-bytes {}",
+                node.wal.max_bytes, node.wal.segment_bytes
+            )
+            .into());
+        }
         Ok(())
     }
 
@@ -458,6 +468,12 @@ mod tests {
             let options = ServeOptions { cluster: Some(cluster.to_owned()), ..base() };
             assert!(error_of(options).contains("--cluster"), "{cluster}");
         }
+        let options = ServeOptions { max_clients: Some(0), ..base() };
+        assert!(error_of(options).contains("--max-clients"));
+        let options = ServeOptions { replicas: Some(0), ..base() };
+        assert!(error_of(options).contains("--replicas"));
+        let options = ServeOptions { wal_max_bytes: Some(LogSize::Bytes(4096)), ..base() };
+        assert!(error_of(options).contains("--wal-max-bytes 4096"));
         let options = ServeOptions { split_keys: Some("keys".into()), ..base() };
         assert!(error_of(options).contains("--partition range"));
         let options =
