@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use logboat_raft::{
-    Config, Configuration, GroupId, Input, Message, NodeId, Output, Raft, Restored, RoleKind,
-    Support, Time, Tuning, WriteSeq,
+    Config, Configuration, GroupId, Input, Message, NodeId, Output, Raft, ReplicaId, Restored,
+    RoleKind, Support, Time, Tuning, WriteSeq,
 };
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -33,6 +33,7 @@ impl ThreeNodes {
             let config = Config {
                 group,
                 node,
+                replica: ReplicaId::FOUNDER,
                 founding: Arc::clone(&founding),
                 seed: group.0 ^ node.0,
                 tuning: Arc::clone(tuning),
@@ -94,6 +95,7 @@ impl ThreeNodes {
                 | Output::ReadLog { .. }
                 | Output::SendSnapshot { .. }
                 | Output::RestoreSnapshot { .. }
+                | Output::Gone { .. }
                 | Output::Violated { .. }
                 | Output::OtherVoters { .. }
                 | Output::RoleChanged { .. } => {}

@@ -4,6 +4,7 @@ use crate::error::GroupError;
 use crate::handle::GroupHandle;
 use crate::membership::Membership;
 use crate::status::{FailedReplica, StoredGroup};
+use crate::turn::slot::Slot;
 use logboat_raft::{Configuration, GroupId, Restored};
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
@@ -60,6 +61,9 @@ impl Groups {
         let mut groups = self.stages.write();
         match groups.get(&group) {
             Some(Stage::Starting) => return Err(GroupError::Starting(group)),
+            Some(Stage::Started(handle)) if handle.view().is_gone() => {
+                return Err(GroupError::Removed(group));
+            }
             Some(Stage::Started(handle)) if handle.view().failure().is_none() => {
                 return Err(GroupError::Exists(group));
             }
@@ -78,6 +82,15 @@ impl Groups {
     /// use.
     pub(crate) fn is_hosted(&self, group: GroupId) -> bool {
         matches!(self.stages.read().get(&group), Some(Stage::Starting | Stage::Started(_)))
+    }
+
+    /// Nothing is left of the replica that was in this slot of its worker.
+    pub(crate) fn buried(&self, group: GroupId, slot: Slot) {
+        let mut groups = self.stages.write();
+        let is_it = |stage: &Stage| stage.handle().is_some_and(|handle| handle.slot == slot);
+        if groups.get(&group).is_some_and(is_it) {
+            groups.remove(&group);
+        }
     }
 
     /// All replicas that were started, by group.

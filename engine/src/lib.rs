@@ -101,10 +101,12 @@ pub mod internals {
         decode_replies, decode_reply, decode_request, encode_list, encode_reply, encode_request,
     };
     pub use crate::turn::Turn;
+    pub use crate::turn::gone::GoneReplica;
     pub use crate::turn::jobs::{LogReadJob, SnapshotJob};
     pub use crate::turn::peer_buffers::PeerBuffers;
     pub use crate::turn::slot::Slot;
     pub use crate::turn::storage::Storage;
+    pub use crate::worker::departed::Departed;
     pub use crate::worker::wait_lists::WaitLists;
 }
 

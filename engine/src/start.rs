@@ -161,6 +161,7 @@ pub(crate) fn assemble(
         peers: Arc::clone(&shared.peers),
         liveness: Arc::clone(&liveness),
         founder: Arc::clone(&founder),
+        groups: Arc::clone(&groups),
         log_reads,
         snapshots: snapshot_queue.clone(),
         shared: Arc::clone(&shared),
@@ -170,8 +171,7 @@ pub(crate) fn assemble(
         settling: config.tuning.election_timeout * 2,
     };
     let runtime = start_runtime(config, &workers, context, &gate, &disk)?;
-    let (close, data_dir) = (link.close, disk.data_dir);
-    let user_threads = user_code.clone();
+    let (close, data_dir, user_threads) = (link.close, disk.data_dir, user_code.clone());
     let threads =
         Threads { runtime, log_reader, snapshots, snapshot_queue, user_threads, close, data_dir };
     let parts = Parts {
@@ -216,6 +216,12 @@ fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError>
     };
     let (wal, recovered) =
         Wal::open_past(&data_dir.wal(), config.wal.clone(), known_end, found, pressure)?;
+    // A crash came between the tombstone of a replica and the end of its snapshot.
+    for group in snapshots.groups() {
+        if wal.tombstone(group).is_some() {
+            snapshots.remove(group)?;
+        }
+    }
     boot.begin(BootNonce(random(config.node)), wal.durable_end())
         .map_err(|source| DirectoryError::Io { path: config.data_dir.clone(), source })?;
     let introduction = Introduction {

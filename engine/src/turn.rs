@@ -2,6 +2,7 @@
 //! as one batch for the log, which commits the writes of all groups together (group commit), and as
 //! one buffer of messages for each peer.
 
+pub(crate) mod gone;
 pub(crate) mod jobs;
 pub(crate) mod peer_buffers;
 pub(crate) mod slot;
@@ -10,12 +11,13 @@ pub(crate) mod storage;
 use crate::request::answers::Callers;
 use crate::request::encoding::push_answer;
 use crate::state_machine::StateMachine;
+use crate::turn::gone::GoneReplica;
 use crate::turn::jobs::{LogReadJob, SnapshotJob};
 use crate::turn::peer_buffers::PeerBuffers;
 use crate::turn::slot::Slot;
 use crate::turn::storage::Storage;
 use logboat_raft::{
-    GroupId, Message, NodeId, Persist, ReadToken, Support, Time, Violation, WriteSeq,
+    GroupId, Message, NodeId, Persist, ReadToken, Resignation, Support, Time, Violation, WriteSeq,
 };
 use logboat_transport::RequestId;
 use std::sync::Arc;
@@ -45,6 +47,8 @@ pub struct Turn {
     pub snapshots: Vec<SnapshotJob>,
     /// The peers that broke the protocol, each with the group in which it did.
     pub violations: Vec<(GroupId, NodeId, Violation)>,
+    /// Replicas whose groups are without them for good.
+    pub gone: Vec<GoneReplica>,
     /// Callers whose answers are there. They are woken when all else has left.
     pub(crate) callers: Callers,
     /// State machines that the replicas in these slots have no more use for.
@@ -70,6 +74,7 @@ impl Turn {
             log_reads: Vec::new(),
             snapshots: Vec::new(),
             violations: Vec::new(),
+            gone: Vec::new(),
             callers: Callers::default(),
             discarded: Vec::new(),
             next_read_token: first_read_token,
@@ -100,6 +105,13 @@ impl Turn {
     /// Adds a message that leaves when all writes up to now are durable.
     pub fn send_when_durable(&mut self, to: NodeId, group: GroupId, message: &Message) {
         self.promises.to(to).push_message(group, message);
+    }
+
+    /// Tells the followers of a replica that takes no further step to let go of it.
+    pub(crate) fn resign(&mut self, group: GroupId, resignation: &Resignation) {
+        for (peer, message) in resignation.messages(&self.support) {
+            self.sends.to(peer).push_message(group, &message);
+        }
     }
 
     /// Adds the encoded answer to another node's request. A turn holds few large ones, which are

@@ -4,7 +4,7 @@
 use crate::membership::Membership;
 use logboat_raft::{Configuration, Index, NodeId, RoleKind, Term};
 use parking_lot::RwLock;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 
@@ -19,6 +19,7 @@ pub struct GroupView {
     applied: AtomicU64,
     role_changes: Notify,
     failure: OnceLock<String>,
+    is_gone: AtomicBool,
     /// The configuration in force; `None` before the replica begins.
     configuration: RwLock<Option<Arc<Configuration>>>,
     /// Zero for nobody.
@@ -108,6 +109,19 @@ impl GroupView {
     /// Notes that `node` was started with other voters. Returns whether that is news.
     pub(crate) fn has_other_voters(&self, node: NodeId) -> bool {
         self.other_voters.swap(node.0, Ordering::Relaxed) == 0
+    }
+
+    /// Whether the replica is no more: its group is without it, or this node does not want it. Its
+    /// data are deleted.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the replica is no more.
+    pub(crate) fn gone(&self) {
+        self.failed("its group is without it");
+        self.is_gone.store(true, Ordering::Relaxed);
     }
 
     /// Notes why the replica stops. The first reason stays.

@@ -6,6 +6,7 @@
 //! thread, and the state goes on with an actor on a fresh one, see [`watchdog`].
 
 pub(crate) mod alarms;
+pub(crate) mod departed;
 pub(crate) mod event;
 mod event_pool;
 pub(crate) mod inbox;

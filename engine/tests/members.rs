@@ -336,3 +336,49 @@ async fn a_group_whose_only_replica_stops_is_led_again_when_that_is_back() -> Te
     assert_eq!(leader(&cluster, &[1]).await.view().role(), RoleKind::Leader);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_removed_replica_goes_and_another_one_comes_in_its_place() -> TestResult {
+    let mut cluster = Cluster::new(4)?;
+    let (voters, fourth) = ([1, 2, 3], NodeId(4));
+    found(&cluster, &voters)?;
+    for _ in 0..5 {
+        cluster.propose(GROUP, b"+").await;
+    }
+    let former = join(&cluster, 4)?;
+    let members = change(&cluster, &voters, &[Change::AddLearner(fourth)]).await?;
+    let first = members.replica(fourth);
+    cluster.await_applied(fourth, GROUP, 5).await;
+    change(&cluster, &voters, &[Change::Remove(fourth)]).await?;
+    // It is told, and nothing of it is left.
+    while cluster.node(fourth).group(GROUP).is_some() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(former.view().is_gone());
+    assert_eq!(former.propose(Bytes::new()).await, Err(RequestError::Stopped));
+    assert!(cluster.node(fourth).stored_groups().is_empty());
+    let replicas = ids(&[1, 2, 3, 4]);
+    let spec =
+        GroupSpec { group: GROUP, replicas, preferred: None, machine: Box::<Counter>::default() };
+    let refused = cluster.node(fourth).create_group(spec);
+    assert!(matches!(refused, Err(GroupError::Removed(GROUP))));
+
+    // The tombstone outlives the node's run.
+    cluster.stop(fourth);
+    cluster.restart_without_groups(fourth)?;
+    assert!(cluster.node(fourth).stored_groups().is_empty());
+    assert_eq!(number(&cluster.propose(GROUP, b"+").await), 6);
+    join(&cluster, 4)?;
+    let members = change(&cluster, &voters, &[Change::AddLearner(fourth)]).await?;
+    let second = members.replica(fourth);
+    assert!(second > first, "{second:?} after {first:?}");
+    cluster.await_applied(fourth, GROUP, 6).await;
+
+    // It is the same one after another restart.
+    cluster.stop(fourth);
+    cluster.restart_without_groups(fourth)?;
+    join(&cluster, 4)?;
+    assert_eq!(number(&cluster.propose(GROUP, b"+").await), 7);
+    cluster.await_applied(fourth, GROUP, 7).await;
+    Ok(())
+}

@@ -1,6 +1,6 @@
 //! The configuration of a replica: who it is, and the limits that it keeps to.
 
-use crate::{Configuration, GroupId, NodeId};
+use crate::{Configuration, GroupId, NodeId, ReplicaId};
 use alloc::sync::Arc;
 use core::time::Duration;
 
@@ -11,9 +11,13 @@ pub struct Config {
     pub group: GroupId,
     /// The node that hosts this replica.
     pub node: NodeId,
-    /// The configuration that the replica goes by if its log says nothing else: the one that the
-    /// group was founded with. It is [unknown](Configuration::unknown) to a replica that was added
-    /// later.
+    /// Which replica of the group on that node it is, unless its log says so. One that waits to be
+    /// added has the smallest id that may live here. It takes the later one by which a leader calls
+    /// it.
+    pub replica: ReplicaId,
+    /// The configuration that a founder goes by if its log says nothing else: the one that the
+    /// group was founded with. To a replica that was added later it is
+    /// [unknown](Configuration::unknown).
     pub founding: Arc<Configuration>,
     /// Makes the election timeouts of replicas differ. Derive it from node and group. It is the
     /// first state of their generator.

@@ -13,7 +13,7 @@ mod codec;
 mod in_force;
 
 use crate::quorum::{self, Outcome};
-use crate::{LogId, NodeId, ReplicaId, VotersDigest};
+use crate::{LogId, NodeId, ReplicaAddress, ReplicaId, VotersDigest};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 pub use change::{Change, ChangeError};
@@ -98,6 +98,14 @@ pub(crate) enum Half {
     Incoming,
     /// Those who voted before it.
     Outgoing,
+}
+
+impl Member {
+    /// The replica that it is.
+    #[must_use]
+    pub const fn address(&self) -> ReplicaAddress {
+        ReplicaAddress::new(self.node, self.replica)
+    }
 }
 
 impl MemberRole {
@@ -187,6 +195,25 @@ impl Configuration {
     #[must_use]
     pub fn member(&self, node: NodeId) -> Option<&Member> {
         self.members.iter().find(|member| member.node == node)
+    }
+
+    /// The member that is this very replica, not another one on its node.
+    #[must_use]
+    pub fn member_at(&self, address: ReplicaAddress) -> Option<&Member> {
+        self.member(address.node).filter(|member| member.replica == address.replica)
+    }
+
+    /// The smallest id that a replica on `node` may still have, if this configuration, once it is
+    /// committed, says that the replica `replica` on that node is gone: it is not older than that
+    /// one, and is without it.
+    ///
+    /// What is added after this configuration has a later id than it. What was added before it is
+    /// in its log, and then it was removed, or is in no log that goes on from it.
+    #[must_use]
+    pub fn floor_without(&self, address: ReplicaAddress) -> Option<ReplicaId> {
+        let is_gone = self.id >= address.replica.0 && self.member_at(address).is_none();
+        let later = self.member(address.node).map_or(ReplicaId(self.id).next(), |it| it.replica);
+        is_gone.then(|| later.max(address.replica.next()))
     }
 
     /// The role of the member on a node.

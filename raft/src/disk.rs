@@ -1,6 +1,6 @@
 //! What a replica has on its disk, and what it writes there.
 
-use crate::{Configuration, Entries, Epoch, Index, LogId, NodeId, Term};
+use crate::{Configuration, Entries, Epoch, Index, LogId, NodeId, ReplicaAddress, ReplicaId, Term};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -8,11 +8,14 @@ use alloc::vec::Vec;
 /// figure 2), and the leader that the replica fortifies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HardState {
+    /// Which replica of the group on its node it is. All that the log holds of the group is of this
+    /// one.
+    pub replica: ReplicaId,
     /// The latest term that the replica has seen.
     pub term: Term,
-    /// For whom the replica voted in that term. If it had not voted when it fortified the leader of
-    /// that term, that counts as its vote.
-    pub vote: Option<NodeId>,
+    /// For which replica this one voted in that term. If it had not voted when it fortified the
+    /// leader of that term, that counts as its vote.
+    pub vote: Option<ReplicaAddress>,
     /// An index known to be committed. Only a hint that saves time after a restart: it may be
     /// behind, and is written only along with something else.
     pub commit: Index,
@@ -21,8 +24,8 @@ pub struct HardState {
     pub fortified: Option<Fortification>,
 }
 
-/// A follower fortifies the node of its leader: while the follower's own node supports that node at
-/// this epoch, the follower neither campaigns nor votes for another node, in whatever term.
+/// A follower fortifies its leader: while the follower's own node supports the leader's node at
+/// this epoch, the follower neither campaigns nor votes for another replica, in whatever term.
 ///
 /// This is CockroachDB's leader fortification, made durable. It ends when
 /// - the follower's node withdraws its support for that epoch,
@@ -35,11 +38,21 @@ pub struct HardState {
 pub struct Fortification {
     /// The leader's node.
     pub leader: NodeId,
+    /// Which replica on that node leads. One that was added to the group later is another.
+    pub replica: ReplicaId,
     /// The epoch at which the follower's node supported it then.
     pub epoch: Epoch,
     /// The term in which it led then. The follower has voted in it. What the leader's replica said
     /// before it led in this term, and which may come late, does not concern the fortification.
     pub term: Term,
+}
+
+impl Fortification {
+    /// The replica that led.
+    #[must_use]
+    pub const fn address(&self) -> ReplicaAddress {
+        ReplicaAddress::new(self.leader, self.replica)
+    }
 }
 
 /// A run of consecutive entries of one term. It ends where the next one begins.
@@ -125,4 +138,8 @@ pub enum LogWrite {
     /// The configuration that the group is founded with. The caller writes it once, when it starts
     /// a founder for the first time, before anything that the replica writes. No entry holds it.
     Founding(Arc<Configuration>),
+    /// A *tombstone*: the smallest id of a replica that may still live here. All that the log holds
+    /// of an earlier replica goes by the same write. The caller writes it when a replica is gone,
+    /// after everything that the replica wrote.
+    Tombstone(ReplicaId),
 }

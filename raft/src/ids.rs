@@ -74,6 +74,12 @@ impl Term {
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }
+
+    /// The term before this one; zero stays zero.
+    #[must_use]
+    pub const fn prev(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
 }
 
 impl Round {
@@ -143,17 +149,65 @@ impl fmt::Display for LogId {
 ///
 /// Ids are ordered by term, then by index. An index alone would not do: a replica may be added by
 /// entry 10 of term 1, which is truncated, and anew by entry 8 of term 2.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplicaId(pub LogId);
 
 impl ReplicaId {
     /// The id of the replicas with which a group is founded. No entry has this position.
     pub const FOUNDER: Self = Self(LogId::new(Term(0), Index(1)));
+
+    /// The smallest id after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(LogId::new(self.0.term, self.0.index.next()))
+    }
+}
+
+impl Default for ReplicaId {
+    /// That of a founder.
+    fn default() -> Self {
+        Self::FOUNDER
+    }
 }
 
 impl fmt::Display for ReplicaId {
     /// Like the entry: `index@term`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// One replica of a group among all that there ever are: the node that hosts it, and which of that
+/// node's replicas it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplicaAddress {
+    /// The node.
+    pub node: NodeId,
+    /// Which replica of the group on that node.
+    pub replica: ReplicaId,
+}
+
+impl ReplicaAddress {
+    /// The replica on `node` with this id.
+    #[must_use]
+    pub const fn new(node: NodeId, replica: ReplicaId) -> Self {
+        Self { node, replica }
+    }
+
+    /// The replica on `node` with which the group was founded.
+    #[must_use]
+    pub const fn founder(node: NodeId) -> Self {
+        Self::new(node, ReplicaId::FOUNDER)
+    }
+}
+
+impl fmt::Display for ReplicaAddress {
+    /// The node alone for a founder, `node#index@term` for others.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.node.fmt(f)?;
+        if self.replica == ReplicaId::FOUNDER {
+            return Ok(());
+        }
+        write!(f, "#{}", self.replica)
     }
 }

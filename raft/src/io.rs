@@ -2,7 +2,7 @@
 
 use crate::{
     Change, ChangeError, Commands, Configuration, Entries, Index, LogId, Message, NodeId, Persist,
-    SnapshotMeta, Term, Violation, WriteSeq,
+    ReplicaId, SnapshotMeta, Term, Violation, WriteSeq,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -43,8 +43,11 @@ pub enum Input {
     /// replica begins as after a start.
     Founded,
     /// The liveness of a peer has changed in a way that concerns the replica. This node withdrew
-    /// its support from the node of the replica's leader; or, if the replica leads, a peer's node
-    /// supports this one at another epoch, or no longer.
+    /// its support from the node of the replica's leader; or, if the replica leads or has
+    /// [something to say][`Raft::has_unanswered_words`], a peer's node supports this one at another
+    /// epoch, or no longer.
+    ///
+    /// [`Raft::has_unanswered_words`]: crate::Raft::has_unanswered_words
     SupportChanged,
     /// More peers have answered rounds of confirmations, see [`Raft::awaited_round`].
     ///
@@ -241,6 +244,15 @@ pub enum Output {
     RestoreSnapshot {
         /// What the snapshot is of.
         meta: SnapshotMeta,
+    },
+    /// This replica is gone: a committed configuration, not older than the replica, is without it.
+    /// It takes no further step. The caller writes the tombstone ([`LogWrite::Tombstone`]), and
+    /// then deletes all that is left of the replica. Comes at most once.
+    ///
+    /// [`LogWrite::Tombstone`]: crate::LogWrite::Tombstone
+    Gone {
+        /// The smallest id that a replica on this node may still have.
+        floor: ReplicaId,
     },
     /// A peer's message broke the protocol and was dropped. Its connection is to be closed, and a
     /// person told.

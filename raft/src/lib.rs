@@ -121,6 +121,7 @@ mod raft;
 mod read_queue;
 mod replica;
 mod reserve_one;
+mod resignation;
 mod role;
 mod status;
 mod step;
@@ -138,14 +139,15 @@ pub use disk::{
 };
 pub use entry::{ChecksumMismatch, Commands, Entries, Entry, EntryKind, checksum};
 pub use ids::{
-    BootCount, ClusterId, Epoch, GroupId, Incarnation, Index, LogId, NodeId, ReplicaId, RequestSeq,
-    Round, Term,
+    BootCount, ClusterId, Epoch, GroupId, Incarnation, Index, LogId, NodeId, ReplicaAddress,
+    ReplicaId, RequestSeq, Round, Term,
 };
 pub use io::{Input, LogReadTarget, Output, ReadFrom, ReadMode, ReadToken, Refusal, RoleKind};
 pub use message::{Conflict, Message, Payload};
 pub use node_boot::{BootNonce, Introduction, LogPosition, MAX_SEGMENT_STEP, Remembered, Start};
 pub use plausible::{MAX_COUNT, MAX_INDEX_STEP, MAX_STEP};
 pub use raft::Raft;
+pub use resignation::Resignation;
 pub use status::{Flow, PeerStatus, Status};
 pub use support::{
     Confirmation, Grant, Lease, PeerSupport, Support, SupportMessage, SupportSettings,

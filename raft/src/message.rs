@@ -1,6 +1,9 @@
-//! The messages between replicas of a group. Group, sender and receiver stand on the envelope.
+//! The messages between replicas of a group. The group and the nodes of sender and receiver stand
+//! on the envelope.
 
-use crate::{Entries, Entry, Epoch, Index, LogId, ReadToken, SnapshotMeta, Term, VotersDigest};
+use crate::{
+    Entries, Entry, Epoch, Index, LogId, ReadToken, ReplicaId, SnapshotMeta, Term, VotersDigest,
+};
 use core::iter;
 
 /// Terms and indexes are counted up from zero, so none ever gets this far. What lies below leaves
@@ -10,6 +13,10 @@ const UNREACHABLE: u64 = 1 << 62;
 /// A message from one replica of a group to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
+    /// Which replica of the group on its node sends it.
+    pub from: ReplicaId,
+    /// For which replica of the group on the receiver's node it is.
+    pub to: ReplicaId,
     /// The sender's term. A [`Payload::PreVote`] and a [`Payload::PreVoteReply`] that grants it
     /// carry the term that the campaign would have instead, which nobody is in yet.
     pub term: Term,
@@ -18,6 +25,24 @@ pub struct Message {
 }
 
 impl Message {
+    /// A message between two replicas with which their group was founded.
+    #[must_use]
+    pub const fn of_founder(term: Term, payload: Payload) -> Self {
+        Self { from: ReplicaId::FOUNDER, to: ReplicaId::FOUNDER, term, payload }
+    }
+
+    /// What the node of a replica that is no more answers in its place, if anything: nothing that
+    /// it promised stands, and it need not be told that it is gone.
+    #[must_use]
+    pub const fn answer_for_former(&self) -> Option<Self> {
+        let payload = match self.payload {
+            Payload::Resign { term, .. } => Payload::Resigned { term },
+            Payload::Gone { .. } => Payload::Left,
+            _ => return None,
+        };
+        Some(Self { from: self.to, to: self.from, term: Term(0), payload })
+    }
+
     /// Whether any replica can have sent this. Taking a message that none can have sent would lead
     /// to a log that contradicts itself, or to numbers with no next one.
     pub(crate) fn is_possible(&self) -> bool {
@@ -46,7 +71,10 @@ impl Message {
             | Payload::ReadIndex { .. }
             | Payload::ReadIndexReply { .. }
             | Payload::TimeoutNow
-            | Payload::Resign { .. } => true,
+            | Payload::Resigned { .. }
+            | Payload::Gone { .. }
+            | Payload::Left => true,
+            Payload::Resign { term, .. } => *term <= self.term,
         };
         self.term.0 < UNREACHABLE && is_payload_possible
     }
@@ -156,14 +184,32 @@ pub enum Payload {
     },
     /// "Campaign now, without a pre-vote": a leader hands over (Raft thesis, section 3.10).
     TimeoutNow,
-    /// "I lead no more, in the term of this message and before, though my node lives." Ends the
-    /// fortifications of the sender that were made in that term or before. Sent by a leader that
-    /// lost its majority's support, by a replica that would campaign but has no such support, and
-    /// by one that failed; all of them say it again and again. The term is durable there.
+    /// "I lead no more, in this term and before, though my node lives." Ends the fortifications of
+    /// the sender that were made in that term or before. Sent by a leader that lost its majority's
+    /// support, by a replica that would campaign but has no such support, by one that failed, and
+    /// by the tombstone of one that is gone. All of them repeat it until it is answered. The term
+    /// is durable there.
     Resign {
         /// The epoch of the fortifications that end.
         epoch: Epoch,
+        /// The last term in which the sender may have led.
+        term: Term,
     },
+    /// The answer to [`Payload::Resign`]: no fortification by the sender is left that it would end,
+    /// nor can what is still under way make one. It counts for the replica that gives it.
+    Resigned {
+        /// The term of the resignation.
+        term: Term,
+    },
+    /// "You are gone: a committed configuration, not older than you, is without you." True for
+    /// ever. Answered by [`Payload::Left`].
+    Gone {
+        /// The smallest id that a replica on the receiver's node may still have. It is later than
+        /// the receiver.
+        floor: ReplicaId,
+    },
+    /// The answer to [`Payload::Gone`], by the tombstone: the replica is no more.
+    Left,
 }
 
 impl Payload {
@@ -184,8 +230,17 @@ impl Payload {
             | Self::ReadIndex { .. }
             | Self::ReadIndexReply { .. }
             | Self::TimeoutNow
-            | Self::Resign { .. } => None,
+            | Self::Resign { .. }
+            | Self::Resigned { .. }
+            | Self::Gone { .. }
+            | Self::Left => None,
         }
+    }
+
+    /// Whether only the leader of the message's term sends this, to those of whom its configuration
+    /// says that they follow it.
+    pub(crate) const fn is_leaders(&self) -> bool {
+        matches!(self, Self::AppendEntries { .. } | Self::Fortify { .. } | Self::Snapshot { .. })
     }
 
     /// The answer to a [`Payload::ReadIndex`] by a replica that can't prove that it leads.

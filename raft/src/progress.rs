@@ -3,7 +3,10 @@
 //! ahead of the answers (pipelining, flow control).
 
 use crate::log::Log;
-use crate::{Conflict, Epoch, Index, LogId, MemberRole, NodeId, Time, Tuning, reserve_one};
+use crate::{
+    Conflict, Epoch, Index, LogId, Member, MemberRole, NodeId, ReplicaAddress, ReplicaId, Time,
+    Tuning, reserve_one,
+};
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
@@ -32,6 +35,8 @@ pub(crate) enum Mode {
 pub(crate) struct Progress {
     /// The follower's node.
     pub(crate) node: NodeId,
+    /// Which replica there it is. What another one says does not count.
+    pub(crate) replica: ReplicaId,
     /// Where it counts.
     pub(crate) role: MemberRole,
     /// Up to here the follower's log is durable and equal to the leader's (matchIndex, Raft paper,
@@ -76,10 +81,11 @@ struct InFlight {
 
 impl Progress {
     /// A follower of which nothing is known, of a leader whose next entry is `next`.
-    pub(crate) const fn new(node: NodeId, role: MemberRole, next: Index, now: Time) -> Self {
+    pub(crate) const fn new(member: &Member, next: Index, now: Time) -> Self {
         Self {
-            node,
-            role,
+            node: member.node,
+            replica: member.replica,
+            role: member.role,
             abreast_of: None,
             mark: (next.prev(), now),
             matched: Index(0),
@@ -94,6 +100,11 @@ impl Progress {
             inflight: VecDeque::new(),
             inflight_bytes: 0,
         }
+    }
+
+    /// The follower.
+    pub(crate) const fn address(&self) -> ReplicaAddress {
+        ReplicaAddress::new(self.node, self.replica)
     }
 
     /// How many appends are in flight.

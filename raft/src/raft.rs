@@ -5,8 +5,8 @@ use crate::role::Role;
 use crate::status::{PeerStatus, Status};
 use crate::step::Step;
 use crate::{
-    Config, Configuration, Fortification, Index, Input, LogId, Message, NodeId, Output, Payload,
-    Restored, RoleKind, Round, Support, Term, Time,
+    Config, Configuration, Fortification, Index, Input, LogId, Member, NodeId, Output, ReplicaId,
+    Resignation, Restored, RoleKind, Round, Support, Term, Time,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -22,8 +22,8 @@ use core::time::Duration;
 ///
 /// ```
 /// use logboat_raft::{
-///     Config, Configuration, Epoch, GroupId, Input, NodeId, Output, Raft, Restored, Support, Time,
-///     Tuning,
+///     Config, Configuration, Epoch, GroupId, Input, NodeId, Output, Raft, ReplicaId, Restored,
+///     Support, Time, Tuning,
 /// };
 /// use std::{collections::VecDeque, sync::Arc};
 ///
@@ -31,7 +31,8 @@ use core::time::Duration;
 /// let start = |node: NodeId| {
 ///     let founding = Configuration::founding(&nodes, Some(nodes[0])).into();
 ///     let (group, seed, tuning) = (GroupId(7), node.0, Arc::new(Tuning::default()));
-///     let config = Config { group, node, founding, seed, tuning };
+///     let replica = ReplicaId::FOUNDER;
+///     let config = Config { group, node, replica, founding, seed, tuning };
 ///     Raft::new(config, Restored::default(), Time(0))
 /// };
 /// let mut cluster = nodes.map(start);
@@ -114,6 +115,7 @@ impl Raft {
             role.on_input(&mut step, input);
         }
         settle(role, &mut step, before);
+        step.part(before.0 == RoleKind::Leader);
         if cfg!(debug_assertions) {
             self.invariants();
         }
@@ -124,10 +126,11 @@ impl Raft {
     pub fn status(&self) -> Status {
         let peers = self.role.as_leader().map_or(&[][..], |leader| &leader.peers);
         Status {
+            replica: self.id(),
             role: self.role(),
             term: self.term(),
             leader: self.leader(),
-            fortified: self.replica.fortified,
+            fortified: self.replica.fortified(),
             snapshot: self.snapshot(),
             last: self.last(),
             durable: self.replica.log.durable(),
@@ -142,12 +145,20 @@ impl Raft {
     /// for: an idle leader, and a follower that fortifies its leader.
     #[must_use]
     pub fn next_deadline(&self, support: &Support) -> Option<Time> {
-        if !support.founded {
+        if !support.founded || self.replica.is_gone() {
             return None;
         }
         let role = self.role.next_deadline(&self.replica, support);
         let timeout = self.replica.config.tuning.retransmit_timeout;
-        role.into_iter().chain(self.replica.follower_reads.deadline(timeout)).min()
+        let reads = self.replica.follower_reads.deadline(timeout);
+        role.into_iter().chain(reads).chain(self.replica.parting.deadline(support)).min()
+    }
+
+    /// Whether the replica has to repeat something to peers until they answer. It can't while their
+    /// nodes do not support this one, so [`Input::SupportChanged`] has to tell it when they do.
+    #[must_use]
+    pub const fn has_unanswered_words(&self) -> bool {
+        self.replica.parting.has_words()
     }
 
     /// The newest round of confirmations that reads here wait for: [`Input::Confirmed`] is to come
@@ -164,17 +175,25 @@ impl Raft {
         self.role.as_leader().is_some_and(|leader| leader.is_caught_up(&self.replica, peer))
     }
 
-    /// What a replica that has failed and takes no further step says to its peers, while its node
-    /// lives and they support it: followers that fortify it would wait for ever. The caller sends
-    /// the messages at once, and repeats them once an election timeout, since nobody acknowledges
-    /// them.
+    /// What a replica that has failed or is gone, and takes no further step, says to its peers,
+    /// while its node lives and they support it: followers that fortify it would wait for ever. The
+    /// caller sends the messages at once, and repeats them once an election timeout until they are
+    /// answered.
     ///
-    /// They name a term that is durable. So whatever the replica becomes when it is started again,
+    /// It names terms that are durable. So whatever the replica becomes when it is started again,
     /// even in the same run of its node, it leads in no term that it has resigned from.
-    pub fn resignations(&self, support: &Support) -> impl Iterator<Item = (NodeId, Message)> {
-        let term = self.replica.durable_term();
-        let message = move |epoch| Message { term, payload: Payload::Resign { epoch } };
-        self.replica.supporters(support).map(move |(peer, epoch)| (peer, message(epoch)))
+    #[must_use]
+    pub fn resignation(&self) -> Resignation {
+        let (led, entered) = (self.replica.parting.led(), self.replica.durable_term());
+        let term = led.min(entered);
+        let others = self.replica.others().map(Member::address);
+        Resignation::new(self.id(), term, entered, others.filter(|_| term > Term(0)))
+    }
+
+    /// Which replica of the group on its node this is.
+    #[must_use]
+    pub const fn id(&self) -> ReplicaId {
+        self.replica.id()
     }
 
     /// Whether this replica may lead, by the newest [`Input::MayLead`].
@@ -218,11 +237,11 @@ impl Raft {
         self.role.leader(&self.replica)
     }
 
-    /// The leader's node that this replica fortified last. That stands while this node supports
-    /// that one at the same epoch.
+    /// The leader that this replica fortified last. That stands while this node supports that one's
+    /// at the same epoch.
     #[must_use]
     pub const fn fortified(&self) -> Option<Fortification> {
-        self.replica.fortified
+        self.replica.fortified()
     }
 
     /// The last entry known to be committed.

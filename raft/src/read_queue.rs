@@ -1,6 +1,6 @@
 //! The queue of a leader's reads: taken, waiting for a round, confirmed, applied.
 
-use crate::{Index, NodeId, ReadToken, Round};
+use crate::{Index, ReadToken, ReplicaAddress, Round};
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
@@ -10,7 +10,7 @@ pub(crate) enum Reader {
     /// To readers here, which wait for the state machine as well.
     Here(ReadToken),
     /// To a follower, whose readers wait for its own state machine.
-    Follower(NodeId, ReadToken),
+    Follower(ReplicaAddress, ReadToken),
 }
 
 /// How many questions of one follower may wait. A follower batches its reads, so it asks far fewer
@@ -26,7 +26,7 @@ pub(crate) struct ReadQueue {
     /// Reads that wait for a round, oldest first: rounds ascend, and so do their indexes.
     waiting: VecDeque<Batch>,
     /// What followers ask in both of them, each question once however often it is repeated.
-    questions: BTreeMap<NodeId, BTreeSet<ReadToken>>,
+    questions: BTreeMap<ReplicaAddress, BTreeSet<ReadToken>>,
     /// Confirmed reads that wait for the state machine to reach their index, oldest first.
     confirmed: VecDeque<(Index, ReadToken)>,
 }
@@ -45,8 +45,8 @@ struct Batch {
 impl ReadQueue {
     /// Takes a read, which may be served on a lease. Returns whether there is room for it.
     pub(crate) fn push(&mut self, reader: Reader, lease: bool) -> bool {
-        if let Reader::Follower(node, token) = reader {
-            let questions = self.questions.entry(node).or_default();
+        if let Reader::Follower(peer, token) = reader {
+            let questions = self.questions.entry(peer).or_default();
             if questions.contains(&token) {
                 return true;
             }
@@ -67,14 +67,14 @@ impl ReadQueue {
         next_round: Round,
         commit: Index,
         is_leased: bool,
-    ) -> Vec<(NodeId, ReadToken)> {
+    ) -> Vec<(ReplicaAddress, ReadToken)> {
         let mut answers = Vec::new();
         for (reader, lease) in core::mem::take(&mut self.new) {
             match (reader, lease && is_leased) {
                 (Reader::Here(token), true) => self.confirmed.push_back((commit, token)),
-                (Reader::Follower(node, token), true) => {
-                    self.answered(node, token);
-                    answers.push((node, token));
+                (Reader::Follower(peer, token), true) => {
+                    self.answered(peer, token);
+                    answers.push((peer, token));
                 }
                 (reader, false) => self.join(next_round, commit, reader),
             }
@@ -99,15 +99,15 @@ impl ReadQueue {
 
     /// A majority confirmed the rounds up to this one. Returns the followers that can be answered,
     /// and with which index.
-    pub(crate) fn confirm(&mut self, round: Round) -> Vec<(NodeId, ReadToken, Index)> {
+    pub(crate) fn confirm(&mut self, round: Round) -> Vec<(ReplicaAddress, ReadToken, Index)> {
         let mut answers = Vec::new();
         while let Some(batch) = self.waiting.pop_front_if(|batch| batch.round <= round) {
             for reader in batch.readers {
                 match reader {
                     Reader::Here(token) => self.confirmed.push_back((batch.index, token)),
-                    Reader::Follower(node, token) => {
-                        self.answered(node, token);
-                        answers.push((node, token, batch.index));
+                    Reader::Follower(peer, token) => {
+                        self.answered(peer, token);
+                        answers.push((peer, token, batch.index));
                     }
                 }
             }
@@ -134,11 +134,11 @@ impl ReadQueue {
         core::mem::take(&mut self.confirmed).into_iter().map(|(_, token)| token)
     }
 
-    fn answered(&mut self, node: NodeId, token: ReadToken) {
-        if let Some(questions) = self.questions.get_mut(&node) {
+    fn answered(&mut self, peer: ReplicaAddress, token: ReadToken) {
+        if let Some(questions) = self.questions.get_mut(&peer) {
             questions.remove(&token);
             if questions.is_empty() {
-                self.questions.remove(&node);
+                self.questions.remove(&peer);
             }
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! It decides and counts; [`Step`](crate::step::Step) turns that into outputs.
 
+mod parting;
 mod timing;
 
 use crate::configuration::InForce;
@@ -11,19 +12,24 @@ use crate::log::Log;
 use crate::plausible::TermCredit;
 use crate::{
     Config, Configuration, Epoch, Fortification, HardState, Index, LogReadTarget, LogWrite,
-    MAX_COUNT, MemberRole, NodeId, Persist, Restored, SnapshotMeta, Support, Term, Time,
-    VotersDigest, WriteSeq,
+    MAX_COUNT, Member, MemberRole, NodeId, Persist, ReplicaAddress, ReplicaId, Restored,
+    SnapshotMeta, Support, Term, Time, VotersDigest, WriteSeq,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
 use core::time::Duration;
+pub(crate) use parting::Parting;
 
 /// The state of a replica that does not depend on its role.
 #[derive(Debug)]
 pub(crate) struct Replica {
     /// Who the replica is, and the limits that it keeps to.
     pub(crate) config: Config,
+    /// Whether the committed configuration may be without this replica: not looked at yet.
+    may_be_gone: bool,
+    /// The configuration before the one that was committed in this step, if one was.
+    superseded: Option<Arc<Configuration>>,
     /// Who belongs to the group.
     configurations: InForce,
     /// The voters that the group was founded with, as messages name them. `None` as long as this
@@ -37,10 +43,10 @@ pub(crate) struct Replica {
     /// How far messages may still raise the term.
     term_credit: TermCredit,
     /// For whom the replica voted in `term`, or whom it fortified as that term's leader (votedFor).
-    pub(crate) vote: Option<NodeId>,
-    /// The fortification of a leader's node, never of this one. It stands while this node supports
+    vote: Option<ReplicaAddress>,
+    /// The fortification of a leader on another node. It stands while this node supports
     /// that node at its epoch, and outlives the term in which it was made.
-    pub(crate) fortified: Option<Fortification>,
+    fortified: Option<Fortification>,
     /// The last entry known to be committed (commitIndex). It never exceeds the last entry here,
     /// but may be ahead of what is durable here.
     pub(crate) commit: Index,
@@ -49,8 +55,10 @@ pub(crate) struct Replica {
     pub(crate) applied: Index,
     /// The log.
     pub(crate) log: Log,
-    /// The hard state in the newest write that had one, durable or not.
-    written: HardState,
+    /// Whether id, term, vote or fortification have changed since they were last written.
+    is_unwritten: bool,
+    /// The term and the commit index that were last written, durable or not.
+    written: (Term, Index),
     /// The write that holds the current term, vote and fortification, once they are written. What
     /// others are told of them waits for it.
     hard_state_seq: WriteSeq,
@@ -69,8 +77,8 @@ pub(crate) struct Replica {
     /// Whether a replica that lacks what is here has asked this one, which is no voter by its own
     /// log, for its vote. See [`Self::is_electable`].
     pub(crate) taken_for_voter: bool,
-    /// From when on this replica may say again that it leads no more.
-    pub(crate) next_resignation: Time,
+    /// What it has to say until that is answered.
+    pub(crate) parting: Parting,
     /// Whether the caller was not told yet that the configuration in force has changed, or is
     /// known to be committed.
     is_configuration_news: bool,
@@ -83,7 +91,11 @@ impl Replica {
     /// When `restored` describes no log.
     pub(crate) fn new(config: Config, restored: Restored, now: Time) -> Self {
         let hard_state = restored.hard_state;
-        let base = restored.base(&config.founding);
+        let id = hard_state.replica.max(config.replica);
+        let is_founder = id == ReplicaId::FOUNDER;
+        let unknown = || Arc::new(Configuration::unknown());
+        let founding = if is_founder { Arc::clone(&config.founding) } else { unknown() };
+        let base = restored.base(&founding);
         let is_later = |it: &Arc<Configuration>| it.id().index > restored.snapshot.index;
         let later = restored.configurations.into_iter().filter(is_later);
         let log = Log::new(restored.snapshot, restored.last, restored.runs);
@@ -91,10 +103,16 @@ impl Replica {
         let commit = hard_state.commit.min(log.last()).max(log.snapshot().index).max(proven);
         configurations.commit(commit);
         let founders = founders(configurations.newest());
+        let has_own_vote = hard_state.vote == Some(ReplicaAddress::new(config.node, id));
+        // An earlier replica of the same run of the node may have led.
+        let led = if has_own_vote { hard_state.term } else { hard_state.term.prev() };
+        let config = Config { replica: id, ..config };
         let mut replica = Self {
             configurations,
             founders,
             config,
+            may_be_gone: true,
+            superseded: None,
             now,
             term: hard_state.term,
             term_credit: TermCredit::new(now),
@@ -103,7 +121,9 @@ impl Replica {
             commit,
             applied: log.snapshot().index,
             log,
-            written: hard_state,
+            // The id of one that waits to be added is written along with the first term.
+            is_unwritten: false,
+            written: (hard_state.term, hard_state.commit),
             hard_state_seq: WriteSeq(0),
             newest: WriteSeq(0),
             durable: WriteSeq(0),
@@ -112,7 +132,7 @@ impl Replica {
             follower_reads: FollowerReads::default(),
             may_lead: true,
             taken_for_voter: false,
-            next_resignation: now,
+            parting: Parting::new(led),
             is_configuration_news: false,
         };
         // A snapshot becomes durable before the term in which it was received.
@@ -126,6 +146,73 @@ impl Replica {
     /// The node of this replica.
     pub(crate) fn node(&self) -> NodeId {
         self.config.node
+    }
+
+    /// Which replica of the group on this node it is. It never goes back.
+    pub(crate) const fn id(&self) -> ReplicaId {
+        self.config.replica
+    }
+
+    /// A leader calls this replica, which had no true id yet, by its id.
+    pub(crate) fn set_id(&mut self, id: ReplicaId) {
+        assert!(id > self.id(), "ids only grow");
+        self.config.replica = id;
+        self.is_unwritten = true;
+    }
+
+    /// This replica, as others know it.
+    pub(crate) fn address(&self) -> ReplicaAddress {
+        ReplicaAddress::new(self.node(), self.id())
+    }
+
+    /// For whom the replica voted in the current term, or whom it fortified as that term's leader.
+    pub(crate) const fn vote(&self) -> Option<ReplicaAddress> {
+        self.vote
+    }
+
+    /// Votes.
+    pub(crate) fn set_vote(&mut self, vote: Option<ReplicaAddress>) {
+        self.is_unwritten |= vote != self.vote;
+        self.vote = vote;
+    }
+
+    /// The fortification of a leader, whether it stands or not.
+    pub(crate) const fn fortified(&self) -> Option<Fortification> {
+        self.fortified
+    }
+
+    /// Fortifies a leader, or no longer.
+    pub(crate) fn set_fortified(&mut self, fortified: Option<Fortification>) {
+        self.is_unwritten |= fortified != self.fortified;
+        self.fortified = fortified;
+    }
+
+    /// Whether the group is without this replica for good.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.parting.is_gone()
+    }
+
+    /// Whether this replica was never a member of anything, as far as it knows, and has no log: it
+    /// waits for a leader that calls it by its id.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.configuration().members().is_empty() && self.log.last() == Index(0)
+    }
+
+    /// Looks whether this replica is gone by what is known here to be committed. Returns the
+    /// configuration before the one that was committed in this step, if one was.
+    pub(crate) fn look_at_committed(&mut self) -> Option<Arc<Configuration>> {
+        if mem::replace(&mut self.may_be_gone, false)
+            && let Some(floor) = self.floor_in_place_of(self.address())
+        {
+            self.parting.go(floor);
+        }
+        self.superseded.take()
+    }
+
+    /// The smallest id that may live in the place of a replica, if that is gone by what is known
+    /// here to be committed.
+    pub(crate) fn floor_in_place_of(&self, address: ReplicaAddress) -> Option<ReplicaId> {
+        self.configurations.committed().floor_without(address)
     }
 
     /// The configuration in force.
@@ -144,24 +231,27 @@ impl Replica {
         is_news.then(|| Arc::clone(self.configuration()))
     }
 
-    /// Where this replica counts. One that is no member counts as little as a learner.
+    /// Where this replica counts. One that is no member counts as little as a learner, whatever an
+    /// earlier one on this node was.
     pub(crate) fn role(&self) -> MemberRole {
-        self.configuration().role(self.node()).unwrap_or(MemberRole::Learner)
+        let member = self.configuration().member_at(self.address());
+        member.map_or(MemberRole::Learner, |member| member.role)
     }
 
-    /// The other members, learners too.
-    pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> {
+    /// The members on other nodes, learners too.
+    pub(crate) fn others(&self) -> impl Iterator<Item = &Member> {
         let node = self.config.node;
-        let members = self.configuration().members().iter().map(|member| member.node);
-        members.filter(move |&member| member != node)
+        self.configuration().members().iter().filter(move |member| member.node != node)
+    }
+
+    /// The nodes of the other members, learners too.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> {
+        self.others().map(|member| member.node)
     }
 
     /// The other voters, of either half.
-    pub(crate) fn voters(&self) -> impl Iterator<Item = NodeId> {
-        let node = self.config.node;
-        let members = self.configuration().members().iter();
-        let voters = members.filter(|member| member.role.is_voter()).map(|member| member.node);
-        voters.filter(move |&voter| voter != node)
+    pub(crate) fn voters(&self) -> impl Iterator<Item = ReplicaAddress> {
+        self.others().filter(|member| member.role.is_voter()).map(Member::address)
     }
 
     /// Whether the replica may campaign: it votes, in either half, or others take it for a voter
@@ -180,11 +270,11 @@ impl Replica {
         self.config.tuning.election_timeout
     }
 
-    /// The leader's node that this replica fortifies: while the fortification stands, the replica
-    /// grants no other node a vote, and does not campaign.
-    pub(crate) fn fortified_node(&self, support: &Support) -> Option<NodeId> {
+    /// The leader that this replica fortifies: while the fortification stands, the replica grants
+    /// no other one a vote, and does not campaign.
+    pub(crate) fn fortified_leader(&self, support: &Support) -> Option<ReplicaAddress> {
         let bond = self.fortified?;
-        (support.support_for(bond.leader) == Some(bond.epoch)).then_some(bond.leader)
+        (support.support_for(bond.leader) == Some(bond.epoch)).then_some(bond.address())
     }
 
     /// The epoch at which this replica fortifies the leader of the current term, if that stands.
@@ -193,7 +283,7 @@ impl Replica {
     /// again in this term and would count it, although it ends with the leader's request for votes.
     pub(crate) fn epoch_in_term(&self, support: &Support) -> Option<Epoch> {
         let bond = self.fortified.filter(|bond| bond.term == self.term)?;
-        self.fortified_node(support).map(|_| bond.epoch)
+        self.fortified_leader(support).map(|_| bond.epoch)
     }
 
     /// Whether the nodes of a majority of the voters support this one, which supports itself:
@@ -207,11 +297,6 @@ impl Replica {
         node == self.node() || support.support_from(node).is_some()
     }
 
-    /// The other members whose nodes support this one, and at which epoch.
-    pub(crate) fn supporters(&self, support: &Support) -> impl Iterator<Item = (NodeId, Epoch)> {
-        self.peers().filter_map(|peer| Some((peer, support.support_from(peer)?)))
-    }
-
     /// Moves to a later term, in which the replica has not voted. A fortification outlives the
     /// term: else any candidate of a later term could free this replica's vote while its leader
     /// still serves reads on the strength of it.
@@ -219,6 +304,7 @@ impl Replica {
         assert!(term > self.term, "terms only grow");
         self.term = term;
         self.vote = None;
+        self.is_unwritten = true;
     }
 
     /// Moves to a later term because of a message, which has to be believed first.
@@ -237,7 +323,10 @@ impl Replica {
     pub(crate) fn commit_to(&mut self, index: Index) {
         assert!(index <= self.log.last(), "only entries that are here are committed here");
         self.commit = self.commit.max(index);
-        self.is_configuration_news |= self.configurations.commit(self.commit);
+        if let Some(before) = self.configurations.commit(self.commit) {
+            self.superseded = Some(before);
+            (self.is_configuration_news, self.may_be_gone) = (true, true);
+        }
     }
 
     /// Entries that hold configurations were appended. Those that they name are in force.
@@ -252,12 +341,17 @@ impl Replica {
     }
 
     /// The entries from `first` on are about to be replaced, and the configuration with them that
-    /// one of them holds.
+    /// one of them holds. Members by that one alone may fortify this replica, if it proposed it.
     pub(crate) fn revert_configuration(&mut self, first: Index) {
-        if self.configurations.truncate(first) {
-            self.is_configuration_news = true;
-            self.founders = founders(self.configuration());
-        }
+        let Some(reverted) = self.configurations.truncate(first) else {
+            return;
+        };
+        self.is_configuration_news = true;
+        self.founders = founders(self.configuration());
+        let addresses = reverted.members().iter().map(Member::address);
+        let stays = |it: &ReplicaAddress| self.configuration().member_at(*it).is_some();
+        let dropped = addresses.filter(|it| it.node != self.node() && !stays(it)).collect();
+        self.parting.resign_to(self.id(), self.term, dropped);
     }
 
     /// A leader's snapshot took the place of the log.
@@ -266,6 +360,7 @@ impl Replica {
         let is_known = self.configuration().id() == meta.configuration.id();
         self.is_configuration_news |= !is_known || !self.configurations.is_committed();
         self.configurations.reset(Arc::clone(&meta.configuration));
+        self.may_be_gone = true;
         self.founders = founders(self.configuration());
         self.commit = meta.last.index;
         self.applied = meta.last.index;
@@ -278,13 +373,15 @@ impl Replica {
             self.hard_state_seq = self.newest;
         }
         let hard_state = HardState {
+            replica: self.id(),
             term: self.term,
             vote: self.vote,
             commit: self.commit,
             fortified: self.fortified,
         };
-        let changed = hard_state != self.written;
-        self.written = hard_state;
+        let written = (self.term, self.commit);
+        let changed = mem::replace(&mut self.is_unwritten, false) || written != self.written;
+        self.written = written;
         Persist { seq: self.newest, hard_state: changed.then_some(hard_state), log }
     }
 
@@ -319,11 +416,10 @@ impl Replica {
         !self.has_unwritten_promises() && self.is_durable(self.hard_state_seq)
     }
 
-    /// Whether term, vote or fortification differ from what was last written. The commit index may:
-    /// nobody rests on it, so it is written only along with something else.
-    pub(crate) fn has_unwritten_promises(&self) -> bool {
-        let written = (self.written.term, self.written.vote, self.written.fortified);
-        (self.term, self.vote, self.fortified) != written
+    /// Whether the replica's id, term, vote or fortification differ from what was last written. The
+    /// commit index may: nobody rests on it, so it is written only along with something else.
+    pub(crate) const fn has_unwritten_promises(&self) -> bool {
+        self.is_unwritten
     }
 
     /// Notes that all writes up to `seq` are durable.
@@ -336,7 +432,7 @@ impl Replica {
             self.durable = seq;
             self.log.persisted(seq);
             if self.hard_state_seq <= seq {
-                self.durable_term = self.written.term;
+                self.durable_term = self.written.0;
             }
         }
     }
@@ -376,7 +472,7 @@ impl Replica {
 
     /// Panics unless the replica is nobody's follower, by vote or by fortification.
     pub(crate) fn assert_unbound(&self) {
-        assert_eq!(self.vote, Some(self.node()), "who campaigns or leads has its own vote");
+        assert_eq!(self.vote, Some(self.address()), "who campaigns or leads has its own vote");
         assert_eq!(self.fortified, None, "who campaigns or leads fortifies nobody");
     }
 }

@@ -53,8 +53,8 @@ impl Role {
     /// The leader of the current term, if known.
     pub(crate) const fn leader(&self, replica: &Replica) -> Option<NodeId> {
         match self {
-            Self::Follower(follower) => follower.leader,
-            Self::PreCandidate(_) | Self::Candidate(_) => None,
+            Self::Follower(Follower { leader: Some(leader), .. }) => Some(leader.node),
+            Self::Follower(_) | Self::PreCandidate(_) | Self::Candidate(_) => None,
             Self::Leader(_) => Some(replica.config.node),
         }
     }
@@ -110,6 +110,7 @@ impl Role {
     pub(crate) fn on_tick(&mut self, step: &mut Step<'_>) {
         let now = step.now();
         step.refuse_late_reads(self.leader(step.replica));
+        step.say_again();
         match self {
             Self::Follower(follower) => {
                 let rests = follower.is_at_rest(step.replica, step.support);
@@ -117,8 +118,8 @@ impl Role {
                 if is_due && !follower.announce(step) {
                     self.on_election_deadline(step);
                 }
-                if let Some(leader) = self.leader(step.replica) {
-                    step.ask_leader_again(leader);
+                if let Self::Follower(Follower { leader: Some(leader), .. }) = self {
+                    step.ask_leader_again(*leader);
                 }
             }
             Self::PreCandidate(Candidate { deadline, failures, .. })
@@ -173,7 +174,7 @@ impl Role {
     fn on_support_changed(&mut self, step: &mut Step<'_>) {
         match self {
             Self::Follower(follower) => {
-                let bond = step.replica.fortified.map(|bond| bond.leader);
+                let bond = step.replica.fortified().map(|bond| bond.address());
                 let is_bond = bond.is_some() && bond == follower.leader;
                 if is_bond && !follower.fortifies_leader(step.replica, step.support) {
                     self.succeed_leader(step);

@@ -2,7 +2,8 @@
 
 use crate::progress::{Mode, Progress};
 use crate::{
-    Configuration, Epoch, Fortification, Index, LogId, MemberRole, NodeId, RoleKind, Term,
+    Configuration, Epoch, Fortification, Index, LogId, MemberRole, NodeId, ReplicaId, RoleKind,
+    Term,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -10,6 +11,8 @@ use alloc::vec::Vec;
 /// A replica as [`Raft::status`](crate::Raft::status) shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
+    /// Which replica of the group on its node it is.
+    pub replica: ReplicaId,
     /// Its role.
     pub role: RoleKind,
     /// Its term.
@@ -39,6 +42,8 @@ pub struct Status {
 pub struct PeerStatus {
     /// The follower's node.
     pub node: NodeId,
+    /// Which replica there it is.
+    pub replica: ReplicaId,
     /// Where it counts.
     pub role: MemberRole,
     /// Up to here its log is durable and equal to the leader's.
@@ -72,6 +77,7 @@ impl PeerStatus {
     pub(crate) fn of(peer: &Progress) -> Self {
         Self {
             node: peer.node,
+            replica: peer.replica,
             role: peer.role,
             matched: peer.matched,
             applied: peer.applied,

@@ -8,8 +8,9 @@ mod reads;
 
 use crate::replica::Replica;
 use crate::{
-    ChangeError, Configuration, Entries, Index, Input, LogReadTarget, LogWrite, Message, NodeId,
-    Output, Payload, Refusal, SnapshotMeta, Support, Time, Violation, VotersDigest, WriteSeq,
+    ChangeError, Configuration, Entries, Index, Input, LogReadTarget, LogWrite, Member, Message,
+    NodeId, Output, Payload, Refusal, ReplicaAddress, Resignation, SnapshotMeta, Support, Term,
+    Time, Violation, VotersDigest, WriteSeq,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -30,9 +31,9 @@ impl Step<'_> {
         self.replica.now
     }
 
-    /// The leader's node that this replica fortifies, see [`Replica::fortified_node`].
-    pub(crate) fn fortified_node(&self) -> Option<NodeId> {
-        self.replica.fortified_node(self.support)
+    /// The leader that this replica fortifies, see [`Replica::fortified_leader`].
+    pub(crate) fn fortified_leader(&self) -> Option<ReplicaAddress> {
+        self.replica.fortified_leader(self.support)
     }
 
     /// Whether a majority's nodes support this one, see [`Replica::has_quorum`].
@@ -53,9 +54,11 @@ impl Step<'_> {
 
     /// The door of the replicas of a node that may promise nothing yet: what comes from peers,
     /// users and the clock is let in only when the node is founded. Until then users are refused,
-    /// and peers ask in vain. What comes from the node's own disk promises nothing.
+    /// and peers ask in vain. What comes from the node's own disk promises nothing. Nothing is let
+    /// in to a replica that is gone.
     pub(crate) fn admit(&mut self, input: Input) -> Option<Input> {
-        if self.support.founded {
+        let is_gone = self.replica.is_gone();
+        if self.support.founded && !is_gone {
             return Some(input);
         }
         let reason = Refusal::NotLeader { leader: None };
@@ -63,7 +66,7 @@ impl Step<'_> {
             Input::Persisted { .. }
             | Input::LogRead { .. }
             | Input::Compact { .. }
-            | Input::MayLead(_) => return Some(input),
+            | Input::MayLead(_) => return (!is_gone).then_some(input),
             Input::Propose { .. } => self.out.push(Output::Refused { reason }),
             Input::Change { .. } => self.refuse_change(ChangeError::NotLeader { leader: None }),
             Input::Read { token, .. } => self.out.push(Output::ReadRefused { token, reason }),
@@ -83,9 +86,9 @@ impl Step<'_> {
 
     /// Sends a message at once, in parallel with any write. It must promise nothing: a leader's
     /// append may leave before the leader's own write of it (Raft thesis, section 10.2.1).
-    pub(crate) fn send(&mut self, to: NodeId, payload: Payload) {
-        let message = Message { term: self.replica.term, payload };
-        self.out.push(Output::Send { to, message });
+    pub(crate) fn send(&mut self, to: ReplicaAddress, payload: Payload) {
+        let message = self.message(to, self.replica.term, payload);
+        self.out.push(Output::Send { to: to.node, message });
     }
 
     /// Reports a message that breaks the protocol, which its handler drops.
@@ -95,43 +98,82 @@ impl Step<'_> {
 
     /// Sends a message when the current term, vote and fortification are durable. Whatever tells
     /// others of a new term has to: a replica that forgot the term could vote in it twice.
-    pub(crate) fn send_in_term(&mut self, to: NodeId, payload: Payload) {
-        let message = Message { term: self.replica.term, payload };
-        self.send_when_durable(to, message);
+    pub(crate) fn send_in_term(&mut self, to: ReplicaAddress, payload: Payload) {
+        self.send_when_durable(to, self.replica.term, payload);
     }
 
     /// Like [`Self::send_in_term`], for a message that names another term than the current one.
-    pub(crate) fn send_when_durable(&mut self, to: NodeId, message: Message) {
+    pub(crate) fn send_when_durable(&mut self, to: ReplicaAddress, term: Term, payload: Payload) {
         self.persist_hard_state();
-        self.send_after(self.replica.hard_state_seq(), to, message);
+        self.send_after(self.replica.hard_state_seq(), to, term, payload);
     }
 
-    /// Says to all peers whose nodes support this one that this replica leads no more, in its term
-    /// or an earlier one. Only a follower says so: it has to be true from now on.
+    /// Answers a message for a former replica on this node, which needs no answer by another.
+    pub(crate) fn answer_for_former(&mut self, node: NodeId, message: &Message) {
+        if let Some(message) = message.answer_for_former() {
+            self.out.push(Output::Send { to: node, message });
+        }
+    }
+
+    /// Says to all peers whose nodes support this one that this replica leads no more, in the last
+    /// term in which it may have led or an earlier one. It is repeated until they have answered.
+    /// Only a follower says so: it has to be true from now on.
     pub(crate) fn resign(&mut self) {
-        let supporters: Vec<_> = self.replica.supporters(self.support).collect();
-        for &(to, epoch) in &supporters {
-            self.send_in_term(to, Payload::Resign { epoch });
+        let Replica { ref parting, term, .. } = *self.replica;
+        if !parting.owes_resignation() {
+            return;
         }
-        if !supporters.is_empty() {
-            self.replica.next_resignation = self.now() + self.replica.election_timeout();
+        let (id, peers) = (self.replica.id(), self.replica.others().map(Member::address));
+        let resignation = Resignation::new(id, parting.led(), term, peers);
+        let messages: Vec<_> = resignation.payloads(self.support).collect();
+        self.replica.parting.resign(resignation);
+        self.say(messages);
+    }
+
+    /// Repeats what this replica has to say until it is answered, if it is time.
+    pub(crate) fn say_again(&mut self) {
+        let (now, timeout) = (self.now(), self.replica.election_timeout());
+        let due = self.replica.parting.due(self.support, now, timeout);
+        due.into_iter().for_each(|(to, payload)| self.send_in_term(to, payload));
+    }
+
+    /// What every step ends with for replicas that go: a leader tells those that are removed by
+    /// what was committed, and the caller is told if it is this one.
+    pub(crate) fn part(&mut self, led: bool) {
+        if let Some(before) = self.replica.look_at_committed().filter(|_| led) {
+            let own = self.replica.node();
+            let others = before.members().iter().map(Member::address).filter(|it| it.node != own);
+            let gone = |it| Some((it, self.replica.floor_in_place_of(it)?));
+            let removed: Vec<_> = others.filter_map(gone).collect();
+            for &(address, floor) in &removed {
+                self.replica.parting.removed(address, floor);
+            }
+            let tell = |(address, floor)| (address, Payload::Gone { floor });
+            self.say(removed.into_iter().map(tell).collect());
+        }
+        if let Some(floor) = self.replica.parting.tell_gone() {
+            self.out.push(Output::Gone { floor });
         }
     }
 
-    /// The same, but once an election timeout at the most. Nobody acknowledges it, so it has to be
-    /// said until it does not matter any more.
-    pub(crate) fn resign_again(&mut self) {
-        if self.replica.next_resignation <= self.now() {
-            self.resign();
+    fn say(&mut self, messages: Vec<(ReplicaAddress, Payload)>) {
+        let (now, timeout) = (self.now(), self.replica.election_timeout());
+        if !messages.is_empty() {
+            self.replica.parting.said(now, timeout);
         }
+        messages.into_iter().for_each(|(to, payload)| self.send_in_term(to, payload));
+    }
+
+    fn message(&self, to: ReplicaAddress, term: Term, payload: Payload) -> Message {
+        Message { from: self.replica.id(), to: to.replica, term, payload }
     }
 
     /// Acknowledges to the leader that the logs are equal up to `through`, when that is durable.
-    pub(crate) fn acknowledge(&mut self, leader: NodeId, through: Index) {
+    pub(crate) fn acknowledge(&mut self, leader: ReplicaAddress, through: Index) {
         self.persist_hard_state();
         let after = self.replica.seq_of_log(through);
         let payload = Payload::Appended { through, applied: self.replica.applied };
-        self.send_after(after, leader, Message { term: self.replica.term, payload });
+        self.send_after(after, leader, self.replica.term, payload);
     }
 
     /// Appends entries to the log, in memory and on disk. They replace what the log held from the
@@ -192,7 +234,8 @@ impl Step<'_> {
         self.out.push(Output::ChangeRefused { error });
     }
 
-    /// Writes term, vote and fortification, if they changed since they were last written.
+    /// Writes the replica's id, term, vote and fortification, if they changed since they were last
+    /// written.
     pub(crate) fn persist_hard_state(&mut self) {
         if self.replica.has_unwritten_promises() {
             self.persist(LogWrite::Keep);
@@ -263,7 +306,8 @@ impl Step<'_> {
     }
 
     /// Sends a message when the write `after` is durable.
-    fn send_after(&mut self, after: WriteSeq, to: NodeId, message: Message) {
+    fn send_after(&mut self, after: WriteSeq, to: ReplicaAddress, term: Term, payload: Payload) {
+        let (message, to) = (self.message(to, term, payload), to.node);
         self.out.push(if self.replica.is_durable(after) {
             Output::Send { to, message }
         } else {

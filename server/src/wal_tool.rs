@@ -117,8 +117,8 @@ mod tests {
     use super::*;
     use logboat::wal::WalOptions;
     use logboat_raft::{
-        BootCount, Epoch, Fortification, Grant, GroupId, HardState, Index, LogWrite, NodeId,
-        Persist, Term, WriteSeq,
+        BootCount, Epoch, Fortification, Grant, GroupId, HardState, LogWrite, NodeId, Persist,
+        ReplicaAddress, Term, WriteSeq,
     };
     use logboat_storage::simulation::{FileDisk, InlineWal};
 
@@ -133,10 +133,12 @@ mod tests {
             let (epoch, boot) = (Epoch(epoch), BootCount(4));
             Grant { epoch, boot, live, ..Grant::default() }
         };
-        let bond = Fortification { leader: NodeId(2), epoch: Epoch(17), term: Term(3) };
+        let leader = ReplicaAddress::founder(NodeId(2));
+        let (epoch, term) = (Epoch(17), Term(3));
+        let bond = Fortification { leader: leader.node, replica: leader.replica, epoch, term };
         let persist = |fortified| {
-            let vote = Some(NodeId(3));
-            let state = HardState { term: Term(5), vote, commit: Index(0), fortified };
+            let vote = Some(ReplicaAddress::founder(NodeId(3)));
+            let state = HardState { term: Term(5), vote, fortified, ..HardState::default() };
             Persist { seq: WriteSeq(0), hard_state: Some(state), log: LogWrite::Keep }
         };
         wal.write(

@@ -7,7 +7,7 @@ mod common;
 use common::{Model, append_entries, compact, grant, meta, small};
 use logboat_raft::{
     BootCount, Epoch, Fortification, Grant, GroupId, HardState, Index, LogId, LogWrite, NodeId,
-    Persist, Term, WriteSeq,
+    Persist, ReplicaAddress, ReplicaId, Term, WriteSeq,
 };
 use logboat_storage::WalOptions;
 use logboat_storage::simulation::{Disk, InlineWal, SimDisk};
@@ -33,9 +33,15 @@ fn write_batch(
 }
 
 fn vote(group: GroupId, term: u64) -> (GroupId, Persist) {
-    let fortified = Some(Fortification { leader: NodeId(3), epoch: Epoch(group.0), term: Term(1) });
-    let (term, vote, commit) = (Term(term), Some(NodeId(3)), Index(1));
-    let hard_state = Some(HardState { term, vote, commit, fortified });
+    let leader = ReplicaAddress::founder(NodeId(3));
+    let fortified = Some(Fortification {
+        leader: leader.node,
+        replica: leader.replica,
+        epoch: Epoch(group.0),
+        term: Term(1),
+    });
+    let (term, vote, commit) = (Term(term), Some(leader), Index(1));
+    let hard_state = Some(HardState { term, vote, commit, fortified, ..HardState::default() });
     (group, Persist { seq: WriteSeq(0), hard_state, log: LogWrite::Keep })
 }
 
@@ -279,4 +285,85 @@ fn a_segment_that_a_reader_borrows_is_not_written_over() {
     }
     assert_eq!(held, [common::entry(HOT, Term(1), Index(1), 500)]);
     held[0].verify(HOT).unwrap();
+}
+
+/// Of each of many groups a replica was here that voted, and is gone. Some come back as another.
+#[test]
+fn tombstones_outlive_their_segments_and_later_replicas_take_their_place() {
+    let disk = SimDisk::default();
+    let mut model = Model::default();
+    let (mut wal, _) = InlineWal::open(disk.clone(), small(8 << 10, 64 << 10)).unwrap();
+    let group = |number: u64| GroupId(1_000 + number);
+    let floor = |number: u64| ReplicaId(LogId::new(Term(3), Index(100 + number)));
+    let bury = |number| {
+        let log = LogWrite::Tombstone(floor(number));
+        (group(number), Persist { seq: WriteSeq(0), hard_state: None, log })
+    };
+    for number in 0..300 {
+        let writes = [vote(group(number), 2), append_entries(group(number), Index(1), 1, 40)];
+        write_batch(&mut wal, &mut model, &[], &writes);
+        write(&mut wal, &mut model, bury(number));
+    }
+    // Every tenth group has another replica, which says first which one it is.
+    for number in (0..300).step_by(10) {
+        let (group, mut persist) = vote(group(number), 5);
+        persist.hard_state.as_mut().unwrap().replica = floor(number);
+        let entry = append_entries(group, Index(1), 1, 40);
+        write_batch(&mut wal, &mut model, &[], &[(group, persist), entry]);
+    }
+    let begun = wal.log().active_segment();
+    churn(&mut wal, &mut model, 2_000);
+    assert!(wal.log().active_segment() > begun + 20, "all old segments were recycled");
+    model.check_reads(&wal);
+    for power in [true, false] {
+        if power {
+            drop(wal);
+            disk.crash(|| false);
+        } else {
+            wal.close().unwrap();
+        }
+        let opened = InlineWal::open(disk.clone(), small(8 << 10, 64 << 10)).unwrap();
+        wal = opened.0;
+        assert_eq!(opened.1, model.recovered());
+        model.check_reads(&wal);
+    }
+}
+
+#[test]
+fn nothing_is_written_below_a_tombstone_which_never_goes_back() {
+    let floor = |index| ReplicaId(LogId::new(Term(1), Index(index)));
+    let group = GroupId(7);
+    let bury = |index| {
+        let log = LogWrite::Tombstone(floor(index));
+        (group, Persist { seq: WriteSeq(0), hard_state: None, log })
+    };
+    let lives = |index| {
+        let (group, mut persist) = vote(group, 1);
+        persist.hard_state.as_mut().unwrap().replica = floor(index);
+        (group, persist)
+    };
+    let entry = || append_entries(group, Index(1), 1, 10);
+    type Write = (GroupId, Persist);
+    let refused = |before: &[Write], last: Write| {
+        let disk = SimDisk::default();
+        let (mut wal, _) = InlineWal::open(disk, small(8 << 10, 64 << 10)).unwrap();
+        for write in before {
+            wal.write(&[], std::slice::from_ref(write)).unwrap();
+        }
+        wal.write(&[], &[last]).is_err()
+    };
+    for (before, last, is_refused) in [
+        (vec![vote(group, 1)], bury(5), false),
+        (vec![vote(group, 1), bury(5)], bury(4), true),
+        (vec![vote(group, 1), bury(5)], bury(6), false),
+        (vec![vote(group, 1), bury(5)], entry(), true),
+        (vec![vote(group, 1), bury(5)], vote(group, 1), true),
+        (vec![vote(group, 1), bury(5)], lives(4), true),
+        (vec![vote(group, 1), bury(5)], lives(5), false),
+        (vec![bury(5), lives(6)], entry(), false),
+        (vec![bury(5), lives(6)], bury(6), true),
+        (vec![bury(5), lives(6)], bury(7), false),
+    ] {
+        assert_eq!(refused(&before, last.clone()), is_refused, "{before:?}, {last:?}");
+    }
 }

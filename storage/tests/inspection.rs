@@ -6,7 +6,8 @@ mod common;
 
 use common::{append_entries, compact, grant, small};
 use logboat_raft::{
-    Epoch, Fortification, GroupId, HardState, Index, LogWrite, NodeId, Persist, Term, WriteSeq,
+    Epoch, Fortification, GroupId, HardState, Index, LogWrite, NodeId, Persist, ReplicaId, Term,
+    WriteSeq,
 };
 use logboat_storage::simulation::{FileDisk, InlineWal};
 use logboat_storage::{SegmentState, inspect};
@@ -14,7 +15,12 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-const BOND: Fortification = Fortification { leader: NodeId(6), epoch: Epoch(3), term: Term(2) };
+const BOND: Fortification = Fortification {
+    leader: NodeId(6),
+    replica: ReplicaId::FOUNDER,
+    epoch: Epoch(3),
+    term: Term(2),
+};
 
 fn write_log(directory: &Path) -> InlineWal<FileDisk> {
     let disk = FileDisk::open(directory).unwrap();

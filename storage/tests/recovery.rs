@@ -317,7 +317,7 @@ fn a_log_of_another_format_is_refused_and_named() {
     disk.plant(SEGMENT, &content);
     let damage = damage(disk);
     assert_eq!(damage.file.to_str(), Some(SEGMENT));
-    assert!(damage.what.contains("format version 1 instead of 5"), "{damage}");
+    assert!(damage.what.contains("format version 1 instead of 6"), "{damage}");
 }
 
 #[test]

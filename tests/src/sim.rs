@@ -35,6 +35,7 @@
 //! Everything follows from the seed, to the byte of the trace.
 
 mod bridge;
+mod burial;
 mod checks;
 mod clients;
 mod disk;

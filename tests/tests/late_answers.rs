@@ -8,7 +8,7 @@ use logboat::internals::{
 use logboat::{GroupView, ReadFrom, ReadMode, RequestError, SnapshotWriter, StateMachine, Tuning};
 use logboat_raft::{
     Config, Configuration, Confirmation, Epoch, GroupId, LogId, Message, NodeId, Raft, ReadToken,
-    Round, SnapshotMeta, Time, WriteSeq,
+    ReplicaId, Round, SnapshotMeta, Time, WriteSeq,
 };
 use logboat_storage::WalOptions;
 use logboat_storage::simulation::{InlineWal, SimDisk};
@@ -85,6 +85,7 @@ impl Member {
         let config = Config {
             group: GROUP,
             node: id,
+            replica: ReplicaId::FOUNDER,
             founding: Arc::clone(&founding),
             seed: id.0,
             tuning: Arc::new(Tuning::default()),

@@ -7,6 +7,7 @@ use crate::background::lazy_snapshot::LazySnapshot;
 use crate::background::writers::SnapshotWriters;
 use crate::metrics::EngineMetrics;
 use crate::replica::event::GroupEvent;
+use crate::turn::gone::Buried;
 use crate::turn::jobs::SnapshotJob;
 use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
@@ -111,8 +112,19 @@ impl SnapshotThread {
             SnapshotJob::Offer { from, group, message, permit: _permit } => {
                 self.offer(from, group, message);
             }
+            SnapshotJob::Remove { group, buried } => self.remove(group, buried),
             SnapshotJob::Closed { peer } => self.arrivals.closed(peer),
             SnapshotJob::Stop => {}
+        }
+    }
+
+    /// Removes the snapshots of a replica that is gone. What can't be removed now goes at the next
+    /// start, before which no other replica of the group comes here.
+    fn remove(&mut self, group: GroupId, buried: Buried) {
+        self.arrivals.forget(group);
+        match self.store.remove(group) {
+            Ok(()) => buried(),
+            Err(error) => tracing::error!(group = group.0, "removing its snapshot: {error}"),
         }
     }
 

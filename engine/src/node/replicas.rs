@@ -13,7 +13,8 @@ use crate::status::StoredGroup;
 use crate::view::GroupView;
 use crate::worker::event::{Event, StartGroup};
 use logboat_raft::{
-    Config, Configuration, GroupId, MAX_MEMBERS, NodeId, Restored, RoleKind, VotersDigest,
+    Config, Configuration, GroupId, MAX_MEMBERS, NodeId, ReplicaId, Restored, RoleKind,
+    VotersDigest,
 };
 use std::sync::{Arc, mpsc};
 use tokio::sync::oneshot;
@@ -170,6 +171,7 @@ impl Inner {
             Origin::Ended(handle) => self.retire(handle)?,
         };
         check_founders(group, &log, &founding)?;
+        let replica = self.replica_id(group, &log, &founding)?;
         let snapshot = parts.snapshots.read(group);
         let snapshot =
             snapshot.map_err(|error| GroupError::Snapshot { group, reason: error.to_string() })?;
@@ -185,7 +187,7 @@ impl Inner {
         let apply_on = machine.apply_on();
         let node = self.config.node;
         let tuning = Arc::clone(&self.tuning);
-        let config = Config { group, node, founding, seed: seed(node, group), tuning };
+        let config = Config { group, node, replica, founding, seed: seed(node, group), tuning };
         let view = Arc::<GroupView>::default();
         let worker = Arc::clone(parts.workers.of(group));
         let (done, slot) = mpsc::channel();
@@ -203,6 +205,24 @@ impl Inner {
         let handle = GroupHandle { group, slot, worker, view, gate };
         reservation.started(handle.clone());
         Ok(handle)
+    }
+
+    /// Which replica of the group is started here: the one that is stored, a founder, or one that
+    /// will be later than those that were here.
+    fn replica_id(
+        &self,
+        group: GroupId,
+        log: &Restored,
+        founding: &Configuration,
+    ) -> Result<ReplicaId, GroupError> {
+        let tombstone = self.parts.wal.tombstone(group);
+        let founds = !founding.members().is_empty();
+        match tombstone {
+            Some(_) if founds => Err(GroupError::Removed(group)),
+            Some(floor) => Ok(floor),
+            None if founds || *log != Restored::default() => Ok(log.hard_state.replica),
+            None => Ok(ReplicaId::FOUNDER.next()),
+        }
     }
 
     /// The configuration with these voters, shared by all groups that are founded with it.

@@ -3,6 +3,7 @@
 use crate::replica::call::EndedCall;
 use crate::replica::request::Request;
 use crate::request::kind::RequestKind;
+use crate::turn::gone::Buried;
 use crate::turn::jobs::LogReadJob;
 use logboat_raft::{Entry, Index, LogReadTarget, Message, NodeId, ReadMode, SnapshotMeta};
 use logboat_storage::ReadError;
@@ -76,6 +77,9 @@ pub enum GroupEvent {
     Stop(oneshot::Sender<()>),
     /// Something that was done for the replica failed in this way, and the replica can't go on.
     Fail(String),
+    /// The replica is not wanted here any more, whatever its group says. Told when nothing is left
+    /// of it.
+    Remove(Buried),
     /// The node can't go on; nothing more becomes durable.
     Halt,
 }

@@ -32,14 +32,14 @@ use crate::replica::pending::{Proposals, Reads};
 use crate::replica::run_context::RunContext;
 use crate::replica::wake_conditions::WakeConditions;
 use crate::state_machine::{CommandAdmission, StateMachine};
+use crate::turn::gone::{Buried, GoneReplica};
 use crate::turn::jobs::{LogReadJob, SnapshotJob};
 use crate::turn::slot::Slot;
 use crate::view::GroupView;
 use logboat_raft::{
     Configuration, GroupId, Input, LogId, Message, NodeId, Output, Payload, Persist, Raft,
-    RoleKind, Support, Term, Time, WriteSeq,
+    ReplicaId, Resignation, RoleKind, Support, Term, Time, WriteSeq,
 };
-use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -91,8 +91,9 @@ pub struct Group {
     halted: bool,
     /// The replica has no more use for its state machine.
     retired: bool,
-    /// When this replica, which failed, tells the followers that fortified it again to let go.
-    next_resignation: Option<Time>,
+    /// What this replica, which failed, tells the followers that fortified it, and when it does so
+    /// again.
+    resignation: Option<Box<(Resignation, Time)>>,
     /// When the preferred replica may be asked to lead instead of this one.
     handovers: Handovers,
     /// Whether it hears a leader.
@@ -138,7 +139,7 @@ impl Group {
             snapshot_running: false,
             halted: false,
             retired: false,
-            next_resignation: None,
+            resignation: None,
             handovers: Handovers::default(),
             leaderless: Leaderless::default(),
             administration: None,
@@ -226,6 +227,9 @@ impl Group {
                 // Whoever asked for it may wait no more.
                 let _ = done.send(());
             }
+            GroupEvent::Remove(buried) => {
+                self.go(run, self.raft.id().next(), Some(buried));
+            }
             GroupEvent::Fail(reason) => self.fail(run, &reason),
             GroupEvent::Halt => self.halt(run),
         }
@@ -248,7 +252,11 @@ impl Group {
     #[must_use]
     pub fn wake_conditions(&self, support: &Support) -> WakeConditions {
         if self.halted {
-            return WakeConditions { deadline: self.next_resignation, ..WakeConditions::default() };
+            let resignation = self.resignation.as_ref();
+            let awaited = resignation.filter(|resigning| resigning.0.is_awaited(support));
+            let deadline = awaited.map(|resigning| resigning.1);
+            let speaks = resignation.is_some_and(|resigning| !resigning.0.is_over());
+            return WakeConditions { deadline, speaks, ..WakeConditions::default() };
         }
         let administration = self.administration.as_ref().and_then(|it| it.deadline());
         let deadline = self.proposals.next_deadline().into_iter().chain(administration).min();
@@ -263,6 +271,7 @@ impl Group {
             deadline: deadlines.into_iter().flatten().min(),
             awaited_round: self.raft.awaited_round(),
             leader: self.raft.leader(),
+            speaks: self.raft.has_unanswered_words(),
         }
     }
 
@@ -276,13 +285,14 @@ impl Group {
     fn tick(&mut self, run: &mut RunContext<'_>) {
         self.proposals.expire(run.turn);
         self.expire_administration(run);
-        if self.next_resignation.is_some() {
-            self.resign(run);
-        }
+        self.resign_again(run);
         self.step(run, Input::Tick);
     }
 
     fn receive(&mut self, run: &mut RunContext<'_>, from: NodeId, message: Message) {
+        if let Some(resigning) = &mut self.resignation {
+            resigning.0.receive(from, &message);
+        }
         if !self.has_room(&message) {
             return;
         }
@@ -348,6 +358,7 @@ impl Group {
                 }
                 Output::ChangeProposed { id } => self.change_proposed(id),
                 Output::ChangeRefused { error } => self.change_refused(run, error),
+                Output::Gone { floor } => self.go(run, floor, None),
                 Output::Violated { from, violation } => {
                     run.turn.violations.push((self.id, from, violation));
                 }
@@ -459,6 +470,27 @@ impl Group {
         self.resign(run);
     }
 
+    /// The group is without this replica for good: it takes no further step, and its worker buries
+    /// it, which `buried` is told of.
+    pub(super) fn go(
+        &mut self,
+        run: &mut RunContext<'_>,
+        floor: ReplicaId,
+        buried: Option<Buried>,
+    ) {
+        let (group, replica) = (self.id, self.raft.id());
+        tracing::info!(group = group.0, "replica {replica} of this node is no more");
+        self.view.gone();
+        if !self.halted {
+            refuse_proposing(run, &RequestError::TimedOut);
+            self.halt(run);
+        }
+        self.resignation = None;
+        let (resignation, repeat) = (self.raft.resignation(), self.raft.election_timeout());
+        let slot = self.slot;
+        run.turn.gone.push(GoneReplica { group, slot, floor, resignation, repeat, buried });
+    }
+
     /// Stops the replica since a caller says so. Its followers are told if it leads: the node goes
     /// on, and another is to lead.
     fn stop(&mut self, run: &mut RunContext<'_>) {
@@ -483,18 +515,24 @@ impl Group {
 
     /// Another replica of the group runs here, and says itself what it is.
     pub(crate) fn replaced(&mut self) {
-        self.next_resignation = None;
+        self.resignation = None;
     }
 
     /// The node goes on, so its peers go on supporting it: followers that fortified this replica
-    /// would wait for ever. They are told again and again, since nothing they answer says that they
-    /// know.
+    /// would wait for ever. They are told again and again, until they answer.
     fn resign(&mut self, run: &mut RunContext<'_>) {
-        let resignations: SmallVec<[_; 4]> = self.raft.resignations(&run.turn.support).collect();
-        for (peer, message) in resignations {
-            run.turn.send(peer, self.id, &message);
+        let resignation = self.raft.resignation();
+        self.resignation = Some(Box::new((resignation, run.turn.now)));
+        self.resign_again(run);
+    }
+
+    fn resign_again(&mut self, run: &mut RunContext<'_>) {
+        let Some(resigning) = &mut self.resignation else { return };
+        let (resignation, repeat_at) = &mut **resigning;
+        if *repeat_at <= run.turn.now {
+            *repeat_at = run.turn.now + self.raft.election_timeout();
+            run.turn.resign(self.id, resignation);
         }
-        self.next_resignation = Some(run.turn.now + self.raft.election_timeout());
     }
 
     /// Takes no further part in the group.

@@ -83,7 +83,10 @@ fn term_at(log: &Restored, index: Index) -> Option<Term> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use logboat_raft::{Change, Configuration, Epoch, Fortification, HardState, NodeId, TermRun};
+    use logboat_raft::{
+        Change, Configuration, Epoch, Fortification, HardState, NodeId, ReplicaAddress, ReplicaId,
+        TermRun,
+    };
 
     fn id(term: u64, index: u64) -> LogId {
         LogId::new(Term(term), Index(index))
@@ -96,9 +99,15 @@ mod tests {
     fn log(snapshot: LogId, runs: &[TermRun], last: u64) -> Restored {
         let hard_state = HardState {
             term: Term(5),
-            vote: Some(NodeId(1)),
+            vote: Some(ReplicaAddress::founder(NodeId(1))),
             commit: snapshot.index,
-            fortified: Some(Fortification { leader: NodeId(2), epoch: Epoch(3), term: Term(1) }),
+            fortified: Some(Fortification {
+                leader: NodeId(2),
+                replica: ReplicaId::FOUNDER,
+                epoch: Epoch(3),
+                term: Term(1),
+            }),
+            ..HardState::default()
         };
         let (last, runs) = (Index(last), runs.to_vec());
         let configurations = vec![founding(), configuration(6), configuration(9)];

@@ -14,4 +14,6 @@ pub struct WakeConditions {
     pub awaited_round: Option<Round>,
     /// The support from or for this node changes.
     pub leader: Option<NodeId>,
+    /// A peer supports this node again, so that it can be told what it has to answer.
+    pub speaks: bool,
 }

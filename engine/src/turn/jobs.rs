@@ -2,6 +2,7 @@
 
 use crate::admission::Permit;
 use crate::state_machine::SnapshotWriter;
+use crate::turn::gone::Buried;
 use crate::turn::slot::Slot;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use logboat_raft::{GroupId, Index, LogReadTarget, Message, NodeId, SnapshotMeta};
@@ -75,6 +76,13 @@ pub enum SnapshotJob {
         group: GroupId,
         /// What the job takes of the memory for parts.
         permit: Permit,
+    },
+    /// Remove all that there is of a replica that is gone.
+    Remove {
+        /// The group.
+        group: GroupId,
+        /// Told when that is done.
+        buried: Buried,
     },
     /// A peer's connection to this node has ended.
     Closed {

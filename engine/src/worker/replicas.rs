@@ -7,6 +7,7 @@
 use crate::replica::call::{Call, EndedCall};
 use crate::replica::event::GroupEvent;
 use crate::replica::run_context::{RunContext, RunScratch};
+use crate::replica::wake_conditions::WakeConditions;
 use crate::state_machine::{ApplyOn, StateMachine};
 use crate::turn::Turn;
 use crate::turn::slot::Slot;
@@ -73,6 +74,19 @@ impl Replicas {
     /// Ends a replica that has failed or was stopped. Returns its state machine.
     pub(crate) fn retire(&mut self, slot: Slot) -> Option<Box<dyn StateMachine>> {
         self.cells[slot.0 as usize].group.retire()
+    }
+
+    /// Ends a replica that is gone. Nothing that comes for its group reaches it any more. Returns
+    /// its state machine.
+    pub(crate) fn bury(&mut self, group: GroupId, slot: Slot) -> Option<Box<dyn StateMachine>> {
+        if self.slot_of(group) == Some(slot) {
+            self.by_group.remove(&group);
+        }
+        let machine = self.retire(slot);
+        let cell = &mut self.cells[slot.0 as usize];
+        cell.wake_conditions = WakeConditions::default();
+        self.wait_lists.update(slot, cell.wake_conditions);
+        machine
     }
 
     pub(crate) fn slot_of(&self, group: GroupId) -> Option<Slot> {

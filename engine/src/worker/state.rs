@@ -6,6 +6,7 @@ use crate::background::pool::{Job, Progress};
 use crate::background::user_code::UserCode;
 use crate::error::RequestError;
 use crate::founding::Founder;
+use crate::groups::Groups;
 use crate::liveness::manager::LivenessManager;
 use crate::peers::Peers;
 use crate::replica::call::{Call, EndedCall};
@@ -14,15 +15,19 @@ use crate::replica::group::{Group, Shared};
 use crate::request::encoding::encode_reply;
 use crate::state_machine::ApplyOn;
 use crate::turn::Turn;
-use crate::turn::jobs::{LogReadQueue, SnapshotQueue};
+use crate::turn::gone::GoneReplica;
+use crate::turn::jobs::{LogReadQueue, SnapshotJob, SnapshotQueue};
 use crate::turn::peer_buffers::send_all;
 use crate::turn::slot::Slot;
 use crate::worker::alarms::Alarms;
+use crate::worker::departed::Departed;
 use crate::worker::event::{Event, StartGroup};
 use crate::worker::inbox::{WorkerInbox, take_by};
 use crate::worker::replica_cell::ReplicaCell;
 use crate::worker::replicas::Replicas;
-use logboat_raft::{Epoch, GroupId, LogWrite, NodeId, Persist, SupportMessage, Time, WriteSeq};
+use logboat_raft::{
+    Epoch, GroupId, LogWrite, Message, NodeId, Persist, ReplicaId, SupportMessage, Time, WriteSeq,
+};
 use logboat_storage::{Batch, DataDir, Poisoned, Wal};
 use logboat_transport::{RequestId, Transport};
 use std::sync::Arc;
@@ -55,6 +60,7 @@ pub(crate) struct WorkerContext {
     pub(crate) peers: Arc<Peers>,
     pub(crate) liveness: Arc<LivenessManager>,
     pub(crate) founder: Arc<Founder>,
+    pub(crate) groups: Arc<Groups>,
     pub(crate) log_reads: LogReadQueue,
     pub(crate) snapshots: SnapshotQueue,
     pub(crate) shared: Arc<Shared>,
@@ -76,6 +82,7 @@ pub(crate) struct WorkerState {
     /// What was taken out of the inbox; kept for its memory.
     events: Vec<Event>,
     replicas: Replicas,
+    departed: Departed,
     turn: Turn,
     /// How many replicas have run in this turn.
     ran: usize,
@@ -131,6 +138,7 @@ impl WorkerState {
             alarms,
             events: Vec::new(),
             replicas: Replicas::new(context.node),
+            departed: Departed::default(),
             turn,
             ran: 0,
             calling: None,
@@ -221,8 +229,11 @@ impl WorkerState {
 
     fn end_turn(&mut self) -> Next {
         self.ask_for_confirmation();
+        self.bury();
         self.flush();
-        self.alarms.set(self.number, self.replicas.next_deadline(ROUND_PATIENCE));
+        let departed = self.departed.next_deadline(&self.turn.support);
+        let deadline = self.replicas.next_deadline(ROUND_PATIENCE).into_iter().chain(departed);
+        self.alarms.set(self.number, deadline.min());
         self.alarms.lead_for_others(self.number, self.replicas.leads_for_others());
         for done in self.stopped.drain(..) {
             // Whoever stops the node may have given up on this worker.
@@ -233,7 +244,10 @@ impl WorkerState {
 
     fn handle_event(&mut self, event: Event) {
         match event {
-            Event::Tick => self.replicas.wake_due(self.turn.now),
+            Event::Tick => {
+                self.replicas.wake_due(self.turn.now);
+                self.departed.say_again(&mut self.turn);
+            }
             Event::Founded => self.found(),
             Event::SupportForChanged(peer, epoch) => {
                 self.replicas.wait_lists.support_for_changed(&mut self.turn.support, peer, epoch);
@@ -246,7 +260,7 @@ impl WorkerState {
             Event::Rebalance => self.rebalance(),
             Event::Messages { from, messages } => {
                 for (group, message) in messages {
-                    self.post_to_group(group, GroupEvent::Message { from, message });
+                    self.receive(from, group, message);
                 }
             }
             Event::Local(slot, event) => self.replicas.post(slot, event),
@@ -319,6 +333,20 @@ impl WorkerState {
         }
     }
 
+    /// Hands a message to its replica. Of one that is gone, the tombstone answers.
+    fn receive(&mut self, from: NodeId, group: GroupId, message: Message) {
+        self.departed.receive(from, group, &message);
+        if let Some(slot) = self.replicas.slot_of(group) {
+            return self.replicas.post(slot, GroupEvent::Message { from, message });
+        }
+        let is_gone = |floor: ReplicaId| message.to < floor;
+        if let Some(answer) = message.answer_for_former()
+            && self.context.wal.tombstone(group).is_some_and(is_gone)
+        {
+            self.turn.send(from, group, &answer);
+        }
+    }
+
     /// Messages for a group that does not run here (yet) are lost like any others.
     fn post_to_group(&mut self, group: GroupId, event: GroupEvent) {
         if let Some(slot) = self.replicas.slot_of(group) {
@@ -380,6 +408,32 @@ impl WorkerState {
         self.replicas.post_each(|_| Some(GroupEvent::Halt));
     }
 
+    /// Ends the replicas that are gone. The tombstone follows all that a replica wrote, and when it
+    /// is durable, the snapshot goes.
+    fn bury(&mut self) {
+        for gone in std::mem::take(&mut self.turn.gone) {
+            self.departed.add(&mut self.turn, &gone);
+            let GoneReplica { group, slot, floor, buried, .. } = gone;
+            let machine = self.replicas.bury(group, slot);
+            self.turn.discarded.extend(machine.map(|machine| (group, slot, machine)));
+            self.flush();
+            let log = LogWrite::Tombstone(floor);
+            let persist = Persist { seq: WriteSeq::default(), hard_state: None, log };
+            let (grants, writes) = (Vec::new(), vec![(group, persist)]);
+            let (snapshots, groups) = (self.context.snapshots.clone(), self.context.groups.clone());
+            let completion = Box::new(move |result: Result<(), Poisoned>| {
+                if result.is_ok() {
+                    let buried = Box::new(move || {
+                        groups.buried(group, slot);
+                        buried.into_iter().for_each(|buried| buried());
+                    });
+                    snapshots.submit(SnapshotJob::Remove { group, buried });
+                }
+            });
+            self.context.wal.submit(Batch { grants, writes, completion });
+        }
+    }
+
     /// What is posted to the replica from now on is refused. The batch that says when all it wrote
     /// is durable follows the replica's own, and its completion theirs.
     fn retire(&mut self, group: GroupId, slot: Slot, done: Sender<Result<(), Poisoned>>) {
@@ -400,7 +454,8 @@ impl WorkerState {
         let slot = self.replicas.next_slot();
         let group_id = start.config.group;
         let founding = Arc::clone(&start.config.founding);
-        let first = start.restored.configurations.is_empty();
+        let is_founder = start.config.replica == ReplicaId::FOUNDER;
+        let first = is_founder && start.restored.configurations.is_empty();
         let configuration = start.restored.base(&founding);
         let raft = logboat_raft::Raft::new(start.config, start.restored, self.turn.now);
         if first && !founding.members().is_empty() {

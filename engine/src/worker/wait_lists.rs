@@ -23,6 +23,8 @@ pub struct WaitLists {
     timers: BinaryHeap<Reverse<(Time, Slot)>>,
     /// Replicas that a change of support concerns, in the order in which they are woken.
     concerned: VecDeque<Slot>,
+    /// Replicas that have to tell peers something, as soon as these support this node again.
+    speakers: Vec<Slot>,
     rounds: Rounds,
 }
 
@@ -43,6 +45,8 @@ struct Entry {
     awaits: bool,
     /// Whether it is listed among those that a change of support concerns.
     is_concerned: bool,
+    /// Whether it is listed among those that have to tell peers something.
+    speaks: bool,
 }
 
 /// Rounds of confirmations. One round at a time asks all peers once, for all reads of the worker.
@@ -71,6 +75,7 @@ impl WaitLists {
             followers: FxHashMap::default(),
             timers: BinaryHeap::new(),
             concerned: VecDeque::new(),
+            speakers: Vec::new(),
             rounds: Rounds::default(),
         }
     }
@@ -84,6 +89,7 @@ impl WaitLists {
             timer: NEVER,
             awaits: false,
             is_concerned: false,
+            speaks: false,
         });
     }
 
@@ -97,6 +103,9 @@ impl WaitLists {
         if entry.deadline < entry.timer {
             entry.timer = entry.deadline;
             self.timers.push(Reverse((entry.deadline, slot)));
+        }
+        if wake_conditions.speaks && !std::mem::replace(&mut entry.speaks, true) {
+            self.speakers.push(slot);
         }
         if let Some(round) = wake_conditions.awaited_round
             && !std::mem::replace(&mut entry.awaits, true)
@@ -154,7 +163,7 @@ impl WaitLists {
     }
 
     /// `peer` supports this node at `epoch`, or may no longer do so. That concerns the leaders
-    /// here.
+    /// here, and those that have to tell peers something.
     pub fn support_from_changed(
         &mut self,
         support: &mut Support,
@@ -163,16 +172,15 @@ impl WaitLists {
     ) {
         support.of_mut(peer).support_from = epoch;
         self.concern_followers_of(self.own);
+        let speakers = std::mem::take(&mut self.speakers);
+        speakers.iter().for_each(|slot| self.entries[slot.0 as usize].speaks = false);
+        concern(&mut self.entries, &mut self.concerned, &speakers);
     }
 
-    /// Lists those that follow a leader there, each once: peers may change their support faster
-    /// than replicas are taken out.
+    /// Lists those that follow a leader there.
     fn concern_followers_of(&mut self, leader: NodeId) {
-        for &slot in self.followers.get(&leader).into_iter().flatten() {
-            if !std::mem::replace(&mut self.entries[slot.0 as usize].is_concerned, true) {
-                self.concerned.push_back(slot);
-            }
-        }
+        let followers = self.followers.get(&leader).map_or(&[][..], Vec::as_slice);
+        concern(&mut self.entries, &mut self.concerned, followers);
     }
 
     /// Takes out a replica that a change of support concerns.
@@ -266,6 +274,16 @@ impl WaitLists {
         if let Some(list) = list {
             entry.place = u32::try_from(list.len()).expect("fewer than 2^32 replicas a worker");
             list.push(slot);
+        }
+    }
+}
+
+/// Lists replicas that a change of support concerns, each once: peers may change their support
+/// faster than replicas are taken out.
+fn concern(entries: &mut [Entry], concerned: &mut VecDeque<Slot>, slots: &[Slot]) {
+    for &slot in slots {
+        if !std::mem::replace(&mut entries[slot.0 as usize].is_concerned, true) {
+            concerned.push_back(slot);
         }
     }
 }

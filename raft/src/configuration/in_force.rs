@@ -36,7 +36,12 @@ impl InForce {
         self.pending.as_ref().unwrap_or(&self.committed)
     }
 
-    /// Whether that is known to be committed.
+    /// The newest one that is known to be committed.
+    pub(crate) const fn committed(&self) -> &Arc<Configuration> {
+        &self.committed
+    }
+
+    /// Whether the newest one is known to be committed.
     pub(crate) const fn is_committed(&self) -> bool {
         self.pending.is_none()
     }
@@ -48,18 +53,16 @@ impl InForce {
         Some(self.committed.id().index)
     }
 
-    /// The entries from `first` on were truncated. Returns whether a configuration was one of them.
-    pub(crate) fn truncate(&mut self, first: Index) -> bool {
-        self.pending.take_if(|pending| pending.id().index >= first).is_some()
+    /// The entries from `first` on were truncated. Returns the configuration that one of them held.
+    pub(crate) fn truncate(&mut self, first: Index) -> Option<Arc<Configuration>> {
+        self.pending.take_if(|pending| pending.id().index >= first)
     }
 
-    /// The log is committed up to `index`. Returns whether the configuration in force is by that.
-    pub(crate) fn commit(&mut self, index: Index) -> bool {
-        let Some(committed) = self.pending.take_if(|pending| pending.id().index <= index) else {
-            return false;
-        };
-        self.committed = committed;
-        true
+    /// The log is committed up to `index`. Returns the configuration before the one in force, if
+    /// that is committed by this.
+    pub(crate) fn commit(&mut self, index: Index) -> Option<Arc<Configuration>> {
+        let committed = self.pending.take_if(|pending| pending.id().index <= index)?;
+        Some(core::mem::replace(&mut self.committed, committed))
     }
 
     /// A snapshot took the place of the log.

@@ -4,19 +4,21 @@ use super::Raft;
 use crate::{
     Config, Configuration, Confirmation, Conflict, Entries, Entry, EntryKind, Epoch, GroupId,
     Index, Input, LogId, MAX_INDEX_STEP, MAX_STEP, Message, NodeId, Output, Payload, ReadFrom,
-    ReadMode, ReadToken, Refusal, Restored, RoleKind, Round, SnapshotMeta, Support, Term, Time,
-    Tuning, Violation, VotersDigest, WriteSeq,
+    ReadMode, ReadToken, Refusal, ReplicaId, Restored, RoleKind, Round, SnapshotMeta, Support,
+    Term, Time, Tuning, Violation, VotersDigest, WriteSeq,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
 use proptest::prelude::*;
 
+mod identity;
+
 /// Thousands of replicas live in one process, and most of them are idle followers. Besides this
 /// an idle one has its configuration, its term runs and a few words of queues on the heap.
 #[test]
 fn a_replica_is_small() {
-    assert!(size_of::<Raft>() <= 512, "{} bytes", size_of::<Raft>());
+    assert!(size_of::<Raft>() <= 544, "{} bytes", size_of::<Raft>());
 }
 
 /// The digest of the voters that the group was founded with.
@@ -143,11 +145,11 @@ fn what_raises_a_term_is_paid_for() {
 fn resignations_of_leaders_that_never_were_are_paid_for() {
     let mut raft = replica();
     let fortify = Payload::Fortify { commit: Index(0), founders: founders() };
-    let resign = Payload::Resign { epoch: Epoch(1) };
+    let resign = |term| Payload::Resign { epoch: Epoch(1), term: Term(term) };
     receive(&mut raft, 2, 1, fortify.clone());
-    receive(&mut raft, 2, MAX_STEP, resign.clone());
+    receive(&mut raft, 2, MAX_STEP, resign(MAX_STEP));
     assert_eq!(raft.term(), Term(MAX_STEP + 1));
-    for payload in [fortify, resign] {
+    for payload in [fortify, resign(2 * MAX_STEP)] {
         let (term, known) = (Term(2 * MAX_STEP), Term(MAX_STEP + 1));
         let violation = Violation::ImplausibleTerm { term, known };
         let refused = Output::Violated { from: NodeId(2), violation };
@@ -167,17 +169,17 @@ proptest! {
             now.0 += wait;
             let step = (1u64 << size) - u64::from(is_below);
             let term = raft.term().0.saturating_add(step);
-            receive_at(&mut raft, now, 2, term, lie(kind));
+            receive_at(&mut raft, now, 2, term, lie(kind, term));
         }
         // Neither was it heard of meanwhile, nor has it told anybody.
         let (mut third, term) = (replica(), raft.term());
-        receive_at(&mut third, now, 2, term.0, lie(3));
+        receive_at(&mut third, now, 2, term.0, lie(3, term.0));
         prop_assert_eq!(third.term(), term);
     }
 }
 
 /// A message whose term may be a lie.
-fn lie(kind: u8) -> Payload {
+fn lie(kind: u8, term: u64) -> Payload {
     let last = LogId::new(Term(1), Index(1));
     let (commit, founders) = (Index(0), founders());
     match kind {
@@ -187,7 +189,7 @@ fn lie(kind: u8) -> Payload {
         3 => Payload::Fortified { epoch: None, applied: Index(0) },
         4 => Payload::TimeoutNow,
         5 => Payload::PreVote { last, founders },
-        6 => Payload::Resign { epoch: Epoch(1) },
+        6 => Payload::Resign { epoch: Epoch(1), term: Term(term) },
         _ => Payload::Fortify { commit, founders },
     }
 }
@@ -196,7 +198,7 @@ fn lie(kind: u8) -> Payload {
 fn reader() -> Raft {
     let mut raft = replica();
     let payload = Payload::Fortify { commit: Index(0), founders: founders() };
-    let message = Message { term: Term(1), payload };
+    let message = Message::of_founder(Term(1), payload);
     let mode = ReadMode { from: ReadFrom::Any, lease: false };
     let mut out = Vec::new();
     let heard = Input::Receive { from: NodeId(2), message };
@@ -312,7 +314,7 @@ fn a_snapshot_that_left_and_got_lost_is_sent_again() {
         let (x_index, x_len) = (Index(1), Index(1));
         let conflict = Conflict { x_term: None, x_index, x_len };
         let payload = Payload::Rejected { prev: last.index, conflict };
-        let message = Message { term: Term(1), payload };
+        let message = Message::of_founder(Term(1), payload);
         raft.step(now, &supported(), Input::Receive { from: to, message }, &mut out);
         out.contains(&Output::SendSnapshot { to })
     };
@@ -371,7 +373,7 @@ fn a_leader_without_a_majority_calls_nobody_back() {
     let from = NodeId(2);
     let message = |payload| {
         let term = Term(1);
-        Input::Receive { from, message: Message { term, payload } }
+        Input::Receive { from, message: Message::of_founder(term, payload) }
     };
     lead(&mut raft, &supported(), Input::Campaign);
     lead(&mut raft, &supported(), message(Payload::PreVoteReply { granted: true }));
@@ -386,7 +388,7 @@ fn a_leader_without_a_majority_calls_nobody_back() {
     let rival = || {
         let payload =
             Payload::PreVote { last: LogId::new(Term(1), Index(1)), founders: founders() };
-        Input::Receive { from, message: Message { term: Term(2), payload } }
+        Input::Receive { from, message: Message::of_founder(Term(2), payload) }
     };
     assert!(calls_back(&lead(&mut raft, &supported(), rival())));
     assert!(!calls_back(&lead(&mut raft, &Support::default(), rival())));
@@ -405,6 +407,7 @@ fn replica() -> Raft {
     let config = Config {
         group: GroupId(1),
         node: NodeId(1),
+        replica: ReplicaId::FOUNDER,
         founding: founding(),
         seed: 1,
         tuning: Arc::new(Tuning::default()),
@@ -429,7 +432,7 @@ fn receive_at(raft: &mut Raft, now: Time, from: u64, term: u64, payload: Payload
     let mut out = Vec::new();
     let from = NodeId(from);
     let term = Term(term);
-    let message = Message { term, payload };
+    let message = Message::of_founder(term, payload);
     raft.step(now, &supporting(), Input::Receive { from, message }, &mut out);
     out
 }

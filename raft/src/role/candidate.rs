@@ -2,8 +2,7 @@
 
 use crate::quorum::Outcome;
 use crate::replica::Replica;
-use crate::{NodeId, Support, Time};
-use alloc::vec;
+use crate::{NodeId, ReplicaAddress, Support, Time};
 use alloc::vec::Vec;
 
 /// A replica that asks the others for their votes.
@@ -20,10 +19,12 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
-    /// A campaign that has the candidate's own vote.
+    /// A campaign that has the candidate's own vote, if it is this replica and not an earlier one
+    /// on its node that has one.
     pub(crate) fn new(replica: &mut Replica, failures: u8) -> Self {
+        let own = replica.configuration().member_at(replica.address());
         Self {
-            granted: vec![replica.node()],
+            granted: own.map(|member| member.node).into_iter().collect(),
             refused: Vec::new(),
             deadline: replica.answer_deadline(failures),
             failures,
@@ -31,15 +32,22 @@ impl Candidate {
     }
 
     /// Counts the answer of a voter. Its first one stands, so that a doubled or late message counts
-    /// for nothing. Nobody else was asked. Returns whether the answer counts.
-    pub(crate) fn record(&mut self, replica: &Replica, from: NodeId, granted: bool) -> bool {
-        if self.has_answered(from) || !replica.configuration().is_voter(from) {
+    /// for nothing. Nobody else was asked, in particular no former replica of its node. Returns
+    /// whether the answer counts.
+    pub(crate) fn record(
+        &mut self,
+        replica: &Replica,
+        from: ReplicaAddress,
+        granted: bool,
+    ) -> bool {
+        let asked = replica.configuration().member_at(from);
+        if self.has_answered(from.node) || !asked.is_some_and(|member| member.role.is_voter()) {
             return false;
         }
         if granted {
-            self.granted.push(from);
+            self.granted.push(from.node);
         } else {
-            self.refused.push(from);
+            self.refused.push(from.node);
         }
         true
     }
@@ -48,10 +56,11 @@ impl Candidate {
     /// support each other. Both directions count. This node may have withdrawn its support from a
     /// lost node before the support of that node for this one has lapsed.
     pub(crate) fn has_all_answers(&self, replica: &Replica, support: &Support) -> bool {
-        let lives = |node: &NodeId| {
-            support.support_from(*node).is_some() && support.support_for(*node).is_some()
+        let lives = |peer: &ReplicaAddress| {
+            let node = peer.node;
+            support.support_from(node).is_some() && support.support_for(node).is_some()
         };
-        replica.voters().filter(lives).all(|peer| self.has_answered(peer))
+        replica.voters().filter(lives).all(|peer| self.has_answered(peer.node))
     }
 
     /// Where the election stands.

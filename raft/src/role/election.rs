@@ -2,13 +2,13 @@
 //!
 //! Raft's rules (paper, sections 5.2 and 5.4.1) with pre-votes (thesis, section 9.6) and transfers
 //! of leadership (thesis, section 3.10). What fortification adds: while a replica fortifies a
-//! leader's node, it votes for no other node, in whatever term, and does not campaign itself.
+//! leader, it votes for no other replica, in whatever term, and does not campaign itself.
 
 use super::{Candidate, Follower, Leader, Role};
 use crate::quorum::Outcome;
 use crate::replica::Replica;
 use crate::step::Step;
-use crate::{Epoch, Fortification, LogId, Message, NodeId, Payload, Term};
+use crate::{Epoch, Fortification, LogId, Payload, ReplicaAddress, Term};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::mem;
@@ -19,7 +19,7 @@ impl Role {
     pub(super) fn on_pre_vote(
         &mut self,
         step: &mut Step<'_>,
-        from: NodeId,
+        from: ReplicaAddress,
         term: Term,
         last: LogId,
     ) {
@@ -29,7 +29,7 @@ impl Role {
             term > current && !self.keeps_leader(step, from) && is_up_to_date(step.replica, last);
         let term = if granted { term } else { current };
         let payload = Payload::PreVoteReply { granted };
-        step.send_when_durable(from, Message { term, payload });
+        step.send_when_durable(from, term, payload);
         self.note_request(step, from, last);
         if let Self::Leader(leader) = self {
             // A leader without its majority will step down soon. Until then it must not call back
@@ -42,24 +42,24 @@ impl Role {
 
     /// RequestVote (Raft paper, figure 2 and section 5.4.1), in the current term.
     ///
-    /// A vote is given once a term. A fortification of another node forbids it, unless that node's
-    /// leader itself asked for the campaign (`transfer`).
+    /// A vote is given once a term, and repeated to the same replica only. A fortification of
+    /// another replica forbids it, unless that leader itself asked for the campaign (`transfer`).
     pub(super) fn on_vote(
         &mut self,
         step: &mut Step<'_>,
-        from: NodeId,
+        from: ReplicaAddress,
         last: LogId,
         transfer: bool,
     ) {
         self.end_fortification(step, from, step.replica.term);
-        let given = step.replica.vote == Some(from);
-        let free = step.replica.vote.is_none();
-        let bound = step.fortified_node().is_some_and(|leader| leader != from);
+        let given = step.replica.vote() == Some(from);
+        let free = step.replica.vote().is_none();
+        let bound = step.fortified_leader().is_some_and(|leader| leader != from);
         let released = transfer || !bound;
         let gives = !given && free && released && is_up_to_date(step.replica, last);
         if gives {
-            step.replica.vote = Some(from);
-            step.replica.fortified = None;
+            step.replica.set_vote(Some(from));
+            step.replica.set_fortified(None);
             let deadline = step.replica.election_deadline();
             *self = Self::Follower(Follower::waiting(deadline, 0));
         }
@@ -71,7 +71,7 @@ impl Role {
     /// A replica whose log ends with `last` has asked this one for its vote, so it takes this one
     /// for a voter. If it lacks what is here, it can't win. So this one has to campaign while there
     /// is no leader, even if it is no voter by its own log: see [`Replica::is_electable`].
-    fn note_request(&mut self, step: &mut Step<'_>, from: NodeId, last: LogId) {
+    fn note_request(&mut self, step: &mut Step<'_>, from: ReplicaAddress, last: LogId) {
         let is_of_no_use = is_up_to_date(step.replica, last) || self.keeps_leader(step, from);
         if is_of_no_use || step.replica.is_electable() {
             return;
@@ -88,7 +88,7 @@ impl Role {
     pub(super) fn on_pre_vote_reply(
         &mut self,
         step: &mut Step<'_>,
-        from: NodeId,
+        from: ReplicaAddress,
         term: Term,
         granted: bool,
     ) {
@@ -99,7 +99,7 @@ impl Role {
             && candidate.record(step.replica, from, granted)
         {
             match candidate.outcome(step.replica) {
-                Outcome::Won if step.fortified_node().is_none() => self.campaign(step, false),
+                Outcome::Won if step.fortified_leader().is_none() => self.campaign(step, false),
                 Outcome::Open if !candidate.has_all_answers(step.replica, step.support) => {}
                 Outcome::Won | Outcome::Lost | Outcome::Open => self.step_down(step, None),
             }
@@ -107,7 +107,12 @@ impl Role {
     }
 
     /// Counts the answer to a vote request.
-    pub(super) fn on_vote_reply(&mut self, step: &mut Step<'_>, from: NodeId, granted: bool) {
+    pub(super) fn on_vote_reply(
+        &mut self,
+        step: &mut Step<'_>,
+        from: ReplicaAddress,
+        granted: bool,
+    ) {
         if let Self::Candidate(candidate) = self
             && candidate.record(step.replica, from, granted)
         {
@@ -123,36 +128,54 @@ impl Role {
     /// support for that does not end. The fortification of it does, unless it was made since, in a
     /// later term. If it is the leader here, the next in line campaigns.
     ///
-    /// Whoever went by that leader enters the next term: what the leader sent before and comes late
-    /// must not have it fortified again.
+    /// This replica enters the next term, durably before it answers: what that leader sent before
+    /// and comes late must not have it fortified again. That is not needed where another replica is
+    /// known to lead that term, or a later one has been entered.
     pub(super) fn on_resign(
         &mut self,
         step: &mut Step<'_>,
-        from: NodeId,
+        from: ReplicaAddress,
         term: Term,
         epoch: Epoch,
     ) {
-        let is_over =
-            |bond: Fortification| (bond.leader, bond.epoch) == (from, epoch) && bond.term <= term;
-        let ends = step.replica.fortified.is_some_and(is_over);
+        let is_over = |bond: Fortification| {
+            (bond.address(), bond.epoch) == (from, epoch) && bond.term <= term
+        };
+        let ends = step.replica.fortified().is_some_and(is_over);
         if ends {
-            step.replica.fortified = None;
+            step.replica.set_fortified(None);
         }
         let is_leader = matches!(self, Self::Follower(follower) if follower.leader == Some(from));
         let follows = is_leader && (ends || step.replica.term <= term);
-        if (ends || follows) && step.replica.term <= term {
+        let has_other = step.replica.term == term && self.has_other_leader(step.replica, from);
+        if step.replica.term <= term && !has_other {
             self.step_down(step, None);
             step.replica.raise_term(term.next());
         }
         if follows {
             self.succeed_leader(step);
         }
+        step.send_in_term(from, Payload::Resigned { term });
+    }
+
+    /// Whether it is known that another replica than `other` leads the current term.
+    fn has_other_leader(&self, replica: &Replica, other: ReplicaAddress) -> bool {
+        match self {
+            Self::Follower(Follower { leader: Some(leader), heard: Some(_), .. }) => {
+                *leader != other
+            }
+            Self::Follower(_) => replica
+                .fortified()
+                .is_some_and(|bond| bond.term == replica.term && bond.address() != other),
+            Self::PreCandidate(_) | Self::Candidate(_) => false,
+            Self::Leader(_) => true,
+        }
     }
 
     /// Campaigns if a majority's nodes support this one, and else looks again a little later.
     ///
-    /// A replica that can't campaign says that it does not lead, again and again. It may have led,
-    /// and there may be others that fortify it and that would be a majority without it.
+    /// A replica that can't campaign says that it does not lead any more, if it may have led: there
+    /// may be others that fortify it and that would be a majority without it.
     pub(super) fn on_election_deadline(&mut self, step: &mut Step<'_>) {
         if step.can_win() {
             return self.pre_campaign(step);
@@ -164,7 +187,7 @@ impl Role {
             step.replica.election_deadline()
         };
         *self = Self::Follower(Follower::waiting(deadline, failures));
-        step.resign_again();
+        step.resign();
     }
 
     /// The leader asks this replica to succeed it. If no majority's nodes support this one, it
@@ -187,7 +210,7 @@ impl Role {
     pub(super) fn pre_campaign(&mut self, step: &mut Step<'_>) {
         let failures = self.failures();
         let candidate = Candidate::new(step.replica, failures);
-        let leader = step.fortified_node();
+        let leader = step.fortified_leader();
         if leader.is_none() && candidate.outcome(step.replica) == Outcome::Won {
             return self.campaign(step, false);
         }
@@ -195,10 +218,14 @@ impl Role {
         let term = step.replica.term.next();
         let last = step.replica.log.last_id();
         let founders = step.founders();
-        let leader = leader.filter(|&leader| !step.replica.configuration().is_voter(leader));
+        let votes = |leader| {
+            let member = step.replica.configuration().member_at(leader);
+            member.is_some_and(|member| member.role.is_voter())
+        };
+        let leader = leader.filter(|leader| !votes(*leader));
         for to in step.replica.voters().chain(leader).collect::<Vec<_>>() {
             let payload = Payload::PreVote { last, founders };
-            step.send_when_durable(to, Message { term, payload });
+            step.send_when_durable(to, term, payload);
         }
     }
 
@@ -206,11 +233,11 @@ impl Role {
     /// leave when term and own vote are durable. Whoever campaigns fortifies nobody any more, so a
     /// replica that is bound campaigns only when a leader wants it to (`transfer`).
     pub(super) fn campaign(&mut self, step: &mut Step<'_>, transfer: bool) {
-        assert!(transfer || step.fortified_node().is_none(), "a bond that stands is kept");
+        assert!(transfer || step.fortified_leader().is_none(), "a bond that stands is kept");
         let failures = self.failures();
         step.replica.enter_term(step.replica.term.next());
-        step.replica.vote = Some(step.replica.node());
-        step.replica.fortified = None;
+        step.replica.set_vote(Some(step.replica.address()));
+        step.replica.set_fortified(None);
         *self = Self::Candidate(Candidate::new(step.replica, failures));
         let (last, founders) = (step.replica.log.last_id(), step.founders());
         for to in step.replica.voters().collect::<Vec<_>>() {
@@ -234,7 +261,7 @@ impl Role {
     /// A replica that was waiting to campaign goes on waiting for the same moment: a message that
     /// brings no leader must not put off the election of one. A candidate waits longer each time
     /// that it fails. A leader lets others go first.
-    pub(super) fn step_down(&mut self, step: &mut Step<'_>, new_leader: Option<NodeId>) {
+    pub(super) fn step_down(&mut self, step: &mut Step<'_>, new_leader: Option<ReplicaAddress>) {
         let failures = self.failures();
         let (deadline, failures) = match self {
             Self::Follower(follower) => (follower.deadline, failures),
@@ -245,7 +272,7 @@ impl Role {
         };
         let follower = Self::Follower(Follower::waiting(deadline, failures));
         if let Self::Leader(leader) = mem::replace(self, follower) {
-            leader.refuse_reads(step, new_leader);
+            leader.refuse_reads(step, new_leader.map(|leader| leader.node));
         }
     }
 
@@ -269,8 +296,8 @@ impl Role {
     ///
     /// A fortification says so, whatever the term and however long ago the leader was heard; else
     /// that the leader was heard lately. A leader that asks for votes itself has given up.
-    pub(super) fn keeps_leader(&self, step: &Step<'_>, rival: NodeId) -> bool {
-        let bound = step.fortified_node().is_some_and(|leader| leader != rival);
+    pub(super) fn keeps_leader(&self, step: &Step<'_>, rival: ReplicaAddress) -> bool {
+        let bound = step.fortified_leader().is_some_and(|leader| leader != rival);
         bound
             || match self {
                 Self::Follower(follower) => {
@@ -282,6 +309,7 @@ impl Role {
     }
 
     fn lead(&mut self, step: &mut Step<'_>) {
+        step.replica.parting.leads(step.replica.term);
         *self = Self::Leader(Box::new(Leader::new(step)));
     }
 
@@ -292,10 +320,10 @@ impl Role {
     ///
     /// The request may be late. If the rival was elected since, a fortification of `term` or later
     /// stands.
-    fn end_fortification(&mut self, step: &mut Step<'_>, rival: NodeId, term: Term) {
-        let is_earlier = step.replica.fortified.is_some_and(|bond| bond.term < term);
-        if is_earlier && step.fortified_node() == Some(rival) {
-            step.replica.fortified = None;
+    fn end_fortification(&mut self, step: &mut Step<'_>, rival: ReplicaAddress, term: Term) {
+        let is_earlier = step.replica.fortified().is_some_and(|bond| bond.term < term);
+        if is_earlier && step.fortified_leader() == Some(rival) {
+            step.replica.set_fortified(None);
             if matches!(self, Self::Follower(follower) if follower.leader == Some(rival)) {
                 let deadline = step.replica.look_deadline();
                 *self = Self::Follower(Follower::waiting(deadline, 0));

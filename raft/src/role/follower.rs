@@ -5,8 +5,8 @@ use crate::plausible::is_index_plausible;
 use crate::replica::Replica;
 use crate::step::Step;
 use crate::{
-    Configuration, Entries, Entry, EntryKind, Epoch, Fortification, Index, LogId, NodeId, Payload,
-    SnapshotMeta, Support, Time, Violation,
+    Configuration, Entries, Entry, EntryKind, Epoch, Fortification, Index, LogId, Payload,
+    ReplicaAddress, SnapshotMeta, Support, Time, Violation,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 pub(crate) struct Follower {
     /// The leader of the term, once it was heard. After a restart it is the one that the replica
     /// fortifies, until it is heard or the fortification turns out to be over.
-    pub(crate) leader: Option<NodeId>,
+    pub(crate) leader: Option<ReplicaAddress>,
     /// When the leader was last heard. `None` until it was, since this replica started.
     pub(crate) heard: Option<Time>,
     /// When to campaign, unless the replica fortifies its leader by then.
@@ -34,7 +34,7 @@ impl Follower {
     /// The follower that a replica is after a restart: of the leader that it fortified. Its
     /// deadline passes at once, so that it looks whether the fortification still stands.
     pub(crate) fn after_restart(replica: &mut Replica) -> Self {
-        let leader = replica.fortified.map(|bond| bond.leader);
+        let leader = replica.fortified().map(|bond| bond.address());
         let deadline = match leader {
             Some(_) => replica.now,
             None => replica.first_deadline(),
@@ -43,7 +43,7 @@ impl Follower {
     }
 
     /// A follower that has just heard from its leader.
-    pub(crate) fn of(leader: NodeId, replica: &mut Replica) -> Self {
+    pub(crate) fn of(leader: ReplicaAddress, replica: &mut Replica) -> Self {
         let deadline = replica.election_deadline();
         Self { leader: Some(leader), heard: Some(replica.now), deadline, failures: 0 }
     }
@@ -60,7 +60,7 @@ impl Follower {
 
     /// Whether the replica fortifies the leader that it follows.
     pub(crate) fn fortifies_leader(&self, replica: &Replica, support: &Support) -> bool {
-        self.leader.is_some() && replica.fortified_node(support) == self.leader
+        self.leader.is_some() && replica.fortified_leader(support) == self.leader
     }
 
     /// After a restart: tells the leader that this replica fortifies, until the leader is heard.
@@ -87,7 +87,7 @@ impl Follower {
     /// AppendEntries (Raft paper, figure 2), which fortifies the leader as well, by the same write.
     pub(crate) fn on_append(
         step: &mut Step<'_>,
-        leader: NodeId,
+        leader: ReplicaAddress,
         prev: LogId,
         entries: Entries,
         commit: Index,
@@ -104,11 +104,11 @@ impl Follower {
     ///
     /// A snapshot that ends at an entry which the log holds only tells that the entry is committed:
     /// nothing has to be restored, and what follows in the log stays.
-    pub(crate) fn on_snapshot(step: &mut Step<'_>, leader: NodeId, meta: SnapshotMeta) {
+    pub(crate) fn on_snapshot(step: &mut Step<'_>, leader: ReplicaAddress, meta: SnapshotMeta) {
         let last = meta.last;
         let (index, known) = (last.index, step.replica.log.last());
         if !is_index_plausible(known, index) {
-            return step.violated(leader, Violation::ImplausibleIndex { index, known });
+            return step.violated(leader.node, Violation::ImplausibleIndex { index, known });
         }
         let news = fortify(step, leader);
         if last.index > step.replica.commit {
@@ -127,7 +127,7 @@ impl Follower {
     /// The leader asks to be fortified, and tells what is committed. It cut `commit` to what it
     /// knows this log to hold, so the log need not be compared. The answer leaves after what is
     /// committed was applied, so that it tells of that.
-    pub(crate) fn on_fortify(step: &mut Step<'_>, leader: NodeId, commit: Index) {
+    pub(crate) fn on_fortify(step: &mut Step<'_>, leader: ReplicaAddress, commit: Index) {
         fortify(step, leader);
         let last = step.replica.log.last();
         step.replica.commit_to(commit.min(last));
@@ -145,23 +145,24 @@ impl Follower {
 /// Who fortifies a leader has voted in its term. Otherwise a request for votes of this very term
 /// could come late, on behalf of an earlier leader's transfer, and would end the fortification
 /// without the new leader knowing.
-fn fortify(step: &mut Step<'_>, leader: NodeId) -> Option<Epoch> {
+fn fortify(step: &mut Step<'_>, leader: ReplicaAddress) -> Option<Epoch> {
     let replica = &mut *step.replica;
-    let Some(epoch) = step.support.support_for(leader) else {
-        replica.fortified = replica.fortified.filter(|bond| bond.leader == leader);
+    let ReplicaAddress { node, replica: id } = leader;
+    let Some(epoch) = step.support.support_for(node) else {
+        replica.set_fortified(replica.fortified().filter(|bond| bond.address() == leader));
         return None;
     };
-    let bond = Some(Fortification { leader, epoch, term: replica.term });
-    if bond == replica.fortified {
+    let bond = Some(Fortification { leader: node, replica: id, epoch, term: replica.term });
+    if bond == replica.fortified() {
         return None; // Made in this term, and reported.
     }
-    replica.fortified = bond;
-    replica.vote.get_or_insert(leader);
+    replica.set_fortified(bond);
+    replica.set_vote(replica.vote().or(Some(leader)));
     Some(epoch)
 }
 
 /// Tells the leader at which epoch the replica fortifies it, when that is durable.
-fn report_fortification(step: &mut Step<'_>, leader: NodeId, epoch: Option<Epoch>) {
+fn report_fortification(step: &mut Step<'_>, leader: ReplicaAddress, epoch: Option<Epoch>) {
     let applied = step.replica.applied;
     step.send_in_term(leader, Payload::Fortified { epoch, applied });
 }
@@ -172,7 +173,13 @@ fn report_fortification(step: &mut Step<'_>, leader: NodeId, epoch: Option<Epoch
 ///
 /// An append that would replace a committed entry is reported and dropped: no legitimate leader's
 /// does.
-fn append(step: &mut Step<'_>, leader: NodeId, prev: LogId, mut entries: Entries, commit: Index) {
+fn append(
+    step: &mut Step<'_>,
+    leader: ReplicaAddress,
+    prev: LogId,
+    mut entries: Entries,
+    commit: Index,
+) {
     if let Some(conflict) = step.replica.log.conflict_with(prev) {
         let prev = prev.index;
         return step.send_in_term(leader, Payload::Rejected { prev, conflict });
@@ -184,11 +191,11 @@ fn append(step: &mut Step<'_>, leader: NodeId, prev: LogId, mut entries: Entries
     if let Some(first) = entries.first() {
         let index = first.index;
         if index <= step.replica.commit {
-            return step.violated(leader, Violation::CommittedEntry { index });
+            return step.violated(leader.node, Violation::CommittedEntry { index });
         }
         let configurations = match configurations(step.replica, &entries) {
             Ok(configurations) => configurations,
-            Err(violation) => return step.violated(leader, violation),
+            Err(violation) => return step.violated(leader.node, violation),
         };
         step.append(entries, configurations);
     }

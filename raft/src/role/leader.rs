@@ -11,8 +11,8 @@ use crate::read_queue::ReadQueue;
 use crate::replica::Replica;
 use crate::step::Step;
 use crate::{
-    Commands, Conflict, Entries, Entry, EntryKind, Epoch, Index, LogId, MemberRole, NodeId, Output,
-    Payload, Refusal, SnapshotMeta, Support, Time, quorum,
+    Commands, Conflict, Entries, Entry, EntryKind, Epoch, Index, LogId, Member, MemberRole, NodeId,
+    Output, Payload, Refusal, ReplicaAddress, SnapshotMeta, Support, Time, quorum,
 };
 use alloc::vec::Vec;
 use bytes::Bytes;
@@ -188,14 +188,14 @@ impl Leader {
     pub(crate) fn on_appended(
         &mut self,
         step: &mut Step<'_>,
-        from: NodeId,
+        from: ReplicaAddress,
         through: Index,
         applied: Index,
     ) {
         if through > step.replica.log.last() {
             return; // No follower of this term can have said so.
         }
-        let Some(peer) = self.peer_mut(from) else {
+        let Some(peer) = self.peer_at(from) else {
             return;
         };
         peer.note_applied(applied);
@@ -207,7 +207,7 @@ impl Leader {
             self.advance_commit(step.replica);
             self.finish_transfer(step);
         }
-        if let Some(peer) = self.peer_mut(from) {
+        if let Some(peer) = self.peer_at(from) {
             replicate(peer, step);
         }
     }
@@ -217,11 +217,11 @@ impl Leader {
     pub(crate) fn on_rejected(
         &mut self,
         step: &mut Step<'_>,
-        from: NodeId,
+        from: ReplicaAddress,
         prev: Index,
         conflict: Conflict,
     ) {
-        let Some(peer) = self.peer_mut(from) else {
+        let Some(peer) = self.peer_at(from) else {
             return;
         };
         if !peer.rejected(prev, conflict, &step.replica.log, step.replica.now) {
@@ -239,11 +239,11 @@ impl Leader {
     pub(crate) fn on_fortified(
         &mut self,
         step: &mut Step<'_>,
-        from: NodeId,
+        from: ReplicaAddress,
         epoch: Option<Epoch>,
         applied: Index,
     ) {
-        if let Some(peer) = self.peer_mut(from) {
+        if let Some(peer) = self.peer_at(from) {
             let has_restarted = peer.applied > Some(applied);
             peer.applied = Some(applied);
             peer.fortified = peer.fortified.max(epoch);
@@ -256,8 +256,8 @@ impl Leader {
 
     /// A replica campaigns. It may not know that this one leads, or it may be in a later term,
     /// which this leader has to learn. It gets something that it must answer.
-    pub(crate) fn on_rival(&mut self, step: &mut Step<'_>, from: NodeId) {
-        if let Some(peer) = self.peer_mut(from) {
+    pub(crate) fn on_rival(&mut self, step: &mut Step<'_>, from: ReplicaAddress) {
+        if let Some(peer) = self.peer_at(from) {
             send_fortify(peer, step);
         }
     }
@@ -298,9 +298,9 @@ impl Leader {
         node: NodeId,
         meta: SnapshotMeta,
     ) {
-        step.send(node, Payload::Snapshot { meta });
         let retry_at = step.now() + step.replica.election_timeout();
         if let Some(peer) = self.peer_mut(node) {
+            step.send(peer.address(), Payload::Snapshot { meta });
             peer.snapshot_left(retry_at);
         }
     }
@@ -346,8 +346,9 @@ impl Leader {
             peer.invariants(&replica.log);
         }
         let configuration = replica.configuration();
-        let members = self.peers.iter().map(|peer| (peer.node, peer.role));
-        assert!(members.eq(replica.peers().filter_map(|it| Some((it, configuration.role(it)?)))));
+        let members = self.peers.iter().map(|peer| (peer.address(), peer.role));
+        let expected = |member: &Member| (member.address(), member.role);
+        assert!(members.eq(replica.others().map(expected)));
         assert_eq!((self.own, self.is_joint), (replica.role(), configuration.is_joint()));
         self.reads.invariants();
     }
@@ -378,8 +379,14 @@ impl Leader {
         quorum::jointly_reached(peers.chain(iter::once((self.own, own))), self.is_joint)
     }
 
+    /// The follower on a node.
     fn peer_mut(&mut self, node: NodeId) -> Option<&mut Progress> {
         self.peers.iter_mut().find(|peer| peer.node == node)
+    }
+
+    /// The follower that is this very replica. What another one on its node says does not count.
+    fn peer_at(&mut self, address: ReplicaAddress) -> Option<&mut Progress> {
+        self.peer_mut(address.node).filter(|peer| peer.replica == address.replica)
     }
 
     fn replicate_to_all(&mut self, step: &mut Step<'_>) {
@@ -394,8 +401,9 @@ impl Leader {
         let Some(Transfer { to, .. }) = self.transfer else {
             return;
         };
-        if self.is_caught_up(step.replica, to) {
-            step.send(to, Payload::TimeoutNow);
+        let last = step.replica.log.last();
+        if let Some(peer) = self.peer_mut(to).filter(|peer| peer.matched == last) {
+            step.send(peer.address(), Payload::TimeoutNow);
             if let Some(transfer) = &mut self.transfer {
                 transfer.abdicated = true;
             }

@@ -3,7 +3,7 @@
 use super::{Follower, Role};
 use crate::read_queue::Reader;
 use crate::step::Step;
-use crate::{Message, NodeId, Output, Payload, Violation};
+use crate::{Message, NodeId, Output, Payload, ReplicaAddress, ReplicaId, Violation};
 use core::cmp::Ordering;
 
 impl Role {
@@ -13,15 +13,23 @@ impl Role {
     /// The sender need not be a member. It may lead by a configuration that this replica has yet to
     /// hear of, and a candidate may need the vote of a replica that does not know it. Whoever
     /// counts answers asks the configuration.
-    pub(super) fn on_receive(&mut self, step: &mut Step<'_>, from: NodeId, message: Message) {
-        if !is_credible(step, from, &message) || !self.meet_term(step, from, &message) {
+    ///
+    /// What is for a former replica on this node is answered as its tombstone would answer it. What
+    /// is for a later one, if a leader says it, names a replica that is about to be added, or says
+    /// that this one is gone.
+    pub(super) fn on_receive(&mut self, step: &mut Step<'_>, node: NodeId, message: Message) {
+        let from = ReplicaAddress::new(node, message.from);
+        if !self.hears(step, from, &message) || !self.meet_term(step, from, &message) {
             return;
         }
-        let Message { term, payload } = message;
+        let Message { term, payload, .. } = message;
         match (&mut *self, payload) {
             (_, Payload::PreVote { last, .. }) => self.on_pre_vote(step, from, term, last),
             (_, Payload::Vote { last, transfer, .. }) => self.on_vote(step, from, last, transfer),
-            (_, Payload::Resign { epoch }) => self.on_resign(step, from, term, epoch),
+            (_, Payload::Resign { epoch, term }) => self.on_resign(step, from, term, epoch),
+            (_, Payload::Resigned { term }) => step.replica.parting.resigned(from, term),
+            (_, Payload::Gone { floor }) => self.on_gone(step, floor),
+            (_, Payload::Left) => step.replica.parting.left(from),
             (Self::PreCandidate(_), Payload::PreVoteReply { granted }) => {
                 self.on_pre_vote_reply(step, from, term, granted);
             }
@@ -77,16 +85,30 @@ impl Role {
         }
     }
 
+    /// Whether a message is for this replica, and one that it listens to.
+    fn hears(&mut self, step: &mut Step<'_>, from: ReplicaAddress, message: &Message) -> bool {
+        if message.to < step.replica.id() {
+            step.answer_for_former(from.node, message);
+            return false;
+        }
+        is_credible(step, from.node, message)
+            && (message.to == step.replica.id() || self.is_called(step, message))
+            && !turns_away(step, from, &message.payload)
+    }
+
     /// Compares the message's term with the replica's, and adopts it if it is later ("Rules for
     /// servers", Raft paper, figure 2). Returns whether the message is to be handled: as one of the
     /// current term, or as a pre-vote's, whose term nobody is in yet.
-    fn meet_term(&mut self, step: &mut Step<'_>, from: NodeId, message: &Message) -> bool {
+    fn meet_term(&mut self, step: &mut Step<'_>, from: ReplicaAddress, message: &Message) -> bool {
         let is_leaders = match message.payload {
             // Whoever answers a pre-vote names a term that this replica may enter, and the others
             // one that they leave. Only a resignation may raise the term, and it does so itself.
             Payload::PreVote { .. }
             | Payload::PreVoteReply { granted: true }
-            | Payload::Resign { .. } => return true,
+            | Payload::Resign { .. }
+            | Payload::Resigned { .. }
+            | Payload::Gone { .. }
+            | Payload::Left => return true,
             Payload::AppendEntries { .. } | Payload::Fortify { .. } | Payload::Snapshot { .. } => {
                 true
             }
@@ -123,6 +145,47 @@ impl Role {
         }
         true
     }
+
+    /// A message for a later replica on this node. A leader of the current or a later term has all
+    /// that is committed in its log, and it adds a replica only where there is none. So this one is
+    /// gone, if it was ever a member. One that has no log yet and belongs to nothing takes the id
+    /// for its own. Returns whether the message is to be handled.
+    ///
+    /// Whoever else names a later replica may do so by an entry that was truncated since. This one
+    /// may have been added by another entry, and be a voter.
+    fn is_called(&mut self, step: &mut Step<'_>, message: &Message) -> bool {
+        if !message.payload.is_leaders() || message.term < step.replica.term {
+            return false;
+        }
+        if step.replica.is_blank() {
+            step.replica.set_id(message.to);
+            return true;
+        }
+        self.on_gone(step, message.to);
+        false
+    }
+
+    /// The group is without this replica for good.
+    fn on_gone(&mut self, step: &mut Step<'_>, floor: ReplicaId) {
+        if floor > step.replica.id() {
+            self.step_down(step, None);
+            step.replica.parting.go(floor);
+        }
+    }
+}
+
+/// Tells a replica that it is gone, if it is by what is known here to be committed. Nothing that it
+/// says counts any more, but what it gives up or answers. Returns whether the message is not to be
+/// handled.
+fn turns_away(step: &mut Step<'_>, from: ReplicaAddress, payload: &Payload) -> bool {
+    if matches!(payload, Payload::Resigned { .. } | Payload::Gone { .. } | Payload::Left) {
+        return false;
+    }
+    let Some(floor) = step.replica.floor_in_place_of(from) else {
+        return false;
+    };
+    step.send_in_term(from, Payload::Gone { floor });
+    !matches!(payload, Payload::Resign { .. })
 }
 
 /// Whether a message can be one of this group. Says what is wrong with it if that concerns anybody.
@@ -146,7 +209,7 @@ fn is_credible(step: &mut Step<'_>, from: NodeId, message: &Message) -> bool {
 /// Answers a message of an earlier term where the sender should learn that there is a later one. A
 /// leader must learn it, even from a replica that can't win an election itself: otherwise a replica
 /// that is stranded in a later term could neither follow nor be replaced.
-fn answer_late(step: &mut Step<'_>, from: NodeId, payload: &Payload) {
+fn answer_late(step: &mut Step<'_>, from: ReplicaAddress, payload: &Payload) {
     let applied = step.replica.applied;
     let answer = match *payload {
         Payload::Vote { .. } => Payload::VoteReply { granted: false },
@@ -162,7 +225,10 @@ fn answer_late(step: &mut Step<'_>, from: NodeId, payload: &Payload) {
         | Payload::Fortified { .. }
         | Payload::ReadIndexReply { .. }
         | Payload::TimeoutNow
-        | Payload::Resign { .. } => return,
+        | Payload::Resign { .. }
+        | Payload::Resigned { .. }
+        | Payload::Gone { .. }
+        | Payload::Left => return,
     };
     step.send_in_term(from, answer);
 }

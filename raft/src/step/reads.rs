@@ -3,7 +3,7 @@
 
 use super::Step;
 use crate::plausible::is_index_plausible;
-use crate::{Index, NodeId, Output, Payload, ReadToken, Refusal, Violation};
+use crate::{Index, NodeId, Output, Payload, ReadToken, Refusal, ReplicaAddress, Violation};
 use alloc::vec::Vec;
 
 /// For how many election timeouts a follower's read waits. Who reads does better elsewhere then.
@@ -11,14 +11,14 @@ const PATIENCE: u32 = 4;
 
 impl Step<'_> {
     /// Asks the leader for the index to read at.
-    pub(crate) fn ask_leader(&mut self, leader: NodeId, token: ReadToken, lease: bool) {
+    pub(crate) fn ask_leader(&mut self, leader: ReplicaAddress, token: ReadToken, lease: bool) {
         let (now, patience) = (self.now(), self.replica.election_timeout() * PATIENCE);
         self.replica.follower_reads.push(token, lease, now, patience);
         self.send_in_term(leader, Payload::ReadIndex { token, lease });
     }
 
     /// Asks the leader again for what it did not answer in time.
-    pub(crate) fn ask_leader_again(&mut self, leader: NodeId) {
+    pub(crate) fn ask_leader_again(&mut self, leader: ReplicaAddress) {
         let (now, timeout) = (self.now(), self.replica.config.tuning.retransmit_timeout);
         if !self.replica.follower_reads.repeat(now, timeout) {
             return;
@@ -33,7 +33,7 @@ impl Step<'_> {
     /// knows to be committed of what this replica holds.
     pub(crate) fn on_read_index(
         &mut self,
-        leader: NodeId,
+        leader: ReplicaAddress,
         token: ReadToken,
         named: Option<Index>,
         commit: Index,
@@ -46,7 +46,7 @@ impl Step<'_> {
         if let Some(index) = named
             && !is_index_plausible(last, index)
         {
-            self.violated(leader, Violation::ImplausibleIndex { index, known: last });
+            self.violated(leader.node, Violation::ImplausibleIndex { index, known: last });
         }
         if index.is_some() {
             self.replica.commit_to(commit.min(last));

@@ -347,6 +347,7 @@ scripts! {
     may_lead
     members_all_replaced
     members_before_noop
+    members_gone
     members_joint_counts
     members_leader_dies
     members_leader_goes
@@ -358,7 +359,9 @@ scripts! {
     members_only_voter_bound
     members_outgoing
     members_prefer
+    members_readded
     members_refused
+    members_removed_leader
     members_replace
     members_restart_joint
     members_snapshot

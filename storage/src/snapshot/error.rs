@@ -31,6 +31,9 @@ pub enum SnapshotError {
         /// The last entry that it should cover.
         last: LogId,
     },
+    /// The group's replica went while its snapshot was written or received.
+    #[error("group {0}: its replica is gone")]
+    Removed(GroupId),
     /// The operating system refused.
     #[error("{}: {source}", .path.display())]
     Io {

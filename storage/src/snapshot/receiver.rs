@@ -54,6 +54,7 @@ impl<D: SnapshotDisk> SnapshotReceiver<D> {
         }
         let shared = &temporary.shared;
         let mut known = shared.known.lock();
+        temporary.check(&known)?;
         shared.rename(&temporary.name, &received_name(self.group, self.last))?;
         known.received.insert((self.group, info.last), info);
         Ok(info)

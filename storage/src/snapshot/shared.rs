@@ -5,7 +5,7 @@ use super::error::{SnapshotError, failure};
 use super::file::{SnapshotInfo, open_header};
 use logboat_raft::{GroupId, LogId};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +28,9 @@ pub(super) struct Shared<D> {
 pub(super) struct Known {
     pub(super) current: HashMap<GroupId, SnapshotInfo>,
     pub(super) received: HashMap<(GroupId, LogId), SnapshotInfo>,
+    /// The files that are being written, by group and number. Whoever is missing here by the end
+    /// was written for a replica that is gone.
+    pub(super) unfinished: BTreeSet<(GroupId, u64)>,
 }
 
 impl<D: SnapshotDisk> Shared<D> {
@@ -53,10 +56,10 @@ impl<D: SnapshotDisk> Shared<D> {
         Ok(Self { disk, known: Mutex::new(known), next: AtomicU64::new(0) })
     }
 
-    /// A name that was not handed out before.
-    pub(super) fn temporary_name(&self, group: GroupId) -> String {
+    /// A name that was not handed out before, and the number in it.
+    pub(super) fn temporary_name(&self, group: GroupId) -> (String, u64) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        format!("{group}-{number}.{TEMPORARY}")
+        (format!("{group}-{number}.{TEMPORARY}"), number)
     }
 
     /// Renames a durable file over the group's current one, unless that is as new.

@@ -182,6 +182,38 @@ impl<D: SnapshotDisk> SnapshotStore<D> {
         Ok(info)
     }
 
+    /// Removes all that there is of a group, whose replica is gone: its current snapshot, what was
+    /// received for it, and what is being written or received, which then fails. The tombstone of
+    /// the replica is durable by now, so a crash in between leaves what the next start removes.
+    ///
+    /// # Errors
+    /// When a file can't be removed. To be repeated then.
+    pub fn remove(&self, group: GroupId) -> Result<(), SnapshotError> {
+        let mut known = self.shared.known.lock();
+        known.unfinished.retain(|(of, _)| *of != group);
+        let received = known.received.keys().filter(|(of, _)| *of == group);
+        let received: Vec<LogId> = received.map(|(_, last)| *last).collect();
+        for last in received {
+            known.received.remove(&(group, last));
+            let name = received_name(group, last);
+            self.shared.disk.remove(&name).map_err(|e| self.shared.failure(&name, e))?;
+        }
+        if known.current.contains_key(&group) {
+            let name = current_name(group);
+            self.shared.disk.remove(&name).map_err(|e| self.shared.failure(&name, e))?;
+            let synced = self.shared.disk.sync_directory();
+            synced.map_err(|e| self.shared.failure(&name, e))?;
+            known.current.remove(&group);
+        }
+        Ok(())
+    }
+
+    /// The groups that have a snapshot.
+    #[must_use]
+    pub fn groups(&self) -> Vec<GroupId> {
+        self.shared.known.lock().current.keys().copied().collect()
+    }
+
     /// Removes the snapshot up to `last` that was received for the group and not adopted, if it is
     /// there.
     ///
@@ -233,6 +265,33 @@ mod tests {
         stream(&leader, &follower, 26);
         assert_eq!(follower.adopt(GroupId(1), id(13)).unwrap().last, id(13));
         assert_eq!(follower.adopt(GroupId(1), id(26)).unwrap().last, id(26));
+    }
+
+    #[test]
+    fn all_of_a_group_goes_and_what_is_being_written_does_not_come_back() {
+        let (leader, follower) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (leader, directory) = (store(leader.path()), follower.path());
+        let follower = store(directory);
+        stream(&leader, &follower, 13);
+        follower.adopt(GroupId(1), id(13)).unwrap();
+        stream(&leader, &follower, 26);
+        let configuration = Arc::new(Configuration::founding(&[NodeId(1)], None));
+        let meta = SnapshotMeta { last: id(20), configuration };
+        let mut written = follower.create(GroupId(1), meta.clone()).unwrap();
+        written.write_all(&[7; 100]).unwrap();
+        let of_other = follower.create(GroupId(2), meta.clone()).unwrap();
+        follower.remove(GroupId(1)).unwrap();
+        let refusal = written.finish();
+        assert!(matches!(refusal, Err(SnapshotError::Removed(GroupId(1)))), "{refusal:?}");
+        assert!(of_other.finish().is_ok());
+        assert_eq!(follower.groups(), [GroupId(2)]);
+        let left = fs::read_dir(directory).unwrap().count();
+        assert_eq!(left, 1, "what is of the other group");
+        follower.remove(GroupId(1)).unwrap();
+        // The next replica begins with its own.
+        let mut written = follower.create(GroupId(1), meta).unwrap();
+        written.write_all(&[8; 100]).unwrap();
+        assert_eq!(written.finish().unwrap().last, id(20));
     }
 
     #[test]

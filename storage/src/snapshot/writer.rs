@@ -40,8 +40,9 @@ impl<D: SnapshotDisk> SnapshotWriter<D> {
         let header = Header { crc: self.crc.finalize(), ..self.header };
         let mut temporary = self.temporary;
         temporary.complete(Some(&header))?;
-        let mut known = temporary.shared.known.lock();
         let shared = &temporary.shared;
+        let mut known = shared.known.lock();
+        temporary.check(&known)?;
         shared.make_current(&mut known, header.group, header.info(), &temporary.name)?;
         Ok(header.info())
     }

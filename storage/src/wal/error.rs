@@ -2,7 +2,7 @@
 
 use super::disk::Unreadable;
 use super::options::WalOptions;
-use logboat_raft::{GroupId, Index, LogPosition};
+use logboat_raft::{GroupId, Index, LogPosition, ReplicaId};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::{fmt, io};
@@ -144,6 +144,23 @@ pub enum WriteError {
         group: GroupId,
         /// The entry.
         index: Index,
+    },
+    /// A replica wrote that is below its group's tombstone. A mistake of the caller.
+    #[error("group {group}: a replica before {floor} wrote, though it is gone")]
+    Gone {
+        /// The group.
+        group: GroupId,
+        /// The smallest id that a replica may have.
+        floor: ReplicaId,
+    },
+    /// A tombstone was submitted that is not above the replica that lives, or below the one that is
+    /// there. A mistake of the caller.
+    #[error("group {group}: the tombstone {floor} goes back")]
+    Regresses {
+        /// The group.
+        group: GroupId,
+        /// The tombstone.
+        floor: ReplicaId,
     },
     /// A batch is larger than any segment.
     #[error("a batch of {bytes} bytes is larger than any segment can be")]

@@ -7,7 +7,7 @@ use super::index::{Accounts, LogIndex};
 use super::recovery::{Extent, Scanned, replay, scan};
 use super::segments::is_temporary;
 use bytes::Bytes;
-use logboat_raft::{Grant, GroupId, HardState, Index, LogId, LogPosition, NodeId};
+use logboat_raft::{Grant, GroupId, HardState, Index, LogId, LogPosition, NodeId, ReplicaId};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -22,6 +22,8 @@ pub struct WalReport {
     pub groups: BTreeMap<GroupId, GroupReport>,
     /// What it says that the node granted each peer last.
     pub grants: BTreeMap<NodeId, Grant>,
+    /// The groups of which a replica was here and none is, with the smallest id that one may have.
+    pub tombstones: BTreeMap<GroupId, ReplicaId>,
     /// What is damaged of what was acknowledged: the log does not open if there is any.
     pub damage: Vec<Damage>,
     /// Segment files that should be there: the first of each gap.
@@ -110,6 +112,7 @@ fn attempt(directory: &Path) -> io::Result<WalReport> {
         segments: Vec::new(),
         groups: BTreeMap::new(),
         grants: BTreeMap::new(),
+        tombstones: BTreeMap::new(),
         damage: Vec::new(),
         missing: Vec::new(),
         foreign: Vec::new(),
@@ -137,6 +140,7 @@ fn attempt(directory: &Path) -> io::Result<WalReport> {
     let index = follow(directory, &scans, &extent)?;
     report.groups = groups(&index);
     report.grants = index.grants();
+    report.tombstones = index.tombstones();
     let segments = scans.iter().map(|(id, scanned)| {
         let bytes = sizes.get(id).copied().unwrap_or(0);
         segment(directory, *id, bytes, scanned, &extent)

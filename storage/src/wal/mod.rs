@@ -47,7 +47,7 @@
 //! same way.
 
 use crossbeam_channel::{Sender, unbounded};
-use logboat_raft::{Entry, GroupId, Index, LogPosition, Restored};
+use logboat_raft::{Entry, GroupId, Index, LogPosition, ReplicaId, Restored};
 use parking_lot::{Mutex, RwLock};
 use std::io;
 use std::path::Path;
@@ -215,6 +215,13 @@ impl<D: Disk> Wal<D> {
     /// [`ReadError`] when what the disk holds is not what was written.
     pub fn restored(&self, group: GroupId) -> Result<Restored, ReadError> {
         self.handle.shared.store.restored(group)
+    }
+
+    /// The smallest id that a replica of the group may have, if one is gone from here and no later
+    /// one has written anything. Sees what was written, be it durable or not.
+    #[must_use]
+    pub fn tombstone(&self, group: GroupId) -> Option<ReplicaId> {
+        self.handle.shared.store.index.tombstone(group)
     }
 
     /// Where the log ended when it was opened: never before what had been durable. The default if

@@ -6,8 +6,8 @@
 use bytes::Bytes;
 use logboat_raft::{
     BootCount, Change, Configuration, Entry, EntryKind, Epoch, Fortification, Grant, GroupId,
-    HardState, Index, LogId, LogPosition, LogWrite, NodeId, Persist, Restored, SnapshotMeta, Term,
-    TermRun, WriteSeq,
+    HardState, Index, LogId, LogPosition, LogWrite, NodeId, Persist, ReplicaAddress, ReplicaId,
+    Restored, SnapshotMeta, Term, TermRun, WriteSeq,
 };
 use logboat_storage::simulation::{Disk, InlineWal};
 use logboat_storage::{Recovered, WalOptions};
@@ -31,6 +31,7 @@ pub struct ModelGroup {
 pub struct Model {
     pub groups: BTreeMap<GroupId, ModelGroup>,
     pub grants: BTreeMap<NodeId, Grant>,
+    pub tombstones: BTreeMap<GroupId, ReplicaId>,
 }
 
 impl ModelGroup {
@@ -74,12 +75,18 @@ impl Model {
     pub fn apply(&mut self, grants: &[(NodeId, Grant)], writes: &[(GroupId, Persist)]) {
         self.grants.extend(grants.iter().copied());
         for (group, persist) in writes {
+            if let LogWrite::Tombstone(floor) = persist.log {
+                self.groups.remove(group);
+                self.tombstones.insert(*group, floor);
+                continue;
+            }
+            self.tombstones.remove(group);
             let group = self.groups.entry(*group).or_default();
             if let Some(hard_state) = persist.hard_state {
                 group.hard_state = hard_state;
             }
             match &persist.log {
-                LogWrite::Keep => {}
+                LogWrite::Keep | LogWrite::Tombstone(_) => {}
                 // A snapshot says more.
                 LogWrite::Founding(_) if group.snapshot != LogId::default() => {}
                 LogWrite::Founding(founding) => group.base = Some(Arc::clone(founding)),
@@ -115,6 +122,11 @@ impl Model {
             let expected: Vec<Entry> = model.entries.values().cloned().collect();
             assert_eq!(read, expected, "group {group}");
         }
+        let tombstone = |group: &GroupId| wal.log().tombstone(*group);
+        for group in self.groups.keys().chain(self.tombstones.keys()) {
+            let expected = self.tombstones.get(group).copied();
+            assert_eq!(tombstone(group), expected, "group {group}");
+        }
     }
 }
 
@@ -129,7 +141,7 @@ pub struct Op {
 }
 
 pub fn op() -> impl Strategy<Value = Op> {
-    (0..5_u64, 0..15_u8, 1..5_u8, 0..4_u8, 0..400_u16)
+    (0..5_u64, 0..16_u8, 1..5_u8, 0..4_u8, 0..400_u16)
         .prop_map(|(group, kind, size, back, bytes)| Op { group, kind, size, back, bytes })
 }
 
@@ -157,12 +169,17 @@ pub fn persist(model: &Model, op: Op) -> (GroupId, Persist) {
     let last = state.last();
     let term = state.entries.values().next_back().map_or(state.snapshot.term, |e| e.term);
     let term = Term(term.0.max(1));
+    let tombstone = model.tombstones.get(&group).copied();
+    let replica = tombstone.unwrap_or(state.hard_state.replica);
+    let other = ReplicaAddress::new(NodeId(u64::from(op.size)), replica);
     let hard_state = HardState {
+        replica,
         term: Term(term.0 + u64::from(op.back)),
-        vote: (op.size.is_multiple_of(2)).then_some(NodeId(u64::from(op.size))),
+        vote: (op.size.is_multiple_of(2)).then_some(other),
         commit: last,
         fortified: op.bytes.is_multiple_of(3).then(|| Fortification {
-            leader: NodeId(u64::from(op.size)),
+            leader: other.node,
+            replica: other.replica,
             epoch: Epoch(u64::from(op.bytes)),
             term,
         }),
@@ -181,12 +198,16 @@ pub fn persist(model: &Model, op: Op) -> (GroupId, Persist) {
         8 => LogWrite::Keep,
         9 | 10 => LogWrite::Compact(state.meta(point(op.back))),
         14 => LogWrite::Founding(founding(op.size.into())),
+        15 => LogWrite::Tombstone(ReplicaId(LogId::new(term, last.next())).max(replica.next())),
         _ => LogWrite::Reset(SnapshotMeta {
             last: LogId::new(term, last.plus(u64::from(op.size))),
             configuration: founding(op.back.into()),
         }),
     };
-    let hard_state = (op.kind == 8 || op.bytes.is_multiple_of(5)).then_some(hard_state);
+    // A replica that comes after another says so before anything else.
+    let is_first = tombstone.is_some() && op.kind != 15;
+    let says = is_first || op.kind == 8 || (op.bytes.is_multiple_of(5) && op.kind != 15);
+    let hard_state = says.then_some(hard_state);
     (group, Persist { seq: WriteSeq(0), hard_state, log })
 }
 

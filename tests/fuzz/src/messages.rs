@@ -5,7 +5,7 @@ use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use logboat_raft::{
     Change, Configuration, Conflict, Entry, EntryKind, Epoch, GroupId, Index, LogId, MAX_COUNT,
-    Message, NodeId, Payload, ReadToken, SnapshotMeta, Term, VotersDigest,
+    Message, NodeId, Payload, ReadToken, ReplicaId, SnapshotMeta, Term, VotersDigest,
 };
 
 /// A number that is small most of the time.
@@ -37,7 +37,7 @@ pub(crate) fn log_id(input: &mut Unstructured<'_>) -> Result<LogId> {
 /// and their checksums are right.
 pub(crate) fn message(input: &mut Unstructured<'_>, group: GroupId) -> Result<Message> {
     let term = term(input)?;
-    let payload = match input.int_in_range(0..=13)? {
+    let payload = match input.int_in_range(0..=16)? {
         0 => Payload::PreVote { last: log_id(input)?, founders: founders(input)? },
         1 => Payload::PreVoteReply { granted: input.arbitrary()? },
         2 => Payload::Vote {
@@ -59,7 +59,12 @@ pub(crate) fn message(input: &mut Unstructured<'_>, group: GroupId) -> Result<Me
         7 => Payload::Fortified { epoch: epoch(input)?, applied: index(input)? },
         8 => Payload::Snapshot { meta: snapshot_meta(input)? },
         9 => Payload::TimeoutNow,
-        12 => Payload::Resign { epoch: epoch(input)?.unwrap_or_default() },
+        12 => {
+            Payload::Resign { epoch: epoch(input)?.unwrap_or_default(), term: self::term(input)? }
+        }
+        13 => Payload::Resigned { term: self::term(input)? },
+        14 => Payload::Gone { floor: replica(input)? },
+        15 => Payload::Left,
         10 => Payload::ReadIndex { token: ReadToken(number(input)?), lease: input.arbitrary()? },
         11 => Payload::ReadIndexReply {
             token: ReadToken(number(input)?),
@@ -68,7 +73,15 @@ pub(crate) fn message(input: &mut Unstructured<'_>, group: GroupId) -> Result<Me
         },
         _ => append(input, group)?,
     };
-    Ok(Message { term, payload })
+    Ok(Message { from: replica(input)?, to: replica(input)?, term, payload })
+}
+
+/// Mostly a founder's.
+fn replica(input: &mut Unstructured<'_>) -> Result<ReplicaId> {
+    match input.arbitrary::<u8>()? {
+        0..=223 => Ok(ReplicaId::FOUNDER),
+        _ => Ok(ReplicaId(log_id(input)?)),
+    }
 }
 
 /// A number of the few that a pair of nodes gets to.

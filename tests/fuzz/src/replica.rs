@@ -11,8 +11,8 @@ use bytes::Bytes;
 use logboat_raft::{
     Config, Configuration, Confirmation, Entry, EntryKind, Epoch, GroupId, HardState, Index, Input,
     Lease, LogId, LogReadTarget, LogWrite, Message, NodeId, Output, Payload, Persist, Raft,
-    ReadFrom, ReadMode, ReadToken, Restored, Round, SnapshotMeta, Support, TermRun, Time, Tuning,
-    WriteSeq,
+    ReadFrom, ReadMode, ReadToken, ReplicaId, Restored, Round, SnapshotMeta, Support, TermRun,
+    Time, Tuning, WriteSeq,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -62,7 +62,7 @@ impl Disk {
     fn write(&mut self, persist: Persist) {
         self.hard_state = persist.hard_state.unwrap_or(self.hard_state);
         match persist.log {
-            LogWrite::Keep | LogWrite::Founding(_) => {}
+            LogWrite::Keep | LogWrite::Founding(_) | LogWrite::Tombstone(_) => {}
             LogWrite::Append(entries) => {
                 if let Some(first) = entries.first() {
                     self.entries.split_off(&first.index);
@@ -142,8 +142,8 @@ impl Host {
         };
         let founders: Vec<_> = (1..=voters).map(NodeId).collect();
         let founding = Configuration::founding(&founders, Some(NODE)).into();
-        let config =
-            Config { group: GROUP, node: NODE, founding, seed: 7, tuning: Arc::new(tuning) };
+        let (replica, tuning) = (ReplicaId::FOUNDER, Arc::new(tuning));
+        let config = Config { group: GROUP, node: NODE, replica, founding, seed: 7, tuning };
         let raft = Raft::new(config.clone(), Restored::default(), Time(0));
         let mut support = Support::default();
         for voter in (1..=voters).map(NodeId).filter(|voter| *voter != NODE) {
@@ -318,6 +318,7 @@ impl Host {
                 self.unsynced.push_back(persist);
             }
             Output::SendAfter { after, .. } => assert!(after <= self.newest),
+            Output::Gone { floor } => assert!(floor > self.raft.id(), "it goes forward"),
             Output::Apply { entries } => {
                 assert!(!entries.is_empty(), "something is applied");
                 for entry in entries {

@@ -6,8 +6,8 @@ use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use logboat_raft::{
     BootCount, Change, Config, Configuration, Entry, EntryKind, Epoch, Fortification, Grant,
-    GroupId, HardState, Index, LogId, LogWrite, NodeId, Persist, Raft, Restored, SnapshotMeta,
-    Term, Time, Tuning, WriteSeq,
+    GroupId, HardState, Index, LogId, LogWrite, NodeId, Persist, Raft, ReplicaAddress, ReplicaId,
+    Restored, SnapshotMeta, Term, Time, Tuning, WriteSeq,
 };
 use logboat_storage::simulation::{InlineWal, SimDisk};
 use logboat_storage::{Recovered, WalOptions};
@@ -62,7 +62,8 @@ fn open_and_use(disk: &SimDisk) -> Option<Recovered> {
         check_group(&wal, *group, state);
     }
     let (group, peer) = (GroupId(u64::MAX), NodeId(u64::MAX));
-    recovered.groups.remove(&group);
+    let lives = recovered.groups.remove(&group).map(|it| it.hard_state.replica);
+    let replica = wal.log().tombstone(group).or(lives).unwrap_or_default();
     recovered.grants.remove(&peer);
     let grant = Grant {
         epoch: Epoch(7),
@@ -71,11 +72,14 @@ fn open_and_use(disk: &SimDisk) -> Option<Recovered> {
         lease: Duration::from_secs(2),
         ..Grant::default()
     };
-    let fortified = Some(Fortification { leader: peer, epoch: grant.epoch, term: Term(1) });
+    let (leader, term) = (ReplicaAddress::founder(peer), Term(1));
+    let bond = Fortification { leader: peer, replica: leader.replica, epoch: grant.epoch, term };
+    let fortified = Some(bond);
     let reset = LogWrite::Reset(meta(LogId::new(Term(1), Index(4))));
     let append = LogWrite::Append([entry(group, Term(1), Index(5), 10)].into_iter().collect());
     let writes = [reset, append].map(|log| {
-        let hard_state = HardState { term: Term(1), vote: Some(peer), commit: Index(4), fortified };
+        let (vote, commit) = (Some(leader), Index(4));
+        let hard_state = HardState { replica, term, vote, commit, fortified };
         (group, Persist { seq: WriteSeq(0), hard_state: Some(hard_state), log })
     });
     wal.write(&[(peer, grant)], &writes).expect("a recovered log takes writes");
@@ -94,6 +98,7 @@ fn check_group(wal: &InlineWal<SimDisk>, group: GroupId, state: &Restored) {
     let config = Config {
         group,
         node: OWN,
+        replica: ReplicaId::FOUNDER,
         founding: founding(1),
         seed: 1,
         tuning: Arc::new(Tuning::default()),
@@ -204,11 +209,18 @@ fn writes(input: &mut Unstructured<'_>, state: &Recovered) -> Result<Vec<(GroupI
                     .collect(),
             ),
         };
-        let (leader, epoch) = (other_node(kind.into()), Epoch(size.into()));
-        let fortified = (size % 2 == 0).then_some(Fortification { leader, epoch, term });
-        let hard_state = Some(HardState {
+        let leader = ReplicaAddress::founder(other_node(kind.into()));
+        let bond = Fortification {
+            leader: leader.node,
+            replica: leader.replica,
+            epoch: Epoch(size.into()),
             term,
-            vote: fortified.map(|bond| bond.leader),
+        };
+        let fortified = (size % 2 == 0).then_some(bond);
+        let hard_state = Some(HardState {
+            replica: state.hard_state.replica,
+            term,
+            vote: fortified.map(|bond| bond.address()),
             commit: after,
             fortified,
         });
@@ -255,7 +267,7 @@ fn plant(input: &mut Unstructured<'_>, disk: &SimDisk) -> Result<()> {
 
 fn segment_header(segment: u32) -> Vec<u8> {
     let mut block = b"LOGBOAT\x01".to_vec();
-    block.extend(5_u32.to_le_bytes());
+    block.extend(6_u32.to_le_bytes());
     block.extend(segment.to_le_bytes());
     block.extend(SALT.to_le_bytes());
     block.extend(SEGMENT_BYTES.to_le_bytes());

@@ -142,6 +142,7 @@ impl Worker {
             deadline: replica.deadline(voters, &self.support),
             awaited_round: None,
             leader: replica.leader(id.place()).map(|place| voters.node(place)),
+            speaks: false,
         };
         self.wait_lists.update(slot, wake_conditions);
     }

@@ -3,6 +3,7 @@
 
 mod bonds;
 mod members;
+mod search;
 
 use super::disk::FoundSnapshot;
 use super::model::ReplicaModel;
@@ -11,11 +12,12 @@ use super::process::group_id;
 use bonds::{Bonds, Counted};
 use logboat_raft::{
     BootCount, Configuration, EntryKind, Fortification, Grant, HardState, Index, LogId, LogWrite,
-    Message, NodeId, Payload, Persist, Raft, Restored, RoleKind, SnapshotMeta, SupportMessage,
-    Term, WriteSeq,
+    Message, NodeId, Payload, Persist, Raft, ReplicaId, Restored, RoleKind, SnapshotMeta,
+    SupportMessage, Term, WriteSeq,
 };
 use logboat_storage::Recovered;
 use members::Members;
+use search::Search;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 
@@ -69,33 +71,6 @@ struct Replica {
     /// The followers that it counts on then.
     counted: Vec<Counted>,
     search: Search,
-}
-
-/// A leader's search for where a follower's log parts from its own.
-#[derive(Debug, Default)]
-struct Search {
-    term: Term,
-    began_us: u64,
-    rejections: u64,
-}
-
-impl Search {
-    /// Another rejection in `term`. Each names an earlier term of the follower's log, so there are
-    /// no more of them than terms, but for those that the network doubles and those of appends that
-    /// the leader had sent ahead or sends again after a while. More than that is a search without
-    /// end, which the virtual time alone does not show soon.
-    fn rejected(&mut self, term: Term, now_us: u64, retransmit_us: u64) {
-        if self.term != term {
-            *self = Self { term, began_us: now_us, rejections: 0 };
-        }
-        self.rejections += 1;
-        let again = (now_us - self.began_us) / retransmit_us;
-        assert!(
-            self.rejections <= 2 * (term.0 + again) + 100,
-            "a leader searches for ever for where the logs part: {} rejections in term {term}",
-            self.rejections
-        );
-    }
 }
 
 impl Checks {
@@ -176,7 +151,7 @@ impl Checks {
             }
         }
         if let Some(hard_state) = persist.hard_state
-            && hard_state.vote.is_some_and(|vote| vote.0 as usize == node + 1)
+            && hard_state.vote.is_some_and(|vote| place_of(vote.node) == node)
         {
             group.entered = group.entered.max(hard_state.term);
         }
@@ -245,9 +220,15 @@ impl Checks {
     }
 
     /// A restart found this on the disk, after the node's [grants](Self::started).
-    pub(super) fn recovered(&mut self, node: usize, group: usize, restored: &Restored) {
+    pub(super) fn recovered(
+        &mut self,
+        node: usize,
+        group: usize,
+        restored: &Restored,
+        tombstone: Option<ReplicaId>,
+    ) {
         let replica = &mut self.groups[group].replicas[node];
-        let written = replica.model.recovered(restored);
+        let written = replica.model.recovered(restored, tombstone);
         replica.commit = Index(0);
         replica.leads = None;
         self.hard_states_changed(node, group, &written);
@@ -270,6 +251,7 @@ impl Checks {
         &self,
         node: usize,
         found: &Recovered,
+        tombstone: impl Fn(usize) -> Option<ReplicaId>,
         mut agree: impl FnMut(usize, Restored) -> (Option<FoundSnapshot>, Restored),
     ) {
         self.finds_grants(node, &found.grants);
@@ -277,7 +259,7 @@ impl Checks {
             if group.hosts.contains(&node) {
                 let restored = found.groups.get(&group_id(number)).cloned().unwrap_or_default();
                 let mut model = group.replicas[node].model.clone();
-                model.recovered(&restored);
+                model.recovered(&restored, tombstone(number));
                 let (snapshot, agreed) = agree(number, restored);
                 let meta = snapshot.map(|(meta, _)| meta);
                 model.snapshot_found(meta.as_ref().map(|meta| meta.last).unwrap_or_default());
@@ -386,18 +368,16 @@ impl Checks {
         (now_us, retransmit_us): (u64, u64),
     ) {
         let Some(group) = self.groups.get_mut(group) else { return };
-        group.bonds.heard(node_id(from), node_id(to), message);
-        if matches!(
-            message.payload,
-            Payload::AppendEntries { .. } | Payload::Fortify { .. } | Payload::Snapshot { .. }
-        ) {
-            let leader = *group.leaders.entry(message.term).or_insert(from);
-            assert_eq!(leader, from, "election safety: two lead in {}", message.term);
-        }
+        group.heard(from, to, message);
         let Replica { model, search, .. } = &mut group.replicas[from];
+        if message.from != model.durable.hard_state.replica {
+            // By a replica of whose disk nothing is left.
+            assert!(message.from < model.durable.next_id(), "who says this never was");
+            return;
+        }
         let (term, last) = model.survives();
         let vote = model.durable.hard_state.vote;
-        let voted_for = vote.map(|vote| vote.0 as usize - 1);
+        let voted_for = vote.map(|vote| place_of(vote.node));
         let names_term = match &message.payload {
             Payload::PreVote { .. } => {
                 let is_durable = term.next() >= message.term;
@@ -437,16 +417,14 @@ impl Checks {
             | Payload::Fortify { .. }
             | Payload::Fortified { epoch: None, .. }
             | Payload::ReadIndex { .. }
+            | Payload::Gone { .. }
+            | Payload::Resign { .. }
             | Payload::TimeoutNow => true,
-            Payload::Resign { .. } => {
-                // Whoever goes by it enters the next term, without a campaign.
-                group.entered = group.entered.max(message.term.next());
-                true
-            }
-            Payload::ReadIndexReply { .. } => false,
+            Payload::Resigned { .. } | Payload::Left | Payload::ReadIndexReply { .. } => false,
             Payload::Fortified { epoch: Some(epoch), .. } => {
                 let leader = NodeId(to as u64 + 1);
-                let bond = Fortification { leader, epoch: *epoch, term: message.term };
+                let (replica, term) = (message.to, message.term);
+                let bond = Fortification { leader, replica, epoch: *epoch, term };
                 assert!(
                     model.bonds.contains(&bond),
                     "{bond:?} was announced before it was durable"
@@ -599,6 +577,22 @@ const fn place_of(node: NodeId) -> usize {
 }
 
 impl GroupChecks {
+    /// What a message says of leaders and terms.
+    fn heard(&mut self, from: usize, to: usize, message: &Message) {
+        self.bonds.heard(node_id(from), node_id(to), message);
+        if matches!(
+            message.payload,
+            Payload::AppendEntries { .. } | Payload::Fortify { .. } | Payload::Snapshot { .. }
+        ) {
+            let leader = *self.leaders.entry(message.term).or_insert(from);
+            assert_eq!(leader, from, "election safety: two lead in {}", message.term);
+        }
+        if let Payload::Resign { term, .. } = message.payload {
+            // Whoever goes by it enters the next term, without a campaign.
+            self.entered = self.entered.max(term.next());
+        }
+    }
+
     /// The leader of the latest term that had one.
     fn newest_leader(&self) -> Option<(Term, usize)> {
         self.leaders.last_key_value().map(|(term, place)| (*term, *place))

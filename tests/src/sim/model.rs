@@ -2,8 +2,8 @@
 //! crash, and for the log that the core believes in.
 
 use logboat_raft::{
-    Configuration, EntryKind, Fortification, HardState, Index, LogId, LogWrite, Persist, Restored,
-    SnapshotMeta, Term, TermRun, WriteSeq,
+    Configuration, EntryKind, Fortification, HardState, Index, LogId, LogWrite, Persist, ReplicaId,
+    Restored, SnapshotMeta, Term, TermRun, WriteSeq,
 };
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -11,6 +11,8 @@ use std::sync::Arc;
 /// A log as a list of the term and checksum of each entry.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LogModel {
+    /// The smallest id that a replica may have, if one is gone and no other has written anything.
+    pub(super) tombstone: Option<ReplicaId>,
     pub(super) hard_state: HardState,
     pub(super) snapshot: LogId,
     entries: VecDeque<(Term, u32)>,
@@ -22,6 +24,11 @@ impl LogModel {
     pub(super) fn last(&self) -> LogId {
         let index = self.snapshot.index.plus(self.entries.len() as u64);
         LogId::new(self.entries.back().map_or(self.snapshot.term, |(term, _)| *term), index)
+    }
+
+    /// Later than the id of any replica that was ever here.
+    pub(super) fn next_id(&self) -> ReplicaId {
+        self.tombstone.unwrap_or(self.hard_state.replica.next())
     }
 
     /// Term and checksum of an entry that the log holds.
@@ -46,9 +53,13 @@ impl LogModel {
     pub(super) fn write(&mut self, persist: &Persist) {
         if let Some(hard_state) = persist.hard_state {
             self.hard_state = hard_state;
+            self.tombstone = None;
         }
         match &persist.log {
             LogWrite::Keep => {}
+            LogWrite::Tombstone(floor) => {
+                *self = Self { tombstone: Some(*floor), ..Self::default() };
+            }
             LogWrite::Founding(founding) => {
                 self.configurations.insert(Index(0), Arc::clone(founding));
             }
@@ -85,7 +96,7 @@ impl LogModel {
         self.configurations.insert(configuration.id().index, configuration);
     }
 
-    fn is(&self, restored: &Restored) -> bool {
+    fn is(&self, restored: &Restored, tombstone: Option<ReplicaId>) -> bool {
         let mut runs: Vec<TermRun> = Vec::new();
         for (offset, (term, _)) in self.entries.iter().enumerate() {
             if runs.last().is_none_or(|run| run.term != *term) {
@@ -97,6 +108,7 @@ impl LogModel {
             == (restored.hard_state, restored.snapshot, restored.last)
             && runs == restored.runs
             && self.configurations.values().eq(&restored.configurations)
+            && self.tombstone == tombstone
     }
 }
 
@@ -126,10 +138,19 @@ impl ReplicaModel {
         let mut synced = Vec::new();
         while let Some(persist) = self.submitted.pop_front_if(|persist| persist.seq <= seq) {
             synced.push((self.durable.hard_state, persist));
-            self.durable.write(&synced[synced.len() - 1].1);
+            self.follow(&synced[synced.len() - 1].1);
             self.bonds.extend(self.durable.hard_state.fortified);
         }
         synced
+    }
+
+    /// A write is durable.
+    fn follow(&mut self, persist: &Persist) {
+        self.durable.write(persist);
+        if matches!(persist.log, LogWrite::Tombstone(_)) {
+            self.snapshot = LogId::default();
+            self.coming.clear();
+        }
     }
 
     /// A snapshot file is on its way to its place.
@@ -178,21 +199,25 @@ impl ReplicaModel {
     ///
     /// # Panics
     /// When that is not so.
-    pub(super) fn recovered(&mut self, restored: &Restored) -> Vec<(HardState, Persist)> {
-        let mut candidate = self.durable.clone();
+    pub(super) fn recovered(
+        &mut self,
+        restored: &Restored,
+        tombstone: Option<ReplicaId>,
+    ) -> Vec<(HardState, Persist)> {
+        let LogModel { hard_state, snapshot, .. } = self.durable;
+        let durable = (hard_state, snapshot, self.durable.last(), self.durable.tombstone);
         let mut later = std::mem::take(&mut self.submitted).into_iter();
         let mut survived = Vec::new();
-        while !candidate.is(restored) {
+        while !self.durable.is(restored, tombstone) {
             let Some(persist) = later.next() else {
-                let durable = (self.durable.hard_state, self.durable.snapshot, self.durable.last());
                 panic!(
-                    "recovery lost or made up data: found {restored:?}, durable were {durable:?}"
+                    "recovery lost or made up data: found {restored:?} and {tombstone:?}, durable \
+                     were {durable:?}"
                 );
             };
-            survived.push((candidate.hard_state, persist.clone()));
-            candidate.write(&persist);
+            survived.push((self.durable.hard_state, persist.clone()));
+            self.follow(&persist);
         }
-        self.durable = candidate;
         self.bonds.extend(self.durable.hard_state.fortified);
         self.view = self.durable.clone();
         survived
@@ -214,7 +239,7 @@ impl ReplicaModel {
             expected.write(&Persist { seq: WriteSeq::default(), hard_state, log });
         }
         assert!(
-            expected.is(agreed),
+            expected.is(agreed, expected.tombstone),
             "a log up to {} and a snapshot {snapshot:?} became {agreed:?}",
             self.durable.last()
         );

@@ -24,12 +24,17 @@ pub(super) fn cut_power(hardware: &Hardware, scene: &Scene) {
     disk.limit(None);
     disk.fail_sync(u64::MAX / 2);
     let opened = InlineWal::open(disk, scene.plan.wal.clone());
-    let (_, found) = opened.unwrap_or_else(|error| {
+    let (wal, found) = opened.unwrap_or_else(|error| {
         panic!("after a power cut, node {} would not start: {error}", hardware.id())
     });
     let snapshots = SnapshotStore::open_on(hardware.snapshots.copy_durable());
     let snapshots = snapshots.expect("a directory can be listed");
-    scene.checks.would_recover(hardware.place, &found, |group, log| {
+    let tombstone = |group: usize| wal.log().tombstone(group_id(group));
+    scene.checks.would_recover(hardware.place, &found, tombstone, |group, log| {
+        if tombstone(group).is_some() {
+            // What is left of its snapshots goes at the start.
+            return (None, log);
+        }
         let found = read_snapshot(&snapshots, group_id(group)).unwrap_or_else(|error| {
             panic!("after a power cut, node {} can't use a snapshot: {error}", hardware.id())
         });

@@ -20,8 +20,8 @@ use logboat::internals::{
 use logboat::{GroupView, ReadMode, RequestError, RequestKind, StateMachine};
 use logboat_raft::{
     Config, Configuration, Epoch, Fortification, GroupId, Index, Lease, LogId, LogWrite, Message,
-    NodeId, Payload, Persist, Raft, ReadToken, Restored, RoleKind, Status, Support, Term, Time,
-    WriteSeq,
+    NodeId, Payload, Persist, Raft, ReadToken, ReplicaId, Restored, RoleKind, Status, Support,
+    Term, Time, WriteSeq,
 };
 use logboat_storage::simulation::{InlineWal, SimDisk};
 use logboat_storage::{ReadError, Recovered, SnapshotStore};
@@ -102,14 +102,17 @@ impl Standing {
 }
 
 /// Whether an event is a message of a term before `term`, which means nothing any more. What ends
-/// bonds still does.
+/// bonds or the replica still does.
 pub(super) fn is_late(event: &GroupEvent, term: Term) -> bool {
     let GroupEvent::Message { message, .. } = event else {
         return false;
     };
     let ends_bonds = matches!(
         message.payload,
-        Payload::PreVote { .. } | Payload::Vote { .. } | Payload::Resign { .. }
+        Payload::PreVote { .. }
+            | Payload::Vote { .. }
+            | Payload::Resign { .. }
+            | Payload::Gone { .. }
     );
     message.term < term && !ends_bonds
 }
@@ -147,6 +150,11 @@ impl Process {
         let Recovered { groups: mut restored, grants } = recovered;
         let snapshots = SnapshotStore::open_on(hardware.snapshots.clone());
         let snapshots = snapshots.expect("a directory can be listed");
+        for group in snapshots.groups() {
+            if wal.log().tombstone(group).is_some() {
+                snapshots.remove(group).expect("a snapshot can be removed");
+            }
+        }
         let storage = Arc::new(HostStorage::new(wal, snapshots));
         let shared = Shared {
             request_timeout: scene.plan.request_timeout,
@@ -200,10 +208,22 @@ impl Process {
         process
     }
 
-    fn start_group(&mut self, hardware: &Hardware, group: usize, log: Restored, scene: &mut Scene) {
-        scene.checks.recovered(hardware.place, group, &log);
+    /// Starts the replica of a group: the one that the log holds, or one that founds the group or
+    /// waits to be added to it.
+    pub(super) fn start_group(
+        &mut self,
+        hardware: &Hardware,
+        group: usize,
+        log: Restored,
+        scene: &mut Scene,
+    ) {
         let worker = group % self.workers.len();
         let id = group_id(group);
+        let tombstone = self.storage.wal.lock().log().tombstone(id);
+        scene.checks.recovered(hardware.place, group, &log, tombstone);
+        let is_original = log.hard_state.replica == ReplicaId::FOUNDER && tombstone.is_none();
+        let is_founder = is_original && scene.plan.voters(group).contains(&hardware.place);
+        let lowest = if is_founder { ReplicaId::FOUNDER } else { ReplicaId::FOUNDER.next() };
         let journal = Journal::default();
         let mut machine = Machine::new(Arc::clone(&journal));
         let snapshot = read_snapshot(&self.storage.snapshots, id);
@@ -216,7 +236,6 @@ impl Process {
         let agreed = recover(log, snapshot, &mut machine);
         let (restored, reset) = agreed.expect("log and snapshot agree after a crash");
         scene.checks.reconciled(hardware.place, group, meta.as_ref(), &restored);
-        let is_founder = scene.plan.voters(group).contains(&hardware.place);
         let founding: Arc<Configuration> = match is_founder {
             true => scene.plan.founding(group).into(),
             false => Configuration::unknown().into(),
@@ -235,6 +254,7 @@ impl Process {
         let config = Config {
             group: id,
             node: hardware.id(),
+            replica: tombstone.unwrap_or(lowest),
             founding,
             seed: scene.random.next(),
             tuning: Arc::new(scene.plan.tuning_of(hardware.place)),
@@ -319,8 +339,7 @@ impl Process {
                     if matches!(message.payload, Payload::Snapshot { .. }) {
                         self.offered(hardware, peer, group, message, scene);
                     } else {
-                        let event = GroupEvent::Message { from: peer, message };
-                        self.post_to_group(group, event);
+                        self.hand_over_message(hardware, peer, group, message, scene);
                     }
                 }
                 Parcel::Request { id, group, body } => {
@@ -484,8 +503,8 @@ fn resignations(parcels: &[Parcel]) -> Vec<(GroupId, Term)> {
     }
     let resignation = |parcel: &Parcel| match parcel {
         Parcel::Message { group, message } => {
-            let resigns = matches!(message.payload, Payload::Resign { .. });
-            resigns.then_some((*group, message.term))
+            let Payload::Resign { term, .. } = message.payload else { return None };
+            Some((*group, term))
         }
         _ => None,
     };

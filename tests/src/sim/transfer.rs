@@ -77,6 +77,7 @@ impl Process {
                 scene.after(10, hardware.target(), Event::Chunk(departing));
             }
             SnapshotJob::Chunk { .. }
+            | SnapshotJob::Remove { .. }
             | SnapshotJob::Offer { .. }
             | SnapshotJob::Refused { .. }
             | SnapshotJob::Closed { .. }
@@ -110,6 +111,7 @@ impl Process {
         let finish = |file: WrittenFile| finish(hardware, scene, || file.finish());
         let written = match file.map(finish) {
             Some(Ok(_) | Err(SnapshotError::Superseded { .. })) => Some(meta),
+            Some(Err(SnapshotError::Removed(_))) => return,
             Some(Err(_)) | None => None,
         };
         if let Some(meta) = &written {
@@ -193,7 +195,7 @@ impl Process {
         let text = format_args!("{node} received the snapshot of group {group} at {last}");
         scene.trace.note(now, &[place as u64, last.index.0], text);
         scene.checks.snapshot_received(hardware.place, place, last);
-        self.post_to_group(group, GroupEvent::Message { from, message });
+        self.hand_over_message(hardware, from, group, message, scene);
     }
 }
 

@@ -8,8 +8,8 @@ use super::wal::Submission;
 use super::worker::{Worker, WorkerEvent};
 use logboat::internals::{Effect, Grants, GroupEvent, Liveness, Sends, Surroundings, carry_out};
 use logboat_raft::{
-    BootCount, Confirmation, Epoch, Fortification, Grant, Lease, NodeId, Payload, SupportMessage,
-    SupportSettings, Time,
+    BootCount, Confirmation, Epoch, Fortification, Grant, Lease, NodeId, Payload, ReplicaAddress,
+    SupportMessage, SupportSettings, Time,
 };
 use logboat_storage::BootRecord;
 use logboat_transport::Outgoing;
@@ -236,7 +236,8 @@ pub(super) fn keeps_bond(event: &GroupEvent, bond: Fortification) -> bool {
     let GroupEvent::Message { from, message } = event else {
         return false;
     };
-    let (is_later, is_leader) = (message.term > bond.term, *from == bond.leader);
+    let sender = ReplicaAddress::new(*from, message.from);
+    let (is_later, is_leader) = (message.term > bond.term, sender == bond.address());
     match message.payload {
         Payload::PreVoteReply { .. }
         | Payload::VoteReply { .. }
@@ -244,10 +245,13 @@ pub(super) fn keeps_bond(event: &GroupEvent, bond: Fortification) -> bool {
         | Payload::Rejected { .. }
         | Payload::Fortified { .. }
         | Payload::ReadIndex { .. }
-        | Payload::ReadIndexReply { .. } => true,
+        | Payload::ReadIndexReply { .. }
+        | Payload::Resigned { .. }
+        | Payload::Gone { .. }
+        | Payload::Left => true,
         Payload::PreVote { .. } | Payload::Vote { transfer: false, .. } => !(is_leader && is_later),
         Payload::Vote { transfer: true, .. } => !is_later,
-        Payload::Resign { .. } => !is_leader || message.term < bond.term,
+        Payload::Resign { term, .. } => !is_leader || term < bond.term,
         Payload::AppendEntries { .. }
         | Payload::Fortify { .. }
         | Payload::Snapshot { .. }

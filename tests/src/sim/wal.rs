@@ -21,6 +21,8 @@ pub(super) struct Submission {
     pub(super) writes: Vec<(GroupId, Persist)>,
     pub(super) seqs: Vec<(Slot, WriteSeq)>,
     pub(super) promises: Vec<(NodeId, Outgoing)>,
+    /// The groups whose replicas end with these writes.
+    pub(super) buried: Vec<GroupId>,
 }
 
 /// The state of the log's threads.
@@ -123,6 +125,10 @@ impl Process {
                 let group = group_place(self.cells[slot.0 as usize].id);
                 was_reset |= scene.checks.durable(hardware.place, group, *seq);
             }
+            for group in &submission.buried {
+                scene.checks.durable(hardware.place, group_place(*group), WriteSeq::default());
+                was_reset = true;
+            }
         }
         if was_reset {
             cut_power(hardware, scene);
@@ -140,6 +146,9 @@ impl Process {
             for (slot, seq) in submission.seqs {
                 let worker = self.cells[slot.0 as usize].worker;
                 self.tell(worker, WorkerEvent::Durable(slot, seq));
+            }
+            for group in submission.buried {
+                self.replace(hardware, group, scene);
             }
         }
         self.write(hardware, scene);

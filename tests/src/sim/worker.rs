@@ -9,7 +9,7 @@ use super::process::{Process, ReplicaCell, Standing, group_place, is_late};
 use super::scene::{Event, Scene};
 use super::vigil::keeps_bond;
 use super::wal::Submission;
-use logboat::internals::{GroupEvent, RunContext, RunScratch, Slot, Turn, WaitLists};
+use logboat::internals::{Departed, GroupEvent, RunContext, RunScratch, Slot, Turn, WaitLists};
 use logboat_raft::{Confirmation, Epoch, GroupId, NodeId, ReadToken, Time, WriteSeq};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -25,6 +25,10 @@ pub(super) struct Worker {
     /// Places of the cells that run in the next turn.
     woken: Vec<usize>,
     pub(super) wait_lists: WaitLists,
+    /// What the replicas that are gone have to say.
+    pub(super) departed: Departed,
+    /// The groups whose replicas were buried in this turn.
+    pub(super) buried: Vec<GroupId>,
     /// Since when each peer supports this node.
     supporters: BTreeMap<NodeId, Time>,
     turn_scheduled: bool,
@@ -62,6 +66,8 @@ impl Worker {
             inbox: VecDeque::new(),
             woken: Vec::new(),
             wait_lists: WaitLists::new(node),
+            departed: Departed::default(),
+            buried: Vec::new(),
             supporters: BTreeMap::new(),
             turn_scheduled: false,
             busy_until: 0,
@@ -82,7 +88,9 @@ impl Worker {
     /// When it wants to be told of a deadline, unless it was told already.
     pub(super) fn next_deadline(&self, scene: &Scene) -> Option<Time> {
         let round = self.wait_lists.round_deadline(scene.plan.tick);
-        let deadline = [self.wait_lists.next_deadline(), round].into_iter().flatten().min();
+        let departed = self.departed.next_deadline(&self.turn.support);
+        let deadlines = [self.wait_lists.next_deadline(), round, departed];
+        let deadline = deadlines.into_iter().flatten().min();
         deadline.filter(|_| !self.awaits_tick())
     }
 
@@ -135,13 +143,17 @@ impl Process {
             }
         }
         self.ask_for_confirmation(number, scene);
+        self.bury(hardware, number, scene);
         self.flush(hardware, number, scene);
         self.collect_answers(scene);
         self.schedule_turns(hardware, scene);
     }
 
     fn take_in(&mut self, hardware: &Hardware, number: usize, event: WorkerEvent, scene: &Scene) {
-        let Worker { turn, wait_lists, supporters, .. } = &mut self.workers[number];
+        let Worker { turn, wait_lists, departed, supporters, .. } = &mut self.workers[number];
+        if matches!(event, WorkerEvent::Tick) {
+            departed.say_again(turn);
+        }
         let (support, now) = (&mut turn.support, turn.now);
         match event {
             WorkerEvent::Tick => {
@@ -272,7 +284,8 @@ impl Process {
     }
 
     fn flush(&mut self, hardware: &mut Hardware, number: usize, scene: &mut Scene) {
-        let turn = &mut self.workers[number].turn;
+        let Worker { turn, buried, .. } = &mut self.workers[number];
+        let buried = std::mem::take(buried);
         for (peer, outgoing) in turn.sends.take() {
             scene.send(hardware.place, peer, outgoing);
         }
@@ -290,7 +303,8 @@ impl Process {
             for (group, persist) in &writes {
                 scene.checks.submitted(hardware.place, group_place(*group), persist);
             }
-            self.writer.submit(Submission { writes, seqs, promises, ..Submission::default() });
+            let grants = Vec::new();
+            self.writer.submit(Submission { grants, writes, seqs, promises, buried });
             self.write(hardware, scene);
         }
         for job in log_reads {

@@ -51,7 +51,7 @@ const MAGIC: [u8; 8] = *b"LOGBOAT\n";
 
 /// The version of the protocol: of the handshake and of the frames. Nodes talk to their own version
 /// only.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 /// The length of the part that is the same in every version.
 const BASE_BYTES: usize = 48;

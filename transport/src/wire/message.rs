@@ -7,7 +7,7 @@ use crate::wire::reader::Reader;
 use bytes::Buf;
 use logboat_raft::{
     Configuration, Conflict, Entries, Entry, EntryKind, GroupId, Index, LogId, Message, Payload,
-    ReadToken, SnapshotMeta, VotersDigest,
+    ReadToken, ReplicaId, SnapshotMeta, VotersDigest,
 };
 
 /// The least that one entry takes among the fields: kind, term, length and checksum.
@@ -33,14 +33,17 @@ pub(super) fn most_message_bytes(message: &Message) -> usize {
         | Payload::ReadIndex { .. }
         | Payload::ReadIndexReply { .. }
         | Payload::TimeoutNow
-        | Payload::Resign { .. } => &[],
+        | Payload::Resign { .. }
+        | Payload::Resigned { .. }
+        | Payload::Gone { .. }
+        | Payload::Left => &[],
         Payload::Snapshot { meta } => {
             let members = meta.configuration.members().len();
-            return most_field_bytes(12) + members * most_field_bytes(4);
+            return most_field_bytes(16) + members * most_field_bytes(4);
         }
     };
     let entry_bytes = |entry: &Entry| most_field_bytes(3) + entry.data.len();
-    most_field_bytes(8) + entries.iter().map(entry_bytes).sum::<usize>()
+    most_field_bytes(12) + entries.iter().map(entry_bytes).sum::<usize>()
 }
 
 /// Appends a message of `group`: its fields to `fields`, the data of its entries to `data`.
@@ -50,9 +53,17 @@ pub(super) fn put_message(
     group: GroupId,
     message: &Message,
 ) {
-    fields.push(kind_of(&message.payload));
+    let was_added = |replica: ReplicaId, flag| if replica == ReplicaId::FOUNDER { 0 } else { flag };
+    let sender = was_added(message.from, kind::SENDER_WAS_ADDED);
+    let receiver = was_added(message.to, kind::RECEIVER_WAS_ADDED);
+    fields.push(kind_of(&message.payload) | sender | receiver);
     put_varint(fields, group.0);
     put_varint(fields, message.term.0);
+    for replica in [message.from, message.to] {
+        if replica != ReplicaId::FOUNDER {
+            put_log_id(fields, replica.0);
+        }
+    }
     match &message.payload {
         Payload::Snapshot { meta } => {
             put_log_id(fields, meta.last);
@@ -104,7 +115,13 @@ pub(super) fn put_message(
             put_varint(fields, commit.0);
         }
         Payload::TimeoutNow => {}
-        Payload::Resign { epoch } => put_varint(fields, epoch.0),
+        Payload::Resign { epoch, term } => {
+            put_varint(fields, epoch.0);
+            put_varint(fields, term.0);
+        }
+        Payload::Resigned { term } => put_varint(fields, term.0),
+        Payload::Gone { floor } => put_log_id(fields, floor.0),
+        Payload::Left => {}
     }
 }
 
@@ -124,6 +141,9 @@ const fn kind_of(payload: &Payload) -> u8 {
         Payload::Snapshot { .. } => kind::SNAPSHOT,
         Payload::TimeoutNow => kind::TIMEOUT_NOW,
         Payload::Resign { .. } => kind::RESIGN,
+        Payload::Resigned { .. } => kind::RESIGNED,
+        Payload::Gone { .. } => kind::GONE,
+        Payload::Left => kind::LEFT,
     }
 }
 
@@ -153,16 +173,19 @@ fn put_conflict(fields: &mut Vec<u8>, conflict: &Conflict) {
     put_varint(fields, conflict.x_len.0);
 }
 
-/// Reads what follows the kind of a message; `None` if `kind` is not one of a message.
+/// Reads what follows the first byte of a message; `None` if that is not one of a message.
 pub(super) fn read_message(
     reader: &mut Reader,
-    kind: u8,
+    first: u8,
 ) -> Result<Option<(GroupId, Message)>, DecodeError> {
-    if !(kind::PRE_VOTE..=kind::RESIGN).contains(&kind) {
+    let kind = first & !(kind::SENDER_WAS_ADDED | kind::RECEIVER_WAS_ADDED);
+    if !(kind::PRE_VOTE..=kind::LEFT).contains(&kind) {
         return Ok(None);
     }
     let group = reader.group()?;
     let term = reader.term()?;
+    let from = read_replica(reader, first & kind::SENDER_WAS_ADDED != 0)?;
+    let to = read_replica(reader, first & kind::RECEIVER_WAS_ADDED != 0)?;
     let payload = match kind {
         kind::PRE_VOTE => {
             Payload::PreVote { last: reader.log_id()?, founders: read_founders(reader)? }
@@ -195,10 +218,18 @@ pub(super) fn read_message(
         },
         kind::SNAPSHOT => Payload::Snapshot { meta: read_snapshot_meta(reader)? },
         kind::TIMEOUT_NOW => Payload::TimeoutNow,
+        kind::RESIGN => Payload::Resign { epoch: reader.epoch()?, term: reader.term()? },
+        kind::RESIGNED => Payload::Resigned { term: reader.term()? },
+        kind::GONE => Payload::Gone { floor: ReplicaId(reader.log_id()?) },
         // Checked above: no other kind is left.
-        _ => Payload::Resign { epoch: reader.epoch()? },
+        _ => Payload::Left,
     };
-    Ok(Some((group, Message { term, payload })))
+    Ok(Some((group, Message { from, to, term, payload })))
+}
+
+/// A founder's id is not written.
+fn read_replica(reader: &mut Reader, was_added: bool) -> Result<ReplicaId, DecodeError> {
+    if was_added { reader.log_id().map(ReplicaId) } else { Ok(ReplicaId::FOUNDER) }
 }
 
 fn read_append(reader: &mut Reader, group: GroupId) -> Result<Payload, DecodeError> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use logboat_raft::{
     BootCount, BootNonce, Configuration, Conflict, Entry, EntryKind, Epoch, GroupId, Incarnation,
     Index, Introduction, LogId, LogPosition, Message, NodeId, Payload, ReadToken, Remembered,
-    SnapshotMeta, Start, Term, VotersDigest,
+    ReplicaId, SnapshotMeta, Start, Term, VotersDigest,
 };
 use logboat_transport::{Inbox, Outgoing, Parcel, SnapshotSource};
 use parking_lot::{Condvar, Mutex};
@@ -203,10 +203,8 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// A message that carries a number.
 pub(crate) fn numbered(round: u64) -> Message {
-    Message {
-        term: Term(1),
-        payload: Payload::Fortify { commit: Index(round), founders: FOUNDERS },
-    }
+    let payload = Payload::Fortify { commit: Index(round), founders: FOUNDERS };
+    Message::of_founder(Term(1), payload)
 }
 
 /// The number that a parcel carries.
@@ -240,18 +238,15 @@ pub(crate) fn append(group: u64, prev: LogId, commands: Vec<Bytes>) -> Message {
         let id = LogId::new(prev.term, prev.index.plus(offset));
         Entry::new(GroupId(group), id, EntryKind::Command, data)
     });
-    Message {
-        term: prev.term,
-        payload: Payload::AppendEntries {
-            prev,
-            entries: entries.collect(),
-            commit: prev.index,
-            founders: FOUNDERS,
-        },
-    }
+    let (entries, commit) = (entries.collect(), prev.index);
+    let payload = Payload::AppendEntries { prev, entries, commit, founders: FOUNDERS };
+    Message::of_founder(prev.term, payload)
 }
 
-/// One message of every kind.
+/// A replica that was added to its group.
+const ADDED: ReplicaId = ReplicaId(LogId::new(Term(2), Index(300)));
+
+/// One message of every kind, and of every kind of replica to every kind.
 pub(crate) fn every_message() -> Vec<Message> {
     let last = LogId::new(Term(5), Index(300));
     let configuration = Configuration::founding(&[1, 2, 300].map(NodeId), None).into();
@@ -280,10 +275,15 @@ pub(crate) fn every_message() -> Vec<Message> {
         },
         Payload::Snapshot { meta: SnapshotMeta { last, configuration } },
         Payload::TimeoutNow,
-        Payload::Resign { epoch: Epoch(9) },
+        Payload::Resign { epoch: Epoch(9), term: Term(5) },
+        Payload::Resigned { term: Term(5) },
+        Payload::Gone { floor: ADDED },
+        Payload::Left,
     ];
-    let message = |payload| Message { term: Term(6), payload };
-    payloads.into_iter().map(message).collect()
+    let message = |payload| Message::of_founder(Term(6), payload);
+    let of_added = [(ADDED, ReplicaId::FOUNDER), (ReplicaId::FOUNDER, ADDED), (ADDED, ADDED)];
+    let of_added = of_added.map(|(from, to)| Message { from, to, ..message(Payload::TimeoutNow) });
+    payloads.into_iter().map(message).chain(of_added).collect()
 }
 
 /// How a snapshot's stream ended.

@@ -4,8 +4,8 @@ use crate::common::{append_of, every_message};
 use bytes::Bytes;
 use logboat_raft::{
     BootCount, Change, Configuration, Conflict, Entry, EntryKind, Epoch, GroupId, Index, LogId,
-    LogPosition, MAX_COUNT, Message, NodeId, Payload, ReadToken, RequestSeq, Round, SnapshotMeta,
-    SupportMessage, SupportSettings, Term, VotersDigest,
+    LogPosition, MAX_COUNT, Message, NodeId, Payload, ReadToken, ReplicaId, RequestSeq, Round,
+    SnapshotMeta, SupportMessage, SupportSettings, Term, VotersDigest,
 };
 use logboat_transport::{DecodeError, Outgoing, Parcel, RequestId, decode};
 use proptest::collection::vec;
@@ -64,6 +64,11 @@ fn append(group: GroupId) -> impl Strategy<Value = Payload> {
     })
 }
 
+/// A founder, or a replica that was added.
+fn replica() -> impl Strategy<Value = ReplicaId> {
+    prop_oneof![Just(ReplicaId::FOUNDER), log_id().prop_map(ReplicaId)]
+}
+
 fn payload(group: GroupId) -> impl Strategy<Value = Payload> {
     let conflict = (option::of(count()), count(), count()).prop_map(|(term, x, len)| Conflict {
         x_term: term.map(Term),
@@ -103,7 +108,13 @@ fn payload(group: GroupId) -> impl Strategy<Value = Payload> {
             Payload::Snapshot { meta: SnapshotMeta { last, configuration } }
         }),
         Just(Payload::TimeoutNow),
-        count().prop_map(|epoch| Payload::Resign { epoch: Epoch(epoch) }),
+        (count(), count()).prop_map(|(epoch, term)| {
+            let (epoch, term) = (Epoch(epoch), Term(term));
+            Payload::Resign { epoch, term }
+        }),
+        count().prop_map(|term| Payload::Resigned { term: Term(term) }),
+        log_id().prop_map(|floor| Payload::Gone { floor: ReplicaId(floor) }),
+        Just(Payload::Left),
     ]
 }
 
@@ -137,9 +148,10 @@ fn support() -> impl Strategy<Value = SupportMessage> {
 
 fn parcel() -> impl Strategy<Value = Parcel> {
     let message = (any::<u64>(), count()).prop_flat_map(|(group, term)| {
-        payload(GroupId(group)).prop_map(move |payload| Parcel::Message {
+        let parts = (replica(), replica(), payload(GroupId(group)));
+        parts.prop_map(move |(from, to, payload)| Parcel::Message {
             group: GroupId(group),
-            message: Message { term: Term(term), payload },
+            message: Message { from, to, term: Term(term), payload },
         })
     });
     let body = || vec(any::<u8>(), 0..300).prop_map(Bytes::from);
@@ -344,7 +356,7 @@ fn implausible_numbers_are_refused_and_named() {
     let id = |term, index| LogId::new(Term(term), Index(index));
     let message = |term, payload| Parcel::Message {
         group: GroupId(7),
-        message: Message { term: Term(term), payload },
+        message: Message::of_founder(Term(term), payload),
     };
     let vote = |last| Payload::Vote { last, transfer: false, founders: VotersDigest(7) };
     let refused = [
@@ -356,7 +368,7 @@ fn implausible_numbers_are_refused_and_named() {
             "index",
             message(1, Payload::Fortify { commit: Index(u64::MAX), founders: VotersDigest(7) }),
         ),
-        ("epoch", message(1, Payload::Resign { epoch: Epoch(far) })),
+        ("epoch", message(1, Payload::Resign { epoch: Epoch(far), term: Term(1) })),
         ("epoch", message(1, Payload::Fortified { epoch: Some(Epoch(far)), applied: Index(0) })),
         ("boot count", request(u64::MAX, 1)),
         ("request number", request(1, far)),
@@ -406,13 +418,18 @@ fn a_large_batch_is_split_between_parcels_and_keeps_its_order() {
 
 #[test]
 fn an_acknowledgement_takes_at_most_twelve_bytes() {
-    let acknowledgement = Message {
-        term: Term(100),
-        payload: Payload::Appended { through: Index(200_000_000), applied: Index(199_999_999) },
+    let payload = Payload::Appended { through: Index(200_000_000), applied: Index(199_999_999) };
+    let of_founders = Message::of_founder(Term(100), payload);
+    let bytes = |message: &Message| {
+        let mut outgoing = Outgoing::new();
+        outgoing.push_message(GroupId(1000), message);
+        outgoing.bytes() - HEADER_BYTES
     };
-    let mut outgoing = Outgoing::new();
-    outgoing.push_message(GroupId(1000), &acknowledgement);
-    assert_eq!(outgoing.bytes() - HEADER_BYTES, 12);
+    assert_eq!(bytes(&of_founders), 12);
+    // The id of a replica that was added is a term and an index.
+    let added = ReplicaId(LogId::new(Term(90), Index(100_000_000)));
+    assert_eq!(bytes(&Message { from: added, ..of_founders.clone() }), 12 + 5);
+    assert_eq!(bytes(&Message { from: added, to: added, ..of_founders }), 12 + 2 * 5);
 }
 
 /// The format is a promise between nodes of one version. If this fails, the protocol's version

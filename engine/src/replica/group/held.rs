@@ -41,6 +41,7 @@ impl Restoring {
             | GroupEvent::Stuck
             | GroupEvent::Stop(_)
             | GroupEvent::Fail(_)
+            | GroupEvent::Remove(_)
             | GroupEvent::Halt => return Some(event),
             // The replica asked for these, so there are few.
             GroupEvent::LogRead { .. }

@@ -69,10 +69,9 @@ impl Leader {
             if member.node == replica.node() {
                 continue;
             }
-            let known = before.next_if(|peer| peer.node == member.node);
-            let role = member.role;
-            let mut peer = known.unwrap_or_else(|| Progress::new(member.node, role, next, now));
-            peer.role = role;
+            let known = before.next_if(|peer| peer.address() == member.address());
+            let mut peer = known.unwrap_or_else(|| Progress::new(member, next, now));
+            peer.role = member.role;
             self.peers.push(peer);
         }
     }

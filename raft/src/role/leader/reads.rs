@@ -16,7 +16,10 @@ use crate::progress::Progress;
 use crate::read_queue::Reader;
 use crate::replica::Replica;
 use crate::step::Step;
-use crate::{Confirmation, Index, Lease, NodeId, Output, Payload, ReadToken, Round, Support, Time};
+use crate::{
+    Confirmation, Index, Lease, NodeId, Output, Payload, ReadToken, ReplicaAddress, Round, Support,
+    Time,
+};
 
 impl Leader {
     /// Takes a read of a reader here, or of a follower. A leader that has told its successor to
@@ -42,15 +45,15 @@ impl Leader {
         let commit = step.replica.commit;
         if commit >= self.first {
             let is_leased = self.holds_lease(step.replica, step.support);
-            for (node, token) in self.reads.admit(step.support.next_round, commit, is_leased) {
-                self.answer(step, node, token, commit);
+            for (peer, token) in self.reads.admit(step.support.next_round, commit, is_leased) {
+                self.answer(step, peer, token, commit);
             }
         }
         if self.reads.awaited_round().is_some() {
             let round = self.confirmed_round(step.support);
             let answers = round.map(|round| self.reads.confirm(round));
-            for (node, token, index) in answers.into_iter().flatten() {
-                self.answer(step, node, token, index);
+            for (peer, token, index) in answers.into_iter().flatten() {
+                self.answer(step, peer, token, index);
             }
         }
         while let Some(token) = self.reads.take_ready(step.replica.applied) {
@@ -100,8 +103,8 @@ impl Leader {
     }
 
     /// Tells a follower the index to read at, and what is committed of what it holds.
-    fn answer(&self, step: &mut Step<'_>, to: NodeId, token: ReadToken, index: Index) {
-        let matched = self.peers.iter().find(|peer| peer.node == to).map(|peer| peer.matched);
+    fn answer(&self, step: &mut Step<'_>, to: ReplicaAddress, token: ReadToken, index: Index) {
+        let matched = self.peers.iter().find(|peer| peer.address() == to).map(|peer| peer.matched);
         let commit = step.replica.commit.min(matched.unwrap_or_default());
         step.send(to, Payload::ReadIndexReply { token, index: Some(index), commit });
     }
@@ -110,6 +113,6 @@ impl Leader {
 fn refuse(step: &mut Step<'_>, reader: Reader, leader: Option<NodeId>) {
     match reader {
         Reader::Here(token) => step.refuse_read(token, leader),
-        Reader::Follower(node, token) => step.send(node, Payload::refused_read(token)),
+        Reader::Follower(peer, token) => step.send(peer, Payload::refused_read(token)),
     }
 }

@@ -11,7 +11,7 @@ pub(super) fn send_fortify(peer: &mut Progress, step: &mut Step<'_>) {
     let commit = step.replica.commit.min(peer.matched);
     peer.commit_sent(commit, step.now());
     peer.fortify_sent(step.now());
-    step.send(peer.node, Payload::Fortify { commit, founders: step.founders() });
+    step.send(peer.address(), Payload::Fortify { commit, founders: step.founders() });
 }
 
 /// Sends a follower all that its state allows.
@@ -38,7 +38,7 @@ fn probe(peer: &mut Progress, step: &mut Step<'_>) {
     };
     let commit = replica.commit;
     let founders = step.founders();
-    step.send(peer.node, Payload::AppendEntries { prev, entries, commit, founders });
+    step.send(peer.address(), Payload::AppendEntries { prev, entries, commit, founders });
     peer.probed(step.now());
     peer.commit_sent(commit, step.now());
 }
@@ -77,7 +77,7 @@ pub(super) fn send_append(peer: &mut Progress, step: &mut Step<'_>, entries: Ent
     peer.append_sent(prev.index.plus(entries.len() as u64), bytes, now);
     peer.commit_sent(commit, now);
     let founders = step.founders();
-    step.send(peer.node, Payload::AppendEntries { prev, entries, commit, founders });
+    step.send(peer.address(), Payload::AppendEntries { prev, entries, commit, founders });
 }
 
 /// Has the newest snapshot streamed to a follower.
@@ -94,7 +94,10 @@ pub(super) fn retry(peer: &mut Progress, step: &mut Step<'_>) {
             peer.snapshot_probed(step.now());
             let (commit, entries) = (step.replica.commit, Entries::new());
             let founders = step.founders();
-            step.send(peer.node, Payload::AppendEntries { prev: last, entries, commit, founders });
+            step.send(
+                peer.address(),
+                Payload::AppendEntries { prev: last, entries, commit, founders },
+            );
         }
         Mode::Probe { .. } | Mode::Replicate => peer.lost(),
     }

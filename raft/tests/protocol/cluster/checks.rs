@@ -3,7 +3,7 @@
 use super::host::Host;
 use logboat_raft::{
     Configuration, Entry, Fortification, Index, Input, LogId, LogWrite, Message, NodeId, Output,
-    Payload, Persist, Raft, ReadToken, RoleKind, Term,
+    Payload, Persist, Raft, ReadToken, ReplicaAddress, RoleKind, Term,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,7 +69,10 @@ impl Checks {
                 }
             }
             LogWrite::Reset(_) => assert_ne!(raft.role(), RoleKind::Leader),
-            LogWrite::Keep | LogWrite::Compact(_) | LogWrite::Founding(_) => {}
+            LogWrite::Keep
+            | LogWrite::Compact(_)
+            | LogWrite::Founding(_)
+            | LogWrite::Tombstone(_) => {}
         }
     }
 
@@ -103,7 +106,19 @@ impl Checks {
             | Payload::ReadIndex { .. }
             | Payload::ReadIndexReply { .. }
             | Payload::TimeoutNow
-            | Payload::Resign { .. } => assert_eq!(disk.hard_state.term, message.term),
+            | Payload::Resign { .. }
+            | Payload::Gone { .. } => assert_eq!(disk.hard_state.term, message.term),
+            Payload::Resigned { term }
+                if host.raft.as_ref().map(Raft::id) == Some(message.from) =>
+            {
+                assert_eq!(disk.hard_state.term, message.term);
+                let bond = disk.hard_state.fortified.filter(|bond| bond.term == *term);
+                let leader = host.raft.as_ref().and_then(Raft::leader);
+                let is_led = leader.is_some() || bond.is_some();
+                assert!(disk.hard_state.term > *term || is_led, "the term is still open");
+            }
+            // By a former replica.
+            Payload::Resigned { .. } | Payload::Left => {}
             Payload::PreVote { .. } => {
                 assert_eq!(disk.hard_state.term.next(), message.term, "the term may be lost");
             }
@@ -163,7 +178,8 @@ fn bonds_stand(hosts: &BTreeMap<NodeId, Host>, leader: NodeId, term: Term) {
         let follower = &hosts[&peer.node];
         let Some(grant) = follower.grants.get(&leader) else { continue };
         if grant.live && grant.boot == host.boot && peer.fortified == Some(grant.epoch) {
-            let bond = Fortification { leader, epoch: grant.epoch, term };
+            let replica = raft.id();
+            let bond = Fortification { leader, replica, epoch: grant.epoch, term };
             let found = follower.disk.hard_state.fortified;
             assert_eq!(
                 found,
@@ -192,7 +208,7 @@ pub(crate) fn keeps_bond(host: &Host, input: &Input, out: &[Output]) {
         };
         assert_eq!(after.fortified, Some(bond), "a bond that stands was forgotten");
         let voted = (after.term, after.vote) != (before.term, before.vote);
-        let other = after.vote.is_some_and(|vote| vote != bond.leader);
+        let other = after.vote.is_some_and(|vote| vote != bond.address());
         assert!(!voted || !other, "voted against its bond");
         before = *after;
     }
@@ -203,18 +219,19 @@ fn releases(input: &Input, bond: Fortification) -> bool {
     let Input::Receive { from, message } = input else {
         return false;
     };
+    let sender = ReplicaAddress::new(*from, message.from);
     let (is_later, is_same) = (message.term > bond.term, message.term == bond.term);
     match message.payload {
         Payload::AppendEntries { .. } | Payload::Fortify { .. } | Payload::Snapshot { .. } => {
-            is_later || (is_same && *from == bond.leader)
+            is_later || (is_same && sender == bond.address())
         }
         Payload::Vote { transfer: true, .. } => is_later,
         Payload::TimeoutNow => is_later || is_same,
         Payload::PreVote { .. } | Payload::Vote { transfer: false, .. } => {
-            *from == bond.leader && is_later
+            sender == bond.address() && is_later
         }
-        Payload::Resign { epoch } => {
-            (*from, epoch) == (bond.leader, bond.epoch) && (is_later || is_same)
+        Payload::Resign { epoch, term } => {
+            (sender, epoch) == (bond.address(), bond.epoch) && term >= bond.term
         }
         Payload::PreVoteReply { .. }
         | Payload::VoteReply { .. }
@@ -222,7 +239,10 @@ fn releases(input: &Input, bond: Fortification) -> bool {
         | Payload::Rejected { .. }
         | Payload::Fortified { .. }
         | Payload::ReadIndex { .. }
-        | Payload::ReadIndexReply { .. } => false,
+        | Payload::ReadIndexReply { .. }
+        | Payload::Resigned { .. }
+        | Payload::Gone { .. }
+        | Payload::Left => false,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use logboat_raft::{
     BootCount, Configuration, Entry, EntryKind, Grant, HardState, Index, LogId, LogReadTarget,
-    LogWrite, Message, NodeId, Persist, Raft, Restored, SnapshotMeta, Support, Term, TermRun,
-    WriteSeq,
+    LogWrite, Message, NodeId, Persist, Raft, ReplicaId, Resignation, Restored, SnapshotMeta,
+    Support, Term, TermRun, Time, WriteSeq,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -16,6 +16,14 @@ pub(crate) type History = Vec<Entry>;
 pub(crate) struct Snapshot {
     pub(crate) meta: SnapshotMeta,
     pub(crate) history: History,
+}
+
+impl Snapshot {
+    /// A replica that never made one has this.
+    pub(crate) fn of_nothing(disk: &Disk) -> Self {
+        let meta = SnapshotMeta { last: disk.start, configuration: Arc::clone(&disk.base) };
+        Self { meta, history: Vec::new() }
+    }
 }
 
 /// The configurations that entries hold.
@@ -71,7 +79,7 @@ impl Disk {
             self.hard_state = hard_state;
         }
         match &persist.log {
-            LogWrite::Keep | LogWrite::Founding(_) => {}
+            LogWrite::Keep | LogWrite::Founding(_) | LogWrite::Tombstone(_) => {}
             LogWrite::Append(entries) => {
                 let first = entries[0].index;
                 assert!(first > self.start.index && first <= self.last().next());
@@ -136,12 +144,18 @@ pub(crate) struct Host {
     pub(crate) history: History,
     /// Whether writes are durable, and loads answered, at once.
     pub(crate) sync: bool,
+    /// The smallest id that a replica here may have, if one is gone.
+    pub(crate) tombstone: Option<ReplicaId>,
+    /// What the replicas that are gone have to say until it is answered, and when.
+    pub(crate) departed: Vec<(Resignation, Time)>,
+    /// The tombstone of the replica that is to be buried when its step is over.
+    pub(crate) gone: Option<ReplicaId>,
 }
 
 impl Host {
     pub(crate) fn new(disk: Disk) -> Self {
-        let meta = SnapshotMeta { last: disk.start, configuration: Arc::clone(&disk.base) };
         Self {
+            snapshot: Snapshot::of_nothing(&disk),
             raft: None,
             support: Support::default(),
             grants: BTreeMap::new(),
@@ -153,10 +167,12 @@ impl Host {
             newest: WriteSeq(0),
             durable: WriteSeq(0),
             loads: VecDeque::new(),
-            snapshot: Snapshot { meta, history: Vec::new() },
             arrived: Vec::new(),
             history: Vec::new(),
             sync: true,
+            tombstone: None,
+            departed: Vec::new(),
+            gone: None,
         }
     }
 
@@ -164,6 +180,7 @@ impl Host {
     /// already, though nobody knew.
     pub(crate) fn crash(&mut self, survivors: usize) {
         self.raft = None;
+        self.gone = None;
         for persist in self.unsynced.drain(..).take(survivors) {
             self.disk.write(&persist);
         }

@@ -92,7 +92,8 @@ impl Cluster {
         let Some(raft) = &host.raft else {
             return;
         };
-        let resignations: Vec<_> = raft.resignations(&host.support).collect();
+        let resignation = raft.resignation();
+        let resignations: Vec<_> = resignation.messages(&host.support).collect();
         host.crash(0);
         for (to, message) in resignations {
             self.enqueue(node, to, Packet::Message(message));

@@ -12,7 +12,8 @@ use host::{Disk, Host, Snapshot};
 use liveness::Rounds;
 use logboat_raft::{
     Change, Config, Configuration, Entries, Entry, EntryKind, GroupId, Index, Input, LogId,
-    Message, NodeId, Output, Payload, Raft, ReadMode, ReadToken, Term, Time, Tuning, WriteSeq,
+    Message, NodeId, Output, Payload, Raft, ReadMode, ReadToken, ReplicaId, Term, Time, Tuning,
+    WriteSeq,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
@@ -25,7 +26,7 @@ pub(crate) const GROUP: GroupId = GroupId(1);
 #[derive(Clone, Debug)]
 pub(crate) enum Packet {
     Message(Message),
-    Snapshot(Term, Snapshot),
+    Snapshot(ReplicaId, Term, Snapshot),
 }
 
 pub(crate) struct Cluster {
@@ -81,10 +82,18 @@ impl Cluster {
 
     /// What a replica goes by before its log says anything else.
     fn base(&self, node: NodeId) -> Arc<Configuration> {
-        if self.founding.member(node).is_some() {
+        let is_buried = self.hosts.get(&node).is_some_and(|host| host.tombstone.is_some());
+        if !is_buried && self.founding.member(node).is_some() {
             return Arc::clone(&self.founding);
         }
         Configuration::unknown().into()
+    }
+
+    /// The smallest id that a replica on a node may have.
+    fn lowest_id(&self, node: NodeId) -> ReplicaId {
+        let is_founder = self.founding.member(node).is_some();
+        let lowest = if is_founder { ReplicaId::FOUNDER } else { ReplicaId::FOUNDER.next() };
+        self.hosts[&node].tombstone.unwrap_or(lowest)
     }
 
     pub(crate) fn nodes(&self) -> Vec<NodeId> {
@@ -119,14 +128,7 @@ impl Cluster {
 
     /// Starts a node that is down from what it has on disk. This run is another to its peers.
     pub(crate) fn start(&mut self, node: NodeId) {
-        self.starts += 1;
-        let config = Config {
-            group: GROUP,
-            node,
-            founding: self.base(node),
-            seed: self.seed ^ (node.0 << 32) ^ self.starts,
-            tuning: self.tuning.clone(),
-        };
+        let config = self.config(node);
         let now = self.now;
         let host = self.host(node);
         assert!(host.raft.is_none(), "the node is up");
@@ -134,6 +136,18 @@ impl Cluster {
         host.raft = Some(Raft::new(config, restored, now));
         self.start_liveness(node);
         self.introduce(node);
+    }
+
+    fn config(&mut self, node: NodeId) -> Config {
+        self.starts += 1;
+        Config {
+            group: GROUP,
+            node,
+            replica: self.lowest_id(node),
+            founding: self.base(node),
+            seed: self.seed ^ (node.0 << 32) ^ self.starts,
+            tuning: self.tuning.clone(),
+        }
     }
 
     /// Takes a node down; of its writes under way, the oldest `survivors` are durable. The others
@@ -173,6 +187,9 @@ impl Cluster {
             self.carry_out(node, output);
         }
         self.checks.after_step(&self.hosts, node);
+        if let Some(floor) = self.host(node).gone.take() {
+            return self.bury(node, floor);
+        }
         if self.hosts[&node].sync {
             self.sync(node);
             self.answer_loads(node);
@@ -184,6 +201,7 @@ impl Cluster {
         self.now = self.now + interval;
         for node in self.nodes() {
             self.step(node, Input::Tick);
+            self.resign_departed(node);
         }
     }
 
@@ -255,13 +273,52 @@ impl Cluster {
         self.event(|| format!("{from}=>{to} {}", show::packet(&packet)));
         let message = match packet {
             Packet::Message(message) => message,
-            Packet::Snapshot(term, snapshot) => {
+            Packet::Snapshot(id, term, snapshot) => {
                 let payload = Payload::Snapshot { meta: snapshot.meta.clone() };
                 self.host(to).arrived.push(snapshot);
-                Message { term, payload }
+                let receiver = self.raft(from).and_then(|raft| raft.configuration().member(to));
+                let receiver = receiver.map(|member| member.replica).unwrap_or_default();
+                Message { from: id, to: receiver, term, payload }
             }
         };
+        self.host(to).departed.iter_mut().for_each(|(it, _)| it.receive(from, &message));
         self.step(to, Input::Receive { from, message });
+    }
+
+    /// Deletes the replica on a node, which is gone, and begins another one in its place that waits
+    /// to be added. The followers of the former are told until they answer.
+    fn bury(&mut self, node: NodeId, floor: ReplicaId) {
+        self.event(|| format!("  {node} buries its replica"));
+        let host = self.host(node);
+        let resignation = host.raft.take().map(|raft| raft.resignation());
+        host.crash(usize::MAX);
+        host.tombstone = Some(floor);
+        host.departed.extend(resignation.map(|resignation| (resignation, Time(0))));
+        let disk = Disk::new(self.base(node));
+        let host = self.host(node);
+        host.snapshot = Snapshot::of_nothing(&disk);
+        host.disk = disk;
+        self.resign_departed(node);
+        let config = self.config(node);
+        let now = self.now;
+        let host = self.host(node);
+        host.raft = Some(Raft::new(config, host.recover(), now));
+    }
+
+    /// Repeats what the tombstones of a node have to say.
+    pub(crate) fn resign_departed(&mut self, node: NodeId) {
+        let (now, timeout) = (self.now, self.tuning.election_timeout);
+        let Host { departed, support, .. } = self.host(node);
+        departed.retain(|(departed, _)| !departed.is_over());
+        let mut messages = Vec::new();
+        for (departed, due) in departed.iter_mut().filter(|(_, due)| *due <= now) {
+            *due = now + timeout;
+            messages.extend(departed.messages(support));
+        }
+        for (to, message) in messages {
+            self.event(|| format!("  {node}'s tombstone -> {to} {}", show::message(&message)));
+            self.enqueue(node, to, Packet::Message(message));
+        }
     }
 
     /// Loses the packet at a place of a link's queue. Of a snapshot, the sender gets to know.
@@ -401,9 +458,11 @@ impl Cluster {
             Output::SendSnapshot { to } => {
                 let host = self.host(node);
                 let snapshot = host.snapshot.clone();
-                let term = host.raft.as_ref().expect("the node is up").term();
-                self.enqueue(node, to, Packet::Snapshot(term, snapshot));
+                let raft = host.raft.as_ref().expect("the node is up");
+                let (id, term) = (raft.id(), raft.term());
+                self.enqueue(node, to, Packet::Snapshot(id, term, snapshot));
             }
+            Output::Gone { floor } => self.host(node).gone = Some(floor),
             Output::Violated { from, violation } => panic!("node {from} sent {violation}"),
             Output::OtherVoters { from } => panic!("node {from} has other founders"),
             Output::RestoreSnapshot { meta } => {

@@ -4,7 +4,7 @@ use super::host::configurations;
 use super::{Cluster, Packet};
 use logboat_raft::{
     Entry, EntryKind, Fortification, LogId, LogReadTarget, LogWrite, Message, NodeId, Output,
-    Payload, Refusal, SnapshotMeta, Term,
+    Payload, Refusal, ReplicaId, SnapshotMeta, Term,
 };
 use std::slice;
 
@@ -106,12 +106,15 @@ pub(crate) fn output(output: &Output) -> String {
         Output::Persist(persist) => {
             let mut text = format!("persist #{}", persist.seq.0);
             if let Some(hard) = &persist.hard_state {
-                let vote = node(hard.vote);
+                if hard.replica != ReplicaId::FOUNDER {
+                    text += &format!(" replica={}", hard.replica);
+                }
+                let vote = hard.vote.map_or("none".into(), |vote| vote.to_string());
                 text += &format!(" term={} vote={vote} commit={}", hard.term, hard.commit);
                 text += &bond(hard.fortified, hard.term);
             }
             match &persist.log {
-                LogWrite::Keep | LogWrite::Founding(_) => {}
+                LogWrite::Keep | LogWrite::Founding(_) | LogWrite::Tombstone(_) => {}
                 LogWrite::Append(list) => text += &format!(" append {}", entries(list)),
                 LogWrite::Compact(meta) => text += &format!(" compact {}", self::meta(meta)),
                 LogWrite::Reset(meta) => text += &format!(" reset {}", self::meta(meta)),
@@ -138,6 +141,7 @@ pub(crate) fn output(output: &Output) -> String {
         }
         Output::SendSnapshot { to } => format!("send snapshot to {to}"),
         Output::OtherVoters { from } => format!("other voters at {from}"),
+        Output::Gone { floor } => format!("is gone, only {floor} or later may live here"),
         Output::Violated { from, violation } => format!("node {from} sent {violation}"),
         Output::RestoreSnapshot { meta } => format!("restore snapshot {}", self::meta(meta)),
         Output::ChangeProposed { id } => format!("change proposed {id}"),
@@ -155,11 +159,22 @@ pub(crate) fn output(output: &Output) -> String {
 pub(crate) fn packet(packet: &Packet) -> String {
     match packet {
         Packet::Message(message) => self::message(message),
-        Packet::Snapshot(term, snapshot) => format!("snapshot(t{term} {})", meta(&snapshot.meta)),
+        Packet::Snapshot(_, term, snapshot) => {
+            format!("snapshot(t{term} {})", meta(&snapshot.meta))
+        }
     }
 }
 
+/// Which replicas say it to which, if they are no founders.
 pub(crate) fn message(message: &Message) -> String {
+    let id = |what: &str, id: ReplicaId| match id {
+        ReplicaId::FOUNDER => String::new(),
+        id => format!(" {what} #{id}"),
+    };
+    payload(message) + &id("by", message.from) + &id("for", message.to)
+}
+
+fn payload(message: &Message) -> String {
     let t = message.term;
     match &message.payload {
         Payload::PreVote { last, .. } => format!("pre-vote(t{t} last={last})"),
@@ -193,7 +208,10 @@ pub(crate) fn message(message: &Message) -> String {
         }
         Payload::Snapshot { meta } => format!("snapshot(t{t} {})", self::meta(meta)),
         Payload::TimeoutNow => format!("timeout-now(t{t})"),
-        Payload::Resign { epoch } => format!("resign(t{t} epoch={epoch})"),
+        Payload::Resign { epoch, term } => format!("resign(t{t} from t{term} epoch={epoch})"),
+        Payload::Resigned { term } => format!("resigned(t{t} from t{term})"),
+        Payload::Gone { floor } => format!("gone(t{t} only {floor} or later)"),
+        Payload::Left => "left".into(),
     }
 }
 
@@ -238,7 +256,7 @@ pub(crate) fn node(node: Option<NodeId>) -> String {
 fn bond(bond: Option<Fortification>, term: Term) -> String {
     bond.map_or(String::new(), |bond| {
         let earlier = (bond.term < term).then(|| format!(" of term {}", bond.term));
-        format!(" bond={}@{}{}", bond.leader, bond.epoch, earlier.unwrap_or_default())
+        format!(" bond={}@{}{}", bond.address(), bond.epoch, earlier.unwrap_or_default())
     })
 }
 

@@ -1,6 +1,8 @@
 //! The effect of a record.
 
-use logboat_raft::{Configuration, Grant, GroupId, HardState, Index, NodeId, SnapshotMeta};
+use logboat_raft::{
+    Configuration, Grant, GroupId, HardState, Index, NodeId, ReplicaId, SnapshotMeta,
+};
 use std::sync::Arc;
 
 /// What one record changes, and of what.
@@ -30,4 +32,6 @@ pub(crate) enum Change {
     Reset(SnapshotMeta),
     /// The configuration that the group was founded with.
     Founding(Arc<Configuration>),
+    /// All that there is of a replica before this one is gone.
+    Tombstone(ReplicaId),
 }

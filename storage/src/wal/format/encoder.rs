@@ -5,12 +5,12 @@ use super::effect::{Change, Effect};
 use super::header::{BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader};
 use super::record::{
     APPEND, COMPACT, FOUNDING, GRANT, HARD_STATE, HAS_LEASE, HAS_VOTE, IS_FORTIFIED, IS_LIVE,
-    RESET, REWRITE,
+    LEADER_WAS_ADDED, RESET, REWRITE, TOMBSTONE, VOTE_WAS_ADDED, WAS_ADDED,
 };
 use crate::wal::disk::{BLOCK_BYTES, aligned, unaligned_bytes};
 use logboat_raft::{
     Configuration, Entry, EntryKind, Grant, GroupId, HardState, LogWrite, NodeId, Persist,
-    SnapshotMeta,
+    ReplicaId, SnapshotMeta,
 };
 use logboat_varint::put;
 use std::sync::Arc;
@@ -59,6 +59,7 @@ impl Encoder {
             LogWrite::Compact(meta) => self.compact(group, meta.clone()),
             LogWrite::Reset(meta) => self.cut(group, RESET, meta, Change::Reset(meta.clone())),
             LogWrite::Founding(founding) => self.founding(group, founding),
+            LogWrite::Tombstone(floor) => self.tombstone(group, *floor),
         }
     }
 
@@ -67,17 +68,31 @@ impl Encoder {
         let effect = Effect::Group(group, Change::HardState(state));
         self.record(HARD_STATE, effect, &[], |header| {
             put(header, state.term.0);
+            let added = [
+                (WAS_ADDED, Some(state.replica)),
+                (VOTE_WAS_ADDED, state.vote.map(|vote| vote.replica)),
+                (LEADER_WAS_ADDED, state.fortified.map(|bond| bond.replica)),
+            ];
+            let added = added.map(|(flag, id)| (flag, id.filter(|it| *it != ReplicaId::FOUNDER)));
             let has_vote = u8::from(state.vote.is_some()) * HAS_VOTE;
             let is_fortified = u8::from(state.fortified.is_some()) * IS_FORTIFIED;
-            header.push(has_vote | is_fortified);
-            put(header, state.vote.unwrap_or_default().0);
+            let flags = added.map(|(flag, id)| u8::from(id.is_some()) * flag);
+            header.push(flags.into_iter().fold(has_vote | is_fortified, |all, flag| all | flag));
+            put(header, state.vote.map_or(0, |vote| vote.node.0));
             put(header, state.commit.0);
             if let Some(fortification) = state.fortified {
                 put(header, fortification.leader.0);
                 put(header, fortification.epoch.0);
                 put(header, fortification.term.0);
             }
+            added.into_iter().filter_map(|(_, id)| id).for_each(|id| put_replica(header, id));
         });
+    }
+
+    /// Adds a tombstone.
+    pub(crate) fn tombstone(&mut self, group: GroupId, floor: ReplicaId) {
+        let effect = Effect::Group(group, Change::Tombstone(floor));
+        self.record(TOMBSTONE, effect, &[], |header| put_replica(header, floor));
     }
 
     /// Adds what the node granted a peer.
@@ -195,6 +210,11 @@ impl Encoder {
     }
 }
 
+fn put_replica(header: &mut Vec<u8>, ReplicaId(entry): ReplicaId) {
+    put(header, entry.term.0);
+    put(header, entry.index.0);
+}
+
 fn put_configuration(header: &mut Vec<u8>, configuration: &Configuration) {
     let encoded = configuration.encode();
     put(header, encoded.len() as u64);
@@ -205,7 +225,11 @@ fn put_configuration(header: &mut Vec<u8>, configuration: &Configuration) {
 pub(crate) fn appended(write: &LogWrite) -> &[Entry] {
     match write {
         LogWrite::Append(entries) => entries,
-        LogWrite::Keep | LogWrite::Compact(_) | LogWrite::Reset(_) | LogWrite::Founding(_) => &[],
+        LogWrite::Keep
+        | LogWrite::Compact(_)
+        | LogWrite::Reset(_)
+        | LogWrite::Founding(_)
+        | LogWrite::Tombstone(_) => &[],
     }
 }
 
@@ -214,23 +238,41 @@ mod tests {
     use super::*;
     use crate::wal::format::record::Record;
     use bytes::Bytes;
-    use logboat_raft::{BootCount, Epoch, Fortification, Index, LogId, LogPosition, Term};
+    use logboat_raft::{
+        BootCount, Epoch, Fortification, Index, LogId, LogPosition, ReplicaAddress, Term,
+    };
     use std::time::Duration;
+
+    /// Hard states of founders and of replicas that were added, with votes for and bonds with
+    /// either, and tombstones.
+    fn states_and_tombstones() -> Vec<Effect> {
+        let added = ReplicaId(LogId::new(Term(u64::MAX), Index(u64::MAX - 1)));
+        let ids = [ReplicaId::FOUNDER, added];
+        let mut effects = Vec::new();
+        for number in 0..32 {
+            let id = |bit: usize| ids[number >> bit & 1];
+            let is_set = |bit: usize| number >> bit & 1 == 1;
+            let leader = Fortification {
+                leader: NodeId(300),
+                replica: id(2),
+                epoch: Epoch(u64::MAX),
+                term: Term(u64::MAX),
+            };
+            let vote = is_set(3).then_some(ReplicaAddress::new(NodeId(u64::MAX), id(1)));
+            let fortified = is_set(4).then_some(leader);
+            let (replica, term, commit) = (id(0), Term(7), Index(u64::MAX));
+            let state = HardState { replica, term, vote, commit, fortified };
+            effects.push(Effect::Group(GroupId(u64::MAX), Change::HardState(state)));
+        }
+        for id in ids {
+            effects.push(Effect::Group(GroupId(u64::MAX), Change::Tombstone(id)));
+        }
+        effects
+    }
 
     #[test]
     fn hard_states_configurations_and_grants_are_read_as_they_were_written() {
-        let fortified = Some(Fortification {
-            leader: NodeId(300),
-            epoch: Epoch(u64::MAX),
-            term: Term(u64::MAX),
-        });
-        let vote = Some(NodeId(u64::MAX));
-        let mut effects = Vec::new();
-        for (vote, fortified) in [(None, None), (vote, None), (None, fortified), (vote, fortified)]
-        {
-            let state = HardState { term: Term(7), vote, commit: Index(u64::MAX), fortified };
-            effects.push(Effect::Group(GroupId(u64::MAX), Change::HardState(state)));
-        }
+        let mut effects = states_and_tombstones();
         for (epoch, live) in [(0, false), (0, true), (u64::MAX, false), (u64::MAX, true)] {
             for lease in [0, 1, u64::MAX].map(Duration::from_micros) {
                 let (boot, log_end) = (BootCount(128), LogPosition::unpack(epoch));
@@ -257,6 +299,9 @@ mod tests {
                 Effect::Group(group, Change::HardState(state)) => {
                     encoder.hard_state(*group, *state);
                 }
+                Effect::Group(group, Change::Tombstone(floor)) => {
+                    encoder.tombstone(*group, *floor);
+                }
                 Effect::Group(group, Change::Founding(founding)) => {
                     encoder.founding(*group, founding);
                 }
@@ -281,6 +326,22 @@ mod tests {
             bytes = &bytes[record.bytes..];
         }
         assert!(bytes.is_empty());
+    }
+
+    #[test]
+    fn a_tombstone_takes_at_most_32_bytes_and_a_founder_s_state_no_id() {
+        let mut encoder = Encoder::default();
+        encoder.begin(1, &[]);
+        let entry = LogId::new(Term(u64::from(u32::MAX)), Index(1 << 48));
+        encoder.tombstone(GroupId(1 << 48), ReplicaId(entry));
+        assert!(encoder.records[0].bytes <= 32, "{}", encoder.records[0].bytes);
+        let vote = Some(ReplicaAddress::founder(NodeId(3)));
+        let leader = (NodeId(3), ReplicaId::FOUNDER);
+        let (epoch, term) = (Epoch(1), Term(2));
+        let fortified = Some(Fortification { leader: leader.0, replica: leader.1, epoch, term });
+        let state = HardState { term, vote, commit: Index(9), fortified, ..HardState::default() };
+        encoder.hard_state(GroupId(1), state);
+        assert_eq!(encoder.records[1].bytes, 13);
     }
 
     #[test]

@@ -3,19 +3,22 @@
 //! ```text
 //! record          = header, CRC-32 of salt and header, data
 //! header          = kind, group, fields of the kind
-//! hard state      : term, flags (1: has a vote, 2: is fortified), vote, commit;
-//!                   if it is fortified: the leader's node, epoch, term
+//! hard state      : term, flags (1: has a vote, 2: is fortified; 4, 8, 16: this replica, the one
+//!                   that got the vote, the leader is no founder), who got the vote, commit; if it
+//!                   is fortified: the leader's node, epoch, term; then the ids of those of the
+//!                   three that are no founders
 //! compact, reset  : term, index, and the configuration there
 //! append, rewrite : term, first index, count, then for each entry: length, kind (a byte), its
 //!                   own CRC-32; the entries' data follow the header's CRC, one after the other
 //! founding        : the configuration that the group was founded with
+//! tombstone       : the smallest id that a replica may still have
 //! grant           : epoch, boot count, flags (1: the support stands, 2: leases are promised);
 //!                   if they are: the longest, in microseconds; how far the peer's log was
 //!                   durable, segment and offset in a number; a peer stands in the place of the
 //!                   group
 //! ```
 //! Kinds are a byte, numbers LEB128 varints, CRCs four bytes little-endian. A configuration is its
-//! length and its encoding.
+//! length and its encoding, the id of a replica a term and an index.
 //!
 //! The data of entries are covered by the checksums that their leader computed, and by nothing
 //! else: nothing is summed twice. These checksums and the lengths stand in the header, so the salt
@@ -26,7 +29,8 @@ use super::effect::{Change, Effect};
 use bytes::Bytes;
 use logboat_raft::{
     BootCount, ChecksumMismatch, Configuration, Entry, EntryKind, Epoch, Fortification, Grant,
-    GroupId, HardState, Index, LogId, LogPosition, NodeId, SnapshotMeta, Term, checksum,
+    GroupId, HardState, Index, LogId, LogPosition, NodeId, ReplicaAddress, ReplicaId, SnapshotMeta,
+    Term, checksum,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,10 +42,14 @@ pub(crate) const RESET: u8 = 4;
 pub(crate) const REWRITE: u8 = 5;
 pub(crate) const GRANT: u8 = 6;
 pub(crate) const FOUNDING: u8 = 7;
+pub(crate) const TOMBSTONE: u8 = 8;
 
 /// Flags of a hard state.
 pub(crate) const HAS_VOTE: u8 = 1;
 pub(crate) const IS_FORTIFIED: u8 = 2;
+pub(crate) const WAS_ADDED: u8 = 4;
+pub(crate) const VOTE_WAS_ADDED: u8 = 8;
+pub(crate) const LEADER_WAS_ADDED: u8 = 16;
 /// Flags of a grant.
 pub(crate) const IS_LIVE: u8 = 1;
 pub(crate) const HAS_LEASE: u8 = 2;
@@ -132,6 +140,7 @@ impl Record {
                 let is_held = founding.id() != LogId::default();
                 Effect::Group(group, (!is_held).then_some(Change::Founding(founding))?)
             }
+            TOMBSTONE => Effect::Group(group, Change::Tombstone(ReplicaId(cursor.log_id()?))),
             GRANT => Effect::Grant(NodeId(subject), cursor.grant()?),
             _ => return None,
         };
@@ -179,7 +188,11 @@ impl Record {
             ) => Some((group, first, count as u64)),
             Effect::Group(
                 _,
-                Change::HardState(_) | Change::Compact(_) | Change::Reset(_) | Change::Founding(_),
+                Change::HardState(_)
+                | Change::Compact(_)
+                | Change::Reset(_)
+                | Change::Founding(_)
+                | Change::Tombstone(_),
             )
             | Effect::Grant(..) => None,
         }
@@ -251,15 +264,25 @@ impl Cursor<'_> {
         let flags = self.byte()?;
         let vote = NodeId(self.varint()?);
         let commit = Index(self.varint()?);
-        let fortified = if flags & IS_FORTIFIED != 0 {
+        let mut fortified = if flags & IS_FORTIFIED != 0 {
             let leader = NodeId(self.varint()?);
             let (epoch, term) = (Epoch(self.varint()?), Term(self.varint()?));
-            Some(Fortification { leader, epoch, term })
+            Some(Fortification { leader, replica: ReplicaId::FOUNDER, epoch, term })
         } else {
             None
         };
-        let vote = (flags & HAS_VOTE != 0).then_some(vote);
-        Some(HardState { term, vote, commit, fortified })
+        let replica = self.replica(flags & WAS_ADDED != 0)?;
+        let voted_for = self.replica(flags & VOTE_WAS_ADDED != 0)?;
+        let leader = self.replica(flags & LEADER_WAS_ADDED != 0)?;
+        let vote = (flags & HAS_VOTE != 0).then_some(ReplicaAddress::new(vote, voted_for));
+        if let Some(bond) = &mut fortified {
+            bond.replica = leader;
+        }
+        Some(HardState { replica, term, vote, commit, fortified })
+    }
+
+    fn replica(&mut self, was_added: bool) -> Option<ReplicaId> {
+        if was_added { self.log_id().map(ReplicaId) } else { Some(ReplicaId::FOUNDER) }
     }
 
     fn grant(&mut self) -> Option<Grant> {

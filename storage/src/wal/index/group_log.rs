@@ -94,6 +94,17 @@ impl GroupLog {
                 self.runs = Runs::default();
                 self.begin_after(meta, place.segment, accounts);
             }
+            Change::Tombstone(_) => unreachable!("the index drops the whole group"),
+        }
+    }
+
+    /// Nothing of the group is needed any more.
+    pub(crate) fn release(&self, accounts: &mut Accounts) {
+        for segment in [self.hard_state_in, self.snapshot_in, self.founding_in] {
+            accounts.release(segment, POINT_BYTES);
+        }
+        for run in self.runs() {
+            accounts.release(run.place.segment, run.bytes);
         }
     }
 

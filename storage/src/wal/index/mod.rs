@@ -3,15 +3,17 @@
 
 use crate::wal::format::{Change, Effect};
 use accounts::POINT_BYTES;
-use logboat_raft::{Configuration, Grant, GroupId, LogId, LogPosition, NodeId};
+use logboat_raft::{Configuration, Grant, GroupId, LogId, LogPosition, NodeId, ReplicaId};
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use tombstones::Tombstones;
 
 mod accounts;
 mod group_log;
 mod runs;
+mod tombstones;
 
 pub(crate) use accounts::Accounts;
 pub(crate) use group_log::{GroupLog, Piece};
@@ -32,6 +34,7 @@ struct Granted {
 pub(crate) struct LogIndex {
     shards: Vec<RwLock<FxHashMap<GroupId, GroupLog>>>,
     grants: RwLock<BTreeMap<NodeId, Granted>>,
+    tombstones: RwLock<Tombstones>,
     /// Founding configurations, each once however many groups have it.
     founding: Mutex<BTreeSet<Arc<Configuration>>>,
 }
@@ -39,7 +42,12 @@ pub(crate) struct LogIndex {
 impl LogIndex {
     pub(crate) fn new() -> Self {
         let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
-        Self { shards, grants: RwLock::default(), founding: Mutex::default() }
+        Self {
+            shards,
+            grants: RwLock::default(),
+            tombstones: RwLock::default(),
+            founding: Mutex::default(),
+        }
     }
 
     /// Follows one record, `bytes` long, at `place`.
@@ -51,9 +59,29 @@ impl LogIndex {
         accounts: &mut Accounts,
     ) {
         match effect {
+            Effect::Group(group, Change::Tombstone(floor)) => {
+                let gone = self.shard(group).write().remove(&group);
+                if let Some(log) = gone {
+                    log.release(accounts);
+                }
+                self.tombstones.write().raise(group, floor, place.segment, accounts);
+            }
             Effect::Group(group, change) => {
                 let change = self.shared(change);
                 let mut shard = self.shard(group).write();
+                // The first that a replica writes after another is which one it is.
+                if !shard.contains_key(&group) {
+                    let mut tombstones = self.tombstones.write();
+                    let may_live = match &change {
+                        Change::HardState(state) => {
+                            tombstones.admit(group, state.replica, accounts)
+                        }
+                        _ => tombstones.floor(group).is_none(),
+                    };
+                    if !may_live {
+                        return;
+                    }
+                }
                 shard.entry(group).or_default().apply(change, place, bytes, accounts);
             }
             Effect::Grant(peer, grant) => {
@@ -72,6 +100,27 @@ impl LogIndex {
             Some(log) => look(log),
             None => look(&GroupLog::default()),
         }
+    }
+
+    /// The smallest id that a replica of the group may have, if one is gone from here and no other
+    /// took its place.
+    pub(crate) fn tombstone(&self, group: GroupId) -> Option<ReplicaId> {
+        self.tombstones.read().floor(group)
+    }
+
+    /// The same, if the record that says so lies in this segment.
+    pub(crate) fn tombstone_in(&self, group: GroupId, segment: u32) -> Option<ReplicaId> {
+        self.tombstones.read().floor_in(group, segment)
+    }
+
+    /// All tombstones.
+    pub(crate) fn tombstones(&self) -> BTreeMap<GroupId, ReplicaId> {
+        self.tombstones.read().iter().collect()
+    }
+
+    /// The groups whose tombstones lie in this segment.
+    pub(crate) fn buried_in(&self, segment: u32) -> Vec<GroupId> {
+        self.tombstones.read().groups_in(segment).collect()
     }
 
     /// Looks at every group, in no order.
@@ -101,7 +150,10 @@ impl LogIndex {
         let configuration = match &mut change {
             Change::Founding(founding) => founding,
             Change::Compact(meta) | Change::Reset(meta) => &mut meta.configuration,
-            Change::HardState(_) | Change::Append { .. } | Change::Rewrite { .. } => return change,
+            Change::HardState(_)
+            | Change::Append { .. }
+            | Change::Rewrite { .. }
+            | Change::Tombstone(_) => return change,
         };
         if configuration.id() == LogId::default() {
             let mut known = self.founding.lock();

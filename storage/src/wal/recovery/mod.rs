@@ -252,7 +252,7 @@ fn follow(terms: &mut FxHashMap<GroupId, Terms>, record: &Record) {
         Change::Rewrite { first, count, .. } => {
             terms.rewrite(first, last(first, count), record.term);
         }
-        Change::Reset(_) => terms.clear(),
+        Change::Reset(_) | Change::Tombstone(_) => terms.clear(),
         Change::HardState(_) | Change::Compact(_) | Change::Founding(_) => {}
     }
 }

@@ -46,7 +46,7 @@ impl Bonds {
         let term = message.term;
         let before = match message.payload {
             Payload::PreVote { .. } | Payload::Vote { .. } => term,
-            Payload::Resign { .. } => {
+            Payload::Resign { term, .. } => {
                 let known = self.resigned.entry(from).or_default();
                 *known = term.max(*known);
                 term.next()

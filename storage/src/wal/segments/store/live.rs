@@ -11,8 +11,8 @@ use std::cmp::Reverse;
 /// The most groups that are named at once.
 const MAX_PRESSED: usize = 64;
 
-/// The groups that still need the oldest segment, being moved out of it. Grants are few, so all
-/// that are left in it go with the first batch.
+/// The groups that still need the oldest segment, being moved out of it, those that only have a
+/// tombstone there too. Grants are few, so all that are left in it go with the first batch.
 #[derive(Debug)]
 pub(crate) struct LiveGroups {
     pub(crate) segment: u32,
@@ -30,6 +30,7 @@ impl<D: Disk> Store<D> {
                 groups.push(group);
             }
         });
+        groups.extend(self.index.buried_in(segment));
         groups.sort_unstable_by_key(|group| Reverse(*group));
         LiveGroups { segment, groups }
     }

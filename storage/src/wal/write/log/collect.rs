@@ -9,10 +9,11 @@
 //! the segment or less. With the log over its budget, it is also moved when it is half of the
 //! segment, or when half of the whole log is dead. When more is needed, only snapshots can help,
 //! and the groups that need it are named. The latest grant of each peer is moved too: though given
-//! long ago, it may still bind the node. Whatever the sizes, no more is moved than was written
-//! since (and one segment after a start). So the log at most doubles what it writes, and an idle
-//! log rests. While the next segment can't be made, the log counts as over its budget, and half of
-//! the room that the active segment has left may be used.
+//! long ago, it may still bind the node. So is the tombstone of a group that has no replica here.
+//! Whatever the sizes, no more is moved than was written since (and one segment after a start). So
+//! the log at most doubles what it writes, and an idle log rests. While the next segment can't be
+//! made, the log counts as over its budget, and half of the room that the active segment has left
+//! may be used.
 //!
 //! Moved entries are written as rewrite records. Such a record puts entries in the place of equal
 //! ones and changes nothing else. So a crash at any moment leaves the old copy, or both.
@@ -160,6 +161,9 @@ impl<D: Disk> Log<D> {
         max_bytes: u64,
     ) -> Result<bool, WriteError> {
         let needs = self.store.index.with(group, |log| Needs::of(log, segment, max_bytes));
+        if let Some(floor) = self.store.index.tombstone_in(group, segment) {
+            self.encoder.tombstone(group, floor);
+        }
         if let Some(hard_state) = needs.hard_state {
             self.encoder.hard_state(group, hard_state);
         }

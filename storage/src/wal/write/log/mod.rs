@@ -16,6 +16,7 @@ use crate::wal::options::WalOptions;
 use crate::wal::segments::{LiveGroups, Segment, Store};
 use logboat_raft::{
     Configuration, Entry, EntryKind, Grant, GroupId, Index, LogPosition, LogWrite, NodeId, Persist,
+    ReplicaId,
 };
 use rustc_hash::FxHashMap;
 use std::collections::{VecDeque, hash_map};
@@ -55,8 +56,17 @@ pub struct Log<D: Disk> {
     /// whether there will be another.
     pub(crate) guarded: bool,
     pub(crate) encoder: Encoder,
-    /// The last index of each group that the batch being encoded touches.
-    pub(crate) tails: FxHashMap<GroupId, Index>,
+    /// Where the log of each group ends that the batch being encoded touches.
+    pub(crate) tails: FxHashMap<GroupId, Tail>,
+}
+
+/// The end of a group's log, while a batch is encoded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tail {
+    /// The last entry.
+    last: Index,
+    /// The tombstone of the group, unless a later replica has written something.
+    tombstone: Option<ReplicaId>,
 }
 
 /// The segment that is being written.
@@ -231,6 +241,13 @@ impl<D: Disk> Log<D> {
         self.durable.get()
     }
 
+    /// The smallest id that a replica of the group may have, if one is gone from here and no later
+    /// one has written anything.
+    #[must_use]
+    pub fn tombstone(&self, group: GroupId) -> Option<ReplicaId> {
+        self.store.index.tombstone(group)
+    }
+
     /// The id of the segment that is being written.
     #[must_use]
     pub const fn active_segment(&self) -> u32 {
@@ -322,9 +339,10 @@ impl<D: Disk> Log<D> {
     }
 
     /// Checks that appended entries leave no gap, which recovery would have to take for damage,
-    /// that their configurations can be read, and that the index can hold them.
+    /// that their configurations can be read, that the index can hold them, and that no replica
+    /// writes that is below its group's tombstone.
     fn check(&mut self, group: GroupId, persist: &Persist) -> Result<(), WriteError> {
-        let last = match self.tails.entry(group) {
+        let tail = match self.tails.entry(group) {
             hash_map::Entry::Occupied(entry) => entry.into_mut(),
             hash_map::Entry::Vacant(entry) => {
                 let found =
@@ -333,9 +351,18 @@ impl<D: Disk> Log<D> {
                 if entries > MAX_ENTRIES {
                     return Err(WriteError::TooLong { group, entries });
                 }
-                entry.insert(last)
+                let tombstone = self.store.index.tombstone(group);
+                entry.insert(Tail { last, tombstone })
             }
         };
+        let Tail { last, tombstone } = tail;
+        let replica = persist.hard_state.map(|state| state.replica);
+        *tombstone = tombstone.filter(|floor| replica.is_none_or(|replica| replica < *floor));
+        if let Some(floor) = *tombstone
+            && !matches!(persist.log, LogWrite::Tombstone(_))
+        {
+            return Err(WriteError::Gone { group, floor });
+        }
         match &persist.log {
             LogWrite::Keep | LogWrite::Founding(_) => {}
             LogWrite::Append(entries) => {
@@ -357,6 +384,16 @@ impl<D: Disk> Log<D> {
             }
             LogWrite::Compact(meta) => *last = meta.last.index.max(*last),
             LogWrite::Reset(meta) => *last = meta.last.index,
+            LogWrite::Tombstone(floor) => {
+                let lives =
+                    |log: &GroupLog| log.hard_state_in > 0 && log.hard_state.replica >= *floor;
+                if tombstone.is_some_and(|known| known > *floor)
+                    || (tombstone.is_none() && self.store.index.with(group, lives))
+                {
+                    return Err(WriteError::Regresses { group, floor: *floor });
+                }
+                (*last, *tombstone) = (Index(0), Some(*floor));
+            }
         }
         Ok(())
     }

@@ -1,0 +1,64 @@
+//! Replicas that their groups are without: they are destroyed, and another one waits in their place
+//! to be added under a later id.
+
+use super::host::Hardware;
+use super::process::{Process, group_place};
+use super::scene::Scene;
+use logboat::internals::{GoneReplica, GroupEvent};
+use logboat_raft::{GroupId, LogWrite, Message, NodeId, Persist, Restored, WriteSeq};
+use logboat_transport::Outgoing;
+
+impl Process {
+    /// Ends the replicas of a worker that are gone. Their tombstones are written after all that
+    /// they wrote.
+    pub(super) fn bury(&mut self, hardware: &Hardware, number: usize, scene: &mut Scene) {
+        let worker = &mut self.workers[number];
+        for gone in std::mem::take(&mut worker.turn.gone) {
+            worker.departed.add(&mut worker.turn, &gone);
+            let GoneReplica { group, slot, floor, .. } = gone;
+            let (now, node) = (scene.now, hardware.id());
+            let text = format_args!("{node} buries its replica of group {group} below {floor}");
+            scene.trace.note(now, &[group.0, floor.0.index.0], text);
+            self.cells[slot.0 as usize].failed = true;
+            self.by_group.remove(&group);
+            let log = LogWrite::Tombstone(floor);
+            let persist = Persist { seq: WriteSeq::default(), hard_state: None, log };
+            scene.checks.writing(hardware.place, group_place(group), &persist);
+            worker.turn.writes.push((group, persist));
+            worker.buried.push(group);
+        }
+    }
+
+    /// The tombstone of a replica is durable: nothing is left of it, and another one may come.
+    pub(super) fn replace(&mut self, hardware: &Hardware, group: GroupId, scene: &mut Scene) {
+        self.arriving.remove(&group);
+        if self.storage.snapshots.remove(group).is_err() {
+            return assert!(hardware.snapshots.is_cut(), "a snapshot can be removed");
+        }
+        self.start_group(hardware, group_place(group), Restored::default(), scene);
+    }
+
+    /// Hands a message to its replica. Of one that is gone, the tombstone answers.
+    pub(super) fn hand_over_message(
+        &mut self,
+        hardware: &Hardware,
+        from: NodeId,
+        group: GroupId,
+        message: Message,
+        scene: &mut Scene,
+    ) {
+        let number = group_place(group) % self.workers.len();
+        self.workers[number].departed.receive(from, group, &message);
+        if self.by_group.contains_key(&group) {
+            return self.post_to_group(group, GroupEvent::Message { from, message });
+        }
+        let tombstone = self.storage.wal.lock().log().tombstone(group);
+        if let Some(answer) = message.answer_for_former()
+            && tombstone.is_some_and(|floor| message.to < floor)
+        {
+            let mut outgoing = Outgoing::new();
+            outgoing.push_message(group, &answer);
+            scene.send(hardware.place, from, outgoing);
+        }
+    }
+}
