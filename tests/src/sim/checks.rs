@@ -11,14 +11,14 @@ use super::options::Plan;
 use super::process::group_id;
 use bonds::{Bonds, Counted};
 use logboat_raft::{
-    BootCount, Configuration, EntryKind, Fortification, Grant, HardState, Index, LogId, LogWrite,
-    Message, NodeId, Payload, Persist, Raft, ReplicaId, Restored, RoleKind, SnapshotMeta,
-    SupportMessage, Term, WriteSeq,
+    BootCount, Configuration, EntryKind, Fortification, Grant, HardState, Index, LogId,
+    LogPosition, LogWrite, Message, NodeId, Payload, Persist, Raft, ReplicaId, Restored, RoleKind,
+    SnapshotMeta, SupportMessage, Term, WriteSeq,
 };
 use logboat_storage::Recovered;
 use members::Members;
 use search::Search;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 
 /// Everything that is known of the groups. Each method panics with a sentence when a property is
@@ -28,6 +28,8 @@ pub(super) struct Checks {
     groups: Vec<GroupChecks>,
     /// What nodes promised to peers, durably.
     grants: HashMap<(NodeId, NodeId), Grant>,
+    /// The nodes that may promise anything.
+    founded: BTreeSet<NodeId>,
     /// The boots that nodes are in.
     boots: HashMap<NodeId, BootCount>,
     /// How many conditions were looked at.
@@ -268,13 +270,21 @@ impl Checks {
         }
     }
 
-    /// A replica has run.
-    pub(super) fn after_run(&mut self, node: usize, number: usize, raft: &Raft) {
+    /// A replica has run. It may have to be halted yet, since the log of its node has failed and
+    /// takes nothing any more.
+    pub(super) fn after_run(
+        &mut self,
+        node: usize,
+        number: usize,
+        raft: &Raft,
+        log_has_failed: bool,
+    ) {
         self.steps += 1;
         raft.invariants();
         let group = &mut self.groups[number];
         let view = &group.replicas[node].model.view;
-        assert_eq!(raft.last(), view.last(), "the log in memory is what was written");
+        let is_written = raft.last() == view.last() || log_has_failed;
+        assert!(is_written, "the log in memory is what was written");
         let term = raft.term();
         assert!(term <= group.entered, "term {term} was entered, and nobody campaigned in it");
         let leads = raft.role() == RoleKind::Leader;
@@ -495,6 +505,21 @@ impl Checks {
         let stands = |bond: Fortification| (bond.leader, bond.epoch) == (leader, grant.epoch);
         (grant.live && bond.is_some_and(stands))
             || bonds.last_ended(follower, leader).is_some_and(|ended| ended >= since)
+    }
+
+    /// A node is founded, and recorded by all others but those that it does not wait for.
+    pub(super) fn founded(&mut self, node: NodeId) {
+        self.founded.insert(node);
+    }
+
+    /// Whether a node may promise anything.
+    pub(super) fn is_founded(&self, node: NodeId) -> bool {
+        self.founded.contains(&node)
+    }
+
+    /// How far a node has noted durably that the log of another was durable.
+    pub(super) fn durable_end(&self, node: NodeId, of: NodeId) -> LogPosition {
+        self.grants.get(&(node, of)).map(|grant| grant.log_end).unwrap_or_default()
     }
 
     /// A node's word that it supports another arrived: it must be on its disk.

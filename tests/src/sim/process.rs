@@ -14,14 +14,14 @@ use super::wal::Writer;
 use super::worker::{Worker, WorkerEvent};
 use bytes::Bytes;
 use logboat::internals::{
-    Admission, Group, GroupEvent, Liveness, LogReadJob, Peers, Request, Shared, Slot,
-    WakeConditions, decode_reply, decode_request, encode_reply, encode_request, recover,
+    Admission, FoundingProgress, Group, GroupEvent, Liveness, LogReadJob, Peers, Request, Shared,
+    Slot, WakeConditions, decode_reply, decode_request, encode_reply, encode_request, recover,
 };
 use logboat::{GroupView, ReadMode, RequestError, RequestKind, StateMachine};
 use logboat_raft::{
-    Config, Configuration, Epoch, Fortification, GroupId, Index, Lease, LogId, LogWrite, Message,
-    NodeId, Payload, Persist, Raft, ReadToken, ReplicaId, Restored, RoleKind, Status, Support,
-    Term, Time, WriteSeq,
+    Config, Configuration, Epoch, Fortification, GroupId, Index, Introduction, Lease, LogId,
+    LogWrite, Message, NodeId, Payload, Persist, Raft, ReadToken, ReplicaId, Restored, RoleKind,
+    Status, Support, Term, Time, WriteSeq,
 };
 use logboat_storage::simulation::{InlineWal, SimDisk};
 use logboat_storage::{ReadError, Recovered, SnapshotStore};
@@ -124,6 +124,9 @@ pub(super) struct Process {
     pub(super) cells: Vec<ReplicaCell>,
     pub(super) by_group: BTreeMap<GroupId, usize>,
     pub(super) liveness: Liveness,
+    /// How this start introduces itself to a peer that never let the node in.
+    pub(super) introduction: Introduction,
+    founding: FoundingProgress,
     /// Until when this node certainly supports each peer, by its own clock, and at which epoch.
     pub(super) supports_until: BTreeMap<NodeId, (Epoch, Time)>,
     /// Until when the peers' support lasts.
@@ -148,6 +151,7 @@ impl Process {
         scene: &mut Scene,
     ) -> Self {
         let Recovered { groups: mut restored, grants } = recovered;
+        let found_end = wal.log().found_end();
         let snapshots = SnapshotStore::open_on(hardware.snapshots.clone());
         let snapshots = snapshots.expect("a directory can be listed");
         for group in snapshots.groups() {
@@ -176,6 +180,13 @@ impl Process {
             cells: Vec::new(),
             by_group: BTreeMap::new(),
             liveness: start_liveness(hardware, &grants, scene),
+            introduction: Introduction {
+                incarnation: hardware.directory,
+                newest: hardware.boot.start(),
+                let_in: None,
+                log_end: found_end,
+            },
+            founding: FoundingProgress::new(scene.plan.awaited(hardware.place)),
             supports_until: BTreeMap::new(),
             leases: BTreeMap::new(),
             unsupported: BTreeMap::new(),
@@ -187,6 +198,13 @@ impl Process {
             calls: BTreeMap::new(),
             next_call: hardware.incarnation << 32,
         };
+        for worker in &mut process.workers {
+            worker.turn.support.founded = process.liveness.is_founded();
+        }
+        if hardware.stands_in() {
+            hardware.tick_later(Time(0), scene);
+            return process;
+        }
         scene.checks.started(hardware.place, process.liveness.boot(), &grants);
         for (peer, epoch) in process.liveness.support_for() {
             for worker in &mut process.workers {
@@ -325,6 +343,10 @@ impl Process {
         let mut parcels = Vec::new();
         decode(frame.clone(), &mut parcels).expect("a frame arrives as it was sent");
         let peer = NodeId(from as u64 + 1);
+        let promises = parcels
+            .iter()
+            .any(|parcel| matches!(parcel, Parcel::Message { .. } | Parcel::Support(_)));
+        assert!(!promises || scene.checks.is_founded(peer), "{peer} speaks before it is founded");
         for (group, term) in resignations(&parcels) {
             let (to, frame) = (hardware.place, frame.clone());
             scene.keep_resignation(Resignation { from, to, group, term, frame });

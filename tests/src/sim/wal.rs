@@ -43,6 +43,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// Whether nothing more becomes durable.
+    pub(super) const fn has_failed(&self) -> bool {
+        self.poisoned
+    }
+
     pub(super) fn submit(&mut self, submission: Submission) {
         self.queue.push_back(submission);
     }
@@ -89,7 +94,7 @@ impl Process {
 
     /// Whether nothing more becomes durable.
     pub(super) const fn has_failed(&self) -> bool {
-        self.writer.poisoned
+        self.writer.has_failed()
     }
 
     /// Begins a sync if none is under way.
@@ -118,7 +123,7 @@ impl Process {
         let done = self.writer.syncing.take().unwrap_or_default();
         let mut was_reset = false;
         for submission in &done {
-            for (peer, grant) in &submission.grants {
+            for (peer, grant) in submission.grants.iter().filter(|_| !hardware.stands_in()) {
                 scene.checks.granted(hardware.place, *peer, *grant);
             }
             for (slot, seq) in &submission.seqs {
