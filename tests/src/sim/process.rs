@@ -15,17 +15,18 @@ use super::worker::{Worker, WorkerEvent};
 use bytes::Bytes;
 use logboat::internals::{
     Admission, FoundingProgress, Group, GroupEvent, Liveness, LogReadJob, Peers, Request, Shared,
-    Slot, WakeConditions, decode_reply, decode_request, encode_reply, encode_request, recover,
+    Slot, WakeConditions, decode_reply, decode_request, encode_reply, encode_request, founders_of,
+    recover,
 };
 use logboat::{GroupView, ReadMode, RequestError, RequestKind, StateMachine};
 use logboat_raft::{
     Config, Configuration, Epoch, Fortification, GroupId, Index, Introduction, Lease, LogId,
-    LogWrite, Message, NodeId, Payload, Persist, Raft, ReadToken, ReplicaId, Restored, RoleKind,
-    Status, Support, Term, Time, WriteSeq,
+    Message, NodeId, Payload, Raft, ReadToken, ReplicaId, Restored, RoleKind, Status, Support,
+    Term, Time, WriteSeq,
 };
 use logboat_storage::simulation::{InlineWal, SimDisk};
 use logboat_storage::{ReadError, Recovered, SnapshotStore};
-use logboat_transport::{Outgoing, Parcel, RequestId, decode};
+use logboat_transport::{Founders, Outgoing, Parcel, RequestId, decode};
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::PathBuf;
@@ -226,6 +227,19 @@ impl Process {
         process
     }
 
+    /// A peer has recorded this node. When all have that are waited for, the node may promise.
+    pub(super) fn recorded_by(&mut self, hardware: &mut Hardware, peer: NodeId, scene: &mut Scene) {
+        self.founding.recorded_by(peer);
+        if hardware.boot.founded || !self.founding.is_complete() {
+            return;
+        }
+        hardware.boot.founded = true;
+        scene.trace.note(scene.now, &[hardware.place as u64], format_args!("is founded"));
+        self.liveness.found(hardware.time(scene.now));
+        self.tell_all(|| WorkerEvent::Founded);
+        self.schedule_turns(hardware, scene);
+    }
+
     /// Starts the replica of a group: the one that the log holds, or one that founds the group or
     /// waits to be added to it.
     pub(super) fn start_group(
@@ -259,12 +273,7 @@ impl Process {
             false => Configuration::unknown().into(),
         };
         let is_new = restored.configurations.is_empty();
-        let founds = (is_founder && is_new).then(|| Persist {
-            seq: WriteSeq::default(),
-            hard_state: None,
-            log: LogWrite::Founding(Arc::clone(&founding)),
-        });
-        for persist in founds.into_iter().chain(reset) {
+        if let Some(persist) = reset {
             scene.checks.writing(hardware.place, group, &persist);
             self.workers[worker].turn.writes.push((id, persist));
         }
@@ -273,7 +282,7 @@ impl Process {
             group: id,
             node: hardware.id(),
             replica: tombstone.unwrap_or(lowest),
-            founding,
+            founding: Arc::clone(&founding),
             seed: scene.random.next(),
             tuning: Arc::new(scene.plan.tuning_of(hardware.place)),
         };
@@ -283,7 +292,11 @@ impl Process {
         let view = Arc::<GroupView>::default();
         let machine: Box<dyn StateMachine> = Box::new(machine);
         let shared = Arc::clone(&self.shared);
-        let group = Group::new(id, slot, raft, configuration, machine, shared, Arc::clone(&view));
+        let mut group =
+            Group::new(id, slot, raft, configuration, machine, shared, Arc::clone(&view));
+        if is_founder && is_new {
+            group.found(founding);
+        }
         self.by_group.insert(id, place);
         self.workers.iter_mut().for_each(|worker| worker.wait_lists.add());
         self.cells.push(ReplicaCell {
@@ -375,6 +388,9 @@ impl Process {
                     }
                 }
                 Parcel::Support(message) => self.heard(hardware, peer, message, scene),
+                Parcel::Founders { group, founders, asks } => {
+                    self.founders_named(hardware, peer, group, (founders, asks), scene);
+                }
                 Parcel::Snapshot(chunk) => self.piece_arrived(peer, chunk),
                 Parcel::SnapshotRefused { group, last: _ } => {
                     self.post_to_group(group, GroupEvent::SnapshotSent { to: peer, meta: None });
@@ -382,6 +398,27 @@ impl Process {
             }
         }
         self.schedule_turns(hardware, scene);
+    }
+
+    /// A peer says by whom a group was founded, and may ask.
+    fn founders_named(
+        &mut self,
+        hardware: &Hardware,
+        from: NodeId,
+        group: GroupId,
+        (founders, asks): (Option<Founders>, bool),
+        scene: &mut Scene,
+    ) {
+        let plan = &scene.plan;
+        let is_founder = plan.voters(group_place(group)).contains(&hardware.place);
+        let own = is_founder.then(|| founders_of(&plan.founding(group_place(group)))).flatten();
+        if asks {
+            let mut outgoing = Outgoing::new();
+            outgoing.push_founders(group, own.as_ref(), false);
+            scene.send(hardware.place, from, outgoing);
+        } else {
+            self.post_to_group(group, GroupEvent::Founders { from, founders });
+        }
     }
 
     fn requested(
