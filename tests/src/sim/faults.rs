@@ -117,13 +117,14 @@ pub(super) fn heal_all(hosts: &mut [Host], scene: &mut Scene) {
         if let Some(process) = &mut host.process {
             process.unsupported.clear();
             process.free_workers(&host.hardware, scene);
+            let mut failed = false;
             for cell in &process.cells {
-                if !cell.failed {
-                    cell.journal.lock().breaks = None;
-                }
+                let mut journal = cell.journal.lock();
+                let fails = cell.failed || journal.has_broken;
+                journal.breaks = journal.breaks.filter(|_| fails);
+                failed |= fails;
             }
             // One whose log failed is started again, or of which a replica did.
-            let failed = process.cells.iter().any(|cell| cell.failed);
             host.hardware.doomed |= process.has_failed() || failed;
         }
         scene.after(1, Target::Host(place), Event::Restart);

@@ -59,6 +59,11 @@ impl ReplicaCell {
         self.group.members().preferred()
     }
 
+    /// Why the replica has stopped.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.view.failure()
+    }
+
     /// The term in which the replica leads.
     pub(super) fn leads_in(&self) -> Option<Term> {
         let raft = self.group.raft();
@@ -336,6 +341,7 @@ impl Process {
     fn read_log(&mut self, hardware: &Hardware, job: LogReadJob, scene: &mut Scene) {
         let LogReadJob { group, first, last, max_bytes, .. } = job;
         let entries = if self.breaks(group) == Some(Breakage::LogRead) {
+            self.cell_of(group).expect("it breaks").journal.lock().has_broken = true;
             let (file, reason) = (PathBuf::new(), "simulated".to_owned());
             Err(ReadError::Unreadable { group, file, offset: 0, reason })
         } else {

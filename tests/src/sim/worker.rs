@@ -406,7 +406,8 @@ fn failed(hardware: &Hardware, cell: &ReplicaCell, scene: &mut Scene) {
         return;
     }
     let broken = cell.journal.lock().breaks.is_some();
-    assert!(hardware.damaged || broken, "a replica of group {} stopped", cell.id);
+    let reason = cell.failure();
+    assert!(hardware.damaged || broken, "a replica of group {} stopped: {reason:?}", cell.id);
     scene.checks.failed(hardware.place, group_place(cell.id), cell.group.raft());
     if broken {
         scene.count(Fault::ReplicaFailure);
