@@ -1,6 +1,7 @@
 //! The five properties of Raft (paper, figure 3) over all replicas, and what Logboat adds: nothing
 //! leaves a node that rests on what its disk does not hold, and commands are applied once.
 
+mod acquaintances;
 mod bonds;
 mod members;
 mod search;
@@ -9,16 +10,17 @@ use super::disk::FoundSnapshot;
 use super::model::ReplicaModel;
 use super::options::Plan;
 use super::process::group_id;
+use acquaintances::Acquaintances;
 use bonds::{Bonds, Counted};
 use logboat_raft::{
-    BootCount, Configuration, EntryKind, Fortification, Grant, HardState, Index, LogId,
-    LogPosition, LogWrite, Message, NodeId, Payload, Persist, Raft, ReplicaId, Restored, RoleKind,
-    SnapshotMeta, SupportMessage, Term, WriteSeq,
+    BootCount, Configuration, EntryKind, Fortification, Grant, HardState, Index, LogId, LogWrite,
+    Message, NodeId, Payload, Persist, Raft, ReplicaId, Restored, RoleKind, SnapshotMeta,
+    SupportMessage, Term, WriteSeq,
 };
 use logboat_storage::Recovered;
 use members::Members;
 use search::Search;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 
 /// Everything that is known of the groups. Each method panics with a sentence when a property is
@@ -28,8 +30,8 @@ pub(super) struct Checks {
     groups: Vec<GroupChecks>,
     /// What nodes promised to peers, durably.
     grants: HashMap<(NodeId, NodeId), Grant>,
-    /// The nodes that may promise anything.
-    founded: BTreeSet<NodeId>,
+    /// What nodes know of each other.
+    acquaintances: Acquaintances,
     /// The boots that nodes are in.
     boots: HashMap<NodeId, BootCount>,
     /// How many conditions were looked at.
@@ -377,6 +379,7 @@ impl Checks {
         message: &Message,
         (now_us, retransmit_us): (u64, u64),
     ) {
+        self.is_supported((node_id(from), node_id(to)), message);
         let Some(group) = self.groups.get_mut(group) else { return };
         group.heard(from, to, message);
         let Replica { model, search, .. } = &mut group.replicas[from];
@@ -505,21 +508,6 @@ impl Checks {
         let stands = |bond: Fortification| (bond.leader, bond.epoch) == (leader, grant.epoch);
         (grant.live && bond.is_some_and(stands))
             || bonds.last_ended(follower, leader).is_some_and(|ended| ended >= since)
-    }
-
-    /// A node is founded, and recorded by all others but those that it does not wait for.
-    pub(super) fn founded(&mut self, node: NodeId) {
-        self.founded.insert(node);
-    }
-
-    /// Whether a node may promise anything.
-    pub(super) fn is_founded(&self, node: NodeId) -> bool {
-        self.founded.contains(&node)
-    }
-
-    /// How far a node has noted durably that the log of another was durable.
-    pub(super) fn durable_end(&self, node: NodeId, of: NodeId) -> LogPosition {
-        self.grants.get(&(node, of)).map(|grant| grant.log_end).unwrap_or_default()
     }
 
     /// A node's word that it supports another arrived: it must be on its disk.

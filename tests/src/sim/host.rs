@@ -207,7 +207,8 @@ impl Host {
                 let nonce = BootNonce(scene.random.next());
                 hardware.boot = hardware.boot.next(nonce, wal.log().durable_end());
                 hardware.clock = Clock { at: scene.now, shows: 0, pace: 1_000_000 };
-                let process = Process::start(hardware, wal, recovered, scene);
+                let mut process = Process::start(hardware, wal, recovered, scene);
+                process.miss_a_peer(hardware, scene);
                 self.process = Some(Box::new(process));
             }
             Err(WalError::DiskFull { .. }) => self.start_later(scene),

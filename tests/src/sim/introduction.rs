@@ -67,21 +67,33 @@ pub(super) fn introduce(from: &mut Host, to: &mut Host, scene: &mut Scene) -> Op
     let there = Acquaintances::of(&to.hardware, listener);
     let stranger = from.hardware.stands_in() || to.hardware.stands_in();
     let (remembered, told) = (here.remembered(peer), here.introduction(peer));
+    let known = there.remembered(own);
     let admitted = admit(&there, peer, own, told);
     assert!(
         !from.hardware.stands_in() || admitted.is_err(),
-        "{peer} lets in {own} on a directory that is not its newest: {told:?}"
+        "{peer} lets in {own} on a directory that is not its newest: {told:?}, by {known:?}, with \
+         its log known to be durable up to {}",
+        scene.checks.known_end(peer, own)
     );
     let is_recorded = judged(admitted, stranger, (own, peer), scene)?;
+    let is_news = known.is_some_and(|known| known.newest() != Some(told.newest));
+    // What is noted on a directory that stands in is gone with it.
+    if is_recorded && is_news && !to.hardware.stands_in() {
+        scene.checks.knows_end(peer, own, told.log_end);
+    }
     if to.hardware.crashes(CrashPoint::Welcomed) {
         return None;
     }
-    let recorded = record(&here, own, peer, remembered, there.introduction(own));
+    let answer = there.introduction(own);
+    let recorded = record(&here, own, peer, remembered, answer);
     assert!(
         !to.hardware.stands_in() || recorded.is_err(),
         "{own} takes {peer} for itself, on a directory that is not its newest"
     );
     judged(recorded, stranger, (peer, own), scene)?;
+    if remembered.is_none() && !from.hardware.stands_in() {
+        scene.checks.knows_end(own, peer, answer.log_end);
+    }
     if !is_recorded || from.hardware.crashes(CrashPoint::Answered) {
         return None;
     }

@@ -212,14 +212,7 @@ impl Process {
             return process;
         }
         scene.checks.started(hardware.place, process.liveness.boot(), &grants);
-        for (peer, epoch) in process.liveness.support_for() {
-            for worker in &mut process.workers {
-                worker.turn.support.of_mut(peer).support_for = Some(epoch);
-            }
-            let timing = scene.plan.timing_of(hardware.place);
-            let until = hardware.time(scene.now) + timing.support_timeout;
-            process.supports_until.insert(peer, (epoch, until));
-        }
+        process.go_on_supporting(hardware, scene);
         for group in 0..scene.plan.groups {
             let found = restored.remove(&group_id(group));
             if scene.plan.hosts(group).contains(&hardware.place) {
@@ -230,6 +223,18 @@ impl Process {
         process.schedule_turns(hardware, scene);
         hardware.tick_later(Time(0), scene);
         process
+    }
+
+    /// Workers go by the support that the disk knows of.
+    fn go_on_supporting(&mut self, hardware: &Hardware, scene: &Scene) {
+        for (peer, epoch) in self.liveness.support_for() {
+            for worker in &mut self.workers {
+                worker.turn.support.of_mut(peer).support_for = Some(epoch);
+            }
+            let timing = scene.plan.timing_of(hardware.place);
+            let until = hardware.time(scene.now) + timing.support_timeout;
+            self.supports_until.insert(peer, (epoch, until));
+        }
     }
 
     /// A peer has recorded this node. When all have that are waited for, the node may promise.
@@ -370,9 +375,13 @@ impl Process {
             let (to, frame) = (hardware.place, frame.clone());
             scene.keep_resignation(Resignation { from, to, group, term, frame });
         }
+        let mut asked = None;
         for parcel in parcels {
             match parcel {
                 Parcel::Message { group, message } => {
+                    if matches!(message.payload, Payload::Vote { transfer: false, .. }) {
+                        asked = Some(group);
+                    }
                     let times = (scene.now, scene.plan.retransmit_us());
                     let way = (from, hardware.place);
                     self.note_answer(peer, group, &message, scene);
@@ -402,6 +411,9 @@ impl Process {
                     self.post_to_group(group, GroupEvent::SnapshotSent { to: peer, meta: None });
                 }
             }
+        }
+        if let Some(place) = asked.and_then(|group| self.by_group.get(&group).copied()) {
+            self.withdraw_for_a_vote(hardware, place, scene);
         }
         self.schedule_turns(hardware, scene);
     }

@@ -72,7 +72,7 @@ impl Directory {
         // From whom it never let in, it has no promise.
         let Some(let_in) = known.let_in else { return false };
         let Some(told) = self.introduction(peer.id(), scene) else { return false };
-        let heard = known.heard.max(scene.checks.durable_end(peer.id(), own));
+        let heard = scene.checks.known_end(peer.id(), own);
         told.let_in.is_none_or(|start| start.count < let_in.count) || heard > told.log_end
     }
 }

@@ -315,7 +315,14 @@ impl Process {
                 scene.checks.submitted(hardware.place, group_place(*group), persist);
             }
             let grants = Vec::new();
-            self.writer.submit(Submission { grants, writes, seqs, promises, buried });
+            self.writer.submit(Submission {
+                grants,
+                writes,
+                seqs,
+                promises,
+                buried,
+                ..Submission::default()
+            });
             self.write(hardware, scene);
         }
         for job in log_reads {
