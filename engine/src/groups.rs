@@ -5,7 +5,8 @@ use crate::handle::GroupHandle;
 use crate::membership::Membership;
 use crate::status::{FailedReplica, StoredGroup};
 use crate::turn::slot::Slot;
-use logboat_raft::{Configuration, GroupId, Restored, Term};
+use logboat_raft::{Configuration, GroupId, Restored};
+use logboat_storage::{Damage, Recovered};
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,8 +22,8 @@ pub(crate) struct Groups {
 enum Stage {
     /// The log holds it, and no replica has been started.
     Stored(Restored),
-    /// A caller is starting its replica, with this founding.
-    Starting(Arc<Configuration>),
+    /// A caller is starting its replica.
+    Starting,
     /// Its replica runs, or has failed.
     Started(GroupHandle),
     /// Its replica was stopped by a caller.
@@ -47,24 +48,23 @@ pub(crate) enum Origin<'a> {
 }
 
 impl Groups {
-    /// The groups that the log holds, none of them started.
-    pub(crate) fn new(stored: BTreeMap<GroupId, Restored>) -> Self {
-        let stored = stored.into_iter().map(|(group, log)| (group, Stage::Stored(log)));
-        Self { stages: RwLock::new(stored.collect()), not_started: Mutex::default() }
+    /// The groups that the log holds, none of them started, and those that lost data in it.
+    pub(crate) fn new(recovered: &mut Recovered) -> Self {
+        let stored = std::mem::take(&mut recovered.groups).into_iter();
+        let stored = stored.map(|(group, log)| (group, Stage::Stored(log)));
+        let reason = |(group, damage): (&GroupId, &Damage)| (*group, damage.to_string());
+        let not_started = Mutex::new(recovered.damaged.iter().map(reason).collect());
+        Self { stages: RwLock::new(stored.collect()), not_started }
     }
 
-    /// Reserves the start of a group's replica, which is to belong to this founding.
+    /// Reserves the start of a group's replica.
     ///
     /// # Errors
     /// [`GroupError::Exists`] and [`GroupError::Starting`].
-    pub(crate) fn reserve(
-        &self,
-        group: GroupId,
-        founding: &Arc<Configuration>,
-    ) -> Result<Reservation<'_>, GroupError> {
+    pub(crate) fn reserve(&self, group: GroupId) -> Result<Reservation<'_>, GroupError> {
         let mut groups = self.stages.write();
         match groups.get(&group) {
-            Some(Stage::Starting(_)) => return Err(GroupError::Starting(group)),
+            Some(Stage::Starting) => return Err(GroupError::Starting(group)),
             Some(Stage::Started(handle)) if handle.view().is_gone() => {
                 return Err(GroupError::Removed(group));
             }
@@ -73,29 +73,8 @@ impl Groups {
             }
             Some(Stage::Started(_) | Stage::Stopped(_) | Stage::Stored(_)) | None => {}
         }
-        let known = match groups.get(&group) {
-            Some(Stage::Stored(log)) => log.configurations.last(),
-            _ => None,
-        };
-        let founding = Arc::clone(known.unwrap_or(founding));
-        let then = groups.insert(group, Stage::Starting(founding));
+        let then = groups.insert(group, Stage::Starting);
         Ok(Reservation { groups: self, group, then })
-    }
-
-    /// By whom a group was founded, or is to be, for all that this node knows. A replica that has
-    /// ended before it took part in an election has founded nothing.
-    pub(crate) fn founding(&self, group: GroupId) -> Option<Membership> {
-        let stages = self.stages.read();
-        let stage = stages.get(&group)?;
-        match stage {
-            Stage::Stored(log) => Some(members(log)),
-            Stage::Starting(founding) => Some(Membership::new(Arc::clone(founding))),
-            Stage::Started(handle) | Stage::Stopped(handle) => {
-                let view = handle.view();
-                let runs = stage.handle().is_some() && view.failure().is_none();
-                (runs || view.term() > Term(0)).then(|| view.membership())
-            }
-        }
     }
 
     /// The replica of `group`, if it was started.
@@ -106,16 +85,21 @@ impl Groups {
     /// Whether a replica of `group` runs here, or is about to: whether what peers send for it is of
     /// use.
     pub(crate) fn is_hosted(&self, group: GroupId) -> bool {
-        matches!(self.stages.read().get(&group), Some(Stage::Starting(_) | Stage::Started(_)))
+        matches!(self.stages.read().get(&group), Some(Stage::Starting | Stage::Started(_)))
     }
 
     /// Nothing is left of the replica that was in this slot of its worker.
     pub(crate) fn buried(&self, group: GroupId, slot: Slot) {
         let mut groups = self.stages.write();
-        let is_it = |stage: &Stage| stage.handle().is_some_and(|handle| handle.slot == slot);
+        let is_it = |stage: &Stage| stage.replica().is_some_and(|handle| handle.slot == slot);
         if groups.get(&group).is_some_and(is_it) {
             groups.remove(&group);
         }
+    }
+
+    /// The replica of `group` that was started, be it stopped by now or not.
+    pub(crate) fn replica(&self, group: GroupId) -> Option<GroupHandle> {
+        self.stages.read().get(&group).and_then(Stage::replica).cloned()
     }
 
     /// All replicas that were started, by group.
@@ -144,7 +128,7 @@ impl Groups {
                 is_running: false,
                 failure: failures.get(&group).cloned(),
             },
-            Stage::Starting(_) => StoredGroup::unknown(group),
+            Stage::Starting => StoredGroup::unknown(group),
             Stage::Started(handle) | Stage::Stopped(handle) => {
                 let view = handle.view();
                 let failure = view.failure().map(str::to_owned);
@@ -153,7 +137,23 @@ impl Groups {
                 StoredGroup { group, members, applied, is_running, failure }
             }
         });
-        stored.collect()
+        let mut stored: BTreeMap<_, _> = stored.map(|stored| (stored.group, stored)).collect();
+        for (group, reason) in &failures {
+            let lost =
+                || StoredGroup { failure: Some(reason.clone()), ..StoredGroup::unknown(*group) };
+            stored.entry(*group).or_insert_with(lost);
+        }
+        stored.into_values().collect()
+    }
+
+    /// Why the replica of a group does not run.
+    pub(crate) fn why_not_started(&self, group: GroupId) -> Option<String> {
+        self.not_started.lock().get(&group).cloned()
+    }
+
+    /// Forgets why the replica of a group does not run. Returns whether there was a reason.
+    pub(crate) fn forget_failure(&self, group: GroupId) -> bool {
+        self.not_started.lock().remove(&group).is_some()
     }
 
     /// Notes that a start of a group's replica failed for what the node has stored.
@@ -183,7 +183,14 @@ impl Stage {
     const fn handle(&self) -> Option<&GroupHandle> {
         match self {
             Self::Started(handle) => Some(handle),
-            Self::Stored(_) | Self::Starting(_) | Self::Stopped(_) => None,
+            Self::Stored(_) | Self::Starting | Self::Stopped(_) => None,
+        }
+    }
+
+    const fn replica(&self) -> Option<&GroupHandle> {
+        match self {
+            Self::Started(handle) | Self::Stopped(handle) => Some(handle),
+            Self::Stored(_) | Self::Starting => None,
         }
     }
 }
@@ -194,8 +201,13 @@ impl Reservation<'_> {
         match &self.then {
             Some(Stage::Stored(log)) => Origin::Log(log.clone()),
             Some(Stage::Started(handle) | Stage::Stopped(handle)) => Origin::Ended(handle),
-            Some(Stage::Starting(_)) | None => Origin::Log(Restored::default()),
+            Some(Stage::Starting) | None => Origin::Log(Restored::default()),
         }
+    }
+
+    /// Nothing of the group is here any more.
+    pub(crate) fn removed(mut self) {
+        self.then = None;
     }
 
     /// The replica was started.

@@ -129,7 +129,7 @@ pub(crate) fn assemble(
     let founder = new_founder(config, &disk, &liveness, &workers)?;
     let shared = new_shared(config, &gate);
     let (snapshot_queue, snapshot_jobs) = JobQueue::new();
-    let groups = Arc::new(Groups::new(std::mem::take(&mut disk.recovered.groups)));
+    let groups = Arc::new(Groups::new(&mut disk.recovered));
     let inbound = Arc::new(Inbound {
         workers: workers.clone(),
         calls: Calls::new(random_start()),
@@ -216,6 +216,9 @@ fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError>
     };
     let (wal, recovered) =
         Wal::open_past(&data_dir.wal(), config.wal.clone(), known_end, found, pressure)?;
+    for (group, damage) in &recovered.damaged {
+        tracing::error!(group = group.0, "the replica of this node has lost data: {damage}");
+    }
     // A crash came between the tombstone of a replica and the end of its snapshot.
     for group in snapshots.groups() {
         if wal.tombstone(group).is_some() {

@@ -155,11 +155,27 @@ fn closed_log(bytes: usize) -> SimDisk {
     disk
 }
 
+/// The damage that the log is refused for, or that costs one group what it had, while the others
+/// have all of theirs.
 fn damage(disk: SimDisk) -> Damage {
-    match InlineWal::open(disk, small(8 << 10, 1 << 20)) {
+    match InlineWal::open(disk.clone(), small(8 << 10, 1 << 20)) {
         Err(WalError::Corrupt(damage)) => damage,
         Err(error) => panic!("{error}"),
-        Ok(_) => panic!("damage was not noticed"),
+        Ok((wal, recovered)) => {
+            let (group, damage) = recovered.damaged.first_key_value().expect("it was noticed");
+            assert_eq!((recovered.damaged.len(), &damage.groups[..]), (1, &[*group][..]));
+            let other = GroupId(3 - group.0);
+            assert_eq!(recovered.groups.keys().collect::<Vec<_>>(), [&other]);
+            assert_eq!(wal.read(other, Index(1), Index(30), usize::MAX).unwrap().len(), 30);
+            drop(wal);
+            // From then on the log has a tombstone of the replica, and is whole.
+            let (_, again) = InlineWal::open(disk, small(8 << 10, 1 << 20)).unwrap();
+            assert_eq!(
+                (again.damaged, again.groups),
+                (recovered.damaged.clone(), recovered.groups)
+            );
+            damage.clone()
+        }
     }
 }
 
@@ -170,7 +186,7 @@ fn end_of(disk: &SimDisk, name: &str) -> u64 {
 }
 
 #[test]
-fn any_flipped_byte_below_the_mark_is_refused_and_named() {
+fn any_flipped_byte_below_the_mark_is_noticed_and_named() {
     let disk = closed_log(200);
     for id in 1..=LAST {
         let name = format!("{id:010}.wal");

@@ -146,6 +146,8 @@ fn attempt(directory: &Path) -> io::Result<WalReport> {
         segment(directory, *id, bytes, scanned, &extent)
     });
     report.segments = segments.collect();
+    // Whether somebody needs what is damaged or not: a disk that flips bits should be known.
+    report.damage.extend(extent.spoiled.into_iter().map(|(_, damage)| damage));
     for problem in extent.problems {
         match problem {
             WalError::Corrupt(damage) => report.damage.push(damage),
@@ -159,6 +161,7 @@ fn attempt(directory: &Path) -> io::Result<WalReport> {
             | WalError::Io { .. } => unreachable!("the extent knows of damage and holes only"),
         }
     }
+    report.damage.sort_unstable_by(|a, b| (&a.file, a.offset).cmp(&(&b.file, b.offset)));
     Ok(report)
 }
 

@@ -208,6 +208,14 @@ impl<D: Disk> Wal<D> {
         store.read(group, first, last, max_bytes)
     }
 
+    /// The first entry of a group that the log holds, and the last. It holds none if the last one
+    /// comes before the first.
+    #[must_use]
+    pub fn held(&self, group: GroupId) -> (Index, Index) {
+        let index = &self.handle.shared.store.index;
+        index.with(group, |log| (log.snapshot.index.next(), log.last))
+    }
+
     /// What a replica of `group` starts from: what the log holds of it now. Reads all of the
     /// group's entries.
     ///

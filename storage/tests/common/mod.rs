@@ -111,7 +111,7 @@ impl Model {
     pub fn recovered(&self) -> Recovered {
         let groups = self.groups.iter();
         let groups = groups.map(|(group, model)| (*group, model.restored())).collect();
-        Recovered { groups, grants: self.grants.clone() }
+        Recovered { groups, grants: self.grants.clone(), ..Recovered::default() }
     }
 
     /// Reads every entry back and compares.

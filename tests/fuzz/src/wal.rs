@@ -90,7 +90,10 @@ fn open_and_use(disk: &SimDisk) -> Option<Recovered> {
     let written = again.groups.remove(&group).expect("what was written is there");
     assert_eq!((written.last, written.hard_state.fortified), (Index(5), fortified));
     check_group(&wal, group, &written);
-    assert_eq!(again, recovered);
+    assert_eq!((&again.groups, &again.grants), (&recovered.groups, &recovered.grants));
+    // Where damage was may be used again by now.
+    let is_known = |group| recovered.damaged.contains_key(group);
+    assert!(again.damaged.keys().all(is_known), "{:?}", again.damaged);
     Some(recovered)
 }
 
@@ -144,7 +147,7 @@ fn entry(group: GroupId, term: Term, index: Index, bytes: usize) -> Entry {
 }
 
 /// Writes a log, then overwrites parts of it. Recovery finds a state that the log had at some
-/// moment.
+/// moment, but for groups of which it says that they lost entries.
 fn written_over(input: &mut Unstructured<'_>) -> Result<()> {
     let disk = SimDisk::default();
     let mut states = vec![Recovered::default()];
@@ -169,7 +172,12 @@ fn written_over(input: &mut Unstructured<'_>) -> Result<()> {
         damage(input, &disk, segment)?;
     }
     if let Some(state) = open_and_use(&disk) {
-        assert!(states.contains(&state), "a state that the log never was in: {state:?}");
+        let is_it = |known: &Recovered| {
+            let mut known = Recovered { damaged: state.damaged.clone(), ..known.clone() };
+            known.groups.retain(|group, _| !state.damaged.contains_key(group));
+            known == state
+        };
+        assert!(states.iter().any(is_it), "a state that the log never was in: {state:?}");
     }
     Ok(())
 }

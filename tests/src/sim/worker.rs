@@ -56,8 +56,6 @@ pub(super) enum WorkerEvent {
     Durable(Slot, WriteSeq),
     /// The connection to a node broke.
     Disconnected(NodeId),
-    /// The node may promise from now on.
-    Founded,
 }
 
 impl Worker {
@@ -185,14 +183,6 @@ impl Process {
                 settled.into_iter().for_each(|peer| self.yield_to(number, peer));
             }
             WorkerEvent::Local(place, event) => self.hand(place, event),
-            WorkerEvent::Founded => {
-                support.founded = true;
-                for place in 0..self.cells.len() {
-                    if self.cells[place].worker == number {
-                        self.hand(place, GroupEvent::Founded);
-                    }
-                }
-            }
             WorkerEvent::Durable(slot, seq) => {
                 let cell = &mut self.cells[slot.0 as usize];
                 cell.durable = cell.durable.max(seq);
@@ -286,8 +276,7 @@ impl Process {
             failed(hardware, cell, scene);
         }
         if !cell.failed {
-            let raft = cell.group.raft();
-            scene.checks.after_run(hardware.place, number, raft, self.writer.has_failed());
+            scene.checks.after_run(hardware.place, number, cell.group.raft());
         }
         for (place, operation, crc) in cell.journal.lock().applied.drain(..) {
             scene.checks.applied(number, place, operation, crc);
@@ -315,14 +304,7 @@ impl Process {
                 scene.checks.submitted(hardware.place, group_place(*group), persist);
             }
             let grants = Vec::new();
-            self.writer.submit(Submission {
-                grants,
-                writes,
-                seqs,
-                promises,
-                buried,
-                ..Submission::default()
-            });
+            self.writer.submit(Submission { grants, writes, seqs, promises, buried });
             self.write(hardware, scene);
         }
         for job in log_reads {
@@ -413,8 +395,7 @@ fn failed(hardware: &Hardware, cell: &ReplicaCell, scene: &mut Scene) {
         return;
     }
     let broken = cell.journal.lock().breaks.is_some();
-    let reason = cell.failure();
-    assert!(hardware.damaged || broken, "a replica of group {} stopped: {reason:?}", cell.id);
+    assert!(hardware.damaged || broken, "a replica of group {} stopped", cell.id);
     scene.checks.failed(hardware.place, group_place(cell.id), cell.group.raft());
     if broken {
         scene.count(Fault::ReplicaFailure);

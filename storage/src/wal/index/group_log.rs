@@ -136,6 +136,11 @@ impl GroupLog {
         }
     }
 
+    /// Whether entries are needed that the record at `place` holds.
+    pub(crate) fn holds(&self, place: LogPosition) -> bool {
+        self.runs().any(|run| run.place == place)
+    }
+
     /// The runs that are live, at least in part.
     pub(crate) fn runs(&self) -> impl Iterator<Item = Run> + '_ {
         self.runs.iter()

@@ -1,7 +1,7 @@
 //! Decides which part of the segment files is the log: where it ends, what is a torn tail and what
 //! is damaged.
 
-use super::scan::{Flaw, Scan, Scanned};
+use super::scan::{Flaw, Kept, Scan, Scanned};
 use crate::wal::error::{Damage, WalError};
 use crate::wal::format::{position, segment_name};
 use logboat_raft::LogPosition;
@@ -17,6 +17,11 @@ pub(crate) struct Extent {
     pub(crate) last: u32,
     /// Where the valid batches of each needed segment end.
     pub(crate) ends: BTreeMap<u32, u64>,
+    /// The last segment's part of the log.
+    pub(crate) tail: Option<Kept>,
+    /// The records whose headers are valid, but not the data of their entries. Each is one group's
+    /// matter, if the group needs it.
+    pub(crate) spoiled: Vec<(LogPosition, Damage)>,
     /// Why it is not all there: [`WalError::Corrupt`] and [`WalError::Missing`].
     pub(crate) problems: Vec<WalError>,
 }
@@ -30,14 +35,19 @@ impl Extent {
             .collect();
         let used = scans.iter().filter(|(_, scan)| scan.is_used());
         let last = used.map(|(id, _)| *id).next_back().unwrap_or(0);
-        let mut valid = scans.range(..=last).rev().filter_map(|(_, scan)| scan.last);
+        let mark = scans.values().map(|scan| scan.mark).max().unwrap_or_default();
+        let acknowledged = if mark.segment == last { u64::from(mark.offset) } else { 0 };
+        let tail = scans.get(&last).map(|scan| scan.kept(acknowledged));
+        let before = scans.range(..last).rev().filter_map(|(_, scan)| scan.last);
+        let mut valid = tail.and_then(|tail| tail.last).into_iter().chain(before);
         let mut extent = Self {
             oldest: valid.next().map_or(1, |header| header.oldest),
             last,
             ends: BTreeMap::new(),
+            tail,
+            spoiled: Vec::new(),
             problems: Vec::new(),
         };
-        let mark = scans.values().map(|scan| scan.mark).max();
         let mut expected = extent.oldest;
         for (&id, scanned) in segments.range(extent.oldest..) {
             if id > expected {
@@ -53,7 +63,7 @@ impl Extent {
                 }
                 Ok((_, scan)) if id <= last => {
                     let next = scans.get(&expected).copied();
-                    extent.judge(id, scan, next, mark.unwrap_or_default(), path);
+                    extent.judge(id, scan, next, acknowledged, path);
                 }
                 Ok(_) => {}
             }
@@ -73,7 +83,7 @@ impl Extent {
         id: u32,
         scan: &Scan,
         next: Option<&Scan>,
-        mark: LogPosition,
+        acknowledged: u64,
         path: PathBuf,
     ) {
         let (end, acknowledged) = if id < self.last {
@@ -82,12 +92,14 @@ impl Extent {
             let end = next.and_then(|next| next.previous_end);
             let end = end.unwrap_or(scan.end);
             (end, end)
-        } else if mark.segment == id {
-            (scan.end, u64::from(mark.offset))
         } else {
-            (scan.end, 0)
+            (self.tail.map_or(scan.end, |tail| tail.end), acknowledged)
         };
         self.ends.insert(id, end);
+        let spoiled = scan.spoiled.iter().flat_map(|spoiled| &spoiled.flaws);
+        let spoiled = spoiled.filter(|flaw| flaw.offset < end);
+        let place = |flaw: &Flaw| position(id, flaw.offset);
+        self.spoiled.extend(spoiled.map(|flaw| (place(flaw), damage(path.clone(), flaw))));
         let damaged = scan.flaws.iter();
         let damaged = damaged.filter(|flaw| flaw.offset < acknowledged);
         self.problems.extend(damaged.map(|flaw| corrupt(path.clone(), flaw)));
@@ -95,10 +107,9 @@ impl Extent {
 }
 
 fn corrupt(file: PathBuf, flaw: &Flaw) -> WalError {
-    WalError::Corrupt(Damage {
-        file,
-        offset: flaw.offset,
-        what: flaw.what.clone(),
-        groups: flaw.groups.clone(),
-    })
+    WalError::Corrupt(damage(file, flaw))
+}
+
+fn damage(file: PathBuf, flaw: &Flaw) -> Damage {
+    Damage { file, offset: flaw.offset, what: flaw.what.clone(), groups: flaw.groups.clone() }
 }

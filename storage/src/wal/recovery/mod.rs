@@ -9,7 +9,9 @@
 //!    that batch, the scan looks for more valid headers.
 //! 4. The log ends in the last segment that has a valid batch header. What does not verify there is
 //!    a torn tail if it lies at or above the highest durable mark in any header. Below the mark it
-//!    is damage to acknowledged data.
+//!    is damage to acknowledged data. If all headers are valid, and only the data of entries are
+//!    not what was written, the damage is the matter of the replicas that need those entries. They
+//!    are given up, and the others go on.
 //! 5. Each segment before that one was durable up to its end. The first batch of the next segment
 //!    says where that end was. What does not verify before the end is damage.
 //! 6. The records up to these ends are followed in order.
@@ -29,12 +31,14 @@ use super::options::WalOptions;
 use super::segments::{Segment, SegmentPool, Store, is_full, is_shortage};
 use super::write::{Active, Log};
 use bytes::Bytes;
-use logboat_raft::{Grant, GroupId, Index, LogPosition, NodeId, Restored};
+use logboat_raft::{
+    Grant, GroupId, Index, LogPosition, LogWrite, NodeId, Persist, Restored, WriteSeq,
+};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::{io, thread};
+use std::{io, iter, thread};
 use terms::Terms;
 
 mod extent;
@@ -42,7 +46,7 @@ mod scan;
 mod terms;
 
 pub(crate) use extent::Extent;
-pub(crate) use scan::{Scanned, replay, scan};
+pub(crate) use scan::{Kept, Scanned, replay, scan};
 
 /// What a log holds when it is opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +55,11 @@ pub struct Recovered {
     pub groups: BTreeMap<GroupId, Restored>,
     /// What the node granted each peer last.
     pub grants: BTreeMap<NodeId, Grant>,
+    /// The groups that lost entries here, which were damaged, now or at an earlier start. Nothing
+    /// else of them is here any more, and the log has a tombstone of each: the replica that was
+    /// here is gone. One is forgotten when another replica has come, or when the file is used
+    /// again.
+    pub damaged: BTreeMap<GroupId, Damage>,
 }
 
 /// A log, where its segments come from, and what it holds.
@@ -100,14 +109,15 @@ pub(crate) fn recover<D: Disk>(
     }
     if files.is_empty() {
         let mut log = begin(disk, options, &mut pool)?;
-        start_writing(&mut log, &mut pool)?;
+        start_writing(&mut log, &mut pool, &BTreeMap::new())?;
         return Ok((log, pool, Recovered::default()));
     }
     let (mut log, terms) = rebuild(disk, options, files, &scans, &extent)?;
-    let groups = restore(&log, &terms)?;
-    let recovered = Recovered { groups, grants: log.store.index.grants() };
+    let damaged = damaged(&log.store.index, extent.spoiled);
+    let groups = restore(&log, &terms, &damaged)?;
+    let recovered = Recovered { groups, grants: log.store.index.grants(), damaged };
     log.found_end = end;
-    start_writing(&mut log, &mut pool)?;
+    start_writing(&mut log, &mut pool, &recovered.damaged)?;
     Ok((log, pool, recovered))
 }
 
@@ -206,7 +216,7 @@ fn rebuild<D: Disk>(
     let index = LogIndex::new();
     let mut active = None;
     for (id, file) in found {
-        let (Some(Ok((header, scan))), Some(end)) = (scans.get(&id), extent.ends.get(&id)) else {
+        let (Some(Ok((header, _))), Some(end)) = (scans.get(&id), extent.ends.get(&id)) else {
             unreachable!("a segment that is needed and no problem has a header and an end");
         };
         let end = *end;
@@ -218,14 +228,16 @@ fn rebuild<D: Disk>(
         });
         let mut segment = Segment { id, salt: header.salt, file };
         let mut limit = end;
-        if scan.behind > 0 && id == extent.last {
+        let tail = extent.tail.filter(|_| id == extent.last);
+        if tail.is_some_and(|tail| tail.is_cut) {
             tracing::warn!(
                 file = %disk.path(&segment_name(id)).display(),
                 offset = end,
                 "cut off what a crash left unfinished"
             );
         }
-        if id == extent.last && scan.last.is_some_and(|batch| batch.closed) && scan.behind == 0 {
+        let is_closed = |tail: &Kept| tail.last.is_some_and(|batch| batch.closed) && !tail.is_cut;
+        if tail.as_ref().is_some_and(is_closed) {
             let name = segment_name(id);
             let reopened = disk.open(&name, Some(end));
             segment.file = Arc::new(reopened.map_err(|e| failure(&*disk, &name, e))?);
@@ -257,16 +269,35 @@ fn follow(terms: &mut FxHashMap<GroupId, Terms>, record: &Record) {
     }
 }
 
-/// What each group holds. An entry that is missing in the middle is damage, and so are terms that
-/// go back: no log has either.
+/// The groups that need one of these records, whose entries' data are not what was written. Those
+/// of a group that went on without them do no harm.
+fn damaged(index: &LogIndex, spoiled: Vec<(LogPosition, Damage)>) -> BTreeMap<GroupId, Damage> {
+    let mut damaged = BTreeMap::new();
+    for (place, damage) in spoiled {
+        let needs = |group: &&GroupId| {
+            index.tombstone(**group).is_some() || index.with(**group, |log| log.holds(place))
+        };
+        if let Some(group) = damage.groups.iter().find(needs).copied() {
+            damaged.entry(group).or_insert(damage);
+        }
+    }
+    damaged
+}
+
+/// What each group holds, but for those that are damaged. An entry that is missing in the middle is
+/// damage, and so are terms that go back: no log has either.
 fn restore<D: Disk>(
     log: &Log<D>,
     terms: &FxHashMap<GroupId, Terms>,
+    damaged: &BTreeMap<GroupId, Damage>,
 ) -> Result<BTreeMap<GroupId, Restored>, WalError> {
     let none = Terms::default();
     let mut restored = BTreeMap::new();
     let mut problem = None;
     log.store.index.each(|group, state| {
+        if damaged.contains_key(&group) {
+            return;
+        }
         let runs = terms.get(&group).unwrap_or(&none).runs(state.snapshot, state.last);
         let what = match (state.gap(), runs) {
             (None, Ok(runs)) => {
@@ -291,8 +322,14 @@ fn restore<D: Disk>(
 
 /// Begins to write: in a new segment, unless the log was closed or there is no room for one, and
 /// with a mark. All that was recovered counts as durable from now on, so it must lie below a mark.
-/// The mark also tells a new log from one whose files are gone.
-fn start_writing<D: Disk>(log: &mut Log<D>, pool: &mut SegmentPool<D>) -> Result<(), WalError> {
+/// The mark also tells a new log from one whose files are gone. Before that, the replicas that lost
+/// entries are given up: no replica of their ids lives here again, and none of what is left of them
+/// is needed.
+fn start_writing<D: Disk>(
+    log: &mut Log<D>,
+    pool: &mut SegmentPool<D>,
+    damaged: &BTreeMap<GroupId, Damage>,
+) -> Result<(), WalError> {
     let disk = Arc::clone(&log.store.disk);
     if log.active.end == log.active.limit {
         let id = log.next_segment();
@@ -306,10 +343,25 @@ fn start_writing<D: Disk>(log: &mut Log<D>, pool: &mut SegmentPool<D>) -> Result
             Err(source) => return Err(failure(&*disk, &segment_name(id), source)),
         }
     }
-    log.mark(false)
+    let lives = |group: &&GroupId| log.store.index.tombstone(**group).is_none();
+    let lost = damaged.keys().filter(lives);
+    let tombstones: Vec<_> = lost.map(|group| (*group, burial(log, *group))).collect();
+    let buried = match tombstones.is_empty() {
+        true => Ok(()),
+        false => log.write(iter::empty(), tombstones.iter()).map(drop),
+    };
+    buried
+        .and_then(|()| log.mark(false))
         .map_err(io::Error::other)
         .and_then(|_| log.sync())
         .map_err(|source| failure(&*disk, &segment_name(log.active.segment.id), source))
+}
+
+/// The write that gives up the replica of a group.
+fn burial<D: Disk>(log: &Log<D>, group: GroupId) -> Persist {
+    let replica = log.store.index.with(group, |log| log.hard_state.replica);
+    let log = LogWrite::Tombstone(replica.next());
+    Persist { seq: WriteSeq::default(), hard_state: None, log }
 }
 
 /// Lets the log go on in its last segment, for want of a new one: all that lies behind the end is

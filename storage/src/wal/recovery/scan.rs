@@ -30,6 +30,30 @@ pub(crate) struct Scan {
     /// Why what stands at `end` is no valid batch, and what is wrong with those batches behind
     /// that can still be found.
     pub(crate) flaws: Vec<Flaw>,
+    /// Batches before `end` whose headers are all valid, but not all data of entries.
+    pub(crate) spoiled: Vec<Spoiled>,
+}
+
+/// A batch of which it is known what it says, but for the data of some entries.
+#[derive(Debug)]
+pub(crate) struct Spoiled {
+    /// Where it begins.
+    pub(crate) batch: u64,
+    /// The batch before it.
+    pub(crate) before: Option<BatchHeader>,
+    /// Its records that hold such entries, each with the group whose entries they are.
+    pub(crate) flaws: Vec<Flaw>,
+}
+
+/// The part of a segment that belongs to the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    /// Where it ends.
+    pub(crate) end: u64,
+    /// Its last batch.
+    pub(crate) last: Option<BatchHeader>,
+    /// Whether there is something behind it.
+    pub(crate) is_cut: bool,
 }
 
 /// Something that is not what was written.
@@ -51,10 +75,15 @@ impl Scan {
             mark: LogPosition::default(),
             previous_end: None,
             flaws: Vec::new(),
+            spoiled: Vec::new(),
         };
         loop {
             match check_batch(file, segment, scan.end) {
-                Ok(header) => {
+                Ok((header, flaws)) => {
+                    if !flaws.is_empty() {
+                        let (batch, before) = (scan.end, scan.last);
+                        scan.spoiled.push(Spoiled { batch, before, flaws });
+                    }
                     scan.note(&header, segment.segment);
                     scan.batches += 1;
                     scan.end += header.bytes();
@@ -75,6 +104,15 @@ impl Scan {
         self.batches + self.behind > 0
     }
 
+    /// Which part of the last segment belongs to the log, if what lies before `acknowledged` was
+    /// durable. A batch behind that with spoiled data is torn.
+    pub(crate) fn kept(&self, acknowledged: u64) -> Kept {
+        match self.spoiled.iter().find(|spoiled| spoiled.batch >= acknowledged) {
+            Some(torn) => Kept { end: torn.batch, last: torn.before, is_cut: true },
+            None => Kept { end: self.end, last: self.last, is_cut: self.behind > 0 },
+        }
+    }
+
     /// Looks for valid headers behind the valid batches. Their marks tell a torn tail, which may
     /// have holes, from damage to acknowledged data.
     fn search(&mut self, file: &Bytes, segment: SegmentHeader) {
@@ -83,7 +121,8 @@ impl Scan {
                 self.note(&header, segment.segment);
                 self.behind += 1;
                 let checked = check_batch(file, segment, offset);
-                self.flaws.extend(checked.err().filter(|_| offset > self.end));
+                let flaws = checked.map_or_else(|flaw| vec![flaw], |(_, spoiled)| spoiled);
+                self.flaws.extend(flaws.into_iter().filter(|_| offset > self.end));
             }
         }
     }
@@ -127,7 +166,12 @@ fn batch_at(file: &Bytes, segment: SegmentHeader, offset: u64) -> Option<BatchHe
     BatchHeader::decode(file, segment.salt, offset).filter(|header| header.is_possible(place))
 }
 
-fn check_batch(file: &Bytes, segment: SegmentHeader, offset: u64) -> Result<BatchHeader, Flaw> {
+/// The header of a batch that is valid but for data of entries, which are named.
+fn check_batch(
+    file: &Bytes,
+    segment: SegmentHeader,
+    offset: u64,
+) -> Result<(BatchHeader, Vec<Flaw>), Flaw> {
     let salt = segment.salt;
     let start = offset as usize + BATCH_HEADER_BYTES;
     let Some(header) = batch_at(file, segment, offset) else {
@@ -138,9 +182,11 @@ fn check_batch(file: &Bytes, segment: SegmentHeader, offset: u64) -> Result<Batc
         });
     };
     let end = (offset + header.bytes()) as usize;
-    let mut at = start;
+    let (mut at, mut spoiled) = (start, Vec::new());
     for _ in 0..header.records {
-        at += check_record(&file[at..end], salt, at as u64)?;
+        let (bytes, flaw) = check_record(&file[at..end], salt, at as u64)?;
+        spoiled.extend(flaw);
+        at += bytes;
     }
     let padding = &file[at..end];
     if padding.len() >= BATCH_ALIGN || padding.iter().any(|byte| *byte != 0) {
@@ -150,10 +196,11 @@ fn check_batch(file: &Bytes, segment: SegmentHeader, offset: u64) -> Result<Batc
             groups: Vec::new(),
         });
     }
-    Ok(header)
+    Ok((header, spoiled))
 }
 
-fn check_record(bytes: &[u8], salt: u64, offset: u64) -> Result<usize, Flaw> {
+/// The length of a record whose header is valid, and what is wrong with its entries' data.
+fn check_record(bytes: &[u8], salt: u64, offset: u64) -> Result<(usize, Option<Flaw>), Flaw> {
     let Some(record) = Record::decode(bytes, salt) else {
         return Err(Flaw {
             offset,
@@ -166,9 +213,10 @@ fn check_record(bytes: &[u8], salt: u64, offset: u64) -> Result<usize, Flaw> {
             let what = "an entry holds a configuration that can't be read".to_owned();
             Err(Flaw { offset, what, groups: record.group().into_iter().collect() })
         }
-        Ok(()) => Ok(record.bytes),
+        Ok(()) => Ok((record.bytes, None)),
         Err(mismatch) => {
-            Err(Flaw { offset, what: mismatch.to_string(), groups: vec![mismatch.group] })
+            let (what, groups) = (mismatch.to_string(), vec![mismatch.group]);
+            Ok((record.bytes, Some(Flaw { offset, what, groups })))
         }
     }
 }
