@@ -169,8 +169,9 @@ async fn move_group(replicas: &[GroupHandle], nodes: &[Node]) -> Result<(), Fail
     swap.push(Change::Prefer(new[group.0 as usize % new.len()]));
     change(replicas, &swap).await?;
     change(replicas, &each(old, Change::Remove)).await?;
-    for node in &nodes[..3] {
-        node.stop_group(group).await?;
+    // The old replicas remove themselves.
+    while nodes[..3].iter().any(|node| node.group(group).is_some()) {
+        sleep(Duration::from_millis(5)).await;
     }
     Ok(())
 }

@@ -103,9 +103,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let begin = Instant::now();
     let members = move_group(&replicas).await?;
     println!("the group has moved in {:?}: {members}", begin.elapsed());
-    for node in &nodes[..3] {
-        node.stop_group(GROUP).await?;
+    // The old replicas learn that they are no members, and remove themselves.
+    while nodes[..3].iter().any(|node| !node.stored_groups().is_empty()) {
+        sleep(RETRY_INTERVAL).await;
     }
+    println!("the old replicas are gone");
     sleep(Duration::from_millis(500)).await;
     stop.store(true, Ordering::Relaxed);
 

@@ -8,6 +8,7 @@ pub(crate) mod lazy_snapshot;
 pub(crate) mod log_reader;
 pub(crate) mod pool;
 pub(crate) mod restores;
+pub(crate) mod scrubber;
 pub(crate) mod snapshots;
 pub(crate) mod stuck_calls;
 pub(crate) mod threads;

@@ -111,6 +111,10 @@ pub struct NodeConfig {
     pub memory_budget_bytes: usize,
     /// A group whose commands since its last snapshot exceed this makes a new one.
     pub snapshot_log_bytes: u64,
+    /// How many bytes of the log and of snapshots are read in a second to look for damage, so that
+    /// it is found while other replicas are whole. A replica whose data are damaged stops
+    /// ([`GroupView::failure`](crate::GroupView::failure)). Zero for none.
+    pub scrub_bytes_per_s: u64,
     /// The log's options.
     pub wal: WalOptions,
 }
@@ -152,6 +156,7 @@ impl NodeConfig {
             max_command_bytes: 9 << 20,
             memory_budget_bytes: 1 << 30,
             snapshot_log_bytes: 8 << 20,
+            scrub_bytes_per_s: 1 << 20,
             wal: WalOptions::default(),
         })
     }

@@ -66,7 +66,7 @@ pub enum RequestError {
     Stopped,
 }
 
-pub(crate) fn list(nodes: &[NodeId]) -> String {
+fn list(nodes: &[NodeId]) -> String {
     nodes.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ")
 }
 
@@ -395,6 +395,9 @@ pub enum GroupError {
     /// The group's replica on this node does not run.
     #[error("group {0} does not run on this node")]
     NotStarted(GroupId),
+    /// This node has nothing of the group.
+    #[error("nothing of group {0} is on this node")]
+    NotStored(GroupId),
     /// Its replicas don't include this node.
     #[error("group {0} has no replica on this node")]
     NotAReplica(GroupId),

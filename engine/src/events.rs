@@ -54,6 +54,12 @@ pub enum NodeEvent {
         /// The last entry that it covers.
         last: LogId,
     },
+    /// The replica was removed: its group is without it, or this node was told to remove it
+    /// ([`Node::remove_group`](crate::Node::remove_group)). Its data are being deleted.
+    Removed {
+        /// The group.
+        group: GroupId,
+    },
     /// The replica has heard no leader for ten election timeouts, though a majority of the group's
     /// nodes is there: they go on without it, or have not heard of it. It may have been removed
     /// from the group, or never been added. Said once, until it hears a leader.

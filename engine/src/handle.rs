@@ -136,6 +136,40 @@ impl GroupHandle {
     /// # Errors
     /// See [`RequestError`]; never [`RequestError::NotLeader`], unless a call of the state machine
     /// hangs.
+    ///
+    /// ```
+    /// # use logboat::{Bytes, GroupId, GroupSpec, Node, NodeConfig, NodeId, StateMachine};
+    /// # use std::collections::BTreeMap;
+    /// # struct Counter(u8);
+    /// # impl StateMachine for Counter {
+    /// #     fn apply(&mut self, command: Bytes) -> Bytes {
+    /// #         self.0 += command[0];
+    /// #         Bytes::copy_from_slice(&[self.0])
+    /// #     }
+    /// #     fn query(&self, _: Bytes) -> Bytes { Bytes::copy_from_slice(&[self.0]) }
+    /// #     fn snapshot(&self) -> logboat::SnapshotWriter { Box::new(|_| Ok(())) }
+    /// #     fn restore(&mut self, _: &mut dyn std::io::Read) -> std::io::Result<()> { Ok(()) }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let members = BTreeMap::from([(NodeId(1), "127.0.0.1:0".to_owned())]);
+    /// # let node = Node::start(NodeConfig::new(NodeId(1), members, dir.path())?)?;
+    /// # let counter = node.create_group(GroupSpec {
+    /// #     group: GroupId(1),
+    /// #     replicas: vec![NodeId(1)],
+    /// #     preferred: None,
+    /// #     machine: Box::new(Counter(0)),
+    /// # })?;
+    /// # counter.view().led().await;
+    /// counter.propose(Bytes::from_static(&[5])).await?;
+    /// let (as_of, count) = counter.read_local(Bytes::new()).await?;
+    /// // The first entry is the leader's own.
+    /// assert_eq!((as_of.index.0, &count[..]), (2, &[5][..]));
+    /// # node.stop();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn read_local(&self, query: Bytes) -> Result<(LogId, Bytes), RequestError> {
         let answer = self.request(GroupRequest::read_local(query)).await?;
         decode_local(answer).ok_or(RequestError::TimedOut)
@@ -189,6 +223,41 @@ impl GroupHandle {
     ///
     /// # Errors
     /// See [`TransferError`]. The leader gives up after an election timeout.
+    ///
+    /// ```
+    /// # use logboat::TransferError;
+    /// # use logboat::{Bytes, GroupId, GroupSpec, Node, NodeConfig, NodeId, StateMachine};
+    /// # use std::collections::BTreeMap;
+    /// # struct Counter(u8);
+    /// # impl StateMachine for Counter {
+    /// #     fn apply(&mut self, command: Bytes) -> Bytes {
+    /// #         self.0 += command[0];
+    /// #         Bytes::copy_from_slice(&[self.0])
+    /// #     }
+    /// #     fn query(&self, _: Bytes) -> Bytes { Bytes::copy_from_slice(&[self.0]) }
+    /// #     fn snapshot(&self) -> logboat::SnapshotWriter { Box::new(|_| Ok(())) }
+    /// #     fn restore(&mut self, _: &mut dyn std::io::Read) -> std::io::Result<()> { Ok(()) }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let members = BTreeMap::from([(NodeId(1), "127.0.0.1:0".to_owned())]);
+    /// # let node = Node::start(NodeConfig::new(NodeId(1), members, dir.path())?)?;
+    /// # let counter = node.create_group(GroupSpec {
+    /// #     group: GroupId(1),
+    /// #     replicas: vec![NodeId(1)],
+    /// #     preferred: None,
+    /// #     machine: Box::new(Counter(0)),
+    /// # })?;
+    /// # counter.view().led().await;
+    /// assert_eq!(counter.transfer(NodeId(1)).await, Ok(()), "it leads already");
+    /// let stranger = NodeId(2);
+    /// let not_voter = TransferError::NotVoter { node: stranger };
+    /// assert_eq!(counter.transfer(stranger).await, Err(not_voter));
+    /// # node.stop();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn transfer(&self, to: NodeId) -> Result<(), TransferError> {
         let answer = self.request(GroupRequest::transfer(to)).await?;
         decode_transferred(to, &answer).unwrap_or(Err(RequestError::TimedOut.into()))

@@ -2,6 +2,7 @@
 
 mod replicas;
 
+use crate::background::scrubber::{Scrubber, Scrubbing};
 use crate::batch::{Answers, Batch};
 use crate::config::NodeConfig;
 use crate::error::{ChangeError, PeerError, RequestError, StartError};
@@ -76,6 +77,8 @@ struct Inner {
     unknown: Arc<Configuration>,
     /// Held while a peer is added or removed.
     changing_peers: Mutex<()>,
+    /// Looks for damage.
+    scrubber: Mutex<Option<Scrubber>>,
     threads: Mutex<Option<Threads>>,
 }
 
@@ -130,6 +133,12 @@ impl Node {
         connect: impl FnOnce(&Identity, Arc<dyn Inbox>) -> Result<Link, TransportError>,
     ) -> Result<Self, StartError> {
         let (parts, threads) = assemble(&config, connect)?;
+        let scrubber = Scrubber::start(Scrubbing {
+            wal: parts.wal.clone(),
+            snapshots: parts.snapshots.clone(),
+            groups: Arc::clone(&parts.groups),
+            bytes_per_s: config.scrub_bytes_per_s,
+        });
         Ok(Self(Arc::new(Inner {
             tuning: Arc::new(config.tuning.clone()),
             config,
@@ -137,6 +146,7 @@ impl Node {
             founding: Mutex::default(),
             unknown: Arc::new(Configuration::unknown()),
             changing_peers: Mutex::default(),
+            scrubber: Mutex::new(scrubber?),
             threads: Mutex::new(Some(threads)),
         })))
     }
@@ -373,6 +383,9 @@ impl Inner {
         let Some(threads) = self.threads.lock().take() else {
             return;
         };
+        if let Some(scrubber) = self.scrubber.lock().take() {
+            scrubber.stop();
+        }
         self.hand_over();
         self.parts.gate.stopped.store(true, Ordering::Relaxed);
         let (done, stopped) = mpsc::channel();

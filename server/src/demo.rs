@@ -158,9 +158,7 @@ fn node_options(
     };
     node.tls.clone_from(&security.peers.tls);
     let plan = Plan {
-        layout: Partition::default().to_string(),
-        keeps_layout: true,
-        edge_bits: Partition::default().edge_bits(),
+        layout: Partition::Hash.to_string(),
         groups: Some(options.groups),
         split_keys: None,
         replicas: 3,
@@ -168,7 +166,7 @@ fn node_options(
     Ok(NodeOptions {
         node,
         plan,
-        client_advertise: None,
+        partition: Partition::Hash,
         client_listen: port(options.client_port_base, number)?,
         admin_listen: Some(port(options.admin_port_base, number)?),
         security,

@@ -42,5 +42,4 @@ pub mod session;
 pub mod settings;
 mod status;
 pub mod timekeeper;
-pub mod topology;
 mod wal_tool;

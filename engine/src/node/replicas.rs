@@ -13,9 +13,10 @@ use crate::status::StoredGroup;
 use crate::view::GroupView;
 use crate::worker::event::{Event, StartGroup};
 use logboat_raft::{
-    Config, Configuration, GroupId, MAX_MEMBERS, NodeId, ReplicaId, Restored, RoleKind,
-    VotersDigest,
+    Config, Configuration, GroupId, LogWrite, MAX_MEMBERS, NodeId, Persist, ReplicaId, Restored,
+    RoleKind, VotersDigest, WriteSeq,
 };
+use logboat_storage::Batch;
 use std::sync::{Arc, mpsc};
 use tokio::sync::oneshot;
 
@@ -42,12 +43,11 @@ impl Node {
     /// leaves all as it was, and may be repeated.
     ///
     /// What counts is with whom the group was founded first. Its members may be others by now
-    /// ([`GroupHandle::change`]). Other founders than those that are stored are refused. Before a
-    /// new group promises anything, its replica asks all nodes of the cluster whether they have one
-    /// with other founders, and fails if one has. Nodes that are silent for an election timeout are
-    /// not waited for. A replica that hears of one with other founders later refuses it, and says
-    /// so in [`NodeStatus::other_voters`](crate::NodeStatus). It fails if that one leads, and is on
-    /// a node that is no member of its own group.
+    /// ([`GroupHandle::change`]). Other founders than those that are stored are refused. A replica
+    /// that hears of one with other founders refuses it, and says so in
+    /// [`NodeStatus::other_voters`](crate::NodeStatus). Only who hears another can tell: a replica
+    /// that is the only founder asks nobody, and goes on serving. Sets that share no node never
+    /// hear each other.
     ///
     /// A replica that has failed ([`GroupView::failure`]) or was stopped is started again by the
     /// same call, from its log and its snapshot as after a restart of the node. Handles of the
@@ -114,6 +114,90 @@ impl Node {
         Ok(())
     }
 
+    /// Removes this node's replica of a group, whether it runs, was stopped, has failed or was
+    /// never started. Returns when a tombstone is durable and its data are deleted. If it leads, it
+    /// hands over first.
+    ///
+    /// The group is not asked: to it, the replica is lost from then on, and still a member. So
+    /// remove it from the group first ([`Change::Demote`](crate::Change::Demote),
+    /// [`Change::Remove`](crate::Change::Remove)): then it removes itself here. This call is for a
+    /// replica whose data are damaged, and for one that no leader reaches.
+    ///
+    /// The replica that was here never lives again: whoever has an old message for it is told.
+    /// [`Self::join_group`] starts another one, which becomes a member when the group has removed
+    /// the former one and adds this node again. [`Self::create_group`] is refused as
+    /// [`GroupError::Removed`].
+    ///
+    /// # Errors
+    /// [`GroupError::NotStored`], [`GroupError::Starting`] and [`GroupError::Stopped`].
+    ///
+    /// ```
+    /// # use logboat::GroupError;
+    /// # use logboat::{Bytes, GroupId, GroupSpec, Node, NodeConfig, NodeId, StateMachine};
+    /// # use std::collections::BTreeMap;
+    /// # struct Counter(u8);
+    /// # impl StateMachine for Counter {
+    /// #     fn apply(&mut self, command: Bytes) -> Bytes {
+    /// #         self.0 += command[0];
+    /// #         Bytes::copy_from_slice(&[self.0])
+    /// #     }
+    /// #     fn query(&self, _: Bytes) -> Bytes { Bytes::copy_from_slice(&[self.0]) }
+    /// #     fn snapshot(&self) -> logboat::SnapshotWriter { Box::new(|_| Ok(())) }
+    /// #     fn restore(&mut self, _: &mut dyn std::io::Read) -> std::io::Result<()> { Ok(()) }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let members = BTreeMap::from([(NodeId(1), "127.0.0.1:0".to_owned())]);
+    /// # let node = Node::start(NodeConfig::new(NodeId(1), members, dir.path())?)?;
+    /// # let counter = node.create_group(GroupSpec {
+    /// #     group: GroupId(1),
+    /// #     replicas: vec![NodeId(1)],
+    /// #     preferred: None,
+    /// #     machine: Box::new(Counter(0)),
+    /// # })?;
+    /// # counter.view().led().await;
+    /// // A stopped replica is stored, and starts again.
+    /// node.stop_group(GroupId(1)).await?;
+    /// assert!(!node.stored_groups()[0].is_running);
+    /// node.join_group(GroupId(1), Box::new(Counter(0)))?;
+    /// assert!(node.stored_groups()[0].is_running);
+    ///
+    /// // A removed one is gone.
+    /// node.remove_group(GroupId(1)).await?;
+    /// assert!(node.stored_groups().is_empty());
+    /// let founded = node.create_group(GroupSpec {
+    ///     group: GroupId(1),
+    ///     replicas: vec![NodeId(1)],
+    ///     preferred: None,
+    ///     machine: Box::new(Counter(0)),
+    /// });
+    /// assert!(matches!(founded, Err(GroupError::Removed(GroupId(1)))));
+    /// # node.stop();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn remove_group(&self, group: GroupId) -> Result<(), GroupError> {
+        let groups = &self.0.parts.groups;
+        if let Some(handle) = self.group(group) {
+            self.hand_over_group(&handle).await;
+        }
+        let (done, removed) = oneshot::channel();
+        match groups.replica(group) {
+            Some(handle) => {
+                let buried = Box::new(move || {
+                    // Whoever asked may wait no more.
+                    let _ = done.send(());
+                });
+                handle.worker.post(Event::Local(handle.slot, GroupEvent::Remove(buried)));
+                removed.await.map_err(|_| GroupError::Stopped)?;
+            }
+            None => self.remove_stored(group).await?,
+        }
+        groups.forget_failure(group);
+        Ok(())
+    }
+
     /// What this node has stored of groups, whether their replicas run or not.
     #[must_use]
     pub fn stored_groups(&self) -> Vec<StoredGroup> {
@@ -132,6 +216,33 @@ impl Node {
         self.0.parts.groups.all_started().iter().map(GroupHandle::group).collect()
     }
 
+    /// Removes what is stored of a group whose replica was not started.
+    async fn remove_stored(&self, group: GroupId) -> Result<(), GroupError> {
+        let parts = &self.0.parts;
+        let reservation = parts.groups.reserve(group)?;
+        let Origin::Log(log) = reservation.origin() else {
+            return Err(GroupError::Starting(group));
+        };
+        if log == Restored::default() {
+            // What was damaged has its tombstone.
+            let is_known = parts.groups.forget_failure(group);
+            return if is_known { Ok(()) } else { Err(GroupError::NotStored(group)) };
+        }
+        let write = LogWrite::Tombstone(log.hard_state.replica.next());
+        let persist = Persist { seq: WriteSeq::default(), hard_state: None, log: write };
+        let (done, written) = oneshot::channel();
+        let completion = Box::new(move |result| drop(done.send(result)));
+        let (grants, writes) = (Vec::new(), vec![(group, persist)]);
+        parts.wal.submit(Batch { grants, writes, completion });
+        match written.await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return Err(GroupError::Stopped),
+        }
+        reservation.removed();
+        let removed = parts.snapshots.remove(group);
+        removed.map_err(|error| GroupError::Snapshot { group, reason: error.to_string() })
+    }
+
     /// Has another voter lead, if this replica does and another can.
     async fn hand_over_group(&self, handle: &GroupHandle) {
         let voters = handle.membership().voters();
@@ -148,6 +259,9 @@ impl Node {
         founding: Arc<Configuration>,
         machine: Box<dyn StateMachine>,
     ) -> Result<GroupHandle, GroupError> {
+        if let Some(reason) = self.0.lost_data(group, &founding) {
+            return Err(GroupError::Log { group, reason });
+        }
         let started = self.0.try_start_replica(group, founding, machine);
         if let Err(error @ (GroupError::Snapshot { .. } | GroupError::Log { .. })) = &started {
             let reason = error.to_string();
@@ -166,7 +280,7 @@ impl Inner {
         mut machine: Box<dyn StateMachine>,
     ) -> Result<GroupHandle, GroupError> {
         let parts = &self.parts;
-        let reservation = parts.groups.reserve(group, &founding)?;
+        let reservation = parts.groups.reserve(group)?;
         let log = match reservation.origin() {
             Origin::Log(log) => log,
             Origin::Ended(handle) => self.retire(handle)?,
@@ -206,6 +320,14 @@ impl Inner {
         let handle = GroupHandle { group, slot, worker, view, gate };
         reservation.started(handle.clone());
         Ok(handle)
+    }
+
+    /// Why the group can't be founded here, if its replica lost data in the log and no other was
+    /// started since.
+    fn lost_data(&self, group: GroupId, founding: &Configuration) -> Option<String> {
+        let founds = !founding.members().is_empty();
+        self.parts.wal.tombstone(group).filter(|_| founds)?;
+        self.parts.groups.why_not_started(group)
     }
 
     /// Which replica of the group is started here: the one that is stored, a founder, or one that

@@ -14,6 +14,7 @@ use parking_lot::Mutex as SyncMutex;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, Read};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -168,6 +169,11 @@ impl Cluster {
     /// What arrives.
     pub(crate) fn watch(&self) -> &Watch {
         &self.watch
+    }
+
+    /// The directory of a node.
+    pub(crate) fn dir(&self, node: NodeId) -> &Path {
+        self.dirs[&node].path()
     }
 
     pub(crate) fn ids(&self) -> Vec<NodeId> {

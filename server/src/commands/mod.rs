@@ -14,7 +14,6 @@
 mod answer;
 mod arguments;
 mod client;
-mod cluster;
 mod config;
 mod connection;
 mod context;

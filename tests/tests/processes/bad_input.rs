@@ -107,7 +107,7 @@ fn another_partition_or_number_of_groups_than_stored_is_refused() -> TestResult 
 }
 
 #[test]
-fn a_damaged_log_is_refused_by_file_and_offset_while_the_other_nodes_go_on() -> TestResult {
+fn damage_to_a_group_is_named_by_file_and_offset_and_costs_one_replica() -> TestResult {
     let mut cluster = Cluster::start(&spec(3, &["--groups", "2"]))?;
     let mut client = cluster.node(1).client()?;
     let value = "a value that stands nowhere else";
@@ -118,21 +118,53 @@ fn a_damaged_log_is_refused_by_file_and_offset_while_the_other_nodes_go_on() -> 
     cluster.node_mut(3).terminate()?;
     assert!(cluster.node_mut(3).wait()?.success());
 
-    let whole = fs::read(&path)?;
-    let mut damaged = whole.clone();
-    let at = position(&whole, value.as_bytes()).expect("the value was found before");
-    damaged[at] ^= 1;
-    fs::write(&path, damaged)?;
+    let mut content = fs::read(&path)?;
+    let at = position(&content, value.as_bytes()).expect("the value was found before");
+    content[at] ^= 1;
+    fs::write(&path, &content)?;
     let file = path.display().to_string();
-    check_refused(cluster.node_mut(3), &[&file, "is damaged at offset"])?;
     let dir = cluster.node(3).spec().data_dir.display().to_string();
     let verified = program().command().args(["wal", "verify", &dir]).output()?;
     let said = String::from_utf8_lossy(&verified.stderr).into_owned();
     assert!(!verified.status.success());
     assert!(said.contains(&file) && said.contains("is damaged at offset"), "{said}");
 
-    set(&mut client, "key", "the others go on")?;
-    assert_eq!(get(&mut cluster.node(2).client()?, "key")?.as_deref(), Some("the others go on"));
+    // Twice, since the second start finds the tombstone of the replica.
+    for round in ["once", "twice"] {
+        cluster.node_mut(3).start()?;
+        let failed = eventually("the status of node 3", || {
+            let status = cluster.node(3).status();
+            Ok(status.ok().map(|status| status["failed"].clone()))
+        })?;
+        let reason = failed[0]["reason"].to_string();
+        assert_eq!(failed.as_array().map(Vec::len), Some(1), "{failed}");
+        assert!(reason.contains(&file) && reason.contains("is damaged at offset"), "{reason}");
+        set(&mut client, "key", round)?;
+        let read = |node: usize| -> TestResult<Option<String>> {
+            Ok(get(&mut cluster.node(node).client()?, "key")?)
+        };
+        assert_eq!(read(2)?.as_deref(), Some(round));
+        cluster.node_mut(3).terminate()?;
+        assert!(cluster.node_mut(3).wait()?.success());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_log_whose_damage_can_t_be_pinned_is_refused_by_file_and_offset() -> TestResult {
+    let mut cluster = Cluster::start(&spec(3, &["--groups", "2"]))?;
+    set(&mut cluster.node(1).client()?, "key", "value")?;
+    cluster.node_mut(3).terminate()?;
+    assert!(cluster.node_mut(3).wait()?.success());
+    let path = cluster.node(3).spec().data_dir.join("wal/0000000001.wal");
+    let whole = fs::read(&path)?;
+    let mut damaged = whole.clone();
+    // The header of the first batch, behind the segment's own.
+    damaged[4096] ^= 1;
+    fs::write(&path, damaged)?;
+    let file = path.display().to_string();
+    check_refused(cluster.node_mut(3), &[&file, "is damaged at offset 4096"])?;
+    set(&mut cluster.node(1).client()?, "key", "the others go on")?;
     fs::write(&path, whole)?;
     cluster.start_all()?;
     Ok(())
