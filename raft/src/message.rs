@@ -207,6 +207,9 @@ pub enum Payload {
         /// The smallest id that a replica on the receiver's node may still have. It is later than
         /// the receiver.
         floor: ReplicaId,
+        /// The voters that the sender's group was founded with. A receiver whose group has others
+        /// ignores the message.
+        founders: VotersDigest,
     },
     /// The answer to [`Payload::Gone`], by the tombstone: the replica is no more.
     Left,
@@ -220,7 +223,8 @@ impl Payload {
             Self::PreVote { founders, .. }
             | Self::Vote { founders, .. }
             | Self::AppendEntries { founders, .. }
-            | Self::Fortify { founders, .. } => Some(founders),
+            | Self::Fortify { founders, .. }
+            | Self::Gone { founders, .. } => Some(founders),
             Self::Snapshot { ref meta } => Some(meta.configuration.founders()),
             Self::PreVoteReply { .. }
             | Self::VoteReply { .. }
@@ -232,7 +236,6 @@ impl Payload {
             | Self::TimeoutNow
             | Self::Resign { .. }
             | Self::Resigned { .. }
-            | Self::Gone { .. }
             | Self::Left => None,
         }
     }

@@ -143,13 +143,16 @@ impl Step<'_> {
         if let Some(before) = self.replica.look_at_committed().filter(|_| led) {
             let own = self.replica.node();
             let others = before.members().iter().map(Member::address).filter(|it| it.node != own);
-            let gone = |it| Some((it, self.replica.floor_in_place_of(it)?));
+            let founders = self.founders();
+            let gone = |it| {
+                let floor = self.replica.floor_in_place_of(it)?;
+                Some((it, Payload::Gone { floor, founders }))
+            };
             let removed: Vec<_> = others.filter_map(gone).collect();
-            for &(address, floor) in &removed {
-                self.replica.parting.removed(address, floor);
+            for (address, word) in removed.clone() {
+                self.replica.parting.removed(address, word);
             }
-            let tell = |(address, floor)| (address, Payload::Gone { floor });
-            self.say(removed.into_iter().map(tell).collect());
+            self.say(removed);
         }
         if let Some(floor) = self.replica.parting.tell_gone() {
             self.out.push(Output::Gone { floor });

@@ -1,7 +1,7 @@
 use super::{
     Change, ChangeError, Configuration, InvalidConfiguration, MAX_MEMBERS, Member, MemberRole,
 };
-use crate::{Index, LogId, NodeId, ReplicaId, Term, VotersDigest};
+use crate::{Index, LogId, NodeId, ReplicaAddress, ReplicaId, Term, VotersDigest};
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use proptest::prelude::*;
@@ -144,6 +144,38 @@ fn a_replica_is_known_by_the_entry_that_added_it() {
     assert_eq!(id(&back, 2), Some(ReplicaId(at(8))));
     let of = |term, index| ReplicaId(LogId::new(Term(term), Index(index)));
     assert!(ReplicaId::FOUNDER < of(1, 1) && of(1, 10) < of(2, 8));
+}
+
+#[test]
+fn a_configuration_says_which_replicas_are_gone() {
+    let founded = plain(&[1, 2], &[]);
+    let added = founded.change(at(5), &changes("+3")).unwrap();
+    let removed = added.change(at(8), &changes("-3")).unwrap();
+    let again = removed.change(at(9), &changes("+3")).unwrap();
+    let entry = |term, index| ReplicaId(LogId::new(Term(term), Index(index)));
+    let (founder, first, second) = (ReplicaId::FOUNDER, ReplicaId(at(5)), ReplicaId(at(9)));
+    for (configuration, node, replica, floor) in [
+        // Members, and those that may be added yet.
+        (&founded, 1, founder, None),
+        (&founded, 3, founder, None),
+        (&founded, 3, first, None),
+        (&added, 3, first, None),
+        (&removed, 3, second, None),
+        (&again, 3, second, None),
+        // One that was removed, or added by an entry that was truncated.
+        (&removed, 3, first, Some(entry(2, 9))),
+        (&again, 3, first, Some(second)),
+        (&added, 4, first, Some(first.next())),
+        (&added, 3, entry(2, 4), Some(first)),
+        (&added, 3, founder, Some(first)),
+        (&added, 4, founder, Some(first.next())),
+        (&added, 1, entry(2, 4), Some(entry(2, 5))),
+    ] {
+        let address = ReplicaAddress::new(NodeId(node), replica);
+        let found = configuration.floor_without(address);
+        assert_eq!(found, floor, "{address} by {configuration}");
+        assert!(found.is_none_or(|floor| floor > replica), "it is later than who is gone");
+    }
 }
 
 #[test]

@@ -27,9 +27,8 @@ pub(crate) struct Parting {
 struct Words {
     /// The resignation from the last term in which this replica led.
     resignation: Option<Resignation>,
-    /// The replicas that this one, as a leader, saw removed from the group, and for each the
-    /// smallest id that may live in its place.
-    removed: Vec<(ReplicaAddress, ReplicaId)>,
+    /// The replicas that this one, as a leader, saw removed from the group, and what they are told.
+    removed: Vec<(ReplicaAddress, Payload)>,
     /// When to repeat all that.
     repeat_at: Time,
     /// The smallest id that may live in the place of this replica, if the group is without it for
@@ -94,13 +93,13 @@ impl Parting {
     }
 
     /// Notes a replica that is gone and has to be told so.
-    pub(crate) fn removed(&mut self, address: ReplicaAddress, floor: ReplicaId) {
+    pub(crate) fn removed(&mut self, address: ReplicaAddress, word: Payload) {
         let removed = &mut self.words().removed;
         removed.retain(|(it, _)| it.node != address.node);
         if removed.len() == MOST_REMOVED {
             removed.remove(0);
         }
-        removed.push((address, floor));
+        removed.push((address, word));
     }
 
     /// A replica is no more, by the word of its tombstone.
@@ -181,7 +180,6 @@ impl Words {
     fn payloads(&self, support: &Support) -> impl Iterator<Item = (ReplicaAddress, Payload)> {
         let resignation = self.resignation.iter().flat_map(|it| it.payloads(support));
         let lives = |(it, _): &&(ReplicaAddress, _)| support.support_from(it.node).is_some();
-        let removed = self.removed.iter().filter(lives);
-        resignation.chain(removed.map(|&(it, floor)| (it, Payload::Gone { floor })))
+        resignation.chain(self.removed.iter().filter(lives).cloned())
     }
 }

@@ -28,7 +28,7 @@ impl Role {
             (_, Payload::Vote { last, transfer, .. }) => self.on_vote(step, from, last, transfer),
             (_, Payload::Resign { epoch, term }) => self.on_resign(step, from, term, epoch),
             (_, Payload::Resigned { term }) => step.replica.parting.resigned(from, term),
-            (_, Payload::Gone { floor }) => self.on_gone(step, floor),
+            (_, Payload::Gone { floor, .. }) => self.on_gone(step, floor),
             (_, Payload::Left) => step.replica.parting.left(from),
             (Self::PreCandidate(_), Payload::PreVoteReply { granted }) => {
                 self.on_pre_vote_reply(step, from, term, granted);
@@ -184,7 +184,8 @@ fn turns_away(step: &mut Step<'_>, from: ReplicaAddress, payload: &Payload) -> b
     let Some(floor) = step.replica.floor_in_place_of(from) else {
         return false;
     };
-    step.send_in_term(from, Payload::Gone { floor });
+    let founders = step.founders();
+    step.send_in_term(from, Payload::Gone { floor, founders });
     !matches!(payload, Payload::Resign { .. })
 }
 

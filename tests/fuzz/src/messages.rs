@@ -63,7 +63,7 @@ pub(crate) fn message(input: &mut Unstructured<'_>, group: GroupId) -> Result<Me
             Payload::Resign { epoch: epoch(input)?.unwrap_or_default(), term: self::term(input)? }
         }
         13 => Payload::Resigned { term: self::term(input)? },
-        14 => Payload::Gone { floor: replica(input)? },
+        14 => Payload::Gone { floor: replica(input)?, founders: founders(input)? },
         15 => Payload::Left,
         10 => Payload::ReadIndex { token: ReadToken(number(input)?), lease: input.arbitrary()? },
         11 => Payload::ReadIndexReply {

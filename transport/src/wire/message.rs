@@ -53,17 +53,7 @@ pub(super) fn put_message(
     group: GroupId,
     message: &Message,
 ) {
-    let was_added = |replica: ReplicaId, flag| if replica == ReplicaId::FOUNDER { 0 } else { flag };
-    let sender = was_added(message.from, kind::SENDER_WAS_ADDED);
-    let receiver = was_added(message.to, kind::RECEIVER_WAS_ADDED);
-    fields.push(kind_of(&message.payload) | sender | receiver);
-    put_varint(fields, group.0);
-    put_varint(fields, message.term.0);
-    for replica in [message.from, message.to] {
-        if replica != ReplicaId::FOUNDER {
-            put_log_id(fields, replica.0);
-        }
-    }
+    put_envelope(fields, group, message);
     match &message.payload {
         Payload::Snapshot { meta } => {
             put_log_id(fields, meta.last);
@@ -120,8 +110,26 @@ pub(super) fn put_message(
             put_varint(fields, term.0);
         }
         Payload::Resigned { term } => put_varint(fields, term.0),
-        Payload::Gone { floor } => put_log_id(fields, floor.0),
+        Payload::Gone { floor, founders } => {
+            put_log_id(fields, floor.0);
+            put_founders(fields, *founders);
+        }
         Payload::Left => {}
+    }
+}
+
+/// What every message begins with. A founder's id is not written.
+fn put_envelope(fields: &mut Vec<u8>, group: GroupId, message: &Message) {
+    let was_added = |replica: ReplicaId, flag| if replica == ReplicaId::FOUNDER { 0 } else { flag };
+    let sender = was_added(message.from, kind::SENDER_WAS_ADDED);
+    let receiver = was_added(message.to, kind::RECEIVER_WAS_ADDED);
+    fields.push(kind_of(&message.payload) | sender | receiver);
+    put_varint(fields, group.0);
+    put_varint(fields, message.term.0);
+    for replica in [message.from, message.to] {
+        if replica != ReplicaId::FOUNDER {
+            put_log_id(fields, replica.0);
+        }
     }
 }
 
@@ -220,7 +228,9 @@ pub(super) fn read_message(
         kind::TIMEOUT_NOW => Payload::TimeoutNow,
         kind::RESIGN => Payload::Resign { epoch: reader.epoch()?, term: reader.term()? },
         kind::RESIGNED => Payload::Resigned { term: reader.term()? },
-        kind::GONE => Payload::Gone { floor: ReplicaId(reader.log_id()?) },
+        kind::GONE => {
+            Payload::Gone { floor: ReplicaId(reader.log_id()?), founders: read_founders(reader)? }
+        }
         // Checked above: no other kind is left.
         _ => Payload::Left,
     };

@@ -277,7 +277,7 @@ pub(crate) fn every_message() -> Vec<Message> {
         Payload::TimeoutNow,
         Payload::Resign { epoch: Epoch(9), term: Term(5) },
         Payload::Resigned { term: Term(5) },
-        Payload::Gone { floor: ADDED },
+        Payload::Gone { floor: ADDED, founders: FOUNDERS },
         Payload::Left,
     ];
     let message = |payload| Message::of_founder(Term(6), payload);

@@ -113,7 +113,10 @@ fn payload(group: GroupId) -> impl Strategy<Value = Payload> {
             Payload::Resign { epoch, term }
         }),
         count().prop_map(|term| Payload::Resigned { term: Term(term) }),
-        log_id().prop_map(|floor| Payload::Gone { floor: ReplicaId(floor) }),
+        (log_id(), any::<u32>()).prop_map(|(floor, digest)| {
+            let (floor, founders) = (ReplicaId(floor), VotersDigest(digest));
+            Payload::Gone { floor, founders }
+        }),
         Just(Payload::Left),
     ]
 }

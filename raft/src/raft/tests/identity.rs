@@ -245,10 +245,14 @@ fn append() -> Payload {
 #[test]
 fn a_replica_believes_that_it_is_gone_and_its_tombstone_answers() {
     let mut raft = reader();
-    let gone = |floor| Payload::Gone { floor };
+    let gone = |floor| Payload::Gone { floor, founders: founders() };
     assert_eq!(hear(&mut raft, (3, FOUNDER), FOUNDER, (0, gone(FOUNDER))).0, [], "not later");
     let answers = hear(&mut raft, (3, FOUNDER), FOUNDER, (0, gone(LATER)));
     assert_eq!(answers.gone(), Some(LATER));
+    // Nobody of another group of this id is believed.
+    let stranger = Payload::Gone { floor: LATER.next(), founders: VotersDigest(7) };
+    let mut other = reader();
+    assert_eq!(hear(&mut other, (3, FOUNDER), FOUNDER, (0, stranger)).gone(), None);
     // A later replica answers for it.
     let mut later = joiner();
     hear(&mut later, (2, FOUNDER), LATER, (1, fortify()));
@@ -285,7 +289,7 @@ fn who_is_gone_by_a_committed_configuration_is_told_so_whatever_it_says() {
     let answer = said(&mut raft, removed);
     assert!(!matches!(answer, Some((_, Payload::Gone { .. }))), "it is not committed: {answer:?}");
     let floor = ReplicaId(at(3));
-    let gone = Payload::Gone { floor };
+    let gone = Payload::Gone { floor, founders: founders() };
     let commit = Payload::Fortify { commit: Index(2), founders: founders() };
     hear(&mut raft, (2, FOUNDER), FOUNDER, (1, commit));
     assert_eq!(said(&mut raft, removed), Some((removed, gone)));

@@ -210,7 +210,7 @@ fn payload(message: &Message) -> String {
         Payload::TimeoutNow => format!("timeout-now(t{t})"),
         Payload::Resign { epoch, term } => format!("resign(t{t} from t{term} epoch={epoch})"),
         Payload::Resigned { term } => format!("resigned(t{t} from t{term})"),
-        Payload::Gone { floor } => format!("gone(t{t} only {floor} or later)"),
+        Payload::Gone { floor, .. } => format!("gone(t{t} only {floor} or later)"),
         Payload::Left => "left".into(),
     }
 }

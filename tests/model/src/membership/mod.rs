@@ -46,7 +46,8 @@
 //!
 //! A node has one replica of the group at a time, and a *tombstone*: the smallest id that may live
 //! there, which never decreases (`TombstoneRegresses`). A message for a smaller id is dropped. A
-//! message for a larger id than that of the replica there says that the replica is gone. A replica
+//! message for a larger id than that of the replica there says that the replica is gone (see
+//! [below](#what-the-model-has-shown) for who is believed). A replica
 //! is also told so on a committed configuration (`GoneByUncommitted`) that is not older than the
 //! replica and lacks it (`GoneByEarlier`).
 //!
@@ -107,6 +108,14 @@
 //!   a later term. It acknowledges nothing to that leader afterwards. So it has nothing that the
 //!   next replica lacks, unless a leader of that later term exists, whose majority votes for nobody
 //!   else there.
+//!
+//! **A candidate must not be believed that calls a later replica.** Within the bounds that were
+//! gone through that does no harm, and the model lets any message of any term do so. With four
+//! terms it would. The leader of term 1 adds a replica by an entry that is not committed. That of
+//! term 2 lacks the entry and adds a later replica there, also in vain. That of term 3 has the
+//! first entry, and makes its replica a voter. The leader of term 2 then asks the later one for its
+//! vote, in term 4. The voter must not take itself for gone. So Logboat's replicas believe only a
+//! leader of the current or a later term, which has all that is committed.
 //!
 //! **A repeated vote ends no bond.** A replica that has voted for a candidate, follows it, and
 //! receives its request for that vote again must not take the second vote as a reason to end the
