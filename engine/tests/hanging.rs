@@ -219,6 +219,52 @@ async fn when_a_leader_hangs_its_neighbours_go_on_and_another_leads() -> TestRes
 }
 
 #[tokio::test]
+async fn when_all_state_machines_of_a_node_hang_all_its_groups_are_led_elsewhere() -> TestResult {
+    // More than a node leaves threads to.
+    const GROUPS: u64 = 80;
+    let cluster = Cluster::configured(3, one_worker)?;
+    let (victim, gate) = (NodeId(1), Arc::<Gate>::default());
+    let others: Vec<_> = cluster.ids().into_iter().filter(|node| *node != victim).collect();
+    for node in cluster.ids() {
+        for group in (1..=GROUPS).map(GroupId) {
+            let gate = if node == victim { Arc::clone(&gate) } else { Arc::default() };
+            let machine = Hanging { counter: Counter::default(), gate, apply_on: ApplyOn::Worker };
+            cluster.node(node).create_group(GroupSpec {
+                group,
+                replicas: cluster.ids(),
+                preferred: Some(victim),
+                machine: Box::new(machine),
+            })?;
+        }
+    }
+    for group in (1..=GROUPS).map(GroupId) {
+        cluster.leader_among(&[victim], group).await;
+    }
+    gate.shut(Place::Apply);
+    for group in (1..=GROUPS).map(GroupId) {
+        let handle = cluster.handle(victim, group);
+        tokio::spawn(async move { handle.propose(Bytes::from_static(b"+")).await });
+    }
+    for group in (1..=GROUPS).map(GroupId) {
+        // What leads may be asked to hand over to the preferred node, as long as that looks well.
+        loop {
+            let leader = cluster.handle(cluster.leader_among(&others, group).await, group);
+            if leader.propose(Bytes::from_static(b"+")).await.is_ok() {
+                break;
+            }
+        }
+    }
+    gate.open();
+    for group in (1..=GROUPS).map(GroupId) {
+        cluster.await_applied(victim, group, 1).await;
+    }
+    while !cluster.node(victim).status().stuck.is_empty() {
+        pause().await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn who_reads_from_a_leader_that_hangs_is_sent_to_another() -> TestResult {
     let nodes = Nodes::new(3, ApplyOn::Worker, one_worker)?;
     let cluster = &nodes.cluster;

@@ -20,6 +20,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
+/// For so many looks longer than those that run, jobs may wait. By then they have got the threads
+/// that take the places of others.
+const THREADS_PATIENCE: u32 = 2;
+
 /// A job for a replica. The replica is told the event that it returns.
 pub(crate) struct Job {
     pub(crate) group: GroupId,
@@ -69,7 +73,7 @@ pub(crate) struct Pool {
 
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<Job>,
+    jobs: VecDeque<Waiting>,
     /// The threads that take jobs, without those that are left to one.
     threads: usize,
     /// How many of them have nothing to do.
@@ -77,7 +81,17 @@ struct State {
     running: Vec<Running>,
     /// Numbers the jobs.
     begun: u64,
+    /// How many have ended, and how many the watchdog has seen end.
+    ended: u64,
+    seen_ended: u64,
     closed: bool,
+}
+
+/// A job that does not run yet.
+struct Waiting {
+    job: Job,
+    /// How often the watchdog has looked since a job ended.
+    looks: u32,
 }
 
 /// A job that runs.
@@ -109,7 +123,7 @@ impl Pool {
             drop(state);
             return drop(job);
         }
-        state.jobs.push_back(job);
+        state.jobs.push_back(Waiting { job, looks: 0 });
         self.see_to_threads(&mut state);
     }
 
@@ -145,7 +159,22 @@ impl Pool {
                 }
             }
         }
+        self.look_at_waiting(&mut state);
         self.see_to_threads(&mut state);
+    }
+
+    /// Tells the replicas whose jobs have waited for so long that they are as good as stuck, while
+    /// no job ended: all that run hang, and the next ones may as well.
+    fn look_at_waiting(&self, state: &mut State) {
+        let has_ended = state.ended != state.seen_ended;
+        state.seen_ended = state.ended;
+        for Waiting { job, looks } in &mut state.jobs {
+            *looks = if has_ended { 0 } else { *looks + 1 };
+            let is_stuck = *looks == self.kind.patience + THREADS_PATIENCE;
+            if is_stuck && self.kind.code == UserCode::StateMachine {
+                self.workers.of(job.group).post(Event::Local(job.slot, GroupEvent::Stuck));
+            }
+        }
     }
 
     /// Ends the threads. Jobs that wait are dropped, those that run come to their end.
@@ -174,7 +203,7 @@ impl Pool {
     fn run(&self) {
         let mut state = self.state.lock();
         loop {
-            if let Some(job) = state.jobs.pop_front() {
+            if let Some(Waiting { job, .. }) = state.jobs.pop_front() {
                 state.idle -= 1;
                 if state.closed {
                     drop(state);
@@ -237,6 +266,7 @@ impl State {
     }
 
     fn end(&mut self, number: u64) -> Option<Running> {
+        self.ended += 1;
         let at = self.running.iter().position(|job| job.number == number)?;
         Some(self.running.swap_remove(at))
     }
@@ -296,6 +326,25 @@ mod tests {
         submit(&pool, move |_| done.send(3).unwrap());
         assert_eq!(all_done.recv(), Ok(3));
         assert_eq!(pool.state.lock().threads, 1);
+        pool.close();
+    }
+
+    #[test]
+    fn jobs_that_wait_count_looks_as_long_as_none_ends() {
+        let (pool, _) = pool(1);
+        let hung = hang(&pool);
+        let waiting = || pool.state.lock().jobs.iter().map(|job| job.looks).collect::<Vec<_>>();
+        let (begins, begun) = channel();
+        submit(&pool, move |_| begins.send(()).unwrap());
+        pool.look();
+        submit(&pool, |_| {});
+        pool.look();
+        assert_eq!(waiting(), [2, 1]);
+        drop(hung);
+        begun.recv().unwrap();
+        while !waiting().is_empty() {
+            thread::yield_now();
+        }
         pool.close();
     }
 

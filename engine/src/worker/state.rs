@@ -51,6 +51,9 @@ const EASY_ROUNDS: usize = 4;
 /// How long a round of confirmations may take before its messages are taken for lost.
 const ROUND_PATIENCE: Duration = Duration::from_millis(250);
 
+/// After so many calls in a row that did not return, all calls go to the pool, until one returns.
+const MOST_LEFT_IN_A_ROW: u32 = 3;
+
 /// What a worker works with; the same for all workers of a node.
 #[derive(Clone)]
 pub(crate) struct WorkerContext {
@@ -88,6 +91,8 @@ pub(crate) struct WorkerState {
     ran: usize,
     /// The call of a state machine that goes on, without the state.
     calling: Option<Calling>,
+    /// How many calls were left to their threads since the last one that returned.
+    left_in_a_row: u32,
     /// Numbers the calls.
     calls: u64,
     /// Whether another turn has to follow this one.
@@ -142,6 +147,7 @@ impl WorkerState {
             turn,
             ran: 0,
             calling: None,
+            left_in_a_row: 0,
             calls: 0,
             wants_turn: false,
             supporters: Vec::new(),
@@ -158,6 +164,7 @@ impl WorkerState {
     pub(super) fn go_on(&mut self, ended: Option<EndedCall>) -> Next {
         let mut slot_and_call = match (self.calling.take(), ended) {
             (Some(Calling { slot, .. }), Some(ended)) => {
+                self.left_in_a_row = 0;
                 Some((slot, self.replicas.end_call(&mut self.turn, slot, ended)))
             }
             _ => {
@@ -193,15 +200,18 @@ impl WorkerState {
     /// is called on the pool, so that it does not hold up the others again.
     pub(super) fn leave_call(&mut self) {
         if let Some(Calling { slot, .. }) = self.calling.take() {
+            self.left_in_a_row += 1;
             self.replicas.detach(&self.turn, slot);
             self.replicas.move_to_pool(slot);
             self.replicas.post(slot, GroupEvent::Stuck);
         }
     }
 
-    /// Passes a call to the pool, if that is where it belongs, or else returns it.
+    /// Passes a call to the pool, if that is where it belongs, or else returns it. When one call
+    /// after the other hangs, others would as well, and the worker would spend its time with them.
     fn pass_to_pool(&mut self, slot: Slot, call: Call) -> Option<Call> {
-        if self.replicas.apply_on(slot) == ApplyOn::Worker {
+        let trusts = self.left_in_a_row < MOST_LEFT_IN_A_ROW;
+        if trusts && self.replicas.apply_on(slot) == ApplyOn::Worker {
             return Some(call);
         }
         self.replicas.detach(&self.turn, slot);
@@ -263,7 +273,12 @@ impl WorkerState {
                     self.receive(from, group, message);
                 }
             }
-            Event::Local(slot, event) => self.replicas.post(slot, event),
+            Event::Local(slot, event) => {
+                if matches!(event, GroupEvent::Called(_)) {
+                    self.left_in_a_row = 0;
+                }
+                self.replicas.post(slot, event);
+            }
             Event::Group(group, event) => self.post_to_group(group, event),
             Event::Remote { from, id, group, event } => self.remote(from, id, group, event),
             Event::Durable(seqs) => self.durable(seqs),
