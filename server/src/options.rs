@@ -291,7 +291,8 @@ impl ServeOptions {
         };
         let admin = match self.admin_listen {
             Some(address) => admin.at(address.ip()),
-            None => admin,
+            // Nobody reaches a port that there is not.
+            None => AdminGuard { local: true, ..admin },
         };
         let secret = self.cluster_secret_file.as_ref().map(ClusterSecret::open).transpose();
         let peers = PeersGuard {
@@ -486,6 +487,7 @@ mod tests {
         let base =
             || ServeOptions { admin_listen: Some(([10, 0, 0, 1], 8401).into()), ..options() };
         let admin_of = |options: ServeOptions| options.resolve().unwrap().security.admin;
+        assert!(admin_of(options()).warning().is_none());
         assert!(admin_of(base()).warning().unwrap().contains("closed to everybody"));
         let open = ServeOptions { admin_open: Some(vec![Page::Healthz]), ..base() };
         let open = admin_of(open);
