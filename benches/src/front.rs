@@ -131,7 +131,14 @@ impl Cluster {
         let dir = tempfile::Builder::new().prefix("logboat-bench-").tempdir()?;
         let members = free_addresses(nodes)?;
         let replicas = usize::try_from(nodes)?;
-        let plan = Plan { layout: "hash".into(), groups: Some(groups), split_keys: None, replicas };
+        let plan = Plan {
+            layout: "hash".into(),
+            groups: Some(groups),
+            keeps_layout: false,
+            edge_bits: 16,
+            split_keys: None,
+            replicas,
+        };
         let mut cluster = Vec::new();
         let mut starting = Vec::new();
         for id in members.keys() {

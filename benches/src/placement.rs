@@ -24,8 +24,14 @@ impl Placement {
         let nodes: Vec<_> = (1..=NODES).map(NodeId).collect();
         let layout = Partition::Hash;
         let replicas = nodes.len();
-        let plan =
-            Plan { layout: layout.to_string(), groups: Some(groups), split_keys: None, replicas };
+        let plan = Plan {
+            layout: layout.to_string(),
+            groups: Some(groups),
+            keeps_layout: false,
+            edge_bits: 16,
+            split_keys: None,
+            replicas,
+        };
         let map = plan.map(&nodes)?;
         let mut keys = vec![None; groups];
         let mut missing = groups;

@@ -66,7 +66,7 @@ pub enum RequestError {
     Stopped,
 }
 
-fn list(nodes: &[NodeId]) -> String {
+pub(crate) fn list(nodes: &[NodeId]) -> String {
     nodes.iter().map(NodeId::to_string).collect::<Vec<_>>().join(", ")
 }
 

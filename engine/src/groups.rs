@@ -5,7 +5,7 @@ use crate::handle::GroupHandle;
 use crate::membership::Membership;
 use crate::status::{FailedReplica, StoredGroup};
 use crate::turn::slot::Slot;
-use logboat_raft::{Configuration, GroupId, Restored};
+use logboat_raft::{Configuration, GroupId, Restored, Term};
 use logboat_storage::{Damage, Recovered};
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
@@ -22,8 +22,8 @@ pub(crate) struct Groups {
 enum Stage {
     /// The log holds it, and no replica has been started.
     Stored(Restored),
-    /// A caller is starting its replica.
-    Starting,
+    /// A caller is starting its replica, with this founding.
+    Starting(Arc<Configuration>),
     /// Its replica runs, or has failed.
     Started(GroupHandle),
     /// Its replica was stopped by a caller.
@@ -57,14 +57,18 @@ impl Groups {
         Self { stages: RwLock::new(stored.collect()), not_started }
     }
 
-    /// Reserves the start of a group's replica.
+    /// Reserves the start of a group's replica, which is to belong to this founding.
     ///
     /// # Errors
     /// [`GroupError::Exists`] and [`GroupError::Starting`].
-    pub(crate) fn reserve(&self, group: GroupId) -> Result<Reservation<'_>, GroupError> {
+    pub(crate) fn reserve(
+        &self,
+        group: GroupId,
+        founding: &Arc<Configuration>,
+    ) -> Result<Reservation<'_>, GroupError> {
         let mut groups = self.stages.write();
         match groups.get(&group) {
-            Some(Stage::Starting) => return Err(GroupError::Starting(group)),
+            Some(Stage::Starting(_)) => return Err(GroupError::Starting(group)),
             Some(Stage::Started(handle)) if handle.view().is_gone() => {
                 return Err(GroupError::Removed(group));
             }
@@ -73,8 +77,29 @@ impl Groups {
             }
             Some(Stage::Started(_) | Stage::Stopped(_) | Stage::Stored(_)) | None => {}
         }
-        let then = groups.insert(group, Stage::Starting);
+        let known = match groups.get(&group) {
+            Some(Stage::Stored(log)) => log.configurations.last(),
+            _ => None,
+        };
+        let founding = Arc::clone(known.unwrap_or(founding));
+        let then = groups.insert(group, Stage::Starting(founding));
         Ok(Reservation { groups: self, group, then })
+    }
+
+    /// By whom a group was founded, or is to be, for all that this node knows. A replica that has
+    /// ended before it took part in an election has founded nothing.
+    pub(crate) fn founding(&self, group: GroupId) -> Option<Membership> {
+        let stages = self.stages.read();
+        let stage = stages.get(&group)?;
+        match stage {
+            Stage::Stored(log) => Some(members(log)),
+            Stage::Starting(founding) => Some(Membership::new(Arc::clone(founding))),
+            Stage::Started(handle) | Stage::Stopped(handle) => {
+                let view = handle.view();
+                let runs = stage.handle().is_some() && view.failure().is_none();
+                (runs || view.term() > Term(0)).then(|| view.membership())
+            }
+        }
     }
 
     /// The replica of `group`, if it was started.
@@ -85,7 +110,7 @@ impl Groups {
     /// Whether a replica of `group` runs here, or is about to: whether what peers send for it is of
     /// use.
     pub(crate) fn is_hosted(&self, group: GroupId) -> bool {
-        matches!(self.stages.read().get(&group), Some(Stage::Starting | Stage::Started(_)))
+        matches!(self.stages.read().get(&group), Some(Stage::Starting(_) | Stage::Started(_)))
     }
 
     /// Nothing is left of the replica that was in this slot of its worker.
@@ -128,7 +153,7 @@ impl Groups {
                 is_running: false,
                 failure: failures.get(&group).cloned(),
             },
-            Stage::Starting => StoredGroup::unknown(group),
+            Stage::Starting(_) => StoredGroup::unknown(group),
             Stage::Started(handle) | Stage::Stopped(handle) => {
                 let view = handle.view();
                 let failure = view.failure().map(str::to_owned);
@@ -183,14 +208,14 @@ impl Stage {
     const fn handle(&self) -> Option<&GroupHandle> {
         match self {
             Self::Started(handle) => Some(handle),
-            Self::Stored(_) | Self::Starting | Self::Stopped(_) => None,
+            Self::Stored(_) | Self::Starting(_) | Self::Stopped(_) => None,
         }
     }
 
     const fn replica(&self) -> Option<&GroupHandle> {
         match self {
             Self::Started(handle) | Self::Stopped(handle) => Some(handle),
-            Self::Stored(_) | Self::Starting => None,
+            Self::Stored(_) | Self::Starting(_) => None,
         }
     }
 }
@@ -201,7 +226,7 @@ impl Reservation<'_> {
         match &self.then {
             Some(Stage::Stored(log)) => Origin::Log(log.clone()),
             Some(Stage::Started(handle) | Stage::Stopped(handle)) => Origin::Ended(handle),
-            Some(Stage::Starting) | None => Origin::Log(Restored::default()),
+            Some(Stage::Starting(_)) | None => Origin::Log(Restored::default()),
         }
     }
 

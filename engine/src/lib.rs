@@ -91,6 +91,7 @@ pub mod internals {
     pub use crate::liveness::protocol::{Effect, Liveness, LivenessTiming};
     pub use crate::peers::Peers;
     pub use crate::replica::event::GroupEvent;
+    pub use crate::replica::group::founding::founders_of;
     pub use crate::replica::group::{Group, Shared};
     pub use crate::replica::recovery::recover;
     pub use crate::replica::request::Request;

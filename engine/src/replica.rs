@@ -3,6 +3,7 @@
 
 pub(crate) mod call;
 pub(crate) mod event;
+pub(crate) mod founders_check;
 pub(crate) mod group;
 pub(crate) mod pending;
 pub(crate) mod recovery;

@@ -267,6 +267,8 @@ pub enum Output {
     OtherVoters {
         /// The peer.
         from: NodeId,
+        /// Whether it leads: a majority of the replicas of that founding follows it.
+        leads: bool,
     },
     /// The role, the term or the known leader changed.
     RoleChanged {

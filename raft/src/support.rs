@@ -95,6 +95,12 @@ impl PeerSupport {
 }
 
 impl Support {
+    /// What a replica goes by that may not promise anything: see [`Self::founded`].
+    #[must_use]
+    pub const fn unfounded() -> Self {
+        Self { peers: Vec::new(), next_round: Round(1), founded: false }
+    }
+
     /// What is known of `node`.
     #[must_use]
     pub fn of(&self, node: NodeId) -> PeerSupport {

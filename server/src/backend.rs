@@ -3,6 +3,7 @@
 
 use crate::layout::Partition;
 use crate::limits::Limits;
+use crate::topology::{ClientAddress, Topology};
 use bytes::Bytes;
 use logboat::NodeId;
 pub use logboat_router::Access;
@@ -56,6 +57,17 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// On how many nodes beside the first every acknowledged write is sure to be.
     fn sure_copies(&self) -> usize;
+
+    /// What clients of a cluster are told; nothing where there is no cluster.
+    fn topology(&self) -> impl Future<Output = Option<Topology>> + Send {
+        std::future::ready(None)
+    }
+
+    /// Where clients reach the node that leads `range`, if that is not this one, and known.
+    fn led_elsewhere(&self, range: RangeId) -> Option<ClientAddress> {
+        let _ = range;
+        None
+    }
 
     /// The number of ranges; at least one. They cover the whole key space.
     fn ranges(&self) -> usize;

@@ -2,10 +2,11 @@
 
 use crate::backend::{Backend, BackendError, RangeId, StoreAnswer, StoreAnswers, StoreRequest};
 use crate::kv::Store;
-use crate::layout::Partition;
+use crate::layout::{CLUSTER_SLOTS, Partition, in_slot};
 use crate::limits::Limits;
+use crate::topology::{ClientAddress, ClientAddresses, SlotSpan, Topology, TopologyNode};
 use bytes::Bytes;
-use logboat::{CommandAdmission, SnapshotWriter, StateMachine};
+use logboat::{CommandAdmission, NodeId, SnapshotWriter, StateMachine};
 use logboat_router::{RangeRequest, RouteError, RoutedBatch, Router};
 use std::io;
 use std::sync::Arc;
@@ -16,13 +17,59 @@ pub struct ClusterBackend {
     router: Router,
     partition: Partition,
     limits: Limits,
+    addresses: Arc<ClientAddresses>,
 }
 
 impl ClusterBackend {
     /// The cluster behind `router`, with its keys laid out by `partition`.
     #[must_use]
     pub fn new(router: Router, partition: Partition, limits: Limits) -> Self {
-        Self { router, partition, limits }
+        Self { router, partition, limits, addresses: Arc::default() }
+    }
+
+    /// Where clients reach the nodes.
+    #[must_use]
+    pub fn addresses(&self) -> &ClientAddresses {
+        &self.addresses
+    }
+
+    /// Which slots are led by whom. Where the slots of Redis Cluster are scattered over the groups,
+    /// any node has all of them.
+    fn spans(&self) -> Vec<SlotSpan> {
+        let map = self.router.map();
+        let me = self.router.node().id();
+        if self.partition != Partition::Slots {
+            return vec![SlotSpan {
+                slots: 0..=CLUSTER_SLOTS - 1,
+                leader: me.0,
+                others: Vec::new(),
+            }];
+        }
+        let mut spans: Vec<SlotSpan> = Vec::new();
+        for slot in 0..CLUSTER_SLOTS {
+            let range = &map.ranges()[map.locate(&in_slot(slot << 2, b""))];
+            let known = self.router.leader_of(range).filter(|node| self.is_known(*node));
+            let reached = || range.replicas.iter().copied().find(|node| self.is_reached(*node));
+            let leader = known.or_else(reached).unwrap_or(me);
+            let others = range.replicas.iter().filter(|node| **node != leader);
+            let others: Vec<_> = others.map(|node| node.0).collect();
+            match spans.last_mut() {
+                Some(span) if span.leader == leader.0 && span.others == others => {
+                    span.slots = *span.slots.start()..=slot;
+                }
+                _ => spans.push(SlotSpan { slots: slot..=slot, leader: leader.0, others }),
+            }
+        }
+        spans
+    }
+
+    fn is_known(&self, node: NodeId) -> bool {
+        self.addresses.of(node).is_some()
+    }
+
+    fn is_reached(&self, node: NodeId) -> bool {
+        let here = self.router.node();
+        self.is_known(node) && (node == here.id() || here.reaches(node))
     }
 }
 
@@ -38,6 +85,23 @@ impl Backend for ClusterBackend {
     fn sure_copies(&self) -> usize {
         let map = self.router.map();
         map.ranges().iter().map(|range| range.replicas.len() / 2).min().unwrap_or(0)
+    }
+
+    async fn topology(&self) -> Option<Topology> {
+        let nodes = self.router.node().members();
+        self.addresses.read(self, &nodes).await;
+        let node = |id: NodeId| {
+            let (address, is_reached) = (self.addresses.of(id)?, self.is_reached(id));
+            Some(TopologyNode { id: id.0, address, is_reached })
+        };
+        let nodes = nodes.into_iter().filter_map(node).collect();
+        Some(Topology { me: self.router.node().id().0, nodes, spans: self.spans() })
+    }
+
+    fn led_elsewhere(&self, range: RangeId) -> Option<ClientAddress> {
+        let map = self.router.map();
+        let leader = self.router.leader_of(&map.ranges()[range.0])?;
+        (leader != self.router.node().id()).then(|| self.addresses.of(leader)).flatten()
     }
 
     fn ranges(&self) -> usize {

@@ -158,7 +158,9 @@ fn node_options(
     };
     node.tls.clone_from(&security.peers.tls);
     let plan = Plan {
-        layout: Partition::Hash.to_string(),
+        layout: Partition::default().to_string(),
+        keeps_layout: true,
+        edge_bits: Partition::default().edge_bits(),
         groups: Some(options.groups),
         split_keys: None,
         replicas: 3,
@@ -166,7 +168,7 @@ fn node_options(
     Ok(NodeOptions {
         node,
         plan,
-        partition: Partition::Hash,
+        client_advertise: None,
         client_listen: port(options.client_port_base, number)?,
         admin_listen: Some(port(options.admin_port_base, number)?),
         security,

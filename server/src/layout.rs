@@ -3,7 +3,9 @@
 //! With [`Partition::Hash`] the stored key is a 16-bit hash, big-endian, followed by the client's
 //! key. So any set of keys spreads evenly over the ranges. The hash is the CRC-16/XMODEM of the key
 //! or of its hash tag, as in Redis Cluster. Redis Cluster keeps the lower 14 bits of it; all 16 are
-//! used here. With [`Partition::Range`] the stored key is the client's key.
+//! used here. With [`Partition::Slots`] these 14 bits stand first, so that Redis Cluster's slots
+//! lie in their order, and the other two behind them. With [`Partition::Range`] the stored key is
+//! the client's key.
 //!
 //! SCAN walks *places*, which are 64-bit numbers. A place depends on nothing but the key, so a
 //! cursor means the same on every node and after every restart. In a hash layout it is the slot
@@ -13,6 +15,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 /// The bytes that a hash layout puts before a key.
@@ -23,15 +26,17 @@ const SLOT_BYTES: usize = 2;
 #[serde(rename_all = "lowercase")]
 pub enum Partition {
     /// By a hash: even load, no order between keys of different slots.
-    #[default]
     Hash,
+    /// By the slots of Redis Cluster in their order.
+    #[default]
+    Slots,
     /// By the keys themselves.
     Range,
 }
 
-/// A word that is neither `hash` nor `range`.
+/// A word that is none of `slots`, `hash` and `range`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown partition {0:?}: expected hash or range")]
+#[error("unknown partition {0:?}: expected slots, hash or range")]
 pub struct UnknownPartition(String);
 
 impl Partition {
@@ -40,6 +45,7 @@ impl Partition {
     pub fn stored(self, key: &[u8]) -> Bytes {
         match self {
             Self::Hash => in_slot(slot(key), key),
+            Self::Slots => in_slot(slot(key).rotate_left(2), key),
             Self::Range => Bytes::copy_from_slice(key),
         }
     }
@@ -49,7 +55,7 @@ impl Partition {
     #[must_use]
     pub fn client_key(self, stored: &[u8]) -> &[u8] {
         match self {
-            Self::Hash => stored.get(SLOT_BYTES..).unwrap_or_default(),
+            Self::Hash | Self::Slots => stored.get(SLOT_BYTES..).unwrap_or_default(),
             Self::Range => stored,
         }
     }
@@ -58,11 +64,45 @@ impl Partition {
     #[must_use]
     pub fn stored_slot(self, stored: &[u8]) -> u16 {
         match (self, stored) {
-            (Self::Hash, [high, low, ..]) => u16::from_be_bytes([*high, *low]),
-            (Self::Hash, [high]) => u16::from_be_bytes([*high, 0]),
-            (Self::Hash, []) | (Self::Range, _) => 0,
+            (Self::Hash | Self::Slots, [high, low, ..]) => u16::from_be_bytes([*high, *low]),
+            (Self::Hash | Self::Slots, [high]) => u16::from_be_bytes([*high, 0]),
+            (Self::Hash | Self::Slots, []) | (Self::Range, _) => 0,
         }
     }
+
+    /// How many of the first bits of a stored key tell where a range of a new cluster may begin:
+    /// all keys of a slot lie in one range.
+    #[must_use]
+    pub const fn edge_bits(self) -> u32 {
+        match self {
+            Self::Slots => CLUSTER_SLOTS.trailing_zeros(),
+            Self::Hash | Self::Range => u16::BITS,
+        }
+    }
+
+    /// The stretches of stored keys that Redis Cluster's slot of this number has, by the first two
+    /// bytes; none where keys don't lie by slots.
+    #[must_use]
+    pub fn stretches_of(self, cluster_slot: u16) -> Vec<Range<u32>> {
+        let slot = u32::from(cluster_slot % CLUSTER_SLOTS);
+        match self {
+            Self::Slots => std::iter::once(slot * 4..slot * 4 + 4).collect(),
+            Self::Hash => (0..4)
+                .map(|quarter| quarter * u32::from(CLUSTER_SLOTS) + slot)
+                .map(|prefix| prefix..prefix + 1)
+                .collect(),
+            Self::Range => Vec::new(),
+        }
+    }
+}
+
+/// The slots of Redis Cluster.
+pub const CLUSTER_SLOTS: u16 = 1 << 14;
+
+/// The slot of a client's key in Redis Cluster.
+#[must_use]
+pub fn cluster_slot(key: &[u8]) -> u16 {
+    slot(key) % CLUSTER_SLOTS
 }
 
 /// The stored form of `key` in `slot` of a hash layout.
@@ -136,6 +176,7 @@ impl fmt::Display for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Hash => "hash",
+            Self::Slots => "slots",
             Self::Range => "range",
         })
     }
@@ -147,6 +188,7 @@ impl FromStr for Partition {
     fn from_str(word: &str) -> Result<Self, Self::Err> {
         match word {
             "hash" => Ok(Self::Hash),
+            "slots" => Ok(Self::Slots),
             "range" => Ok(Self::Range),
             other => Err(UnknownPartition(other.to_owned())),
         }
@@ -178,21 +220,38 @@ mod tests {
 
     #[test]
     fn stored_keys_give_the_client_key_back() {
-        for partition in [Partition::Hash, Partition::Range] {
+        for partition in [Partition::Hash, Partition::Slots, Partition::Range] {
             for key in [&b""[..], b"a", b"\x00\xff", b"{t}x"] {
                 assert_eq!(partition.client_key(&partition.stored(key)), key);
             }
         }
         assert_eq!(Partition::Hash.stored(b"123456789")[..2], [0x31, 0xc3]);
         assert_eq!(Partition::Hash.client_key(b"x"), b"");
+        assert_eq!(Partition::Slots.stored(b"123456789")[..2], [0xc7, 0x0c]);
+    }
+
+    #[test]
+    fn slots_lie_in_their_order() {
+        for key in [&b"foo"[..], b"bar", b"{t}x", b"", b"somekey"] {
+            for partition in [Partition::Slots, Partition::Hash] {
+                let prefix = u32::from(partition.stored_slot(&partition.stored(key)));
+                let stretches = partition.stretches_of(cluster_slot(key));
+                assert_eq!(stretches.iter().filter(|it| it.contains(&prefix)).count(), 1);
+            }
+            let stored = Partition::Slots.stored(key);
+            assert_eq!(Partition::Slots.stored_slot(&stored) >> 2, cluster_slot(key));
+        }
     }
 
     #[test]
     fn words_round_trip() {
-        for partition in [Partition::Hash, Partition::Range] {
+        for partition in [Partition::Hash, Partition::Slots, Partition::Range] {
             assert_eq!(partition.to_string().parse(), Ok(partition));
         }
         let error = "modulo".parse::<Partition>().unwrap_err();
-        assert_eq!(error.to_string(), "unknown partition \"modulo\": expected hash or range");
+        assert_eq!(
+            error.to_string(),
+            "unknown partition \"modulo\": expected slots, hash or range"
+        );
     }
 }

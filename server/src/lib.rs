@@ -42,4 +42,5 @@ pub mod session;
 pub mod settings;
 mod status;
 pub mod timekeeper;
+pub mod topology;
 mod wal_tool;

@@ -49,6 +49,9 @@ pub struct ServeOptions {
     /// Where Redis clients connect.
     #[arg(long, value_name = "IP:PORT")]
     pub client_listen: Option<SocketAddr>,
+    /// Where clients of a cluster are told to connect to this node, if that is not --client-listen.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub client_advertise: Option<String>,
     /// Where the admin pages are (/healthz, /readyz, /livez, /metrics, /status).
     #[arg(long, value_name = "IP:PORT")]
     pub admin_listen: Option<SocketAddr>,
@@ -58,8 +61,8 @@ pub struct ServeOptions {
     /// How many replicas each group of a new cluster gets [default: 3].
     #[arg(long, value_name = "COUNT")]
     pub replicas: Option<usize>,
-    /// How keys lie on the ranges: hash (spread evenly) or range (in their own order)
-    /// [default: hash].
+    /// How keys lie on the ranges: slots (those of Redis Cluster), hash (spread evenly) or range
+    /// (in their own order) [default: slots for a new cluster; another one keeps its own].
     #[arg(long)]
     pub partition: Option<Partition>,
     /// The first keys of all ranges but the first, one a line, ascending; for --partition range.
@@ -165,10 +168,10 @@ pub struct NodeOptions {
     pub node: NodeConfig,
     /// How the cluster is made if it is new.
     pub plan: Plan,
-    /// How keys lie on the ranges.
-    pub partition: Partition,
     /// Where Redis clients connect.
     pub client_listen: SocketAddr,
+    /// Where clients of a cluster are told to connect, if that is elsewhere.
+    pub client_advertise: Option<String>,
     /// Where the admin pages are.
     pub admin_listen: Option<SocketAddr>,
     /// The settings of the Redis front to start with.
@@ -200,16 +203,15 @@ impl ServeOptions {
         let mut node = NodeConfig::new(NodeId(id), members, data_dir)
             .map_err(|reason| format!("--cluster: {reason}"))?;
         options.tune(&mut node)?;
-        let partition = options.partition.unwrap_or_default();
         let security = options.security(&node)?;
         node.tls.clone_from(&security.peers.tls);
         node.cluster_secret.clone_from(&security.peers.secret);
         Ok(NodeOptions {
             security,
-            plan: options.plan(partition)?,
+            plan: options.plan()?,
             node,
-            partition,
             client_listen,
+            client_advertise: options.client_advertise()?,
             admin_listen: options.admin_listen,
             settings: options.settings(),
             debug_command: options.enable_debug_command.unwrap_or_default(),
@@ -225,6 +227,7 @@ impl ServeOptions {
             found_without: self.found_without.or(other.found_without),
             data_dir: self.data_dir.or(other.data_dir),
             client_listen: self.client_listen.or(other.client_listen),
+            client_advertise: self.client_advertise.or(other.client_advertise),
             admin_listen: self.admin_listen.or(other.admin_listen),
             groups: self.groups.or(other.groups),
             replicas: self.replicas.or(other.replicas),
@@ -375,12 +378,25 @@ impl ServeOptions {
         Ok(())
     }
 
-    fn plan(&self, partition: Partition) -> Result<Plan, Failure> {
+    /// The address that clients are told, if it is given.
+    fn client_advertise(&self) -> Result<Option<String>, Failure> {
+        match &self.client_advertise {
+            Some(address) if split_address(address).is_none() => {
+                Err(format!("--client-advertise: {address:?} is not HOST:PORT").into())
+            }
+            address => Ok(address.clone()),
+        }
+    }
+
+    fn plan(&self) -> Result<Plan, Failure> {
+        let partition = self.partition.unwrap_or_default();
         if self.split_keys.is_some() && partition != Partition::Range {
             return Err("--split-keys goes with --partition range".into());
         }
         Ok(Plan {
             layout: partition.to_string(),
+            keeps_layout: self.partition.is_none(),
+            edge_bits: partition.edge_bits(),
             groups: self.groups,
             split_keys: self.split_keys.as_deref().map(read_split_keys).transpose()?,
             replicas: self.replicas.unwrap_or(3),
@@ -399,6 +415,13 @@ fn read_split_keys(path: &Path) -> Result<Vec<Bytes>, Failure> {
         std::fs::read(path).map_err(|error| format!("--split-keys {}: {error}", path.display()))?;
     let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     Ok(lines.map(|line| Bytes::copy_from_slice(line.trim_ascii_end())).collect())
+}
+
+/// Host and port of an address.
+pub(crate) fn split_address(address: &str) -> Option<(&str, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Some((host, port.parse().ok()?)).filter(|(host, _)| !host.is_empty())
 }
 
 /// Parses `1=HOST:PORT,2=HOST:PORT`.
@@ -443,7 +466,8 @@ mod tests {
     fn the_least_options_are_enough() {
         let resolved = options().resolve().unwrap();
         assert_eq!(resolved.node.listen, ([127, 0, 0, 1], 7401).into());
-        assert_eq!(resolved.plan.layout, "hash");
+        assert_eq!((&*resolved.plan.layout, resolved.plan.edge_bits), ("slots", 14));
+        assert!(resolved.plan.keeps_layout);
         assert_eq!(resolved.node.founding, Founding::All);
     }
 
@@ -475,6 +499,10 @@ mod tests {
         assert!(error_of(options).contains("--replicas"));
         let options = ServeOptions { wal_max_bytes: Some(LogSize::Bytes(4096)), ..base() };
         assert!(error_of(options).contains("--wal-max-bytes 4096"));
+        for address in ["", "host", "host:", ":1", "host:x"] {
+            let options = ServeOptions { client_advertise: Some(address.into()), ..base() };
+            assert!(error_of(options).contains("--client-advertise"), "{address}");
+        }
         let options = ServeOptions { split_keys: Some("keys".into()), ..base() };
         assert!(error_of(options).contains("--partition range"));
         let options =
@@ -512,7 +540,8 @@ mod tests {
         let resolved = ServeOptions { config: Some(path.clone()), ..options() }.resolve().unwrap();
         assert_eq!(resolved.node.node, NodeId(1));
         assert_eq!(resolved.plan.groups, Some(7));
-        assert_eq!(resolved.partition, Partition::Range);
+        assert_eq!(resolved.plan.layout, "range");
+        assert!(!resolved.plan.keeps_layout);
         std::fs::write(&path, "nodeid = 2\n").unwrap();
         let error = error_of(ServeOptions { config: Some(path), ..options() });
         assert!(error.contains("nodeid"), "{error}");

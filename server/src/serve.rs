@@ -7,12 +7,13 @@ use crate::descriptors;
 use crate::front::{FrontConfig, RespServer};
 use crate::kv::{NodeClock, Store};
 use crate::limits::Limits;
-use crate::options::{NodeOptions, ServeOptions};
+use crate::options::{NodeOptions, ServeOptions, split_address};
 use crate::output::Failure;
 use crate::security::Security;
 use crate::server_state::Facts;
 use crate::timekeeper::{self, GroupTimes};
-use logboat::{Node, NodeId};
+use crate::topology;
+use logboat::{Node, NodeConfig, NodeId};
 use logboat_router::Router;
 use std::convert::Infallible;
 use std::future::Future;
@@ -119,6 +120,7 @@ impl Server {
             debug_command: options.debug_command,
             ..FrontConfig::default()
         };
+        let advertised = advertised(&options.node, address, options.client_advertise);
         let guard = security.clients.clone();
         let front = RespServer::bind_guarded(address, config, settings, facts, guard).await?;
         let admin_listener = match options.admin_listen {
@@ -143,12 +145,7 @@ impl Server {
         }
         if let Some(tls) = security.tls.clone() {
             let stopped = stopped(&stopping);
-            tasks.spawn(async move {
-                tokio::select! {
-                    () = tls.follow() => {}
-                    () = stopped => {}
-                }
-            });
+            tasks.spawn(until(stopped, async move { tls.follow().await }));
         }
         let data = Arc::clone(&front.state().data);
         let times = Arc::new(GroupTimes::new(NodeClock::start()));
@@ -163,15 +160,12 @@ impl Server {
             Box::new(SleepyStore { store, sleeps, range_start })
         })
         .await?;
-        let (keeping, stopped_keeping) =
-            (timekeeper::keep(times, router.clone()), stopped(&stopping));
-        tasks.spawn(async move {
-            tokio::select! {
-                () = keeping => {}
-                () = stopped_keeping => {}
-            }
-        });
-        let backend = ClusterBackend::new(router, options.partition, Limits::default());
+        tasks.spawn(until(stopped(&stopping), timekeeper::keep(times, router.clone())));
+        let partition = router.map().layout().parse()?;
+        let backend = ClusterBackend::new(router, partition, Limits::default());
+        backend.addresses().note(node.id(), &advertised);
+        let publishing = topology::publish(backend.clone(), node.id(), advertised);
+        tasks.spawn(until(stopped(&stopping), publishing));
         tasks.spawn(front.serve(backend.clone(), stopped(&stopping)));
         admin.ready();
         unfinished.finish();
@@ -226,6 +220,18 @@ impl Drop for Unfinished {
     }
 }
 
+/// Where clients of a cluster are told to connect: as given, or where the node listens. Where it
+/// listens on all addresses, that is the host by which its peers know it.
+fn advertised(node: &NodeConfig, listen: SocketAddr, given: Option<String>) -> String {
+    given.unwrap_or_else(|| {
+        let peer = node.members.get(&node.node).and_then(|address| split_address(address));
+        match peer {
+            Some((host, _)) if listen.ip().is_unspecified() => format!("{host}:{}", listen.port()),
+            _ => listen.to_string(),
+        }
+    })
+}
+
 /// What INFO says about the node, once there is one.
 fn facts_of(
     node: Arc<OnceLock<Node>>,
@@ -248,7 +254,7 @@ fn facts_of(
         let warning = warning.clone().map(|warning| ("security_warning", warning));
         let lines = facts.into_iter().chain(warning);
         let lines = lines.map(|(name, value)| (name.to_owned(), value)).collect();
-        Facts { sections: vec![("Logboat", lines)], keys: None, writes_fail }
+        Facts { sections: vec![("Logboat", lines)], writes_fail }
     })
 }
 
@@ -256,6 +262,14 @@ async fn bind_admin(address: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address)
         .await
         .map_err(|error| format!("--admin-listen {address}: {error}").into())
+}
+
+/// Does `work` to its end, or until `stopped` resolves.
+async fn until(stopped: impl Future<Output = ()>, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        () = stopped => {}
+    }
 }
 
 fn stopped(stopping: &watch::Sender<bool>) -> impl Future<Output = ()> + Send + 'static {

@@ -24,8 +24,6 @@ pub type FactsHook = Box<dyn Fn() -> Facts + Send + Sync>;
 pub struct Facts {
     /// Sections of its own: a title, and names with values.
     pub sections: Vec<(&'static str, Vec<(String, String)>)>,
-    /// The number of keys, if it is known without asking all groups.
-    pub keys: Option<u64>,
     /// Whether writes can't be made durable now: the log has failed, or the disk is full.
     pub writes_fail: bool,
 }

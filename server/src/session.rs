@@ -20,6 +20,10 @@ pub struct Session {
     pub protocol: Protocol,
     /// The database that its commands are for.
     pub database: u8,
+    /// Whether it has asked for the topology, and so goes to the leader of a slot when it is told.
+    pub follows_slots: bool,
+    /// Whether its reads are served wherever it sends them (READONLY).
+    pub reads_anywhere: bool,
     /// Set when the connection is to be closed once its replies are sent.
     pub closing: bool,
     /// Whether the client may do more than log in.
@@ -102,6 +106,8 @@ impl Session {
             client,
             protocol: Protocol::default(),
             database: 0,
+            follows_slots: false,
+            reads_anywhere: false,
             closing: false,
             authenticated: true,
             failed_logins: 0,
@@ -161,6 +167,7 @@ impl Session {
     pub fn reset(&mut self) {
         self.set_protocol(Protocol::default());
         self.select(0);
+        (self.follows_slots, self.reads_anywhere) = (false, false);
         self.in_refused_transaction = false;
         self.reply_mode = ReplyMode::default();
         self.client.update(|details| details.name = String::new());

@@ -490,9 +490,23 @@ fn server_commands() {
         ("CONFIG REWRITE", "-ERR The server is running without a config file"),
         ("FUNCTION FLUSH", "+OK"),
         ("SCRIPT FLUSH SYNC", "+OK"),
-        ("INFO keyspace", "\"# Keyspace\\r\\ndb0:keys=3,expires=0,avg_ttl=0\\r\\n\""),
         ("INFO engine", "\"# Engine\\r\\ngroups:7\\r\\n\""),
         ("INFO nosuch", "\"\""),
+    ]);
+}
+
+#[test]
+fn info_counts_the_keys_of_all_databases() {
+    transcript(&[
+        ("INFO keyspace", "\"# Keyspace\\r\\n\""),
+        ("MSET a 1", "+OK"),
+        ("SET b 1 EX 100", "+OK"),
+        ("COPY a a DB 7", ":1"),
+        (
+            "INFO keyspace",
+            "\"# Keyspace\\r\\ndb0:keys=2,expires=1,avg_ttl=0\\r\\ndb7:keys=1,expires=0,\
+             avg_ttl=0\\r\\n\"",
+        ),
     ]);
 }
 

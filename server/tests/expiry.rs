@@ -17,7 +17,7 @@ const START_MS: u64 = 1_700_000_000_000;
 /// pass.
 #[track_caller]
 fn transcript(lines: &[(&str, &str)]) {
-    for (partition, ranges) in [(Partition::Hash, 16), (Partition::Range, 16)] {
+    for (partition, ranges) in [(Partition::Slots, 16), (Partition::Range, 16)] {
         let clock = Arc::new(NodeClock::manual(START_MS));
         let backend = MemoryBackend::timed(partition, ranges, Limits::default(), &clock);
         let server = Server::start(backend, FrontConfig::default());

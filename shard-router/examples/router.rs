@@ -66,7 +66,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // calls the closure for each range of which it holds a replica.
     let plan = Plan {
         layout: "words".to_owned(),
+        keeps_layout: false,
         groups: None,
+        edge_bits: 16,
         split_keys: Some(vec![Bytes::from_static(b"h"), Bytes::from_static(b"p")]),
         replicas: 3,
     };

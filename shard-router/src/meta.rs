@@ -69,8 +69,14 @@ mod tests {
     use logboat::NodeId;
 
     fn map(groups: usize) -> RangeMap {
-        let plan =
-            Plan { layout: "hash".to_owned(), groups: Some(groups), split_keys: None, replicas: 3 };
+        let plan = Plan {
+            layout: "hash".to_owned(),
+            groups: Some(groups),
+            keeps_layout: false,
+            edge_bits: 16,
+            split_keys: None,
+            replicas: 3,
+        };
         plan.map(&[NodeId(1)]).unwrap()
     }
 

@@ -11,10 +11,15 @@ use logboat::{GroupId, NodeId};
 pub struct Plan {
     /// The name of the layout of keys. A cluster keeps the one that it was made with.
     pub layout: String,
+    /// Whether a cluster that was made with another layout is taken as it is.
+    pub keeps_layout: bool,
     /// How many groups. When not given, a new cluster gets 1,000 and an old one keeps what it has.
     pub groups: Option<usize>,
-    /// The first keys of all ranges but the first, ascending. Evenly spread over the first two
-    /// bytes of a key when not given.
+    /// How many of the first 16 bits of a key tell where a range may begin, where there are no
+    /// split keys: the bits behind them are zero in the first key of a range.
+    pub edge_bits: u32,
+    /// The first keys of all ranges but the first, ascending. Evenly spread over the first bits of
+    /// a key when not given.
     pub split_keys: Option<Vec<Bytes>>,
     /// How many replicas each group gets; at most one a node.
     pub replicas: usize,
@@ -48,7 +53,7 @@ impl Plan {
             let (stored, given) = (stored.to_string(), given.to_string());
             Err(RouterStartError::Mismatch { what, stored, given })
         };
-        if self.layout != map.layout() {
+        if self.layout != map.layout() && !self.keeps_layout {
             return mismatch("partition", &map.layout(), &self.layout);
         }
         let count = map.ranges().len();
@@ -66,13 +71,15 @@ impl Plan {
             return Ok(std::iter::once(Bytes::new()).chain(keys.iter().cloned()).collect());
         }
         let groups = self.groups.unwrap_or(DEFAULT_GROUPS);
-        if groups == 0 || groups > 1 << 16 {
+        let edge_bits = self.edge_bits.min(16);
+        if groups == 0 || groups > 1 << edge_bits {
             return Err(MapError::Groups(groups));
         }
         let start = |number: usize| match number {
             0 => Bytes::new(),
             _ => {
-                let prefix = u16::try_from((number << 16) / groups).expect("number < groups");
+                let edge = ((number << edge_bits) / groups) << (16 - edge_bits);
+                let prefix = u16::try_from(edge).expect("number < groups");
                 Bytes::copy_from_slice(&prefix.to_be_bytes())
             }
         };
@@ -85,7 +92,14 @@ mod tests {
     use super::*;
 
     fn plan(groups: usize) -> Plan {
-        Plan { layout: "hash".to_owned(), groups: Some(groups), split_keys: None, replicas: 3 }
+        Plan {
+            layout: "hash".to_owned(),
+            groups: Some(groups),
+            keeps_layout: false,
+            edge_bits: 16,
+            split_keys: None,
+            replicas: 3,
+        }
     }
 
     fn nodes(count: u64) -> Vec<NodeId> {
@@ -112,6 +126,17 @@ mod tests {
     }
 
     #[test]
+    fn ranges_begin_at_edges_only() {
+        for groups in [1, 3, 1_000, 16_384] {
+            let map = Plan { edge_bits: 14, ..plan(groups) }.map(&nodes(3)).unwrap();
+            let starts = map.ranges()[1..].iter().map(|range| &range.start);
+            assert!(starts.into_iter().all(|start| start.len() == 2 && start[1] & 3 == 0));
+            assert_eq!(map.ranges().len(), groups);
+        }
+        assert!(Plan { edge_bits: 14, ..plan(16_385) }.map(&nodes(3)).is_err());
+    }
+
+    #[test]
     fn a_cluster_has_no_more_replicas_than_nodes() {
         assert_eq!(plan(1).map(&nodes(1)).unwrap().ranges()[0].replicas, [NodeId(1)]);
     }
@@ -122,7 +147,9 @@ mod tests {
         assert!(plan(4).check(&map).is_ok());
         assert!(Plan { groups: None, ..plan(4) }.check(&map).is_ok());
         assert!(plan(5).check(&map).is_err());
-        assert!(Plan { layout: "range".to_owned(), ..plan(4) }.check(&map).is_err());
+        let other = Plan { layout: "range".to_owned(), ..plan(4) };
+        assert!(other.check(&map).is_err());
+        assert!(Plan { keeps_layout: true, ..other }.check(&map).is_ok());
         let keys = |last: &'static [u8]| Some(vec![Bytes::from_static(b"k"), last.into()]);
         let split = Plan { groups: None, split_keys: keys(b"x"), ..plan(4) };
         assert!(split.check(&map).is_err());

@@ -61,7 +61,14 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 /// # let data_dir = dir.path();
 /// let members = [(NodeId(1), "127.0.0.1:0".to_owned())].into();
 /// let node = Node::start(NodeConfig::new(NodeId(1), members, data_dir)?)?;
-/// let plan = Plan { layout: "plain".into(), groups: Some(4), split_keys: None, replicas: 1 };
+/// let plan = Plan {
+///     layout: "plain".into(),
+///     keeps_layout: false,
+///     groups: Some(4),
+///     edge_bits: 16,
+///     split_keys: None,
+///     replicas: 1,
+/// };
 /// let router = Router::start(node.clone(), plan, |_range| Box::<Register>::default()).await?;
 ///
 /// let map = router.map();
@@ -155,6 +162,12 @@ impl Router {
     #[must_use]
     pub fn map(&self) -> Arc<RangeMap> {
         Arc::clone(self.0.map.borrow().as_ref().expect("a router starts with a map"))
+    }
+
+    /// Who seems to lead the group of `range`: whom the replica here follows, or who answered last.
+    #[must_use]
+    pub fn leader_of(&self, range: &Range) -> Option<NodeId> {
+        self.0.leader_of(range.group)
     }
 
     /// Replicates `command` in the group of `range` and returns the state machine's answer.

@@ -51,6 +51,8 @@ impl Cluster {
         let plan = Plan {
             layout: "plain".to_owned(),
             groups: Some(RANGES),
+            keeps_layout: false,
+            edge_bits: 16,
             split_keys: None,
             replicas: 3,
         };

@@ -53,8 +53,14 @@ impl Cluster {
     async fn over(network: MemoryNetwork) -> Self {
         let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
         let nodes = (1..=3).map(|id| start_node(&network, NodeId(id), &dirs[id as usize - 1]));
-        let plan =
-            Plan { layout: "plain".to_owned(), groups: Some(3), split_keys: None, replicas: 3 };
+        let plan = Plan {
+            layout: "plain".to_owned(),
+            groups: Some(3),
+            keeps_layout: false,
+            edge_bits: 16,
+            split_keys: None,
+            replicas: 3,
+        };
         let starting: Vec<_> = nodes
             .map(|node| Router::start(node, plan.clone(), |_| Box::new(Text::default())))
             .map(tokio::spawn)

@@ -42,7 +42,14 @@ async fn start(dir: &Path) -> Router {
     config.workers = 1;
     config.wal.segment_bytes = 1 << 20;
     let node = Node::start(config).unwrap();
-    let plan = Plan { layout: "plain".to_owned(), groups: Some(1), split_keys: None, replicas: 1 };
+    let plan = Plan {
+        layout: "plain".to_owned(),
+        groups: Some(1),
+        keeps_layout: false,
+        edge_bits: 16,
+        split_keys: None,
+        replicas: 1,
+    };
     Router::start(node, plan, |_| Box::<Counter>::default()).await.unwrap()
 }
 

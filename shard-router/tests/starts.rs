@@ -74,7 +74,14 @@ fn node(dir: &Path) -> Node {
 }
 
 fn plan() -> Plan {
-    Plan { layout: "plain".into(), groups: Some(RANGES as usize), split_keys: None, replicas: 1 }
+    Plan {
+        layout: "plain".into(),
+        groups: Some(RANGES as usize),
+        keeps_layout: false,
+        edge_bits: 16,
+        split_keys: None,
+        replicas: 1,
+    }
 }
 
 /// A node that is a cluster by itself; the gate is that of the group that hangs.

@@ -4,14 +4,14 @@
 //! # What is real
 //! The core and its [`Group`](logboat::internals::Group), the turn buffer, the requests that wait
 //! for an outcome, the agreement of log and snapshot at a start, the store liveness with the order
-//! in which log, workers and peers hear of it, the write-ahead log with its recovery and garbage
-//! collection, the snapshot files (both over disks in memory that lose any part of what is not
-//! synced), the frames on the wire, and the map of ranges. What cannot run in one thread is thin
-//! and replaced here: the workers' mailboxes and loops (`worker`), the lock of the liveness manager
-//! (`vigil`), the threads of the log (`wal`), the snapshot thread (`transfer`), sockets (`scene`),
-//! and the router's retries (`clients`). A node has several workers. The seed decides when each
-//! empties its inbox, and whether that is long after the liveness manager acted or before it goes
-//! on.
+//! in which log, workers and peers hear of it, the handshake and the founding with what they note,
+//! the write-ahead log with its recovery and garbage collection, the snapshot files (both over
+//! disks in memory that lose any part of what is not synced), the frames on the wire, and the map
+//! of ranges. What cannot run in one thread is thin and replaced here: the workers' mailboxes and
+//! loops (`worker`), the lock of the liveness manager (`vigil`), the threads of the log (`wal`),
+//! the snapshot thread (`transfer`), sockets (`scene`), and the router's retries (`clients`). A
+//! node has several workers. The seed decides when each empties its inbox, and whether that is long
+//! after the liveness manager acted or before it goes on.
 //!
 //! # What is checked
 //! After every run of a replica: the five properties of Raft over all replicas, the core's own
@@ -32,6 +32,11 @@
 //! leaders while it lasts. While some nodes are cut off, the groups that have a majority among the
 //! others serve writes and reads.
 //!
+//! Nodes begin on empty directories, one of them late perhaps. Nobody promises anything before all
+//! who are waited for have recorded it (`introduction`). A directory that is emptied or set back is
+//! never let in by peers that can tell, and a node that runs on what it wrote last always is
+//! (`stand_in`).
+//!
 //! Everything follows from the seed, to the byte of the trace.
 
 mod bridge;
@@ -41,6 +46,7 @@ mod clients;
 mod disk;
 mod faults;
 mod host;
+mod introduction;
 mod machine;
 mod members;
 mod model;
@@ -50,6 +56,7 @@ mod process;
 mod random;
 mod reads;
 mod scene;
+mod stand_in;
 mod trace;
 mod transfer;
 mod vigil;

@@ -44,4 +44,4 @@ pub use memory::MemoryNetwork;
 pub use metrics::TransportMetrics;
 use parking_lot::{Mutex, MutexGuard};
 pub use tcp::TcpTransport;
-pub use wire::{Outgoing, Parcel, RequestId, SnapshotChunk, decode};
+pub use wire::{Founders, Outgoing, Parcel, RequestId, SnapshotChunk, decode};

@@ -43,11 +43,12 @@ impl Node {
     /// leaves all as it was, and may be repeated.
     ///
     /// What counts is with whom the group was founded first. Its members may be others by now
-    /// ([`GroupHandle::change`]). Other founders than those that are stored are refused. A replica
-    /// that hears of one with other founders refuses it, and says so in
-    /// [`NodeStatus::other_voters`](crate::NodeStatus). Only who hears another can tell: a replica
-    /// that is the only founder asks nobody, and goes on serving. Sets that share no node never
-    /// hear each other.
+    /// ([`GroupHandle::change`]). Other founders than those that are stored are refused. Before a
+    /// new group promises anything, its replica asks all nodes of the cluster whether they have one
+    /// with other founders, and fails if one has. Nodes that are silent for an election timeout are
+    /// not waited for. A replica that hears of one with other founders later refuses it, and says
+    /// so in [`NodeStatus::other_voters`](crate::NodeStatus). It fails if that one leads, and is on
+    /// a node that is no member of its own group.
     ///
     /// A replica that has failed ([`GroupView::failure`]) or was stopped is started again by the
     /// same call, from its log and its snapshot as after a restart of the node. Handles of the
@@ -219,7 +220,7 @@ impl Node {
     /// Removes what is stored of a group whose replica was not started.
     async fn remove_stored(&self, group: GroupId) -> Result<(), GroupError> {
         let parts = &self.0.parts;
-        let reservation = parts.groups.reserve(group)?;
+        let reservation = parts.groups.reserve(group, &self.0.unknown)?;
         let Origin::Log(log) = reservation.origin() else {
             return Err(GroupError::Starting(group));
         };
@@ -280,7 +281,7 @@ impl Inner {
         mut machine: Box<dyn StateMachine>,
     ) -> Result<GroupHandle, GroupError> {
         let parts = &self.parts;
-        let reservation = parts.groups.reserve(group)?;
+        let reservation = parts.groups.reserve(group, &founding)?;
         let log = match reservation.origin() {
             Origin::Log(log) => log,
             Origin::Ended(handle) => self.retire(handle)?,

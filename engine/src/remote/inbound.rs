@@ -10,6 +10,7 @@ use crate::liveness::manager::LivenessManager;
 use crate::remote::calls::Calls;
 use crate::remote::relays::{Origin, Relays};
 use crate::replica::event::GroupEvent;
+use crate::replica::group::founding::founders_of;
 use crate::replica::request::Request;
 use crate::request::encoding::{decode_request, encode_reply, push_answer};
 use crate::turn::jobs::{SnapshotJob, SnapshotQueue};
@@ -20,7 +21,9 @@ use logboat_raft::{
     Entry, GroupId, Introduction, Message, NodeId, Payload, Remembered, SupportMessage,
 };
 use logboat_storage::KnownPeers;
-use logboat_transport::{Inbox, Outgoing, Parcel, RequestId, SendError, SnapshotChunk, Transport};
+use logboat_transport::{
+    Founders, Inbox, Outgoing, Parcel, RequestId, SendError, SnapshotChunk, Transport,
+};
 use std::io;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -57,6 +60,7 @@ impl Inbox for Inbound {
         sorted.resize_with(self.workers.len(), Sorted::default);
         let mut newest = NewestSupport::default();
         let mut replies = Vec::new();
+        let mut answers = Outgoing::new();
         let log_is_behind = self.gate.log_is_behind();
         let is_short = self.gate.wal.stalled();
         for parcel in parcels {
@@ -84,6 +88,9 @@ impl Inbox for Inbound {
                 Parcel::Reply { id, body } => replies.push((id, body)),
                 Parcel::Snapshot(chunk) => self.chunk(from, chunk),
                 Parcel::Support(message) => newest.add(message),
+                Parcel::Founders { group, founders, asks } => {
+                    self.founders(from, group, founders, asks.then_some(&mut answers));
+                }
                 Parcel::SnapshotRefused { group, last: _ } => self.snapshot_refused(from, group),
             }
         }
@@ -91,6 +98,12 @@ impl Inbox for Inbound {
             self.support(from, message);
         }
         self.answered(from, replies);
+        if !answers.is_empty()
+            && let Some(transport) = self.transport.get().and_then(Weak::upgrade)
+        {
+            // Who is not answered asks again.
+            let _ = transport.send(from, answers);
+        }
         for (worker, Sorted { messages, bytes, requests }) in self.workers.iter().zip(sorted) {
             worker.post_all(requests);
             let count = messages.len() as u64;
@@ -226,6 +239,28 @@ impl Inbound {
         self.calls.disconnected(peer);
         for origin in self.relays.disconnected(peer) {
             self.reply(origin, &encode_reply(&Err(RequestError::TimedOut)));
+        }
+    }
+
+    /// A peer says by whom a group was founded, and may ask. Its replica here hears what concerns
+    /// it: answers, and who has another founding.
+    fn founders(
+        &self,
+        from: NodeId,
+        group: GroupId,
+        founders: Option<Founders>,
+        answers: Option<&mut Outgoing>,
+    ) {
+        let is_answer = answers.is_none();
+        let own = self.groups.founding(group).and_then(|group| founders_of(group.configuration()));
+        if let Some(answers) = answers {
+            answers.push_founders(group, own.as_ref(), false);
+        }
+        let differs = |(own, other): (&Founders, &Founders)| own.digest != other.digest;
+        let is_other = own.as_ref().zip(founders.as_ref()).is_some_and(differs);
+        if (is_answer || is_other) && self.groups.is_hosted(group) {
+            let event = Event::Group(group, GroupEvent::Founders { from, founders });
+            self.workers.of(group).post_weighed(event, size_of::<Event>());
         }
     }
 

@@ -7,6 +7,7 @@ use crate::turn::gone::Buried;
 use crate::turn::jobs::LogReadJob;
 use logboat_raft::{Entry, Index, LogReadTarget, Message, NodeId, ReadMode, SnapshotMeta};
 use logboat_storage::ReadError;
+use logboat_transport::Founders;
 use tokio::sync::oneshot;
 
 /// What can happen to a replica.
@@ -25,6 +26,13 @@ pub enum GroupEvent {
         from: NodeId,
         /// What it says.
         message: Message,
+    },
+    /// What another node knows of the founding of the group.
+    Founders {
+        /// The node.
+        from: NodeId,
+        /// Nothing if it knows of none.
+        founders: Option<Founders>,
     },
     /// A command to replicate.
     Propose(Request),

@@ -9,6 +9,7 @@
 mod administration;
 mod applying;
 mod calling;
+pub(crate) mod founding;
 mod handovers;
 mod held;
 mod leaderless;
@@ -22,6 +23,7 @@ use crate::membership::Membership;
 use crate::metrics::EngineMetrics;
 use crate::peers::Peers;
 use crate::replica::event::GroupEvent;
+use crate::replica::founders_check::FoundersCheck;
 use crate::replica::group::administration::Administration;
 use crate::replica::group::calling::Absence;
 use crate::replica::group::handovers::Handovers;
@@ -67,6 +69,8 @@ pub struct Group {
     id: GroupId,
     slot: Slot,
     raft: Raft,
+    /// What stands before the founding of the group, if it is to be founded yet.
+    founders_check: Option<Box<FoundersCheck>>,
     /// The state machine. `None` while a call goes on, and once the replica has ended.
     machine: Option<Box<dyn StateMachine>>,
     /// What the replica keeps while it runs without its state machine.
@@ -123,6 +127,7 @@ impl Group {
             id,
             slot,
             raft,
+            founders_check: None,
             command_admission: machine.command_admission(),
             machine: Some(machine),
             absence: None,
@@ -202,7 +207,11 @@ impl Group {
             }
             GroupEvent::Read(request, mode) => requests.read(request, mode),
             GroupEvent::Tick => self.tick(run),
+            GroupEvent::Founded if self.founders_check.is_some() => self.check_founders(run),
             GroupEvent::Founded => self.step(run, Input::Founded),
+            GroupEvent::Founders { from, founders } => {
+                self.founders_named(run, from, founders.as_ref());
+            }
             GroupEvent::SupportChanged => self.step(run, Input::SupportChanged),
             GroupEvent::Confirmed => self.step(run, Input::Confirmed),
             GroupEvent::Message { from, message } => self.receive(run, from, message),
@@ -264,7 +273,11 @@ impl Group {
             let leader = self.raft.leader();
             return WakeConditions { deadline, leader, ..WakeConditions::default() };
         }
-        let deadlines = [self.raft.next_deadline(support), deadline, self.leaderless.deadline()];
+        let own = match &self.founders_check {
+            Some(check) => check.deadline().filter(|_| support.founded),
+            None => self.raft.next_deadline(support),
+        };
+        let deadlines = [own, deadline, self.leaderless.deadline()];
         WakeConditions {
             durability: self.raft.role() != RoleKind::Follower
                 || self.raft.commit() > self.handed.index,
@@ -286,6 +299,7 @@ impl Group {
         self.proposals.expire(run.turn);
         self.expire_administration(run);
         self.resign_again(run);
+        self.check_founders(run);
         self.step(run, Input::Tick);
     }
 
@@ -313,7 +327,11 @@ impl Group {
             return;
         }
         let mut outputs = std::mem::take(&mut run.scratch.outputs);
-        self.raft.step(run.turn.now, &run.turn.support, input, &mut outputs);
+        let (now, support) = (run.turn.now, &run.turn.support);
+        match self.founders_check {
+            None => self.raft.step(now, support, input, &mut outputs),
+            Some(_) => self.raft.step(now, &Support::unfounded(), input, &mut outputs),
+        }
         self.carry_out(run, outputs);
     }
 
@@ -362,7 +380,7 @@ impl Group {
                 Output::Violated { from, violation } => {
                     run.turn.violations.push((self.id, from, violation));
                 }
-                Output::OtherVoters { from } => self.other_voters(from),
+                Output::OtherVoters { from, leads } => self.other_voters(run, from, leads),
                 Output::RoleChanged { role, term, leader } => {
                     self.role_changed(role, term, leader);
                     self.transfer_ended(run);
@@ -443,17 +461,6 @@ impl Group {
         }
     }
 
-    /// Said once: a peer's replica asks again and again.
-    fn other_voters(&self, from: NodeId) {
-        if self.view.has_other_voters(from) {
-            tracing::error!(
-                group = self.id.0,
-                "node {from} and this one were started with different replicas of the group: \
-                 neither votes for the other or follows it"
-            );
-        }
-    }
-
     /// Stops the replica with an error.
     pub(crate) fn fail(&mut self, run: &mut RunContext<'_>, reason: &str) {
         if self.halted {
@@ -467,7 +474,10 @@ impl Group {
         let (group, reason) = (self.id, || reason.to_owned());
         self.shared.events.publish(|| NodeEvent::Failed { group, reason: reason() });
         self.halt(run);
-        self.resign(run);
+        // One that has not founded its group has nothing to resign from.
+        if self.founders_check.take().is_none() {
+            self.resign(run);
+        }
     }
 
     /// The group is without this replica for good: it takes no further step, and its worker buries

@@ -473,18 +473,16 @@ impl WorkerState {
         let first = is_founder && start.restored.configurations.is_empty();
         let configuration = start.restored.base(&founding);
         let raft = logboat_raft::Raft::new(start.config, start.restored, self.turn.now);
-        if first && !founding.members().is_empty() {
-            let log = LogWrite::Founding(founding);
-            let persist = Persist { seq: WriteSeq::default(), hard_state: None, log };
-            self.turn.writes.push((group_id, persist));
-        }
         if let Some(persist) = start.reset {
             self.turn.writes.push((group_id, persist));
         }
         let shared = Arc::clone(&self.context.shared);
         let view = Arc::clone(&start.view);
         let machine = start.machine;
-        let group = Group::new(group_id, slot, raft, configuration, machine, shared, view);
+        let mut group = Group::new(group_id, slot, raft, configuration, machine, shared, view);
+        if first && !founding.members().is_empty() {
+            group.found(founding);
+        }
         let cell = ReplicaCell::new(group, start.apply_on);
         self.replicas.add(group_id, cell);
         // Entries that a restart found committed are applied, and a lone voter elects itself,

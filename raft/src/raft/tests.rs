@@ -42,7 +42,9 @@ fn replicas_with_other_founders_are_not_heard_and_named() {
         ] {
             // A node that is no voter here may have been started as one all the same.
             for from in [2, 4] {
-                let named = Output::OtherVoters { from: NodeId(from) };
+                let leads =
+                    matches!(payload, Payload::Fortify { .. } | Payload::AppendEntries { .. });
+                let named = Output::OtherVoters { from: NodeId(from), leads };
                 assert_eq!(receive(&mut raft, from, 1, payload.clone()), [named]);
             }
         }

@@ -193,7 +193,11 @@ fn turns_away(step: &mut Step<'_>, from: ReplicaAddress, payload: &Payload) -> b
 fn is_credible(step: &mut Step<'_>, from: NodeId, message: &Message) -> bool {
     let is_other = |founders| step.replica.founders.is_some_and(|own| own != founders);
     if message.payload.founders().is_some_and(is_other) {
-        step.out.push(Output::OtherVoters { from });
+        let leads = matches!(
+            message.payload,
+            Payload::AppendEntries { .. } | Payload::Fortify { .. } | Payload::Snapshot { .. }
+        );
+        step.out.push(Output::OtherVoters { from, leads });
         return false;
     }
     if from == step.replica.node() || !message.is_possible() {

@@ -3,6 +3,8 @@
 use super::arguments::{self, is, listed_word, text};
 use super::context::{Context, Outcome};
 use super::error::CommandError;
+use crate::backend::Backend;
+use crate::layout::Partition;
 use crate::resp::{Protocol, Reply};
 use crate::server_state::REDIS_VERSION;
 use bytes::Bytes;
@@ -30,7 +32,7 @@ pub(super) fn select<B>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Ou
 }
 
 /// HELLO [protover [AUTH user password] [SETNAME name]]
-pub(super) fn hello<B>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+pub(super) fn hello<B: Backend>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     let Hello { protocol, login, name } = Hello::parse(arguments)?;
     if let Some((user, password)) = login {
         authenticate(context, &user, &password)?;
@@ -43,13 +45,15 @@ pub(super) fn hello<B>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Out
     if let Some(name) = name {
         context.session.client.update(|details| details.name = name);
     }
+    let in_cluster = context.backend.partition() == Partition::Slots;
+    let mode = if in_cluster { "cluster" } else { "standalone" };
     let entry = |key: &str, value| (Reply::text(key), value);
     Ok(Reply::Map(vec![
         entry("server", Reply::text("redis")),
         entry("version", Reply::text(REDIS_VERSION)),
         entry("proto", Reply::Integer(protocol.number())),
         entry("id", Reply::Integer(context.session.client.id as i64)),
-        entry("mode", Reply::text("standalone")),
+        entry("mode", Reply::text(mode)),
         entry("role", Reply::text("master")),
         entry("modules", Reply::Array(Vec::new())),
     ]))

@@ -6,8 +6,8 @@ use super::expiry::Term;
 use super::plan::Step;
 use super::table::{self, Name, Spec};
 use super::{
-    client, config, connection, debug, expiry, generic, info, introspection, lcs, number, object,
-    range, scan, scripting, server, string, transaction,
+    client, cluster, config, connection, debug, expiry, generic, info, introspection, lcs, number,
+    object, range, scan, scripting, server, string, transaction,
 };
 use crate::backend::Backend;
 use crate::kv::Command;
@@ -64,9 +64,11 @@ pub(super) fn prepare<B: Backend>(
     transaction::admit(context.session, spec.name)?;
     let limit = context.backend.limits().max_key_bytes;
     match spec.keys.of(arguments).find(|key| key.len() > limit) {
-        Some(key) => Err(CommandError::KeyTooLong { bytes: key.len(), limit }),
-        None => Ok(spec),
+        Some(key) => return Err(CommandError::KeyTooLong { bytes: key.len(), limit }),
+        None if context.session.follows_slots => cluster::check_slot(context, spec, arguments)?,
+        None => {}
     }
+    Ok(spec)
 }
 
 /// Begins a command that was prepared. What stands behind its names are its arguments.
@@ -127,7 +129,9 @@ pub(super) fn begin<'a, B: Backend>(
 async fn run<B: Backend>(context: &mut Context<'_, B>, name: Name, arguments: &[Bytes]) -> Outcome {
     match name {
         Name::Auth => connection::auth(context, arguments),
+        Name::Asking | Name::ReadOnly | Name::ReadWrite => cluster::mode(context, name).await,
         Name::Client(command) => client::execute(context, command, arguments),
+        Name::Cluster(command) => cluster::execute(context, command, arguments).await,
         Name::Command(command) => introspection::execute(command, arguments),
         Name::Config(command) => config::execute(context, command, arguments),
         Name::DbSize => server::db_size(context).await,
@@ -140,7 +144,7 @@ async fn run<B: Backend>(context: &mut Context<'_, B>, name: Name, arguments: &[
             scripting::flush(arguments, "FUNCTION FLUSH only supports SYNC|ASYNC option")
         }
         Name::Hello => connection::hello(context, arguments),
-        Name::Info => Ok(info::info(context, arguments)),
+        Name::Info => Ok(info::info(context, arguments).await),
         Name::Keys => scan::keys(context, arguments).await,
         Name::Lcs => lcs::lcs(context, arguments).await,
         Name::MemoryHelp => Ok(introspection::help("memory")),

@@ -61,6 +61,19 @@ pub enum CommandError {
     /// A key that has to be there.
     #[error("ERR no such key")]
     NoSuchKey,
+    /// A command for a slot that another node leads, to a client that follows the slots.
+    #[error("MOVED {slot} {host}:{port}")]
+    Moved {
+        /// The slot.
+        slot: u16,
+        /// Where the client finds it.
+        host: String,
+        /// The port there.
+        port: u16,
+    },
+    /// A command to clusters, where there is none.
+    #[error("ERR This instance has cluster support disabled")]
+    NoCluster,
     /// A time for the command of this (lower-case) name that can't be counted, or is no future.
     #[error("ERR invalid expire time in '{0}' command")]
     ExpireTime(String),

@@ -2,23 +2,35 @@
 
 use super::arguments::is;
 use super::context::Context;
+use crate::backend::{Backend, RangeId};
+use crate::kv::{Answer, DatabaseSize, Query};
+use crate::layout::Partition;
 use crate::process::ProcessUsage;
 use crate::resp::Reply;
 use crate::server_state::{Facts, REDIS_VERSION, ServerState};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How long INFO waits to hear how many keys there are. Without an answer it says nothing of them.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// INFO [section …]
-pub(super) fn info<B>(context: &Context<'_, B>, arguments: &[Bytes]) -> Reply {
+pub(super) async fn info<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Reply {
     let everything = ["all", "everything", "default"];
     let all = arguments.is_empty()
         || arguments.iter().any(|wanted| everything.iter().any(|word| is(wanted, word)));
+    let wants = |title: &str| all || arguments.iter().any(|wanted| is(wanted, title));
     let mut text = String::new();
-    for section in sections(context.server) {
-        if all || arguments.iter().any(|wanted| is(wanted, section.title)) {
+    let in_cluster = context.backend.partition() == Partition::Slots;
+    for section in sections(context.server, in_cluster) {
+        if wants(section.title) {
             section.write(&mut text);
         }
+    }
+    if wants("Keyspace") {
+        keyspace(context).await.write(&mut text);
     }
     Reply::Verbatim(Bytes::from(text))
 }
@@ -54,41 +66,68 @@ impl Section {
     }
 }
 
-/// All sections, in the order of Redis; those of the engine stand before the last.
-fn sections(server: &ServerState) -> Vec<Section> {
+/// How many keys each database has, all ranges together.
+async fn keyspace<B: Backend>(context: &Context<'_, B>) -> Section {
+    let queries = (0..context.backend.ranges()).map(|range| (RangeId(range), Query::Keyspace));
+    let answers = tokio::time::timeout(PATIENCE, context.read_each(queries.collect())).await;
+    let mut sizes: BTreeMap<u8, (u64, u64)> = BTreeMap::new();
+    for answer in answers.into_iter().flatten().flatten() {
+        let Answer::Keyspace(databases) = answer else { continue };
+        for DatabaseSize { database, keys, expiring } in databases {
+            let size = sizes.entry(database).or_default();
+            *size = (size.0 + keys, size.1 + expiring);
+        }
+    }
+    sizes.into_iter().fold(Section::new("Keyspace"), |section, (database, (keys, expiring))| {
+        let size = format!("keys={keys},expires={expiring},avg_ttl=0");
+        section.line(&format!("db{database}"), size)
+    })
+}
+
+/// All sections but the last, in the order of Redis, and then those of the engine.
+fn sections(server: &ServerState, in_cluster: bool) -> Vec<Section> {
     let facts = server.facts();
     let usage = ProcessUsage::now();
     let mut sections = vec![
-        about_server(server),
+        about_server(server, in_cluster),
         clients(server),
         memory(server, usage),
         persistence(server, &facts),
         stats(server),
         // Any node takes any command, so each is a master to its clients.
-        Section::new("Replication").line("role", "master").line("connected_slaves", 0),
+        Section::new("Replication")
+            .line("role", "master")
+            .line("connected_slaves", 0)
+            .line("master_failover_state", "no-failover")
+            .line("master_repl_offset", 0)
+            .line("second_repl_offset", -1)
+            .line("repl_backlog_active", 0)
+            .line("repl_backlog_size", 0)
+            .line("repl_backlog_histlen", 0),
         processor(usage),
-        Section::new("Cluster").line("cluster_enabled", 0),
+        Section::new("Modules"),
+        Section::new("Errorstats"),
+        Section::new("Cluster").line("cluster_enabled", u8::from(in_cluster)),
     ];
     let own = facts.sections.into_iter().map(|(title, lines)| Section { title, lines });
     sections.extend(own);
-    let keyspace = Section::new("Keyspace");
-    sections.push(match facts.keys.filter(|keys| *keys > 0) {
-        Some(keys) => keyspace.line("db0", format!("keys={keys},expires=0,avg_ttl=0")),
-        None => keyspace,
-    });
     sections
 }
 
-fn about_server(server: &ServerState) -> Section {
+fn about_server(server: &ServerState, in_cluster: bool) -> Section {
     let uptime = server.started.elapsed().as_secs();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Section::new("Server")
         .line("redis_version", REDIS_VERSION)
         .line("logboat_version", env!("CARGO_PKG_VERSION"))
-        .line("redis_mode", "standalone")
+        .line("redis_mode", if in_cluster { "cluster" } else { "standalone" })
         .line("os", std::env::consts::OS)
         .line("arch_bits", usize::BITS)
+        .line("multiplexing_api", "epoll")
         .line("process_id", std::process::id())
+        .line("process_supervised", "no")
         .line("tcp_port", server.address.port())
+        .line("server_time_usec", now.as_micros())
         .line("uptime_in_seconds", uptime)
         .line("uptime_in_days", uptime / 86_400)
 }
@@ -100,6 +139,11 @@ fn clients(server: &ServerState) -> Section {
         .line("maxclients", server.settings().max_clients)
         .line("blocked_clients", 0)
         .line("tracking_clients", 0)
+        .line("pubsub_clients", 0)
+        .line("watching_clients", 0)
+        .line("clients_in_timeout_table", 0)
+        .line("total_blocking_keys", 0)
+        .line("total_blocking_keys_on_nokey", 0)
 }
 
 /// The memory of the process. The allocator keeps no account, so the resident memory is reported as
@@ -147,8 +191,16 @@ fn stats(server: &ServerState) -> Section {
         .line("total_connections_received", stats.connections.value())
         .line("total_commands_processed", stats.commands.value())
         .line("rejected_connections", stats.rejected.value())
-        .line("expired_keys", 0)
+        .line("expired_keys", server.data.expired_keys())
         .line("evicted_keys", 0)
+        .line("evicted_clients", 0)
+        .line("pubsub_channels", 0)
+        .line("pubsub_patterns", 0)
+        .line("latest_fork_usec", 0)
+        .line("migrate_cached_sockets", 0)
+        .line("tracking_total_keys", 0)
+        .line("tracking_total_items", 0)
+        .line("tracking_total_prefixes", 0)
         .line("total_error_replies", stats.errors.value())
 }
 

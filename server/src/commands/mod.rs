@@ -14,6 +14,7 @@
 mod answer;
 mod arguments;
 mod client;
+mod cluster;
 mod config;
 mod connection;
 mod context;

@@ -61,7 +61,7 @@ pub(super) async fn range<B: Backend>(
     };
     let wanted = match context.backend.partition() {
         _ if wanted.is_empty() => wanted,
-        Partition::Hash => merge(context, wanted).await?,
+        Partition::Hash | Partition::Slots => merge(context, wanted).await?,
         Partition::Range => walk(context, wanted).await?,
     };
     list::reply_of(context, wanted.pairs, wanted.memory.into_reservation())

@@ -167,7 +167,7 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
     ) -> Result<Self, CommandError> {
         let partition = context.backend.partition();
         let (range, from) = match partition {
-            Partition::Hash => {
+            Partition::Hash | Partition::Slots => {
                 let slot = ((cursor >> 32) & 0xffff) as u16;
                 (context.backend.range_of(&in_slot(slot, b"")).0, cursor)
             }
@@ -212,7 +212,7 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
     fn query(&self, range: usize) -> Query {
         let from = match self.partition {
             Partition::Range if range > self.range => 0,
-            Partition::Range | Partition::Hash => self.from,
+            Partition::Range | Partition::Hash | Partition::Slots => self.from,
         };
         Query::Scan {
             partition: self.partition,
@@ -232,7 +232,7 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
         self.examined += examined;
         if let Some(place) = next {
             return Ok(Some(match self.partition {
-                Partition::Hash => place,
+                Partition::Hash | Partition::Slots => place,
                 Partition::Range => (self.range as u64) << 32 | place,
             }));
         }
@@ -294,7 +294,9 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
     fn starts_slot(&self, range: usize) -> bool {
         let (start, _) = self.context.backend.bounds(RangeId(range));
         match self.partition {
-            Partition::Hash => start <= in_slot(self.partition.stored_slot(&start), b""),
+            Partition::Hash | Partition::Slots => {
+                start <= in_slot(self.partition.stored_slot(&start), b"")
+            }
             Partition::Range => true,
         }
     }

@@ -163,6 +163,7 @@ impl Entries {
             last = Some(key);
         }
         let rest = if walked.next().is_some() { last.cloned() } else { None };
+        self.memory.note_expired(expired.len() as u64);
         for key in expired {
             self.remove(&key);
         }

@@ -15,6 +15,8 @@ pub struct DataMemory {
     held_bytes: AtomicU64,
     /// What commands that were let in here and have no outcome yet may add.
     growing_bytes: AtomicU64,
+    /// The keys that have expired and were removed, since the start.
+    expired_keys: AtomicU64,
     /// What may be held; 0 is no limit.
     max_bytes: u64,
     /// How many nodes let commands in.
@@ -24,9 +26,10 @@ pub struct DataMemory {
 impl DataMemory {
     /// Memory of which nothing is held, on one of so many nodes; 0 bytes are no limit.
     #[must_use]
-    pub const fn new(max_bytes: u64, nodes: u64) -> Self {
-        let (held_bytes, growing_bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { held_bytes, growing_bytes, max_bytes, nodes }
+    pub fn new(max_bytes: u64, nodes: u64) -> Self {
+        let zero = || AtomicU64::new(0);
+        let (held_bytes, growing_bytes, expired_keys) = (zero(), zero(), zero());
+        Self { held_bytes, growing_bytes, expired_keys, max_bytes, nodes }
     }
 
     /// What keys and values take, in bytes.
@@ -39,6 +42,16 @@ impl DataMemory {
     #[must_use]
     pub fn has_room_for(&self, bytes: u64) -> bool {
         self.max_bytes == 0 || self.held_bytes().saturating_add(bytes) <= self.max_bytes
+    }
+
+    /// How many replicas of keys have expired and were removed since the start.
+    #[must_use]
+    pub fn expired_keys(&self) -> u64 {
+        self.expired_keys.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_expired(&self, keys: u64) {
+        self.expired_keys.fetch_add(keys, Ordering::Relaxed);
     }
 
     pub(super) fn add(&self, bytes: u64) {

@@ -14,12 +14,18 @@ pub const VERSION: u8 = 1;
 /// that is meant for it, so the keys are the same in all of them.
 pub const DATABASES: u8 = 16;
 
+/// The database of what nodes tell each other. Clients can't choose it, and don't clear it.
+pub const NODES_DATABASE: u8 = DATABASES;
+
+/// All databases.
+pub(super) const ALL_DATABASES: u8 = DATABASES + 1;
+
 /// A command with the database that it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proposal {
     /// The time at which the leader proposed it, if it goes by the time: milliseconds since 1970.
     pub stamp_ms: Option<u64>,
-    /// The database, below [`DATABASES`].
+    /// The database.
     pub database: u8,
     /// What is done there.
     pub command: Command,
@@ -28,7 +34,7 @@ pub struct Proposal {
 /// A query with the database that it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// The database, below [`DATABASES`].
+    /// The database.
     pub database: u8,
     /// What is asked.
     pub query: Query,
@@ -171,7 +177,7 @@ pub enum Command {
         /// Whether the copy takes the place of what is there (REPLACE).
         replace: bool,
     },
-    /// Removes every key of every database.
+    /// Removes every key of every database that clients choose.
     ClearAll,
     /// Sets when a key expires; answers [`Answer::Integer`] with whether it did so. A key whose new
     /// deadline has passed is removed.

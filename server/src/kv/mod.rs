@@ -20,7 +20,7 @@ pub use clock::{GroupTime, NodeClock};
 pub use memory::DataMemory;
 pub use message::{
     Answer, Command, Condition, DATABASES, DatabaseSize, Deadline, ExpireIf, Expiry, Failure,
-    Lifetime, Proposal, Query, Question, VERSION,
+    Lifetime, NODES_DATABASE, Proposal, Query, Question, VERSION,
 };
 pub use number::parse_integer;
 pub use snapshot::SnapshotWriter;

@@ -8,7 +8,7 @@
 
 use super::clock::NEVER;
 use super::entries::{Entry, Map};
-use super::message::DATABASES;
+use super::message::ALL_DATABASES;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -75,7 +75,7 @@ fn read_databases(reader: &mut dyn Read) -> io::Result<BTreeMap<usize, Map>> {
     loop {
         let number = match read_number(reader)? {
             END => return Ok(databases),
-            number if number < u64::from(DATABASES) => number as usize,
+            number if number < u64::from(ALL_DATABASES) => number as usize,
             _ => return Err(invalid("the snapshot has a database of an unknown number")),
         };
         if databases.last_key_value().is_some_and(|(last, _)| *last >= number) {
@@ -183,7 +183,7 @@ mod tests {
         let mut store = sample();
         let before = maps(&store);
         let mut beyond = bytes.clone();
-        beyond[16] = DATABASES;
+        beyond[16] = ALL_DATABASES;
         for damaged in [&bytes[..bytes.len() - 1], &trailing, &claims, &foreign, &beyond, &[]] {
             store.restore(&mut &damaged[..]).unwrap_err();
             assert_eq!(maps(&store), before);

@@ -13,7 +13,7 @@ use super::deadlines::Deadlines;
 use super::entries::{Entries, Map, View};
 use super::memory::DataMemory;
 use super::message::{
-    Answer, Command, DATABASES, DatabaseSize, Failure, Proposal, Query, Question,
+    ALL_DATABASES, Answer, Command, DATABASES, DatabaseSize, Failure, Proposal, Query, Question,
 };
 use super::snapshot::{self, SnapshotWriter};
 use bytes::Bytes;
@@ -25,7 +25,7 @@ use std::sync::Arc;
 /// [`apply`](Self::apply), in the order of the log.
 #[derive(Debug)]
 pub struct Store {
-    pub(super) databases: [Entries; DATABASES as usize],
+    pub(super) databases: [Entries; ALL_DATABASES as usize],
     /// The time: the store moves the group's clock, and reads that of the node.
     time: Arc<GroupTime>,
     /// No sweep for memory begins before this time of the group.
@@ -157,7 +157,7 @@ impl Store {
     }
 
     fn keyspace(&self) -> Answer {
-        let sizes = (0..).zip(&self.databases).map(|(database, entries)| DatabaseSize {
+        let sizes = (0..DATABASES).zip(&self.databases).map(|(database, entries)| DatabaseSize {
             database,
             keys: entries.map().len() as u64,
             expiring: entries.deadlines().count() as u64,
@@ -214,7 +214,8 @@ impl Store {
                 }
             }
             Command::ClearAll => {
-                self.databases.iter_mut().for_each(|entries| entries.replace(Map::new()));
+                let chosen = self.databases.iter_mut().take(usize::from(DATABASES));
+                chosen.for_each(|entries| entries.replace(Map::new()));
                 Answer::Done
             }
             Command::Ask { query } => match Question::decode(&query) {

@@ -53,7 +53,6 @@ impl<B: Backend> Server<B> {
             runtime.block_on(async {
                 let facts = || Facts {
                     sections: vec![("Engine", vec![("groups".into(), "7".into())])],
-                    keys: Some(3),
                     writes_fail: false,
                 };
                 let any_port = "127.0.0.1:0".parse().unwrap();
@@ -93,7 +92,7 @@ impl Server {
 
     /// One server for each way that keys may lie.
     pub fn of_each_kind() -> Vec<Self> {
-        [(Partition::Hash, 1), (Partition::Hash, 16), (Partition::Range, 16)]
+        [(Partition::Hash, 1), (Partition::Slots, 16), (Partition::Range, 16)]
             .map(|(partition, ranges)| Self::with(partition, ranges))
             .into()
     }

@@ -4,9 +4,10 @@ use crate::messages::{group, message};
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use logboat_raft::{
-    BootCount, LogPosition, MAX_COUNT, NodeId, RequestSeq, Round, SupportMessage, SupportSettings,
+    BootCount, LogPosition, MAX_COUNT, MAX_MEMBERS, NodeId, RequestSeq, Round, SupportMessage,
+    SupportSettings, VotersDigest,
 };
-use logboat_transport::{Outgoing, Parcel, RequestId, decode};
+use logboat_transport::{Founders, Outgoing, Parcel, RequestId, decode};
 use std::time::Duration;
 
 /// Bytes of a frame before its first part: two lengths and the checksum of all that follows but
@@ -77,7 +78,14 @@ fn parcel(input: &mut Unstructured<'_>) -> Result<Parcel> {
     let id = RequestId(input.arbitrary()?);
     let body = Bytes::from(input.arbitrary::<Vec<u8>>()?);
     let group = group(input)?;
-    Ok(match input.int_in_range(0..=5)? {
+    Ok(match input.int_in_range(0..=6)? {
+        6 => {
+            let members = input.arbitrary_iter()?.take(MAX_MEMBERS).collect::<Result<Vec<_>>>()?;
+            let digest = VotersDigest(input.arbitrary()?);
+            let members: Vec<_> = members.into_iter().map(NodeId).collect();
+            let founders = (!members.is_empty()).then_some(Founders { digest, members });
+            Parcel::Founders { group, founders, asks: input.arbitrary()? }
+        }
         5 => Parcel::Forward { id, to: NodeId(input.arbitrary()?), group, body },
         0 => Parcel::Request { id, group, body },
         1 => Parcel::Reply { id, body },
@@ -129,6 +137,9 @@ fn frames_of(parcels: &[Parcel]) -> Vec<Bytes> {
                 outgoing.push_snapshot_refused(*group, *last);
             }
             Parcel::Support(message) => outgoing.push_support(message),
+            Parcel::Founders { group, founders, asks } => {
+                outgoing.push_founders(*group, founders.as_ref(), *asks);
+            }
             Parcel::Snapshot(chunk) => {
                 frames.extend(std::mem::take(&mut batch).into_frames());
                 frames.push(chunk.to_frame());

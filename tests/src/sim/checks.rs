@@ -1,6 +1,7 @@
 //! The five properties of Raft (paper, figure 3) over all replicas, and what Logboat adds: nothing
 //! leaves a node that rests on what its disk does not hold, and commands are applied once.
 
+mod acquaintances;
 mod bonds;
 mod members;
 mod search;
@@ -9,6 +10,7 @@ use super::disk::FoundSnapshot;
 use super::model::ReplicaModel;
 use super::options::Plan;
 use super::process::group_id;
+use acquaintances::Acquaintances;
 use bonds::{Bonds, Counted};
 use logboat_raft::{
     BootCount, Configuration, EntryKind, Fortification, Grant, HardState, Index, LogId, LogWrite,
@@ -28,6 +30,8 @@ pub(super) struct Checks {
     groups: Vec<GroupChecks>,
     /// What nodes promised to peers, durably.
     grants: HashMap<(NodeId, NodeId), Grant>,
+    /// What nodes know of each other.
+    acquaintances: Acquaintances,
     /// The boots that nodes are in.
     boots: HashMap<NodeId, BootCount>,
     /// How many conditions were looked at.
@@ -268,13 +272,21 @@ impl Checks {
         }
     }
 
-    /// A replica has run.
-    pub(super) fn after_run(&mut self, node: usize, number: usize, raft: &Raft) {
+    /// A replica has run. It may have to be halted yet, since the log of its node has failed and
+    /// takes nothing any more.
+    pub(super) fn after_run(
+        &mut self,
+        node: usize,
+        number: usize,
+        raft: &Raft,
+        log_has_failed: bool,
+    ) {
         self.steps += 1;
         raft.invariants();
         let group = &mut self.groups[number];
         let view = &group.replicas[node].model.view;
-        assert_eq!(raft.last(), view.last(), "the log in memory is what was written");
+        let is_written = raft.last() == view.last() || log_has_failed;
+        assert!(is_written, "the log in memory is what was written");
         let term = raft.term();
         assert!(term <= group.entered, "term {term} was entered, and nobody campaigned in it");
         let leads = raft.role() == RoleKind::Leader;
@@ -367,6 +379,7 @@ impl Checks {
         message: &Message,
         (now_us, retransmit_us): (u64, u64),
     ) {
+        self.is_supported((node_id(from), node_id(to)), message);
         let Some(group) = self.groups.get_mut(group) else { return };
         group.heard(from, to, message);
         let Replica { model, search, .. } = &mut group.replicas[from];

@@ -1,13 +1,15 @@
 //! What goes wrong, and how it ends.
 
-use super::host::{CrashPoint, Host};
+use super::host::{CrashPoint, Hardware, Host};
+use super::introduction::pose_as;
 use super::machine::Breakage;
 use super::members;
 use super::options::Fault;
 use super::process::ReplicaCell;
 use super::scene::{Event, Heal, Resignation, Scene, Target};
+use super::stand_in;
 use logboat::internals::GroupEvent;
-use logboat_raft::{NodeId, RoleKind};
+use logboat_raft::{BootCount, BootNonce, Incarnation, Introduction, NodeId, RoleKind, Start};
 use logboat_storage::simulation::Disk;
 
 /// Begins a fault of a random kind on a random node, and puts the next one on the list.
@@ -61,6 +63,13 @@ pub(super) fn strike(hosts: &mut [Host], scene: &mut Scene) {
             false
         }
         Fault::Members => members::change(hosts, scene),
+        // Counted when the copy is put back.
+        Fault::OldCopy => {
+            stand_in::copy(host, scene);
+            false
+        }
+        Fault::Wipe => stand_in::wipe(place, hosts, scene),
+        Fault::Impostor => pose(host, scene),
         Fault::Compact => tell(host, GroupEvent::Compact, |_| true, scene),
         Fault::Transfer => {
             let to = NodeId(scene.random.between(1, scene.plan.nodes as u64));
@@ -93,6 +102,7 @@ pub(super) fn heal_all(hosts: &mut [Host], scene: &mut Scene) {
     (scene.stormy, scene.bridged) = (false, false);
     scene.heal_network();
     for (place, host) in hosts.iter_mut().enumerate() {
+        stand_in::bring_back(host, scene);
         host.hardware.pace(scene.now, 1_000_000);
         host.hardware.slow_us = 0;
         host.hardware.crash_at = None;
@@ -107,13 +117,14 @@ pub(super) fn heal_all(hosts: &mut [Host], scene: &mut Scene) {
         if let Some(process) = &mut host.process {
             process.unsupported.clear();
             process.free_workers(&host.hardware, scene);
+            let mut failed = false;
             for cell in &process.cells {
-                if !cell.failed {
-                    cell.journal.lock().breaks = None;
-                }
+                let mut journal = cell.journal.lock();
+                let fails = cell.failed || journal.has_broken;
+                journal.breaks = journal.breaks.filter(|_| fails);
+                failed |= fails;
             }
             // One whose log failed is started again, or of which a replica did.
-            let failed = process.cells.iter().any(|cell| cell.failed);
             host.hardware.doomed |= process.has_failed() || failed;
         }
         scene.after(1, Target::Host(place), Event::Restart);
@@ -181,6 +192,15 @@ fn echo(hosts: &[Host], scene: &mut Scene) -> bool {
 
 fn election_us(scene: &Scene) -> u64 {
     scene.plan.tuning.election_timeout.as_micros() as u64
+}
+
+/// A stranger dials a node under the id of another one.
+fn pose(at: &Host, scene: &mut Scene) -> bool {
+    let claimed = NodeId(scene.random.between(1, scene.plan.nodes as u64));
+    let (count, nonce) = (BootCount(scene.random.between(1, 5)), BootNonce(scene.random.next()));
+    let incarnation = Incarnation(scene.random.next());
+    let newest = Start { count, nonce };
+    pose_as(claimed, Introduction { incarnation, newest, ..Introduction::default() }, at)
 }
 
 fn crash(host: &mut Host, scene: &mut Scene) -> bool {
@@ -295,9 +315,15 @@ fn disturb_network(fault: Fault, host: usize, scene: &mut Scene) {
 /// Flips a bit below the durable mark of a node's log, of so few nodes that every group keeps a
 /// majority. Which ones do so is not known where members change.
 fn flip(hosts: &mut [Host], host: usize, scene: &mut Scene) -> bool {
+    // A node that never starts again records nobody.
+    if !hosts.iter().all(|host| host.hardware.boot.founded) {
+        return false;
+    }
     let damaged = hosts.iter().filter(|host| host.hardware.damaged).count();
     let most = (scene.plan.replicas - 1) / 2;
-    if damaged >= most || hosts[host].hardware.damaged || scene.plan.members_change {
+    let Hardware { damaged: is_damaged, original, .. } = &hosts[host].hardware;
+    let is_spared = *is_damaged || original.is_some() || scene.plan.members_change;
+    if damaged >= most || is_spared {
         return false;
     }
     let Some(process) = &hosts[host].process else {

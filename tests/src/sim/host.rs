@@ -2,10 +2,13 @@
 
 use super::process::Process;
 use super::scene::{Event, Scene, Target};
-use logboat_raft::{BootNonce, NodeId, Time};
+use super::stand_in::Directory;
+use logboat_raft::{BootNonce, Incarnation, NodeId, Remembered, Time};
 use logboat_storage::simulation::{InlineWal, SimDisk, SimSnapshotDisk};
-use logboat_storage::{BootRecord, WalError};
+use logboat_storage::{BootRecord, PeerTable, WalError};
+use parking_lot::Mutex;
 use std::io::ErrorKind;
+use std::sync::Arc;
 
 /// A moment at which losing power hurts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,10 +27,18 @@ pub(super) enum CrashPoint {
     SnapshotCurrent,
     /// A leader's snapshot was adopted and the log does not say so.
     SnapshotAdopted,
+    /// A start of a peer is remembered as welcome, and the peer does not know.
+    Welcomed,
+    /// A peer has welcomed this start, and the node has not noted that.
+    Answered,
+    /// That is noted, and nothing was said to the peer since.
+    LetIn,
+    /// It is noted that a peer knows of its welcome, and what it said is not taken in.
+    Confirmed,
 }
 
 impl CrashPoint {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Sent,
         Self::Written,
         Self::WrittenBehind,
@@ -35,6 +46,10 @@ impl CrashPoint {
         Self::SnapshotFile,
         Self::SnapshotCurrent,
         Self::SnapshotAdopted,
+        Self::Welcomed,
+        Self::Answered,
+        Self::LetIn,
+        Self::Confirmed,
     ];
 }
 
@@ -54,6 +69,12 @@ pub(super) struct Hardware {
     pub(super) snapshots: SimSnapshotDisk,
     /// What the directory says of the node's starts.
     pub(super) boot: BootRecord,
+    /// Drawn when the directory was made.
+    pub(super) directory: Incarnation,
+    /// What the directory says of the peers.
+    pub(super) peers: Arc<Mutex<PeerTable>>,
+    /// What the node wrote last, while another directory stands in for it.
+    pub(super) original: Option<Directory>,
     /// Counts the runs.
     pub(super) incarnation: u64,
     /// When power goes.
@@ -72,6 +93,17 @@ pub(super) struct Hardware {
 impl Hardware {
     pub(super) fn id(&self) -> NodeId {
         NodeId(self.place as u64 + 1)
+    }
+
+    /// Whether the node runs on another directory than the one that it wrote last.
+    pub(super) const fn stands_in(&self) -> bool {
+        self.original.is_some()
+    }
+
+    /// What the node has noted of another on the directory that it wrote last.
+    pub(super) fn has_noted(&self, node: NodeId) -> Option<Remembered> {
+        let peers = self.original.as_ref().map_or(&self.peers, |original| &original.peers);
+        peers.lock().get(node)
     }
 
     /// The run that goes on now, for events that end with it.
@@ -131,7 +163,10 @@ impl Host {
             place,
             disk: SimDisk::default(),
             snapshots: SimSnapshotDisk::default(),
-            boot: BootRecord { founded: true, ..BootRecord::default() },
+            boot: BootRecord::default(),
+            directory: Incarnation(place as u64 + 1),
+            peers: Arc::default(),
+            original: None,
             incarnation: 0,
             crash_at: None,
             doomed: false,
@@ -151,8 +186,13 @@ impl Host {
         let hardware = &mut self.hardware;
         let options = scene.plan.wal.clone();
         let known_end = hardware.boot.log_end;
+        let peers = Arc::clone(&hardware.peers);
         let open = |disk: &SimDisk| {
-            InlineWal::open_past(disk.clone(), options.clone(), known_end, |_| Ok(()))
+            let found = |end| {
+                peers.lock().begin(end);
+                Ok(())
+            };
+            InlineWal::open_past(disk.clone(), options.clone(), known_end, found)
         };
         let mut opened = open(&hardware.disk);
         if opened.is_ok() && scene.stormy && scene.random.per_mille(100) {
@@ -167,7 +207,8 @@ impl Host {
                 let nonce = BootNonce(scene.random.next());
                 hardware.boot = hardware.boot.next(nonce, wal.log().durable_end());
                 hardware.clock = Clock { at: scene.now, shows: 0, pace: 1_000_000 };
-                let process = Process::start(hardware, wal, recovered, scene);
+                let mut process = Process::start(hardware, wal, recovered, scene);
+                process.miss_a_peer(hardware, scene);
                 self.process = Some(Box::new(process));
             }
             Err(WalError::DiskFull { .. }) => self.start_later(scene),
@@ -206,7 +247,7 @@ impl Host {
             scene.disconnect(place, peer);
         }
         let away = [10_000, 1_000_000, 20_000_000][scene.random.place(3)];
-        let away = if scene.stormy { away } else { 10_000 };
+        let away = if scene.stormy && !self.hardware.stands_in() { away } else { 10_000 };
         let away = scene.random.between(1_000, away);
         scene.after(away, Target::Host(place), Event::Restart);
     }

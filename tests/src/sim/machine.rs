@@ -18,6 +18,8 @@ pub(super) struct Record {
     pub(super) answered: Vec<QueryId>,
     /// What goes wrong when it comes to it.
     pub(super) breaks: Option<Breakage>,
+    /// Something has failed for that, and the replica may not know yet.
+    pub(super) has_broken: bool,
 }
 
 /// How a replica fails, though its node goes on.

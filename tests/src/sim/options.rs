@@ -4,7 +4,7 @@ use super::random::Random;
 use logboat::internals::LivenessTiming;
 use logboat::{Tuning, WalOptions};
 use logboat_raft::{Configuration, NodeId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -83,6 +83,12 @@ faults! {
     Settings = "settings",
     /// Some nodes are cut off from the others for good, and these go on.
     Isolation = "isolation",
+    /// A node runs on an old copy of its directory for a while.
+    OldCopy = "old-copy",
+    /// A node runs on an emptied directory for a while.
+    Wipe = "wipe",
+    /// A stranger dials a node, and claims to be another one.
+    Impostor = "impostor",
 }
 
 impl fmt::Display for Fault {
@@ -131,20 +137,21 @@ impl Options {
         }
     }
 
-    /// One of six kinds of simulation, in turn: with everything that can happen, or small
+    /// One of seven kinds of simulation, in turn: with everything that can happen, or small
     /// clusters, in which clients meet more often, under the plainest faults, under those that
     /// leave a leader behind who can still ask some of the others, under those that let support end
-    /// early, under those that bring the words of former leaders late, or with members that come
-    /// and go.
+    /// early, under those that take a node's directory away, with members that come and go, or
+    /// under those that bring the words of former leaders late.
     #[must_use]
     pub fn mixed(seed: u64) -> Self {
         let options = Self::new(seed);
         let mut nodes = 3;
-        let faults = match seed % 6 {
+        let faults = match seed % 7 {
             0 => return options,
             1 => vec![Fault::Pause, Fault::Crash, Fault::Partition, Fault::Isolation],
             2 => vec![Fault::Transfer, Fault::SlowLink, Fault::Withdraw],
             3 => vec![Fault::Withdraw, Fault::Bridge, Fault::BusyWorker],
+            4 => vec![Fault::OldCopy, Fault::Wipe, Fault::Impostor, Fault::Crash],
             5 => {
                 nodes = 4 + seed as usize % 2;
                 let others = [Fault::Pause, Fault::Crash, Fault::Partition, Fault::Withdraw];
@@ -194,6 +201,10 @@ pub(super) struct Plan {
     /// Whether the members of groups change. Then every node holds a replica of every group, which
     /// waits to be added if it has not founded the group.
     pub(super) members_change: bool,
+    /// A node that starts later than the others, and when it does, in microseconds.
+    pub(super) late: Option<(usize, u64)>,
+    /// Whether the others wait for that one before they promise anything.
+    waits_for_late: bool,
     /// Whether clients read on leases, too; then clocks run almost equally fast.
     pub(super) leases: bool,
     pub(super) request_timeout: Duration,
@@ -220,6 +231,8 @@ impl Plan {
         let segment_bytes = [8 << 10, 16 << 10, 32 << 10, 128 << 10][random.place(4)];
         let mut plan = Self {
             quarters: vec![4; nodes],
+            late: None,
+            waits_for_late: false,
             nodes,
             groups,
             replicas,
@@ -260,7 +273,20 @@ impl Plan {
         if options.faults.contains(&Fault::Settings) && !plan.leases {
             plan.quarters.fill_with(|| [2, 3, 4, 8][random.place(4)]);
         }
+        if random.per_mille(300) {
+            let micros = random.below(20 * election_timeout.as_micros() as u64);
+            plan.late = Some((random.place(nodes), micros));
+            plan.waits_for_late = random.per_mille(300);
+        }
         plan
+    }
+
+    /// The nodes that must have recorded a node (by place) before it promises anything.
+    pub(super) fn awaited(&self, node: usize) -> BTreeSet<NodeId> {
+        let left_out = self.late.filter(|_| !self.waits_for_late).map(|(late, _)| late);
+        let left_out = left_out.filter(|late| *late != node);
+        let others = (0..self.nodes).filter(|other| *other != node && Some(*other) != left_out);
+        others.map(|other| NodeId(other as u64 + 1)).collect()
     }
 
     /// Whether nodes differ in how long they wait.

@@ -16,7 +16,7 @@ use std::io::Cursor;
 
 /// Checks that a power cut which loses all that is not synced would lose nothing else.
 pub(super) fn cut_power(hardware: &Hardware, scene: &Scene) {
-    if hardware.damaged {
+    if hardware.damaged || hardware.stands_in() {
         return;
     }
     let disk = hardware.disk.copy();

@@ -14,18 +14,19 @@ use super::wal::Writer;
 use super::worker::{Worker, WorkerEvent};
 use bytes::Bytes;
 use logboat::internals::{
-    Admission, Group, GroupEvent, Liveness, LogReadJob, Peers, Request, Shared, Slot,
-    WakeConditions, decode_reply, decode_request, encode_reply, encode_request, recover,
+    Admission, FoundingProgress, Group, GroupEvent, Liveness, LogReadJob, Peers, Request, Shared,
+    Slot, WakeConditions, decode_reply, decode_request, encode_reply, encode_request, founders_of,
+    recover,
 };
 use logboat::{GroupView, ReadMode, RequestError, RequestKind, StateMachine};
 use logboat_raft::{
-    Config, Configuration, Epoch, Fortification, GroupId, Index, Lease, LogId, LogWrite, Message,
-    NodeId, Payload, Persist, Raft, ReadToken, ReplicaId, Restored, RoleKind, Status, Support,
+    Config, Configuration, Epoch, Fortification, GroupId, Index, Introduction, Lease, LogId,
+    Message, NodeId, Payload, Raft, ReadToken, ReplicaId, Restored, RoleKind, Status, Support,
     Term, Time, WriteSeq,
 };
 use logboat_storage::simulation::{InlineWal, SimDisk};
 use logboat_storage::{ReadError, Recovered, SnapshotStore};
-use logboat_transport::{Outgoing, Parcel, RequestId, decode};
+use logboat_transport::{Founders, Outgoing, Parcel, RequestId, decode};
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::PathBuf;
@@ -56,6 +57,11 @@ impl ReplicaCell {
     /// The node that should lead the group.
     pub(super) fn preferred(&self) -> Option<NodeId> {
         self.group.members().preferred()
+    }
+
+    /// Why the replica has stopped.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.view.failure()
     }
 
     /// The term in which the replica leads.
@@ -124,6 +130,9 @@ pub(super) struct Process {
     pub(super) cells: Vec<ReplicaCell>,
     pub(super) by_group: BTreeMap<GroupId, usize>,
     pub(super) liveness: Liveness,
+    /// How this start introduces itself to a peer that never let the node in.
+    pub(super) introduction: Introduction,
+    founding: FoundingProgress,
     /// Until when this node certainly supports each peer, by its own clock, and at which epoch.
     pub(super) supports_until: BTreeMap<NodeId, (Epoch, Time)>,
     /// Until when the peers' support lasts.
@@ -148,6 +157,7 @@ impl Process {
         scene: &mut Scene,
     ) -> Self {
         let Recovered { groups: mut restored, grants, damaged } = recovered;
+        let found_end = wal.log().found_end();
         let snapshots = SnapshotStore::open_on(hardware.snapshots.clone());
         let snapshots = snapshots.expect("a directory can be listed");
         for group in snapshots.groups() {
@@ -176,6 +186,13 @@ impl Process {
             cells: Vec::new(),
             by_group: BTreeMap::new(),
             liveness: start_liveness(hardware, &grants, scene),
+            introduction: Introduction {
+                incarnation: hardware.directory,
+                newest: hardware.boot.start(),
+                let_in: None,
+                log_end: found_end,
+            },
+            founding: FoundingProgress::new(scene.plan.awaited(hardware.place)),
             supports_until: BTreeMap::new(),
             leases: BTreeMap::new(),
             unsupported: BTreeMap::new(),
@@ -187,15 +204,15 @@ impl Process {
             calls: BTreeMap::new(),
             next_call: hardware.incarnation << 32,
         };
-        scene.checks.started(hardware.place, process.liveness.boot(), &grants);
-        for (peer, epoch) in process.liveness.support_for() {
-            for worker in &mut process.workers {
-                worker.turn.support.of_mut(peer).support_for = Some(epoch);
-            }
-            let timing = scene.plan.timing_of(hardware.place);
-            let until = hardware.time(scene.now) + timing.support_timeout;
-            process.supports_until.insert(peer, (epoch, until));
+        for worker in &mut process.workers {
+            worker.turn.support.founded = process.liveness.is_founded();
         }
+        if hardware.stands_in() {
+            hardware.tick_later(Time(0), scene);
+            return process;
+        }
+        scene.checks.started(hardware.place, process.liveness.boot(), &grants);
+        process.go_on_supporting(hardware, scene);
         for group in 0..scene.plan.groups {
             let found = restored.remove(&group_id(group));
             let is_lost = damaged.contains_key(&group_id(group));
@@ -207,6 +224,31 @@ impl Process {
         process.schedule_turns(hardware, scene);
         hardware.tick_later(Time(0), scene);
         process
+    }
+
+    /// Workers go by the support that the disk knows of.
+    fn go_on_supporting(&mut self, hardware: &Hardware, scene: &Scene) {
+        for (peer, epoch) in self.liveness.support_for() {
+            for worker in &mut self.workers {
+                worker.turn.support.of_mut(peer).support_for = Some(epoch);
+            }
+            let timing = scene.plan.timing_of(hardware.place);
+            let until = hardware.time(scene.now) + timing.support_timeout;
+            self.supports_until.insert(peer, (epoch, until));
+        }
+    }
+
+    /// A peer has recorded this node. When all have that are waited for, the node may promise.
+    pub(super) fn recorded_by(&mut self, hardware: &mut Hardware, peer: NodeId, scene: &mut Scene) {
+        self.founding.recorded_by(peer);
+        if hardware.boot.founded || !self.founding.is_complete() {
+            return;
+        }
+        hardware.boot.founded = true;
+        scene.trace.note(scene.now, &[hardware.place as u64], format_args!("is founded"));
+        self.liveness.found(hardware.time(scene.now));
+        self.tell_all(|| WorkerEvent::Founded);
+        self.schedule_turns(hardware, scene);
     }
 
     /// Starts the replica of a group: the one that the log holds, or one that founds the group or
@@ -242,12 +284,7 @@ impl Process {
             false => Configuration::unknown().into(),
         };
         let is_new = restored.configurations.is_empty();
-        let founds = (is_founder && is_new).then(|| Persist {
-            seq: WriteSeq::default(),
-            hard_state: None,
-            log: LogWrite::Founding(Arc::clone(&founding)),
-        });
-        for persist in founds.into_iter().chain(reset) {
+        if let Some(persist) = reset {
             scene.checks.writing(hardware.place, group, &persist);
             self.workers[worker].turn.writes.push((id, persist));
         }
@@ -256,7 +293,7 @@ impl Process {
             group: id,
             node: hardware.id(),
             replica: tombstone.unwrap_or(lowest),
-            founding,
+            founding: Arc::clone(&founding),
             seed: scene.random.next(),
             tuning: Arc::new(scene.plan.tuning_of(hardware.place)),
         };
@@ -266,7 +303,11 @@ impl Process {
         let view = Arc::<GroupView>::default();
         let machine: Box<dyn StateMachine> = Box::new(machine);
         let shared = Arc::clone(&self.shared);
-        let group = Group::new(id, slot, raft, configuration, machine, shared, Arc::clone(&view));
+        let mut group =
+            Group::new(id, slot, raft, configuration, machine, shared, Arc::clone(&view));
+        if is_founder && is_new {
+            group.found(founding);
+        }
         self.by_group.insert(id, place);
         self.workers.iter_mut().for_each(|worker| worker.wait_lists.add());
         self.cells.push(ReplicaCell {
@@ -306,6 +347,7 @@ impl Process {
     fn read_log(&mut self, hardware: &Hardware, job: LogReadJob, scene: &mut Scene) {
         let LogReadJob { group, first, last, max_bytes, .. } = job;
         let entries = if self.breaks(group) == Some(Breakage::LogRead) {
+            self.cell_of(group).expect("it breaks").journal.lock().has_broken = true;
             let (file, reason) = (PathBuf::new(), "simulated".to_owned());
             Err(ReadError::Unreadable { group, file, offset: 0, reason })
         } else {
@@ -326,13 +368,21 @@ impl Process {
         let mut parcels = Vec::new();
         decode(frame.clone(), &mut parcels).expect("a frame arrives as it was sent");
         let peer = NodeId(from as u64 + 1);
+        let promises = parcels
+            .iter()
+            .any(|parcel| matches!(parcel, Parcel::Message { .. } | Parcel::Support(_)));
+        assert!(!promises || scene.checks.is_founded(peer), "{peer} speaks before it is founded");
         for (group, term) in resignations(&parcels) {
             let (to, frame) = (hardware.place, frame.clone());
             scene.keep_resignation(Resignation { from, to, group, term, frame });
         }
+        let mut asked = None;
         for parcel in parcels {
             match parcel {
                 Parcel::Message { group, message } => {
+                    if matches!(message.payload, Payload::Vote { transfer: false, .. }) {
+                        asked = Some(group);
+                    }
                     let times = (scene.now, scene.plan.retransmit_us());
                     let way = (from, hardware.place);
                     self.note_answer(peer, group, &message, scene);
@@ -354,13 +404,40 @@ impl Process {
                     }
                 }
                 Parcel::Support(message) => self.heard(hardware, peer, message, scene),
+                Parcel::Founders { group, founders, asks } => {
+                    self.founders_named(hardware, peer, group, (founders, asks), scene);
+                }
                 Parcel::Snapshot(chunk) => self.piece_arrived(peer, chunk),
                 Parcel::SnapshotRefused { group, last: _ } => {
                     self.post_to_group(group, GroupEvent::SnapshotSent { to: peer, meta: None });
                 }
             }
         }
+        if let Some(place) = asked.and_then(|group| self.by_group.get(&group).copied()) {
+            self.withdraw_for_a_vote(hardware, place, scene);
+        }
         self.schedule_turns(hardware, scene);
+    }
+
+    /// A peer says by whom a group was founded, and may ask.
+    fn founders_named(
+        &mut self,
+        hardware: &Hardware,
+        from: NodeId,
+        group: GroupId,
+        (founders, asks): (Option<Founders>, bool),
+        scene: &mut Scene,
+    ) {
+        let plan = &scene.plan;
+        let is_founder = plan.voters(group_place(group)).contains(&hardware.place);
+        let own = is_founder.then(|| founders_of(&plan.founding(group_place(group)))).flatten();
+        if asks {
+            let mut outgoing = Outgoing::new();
+            outgoing.push_founders(group, own.as_ref(), false);
+            scene.send(hardware.place, from, outgoing);
+        } else {
+            self.post_to_group(group, GroupEvent::Founders { from, founders });
+        }
     }
 
     fn requested(

@@ -4,12 +4,13 @@
 use super::checks::Checks;
 use super::options::{Fault, FaultCounts, Options, Plan};
 use super::random::Random;
+use super::stand_in::Directory;
 use super::trace::Trace;
 use super::transfer::{Departing, WrittenFile};
 use bytes::Bytes;
 use logboat::internals::LogReadJob;
 use logboat::{GroupId, RequestError};
-use logboat_raft::{NodeId, SnapshotMeta, Term};
+use logboat_raft::{NodeId, SnapshotMeta, Start, Term};
 use logboat_transport::Outgoing;
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, VecDeque};
@@ -53,6 +54,13 @@ pub(super) enum Event {
     Fault,
     /// A fault ends.
     Heal(Heal),
+    /// An old copy of a node's directory is put in its place, if that may be. So often it is looked
+    /// at again if not.
+    PutBack { place: usize, left: u64 },
+    /// A node loses power, if a directory stands in for the one that it wrote last.
+    CutStandIn(usize),
+    /// A node comes back on the directory that it wrote last.
+    Original(usize),
 }
 
 /// What an event of a node is called in the trace.
@@ -93,7 +101,10 @@ impl Event {
             | Self::Expire { .. }
             | Self::Answer { .. }
             | Self::Fault
-            | Self::Heal(_) => Kind::Other,
+            | Self::Heal(_)
+            | Self::PutBack { .. }
+            | Self::CutStandIn(_)
+            | Self::Original(_) => Kind::Other,
         }
     }
 }
@@ -155,6 +166,8 @@ pub(super) struct Link {
     /// Whether there is a connection, and which one.
     pub(super) up: bool,
     pub(super) connection: u64,
+    /// The start that was welcomed, until something comes from it.
+    pub(super) unconfirmed: Option<Start>,
     pub(super) blocked: bool,
     /// How many of a thousand frames get lost, and doubled.
     pub(super) loss: u64,
@@ -194,6 +207,8 @@ pub(super) struct Scene {
     pub(super) bridged: bool,
     /// The latest that were heard, if they may be heard again.
     pub(super) resignations: VecDeque<Resignation>,
+    /// Copies of directories that are to be put back, each with the place of its node.
+    pub(super) copies: Vec<(usize, Directory)>,
     links: Vec<Link>,
     queue: BinaryHeap<Scheduled>,
     scheduled: u64,
@@ -206,7 +221,8 @@ impl Scene {
         let checks = Checks::new(&plan);
         Self {
             now: 0,
-            links: vec![Link { up: true, ..Link::default() }; plan.nodes * plan.nodes],
+            copies: Vec::new(),
+            links: vec![Link::default(); plan.nodes * plan.nodes],
             plan,
             options: options.clone(),
             random,
@@ -310,8 +326,8 @@ impl Scene {
     /// Makes all links usual again.
     pub(super) fn heal_network(&mut self) {
         for link in &mut self.links {
-            let Link { up, connection, last_arrival, .. } = *link;
-            *link = Link { up, connection, last_arrival, ..Link::default() };
+            let Link { up, connection, unconfirmed, last_arrival, .. } = *link;
+            *link = Link { up, connection, unconfirmed, last_arrival, ..Link::default() };
         }
     }
 }

@@ -2,6 +2,7 @@
 //! time at once, and tells the workers, which may be late.
 
 use super::host::Hardware;
+use super::options::Fault;
 use super::process::{Process, ReplicaCell};
 use super::scene::Scene;
 use super::wal::Submission;
@@ -114,6 +115,41 @@ impl Process {
         self.carry_out(hardware, effects, scene);
     }
 
+    /// A node that starts may find that a peer has ended, since its address refuses connections, or
+    /// so it seems. What was promised to that peer before may stand.
+    pub(super) fn miss_a_peer(&mut self, hardware: &mut Hardware, scene: &mut Scene) {
+        let is_fault = scene.stormy && scene.options.faults.contains(&Fault::Withdraw);
+        if !is_fault || !scene.random.per_mille(300) {
+            return;
+        }
+        let peer = NodeId(scene.random.between(1, scene.plan.nodes as u64));
+        if peer != hardware.id() {
+            scene.count(Fault::Withdraw);
+            let timeout = scene.plan.tuning.election_timeout.as_micros() as u64;
+            self.withdraw(hardware, peer, scene.random.between(1_000, timeout), scene);
+        }
+    }
+
+    /// Support may end at any moment: at times it does when a vote is asked for that the bond of a
+    /// replica forbids, and that the replica has not looked at.
+    pub(super) fn withdraw_for_a_vote(
+        &mut self,
+        hardware: &mut Hardware,
+        place: usize,
+        scene: &mut Scene,
+    ) {
+        let is_fault = scene.stormy && scene.options.faults.contains(&Fault::Withdraw);
+        if !is_fault || !scene.random.per_mille(300) {
+            return;
+        }
+        if let Some(bond) = self.standing_bond(place) {
+            scene.count(Fault::Withdraw);
+            let timeout = scene.plan.tuning.election_timeout.as_micros() as u64;
+            let lasts = scene.random.between(1_000, timeout);
+            self.withdraw(hardware, bond.leader, lasts, scene);
+        }
+    }
+
     /// Asks all peers for the reads of a worker that wait for a round.
     pub(super) fn ask_for_confirmation(&mut self, number: usize, scene: &Scene) {
         let Worker { turn, wait_lists, .. } = &mut self.workers[number];
@@ -194,7 +230,13 @@ impl Surroundings for Carrier<'_> {
             process.note_promise(hardware, *to, message, scene);
         }
         let promises = sends.iter().map(|(to, message)| (*to, word(message))).collect();
-        process.writer.submit(Submission { grants, promises, ..Submission::default() });
+        // What peers have said is written with the next heartbeat.
+        let is_heartbeat = grants.iter().any(|(node, _)| *node == hardware.id());
+        let liveness = &process.liveness;
+        let told = liveness.peers().filter(|_| is_heartbeat && !hardware.stands_in());
+        let peers_ends = told.map(|peer| (peer, liveness.log_end(peer))).collect();
+        let submission = Submission { grants, promises, peers_ends, ..Submission::default() };
+        process.writer.submit(submission);
         process.write(hardware, scene);
     }
 

@@ -4,11 +4,11 @@
 use super::host::{CrashPoint, Hardware};
 use super::options::Fault;
 use super::probe::cut_power;
-use super::process::{Process, group_place};
+use super::process::{Process, ReplicaCell, group_place};
 use super::scene::{Event, Scene};
 use super::worker::WorkerEvent;
 use logboat::internals::{GroupEvent, Slot};
-use logboat_raft::{Grant, GroupId, NodeId, Persist, WriteSeq};
+use logboat_raft::{Grant, GroupId, LogPosition, NodeId, Persist, WriteSeq};
 use logboat_storage::simulation::{SimSegment, Unsynced, WriteError};
 use logboat_transport::Outgoing;
 use std::collections::VecDeque;
@@ -23,6 +23,9 @@ pub(super) struct Submission {
     pub(super) promises: Vec<(NodeId, Outgoing)>,
     /// The groups whose replicas end with these writes.
     pub(super) buried: Vec<GroupId>,
+    /// How far the logs of peers were durable, as they have said, if this is to be known from now
+    /// on.
+    pub(super) peers_ends: Vec<(NodeId, LogPosition)>,
 }
 
 /// The state of the log's threads.
@@ -43,6 +46,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// Whether nothing more becomes durable.
+    pub(super) const fn has_failed(&self) -> bool {
+        self.poisoned
+    }
+
     pub(super) fn submit(&mut self, submission: Submission) {
         self.queue.push_back(submission);
     }
@@ -89,7 +97,7 @@ impl Process {
 
     /// Whether nothing more becomes durable.
     pub(super) const fn has_failed(&self) -> bool {
-        self.writer.poisoned
+        self.writer.has_failed()
     }
 
     /// Begins a sync if none is under way.
@@ -118,8 +126,11 @@ impl Process {
         let done = self.writer.syncing.take().unwrap_or_default();
         let mut was_reset = false;
         for submission in &done {
-            for (peer, grant) in &submission.grants {
+            for (peer, grant) in submission.grants.iter().filter(|_| !hardware.stands_in()) {
                 scene.checks.granted(hardware.place, *peer, *grant);
+            }
+            for (peer, end) in &submission.peers_ends {
+                scene.checks.knows_end(hardware.id(), *peer, *end);
             }
             for (slot, seq) in &submission.seqs {
                 let group = group_place(self.cells[slot.0 as usize].id);
@@ -133,6 +144,7 @@ impl Process {
         if was_reset {
             cut_power(hardware, scene);
         }
+        self.cut_power_at_an_old_bond(hardware, scene);
         if hardware.crashes(CrashPoint::Synced) {
             return;
         }
@@ -157,6 +169,19 @@ impl Process {
         if self.writer.syncing.is_none() {
             let delay = scene.plan.wal.mark_delay.as_micros() as u64;
             scene.after(delay, hardware.target(), Event::Idle(self.writer.writes));
+        }
+    }
+
+    /// A replica may start again that is bound to the leader of an earlier term than the one that
+    /// it is in. That is rare by chance.
+    fn cut_power_at_an_old_bond(&self, hardware: &mut Hardware, scene: &mut Scene) {
+        let is_fault = scene.stormy && scene.options.faults.contains(&Fault::Crash);
+        let has_old_bond = |cell: &ReplicaCell| {
+            let raft = cell.group.raft();
+            raft.fortified().is_some_and(|bond| bond.term < raft.term())
+        };
+        if is_fault && self.cells.iter().any(has_old_bond) {
+            hardware.doomed |= scene.random.per_mille(200);
         }
     }
 

@@ -56,6 +56,8 @@ pub(super) enum WorkerEvent {
     Durable(Slot, WriteSeq),
     /// The connection to a node broke.
     Disconnected(NodeId),
+    /// The node may promise from now on.
+    Founded,
 }
 
 impl Worker {
@@ -183,6 +185,14 @@ impl Process {
                 settled.into_iter().for_each(|peer| self.yield_to(number, peer));
             }
             WorkerEvent::Local(place, event) => self.hand(place, event),
+            WorkerEvent::Founded => {
+                support.founded = true;
+                for place in 0..self.cells.len() {
+                    if self.cells[place].worker == number {
+                        self.hand(place, GroupEvent::Founded);
+                    }
+                }
+            }
             WorkerEvent::Durable(slot, seq) => {
                 let cell = &mut self.cells[slot.0 as usize];
                 cell.durable = cell.durable.max(seq);
@@ -276,7 +286,8 @@ impl Process {
             failed(hardware, cell, scene);
         }
         if !cell.failed {
-            scene.checks.after_run(hardware.place, number, cell.group.raft());
+            let raft = cell.group.raft();
+            scene.checks.after_run(hardware.place, number, raft, self.writer.has_failed());
         }
         for (place, operation, crc) in cell.journal.lock().applied.drain(..) {
             scene.checks.applied(number, place, operation, crc);
@@ -304,7 +315,14 @@ impl Process {
                 scene.checks.submitted(hardware.place, group_place(*group), persist);
             }
             let grants = Vec::new();
-            self.writer.submit(Submission { grants, writes, seqs, promises, buried });
+            self.writer.submit(Submission {
+                grants,
+                writes,
+                seqs,
+                promises,
+                buried,
+                ..Submission::default()
+            });
             self.write(hardware, scene);
         }
         for job in log_reads {
@@ -395,7 +413,8 @@ fn failed(hardware: &Hardware, cell: &ReplicaCell, scene: &mut Scene) {
         return;
     }
     let broken = cell.journal.lock().breaks.is_some();
-    assert!(hardware.damaged || broken, "a replica of group {} stopped", cell.id);
+    let reason = cell.failure();
+    assert!(hardware.damaged || broken, "a replica of group {} stopped: {reason:?}", cell.id);
     scene.checks.failed(hardware.place, group_place(cell.id), cell.group.raft());
     if broken {
         scene.count(Fault::ReplicaFailure);

@@ -4,10 +4,13 @@ use super::bridge::Bridge;
 use super::clients::Clients;
 use super::faults;
 use super::host::Host;
+use super::introduction::{self, introduce};
 use super::options::{Fault, FaultCounts, Options};
 use super::process::group_id;
 use super::scene::{Event, Scene, Scheduled, Target};
+use super::stand_in;
 use crate::history::Operation;
+use logboat_raft::NodeId;
 use std::fmt::Write;
 
 /// All nodes, and all else.
@@ -31,7 +34,13 @@ impl World {
         let mut scene = Scene::new(options);
         let nodes = scene.plan.nodes;
         for place in 0..nodes {
-            scene.after(place as u64, Target::Host(place), Event::Restart);
+            let late = scene.plan.late.filter(|(late, _)| *late == place);
+            let begins = late.map_or(place as u64, |(_, micros)| micros);
+            scene.after(begins, Target::Host(place), Event::Restart);
+            for to in (0..nodes).filter(|to| *to != place) {
+                let soon = scene.random.between(nodes as u64, 20_000);
+                scene.after(soon, Target::Host(place), Event::Reconnect { to });
+            }
         }
         scene.after(1_000_000, Target::World, Event::Fault);
         if scene.plan.settings_differ() {
@@ -49,7 +58,7 @@ impl World {
         if self.scene.options.faults.contains(&Fault::Bridge) {
             self.outlast_a_bridge();
         }
-        faults::heal_all(&mut self.hosts, &mut self.scene);
+        self.end_faults();
         if let Some(left) = faults::isolate(&mut self.scene) {
             self.go_on_without_some(&left);
             self.scene.bridged = false;
@@ -58,6 +67,14 @@ impl World {
         self.clients.begin_finale(&mut self.scene);
         self.run_until("no recovery after the last fault", |world| {
             world.clients.is_finished() && world.laggards().is_empty()
+        });
+    }
+
+    /// All faults end, and all nodes are founded soon.
+    fn end_faults(&mut self) {
+        faults::heal_all(&mut self.hosts, &mut self.scene);
+        self.run_until("nodes wait for each other, and promise nothing", |world| {
+            world.hosts.iter().all(|host| host.hardware.boot.founded)
         });
     }
 
@@ -95,7 +112,7 @@ impl World {
     /// Those that lead when it begins and lose their majorities by it notice that within two
     /// election timeouts.
     fn outlast_a_bridge(&mut self) {
-        faults::heal_all(&mut self.hosts, &mut self.scene);
+        self.end_faults();
         let mut bridge = Bridge::build(&self.hosts, &mut self.scene);
         let election = self.scene.plan.tuning.election_timeout.as_micros() as u64;
         let deadline = self.scene.now + RECOVERY_ELECTIONS * election;
@@ -170,6 +187,11 @@ impl World {
             Event::Fault if scene.stormy => faults::strike(hosts, scene),
             Event::Fault => {}
             Event::Heal(heal) => faults::heal(&heal, hosts, scene),
+            Event::PutBack { place, left } => stand_in::put_back(place, left, hosts, scene),
+            Event::CutStandIn(place) => {
+                hosts[place].hardware.doomed |= hosts[place].hardware.stands_in();
+            }
+            Event::Original(place) => stand_in::bring_back(&mut hosts[place], scene),
             event => unreachable!("{event:?} concerns a node"),
         }
         for host in 0..self.hosts.len() {
@@ -198,8 +220,14 @@ impl World {
             Event::Frame { from, bytes, connection } => {
                 let broken = connection
                     .is_some_and(|connection| connection != scene.link(from, place).connection);
-                if let Some(process) = host.process.as_mut().filter(|_| !broken) {
-                    process.receive(&mut host.hardware, from, bytes, scene);
+                // What the network kept for long was meant for the node that is stood in for.
+                let is_foreign = connection.is_none() && host.hardware.stands_in();
+                if !broken && !is_foreign && self.may_go_on(from, place) {
+                    let Self { scene, hosts, .. } = self;
+                    let host = &mut hosts[place];
+                    if let Some(process) = &mut host.process {
+                        process.receive(&mut host.hardware, from, bytes, scene);
+                    }
                 }
             }
             event => {
@@ -220,7 +248,8 @@ impl World {
         }
         for Host { process, hardware: its, .. } in &self.hosts {
             // One that starts goes on supporting whom it did, for as long as if it had just begun.
-            if let Some(supporter) = process.as_ref().filter(|_| its.place != place) {
+            let is_other = its.place != place && !its.stands_in();
+            if let Some(supporter) = process.as_ref().filter(|_| is_other) {
                 leader.check_lease(hardware, (supporter, its), &self.scene);
             }
         }
@@ -237,13 +266,53 @@ impl World {
     }
 
     fn reconnect(&mut self, from: usize, to: usize) {
-        let reachable = self.hosts[to].process.is_some() && self.hosts[from].process.is_some();
-        let link = self.scene.link(from, to);
-        if reachable && !link.blocked {
-            link.up = true;
-        } else if !link.up {
-            self.scene.after(100_000, Target::Host(from), Event::Reconnect { to });
+        let Self { scene, hosts, .. } = self;
+        if scene.link(from, to).up {
+            return;
         }
+        let is_blocked = scene.link(from, to).blocked || scene.link(to, from).blocked;
+        let founded = hosts[from].hardware.boot.founded;
+        let welcomed = if is_blocked || hosts[to].paused_until > scene.now {
+            None
+        } else {
+            let places = hosts.get_disjoint_mut([from, to]);
+            let [from, to] = places.expect("two nodes");
+            introduce(from, to, scene)
+        };
+        match welcomed {
+            Some(_) => {
+                let link = scene.link(from, to);
+                (link.up, link.unconfirmed) = (true, welcomed);
+            }
+            None => scene.after(100_000, Target::Host(from), Event::Reconnect { to }),
+        }
+        if hosts[from].hardware.boot.founded && !founded {
+            self.is_founded(from);
+        }
+        self.fall(to);
+    }
+
+    /// Whether a frame from a node may be taken in. With the first one of a connection the node
+    /// shows that it knows of its welcome.
+    fn may_go_on(&mut self, from: usize, to: usize) -> bool {
+        let Some(start) = self.scene.link(from, to).unconfirmed.take() else { return true };
+        let goes_on = introduction::goes_on(NodeId(from as u64 + 1), start, &mut self.hosts[to]);
+        if !goes_on {
+            self.scene.disconnect(from, to);
+        }
+        goes_on
+    }
+
+    /// A node is founded: all others that it had to wait for have recorded its directory durably.
+    fn is_founded(&mut self, place: usize) {
+        let Self { scene, hosts, .. } = self;
+        let (own, directory) = (hosts[place].hardware.id(), hosts[place].hardware.directory);
+        for peer in scene.plan.awaited(place) {
+            let known = hosts[peer.0 as usize - 1].hardware.has_noted(own);
+            let known = known.map(|known| known.incarnation);
+            assert_eq!(known, Some(directory), "{own} is founded, and {peer} knows it by this");
+        }
+        scene.checks.founded(own);
     }
 
     /// Replicas that should be up to date and are not.

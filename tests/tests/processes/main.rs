@@ -1,6 +1,7 @@
 //! Tests of `logboat serve` as real processes, with the `redis` crate as the client.
 
 mod bad_input;
+mod cluster_clients;
 mod crashes;
 mod expiry;
 mod full_disk;

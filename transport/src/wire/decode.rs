@@ -3,12 +3,12 @@
 use crate::error::DecodeError;
 use crate::wire::frame::{HEADER_BYTES, announced, checksum, words};
 use crate::wire::kind;
-use crate::wire::message::read_message;
-use crate::wire::parcel::{Parcel, RequestId, SnapshotChunk};
+use crate::wire::message::{read_founders, read_message};
+use crate::wire::parcel::{Founders, Parcel, RequestId, SnapshotChunk};
 use crate::wire::reader::Reader;
 use crate::wire::support::read_support;
 use bytes::Bytes;
-use logboat_raft::NodeId;
+use logboat_raft::{MAX_MEMBERS, NodeId};
 
 /// Decodes a frame and appends its parcels. Entry data and bodies are slices of `frame`, not
 /// copies. Each of them keeps the memory of the whole frame. Small slices of a frame larger than
@@ -64,6 +64,7 @@ fn decode_parcels(mut reader: Reader, mut each: impl FnMut(Parcel)) -> Result<()
             kind::SNAPSHOT_REFUSED => {
                 Parcel::SnapshotRefused { group: reader.group()?, last: reader.log_id()? }
             }
+            kind::FOUNDERS => decode_founders(&mut reader)?,
             _ => {
                 if let Some((group, message)) = read_message(&mut reader, kind)? {
                     Parcel::Message { group, message }
@@ -81,6 +82,20 @@ fn decode_parcels(mut reader: Reader, mut each: impl FnMut(Parcel)) -> Result<()
         0 => Ok(()),
         left => Err(DecodeError::Trailing(left)),
     }
+}
+
+fn decode_founders(reader: &mut Reader) -> Result<Parcel, DecodeError> {
+    let (group, asks) = (reader.group()?, reader.bool()?);
+    let founders = match reader.varint()? {
+        0 => None,
+        count if count <= MAX_MEMBERS as u64 => {
+            let digest = read_founders(reader)?;
+            let members = (0..count).map(|_| reader.varint().map(NodeId)).collect::<Result<_, _>>();
+            Some(Founders { digest, members: members? })
+        }
+        value => return Err(DecodeError::Value { field: "number of founders", value }),
+    };
+    Ok(Parcel::Founders { group, founders, asks })
 }
 
 fn decode_chunk(reader: &mut Reader) -> Result<SnapshotChunk, DecodeError> {

@@ -39,3 +39,5 @@ pub(super) const SUPPORT_CONFIRM: u8 = 38;
 pub(super) const SUPPORT_CONFIRMED: u8 = 39;
 
 pub(super) const FORWARD: u8 = 40;
+
+pub(super) const FOUNDERS: u8 = 41;

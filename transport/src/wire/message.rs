@@ -171,7 +171,7 @@ fn put_entries(fields: &mut Vec<u8>, data: &mut Vec<u8>, prev: LogId, entries: &
     }
 }
 
-fn put_founders(fields: &mut Vec<u8>, founders: VotersDigest) {
+pub(super) fn put_founders(fields: &mut Vec<u8>, founders: VotersDigest) {
     fields.extend_from_slice(&founders.0.to_le_bytes());
 }
 
@@ -285,7 +285,7 @@ fn read_conflict(reader: &mut Reader) -> Result<Conflict, DecodeError> {
     Ok(Conflict { x_term: reader.maybe_term()?, x_index: reader.index()?, x_len: reader.index()? })
 }
 
-fn read_founders(reader: &mut Reader) -> Result<VotersDigest, DecodeError> {
+pub(super) fn read_founders(reader: &mut Reader) -> Result<VotersDigest, DecodeError> {
     let digest = reader.fields.try_get_u32_le();
     digest.map(VotersDigest).map_err(|_| DecodeError::Truncated)
 }

@@ -3,8 +3,8 @@
 use crate::wire::fields::{most_field_bytes, put_log_id, put_varint};
 use crate::wire::frame::{Draft, FRAME_TARGET_BYTES, Frame, HEADER_BYTES};
 use crate::wire::kind;
-use crate::wire::message::{most_message_bytes, put_message};
-use crate::wire::parcel::RequestId;
+use crate::wire::message::{most_message_bytes, put_founders, put_message};
+use crate::wire::parcel::{Founders, RequestId};
 use crate::wire::support::put_support;
 use bytes::Bytes;
 use logboat_raft::{GroupId, LogId, Message, NodeId, SupportMessage};
@@ -131,6 +131,21 @@ impl Outgoing {
             fields.push(kind::SNAPSHOT_REFUSED);
             put_varint(fields, group.0);
             put_log_id(fields, last);
+        });
+    }
+
+    /// Tells the peer by whom a group was founded, for all that is known here, and `asks` the same.
+    pub fn push_founders(&mut self, group: GroupId, founders: Option<&Founders>, asks: bool) {
+        let members = founders.map_or(0, |founders| founders.members.len());
+        self.push(most_field_bytes(5 + members), |fields, _| {
+            fields.push(kind::FOUNDERS);
+            put_varint(fields, group.0);
+            fields.push(u8::from(asks));
+            put_varint(fields, members as u64);
+            if let Some(Founders { digest, members }) = founders.filter(|_| members > 0) {
+                put_founders(fields, *digest);
+                members.iter().for_each(|member| put_varint(fields, member.0));
+            }
         });
     }
 

@@ -2,7 +2,7 @@
 
 use crate::wire::frame::{ChunkPlace, Frame};
 use bytes::Bytes;
-use logboat_raft::{Entry, GroupId, LogId, Message, NodeId, Payload, SupportMessage};
+use logboat_raft::{Entry, GroupId, LogId, Message, NodeId, Payload, SupportMessage, VotersDigest};
 use std::convert::Infallible;
 
 /// Pairs a reply with its request. The engine chooses it; the transport only carries it.
@@ -59,6 +59,15 @@ pub enum Parcel {
     },
     /// A message about the liveness of the peer, or of this node.
     Support(SupportMessage),
+    /// By whom a group was founded, for all that the peer knows.
+    Founders {
+        /// The group.
+        group: GroupId,
+        /// Nothing if the peer holds no replica of the group, or one that was just added to it.
+        founders: Option<Founders>,
+        /// Whether the peer asks what this node knows.
+        asks: bool,
+    },
 }
 
 impl Parcel {
@@ -72,6 +81,9 @@ impl Parcel {
                 body.len()
             }
             Self::Snapshot(chunk) => chunk.data.len(),
+            Self::Founders { founders, .. } => {
+                founders.as_ref().map_or(0, |founders| size_of_val(&founders.members[..]))
+            }
             Self::SnapshotRefused { .. } | Self::Support(_) => 0,
         };
         size_of::<Self>() + bytes
@@ -85,6 +97,15 @@ fn message_bytes(message: &Message) -> usize {
         _ => 0,
     };
     size_of::<Parcel>() + entries
+}
+
+/// The nodes with whose replicas a group was founded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Founders {
+    /// Their digest, which tells one founding from another.
+    pub digest: VotersDigest,
+    /// The nodes, or those that the group has now, to be named.
+    pub members: Vec<NodeId>,
 }
 
 /// A chunk of a snapshot.

@@ -4,10 +4,10 @@ use crate::common::{append_of, every_message};
 use bytes::Bytes;
 use logboat_raft::{
     BootCount, Change, Configuration, Conflict, Entry, EntryKind, Epoch, GroupId, Index, LogId,
-    LogPosition, MAX_COUNT, Message, NodeId, Payload, ReadToken, ReplicaId, RequestSeq, Round,
-    SnapshotMeta, SupportMessage, SupportSettings, Term, VotersDigest,
+    LogPosition, MAX_COUNT, MAX_MEMBERS, Message, NodeId, Payload, ReadToken, ReplicaId,
+    RequestSeq, Round, SnapshotMeta, SupportMessage, SupportSettings, Term, VotersDigest,
 };
-use logboat_transport::{DecodeError, Outgoing, Parcel, RequestId, decode};
+use logboat_transport::{DecodeError, Founders, Outgoing, Parcel, RequestId, decode};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -33,6 +33,9 @@ fn push(batch: &mut Outgoing, parcel: &Parcel) {
         Parcel::Reply { id, body } => outgoing.push_reply(*id, body),
         Parcel::SnapshotRefused { group, last } => outgoing.push_snapshot_refused(*group, *last),
         Parcel::Support(message) => outgoing.push_support(message),
+        Parcel::Founders { group, founders, asks } => {
+            outgoing.push_founders(*group, founders.as_ref(), *asks);
+        }
         Parcel::Snapshot(_) => unreachable!("chunks are not pushed"),
     }
     batch.append(&mut outgoing);
@@ -180,6 +183,16 @@ fn parcel() -> impl Strategy<Value = Parcel> {
             group: GroupId(group),
             last,
         }),
+        1 => (any::<u64>(), founders(), vec(any::<u64>(), 0..=MAX_MEMBERS), any::<bool>()).prop_map(
+            |(group, digest, members, asks)| Parcel::Founders {
+                group: GroupId(group),
+                founders: (!members.is_empty()).then(|| Founders {
+                    digest,
+                    members: members.into_iter().map(NodeId).collect(),
+                }),
+                asks,
+            },
+        ),
     ]
 }
 

@@ -37,6 +37,7 @@ impl Restoring {
             | GroupEvent::AskedTransfer(_)
             | GroupEvent::ReadLocal(_)
             | GroupEvent::Tick
+            | GroupEvent::Founders { .. }
             | GroupEvent::Called(_)
             | GroupEvent::Stuck
             | GroupEvent::Stop(_)

@@ -464,7 +464,7 @@ impl Cluster {
             }
             Output::Gone { floor } => self.host(node).gone = Some(floor),
             Output::Violated { from, violation } => panic!("node {from} sent {violation}"),
-            Output::OtherVoters { from } => panic!("node {from} has other founders"),
+            Output::OtherVoters { from, leads: _ } => panic!("node {from} has other founders"),
             Output::RestoreSnapshot { meta } => {
                 let host = self.host(node);
                 let found = host.arrived.iter().position(|arrived| arrived.meta == meta);

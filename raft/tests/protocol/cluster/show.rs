@@ -140,7 +140,7 @@ pub(crate) fn output(output: &Output) -> String {
             format!("load {first}..={last} for {target}, {max_bytes} bytes at most")
         }
         Output::SendSnapshot { to } => format!("send snapshot to {to}"),
-        Output::OtherVoters { from } => format!("other voters at {from}"),
+        Output::OtherVoters { from, leads: _ } => format!("other voters at {from}"),
         Output::Gone { floor } => format!("is gone, only {floor} or later may live here"),
         Output::Violated { from, violation } => format!("node {from} sent {violation}"),
         Output::RestoreSnapshot { meta } => format!("restore snapshot {}", self::meta(meta)),

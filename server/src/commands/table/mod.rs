@@ -4,7 +4,7 @@ mod rows;
 mod spec;
 
 pub use self::rows::COMMANDS;
-pub use self::spec::{Client, Command, Config, KeyFlags, Keys, Name, Object, Spec};
+pub use self::spec::{Client, Cluster, Command, Config, KeyFlags, Keys, Name, Object, Spec};
 use super::arguments::text;
 use super::error::CommandError;
 use bytes::Bytes;

@@ -1,6 +1,6 @@
 //! The rows of the table of commands.
 
-use super::spec::{Client, Command, Config, Keys, Name, Object, Spec};
+use super::spec::{Client, Cluster, Command, Config, Keys, Name, Object, Spec};
 
 /// Makes the rows. A row has a name, the command in the program, arity, flags, categories, where
 /// the keys are, and what is done with them. The next line has group, since, summary, and the
@@ -31,10 +31,14 @@ macro_rules! rows {
 pub static COMMANDS: &[Spec] = rows! {
     "append" Append 3 "write denyoom fast" "string" ONE "RW insert"
         "string" "2.0.0" "Appends to the value of a key";
+    "asking" Asking 1 "fast" "connection" NONE ""
+        "cluster" "3.0.0" "Is accepted: any node takes any key";
     "auth" Auth -2 "noscript loading stale fast no_auth allow_busy" "connection" NONE ""
         "connection" "1.0.0" "Refuses every password, since there is none";
     "client" Container -2 "" "" NONE ""
         "connection" "2.4.0" "Commands about connections" CLIENT;
+    "cluster" Container -2 "" "" NONE ""
+        "cluster" "3.0.0" "Commands for clients of clusters" CLUSTER;
     "command" Command(All) -1 "loading stale" "connection" NONE ""
         "server" "2.8.13" "Describes the commands" COMMAND;
     "config" Container -2 "" "" NONE ""
@@ -129,6 +133,10 @@ pub static COMMANDS: &[Spec] = rows! {
         "generic" "1.0.0" "Gets any key";
     "range" Range -3 "readonly" "keyspace" NONE ""
         "generic" "1.0.0" "Gets keys and values in key order (not in Redis)";
+    "readonly" ReadOnly 1 "loading stale fast" "connection" NONE ""
+        "cluster" "3.0.0" "Has reads served by any node, linearizably";
+    "readwrite" ReadWrite 1 "loading stale fast" "connection" NONE ""
+        "cluster" "3.0.0" "Has reads served by the leaders of slots";
     "rename" Rename 3 "write" "keyspace" TWO "RW access delete|OW update"
         "generic" "1.0.0" "Gives a value another key of its range";
     "renamenx" RenameNx 3 "write fast" "keyspace" TWO "RW access delete|OW insert"
@@ -198,6 +206,31 @@ const CLIENT: &[Spec] = rows! {
         "connection" "6.0.0" "Turns tracking of keys off, which it is";
     "client|trackinginfo" Client(TrackingInfo) 2 "noscript loading stale" "connection" NONE ""
         "connection" "6.2.0" "Describes the tracking of keys, which is off";
+};
+
+const CLUSTER: &[Spec] = rows! {
+    "cluster|countkeysinslot" Cluster(CountKeysInSlot) 3 "stale" "" NONE ""
+        "cluster" "3.0.0" "Counts the keys of a slot";
+    "cluster|getkeysinslot" Cluster(GetKeysInSlot) 4 "stale" "" NONE ""
+        "cluster" "3.0.0" "Lists keys of a slot";
+    "cluster|help" Cluster(Help) 2 "loading stale" "" NONE ""
+        "cluster" "5.0.0" "Lists the subcommands";
+    "cluster|info" Cluster(Info) 2 "loading stale" "" NONE ""
+        "cluster" "3.0.0" "Describes the cluster";
+    "cluster|keyslot" Cluster(KeySlot) 3 "loading stale" "" NONE ""
+        "cluster" "3.0.0" "Tells the slot of a key";
+    "cluster|myid" Cluster(MyId) 2 "loading stale" "" NONE ""
+        "cluster" "3.0.0" "Tells the name of the node";
+    "cluster|myshardid" Cluster(MyShardId) 2 "loading stale" "" NONE ""
+        "cluster" "7.2.0" "Tells the name of the node, which is a shard of its own";
+    "cluster|nodes" Cluster(Nodes) 2 "loading stale" "" NONE ""
+        "cluster" "3.0.0" "Lists the nodes and their slots";
+    "cluster|replicas" Cluster(Replicas) 3 "admin loading stale" "" NONE ""
+        "cluster" "5.0.0" "Lists nothing: every node leads slots";
+    "cluster|shards" Cluster(Shards) 2 "loading stale" "" NONE ""
+        "cluster" "7.0.0" "Lists slots with their leaders and replicas, by nodes";
+    "cluster|slots" Cluster(Slots) 2 "loading stale" "" NONE ""
+        "cluster" "3.0.0" "Lists slots with their leaders and replicas";
 };
 
 const COMMAND: &[Spec] = rows! {

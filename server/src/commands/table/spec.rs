@@ -8,8 +8,10 @@ use std::str::SplitAsciiWhitespace;
 #[expect(missing_docs, reason = "the names are those of the commands")]
 pub enum Name {
     Append,
+    Asking,
     Auth,
     Client(Client),
+    Cluster(Cluster),
     Command(Command),
     Config(Config),
     /// A command that is nothing without a subcommand; no request resolves to it.
@@ -60,6 +62,8 @@ pub enum Name {
     Quit,
     RandomKey,
     Range,
+    ReadOnly,
+    ReadWrite,
     Rename,
     RenameNx,
     Reset,
@@ -99,6 +103,23 @@ pub enum Client {
     SetName,
     Tracking,
     TrackingInfo,
+}
+
+/// The subcommands of CLUSTER.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of the subcommands")]
+pub enum Cluster {
+    CountKeysInSlot,
+    GetKeysInSlot,
+    Help,
+    Info,
+    KeySlot,
+    MyId,
+    MyShardId,
+    Nodes,
+    Replicas,
+    Shards,
+    Slots,
 }
 
 /// COMMAND and its subcommands.

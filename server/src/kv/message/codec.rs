@@ -7,7 +7,7 @@
 //! tags. Decoding is total and bounded by the length of the input.
 
 use super::{
-    Answer, Command, Condition, DATABASES, DatabaseSize, Deadline, ExpireIf, Expiry, Failure,
+    ALL_DATABASES, Answer, Command, Condition, DatabaseSize, Deadline, ExpireIf, Expiry, Failure,
     Lifetime, Proposal, Query, Question, VERSION,
 };
 use crate::kv::wire::{Reader, WireError, Writer};
@@ -560,6 +560,7 @@ fn write_partition(partition: Partition, writer: &mut Writer) {
     writer.byte(match partition {
         Partition::Hash => 0,
         Partition::Range => 1,
+        Partition::Slots => 2,
     });
 }
 
@@ -567,13 +568,14 @@ fn read_partition(reader: &mut Reader<'_>) -> Result<Partition, WireError> {
     match reader.byte()? {
         0 => Ok(Partition::Hash),
         1 => Ok(Partition::Range),
+        2 => Ok(Partition::Slots),
         tag => Err(WireError::UnknownTag(tag)),
     }
 }
 
 fn read_database(reader: &mut Reader<'_>) -> Result<u8, WireError> {
     match reader.byte()? {
-        database if database < DATABASES => Ok(database),
+        database if database < ALL_DATABASES => Ok(database),
         tag => Err(WireError::UnknownTag(tag)),
     }
 }

@@ -60,7 +60,7 @@ impl<'a> View<'a> {
         let mut seen: Vec<&Bytes> = Vec::new();
         let mut next = None;
         let mut slot_start = match partition {
-            Partition::Hash => Some(((within.start >> 32) & 0xffff) as u16),
+            Partition::Hash | Partition::Slots => Some(((within.start >> 32) & 0xffff) as u16),
             Partition::Range => Some(0),
         };
         while let Some(start) = slot_start {
@@ -85,7 +85,7 @@ impl<'a> View<'a> {
                 break;
             }
             slot_start = match partition {
-                Partition::Hash => slot.checked_add(1),
+                Partition::Hash | Partition::Slots => slot.checked_add(1),
                 Partition::Range => None,
             };
             if seen.len() >= count || matching == 0 || room == 0 {
@@ -165,7 +165,7 @@ impl<'a> View<'a> {
     /// Any key: the seed chooses a slot, and one of the first keys behind it.
     pub(super) fn random(&self, partition: Partition, seed: u64) -> Option<Bytes> {
         let slot = match partition {
-            Partition::Hash => seed as u16,
+            Partition::Hash | Partition::Slots => seed as u16,
             Partition::Range => 0,
         };
         let (_, keys) = self.slot_from(partition, slot).or_else(|| self.slot_from(partition, 0))?;
@@ -187,7 +187,7 @@ impl<'a> View<'a> {
                 let start = lower(Bytes::copy_from_slice(start));
                 vec![self.range((start, end))]
             }
-            Partition::Hash => {
+            Partition::Hash | Partition::Slots => {
                 let mut runs = Vec::new();
                 let mut from = Some(0);
                 while let Some((slot, _)) = from.and_then(|from| self.slot_from(partition, from)) {
@@ -336,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_scan_reports_every_key_once() {
-        for partition in [Partition::Hash, Partition::Range] {
+        for partition in [Partition::Hash, Partition::Slots, Partition::Range] {
             for prefix in ["key:", "{tag}"] {
                 let store = store(partition, keys(prefix, 1000));
                 for count in [1, 7, 10, 999, 5000] {
@@ -393,7 +393,7 @@ mod tests {
 
     #[test]
     fn every_key_of_a_few_is_chosen_at_times() {
-        for partition in [Partition::Hash, Partition::Range] {
+        for partition in [Partition::Hash, Partition::Slots, Partition::Range] {
             assert_eq!(View::settled(&Entries::default()).random(partition, 7), None);
             let store = store(partition, keys("k", 10));
             let seeds = (0..2_000_u64).map(|seed| seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -407,7 +407,7 @@ mod tests {
     fn a_pattern_that_is_slow_to_match_takes_more_queries() {
         let long = |i: usize| [format!("{{t}}{i}").into_bytes(), b"a".repeat(64 << 10)].concat();
         let pattern = [&b"*"[..], &b"b".repeat(60), b"*"].concat();
-        for partition in [Partition::Hash, Partition::Range] {
+        for partition in [Partition::Hash, Partition::Slots, Partition::Range] {
             let store = store(partition, (0..20).map(long));
             let (mut seen, mut from, mut steps) = (0, Some(0), 0);
             while let Some(place) = from {
@@ -517,7 +517,7 @@ mod tests {
                 .filter(|key| end.as_ref().is_none_or(|end| *key < end))
                 .cloned()
                 .collect();
-            for partition in [Partition::Hash, Partition::Range] {
+            for partition in [Partition::Hash, Partition::Slots, Partition::Range] {
                 let store = store(partition, keys.iter().cloned());
                 let span = KeySpan { start: &start, after_start, end: end.as_deref() };
                 let answer = View::settled(&store).ordered(partition, span, limit as u64, u64::MAX);

@@ -5,6 +5,7 @@
 //! on the follower's disk, unless the support that it rests on has ended there before. And whatever
 //! a leader counts, a bond goes from the disk for few reasons, all of which the simulation sees.
 
+use super::Checks;
 use logboat_raft::{
     Epoch, Fortification, Grant, HardState, Message, NodeId, Payload, PeerStatus, Term,
 };
@@ -119,5 +120,15 @@ impl Bonds {
             "{node} gives up {bond:?} of {made} for {after:?}, though its support stands on disk \
              and its leader has not given up"
         );
+    }
+}
+
+impl Checks {
+    /// If the message tells a leader of a bond, the support that the bond rests on is durable.
+    pub(super) fn is_supported(&self, way: (NodeId, NodeId), message: &Message) {
+        if let Payload::Fortified { epoch: Some(told), .. } = message.payload {
+            let durable = self.grants.get(&way).copied().unwrap_or_default().epoch;
+            assert!(told <= durable, "a bond at {told} was announced, and {durable} is durable");
+        }
     }
 }

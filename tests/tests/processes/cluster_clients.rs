@@ -1,0 +1,103 @@
+//! Clients that ask which node leads which slot, and go there by themselves.
+
+use crate::support::{TestResult, spec};
+use logboat_tests::process::{Cluster, ProcessError, eventually};
+use redis::{Connection, RedisResult, Value, cmd};
+use std::collections::BTreeSet;
+
+const KEYS: usize = 60;
+
+/// The slots of a reply to CLUSTER SLOTS, with the port of who leads them.
+type Spans = Vec<(u16, u16, u16)>;
+
+fn spans(client: &mut Connection) -> RedisResult<Spans> {
+    type Node = (String, u16, String, Vec<Value>);
+    let reply: Vec<Vec<Value>> = cmd("CLUSTER").arg("SLOTS").query(client)?;
+    let span = |span: Vec<Value>| -> RedisResult<_> {
+        let leader: Node = redis::from_redis_value(span[2].clone())?;
+        let (first, last) =
+            (redis::from_redis_value(span[0].clone())?, redis::from_redis_value(span[1].clone())?);
+        Ok((first, last, leader.1))
+    };
+    reply.into_iter().map(span).collect()
+}
+
+/// Waits until a node knows where clients reach all nodes, and who leads which slot.
+fn settled(cluster: &Cluster, node: usize) -> Result<(Connection, Spans), ProcessError> {
+    let mut client = cluster.node(node).client()?;
+    let spans = eventually("a topology with all nodes", || {
+        let spans = spans(&mut client)?;
+        let leaders: BTreeSet<_> = spans.iter().map(|(_, _, port)| *port).collect();
+        Ok((leaders.len() == cluster.nodes.len()).then_some(spans))
+    })?;
+    Ok((client, spans))
+}
+
+#[test]
+fn clients_that_ask_for_the_topology_are_told_where_slots_are_and_others_are_not() -> TestResult {
+    let cluster = Cluster::start(&spec(3, &["--groups", "12"]))?;
+    let (mut follower, spans) = settled(&cluster, 1)?;
+    let mut next = 0;
+    for (first, last, _) in &spans {
+        assert_eq!(*first, next, "{spans:?}");
+        next = last + 1;
+    }
+    assert_eq!(next, 16_384);
+    let mut plain = cluster.node(1).client()?;
+    let mut moved = 0;
+    for number in 0..KEYS {
+        let key = format!("key:{number}");
+        // Who has not asked is served.
+        cmd("SET").arg(&key).arg(number).query::<()>(&mut plain)?;
+        let slot: u16 = cmd("CLUSTER").arg("KEYSLOT").arg(&key).query(&mut plain)?;
+        match cmd("GET").arg(&key).query::<usize>(&mut follower) {
+            Ok(value) => assert_eq!(value, number),
+            Err(error) => {
+                assert_eq!(error.code(), Some("MOVED"), "{error}");
+                let (address, to) = error.redirect_node().expect("a place to go");
+                assert_eq!(to, slot);
+                let node = cluster
+                    .nodes
+                    .iter()
+                    .position(|node| node.client_address().to_string() == address);
+                let mut there = cluster.node(node.expect("a node") + 1).client()?;
+                let _: Value = cmd("CLUSTER").arg("SLOTS").query(&mut there)?;
+                let value: usize = cmd("GET").arg(&key).query(&mut there)?;
+                assert_eq!(value, number);
+                moved += 1;
+            }
+        }
+        let count: usize = cmd("CLUSTER").arg("COUNTKEYSINSLOT").arg(slot).query(&mut plain)?;
+        let keys: Vec<String> =
+            cmd("CLUSTER").arg("GETKEYSINSLOT").arg(slot).arg(10).query(&mut plain)?;
+        assert!(count == keys.len() && keys.contains(&key), "{count}, {keys:?}");
+    }
+    assert!(moved > 0 && moved < KEYS, "{moved}");
+    // With READONLY any node serves reads, and a write still goes to the leader.
+    cmd("READONLY").query::<()>(&mut follower)?;
+    for number in 0..KEYS {
+        let value: usize = cmd("GET").arg(format!("key:{number}")).query(&mut follower)?;
+        assert_eq!(value, number);
+    }
+    let nodes: String = cmd("CLUSTER").arg("NODES").query(&mut plain)?;
+    assert_eq!(nodes.lines().count(), 3, "{nodes}");
+    let info: String = cmd("CLUSTER").arg("INFO").query(&mut plain)?;
+    assert!(info.contains("cluster_state:ok") && info.contains("cluster_slots_ok:16384"), "{info}");
+    Ok(())
+}
+
+#[test]
+fn in_another_layout_any_node_has_all_slots() -> TestResult {
+    for layout in ["hash", "range"] {
+        let cluster = Cluster::start(&spec(1, &["--groups", "6", "--partition", layout]))?;
+        let mut client = cluster.node(1).client()?;
+        let spans = spans(&mut client)?;
+        assert_eq!(spans, [(0, 16_383, cluster.node(1).client_address().port())]);
+        for number in 0..KEYS {
+            cmd("SET").arg(format!("key:{number}")).arg(number).query::<()>(&mut client)?;
+        }
+        let info: String = cmd("INFO").arg("cluster").query(&mut client)?;
+        assert!(info.contains("cluster_enabled:0"), "{info}");
+    }
+    Ok(())
+}
