@@ -186,6 +186,10 @@ impl NodeConfig {
         if self.workers == 0 {
             return Err(ConfigError::NoWorkers);
         }
+        let (interval, timeout) = (self.heartbeat_interval, self.tuning.election_timeout);
+        if interval < LEAST_HEARTBEAT_INTERVAL || interval > timeout / 3 {
+            return Err(ConfigError::HeartbeatInterval(interval));
+        }
         if self.state_machine_timeout < LEAST_STATE_MACHINE_TIMEOUT {
             return Err(ConfigError::StateMachineTimeout(self.state_machine_timeout));
         }
@@ -227,6 +231,9 @@ impl NodeConfig {
         ClusterId(hash)
     }
 }
+
+/// The shortest time between two heartbeats, which is as finely as a node looks for deadlines.
+const LEAST_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The shortest time that a state machine may be given. Below it, threads that wait for the
 /// processor would be taken for some that hang.
@@ -275,6 +282,22 @@ mod tests {
         assert_eq!(with(Own::Peer(2), "orders"), Err(ConfigError::Tls));
         assert_eq!(with(Own::Any, "orders"), Err(ConfigError::Tls));
         assert_eq!(with(Own::Peer(1), "others"), Err(ConfigError::Tls));
+    }
+
+    #[test]
+    fn heartbeats_fit_the_clock_and_the_election_timeout() {
+        let with = |heartbeat_interval| {
+            let election_timeout = Duration::from_millis(300);
+            let tuning = Tuning { election_timeout, ..Tuning::default() };
+            NodeConfig { heartbeat_interval, tuning, ..config(3) }.check()
+        };
+        for fits in [1, 20, 100].map(Duration::from_millis) {
+            assert_eq!(with(fits), Ok(()));
+        }
+        let off = [Duration::ZERO, Duration::from_micros(999), Duration::from_millis(101)];
+        for interval in off {
+            assert_eq!(with(interval), Err(ConfigError::HeartbeatInterval(interval)));
+        }
     }
 
     #[test]

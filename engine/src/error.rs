@@ -293,6 +293,13 @@ pub enum ConfigError {
     /// There is no thread to run groups.
     #[error("a node must have a worker")]
     NoWorkers,
+    /// Heartbeats are too frequent for the node's clocks, or so rare that one lost message ends
+    /// leaderships.
+    #[error(
+        "the heartbeat interval must be 1 ms at least, and a third of the election timeout at \
+         most, not {0:?}"
+    )]
+    HeartbeatInterval(Duration),
     /// State machines get too little time.
     #[error("a state machine must have at least 10 ms for a call, not {0:?}")]
     StateMachineTimeout(Duration),
