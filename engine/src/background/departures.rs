@@ -4,7 +4,7 @@
 //! would take the network and the disks of both nodes for nothing, over and over.
 
 use crate::turn::slot::Slot;
-use logboat_raft::{GroupId, NodeId};
+use logboat_raft::{GroupId, LogId, NodeId};
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -40,9 +40,19 @@ pub(crate) struct Departures {
     waiting: VecDeque<Departure>,
     /// How many are leaving, by receiver.
     leaving: HashMap<NodeId, usize>,
+    /// What was sent lately, and not refused.
+    sent: HashMap<(GroupId, NodeId), Sent>,
     /// What was refused lately.
     groups: HashMap<(GroupId, NodeId), Backoff>,
     nodes: HashMap<NodeId, Backoff>,
+}
+
+/// The snapshot of a group that was sent to a node last.
+struct Sent {
+    /// The last entry that it covers.
+    last: LogId,
+    /// When all of it had left.
+    left: Option<Instant>,
 }
 
 /// How long to wait for a receiver that refuses (exponential backoff).
@@ -67,6 +77,7 @@ impl Departures {
     pub(crate) fn next(&mut self, now: Instant) -> Option<Departure> {
         self.groups.retain(|_, backoff| !backoff.is_over(now));
         self.nodes.retain(|_, backoff| !backoff.is_over(now));
+        self.sent.retain(|_, sent| !is_taken(sent.left, now));
         let at = self.waiting.iter().position(|departure| {
             self.has_room(departure.to) && self.due(departure).is_none_or(|due| due <= now)
         })?;
@@ -81,22 +92,42 @@ impl Departures {
         ready.filter_map(|departure| self.due(departure)).min()
     }
 
+    /// A group's snapshot up to `last` is on its way.
+    pub(crate) fn begun(&mut self, group: GroupId, to: NodeId, last: LogId) {
+        self.sent.insert((group, to), Sent { last, left: None });
+    }
+
     /// A snapshot that left, or failed to, makes room for another.
     pub(crate) fn left(&mut self, group: GroupId, to: NodeId, now: Instant) {
         if let Some(count) = self.leaving.get_mut(&to) {
             *count = count.saturating_sub(1);
         }
         self.leaving.retain(|_, count| *count > 0);
+        if let Some(sent) = self.sent.get_mut(&(group, to)) {
+            sent.left = Some(now);
+        }
         let of_group = self.groups.get_mut(&(group, to)).into_iter();
         of_group.chain(self.nodes.get_mut(&to)).for_each(|backoff| backoff.left = Some(now));
     }
 
-    /// The receiver has refused a group's snapshot.
-    pub(crate) fn refused(&mut self, group: GroupId, to: NodeId, now: Instant) {
+    /// The receiver has refused a group's snapshot up to `last`. Returns false if that is not the
+    /// one that it was sent last: then nothing has changed.
+    pub(crate) fn refused(
+        &mut self,
+        group: GroupId,
+        to: NodeId,
+        last: LogId,
+        now: Instant,
+    ) -> bool {
+        if self.sent.get(&(group, to)).is_none_or(|sent| sent.last != last) {
+            return false;
+        }
+        self.sent.remove(&(group, to));
         let of_group = self.groups.entry((group, to)).or_insert_with(|| Backoff::new(now));
         of_group.refused(now, GROUP_WAITS);
         let of_node = self.nodes.entry(to).or_insert_with(|| Backoff::new(now));
         of_node.refused(now, NODE_WAITS);
+        true
     }
 
     fn has_room(&self, to: NodeId) -> bool {
@@ -131,15 +162,22 @@ impl Backoff {
 
     /// Whether what was sent last has been taken.
     fn is_over(&self, now: Instant) -> bool {
-        self.left.is_some_and(|left| now.saturating_duration_since(left) >= REFUSAL_PATIENCE)
+        is_taken(self.left, now)
     }
+}
+
+/// Whether a snapshot that left then, and was not refused, counts as taken.
+fn is_taken(left: Option<Instant>, now: Instant) -> bool {
+    left.is_some_and(|left| now.saturating_duration_since(left) >= REFUSAL_PATIENCE)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use logboat_raft::{Index, Term};
 
     const PEER: NodeId = NodeId(2);
+    const LAST: LogId = LogId { term: Term(1), index: Index(7) };
 
     fn departure(group: u64) -> Departure {
         Departure { group: GroupId(group), slot: Slot(0), to: PEER }
@@ -159,8 +197,9 @@ mod tests {
             assert_eq!(left, Some(departure(1)));
             sent += 1;
             now += transfer;
+            departures.begun(GroupId(1), PEER, LAST);
             departures.left(GroupId(1), PEER, now);
-            departures.refused(GroupId(1), PEER, now);
+            assert!(departures.refused(GroupId(1), PEER, LAST, now));
         }
         sent
     }
@@ -182,8 +221,9 @@ mod tests {
             match departures.next(now) {
                 Some(Departure { group, .. }) => {
                     sent += 1;
+                    departures.begun(group, PEER, LAST);
                     departures.left(group, PEER, now);
-                    departures.refused(group, PEER, now);
+                    assert!(departures.refused(group, PEER, LAST, now));
                     departures.add(departure(group.0));
                 }
                 None => now = departures.next_due().unwrap(),
@@ -211,7 +251,8 @@ mod tests {
     #[test]
     fn what_was_taken_ends_the_wait_and_one_that_waits_is_not_doubled() {
         let (mut departures, now) = (Departures::default(), Instant::now());
-        departures.refused(GroupId(1), PEER, now);
+        departures.begun(GroupId(1), PEER, LAST);
+        assert!(departures.refused(GroupId(1), PEER, LAST, now));
         departures.add(departure(1));
         departures.add(departure(1));
         assert_eq!(departures.next(now), None);
@@ -223,5 +264,25 @@ mod tests {
         departures.add(departure(1));
         assert_eq!(departures.next(later), Some(departure(1)));
         assert!(departures.groups.is_empty() && departures.nodes.is_empty());
+    }
+
+    #[test]
+    fn only_what_was_sent_last_can_be_refused_and_once() {
+        let (mut departures, now) = (Departures::default(), Instant::now());
+        let newer = LogId { index: Index(8), ..LAST };
+        for group in (0..1_000).map(GroupId) {
+            assert!(!departures.refused(group, PEER, LAST, now), "nothing was sent");
+        }
+        assert!(departures.groups.is_empty() && departures.nodes.is_empty());
+        departures.begun(GroupId(1), PEER, LAST);
+        departures.begun(GroupId(1), PEER, newer);
+        assert!(!departures.refused(GroupId(1), PEER, LAST, now), "it is late");
+        assert!(!departures.refused(GroupId(1), NodeId(3), newer, now));
+        assert!(departures.refused(GroupId(1), PEER, newer, now));
+        assert!(!departures.refused(GroupId(1), PEER, newer, now));
+        departures.begun(GroupId(1), PEER, newer);
+        departures.left(GroupId(1), PEER, now);
+        departures.next(now + REFUSAL_PATIENCE);
+        assert!(departures.sent.is_empty(), "it counts as taken");
     }
 }

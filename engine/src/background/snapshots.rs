@@ -12,7 +12,7 @@ use crate::turn::jobs::SnapshotJob;
 use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
-use logboat_raft::{GroupId, Message, NodeId, Payload};
+use logboat_raft::{GroupId, LogId, Message, NodeId, Payload};
 use logboat_storage::{OpenSnapshot, SnapshotReceiver, SnapshotStore};
 use logboat_transport::{Outgoing, SnapshotChunk, SnapshotSource, Transport};
 use std::io::{self, Write};
@@ -105,8 +105,8 @@ impl SnapshotThread {
             SnapshotJob::Send { group, slot, to } => {
                 self.departures.add(Departure { group, slot, to });
             }
-            SnapshotJob::Refused { from, group, permit: _permit } => {
-                self.departures.refused(group, from, Instant::now());
+            SnapshotJob::Refused { from, group, last, permit: _permit } => {
+                self.refused(from, group, last);
             }
             SnapshotJob::Chunk { from, chunk, permit: _permit } => self.chunk(from, &chunk),
             SnapshotJob::Offer { from, group, message, permit: _permit } => {
@@ -128,7 +128,7 @@ impl SnapshotThread {
         }
     }
 
-    fn send(&self, departure: Departure) {
+    fn send(&mut self, departure: Departure) {
         let Departure { group, slot, to } = departure;
         // The thread itself holds the other end.
         let left = self.left.0.clone();
@@ -143,6 +143,7 @@ impl SnapshotThread {
                 return worker.post(Event::Local(slot, event));
             }
         };
+        self.departures.begun(group, to, meta.last);
         let sent = self.metrics.snapshots_sent.clone();
         let source = SnapshotSource {
             group,
@@ -157,6 +158,15 @@ impl SnapshotThread {
             }),
         };
         self.transport.send_snapshot(to, source);
+    }
+
+    /// What the replica wants to have sent next has to wait. A refusal of another snapshot than was
+    /// sent last is late, or made up.
+    fn refused(&mut self, from: NodeId, group: GroupId, last: LogId) {
+        if self.departures.refused(group, from, last, Instant::now()) {
+            let event = GroupEvent::SnapshotSent { to: from, meta: None };
+            self.workers.of(group).post(Event::Group(group, event));
+        }
     }
 
     /// Writes a part to the file. One that does not follow the last one spoils the snapshot, which

@@ -18,7 +18,7 @@ use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
 use bytes::Bytes;
 use logboat_raft::{
-    Entry, GroupId, Introduction, Message, NodeId, Payload, Remembered, SupportMessage,
+    Entry, GroupId, Introduction, LogId, Message, NodeId, Payload, Remembered, SupportMessage,
 };
 use logboat_storage::KnownPeers;
 use logboat_transport::{
@@ -91,7 +91,7 @@ impl Inbox for Inbound {
                 Parcel::Founders { group, founders, asks } => {
                     self.founders(from, group, founders, asks.then_some(&mut answers));
                 }
-                Parcel::SnapshotRefused { group, last: _ } => self.snapshot_refused(from, group),
+                Parcel::SnapshotRefused { group, last } => self.snapshot_refused(from, group, last),
             }
         }
         for message in newest.0 {
@@ -285,15 +285,10 @@ impl Inbound {
         self.groups.is_hosted(group).then(|| self.parts.admit(bytes).ok()).flatten()
     }
 
-    /// The snapshot thread hears it first: what the replica wants to have sent then has to wait.
-    fn snapshot_refused(&self, from: NodeId, group: GroupId) {
+    /// The snapshot thread knows whether it has sent that one, and tells the replica.
+    fn snapshot_refused(&self, from: NodeId, group: GroupId, last: LogId) {
         if let Some(permit) = self.admit_part(group, 0) {
-            self.snapshots.submit(SnapshotJob::Refused { from, group, permit });
-        }
-        let event = GroupEvent::SnapshotSent { to: from, meta: None };
-        if self.groups.is_hosted(group) {
-            let event = Event::Group(group, event);
-            self.workers.of(group).post_weighed(event, size_of::<Event>());
+            self.snapshots.submit(SnapshotJob::Refused { from, group, last, permit });
         }
     }
 

@@ -5,7 +5,7 @@ use crate::state_machine::SnapshotWriter;
 use crate::turn::gone::Buried;
 use crate::turn::slot::Slot;
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use logboat_raft::{GroupId, Index, LogReadTarget, Message, NodeId, SnapshotMeta};
+use logboat_raft::{GroupId, Index, LogId, LogReadTarget, Message, NodeId, SnapshotMeta};
 use logboat_transport::SnapshotChunk;
 
 /// A job of the log reader: entries that a replica needs. At most one job is open for each of its
@@ -74,6 +74,8 @@ pub enum SnapshotJob {
         from: NodeId,
         /// The group.
         group: GroupId,
+        /// The last entry that the snapshot covers.
+        last: LogId,
         /// What the job takes of the memory for parts.
         permit: Permit,
     },
