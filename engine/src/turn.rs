@@ -17,13 +17,18 @@ use crate::turn::peer_buffers::PeerBuffers;
 use crate::turn::slot::Slot;
 use crate::turn::storage::Storage;
 use logboat_raft::{
-    GroupId, Message, NodeId, Persist, ReadToken, Resignation, Support, Time, Violation, WriteSeq,
+    Entry, GroupId, LogWrite, Message, NodeId, Persist, ReadToken, Resignation, Support, Time,
+    Violation, WriteSeq,
 };
 use logboat_transport::RequestId;
 use std::sync::Arc;
 
 /// How much a turn gathers for a peer before a large answer finds no room beside it.
 const MOST_ANSWER_BYTES: usize = 16 << 20;
+
+/// About how many bytes of entries are handed to the log as one batch. A batch has to fit a
+/// segment, whatever the memory for requests is.
+const MOST_BATCH_BYTES: usize = 64 << 20;
 
 /// The turn buffer. Replicas write into it. The worker empties it when the ready ones have run.
 pub struct Turn {
@@ -97,6 +102,24 @@ impl Turn {
         self.writes.push((group, persist));
     }
 
+    /// Takes the writes in batches for the log, none of which is too large. There is at least one.
+    pub(crate) fn take_batches(&mut self) -> Vec<Vec<(GroupId, Persist)>> {
+        let mut rest = std::mem::take(&mut self.writes);
+        let (mut batches, mut bytes, mut end) = (Vec::new(), 0, 0);
+        while let Some((_, persist)) = rest.get(end) {
+            let of_write = entry_bytes(persist);
+            bytes += of_write;
+            if bytes > MOST_BATCH_BYTES && end > 0 {
+                let later = rest.split_off(end);
+                batches.push(std::mem::replace(&mut rest, later));
+                (bytes, end) = (of_write, 0);
+            }
+            end += 1;
+        }
+        batches.push(rest);
+        batches
+    }
+
     /// Adds a message that may leave at once.
     pub fn send(&mut self, to: NodeId, group: GroupId, message: &Message) {
         self.sends.to(to).push_message(group, message);
@@ -118,5 +141,44 @@ impl Turn {
     /// in memory before the peer's queue can refuse them.
     pub fn reply(&mut self, to: NodeId, id: RequestId, body: &[u8]) {
         push_answer(self.sends.to(to), id, body, MOST_ANSWER_BYTES);
+    }
+}
+
+/// What the entries take that are appended.
+fn entry_bytes(persist: &Persist) -> usize {
+    let LogWrite::Append(entries) = &persist.log else { return 0 };
+    entries.iter().map(|entry| size_of::<Entry>() + entry.data.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::turn::storage::NoStorage;
+    use bytes::Bytes;
+    use logboat_raft::{EntryKind, Index, LogId, Term};
+
+    #[test]
+    fn what_a_turn_writes_is_cut_into_batches_in_order() {
+        let data = Bytes::from(vec![0; 1 << 20]);
+        let mut turn = Turn::new(Arc::new(NoStorage), ReadToken(0));
+        assert_eq!(turn.take_batches(), [[]]);
+        let write = |seq, mib| {
+            let entry = |index| {
+                let id = LogId::new(Term(1), Index(index));
+                Entry::new(GroupId(1), id, EntryKind::Command, data.clone())
+            };
+            let log = LogWrite::Append((1..=mib).map(entry).collect());
+            Persist { seq: WriteSeq(seq), hard_state: None, log }
+        };
+        // One write is never cut.
+        for (seq, mib) in [(1, 1), (2, 62), (3, 1), (4, 70), (5, 1), (6, 1), (7, 0)] {
+            turn.persist(Slot(0), GroupId(1), write(seq, mib));
+        }
+        let seqs = |batch: Vec<(GroupId, Persist)>| -> Vec<u64> {
+            batch.into_iter().map(|(_, persist)| persist.seq.0).collect()
+        };
+        let batches: Vec<_> = turn.take_batches().into_iter().map(seqs).collect();
+        assert_eq!(batches, [vec![1, 2], vec![3], vec![4], vec![5, 6, 7]]);
+        assert!(turn.writes.is_empty());
     }
 }

@@ -42,3 +42,20 @@ impl<D: SnapshotDisk> Storage for SnapshotStore<D> {
         }
     }
 }
+
+/// Storage of replicas that have nothing to do with snapshots.
+#[cfg(test)]
+pub(crate) struct NoStorage;
+
+#[cfg(test)]
+impl Storage for NoStorage {
+    fn open_received(&self, _: GroupId, _: &SnapshotMeta) -> io::Result<Box<dyn io::Read>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn adopt_snapshot(&self, _: GroupId, _: LogId) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn discard_snapshot(&self, _: GroupId, _: LogId) {}
+}

@@ -509,8 +509,14 @@ impl WorkerState {
                 }
                 Err(poisoned) => inbox.post(Event::Poisoned(poisoned)),
             });
-            let writes = std::mem::take(&mut turn.writes);
-            context.wal.submit(Batch { grants: Vec::new(), writes, completion });
+            let mut batches = turn.take_batches();
+            // Batches become durable in order, so what rests on any of them waits for the last.
+            let last = batches.pop().unwrap_or_default();
+            for writes in batches {
+                let completion = Box::new(|_| {});
+                context.wal.submit(Batch { grants: Vec::new(), writes, completion });
+            }
+            context.wal.submit(Batch { grants: Vec::new(), writes: last, completion });
         }
         for job in turn.log_reads.drain(..) {
             context.log_reads.submit(job);

@@ -199,24 +199,7 @@ mod tests {
     use crate::admission::Admission;
     use crate::replica::run_context::RunScratch;
     use crate::turn::Turn;
-    use crate::turn::storage::Storage;
-    use logboat_raft::{GroupId, SnapshotMeta};
-    use std::io;
-
-    /// A replica that takes no snapshots over.
-    struct NoStorage;
-
-    impl Storage for NoStorage {
-        fn open_received(&self, _: GroupId, _: &SnapshotMeta) -> io::Result<Box<dyn io::Read>> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
-        fn adopt_snapshot(&self, _: GroupId, _: LogId) -> io::Result<()> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
-        fn discard_snapshot(&self, _: GroupId, _: LogId) {}
-    }
+    use crate::turn::storage::NoStorage;
 
     #[test]
     fn a_list_that_makes_no_sense_is_refused_and_proposes_nothing() {
