@@ -219,6 +219,17 @@ async fn replicas_with_different_sets_name_each_other_and_elect_nobody() -> Test
     Ok(())
 }
 
+/// Whether a snapshot lies in the directory that was received and not taken over.
+fn has_received(directory: &Path) -> io::Result<bool> {
+    let mut has = false;
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        has |= path.extension().is_some_and(|extension| extension == "received");
+        has |= path.is_dir() && has_received(&path)?;
+    }
+    Ok(has)
+}
+
 #[tokio::test]
 async fn a_snapshot_that_the_state_machine_refuses_leaves_the_one_before() -> TestResult {
     let mut cluster = Cluster::configured(3, |config| config.snapshot_log_bytes = 1 << 30)?;
@@ -259,6 +270,9 @@ async fn a_snapshot_that_the_state_machine_refuses_leaves_the_one_before() -> Te
         }
         let failure = handle.view().failure().unwrap();
         assert!(failure.contains("the leader's snapshot"), "{failure}");
+        while has_received(cluster.directory(behind))? {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
     start(&cluster, Fault::None)?;
     cluster.await_applied(behind, GROUP, 100).await;

@@ -5,7 +5,9 @@ use crate::replica::request::Request;
 use crate::request::kind::RequestKind;
 use crate::turn::gone::Buried;
 use crate::turn::jobs::LogReadJob;
-use logboat_raft::{Entry, Index, LogReadTarget, Message, NodeId, ReadMode, SnapshotMeta};
+use logboat_raft::{
+    Entry, Index, LogId, LogReadTarget, Message, NodeId, Payload, ReadMode, SnapshotMeta,
+};
 use logboat_storage::ReadError;
 use logboat_transport::Founders;
 use tokio::sync::oneshot;
@@ -92,7 +94,23 @@ pub enum GroupEvent {
     Halt,
 }
 
+/// The last entry of the snapshot that a message offers, whose bytes are here.
+pub(crate) fn offered_snapshot(message: &Message) -> Option<LogId> {
+    match &message.payload {
+        Payload::Snapshot { meta } => Some(meta.last),
+        _ => None,
+    }
+}
+
 impl GroupEvent {
+    /// The same of an event.
+    pub(crate) fn offered_snapshot(&self) -> Option<LogId> {
+        match self {
+            Self::Message { message, .. } => offered_snapshot(message),
+            _ => None,
+        }
+    }
+
     /// That what `job` asked for was read, or could not be.
     #[must_use]
     pub fn log_read(job: LogReadJob, entries: Result<Vec<Entry>, ReadError>) -> Self {

@@ -22,7 +22,7 @@ use crate::events::{EventPublisher, NodeEvent};
 use crate::membership::Membership;
 use crate::metrics::EngineMetrics;
 use crate::peers::Peers;
-use crate::replica::event::GroupEvent;
+use crate::replica::event::{GroupEvent, offered_snapshot};
 use crate::replica::founders_check::FoundersCheck;
 use crate::replica::group::administration::Administration;
 use crate::replica::group::calling::Absence;
@@ -39,8 +39,8 @@ use crate::turn::jobs::{LogReadJob, SnapshotJob};
 use crate::turn::slot::Slot;
 use crate::view::GroupView;
 use logboat_raft::{
-    Configuration, GroupId, Input, LogId, Message, NodeId, Output, Payload, Persist, Raft,
-    ReplicaId, Resignation, RoleKind, Support, Term, Time, WriteSeq,
+    Configuration, GroupId, Input, LogId, Message, NodeId, Output, Persist, Raft, ReplicaId,
+    Resignation, RoleKind, Support, Term, Time, WriteSeq,
 };
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -189,7 +189,7 @@ impl Group {
             // Mostly the state machine is there, and moving an event to and fro has its price.
             if self.absence.is_none() && self.restoring.is_none() {
                 self.handle(run, &mut requests, event);
-            } else if let Some(event) = self.hold(event) {
+            } else if let Some(event) = self.hold(run, event) {
                 self.handle(run, &mut requests, event);
             }
         }
@@ -310,14 +310,10 @@ impl Group {
         if !self.has_room(&message) {
             return;
         }
-        let offered = match message.payload {
-            Payload::Snapshot { ref meta } => Some(meta.last),
-            _ => None,
-        };
+        let offered = offered_snapshot(&message);
         self.step(run, Input::Receive { from, message });
-        if let Some(last) = offered
-            && self.restoring.is_none()
-        {
+        let is_of_use = |last| self.restoring.as_ref().is_some_and(|it| it.meta.last == last);
+        if let Some(last) = offered.filter(|last| !is_of_use(*last)) {
             run.turn.storage.discard_snapshot(self.id, last);
         }
     }
@@ -549,7 +545,9 @@ impl Group {
     /// Takes no further part in the group.
     fn halt(&mut self, run: &mut RunContext<'_>) {
         self.halted = true;
-        self.restoring = None;
+        for last in self.restoring.take().iter().flat_map(|restoring| restoring.received()) {
+            run.turn.storage.discard_snapshot(self.id, last);
+        }
         self.role_changed(RoleKind::Follower, self.raft.term(), None);
         self.proposals.abandon(run.turn);
         self.reads.abandon(run.turn);

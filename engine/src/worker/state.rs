@@ -10,7 +10,7 @@ use crate::groups::Groups;
 use crate::liveness::manager::LivenessManager;
 use crate::peers::Peers;
 use crate::replica::call::{Call, EndedCall};
-use crate::replica::event::GroupEvent;
+use crate::replica::event::{GroupEvent, offered_snapshot};
 use crate::replica::group::{Group, Shared};
 use crate::request::encoding::encode_reply;
 use crate::state_machine::ApplyOn;
@@ -348,11 +348,15 @@ impl WorkerState {
         }
     }
 
-    /// Hands a message to its replica. Of one that is gone, the tombstone answers.
+    /// Hands a message to its replica. Of one that is gone, the tombstone answers. With an offer
+    /// that is lost goes the snapshot that it is about.
     fn receive(&mut self, from: NodeId, group: GroupId, message: Message) {
         self.departed.receive(from, group, &message);
         if let Some(slot) = self.replicas.slot_of(group) {
             return self.replicas.post(slot, GroupEvent::Message { from, message });
+        }
+        if let Some(last) = offered_snapshot(&message) {
+            self.turn.storage.discard_snapshot(group, last);
         }
         let is_gone = |floor: ReplicaId| message.to < floor;
         if let Some(answer) = message.answer_for_former()

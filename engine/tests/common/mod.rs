@@ -184,6 +184,11 @@ impl Cluster {
         &self.nodes[&id]
     }
 
+    /// The data directory of a node.
+    pub(crate) fn directory(&self, node: NodeId) -> &Path {
+        self.dirs[&node].path()
+    }
+
     pub(crate) fn handle(&self, node: NodeId, group: GroupId) -> GroupHandle {
         self.nodes[&node].group(group).unwrap()
     }

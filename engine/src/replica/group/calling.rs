@@ -100,7 +100,7 @@ impl Group {
             // does it.
             self.step(run, Input::MayLead(true));
         }
-        if let Some(event) = log_read.and_then(|event| self.hold(event)) {
+        if let Some(event) = log_read.and_then(|event| self.hold(run, event)) {
             self.handle(run, &mut Requests::default(), event);
         }
         self.publish();

@@ -6,7 +6,8 @@
 
 use crate::replica::event::GroupEvent;
 use crate::replica::group::Group;
-use logboat_raft::{Output, SnapshotMeta};
+use crate::replica::run_context::RunContext;
+use logboat_raft::{LogId, Output, SnapshotMeta};
 
 /// How many messages of peers wait. More are lost, like any message may be.
 const MOST_MESSAGES: usize = 64;
@@ -24,6 +25,21 @@ pub(super) struct Restoring {
 impl Restoring {
     pub(super) const fn new(meta: SnapshotMeta, then: Vec<Output>) -> Self {
         Self { meta, then, events: Vec::new() }
+    }
+
+    /// An event that offers a snapshot takes the place of the offer that waits: one does at the
+    /// most. Returns the snapshot that was received and that nobody will take over now.
+    fn supersede_offer(&mut self, event: &GroupEvent) -> Option<LogId> {
+        let newer = event.offered_snapshot()?;
+        let at = self.events.iter().position(|held| held.offered_snapshot().is_some())?;
+        let older = self.events.remove(at).offered_snapshot();
+        older.filter(|older| *older != newer && *older != self.meta.last)
+    }
+
+    /// The snapshots that were received, that which is taken over and that which waits.
+    pub(super) fn received(&self) -> impl Iterator<Item = LogId> {
+        let held = self.events.iter().filter_map(GroupEvent::offered_snapshot);
+        std::iter::once(self.meta.last).chain(held)
     }
 
     /// Takes an event that has to wait. Returns one that has not to.
@@ -48,7 +64,9 @@ impl Restoring {
             GroupEvent::LogRead { .. }
             | GroupEvent::SnapshotWritten(_)
             | GroupEvent::SnapshotSent { .. } => self.events.push(event),
-            GroupEvent::Message { .. } if self.events.len() < MOST_MESSAGES => {
+            GroupEvent::Message { .. }
+                if self.events.len() < MOST_MESSAGES || event.offered_snapshot().is_some() =>
+            {
                 self.events.push(event);
             }
             // The replica is a follower. It is told of support and of time when it goes on.
@@ -69,10 +87,55 @@ impl Restoring {
 
 impl Group {
     /// Takes an event that has to wait for the state machine. Returns one that has not to.
-    pub(super) fn hold(&mut self, event: GroupEvent) -> Option<GroupEvent> {
+    pub(super) fn hold(
+        &mut self,
+        run: &mut RunContext<'_>,
+        event: GroupEvent,
+    ) -> Option<GroupEvent> {
         match &mut self.restoring {
-            Some(restoring) => restoring.hold(event),
+            Some(restoring) => {
+                if let Some(last) = restoring.supersede_offer(&event) {
+                    run.turn.storage.discard_snapshot(self.id, last);
+                }
+                restoring.hold(event)
+            }
             None => self.hold_log_read(event),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use logboat_raft::{Configuration, Index, Message, NodeId, Payload, Term};
+    use std::sync::Arc;
+
+    fn meta(index: u64) -> SnapshotMeta {
+        let last = LogId::new(Term(1), Index(index));
+        SnapshotMeta { last, configuration: Arc::new(Configuration::unknown()) }
+    }
+
+    #[test]
+    fn of_the_snapshots_that_are_offered_one_waits_and_none_is_forgotten() {
+        let mut restoring = Restoring::new(meta(1), Vec::new());
+        let message = |payload| GroupEvent::Message {
+            from: NodeId(2),
+            message: Message::of_founder(Term(1), payload),
+        };
+        let mut received = vec![meta(1).last];
+        for index in [1, 2, 3, 3, 1, 4].into_iter().chain(5..100) {
+            let offer = message(Payload::Snapshot { meta: meta(index) });
+            if !received.contains(&meta(index).last) {
+                received.push(meta(index).last);
+            }
+            let forgotten = restoring.supersede_offer(&offer);
+            received.retain(|last| Some(*last) != forgotten);
+            assert!(restoring.hold(offer).is_none());
+            assert!(restoring.hold(message(Payload::TimeoutNow)).is_none());
+            let mut kept: Vec<_> = restoring.received().collect();
+            kept.dedup();
+            assert_eq!(kept, received, "after the offer of {index}");
+        }
+        assert_eq!(restoring.events.len(), MOST_MESSAGES);
     }
 }

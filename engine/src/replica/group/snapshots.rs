@@ -86,11 +86,13 @@ impl Group {
         let Some(restoring) = self.restoring.take() else {
             return;
         };
+        let offers: Vec<_> = restoring.received().collect();
         let Restoring { meta: SnapshotMeta { last, configuration }, then, events } = *restoring;
         let adopted = run.turn.storage.adopt_snapshot(self.id, last);
-        // There is nothing left of one that was adopted.
-        run.turn.storage.discard_snapshot(self.id, last);
         if let Err(error) = adopted {
+            for last in offers {
+                run.turn.storage.discard_snapshot(self.id, last);
+            }
             return self.fail(run, &format!("the leader's snapshot at {last}: {error}"));
         }
         let group = self.id;
@@ -103,7 +105,10 @@ impl Group {
         self.carry_out(run, then);
         let mut requests = Requests::default();
         for event in events {
-            self.handle(run, &mut requests, event);
+            // The first of them may bring another snapshot to take over.
+            if let Some(event) = self.hold(run, event) {
+                self.handle(run, &mut requests, event);
+            }
         }
         self.take_in_requests(run, requests);
         // It may have missed either.
