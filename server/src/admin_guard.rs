@@ -28,6 +28,9 @@ pub struct AdminGuard {
     pub token: Option<SecretFile>,
     /// The pages that everybody may see who reaches the port.
     pub open: Vec<Page>,
+    /// Whether the node guards no port at all, and nobody said which pages are open. Then all may
+    /// see all pages, as they may all data, and change nothing.
+    pub unguarded: bool,
     /// Whether only this machine reaches the port. Then all may see all pages.
     pub local: bool,
     /// How often somebody was turned away.
@@ -121,14 +124,21 @@ impl AdminGuard {
         self
     }
 
-    /// What the pages lack, if nobody can see any of them.
+    /// What the pages lack, if nobody can see any of them, or everybody because nothing is guarded.
     #[must_use]
     pub fn warning(&self) -> Option<&'static str> {
-        (self.lacks_tls() && self.open.is_empty()).then_some(
+        if !self.lacks_tls() || !self.open.is_empty() {
+            return None;
+        }
+        Some(if self.unguarded {
+            "the port for admins can be reached from elsewhere, and its pages are open to \
+             everybody, as all ports of this node are: use --tls-admin, and --admin-token-file or \
+             a certificate for admins, or say with --admin-open which pages are to be open"
+        } else {
             "the port for admins can be reached from elsewhere and speaks no TLS, so its pages are \
              closed to everybody: it takes --tls-admin, and --admin-token-file or a certificate \
-             for admins, or --admin-open for some pages",
-        )
+             for admins, or --admin-open for some pages"
+        })
     }
 
     /// Whether nobody can show anything here that others might not have read.
@@ -169,7 +179,9 @@ impl AdminGuard {
         match shown {
             Shown::Certificate | Shown::Token => true,
             Shown::WrongToken | Shown::ExposedToken => false,
-            Shown::Nothing if reads => self.local || self.is_open(request.uri().path()),
+            Shown::Nothing if reads => {
+                self.local || self.unguarded || self.is_open(request.uri().path())
+            }
             Shown::Nothing => self.local && self.token.is_none(),
         }
     }
@@ -238,6 +250,7 @@ mod tests {
         const TOKEN: Option<&str> = Some("a token of some length");
         let bare = AdminGuard { local: true, ..AdminGuard::default() };
         let (local, remote) = (with_token(true), with_token(false));
+        let unguarded = AdminGuard { unguarded: true, ..AdminGuard::default() };
         let (plain, encrypted, admin) =
             (caller(false, false), caller(true, false), caller(true, true));
         for (guard, caller, method, path, token, permitted) in [
@@ -250,7 +263,10 @@ mod tests {
             (&local, &plain, "DELETE", "/status", Some("another token of some"), false),
             // A wrong token is a mistake that somebody should hear of.
             (&local, &plain, "GET", "/status", Some("wrong"), false),
-            // Others see what was left open.
+            // Where nothing is guarded, others see everything, and change nothing.
+            (&unguarded, &plain, "GET", "/status", None, true),
+            (&unguarded, &plain, "POST", "/drain", None, false),
+            // Else they see what was left open.
             (&remote, &plain, "GET", "/metrics", None, true),
             (&remote, &plain, "HEAD", "/metrics", None, true),
             (&remote, &plain, "GET", "/metrics/", None, false),
@@ -279,6 +295,8 @@ mod tests {
         let bare = AdminGuard::default();
         assert!(bare.warning().is_some_and(|it| it.contains("--tls-admin")));
         let some_open = AdminGuard { open: vec![Page::Metrics], ..AdminGuard::default() };
+        let unguarded = AdminGuard { unguarded: true, ..AdminGuard::default() };
+        assert!(unguarded.warning().is_some_and(|it| it.contains("open to everybody")));
         let local = AdminGuard { local: true, ..AdminGuard::default() };
         assert_eq!((some_open.warning(), local.warning()), (None, None));
         for (guard, status, challenged) in

@@ -292,15 +292,20 @@ impl ServeOptions {
             open: self.admin_open.clone().unwrap_or_default(),
             ..AdminGuard::default()
         };
-        let admin = match self.admin_listen {
-            Some(address) => admin.at(address.ip()),
-            // Nobody reaches a port that there is not.
-            None => AdminGuard { local: true, ..admin },
-        };
         let secret = self.cluster_secret_file.as_ref().map(ClusterSecret::open).transpose();
         let peers = PeersGuard {
             tls: port("--tls-peers", self.tls_peers)?,
             secret: secret.map_err(|error| format!("--cluster-secret-file: {error}"))?,
+        };
+        let guards_something = tls.is_some()
+            || peers.secret.is_some()
+            || clients.passwords.is_some()
+            || admin.token.is_some();
+        let unguarded = !guards_something && self.admin_open.is_none();
+        let admin = match self.admin_listen {
+            Some(address) => AdminGuard { unguarded, ..admin }.at(address.ip()),
+            // Nobody reaches a port that there is not.
+            None => AdminGuard { local: true, ..admin },
         };
         match peers.warning() {
             Some(warning) if self.require_secure => {
@@ -516,7 +521,13 @@ mod tests {
             || ServeOptions { admin_listen: Some(([10, 0, 0, 1], 8401).into()), ..options() };
         let admin_of = |options: ServeOptions| options.resolve().unwrap().security.admin;
         assert!(admin_of(options()).warning().is_none());
-        assert!(admin_of(base()).warning().unwrap().contains("closed to everybody"));
+        assert!(admin_of(base()).warning().unwrap().contains("open to everybody"));
+        let secret = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(secret.path(), "a secret that is long enough to be one\n").unwrap();
+        let guarded = ServeOptions { requirepass_file: Some(secret.path().into()), ..base() };
+        assert!(admin_of(guarded).warning().unwrap().contains("closed to everybody"));
+        let none_open = ServeOptions { admin_open: Some(Vec::new()), ..base() };
+        assert!(admin_of(none_open).warning().unwrap().contains("closed to everybody"));
         let open = ServeOptions { admin_open: Some(vec![Page::Healthz]), ..base() };
         let open = admin_of(open);
         assert!(!open.local && open.warning().is_none());
