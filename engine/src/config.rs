@@ -215,7 +215,7 @@ impl NodeConfig {
     }
 
     /// The nodes with which the cluster was made.
-    pub(crate) fn founders(&self) -> Vec<NodeId> {
+    pub(crate) fn founding_nodes(&self) -> Vec<NodeId> {
         match &self.founders {
             Some(founders) => founders.iter().copied().collect(),
             None => self.members.keys().copied().collect(),
@@ -226,7 +226,7 @@ impl NodeConfig {
     /// count, since nodes may reach each other by different ones, and may move.
     #[must_use]
     pub fn cluster_id(&self) -> ClusterId {
-        let ids = self.founders().into_iter().flat_map(|node| node.0.to_le_bytes());
+        let ids = self.founding_nodes().into_iter().flat_map(|node| node.0.to_le_bytes());
         let hash = self.cluster_name.bytes().chain(ids).fold(0xcbf2_9ce4_8422_2325, fnv_1a);
         ClusterId(hash)
     }

@@ -197,7 +197,7 @@ fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError>
         cluster: config.cluster_id(),
         name: config.cluster_name.clone(),
         node: config.node,
-        members: config.founders(),
+        members: config.founding_nodes(),
         incarnation: Incarnation(random(config.node)),
     };
     let (data_dir, identity) = DataDir::open(&config.data_dir, &identity)?;
