@@ -2,7 +2,7 @@
 //!
 //! `docs/expiry.md` says who reads a clock when, and what follows from that.
 
-use super::message::{needs_stamp, stamped};
+use super::message::{needs_stamp, stamped, unstamped};
 use bytes::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::Arc;
@@ -10,8 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
-/// No time: nothing is waited for.
+/// No time: nothing is waited for, or a key does not expire. No clock comes there.
 pub(super) const NEVER: u64 = u64::MAX;
+
+/// The latest time of a group, some 285,000 years from now. A stamp beyond it moves no clock.
+pub(super) const LATEST_MS: u64 = 1 << 53;
 
 /// The clock of a node, in milliseconds since 1970. It is the wall clock when it is made. Since
 /// then it counts `CLOCK_BOOTTIME`, which no one sets, and which goes on while the machine sleeps.
@@ -119,7 +122,7 @@ impl GroupTime {
     pub fn now_ms(&self) -> u64 {
         let ahead = self.ahead_ms.load(Ordering::Relaxed);
         let now = self.clock.now_ms().saturating_add(ahead);
-        now.max(self.group_ms.load(Ordering::Relaxed))
+        now.max(self.group_ms.load(Ordering::Relaxed)).min(LATEST_MS)
     }
 
     /// Whether the time has to be written into the log for the sake of the store's memory.
@@ -135,8 +138,10 @@ impl GroupTime {
     }
 
     /// A command as the leader proposes it: with the time, if the command goes by it, or if keys
-    /// may have expired that the group's clock has not reached.
+    /// may have expired that the group's clock has not reached. A time that the command has from
+    /// elsewhere does not count.
     pub(super) fn stamp(&self, command: Bytes) -> Bytes {
+        let command = unstamped(command);
         let may_be_due = self.earliest_ms.load(Ordering::Relaxed);
         if may_be_due == NEVER && !needs_stamp(&command) {
             return command;
@@ -162,5 +167,42 @@ impl GroupTime {
         {
             self.clock.first_deadline.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::message::{Command, Proposal};
+
+    fn group() -> GroupTime {
+        GroupTime::new(Arc::new(NodeClock::manual(1_000)))
+    }
+
+    fn stamp_of(command: &[u8]) -> Option<u64> {
+        Proposal::decode(command).unwrap().stamp_ms
+    }
+
+    #[test]
+    fn a_time_that_a_peer_wrote_does_not_count() {
+        let clear = Command::Clear.encode();
+        for (command, expected) in [(Command::Tick.encode(), Some(1_000)), (clear, None)] {
+            for time in [0, 5_000, u64::MAX] {
+                let foreign = stamped(time, &command).unwrap();
+                assert_eq!(stamp_of(&group().stamp(foreign.clone())), expected);
+                // One behind the other, as no leader writes them.
+                let head = foreign.len() - command.len() + 1;
+                let twice = [&foreign[..head], &foreign[1..]].concat();
+                assert_eq!(stamp_of(&group().stamp(Bytes::from(twice))), expected);
+            }
+        }
+        let cut = Bytes::from_static(&[1, 0xf1, 0xff]);
+        Proposal::decode(&group().stamp(cut)).unwrap_err();
+    }
+
+    #[test]
+    fn no_clock_shows_a_time_that_would_be_refused() {
+        let time = GroupTime::new(Arc::new(NodeClock::manual(u64::MAX)));
+        assert_eq!(stamp_of(&time.stamp(Command::Tick.encode())), Some(LATEST_MS));
     }
 }

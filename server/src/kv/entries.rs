@@ -26,6 +26,13 @@ pub(super) struct Entry {
     pub(super) deadline_ms: u64,
 }
 
+impl Entry {
+    /// Whether the key is there by a clock that shows this time.
+    const fn is_there_at(&self, clock_ms: u64) -> bool {
+        self.deadline_ms == NEVER || self.deadline_ms > clock_ms
+    }
+}
+
 /// The entries of a database as they are stored.
 pub(super) type Map = BTreeMap<Bytes, Entry>;
 
@@ -80,7 +87,7 @@ impl Entries {
 
     /// The entry of a key that is there.
     pub(super) fn entry(&self, key: &Bytes) -> Option<&Entry> {
-        self.map.get(key).filter(|entry| entry.deadline_ms > self.clock_ms)
+        self.map.get(key).filter(|entry| entry.is_there_at(self.clock_ms))
     }
 
     pub(super) fn get(&self, key: &Bytes) -> Option<&Bytes> {
@@ -104,7 +111,7 @@ impl Entries {
 
     /// Sets a key. One whose deadline has passed is gone at once.
     pub(super) fn put(&mut self, key: Bytes, entry: Entry) {
-        if entry.deadline_ms <= self.clock_ms {
+        if !entry.is_there_at(self.clock_ms) {
             self.remove(&key);
             return;
         }
@@ -123,7 +130,7 @@ impl Entries {
     pub(super) fn remove(&mut self, key: &Bytes) -> Option<Entry> {
         let old = self.map.remove(key)?;
         self.forget(key.len(), &old);
-        Some(old).filter(|old| old.deadline_ms > self.clock_ms)
+        Some(old).filter(|old| old.is_there_at(self.clock_ms))
     }
 
     /// Takes these entries in place of all others.
@@ -157,7 +164,7 @@ impl Entries {
         let (mut expired, mut last) = (Vec::new(), None);
         for (key, entry) in walked.by_ref().take(*budget) {
             *budget -= 1;
-            if entry.deadline_ms <= self.clock_ms {
+            if !entry.is_there_at(self.clock_ms) {
                 expired.push(key.clone());
             }
             last = Some(key);
@@ -254,7 +261,7 @@ impl<'a> View<'a> {
     }
 
     fn note(&self, entry: &Entry) {
-        if entry.deadline_ms <= self.now_ms {
+        if !entry.is_there_at(self.now_ms) {
             self.is_late.set(true);
         }
     }
@@ -272,7 +279,7 @@ impl<'a> Iterator for Run<'a, '_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let clock_ms = self.view.entries.clock_ms;
-        let (key, entry) = self.entries.find(|(_, entry)| entry.deadline_ms > clock_ms)?;
+        let (key, entry) = self.entries.find(|(_, entry)| entry.is_there_at(clock_ms))?;
         self.view.note(entry);
         Some((key, &entry.value))
     }

@@ -2,7 +2,7 @@
 
 mod codec;
 
-pub(super) use self::codec::{needs_stamp, stamped};
+pub(super) use self::codec::{needs_stamp, stamped, unstamped};
 use super::footprint::entry_bytes;
 use crate::layout::Partition;
 use bytes::Bytes;

@@ -6,7 +6,7 @@
 //!
 //! Version 1 knew database 0 alone: the number of its entries and the entries follow its magic.
 
-use super::clock::NEVER;
+use super::clock::{LATEST_MS, NEVER};
 use super::entries::{Entry, Map};
 use super::message::ALL_DATABASES;
 use bytes::Bytes;
@@ -56,6 +56,9 @@ pub(super) fn read(reader: &mut dyn Read) -> io::Result<State> {
     let state = match magic {
         MAGIC => {
             let clock_ms = read_number(reader)?;
+            if clock_ms > LATEST_MS {
+                return Err(invalid("the clock of the snapshot shows what no clock does"));
+            }
             State { clock_ms, databases: read_databases(reader)? }
         }
         MAGIC_1 => {
@@ -184,7 +187,10 @@ mod tests {
         let before = maps(&store);
         let mut beyond = bytes.clone();
         beyond[16] = ALL_DATABASES;
-        for damaged in [&bytes[..bytes.len() - 1], &trailing, &claims, &foreign, &beyond, &[]] {
+        let mut late = bytes.clone();
+        late[8..16].fill(0xff);
+        let cut = &bytes[..bytes.len() - 1];
+        for damaged in [cut, &trailing, &claims, &foreign, &beyond, &late, &[]] {
             store.restore(&mut &damaged[..]).unwrap_err();
             assert_eq!(maps(&store), before);
         }

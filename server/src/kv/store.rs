@@ -8,7 +8,7 @@ mod questions;
 
 pub(crate) use self::listing::PAGE_BYTES;
 use super::admission::StoreAdmission;
-use super::clock::{GroupTime, NEVER, NodeClock};
+use super::clock::{GroupTime, LATEST_MS, NEVER, NodeClock};
 use super::deadlines::Deadlines;
 use super::entries::{Entries, Map, View};
 use super::memory::DataMemory;
@@ -93,9 +93,9 @@ impl Store {
         answer.encode()
     }
 
-    /// Moves the clock of the group, never back.
+    /// Moves the clock of the group, never back, and never to where no leader's clock is.
     fn move_clock(&mut self, stamp_ms: u64) {
-        if stamp_ms > self.clock_ms() {
+        if stamp_ms > self.clock_ms() && stamp_ms <= LATEST_MS {
             self.databases.iter_mut().for_each(|entries| entries.set_clock(stamp_ms));
             self.time.set_group(stamp_ms);
         }
@@ -360,6 +360,27 @@ mod tests {
         assert_eq!(apply(&mut store, float("x")), Answer::Failed(Failure::NotAFloat));
         assert_eq!(apply(&mut store, float("inf")), Answer::Failed(Failure::Infinite));
         assert_eq!(get(&store, "f"), Some(b("10.6")));
+    }
+
+    #[test]
+    fn a_time_that_no_clock_shows_ends_no_key() {
+        let mut store = Store::new();
+        set(&mut store, "endless", "1");
+        for stamp_ms in [1_000, LATEST_MS + 1, 1 << 62, u64::MAX] {
+            let key = b("expiring");
+            let lifetime = Lifetime::Until(crate::kv::message::Deadline::In(500));
+            let (value, condition, want_old) = (b("2"), Condition::Always, false);
+            let command = Command::Set { key, value, condition, want_old, lifetime };
+            let proposal = Proposal { stamp_ms: Some(stamp_ms), database: 0, command };
+            store.apply(&proposal.encode());
+            assert_eq!(store.clock_ms(), 1_000);
+            assert_eq!(store.databases[0].get(&b("endless")), Some(&b("1")));
+            assert_eq!(store.databases[0].get(&b("expiring")), Some(&b("2")));
+        }
+        let proposal = Proposal { stamp_ms: Some(LATEST_MS), database: 0, command: Command::Tick };
+        store.apply(&proposal.encode());
+        assert_eq!(store.databases[0].get(&b("endless")), Some(&b("1")));
+        assert_eq!(store.databases[0].get(&b("expiring")), None);
     }
 
     #[test]

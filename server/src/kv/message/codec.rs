@@ -50,6 +50,24 @@ pub(in crate::kv) fn stamped(now_ms: u64, command: &[u8]) -> Option<Bytes> {
     Some(writer.finish())
 }
 
+/// An encoded command without the times that it has.
+pub(in crate::kv) fn unstamped(command: Bytes) -> Bytes {
+    let [VERSION, STAMPED, ..] = command[..] else { return command };
+    let mut fields = &command[1..];
+    while let [STAMPED, after @ ..] = fields {
+        let mut reader = Reader::copying(after);
+        // Without a time behind it, it is no command, and stays none.
+        if reader.varint().is_err() {
+            break;
+        }
+        fields = reader.rest();
+    }
+    let mut writer = Writer::with_capacity(1 + fields.len());
+    writer.byte(VERSION);
+    writer.raw(fields);
+    writer.finish()
+}
+
 impl Command {
     /// Encodes it for database 0.
     #[must_use]
