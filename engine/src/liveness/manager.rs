@@ -93,7 +93,7 @@ impl LivenessManager {
         self.clock.now()
     }
 
-    /// The epochs at which this node supports its peers.
+    /// The epochs at which this node supports others, peers or not.
     pub(crate) fn support_for(&self) -> Vec<(NodeId, Epoch)> {
         self.state.lock().liveness.support_for().collect()
     }
@@ -145,7 +145,7 @@ impl LivenessManager {
     /// This node has another peer.
     pub(crate) fn add_peer(self: &Arc<Self>, peer: NodeId) {
         let now = self.now();
-        self.step(|liveness, effects| liveness.add_peer(peer, now, effects));
+        self.step(|liveness, _| liveness.add_peer(peer, now));
     }
 
     /// This node has a peer less.

@@ -109,8 +109,10 @@ pub struct Liveness {
     founded: bool,
     timing: LivenessTiming,
     peers: Vec<Peer>,
-    /// What was promised to nodes that are no peers now. None is promised the same epoch again.
-    former: BTreeMap<NodeId, Grant>,
+    /// Nodes that are no peers now, and what was promised to them. They get no more than that. A
+    /// promise that stood when this node started goes on standing for as long as a peer's would:
+    /// leaders that a peer was at the last start count on it.
+    former: BTreeMap<NodeId, Peer>,
     /// When the next requests are due.
     next_requests: Time,
     /// The number of the newest requests.
@@ -179,8 +181,8 @@ struct Peer {
 }
 
 impl Liveness {
-    /// A node that starts with what is on its disk. It goes on supporting whom it supported, for as
-    /// long as if they had just asked.
+    /// A node that starts with what is on its disk. It goes on supporting whom it supported, peers
+    /// or not, for as long as if they had just asked.
     #[must_use]
     pub fn new(
         own: NodeId,
@@ -191,13 +193,12 @@ impl Liveness {
         timing: LivenessTiming,
         now: Time,
     ) -> Self {
-        let mut former = grants.clone();
-        former.remove(&own);
+        let known = grants.iter().filter(|(node, _)| **node != own);
+        let mut former: BTreeMap<_, _> =
+            known.map(|(node, grant)| (*node, Peer::new(*node, *grant, timing, now))).collect();
         let others = members.into_iter().filter(|node| *node != own);
-        let peer = |node| {
-            let grant = former.remove(&node).unwrap_or_default();
-            Peer::new(node, grant, timing, now)
-        };
+        let stranger = |node| Peer::new(node, Grant::default(), timing, now);
+        let peer = |node| former.remove(&node).unwrap_or_else(|| stranger(node));
         Self {
             own,
             boot,
@@ -219,15 +220,13 @@ impl Liveness {
     }
 
     /// Knows a node as a peer from now on, and asks it for support.
-    pub fn add_peer(&mut self, node: NodeId, now: Time, effects: &mut Vec<Effect>) {
+    /// What this node still promises it from before its start goes on.
+    pub fn add_peer(&mut self, node: NodeId, now: Time) {
         if node == self.own || self.peers.iter().any(|peer| peer.node == node) {
             return;
         }
-        let grant = self.former.remove(&node).unwrap_or_default();
-        if grant.live {
-            effects.push(Effect::SupportForChanged(node, Some(grant.epoch)));
-        }
-        self.peers.push(Peer::new(node, grant, self.timing, now));
+        let stranger = || Peer::new(node, Grant::default(), self.timing, now);
+        self.peers.push(self.former.remove(&node).unwrap_or_else(stranger));
         self.next_requests = now;
     }
 
@@ -240,18 +239,19 @@ impl Liveness {
         let mut peer = self.peers.remove(at);
         peer.withdraw(effects);
         peer.count_on_no_longer(effects);
-        self.former.insert(node, peer.grant);
+        (peer.ended, peer.leaving, peer.settings) = (None, false, None);
+        self.former.insert(node, peer);
     }
 
-    /// The other nodes.
+    /// The other nodes, as far as they are peers.
     #[cfg(feature = "internals")]
     pub fn peers(&self) -> impl Iterator<Item = NodeId> {
         self.peers.iter().map(|peer| peer.node)
     }
 
-    /// The epochs at which this node supports its peers.
+    /// The epochs at which this node supports others, peers or not.
     pub fn support_for(&self) -> impl Iterator<Item = (NodeId, Epoch)> {
-        let live = self.peers.iter().filter(|peer| peer.grant.live);
+        let live = self.peers.iter().chain(self.former.values()).filter(|peer| peer.grant.live);
         live.map(|peer| (peer.node, peer.grant.epoch))
     }
 
@@ -293,7 +293,7 @@ impl Liveness {
         if !self.founded {
             return Time(u64::MAX);
         }
-        let live = self.peers.iter().filter(|peer| peer.grant.live);
+        let live = self.peers.iter().chain(self.former.values()).filter(|peer| peer.grant.live);
         let lapses = self.peers.iter().filter_map(|peer| peer.lapse(&self.timing));
         live.map(Peer::withdrawal).chain(lapses).fold(self.next_requests, Time::min)
     }
@@ -324,7 +324,7 @@ impl Liveness {
             self.next_requests = now + self.timing.heartbeat_interval;
             self.request(now, log_end, effects);
         }
-        for peer in &mut self.peers {
+        for peer in self.peers.iter_mut().chain(self.former.values_mut()) {
             if peer.withdrawal() <= now {
                 peer.withdraw(effects);
             }
@@ -385,7 +385,8 @@ impl Liveness {
 
     /// The promise to `node` is durable. Promises become so in the order in which they were made.
     pub fn persisted(&mut self, node: NodeId, grant: Grant) {
-        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.node == node) {
+        let mut known = self.peers.iter_mut().chain(self.former.values_mut());
+        if let Some(peer) = known.find(|peer| peer.node == node) {
             peer.durable = peer.durable.max((grant.epoch, grant.lease));
         }
     }

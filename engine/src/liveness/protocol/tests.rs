@@ -288,13 +288,59 @@ fn a_peer_that_comes_back_gets_a_later_epoch_than_it_had() {
     assert!(!supporter.supports(LEADER));
     let grants = supporter.grants.clone();
     let mut liveness = Liveness::new(SUPPORTER, [], BootCount(2), true, &grants, TIMING, later);
-    let mut effects = Vec::new();
-    liveness.add_peer(SUPPORTER, later, &mut effects);
-    liveness.add_peer(LEADER, later, &mut effects);
-    liveness.add_peer(LEADER, later, &mut effects);
-    assert_eq!((liveness.peers.len(), &effects[..]), (1, &[][..]));
+    for node in [SUPPORTER, LEADER, LEADER] {
+        liveness.add_peer(node, later);
+    }
+    assert_eq!(liveness.peers.len(), 1);
     supporter.liveness = liveness;
     ask(&mut leader, &mut supporter, later + TIMING.heartbeat_interval);
     assert!(supporter.supports(LEADER));
     assert!(supporter.grants[&LEADER].epoch > epoch);
+}
+
+/// A node that supported another starts without knowing it as a peer.
+fn restarted_without_the_peer(timing: LivenessTiming) -> (Host, Host, Epoch) {
+    let (mut leader, mut supporter) = (Host::new(LEADER, timing), Host::new(SUPPORTER, timing));
+    ask(&mut leader, &mut supporter, ms(0));
+    let epoch = supporter.grants[&LEADER].epoch;
+    let grants = supporter.grants.clone();
+    supporter.liveness = Liveness::new(SUPPORTER, [], BootCount(2), true, &grants, timing, ms(100));
+    (leader, supporter, epoch)
+}
+
+/// What the supporter answers to a round of the leader at `now`.
+fn confirmed(supporter: &mut Host, now: Time) -> Option<Epoch> {
+    let question = SupportMessage::Confirm { boot: BootCount(1), worker: 0, round: Round(1) };
+    let (answers, _) =
+        supporter.step(|liveness, effects| liveness.receive(LEADER, question, now, effects));
+    match answers[..] {
+        [SupportMessage::Confirmed { epoch, .. }] => epoch,
+        _ => panic!("one answer: {answers:?}"),
+    }
+}
+
+#[test]
+fn support_stands_on_over_a_start_without_the_peer() {
+    let (_, mut supporter, epoch) = restarted_without_the_peer(TIMING);
+    assert!(supporter.supports(LEADER), "its replicas keep to their bonds");
+    supporter.liveness.add_peer(LEADER, ms(200));
+    assert!(supporter.supports(LEADER));
+    assert_eq!(confirmed(&mut supporter, ms(200)), Some(epoch));
+}
+
+#[test]
+fn support_that_ended_before_the_peer_was_known_again_is_not_taken_up() {
+    for leases in [false, true] {
+        let timing = LivenessTiming { leases, ..TIMING };
+        let (mut leader, mut supporter, epoch) = restarted_without_the_peer(timing);
+        let until = supporter.liveness.next_deadline().max(ms(100) + timing.support_timeout);
+        supporter.step(|liveness, effects| liveness.tick(until, LogPosition::default(), effects));
+        assert!(!supporter.supports(LEADER), "others may be elected from now on");
+        assert!(!supporter.grants[&LEADER].live, "and the log says so");
+        supporter.liveness.add_peer(LEADER, until);
+        assert!(!supporter.supports(LEADER));
+        assert_eq!(confirmed(&mut supporter, until), None);
+        ask(&mut leader, &mut supporter, until);
+        assert_eq!(supporter.grants[&LEADER].epoch, Epoch(epoch.0 + 1));
+    }
 }
