@@ -195,8 +195,9 @@ pub enum Payload {
         /// The last term in which the sender may have led.
         term: Term,
     },
-    /// The answer to [`Payload::Resign`]: no fortification by the sender is left that it would end,
-    /// nor can what is still under way make one. It counts for the replica that gives it.
+    /// The answer to [`Payload::Resign`]: no fortification of the sender in that term or before
+    /// stands, at whatever epoch, nor can what is still under way make one. It counts for the
+    /// replica that gives it.
     Resigned {
         /// The term of the resignation.
         term: Term,

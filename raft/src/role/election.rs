@@ -131,6 +131,10 @@ impl Role {
     /// This replica enters the next term, durably before it answers: what that leader sent before
     /// and comes late must not have it fortified again. That is not needed where another replica is
     /// known to lead that term, or a later one has been entered.
+    ///
+    /// It does not answer while a fortification stands that was made at another epoch: support may
+    /// have been given anew, and an append may have come, before the word of the end did. The
+    /// resignation is repeated with the newest epoch, and ends it then.
     pub(super) fn on_resign(
         &mut self,
         step: &mut Step<'_>,
@@ -155,7 +159,11 @@ impl Role {
         if follows {
             self.succeed_leader(step);
         }
-        step.send_in_term(from, Payload::Resigned { term });
+        let is_left = step.replica.fortified().is_some_and(|bond| bond.term <= term)
+            && step.fortified_leader() == Some(from);
+        if !is_left {
+            step.send_in_term(from, Payload::Resigned { term });
+        }
     }
 
     /// Whether it is known that another replica than `other` leads the current term.

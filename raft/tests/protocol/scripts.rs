@@ -379,6 +379,7 @@ scripts! {
     read_round
     resign
     resign_late
+    resign_later_epoch
     restart
     single_voter
     snapshot

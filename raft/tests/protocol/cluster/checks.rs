@@ -191,6 +191,23 @@ fn bonds_stand(hosts: &BTreeMap<NodeId, Host>, leader: NodeId, term: Term) {
     }
 }
 
+/// Who answers a resignation is bound to whoever has resigned no more, and never will be again by
+/// what that one led.
+pub(crate) fn resigned(host: &Host, to: NodeId, message: &Message) {
+    let Payload::Resigned { term } = message.payload else { return };
+    if host.raft.as_ref().map(Raft::id) != Some(message.from) {
+        return; // By a former replica.
+    }
+    let grant = host.grants.get(&to).filter(|grant| grant.live);
+    let is_left = |bond: &Fortification| {
+        bond.address() == ReplicaAddress::new(to, message.to)
+            && bond.term <= term
+            && grant.is_some_and(|grant| grant.epoch == bond.epoch)
+    };
+    let left = host.disk.hard_state.fortified.filter(is_left);
+    assert_eq!(left, None, "a resignation was answered, and the bond stands");
+}
+
 /// A bond lasts as long as the support that it rests on. It ends earlier only by a leader: another
 /// one is heard, it wants another elected, or it asks for votes itself.
 pub(crate) fn keeps_bond(host: &Host, input: &Input, out: &[Output]) {

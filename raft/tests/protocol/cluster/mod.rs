@@ -281,6 +281,7 @@ impl Cluster {
                 Message { from: id, to: receiver, term, payload }
             }
         };
+        checks::resigned(&self.hosts[&from], to, &message);
         self.host(to).departed.iter_mut().for_each(|(it, _)| it.receive(from, &message));
         self.step(to, Input::Receive { from, message });
     }
