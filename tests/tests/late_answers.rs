@@ -1,4 +1,5 @@
-//! Answers that come after a node has started anew are not taken for answers to its new questions.
+//! Answers that come after a node has started anew are not taken for answers to its new questions,
+//! and what is not answered is said again.
 
 use bytes::Bytes;
 use logboat::internals::{
@@ -8,7 +9,7 @@ use logboat::internals::{
 use logboat::{GroupView, ReadFrom, ReadMode, RequestError, SnapshotWriter, StateMachine, Tuning};
 use logboat_raft::{
     Config, Configuration, Confirmation, Epoch, GroupId, LogId, Message, NodeId, Raft, ReadToken,
-    ReplicaId, Round, SnapshotMeta, Time, WriteSeq,
+    ReplicaId, RoleKind, Round, SnapshotMeta, Time, WriteSeq,
 };
 use logboat_storage::WalOptions;
 use logboat_storage::simulation::{InlineWal, SimDisk};
@@ -18,7 +19,7 @@ use std::io::{self, Cursor};
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot::Receiver;
+use tokio::sync::oneshot::{Receiver, channel};
 
 const GROUP: GroupId = GroupId(1);
 
@@ -213,4 +214,30 @@ fn a_read_after_a_restart_is_not_answered_for_the_run_before() {
     deliver(&mut members, NodeId(1));
     let count = answer.try_recv().expect("it is answered").expect("it is served");
     assert_eq!(count, 8_u64.to_le_bytes()[..], "the read misses acknowledged writes");
+}
+
+/// Its followers have not heard that it leads no more, and are bound to it as long as its node
+/// lives.
+#[test]
+fn who_is_stopped_resigns_from_what_it_led() {
+    let mut members = [1, 2, 3].map(|id| Member::start(NodeId(id), SimDisk::default()));
+    members[0].run(GroupEvent::Tick);
+    settle(&mut members);
+    assert!(members[1].group.raft().fortified().is_some());
+    let others = [2, 3].map(NodeId);
+    let supported = |member: &mut Member, epoch| {
+        others.iter().for_each(|peer| member.turn.support.of_mut(*peer).support_from = epoch);
+    };
+    supported(&mut members[0], None);
+    members[0].run(GroupEvent::SupportChanged);
+    assert_eq!(members[0].group.raft().role(), RoleKind::Follower);
+    members[0].sent.clear();
+    supported(&mut members[0], Some(Epoch(1)));
+    let (done, _) = channel();
+    members[0].run(GroupEvent::Stop(done));
+    settle(&mut members);
+    assert!(others.iter().all(|peer| {
+        let fortified = members[peer.0 as usize - 1].group.raft().fortified();
+        fortified.is_none_or(|bond| bond.leader != NodeId(1))
+    }));
 }

@@ -470,10 +470,7 @@ impl Group {
         let (group, reason) = (self.id, || reason.to_owned());
         self.shared.events.publish(|| NodeEvent::Failed { group, reason: reason() });
         self.halt(run);
-        // One that has not founded its group has nothing to resign from.
-        if self.founders_check.take().is_none() {
-            self.resign(run);
-        }
+        self.resign(run);
     }
 
     /// The group is without this replica for good: it takes no further step, and its worker buries
@@ -498,17 +495,14 @@ impl Group {
         run.turn.gone.push(GoneReplica { group, slot, floor, resignation, repeat, buried });
     }
 
-    /// Stops the replica since a caller says so. Its followers are told if it leads: the node goes
-    /// on, and another is to lead.
+    /// Stops the replica since a caller says so. Its followers are told, even if it leads no more:
+    /// they may not have heard of that, and the node goes on.
     fn stop(&mut self, run: &mut RunContext<'_>) {
         if self.halted {
             return;
         }
-        let leads = self.raft.role() == RoleKind::Leader;
         self.halt(run);
-        if leads {
-            self.resign(run);
-        }
+        self.resign(run);
         self.retired = true;
         run.turn.discarded.extend(self.machine.take().map(|it| (self.id, self.slot, it)));
     }
@@ -526,8 +520,12 @@ impl Group {
     }
 
     /// The node goes on, so its peers go on supporting it: followers that fortified this replica
-    /// would wait for ever. They are told again and again, until they answer.
+    /// would wait for ever. They are told again and again, until they answer. A replica that has
+    /// not founded its group has nothing to resign from.
     fn resign(&mut self, run: &mut RunContext<'_>) {
+        if self.founders_check.take().is_some() {
+            return;
+        }
         let resignation = self.raft.resignation();
         self.resignation = Some(Box::new((resignation, run.turn.now)));
         self.resign_again(run);
