@@ -72,11 +72,14 @@ impl Message {
             | Payload::ReadIndexReply { .. }
             | Payload::TimeoutNow
             | Payload::Resigned { .. }
-            | Payload::Gone { .. }
             | Payload::Left => true,
             Payload::Resign { term, .. } => *term <= self.term,
+            // An entry of the sender's log, or the one after.
+            Payload::Gone { floor, .. } => reachable(floor.0),
         };
-        self.term.0 < UNREACHABLE && is_payload_possible
+        // Whom a leader calls was added by an entry of its log.
+        let is_called_possible = !self.payload.is_leaders() || reachable(self.to.0);
+        self.term.0 < UNREACHABLE && is_called_possible && is_payload_possible
     }
 }
 

@@ -247,13 +247,13 @@ fn append() -> Payload {
 fn a_replica_believes_that_it_is_gone_and_its_tombstone_answers() {
     let mut raft = reader();
     let gone = |floor| Payload::Gone { floor, founders: founders() };
-    assert_eq!(hear(&mut raft, (3, FOUNDER), FOUNDER, (0, gone(FOUNDER))).0, [], "not later");
-    let answers = hear(&mut raft, (3, FOUNDER), FOUNDER, (0, gone(LATER)));
+    assert_eq!(hear(&mut raft, (3, FOUNDER), FOUNDER, (1, gone(FOUNDER))).0, [], "not later");
+    let answers = hear(&mut raft, (3, FOUNDER), FOUNDER, (1, gone(LATER)));
     assert_eq!(answers.gone(), Some(LATER));
     // Nobody of another group of this id is believed.
     let stranger = Payload::Gone { floor: LATER.next(), founders: VotersDigest(7) };
     let mut other = reader();
-    assert_eq!(hear(&mut other, (3, FOUNDER), FOUNDER, (0, stranger)).gone(), None);
+    assert_eq!(hear(&mut other, (3, FOUNDER), FOUNDER, (2, stranger)).gone(), None);
     // A later replica answers for it.
     let mut later = joiner();
     hear(&mut later, (2, FOUNDER), LATER, (1, fortify()));
@@ -297,4 +297,21 @@ fn who_is_gone_by_a_committed_configuration_is_told_so_whatever_it_says() {
     // One that is added later is not.
     let answer = said(&mut raft, floor);
     assert!(!matches!(answer, Some((_, Payload::Gone { .. }))), "{answer:?}");
+}
+
+/// The entry that adds a replica is in the log of whoever calls it. Otherwise a single message
+/// could bar a node from its group: every later replica on it would have an earlier id.
+#[test]
+fn an_id_of_a_later_term_than_the_messages_is_not_heard() {
+    let far = ReplicaId(LogId::new(Term(2), Index(1)));
+    for payload in [fortify(), append()] {
+        let mut raft = joiner();
+        assert_eq!(hear(&mut raft, (2, FOUNDER), far, (1, payload.clone())).0, []);
+        assert_eq!(raft.id(), FOUNDER.next());
+        hear(&mut raft, (2, FOUNDER), far, (2, payload));
+        assert_eq!(raft.id(), far);
+    }
+    let gone = || Payload::Gone { floor: far, founders: founders() };
+    assert_eq!(hear(&mut reader(), (3, FOUNDER), FOUNDER, (1, gone())).gone(), None);
+    assert_eq!(hear(&mut reader(), (3, FOUNDER), FOUNDER, (2, gone())).gone(), Some(far));
 }
