@@ -1,4 +1,4 @@
-//! Violations of the protocol: what no honest peer sends.
+//! Violations of the protocol: what is not believed of a peer.
 
 use crate::{Index, Term};
 
@@ -34,4 +34,14 @@ pub enum Violation {
         /// The last index of the replica.
         known: Index,
     },
+}
+
+impl Violation {
+    /// Whether the peer that sent the message is certainly wrong. A term may come from another one:
+    /// the peer may have run for long enough to believe what this node, which has not, does not
+    /// believe yet.
+    #[must_use]
+    pub const fn is_certain(&self) -> bool {
+        !matches!(self, Self::ImplausibleTerm { .. })
+    }
 }

@@ -529,7 +529,12 @@ impl WorkerState {
             context.snapshots.submit(job);
         }
         for (group, peer, violation) in turn.violations.drain(..) {
-            context.transport.disconnect(peer, &format!("group {group}: {violation}"));
+            if violation.is_certain() {
+                context.transport.disconnect(peer, &format!("group {group}: {violation}"));
+            } else {
+                tracing::warn!(peer = %peer, "a message of node {peer} to group {group} is not \
+                     believed: {violation}");
+            }
         }
         for (group, slot, machine) in turn.discarded.drain(..) {
             context.user_code.machines.discard(group, slot, machine);
