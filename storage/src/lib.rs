@@ -19,7 +19,7 @@ pub use directory::{DataDir, DirectoryError, Identity};
 pub use known_peers::{KnownPeers, PeerTable};
 pub use snapshot::{
     OpenSnapshot, SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotStore,
-    SnapshotWriter,
+    SnapshotTicket, SnapshotWriter,
 };
 pub use wal::{
     Batch, Completion, Damage, GroupReport, Poisoned, ReadError, Recovered, SegmentReport,

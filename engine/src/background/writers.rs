@@ -7,7 +7,7 @@ use crate::replica::event::GroupEvent;
 use crate::state_machine::SnapshotWriter;
 use crate::turn::slot::Slot;
 use logboat_raft::{GroupId, SnapshotMeta};
-use logboat_storage::{DataDir, SnapshotError, SnapshotStore};
+use logboat_storage::{DataDir, SnapshotError, SnapshotStore, SnapshotTicket};
 use std::io::{self, Write};
 use std::sync::Arc;
 
@@ -32,10 +32,12 @@ impl SnapshotWriters {
         meta: SnapshotMeta,
         writer: SnapshotWriter,
     ) {
-        let (store, metrics) = (self.store.clone(), Arc::clone(&self.metrics));
+        // Until its turn comes, the replica may be gone.
+        let ticket = self.store.ticket(group);
+        let metrics = Arc::clone(&self.metrics);
         let directory = Arc::clone(&self.directory);
         let work = Box::new(move |progress: &Progress| {
-            let written = contain(|| try_write(&store, group, meta.clone(), writer, progress));
+            let written = contain(|| try_write(ticket, meta.clone(), writer, progress));
             drop(directory);
             Some(match written {
                 Ok(Ok(())) => {
@@ -55,15 +57,15 @@ impl SnapshotWriters {
     }
 }
 
-/// A leader's snapshot that covers as much has arrived meanwhile, or this one is durable.
+/// The snapshot is durable, or nobody needs it: a leader's that covers as much has arrived
+/// meanwhile.
 fn try_write(
-    store: &SnapshotStore,
-    group: GroupId,
+    ticket: SnapshotTicket,
     meta: SnapshotMeta,
     writer: SnapshotWriter,
     progress: &Progress,
 ) -> Result<(), SnapshotFailure> {
-    let mut file = store.create(group, meta)?;
+    let mut file = ticket.create(meta)?;
     writer(&mut Watched { file: &mut file, progress })?;
     match file.finish() {
         Ok(_) | Err(SnapshotError::Superseded { .. }) => Ok(()),

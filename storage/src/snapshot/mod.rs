@@ -27,4 +27,4 @@ pub use file::SnapshotInfo;
 pub use reader::SnapshotReader;
 pub use receiver::SnapshotReceiver;
 pub use store::{OpenSnapshot, SnapshotStore};
-pub use writer::SnapshotWriter;
+pub use writer::{SnapshotTicket, SnapshotWriter};

@@ -4,7 +4,7 @@ use super::disk::{FileSnapshotDisk, SnapshotDisk};
 use super::error::SnapshotError;
 use super::file::{SnapshotInfo, open_verified};
 use super::shared::{Shared, received_name};
-use super::temporary::Temporary;
+use super::temporary::{Place, Temporary};
 use logboat_raft::{GroupId, LogId};
 use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ impl<D: SnapshotDisk> SnapshotReceiver<D> {
         last: LogId,
         total_bytes: u64,
     ) -> Result<Self, SnapshotError> {
-        let temporary = Temporary::create(shared, group)?;
+        let temporary = Temporary::create(Place::take(shared, group))?;
         Ok(Self { temporary, group, last, total_bytes, left_bytes: total_bytes })
     }
 
@@ -41,20 +41,20 @@ impl<D: SnapshotDisk> SnapshotReceiver<D> {
         let mut temporary = self.temporary;
         temporary.complete(None)?;
         let damaged = |what: &str| SnapshotError::Damaged {
-            file: temporary.shared.disk.path(&temporary.name),
+            file: temporary.place.shared.disk.path(&temporary.name),
             what: what.to_owned(),
         };
         if self.left_bytes > 0 {
             return Err(damaged("the peer sent less than it announced"));
         }
-        let (header, _) = open_verified(&temporary.shared.disk, &temporary.name, self.group)?;
+        let (header, _) = open_verified(&temporary.place.shared.disk, &temporary.name, self.group)?;
         let info = header.info();
         if info.last != self.last || info.bytes != self.total_bytes {
             return Err(damaged("the peer sent another snapshot than it announced"));
         }
-        let shared = &temporary.shared;
+        let shared = &temporary.place.shared;
         let mut known = shared.known.lock();
-        temporary.check(&known)?;
+        temporary.place.check(&known)?;
         shared.rename(&temporary.name, &received_name(self.group, self.last))?;
         known.received.insert((self.group, info.last), info);
         Ok(info)

@@ -28,9 +28,16 @@ pub(super) struct Shared<D> {
 pub(super) struct Known {
     pub(super) current: HashMap<GroupId, SnapshotInfo>,
     pub(super) received: HashMap<(GroupId, LogId), SnapshotInfo>,
-    /// The files that are being written, by group and number. Whoever is missing here by the end
-    /// was written for a replica that is gone.
+    /// What is being written, or is to be, by group and number. What is missing here by the end was
+    /// for a replica that is gone.
     pub(super) unfinished: BTreeSet<(GroupId, u64)>,
+}
+
+impl<D> Shared<D> {
+    /// A number that was not handed out before.
+    pub(super) fn next_number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
 }
 
 impl<D: SnapshotDisk> Shared<D> {
@@ -54,12 +61,6 @@ impl<D: SnapshotDisk> Shared<D> {
             }
         }
         Ok(Self { disk, known: Mutex::new(known), next: AtomicU64::new(0) })
-    }
-
-    /// A name that was not handed out before, and the number in it.
-    pub(super) fn temporary_name(&self, group: GroupId) -> (String, u64) {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        (format!("{group}-{number}.{TEMPORARY}"), number)
     }
 
     /// Renames a durable file over the group's current one, unless that is as new.
@@ -89,6 +90,11 @@ impl<D: SnapshotDisk> Shared<D> {
     pub(super) fn failure(&self, name: &str, source: io::Error) -> SnapshotError {
         failure(self.disk.path(name), source)
     }
+}
+
+/// The name of a file that is being written.
+pub(super) fn temporary_name(group: GroupId, number: u64) -> String {
+    format!("{group}-{number}.{TEMPORARY}")
 }
 
 /// The name of a group's current snapshot.

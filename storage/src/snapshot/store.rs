@@ -6,7 +6,7 @@ use super::file::{SnapshotInfo, open_header};
 use super::reader::SnapshotReader;
 use super::receiver::SnapshotReceiver;
 use super::shared::{Shared, current_name, received_name};
-use super::writer::SnapshotWriter;
+use super::writer::{SnapshotTicket, SnapshotWriter};
 use logboat_raft::{GroupId, LogId, SnapshotMeta};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -84,7 +84,14 @@ impl<D: SnapshotDisk> SnapshotStore<D> {
         group: GroupId,
         meta: SnapshotMeta,
     ) -> Result<SnapshotWriter<D>, SnapshotError> {
-        SnapshotWriter::create(&self.shared, group, meta)
+        self.ticket(group).create(meta)
+    }
+
+    /// The right to begin a snapshot of this node's own state later, if the replica that the group
+    /// has now is not removed before.
+    #[must_use]
+    pub fn ticket(&self, group: GroupId) -> SnapshotTicket<D> {
+        SnapshotTicket::new(&self.shared, group)
     }
 
     /// Verifies all of the group's current snapshot and opens its content.
@@ -183,8 +190,9 @@ impl<D: SnapshotDisk> SnapshotStore<D> {
     }
 
     /// Removes all that there is of a group, whose replica is gone: its current snapshot, what was
-    /// received for it, and what is being written or received, which then fails. The tombstone of
-    /// the replica is durable by now, so a crash in between leaves what the next start removes.
+    /// received for it, and what is being written or received, or is to be, which then fails. The
+    /// tombstone of the replica is durable by now, so a crash in between leaves what the next start
+    /// removes.
     ///
     /// # Errors
     /// When a file can't be removed. To be repeated then.
@@ -279,9 +287,12 @@ mod tests {
         let meta = SnapshotMeta { last: id(20), configuration };
         let mut written = follower.create(GroupId(1), meta.clone()).unwrap();
         written.write_all(&[7; 100]).unwrap();
+        let waits = follower.ticket(GroupId(1));
         let of_other = follower.create(GroupId(2), meta.clone()).unwrap();
         follower.remove(GroupId(1)).unwrap();
         let refusal = written.finish();
+        assert!(matches!(refusal, Err(SnapshotError::Removed(GroupId(1)))), "{refusal:?}");
+        let refusal = waits.create(meta.clone());
         assert!(matches!(refusal, Err(SnapshotError::Removed(GroupId(1)))), "{refusal:?}");
         assert!(of_other.finish().is_ok());
         assert_eq!(follower.groups(), [GroupId(2)]);

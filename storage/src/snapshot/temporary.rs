@@ -3,45 +3,66 @@
 use super::disk::{SnapshotDisk, SnapshotFile};
 use super::error::SnapshotError;
 use super::file::{COPY_BYTES, Header};
-use super::shared::{Known, Shared};
+use super::shared::{Known, Shared, temporary_name};
 use logboat_raft::GroupId;
 use std::io::{BufWriter, Seek, Write};
 use std::sync::Arc;
 
-/// A file under a temporary name, removed when it has not got another by the end.
+/// A place among what is being written for the replica of a group. It is lost when the replica
+/// goes.
 #[derive(Debug)]
-pub(super) struct Temporary<D: SnapshotDisk> {
+pub(super) struct Place<D> {
     pub(super) shared: Arc<Shared<D>>,
-    pub(super) file: BufWriter<D::File>,
-    pub(super) name: String,
     group: GroupId,
     number: u64,
 }
 
-impl<D: SnapshotDisk> Temporary<D> {
-    /// An empty file.
-    pub(super) fn create(shared: &Arc<Shared<D>>, group: GroupId) -> Result<Self, SnapshotError> {
-        let (name, number) = shared.temporary_name(group);
-        let file = shared.disk.create(&name).map_err(|e| shared.failure(&name, e))?;
+impl<D> Place<D> {
+    /// Takes a place for the replica that the group has now.
+    pub(super) fn take(shared: &Arc<Shared<D>>, group: GroupId) -> Self {
+        let number = shared.next_number();
         shared.known.lock().unfinished.insert((group, number));
-        Ok(Self {
-            shared: Arc::clone(shared),
-            file: BufWriter::with_capacity(COPY_BYTES, file),
-            name,
-            group,
-            number,
-        })
+        Self { shared: Arc::clone(shared), group, number }
     }
 
-    /// Checks that the replica for which the file is has not gone meanwhile.
+    /// Checks that the replica has not gone meanwhile.
     pub(super) fn check(&self, known: &Known) -> Result<(), SnapshotError> {
         let is_wanted = known.unfinished.contains(&(self.group, self.number));
         if is_wanted { Ok(()) } else { Err(SnapshotError::Removed(self.group)) }
     }
 
+    pub(super) const fn group(&self) -> GroupId {
+        self.group
+    }
+}
+
+impl<D> Drop for Place<D> {
+    fn drop(&mut self) {
+        self.shared.known.lock().unfinished.remove(&(self.group, self.number));
+    }
+}
+
+/// A file under a temporary name, removed when it has not got another by the end.
+#[derive(Debug)]
+pub(super) struct Temporary<D: SnapshotDisk> {
+    pub(super) place: Place<D>,
+    pub(super) file: BufWriter<D::File>,
+    pub(super) name: String,
+}
+
+impl<D: SnapshotDisk> Temporary<D> {
+    /// An empty file for the replica whose place this is.
+    pub(super) fn create(place: Place<D>) -> Result<Self, SnapshotError> {
+        let shared = &place.shared;
+        place.check(&shared.known.lock())?;
+        let name = temporary_name(place.group, place.number);
+        let file = shared.disk.create(&name).map_err(|e| shared.failure(&name, e))?;
+        Ok(Self { place, file: BufWriter::with_capacity(COPY_BYTES, file), name })
+    }
+
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
         let written = self.file.write_all(bytes);
-        written.map_err(|e| self.shared.failure(&self.name, e))
+        written.map_err(|e| self.place.shared.failure(&self.name, e))
     }
 
     /// Writes out what is buffered, then the header, and makes it all durable.
@@ -55,15 +76,14 @@ impl<D: SnapshotDisk> Temporary<D> {
             }
             file.sync()
         };
-        complete().map_err(|e| self.shared.failure(&self.name, e))
+        complete().map_err(|e| self.place.shared.failure(&self.name, e))
     }
 }
 
 impl<D: SnapshotDisk> Drop for Temporary<D> {
     fn drop(&mut self) {
-        self.shared.known.lock().unfinished.remove(&(self.group, self.number));
         // After a rename there is nothing of this name, and a file that stays goes at the next
         // start.
-        let _ = self.shared.disk.remove(&self.name);
+        let _ = self.place.shared.disk.remove(&self.name);
     }
 }

@@ -4,10 +4,34 @@ use super::disk::{FileSnapshotDisk, SnapshotDisk};
 use super::error::SnapshotError;
 use super::file::{Header, SnapshotInfo};
 use super::shared::Shared;
-use super::temporary::Temporary;
+use super::temporary::{Place, Temporary};
 use logboat_raft::{GroupId, SnapshotMeta};
 use std::io::{self, Write};
 use std::sync::Arc;
+
+/// The right to write a snapshot of the replica that a group had when it was given out, which ends
+/// when that replica is removed.
+#[derive(Debug)]
+pub struct SnapshotTicket<D = FileSnapshotDisk>(Place<D>);
+
+impl<D: SnapshotDisk> SnapshotTicket<D> {
+    pub(super) fn new(shared: &Arc<Shared<D>>, group: GroupId) -> Self {
+        Self(Place::take(shared, group))
+    }
+
+    /// Begins the snapshot.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Removed`] when the replica is gone by now; when the file can't be made.
+    pub fn create(self, meta: SnapshotMeta) -> Result<SnapshotWriter<D>, SnapshotError> {
+        let group = self.0.group();
+        let mut temporary = Temporary::create(self.0)?;
+        let header = Header { group, meta, content_bytes: 0, crc: 0 };
+        // The header comes last, when length and checksum are known.
+        temporary.write(&vec![0; header.bytes()])?;
+        Ok(SnapshotWriter { temporary, header, crc: crc32fast::Hasher::new() })
+    }
+}
 
 /// A snapshot being written; its content goes in by [`Write`]. Dropped unfinished, it leaves
 /// nothing.
@@ -19,18 +43,6 @@ pub struct SnapshotWriter<D: SnapshotDisk = FileSnapshotDisk> {
 }
 
 impl<D: SnapshotDisk> SnapshotWriter<D> {
-    pub(super) fn create(
-        shared: &Arc<Shared<D>>,
-        group: GroupId,
-        meta: SnapshotMeta,
-    ) -> Result<Self, SnapshotError> {
-        let mut temporary = Temporary::create(shared, group)?;
-        let header = Header { group, meta, content_bytes: 0, crc: 0 };
-        // The header comes last, when length and checksum are known.
-        temporary.write(&vec![0; header.bytes()])?;
-        Ok(Self { temporary, header, crc: crc32fast::Hasher::new() })
-    }
-
     /// Makes the snapshot durable and the group's current one.
     ///
     /// # Errors
@@ -40,9 +52,9 @@ impl<D: SnapshotDisk> SnapshotWriter<D> {
         let header = Header { crc: self.crc.finalize(), ..self.header };
         let mut temporary = self.temporary;
         temporary.complete(Some(&header))?;
-        let shared = &temporary.shared;
+        let shared = &temporary.place.shared;
         let mut known = shared.known.lock();
-        temporary.check(&known)?;
+        temporary.place.check(&known)?;
         shared.make_current(&mut known, header.group, header.info(), &temporary.name)?;
         Ok(header.info())
     }
