@@ -7,6 +7,7 @@ pub(crate) mod guard;
 pub(crate) mod lazy_snapshot;
 pub(crate) mod log_reader;
 pub(crate) mod pool;
+pub(crate) mod removals;
 pub(crate) mod restores;
 pub(crate) mod scrubber;
 pub(crate) mod snapshots;

@@ -10,6 +10,7 @@ use logboat_storage::{Damage, Recovered};
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// The groups that the node has a log or a replica of.
 pub(crate) struct Groups {
@@ -28,6 +29,9 @@ enum Stage {
     Started(GroupHandle),
     /// Its replica was stopped by a caller.
     Stopped(GroupHandle),
+    /// A caller has it removed, with this replica if one was started. It goes on if the caller
+    /// gives up. Becomes true when nothing is left.
+    Removing(Option<GroupHandle>, watch::Receiver<bool>),
 }
 
 /// The right to start the replica of a group, which one caller has at a time. Dropped without
@@ -47,6 +51,23 @@ pub(crate) enum Origin<'a> {
     Ended(&'a GroupHandle),
 }
 
+/// The removal of what the node has of a group.
+pub(crate) struct Removal {
+    /// What goes, if this call has to see to it, and who is told when it has gone. Nobody else has
+    /// begun it.
+    pub(crate) begun: Option<(Stored, watch::Sender<bool>)>,
+    /// Becomes true when nothing is left. Closed before that if the node has ended.
+    pub(crate) removed: watch::Receiver<bool>,
+}
+
+/// What a node has of a group.
+pub(crate) enum Stored {
+    /// A replica, be it that it runs or that it has failed or was stopped.
+    Replica(GroupHandle),
+    /// What the log held when the node started.
+    Log(Restored),
+}
+
 impl Groups {
     /// The groups that the log holds, none of them started, and those that lost data in it.
     pub(crate) fn new(recovered: &mut Recovered) -> Self {
@@ -60,7 +81,7 @@ impl Groups {
     /// Reserves the start of a group's replica, which is to belong to this founding.
     ///
     /// # Errors
-    /// [`GroupError::Exists`] and [`GroupError::Starting`].
+    /// [`GroupError::Exists`], [`GroupError::Starting`] and [`GroupError::Removed`].
     pub(crate) fn reserve(
         &self,
         group: GroupId,
@@ -69,7 +90,8 @@ impl Groups {
         let mut groups = self.stages.write();
         match groups.get(&group) {
             Some(Stage::Starting(_)) => return Err(GroupError::Starting(group)),
-            Some(Stage::Started(handle)) if handle.view().is_gone() => {
+            Some(Stage::Removing(..)) => return Err(GroupError::Removed(group)),
+            Some(Stage::Started(handle) | Stage::Stopped(handle)) if handle.view().is_gone() => {
                 return Err(GroupError::Removed(group));
             }
             Some(Stage::Started(handle)) if handle.view().failure().is_none() => {
@@ -86,6 +108,31 @@ impl Groups {
         Ok(Reservation { groups: self, group, then })
     }
 
+    /// Begins to remove what there is of a group, or finds that it has begun. No replica of the
+    /// group is started until nothing is left.
+    ///
+    /// # Errors
+    /// [`GroupError::NotStored`] and [`GroupError::Starting`].
+    pub(crate) fn remove(&self, group: GroupId) -> Result<Removal, GroupError> {
+        let mut stages = self.stages.write();
+        let stage = stages.get_mut(&group).ok_or(GroupError::NotStored(group))?;
+        let stored = match stage {
+            Stage::Starting(_) => return Err(GroupError::Starting(group)),
+            Stage::Removing(_, removed) => {
+                return Ok(Removal { begun: None, removed: removed.clone() });
+            }
+            Stage::Started(handle) | Stage::Stopped(handle) => Stored::Replica(handle.clone()),
+            Stage::Stored(log) => Stored::Log(log.clone()),
+        };
+        let replica = match &stored {
+            Stored::Replica(handle) => Some(handle.clone()),
+            Stored::Log(_) => None,
+        };
+        let (done, removed) = watch::channel(false);
+        *stage = Stage::Removing(replica, removed.clone());
+        Ok(Removal { begun: Some((stored, done)), removed })
+    }
+
     /// By whom a group was founded, or is to be, for all that this node knows. A replica that has
     /// ended before it took part in an election has founded nothing.
     pub(crate) fn founding(&self, group: GroupId) -> Option<Membership> {
@@ -94,6 +141,7 @@ impl Groups {
         match stage {
             Stage::Stored(log) => Some(members(log)),
             Stage::Starting(founding) => Some(Membership::new(Arc::clone(founding))),
+            Stage::Removing(..) => None,
             Stage::Started(handle) | Stage::Stopped(handle) => {
                 let view = handle.view();
                 let runs = stage.handle().is_some() && view.failure().is_none();
@@ -110,7 +158,11 @@ impl Groups {
     /// Whether a replica of `group` runs here, or is about to: whether what peers send for it is of
     /// use.
     pub(crate) fn is_hosted(&self, group: GroupId) -> bool {
-        matches!(self.stages.read().get(&group), Some(Stage::Starting(_) | Stage::Started(_)))
+        match self.stages.read().get(&group) {
+            Some(Stage::Starting(_)) => true,
+            Some(Stage::Started(handle)) => !handle.view().is_gone(),
+            Some(Stage::Stored(_) | Stage::Stopped(_) | Stage::Removing(..)) | None => false,
+        }
     }
 
     /// Nothing is left of the replica that was in this slot of its worker.
@@ -122,9 +174,12 @@ impl Groups {
         }
     }
 
-    /// The replica of `group` that was started, be it stopped by now or not.
-    pub(crate) fn replica(&self, group: GroupId) -> Option<GroupHandle> {
-        self.stages.read().get(&group).and_then(Stage::replica).cloned()
+    /// Nothing is left of what the log held of a group, of which no replica was started.
+    pub(crate) fn erased(&self, group: GroupId) {
+        let mut groups = self.stages.write();
+        if matches!(groups.get(&group), Some(Stage::Removing(None, _))) {
+            groups.remove(&group);
+        }
     }
 
     /// All replicas that were started, by group.
@@ -153,7 +208,7 @@ impl Groups {
                 is_running: false,
                 failure: failures.get(&group).cloned(),
             },
-            Stage::Starting(_) => StoredGroup::unknown(group),
+            Stage::Starting(_) | Stage::Removing(..) => StoredGroup::unknown(group),
             Stage::Started(handle) | Stage::Stopped(handle) => {
                 let view = handle.view();
                 let failure = view.failure().map(str::to_owned);
@@ -208,13 +263,14 @@ impl Stage {
     const fn handle(&self) -> Option<&GroupHandle> {
         match self {
             Self::Started(handle) => Some(handle),
-            Self::Stored(_) | Self::Starting(_) | Self::Stopped(_) => None,
+            Self::Stored(_) | Self::Starting(_) | Self::Stopped(_) | Self::Removing(..) => None,
         }
     }
 
     const fn replica(&self) -> Option<&GroupHandle> {
         match self {
             Self::Started(handle) | Self::Stopped(handle) => Some(handle),
+            Self::Removing(replica, _) => replica.as_ref(),
             Self::Stored(_) | Self::Starting(_) => None,
         }
     }
@@ -226,13 +282,11 @@ impl Reservation<'_> {
         match &self.then {
             Some(Stage::Stored(log)) => Origin::Log(log.clone()),
             Some(Stage::Started(handle) | Stage::Stopped(handle)) => Origin::Ended(handle),
-            Some(Stage::Starting(_)) | None => Origin::Log(Restored::default()),
+            // None is reserved while it is started or removed.
+            Some(Stage::Starting(_) | Stage::Removing(..)) | None => {
+                Origin::Log(Restored::default())
+            }
         }
-    }
-
-    /// Nothing of the group is here any more.
-    pub(crate) fn removed(mut self) {
-        self.then = None;
     }
 
     /// The replica was started.

@@ -400,7 +400,7 @@ impl Inner {
         }
         self.parts.wal.clone().close();
         threads.note_stop(&self.parts.wal);
-        let have_ended = threads.stop(deadline);
+        let have_ended = threads.stop(&self.parts.snapshot_queue, deadline);
         self.parts.shared.events.close();
         for StuckReplica { group, code, .. } in self.parts.restores.stuck().list() {
             tracing::error!(group = group.0, "the node has stopped without {code}");

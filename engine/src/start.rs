@@ -75,6 +75,7 @@ pub(crate) struct Parts {
     pub(crate) transport_metrics: Option<TransportMetrics>,
     pub(crate) wal: Wal,
     pub(crate) snapshots: SnapshotStore,
+    pub(crate) snapshot_queue: SnapshotQueue,
     pub(crate) founder: Arc<Founder>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) restores: Arc<Restores>,
@@ -85,7 +86,6 @@ pub(crate) struct Threads {
     runtime: Runtime,
     log_reader: JoinHandle<()>,
     snapshots: JoinHandle<()>,
-    snapshot_queue: SnapshotQueue,
     user_threads: UserCode,
     close: Box<dyn FnOnce() + Send>,
     /// Locks the directory until everything that writes to it has ended. Whoever may outlive the
@@ -105,11 +105,11 @@ impl Threads {
 
     /// Ends the connections after sending what is queued, then the threads. Returns whether all
     /// have ended by the deadline, but for those that are left to user code.
-    pub(crate) fn stop(self, deadline: Instant) -> bool {
+    pub(crate) fn stop(self, snapshot_queue: &SnapshotQueue, deadline: Instant) -> bool {
         (self.close)();
         self.user_threads.close();
         let workers_ended = self.runtime.stop(deadline);
-        self.snapshot_queue.submit(SnapshotJob::Stop);
+        snapshot_queue.submit(SnapshotJob::Stop);
         let others = [self.snapshots, self.log_reader];
         others.into_iter().fold(workers_ended, |ended, thread| join_by(thread, deadline) && ended)
     }
@@ -172,8 +172,7 @@ pub(crate) fn assemble(
     };
     let runtime = start_runtime(config, &workers, context, &gate, &disk)?;
     let (close, data_dir, user_threads) = (link.close, disk.data_dir, user_code.clone());
-    let threads =
-        Threads { runtime, log_reader, snapshots, snapshot_queue, user_threads, close, data_dir };
+    let threads = Threads { runtime, log_reader, snapshots, user_threads, close, data_dir };
     let parts = Parts {
         identity: disk.identity,
         gate,
@@ -185,6 +184,7 @@ pub(crate) fn assemble(
         transport_metrics: link.metrics,
         wal: disk.wal,
         snapshots: disk.snapshots,
+        snapshot_queue,
         founder,
         shared,
         restores: user_code.restores,

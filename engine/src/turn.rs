@@ -11,7 +11,7 @@ pub(crate) mod storage;
 use crate::request::answers::Callers;
 use crate::request::encoding::push_answer;
 use crate::state_machine::StateMachine;
-use crate::turn::gone::GoneReplica;
+use crate::turn::gone::{Buried, GoneReplica};
 use crate::turn::jobs::{LogReadJob, SnapshotJob};
 use crate::turn::peer_buffers::PeerBuffers;
 use crate::turn::slot::Slot;
@@ -54,6 +54,8 @@ pub struct Turn {
     pub violations: Vec<(GroupId, NodeId, Violation)>,
     /// Replicas whose groups are without them for good.
     pub gone: Vec<GoneReplica>,
+    /// Groups whose replicas are gone already, and who is told when nothing is left of them.
+    pub(crate) awaited_burials: Vec<(GroupId, Buried)>,
     /// Callers whose answers are there. They are woken when all else has left.
     pub(crate) callers: Callers,
     /// State machines that the replicas in these slots have no more use for.
@@ -80,6 +82,7 @@ impl Turn {
             snapshots: Vec::new(),
             violations: Vec::new(),
             gone: Vec::new(),
+            awaited_burials: Vec::new(),
             callers: Callers::default(),
             discarded: Vec::new(),
             next_read_token: first_read_token,

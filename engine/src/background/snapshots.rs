@@ -4,10 +4,10 @@ use crate::background::arrivals::{Arrivals, Part};
 use crate::background::departures::{Departure, Departures};
 use crate::background::guard::Guard;
 use crate::background::lazy_snapshot::LazySnapshot;
+use crate::background::removals::Removals;
 use crate::background::writers::SnapshotWriters;
 use crate::metrics::EngineMetrics;
 use crate::replica::event::GroupEvent;
-use crate::turn::gone::Buried;
 use crate::turn::jobs::SnapshotJob;
 use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
@@ -39,6 +39,7 @@ pub(crate) struct SnapshotThread {
     guard: Guard,
     arrivals: Arrivals<SnapshotReceiver>,
     departures: Departures,
+    removals: Removals,
     /// Which snapshots have left, or failed to.
     left: (Sender<Sent>, Receiver<Sent>),
 }
@@ -59,6 +60,7 @@ impl SnapshotThread {
             guard: guard.clone(),
             arrivals: Arrivals::new(),
             departures: Departures::default(),
+            removals: Removals::default(),
             left: unbounded(),
         }
     }
@@ -81,7 +83,9 @@ impl SnapshotThread {
             while let Some(departure) = self.departures.next(now) {
                 self.send(departure);
             }
-            let due = self.departures.next_due().map(|due| due.saturating_duration_since(now));
+            self.removals.retry(&self.store, now);
+            let due = self.departures.next_due().into_iter().chain(self.removals.next_retry());
+            let due = due.min().map(|due| due.saturating_duration_since(now));
             select! {
                 recv(jobs) -> job => match job {
                     Ok(SnapshotJob::Stop) | Err(_) => return,
@@ -112,19 +116,15 @@ impl SnapshotThread {
             SnapshotJob::Offer { from, group, message, permit: _permit } => {
                 self.offer(from, group, message);
             }
-            SnapshotJob::Remove { group, buried } => self.remove(group, buried),
+            SnapshotJob::Remove { group, buried } => {
+                self.arrivals.forget(group);
+                self.removals.remove(&self.store, group, buried);
+            }
+            SnapshotJob::AwaitRemoval { group, buried } => {
+                self.removals.when_removed(group, buried);
+            }
             SnapshotJob::Closed { peer } => self.arrivals.closed(peer),
             SnapshotJob::Stop => {}
-        }
-    }
-
-    /// Removes the snapshots of a replica that is gone. What can't be removed now goes at the next
-    /// start, before which no other replica of the group comes here.
-    fn remove(&mut self, group: GroupId, buried: Buried) {
-        self.arrivals.forget(group);
-        match self.store.remove(group) {
-            Ok(()) => buried(),
-            Err(error) => tracing::error!(group = group.0, "removing its snapshot: {error}"),
         }
     }
 

@@ -1,24 +1,25 @@
 //! The replicas of a node: they are founded or join, and stop.
 
+use crate::background::removals::write_tombstone;
 use crate::background::restores::Watched;
 use crate::error::GroupError;
 use crate::events::NodeEvent;
-use crate::groups::Origin;
+use crate::groups::{Origin, Removal, Stored};
 use crate::handle::GroupHandle;
 use crate::node::{Inner, Node};
 use crate::replica::event::GroupEvent;
 use crate::replica::recovery::recover;
+use crate::start::Parts;
 use crate::state_machine::StateMachine;
 use crate::status::StoredGroup;
 use crate::view::GroupView;
 use crate::worker::event::{Event, StartGroup};
 use logboat_raft::{
-    Config, Configuration, GroupId, LogWrite, MAX_MEMBERS, NodeId, Persist, ReplicaId, Restored,
-    RoleKind, VotersDigest, WriteSeq,
+    Config, Configuration, GroupId, MAX_MEMBERS, NodeId, ReplicaId, Restored, RoleKind,
+    VotersDigest,
 };
-use logboat_storage::Batch;
 use std::sync::{Arc, mpsc};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// A group to found, with its replica on this node.
 pub struct GroupSpec {
@@ -117,7 +118,8 @@ impl Node {
 
     /// Removes this node's replica of a group, whether it runs, was stopped, has failed or was
     /// never started. Returns when a tombstone is durable and its data are deleted. If it leads, it
-    /// hands over first.
+    /// hands over first. A removal that has begun goes on if the caller gives up; another call
+    /// waits for it as well.
     ///
     /// The group is not asked: to it, the replica is lost from then on, and still a member. So
     /// remove it from the group first ([`Change::Demote`](crate::Change::Demote),
@@ -183,18 +185,15 @@ impl Node {
         if let Some(handle) = self.group(group) {
             self.hand_over_group(&handle).await;
         }
-        let (done, removed) = oneshot::channel();
-        match groups.replica(group) {
-            Some(handle) => {
-                let buried = Box::new(move || {
-                    // Whoever asked may wait no more.
-                    let _ = done.send(());
-                });
-                handle.worker.post(Event::Local(handle.slot, GroupEvent::Remove(buried)));
-                removed.await.map_err(|_| GroupError::Stopped)?;
-            }
-            None => self.remove_stored(group).await?,
+        let Removal { begun, mut removed } = match groups.remove(group) {
+            // What was damaged has its tombstone.
+            Err(GroupError::NotStored(_)) if groups.forget_failure(group) => return Ok(()),
+            removal => removal?,
+        };
+        if let Some((stored, done)) = begun {
+            self.remove_stored(group, stored, done);
         }
+        removed.wait_for(|removed| *removed).await.map_err(|_| GroupError::Stopped)?;
         groups.forget_failure(group);
         Ok(())
     }
@@ -217,31 +216,27 @@ impl Node {
         self.0.parts.groups.all_started().iter().map(GroupHandle::group).collect()
     }
 
-    /// Removes what is stored of a group whose replica was not started.
-    async fn remove_stored(&self, group: GroupId) -> Result<(), GroupError> {
-        let parts = &self.0.parts;
-        let reservation = parts.groups.reserve(group, &self.0.unknown)?;
-        let Origin::Log(log) = reservation.origin() else {
-            return Err(GroupError::Starting(group));
-        };
-        if log == Restored::default() {
-            // What was damaged has its tombstone.
-            let is_known = parts.groups.forget_failure(group);
-            return if is_known { Ok(()) } else { Err(GroupError::NotStored(group)) };
+    /// Has removed what is stored of a group, whether anybody waits for it or not.
+    fn remove_stored(&self, group: GroupId, stored: Stored, done: watch::Sender<bool>) {
+        match stored {
+            Stored::Replica(handle) => {
+                let buried = Box::new(move || {
+                    // Whoever asked may wait no more.
+                    let _ = done.send(true);
+                });
+                handle.worker.post(Event::Local(handle.slot, GroupEvent::Remove(buried)));
+            }
+            Stored::Log(log) => {
+                let Parts { wal, snapshot_queue, groups, .. } = &self.0.parts;
+                let groups = Arc::clone(groups);
+                let buried = Box::new(move || {
+                    groups.erased(group);
+                    let _ = done.send(true);
+                });
+                let floor = log.hard_state.replica.next();
+                write_tombstone(wal, snapshot_queue, group, floor, buried);
+            }
         }
-        let write = LogWrite::Tombstone(log.hard_state.replica.next());
-        let persist = Persist { seq: WriteSeq::default(), hard_state: None, log: write };
-        let (done, written) = oneshot::channel();
-        let completion = Box::new(move |result| drop(done.send(result)));
-        let (grants, writes) = (Vec::new(), vec![(group, persist)]);
-        parts.wal.submit(Batch { grants, writes, completion });
-        match written.await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return Err(GroupError::Stopped),
-        }
-        reservation.removed();
-        let removed = parts.snapshots.remove(group);
-        removed.map_err(|error| GroupError::Snapshot { group, reason: error.to_string() })
     }
 
     /// Has another voter lead, if this replica does and another can.

@@ -474,7 +474,7 @@ impl Group {
     }
 
     /// The group is without this replica for good: it takes no further step, and its worker buries
-    /// it, which `buried` is told of.
+    /// it, once, which `buried` is told of.
     pub(super) fn go(
         &mut self,
         run: &mut RunContext<'_>,
@@ -482,6 +482,9 @@ impl Group {
         buried: Option<Buried>,
     ) {
         let (group, replica) = (self.id, self.raft.id());
+        if self.view.is_gone() {
+            return run.turn.awaited_burials.extend(buried.map(|buried| (group, buried)));
+        }
         tracing::info!(group = group.0, "replica {replica} of this node is no more");
         self.view.gone();
         self.shared.events.publish(|| NodeEvent::Removed { group });

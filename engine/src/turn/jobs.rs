@@ -86,6 +86,13 @@ pub enum SnapshotJob {
         /// Told when that is done.
         buried: Buried,
     },
+    /// A removal that was asked for before is awaited.
+    AwaitRemoval {
+        /// The group.
+        group: GroupId,
+        /// Told when it is done.
+        buried: Buried,
+    },
     /// A peer's connection to this node has ended.
     Closed {
         /// The peer.

@@ -3,6 +3,7 @@
 
 use crate::background::guard::Guard;
 use crate::background::pool::{Job, Progress};
+use crate::background::removals::{await_removal, write_tombstone};
 use crate::background::user_code::UserCode;
 use crate::error::RequestError;
 use crate::founding::Founder;
@@ -16,7 +17,7 @@ use crate::request::encoding::encode_reply;
 use crate::state_machine::ApplyOn;
 use crate::turn::Turn;
 use crate::turn::gone::GoneReplica;
-use crate::turn::jobs::{LogReadQueue, SnapshotJob, SnapshotQueue};
+use crate::turn::jobs::{LogReadQueue, SnapshotQueue};
 use crate::turn::peer_buffers::send_all;
 use crate::turn::slot::Slot;
 use crate::worker::alarms::Alarms;
@@ -25,9 +26,7 @@ use crate::worker::event::{Event, StartGroup};
 use crate::worker::inbox::{WorkerInbox, take_by};
 use crate::worker::replica_cell::ReplicaCell;
 use crate::worker::replicas::Replicas;
-use logboat_raft::{
-    Epoch, GroupId, LogWrite, Message, NodeId, Persist, ReplicaId, SupportMessage, Time, WriteSeq,
-};
+use logboat_raft::{Epoch, GroupId, Message, NodeId, ReplicaId, SupportMessage, Time, WriteSeq};
 use logboat_storage::{Batch, DataDir, Poisoned, Wal};
 use logboat_transport::{RequestId, Transport};
 use std::sync::Arc;
@@ -436,20 +435,17 @@ impl WorkerState {
             let machine = self.replicas.bury(group, slot);
             self.turn.discarded.extend(machine.map(|machine| (group, slot, machine)));
             self.flush();
-            let log = LogWrite::Tombstone(floor);
-            let persist = Persist { seq: WriteSeq::default(), hard_state: None, log };
-            let (grants, writes) = (Vec::new(), vec![(group, persist)]);
-            let (snapshots, groups) = (self.context.snapshots.clone(), self.context.groups.clone());
-            let completion = Box::new(move |result: Result<(), Poisoned>| {
-                if result.is_ok() {
-                    let buried = Box::new(move || {
-                        groups.buried(group, slot);
-                        buried.into_iter().for_each(|buried| buried());
-                    });
-                    snapshots.submit(SnapshotJob::Remove { group, buried });
-                }
+            let groups = Arc::clone(&self.context.groups);
+            let buried = Box::new(move || {
+                groups.buried(group, slot);
+                buried.into_iter().for_each(|buried| buried());
             });
-            self.context.wal.submit(Batch { grants, writes, completion });
+            let WorkerContext { wal, snapshots, .. } = &self.context;
+            write_tombstone(wal, snapshots, group, floor, buried);
+        }
+        for (group, buried) in self.turn.awaited_burials.drain(..) {
+            let WorkerContext { wal, snapshots, .. } = &self.context;
+            await_removal(wal, snapshots, group, buried);
         }
     }
 

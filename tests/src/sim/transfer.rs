@@ -78,6 +78,7 @@ impl Process {
             }
             SnapshotJob::Chunk { .. }
             | SnapshotJob::Remove { .. }
+            | SnapshotJob::AwaitRemoval { .. }
             | SnapshotJob::Offer { .. }
             | SnapshotJob::Refused { .. }
             | SnapshotJob::Closed { .. }
