@@ -47,25 +47,25 @@ def packages_of(script):
     return first.removeprefix("# needs:").split()
 
 
-def install(packages, directory):
-    """Whether the packages are there now: fresh in the directory, or those of the system."""
+def install(package, directory):
+    """Whether the package is there now: fresh in the directory, or that of the system."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", directory]
-    command += ["--root-user-action=ignore", *packages]
+    command += ["--root-user-action=ignore", "--disable-pip-version-check", package]
     if subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0:
         return True
-    modules = [package.replace("-", "_") for package in packages]
-    return all(importlib.util.find_spec(module) for module in modules)
+    return importlib.util.find_spec(package.replace("-", "_")) is not None
 
 
 def run_all(scripts, port):
     failed, left_out = [], []
-    for script in scripts:
-        with tempfile.TemporaryDirectory() as directory:
-            packages = packages_of(script)
-            if not install(packages, directory):
-                left_out.append(f"{script.name}: {' '.join(packages)} can't be had")
+    with tempfile.TemporaryDirectory() as directory:
+        wanted = sorted({package for script in scripts for package in packages_of(script)})
+        missing = {package for package in wanted if not install(package, directory)}
+        environment = {**os.environ, "PYTHONPATH": directory, "PORT": str(port)}
+        for script in scripts:
+            if lacks := missing.intersection(packages_of(script)):
+                left_out.append(f"{script.name}: {' '.join(sorted(lacks))} can't be had")
                 continue
-            environment = {**os.environ, "PYTHONPATH": directory, "PORT": str(port)}
             done = subprocess.run([sys.executable, script], env=environment, timeout=300)
             print(script.name, "passed" if done.returncode == 0 else "FAILED", flush=True)
             if done.returncode != 0:

@@ -23,7 +23,7 @@ fn wrong_options_are_refused_by_name() -> TestResult {
     }
     node.spec_mut().cluster.clone_from(&right.cluster);
     for (option, value, cause) in [
-        ("--partition", "modulo", "expected hash or range"),
+        ("--partition", "modulo", "expected slots, hash or range"),
         ("--groups", "0", "a cluster has from 1 to 65,536 groups, not 0"),
         ("--heartbeat-ms", "400", "--heartbeat-ms"),
         ("--split-keys", "keys", "--split-keys goes with --partition range"),
@@ -99,7 +99,7 @@ fn another_partition_or_number_of_groups_than_stored_is_refused() -> TestResult 
     check_refused(node, &["groups 4, not 5", "can't be changed later"])?;
     node.spec_mut().options.clone_from(&right);
     node.spec_mut().options.extend(["--partition".to_owned(), "range".to_owned()]);
-    check_refused(node, &["hash, not range", "can't be changed later"])?;
+    check_refused(node, &["slots, not range", "can't be changed later"])?;
     node.spec_mut().options = right;
     cluster.start_all()?;
     assert_eq!(get(&mut cluster.node(1).client()?, "key")?.as_deref(), Some("value"));

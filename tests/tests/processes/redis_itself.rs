@@ -69,19 +69,22 @@ const NUMBERS: [&[u8]; 13] = [
 
 /// How long keys live that nobody asks about: long, or nothing that makes sense.
 const TERMS: [&[u8]; 8] =
-    [b"0", b"-1", b"x", b"", b"9223372036854775807", b"100000", b"1.5", b"77777"];
+    [b"0", b"-1", b"x", b"", b"9223372036854775807", b"10000000", b"1.5", b"7777777"];
 
 /// When keys expire.
 const TIMES: [&[u8]; 8] =
     [b"0", b"-5", b"x", b"1", b"1000", b"33333333333", b"99999999999", b"4102444800000"];
 
-/// The same without times that have passed: Redis counts such a key for a while.
-const FUTURE_TIMES: [&[u8]; 6] =
+/// The same in seconds without times that have passed: Redis counts such a key for a while.
+const FUTURE_SECONDS: [&[u8]; 6] =
     [b"0", b"-5", b"x", b"9000000000", b"99999999999", b"4102444800000"];
 
+/// The same in milliseconds.
+const FUTURE_MILLISECONDS: [&[u8]; 5] = [b"0", b"-5", b"x", b"4102444800000", b"9000000000000"];
+
 /// Requests by their shape: `K` stands for a key, `V` for a value, `N` for a number, `P` for a
-/// small position, `T`, `A` and `F` for times, and `K*` or `KV*` for some of them. The others are
-/// words.
+/// small position, `T`, `A`, `F` and `M` for times, and `K*` or `KV*` for some of them. The others
+/// are words.
 const SHAPES: [&str; 143] = [
     "GET K",
     "GET K",
@@ -198,7 +201,7 @@ const SHAPES: [&str; 143] = [
     "EXPIRE {d}r T XX",
     "GET {d}r",
     "SET K V EXAT F",
-    "SET K V PXAT F",
+    "SET K V PXAT M",
     "SET K V KEEPTTL",
     "SET K V KEEPTTL EX 1",
     "SET K V EX",
@@ -356,7 +359,8 @@ impl Random {
             "N" => words.push(self.one_of(&NUMBERS).into()),
             "T" => words.push(self.one_of(&TERMS).into()),
             "A" => words.push(self.one_of(&TIMES).into()),
-            "F" => words.push(self.one_of(&FUTURE_TIMES).into()),
+            "F" => words.push(self.one_of(&FUTURE_SECONDS).into()),
+            "M" => words.push(self.one_of(&FUTURE_MILLISECONDS).into()),
             "P" => words.push((self.below(16).cast_signed() - 5).to_string().into()),
             "K*" => (0..=self.below(4)).for_each(|_| self.add("K", words)),
             "KV*" => (0..=self.below(4)).for_each(|_| {
