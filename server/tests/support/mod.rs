@@ -204,3 +204,14 @@ impl Client {
         sent
     }
 }
+
+/// Sends each line and compares the reply, in a new database of each kind.
+#[track_caller]
+pub fn transcript(lines: &[(&str, &str)]) {
+    for server in Server::of_each_kind() {
+        let mut client = server.connect();
+        for (line, expected) in lines {
+            assert_eq!(client.ask(line), *expected, "{line}");
+        }
+    }
+}
