@@ -273,6 +273,10 @@ fn keys_are_renamed_and_copied() {
         ("COPY {t}c {t}d replace", ":1"),
         ("GET {t}d", "\"2\""),
         ("COPY {t}c {t}d FOO", "-ERR syntax error"),
+        ("SETRANGE {t}c 2000000 x", ":2000001"),
+        ("COPY {t}c {t}d replace", ":1"),
+        ("STRLEN {t}d", ":2000001"),
+        ("SET {t}c 2", "+OK"),
         ("TOUCH {t}c {t}c none", ":2"),
         ("RENAME a", "-ERR wrong number of arguments for 'rename' command"),
     ]);

@@ -80,7 +80,7 @@ pub(super) fn begin<'a, B: Backend>(
     let arguments = spec.arguments_of(request);
     let plan = match spec.name {
         Name::Append => string::append(context, arguments),
-        Name::Copy => generic::copy(context, arguments),
+        Name::Copy => return generic::copy(context, arguments),
         Name::Decr => number::decr(context, arguments),
         Name::DecrBy => number::decr_by(context, arguments),
         Name::Del | Name::Unlink => return generic::del(context, arguments),

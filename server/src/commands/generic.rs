@@ -80,8 +80,15 @@ fn move_value<B: Backend>(
     Ok(Plan::write(range, Command::Rename { from, to, only_if_missing }, shape))
 }
 
+/// The longest value that COPY copies without asking how long it is. Memory for so much is set
+/// aside.
+const COPIED_UNASKED_BYTES: u64 = 1_024;
+
 /// COPY source destination [DB destination-db] [REPLACE]
-pub(super) fn copy<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
+pub(super) fn copy<'a, B: Backend>(
+    context: &'a Context<'_, B>,
+    arguments: &[Bytes],
+) -> Result<Step<'a>, CommandError> {
     let (mut to_database, mut replace) = (context.session.database, false);
     let mut options = arguments[2..].iter();
     while let Some(option) = options.next() {
@@ -99,7 +106,21 @@ pub(super) fn copy<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) ->
         return Err(CommandError::SameObject);
     }
     let (range, from, to) = both(context, arguments)?;
-    Ok(Plan::write(range, Command::Copy { from, to, to_database, replace }, number))
+    let command = move |limit_bytes| {
+        let (from, to) = (from.clone(), to.clone());
+        Command::Copy { from, to, to_database, replace, limit_bytes }
+    };
+    Ok(Step::alone(async move {
+        let mut limit_bytes = COPIED_UNASKED_BYTES;
+        loop {
+            let answers = context.propose_each(vec![(range, command(limit_bytes))]).await?;
+            match answers.into_iter().next() {
+                Some(Answer::Withheld { bytes }) if bytes > limit_bytes => limit_bytes = bytes,
+                Some(answer) => return number(answer),
+                None => return Err(CommandError::Mismatch),
+            }
+        }
+    }))
 }
 
 /// Two keys that must lie in one range: nothing ties the logs of two together.

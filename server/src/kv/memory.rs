@@ -127,6 +127,21 @@ mod tests {
     }
 
     #[test]
+    fn copies_under_way_count_with_their_values() {
+        let memory = DataMemory::new(1_000, 1);
+        let key = || Bytes::from_static(b"k");
+        let copy = |limit_bytes| {
+            let (from, to, to_database, replace) = (key(), key(), 1, false);
+            Command::Copy { from, to, to_database, replace, limit_bytes }.encode()
+        };
+        assert_eq!(memory.admit(&copy(500)), Ok(entry_bytes(1, 500)));
+        assert!(memory.admit(&copy(500)).is_err());
+        // Without a limit, as the first version had it, a value of any length may come.
+        let first_version = Bytes::from_static(&[1, 10, 1, b'k', 1, b'k', 1, 0]);
+        assert!(memory.admit(&first_version).is_err());
+    }
+
+    #[test]
     fn what_only_removes_and_what_makes_no_sense_is_let_in() {
         let memory = DataMemory::new(1, 1);
         memory.add(500);

@@ -166,7 +166,8 @@ pub enum Command {
         /// Whether nothing is done if `to` is there (RENAMENX).
         only_if_missing: bool,
     },
-    /// Copies a value; answers [`Answer::Integer`] with whether it did so.
+    /// Copies a value; answers [`Answer::Integer`] with whether it did so, or [`Answer::Withheld`]
+    /// for a value beyond the limit. Who has memory for it may ask again then.
     Copy {
         /// The key of the value.
         from: Bytes,
@@ -176,6 +177,8 @@ pub enum Command {
         to_database: u8,
         /// Whether the copy takes the place of what is there (REPLACE).
         replace: bool,
+        /// The longest value that is copied, in bytes. It is counted as growth.
+        limit_bytes: u64,
     },
     /// Removes every key of every database that clients choose.
     ClearAll,
@@ -212,8 +215,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// How many bytes it may add to what is stored, at the most; `None` for what only removes. How
-    /// long the value of a copy is shows only when it is made, so it does not count before.
+    /// How many bytes it may add to what is stored, at the most; `None` for what only removes.
     #[must_use]
     pub fn growth_bytes(&self) -> Option<u64> {
         let entry = |key: &Bytes, value_bytes: usize| entry_bytes(key.len(), value_bytes);
@@ -230,7 +232,7 @@ impl Command {
             Self::SetMany { pairs, .. } => {
                 Some(pairs.iter().map(|(key, value)| entry(key, value.len())).sum())
             }
-            Self::Copy { to, .. } => Some(entry(to, 0)),
+            Self::Copy { to, limit_bytes, .. } => Some(entry(to, 0).saturating_add(*limit_bytes)),
             Self::Delete { .. }
             | Self::Take { .. }
             | Self::Rename { .. }

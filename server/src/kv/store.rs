@@ -202,16 +202,18 @@ impl Store {
 
     fn execute(&mut self, database: u8, command: Command) -> Answer {
         match command {
-            Command::Copy { from, to, to_database, replace } => {
+            Command::Copy { from, to, to_database, replace, limit_bytes } => {
                 let entry = self.database(database).entry(&from).cloned();
                 let target = self.database_mut(to_database);
-                match entry {
-                    Some(entry) if replace || !target.contains_key(&to) => {
-                        target.put(to, entry);
-                        Answer::Integer(1)
-                    }
-                    _ => Answer::Integer(0),
+                let Some(entry) = entry.filter(|_| replace || !target.contains_key(&to)) else {
+                    return Answer::Integer(0);
+                };
+                let bytes = entry.value.len() as u64;
+                if bytes > limit_bytes {
+                    return Answer::Withheld { bytes };
                 }
+                target.put(to, entry);
+                Answer::Integer(1)
             }
             Command::ClearAll => {
                 let chosen = self.databases.iter_mut().take(usize::from(DATABASES));
@@ -466,6 +468,7 @@ mod tests {
             to: b(to),
             to_database,
             replace,
+            limit_bytes: 1,
         };
         assert_eq!(apply(&mut store, copy("b", 0, false)), Answer::Integer(0));
         assert_eq!(apply(&mut store, copy("b", 0, true)), Answer::Integer(1));
@@ -477,6 +480,10 @@ mod tests {
         );
         assert_eq!(get(&store, "a"), Some(b("1")));
         assert_eq!(apply_in(&mut store, 3, copy("x", 0, true)), Answer::Integer(0));
+        set(&mut store, "a", "longer");
+        assert_eq!(apply(&mut store, copy("b", 0, false)), Answer::Integer(0));
+        assert_eq!(apply(&mut store, copy("b", 0, true)), Answer::Withheld { bytes: 6 });
+        assert_eq!(get(&store, "b"), Some(b("1")));
     }
 
     proptest! {

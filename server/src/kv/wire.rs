@@ -91,10 +91,12 @@ impl Writer {
 
     pub(crate) fn pairs(&mut self, pairs: &[(Bytes, Bytes)]) {
         self.varint(pairs.len() as u64);
-        for (key, value) in pairs {
-            self.bytes(key);
-            self.bytes(value);
-        }
+        pairs.iter().for_each(|(key, value)| self.pair(key, value));
+    }
+
+    pub(crate) fn pair(&mut self, first: &[u8], second: &[u8]) {
+        self.bytes(first);
+        self.bytes(second);
     }
 
     pub(crate) fn finish(self) -> Bytes {

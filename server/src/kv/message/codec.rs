@@ -27,6 +27,10 @@ const GET_EXPIRE: u8 = 15;
 const ASK: u8 = 16;
 const TICK: u8 = 17;
 
+/// Commands that were without a limit or a lifetime at first have another tag with one.
+const COPY: u8 = 10;
+const COPY_WITH_LIMIT: u8 = 18;
+
 /// Whether an encoded command goes by the time, and has none yet.
 pub(in crate::kv) fn needs_stamp(command: &[u8]) -> bool {
     let tag = match command {
@@ -114,26 +118,24 @@ impl Command {
                 w.bytes(key);
                 w.signed(*by);
             }),
-            Self::IncrementFloat { key, by } => build_in(database, 6, |w| {
-                w.bytes(key);
-                w.bytes(by);
-            }),
+            Self::IncrementFloat { key, by } => build_in(database, 6, |w| w.pair(key, by)),
             Self::SetMany { pairs, only_if_missing } => build_in(database, 7, |w| {
                 w.pairs(pairs);
                 w.flag(*only_if_missing);
             }),
             Self::Clear => build_in(database, 8, |_| ()),
             Self::Rename { from, to, only_if_missing } => build_in(database, 9, |w| {
-                w.bytes(from);
-                w.bytes(to);
+                w.pair(from, to);
                 w.flag(*only_if_missing);
             }),
-            Self::Copy { from, to, to_database, replace } => build_in(database, 10, |w| {
-                w.bytes(from);
-                w.bytes(to);
-                w.byte(*to_database);
-                w.flag(*replace);
-            }),
+            Self::Copy { from, to, to_database, replace, limit_bytes } => {
+                build_in(database, COPY_WITH_LIMIT, |w| {
+                    w.pair(from, to);
+                    w.byte(*to_database);
+                    w.flag(*replace);
+                    w.varint(*limit_bytes);
+                })
+            }
             Self::ClearAll => build_in(database, 11, |_| ()),
             Self::Expire { key, deadline, condition } => build_in(database, EXPIRE, |w| {
                 w.bytes(key);
@@ -180,11 +182,12 @@ impl Command {
             7 => Self::SetMany { pairs: r.pairs()?, only_if_missing: r.flag()? },
             8 => Self::Clear,
             9 => Self::Rename { from: r.bytes()?, to: r.bytes()?, only_if_missing: r.flag()? },
-            10 => Self::Copy {
+            COPY | COPY_WITH_LIMIT => Self::Copy {
                 from: r.bytes()?,
                 to: r.bytes()?,
                 to_database: read_database(r)?,
                 replace: r.flag()?,
+                limit_bytes: if tag == COPY { u64::MAX } else { r.varint()? },
             },
             11 => Self::ClearAll,
             EXPIRE => Self::Expire {

@@ -89,8 +89,14 @@ fn command() -> impl Strategy<Value = Command> {
             to,
             only_if_missing
         }),
-        (bytes(), bytes(), 0..ALL_DATABASES, any::<bool>()).prop_map(
-            |(from, to, to_database, replace)| Command::Copy { from, to, to_database, replace }
+        (bytes(), bytes(), 0..ALL_DATABASES, any::<bool>(), any::<u64>()).prop_map(
+            |(from, to, to_database, replace, limit_bytes)| Command::Copy {
+                from,
+                to,
+                to_database,
+                replace,
+                limit_bytes
+            }
         ),
         Just(Command::ClearAll),
     ]
