@@ -14,9 +14,9 @@ for options in ({}, {"read_from_replicas": True}, {"protocol": 3}):
     assert len(client.get_primaries()) >= 1
     leaders = {client.nodes_manager.get_node_from_slot(slot).port for slot in range(16384)}
     assert len(leaders) == 3
-    for number in range(300):
+    for number in range(100):
         assert client.set(f"cluster:{number}", number, ex=1000) is True
-    for number in range(300):
+    for number in range(100):
         assert client.get(f"cluster:{number}") == str(number)
     keys = [f"cluster:{number}" for number in range(100)]
     assert client.mget_nonatomic(keys) == [str(number) for number in range(100)]
