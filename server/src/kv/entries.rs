@@ -255,7 +255,8 @@ impl<'a> View<'a> {
         self.entry(key).map(|entry| &entry.value)
     }
 
-    /// The keys of a stretch that are there, with their values.
+    /// The keys of a stretch with their values, and those that have expired and were not swept. A
+    /// walk goes over as many of these as of others, so they count in what bounds it.
     pub(super) fn range(&self, within: impl RangeBounds<Bytes>) -> Run<'a, '_> {
         Run { view: self, entries: self.entries.map.range(within) }
     }
@@ -267,7 +268,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// The keys of a stretch, in their order.
+/// The keys of a stretch, in their order. Those that have expired come without a value.
 #[derive(Debug)]
 pub(super) struct Run<'a, 'v> {
     view: &'v View<'a>,
@@ -275,13 +276,15 @@ pub(super) struct Run<'a, 'v> {
 }
 
 impl<'a> Iterator for Run<'a, '_> {
-    type Item = (&'a Bytes, &'a Bytes);
+    type Item = (&'a Bytes, Option<&'a Bytes>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let clock_ms = self.view.entries.clock_ms;
-        let (key, entry) = self.entries.find(|(_, entry)| entry.is_there_at(clock_ms))?;
+        let (key, entry) = self.entries.next()?;
+        if !entry.is_there_at(self.view.entries.clock_ms) {
+            return Some((key, None));
+        }
         self.view.note(entry);
-        Some((key, &entry.value))
+        Some((key, Some(&entry.value)))
     }
 }
 

@@ -1,0 +1,300 @@
+use super::*;
+use crate::kv::clock::NEVER;
+use crate::kv::entries::{Entries, Entry};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+const ALL_KEYS: KeySpan<'_> = KeySpan { start: b"", after_start: false, end: None };
+
+fn store(partition: Partition, keys: impl IntoIterator<Item = Vec<u8>>) -> Entries {
+    let entries = keys.into_iter().map(|key| (partition.stored(&key), Bytes::from(key)));
+    let mut store = Entries::default();
+    let entry = |(key, value)| (key, Entry { value, deadline_ms: NEVER });
+    store.replace(entries.map(entry).collect());
+    store
+}
+
+fn keys(prefix: &str, count: usize) -> impl Iterator<Item = Vec<u8>> {
+    (0..count).map(move |i| format!("{prefix}{i}").into_bytes())
+}
+
+/// Scans to the end; returns the keys and the number of steps.
+fn scan_all(store: &Entries, partition: Partition, count: u64) -> (Vec<Bytes>, usize) {
+    let (mut all, mut from, mut steps) = (Vec::new(), 0, 0);
+    loop {
+        steps += 1;
+        match View::settled(store).scan(partition, &(from..u64::MAX), count, None) {
+            Answer::Page { keys, next, examined } => {
+                assert_eq!(examined, keys.len() as u64);
+                all.extend(keys);
+                let Some(next) = next else {
+                    return (all, steps);
+                };
+                assert!(next > from, "a scan goes forward");
+                from = next;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_scan_reports_every_key_once() {
+    for partition in [Partition::Hash, Partition::Slots, Partition::Range] {
+        for prefix in ["key:", "{tag}"] {
+            let store = store(partition, keys(prefix, 1000));
+            for count in [1, 7, 10, 999, 5000] {
+                let (found, steps) = scan_all(&store, partition, count);
+                let distinct: BTreeSet<_> = found.iter().collect();
+                assert_eq!((found.len(), distinct.len()), (1000, 1000));
+                assert!(count < 1000 || steps == 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_large_slot_takes_a_bounded_number_of_steps() {
+    let store = store(Partition::Hash, keys("{tag}", 5000));
+    let (_, steps) = scan_all(&store, Partition::Hash, 1);
+    // Each step takes a 64th of what is left until a step is one key.
+    assert!(steps < 600, "{steps}");
+}
+
+#[test]
+fn a_scan_keeps_to_its_count_and_pattern() {
+    let store = store(Partition::Hash, keys("key:", 1000));
+    match View::settled(&store).scan(Partition::Hash, &(0..u64::MAX), 10, Some(b"key:1*")) {
+        Answer::Page { keys, examined, next } => {
+            assert_eq!(examined, 10);
+            assert!(keys.len() <= 10 && keys.iter().all(|key| key.starts_with(b"key:1")));
+            assert!(next.is_some());
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn keys_are_listed_in_steps() {
+    let store = store(Partition::Hash, keys("key:", 100));
+    let (mut found, mut after) = (Vec::new(), None);
+    loop {
+        match View::settled(&store).keys(Partition::Hash, after.as_ref(), b"key:1*", 7) {
+            Answer::Listing { keys, last } => {
+                found.extend(keys);
+                if last.is_none() {
+                    break;
+                }
+                after = last;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    found.sort();
+    assert_eq!(found.len(), 11);
+    assert_eq!(found[0], "key:1");
+}
+
+/// Keys that have expired and were not swept, before and behind one that is there.
+fn with_expired(partition: Partition, count: usize) -> Entries {
+    let mut store = Entries::default();
+    let put = |store: &mut Entries, key: Vec<u8>, deadline_ms| {
+        let entry = Entry { value: Bytes::from("v"), deadline_ms };
+        store.put(partition.stored(&key), entry);
+    };
+    keys("a", count).chain(keys("c", count)).for_each(|key| put(&mut store, key, 1_000));
+    put(&mut store, b"b".to_vec(), NEVER);
+    store.set_clock(1_000);
+    store
+}
+
+#[test]
+fn queries_end_among_expired_keys_and_go_on_behind_them() {
+    let count = MAX_EXPIRED + 10;
+    for partition in [Partition::Hash, Partition::Slots, Partition::Range] {
+        let store = with_expired(partition, count);
+        let view = View::settled(&store);
+        let (mut found, mut after, mut steps) = (Vec::new(), None, 0);
+        loop {
+            let Answer::Listing { keys, last } = view.keys(partition, after.as_ref(), b"*", 1_000)
+            else {
+                panic!("keys are listed");
+            };
+            (found, steps) = ([found, keys].concat(), steps + 1);
+            match last {
+                Some(last) => after = Some(last),
+                None => break,
+            }
+        }
+        assert_eq!((found, steps), (vec![Bytes::from("b")], (2 * count + 1).div_ceil(1_000)));
+        let (mut found, mut start, mut steps) = (Vec::new(), Bytes::new(), 0);
+        loop {
+            let span = KeySpan { start: &start, after_start: steps > 0, end: None };
+            let Answer::Pairs { pairs, more } = view.ordered(partition, span, 1, u64::MAX) else {
+                panic!("a step gives pairs");
+            };
+            steps += 1;
+            let there = pairs.iter().filter(|(_, value)| value.is_some());
+            found.extend(there.map(|(key, _)| key.clone()));
+            match pairs.last() {
+                Some((last, _)) if more => start = last.clone(),
+                _ => break,
+            }
+        }
+        assert_eq!((found, steps >= 3), (vec![Bytes::from("b")], true));
+        let (mut found, mut from, mut examined_in_all) = (Vec::new(), Some(0), 0);
+        while let Some(place) = from {
+            let Answer::Page { keys, examined, next } =
+                view.scan(partition, &(place..u64::MAX), 10, None)
+            else {
+                panic!("a scan gives pages");
+            };
+            let is_bounded = examined < MAX_EXPIRED as u64 + 100;
+            assert!(partition == Partition::Range || is_bounded, "{examined}");
+            (found, from) = ([found, keys].concat(), next);
+            examined_in_all += examined;
+        }
+        assert_eq!((found, examined_in_all), (vec![Bytes::from("b")], 2 * count as u64 + 1));
+        // All that are near the place have expired, or one is there.
+        for seed in 0..100 {
+            let chosen = view.random(partition, seed);
+            assert!(chosen.is_none_or(|key| key == "b"));
+        }
+    }
+    let store = with_expired(Partition::Range, 100);
+    assert_eq!(View::settled(&store).random(Partition::Range, 7), Some(Bytes::from("b")));
+}
+
+#[test]
+fn every_key_of_a_few_is_chosen_at_times() {
+    for partition in [Partition::Hash, Partition::Slots, Partition::Range] {
+        assert_eq!(View::settled(&Entries::default()).random(partition, 7), None);
+        let store = store(partition, keys("k", 10));
+        let seeds = (0..2_000_u64).map(|seed| seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let chosen: BTreeSet<_> =
+            seeds.map(|seed| View::settled(&store).random(partition, seed)).collect();
+        assert_eq!(chosen.len(), 10);
+    }
+}
+
+#[test]
+fn a_pattern_that_is_slow_to_match_takes_more_queries() {
+    let long = |i: usize| [format!("{{t}}{i}").into_bytes(), b"a".repeat(64 << 10)].concat();
+    let pattern = [&b"*"[..], &b"b".repeat(60), b"*"].concat();
+    for partition in [Partition::Hash, Partition::Slots, Partition::Range] {
+        let store = store(partition, (0..20).map(long));
+        let (mut seen, mut from, mut steps) = (0, Some(0), 0);
+        while let Some(place) = from {
+            match View::settled(&store).scan(partition, &(place..u64::MAX), 100, Some(&pattern)) {
+                Answer::Page { examined, next, .. } => {
+                    (seen, from, steps) = (seen + examined, next, steps + 1);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!((seen, steps > 2), (20, true));
+        let (mut after, mut steps) = (None, 1);
+        while let Answer::Listing { last: Some(last), .. } =
+            View::settled(&store).keys(partition, after.as_ref(), &pattern, 100)
+        {
+            (after, steps) = (Some(last), steps + 1);
+        }
+        assert!(steps > 2);
+    }
+}
+
+#[test]
+fn a_page_ends_at_so_many_bytes() {
+    let long = |i: usize| [format!("{{t}}{i:02}").into_bytes(), b"a".repeat(50_000)].concat();
+    for partition in [Partition::Hash, Partition::Range] {
+        let store = store(partition, (0..20).map(long));
+        let (mut found, mut from) = (BTreeSet::new(), Some(0));
+        while let Some(place) = from {
+            let Answer::Page { keys, next, .. } =
+                View::settled(&store).scan(partition, &(place..u64::MAX), 100, None)
+            else {
+                panic!("a scan gives pages");
+            };
+            assert!(keys.iter().map(Bytes::len).sum::<usize>() < PAGE_BYTES + 50_100);
+            found.extend(keys);
+            from = next;
+        }
+        assert_eq!(found.len(), 20);
+        let (mut listed, mut after) = (0, None);
+        loop {
+            let Answer::Listing { keys, last } =
+                View::settled(&store).keys(partition, after.as_ref(), b"*", 100)
+            else {
+                panic!("keys are listed");
+            };
+            assert!(keys.len() <= 6);
+            listed += keys.len();
+            match last {
+                Some(last) => after = Some(last),
+                None => break,
+            }
+        }
+        assert_eq!(listed, 20);
+    }
+}
+
+fn pairs(answer: Answer) -> (Vec<Bytes>, bool) {
+    match answer {
+        Answer::Pairs { pairs, more } => (pairs.into_iter().map(|(key, _)| key).collect(), more),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_step_of_a_range_stops_at_bytes_but_makes_progress() {
+    let store = store(Partition::Range, keys("k", 10));
+    let step = |limit_bytes| {
+        pairs(View::settled(&store).ordered(Partition::Range, ALL_KEYS, 100, limit_bytes))
+    };
+    assert_eq!(step(1).0, ["k0"]);
+    assert_eq!(step(7).0, ["k0"]);
+    assert_eq!(step(8).0, ["k0", "k1"]);
+    assert!(step(8).1);
+    assert_eq!(step(1000).0.len(), 10);
+    assert!(!step(1000).1);
+}
+
+#[test]
+fn a_value_beyond_the_bytes_of_a_step_is_left_out() {
+    let mut store = store(Partition::Range, keys("k", 3));
+    store.insert(Bytes::from("k1"), Bytes::from(vec![7; 100]));
+    match View::settled(&store).ordered(Partition::Range, ALL_KEYS, 100, 99) {
+        Answer::Pairs { pairs, more } => {
+            let lengths: Vec<_> =
+                pairs.iter().map(|(_, value)| value.as_ref().map(Bytes::len)).collect();
+            assert_eq!((lengths, more), (vec![Some(2), None, Some(2)], false));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+proptest! {
+    #[test]
+    fn ranges_agree_with_a_sorted_list(
+        keys in proptest::collection::btree_set(proptest::collection::vec(0..4u8, 0..4), 0..40),
+        start in proptest::collection::vec(0..4u8, 0..4),
+        end in proptest::option::of(proptest::collection::vec(0..4u8, 0..4)),
+        after_start: bool,
+        limit in 1..50usize,
+    ) {
+        let inside: Vec<_> = keys
+            .iter()
+            .filter(|key| **key > start || (**key == start && !after_start))
+            .filter(|key| end.as_ref().is_none_or(|end| *key < end))
+            .cloned()
+            .collect();
+        for partition in [Partition::Hash, Partition::Slots, Partition::Range] {
+            let store = store(partition, keys.iter().cloned());
+            let span = KeySpan { start: &start, after_start, end: end.as_deref() };
+            let answer = View::settled(&store).ordered(partition, span, limit as u64, u64::MAX);
+            let (found, more) = pairs(answer);
+            prop_assert_eq!(&found, &inside[..limit.min(inside.len())]);
+            prop_assert_eq!(more, inside.len() > limit);
+        }
+    }
+}
