@@ -254,8 +254,8 @@ pub enum Output {
         /// The smallest id that a replica on this node may still have.
         floor: ReplicaId,
     },
-    /// A peer's message broke the protocol and was dropped. Its connection is to be closed, and a
-    /// person told.
+    /// A peer's message broke the protocol, or is not believed, and was dropped. If it is certainly
+    /// wrong ([`Violation::is_certain`]), its connection is to be closed. A person is to be told.
     Violated {
         /// The peer.
         from: NodeId,

@@ -309,14 +309,16 @@ impl Replica {
 
     /// Moves to a later term because of a message, which has to be believed first.
     pub(crate) fn raise_term(&mut self, term: Term) {
-        self.term_credit.spend(term.0.saturating_sub(self.term.0));
+        let step = term.0.saturating_sub(self.term.0);
+        self.term_credit.spend(self.now, step);
         self.enter_term(term);
     }
 
-    /// Whether a message may name this term.
-    pub(crate) fn believes(&self, term: Term) -> bool {
+    /// Whether a message of this node may name this term.
+    pub(crate) fn believes(&mut self, from: NodeId, term: Term) -> bool {
         let step = term.0.saturating_sub(self.term.0);
-        term.0 <= MAX_COUNT && self.term_credit.covers(self.now, step)
+        let is_paid = term.0 <= MAX_COUNT && self.term_credit.covers(self.now, step);
+        is_paid || self.term_credit.is_vouched_for(from, term)
     }
 
     /// Learns that everything up to `index` is committed.

@@ -10,6 +10,7 @@ use crate::{
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::Bytes;
+use core::time::Duration;
 use proptest::prelude::*;
 
 mod identity;
@@ -178,6 +179,28 @@ proptest! {
         receive_at(&mut third, now, 2, term.0, lie(3, term.0));
         prop_assert_eq!(third.term(), term);
     }
+}
+
+/// A peer has raised the term of the others for as long as they run, and one of them starts anew.
+#[test]
+fn who_was_started_since_follows_two_nodes_that_name_the_term() {
+    let later = Time::from_millis(10 * 24 * 3_600 * 1_000);
+    let (mut old, mut new) = (replica(), replica_of(later));
+    let term = MAX_STEP + later.0;
+    receive_at(&mut old, later, 2, term, lie(3, term));
+    assert_eq!(old.term(), Term(term));
+    // By one node alone it may be raised no further than before.
+    for far in [term, 1 << 50] {
+        let violation = Violation::ImplausibleTerm { term: Term(far), known: Term(0) };
+        let refused = Output::Violated { from: NodeId(2), violation };
+        assert_eq!(receive_at(&mut new, later, 2, far, lie(3, far)), [refused]);
+        assert!(!violation.is_certain(), "the peer may be honest");
+    }
+    receive_at(&mut new, later, 3, term, lie(3, term));
+    assert_eq!(new.term(), old.term());
+    // It follows the elections to come.
+    receive_at(&mut new, later + Duration::from_micros(9), 3, term + 1, lie(3, term + 1));
+    assert_eq!(new.term(), Term(term + 1));
 }
 
 /// A message whose term may be a lie.
@@ -406,6 +429,11 @@ fn snapshot(last: LogId) -> SnapshotMeta {
 }
 
 fn replica() -> Raft {
+    replica_of(Time(0))
+}
+
+/// One that starts at this moment.
+fn replica_of(now: Time) -> Raft {
     let config = Config {
         group: GroupId(1),
         node: NodeId(1),
@@ -414,7 +442,7 @@ fn replica() -> Raft {
         seed: 1,
         tuning: Arc::new(Tuning::default()),
     };
-    Raft::new(config, Restored::default(), Time(0))
+    Raft::new(config, Restored::default(), now)
 }
 
 /// All peers support this node.

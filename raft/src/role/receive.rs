@@ -204,7 +204,7 @@ fn is_credible(step: &mut Step<'_>, from: NodeId, message: &Message) -> bool {
         return false;
     }
     let (term, known) = (message.term, step.replica.term);
-    if !step.replica.believes(term) {
+    if !step.replica.believes(from, term) {
         step.violated(from, Violation::ImplausibleTerm { term, known });
         return false;
     }
