@@ -181,16 +181,23 @@ impl ReplicaModel {
         self.coming.clear();
     }
 
+    /// The snapshot that a start would begin with. While the log has a tombstone and nothing else,
+    /// a start removes what there is, though the next replica has made it or taken it over.
+    fn usable_snapshot(&self) -> LogId {
+        if self.durable.tombstone.is_some() { LogId::default() } else { self.snapshot }
+    }
+
     /// The term and the last index that survive a crash.
     pub(super) fn survives(&self) -> (Term, Index) {
         let (term, index) = (self.durable.hard_state.term, self.durable.last().index);
-        (term.max(self.snapshot.term), index.max(self.snapshot.index))
+        let snapshot = self.usable_snapshot();
+        (term.max(snapshot.term), index.max(snapshot.index))
     }
 
     /// Whether this entry, or a snapshot that covers it, survives a crash.
     pub(super) fn holds(&self, id: LogId) -> bool {
         self.durable.snapshot.index >= id.index
-            || self.snapshot.index >= id.index
+            || self.usable_snapshot().index >= id.index
             || self.durable.term_at(id.index) == Some(id.term)
     }
 
@@ -218,6 +225,10 @@ impl ReplicaModel {
             survived.push((self.durable.hard_state, persist.clone()));
             self.follow(&persist);
         }
+        if self.durable.tombstone.is_some() {
+            self.snapshot = LogId::default();
+            self.coming.clear();
+        }
         self.bonds.extend(self.durable.hard_state.fortified);
         self.view = self.durable.clone();
         survived
@@ -243,5 +254,35 @@ impl ReplicaModel {
             "a log up to {} and a snapshot {snapshot:?} became {agreed:?}",
             self.durable.last()
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_beside_a_tombstone_alone_goes_at_the_next_start() {
+        let floor = ReplicaId(LogId::new(Term(3), Index(7)));
+        let persist = |seq, hard_state, log| Persist { seq: WriteSeq(seq), hard_state, log };
+        let mut model = ReplicaModel::default();
+        model.submit(persist(0, None, LogWrite::Tombstone(floor)));
+        model.synced(WriteSeq(0));
+        // The next replica takes over a snapshot before anything that it writes is durable.
+        let last = LogId::new(Term(4), Index(9));
+        model.snapshot_coming(last);
+        model.snapshot_durable(last);
+        assert!(!model.holds(last));
+        assert_eq!(model.survives(), (Term(0), Index(0)));
+        let mut restarted = model.clone();
+        restarted.recovered(&Restored::default(), Some(floor));
+        restarted.snapshot_found(LogId::default());
+        // Its id is durable: so is the snapshot.
+        let hard_state = HardState { replica: floor, ..HardState::default() };
+        model.submit(persist(1, Some(hard_state), LogWrite::Keep));
+        model.synced(WriteSeq(1));
+        assert!(model.holds(last));
+        model.recovered(&Restored { hard_state, ..Restored::default() }, None);
+        model.snapshot_found(last);
     }
 }
