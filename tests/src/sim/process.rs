@@ -215,7 +215,11 @@ impl Process {
         process.go_on_supporting(hardware, scene);
         for group in 0..scene.plan.groups {
             let found = restored.remove(&group_id(group));
-            let is_lost = damaged.contains_key(&group_id(group));
+            // Of damage that is gone with its segment, the tombstone is left. No replica of a
+            // damaged node is removed otherwise, and none is added again.
+            let has_tombstone = process.storage.wal.lock().log().tombstone(group_id(group));
+            let is_lost = damaged.contains_key(&group_id(group))
+                || (hardware.damaged && has_tombstone.is_some());
             if scene.plan.hosts(group).contains(&hardware.place) && !is_lost {
                 process.start_group(hardware, group, found.unwrap_or_default(), scene);
             }
