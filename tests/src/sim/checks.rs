@@ -7,7 +7,7 @@ mod members;
 mod search;
 
 use super::disk::FoundSnapshot;
-use super::model::{LogModel, ReplicaModel};
+use super::model::ReplicaModel;
 use super::options::Plan;
 use super::process::group_id;
 use acquaintances::Acquaintances;
@@ -383,10 +383,7 @@ impl Checks {
         let Some(group) = self.groups.get_mut(group) else { return };
         group.heard(from, to, message);
         let Replica { model, search, .. } = &mut group.replicas[from];
-        let LogModel { tombstone, hard_state, .. } = model.durable;
-        if tombstone.is_some() || message.from != hard_state.replica {
-            // By a replica of whose disk nothing is left.
-            assert!(message.from < model.durable.next_id(), "who says this never was");
+        if model.is_of_another(message) {
             return;
         }
         let (term, last) = model.survives();

@@ -2,8 +2,8 @@
 //! crash, and for the log that the core believes in.
 
 use logboat_raft::{
-    Configuration, EntryKind, Fortification, HardState, Index, LogId, LogWrite, Persist, ReplicaId,
-    Restored, SnapshotMeta, Term, TermRun, WriteSeq,
+    Configuration, EntryKind, Fortification, HardState, Index, LogId, LogWrite, Message, Payload,
+    Persist, ReplicaId, Restored, SnapshotMeta, Term, TermRun, WriteSeq,
 };
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -185,6 +185,21 @@ impl ReplicaModel {
     /// a start removes what there is, though the next replica has made it or taken it over.
     fn usable_snapshot(&self) -> LogId {
         if self.durable.tombstone.is_some() { LogId::default() } else { self.snapshot }
+    }
+
+    /// Whether a message is of another replica than the one on the disk: of an earlier one, of
+    /// which nothing is left. A tombstone that is not durable yet may answer in place of one that
+    /// never came: that is gone by what its leader says.
+    ///
+    /// # Panics
+    /// When anything else comes from a replica that never was.
+    pub(super) fn is_of_another(&self, message: &Message) -> bool {
+        let LogModel { tombstone, hard_state, .. } = self.durable;
+        let is_other = tombstone.is_some() || message.from != hard_state.replica;
+        let rests_on_nothing = matches!(message.payload, Payload::Left | Payload::Resigned { .. });
+        let was_there = !is_other || message.from < self.durable.next_id();
+        assert!(was_there || rests_on_nothing, "one that never was says {message:?}");
+        is_other
     }
 
     /// The term and the last index that survive a crash.
