@@ -298,11 +298,14 @@ impl Checks {
             }
         }
         let peers = raft.status().peers;
+        // Without a log, a leader's snapshot may be taken over by the core alone.
+        let most = if log_has_failed { view.last().index } else { raft.commit() };
+        let commit = raft.commit().min(most);
         let led = group.replicas[node].leads;
-        group.commits(node, [led, leads.then_some(term)], raft.commit(), self.now_us);
+        group.commits(node, [led, leads.then_some(term)], commit, self.now_us);
         let replica = &mut group.replicas[node];
         replica.leads = leads.then_some(term);
-        replica.commit = raft.commit();
+        replica.commit = commit;
         replica.counted = peers.iter().filter_map(Counted::of).collect();
         if leads && group.newest_leader() == Some((term, node)) {
             for peer in &peers {
