@@ -337,8 +337,7 @@ fn a_cluster_s_certificates_are_made_by_three_commands() -> TestResult {
 #[test]
 fn admin_pages_that_others_reach_without_tls_are_closed_and_say_why() -> TestResult {
     let mut cluster = Cluster::new(&spec(1, &["--groups", "1"]))?;
-    let password = cluster.dir().join("password");
-    fs::write(&password, "a password\n")?;
+    let token = write(cluster.dir(), "token", "a token of some length\n")?;
     let node = cluster.node_mut(1);
     node.spec_mut().admin_host = Ipv4Addr::UNSPECIFIED;
     // A node that guards nothing keeps nobody from reading.
@@ -346,8 +345,7 @@ fn admin_pages_that_others_reach_without_tls_are_closed_and_say_why() -> TestRes
     node.ready()?;
     node.terminate()?;
     node.wait()?;
-    let guarded = ["--requirepass-file".to_owned(), password.display().to_string()];
-    node.spec_mut().options.extend(guarded);
+    node.spec_mut().options.extend(["--admin-token-file".to_owned(), token]);
     node.start()?;
     let page = |cluster: &Cluster, path| {
         eventually("an admin page", || Ok(cluster.node(1).page(path).ok()))
