@@ -197,8 +197,9 @@ pub enum ChangeRefusal {
         /// That node.
         node: NodeId,
     },
-    /// The leader had taken the change, and lost its role before it was committed. Its successor
-    /// does not have it.
+    /// The leader had taken the change, and lost its role before it was committed. The members that
+    /// were committed since are without it: its successor does not have it, or has made another
+    /// change since, which undid it.
     #[error("the change was lost with its leader")]
     Lost,
 }
