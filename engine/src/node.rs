@@ -383,9 +383,7 @@ impl Inner {
         let Some(threads) = self.threads.lock().take() else {
             return;
         };
-        if let Some(scrubber) = self.scrubber.lock().take() {
-            scrubber.stop();
-        }
+        let scrubber = self.scrubber.lock().take().map(Scrubber::stop);
         self.hand_over();
         self.parts.gate.stopped.store(true, Ordering::Relaxed);
         let (done, stopped) = mpsc::channel();
@@ -400,7 +398,8 @@ impl Inner {
         }
         self.parts.wal.clone().close();
         threads.note_stop(&self.parts.wal);
-        let have_ended = threads.stop(&self.parts.snapshot_queue, deadline);
+        let has_scrubbed = scrubber.is_none_or(|scrubber| scrubber.join(deadline));
+        let have_ended = threads.stop(&self.parts.snapshot_queue, deadline) && has_scrubbed;
         self.parts.shared.events.close();
         for StuckReplica { group, code, .. } in self.parts.restores.stuck().list() {
             tracing::error!(group = group.0, "the node has stopped without {code}");

@@ -18,8 +18,8 @@ pub use boot::{BootFile, BootRecord};
 pub use directory::{DataDir, DirectoryError, Identity};
 pub use known_peers::{KnownPeers, PeerTable};
 pub use snapshot::{
-    OpenSnapshot, SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotStore,
-    SnapshotTicket, SnapshotWriter,
+    OpenSnapshot, SnapshotCheck, SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReceiver,
+    SnapshotStore, SnapshotTicket, SnapshotWriter,
 };
 pub use wal::{
     Batch, Completion, Damage, GroupReport, Poisoned, ReadError, Recovered, SegmentReport,

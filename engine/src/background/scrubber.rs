@@ -6,13 +6,14 @@
 //! neither votes nor serves from then on. What the page cache holds is not read from the disk
 //! again.
 
+use crate::background::threads::join_by;
 use crate::groups::Groups;
 use crate::handle::GroupHandle;
 use crate::replica::event::GroupEvent;
 use crate::worker::event::Event;
 use logboat_raft::{Entry, GroupId};
 use logboat_storage::{SnapshotError, SnapshotStore, Wal};
-use std::io::{self, ErrorKind, Read};
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
@@ -29,6 +30,9 @@ pub(crate) struct Scrubber {
     stop: Sender<()>,
     thread: JoinHandle<()>,
 }
+
+/// The thread, which has been told to end.
+pub(crate) struct EndingScrubber(JoinHandle<()>);
 
 /// What it reads, and how fast.
 pub(crate) struct Scrubbing {
@@ -61,12 +65,17 @@ impl Scrubber {
         Ok(Some(Self { stop, thread }))
     }
 
-    /// Ends the thread.
-    pub(crate) fn stop(self) {
+    /// Has the thread end when it has read the piece at which it is.
+    pub(crate) fn stop(self) -> EndingScrubber {
         drop(self.stop);
-        if self.thread.join().is_err() {
-            tracing::error!("the thread that looks for damage panicked");
-        }
+        EndingScrubber(self.thread)
+    }
+}
+
+impl EndingScrubber {
+    /// Waits for the end, up to the deadline. Returns whether the thread has ended.
+    pub(crate) fn join(self, deadline: Instant) -> bool {
+        join_by(self.0, deadline)
     }
 }
 
@@ -108,27 +117,22 @@ impl Scrubbing {
         Ok(())
     }
 
-    /// Reads the snapshot of a group, if it has one.
+    /// Reads the snapshot of a group, if it has one. Nothing of it is read ahead of the rate.
     fn check_snapshot(&self, group: GroupId, stop: &Receiver<()>) -> Result<(), Obstacle> {
-        let begin = Instant::now();
-        let mut reader = match self.snapshots.read(group) {
-            Ok(Some((_, reader))) => reader,
+        let mut check = match self.snapshots.check(group) {
+            Ok(Some(check)) => check,
             Err(error @ SnapshotError::Damaged { .. }) => {
                 return Err(Obstacle::Damage(error.to_string()));
             }
             // Another time.
             Ok(None) | Err(_) => return Ok(()),
         };
-        let mut piece = vec![0; PIECE_BYTES];
-        self.pace(0, begin, stop)?;
         loop {
             let begin = Instant::now();
-            match reader.read(&mut piece) {
-                Ok(0) => return Ok(()),
-                Ok(bytes) => self.pace(bytes, begin, stop)?,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(Obstacle::Damage(format!("its snapshot: {error}"))),
-            }
+            let piece = check.next_piece();
+            let piece = piece.map_err(|error| Obstacle::Damage(error.to_string()))?;
+            let Some(bytes) = piece else { return Ok(()) };
+            self.pace(bytes, begin, stop)?;
         }
     }
 
@@ -152,4 +156,43 @@ fn quarantine(handle: &GroupHandle, reason: String) {
 /// Waits. Returns whether the node has stopped meanwhile.
 fn has_stopped(stop: &Receiver<()>, time: Duration) -> bool {
     stop.recv_timeout(time) != Err(RecvTimeoutError::Timeout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use logboat_raft::{Configuration, Index, LogId, NodeId, SnapshotMeta, Term};
+    use logboat_storage::WalOptions;
+    use std::fs;
+    use std::io::Write;
+
+    #[test]
+    fn a_snapshot_is_not_read_faster_than_it_is_to_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let snapshots = SnapshotStore::open(&directory.path().join("snapshots")).unwrap();
+        let configuration = Configuration::founding(&[NodeId(1)], None).into();
+        let meta = SnapshotMeta { last: LogId::new(Term(1), Index(9)), configuration };
+        let mut file = snapshots.create(GroupId(1), meta).unwrap();
+        file.write_all(&vec![7; 1 << 20]).unwrap();
+        file.finish().unwrap();
+        let path = snapshots.current_path(GroupId(1));
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+
+        let options = WalOptions { segment_bytes: 64 << 10, ..WalOptions::default() };
+        let (wal, mut recovered) =
+            Wal::open(&directory.path().join("wal"), options, |_| {}).unwrap();
+        let groups = Arc::new(Groups::new(&mut recovered));
+        let mut scrubbing = Scrubbing { wal, snapshots, groups, bytes_per_s: 1 };
+        // Whoever stops it waits for the piece that is read, and the damage lies behind that.
+        let (stop, stopped) = channel();
+        drop(stop);
+        let slow = scrubbing.check_snapshot(GroupId(1), &stopped);
+        assert!(matches!(slow, Err(Obstacle::Stopped)));
+        let (_stop, stopped) = channel();
+        scrubbing.bytes_per_s = u64::MAX;
+        let fast = scrubbing.check_snapshot(GroupId(1), &stopped);
+        assert!(matches!(fast, Err(Obstacle::Damage(reason)) if reason.contains("checksum")));
+    }
 }

@@ -3,7 +3,7 @@
 use super::disk::{SnapshotDisk, SnapshotFile};
 use super::error::{SnapshotError, failure};
 use logboat_raft::{Configuration, GroupId, Index, LogId, SnapshotMeta, Term};
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek};
 
 const MAGIC: [u8; 8] = *b"LOGBOATS";
 const VERSION: u32 = 2;
@@ -133,32 +133,6 @@ pub(super) fn open_header<D: SnapshotDisk>(
     }
     if header.content_bytes.checked_add(header.bytes() as u64) != Some(bytes) {
         return Err(damaged(format!("{bytes} bytes for a content of {}", header.content_bytes)));
-    }
-    Ok((header, file))
-}
-
-/// Opens a file after checking all of it; leaves it anywhere.
-pub(super) fn open_verified<D: SnapshotDisk>(
-    disk: &D,
-    name: &str,
-    group: GroupId,
-) -> Result<(Header, D::File), SnapshotError> {
-    let (header, mut file) = open_header(disk, name, group)?;
-    let mut sum = || {
-        let mut crc = crc32fast::Hasher::new();
-        let mut buffer = vec![0; COPY_BYTES];
-        file.seek(SeekFrom::Start(header.bytes() as u64))?;
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(crc.finalize()),
-                read => crc.update(&buffer[..read]),
-            }
-        }
-    };
-    let found = sum().map_err(|e| failure(disk.path(name), e))?;
-    if found != header.crc {
-        let what = "the content fails its checksum".to_owned();
-        return Err(SnapshotError::Damaged { file: disk.path(name), what });
     }
     Ok((header, file))
 }

@@ -11,6 +11,7 @@
 //!        configuration, CRC-32 of all before and of the configuration; configuration; content
 //! ```
 
+mod check;
 mod disk;
 mod error;
 mod file;
@@ -21,6 +22,7 @@ mod store;
 mod temporary;
 mod writer;
 
+pub use check::SnapshotCheck;
 pub use disk::{FileSnapshotDisk, SimSnapshotDisk, SimSnapshotFile, SnapshotDisk, SnapshotFile};
 pub use error::SnapshotError;
 pub use file::SnapshotInfo;

@@ -1,8 +1,9 @@
 //! The content of a snapshot.
 
+use super::check::SnapshotCheck;
 use super::disk::SnapshotDisk;
 use super::error::{SnapshotError, failure};
-use super::file::{COPY_BYTES, open_verified};
+use super::file::COPY_BYTES;
 use logboat_raft::{GroupId, SnapshotMeta};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -20,7 +21,7 @@ impl<F: Read + Seek> SnapshotReader<F> {
         name: &str,
         group: GroupId,
     ) -> Result<(SnapshotMeta, Self), SnapshotError> {
-        let (header, mut file) = open_verified(disk, name, group)?;
+        let (header, mut file) = SnapshotCheck::open(disk, name, group)?.finish()?;
         let start = SeekFrom::Start(header.bytes() as u64);
         file.seek(start).map_err(|e| failure(disk.path(name), e))?;
         let content = BufReader::with_capacity(COPY_BYTES, file.take(header.content_bytes));

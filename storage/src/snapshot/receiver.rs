@@ -1,8 +1,9 @@
 //! Receives a snapshot that a peer sends.
 
+use super::check::SnapshotCheck;
 use super::disk::{FileSnapshotDisk, SnapshotDisk};
 use super::error::SnapshotError;
-use super::file::{SnapshotInfo, open_verified};
+use super::file::SnapshotInfo;
 use super::shared::{Shared, received_name};
 use super::temporary::{Place, Temporary};
 use logboat_raft::{GroupId, LogId};
@@ -47,7 +48,8 @@ impl<D: SnapshotDisk> SnapshotReceiver<D> {
         if self.left_bytes > 0 {
             return Err(damaged("the peer sent less than it announced"));
         }
-        let (header, _) = open_verified(&temporary.place.shared.disk, &temporary.name, self.group)?;
+        let disk = &temporary.place.shared.disk;
+        let (header, _) = SnapshotCheck::open(disk, &temporary.name, self.group)?.finish()?;
         let info = header.info();
         if info.last != self.last || info.bytes != self.total_bytes {
             return Err(damaged("the peer sent another snapshot than it announced"));

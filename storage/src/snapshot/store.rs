@@ -1,5 +1,6 @@
 //! The snapshots of all groups of a node.
 
+use super::check::SnapshotCheck;
 use super::disk::{FileSnapshotDisk, SnapshotDisk};
 use super::error::{SnapshotError, failure};
 use super::file::{SnapshotInfo, open_header};
@@ -105,6 +106,17 @@ impl<D: SnapshotDisk> SnapshotStore<D> {
         let (meta, reader) = SnapshotReader::open(&self.shared.disk, &current_name(group), group)?;
         debug_assert!(meta.last.index >= info.last.index, "it only goes forward");
         Ok(Some((meta, reader)))
+    }
+
+    /// Opens the group's current snapshot to check it piece by piece.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Damaged`] when its header is not what was written; when it can't be opened.
+    pub fn check(&self, group: GroupId) -> Result<Option<SnapshotCheck<D::File>>, SnapshotError> {
+        if self.latest(group).is_none() {
+            return Ok(None);
+        }
+        SnapshotCheck::open(&self.shared.disk, &current_name(group), group).map(Some)
     }
 
     /// Where the group's current snapshot is, if there is one.
