@@ -4,7 +4,7 @@
 
 use crate::turn::Turn;
 use crate::turn::gone::GoneReplica;
-use logboat_raft::{GroupId, Message, NodeId, Resignation, Support, Time};
+use logboat_raft::{GroupId, Message, NodeId, Payload, Resignation, Support, Time};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -50,7 +50,8 @@ impl Departed {
 
     /// Takes an answer, if a message is one.
     pub fn receive(&mut self, from: NodeId, group: GroupId, message: &Message) {
-        if self.0.is_empty() {
+        // This is asked of every message, and few are answers.
+        if self.0.is_empty() || !matches!(message.payload, Payload::Resigned { .. }) {
             return;
         }
         for departing in self.0.iter_mut().filter(|departing| departing.group == group) {
