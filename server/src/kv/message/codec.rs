@@ -6,12 +6,11 @@
 //! Commands end up in the log, so a tag or a field never changes its meaning: new needs get new
 //! tags. Decoding is total and bounded by the length of the input.
 
-use super::{
-    ALL_DATABASES, Answer, Command, Condition, DatabaseSize, Deadline, ExpireIf, Expiry, Failure,
-    Lifetime, Proposal, Query, Question, VERSION,
-};
+mod answer;
+mod query;
+
+use super::{ALL_DATABASES, Command, Condition, Deadline, ExpireIf, Lifetime, Proposal, VERSION};
 use crate::kv::wire::{Reader, WireError, Writer};
-use crate::layout::Partition;
 use bytes::Bytes;
 
 /// Stands before the number of a database, in the place of a tag.
@@ -204,115 +203,6 @@ impl Command {
     }
 }
 
-impl Query {
-    /// Encodes it for database 0.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        self.encode_in(0)
-    }
-
-    /// Encodes it for a database.
-    #[must_use]
-    pub fn encode_in(&self, database: u8) -> Bytes {
-        match self {
-            Self::Get { key, limit_bytes } => build_in(database, 0, |w| {
-                w.bytes(key);
-                w.varint(*limit_bytes);
-            }),
-            Self::GetMany { keys, limit_bytes } => build_in(database, 1, |w| {
-                w.list(keys);
-                w.varint(*limit_bytes);
-            }),
-            Self::Exists { keys } => build_in(database, 2, |w| w.list(keys)),
-            Self::Length { key } => build_in(database, 3, |w| w.bytes(key)),
-            Self::Slice { key, start, end, limit_bytes } => build_in(database, 4, |w| {
-                w.bytes(key);
-                w.signed(*start);
-                w.signed(*end);
-                w.varint(*limit_bytes);
-            }),
-            Self::Count => build_in(database, 5, |_| ()),
-            Self::Usage { key } => build_in(database, 9, |w| w.bytes(key)),
-            Self::Expiry { key } => build_in(database, 12, |w| w.bytes(key)),
-            Self::Keyspace => build_in(database, 13, |_| ()),
-            Self::Beginning { key, bytes } => build_in(database, 11, |w| {
-                w.bytes(key);
-                w.varint(*bytes);
-            }),
-            Self::Random { partition, seed } => build_in(database, 10, |w| {
-                write_partition(*partition, w);
-                w.varint(*seed);
-            }),
-            Self::Scan { partition, from, until, count, pattern } => build_in(database, 6, |w| {
-                write_partition(*partition, w);
-                w.varint(*from);
-                w.optional_number(*until);
-                w.varint(*count);
-                w.optional(pattern.as_ref());
-            }),
-            Self::Keys { partition, after, pattern, limit_keys } => build_in(database, 7, |w| {
-                write_partition(*partition, w);
-                w.optional(after.as_ref());
-                w.bytes(pattern);
-                w.varint(*limit_keys);
-            }),
-            Self::Ordered { partition, start, after_start, end, limit_pairs, limit_bytes } => {
-                build_in(database, 8, |w| {
-                    write_partition(*partition, w);
-                    w.bytes(start);
-                    w.flag(*after_start);
-                    w.optional(end.as_ref());
-                    w.varint(*limit_pairs);
-                    w.varint(*limit_bytes);
-                })
-            }
-        }
-    }
-
-    fn read(tag: u8, r: &mut Reader<'_>) -> Result<Self, WireError> {
-        Ok(match tag {
-            0 => Self::Get { key: r.bytes()?, limit_bytes: r.varint()? },
-            1 => Self::GetMany { keys: r.list()?, limit_bytes: r.varint()? },
-            2 => Self::Exists { keys: r.list()? },
-            3 => Self::Length { key: r.bytes()? },
-            4 => Self::Slice {
-                key: r.bytes()?,
-                start: r.signed()?,
-                end: r.signed()?,
-                limit_bytes: r.varint()?,
-            },
-            5 => Self::Count,
-            6 => Self::Scan {
-                partition: read_partition(r)?,
-                from: r.varint()?,
-                until: r.optional_number()?,
-                count: r.varint()?,
-                pattern: r.optional()?,
-            },
-            7 => Self::Keys {
-                partition: read_partition(r)?,
-                after: r.optional()?,
-                pattern: r.bytes()?,
-                limit_keys: r.varint()?,
-            },
-            8 => Self::Ordered {
-                partition: read_partition(r)?,
-                start: r.bytes()?,
-                after_start: r.flag()?,
-                end: r.optional()?,
-                limit_pairs: r.varint()?,
-                limit_bytes: r.varint()?,
-            },
-            9 => Self::Usage { key: r.bytes()? },
-            12 => Self::Expiry { key: r.bytes()? },
-            13 => Self::Keyspace,
-            11 => Self::Beginning { key: r.bytes()?, bytes: r.varint()? },
-            10 => Self::Random { partition: read_partition(r)?, seed: r.varint()? },
-            tag => return Err(WireError::UnknownTag(tag)),
-        })
-    }
-}
-
 impl Proposal {
     /// Decodes what [`Command::encode_in`] wrote.
     ///
@@ -351,116 +241,6 @@ impl Proposal {
             None => command,
             Some(stamp_ms) => stamped(stamp_ms, &command).unwrap_or(command),
         }
-    }
-}
-
-impl Question {
-    /// Decodes what [`Query::encode_in`] wrote.
-    ///
-    /// # Errors
-    /// Anything else is refused with the reason.
-    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        let (tag, reader) = open(Reader::copying(bytes))?;
-        let (database, tag, mut r) = in_database(tag, reader)?;
-        let query = Query::read(tag, &mut r)?;
-        r.finish().map(|()| Self { database, query })
-    }
-}
-
-impl Answer {
-    /// Encodes it.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        match self {
-            Self::Done => build(0, |_| ()),
-            Self::Integer(value) => build(1, |w| w.signed(*value)),
-            Self::Value(value) => {
-                let mut writer = start(2, value.as_ref().map_or(0, Bytes::len));
-                writer.optional(value.as_ref());
-                writer.finish()
-            }
-            Self::Values(values) => build(3, |w| {
-                w.varint(values.len() as u64);
-                for value in values {
-                    w.optional(value.as_ref());
-                }
-            }),
-            Self::Stored { done, old } => build(4, |w| {
-                w.flag(*done);
-                w.optional(old.as_ref());
-            }),
-            Self::Page { keys, examined, next } => build(5, |w| {
-                w.list(keys);
-                w.varint(*examined);
-                w.optional_number(*next);
-            }),
-            Self::Listing { keys, last } => build(6, |w| {
-                w.list(keys);
-                w.optional(last.as_ref());
-            }),
-            Self::Pairs { pairs, more } => build(7, |w| {
-                w.varint(pairs.len() as u64);
-                for (key, value) in pairs {
-                    w.bytes(key);
-                    w.optional(value.as_ref());
-                }
-                w.flag(*more);
-            }),
-            Self::Failed(failure) => build(8, |w| w.byte(failure.code())),
-            Self::Withheld { bytes } => build(9, |w| w.varint(*bytes)),
-            Self::Late => build(10, |_| ()),
-            Self::Expiry(Expiry::Missing) => build(11, |w| w.byte(0)),
-            Self::Expiry(Expiry::Never) => build(11, |w| w.byte(1)),
-            Self::Expiry(Expiry::At { deadline_ms, left_ms }) => build(11, |w| {
-                w.byte(2);
-                w.varint(*deadline_ms);
-                w.varint(*left_ms);
-            }),
-            Self::Keyspace(sizes) => build(12, |w| {
-                w.varint(sizes.len() as u64);
-                for DatabaseSize { database, keys, expiring } in sizes {
-                    w.byte(*database);
-                    w.varint(*keys);
-                    w.varint(*expiring);
-                }
-            }),
-        }
-    }
-
-    /// Decodes what [`encode`](Self::encode) wrote. Values share the buffer of `bytes`.
-    ///
-    /// # Errors
-    /// Anything else is refused with the reason.
-    pub fn decode(bytes: &Bytes) -> Result<Self, WireError> {
-        let (tag, mut r) = open(Reader::sharing(bytes))?;
-        let answer = match tag {
-            0 => Self::Done,
-            1 => Self::Integer(r.signed()?),
-            2 => Self::Value(r.optional()?),
-            3 => Self::Values(r.repeated(1, Reader::optional)?),
-            4 => Self::Stored { done: r.flag()?, old: r.optional()? },
-            5 => Self::Page { keys: r.list()?, examined: r.varint()?, next: r.optional_number()? },
-            6 => Self::Listing { keys: r.list()?, last: r.optional()? },
-            7 => Self::Pairs {
-                pairs: r.repeated(2, |r| Ok((r.bytes()?, r.optional()?)))?,
-                more: r.flag()?,
-            },
-            8 => Self::Failed(Failure::from_code(r.byte()?)?),
-            9 => Self::Withheld { bytes: r.varint()? },
-            10 => Self::Late,
-            11 => Self::Expiry(match r.byte()? {
-                0 => Expiry::Missing,
-                1 => Expiry::Never,
-                2 => Expiry::At { deadline_ms: r.varint()?, left_ms: r.varint()? },
-                tag => return Err(WireError::UnknownTag(tag)),
-            }),
-            12 => Self::Keyspace(r.repeated(3, |r| {
-                let database = read_database(r)?;
-                Ok(DatabaseSize { database, keys: r.varint()?, expiring: r.varint()? })
-            })?),
-            tag => return Err(WireError::UnknownTag(tag)),
-        };
-        r.finish().map(|()| answer)
     }
 }
 
@@ -545,52 +325,6 @@ impl ExpireIf {
             later: bits & 4 != 0,
             earlier: bits & 8 != 0,
         })
-    }
-}
-
-impl Failure {
-    const fn code(self) -> u8 {
-        match self {
-            Self::Malformed => 0,
-            Self::NotAnInteger => 1,
-            Self::Overflow => 2,
-            Self::NotAFloat => 3,
-            Self::Infinite => 4,
-            Self::TooLong => 5,
-            Self::OutOfMemory => 6,
-            Self::NoSuchKey => 7,
-        }
-    }
-
-    const fn from_code(code: u8) -> Result<Self, WireError> {
-        Ok(match code {
-            0 => Self::Malformed,
-            1 => Self::NotAnInteger,
-            2 => Self::Overflow,
-            3 => Self::NotAFloat,
-            4 => Self::Infinite,
-            5 => Self::TooLong,
-            6 => Self::OutOfMemory,
-            7 => Self::NoSuchKey,
-            tag => return Err(WireError::UnknownTag(tag)),
-        })
-    }
-}
-
-fn write_partition(partition: Partition, writer: &mut Writer) {
-    writer.byte(match partition {
-        Partition::Hash => 0,
-        Partition::Range => 1,
-        Partition::Slots => 2,
-    });
-}
-
-fn read_partition(reader: &mut Reader<'_>) -> Result<Partition, WireError> {
-    match reader.byte()? {
-        0 => Ok(Partition::Hash),
-        1 => Ok(Partition::Range),
-        2 => Ok(Partition::Slots),
-        tag => Err(WireError::UnknownTag(tag)),
     }
 }
 

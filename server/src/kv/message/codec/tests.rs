@@ -1,4 +1,6 @@
 use super::*;
+use crate::kv::message::{Answer, DatabaseSize, Expiry, Failure, Query, Question};
+use crate::layout::Partition;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
