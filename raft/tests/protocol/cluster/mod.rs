@@ -283,7 +283,15 @@ impl Cluster {
         };
         checks::resigned(&self.hosts[&from], to, &message);
         self.host(to).departed.iter_mut().for_each(|(it, _)| it.receive(from, &message));
+        let snapshot = match &message.payload {
+            Payload::Snapshot { meta } => Some(meta.last.index),
+            _ => None,
+        };
         self.step(to, Input::Receive { from, message });
+        // A replica that is gone may have been in the place of the one that it was for.
+        if snapshot.is_some_and(|last| self.hosts[&to].view.last() < last) {
+            self.step(from, Input::SnapshotFailed { to });
+        }
     }
 
     /// Deletes the replica on a node, which is gone, and begins another one in its place that waits
