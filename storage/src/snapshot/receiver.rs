@@ -4,7 +4,7 @@ use super::check::SnapshotCheck;
 use super::disk::{FileSnapshotDisk, SnapshotDisk};
 use super::error::SnapshotError;
 use super::file::SnapshotInfo;
-use super::shared::{Shared, received_name};
+use super::shared::{Received, Shared, received_name};
 use super::temporary::{Place, Temporary};
 use logboat_raft::{GroupId, LogId};
 use std::io::{self, ErrorKind, Write};
@@ -58,7 +58,8 @@ impl<D: SnapshotDisk> SnapshotReceiver<D> {
         let mut known = shared.known.lock();
         temporary.place.check(&known)?;
         shared.rename(&temporary.name, &received_name(self.group, self.last))?;
-        known.received.insert((self.group, info.last), info);
+        let received = known.received.entry((self.group, info.last));
+        received.or_insert(Received { info, times: 0 }).times += 1;
         Ok(info)
     }
 }

@@ -23,11 +23,19 @@ pub(super) struct Shared<D> {
     next: AtomicU64,
 }
 
+/// A file that was received. The same snapshot may come from several leaders, as one file.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) info: SnapshotInfo,
+    /// How many times it came. It is discarded as many times.
+    pub(super) times: usize,
+}
+
 /// The files that are complete.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     pub(super) current: HashMap<GroupId, SnapshotInfo>,
-    pub(super) received: HashMap<(GroupId, LogId), SnapshotInfo>,
+    pub(super) received: HashMap<(GroupId, LogId), Received>,
     /// What is being written, or is to be, by group and number. What is missing here by the end was
     /// for a replica that is gone.
     pub(super) unfinished: BTreeSet<(GroupId, u64)>,

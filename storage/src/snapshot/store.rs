@@ -73,7 +73,7 @@ impl<D: SnapshotDisk> SnapshotStore<D> {
     /// The snapshot up to `last` that was received for the group and neither adopted nor discarded.
     #[must_use]
     pub fn received(&self, group: GroupId, last: LogId) -> Option<SnapshotInfo> {
-        self.shared.known.lock().received.get(&(group, last)).copied()
+        self.shared.known.lock().received.get(&(group, last)).map(|received| received.info)
     }
 
     /// Begins a snapshot of this node's own state.
@@ -194,7 +194,7 @@ impl<D: SnapshotDisk> SnapshotStore<D> {
         if let Some(current) = current.filter(|current| current.last == last) {
             return Ok(current);
         }
-        let info = known.received.get(&(group, last)).copied();
+        let info = known.received.get(&(group, last)).map(|received| received.info);
         let info = info.ok_or(SnapshotError::NotReceived { group, last })?;
         self.shared.make_current(&mut known, group, info, &received_name(group, last))?;
         known.received.remove(&(group, last));
@@ -235,17 +235,23 @@ impl<D: SnapshotDisk> SnapshotStore<D> {
     }
 
     /// Removes the snapshot up to `last` that was received for the group and not adopted, if it is
-    /// there.
+    /// there. If it was received several times, it goes when it is discarded for the last time:
+    /// each time is another offer to the replica, which may take one and leave the others.
     ///
     /// # Errors
     /// When the file can't be removed.
     pub fn discard(&self, group: GroupId, last: LogId) -> Result<(), SnapshotError> {
         let mut known = self.shared.known.lock();
-        if known.received.remove(&(group, last)).is_some() {
-            let name = received_name(group, last);
-            self.shared.disk.remove(&name).map_err(|e| self.shared.failure(&name, e))?;
+        let Some(received) = known.received.get_mut(&(group, last)) else {
+            return Ok(());
+        };
+        received.times -= 1;
+        if received.times > 0 {
+            return Ok(());
         }
-        Ok(())
+        known.received.remove(&(group, last));
+        let name = received_name(group, last);
+        self.shared.disk.remove(&name).map_err(|e| self.shared.failure(&name, e))
     }
 }
 
@@ -315,6 +321,26 @@ mod tests {
         let mut written = follower.create(GroupId(1), meta).unwrap();
         written.write_all(&[8; 100]).unwrap();
         assert_eq!(written.finish().unwrap().last, id(20));
+    }
+
+    #[test]
+    fn what_was_received_twice_is_there_until_it_is_discarded_twice() {
+        let follower = tempfile::tempdir().unwrap();
+        let to = store(follower.path());
+        let receive = || stream(&store(tempfile::tempdir().unwrap().path()), &to, 13);
+        for times in [2, 1] {
+            (0..times).for_each(|_| receive());
+            to.discard(GroupId(1), id(13)).unwrap();
+            assert_eq!(to.received(GroupId(1), id(13)).is_some(), times == 2);
+            to.discard(GroupId(1), id(13)).unwrap();
+            assert_eq!(to.received(GroupId(1), id(13)), None);
+            assert!(fs::read_dir(follower.path()).unwrap().next().is_none());
+        }
+        (0..2).for_each(|_| receive());
+        to.discard(GroupId(1), id(13)).unwrap();
+        to.adopt(GroupId(1), id(13)).unwrap();
+        to.discard(GroupId(1), id(13)).unwrap();
+        assert_eq!(to.latest(GroupId(1)).unwrap().last, id(13));
     }
 
     #[test]
