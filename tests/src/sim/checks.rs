@@ -186,6 +186,11 @@ impl Checks {
         written.iter().any(|(_, persist)| matches!(persist.log, LogWrite::Reset(_)))
     }
 
+    /// The tombstone of a replica is durable.
+    pub(super) fn buried(&mut self, node: usize, group: usize) {
+        self.groups[group].replicas[node].model.buried();
+    }
+
     /// A replica's state goes to a file, which a crash may find in place from now on.
     pub(super) fn snapshot_captured(
         &mut self,

@@ -133,10 +133,12 @@ impl ReplicaModel {
         self.submitted.push_back(persist);
     }
 
-    /// All writes up to `seq` are durable. Returns them, and the hard state before each.
+    /// All writes of the replica up to `seq` are durable. Returns them, and the hard state before
+    /// each. Its tombstone is none of them, and has no number: a sync may have begun before it.
     pub(super) fn synced(&mut self, seq: WriteSeq) -> Vec<(HardState, Persist)> {
         let mut synced = Vec::new();
-        while let Some(persist) = self.submitted.pop_front_if(|persist| persist.seq <= seq) {
+        let is_synced = |persist: &mut Persist| persist.seq <= seq && !is_tombstone(persist);
+        while let Some(persist) = self.submitted.pop_front_if(is_synced) {
             synced.push((self.durable.hard_state, persist));
             self.follow(&synced[synced.len() - 1].1);
             self.bonds.extend(self.durable.hard_state.fortified);
@@ -144,10 +146,16 @@ impl ReplicaModel {
         synced
     }
 
+    /// The tombstone that follows all writes of the replica is durable.
+    pub(super) fn buried(&mut self) {
+        let tombstone = self.submitted.pop_front().filter(is_tombstone);
+        self.follow(&tombstone.expect("all that the replica wrote before is durable"));
+    }
+
     /// A write is durable.
     fn follow(&mut self, persist: &Persist) {
         self.durable.write(persist);
-        if matches!(persist.log, LogWrite::Tombstone(_)) {
+        if is_tombstone(persist) {
             self.snapshot = LogId::default();
             self.coming.clear();
         }
@@ -272,6 +280,10 @@ impl ReplicaModel {
     }
 }
 
+const fn is_tombstone(persist: &Persist) -> bool {
+    matches!(persist.log, LogWrite::Tombstone(_))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -282,7 +294,8 @@ mod tests {
         let persist = |seq, hard_state, log| Persist { seq: WriteSeq(seq), hard_state, log };
         let mut model = ReplicaModel::default();
         model.submit(persist(0, None, LogWrite::Tombstone(floor)));
-        model.synced(WriteSeq(0));
+        assert!(model.synced(WriteSeq(7)).is_empty(), "that sync began before");
+        model.buried();
         // The next replica takes over a snapshot before anything that it writes is durable.
         let last = LogId::new(Term(4), Index(9));
         model.snapshot_coming(last);

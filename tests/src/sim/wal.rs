@@ -137,7 +137,7 @@ impl Process {
                 was_reset |= scene.checks.durable(hardware.place, group, *seq);
             }
             for group in &submission.buried {
-                scene.checks.durable(hardware.place, group_place(*group), WriteSeq::default());
+                scene.checks.buried(hardware.place, group_place(*group));
                 was_reset = true;
             }
         }
