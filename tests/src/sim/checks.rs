@@ -4,12 +4,12 @@
 mod acquaintances;
 mod bonds;
 mod members;
+mod recovery;
 mod search;
 
 use super::disk::FoundSnapshot;
 use super::model::ReplicaModel;
 use super::options::Plan;
-use super::process::group_id;
 use acquaintances::Acquaintances;
 use bonds::{Bonds, Counted};
 use logboat_raft::{
@@ -17,7 +17,6 @@ use logboat_raft::{
     Message, NodeId, Payload, Persist, Raft, ReplicaId, Restored, RoleKind, SnapshotMeta,
     SupportMessage, Term, WriteSeq,
 };
-use logboat_storage::Recovered;
 use members::Members;
 use search::Search;
 use std::collections::{BTreeMap, HashMap};
@@ -188,7 +187,8 @@ impl Checks {
 
     /// The tombstone of a replica is durable.
     pub(super) fn buried(&mut self, node: usize, group: usize) {
-        self.groups[group].replicas[node].model.buried();
+        let written = self.groups[group].replicas[node].model.buried();
+        self.hard_states_changed(node, group, &written);
     }
 
     /// A replica's state goes to a file, which a crash may find in place from now on.
@@ -254,29 +254,6 @@ impl Checks {
         self.groups[group].replicas[node].model.reconciled(snapshot, agreed);
     }
 
-    /// If the power of a node went now, a restart would find this on its disk, and for each group
-    /// go on from what `agree` makes of it and of the group's snapshot.
-    pub(super) fn would_recover(
-        &self,
-        node: usize,
-        found: &Recovered,
-        tombstone: impl Fn(usize) -> Option<ReplicaId>,
-        mut agree: impl FnMut(usize, Restored) -> (Option<FoundSnapshot>, Restored),
-    ) {
-        self.finds_grants(node, &found.grants);
-        for (number, group) in self.groups.iter().enumerate() {
-            if group.hosts.contains(&node) {
-                let restored = found.groups.get(&group_id(number)).cloned().unwrap_or_default();
-                let mut model = group.replicas[node].model.clone();
-                model.recovered(&restored, tombstone(number));
-                let (snapshot, agreed) = agree(number, restored);
-                let meta = snapshot.map(|(meta, _)| meta);
-                model.snapshot_found(meta.as_ref().map(|meta| meta.last).unwrap_or_default());
-                model.reconciled(meta.as_ref(), &agreed);
-            }
-        }
-    }
-
     /// A replica has run. It may have to be halted yet, since the log of its node has failed and
     /// takes nothing any more.
     pub(super) fn after_run(
@@ -321,12 +298,15 @@ impl Checks {
     }
 
     /// A replica has stopped for good, though its node goes on. As a leader it may have told others
-    /// of what it called committed before.
+    /// of what it called committed before, also if it led no more when it stopped.
     pub(super) fn failed(&mut self, node: usize, group: usize, raft: &Raft) {
         let group = &mut self.groups[group];
-        if raft.role() == RoleKind::Leader {
-            let led = group.replicas[node].leads;
-            group.commits(node, [led, Some(raft.term())], raft.commit(), self.now_us);
+        let leads = (raft.role() == RoleKind::Leader).then_some(raft.term());
+        let leads = [group.replicas[node].leads, leads];
+        if leads != [None, None] {
+            // It may have stopped while it took over the snapshot of another leader.
+            let commit = raft.commit().min(group.replicas[node].model.view.last().index);
+            group.commits(node, leads, commit, self.now_us);
         }
         let replica = &mut group.replicas[node];
         replica.leads = None;

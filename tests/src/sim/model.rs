@@ -136,20 +136,26 @@ impl ReplicaModel {
     /// All writes of the replica up to `seq` are durable. Returns them, and the hard state before
     /// each. Its tombstone is none of them, and has no number: a sync may have begun before it.
     pub(super) fn synced(&mut self, seq: WriteSeq) -> Vec<(HardState, Persist)> {
+        let is_synced = |persist: &Persist| persist.seq <= seq && !is_tombstone(persist);
+        let count = self.submitted.iter().take_while(|persist| is_synced(persist)).count();
+        self.advance(count)
+    }
+
+    /// The tombstone of the replica is durable, and so is all that it wrote before. Returns the
+    /// same.
+    pub(super) fn buried(&mut self) -> Vec<(HardState, Persist)> {
+        let tombstone = self.submitted.iter().position(is_tombstone);
+        self.advance(tombstone.expect("it was submitted") + 1)
+    }
+
+    fn advance(&mut self, count: usize) -> Vec<(HardState, Persist)> {
         let mut synced = Vec::new();
-        let is_synced = |persist: &mut Persist| persist.seq <= seq && !is_tombstone(persist);
-        while let Some(persist) = self.submitted.pop_front_if(is_synced) {
+        for persist in self.submitted.drain(..count).collect::<Vec<_>>() {
             synced.push((self.durable.hard_state, persist));
             self.follow(&synced[synced.len() - 1].1);
             self.bonds.extend(self.durable.hard_state.fortified);
         }
         synced
-    }
-
-    /// The tombstone that follows all writes of the replica is durable.
-    pub(super) fn buried(&mut self) {
-        let tombstone = self.submitted.pop_front().filter(is_tombstone);
-        self.follow(&tombstone.expect("all that the replica wrote before is durable"));
     }
 
     /// A write is durable.
