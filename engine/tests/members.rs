@@ -77,6 +77,29 @@ fn refused(outcome: Result<Membership, ChangeError>) -> ChangeRefusal {
 }
 
 #[tokio::test]
+async fn reads_ask_the_nodes_that_share_a_group_with_the_leader_s() -> TestResult {
+    let cluster = Cluster::new(5)?;
+    found(&cluster, &[1, 2, 3])?;
+    count_up(&cluster, &[1, 2, 3]).await;
+    assert_eq!(number(&leader(&cluster, &[1, 2, 3]).await.read(Bytes::new()).await?), 1);
+    let asked = cluster.watch().asked();
+    assert!(!asked.is_empty() && asked.iter().all(|node| node.0 <= 3), "{asked:?}");
+    // Learners don't count, and voters do as soon as they are some.
+    for node in [4, 5] {
+        join(&cluster, node)?;
+    }
+    let learners = [4, 5].map(|node| Change::AddLearner(NodeId(node)));
+    change(&cluster, &[1, 2, 3], &learners).await?;
+    assert_eq!(number(&leader(&cluster, &[1, 2, 3]).await.read(Bytes::new()).await?), 1);
+    assert!(cluster.watch().asked().iter().all(|node| node.0 <= 3));
+    change(&cluster, &[1, 2, 3], &[Change::Promote(NodeId(4))]).await?;
+    assert_eq!(number(&leader(&cluster, &[1, 2, 3]).await.read(Bytes::new()).await?), 1);
+    let asked = cluster.watch().asked();
+    assert!(asked.contains(&NodeId(4)) && !asked.contains(&NodeId(5)), "{asked:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_group_moves_to_other_nodes_with_all_that_it_holds() -> TestResult {
     let cluster = Cluster::new(6)?;
     found(&cluster, &[1, 2, 3])?;

@@ -191,6 +191,11 @@ impl Configuration {
         &self.members
     }
 
+    /// The nodes of those who vote in either half.
+    pub fn voters(&self) -> impl Iterator<Item = NodeId> {
+        self.members.iter().filter(|member| member.role.is_voter()).map(|member| member.node)
+    }
+
     /// The member on a node.
     #[must_use]
     pub fn member(&self, node: NodeId) -> Option<&Member> {

@@ -67,7 +67,7 @@ impl Replicas {
         if let Some(slot) = former {
             let cell = &mut self.cells[slot.0 as usize];
             cell.replaced();
-            self.wait_lists.update(slot, cell.wake_conditions);
+            self.wait_lists.update(slot, cell.wake_conditions, []);
         }
     }
 
@@ -85,7 +85,7 @@ impl Replicas {
         let machine = self.retire(slot);
         let cell = &mut self.cells[slot.0 as usize];
         cell.wake_conditions = WakeConditions::default();
-        self.wait_lists.update(slot, cell.wake_conditions);
+        self.wait_lists.update(slot, cell.wake_conditions, []);
         machine
     }
 
@@ -140,14 +140,8 @@ impl Replicas {
     }
 
     /// A peer answered a round: wakes those whose reads waited for one.
-    pub(crate) fn confirmed(
-        &mut self,
-        support: &mut Support,
-        from: NodeId,
-        answer: Confirmation,
-        peers: usize,
-    ) {
-        for slot in self.wait_lists.confirmed(support, from, answer, peers) {
+    pub(crate) fn confirmed(&mut self, support: &mut Support, from: NodeId, answer: Confirmation) {
+        for slot in self.wait_lists.confirmed(support, from, answer) {
             self.post(slot, GroupEvent::Confirmed);
         }
     }
@@ -249,7 +243,7 @@ impl Replicas {
     fn settle(&mut self, support: &Support, slot: Slot) {
         let cell = &mut self.cells[slot.0 as usize];
         cell.wake_conditions = cell.group.wake_conditions(support);
-        self.wait_lists.update(slot, cell.wake_conditions);
+        self.wait_lists.update(slot, cell.wake_conditions, cell.group.members().voters());
         let leads = cell.wake_conditions.leader == Some(self.own);
         let preferred = if leads { cell.should_lead_on(self.own) } else { None };
         // Another may be preferred while this one leads.

@@ -263,8 +263,7 @@ impl WorkerState {
             }
             Event::SupportFromChanged(peer, epoch) => self.support_from_changed(peer, epoch),
             Event::Confirmed { from, answer } => {
-                let (support, peers) = (&mut self.turn.support, self.context.peers.all().len());
-                self.replicas.confirmed(support, from, answer, peers);
+                self.replicas.confirmed(&mut self.turn.support, from, answer);
             }
             Event::Rebalance => self.rebalance(),
             Event::Messages { from, messages } => {
@@ -321,7 +320,7 @@ impl WorkerState {
         }
     }
 
-    /// One question to all peers, for all reads that wait for one.
+    /// One question to each peer on which reads wait, for all of them.
     fn ask_for_confirmation(&mut self) {
         let Self { replicas, turn, context, .. } = self;
         let Some(round) =
@@ -331,7 +330,7 @@ impl WorkerState {
         };
         let boot = context.liveness.boot();
         let worker = u32::try_from(self.number).expect("fewer than 2^32 workers");
-        for peer in &*context.peers.all() {
+        for peer in context.peers.all().iter().filter(|peer| replicas.wait_lists.asks(**peer)) {
             turn.sends.to(*peer).push_support(&SupportMessage::Confirm { boot, worker, round });
         }
     }

@@ -49,7 +49,8 @@ struct Entry {
     speaks: bool,
 }
 
-/// Rounds of confirmations. One round at a time asks all peers once, for all reads of the worker.
+/// Rounds of confirmations. One round at a time asks each peer that one of the groups needs once,
+/// for all reads of the worker.
 #[derive(Default)]
 struct Rounds {
     newest: Round,
@@ -59,10 +60,39 @@ struct Rounds {
     open: bool,
     /// How many peers have answered it.
     answers: usize,
-    /// Replicas with reads that wait for a round up to the newest.
-    asked: Vec<Slot>,
+    /// The peers that it asks.
+    peers: PeerSet,
+    /// Replicas with reads that wait for a round up to the newest, and the peers that they need.
+    asked: Readers,
     /// Replicas with reads that wait for the round after it.
-    next: Vec<Slot>,
+    next: Readers,
+    /// Whether a replica with reads that wait for the newest round needs a peer that this does not
+    /// ask: the members of its group have changed since.
+    is_short: bool,
+}
+
+/// Replicas with reads that wait for a round.
+#[derive(Default)]
+struct Readers {
+    slots: Vec<Slot>,
+    /// The other voters of their groups.
+    peers: PeerSet,
+}
+
+/// Some peers. A node has few of them, so a scan is faster than a hash set.
+#[derive(Default)]
+struct PeerSet(Vec<NodeId>);
+
+impl PeerSet {
+    fn contains(&self, peer: NodeId) -> bool {
+        self.0.contains(&peer)
+    }
+
+    fn insert(&mut self, peer: NodeId) {
+        if !self.contains(peer) {
+            self.0.push(peer);
+        }
+    }
 }
 
 impl WaitLists {
@@ -93,8 +123,14 @@ impl WaitLists {
         });
     }
 
-    /// Lists a replica anew after its run, by its wake conditions.
-    pub fn update(&mut self, slot: Slot, wake_conditions: WakeConditions) {
+    /// Lists a replica anew after its run, by its wake conditions. If it has reads that wait for a
+    /// round, the round asks the nodes of these `voters`.
+    pub fn update(
+        &mut self,
+        slot: Slot,
+        wake_conditions: WakeConditions,
+        voters: impl IntoIterator<Item = NodeId>,
+    ) {
         if self.entry(slot).leader != wake_conditions.leader {
             self.follow(slot, wake_conditions.leader);
         }
@@ -107,11 +143,10 @@ impl WaitLists {
         if wake_conditions.speaks && !std::mem::replace(&mut entry.speaks, true) {
             self.speakers.push(slot);
         }
-        if let Some(round) = wake_conditions.awaited_round
-            && !std::mem::replace(&mut entry.awaits, true)
-        {
-            let asked = round <= self.rounds.newest;
-            if asked { &mut self.rounds.asked } else { &mut self.rounds.next }.push(slot);
+        if let Some(round) = wake_conditions.awaited_round {
+            let is_listed = std::mem::replace(&mut entry.awaits, true);
+            let peers = voters.into_iter().filter(|node| *node != self.own);
+            self.rounds.need(round, peers, (!is_listed).then_some(slot));
         }
     }
 
@@ -196,9 +231,10 @@ impl WaitLists {
         !self.concerned.is_empty()
     }
 
-    /// Opens the next round, if reads wait for it and none is open. All peers have to be asked
-    /// then. When reads have waited for the newest round for `patience`, all peers are asked again.
-    /// Its messages may be lost, or its answers may have come before followers fortified.
+    /// Opens the next round, if reads wait for it and none is open. The peers have to be asked then
+    /// that it [asks](Self::asks). When reads have waited for the newest round for `patience`, they
+    /// are asked again. Its messages may be lost, or its answers may have come before followers
+    /// fortified.
     pub fn open_round(
         &mut self,
         support: &mut Support,
@@ -207,35 +243,37 @@ impl WaitLists {
     ) -> Option<Round> {
         let is_late = self.round_deadline(patience).is_some_and(|deadline| deadline <= now);
         let rounds = &mut self.rounds;
-        if (rounds.open || rounds.next.is_empty()) && !is_late {
+        let is_due = is_late || rounds.is_short;
+        if (rounds.open || rounds.next.slots.is_empty()) && !is_due {
             return None;
         }
-        rounds.newest = rounds.newest.next();
-        rounds.opened = now;
-        rounds.open = true;
-        rounds.answers = 0;
-        rounds.asked.append(&mut rounds.next);
+        rounds.open_next(now);
         support.next_round = rounds.newest.next();
         Some(rounds.newest)
+    }
+
+    /// Whether the newest round asks `peer`: one of the replicas whose reads wait for it needs the
+    /// answer.
+    #[must_use]
+    pub fn asks(&self, peer: NodeId) -> bool {
+        self.rounds.peers.contains(peer)
     }
 
     /// When the reads of the open round will have waited for too long.
     #[must_use]
     pub fn round_deadline(&self, patience: Duration) -> Option<Time> {
         let Rounds { opened, open, asked, next, .. } = &self.rounds;
-        let waits = !asked.is_empty() || (*open && !next.is_empty());
+        let waits = !asked.slots.is_empty() || (*open && !next.slots.is_empty());
         waits.then(|| *opened + patience)
     }
 
-    /// Notes that `peer` answered a round. Half of the `peers` and this node are a majority; when
-    /// it has answered, the next round may be opened. Returns the replicas that may have been
-    /// waiting for that.
+    /// Notes that `peer` answered a round. When half of those that it asks have answered, the next
+    /// round may be opened. Returns the replicas that may have been waiting for that.
     pub fn confirmed(
         &mut self,
         support: &mut Support,
         peer: NodeId,
         answer: Confirmation,
-        peers: usize,
     ) -> Vec<Slot> {
         let known = &mut support.of_mut(peer).confirmed;
         if answer.round <= known.round || answer.round > self.rounds.newest {
@@ -244,11 +282,12 @@ impl WaitLists {
         *known = answer;
         if answer.round == self.rounds.newest {
             self.rounds.answers += 1;
-            if self.rounds.answers >= peers.div_ceil(2) {
+            if self.rounds.answers >= self.rounds.peers.0.len().div_ceil(2) {
                 self.rounds.open = false;
             }
         }
-        let asked = std::mem::take(&mut self.rounds.asked);
+        self.rounds.asked.peers.0.clear();
+        let asked = std::mem::take(&mut self.rounds.asked.slots);
         for slot in &asked {
             self.entries[slot.0 as usize].awaits = false;
         }
@@ -278,6 +317,34 @@ impl WaitLists {
     }
 }
 
+impl Rounds {
+    /// Reads of a replica wait for `round` and need answers of `peers`. `slot` is the replica's, if
+    /// it is not listed yet.
+    fn need(&mut self, round: Round, peers: impl Iterator<Item = NodeId>, slot: Option<Slot>) {
+        let is_asked = round <= self.newest;
+        let readers = if is_asked { &mut self.asked } else { &mut self.next };
+        for peer in peers {
+            readers.peers.insert(peer);
+            self.is_short |= is_asked && !self.peers.contains(peer);
+        }
+        readers.slots.extend(slot);
+    }
+
+    /// Opens the next round, for those who wait for it and for an earlier one.
+    fn open_next(&mut self, now: Time) {
+        self.newest = self.newest.next();
+        self.opened = now;
+        self.open = true;
+        self.answers = 0;
+        self.is_short = false;
+        self.asked.slots.append(&mut self.next.slots);
+        for peer in self.next.peers.0.drain(..) {
+            self.asked.peers.insert(peer);
+        }
+        self.peers.0.clone_from(&self.asked.peers.0);
+    }
+}
+
 /// Lists replicas that a change of support concerns, each once: peers may change their support
 /// faster than replicas are taken out.
 fn concern(entries: &mut [Entry], concerned: &mut VecDeque<Slot>, slots: &[Slot]) {
@@ -300,7 +367,7 @@ mod tests {
         for slot in (0..slots).map(Slot) {
             lists.add();
             let leader = Some(if slot.0 % 2 == 0 { own } else { peer });
-            lists.update(slot, WakeConditions { leader, ..WakeConditions::default() });
+            lists.update(slot, WakeConditions { leader, ..WakeConditions::default() }, []);
         }
         for round in 0..2 {
             for epoch in (1..=1_000).map(Epoch) {
@@ -311,5 +378,70 @@ mod tests {
             concerned.sort_unstable();
             assert_eq!(concerned, (0..slots).map(Slot).collect::<Vec<_>>(), "round {round}");
         }
+    }
+
+    const PATIENCE: Duration = Duration::from_millis(250);
+
+    /// Lists of node 1 with two replicas, and what it knows of its peers.
+    fn two_readers() -> (WaitLists, Support) {
+        let mut lists = WaitLists::new(NodeId(1));
+        (0..2).for_each(|_| lists.add());
+        (lists, Support::default())
+    }
+
+    /// The replica has reads that wait for `round`, and these are the voters of its group.
+    fn reads(lists: &mut WaitLists, slot: u32, round: u64, voters: &[u64]) {
+        let awaited_round = Some(Round(round));
+        let wake_conditions = WakeConditions { awaited_round, ..WakeConditions::default() };
+        lists.update(Slot(slot), wake_conditions, voters.iter().copied().map(NodeId));
+    }
+
+    fn open(lists: &mut WaitLists, support: &mut Support) -> Option<(u64, Vec<u64>)> {
+        let round = lists.open_round(support, Time::default(), PATIENCE)?;
+        Some((round.0, (1..=9).filter(|peer| lists.asks(NodeId(*peer))).collect()))
+    }
+
+    fn answer(lists: &mut WaitLists, support: &mut Support, peer: u64, round: u64) -> Vec<Slot> {
+        let answer = Confirmation { round: Round(round), epoch: Some(Epoch(1)) };
+        lists.confirmed(support, NodeId(peer), answer)
+    }
+
+    #[test]
+    fn a_round_asks_the_peers_that_its_groups_need() {
+        let (mut lists, mut support) = two_readers();
+        reads(&mut lists, 0, 1, &[1, 2, 3]);
+        reads(&mut lists, 1, 1, &[1, 3, 4]);
+        assert_eq!(open(&mut lists, &mut support), Some((1, vec![2, 3, 4])));
+        // Two of the three it takes until the next may follow, and then the first replica's reads
+        // still wait.
+        assert_eq!(answer(&mut lists, &mut support, 4, 1), [Slot(0), Slot(1)]);
+        reads(&mut lists, 0, 1, &[1, 2, 3]);
+        reads(&mut lists, 1, 2, &[1, 3, 4]);
+        assert_eq!(open(&mut lists, &mut support), None);
+        assert_eq!(answer(&mut lists, &mut support, 3, 1), [Slot(0)]);
+        assert_eq!(open(&mut lists, &mut support), Some((2, vec![3, 4])));
+    }
+
+    #[test]
+    fn a_round_that_is_asked_again_asks_those_whose_reads_wait_still() {
+        let (mut lists, mut support) = two_readers();
+        reads(&mut lists, 0, 1, &[1, 2, 3]);
+        assert_eq!(open(&mut lists, &mut support), Some((1, vec![2, 3])));
+        reads(&mut lists, 1, 2, &[1, 5]);
+        let late = Time::default() + PATIENCE;
+        assert_eq!(lists.open_round(&mut support, late, PATIENCE), Some(Round(2)));
+        assert!([2, 3, 5].map(NodeId).into_iter().all(|peer| lists.asks(peer)));
+    }
+
+    #[test]
+    fn a_voter_that_is_added_while_reads_wait_is_asked_at_once() {
+        let (mut lists, mut support) = two_readers();
+        reads(&mut lists, 0, 1, &[1, 2, 3]);
+        assert_eq!(open(&mut lists, &mut support), Some((1, vec![2, 3])));
+        reads(&mut lists, 0, 1, &[1, 2, 3]);
+        assert_eq!(open(&mut lists, &mut support), None);
+        reads(&mut lists, 0, 1, &[1, 2, 3, 4, 5]);
+        assert_eq!(open(&mut lists, &mut support), Some((2, vec![2, 3, 4, 5])));
+        assert_eq!(open(&mut lists, &mut support), None);
     }
 }

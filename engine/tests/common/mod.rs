@@ -11,7 +11,7 @@ use logboat::{
 use logboat_raft::{Introduction, Payload, Remembered, SupportMessage};
 use logboat_transport::{Inbox, MemoryNetwork, Parcel};
 use parking_lot::Mutex as SyncMutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::io::{self, Read};
 use std::path::Path;
@@ -95,6 +95,8 @@ pub(crate) struct Watch {
     appends: SyncMutex<Vec<Append>>,
     /// Messages of groups that arrived, and requests for support.
     arrivals: SyncMutex<Arrivals>,
+    /// Nodes that were asked to confirm leaderships.
+    asked: SyncMutex<BTreeSet<NodeId>>,
     /// A node at which nothing gets through any more, after so many appends.
     silent: SyncMutex<Option<(NodeId, usize)>>,
 }
@@ -353,6 +355,11 @@ impl Watch {
         *self.arrivals.lock()
     }
 
+    /// The nodes that were asked to confirm leaderships for reads.
+    pub(crate) fn asked(&self) -> Vec<NodeId> {
+        self.asked.lock().iter().copied().collect()
+    }
+
     /// Forgets the appends that arrived up to now.
     pub(crate) fn forget(&self) {
         self.appends.lock().clear();
@@ -368,6 +375,9 @@ impl Watch {
             arrivals.requests += usize::from(is_request(parcel));
         }
         drop(arrivals);
+        let is_question =
+            |parcel: &Parcel| matches!(parcel, Parcel::Support(SupportMessage::Confirm { .. }));
+        self.asked.lock().extend(parcels.iter().any(is_question).then_some(node));
         let mut silent = self.silent.lock();
         let through = *silent != Some((node, 0));
         let appends: Vec<_> =

@@ -144,6 +144,6 @@ impl Worker {
             leader: replica.leader(id.place()).map(|place| voters.node(place)),
             speaks: false,
         };
-        self.wait_lists.update(slot, wake_conditions);
+        self.wait_lists.update(slot, wake_conditions, []);
     }
 }

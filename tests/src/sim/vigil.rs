@@ -150,7 +150,7 @@ impl Process {
         }
     }
 
-    /// Asks all peers for the reads of a worker that wait for a round.
+    /// Asks each peer on which reads of a worker wait, for all of them.
     pub(super) fn ask_for_confirmation(&mut self, number: usize, scene: &Scene) {
         let Worker { turn, wait_lists, .. } = &mut self.workers[number];
         let (now, patience) = (turn.now, scene.plan.tick);
@@ -158,7 +158,7 @@ impl Process {
             return;
         };
         let (boot, worker) = (self.liveness.boot(), number as u32);
-        for peer in self.liveness.peers() {
+        for peer in self.liveness.peers().filter(|peer| wait_lists.asks(*peer)) {
             let question = SupportMessage::Confirm { boot, worker, round };
             turn.sends.to(peer).push_support(&question);
         }

@@ -174,7 +174,7 @@ impl Process {
                 }
             }
             WorkerEvent::Confirmed(from, answer) => {
-                for slot in wait_lists.confirmed(support, from, answer, scene.plan.nodes - 1) {
+                for slot in wait_lists.confirmed(support, from, answer) {
                     self.hand(slot.0 as usize, GroupEvent::Confirmed);
                 }
             }
@@ -273,7 +273,8 @@ impl Process {
         let failures = self.shared.metrics.failed_replicas.get();
         cell.group.run(&mut RunContext { turn, scratch }, cell.durable, events);
         cell.wake_conditions = cell.group.wake_conditions(&turn.support);
-        wait_lists.update(Slot(place as u32), cell.wake_conditions);
+        let voters = cell.group.members().voters();
+        wait_lists.update(Slot(place as u32), cell.wake_conditions, voters);
         for (group, last) in self.storage.take_adopted() {
             scene.checks.snapshot_durable(hardware.place, group_place(group), last);
             *has_adopted = true;
