@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use logboat_raft::{Entry, EntryKind, GroupId, Index, LogId, LogWrite, Persist, Term, WriteSeq};
-use logboat_storage::{Batch, Wal, WalOptions};
+use logboat_storage::{Batch, Poisoned, Refusals, Wal, WalOptions};
 use std::hint::black_box;
 use std::sync::mpsc::channel;
 
@@ -20,7 +20,9 @@ fn entries(group: GroupId, first: u64, count: u64) -> Vec<Entry> {
 
 fn write(wal: &Wal, writes: Vec<(GroupId, Persist)>) {
     let (done, durable) = channel();
-    let completion = Box::new(move |result| done.send(result).expect("the bench waits"));
+    let completion = Box::new(move |result: Result<&Refusals, Poisoned>| {
+        done.send(result.map(drop)).expect("the bench waits");
+    });
     wal.submit(Batch { grants: Vec::new(), writes, completion });
     durable.recv().expect("the log answers").expect("the disk works");
 }

@@ -10,7 +10,7 @@ use logboat_raft::{
     SnapshotMeta, Term, WriteSeq,
 };
 use logboat_server::latency::{Latencies, per_second, ratio};
-use logboat_storage::{Batch, Poisoned, Wal, WalOptions};
+use logboat_storage::{Batch, Poisoned, Refusals, Wal, WalOptions};
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -145,9 +145,9 @@ impl<'a> Writer<'a> {
             while under_way < self.options.in_flight && !stopping.load(Ordering::Relaxed) {
                 let writes = (0..self.options.batch).flat_map(|_| self.append()).collect();
                 let (submitted, done) = (Instant::now(), done.clone());
-                let completion = Box::new(move |result: Result<(), Poisoned>| {
+                let completion = Box::new(move |result: Result<&Refusals, Poisoned>| {
                     // A writer that has stopped does not wait for its last batches.
-                    let _ = done.send(result.map(|()| submitted.elapsed()));
+                    let _ = done.send(result.map(|_| submitted.elapsed()));
                 });
                 self.wal.submit(Batch { grants: Vec::new(), writes, completion });
                 under_way += 1;

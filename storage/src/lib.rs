@@ -22,8 +22,9 @@ pub use snapshot::{
     SnapshotStore, SnapshotTicket, SnapshotWriter,
 };
 pub use wal::{
-    Batch, Completion, Damage, GroupReport, Poisoned, ReadError, Recovered, SegmentReport,
-    SegmentState, Unreadable, Wal, WalError, WalMetrics, WalOptions, WalReport, inspect,
+    Batch, Completion, Damage, GroupReport, Poisoned, ReadError, Recovered, Refusal, Refusals,
+    SegmentReport, SegmentState, Unreadable, Wal, WalError, WalMetrics, WalOptions, WalReport,
+    inspect,
 };
 
 pub mod simulation {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use common::{append_entries, small};
 use logboat_raft::{GroupId, Index};
 use logboat_storage::simulation::{Disk, SegmentFile, SimDisk, SimSegment};
-use logboat_storage::{Batch, Poisoned, Unreadable, Wal};
+use logboat_storage::{Batch, Poisoned, Refusals, Unreadable, Wal};
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -130,7 +130,8 @@ fn write_until_poisoned(wal: &Wal<Faulty>) -> Poisoned {
     for index in 1.. {
         let (outcome, completed) = channel();
         let writes = vec![append_entries(GroupId(1), Index(index), 1, 1_000)];
-        let completion = Box::new(move |result| drop(outcome.send(result)));
+        let completion =
+            Box::new(move |result: Result<&Refusals, _>| drop(outcome.send(result.map(drop))));
         wal.submit(Batch { grants: Vec::new(), writes, completion });
         // What the thread had in hand when it panicked is dropped with it.
         if completed.recv() != Ok(Ok(())) {
@@ -138,7 +139,8 @@ fn write_until_poisoned(wal: &Wal<Faulty>) -> Poisoned {
         }
     }
     let (outcome, completed) = channel();
-    let completion = Box::new(move |result| drop(outcome.send(result)));
+    let completion =
+        Box::new(move |result: Result<&Refusals, _>| drop(outcome.send(result.map(drop))));
     wal.submit(Batch { grants: Vec::new(), writes: Vec::new(), completion });
     let refusal = completed.recv().unwrap().unwrap_err();
     assert_eq!(wal.poisoned(), Some(refusal.clone()));

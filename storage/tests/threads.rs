@@ -5,9 +5,11 @@
 mod common;
 
 use common::{append_entries, compact, entry, grant, small};
-use logboat_raft::{GroupId, Index, Persist, Term};
+use logboat_raft::{GroupId, Index, LogId, LogWrite, Persist, ReplicaId, Term, WriteSeq};
 use logboat_storage::simulation::{Disk, SimDisk};
-use logboat_storage::{Batch, Completion, Poisoned, ReadError, Recovered, Wal, WalError};
+use logboat_storage::{
+    Batch, Completion, Poisoned, ReadError, Recovered, Refusal, Refusals, Wal, WalError,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
@@ -17,7 +19,7 @@ type Outcome = Result<(), Poisoned>;
 
 /// A completion that passes on what it gets.
 fn tell(outcome: SyncSender<Outcome>) -> Completion {
-    Box::new(move |result| outcome.send(result).unwrap())
+    Box::new(move |result| outcome.send(result.map(drop)).unwrap())
 }
 
 fn submit<D: Disk>(wal: &Wal<D>, writes: Vec<(GroupId, Persist)>) -> Receiver<Outcome> {
@@ -66,6 +68,65 @@ fn what_is_completed_survives_a_crash_and_what_is_closed_is_all_there() {
         assert_eq!(recovered.groups[&GroupId(4)].last, Index(50));
         wal.close();
     }
+}
+
+/// Writes, and what the log refuses of the group when they are durable.
+fn refused<D: Disk>(wal: &Wal<D>, group: u64, writes: Vec<(GroupId, Persist)>) -> Option<Refusal> {
+    let (outcome, told) = sync_channel(1);
+    let completion = Box::new(move |result: Result<&Refusals, Poisoned>| {
+        let refusal = result.unwrap().of(GroupId(group));
+        outcome.send(refusal.map(|refusal| (*refusal).clone())).unwrap();
+    });
+    wal.submit(Batch { grants: Vec::new(), writes, completion });
+    told.recv().unwrap()
+}
+
+/// The replica that entry `index` of term 1 added.
+fn replica(index: u64) -> ReplicaId {
+    ReplicaId(LogId::new(Term(1), Index(index)))
+}
+
+fn tombstone(group: u64, floor: u64) -> (GroupId, Persist) {
+    let log = LogWrite::Tombstone(replica(floor));
+    (GroupId(group), Persist { seq: WriteSeq(0), hard_state: None, log })
+}
+
+#[test]
+fn what_a_group_may_not_write_is_refused_and_the_others_go_on() {
+    let disk = SimDisk::default();
+    let wal = open(&disk);
+    let append = |group, index| append_entries(GroupId(group), Index(index), 1, 10);
+    assert_eq!(refused(&wal, 1, vec![append(1, 1), append(2, 1)]), None);
+    let gap = vec![append(1, 2), append(1, 4), append(2, 2), append(1, 3)];
+    let (group, expected, found) = (GroupId(1), Index(3), Index(4));
+    let refusal = Some(Refusal::Gap { group, expected, found });
+    assert_eq!(refused(&wal, 1, gap), refusal);
+    assert_eq!(wal.held(GroupId(1)).1, Index(2));
+    // It stays so, whatever else the group writes, and whoever else does.
+    assert_eq!(refused(&wal, 2, vec![append(1, 3), append(2, 3)]), None);
+    assert_eq!(refused(&wal, 1, vec![append(2, 4)]), refusal);
+    assert_eq!((wal.held(GroupId(1)).1, wal.held(GroupId(2)).1), (Index(2), Index(4)));
+    // Another replica goes on from what was taken.
+    wal.readmit(GroupId(1));
+    assert_eq!(refused(&wal, 1, vec![append(1, 3)]), None);
+    assert_eq!(wal.restored(GroupId(1)).unwrap().last, Index(3));
+
+    // A replica that is refused may be removed; one that is gone may not write.
+    assert!(refused(&wal, 1, vec![append(1, 9)]).is_some());
+    let refusal = refused(&wal, 1, vec![tombstone(1, 2)]);
+    assert!(!refusal.unwrap().is_of_tombstone());
+    assert_eq!(wal.tombstone(GroupId(1)), Some(replica(2)));
+    wal.readmit(GroupId(1));
+    let refusal = refused(&wal, 1, vec![append(1, 1)]);
+    assert_eq!(refusal, Some(Refusal::Gone { group, floor: replica(2) }));
+    let refusal = refused(&wal, 1, vec![tombstone(1, 1)]);
+    assert_eq!(refusal, Some(Refusal::Regresses { group, floor: replica(1) }));
+    assert!(wal.poisoned().is_none());
+    wal.close();
+    let (wal, recovered) = Wal::open_on(disk, small(16 << 10, 64 << 10), |_| {}).unwrap();
+    assert_eq!(recovered.groups.keys().copied().collect::<Vec<_>>(), [GroupId(2)]);
+    assert_eq!(recovered.groups[&GroupId(2)].last, Index(4));
+    wal.close();
 }
 
 #[test]
@@ -164,8 +225,8 @@ fn a_segment_that_can_t_be_moved_out_of_ends_the_log_with_a_reason() {
 fn a_completion_that_panics_poisons_the_log_and_spares_the_others() {
     let (wal, _) = Wal::open_on(SimDisk::default(), small(16 << 10, 64 << 10), |_| {}).unwrap();
     let submit = |index, outcome: Option<SyncSender<Outcome>>| {
-        let completion = Box::new(move |result| {
-            outcome.expect("the test wants a panic").send(result).unwrap();
+        let completion = Box::new(move |result: Result<&Refusals, _>| {
+            outcome.expect("the test wants a panic").send(result.map(drop)).unwrap();
         });
         let writes = vec![append_entries(GroupId(1), Index(index), 1, 10)];
         wal.submit(Batch { grants: Vec::new(), writes, completion });
@@ -181,11 +242,11 @@ fn a_completion_that_panics_poisons_the_log_and_spares_the_others() {
 }
 
 #[test]
-fn a_gap_poisons_the_log_before_anything_of_it_is_written() {
+fn nothing_is_written_of_what_is_refused() {
     let disk = SimDisk::default();
     let wal = open(&disk);
-    let error = submit(&wal, vec![append_entries(GroupId(1), Index(3), 1, 10)]).recv().unwrap();
-    assert!(error.unwrap_err().to_string().contains("entry 3 was submitted"));
+    submit(&wal, vec![append_entries(GroupId(1), Index(3), 1, 10)]).recv().unwrap().unwrap();
+    assert!(wal.refusals().of(GroupId(1)).is_some());
     wal.close();
     let (_, recovered) = Wal::open_on(disk, small(16 << 10, 64 << 10), |_| {}).unwrap();
     assert_eq!(recovered, Recovered::default());

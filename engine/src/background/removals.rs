@@ -3,7 +3,7 @@
 use crate::turn::gone::Buried;
 use crate::turn::jobs::{SnapshotJob, SnapshotQueue};
 use logboat_raft::{GroupId, LogWrite, Persist, ReplicaId, WriteSeq};
-use logboat_storage::{Batch, Poisoned, SnapshotStore, Wal};
+use logboat_storage::{Batch, Poisoned, Refusals, SnapshotStore, Wal};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,12 @@ pub(crate) fn write_tombstone(
     let log = LogWrite::Tombstone(floor);
     let persist = Persist { seq: WriteSeq::default(), hard_state: None, log };
     let snapshots = snapshots.clone();
-    let completion = Box::new(move |result: Result<(), Poisoned>| {
-        if result.is_ok() {
+    let completion = Box::new(move |result: Result<&Refusals, Poisoned>| {
+        // A tombstone that is refused is a mistake, of which the log has told. Nothing is removed.
+        let is_refused = |refusals: &Refusals| {
+            refusals.of(group).is_some_and(|refusal| refusal.is_of_tombstone())
+        };
+        if result.is_ok_and(|refusals| !is_refused(refusals)) {
             snapshots.submit(SnapshotJob::Remove { group, buried });
         }
     });
@@ -34,7 +38,7 @@ pub(crate) fn write_tombstone(
 /// tombstone through the log and its completion through the queue comes after it.
 pub(crate) fn await_removal(wal: &Wal, snapshots: &SnapshotQueue, group: GroupId, buried: Buried) {
     let snapshots = snapshots.clone();
-    let completion = Box::new(move |result: Result<(), Poisoned>| {
+    let completion = Box::new(move |result: Result<&Refusals, Poisoned>| {
         if result.is_ok() {
             snapshots.submit(SnapshotJob::AwaitRemoval { group, buried });
         }

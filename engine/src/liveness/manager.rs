@@ -8,7 +8,7 @@ use logboat_raft::{
     BootCount, Confirmation, Epoch, Grant, Lease, LogPosition, NodeId, SupportMessage,
     SupportSettings, Time,
 };
-use logboat_storage::{Batch, Poisoned, Wal};
+use logboat_storage::{Batch, Poisoned, Refusals, Wal};
 use logboat_transport::{Outgoing, Transport};
 use parking_lot::Mutex;
 use std::sync::{Arc, OnceLock, Weak};
@@ -216,7 +216,7 @@ struct Carrier<'a> {
 impl Surroundings for Carrier<'_> {
     fn submit(&mut self, grants: Grants, promises: Sends) {
         let (manager, written) = (Arc::clone(self.manager), grants.clone());
-        let completion = Box::new(move |result: Result<(), Poisoned>| {
+        let completion = Box::new(move |result: Result<&Refusals, Poisoned>| {
             // Without a log the node promises nothing any more; the workers hear of it themselves.
             if result.is_ok() {
                 manager.durable(&written, &promises);

@@ -282,6 +282,8 @@ impl Inner {
             Origin::Ended(handle) => self.retire(handle)?,
         };
         check_founders(group, &log, &founding)?;
+        // All that a former replica submitted is through, or dropped.
+        parts.wal.readmit(group);
         let replica = self.replica_id(group, &log, &founding)?;
         let snapshot = parts.snapshots.read(group);
         let snapshot =
@@ -423,3 +425,6 @@ fn check_founders(
 fn seed(node: NodeId, group: GroupId) -> u64 {
     node.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ group.0.wrapping_mul(0xd1b5_4a32_d192_ed03)
 }
+
+#[cfg(test)]
+mod tests;

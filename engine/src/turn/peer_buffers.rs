@@ -1,7 +1,8 @@
 //! Outgoing messages, batched by peer.
 
 use logboat_raft::NodeId;
-use logboat_transport::{Outgoing, Transport};
+use logboat_storage::Refusals;
+use logboat_transport::{Outgoing, Parcel, Transport, decode};
 
 /// Buffers by peer. A node has few peers, so a scan is faster than a hash map.
 #[derive(Default)]
@@ -33,5 +34,83 @@ impl PeerBuffers {
 pub(crate) fn send_all(transport: &dyn Transport, buffers: Vec<(NodeId, Outgoing)>) {
     for (peer, outgoing) in buffers {
         let _ = transport.send(peer, outgoing);
+    }
+}
+
+/// Promises, which are messages alone, without those of groups whose writes the log refuses.
+pub(crate) fn without_refused(
+    promises: Vec<(NodeId, Outgoing)>,
+    refusals: &Refusals,
+) -> Vec<(NodeId, Outgoing)> {
+    if refusals.is_empty() {
+        return promises;
+    }
+    let kept = |outgoing: Outgoing| {
+        let (mut kept, mut parcels) = (Outgoing::new(), Vec::new());
+        for frame in outgoing.into_frames() {
+            // What can't be read is lost, as a message may be.
+            if let Err(error) = decode(frame, &mut parcels) {
+                tracing::error!("promises that are dropped: {error}");
+            }
+        }
+        for parcel in parcels {
+            if let Parcel::Message { group, message } = parcel
+                && refusals.of(group).is_none()
+            {
+                kept.push_message(group, &message);
+            }
+        }
+        kept
+    };
+    let promises = promises.into_iter().map(|(peer, outgoing)| (peer, kept(outgoing)));
+    promises.filter(|(_, outgoing)| !outgoing.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use logboat_raft::{
+        Entry, EntryKind, GroupId, Index, LogId, LogWrite, Message, Payload, Persist, Term,
+        WriteSeq,
+    };
+    use logboat_storage::WalOptions;
+    use logboat_storage::simulation::{InlineWal, SimDisk};
+
+    #[test]
+    fn promises_of_a_group_whose_writes_are_refused_are_not_made() {
+        let (mut wal, _) = InlineWal::open(SimDisk::default(), WalOptions::default()).unwrap();
+        let promises = || {
+            let mut buffers = PeerBuffers::default();
+            for (peer, group) in [(2, 1), (2, 7), (2, 3), (3, 7)] {
+                let payload = Payload::VoteReply { granted: true };
+                let message = Message::of_founder(Term(group), payload);
+                buffers.to(NodeId(peer)).push_message(GroupId(group), &message);
+            }
+            buffers.take()
+        };
+        let kept = |refusals: &Refusals| -> Vec<(NodeId, Vec<u64>)> {
+            let kept = without_refused(promises(), refusals).into_iter();
+            kept.map(|(peer, outgoing)| {
+                let mut parcels = Vec::new();
+                for frame in outgoing.into_frames() {
+                    decode(frame, &mut parcels).unwrap();
+                }
+                let group = |parcel: &Parcel| match parcel {
+                    Parcel::Message { group, message } if message.term.0 == group.0 => group.0,
+                    other => panic!("{other:?}"),
+                };
+                (peer, parcels.iter().map(group).collect())
+            })
+            .collect()
+        };
+        let all = [(NodeId(2), vec![1, 7, 3]), (NodeId(3), vec![7])];
+        assert_eq!(kept(wal.log().refusals()), all);
+        let id = LogId::new(Term(1), Index(9));
+        let entry = Entry::new(GroupId(7), id, EntryKind::Noop, Bytes::new());
+        let log = LogWrite::Append([entry].into());
+        let write = Persist { seq: WriteSeq(1), hard_state: None, log };
+        wal.write(&[], &[(GroupId(7), write)]).unwrap();
+        assert_eq!(kept(wal.log().refusals()), [(NodeId(2), vec![1, 3])]);
     }
 }

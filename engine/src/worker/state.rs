@@ -18,7 +18,7 @@ use crate::state_machine::ApplyOn;
 use crate::turn::Turn;
 use crate::turn::gone::GoneReplica;
 use crate::turn::jobs::{LogReadQueue, SnapshotQueue};
-use crate::turn::peer_buffers::send_all;
+use crate::turn::peer_buffers::{send_all, without_refused};
 use crate::turn::slot::Slot;
 use crate::worker::alarms::Alarms;
 use crate::worker::departed::Departed;
@@ -27,7 +27,7 @@ use crate::worker::inbox::{WorkerInbox, take_by};
 use crate::worker::replica_cell::ReplicaCell;
 use crate::worker::replicas::Replicas;
 use logboat_raft::{Epoch, GroupId, Message, NodeId, ReplicaId, SupportMessage, Time, WriteSeq};
-use logboat_storage::{Batch, DataDir, Poisoned, Wal};
+use logboat_storage::{Batch, DataDir, Poisoned, Refusals, Wal};
 use logboat_transport::{RequestId, Transport};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -378,9 +378,17 @@ impl WorkerState {
         self.turn.reply(node, id, &encode_reply(&Err(RequestError::NoSuchGroup(group))));
     }
 
+    /// Batches of these writes are durable, but for what the log refused: a replica whose writes it
+    /// does not take fails.
     fn durable(&mut self, seqs: Vec<(Slot, WriteSeq)>) {
+        let refusals = self.context.wal.refusals();
+        let refuses = !refusals.is_empty();
         for (slot, seq) in seqs {
-            self.replicas.durable(slot, seq);
+            if refuses && let Some(refusal) = refusals.of(self.replicas.group_of(slot)) {
+                self.replicas.post(slot, GroupEvent::Fail(refusal.to_string()));
+            } else {
+                self.replicas.durable(slot, seq);
+            }
         }
     }
 
@@ -455,7 +463,9 @@ impl WorkerState {
         self.turn.discarded.extend(machine.map(|machine| (group, slot, machine)));
         self.flush();
         // Whoever waited may have given up.
-        let completion = Box::new(move |result| drop(done.send(result)));
+        let completion = Box::new(move |result: Result<&Refusals, Poisoned>| {
+            drop(done.send(result.map(drop)));
+        });
         let (grants, writes) = (Vec::new(), Vec::new());
         self.context.wal.submit(Batch { grants, writes, completion });
     }
@@ -501,9 +511,9 @@ impl WorkerState {
         if !turn.writes.is_empty() || !promises.is_empty() {
             let (seqs, transport) = (std::mem::take(&mut turn.seqs), Arc::clone(transport));
             let inbox = Arc::clone(&self.inbox);
-            let completion = Box::new(move |result| match result {
-                Ok(()) => {
-                    send_all(&*transport, promises);
+            let completion = Box::new(move |result: Result<&Refusals, _>| match result {
+                Ok(refusals) => {
+                    send_all(&*transport, without_refused(promises, refusals));
                     inbox.post(Event::Durable(seqs));
                 }
                 Err(poisoned) => inbox.post(Event::Poisoned(poisoned)),
@@ -512,7 +522,7 @@ impl WorkerState {
             // Batches become durable in order, so what rests on any of them waits for the last.
             let last = batches.pop().unwrap_or_default();
             for writes in batches {
-                let completion = Box::new(|_| {});
+                let completion = Box::new(|_: Result<&Refusals, _>| {});
                 context.wal.submit(Batch { grants: Vec::new(), writes, completion });
             }
             context.wal.submit(Batch { grants: Vec::new(), writes: last, completion });

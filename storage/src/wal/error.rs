@@ -127,7 +127,22 @@ pub enum WriteError {
     /// The operating system refused.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// Entries were submitted that don't continue the group's log. A mistake of the caller.
+    /// The grants of a batch are larger than any segment.
+    #[error("a batch of {bytes} bytes is larger than any segment can be")]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+    },
+    /// Live entries that were to be moved are damaged.
+    #[error(transparent)]
+    Damaged(#[from] ReadError),
+}
+
+/// Why the log refuses the writes of a group. Each is a mistake of the caller, and costs the
+/// group's replica alone: see [`Refusals`](super::write::Refusals).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Entries were submitted that don't continue the group's log.
     #[error("group {group}: entry {found} was submitted where at most {expected} could follow")]
     Gap {
         /// The group.
@@ -137,7 +152,7 @@ pub enum WriteError {
         /// The index that came.
         found: Index,
     },
-    /// An entry was submitted that should hold its configuration. A mistake of the caller.
+    /// An entry was submitted that should hold its configuration.
     #[error("group {group}: entry {index} holds no configuration of this entry")]
     Configuration {
         /// The group.
@@ -145,7 +160,7 @@ pub enum WriteError {
         /// The entry.
         index: Index,
     },
-    /// A replica wrote that is below its group's tombstone. A mistake of the caller.
+    /// A replica wrote that is below its group's tombstone.
     #[error("group {group}: a replica before {floor} wrote, though it is gone")]
     Gone {
         /// The group.
@@ -154,7 +169,7 @@ pub enum WriteError {
         floor: ReplicaId,
     },
     /// A tombstone was submitted that is not above the replica that lives, or below the one that is
-    /// there. A mistake of the caller.
+    /// there. It was not written.
     #[error("group {group}: the tombstone {floor} goes back")]
     Regresses {
         /// The group.
@@ -162,13 +177,15 @@ pub enum WriteError {
         /// The tombstone.
         floor: ReplicaId,
     },
-    /// A batch is larger than any segment.
-    #[error("a batch of {bytes} bytes is larger than any segment can be")]
+    /// The group's part of a batch makes it larger than any segment.
+    #[error("group {group}: a batch of {bytes} bytes is larger than any segment can be")]
     TooLarge {
-        /// Its size.
+        /// The group.
+        group: GroupId,
+        /// The size of the batch.
         bytes: u64,
     },
-    /// A group has so many entries that are not compacted that the index can't hold more.
+    /// The group has so many entries that are not compacted that the index can't hold more.
     #[error("group {group} must be compacted: the log holds {entries} entries of it")]
     TooLong {
         /// The group.
@@ -176,9 +193,28 @@ pub enum WriteError {
         /// Its entries.
         entries: u64,
     },
-    /// Live entries that were to be moved are damaged.
-    #[error(transparent)]
-    Damaged(#[from] ReadError),
+}
+
+impl Refusal {
+    /// The group that is refused.
+    #[must_use]
+    pub const fn group(&self) -> GroupId {
+        match *self {
+            Self::Gap { group, .. }
+            | Self::Configuration { group, .. }
+            | Self::Gone { group, .. }
+            | Self::Regresses { group, .. }
+            | Self::TooLarge { group, .. }
+            | Self::TooLong { group, .. } => group,
+        }
+    }
+
+    /// Whether it is a tombstone that was refused. Those of groups that were refused for another
+    /// reason are written.
+    #[must_use]
+    pub const fn is_of_tombstone(&self) -> bool {
+        matches!(self, Self::Regresses { .. })
+    }
 }
 
 /// The log accepts no writes any more: a write or a sync failed, which is final, or it was closed.

@@ -35,6 +35,13 @@
 //! without a write, when it is closed, and when it is opened. Damage to the last batch passes for a
 //! torn tail only if the node crashes within that time of the last sync.
 //!
+//! # What is refused
+//! Entries that leave a gap, a replica that writes below its group's tombstone: such writes are
+//! mistakes of the caller, and concern one group. The log refuses what that group submits from then
+//! on, and goes on with the others ([`Refusals`]). Completions are told, so that nothing is
+//! promised that rests on a refused write. [`Wal::readmit`] ends that when another replica takes
+//! over.
+//!
 //! # A full disk
 //! Segments are preallocated, so a full disk is noticed when the next segment is made, and nothing
 //! that was written is lost. That is while the segment before it is still being written. From then
@@ -70,7 +77,7 @@ mod write;
 
 pub use batch::{Batch, Completion};
 pub use disk::{Disk, FileDisk, FileSegment, SegmentFile, SimDisk, SimSegment, Unreadable};
-pub use error::{Damage, Poisoned, ReadError, WalError, WriteError};
+pub use error::{Damage, Poisoned, ReadError, Refusal, WalError, WriteError};
 pub use inline::InlineWal;
 pub use inspect::{GroupReport, SegmentReport, SegmentState, WalReport, inspect};
 pub use metrics::WalMetrics;
@@ -79,7 +86,7 @@ pub use recovery::Recovered;
 use recovery::{Opened, recover};
 use segments::SegmentWorker;
 pub use segments::{Segment, SegmentPool};
-pub use write::{Log, Unsynced, Written};
+pub use write::{Log, Refusals, Unsynced, Written};
 use write::{Shared, Submission, SyncQueue, Writer};
 
 /// A handle of the log; clones share it. When the last one is dropped, the threads finish what was
@@ -230,6 +237,18 @@ impl<D: Disk> Wal<D> {
     #[must_use]
     pub fn tombstone(&self, group: GroupId) -> Option<ReplicaId> {
         self.handle.shared.store.index.tombstone(group)
+    }
+
+    /// The groups whose writes are refused, and why.
+    #[must_use]
+    pub fn refusals(&self) -> &Refusals {
+        &self.handle.shared.refusals
+    }
+
+    /// Takes writes of a group again that were refused. Whatever was submitted for its former
+    /// replica must have been completed.
+    pub fn readmit(&self, group: GroupId) {
+        self.handle.shared.refusals.readmit(group);
     }
 
     /// Where the log ended when it was opened: never before what had been durable. The default if

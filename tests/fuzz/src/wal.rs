@@ -83,6 +83,7 @@ fn open_and_use(disk: &SimDisk) -> Option<Recovered> {
         (group, Persist { seq: WriteSeq(0), hard_state: Some(hard_state), log })
     });
     wal.write(&[(peer, grant)], &writes).expect("a recovered log takes writes");
+    assert!(wal.log().refusals().is_empty(), "a recovered log takes any group's writes");
     wal.maintain(SEGMENT_BYTES).expect("a recovered log can be collected");
     wal.close().expect("a recovered log can be closed");
     let (wal, mut again) = InlineWal::open(disk.clone(), options()).expect("it was just closed");

@@ -68,7 +68,14 @@ impl Process {
             grants.extend_from_slice(&submission.grants);
             batch.append(&mut submission.writes);
         }
-        let result = self.storage.wal.lock().write(&grants, &batch);
+        let mut wal = self.storage.wal.lock();
+        let result = wal.write(&grants, &batch);
+        let refusals = batch.iter().find_map(|(group, _)| wal.log().refusals().of(*group));
+        drop(wal);
+        if let Some(refusal) = refusals {
+            // No replica writes what its log can't take.
+            return self.poison(hardware, &refusal.to_string(), scene);
+        }
         match result {
             Ok(_) => {}
             Err(WriteError::Io(error)) if error.kind() == ErrorKind::StorageFull => {

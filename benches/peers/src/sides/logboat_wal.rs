@@ -6,7 +6,7 @@ use logboat_raft::{
     Configuration, Entry, EntryKind, GroupId, Index, LogId, LogWrite, NodeId, Persist, SnapshotMeta,
     Term, WriteSeq,
 };
-use logboat_storage::{Batch, Poisoned, Wal, WalOptions};
+use logboat_storage::{Batch, Poisoned, Refusals, Wal, WalOptions};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -50,9 +50,9 @@ impl Writer for LogboatWriter {
     fn begin(&mut self, batch: Vec<Append>) -> Result<(), Failure> {
         let writes = batch.into_iter().flat_map(persist).collect();
         let done = self.done.clone();
-        let completion = Box::new(move |result| {
+        let completion = Box::new(move |result: Result<&Refusals, Poisoned>| {
             // A writer that has failed does not wait for its other batches.
-            let _ = done.send(result);
+            let _ = done.send(result.map(drop));
         });
         self.wal.submit(Batch { grants: Vec::new(), writes, completion });
         Ok(())

@@ -13,6 +13,7 @@ use logboat_raft::{
     ReplicaId, SnapshotMeta,
 };
 use logboat_varint::put;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A record's place in its batch, and what it changes.
@@ -148,6 +149,17 @@ impl Encoder {
                 }
             });
         }
+    }
+
+    /// The group whose records take the most bytes.
+    pub(crate) fn largest(&self) -> Option<GroupId> {
+        let mut bytes: BTreeMap<GroupId, u64> = BTreeMap::new();
+        for record in &self.records {
+            if let Effect::Group(group, _) = record.effect {
+                *bytes.entry(group).or_default() += u64::from(record.bytes);
+            }
+        }
+        bytes.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(group, _)| group)
     }
 
     /// The length that the batch has when it is finished.

@@ -5,7 +5,7 @@ use super::log;
 use super::shared::{self, Pending, Shared};
 use crate::wal::disk::SimDisk;
 use crate::wal::recovery::recover;
-use crate::wal::{InlineWal, Log, WalOptions};
+use crate::wal::{InlineWal, Log, Refusals, WalOptions};
 use logboat_locks::{Condvar, Mutex, explore, thread};
 use logboat_raft::{
     Entry, EntryKind, GroupId, HardState, Index, LogId, LogPosition, LogWrite, Persist, Term,
@@ -61,7 +61,7 @@ impl Writer {
         self.log.write([].iter(), [(GROUP, persist)].iter()).unwrap();
         self.shared.enqueue(1);
         let (number, journal) = (self.written, Arc::clone(&self.journal));
-        let completion = Box::new(move |result: Result<(), _>| {
+        let completion = Box::new(move |result: Result<&Refusals, _>| {
             journal.lock().push((number, result.is_ok()));
         });
         vec![Pending { completion, bytes: 1, entries: 1 }]

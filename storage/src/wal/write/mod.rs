@@ -7,12 +7,14 @@ mod durable;
 #[cfg(test)]
 mod interleavings;
 mod log;
+mod refusals;
 mod shared;
 mod sync_queue;
 mod writer;
 
 pub(crate) use log::Active;
 pub use log::{Log, Unsynced, Written};
+pub use refusals::Refusals;
 pub(crate) use shared::Shared;
 pub(crate) use sync_queue::SyncQueue;
 pub(crate) use writer::{Submission, Writer};

@@ -2,6 +2,7 @@
 
 use super::durable::DurableEnd;
 use super::log::{Log, Unsynced, Written};
+use super::refusals::Refusals;
 use crate::wal::batch::Completion;
 use crate::wal::disk::{Disk, SegmentFile};
 use crate::wal::error::Poisoned;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct Shared<D: Disk> {
     pub(crate) store: Arc<Store<D>>,
     pub(crate) metrics: WalMetrics,
+    pub(crate) refusals: Arc<Refusals>,
     /// Bytes submitted and not completed.
     queued: AtomicUsize,
     durable: DurableEnd,
@@ -46,6 +48,7 @@ impl<D: Disk> Shared<D> {
         Self {
             store: Arc::clone(&log.store),
             metrics: WalMetrics::default(),
+            refusals: Arc::clone(&log.refusals),
             queued: AtomicUsize::new(0),
             durable: log.durable.clone(),
             found_end: log.found_end,
@@ -91,6 +94,7 @@ impl<D: Disk> Shared<D> {
     pub(crate) fn complete(&self, pending: Pending, result: Result<(), Poisoned>) {
         self.queued.fetch_sub(pending.bytes, Ordering::Relaxed);
         self.metrics.queued_bytes.dec_by(pending.bytes as i64);
+        let result = result.map(|()| &*self.refusals);
         let complete = AssertUnwindSafe(|| (pending.completion)(result));
         if catch_unwind(complete).is_err() {
             self.poison("a completion panicked");

@@ -6,8 +6,9 @@
 //! 3. The durable mark in a batch header never claims more than was synced.
 
 use super::durable::DurableEnd;
+use super::refusals::Refusals;
 use crate::wal::disk::{BLOCK_BYTES, Disk, SegmentFile};
-use crate::wal::error::{ReadError, WriteError};
+use crate::wal::error::{ReadError, Refusal, WriteError};
 use crate::wal::format::{
     BATCH_HEADER_BYTES, BatchHeader, Encoder, MAX_SEGMENT_BYTES, appended, position,
 };
@@ -56,6 +57,10 @@ pub struct Log<D: Disk> {
     /// whether there will be another.
     pub(crate) guarded: bool,
     pub(crate) encoder: Encoder,
+    /// The groups whose writes are refused.
+    pub(crate) refusals: Arc<Refusals>,
+    /// The most bytes of a segment.
+    largest_segment: u64,
     /// Where the log of each group ends that the batch being encoded touches.
     pub(crate) tails: FxHashMap<GroupId, Tail>,
 }
@@ -148,19 +153,45 @@ impl<D: Disk> Log<D> {
             retiring: VecDeque::new(),
             collection: None,
             encoder: Encoder::default(),
+            refusals: Arc::default(),
+            largest_segment: MAX_SEGMENT_BYTES,
             tails: FxHashMap::default(),
         }
     }
 
-    /// Writes a batch; all of it takes effect at recovery, or none.
+    /// Writes a batch; all of it takes effect at recovery, or none. What a group writes from its
+    /// first write on that is [refused](Self::refusals) is left out.
     ///
     /// # Errors
-    /// [`WriteError`]. After [`WriteError::Full`], nothing has changed.
+    /// [`WriteError`]. After [`WriteError::Full`], nothing has been written.
     pub fn write<'a>(
+        &mut self,
+        grants: impl Iterator<Item = &'a (NodeId, Grant)> + Clone,
+        writes: impl Iterator<Item = &'a (GroupId, Persist)> + Clone,
+    ) -> Result<Written, WriteError> {
+        loop {
+            let mut written = self.encode(grants.clone(), writes.clone());
+            match self.put_records() {
+                Ok(bytes) => {
+                    written.bytes = bytes;
+                    self.credit = (self.credit + bytes).min(self.options.max_bytes);
+                    return Ok(written);
+                }
+                // Without the group that takes the most, others may fit.
+                Err(WriteError::TooLarge { bytes }) if let Some(group) = self.encoder.largest() => {
+                    self.refusals.refuse(Refusal::TooLarge { group, bytes });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Encodes a batch, without what is refused.
+    fn encode<'a>(
         &mut self,
         grants: impl Iterator<Item = &'a (NodeId, Grant)>,
         writes: impl Iterator<Item = &'a (GroupId, Persist)>,
-    ) -> Result<Written, WriteError> {
+    ) -> Written {
         let mut written = Written::default();
         self.encoder.begin(self.active.segment.salt, &self.active.begun);
         self.tails.clear();
@@ -168,16 +199,32 @@ impl<D: Disk> Log<D> {
             self.encoder.grant(*peer, *grant);
         }
         for (group, persist) in writes {
-            self.check(*group, persist)?;
+            if !self.takes(*group, persist) {
+                continue;
+            }
             let entries = appended(&persist.log);
             written.entries += entries.len() as u64;
             let payload = entries.iter().map(|entry| entry.data.len() as u64);
             written.payload_bytes += payload.sum::<u64>();
             self.encoder.persist(*group, persist);
         }
-        written.bytes = self.put_records()?;
-        self.credit = (self.credit + written.bytes).min(self.options.max_bytes);
-        Ok(written)
+        written
+    }
+
+    /// Whether a write is taken. The first of a group that can't be has those that follow refused,
+    /// but for its tombstone, which ends the group.
+    fn takes(&mut self, group: GroupId, persist: &Persist) -> bool {
+        let is_tombstone = matches!(persist.log, LogWrite::Tombstone(_));
+        if !is_tombstone && self.refusals.of(group).is_some() {
+            return false;
+        }
+        match self.check(group, persist) {
+            Ok(()) => true,
+            Err(refusal) => {
+                self.refusals.refuse(refusal);
+                false
+            }
+        }
     }
 
     /// Writes a batch without records, which carries the durable mark. `closed` says that the log
@@ -248,6 +295,12 @@ impl<D: Disk> Log<D> {
         self.store.index.tombstone(group)
     }
 
+    /// The groups whose writes are refused, and why.
+    #[must_use]
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
     /// The id of the segment that is being written.
     #[must_use]
     pub const fn active_segment(&self) -> u32 {
@@ -300,7 +353,7 @@ impl<D: Disk> Log<D> {
         let kept_back = if self.guarded { self.active.limit / 4 } else { MARK_ROOM };
         if self.active.end + bytes + kept_back > self.active.limit {
             let bytes = (BLOCK_BYTES + bytes + MARK_ROOM).next_multiple_of(BLOCK_BYTES);
-            if bytes > MAX_SEGMENT_BYTES {
+            if bytes > self.largest_segment {
                 return Err(WriteError::TooLarge { bytes });
             }
             return Err(WriteError::Full { bytes });
@@ -341,15 +394,16 @@ impl<D: Disk> Log<D> {
     /// Checks that appended entries leave no gap, which recovery would have to take for damage,
     /// that their configurations can be read, that the index can hold them, and that no replica
     /// writes that is below its group's tombstone.
-    fn check(&mut self, group: GroupId, persist: &Persist) -> Result<(), WriteError> {
+    fn check(&mut self, group: GroupId, persist: &Persist) -> Result<(), Refusal> {
         let tail = match self.tails.entry(group) {
             hash_map::Entry::Occupied(entry) => entry.into_mut(),
             hash_map::Entry::Vacant(entry) => {
                 let found =
                     |log: &GroupLog| (log.last, log.last.0.saturating_sub(log.snapshot.index.0));
                 let (last, entries) = self.store.index.with(group, found);
-                if entries > MAX_ENTRIES {
-                    return Err(WriteError::TooLong { group, entries });
+                let appends = !appended(&persist.log).is_empty();
+                if entries > MAX_ENTRIES && appends {
+                    return Err(Refusal::TooLong { group, entries });
                 }
                 let tombstone = self.store.index.tombstone(group);
                 entry.insert(Tail { last, tombstone })
@@ -361,7 +415,7 @@ impl<D: Disk> Log<D> {
         if let Some(floor) = *tombstone
             && !matches!(persist.log, LogWrite::Tombstone(_))
         {
-            return Err(WriteError::Gone { group, floor });
+            return Err(Refusal::Gone { group, floor });
         }
         match &persist.log {
             LogWrite::Keep | LogWrite::Founding(_) => {}
@@ -370,12 +424,12 @@ impl<D: Disk> Log<D> {
                 for (at, entry) in entries.iter().enumerate() {
                     let found = entry.index;
                     if found > expected || (at > 0 && found < expected) || found == Index(0) {
-                        return Err(WriteError::Gap { group, expected, found });
+                        return Err(Refusal::Gap { group, expected, found });
                     }
                     if entry.kind == EntryKind::Configuration {
                         let held = Configuration::decode(&entry.data);
                         if held.map(|configuration| configuration.id()) != Ok(entry.id()) {
-                            return Err(WriteError::Configuration { group, index: found });
+                            return Err(Refusal::Configuration { group, index: found });
                         }
                     }
                     *last = found;
@@ -390,7 +444,7 @@ impl<D: Disk> Log<D> {
                 if tombstone.is_some_and(|known| known > *floor)
                     || (tombstone.is_none() && self.store.index.with(group, lives))
                 {
-                    return Err(WriteError::Regresses { group, floor: *floor });
+                    return Err(Refusal::Regresses { group, floor: *floor });
                 }
                 (*last, *tombstone) = (Index(0), Some(*floor));
             }
@@ -398,3 +452,6 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
