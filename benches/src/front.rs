@@ -267,8 +267,9 @@ async fn carry_out<B: Backend>(
     let parsed = Instant::now();
     let mut pipeline = Pipeline::default();
     let mut context = Context { backend, server, session };
-    for request in &requests {
-        if pipeline.add(&mut context, request) != Added::Here {
+    let count = requests.len();
+    for request in requests {
+        if !matches!(pipeline.add(&mut context, request), Added::Here) {
             // Two commands on one key would go together; these are writes.
             return Err("a command does not go with those before it".into());
         }
@@ -284,11 +285,13 @@ async fn carry_out<B: Backend>(
     let answered = Instant::now();
     pipeline.answered(come);
     let mut output = BytesMut::new();
-    while let Some(reply) = pipeline.next_reply(server) {
+    let took = answered - dispatched;
+    while let Some(reply) = pipeline.next_reply(server, &session.client, took) {
         reply.encode(Protocol::Resp2, &mut output);
     }
+    pipeline.count(server, took);
     let replied = Instant::now();
-    if output.len() != requests.len() * b"+OK\r\n".len() {
+    if output.len() != count * b"+OK\r\n".len() {
         return Err(format!("not all was set: {}", output.escape_ascii()).into());
     }
     Ok([

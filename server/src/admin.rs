@@ -360,8 +360,8 @@ impl Collector for StatusCollector {
         let counters = [
             ("logboat_client_connections", "Clients accepted", stats.connections.value()),
             ("logboat_client_refusals", "Clients refused for the limit", refusals),
-            ("logboat_client_commands", "Commands of clients", stats.commands.value()),
-            ("logboat_client_errors", "Commands answered with an error", stats.errors.value()),
+            ("logboat_client_commands", "Commands of clients", stats.commands.totals().calls),
+            ("logboat_client_errors", "Commands answered with an error", stats.errors.total()),
             ("logboat_client_failed_logins", "Logins refused", stats.failed_logins.value()),
             ("logboat_client_strangers_refused", strangers, stats.strangers.value()),
             ("logboat_admin_refusals", "Requests to admin pages refused", admin_refusals),

@@ -3,13 +3,16 @@
 use crate::client_memory::ClientMemory;
 use crate::debug::{DebugCommand, Sleeps};
 use crate::kv::DataMemory;
+use crate::monitor::Monitors;
+use crate::pause::Pause;
 use crate::session::Clients;
 use crate::settings::Settings;
+use crate::stats::Stats;
 use logboat_security::SecretFile;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 use tokio::sync::watch;
 
@@ -53,10 +56,16 @@ pub struct ServerState {
     pub sleeps: Arc<Sleeps>,
     /// The passwords of clients. Without any, clients need not log in.
     pub passwords: Option<SecretFile>,
-    /// Counters.
+    /// What is counted.
     pub stats: Stats,
+    /// Who sees the commands of clients.
+    pub monitors: Monitors,
+    /// Whether commands wait, because a client said so.
+    pub pause: Pause,
     /// What connections must hear of.
     pub control: watch::Sender<Control>,
+    /// Forty hexadecimal digits that are others after each start.
+    pub run_id: String,
     /// When the front was started.
     pub started: Instant,
     /// The same, in wall-clock time.
@@ -83,8 +92,11 @@ impl ServerState {
             debug_command: DebugCommand::default(),
             sleeps: Arc::default(),
             passwords: None,
-            stats: Stats::default(),
+            stats: Stats::new(&settings),
+            monitors: Monitors::default(),
+            pause: Pause::default(),
             control: watch::Sender::new(Control { stopping: false, settings }),
+            run_id: run_id(),
             started: Instant::now(),
             started_at: SystemTime::now(),
             facts,
@@ -97,11 +109,24 @@ impl ServerState {
         (self.facts)()
     }
 
+    /// Goes by these settings from now on.
+    pub fn change_settings(&self, settings: Settings) {
+        self.stats.apply(&settings);
+        self.control.send_modify(|control| control.settings = settings);
+    }
+
     /// A copy of the settings.
     #[must_use]
     pub fn settings(&self) -> Settings {
         self.control.borrow().settings.clone()
     }
+}
+
+/// Random digits.
+fn run_id() -> String {
+    let words = (0..3).map(|word: u64| RandomState::new().hash_one(word));
+    let digits: String = words.map(|word| format!("{word:016x}")).collect();
+    digits[..40].to_owned()
 }
 
 impl fmt::Debug for ServerState {
@@ -111,63 +136,5 @@ impl fmt::Debug for ServerState {
             .field("clients", &self.clients.count())
             .field("stats", &self.stats)
             .finish_non_exhaustive()
-    }
-}
-
-/// What happened since the start, or since CONFIG RESETSTAT.
-#[derive(Debug, Default)]
-pub struct Stats {
-    /// Connections accepted.
-    pub connections: Counter,
-    /// Connections refused because there were too many.
-    pub rejected: Counter,
-    /// Commands carried out, the failed ones included.
-    pub commands: Counter,
-    /// Error replies to commands.
-    pub errors: Counter,
-    /// Connections refused in the TLS handshake, or because their address has too many that have
-    /// not logged in.
-    pub strangers: Counter,
-    /// Logins that failed.
-    pub failed_logins: Counter,
-}
-
-impl Stats {
-    /// Counts commands, of which some were answered with an error.
-    pub fn count_commands(&self, commands: u64, failed: u64) {
-        self.commands.add(commands);
-        if failed > 0 {
-            self.errors.add(failed);
-        }
-    }
-
-    /// Sets all counters to zero.
-    pub fn reset(&self) {
-        let Self { connections, rejected, commands, errors, strangers, failed_logins } = self;
-        for counter in [connections, rejected, commands, errors, strangers, failed_logins] {
-            counter.0.store(0, Ordering::Relaxed);
-        }
-    }
-}
-
-/// A number that only grows, until it is reset.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds one.
-    pub fn increment(&self) {
-        self.add(1);
-    }
-
-    /// Adds to it.
-    pub fn add(&self, amount: u64) {
-        self.0.fetch_add(amount, Ordering::Relaxed);
-    }
-
-    /// Its value.
-    #[must_use]
-    pub fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
     }
 }

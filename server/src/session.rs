@@ -2,6 +2,7 @@
 
 use crate::backend::RangeId;
 use crate::client_memory::Reservation;
+use crate::monitor::Monitor;
 use crate::resp::Protocol;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -9,7 +10,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::task::AbortHandle;
 
 /// The state of one connection that its commands read and change.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct Session {
     pub follows_slots: bool,
     /// Whether its reads are served wherever it sends them (READONLY).
     pub reads_anywhere: bool,
+    /// What it is to see of the commands of others (MONITOR).
+    pub monitor: Option<Arc<Monitor>>,
     /// Set when the connection is to be closed once its replies are sent.
     pub closing: bool,
     /// Whether the client may do more than log in.
@@ -108,6 +112,7 @@ impl Session {
             database: 0,
             follows_slots: false,
             reads_anywhere: false,
+            monitor: None,
             closing: false,
             authenticated: true,
             failed_logins: 0,
@@ -154,11 +159,11 @@ impl Session {
         }
     }
 
-    /// Notes for CLIENT LIST the command that is about to be carried out.
-    pub fn note_command(&self, name: &'static str) {
+    /// Notes for CLIENT LIST the command that is about to be carried out now.
+    pub fn note_command(&self, name: &'static str, now: Instant) {
         self.client.update(|details| {
             details.last_command = name;
-            details.last_active = Instant::now();
+            details.last_active = now;
             details.buffers = self.buffers;
         });
     }
@@ -167,10 +172,21 @@ impl Session {
     pub fn reset(&mut self) {
         self.set_protocol(Protocol::default());
         self.select(0);
-        (self.follows_slots, self.reads_anywhere) = (false, false);
+        self.follows_slots = false;
+        self.read_anywhere(false);
+        self.monitor = None;
         self.in_refused_transaction = false;
         self.reply_mode = ReplyMode::default();
-        self.client.update(|details| details.name = String::new());
+        self.client.update(|details| {
+            details.name = String::new();
+            details.flags = Flags::default();
+        });
+    }
+
+    /// Chooses whether reads are served wherever they are sent.
+    pub fn read_anywhere(&mut self, anywhere: bool) {
+        self.reads_anywhere = anywhere;
+        self.client.update(|details| details.flags.reads_anywhere = anywhere);
     }
 }
 
@@ -182,6 +198,46 @@ pub struct Client {
     socket: Socket,
     opened: Instant,
     details: Mutex<Details>,
+    ending: Mutex<Ending>,
+}
+
+/// How a connection is ended by another.
+#[derive(Debug, Default)]
+struct Ending {
+    task: Option<AbortHandle>,
+    is_killed: bool,
+}
+
+/// What a connection has asked for that CLIENT LIST shows by a letter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "any of them go together")]
+pub struct Flags {
+    /// It sees the commands of others.
+    pub monitors: bool,
+    /// Its next command waits for the end of CLIENT PAUSE.
+    pub is_paused: bool,
+    /// Its reads are served by any node.
+    pub reads_anywhere: bool,
+    /// It is not to be evicted.
+    pub stays: bool,
+    /// Its commands are not to change when a key was used last.
+    pub touches_nothing: bool,
+}
+
+impl Flags {
+    fn letters(self) -> String {
+        let Self { monitors, is_paused, reads_anywhere, stays, touches_nothing } = self;
+        let flags = [
+            (monitors, 'O'),
+            (is_paused, 'b'),
+            (reads_anywhere, 'r'),
+            (stays, 'e'),
+            (touches_nothing, 'T'),
+        ];
+        let letters: String =
+            flags.into_iter().filter_map(|(is_set, letter)| is_set.then_some(letter)).collect();
+        if letters.is_empty() { "N".to_owned() } else { letters }
+    }
 }
 
 /// The socket of a connection.
@@ -210,6 +266,8 @@ pub struct Details {
     pub database: u8,
     /// What it held when its last command began, or when it began to wait for the next.
     pub buffers: BufferSizes,
+    /// What it has asked for.
+    pub flags: Flags,
     last_command: &'static str,
     last_active: Instant,
 }
@@ -232,6 +290,36 @@ impl Client {
         self.socket.address
     }
 
+    /// The address that it has connected to.
+    #[must_use]
+    pub const fn local_address(&self) -> SocketAddr {
+        self.socket.local_address
+    }
+
+    /// How long it has been open.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
+    /// The task that serves it, with which it ends.
+    pub fn set_task(&self, task: AbortHandle) {
+        let mut ending = self.ending.lock();
+        if ending.is_killed {
+            task.abort();
+        }
+        ending.task = Some(task);
+    }
+
+    /// Ends it. What it has sent may be carried out or not.
+    pub fn kill(&self) {
+        let mut ending = self.ending.lock();
+        ending.is_killed = true;
+        if let Some(task) = &ending.task {
+            task.abort();
+        }
+    }
+
     /// Its line in CLIENT LIST, with the fields of Redis in their order. Fields about what does not
     /// exist here, such as subscriptions, have the values of a Redis client that does not use it.
     #[must_use]
@@ -240,8 +328,8 @@ impl Client {
         let BufferSizes { input, input_free, arguments, output, output_capacity } = details.buffers;
         let total = details.buffers.total();
         format!(
-            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags=N db={} sub=0 psub=0 ssub=0 \
-             multi=-1 watch=0 qbuf={input} qbuf-free={input_free} argv-mem={arguments} \
+            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 \
+             ssub=0 multi=-1 watch=0 qbuf={input} qbuf-free={input_free} argv-mem={arguments} \
              multi-mem=0 rbs={output_capacity} rbp={output_capacity} obl={output} oll=0 omem=0 \
              tot-mem={total} events=r cmd={} user=default redir=-1 resp={} lib-name={} \
              lib-ver={}\n",
@@ -252,6 +340,7 @@ impl Client {
             details.name,
             self.opened.elapsed().as_secs(),
             details.last_active.elapsed().as_secs(),
+            details.flags.letters(),
             details.database,
             details.last_command,
             details.protocol.number(),
@@ -279,6 +368,7 @@ impl Clients {
             protocol: Protocol::default(),
             database: 0,
             buffers: BufferSizes::default(),
+            flags: Flags::default(),
             last_command: "NULL",
             last_active: opened,
         };
@@ -287,6 +377,7 @@ impl Clients {
             socket,
             opened,
             details: Mutex::new(details),
+            ending: Mutex::default(),
         });
         self.open.lock().insert(client.id, Arc::clone(&client));
         Registration { clients: Arc::clone(self), client }
@@ -302,6 +393,16 @@ impl Clients {
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
         self.open.lock().values().map(|client| client.details.lock().buffers.total()).sum()
+    }
+
+    /// The most bytes in the input and in the output of any connection.
+    #[must_use]
+    pub fn largest_buffers(&self) -> (usize, usize) {
+        let open = self.open.lock();
+        let buffers = open.values().map(|client| client.details.lock().buffers);
+        buffers.fold((0, 0), |(input, output), buffers| {
+            (input.max(buffers.input), output.max(buffers.output))
+        })
     }
 
     /// All open connections, the oldest first.

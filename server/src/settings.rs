@@ -21,6 +21,15 @@ pub struct Settings {
     /// The TCP keepalive: how long a connection may be silent before the operating system probes
     /// the other side, in seconds; 0 for never. A change holds for later connections.
     pub tcp_keepalive_secs: u32,
+    /// Commands that take at least so many microseconds go into the slow log; none if it is
+    /// negative.
+    pub slow_log_slower_than_us: i64,
+    /// The most entries of the slow log.
+    pub slow_log_max_len: u64,
+    /// Commands that take at least so many milliseconds are samples of LATENCY; none if it is zero.
+    pub latency_threshold_ms: u64,
+    /// The percentiles of latencies that INFO shows, as the client wrote them.
+    pub latency_percentiles: String,
     /// The durability that a client asked for. It has no effect: every write is synced on a
     /// majority before it is acknowledged.
     pub durability: DurabilityWords,
@@ -59,6 +68,10 @@ impl Default for Settings {
             max_memory_bytes: 0,
             client_timeout_secs: 0,
             tcp_keepalive_secs: TCP_KEEPALIVE_SECS,
+            slow_log_slower_than_us: 10_000,
+            slow_log_max_len: 128,
+            latency_threshold_ms: 0,
+            latency_percentiles: "50 99 99.9".to_owned(),
             durability: DurabilityWords {
                 save: String::new(),
                 append_only: "yes",

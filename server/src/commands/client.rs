@@ -1,14 +1,17 @@
 //! CLIENT: what the server knows of connections.
 
+mod kill;
+
 use super::arguments::{self, is, listed_word, text};
 use super::context::{Context, Outcome};
 use super::error::CommandError;
 use super::introspection::help;
 use super::table::Client;
 use crate::resp::Reply;
-use crate::session::ReplyMode;
+use crate::session::{Flags, ReplyMode};
 use bytes::Bytes;
 use std::collections::HashSet;
+use std::time::Duration;
 
 /// What stands in the place of a client's number where tracking is off.
 const NO_REDIRECTION: i64 = -1;
@@ -20,18 +23,24 @@ pub(super) fn execute<B>(
     arguments: &[Bytes],
 ) -> Outcome {
     match command {
+        Client::Caching => caching(arguments),
         Client::GetName => Ok(get_name(context)),
         Client::GetRedir => Ok(get_redirection()),
         Client::Help => Ok(help("client")),
         Client::Id => Ok(id(context)),
         Client::Info => Ok(info(context)),
         Client::List => list(context, arguments),
-        Client::NoEvict | Client::NoTouch => switch(arguments),
+        Client::Kill => kill::kill(context, arguments),
+        Client::NoEvict => switch(context, arguments, |flags, on| flags.stays = on),
+        Client::NoTouch => switch(context, arguments, |flags, on| flags.touches_nothing = on),
+        Client::Pause => pause(context, arguments),
         Client::Reply => reply(context, arguments),
         Client::SetInfo => set_info(context, arguments),
         Client::SetName => set_name(context, arguments),
         Client::Tracking => tracking(arguments),
         Client::TrackingInfo => Ok(tracking_info()),
+        Client::Unblock => unblock(arguments),
+        Client::Unpause => Ok(unpause(context)),
     }
 }
 
@@ -81,13 +90,8 @@ fn list<B>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     match arguments {
         [] => {}
         [option, kind] if is(option, "TYPE") => {
-            let known = ["normal", "master", "replica", "slave", "pubsub"];
-            if !known.iter().any(|known| is(kind, known)) {
-                let kind = text(kind);
-                return Err(CommandError::Other(format!("Unknown client type '{kind}'")));
-            }
-            // All connections are plain clients: other kinds have none.
-            clients.retain(|_| is(kind, "normal"));
+            let is_normal = is_normal(kind)?;
+            clients.retain(|_| is_normal);
         }
         [option, ids @ ..] if is(option, "ID") && !ids.is_empty() => {
             let ids: Result<HashSet<i64>, _> =
@@ -116,14 +120,81 @@ fn reply<B>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     Ok(Reply::OK)
 }
 
-/// CLIENT NO-EVICT ON | OFF and CLIENT NO-TOUCH ON | OFF: both are accepted, since nothing is ever
-/// evicted here and no access times are kept
-fn switch(arguments: &[Bytes]) -> Outcome {
-    if is(&arguments[0], "ON") || is(&arguments[0], "OFF") {
-        Ok(Reply::OK)
-    } else {
-        Err(CommandError::Syntax)
+/// Whether a type of clients is that of all clients here. Others have none.
+fn is_normal(kind: &[u8]) -> Result<bool, CommandError> {
+    let known = ["normal", "master", "replica", "slave", "pubsub"];
+    if !known.iter().any(|known| is(kind, known)) {
+        let kind = text(kind);
+        return Err(CommandError::Other(format!("Unknown client type '{kind}'")));
     }
+    Ok(is(kind, "normal"))
+}
+
+/// CLIENT NO-EVICT ON | OFF and CLIENT NO-TOUCH ON | OFF: both are noted for CLIENT LIST. They
+/// change nothing else, since no client is evicted and no access times are kept.
+fn switch<B>(context: &Context<'_, B>, arguments: &[Bytes], set: fn(&mut Flags, bool)) -> Outcome {
+    let on = is(&arguments[0], "ON");
+    if !on && !is(&arguments[0], "OFF") {
+        return Err(CommandError::Syntax);
+    }
+    context.session.client.update(|details| set(&mut details.flags, on));
+    Ok(Reply::OK)
+}
+
+/// CLIENT PAUSE milliseconds [WRITE | ALL]
+fn pause<B>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+    let refused = |reason: &str| CommandError::Other(reason.to_owned());
+    let holds_reads = match arguments {
+        [_] => true,
+        [_, mode] if is(mode, "ALL") => true,
+        [_, mode] if is(mode, "WRITE") => false,
+        [_, _] => return Err(refused("CLIENT PAUSE mode must be WRITE or ALL")),
+        _ => {
+            return Err(refused(
+                "unknown subcommand or wrong number of arguments for 'PAUSE'. Try CLIENT HELP.",
+            ));
+        }
+    };
+    let timeout_ms = arguments::integer(&arguments[0])
+        .map_err(|_| refused("timeout is not an integer or out of range"))?;
+    let timeout_ms = u64::try_from(timeout_ms).map_err(|_| refused("timeout is negative"))?;
+    context.server.pause.begin(Duration::from_millis(timeout_ms), holds_reads);
+    Ok(Reply::OK)
+}
+
+/// CLIENT UNPAUSE
+fn unpause<B>(context: &Context<'_, B>) -> Reply {
+    context.server.pause.end();
+    Reply::OK
+}
+
+/// CLIENT UNBLOCK id [TIMEOUT | ERROR]: no command blocks
+fn unblock(arguments: &[Bytes]) -> Outcome {
+    match arguments {
+        [_] => {}
+        [_, reason] if is(reason, "TIMEOUT") || is(reason, "ERROR") => {}
+        [_, _] => {
+            let reason = "CLIENT UNBLOCK reason should be TIMEOUT or ERROR";
+            return Err(CommandError::Other(reason.into()));
+        }
+        _ => {
+            let reason = "unknown subcommand or wrong number of arguments for 'UNBLOCK'. Try \
+                          CLIENT HELP.";
+            return Err(CommandError::Other(reason.into()));
+        }
+    }
+    arguments::integer(&arguments[0])?;
+    Ok(Reply::Integer(0))
+}
+
+/// CLIENT CACHING YES | NO: there is no tracking
+fn caching(arguments: &[Bytes]) -> Outcome {
+    if !is(&arguments[0], "YES") && !is(&arguments[0], "NO") {
+        return Err(CommandError::Syntax);
+    }
+    let reason = "CLIENT CACHING can be called only when the client is in tracking mode with \
+                  OPTIN or OPTOUT mode enabled";
+    Err(CommandError::Other(reason.into()))
 }
 
 /// CLIENT TRACKING ON | OFF [REDIRECT id] [PREFIX prefix …] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]:

@@ -44,8 +44,8 @@ pub(super) async fn execute<B: Backend>(
 pub(super) async fn mode<B: Backend>(context: &mut Context<'_, B>, name: Name) -> Outcome {
     context.backend.topology().await.ok_or(CommandError::NoCluster)?;
     match name {
-        Name::ReadOnly => context.session.reads_anywhere = true,
-        Name::ReadWrite => context.session.reads_anywhere = false,
+        Name::ReadOnly => context.session.read_anywhere(true),
+        Name::ReadWrite => context.session.read_anywhere(false),
         _ => {}
     }
     Ok(Reply::OK)

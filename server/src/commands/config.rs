@@ -15,17 +15,21 @@ use logboat_security::audit;
 use std::fmt::Display;
 
 /// The parameters of Redis that have a meaning here, sorted by name.
-const PARAMETERS: [(&str, Parameter); 12] = [
+const PARAMETERS: [(&str, Parameter); 16] = [
     ("appendfsync", Parameter::AppendFsync),
     ("appendonly", Parameter::AppendOnly),
     ("databases", Parameter::Databases),
     ("enable-debug-command", Parameter::EnableDebugCommand),
+    ("latency-monitor-threshold", Parameter::LatencyMonitorThreshold),
+    ("latency-tracking-info-percentiles", Parameter::LatencyPercentiles),
     ("maxclients", Parameter::MaxClients),
     ("maxmemory", Parameter::MaxMemory),
     ("maxmemory-policy", Parameter::MaxMemoryPolicy),
     ("port", Parameter::Port),
     ("proto-max-bulk-len", Parameter::ProtoMaxBulkLen),
     ("save", Parameter::Save),
+    ("slowlog-log-slower-than", Parameter::SlowLogSlowerThan),
+    ("slowlog-max-len", Parameter::SlowLogMaxLen),
     ("tcp-keepalive", Parameter::TcpKeepalive),
     ("timeout", Parameter::Timeout),
 ];
@@ -36,12 +40,16 @@ enum Parameter {
     AppendOnly,
     Databases,
     EnableDebugCommand,
+    LatencyMonitorThreshold,
+    LatencyPercentiles,
     MaxClients,
     MaxMemory,
     MaxMemoryPolicy,
     Port,
     ProtoMaxBulkLen,
     Save,
+    SlowLogMaxLen,
+    SlowLogSlowerThan,
     TcpKeepalive,
     Timeout,
 }
@@ -106,7 +114,7 @@ fn set<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     let names: Vec<_> = changes.iter().map(|(_, name, _)| text(name)).collect();
     let what = format!("CONFIG SET {}", names.join(" "));
     audit::change("clients", context.session.client.address(), "default", &what);
-    context.server.control.send_modify(|control| control.settings = settings);
+    context.server.change_settings(settings);
     Ok(Reply::OK)
 }
 
@@ -129,12 +137,16 @@ impl Parameter {
             Self::AppendOnly => settings.durability.append_only.to_owned(),
             Self::Databases => DATABASES.to_string(),
             Self::EnableDebugCommand => context.server.debug_command.to_string(),
+            Self::LatencyMonitorThreshold => settings.latency_threshold_ms.to_string(),
+            Self::LatencyPercentiles => settings.latency_percentiles.clone(),
             Self::MaxClients => settings.max_clients.to_string(),
             Self::MaxMemory => settings.max_memory_bytes.to_string(),
             Self::MaxMemoryPolicy => "noeviction".to_owned(),
             Self::Port => context.server.address.port().to_string(),
             Self::ProtoMaxBulkLen => context.backend.limits().max_value_bytes.to_string(),
             Self::Save => settings.durability.save.clone(),
+            Self::SlowLogMaxLen => settings.slow_log_max_len.to_string(),
+            Self::SlowLogSlowerThan => settings.slow_log_slower_than_us.to_string(),
             Self::TcpKeepalive => settings.tcp_keepalive_secs.to_string(),
             Self::Timeout => settings.client_timeout_secs.to_string(),
         }
@@ -161,6 +173,14 @@ impl Parameter {
             Self::AppendOnly => durability.append_only = yes_or_no(value)?,
             Self::Save => durability.save = save_points(value)?,
             Self::MaxClients => settings.max_clients = max_clients(value, settings)?,
+            Self::LatencyMonitorThreshold => {
+                settings.latency_threshold_ms = integer(value, 0, i64::MAX)?;
+            }
+            Self::LatencyPercentiles => settings.latency_percentiles = percentiles(value)?,
+            Self::SlowLogMaxLen => settings.slow_log_max_len = integer(value, 0, i64::MAX)?,
+            Self::SlowLogSlowerThan => {
+                settings.slow_log_slower_than_us = integer(value, -1, i64::MAX)?;
+            }
             Self::TcpKeepalive => settings.tcp_keepalive_secs = integer(value, 0, MAX_SECS)?,
             Self::Timeout => settings.client_timeout_secs = integer(value, 0, MAX_SECS)?,
             Self::Databases
@@ -177,18 +197,37 @@ impl Parameter {
 const APPEND_FSYNC: [&str; 3] = ["everysec", "always", "no"];
 
 /// The longest time that a parameter takes, in seconds.
-const MAX_SECS: u32 = i32::MAX as u32;
+const MAX_SECS: i64 = i32::MAX as i64;
 
-fn integer(value: &[u8], least: u32, most: u32) -> Result<u32, String> {
+fn integer<T: TryFrom<i64>>(value: &[u8], least: i64, most: i64) -> Result<T, String> {
     let value = parse_integer(value).ok_or("argument couldn't be parsed into an integer")?;
-    match u32::try_from(value) {
-        Ok(value) if (least..=most).contains(&value) => Ok(value),
-        _ => Err(format!("argument must be between {least} and {most} inclusive")),
+    let value = Some(value).filter(|value| (least..=most).contains(value));
+    value
+        .and_then(|value| T::try_from(value).ok())
+        .ok_or_else(|| format!("argument must be between {least} and {most} inclusive"))
+}
+
+/// Numbers from 0 to 100.
+fn percentiles(value: &[u8]) -> Result<String, String> {
+    let value = text(value);
+    let numbers: Vec<&str> = value.split_ascii_whitespace().collect();
+    for number in &numbers {
+        let number = number.parse::<f64>().map_err(|_| {
+            "Invalid latency-tracking-info-percentiles parameters, 'percentile' should be a double \
+             number"
+                .to_owned()
+        })?;
+        if !(0.0..=100.0).contains(&number) {
+            return Err("latency-tracking-info-percentiles parameters should sit between \
+                        [0.0,100.0]"
+                .to_owned());
+        }
     }
+    Ok(numbers.join(" "))
 }
 
 fn max_clients(value: &[u8], settings: &Settings) -> Result<u32, String> {
-    let (wanted, most) = (integer(value, 1, u32::MAX)?, settings.client_ceiling);
+    let (wanted, most) = (integer(value, 1, u32::MAX.into())?, settings.client_ceiling);
     if wanted > most {
         return Err(format!(
             "The operating system is not able to handle the specified number of clients, try with \

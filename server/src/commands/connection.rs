@@ -1,4 +1,4 @@
-//! Commands about the connection itself: PING, ECHO, HELLO, AUTH, SELECT, QUIT, RESET.
+//! Commands about the connection itself: PING, ECHO, HELLO, AUTH, SELECT, MONITOR, QUIT, RESET.
 
 use super::arguments::{self, is, listed_word, text};
 use super::context::{Context, Outcome};
@@ -67,6 +67,16 @@ pub(super) fn auth<B>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Outc
         _ => return Err(CommandError::Syntax),
     }
     Ok(Reply::OK)
+}
+
+/// MONITOR
+pub(super) fn monitor<B>(context: &mut Context<'_, B>) -> Reply {
+    let session = &mut *context.session;
+    if session.monitor.is_none() {
+        session.monitor = Some(context.server.monitors.enter());
+        session.client.update(|details| details.flags.monitors = true);
+    }
+    Reply::OK
 }
 
 /// QUIT

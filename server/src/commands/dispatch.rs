@@ -6,13 +6,15 @@ use super::expiry::Term;
 use super::plan::Step;
 use super::table::{self, Name, Spec};
 use super::{
-    client, cluster, config, connection, debug, expiry, generic, info, introspection, lcs, number,
-    object, range, scan, scripting, server, string, transaction,
+    client, cluster, config, connection, debug, expiry, generic, info, introspection, latency, lcs,
+    number, object, range, scan, scripting, server, slow_log, string, transaction,
 };
 use crate::backend::Backend;
 use crate::kv::Command;
 use crate::resp::Reply;
+use crate::stats::Finished;
 use bytes::Bytes;
+use std::time::Instant;
 
 /// Carries out a command that runs alone ([`Added::Alone`](super::Added::Alone)): its name and its
 /// arguments, at least one element.
@@ -20,11 +22,13 @@ use bytes::Bytes;
 /// After [`Reply::ArrayHead`] the elements stand in the session, for
 /// [`next_part`](super::next_part).
 pub async fn execute_alone<B: Backend>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Reply {
+    let begun = Instant::now();
     context.session.reply_memory = None;
     context.session.elements.clear();
-    let outcome = match prepare(context, arguments) {
+    let (finished, outcome) = match prepare(context, arguments) {
         Ok(spec) => {
-            context.session.note_command(spec.full_name);
+            context.session.note_command(spec.full_name, begun);
+            context.server.monitors.show(context.session, spec, arguments);
             let outcome = match begin(context, spec, arguments) {
                 Ok(Step::Reply(outcome)) => outcome,
                 Ok(Step::Alone(outcome)) => outcome.await,
@@ -32,12 +36,28 @@ pub async fn execute_alone<B: Backend>(context: &mut Context<'_, B>, arguments: 
                 Ok(Step::Store(_)) => Err(CommandError::Mismatch),
                 Err(error) => Err(error),
             };
-            outcome.and_then(|reply| bounded(context, spec, reply))
+            let outcome = outcome.and_then(|reply| bounded(context, spec, reply));
+            let failed = u64::from(outcome.is_err());
+            (Some(Finished { spec, calls: 1, failed, rejected: 0 }), outcome)
         }
-        Err(error) => Err(error),
+        Err(Rejected { spec, error }) => {
+            let finished = spec.map(|spec| Finished { spec, calls: 0, failed: 0, rejected: 1 });
+            (finished, Err(error))
+        }
     };
-    context.server.stats.count_commands(1, u64::from(outcome.is_err()));
-    outcome.unwrap_or_else(|error| Reply::Error(error.to_string()))
+    let stats = &context.server.stats;
+    if let Some(finished) = finished {
+        let took = begun.elapsed();
+        stats.commands.finished(finished, took);
+        if finished.calls > 0 && stats.is_long(took) {
+            stats.note_long(finished.spec, arguments, &context.session.client, took);
+        }
+    }
+    outcome.unwrap_or_else(|error| {
+        let text = error.to_string();
+        stats.errors.count(&text);
+        Reply::Error(text)
+    })
 }
 
 /// Refuses a large reply for which there is no memory. A command that has changed something gets
@@ -51,24 +71,43 @@ fn bounded<B>(context: &Context<'_, B>, spec: &Spec, reply: Reply) -> Outcome {
     Ok(reply)
 }
 
+/// A request that is refused before it begins.
+pub(super) struct Rejected {
+    /// What it is, if there is such a command.
+    pub(super) spec: Option<&'static Spec>,
+    /// Why it is refused.
+    pub(super) error: CommandError,
+}
+
 /// Finds the command and checks everything that does not depend on what the command does.
 pub(super) fn prepare<B: Backend>(
     context: &mut Context<'_, B>,
     arguments: &[Bytes],
-) -> Result<&'static Spec, CommandError> {
-    let spec =
-        table::resolve(arguments).map_err(|error| transaction::refused(context.session, error))?;
+) -> Result<&'static Spec, Rejected> {
+    let spec = table::lookup(arguments).map_err(|error| Rejected { spec: None, error })?;
+    match check(context, spec, arguments) {
+        Ok(()) => Ok(spec),
+        Err(error) => Err(Rejected { spec: Some(spec), error }),
+    }
+}
+
+fn check<B: Backend>(
+    context: &mut Context<'_, B>,
+    spec: &Spec,
+    arguments: &[Bytes],
+) -> Result<(), CommandError> {
+    spec.check_arity(arguments.len())
+        .map_err(|error| transaction::refused(context.session, error))?;
     if !context.session.authenticated && !spec.may_come_before_login() {
         return Err(CommandError::NotAuthenticated);
     }
     transaction::admit(context.session, spec.name)?;
     let limit = context.backend.limits().max_key_bytes;
     match spec.keys.of(arguments).find(|key| key.len() > limit) {
-        Some(key) => return Err(CommandError::KeyTooLong { bytes: key.len(), limit }),
-        None if context.session.follows_slots => cluster::check_slot(context, spec, arguments)?,
-        None => {}
+        Some(key) => Err(CommandError::KeyTooLong { bytes: key.len(), limit }),
+        None if context.session.follows_slots => cluster::check_slot(context, spec, arguments),
+        None => Ok(()),
     }
-    Ok(spec)
 }
 
 /// Begins a command that was prepared. What stands behind its names are its arguments.
@@ -145,20 +184,26 @@ async fn run<B: Backend>(context: &mut Context<'_, B>, name: Name, arguments: &[
         }
         Name::Hello => connection::hello(context, arguments),
         Name::Info => Ok(info::info(context, arguments).await),
+        Name::LastSave => Ok(server::last_save(context)),
+        Name::Latency(command) => latency::execute(context, command, arguments),
         Name::Keys => scan::keys(context, arguments).await,
         Name::Lcs => lcs::lcs(context, arguments).await,
         Name::MemoryHelp => Ok(introspection::help("memory")),
         Name::MGet => string::mget(context, arguments).await,
+        Name::Monitor => Ok(connection::monitor(context)),
         Name::Multi => transaction::multi(context.session),
         Name::Quit => Ok(connection::quit(context)),
         Name::RandomKey => generic::random_key(context).await,
         Name::Range => range::range(context, arguments).await,
         Name::Reset => Ok(connection::reset(context)),
+        Name::Role => Ok(server::role()),
         Name::Scan => scan::scan(context, arguments).await,
         Name::ScriptFlush => {
             scripting::flush(arguments, "SCRIPT FLUSH only support SYNC|ASYNC option")
         }
         Name::Select => connection::select(context, arguments),
+        Name::SlowLog(command) => slow_log::execute(context, command, arguments),
+        Name::Time => Ok(server::time()),
         Name::Unwatch => Ok(transaction::unwatch()),
         Name::Watch => transaction::watch(),
         // No request resolves to a container, and the others begin otherwise.

@@ -67,8 +67,7 @@ fn list(arguments: &[Bytes]) -> Outcome {
         }
         _ => return Err(CommandError::Syntax),
     };
-    let all = table::COMMANDS.iter().flat_map(|spec| std::iter::once(spec).chain(spec.subcommands));
-    let names = all.filter(|spec| keep(spec)).map(|spec| Reply::text(spec.full_name));
+    let names = table::all().filter(|spec| keep(spec)).map(|spec| Reply::text(spec.full_name));
     Ok(Reply::Array(names.collect()))
 }
 

@@ -11,7 +11,7 @@
 
 use super::answer::understood;
 use super::context::{Context, Outcome};
-use super::dispatch::{begin, prepare};
+use super::dispatch::{Rejected, begin, prepare};
 use super::error::CommandError;
 use super::plan::{Ask, Plan, Shape, Step};
 use super::table::Spec;
@@ -21,9 +21,13 @@ use crate::client_memory::{ClientMemory, Reservation, UNCOUNTED_BYTES};
 use crate::kv::Answer;
 use crate::resp::Reply;
 use crate::server_state::ServerState;
+use crate::session::Client;
+use crate::stats::Finished;
 use bytes::Bytes;
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The most commands of a pipeline.
 const MAX_COMMANDS: usize = 1_024;
@@ -59,17 +63,30 @@ pub struct Pipeline {
     bytes: usize,
     /// The name of the last command.
     last_command: &'static str,
-    commands: u64,
-    errors: u64,
+    /// The commands that have their replies and are not counted.
+    finished: SmallVec<[Finished; 4]>,
+    /// Keys that were read and found, and those that were not.
+    looked_up: (u64, u64),
     /// Room for the values of this round.
     memory: Option<Reservation>,
 }
 
 /// A command that has no reply.
-enum Slot {
-    /// Its reply is known.
+struct Slot {
+    /// What it is, if there is such a command.
+    spec: Option<&'static Spec>,
+    /// Its name and its arguments.
+    request: Vec<Bytes>,
+    reply: Due,
+}
+
+/// Where the reply to a command comes from.
+enum Due {
+    /// It is known.
     Known(Outcome),
-    /// The answer to a request becomes its reply.
+    /// It is known: the command was refused before it began.
+    Rejected(CommandError),
+    /// The answer to a request becomes the reply.
     Asked { request: usize, shape: Shape },
 }
 
@@ -87,14 +104,16 @@ struct Asked {
 }
 
 /// What became of a command that was to join a pipeline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Added {
     /// It is one of it.
     Here,
     /// It has to wait until the pipeline has been carried out.
-    Later,
+    Later(Vec<Bytes>),
+    /// The same, and until CLIENT PAUSE is over.
+    Paused(Vec<Bytes>),
     /// It runs alone, by [`execute_alone`](super::execute_alone).
-    Alone,
+    Alone(Vec<Bytes>),
 }
 
 impl Pipeline {
@@ -117,28 +136,32 @@ impl Pipeline {
     }
 
     /// Adds a command, its name and its arguments, if it can be carried out with the others.
-    pub fn add<B: Backend>(&mut self, context: &mut Context<'_, B>, request: &[Bytes]) -> Added {
+    pub fn add<B: Backend>(&mut self, context: &mut Context<'_, B>, request: Vec<Bytes>) -> Added {
         let bytes = request.iter().map(Bytes::len).sum::<usize>();
         if !self.has_room_for(bytes) {
-            return Added::Later;
+            return Added::Later(request);
         }
-        let spec = match prepare(context, request) {
+        let spec = match prepare(context, &request) {
             Ok(spec) => spec,
-            Err(error) => {
-                self.push(Slot::Known(Err(error)));
+            Err(Rejected { spec, error }) => {
+                self.slots.push_back(Slot { spec, request, reply: Due::Rejected(error) });
                 return Added::Here;
             }
         };
-        self.database = context.session.database;
-        match plan(context, spec, request) {
-            Ok(Some(plan)) => {
-                if !self.join(spec, request, plan) {
-                    return Added::Later;
-                }
-            }
-            Ok(None) => return Added::Alone,
-            Err(outcome) => self.push(Slot::Known(outcome)),
+        if context.server.pause.holds_up(spec) {
+            return Added::Paused(request);
         }
+        self.database = context.session.database;
+        let reply = match plan(context, spec, &request) {
+            Ok(Some(plan)) => match self.join(spec, &request, plan) {
+                Some(reply) => reply,
+                None => return Added::Later(request),
+            },
+            Ok(None) => return Added::Alone(request),
+            Err(reply) => reply,
+        };
+        context.server.monitors.show(context.session, spec, &request);
+        self.slots.push_back(Slot { spec: Some(spec), request, reply });
         self.bytes += bytes;
         self.last_command = spec.full_name;
         Added::Here
@@ -146,7 +169,8 @@ impl Pipeline {
 
     /// Adds a command that was refused before it was understood.
     pub fn add_refused(&mut self, reason: String) {
-        self.push(Slot::Known(Err(CommandError::Refused(reason))));
+        let reply = Due::Rejected(CommandError::Refused(reason));
+        self.slots.push_back(Slot { spec: None, request: Vec::new(), reply });
     }
 
     fn has_room_for(&self, bytes: usize) -> bool {
@@ -154,23 +178,18 @@ impl Pipeline {
         self.slots.is_empty() || has_room && !self.is_full
     }
 
-    fn push(&mut self, slot: Slot) {
-        self.slots.push_back(slot);
-        self.commands += 1;
-    }
-
-    /// Adds a command that asks the store, unless it has to wait for those before it.
-    fn join(&mut self, spec: &Spec, request: &[Bytes], plan: Plan) -> bool {
+    /// Adds what a command asks the store, unless it has to wait for those before it.
+    fn join(&mut self, spec: &Spec, request: &[Bytes], plan: Plan) -> Option<Due> {
         let Plan { range, ask, shape } = plan;
         if ask.takes_value() && !self.slots.is_empty() {
-            return false;
+            return None;
         }
         let keys = spec.keys.of(request);
         let touches = keys.clone().map(|key| self.touched.by(key));
         let touch = match &ask {
             Ask::Write(_) => {
                 if touches.into_iter().any(|touch| matches!(touch, Some(Touch::Read(_)))) {
-                    return false;
+                    return None;
                 }
                 Touch::Write
             }
@@ -179,15 +198,14 @@ impl Pipeline {
                 for touch in touches {
                     match touch {
                         None => {}
-                        Some(Touch::Write) => return false,
+                        Some(Touch::Write) => return None,
                         Some(Touch::Read(request)) => {
                             let asked = &mut self.asked[request];
                             if !matches!(&asked.ask, Ask::Read(other) if other == query) {
-                                return false;
+                                return None;
                             }
                             asked.readers += 1;
-                            self.push(Slot::Asked { request, shape });
-                            return true;
+                            return Some(Due::Asked { request, shape });
                         }
                     }
                 }
@@ -199,10 +217,9 @@ impl Pipeline {
         }
         // A value of any size takes the place of many small replies.
         self.is_full = ask.takes_value();
-        self.push(Slot::Asked { request: self.asked.len(), shape });
         let (answer, readers) = (None, 1);
         self.asked.push(Asked { range, ask, answer, waits: false, readers, is_counted: false });
-        true
+        Some(Due::Asked { request: self.asked.len() - 1, shape })
     }
 
     /// What has to be asked next, if anything. Without it, the next reply is known, or waits for
@@ -223,10 +240,17 @@ impl Pipeline {
         (self.missing > 0).then(|| self.round.iter().map(leave).collect())
     }
 
+    /// The request that the next reply comes from, if it comes from one.
+    fn next_request(&self) -> Option<&Asked> {
+        match self.slots.front()?.reply {
+            Due::Asked { request, .. } => Some(&self.asked[request]),
+            Due::Known(_) | Due::Rejected(_) => None,
+        }
+    }
+
     /// Whether the next reply has a value that was too long, or has to be asked for by the time.
     fn next_is_open(&self) -> bool {
-        let Some(Slot::Asked { request, .. }) = self.slots.front() else { return false };
-        self.asked[*request].is_open()
+        self.next_request().is_some_and(Asked::is_open)
     }
 
     /// Sets how long the values of the first round may be.
@@ -251,7 +275,7 @@ impl Pipeline {
         self.memory = None;
         let mut total = 0;
         for slot in &self.slots {
-            let Slot::Asked { request, .. } = *slot else { continue };
+            let Due::Asked { request, .. } = slot.reply else { continue };
             let asked = &mut self.asked[request];
             if let Some(Ok(Answer::Late)) = asked.answer {
                 asked.answer = None;
@@ -306,38 +330,88 @@ impl Pipeline {
         self.answered((0..self.round.len()).map(unknown).collect());
     }
 
-    /// The next reply, if it is known.
-    pub fn next_reply(&mut self, server: &ServerState) -> Option<Reply> {
-        let outcome = match self.slots.front()? {
-            Slot::Known(_) => match self.slots.pop_front()? {
-                Slot::Known(outcome) => outcome,
-                Slot::Asked { .. } => return None,
-            },
-            Slot::Asked { request, shape } => {
-                let (asked, shape) = (&mut self.asked[*request], *shape);
-                if asked.answer.is_none() || asked.is_open() {
-                    return None;
-                }
-                asked.readers -= 1;
-                let answer =
-                    if asked.readers == 0 { asked.answer.take() } else { asked.answer.clone() };
-                let is_read = asked.ask.is_read();
-                let is_bounded = is_read && !asked.is_counted;
-                self.slots.pop_front();
-                let outcome = answer?.and_then(shape);
-                outcome.and_then(|reply| match is_bounded {
-                    true => bounded(server, reply),
-                    false => Ok(reply),
-                })
-            }
-        };
-        self.errors += u64::from(outcome.is_err());
-        Some(outcome.unwrap_or_else(|error| Reply::Error(error.to_string())))
+    /// Whether the next reply is known.
+    #[must_use]
+    pub fn knows_next(&self) -> bool {
+        let is_known = |asked: &Asked| asked.answer.is_some() && !asked.is_open();
+        !self.slots.is_empty() && self.next_request().is_none_or(is_known)
     }
 
-    /// Counts its commands, once all have their replies.
-    pub fn count(&self, server: &ServerState) {
-        server.stats.count_commands(self.commands, self.errors);
+    /// The next reply, if it is known. The commands of `client` took so long until now.
+    pub fn next_reply(
+        &mut self,
+        server: &ServerState,
+        client: &Client,
+        took: Duration,
+    ) -> Option<Reply> {
+        if !self.knows_next() {
+            return None;
+        }
+        let Slot { spec, request, reply } = self.slots.pop_front()?;
+        let is_rejected = matches!(reply, Due::Rejected(_));
+        let outcome = match reply {
+            Due::Known(outcome) => outcome,
+            Due::Rejected(error) => Err(error),
+            Due::Asked { request, shape } => self.take_answer(server, request, shape)?,
+        };
+        if let Some(spec) = spec {
+            self.note_finished(spec, is_rejected, outcome.is_err());
+            if !is_rejected && server.stats.is_long(took) {
+                server.stats.note_long(spec, &request, client, took);
+            }
+        }
+        Some(outcome.unwrap_or_else(|error| {
+            let text = error.to_string();
+            server.stats.errors.count(&text);
+            Reply::Error(text)
+        }))
+    }
+
+    /// What the answer to a request makes of the next command.
+    fn take_answer(
+        &mut self,
+        server: &ServerState,
+        request: usize,
+        shape: Shape,
+    ) -> Option<Outcome> {
+        let asked = &mut self.asked[request];
+        asked.readers -= 1;
+        let answer = if asked.readers == 0 { asked.answer.take() } else { asked.answer.clone() };
+        let answer = answer?;
+        if let (true, Ok(Answer::Value(value))) = (asked.ask.looks_up(), &answer) {
+            let (hits, misses) = &mut self.looked_up;
+            *if value.is_some() { hits } else { misses } += 1;
+        }
+        let is_bounded = asked.ask.is_read() && !asked.is_counted;
+        let outcome = answer.and_then(shape);
+        Some(outcome.and_then(|reply| match is_bounded {
+            true => bounded(server, reply),
+            false => Ok(reply),
+        }))
+    }
+
+    fn note_finished(&mut self, spec: &'static Spec, is_rejected: bool, is_failed: bool) {
+        let of_spec = |finished: &&mut Finished| finished.spec.number == spec.number;
+        let finished = match self.finished.iter_mut().find(of_spec) {
+            Some(finished) => finished,
+            None => {
+                self.finished.push(Finished { spec, calls: 0, failed: 0, rejected: 0 });
+                let last = self.finished.len() - 1;
+                &mut self.finished[last]
+            }
+        };
+        finished.rejected += u64::from(is_rejected);
+        finished.calls += u64::from(!is_rejected);
+        finished.failed += u64::from(is_failed && !is_rejected);
+    }
+
+    /// Counts the commands that have had their replies since the last count, and that took so long.
+    pub fn count(&mut self, server: &ServerState, took: Duration) {
+        for finished in self.finished.drain(..) {
+            server.stats.commands.finished(finished, took);
+        }
+        let (hits, misses) = std::mem::take(&mut self.looked_up);
+        server.stats.commands.looked_up(hits, misses);
     }
 }
 
@@ -355,19 +429,19 @@ impl Asked {
     }
 }
 
-/// The plan of a command that asks the store; none for one that runs alone. Fails with the outcome
-/// of a command whose reply is known.
+/// The plan of a command that asks the store; none for one that runs alone. Fails with the reply of
+/// a command if that is known.
 fn plan<B: Backend>(
     context: &mut Context<'_, B>,
     spec: &Spec,
     request: &[Bytes],
-) -> Result<Option<Plan>, Outcome> {
-    let plan = match begin(context, spec, request).map_err(Err)? {
+) -> Result<Option<Plan>, Due> {
+    let plan = match begin(context, spec, request).map_err(|error| Due::Known(Err(error)))? {
         Step::Store(plan) => plan,
-        Step::Reply(outcome) => return Err(outcome),
+        Step::Reply(outcome) => return Err(Due::Known(outcome)),
         Step::Alone(_) => return Ok(None),
     };
-    context.check_memory(plan.ask.command()).map_err(Err)?;
+    context.check_memory(plan.ask.command()).map_err(Due::Rejected)?;
     Ok(Some(plan))
 }
 
@@ -380,221 +454,4 @@ fn bounded(server: &ServerState, reply: Reply) -> Outcome {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::commands::execute_alone;
-    use crate::kv::DataMemory;
-    use crate::layout::Partition;
-    use crate::limits::Limits;
-    use crate::memory::MemoryBackend;
-    use crate::server_state::Facts;
-    use crate::session::{Registration, Session, Socket};
-    use crate::settings::Settings;
-
-    const MAX_BUFFERED_BYTES: usize = 1_000_000;
-
-    struct Fixture {
-        server: ServerState,
-        backend: MemoryBackend,
-        session: Session,
-        /// How many requests each round had.
-        rounds: Vec<usize>,
-        _registration: Registration,
-    }
-
-    impl Fixture {
-        fn new() -> Self {
-            let address = ([127, 0, 0, 1], 1).into();
-            let facts = Box::new(Facts::default);
-            let (data, settings) = (DataMemory::default(), Settings::default());
-            let server = ServerState::new(address, MAX_BUFFERED_BYTES, data, settings, facts);
-            let socket = Socket { address, local_address: address, descriptor: 0 };
-            let registration = server.clients.register(socket);
-            Self {
-                backend: MemoryBackend::even(Partition::Hash, 4, Limits::default()),
-                session: Session::new(registration.client.clone()),
-                server,
-                rounds: Vec::new(),
-                _registration: registration,
-            }
-        }
-
-        /// Carries out lines of words, and returns the replies.
-        async fn run(&mut self, lines: &[&str]) -> Vec<Reply> {
-            self.rounds.clear();
-            let mut replies = Vec::new();
-            let mut lines = lines.iter().peekable();
-            while lines.peek().is_some() {
-                let mut pipeline = Pipeline::default();
-                while let Some(line) = lines.peek() {
-                    let request: Vec<_> = line.split(' ').map(word).collect();
-                    let mut context = Context {
-                        backend: &self.backend,
-                        server: &self.server,
-                        session: &mut self.session,
-                    };
-                    match pipeline.add(&mut context, &request) {
-                        Added::Here => {}
-                        Added::Later => break,
-                        Added::Alone if !pipeline.is_empty() => break,
-                        Added::Alone => {
-                            replies.push(execute_alone(&mut context, &request).await);
-                        }
-                    }
-                    lines.next();
-                }
-                self.finish(&mut pipeline, &mut replies);
-            }
-            replies
-        }
-
-        fn finish(&mut self, pipeline: &mut Pipeline, replies: &mut Vec<Reply>) {
-            loop {
-                replies.extend(std::iter::from_fn(|| pipeline.next_reply(&self.server)));
-                let Some(requests) = pipeline.next_round(&self.server) else {
-                    if pipeline.is_empty() {
-                        return;
-                    }
-                    continue;
-                };
-                self.rounds.push(requests.len());
-                let answers = self.backend.answers_to(requests);
-                pipeline.answered(answers);
-            }
-        }
-    }
-
-    /// `@100` stands for a value of so many bytes.
-    fn word(word: &str) -> Bytes {
-        match word.strip_prefix('@') {
-            Some(length) => vec![b'v'; length.parse().unwrap()].into(),
-            None => Bytes::copy_from_slice(word.as_bytes()),
-        }
-    }
-
-    fn value(length: usize) -> Reply {
-        Reply::Bulk(vec![b'v'; length].into())
-    }
-
-    #[tokio::test]
-    async fn commands_on_different_keys_go_together_and_a_key_is_read_after_it_was_written() {
-        let mut fixture = Fixture::new();
-        let replies = fixture.run(&["SET a 1", "SET b 2", "GET c", "GET a", "SET a 3"]).await;
-        let one = Reply::Bulk(Bytes::from("1"));
-        assert_eq!(replies, [Reply::OK, Reply::OK, Reply::Null, one, Reply::OK]);
-        assert_eq!(fixture.rounds, [3, 1, 1]);
-    }
-
-    #[tokio::test]
-    async fn writes_of_a_key_go_together_in_their_order() {
-        let mut fixture = Fixture::new();
-        let replies = fixture.run(&["INCR n", "INCRBY n 5", "APPEND n 0", "DECR n"]).await;
-        let numbers = [1, 6, 2, 59].map(Reply::Integer);
-        assert_eq!(replies, numbers);
-        assert_eq!(fixture.rounds, [4]);
-    }
-
-    #[tokio::test]
-    async fn equal_reads_share_an_answer_and_others_of_their_key_wait() {
-        let mut fixture = Fixture::new();
-        fixture.run(&["SET a xyz"]).await;
-        let replies = fixture.run(&["GET a", "GET a", "EXISTS a", "STRLEN a", "GET a"]).await;
-        let xyz = Reply::Bulk(Bytes::from("xyz"));
-        let (one, three) = (Reply::Integer(1), Reply::Integer(3));
-        assert_eq!(replies, [xyz.clone(), xyz.clone(), one, three, xyz]);
-        assert_eq!(fixture.rounds, [1, 1, 1, 1]);
-    }
-
-    #[tokio::test]
-    async fn errors_hold_nobody_up() {
-        let mut fixture = Fixture::new();
-        let replies = fixture.run(&["SET a 1", "NOSUCH", "SET a", "PING", "SET b 2"]).await;
-        assert!(matches!(&replies[1], Reply::Error(text) if text.starts_with("ERR unknown")));
-        assert!(matches!(&replies[2], Reply::Error(text) if text.starts_with("ERR wrong number")));
-        assert_eq!([&replies[0], &replies[3]], [&Reply::OK, &Reply::Status("PONG")]);
-        assert_eq!(fixture.rounds, [2]);
-        assert_eq!(fixture.server.stats.errors.value(), 0, "not counted before the end");
-    }
-
-    #[tokio::test]
-    async fn what_changes_the_connection_runs_alone_and_in_its_place() {
-        let mut fixture = Fixture::new();
-        let replies = fixture.run(&["SET a 1", "MULTI", "SET a 2", "EXEC", "GET a"]).await;
-        assert_eq!([&replies[0], &replies[4]], [&Reply::OK, &Reply::Bulk(Bytes::from("1"))]);
-        assert!(replies[1..4].iter().all(|reply| matches!(reply, Reply::Error(_))));
-    }
-
-    #[tokio::test]
-    async fn large_values_come_in_rounds_for_which_there_is_room() {
-        let mut fixture = Fixture::new();
-        let keys = 0..8;
-        for key in keys.clone() {
-            fixture.run(&[&format!("SET {key} @100000")]).await;
-        }
-        let lines: Vec<_> = keys.map(|key| format!("GET {key}")).collect();
-        let lines: Vec<_> = lines.iter().map(String::as_str).collect();
-        assert!(fixture.run(&lines).await.iter().all(|reply| *reply == value(100_000)));
-        assert_eq!(fixture.rounds, [8, 2, 2, 2, 2]);
-        assert_eq!(fixture.server.memory.used_bytes(), 0);
-        // Others leave room for one of them.
-        let mut unread = fixture.server.memory.share();
-        unread.set(MAX_BUFFERED_BYTES - 100_000);
-        assert!(fixture.run(&lines).await.iter().all(|reply| *reply == value(100_000)));
-        assert_eq!(fixture.rounds, [8, 1, 1, 1, 1, 1, 1, 1, 1]);
-    }
-
-    #[tokio::test]
-    async fn small_values_come_in_one_round_however_many_and_whatever_the_room() {
-        let mut fixture = Fixture::new();
-        let keys = 0..200;
-        for key in keys.clone() {
-            fixture.run(&[&format!("SET {key} @60")]).await;
-        }
-        let lines: Vec<_> = keys.map(|key| format!("GET {key}")).collect();
-        let lines: Vec<_> = lines.iter().map(String::as_str).collect();
-        let mut unread = fixture.server.memory.share();
-        for held in [0, MAX_BUFFERED_BYTES] {
-            unread.set(held);
-            assert!(fixture.run(&lines).await.iter().all(|reply| *reply == value(60)));
-            assert_eq!(fixture.rounds, [200]);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_large_reply_for_which_there_is_no_memory_is_refused() {
-        let mut fixture = Fixture::new();
-        assert_eq!(fixture.run(&["SET a @100000"]).await, [Reply::OK]);
-        let mut unread = fixture.server.memory.share();
-        unread.set(MAX_BUFFERED_BYTES);
-        let refused = Reply::Error(CommandError::NoMemory.to_string());
-        assert_eq!(fixture.run(&["GET a"]).await, std::slice::from_ref(&refused));
-        let both = fixture.run(&["GET a", "STRLEN b"]).await;
-        assert_eq!(both, [refused, Reply::Integer(0)]);
-        assert_eq!(fixture.run(&["STRLEN a"]).await, [Reply::Integer(100_000)]);
-        // A command that has taken effect gets its reply.
-        assert_eq!(fixture.run(&["GETDEL a"]).await, [value(100_000)]);
-        assert_eq!(fixture.run(&["SET a @100000"]).await, [Reply::OK]);
-        drop(unread);
-        assert_eq!(fixture.run(&["GET a"]).await, [value(100_000)]);
-    }
-
-    #[tokio::test]
-    async fn commands_that_get_old_values_do_not_pile_up() {
-        let mut fixture = Fixture::new();
-        let lines = ["SET a 1", "GETSET a 2", "SET b 1 GET", "GETDEL a", "SET c 1", "SET d 1"];
-        fixture.run(&lines).await;
-        assert_eq!(fixture.rounds, [1, 1, 1, 1, 2]);
-    }
-
-    #[tokio::test]
-    async fn a_pipeline_has_an_end() {
-        let mut fixture = Fixture::new();
-        let line = |key| format!("SET {key} 1");
-        let lines: Vec<_> = (0..MAX_COMMANDS + 10).map(line).collect();
-        fixture.run(&lines.iter().map(String::as_str).collect::<Vec<_>>()).await;
-        assert_eq!(fixture.rounds, [MAX_COMMANDS, 10]);
-        // One that is larger than all others may be together goes by itself.
-        fixture.run(&["SET a @600000", "SET b @600000", "SET c 1", "SET d @2000000"]).await;
-        assert_eq!(fixture.rounds, [1, 2, 1]);
-    }
-}
+mod tests;

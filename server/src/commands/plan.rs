@@ -92,6 +92,16 @@ impl Ask {
         matches!(self, Self::Read(Query::Get { .. } | Query::Slice { .. }))
     }
 
+    /// Whether it reads a value, or what stands beside it: Redis counts whether the key was found.
+    pub(super) const fn looks_up(&self) -> bool {
+        matches!(
+            self,
+            Self::Read(Query::Get { .. } | Query::Slice { .. })
+                | Self::LateRead(Query::Get { .. } | Query::Slice { .. })
+                | Self::Write(Command::Take { .. } | Command::GetExpire { .. })
+        )
+    }
+
     /// Whether nothing is changed.
     pub(super) const fn is_read(&self) -> bool {
         matches!(self, Self::Read(_) | Self::LateRead(_))

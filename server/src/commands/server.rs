@@ -1,5 +1,5 @@
-//! Commands about databases, and about the server as a whole: DBSIZE, FLUSHALL, FLUSHDB, SWAPDB,
-//! WAIT.
+//! Commands about databases, and about the server as a whole: DBSIZE, FLUSHALL, FLUSHDB, LASTSAVE,
+//! ROLE, SWAPDB, TIME, WAIT.
 
 use super::answer;
 use super::arguments::{self, is};
@@ -9,6 +9,7 @@ use crate::backend::{Backend, RangeId};
 use crate::kv::{Answer, Command, Query};
 use crate::resp::Reply;
 use bytes::Bytes;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// DBSIZE: the sum of the ranges, each as of its own moment
 pub(super) async fn db_size<B: Backend>(context: &Context<'_, B>) -> Outcome {
@@ -60,4 +61,24 @@ pub(super) fn wait<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) ->
         return Err(CommandError::Other("timeout is negative".into()));
     }
     Ok(Reply::Integer(context.backend.sure_copies() as i64))
+}
+
+/// LASTSAVE: what the node had when it was started was on its disk, as is what came later
+pub(super) fn last_save<B>(context: &Context<'_, B>) -> Reply {
+    let at = context.server.started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Reply::Integer(at.as_secs() as i64)
+}
+
+/// ROLE: any node takes any command, and has no replicas that a client would write to
+pub(super) fn role() -> Reply {
+    Reply::Array(vec![Reply::text("master"), Reply::Integer(0), Reply::Array(Vec::new())])
+}
+
+/// TIME: the wall clock of this node. Keys expire by another one.
+pub(super) fn time() -> Reply {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Reply::Array(vec![
+        Reply::text(now.as_secs().to_string()),
+        Reply::text(now.subsec_micros().to_string()),
+    ])
 }

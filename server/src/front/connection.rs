@@ -4,6 +4,7 @@ use super::config::FrontConfig;
 use super::guard::{LOGIN_LIMIT, Place};
 use super::halves::{Reader, Room, Writer, halves};
 use super::patience::Patience;
+use super::waits::{pause_over, shown};
 use crate::backend::{Backend, StoreAnswers};
 use crate::client_memory::Share;
 use crate::commands::{self, Added, Context, Pipeline};
@@ -38,6 +39,8 @@ pub(super) struct Connection<B> {
     share: Share,
     /// A command that has to wait until those before it have been carried out.
     held_back: Option<Vec<Bytes>>,
+    /// Whether that waits for the end of CLIENT PAUSE.
+    is_paused: bool,
     /// The arguments of the commands under way.
     under_way_bytes: usize,
     patience: Patience,
@@ -61,6 +64,8 @@ enum Behind {
     Nothing,
     /// More of them.
     More,
+    /// One that waits for the end of CLIENT PAUSE.
+    Paused,
     /// A command that runs alone.
     Alone(Vec<Bytes>),
     /// What ends the connection at once.
@@ -101,6 +106,7 @@ impl<B: Backend> Connection<B> {
             output: BytesMut::new(),
             share: server.memory.share(),
             held_back: None,
+            is_paused: false,
             under_way_bytes: 0,
             patience: Patience::default(),
             session,
@@ -129,6 +135,9 @@ impl<B: Backend> Connection<B> {
                 (self.place, self.login_deadline) = (None, None);
             }
             let deadline = idle.into_iter().chain(self.login_deadline).min();
+            let paused = self.is_paused.then(|| Arc::clone(&self.server));
+            let monitor = self.session.monitor.clone();
+            let is_shown = monitor.is_some() && self.output.len() < self.config.max_unsent_bytes;
             tokio::select! {
                 moved = self.transfer() => match moved {
                     Ok(()) => self.last_active = Instant::now(),
@@ -139,6 +148,14 @@ impl<B: Backend> Connection<B> {
                     Err(_) => break End::Gone,
                 },
                 () = sleep_until(deadline) => break End::Gone,
+                () = pause_over(paused.as_deref()), if paused.is_some() => {}
+                lines = shown(monitor.as_deref()), if is_shown => match lines {
+                    Some(lines) => {
+                        self.output.extend_from_slice(&lines);
+                        self.server.stats.commands.sent(lines.len());
+                    }
+                    None => break End::Gone,
+                },
                 changed = control.changed() => if changed.is_err() {
                     // The server is gone.
                     break End::Closed;
@@ -160,6 +177,7 @@ impl<B: Backend> Connection<B> {
 
     /// Carries out the requests that have arrived whole, as long as the client reads its replies.
     async fn execute_ready(&mut self, control: &watch::Receiver<Control>) -> Option<End> {
+        self.set_paused(false);
         while self.takes_commands() {
             if control.borrow().stopping {
                 return Some(End::Closed);
@@ -171,6 +189,10 @@ impl<B: Backend> Connection<B> {
             }
             match behind {
                 Behind::More => {}
+                Behind::Paused => {
+                    self.set_paused(true);
+                    break;
+                }
                 Behind::Nothing => {
                     self.give_up_what_is_too_much();
                     break;
@@ -227,13 +249,17 @@ impl<B: Backend> Connection<B> {
             if is_http(&arguments[0]) {
                 return Behind::Http;
             }
-            match pipeline.add(&mut context, &arguments) {
+            match pipeline.add(&mut context, arguments) {
                 Added::Here => {}
-                Added::Later => {
+                Added::Later(arguments) => {
                     self.held_back = Some(arguments);
                     return Behind::More;
                 }
-                Added::Alone => return Behind::Alone(arguments),
+                Added::Paused(arguments) => {
+                    self.held_back = Some(arguments);
+                    return Behind::Paused;
+                }
+                Added::Alone(arguments) => return Behind::Alone(arguments),
             }
         }
     }
@@ -243,10 +269,11 @@ impl<B: Backend> Connection<B> {
     async fn carry_out(&mut self, mut pipeline: Pipeline) -> io::Result<()> {
         self.under_way_bytes = pipeline.bytes();
         self.session.buffers = self.buffer_sizes(self.under_way_bytes);
-        self.session.note_command(pipeline.last_command());
+        let begun = Instant::now();
+        self.session.note_command(pipeline.last_command(), begun);
         self.patience.begin();
         let mut answers: Option<B::Answers> = None;
-        while self.take_replies(&mut pipeline) {
+        while self.take_replies(&mut pipeline, begun) {
             if answers.is_none() {
                 match pipeline.next_round(&self.server) {
                     Some(requests) => answers = Some(self.backend.request_all(requests)),
@@ -281,24 +308,37 @@ impl<B: Backend> Connection<B> {
                 }
             }
         }
-        pipeline.count(&self.server);
         self.under_way_bytes = 0;
         self.share.set(self.held_bytes());
-        self.last_active = Instant::now();
         Ok(())
     }
 
     /// Takes the replies of a pipeline that are known, as long as the client reads its replies.
     /// Returns whether any are left.
-    fn take_replies(&mut self, pipeline: &mut Pipeline) -> bool {
-        while self.takes_commands()
-            && let Some(reply) = pipeline.next_reply(&self.server)
-        {
-            if self.session.sends_reply() {
-                reply.encode(self.session.protocol, &mut self.output);
+    fn take_replies(&mut self, pipeline: &mut Pipeline, begun: Instant) -> bool {
+        if pipeline.knows_next() && self.takes_commands() {
+            self.last_active = Instant::now();
+            let took = self.last_active - begun;
+            let before = self.output.len();
+            while self.takes_commands()
+                && let Some(reply) = pipeline.next_reply(&self.server, &self.session.client, took)
+            {
+                if self.session.sends_reply() {
+                    reply.encode(self.session.protocol, &mut self.output);
+                }
             }
+            pipeline.count(&self.server, took);
+            self.server.stats.commands.sent(self.output.len() - before);
         }
         !pipeline.is_empty()
+    }
+
+    /// Notes whether the next command waits for the end of CLIENT PAUSE.
+    fn set_paused(&mut self, is_paused: bool) {
+        if self.is_paused != is_paused {
+            self.is_paused = is_paused;
+            self.session.client.update(|details| details.flags.is_paused = is_paused);
+        }
     }
 
     /// Carries out one command alone, and sends the elements of its reply, if that is a list.
@@ -307,7 +347,9 @@ impl<B: Backend> Connection<B> {
             return Some(End::Gone);
         };
         if self.session.sends_reply() {
+            let before = self.output.len();
             reply.encode(self.session.protocol, &mut self.output);
+            self.server.stats.commands.sent(self.output.len() - before);
             if self.send_elements().await.is_err() {
                 return Some(End::Gone);
             }
@@ -353,6 +395,7 @@ impl<B: Backend> Connection<B> {
             };
             let part = commands::next_part(&mut context, &mut self.output);
             let made = time::timeout(self.config.stall_timeout, part).await?;
+            self.server.stats.commands.sent(self.output.len());
             self.share.set(self.held_bytes());
             made.map_err(|error| {
                 // The client knows that it misses something: the reply is not whole.
@@ -426,17 +469,22 @@ impl<B: Backend> Connection<B> {
     }
 
     /// Reads some input or writes some output, whichever is possible first. While the client has
-    /// too many replies to read, nothing is read.
+    /// too many replies to read, or its next command waits for the end of CLIENT PAUSE, nothing is
+    /// read.
     async fn transfer(&mut self) -> io::Result<()> {
-        let may_read = self.takes_commands();
+        let may_read = self.takes_commands() && !self.is_paused;
         let stall = self.stall();
         tokio::select! {
             read = self.reader.read(&mut self.input, &mut self.room), if may_read => match read? {
                 0 => Err(io::ErrorKind::UnexpectedEof.into()),
-                _ => Ok(()),
+                bytes => {
+                    self.server.stats.commands.received(bytes);
+                    Ok(())
+                }
             },
             written = write_some(&mut self.writer, &mut self.output, &stall),
                 if has_output(&self.output, &self.writer) => written,
+            else => future::pending().await,
         }
     }
 

@@ -6,6 +6,7 @@ mod connection;
 mod guard;
 mod halves;
 mod patience;
+mod waits;
 
 use self::accept_failures::AcceptFailures;
 pub use self::config::FrontConfig;
@@ -17,6 +18,7 @@ use crate::kv::DataMemory;
 use crate::server_state::{FactsHook, ServerState};
 use crate::session::{Registration, Socket};
 use crate::settings::Settings;
+use crate::stats::Rates;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::SocketAddr;
@@ -118,13 +120,18 @@ impl RespServer {
         let mut connections = JoinSet::new();
         let mut failures = AcceptFailures::default();
         let mut shutdown = std::pin::pin!(shutdown);
+        let stats = &self.state.stats;
+        let mut sampling = time::interval(Rates::INTERVAL);
+        sampling.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, peer)) => {
                         if let Some(newcomer) = self.admit(stream, peer) {
-                            connections.spawn(self.converse(newcomer, backend.clone()));
+                            let client = Arc::clone(&newcomer.registration.client);
+                            let conversation = self.converse(newcomer, backend.clone());
+                            client.set_task(connections.spawn(conversation));
                         }
                     }
                     Err(error) => {
@@ -135,6 +142,7 @@ impl RespServer {
                     }
                 },
                 Some(ended) = connections.join_next() => report(ended),
+                _ = sampling.tick() => stats.rates.sample(stats.commands.totals()),
             }
         }
         drop(self.listener);

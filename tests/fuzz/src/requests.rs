@@ -13,6 +13,7 @@ use logboat_server::server_state::{Facts, ServerState};
 use logboat_server::session::{Session, Socket};
 use logboat_server::settings::Settings;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 use tokio::runtime;
 
 /// So small that they are met.
@@ -107,7 +108,7 @@ async fn serve<'a>(
     for request in requests {
         match request {
             Request::Refused(refusal) => pipeline.add_refused(refusal.to_string()),
-            Request::Command(arguments) => served.take(&mut pipeline, &arguments).await,
+            Request::Command(arguments) => served.take(&mut pipeline, arguments).await,
         }
         if !together {
             served.finish(&mut pipeline).await;
@@ -133,18 +134,22 @@ struct Served {
 
 impl Served {
     /// Adds a command to the pipeline, or carries it out behind that.
-    async fn take(&mut self, pipeline: &mut Pipeline, arguments: &[Bytes]) {
+    async fn take(&mut self, pipeline: &mut Pipeline, arguments: Vec<Bytes>) {
         let mut added = pipeline.add(&mut self.context(), arguments);
-        if added == Added::Later {
+        if let Added::Later(arguments) = added {
             self.finish(pipeline).await;
             added = pipeline.add(&mut self.context(), arguments);
         }
         match added {
             Added::Here => {}
-            Added::Later => panic!("nothing holds it up"),
-            Added::Alone => {
+            Added::Later(_) => panic!("nothing holds it up"),
+            Added::Paused(arguments) => {
+                self.server.pause.end();
+                Box::pin(self.take(pipeline, arguments)).await;
+            }
+            Added::Alone(arguments) => {
                 self.finish(pipeline).await;
-                let reply = execute_alone(&mut self.context(), arguments).await;
+                let reply = execute_alone(&mut self.context(), &arguments).await;
                 if !VOLATILE.iter().any(|name| arguments[0].eq_ignore_ascii_case(name)) {
                     self.note(&reply);
                 }
@@ -155,7 +160,7 @@ impl Served {
     /// Carries out the pipeline.
     async fn finish(&mut self, pipeline: &mut Pipeline) {
         while !pipeline.is_empty() {
-            while let Some(reply) = pipeline.next_reply(&self.server) {
+            while let Some(reply) = self.next_reply(pipeline) {
                 self.note(&reply);
             }
             if let Some(requests) = pipeline.next_round(&self.server) {
@@ -164,6 +169,13 @@ impl Served {
             }
         }
         *pipeline = Pipeline::default();
+    }
+
+    fn next_reply(&self, pipeline: &mut Pipeline) -> Option<Reply> {
+        let took = Duration::from_millis(1);
+        let reply = pipeline.next_reply(&self.server, &self.session.client, took);
+        pipeline.count(&self.server, took);
+        reply
     }
 
     fn note(&mut self, reply: &Reply) {

@@ -3,14 +3,22 @@
 mod rows;
 mod spec;
 
-pub use self::rows::COMMANDS;
-pub use self::spec::{Client, Cluster, Command, Config, KeyFlags, Keys, Name, Object, Spec};
-use super::arguments::text;
+pub use self::rows::{COMMANDS, NUMBERS};
+pub use self::spec::{
+    Client, Cluster, Command, Config, KeyFlags, Keys, Latency, Name, Object, SlowLog, Spec,
+};
+use super::arguments::{is, text};
 use super::error::CommandError;
 use bytes::Bytes;
+use std::ops::Range;
 
 /// The bytes of a name or of arguments that an error repeats.
 const MAX_ECHO_BYTES: usize = 128;
+
+/// All commands, each with its subcommands behind it.
+pub fn all() -> impl Iterator<Item = &'static Spec> {
+    COMMANDS.iter().flat_map(|spec| std::iter::once(spec).chain(spec.subcommands))
+}
 
 /// The command of this name, in any case.
 #[must_use]
@@ -51,10 +59,18 @@ pub fn lookup(request: &[Bytes]) -> Result<&'static Spec, CommandError> {
 /// Fails with Redis's text if there is no such command or the number of arguments does not fit.
 pub fn resolve(request: &[Bytes]) -> Result<&'static Spec, CommandError> {
     let spec = lookup(request)?;
-    if spec.accepts(request.len()) {
-        Ok(spec)
-    } else {
-        Err(CommandError::Arity(spec.full_name.to_owned()))
+    spec.check_arity(request.len()).map(|()| spec)
+}
+
+/// Where the passwords are in a request that may have some.
+pub fn passwords(request: &[Bytes]) -> Range<usize> {
+    match request {
+        [name, ..] if is(name, "AUTH") => 1..request.len(),
+        [name, options @ ..] if is(name, "HELLO") => {
+            let auth = options.iter().position(|option| is(option, "AUTH"));
+            auth.map_or(0..0, |auth| auth + 2..(auth + 4).min(request.len()))
+        }
+        _ => 0..0,
     }
 }
 
@@ -90,6 +106,27 @@ mod tests {
         let tables = COMMANDS.iter().map(|spec| spec.subcommands).chain([COMMANDS]);
         for table in tables {
             assert!(table.is_sorted_by(|a, b| a.own_name() < b.own_name()));
+        }
+    }
+
+    #[test]
+    fn each_row_has_a_number_of_its_own() {
+        let numbers: std::collections::BTreeSet<_> = all().map(|spec| spec.number).collect();
+        assert_eq!(numbers.len(), all().count());
+        assert!(numbers.last().is_some_and(|last| *last < NUMBERS));
+    }
+
+    #[test]
+    fn passwords_are_found_in_what_may_have_them() {
+        for (line, hidden) in [
+            ("auth secret", 1..2),
+            ("AUTH user secret", 1..3),
+            ("HELLO 3 AUTH user secret SETNAME x", 3..5),
+            ("HELLO 3 SETNAME x AUTH user", 5..6),
+            ("HELLO 3", 0..0),
+            ("SET auth x", 0..0),
+        ] {
+            assert_eq!(passwords(&request(line)), hidden, "{line}");
         }
     }
 

@@ -1,15 +1,18 @@
 //! The rows of the table of commands.
 
-use super::spec::{Client, Cluster, Command, Config, Keys, Name, Object, Spec};
+use super::spec::{Client, Cluster, Command, Config, Keys, Latency, Name, Object, SlowLog, Spec};
 
-/// Makes the rows. A row has a name, the command in the program, arity, flags, categories, where
-/// the keys are, and what is done with them. The next line has group, since, summary, and the
-/// subcommands if there are any.
+/// Makes the rows, numbered from the first number on. A row has a name, the command in the program,
+/// arity, flags, categories, where the keys are, and what is done with them. The next line has
+/// group, since, summary, and the subcommands if there are any.
 macro_rules! rows {
-    ($($full_name:literal $name:ident $(($subcommand:ident))? $arity:literal $flags:literal $categories:literal
+    ($first_number:literal =>
+        $($full_name:literal $name:ident $(($subcommand:ident))? $arity:literal
+        $flags:literal $categories:literal
         $keys:ident $key_flags:literal
         $group:literal $since:literal $summary:literal $($subcommands:ident)?;)*) => {
-        &[$(Spec {
+        &numbered($first_number, [$(Spec {
+            number: 0,
             full_name: $full_name,
             name: Name::$name $(($name::$subcommand))?,
             arity: $arity,
@@ -21,14 +24,27 @@ macro_rules! rows {
             since: $since,
             summary: $summary,
             subcommands: rows!(@ $($subcommands)?),
-        },)*]
+        },)*])
     };
     (@) => { &[] };
     (@ $subcommands:ident) => { $subcommands };
 }
 
+/// The numbers of all rows are below this.
+pub const NUMBERS: u16 = 512;
+
+/// Gives the rows numbers, from `first` on.
+const fn numbered<const N: usize>(first: u16, mut rows: [Spec; N]) -> [Spec; N] {
+    let mut at = 0;
+    while at < N {
+        rows[at].number = first + at as u16;
+        at += 1;
+    }
+    rows
+}
+
 /// All commands, sorted by name.
-pub static COMMANDS: &[Spec] = rows! {
+pub static COMMANDS: &[Spec] = rows! { 0 =>
     "append" Append 3 "write denyoom fast" "string" ONE "RW insert"
         "string" "2.0.0" "Appends to the value of a key";
     "asking" Asking 1 "fast" "connection" NONE ""
@@ -97,12 +113,18 @@ pub static COMMANDS: &[Spec] = rows! {
         "server" "1.0.0" "Describes the server and its load";
     "keys" Keys 2 "readonly" "keyspace dangerous" NONE ""
         "generic" "1.0.0" "Lists the keys that match a pattern";
+    "lastsave" LastSave 1 "loading stale fast" "admin dangerous" NONE ""
+        "server" "1.0.0" "Tells when the node was started: what it had then was on its disk";
+    "latency" Container -2 "" "" NONE ""
+        "server" "2.8.13" "Commands about commands that took long" LATENCY;
     "lcs" Lcs -3 "readonly" "string" TWO "RO access"
         "string" "7.0.0" "Finds the longest common subsequence of two values";
     "memory" Container -2 "" "" NONE ""
         "server" "4.0.0" "Commands about memory" MEMORY;
     "mget" MGet -2 "readonly fast" "string" ALL "RO access"
         "string" "1.0.0" "Gets the values of keys";
+    "monitor" Monitor 1 "admin noscript loading stale" "" NONE ""
+        "server" "1.0.0" "Shows the commands that clients of this node send from now on";
     "move" Move 3 "write fast" "keyspace" ONE "RW access update"
         "generic" "1.0.0" "Is refused; COPY and DEL do the same in two steps";
     "mset" MSet -3 "write denyoom" "string" PAIRS "OW update"
@@ -143,6 +165,8 @@ pub static COMMANDS: &[Spec] = rows! {
         "generic" "1.0.0" "Gives a value another key of its range that is not there";
     "reset" Reset 1 "noscript loading stale fast no_auth allow_busy" "connection" NONE ""
         "connection" "6.2.0" "Makes the connection as new";
+    "role" Role 1 "noscript loading stale fast" "admin dangerous" NONE ""
+        "server" "2.8.12" "Tells that the node takes writes";
     "scan" Scan -2 "readonly" "keyspace" NONE ""
         "generic" "2.8.0" "Lists the keys step by step";
     "script" Container -2 "" "" NONE ""
@@ -157,12 +181,16 @@ pub static COMMANDS: &[Spec] = rows! {
         "string" "1.0.0" "Sets a key if it is not there";
     "setrange" SetRange 4 "write denyoom" "string" ONE "RW update"
         "string" "2.2.0" "Overwrites a part of the value of a key";
+    "slowlog" Container -2 "" "" NONE ""
+        "server" "2.2.12" "Commands about the commands that took longest" SLOWLOG;
     "strlen" StrLen 2 "readonly fast" "string" ONE "RO"
         "string" "2.2.0" "Gets the length of the value of a key";
     "substr" SubStr 4 "readonly" "string" ONE "RO access"
         "string" "1.0.0" "Gets a part of the value of a key";
     "swapdb" SwapDb 3 "write fast" "keyspace dangerous" NONE ""
         "server" "4.0.0" "Is refused: no entry of a log reaches all ranges";
+    "time" Time 1 "loading stale fast" "" NONE ""
+        "server" "2.6.0" "Tells the time of this node's wall clock";
     "touch" Touch -2 "readonly fast" "keyspace" ALL "RO"
         "generic" "3.2.1" "Counts the keys that are there";
     "ttl" Ttl 2 "readonly fast" "keyspace" ONE "RO access"
@@ -179,7 +207,9 @@ pub static COMMANDS: &[Spec] = rows! {
         "transactions" "2.2.0" "Is refused, as transactions are";
 };
 
-const CLIENT: &[Spec] = rows! {
+const CLIENT: &[Spec] = rows! { 128 =>
+    "client|caching" Client(Caching) 3 "noscript loading stale" "connection" NONE ""
+        "connection" "6.0.0" "Is refused, since there is no tracking of keys";
     "client|getname" Client(GetName) 2 "noscript loading stale" "connection" NONE ""
         "connection" "2.6.9" "Gets the name of the connection";
     "client|getredir" Client(GetRedir) 2 "noscript loading stale" "connection" NONE ""
@@ -190,12 +220,16 @@ const CLIENT: &[Spec] = rows! {
         "connection" "5.0.0" "Gets the number of the connection";
     "client|info" Client(Info) 2 "noscript loading stale" "connection" NONE ""
         "connection" "6.2.0" "Describes the connection";
+    "client|kill" Client(Kill) -3 "admin noscript loading stale" "connection" NONE ""
+        "connection" "2.4.0" "Ends connections to this node";
     "client|list" Client(List) -2 "admin noscript loading stale" "connection" NONE ""
         "connection" "2.4.0" "Describes all connections";
     "client|no-evict" Client(NoEvict) 3 "admin noscript loading stale" "connection" NONE ""
-        "connection" "7.0.0" "Protects the connection from eviction, which there is none of";
+        "connection" "7.0.0" "Is noted: no connection is evicted for its memory alone";
     "client|no-touch" Client(NoTouch) 3 "noscript loading stale" "connection" NONE ""
         "connection" "7.2.0" "Keeps access times as they are, of which there are none";
+    "client|pause" Client(Pause) -3 "admin noscript loading stale" "connection" NONE ""
+        "connection" "3.0.0" "Has commands of this node's clients wait";
     "client|reply" Client(Reply) 3 "noscript loading stale" "connection" NONE ""
         "connection" "3.2.0" "Turns replies on or off";
     "client|setinfo" Client(SetInfo) 4 "noscript loading stale" "connection" NONE ""
@@ -206,9 +240,13 @@ const CLIENT: &[Spec] = rows! {
         "connection" "6.0.0" "Turns tracking of keys off, which it is";
     "client|trackinginfo" Client(TrackingInfo) 2 "noscript loading stale" "connection" NONE ""
         "connection" "6.2.0" "Describes the tracking of keys, which is off";
+    "client|unblock" Client(Unblock) -3 "admin noscript loading stale" "connection" NONE ""
+        "connection" "5.0.0" "Finds nobody, since no command blocks";
+    "client|unpause" Client(Unpause) 2 "admin noscript loading stale" "connection" NONE ""
+        "connection" "6.2.0" "Ends CLIENT PAUSE";
 };
 
-const CLUSTER: &[Spec] = rows! {
+const CLUSTER: &[Spec] = rows! { 160 =>
     "cluster|countkeysinslot" Cluster(CountKeysInSlot) 3 "stale" "" NONE ""
         "cluster" "3.0.0" "Counts the keys of a slot";
     "cluster|getkeysinslot" Cluster(GetKeysInSlot) 4 "stale" "" NONE ""
@@ -233,7 +271,7 @@ const CLUSTER: &[Spec] = rows! {
         "cluster" "3.0.0" "Lists slots with their leaders and replicas";
 };
 
-const COMMAND: &[Spec] = rows! {
+const COMMAND: &[Spec] = rows! { 192 =>
     "command|count" Command(Count) 2 "loading stale" "connection" NONE ""
         "server" "2.8.13" "Counts the commands";
     "command|docs" Command(Docs) -2 "loading stale" "connection" NONE ""
@@ -250,7 +288,7 @@ const COMMAND: &[Spec] = rows! {
         "server" "7.0.0" "Lists the names of the commands";
 };
 
-const CONFIG: &[Spec] = rows! {
+const CONFIG: &[Spec] = rows! { 224 =>
     "config|get" Config(Get) -3 "admin noscript loading stale" "" NONE ""
         "server" "2.0.0" "Gets parameters that match patterns";
     "config|help" Config(Help) 2 "loading stale" "" NONE ""
@@ -263,24 +301,24 @@ const CONFIG: &[Spec] = rows! {
         "server" "2.0.0" "Sets parameters, as far as they can change";
 };
 
-const FUNCTION: &[Spec] = rows! {
+const FUNCTION: &[Spec] = rows! { 256 =>
     "function|flush" FunctionFlush -2 "write noscript" "scripting" NONE ""
         "scripting" "7.0.0" "Removes all functions";
 };
 
-const SCRIPT: &[Spec] = rows! {
+const SCRIPT: &[Spec] = rows! { 288 =>
     "script|flush" ScriptFlush -2 "noscript" "scripting" NONE ""
         "scripting" "2.6.0" "Removes all scripts";
 };
 
-const MEMORY: &[Spec] = rows! {
+const MEMORY: &[Spec] = rows! { 320 =>
     "memory|help" MemoryHelp 2 "loading stale" "" NONE ""
         "server" "4.0.0" "Lists the subcommands";
     "memory|usage" MemoryUsage -3 "readonly" "" SECOND "RO"
         "server" "4.0.0" "Tells what a key and its value take in memory";
 };
 
-const OBJECT: &[Spec] = rows! {
+const OBJECT: &[Spec] = rows! { 352 =>
     "object|encoding" Object(Encoding) 3 "readonly" "keyspace" SECOND "RO"
         "generic" "2.2.3" "Tells how Redis would keep the value";
     "object|freq" Object(Freq) 3 "readonly" "keyspace" SECOND "RO"
@@ -291,4 +329,32 @@ const OBJECT: &[Spec] = rows! {
         "generic" "2.2.3" "Is 0: no access times are kept";
     "object|refcount" Object(RefCount) 3 "readonly" "keyspace" SECOND "RO"
         "generic" "2.2.3" "Tells how many references Redis would count";
+};
+
+const LATENCY: &[Spec] = rows! { 384 =>
+    "latency|doctor" Latency(Doctor) 2 "admin noscript loading stale" "" NONE ""
+        "server" "2.8.13" "Tells which events took how long";
+    "latency|graph" Latency(Graph) 3 "admin noscript loading stale" "" NONE ""
+        "server" "2.8.13" "Draws the samples of an event";
+    "latency|help" Latency(Help) 2 "loading stale" "" NONE ""
+        "server" "2.8.13" "Lists the subcommands";
+    "latency|histogram" Latency(Histogram) -2 "admin noscript loading stale" "" NONE ""
+        "server" "7.0.0" "Tells how long commands took, in powers of two";
+    "latency|history" Latency(History) 3 "admin noscript loading stale" "" NONE ""
+        "server" "2.8.13" "Lists the samples of an event";
+    "latency|latest" Latency(Latest) 2 "admin noscript loading stale" "" NONE ""
+        "server" "2.8.13" "Lists the last sample of each event";
+    "latency|reset" Latency(Reset) -2 "admin noscript loading stale" "" NONE ""
+        "server" "2.8.13" "Forgets the samples of events";
+};
+
+const SLOWLOG: &[Spec] = rows! { 416 =>
+    "slowlog|get" SlowLog(Get) -2 "admin loading stale" "" NONE ""
+        "server" "2.2.12" "Lists the last commands that took long";
+    "slowlog|help" SlowLog(Help) 2 "loading stale" "" NONE ""
+        "server" "6.2.0" "Lists the subcommands";
+    "slowlog|len" SlowLog(Len) 2 "admin loading stale" "" NONE ""
+        "server" "2.2.12" "Counts the commands that SLOWLOG GET lists";
+    "slowlog|reset" SlowLog(Reset) 2 "admin loading stale" "" NONE ""
+        "server" "2.2.12" "Forgets the commands that took long";
 };

@@ -1,5 +1,6 @@
 //! The specification of a command, as the table holds it.
 
+use crate::commands::error::CommandError;
 use bytes::Bytes;
 use std::str::SplitAsciiWhitespace;
 
@@ -43,10 +44,13 @@ pub enum Name {
     IncrByFloat,
     Info,
     Keys,
+    LastSave,
+    Latency(Latency),
     Lcs,
     MemoryHelp,
     MemoryUsage,
     MGet,
+    Monitor,
     Move,
     MSet,
     MSetNx,
@@ -67,6 +71,7 @@ pub enum Name {
     Rename,
     RenameNx,
     Reset,
+    Role,
     Scan,
     ScriptFlush,
     Select,
@@ -74,9 +79,11 @@ pub enum Name {
     SetEx,
     SetNx,
     SetRange,
+    SlowLog(SlowLog),
     StrLen,
     SubStr,
     SwapDb,
+    Time,
     Touch,
     Ttl,
     Type,
@@ -90,19 +97,24 @@ pub enum Name {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are those of the subcommands")]
 pub enum Client {
+    Caching,
     GetName,
     GetRedir,
     Help,
     Id,
     Info,
+    Kill,
     List,
     NoEvict,
     NoTouch,
+    Pause,
     Reply,
     SetInfo,
     SetName,
     Tracking,
     TrackingInfo,
+    Unblock,
+    Unpause,
 }
 
 /// The subcommands of CLUSTER.
@@ -148,6 +160,19 @@ pub enum Config {
     Set,
 }
 
+/// The subcommands of LATENCY.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of the subcommands")]
+pub enum Latency {
+    Doctor,
+    Graph,
+    Help,
+    Histogram,
+    History,
+    Latest,
+    Reset,
+}
+
 /// The subcommands of OBJECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are those of the subcommands")]
@@ -159,12 +184,24 @@ pub enum Object {
     RefCount,
 }
 
+/// The subcommands of SLOWLOG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are those of the subcommands")]
+pub enum SlowLog {
+    Get,
+    Help,
+    Len,
+    Reset,
+}
+
 /// What Redis's access control says that is done with a key.
 pub type KeyFlags = SplitAsciiWhitespace<'static>;
 
 /// A command, or a subcommand of one.
 #[derive(Debug)]
 pub struct Spec {
+    /// Its number among all commands and subcommands, below [`NUMBERS`](super::NUMBERS).
+    pub number: u16,
     /// Its name in lower case; of a subcommand behind its command's name and a bar.
     pub full_name: &'static str,
     /// What it is in the program.
@@ -230,16 +267,22 @@ impl Spec {
         self.flags.split_ascii_whitespace()
     }
 
+    /// Whether it has this flag of Redis.
+    #[must_use]
+    pub fn has_flag(&self, wanted: &str) -> bool {
+        self.flags().any(|flag| flag == wanted)
+    }
+
     /// Whether it changes nothing.
     #[must_use]
     pub fn is_readonly(&self) -> bool {
-        self.flags().any(|flag| flag == "readonly")
+        self.has_flag("readonly")
     }
 
     /// Whether a client may send it that has not logged in.
     #[must_use]
     pub fn may_come_before_login(&self) -> bool {
-        self.flags().any(|flag| flag == "no_auth")
+        self.has_flag("no_auth")
     }
 
     /// What stands behind the command's name, or its two names, in a request that resolves to it.
@@ -262,23 +305,28 @@ impl Spec {
 
     /// The categories of Redis's access control, in its order.
     pub fn categories(&self) -> impl Iterator<Item = &'static str> {
-        let flag = |wanted: &str| self.flags().any(|flag| flag == wanted);
         let named = |wanted: &str| self.categories.split_ascii_whitespace().any(|c| c == wanted);
         [
             ("@keyspace", named("keyspace")),
             ("@read", self.is_readonly()),
-            ("@write", flag("write")),
+            ("@write", self.has_flag("write")),
             ("@string", named("string")),
-            ("@admin", flag("admin")),
-            ("@fast", flag("fast")),
-            ("@slow", !flag("fast")),
-            ("@dangerous", flag("admin") || named("dangerous")),
+            ("@admin", self.has_flag("admin") || named("admin")),
+            ("@fast", self.has_flag("fast")),
+            ("@slow", !self.has_flag("fast")),
+            ("@dangerous", self.has_flag("admin") || named("dangerous")),
             ("@connection", named("connection")),
             ("@transaction", named("transaction")),
             ("@scripting", named("scripting")),
         ]
         .into_iter()
         .filter_map(|(category, applies)| applies.then_some(category))
+    }
+
+    /// Whether the number of elements of a request fits, names included.
+    pub(in crate::commands) fn check_arity(&self, elements: usize) -> Result<(), CommandError> {
+        let arity = || CommandError::Arity(self.full_name.to_owned());
+        self.accepts(elements).then_some(()).ok_or_else(arity)
     }
 
     /// Whether a request may have this many elements, names included.

@@ -1,0 +1,152 @@
+//! The commands that took long: SLOWLOG.
+
+use crate::commands::table;
+use crate::session::Client;
+use crate::settings::Settings;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The most arguments that an entry keeps; the last of them says how many there were.
+const MAX_ARGUMENTS: usize = 32;
+
+/// The most bytes of an argument that an entry keeps.
+const MAX_ARGUMENT_BYTES: usize = 128;
+
+/// What stands in the place of a password.
+const REDACTED: &[u8] = b"(redacted)";
+
+/// A command that took long.
+#[derive(Clone, Debug)]
+pub struct SlowEntry {
+    /// Its number; later entries have higher ones.
+    pub id: u64,
+    /// When it had its reply, in seconds since 1970.
+    pub at_secs: u64,
+    /// How long it took, in microseconds.
+    pub took_us: u64,
+    /// Its name and its arguments, cut as Redis does.
+    pub request: Vec<Bytes>,
+    /// The address of its client.
+    pub client: String,
+    /// The name that the client has given itself.
+    pub client_name: String,
+}
+
+/// The last commands that took long.
+#[derive(Debug)]
+pub struct SlowLog {
+    /// A negative number keeps nothing.
+    slower_than_us: AtomicI64,
+    max_len: AtomicUsize,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    next_id: u64,
+    /// The newest first.
+    kept: VecDeque<SlowEntry>,
+}
+
+impl Default for SlowLog {
+    fn default() -> Self {
+        Self {
+            slower_than_us: AtomicI64::new(-1),
+            max_len: AtomicUsize::new(0),
+            entries: Mutex::default(),
+        }
+    }
+}
+
+impl SlowLog {
+    /// Goes by these settings, and returns from how many microseconds on a command is kept.
+    pub(super) fn apply(&self, settings: &Settings) -> u64 {
+        let max_len = usize::try_from(settings.slow_log_max_len).unwrap_or(usize::MAX);
+        self.max_len.store(max_len, Ordering::Relaxed);
+        self.slower_than_us.store(settings.slow_log_slower_than_us, Ordering::Relaxed);
+        u64::try_from(settings.slow_log_slower_than_us).unwrap_or(u64::MAX)
+    }
+
+    /// Keeps a command, if it took long enough.
+    pub(super) fn note(&self, request: &[Bytes], client: &Client, took_us: u64) {
+        let slower_than = u64::try_from(self.slower_than_us.load(Ordering::Relaxed));
+        if slower_than.is_ok_and(|slower_than| took_us >= slower_than) {
+            let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let mut entry = SlowEntry {
+                id: 0,
+                at_secs: at.as_secs(),
+                took_us,
+                request: shortened(&request.redacted()),
+                client: client.address().to_string(),
+                client_name: client.details().name,
+            };
+            let max_len = self.max_len.load(Ordering::Relaxed);
+            let mut entries = self.entries.lock();
+            entry.id = entries.next_id;
+            entries.next_id += 1;
+            entries.kept.push_front(entry);
+            entries.kept.truncate(max_len);
+        }
+    }
+
+    /// The newest entries, at most so many.
+    #[must_use]
+    pub fn newest(&self, count: usize) -> Vec<SlowEntry> {
+        self.entries.lock().kept.iter().take(count).cloned().collect()
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.lock().kept.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Removes all entries.
+    pub fn clear(&self) {
+        self.entries.lock().kept.clear();
+    }
+}
+
+/// A request as others may see it.
+pub trait Redaction {
+    /// The request without the passwords in it.
+    fn redacted(&self) -> Vec<Bytes>;
+}
+
+impl Redaction for [Bytes] {
+    fn redacted(&self) -> Vec<Bytes> {
+        let mut request = self.to_vec();
+        request[table::passwords(self)].fill(Bytes::from_static(REDACTED));
+        request
+    }
+}
+
+fn shortened(request: &[Bytes]) -> Vec<Bytes> {
+    let cut = request.len() > MAX_ARGUMENTS;
+    let kept = if cut { MAX_ARGUMENTS - 1 } else { request.len() };
+    let mut arguments: Vec<_> = request[..kept].iter().map(shortened_argument).collect();
+    if cut {
+        let more = request.len() - kept;
+        arguments.push(Bytes::from(format!("... ({more} more arguments)")));
+    }
+    arguments
+}
+
+/// A copy, so that the entry does not keep alive what its command came in.
+fn shortened_argument(argument: &Bytes) -> Bytes {
+    let Some(more) = argument.len().checked_sub(MAX_ARGUMENT_BYTES).filter(|more| *more > 0) else {
+        return Bytes::copy_from_slice(argument);
+    };
+    let mut kept = argument[..MAX_ARGUMENT_BYTES].to_vec();
+    kept.extend(format!("... ({more} more bytes)").bytes());
+    Bytes::from(kept)
+}
