@@ -93,7 +93,8 @@ pub trait StateMachine: Send + 'static {
 /// Decides on the leader which commands are proposed: the place for what must not be decided in
 /// [`StateMachine::apply`], since it is not the same on all replicas, such as a limit on memory.
 ///
-/// It is asked on the group's worker, for commands of callers on all nodes, and must not block.
+/// It is asked on the group's worker, for commands of callers on all nodes, and must not block. No
+/// command is proposed without it, by whichever leader.
 pub trait CommandAdmission: Send + Sync {
     /// Lets a command in, and returns how much it may use of what is limited; that counts until
     /// [`Self::release`].

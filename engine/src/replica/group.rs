@@ -201,10 +201,8 @@ impl Group {
 
     fn handle(&mut self, run: &mut RunContext<'_>, requests: &mut Requests, event: GroupEvent) {
         match event {
-            GroupEvent::Propose(request) => requests.propose(run, self.rules(), request),
-            GroupEvent::ProposeAll(request) => {
-                requests.propose_all(run, self.rules(), request);
-            }
+            GroupEvent::Propose(request) => requests.propose(run, request),
+            GroupEvent::ProposeAll(request) => requests.propose_all(run, request),
             GroupEvent::Read(request, mode) => requests.read(request, mode),
             GroupEvent::Tick => self.tick(run),
             GroupEvent::Founded if self.founders_check.is_some() => self.check_founders(run),

@@ -14,6 +14,7 @@ use super::entries::{Entries, Map, View};
 use super::memory::DataMemory;
 use super::message::{
     ALL_DATABASES, Answer, Command, DATABASES, DatabaseSize, Failure, Proposal, Query, Question,
+    needs_stamp,
 };
 use super::snapshot::{self, SnapshotWriter};
 use bytes::Bytes;
@@ -72,9 +73,12 @@ impl Store {
     }
 
     /// Carries out an encoded [`Command`] and returns the encoded [`Answer`]. Deterministic and
-    /// total: bytes that are no command change nothing and answer [`Failure::Malformed`].
+    /// total: bytes that are no command change nothing and answer [`Failure::Malformed`]. So does a
+    /// command that goes by the time and has none: it would be carried out at the time of the
+    /// last one that had, and a key expire before its deadline.
     pub fn apply(&mut self, command: &[u8]) -> Bytes {
         let answer = match Proposal::decode(command) {
+            Ok(_) if needs_stamp(command) => Answer::Failed(Failure::Malformed),
             Ok(Proposal { stamp_ms, database, command }) => {
                 let is_tick = matches!(command, Command::Tick);
                 stamp_ms.into_iter().for_each(|stamp_ms| self.move_clock(stamp_ms));
@@ -239,7 +243,7 @@ impl Default for Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kv::message::{Condition, Lifetime, VERSION};
+    use crate::kv::message::{Condition, Deadline, ExpireIf, Lifetime, VERSION};
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -370,7 +374,7 @@ mod tests {
         set(&mut store, "endless", "1");
         for stamp_ms in [1_000, LATEST_MS + 1, 1 << 62, u64::MAX] {
             let key = b("expiring");
-            let lifetime = Lifetime::Until(crate::kv::message::Deadline::In(500));
+            let lifetime = Lifetime::Until(Deadline::In(500));
             let (value, condition, want_old) = (b("2"), Condition::Always, false);
             let command = Command::Set { key, value, condition, want_old, lifetime };
             let proposal = Proposal { stamp_ms: Some(stamp_ms), database: 0, command };
@@ -383,6 +387,37 @@ mod tests {
         store.apply(&proposal.encode());
         assert_eq!(store.databases[0].get(&b("endless")), Some(&b("1")));
         assert_eq!(store.databases[0].get(&b("expiring")), None);
+    }
+
+    #[test]
+    fn what_goes_by_the_time_and_has_none_is_refused() {
+        let mut store = Store::new();
+        set(&mut store, "k", "1");
+        let untimed = [
+            Command::Set {
+                key: b("k"),
+                value: b("2"),
+                condition: Condition::Always,
+                want_old: false,
+                lifetime: Lifetime::Until(Deadline::In(30_000)),
+            },
+            Command::Expire {
+                key: b("k"),
+                deadline: Deadline::In(30_000),
+                condition: ExpireIf::default(),
+            },
+            Command::GetExpire { key: b("k"), lifetime: Lifetime::Endless },
+            Command::Ask { query: Query::Count.encode() },
+            Command::Tick,
+        ];
+        for command in untimed {
+            for database in [0, 3] {
+                let answer = Answer::decode(&store.apply(&command.encode_in(database))).unwrap();
+                assert_eq!(answer, Answer::Failed(Failure::Malformed));
+            }
+        }
+        assert_eq!(get(&store, "k"), Some(b("1")));
+        assert_eq!(store.databases[0].deadlines().count(), 0);
     }
 
     #[test]

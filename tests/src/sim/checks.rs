@@ -8,6 +8,7 @@ mod recovery;
 mod search;
 
 use super::disk::FoundSnapshot;
+use super::machine::was_let_in;
 use super::model::ReplicaModel;
 use super::options::Plan;
 use acquaintances::Acquaintances;
@@ -147,9 +148,17 @@ impl Checks {
                     entry.id()
                 );
                 before = entry.term;
-                if entry.kind == EntryKind::Configuration {
-                    let held = Configuration::decode(&entry.data);
-                    group.members.appended(held.expect("it was encoded"));
+                match entry.kind {
+                    EntryKind::Configuration => {
+                        let held = Configuration::decode(&entry.data);
+                        group.members.appended(held.expect("it was encoded"));
+                    }
+                    EntryKind::Command => assert!(
+                        was_let_in(&entry.data),
+                        "the command of {} was not let in by its leader",
+                        entry.id()
+                    ),
+                    EntryKind::Noop => {}
                 }
             }
         }

@@ -3,7 +3,7 @@
 
 use crate::history::Kind;
 use bytes::{Buf, BufMut, Bytes};
-use logboat::{SnapshotWriter, StateMachine};
+use logboat::{CommandAdmission, SnapshotWriter, StateMachine};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
@@ -89,7 +89,26 @@ impl Machine {
     }
 }
 
+/// Marks what a leader lets in.
+struct Marking;
+
+impl CommandAdmission for Marking {
+    fn admit(&self, _: &Bytes) -> Result<u64, Bytes> {
+        Ok(0)
+    }
+
+    fn stamp(&self, command: Bytes) -> Bytes {
+        [&[LET_IN], &command[1..]].concat().into()
+    }
+
+    fn release(&self, _: u64) {}
+}
+
 impl StateMachine for Machine {
+    fn command_admission(&self) -> Option<Arc<dyn CommandAdmission>> {
+        Some(Arc::new(Marking))
+    }
+
     fn apply(&mut self, command: Bytes) -> Bytes {
         assert!(!self.breaks_at(Breakage::Apply), "simulated panic at a command");
         let crc = crc32fast::hash(&command);
@@ -138,10 +157,20 @@ impl StateMachine for Machine {
     }
 }
 
+/// The first byte of a command as a client sends it, and as a leader proposes it.
+const AS_ASKED: u8 = 0;
+const LET_IN: u8 = 1;
+
+/// Whether a leader has let a command in before it proposed it.
+pub(super) fn was_let_in(command: &[u8]) -> bool {
+    command.first() == Some(&LET_IN)
+}
+
 /// The command of a client's operation, with `padding` bytes that mean nothing, so that some
 /// commands reach over several sectors of a disk, and segments fill.
 pub(super) fn encode_command(operation: u64, key: &str, kind: &Kind, padding: usize) -> Bytes {
     let mut bytes = Vec::new();
+    bytes.put_u8(AS_ASKED);
     bytes.put_u64_le(operation);
     bytes.put_u32_le(padding as u32);
     bytes.put_bytes(operation as u8, padding);
@@ -198,6 +227,7 @@ pub(super) fn decode_sum(mut answer: Bytes) -> i64 {
 }
 
 fn decode_command(mut command: Bytes) -> (u64, String, Kind) {
+    command.advance(1);
     let operation = command.get_u64_le();
     let padding = command.get_u32_le();
     command.advance(padding as usize);

@@ -6,7 +6,7 @@ use crate::error::RequestError;
 use crate::replica::group::Group;
 use crate::replica::pending::Read;
 use crate::replica::request::{BatchReply, Request, Responder, one_answer};
-use crate::replica::run_context::RunContext;
+use crate::replica::run_context::{RunContext, RunScratch};
 use crate::request::encoding::decode_list;
 use crate::request::kind::Answer;
 use crate::state_machine::CommandAdmission;
@@ -25,10 +25,9 @@ pub(super) struct Requests {
     reads: SmallVec<[(ReadMode, Vec<Read>); 1]>,
 }
 
-/// What decides which commands a replica proposes.
-#[derive(Clone, Copy, Default)]
-pub(super) struct ProposalRules<'a> {
-    /// That of the state machine, while the replica leads.
+/// What decides which commands a leader proposes.
+struct ProposalRules<'a> {
+    /// That of the state machine.
     machine: Option<&'a Arc<dyn CommandAdmission>>,
     /// Whether only what frees space is proposed.
     disk_is_full: bool,
@@ -58,32 +57,13 @@ impl ProposalRules<'_> {
 }
 
 impl Requests {
-    /// Adds a command, unless the state machine's admission answers it.
-    pub(super) fn propose(
-        &mut self,
-        run: &mut RunContext<'_>,
-        rules: ProposalRules<'_>,
-        request: Request,
-    ) {
-        let Request { body, mut responder } = request;
-        let body = match rules.admit(body) {
-            Err(answer) => return responder.answer(run.turn, answer),
-            Ok((body, ticket)) => {
-                responder.hold(ticket);
-                body
-            }
-        };
-        self.commands.push(body);
-        run.scratch.proposing.push(responder);
+    pub(super) fn propose(&mut self, run: &mut RunContext<'_>, request: Request) {
+        self.commands.push(request.body);
+        run.scratch.proposing.push(request.responder);
     }
 
     /// Adds the commands of a list, which get one reply together.
-    pub(super) fn propose_all(
-        &mut self,
-        run: &mut RunContext<'_>,
-        rules: ProposalRules<'_>,
-        request: Request,
-    ) {
+    pub(super) fn propose_all(&mut self, run: &mut RunContext<'_>, request: Request) {
         let Request { body, responder } = request;
         let Some(list) = decode_list(body) else {
             return responder.answer(run.turn, Err(RequestError::Stopped));
@@ -95,7 +75,7 @@ impl Requests {
         for (number, body) in list.into_iter().enumerate() {
             let reply = Arc::clone(&reply);
             let responder = Responder::Batched { reply, number, ticket: None };
-            self.propose(run, rules, Request { body, responder });
+            self.propose(run, Request { body, responder });
         }
     }
 
@@ -109,15 +89,6 @@ impl Requests {
 }
 
 impl Group {
-    /// What decides which commands are proposed. It counts on the leader alone.
-    pub(super) fn rules(&self) -> ProposalRules<'_> {
-        if self.raft.role() != RoleKind::Leader || self.halted {
-            return ProposalRules::default();
-        }
-        let disk_is_full = self.shared.disk_is_full.load(Ordering::Relaxed);
-        ProposalRules { machine: self.command_admission.as_ref(), disk_is_full }
-    }
-
     /// Hands the requests of this run to the core.
     pub(super) fn take_in_requests(&mut self, run: &mut RunContext<'_>, requests: Requests) {
         if !requests.commands.is_empty() {
@@ -128,15 +99,55 @@ impl Group {
         }
     }
 
-    fn propose(&mut self, run: &mut RunContext<'_>, commands: Commands) {
+    fn propose(&mut self, run: &mut RunContext<'_>, mut commands: Commands) {
         if self.halted {
             return refuse_proposing(run, &RequestError::Stopped);
         }
         if self.restoring.is_some() {
             return refuse_proposing(run, &RequestError::NotLeader { leader: self.view.leader() });
         }
+        // Now, and not when the commands came: the replica may have begun to lead in this run. The
+        // core refuses the commands of those that do not lead.
+        if self.raft.role() == RoleKind::Leader {
+            self.admit(run, &mut commands);
+            if commands.is_empty() {
+                return;
+            }
+        }
         self.shared.metrics.proposals.inc_by(commands.len() as u64);
         self.step(run, Input::Propose { commands });
+    }
+
+    /// Has the commands of this run stamped by the leader, and answers those that are refused.
+    fn admit(&self, run: &mut RunContext<'_>, commands: &mut Commands) {
+        let disk_is_full = self.shared.disk_is_full.load(Ordering::Relaxed);
+        let rules = ProposalRules { machine: self.command_admission.as_ref(), disk_is_full };
+        let RunContext { turn, scratch: RunScratch { proposing, .. } } = run;
+        // Mostly there are none. Then this does not allocate.
+        let (mut refused, mut answers) = (Vec::new(), Vec::new());
+        for (place, (command, responder)) in commands.iter_mut().zip(&mut *proposing).enumerate() {
+            match rules.admit(std::mem::take(command)) {
+                Ok((admitted, ticket)) => {
+                    *command = admitted;
+                    responder.hold(ticket);
+                }
+                Err(answer) => {
+                    refused.push(place);
+                    answers.push(answer);
+                }
+            }
+        }
+        if refused.is_empty() {
+            return;
+        }
+        let is_refused = |place| refused.binary_search(&place).is_ok();
+        let mut places = 0..;
+        commands.retain(|_| places.next().is_some_and(|place| !is_refused(place)));
+        let mut places = 0..;
+        let responders = proposing.extract_if(.., |_| places.next().is_some_and(is_refused));
+        for (responder, answer) in responders.zip(answers) {
+            responder.answer(turn, answer);
+        }
     }
 
     fn read(&mut self, run: &mut RunContext<'_>, reads: Vec<Read>, mode: ReadMode) {
@@ -197,9 +208,21 @@ pub(super) fn refuse_proposing(run: &mut RunContext<'_>, error: &RequestError) {
 mod tests {
     use super::*;
     use crate::admission::Admission;
-    use crate::replica::run_context::RunScratch;
+    use crate::peers::Peers;
+    use crate::replica::event::GroupEvent;
+    use crate::replica::group::Shared;
+    use crate::request::encoding::encode_list;
+    use crate::state_machine::{SnapshotWriter, StateMachine};
     use crate::turn::Turn;
+    use crate::turn::slot::Slot;
     use crate::turn::storage::NoStorage;
+    use logboat_raft::{
+        Config, Configuration, EntryKind, Epoch, GroupId, LogWrite, Message, NodeId, Payload, Raft,
+        ReplicaId, Restored, Term, Time, WriteSeq,
+    };
+    use std::io;
+    use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
 
     #[test]
     fn a_list_that_makes_no_sense_is_refused_and_proposes_nothing() {
@@ -212,8 +235,126 @@ mod tests {
         let garbled = Bytes::from_static(b"\x02\0\0\0\x09\0\0\0");
         let permit = admission.admit(garbled.len()).unwrap();
         let (request, mut answer) = Request::local(garbled, permit);
-        requests.propose_all(&mut run, ProposalRules::default(), request);
+        requests.propose_all(&mut run, request);
         assert_eq!(answer.try_recv(), Ok(Err(RequestError::Stopped)));
         assert!(requests.commands.is_empty() && run.scratch.proposing.is_empty());
+    }
+
+    /// Refuses commands that begin with `!`, and marks the others.
+    struct Marking;
+
+    impl CommandAdmission for Marking {
+        fn admit(&self, command: &Bytes) -> Result<u64, Bytes> {
+            match command.starts_with(b"!") {
+                true => Err(Bytes::from_static(b"refused")),
+                false => Ok(0),
+            }
+        }
+
+        fn stamp(&self, command: Bytes) -> Bytes {
+            [&command[..], b" stamped"].concat().into()
+        }
+
+        fn release(&self, _: u64) {}
+    }
+
+    impl StateMachine for Marking {
+        fn apply(&mut self, command: Bytes) -> Bytes {
+            command
+        }
+
+        fn query(&self, query: Bytes) -> Bytes {
+            query
+        }
+
+        fn snapshot(&self) -> SnapshotWriter {
+            Box::new(|_| Ok(()))
+        }
+
+        fn restore(&mut self, _: &mut dyn io::Read) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn command_admission(&self) -> Option<Arc<dyn CommandAdmission>> {
+            Some(Arc::new(Self))
+        }
+    }
+
+    /// A replica of node 1, the preferred of three that support each other.
+    fn preferred_replica(turn: &mut Turn, disk_is_full: &Arc<AtomicBool>) -> Group {
+        let nodes = [1, 2, 3].map(NodeId);
+        let founding = Arc::new(Configuration::founding(&nodes, Some(NodeId(1))));
+        let config = Config {
+            group: GroupId(1),
+            node: NodeId(1),
+            replica: ReplicaId::FOUNDER,
+            founding: Arc::clone(&founding),
+            seed: 1,
+            tuning: Arc::default(),
+        };
+        for peer in [2, 3].map(NodeId) {
+            let known = turn.support.of_mut(peer);
+            (known.support_for, known.support_from) = (Some(Epoch(1)), Some(Epoch(1)));
+        }
+        let shared = Shared {
+            request_timeout: Duration::from_secs(5),
+            snapshot_log_bytes: 1 << 30,
+            disk_is_full: Arc::clone(disk_is_full),
+            unapplied: Admission::new(1 << 20),
+            metrics: Arc::default(),
+            events: Arc::default(),
+            peers: Arc::new(Peers::new(nodes)),
+        };
+        let raft = Raft::new(config, Restored::default(), Time(0));
+        let (shared, view) = (Arc::new(shared), Arc::default());
+        Group::new(GroupId(1), Slot(0), raft, founding, Box::new(Marking), shared, view)
+    }
+
+    /// It may win its election between the arrival of commands and their proposal, in the same run.
+    #[test]
+    fn what_comes_to_a_candidate_that_wins_is_admitted_by_the_leader() {
+        let disk_is_full = Arc::new(AtomicBool::new(false));
+        let (mut turn, mut scratch) =
+            (Turn::new(Arc::new(NoStorage), ReadToken(0)), RunScratch::default());
+        let mut group = preferred_replica(&mut turn, &disk_is_full);
+        let mut run = RunContext { turn: &mut turn, scratch: &mut scratch };
+        let vote = |payload| GroupEvent::Message {
+            from: NodeId(2),
+            message: Message::of_founder(Term(1), payload),
+        };
+        group.take_in(&mut run, WriteSeq(0), [GroupEvent::Tick].into_iter());
+        let granted = vote(Payload::PreVoteReply { granted: true });
+        group.take_in(&mut run, WriteSeq(0), [granted].into_iter());
+        assert_eq!(group.raft.role(), RoleKind::Candidate);
+        let own_vote = run.turn.writes.last().unwrap().1.seq;
+        run.turn.writes.clear();
+
+        let admission = Admission::new(1 << 20);
+        let request = |body: Bytes| Request::local(body, admission.admit(1).unwrap());
+        let (first, _) = request(Bytes::from_static(b"one"));
+        let list = encode_list(&["!", "two", "!"]).into();
+        let (list, mut answers) = request(list);
+        let granted = vote(Payload::VoteReply { granted: true });
+        let events = [GroupEvent::Propose(first), GroupEvent::ProposeAll(list), granted];
+        group.take_in(&mut run, own_vote, events.into_iter());
+        assert_eq!(group.raft.role(), RoleKind::Leader);
+        assert_eq!(commands(run.turn), ["one stamped", "two stamped"]);
+        assert!(answers.try_recv().is_err(), "one of the list has no outcome yet");
+
+        disk_is_full.store(true, Ordering::Relaxed);
+        let (another, mut answer) = request(Bytes::from_static(b"three"));
+        group.take_in(&mut run, own_vote, [GroupEvent::Propose(another)].into_iter());
+        assert_eq!(answer.try_recv(), Ok(Err(RequestError::LogFull)));
+        assert!(run.scratch.proposing.is_empty() && run.turn.writes.is_empty());
+    }
+
+    /// The commands that were written to the log.
+    fn commands(turn: &mut Turn) -> Vec<Bytes> {
+        let appended = turn.writes.drain(..).filter_map(|(_, persist)| match persist.log {
+            LogWrite::Append(entries) => Some(entries),
+            _ => None,
+        });
+        let commands = appended.flatten().filter(|entry| entry.kind == EntryKind::Command);
+        commands.map(|entry| entry.data).collect()
     }
 }

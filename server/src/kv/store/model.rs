@@ -222,8 +222,12 @@ proptest! {
                         answer => prop_assert_eq!(answer, Answer::Value(expected.clone())),
                     }
                 }
-                let ask = Command::Ask { query: Query::Expiry { key: word(key) }.encode() };
-                // Without a time it is answered by the clock of the group, and changes nothing.
+                // By the clock of the group it changes nothing.
+                let ask = Proposal {
+                    stamp_ms: Some(model.clock_ms),
+                    database: 0,
+                    command: Command::Ask { query: Query::Expiry { key: word(key) }.encode() },
+                };
                 let answer = Answer::decode(&replicas[0].store.apply(&ask.encode())).unwrap();
                 prop_assert_eq!(answer, Answer::Expiry(match model.keys.get(&key) {
                     None => Expiry::Missing,
