@@ -56,6 +56,9 @@ pub struct Tuning {
     /// of the leader's log. Beyond it, proposals are refused as
     /// [`Refusal::Busy`](crate::Refusal::Busy) (backpressure).
     pub max_unapplied_entries: u64,
+    /// By how many entries the commit index on disk may be behind while nothing else changes. After
+    /// a restart these are applied when a leader is heard. In return most appends are one record.
+    pub max_unwritten_commits: u64,
 }
 
 impl Default for Tuning {
@@ -70,6 +73,7 @@ impl Default for Tuning {
             max_inflight_bytes: 4 << 20,
             max_uncommitted_bytes: 16 << 20,
             max_unapplied_entries: 1 << 18,
+            max_unwritten_commits: 1_024,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a replica has on its disk, and what it writes there.
 
 use crate::{Configuration, Entries, Epoch, Index, LogId, NodeId, ReplicaAddress, ReplicaId, Term};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -17,7 +18,7 @@ pub struct HardState {
     /// leader of that term, that counts as its vote.
     pub vote: Option<ReplicaAddress>,
     /// An index known to be committed. Only a hint that saves time after a restart: it may be
-    /// behind, and is written only along with something else.
+    /// behind, and is written only along with something else, if that changed or it got far.
     pub commit: Index,
     /// The leader's node that the replica fortified last, in whatever term. See [`Fortification`]
     /// for what ends it.
@@ -118,11 +119,15 @@ impl WriteSeq {
 pub struct Persist {
     /// Its number.
     pub seq: WriteSeq,
-    /// The new hard state, if it changed.
-    pub hard_state: Option<HardState>,
+    /// The new hard state, if it changed. Few writes have one, and all are moved several times.
+    pub hard_state: Option<Box<HardState>>,
     /// What changes in the log.
     pub log: LogWrite,
 }
+
+// Each write is moved from the core to the log's thread, several times on the way. Moves of more
+// than 128 bytes are calls.
+const _: () = assert!(size_of::<Persist>() <= 96, "a write is cheap to move");
 
 /// A change of the log on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]

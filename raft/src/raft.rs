@@ -111,7 +111,7 @@ impl Raft {
         let before = self.standing();
         let Self { replica, role } = self;
         let mut step = Step { replica, support, out };
-        if let Some(input) = step.admit(input) {
+        if step.admits(&input) {
             role.on_input(&mut step, input);
         }
         settle(role, &mut step, before);

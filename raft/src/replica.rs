@@ -15,6 +15,7 @@ use crate::{
     MAX_COUNT, Member, MemberRole, NodeId, Persist, ReplicaAddress, ReplicaId, Restored,
     SnapshotMeta, Support, Term, Time, VotersDigest, WriteSeq,
 };
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
@@ -368,11 +369,19 @@ impl Replica {
         self.applied = meta.last.index;
     }
 
-    /// Numbers a write of a change of the log. The hard state is part of it if it changed.
+    /// Numbers a write of a change of the log. The hard state is part of it if it changed. The
+    /// commit index alone is worth that only now and then.
     pub(crate) fn write(&mut self, log: LogWrite) -> Persist {
         self.newest = self.next_seq();
         if self.has_unwritten_promises() {
             self.hard_state_seq = self.newest;
+        }
+        let (term, commit) = self.written;
+        let behind = self.commit.0.saturating_sub(commit.0);
+        let is_due = behind > self.config.tuning.max_unwritten_commits;
+        let changed = mem::take(&mut self.is_unwritten) || term != self.term || is_due;
+        if !changed {
+            return Persist { seq: self.newest, hard_state: None, log };
         }
         let hard_state = HardState {
             replica: self.id(),
@@ -381,10 +390,8 @@ impl Replica {
             commit: self.commit,
             fortified: self.fortified,
         };
-        let written = (self.term, self.commit);
-        let changed = mem::replace(&mut self.is_unwritten, false) || written != self.written;
-        self.written = written;
-        Persist { seq: self.newest, hard_state: changed.then_some(hard_state), log }
+        self.written = (self.term, self.commit);
+        Persist { seq: self.newest, hard_state: Some(Box::new(hard_state)), log }
     }
 
     /// The number of the next write.

@@ -88,7 +88,7 @@ impl Role {
             Input::SupportChanged => self.on_support_changed(step),
             // What reads wait for is looked at after every step.
             Input::Confirmed => {}
-            Input::Receive { from, message } => self.on_receive(step, from, message),
+            Input::Receive { from, mut message } => self.on_receive(step, from, &mut message),
             Input::Propose { commands } => self.on_propose(step, commands),
             Input::Change { changes } => self.on_change(step, &changes),
             Input::Read { token, mode } => self.on_read(step, token, mode),

@@ -56,17 +56,17 @@ impl Step<'_> {
     /// users and the clock is let in only when the node is founded. Until then users are refused,
     /// and peers ask in vain. What comes from the node's own disk promises nothing. Nothing is let
     /// in to a replica that is gone.
-    pub(crate) fn admit(&mut self, input: Input) -> Option<Input> {
+    pub(crate) fn admits(&mut self, input: &Input) -> bool {
         let is_gone = self.replica.is_gone();
         if self.support.founded && !is_gone {
-            return Some(input);
+            return true;
         }
         let reason = Refusal::NotLeader { leader: None };
-        match input {
+        match *input {
             Input::Persisted { .. }
             | Input::LogRead { .. }
             | Input::Compact { .. }
-            | Input::MayLead(_) => return (!is_gone).then_some(input),
+            | Input::MayLead(_) => return !is_gone,
             Input::Propose { .. } => self.out.push(Output::Refused { reason }),
             Input::Change { .. } => self.refuse_change(ChangeError::NotLeader { leader: None }),
             Input::Read { token, .. } => self.out.push(Output::ReadRefused { token, reason }),
@@ -81,7 +81,7 @@ impl Step<'_> {
             | Input::Transfer { .. }
             | Input::Campaign => {}
         }
-        None
+        false
     }
 
     /// Sends a message at once, in parallel with any write. It must promise nothing: a leader's

@@ -139,7 +139,7 @@ mod tests {
         let persist = |fortified| {
             let vote = Some(ReplicaAddress::founder(NodeId(3)));
             let state = HardState { term: Term(5), vote, fortified, ..HardState::default() };
-            Persist { seq: WriteSeq(0), hard_state: Some(state), log: LogWrite::Keep }
+            Persist { seq: WriteSeq(0), hard_state: Some(state.into()), log: LogWrite::Keep }
         };
         wal.write(
             &[(NodeId(2), grant(17, true)), (NodeId(3), grant(6, false))],

@@ -41,7 +41,8 @@ fn vote(group: GroupId, term: u64) -> (GroupId, Persist) {
         term: Term(1),
     });
     let (term, vote, commit) = (Term(term), Some(leader), Index(1));
-    let hard_state = Some(HardState { term, vote, commit, fortified, ..HardState::default() });
+    let state = HardState { term, vote, commit, fortified, ..HardState::default() };
+    let hard_state = Some(state.into());
     (group, Persist { seq: WriteSeq(0), hard_state, log: LogWrite::Keep })
 }
 

@@ -30,7 +30,8 @@ fn write_log(directory: &Path) -> InlineWal<FileDisk> {
         wal.sync().unwrap();
     }
     wal.write(&[], &[compact(GroupId(5), Index(4))]).unwrap();
-    let hard_state = Some(HardState { term: Term(1), fortified: Some(BOND), ..Default::default() });
+    let state = HardState { term: Term(1), fortified: Some(BOND), ..Default::default() };
+    let hard_state = Some(state.into());
     let bound = Persist { seq: WriteSeq(0), hard_state, log: LogWrite::Keep };
     wal.write(&[grant(5, 1), grant(5, 2), grant(6, 3)], &[(GroupId(5), bound)]).unwrap();
     wal.mark().unwrap();

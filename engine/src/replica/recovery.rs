@@ -69,7 +69,8 @@ fn reconcile(
         snapshot.index < index && index <= last
     });
     let configurations = iter::once(Arc::clone(&meta.configuration)).chain(later).collect();
-    let persist = Persist { seq: WriteSeq::default(), hard_state: Some(hard_state), log: change };
+    let written = Some(Box::new(hard_state));
+    let persist = Persist { seq: WriteSeq::default(), hard_state: written, log: change };
     Ok((Restored { hard_state, snapshot, last, runs, configurations }, Some(persist)))
 }
 
@@ -183,6 +184,9 @@ mod tests {
         let (restored, persist) = reconcile(log.clone(), Some(&meta(id(6, 20)))).unwrap();
         assert_eq!((restored.hard_state.term, restored.hard_state.vote), (Term(6), None));
         assert_eq!(restored.hard_state.fortified, log.hard_state.fortified);
-        assert_eq!(persist.and_then(|persist| persist.hard_state), Some(restored.hard_state));
+        assert_eq!(
+            persist.and_then(|persist| persist.hard_state),
+            Some(restored.hard_state.into())
+        );
     }
 }

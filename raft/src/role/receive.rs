@@ -5,6 +5,7 @@ use crate::read_queue::Reader;
 use crate::step::Step;
 use crate::{Message, NodeId, Output, Payload, ReplicaAddress, ReplicaId, Violation};
 use core::cmp::Ordering;
+use core::mem;
 
 impl Role {
     /// Hands a message to the handler of its kind and the current role, once its term is met.
@@ -17,55 +18,59 @@ impl Role {
     /// What is for a former replica on this node is answered as its tombstone would answer it. What
     /// is for a later one, if a leader says it, names a replica that is about to be added, or says
     /// that this one is gone.
-    pub(super) fn on_receive(&mut self, step: &mut Step<'_>, node: NodeId, message: Message) {
+    ///
+    /// The message is not moved on the way, since it is large. What it holds is taken out.
+    pub(super) fn on_receive(&mut self, step: &mut Step<'_>, node: NodeId, message: &mut Message) {
         let from = ReplicaAddress::new(node, message.from);
-        if !self.hears(step, from, &message) || !self.meet_term(step, from, &message) {
+        if !self.hears(step, from, message) || !self.meet_term(step, from, message) {
             return;
         }
-        let Message { term, payload, .. } = message;
+        let Message { term, ref mut payload, .. } = *message;
         match (&mut *self, payload) {
-            (_, Payload::PreVote { last, .. }) => self.on_pre_vote(step, from, term, last),
-            (_, Payload::Vote { last, transfer, .. }) => self.on_vote(step, from, last, transfer),
-            (_, Payload::Resign { epoch, term }) => self.on_resign(step, from, term, epoch),
-            (_, Payload::Resigned { term }) => step.replica.parting.resigned(from, term),
-            (_, Payload::Gone { floor, .. }) => self.on_gone(step, floor),
+            (_, &mut Payload::PreVote { last, .. }) => self.on_pre_vote(step, from, term, last),
+            (_, &mut Payload::Vote { last, transfer, .. }) => {
+                self.on_vote(step, from, last, transfer);
+            }
+            (_, &mut Payload::Resign { epoch, term }) => self.on_resign(step, from, term, epoch),
+            (_, &mut Payload::Resigned { term }) => step.replica.parting.resigned(from, term),
+            (_, &mut Payload::Gone { floor, .. }) => self.on_gone(step, floor),
             (_, Payload::Left) => step.replica.parting.left(from),
-            (Self::PreCandidate(_), Payload::PreVoteReply { granted }) => {
+            (Self::PreCandidate(_), &mut Payload::PreVoteReply { granted }) => {
                 self.on_pre_vote_reply(step, from, term, granted);
             }
-            (Self::Candidate(_), Payload::VoteReply { granted }) => {
+            (Self::Candidate(_), &mut Payload::VoteReply { granted }) => {
                 self.on_vote_reply(step, from, granted);
             }
             (Self::Follower(_), Payload::AppendEntries { prev, entries, commit, .. }) => {
-                Follower::on_append(step, from, prev, entries, commit);
+                Follower::on_append(step, from, *prev, mem::take(entries), *commit);
             }
             (Self::Follower(_), Payload::Snapshot { meta }) => {
-                Follower::on_snapshot(step, from, meta);
+                Follower::on_snapshot(step, from, meta.clone());
             }
-            (Self::Follower(_), Payload::Fortify { commit, .. }) => {
+            (Self::Follower(_), &mut Payload::Fortify { commit, .. }) => {
                 Follower::on_fortify(step, from, commit);
             }
             (Self::Follower(_) | Self::PreCandidate(_), Payload::TimeoutNow) => {
                 self.on_timeout_now(step);
             }
-            (Self::Follower(follower), Payload::ReadIndexReply { token, index, commit })
+            (Self::Follower(follower), &mut Payload::ReadIndexReply { token, index, commit })
                 if follower.leader == Some(from) =>
             {
                 step.on_read_index(from, token, index, commit);
             }
-            (Self::Leader(leader), Payload::ReadIndex { token, lease }) => {
+            (Self::Leader(leader), &mut Payload::ReadIndex { token, lease }) => {
                 leader.on_read(step, Reader::Follower(from, token), lease);
             }
-            (_, Payload::ReadIndex { token, .. }) => {
+            (_, &mut Payload::ReadIndex { token, .. }) => {
                 step.send_in_term(from, Payload::refused_read(token));
             }
-            (Self::Leader(leader), Payload::Appended { through, applied }) => {
+            (Self::Leader(leader), &mut Payload::Appended { through, applied }) => {
                 leader.on_appended(step, from, through, applied);
             }
-            (Self::Leader(leader), Payload::Rejected { prev, conflict }) => {
+            (Self::Leader(leader), &mut Payload::Rejected { prev, conflict }) => {
                 leader.on_rejected(step, from, prev, conflict);
             }
-            (Self::Leader(leader), Payload::Fortified { epoch, applied }) => {
+            (Self::Leader(leader), &mut Payload::Fortified { epoch, applied }) => {
                 leader.on_fortified(step, from, epoch, applied);
             }
             // What a leader sends found a follower, unless two claim to lead the same term, which

@@ -166,6 +166,7 @@ fn tuning(tight: bool) -> Tuning {
         max_inflight_bytes: 24,
         max_uncommitted_bytes: 64,
         max_unapplied_entries: 16,
+        max_unwritten_commits: 3,
         ..limits
     }
 }

@@ -35,7 +35,7 @@ impl Script {
     /// `cluster nodes=N [voters=N] [preferred=NODE] [election_ms] [stagger_ms] [commit_delay_ms]
     /// [retransmit_ms]
     /// [append_bytes] [inflight_messages] [inflight_bytes] [uncommitted_bytes]
-    /// [unapplied_entries]`: a new cluster.
+    /// [unapplied_entries] [unwritten_commits]`: a new cluster.
     fn build(&mut self, command: &Command) -> Result<String> {
         let mut args = command.consume_args();
         let nodes = number(args.take_key("nodes"), 3)?;
@@ -50,6 +50,7 @@ impl Script {
             max_inflight_bytes: number(args.take_key("inflight_bytes"), 4096)?,
             max_uncommitted_bytes: number(args.take_key("uncommitted_bytes"), 4096)?,
             max_unapplied_entries: number(args.take_key("unapplied_entries"), 1024)?,
+            max_unwritten_commits: number(args.take_key("unwritten_commits"), 0)?,
         };
         let preferred = number(args.take_key("preferred"), 1)?;
         args.reject_next()?;
@@ -329,6 +330,7 @@ scripts! {
     busy
     check_quorum
     commit_word
+    commits_unwritten
     dead_follower
     defended_leader
     durability

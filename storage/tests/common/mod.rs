@@ -82,8 +82,8 @@ impl Model {
             }
             self.tombstones.remove(group);
             let group = self.groups.entry(*group).or_default();
-            if let Some(hard_state) = persist.hard_state {
-                group.hard_state = hard_state;
+            if let Some(hard_state) = &persist.hard_state {
+                group.hard_state = **hard_state;
             }
             match &persist.log {
                 LogWrite::Keep | LogWrite::Tombstone(_) => {}
@@ -207,7 +207,7 @@ pub fn persist(model: &Model, op: Op) -> (GroupId, Persist) {
     // A replica that comes after another says so before anything else.
     let is_first = tombstone.is_some() && op.kind != 15;
     let says = is_first || op.kind == 8 || (op.bytes.is_multiple_of(5) && op.kind != 15);
-    let hard_state = says.then_some(hard_state);
+    let hard_state = says.then(|| hard_state.into());
     (group, Persist { seq: WriteSeq(0), hard_state, log })
 }
 

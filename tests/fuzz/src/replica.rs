@@ -60,7 +60,7 @@ struct Host {
 
 impl Disk {
     fn write(&mut self, persist: Persist) {
-        self.hard_state = persist.hard_state.unwrap_or(self.hard_state);
+        self.hard_state = persist.hard_state.map_or(self.hard_state, |written| *written);
         match persist.log {
             LogWrite::Keep | LogWrite::Founding(_) | LogWrite::Tombstone(_) => {}
             LogWrite::Append(entries) => {
@@ -139,6 +139,7 @@ impl Host {
             max_inflight_bytes: 128,
             max_uncommitted_bytes: 512,
             max_unapplied_entries: 64,
+            max_unwritten_commits: 2,
         };
         let founders: Vec<_> = (1..=voters).map(NodeId).collect();
         let founding = Configuration::founding(&founders, Some(NODE)).into();

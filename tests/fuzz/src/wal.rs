@@ -80,7 +80,7 @@ fn open_and_use(disk: &SimDisk) -> Option<Recovered> {
     let writes = [reset, append].map(|log| {
         let (vote, commit) = (Some(leader), Index(4));
         let hard_state = HardState { replica, term, vote, commit, fortified };
-        (group, Persist { seq: WriteSeq(0), hard_state: Some(hard_state), log })
+        (group, Persist { seq: WriteSeq(0), hard_state: Some(hard_state.into()), log })
     });
     wal.write(&[(peer, grant)], &writes).expect("a recovered log takes writes");
     assert!(wal.log().refusals().is_empty(), "a recovered log takes any group's writes");
@@ -226,14 +226,15 @@ fn writes(input: &mut Unstructured<'_>, state: &Recovered) -> Result<Vec<(GroupI
             term,
         };
         let fortified = (size % 2 == 0).then_some(bond);
-        let hard_state = Some(HardState {
+        let hard_state = HardState {
             replica: state.hard_state.replica,
             term,
             vote: fortified.map(|bond| bond.address()),
             commit: after,
             fortified,
-        });
-        writes.push((group, Persist { seq: WriteSeq(0), hard_state, log }));
+        };
+        writes
+            .push((group, Persist { seq: WriteSeq(0), hard_state: Some(hard_state.into()), log }));
     }
     Ok(writes)
 }

@@ -162,7 +162,7 @@ impl Checks {
                 }
             }
         }
-        if let Some(hard_state) = persist.hard_state
+        if let Some(hard_state) = &persist.hard_state
             && hard_state.vote.is_some_and(|vote| place_of(vote.node) == node)
         {
             group.entered = group.entered.max(hard_state.term);
@@ -543,9 +543,9 @@ impl Checks {
         let GroupChecks { bonds, leaders, .. } = &mut self.groups[number];
         let grant = |peer| self.grants.get(&(node_id(node), peer)).copied().unwrap_or_default();
         for (before, persist) in written {
-            if let Some(after) = persist.hard_state {
+            if let Some(after) = &persist.hard_state {
                 let now_us = self.now_us;
-                bonds.written(node_id(node), (*before, after), grant, leaders, now_us);
+                bonds.written(node_id(node), (*before, **after), grant, leaders, now_us);
             }
         }
         self.bonds_stand(number);

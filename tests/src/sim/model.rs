@@ -51,8 +51,8 @@ impl LogModel {
     }
 
     pub(super) fn write(&mut self, persist: &Persist) {
-        if let Some(hard_state) = persist.hard_state {
-            self.hard_state = hard_state;
+        if let Some(hard_state) = &persist.hard_state {
+            self.hard_state = **hard_state;
             self.tombstone = None;
         }
         match &persist.log {
@@ -275,7 +275,7 @@ impl ReplicaModel {
             let holds = expected.term_at(meta.last.index) == Some(meta.last.term);
             let meta = meta.clone();
             let log = if holds { LogWrite::Compact(meta) } else { LogWrite::Reset(meta) };
-            let hard_state = Some(agreed.hard_state);
+            let hard_state = Some(agreed.hard_state.into());
             expected.write(&Persist { seq: WriteSeq::default(), hard_state, log });
         }
         assert!(
@@ -313,7 +313,7 @@ mod tests {
         restarted.snapshot_found(LogId::default());
         // Its id is durable: so is the snapshot.
         let hard_state = HardState { replica: floor, ..HardState::default() };
-        model.submit(persist(1, Some(hard_state), LogWrite::Keep));
+        model.submit(persist(1, Some(hard_state.into()), LogWrite::Keep));
         model.synced(WriteSeq(1));
         assert!(model.holds(last));
         model.recovered(&Restored { hard_state, ..Restored::default() }, None);

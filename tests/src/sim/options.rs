@@ -255,6 +255,7 @@ impl Plan {
                 max_inflight_bytes: [64, 4 << 10, 4 << 20][random.place(3)],
                 max_uncommitted_bytes: [512, 16 << 20][random.place(2)],
                 max_unapplied_entries: [8, 1 << 18][random.place(2)],
+                max_unwritten_commits: 8,
             },
             members_change: false,
             leases: random.per_mille(300),

@@ -217,7 +217,7 @@ fn a_replica_that_waits_takes_its_id_from_a_leader_alone_and_keeps_it() {
     assert_eq!(answers.message().map(|message| message.from), Some(ADDED));
     let is_written = |output: &Output| {
         matches!(output, Output::Persist(persist)
-            if persist.hard_state.is_some_and(|state| state.replica == ADDED))
+            if persist.hard_state.as_ref().is_some_and(|state| state.replica == ADDED))
     };
     assert!(answers.0.iter().any(is_written), "the id is durable before it answers");
     assert_eq!(hear(&mut raft, (2, FOUNDER), FOUNDER, (1, fortify())).0, [], "for another");

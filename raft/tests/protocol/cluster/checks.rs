@@ -227,7 +227,7 @@ pub(crate) fn keeps_bond(host: &Host, input: &Input, out: &[Output]) {
         let voted = (after.term, after.vote) != (before.term, before.vote);
         let other = after.vote.is_some_and(|vote| vote != bond.address());
         assert!(!voted || !other, "voted against its bond");
-        before = *after;
+        before = **after;
     }
 }
 

@@ -75,8 +75,8 @@ impl Disk {
     }
 
     pub(crate) fn write(&mut self, persist: &Persist) {
-        if let Some(hard_state) = persist.hard_state {
-            self.hard_state = hard_state;
+        if let Some(hard_state) = &persist.hard_state {
+            self.hard_state = **hard_state;
         }
         match &persist.log {
             LogWrite::Keep | LogWrite::Founding(_) | LogWrite::Tombstone(_) => {}

@@ -14,14 +14,17 @@ pub(crate) enum Effect {
     Grant(NodeId, Grant),
 }
 
+// The effects of a batch are kept until it is written.
+const _: () = assert!(size_of::<Effect>() <= 64, "an effect is cheap to keep");
+
 /// The configurations that the entries of a record hold, by index. Nearly always none.
 pub(crate) type Configurations = Vec<Arc<Configuration>>;
 
 /// What one record changes in its group's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// The hard state.
-    HardState(HardState),
+    /// The hard state. Few records hold one, and it is much larger than what the others say.
+    HardState(Box<HardState>),
     /// Entries follow; those from `first` on that were there before are gone.
     Append { first: Index, count: u32, configurations: Configurations },
     /// Copies of live entries; the places of the originals are not needed any more.

@@ -15,6 +15,7 @@ use logboat_raft::{
 use logboat_varint::put;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::vec::Drain;
 
 /// A record's place in its batch, and what it changes.
 #[derive(Clone, Debug)]
@@ -51,8 +52,8 @@ impl Encoder {
 
     /// Adds all that a write says.
     pub(crate) fn persist(&mut self, group: GroupId, persist: &Persist) {
-        if let Some(hard_state) = persist.hard_state {
-            self.hard_state(group, hard_state);
+        if let Some(hard_state) = &persist.hard_state {
+            self.hard_state(group, **hard_state);
         }
         match &persist.log {
             LogWrite::Keep => {}
@@ -66,7 +67,7 @@ impl Encoder {
 
     /// Adds a hard state.
     pub(crate) fn hard_state(&mut self, group: GroupId, state: HardState) {
-        let effect = Effect::Group(group, Change::HardState(state));
+        let effect = Effect::Group(group, Change::HardState(Box::new(state)));
         self.record(HARD_STATE, effect, &[], |header| {
             put(header, state.term.0);
             let added = [
@@ -169,7 +170,11 @@ impl Encoder {
 
     /// Completes the batch for this offset and returns the blocks to write, with zeros behind it,
     /// aligned in memory; and the records. `header` needs no lengths.
-    pub(crate) fn finish(&mut self, mut header: BatchHeader, offset: u64) -> (&[u8], &[Placed]) {
+    pub(crate) fn finish(
+        &mut self,
+        mut header: BatchHeader,
+        offset: u64,
+    ) -> (&[u8], Drain<'_, Placed>) {
         let bytes = self.batch_bytes();
         header.body_bytes = (bytes as usize - BATCH_HEADER_BYTES) as u32;
         header.records = self.records.len() as u32;
@@ -183,7 +188,7 @@ impl Encoder {
             // The buffer has grown and moved. It keeps its size from now on.
             (self.buffer, first) = aligned(&self.buffer[first..], self.buffer.capacity());
         }
-        (&self.buffer[first..], &self.records)
+        (&self.buffer[first..], self.records.drain(..))
     }
 
     fn cut(&mut self, group: GroupId, kind: u8, meta: &SnapshotMeta, change: Change) {
@@ -274,7 +279,7 @@ mod tests {
             let fortified = is_set(4).then_some(leader);
             let (replica, term, commit) = (id(0), Term(7), Index(u64::MAX));
             let state = HardState { replica, term, vote, commit, fortified };
-            effects.push(Effect::Group(GroupId(u64::MAX), Change::HardState(state)));
+            effects.push(Effect::Group(GroupId(u64::MAX), Change::HardState(Box::new(state))));
         }
         for id in ids {
             effects.push(Effect::Group(GroupId(u64::MAX), Change::Tombstone(id)));
@@ -309,7 +314,7 @@ mod tests {
         for effect in &effects {
             match effect {
                 Effect::Group(group, Change::HardState(state)) => {
-                    encoder.hard_state(*group, *state);
+                    encoder.hard_state(*group, **state);
                 }
                 Effect::Group(group, Change::Tombstone(floor)) => {
                     encoder.tombstone(*group, *floor);

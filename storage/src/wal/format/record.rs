@@ -94,7 +94,7 @@ impl Record {
         let mut term = Term(0);
         let (mut fields, mut data_bytes, mut is_readable) = (0, 0_usize, true);
         let effect = match kind {
-            HARD_STATE => Effect::Group(group, Change::HardState(cursor.hard_state()?)),
+            HARD_STATE => Effect::Group(group, Change::HardState(Box::new(cursor.hard_state()?))),
             COMPACT => Effect::Group(group, Change::Compact(cursor.cut()?)),
             RESET => Effect::Group(group, Change::Reset(cursor.cut()?)),
             APPEND | REWRITE => {

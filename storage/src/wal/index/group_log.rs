@@ -50,7 +50,7 @@ impl GroupLog {
             Change::HardState(state) => {
                 accounts.release(self.hard_state_in, POINT_BYTES);
                 accounts.pin(place.segment, POINT_BYTES);
-                self.hard_state = state;
+                self.hard_state = *state;
                 self.hard_state_in = place.segment;
             }
             Change::Append { first, count, configurations } => {

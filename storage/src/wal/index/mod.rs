@@ -6,6 +6,7 @@ use accounts::POINT_BYTES;
 use logboat_raft::{Configuration, Grant, GroupId, LogId, LogPosition, NodeId, ReplicaId};
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tombstones::Tombstones;
@@ -69,20 +70,15 @@ impl LogIndex {
             Effect::Group(group, change) => {
                 let change = self.shared(change);
                 let mut shard = self.shard(group).write();
-                // The first that a replica writes after another is which one it is.
-                if !shard.contains_key(&group) {
-                    let mut tombstones = self.tombstones.write();
-                    let may_live = match &change {
-                        Change::HardState(state) => {
-                            tombstones.admit(group, state.replica, accounts)
-                        }
-                        _ => tombstones.floor(group).is_none(),
-                    };
-                    if !may_live {
-                        return;
+                let log = match shard.entry(group) {
+                    Entry::Occupied(log) => log.into_mut(),
+                    // The first that a replica writes after another is which one it is.
+                    Entry::Vacant(log) if self.may_live(group, &change, accounts) => {
+                        log.insert(GroupLog::default())
                     }
-                }
-                shard.entry(group).or_default().apply(change, place, bytes, accounts);
+                    Entry::Vacant(_) => return,
+                };
+                log.apply(change, place, bytes, accounts);
             }
             Effect::Grant(peer, grant) => {
                 let mut grants = self.grants.write();
@@ -100,6 +96,11 @@ impl LogIndex {
             Some(log) => look(log),
             None => look(&GroupLog::default()),
         }
+    }
+
+    /// Looks at a group, if anything was written of it that counts.
+    pub(crate) fn get<T>(&self, group: GroupId, look: impl FnOnce(&GroupLog) -> T) -> Option<T> {
+        self.shard(group).read().get(&group).map(look)
     }
 
     /// The smallest id that a replica of the group may have, if one is gone from here and no other
@@ -143,6 +144,15 @@ impl LogIndex {
         let grants = self.grants.read();
         let within = grants.iter().filter(|(_, granted)| granted.segment == segment);
         within.map(|(peer, granted)| (*peer, granted.grant)).collect()
+    }
+
+    /// Whether a replica of which the index has nothing may write this.
+    fn may_live(&self, group: GroupId, change: &Change, accounts: &mut Accounts) -> bool {
+        let mut tombstones = self.tombstones.write();
+        match change {
+            Change::HardState(state) => tombstones.admit(group, state.replica, accounts),
+            _ => tombstones.floor(group).is_none(),
+        }
     }
 
     /// A change with the founding configuration that all groups share which have it.

@@ -55,7 +55,7 @@ impl Writer {
             Entry::new(GROUP, id, EntryKind::Command, bytes::Bytes::from_static(b"command"));
         let persist = Persist {
             seq: WriteSeq(self.written),
-            hard_state: Some(HardState { term: Term(1), ..HardState::default() }),
+            hard_state: Some(HardState { term: Term(1), ..HardState::default() }.into()),
             log: LogWrite::Append([entry].into()),
         };
         self.log.write([].iter(), [(GROUP, persist)].iter()).unwrap();

@@ -381,8 +381,7 @@ impl<D: Disk> Log<D> {
         segment.file.freeze(self.active.end);
         for record in records {
             let place = position(segment.id, offset + u64::from(record.offset));
-            let effect = record.effect.clone();
-            self.store.index.apply(effect, place, record.bytes, &mut self.accounts);
+            self.store.index.apply(record.effect, place, record.bytes, &mut self.accounts);
         }
         self.marked = durable;
         for retiring in &mut self.retiring {
@@ -400,17 +399,21 @@ impl<D: Disk> Log<D> {
             hash_map::Entry::Vacant(entry) => {
                 let found =
                     |log: &GroupLog| (log.last, log.last.0.saturating_sub(log.snapshot.index.0));
-                let (last, entries) = self.store.index.with(group, found);
+                let index = &self.store.index;
+                let (tail, entries) = match index.get(group, found) {
+                    Some((last, entries)) => (Tail { last, tombstone: None }, entries),
+                    // Only a group without a replica here has one.
+                    None => (Tail { last: Index(0), tombstone: index.tombstone(group) }, 0),
+                };
                 let appends = !appended(&persist.log).is_empty();
                 if entries > MAX_ENTRIES && appends {
                     return Err(Refusal::TooLong { group, entries });
                 }
-                let tombstone = self.store.index.tombstone(group);
-                entry.insert(Tail { last, tombstone })
+                entry.insert(tail)
             }
         };
         let Tail { last, tombstone } = tail;
-        let replica = persist.hard_state.map(|state| state.replica);
+        let replica = persist.hard_state.as_ref().map(|state| state.replica);
         *tombstone = tombstone.filter(|floor| replica.is_none_or(|replica| replica < *floor));
         if let Some(floor) = *tombstone
             && !matches!(persist.log, LogWrite::Tombstone(_))

@@ -7,7 +7,7 @@ use logboat_raft::{HardState, LogId, Term, WriteSeq};
 fn append(group: u64, bytes: usize) -> (GroupId, Persist) {
     let (group, id) = (GroupId(group), LogId::new(Term(1), Index(1)));
     let entry = Entry::new(group, id, EntryKind::Command, Bytes::from(vec![7; bytes]));
-    let hard_state = Some(HardState { term: Term(1), ..HardState::default() });
+    let hard_state = Some(HardState { term: Term(1), ..HardState::default() }.into());
     (group, Persist { seq: WriteSeq(1), hard_state, log: LogWrite::Append([entry].into()) })
 }
 
