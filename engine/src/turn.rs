@@ -60,6 +60,8 @@ pub struct Turn {
     pub(crate) callers: Callers,
     /// State machines that the replicas in these slots have no more use for.
     pub(crate) discarded: Vec<(GroupId, Slot, Box<dyn StateMachine>)>,
+    /// About what the entries in `writes` take.
+    entry_bytes: usize,
     /// The token that the next batch of reads gets.
     next_read_token: ReadToken,
 }
@@ -85,6 +87,7 @@ impl Turn {
             awaited_burials: Vec::new(),
             callers: Callers::default(),
             discarded: Vec::new(),
+            entry_bytes: 0,
             next_read_token: first_read_token,
         }
     }
@@ -102,12 +105,16 @@ impl Turn {
             Some((last, seq)) if *last == slot => *seq = persist.seq,
             _ => self.seqs.push((slot, persist.seq)),
         }
+        self.entry_bytes += entry_bytes(&persist);
         self.writes.push((group, persist));
     }
 
     /// Takes the writes in batches for the log, none of which is too large. There is at least one.
     pub(crate) fn take_batches(&mut self) -> Vec<Vec<(GroupId, Persist)>> {
         let mut rest = std::mem::take(&mut self.writes);
+        if std::mem::take(&mut self.entry_bytes) <= MOST_BATCH_BYTES {
+            return vec![rest];
+        }
         let (mut batches, mut bytes, mut end) = (Vec::new(), 0, 0);
         while let Some((_, persist)) = rest.get(end) {
             let of_write = entry_bytes(persist);

@@ -16,7 +16,7 @@ use crate::worker::misplaced::MisplacedLeaders;
 use crate::worker::prefetch::prefetch;
 use crate::worker::replica_cell::ReplicaCell;
 use crate::worker::wait_lists::WaitLists;
-use logboat_raft::{Confirmation, GroupId, NodeId, Support, Time, WriteSeq};
+use logboat_raft::{Confirmation, GroupId, Message, NodeId, Support, Time, WriteSeq};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -97,6 +97,18 @@ impl Replicas {
     pub(crate) fn post(&mut self, slot: Slot, event: GroupEvent) {
         self.events.push(&mut self.cells[slot.0 as usize].inbox, event);
         self.wake(slot);
+    }
+
+    /// Has the replica take in a message in this turn: the one `at` this place of those that are
+    /// [kept](Self::keep_messages) next.
+    pub(crate) fn post_message(&mut self, slot: Slot, at: usize) {
+        self.events.push_message(&mut self.cells[slot.0 as usize].inbox, at);
+        self.wake(slot);
+    }
+
+    /// Keeps the messages of a peer until the replicas run.
+    pub(crate) fn keep_messages(&mut self, from: NodeId, messages: Vec<(GroupId, Message)>) {
+        self.events.keep(from, messages);
     }
 
     /// Posts to every replica the event that `event` makes for it, if any.

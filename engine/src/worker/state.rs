@@ -267,9 +267,10 @@ impl WorkerState {
             }
             Event::Rebalance => self.rebalance(),
             Event::Messages { from, messages } => {
-                for (group, message) in messages {
-                    self.receive(from, group, message);
+                for (at, (group, message)) in messages.iter().enumerate() {
+                    self.receive(from, *group, message, at);
                 }
+                self.replicas.keep_messages(from, messages);
             }
             Event::Local(slot, event) => {
                 if matches!(event, GroupEvent::Called(_)) {
@@ -346,14 +347,14 @@ impl WorkerState {
         }
     }
 
-    /// Hands a message to its replica. Of one that is gone, the tombstone answers. With an offer
-    /// that is lost goes the snapshot that it is about.
-    fn receive(&mut self, from: NodeId, group: GroupId, message: Message) {
-        self.departed.receive(from, group, &message);
+    /// Hands a message, which is `at` this place of its list, to its replica. Of one that is gone,
+    /// the tombstone answers. With an offer that is lost goes the snapshot that it is about.
+    fn receive(&mut self, from: NodeId, group: GroupId, message: &Message, at: usize) {
+        self.departed.receive(from, group, message);
         if let Some(slot) = self.replicas.slot_of(group) {
-            return self.replicas.post(slot, GroupEvent::Message { from, message });
+            return self.replicas.post_message(slot, at);
         }
-        if let Some(last) = offered_snapshot(&message) {
+        if let Some(last) = offered_snapshot(message) {
             self.turn.storage.discard_snapshot(group, last);
         }
         let is_gone = |floor: ReplicaId| message.to < floor;
