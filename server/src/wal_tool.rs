@@ -96,7 +96,8 @@ fn groups(report: &WalReport) -> String {
         let snapshot = log.snapshot.to_string();
         writeln!(
             text,
-            "{group:>8} {:>8} {vote:>6} {fortified:>10} {:>10} {entries:>24} {snapshot:>16} {:>8} {:>12}",
+            "{group:>8} {:>8} {vote:>6} {fortified:>10} {:>10} {entries:>24} {snapshot:>16} {:>8} \
+             {:>12}",
             state.term, state.commit, log.records, log.bytes
         )
         .expect("writing to a string works");

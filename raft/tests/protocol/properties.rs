@@ -392,7 +392,9 @@ proptest! {
 
     #[test]
     fn safe_and_live_under_random_faults(
-        nodes in prop_oneof![1 => Just(1u64), 1 => Just(2), 6 => Just(3), 2 => Just(4), 4 => Just(5)],
+        nodes in prop_oneof![
+            1 => Just(1u64), 1 => Just(2), 6 => Just(3), 2 => Just(4), 4 => Just(5),
+        ],
         strangers in 0u64..3,
         tight in any::<bool>(),
         seed in any::<u64>(),
