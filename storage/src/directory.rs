@@ -7,13 +7,11 @@
 //! what the node and its peers know of each other.
 
 use crate::boot::{BOOT, BootFile};
-use crate::files::{TextFields, make_directory, new_file, number, read_checked, write_checked};
+use crate::files::{TextFields, lock_file, make_directory, number, read_checked, write_checked};
 use crate::known_peers::{KnownPeers, PEERS};
 use logboat_raft::{BootCount, ClusterId, Incarnation, NodeId};
-use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::FileExt;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -185,22 +183,8 @@ fn unreadable(file: &Path, error: io::Error) -> DirectoryError {
 
 fn lock(directory: &Path) -> Result<File, DirectoryError> {
     let path = directory.join(LOCK);
-    let lock = || {
-        let mut file = new_file().read(true).truncate(false).open(&path)?;
-        if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            let mut text = String::new();
-            file.read_to_string(&mut text)?;
-            let error = io::Error::from(error);
-            let in_use = error.kind() == ErrorKind::WouldBlock;
-            return if in_use { Ok(Err(text)) } else { Err(error) };
-        }
-        // In the block that it has, since the disk may be full.
-        let text = format!("{}\n", std::process::id());
-        file.write_all_at(text.as_bytes(), 0)?;
-        file.set_len(text.len() as u64)?;
-        Ok(Ok(file))
-    };
-    let locked = lock().map_err(|source| DirectoryError::Io { path: path.clone(), source })?;
+    let locked =
+        lock_file(&path).map_err(|source| DirectoryError::Io { path: path.clone(), source })?;
     locked.map_err(|text| DirectoryError::InUse {
         path: directory.to_owned(),
         pid: text.trim().parse().ok(),

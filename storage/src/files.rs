@@ -1,9 +1,9 @@
 //! What the standard library lacks for files that must survive a crash.
 
 use logboat_raft::LogPosition;
-use rustix::fs::{CWD, RenameFlags, fdatasync, renameat_with};
+use rustix::fs::{CWD, FlockOperation, RenameFlags, fdatasync, flock, renameat_with};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -38,6 +38,24 @@ pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
 /// Makes what was created, renamed and removed in a directory durable.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+/// Locks a file, which is made if need be, for as long as the returned one is open. It then holds
+/// the number of this process. Returns what another process wrote that has locked it.
+pub(crate) fn lock_file(path: &Path) -> io::Result<Result<File, String>> {
+    let mut file = new_file().read(true).truncate(false).open(path)?;
+    if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        let error = io::Error::from(error);
+        let in_use = error.kind() == ErrorKind::WouldBlock;
+        return if in_use { Ok(Err(text)) } else { Err(error) };
+    }
+    // In the block that it has, since the disk may be full.
+    let text = format!("{}\n", std::process::id());
+    file.write_all_at(text.as_bytes(), 0)?;
+    file.set_len(text.len() as u64)?;
+    Ok(Ok(file))
 }
 
 /// The lines of a small text file, each a field's name and its value.

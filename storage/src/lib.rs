@@ -3,6 +3,7 @@
 //!
 //! [`DataDir`] locks the directory and checks whose it is. [`Wal`] makes the writes of all groups
 //! durable together and reads their entries back. [`SnapshotStore`] keeps one snapshot a group.
+//! [`state`] keeps states that are larger than memory.
 //! Nothing here knows what a message or an election is. The types of [`logboat_raft`] go in
 //! ([`Persist`](logboat_raft::Persist), [`Grant`](logboat_raft::Grant)) and come out again
 //! ([`Recovered`]).
@@ -12,6 +13,7 @@ mod directory;
 mod files;
 mod known_peers;
 mod snapshot;
+pub mod state;
 mod wal;
 
 pub use boot::{BootFile, BootRecord};
