@@ -7,6 +7,9 @@ use super::arguments;
 use super::context::{Context, Outcome};
 use super::error::CommandError;
 use super::introspection::help;
+use super::list;
+use super::pages::PageMemory;
+use super::scan::{KEYS_A_QUERY, page_bytes};
 use super::table::{Cluster, Name, Spec};
 use crate::backend::{Backend, RangeId};
 use crate::kv::{Answer, Query};
@@ -196,19 +199,51 @@ fn replicas(topology: &Topology, name: &[u8]) -> Outcome {
 
 /// CLUSTER COUNTKEYSINSLOT slot
 async fn count_keys<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
-    // The pattern matches the empty key alone: the keys are counted, and not sent.
-    let (_, count) = keys_in(context, slot(&arguments[0])?, u64::MAX, Some(Bytes::new())).await?;
+    let (mut memory, mut count) = (PageMemory::new(context)?, 0);
+    let mut stretches = stretches_of(context, slot(&arguments[0])?);
+    while !stretches.is_empty() {
+        let queries = stretches.iter().map(|it| it.query(KEYS_A_QUERY, false)).collect();
+        let page_bytes = context.backend.limits().max_key_bytes;
+        let mut rest = Vec::new();
+        for (stretch, answer) in
+            stretches.into_iter().zip(memory.read_each(context, queries, page_bytes).await?)
+        {
+            let Answer::Stretch { count: more, last, .. } = answer else {
+                return Err(CommandError::Mismatch);
+            };
+            count += more;
+            rest.extend(stretch.behind(last));
+        }
+        stretches = rest;
+    }
     Ok(Reply::Integer(count as i64))
 }
 
 /// CLUSTER GETKEYSINSLOT slot count
-async fn get_keys<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+async fn get_keys<B: Backend>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     let slot = slot(&arguments[0])?;
     let invalid = || CommandError::Other("Invalid number of keys".into());
-    let limit = u64::try_from(arguments::integer(&arguments[1])?).map_err(|_| invalid())?;
-    let (mut keys, _) = keys_in(context, slot, limit, None).await?;
-    keys.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    Ok(Reply::bulks(keys))
+    let wanted = usize::try_from(arguments::integer(&arguments[1])?).map_err(|_| invalid())?;
+    let (mut memory, mut found, mut bytes) = (PageMemory::new(context)?, Vec::new(), 0);
+    for stretch in stretches_of(context, slot) {
+        let mut rest = Some(stretch);
+        while let Some(stretch) = rest.take_if(|_| found.len() < wanted) {
+            let missing = (wanted - found.len()) as u64;
+            let query = stretch.query(KEYS_A_QUERY.min(missing), true);
+            let answers = memory.read_each(context, vec![query], page_bytes(context)).await?;
+            let Some(Answer::Stretch { keys, last, .. }) = answers.into_iter().next() else {
+                return Err(CommandError::Mismatch);
+            };
+            bytes += keys.iter().map(Bytes::len).sum::<usize>();
+            let limit = context.reply_limit();
+            if bytes > limit {
+                return Err(CommandError::ReplyTooLong { limit });
+            }
+            found.extend(keys);
+            rest = stretch.behind(last);
+        }
+    }
+    list::reply_of(context, found, memory.into_reservation())
 }
 
 fn slot(argument: &[u8]) -> Result<u16, CommandError> {
@@ -217,39 +252,44 @@ fn slot(argument: &[u8]) -> Result<u16, CommandError> {
     slot.filter(|slot| *slot < CLUSTER_SLOTS).ok_or_else(invalid)
 }
 
-/// Keys of a slot that match, about `count` of each group that has any, and how many keys were
-/// looked at.
-async fn keys_in<B: Backend>(
-    context: &Context<'_, B>,
-    slot: u16,
-    count: u64,
-    pattern: Option<Bytes>,
-) -> Result<(Vec<Bytes>, u64), CommandError> {
+/// What a range may have of the keys of a slot.
+struct Stretch {
+    range: RangeId,
+    partition: Partition,
+    start: Bytes,
+    after_start: bool,
+    end: Option<Bytes>,
+}
+
+impl Stretch {
+    fn query(&self, limit_keys: u64, with_names: bool) -> (RangeId, Query) {
+        let Self { range, partition, ref start, after_start, ref end } = *self;
+        let (start, end) = (start.clone(), end.clone());
+        (range, Query::Stretch { partition, start, after_start, end, limit_keys, with_names })
+    }
+
+    /// What is left of it behind the last key that was looked at.
+    fn behind(self, last: Option<Bytes>) -> Option<Self> {
+        last.map(|start| Self { start, after_start: true, ..self })
+    }
+}
+
+/// Where the keys of a slot are.
+fn stretches_of<B: Backend>(context: &Context<'_, B>, slot: u16) -> Vec<Stretch> {
     let (backend, partition) = (context.backend, context.backend.partition());
-    let mut queries = Vec::new();
+    let mut stretches = Vec::new();
     for stretch in partition.stretches_of(slot) {
-        let edge = |prefix: u32| u16::try_from(prefix).map(|prefix| in_slot(prefix, b""));
-        let first = edge(stretch.start).map_or(0, |key| backend.range_of(&key).0);
-        let last = match edge(stretch.end) {
-            Ok(key) => backend.range_of(&key).0,
-            Err(_) => backend.ranges() - 1,
-        };
-        let query = Query::Scan {
-            partition,
-            from: u64::from(stretch.start) << 32,
-            until: Some(u64::from(stretch.end) << 32),
-            count,
-            pattern: pattern.clone(),
-        };
-        queries.extend((first..=last).map(|range| (RangeId(range), query.clone())));
+        let edge = |prefix: u32| u16::try_from(prefix).ok().map(|prefix| in_slot(prefix, b""));
+        let (start, end) = (edge(stretch.start).unwrap_or_default(), edge(stretch.end));
+        let first = backend.range_of(&start).0;
+        let ranges = (first..backend.ranges()).map(RangeId).take_while(|range| {
+            let begin = backend.bounds(*range).0;
+            range.0 == first || end.as_ref().is_none_or(|end| begin < *end)
+        });
+        stretches.extend(ranges.map(|range| {
+            let (start, end) = (start.clone(), end.clone());
+            Stretch { range, partition, start, after_start: false, end }
+        }));
     }
-    let (mut found, mut looked_at) = (Vec::new(), 0);
-    for answer in context.read_each(queries).await? {
-        let Answer::Page { keys, examined, .. } = answer else {
-            return Err(CommandError::Mismatch);
-        };
-        found.extend(keys);
-        looked_at += examined;
-    }
-    Ok((found, looked_at))
+    stretches
 }

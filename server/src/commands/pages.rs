@@ -180,7 +180,7 @@ fn bytes_of(answer: &Answer) -> usize {
     match answer {
         Answer::Value(value) => value.as_ref().map_or(0, Bytes::len),
         Answer::Values(values) => of_values(values),
-        Answer::Page { keys, .. } | Answer::Listing { keys, .. } => {
+        Answer::Page { keys, .. } | Answer::Listing { keys, .. } | Answer::Stretch { keys, .. } => {
             keys.iter().map(Bytes::len).sum()
         }
         Answer::Pairs { pairs, .. } => {

@@ -27,7 +27,7 @@ const MAX_COUNT: u64 = 16 * 1024;
 const MAX_WAVE: usize = 64;
 
 /// How many keys of a range are looked at in one query of KEYS, so that none holds up its group.
-const KEYS_A_QUERY: u64 = 16 * 1024;
+pub(super) const KEYS_A_QUERY: u64 = 16 * 1024;
 
 /// SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]
 pub(super) async fn scan<B: Backend>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Outcome {
@@ -80,7 +80,7 @@ pub(super) async fn keys<B: Backend>(context: &mut Context<'_, B>, arguments: &[
 }
 
 /// What a page of keys has at the most: the last one may be as long as a key can be.
-fn page_bytes<B: Backend>(context: &Context<'_, B>) -> usize {
+pub(super) fn page_bytes<B: Backend>(context: &Context<'_, B>) -> usize {
     PAGE_BYTES + context.backend.limits().max_key_bytes
 }
 

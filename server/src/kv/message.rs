@@ -344,6 +344,21 @@ pub enum Query {
         /// Look at this many keys at most.
         limit_keys: u64,
     },
+    /// Keys between two stored keys, in stored order: [`Answer::Stretch`].
+    Stretch {
+        /// How the keys are laid out.
+        partition: Partition,
+        /// The first stored key.
+        start: Bytes,
+        /// Whether `start` itself is left out.
+        after_start: bool,
+        /// The stored key before which to stop; none for no end.
+        end: Option<Bytes>,
+        /// Look at this many keys at most.
+        limit_keys: u64,
+        /// Whether the keys are wanted, and not only their number.
+        with_names: bool,
+    },
     /// Keys and values in the order of the clients' keys: [`Answer::Pairs`].
     Ordered {
         /// How the keys are laid out.
@@ -420,6 +435,15 @@ pub enum Answer {
         /// Clients' keys.
         keys: Vec<Bytes>,
         /// The last stored key that was looked at; none at the end of this store.
+        last: Option<Bytes>,
+    },
+    /// A step over a stretch of stored keys.
+    Stretch {
+        /// Clients' keys, if they are wanted.
+        keys: Vec<Bytes>,
+        /// How many keys are there among those that were looked at.
+        count: u64,
+        /// The last stored key that was looked at; none at the end of the stretch.
         last: Option<Bytes>,
     },
     /// Client keys with their values.

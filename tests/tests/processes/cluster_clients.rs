@@ -86,6 +86,31 @@ fn clients_that_ask_for_the_topology_are_told_where_slots_are_and_others_are_not
     Ok(())
 }
 
+/// Their names take more than a page.
+#[test]
+fn all_keys_of_a_slot_are_counted_and_named() -> TestResult {
+    const LONG: usize = 300;
+    let cluster = Cluster::start(&spec(1, &["--groups", "6"]))?;
+    let mut client = cluster.node(1).client()?;
+    let mut pairs = cmd("MSET");
+    for number in 0..LONG {
+        pairs.arg(format!("{{t}}{number}{}", "n".repeat(2_000))).arg(number);
+    }
+    pairs.query::<()>(&mut client)?;
+    let slot: u16 = cmd("CLUSTER").arg("KEYSLOT").arg("{t}").query(&mut client)?;
+    for (slot, expected) in [(slot, LONG), (slot - 1, 0), (slot + 1, 0)] {
+        let count: usize = cmd("CLUSTER").arg("COUNTKEYSINSLOT").arg(slot).query(&mut client)?;
+        assert_eq!(count, expected);
+        for wanted in [0, 10, LONG, 10 * LONG] {
+            let mut names = cmd("CLUSTER");
+            names.arg("GETKEYSINSLOT").arg(slot).arg(wanted);
+            let names: BTreeSet<String> = names.query(&mut client)?;
+            assert_eq!(names.len(), wanted.min(expected));
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn in_another_layout_any_node_has_all_slots() -> TestResult {
     for layout in ["hash", "range"] {

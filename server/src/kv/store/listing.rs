@@ -28,7 +28,7 @@ const MAX_CHOICE: usize = 1_024;
 /// others wait for its group.
 const MAX_EXPIRED: usize = 1 << 14;
 
-/// A stretch of the clients' keys, in their own order.
+/// A stretch of keys in their order: clients' keys or stored ones.
 #[derive(Clone, Copy)]
 pub(super) struct KeySpan<'a> {
     /// The first key.
@@ -61,19 +61,22 @@ impl<'a> View<'a> {
         let pattern = pattern.map(|pattern| Pattern::new(pattern, false));
         let mut matching = MATCHING_A_QUERY;
         let mut room = PAGE_BYTES;
-        let mut seen: Vec<&Bytes> = Vec::new();
-        let mut expired = 0;
+        let mut keys = Vec::new();
+        let (mut seen, mut expired) = (0, 0);
         let mut next = None;
         let mut slot_start = match partition {
             Partition::Hash | Partition::Slots => Some(((within.start >> 32) & 0xffff) as u16),
             Partition::Range => Some(0),
         };
         while let Some(start) = slot_start {
-            let Some((slot, keys)) = self.slot_from(partition, start) else {
+            let Some((slot, walked)) = self.slot_from(partition, start) else {
                 break;
             };
+            if u64::from(slot) << 32 >= within.end {
+                break;
+            }
             let mut places = Vec::new();
-            for (key, value) in keys {
+            for (key, value) in walked {
                 let place = place(partition, key);
                 match value {
                     _ if !within.contains(&place) => {}
@@ -81,15 +84,18 @@ impl<'a> View<'a> {
                     None => expired += 1,
                 }
             }
-            let want = (count - seen.len()).max(places.len() / MAX_STEPS_A_SLOT);
-            let (page, behind) = page_of(places, want, |key| {
-                let key = partition.client_key(key);
-                let cost = pattern.as_ref().map_or(0, |pattern| pattern.cost(key.len()));
+            let want = (count - seen).max(places.len() / MAX_STEPS_A_SLOT);
+            let behind = take_page(places, want, |key| {
+                let name = partition.client_key(key);
+                let cost = pattern.as_ref().map_or(0, |pattern| pattern.cost(name.len()));
                 matching = matching.saturating_sub(cost);
-                room = room.saturating_sub(key.len());
+                if pattern.as_ref().is_none_or(|pattern| pattern.matches(name)) {
+                    keys.push(client_key(partition, key));
+                    room = room.saturating_sub(name.len());
+                }
+                seen += 1;
                 matching > 0 && room > 0
             });
-            seen.extend(page.iter().map(|(_, key)| *key));
             if behind.is_some() {
                 next = behind;
                 break;
@@ -98,17 +104,50 @@ impl<'a> View<'a> {
                 Partition::Hash | Partition::Slots => slot.checked_add(1),
                 Partition::Range => None,
             };
-            let has_walked = seen.len() >= count || expired >= MAX_EXPIRED;
+            let has_walked = seen >= count || expired >= MAX_EXPIRED;
             if has_walked || matching == 0 || room == 0 {
                 next = slot_start
                     .and_then(|start| self.slot_from(partition, start))
-                    .map(|(slot, _)| u64::from(slot) << 32);
+                    .map(|(slot, _)| u64::from(slot) << 32)
+                    .filter(|place| *place < within.end);
                 break;
             }
         }
-        let keys = seen.iter().map(|key| client_key(partition, key));
-        let keys = keys.filter(|key| pattern.as_ref().is_none_or(|p| p.matches(key)));
-        Answer::Page { keys: keys.collect(), examined: (seen.len() + expired) as u64, next }
+        Answer::Page { keys, examined: (seen + expired) as u64, next }
+    }
+
+    /// One step over a stretch of stored keys: looks at up to `limit_keys`, and counts or lists
+    /// them.
+    pub(super) fn stretch(
+        &self,
+        partition: Partition,
+        span: KeySpan<'_>,
+        limit_keys: u64,
+        with_names: bool,
+    ) -> Answer {
+        let (mut keys, mut count) = (Vec::new(), 0);
+        if span.is_empty() {
+            return Answer::Stretch { keys, count, last: None };
+        }
+        let limit = usize::try_from(limit_keys).unwrap_or(usize::MAX).max(1);
+        let mut walked = self.run_of(span);
+        let (mut room, mut last) = (PAGE_BYTES, None);
+        for (key, value) in walked.by_ref().take(limit) {
+            last = Some(key);
+            if value.is_none() {
+                continue;
+            }
+            count += 1;
+            if with_names {
+                keys.push(client_key(partition, key));
+                room = room.saturating_sub(key.len());
+            }
+            if room == 0 {
+                break;
+            }
+        }
+        let last = if walked.next().is_some() { last.cloned() } else { None };
+        Answer::Stretch { keys, count, last }
     }
 
     /// One step of KEYS: looks at up to `limit_keys` keys behind `after`, and reports those that
@@ -216,33 +255,30 @@ impl<'a> View<'a> {
 
     /// The sorted runs of the keys in `span`: one a slot, or a single one.
     fn runs(&self, partition: Partition, span: KeySpan<'_>) -> Vec<Run<'a, '_>> {
-        let KeySpan { start, after_start, end } = span;
-        let lower = |key| {
-            if after_start { Bound::Excluded(key) } else { Bound::Included(key) }
-        };
         match partition {
-            Partition::Range => {
-                let end = end
-                    .map_or(Bound::Unbounded, |end| Bound::Excluded(Bytes::copy_from_slice(end)));
-                let start = lower(Bytes::copy_from_slice(start));
-                vec![self.range((start, end))]
-            }
+            Partition::Range => vec![self.run_of(span)],
             Partition::Hash | Partition::Slots => {
                 let mut runs = Vec::new();
                 let mut from = Some(0);
                 while let Some((slot, _)) = from.and_then(|from| self.slot_from(partition, from)) {
-                    let end = match (end, slot.checked_add(1)) {
-                        (Some(end), _) => Bound::Excluded(in_slot(slot, end)),
-                        (None, Some(next)) => Bound::Excluded(in_slot(next, b"")),
-                        (None, None) => Bound::Unbounded,
-                    };
-                    let start = lower(in_slot(slot, start));
-                    runs.push(self.range((start, end)));
-                    from = slot.checked_add(1);
+                    let next = slot.checked_add(1);
+                    let end = span.end.map(|end| in_slot(slot, end));
+                    let end = end.or_else(|| next.map(|next| in_slot(next, b"")));
+                    let start = &in_slot(slot, span.start);
+                    runs.push(self.run_of(KeySpan { start, end: end.as_deref(), ..span }));
+                    from = next;
                 }
                 runs
             }
         }
+    }
+
+    /// The keys in `span`, which is not empty.
+    fn run_of(&self, KeySpan { start, after_start, end }: KeySpan<'_>) -> Run<'a, '_> {
+        let start = Bytes::copy_from_slice(start);
+        let start = if after_start { Bound::Excluded(start) } else { Bound::Included(start) };
+        let end = end.map_or(Bound::Unbounded, |end| Bound::Excluded(Bytes::copy_from_slice(end)));
+        self.range((start, end))
     }
 
     /// The first slot at or behind `slot` that holds keys, if only expired ones, with its keys.
@@ -261,13 +297,14 @@ impl<'a> View<'a> {
     }
 }
 
-/// Those of `places` that make a page of about `want`, in order, and the first place behind them. A
-/// page ends early with a key for which `go_on` is false. It never parts equal places.
-fn page_of(
+/// Hands those of `places` that make a page of about `want` to `take`, in order, and returns the
+/// first place behind them. A page ends early with a key for which `take` is false. It never parts
+/// equal places.
+fn take_page(
     mut places: Vec<(u64, &Bytes)>,
     want: usize,
-    mut go_on: impl FnMut(&Bytes) -> bool,
-) -> (Vec<(u64, &Bytes)>, Option<u64>) {
+    mut take: impl FnMut(&Bytes) -> bool,
+) -> Option<u64> {
     // Most of a large slot is for later steps, so it is not sorted.
     let mut behind = None;
     if want < places.len() {
@@ -276,13 +313,16 @@ fn page_of(
         places.retain(|(place, _)| *place <= last);
     }
     places.sort_unstable();
-    if let Some(reached) = places.iter().position(|(_, key)| !go_on(key)) {
-        let last = places[reached].0;
-        let end = places.partition_point(|(place, _)| *place <= last);
-        behind = places.get(end).map(|(place, _)| *place).or(behind);
-        places.truncate(end);
+    let mut last = None;
+    for (place, key) in places {
+        if last.is_some_and(|last| place > last) {
+            return Some(place);
+        }
+        if !take(key) {
+            last = Some(place);
+        }
     }
-    (places, behind)
+    behind
 }
 
 /// Merges sorted runs by the clients' keys.

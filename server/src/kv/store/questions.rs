@@ -52,6 +52,10 @@ impl View<'_> {
             Query::Keys { partition, after, pattern, limit_keys } => {
                 self.keys(*partition, after.as_ref(), pattern, *limit_keys)
             }
+            Query::Stretch { partition, start, after_start, end, limit_keys, with_names } => {
+                let span = KeySpan { start, after_start: *after_start, end: end.as_deref() };
+                self.stretch(*partition, span, *limit_keys, *with_names)
+            }
             Query::Ordered { partition, start, after_start, end, limit_pairs, limit_bytes } => {
                 let span = KeySpan { start, after_start: *after_start, end: end.as_deref() };
                 self.ordered(*partition, span, *limit_pairs, *limit_bytes)

@@ -36,6 +36,11 @@ impl Answer {
                 w.list(keys);
                 w.optional(last.as_ref());
             }),
+            Self::Stretch { keys, count, last } => build(13, |w| {
+                w.list(keys);
+                w.varint(*count);
+                w.optional(last.as_ref());
+            }),
             Self::Pairs { pairs, more } => build(7, |w| {
                 w.varint(pairs.len() as u64);
                 for (key, value) in pairs {
@@ -96,6 +101,7 @@ impl Answer {
                 let database = read_database(r)?;
                 Ok(DatabaseSize { database, keys: r.varint()?, expiring: r.varint()? })
             })?),
+            13 => Self::Stretch { keys: r.list()?, count: r.varint()?, last: r.optional()? },
             tag => return Err(WireError::UnknownTag(tag)),
         };
         r.finish().map(|()| answer)

@@ -58,6 +58,16 @@ impl Query {
                 w.bytes(pattern);
                 w.varint(*limit_keys);
             }),
+            Self::Stretch { partition, start, after_start, end, limit_keys, with_names } => {
+                build_in(database, 14, |w| {
+                    write_partition(*partition, w);
+                    w.bytes(start);
+                    w.flag(*after_start);
+                    w.optional(end.as_ref());
+                    w.varint(*limit_keys);
+                    w.flag(*with_names);
+                })
+            }
             Self::Ordered { partition, start, after_start, end, limit_pairs, limit_bytes } => {
                 build_in(database, 8, |w| {
                     write_partition(*partition, w);
@@ -110,6 +120,14 @@ impl Query {
             13 => Self::Keyspace,
             11 => Self::Beginning { key: r.bytes()?, bytes: r.varint()? },
             10 => Self::Random { partition: read_partition(r)?, seed: r.varint()? },
+            14 => Self::Stretch {
+                partition: read_partition(r)?,
+                start: r.bytes()?,
+                after_start: r.flag()?,
+                end: r.optional()?,
+                limit_keys: r.varint()?,
+                with_names: r.flag()?,
+            },
             tag => return Err(WireError::UnknownTag(tag)),
         })
     }

@@ -141,6 +141,11 @@ fn query() -> impl Strategy<Value = Query> {
                 Query::Ordered { partition, start, after_start, end, limit_pairs, limit_bytes }
             }
         ),
+        (partition(), bytes(), any::<bool>(), optional(), any::<u64>(), any::<bool>()).prop_map(
+            |(partition, start, after_start, end, limit_keys, with_names)| {
+                Query::Stretch { partition, start, after_start, end, limit_keys, with_names }
+            }
+        ),
     ]
 }
 
@@ -154,6 +159,8 @@ fn answer() -> impl Strategy<Value = Answer> {
         (vec(bytes(), 0..5), any::<u64>(), proptest::option::of(any::<u64>()))
             .prop_map(|(keys, examined, next)| Answer::Page { keys, examined, next }),
         (vec(bytes(), 0..5), optional()).prop_map(|(keys, last)| Answer::Listing { keys, last }),
+        (vec(bytes(), 0..5), any::<u64>(), optional())
+            .prop_map(|(keys, count, last)| Answer::Stretch { keys, count, last }),
         (vec((bytes(), optional()), 0..5), any::<bool>())
             .prop_map(|(pairs, more)| Answer::Pairs { pairs, more }),
         any::<u64>().prop_map(|bytes| Answer::Withheld { bytes }),

@@ -298,3 +298,83 @@ proptest! {
         }
     }
 }
+
+/// Keys of slot 1, which are there, and many of slot 2. All of these but the first have expired by
+/// the clock of the node, so a query that looks at any of them is late.
+fn with_a_large_slot_behind() -> (Entries, Vec<Bytes>) {
+    let mut store = Entries::default();
+    let mut put = |slot, name: Vec<u8>, deadline_ms| {
+        let entry = Entry { value: Bytes::from("v"), deadline_ms };
+        store.put(in_slot(slot, &name), entry);
+    };
+    keys("here", 1_000).for_each(|name| put(1, name, NEVER));
+    put(2, b"a".to_vec(), NEVER);
+    keys("behind", 5_000).for_each(|name| put(2, name, 1_000));
+    let mut names: Vec<Bytes> = keys("here", 1_000).map(Bytes::from).collect();
+    names.sort();
+    (store, names)
+}
+
+#[test]
+fn a_scan_looks_at_nothing_behind_its_end() {
+    for partition in [Partition::Hash, Partition::Slots] {
+        let (store, names) = with_a_large_slot_behind();
+        let view = View::at(&store, 2_000);
+        for (count, pattern, found) in
+            [(u64::MAX, None, names.len()), (u64::MAX, Some(&b""[..]), 0)]
+        {
+            let places = 0..2 << 32;
+            let Answer::Page { keys, examined, next } =
+                view.scan(partition, &places, count, pattern)
+            else {
+                panic!("a scan gives pages");
+            };
+            assert_eq!((keys.len(), examined, next), (found, 1_000, None));
+        }
+        assert!(!view.is_late());
+    }
+}
+
+#[test]
+fn keys_that_do_not_match_leave_room_on_a_page() {
+    let long = |i: usize| [format!("{{t}}{i:03}").into_bytes(), b"a".repeat(10_000)].concat();
+    let store = store(Partition::Hash, (0..100).map(long));
+    let answer = View::settled(&store).scan(Partition::Hash, &(0..u64::MAX), 1_000, Some(b"b*"));
+    assert_eq!(answer, Answer::Page { keys: Vec::new(), examined: 100, next: None });
+}
+
+#[test]
+fn a_stretch_is_walked_in_steps_and_no_further() {
+    let (store, names) = with_a_large_slot_behind();
+    let view = View::at(&store, 2_000);
+    let end = in_slot(2, b"");
+    for with_names in [false, true] {
+        let (mut start, mut found, mut counted) = (in_slot(1, b""), Vec::new(), 0);
+        for step in 0.. {
+            let span = KeySpan { start: &start, after_start: step > 0, end: Some(&end) };
+            let Answer::Stretch { keys, count, last } =
+                view.stretch(Partition::Hash, span, 300, with_names)
+            else {
+                panic!("it is a stretch");
+            };
+            assert!(count <= 300 && keys.len() == if with_names { count as usize } else { 0 });
+            found.extend(keys);
+            counted += count;
+            let Some(last) = last else {
+                assert_eq!(step, 3);
+                break;
+            };
+            start = last;
+        }
+        assert_eq!(counted, 1_000);
+        assert!(!with_names || found == names);
+    }
+    assert!(!view.is_late());
+    let nothing = Answer::Stretch { keys: Vec::new(), count: 0, last: None };
+    for (start, end) in [(&b"b"[..], &b"b"[..]), (b"b", b"a"), (b"", b"")] {
+        for after_start in [false, true] {
+            let span = KeySpan { start, after_start, end: Some(end) };
+            assert_eq!(view.stretch(Partition::Hash, span, 9, true), nothing);
+        }
+    }
+}
