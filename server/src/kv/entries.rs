@@ -2,10 +2,12 @@
 
 use super::clock::NEVER;
 use super::deadlines::Deadlines;
+use super::disposal::dispose;
 use super::footprint::entry_bytes;
 use super::memory::DataMemory;
 use bytes::Bytes;
 use std::collections::{BTreeMap, btree_map};
+use std::mem;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
@@ -133,10 +135,13 @@ impl Entries {
         Some(old).filter(|old| old.is_there_at(self.clock_ms))
     }
 
-    /// Takes these entries in place of all others.
+    /// Takes these entries in place of all others, which are dropped elsewhere if they are many.
     pub(super) fn replace(&mut self, map: Map) {
         self.discount(self.bytes);
-        self.map = map;
+        let old = mem::replace(&mut self.map, map);
+        if old.len() > SMALL {
+            dispose(old);
+        }
         self.swept_to = None;
         self.deadlines = Deadlines::default();
         let expiring = self.map.values().filter(|entry| entry.deadline_ms != NEVER);
@@ -293,6 +298,8 @@ mod tests {
     use super::*;
     use proptest::collection::vec;
     use proptest::prelude::*;
+    use std::sync::mpsc::{Sender, channel};
+    use std::thread::{self, ThreadId};
 
     fn entry(size: usize, deadline_ms: u64) -> Entry {
         Entry { value: Bytes::from(vec![0; size]), deadline_ms }
@@ -328,6 +335,38 @@ mod tests {
             }
             drop(entries);
             prop_assert_eq!(memory.held_bytes(), 0);
+        }
+    }
+
+    /// A value that tells which thread drops it.
+    struct Telling(Sender<ThreadId>);
+
+    impl AsRef<[u8]> for Telling {
+        fn as_ref(&self) -> &[u8] {
+            b"value"
+        }
+    }
+
+    impl Drop for Telling {
+        fn drop(&mut self) {
+            self.0.send(thread::current().id()).unwrap();
+        }
+    }
+
+    #[test]
+    fn many_entries_that_are_replaced_are_dropped_on_another_thread() {
+        for (count, is_here) in [(SMALL, true), (SMALL + 1, false)] {
+            let (sender, dropped) = channel();
+            let mut entries = Entries::default();
+            for number in 0..count {
+                let value = Bytes::from_owner(Telling(sender.clone()));
+                entries.insert(Bytes::from(number.to_be_bytes().to_vec()), value);
+            }
+            entries.replace(Map::new());
+            drop(sender);
+            let threads: Vec<_> = dropped.into_iter().collect();
+            assert_eq!(threads.len(), count);
+            assert!(threads.iter().all(|id| (*id == thread::current().id()) == is_here));
         }
     }
 

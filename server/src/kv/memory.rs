@@ -86,8 +86,7 @@ impl CommandAdmission for DataMemory {
     }
 
     fn frees(&self, command: &Bytes) -> bool {
-        let decoded = Proposal::decode_shared(command);
-        decoded.is_ok_and(|decoded| decoded.command.growth_bytes().is_none())
+        Proposal::decode_shared(command).is_ok_and(|decoded| decoded.command.frees())
     }
 
     fn release(&self, bytes: u64) {
@@ -100,6 +99,7 @@ mod tests {
     use super::*;
     use crate::kv::Command;
     use crate::kv::footprint::entry_bytes;
+    use crate::kv::message::{Deadline, ExpireIf, Lifetime, Query};
 
     /// A command that may add so much.
     fn append(bytes: u64) -> Bytes {
@@ -151,6 +151,35 @@ mod tests {
         }
         assert!(memory.frees(&delete.encode()) && memory.frees(&Command::Clear.encode()));
         assert!(!memory.frees(&append(300)) && !memory.frees(&Bytes::from_static(b"garbage")));
+    }
+
+    #[test]
+    fn a_longer_name_is_growth_and_neither_it_nor_a_deadline_frees_anything() {
+        let memory = DataMemory::new(1_000, 1);
+        memory.add(900);
+        let rename = |from: usize, to: usize| {
+            let name = |bytes| Bytes::from(vec![b'k'; bytes]);
+            let (from, to) = (name(from), name(to));
+            Command::Rename { from, to, only_if_missing: false }.encode()
+        };
+        assert_eq!(memory.admit(&rename(5, 105)), Ok(100));
+        memory.release(100);
+        assert!(memory.admit(&rename(5, 106)).is_err());
+        assert_eq!(memory.admit(&rename(500, 500)), Ok(0));
+        let key = || Bytes::from_static(b"k");
+        let (lifetime, condition) = (Lifetime::Endless, ExpireIf::default());
+        let others = [
+            Command::Expire { key: key(), deadline: Deadline::In(1), condition },
+            Command::Persist { key: key() },
+            Command::GetExpire { key: key(), lifetime },
+        ];
+        for command in others.map(|it| it.encode()).into_iter().chain([rename(9, 1)]) {
+            assert!(!memory.frees(&command));
+        }
+        let query = Query::Count.encode();
+        for command in [Command::Take { key: key() }, Command::Ask { query }, Command::Tick] {
+            assert!(memory.frees(&command.encode()));
+        }
     }
 
     #[test]

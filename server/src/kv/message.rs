@@ -215,7 +215,22 @@ pub enum Command {
 }
 
 impl Command {
-    /// How many bytes it may add to what is stored, at the most; `None` for what only removes.
+    /// Whether it frees what is stored, or moves the clock of the group, so that expired keys are
+    /// freed. Other commands take room in the log, and give nothing for it.
+    #[must_use]
+    pub const fn frees(&self) -> bool {
+        matches!(
+            self,
+            Self::Delete { .. }
+                | Self::Take { .. }
+                | Self::Clear
+                | Self::ClearAll
+                | Self::Ask { .. }
+                | Self::Tick
+        )
+    }
+
+    /// How many bytes it may add to what is stored, at the most; `None` for what adds none.
     #[must_use]
     pub fn growth_bytes(&self) -> Option<u64> {
         let entry = |key: &Bytes, value_bytes: usize| entry_bytes(key.len(), value_bytes);
@@ -233,9 +248,12 @@ impl Command {
                 Some(pairs.iter().map(|(key, value)| entry(key, value.len())).sum())
             }
             Self::Copy { to, limit_bytes, .. } => Some(entry(to, 0).saturating_add(*limit_bytes)),
+            Self::Rename { from, to, .. } => {
+                let growth = to.len().saturating_sub(from.len()) as u64;
+                (growth > 0).then_some(growth)
+            }
             Self::Delete { .. }
             | Self::Take { .. }
-            | Self::Rename { .. }
             | Self::Clear
             | Self::ClearAll
             | Self::Expire { .. }

@@ -5,6 +5,7 @@ mod admission;
 mod big;
 mod clock;
 mod deadlines;
+mod disposal;
 mod entries;
 mod extended;
 mod footprint;
