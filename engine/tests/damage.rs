@@ -21,13 +21,19 @@ const THREE: NodeId = NodeId(3);
 
 /// Flips a bit in the first of the files below `dir` that holds `bytes`, somewhere in them.
 fn flip(dir: &Path, bytes: &[u8]) -> bool {
+    flip_at(dir, bytes, bytes.len() as isize / 2)
+}
+
+/// Flips a bit in the first of the files below `dir` that holds `bytes`, so far behind their
+/// beginning.
+fn flip_at(dir: &Path, bytes: &[u8], offset: isize) -> bool {
     fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).any(|path| {
         if path.is_dir() {
-            return flip(&path, bytes);
+            return flip_at(&path, bytes, offset);
         }
         let content = fs::read(&path).unwrap();
         let found = content.windows(bytes.len()).position(|window| window == bytes);
-        if let Some(at) = found.map(|found| found + bytes.len() / 2) {
+        if let Some(at) = found.and_then(|found| found.checked_add_signed(offset)) {
             // In its place, since a node may have mapped the file.
             let file = File::options().write(true).open(&path).unwrap();
             file.write_all_at(&[content[at] ^ 4], at as u64).unwrap();
@@ -111,6 +117,32 @@ async fn damage_to_entries_of_a_group_costs_its_replica_alone() -> TestResult {
     assert!(node.stored_groups().iter().all(|stored| stored.failure.is_none()));
     node.join_group(GROUP, Box::<Counter>::default())?;
     cluster.await_applied(THREE, GROUP, 2).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn damage_to_a_header_costs_the_replicas_that_the_log_names() -> TestResult {
+    let mut cluster = Cluster::new(3)?;
+    let precious = b"an entry before which a bit flips";
+    cluster.start_group(GROUP)?;
+    cluster.start_group(OTHER)?;
+    cluster.propose(OTHER, b"+").await;
+    cluster.await_applied(THREE, OTHER, 1).await;
+    cluster.propose(GROUP, precious).await;
+    cluster.await_applied(THREE, GROUP, 1).await;
+    cluster.stop(THREE);
+    // The checksum of the record's header comes before the command.
+    assert!(flip_at(cluster.dir(THREE), precious, -2));
+    cluster.restart_without_groups(THREE)?;
+    let stored = cluster.node(THREE).stored_groups();
+    let of = |group| stored.iter().find(|stored| stored.group == group).unwrap();
+    assert_eq!(of(OTHER).failure, None);
+    let reason = of(GROUP).failure.clone().unwrap();
+    assert!(reason.contains("a record header fails its checksum"), "{reason}");
+    cluster.start_with(THREE, OTHER, Box::<Counter>::default())?;
+    assert_eq!(number(&cluster.propose(OTHER, b"+").await), 2);
+    cluster.await_applied(THREE, OTHER, 2).await;
+    replace(&cluster, 1).await;
     Ok(())
 }
 

@@ -35,6 +35,12 @@ pub fn put(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
+/// How many bytes [`put`] appends for this number.
+#[must_use]
+pub const fn bytes(number: u64) -> usize {
+    (u64::BITS - (number | 1).leading_zeros()).div_ceil(7) as usize
+}
+
 /// Reads the number that `bytes` begin with. Returns it with the number of bytes that it takes.
 ///
 /// # Errors

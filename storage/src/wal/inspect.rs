@@ -4,7 +4,7 @@ use super::disk::read_file;
 use super::error::{Damage, WalError};
 use super::format::{position, segment_name, segment_of};
 use super::index::{Accounts, LogIndex};
-use super::recovery::{Extent, Scanned, replay, scan};
+use super::recovery::{Extent, Replayed, Scanned, replay, scan};
 use super::segments::is_temporary;
 use bytes::Bytes;
 use logboat_raft::{Grant, GroupId, HardState, Index, LogId, LogPosition, NodeId, ReplicaId};
@@ -24,7 +24,8 @@ pub struct WalReport {
     pub grants: BTreeMap<NodeId, Grant>,
     /// The groups of which a replica was here and none is, with the smallest id that one may have.
     pub tombstones: BTreeMap<GroupId, ReplicaId>,
-    /// What is damaged of what was acknowledged: the log does not open if there is any.
+    /// What is damaged of what was acknowledged. If it is known whose that is, the log opens
+    /// without these replicas.
     pub damage: Vec<Damage>,
     /// Segment files that should be there: the first of each gap.
     pub missing: Vec<PathBuf>,
@@ -147,6 +148,7 @@ fn attempt(directory: &Path) -> io::Result<WalReport> {
     });
     report.segments = segments.collect();
     // Whether somebody needs what is damaged or not: a disk that flips bits should be known.
+    report.damage.extend(extent.lost);
     report.damage.extend(extent.spoiled.into_iter().map(|(_, damage)| damage));
     for problem in extent.problems {
         match problem {
@@ -222,12 +224,14 @@ fn follow(
     let index = LogIndex::new();
     let mut accounts = Accounts::default();
     for (id, end) in &extent.ends {
-        let (Some(Ok((header, _))), Some(file)) = (scans.get(id), read(directory, *id)?) else {
+        let (Some(Ok((header, scan))), Some(file)) = (scans.get(id), read(directory, *id)?) else {
             continue;
         };
-        replay(&file, header.salt, *end, |offset, record| {
-            let place = position(*id, offset);
-            index.apply(record.effect, place, record.bytes as u32, &mut accounts);
+        replay(&file, header.salt, *end, &scan.defects, |replayed| {
+            if let Replayed::Record(offset, record) = replayed {
+                let place = position(*id, offset);
+                index.apply(record.effect, place, record.bytes as u32, &mut accounts);
+            }
         });
     }
     Ok(index)

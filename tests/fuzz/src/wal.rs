@@ -20,6 +20,8 @@ const SEGMENT_BYTES: u64 = 16 << 10;
 const BLOCK_BYTES: usize = 4096;
 /// Bytes of a batch header.
 const BATCH_HEADER_BYTES: usize = 32;
+/// Bytes of what ends a batch, behind its second list.
+const FOOTER_BYTES: usize = 12;
 const SALT: u64 = 77;
 /// The node whose log it is.
 const OWN: NodeId = NodeId(1);
@@ -277,7 +279,7 @@ fn plant(input: &mut Unstructured<'_>, disk: &SimDisk) -> Result<()> {
 
 fn segment_header(segment: u32) -> Vec<u8> {
     let mut block = b"LOGBOAT\x01".to_vec();
-    block.extend(6_u32.to_le_bytes());
+    block.extend(7_u32.to_le_bytes());
     block.extend(segment.to_le_bytes());
     block.extend(SALT.to_le_bytes());
     block.extend(SEGMENT_BYTES.to_le_bytes());
@@ -297,9 +299,16 @@ fn salted(parts: &[&[u8]]) -> [u8; 4] {
 fn fill(input: &mut Unstructured<'_>, segment: u32, content: &mut Vec<u8>) -> Result<()> {
     for _ in 0..input.int_in_range(1..=4)? {
         let offset = content.len();
-        let (body, mut records) = records(input)?;
+        let Records { mut body, count: mut records, groups, grants } = records(input)?;
         if input.ratio(1, 16)? {
             records = input.arbitrary()?;
+        }
+        let mark = (offset == BLOCK_BYTES).then_some(u64::from(segment - 1) << 32);
+        finish(&mut body, offset, mark, grants, &groups);
+        if input.ratio(1, 16)? {
+            // Its second list is damaged.
+            let at = body.len() - 1 - usize::from(input.int_in_range(0..=15_u8)?);
+            body[at] ^= 1;
         }
         if offset + BATCH_HEADER_BYTES + body.len() > SEGMENT_BYTES as usize {
             return Ok(());
@@ -323,17 +332,49 @@ fn fill(input: &mut Unstructured<'_>, segment: u32, content: &mut Vec<u8>) -> Re
     Ok(())
 }
 
-/// Arbitrary records, and how many.
-fn records(input: &mut Unstructured<'_>) -> Result<(Vec<u8>, u32)> {
-    let mut body = Vec::new();
+/// The records of a batch.
+struct Records {
+    body: Vec<u8>,
+    count: u32,
+    /// Their groups, in their order.
+    groups: Vec<u64>,
+    /// How many are grants.
+    grants: u64,
+}
+
+/// Arbitrary records.
+fn records(input: &mut Unstructured<'_>) -> Result<Records> {
     let count = input.int_in_range(0..=4)?;
+    let mut records = Records { body: Vec::new(), count, groups: Vec::new(), grants: 0 };
     for _ in 0..count {
-        record(input, &mut body)?;
+        match record(input, &mut records.body)? {
+            Some(group) => records.groups.push(group.0),
+            None => records.grants += 1,
+        }
     }
-    if input.ratio(15, 16)? {
-        body.resize(body.len().next_multiple_of(8), 0);
+    Ok(records)
+}
+
+/// Appends the second list of a batch that begins at `offset`.
+fn finish(body: &mut Vec<u8>, offset: usize, mark: Option<u64>, grants: u64, groups: &[u64]) {
+    let mut list = Vec::new();
+    put(&mut list, grants);
+    list.extend(mark.into_iter().flat_map(u64::to_le_bytes));
+    put(&mut list, 0);
+    let mut last = 0;
+    for group in groups {
+        let difference = group.wrapping_sub(last).cast_signed();
+        put(&mut list, ((difference << 1) ^ (difference >> 63)).cast_unsigned());
+        last = *group;
     }
-    Ok((body, count))
+    let bytes = (body.len() + list.len() + FOOTER_BYTES).next_multiple_of(8);
+    body.resize(bytes - list.len() - FOOTER_BYTES, 0);
+    let begin = body.len();
+    body.extend(&list);
+    body.extend((((BATCH_HEADER_BYTES + bytes) / 8) as u32).to_le_bytes());
+    body.extend((list.len() as u32).to_le_bytes());
+    let crc = salted(&[&(!(offset as u64)).to_le_bytes(), &body[begin..]]);
+    body.extend(crc);
 }
 
 /// A founding configuration, or mostly one that the entry `id` holds.
@@ -349,7 +390,8 @@ fn put_configuration(header: &mut Vec<u8>, configuration: &[u8]) {
     header.extend_from_slice(configuration);
 }
 
-fn record(input: &mut Unstructured<'_>, body: &mut Vec<u8>) -> Result<()> {
+/// Appends a record, and returns its group unless it is a grant.
+fn record(input: &mut Unstructured<'_>, body: &mut Vec<u8>) -> Result<Option<GroupId>> {
     // One more than there are.
     let kind = input.int_in_range(1..=8_u8)?;
     let group = GroupId(input.int_in_range(0..=2)?);
@@ -413,5 +455,5 @@ fn record(input: &mut Unstructured<'_>, body: &mut Vec<u8>) -> Result<()> {
     header.extend(salted(&[&header]));
     body.extend(header);
     body.extend(data);
-    Ok(())
+    Ok((kind != 6).then_some(group))
 }

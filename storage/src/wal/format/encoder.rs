@@ -1,6 +1,7 @@
 //! Encodes a batch of records into the blocks that are written.
 
 use super::bits::salted_crc;
+use super::contents::ContentsEncoder;
 use super::effect::{Change, Effect};
 use super::header::{BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader};
 use super::record::{
@@ -35,14 +36,18 @@ pub(crate) struct Encoder {
     /// Where the batch begins in the buffer.
     start: usize,
     records: Vec<Placed>,
+    /// The second list of the batch.
+    contents: ContentsEncoder,
     salt: u64,
 }
 
 impl Encoder {
-    /// Begins a batch in a segment with this salt, in a block that holds `begun` before it.
-    pub(crate) fn begin(&mut self, salt: u64, begun: &[u8]) {
+    /// Begins a batch at `offset` of a segment with this salt, in a block that holds `begun` before
+    /// it.
+    pub(crate) fn begin(&mut self, salt: u64, offset: u64, begun: &[u8]) {
         self.salt = salt;
         self.records.clear();
+        self.contents.begin(offset);
         self.buffer.clear();
         self.buffer.resize(unaligned_bytes(&self.buffer), 0);
         self.buffer.extend_from_slice(begun);
@@ -165,7 +170,13 @@ impl Encoder {
 
     /// The length that the batch has when it is finished.
     pub(crate) fn batch_bytes(&self) -> u64 {
-        (self.buffer.len() - self.start).next_multiple_of(BATCH_ALIGN) as u64
+        let bytes = self.buffer.len() - self.start + self.contents.bytes();
+        bytes.next_multiple_of(BATCH_ALIGN) as u64
+    }
+
+    /// Whether the batch has no records.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.records.is_empty()
     }
 
     /// Completes the batch for this offset and returns the blocks to write, with zeros behind it,
@@ -178,6 +189,8 @@ impl Encoder {
         let bytes = self.batch_bytes();
         header.body_bytes = (bytes as usize - BATCH_HEADER_BYTES) as u32;
         header.records = self.records.len() as u32;
+        self.buffer.resize(self.start + bytes as usize - self.contents.bytes(), 0);
+        self.contents.finish(&mut self.buffer, self.start, (self.salt, offset), header.durable);
         let header = header.encode(self.salt, offset);
         self.buffer[self.start..self.start + BATCH_HEADER_BYTES].copy_from_slice(&header);
         let block = BLOCK_BYTES as usize;
@@ -207,6 +220,7 @@ impl Encoder {
         fields: impl FnOnce(&mut Vec<u8>),
     ) {
         let start = self.buffer.len();
+        self.contents.add(&effect);
         self.buffer.push(kind);
         let subject = match &effect {
             Effect::Group(group, _) => group.0,
@@ -253,6 +267,7 @@ pub(crate) fn appended(write: &LogWrite) -> &[Entry] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wal::format::contents::{ContentsPlace, Named};
     use crate::wal::format::record::Record;
     use bytes::Bytes;
     use logboat_raft::{
@@ -310,7 +325,7 @@ mod tests {
             }
         }
         let mut encoder = Encoder::default();
-        encoder.begin(1, &[]);
+        encoder.begin(1, BLOCK_BYTES, &[]);
         for effect in &effects {
             match effect {
                 Effect::Group(group, Change::HardState(state)) => {
@@ -348,7 +363,7 @@ mod tests {
     #[test]
     fn a_tombstone_takes_at_most_32_bytes_and_a_founder_s_state_no_id() {
         let mut encoder = Encoder::default();
-        encoder.begin(1, &[]);
+        encoder.begin(1, BLOCK_BYTES, &[]);
         let entry = LogId::new(Term(u64::from(u32::MAX)), Index(1 << 48));
         encoder.tombstone(GroupId(1 << 48), ReplicaId(entry));
         assert!(encoder.records[0].bytes <= 32, "{}", encoder.records[0].bytes);
@@ -367,9 +382,73 @@ mod tests {
         let id = LogId::new(Term(3), Index(1_000_000));
         let entry = Entry::new(group, id, EntryKind::Command, Bytes::from(vec![7; 128]));
         let mut encoder = Encoder::default();
-        encoder.begin(1, &[]);
+        encoder.begin(1, BLOCK_BYTES, &[]);
         encoder.entries(group, &[entry], false);
         let record = encoder.buffer.len() - encoder.start - BATCH_HEADER_BYTES;
         assert!(record <= 128 + 25, "{record}");
+    }
+
+    #[test]
+    fn the_second_list_says_whose_records_a_batch_holds() {
+        let mut encoder = Encoder::default();
+        let durable = LogPosition { segment: 3, offset: 8192 };
+        let header =
+            || BatchHeader { body_bytes: 0, durable, oldest: 1, records: 0, closed: false };
+        for offset in [BLOCK_BYTES, BLOCK_BYTES + 512] {
+            encoder.begin(1, offset, &vec![0; (offset % BLOCK_BYTES) as usize]);
+            encoder.grant(NodeId(9), Grant::default());
+            for effect in states_and_tombstones() {
+                match effect {
+                    Effect::Group(group, Change::HardState(state)) => {
+                        encoder.hard_state(GroupId(7), *state);
+                        encoder.tombstone(group, ReplicaId::FOUNDER);
+                    }
+                    _ => encoder.compact(
+                        GroupId(7),
+                        SnapshotMeta {
+                            last: LogId::new(Term(1), Index(1)),
+                            configuration: Configuration::unknown().into(),
+                        },
+                    ),
+                }
+            }
+            let bytes = encoder.batch_bytes();
+            let (blocks, _) = encoder.finish(header(), offset);
+            let mut file = vec![0; (offset / BLOCK_BYTES * BLOCK_BYTES) as usize];
+            file.extend_from_slice(blocks);
+            let end = offset + bytes;
+            let contents = ContentsPlace::find(&file, 1, offset, end).unwrap().read(&file).unwrap();
+            assert_eq!((contents.grants, contents.groups.len()), (1, 65));
+            assert_eq!(contents.durable, (offset == BLOCK_BYTES).then_some(durable));
+            let added = ReplicaId(LogId::new(Term(u64::MAX), Index(u64::MAX - 1)));
+            for (at, named) in contents.groups.iter().enumerate() {
+                let (group, floor) = match at {
+                    64 => (7, None),
+                    _ if at % 2 == 1 => (u64::MAX, Some(ReplicaId::FOUNDER)),
+                    _ => (7, (at / 2 % 2 == 1).then_some(added.next())),
+                };
+                assert_eq!(*named, Named { group: GroupId(group), floor });
+            }
+            for other in [end - 8, end + 8] {
+                assert_eq!(ContentsPlace::find(&file, 1, offset, other), None);
+            }
+            assert_eq!(ContentsPlace::find(&file, 2, offset, end), None);
+        }
+    }
+
+    #[test]
+    fn the_second_list_takes_two_percent_of_a_batch_of_many_groups_at_most() {
+        let mut encoder = Encoder::default();
+        encoder.begin(1, BLOCK_BYTES + 64, &[0; 64]);
+        let before = encoder.batch_bytes();
+        // In an order of chance.
+        for number in 0..1_000_u64 {
+            let (group, id) = (GroupId(number * 617 % 1_000), LogId::new(Term(3), Index(90_000)));
+            let entry = Entry::new(group, id, EntryKind::Command, Bytes::from(vec![7; 128]));
+            let log = LogWrite::Append([entry].into());
+            encoder.persist(group, &Persist { seq: Default::default(), hard_state: None, log });
+        }
+        let (all, list) = (encoder.batch_bytes() - before, encoder.contents.bytes() as u64);
+        assert!(list * 100 <= all * 2, "{list} of {all} bytes");
     }
 }

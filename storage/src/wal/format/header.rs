@@ -11,7 +11,7 @@ pub(crate) const BATCH_ALIGN: usize = 8;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"LOGBOAT\x01";
 const BATCH_MAGIC: [u8; 4] = *b"LBat";
-const VERSION: u32 = 6;
+const VERSION: u32 = 7;
 const CLOSED: u32 = 1;
 
 /// What a segment's header block says.

@@ -22,6 +22,8 @@ pub(crate) struct Extent {
     /// The records whose headers are valid, but not the data of their entries. Each is one group's
     /// matter, if the group needs it.
     pub(crate) spoiled: Vec<(LogPosition, Damage)>,
+    /// What can't be read, though it is known whose it was.
+    pub(crate) lost: Vec<Damage>,
     /// Why it is not all there: [`WalError::Corrupt`] and [`WalError::Missing`].
     pub(crate) problems: Vec<WalError>,
 }
@@ -46,6 +48,7 @@ impl Extent {
             ends: BTreeMap::new(),
             tail,
             spoiled: Vec::new(),
+            lost: Vec::new(),
             problems: Vec::new(),
         };
         let mut expected = extent.oldest;
@@ -96,7 +99,15 @@ impl Extent {
             (self.tail.map_or(scan.end, |tail| tail.end), acknowledged)
         };
         self.ends.insert(id, end);
-        let spoiled = scan.spoiled.iter().flat_map(|spoiled| &spoiled.flaws);
+        let defects = || scan.defects.iter().filter(|defect| defect.batch < end);
+        for lost in defects().filter_map(|defect| defect.lost.as_ref()) {
+            if lost.has_grants {
+                self.problems.push(corrupt(path.clone(), &lost.flaw()));
+            } else {
+                self.lost.push(damage(path.clone(), &lost.flaw()));
+            }
+        }
+        let spoiled = defects().flat_map(|defect| &defect.flaws);
         let spoiled = spoiled.filter(|flaw| flaw.offset < end);
         let place = |flaw: &Flaw| position(id, flaw.offset);
         self.spoiled.extend(spoiled.map(|flaw| (place(flaw), damage(path.clone(), flaw))));

@@ -9,9 +9,11 @@
 //!    that batch, the scan looks for more valid headers.
 //! 4. The log ends in the last segment that has a valid batch header. What does not verify there is
 //!    a torn tail if it lies at or above the highest durable mark in any header. Below the mark it
-//!    is damage to acknowledged data. If all headers are valid, and only the data of entries are
-//!    not what was written, the damage is the matter of the replicas that need those entries. They
-//!    are given up, and the others go on.
+//!    is damage to acknowledged data. It is the matter of the replicas that it concerns, if these
+//!    are known: those that need entries whose data are not what was written, and those that the
+//!    second list of a batch names when headers in it can't be read. They are given up, and the
+//!    others go on. If the second list is damaged too, or if what the node granted its peers may be
+//!    lost, the log is refused.
 //! 5. Each segment before that one was durable up to its end. The first batch of the next segment
 //!    says where that end was. What does not verify before the end is damage.
 //! 6. The records up to these ends are followed in order.
@@ -39,14 +41,17 @@ use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::{io, iter, thread};
+use suspects::Suspects;
 use terms::Terms;
 
 mod extent;
+mod lost;
 mod scan;
+mod suspects;
 mod terms;
 
 pub(crate) use extent::Extent;
-pub(crate) use scan::{Kept, Scanned, replay, scan};
+pub(crate) use scan::{Kept, Replayed, Scanned, replay, scan};
 
 /// What a log holds when it is opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,15 +114,24 @@ pub(crate) fn recover<D: Disk>(
     }
     if files.is_empty() {
         let mut log = begin(disk, options, &mut pool)?;
-        start_writing(&mut log, &mut pool, &BTreeMap::new())?;
+        start_writing(&mut log, &mut pool, &[])?;
         return Ok((log, pool, Recovered::default()));
     }
-    let (mut log, terms) = rebuild(disk, options, files, &scans, &extent)?;
-    let damaged = damaged(&log.store.index, extent.spoiled);
+    for damage in extent.lost.iter().chain(extent.spoiled.iter().map(|(_, damage)| damage)) {
+        tracing::error!("{damage}");
+    }
+    let (mut log, followed) = rebuild(disk, options, files, &scans, &extent)?;
+    let Followed { terms, suspects } = followed;
+    let mut damaged = damaged(&log.store.index, extent.spoiled);
+    for (group, damage) in suspects.damaged(&log.store.index) {
+        damaged.entry(group).or_insert_with(|| damage.clone());
+    }
     let groups = restore(&log, &terms, &damaged)?;
+    let burials: Vec<_> =
+        damaged.keys().filter_map(|group| burial(&log, *group, &suspects)).collect();
     let recovered = Recovered { groups, grants: log.store.index.grants(), damaged };
     log.found_end = end;
-    start_writing(&mut log, &mut pool, &recovered.damaged)?;
+    start_writing(&mut log, &mut pool, &burials)?;
     Ok((log, pool, recovered))
 }
 
@@ -209,22 +223,26 @@ fn rebuild<D: Disk>(
     found: Found<D::File>,
     scans: &BTreeMap<u32, Scanned>,
     extent: &Extent,
-) -> Result<(Log<D>, FxHashMap<GroupId, Terms>), WalError> {
+) -> Result<(Log<D>, Followed), WalError> {
     let mut segments = BTreeMap::new();
-    let mut terms: FxHashMap<GroupId, Terms> = FxHashMap::default();
+    let mut followed = Followed::default();
     let mut accounts = Accounts::default();
     let index = LogIndex::new();
     let mut active = None;
     for (id, file) in found {
-        let (Some(Ok((header, _))), Some(end)) = (scans.get(&id), extent.ends.get(&id)) else {
+        let (Some(Ok((header, scan))), Some(end)) = (scans.get(&id), extent.ends.get(&id)) else {
             unreachable!("a segment that is needed and no problem has a header and an end");
         };
         let end = *end;
         let content = read(&*disk, id, end)?;
-        replay(&content, header.salt, end, |offset, record| {
-            let place = position(id, offset);
-            follow(&mut terms, &record);
-            index.apply(record.effect, place, record.bytes as u32, &mut accounts);
+        let path = disk.path(&segment_name(id));
+        replay(&content, header.salt, end, &scan.defects, |replayed| match replayed {
+            Replayed::Record(offset, record) => {
+                let place = position(id, offset);
+                followed.follow(&record);
+                index.apply(record.effect, place, record.bytes as u32, &mut accounts);
+            }
+            Replayed::Lost(lost) => followed.suspects.lost(&path, lost),
         });
         let mut segment = Segment { id, salt: header.salt, file };
         let mut limit = end;
@@ -250,22 +268,32 @@ fn rebuild<D: Disk>(
     }
     let active = active.expect("there is a segment to rebuild from");
     let store = Store::new(disk, index, segments);
-    Ok((Log::new(options, store, active, extent.oldest, accounts), terms))
+    Ok((Log::new(options, store, active, extent.oldest, accounts), followed))
 }
 
-fn follow(terms: &mut FxHashMap<GroupId, Terms>, record: &Record) {
-    let Effect::Group(group, change) = &record.effect else { return };
-    let terms = terms.entry(*group).or_default();
-    let last = |first: Index, count: u32| first.plus(u64::from(count) - 1);
-    match *change {
-        Change::Append { first, count, .. } => {
-            terms.append(first, last(first, count), record.term);
+/// What recovery keeps of the records besides the index.
+#[derive(Default)]
+struct Followed {
+    terms: FxHashMap<GroupId, Terms>,
+    suspects: Suspects,
+}
+
+impl Followed {
+    fn follow(&mut self, record: &Record) {
+        self.suspects.follow(record);
+        let Effect::Group(group, change) = &record.effect else { return };
+        let terms = self.terms.entry(*group).or_default();
+        let last = |first: Index, count: u32| first.plus(u64::from(count) - 1);
+        match *change {
+            Change::Append { first, count, .. } => {
+                terms.append(first, last(first, count), record.term);
+            }
+            Change::Rewrite { first, count, .. } => {
+                terms.rewrite(first, last(first, count), record.term);
+            }
+            Change::Reset(_) | Change::Tombstone(_) => terms.clear(),
+            Change::HardState(_) | Change::Compact(_) | Change::Founding(_) => {}
         }
-        Change::Rewrite { first, count, .. } => {
-            terms.rewrite(first, last(first, count), record.term);
-        }
-        Change::Reset(_) | Change::Tombstone(_) => terms.clear(),
-        Change::HardState(_) | Change::Compact(_) | Change::Founding(_) => {}
     }
 }
 
@@ -322,13 +350,12 @@ fn restore<D: Disk>(
 
 /// Begins to write: in a new segment, unless the log was closed or there is no room for one, and
 /// with a mark. All that was recovered counts as durable from now on, so it must lie below a mark.
-/// The mark also tells a new log from one whose files are gone. Before that, the replicas that lost
-/// entries are given up: no replica of their ids lives here again, and none of what is left of them
-/// is needed.
+/// The mark also tells a new log from one whose files are gone. Before that come the tombstones of
+/// replicas that are given up.
 fn start_writing<D: Disk>(
     log: &mut Log<D>,
     pool: &mut SegmentPool<D>,
-    damaged: &BTreeMap<GroupId, Damage>,
+    burials: &[(GroupId, Persist)],
 ) -> Result<(), WalError> {
     let disk = Arc::clone(&log.store.disk);
     if log.active.end == log.active.limit {
@@ -343,12 +370,9 @@ fn start_writing<D: Disk>(
             Err(source) => return Err(failure(&*disk, &segment_name(id), source)),
         }
     }
-    let lives = |group: &&GroupId| log.store.index.tombstone(**group).is_none();
-    let lost = damaged.keys().filter(lives);
-    let tombstones: Vec<_> = lost.map(|group| (*group, burial(log, *group))).collect();
-    let buried = match tombstones.is_empty() {
+    let buried = match burials.is_empty() {
         true => Ok(()),
-        false => log.write(iter::empty(), tombstones.iter()).map(drop),
+        false => log.write(iter::empty(), burials.iter()).map(drop),
     };
     buried
         .and_then(|()| log.mark(false))
@@ -357,11 +381,23 @@ fn start_writing<D: Disk>(
         .map_err(|source| failure(&*disk, &segment_name(log.active.segment.id), source))
 }
 
-/// The write that gives up the replica of a group.
-fn burial<D: Disk>(log: &Log<D>, group: GroupId) -> Persist {
+/// The write that gives up the replica of a group which lost something, unless that was done. No
+/// replica of its id lives here again, nor one of which something may be lost, and nothing of what
+/// is left is needed.
+fn burial<D: Disk>(
+    log: &Log<D>,
+    group: GroupId,
+    suspects: &Suspects,
+) -> Option<(GroupId, Persist)> {
+    let (tombstone, lost) = (log.store.index.tombstone(group), suspects.floor(group));
+    if tombstone.is_some() && lost.is_none() {
+        return None;
+    }
     let replica = log.store.index.with(group, |log| log.hard_state.replica);
-    let log = LogWrite::Tombstone(replica.next());
-    Persist { seq: WriteSeq::default(), hard_state: None, log }
+    let floors = [Some(replica.next()), tombstone, lost];
+    let floor = floors.into_iter().flatten().max()?;
+    let log = LogWrite::Tombstone(floor);
+    Some((group, Persist { seq: WriteSeq::default(), hard_state: None, log }))
 }
 
 /// Lets the log go on in its last segment, for want of a new one: all that lies behind the end is

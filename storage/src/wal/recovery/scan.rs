@@ -1,9 +1,11 @@
-//! Scans a segment: verifies its batches from the beginning on, and looks for valid headers behind
-//! a batch that is torn or damaged.
+//! Scans a segment: verifies its batches from the beginning on. A batch that is damaged is passed
+//! by if its second list says whose records are lost. Behind another one that is torn or damaged,
+//! valid headers are looked for.
 
+use super::lost::Lost;
 use crate::wal::disk::BLOCK_BYTES;
 use crate::wal::format::{
-    BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader, Record, SegmentHeader, position,
+    BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader, ContentsPlace, Record, SegmentHeader, position,
 };
 use bytes::Bytes;
 use logboat_raft::{GroupId, LogPosition};
@@ -14,13 +16,13 @@ pub(crate) type Scanned = Result<(SegmentHeader, Scan), String>;
 /// What a segment holds.
 #[derive(Debug)]
 pub(crate) struct Scan {
-    /// Valid batches from the beginning on, without a gap.
+    /// Batches from the beginning on, without a gap, whose contents are known.
     pub(crate) batches: u64,
     /// Valid batch headers behind the first invalid batch, and that one's own if it is valid.
     pub(crate) behind: u64,
-    /// Where the valid batches end.
+    /// Where these batches end.
     pub(crate) end: u64,
-    /// The last of the valid batches.
+    /// The last of them that has a valid header.
     pub(crate) last: Option<BatchHeader>,
     /// The highest durable mark in any valid header.
     pub(crate) mark: LogPosition,
@@ -30,19 +32,22 @@ pub(crate) struct Scan {
     /// Why what stands at `end` is no valid batch, and what is wrong with those batches behind
     /// that can still be found.
     pub(crate) flaws: Vec<Flaw>,
-    /// Batches before `end` whose headers are all valid, but not all data of entries.
-    pub(crate) spoiled: Vec<Spoiled>,
+    /// What is not what was written in batches before `end`.
+    pub(crate) defects: Vec<Defect>,
 }
 
-/// A batch of which it is known what it says, but for the data of some entries.
+/// A batch of which it is known what it held, though not all of it can be read.
 #[derive(Debug)]
-pub(crate) struct Spoiled {
+pub(crate) struct Defect {
     /// Where it begins.
     pub(crate) batch: u64,
-    /// The batch before it.
+    /// The valid header before it.
     pub(crate) before: Option<BatchHeader>,
-    /// Its records that hold such entries, each with the group whose entries they are.
+    /// Its records whose entries' data are not what was written, each with the group whose entries
+    /// they are; and what harms nobody.
     pub(crate) flaws: Vec<Flaw>,
+    /// What can't be read of it.
+    pub(crate) lost: Option<Lost>,
 }
 
 /// The part of a segment that belongs to the log.
@@ -75,28 +80,17 @@ impl Scan {
             mark: LogPosition::default(),
             previous_end: None,
             flaws: Vec::new(),
-            spoiled: Vec::new(),
+            defects: Vec::new(),
         };
         loop {
             match check_batch(file, segment, scan.end) {
-                Ok((header, flaws)) => {
-                    if !flaws.is_empty() {
-                        let (batch, before) = (scan.end, scan.last);
-                        scan.spoiled.push(Spoiled { batch, before, flaws });
-                    }
-                    scan.note(&header, segment.segment);
-                    scan.batches += 1;
-                    scan.end += header.bytes();
-                    scan.last = Some(header);
-                }
-                Err(flaw) => {
-                    scan.flaws.push(flaw);
-                    break;
-                }
+                Ok(checked) => scan.add(checked, segment.segment),
+                Err(flaw) => match scan.search(file, segment, flaw) {
+                    Some(checked) => scan.add(checked, segment.segment),
+                    None => return scan,
+                },
             }
         }
-        scan.search(file, segment);
-        scan
     }
 
     /// Whether anything was ever written into this use of the segment, as far as can be seen.
@@ -105,32 +99,62 @@ impl Scan {
     }
 
     /// Which part of the last segment belongs to the log, if what lies before `acknowledged` was
-    /// durable. A batch behind that with spoiled data is torn.
+    /// durable. A batch behind that which is not whole is torn.
     pub(crate) fn kept(&self, acknowledged: u64) -> Kept {
-        match self.spoiled.iter().find(|spoiled| spoiled.batch >= acknowledged) {
+        match self.defects.iter().find(|defect| defect.batch >= acknowledged) {
             Some(torn) => Kept { end: torn.batch, last: torn.before, is_cut: true },
             None => Kept { end: self.end, last: self.last, is_cut: self.behind > 0 },
         }
     }
 
-    /// Looks for valid headers behind the valid batches. Their marks tell a torn tail, which may
-    /// have holes, from damage to acknowledged data.
-    fn search(&mut self, file: &Bytes, segment: SegmentHeader) {
-        for offset in (self.end..file.len() as u64).step_by(BATCH_ALIGN) {
-            if let Some(header) = batch_at(file, segment, offset) {
-                self.note(&header, segment.segment);
-                self.behind += 1;
-                let checked = check_batch(file, segment, offset);
-                let flaws = checked.map_or_else(|flaw| vec![flaw], |(_, spoiled)| spoiled);
-                self.flaws.extend(flaws.into_iter().filter(|_| offset > self.end));
-            }
+    /// The next batch follows.
+    fn add(&mut self, checked: Checked, segment: u32) {
+        let Checked { header, bytes, durable, flaws, lost } = checked;
+        if !flaws.is_empty() || lost.is_some() {
+            let (batch, before) = (self.end, self.last);
+            self.defects.push(Defect { batch, before, flaws, lost });
         }
+        if let Some(durable) = durable {
+            self.note(durable, segment);
+        }
+        self.batches += 1;
+        self.end += bytes;
+        self.last = header.or(self.last);
     }
 
-    fn note(&mut self, header: &BatchHeader, segment: u32) {
-        self.mark = self.mark.max(header.durable);
-        if header.durable.segment + 1 == segment {
-            self.previous_end = self.previous_end.max(Some(u64::from(header.durable.offset)));
+    /// Looks behind what can be read, where `flaw` is. If the second list of the batch there comes
+    /// before any valid header, it says what the batch held. Otherwise, looks for all valid
+    /// headers: their marks tell a torn tail, which may have holes, from damage to acknowledged
+    /// data.
+    fn search(&mut self, file: &Bytes, segment: SegmentHeader, flaw: Flaw) -> Option<Checked> {
+        let has_header = batch_at(file, segment, self.end).is_some();
+        let mut flaws = vec![flaw];
+        for offset in (self.end..=file.len() as u64).step_by(BATCH_ALIGN) {
+            if !has_header && self.behind == 0 {
+                let lost = Lost::batch(file, segment, self.end, offset);
+                if let Some((lost, durable)) = lost {
+                    let bytes = offset - self.end;
+                    let (header, flaws, lost) = (None, Vec::new(), Some(lost));
+                    return Some(Checked { header, bytes, durable, flaws, lost });
+                }
+            }
+            if let Some(header) = batch_at(file, segment, offset) {
+                self.note(header.durable, segment.segment);
+                self.behind += 1;
+                let checked = check_batch(file, segment, offset).map(Checked::into_flaws);
+                let found = checked.unwrap_or_else(|flaw| vec![flaw]);
+                flaws.extend(found.into_iter().filter(|_| offset > self.end));
+            }
+        }
+        self.flaws = flaws;
+        None
+    }
+
+    /// A batch says how far the log was durable.
+    fn note(&mut self, durable: LogPosition, segment: u32) {
+        self.mark = self.mark.max(durable);
+        if durable.segment.checked_add(1) == Some(segment) {
+            self.previous_end = self.previous_end.max(Some(u64::from(durable.offset)));
         }
     }
 }
@@ -141,37 +165,78 @@ pub(crate) fn scan(file: &Bytes, id: u32) -> Scanned {
     Ok((header, Scan::new(file, header)))
 }
 
-/// Calls `each` with the records of the valid batches before `end`, and their offsets in the file.
-pub(crate) fn replay(file: &[u8], salt: u64, end: u64, mut each: impl FnMut(u64, Record)) {
+/// What [`replay`] finds.
+pub(crate) enum Replayed<'a> {
+    /// A record, and its offset in the file.
+    Record(u64, Record),
+    /// What can't be read.
+    Lost(&'a Lost),
+}
+
+/// Calls `each` with the records before `end`, in their order, and with what is lost between them.
+/// `defects` are those of the same scan.
+pub(crate) fn replay<'a>(
+    file: &[u8],
+    salt: u64,
+    end: u64,
+    defects: &'a [Defect],
+    mut each: impl FnMut(Replayed<'a>),
+) {
+    let mut losses = defects.iter().filter_map(|defect| defect.lost.as_ref()).peekable();
     let mut offset = BLOCK_BYTES;
-    while offset < end
-        && let Some(header) = BatchHeader::decode(file, salt, offset)
-    {
-        let mut at = offset as usize + BATCH_HEADER_BYTES;
-        for _ in 0..header.records {
-            let Some(record) = Record::parse(&file[at..]) else {
-                break;
-            };
-            let bytes = record.bytes;
-            each(at as u64, record);
+    while offset < end {
+        if let Some(lost) = losses.next_if(|lost| lost.stretch.start == offset) {
+            each(Replayed::Lost(lost));
+            offset = lost.stretch.end;
+            continue;
+        }
+        let Some(header) = BatchHeader::decode(file, salt, offset) else { break };
+        let mut at = offset + BATCH_HEADER_BYTES as u64;
+        let mut left = header.records;
+        while left > 0 {
+            if let Some(lost) = losses.next_if(|lost| lost.stretch.start == at) {
+                each(Replayed::Lost(lost));
+                at = lost.stretch.end;
+                left = left.saturating_sub(lost.records);
+                continue;
+            }
+            let Some(record) = Record::parse(&file[at as usize..]) else { break };
+            let bytes = record.bytes as u64;
+            each(Replayed::Record(at, record));
             at += bytes;
+            left -= 1;
         }
         offset += header.bytes();
     }
 }
 
 /// The batch header at `offset`, if one stands there that a log can have written.
-fn batch_at(file: &Bytes, segment: SegmentHeader, offset: u64) -> Option<BatchHeader> {
+pub(super) fn batch_at(file: &[u8], segment: SegmentHeader, offset: u64) -> Option<BatchHeader> {
     let place = position(segment.segment, offset);
     BatchHeader::decode(file, segment.salt, offset).filter(|header| header.is_possible(place))
 }
 
-/// The header of a batch that is valid but for data of entries, which are named.
-fn check_batch(
-    file: &Bytes,
-    segment: SegmentHeader,
-    offset: u64,
-) -> Result<(BatchHeader, Vec<Flaw>), Flaw> {
+/// A batch of which it is known what it holds.
+struct Checked {
+    /// Its header, if that is valid.
+    header: Option<BatchHeader>,
+    bytes: u64,
+    /// How far the log was durable when it was written, if it can be known.
+    durable: Option<LogPosition>,
+    flaws: Vec<Flaw>,
+    lost: Option<Lost>,
+}
+
+impl Checked {
+    /// All that is wrong with it.
+    fn into_flaws(self) -> Vec<Flaw> {
+        let lost = self.lost.map(|lost| lost.flaw());
+        self.flaws.into_iter().chain(lost).collect()
+    }
+}
+
+/// A batch whose header is valid, and of whose records at least the groups are known.
+fn check_batch(file: &Bytes, segment: SegmentHeader, offset: u64) -> Result<Checked, Flaw> {
     let salt = segment.salt;
     let start = offset as usize + BATCH_HEADER_BYTES;
     let Some(header) = batch_at(file, segment, offset) else {
@@ -181,37 +246,70 @@ fn check_batch(
             groups: file.get(start..).map_or_else(Vec::new, |body| groups(body, salt)),
         });
     };
-    let end = (offset + header.bytes()) as usize;
-    let (mut at, mut spoiled) = (start, Vec::new());
-    for _ in 0..header.records {
-        let (bytes, flaw) = check_record(&file[at..end], salt, at as u64)?;
-        spoiled.extend(flaw);
-        at += bytes;
+    let end = offset + header.bytes();
+    let place = ContentsPlace::find(file, salt, offset, end);
+    let records_end = place.as_ref().map_or(end as usize, ContentsPlace::start);
+    let (bytes, durable) = (header.bytes(), Some(header.durable));
+    let mut checked =
+        Checked { header: Some(header), bytes, durable, flaws: Vec::new(), lost: None };
+    let mut at = start;
+    for number in 0..header.records {
+        match check_record(&file[at..records_end], salt, at as u64) {
+            Ok((bytes, flaw)) => {
+                checked.flaws.extend(flaw);
+                at += bytes;
+            }
+            Err(BadRecord::Unreadable(flaw)) => {
+                let place = place.as_ref().map(|place| (offset, place));
+                let lost = place
+                    .and_then(|place| Lost::records(file, segment, place, (number, at), &flaw));
+                checked.lost = Some(lost.ok_or(flaw)?);
+                checked.check_rest(file, salt, records_end);
+                return Ok(checked);
+            }
+            Err(BadRecord::Foreign(flaw)) => return Err(flaw),
+        }
     }
-    let padding = &file[at..end];
-    if padding.len() >= BATCH_ALIGN || padding.iter().any(|byte| *byte != 0) {
-        return Err(Flaw {
-            offset: at as u64,
-            what: "there is something between two batches".to_owned(),
-            groups: Vec::new(),
-        });
+    // Nobody needs what stands there, unless something else is damaged as well.
+    let padding = &file[at..records_end];
+    if place.is_none() || padding.len() >= BATCH_ALIGN || padding.iter().any(|byte| *byte != 0) {
+        let what = "what follows the records of a batch is damaged".to_owned();
+        checked.flaws.push(Flaw { offset: at as u64, what, groups: Vec::new() });
     }
-    Ok((header, spoiled))
+    Ok(checked)
+}
+
+impl Checked {
+    /// Verifies the records behind what is lost.
+    fn check_rest(&mut self, file: &Bytes, salt: u64, end: usize) {
+        let Some(lost) = &self.lost else { return };
+        let mut at = lost.stretch.end as usize;
+        while let Ok((bytes, flaw)) = check_record(&file[at..end], salt, at as u64) {
+            self.flaws.extend(flaw);
+            at += bytes;
+        }
+    }
+}
+
+/// A record that is not as it was written, or that is not understood.
+enum BadRecord {
+    /// It is damaged.
+    Unreadable(Flaw),
+    /// It verifies, and says what no log says.
+    Foreign(Flaw),
 }
 
 /// The length of a record whose header is valid, and what is wrong with its entries' data.
-fn check_record(bytes: &[u8], salt: u64, offset: u64) -> Result<(usize, Option<Flaw>), Flaw> {
+fn check_record(bytes: &[u8], salt: u64, offset: u64) -> Result<(usize, Option<Flaw>), BadRecord> {
     let Some(record) = Record::decode(bytes, salt) else {
-        return Err(Flaw {
-            offset,
-            what: "a record header fails its checksum".to_owned(),
-            groups: Vec::new(),
-        });
+        let what = "a record header fails its checksum".to_owned();
+        return Err(BadRecord::Unreadable(Flaw { offset, what, groups: Vec::new() }));
     };
     match record.verify(bytes) {
         Ok(()) if !record.is_readable => {
             let what = "an entry holds a configuration that can't be read".to_owned();
-            Err(Flaw { offset, what, groups: record.group().into_iter().collect() })
+            let groups = record.group().into_iter().collect();
+            Err(BadRecord::Foreign(Flaw { offset, what, groups }))
         }
         Ok(()) => Ok((record.bytes, None)),
         Err(mismatch) => {

@@ -137,7 +137,7 @@ impl<D: Disk> Log<D> {
         collection: &LiveGroups,
         max_bytes: u64,
     ) -> Result<usize, WriteError> {
-        self.encoder.begin(self.active.segment.salt, &self.active.begun);
+        self.begin_batch();
         for (peer, grant) in self.store.index.grants_in(collection.segment) {
             self.encoder.grant(peer, grant);
         }

@@ -9,9 +9,7 @@ use super::durable::DurableEnd;
 use super::refusals::Refusals;
 use crate::wal::disk::{BLOCK_BYTES, Disk, SegmentFile};
 use crate::wal::error::{ReadError, Refusal, WriteError};
-use crate::wal::format::{
-    BATCH_HEADER_BYTES, BatchHeader, Encoder, MAX_SEGMENT_BYTES, appended, position,
-};
+use crate::wal::format::{BatchHeader, Encoder, MARK_BYTES, MAX_SEGMENT_BYTES, appended, position};
 use crate::wal::index::{Accounts, GroupLog, MAX_ENTRIES};
 use crate::wal::options::WalOptions;
 use crate::wal::segments::{LiveGroups, Segment, Store};
@@ -28,7 +26,7 @@ mod collect;
 
 /// Room at the end of each segment that only marks use: the one of an idle moment and the one of
 /// closing.
-const MARK_ROOM: u64 = 2 * BATCH_HEADER_BYTES as u64;
+const MARK_ROOM: u64 = 2 * MARK_BYTES;
 
 /// The log of all groups of a node. Its owner writes, syncs what [`Log::unsynced`] names, and
 /// acknowledges nothing before that.
@@ -193,7 +191,7 @@ impl<D: Disk> Log<D> {
         writes: impl Iterator<Item = &'a (GroupId, Persist)>,
     ) -> Written {
         let mut written = Written::default();
-        self.encoder.begin(self.active.segment.salt, &self.active.begun);
+        self.begin_batch();
         self.tails.clear();
         for (peer, grant) in grants {
             self.encoder.grant(*peer, *grant);
@@ -234,7 +232,7 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// [`WriteError::Io`].
     pub fn mark(&mut self, closed: bool) -> Result<u64, WriteError> {
-        self.encoder.begin(self.active.segment.salt, &self.active.begun);
+        self.begin_batch();
         if self.active.end + self.encoder.batch_bytes() > self.active.limit {
             return Ok(0);
         }
@@ -245,7 +243,7 @@ impl<D: Disk> Log<D> {
     #[must_use]
     pub fn wants_mark(&self) -> bool {
         let unrecorded = self.retiring.iter().any(|r| r.recorded.is_none());
-        let room = self.active.end + BATCH_HEADER_BYTES as u64 <= self.active.limit;
+        let room = self.active.end + MARK_BYTES <= self.active.limit;
         room && (unrecorded || self.marked < self.data_end)
     }
 
@@ -344,12 +342,18 @@ impl<D: Disk> Log<D> {
         self.store.read(group, first, last, max_bytes)
     }
 
+    /// Begins a batch behind what was written.
+    pub(crate) fn begin_batch(&mut self) {
+        let Active { segment, end, begun, .. } = &self.active;
+        self.encoder.begin(segment.salt, *end, begun);
+    }
+
     /// Writes the batch in the encoder, if it holds any record.
     pub(crate) fn put_records(&mut self) -> Result<u64, WriteError> {
-        let bytes = self.encoder.batch_bytes();
-        if bytes == BATCH_HEADER_BYTES as u64 {
+        if self.encoder.is_empty() {
             return Ok(0);
         }
+        let bytes = self.encoder.batch_bytes();
         let kept_back = if self.guarded { self.active.limit / 4 } else { MARK_ROOM };
         if self.active.end + bytes + kept_back > self.active.limit {
             let bytes = (BLOCK_BYTES + bytes + MARK_ROOM).next_multiple_of(BLOCK_BYTES);
