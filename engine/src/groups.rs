@@ -165,6 +165,12 @@ impl Groups {
         }
     }
 
+    /// Whether there is anything of `group` here: a replica, a log, or the beginnings or remains of
+    /// either.
+    pub(crate) fn is_known(&self, group: GroupId) -> bool {
+        self.stages.read().contains_key(&group)
+    }
+
     /// Nothing is left of the replica that was in this slot of its worker.
     pub(crate) fn buried(&self, group: GroupId, slot: Slot) {
         let mut groups = self.stages.write();

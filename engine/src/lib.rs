@@ -107,7 +107,7 @@ pub mod internals {
     pub use crate::turn::peer_buffers::PeerBuffers;
     pub use crate::turn::slot::Slot;
     pub use crate::turn::storage::Storage;
-    pub use crate::worker::departed::Departed;
+    pub use crate::worker::departed::{Absent, Departed};
     pub use crate::worker::wait_lists::WaitLists;
 }
 

@@ -99,6 +99,42 @@ async fn reads_ask_the_nodes_that_share_a_group_with_the_leader_s() -> TestResul
     Ok(())
 }
 
+/// Nobody waits for ever for a replica that was named and never came.
+#[tokio::test]
+async fn a_node_that_never_joined_answers_that_it_has_no_replica() -> TestResult {
+    let cluster = Cluster::new(5)?;
+    found(&cluster, &[1, 2, 3])?;
+    let (fourth, fifth) = (NodeId(4), NodeId(5));
+    let learners = [fourth, fifth].map(Change::AddLearner);
+    change(&cluster, &[1, 2, 3], &learners).await?;
+    change(&cluster, &[1, 2, 3], &[Change::Remove(fourth)]).await?;
+    let said = async |node, word| {
+        while !cluster.watch().has_parted(node, word) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    said(fourth, "left").await;
+    // It is written down: that replica is never born.
+    let machine = Box::<Counter>::default();
+    let (replicas, preferred) = (ids(&[1, 2, 3, 4]), None);
+    let spec = GroupSpec { group: GROUP, replicas, preferred, machine };
+    let founded = cluster.node(fourth).create_group(spec);
+    assert!(matches!(founded, Err(GroupError::Removed(GROUP))));
+    assert!(!cluster.watch().has_parted(fifth, "resigned"));
+    let leader = cluster.leader_among(&ids(&[1, 2, 3]), GROUP).await;
+    // A leader that stops is bound to be followed while its node lives.
+    cluster.node(leader).stop_group(GROUP).await?;
+    said(fifth, "resigned").await;
+    // Both may join later, as other replicas.
+    let rest: Vec<u64> = [1, 2, 3].into_iter().filter(|node| *node != leader.0).collect();
+    change(&cluster, &rest, &[Change::AddLearner(fourth)]).await?;
+    for node in [4, 5] {
+        join(&cluster, node)?;
+        cluster.await_applied(NodeId(node), GROUP, 0).await;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_group_moves_to_other_nodes_with_all_that_it_holds() -> TestResult {
     let cluster = Cluster::new(6)?;

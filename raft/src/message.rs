@@ -43,6 +43,16 @@ impl Message {
         Some(Self { from: self.to, to: self.from, term: Term(0), payload })
     }
 
+    /// The smallest id that a replica may have on a node which never had this message's receiver,
+    /// if the message says that the group is without that one for good. So the node can keep it
+    /// from being born late.
+    #[must_use]
+    pub fn floor_if_gone(&self) -> Option<ReplicaId> {
+        let is_reachable = self.to.0.index.0 < UNREACHABLE && self.is_possible();
+        let is_gone = matches!(self.payload, Payload::Gone { floor, .. } if floor > self.to);
+        (is_gone && is_reachable).then(|| self.to.next())
+    }
+
     /// Whether any replica can have sent this. Taking a message that none can have sent would lead
     /// to a log that contradicts itself, or to numbers with no next one.
     pub(crate) fn is_possible(&self) -> bool {

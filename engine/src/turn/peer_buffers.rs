@@ -19,6 +19,12 @@ impl PeerBuffers {
         &mut self.0[at].1
     }
 
+    /// Whether there is nothing to send.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|(_, outgoing)| outgoing.is_empty())
+    }
+
     /// Takes out what there is to send.
     pub fn take(&mut self) -> Vec<(NodeId, Outgoing)> {
         self.0

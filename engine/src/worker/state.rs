@@ -21,7 +21,7 @@ use crate::turn::jobs::{LogReadQueue, SnapshotQueue};
 use crate::turn::peer_buffers::{send_all, without_refused};
 use crate::turn::slot::Slot;
 use crate::worker::alarms::Alarms;
-use crate::worker::departed::Departed;
+use crate::worker::departed::{Absent, Departed};
 use crate::worker::event::{Event, StartGroup};
 use crate::worker::inbox::{WorkerInbox, take_by};
 use crate::worker::replica_cell::ReplicaCell;
@@ -347,8 +347,8 @@ impl WorkerState {
         }
     }
 
-    /// Hands a message, which is `at` this place of its list, to its replica. Of one that is gone,
-    /// the tombstone answers. With an offer that is lost goes the snapshot that it is about.
+    /// Hands a message, which is `at` this place of its list, to its replica. For one that is not
+    /// here, the node answers. With an offer that is lost goes the snapshot that it is about.
     fn receive(&mut self, from: NodeId, group: GroupId, message: &Message, at: usize) {
         self.departed.receive(from, group, message);
         if let Some(slot) = self.replicas.slot_of(group) {
@@ -357,12 +357,9 @@ impl WorkerState {
         if let Some(last) = offered_snapshot(message) {
             self.turn.storage.discard_snapshot(group, last);
         }
-        let is_gone = |floor: ReplicaId| message.to < floor;
-        if let Some(answer) = message.answer_for_former()
-            && self.context.wal.tombstone(group).is_some_and(is_gone)
-        {
-            self.turn.send(from, group, &answer);
-        }
+        let WorkerContext { wal, groups, .. } = &self.context;
+        let (tombstone, is_known) = (wal.tombstone(group), groups.is_known(group));
+        Absent { group, tombstone, is_known }.answer(&mut self.turn, from, message);
     }
 
     /// Messages for a group that does not run here (yet) are lost like any others.
@@ -434,15 +431,20 @@ impl WorkerState {
         self.replicas.post_each(|_| Some(GroupEvent::Halt));
     }
 
-    /// Ends the replicas that are gone. The tombstone follows all that a replica wrote, and when it
-    /// is durable, the snapshot goes.
+    /// Ends the replicas that are gone. The tombstones follow all that they wrote, and when one is
+    /// durable, the snapshot goes.
     fn bury(&mut self) {
-        for gone in std::mem::take(&mut self.turn.gone) {
-            self.departed.add(&mut self.turn, &gone);
-            let GoneReplica { group, slot, floor, buried, .. } = gone;
+        let gone_replicas = std::mem::take(&mut self.turn.gone);
+        for gone in &gone_replicas {
+            self.departed.add(&mut self.turn, gone);
+            let GoneReplica { group, slot, .. } = *gone;
             let machine = self.replicas.bury(group, slot);
             self.turn.discarded.extend(machine.map(|machine| (group, slot, machine)));
+        }
+        if !gone_replicas.is_empty() {
             self.flush();
+        }
+        for GoneReplica { group, slot, floor, buried, .. } in gone_replicas {
             let groups = Arc::clone(&self.context.groups);
             let buried = Box::new(move || {
                 groups.buried(group, slot);

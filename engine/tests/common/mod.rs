@@ -95,6 +95,8 @@ pub(crate) struct Watch {
     appends: SyncMutex<Vec<Append>>,
     /// Messages of groups that arrived, and requests for support.
     arrivals: SyncMutex<Arrivals>,
+    /// Who said what in the place of a replica that is no more, or never was.
+    partings: SyncMutex<BTreeSet<(NodeId, &'static str)>>,
     /// Nodes that were asked to confirm leaderships.
     asked: SyncMutex<BTreeSet<NodeId>>,
     /// A node at which nothing gets through any more, after so many appends.
@@ -355,6 +357,12 @@ impl Watch {
         *self.arrivals.lock()
     }
 
+    /// Whether `node` has said to anybody that a replica on it is no more (`left`), or that it
+    /// leads nothing by a former leader any more (`resigned`).
+    pub(crate) fn has_parted(&self, node: NodeId, word: &'static str) -> bool {
+        self.partings.lock().contains(&(node, word))
+    }
+
     /// The nodes that were asked to confirm leaderships for reads.
     pub(crate) fn asked(&self) -> Vec<NodeId> {
         self.asked.lock().iter().copied().collect()
@@ -363,6 +371,18 @@ impl Watch {
     /// Forgets the appends that arrived up to now.
     pub(crate) fn forget(&self) {
         self.appends.lock().clear();
+    }
+
+    fn note_partings(&self, from: NodeId, parcels: &[Parcel]) {
+        for parcel in parcels {
+            let Parcel::Message { message, .. } = parcel else { continue };
+            let word = match message.payload {
+                Payload::Left => "left",
+                Payload::Resigned { .. } => "resigned",
+                _ => continue,
+            };
+            self.partings.lock().insert((from, word));
+        }
     }
 
     /// Notes what arrived at `node`, and tells whether it gets through.
@@ -414,6 +434,7 @@ struct Watched {
 
 impl Inbox for Watched {
     fn receive(&self, from: NodeId, parcels: Vec<Parcel>) {
+        self.watch.note_partings(from, &parcels);
         if self.watch.note(self.node, &parcels) {
             self.inbox.receive(from, parcels);
         }

@@ -4,9 +4,8 @@
 use super::host::Hardware;
 use super::process::{Process, group_place};
 use super::scene::Scene;
-use logboat::internals::{GoneReplica, GroupEvent};
+use logboat::internals::{Absent, GoneReplica, GroupEvent};
 use logboat_raft::{GroupId, LogWrite, Message, NodeId, Persist, Restored, WriteSeq};
-use logboat_transport::Outgoing;
 
 impl Process {
     /// Ends the replicas of a worker that are gone. Their tombstones are written after all that
@@ -38,27 +37,16 @@ impl Process {
         self.start_group(hardware, group_place(group), Restored::default(), scene);
     }
 
-    /// Hands a message to its replica. Of one that is gone, the tombstone answers.
-    pub(super) fn hand_over_message(
-        &mut self,
-        hardware: &Hardware,
-        from: NodeId,
-        group: GroupId,
-        message: Message,
-        scene: &mut Scene,
-    ) {
+    /// Hands a message to its replica. For one that is not here, the node answers.
+    pub(super) fn hand_over_message(&mut self, from: NodeId, group: GroupId, message: Message) {
         let number = group_place(group) % self.workers.len();
         self.workers[number].departed.receive(from, group, &message);
         if self.by_group.contains_key(&group) {
             return self.post_to_group(group, GroupEvent::Message { from, message });
         }
-        let tombstone = self.storage.wal.lock().log().tombstone(group);
-        if let Some(answer) = message.answer_for_former()
-            && tombstone.is_some_and(|floor| message.to < floor)
-        {
-            let mut outgoing = Outgoing::new();
-            outgoing.push_message(group, &answer);
-            scene.send(hardware.place, from, outgoing);
-        }
+        // What damage has cost a node stays lost there, and no replica is added again.
+        let (tombstone, is_known) = (self.storage.wal.lock().log().tombstone(group), true);
+        let turn = &mut self.workers[number].turn;
+        Absent { group, tombstone, is_known }.answer(turn, from, &message);
     }
 }

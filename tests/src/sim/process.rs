@@ -394,7 +394,7 @@ impl Process {
                     if matches!(message.payload, Payload::Snapshot { .. }) {
                         self.offered(hardware, peer, group, message, scene);
                     } else {
-                        self.hand_over_message(hardware, peer, group, message, scene);
+                        self.hand_over_message(peer, group, message);
                     }
                 }
                 Parcel::Request { id, group, body } => {

@@ -196,7 +196,7 @@ impl Process {
         let text = format_args!("{node} received the snapshot of group {group} at {last}");
         scene.trace.note(now, &[place as u64, last.index.0], text);
         scene.checks.snapshot_received(hardware.place, place, last);
-        self.hand_over_message(hardware, from, group, message, scene);
+        self.hand_over_message(from, group, message);
     }
 }
 

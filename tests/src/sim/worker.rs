@@ -97,7 +97,9 @@ impl Worker {
     }
 
     fn has_work(&self) -> bool {
-        !self.is_up_to_date() || !self.woken.is_empty() || !self.turn.writes.is_empty()
+        let Turn { writes, promises, .. } = &self.turn;
+        let is_idle = self.woken.is_empty() && writes.is_empty() && promises.is_empty();
+        !self.is_up_to_date() || !is_idle
     }
 }
 
