@@ -1,8 +1,6 @@
 //! The errors of the engine.
 
-use logboat_raft::{
-    ChangeError as CoreRefusal, GroupId, Index, LogId, MAX_MEMBERS, NodeId, Refusal,
-};
+use logboat_raft::{ChangeRefusal, GroupId, NodeId, Refusal};
 use logboat_storage::{DirectoryError, SnapshotError, WalError};
 use logboat_transport::StartError as TransportError;
 use std::io;
@@ -89,6 +87,18 @@ pub enum ChangeError {
     /// The leader refused it. The change has no effect, nor has any part of it.
     #[error(transparent)]
     Refused(#[from] ChangeRefusal),
+    /// The leader's node does not know the node that is to get a replica. The change has no effect.
+    /// [`Node::add_peer`](crate::Node::add_peer) makes nodes known.
+    #[error("node {node} is no peer of the leader's node")]
+    NotAPeer {
+        /// That node.
+        node: NodeId,
+    },
+    /// The leader had taken the change, and lost its role before it was committed. The members that
+    /// were committed since are without it: its successor does not have it, or has made another
+    /// change since, which undid it.
+    #[error("the change was lost with its leader")]
+    Lost,
     /// It did not get to the leader, or nothing was heard of it. The change has no effect, but for
     /// [`RequestError::TimedOut`]: then it may come about yet, as a whole.
     /// [`GroupHandle::membership`](crate::GroupHandle::membership) tells in time. Such is also
@@ -104,142 +114,13 @@ impl ChangeError {
     pub const fn is_transient(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.is_transient(),
+            Self::NotAPeer { .. } => false,
+            Self::Lost => true,
             Self::Request(error) => matches!(
                 error,
                 RequestError::NotLeader { .. } | RequestError::Busy | RequestError::Unreachable(_)
             ),
         }
-    }
-}
-
-/// Why a leader refused a change of its group's members. It certainly has no effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ChangeRefusal {
-    /// The leader has just been elected and has committed nothing yet.
-    #[error("the leader has not committed an entry of its term yet")]
-    TermNotCommitted,
-    /// The change before is not over.
-    #[error("the change of entry {id} is under way")]
-    InProgress {
-        /// The entry of the configuration that is not committed yet, or that is joint.
-        id: LogId,
-    },
-    /// The list has no changes.
-    #[error("there is nothing to change")]
-    Nothing,
-    /// Two changes of the list are about the same node. To remove a replica and to add another one
-    /// on its node takes two lists.
-    #[error("node {node} is named twice")]
-    NamedTwice {
-        /// That node.
-        node: NodeId,
-    },
-    /// The node holds a replica of the group already.
-    #[error("node {node} is a member already")]
-    AlreadyMember {
-        /// That node.
-        node: NodeId,
-    },
-    /// The node holds no replica of the group.
-    #[error("node {node} is no member")]
-    NotMember {
-        /// That node.
-        node: NodeId,
-    },
-    /// Only a learner can be promoted.
-    #[error("node {node} is no learner")]
-    NotLearner {
-        /// That node.
-        node: NodeId,
-    },
-    /// Only a voter can be demoted, or be preferred after the change.
-    #[error("node {node} is no voter")]
-    NotVoter {
-        /// That node.
-        node: NodeId,
-    },
-    /// A voter has to be demoted, and that has to be committed, before it can be removed.
-    #[error("node {node} is a voter: demote it first")]
-    VoterNotDemoted {
-        /// That node.
-        node: NodeId,
-    },
-    /// Nobody would be left to vote.
-    #[error("no voter would be left")]
-    NoVoterLeft,
-    /// The group would have too many members.
-    #[error("a group has {MAX_MEMBERS} members at the most")]
-    TooManyMembers,
-    /// The learner is too far behind to be a voter: it would hold up what is committed. It may be
-    /// promoted when it holds what the leader's log held an election timeout ago.
-    #[error("the learner on node {node} holds the log up to {matched} of {last}")]
-    NotCaughtUp {
-        /// Its node.
-        node: NodeId,
-        /// The last entry that it is known to hold.
-        matched: Index,
-        /// The last entry of the leader's log.
-        last: Index,
-    },
-    /// The learner has not fortified the leader: its vote would not be bound, and it could confirm
-    /// no reads.
-    #[error("the learner on node {node} has not fortified the leader")]
-    NotFortified {
-        /// Its node.
-        node: NodeId,
-    },
-    /// After the change, no majority would be reachable from the leader.
-    #[error("no majority of the voters would be alive")]
-    NoQuorum,
-    /// The leader's node does not know the node.
-    #[error("node {node} is no peer of the leader's node")]
-    NotAPeer {
-        /// That node.
-        node: NodeId,
-    },
-    /// The leader had taken the change, and lost its role before it was committed. The members that
-    /// were committed since are without it: its successor does not have it, or has made another
-    /// change since, which undid it.
-    #[error("the change was lost with its leader")]
-    Lost,
-}
-
-impl ChangeRefusal {
-    /// What the core said. If that is that another replica leads, or is about to, returns that one.
-    pub(crate) const fn of(error: CoreRefusal) -> Result<Self, Option<NodeId>> {
-        Ok(match error {
-            CoreRefusal::NotLeader { leader } => return Err(leader),
-            CoreRefusal::TermNotCommitted => Self::TermNotCommitted,
-            CoreRefusal::InProgress { id } => Self::InProgress { id },
-            CoreRefusal::Nothing => Self::Nothing,
-            CoreRefusal::NamedTwice { node } => Self::NamedTwice { node },
-            CoreRefusal::AlreadyMember { node } => Self::AlreadyMember { node },
-            CoreRefusal::NotMember { node } => Self::NotMember { node },
-            CoreRefusal::NotLearner { node } => Self::NotLearner { node },
-            CoreRefusal::NotVoter { node } => Self::NotVoter { node },
-            CoreRefusal::VoterNotDemoted { node } => Self::VoterNotDemoted { node },
-            CoreRefusal::NoVoterLeft => Self::NoVoterLeft,
-            CoreRefusal::TooManyMembers => Self::TooManyMembers,
-            CoreRefusal::NotCaughtUp { node, matched, last } => {
-                Self::NotCaughtUp { node, matched, last }
-            }
-            CoreRefusal::NotFortified { node } => Self::NotFortified { node },
-            CoreRefusal::NoQuorum => Self::NoQuorum,
-        })
-    }
-
-    /// See [`ChangeError::is_transient`].
-    #[must_use]
-    pub const fn is_transient(&self) -> bool {
-        matches!(
-            self,
-            Self::TermNotCommitted
-                | Self::InProgress { .. }
-                | Self::NotCaughtUp { .. }
-                | Self::NotFortified { .. }
-                | Self::NoQuorum
-                | Self::Lost
-        )
     }
 }
 

@@ -126,15 +126,14 @@ pub use batch::{Answers, Batch};
 pub use bytes::Bytes;
 pub use config::NodeConfig;
 pub use error::{
-    ChangeError, ChangeRefusal, ConfigError, GroupError, PeerError, RequestError, StartError,
-    TransferError,
+    ChangeError, ConfigError, GroupError, PeerError, RequestError, StartError, TransferError,
 };
 pub use events::{Events, NodeEvent};
 pub use founding::Founding;
 pub use handle::GroupHandle;
 pub use logboat_raft::{
-    Change, ClusterId, GroupId, Index, LogId, Member, MemberRole, NodeId, ReadFrom, ReadMode,
-    ReplicaId, RoleKind, SupportSettings, Term, Tuning,
+    Change, ChangeRefusal, ClusterId, GroupId, Index, LogId, Member, MemberRole, NodeId, ReadFrom,
+    ReadMode, ReplicaId, RoleKind, SupportSettings, Term, Tuning,
 };
 pub use logboat_storage::WalOptions;
 pub use logboat_transport::PeerStatus;

@@ -16,7 +16,7 @@ use crate::quorum::{self, Outcome};
 use crate::{LogId, NodeId, ReplicaAddress, ReplicaId, VotersDigest};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-pub use change::{Change, ChangeError};
+pub use change::{Change, ChangeError, ChangeRefusal};
 pub use codec::InvalidConfiguration;
 use core::fmt;
 pub(crate) use in_force::InForce;
@@ -46,7 +46,7 @@ pub const MAX_MEMBERS: usize = 64;
 /// assert!(joint.is_quorum(|node| [one, three].contains(&node)));
 /// let left = joint.leave(at(10));
 /// assert_eq!(left.to_string(), "voters 1 3 4, learners 2");
-/// # Ok::<(), logboat_raft::ChangeError>(())
+/// # Ok::<(), logboat_raft::ChangeRefusal>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Configuration {

@@ -132,7 +132,8 @@ mod voters;
 
 pub use config::{Config, Tuning};
 pub use configuration::{
-    Change, ChangeError, Configuration, InvalidConfiguration, MAX_MEMBERS, Member, MemberRole,
+    Change, ChangeError, ChangeRefusal, Configuration, InvalidConfiguration, MAX_MEMBERS, Member,
+    MemberRole,
 };
 pub use disk::{
     Fortification, HardState, LogWrite, Persist, Restored, SnapshotMeta, TermRun, WriteSeq,

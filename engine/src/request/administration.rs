@@ -1,10 +1,10 @@
 //! The encoding of what concerns a group as a whole: changes of its members, transfers of its
 //! leadership, and reads that say how new their state is. Numbers are eight bytes, little-endian.
 
-use crate::error::{ChangeError, ChangeRefusal, TransferError};
+use crate::error::{ChangeError, RequestError, TransferError};
 use crate::membership::Membership;
 use bytes::{Buf, BufMut, Bytes};
-use logboat_raft::{Change, Configuration, Index, LogId, NodeId, Term};
+use logboat_raft::{Change, ChangeRefusal, Configuration, Index, LogId, NodeId, Term};
 
 /// Encodes a list of changes: for each a byte that says which, and the node.
 #[must_use]
@@ -41,26 +41,36 @@ pub(crate) fn decode_changes(mut bytes: &[u8]) -> Option<Vec<Change>> {
     Some(changes)
 }
 
-/// Encodes how a change ended: the members that the group has then, or why it was refused. What the
-/// node or its replica has to say ([`ChangeError::Request`]) is the error of the request.
-pub(crate) fn encode_changed(outcome: &Result<Membership, ChangeRefusal>) -> Bytes {
+/// Encodes how a change ended: the members that the group has then, or why there is none.
+///
+/// # Errors
+/// That of the request, if that is what the node or its replica has to say.
+pub(crate) fn encode_changed(
+    outcome: Result<Membership, ChangeError>,
+) -> Result<Bytes, RequestError> {
     let mut bytes = Vec::new();
     match outcome {
         Ok(members) => {
             bytes.put_u8(0);
             bytes.put_slice(&members.configuration().encode());
         }
-        Err(refusal) => put_refusal(&mut bytes, refusal),
+        Err(ChangeError::Refused(refusal)) => put_refusal(&mut bytes, refusal),
+        Err(ChangeError::NotAPeer { node }) => {
+            bytes.put_u8(15);
+            bytes.put_u64_le(node.0);
+        }
+        Err(ChangeError::Lost) => bytes.put_u8(16),
+        Err(ChangeError::Request(error)) => return Err(error),
     }
-    bytes.into()
+    Ok(bytes.into())
 }
 
-fn put_refusal(bytes: &mut Vec<u8>, refusal: &ChangeRefusal) {
+fn put_refusal(bytes: &mut Vec<u8>, refusal: ChangeRefusal) {
     let mut put = |tag, fields: &[u64]| {
         bytes.put_u8(tag);
         fields.iter().for_each(|field| bytes.put_u64_le(*field));
     };
-    match *refusal {
+    match refusal {
         ChangeRefusal::TermNotCommitted => put(1, &[]),
         ChangeRefusal::InProgress { id } => put(2, &[id.term.0, id.index.0]),
         ChangeRefusal::Nothing => put(3, &[]),
@@ -77,8 +87,6 @@ fn put_refusal(bytes: &mut Vec<u8>, refusal: &ChangeRefusal) {
         }
         ChangeRefusal::NotFortified { node } => put(13, &[node.0]),
         ChangeRefusal::NoQuorum => put(14, &[]),
-        ChangeRefusal::NotAPeer { node } => put(15, &[node.0]),
-        ChangeRefusal::Lost => put(16, &[]),
     }
 }
 
@@ -107,11 +115,14 @@ pub(crate) fn decode_changed(mut bytes: &[u8]) -> Option<Result<Membership, Chan
         },
         13 => ChangeRefusal::NotFortified { node: get_node(&mut bytes)? },
         14 => ChangeRefusal::NoQuorum,
-        15 => ChangeRefusal::NotAPeer { node: get_node(&mut bytes)? },
-        16 => ChangeRefusal::Lost,
+        15 => {
+            let error = ChangeError::NotAPeer { node: get_node(&mut bytes)? };
+            return bytes.is_empty().then_some(Err(error));
+        }
+        16 => return bytes.is_empty().then_some(Err(ChangeError::Lost)),
         _ => return None,
     };
-    bytes.is_empty().then_some(Err(ChangeError::Refused(refusal)))
+    bytes.is_empty().then_some(Err(refusal.into()))
 }
 
 /// Encodes to whom leadership shall go.
@@ -218,33 +229,34 @@ mod tests {
     fn outcomes_of_changes_survive_the_way_between_nodes() {
         let members = Configuration::founding(&[NodeId(1), NODE], Some(NODE));
         let members = members.change(at(9), &[Change::AddLearner(NodeId(4))]).unwrap();
-        let outcomes = [
-            Ok(Membership::new(members.into())),
-            Err(ChangeRefusal::TermNotCommitted),
-            Err(ChangeRefusal::InProgress { id: at(9) }),
-            Err(ChangeRefusal::Nothing),
-            Err(ChangeRefusal::NamedTwice { node: NODE }),
-            Err(ChangeRefusal::AlreadyMember { node: NODE }),
-            Err(ChangeRefusal::NotMember { node: NODE }),
-            Err(ChangeRefusal::NotLearner { node: NODE }),
-            Err(ChangeRefusal::NotVoter { node: NODE }),
-            Err(ChangeRefusal::VoterNotDemoted { node: NODE }),
-            Err(ChangeRefusal::NoVoterLeft),
-            Err(ChangeRefusal::TooManyMembers),
-            Err(ChangeRefusal::NotCaughtUp { node: NODE, matched: Index(5), last: Index(8) }),
-            Err(ChangeRefusal::NotFortified { node: NODE }),
-            Err(ChangeRefusal::NoQuorum),
-            Err(ChangeRefusal::NotAPeer { node: NODE }),
-            Err(ChangeRefusal::Lost),
+        let refusals = [
+            ChangeRefusal::TermNotCommitted,
+            ChangeRefusal::InProgress { id: at(9) },
+            ChangeRefusal::Nothing,
+            ChangeRefusal::NamedTwice { node: NODE },
+            ChangeRefusal::AlreadyMember { node: NODE },
+            ChangeRefusal::NotMember { node: NODE },
+            ChangeRefusal::NotLearner { node: NODE },
+            ChangeRefusal::NotVoter { node: NODE },
+            ChangeRefusal::VoterNotDemoted { node: NODE },
+            ChangeRefusal::NoVoterLeft,
+            ChangeRefusal::TooManyMembers,
+            ChangeRefusal::NotCaughtUp { node: NODE, matched: Index(5), last: Index(8) },
+            ChangeRefusal::NotFortified { node: NODE },
+            ChangeRefusal::NoQuorum,
         ];
+        let errors = refusals.into_iter().map(ChangeError::Refused);
+        let errors = errors.chain([ChangeError::NotAPeer { node: NODE }, ChangeError::Lost]);
+        let outcomes = errors.map(Err).chain([Ok(Membership::new(members.into()))]);
         for outcome in outcomes {
-            let bytes = encode_changed(&outcome);
+            let bytes = encode_changed(outcome.clone()).unwrap();
             for cut in 0..bytes.len() {
                 assert!(decode_changed(&bytes[..cut]).is_none(), "{outcome:?} cut at {cut}");
             }
-            let outcome = outcome.map_err(ChangeError::Refused);
             assert_eq!(decode_changed(&bytes), Some(outcome));
         }
+        let unsaid = Err(ChangeError::Request(RequestError::TimedOut));
+        assert_eq!(encode_changed(unsaid), Err(RequestError::TimedOut));
         assert_eq!(decode_changed(&[99]), None);
     }
 

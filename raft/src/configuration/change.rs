@@ -23,7 +23,7 @@ pub enum Change {
     Prefer(NodeId),
 }
 
-/// Why a change was refused. It certainly has no effect, nor has any other of its list.
+/// Why changes were not taken. They certainly have no effect, nor has any one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
     /// Another replica leads, or is about to: also when the change is about the leader itself,
@@ -33,6 +33,14 @@ pub enum ChangeError {
         /// That replica's node, if known.
         leader: Option<NodeId>,
     },
+    /// The leader refuses them.
+    #[error(transparent)]
+    Refused(#[from] ChangeRefusal),
+}
+
+/// Why a leader refuses changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeRefusal {
     /// The leader has just been elected and has committed nothing yet.
     #[error("the leader has not committed an entry of its term yet")]
     TermNotCommitted,
@@ -88,7 +96,8 @@ pub enum ChangeError {
     /// The group would have more than [`MAX_MEMBERS`] members.
     #[error("a group has {MAX_MEMBERS} members at the most")]
     TooManyMembers,
-    /// The learner is too far behind to be a voter: it would hold up what is committed.
+    /// The learner is too far behind to be a voter: it would hold up what is committed. It may be
+    /// promoted when it holds what the leader's log held an election timeout ago.
     #[error("the learner on node {node} holds the log up to {matched} of {last}")]
     NotCaughtUp {
         /// Its node.
@@ -105,9 +114,25 @@ pub enum ChangeError {
         /// Its node.
         node: NodeId,
     },
-    /// After the change, no majority would be reachable from here.
+    /// After the change, no majority would be reachable from the leader.
     #[error("no majority of the voters would be alive")]
     NoQuorum,
+}
+
+impl ChangeRefusal {
+    /// Whether the same changes may be taken a little later, without anything else that has to be
+    /// done.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::TermNotCommitted
+                | Self::InProgress { .. }
+                | Self::NotCaughtUp { .. }
+                | Self::NotFortified { .. }
+                | Self::NoQuorum
+        )
+    }
 }
 
 impl Change {
@@ -130,26 +155,27 @@ impl Configuration {
     /// preferred voter that is demoted is preferred no more.
     ///
     /// # Errors
-    /// [`ChangeError`] when they contradict each other or this configuration, which stays in force.
-    pub fn change(&self, id: LogId, changes: &[Change]) -> Result<Self, ChangeError> {
+    /// [`ChangeRefusal`] when they contradict each other or this configuration, which stays in
+    /// force.
+    pub fn change(&self, id: LogId, changes: &[Change]) -> Result<Self, ChangeRefusal> {
         if self.is_joint() {
-            return Err(ChangeError::InProgress { id: self.id });
+            return Err(ChangeRefusal::InProgress { id: self.id });
         }
         if changes.is_empty() {
-            return Err(ChangeError::Nothing);
+            return Err(ChangeRefusal::Nothing);
         }
         if let Some(node) = named_twice(changes) {
-            return Err(ChangeError::NamedTwice { node });
+            return Err(ChangeRefusal::NamedTwice { node });
         }
         let mut members = self.members.to_vec();
         for &change in changes {
             apply(&mut members, id, change)?;
         }
         if members.len() > MAX_MEMBERS {
-            return Err(ChangeError::TooManyMembers);
+            return Err(ChangeRefusal::TooManyMembers);
         }
         if !members.iter().any(|member| member.role.is_incoming()) {
-            return Err(ChangeError::NoVoterLeft);
+            return Err(ChangeRefusal::NoVoterLeft);
         }
         let preferred = preferred(&members, self.preferred, changes)?;
         Ok(Self::assemble(id, self.founders, preferred, members))
@@ -185,29 +211,29 @@ fn named_twice(changes: &[Change]) -> Option<NodeId> {
 }
 
 /// Carries out one change on the members, which stay sorted by node.
-fn apply(members: &mut Vec<Member>, id: LogId, change: Change) -> Result<(), ChangeError> {
+fn apply(members: &mut Vec<Member>, id: LogId, change: Change) -> Result<(), ChangeRefusal> {
     let node = change.node();
     let place = members.binary_search_by_key(&node, |member| member.node);
     match (change, place) {
         (Change::Prefer(_), _) => {}
-        (Change::AddLearner(_), Ok(_)) => return Err(ChangeError::AlreadyMember { node }),
+        (Change::AddLearner(_), Ok(_)) => return Err(ChangeRefusal::AlreadyMember { node }),
         (Change::AddLearner(_), Err(at)) => {
             members.insert(at, Member { node, replica: ReplicaId(id), role: MemberRole::Learner });
         }
-        (_, Err(_)) => return Err(ChangeError::NotMember { node }),
+        (_, Err(_)) => return Err(ChangeRefusal::NotMember { node }),
         (Change::Promote(_), Ok(at)) => match members[at].role {
             MemberRole::Learner => members[at].role = MemberRole::Incoming,
-            _ => return Err(ChangeError::NotLearner { node }),
+            _ => return Err(ChangeRefusal::NotLearner { node }),
         },
         (Change::Demote(_), Ok(at)) => match members[at].role {
             MemberRole::Voter => members[at].role = MemberRole::Outgoing,
-            _ => return Err(ChangeError::NotVoter { node }),
+            _ => return Err(ChangeRefusal::NotVoter { node }),
         },
         (Change::Remove(_), Ok(at)) => match members[at].role {
             MemberRole::Learner => {
                 members.remove(at);
             }
-            _ => return Err(ChangeError::VoterNotDemoted { node }),
+            _ => return Err(ChangeRefusal::VoterNotDemoted { node }),
         },
     }
     Ok(())
@@ -218,14 +244,14 @@ fn preferred(
     members: &[Member],
     before: Option<NodeId>,
     changes: &[Change],
-) -> Result<Option<NodeId>, ChangeError> {
+) -> Result<Option<NodeId>, ChangeRefusal> {
     let votes = |node: NodeId| members.iter().any(|it| it.node == node && it.role.is_incoming());
     let asked = changes.iter().find_map(|change| match *change {
         Change::Prefer(node) => Some(node),
         _ => None,
     });
     match asked {
-        Some(node) if !votes(node) => Err(ChangeError::NotVoter { node }),
+        Some(node) if !votes(node) => Err(ChangeRefusal::NotVoter { node }),
         Some(node) => Ok(Some(node)),
         None => Ok(before.filter(|&node| votes(node))),
     }

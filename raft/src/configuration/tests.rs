@@ -1,5 +1,5 @@
 use super::{
-    Change, ChangeError, Configuration, InvalidConfiguration, MAX_MEMBERS, Member, MemberRole,
+    Change, ChangeRefusal, Configuration, InvalidConfiguration, MAX_MEMBERS, Member, MemberRole,
 };
 use crate::{Index, LogId, NodeId, ReplicaAddress, ReplicaId, Term, VotersDigest};
 use alloc::string::ToString;
@@ -82,28 +82,28 @@ fn each_change_leads_to_the_next_configuration() {
 #[test]
 fn what_contradicts_the_configuration_is_refused() {
     let node = NodeId(4);
-    let table: [(&[u64], &[u64], &str, ChangeError); 20] = [
-        (&[1], &[], "", ChangeError::Nothing),
-        (&[1, 4], &[], "+4", ChangeError::AlreadyMember { node }),
-        (&[1], &[4], "+4", ChangeError::AlreadyMember { node }),
-        (&[1], &[], "^4", ChangeError::NotMember { node }),
-        (&[1], &[], "v4", ChangeError::NotMember { node }),
-        (&[1], &[], "-4", ChangeError::NotMember { node }),
-        (&[1, 4], &[], "^4", ChangeError::NotLearner { node }),
-        (&[1], &[4], "v4", ChangeError::NotVoter { node }),
-        (&[1, 4], &[], "-4", ChangeError::VoterNotDemoted { node }),
-        (&[4], &[], "-4", ChangeError::VoterNotDemoted { node }),
-        (&[1], &[], "v1", ChangeError::NoVoterLeft),
-        (&[1, 2], &[3], "v1 v2 -3", ChangeError::NoVoterLeft),
-        (&[1], &[4], "*4", ChangeError::NotVoter { node }),
-        (&[1], &[], "*4", ChangeError::NotVoter { node }),
-        (&[1, 4], &[], "v4 *4", ChangeError::NotVoter { node }),
+    let table: [(&[u64], &[u64], &str, ChangeRefusal); 20] = [
+        (&[1], &[], "", ChangeRefusal::Nothing),
+        (&[1, 4], &[], "+4", ChangeRefusal::AlreadyMember { node }),
+        (&[1], &[4], "+4", ChangeRefusal::AlreadyMember { node }),
+        (&[1], &[], "^4", ChangeRefusal::NotMember { node }),
+        (&[1], &[], "v4", ChangeRefusal::NotMember { node }),
+        (&[1], &[], "-4", ChangeRefusal::NotMember { node }),
+        (&[1, 4], &[], "^4", ChangeRefusal::NotLearner { node }),
+        (&[1], &[4], "v4", ChangeRefusal::NotVoter { node }),
+        (&[1, 4], &[], "-4", ChangeRefusal::VoterNotDemoted { node }),
+        (&[4], &[], "-4", ChangeRefusal::VoterNotDemoted { node }),
+        (&[1], &[], "v1", ChangeRefusal::NoVoterLeft),
+        (&[1, 2], &[3], "v1 v2 -3", ChangeRefusal::NoVoterLeft),
+        (&[1], &[4], "*4", ChangeRefusal::NotVoter { node }),
+        (&[1], &[], "*4", ChangeRefusal::NotVoter { node }),
+        (&[1, 4], &[], "v4 *4", ChangeRefusal::NotVoter { node }),
         // One replica a node, and one step for each change of it.
-        (&[1], &[], "+4 +4", ChangeError::NamedTwice { node }),
-        (&[1], &[], "+4 ^4", ChangeError::NamedTwice { node }),
-        (&[1], &[4], "-4 +4", ChangeError::NamedTwice { node }),
-        (&[1, 4], &[], "v4 -4", ChangeError::NamedTwice { node }),
-        (&[1, 4], &[], "*1 *4", ChangeError::NamedTwice { node }),
+        (&[1], &[], "+4 +4", ChangeRefusal::NamedTwice { node }),
+        (&[1], &[], "+4 ^4", ChangeRefusal::NamedTwice { node }),
+        (&[1], &[4], "-4 +4", ChangeRefusal::NamedTwice { node }),
+        (&[1, 4], &[], "v4 -4", ChangeRefusal::NamedTwice { node }),
+        (&[1, 4], &[], "*1 *4", ChangeRefusal::NamedTwice { node }),
     ];
     for (voters, learners, text, expected) in table {
         let before = plain(voters, learners);
@@ -116,7 +116,7 @@ fn a_joint_configuration_is_left_before_it_is_changed() {
     let joint = plain(&[1, 2], &[3]).change(at(9), &changes("^3")).unwrap();
     for text in ["+4", "v1", "-3", "*2", ""] {
         let refused = joint.change(at(10), &changes(text));
-        assert_eq!(refused, Err(ChangeError::InProgress { id: at(9) }));
+        assert_eq!(refused, Err(ChangeRefusal::InProgress { id: at(9) }));
     }
 }
 
@@ -124,7 +124,7 @@ fn a_joint_configuration_is_left_before_it_is_changed() {
 fn a_group_is_bounded() {
     let all: Vec<_> = (1..=MAX_MEMBERS as u64).collect();
     let full = plain(&all, &[]);
-    assert_eq!(full.change(at(9), &changes("+99")), Err(ChangeError::TooManyMembers));
+    assert_eq!(full.change(at(9), &changes("+99")), Err(ChangeRefusal::TooManyMembers));
     let swapped = plain(&all[1..], &[99]).change(at(9), &changes("-99 +98"));
     assert_eq!(swapped.map(|after| after.members().len()), Ok(MAX_MEMBERS));
 }

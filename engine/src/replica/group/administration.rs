@@ -1,7 +1,7 @@
 //! What a replica is asked for that concerns its group as a whole: changes of its members and
 //! transfers of its leadership, and those who wait for them to end.
 
-use crate::error::{ChangeRefusal, RequestError};
+use crate::error::{ChangeError, RequestError};
 use crate::membership::Membership;
 use crate::replica::group::Group;
 use crate::replica::request::{Request, Responder};
@@ -11,7 +11,8 @@ use crate::request::administration::{
 };
 use crate::request::kind::Answer;
 use logboat_raft::{
-    Change, ChangeError, Configuration, Input, LogId, MemberRole, NodeId, RoleKind, Time,
+    Change, ChangeError as NotTaken, Configuration, Input, LogId, MemberRole, NodeId, RoleKind,
+    Time,
 };
 
 /// For how many election timeouts a transfer is waited for. The leader gives up after one.
@@ -71,8 +72,8 @@ impl Group {
             _ => None,
         });
         if let Some(node) = stranger {
-            let refusal = ChangeRefusal::NotAPeer { node };
-            return responder.answer(run.turn, Ok(encode_changed(&Err(refusal))));
+            let answer = encode_changed(Err(ChangeError::NotAPeer { node }));
+            return responder.answer(run.turn, answer);
         }
         let deadline = run.turn.now + self.shared.request_timeout;
         let pending = PendingChange { changes: changes.clone(), entry: None, deadline, responder };
@@ -89,15 +90,15 @@ impl Group {
     }
 
     /// The core has refused the change that this step asks for.
-    pub(super) fn change_refused(&mut self, run: &mut RunContext<'_>, error: ChangeError) {
+    pub(super) fn change_refused(&mut self, run: &mut RunContext<'_>, error: NotTaken) {
         let asked = |pending: &mut PendingChange| pending.entry.is_none();
         let pending = self.administration.as_mut().and_then(|it| it.changes.pop_if(asked));
         if let Some(PendingChange { responder, .. }) = pending {
-            let answer = match ChangeRefusal::of(error) {
-                Ok(refusal) => Ok(encode_changed(&Err(refusal))),
-                Err(leader) => Err(RequestError::NotLeader { leader }),
+            let error = match error {
+                NotTaken::Refused(refusal) => refusal.into(),
+                NotTaken::NotLeader { leader } => RequestError::NotLeader { leader }.into(),
             };
-            responder.answer(run.turn, answer);
+            responder.answer(run.turn, encode_changed(Err(error)));
         }
         self.tidy_up();
     }
@@ -121,8 +122,8 @@ impl Group {
         for pending in administration.changes.extract_if(.., is_over) {
             let is_done = pending.changes.iter().all(|change| is_done(*change, configuration));
             let members = || Membership::new(configuration.clone().into());
-            let outcome = is_done.then(members).ok_or(ChangeRefusal::Lost);
-            pending.responder.answer(run.turn, Ok(encode_changed(&outcome)));
+            let outcome = is_done.then(members).ok_or(ChangeError::Lost);
+            pending.responder.answer(run.turn, encode_changed(outcome));
         }
         self.tidy_up();
     }

@@ -13,7 +13,8 @@ use crate::progress::Progress;
 use crate::replica::Replica;
 use crate::step::Step;
 use crate::{
-    Change, ChangeError, Configuration, Entry, EntryKind, LogId, MemberRole, NodeId, Output,
+    Change, ChangeError, ChangeRefusal, Configuration, Entry, EntryKind, LogId, MemberRole, NodeId,
+    Output,
 };
 use alloc::sync::Arc;
 use smallvec::smallvec;
@@ -85,8 +86,8 @@ impl Leader {
         if let Some(Transfer { to, .. }) = self.transfer {
             return Err(ChangeError::NotLeader { leader: Some(to) });
         }
-        if let Some(error) = self.waits_for_commit(step.replica) {
-            return Err(error);
+        if let Some(refusal) = self.waits_for_commit(step.replica) {
+            return Err(refusal.into());
         }
         let next = step.replica.configuration().change(self.next_id(step.replica), changes)?;
         for &change in changes {
@@ -95,7 +96,7 @@ impl Leader {
             }
         }
         if !next.is_quorum(|node| step.replica.lives(node, step.support)) {
-            return Err(ChangeError::NoQuorum);
+            return Err(ChangeRefusal::NoQuorum.into());
         }
         // Whoever stays proposes it as soon as it leads. Without such a voter, this replica hands
         // over in the joint configuration.
@@ -110,26 +111,26 @@ impl Leader {
 
     /// Why nothing can be proposed yet: the configuration in force or the first entry of the term
     /// is not committed.
-    fn waits_for_commit(&self, replica: &Replica) -> Option<ChangeError> {
+    fn waits_for_commit(&self, replica: &Replica) -> Option<ChangeRefusal> {
         if !replica.is_configuration_committed() {
-            return Some(ChangeError::InProgress { id: replica.configuration().id() });
+            return Some(ChangeRefusal::InProgress { id: replica.configuration().id() });
         }
-        (replica.commit < self.first).then_some(ChangeError::TermNotCommitted)
+        (replica.commit < self.first).then_some(ChangeRefusal::TermNotCommitted)
     }
 
     /// Checks that a learner can be promoted: it would hold up what is committed if it lacked much,
     /// and what is read if it were not bound.
-    fn check_learner(&self, step: &Step<'_>, node: NodeId) -> Result<(), ChangeError> {
+    fn check_learner(&self, step: &Step<'_>, node: NodeId) -> Result<(), ChangeRefusal> {
         let Some(peer) = self.peers.iter().find(|peer| peer.node == node) else {
-            return Err(ChangeError::NotMember { node });
+            return Err(ChangeRefusal::NotMember { node });
         };
         let (matched, last) = (peer.matched, step.replica.log.last());
         if peer.lag(last, step.now()) > step.replica.election_timeout() {
-            return Err(ChangeError::NotCaughtUp { node, matched, last });
+            return Err(ChangeRefusal::NotCaughtUp { node, matched, last });
         }
         let epoch = step.support.support_from(node);
         if epoch.is_none() || epoch != peer.fortified {
-            return Err(ChangeError::NotFortified { node });
+            return Err(ChangeRefusal::NotFortified { node });
         }
         Ok(())
     }
