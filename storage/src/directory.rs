@@ -229,6 +229,17 @@ fn refuse_remains(directory: &Path) -> Result<(), DirectoryError> {
 }
 
 impl Identity {
+    /// Whose data a directory holds, without locking it. None if it holds nobody's.
+    ///
+    /// # Errors
+    /// [`DirectoryError`] when it can't be read or is damaged.
+    pub fn stored(directory: &Path) -> Result<Option<Self>, DirectoryError> {
+        let file = directory.join(IDENTITY);
+        let text = read_checked(&file).map_err(|error| unreadable(&file, error))?;
+        let parsed = text.map(|text| Self::parse(&text)).transpose();
+        parsed.map_err(|what| DirectoryError::Damaged { file, what })
+    }
+
     /// Makes what a node's directory consists of, this file last.
     fn found(&self, directory: &Path) -> io::Result<()> {
         make_directory(&directory.join(WAL))?;

@@ -2,6 +2,7 @@
 
 use crate::error::SendError;
 use crate::wire::{Outgoing, Parcel};
+use bytes::Bytes;
 use logboat_raft::{GroupId, Introduction, LogId, NodeId, Remembered};
 use std::io::{self, Read};
 
@@ -52,6 +53,12 @@ pub trait Inbox: Send + Sync + 'static {
     /// than once a connection.
     fn incoming_closed(&self, peer: NodeId) {
         let _ = peer;
+    }
+
+    /// Somebody who is no node of this cluster asks something, behind whatever guards the port.
+    /// Without an answer the connection is closed.
+    fn visited(&self, question: Bytes, answer: VisitAnswer) {
+        let _ = (question, answer);
     }
 
     /// The transport can't go on: from now on nothing is sent or received.
@@ -111,6 +118,9 @@ pub struct SnapshotSource {
     /// wrong. `Ok` does not mean that the bytes arrived. It must not block.
     pub done: SnapshotDone,
 }
+
+/// Takes the answer to a visitor, on whatever thread.
+pub type VisitAnswer = Box<dyn FnOnce(Bytes) + Send>;
 
 /// Hears how a snapshot's stream ended.
 pub type SnapshotDone = Box<dyn FnOnce(Result<(), SendError>) + Send>;

@@ -36,7 +36,7 @@ pub mod introductions {
     pub use crate::judge::{Mismatch, Progress, Rejection, admit, confirm, note_welcome, record};
 }
 
-pub use api::{Inbox, PeerStatus, SnapshotDone, SnapshotSource, Transport};
+pub use api::{Inbox, PeerStatus, SnapshotDone, SnapshotSource, Transport, VisitAnswer};
 pub use config::{MAX_FRAME_BYTES, TransportConfig};
 pub use error::{DecodeError, SendError, StartError};
 pub use judge::{BootRefusal, MAX_BOOT_STEP, Verdict, judge};
@@ -44,4 +44,5 @@ pub use memory::MemoryNetwork;
 pub use metrics::TransportMetrics;
 use parking_lot::{Mutex, MutexGuard};
 pub use tcp::TcpTransport;
+pub use tcp::visit::{Visit, VisitError};
 pub use wire::{Founders, Outgoing, Parcel, RequestId, SnapshotChunk, decode};

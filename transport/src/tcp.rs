@@ -7,6 +7,7 @@ mod handshake_error;
 mod listen;
 mod peers;
 mod shared;
+pub(crate) mod visit;
 
 use crate::api::{Inbox, PeerStatus, SnapshotSource, Transport};
 use crate::config::TransportConfig;

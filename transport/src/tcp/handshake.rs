@@ -18,6 +18,9 @@
 //! side let in last; zeros where there is none. An answer to another version ends after the first
 //! line.
 //!
+//! A visitor, who is no node of the cluster and wants to ask something (the module `visit`), says a
+//! hello of zeros. Nobody has the id 0.
+//!
 //! The dialer's first frame says that it has noted its welcome: see the module `judge`.
 //!
 //! # Who is recorded
@@ -356,8 +359,36 @@ pub(crate) async fn introduce(
     Answer::read(stream).await?.check(config, inbox, &dial)
 }
 
-/// The listener's part: reads the hello and answers it. Returns the peer that is now connected, and
-/// its start, which is to be [confirmed](judge::confirm) when the peer goes on.
+/// Who was let in.
+pub(crate) enum Admitted {
+    /// This peer is now connected. Its start is to be [confirmed](judge::confirm) when it goes on.
+    Peer(NodeId, Start),
+    /// Somebody who is no node of the cluster, and has a question.
+    Visitor,
+}
+
+/// The visitor's part: says that it is no node, and finds out whether it may ask.
+///
+/// # Errors
+/// When the listener refuses.
+pub(crate) async fn knock(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+) -> Result<(), DialError> {
+    write(stream, [0; 4], &[0; HELLO_NUMBERS]).await?;
+    let answer = Answer::read(stream).await?;
+    let refusal = Refusal::ALL.into_iter().find(|refusal| *refusal as u64 == answer.code);
+    match refusal {
+        _ if answer.version != VERSION => {
+            let (answer, refusal) = (Box::new(answer), Refusal::Version);
+            Err(DialError::Refused { answer, refusal })
+        }
+        None if answer.code == 0 => Ok(()),
+        None => Err(DialError::RefusedSomehow(Box::new(answer))),
+        Some(refusal) => Err(DialError::Refused { answer: Box::new(answer), refusal }),
+    }
+}
+
+/// The listener's part: reads the hello and answers it. Returns who that is.
 ///
 /// # Errors
 /// When the dialer is refused, and has been told so, or when its hello makes no sense.
@@ -367,14 +398,18 @@ pub(crate) async fn admit(
     config: &TransportConfig,
     peers: &Peers,
     inbox: &dyn Inbox,
-) -> Result<(NodeId, Start), AdmitError> {
+) -> Result<Admitted, AdmitError> {
     let hello = Hello::read(stream).await?;
+    if hello.is_visit() {
+        Answer::of_stranger(0).write(stream).await?;
+        return Ok(Admitted::Visitor);
+    }
     let checked = hello.check(certified, config, peers, inbox);
     let written = hello.answer(checked.as_ref().err(), config, inbox).write(stream).await;
     match checked {
         Ok(()) => {
             written?;
-            Ok((hello.from, hello.introduction.newest))
+            Ok(Admitted::Peer(hello.from, hello.introduction.newest))
         }
         Err(error) => {
             // Should this fail, the dialer did not wait for its answer.
@@ -396,6 +431,11 @@ impl Hello {
         let introduction = introduction(incarnation, rest);
         let (cluster, from, to) = (ClusterId(cluster), NodeId(from), NodeId(to));
         Ok(Self { version, cluster, from, to, introduction })
+    }
+
+    /// Whether it is that of somebody who is no node yet, and has a question.
+    fn is_visit(&self) -> bool {
+        self.version == VERSION && (self.from, self.to) == (NodeId(0), NodeId(0))
     }
 
     fn check(
@@ -431,14 +471,7 @@ impl Hello {
         config: &TransportConfig,
         inbox: &dyn Inbox,
     ) -> Answer {
-        let stranger = |refusal| Answer {
-            version: VERSION,
-            cluster: ClusterId(0),
-            node: NodeId(0),
-            code: refusal as u64,
-            introduction: Introduction::default(),
-            remembered: Progress::default(),
-        };
+        let stranger = |refusal| Answer::of_stranger(refusal as u64);
         let known =
             |refusal| Answer { cluster: config.cluster, node: config.node, ..stranger(refusal) };
         let own = || inbox.introduction(self.from);
@@ -467,6 +500,18 @@ impl Hello {
 }
 
 impl Answer {
+    /// What is told to those who are no peers.
+    fn of_stranger(code: u64) -> Self {
+        Self {
+            version: VERSION,
+            cluster: ClusterId(0),
+            node: NodeId(0),
+            code,
+            introduction: Introduction::default(),
+            remembered: Progress::default(),
+        }
+    }
+
     async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Self, HandshakeError> {
         let base = Base::read(stream).await?;
         let [cluster, node, code, incarnation] = base.numbers;

@@ -4,10 +4,11 @@ use crate::error::DecodeError;
 use crate::judge::{self, Rejection};
 use crate::net_thread::Stop;
 use crate::tcp::entrance::{certified_node, let_in};
-use crate::tcp::handshake::{self, AdmitError};
+use crate::tcp::handshake::{self, AdmitError, Admitted};
 use crate::tcp::handshake_error::HandshakeError;
 use crate::tcp::peers::Peer;
 use crate::tcp::shared::Shared;
+use crate::tcp::visit;
 use crate::wire::{HEADER_BYTES, Parcel, Portions, frame_bytes};
 use bytes::{Bytes, BytesMut};
 use logboat_raft::Start;
@@ -111,10 +112,11 @@ async fn admit(shared: Arc<Shared>, socket: TcpStream, address: SocketAddr, plac
         Ok((admitted, stream))
     };
     let introduced = timeout(shared.config.handshake_timeout, introduced).await;
-    drop(place);
     let introduced = introduced.unwrap_or(Err(AdmitError::from(HandshakeError::TimedOut)));
-    let ((node, start), stream) = match introduced {
-        Ok(introduced) => introduced,
+    let (node, start, stream) = match introduced {
+        Ok((Admitted::Peer(node, start), stream)) => (node, start, stream),
+        // It keeps its place, so that there are never many of them.
+        Ok((Admitted::Visitor, stream)) => return visit::serve(&*shared.inbox, stream).await,
         Err(error) => {
             let unrecorded = error.unrecorded().and_then(|node| shared.peers.get(node));
             return match unrecorded {
@@ -124,6 +126,7 @@ async fn admit(shared: Arc<Shared>, socket: TcpStream, address: SocketAddr, plac
             };
         }
     };
+    drop(place);
     let Some(peer) = shared.peers.get(node) else {
         return;
     };
