@@ -4,6 +4,7 @@ use logboat_raft::{ChangeRefusal, GroupId, NodeId, Refusal};
 use logboat_storage::{DirectoryError, SnapshotError, WalError};
 use logboat_transport::StartError as TransportError;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Why a proposal or a read has no answer. All but [`RequestError::TimedOut`],
@@ -234,6 +235,17 @@ pub enum PeerError {
     /// The node is no peer.
     #[error("node {0} is not a peer")]
     Unknown(NodeId),
+    /// The peer is known by another data directory.
+    #[error("node {0} is known by another data directory")]
+    OtherIncarnation(NodeId),
+    /// The peer's data directory can't be recorded.
+    #[error("node {node} can't be recorded: {reason}")]
+    Unrecorded {
+        /// The peer.
+        node: NodeId,
+        /// Why not.
+        reason: String,
+    },
     /// A group that has a replica on this node has one on that node, too: it has to be removed
     /// first.
     #[error("node {node} holds a replica of group {group}")]
@@ -254,6 +266,15 @@ pub enum StartError {
     /// The data directory is in use, damaged or another's.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
+    /// The data directory is not the one that the cluster has recorded under this id
+    /// ([`Founding::Joined`](crate::Founding::Joined)).
+    #[error(
+        "the data directory {} is not the one that the cluster knows under this id", .path.display()
+    )]
+    OtherIncarnation {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The log can't be read.
     #[error(transparent)]
     Wal(#[from] WalError),

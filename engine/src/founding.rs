@@ -11,7 +11,7 @@ use crate::error::ConfigError;
 use crate::liveness::manager::LivenessManager;
 use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
-use logboat_raft::NodeId;
+use logboat_raft::{Incarnation, NodeId};
 use logboat_storage::BootFile;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
@@ -31,14 +31,31 @@ pub enum Founding {
     /// All others but these, which are a minority and are not there yet. Whoever says so answers
     /// for it that none of them remembers a directory of this node that was lost.
     Without(BTreeSet<NodeId>),
+    /// Nobody: the cluster has recorded this incarnation under the node's id before the node starts
+    /// for the first time, and never gives that id to another. A directory that is made gets this
+    /// incarnation, and one with another is refused. Whoever says so answers for it that the record
+    /// is as durable as what the cluster acknowledges.
+    Joined(Incarnation),
 }
 
 impl Founding {
+    /// The incarnation that the directory has, if that was recorded before it is made.
+    pub(crate) const fn incarnation(&self) -> Option<Incarnation> {
+        match self {
+            Self::Joined(incarnation) => Some(*incarnation),
+            Self::All | Self::Without(_) => None,
+        }
+    }
+
     /// The nodes that must record the node of this configuration.
     pub(crate) fn awaited(&self, config: &NodeConfig) -> Result<BTreeSet<NodeId>, ConfigError> {
         let members = config.members.keys().copied();
         let others = members.filter(|member| *member != config.node);
-        let Self::Without(left_out) = self else { return Ok(others.collect()) };
+        let left_out = match self {
+            Self::All => return Ok(others.collect()),
+            Self::Joined(_) => return Ok(BTreeSet::new()),
+            Self::Without(left_out) => left_out,
+        };
         if left_out.contains(&config.node) {
             return Err(ConfigError::FoundedWithoutItself(config.node));
         }
@@ -104,7 +121,7 @@ impl Founder {
         let founded = boot.record().founded;
         let progress = FoundingProgress::new(config.founding.awaited(config)?);
         let next_report = Instant::now() + REPORT_INTERVAL;
-        if founded && config.founding != Founding::All {
+        if founded && matches!(config.founding, Founding::Without(_)) {
             tracing::info!("node {} is founded already, and waits for nobody", config.node);
         } else if !founded && !progress.is_complete() {
             let waiting = list(&progress.waiting);

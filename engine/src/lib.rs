@@ -38,6 +38,7 @@ mod peers;
 mod remote;
 mod replica;
 mod request;
+mod service;
 mod start;
 mod state_machine;
 mod status;
@@ -74,7 +75,8 @@ pub mod transport {
     pub use logboat_transport::{
         BootRefusal, DecodeError, Inbox, MemoryNetwork, Outgoing, Parcel, PeerStatus, RequestId,
         SendError, SnapshotChunk, SnapshotDone, SnapshotSource, StartError, TcpTransport,
-        Transport, TransportConfig, TransportMetrics, Verdict, decode, introductions, judge,
+        Transport, TransportConfig, TransportMetrics, Verdict, Visit, VisitAnswer, VisitError,
+        decode, introductions, judge,
     };
 }
 
@@ -142,6 +144,7 @@ pub use metrics::EngineMetrics;
 pub use node::{GroupSpec, Node};
 pub use request::GroupRequest;
 pub use request::kind::RequestKind;
+pub use service::{NodeService, Reply};
 pub use state_machine::{ApplyOn, CommandAdmission, SnapshotWriter, StateMachine};
 pub use status::{
     FailedReplica, NodeStatus, OtherVoters, StoredGroup, StuckReplica, UserCode, WalStatus,

@@ -5,26 +5,30 @@ mod replicas;
 use crate::background::scrubber::{Scrubber, Scrubbing};
 use crate::batch::{Answers, Batch};
 use crate::config::NodeConfig;
-use crate::error::{ChangeError, PeerError, RequestError, StartError};
+use crate::error::{ChangeError, PeerError, RequestError, StartError, TransferError};
 use crate::events::Events;
 use crate::handle::GroupHandle;
 use crate::membership::Membership;
 use crate::metrics::EngineMetrics;
 use crate::request::GroupRequest;
-use crate::request::administration::decode_changed;
+use crate::request::administration::{decode_changed, decode_transferred};
+use crate::service::{NodeService, SERVICE};
 use crate::start::{Link, Parts, Threads, assemble};
 use crate::status::{NodeStatus, OtherVoters, StuckReplica, WalStatus};
 use crate::view::GroupView;
 use crate::worker::event::Event;
 use bytes::Bytes;
-use logboat_raft::{Change, Configuration, GroupId, NodeId, RoleKind, Tuning};
+use logboat_raft::{
+    Change, Configuration, GroupId, Incarnation, NodeId, Remembered, RoleKind, Tuning,
+};
 use logboat_storage::Identity;
 use logboat_transport::{Inbox, StartError as TransportError, TcpTransport, TransportConfig};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 pub use replicas::GroupSpec;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -157,6 +161,45 @@ impl Node {
         self.0.config.node
     }
 
+    /// What tells this node's data directory from others that were made under its id.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.0.parts.identity.incarnation
+    }
+
+    /// The name of the node's cluster.
+    #[must_use]
+    pub fn cluster_name(&self) -> &str {
+        &self.0.config.cluster_name
+    }
+
+    /// Where the nodes of the cluster are reached that this node knows, this one among them.
+    #[must_use]
+    pub fn addresses(&self) -> BTreeMap<NodeId, String> {
+        let peers = self.0.parts.transport.peers().into_iter();
+        let own = self.0.config.members.get(&self.id()).cloned().unwrap_or_default();
+        peers.map(|peer| (peer.node, peer.address)).chain([(self.id(), own)]).collect()
+    }
+
+    /// Where the node's data are.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.0.config.data_dir
+    }
+
+    /// The nodes with which the cluster was made.
+    #[must_use]
+    pub fn founders(&self) -> &[NodeId] {
+        &self.0.parts.identity.members
+    }
+
+    /// Has requests that go to this node answered: those of [`Node::ask`], and those of visitors.
+    /// The first service stays.
+    pub fn serve(&self, service: Arc<dyn NodeService>) {
+        // A second one is not needed.
+        let _ = self.0.parts.inbound.services.set(service);
+    }
+
     /// All nodes of the cluster that this node knows, this one among them.
     #[must_use]
     pub fn members(&self) -> Vec<NodeId> {
@@ -205,6 +248,34 @@ impl Node {
         parts.liveness.add_peer(node);
         parts.transport.add_peer(node, address);
         Ok(())
+    }
+
+    /// Like [`Self::add_peer`], with the incarnation of the peer's data directory, which is recorded
+    /// before anything is heard of the peer: no other directory can speak under its id from then
+    /// on.
+    ///
+    /// # Errors
+    /// Those of [`Self::add_peer`], [`PeerError::OtherIncarnation`] and [`PeerError::Unrecorded`].
+    pub fn add_known_peer(
+        &self,
+        node: NodeId,
+        address: &str,
+        incarnation: Incarnation,
+    ) -> Result<(), PeerError> {
+        let known_peers = &self.0.parts.known_peers;
+        match known_peers.get(node) {
+            Some(known) if known.incarnation != incarnation => {
+                return Err(PeerError::OtherIncarnation(node));
+            }
+            Some(_) => {}
+            None => {
+                let remembered = Remembered { incarnation, ..Remembered::default() };
+                known_peers
+                    .remember(node, remembered)
+                    .map_err(|error| PeerError::Unrecorded { node, reason: error.to_string() })?;
+            }
+        }
+        self.add_peer(node, address)
     }
 
     /// Knows `node` as a peer no longer. Its connections end, and it is turned away. It must hold
@@ -279,6 +350,35 @@ impl Node {
         }
         let answer = self.call(to, group, &GroupRequest::change(changes)).await?;
         decode_changed(&answer).unwrap_or(Err(RequestError::TimedOut.into()))
+    }
+
+    /// Has the replica of `group` on node `to`, which may be this one, hand leadership to the voter
+    /// on node `successor`: see [`GroupHandle::transfer`]. Waits for as long as the connection
+    /// stands: bound the wait.
+    ///
+    /// # Errors
+    /// See [`TransferError`].
+    pub async fn transfer(
+        &self,
+        to: NodeId,
+        group: GroupId,
+        successor: NodeId,
+    ) -> Result<(), TransferError> {
+        if to == self.id() {
+            let handle = self.group(group).ok_or(RequestError::NoSuchGroup(group))?;
+            return handle.transfer(successor).await;
+        }
+        let answer = self.call(to, group, &GroupRequest::transfer(successor)).await?;
+        decode_transferred(successor, &answer).unwrap_or(Err(RequestError::TimedOut.into()))
+    }
+
+    /// Asks what [serves](Self::serve) another node, for as long as the connections to and from
+    /// that node stand: bound the wait.
+    ///
+    /// # Errors
+    /// See [`RequestError`]; [`RequestError::NoSuchGroup`] where nothing serves.
+    pub async fn ask(&self, to: NodeId, request: Bytes) -> Result<Bytes, RequestError> {
+        self.call(to, SERVICE, &GroupRequest::read_local(request)).await
     }
 
     /// A batch of requests, to replicas on this node and on others.
@@ -461,8 +561,7 @@ fn other_voters(handle: &GroupHandle) -> Option<OtherVoters> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use logboat_raft::{ClusterId, Incarnation};
-    use std::collections::BTreeMap;
+    use logboat_raft::ClusterId;
 
     #[test]
     fn a_connection_may_be_idle_for_several_heartbeats_whatever_the_timeouts() {

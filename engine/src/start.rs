@@ -24,6 +24,7 @@ use crate::remote::calls::Calls;
 use crate::remote::inbound::Inbound;
 use crate::remote::relays::Relays;
 use crate::replica::group::Shared;
+use crate::service::Services;
 use crate::turn::jobs::{JobQueue, LogReadQueue, SnapshotJob, SnapshotQueue};
 use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
@@ -70,6 +71,7 @@ pub(crate) struct Parts {
     pub(crate) workers: Workers,
     pub(crate) calls: Arc<Calls>,
     pub(crate) liveness: Arc<LivenessManager>,
+    pub(crate) known_peers: Arc<KnownPeers>,
     pub(crate) groups: Arc<Groups>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) transport_metrics: Option<TransportMetrics>,
@@ -79,6 +81,7 @@ pub(crate) struct Parts {
     pub(crate) founder: Arc<Founder>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) restores: Arc<Restores>,
+    pub(crate) inbound: Arc<Inbound>,
 }
 
 /// What a stop ends.
@@ -143,6 +146,7 @@ pub(crate) fn assemble(
         known_peers: Arc::clone(&disk.known_peers),
         introduction: disk.introduction,
         founder: Arc::clone(&founder),
+        services: Services::default(),
         transport: OnceLock::new(),
     });
     let link = connect(&disk.identity, Arc::clone(&inbound) as Arc<dyn Inbox>)?;
@@ -179,6 +183,7 @@ pub(crate) fn assemble(
         workers,
         calls: Arc::clone(&inbound.calls),
         liveness,
+        known_peers: disk.known_peers,
         groups,
         transport,
         transport_metrics: link.metrics,
@@ -188,6 +193,7 @@ pub(crate) fn assemble(
         founder,
         shared,
         restores: user_code.restores,
+        inbound,
     };
     Ok((parts, threads))
 }
@@ -198,9 +204,13 @@ fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError>
         name: config.cluster_name.clone(),
         node: config.node,
         members: config.founding_nodes(),
-        incarnation: Incarnation(random(config.node)),
+        incarnation: config.founding.incarnation().unwrap_or(Incarnation(random(config.node))),
     };
+    let given = identity.incarnation;
     let (data_dir, identity) = DataDir::open(&config.data_dir, &identity)?;
+    if config.founding.incarnation().is_some() && identity.incarnation != given {
+        return Err(StartError::OtherIncarnation { path: config.data_dir.clone() });
+    }
     let workers = workers.clone();
     let known_peers = Arc::new(data_dir.known_peers()?);
     let snapshots = SnapshotStore::open(&data_dir.snapshots())?;

@@ -9,6 +9,7 @@ use crate::handle::GroupHandle;
 use crate::node::{Inner, Node};
 use crate::replica::event::GroupEvent;
 use crate::replica::recovery::recover;
+use crate::service::SERVICE;
 use crate::start::Parts;
 use crate::state_machine::StateMachine;
 use crate::status::StoredGroup;
@@ -255,6 +256,10 @@ impl Node {
         founding: Arc<Configuration>,
         machine: Box<dyn StateMachine>,
     ) -> Result<GroupHandle, GroupError> {
+        if group == SERVICE {
+            let reason = "this number stands for no group".to_owned();
+            return Err(GroupError::Replicas { group, reason });
+        }
         if let Some(reason) = self.0.lost_data(group, &founding) {
             return Err(GroupError::Log { group, reason });
         }

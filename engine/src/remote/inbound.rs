@@ -11,8 +11,10 @@ use crate::remote::calls::Calls;
 use crate::remote::relays::{Origin, Relays};
 use crate::replica::event::GroupEvent;
 use crate::replica::group::founding::founders_of;
-use crate::replica::request::Request;
+use crate::replica::request::{Request, fitting};
 use crate::request::encoding::{decode_request, encode_reply, push_answer};
+use crate::request::kind::RequestKind;
+use crate::service::{Reply, SERVICE, Services};
 use crate::turn::jobs::{SnapshotJob, SnapshotQueue};
 use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
@@ -22,7 +24,7 @@ use logboat_raft::{
 };
 use logboat_storage::KnownPeers;
 use logboat_transport::{
-    Founders, Inbox, Outgoing, Parcel, RequestId, SendError, SnapshotChunk, Transport,
+    Founders, Inbox, Outgoing, Parcel, RequestId, SendError, SnapshotChunk, Transport, VisitAnswer,
 };
 use std::io;
 use std::sync::{Arc, OnceLock, Weak};
@@ -50,6 +52,8 @@ pub(crate) struct Inbound {
     /// How this node introduces itself to a peer that never let it in.
     pub(crate) introduction: Introduction,
     pub(crate) founder: Arc<Founder>,
+    /// What answers requests that go to nodes, once there is something.
+    pub(crate) services: Services,
     /// Where refusals leave; set as soon as the transport stands, which holds this inbox in turn.
     pub(crate) transport: OnceLock<Weak<dyn Transport>>,
 }
@@ -74,6 +78,12 @@ impl Inbox for Inbound {
                         self.gate.metrics.messages_dropped.inc();
                     } else {
                         sorted[self.workers.number_of(group)].add(group, message);
+                    }
+                }
+                Parcel::Request { id, group: SERVICE, body } => {
+                    let origin = Origin { node: from, id };
+                    if let Err(error) = self.serve(&origin, body) {
+                        self.reply(origin, &encode_reply(&Err(error)));
                     }
                 }
                 Parcel::Request { id, group, body } => match self.admit(from, id, body) {
@@ -135,6 +145,16 @@ impl Inbox for Inbound {
 
     fn failed(&self, reason: &str) {
         self.guard.halt(reason);
+    }
+
+    fn visited(&self, question: Bytes, answer: VisitAnswer) {
+        if let Some(service) = self.services.get()
+            && let Ok(permit) = self.gate.admit(RequestKind::ReadLocal, &question)
+        {
+            // Without an answer the connection is closed.
+            let answer = |said: Result<Bytes, _>| said.map(answer).unwrap_or_default();
+            service.asked(None, question, Reply::new(permit, answer));
+        }
     }
 
     /// Nothing waits for a connection: whoever has something to say tries again.
@@ -342,6 +362,25 @@ impl Inbound {
                 self.reply(origin, &body);
             }
         }
+    }
+
+    /// Has a request to this node answered by its service.
+    fn serve(&self, origin: &Origin, body: Bytes) -> Result<(), RequestError> {
+        let service = self.services.get().ok_or(RequestError::NoSuchGroup(SERVICE))?;
+        let (kind, body) = decode_request(body).ok_or(RequestError::Stopped)?;
+        let permit = self.gate.admit(kind, &body)?;
+        let Origin { node, id } = *origin;
+        let transport = self.transport.get().cloned();
+        let answer = move |answer: Result<Bytes, RequestError>| {
+            let mut outgoing = Outgoing::new();
+            push_answer(&mut outgoing, id, &encode_reply(&fitting(answer)), usize::MAX);
+            if let Some(transport) = transport.as_ref().and_then(Weak::upgrade) {
+                // Without a connection the caller learns of it by the loss of its own.
+                let _ = transport.send(node, outgoing);
+            }
+        };
+        service.asked(Some(node), body, Reply::new(permit, answer));
+        Ok(())
     }
 
     fn admit(&self, node: NodeId, id: RequestId, body: Bytes) -> Result<GroupEvent, RequestError> {

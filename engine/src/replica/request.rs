@@ -80,7 +80,7 @@ impl Responder {
 
 /// The answer, or, in place of one that no frame can carry, an error that says so. It would be
 /// dropped on its way, and its caller would wait in vain.
-fn fitting(answer: Answer) -> Answer {
+pub(crate) fn fitting(answer: Answer) -> Answer {
     match answer {
         Ok(answer) if answer.len() > LARGEST_BODY => {
             Err(RequestError::AnswerTooLarge { bytes: answer.len(), limit: LARGEST_BODY })
