@@ -55,6 +55,20 @@ pub enum RouteError {
     },
 }
 
+/// Why something was not done to the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterError {
+    /// It makes no sense, or must not be done.
+    #[error("{0}")]
+    Refused(String),
+    /// Somebody else has changed the same thing meanwhile.
+    #[error("somebody else has changed the same thing meanwhile")]
+    Conflict,
+    /// The meta group, or the group that it is about, gave no answer.
+    #[error(transparent)]
+    Unavailable(#[from] RouteError),
+}
+
 /// Why bytes or ranges make no map.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MapError {
@@ -99,7 +113,13 @@ pub enum RouterStartError {
     /// A state machine could not be made.
     #[error("a panic where the state machine of a range is made")]
     Panicked,
-    /// The meta group refuses the map.
-    #[error("agreeing on the map of ranges: {0}")]
+    /// The meta group refuses the plan.
+    #[error("agreeing on the ranges: {0}")]
     Meta(String),
+    /// What the node keeps of the cluster's table can't be read.
+    #[error("{0}")]
+    Stored(String),
+    /// The node is not part of the cluster any more.
+    #[error("{0}")]
+    Expelled(String),
 }

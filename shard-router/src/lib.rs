@@ -1,20 +1,29 @@
 //! From a key to an answer: which range holds the key, which group holds the range, and which node
 //! leads the group.
 //!
-//! The [`RangeMap`] cuts the key space into ranges, each held by one group. The map is itself the
-//! state of a replicated group, the meta group. So every node has the same map, after a restart as
-//! well. [`Router::start`] starts the meta group on a node, waits until the cluster has agreed on a
-//! map, and starts the node's replicas of the map's groups. Then [`Router::propose`] and
-//! [`Router::read`] bring a request to its group's leader, on whatever node. When the link to that
-//! node is down, a third node forwards the request.
+//! The [`RangeMap`] cuts the key space into ranges, each held by one group. It follows from the
+//! [`Table`] of the cluster, which knows all nodes, and all groups with their replicas. The table is
+//! the state of a replicated group, the meta group, which has three to five replicas. The other
+//! nodes follow it.
+//!
+//! [`Router::start`] starts a node's part of all that: its replica of the meta group, if it has one,
+//! and its replicas of the groups. Then [`Router::propose`] and [`Router::read`] bring a request to
+//! its group's leader, on whatever node. When the link to that node is down, a third node forwards
+//! the request. [`Joining`] makes a node part of a cluster that there is already.
 
 mod error;
 mod map;
 mod meta;
 mod plan;
 mod router;
+mod table;
+mod wire;
 
-pub use error::{MapError, RouteError, RouterStartError};
-pub use map::{Range, RangeMap};
+pub use error::{ClusterError, MapError, RouteError, RouterStartError};
+pub use map::{META_GROUP, Range, RangeMap};
 pub use plan::Plan;
-pub use router::{Access, RangeRequest, RoutedBatch, Router};
+pub use router::{
+    Access, JoinError, Joined, Joining, RangeRequest, RoutedBatch, Router, RouterOptions,
+    known_members,
+};
+pub use table::{HistoryEntry, Members, NodeCard, NodeRecord, NodeState, RangeRecord, Table};

@@ -4,8 +4,8 @@ use crate::error::MapError;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use logboat::{GroupId, NodeId};
 
-/// The group that holds the map, and no range.
-pub(crate) const META_GROUP: GroupId = GroupId(0);
+/// The group that holds the table of the cluster, and no range.
+pub const META_GROUP: GroupId = GroupId(0);
 
 /// One range of keys and the group that holds it. It ends where the next one begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +74,11 @@ impl RangeMap {
             return wrong(ranges.len() - 1, "two ranges are held by one group");
         }
         Ok(Self { epoch, layout, ranges })
+    }
+
+    /// The map of a cluster of which nothing is known yet. It has no ranges, and no key lies in it.
+    pub(crate) fn none() -> Self {
+        Self { epoch: 0, layout: String::new(), ranges: Vec::new() }
     }
 
     /// The version of the map.

@@ -1,63 +1,52 @@
-//! The state machine of the meta group: the map of ranges.
+//! The state machine of the meta group: the table of the cluster.
 
-use crate::map::RangeMap;
+use crate::table::{Command, Feed, Outcome, Table};
 use bytes::Bytes;
 use logboat::{SnapshotWriter, StateMachine};
 use std::io;
 use std::sync::Arc;
-use tokio::sync::watch;
 
-/// Where the map is watched. There is none before the first command.
-pub(crate) type MapWatch = watch::Receiver<Option<Arc<RangeMap>>>;
-
-/// A command is an encoded map. It is accepted if its epoch follows that of the current map; the
-/// first map has epoch 1. The answer to a command or a query is the map that is current then.
-pub(crate) struct MetaMachine(watch::Sender<Option<Arc<RangeMap>>>);
+/// Applies the commands of the table, and publishes each table that results. The answer to a
+/// command is its [`Outcome`], and that to a query the version of the table.
+pub(crate) struct MetaMachine {
+    table: Arc<Table>,
+    feed: Arc<Feed>,
+}
 
 impl MetaMachine {
-    /// The machine, and where its map can be watched.
-    pub(crate) fn new() -> (Self, MapWatch) {
-        let (sender, receiver) = watch::channel(None);
-        (Self(sender), receiver)
-    }
-
-    fn encoded(&self) -> Bytes {
-        self.0.borrow().as_ref().map_or_else(Bytes::new, |map| map.encode())
-    }
-
-    fn epoch(&self) -> u64 {
-        self.0.borrow().as_ref().map_or(0, |map| map.epoch())
+    /// A machine that fills this feed.
+    pub(crate) fn new(feed: Arc<Feed>) -> Self {
+        Self { table: Arc::default(), feed }
     }
 }
 
 impl StateMachine for MetaMachine {
     fn apply(&mut self, command: Bytes) -> Bytes {
-        match RangeMap::decode(command) {
-            Ok(map) if Some(map.epoch()) == self.epoch().checked_add(1) => {
-                self.0.send_replace(Some(Arc::new(map)));
-            }
-            Ok(_) | Err(_) => {}
+        let Some(command) = Command::decode(&command) else {
+            return Outcome::Refused("not a command of the table".to_owned()).encode();
+        };
+        // Copies the table if somebody else looks at it.
+        let outcome = Arc::make_mut(&mut self.table).apply(&command);
+        if matches!(outcome, Outcome::Done { .. }) {
+            self.feed.publish(Arc::clone(&self.table), vec![Arc::new(command)]);
         }
-        self.encoded()
+        outcome.encode()
     }
 
     fn query(&self, _query: Bytes) -> Bytes {
-        self.encoded()
+        Bytes::copy_from_slice(&self.table.version().to_le_bytes())
     }
 
     fn snapshot(&self) -> SnapshotWriter {
-        let map = self.encoded();
-        Box::new(move |writer| writer.write_all(&map))
+        let table = Arc::clone(&self.table);
+        Box::new(move |writer| table.write(writer))
     }
 
     fn restore(&mut self, reader: &mut dyn io::Read) -> io::Result<()> {
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes)?;
-        let map = match bytes.is_empty() {
-            true => None,
-            false => Some(Arc::new(RangeMap::decode(bytes.into()).map_err(io::Error::other)?)),
-        };
-        self.0.send_replace(map);
+        self.table = Arc::new(Table::read(&bytes)?);
+        self.feed.publish(Arc::clone(&self.table), Vec::new());
         Ok(())
     }
 }
@@ -66,9 +55,10 @@ impl StateMachine for MetaMachine {
 mod tests {
     use super::*;
     use crate::plan::Plan;
+    use crate::table::{Change, Foundation};
     use logboat::NodeId;
 
-    fn map(groups: usize) -> RangeMap {
+    fn found(groups: usize) -> Command {
         let plan = Plan {
             layout: "hash".to_owned(),
             groups: Some(groups),
@@ -77,29 +67,42 @@ mod tests {
             split_keys: None,
             replicas: 3,
         };
-        plan.map(&[NodeId(1)]).unwrap()
+        let nodes = [(NodeId(1), "here:1".to_owned())];
+        Command::new(Change::Found(Foundation::new(&plan, nodes.into_iter())), "")
     }
 
     #[test]
-    fn the_first_map_stays() {
-        let (mut machine, watch) = MetaMachine::new();
-        assert_eq!(machine.query(Bytes::new()), Bytes::new());
-        assert_eq!(machine.apply(map(4).encode()), map(4).encode());
-        assert_eq!(machine.apply(map(5).encode()), map(4).encode());
-        assert_eq!(machine.apply(Bytes::from_static(b"junk")), map(4).encode());
-        assert_eq!(watch.borrow().as_deref(), Some(&map(4)));
+    fn the_first_foundation_stays() {
+        let feed = Feed::new();
+        let mut machine = MetaMachine::new(Arc::clone(&feed));
+        let done = Outcome::Done { version: 1, node: None };
+        assert_eq!(Outcome::decode(&machine.apply(found(4).encode())), Some(done));
+        let unchanged = Outcome::Unchanged { version: 1, node: None };
+        assert_eq!(Outcome::decode(&machine.apply(found(5).encode())), Some(unchanged));
+        let junk = Outcome::decode(&machine.apply(Bytes::from_static(b"junk")));
+        assert!(matches!(junk, Some(Outcome::Refused(_))));
+        assert_eq!(feed.newest().ranges().len(), 4);
     }
 
     #[test]
-    fn the_map_survives_a_snapshot() {
-        for commands in [vec![], vec![map(7).encode()]] {
-            let (mut machine, _) = MetaMachine::new();
-            commands.into_iter().for_each(|command| drop(machine.apply(command)));
+    fn the_table_survives_a_snapshot() {
+        for commands in [vec![], vec![found(7)]] {
+            let mut machine = MetaMachine::new(Feed::new());
+            commands.iter().for_each(|command| drop(machine.apply(command.encode())));
             let mut bytes = Vec::new();
             machine.snapshot()(&mut bytes).unwrap();
-            let (mut restored, watch) = MetaMachine::new();
+            let feed = Feed::new();
+            let mut restored = MetaMachine::new(Arc::clone(&feed));
             restored.restore(&mut &bytes[..]).unwrap();
-            assert_eq!(*watch.borrow(), *machine.0.borrow());
+            assert_eq!(restored.table, machine.table);
+            assert_eq!(feed.newest(), machine.table);
         }
+    }
+
+    #[test]
+    fn a_table_of_an_earlier_build_is_refused() {
+        let mut machine = MetaMachine::new(Feed::new());
+        let error = machine.restore(&mut &[1, 0, 0, 0][..]).unwrap_err().to_string();
+        assert!(error.contains("an earlier build"), "{error}");
     }
 }

@@ -5,8 +5,8 @@ use crate::map::{Range, RangeMap};
 use bytes::Bytes;
 use logboat::{GroupId, NodeId};
 
-/// What a cluster is made with. Every node is given the same plan; the first map that the meta
-/// group accepts stays.
+/// What a cluster is made with. Every node that makes it is given the same plan; the first one that
+/// the meta group hears of stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The name of the layout of keys. A cluster keeps the one that it was made with.

@@ -1,26 +1,33 @@
 //! The way of a request to the leader of its group.
 
 mod batch;
+mod cluster;
+mod requests;
 mod starts;
 
 pub use self::batch::{Access, RangeRequest, RoutedBatch};
-use self::starts::{LocalReplicas, start_groups};
+pub use self::cluster::{JoinError, Joined, Joining, RouterOptions, known_members};
+use self::requests::RoutedRequest;
+use self::starts::{LocalReplicas, MakeMachine};
 use crate::error::{RouteError, RouterStartError};
 use crate::map::{META_GROUP, Range, RangeMap};
-use crate::meta::{MapWatch, MetaMachine};
 use crate::plan::Plan;
-use backon::{BackoffBuilder, ExponentialBuilder};
+use crate::table::{Feed, Table};
+use arc_swap::ArcSwap;
+use backon::ExponentialBuilder;
 use bytes::Bytes;
 use logboat::{
-    GroupHandle, GroupId, GroupRequest, GroupSpec, Node, NodeId, ReadFrom, ReadMode, RequestError,
-    RequestKind, RoleKind, StateMachine,
+    GroupHandle, GroupId, GroupRequest, Node, NodeId, ReadMode, RequestError, StateMachine,
 };
+use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
 
 /// Brings requests to the groups of a cluster, from any of its nodes. Clones share everything.
 ///
@@ -80,17 +87,33 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Router(Arc<Inner>);
+pub struct Router(Arc<Running>);
 
+/// A router with the tasks that keep it up to date. They end with it.
+struct Running {
+    inner: Arc<Inner>,
+    _tasks: JoinSet<()>,
+}
+
+/// What the tasks of a router share.
 struct Inner {
     node: Node,
-    map: MapWatch,
-    /// The replicas on this node, as they were started with the router. None stands for a replica
-    /// that did not start.
-    local: LocalReplicas,
+    /// The table of the cluster, as far as this node knows it.
+    feed: Arc<Feed>,
+    routes: ArcSwap<Routes>,
+    /// Held while routes are changed.
+    changing_routes: Mutex<()>,
     /// The node that answered last for each group, or zero. It is a hint where no replica runs
     /// here, or where the replica here does not hear the leader.
-    answered_last: FxHashMap<GroupId, AtomicU64>,
+    answered_last: OnceLock<FxHashMap<GroupId, AtomicU64>>,
+    machine: Arc<Mutex<MakeMachine>>,
+}
+
+/// Where requests go.
+struct Routes {
+    map: Arc<RangeMap>,
+    /// The replicas on this node. None stands for a replica that did not start.
+    local: LocalReplicas,
 }
 
 /// How long a request may take, all attempts together.
@@ -114,13 +137,11 @@ const FIRST_WAIT_BESIDE_REPLICA: Duration = Duration::from_millis(40);
 /// The longest wait between two attempts.
 const LONGEST_BACKOFF: Duration = Duration::from_millis(200);
 
-/// How often a node that waits for the first map looks whether it is to propose it.
-const BOOTSTRAP_INTERVAL: Duration = Duration::from_millis(20);
-
 impl Router {
-    /// Starts the meta group on `node`, waits until there is a map, and starts this node's replicas
-    /// of its groups. `machine` makes the state machine of each. Waits for as long as no majority
-    /// of the nodes is up, and not for replicas whose state machine hangs while it is restored:
+    /// Starts `node`'s part of the cluster: its replica of the meta group, if it is to have one, and
+    /// when there is a table, its replicas of the groups. `machine` makes the state machine of
+    /// each. Waits for a table for as long as no majority of the meta group is up, unless the node
+    /// has one from before, and not for replicas whose state machine hangs while it is restored:
     /// those are found when they have started. Dropping the future leaves the meta group running.
     ///
     /// # Errors
@@ -130,44 +151,60 @@ impl Router {
         plan: Plan,
         machine: impl Fn(&Range) -> Box<dyn StateMachine> + Send + 'static,
     ) -> Result<Self, RouterStartError> {
-        let (meta, mut watch) = MetaMachine::new();
-        let members = node.members();
-        let preferred = members.first().copied();
-        let spec = GroupSpec {
-            group: META_GROUP,
-            replicas: members.clone(),
-            preferred,
-            machine: Box::new(meta),
-        };
-        let handle = node.create_group(spec)?;
-        let map = agree(&handle, &plan, &members, &mut watch).await?;
-        plan.check(&map)?;
-        let local = start_groups(node.clone(), map, Box::new(machine)).await?;
-        let map = Arc::clone(watch.borrow().as_ref().expect("the cluster has agreed on a map"));
-        let groups = map.ranges().iter().map(|range| range.group);
-        let answered_last = groups.map(|group| (group, AtomicU64::new(0))).collect();
-        Ok(Self(Arc::new(Inner { node, map: watch, local, answered_last })))
+        let options = RouterOptions { plan: Some(plan), ..RouterOptions::default() };
+        Self::start_with(node, options, machine).await
+    }
+
+    /// Like [`Self::start`], for any node of a cluster: one that it was made with, and one that has
+    /// joined it.
+    ///
+    /// # Errors
+    /// See [`RouterStartError`].
+    pub async fn start_with(
+        node: Node,
+        options: RouterOptions,
+        machine: impl Fn(&Range) -> Box<dyn StateMachine> + Send + 'static,
+    ) -> Result<Self, RouterStartError> {
+        let inner = Arc::new(Inner {
+            feed: Feed::new(),
+            routes: ArcSwap::from_pointee(Routes::none()),
+            changing_routes: Mutex::new(()),
+            answered_last: OnceLock::new(),
+            machine: Arc::new(Mutex::new(Box::new(machine))),
+            node,
+        });
+        let tasks = cluster::start(&inner, options).await?;
+        Ok(Self(Arc::new(Running { inner, _tasks: tasks })))
     }
 
     /// The node that this router runs on.
     #[must_use]
     pub fn node(&self) -> &Node {
-        &self.0.node
+        &self.0.inner.node
     }
 
     /// The map of ranges.
-    ///
-    /// # Panics
-    /// Never: a router starts with a map, and a map is only ever replaced by another.
     #[must_use]
     pub fn map(&self) -> Arc<RangeMap> {
-        Arc::clone(self.0.map.borrow().as_ref().expect("a router starts with a map"))
+        Arc::clone(&self.0.inner.routes.load().map)
+    }
+
+    /// The table of the cluster, as far as this node knows it.
+    #[must_use]
+    pub fn table(&self) -> Arc<Table> {
+        self.0.inner.feed.newest()
+    }
+
+    /// The tables that follow.
+    #[must_use]
+    pub fn tables(&self) -> watch::Receiver<Arc<Table>> {
+        self.0.inner.feed.watch()
     }
 
     /// Who seems to lead the group of `range`: whom the replica here follows, or who answered last.
     #[must_use]
     pub fn leader_of(&self, range: &Range) -> Option<NodeId> {
-        self.0.leader_of(range.group)
+        self.0.inner.leader_of(range.group)
     }
 
     /// Replicates `command` in the group of `range` and returns the state machine's answer.
@@ -217,7 +254,7 @@ impl Router {
 
     async fn request(&self, range: &Range, request: GroupRequest) -> Result<Bytes, RouteError> {
         let deadline = Instant::now() + REQUEST_LIMIT;
-        RoutedRequest { inner: &self.0, range, request, deadline }.run(None).await
+        RoutedRequest { inner: &self.0.inner, range, request, deadline }.run(None).await
     }
 
     /// Makes requests to several ranges at once: one wake-up a worker here and one frame a node
@@ -228,177 +265,41 @@ impl Router {
     /// and so may any two requests of different ranges.
     #[must_use]
     pub fn request_all(&self, requests: Vec<RangeRequest>) -> RoutedBatch {
-        RoutedBatch::begin(&self.0, self.map(), requests)
+        RoutedBatch::begin(&self.0.inner, requests)
     }
 }
 
-/// An attempt that brought no answer.
-struct FailedAttempt {
-    target: NodeId,
-    error: RequestError,
-}
-
-/// A request on its way to the leader of its range.
-struct RoutedRequest<'a> {
-    inner: &'a Inner,
-    range: &'a Range,
-    request: GroupRequest,
-    /// When all attempts end.
-    deadline: Instant,
-}
-
-impl RoutedRequest<'_> {
-    /// Asks one node after the other until one answers. It prefers the node that the last answer
-    /// named, then the known leader, then the next replica in line. An attempt that may have had an
-    /// effect is the last one. The first attempt may be over.
-    async fn run(self, mut first: Option<FailedAttempt>) -> Result<Bytes, RouteError> {
-        let group = self.range.group;
-        let mut waits = self.inner.backoff(group).build();
-        let mut hint = self.reads_here().then(|| self.inner.node.id());
-        let mut named_leader = None;
-        for attempt in 0.. {
-            let next_in_line = self.range.replicas[attempt % self.range.replicas.len()];
-            let followed = self.inner.followed(group);
-            let known = || self.inner.leader_of(group);
-            let FailedAttempt { target, error } = match first.take() {
-                Some(failed) => failed,
-                None => {
-                    let target = hint.take().or_else(known).unwrap_or(next_in_line);
-                    match self.attempt(target, attempt).await {
-                        Ok(answer) => {
-                            self.inner.answered(group, Some(target));
-                            return Ok(answer);
-                        }
-                        Err(error) => FailedAttempt { target, error },
-                    }
-                }
-            };
-            if let Some(error) = final_error(self.request.kind(), &error) {
-                return Err(error);
-            }
-            if let RequestError::NotLeader { leader: Some(leader) } = error
-                && leader != target
-            {
-                hint = Some(leader);
-                named_leader = hint;
-            }
-            if !matches!(error, RequestError::NoRoomForAnswer { .. }) {
-                self.inner.answered(group, None);
-            }
-            // A hint is worth following at once, but two replicas may point at each other.
-            let wait = match hint {
-                Some(_) if attempt == 0 => Duration::ZERO,
-                _ => waits.next().unwrap_or(LONGEST_BACKOFF),
-            };
-            if Instant::now() + wait >= self.deadline {
-                return Err(self.unavailable(named_leader, &error));
-            }
-            if let Some(leader) = self.inner.rest(group, followed, wait).await {
-                hint = Some(leader);
-            }
-        }
-        unreachable!("the attempts end by their deadline")
+impl Routes {
+    /// Nothing is known yet.
+    fn none() -> Self {
+        Self { map: Arc::new(RangeMap::none()), local: LocalReplicas::default() }
     }
 
-    /// Whether the replica on this node, if there is one, may answer without leading.
-    fn reads_here(&self) -> bool {
-        let anywhere =
-            matches!(self.request.kind(), RequestKind::Read(mode) if mode.from == ReadFrom::Any);
-        anywhere && self.inner.local.contains_key(&self.range.group)
-    }
-
-    /// Why there was no answer in time.
-    fn unavailable(&self, named_leader: Option<NodeId>, last_error: &RequestError) -> RouteError {
-        if let RequestError::NoRoomForAnswer { bytes } = *last_error {
-            return RouteError::NoRoomForAnswer { bytes };
+    /// The replica of `group` on this node. One that failed, or did not start, may have been
+    /// started again since. All others are found without a lock.
+    fn replica(&self, node: &Node, group: GroupId) -> Option<Cow<'_, GroupHandle>> {
+        match self.local.get(&group) {
+            Some(Some(handle)) if handle.view().failure().is_none() => Some(Cow::Borrowed(handle)),
+            None if group != META_GROUP => None,
+            _ => node.group(group).map(Cow::Owned),
         }
-        match named_leader {
-            Some(leader) if !self.inner.reaches(leader) => RouteError::LeaderUnreachable { leader },
-            _ => RouteError::Unavailable { reason: last_error.to_string() },
-        }
-    }
-
-    async fn attempt(&self, target: NodeId, attempt: usize) -> Result<Bytes, RequestError> {
-        let limit = match self.request.kind().writes() {
-            true => self.deadline,
-            false => self.deadline.min(Instant::now() + READ_ATTEMPT_LIMIT),
-        };
-        let answer = async {
-            if target == self.inner.node.id() {
-                self.ask_here().await
-            } else {
-                self.ask(target, attempt).await
-            }
-        };
-        timeout_at(limit, answer).await.unwrap_or(Err(RequestError::TimedOut))
-    }
-
-    async fn ask_here(&self) -> Result<Bytes, RequestError> {
-        let group = self.range.group;
-        let local = self.inner.replica_here(group).ok_or(RequestError::NoSuchGroup(group))?;
-        local.request(self.request.clone()).await
-    }
-
-    /// Asks another node, by way of a third one if this node does not reach it. The third node
-    /// forwards the request once and no further, so it never goes in a circle.
-    async fn ask(&self, target: NodeId, attempt: usize) -> Result<Bytes, RequestError> {
-        let (node, group) = (&self.inner.node, self.range.group);
-        let next_hop = || self.inner.next_hop(self.range, target, attempt);
-        // Before the first heartbeats no node counts as reached.
-        if self.inner.reaches(target) || next_hop().is_none() {
-            let answer = node.call(target, group, &self.request).await;
-            if !matches!(answer, Err(RequestError::Unreachable(_))) {
-                return answer;
-            }
-        }
-        match next_hop() {
-            Some(via) => node.call_via(via, target, group, &self.request).await,
-            None => Err(RequestError::Unreachable(target)),
-        }
-    }
-}
-
-/// What the caller hears of an error after which no other attempt helps or is allowed.
-fn final_error(kind: RequestKind, error: &RequestError) -> Option<RouteError> {
-    match *error {
-        RequestError::Busy => Some(RouteError::Busy),
-        RequestError::LogFull => Some(RouteError::LogFull),
-        RequestError::TooLarge { bytes, limit } => Some(RouteError::TooLarge { bytes, limit }),
-        RequestError::AnswerTooLarge { bytes, limit } => {
-            Some(RouteError::AnswerTooLarge { bytes, limit })
-        }
-        RequestError::TimedOut if kind.writes() => Some(RouteError::OutcomeUnknown),
-        // What a read gets finds room later.
-        RequestError::NoRoomForAnswer { bytes } if kind.writes() => {
-            Some(RouteError::NoRoomForAnswer { bytes })
-        }
-        RequestError::TimedOut
-        | RequestError::NoRoomForAnswer { .. }
-        | RequestError::NotLeader { .. }
-        | RequestError::NoSuchGroup(_)
-        | RequestError::Unreachable(_)
-        | RequestError::Stopped => None,
     }
 }
 
 impl Inner {
-    /// The replica of `group` on this node. One that failed, or did not start, may have been
-    /// started again since. All others are found without a lock.
-    fn replica_here(&self, group: GroupId) -> Option<Cow<'_, GroupHandle>> {
-        match self.local.get(&group)? {
-            Some(handle) if handle.view().failure().is_none() => Some(Cow::Borrowed(handle)),
-            _ => self.node.group(group).map(Cow::Owned),
-        }
+    /// The replica of `group` on this node.
+    fn replica_here(&self, group: GroupId) -> Option<GroupHandle> {
+        self.routes.load().replica(&self.node, group).map(Cow::into_owned)
     }
 
     /// Whom the replica of `group` on this node knows as its leader, if there is one.
     fn followed(&self, group: GroupId) -> Option<NodeId> {
-        self.replica_here(group)?.view().leader()
+        self.routes.load().replica(&self.node, group)?.view().leader()
     }
 
     /// The waits between attempts.
     fn backoff(&self, group: GroupId) -> ExponentialBuilder {
-        match self.replica_here(group) {
+        match self.routes.load().replica(&self.node, group) {
             Some(_) => BACKOFF.with_min_delay(FIRST_WAIT_BESIDE_REPLICA),
             None => BACKOFF,
         }
@@ -424,13 +325,17 @@ impl Inner {
 
     /// The node that answered last for `group`.
     fn answered_last(&self, group: GroupId) -> Option<NodeId> {
-        let last = self.answered_last.get(&group)?.load(Ordering::Relaxed);
+        let last = self.last_of(group)?.load(Ordering::Relaxed);
         (last != 0).then_some(NodeId(last))
+    }
+
+    fn last_of(&self, group: GroupId) -> Option<&AtomicU64> {
+        self.answered_last.get()?.get(&group)
     }
 
     /// Notes who answered for `group`, or that nobody did.
     fn answered(&self, group: GroupId, leader: Option<NodeId>) {
-        if let Some(last) = self.answered_last.get(&group) {
+        if let Some(last) = self.last_of(group) {
             let leader = leader.map_or(0, |node| node.0);
             // Nearly always it is the same node, so most calls write nothing to the cache line,
             // which all callers share.
@@ -454,39 +359,5 @@ impl Inner {
             });
         let hops: Vec<_> = hops.collect();
         (!hops.is_empty()).then(|| hops[attempt % hops.len()])
-    }
-}
-
-/// Waits for a map; the meta group's leader proposes the plan's if there is none.
-async fn agree(
-    meta: &GroupHandle,
-    plan: &Plan,
-    members: &[NodeId],
-    watch: &mut MapWatch,
-) -> Result<Arc<RangeMap>, RouterStartError> {
-    let proposal = plan.map(members)?.encode();
-    loop {
-        if let Some(map) = watch.borrow_and_update().clone() {
-            return Ok(map);
-        }
-        if meta.view().role() == RoleKind::Leader {
-            match meta.propose(proposal.clone()).await {
-                // With a snapshot, the map is known at the next start before any other node is
-                // reached.
-                Ok(_) => meta.compact(),
-                Err(RequestError::TooLarge { bytes, limit }) => {
-                    let reason = format!("a map of {bytes} bytes, more than {limit}");
-                    return Err(RouterStartError::Meta(reason));
-                }
-                // Whoever leads now proposes it.
-                Err(_) => {}
-            }
-        }
-        tokio::select! {
-            changed = watch.changed() => changed.map_err(|_| {
-                RouterStartError::Meta("the meta group stopped".to_owned())
-            })?,
-            () = sleep_until(Instant::now() + BOOTSTRAP_INTERVAL) => {}
-        }
     }
 }

@@ -3,7 +3,8 @@
 //! All of them are sent together, each to the node that seems to lead. The few that find no leader
 //! there, or no way, go on one by one as single requests do.
 
-use super::{FailedAttempt, Inner, READ_ATTEMPT_LIMIT, REQUEST_LIMIT, RoutedRequest, final_error};
+use super::requests::{FailedAttempt, RoutedRequest, final_error};
+use super::{Inner, READ_ATTEMPT_LIMIT, REQUEST_LIMIT};
 use crate::error::RouteError;
 use crate::map::RangeMap;
 use bytes::Bytes;
@@ -79,11 +80,9 @@ enum Stage {
 }
 
 impl RoutedBatch {
-    pub(super) fn begin(
-        inner: &Arc<Inner>,
-        map: Arc<RangeMap>,
-        requests: Vec<RangeRequest>,
-    ) -> Self {
+    pub(super) fn begin(inner: &Arc<Inner>, requests: Vec<RangeRequest>) -> Self {
+        let routes = inner.routes.load();
+        let map = Arc::clone(&routes.map);
         let mut parcels = pack(requests);
         let mut batch = inner.node.batch();
         let mut first = Vec::with_capacity(parcels.len());
@@ -91,7 +90,7 @@ impl RoutedBatch {
         let mut reached = SmallVec::<[(NodeId, bool); 4]>::new();
         for (place, parcel) in parcels.iter_mut().enumerate() {
             let range = &map.ranges()[parcel.range];
-            let replica = inner.replica_here(range.group);
+            let replica = routes.replica(&inner.node, range.group);
             let known = replica.as_deref().and_then(|replica| replica.view().leader());
             let target = known
                 .or_else(|| inner.answered_last(range.group))

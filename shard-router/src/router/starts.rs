@@ -1,11 +1,16 @@
-//! A node's replicas are started, one after the other. A state machine that hangs while it takes
+//! A node's replicas are started with the router, one after the other. A state machine that hangs while it takes
 //! over its snapshot keeps the thread of its start, and the others are started on another thread.
 
 use crate::error::RouterStartError;
-use crate::map::{Range, RangeMap};
-use logboat::{GroupError, GroupHandle, GroupId, GroupSpec, Node, StateMachine, StuckReplica};
+use crate::map::{META_GROUP, Range};
+use crate::table::{Members, Table};
+use logboat::{
+    GroupError, GroupHandle, GroupId, GroupSpec, Node, NodeId, StateMachine, StoredGroup,
+    StuckReplica,
+};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -25,18 +30,27 @@ pub(super) type MakeMachine = Box<dyn Fn(&Range) -> Box<dyn StateMachine> + Send
 /// The replicas of a node by their groups. None stands for a replica that has not started.
 pub(super) type LocalReplicas = FxHashMap<GroupId, Option<GroupHandle>>;
 
+/// How a replica is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// It founds the group with these, the first one to lead.
+    Founds(Vec<NodeId>),
+    /// It is stored, or waits for its leader.
+    Joins,
+}
+
+/// What a node has to start.
+pub(super) struct Planned {
+    pub(super) range: Range,
+    pub(super) how: How,
+}
+
 /// What the threads share.
 struct Starts {
     node: Node,
-    map: Arc<RangeMap>,
+    machine: Arc<Mutex<MakeMachine>>,
     /// What is to be started.
-    todo: Mutex<Todo>,
-}
-
-struct Todo {
-    machine: MakeMachine,
-    /// The place in the map of the range that comes next.
-    next: usize,
+    todo: Mutex<VecDeque<Planned>>,
 }
 
 /// What a thread says.
@@ -54,13 +68,62 @@ enum Step {
 /// without it.
 pub(super) async fn start_groups(
     node: Node,
-    map: Arc<RangeMap>,
-    machine: MakeMachine,
+    table: &Table,
+    machine: Arc<Mutex<MakeMachine>>,
 ) -> Result<LocalReplicas, RouterStartError> {
-    let todo = Mutex::new(Todo { machine, next: 0 });
+    let todo = Mutex::new(planned(&node, table).into());
     let (sender, steps) = unbounded_channel();
-    let starts = Arc::new(Starts { node, map, todo });
+    let starts = Arc::new(Starts { node, machine, todo });
     Watch { starts, sender, steps, running: FxHashMap::default(), threads: 0 }.run().await
+}
+
+/// The replicas that a node has stored, and those that it is to have by the table, and how they are
+/// started. Replicas of the meta group are not among them.
+pub(super) fn planned(node: &Node, table: &Table) -> Vec<Planned> {
+    let stored: FxHashMap<_, _> =
+        node.stored_groups().into_iter().map(|stored| (stored.group, stored)).collect();
+    let ranges = table.ranges().iter().filter(|record| record.group != META_GROUP);
+    let planned = ranges.filter_map(|record| {
+        let stored = stored.get(&record.group);
+        let how = how(node.id(), &record.founders, &record.members, stored)?;
+        Some(Planned { range: record.range(), how })
+    });
+    planned.collect()
+}
+
+/// How a replica on `node` is started, if it is to be. One that is stored is started again. One
+/// that lost its data is started as before they were lost, so that it is found to have failed.
+pub(super) fn how(
+    node: NodeId,
+    founders: &[NodeId],
+    members: &Members,
+    stored: Option<&StoredGroup>,
+) -> Option<How> {
+    let founds = || How::Founds(founders.to_vec());
+    match stored {
+        Some(stored) if stored.is_running => None,
+        Some(stored) if stored.failure.is_some() && founders.contains(&node) => Some(founds()),
+        Some(stored) if stored.failure.is_some() => None,
+        Some(_) => Some(How::Joins),
+        None if members.founding.contains(&node) => Some(founds()),
+        None => members.contains(node).then_some(How::Joins),
+    }
+}
+
+/// Starts a replica. Blocks until its snapshot has been read.
+pub(super) fn start_replica(
+    node: &Node,
+    Planned { range, how }: Planned,
+    machine: Box<dyn StateMachine>,
+) -> Result<GroupHandle, GroupError> {
+    let group = range.group;
+    match how {
+        How::Joins => node.join_group(group, machine),
+        How::Founds(replicas) => {
+            let preferred = replicas.first().copied();
+            node.create_group(GroupSpec { group, replicas, preferred, machine })
+        }
+    }
 }
 
 /// Watches the threads.
@@ -159,34 +222,34 @@ impl Watch {
 impl Starts {
     /// Starts what nobody has started yet, for as long as somebody hears of it.
     fn work(&self, say: &impl Fn(Step) -> bool) {
-        while let Some(spec) = self.next() {
-            let group = spec.group;
-            if !say(Step::Begins(group)) || !say(Step::Ended(group, self.start(spec))) {
+        while let Some(planned) = self.next() {
+            let group = planned.range.group;
+            let machine = (self.machine.lock())(&planned.range);
+            if !say(Step::Begins(group)) || !say(Step::Ended(group, self.start(planned, machine))) {
                 return;
             }
         }
     }
 
-    fn next(&self) -> Option<GroupSpec> {
-        let mut todo = self.todo.lock();
-        let mut ranges = self.map.ranges().iter().enumerate().skip(todo.next);
-        let here = |(_, range): &(usize, &Range)| range.replicas.contains(&self.node.id());
-        let (place, range) = ranges.find(here)?;
-        todo.next = place + 1;
-        Some(GroupSpec {
-            group: range.group,
-            replicas: range.replicas.clone(),
-            preferred: range.replicas.first().copied(),
-            machine: (todo.machine)(range),
-        })
+    fn next(&self) -> Option<Planned> {
+        self.todo.lock().pop_front()
     }
 
-    fn start(&self, spec: GroupSpec) -> Result<Option<GroupHandle>, GroupError> {
-        match self.node.create_group(spec) {
+    fn start(
+        &self,
+        planned: Planned,
+        machine: Box<dyn StateMachine>,
+    ) -> Result<Option<GroupHandle>, GroupError> {
+        match start_replica(&self.node, planned, machine) {
             Ok(handle) => Ok(Some(handle)),
             Err(error @ (GroupError::Snapshot { .. } | GroupError::Log { .. })) => {
                 self.node.metrics().failed_replicas.inc();
                 tracing::error!("this replica does not start: {error}");
+                Ok(None)
+            }
+            // It has been replaced since, or goes.
+            Err(error @ GroupError::Removed(_)) => {
+                tracing::info!("this replica does not start: {error}");
                 Ok(None)
             }
             Err(error) => Err(error),

@@ -1,0 +1,300 @@
+//! A node joins a cluster that there is already.
+//!
+//! It draws its incarnation and stores it, before it asks any node for an id. The cluster records
+//! the incarnation with the id in the meta group, and never gives that id to another one. So the
+//! node may ask as often as it likes, and needs nobody else to record it.
+
+use super::cache;
+use super::service::{Question, encode};
+use crate::error::ClusterError;
+use crate::router::Inner;
+use crate::table::{Change, NodeCard, Outcome};
+use logboat::transport::{Identity, Incarnation, Visit, VisitError};
+use logboat::{Founding, NodeConfig, NodeId};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// The file with the incarnation of a node that has no id yet.
+const FILE: &str = "JOIN";
+
+/// How long to wait before the nodes are asked again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How often a node says for whom it waits.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A node that is to be part of a cluster.
+///
+/// ```no_run
+/// use logboat::transport::Visit;
+/// use logboat::{Node, StateMachine};
+/// use logboat_router::{Joining, NodeCard, Range, Router, RouterOptions};
+///
+/// # async fn join(
+/// #     machine: fn(&Range) -> Box<dyn StateMachine>,
+/// # ) -> Result<(), Box<dyn std::error::Error>> {
+/// let card = NodeCard { peers: "10.0.0.4:7000".to_owned(), ..NodeCard::default() };
+/// let joining = Joining {
+///     nodes: vec!["10.0.0.1:7000".to_owned()],
+///     cluster_name: "logboat".to_owned(),
+///     card: card.clone(),
+///     visit: Visit::default(),
+/// };
+/// // The same at each start.
+/// let joined = joining.join("/var/lib/logboat".as_ref()).await?;
+/// let node = Node::start(joined.config("/var/lib/logboat")?)?;
+/// let options = RouterOptions { card: Some(card), ..RouterOptions::default() };
+/// let router = Router::start_with(node, options, machine).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Joining {
+    /// Where nodes of the cluster are reached by their peers. Any of them will do.
+    pub nodes: Vec<String>,
+    /// The name of the cluster.
+    pub cluster_name: String,
+    /// Where this node is.
+    pub card: NodeCard,
+    /// What guards the ports between nodes.
+    pub visit: Visit,
+}
+
+/// A node that is part of a cluster, and may start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// Its id.
+    pub node: NodeId,
+    /// What tells its directory from others.
+    pub incarnation: Incarnation,
+    /// The name of the cluster.
+    pub cluster_name: String,
+    /// The nodes with which the cluster was made.
+    pub founders: BTreeSet<NodeId>,
+    /// All nodes, this one among them, with where their peers reach them.
+    pub members: BTreeMap<NodeId, String>,
+}
+
+/// Why a node can't join.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The cluster does not take the node.
+    #[error("the cluster does not take this node: {0}")]
+    Refused(String),
+    /// None of the nodes lets this one ask.
+    #[error("no node lets this one in: {0}")]
+    ShutOut(String),
+    /// The directory belongs to a node that the cluster was made with.
+    #[error(
+        "the data directory belongs to node {0}, with which the cluster was made: it does not join"
+    )]
+    Founder(NodeId),
+    /// The directory belongs to a node of another cluster.
+    #[error("the data directory belongs to cluster {stored:?}, not to {given:?}")]
+    OtherCluster {
+        /// The name of that cluster.
+        stored: String,
+        /// The name of the cluster to join.
+        given: String,
+    },
+    /// Something in the directory can't be read or written.
+    #[error("{0}")]
+    Directory(String),
+    /// There is nobody to ask.
+    #[error("no node of the cluster is named")]
+    NobodyToAsk,
+}
+
+/// What a node asks that wants to join.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Application {
+    cluster: String,
+    incarnation: u64,
+    card: NodeCard,
+}
+
+/// What a node is told that has joined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Welcome {
+    node: u64,
+    founders: BTreeSet<u64>,
+    members: BTreeMap<u64, String>,
+}
+
+impl Joining {
+    /// Has the node of this directory join, or finds that it has. Waits for as long as no node
+    /// answers, or the meta group has no majority; the log says so.
+    ///
+    /// # Errors
+    /// See [`JoinError`].
+    pub async fn join(&self, data_dir: &Path) -> Result<Joined, JoinError> {
+        let directory = |error: &dyn ToString| JoinError::Directory(error.to_string());
+        let stored = Identity::stored(data_dir).map_err(|error| directory(&error))?;
+        let (mut joined, knows_others) = match stored {
+            Some(identity) => {
+                let joined = self.restarted(&identity)?;
+                let known = cache::known_members(data_dir, &BTreeMap::new());
+                let known = known.map_err(|error| directory(&error))?;
+                let knows_others = !known.is_empty();
+                (Joined { members: known, ..joined }, knows_others)
+            }
+            None => {
+                let drawn = incarnation(data_dir).map_err(|error| directory(&error))?;
+                (self.nobody(drawn), false)
+            }
+        };
+        if !knows_others {
+            let welcome = self.ask_all(joined.incarnation).await?;
+            let node = NodeId(welcome.node);
+            if joined.node != NodeId(0) && joined.node != node {
+                let reason = format!("node {} has left it", joined.node);
+                return Err(JoinError::Refused(reason));
+            }
+            joined.node = node;
+            joined.founders = welcome.founders.into_iter().map(NodeId).collect();
+            let members = welcome.members.into_iter();
+            joined.members = members.map(|(node, address)| (NodeId(node), address)).collect();
+        }
+        joined.members.insert(joined.node, self.card.peers.clone());
+        Ok(joined)
+    }
+
+    fn restarted(&self, identity: &Identity) -> Result<Joined, JoinError> {
+        if identity.members.contains(&identity.node) {
+            return Err(JoinError::Founder(identity.node));
+        }
+        if identity.name != self.cluster_name {
+            let (stored, given) = (identity.name.clone(), self.cluster_name.clone());
+            return Err(JoinError::OtherCluster { stored, given });
+        }
+        let founders = identity.members.iter().copied().collect();
+        Ok(Joined { node: identity.node, founders, ..self.nobody(identity.incarnation) })
+    }
+
+    fn nobody(&self, incarnation: Incarnation) -> Joined {
+        Joined {
+            node: NodeId(0),
+            incarnation,
+            cluster_name: self.cluster_name.clone(),
+            founders: BTreeSet::new(),
+            members: BTreeMap::new(),
+        }
+    }
+
+    /// Asks one node after the other until one answers.
+    async fn ask_all(&self, incarnation: Incarnation) -> Result<Welcome, JoinError> {
+        let application = Application {
+            cluster: self.cluster_name.clone(),
+            incarnation: incarnation.0,
+            card: self.card.clone(),
+        };
+        let question = encode(&Question::Join(application));
+        let mut next_report = Instant::now();
+        loop {
+            let mut failures = Vec::new();
+            let mut is_shut_out = true;
+            for node in &self.nodes {
+                let error = match self.visit.ask(node, &question).await {
+                    Ok(answer) => match serde_json::from_slice(&answer) {
+                        Ok(Ok(welcome)) => return Ok(welcome),
+                        Ok(Err(reason)) => return Err(JoinError::Refused(reason)),
+                        Err(_) => VisitError::NoAnswer,
+                    },
+                    Err(error) => error,
+                };
+                is_shut_out &= matches!(error, VisitError::Refused(_));
+                failures.push(format!("{node}: {error}"));
+            }
+            let failures = failures.join("; ");
+            if self.nodes.is_empty() {
+                return Err(JoinError::NobodyToAsk);
+            } else if is_shut_out {
+                return Err(JoinError::ShutOut(failures));
+            }
+            if Instant::now() >= next_report {
+                tracing::info!("this node waits for an answer of the cluster: {failures}");
+                next_report = Instant::now() + REPORT_INTERVAL;
+            }
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+impl Joined {
+    /// The configuration of the node, with the defaults where there is a choice.
+    ///
+    /// # Errors
+    /// When the node's own address is not one to listen on.
+    pub fn config(
+        &self,
+        data_dir: impl Into<std::path::PathBuf>,
+    ) -> Result<NodeConfig, logboat::ConfigError> {
+        let mut config = NodeConfig::new(self.node, self.members.clone(), data_dir)?;
+        config.cluster_name.clone_from(&self.cluster_name);
+        config.founders = Some(self.founders.clone());
+        config.founding = Founding::Joined(self.incarnation);
+        Ok(config)
+    }
+}
+
+/// The incarnation of the directory to be, drawn and stored if there is none.
+fn incarnation(data_dir: &Path) -> io::Result<Incarnation> {
+    let path = data_dir.join(FILE);
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            let number = u64::from_str_radix(text.trim(), 16);
+            number.map(Incarnation).map_err(|_| {
+                let what =
+                    format!("{} holds no number: delete it if the node is new", path.display());
+                io::Error::new(io::ErrorKind::InvalidData, what)
+            })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let drawn = RandomState::new().hash_one(std::process::id());
+            fs::create_dir_all(data_dir)?;
+            let mut file = File::create(&path)?;
+            file.write_all(format!("{drawn:016x}\n").as_bytes())?;
+            file.sync_all()?;
+            File::open(data_dir)?.sync_all()?;
+            Ok(Incarnation(drawn))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl Inner {
+    /// Takes a node in. None if it should ask again, or somebody else.
+    pub(super) async fn welcome(
+        &self,
+        application: Application,
+    ) -> Option<Result<Welcome, String>> {
+        let Application { cluster, incarnation, card } = application;
+        let name = self.node.cluster_name();
+        if cluster != name {
+            return Some(Err(format!("this is cluster {name:?}, and not {cluster:?}")));
+        }
+        if card.peers.is_empty() {
+            return Some(Err("it does not say where its peers reach it".to_owned()));
+        }
+        let change = Change::Join { incarnation, card };
+        let node = match self.change_table(change, "it asked to join").await {
+            Ok(Outcome::Done { node, .. } | Outcome::Unchanged { node, .. }) => node?,
+            Err(ClusterError::Refused(reason)) if self.feed.newest().version() > 0 => {
+                return Some(Err(reason));
+            }
+            _ => return None,
+        };
+        let members = self.node.addresses().into_iter();
+        Some(Ok(Welcome {
+            node,
+            founders: self.node.founders().iter().map(|node| node.0).collect(),
+            members: members.map(|(node, address)| (node.0, address)).collect(),
+        }))
+    }
+}

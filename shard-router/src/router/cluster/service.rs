@@ -1,0 +1,92 @@
+//! What nodes ask each other about the cluster, and what somebody asks who wants to join it.
+
+use super::join::{Application, Welcome};
+use crate::router::Inner;
+use crate::table::News;
+use bytes::Bytes;
+use logboat::{Node, NodeId, NodeService, Reply, RequestError};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+/// How long a node that follows waits for news.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long an answer may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(12);
+
+/// What a node is asked. What follows in brackets is the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Question {
+    /// What has happened to the table since this version ([`News`])? Answered when something has,
+    /// or after a while.
+    Follow { since: u64 },
+    /// May this node join (`Result<Welcome, String>`)?
+    Join(Application),
+}
+
+/// Asks another node.
+pub(super) async fn ask<T: DeserializeOwned>(
+    node: &Node,
+    to: NodeId,
+    question: &Question,
+) -> Result<T, RequestError> {
+    let asking = node.ask(to, encode(question));
+    let answer = timeout(ANSWER_LIMIT, asking).await.unwrap_or(Err(RequestError::TimedOut))?;
+    serde_json::from_slice(&answer).map_err(|_| RequestError::Stopped)
+}
+
+pub(super) fn encode(value: &impl Serialize) -> Bytes {
+    serde_json::to_vec(value).expect("its keys are strings").into()
+}
+
+/// Has this node answer from now on.
+pub(super) fn register(inner: &Arc<Inner>) {
+    let service = Service { inner: Arc::downgrade(inner), runtime: Handle::current() };
+    inner.node.serve(Arc::new(service));
+}
+
+/// The node has it for as long as it runs, so it must not have the node.
+struct Service {
+    inner: Weak<Inner>,
+    runtime: Handle,
+}
+
+impl NodeService for Service {
+    fn asked(&self, from: Option<NodeId>, request: Bytes, reply: Reply) {
+        let Some(inner) = self.inner.upgrade() else { return };
+        self.runtime.spawn(async move {
+            let Ok(question) = serde_json::from_slice(&request) else { return };
+            if let Some(answer) = inner.answer(from, question).await {
+                reply.send(answer);
+            }
+        });
+    }
+}
+
+impl Inner {
+    /// Answers a node, or a visitor, who may ask to join and nothing else.
+    async fn answer(&self, from: Option<NodeId>, question: Question) -> Option<Bytes> {
+        match question {
+            Question::Follow { since } => {
+                from?;
+                Some(encode(&self.news(since).await))
+            }
+            Question::Join(application) => {
+                let welcome: Result<Welcome, String> = self.welcome(application).await?;
+                Some(encode(&welcome))
+            }
+        }
+    }
+
+    async fn news(&self, since: u64) -> News {
+        let mut tables = self.feed.watch();
+        let newer = tables.wait_for(|table| table.version() > since);
+        let _ = timeout(PATIENCE, newer).await;
+        self.feed.since(since)
+    }
+}

@@ -1,0 +1,383 @@
+//! The table of a cluster: its nodes, its ranges, and what was done to it lately.
+//!
+//! The table is the state of a replicated group, the meta group. It changes by [commands](Change),
+//! each of which says what it is based on. Nodes that hold no replica of the meta group get the
+//! commands from others and apply them as well ([`Feed`]), so all tables of a version are the same.
+
+mod change;
+mod feed;
+mod record;
+
+pub(crate) use self::change::{Change, Command, ENCODING, Foundation, Outcome};
+pub(crate) use self::feed::{Feed, News};
+pub use self::record::{HistoryEntry, Members, NodeCard, NodeRecord, NodeState, RangeRecord};
+use crate::error::MapError;
+use crate::map::{META_GROUP, Range, RangeMap};
+use logboat::{GroupId, NodeId};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+
+/// How many entries the history has at the most.
+const HISTORY: usize = 500;
+
+/// What a cluster knows of itself. Clones share most of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// How many changes were made. There is nothing in a table of version 0.
+    version: u64,
+    layout: String,
+    /// How many replicas each group is to have.
+    replicas: usize,
+    #[serde(with = "crate::wire::nodes")]
+    founders: Vec<NodeId>,
+    /// The id that the next node gets. None is ever given twice.
+    next_node: u64,
+    nodes: BTreeMap<u64, NodeRecord>,
+    /// The replicas of the meta group.
+    meta: Option<Members>,
+    /// In the order of their keys.
+    ranges: Vec<Arc<RangeRecord>>,
+    history: VecDeque<Arc<HistoryEntry>>,
+}
+
+impl Table {
+    /// How many changes were made; 0 before the cluster is made.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The name of the layout of keys.
+    #[must_use]
+    pub fn layout(&self) -> &str {
+        &self.layout
+    }
+
+    /// How many replicas each group is to have.
+    #[must_use]
+    pub fn replicas(&self) -> usize {
+        self.replicas
+    }
+
+    /// The nodes with which the cluster was made.
+    #[must_use]
+    pub fn founders(&self) -> &[NodeId] {
+        &self.founders
+    }
+
+    /// All nodes, by id.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &NodeRecord)> {
+        self.nodes.iter().map(|(node, record)| (NodeId(*node), record))
+    }
+
+    /// What is known of a node.
+    #[must_use]
+    pub fn node(&self, node: NodeId) -> Option<&NodeRecord> {
+        self.nodes.get(&node.0)
+    }
+
+    /// Whether this node was part of the cluster and is not any more.
+    #[must_use]
+    pub fn has_left(&self, node: NodeId) -> bool {
+        self.version > 0 && node.0 < self.next_node && !self.nodes.contains_key(&node.0)
+    }
+
+    /// All ranges, in the order of their keys.
+    #[must_use]
+    pub fn ranges(&self) -> &[Arc<RangeRecord>] {
+        &self.ranges
+    }
+
+    /// The range that a group holds.
+    #[must_use]
+    pub fn range_of(&self, group: GroupId) -> Option<&Arc<RangeRecord>> {
+        self.place(group).map(|place| &self.ranges[place])
+    }
+
+    /// The replicas of the meta group.
+    #[must_use]
+    pub fn meta(&self) -> Option<&Members> {
+        self.meta.as_ref()
+    }
+
+    /// The replicas of a group, be it the meta group or one that holds a range.
+    #[must_use]
+    pub fn members(&self, group: GroupId) -> Option<&Members> {
+        match group {
+            META_GROUP => self.meta(),
+            _ => self.range_of(group).map(|range| &range.members),
+        }
+    }
+
+    /// What was done lately, the oldest first.
+    pub fn history(&self) -> impl DoubleEndedIterator<Item = &HistoryEntry> {
+        self.history.iter().map(|entry| &**entry)
+    }
+
+    /// The map that requests find their way by.
+    ///
+    /// # Errors
+    /// When the ranges make no map: never, but in a table that somebody else made.
+    pub(crate) fn map(&self) -> Result<RangeMap, MapError> {
+        let ranges = self.ranges.iter().map(|record| record.range()).collect();
+        RangeMap::new(self.version, self.layout.clone(), ranges)
+    }
+
+    /// Writes the table.
+    pub(crate) fn write(&self, writer: &mut dyn io::Write) -> io::Result<()> {
+        serde_json::to_writer(writer, &Stored { encoding: ENCODING, table: Cow::Borrowed(self) })
+            .map_err(io::Error::from)
+    }
+
+    /// Reads what [`Self::write`] has written.
+    pub(crate) fn read(bytes: &[u8]) -> io::Result<Self> {
+        let stored: Result<Stored<'_>, _> = serde_json::from_slice(bytes);
+        match stored {
+            Ok(stored) if stored.encoding == ENCODING => Ok(stored.table.into_owned()),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "not a table of this version: it is damaged, or an earlier build of Logboat or a \
+                 later one wrote it",
+            )),
+        }
+    }
+
+    /// Groups are numbered in the order of their ranges, from 1.
+    fn place(&self, group: GroupId) -> Option<usize> {
+        let place = usize::try_from(group.0.checked_sub(1)?).ok()?;
+        self.ranges.get(place).is_some_and(|range| range.group == group).then_some(place)
+    }
+
+    /// Makes a change, or says why not. Nothing but `command` and what is here decides.
+    pub(crate) fn apply(&mut self, command: &Command) -> Outcome {
+        match self.make(&command.change) {
+            Ok(Made { what, node }) => {
+                self.version += 1;
+                let version = self.version;
+                if let Some(record) = node.and_then(|node| self.nodes.get_mut(&node.0)) {
+                    record.changed = version;
+                }
+                if !command.why.is_empty() {
+                    let (at_ms, why) = (command.at_ms, command.why.clone());
+                    self.history.push_back(Arc::new(HistoryEntry { version, at_ms, what, why }));
+                    if self.history.len() > HISTORY {
+                        self.history.pop_front();
+                    }
+                }
+                Outcome::Done { version, node: node.map(|node| node.0) }
+            }
+            Err(outcome) => outcome,
+        }
+    }
+
+    fn make(&mut self, change: &Change) -> Result<Made, Outcome> {
+        if self.version == 0 && !matches!(change, Change::Found(_)) {
+            return refused("the cluster has not been made yet");
+        }
+        match change {
+            Change::Found(foundation) => self.found(foundation),
+            Change::Join { incarnation, card } => self.join(*incarnation, card),
+            Change::Announce { node, incarnation, card } => {
+                self.announce(*node, *incarnation, card)
+            }
+            Change::SetState { node, based_on, state } => self.set_state(*node, *based_on, *state),
+            Change::Forget { node, based_on } => self.forget(*node, *based_on),
+            Change::Members { group, members } => self.set_members(*group, members),
+            Change::Note { what } => Ok(Made { what: what.clone(), node: None }),
+        }
+    }
+
+    fn found(&mut self, foundation: &Foundation) -> Result<Made, Outcome> {
+        if self.version > 0 {
+            return Err(Outcome::Unchanged { version: self.version, node: None });
+        }
+        let nodes: Vec<_> = foundation.nodes.iter().map(|(node, _)| NodeId(*node)).collect();
+        let Some(last) = nodes.iter().max() else { return refused("there are no nodes") };
+        let map = foundation.plan().map(&nodes);
+        let map = map.map_err(|error| Outcome::Refused(error.to_string()))?;
+        let record = |address: &String| NodeRecord {
+            incarnation: None,
+            card: NodeCard { peers: address.clone(), ..NodeCard::default() },
+            state: NodeState::Up,
+            changed: 1,
+        };
+        let range = |range: &Range| RangeRecord {
+            start: range.start.clone(),
+            group: range.group,
+            founders: range.replicas.clone(),
+            members: Members::founders(range.replicas.clone()),
+        };
+        self.layout.clone_from(&foundation.layout);
+        self.replicas = foundation.replicas;
+        self.next_node = last.0 + 1;
+        self.nodes =
+            foundation.nodes.iter().map(|(node, address)| (*node, record(address))).collect();
+        self.meta = Some(Members::founders(meta_founders(&nodes)));
+        self.ranges = map.ranges().iter().map(range).map(Arc::new).collect();
+        self.founders = nodes;
+        Ok(Made { what: "the cluster is made".to_owned(), node: None })
+    }
+
+    fn join(&mut self, incarnation: u64, card: &NodeCard) -> Result<Made, Outcome> {
+        let version = self.version;
+        let known = self.nodes.iter_mut().find(|(_, it)| it.incarnation == Some(incarnation));
+        if let Some((node, record)) = known {
+            if record.state == NodeState::Lost {
+                return refused(format!("node {node} was given up for lost"));
+            }
+            if record.card == *card {
+                return Err(Outcome::Unchanged { version, node: Some(*node) });
+            }
+            record.card = card.clone();
+            let node = NodeId(*node);
+            return Ok(Made { what: format!("node {node} joins again"), node: Some(node) });
+        }
+        let node = NodeId(self.next_node);
+        self.next_node += 1;
+        let (incarnation, card) = (Some(incarnation), card.clone());
+        let record = NodeRecord { incarnation, card, state: NodeState::Joining, changed: version };
+        self.nodes.insert(node.0, record);
+        Ok(Made { what: format!("node {node} gets its id"), node: Some(node) })
+    }
+
+    fn announce(
+        &mut self,
+        node: NodeId,
+        incarnation: u64,
+        card: &NodeCard,
+    ) -> Result<Made, Outcome> {
+        let version = self.version;
+        let record = self.record(node)?;
+        if record.incarnation.is_some_and(|known| known != incarnation) {
+            return refused(format!("node {node} is known by another data directory"));
+        }
+        if record.state == NodeState::Lost {
+            return refused(format!("node {node} was given up for lost"));
+        }
+        let is_new = record.state == NodeState::Joining;
+        if !is_new && record.incarnation.is_some() && record.card == *card {
+            return Err(Outcome::Unchanged { version, node: Some(node.0) });
+        }
+        record.incarnation = Some(incarnation);
+        record.card.clone_from(card);
+        if is_new {
+            record.state = NodeState::Up;
+        }
+        let what = if is_new { "has joined" } else { "says where it is" };
+        Ok(Made { what: format!("node {node} {what}"), node: Some(node) })
+    }
+
+    fn set_state(
+        &mut self,
+        node: NodeId,
+        based_on: u64,
+        state: NodeState,
+    ) -> Result<Made, Outcome> {
+        let version = self.version;
+        let record = self.record(node)?;
+        if record.state == state {
+            return Err(Outcome::Unchanged { version, node: Some(node.0) });
+        }
+        if record.changed != based_on {
+            return Err(Outcome::Conflict);
+        }
+        let may_be = match state {
+            NodeState::Joining => false,
+            // Who joins has to announce itself, and who is lost comes back as another node.
+            NodeState::Up | NodeState::Draining => {
+                !matches!(record.state, NodeState::Lost | NodeState::Joining)
+            }
+            NodeState::Leaving => record.state != NodeState::Lost,
+            NodeState::Lost => true,
+        };
+        if !may_be {
+            return refused(format!("node {node} is {}, and can't be {state}", record.state));
+        }
+        record.state = state;
+        Ok(Made { what: format!("node {node} is {state}"), node: Some(node) })
+    }
+
+    fn forget(&mut self, node: NodeId, based_on: u64) -> Result<Made, Outcome> {
+        let record = self.record(node)?;
+        if record.changed != based_on {
+            return Err(Outcome::Conflict);
+        }
+        if !matches!(record.state, NodeState::Leaving | NodeState::Lost) {
+            return refused(format!("node {node} is {}", record.state));
+        }
+        let ranges = self.ranges.iter().map(|range| (range.group, &range.members));
+        let mut groups = ranges.chain(self.meta.iter().map(|meta| (META_GROUP, meta)));
+        if let Some((group, _)) = groups.find(|(_, members)| members.contains(node)) {
+            return refused(format!("node {node} holds a replica of group {group}"));
+        }
+        self.nodes.remove(&node.0);
+        Ok(Made { what: format!("node {node} has left"), node: Some(node) })
+    }
+
+    fn set_members(&mut self, group: GroupId, members: &Members) -> Result<Made, Outcome> {
+        let version = self.version;
+        let stored = match (group, self.place(group)) {
+            (META_GROUP, _) => self.meta.as_mut(),
+            (_, Some(place)) => Some(&mut Arc::make_mut(&mut self.ranges[place]).members),
+            (_, None) => None,
+        };
+        let Some(stored) = stored else { return refused(format!("there is no group {group}")) };
+        if members.voters.is_empty() {
+            return refused(format!("group {group} has no voters"));
+        }
+        if members.entry <= stored.entry {
+            return Err(Outcome::Unchanged { version, node: None });
+        }
+        stored.clone_from(members);
+        let list =
+            |nodes: &[NodeId]| -> String { nodes.iter().map(|node| format!(" {node}")).collect() };
+        let mut what = format!("group {group} has the voters{}", list(&members.voters));
+        if !members.learners.is_empty() {
+            what += &format!(" and the learners{}", list(&members.learners));
+        }
+        Ok(Made { what, node: None })
+    }
+
+    fn record(&mut self, node: NodeId) -> Result<&mut NodeRecord, Outcome> {
+        let has_left = self.has_left(node);
+        self.nodes.get_mut(&node.0).ok_or_else(|| {
+            Outcome::Refused(match has_left {
+                true => format!("node {node} has left the cluster"),
+                false => format!("there is no node {node}"),
+            })
+        })
+    }
+}
+
+/// A table as it is written.
+#[derive(Serialize, Deserialize)]
+struct Stored<'a> {
+    encoding: u8,
+    table: Cow<'a, Table>,
+}
+
+/// A change that was made.
+struct Made {
+    what: String,
+    node: Option<NodeId>,
+}
+
+fn refused<T>(reason: impl Into<String>) -> Result<T, Outcome> {
+    Err(Outcome::Refused(reason.into()))
+}
+
+/// Which of these nodes, sorted by id, found the meta group: five of five and more, else three of
+/// three and more, else all.
+pub(crate) fn meta_founders(nodes: &[NodeId]) -> Vec<NodeId> {
+    let most = if nodes.len() >= 5 { 5 } else { 3 };
+    let mut nodes = nodes.to_vec();
+    nodes.sort_unstable();
+    nodes.truncate(most);
+    nodes
+}
+
+#[cfg(test)]
+mod tests;

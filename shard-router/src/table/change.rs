@@ -1,0 +1,151 @@
+//! Changes of the table, and what comes of them.
+
+use crate::plan::Plan;
+use crate::table::record::{Members, NodeCard, NodeState};
+use crate::wire;
+use bytes::Bytes;
+use logboat::{GroupId, NodeId};
+use serde::{Deserialize, Serialize};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The version of the encoding of commands, and of the table.
+pub(crate) const ENCODING: u8 = 1;
+
+/// A change, with what the history says of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Command {
+    pub(crate) encoding: u8,
+    pub(crate) change: Change,
+    /// Why it is made. Not in the history if that is empty.
+    #[serde(default)]
+    pub(crate) why: String,
+    /// When it was proposed, in milliseconds since 1970.
+    #[serde(default)]
+    pub(crate) at_ms: u64,
+}
+
+/// One change of the table. None carries the whole of it: the first one says how it is made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Change {
+    /// Makes the cluster. Only the first one counts.
+    Found(Foundation),
+    /// Gives a node its id. The same incarnation has the same id, however often it asks.
+    Join { incarnation: u64, card: NodeCard },
+    /// A node has started, and is there.
+    Announce {
+        #[serde(with = "wire::node")]
+        node: NodeId,
+        incarnation: u64,
+        card: NodeCard,
+    },
+    /// Wants something else of a node whose record has not changed since `based_on`.
+    SetState {
+        #[serde(with = "wire::node")]
+        node: NodeId,
+        based_on: u64,
+        state: NodeState,
+    },
+    /// Has a node out of the table that holds nothing.
+    Forget {
+        #[serde(with = "wire::node")]
+        node: NodeId,
+        based_on: u64,
+    },
+    /// A group has had other members since a later entry of its log than the table knows.
+    Members {
+        #[serde(with = "wire::group")]
+        group: GroupId,
+        members: Members,
+    },
+    /// Changes nothing but the history.
+    Note { what: String },
+}
+
+/// How a cluster is made: the ranges follow from it. What it means must never change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Foundation {
+    pub(crate) layout: String,
+    pub(crate) groups: Option<usize>,
+    pub(crate) edge_bits: u32,
+    #[serde(with = "wire::keys")]
+    pub(crate) split_keys: Option<Vec<Bytes>>,
+    pub(crate) replicas: usize,
+    /// The nodes of the cluster, in order, with where their peers reach them.
+    pub(crate) nodes: Vec<(u64, String)>,
+}
+
+/// What came of a change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    /// It was made.
+    Done {
+        /// The version of the table now.
+        version: u64,
+        /// The node that it is about, if it is about one.
+        node: Option<u64>,
+    },
+    /// All is as it asks for.
+    Unchanged {
+        /// The version of the table.
+        version: u64,
+        /// The node that it is about, if it is about one.
+        node: Option<u64>,
+    },
+    /// What it is based on has changed.
+    Conflict,
+    /// It makes no sense.
+    Refused(String),
+}
+
+impl Command {
+    pub(crate) fn new(change: Change, why: impl Into<String>) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        Self { encoding: ENCODING, change, why: why.into(), at_ms }
+    }
+
+    pub(crate) fn encode(&self) -> Bytes {
+        serde_json::to_vec(self).expect("its keys are strings").into()
+    }
+
+    /// None if it is of a version that this build does not know, or no command at all.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok().filter(|it: &Self| it.encoding == ENCODING)
+    }
+}
+
+impl Foundation {
+    pub(crate) fn new(plan: &Plan, nodes: impl Iterator<Item = (NodeId, String)>) -> Self {
+        Self {
+            layout: plan.layout.clone(),
+            groups: plan.groups,
+            edge_bits: plan.edge_bits,
+            split_keys: plan.split_keys.clone(),
+            replicas: plan.replicas,
+            nodes: nodes.map(|(node, address)| (node.0, address)).collect(),
+        }
+    }
+
+    pub(crate) fn plan(&self) -> Plan {
+        Plan {
+            layout: self.layout.clone(),
+            keeps_layout: false,
+            groups: self.groups,
+            edge_bits: self.edge_bits,
+            split_keys: self.split_keys.clone(),
+            replicas: self.replicas,
+        }
+    }
+}
+
+impl Outcome {
+    pub(crate) fn encode(&self) -> Bytes {
+        serde_json::to_vec(self).expect("its keys are strings").into()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+}

@@ -1,0 +1,158 @@
+//! What the table says of nodes and of groups.
+
+use crate::map::Range;
+use crate::wire;
+use bytes::Bytes;
+use logboat::{GroupId, LogId, Membership, NodeId, ReplicaId};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Where a node is reached, and where it stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeCard {
+    /// Where its peers reach it (`host:port`).
+    pub peers: String,
+    /// Where clients reach it. Empty if nobody said so.
+    #[serde(default)]
+    pub clients: String,
+    /// Where its admin pages are. Empty if it has none.
+    #[serde(default)]
+    pub admin: String,
+    /// The part of the world that fails at once, such as a rack. Nodes that name none are in one.
+    #[serde(default)]
+    pub zone: String,
+    /// The version of its binary.
+    #[serde(default)]
+    pub version: String,
+}
+
+/// What the cluster wants of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeState {
+    /// It has its id and has not started yet.
+    Joining,
+    /// It holds replicas.
+    Up,
+    /// Its leaders go, then its replicas. It stays part of the cluster.
+    Draining,
+    /// Like draining. When it holds nothing any more, it leaves the cluster.
+    Leaving,
+    /// It is gone for good.
+    Lost,
+}
+
+impl fmt::Display for NodeState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Joining => "joining",
+            Self::Up => "up",
+            Self::Draining => "draining",
+            Self::Leaving => "leaving",
+            Self::Lost => "lost",
+        })
+    }
+}
+
+/// A node in the table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// What tells its directory from all others: see `docs/founding.md`. Unknown of a founder that
+    /// has not started yet.
+    pub incarnation: Option<u64>,
+    /// Where it is.
+    pub card: NodeCard,
+    /// What the cluster wants of it.
+    pub state: NodeState,
+    /// The version of the table that changed this record last.
+    pub changed: u64,
+}
+
+/// The members of a group, as of one of its configurations. The group's own log is what counts:
+/// this is an index of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Members {
+    /// The entry of that configuration; zero for the one that the group was founded with.
+    #[serde(with = "wire::entry")]
+    pub entry: LogId,
+    /// The nodes that vote, the preferred leader first.
+    #[serde(with = "wire::nodes")]
+    pub voters: Vec<NodeId>,
+    /// The nodes that learn, and those that voted before a change which is under way.
+    #[serde(with = "wire::nodes")]
+    pub learners: Vec<NodeId>,
+    /// Those among them whose replicas are there since the founding.
+    #[serde(with = "wire::nodes")]
+    pub founding: Vec<NodeId>,
+}
+
+impl Members {
+    /// Those that a group is founded with. The first one leads to begin with.
+    #[must_use]
+    pub fn founders(nodes: Vec<NodeId>) -> Self {
+        let founding = nodes.clone();
+        Self { entry: LogId::default(), voters: nodes, learners: Vec::new(), founding }
+    }
+
+    /// Those that a replica knows of.
+    #[must_use]
+    pub fn of(membership: &Membership) -> Self {
+        let mut voters = membership.voters();
+        let preferred = membership.preferred();
+        voters.sort_by_key(|node| Some(*node) != preferred);
+        let mut learners = membership.learners();
+        learners.extend(membership.outgoing().into_iter().filter(|node| !voters.contains(node)));
+        let founds = |node: &NodeId| membership.replica(*node) == Some(ReplicaId::FOUNDER);
+        let founding = voters.iter().chain(&learners).copied().filter(founds).collect();
+        Self { entry: membership.entry(), voters, learners, founding }
+    }
+
+    /// All nodes with a replica.
+    pub fn all(&self) -> impl Iterator<Item = NodeId> {
+        self.voters.iter().chain(&self.learners).copied()
+    }
+
+    /// Whether a replica is on this node.
+    #[must_use]
+    pub fn contains(&self, node: NodeId) -> bool {
+        self.voters.contains(&node) || self.learners.contains(&node)
+    }
+}
+
+/// A range and its group in the table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RangeRecord {
+    /// The first key.
+    #[serde(with = "wire::key")]
+    pub start: Bytes,
+    /// The group that holds the range.
+    #[serde(with = "wire::group")]
+    pub group: GroupId,
+    /// The nodes that the group was founded with, the first leader first.
+    #[serde(with = "wire::nodes")]
+    pub founders: Vec<NodeId>,
+    /// The nodes that have replicas.
+    pub members: Members,
+}
+
+impl RangeRecord {
+    /// The range, for those who make requests to it.
+    #[must_use]
+    pub fn range(&self) -> Range {
+        let Self { start, group, members, .. } = self;
+        Range { start: start.clone(), group: *group, replicas: members.voters.clone() }
+    }
+}
+
+/// Something that was done to the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// The version of the table by it.
+    pub version: u64,
+    /// When, in milliseconds since 1970, by the clock of whoever did it.
+    pub at_ms: u64,
+    /// What.
+    pub what: String,
+    /// Why.
+    pub why: String,
+}

@@ -1,0 +1,186 @@
+//! Tests of the table.
+
+use super::*;
+use crate::plan::Plan;
+use logboat::{Index, LogId, Term};
+use proptest::prelude::*;
+
+fn card(port: u16) -> NodeCard {
+    NodeCard { peers: format!("10.0.0.1:{port}"), ..NodeCard::default() }
+}
+
+fn founded(nodes: u64) -> Table {
+    let plan = Plan {
+        layout: "hash".to_owned(),
+        groups: Some(8),
+        keeps_layout: false,
+        edge_bits: 16,
+        split_keys: None,
+        replicas: 3,
+    };
+    let nodes = (1..=nodes).map(|node| (NodeId(node), format!("10.0.0.{node}:1")));
+    let mut table = Table::default();
+    let foundation = Change::Found(Foundation::new(&plan, nodes));
+    assert!(is_done(&mut table, foundation));
+    table
+}
+
+fn make(table: &mut Table, change: Change) -> Outcome {
+    table.apply(&Command::new(change, "a test"))
+}
+
+fn is_done(table: &mut Table, change: Change) -> bool {
+    matches!(make(table, change), Outcome::Done { .. })
+}
+
+fn set(table: &Table, node: u64, state: NodeState) -> Change {
+    let node = NodeId(node);
+    Change::SetState { node, based_on: table.node(node).map_or(0, |it| it.changed), state }
+}
+
+fn members(index: u64, voters: &[u64]) -> Members {
+    Members {
+        entry: LogId::new(Term(1), Index(index)),
+        ..Members::founders(voters.iter().copied().map(NodeId).collect())
+    }
+}
+
+#[test]
+fn the_meta_group_has_three_to_five_founders() {
+    for (nodes, expected) in [(1, 1), (2, 2), (3, 3), (4, 3), (5, 5), (9, 5)] {
+        assert_eq!(founded(nodes).meta().unwrap().voters.len(), expected, "{nodes} nodes");
+    }
+}
+
+#[test]
+fn an_incarnation_gets_one_id_and_an_id_is_given_once() {
+    let mut table = founded(3);
+    let join = |incarnation| Change::Join { incarnation, card: card(7) };
+    assert_eq!(make(&mut table, join(77)), Outcome::Done { version: 2, node: Some(4) });
+    assert_eq!(make(&mut table, join(77)), Outcome::Unchanged { version: 2, node: Some(4) });
+    assert_eq!(make(&mut table, join(78)), Outcome::Done { version: 3, node: Some(5) });
+    let lost = set(&table, 5, NodeState::Lost);
+    assert!(is_done(&mut table, lost));
+    let forget =
+        Change::Forget { node: NodeId(5), based_on: table.node(NodeId(5)).unwrap().changed };
+    assert!(is_done(&mut table, forget));
+    assert!(table.has_left(NodeId(5)) && !table.has_left(NodeId(6)));
+    assert_eq!(make(&mut table, join(79)), Outcome::Done { version: 6, node: Some(6) });
+}
+
+#[test]
+fn a_node_is_announced_by_its_own_directory_alone() {
+    let mut table = founded(3);
+    let announce = |node, incarnation, port| Change::Announce {
+        node: NodeId(node),
+        incarnation,
+        card: card(port),
+    };
+    assert!(is_done(&mut table, announce(1, 11, 1)), "a founder is recorded at first");
+    assert!(matches!(make(&mut table, announce(1, 12, 1)), Outcome::Refused(_)));
+    assert!(is_done(&mut table, announce(1, 11, 2)), "it has moved");
+    assert!(matches!(make(&mut table, announce(1, 11, 2)), Outcome::Unchanged { .. }));
+    assert!(matches!(make(&mut table, announce(9, 11, 2)), Outcome::Refused(_)));
+    make(&mut table, Change::Join { incarnation: 44, card: card(4) });
+    assert_eq!(table.node(NodeId(4)).unwrap().state, NodeState::Joining);
+    assert!(is_done(&mut table, announce(4, 44, 4)));
+    assert_eq!(table.node(NodeId(4)).unwrap().state, NodeState::Up);
+    let lost = set(&table, 4, NodeState::Lost);
+    assert!(is_done(&mut table, lost));
+    assert!(matches!(make(&mut table, announce(4, 44, 4)), Outcome::Refused(_)));
+}
+
+#[test]
+fn a_change_that_is_based_on_something_else_is_a_conflict() {
+    let mut table = founded(3);
+    let (drain, leave) = (set(&table, 2, NodeState::Draining), set(&table, 2, NodeState::Leaving));
+    assert!(is_done(&mut table, drain.clone()));
+    assert_eq!(make(&mut table, leave), Outcome::Conflict);
+    assert!(matches!(make(&mut table, drain), Outcome::Unchanged { .. }));
+    let lost = set(&table, 2, NodeState::Lost);
+    assert!(is_done(&mut table, lost));
+    let up = set(&table, 2, NodeState::Up);
+    assert!(matches!(make(&mut table, up), Outcome::Refused(_)), "the lost stay lost");
+}
+
+#[test]
+fn the_members_of_the_later_entry_count() {
+    let mut table = founded(3);
+    let group = GroupId(2);
+    let with = |index, voters: &[u64]| Change::Members { group, members: members(index, voters) };
+    assert!(is_done(&mut table, with(9, &[1, 2, 4])));
+    assert!(matches!(make(&mut table, with(9, &[1, 2])), Outcome::Unchanged { .. }));
+    assert!(matches!(make(&mut table, with(8, &[1, 2])), Outcome::Unchanged { .. }));
+    assert!(matches!(make(&mut table, with(10, &[])), Outcome::Refused(_)));
+    assert_eq!(table.members(group).unwrap().voters, [1, 2, 4].map(NodeId));
+    assert_eq!(table.map().unwrap().ranges()[1].replicas, [1, 2, 4].map(NodeId));
+    let meta = Change::Members { group: META_GROUP, members: members(3, &[2, 3, 4]) };
+    assert!(is_done(&mut table, meta));
+    assert_eq!(table.meta().unwrap().voters, [2, 3, 4].map(NodeId));
+    let leave = set(&table, 2, NodeState::Leaving);
+    assert!(is_done(&mut table, leave));
+    let forget =
+        Change::Forget { node: NodeId(2), based_on: table.node(NodeId(2)).unwrap().changed };
+    assert!(matches!(make(&mut table, forget), Outcome::Refused(_)), "it holds replicas");
+}
+
+#[test]
+fn the_history_is_bounded() {
+    let mut table = founded(3);
+    for number in 0..HISTORY + 5 {
+        assert!(is_done(&mut table, Change::Note { what: number.to_string() }));
+    }
+    assert_eq!(table.history().count(), HISTORY);
+    assert_eq!(table.history().next_back().unwrap().what, (HISTORY + 4).to_string());
+}
+
+#[test]
+fn who_follows_has_the_same_table() {
+    let (leader, follower) = (Feed::new(), Feed::new());
+    let mut table = founded(3);
+    leader.publish(Arc::new(table.clone()), Vec::new());
+    let follow = || {
+        let since = follower.newest().version();
+        let news = leader.since(since);
+        let is_whole = matches!(news, News::Whole(_));
+        let text = serde_json::to_vec(&news).unwrap();
+        follower.take(since, serde_json::from_slice(&text).unwrap());
+        assert_eq!(follower.newest(), leader.newest());
+        is_whole
+    };
+    assert!(follow(), "there is nothing to go on from");
+    for incarnation in 1..=3_000 {
+        let command = Command::new(Change::Join { incarnation, card: card(1) }, "");
+        table.apply(&command);
+        leader.publish(Arc::new(table.clone()), vec![Arc::new(command)]);
+        if incarnation % 100 == 0 {
+            assert!(!follow(), "the changes are enough");
+        }
+    }
+    assert!(!follow());
+    let late = Feed::new();
+    late.publish(Arc::new(founded(3)), Vec::new());
+    assert!(matches!(leader.since(1), News::Whole(_)), "too much has happened since");
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_are_no_table_and_no_command(
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+    ) {
+        prop_assert!(Table::read(&bytes).is_err());
+        prop_assert!(Command::decode(&bytes).is_none());
+    }
+
+    #[test]
+    fn a_table_survives_its_encoding(nodes in 1_u64..9, joins in 0_u64..4) {
+        let mut table = founded(nodes);
+        for incarnation in 1..=joins {
+            make(&mut table, Change::Join { incarnation, card: card(2) });
+        }
+        let mut bytes = Vec::new();
+        table.write(&mut bytes).unwrap();
+        prop_assert_eq!(Table::read(&bytes).unwrap(), table);
+        prop_assert!(Table::read(&bytes[..bytes.len() / 2]).is_err());
+    }
+}
