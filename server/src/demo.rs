@@ -167,7 +167,9 @@ fn node_options(
     };
     Ok(NodeOptions {
         node,
-        plan,
+        plan: Some(plan),
+        given: BTreeMap::new(),
+        zone: String::new(),
         client_advertise: None,
         client_listen: port(options.client_port_base, number)?,
         admin_listen: Some(port(options.admin_port_base, number)?),

@@ -11,8 +11,9 @@ use crate::security::{PeersGuard, Security};
 use crate::settings::Settings;
 use bytes::Bytes;
 use clap::Args;
+use logboat::transport::Visit;
 use logboat::{Founding, NodeConfig, NodeId};
-use logboat_router::Plan;
+use logboat_router::{Joined, Joining, NodeCard, Plan, known_members};
 use logboat_security::{
     ClientAuth, ClusterSecret, Own, PortTls, SecretFile, Tls, TlsFiles, TlsMode,
 };
@@ -30,12 +31,24 @@ const LEAST_TOKEN_BYTES: usize = 16;
 #[derive(Clone, Debug, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ServeOptions {
-    /// This node's id, one of those in --cluster.
+    /// This node's id, one of those in --cluster. A node that joins gets its id from the cluster.
     #[arg(long, value_name = "ID")]
     pub node_id: Option<u64>,
-    /// All nodes of the cluster with their peer addresses: 1=HOST:PORT,2=HOST:PORT,…
+    /// All nodes that the cluster is made with, and their peer addresses: 1=HOST:PORT,2=HOST:PORT,…
+    /// Nodes that join it later are not among them.
     #[arg(long, value_name = "ID=HOST:PORT,…")]
     pub cluster: Option<String>,
+    /// Join a cluster that there is already: the peer addresses of some of its nodes, of which any
+    /// will do. The same command starts the node again later, in place of --node-id and --cluster.
+    #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',')]
+    pub join: Option<Vec<String>>,
+    /// Where the peers of a node that joins reach it. It may change from one start to the next.
+    #[arg(long, value_name = "IP:PORT")]
+    pub peer_listen: Option<SocketAddr>,
+    /// The part of the world that fails at once with this node, such as its rack: replicas of a
+    /// group are spread over zones.
+    #[arg(long, value_name = "NAME")]
+    pub zone: Option<String>,
     /// Tells clusters with the same nodes apart.
     #[arg(long, value_name = "NAME")]
     pub cluster_name: Option<String>,
@@ -166,8 +179,12 @@ pub struct ServeOptions {
 pub struct NodeOptions {
     /// What the engine is told.
     pub node: NodeConfig,
-    /// How the cluster is made if it is new.
-    pub plan: Plan,
+    /// How the cluster is made if it is new. None for a node that has joined it.
+    pub plan: Option<Plan>,
+    /// Where a person said that the nodes are.
+    pub given: BTreeMap<NodeId, String>,
+    /// The zone of the node.
+    pub zone: String,
     /// Where Redis clients connect.
     pub client_listen: SocketAddr,
     /// Where clients of a cluster are told to connect, if that is elsewhere.
@@ -183,38 +200,123 @@ pub struct NodeOptions {
 }
 
 impl ServeOptions {
-    /// Fills in what the file of `--config` says, and checks it all.
+    /// Fills in what the file of `--config` says.
+    ///
+    /// # Errors
+    /// A sentence that names the file.
+    pub fn complete(self) -> Result<Self, Failure> {
+        match &self.config {
+            Some(path) => Ok(self.clone().or(read_file(path)?)),
+            None => Ok(self),
+        }
+    }
+
+    /// The options of a node with which its cluster is made, checked.
     ///
     /// # Errors
     /// A sentence that names the option.
     pub fn resolve(self) -> Result<NodeOptions, Failure> {
-        let options = match &self.config {
-            Some(path) => self.clone().or(read_file(path)?),
-            None => self,
+        let options = self.complete()?;
+        let id = NodeId(options.node_id.ok_or("--node-id is missing")?);
+        let cluster = options.cluster.as_deref().ok_or("--cluster is missing")?;
+        if options.peer_listen.is_some() {
+            return Err("--peer-listen goes with --join".into());
+        }
+        let given = parse_cluster(cluster)?;
+        let data_dir = options.data_dir.clone().ok_or("--data-dir is missing")?;
+        let own = given.get(&id).cloned();
+        let mut members = known_members(&data_dir, &given)?;
+        // Whoever starts the node knows best where it is.
+        members.extend(own.map(|address| (id, address)));
+        let mut node = NodeConfig::new(id, members, data_dir)
+            .map_err(|reason| format!("--cluster: {reason}"))?;
+        node.founders = Some(given.keys().copied().collect());
+        let plan = Some(options.plan()?);
+        options.resolve_node(node, given, plan)
+    }
+
+    /// The options of a node that has joined its cluster, checked.
+    ///
+    /// # Errors
+    /// A sentence that names the option.
+    pub fn resolve_joined(self, joined: &Joined) -> Result<NodeOptions, Failure> {
+        let data_dir = self.data_dir.clone().ok_or("--data-dir is missing")?;
+        let node = joined.config(data_dir).map_err(|reason| format!("--peer-listen: {reason}"))?;
+        self.resolve_node(node, BTreeMap::new(), None)
+    }
+
+    /// How the node joins its cluster, if it is to.
+    ///
+    /// # Errors
+    /// A sentence that names the option.
+    pub fn joining(&self) -> Result<Option<Joining>, Failure> {
+        let Some(nodes) = &self.join else { return Ok(None) };
+        let makes_cluster = [
+            ("--node-id", self.node_id.is_some()),
+            ("--cluster", self.cluster.is_some()),
+            ("--found-without", self.found_without.is_some()),
+            ("--groups", self.groups.is_some()),
+            ("--replicas", self.replicas.is_some()),
+            ("--partition", self.partition.is_some()),
+            ("--split-keys", self.split_keys.is_some()),
+        ];
+        if let Some((option, _)) = makes_cluster.into_iter().find(|(_, is_given)| *is_given) {
+            return Err(format!("{option} makes a cluster, and --join joins one").into());
+        }
+        if let Some(wrong) = nodes.iter().find(|node| split_address(node).is_none()) {
+            return Err(format!("--join: {wrong:?} is not HOST:PORT").into());
+        }
+        let peers = self.peer_listen.ok_or("--join goes with --peer-listen")?;
+        if peers.ip().is_unspecified() || peers.port() == 0 {
+            return Err(format!("--peer-listen {peers}: others can't reach it there").into());
+        }
+        self.data_dir.as_ref().ok_or("--data-dir is missing")?;
+        let clients = self.client_listen.ok_or("--client-listen is missing")?;
+        let cluster_name = self.cluster_name.clone().unwrap_or_else(|| "logboat".to_owned());
+        let tls = match self.tls_peers.unwrap_or_default() {
+            TlsMode::Off => None,
+            mode => {
+                let tls = self.tls(&cluster_name, Own::Any)?;
+                let tls = tls.ok_or("--tls-peers needs --tls-cert, --tls-key and --tls-ca")?;
+                Some(PortTls { tls, required: mode == TlsMode::Required })
+            }
         };
-        if options.max_clients == Some(0) || options.replicas == Some(0) {
+        let card = NodeCard {
+            peers: peers.to_string(),
+            clients: self.client_advertise()?.unwrap_or_else(|| clients.to_string()),
+            admin: self.admin_listen.map(|address| address.to_string()).unwrap_or_default(),
+            zone: self.zone.clone().unwrap_or_default(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let visit = Visit { tls, secret: self.cluster_secret()? };
+        Ok(Some(Joining { nodes: nodes.clone(), cluster_name, card, visit }))
+    }
+
+    fn resolve_node(
+        self,
+        mut node: NodeConfig,
+        given: BTreeMap<NodeId, String>,
+        plan: Option<Plan>,
+    ) -> Result<NodeOptions, Failure> {
+        if self.max_clients == Some(0) || self.replicas == Some(0) {
             return Err("--max-clients and --replicas begin with 1".into());
         }
-        let id = options.node_id.ok_or("--node-id is missing")?;
-        let cluster = options.cluster.as_deref().ok_or("--cluster is missing")?;
-        let members = parse_cluster(cluster)?;
-        let data_dir = options.data_dir.clone().ok_or("--data-dir is missing")?;
-        let client_listen = options.client_listen.ok_or("--client-listen is missing")?;
-        let mut node = NodeConfig::new(NodeId(id), members, data_dir)
-            .map_err(|reason| format!("--cluster: {reason}"))?;
-        options.tune(&mut node)?;
-        let security = options.security(&node)?;
+        let client_listen = self.client_listen.ok_or("--client-listen is missing")?;
+        self.tune(&mut node)?;
+        let security = self.security(&node)?;
         node.tls.clone_from(&security.peers.tls);
         node.cluster_secret.clone_from(&security.peers.secret);
         Ok(NodeOptions {
             security,
-            plan: options.plan()?,
+            plan,
+            given,
+            zone: self.zone.clone().unwrap_or_default(),
             node,
             client_listen,
-            client_advertise: options.client_advertise()?,
-            admin_listen: options.admin_listen,
-            settings: options.settings(),
-            debug_command: options.enable_debug_command.unwrap_or_default(),
+            client_advertise: self.client_advertise()?,
+            admin_listen: self.admin_listen,
+            settings: self.settings(),
+            debug_command: self.enable_debug_command.unwrap_or_default(),
         })
     }
 
@@ -223,6 +325,9 @@ impl ServeOptions {
         Self {
             node_id: self.node_id.or(other.node_id),
             cluster: self.cluster.or(other.cluster),
+            join: self.join.or(other.join),
+            peer_listen: self.peer_listen.or(other.peer_listen),
+            zone: self.zone.or(other.zone),
             cluster_name: self.cluster_name.or(other.cluster_name),
             found_without: self.found_without.or(other.found_without),
             data_dir: self.data_dir.or(other.data_dir),
@@ -261,7 +366,11 @@ impl ServeOptions {
     }
 
     fn security(&self, node: &NodeConfig) -> Result<Security, Failure> {
-        let tls = self.tls(node)?;
+        let own = match self.tls_peers.unwrap_or_default() {
+            TlsMode::Off => Own::Any,
+            TlsMode::Optional | TlsMode::Required => Own::Peer(node.node.0),
+        };
+        let tls = self.tls(&node.cluster_name, own)?;
         let port = |option: &str, mode: Option<TlsMode>| match (mode.unwrap_or_default(), &tls) {
             (TlsMode::Off, _) => Ok(None),
             (mode, Some(tls)) => {
@@ -292,10 +401,9 @@ impl ServeOptions {
             open: self.admin_open.clone().unwrap_or_default(),
             ..AdminGuard::default()
         };
-        let secret = self.cluster_secret_file.as_ref().map(ClusterSecret::open).transpose();
         let peers = PeersGuard {
             tls: port("--tls-peers", self.tls_peers)?,
-            secret: secret.map_err(|error| format!("--cluster-secret-file: {error}"))?,
+            secret: self.cluster_secret()?,
         };
         let guards_something = tls.is_some()
             || peers.secret.is_some()
@@ -315,8 +423,14 @@ impl ServeOptions {
         }
     }
 
+    /// The secret of the cluster, if there is one.
+    fn cluster_secret(&self) -> Result<Option<ClusterSecret>, Failure> {
+        let secret = self.cluster_secret_file.as_ref().map(ClusterSecret::open).transpose();
+        Ok(secret.map_err(|error| format!("--cluster-secret-file: {error}"))?)
+    }
+
     /// The certificates of the node, if there are any.
-    fn tls(&self, node: &NodeConfig) -> Result<Option<Tls>, Failure> {
+    fn tls(&self, cluster_name: &str, own: Own) -> Result<Option<Tls>, Failure> {
         let files = match (&self.tls_cert, &self.tls_key, &self.tls_ca) {
             (None, None, None) => return Ok(None),
             (Some(cert), Some(key), Some(ca)) => {
@@ -324,11 +438,7 @@ impl ServeOptions {
             }
             _ => return Err("--tls-cert, --tls-key and --tls-ca go together".into()),
         };
-        let own = match self.tls_peers.unwrap_or_default() {
-            TlsMode::Off => Own::Any,
-            TlsMode::Optional | TlsMode::Required => Own::Peer(node.node.0),
-        };
-        Ok(Some(Tls::open(files, &*node.cluster_name, own)?))
+        Ok(Some(Tls::open(files, cluster_name, own)?))
     }
 
     fn settings(&self) -> Settings {
@@ -471,9 +581,39 @@ mod tests {
     fn the_least_options_are_enough() {
         let resolved = options().resolve().unwrap();
         assert_eq!(resolved.node.listen, ([127, 0, 0, 1], 7401).into());
-        assert_eq!((&*resolved.plan.layout, resolved.plan.edge_bits), ("slots", 14));
-        assert!(resolved.plan.keeps_layout);
+        let plan = resolved.plan.unwrap();
+        assert_eq!((&*plan.layout, plan.edge_bits), ("slots", 14));
+        assert!(plan.keeps_layout);
         assert_eq!(resolved.node.founding, Founding::All);
+    }
+
+    #[test]
+    fn what_joins_makes_no_cluster() {
+        let joins = || ServeOptions {
+            node_id: None,
+            cluster: None,
+            join: Some(vec!["127.0.0.1:7401".to_owned()]),
+            peer_listen: Some(([127, 0, 0, 1], 7404).into()),
+            ..options()
+        };
+        let joining = joins().joining().unwrap().unwrap();
+        assert_eq!(joining.card.peers, "127.0.0.1:7404");
+        assert_eq!(joining.card.clients, "127.0.0.1:6401");
+        assert!(options().joining().unwrap().is_none());
+        let error = |options: ServeOptions| options.joining().unwrap_err().to_string();
+        assert!(
+            error(ServeOptions { cluster: options().cluster, ..joins() }).contains("--cluster")
+        );
+        assert!(error(ServeOptions { replicas: Some(3), ..joins() }).contains("--replicas"));
+        let nowhere = ServeOptions { peer_listen: None, ..joins() };
+        assert!(error(nowhere).contains("--peer-listen"));
+        let everywhere = ServeOptions { peer_listen: Some(([0; 4], 7404).into()), ..joins() };
+        assert!(error(everywhere).contains("--peer-listen 0.0.0.0:7404"));
+        assert!(
+            error(ServeOptions { join: Some(vec!["x".to_owned()]), ..joins() }).contains("--join")
+        );
+        let founder = ServeOptions { peer_listen: joins().peer_listen, ..options() };
+        assert!(error_of(founder).contains("--peer-listen goes with --join"));
     }
 
     #[test]
@@ -550,9 +690,8 @@ mod tests {
         std::fs::write(&path, "node-id = 2\ngroups = 7\npartition = \"range\"\n").unwrap();
         let resolved = ServeOptions { config: Some(path.clone()), ..options() }.resolve().unwrap();
         assert_eq!(resolved.node.node, NodeId(1));
-        assert_eq!(resolved.plan.groups, Some(7));
-        assert_eq!(resolved.plan.layout, "range");
-        assert!(!resolved.plan.keeps_layout);
+        let plan = resolved.plan.unwrap();
+        assert_eq!((plan.groups, &*plan.layout, plan.keeps_layout), (Some(7), "range", false));
         std::fs::write(&path, "nodeid = 2\n").unwrap();
         let error = error_of(ServeOptions { config: Some(path), ..options() });
         assert!(error.contains("nodeid"), "{error}");

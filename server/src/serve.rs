@@ -14,7 +14,7 @@ use crate::server_state::Facts;
 use crate::timekeeper::{self, GroupTimes};
 use crate::topology;
 use logboat::{Node, NodeConfig, NodeId};
-use logboat_router::Router;
+use logboat_router::{Joined, Joining, NodeCard, Router, RouterOptions};
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -33,8 +33,16 @@ const CLOSING_LIMIT: Duration = Duration::from_secs(2);
 
 /// Runs one node until it is interrupted or terminated, or until a port is served no longer.
 pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
-    let options = options.resolve()?.within(descriptors::raise_limit()?)?;
+    let options = options.complete()?;
     runtime()?.block_on(async {
+        let options = match options.joining()? {
+            Some(joining) => match join(&options, &joining).await? {
+                Some(joined) => options.resolve_joined(&joined)?,
+                None => return Ok(()),
+            },
+            None => options.resolve()?,
+        };
+        let options = options.within(descriptors::raise_limit()?)?;
         let (id, clients) = (options.node.node, options.client_listen);
         let interrupted = interrupted()?;
         tokio::pin!(interrupted);
@@ -57,6 +65,15 @@ pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
         tracing::info!("node {id} has stopped");
         ended
     })
+}
+
+/// Has the node join its cluster. None if the process is asked to end meanwhile.
+async fn join(options: &ServeOptions, joining: &Joining) -> Result<Option<Joined>, Failure> {
+    let data_dir = options.data_dir.clone().unwrap_or_default();
+    tokio::select! {
+        joined = joining.join(&data_dir) => Ok(Some(joined?)),
+        ended = async { interrupted()?.await; Ok(None) } => ended,
+    }
 }
 
 /// Waits until a task that serves a port panics. A process that went on would seem to be well, and
@@ -151,7 +168,15 @@ impl Server {
         let times = Arc::new(GroupTimes::new(NodeClock::start()));
         let entered = Arc::clone(&times);
         let (debug_command, sleeps) = (options.debug_command, Arc::clone(&front.state().sleeps));
-        let router = Router::start(node.clone(), options.plan, move |range| {
+        let card = NodeCard {
+            peers: options.node.members.get(&node.id()).cloned().unwrap_or_default(),
+            clients: advertised.clone(),
+            admin: options.admin_listen.map(|address| address.to_string()).unwrap_or_default(),
+            zone: options.zone,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let part = RouterOptions { plan: options.plan, card: Some(card), given: options.given };
+        let router = Router::start_with(node.clone(), part, move |range| {
             let store = Store::timed(Arc::clone(&data), entered.enter(range.group));
             if debug_command == DebugCommand::No {
                 return Box::new(store);
