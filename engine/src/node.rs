@@ -250,9 +250,8 @@ impl Node {
         Ok(())
     }
 
-    /// Like [`Self::add_peer`], with the incarnation of the peer's data directory, which is recorded
-    /// before anything is heard of the peer: no other directory can speak under its id from then
-    /// on.
+    /// Like [`Self::add_peer`], with the incarnation of the peer's data directory. That is recorded
+    /// before anything is heard of the peer, so no other directory can speak under its id.
     ///
     /// # Errors
     /// Those of [`Self::add_peer`], [`PeerError::OtherIncarnation`] and [`PeerError::Unrecorded`].

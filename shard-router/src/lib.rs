@@ -2,14 +2,14 @@
 //! leads the group.
 //!
 //! The [`RangeMap`] cuts the key space into ranges, each held by one group. It follows from the
-//! [`Table`] of the cluster, which knows all nodes, and all groups with their replicas. The table is
-//! the state of a replicated group, the meta group, which has three to five replicas. The other
+//! [`Table`] of the cluster, which knows all nodes, and all groups with their replicas. The table
+//! is the state of a replicated group, the meta group, which has three to five replicas. The other
 //! nodes follow it.
 //!
-//! [`Router::start`] starts a node's part of all that: its replica of the meta group, if it has one,
-//! and its replicas of the groups. Then [`Router::propose`] and [`Router::read`] bring a request to
-//! its group's leader, on whatever node. When the link to that node is down, a third node forwards
-//! the request. [`Joining`] makes a node part of a cluster that there is already.
+//! [`Router::start`] starts a node's part of all that: its replica of the meta group, if it has
+//! one, and its replicas of the groups. Then [`Router::propose`] and [`Router::read`] bring a
+//! request to its group's leader, on whatever node. When the link to that node is down, a third
+//! node forwards the request. [`Joining`] makes a node part of a cluster that there is already.
 
 mod error;
 mod map;

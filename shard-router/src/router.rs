@@ -138,8 +138,8 @@ const FIRST_WAIT_BESIDE_REPLICA: Duration = Duration::from_millis(40);
 const LONGEST_BACKOFF: Duration = Duration::from_millis(200);
 
 impl Router {
-    /// Starts `node`'s part of the cluster: its replica of the meta group, if it is to have one, and
-    /// when there is a table, its replicas of the groups. `machine` makes the state machine of
+    /// Starts `node`'s part of the cluster: its replica of the meta group, if it is to have one,
+    /// and when there is a table, its replicas of the groups. `machine` makes the state machine of
     /// each. Waits for a table for as long as no majority of the meta group is up, unless the node
     /// has one from before, and not for replicas whose state machine hangs while it is restored:
     /// those are found when they have started. Dropping the future leaves the meta group running.

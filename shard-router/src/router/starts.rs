@@ -1,5 +1,6 @@
-//! A node's replicas are started with the router, one after the other. A state machine that hangs while it takes
-//! over its snapshot keeps the thread of its start, and the others are started on another thread.
+//! A node's replicas are started with the router, one after the other. A state machine that hangs
+//! while it takes over its snapshot keeps the thread of its start, and the others are started on
+//! another thread.
 
 use crate::error::RouterStartError;
 use crate::map::{META_GROUP, Range};
