@@ -261,7 +261,7 @@ impl Node {
         address: &str,
         incarnation: Incarnation,
     ) -> Result<(), PeerError> {
-        let known_peers = &self.0.parts.known_peers;
+        let known_peers = &self.0.parts.inbound.known_peers;
         match known_peers.get(node) {
             Some(known) if known.incarnation != incarnation => {
                 return Err(PeerError::OtherIncarnation(node));

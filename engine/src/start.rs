@@ -71,7 +71,6 @@ pub(crate) struct Parts {
     pub(crate) workers: Workers,
     pub(crate) calls: Arc<Calls>,
     pub(crate) liveness: Arc<LivenessManager>,
-    pub(crate) known_peers: Arc<KnownPeers>,
     pub(crate) groups: Arc<Groups>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) transport_metrics: Option<TransportMetrics>,
@@ -150,9 +149,7 @@ pub(crate) fn assemble(
         transport: OnceLock::new(),
     });
     let link = connect(&disk.identity, Arc::clone(&inbound) as Arc<dyn Inbox>)?;
-    let transport = link.transport;
-    inbound.transport.get_or_init(|| Arc::downgrade(&transport));
-    liveness.connect(&transport);
+    let transport = attach(&link, &inbound, &liveness);
     let user_code = new_user_code(config, &workers, &gate);
     let writers = new_writers(&disk, &user_code, &gate);
     let snapshots = SnapshotThread::new(writers, Arc::clone(&transport), workers.clone(), &guard)
@@ -183,7 +180,6 @@ pub(crate) fn assemble(
         workers,
         calls: Arc::clone(&inbound.calls),
         liveness,
-        known_peers: disk.known_peers,
         groups,
         transport,
         transport_metrics: link.metrics,
@@ -196,6 +192,14 @@ pub(crate) fn assemble(
         inbound,
     };
     Ok((parts, threads))
+}
+
+/// Has what arrives answered, and heartbeats sent, over this link.
+fn attach(link: &Link, inbound: &Inbound, liveness: &LivenessManager) -> Arc<dyn Transport> {
+    let transport = Arc::clone(&link.transport);
+    inbound.transport.get_or_init(|| Arc::downgrade(&transport));
+    liveness.connect(&transport);
+    transport
 }
 
 fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError> {
