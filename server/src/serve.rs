@@ -168,13 +168,8 @@ impl Server {
         let times = Arc::new(GroupTimes::new(NodeClock::start()));
         let entered = Arc::clone(&times);
         let (debug_command, sleeps) = (options.debug_command, Arc::clone(&front.state().sleeps));
-        let card = NodeCard {
-            peers: options.node.members.get(&node.id()).cloned().unwrap_or_default(),
-            clients: advertised.clone(),
-            admin: options.admin_listen.map(|address| address.to_string()).unwrap_or_default(),
-            zone: options.zone,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        };
+        let zone = options.zone;
+        let card = card(&options.node, advertised.clone(), options.admin_listen, zone);
         let part = RouterOptions { plan: options.plan, card: Some(card), given: options.given };
         let router = Router::start_with(node.clone(), part, move |range| {
             let store = Store::timed(Arc::clone(&data), entered.enter(range.group));
@@ -242,6 +237,17 @@ impl Drop for Unfinished {
         if let Some(node) = self.0.take() {
             node.stop();
         }
+    }
+}
+
+/// What the other nodes are to know of this one.
+fn card(node: &NodeConfig, clients: String, admin: Option<SocketAddr>, zone: String) -> NodeCard {
+    NodeCard {
+        peers: node.members.get(&node.node).cloned().unwrap_or_default(),
+        clients,
+        admin: admin.map(|address| address.to_string()).unwrap_or_default(),
+        zone,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }
 
