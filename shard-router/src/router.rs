@@ -239,7 +239,8 @@ impl Router {
     }
 
     /// Like [`Self::read`], and as linearizable, but `mode` says which replica serves the read, and
-    /// on what grounds. With [`ReadFrom::Any`] the replica on this node serves it, if there is one.
+    /// on what grounds. With [`ReadFrom::Any`](logboat::ReadFrom::Any) the replica on this node
+    /// serves it, if there is one.
     ///
     /// # Errors
     /// See [`RouteError`]; never [`RouteError::OutcomeUnknown`].
