@@ -10,6 +10,7 @@ mod moving;
 mod open_loop;
 mod overload;
 mod placement;
+mod plan;
 mod replace;
 mod report;
 mod resp;
@@ -51,6 +52,8 @@ enum Bench {
     Replace(replace::Options),
     /// Groups that all move to other nodes.
     Moving(moving::Options),
+    /// Placement for a large simulated cluster.
+    Plan(plan::Options),
     /// Clients of a server that speaks the Redis protocol.
     Resp(resp::Options),
     /// What a command costs in the Redis front, stage by stage.
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Bench::Restarts(options) => restarts::run(&options),
         Bench::Replace(options) => replace::run(&options),
         Bench::Moving(options) => moving::run(&options),
+        Bench::Plan(options) => plan::run(&options),
         Bench::Resp(options) => resp::run(&options),
         Bench::Front(options) => front::run(&options),
         Bench::Disk(options) => disk::run(&options),

@@ -10,10 +10,13 @@
 //! one, and its replicas of the groups. Then [`Router::propose`] and [`Router::read`] bring a
 //! request to its group's leader, on whatever node. When the link to that node is down, a third
 //! node forwards the request. [`Joining`] makes a node part of a cluster that there is already.
+//!
+//! [`placement`] says which replicas should be on which nodes, and the next steps toward that.
 
 mod error;
 mod map;
 mod meta;
+pub mod placement;
 mod plan;
 mod router;
 mod table;
