@@ -1,7 +1,7 @@
 //! The handshake: which dialers are admitted or refused, and what either side learns.
 
 use crate::common::{BOOT, Event, KNOWN, Recorder, eventually, number, numbered_batch};
-use crate::tcp::{
+use crate::played_peer::{
     ANSWER_BYTES, CLUSTER, HELLO_BYTES, NOWHERE, VERSION, accept, answer, config, connect, dial,
     frame_of, hello, hello_of_two, introduction, last_error, node_facing, read_to_close, refusals,
     start, welcome,

@@ -1,7 +1,7 @@
 //! TLS and secrets between two transports, in every mixture.
 
 use crate::common::{Recorder, eventually, number, numbered_batch};
-use crate::tcp::{NOWHERE, config, hello_of_two, last_error, node_facing, refusals, start};
+use crate::played_peer::{NOWHERE, config, hello_of_two, last_error, node_facing, refusals, start};
 use logboat_raft::NodeId;
 use logboat_security::{CertificateAuthority, ClusterSecret, Own, PortTls, Role, Tls};
 use logboat_transport::{TcpTransport, Transport, TransportConfig};

@@ -7,5 +7,6 @@ mod handshake;
 mod locked;
 mod panics;
 mod peers;
+mod played_peer;
 mod tcp;
 mod wire;

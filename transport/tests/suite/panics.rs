@@ -1,7 +1,7 @@
 //! A panic in what the transport calls costs a connection, which comes back.
 
 use crate::common::{Recorder, number, numbered_batch};
-use crate::tcp::{NOWHERE, config, start};
+use crate::played_peer::{NOWHERE, config, start};
 use logboat_raft::{Introduction, NodeId, Remembered};
 use logboat_transport::{Inbox, Parcel, TcpTransport, Transport};
 use std::io;

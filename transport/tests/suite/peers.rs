@@ -1,7 +1,7 @@
 //! Peers that come, move and go while the transport runs.
 
 use crate::common::{Event, Recorder, eventually, number, numbered_batch};
-use crate::tcp::{NOWHERE, config, last_error, refusals, start};
+use crate::played_peer::{NOWHERE, config, last_error, refusals, start};
 use logboat_raft::NodeId;
 use logboat_transport::{SendError, TcpTransport, Transport};
 
