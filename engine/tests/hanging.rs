@@ -133,6 +133,20 @@ impl Nodes {
         Ok(nodes)
     }
 
+    /// Has a follower hang, and fall so many commands behind its leader.
+    async fn leave_behind(&self, commands: u64) -> NodeId {
+        self.cluster.propose(GROUP, b"+").await;
+        let leader = self.cluster.leader(GROUP).await;
+        let follower = self.others(leader)[0];
+        self.gate(follower).shut(Place::Apply);
+        self.cluster.propose(GROUP, b"+").await;
+        self.await_stuck(follower, Some(UserCode::StateMachine)).await;
+        for _ in 0..commands {
+            self.cluster.propose(GROUP, &[0; 1 << 10]).await;
+        }
+        follower
+    }
+
     fn gate(&self, node: NodeId) -> &Arc<Gate> {
         &self.gates[&node]
     }
@@ -356,16 +370,8 @@ async fn a_state_machine_on_the_pool_holds_nobody_up_and_keeps_the_order() -> Te
 async fn a_follower_that_hangs_takes_in_no_more_than_it_has_room_for() -> TestResult {
     let nodes = Nodes::new(3, ApplyOn::Worker, one_worker)?;
     let cluster = &nodes.cluster;
-    cluster.propose(GROUP, b"+").await;
-    let leader = cluster.leader(GROUP).await;
-    let follower = nodes.others(leader)[0];
-    nodes.gate(follower).shut(Place::Apply);
-    cluster.propose(GROUP, b"+").await;
-    nodes.await_stuck(follower, Some(UserCode::StateMachine)).await;
     let commands = 300;
-    for _ in 0..commands {
-        cluster.propose(GROUP, &[0; 1 << 10]).await;
-    }
+    let follower = nodes.leave_behind(commands).await;
     let behind = cluster.handle(follower, GROUP).view().commit();
     assert!(behind < Index(commands / 2), "it knows of {behind}");
     nodes.gate(follower).open();
@@ -421,17 +427,9 @@ async fn a_snapshot_that_is_captured_or_taken_over_for_long_holds_up_its_replica
 async fn who_is_sent_a_snapshot_while_it_hangs_can_lead_when_it_goes_on() -> TestResult {
     let nodes = Nodes::new(3, ApplyOn::Worker, one_worker)?;
     let cluster = &nodes.cluster;
-    cluster.propose(GROUP, b"+").await;
-    let leader = cluster.leader(GROUP).await;
-    let follower = nodes.others(leader)[0];
-    nodes.gate(follower).shut(Place::Apply);
-    cluster.propose(GROUP, b"+").await;
-    nodes.await_stuck(follower, Some(UserCode::StateMachine)).await;
     // It takes in so little of these that it is sent a snapshot.
     let commands = 300;
-    for _ in 0..commands {
-        cluster.propose(GROUP, &[0; 1 << 10]).await;
-    }
+    let follower = nodes.leave_behind(commands).await;
     while cluster.snapshots_sent() == 0 {
         pause().await;
     }

@@ -1,103 +1,16 @@
 //! Requests to several ranges that are made together.
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
+mod common;
+
 use bytes::Bytes;
-use logboat::transport::{Link, MemoryNetwork};
-use logboat::{Node, NodeConfig, NodeId, SnapshotWriter, StateMachine};
-use logboat_router::{Access, Plan, RangeRequest, RouteError, RoutedBatch, Router};
+use common::Cluster;
+use logboat::NodeId;
+use logboat_router::{Access, RangeRequest, RouteError, RoutedBatch};
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::time::Duration;
-use tempfile::TempDir;
 
 const RANGES: usize = 6;
-
-/// Appends what it is told to, and answers with all of it.
-#[derive(Default)]
-struct Text(Vec<u8>);
-
-impl StateMachine for Text {
-    fn apply(&mut self, command: Bytes) -> Bytes {
-        self.0.extend_from_slice(&command);
-        self.query(Bytes::new())
-    }
-
-    fn query(&self, _query: Bytes) -> Bytes {
-        Bytes::copy_from_slice(&self.0)
-    }
-
-    fn snapshot(&self) -> SnapshotWriter {
-        let text = self.0.clone();
-        Box::new(move |writer| writer.write_all(&text))
-    }
-
-    fn restore(&mut self, reader: &mut dyn Read) -> std::io::Result<()> {
-        self.0.clear();
-        reader.read_to_end(&mut self.0).map(drop)
-    }
-}
-
-/// Three nodes, which lead two ranges each.
-struct Cluster {
-    network: MemoryNetwork,
-    routers: Vec<Router>,
-    _dirs: Vec<TempDir>,
-}
-
-impl Cluster {
-    async fn start() -> Self {
-        let network = MemoryNetwork::new().unwrap();
-        let dirs: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
-        let plan = Plan {
-            layout: "plain".to_owned(),
-            groups: Some(RANGES),
-            keeps_layout: false,
-            edge_bits: 16,
-            split_keys: None,
-            replicas: 3,
-        };
-        let starting: Vec<_> = (1..=3)
-            .map(|id| start_node(&network, NodeId(id), &dirs[id as usize - 1]))
-            .map(|node| Router::start(node, plan.clone(), |_| Box::new(Text::default())))
-            .map(tokio::spawn)
-            .collect();
-        let mut routers = Vec::new();
-        for router in starting {
-            routers.push(router.await.unwrap().unwrap());
-        }
-        Self { network, routers, _dirs: dirs }
-    }
-
-    /// Whom node 1 knows to lead each range.
-    fn leaders(&self) -> Vec<Option<NodeId>> {
-        let node = self.routers[0].node();
-        let ranges = self.routers[0].map();
-        let replica = |group| node.group(group).unwrap();
-        ranges.ranges().iter().map(|range| replica(range.group).view().leader()).collect()
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        self.routers.iter().for_each(|router| router.node().stop());
-    }
-}
-
-fn start_node(network: &MemoryNetwork, id: NodeId, dir: &TempDir) -> Node {
-    let members: BTreeMap<_, _> =
-        (1..=3).map(|id| (NodeId(id), format!("127.0.0.1:{id}"))).collect();
-    let mut config = NodeConfig::new(id, members, dir.path()).unwrap();
-    config.workers = 1;
-    config.wal.segment_bytes = 1 << 20;
-    config.tuning.election_timeout = Duration::from_millis(400);
-    config.heartbeat_interval = Duration::from_millis(50);
-    let network = network.clone();
-    Node::start_on(config, move |identity, inbox| {
-        let transport = network.join(identity.node, inbox);
-        Ok(Link { transport, metrics: None, close: Box::new(|| {}) })
-    })
-    .unwrap()
-}
 
 fn write(range: usize, text: &'static str) -> RangeRequest {
     RangeRequest { range, access: Access::Write, body: Bytes::from(text) }
@@ -129,7 +42,7 @@ async fn all(mut batch: RoutedBatch) -> Vec<Result<Bytes, RouteError>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_to_all_ranges_are_answered_and_writes_of_a_range_keep_their_order() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(RANGES).await;
     for (round, router) in cluster.routers.iter().enumerate() {
         let writes =
             (0..3 * RANGES).map(|number| write(number % RANGES, ["a", "b", "c"][number / RANGES]));
@@ -148,15 +61,12 @@ async fn requests_to_all_ranges_are_answered_and_writes_of_a_range_keep_their_or
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_find_the_new_leaders_of_a_node_that_is_gone() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(RANGES).await;
     let router = &cluster.routers[0];
     let first = all(router.request_all((0..RANGES).map(|range| write(range, "a")).collect())).await;
     assert!(first.into_iter().all(|answer| answer == Ok(Bytes::from("a"))));
     assert!(cluster.leaders().contains(&Some(NodeId(3))));
-    for node in [1, 2].map(NodeId) {
-        cluster.network.cut(NodeId(3), node);
-        cluster.network.cut(node, NodeId(3));
-    }
+    [1, 2].into_iter().for_each(|node| cluster.cut(3, node));
     // The first attempts get no answer.
     let reads = all(router.request_all((0..RANGES).map(read).collect())).await;
     assert!(reads.into_iter().all(|answer| answer == Ok(Bytes::from("a"))));
@@ -169,12 +79,11 @@ async fn requests_find_the_new_leaders_of_a_node_that_is_gone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_to_a_leader_that_is_cut_off_from_here_go_by_way_of_a_third_node() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::start(RANGES).await;
     let router = &cluster.routers[0];
     let reads = all(router.request_all((0..RANGES).map(read).collect())).await;
     assert!(reads.into_iter().all(|answer| answer.is_ok()));
-    cluster.network.cut(NodeId(1), NodeId(3));
-    cluster.network.cut(NodeId(3), NodeId(1));
+    cluster.cut(1, 3);
     while router.node().reaches(NodeId(3)) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
