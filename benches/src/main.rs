@@ -5,6 +5,7 @@ mod disk;
 mod failover;
 mod front;
 mod idle;
+mod membership;
 mod mixed;
 mod moving;
 mod open_loop;

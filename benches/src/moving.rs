@@ -1,16 +1,14 @@
 //! `logboat-bench moving`: what clients notice while all groups move to other nodes.
 
+use crate::membership::{self, FOUNDERS, RETRY_INTERVAL, change};
 use crate::open_loop::{Figures, OpenLoop, Write};
-use crate::replace::change;
 use crate::report::Place;
 use clap::Args;
 use futures_util::StreamExt;
 use futures_util::stream;
-use logboat::{
-    Bytes, Change, GroupHandle, GroupId, GroupSpec, Node, NodeId, SnapshotWriter, StateMachine,
-};
+use logboat::{Bytes, Change, GroupHandle, GroupId, Node, NodeId, SnapshotWriter, StateMachine};
 use logboat_bench::Failure;
-use logboat_bench::cluster::{Cluster, Shape, leading, with_nodes};
+use logboat_bench::cluster::{Cluster, leading};
 use logboat_bench::process::resident_bytes;
 use serde::Serialize;
 use std::io;
@@ -22,8 +20,9 @@ use tokio::time::sleep;
 const CALM: Duration = Duration::from_secs(5);
 
 /// Groups with replicas on three of six nodes move to the other three, some at a time, under
-/// clients that write to all of them. In the end each group's answers are checked: they count its
-/// writes, so that they tell the order in which they took effect.
+/// clients that write to all of them. In the end each group's history is checked: the answers count
+/// its writes, so that they tell the order in which they took effect, and a read tells how many
+/// did.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Options {
     /// How many groups move.
@@ -59,27 +58,26 @@ struct Report {
     /// What the process had resident before the move, and after it.
     before_mib: u64,
     after_mib: u64,
-    /// The segments of all logs.
+    /// The segments of all logs, before the move and after it.
     before_segments: i64,
     after_segments: i64,
     writes: usize,
     errors: usize,
-    /// Groups whose answers contradict each other.
+    /// Groups whose histories are not linearizable.
     inconsistent_groups: usize,
 }
 
 /// Runs the bench and prints its report.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let shape = Shape { nodes: 6, ..Shape::default() };
-    let report = with_nodes(shape, options.place.data_dir(), |cluster| {
-        runtime.block_on(measure(options, cluster))
-    })?;
-    options.place.print(&report)
+    membership::run(6, &options.place, async |cluster| measure(options, cluster).await)
 }
 
 async fn measure(options: &Options, cluster: &Cluster) -> Result<Report, Failure> {
-    let groups = start(options.groups, cluster)?;
+    let start = |number: usize| {
+        let group = GroupId(number as u64 + 1);
+        membership::start(cluster, group, number % FOUNDERS, || Box::<Tally>::default())
+    };
+    let groups: Vec<_> = (0..options.groups).map(start).collect::<Result<_, _>>()?;
     await_leaders(&groups).await?;
     let (count, payload) = (options.groups as u64, options.payload);
     let command = move |number: u64| ((number % count) as usize, Bytes::from(vec![7; payload]));
@@ -101,6 +99,7 @@ async fn measure(options: &Options, cluster: &Cluster) -> Result<Report, Failure
     let end = Instant::now();
     let (after_mib, after_segments) = (resident_bytes()? >> 20, cluster.counts().segments);
     let writes = load.end().await?;
+    let counts = read_all(&groups).await?;
     let before = Figures::of(&writes, begin, moving);
     let during = Figures::of(&writes, moving, moved);
     Ok(Report {
@@ -117,32 +116,9 @@ async fn measure(options: &Options, cluster: &Cluster) -> Result<Report, Failure
         before_segments,
         after_segments,
         errors: writes.iter().filter(|write| write.answer.is_err()).count(),
-        inconsistent_groups: inconsistent(&writes, options.groups),
+        inconsistent_groups: inconsistent(&writes, &counts),
         writes: writes.len(),
     })
-}
-
-/// Founds the groups on the first three nodes, and has the others wait to be added to them.
-fn start(groups: usize, cluster: &Cluster) -> Result<Vec<Arc<[GroupHandle]>>, Failure> {
-    let founders: Vec<_> = cluster.nodes()[..3].iter().map(Node::id).collect();
-    let start = |number: usize| -> Result<Arc<[GroupHandle]>, Failure> {
-        let group = GroupId(number as u64 + 1);
-        let mut replicas = Vec::new();
-        for (at, node) in cluster.nodes().iter().enumerate() {
-            let machine = Box::new(Tally::default());
-            replicas.push(match at < 3 {
-                true => node.create_group(GroupSpec {
-                    group,
-                    replicas: founders.clone(),
-                    preferred: Some(founders[number % 3]),
-                    machine,
-                })?,
-                false => node.join_group(group, machine)?,
-            });
-        }
-        Ok(replicas.into())
-    };
-    (0..groups).map(start).collect()
 }
 
 async fn await_leaders(groups: &[Arc<[GroupHandle]>]) -> Result<(), Failure> {
@@ -158,7 +134,7 @@ async fn await_leaders(groups: &[Arc<[GroupHandle]>]) -> Result<(), Failure> {
 
 async fn move_group(replicas: &[GroupHandle], nodes: &[Node]) -> Result<(), Failure> {
     let ids: Vec<_> = nodes.iter().map(Node::id).collect();
-    let (old, new) = ids.split_at(3);
+    let (old, new) = ids.split_at(FOUNDERS);
     let each = |nodes: &[NodeId], change: fn(NodeId) -> Change| -> Vec<Change> {
         nodes.iter().copied().map(change).collect()
     };
@@ -170,35 +146,61 @@ async fn move_group(replicas: &[GroupHandle], nodes: &[Node]) -> Result<(), Fail
     change(replicas, &swap).await?;
     change(replicas, &each(old, Change::Remove)).await?;
     // The old replicas remove themselves.
-    while nodes[..3].iter().any(|node| node.group(group).is_some()) {
+    while nodes[..FOUNDERS].iter().any(|node| node.group(group).is_some()) {
         sleep(Duration::from_millis(5)).await;
     }
     Ok(())
 }
 
-/// The groups whose answers contradict each other or the time: each is the number of writes up to
-/// it, so none is given twice, and a write that began after another had ended has a later one.
-fn inconsistent(writes: &[Write], groups: usize) -> usize {
-    let mut by_group: Vec<Vec<(u64, &Write)>> = vec![Vec::new(); groups];
-    for write in writes {
-        if let Ok(answer) = &write.answer
-            && let Some(count) = answer.first_chunk()
-        {
-            by_group[write.group].push((u64::from_le_bytes(*count), write));
-        }
+/// Reads how many writes each group has applied.
+async fn read_all(groups: &[Arc<[GroupHandle]>]) -> Result<Vec<u64>, Failure> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut counts = Vec::new();
+    for replicas in groups {
+        let count = loop {
+            if let Some(leader) = leading(replicas)
+                && let Ok(answer) = leader.read(Bytes::new()).await
+            {
+                break answer;
+            }
+            if Instant::now() > deadline {
+                return Err("a group can't be read after 60 s".into());
+            }
+            sleep(RETRY_INTERVAL).await;
+        };
+        counts.push(count.first_chunk().map_or(0, |count| u64::from_le_bytes(*count)));
     }
-    let contradicts = |answers: &mut Vec<(u64, &Write)>| {
-        answers.sort_unstable_by_key(|(count, _)| *count);
-        let is_doubled = answers.windows(2).any(|pair| pair[0].0 == pair[1].0);
-        let mut latest: Option<Instant> = None;
-        let is_late = answers.iter().any(|(_, write)| {
-            let began_later = latest.is_some_and(|latest| write.end < latest);
-            latest = latest.max(Some(write.begin));
-            began_later
-        });
-        is_doubled || is_late
-    };
-    by_group.iter_mut().filter_map(|answers| contradicts(answers).then_some(())).count()
+    Ok(counts)
+}
+
+/// How many groups' histories are not linearizable. `counts` is what each group had applied in the
+/// end.
+fn inconsistent(writes: &[Write], counts: &[u64]) -> usize {
+    let mut by_group: Vec<Vec<&Write>> = vec![Vec::new(); counts.len()];
+    writes.iter().for_each(|write| by_group[write.group].push(write));
+    let histories = by_group.iter().zip(counts);
+    histories.filter(|(writes, count)| !is_linearizable(writes, **count)).count()
+}
+
+/// Whether the writes of a counter can have taken effect one after the other, each between its
+/// begin and its end. Each answer is the number of writes up to it. So none is given twice, a write
+/// that began after another had ended has a later one, and those without an answer fill the gaps:
+/// at most so many are missing, and the last count is no more than all.
+fn is_linearizable(writes: &[&Write], count: u64) -> bool {
+    let answer = |write: &&Write| write.answer.as_ref().ok()?.first_chunk().copied();
+    let answered = writes.iter().filter_map(|write| Some((answer(write)?, *write)));
+    let mut answered: Vec<_> =
+        answered.map(|(answer, write)| (u64::from_le_bytes(answer), write)).collect();
+    answered.sort_unstable_by_key(|(number, _)| *number);
+    let is_doubled = answered.windows(2).any(|pair| pair[0].0 == pair[1].0);
+    let mut latest: Option<Instant> = None;
+    let is_late = answered.iter().any(|(_, write)| {
+        let began_later = latest.is_some_and(|latest| write.end < latest);
+        latest = latest.max(Some(write.begin));
+        began_later
+    });
+    let last = answered.last().map_or(0, |(number, _)| *number);
+    !is_doubled && !is_late && (last..=writes.len() as u64).contains(&count)
 }
 
 /// Counts commands, and answers with the count.
@@ -225,5 +227,43 @@ impl StateMachine for Tally {
         reader.read_exact(&mut count)?;
         self.0 = u64::from_le_bytes(count);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use logboat::RequestError;
+
+    /// A write from one millisecond to another, and its answer.
+    fn write(begin: u64, end: u64, answer: Option<u64>) -> Write {
+        let start = *START.get_or_init(Instant::now);
+        let at = |ms| start + Duration::from_millis(ms);
+        let answer = answer.map(|count| Bytes::copy_from_slice(&count.to_le_bytes()));
+        let answer = answer.ok_or(RequestError::TimedOut);
+        Write { group: 0, due: at(begin), begin: at(begin), end: at(end), answer }
+    }
+
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+
+    #[test]
+    fn what_no_counter_can_have_answered_is_found() {
+        for (writes, count, expected) in [
+            (vec![(0, 2, Some(2)), (1, 3, Some(1))], 2, true),
+            // The same count twice, one that goes back, and one that was lost or made twice.
+            (vec![(0, 2, Some(1)), (1, 3, Some(1))], 2, false),
+            (vec![(0, 2, Some(2)), (3, 4, Some(1))], 2, false),
+            (vec![(0, 2, Some(1)), (3, 4, Some(2))], 1, false),
+            (vec![(0, 2, Some(1)), (3, 4, Some(2))], 3, false),
+            // One without an answer may have taken effect or not.
+            (vec![(0, 2, Some(1)), (1, 9, None), (3, 4, Some(3))], 3, true),
+            (vec![(0, 2, Some(1)), (1, 9, None)], 2, true),
+            (vec![(0, 2, Some(1)), (1, 9, None)], 1, true),
+            (vec![(0, 2, Some(1)), (1, 9, None)], 3, false),
+        ] {
+            let writes: Vec<_> = writes.into_iter().map(|(a, b, c)| write(a, b, c)).collect();
+            let history: Vec<_> = writes.iter().collect();
+            assert_eq!(is_linearizable(&history, count), expected, "{writes:?}, {count}");
+        }
     }
 }

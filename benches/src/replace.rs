@@ -1,11 +1,12 @@
 //! `logboat-bench replace`: what clients notice while a replica of their group is replaced.
 
+use crate::membership::{self, FOUNDERS, RETRY_INTERVAL, change};
 use crate::open_loop::{Figures, OpenLoop};
 use crate::report::Place;
 use clap::Args;
-use logboat::{Bytes, Change, GroupHandle, GroupId, GroupSpec, Node, SnapshotWriter, StateMachine};
+use logboat::{Bytes, Change, GroupHandle, GroupId, SnapshotWriter, StateMachine};
 use logboat_bench::Failure;
-use logboat_bench::cluster::{Cluster, Shape, leading, with_nodes};
+use logboat_bench::cluster::{Cluster, leading};
 use serde::Serialize;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -20,9 +21,6 @@ const FILLED_AT_ONCE: usize = 64;
 /// How many values a part of the table has. A capture shares the parts with the table, which copies
 /// those that change.
 const PART: usize = 256;
-
-/// How long a change is put off that may be taken a little later.
-const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A group of three replicas that holds many values, under clients that write at a steady rate. One
 /// replica is replaced: another node joins, gets a snapshot, votes instead, and the old one leaves.
@@ -70,29 +68,13 @@ struct Report {
 
 /// Runs the bench and prints its report.
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let shape = Shape { nodes: 4, ..Shape::default() };
-    let report = with_nodes(shape, options.place.data_dir(), |cluster| {
-        runtime.block_on(measure(options, cluster))
-    })?;
-    options.place.print(&report)
+    membership::run(4, &options.place, async |cluster| measure(options, cluster).await)
 }
 
 async fn measure(options: &Options, cluster: &Cluster) -> Result<Report, Failure> {
-    let (old, new) = cluster.nodes().split_at(3);
-    let founders: Vec<_> = old.iter().map(Node::id).collect();
+    let (old, new) = cluster.nodes().split_at(FOUNDERS);
     let values = (options.state_mib << 20) / options.payload;
-    let mut replicas = Vec::new();
-    for node in old {
-        replicas.push(node.create_group(GroupSpec {
-            group: GROUP,
-            replicas: founders.clone(),
-            preferred: founders.first().copied(),
-            machine: Box::new(Table::new(values)),
-        })?);
-    }
-    replicas.push(new[0].join_group(GROUP, Box::new(Table::new(values)))?);
-    let replicas: Arc<[GroupHandle]> = replicas.into();
+    let replicas = membership::start(cluster, GROUP, 0, || Box::new(Table::new(values)))?;
     fill(&replicas, values, options.payload).await?;
 
     let value = vec![7; options.payload];
@@ -107,7 +89,7 @@ async fn measure(options: &Options, cluster: &Cluster) -> Result<Report, Failure
     let begin = Instant::now();
     sleep(Duration::from_secs(options.seconds)).await;
     let replacing = Instant::now();
-    let (added, removed) = (new[0].id(), founders[if options.leader { 0 } else { 2 }]);
+    let (added, removed) = (new[0].id(), old[if options.leader { 0 } else { 2 }].id());
     change(&replicas, &[Change::AddLearner(added)]).await?;
     change(&replicas, &[Change::Promote(added), Change::Demote(removed)]).await?;
     let caught_up = replacing.elapsed();
@@ -150,21 +132,6 @@ async fn fill(replicas: &[GroupHandle], values: usize, payload: usize) -> Result
     replicas.iter().for_each(GroupHandle::compact);
     sleep(Duration::from_secs(2)).await;
     Ok(())
-}
-
-/// Asks whichever replica leads, again while the same change may be taken a little later.
-pub(crate) async fn change(replicas: &[GroupHandle], changes: &[Change]) -> Result<(), Failure> {
-    loop {
-        let Some(leader) = leading(replicas) else {
-            sleep(RETRY_INTERVAL).await;
-            continue;
-        };
-        match leader.change(changes).await {
-            Ok(_) => return Ok(()),
-            Err(error) if error.is_transient() => sleep(RETRY_INTERVAL).await,
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
 
 fn put(key: u64, value: &[u8]) -> Bytes {
