@@ -31,9 +31,15 @@
 //! tail.
 //!
 //! The mark that covers the last batch can only stand in a later one. So the log writes a batch of
-//! 32 bytes that carries the mark alone, and syncs it. It does so after [`WalOptions::mark_delay`]
+//! 48 bytes that carries the mark alone, and syncs it. It does so after [`WalOptions::mark_delay`]
 //! without a write, when it is closed, and when it is opened. Damage to the last batch passes for a
 //! torn tail only if the node crashes within that time of the last sync.
+//!
+//! Damage is the matter of the replicas that it concerns. The data of entries have checksums of
+//! their own. A header that can't be read hides whose records were there, so each batch ends with a
+//! second list of its groups, which has its own checksum. The replicas that it names are given up:
+//! they may have lost a vote, or entries that they have acknowledged. The log is refused if the
+//! list is damaged as well, and if what the node granted its peers may be lost.
 //!
 //! # What is refused
 //! Entries that leave a gap, a replica that writes below its group's tombstone: such writes are
