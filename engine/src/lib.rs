@@ -91,6 +91,7 @@ pub mod internals {
     pub use crate::founding::FoundingProgress;
     pub use crate::liveness::effects::{Grants, Sends, Surroundings, carry_out};
     pub use crate::liveness::protocol::{Effect, Liveness, LivenessTiming};
+    pub use crate::numbering::start_of;
     pub use crate::peers::Peers;
     pub use crate::replica::event::GroupEvent;
     pub use crate::replica::group::founding::founders_of;

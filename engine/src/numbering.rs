@@ -12,7 +12,13 @@ use std::hash::{BuildHasher, RandomState};
 /// A random number. Two calls, or two runs of a node, have it in common with negligible
 /// probability. It depends on no clock, since clocks may be set back.
 pub(crate) fn random_start() -> u64 {
-    RandomState::new().hash_one(())
+    start_of(&RandomState::new())
+}
+
+/// The start of a numbering that this `chance` makes: a simulation has its own.
+#[must_use]
+pub fn start_of(chance: &impl BuildHasher) -> u64 {
+    chance.hash_one(())
 }
 
 #[cfg(test)]

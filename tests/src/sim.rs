@@ -9,16 +9,20 @@
 //! disks in memory that lose any part of what is not synced), the frames on the wire, and the map
 //! of ranges. What cannot run in one thread is thin and replaced here: the workers' mailboxes and
 //! loops (`worker`), the lock of the liveness manager (`vigil`), the threads of the log (`wal`),
-//! the snapshot thread (`transfer`), sockets (`scene`), and the router's retries (`clients`). A
-//! node has several workers. The seed decides when each empties its inbox, and whether that is long
-//! after the liveness manager acted or before it goes on.
+//! the snapshot thread (`transfer`), sockets (`scene`), what comes over them (`peers`, `requests`),
+//! and the router's retries (`clients`). A node has several workers. The seed decides when each
+//! empties its inbox, and whether that is long after the liveness manager acted or before it goes
+//! on.
 //!
 //! # What is checked
 //! After every run of a replica: the five properties of Raft over all replicas, the core's own
 //! invariants, and that nothing leaves a node that rests on what its disk does not hold (`checks`);
 //! that a leader's search for where a follower's log parts from its own comes to an end; that a
 //! read reflects all that any replica had applied when it was asked for, which is more than clients
-//! could tell; that a message of an earlier term changes nothing. What reads rest on is checked by
+//! could tell; that a message of an earlier term changes nothing. Campaigns and leaderships rest on
+//! the votes of majorities, given by the very replicas that the configuration at the end of the
+//! candidate's log names (`checks::elections`), and that configuration is the one in force. What
+//! reads rest on is checked by
 //! itself: that a bond stands on the follower's disk while its leader counts on it, and ends for
 //! few reasons (`checks::bonds`); that a read is confirmed by a round which was opened after it
 //! came, and by a majority that has stood by the leader since then, whoever serves it (`reads`);
@@ -32,6 +36,10 @@
 //! leaders while it lasts. While some nodes are cut off, the groups that have a majority among the
 //! others serve writes and reads.
 //!
+//! Members change at random, or towards ends that random changes seldom come to, and things go
+//! wrong in the middle of that (`members`). Some words are said by nobody (`forgeries`), and nodes
+//! do not know all of their peers at times (`strangers`).
+//!
 //! Nodes begin on empty directories, one of them late perhaps. Nobody promises anything before all
 //! who are waited for have recorded it (`introduction`). A directory that is emptied or set back is
 //! never let in by peers that can tell, and a node that runs on what it wrote last always is
@@ -41,22 +49,27 @@
 
 mod bridge;
 mod burial;
+mod cells;
 mod checks;
 mod clients;
 mod disk;
 mod faults;
+mod forgeries;
 mod host;
 mod introduction;
 mod machine;
 mod members;
 mod model;
 mod options;
+mod peers;
 mod probe;
 mod process;
 mod random;
 mod reads;
+mod requests;
 mod scene;
 mod stand_in;
+mod strangers;
 mod trace;
 mod transfer;
 mod vigil;

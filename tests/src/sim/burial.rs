@@ -2,8 +2,9 @@
 //! to be added under a later id.
 
 use super::host::Hardware;
+use super::options::Fault;
 use super::process::{Process, group_place};
-use super::scene::Scene;
+use super::scene::{Event, Scene};
 use logboat::internals::{Absent, GoneReplica, GroupEvent};
 use logboat_raft::{GroupId, LogWrite, Message, NodeId, Persist, Restored, WriteSeq};
 
@@ -25,6 +26,12 @@ impl Process {
             scene.checks.writing(hardware.place, group_place(group), &persist);
             worker.turn.writes.push((group, persist));
             worker.buried.push(group);
+            // Whoever wants it removed may not know that it is gone.
+            if scene.may(Fault::Removal) && scene.random.per_mille(300) {
+                scene.count(Fault::Removal);
+                let (place, soon) = (slot.0 as usize, scene.random.between(1, scene.plan.sync_us));
+                scene.after(soon, hardware.target(), Event::Remove { place });
+            }
         }
     }
 

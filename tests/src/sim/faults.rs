@@ -1,15 +1,20 @@
 //! What goes wrong, and how it ends.
 
+use super::cells::ReplicaCell;
+use super::forgeries;
 use super::host::{CrashPoint, Hardware, Host};
 use super::introduction::pose_as;
 use super::machine::Breakage;
 use super::members;
 use super::options::Fault;
-use super::process::ReplicaCell;
+use super::process::group_place;
 use super::scene::{Event, Heal, Resignation, Scene, Target};
 use super::stand_in;
+use super::strangers;
 use logboat::internals::GroupEvent;
-use logboat_raft::{BootCount, BootNonce, Incarnation, Introduction, NodeId, RoleKind, Start};
+use logboat_raft::{
+    BootCount, BootNonce, Incarnation, Introduction, NodeId, ReplicaAddress, RoleKind, Start,
+};
 use logboat_storage::simulation::Disk;
 
 /// Begins a fault of a random kind on a random node, and puts the next one on the list.
@@ -23,7 +28,7 @@ pub(super) fn strike(hosts: &mut [Host], scene: &mut Scene) {
     let place = scene.random.place(hosts.len());
     let numbers = [fault as u64, place as u64];
     scene.trace.note(scene.now, &numbers, format_args!("fault: {fault} at {}", place + 1));
-    let lasts = scene.random.between(1_000, 10 * election_us(scene));
+    let lasts = scene.random.between(1_000, 10 * scene.plan.election_us());
     let host = &mut hosts[place];
     let begun = match fault {
         Fault::Crash => crash(host, scene),
@@ -55,13 +60,17 @@ pub(super) fn strike(hosts: &mut [Host], scene: &mut Scene) {
             disturb_disk(fault, host, lasts, scene)
         }
         Fault::BitFlip => flip(hosts, place, scene),
-        // Drawn where a snapshot is written, before the first event, and after the last.
-        Fault::SnapshotFailure | Fault::Settings | Fault::Isolation => false,
+        // Drawn where a snapshot is written, before the first event, after the last, and where a
+        // message arrives.
+        Fault::SnapshotFailure | Fault::Settings | Fault::Isolation | Fault::Forgery => false,
         // Counted when the replica comes to it.
         Fault::ReplicaFailure => {
             break_replica(host, scene);
             false
         }
+        Fault::Lie => forgeries::lie(hosts, place, scene),
+        Fault::Peers => strangers::remove_peer(host, scene),
+        Fault::Removal => remove(host, scene),
         Fault::Members => members::change(hosts, scene),
         // Counted when the copy is put back.
         Fault::OldCopy => {
@@ -116,6 +125,7 @@ pub(super) fn heal_all(hosts: &mut [Host], scene: &mut Scene) {
         host.paused_until = host.paused_until.min(scene.now);
         if let Some(process) = &mut host.process {
             process.unsupported.clear();
+            process.know_stranger(&host.hardware, scene);
             process.free_workers(&host.hardware, scene);
             let mut failed = false;
             for cell in &process.cells {
@@ -190,10 +200,6 @@ fn echo(hosts: &[Host], scene: &mut Scene) -> bool {
     true
 }
 
-fn election_us(scene: &Scene) -> u64 {
-    scene.plan.tuning.election_timeout.as_micros() as u64
-}
-
 /// A stranger dials a node under the id of another one.
 fn pose(at: &Host, scene: &mut Scene) -> bool {
     let claimed = NodeId(scene.random.between(1, scene.plan.nodes as u64));
@@ -266,7 +272,7 @@ fn disturb_disk(fault: Fault, host: &mut Host, lasts: u64, scene: &mut Scene) ->
             return false;
         }
         Fault::SlowDisk => {
-            hardware.slow_us = scene.random.below(3 * election_us(scene));
+            hardware.slow_us = scene.random.below(3 * scene.plan.election_us());
             scene.after(lasts, Target::World, Event::Heal(Heal::Disk(hardware.place)));
         }
         _ => {
@@ -352,6 +358,20 @@ fn flip(hosts: &mut [Host], host: usize, scene: &mut Scene) -> bool {
     hosts[host].hardware.damaged = true;
     scene.trace.note(scene.now, &[offset], format_args!("bit {bit} of {name}:{offset} flips"));
     true
+}
+
+/// Has a node remove a replica that its group is without. It may know that or not.
+fn remove(host: &mut Host, scene: &mut Scene) -> bool {
+    let Some(process) = &host.process else { return false };
+    let is_gone = |cell: &&ReplicaCell| {
+        let address = ReplicaAddress::new(host.hardware.id(), cell.group.raft().id());
+        scene.checks.is_gone(group_place(cell.id), address) && !cell.failed
+    };
+    let gone = process.cells.iter().position(|cell| is_gone(&cell));
+    if let Some(place) = gone {
+        scene.after(1, host.hardware.target(), Event::Remove { place });
+    }
+    gone.is_some()
 }
 
 /// Tells something to a random replica of a node, of those that `fits`.

@@ -76,6 +76,9 @@ pub(super) fn introduce(from: &mut Host, to: &mut Host, scene: &mut Scene) -> Op
         scene.checks.known_end(peer, own)
     );
     let is_recorded = judged(admitted, stranger, (own, peer), scene)?;
+    if is_recorded && !stranger {
+        can_come_again(there.remembered(own), (own, peer), told);
+    }
     let is_news = known.is_some_and(|known| known.newest() != Some(told.newest));
     // What is noted on a directory that stands in is gone with it.
     if is_recorded && is_news && !to.hardware.stands_in() {
@@ -104,6 +107,20 @@ pub(super) fn introduce(from: &mut Host, to: &mut Host, scene: &mut Scene) -> Op
     let process = from.process.as_mut()?;
     process.recorded_by(&mut from.hardware, peer, scene);
     Some(told.newest)
+}
+
+/// A node that was let in may lose power before it has noted that. Then it tells the same of the
+/// start that was let in before, which its peer has to remember, beside the start that it welcomes.
+fn can_come_again(
+    remembered: Option<Remembered>,
+    (node, peer): (NodeId, NodeId),
+    told: Introduction,
+) {
+    let known = remembered.unwrap_or_default();
+    assert!(
+        [known.let_in, known.welcomed].contains(&told.let_in),
+        "{peer} has let in {node}, and forgets what that knows of it: {told:?}, {known:?}"
+    );
 }
 
 /// What was found out about `subject`, unless it was refused, which only a stranger may be.

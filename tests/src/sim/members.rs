@@ -1,10 +1,74 @@
-//! Changes of members that a leader is asked for.
+//! Changes of members that leaders are asked for: at random, or one after the other to an end that
+//! random ones seldom come to. And what goes wrong in the middle of them.
 
+use super::cells::ReplicaCell;
 use super::host::Host;
-use super::process::ReplicaCell;
-use super::scene::Scene;
+use super::options::Fault;
+use super::process::group_place;
+use super::scene::{Event, Heal, Scene, Target};
 use logboat::internals::{GroupEvent, Request, encode_changes};
-use logboat_raft::{Change, Configuration, MemberRole, NodeId, RoleKind};
+use logboat_raft::{Change, Configuration, MemberRole, NodeId, ReplicaId, RoleKind};
+
+/// What the members of a group are to become, by several changes.
+#[derive(Clone, Debug)]
+pub(super) enum Aim {
+    /// Another replica on a node takes the place of this one, and votes.
+    Replace(NodeId, ReplicaId),
+    /// Nobody votes of those who do now, and all others do.
+    Exchange(Vec<NodeId>),
+    /// A node votes alone.
+    Alone(NodeId),
+}
+
+impl Aim {
+    fn draw(configuration: &Configuration, scene: &mut Scene) -> Option<Self> {
+        let members = configuration.members();
+        let voters = members.iter().filter(|member| member.role.is_voter());
+        let voters: Vec<_> = voters.copied().collect();
+        let one = voters.get(scene.random.place(voters.len().max(1)))?;
+        Some(match scene.random.below(4) {
+            0 | 1 => Self::Replace(one.node, one.replica),
+            2 => Self::Exchange(voters.iter().map(|member| member.node).collect()),
+            _ => Self::Alone(one.node),
+        })
+    }
+
+    /// The next changes to ask for; none if there is nothing left to do.
+    fn next(&self, configuration: &Configuration, nodes: u64) -> Vec<Change> {
+        let members = configuration.members().iter();
+        let voters = || members.clone().filter(|it| it.role.is_voter()).map(|it| it.node);
+        match self {
+            Self::Replace(node, replica) => {
+                let change = match configuration.member(*node) {
+                    None => Change::AddLearner(*node),
+                    Some(it) if it.replica == *replica && it.role.is_voter() => {
+                        Change::Demote(*node)
+                    }
+                    Some(it) if it.replica == *replica => Change::Remove(*node),
+                    Some(it) if it.role == MemberRole::Learner => Change::Promote(*node),
+                    Some(_) => return Vec::new(),
+                };
+                vec![change]
+            }
+            Self::Exchange(former) => {
+                let leaving = voters().filter(|node| former.contains(node)).map(Change::Demote);
+                let strangers = (1..=nodes).map(NodeId);
+                let strangers = strangers.filter(|node| configuration.member(*node).is_none());
+                let added: Vec<_> = strangers.map(Change::AddLearner).collect();
+                if !added.is_empty() {
+                    return added;
+                }
+                let learners = members.clone().filter(|it| it.role == MemberRole::Learner);
+                let learners = learners.filter(|it| !former.contains(&it.node));
+                let coming = learners.map(|it| Change::Promote(it.node));
+                coming.chain(leaving).collect()
+            }
+            Self::Alone(node) => {
+                voters().filter(|voter| voter != node).map(Change::Demote).collect()
+            }
+        }
+    }
+}
 
 /// Asks some leader for changes of its group's members, which it may refuse.
 pub(super) fn change(hosts: &mut [Host], scene: &mut Scene) -> bool {
@@ -22,12 +86,16 @@ pub(super) fn change(hosts: &mut [Host], scene: &mut Scene) -> bool {
         return false;
     }
     let (host, place) = leaders[scene.random.place(leaders.len())];
+    ask(host, place, hosts, scene)
+}
+
+fn ask(host: usize, place: usize, hosts: &mut [Host], scene: &mut Scene) -> bool {
     let Host { process: Some(process), hardware, .. } = &mut hosts[host] else {
         return false;
     };
-    let configuration = process.cells[place].group.raft().configuration();
-    let count = scene.random.between(1, 3);
-    let changes: Vec<_> = (0..count).map(|_| draw(configuration, scene)).collect();
+    let cell = &process.cells[place];
+    let configuration = cell.group.raft().configuration();
+    let changes = choose(group_place(cell.id), configuration, scene);
     let body = encode_changes(&changes);
     let Ok(permit) = process.admission.admit(body.len()) else {
         return false;
@@ -36,7 +104,31 @@ pub(super) fn change(hosts: &mut [Host], scene: &mut Scene) -> bool {
     let (request, _) = Request::local(body, permit);
     process.post(place, GroupEvent::Change(request));
     process.schedule_turns(hardware, scene);
+    if scene.random.per_mille(400) {
+        let soon = 4 * (scene.plan.delay_us + scene.plan.sync_us);
+        let soon = scene.random.between(1, soon);
+        scene.after(soon, Target::World, Event::Interfere { host, place });
+    }
     true
+}
+
+/// The changes to ask for: the next ones towards what the group's members are to become, or some at
+/// random.
+fn choose(group: usize, configuration: &Configuration, scene: &mut Scene) -> Vec<Change> {
+    let nodes = scene.plan.nodes as u64;
+    if scene.aims[group].is_none() && scene.random.per_mille(500) {
+        scene.aims[group] = Aim::draw(configuration, scene);
+    }
+    let aim = scene.aims[group].as_ref();
+    let next = aim.map_or_else(Vec::new, |aim| aim.next(configuration, nodes));
+    if !next.is_empty() {
+        let soon = scene.random.between(1, 5_000 + 20 * (scene.plan.delay_us + scene.plan.sync_us));
+        scene.after(soon, Target::World, Event::Change);
+        return next;
+    }
+    scene.aims[group] = None;
+    let count = scene.random.between(1, 3);
+    (0..count).map(|_| draw(configuration, scene)).collect()
 }
 
 /// A change of a random node, of those that the configuration allows.
@@ -49,4 +141,55 @@ fn draw(configuration: &Configuration, scene: &mut Scene) -> Change {
         Some(_) if scene.random.per_mille(200) => Change::Prefer(node),
         Some(_) => Change::Demote(node),
     }
+}
+
+/// Something goes wrong shortly after a leader was asked for a change: it is cut off, the halves of
+/// its configuration are cut off from each other, it loses power, or the disks of the voters that
+/// come are slow.
+pub(super) fn interfere(host: usize, place: usize, hosts: &mut [Host], scene: &mut Scene) {
+    let process = hosts[host].process.as_ref();
+    let Some(cell) = process.and_then(|process| process.cells.get(place)) else { return };
+    let configuration = cell.group.raft().configuration();
+    let members = configuration.members().iter();
+    let in_role = |role| {
+        let fitting = members.clone().filter(move |member| member.role == role);
+        fitting.map(|member| member.node.0 as usize - 1).collect::<Vec<_>>()
+    };
+    let (incoming, outgoing) = (in_role(MemberRole::Incoming), in_role(MemberRole::Outgoing));
+    let lasts = scene.random.between(1_000, 6 * scene.plan.election_us());
+    let numbers = [host as u64, place as u64];
+    scene.trace.note(scene.now, &numbers, format_args!("trouble with a change at {}", host + 1));
+    match scene.random.below(4) {
+        0 if scene.may(Fault::Partition) => cut(|node| node == host, lasts, scene),
+        1 if scene.may(Fault::Partition) && configuration.is_joint() => {
+            let sides = scene.random.next();
+            let is_apart = |node: usize| match (incoming.contains(&node), outgoing.contains(&node))
+            {
+                (false, false) => (sides >> node) & 1 == 1,
+                (is_incoming, _) => is_incoming,
+            };
+            cut(is_apart, lasts, scene);
+        }
+        2 if scene.may(Fault::Crash) => hosts[host].hardware.doomed = true,
+        3 if scene.may(Fault::SlowDisk) => {
+            for node in incoming {
+                let slow = scene.random.below(3 * scene.plan.election_us());
+                hosts[node].hardware.slow_us = slow;
+                scene.after(lasts, Target::World, Event::Heal(Heal::Disk(node)));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Cuts some nodes off from the others for a while.
+fn cut(is_apart: impl Fn(usize) -> bool, lasts: u64, scene: &mut Scene) {
+    scene.count(Fault::Partition);
+    let nodes = scene.plan.nodes;
+    for from in 0..nodes {
+        for to in (0..nodes).filter(|to| is_apart(from) != is_apart(*to)) {
+            scene.link(from, to).blocked = true;
+        }
+    }
+    scene.after(lasts, Target::World, Event::Heal(Heal::Network));
 }

@@ -123,6 +123,8 @@ pub(super) struct ReplicaModel {
     /// Those that were to take its place, as far as is known.
     coming: Vec<LogId>,
     submitted: VecDeque<Persist>,
+    /// The last replica that is gone, if any.
+    pub(super) former: Option<ReplicaId>,
     /// The bonds that were ever durable.
     pub(super) bonds: HashSet<Fortification>,
 }
@@ -160,6 +162,9 @@ impl ReplicaModel {
 
     /// A write is durable.
     fn follow(&mut self, persist: &Persist) {
+        if is_tombstone(persist) {
+            self.former = Some(self.durable.hard_state.replica);
+        }
         self.durable.write(persist);
         if is_tombstone(persist) {
             self.snapshot = LogId::default();
@@ -173,8 +178,13 @@ impl ReplicaModel {
     }
 
     /// A snapshot file is current and durable.
+    ///
+    /// # Panics
+    /// When it was made of another replica than the one that is here now.
     pub(super) fn snapshot_durable(&mut self, last: LogId) {
         if last.index > self.snapshot.index {
+            let is_own = self.coming.contains(&last);
+            assert!(is_own, "a snapshot up to {last} is there, and nothing here has made it");
             self.snapshot = last;
             self.coming.retain(|coming| coming.index > last.index);
         }

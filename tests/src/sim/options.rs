@@ -77,6 +77,14 @@ faults! {
     Transfer = "transfer",
     /// A leader is told to change its group's members.
     Members = "members",
+    /// A replica that was removed is heard, or a node that was not asked.
+    Forgery = "forgery",
+    /// A node names a term that is far ahead.
+    Lie = "lie",
+    /// A node does not know one of its peers for a while.
+    Peers = "peers",
+    /// A node is told to remove a replica that is gone.
+    Removal = "removal",
     /// A replica fails: its state machine panics or can't be restored, or its log can't be read.
     ReplicaFailure = "replica-failure",
     /// Nodes differ in how long they wait for each other.
@@ -148,13 +156,22 @@ impl Options {
         let mut nodes = 3;
         let faults = match seed % 7 {
             0 => return options,
-            1 => vec![Fault::Pause, Fault::Crash, Fault::Partition, Fault::Isolation],
-            2 => vec![Fault::Transfer, Fault::SlowLink, Fault::Withdraw],
+            1 => vec![Fault::Pause, Fault::Crash, Fault::Partition, Fault::Peers, Fault::Isolation],
+            2 => vec![Fault::Transfer, Fault::SlowLink, Fault::Withdraw, Fault::Forgery],
             3 => vec![Fault::Withdraw, Fault::Bridge, Fault::BusyWorker],
             4 => vec![Fault::OldCopy, Fault::Wipe, Fault::Impostor, Fault::Crash],
             5 => {
                 nodes = 4 + seed as usize % 2;
-                let others = [Fault::Pause, Fault::Crash, Fault::Partition, Fault::Withdraw];
+                let others = [
+                    Fault::Pause,
+                    Fault::Crash,
+                    Fault::Partition,
+                    Fault::Withdraw,
+                    Fault::SlowDisk,
+                    Fault::Forgery,
+                    Fault::Lie,
+                    Fault::Removal,
+                ];
                 [Fault::Members; 4].into_iter().chain(others).collect()
             }
             _ => vec![
@@ -163,6 +180,7 @@ impl Options {
                 Fault::Echo,
                 Fault::Pause,
                 Fault::ReplicaFailure,
+                Fault::Lie,
             ],
         };
         Self { nodes: Some(nodes), groups: Some(1), faults, ..options }
@@ -293,6 +311,11 @@ impl Plan {
     /// Whether nodes differ in how long they wait.
     pub(super) fn settings_differ(&self) -> bool {
         self.quarters.iter().any(|quarters| *quarters != self.quarters[0])
+    }
+
+    /// The usual time that a node waits for its leader, in microseconds.
+    pub(super) const fn election_us(&self) -> u64 {
+        self.tuning.election_timeout.as_micros() as u64
     }
 
     /// The longest time that a node waits for its leader.

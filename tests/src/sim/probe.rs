@@ -10,6 +10,9 @@ use super::machine::{Journal, Machine};
 use super::process::group_id;
 use super::scene::Scene;
 use logboat::internals::recover;
+use logboat_raft::{
+    Config, HardState, Input, NodeId, Output, Raft, ReplicaAddress, Restored, Support, Time,
+};
 use logboat_storage::SnapshotStore;
 use logboat_storage::simulation::InlineWal;
 use std::io::Cursor;
@@ -42,4 +45,31 @@ pub(super) fn cut_power(hardware: &Hardware, scene: &Scene) {
         let agreed = recover(log, snapshot, &mut Machine::new(Journal::default()));
         (found, agreed.expect("log and snapshot agree after a power cut").0)
     });
+}
+
+/// Checks that a start would give up a vote of an earlier term than its last entry is of. A
+/// snapshot is durable before what else is known of its term.
+pub(super) fn forgets_earlier_votes(config: &Config, restored: &Restored) {
+    let last = restored.runs.last().map_or(restored.snapshot.term, |run| run.term);
+    let mut earlier = restored.clone();
+    let HardState { term, vote, fortified, replica, .. } = &mut earlier.hard_state;
+    let other = ReplicaAddress::new(NodeId(config.node.0 + 1), *replica);
+    (*term, *vote, *fortified) = (last.prev(), Some(other), None);
+    if last == *term {
+        return;
+    }
+    let (mut outputs, now) = (Vec::new(), Time(0));
+    Raft::new(config.clone(), earlier, now).step(
+        now,
+        &Support::default(),
+        Input::Tick,
+        &mut outputs,
+    );
+    let written = outputs.iter().filter_map(|output| match output {
+        Output::Persist(persist) => persist.hard_state.as_deref(),
+        _ => None,
+    });
+    for after in written {
+        assert_ne!(after.vote, Some(other), "a vote of an earlier term is kept in {}", after.term);
+    }
 }

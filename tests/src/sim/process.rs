@@ -1,127 +1,38 @@
 //! The process of a simulated node. It does what the threads of a real one do, in one thread: here
-//! are its start and what comes from peers and clients. The workers are in `worker`, the log's
-//! threads in `wal`, that of the snapshots in `transfer`, the liveness manager in `vigil`.
+//! is its start. The workers are in `worker`, the log's threads in `wal`, that of the snapshots in
+//! `transfer`, the liveness manager in `vigil`, what comes from peers in `peers` and from clients
+//! in `requests`.
 
-use super::checks::Checks;
+use super::cells::ReplicaCell;
 use super::disk::{HostStorage, read_snapshot};
 use super::host::Hardware;
-use super::machine::{Breakage, Journal, Machine, take_query_id};
-use super::reads::{ReadBook, Reader};
-use super::scene::{Event, Resignation, Scene, Target};
+use super::machine::{Breakage, Journal, Machine};
+use super::probe::forgets_earlier_votes;
+use super::reads::ReadBook;
+use super::requests::Caller;
+use super::scene::{Event, Scene};
+use super::strangers::draw_stranger;
 use super::transfer::Arriving;
 use super::vigil::start_liveness;
 use super::wal::Writer;
 use super::worker::{Worker, WorkerEvent};
 use bytes::Bytes;
 use logboat::internals::{
-    Admission, FoundingProgress, Group, GroupEvent, Liveness, LogReadJob, Peers, Request, Shared,
-    Slot, WakeConditions, decode_reply, decode_request, encode_reply, encode_request, founders_of,
-    recover,
+    Admission, FoundingProgress, Group, GroupEvent, Liveness, LogReadJob, Peers, Shared, Slot,
+    WakeConditions, recover, start_of,
 };
-use logboat::{GroupView, ReadMode, RequestError, RequestKind, StateMachine};
+use logboat::{GroupView, RequestError, StateMachine};
 use logboat_raft::{
-    Config, Configuration, Epoch, Fortification, GroupId, Index, Introduction, Lease, LogId,
-    Message, NodeId, Payload, Raft, ReadToken, ReplicaId, Restored, RoleKind, Status, Support,
-    Term, Time, WriteSeq,
+    Config, Configuration, Epoch, GroupId, Introduction, Lease, NodeId, Raft, ReadToken, ReplicaId,
+    Restored, Time, WriteSeq,
 };
 use logboat_storage::simulation::{InlineWal, SimDisk};
 use logboat_storage::{ReadError, Recovered, SnapshotStore};
-use logboat_transport::{Founders, Outgoing, Parcel, RequestId, decode};
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::oneshot;
-
-/// Who asked: a client, and its attempt.
-pub(super) type Caller = (usize, u64);
-
-/// A replica, and what its worker knows of it.
-pub(super) struct ReplicaCell {
-    pub(super) group: Group,
-    pub(super) id: GroupId,
-    /// The worker that runs it.
-    pub(super) worker: usize,
-    pub(super) inbox: Vec<GroupEvent>,
-    pub(super) woken: bool,
-    pub(super) durable: WriteSeq,
-    pub(super) wake_conditions: WakeConditions,
-    view: Arc<GroupView>,
-    pub(super) journal: Journal,
-    reads: ReadBook,
-    /// The replica has stopped for good, though its node lives.
-    pub(super) failed: bool,
-}
-
-impl ReplicaCell {
-    /// The node that should lead the group.
-    pub(super) fn preferred(&self) -> Option<NodeId> {
-        self.group.members().preferred()
-    }
-
-    /// Why the replica has stopped.
-    pub(super) fn failure(&self) -> Option<&str> {
-        self.view.failure()
-    }
-
-    /// The term in which the replica leads.
-    pub(super) fn leads_in(&self) -> Option<Term> {
-        let raft = self.group.raft();
-        (raft.role() == RoleKind::Leader).then(|| raft.term())
-    }
-
-    /// After the replica ran, which led before by the configuration and in the term `led`: checks
-    /// what was read.
-    pub(super) fn check_reads(
-        &mut self,
-        node: NodeId,
-        (before, led): (Arc<Configuration>, Option<Term>),
-        support: &Support,
-        checks: &Checks,
-    ) {
-        let leads = led.filter(|_| self.leads_in() == led);
-        let served = std::mem::take(&mut self.journal.lock().answered);
-        let configurations = [before, Arc::clone(self.group.raft().configuration())];
-        let group = group_place(self.id);
-        let reader = Reader { node, group, leads, configurations, support };
-        self.reads.ran(&reader, &served, checks);
-    }
-}
-
-/// What a message of an earlier term leaves as it is.
-#[derive(Debug, PartialEq)]
-pub(super) struct Standing {
-    role: RoleKind,
-    term: Term,
-    fortified: Option<Fortification>,
-    last: LogId,
-    /// What a leader counts of each peer.
-    counts: Vec<(Index, Option<Epoch>)>,
-}
-
-impl Standing {
-    pub(super) fn of(raft: &Raft) -> Self {
-        let Status { role, term, fortified, last, peers, .. } = raft.status();
-        let counts = peers.iter().map(|peer| (peer.matched, peer.fortified)).collect();
-        Self { role, term, fortified, last, counts }
-    }
-}
-
-/// Whether an event is a message of a term before `term`, which means nothing any more. What ends
-/// bonds or the replica still does.
-pub(super) fn is_late(event: &GroupEvent, term: Term) -> bool {
-    let GroupEvent::Message { message, .. } = event else {
-        return false;
-    };
-    let ends_bonds = matches!(
-        message.payload,
-        Payload::PreVote { .. }
-            | Payload::Vote { .. }
-            | Payload::Resign { .. }
-            | Payload::Gone { .. }
-    );
-    message.term < term && !ends_bonds
-}
 
 /// The process.
 pub(super) struct Process {
@@ -130,6 +41,8 @@ pub(super) struct Process {
     pub(super) cells: Vec<ReplicaCell>,
     pub(super) by_group: BTreeMap<GroupId, usize>,
     pub(super) liveness: Liveness,
+    /// A node that this one does not know as a peer for now.
+    pub(super) stranger: Option<NodeId>,
     /// How this start introduces itself to a peer that never let the node in.
     pub(super) introduction: Introduction,
     founding: FoundingProgress,
@@ -143,9 +56,9 @@ pub(super) struct Process {
     pub(super) arriving: BTreeMap<GroupId, Arriving>,
     pub(super) shared: Arc<Shared>,
     pub(super) admission: Arc<Admission>,
-    waiting: Vec<(Caller, oneshot::Receiver<Result<Bytes, RequestError>>)>,
-    calls: BTreeMap<u64, (Caller, usize)>,
-    next_call: u64,
+    pub(super) waiting: Vec<(Caller, oneshot::Receiver<Result<Bytes, RequestError>>)>,
+    pub(super) calls: BTreeMap<u64, (Caller, usize)>,
+    pub(super) next_call: u64,
 }
 
 impl Process {
@@ -175,17 +88,15 @@ impl Process {
             events: Arc::default(),
             peers: Arc::new(Peers::new((1..=scene.plan.nodes as u64).map(NodeId))),
         };
-        let worker = |_| {
-            let token = ReadToken(scene.random.next());
-            Worker::new(hardware.id(), Arc::clone(&storage), token)
-        };
-        let workers = (0..scene.plan.workers).map(worker).collect();
+        let workers = start_workers(hardware, &storage, scene);
+        let stranger = draw_stranger(hardware, scene);
         let mut process = Self {
             workers,
             storage,
             cells: Vec::new(),
             by_group: BTreeMap::new(),
-            liveness: start_liveness(hardware, &grants, scene),
+            liveness: start_liveness(hardware, &grants, stranger, scene),
+            stranger,
             introduction: Introduction {
                 incarnation: hardware.directory,
                 newest: hardware.boot.start(),
@@ -301,6 +212,7 @@ impl Process {
             seed: scene.random.next(),
             tuning: Arc::new(scene.plan.tuning_of(hardware.place)),
         };
+        forgets_earlier_votes(&config, &restored);
         let raft = Raft::new(config, restored, hardware.time(scene.now));
         let place = self.cells.len();
         let slot = Slot(place as u32);
@@ -343,6 +255,11 @@ impl Process {
                 self.snapshot_written(hardware, (group, meta), file, scene);
             }
             Event::Chunk(departing) => self.send_piece(hardware, departing, scene),
+            Event::AddPeer => self.know_stranger(hardware, scene),
+            Event::Remove { place } => {
+                self.post(place, GroupEvent::Remove(Box::new(|| ())));
+                self.schedule_turns(hardware, scene);
+            }
             Event::Disconnected { to } => self.disconnected(hardware, to, scene),
             event => unreachable!("{event:?} concerns no process"),
         }
@@ -359,201 +276,6 @@ impl Process {
         };
         self.post_to_group(group, GroupEvent::log_read(job, entries));
         self.schedule_turns(hardware, scene);
-    }
-
-    /// Takes what a peer sent.
-    pub(super) fn receive(
-        &mut self,
-        hardware: &mut Hardware,
-        from: usize,
-        frame: Bytes,
-        scene: &mut Scene,
-    ) {
-        let mut parcels = Vec::new();
-        decode(frame.clone(), &mut parcels).expect("a frame arrives as it was sent");
-        let peer = NodeId(from as u64 + 1);
-        let promises = parcels
-            .iter()
-            .any(|parcel| matches!(parcel, Parcel::Message { .. } | Parcel::Support(_)));
-        assert!(!promises || scene.checks.is_founded(peer), "{peer} speaks before it is founded");
-        for (group, term) in resignations(&parcels) {
-            let (to, frame) = (hardware.place, frame.clone());
-            scene.keep_resignation(Resignation { from, to, group, term, frame });
-        }
-        let mut asked = None;
-        for parcel in parcels {
-            match parcel {
-                Parcel::Message { group, message } => {
-                    if matches!(message.payload, Payload::Vote { transfer: false, .. }) {
-                        asked = Some(group);
-                    }
-                    let times = (scene.now, scene.plan.retransmit_us());
-                    let way = (from, hardware.place);
-                    self.note_answer(peer, group, &message, scene);
-                    scene.checks.promised(way, group_place(group), &message, times);
-                    if matches!(message.payload, Payload::Snapshot { .. }) {
-                        self.offered(hardware, peer, group, message, scene);
-                    } else {
-                        self.hand_over_message(peer, group, message);
-                    }
-                }
-                Parcel::Request { id, group, body } => {
-                    self.requested(hardware, peer, id, group, body, scene);
-                }
-                Parcel::Forward { .. } => unreachable!("clients ask the leader's machine directly"),
-                Parcel::Reply { id, body } => {
-                    let asked = self.calls.get(&id.0).is_some_and(|(_, asked)| *asked == from);
-                    if asked && let Some((caller, _)) = self.calls.remove(&id.0) {
-                        answer(caller, decode_reply(body), scene);
-                    }
-                }
-                Parcel::Support(message) => self.heard(hardware, peer, message, scene),
-                Parcel::Founders { group, founders, asks } => {
-                    self.founders_named(hardware, peer, group, (founders, asks), scene);
-                }
-                Parcel::Snapshot(chunk) => self.piece_arrived(peer, chunk),
-                Parcel::SnapshotRefused { group, last: _ } => {
-                    self.post_to_group(group, GroupEvent::SnapshotSent { to: peer, meta: None });
-                }
-            }
-        }
-        if let Some(place) = asked.and_then(|group| self.by_group.get(&group).copied()) {
-            self.withdraw_for_a_vote(hardware, place, scene);
-        }
-        self.schedule_turns(hardware, scene);
-    }
-
-    /// A peer says by whom a group was founded, and may ask.
-    fn founders_named(
-        &mut self,
-        hardware: &Hardware,
-        from: NodeId,
-        group: GroupId,
-        (founders, asks): (Option<Founders>, bool),
-        scene: &mut Scene,
-    ) {
-        let plan = &scene.plan;
-        let is_founder = plan.voters(group_place(group)).contains(&hardware.place);
-        let own = is_founder.then(|| founders_of(&plan.founding(group_place(group)))).flatten();
-        if asks {
-            let mut outgoing = Outgoing::new();
-            outgoing.push_founders(group, own.as_ref(), false);
-            scene.send(hardware.place, from, outgoing);
-        } else {
-            self.post_to_group(group, GroupEvent::Founders { from, founders });
-        }
-    }
-
-    fn requested(
-        &mut self,
-        hardware: &Hardware,
-        from: NodeId,
-        id: RequestId,
-        group: GroupId,
-        body: Bytes,
-        scene: &mut Scene,
-    ) {
-        let refusal = match (self.admission.admit(body.len()), decode_request(body)) {
-            (Ok(_), _) if !self.by_group.contains_key(&group) => RequestError::NoSuchGroup(group),
-            (Ok(permit), Some((kind, body))) => {
-                self.note_read(self.by_group[&group], kind, &body, scene);
-                let request = Request::remote(body, from, id, permit);
-                return self.post_to_group(group, GroupEvent::request(kind, request));
-            }
-            (Ok(_), None) => RequestError::Stopped,
-            (Err(busy), _) => busy,
-        };
-        let mut outgoing = Outgoing::new();
-        outgoing.push_reply(id, &encode_reply(&Err(refusal)));
-        scene.send(hardware.place, from, outgoing);
-    }
-
-    /// Asks a replica, here or on another node, in the name of a client of this node.
-    pub(super) fn ask(
-        &mut self,
-        hardware: &Hardware,
-        caller: Caller,
-        to: usize,
-        group: GroupId,
-        (kind, body): (RequestKind, Bytes),
-        scene: &mut Scene,
-    ) {
-        if to == hardware.place {
-            let admitted = self.admission.admit(body.len());
-            match (admitted, self.by_group.get(&group)) {
-                (Err(busy), _) => answer(caller, Err(busy), scene),
-                (Ok(_), None) => answer(caller, Err(RequestError::NoSuchGroup(group)), scene),
-                (Ok(permit), Some(place)) => {
-                    let place = *place;
-                    self.note_read(place, kind, &body, scene);
-                    let (request, receiver) = Request::local(body, permit);
-                    self.waiting.push((caller, receiver));
-                    self.post(place, GroupEvent::request(kind, request));
-                    self.schedule_turns(hardware, scene);
-                }
-            }
-            return;
-        }
-        self.next_call += 1;
-        let id = RequestId(self.next_call);
-        let mut outgoing = Outgoing::new();
-        outgoing.push_request(id, group, &encode_request(kind, &body));
-        let frames = outgoing.into_frames();
-        if frames.into_iter().all(|frame| scene.send_frame(hardware.place, to, frame, false)) {
-            self.calls.insert(id.0, (caller, to));
-        } else {
-            answer(caller, Err(RequestError::Unreachable(NodeId(to as u64 + 1))), scene);
-        }
-    }
-
-    /// A request comes to a replica here, which may be a read that no lease can serve.
-    fn note_read(&mut self, place: usize, kind: RequestKind, body: &Bytes, scene: &Scene) {
-        let RequestKind::Read(ReadMode { lease, .. }) = kind else { return };
-        let id = take_query_id(&mut body.clone());
-        let cell = &mut self.cells[place];
-        if !lease {
-            let next_round = self.workers[cell.worker].turn.support.next_round;
-            cell.reads.came(id, next_round, scene.now);
-        }
-        let group = group_place(cell.id);
-        if cell.leads_in().is_some_and(|term| scene.checks.handed_over(group, term)) {
-            cell.reads.came_late(id);
-        }
-    }
-
-    /// A leader may name an index to read at.
-    fn note_answer(&mut self, from: NodeId, group: GroupId, message: &Message, scene: &Scene) {
-        let is_answer = matches!(message.payload, Payload::ReadIndexReply { index: Some(_), .. });
-        if let Some(place) = self.by_group.get(&group).filter(|_| is_answer) {
-            self.cells[*place].reads.answered(from, scene.now);
-        }
-    }
-
-    /// The connection to a node is lost: what was asked over it has an unknown outcome.
-    pub(super) fn disconnected(&mut self, hardware: &Hardware, to: usize, scene: &mut Scene) {
-        self.calls.retain(|_, (caller, asked)| {
-            if *asked == to {
-                answer(*caller, Err(RequestError::TimedOut), scene);
-            }
-            *asked != to
-        });
-        self.tell_all(|| WorkerEvent::Disconnected(NodeId(to as u64 + 1)));
-        self.schedule_turns(hardware, scene);
-    }
-
-    /// Hands the answers of this turn to the clients of this node.
-    pub(super) fn collect_answers(&mut self, scene: &mut Scene) {
-        self.waiting.retain_mut(|(caller, receiver)| match receiver.try_recv() {
-            Ok(result) => {
-                answer(*caller, result, scene);
-                false
-            }
-            Err(oneshot::error::TryRecvError::Empty) => true,
-            Err(oneshot::error::TryRecvError::Closed) => {
-                answer(*caller, Err(RequestError::TimedOut), scene);
-                false
-            }
-        });
     }
 
     /// Nothing becomes durable any more.
@@ -577,24 +299,18 @@ impl Process {
     }
 }
 
-/// The groups in which the sender of a frame resigns, each with its term, if the frame is one that
-/// may come twice: it holds no request.
-fn resignations(parcels: &[Parcel]) -> Vec<(GroupId, Term)> {
-    if parcels.iter().any(|parcel| matches!(parcel, Parcel::Request { .. })) {
-        return Vec::new();
-    }
-    let resignation = |parcel: &Parcel| match parcel {
-        Parcel::Message { group, message } => {
-            let Payload::Resign { term, .. } = message.payload else { return None };
-            Some((*group, term))
-        }
-        _ => None,
+/// The workers of a node, each of which numbers reads as no run before did.
+fn start_workers(
+    hardware: &Hardware,
+    storage: &Arc<HostStorage>,
+    scene: &mut Scene,
+) -> Vec<Worker> {
+    let worker = |_| {
+        let token = ReadToken(start_of(&scene.random.hashes()));
+        scene.checks.numbers_from(hardware.id(), token);
+        Worker::new(hardware.id(), Arc::clone(storage), token)
     };
-    parcels.iter().filter_map(resignation).collect()
-}
-
-fn answer((client, attempt): Caller, result: Result<Bytes, RequestError>, scene: &mut Scene) {
-    scene.after(1, Target::World, Event::Answer { client, attempt, result });
+    (0..scene.plan.workers).map(worker).collect()
 }
 
 pub(super) const fn group_id(place: usize) -> GroupId {

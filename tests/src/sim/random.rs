@@ -1,6 +1,20 @@
 //! The one source of chance of a simulation.
 
 use crate::random::SplitMix64;
+use std::hash::{BuildHasher, DefaultHasher, Hasher};
+
+/// Makes hashes that a seed decides.
+struct Seeded(u64);
+
+impl BuildHasher for Seeded {
+    type Hasher = DefaultHasher;
+
+    fn build_hasher(&self) -> DefaultHasher {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.0);
+        hasher
+    }
+}
 
 /// A generator whose numbers follow from its seed.
 #[derive(Clone, Debug)]
@@ -28,6 +42,12 @@ impl Random {
     /// A place in a list of `length`, which is not empty.
     pub(super) const fn place(&mut self, length: usize) -> usize {
         self.below(length as u64) as usize
+    }
+
+    /// What makes hashes that differ from those that it made before.
+    pub(super) fn hashes(&mut self) -> impl BuildHasher + use<> {
+        let seed = self.next();
+        Seeded(seed)
     }
 
     /// True in so many of a thousand cases.

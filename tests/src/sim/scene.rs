@@ -2,6 +2,7 @@
 //! kept on them.
 
 use super::checks::Checks;
+use super::members::Aim;
 use super::options::{Fault, FaultCounts, Options, Plan};
 use super::random::Random;
 use super::stand_in::Directory;
@@ -13,7 +14,7 @@ use logboat::{GroupId, RequestError};
 use logboat_raft::{NodeId, SnapshotMeta, Start, Term};
 use logboat_transport::Outgoing;
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 
 /// What can happen.
 #[derive(Debug)]
@@ -54,6 +55,14 @@ pub(super) enum Event {
     Fault,
     /// A fault ends.
     Heal(Heal),
+    /// A node learns of a peer that it did not know.
+    AddPeer,
+    /// A node is told to remove its replica in this place, which is gone.
+    Remove { place: usize },
+    /// A leader is asked for the next change of members.
+    Change,
+    /// Something goes wrong with a change, whose leader is in this place of a node.
+    Interfere { host: usize, place: usize },
     /// An old copy of a node's directory is put in its place, if that may be. So often it is looked
     /// at again if not.
     PutBack { place: usize, left: u64 },
@@ -102,6 +111,10 @@ impl Event {
             | Self::Answer { .. }
             | Self::Fault
             | Self::Heal(_)
+            | Self::AddPeer
+            | Self::Remove { .. }
+            | Self::Change
+            | Self::Interfere { .. }
             | Self::PutBack { .. }
             | Self::CutStandIn(_)
             | Self::Original(_) => Kind::Other,
@@ -209,6 +222,13 @@ pub(super) struct Scene {
     pub(super) resignations: VecDeque<Resignation>,
     /// Copies of directories that are to be put back, each with the place of its node.
     pub(super) copies: Vec<(usize, Directory)>,
+    /// Nodes that share no group, of which the first has taken the second out of its peers. Leases
+    /// mean nothing between them.
+    pub(super) parted: BTreeSet<(usize, usize)>,
+    /// A term that a node has named, and that nobody may believe.
+    pub(super) lie: Option<Term>,
+    /// What the members of each group are to become.
+    pub(super) aims: Vec<Option<Aim>>,
     links: Vec<Link>,
     queue: BinaryHeap<Scheduled>,
     scheduled: u64,
@@ -222,6 +242,9 @@ impl Scene {
         Self {
             now: 0,
             copies: Vec::new(),
+            parted: BTreeSet::new(),
+            lie: None,
+            aims: vec![None; plan.groups],
             links: vec![Link::default(); plan.nodes * plan.nodes],
             plan,
             options: options.clone(),

@@ -90,7 +90,7 @@ pub(super) fn copy(host: &Host, scene: &mut Scene) {
 }
 
 fn look_later(place: usize, left: u64, scene: &mut Scene) {
-    let later = scene.random.between(1_000, election_us(scene));
+    let later = scene.random.between(1_000, scene.plan.election_us());
     scene.after(later, Target::World, Event::PutBack { place, left });
 }
 
@@ -143,7 +143,7 @@ fn stand_in(host: &mut Host, directory: Directory, scene: &mut Scene) {
     hardware.disk.fail_sync(u64::MAX / 2);
     hardware.failing_sync = false;
     hardware.original = Some(exchange(hardware, directory));
-    let (mut at, longest) = (0, LONGEST_START * election_us(scene));
+    let (mut at, longest) = (0, LONGEST_START * scene.plan.election_us());
     for _ in 0..scene.random.between(1, MOST_STARTS) {
         scene.after(at, Target::Host(hardware.place), Event::Restart);
         at += scene.random.between(1_000, longest);
@@ -173,8 +173,4 @@ fn exchange(hardware: &mut Hardware, directory: Directory) -> Directory {
         incarnation: std::mem::replace(&mut hardware.directory, incarnation),
         peers: std::mem::replace(&mut hardware.peers, peers),
     }
-}
-
-fn election_us(scene: &Scene) -> u64 {
-    scene.plan.tuning.election_timeout.as_micros() as u64
 }

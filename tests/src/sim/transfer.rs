@@ -61,7 +61,11 @@ impl Process {
         match job {
             SnapshotJob::Write { group, slot: _, meta, writer } => {
                 let file = self.write_snapshot(hardware, (group, &meta), writer, scene);
-                let takes = scene.random.between(100, 4 * scene.plan.sync_us + 100);
+                // Its replica may be gone by then.
+                let is_slow = scene.plan.members_change && scene.random.per_mille(200);
+                let most = if is_slow { 3 * scene.plan.election_us() } else { 0 };
+                let most = most.max(4 * scene.plan.sync_us + 100);
+                let takes = scene.random.between(100, most);
                 let event = Event::SnapshotWritten { group, meta, file };
                 scene.after(takes, hardware.target(), event);
             }

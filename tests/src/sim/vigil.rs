@@ -1,9 +1,10 @@
 //! What a simulated process does as the manager of its node's liveness: it acts on messages and
 //! time at once, and tells the workers, which may be late.
 
+use super::cells::ReplicaCell;
 use super::host::Hardware;
 use super::options::Fault;
-use super::process::{Process, ReplicaCell};
+use super::process::Process;
 use super::scene::Scene;
 use super::wal::Submission;
 use super::worker::{Worker, WorkerEvent};
@@ -24,9 +25,11 @@ const CLOCK_ERROR: Duration = Duration::from_micros(50);
 pub(super) fn start_liveness(
     hardware: &Hardware,
     grants: &BTreeMap<NodeId, Grant>,
+    stranger: Option<NodeId>,
     scene: &Scene,
 ) -> Liveness {
     let members = (1..=scene.plan.nodes as u64).map(NodeId);
+    let members = members.filter(|node| Some(*node) != stranger);
     let now = hardware.time(scene.now);
     let BootRecord { count, founded, .. } = hardware.boot;
     let timing = scene.plan.timing_of(hardware.place);
@@ -115,6 +118,15 @@ impl Process {
         self.carry_out(hardware, effects, scene);
     }
 
+    /// Takes a peer out of those that the node knows, with all that was promised to it.
+    pub(super) fn forget_peer(&mut self, hardware: &mut Hardware, peer: NodeId, scene: &mut Scene) {
+        self.stranger = Some(peer);
+        let mut effects = Vec::new();
+        self.liveness.remove_peer(peer, &mut effects);
+        self.carry_out(hardware, effects, scene);
+        self.leases.remove(&peer);
+    }
+
     /// A node that starts may find that a peer has ended, since its address refuses connections, or
     /// so it seems. What was promised to that peer before may stand.
     pub(super) fn miss_a_peer(&mut self, hardware: &mut Hardware, scene: &mut Scene) {
@@ -125,7 +137,7 @@ impl Process {
         let peer = NodeId(scene.random.between(1, scene.plan.nodes as u64));
         if peer != hardware.id() {
             scene.count(Fault::Withdraw);
-            let timeout = scene.plan.tuning.election_timeout.as_micros() as u64;
+            let timeout = scene.plan.election_us();
             self.withdraw(hardware, peer, scene.random.between(1_000, timeout), scene);
         }
     }
@@ -144,7 +156,7 @@ impl Process {
         }
         if let Some(bond) = self.standing_bond(place) {
             scene.count(Fault::Withdraw);
-            let timeout = scene.plan.tuning.election_timeout.as_micros() as u64;
+            let timeout = scene.plan.election_us();
             let lasts = scene.random.between(1_000, timeout);
             self.withdraw(hardware, bond.leader, lasts, scene);
         }

@@ -1,10 +1,11 @@
 //! What a simulated process does as the threads of the log: it writes what was submitted, syncs it
 //! while the next batch is written, records seqs and collects garbage in idle moments.
 
+use super::cells::ReplicaCell;
 use super::host::{CrashPoint, Hardware};
 use super::options::Fault;
 use super::probe::cut_power;
-use super::process::{Process, ReplicaCell, group_place};
+use super::process::{Process, group_place};
 use super::scene::{Event, Scene};
 use super::worker::WorkerEvent;
 use logboat::internals::{GroupEvent, Slot};

@@ -1,16 +1,17 @@
 //! The workers of a simulated node. Each has an inbox, which it empties when the seed says so. The
 //! node's liveness, the log and the connections go on meanwhile.
 
+use super::cells::{ReplicaCell, Standing, is_late};
 use super::disk::HostStorage;
 use super::host::{CrashPoint, Hardware};
 use super::options::Fault;
 use super::probe::cut_power;
-use super::process::{Process, ReplicaCell, Standing, group_place, is_late};
+use super::process::{Process, group_place};
 use super::scene::{Event, Scene};
 use super::vigil::keeps_bond;
 use super::wal::Submission;
 use logboat::internals::{Departed, GroupEvent, RunContext, RunScratch, Slot, Turn, WaitLists};
-use logboat_raft::{Confirmation, Epoch, GroupId, NodeId, ReadToken, Time, WriteSeq};
+use logboat_raft::{Confirmation, Epoch, GroupId, NodeId, ReadToken, Time, Violation, WriteSeq};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -306,6 +307,12 @@ impl Process {
         if !turn.writes.is_empty() && hardware.crashes(CrashPoint::Sent) {
             return;
         }
+        // But for one of them, who lies.
+        let is_lie = |violation: &Violation| match violation {
+            Violation::ImplausibleTerm { term, .. } => scene.lie == Some(*term),
+            _ => false,
+        };
+        turn.violations.retain(|(_, _, violation)| !is_lie(violation));
         let violation = turn.violations.first();
         assert_eq!(violation, None, "replicas keep to the protocol");
         let promises = turn.promises.take();

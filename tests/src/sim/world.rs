@@ -5,6 +5,7 @@ use super::clients::Clients;
 use super::faults;
 use super::host::Host;
 use super::introduction::{self, introduce};
+use super::members;
 use super::options::{Fault, FaultCounts, Options};
 use super::process::group_id;
 use super::scene::{Event, Scene, Scheduled, Target};
@@ -114,7 +115,7 @@ impl World {
     fn outlast_a_bridge(&mut self) {
         self.end_faults();
         let mut bridge = Bridge::build(&self.hosts, &mut self.scene);
-        let election = self.scene.plan.tuning.election_timeout.as_micros() as u64;
+        let election = self.scene.plan.election_us();
         let deadline = self.scene.now + RECOVERY_ELECTIONS * election;
         let events = self.steps + RECOVERY_EVENTS;
         let mut next_look = self.scene.now + 3 * election;
@@ -186,6 +187,11 @@ impl World {
             }
             Event::Fault if scene.stormy => faults::strike(hosts, scene),
             Event::Fault => {}
+            Event::Change if scene.stormy => drop(members::change(hosts, scene)),
+            Event::Interfere { host, place } if scene.stormy => {
+                members::interfere(host, place, hosts, scene);
+            }
+            Event::Change | Event::Interfere { .. } => {}
             Event::Heal(heal) => faults::heal(&heal, hosts, scene),
             Event::PutBack { place, left } => stand_in::put_back(place, left, hosts, scene),
             Event::CutStandIn(place) => {
@@ -221,7 +227,8 @@ impl World {
                 let broken = connection
                     .is_some_and(|connection| connection != scene.link(from, place).connection);
                 // What the network kept for long was meant for the node that is stood in for.
-                let is_foreign = connection.is_none() && host.hardware.stands_in();
+                let is_foreign =
+                    (connection.is_none() && host.hardware.stands_in()) || is_stranger(host, from);
                 if !broken && !is_foreign && self.may_go_on(from, place) {
                     let Self { scene, hosts, .. } = self;
                     let host = &mut hosts[place];
@@ -248,7 +255,8 @@ impl World {
         }
         for Host { process, hardware: its, .. } in &self.hosts {
             // One that starts goes on supporting whom it did, for as long as if it had just begun.
-            let is_other = its.place != place && !its.stands_in();
+            let is_parted = self.scene.parted.contains(&(its.place, place));
+            let is_other = its.place != place && !its.stands_in() && !is_parted;
             if let Some(supporter) = process.as_ref().filter(|_| is_other) {
                 leader.check_lease(hardware, (supporter, its), &self.scene);
             }
@@ -270,7 +278,9 @@ impl World {
         if scene.link(from, to).up {
             return;
         }
+        let is_strange = is_stranger(&hosts[from], to) || is_stranger(&hosts[to], from);
         let is_blocked = scene.link(from, to).blocked || scene.link(to, from).blocked;
+        let is_blocked = is_blocked || is_strange;
         let founded = hosts[from].hardware.boot.founded;
         let welcomed = if is_blocked || hosts[to].paused_until > scene.now {
             None
@@ -349,6 +359,12 @@ impl World {
         }
         text
     }
+}
+
+/// Whether a node does not know the one in this place as a peer for now.
+fn is_stranger(host: &Host, place: usize) -> bool {
+    let stranger = host.process.as_ref().and_then(|process| process.stranger);
+    stranger == Some(NodeId(place as u64 + 1))
 }
 
 fn note(scene: &mut Scene, place: usize, event: &Event) {

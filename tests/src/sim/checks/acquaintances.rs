@@ -3,8 +3,11 @@
 //! does not look, is found.
 
 use super::Checks;
-use logboat_raft::{LogPosition, NodeId};
-use std::collections::{BTreeSet, HashMap};
+use logboat_raft::{LogPosition, NodeId, ReadToken};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// More questions than a run of a node ever numbers here.
+const MOST_QUESTIONS: u64 = 1 << 20;
 
 /// What is known of that.
 #[derive(Debug, Default)]
@@ -14,6 +17,8 @@ pub(super) struct Acquaintances {
     /// How far the log of a node was durable, as another one was told (the first of the two) before
     /// it made durable what it knew.
     ends: HashMap<(NodeId, NodeId), LogPosition>,
+    /// Where the numberings of each node's questions have begun.
+    numberings: BTreeMap<NodeId, Vec<ReadToken>>,
 }
 
 impl Checks {
@@ -25,6 +30,15 @@ impl Checks {
     /// Whether a node may promise anything.
     pub(in crate::sim) fn is_founded(&self, node: NodeId) -> bool {
         self.acquaintances.founded.contains(&node)
+    }
+
+    /// A node numbers questions from here on, which others answer by number alone. No answer may
+    /// be taken for that to another question, however late it comes.
+    pub(in crate::sim) fn numbers_from(&mut self, node: NodeId, token: ReadToken) {
+        let before = self.acquaintances.numberings.entry(node).or_default();
+        let is_apart = |other: &ReadToken| token.0.abs_diff(other.0) > MOST_QUESTIONS;
+        assert!(before.iter().all(is_apart), "{node} numbers questions as it did before");
+        before.push(token);
     }
 
     /// A node has to know from now on that the log `of` another was durable up to this `end`.

@@ -1,6 +1,7 @@
 //! The configurations that a group has had, and until when each of them could count.
 
-use logboat_raft::{Configuration, LogId, NodeId};
+use super::{Checks, GroupChecks, place_of};
+use logboat_raft::{Configuration, LogId, Member, NodeId, ReplicaAddress, ReplicaId};
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -16,6 +17,35 @@ struct Known {
     configuration: Arc<Configuration>,
     /// When a later one was committed, in microseconds.
     over_us: Option<u64>,
+}
+
+impl Checks {
+    /// The former replicas on other nodes in whose place a replica knows another one.
+    pub(in crate::sim) fn formers(&self, group: usize, place: usize) -> Vec<(NodeId, ReplicaId)> {
+        let GroupChecks { replicas, .. } = &self.groups[group];
+        let view = &replicas[place].model.view;
+        let Some(configuration) = view.configuration_at(view.last().index) else {
+            return Vec::new();
+        };
+        let others = configuration.members().iter().filter(|it| place_of(it.node) != place);
+        let former = |member: &Member| {
+            let former = replicas[place_of(member.node)].model.former?;
+            (former < member.replica).then_some((member.node, former))
+        };
+        others.filter_map(former).collect()
+    }
+}
+
+impl Checks {
+    /// Which replica the disk of a node says that it holds.
+    pub(in crate::sim) fn replica_on(&self, group: usize, place: usize) -> ReplicaId {
+        self.groups[group].replicas[place].model.durable.hard_state.replica
+    }
+
+    /// Whether a group is without a replica for good, by what is committed.
+    pub(in crate::sim) fn is_gone(&self, group: usize, address: ReplicaAddress) -> bool {
+        self.groups[group].members.committed().floor_without(address).is_some()
+    }
 }
 
 impl Members {
