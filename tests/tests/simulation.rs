@@ -3,8 +3,9 @@
 //!
 //! A seed means something else as soon as the simulator draws differently. So what a seed has found
 //! is kept by a test of its own: the deliberate bug `SnapshotLostForGood` keeps that a snapshot
-//! which got lost is sent again (once seed 16), and the unit tests of the segment pool that a
-//! segment's number that comes again is spared once (once seed 6052).
+//! which got lost is sent again (once seed 16), the unit tests of the segment pool that a segment's
+//! number that comes again is spared once (once seed 6052), and those of the core that a replica
+//! which waits to be added answers leaders of earlier terms (once mixed seed 2343).
 
 use logboat_tests::sim::{Fault, Options, simulate};
 use std::hash::{BuildHasher, RandomState};

@@ -154,17 +154,21 @@ impl Role {
     /// A message for a later replica on this node. A leader of the current or a later term has all
     /// that is committed in its log, and it adds a replica only where there is none. So this one is
     /// gone, if it was ever a member. One that has no log yet and belongs to nothing takes the id
-    /// for its own. Returns whether the message is to be handled.
+    /// for its own, whatever the term: a leader of an earlier term has to learn of the later one,
+    /// and believes that of a replica which it knows. Returns whether the message is to be handled.
     ///
     /// Whoever else names a later replica may do so by an entry that was truncated since. This one
     /// may have been added by another entry, and be a voter.
     fn is_called(&mut self, step: &mut Step<'_>, message: &Message) -> bool {
-        if !message.payload.is_leaders() || message.term < step.replica.term {
+        if !message.payload.is_leaders() {
             return false;
         }
         if step.replica.is_blank() {
             step.replica.set_id(message.to);
             return true;
+        }
+        if message.term < step.replica.term {
+            return false;
         }
         self.on_gone(step, message.to);
         false

@@ -237,6 +237,19 @@ fn a_leader_that_calls_a_later_replica_says_that_this_one_is_gone_and_nobody_els
     assert_eq!(hear(&mut raft, (2, FOUNDER), FOUNDER, (2, fortify())).0, []);
 }
 
+#[test]
+fn who_waits_in_a_later_term_answers_the_leader_that_calls_it() {
+    let mut raft = joiner();
+    let waiting = raft.id();
+    // A node has named a term in which nobody leads.
+    let resign = Payload::Resign { epoch: Epoch(1), term: Term(7) };
+    hear(&mut raft, (3, FOUNDER), waiting, (7, resign));
+    let answers = hear(&mut raft, (2, FOUNDER), ADDED, (1, append()));
+    let answer = answers.message().expect("the leader has to follow");
+    let payload = Payload::Fortified { epoch: None, applied: Index(0) };
+    assert_eq!((answer.from, answer.term, &answer.payload), (ADDED, Term(8), &payload));
+}
+
 /// An append that an empty log takes.
 fn append() -> Payload {
     let (prev, entries, commit) = (LogId::default(), Entries::new(), Index(0));
