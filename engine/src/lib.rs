@@ -134,6 +134,7 @@ pub use error::{
 pub use events::{Events, NodeEvent};
 pub use founding::Founding;
 pub use handle::GroupHandle;
+pub use liveness::node_time::NodeTime;
 pub use logboat_raft::{
     Change, ChangeRefusal, ClusterId, GroupId, Index, LogId, Member, MemberRole, NodeId, ReadFrom,
     ReadMode, ReplicaId, RoleKind, SupportSettings, Term, Tuning,

@@ -8,6 +8,7 @@ use crate::config::NodeConfig;
 use crate::error::{ChangeError, PeerError, RequestError, StartError, TransferError};
 use crate::events::Events;
 use crate::handle::GroupHandle;
+use crate::liveness::node_time::NodeTime;
 use crate::membership::Membership;
 use crate::metrics::EngineMetrics;
 use crate::request::GroupRequest;
@@ -398,6 +399,12 @@ impl Node {
     #[must_use]
     pub fn events(&self) -> Events {
         self.0.parts.shared.events.listen()
+    }
+
+    /// The clock of this node: the time since 1970, as nodes hand it on to each other.
+    #[must_use]
+    pub fn time(&self) -> NodeTime {
+        self.0.parts.liveness.time().clone()
     }
 
     /// How the node is.

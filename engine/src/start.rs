@@ -17,6 +17,7 @@ use crate::founding::Founder;
 use crate::groups::Groups;
 use crate::liveness::clock::Clock;
 use crate::liveness::manager::LivenessManager;
+use crate::liveness::node_time::NodeTime;
 use crate::liveness::protocol::{Liveness, LivenessTiming};
 use crate::numbering::random_start;
 use crate::peers::Peers;
@@ -40,7 +41,7 @@ use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// How a node is connected to its peers, and how that ends.
 pub struct Link {
@@ -300,7 +301,12 @@ fn new_liveness(config: &NodeConfig, disk: &Disk, workers: &Workers) -> Arc<Live
         timing,
         Time::default(),
     );
-    LivenessManager::new(liveness, Clock::start(), disk.wal.clone(), Box::new(workers.clone()))
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let wall_ms = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
+    let liveness = liveness.with_wall_clock(wall_ms, Time::default());
+    let time = NodeTime::new(Clock::start());
+    time.set_origin(liveness.unix_origin_ms());
+    LivenessManager::new(liveness, time, disk.wal.clone(), Box::new(workers.clone()))
 }
 
 fn new_founder(

@@ -151,7 +151,7 @@ pub use raft::Raft;
 pub use resignation::Resignation;
 pub use status::{Flow, PeerStatus, Status};
 pub use support::{
-    Confirmation, Grant, Lease, PeerSupport, Support, SupportMessage, SupportSettings,
+    ClockReading, Confirmation, Grant, Lease, PeerSupport, Support, SupportMessage, SupportSettings,
 };
 pub use time::Time;
 pub use violation::Violation;

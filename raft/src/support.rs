@@ -156,6 +156,16 @@ pub struct SupportSettings {
     pub leases: bool,
 }
 
+/// What the clock of a node shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClockReading {
+    /// Milliseconds since 1970.
+    pub unix_ms: u64,
+    /// Whether the node has settled on this clock, so that others may go by it. Otherwise it is the
+    /// node's wall clock, or what the node makes of those that it has heard.
+    pub is_settled: bool,
+}
+
 /// What nodes say to each other about their liveness. It is as much for a million groups as for
 /// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,6 +198,8 @@ pub enum SupportMessage {
         /// How long it certainly will, from the request's arrival on: what the sender promises,
         /// whatever the receiver's settings. Zero promises nothing. Only leases rely on it.
         lease: Duration,
+        /// What the sender's clock shows.
+        clock: ClockReading,
     },
     /// "At which epoch do you support me now?" Asked for the reads of all groups of a worker.
     Confirm {

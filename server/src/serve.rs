@@ -165,7 +165,7 @@ impl Server {
             tasks.spawn(until(stopped, async move { tls.follow().await }));
         }
         let data = Arc::clone(&front.state().data);
-        let times = Arc::new(GroupTimes::new(NodeClock::start()));
+        let times = Arc::new(GroupTimes::new(NodeClock::of_node(node.time())));
         let entered = Arc::clone(&times);
         let (debug_command, sleeps) = (options.debug_command, Arc::clone(&front.state().sleeps));
         let zone = options.zone;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 /// A clock that never goes backwards, and goes on while the machine is suspended. A node that wakes
 /// up would otherwise take leases for valid that ended while it slept: its peers' clocks went on.
+#[derive(Debug)]
 pub(crate) struct Clock {
     origin: Duration,
 }

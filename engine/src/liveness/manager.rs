@@ -1,8 +1,8 @@
 //! The liveness manager of a node: drives the store liveness protocol. It tells [`Liveness`] of
 //! time and messages, and carries out what that wants.
 
-use crate::liveness::clock::Clock;
 use crate::liveness::effects::{Grants, Sends, Surroundings, carry_out};
+use crate::liveness::node_time::NodeTime;
 use crate::liveness::protocol::{Effect, Liveness};
 use logboat_raft::{
     BootCount, Confirmation, Epoch, Grant, Lease, LogPosition, NodeId, SupportMessage,
@@ -20,7 +20,7 @@ use std::time::Duration;
 pub(crate) struct LivenessManager {
     state: Mutex<State>,
     boot: BootCount,
-    clock: Clock,
+    time: NodeTime,
     wal: Wal,
     listener: Box<dyn SupportListener>,
     /// Set as soon as the transport stands, whose inbox holds this manager in turn.
@@ -51,7 +51,7 @@ struct State {
 impl LivenessManager {
     pub(crate) fn new(
         liveness: Liveness,
-        clock: Clock,
+        time: NodeTime,
         wal: Wal,
         listener: Box<dyn SupportListener>,
     ) -> Arc<Self> {
@@ -59,7 +59,7 @@ impl LivenessManager {
         let state =
             State { liveness, leases: Vec::new(), durable_at: Time(0), effects: Vec::new() };
         let transport = OnceLock::new();
-        Arc::new(Self { state: Mutex::new(state), boot, clock, wal, listener, transport })
+        Arc::new(Self { state: Mutex::new(state), boot, time, wal, listener, transport })
     }
 
     /// Connects the node's transport, once.
@@ -88,9 +88,14 @@ impl LivenessManager {
         self.boot
     }
 
-    /// The time of the node's clock.
+    /// How long the node has been running.
     pub(crate) fn now(&self) -> Time {
-        self.clock.now()
+        self.time.now()
+    }
+
+    /// The time since 1970.
+    pub(crate) const fn time(&self) -> &NodeTime {
+        &self.time
     }
 
     /// The epochs at which this node supports others, peers or not.
@@ -133,7 +138,7 @@ impl LivenessManager {
     /// How long ago the disk took a write of this node's liveness.
     pub(crate) fn disk_silence(&self) -> Duration {
         let durable_at = self.state.lock().durable_at;
-        self.clock.now().since(durable_at)
+        self.now().since(durable_at)
     }
 
     /// This node is about to stop: tells its peers.
@@ -178,7 +183,7 @@ impl LivenessManager {
         for (node, grant) in grants {
             state.liveness.persisted(*node, *grant);
         }
-        state.durable_at = self.clock.now();
+        state.durable_at = self.now();
         drop(state);
         self.send_all(sends);
     }
@@ -189,6 +194,7 @@ impl LivenessManager {
         let mut state = self.state.lock();
         let State { liveness, leases, effects, .. } = &mut *state;
         run(liveness, effects);
+        self.time.set_origin(liveness.unix_origin_ms());
         let sends = carry_out(effects.drain(..), &mut Carrier { manager: self, leases });
         drop(state);
         self.send_all(&sends);

@@ -32,9 +32,11 @@
 
 #[cfg(test)]
 mod tests;
+mod unix_clock;
 
+use self::unix_clock::UnixClock;
 use logboat_raft::{
-    BootCount, Epoch, Grant, Lease, LogPosition, NodeId, RequestSeq, SupportMessage,
+    BootCount, ClockReading, Epoch, Grant, Lease, LogPosition, NodeId, RequestSeq, SupportMessage,
     SupportSettings, Time,
 };
 use logboat_transport::MAX_BOOT_STEP;
@@ -121,6 +123,8 @@ pub struct Liveness {
     requests: VecDeque<SentRequest>,
     /// Whether this node is about to stop.
     leaving: bool,
+    /// The time since 1970.
+    clock: UnixClock,
 }
 
 /// Requests that left for all peers at once.
@@ -146,6 +150,7 @@ struct Granted {
     seq: RequestSeq,
     epoch: Epoch,
     lease: Duration,
+    clock: ClockReading,
 }
 
 /// The support of a peer for this node; a later epoch, or a later request, is newer.
@@ -210,7 +215,28 @@ impl Liveness {
             seq: RequestSeq(0),
             requests: VecDeque::new(),
             leaving: false,
+            clock: UnixClock::new(0, now, now + timing.support_timeout),
         }
+    }
+
+    /// The same node with a wall clock that shows so many milliseconds since 1970 now.
+    #[must_use]
+    pub fn with_wall_clock(mut self, unix_ms: u64, now: Time) -> Self {
+        self.clock = UnixClock::new(unix_ms, now, now + self.timing.support_timeout);
+        self
+    }
+
+    /// What the time since 1970 was at the origin of [`Time`], in milliseconds, as far as the node
+    /// knows by now.
+    #[must_use]
+    pub fn unix_origin_ms(&self) -> i64 {
+        self.clock.origin()
+    }
+
+    /// What the node's clock shows.
+    #[must_use]
+    pub fn clock(&self, now: Time) -> ClockReading {
+        self.clock.reading(now)
     }
 
     /// How often this node has started.
@@ -239,6 +265,7 @@ impl Liveness {
         let mut peer = self.peers.remove(at);
         peer.withdraw(effects);
         peer.count_on_no_longer(effects);
+        self.clock.forget(node);
         (peer.ended, peer.leaving, peer.settings) = (None, false, None);
         self.former.insert(node, peer);
     }
@@ -324,6 +351,9 @@ impl Liveness {
             self.next_requests = now + self.timing.heartbeat_interval;
             self.request(now, log_end, effects);
         }
+        if self.has_quorum() {
+            self.clock.settle(now);
+        }
         for peer in self.peers.iter_mut().chain(self.former.values_mut()) {
             if peer.withdrawal() <= now {
                 peer.withdraw(effects);
@@ -368,8 +398,8 @@ impl Liveness {
                 let request = Request { boot, seq, heard, settings, log_end, leaving };
                 self.requested(at, request, now, effects);
             }
-            SupportMessage::Granted { boot, seq, epoch, lease } if boot == self.boot => {
-                self.granted(at, Granted { seq, epoch, lease }, effects);
+            SupportMessage::Granted { boot, seq, epoch, lease, clock } if boot == self.boot => {
+                self.granted(at, Granted { seq, epoch, lease, clock }, now, effects);
             }
             SupportMessage::Confirm { boot, worker, round } => {
                 let Peer { node, grant, durable, .. } = self.peers[at];
@@ -457,7 +487,8 @@ impl Liveness {
             peer.deadline = now + self.timing.support_timeout;
             peer.promised_until = peer.promised_until.max(now + lease);
         }
-        let answer = SupportMessage::Granted { boot, seq, epoch, lease };
+        let clock = self.clock.reading(now);
+        let answer = SupportMessage::Granted { boot, seq, epoch, lease, clock };
         effects.push(if is_durable {
             Effect::Send(peer.node, answer)
         } else {
@@ -467,13 +498,14 @@ impl Liveness {
 
     /// Counts on a peer's support, since the request that it answers was made. A lease is what the
     /// peer promised, whatever the timeout here.
-    fn granted(&mut self, at: usize, granted: Granted, effects: &mut Vec<Effect>) {
-        let Granted { seq, epoch, lease } = granted;
+    fn granted(&mut self, at: usize, granted: Granted, now: Time, effects: &mut Vec<Effect>) {
+        let Granted { seq, epoch, lease, clock } = granted;
         let Some(&SentRequest { asked, .. }) = self.requests.iter().find(|sent| sent.seq == seq)
         else {
             return;
         };
         let peer = &mut self.peers[at];
+        self.clock.hear(peer.node, clock, now);
         let support = SupportFrom { epoch, asked };
         let is_late = peer.ended.is_some_and(|ended| asked <= ended);
         if is_late || peer.leaving || peer.support_from.is_some_and(|known| known >= support) {
@@ -488,6 +520,9 @@ impl Liveness {
         }
         if news {
             effects.push(Effect::SupportFromChanged(peer.node, Some(epoch)));
+        }
+        if self.has_quorum() {
+            self.clock.settle(now);
         }
     }
 }

@@ -4,9 +4,10 @@
 
 use super::message::{needs_stamp, stamped, unstamped};
 use bytes::Bytes;
+use logboat::NodeTime;
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
@@ -16,8 +17,8 @@ pub(super) const NEVER: u64 = u64::MAX;
 /// The latest time of a group, some 285,000 years from now. A stamp beyond it moves no clock.
 pub(super) const LATEST_MS: u64 = 1 << 53;
 
-/// The clock of a node, in milliseconds since 1970. It is the wall clock when it is made. Since
-/// then it counts `CLOCK_BOOTTIME`, which no one sets, and which goes on while the machine sleeps.
+/// The clock of a node, in milliseconds since 1970. Nobody sets it, and it goes on while the
+/// machine sleeps.
 #[derive(Debug)]
 pub struct NodeClock {
     source: Source,
@@ -27,20 +28,26 @@ pub struct NodeClock {
 
 #[derive(Debug)]
 enum Source {
-    System {
-        started_ms: u64,
-        boot: Duration,
-    },
+    /// The clock that the node has from its peers.
+    Node(NodeTime),
+    /// The wall clock when it is made. Since then it counts `CLOCK_BOOTTIME`.
+    Alone { started_ms: u64, boot: Duration },
     /// A clock that tests set.
     Manual(AtomicU64),
 }
 
 impl NodeClock {
-    /// The clock of the machine, from now on.
+    /// The clock of a node of a cluster.
+    #[must_use]
+    pub fn of_node(time: NodeTime) -> Self {
+        Self::of(Source::Node(time))
+    }
+
+    /// The clock of a machine that has no peers, from now on.
     #[must_use]
     pub fn start() -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self::of(Source::System { started_ms: milliseconds(wall), boot: since_boot() })
+        Self::of(Source::Alone { started_ms: milliseconds(wall), boot: since_boot() })
     }
 
     /// A clock that stands at `now_ms` until it is [`set`](Self::set).
@@ -70,9 +77,18 @@ impl NodeClock {
     #[must_use]
     pub fn now_ms(&self) -> u64 {
         match &self.source {
-            Source::System { started_ms, boot } => {
-                started_ms.saturating_add(milliseconds(since_boot().saturating_sub(*boot)))
-            }
+            Source::Node(time) => time.unix_ms(),
+            Source::Alone { started_ms, .. } => started_ms.saturating_add(self.running_ms()),
+            Source::Manual(now) => now.load(Ordering::Relaxed),
+        }
+    }
+
+    /// How long the node has been running, in milliseconds. What the node makes of its peers'
+    /// clocks changes nothing about that.
+    fn running_ms(&self) -> u64 {
+        match &self.source {
+            Source::Node(time) => time.running_ms(),
+            Source::Alone { boot, .. } => milliseconds(since_boot().saturating_sub(*boot)),
             Source::Manual(now) => now.load(Ordering::Relaxed),
         }
     }
@@ -95,9 +111,10 @@ pub struct GroupTime {
     clock: Arc<NodeClock>,
     /// The group's clock, as of what was applied here.
     group_ms: AtomicU64,
-    /// How far the group's clock was ahead of the node's when it was applied here, at the most. The
-    /// node adds that to its own, and so goes on where the leader before it was.
-    ahead_ms: AtomicU64,
+    /// What the group's clock was when the node began to run, reckoned from what was applied here
+    /// and when, at the latest. So the node goes on where the leader before it was, whatever it
+    /// makes of its peers' clocks meanwhile.
+    group_origin_ms: AtomicI64,
     /// No key has a deadline before this one.
     earliest_ms: AtomicU64,
     /// When the store wants to hear the time for the sake of its memory.
@@ -111,7 +128,7 @@ impl GroupTime {
         Self {
             clock,
             group_ms: AtomicU64::new(0),
-            ahead_ms: AtomicU64::new(0),
+            group_origin_ms: AtomicI64::new(i64::MIN),
             earliest_ms: AtomicU64::new(NEVER),
             next_tick_ms: AtomicU64::new(NEVER),
         }
@@ -120,9 +137,10 @@ impl GroupTime {
     /// The time that this node would write into the log now. Never less than the group's clock.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
-        let ahead = self.ahead_ms.load(Ordering::Relaxed);
-        let now = self.clock.now_ms().saturating_add(ahead);
-        now.max(self.group_ms.load(Ordering::Relaxed)).min(LATEST_MS)
+        let origin = self.group_origin_ms.load(Ordering::Relaxed);
+        let goes_on = self.clock.running_ms().saturating_add_signed(origin);
+        let group = self.group_ms.load(Ordering::Relaxed);
+        self.clock.now_ms().max(goes_on).max(group).min(LATEST_MS)
     }
 
     /// Whether the time has to be written into the log for the sake of the store's memory.
@@ -156,8 +174,9 @@ impl GroupTime {
     /// The group's clock has come so far.
     pub(super) fn set_group(&self, group_ms: u64) {
         self.group_ms.store(group_ms, Ordering::Relaxed);
-        let ahead = group_ms.saturating_sub(self.clock.now_ms());
-        self.ahead_ms.fetch_max(ahead, Ordering::Relaxed);
+        let milliseconds = |time| i64::try_from(time).unwrap_or(i64::MAX);
+        let origin = milliseconds(group_ms) - milliseconds(self.clock.running_ms());
+        self.group_origin_ms.fetch_max(origin, Ordering::Relaxed);
     }
 
     /// The next deadline, and when the store next wants to hear the time.

@@ -4,8 +4,8 @@ use crate::messages::{group, message};
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
 use logboat_raft::{
-    BootCount, LogPosition, MAX_COUNT, MAX_MEMBERS, NodeId, RequestSeq, Round, SupportMessage,
-    SupportSettings, VotersDigest,
+    BootCount, ClockReading, LogPosition, MAX_COUNT, MAX_MEMBERS, NodeId, RequestSeq, Round,
+    SupportMessage, SupportSettings, VotersDigest,
 };
 use logboat_transport::{Founders, Outgoing, Parcel, RequestId, decode};
 use std::time::Duration;
@@ -113,7 +113,9 @@ fn support(input: &mut Unstructured<'_>) -> Result<SupportMessage> {
         1 => {
             let epoch = epoch.unwrap_or_default();
             let lease = Duration::from_micros(input.arbitrary()?);
-            SupportMessage::Granted { boot, seq, epoch, lease }
+            let (unix_ms, is_settled) = (input.arbitrary()?, input.arbitrary()?);
+            let clock = ClockReading { unix_ms, is_settled };
+            SupportMessage::Granted { boot, seq, epoch, lease, clock }
         }
         2 => SupportMessage::Confirm { boot, worker, round },
         _ => SupportMessage::Confirmed { boot, worker, round, epoch },

@@ -53,6 +53,12 @@ impl CrashPoint {
     ];
 }
 
+/// The time since 1970 at which the simulation begins, in milliseconds.
+pub(super) const FOUNDED_MS: u64 = 1_800_000_000_000;
+
+/// How wrong a wall clock is, in milliseconds.
+pub(super) const HOUR_MS: u64 = 3_600_000;
+
 /// A clock that runs at its own pace, from a process's start.
 #[derive(Clone, Copy, Debug)]
 struct Clock {
@@ -114,6 +120,17 @@ impl Hardware {
     /// What the clock shows.
     pub(super) fn time(&self, now: u64) -> Time {
         Time(self.clock.shows + (now - self.clock.at) * self.clock.pace / 1_000_000)
+    }
+
+    /// What the wall clock shows when the process starts, in milliseconds since 1970. The first
+    /// node's is an hour ahead or behind at most of its starts.
+    pub(super) const fn wall_clock(&self, now: u64) -> u64 {
+        let right = FOUNDED_MS + now / 1_000;
+        match (self.place, self.incarnation % 3) {
+            (0, 1) => right + HOUR_MS,
+            (0, 2) => right - HOUR_MS,
+            _ => right,
+        }
     }
 
     /// Changes the pace of the clock.

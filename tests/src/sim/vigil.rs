@@ -2,7 +2,7 @@
 //! time at once, and tells the workers, which may be late.
 
 use super::cells::ReplicaCell;
-use super::host::Hardware;
+use super::host::{FOUNDED_MS, HOUR_MS, Hardware};
 use super::options::Fault;
 use super::process::Process;
 use super::scene::Scene;
@@ -10,8 +10,8 @@ use super::wal::Submission;
 use super::worker::{Worker, WorkerEvent};
 use logboat::internals::{Effect, Grants, GroupEvent, Liveness, Sends, Surroundings, carry_out};
 use logboat_raft::{
-    BootCount, Confirmation, Epoch, Fortification, Grant, Lease, NodeId, Payload, ReplicaAddress,
-    SupportMessage, SupportSettings, Time,
+    BootCount, ClockReading, Confirmation, Epoch, Fortification, Grant, Lease, NodeId, Payload,
+    ReplicaAddress, SupportMessage, SupportSettings, Time,
 };
 use logboat_storage::BootRecord;
 use logboat_transport::Outgoing;
@@ -34,6 +34,7 @@ pub(super) fn start_liveness(
     let BootRecord { count, founded, .. } = hardware.boot;
     let timing = scene.plan.timing_of(hardware.place);
     Liveness::new(hardware.id(), members, count, founded, grants, timing, now)
+        .with_wall_clock(hardware.wall_clock(scene.now), now)
 }
 
 impl Process {
@@ -199,6 +200,19 @@ impl Process {
             let until = hardware.time(scene.now) + lease;
             self.supports_until.insert(peer, (epoch, until));
         }
+    }
+
+    /// Checks that no clock is ahead on which this node has settled. One wall clock is wrong, and
+    /// does not count beside another; that clocks jump and run apart makes much less than an hour.
+    pub(super) fn check_clock(&self, hardware: &Hardware, scene: &Scene) {
+        let ClockReading { unix_ms, is_settled } = self.liveness.clock(hardware.time(scene.now));
+        let right = FOUNDED_MS + scene.now / 1_000;
+        assert!(
+            !is_settled || scene.plan.nodes == 1 || unix_ms < right + HOUR_MS / 2,
+            "{} has settled on a clock that is {} ms ahead",
+            hardware.id(),
+            unix_ms - right
+        );
     }
 
     /// Checks the lease that this node counts on, against the clock of the `supporter` that gave

@@ -243,8 +243,15 @@ impl World {
                 }
             }
         }
+        self.check_clock(place);
         self.check_leases(place);
         self.fall(place);
+    }
+
+    fn check_clock(&self, place: usize) {
+        if let Host { process: Some(process), hardware, .. } = &self.hosts[place] {
+            process.check_clock(hardware, &self.scene);
+        }
     }
 
     /// Leases are only counted on where clocks are as they should be.

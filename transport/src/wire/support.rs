@@ -4,7 +4,9 @@ use crate::error::DecodeError;
 use crate::wire::fields::{put_epoch, put_varint};
 use crate::wire::kind;
 use crate::wire::reader::Reader;
-use logboat_raft::{BootCount, LogPosition, RequestSeq, Round, SupportMessage, SupportSettings};
+use logboat_raft::{
+    BootCount, ClockReading, LogPosition, RequestSeq, Round, SupportMessage, SupportSettings,
+};
 use std::time::Duration;
 
 /// Appends a message, its kind first.
@@ -20,12 +22,14 @@ pub(super) fn put_support(fields: &mut Vec<u8>, message: &SupportMessage) {
             put_varint(fields, log_end.pack());
             fields.push(u8::from(leaving));
         }
-        SupportMessage::Granted { boot, seq, epoch, lease } => {
+        SupportMessage::Granted { boot, seq, epoch, lease, clock } => {
             fields.push(kind::SUPPORT_GRANTED);
             put_varint(fields, boot.0);
             put_varint(fields, seq.0);
             put_varint(fields, epoch.0);
             put_duration(fields, lease);
+            put_varint(fields, clock.unix_ms);
+            fields.push(u8::from(clock.is_settled));
         }
         SupportMessage::Confirm { boot, worker, round } => {
             fields.push(kind::SUPPORT_CONFIRM);
@@ -63,7 +67,9 @@ pub(super) fn read_support(
         },
         kind::SUPPORT_GRANTED => {
             let (seq, epoch) = (RequestSeq(reader.count("request number")?), reader.epoch()?);
-            SupportMessage::Granted { boot, seq, epoch, lease: read_duration(reader)? }
+            let lease = read_duration(reader)?;
+            let clock = ClockReading { unix_ms: reader.varint()?, is_settled: reader.bool()? };
+            SupportMessage::Granted { boot, seq, epoch, lease, clock }
         }
         kind::SUPPORT_CONFIRM => SupportMessage::Confirm {
             boot,

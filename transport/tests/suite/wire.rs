@@ -3,9 +3,10 @@
 use crate::common::{append_of, every_message};
 use bytes::Bytes;
 use logboat_raft::{
-    BootCount, Change, Configuration, Conflict, Entry, EntryKind, Epoch, GroupId, Index, LogId,
-    LogPosition, MAX_COUNT, MAX_MEMBERS, Message, NodeId, Payload, ReadToken, ReplicaId,
-    RequestSeq, Round, SnapshotMeta, SupportMessage, SupportSettings, Term, VotersDigest,
+    BootCount, Change, ClockReading, Configuration, Conflict, Entry, EntryKind, Epoch, GroupId,
+    Index, LogId, LogPosition, MAX_COUNT, MAX_MEMBERS, Message, NodeId, Payload, ReadToken,
+    ReplicaId, RequestSeq, Round, SnapshotMeta, SupportMessage, SupportSettings, Term,
+    VotersDigest,
 };
 use logboat_transport::{DecodeError, Founders, Outgoing, Parcel, RequestId, decode};
 use proptest::collection::vec;
@@ -135,11 +136,14 @@ fn support() -> impl Strategy<Value = SupportMessage> {
                 SupportMessage::Request { boot, seq, heard, settings, log_end, leaving: !leases }
             }
         ),
-        (count(), count(), count(), any::<u64>()).prop_map(|(boot, seq, epoch, lease_us)| {
-            let (boot, seq) = (BootCount(boot), RequestSeq(seq));
-            let lease = Duration::from_micros(lease_us);
-            SupportMessage::Granted { boot, seq, epoch: Epoch(epoch), lease }
-        }),
+        (count(), count(), count(), any::<u64>(), any::<u64>(), any::<bool>()).prop_map(
+            |(boot, seq, epoch, lease_us, unix_ms, is_settled)| {
+                let (boot, seq, epoch) = (BootCount(boot), RequestSeq(seq), Epoch(epoch));
+                let lease = Duration::from_micros(lease_us);
+                let clock = ClockReading { unix_ms, is_settled };
+                SupportMessage::Granted { boot, seq, epoch, lease, clock }
+            }
+        ),
         (count(), any::<u32>(), count()).prop_map(|(boot, worker, round)| {
             SupportMessage::Confirm { boot: BootCount(boot), worker, round: Round(round) }
         }),
@@ -496,6 +500,7 @@ fn the_bytes_of_every_parcel_are_pinned() {
                 seq: RequestSeq(300),
                 epoch: Epoch(2),
                 lease: Duration::from_millis(2_500),
+                clock: ClockReading { unix_ms: 1_800_000_000_000, is_settled: true },
             },
         ),
         ("confirm", SupportMessage::Confirm { boot, worker, round }),
