@@ -58,6 +58,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// On how many nodes beside the first every acknowledged write is sure to be.
     fn sure_copies(&self) -> usize;
 
+    /// Whether there is a cluster that clients may ask about.
+    fn has_topology(&self) -> bool {
+        false
+    }
+
     /// What clients of a cluster are told; nothing where there is no cluster.
     fn topology(&self) -> impl Future<Output = Option<Topology>> + Send {
         std::future::ready(None)
@@ -98,6 +103,15 @@ pub trait Backend: Clone + Send + Sync + 'static {
         range: RangeId,
         query: Bytes,
     ) -> impl Future<Output = Result<Bytes, BackendError>> + Send;
+
+    /// The same, by the replica on this node if there is one.
+    fn read_here(
+        &self,
+        range: RangeId,
+        query: Bytes,
+    ) -> impl Future<Output = Result<Bytes, BackendError>> + Send {
+        self.read(range, query)
+    }
 }
 
 /// Why a command or a query was not answered. The texts are what clients see:

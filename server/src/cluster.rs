@@ -6,7 +6,7 @@ use crate::layout::{CLUSTER_SLOTS, Partition, in_slot};
 use crate::limits::Limits;
 use crate::topology::{ClientAddress, ClientAddresses, SlotSpan, Topology, TopologyNode};
 use bytes::Bytes;
-use logboat::{CommandAdmission, NodeId, SnapshotWriter, StateMachine};
+use logboat::{CommandAdmission, NodeId, ReadFrom, ReadMode, SnapshotWriter, StateMachine};
 use logboat_router::{RangeRequest, RouteError, RoutedBatch, Router};
 use std::io;
 use std::sync::Arc;
@@ -46,8 +46,13 @@ impl ClusterBackend {
             }];
         }
         let mut spans: Vec<SlotSpan> = Vec::new();
-        for slot in 0..CLUSTER_SLOTS {
-            let range = &map.ranges()[map.locate(&in_slot(slot << 2, b""))];
+        let firsts = map.ranges().iter().map(|range| first_slot(&range.start));
+        let ends = firsts.clone().skip(1).chain([CLUSTER_SLOTS]);
+        for ((range, first), end) in map.ranges().iter().zip(firsts).zip(ends) {
+            if first == end {
+                // It holds a part of a slot that begins in another.
+                continue;
+            }
             let known = self.router.leader_of(range).filter(|node| self.is_known(*node));
             let reached = || range.replicas.iter().copied().find(|node| self.is_reached(*node));
             let leader = known.or_else(reached).unwrap_or(me);
@@ -55,9 +60,9 @@ impl ClusterBackend {
             let others: Vec<_> = others.map(|node| node.0).collect();
             match spans.last_mut() {
                 Some(span) if span.leader == leader.0 && span.others == others => {
-                    span.slots = *span.slots.start()..=slot;
+                    span.slots = *span.slots.start()..=end - 1;
                 }
-                _ => spans.push(SlotSpan { slots: slot..=slot, leader: leader.0, others }),
+                _ => spans.push(SlotSpan { slots: first..=end - 1, leader: leader.0, others }),
             }
         }
         spans
@@ -73,6 +78,15 @@ impl ClusterBackend {
     }
 }
 
+/// The first slot that begins at or behind a stored key.
+fn first_slot(start: &[u8]) -> u16 {
+    if start.is_empty() {
+        return 0;
+    }
+    let slot = Partition::Slots.stored_slot(start) >> 2;
+    if &in_slot(slot << 2, b"")[..] < start { slot + 1 } else { slot }
+}
+
 impl Backend for ClusterBackend {
     fn partition(&self) -> Partition {
         self.partition
@@ -85,6 +99,10 @@ impl Backend for ClusterBackend {
     fn sure_copies(&self) -> usize {
         let map = self.router.map();
         map.ranges().iter().map(|range| range.replicas.len() / 2).min().unwrap_or(0)
+    }
+
+    fn has_topology(&self) -> bool {
+        true
     }
 
     async fn topology(&self) -> Option<Topology> {
@@ -136,6 +154,11 @@ impl Backend for ClusterBackend {
         let map = self.router.map();
         Ok(self.router.read(&map.ranges()[range.0], query).await?)
     }
+
+    async fn read_here(&self, range: RangeId, query: Bytes) -> Result<Bytes, BackendError> {
+        let (map, mode) = (self.router.map(), ReadMode { from: ReadFrom::Any, lease: false });
+        Ok(self.router.read_in(mode, &map.ranges()[range.0], query).await?)
+    }
 }
 
 impl StoreAnswers for RoutedBatch {
@@ -186,5 +209,21 @@ impl StateMachine for Store {
 
     fn command_admission(&self) -> Option<Arc<dyn CommandAdmission>> {
         Some(Arc::new(self.admission()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_belongs_to_the_range_that_its_first_key_is_in() {
+        assert_eq!(first_slot(b""), 0);
+        for slot in [0, 1, 7_000, CLUSTER_SLOTS - 1] {
+            let start = in_slot(slot << 2, b"");
+            assert_eq!(first_slot(&start), slot);
+            assert_eq!(first_slot(&in_slot(slot << 2, b"a")), slot + 1);
+            assert_eq!(first_slot(&in_slot((slot << 2) + 1, b"")), slot + 1);
+        }
     }
 }

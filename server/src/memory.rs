@@ -82,7 +82,7 @@ impl MemoryBackend {
             let store = &self.shared.stores[range.0];
             Ok(match access {
                 Access::Write => write(store, body),
-                Access::Read => store.read().query(&body),
+                Access::Read | Access::ReadHere => store.read().query(&body),
             })
         };
         requests.into_iter().map(carry_out).enumerate().collect()

@@ -15,7 +15,7 @@ use logboat_server::settings::Settings;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-use support::{Client, Server};
+use support::{Client, Server, hand_on_to_inner};
 use tokio::sync::Semaphore;
 
 fn server() -> Server {
@@ -351,29 +351,7 @@ struct Gated {
 }
 
 impl Backend for Gated {
-    fn partition(&self) -> Partition {
-        self.inner.partition()
-    }
-
-    fn limits(&self) -> Limits {
-        self.inner.limits()
-    }
-
-    fn sure_copies(&self) -> usize {
-        self.inner.sure_copies()
-    }
-
-    fn ranges(&self) -> usize {
-        self.inner.ranges()
-    }
-
-    fn range_of(&self, stored_key: &[u8]) -> RangeId {
-        self.inner.range_of(stored_key)
-    }
-
-    fn bounds(&self, range: RangeId) -> (Bytes, Option<Bytes>) {
-        self.inner.bounds(range)
-    }
+    hand_on_to_inner!();
 
     type Answers = GatedAnswers;
 

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use support::{Client, Server};
+use support::{Client, Server, hand_on_to_inner};
 
 /// Two keys that lie in different ranges of a hash layout of 16.
 const APART: [&str; 2] = ["a", "b"];
@@ -238,29 +238,7 @@ struct Counting {
 }
 
 impl Backend for Counting {
-    fn partition(&self) -> Partition {
-        self.inner.partition()
-    }
-
-    fn limits(&self) -> Limits {
-        self.inner.limits()
-    }
-
-    fn sure_copies(&self) -> usize {
-        self.inner.sure_copies()
-    }
-
-    fn ranges(&self) -> usize {
-        self.inner.ranges()
-    }
-
-    fn range_of(&self, stored_key: &[u8]) -> RangeId {
-        self.inner.range_of(stored_key)
-    }
-
-    fn bounds(&self, range: RangeId) -> (Bytes, Option<Bytes>) {
-        self.inner.bounds(range)
-    }
+    hand_on_to_inner!();
 
     type Answers = Immediate;
 

@@ -8,6 +8,7 @@ use common::Cluster;
 use logboat::NodeId;
 use logboat_router::{Access, RangeRequest, RouteError, RoutedBatch};
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const RANGES: usize = 6;
@@ -91,5 +92,28 @@ async fn requests_to_a_leader_that_is_cut_off_from_here_go_by_way_of_a_third_nod
     let answers = all(router.request_all(writes.collect())).await;
     for (number, answer) in answers.into_iter().enumerate() {
         assert_eq!(answer.unwrap(), ["a", "ab"][number % 2]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_that_are_to_be_served_here_are_and_know_of_every_write() {
+    let cluster = Cluster::start(RANGES).await;
+    let router = &cluster.routers[1];
+    let mut text = String::new();
+    loop {
+        let writes = (0..RANGES).map(|range| write(range, "a")).collect();
+        let answers = all(cluster.routers[0].request_all(writes)).await;
+        assert!(answers.into_iter().all(|answer| answer.is_ok()));
+        text.push('a');
+        let counts = || cluster.queries.iter().map(|count| count.load(Ordering::Relaxed));
+        let before: Vec<_> = counts().collect();
+        let here = |range| RangeRequest { access: Access::ReadHere, ..read(range) };
+        let reads = all(router.request_all((0..RANGES).map(here).collect())).await;
+        assert!(reads.into_iter().all(|answer| answer == Ok(Bytes::from(text.clone()))));
+        let answered: Vec<_> = counts().zip(before).map(|(after, before)| after - before).collect();
+        // A replica that has just lost its leader asks elsewhere.
+        if answered == [0, RANGES, 0] {
+            return;
+        }
     }
 }

@@ -26,26 +26,33 @@ pub(super) async fn execute<B: Backend>(
     command: Cluster,
     arguments: &[Bytes],
 ) -> Outcome {
-    let topology = context.backend.topology().await.ok_or(CommandError::NoCluster)?;
-    context.session.follows_slots |=
-        matches!(command, Cluster::Nodes | Cluster::Shards | Cluster::Slots);
+    if !context.backend.has_topology() {
+        return Err(CommandError::NoCluster);
+    }
     match command {
-        Cluster::CountKeysInSlot => count_keys(context, arguments).await,
-        Cluster::GetKeysInSlot => get_keys(context, arguments).await,
-        Cluster::Help => Ok(help("cluster")),
+        Cluster::CountKeysInSlot => return count_keys(context, arguments).await,
+        Cluster::GetKeysInSlot => return get_keys(context, arguments).await,
+        Cluster::Help => return Ok(help("cluster")),
+        Cluster::KeySlot => return Ok(Reply::Integer(cluster_slot(&arguments[0]).into())),
+        Cluster::Nodes | Cluster::Shards | Cluster::Slots => context.session.follows_slots = true,
+        Cluster::Info | Cluster::MyId | Cluster::MyShardId | Cluster::Replicas => {}
+    }
+    let topology = context.backend.topology().await.ok_or(CommandError::NoCluster)?;
+    match command {
         Cluster::Info => Ok(info(&topology)),
-        Cluster::KeySlot => Ok(Reply::Integer(cluster_slot(&arguments[0]).into())),
         Cluster::MyId | Cluster::MyShardId => Ok(Reply::text(name_of(topology.me))),
         Cluster::Nodes => Ok(nodes(&topology)),
         Cluster::Replicas => replicas(&topology, &arguments[0]),
         Cluster::Shards => Ok(shards(&topology)),
-        Cluster::Slots => Ok(slots(&topology)),
+        _ => Ok(slots(&topology)),
     }
 }
 
 /// READONLY, READWRITE and ASKING. A read is linearizable wherever it is sent.
-pub(super) async fn mode<B: Backend>(context: &mut Context<'_, B>, name: Name) -> Outcome {
-    context.backend.topology().await.ok_or(CommandError::NoCluster)?;
+pub(super) fn mode<B: Backend>(context: &mut Context<'_, B>, name: Name) -> Outcome {
+    if !context.backend.has_topology() {
+        return Err(CommandError::NoCluster);
+    }
     match name {
         Name::ReadOnly => context.session.read_anywhere(true),
         Name::ReadWrite => context.session.read_anywhere(false),

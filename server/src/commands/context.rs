@@ -51,7 +51,11 @@ impl<B: Backend> Context<'_, B> {
     /// Asks `range` a query.
     pub(super) async fn read(&self, range: RangeId, query: &Query) -> Result<Answer, CommandError> {
         let database = self.session.database;
-        let answer = self.backend.read(range, query.encode_in(database)).await?;
+        let (backend, encoded) = (self.backend, query.encode_in(database));
+        let answer = match self.session.reads_anywhere {
+            true => backend.read_here(range, encoded).await?,
+            false => backend.read(range, encoded).await?,
+        };
         match understood(&answer)? {
             Answer::Late => {
                 let answer = self.backend.propose(range, late(query, database)).await?;

@@ -168,7 +168,7 @@ pub(super) fn begin<'a, B: Backend>(
 async fn run<B: Backend>(context: &mut Context<'_, B>, name: Name, arguments: &[Bytes]) -> Outcome {
     match name {
         Name::Auth => connection::auth(context, arguments),
-        Name::Asking | Name::ReadOnly | Name::ReadWrite => cluster::mode(context, name).await,
+        Name::Asking | Name::ReadOnly | Name::ReadWrite => cluster::mode(context, name),
         Name::Client(command) => client::execute(context, command, arguments),
         Name::Cluster(command) => cluster::execute(context, command, arguments).await,
         Name::Command(command) => introspection::execute(command, arguments),

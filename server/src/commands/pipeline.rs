@@ -16,7 +16,7 @@ use super::error::CommandError;
 use super::plan::{Ask, Plan, Shape, Step};
 use super::table::Spec;
 use super::touched::{Touch, Touched};
-use crate::backend::{Backend, BackendError, RangeId, StoreAnswer, StoreRequest};
+use crate::backend::{Access, Backend, BackendError, RangeId, StoreAnswer, StoreRequest};
 use crate::client_memory::{ClientMemory, Reservation, UNCOUNTED_BYTES};
 use crate::kv::Answer;
 use crate::resp::Reply;
@@ -51,6 +51,8 @@ pub struct Pipeline {
     touched: Touched,
     /// The database that they are for.
     database: u8,
+    /// Whether reads are served by this node's replicas.
+    reads_here: bool,
     /// The requests of this round, by the places of their answers.
     round: Vec<usize>,
     /// How many of them have no answer.
@@ -152,6 +154,7 @@ impl Pipeline {
             return Added::Paused(request);
         }
         self.database = context.session.database;
+        self.reads_here = context.session.reads_anywhere;
         let reply = match plan(context, spec, &request) {
             Ok(Some(plan)) => match self.join(spec, &request, plan) {
                 Some(reply) => reply,
@@ -236,7 +239,13 @@ impl Pipeline {
             self.limit_values(&server.memory);
         }
         self.missing = self.round.len();
-        let leave = |&at: &usize| self.asked[at].leave(self.database);
+        let leave = |&at: &usize| {
+            let mut request = self.asked[at].leave(self.database);
+            if self.reads_here && request.access == Access::Read {
+                request.access = Access::ReadHere;
+            }
+            request
+        };
         (self.missing > 0).then(|| self.round.iter().map(leave).collect())
     }
 

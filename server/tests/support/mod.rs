@@ -219,3 +219,38 @@ pub fn transcript(lines: &[(&str, &str)]) {
         }
     }
 }
+
+/// What a backend with another as its `inner` hands on to that.
+#[allow(unused_macros, reason = "some tests have no backend of their own")]
+macro_rules! hand_on_to_inner {
+    () => {
+        fn partition(&self) -> logboat_server::layout::Partition {
+            self.inner.partition()
+        }
+
+        fn limits(&self) -> logboat_server::limits::Limits {
+            self.inner.limits()
+        }
+
+        fn sure_copies(&self) -> usize {
+            self.inner.sure_copies()
+        }
+
+        fn ranges(&self) -> usize {
+            self.inner.ranges()
+        }
+
+        fn range_of(&self, stored_key: &[u8]) -> logboat_server::backend::RangeId {
+            self.inner.range_of(stored_key)
+        }
+
+        fn bounds(
+            &self,
+            range: logboat_server::backend::RangeId,
+        ) -> (bytes::Bytes, Option<bytes::Bytes>) {
+            self.inner.bounds(range)
+        }
+    };
+}
+#[allow(unused_imports, reason = "some tests have no backend of their own")]
+pub(crate) use hand_on_to_inner;

@@ -8,7 +8,7 @@ use super::{Inner, READ_ATTEMPT_LIMIT, REQUEST_LIMIT};
 use crate::error::RouteError;
 use crate::map::RangeMap;
 use bytes::Bytes;
-use logboat::{Answers, GroupRequest, NodeId, ReadMode, RequestError};
+use logboat::{Answers, GroupRequest, NodeId, ReadFrom, ReadMode, RequestError};
 use rustc_hash::FxHashMap;
 use smallvec::{SmallVec, smallvec};
 use std::collections::hash_map::Entry;
@@ -34,6 +34,9 @@ pub enum Access {
     Write,
     /// It has a query answered linearizably by the leader.
     Read,
+    /// The same by the replica on this node, if there is one: it asks the leader only up to where
+    /// it has to have applied the log.
+    ReadHere,
 }
 
 /// What became of a request, with its place among those of the batch.
@@ -57,6 +60,9 @@ pub struct RoutedBatch {
     start: Instant,
 }
 
+/// How a replica serves a read that does not lead.
+const ANYWHERE: ReadMode = ReadMode { from: ReadFrom::Any, lease: false };
+
 /// What goes to one group: a read, or all writes of the batch.
 struct Parcel {
     range: usize,
@@ -64,6 +70,7 @@ struct Parcel {
     numbers: SmallVec<[usize; 1]>,
     bodies: SmallVec<[Bytes; 1]>,
     request: GroupRequest,
+    reads_here: bool,
     /// The node that gets the first attempt.
     target: NodeId,
     stage: Stage,
@@ -92,7 +99,10 @@ impl RoutedBatch {
             let range = &map.ranges()[parcel.range];
             let replica = routes.replica(&inner.node, range.group);
             let known = replica.as_deref().and_then(|replica| replica.view().leader());
-            let target = known
+            let here = parcel.reads_here && replica.is_some();
+            let target = here
+                .then(|| inner.node.id())
+                .or(known)
                 .or_else(|| inner.answered_last(range.group))
                 .unwrap_or_else(|| range.replicas[0]);
             parcel.target = target;
@@ -329,7 +339,9 @@ impl Parcel {
             request: match access {
                 Access::Write => GroupRequest::propose(body.clone()),
                 Access::Read => GroupRequest::read(ReadMode::default(), body.clone()),
+                Access::ReadHere => GroupRequest::read(ANYWHERE, body.clone()),
             },
+            reads_here: access == Access::ReadHere,
             numbers: smallvec![number],
             bodies: smallvec![body],
             target: NodeId(0),

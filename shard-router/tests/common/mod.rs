@@ -8,31 +8,37 @@ use logboat::{Node, NodeConfig, NodeId, SnapshotWriter, StateMachine};
 use logboat_router::{Plan, Router};
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 
 /// Appends what it is told to, and answers with all of it.
-#[derive(Default)]
-struct Text(Vec<u8>);
+struct Text {
+    text: Vec<u8>,
+    /// How many queries the node has answered.
+    queries: Arc<AtomicUsize>,
+}
 
 impl StateMachine for Text {
     fn apply(&mut self, command: Bytes) -> Bytes {
-        self.0.extend_from_slice(&command);
-        self.query(Bytes::new())
+        self.text.extend_from_slice(&command);
+        Bytes::copy_from_slice(&self.text)
     }
 
     fn query(&self, _query: Bytes) -> Bytes {
-        Bytes::copy_from_slice(&self.0)
+        self.queries.fetch_add(1, Ordering::Relaxed);
+        Bytes::copy_from_slice(&self.text)
     }
 
     fn snapshot(&self) -> SnapshotWriter {
-        let text = self.0.clone();
+        let text = self.text.clone();
         Box::new(move |writer| writer.write_all(&text))
     }
 
     fn restore(&mut self, reader: &mut dyn Read) -> std::io::Result<()> {
-        self.0.clear();
-        reader.read_to_end(&mut self.0).map(drop)
+        self.text.clear();
+        reader.read_to_end(&mut self.text).map(drop)
     }
 }
 
@@ -40,6 +46,8 @@ impl StateMachine for Text {
 pub(crate) struct Cluster {
     network: MemoryNetwork,
     pub(crate) routers: Vec<Router>,
+    /// How many queries each node has answered.
+    pub(crate) queries: Vec<Arc<AtomicUsize>>,
     _dirs: Vec<TempDir>,
 }
 
@@ -58,16 +66,20 @@ impl Cluster {
             split_keys: None,
             replicas: 3,
         };
-        let starting: Vec<_> = (1..=3)
-            .map(|id| start_node(&network, NodeId(id), &dirs[id as usize - 1]))
-            .map(|node| Router::start(node, plan.clone(), |_| Box::new(Text::default())))
-            .map(tokio::spawn)
-            .collect();
+        let queries: Vec<Arc<AtomicUsize>> = (0..3).map(|_| Arc::default()).collect();
+        let start = |(dir, queries): (&TempDir, &Arc<AtomicUsize>), id| {
+            let (node, queries) = (start_node(&network, id, dir), Arc::clone(queries));
+            let text = move || Text { text: Vec::new(), queries: Arc::clone(&queries) };
+            tokio::spawn(Router::start(node, plan.clone(), move |_| Box::new(text())))
+        };
+        let places = dirs.iter().zip(&queries);
+        let starting: Vec<_> =
+            places.zip((1..=3).map(NodeId)).map(|(place, id)| start(place, id)).collect();
         let mut routers = Vec::new();
         for router in starting {
             routers.push(router.await.unwrap().unwrap());
         }
-        Self { network, routers, _dirs: dirs }
+        Self { network, routers, queries, _dirs: dirs }
     }
 
     pub(crate) fn node(&self, id: u64) -> &Node {

@@ -3,7 +3,7 @@
 use crate::support::{TestResult, spec};
 use logboat_tests::process::{Cluster, ProcessError, eventually};
 use redis::{Connection, RedisResult, Value, cmd};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const KEYS: usize = 60;
 
@@ -124,5 +124,91 @@ fn in_another_layout_any_node_has_all_slots() -> TestResult {
         let info: String = cmd("INFO").arg("cluster").query(&mut client)?;
         assert!(info.contains("cluster_enabled:0"), "{info}");
     }
+    Ok(())
+}
+
+#[test]
+fn clients_are_told_the_address_that_a_node_advertises() -> TestResult {
+    let options = ["--groups", "6", "--client-advertise", "front.example:7000"];
+    let cluster = Cluster::start(&spec(1, &options))?;
+    let mut client = cluster.node(1).client()?;
+    let nodes: String = cmd("CLUSTER").arg("NODES").query(&mut client)?;
+    assert!(nodes.contains(" front.example:7000@7000 myself,master "), "{nodes}");
+    assert_eq!(spans(&mut client)?, [(0, 16_383, 7_000)]);
+    Ok(())
+}
+
+/// A client of a cluster: it goes by a table of slots, and asks for a new one when it is moved.
+struct Follower {
+    /// A connection to each node that lives, by port.
+    connections: BTreeMap<u16, Connection>,
+    spans: Spans,
+    moved: usize,
+}
+
+impl Follower {
+    /// Connects to the nodes that live.
+    fn new(cluster: &Cluster, nodes: &[usize]) -> Result<Self, ProcessError> {
+        let mut connections = BTreeMap::new();
+        for &node in nodes {
+            let node = cluster.node(node);
+            connections.insert(node.client_address().port(), node.client()?);
+        }
+        let mut follower = Self { connections, spans: Vec::new(), moved: 0 };
+        follower.refresh()?;
+        Ok(follower)
+    }
+
+    /// Asks all nodes for the topology, so that all of them may move it, and goes by the last.
+    fn refresh(&mut self) -> RedisResult<()> {
+        for client in self.connections.values_mut() {
+            self.spans = spans(client)?;
+        }
+        Ok(())
+    }
+
+    /// Whether somebody who lives leads each slot.
+    fn has_leaders(&self) -> bool {
+        self.spans.iter().all(|(_, _, port)| self.connections.contains_key(port))
+    }
+
+    /// Adds one to a key, wherever that is led.
+    fn add(&mut self, key: &str) -> TestResult<u64> {
+        let any = self.connections.values_mut().next().expect("no node lives");
+        let slot: u16 = cmd("CLUSTER").arg("KEYSLOT").arg(key).query(any)?;
+        let span = |(first, last, _): &&(u16, u16, u16)| (*first..=*last).contains(&slot);
+        let mut port = self.spans.iter().find(span).expect("a slot that nobody leads").2;
+        loop {
+            let there = self.connections.get_mut(&port).expect("a leader that has ended");
+            match cmd("INCR").arg(key).query(there) {
+                Ok(value) => return Ok(value),
+                Err(error) if error.code() == Some("MOVED") => {
+                    self.moved += 1;
+                    let (address, _) = error.redirect_node().expect("nowhere to go");
+                    let (_, to) = address.rsplit_once(':').expect("no port to go to");
+                    port = to.parse()?;
+                    self.refresh()?;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn hardly_any_command_is_moved_once_a_failover_is_over() -> TestResult {
+    const COMMANDS: usize = 400;
+    let mut cluster = Cluster::start(&spec(3, &["--groups", "12"]))?;
+    drop(settled(&cluster, 1)?);
+    cluster.nodes[2].kill()?;
+    let mut follower = eventually("leaders that live", || {
+        let follower = Follower::new(&cluster, &[1, 2])?;
+        Ok(follower.has_leaders().then_some(follower))
+    })?;
+    for number in 0..COMMANDS {
+        follower.add(&format!("key:{number}"))?;
+    }
+    let moved = follower.moved;
+    assert!(moved * 100 < COMMANDS, "{moved} of {COMMANDS} commands were moved");
     Ok(())
 }

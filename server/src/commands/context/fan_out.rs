@@ -51,8 +51,12 @@ impl<B: Backend> Context<'_, B> {
     ) -> Result<Vec<Answer>, CommandError> {
         let database = self.session.database;
         let encoded = queries.iter().map(|(range, query)| (*range, query.encode_in(database)));
+        let here = self.session.reads_anywhere;
         let answers = each(self.backend, encoded, |backend: B, range, query| async move {
-            backend.read(range, query).await
+            match here {
+                true => backend.read_here(range, query).await,
+                false => backend.read(range, query).await,
+            }
         });
         let answers = answers.await.into_iter().map(|answer| understood(&answer?));
         let mut answers = answers.collect::<Result<Vec<_>, _>>()?;
