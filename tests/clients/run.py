@@ -4,6 +4,7 @@
 import importlib.util
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -44,7 +45,27 @@ def answers(port):
 
 def packages_of(script):
     first = script.read_text().splitlines()[0]
-    return first.removeprefix("# needs:").split()
+    return first.partition("needs:")[2].split()
+
+
+def is_node(script):
+    return script.suffix == ".mjs"
+
+
+def install_for_node(package, directory):
+    """Whether npm has put the package into the directory, beside which the scripts are copied."""
+    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", directory]
+    try:
+        return subprocess.run(command + [package], stderr=subprocess.DEVNULL).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+def command_of(script, directory):
+    if not is_node(script):
+        return [sys.executable, script]
+    # Modules are looked for from where a script is.
+    return ["node", shutil.copy(script, directory)]
 
 
 def install(package, directory):
@@ -59,14 +80,19 @@ def install(package, directory):
 def run_all(scripts, port):
     failed, left_out = [], []
     with tempfile.TemporaryDirectory() as directory:
-        wanted = sorted({package for script in scripts for package in packages_of(script)})
-        missing = {package for package in wanted if not install(package, directory)}
+        missing = set()
+        for node, has in ((False, install), (True, install_for_node)):
+            chosen = [script for script in scripts if is_node(script) == node]
+            wanted = sorted({package for script in chosen for package in packages_of(script)})
+            missing |= {(node, package) for package in wanted if not has(package, directory)}
         environment = {**os.environ, "PYTHONPATH": directory, "PORT": str(port)}
         for script in scripts:
-            if lacks := missing.intersection(packages_of(script)):
-                left_out.append(f"{script.name}: {' '.join(sorted(lacks))} can't be had")
+            needs = {(is_node(script), package) for package in packages_of(script)}
+            if lacks := sorted(package for _, package in missing & needs):
+                left_out.append(f"{script.name}: {' '.join(lacks)} can't be had")
                 continue
-            done = subprocess.run([sys.executable, script], env=environment, timeout=300)
+            command = command_of(script, directory)
+            done = subprocess.run(command, env=environment, timeout=300)
             print(script.name, "passed" if done.returncode == 0 else "FAILED", flush=True)
             if done.returncode != 0:
                 failed.append(script.name)
@@ -78,7 +104,7 @@ def run_all(scripts, port):
 def main():
     program = os.environ.get("LOGBOAT", ROOT / "target" / "debug" / "logboat")
     names = sys.argv[1:]
-    scripts = sorted(HERE.glob("*_*.py"))
+    scripts = sorted([*HERE.glob("*_*.py"), *HERE.glob("*_*.mjs")])
     scripts = [script for script in scripts if not names or script.name in names]
     base = free_port_base()
     command = [program, "demo", "--groups", "48", "--seconds", "1", "--nodes", str(NODES)]
