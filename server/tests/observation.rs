@@ -130,9 +130,11 @@ fn what_took_long_is_a_sample_of_its_event() {
     let server = Server::with(Partition::Hash, 1);
     let mut client = server.connect();
     client.ask("CONFIG SET latency-monitor-threshold 1");
-    client.ask(&format!("SET key {}", "x".repeat(2_000)));
+    // Nothing of them is the same at the beginning or the end.
+    client.ask(&format!("SET a {}", "xy".repeat(8_000)));
+    client.ask(&format!("SET b {}", "yx".repeat(8_000)));
     eventually(|| {
-        client.ask("LCS key key");
+        client.ask("LCS a b LEN");
         client.ask("LATENCY LATEST") != "[]"
     });
     let latest = client.ask("LATENCY LATEST");

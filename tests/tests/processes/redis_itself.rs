@@ -1,7 +1,9 @@
 //! The same bytes to a node and to Redis itself, where `redis-server` can be run: the answers are
 //! the same bytes too.
 //!
-//! Left out is what differs on purpose, as `docs/operating.md` lists it.
+//! Left out is what differs on purpose, as `docs/redis.md` lists it. The variable
+//! `LOGBOAT_COMPARED_COMMANDS` says how many commands each kind of connection gets, in the place of
+//! two thousand.
 
 use crate::support::{TestResult, spec, talk};
 use logboat_tests::process::{Cluster, PATIENCE, eventually, free_ports};
@@ -9,10 +11,55 @@ use logboat_tests::random::SplitMix64;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 use tempfile::TempDir;
 
-/// How many commands each kind of connection gets.
+/// How many commands each kind of connection gets, unless it is said otherwise.
 const COMMANDS: usize = 2_000;
+
+/// Time passes after one of so many pipelines.
+const TIME_PASSES: u64 = 40;
+
+/// How long keys live that expire while the two are compared, in milliseconds.
+const SHORT_MS: &str = "30";
+
+/// After this time they have expired.
+const LONGER: Duration = Duration::from_millis(80);
+
+/// How a key comes to expire soon: the answers are the same however slow the machine is.
+const EXPIRING: [&[&str]; 6] = [
+    &["SET K V PX S"],
+    &["PSETEX K S V"],
+    &["SET K V", "PEXPIRE K S"],
+    &["SET K V", "GETEX K PX S"],
+    &["SET K V EX 1000", "PEXPIRE K S LT"],
+    &["SET K V PX 10000000", "SET K V PX S GET"],
+];
+
+/// What shows that a key has expired, and what may be done with it.
+const EXPIRED: [&str; 20] = [
+    "GET K",
+    "TTL K",
+    "PTTL K",
+    "EXPIRETIME K",
+    "EXISTS K K",
+    "TYPE K",
+    "STRLEN K",
+    "GETRANGE K 0 -1",
+    "MGET K K",
+    "PERSIST K",
+    "EXPIREAT K 5",
+    "GETDEL K",
+    "GETEX K PERSIST",
+    "SET K V XX",
+    "SET K V KEEPTTL",
+    "SETNX K V",
+    "INCR K",
+    "APPEND K V",
+    "RENAMENX K {d}renamed",
+    "COPY K {d}copy",
+];
 
 /// The most commands that are sent at once.
 const MAX_PIPELINE: u64 = 24;
@@ -285,30 +332,53 @@ fn compare(ports: [u16; 2], seed: u64, hello: &str) -> TestResult {
         peer.exchange(&encoded(&words))?;
         peer.exchange(&encoded(&[b"FLUSHALL".to_vec()]))?;
     }
+    let wanted = std::env::var("LOGBOAT_COMPARED_COMMANDS");
+    let wanted = wanted.map_or(Ok(COMMANDS), |number| number.parse())?;
     let mut sent = 0;
-    while sent < COMMANDS {
+    while sent < wanted {
+        let place = format!("seed {seed}, after {sent} commands");
         let count = 1 + random.below(MAX_PIPELINE);
         let requests: Vec<_> = (0..count).map(|_| random.request()).collect();
-        let bytes: Vec<_> = requests.iter().flat_map(|request| encoded(request)).collect();
-        let cut = usize::try_from(random.below(bytes.len() as u64 + 1))?;
-        let mut answers = Vec::new();
-        for peer in &mut both {
-            peer.stream.write_all(&bytes[..cut])?;
-            answers.push(peer.exchange(&bytes[cut..])?);
-        }
-        if answers[0] != answers[1] {
-            let requests: Vec<_> = requests
-                .iter()
-                .map(|request| request.join(&b' ').escape_ascii().to_string())
-                .collect();
-            panic!(
-                "seed {seed}, after {sent} commands:\n{}\na node: {}\nRedis:  {}",
-                requests.join("\n"),
-                answers[0].escape_ascii(),
-                answers[1].escape_ascii()
-            );
-        }
+        let bytes: usize = requests.iter().map(|request| encoded(request).len()).sum();
+        let cut = usize::try_from(random.below(bytes as u64 + 1))?;
+        ask_both(&mut both, &requests, cut, &place)?;
         sent += requests.len();
+        if random.below(TIME_PASSES) == 0 {
+            let (before, after) = (random.expiring(), random.expired());
+            ask_both(&mut both, &before, 0, &place)?;
+            // Time itself is what is tested.
+            thread::sleep(LONGER);
+            ask_both(&mut both, &after, 0, &place)?;
+            // Redis counts a key that has expired until it comes across it.
+            ask_both(&mut both, &[vec![b"FLUSHALL".to_vec()]], 0, &place)?;
+            sent += before.len() + after.len() + 1;
+        }
+    }
+    Ok(())
+}
+
+/// Sends requests to both, in two pieces, and compares the answers.
+fn ask_both(
+    both: &mut [Peer; 2],
+    requests: &[Vec<Vec<u8>>],
+    cut: usize,
+    place: &str,
+) -> TestResult {
+    let bytes: Vec<_> = requests.iter().flat_map(|request| encoded(request)).collect();
+    let mut answers = Vec::new();
+    for peer in both {
+        peer.stream.write_all(&bytes[..cut])?;
+        answers.push(peer.exchange(&bytes[cut..])?);
+    }
+    if answers[0] != answers[1] {
+        let requests: Vec<_> =
+            requests.iter().map(|request| request.join(&b' ').escape_ascii().to_string()).collect();
+        panic!(
+            "{place}:\n{}\na node: {}\nRedis:  {}",
+            requests.join("\n"),
+            answers[0].escape_ascii(),
+            answers[1].escape_ascii()
+        );
     }
     Ok(())
 }
@@ -347,6 +417,40 @@ impl Random {
             1 => self.add("V", &mut words),
             2..8 => words[0].make_ascii_lowercase(),
             _ => {}
+        }
+        words
+    }
+
+    /// Requests after which all keys but the last expire soon.
+    fn expiring(&mut self) -> Vec<Vec<Vec<u8>>> {
+        let mut requests = Vec::new();
+        for key in &KEYS[..KEYS.len() - 1] {
+            requests.extend(self.one_of(&EXPIRING).iter().map(|shape| self.about(shape, key)));
+        }
+        requests
+    }
+
+    /// Requests about keys that have expired, some about each.
+    fn expired(&mut self) -> Vec<Vec<Vec<u8>>> {
+        let mut requests = Vec::new();
+        for key in &KEYS[..KEYS.len() - 1] {
+            for _ in 0..=self.below(3) {
+                let shape = self.one_of(&EXPIRED);
+                requests.push(self.about(shape, key));
+            }
+        }
+        requests
+    }
+
+    /// A request about this key.
+    fn about(&mut self, shape: &str, key: &str) -> Vec<Vec<u8>> {
+        let mut words = Vec::new();
+        for word in shape.split(' ') {
+            match word {
+                "K" => words.push(key.into()),
+                "S" => words.push(SHORT_MS.into()),
+                word => self.add(word, &mut words),
+            }
         }
         words
     }
