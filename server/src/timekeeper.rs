@@ -15,7 +15,7 @@ use tokio::time;
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// How often to look whether a deadline has passed, while there are any.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(250);
 
 /// The most groups that hear the time together.
 const MAX_GROUPS: usize = 256;
