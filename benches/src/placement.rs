@@ -22,13 +22,13 @@ impl Placement {
     /// By the map that the servers make for `groups` groups.
     pub(crate) fn of(groups: usize) -> Result<Self, Failure> {
         let nodes: Vec<_> = (1..=NODES).map(NodeId).collect();
-        let layout = Partition::Hash;
+        let layout = Partition::default();
         let replicas = nodes.len();
         let plan = Plan {
             layout: layout.to_string(),
             groups: Some(groups),
             keeps_layout: false,
-            edge_bits: 16,
+            edge_bits: layout.edge_bits(),
             split_keys: None,
             replicas,
         };
