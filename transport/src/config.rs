@@ -72,7 +72,7 @@ impl TransportConfig {
             max_handshakes: 64,
             handshake_timeout: Duration::from_secs(5),
             idle_timeout: LEAST_IDLE_TIMEOUT,
-            backoff_min: Duration::from_millis(50),
+            backoff_min: Duration::from_millis(10),
             backoff_max: Duration::from_secs(2),
             flush_timeout: Duration::from_millis(500),
         }

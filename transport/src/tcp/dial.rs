@@ -19,10 +19,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-/// Dials the peer until the node stops: at once when a connection is lost, and after a growing wait
-/// (backoff) when dialing fails.
+/// Dials the peer until the node stops: at once when a connection is lost that stood for a while,
+/// and after a growing wait (backoff) when dialing fails. Whether a process has ended shows when it
+/// is dialed. All peers should see it at about the same time: who campaigns is refused by those who
+/// do not know yet that their leader is lost.
 pub(crate) async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>, mut stop: Stop) {
     let mut waits = backoff(&shared.config);
     let mut warned = BTreeSet::new();
@@ -37,8 +39,12 @@ pub(crate) async fn keep_connected(shared: Arc<Shared>, peer: Arc<Peer>, mut sto
                 warned.clear();
                 waits = backoff(&shared.config);
                 last = stream.socket().peer_addr().ok();
+                let connected = Instant::now();
                 if !write(&shared, &peer, stream, stop.clone()).await {
                     return;
+                }
+                if connected.elapsed() >= shared.config.backoff_max {
+                    continue;
                 }
             }
             Err(error) => {

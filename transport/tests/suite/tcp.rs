@@ -85,6 +85,17 @@ fn a_peer_that_breaks_the_protocol_is_disconnected_and_may_come_back() {
 }
 
 #[test]
+fn a_peer_is_dialed_at_once_when_a_connection_that_stood_is_lost() {
+    let peer = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = config(1, &[(2, peer.local_addr().unwrap().to_string())]);
+    (config.backoff_min, config.backoff_max) = (Duration::from_secs(3600), Duration::ZERO);
+    let (_node, _) = start(config);
+    for _ in 0..3 {
+        drop(accept(&peer));
+    }
+}
+
+#[test]
 fn an_oversize_frame_closes_the_connection() {
     let (node, inbox) = node_facing(|_| {});
     let mut stream = dial(node.local_addr());
