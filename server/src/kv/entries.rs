@@ -4,6 +4,7 @@ use super::clock::NEVER;
 use super::deadlines::Deadlines;
 use super::disposal::dispose;
 use super::footprint::entry_bytes;
+use super::key::Key;
 use super::memory::DataMemory;
 use bytes::Bytes;
 use std::collections::{BTreeMap, btree_map};
@@ -36,7 +37,7 @@ impl Entry {
 }
 
 /// The entries of a database as they are stored.
-pub(super) type Map = BTreeMap<Bytes, Entry>;
+pub(super) type Map = BTreeMap<Key, Entry>;
 
 /// Keys and values. What they take is counted in the memory of the node. A key whose deadline has
 /// passed by the clock of the group is not there any more, but takes memory until it is swept.
@@ -48,7 +49,7 @@ pub(super) struct Entries {
     clock_ms: u64,
     deadlines: Deadlines,
     /// The last key that the sweep under way has looked at.
-    swept_to: Option<Bytes>,
+    swept_to: Option<Key>,
 }
 
 impl Entries {
@@ -88,15 +89,15 @@ impl Entries {
     }
 
     /// The entry of a key that is there.
-    pub(super) fn entry(&self, key: &Bytes) -> Option<&Entry> {
+    pub(super) fn entry(&self, key: &[u8]) -> Option<&Entry> {
         self.map.get(key).filter(|entry| entry.is_there_at(self.clock_ms))
     }
 
-    pub(super) fn get(&self, key: &Bytes) -> Option<&Bytes> {
+    pub(super) fn get(&self, key: &[u8]) -> Option<&Bytes> {
         self.entry(key).map(|entry| &entry.value)
     }
 
-    pub(super) fn contains_key(&self, key: &Bytes) -> bool {
+    pub(super) fn contains_key(&self, key: &[u8]) -> bool {
         self.entry(key).is_some()
     }
 
@@ -121,7 +122,7 @@ impl Entries {
         if entry.deadline_ms != NEVER {
             self.deadlines.add(entry.deadline_ms);
         }
-        let old = self.map.insert(key, entry);
+        let old = self.map.insert(Key::from(&key[..]), entry);
         self.count(entry_bytes(key_bytes, value_bytes));
         if let Some(old) = old {
             self.forget(key_bytes, &old);
@@ -129,7 +130,7 @@ impl Entries {
     }
 
     /// Removes a key, and returns its entry if the key was there.
-    pub(super) fn remove(&mut self, key: &Bytes) -> Option<Entry> {
+    pub(super) fn remove(&mut self, key: &[u8]) -> Option<Entry> {
         let old = self.map.remove(key)?;
         self.forget(key.len(), &old);
         Some(old).filter(|old| old.is_there_at(self.clock_ms))
@@ -164,8 +165,9 @@ impl Entries {
         if *budget == 0 || !(self.is_sweeping() || self.is_worth_a_sweep()) {
             return;
         }
-        let start = self.swept_to.take().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut walked = self.map.range((start, Bound::Unbounded));
+        let swept_to = self.swept_to.take();
+        let start = swept_to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut walked = self.map.range::<[u8], _>((start, Bound::Unbounded));
         let (mut expired, mut last) = (Vec::new(), None);
         for (key, entry) in walked.by_ref().take(*budget) {
             *budget -= 1;
@@ -252,18 +254,20 @@ impl<'a> View<'a> {
         self.entries
     }
 
-    pub(super) fn entry(&self, key: &Bytes) -> Option<&'a Entry> {
+    pub(super) fn entry(&self, key: &[u8]) -> Option<&'a Entry> {
         self.entries.entry(key).inspect(|entry| self.note(entry))
     }
 
-    pub(super) fn get(&self, key: &Bytes) -> Option<&'a Bytes> {
+    pub(super) fn get(&self, key: &[u8]) -> Option<&'a Bytes> {
         self.entry(key).map(|entry| &entry.value)
     }
 
     /// The keys of a stretch with their values, and those that have expired and were not swept. A
     /// walk goes over as many of these as of others, so they count in what bounds it.
     pub(super) fn range(&self, within: impl RangeBounds<Bytes>) -> Run<'a, '_> {
-        Run { view: self, entries: self.entries.map.range(within) }
+        let start = within.start_bound().map(|key| &key[..]);
+        let end = within.end_bound().map(|key| &key[..]);
+        Run { view: self, entries: self.entries.map.range::<[u8], _>((start, end)) }
     }
 
     fn note(&self, entry: &Entry) {
@@ -277,11 +281,11 @@ impl<'a> View<'a> {
 #[derive(Debug)]
 pub(super) struct Run<'a, 'v> {
     view: &'v View<'a>,
-    entries: btree_map::Range<'a, Bytes, Entry>,
+    entries: btree_map::Range<'a, Key, Entry>,
 }
 
 impl<'a> Iterator for Run<'a, '_> {
-    type Item = (&'a Bytes, Option<&'a Bytes>);
+    type Item = (&'a Key, Option<&'a Bytes>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let (key, entry) = self.entries.next()?;
@@ -316,7 +320,10 @@ mod tests {
                 let key = Bytes::from(vec![b'k'; key]);
                 match size {
                     0 => drop(entries.remove(&key)),
-                    1 => entries.replace(BTreeMap::from([(key, entry(0, time + 5000))])),
+                    1 => {
+                        let alone = (Key::from(&key[..]), entry(0, time + 5000));
+                        entries.replace(BTreeMap::from([alone]));
+                    }
                     2 => entries.insert(key, Bytes::new()),
                     3 => entries.update(key, Bytes::new()),
                     4 => {

@@ -9,6 +9,7 @@ mod disposal;
 mod entries;
 mod extended;
 mod footprint;
+mod key;
 mod memory;
 mod message;
 mod number;

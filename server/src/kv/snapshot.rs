@@ -8,6 +8,7 @@
 
 use super::clock::{LATEST_MS, NEVER};
 use super::entries::{Entry, Map};
+use super::key::Key;
 use super::message::ALL_DATABASES;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -40,7 +41,7 @@ pub(super) fn write(state: &State, writer: &mut dyn Write) -> io::Result<()> {
         writer.write_all(&(*number as u64).to_le_bytes())?;
         writer.write_all(&(entries.len() as u64).to_le_bytes())?;
         for (key, Entry { value, deadline_ms }) in entries {
-            for bytes in [key, value] {
+            for bytes in [&key[..], value] {
                 writer.write_all(&(bytes.len() as u64).to_le_bytes())?;
                 writer.write_all(bytes)?;
             }
@@ -100,7 +101,7 @@ fn read_entries(
     let count = read_number(reader)?;
     let mut entries = Map::new();
     for _ in 0..count {
-        let key = read_bytes(reader)?;
+        let key = Key::from(&read_bytes(reader)?[..]);
         if entries.last_key_value().is_some_and(|(last, _)| *last >= key) {
             return Err(invalid("the keys of the snapshot are out of order"));
         }
@@ -207,7 +208,7 @@ mod tests {
         let mut store = sample();
         store.restore(&mut &bytes[..]).unwrap();
         let entry = Entry { value: Bytes::from("v"), deadline_ms: NEVER };
-        assert_eq!(*store.databases[0].map(), Map::from([(Bytes::from("k"), entry)]));
+        assert_eq!(*store.databases[0].map(), Map::from([(Key::from(&b"k"[..]), entry)]));
         assert!(store.databases[1..].iter().all(|entries| entries.map().is_empty()));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::glob::Pattern;
 use crate::kv::entries::{Run, View};
+use crate::kv::key::Key;
 use crate::kv::message::Answer;
 use crate::layout::{Partition, in_slot, place};
 use bytes::Bytes;
@@ -146,7 +147,7 @@ impl<'a> View<'a> {
                 break;
             }
         }
-        let last = if walked.next().is_some() { last.cloned() } else { None };
+        let last = last.filter(|_| walked.next().is_some()).map(Key::to_bytes);
         Answer::Stretch { keys, count, last }
     }
 
@@ -181,7 +182,7 @@ impl<'a> View<'a> {
                 break;
             }
         }
-        let last = if walked.next().is_some() { last.cloned() } else { None };
+        let last = last.filter(|_| walked.next().is_some()).map(Key::to_bytes);
         Answer::Listing { keys, last }
     }
 
@@ -240,7 +241,7 @@ impl<'a> View<'a> {
     }
 
     /// The first keys of the first slot at or behind `slot` in which any is found.
-    fn choice_from(&self, partition: Partition, slot: u16) -> Vec<&'a Bytes> {
+    fn choice_from(&self, partition: Partition, slot: u16) -> Vec<&'a Key> {
         let start = match partition {
             Partition::Hash | Partition::Slots => in_slot(slot, b""),
             Partition::Range => Bytes::new(),
@@ -301,9 +302,9 @@ impl<'a> View<'a> {
 /// first place behind them. A page ends early with a key for which `take` is false. It never parts
 /// equal places.
 fn take_page(
-    mut places: Vec<(u64, &Bytes)>,
+    mut places: Vec<(u64, &Key)>,
     want: usize,
-    mut take: impl FnMut(&Bytes) -> bool,
+    mut take: impl FnMut(&Key) -> bool,
 ) -> Option<u64> {
     // Most of a large slot is for later steps, so it is not sorted.
     let mut behind = None;
@@ -337,7 +338,7 @@ struct Merge<'a, 'v> {
 struct Head<'a> {
     client_key: &'a [u8],
     run: usize,
-    key: &'a Bytes,
+    key: &'a Key,
     value: Option<&'a Bytes>,
 }
 
@@ -359,7 +360,7 @@ impl<'a, 'v> Merge<'a, 'v> {
 }
 
 impl<'a> Iterator for Merge<'a, '_> {
-    type Item = (&'a Bytes, Option<&'a Bytes>);
+    type Item = (&'a Key, Option<&'a Bytes>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let Reverse(head) = self.heads.pop()?;
@@ -368,8 +369,8 @@ impl<'a> Iterator for Merge<'a, '_> {
     }
 }
 
-fn client_key(partition: Partition, stored: &Bytes) -> Bytes {
-    stored.slice_ref(partition.client_key(stored))
+fn client_key(partition: Partition, stored: &Key) -> Bytes {
+    Bytes::copy_from_slice(partition.client_key(stored))
 }
 
 #[cfg(test)]

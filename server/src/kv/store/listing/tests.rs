@@ -9,8 +9,9 @@ const ALL_KEYS: KeySpan<'_> = KeySpan { start: b"", after_start: false, end: Non
 fn store(partition: Partition, keys: impl IntoIterator<Item = Vec<u8>>) -> Entries {
     let entries = keys.into_iter().map(|key| (partition.stored(&key), Bytes::from(key)));
     let mut store = Entries::default();
-    let entry = |(key, value)| (key, Entry { value, deadline_ms: NEVER });
-    store.replace(entries.map(entry).collect());
+    for (key, value) in entries {
+        store.put(key, Entry { value, deadline_ms: NEVER });
+    }
     store
 }
 
