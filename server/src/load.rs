@@ -112,7 +112,7 @@ impl<B: Backend> Caller<B> {
             key,
             value,
             condition: Condition::Always,
-            want_old: false,
+            want_old: None,
             lifetime: Lifetime::Endless,
         };
         self.backend.propose(range, command.encode()).await

@@ -41,8 +41,59 @@ pub struct Session {
     /// Room for the reply to the current command, if that is large.
     pub reply_memory: Option<Reservation>,
     /// The elements of a list that is too large to be sent in one piece. They follow its beginning.
-    pub elements: VecDeque<Element>,
+    pub elements: Elements,
     reply_mode: ReplyMode,
+}
+
+/// The elements that are left of a list which is sent in parts.
+#[derive(Debug, Default)]
+pub struct Elements {
+    left: VecDeque<Element>,
+    key_bytes: usize,
+}
+
+impl Elements {
+    /// What the keys take by which values are to be fetched. The values that are here are counted
+    /// by who made room for them.
+    #[must_use]
+    pub const fn key_bytes(&self) -> usize {
+        self.key_bytes
+    }
+
+    /// Whether all have been sent.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    /// Takes out the next one.
+    pub fn pop(&mut self) -> Option<Element> {
+        let element = self.left.pop_front()?;
+        self.key_bytes -= element.key_bytes();
+        Some(element)
+    }
+
+    /// Puts back what was taken out last.
+    pub fn put_back(&mut self, element: Element) {
+        self.key_bytes += element.key_bytes();
+        self.left.push_front(element);
+    }
+
+    /// Drops the values that can be fetched again.
+    pub fn forget_ahead(&mut self) {
+        for element in &mut self.left {
+            if let Element::Ahead(range, key, _) = element {
+                *element = Element::Key(*range, std::mem::take(key));
+            }
+        }
+    }
+}
+
+impl From<VecDeque<Element>> for Elements {
+    fn from(left: VecDeque<Element>) -> Self {
+        let key_bytes = left.iter().map(Element::key_bytes).sum();
+        Self { left, key_bytes }
+    }
 }
 
 /// An element of a list that is sent in parts.
@@ -57,12 +108,20 @@ pub enum Element {
 }
 
 impl Element {
-    /// The length of what is here of it.
+    /// The length of its value, if that is here.
     #[must_use]
     pub fn bytes(&self) -> usize {
         match self {
             Self::Value(value) | Self::Ahead(_, _, value) => value.as_ref().map_or(0, Bytes::len),
             Self::Key(..) => 0,
+        }
+    }
+
+    /// The length of the stored key that it keeps.
+    const fn key_bytes(&self) -> usize {
+        match self {
+            Self::Value(_) => 0,
+            Self::Ahead(_, key, _) | Self::Key(_, key) => key.len(),
         }
     }
 }
@@ -119,7 +178,7 @@ impl Session {
             in_refused_transaction: false,
             buffers: BufferSizes::default(),
             reply_memory: None,
-            elements: VecDeque::new(),
+            elements: Elements::default(),
             reply_mode: ReplyMode::default(),
         }
     }

@@ -111,7 +111,7 @@ pub async fn publish(backend: impl Backend, node: NodeId, address: String) {
         key,
         value: Bytes::from(address),
         condition: Condition::Always,
-        want_old: false,
+        want_old: None,
         lifetime: Lifetime::Endless,
     };
     let command = command.encode_in(NODES_DATABASE);

@@ -12,6 +12,7 @@ use super::{
 use crate::backend::Backend;
 use crate::kv::Command;
 use crate::resp::Reply;
+use crate::session::Elements;
 use crate::stats::Finished;
 use bytes::Bytes;
 use std::time::Instant;
@@ -24,7 +25,7 @@ use std::time::Instant;
 pub async fn execute_alone<B: Backend>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Reply {
     let begun = Instant::now();
     context.session.reply_memory = None;
-    context.session.elements.clear();
+    context.session.elements = Elements::default();
     let (finished, outcome) = match prepare(context, arguments) {
         Ok(spec) => {
             context.session.note_command(spec.full_name, begun);

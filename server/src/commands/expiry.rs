@@ -8,6 +8,7 @@ use super::error::CommandError;
 use super::plan::{Plan, Planned, Shape};
 use super::string;
 use crate::backend::Backend;
+use crate::client_memory::UNCOUNTED_BYTES;
 use crate::kv::{Answer, Command, Deadline, ExpireIf, Expiry, Lifetime, Query};
 use crate::resp::Reply;
 use bytes::Bytes;
@@ -135,7 +136,9 @@ pub(super) fn get_ex<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) 
     let (range, key) = context.locate(&arguments[0]);
     match expiry.lifetime("getex") {
         Ok(lifetime) => {
-            Ok(Plan::write(range, Command::GetExpire { key, lifetime }, string::optional))
+            let limit_bytes = UNCOUNTED_BYTES as u64;
+            let command = Command::GetExpire { key, lifetime, limit_bytes };
+            Ok(Plan::write(range, command, string::optional))
         }
         // Redis looks for the key first.
         Err(error) => {

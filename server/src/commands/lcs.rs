@@ -5,35 +5,53 @@ use super::arguments::{self, is};
 use super::context::{Context, Outcome};
 use super::error::CommandError;
 use crate::backend::Backend;
-use crate::kv::Query;
+use crate::client_memory::UNCOUNTED_BYTES;
+use crate::kv::{Answer, Query};
 use crate::resp::Reply;
 use bytes::Bytes;
 
 /// LCS key1 key2 [LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]
-pub(super) async fn lcs<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Outcome {
+pub(super) async fn lcs<B: Backend>(context: &mut Context<'_, B>, arguments: &[Bytes]) -> Outcome {
     let options = Options::parse(&arguments[2..])?;
-    let limit = context.backend.limits().max_value_bytes;
-    let queries = arguments[..2].iter().map(|key| {
-        let (range, key) = context.locate(key);
-        (range, Query::Get { key, limit_bytes: limit as u64 })
-    });
-    let mut answers = context.read_each(queries.collect()).await?.into_iter();
-    let mut next = || -> Result<Bytes, CommandError> {
-        let answer = answers.next().ok_or(CommandError::Mismatch)?;
-        Ok(answer::value(answer)?.unwrap_or_default())
+    let keys = [context.locate(&arguments[0]), context.locate(&arguments[1])];
+    let lengths = keys.iter().map(|(range, key)| (*range, Query::Length { key: key.clone() }));
+    let lengths = context.read_each(lengths.collect()).await?.into_iter().map(answer::integer);
+    let lengths = lengths.collect::<Result<Vec<_>, _>>()?;
+    let [a_bytes, b_bytes] = lengths[..] else { return Err(CommandError::Mismatch) };
+    let (a_bytes, b_bytes) = (a_bytes as usize, b_bytes as usize);
+    let rows = (a_bytes + 1).saturating_mul(b_bytes + 1);
+    let table_bytes = rows.saturating_mul(size_of::<u32>());
+    if table_bytes > context.backend.limits().max_value_bytes {
+        return Err(too_large());
+    }
+    let bytes = a_bytes + b_bytes + table_bytes;
+    if bytes > UNCOUNTED_BYTES {
+        let memory = context.server.memory.reserve(bytes);
+        context.session.reply_memory = Some(memory.ok_or(CommandError::NoMemory)?);
+    }
+    let values = keys
+        .into_iter()
+        .zip([a_bytes, b_bytes])
+        .map(|((range, key), bytes)| (range, Query::Get { key, limit_bytes: bytes as u64 }));
+    let mut answers = context.read_each(values.collect()).await?.into_iter();
+    let mut next = || match answers.next() {
+        // It has grown in between.
+        Some(Answer::Withheld { .. }) => Err(CommandError::NoMemory),
+        Some(answer) => Ok(answer::value(answer)?.unwrap_or_default()),
+        None => Err(CommandError::Mismatch),
     };
     let (a, b) = (next()?, next()?);
-    let table_bytes = (a.len() + 1).saturating_mul(b.len() + 1).saturating_mul(size_of::<u32>());
-    if table_bytes > limit {
-        let reason = "Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len";
-        return Err(CommandError::Other(reason.into()));
-    }
     let table = Table::new(&a, &b);
     Ok(match options {
         Options { indexes: true, .. } => table.matches(&options),
         Options { length: true, .. } => Reply::Integer(table.length().into()),
         Options { .. } => Reply::Bulk(table.subsequence()),
     })
+}
+
+fn too_large() -> CommandError {
+    let reason = "Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len";
+    CommandError::Other(reason.into())
 }
 
 #[derive(Default)]

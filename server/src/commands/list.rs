@@ -26,7 +26,7 @@ pub(super) fn reply<B>(context: &mut Context<'_, B>, elements: VecDeque<Element>
         return Ok(Reply::Array(elements.into_iter().map(value).collect()));
     }
     let head = Reply::ArrayHead(elements.len());
-    context.session.elements = elements;
+    context.session.elements = elements.into();
     if context.session.reply_memory.is_none() {
         context.session.reply_memory = context.server.memory.reserve(bytes);
         if context.session.reply_memory.is_none() {
@@ -56,14 +56,14 @@ pub async fn next_part<B: Backend>(
     output: &mut BytesMut,
 ) -> Result<(), CommandError> {
     while output.len() < PART_BYTES
-        && let Some(element) = context.session.elements.pop_front()
+        && let Some(element) = context.session.elements.pop()
     {
         let bytes = element.bytes();
         let (value, memory) = match element {
             Element::Value(value) | Element::Ahead(_, _, value) => (value, None),
             // What was gathered so far leaves first.
             Element::Key(range, key) if !output.is_empty() => {
-                context.session.elements.push_front(Element::Key(range, key));
+                context.session.elements.put_back(Element::Key(range, key));
                 return Ok(());
             }
             Element::Key(range, key) => {
@@ -108,10 +108,6 @@ async fn fetch<B: Backend>(
 
 /// Drops what was fetched ahead, so that others get its room.
 fn forget_ahead<B>(context: &mut Context<'_, B>) {
-    for element in &mut context.session.elements {
-        if let Element::Ahead(range, key, _) = element {
-            *element = Element::Key(*range, std::mem::take(key));
-        }
-    }
+    context.session.elements.forget_ahead();
     context.session.reply_memory = None;
 }

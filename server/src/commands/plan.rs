@@ -65,23 +65,27 @@ impl Ask {
         }
     }
 
-    /// Whether the answer to a write carries a value, however large. The answer to a read carries
-    /// as much as the query allows.
+    /// Whether the answer to a write carries a value.
     pub(super) const fn takes_value(&self) -> bool {
         matches!(
             self,
             Self::Write(
                 Command::Take { .. }
                     | Command::GetExpire { .. }
-                    | Command::Set { want_old: true, .. }
+                    | Command::Set { want_old: Some(_), .. }
             )
         )
     }
 
-    /// Sets how long the value may be that is read, if one is.
+    /// Sets how long the value may be that is answered, if one is.
     pub(super) const fn limit_value(&mut self, bytes: usize) {
-        if let Self::Read(query) | Self::LateRead(query) = self
-            && let Query::Get { limit_bytes, .. } | Query::Slice { limit_bytes, .. } = query
+        if let Self::Read(Query::Get { limit_bytes, .. } | Query::Slice { limit_bytes, .. })
+        | Self::LateRead(Query::Get { limit_bytes, .. } | Query::Slice { limit_bytes, .. })
+        | Self::Write(
+            Command::Take { limit_bytes, .. }
+            | Command::GetExpire { limit_bytes, .. }
+            | Command::Set { want_old: Some(limit_bytes), .. },
+        ) = self
         {
             *limit_bytes = bytes as u64;
         }

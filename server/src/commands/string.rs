@@ -25,7 +25,7 @@ pub(super) fn get<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> 
 /// SET key value [NX | XX | IFEQ value] [GET] [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL]
 pub(super) fn set<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
     let options = SetOptions::parse(&arguments[2..])?;
-    let shape = if options.want_old { old_value } else { done_or_nothing };
+    let shape = if options.want_old.is_some() { old_value } else { done_or_nothing };
     Ok(store(context, arguments, options, shape))
 }
 
@@ -37,7 +37,7 @@ pub(super) fn set_nx<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) 
 
 /// GETSET key value
 pub(super) fn get_set<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
-    let options = SetOptions { want_old: true, ..SetOptions::plain() };
+    let options = SetOptions { want_old: WANTED_UNASKED, ..SetOptions::plain() };
     Ok(store(context, arguments, options, old_value))
 }
 
@@ -66,7 +66,8 @@ fn set_for<B: Backend>(
 /// GETDEL key
 pub(super) fn get_del<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes]) -> Planned {
     let (range, key) = context.locate(&arguments[0]);
-    Ok(Plan::write(range, Command::Take { key }, optional))
+    let limit_bytes = UNCOUNTED_BYTES as u64;
+    Ok(Plan::write(range, Command::Take { key, limit_bytes }, optional))
 }
 
 /// STRLEN key
@@ -132,7 +133,8 @@ pub(super) async fn mget<B: Backend>(context: &mut Context<'_, B>, arguments: &[
         let mut found = found.into_iter();
         for (position, key) in positions.into_iter().zip(keys) {
             elements[position] = match found.next() {
-                Some(value) => Element::Ahead(range, key, value),
+                Some(Some(value)) => Element::Ahead(range, key, Some(value)),
+                Some(None) => continue,
                 None => Element::Key(range, key),
             };
         }
@@ -150,17 +152,20 @@ pub(super) fn mset_nx<B: Backend>(context: &Context<'_, B>, arguments: &[Bytes])
     set_many(context, arguments, "msetnx", true, whether_done)
 }
 
+/// An old value is wanted, one that is small at first. There has to be room for another.
+const WANTED_UNASKED: Option<u64> = Some(UNCOUNTED_BYTES as u64);
+
 /// The options of SET.
 struct SetOptions {
     condition: Condition,
     /// Whether the old value is the reply (GET).
-    want_old: bool,
+    want_old: Option<u64>,
     lifetime: Lifetime,
 }
 
 impl SetOptions {
     const fn plain() -> Self {
-        Self { condition: Condition::Always, want_old: false, lifetime: Lifetime::Endless }
+        Self { condition: Condition::Always, want_old: None, lifetime: Lifetime::Endless }
     }
 
     fn parse(options: &[Bytes]) -> Result<Self, CommandError> {
@@ -169,7 +174,7 @@ impl SetOptions {
         let mut options = options.iter();
         while let Some(option) = options.next() {
             if is(option, "GET") {
-                parsed.want_old = true;
+                parsed.want_old = WANTED_UNASKED;
             } else if is(option, "KEEPTTL") {
                 expiry.keep()?;
             } else if is(option, "NX") {

@@ -10,7 +10,7 @@ use crate::client_memory::Share;
 use crate::commands::{self, Added, Context, Pipeline};
 use crate::resp::{ProtocolError, Reply, Request, RequestParser};
 use crate::server_state::{Control, ServerState};
-use crate::session::{BufferSizes, Registration, Session};
+use crate::session::{BufferSizes, Elements, Registration, Session};
 use bytes::{Bytes, BytesMut};
 use logboat_security::Stream;
 use std::pin::pin;
@@ -198,7 +198,7 @@ impl<B: Backend> Connection<B> {
                     break;
                 }
                 Behind::Alone(arguments) => {
-                    if let Some(end) = self.carry_out_alone(&arguments).await {
+                    if let Some(end) = self.carry_out_alone(arguments).await {
                         return Some(end);
                     }
                 }
@@ -342,10 +342,15 @@ impl<B: Backend> Connection<B> {
     }
 
     /// Carries out one command alone, and sends the elements of its reply, if that is a list.
-    async fn carry_out_alone(&mut self, arguments: &[Bytes]) -> Option<End> {
-        let Ok(reply) = self.reply_to(arguments).await else {
+    async fn carry_out_alone(&mut self, arguments: Vec<Bytes>) -> Option<End> {
+        self.under_way_bytes = arguments.iter().map(Bytes::len).sum();
+        self.share.set(self.held_bytes());
+        let Ok(reply) = self.reply_to(&arguments).await else {
             return Some(End::Gone);
         };
+        // What is left of them is counted with the elements.
+        drop(arguments);
+        self.under_way_bytes = 0;
         if self.session.sends_reply() {
             let before = self.output.len();
             reply.encode(self.session.protocol, &mut self.output);
@@ -353,6 +358,8 @@ impl<B: Backend> Connection<B> {
             if self.send_elements().await.is_err() {
                 return Some(End::Gone);
             }
+        } else {
+            self.session.elements = Elements::default();
         }
         self.share.set(self.held_bytes());
         self.session.reply_memory = None;
@@ -362,7 +369,7 @@ impl<B: Backend> Connection<B> {
     /// The reply to a command that runs alone. While the command waits, the replies before it are
     /// sent. Fails if the client does not take them; then nobody waits for the outcome either.
     async fn reply_to(&mut self, arguments: &[Bytes]) -> io::Result<Reply> {
-        self.session.buffers = self.buffer_sizes(arguments.iter().map(Bytes::len).sum());
+        self.session.buffers = self.buffer_sizes(self.under_way_bytes);
         let stall = self.stall();
         let mut context =
             Context { backend: &self.backend, server: &self.server, session: &mut self.session };
@@ -441,7 +448,8 @@ impl<B: Backend> Connection<B> {
 
     fn held_bytes(&self) -> usize {
         let arrived = self.input.len() + self.parser.held_bytes();
-        arrived + self.under_way_bytes + self.output.len() + self.writer.unflushed()
+        let to_send = self.session.elements.key_bytes() + self.output.len();
+        arrived + self.under_way_bytes + to_send + self.writer.unflushed()
     }
 
     fn buffer_sizes(&self, arguments: usize) -> BufferSizes {

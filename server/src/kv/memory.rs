@@ -171,13 +171,14 @@ mod tests {
         let others = [
             Command::Expire { key: key(), deadline: Deadline::In(1), condition },
             Command::Persist { key: key() },
-            Command::GetExpire { key: key(), lifetime },
+            Command::GetExpire { key: key(), lifetime, limit_bytes: 9 },
         ];
         for command in others.map(|it| it.encode()).into_iter().chain([rename(9, 1)]) {
             assert!(!memory.frees(&command));
         }
         let query = Query::Count.encode();
-        for command in [Command::Take { key: key() }, Command::Ask { query }, Command::Tick] {
+        let take = Command::Take { key: key(), limit_bytes: 9 };
+        for command in [take, Command::Ask { query }, Command::Tick] {
             assert!(memory.frees(&command.encode()));
         }
     }

@@ -97,8 +97,9 @@ pub enum Command {
         value: Bytes,
         /// When it is set.
         condition: Condition,
-        /// Whether the answer carries the old value.
-        want_old: bool,
+        /// Whether the answer carries the old value, and how long that may be. Beyond it nothing is
+        /// changed, and the answer is [`Answer::Withheld`].
+        want_old: Option<u64>,
         /// How long it lives.
         lifetime: Lifetime,
     },
@@ -107,10 +108,13 @@ pub enum Command {
         /// The keys.
         keys: Vec<Bytes>,
     },
-    /// Removes a key; answers [`Answer::Value`] with what it held.
+    /// Removes a key; answers [`Answer::Value`] with what it held, or [`Answer::Withheld`] beyond
+    /// the limit. Then it stays.
     Take {
         /// The key.
         key: Bytes,
+        /// The longest value that is wanted.
+        limit_bytes: u64,
     },
     /// Appends to a value; answers [`Answer::Integer`] with its new length.
     Append {
@@ -198,12 +202,15 @@ pub enum Command {
         /// The key.
         key: Bytes,
     },
-    /// Changes how long a key lives; answers [`Answer::Value`] with what it holds.
+    /// Changes how long a key lives; answers [`Answer::Value`] with what it holds, or
+    /// [`Answer::Withheld`] beyond the limit. Then nothing is changed.
     GetExpire {
         /// The key.
         key: Bytes,
         /// How long it lives from now on.
         lifetime: Lifetime,
+        /// The longest value that is wanted.
+        limit_bytes: u64,
     },
     /// Moves the clock of the group, and then answers a query by it.
     Ask {

@@ -264,7 +264,7 @@ mod tests {
             key: b(key),
             value: b(value),
             condition: Condition::Always,
-            want_old: false,
+            want_old: None,
             lifetime: Lifetime::Endless,
         };
         assert_eq!(apply(store, command), Answer::Stored { done: true, old: None });
@@ -284,7 +284,7 @@ mod tests {
                 key: b("k"),
                 value: b("new"),
                 condition,
-                want_old: true,
+                want_old: Some(u64::MAX),
                 lifetime: Lifetime::Endless,
             };
             apply(store, command)
@@ -375,7 +375,7 @@ mod tests {
         for stamp_ms in [1_000, LATEST_MS + 1, 1 << 62, u64::MAX] {
             let key = b("expiring");
             let lifetime = Lifetime::Until(Deadline::In(500));
-            let (value, condition, want_old) = (b("2"), Condition::Always, false);
+            let (value, condition, want_old) = (b("2"), Condition::Always, None);
             let command = Command::Set { key, value, condition, want_old, lifetime };
             let proposal = Proposal { stamp_ms: Some(stamp_ms), database: 0, command };
             store.apply(&proposal.encode());
@@ -398,7 +398,7 @@ mod tests {
                 key: b("k"),
                 value: b("2"),
                 condition: Condition::Always,
-                want_old: false,
+                want_old: None,
                 lifetime: Lifetime::Until(Deadline::In(30_000)),
             },
             Command::Expire {
@@ -406,7 +406,7 @@ mod tests {
                 deadline: Deadline::In(30_000),
                 condition: ExpireIf::default(),
             },
-            Command::GetExpire { key: b("k"), lifetime: Lifetime::Endless },
+            Command::GetExpire { key: b("k"), lifetime: Lifetime::Endless, limit_bytes: 9 },
             Command::Ask { query: Query::Count.encode() },
             Command::Tick,
         ];
@@ -510,7 +510,7 @@ mod tests {
         assert_eq!(get(&store, "b"), Some(b("1")));
         assert_eq!(apply(&mut store, copy("a", 15, false)), Answer::Integer(1));
         assert_eq!(
-            apply_in(&mut store, 15, Command::Take { key: b("a") }),
+            apply_in(&mut store, 15, Command::Take { key: b("a"), limit_bytes: 9 }),
             Answer::Value(Some(b("1")))
         );
         assert_eq!(get(&store, "a"), Some(b("1")));

@@ -29,6 +29,11 @@ const TICK: u8 = 17;
 /// Commands that were without a limit or a lifetime at first have another tag with one.
 const COPY: u8 = 10;
 const COPY_WITH_LIMIT: u8 = 18;
+const SET_WITH_LIMIT: u8 = 19;
+const SET_WITH_LIFETIME_AND_LIMIT: u8 = 20;
+const TAKE: u8 = 2;
+const TAKE_WITH_LIMIT: u8 = 21;
+const GET_EXPIRE_WITH_LIMIT: u8 = 22;
 
 /// Whether an encoded command goes by the time, and has none yet.
 pub(in crate::kv) fn needs_stamp(command: &[u8]) -> bool {
@@ -36,7 +41,16 @@ pub(in crate::kv) fn needs_stamp(command: &[u8]) -> bool {
         [VERSION, IN_DATABASE, _, tag, ..] | [VERSION, tag, ..] => *tag,
         _ => return false,
     };
-    matches!(tag, SET_WITH_LIFETIME | EXPIRE | GET_EXPIRE | ASK | TICK)
+    matches!(
+        tag,
+        SET_WITH_LIFETIME
+            | SET_WITH_LIFETIME_AND_LIMIT
+            | EXPIRE
+            | GET_EXPIRE
+            | GET_EXPIRE_WITH_LIMIT
+            | ASK
+            | TICK
+    )
 }
 
 /// An encoded command with the time at which it is proposed. None if it is no command, or has a
@@ -84,20 +98,13 @@ impl Command {
         let start = |tag, payload_bytes| start_in(database, tag, payload_bytes);
         match self {
             Self::Set { key, value, condition, want_old, lifetime } => {
-                let is_endless = *lifetime == Lifetime::Endless;
-                let tag = if is_endless { 0 } else { SET_WITH_LIFETIME };
-                let mut writer = start(tag, key.len() + value.len());
-                writer.bytes(key);
-                writer.bytes(value);
-                condition.write(&mut writer);
-                writer.flag(*want_old);
-                if !is_endless {
-                    lifetime.write(&mut writer);
-                }
-                writer.finish()
+                encode_set(database, (key, value), condition, *want_old, *lifetime)
             }
             Self::Delete { keys } => build_in(database, 1, |w| w.list(keys)),
-            Self::Take { key } => build_in(database, 2, |w| w.bytes(key)),
+            Self::Take { key, limit_bytes } => build_in(database, TAKE_WITH_LIMIT, |w| {
+                w.bytes(key);
+                w.varint(*limit_bytes);
+            }),
             Self::Append { key, value, limit_bytes } => {
                 let mut writer = start(3, key.len() + value.len());
                 writer.bytes(key);
@@ -142,10 +149,13 @@ impl Command {
                 w.byte(condition.bits());
             }),
             Self::Persist { key } => build_in(database, 14, |w| w.bytes(key)),
-            Self::GetExpire { key, lifetime } => build_in(database, GET_EXPIRE, |w| {
-                w.bytes(key);
-                lifetime.write(w);
-            }),
+            Self::GetExpire { key, lifetime, limit_bytes } => {
+                build_in(database, GET_EXPIRE_WITH_LIMIT, |w| {
+                    w.bytes(key);
+                    lifetime.write(w);
+                    w.varint(*limit_bytes);
+                })
+            }
             Self::Ask { query } => build_in(database, ASK, |w| w.bytes(query)),
             Self::Tick => build_in(database, TICK, |_| ()),
         }
@@ -153,22 +163,24 @@ impl Command {
 
     fn read(tag: u8, r: &mut Reader<'_>) -> Result<Self, WireError> {
         Ok(match tag {
-            0 => Self::Set {
+            0 | SET_WITH_LIFETIME | SET_WITH_LIMIT | SET_WITH_LIFETIME_AND_LIMIT => Self::Set {
                 key: r.bytes()?,
                 value: r.bytes()?,
                 condition: Condition::read(r)?,
-                want_old: r.flag()?,
-                lifetime: Lifetime::Endless,
-            },
-            SET_WITH_LIFETIME => Self::Set {
-                key: r.bytes()?,
-                value: r.bytes()?,
-                condition: Condition::read(r)?,
-                want_old: r.flag()?,
-                lifetime: Lifetime::read(r)?,
+                want_old: match tag {
+                    0 | SET_WITH_LIFETIME => r.flag()?.then_some(u64::MAX),
+                    _ => Some(r.varint()?),
+                },
+                lifetime: match tag {
+                    0 | SET_WITH_LIMIT => Lifetime::Endless,
+                    _ => Lifetime::read(r)?,
+                },
             },
             1 => Self::Delete { keys: r.list()? },
-            2 => Self::Take { key: r.bytes()? },
+            TAKE | TAKE_WITH_LIMIT => Self::Take {
+                key: r.bytes()?,
+                limit_bytes: if tag == TAKE { u64::MAX } else { r.varint()? },
+            },
             3 => Self::Append { key: r.bytes()?, value: r.bytes()?, limit_bytes: r.varint()? },
             4 => Self::SetRange {
                 key: r.bytes()?,
@@ -195,7 +207,11 @@ impl Command {
                 condition: ExpireIf::of_bits(r.byte()?)?,
             },
             14 => Self::Persist { key: r.bytes()? },
-            GET_EXPIRE => Self::GetExpire { key: r.bytes()?, lifetime: Lifetime::read(r)? },
+            GET_EXPIRE | GET_EXPIRE_WITH_LIMIT => Self::GetExpire {
+                key: r.bytes()?,
+                lifetime: Lifetime::read(r)?,
+                limit_bytes: if tag == GET_EXPIRE { u64::MAX } else { r.varint()? },
+            },
             ASK => Self::Ask { query: r.bytes()? },
             TICK => Self::Tick,
             tag => return Err(WireError::UnknownTag(tag)),
@@ -349,6 +365,34 @@ fn start_in(database: u8, tag: u8, payload_bytes: usize) -> Writer {
 fn build_in(database: u8, tag: u8, fields: impl FnOnce(&mut Writer)) -> Bytes {
     let mut writer = start_in(database, tag, 0);
     fields(&mut writer);
+    writer.finish()
+}
+
+fn encode_set(
+    database: u8,
+    (key, value): (&Bytes, &Bytes),
+    condition: &Condition,
+    want_old: Option<u64>,
+    lifetime: Lifetime,
+) -> Bytes {
+    let is_endless = lifetime == Lifetime::Endless;
+    let tag = match (is_endless, want_old) {
+        (true, None) => 0,
+        (false, None) => SET_WITH_LIFETIME,
+        (true, Some(_)) => SET_WITH_LIMIT,
+        (false, Some(_)) => SET_WITH_LIFETIME_AND_LIMIT,
+    };
+    let mut writer = start_in(database, tag, key.len() + value.len());
+    writer.bytes(key);
+    writer.bytes(value);
+    condition.write(&mut writer);
+    match want_old {
+        None => writer.flag(false),
+        Some(limit_bytes) => writer.varint(limit_bytes),
+    }
+    if !is_endless {
+        lifetime.write(&mut writer);
+    }
     writer.finish()
 }
 

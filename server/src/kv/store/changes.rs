@@ -5,6 +5,7 @@ use crate::kv::entries::{Entries, Entry};
 use crate::kv::extended::{self, SumError};
 use crate::kv::message::{Answer, Command, Condition, Deadline, ExpireIf, Failure, Lifetime};
 use crate::kv::number::parse_integer;
+use crate::kv::store::questions::up_to;
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
 
@@ -25,18 +26,24 @@ impl Entries {
             }
             Command::Expire { key, deadline, condition } => self.expire(key, deadline, condition),
             Command::Persist { key } => self.persist(key),
-            Command::GetExpire { key, lifetime } => {
-                let value = self.get(&key).cloned();
-                if let Some(value) = value.clone() {
-                    self.put_for(key, value, lifetime);
+            Command::GetExpire { key, lifetime, limit_bytes } => {
+                let answer = up_to(self.get(&key).cloned(), limit_bytes);
+                if let Answer::Value(Some(value)) = &answer {
+                    self.put_for(key, value.clone(), lifetime);
                 }
-                Answer::Value(value)
+                answer
             }
             Command::Delete { keys } => {
                 let removed = keys.iter().filter(|key| self.remove(key).is_some());
                 Answer::Integer(removed.count() as i64)
             }
-            Command::Take { key } => Answer::Value(self.remove(&key).map(|entry| entry.value)),
+            Command::Take { key, limit_bytes } => {
+                let answer = up_to(self.get(&key).cloned(), limit_bytes);
+                if let Answer::Value(_) = answer {
+                    self.remove(&key);
+                }
+                answer
+            }
             Command::Append { key, value, limit_bytes } => self.append(key, &value, limit_bytes),
             Command::SetRange { key, offset, value, limit_bytes } => {
                 self.set_range(key, offset, &value, limit_bytes)
@@ -59,9 +66,9 @@ impl Entries {
     }
 
     /// What becomes of a SET. The value is put in its place by the caller.
-    fn set(&self, key: &Bytes, condition: &Condition, want_old: bool) -> Answer {
+    fn set(&self, key: &Bytes, condition: &Condition, want_old: Option<u64>) -> Answer {
         // Most of a SET is the way to its key.
-        let depends = want_old || *condition != Condition::Always;
+        let depends = want_old.is_some() || *condition != Condition::Always;
         let current = if depends { self.get(key) } else { None };
         let done = match condition {
             Condition::Always => true,
@@ -69,8 +76,11 @@ impl Entries {
             Condition::Present => current.is_some(),
             Condition::Equals(expected) => current == Some(expected),
         };
-        let old = if want_old { current.cloned() } else { None };
-        Answer::Stored { done, old }
+        let Some(limit_bytes) = want_old else { return Answer::Stored { done, old: None } };
+        match up_to(current.cloned(), limit_bytes) {
+            Answer::Value(old) => Answer::Stored { done, old },
+            withheld => withheld,
+        }
     }
 
     fn put_for(&mut self, key: Bytes, value: Bytes, lifetime: Lifetime) {

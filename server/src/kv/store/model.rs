@@ -55,7 +55,7 @@ impl Action {
             key: word(key),
             value: word(value),
             condition,
-            want_old: false,
+            want_old: None,
             lifetime,
         };
         match self {

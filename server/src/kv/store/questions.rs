@@ -75,7 +75,7 @@ impl View<'_> {
 }
 
 /// A value, unless it is longer than is wanted.
-fn up_to(value: Option<Bytes>, limit_bytes: u64) -> Answer {
+pub(super) fn up_to(value: Option<Bytes>, limit_bytes: u64) -> Answer {
     match value.as_ref().map(|value| value.len() as u64) {
         Some(bytes) if bytes > limit_bytes => Answer::Withheld { bytes },
         _ => Answer::Value(value),

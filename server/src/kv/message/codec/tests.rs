@@ -51,7 +51,7 @@ fn database_size() -> impl Strategy<Value = DatabaseSize> {
 
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
-        (bytes(), bytes(), condition(), any::<bool>(), lifetime()).prop_map(
+        (bytes(), bytes(), condition(), proptest::option::of(any::<u64>()), lifetime()).prop_map(
             |(key, value, condition, want_old, lifetime)| Command::Set {
                 key,
                 value,
@@ -66,11 +66,13 @@ fn command() -> impl Strategy<Value = Command> {
             condition: ExpireIf::of_bits(bits).unwrap()
         }),
         bytes().prop_map(|key| Command::Persist { key }),
-        (bytes(), lifetime()).prop_map(|(key, lifetime)| Command::GetExpire { key, lifetime }),
+        (bytes(), lifetime(), any::<u64>()).prop_map(|(key, lifetime, limit_bytes)| {
+            Command::GetExpire { key, lifetime, limit_bytes }
+        }),
         bytes().prop_map(|query| Command::Ask { query }),
         Just(Command::Tick),
         vec(bytes(), 0..5).prop_map(|keys| Command::Delete { keys }),
-        bytes().prop_map(|key| Command::Take { key }),
+        (bytes(), any::<u64>()).prop_map(|(key, limit_bytes)| Command::Take { key, limit_bytes }),
         (bytes(), bytes(), any::<u64>())
             .prop_map(|(key, value, limit_bytes)| { Command::Append { key, value, limit_bytes } }),
         (bytes(), any::<u64>(), bytes(), any::<u64>()).prop_map(
