@@ -23,15 +23,24 @@ pub(crate) struct Groups {
 enum Stage {
     /// The log holds it, and no replica has been started.
     Stored(Restored),
-    /// A caller is starting its replica, with this founding.
-    Starting(Arc<Configuration>),
+    /// A caller is starting its replica, of a group with this founding.
+    Starting {
+        founding: Membership,
+        /// The members of the group by what is stored of it, or by its founding.
+        members: Membership,
+    },
     /// Its replica runs, or has failed.
     Started(GroupHandle),
     /// Its replica was stopped by a caller.
     Stopped(GroupHandle),
     /// A caller has it removed, with this replica if one was started. It goes on if the caller
-    /// gives up. Becomes true when nothing is left.
-    Removing(Option<GroupHandle>, watch::Receiver<bool>),
+    /// gives up.
+    Removing {
+        replica: Option<GroupHandle>,
+        members: Membership,
+        /// Becomes true when nothing is left.
+        removed: watch::Receiver<bool>,
+    },
 }
 
 /// The right to start the replica of a group, which one caller has at a time. Dropped without
@@ -89,8 +98,8 @@ impl Groups {
     ) -> Result<Reservation<'_>, GroupError> {
         let mut groups = self.stages.write();
         match groups.get(&group) {
-            Some(Stage::Starting(_)) => return Err(GroupError::Starting(group)),
-            Some(Stage::Removing(..)) => return Err(GroupError::Removed(group)),
+            Some(Stage::Starting { .. }) => return Err(GroupError::Starting(group)),
+            Some(Stage::Removing { .. }) => return Err(GroupError::Removed(group)),
             Some(Stage::Started(handle) | Stage::Stopped(handle)) if handle.view().is_gone() => {
                 return Err(GroupError::Removed(group));
             }
@@ -99,12 +108,15 @@ impl Groups {
             }
             Some(Stage::Started(_) | Stage::Stopped(_) | Stage::Stored(_)) | None => {}
         }
+        let founding = || Membership::new(Arc::clone(founding));
         let known = match groups.get(&group) {
-            Some(Stage::Stored(log)) => log.configurations.last(),
+            Some(Stage::Stored(log)) => Some(members(log)),
             _ => None,
         };
-        let founding = Arc::clone(known.unwrap_or(founding));
-        let then = groups.insert(group, Stage::Starting(founding));
+        let former = groups.get(&group).and_then(Stage::replica).map(GroupHandle::membership);
+        let founding = known.unwrap_or_else(founding);
+        let members = former.unwrap_or_else(|| founding.clone());
+        let then = groups.insert(group, Stage::Starting { founding, members });
         Ok(Reservation { groups: self, group, then })
     }
 
@@ -117,19 +129,19 @@ impl Groups {
         let mut stages = self.stages.write();
         let stage = stages.get_mut(&group).ok_or(GroupError::NotStored(group))?;
         let stored = match stage {
-            Stage::Starting(_) => return Err(GroupError::Starting(group)),
-            Stage::Removing(_, removed) => {
+            Stage::Starting { .. } => return Err(GroupError::Starting(group)),
+            Stage::Removing { removed, .. } => {
                 return Ok(Removal { begun: None, removed: removed.clone() });
             }
             Stage::Started(handle) | Stage::Stopped(handle) => Stored::Replica(handle.clone()),
             Stage::Stored(log) => Stored::Log(log.clone()),
         };
-        let replica = match &stored {
-            Stored::Replica(handle) => Some(handle.clone()),
-            Stored::Log(_) => None,
+        let (replica, members) = match &stored {
+            Stored::Replica(handle) => (Some(handle.clone()), handle.membership()),
+            Stored::Log(log) => (None, members(log)),
         };
         let (done, removed) = watch::channel(false);
-        *stage = Stage::Removing(replica, removed.clone());
+        *stage = Stage::Removing { replica, members, removed: removed.clone() };
         Ok(Removal { begun: Some((stored, done)), removed })
     }
 
@@ -140,8 +152,8 @@ impl Groups {
         let stage = stages.get(&group)?;
         match stage {
             Stage::Stored(log) => Some(members(log)),
-            Stage::Starting(founding) => Some(Membership::new(Arc::clone(founding))),
-            Stage::Removing(..) => None,
+            Stage::Starting { founding, .. } => Some(founding.clone()),
+            Stage::Removing { .. } => None,
             Stage::Started(handle) | Stage::Stopped(handle) => {
                 let view = handle.view();
                 let runs = stage.handle().is_some() && view.failure().is_none();
@@ -159,9 +171,9 @@ impl Groups {
     /// use.
     pub(crate) fn is_hosted(&self, group: GroupId) -> bool {
         match self.stages.read().get(&group) {
-            Some(Stage::Starting(_)) => true,
+            Some(Stage::Starting { .. }) => true,
             Some(Stage::Started(handle)) => !handle.view().is_gone(),
-            Some(Stage::Stored(_) | Stage::Stopped(_) | Stage::Removing(..)) | None => false,
+            Some(Stage::Stored(_) | Stage::Stopped(_) | Stage::Removing { .. }) | None => false,
         }
     }
 
@@ -183,7 +195,7 @@ impl Groups {
     /// Nothing is left of what the log held of a group, of which no replica was started.
     pub(crate) fn erased(&self, group: GroupId) {
         let mut groups = self.stages.write();
-        if matches!(groups.get(&group), Some(Stage::Removing(None, _))) {
+        if matches!(groups.get(&group), Some(Stage::Removing { replica: None, .. })) {
             groups.remove(&group);
         }
     }
@@ -214,7 +226,9 @@ impl Groups {
                 is_running: false,
                 failure: failures.get(&group).cloned(),
             },
-            Stage::Starting(_) | Stage::Removing(..) => StoredGroup::unknown(group),
+            Stage::Starting { members, .. } | Stage::Removing { members, .. } => {
+                StoredGroup { members: members.clone(), ..StoredGroup::unknown(group) }
+            }
             Stage::Started(handle) | Stage::Stopped(handle) => {
                 let view = handle.view();
                 let failure = view.failure().map(str::to_owned);
@@ -269,15 +283,17 @@ impl Stage {
     const fn handle(&self) -> Option<&GroupHandle> {
         match self {
             Self::Started(handle) => Some(handle),
-            Self::Stored(_) | Self::Starting(_) | Self::Stopped(_) | Self::Removing(..) => None,
+            Self::Stored(_) | Self::Starting { .. } | Self::Stopped(_) | Self::Removing { .. } => {
+                None
+            }
         }
     }
 
     const fn replica(&self) -> Option<&GroupHandle> {
         match self {
             Self::Started(handle) | Self::Stopped(handle) => Some(handle),
-            Self::Removing(replica, _) => replica.as_ref(),
-            Self::Stored(_) | Self::Starting(_) => None,
+            Self::Removing { replica, .. } => replica.as_ref(),
+            Self::Stored(_) | Self::Starting { .. } => None,
         }
     }
 }
@@ -289,7 +305,7 @@ impl Reservation<'_> {
             Some(Stage::Stored(log)) => Origin::Log(log.clone()),
             Some(Stage::Started(handle) | Stage::Stopped(handle)) => Origin::Ended(handle),
             // None is reserved while it is started or removed.
-            Some(Stage::Starting(_) | Stage::Removing(..)) | None => {
+            Some(Stage::Starting { .. } | Stage::Removing { .. }) | None => {
                 Origin::Log(Restored::default())
             }
         }

@@ -69,7 +69,7 @@ pub struct StoredGroup {
 }
 
 impl StoredGroup {
-    /// A group that is being started.
+    /// A group of which nothing is known here.
     pub(crate) fn unknown(group: GroupId) -> Self {
         let members = Membership::new(Arc::new(Configuration::unknown()));
         Self { group, members, applied: Index::default(), is_running: false, failure: None }

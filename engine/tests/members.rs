@@ -11,6 +11,8 @@ use logboat::{
     Change, ChangeError, ChangeRefusal, GroupError, GroupHandle, GroupId, GroupSpec, Index,
     Membership, NodeEvent, NodeId, RequestError, RoleKind, TransferError,
 };
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 const GROUP: GroupId = GroupId(7);
@@ -355,6 +357,24 @@ async fn a_stale_read_tells_how_new_its_state_is() -> TestResult {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(number(&handle.read_local(Bytes::new()).await?.1), 5);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_replica_whose_stop_nobody_waits_for_starts_again() -> TestResult {
+    let cluster = Cluster::new(1)?;
+    let node = cluster.node(NodeId(1));
+    cluster.start_group(GROUP)?;
+    for _ in 0..20 {
+        let mut stop = Box::pin(node.stop_group(GROUP));
+        // Once it is asked for, the caller gives up.
+        let _ = poll_fn(|context| Poll::Ready(stop.as_mut().poll(context))).await;
+        drop(stop);
+        while node.stored_groups()[0].is_running {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        node.join_group(GROUP, Box::<Counter>::default())?;
+    }
     Ok(())
 }
 

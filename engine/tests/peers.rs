@@ -7,13 +7,15 @@ mod common;
 use bytes::Bytes;
 use common::{Counter, TestResult, number};
 use logboat::{
-    Change, GroupHandle, GroupId, GroupSpec, Node, NodeConfig, NodeId, PeerError, RequestError,
-    Tuning,
+    ApplyOn, Change, GroupHandle, GroupId, GroupSpec, Node, NodeConfig, NodeId, PeerError,
+    RequestError, SnapshotWriter, StateMachine, Tuning,
 };
 use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -128,5 +130,79 @@ async fn a_node_is_added_moves_and_is_removed_while_the_others_run() -> TestResu
     assert_eq!(number(&group.propose(Bytes::from_static(b"+")).await?), count + 1);
     one.stop();
     two.stop();
+    Ok(())
+}
+
+/// Tells when its start begins, and goes on when it is told.
+struct Slow {
+    counter: Counter,
+    begins: mpsc::Sender<()>,
+    go_on: mpsc::Receiver<()>,
+}
+
+impl StateMachine for Slow {
+    fn apply(&mut self, command: Bytes) -> Bytes {
+        self.counter.apply(command)
+    }
+
+    fn query(&self, query: Bytes) -> Bytes {
+        self.counter.query(query)
+    }
+
+    fn snapshot(&self) -> SnapshotWriter {
+        self.counter.snapshot()
+    }
+
+    fn restore(&mut self, reader: &mut dyn io::Read) -> io::Result<()> {
+        self.counter.restore(reader)
+    }
+
+    fn apply_on(&self) -> ApplyOn {
+        self.begins.send(()).unwrap();
+        self.go_on.recv().unwrap();
+        ApplyOn::Worker
+    }
+}
+
+#[tokio::test]
+async fn a_member_of_a_group_that_is_starting_stays_a_peer() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let (first, second) = (free_address()?, free_address()?);
+    let node = start(ONE, &[(ONE, &first)], dir.path())?;
+    node.add_peer(TWO, &second)?;
+    let group = node.create_group(GroupSpec {
+        group: GROUP,
+        replicas: vec![ONE],
+        preferred: None,
+        machine: Box::<Counter>::default(),
+    })?;
+    group.view().led().await;
+    change(&group, &[Change::AddLearner(TWO)]).await;
+    node.stop_group(GROUP).await?;
+    let holds = |group| Err(PeerError::HoldsReplica { node: TWO, group });
+    assert_eq!(node.remove_peer(TWO), holds(GROUP));
+    // One goes by what is stored, and one is founded.
+    for (group, founders) in [(GROUP, vec![]), (GroupId(2), vec![ONE, TWO])] {
+        let (begins, begun) = mpsc::channel();
+        let (goes_on, go_on) = mpsc::channel();
+        let machine = Box::new(Slow { counter: Counter::default(), begins, go_on });
+        let starting = node.clone();
+        let starting = thread::spawn(move || match founders.is_empty() {
+            true => starting.join_group(group, machine),
+            false => starting.create_group(GroupSpec {
+                group,
+                replicas: founders,
+                preferred: None,
+                machine,
+            }),
+        });
+        begun.recv()?;
+        assert_eq!(node.remove_peer(TWO), holds(group));
+        goes_on.send(())?;
+        starting.join().unwrap()?;
+        node.remove_group(group).await?;
+    }
+    node.remove_peer(TWO)?;
+    node.stop();
     Ok(())
 }

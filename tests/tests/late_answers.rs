@@ -19,7 +19,7 @@ use std::io::{self, Cursor};
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot::{Receiver, channel};
+use tokio::sync::oneshot::Receiver;
 
 const GROUP: GroupId = GroupId(1);
 
@@ -233,8 +233,7 @@ fn who_is_stopped_resigns_from_what_it_led() {
     assert_eq!(members[0].group.raft().role(), RoleKind::Follower);
     members[0].sent.clear();
     supported(&mut members[0], Some(Epoch(1)));
-    let (done, _) = channel();
-    members[0].run(GroupEvent::Stop(done));
+    members[0].run(GroupEvent::Stop(Box::new(|| {})));
     settle(&mut members);
     assert!(others.iter().all(|peer| {
         let fortified = members[peer.0 as usize - 1].group.raft().fortified();

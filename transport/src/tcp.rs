@@ -86,9 +86,11 @@ impl TcpTransport {
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
         let shared = Arc::new(Shared::new(config, inbox));
         let running = Arc::clone(&shared);
+        // Others that are there when the thread begins were added since, with their dialers.
+        let first_peers = shared.peers.all();
         let failing = Arc::clone(&shared);
         let failed = move || failing.inbox.failed("the network thread panicked");
-        let main = move |stop| run(running, listener, stop);
+        let main = move |stop| run(running, first_peers, listener, stop);
         let thread = NetThread::start("logboat-net", main, failed).map_err(StartError::Thread)?;
         Ok(Self { shared, local_addr, thread })
     }
@@ -208,9 +210,9 @@ async fn redial(shared: &Arc<Shared>, peer: &Arc<Peer>, stop: Stop) {
 }
 
 /// The life of the transport's thread: until the last connection has flushed.
-async fn run(shared: Arc<Shared>, listener: TcpListener, stop: Stop) {
+async fn run(shared: Arc<Shared>, first_peers: Vec<Arc<Peer>>, listener: TcpListener, stop: Stop) {
     let following = shared.config.tls.clone().map(|port| tokio::spawn(port.tls.follow()));
-    for peer in shared.peers.all() {
+    for peer in first_peers {
         shared.dialers.lock().spawn(keep_dialing(Arc::clone(&shared), peer, stop.clone()));
     }
     match tokio::net::TcpListener::from_std(listener) {
@@ -224,5 +226,58 @@ async fn run(shared: Arc<Shared>, listener: TcpListener, stop: Stop) {
     }
     for peer in shared.peers.all() {
         peer.outbox.discard();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Parcel;
+    use logboat_raft::{ClusterId, Introduction, Remembered};
+    use std::io::Read;
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    /// Hears nothing.
+    struct Deaf;
+
+    impl Inbox for Deaf {
+        fn receive(&self, _: NodeId, _: Vec<Parcel>) {}
+
+        fn introduction(&self, _: NodeId) -> Introduction {
+            Introduction::default()
+        }
+
+        fn remembered(&self, _: NodeId) -> Option<Remembered> {
+            None
+        }
+
+        fn remember(&self, _: NodeId, _: Remembered) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn let_in_by(&self, _: NodeId) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn connected(&self, _: NodeId) {}
+
+        fn disconnected(&self, _: NodeId) {}
+    }
+
+    #[test]
+    fn a_peer_that_is_added_before_the_thread_runs_is_dialled_once() {
+        for _ in 0..50 {
+            let peers = [(NodeId(2), "127.0.0.1:1".to_owned())].into();
+            let listen = "127.0.0.1:0".parse().unwrap();
+            let mut config = TransportConfig::new(NodeId(1), ClusterId(7), listen, peers);
+            config.handshake_timeout = Duration::from_millis(5);
+            let transport = TcpTransport::start(config, Arc::new(Deaf)).unwrap();
+            transport.add_peer(NodeId(3), "127.0.0.1:1");
+            // When a stranger is turned away, the thread has begun to listen.
+            let mut stranger = TcpStream::connect(transport.local_addr()).unwrap();
+            assert!(matches!(stranger.read(&mut [0]), Ok(0) | Err(_)));
+            assert_eq!(transport.shared.dialers.lock().len(), 2);
+        }
     }
 }

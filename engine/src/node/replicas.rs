@@ -100,10 +100,10 @@ impl Node {
         self.start_replica(group, Arc::clone(&self.0.unknown), machine)
     }
 
-    /// Stops this node's replica of a group. If it leads, it hands over first. What is stored of it
-    /// stays, and [`Self::join_group`] or [`Self::create_group`] starts it again. The group goes on
-    /// as without a node that is down: its other replicas are not told, and the stopped one still
-    /// counts among them.
+    /// Stops this node's replica of a group. If it leads, it hands over first. It may stop even if
+    /// the caller gives up. What is stored of it stays, and [`Self::join_group`] or
+    /// [`Self::create_group`] starts it again. The group goes on as without a node that is down:
+    /// its other replicas are not told, and the stopped one still counts among them.
     ///
     /// # Errors
     /// [`GroupError::NotStarted`], and [`GroupError::Stopped`].
@@ -111,10 +111,14 @@ impl Node {
         let handle = self.group(group).ok_or(GroupError::NotStarted(group))?;
         self.hand_over_group(&handle).await;
         let (done, stopped) = oneshot::channel();
-        handle.worker.post(Event::Local(handle.slot, GroupEvent::Stop(done)));
-        stopped.await.map_err(|_| GroupError::Stopped)?;
-        self.0.parts.groups.stopped(&handle);
-        Ok(())
+        let (groups, ended) = (Arc::clone(&self.0.parts.groups), handle.clone());
+        // The worker notes it, since whoever asked for it may wait no more.
+        let note = Box::new(move || {
+            groups.stopped(&ended);
+            let _ = done.send(());
+        });
+        handle.worker.post(Event::Local(handle.slot, GroupEvent::Stop(note)));
+        stopped.await.map_err(|_| GroupError::Stopped)
     }
 
     /// Removes this node's replica of a group, whether it runs, was stopped, has failed or was

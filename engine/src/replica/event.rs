@@ -10,7 +10,6 @@ use logboat_raft::{
 };
 use logboat_storage::ReadError;
 use logboat_transport::Founders;
-use tokio::sync::oneshot;
 
 /// What can happen to a replica.
 pub enum GroupEvent {
@@ -84,7 +83,7 @@ pub enum GroupEvent {
     /// Hand over leadership, if that can be done without a pause.
     TransferIfCaughtUp(NodeId),
     /// Stop for good, since a caller says so, and tell when that is done.
-    Stop(oneshot::Sender<()>),
+    Stop(Box<dyn FnOnce() + Send>),
     /// Something that was done for the replica failed in this way, and the replica can't go on.
     Fail(String),
     /// The replica is not wanted here any more, whatever its group says. Told when nothing is left

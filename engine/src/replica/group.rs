@@ -229,10 +229,9 @@ impl Group {
             GroupEvent::ReadLocal(request) => self.read_local(run, request),
             GroupEvent::Transfer(to) => self.step(run, Input::Transfer { to }),
             GroupEvent::TransferIfCaughtUp(to) => self.hand_over(run, to),
-            GroupEvent::Stop(done) => {
+            GroupEvent::Stop(stopped) => {
                 self.stop(run);
-                // Whoever asked for it may wait no more.
-                let _ = done.send(());
+                stopped();
             }
             GroupEvent::Remove(buried) => {
                 self.go(run, self.raft.id().next(), Some(buried));
