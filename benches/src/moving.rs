@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use logboat::{Bytes, Change, GroupHandle, GroupId, Node, NodeId, SnapshotWriter, StateMachine};
 use logboat_bench::Failure;
+use logboat_bench::allocator::live_bytes;
 use logboat_bench::cluster::{Cluster, leading};
 use logboat_bench::process::resident_bytes;
 use serde::Serialize;
@@ -55,9 +56,13 @@ struct Report {
     during_p99_us: u64,
     during_longest_pause_ms: f64,
     after_p99_us: u64,
-    /// What the process had resident before the move, and after it.
+    /// What the process had resident before the move, and after it: parts of the logs, too, which
+    /// it has mapped.
     before_mib: u64,
     after_mib: u64,
+    /// What it had allocated, but for the records of the clients.
+    before_allocated_kib: i64,
+    after_allocated_kib: i64,
     /// The segments of all logs, before the move and after it.
     before_segments: i64,
     after_segments: i64,
@@ -86,7 +91,9 @@ async fn measure(options: &Options, cluster: &Cluster) -> Result<Report, Failure
     sleep(CALM).await;
     let begin = Instant::now();
     sleep(CALM).await;
+    let allocated_kib = || (live_bytes() - load.held_bytes() as i64) >> 10;
     let (before_mib, before_segments) = (resident_bytes()? >> 20, cluster.counts().segments);
+    let before_allocated_kib = allocated_kib();
     let moving = Instant::now();
     let mut moves = stream::iter(&groups)
         .map(|replicas| move_group(replicas, cluster.nodes()))
@@ -98,6 +105,7 @@ async fn measure(options: &Options, cluster: &Cluster) -> Result<Report, Failure
     sleep(CALM).await;
     let end = Instant::now();
     let (after_mib, after_segments) = (resident_bytes()? >> 20, cluster.counts().segments);
+    let after_allocated_kib = allocated_kib();
     let writes = load.end().await?;
     let counts = read_all(&groups).await?;
     let before = Figures::of(&writes, begin, moving);
@@ -113,6 +121,8 @@ async fn measure(options: &Options, cluster: &Cluster) -> Result<Report, Failure
         after_p99_us: Figures::of(&writes, moved, end).p99_us,
         before_mib,
         after_mib,
+        before_allocated_kib,
+        after_allocated_kib,
         before_segments,
         after_segments,
         errors: writes.iter().filter(|write| write.answer.is_err()).count(),

@@ -73,6 +73,12 @@ impl OpenLoop {
         Self { shared, clients: tasks }
     }
 
+    /// About how much memory the writes take that were made, for those who measure the rest.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let writes = self.shared.writes.lock();
+        writes.capacity() * size_of::<Write>() + writes.len() * size_of::<u64>()
+    }
+
     /// Stops the clients, and returns all writes.
     ///
     /// # Errors

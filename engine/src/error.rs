@@ -297,7 +297,7 @@ pub enum GroupError {
     Exists(GroupId),
     /// The replica that this node had is gone, since its group is without it. What is left of it is
     /// being deleted, or was: then another one may join, but not found the group.
-    #[error("the replica of group {0} on this node is gone")]
+    #[error("the replica of group {0} on this node is gone; another one may join")]
     Removed(GroupId),
     /// Another call is starting the group's replica.
     #[error("group {0} is being started by another call")]

@@ -111,15 +111,18 @@ impl Membership {
 }
 
 impl fmt::Display for Membership {
-    /// `voters 1 2 4, outgoing 1 2 3, learners 5 6`.
+    /// `voters 1 2 4, outgoing 1 2 3, learners 5 6`, or `none known`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.members().is_empty() {
+            return f.write_str("none known");
+        }
         self.0.fmt(f)
     }
 }
 
 impl fmt::Debug for Membership {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Membership({}: {})", self.entry(), self.0)
+        write!(f, "Membership({}: {self})", self.entry())
     }
 }
 

@@ -283,6 +283,18 @@ impl Node {
     ///
     /// # Errors
     /// [`PeerError::Unknown`] and [`PeerError::HoldsReplica`].
+    ///
+    /// ```no_run
+    /// use logboat::{Node, NodeId, PeerError};
+    ///
+    /// # fn shrink(node: Node) {
+    /// match node.remove_peer(NodeId(4)) {
+    ///     Err(PeerError::HoldsReplica { group, .. }) => println!("group {group} moves first"),
+    ///     Err(error) => println!("{error}"),
+    ///     Ok(()) => {}
+    /// }
+    /// # }
+    /// ```
     pub fn remove_peer(&self, node: NodeId) -> Result<(), PeerError> {
         let parts = &self.0.parts;
         let _changing = self.0.changing_peers.lock();
@@ -338,6 +350,31 @@ impl Node {
     ///
     /// # Errors
     /// See [`ChangeError`].
+    ///
+    /// ```no_run
+    /// use logboat::{Change, ChangeError, GroupId, Membership, Node, NodeId, RequestError};
+    /// use std::time::Duration;
+    ///
+    /// /// Asks a node that has a replica, and whoever leads then, until the change is made or
+    /// /// can't be made.
+    /// async fn change(
+    ///     node: &Node,
+    ///     mut to: NodeId,
+    ///     group: GroupId,
+    ///     changes: &[Change],
+    /// ) -> Result<Membership, ChangeError> {
+    ///     loop {
+    ///         match node.change(to, group, changes).await {
+    ///             Err(ChangeError::Request(RequestError::NotLeader { leader })) => {
+    ///                 to = leader.unwrap_or(to);
+    ///             }
+    ///             Err(error) if error.is_transient() => {}
+    ///             outcome => return outcome,
+    ///         }
+    ///         tokio::time::sleep(Duration::from_millis(20)).await;
+    ///     }
+    /// }
+    /// ```
     pub async fn change(
         &self,
         to: NodeId,

@@ -72,7 +72,9 @@ impl Node {
     ///
     /// A replica that is new knows nothing: it waits until a leader sends it the log or a snapshot,
     /// after [`Change::AddLearner`](crate::Change::AddLearner) has named this node. In which order
-    /// the two happen does not matter.
+    /// the two happen does not matter. Where a replica of the group was removed, another one joins
+    /// in the same way. If nobody adds it, it waits: this node can't know whether the group goes on
+    /// elsewhere. Until then [`GroupHandle::membership`] has no members.
     ///
     /// # Errors
     /// See [`GroupError`].

@@ -92,7 +92,7 @@ impl Role {
 
     /// Whether a message is for this replica, and one that it listens to.
     fn hears(&mut self, step: &mut Step<'_>, from: ReplicaAddress, message: &Message) -> bool {
-        if message.to < step.replica.id() {
+        if message.to < step.replica.id() || is_about_unborn(step, message) {
             step.answer_for_former(from.node, message);
             return false;
         }
@@ -181,6 +181,11 @@ impl Role {
             step.replica.parting.go(floor);
         }
     }
+}
+
+/// Whether a message says that a replica is gone which was to be this one, and was never called.
+fn is_about_unborn(step: &Step<'_>, message: &Message) -> bool {
+    message.to > step.replica.id() && step.replica.is_blank() && message.floor_if_gone().is_some()
 }
 
 /// Tells a replica that it is gone, if it is by what is known here to be committed. Nothing that it

@@ -224,6 +224,20 @@ fn a_replica_that_waits_takes_its_id_from_a_leader_alone_and_keeps_it() {
 }
 
 #[test]
+fn a_replica_that_waits_answers_for_one_that_was_removed_before_it_was_called() {
+    let mut raft = joiner();
+    let gone = |floor| Payload::Gone { floor, founders: founders() };
+    assert_eq!(hear(&mut raft, (2, FOUNDER), ADDED, (5, gone(ADDED))).0, [], "it is not gone");
+    let answers = hear(&mut raft, (2, FOUNDER), ADDED, (5, gone(ADDED.next())));
+    assert_eq!(answers.gone(), None);
+    let answer = answers.message().expect("it is answered");
+    assert_eq!((answer.from, &answer.payload), (ADDED, &Payload::Left));
+    assert_eq!(raft.id(), FOUNDER.next(), "it waits on, for another call");
+    hear(&mut raft, (2, FOUNDER), LATER, (5, fortify()));
+    assert_eq!(raft.id(), LATER);
+}
+
+#[test]
 fn a_leader_that_calls_a_later_replica_says_that_this_one_is_gone_and_nobody_else_does() {
     let mut raft = reader();
     for (term, payload) in [(9, vote()), (0, fortify()), (9, Payload::TimeoutNow)] {
