@@ -304,6 +304,20 @@ fn a_random_key_is_one_of_those_that_are_there() {
 }
 
 #[test]
+fn every_key_of_many_ranges_is_drawn_at_times() {
+    for partition in [Partition::Slots, Partition::Hash] {
+        let server = Server::with(partition, 64);
+        let mut client = server.connect();
+        for key in 0..300 {
+            assert_eq!(client.ask(&format!("SET {key} 1")), "+OK");
+        }
+        let seen: BTreeSet<_> = (0..5_000).map(|_| client.ask("RANDOMKEY")).collect();
+        // The first slots of the ranges have 64 of them, or a few more.
+        assert!(seen.len() > 250, "{}", seen.len());
+    }
+}
+
+#[test]
 fn values_are_described_as_redis_would_keep_them() {
     let refused = "-ERR An LFU maxmemory policy is not selected, access frequency not tracked. \
                    Please note that when switching between policies at runtime LRU and LFU data \

@@ -241,6 +241,8 @@ impl Inbound {
         let SupportMessage::Request { boot, .. } = message else {
             return self.liveness.receive(from, message);
         };
+        // Now and then, whether or not there is anything to forward.
+        self.relays.forget_old();
         let let_in = self.known_peers.get(from).and_then(|known| known.let_in);
         match let_in {
             Some(start) if boot > start.count => {

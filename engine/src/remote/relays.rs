@@ -51,6 +51,11 @@ impl Relays {
         state.forwarded.push_back((now, id));
     }
 
+    /// Forgets those that nobody waits for any more, which gives back what they hold.
+    pub(crate) fn forget_old(&self) {
+        self.0.lock().forget_old(Instant::now());
+    }
+
     /// Takes the request that `from` answers, if it is one that was forwarded there.
     pub(crate) fn answered(&self, from: NodeId, id: RequestId) -> Option<Origin> {
         let mut state = self.0.lock();

@@ -8,6 +8,7 @@ use super::error::CommandError;
 use super::plan::{Plan, Planned, Shape, Step};
 use crate::backend::{Backend, RangeId};
 use crate::kv::{Answer, Command, Query};
+use crate::layout::Partition;
 use crate::resp::Reply;
 use bytes::Bytes;
 use std::hash::{BuildHasher, RandomState};
@@ -152,9 +153,12 @@ pub(super) async fn random_key<B: Backend>(context: &Context<'_, B>) -> Outcome 
     let (mut asked, mut wave) = (0, 1);
     while asked < ranges {
         let places = asked..ranges.min(asked + wave);
-        let query = || Query::Random { partition, seed };
         let first = (seed % ranges as u64) as usize;
-        let queries = places.map(|place| (RangeId((first + place) % ranges), query()));
+        let queries = places.map(|place| {
+            let range = RangeId((first + place) % ranges);
+            let seed = seed_within(partition, &context.backend.bounds(range), seed);
+            (range, Query::Random { partition, seed })
+        });
         for answer in context.read_each(queries.collect()).await? {
             if let Some(key) = answer::value(answer)? {
                 return Ok(Reply::Bulk(key));
@@ -163,6 +167,16 @@ pub(super) async fn random_key<B: Backend>(context: &Context<'_, B>) -> Outcome 
         (asked, wave) = (asked + wave, (wave * 2).min(MAX_WAVE));
     }
     Ok(Reply::Null)
+}
+
+/// The seed with a slot of the range in place of the slot that it draws of all slots. Most of these
+/// are in other ranges.
+fn seed_within(partition: Partition, (start, end): &(Bytes, Option<Bytes>), seed: u64) -> u64 {
+    let slot_of = |key: &Bytes| u64::from(partition.stored_slot(key));
+    let first = slot_of(start);
+    let slots = end.as_ref().map_or(1 << 16, slot_of).saturating_sub(first).max(1);
+    let slot = first + (((seed & 0xffff) * slots) >> 16);
+    (seed & !0xffff) | slot
 }
 
 /// The most ranges that are asked at once for a random key.
