@@ -54,6 +54,16 @@ pub mod wal {
     };
 }
 
+pub mod state {
+    //! An ordered store on disk for the states of many groups, without a log of its own: for a
+    //! [`DiskStateMachine`](crate::DiskStateMachine), as in `examples/tables.rs`.
+
+    pub use logboat_storage::state::{
+        LsmState, Namespace, Pair, Pressure, StateBatch, StateEngine, StateError, StateOptions,
+        StateScan, StateStatistics, StateUpkeep, StateView, UpkeepReport, Write,
+    };
+}
+
 pub mod transport {
     //! What it takes to bring a transport of one's own: [`Node::start_on`](crate::Node::start_on)
     //! hands its `connect` the node's [`Identity`] and [`Inbox`], and gets a [`Link`] back.
@@ -96,7 +106,7 @@ pub mod internals {
     pub use crate::replica::event::GroupEvent;
     pub use crate::replica::group::founding::founders_of;
     pub use crate::replica::group::{Group, Shared};
-    pub use crate::replica::recovery::recover;
+    pub use crate::replica::recovery::{Recovery, recover};
     pub use crate::replica::request::Request;
     pub use crate::replica::run_context::{RunContext, RunScratch};
     pub use crate::replica::wake_conditions::WakeConditions;
@@ -147,7 +157,10 @@ pub use node::{GroupSpec, Node};
 pub use request::GroupRequest;
 pub use request::kind::RequestKind;
 pub use service::{NodeService, Reply};
-pub use state_machine::{ApplyOn, CommandAdmission, SnapshotWriter, StateMachine};
+pub use state_machine::{
+    ApplyError, ApplyOn, Command, CommandAdmission, CommandBatch, DiskStateMachine, OnDisk,
+    SnapshotWriter, StateMachine,
+};
 pub use status::{
     FailedReplica, NodeStatus, OtherVoters, StoredGroup, StuckReplica, UserCode, WalStatus,
 };

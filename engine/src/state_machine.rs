@@ -1,5 +1,11 @@
 //! The state machine, which users implement and a group replicates.
 
+pub(crate) mod command_batch;
+pub(crate) mod disk;
+
+pub use command_batch::{ApplyError, Command, CommandBatch};
+pub use disk::{DiskStateMachine, OnDisk};
+
 use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
@@ -7,7 +13,8 @@ use std::sync::Arc;
 /// Writes a captured state, later and on another thread than the one that captured it.
 pub type SnapshotWriter = Box<dyn FnOnce(&mut dyn io::Write) -> io::Result<()> + Send>;
 
-/// The state machine that a group replicates. Every replica applies the same commands in the same
+/// The state machine that a group replicates, with its state in memory. One that keeps its state on
+/// disk is a [`DiskStateMachine`]. Every replica applies the same commands in the same
 /// order, so `apply` must depend on nothing but the state and the command.
 ///
 /// Commands are slices of larger buffers, of the log or of the network. Copy what you keep, or
@@ -63,7 +70,26 @@ pub type SnapshotWriter = Box<dyn FnOnce(&mut dyn io::Write) -> io::Result<()> +
 pub trait StateMachine: Send + 'static {
     /// Applies a committed command and returns the answer for its proposer. It must accept any
     /// bytes as a command, since it can't refuse what the group has agreed on.
-    fn apply(&mut self, command: Bytes) -> Bytes;
+    ///
+    /// A state machine has this method or [`apply_batch`](Self::apply_batch). Without either it
+    /// panics at the first command.
+    fn apply(&mut self, command: Bytes) -> Bytes {
+        let _ = command;
+        unimplemented!("a state machine has `apply` or `apply_batch`")
+    }
+
+    /// Applies committed commands that arrived together, each with the id of its entry, and answers
+    /// them. By default each is [applied](Self::apply) alone.
+    ///
+    /// # Errors
+    /// [`ApplyError`], when it stops before the end of the batch.
+    fn apply_batch(&mut self, commands: &mut CommandBatch<'_>) -> Result<(), ApplyError> {
+        while let Some(Command { data, .. }) = commands.take() {
+            let answer = self.apply(data);
+            commands.answer(answer);
+        }
+        Ok(())
+    }
 
     /// Answers a query from the present state.
     fn query(&self, query: Bytes) -> Bytes;
@@ -87,6 +113,12 @@ pub trait StateMachine: Send + 'static {
     /// Where this state machine is called. Asked once, before the replica starts.
     fn apply_on(&self) -> ApplyOn {
         ApplyOn::Worker
+    }
+
+    /// The state machine as one that keeps its state on disk, if it is [`OnDisk`].
+    #[doc(hidden)]
+    fn on_disk(&mut self) -> Option<&mut dyn DiskStateMachine> {
+        None
     }
 }
 

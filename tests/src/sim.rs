@@ -53,6 +53,7 @@ mod cells;
 mod checks;
 mod clients;
 mod disk;
+mod disk_machine;
 mod faults;
 mod forgeries;
 mod host;

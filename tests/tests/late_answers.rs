@@ -59,6 +59,10 @@ impl Storage for NoSnapshots {
     }
 
     fn discard_snapshot(&self, _: GroupId, _: LogId) {}
+
+    fn current_snapshot(&self, _: GroupId) -> Option<LogId> {
+        None
+    }
 }
 
 /// One of three nodes that support each other at epoch 1, with one replica.
@@ -80,7 +84,8 @@ impl Member {
         let log = recovered.groups.remove(&GROUP).unwrap_or_default();
         let mut machine = Counter::default();
         let no_snapshot = None::<(SnapshotMeta, Cursor<Bytes>)>;
-        let (restored, _) = recover(log, no_snapshot, &mut machine).expect("it agrees");
+        let recovery = recover(log, no_snapshot, &mut machine).expect("it agrees");
+        let restored = recovery.restored;
         let founding = Configuration::founding(&[1, 2, 3].map(NodeId), Some(NodeId(1)));
         let founding = Arc::new(founding);
         let config = Config {

@@ -299,14 +299,22 @@ impl Inner {
         let snapshot = parts.snapshots.read(group);
         let snapshot =
             snapshot.map_err(|error| GroupError::Snapshot { group, reason: error.to_string() })?;
+        let has_gone = parts.wal.tombstone(group).is_some() && log == Restored::default();
         let recovered = parts.restores.watch(group, |progress| {
+            if has_gone && let Some(machine) = machine.on_disk() {
+                machine.clear().map_err(|error| format!("clearing the state: {error}"))?;
+            }
             let watched = |reader| Watched { reader, progress: Arc::clone(progress) };
             let snapshot = snapshot.map(|(last, reader)| (last, watched(reader)));
             recover(log, snapshot, &mut *machine)
         });
-        let (restored, reset) = recovered.map_err(|reason| {
-            let file = parts.snapshots.current_path(group);
-            GroupError::Snapshot { group, reason: format!("{}: {reason}", file.display()) }
+        let is_on_disk = machine.on_disk().is_some();
+        let recovery = recovered.map_err(|reason| match is_on_disk {
+            true => GroupError::Snapshot { group, reason },
+            false => {
+                let file = parts.snapshots.current_path(group);
+                GroupError::Snapshot { group, reason: format!("{}: {reason}", file.display()) }
+            }
         })?;
         let apply_on = machine.apply_on();
         let node = self.config.node;
@@ -317,8 +325,7 @@ impl Inner {
         let (done, slot) = mpsc::channel();
         worker.post(Event::Start(Box::new(StartGroup {
             config,
-            restored,
-            reset,
+            recovery,
             machine,
             apply_on,
             view: Arc::clone(&view),

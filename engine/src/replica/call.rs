@@ -7,23 +7,30 @@
 
 use crate::background::guard::contain;
 use crate::replica::request::Responder;
-use crate::state_machine::{SnapshotWriter, StateMachine};
+use crate::state_machine::command_batch::{CommandBatch, Ended, passed};
+use crate::state_machine::{DiskStateMachine, SnapshotWriter, StateMachine};
 use crate::turn::storage::Storage;
 use bytes::Bytes;
-use logboat_raft::{Configuration, Entries, EntryKind, GroupId, LogId, SnapshotMeta};
+use logboat_raft::{Configuration, Entries, GroupId, LogId, SnapshotMeta};
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Something that a replica wants of its state machine.
 pub(crate) enum Task {
     /// Apply these committed entries.
     Apply(Entries),
+    /// Pass these committed entries, which its state on disk holds.
+    Pass(Entries),
     /// Answer a query.
     Query(Bytes),
     /// Answer a query, and say from which state.
     QueryLocal(Bytes),
     /// Capture the state for a snapshot.
     Capture,
+    /// Make the state on disk durable.
+    Sync,
     /// Take over the snapshot that a leader sent.
     Restore { storage: Arc<dyn Storage>, group: GroupId, meta: SnapshotMeta },
 }
@@ -40,6 +47,8 @@ pub(crate) enum Outcome {
     AnsweredLocal(Bytes),
     /// The state was captured.
     Captured(SnapshotWriter),
+    /// The state on disk is durable up to this entry.
+    Synced(LogId),
     /// The snapshot's state was taken over.
     Restored,
     /// The state machine panicked or refused its task, for this reason. It gets no other.
@@ -58,6 +67,10 @@ impl Tasks {
         self.list.push(Task::Apply(entries));
     }
 
+    pub(crate) fn pass(&mut self, entries: Entries) {
+        self.list.push(Task::Pass(entries));
+    }
+
     pub(crate) fn query(&mut self, query: Bytes, reader: Responder) {
         self.list.push(Task::Query(query));
         self.readers.push_back(reader);
@@ -70,6 +83,10 @@ impl Tasks {
 
     pub(crate) fn capture(&mut self) {
         self.list.push(Task::Capture);
+    }
+
+    pub(crate) fn sync(&mut self) {
+        self.list.push(Task::Sync);
     }
 
     pub(crate) fn restore(
@@ -85,6 +102,16 @@ impl Tasks {
         self.list.is_empty()
     }
 
+    /// What is left of a call's tasks, and those who still wait for answers: all or, if the call
+    /// took too long, nobody.
+    pub(crate) fn of_call(list: Vec<Task>, readers: VecDeque<Responder>) -> Self {
+        let mut tasks = Self { list, readers };
+        if tasks.readers.is_empty() {
+            tasks.retain_no_queries();
+        }
+        tasks
+    }
+
     /// Adds what comes later.
     pub(crate) fn append(&mut self, later: &mut Self) {
         self.list.append(&mut later.list);
@@ -98,8 +125,12 @@ impl Tasks {
 
     /// Takes out those who wait for answers, with their queries.
     pub(crate) fn take_queries(&mut self) -> VecDeque<Responder> {
-        self.list.retain(|task| !matches!(task, Task::Query(_) | Task::QueryLocal(_)));
+        self.retain_no_queries();
         self.take_readers()
+    }
+
+    fn retain_no_queries(&mut self) {
+        self.list.retain(|task| !matches!(task, Task::Query(_) | Task::QueryLocal(_)));
     }
 
     /// Drops all tasks, and returns those who waited for answers.
@@ -131,8 +162,23 @@ pub struct EndedCall {
     pub(crate) machine: Box<dyn StateMachine>,
     /// Of the tasks, in their order, up to the first that failed.
     pub(crate) outcomes: Vec<Outcome>,
-    /// An empty list, for its memory.
+    /// What is to be done after a while, if the state machine wants that. Otherwise an empty list,
+    /// for its memory.
     pub(crate) tasks: Vec<Task>,
+    /// After which time.
+    pub(crate) retry: Option<Duration>,
+}
+
+/// Why a call ends before its last task.
+enum Stop {
+    Failed(String),
+    Retry { after: Duration, entries: Entries },
+}
+
+impl From<String> for Stop {
+    fn from(reason: String) -> Self {
+        Self::Failed(reason)
+    }
 }
 
 impl Call {
@@ -149,13 +195,28 @@ impl Call {
     /// Carries out the tasks, up to the first that fails.
     pub(crate) fn run(self) -> EndedCall {
         let Self { mut machine, mut tasks, mut outcomes } = self;
-        for task in tasks.drain(..) {
-            if let Err(reason) = perform(&mut *machine, task, &mut outcomes) {
-                outcomes.push(Outcome::Failed(reason));
-                break;
+        let mut left = tasks.drain(..);
+        let mut retry = None;
+        while let Some(task) = left.next() {
+            match perform(&mut *machine, task, &mut outcomes) {
+                Ok(()) => {}
+                Err(Stop::Failed(reason)) => {
+                    outcomes.push(Outcome::Failed(reason));
+                    break;
+                }
+                Err(Stop::Retry { after, entries }) => {
+                    let rest = std::iter::once(Task::Apply(entries)).chain(left.by_ref());
+                    retry = Some((after, rest.collect()));
+                    break;
+                }
             }
         }
-        EndedCall { machine, outcomes, tasks }
+        drop(left);
+        let (retry, tasks) = match retry {
+            Some((after, rest)) => (Some(after), rest),
+            None => (None, tasks),
+        };
+        EndedCall { machine, outcomes, tasks, retry }
     }
 }
 
@@ -163,24 +224,12 @@ fn perform(
     machine: &mut dyn StateMachine,
     task: Task,
     outcomes: &mut Vec<Outcome>,
-) -> Result<(), String> {
+) -> Result<(), Stop> {
     match task {
-        Task::Apply(entries) => {
-            for entry in entries {
-                let id = entry.id();
-                outcomes.push(match entry.kind {
-                    EntryKind::Noop => Outcome::Applied { id, answer: None },
-                    EntryKind::Command => {
-                        let answer = contain(|| machine.apply(entry.data));
-                        let answer = answer.map_err(|panic| panicked(&format!("at {id}"), &panic));
-                        Outcome::Applied { id, answer: Some(answer?) }
-                    }
-                    EntryKind::Configuration => {
-                        let configuration = Configuration::decode(&entry.data);
-                        let configuration = configuration.map_err(|e| format!("at {id}: {e}"))?;
-                        Outcome::Configured { id, configuration: configuration.into() }
-                    }
-                });
+        Task::Apply(entries) => return apply(machine, entries, outcomes),
+        Task::Pass(entries) => {
+            for entry in &entries {
+                outcomes.push(passed(entry)?);
             }
         }
         Task::Query(query) => outcomes.push(Outcome::Answered(answer(machine, query)?)),
@@ -190,12 +239,15 @@ fn perform(
             let writer = writer.map_err(|panic| panicked("at a snapshot", &panic))?;
             outcomes.push(Outcome::Captured(writer));
         }
+        Task::Sync => {
+            let synced = contain(|| machine.on_disk().map_or(Ok(None), DiskStateMachine::sync));
+            let synced = synced.map_err(|panic| panicked("at a sync", &panic))?;
+            let synced = synced.map_err(|error| format!("making its state durable: {error}"))?;
+            outcomes.push(Outcome::Synced(synced.unwrap_or_default()));
+        }
         Task::Restore { storage, group, meta } => {
             let last = meta.last;
-            let restored = contain(|| {
-                let mut reader = storage.open_received(group, &meta)?;
-                machine.restore(&mut *reader)
-            });
+            let restored = contain(|| restore(machine, &*storage, group, &meta));
             restored
                 .map_err(|panic| panicked(&format!("at the leader's snapshot at {last}"), &panic))?
                 .map_err(|error| format!("the leader's snapshot at {last}: {error}"))?;
@@ -205,8 +257,47 @@ fn perform(
     Ok(())
 }
 
-fn answer(machine: &dyn StateMachine, query: Bytes) -> Result<Bytes, String> {
-    contain(|| machine.query(query)).map_err(|panic| panicked("at a query", &panic))
+fn apply(
+    machine: &mut dyn StateMachine,
+    entries: Entries,
+    outcomes: &mut Vec<Outcome>,
+) -> Result<(), Stop> {
+    let mut batch = CommandBatch::new(entries, outcomes);
+    let applied = contain(|| machine.apply_batch(&mut batch));
+    let at = |batch: &CommandBatch<'_>| format!("at {}", batch.position());
+    let applied = applied.map_err(|panic| panicked(&at(&batch), &panic))?;
+    match batch.end(applied) {
+        Ended::Applied => Ok(()),
+        Ended::Retry { after, entries } => Err(Stop::Retry { after, entries }),
+        Ended::Failed(reason) => Err(Stop::Failed(reason)),
+    }
+}
+
+/// A state on disk is replaced only when the snapshot is the replica's own, which says what the log
+/// has to be: a crash right after that finds it, and completes the restore.
+fn restore(
+    machine: &mut dyn StateMachine,
+    storage: &dyn Storage,
+    group: GroupId,
+    meta: &SnapshotMeta,
+) -> io::Result<()> {
+    match machine.on_disk() {
+        Some(machine) => {
+            storage.adopt_snapshot(group, meta.last)?;
+            machine.restore(&mut *storage.open_received(group, meta)?, meta.last)
+        }
+        None => machine.restore(&mut *storage.open_received(group, meta)?),
+    }
+}
+
+fn answer(machine: &mut dyn StateMachine, query: Bytes) -> Result<Bytes, String> {
+    let answer = contain(|| match machine.on_disk() {
+        Some(machine) => {
+            machine.query(query).map_err(|error| format!("reading its state: {error}"))
+        }
+        None => Ok(machine.query(query)),
+    });
+    answer.map_err(|panic| panicked("at a query", &panic))?
 }
 
 fn panicked(at: &str, panic: &str) -> String {

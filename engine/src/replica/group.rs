@@ -13,6 +13,7 @@ pub(crate) mod founding;
 mod handovers;
 mod held;
 mod leaderless;
+mod on_disk;
 mod requests;
 mod snapshots;
 
@@ -29,13 +30,14 @@ use crate::replica::group::calling::Absence;
 use crate::replica::group::handovers::Handovers;
 use crate::replica::group::held::Restoring;
 use crate::replica::group::leaderless::Leaderless;
+use crate::replica::group::on_disk::StateOnDisk;
 use crate::replica::group::requests::{Requests, refuse_proposing};
 use crate::replica::pending::{Proposals, Reads};
 use crate::replica::run_context::RunContext;
 use crate::replica::wake_conditions::WakeConditions;
 use crate::state_machine::{CommandAdmission, StateMachine};
 use crate::turn::gone::{Buried, GoneReplica};
-use crate::turn::jobs::{LogReadJob, SnapshotJob};
+use crate::turn::jobs::LogReadJob;
 use crate::turn::slot::Slot;
 use crate::view::GroupView;
 use logboat_raft::{
@@ -104,6 +106,8 @@ pub struct Group {
     leaderless: Leaderless,
     /// What it was asked for that concerns the group as a whole, while that is under way.
     administration: Option<Box<Administration>>,
+    /// What the replica keeps if its state machine keeps the state on disk.
+    on_disk: Option<Box<StateOnDisk>>,
 }
 
 impl Group {
@@ -148,7 +152,13 @@ impl Group {
             handovers: Handovers::default(),
             leaderless: Leaderless::default(),
             administration: None,
+            on_disk: None,
         }
+    }
+
+    /// The state machine keeps its state on disk, which holds all entries up to `last`.
+    pub fn state_holds(&mut self, last: LogId) {
+        self.on_disk = Some(Box::new(StateOnDisk::new(last, Arc::clone(&self.configuration))));
     }
 
     /// The group.
@@ -265,7 +275,8 @@ impl Group {
             return WakeConditions { deadline, speaks, ..WakeConditions::default() };
         }
         let administration = self.administration.as_ref().and_then(|it| it.deadline());
-        let deadline = self.proposals.next_deadline().into_iter().chain(administration).min();
+        let deadline = self.proposals.next_deadline().into_iter().chain(administration);
+        let deadline = deadline.chain(self.retries_at()).min();
         if self.restoring.is_some() {
             let leader = self.raft.leader();
             return WakeConditions { deadline, leader, ..WakeConditions::default() };
@@ -283,6 +294,13 @@ impl Group {
             leader: self.raft.leader(),
             speaks: self.raft.has_unanswered_words(),
         }
+    }
+
+    /// Whether the state machine has yet to take over a leader's snapshot, which the log follows.
+    #[cfg(feature = "internals")]
+    #[must_use]
+    pub const fn is_restoring(&self) -> bool {
+        self.restoring.is_some()
     }
 
     /// The replica's core, for those who check it.
@@ -356,11 +374,7 @@ impl Group {
                         max_bytes,
                     })
                 }
-                Output::SendSnapshot { to } => run.turn.snapshots.push(SnapshotJob::Send {
-                    group: self.id,
-                    slot: self.slot,
-                    to,
-                }),
+                Output::SendSnapshot { to } => self.send_snapshot(run, to),
                 Output::RestoreSnapshot { meta } => {
                     self.restore(run, meta, outputs_left.by_ref().collect());
                 }

@@ -1,30 +1,107 @@
 //! Recovery of a replica at a start: its log and its snapshot are made to agree (reconciled).
 
-use crate::state_machine::StateMachine;
+use crate::state_machine::{DiskStateMachine, StateMachine};
 use logboat_raft::{Index, LogId, LogWrite, Persist, Restored, SnapshotMeta, Term, WriteSeq};
-use std::io::{self, Read};
+use std::io::Read;
 use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// Restores `machine` from the group's snapshot, if there is one, and says where the replica goes
-/// on from, and what has to be written to the log first.
+/// What a replica starts from.
+#[derive(Debug)]
+pub struct Recovery {
+    /// Its log.
+    pub restored: Restored,
+    /// What has to be written to the log first.
+    pub reset: Option<Persist>,
+    /// The last entry that its state holds, if its state machine keeps that on disk.
+    pub state_holds: Option<LogId>,
+}
+
+impl Recovery {
+    /// The log as the core goes on with it. What the state holds is committed, whether the log
+    /// says so or not.
+    #[must_use]
+    pub fn known_committed(&self) -> Restored {
+        let mut restored = self.restored.clone();
+        let commit = &mut restored.hard_state.commit;
+        *commit = (*commit).max(self.state_holds.unwrap_or_default().index);
+        restored
+    }
+}
+
+/// Restores `machine` from the group's snapshot, if there is one and the state on disk does not
+/// hold it already, and says where the replica goes on from, and what has to be written to the log
+/// first.
 ///
 /// # Errors
-/// When the snapshot is damaged or missing, or the log begins after it: what is wrong with it.
+/// When the snapshot is damaged or missing, or the log begins after it, or log and state contradict
+/// each other: what is wrong with them.
 pub fn recover(
     log: Restored,
     snapshot: Option<(SnapshotMeta, impl Read)>,
     machine: &mut dyn StateMachine,
-) -> Result<(Restored, Option<Persist>), String> {
-    let agreed = reconcile(log, snapshot.as_ref().map(|(meta, _)| meta))?;
+) -> Result<Recovery, String> {
+    let restored = AssertUnwindSafe(|| match machine.on_disk() {
+        Some(machine) => recover_on_disk(log, snapshot, machine),
+        None => recover_in_memory(log, snapshot, machine),
+    });
+    catch_unwind(restored).unwrap_or_else(|_| Err("the state machine panicked".to_owned()))
+}
+
+fn recover_in_memory(
+    log: Restored,
+    snapshot: Option<(SnapshotMeta, impl Read)>,
+    machine: &mut dyn StateMachine,
+) -> Result<Recovery, String> {
+    let (restored, reset) = reconcile(log, snapshot.as_ref().map(|(meta, _)| meta))?;
     if let Some((SnapshotMeta { last, .. }, mut reader)) = snapshot {
-        let restore = AssertUnwindSafe(|| machine.restore(&mut reader));
-        catch_unwind(restore)
-            .unwrap_or_else(|_| Err(io::Error::other("the state machine panicked")))
-            .map_err(|error| format!("up to {last}: {error}"))?;
+        machine.restore(&mut reader).map_err(|error| format!("up to {last}: {error}"))?;
     }
-    Ok(agreed)
+    Ok(Recovery { restored, reset, state_holds: None })
+}
+
+/// A state on disk mostly holds what the log has let go, and the log what the state does not hold.
+/// If not, a leader's snapshot was being taken over. It became the replica's own before the state
+/// machine took it, and the log was to follow: what is missing of that is done now.
+fn recover_on_disk(
+    log: Restored,
+    snapshot: Option<(SnapshotMeta, impl Read)>,
+    machine: &mut dyn DiskStateMachine,
+) -> Result<Recovery, String> {
+    let opened = machine.open().map_err(|error| format!("opening the state: {error}"))?;
+    let opened = opened.unwrap_or_default();
+    let is_needed = |meta: &SnapshotMeta| {
+        let follows = opened.index >= log.snapshot.index && holds(&log, meta.last);
+        meta.last.index > log.snapshot.index && !follows
+            || meta.last == log.snapshot && opened.index < log.snapshot.index
+    };
+    let snapshot = snapshot.filter(|(meta, _)| is_needed(meta));
+    let mut state_holds = opened;
+    let (restored, reset) = match snapshot {
+        Some((meta, mut reader)) => {
+            if opened.index < meta.last.index {
+                let restored = machine.restore(&mut reader, meta.last);
+                restored.map_err(|error| format!("up to {}: {error}", meta.last))?;
+                state_holds = meta.last;
+            }
+            reconcile(log, Some(&meta))?
+        }
+        None => (log, None),
+    };
+    if !holds(&restored, state_holds) {
+        let Restored { snapshot, last, .. } = restored;
+        return Err(format!(
+            "its state holds all up to {state_holds}, which a log after {snapshot} up to {last} \
+             does not follow"
+        ));
+    }
+    Ok(Recovery { restored, reset, state_holds: Some(state_holds) })
+}
+
+/// Whether the log begins with or holds this entry.
+fn holds(log: &Restored, id: LogId) -> bool {
+    id == log.snapshot || id.index > log.snapshot.index && term_at(log, id.index) == Some(id.term)
 }
 
 /// A crash may fall between the moment a snapshot becomes current and the moment the log records

@@ -23,6 +23,9 @@ pub trait Storage: Send + Sync {
 
     /// Drops the received snapshot up to `last`, which the group has no use for.
     fn discard_snapshot(&self, group: GroupId, last: LogId);
+
+    /// The last entry that the group's current snapshot covers, if there is one.
+    fn current_snapshot(&self, group: GroupId) -> Option<LogId>;
 }
 
 impl<D: SnapshotDisk> Storage for SnapshotStore<D> {
@@ -41,6 +44,10 @@ impl<D: SnapshotDisk> Storage for SnapshotStore<D> {
             tracing::warn!(group = group.0, "removing a snapshot that is not needed: {error}");
         }
     }
+
+    fn current_snapshot(&self, group: GroupId) -> Option<LogId> {
+        self.latest(group).map(|snapshot| snapshot.last)
+    }
 }
 
 /// Storage of replicas that have nothing to do with snapshots.
@@ -58,4 +65,8 @@ impl Storage for NoStorage {
     }
 
     fn discard_snapshot(&self, _: GroupId, _: LogId) {}
+
+    fn current_snapshot(&self, _: GroupId) -> Option<LogId> {
+        None
+    }
 }

@@ -1,12 +1,11 @@
 //! The events of a worker: what can happen to it.
 
 use crate::replica::event::GroupEvent;
+use crate::replica::recovery::Recovery;
 use crate::state_machine::{ApplyOn, StateMachine};
 use crate::turn::slot::Slot;
 use crate::view::GroupView;
-use logboat_raft::{
-    Config, Confirmation, Epoch, GroupId, Message, NodeId, Persist, Restored, WriteSeq,
-};
+use logboat_raft::{Config, Confirmation, Epoch, GroupId, Message, NodeId, WriteSeq};
 use logboat_storage::Poisoned;
 use logboat_transport::RequestId;
 use std::sync::Arc;
@@ -70,9 +69,7 @@ impl Event {
 /// A replica to start.
 pub(crate) struct StartGroup {
     pub(crate) config: Config,
-    pub(crate) restored: Restored,
-    /// What has to be written to the log first, when the snapshot on disk is ahead of it.
-    pub(crate) reset: Option<Persist>,
+    pub(crate) recovery: Recovery,
     pub(crate) machine: Box<dyn StateMachine>,
     pub(crate) apply_on: ApplyOn,
     pub(crate) view: Arc<GroupView>,

@@ -26,7 +26,9 @@ use crate::worker::event::{Event, StartGroup};
 use crate::worker::inbox::{WorkerInbox, take_by};
 use crate::worker::replica_cell::ReplicaCell;
 use crate::worker::replicas::Replicas;
-use logboat_raft::{Epoch, GroupId, Message, NodeId, ReplicaId, SupportMessage, Time, WriteSeq};
+use logboat_raft::{
+    Epoch, GroupId, Message, NodeId, Raft, ReplicaId, SupportMessage, Time, WriteSeq,
+};
 use logboat_storage::{Batch, DataDir, Poisoned, Refusals, Wal};
 use logboat_transport::{RequestId, Transport};
 use std::sync::Arc;
@@ -482,10 +484,11 @@ impl WorkerState {
         let group_id = start.config.group;
         let founding = Arc::clone(&start.config.founding);
         let is_founder = start.config.replica == ReplicaId::FOUNDER;
-        let first = is_founder && start.restored.configurations.is_empty();
-        let configuration = start.restored.base(&founding);
-        let raft = logboat_raft::Raft::new(start.config, start.restored, self.turn.now);
-        if let Some(persist) = start.reset {
+        let recovery = start.recovery;
+        let first = is_founder && recovery.restored.configurations.is_empty();
+        let configuration = recovery.restored.base(&founding);
+        let raft = Raft::new(start.config, recovery.known_committed(), self.turn.now);
+        if let Some(persist) = recovery.reset {
             self.turn.writes.push((group_id, persist));
         }
         let shared = Arc::clone(&self.context.shared);
@@ -494,6 +497,9 @@ impl WorkerState {
         let mut group = Group::new(group_id, slot, raft, configuration, machine, shared, view);
         if first && !founding.members().is_empty() {
             group.found(founding);
+        }
+        if let Some(last) = recovery.state_holds {
+            group.state_holds(last);
         }
         let cell = ReplicaCell::new(group, start.apply_on);
         self.replicas.add(group_id, cell);

@@ -1,6 +1,7 @@
 //! The replicas of a simulated node, and what its workers know of them.
 
 use super::checks::Checks;
+use super::disk_machine::MachineDisk;
 use super::machine::Journal;
 use super::process::group_place;
 use super::reads::{ReadBook, Reader};
@@ -24,6 +25,8 @@ pub(super) struct ReplicaCell {
     pub(super) wake_conditions: WakeConditions,
     pub(super) view: Arc<GroupView>,
     pub(super) journal: Journal,
+    /// Where its state machine keeps the state, if that does so itself.
+    pub(super) own_disk: MachineDisk,
     pub(super) reads: ReadBook,
     /// The replica has stopped for good, though its node lives.
     pub(super) failed: bool,

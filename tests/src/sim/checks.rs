@@ -125,23 +125,23 @@ impl Checks {
     }
 
     /// A replica has run. It may have to be halted yet, since the log of its node has failed and
-    /// takes nothing any more.
+    /// takes nothing any more, or its log waits for the state machine.
     pub(super) fn after_run(
         &mut self,
         node: usize,
         number: usize,
         raft: &Raft,
-        log_has_failed: bool,
+        log_is_behind: bool,
     ) {
         self.steps += 1;
         raft.invariants();
         let group = &mut self.groups[number];
         let view = &group.replicas[node].model.view;
-        let is_written = raft.last() == view.last() || log_has_failed;
+        let is_written = raft.last() == view.last() || log_is_behind;
         assert!(is_written, "the log in memory is what was written");
         let in_force = view.configuration_at(view.last().index);
         assert!(
-            log_has_failed || in_force.is_none_or(|it| it == raft.configuration()),
+            log_is_behind || in_force.is_none_or(|it| it == raft.configuration()),
             "{:?} is in force, and {in_force:?} is the newest in the log",
             raft.configuration()
         );
@@ -158,7 +158,7 @@ impl Checks {
         }
         let peers = raft.status().peers;
         // Without a log, a leader's snapshot may be taken over by the core alone.
-        let most = if log_has_failed { view.last().index } else { raft.commit() };
+        let most = if log_is_behind { view.last().index } else { raft.commit() };
         let commit = raft.commit().min(most);
         let led = group.replicas[node].leads;
         group.commits(node, [led, leads.then_some(term)], commit, self.now_us);

@@ -59,4 +59,8 @@ impl Storage for HostStorage {
     fn discard_snapshot(&self, group: GroupId, last: LogId) {
         self.snapshots.discard_snapshot(group, last);
     }
+
+    fn current_snapshot(&self, group: GroupId) -> Option<LogId> {
+        self.snapshots.current_snapshot(group)
+    }
 }

@@ -1,5 +1,6 @@
 //! A simulated node: its disk, its clock, its comings and goings, and the process that runs on it.
 
+use super::disk_machine::MachineDisks;
 use super::process::Process;
 use super::scene::{Event, Scene, Target};
 use super::stand_in::Directory;
@@ -73,6 +74,8 @@ pub(super) struct Hardware {
     pub(super) place: usize,
     pub(super) disk: SimDisk,
     pub(super) snapshots: SimSnapshotDisk,
+    /// Those of state machines that keep their states themselves.
+    pub(super) machines: MachineDisks,
     /// What the directory says of the node's starts.
     pub(super) boot: BootRecord,
     /// Drawn when the directory was made.
@@ -180,6 +183,7 @@ impl Host {
             place,
             disk: SimDisk::default(),
             snapshots: SimSnapshotDisk::default(),
+            machines: MachineDisks::default(),
             boot: BootRecord::default(),
             directory: Incarnation(place as u64 + 1),
             peers: Arc::default(),

@@ -61,6 +61,16 @@ impl Machine {
         Self { values: BTreeMap::new(), count: 0, journal }
     }
 
+    /// Takes over the content of a snapshot.
+    pub(super) fn load(&mut self, mut content: Bytes) {
+        self.count = content.get_u64_le();
+        self.values.clear();
+        while !content.is_empty() {
+            let key = take_text(&mut content);
+            self.values.insert(key, take_text(&mut content));
+        }
+    }
+
     fn breaks_at(&self, what: Breakage) -> bool {
         self.journal.lock().breaks == Some(what)
     }
@@ -146,13 +156,7 @@ impl StateMachine for Machine {
         if self.breaks_at(Breakage::Restore) {
             return Err(io::Error::other("simulated failure to restore"));
         }
-        let mut bytes = Bytes::from(bytes);
-        self.count = bytes.get_u64_le();
-        self.values.clear();
-        while !bytes.is_empty() {
-            let key = take_text(&mut bytes);
-            self.values.insert(key, take_text(&mut bytes));
-        }
+        self.load(bytes.into());
         Ok(())
     }
 }

@@ -227,6 +227,8 @@ pub(super) struct Plan {
     pub(super) leases: bool,
     pub(super) request_timeout: Duration,
     pub(super) snapshot_log_bytes: u64,
+    /// Every other group has its state on disk, from this one on.
+    first_on_disk: usize,
     pub(super) chunk_bytes: usize,
     pub(super) wal: WalOptions,
 }
@@ -279,6 +281,7 @@ impl Plan {
             leases: random.per_mille(300),
             request_timeout: election_timeout * random.between(1, 4) as u32,
             snapshot_log_bytes: [300, 2_000, 20_000][random.place(3)],
+            first_on_disk: (options.seed / 7 % 2) as usize,
             chunk_bytes: [64, 1_000, 64 << 10][random.place(3)],
             wal: WalOptions {
                 segment_bytes,
@@ -353,6 +356,11 @@ impl Plan {
         let voters: Vec<_> =
             self.voters(group).iter().map(|node| NodeId(*node as u64 + 1)).collect();
         Configuration::founding(&voters, Some(voters[0]))
+    }
+
+    /// Whether the state machines of a group (by place) keep their state on disk.
+    pub(super) const fn is_on_disk(&self, group: usize) -> bool {
+        group % 2 == self.first_on_disk
     }
 
     /// The nodes (by place) that hold replicas of a group (by place).

@@ -5,16 +5,17 @@
 //! that the log does not know of, and when the log was replaced by one.
 
 use super::disk::read_snapshot;
+use super::disk_machine::new_machine;
 use super::host::Hardware;
-use super::machine::{Journal, Machine};
+use super::machine::Journal;
 use super::process::group_id;
 use super::scene::Scene;
 use logboat::internals::recover;
 use logboat_raft::{
-    Config, HardState, Input, NodeId, Output, Raft, ReplicaAddress, Restored, Support, Time,
+    Config, HardState, Input, LogId, NodeId, Output, Raft, ReplicaAddress, Restored, Support, Time,
 };
 use logboat_storage::SnapshotStore;
-use logboat_storage::simulation::InlineWal;
+use logboat_storage::simulation::{InlineWal, SimSnapshotDisk};
 use std::io::Cursor;
 
 /// Checks that a power cut which loses all that is not synced would lose nothing else.
@@ -36,14 +37,20 @@ pub(super) fn cut_power(hardware: &Hardware, scene: &Scene) {
     scene.checks.would_recover(hardware.place, &found, tombstone, |group, log| {
         if tombstone(group).is_some() {
             // What is left of its snapshots goes at the start.
-            return (None, log);
+            return (None, LogId::default(), false, log);
         }
         let found = read_snapshot(&snapshots, group_id(group)).unwrap_or_else(|error| {
             panic!("after a power cut, node {} can't use a snapshot: {error}", hardware.id())
         });
         let snapshot = found.clone().map(|(meta, content)| (meta, Cursor::new(content)));
-        let agreed = recover(log, snapshot, &mut Machine::new(Journal::default()));
-        (found, agreed.expect("log and snapshot agree after a power cut").0)
+        let disk = hardware.machines.of(group).copy();
+        let (is_on_disk, power) = (scene.plan.is_on_disk(group), SimSnapshotDisk::default());
+        let mut machine = new_machine(is_on_disk, &Journal::default(), disk.clone(), power);
+        let holds = disk.holds();
+        let agreed = recover(log, snapshot, &mut *machine);
+        let recovery = agreed.expect("log, snapshot and state agree after a power cut");
+        let follows = recovery.state_holds.is_none() || recovery.reset.is_some();
+        (found, holds, follows, recovery.restored)
     });
 }
 

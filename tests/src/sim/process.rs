@@ -5,8 +5,9 @@
 
 use super::cells::ReplicaCell;
 use super::disk::{HostStorage, read_snapshot};
+use super::disk_machine::new_machine;
 use super::host::Hardware;
-use super::machine::{Breakage, Journal, Machine};
+use super::machine::{Breakage, Journal};
 use super::probe::forgets_earlier_votes;
 use super::reads::ReadBook;
 use super::requests::Caller;
@@ -18,10 +19,10 @@ use super::wal::Writer;
 use super::worker::{Worker, WorkerEvent};
 use bytes::Bytes;
 use logboat::internals::{
-    Admission, FoundingProgress, Group, GroupEvent, Liveness, LogReadJob, Peers, Shared, Slot,
-    WakeConditions, recover, start_of,
+    Admission, FoundingProgress, Group, GroupEvent, Liveness, LogReadJob, Peers, Recovery, Shared,
+    Slot, WakeConditions, recover, start_of,
 };
-use logboat::{GroupView, RequestError, StateMachine};
+use logboat::{DiskStateMachine, GroupView, RequestError, StateMachine};
 use logboat_raft::{
     Config, Configuration, Epoch, GroupId, Introduction, Lease, NodeId, Raft, ReadToken, ReplicaId,
     Restored, Time, WriteSeq,
@@ -183,17 +184,9 @@ impl Process {
         let is_founder = is_original && scene.plan.voters(group).contains(&hardware.place);
         let lowest = if is_founder { ReplicaId::FOUNDER } else { ReplicaId::FOUNDER.next() };
         let journal = Journal::default();
-        let mut machine = Machine::new(Arc::clone(&journal));
-        let snapshot = read_snapshot(&self.storage.snapshots, id);
-        let snapshot = snapshot.unwrap_or_else(|error| {
-            panic!("after a crash, node {} can't use a snapshot: {error}", hardware.id())
-        });
-        scene.checks.snapshot_found(hardware.place, group, snapshot.as_ref());
-        let meta = snapshot.as_ref().map(|(meta, _)| meta.clone());
-        let snapshot = snapshot.map(|(meta, content)| (meta, Cursor::new(content)));
-        let agreed = recover(log, snapshot, &mut machine);
-        let (restored, reset) = agreed.expect("log and snapshot agree after a crash");
-        scene.checks.reconciled(hardware.place, group, meta.as_ref(), &restored);
+        let (machine, recovery) = self.recover(hardware, group, (&journal, log), scene);
+        let restored = recovery.known_committed();
+        let Recovery { reset, state_holds, .. } = recovery;
         let founding: Arc<Configuration> = match is_founder {
             true => scene.plan.founding(group).into(),
             false => Configuration::unknown().into(),
@@ -217,12 +210,14 @@ impl Process {
         let place = self.cells.len();
         let slot = Slot(place as u32);
         let view = Arc::<GroupView>::default();
-        let machine: Box<dyn StateMachine> = Box::new(machine);
         let shared = Arc::clone(&self.shared);
         let mut group =
             Group::new(id, slot, raft, configuration, machine, shared, Arc::clone(&view));
         if is_founder && is_new {
             group.found(founding);
+        }
+        if let Some(last) = state_holds {
+            group.state_holds(last);
         }
         self.by_group.insert(id, place);
         self.workers.iter_mut().for_each(|worker| worker.wait_lists.add());
@@ -236,10 +231,43 @@ impl Process {
             wake_conditions: WakeConditions::default(),
             view,
             journal,
+            own_disk: hardware.machines.of(group_place(id)),
             reads: ReadBook::default(),
             failed: false,
         });
         self.post(place, GroupEvent::Tick);
+    }
+
+    /// A state machine, and what its replica starts from with this log.
+    fn recover(
+        &self,
+        hardware: &Hardware,
+        group: usize,
+        (journal, log): (&Journal, Restored),
+        scene: &mut Scene,
+    ) -> (Box<dyn StateMachine>, Recovery) {
+        let id = group_id(group);
+        let disk = hardware.machines.of(group);
+        let power = hardware.snapshots.clone();
+        let mut machine = new_machine(scene.plan.is_on_disk(group), journal, disk, power);
+        let tombstone = self.storage.wal.lock().log().tombstone(id);
+        if tombstone.is_some() && log == Restored::default() {
+            let cleared = machine.on_disk().map_or(Ok(()), DiskStateMachine::clear);
+            cleared.expect("a state can be cleared");
+        }
+        let snapshot = read_snapshot(&self.storage.snapshots, id);
+        let snapshot = snapshot.unwrap_or_else(|error| {
+            panic!("after a crash, node {} can't use a snapshot: {error}", hardware.id())
+        });
+        let holds = hardware.machines.of(group).holds();
+        scene.checks.snapshot_found(hardware.place, group, snapshot.as_ref(), holds);
+        let meta = snapshot.as_ref().map(|(meta, _)| meta.clone());
+        let snapshot = snapshot.map(|(meta, content)| (meta, Cursor::new(content)));
+        let agreed = recover(log, snapshot, &mut *machine);
+        let recovery = agreed.expect("log, snapshot and state agree after a crash");
+        let meta = meta.filter(|_| recovery.state_holds.is_none() || recovery.reset.is_some());
+        scene.checks.reconciled(hardware.place, group, meta.as_ref(), &recovery.restored);
+        (machine, recovery)
     }
 
     /// Does what an event of this process asks for.

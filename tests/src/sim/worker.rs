@@ -11,7 +11,9 @@ use super::scene::{Event, Scene};
 use super::vigil::keeps_bond;
 use super::wal::Submission;
 use logboat::internals::{Departed, GroupEvent, RunContext, RunScratch, Slot, Turn, WaitLists};
-use logboat_raft::{Confirmation, Epoch, GroupId, NodeId, ReadToken, Time, Violation, WriteSeq};
+use logboat_raft::{
+    Confirmation, Epoch, GroupId, LogWrite, NodeId, Persist, ReadToken, Time, Violation, WriteSeq,
+};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -282,7 +284,19 @@ impl Process {
             scene.checks.snapshot_durable(hardware.place, group_place(group), last);
             *has_adopted = true;
         }
-        for (_, persist) in &turn.writes[written..] {
+        let (kept, synced) = cell.own_disk.take_positions();
+        for last in kept {
+            scene.checks.snapshot_received(hardware.place, number, last);
+        }
+        for last in synced {
+            scene.checks.snapshot_durable(hardware.place, number, last);
+        }
+        // A state on disk may have been made durable in the run that has committed what it holds:
+        // the log is cut only when that is known to be committed.
+        let writes = turn.writes[written..].iter().map(|(_, persist)| persist);
+        let is_reset = writes.clone().any(|it| matches!(it.log, LogWrite::Reset(_)));
+        let is_late = |it: &&Persist| matches!(it.log, LogWrite::Compact(_)) && !is_reset;
+        for persist in writes.clone().filter(|it| !is_late(it)) {
             scene.checks.writing(hardware.place, number, persist);
         }
         if self.shared.metrics.failed_replicas.get() > failures {
@@ -290,8 +304,12 @@ impl Process {
             failed(hardware, cell, scene);
         }
         if !cell.failed {
-            let raft = cell.group.raft();
-            scene.checks.after_run(hardware.place, number, raft, self.writer.has_failed());
+            // The log follows when the state machine has taken over a snapshot, now or later.
+            let log_is_behind = self.writer.has_failed() || cell.group.is_restoring();
+            scene.checks.after_run(hardware.place, number, cell.group.raft(), log_is_behind);
+        }
+        for persist in writes.filter(is_late) {
+            scene.checks.writing(hardware.place, number, persist);
         }
         for (place, operation, crc) in cell.journal.lock().applied.drain(..) {
             scene.checks.applied(number, place, operation, crc);

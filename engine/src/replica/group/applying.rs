@@ -13,7 +13,10 @@ impl Group {
         if let Some(last) = entries.last() {
             self.handed = last.id();
         }
-        run.scratch.tasks.apply(entries);
+        match &self.on_disk {
+            None => run.scratch.tasks.apply(entries),
+            Some(state) => state.hand(&mut run.scratch.tasks, entries),
+        }
         if self.applied_bytes >= self.shared.snapshot_log_bytes {
             self.snapshot(run);
         }

@@ -16,8 +16,9 @@ use crate::replica::request::Responder;
 use crate::replica::run_context::{RunContext, RunScratch};
 use crate::request::administration::encode_local;
 use bytes::Bytes;
-use logboat_raft::{Entry, Input, LogReadTarget, Message, Payload};
+use logboat_raft::{Entry, Input, LogReadTarget, Message, Payload, Time};
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// A replica without its state machine takes in entries up to this part of the memory for them.
 const MOST_PART: usize = 64;
@@ -36,12 +37,15 @@ pub(super) struct Absence {
     bytes: usize,
     /// Whether the call takes too long.
     is_stuck: bool,
+    /// When the state machine, which is there, is to go on with what waits.
+    retries_at: Option<Time>,
 }
 
 impl Group {
     /// The call of the state machine that has to follow this run, if any. When it has ended,
     /// [`Self::end_call`] must follow.
     pub(crate) fn begin_call(&mut self, run: &mut RunContext<'_>) -> Option<Call> {
+        self.retry(run);
         let tasks = &mut run.scratch.tasks;
         if tasks.is_empty() {
             return None;
@@ -79,7 +83,7 @@ impl Group {
         waiting.append(&mut run.scratch.tasks);
         run.scratch.tasks = waiting;
         drop(permits);
-        let EndedCall { machine, mut outcomes, tasks } = ended;
+        let EndedCall { machine, mut outcomes, mut tasks, retry } = ended;
         let is_applied = |outcome: &&Outcome| {
             matches!(outcome, Outcome::Applied { .. } | Outcome::Configured { .. })
         };
@@ -88,9 +92,15 @@ impl Group {
         for outcome in outcomes.drain(..) {
             self.take_outcome(run, outcome, &mut readers);
         }
-        answer_all(run, readers.drain(..), &RequestError::Stopped);
         run.scratch.outcomes = outcomes;
-        run.scratch.tasks.reuse(tasks, readers);
+        match retry.filter(|_| !self.halted) {
+            Some(after) => self.pause(run, after, Tasks::of_call(tasks, readers)),
+            None => {
+                answer_all(run, readers.drain(..), &RequestError::Stopped);
+                tasks.clear();
+                run.scratch.tasks.reuse(tasks, readers);
+            }
+        }
         if self.retired {
             return run.turn.discarded.push((self.id, self.slot, machine));
         }
@@ -103,6 +113,7 @@ impl Group {
         if let Some(event) = log_read.and_then(|event| self.hold(run, event)) {
             self.handle(run, &mut Requests::default(), event);
         }
+        self.snapshot_for_peers(run);
         self.publish();
         self.invariants();
     }
@@ -120,6 +131,9 @@ impl Group {
             Outcome::Applied { id, answer } => self.applied(run, id, answer),
             Outcome::Configured { id, configuration } => {
                 self.applied(run, id, None);
+                if let Some(state) = &mut self.on_disk {
+                    state.configured(&configuration);
+                }
                 self.configuration = configuration;
             }
             Outcome::Answered(answer) => self.answered(run, answer, readers),
@@ -128,6 +142,7 @@ impl Group {
                 self.answered(run, encode_local(self.applied, &answer), readers);
             }
             Outcome::Captured(writer) => self.captured(run, writer),
+            Outcome::Synced(last) => self.synced(run, last),
             Outcome::Restored => self.restored(run),
             Outcome::Failed(reason) => self.fail(run, &reason),
         }
@@ -140,10 +155,39 @@ impl Group {
         }
     }
 
+    /// The state machine wants to go on after a while. What was left of its tasks comes first then.
+    fn pause(&mut self, run: &mut RunContext<'_>, after: Duration, mut left: Tasks) {
+        left.append(&mut run.scratch.tasks);
+        let retries_at = Some(run.turn.now + after);
+        self.absence = Some(Box::new(Absence { waiting: left, retries_at, ..Absence::default() }));
+    }
+
+    /// Goes on with what waits, if it is time.
+    fn retry(&mut self, run: &mut RunContext<'_>) {
+        let now = run.turn.now;
+        if self.retries_at().is_some_and(|retries_at| retries_at <= now)
+            && let Some(absence) = self.absence.take()
+        {
+            let Absence { mut waiting, log_read, .. } = *absence;
+            waiting.append(&mut run.scratch.tasks);
+            run.scratch.tasks = waiting;
+            if let Some(event) = log_read.and_then(|event| self.hold(run, event)) {
+                self.handle(run, &mut Requests::default(), event);
+            }
+        }
+    }
+
+    /// When the state machine is to go on, if it has to wait.
+    pub(super) fn retries_at(&self) -> Option<Time> {
+        self.absence.as_ref().and_then(|absence| absence.retries_at)
+    }
+
     /// A call takes too long. If the replica leads, another had better do: it steps down before it
     /// answers anything. What it has proposed may be committed, or be lost.
     pub(super) fn stuck(&mut self, run: &mut RunContext<'_>) {
-        let Some(absence) = &mut self.absence else {
+        // The call may have ended just now.
+        let is_away = |absence: &&mut Box<Absence>| absence.retries_at.is_none();
+        let Some(absence) = self.absence.as_mut().filter(is_away) else {
             return;
         };
         absence.is_stuck = true;

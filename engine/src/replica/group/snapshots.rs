@@ -18,12 +18,21 @@ impl Group {
         if self.configuration.members().is_empty() {
             return;
         }
-        if self.halted || self.snapshot_running || self.handed.index <= self.raft.snapshot().index {
+        let is_awaited = self.on_disk.as_ref().is_some_and(|state| !state.awaited.is_empty());
+        let is_new = self.handed.index > self.raft.snapshot().index || is_awaited;
+        if self.halted || self.snapshot_running || !is_new {
+            return;
+        }
+        if self.on_disk.as_ref().is_some_and(|state| state.is_ahead_of(self.handed)) {
             return;
         }
         self.snapshot_running = true;
         self.applied_bytes = 0;
-        run.scratch.tasks.capture();
+        if self.on_disk.is_some() && !is_awaited {
+            run.scratch.tasks.sync();
+        } else {
+            run.scratch.tasks.capture();
+        }
     }
 
     /// The state was captured after the last entry that was applied.
@@ -47,11 +56,13 @@ impl Group {
         self.snapshot_running = false;
         // A leader's snapshot may have overtaken ours.
         let begin = self.raft.snapshot().index;
+        let is_written = meta.is_some();
         if let Some(meta) = meta.filter(|meta| meta.last.index > begin) {
             let (group, last) = (self.id, meta.last);
             self.shared.events.publish(|| NodeEvent::SnapshotMade { group, last });
             self.step(run, Input::Compact { meta });
         }
+        self.send_awaited(run, is_written);
     }
 
     /// The bytes have left, so the core's offer follows on the same connection.
@@ -100,6 +111,9 @@ impl Group {
         self.proposals.covered(run.turn, last.index);
         self.handed = last;
         self.applied = last;
+        if let Some(state) = &mut self.on_disk {
+            state.replaced(last, Arc::clone(&configuration));
+        }
         self.configuration = configuration;
         self.applied_bytes = 0;
         self.carry_out(run, then);

@@ -118,18 +118,20 @@ impl Checks {
         self.groups[group].replicas[node].model.snapshot_durable(last);
     }
 
-    /// A restart found this snapshot.
+    /// A restart found this snapshot, and that the state on disk holds all up to an entry.
     pub(in crate::sim) fn snapshot_found(
         &mut self,
         node: usize,
         group: usize,
         found: Option<&FoundSnapshot>,
+        state_holds: LogId,
     ) {
         let group = &mut self.groups[group];
         if let Some((meta, content)) = found {
             group.snapshot_is(meta, content);
         }
         let last = found.map(|(meta, _)| meta.last).unwrap_or_default();
+        let last = if state_holds.index > last.index { state_holds } else { last };
         group.replicas[node].model.snapshot_found(last);
     }
 

@@ -1,0 +1,266 @@
+//! State machines that keep their state on disk themselves, and those that want to wait or give up.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+
+mod common;
+
+use bytes::Bytes;
+use common::{Cluster, TestResult, number};
+use logboat::{
+    ApplyError, ApplyOn, CommandBatch, DiskStateMachine, GroupId, Index, LogId, NodeId, OnDisk,
+    RequestError, SnapshotWriter, Term,
+};
+use parking_lot::Mutex;
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::Duration;
+
+const GROUP: GroupId = GroupId(7);
+
+/// What a state machine does when it comes to a command that says so.
+const RETRY: &[u8] = b"retry";
+const GIVE_UP: &[u8] = b"give up";
+
+/// What survives of a state: the ids of all commands.
+#[derive(Clone, Default)]
+struct Disk(Arc<Mutex<Saved>>);
+
+#[derive(Default)]
+struct Saved {
+    state: Option<(LogId, Vec<LogId>)>,
+    /// How many commands were applied by all machines on it.
+    applied: u64,
+    restores: u64,
+    /// For how long a command is put off, and how often yet.
+    patience: Duration,
+    refusals: u32,
+}
+
+impl Disk {
+    fn machine(&self) -> Box<OnDisk<Ids>> {
+        Box::new(OnDisk(Ids { disk: self.clone(), ids: Vec::new(), last: LogId::default() }))
+    }
+
+    fn held(&self) -> usize {
+        self.0.lock().state.as_ref().map_or(0, |(_, ids)| ids.len())
+    }
+}
+
+/// Notes the id of each command.
+struct Ids {
+    disk: Disk,
+    ids: Vec<LogId>,
+    last: LogId,
+}
+
+impl Ids {
+    fn answer(&self) -> Bytes {
+        Bytes::copy_from_slice(&(self.ids.len() as u64).to_le_bytes())
+    }
+}
+
+impl DiskStateMachine for Ids {
+    fn open(&mut self) -> io::Result<Option<LogId>> {
+        let saved = self.disk.0.lock();
+        let Some((last, ids)) = &saved.state else { return Ok(None) };
+        (self.last, self.ids) = (*last, ids.clone());
+        Ok(Some(*last))
+    }
+
+    fn apply(&mut self, commands: &mut CommandBatch<'_>) -> Result<(), ApplyError> {
+        while let Some((id, command)) = commands.peek().map(|(id, command)| (id, command.clone())) {
+            let mut saved = self.disk.0.lock();
+            if command == RETRY && saved.refusals > 0 {
+                saved.refusals -= 1;
+                return Err(ApplyError::Retry(saved.patience));
+            }
+            if command == GIVE_UP {
+                return Err(ApplyError::Fail("as the command says".to_owned()));
+            }
+            saved.applied += 1;
+            drop(saved);
+            assert!(self.ids.last().is_none_or(|last| last.index < id.index), "applied twice");
+            self.ids.push(id);
+            commands.answer(self.answer());
+        }
+        self.last = commands.last();
+        Ok(())
+    }
+
+    fn query(&self, _: Bytes) -> io::Result<Bytes> {
+        Ok(self.answer())
+    }
+
+    fn sync(&mut self) -> io::Result<Option<LogId>> {
+        self.disk.0.lock().state = Some((self.last, self.ids.clone()));
+        Ok(Some(self.last))
+    }
+
+    fn snapshot(&self) -> io::Result<SnapshotWriter> {
+        let ids = self.ids.clone();
+        Ok(Box::new(move |writer| {
+            let numbers = ids.iter().flat_map(|id| [id.term.0, id.index.0]);
+            numbers.into_iter().try_for_each(|number| writer.write_all(&number.to_le_bytes()))
+        }))
+    }
+
+    fn restore(&mut self, reader: &mut dyn Read, last: LogId) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes)?;
+        let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap());
+        let id = |id: &[u8]| LogId::new(Term(number(&id[..8])), Index(number(&id[8..])));
+        self.ids = bytes.chunks(16).map(id).collect();
+        self.last = last;
+        self.disk.0.lock().restores += 1;
+        self.sync().map(drop)
+    }
+
+    fn clear(&mut self) -> io::Result<()> {
+        self.disk.0.lock().state = None;
+        Ok(())
+    }
+
+    fn apply_on(&self) -> ApplyOn {
+        ApplyOn::Worker
+    }
+}
+
+async fn await_held(disk: &Disk, count: usize) {
+    while disk.held() < count {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_behind_what_is_durable() -> TestResult {
+    let mut cluster = Cluster::new(1)?;
+    let (node, disk) = (NodeId(1), Disk::default());
+    for round in 1..=3_u64 {
+        cluster.start_with(node, GROUP, disk.machine())?;
+        for _ in 0..20 {
+            cluster.propose(GROUP, b"+").await;
+        }
+        // The log is cut here, without a snapshot.
+        cluster.handle(node, GROUP).compact();
+        await_held(&disk, round as usize * 25 - 5).await;
+        for _ in 0..5 {
+            cluster.propose(GROUP, b"+").await;
+        }
+        assert_eq!(number(&cluster.read(GROUP).await), round * 25);
+        assert_eq!(cluster.node(node).metrics().snapshots_written.get(), 0);
+        cluster.stop(node);
+        cluster.restart_without_groups(node)?;
+    }
+    // Those five that were not durable were applied again after each restart.
+    assert_eq!(disk.0.lock().applied, 3 * 25 + 2 * 5);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_follower_past_which_the_log_was_cut_gets_a_snapshot() -> TestResult {
+    let mut cluster = Cluster::new(3)?;
+    let disks = [(); 3].map(|()| Disk::default());
+    let machine = |node: NodeId| disks[node.0 as usize - 1].machine();
+    for node in cluster.ids() {
+        cluster.start_with(node, GROUP, machine(node))?;
+    }
+    cluster.propose(GROUP, b"+").await;
+    let leader = cluster.leader(GROUP).await;
+    let behind = cluster.ids().into_iter().find(|node| *node != leader).unwrap();
+    cluster.stop(behind);
+    // Commands of 1 KiB against syncs every 16 KiB: the log is cut many times over.
+    for _ in 0..200 {
+        cluster.propose(GROUP, &[b'+'; 1024]).await;
+    }
+    let disk = &disks[behind.0 as usize - 1];
+    for round in 0..2 {
+        cluster.restart_without_groups(behind)?;
+        cluster.start_with(behind, GROUP, machine(behind))?;
+        cluster.await_applied(behind, GROUP, 201).await;
+        let answer = cluster.handle(behind, GROUP).read_local(Bytes::new()).await?;
+        assert_eq!(number(&answer.1), 201);
+        assert_eq!(disk.0.lock().restores, 1, "round {round}: it keeps that by itself");
+        cluster.stop(behind);
+    }
+    assert!(cluster.snapshots_sent() > 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_state_machine_that_wants_to_wait_is_given_the_rest_later() -> TestResult {
+    let cluster = Cluster::new(1)?;
+    let (node, disk, other) = (NodeId(1), Disk::default(), GroupId(9));
+    cluster.start_with(node, GROUP, disk.machine())?;
+    cluster.start_group(other)?;
+    cluster.propose(GROUP, b"+").await;
+    {
+        let mut saved = disk.0.lock();
+        (saved.patience, saved.refusals) = (Duration::from_millis(30), 3);
+    }
+    let handle = cluster.handle(node, GROUP);
+    let waits = handle.propose(Bytes::from_static(RETRY));
+    let behind = handle.propose(Bytes::from_static(b"+"));
+    let (waits, behind) = tokio::join!(waits, behind);
+    assert_eq!((number(&waits?), number(&behind?)), (2, 3));
+    assert_eq!(disk.0.lock().refusals, 0);
+    // For an hour, which nobody else waits for.
+    {
+        let mut saved = disk.0.lock();
+        (saved.patience, saved.refusals) = (Duration::from_secs(3_600), 1);
+    }
+    let long = tokio::spawn(async move { handle.propose(Bytes::from_static(RETRY)).await });
+    while disk.0.lock().refusals > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(number(&cluster.propose(other, b"+").await), 1);
+    cluster.node(node).stop();
+    assert!(long.await?.is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_state_machine_that_gives_up_stops_its_replica_alone() -> TestResult {
+    let cluster = Cluster::new(1)?;
+    let (node, disk, other) = (NodeId(1), Disk::default(), GroupId(9));
+    cluster.start_with(node, GROUP, disk.machine())?;
+    cluster.start_group(other)?;
+    cluster.propose(GROUP, b"+").await;
+    let handle = cluster.handle(node, GROUP);
+    let answer = handle.propose(Bytes::from_static(GIVE_UP)).await;
+    assert_eq!(answer, Err(RequestError::TimedOut));
+    let reason = handle.view().failure().unwrap().to_owned();
+    assert!(reason.contains("as the command says"), "{reason}");
+    assert_eq!(number(&cluster.propose(other, b"+").await), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_former_replica_left_is_cleared() -> TestResult {
+    let cluster = Cluster::new(3)?;
+    let disks = [(); 3].map(|()| Disk::default());
+    for node in cluster.ids() {
+        cluster.start_with(node, GROUP, disks[node.0 as usize - 1].machine())?;
+    }
+    let node = NodeId(3);
+    cluster.propose(GROUP, b"+").await;
+    cluster.await_applied(node, GROUP, 1).await;
+    cluster.handle(node, GROUP).compact();
+    let disk = &disks[2];
+    await_held(disk, 1).await;
+    cluster.node(node).remove_group(GROUP).await?;
+    assert_eq!(disk.held(), 1);
+    cluster.node(node).join_group(GROUP, disk.machine())?;
+    assert_eq!(disk.held(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_state_that_the_log_does_not_follow_is_refused() -> TestResult {
+    let cluster = Cluster::new(1)?;
+    let disk = Disk::default();
+    let last = LogId::new(Term(1), Index(5));
+    disk.0.lock().state = Some((last, vec![last]));
+    let refused = cluster.start_with(NodeId(1), GROUP, disk.machine()).unwrap_err().to_string();
+    assert!(refused.contains("its state holds all up to 5@1"), "{refused}");
+    Ok(())
+}
