@@ -8,11 +8,11 @@
 //! | `client` | integer; the completed operations of one client don't overlap |
 //! | `call_ns` | integer; the time just before the operation was first sent |
 //! | `return_ns` | integer; the time just after its answer; `null` unless `ok` is `true` |
-//! | `op` | `"put"`, `"get"`, `"append"`, `"cas"` or `"delete"` |
+//! | `op` | `"put"`, `"get"`, `"append"`, `"cas"`, `"delete"` or `"expire"` |
 //! | `key` | string; every key starts absent |
-//! | `value` | string: what put, append and cas write |
+//! | `value` | string: what put, append and cas write; what an expire finds |
 //! | `expect` | cas: the value to replace, `null` for an absent key |
-//! | `output` | answered get: the value, `null` for an absent key; answered cas: whether it swapped |
+//! | `output` | answered get: the value, `null` if absent; answered cas: whether it swapped |
 //! | `current` | optional, a cas that did not match: what it found, `null` for an absent key |
 //! | `ok` | `true`: answered; `false`: had no effect; `null`: may take effect once, or never |
 //! | `info` | optional, anything |
@@ -74,6 +74,13 @@ pub enum Kind {
     },
     /// Make the key absent.
     Delete,
+    /// The key becomes absent by itself, if it still holds this value. Nobody asks for it, so its
+    /// outcome is always unknown: it may happen once, at any time after a put that says for how
+    /// long the value lives.
+    Expire {
+        /// What was put, which no other operation writes.
+        value: String,
+    },
 }
 
 /// What came of an operation.
@@ -227,7 +234,7 @@ fn may_leave_zero(operation: &Operation) -> bool {
             Outcome::Done { answer: Answer::Counted(sum), .. } => sum == 0,
             Outcome::Done { .. } | Outcome::Refused | Outcome::Unknown => true,
         },
-        Kind::Get | Kind::Delete => false,
+        Kind::Get | Kind::Delete | Kind::Expire { .. } => false,
     }
 }
 
@@ -286,6 +293,7 @@ enum Name {
     Append,
     Cas,
     Delete,
+    Expire,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -312,6 +320,7 @@ impl Line {
                 (Name::Cas, Some(sum), Some(before))
             }
             Kind::Delete => (Name::Delete, None, None),
+            Kind::Expire { value } => (Name::Expire, Some(value.clone()), None),
         };
         let (ok, output, current) = match &operation.outcome {
             Outcome::Refused => (Some(false), None, None),
@@ -370,6 +379,7 @@ impl Line {
             Name::Get => Ok(Kind::Get),
             Name::Delete => Ok(Kind::Delete),
             Name::Put => Ok(Kind::Put { value: value.ok_or("a put needs a `value`")? }),
+            Name::Expire => Ok(Kind::Expire { value: value.ok_or("an expire needs a `value`")? }),
             Name::Append => Ok(Kind::Append { value: value.ok_or("an append needs a `value`")? }),
             Name::Cas => Ok(Kind::Cas {
                 expect: self.expect.take().ok_or("a cas needs an `expect`, which may be null")?,
@@ -408,6 +418,7 @@ impl Line {
             (Name::Cas, _) => return Err("the `output` of an answered cas is true or false"),
             (Name::Get, Some(Output::Found(found))) => Answer::Read(found),
             (Name::Get, _) => return Err("the `output` of an answered get is a string or null"),
+            (Name::Expire, _) => return Err("nobody asks for an expire, so it has no answer"),
             (Name::Put | Name::Append | Name::Delete, None | Some(Output::Found(None))) => {
                 Answer::Written
             }

@@ -63,6 +63,11 @@ fn incr(span: impl Into<Span>, by: i64, sum: i64) -> Operation {
     operation(span, Kind::Incr { by }, Answer::Counted(sum))
 }
 
+/// A value that was put for a while may have gone from this time on.
+fn expire(call: u64, value: &str) -> Operation {
+    operation(call.., Kind::Expire { value: value.into() }, Answer::Written)
+}
+
 #[track_caller]
 fn assert_right(history: &[Operation]) {
     let verdict = lin::check(history);
@@ -428,7 +433,8 @@ The first answer that fits no order (times in seconds):
      0.000004000 to    0.000005000  client 0: get (found \"1;\")
 What may have written the value, 1 operations:
      0.000000000 to    0.000001000  client 0: put \"1;\" (done)
-The longest order of what was answered until then has 2 operations and leaves out 1. Its end, with the value after each:
+The longest order of what was answered until then has 2 operations and leaves out 1. \
+Its end, with the value after each:
      0.000000000 to    0.000001000  client 0: put \"1;\" (done)  => \"1;\"
      0.000002000 to    0.000003000  client 0: put \"2;\" (done)  => \"2;\"
 What was under way, from the earliest read that matters on:
@@ -447,4 +453,19 @@ fn a_search_that_is_given_up_is_no_success() {
     wrong.key = "z".into();
     let both = [history.to_vec(), vec![wrong]].concat();
     assert!(matches!(lin::check_within(&both, 50), Verdict::NotLinearizable(_)));
+}
+
+#[test]
+fn a_key_expires_once_and_does_not_come_back() {
+    let lived = [put(0..1, "a;"), expire(0, "a;"), get(2..3, Some("a;"))];
+    let gone = [&lived[..], &[get(4..5, None)]].concat();
+    assert_right(&lived);
+    assert_right(&gone);
+    assert_right(&[&gone[..], &[put(6..7, "b;"), get(8..9, Some("b;"))]].concat());
+    // It is seen after a read that saw it gone.
+    assert_wrong(&[&gone[..], &[get(6..7, Some("a;"))]].concat());
+    // It goes before that may be.
+    assert_wrong(&[put(0..1, "a;"), expire(6, "a;"), get(2..3, None)]);
+    // What expires is not what was put later.
+    assert_wrong(&[put(0..1, "a;"), expire(0, "a;"), put(2..3, "b;"), get(4..5, None)]);
 }

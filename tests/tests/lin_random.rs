@@ -55,6 +55,8 @@ fn perform(kind: &Kind, value: Option<&str>) -> (Option<String>, Option<Answer>)
             (Some(sum.to_string()), Answer::Counted(sum))
         }
         Kind::Delete => (None, Answer::Written),
+        Kind::Expire { value: put } if old.as_ref() == Some(put) => (None, Answer::Written),
+        Kind::Expire { .. } => return (old, None),
     };
     (new, Some(answer))
 }

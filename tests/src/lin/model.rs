@@ -118,9 +118,12 @@ impl<'a> Texts<'a> {
         observed.extend(counts.then_some(MINUS));
         let piece = |each: &&'a Operation| match &each.kind {
             Kind::Append { value } => Some((Piece::of(value), value.as_str())),
-            Kind::Put { .. } | Kind::Get | Kind::Cas { .. } | Kind::Incr { .. } | Kind::Delete => {
-                None
-            }
+            Kind::Put { .. }
+            | Kind::Get
+            | Kind::Cas { .. }
+            | Kind::Incr { .. }
+            | Kind::Delete
+            | Kind::Expire { .. } => None,
         };
         let pieces = counts.then(|| operations.iter().filter_map(piece).collect());
         Self { observed: Observed::of(observed), pieces }
@@ -181,6 +184,7 @@ pub(super) fn replay(value: Option<String>, operation: &Operation) -> Option<Opt
             Some(Some(value.unwrap_or_default() + new))
         }
         (Kind::Delete, None | Some(Answer::Written)) => Some(None),
+        (Kind::Expire { value: put }, None) => (value.as_ref() == Some(put)).then_some(None),
         (Kind::Get, Some(Answer::Read(found))) => (value == *found).then_some(value),
         (Kind::Cas { expect, value: new }, None | Some(Answer::Swapped)) => {
             (value == *expect).then(|| Some(new.clone()))
@@ -202,6 +206,7 @@ pub(super) fn replay(value: Option<String>, operation: &Operation) -> Option<Opt
 pub(super) fn observations(operation: &Operation) -> impl Iterator<Item = Cow<'_, str>> {
     let expected = match &operation.kind {
         Kind::Cas { expect, .. } => expect.as_deref(),
+        Kind::Expire { value } => Some(value.as_str()),
         Kind::Put { .. } | Kind::Get | Kind::Append { .. } | Kind::Incr { .. } | Kind::Delete => {
             None
         }
@@ -234,6 +239,9 @@ fn action(operation: &Operation, texts: &Texts<'_>) -> Action {
         (Kind::Put { value }, None | Some(Answer::Written)) => Action::Set(texts.state(value)),
         (Kind::Append { value }, None | Some(Answer::Written)) => Action::Extend(Piece::of(value)),
         (Kind::Delete, None | Some(Answer::Written)) => Action::Set(State::Absent),
+        (Kind::Expire { value }, None) => {
+            Action::Swap { expect: texts.state(value), new: State::Absent }
+        }
         (Kind::Get, Some(Answer::Read(found))) => Action::Read(state(found)),
         (Kind::Cas { expect, value }, None | Some(Answer::Swapped)) => {
             Action::Swap { expect: state(expect), new: texts.state(value) }

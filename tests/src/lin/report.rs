@@ -76,7 +76,8 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "The longest order of what was answered until then has {} operations and leaves out {}. \
+            "The longest order of what was answered until then has {} operations and leaves out \
+             {}. \
              Its end, with the value after each:",
             self.order.len(),
             self.left_out
@@ -211,7 +212,7 @@ fn written_of(operation: &Operation, text: &str) -> Option<usize> {
             }
             Outcome::Done { .. } | Outcome::Refused | Outcome::Unknown => None,
         },
-        Kind::Get | Kind::Delete => None,
+        Kind::Get | Kind::Delete | Kind::Expire { .. } => None,
     }
 }
 
@@ -251,6 +252,7 @@ impl fmt::Display for Shown<'_> {
             }
             Kind::Incr { by } => write!(f, "incr by {by}")?,
             Kind::Delete => write!(f, "delete")?,
+            Kind::Expire { value } => write!(f, "expire {}", Text(Some(value)))?,
         }
         match outcome {
             Outcome::Refused => write!(f, " (refused)")?,

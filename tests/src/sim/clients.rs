@@ -288,7 +288,7 @@ impl Clients {
             Kind::Append { .. } => Some(Kind::Append { value: value(offset) }),
             Kind::Put { .. } => Some(Kind::Put { value: value(offset) }),
             Kind::Incr { by } => Some(Kind::Incr { by: *by }),
-            Kind::Get | Kind::Cas { .. } | Kind::Delete => None,
+            Kind::Get | Kind::Cas { .. } | Kind::Delete | Kind::Expire { .. } => None,
         };
         (1..=count).map_while(another).collect()
     }
@@ -429,7 +429,9 @@ impl Clients {
                 Kind::Incr { .. } => Answer::Counted(decode_sum(answer)),
                 Kind::Cas { .. } if answer[0] == 1 => Answer::Swapped,
                 Kind::Cas { .. } => Answer::Mismatched { current: None },
-                Kind::Put { .. } | Kind::Append { .. } | Kind::Delete => Answer::Written,
+                Kind::Put { .. } | Kind::Append { .. } | Kind::Delete | Kind::Expire { .. } => {
+                    Answer::Written
+                }
             },
         });
         let numbers = [client as u64, number, u64::from(outcome == Outcome::Unknown)];

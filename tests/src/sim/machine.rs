@@ -94,6 +94,11 @@ impl Machine {
                 return Bytes::copy_from_slice(&sum.to_le_bytes());
             }
             Kind::Delete => drop(self.values.remove(&key)),
+            Kind::Expire { value: put } => {
+                if value == Some(&put) {
+                    self.values.remove(&key);
+                }
+            }
         }
         Bytes::from_static(b"\x01")
     }
@@ -201,6 +206,10 @@ pub(super) fn encode_command(operation: u64, key: &str, kind: &Kind, padding: us
             bytes.put_u8(5);
             bytes.put_i64_le(*by);
         }
+        Kind::Expire { value } => {
+            bytes.put_u8(6);
+            put_text(&mut bytes, value);
+        }
     }
     bytes.into()
 }
@@ -245,6 +254,7 @@ fn decode_command(mut command: Bytes) -> (u64, String, Kind) {
             expect: (!command.is_empty()).then(|| take_text(&mut command)),
         },
         4 => Kind::Delete,
+        6 => Kind::Expire { value: take_text(&mut command) },
         _ => Kind::Incr { by: command.get_i64_le() },
     };
     (operation, key, kind)

@@ -114,7 +114,7 @@ pub(crate) fn last_reads(nodes: &[Client], history: &[Operation]) -> RedisResult
         for key in &keys {
             let mut read = Operation::call(client, end + elapsed_ns(clock), *key, Kind::Get);
             read.info = Some((number + 1).into());
-            let reply: Value = command(&Kind::Get, key).query(&mut connection)?;
+            let reply: Value = command(&Kind::Get, key, None).query(&mut connection)?;
             reads.push(read.answered(end + elapsed_ns(clock), answer(&Kind::Get, &reply)));
         }
     }
@@ -157,11 +157,17 @@ impl Caller {
     fn operate(&mut self, team: &Team, mut connection: Connection) {
         let count = self.shared.pipeline;
         let mut requests = Vec::new();
+        let mut expiries = Vec::new();
         let mut operations: Vec<_> = (0..count)
             .map(|place| {
                 let key = self.key(team);
                 let kind = self.choose(team);
-                command(&kind, &key).write_packed_command(&mut requests);
+                let lifetime = self.lifetime(team, &kind);
+                command(&kind, &key, lifetime).write_packed_command(&mut requests);
+                if let (Kind::Put { value }, Some(_)) = (&kind, lifetime) {
+                    let expire = Kind::Expire { value: value.clone() };
+                    expiries.push(Operation::call(self.id, 0, key.clone(), expire));
+                }
                 // As many callers as operations, since those of one caller may not overlap.
                 let caller = self.id * count as u64 + place as u64;
                 let mut operation = Operation::call(caller, 0, key, kind);
@@ -170,7 +176,8 @@ impl Caller {
             })
             .collect();
         let call_ns = elapsed_ns(self.shared.clock);
-        operations.iter_mut().for_each(|operation| operation.call_ns = call_ns);
+        let all = operations.iter_mut().chain(&mut expiries);
+        all.for_each(|operation| operation.call_ns = call_ns);
         let sent = connection.send_packed_command(&requests);
         let mut goes_on = sent.is_ok();
         for operation in &mut operations {
@@ -188,6 +195,14 @@ impl Caller {
             self.shared.disorder.lock().push(disorder);
         }
         self.history.append(&mut operations);
+        self.history.append(&mut expiries);
+    }
+
+    /// For how long lives what a team writes that has its keys expire: mostly for less than a
+    /// pause of a node.
+    fn lifetime(&mut self, team: &Team, kind: &Kind) -> Option<Duration> {
+        let expires = team.expires() && matches!(kind, Kind::Put { .. }) && self.dice.below(4) > 0;
+        expires.then(|| self.dice.time_ms(1..1_000))
     }
 
     /// A key of the team. A team has more of them at a time when it sends more at once.
@@ -214,20 +229,22 @@ impl Caller {
         }
     }
 
-    /// Of four teams two only append and read, which shows lost and doubled writes best, one
-    /// counts, and one does all else.
+    /// Of four teams one only appends and reads, which shows lost and doubled writes best, one
+    /// counts, one has its keys expire, and one does all else.
     fn choose(&mut self, team: &Team) -> Kind {
         let value = format!("{};", self.shared.operations.fetch_add(1, Ordering::Relaxed));
         let dice = self.dice.below(10);
         match (team.number % 4, dice) {
-            (0 | 3, 0..5) => Kind::Append { value },
+            (0, 0..5) => Kind::Append { value },
             (2, 0..4) => Kind::Incr { by: 1 },
             (2, 4) => Kind::Incr { by: 2 },
-            (0 | 2 | 3, _) => Kind::Get,
-            (_, 0..2) => Kind::Put { value },
-            (_, 2..4) => Kind::Cas { expect: self.seen.clone(), value },
-            (_, 4) => Kind::Append { value },
-            (_, 5) => Kind::Delete,
+            (3, 0..3) => Kind::Put { value },
+            (3, 3) => Kind::Cas { expect: None, value },
+            (3, 4) => Kind::Delete,
+            (1, 0..2) => Kind::Put { value },
+            (1, 2..4) => Kind::Cas { expect: self.seen.clone(), value },
+            (1, 4) => Kind::Append { value },
+            (1, 5) => Kind::Delete,
             (_, _) => Kind::Get,
         }
     }
@@ -236,7 +253,12 @@ impl Caller {
 impl Team {
     /// Whether nobody removes or overwrites the team's keys, or counts with them.
     const fn only_appends(&self) -> bool {
-        matches!(self.number % 4, 0 | 3)
+        self.number.is_multiple_of(4)
+    }
+
+    /// Whether what the team puts expires, most of the time.
+    const fn expires(&self) -> bool {
+        self.number % 4 == 3
     }
 }
 

@@ -2,21 +2,24 @@
 
 use logboat_tests::history::{Answer, Kind};
 use redis::{Cmd, Value};
+use std::time::Duration;
 
-/// The command that carries out an operation on a key.
-pub(crate) fn command(kind: &Kind, key: &str) -> Cmd {
+/// The command that carries out an operation on a key. What it writes lives for so long, if that is
+/// said.
+pub(crate) fn command(kind: &Kind, key: &str, lifetime: Option<Duration>) -> Cmd {
     let name = match kind {
         Kind::Put { .. } | Kind::Cas { .. } => "SET",
         Kind::Get => "GET",
         Kind::Append { .. } => "APPEND",
         Kind::Incr { by: 1 } => "INCR",
         Kind::Incr { .. } => "INCRBY",
-        Kind::Delete => "DEL",
+        // An expiry is nothing that a client asks for.
+        Kind::Delete | Kind::Expire { .. } => "DEL",
     };
     let mut command = redis::cmd(name);
     command.arg(key);
     match kind {
-        Kind::Get | Kind::Delete | Kind::Incr { by: 1 } => {}
+        Kind::Get | Kind::Delete | Kind::Expire { .. } | Kind::Incr { by: 1 } => {}
         Kind::Incr { by } => {
             command.arg(by);
         }
@@ -30,13 +33,18 @@ pub(crate) fn command(kind: &Kind, key: &str) -> Cmd {
             command.arg(value).arg("NX");
         }
     }
+    if let Some(lifetime) = lifetime {
+        command.arg("PX").arg(lifetime.as_millis() as u64);
+    }
     command
 }
 
 /// What the reply to an operation's command says.
 pub(crate) fn answer(kind: &Kind, reply: &Value) -> Answer {
     match kind {
-        Kind::Put { .. } | Kind::Append { .. } | Kind::Delete => Answer::Written,
+        Kind::Put { .. } | Kind::Append { .. } | Kind::Delete | Kind::Expire { .. } => {
+            Answer::Written
+        }
         Kind::Get => Answer::Read(match reply {
             Value::BulkString(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
             _ => None,
