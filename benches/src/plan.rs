@@ -7,6 +7,7 @@ use logboat_bench::Failure;
 use logboat_router::placement::simulation::{Done, Simulation, Speeds};
 use logboat_router::placement::{Need, Settings};
 use serde::Serialize;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 /// How far from the mean a node may be in the end.
@@ -114,14 +115,40 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     if within { Ok(()) } else { Err("a figure is out of its bound".into()) }
 }
 
+impl Options {
+    /// The nodes of a group, the leader first: at random, and in different zones if there are
+    /// enough.
+    fn voters(&self, group: u64) -> Vec<NodeId> {
+        let mut voters: Vec<u64> = Vec::new();
+        let spread = self.zones.min(3);
+        for draw in 0_u64.. {
+            let mut hasher = DefaultHasher::new();
+            (group, draw).hash(&mut hasher);
+            let node = hasher.finish() % self.nodes;
+            let zones = voters.iter().filter(|voter| *voter % self.zones == node % self.zones);
+            let fits = !voters.contains(&node) && (spread < 3 || zones.count() == 0);
+            if fits {
+                voters.push(node);
+            }
+            if voters.len() == 3 {
+                break;
+            }
+        }
+        voters.into_iter().map(|node| NodeId(node + 1)).collect()
+    }
+}
+
 struct World<'a> {
     options: &'a Options,
     simulation: Simulation,
+    /// The nodes that belong to the cluster.
     nodes: Vec<NodeId>,
+    /// How many nodes there ever were.
+    joined: u64,
 }
 
 impl<'a> World<'a> {
-    /// The cluster, with replicas and leaders spread at random and then evened out by turns.
+    /// The cluster, with replicas and leaders at random.
     fn found(options: &'a Options) -> Self {
         let settings = Settings {
             lost_after: Duration::from_secs(10),
@@ -137,24 +164,20 @@ impl<'a> World<'a> {
             round: Duration::from_millis(options.round_ms),
         };
         let simulation = Simulation::new(settings, speeds);
-        let mut world = Self { options, simulation, nodes: Vec::new() };
+        let mut world = Self { options, simulation, nodes: Vec::new(), joined: 0 };
         (0..options.nodes).for_each(|_| world.join());
         for group in 0..options.groups {
-            // Three nodes in a row are in different zones. Their distances vary, so that a node
-            // shares groups with many.
-            let zones = options.zones;
-            let round = group / options.nodes;
-            let voters = [0, 1 + round % 7 * zones, 2 + round % 11 * zones]
-                .map(|ahead| NodeId((group + ahead) % options.nodes + 1));
+            let voters = options.voters(group);
             world.simulation.found(GroupId(group + 1), &voters, options.group_mib << 20);
         }
         world
     }
 
     fn join(&mut self) {
-        let number = self.nodes.len() as u64;
-        self.simulation.join(NodeId(number + 1), &format!("zone-{}", number % self.options.zones));
-        self.nodes.push(NodeId(number + 1));
+        let zone = self.joined % self.options.zones;
+        self.joined += 1;
+        self.simulation.join(NodeId(self.joined), &format!("zone-{zone}"));
+        self.nodes.push(NodeId(self.joined));
     }
 
     /// Rounds until nothing is left to do. Returns when the last one with steps was.

@@ -23,6 +23,7 @@ const TOLERATED_SHARE: i64 = 100;
 
 /// What nodes have on average, and between what they may stay.
 struct Band {
+    mean: i64,
     low: i64,
     high: i64,
 }
@@ -33,12 +34,13 @@ impl Band {
         let nodes = i64::try_from(amounts.clone().count()).ok().filter(|nodes| *nodes > 1)?;
         let mean = amounts.sum::<i64>() / nodes;
         let margin = (mean / TOLERATED_SHARE).max(one);
-        Some(Self { low: mean - margin, high: mean + margin })
+        Some(Self { mean, low: mean - margin, high: mean + margin })
     }
 
     /// Whether something should move from one to the other.
     fn asks(&self, from: i64, to: i64, one: i64) -> bool {
-        from - to >= 2 * one && (from > self.high || to < self.low || self.is_small(one))
+        let is_toward_mean = from >= self.mean && to <= self.mean && from - to >= 2 * one;
+        is_toward_mean && (from > self.high || to < self.low || self.is_small(one))
     }
 
     /// Whether the margin is the smallest amount: then nodes differ by less than two in the end.
@@ -131,7 +133,9 @@ impl<'a> Planner<'a> {
 
     /// Begins to transfer a group away from a node that leads many.
     fn lead_less(&mut self, band: &Band, from: NodeId, looks: &mut usize) -> bool {
-        if amount(self.seats.seat(from).leads) <= band.high && !band.is_small(1) {
+        let giver = self.seats.seat(from);
+        let has_few = amount(giver.leads) <= band.high && !band.is_small(1);
+        if has_few || giver.handing_over >= self.cluster.settings.transfers {
             return false;
         }
         let Some(groups) = self.cluster.on_node(from) else { return false };
@@ -150,7 +154,9 @@ impl<'a> Planner<'a> {
 
     /// Begins to transfer a group to a node that leads few.
     fn lead_more(&mut self, band: &Band, to: NodeId, looks: &mut usize) -> bool {
-        if amount(self.seats.seat(to).leads) >= band.low {
+        let taker = self.seats.seat(to);
+        let has_many = amount(taker.leads) >= band.low;
+        if has_many || taker.taking_over >= self.cluster.settings.transfers {
             return false;
         }
         let Some(groups) = self.cluster.on_node(to) else { return false };

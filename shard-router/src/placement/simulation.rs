@@ -308,7 +308,10 @@ impl Simulation {
         let Some(facts) = changing.or(self.cluster.group(group)).cloned() else { return };
         let facts = &facts;
         let can_lead = |node: &NodeId| self.is_live(facts, *node);
-        let mut candidates = facts.preferred.into_iter().chain(facts.voters());
+        // Which of the others takes over differs from group to group.
+        let voters: Vec<_> = facts.voters().collect();
+        let others = voters.iter().cycle().skip((group.0 % 7) as usize).take(voters.len());
+        let mut candidates = facts.preferred.into_iter().chain(others.copied());
         let has_majority = self.has_majority(facts);
         let kept = facts.leader.filter(|leader| has_majority && can_lead(leader));
         let leader = kept.or_else(|| candidates.find(can_lead).filter(|_| has_majority));
