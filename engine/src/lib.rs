@@ -30,6 +30,7 @@ mod founding;
 mod groups;
 mod handle;
 mod liveness;
+pub mod lost_majority;
 mod membership;
 mod metrics;
 mod node;

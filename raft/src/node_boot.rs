@@ -101,6 +101,8 @@ pub struct Remembered {
     pub welcomed: Option<Start>,
     /// How far the peer's log was durable, as this node has heard.
     pub heard: LogPosition,
+    /// Whether the peer was given up, and is not let in any more, on whatever directory.
+    pub fenced: bool,
 }
 
 impl Remembered {

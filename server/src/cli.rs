@@ -3,6 +3,7 @@
 use crate::cert_tool::{self, CertCommand};
 use crate::demo::{self, DemoOptions};
 use crate::options::ServeOptions;
+use crate::recover_tool::{self, RecoverCommand};
 use crate::status::StatusOptions;
 use crate::{logging, serve, status, wal_tool};
 use clap::{Parser, Subcommand};
@@ -29,6 +30,9 @@ enum Command {
     /// Make the certificates of a cluster.
     #[command(subcommand)]
     Cert(CertCommand),
+    /// Have groups go on that have lost their majority for good. For stopped nodes.
+    #[command(subcommand)]
+    Recover(RecoverCommand),
     /// Look into the write-ahead log of a node.
     #[command(subcommand)]
     Wal(WalCommand),
@@ -56,6 +60,7 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         Command::Cert(command) => cert_tool::run(command),
         Command::Demo(options) => demo::run(options),
+        Command::Recover(command) => recover_tool::run(command),
         Command::Serve(options) => serve::run(*options),
         Command::Status(options) => status::run(&options),
         Command::Wal(WalCommand::Inspect { dir }) => wal_tool::inspect(&dir),

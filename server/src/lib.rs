@@ -36,6 +36,7 @@ pub mod options;
 pub mod output;
 pub mod pause;
 mod process;
+mod recover_tool;
 pub mod resp;
 pub mod security;
 pub mod serve;

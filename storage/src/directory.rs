@@ -67,6 +67,36 @@ impl DataDir {
             }
         };
         stored.compare(identity, path)?;
+        Self::locked(path, lock, stored)
+    }
+
+    /// Locks a data directory that a node has used, whosever it is. Makes nothing. Returns the
+    /// identity as it is stored.
+    ///
+    /// # Errors
+    /// [`DirectoryError`] when it is in use or damaged, or no node's.
+    pub fn open_stored(path: &Path) -> Result<(Self, Identity), DirectoryError> {
+        let file = path.join(IDENTITY);
+        let read = || read_checked(&file).map_err(|error| unreadable(&file, error));
+        let nobodys = || DirectoryError::Damaged {
+            file: file.clone(),
+            what: "it is missing: this is no data directory of a node".to_owned(),
+        };
+        // Nothing is locked, and so nothing made, in what is no data directory.
+        read()?.ok_or_else(nobodys)?;
+        let lock = lock(path)?;
+        let text = read()?.ok_or_else(nobodys)?;
+        let stored = Identity::parse(&text)
+            .map_err(|what| DirectoryError::Damaged { file: file.clone(), what })?;
+        Self::locked(path, lock, stored)
+    }
+
+    /// A directory whose identity is known, if nothing is missing of it.
+    fn locked(
+        path: &Path,
+        lock: File,
+        stored: Identity,
+    ) -> Result<(Self, Identity), DirectoryError> {
         refuse_remains(path)?;
         let boot = BootFile::open(path).map_err(|error| unreadable(&path.join(BOOT), error))?;
         let boot = boot.ok_or_else(|| DirectoryError::Damaged {

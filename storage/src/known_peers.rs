@@ -1,8 +1,9 @@
 //! What a node and each of its peers know of each other: the file `PEERS`.
 //!
 //! It says of each peer its data directory, which start on it was let in here, and how far its log
-//! was durable. And it says how this node is known to the peer: which start of this node the peer
-//! let in last, and where this node's log ended at the first start after that.
+//! was durable, and whether it was given up. And it says how this node is known to the peer: which
+//! start of this node the peer let in last, and where this node's log ended at the first start
+//! after that.
 //!
 //! A line for each peer follows the format's version, and a checksum of all lines. The first
 //! incarnation of a peer stays: a node that comes back with another one has lost its disk, and with
@@ -59,6 +60,12 @@ impl KnownPeers {
         self.table.lock().get(peer)
     }
 
+    /// The peers of which something is remembered.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.table.lock().0.keys().copied().collect()
+    }
+
     /// Remembers this of `peer`: see [`PeerTable::remember`].
     ///
     /// # Errors
@@ -79,6 +86,17 @@ impl KnownPeers {
     /// When it can't be noted.
     pub fn let_in_by(&self, peer: NodeId, start: Start) -> io::Result<()> {
         self.change(|table| table.let_in_by(peer, start))
+    }
+
+    /// Gives up a peer: see [`PeerTable::fence`].
+    ///
+    /// # Errors
+    /// When it can't be recorded.
+    pub fn fence(&self, peer: NodeId) -> io::Result<()> {
+        self.change(|table| {
+            table.fence(peer);
+            Ok(())
+        })
     }
 
     /// Changes what is known, and the file if that makes a difference.
@@ -130,11 +148,21 @@ impl PeerTable {
     pub fn remember(&mut self, peer: NodeId, remembered: Remembered) -> io::Result<()> {
         let new = KnownPeer { remembered, let_in: None, log_end: None };
         let entry = self.0.entry(peer).or_insert(new);
+        if entry.remembered.fenced && !remembered.fenced {
+            return Err(io::Error::other("the peer was given up"));
+        }
         if entry.remembered.incarnation != remembered.incarnation {
             return Err(io::Error::other("the peer is known by another data directory"));
         }
         entry.remembered = remembered;
         Ok(())
+    }
+
+    /// Gives up a peer: it is never let in again, whatever directory it comes on. One that was
+    /// never met is known from then on, by a directory that none has.
+    pub fn fence(&mut self, peer: NodeId) {
+        let new = KnownPeer { remembered: Remembered::default(), let_in: None, log_end: None };
+        self.0.entry(peer).or_insert(new).remembered.fenced = true;
     }
 
     /// How this node introduces itself to `peer`, if it would introduce itself as `own` to a peer
@@ -166,11 +194,13 @@ impl PeerTable {
             format!("{count} {nonce}")
         };
         let lines = self.0.iter().map(|(peer, known)| {
-            let Remembered { incarnation, let_in, welcomed, heard } = known.remembered;
+            let Remembered { incarnation, let_in, welcomed, heard, fenced } = known.remembered;
             let [let_in, welcomed, let_in_by] = [let_in, welcomed, known.let_in].map(start);
             let log_end = known.log_end.map_or_else(|| "-".to_owned(), |end| end.to_string());
             let incarnation = incarnation.0;
-            format!("{peer} {incarnation:016x} {let_in} {welcomed} {heard} {let_in_by} {log_end}\n")
+            let fenced = if fenced { " fenced" } else { "" };
+            let starts = format!("{let_in} {welcomed} {heard} {let_in_by}");
+            format!("{peer} {incarnation:016x} {starts} {log_end}{fenced}\n")
         });
         format!("{VERSION}\n{}", lines.collect::<String>())
     }
@@ -186,6 +216,7 @@ impl PeerTable {
 }
 
 fn parse_line(line: &str) -> Option<(NodeId, KnownPeer)> {
+    let (line, fenced) = line.strip_suffix(" fenced").map_or((line, false), |line| (line, true));
     let fields: Vec<&str> = line.split(' ').collect();
     let [peer, incarnation, starts @ .., log_end] = &fields[..] else { return None };
     let [let_in, nonce, welcomed, its_nonce, heard, let_in_by, own_nonce] = starts else {
@@ -196,6 +227,7 @@ fn parse_line(line: &str) -> Option<(NodeId, KnownPeer)> {
         let_in: parse_start(let_in, nonce)?,
         welcomed: parse_start(welcomed, its_nonce)?,
         heard: log_position(heard).ok()?,
+        fenced,
     };
     let log_end = match *log_end {
         "-" => None,
@@ -235,6 +267,7 @@ mod tests {
             let_in: None,
             welcomed: Some(start(welcomed)),
             heard: end(3),
+            fenced: false,
         }
     }
 
@@ -286,6 +319,20 @@ mod tests {
         // A connection that is made anew within a start changes nothing.
         known.let_in_by(PEER, start(4)).unwrap();
         assert_eq!(open().introduction(PEER, stranger(6, end(20))).log_end, end(11));
+    }
+
+    #[test]
+    fn a_peer_that_was_given_up_stays_so() {
+        let directory_of = tempfile::tempdir().unwrap();
+        let known = KnownPeers::open(directory_of.path()).unwrap();
+        known.remember(PEER, directory(7, 1)).unwrap();
+        [PEER, NodeId(3), PEER].into_iter().for_each(|peer| known.fence(peer).unwrap());
+        assert!(known.remember(PEER, directory(7, 2)).is_err());
+        for known in [&known, &KnownPeers::open(directory_of.path()).unwrap()] {
+            let fenced = true;
+            assert_eq!(known.get(PEER), Some(Remembered { fenced, ..directory(7, 1) }));
+            assert_eq!(known.get(NodeId(3)), Some(Remembered { fenced, ..Remembered::default() }));
+        }
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub enum BootRefusal {
     ForgottenWelcome,
     /// It was let in later than is remembered: whoever remembers has lost something.
     UnknownWelcome,
+    /// It was lost with the majority of a group, and given up: the group went on without it.
+    Fenced,
 }
 
 /// Compares what a node claims to be with what is `remembered` under its id.
@@ -69,7 +71,9 @@ pub fn judge(
     let known = remembered.unwrap_or_default();
     let heard = known.heard.advance(claimed.log_end);
     let newest = known.newest().unwrap_or_default();
-    if remembered.is_some() && claimed.incarnation != known.incarnation {
+    if known.fenced {
+        return Err(BootRefusal::Fenced);
+    } else if remembered.is_some() && claimed.incarnation != known.incarnation {
         return Err(BootRefusal::Incarnation);
     } else if known.newest() == Some(claimed.newest) {
         // What else it tells was compared before. It may be from before it heard of its welcome.
@@ -186,6 +190,12 @@ impl fmt::Display for Mismatch {
                  {subject} does not know that: an old copy of its directory, or one that lost its \
                  file PEERS",
                 old.count
+            ),
+            BootRefusal::Fenced => write!(
+                f,
+                "node {subject} was given up when groups had lost their majority, and node \
+                 {witness} goes on without it: its data are not needed any more, and it must join \
+                 under a new id, on an empty directory"
             ),
             BootRefusal::UnknownWelcome => write!(
                 f,
@@ -321,7 +331,7 @@ mod tests {
     /// Start 5 on directory 7 was let in, and its log heard to be durable up to segment 9.
     fn known() -> Remembered {
         let (incarnation, let_in) = (Incarnation(7), Some(start(5, 50)));
-        Remembered { incarnation, let_in, welcomed: None, heard: end(9) }
+        Remembered { incarnation, let_in, welcomed: None, heard: end(9), fenced: false }
     }
 
     /// What is remembered when a later start of it was welcomed.
@@ -391,7 +401,7 @@ mod tests {
     #[test]
     fn what_is_first_heard_of_a_node_is_to_be_recorded() {
         let first =
-            Remembered { incarnation: Incarnation(7), let_in: None, welcomed: None, heard: end(2) };
+            Remembered { incarnation: Incarnation(7), heard: end(2), ..Remembered::default() };
         assert_eq!(judge(None, claim(start(3, 30), 2)), Ok(Verdict::Unrecorded(first)));
         let forged = claim(start(u64::MAX, 30), 2);
         assert_eq!(judge(None, forged), Err(BootRefusal::FarBoot));
@@ -400,6 +410,15 @@ mod tests {
         assert_eq!(judge(Some(first), nothing), Err(BootRefusal::OtherBoot));
         let unknown = judge(Some(first), claim(start(6, 60), 2));
         assert_eq!(unknown, Err(BootRefusal::UnknownWelcome));
+    }
+
+    #[test]
+    fn a_node_that_was_given_up_is_refused_on_whatever_directory() {
+        let fenced = Remembered { fenced: true, ..known() };
+        let other = Introduction { incarnation: Incarnation(8), ..claim(start(1, 10), 9) };
+        for claimed in [claim(start(5, 50), 9), claim(start(6, 60), 9), other] {
+            assert_eq!(judge(Some(fenced), claimed), Err(BootRefusal::Fenced), "{claimed:?}");
+        }
     }
 
     #[test]
@@ -431,8 +450,8 @@ mod tests {
         };
         assert_eq!(
             mismatch(BootRefusal::OldBoot).to_string(),
-            "node 1 remembers start 7 of node 2, with its log durable up to 12:8, and this is start \
-             5, whose log ends at 9:8: an old copy of its directory"
+            "node 1 remembers start 7 of node 2, with its log durable up to 12:8, and this is \
+             start 5, whose log ends at 9:8: an old copy of its directory"
         );
         for refusal in [
             BootRefusal::OtherBoot,

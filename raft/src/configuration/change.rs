@@ -194,6 +194,24 @@ impl Configuration {
         }
         Self::assemble(id, self.founders, self.preferred, members)
     }
+
+    /// The configuration by which a group goes on whose majority is lost for good, to be held by
+    /// entry `id`: the member on `voter` votes alone, those on `learners` learn, and all others are
+    /// members no more. No majority has agreed to it. So it is for a person's decision alone, and
+    /// only where those that are left out can never speak to the group again.
+    ///
+    /// None if there is no member on `voter`.
+    #[must_use]
+    pub fn start_over(&self, id: LogId, voter: NodeId, learners: &[NodeId]) -> Option<Self> {
+        self.member(voter)?;
+        let role = |node| match node == voter {
+            true => Some(MemberRole::Voter),
+            false => learners.contains(&node).then_some(MemberRole::Learner),
+        };
+        let stays = |member: &Member| role(member.node).map(|role| Member { role, ..*member });
+        let members = self.members.iter().filter_map(stays).collect();
+        Some(Self::assemble(id, self.founders, Some(voter), members))
+    }
 }
 
 /// A node that two changes are about. Who shall lead is asked apart from the members: a learner

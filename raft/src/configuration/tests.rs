@@ -287,3 +287,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_group_that_starts_over_has_one_voter_and_keeps_who_is_which_replica() {
+    let at = |index| LogId::new(Term(2), Index(index));
+    let [one, two, three, four] = [1, 2, 3, 4].map(NodeId);
+    let founding = Configuration::founding(&[one, two, three], Some(three));
+    let joined = founding.change(at(5), &[Change::AddLearner(four)]).unwrap();
+    let joint = joined.change(at(9), &[Change::Promote(four), Change::Demote(one)]).unwrap();
+    let id = LogId::new(Term(1 << 20), Index(12));
+    let over = joint.start_over(id, four, &[one, NodeId(7)]).unwrap();
+    assert_eq!((over.to_string().as_str(), over.id()), ("voters 4, learners 1", id));
+    assert!(!over.is_joint() && over.is_quorum(|node| node == four));
+    assert_eq!((over.preferred(), over.founders()), (Some(four), founding.founders()));
+    assert_eq!(over.member(four).unwrap().replica, ReplicaId(at(5)));
+    assert_eq!(over.member(one).unwrap().replica, ReplicaId::FOUNDER);
+    assert_eq!(Configuration::decode(&over.encode()).unwrap(), over);
+    assert!(joint.start_over(id, NodeId(7), &[]).is_none());
+}

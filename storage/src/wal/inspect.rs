@@ -7,11 +7,14 @@ use super::index::{Accounts, LogIndex};
 use super::recovery::{Extent, Replayed, Scanned, replay, scan};
 use super::segments::is_temporary;
 use bytes::Bytes;
-use logboat_raft::{Grant, GroupId, HardState, Index, LogId, LogPosition, NodeId, ReplicaId};
-use std::collections::BTreeMap;
+use logboat_raft::{
+    Configuration, Grant, GroupId, HardState, Index, LogId, LogPosition, NodeId, ReplicaId, Term,
+};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What a log's directory holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +73,7 @@ pub enum SegmentState {
 }
 
 /// What the log holds of a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupReport {
     /// Term, vote, commit hint and bond to a leader.
     pub hard_state: HardState,
@@ -78,6 +81,11 @@ pub struct GroupReport {
     pub snapshot: LogId,
     /// The last entry; that of the snapshot when there is none.
     pub last: Index,
+    /// The term of the last entry.
+    pub last_term: Term,
+    /// The members, by the last entry that says so, or by the snapshot or the founding. None if the
+    /// replica waits for its leader.
+    pub configuration: Option<Arc<Configuration>>,
     /// The records that hold its entries.
     pub records: usize,
     /// The bytes of these records.
@@ -138,8 +146,8 @@ fn attempt(directory: &Path) -> io::Result<WalReport> {
         }
     }
     let extent = Extent::of(&scans, |name| directory.join(name));
-    let index = follow(directory, &scans, &extent)?;
-    report.groups = groups(&index);
+    let (index, terms) = follow(directory, &scans, &extent)?;
+    report.groups = groups(&index, &terms);
     report.grants = index.grants();
     report.tombstones = index.tombstones();
     let segments = scans.iter().map(|(id, scanned)| {
@@ -215,13 +223,17 @@ fn segment(
     report
 }
 
+/// The terms of records that hold entries, by where they are.
+type Terms = HashMap<LogPosition, Term>;
+
 /// Follows the records of the valid batches.
 fn follow(
     directory: &Path,
     scans: &BTreeMap<u32, Scanned>,
     extent: &Extent,
-) -> io::Result<LogIndex> {
+) -> io::Result<(LogIndex, Terms)> {
     let index = LogIndex::new();
+    let mut terms = Terms::new();
     let mut accounts = Accounts::default();
     for (id, end) in &extent.ends {
         let (Some(Ok((header, scan))), Some(file)) = (scans.get(id), read(directory, *id)?) else {
@@ -230,20 +242,26 @@ fn follow(
         replay(&file, header.salt, *end, &scan.defects, |replayed| {
             if let Replayed::Record(offset, record) = replayed {
                 let place = position(*id, offset);
+                if record.term > Term(0) {
+                    terms.insert(place, record.term);
+                }
                 index.apply(record.effect, place, record.bytes as u32, &mut accounts);
             }
         });
     }
-    Ok(index)
+    Ok((index, terms))
 }
 
-fn groups(index: &LogIndex) -> BTreeMap<GroupId, GroupReport> {
+fn groups(index: &LogIndex, terms: &Terms) -> BTreeMap<GroupId, GroupReport> {
     let mut reports = BTreeMap::new();
     index.each(|group, log| {
+        let last = log.pieces().last().and_then(|piece| terms.get(&piece.run.place));
         let report = GroupReport {
             hard_state: log.hard_state,
             snapshot: log.snapshot,
             last: log.last,
+            last_term: last.copied().unwrap_or(log.snapshot.term),
+            configuration: log.restored().configurations.pop(),
             records: log.pieces().count(),
             bytes: log.pieces().map(|piece| u64::from(piece.run.bytes)).sum(),
         };

@@ -27,6 +27,7 @@ pub(crate) const KNOWN: Remembered = Remembered {
     let_in: PEERS_BOOT.let_in,
     welcomed: Some(PEERS_BOOT.newest),
     heard: PEERS_BOOT.log_end,
+    fenced: false,
 };
 
 /// The protocol's version.
@@ -185,6 +186,7 @@ fn expected(sent: &[u8]) -> Vec<u8> {
             Err(BootRefusal::ShortLog) => refusal(10, KNOWN),
             Err(BootRefusal::ForgottenWelcome) => refusal(11, KNOWN),
             Err(BootRefusal::UnknownWelcome) => refusal(12, KNOWN),
+            Err(BootRefusal::Fenced) => refusal(14, nothing),
         }
     }
 }

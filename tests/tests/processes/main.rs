@@ -5,6 +5,7 @@ mod cluster_clients;
 mod crashes;
 mod expiry;
 mod full_disk;
+mod lost_majority;
 mod protocol;
 mod redis_itself;
 mod security;

@@ -245,7 +245,7 @@ impl Hello {
             },
             Some(AdmitError::Rejected { rejection: Rejection::Mismatch(mismatch), .. }) => {
                 let answer = known(Refusal::from(mismatch.refusal));
-                if mismatch.refusal == BootRefusal::Incarnation {
+                if matches!(mismatch.refusal, BootRefusal::Incarnation | BootRefusal::Fenced) {
                     return answer;
                 }
                 Answer { remembered: mismatch.remembered, ..answer }

@@ -59,6 +59,7 @@ pub(crate) const KNOWN: Remembered = Remembered {
     let_in: Some(BOOT.newest),
     welcomed: None,
     heard: BOOT.log_end,
+    fenced: false,
 };
 
 impl Recorder {

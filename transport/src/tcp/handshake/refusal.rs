@@ -37,6 +37,8 @@ pub(crate) enum Refusal {
     UnknownWelcome = 12,
     #[error("the certificate is another node's")]
     Certificate = 13,
+    #[error("the node was given up")]
+    Fenced = 14,
 }
 
 /// Why a dialer has no connection.
@@ -73,7 +75,7 @@ pub(crate) enum AdmitError {
 }
 
 impl Refusal {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Version,
         Self::Cluster,
         Self::Node,
@@ -87,6 +89,7 @@ impl Refusal {
         Self::ForgottenWelcome,
         Self::UnknownWelcome,
         Self::Certificate,
+        Self::Fenced,
     ];
 
     /// The label under which it is counted.
@@ -105,6 +108,7 @@ impl Refusal {
             Self::ForgottenWelcome => "forgotten_welcome",
             Self::UnknownWelcome => "unknown_welcome",
             Self::Certificate => "certificate",
+            Self::Fenced => "fenced",
         }
     }
 
@@ -118,6 +122,7 @@ impl Refusal {
             Self::ShortLog => Some(BootRefusal::ShortLog),
             Self::ForgottenWelcome => Some(BootRefusal::ForgottenWelcome),
             Self::UnknownWelcome => Some(BootRefusal::UnknownWelcome),
+            Self::Fenced => Some(BootRefusal::Fenced),
             Self::Version
             | Self::Cluster
             | Self::Node
@@ -138,6 +143,7 @@ impl From<BootRefusal> for Refusal {
             BootRefusal::ShortLog => Self::ShortLog,
             BootRefusal::ForgottenWelcome => Self::ForgottenWelcome,
             BootRefusal::UnknownWelcome => Self::UnknownWelcome,
+            BootRefusal::Fenced => Self::Fenced,
         }
     }
 }

@@ -1,0 +1,247 @@
+//! Groups that have lost their majority for good, and how they go on from what is left of them.
+//!
+//! Nothing of this is ever done by itself. A person says which nodes are lost, has the directories
+//! of all others at hand, none of them in use, and decides on what [`Survivors::plan`] shows.
+//! [`Survivors::apply`] then makes the survivor that holds the most the start of each such group.
+//! The lost nodes are given up: no survivor ever lets them in again. docs/recovery.md has the
+//! argument, and what may be lost.
+
+mod apply;
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use logboat_raft::{Configuration, GroupId, LogId, NodeId, ReplicaAddress, Term};
+use logboat_storage::{
+    DataDir, DirectoryError, Identity, KnownPeers, SnapshotError, SnapshotStore, WalReport, inspect,
+};
+pub use plan::{GroupCopy, GroupPlan, RecoverPlan, Verdict};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::PathBuf;
+
+/// The data directories of all nodes of a cluster that are left, locked for as long as this lives.
+pub struct Survivors {
+    nodes: BTreeMap<NodeId, Survivor>,
+}
+
+/// A directory of a node that is left.
+struct Survivor {
+    node: NodeId,
+    path: PathBuf,
+    data_dir: DataDir,
+    known_peers: KnownPeers,
+    members: Vec<NodeId>,
+    log: WalReport,
+    /// The last entry of each snapshot.
+    snapshots: BTreeMap<GroupId, LogId>,
+}
+
+/// Why groups can't be recovered.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// A directory can't be used.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The snapshots of a directory can't be read.
+    #[error(transparent)]
+    Snapshots(#[from] SnapshotError),
+    /// A directory can't be read or written.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// Its reason.
+        source: io::Error,
+    },
+    /// The log of a directory is damaged: a start would give up the replicas concerned.
+    #[error("{}: the log is damaged: {damage}", .path.display())]
+    Damaged {
+        /// The directory.
+        path: PathBuf,
+        /// The first thing that is wrong.
+        damage: String,
+    },
+    /// Two directories are of different clusters.
+    #[error("{} and {} belong to different clusters", .first.display(), .second.display())]
+    OtherCluster {
+        /// One of them.
+        first: PathBuf,
+        /// The other one.
+        second: PathBuf,
+    },
+    /// Two directories are of the same node: one of them is a copy.
+    #[error("{} and {} both belong to node {node}", .first.display(), .second.display())]
+    Twice {
+        /// The node.
+        node: NodeId,
+        /// One of them.
+        first: PathBuf,
+        /// The other one.
+        second: PathBuf,
+    },
+    /// No directory was given.
+    #[error("there is no directory of a survivor")]
+    Nobody,
+    /// No node was named as lost.
+    #[error("no node is named as lost")]
+    NothingLost,
+    /// A node is called lost, and its directory is here.
+    #[error("node {node} is named as lost, and {} is its directory", .path.display())]
+    NotLost {
+        /// The node.
+        node: NodeId,
+        /// Its directory.
+        path: PathBuf,
+    },
+    /// A node is called lost that no directory knows.
+    #[error("no directory knows node {0}, which is named as lost")]
+    Unknown(NodeId),
+    /// Nodes are neither lost nor here. They could come back, with a majority or with more than
+    /// the survivors have, and would go on speaking to the lost nodes.
+    #[error(
+        "{} neither named as lost nor here: with {} a majority may come back; bring {} \
+         director{}, or force it, which gives {} up",
+        are(.0), them(.0), their(.0), ies(.0), them(.0)
+    )]
+    Absent(Vec<NodeId>),
+    /// A copy that should be the start of a group can't be.
+    #[error("group {group} on node {node}: {what}")]
+    Unusable {
+        /// The group.
+        group: GroupId,
+        /// The node.
+        node: NodeId,
+        /// Why not.
+        what: String,
+    },
+}
+
+fn are(nodes: &[NodeId]) -> String {
+    let list: Vec<_> = nodes.iter().map(ToString::to_string).collect();
+    match nodes {
+        [one] => format!("node {one} is"),
+        _ => format!("nodes {} are", list.join(", ")),
+    }
+}
+
+const fn them(nodes: &[NodeId]) -> &'static str {
+    if nodes.len() == 1 { "it" } else { "them" }
+}
+
+const fn their(nodes: &[NodeId]) -> &'static str {
+    if nodes.len() == 1 { "its" } else { "their" }
+}
+
+const fn ies(nodes: &[NodeId]) -> &'static str {
+    if nodes.len() == 1 { "y" } else { "ies" }
+}
+
+impl Survivors {
+    /// Locks and reads the directories of all nodes that are left. Changes nothing of what they
+    /// hold.
+    ///
+    /// # Errors
+    /// [`RecoverError`] when one is in use, damaged, of another cluster, or there twice.
+    pub fn open(directories: &[PathBuf]) -> Result<Self, RecoverError> {
+        let mut nodes: BTreeMap<NodeId, Survivor> = BTreeMap::new();
+        let mut cluster: Option<(String, PathBuf)> = None;
+        for path in directories {
+            let (data_dir, identity) = DataDir::open_stored(path)?;
+            let (name, first) =
+                cluster.get_or_insert_with(|| (identity.name.clone(), path.clone()));
+            if *name != identity.name {
+                let (first, second) = (first.clone(), path.clone());
+                return Err(RecoverError::OtherCluster { first, second });
+            }
+            let survivor = Survivor::read(path.clone(), data_dir, &identity)?;
+            if let Some(other) = nodes.insert(identity.node, survivor) {
+                let (node, first, second) = (identity.node, other.path, path.clone());
+                return Err(RecoverError::Twice { node, first, second });
+            }
+        }
+        if nodes.is_empty() {
+            return Err(RecoverError::Nobody);
+        }
+        Ok(Self { nodes })
+    }
+
+    /// The nodes whose directories these are.
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        self.nodes.keys().copied()
+    }
+
+    /// Every node that a directory knows, but for those that were given up before.
+    fn known(&self) -> BTreeSet<NodeId> {
+        let mut known = BTreeSet::new();
+        for survivor in self.nodes.values() {
+            known.extend(&survivor.members);
+            known.extend(survivor.known_peers.nodes());
+            let groups = survivor.log.groups.values();
+            let members = groups.filter_map(|group| group.configuration.as_ref());
+            known.extend(members.flat_map(|it| it.members().iter().map(|member| member.node)));
+        }
+        known.retain(|node| !self.is_fenced(*node));
+        known
+    }
+
+    /// Whether all survivors have given up a node.
+    fn is_fenced(&self, node: NodeId) -> bool {
+        let has_given_up = |survivor: &Survivor| {
+            survivor.known_peers.get(node).is_some_and(|remembered| remembered.fenced)
+        };
+        self.nodes.values().all(has_given_up)
+    }
+}
+
+impl Survivor {
+    fn read(path: PathBuf, data_dir: DataDir, identity: &Identity) -> Result<Self, RecoverError> {
+        let known_peers = data_dir.known_peers()?;
+        let wal = data_dir.wal();
+        let log = inspect(&wal).map_err(|source| RecoverError::Io { path: wal, source })?;
+        if !log.is_whole() {
+            let damage = log.damage.first().map(ToString::to_string);
+            let missing = log.missing.first().map(|file| format!("{} is missing", file.display()));
+            let damage = damage.or(missing).unwrap_or_else(|| "a foreign file".to_owned());
+            return Err(RecoverError::Damaged { path, damage });
+        }
+        let store = SnapshotStore::open(&data_dir.snapshots())?;
+        let groups = store.groups().into_iter();
+        let snapshots = groups.filter_map(|group| Some((group, store.latest(group)?.last)));
+        let snapshots = snapshots.collect();
+        let (node, members) = (identity.node, identity.members.clone());
+        Ok(Self { node, path, data_dir, known_peers, members, log, snapshots })
+    }
+
+    /// What this directory has of a group, if it is a member by its own account.
+    fn copy_of(&self, node: NodeId, group: GroupId) -> Option<GroupCopy> {
+        let log = self.log.groups.get(&group)?;
+        let configuration = log.configuration.clone()?;
+        let replica = log.hard_state.replica;
+        configuration.member_at(ReplicaAddress::new(node, replica))?;
+        Some(GroupCopy {
+            node,
+            replica,
+            term: log.hard_state.term,
+            known_committed: log.hard_state.commit.max(log.snapshot.index),
+            begins_after: log.snapshot.index,
+            last: LogId::new(log.last_term, log.last),
+            configuration,
+        })
+    }
+}
+
+/// How far the term goes up in which a group starts over. The lost nodes may have been in later
+/// terms than the survivors have heard of.
+const TERM_STEP: u64 = 1 << 20;
+
+/// The first term of the group's new life, after everything that is known of it.
+const fn later_term(newest: Term) -> Term {
+    Term(newest.0 + TERM_STEP)
+}
+
+/// The configuration by which a group starts over from a copy, in the entry after its last one.
+fn start_over(copy: &GroupCopy, term: Term, learners: &[NodeId]) -> Option<Configuration> {
+    let id = LogId::new(term, copy.last.index.next());
+    copy.configuration.start_over(id, copy.node, learners)
+}
