@@ -28,6 +28,8 @@ pub(super) struct ReplicaCell {
     /// Where its state machine keeps the state, if that does so itself.
     pub(super) own_disk: MachineDisk,
     pub(super) reads: ReadBook,
+    /// The configuration that something has gone wrong with, if any.
+    pub(super) troubled: Option<LogId>,
     /// The replica has stopped for good, though its node lives.
     pub(super) failed: bool,
 }

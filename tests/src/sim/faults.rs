@@ -261,6 +261,14 @@ fn occupy(host: &mut Host, lasts: u64, scene: &mut Scene) -> bool {
     true
 }
 
+/// All workers of a node stand still for a while.
+pub(super) fn stall(host: usize, lasts: u64, hosts: &mut [Host], scene: &mut Scene) {
+    if let Some(process) = &mut hosts[host].process {
+        scene.count(Fault::BusyWorker);
+        (0..scene.plan.workers).for_each(|worker| process.occupy(worker, scene.now + lasts));
+    }
+}
+
 /// A sync that is to fail is counted when it does.
 fn disturb_disk(fault: Fault, host: &mut Host, lasts: u64, scene: &mut Scene) -> bool {
     let hardware = &mut host.hardware;
@@ -364,8 +372,11 @@ fn flip(hosts: &mut [Host], host: usize, scene: &mut Scene) -> bool {
 fn remove(host: &mut Host, scene: &mut Scene) -> bool {
     let Some(process) = &host.process else { return false };
     let is_gone = |cell: &&ReplicaCell| {
-        let address = ReplicaAddress::new(host.hardware.id(), cell.group.raft().id());
-        scene.checks.is_gone(group_place(cell.id), address) && !cell.failed
+        let raft = cell.group.raft();
+        let address = ReplicaAddress::new(host.hardware.id(), raft.id());
+        // One that waits to be added has no true id yet, and is not gone.
+        let waits = raft.configuration().members().is_empty();
+        !waits && !cell.failed && scene.checks.is_gone(group_place(cell.id), address)
     };
     let gone = process.cells.iter().position(|cell| is_gone(&cell));
     if let Some(place) = gone {

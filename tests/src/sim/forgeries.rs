@@ -105,7 +105,7 @@ pub(super) fn lie(hosts: &mut [Host], liar: usize, scene: &mut Scene) -> bool {
 fn draw_listener(hosts: &[Host], group: GroupId, scene: &mut Scene) -> usize {
     let is_bound_outside = |host: &Host| {
         let raft = host.process.as_ref()?.cell_of(group)?.group.raft();
-        let bond = raft.status().fortified?;
+        let bond = raft.fortified()?;
         Some(!raft.configuration().is_voter(bond.leader))
     };
     let fitting = hosts.iter().position(|host| is_bound_outside(host) == Some(true));

@@ -2,7 +2,7 @@
 //! random ones seldom come to. And what goes wrong in the middle of them.
 
 use super::cells::ReplicaCell;
-use super::host::Host;
+use super::host::{Hardware, Host};
 use super::options::Fault;
 use super::process::group_place;
 use super::scene::{Event, Heal, Scene, Target};
@@ -192,4 +192,52 @@ fn cut(is_apart: impl Fn(usize) -> bool, lasts: u64, scene: &mut Scene) {
         }
     }
     scene.after(lasts, Target::World, Event::Heal(Heal::Network));
+}
+
+/// A replica has run: where a change leaves a leader that votes no more, something goes wrong at
+/// times, once with each configuration. While the leader hands over, those who could take over
+/// stand still. And when a single voter is left, which is bound to the leader, the leader stands
+/// still and the voter hears of a later term.
+pub(super) fn trouble(hardware: &Hardware, cell: &mut ReplicaCell, scene: &mut Scene) {
+    if cell.failed || !scene.plan.members_change || !scene.may(Fault::Members) {
+        return;
+    }
+    let raft = cell.group.raft();
+    let configuration = raft.configuration();
+    if cell.troubled == Some(configuration.id()) {
+        return;
+    }
+    let own = hardware.id();
+    let members = configuration.members().iter();
+    let others = || members.clone().filter(|member| member.node != own);
+    let election = scene.plan.election_us();
+    if raft.role() == RoleKind::Leader {
+        let is_committed = raft.commit() >= configuration.id().index;
+        let is_leaving = configuration.role(own) == Some(MemberRole::Outgoing);
+        if is_committed && is_leaving {
+            cell.troubled = Some(configuration.id());
+            if scene.random.per_mille(500) {
+                let lasts = scene.random.between(election, 3 * election);
+                for member in others().filter(|member| member.role.is_incoming()) {
+                    stall(member.node, lasts, scene);
+                }
+            }
+        }
+        return;
+    }
+    let is_alone = configuration.is_voter(own) && !others().any(|member| member.role.is_voter());
+    let bond = if is_alone { raft.fortified() } else { None };
+    if let Some(bond) = bond.filter(|bond| raft.leader() == Some(bond.leader)) {
+        cell.troubled = Some(configuration.id());
+        if scene.random.per_mille(700) {
+            let lasts = scene.random.between(2 * election, 5 * election);
+            stall(bond.leader, lasts, scene);
+            scene.after(1, Target::World, Event::Lie);
+        }
+    }
+}
+
+fn stall(node: NodeId, lasts: u64, scene: &mut Scene) {
+    let host = node.0 as usize - 1;
+    scene.after(1, Target::World, Event::Stall { host, lasts });
 }

@@ -233,6 +233,7 @@ impl Process {
             journal,
             own_disk: hardware.machines.of(group_place(id)),
             reads: ReadBook::default(),
+            troubled: None,
             failed: false,
         });
         self.post(place, GroupEvent::Tick);

@@ -61,6 +61,10 @@ pub(super) enum Event {
     Remove { place: usize },
     /// A leader is asked for the next change of members.
     Change,
+    /// The workers of a node stand still for so long.
+    Stall { host: usize, lasts: u64 },
+    /// A node names a later term, in which it led.
+    Lie,
     /// Something goes wrong with a change, whose leader is in this place of a node.
     Interfere { host: usize, place: usize },
     /// An old copy of a node's directory is put in its place, if that may be. So often it is looked
@@ -114,6 +118,8 @@ impl Event {
             | Self::AddPeer
             | Self::Remove { .. }
             | Self::Change
+            | Self::Stall { .. }
+            | Self::Lie
             | Self::Interfere { .. }
             | Self::PutBack { .. }
             | Self::CutStandIn(_)

@@ -4,6 +4,7 @@
 use super::cells::{ReplicaCell, Standing, is_late};
 use super::disk::HostStorage;
 use super::host::{CrashPoint, Hardware};
+use super::members::trouble;
 use super::options::Fault;
 use super::probe::cut_power;
 use super::process::{Process, group_place};
@@ -311,6 +312,7 @@ impl Process {
         for persist in writes.filter(is_late) {
             scene.checks.writing(hardware.place, number, persist);
         }
+        trouble(hardware, cell, scene);
         for (place, operation, crc) in cell.journal.lock().applied.drain(..) {
             scene.checks.applied(number, place, operation, crc);
         }

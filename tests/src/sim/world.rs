@@ -3,6 +3,7 @@
 use super::bridge::Bridge;
 use super::clients::Clients;
 use super::faults;
+use super::forgeries;
 use super::host::Host;
 use super::introduction::{self, introduce};
 use super::members;
@@ -191,7 +192,14 @@ impl World {
             Event::Interfere { host, place } if scene.stormy => {
                 members::interfere(host, place, hosts, scene);
             }
-            Event::Change | Event::Interfere { .. } => {}
+            Event::Stall { host, lasts } if scene.stormy => {
+                faults::stall(host, lasts, hosts, scene)
+            }
+            Event::Lie if scene.stormy => {
+                let liar = scene.random.place(hosts.len());
+                forgeries::lie(hosts, liar, scene);
+            }
+            Event::Change | Event::Interfere { .. } | Event::Stall { .. } | Event::Lie => {}
             Event::Heal(heal) => faults::heal(&heal, hosts, scene),
             Event::PutBack { place, left } => stand_in::put_back(place, left, hosts, scene),
             Event::CutStandIn(place) => {
