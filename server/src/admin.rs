@@ -1,7 +1,9 @@
-//! The admin pages of a node: `/healthz`, `/readyz`, `/livez`, `/metrics` and `/status`.
+//! The admin pages of a node: `/healthz`, `/readyz`, `/livez`, `/metrics` and `/status`, and those
+//! about its [cluster](crate::cluster_pages).
 
 use crate::admin_guard::{Caller, authorize};
 use crate::admin_listener::LimitedListener;
+use crate::cluster_pages;
 use crate::descriptors::ADMIN_CONNECTIONS;
 use crate::health::Health;
 use crate::latency::ratio;
@@ -23,8 +25,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use std::{fmt, io};
 use tokio::net::TcpListener;
@@ -40,6 +42,8 @@ pub struct Admin {
     security: Security,
     /// Whether the node serves clients: it knows the map and has started its replicas.
     ready: Arc<AtomicBool>,
+    /// Once the node knows the cluster.
+    cluster: Arc<OnceLock<logboat_router::Router>>,
 }
 
 impl Admin {
@@ -50,7 +54,13 @@ impl Admin {
         node.register_metrics(&mut registry);
         let collector = StatusCollector { node: node.clone(), clients, security: security.clone() };
         registry.register_collector(Box::new(collector));
-        Self { node, registry: Arc::new(registry), security, ready: Arc::default() }
+        Self {
+            node,
+            registry: Arc::new(registry),
+            security,
+            ready: Arc::default(),
+            cluster: Arc::default(),
+        }
     }
 
     fn health(&self) -> Health {
@@ -58,8 +68,14 @@ impl Admin {
         Health::of(&self.node.status(), self.ready.load(Ordering::Relaxed), patience)
     }
 
-    /// Says that the node serves clients from now on.
-    pub fn ready(&self) {
+    /// The cluster, once the node knows it.
+    pub(crate) fn cluster(&self) -> Option<&logboat_router::Router> {
+        self.cluster.get()
+    }
+
+    /// Says that the node serves clients from now on, in this cluster.
+    pub fn ready(&self, cluster: logboat_router::Router) {
+        self.cluster.get_or_init(|| cluster);
         self.ready.store(true, Ordering::Relaxed);
     }
 
@@ -80,6 +96,7 @@ impl Admin {
             .route("/livez", get(livez))
             .route("/metrics", get(metrics))
             .route("/status", get(status))
+            .merge(cluster_pages::pages())
             .layer(from_fn_with_state(guard, authorize))
             .layer(map_response(last_of_its_connection))
             .with_state(self);

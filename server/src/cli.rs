@@ -1,11 +1,12 @@
 //! The command line.
 
+use crate::admin_client::AdminClient;
 use crate::cert_tool::{self, CertCommand};
+use crate::cluster_tool::{GroupCommand, NodeCommand};
 use crate::demo::{self, DemoOptions};
 use crate::options::ServeOptions;
 use crate::recover_tool::{self, RecoverCommand};
-use crate::status::StatusOptions;
-use crate::{logging, serve, status, wal_tool};
+use crate::{cluster_tool, logging, serve, status, wal_tool};
 use clap::{Parser, Subcommand};
 use std::io::Write;
 use std::path::PathBuf;
@@ -26,7 +27,13 @@ enum Command {
     /// Run one node of a cluster.
     Serve(Box<ServeOptions>),
     /// Print how a running node is.
-    Status(StatusOptions),
+    Status(AdminClient),
+    /// See to the nodes of a cluster.
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// See to the groups of a cluster.
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// Make the certificates of a cluster.
     #[command(subcommand)]
     Cert(CertCommand),
@@ -62,7 +69,9 @@ pub fn run() -> ExitCode {
         Command::Demo(options) => demo::run(options),
         Command::Recover(command) => recover_tool::run(command),
         Command::Serve(options) => serve::run(*options),
-        Command::Status(options) => status::run(&options),
+        Command::Status(client) => status::run(&client),
+        Command::Node(command) => cluster_tool::run_node(command),
+        Command::Group(command) => cluster_tool::run_group(command),
         Command::Wal(WalCommand::Inspect { dir }) => wal_tool::inspect(&dir),
         Command::Wal(WalCommand::Verify { dir }) => wal_tool::verify(&dir),
     };

@@ -27,6 +27,12 @@ impl ClusterBackend {
         Self { router, partition, limits, addresses: Arc::default() }
     }
 
+    /// The way of requests to the cluster.
+    #[must_use]
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
     /// Where clients reach the nodes.
     #[must_use]
     pub fn addresses(&self) -> &ClientAddresses {

@@ -9,6 +9,7 @@
 //! [`cluster`]'s backend; `demo` runs several.
 
 pub mod admin;
+mod admin_client;
 mod admin_guard;
 mod admin_listener;
 pub mod backend;
@@ -16,6 +17,8 @@ mod cert_tool;
 pub mod cli;
 pub mod client_memory;
 pub mod cluster;
+pub mod cluster_pages;
+mod cluster_tool;
 pub mod commands;
 pub mod debug;
 mod demo;

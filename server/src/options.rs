@@ -1,30 +1,29 @@
 //! The options of `logboat serve`, from the command line and from a file.
 
-use crate::admin_guard::{AdminGuard, Page};
+mod security;
+
+use crate::admin_guard::Page;
 use crate::debug::DebugCommand;
-use crate::front::FrontGuard;
 use crate::layout::Partition;
 use crate::log_size::{self, LogSize};
 use crate::output::Failure;
 use crate::process::available_memory;
-use crate::security::{PeersGuard, Security};
+use crate::security::Security;
 use crate::settings::Settings;
 use bytes::Bytes;
 use clap::Args;
 use logboat::transport::Visit;
 use logboat::{Founding, NodeConfig, NodeId};
 use logboat_router::{Joined, Joining, NodeCard, Plan, known_members};
-use logboat_security::{
-    ClientAuth, ClusterSecret, Own, PortTls, SecretFile, Tls, TlsFiles, TlsMode,
-};
+use logboat_security::{ClientAuth, Own, PortTls, TlsMode};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The shortest token for the admin pages.
-const LEAST_TOKEN_BYTES: usize = 16;
+/// After how long a node that is silent counts as lost, where nobody says otherwise.
+pub(crate) const LOST_AFTER: Duration = Duration::from_mins(5);
 
 /// One node of a cluster. Whatever the command line leaves out is looked up in the file of
 /// `--config`, where the names are the same without the dashes before them.
@@ -49,6 +48,10 @@ pub struct ServeOptions {
     /// group are spread over zones.
     #[arg(long, value_name = "NAME")]
     pub zone: Option<String>,
+    /// After how long a node that is silent counts as lost, so that its replicas are replaced: 30s,
+    /// 5min or 2h; the same on all nodes [default: 5min].
+    #[arg(long, value_name = "TIME")]
+    pub lost_after: Option<String>,
     /// Tells clusters with the same nodes apart.
     #[arg(long, value_name = "NAME")]
     pub cluster_name: Option<String>,
@@ -185,6 +188,8 @@ pub struct NodeOptions {
     pub given: BTreeMap<NodeId, String>,
     /// The zone of the node.
     pub zone: String,
+    /// After how long a node that is silent counts as lost.
+    pub lost_after: Duration,
     /// Where Redis clients connect.
     pub client_listen: SocketAddr,
     /// Where clients of a cluster are told to connect, if that is elsewhere.
@@ -311,6 +316,7 @@ impl ServeOptions {
             plan,
             given,
             zone: self.zone.clone().unwrap_or_default(),
+            lost_after: self.lost_after()?,
             node,
             client_listen,
             client_advertise: self.client_advertise()?,
@@ -328,6 +334,7 @@ impl ServeOptions {
             join: self.join.or(other.join),
             peer_listen: self.peer_listen.or(other.peer_listen),
             zone: self.zone.or(other.zone),
+            lost_after: self.lost_after.or(other.lost_after),
             cluster_name: self.cluster_name.or(other.cluster_name),
             found_without: self.found_without.or(other.found_without),
             data_dir: self.data_dir.or(other.data_dir),
@@ -363,82 +370,6 @@ impl ServeOptions {
             admin_open: self.admin_open.or(other.admin_open),
             config: None,
         }
-    }
-
-    fn security(&self, node: &NodeConfig) -> Result<Security, Failure> {
-        let own = match self.tls_peers.unwrap_or_default() {
-            TlsMode::Off => Own::Any,
-            TlsMode::Optional | TlsMode::Required => Own::Peer(node.node.0),
-        };
-        let tls = self.tls(&node.cluster_name, own)?;
-        let port = |option: &str, mode: Option<TlsMode>| match (mode.unwrap_or_default(), &tls) {
-            (TlsMode::Off, _) => Ok(None),
-            (mode, Some(tls)) => {
-                Ok(Some(PortTls { tls: tls.clone(), required: mode == TlsMode::Required }))
-            }
-            (_, None) => Err(format!("{option} needs --tls-cert, --tls-key and --tls-ca")),
-        };
-        let open_secrets = |option: &str, path: &Option<PathBuf>, least_bytes| {
-            let opened = path.as_ref().map(|path| SecretFile::open(path, least_bytes));
-            opened.transpose().map_err(|error| format!("{option}: {error}"))
-        };
-        let clients = FrontGuard {
-            tls: port("--tls-clients", self.tls_clients)?,
-            client_auth: self.tls_client_auth.unwrap_or_default(),
-            passwords: open_secrets("--requirepass-file", &self.requirepass_file, 1)?,
-        };
-        if clients.client_auth != ClientAuth::None && clients.tls.is_none() {
-            return Err("--tls-client-auth goes with --tls-clients".into());
-        }
-        if clients.client_auth == ClientAuth::Required
-            && clients.tls.as_ref().is_some_and(|tls| !tls.required)
-        {
-            return Err("--tls-client-auth required goes with --tls-clients required".into());
-        }
-        let admin = AdminGuard {
-            tls: port("--tls-admin", self.tls_admin)?,
-            token: open_secrets("--admin-token-file", &self.admin_token_file, LEAST_TOKEN_BYTES)?,
-            open: self.admin_open.clone().unwrap_or_default(),
-            ..AdminGuard::default()
-        };
-        let peers = PeersGuard {
-            tls: port("--tls-peers", self.tls_peers)?,
-            secret: self.cluster_secret()?,
-        };
-        let guards_something = tls.is_some()
-            || peers.secret.is_some()
-            || clients.passwords.is_some()
-            || admin.token.is_some();
-        let unguarded = !guards_something && self.admin_open.is_none();
-        let admin = match self.admin_listen {
-            Some(address) => AdminGuard { unguarded, ..admin }.at(address.ip()),
-            // Nobody reaches a port that there is not.
-            None => AdminGuard { local: true, ..admin },
-        };
-        match peers.warning() {
-            Some(warning) if self.require_secure => {
-                Err(format!("--require-secure: {warning}").into())
-            }
-            _ => Ok(Security { tls, peers, clients, admin }),
-        }
-    }
-
-    /// The secret of the cluster, if there is one.
-    fn cluster_secret(&self) -> Result<Option<ClusterSecret>, Failure> {
-        let secret = self.cluster_secret_file.as_ref().map(ClusterSecret::open).transpose();
-        Ok(secret.map_err(|error| format!("--cluster-secret-file: {error}"))?)
-    }
-
-    /// The certificates of the node, if there are any.
-    fn tls(&self, cluster_name: &str, own: Own) -> Result<Option<Tls>, Failure> {
-        let files = match (&self.tls_cert, &self.tls_key, &self.tls_ca) {
-            (None, None, None) => return Ok(None),
-            (Some(cert), Some(key), Some(ca)) => {
-                TlsFiles { cert: cert.clone(), key: key.clone(), ca: ca.clone() }
-            }
-            _ => return Err("--tls-cert, --tls-key and --tls-ca go together".into()),
-        };
-        Ok(Some(Tls::open(files, cluster_name, own)?))
     }
 
     fn settings(&self) -> Settings {
@@ -503,6 +434,21 @@ impl ServeOptions {
         }
     }
 
+    fn lost_after(&self) -> Result<Duration, Failure> {
+        let Some(text) = &self.lost_after else { return Ok(LOST_AFTER) };
+        let wrong = || format!("--lost-after: {text:?} is not a time such as 30s, 5min or 2h");
+        let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+        let secs = match &text[digits.len()..] {
+            "s" => 1,
+            "m" | "min" => 60,
+            "h" => 3_600,
+            _ => return Err(wrong().into()),
+        };
+        let count: u64 = digits.parse().map_err(|_| wrong())?;
+        let time = count.checked_mul(secs).filter(|secs| *secs > 0).ok_or_else(wrong)?;
+        Ok(Duration::from_secs(time))
+    }
+
     fn plan(&self) -> Result<Plan, Failure> {
         let partition = self.partition.unwrap_or_default();
         if self.split_keys.is_some() && partition != Partition::Range {
@@ -560,140 +506,4 @@ fn parse_cluster(text: &str) -> Result<BTreeMap<NodeId, String>, Failure> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn options() -> ServeOptions {
-        ServeOptions {
-            node_id: Some(1),
-            cluster: Some("1=127.0.0.1:7401,2=127.0.0.1:7402".to_owned()),
-            data_dir: Some("data".into()),
-            client_listen: Some(([127, 0, 0, 1], 6401).into()),
-            ..ServeOptions::default()
-        }
-    }
-
-    fn error_of(options: ServeOptions) -> String {
-        options.resolve().unwrap_err().to_string()
-    }
-
-    #[test]
-    fn the_least_options_are_enough() {
-        let resolved = options().resolve().unwrap();
-        assert_eq!(resolved.node.listen, ([127, 0, 0, 1], 7401).into());
-        let plan = resolved.plan.unwrap();
-        assert_eq!((&*plan.layout, plan.edge_bits), ("slots", 14));
-        assert!(plan.keeps_layout);
-        assert_eq!(resolved.node.founding, Founding::All);
-    }
-
-    #[test]
-    fn what_joins_makes_no_cluster() {
-        let joins = || ServeOptions {
-            node_id: None,
-            cluster: None,
-            join: Some(vec!["127.0.0.1:7401".to_owned()]),
-            peer_listen: Some(([127, 0, 0, 1], 7404).into()),
-            ..options()
-        };
-        let joining = joins().joining().unwrap().unwrap();
-        assert_eq!(joining.card.peers, "127.0.0.1:7404");
-        assert_eq!(joining.card.clients, "127.0.0.1:6401");
-        assert!(options().joining().unwrap().is_none());
-        let error = |options: ServeOptions| options.joining().unwrap_err().to_string();
-        assert!(
-            error(ServeOptions { cluster: options().cluster, ..joins() }).contains("--cluster")
-        );
-        assert!(error(ServeOptions { replicas: Some(3), ..joins() }).contains("--replicas"));
-        let nowhere = ServeOptions { peer_listen: None, ..joins() };
-        assert!(error(nowhere).contains("--peer-listen"));
-        let everywhere = ServeOptions { peer_listen: Some(([0; 4], 7404).into()), ..joins() };
-        assert!(error(everywhere).contains("--peer-listen 0.0.0.0:7404"));
-        assert!(
-            error(ServeOptions { join: Some(vec!["x".to_owned()]), ..joins() }).contains("--join")
-        );
-        let founder = ServeOptions { peer_listen: joins().peer_listen, ..options() };
-        assert!(error_of(founder).contains("--peer-listen goes with --join"));
-    }
-
-    #[test]
-    fn nodes_to_be_founded_without_come_from_either_place() {
-        let expected = Founding::Without([NodeId(2), NodeId(3)].into());
-        let found_without = Some(vec![3, 2]);
-        let resolved = ServeOptions { found_without, ..options() }.resolve().unwrap();
-        assert_eq!(resolved.node.founding, expected);
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("node.toml");
-        std::fs::write(&path, "found-without = [2, 3]\n").unwrap();
-        let resolved = ServeOptions { config: Some(path), ..options() }.resolve().unwrap();
-        assert_eq!(resolved.node.founding, expected);
-    }
-
-    #[test]
-    fn every_missing_or_wrong_option_is_named() {
-        let base = options;
-        assert!(error_of(ServeOptions { node_id: None, ..base() }).contains("--node-id"));
-        assert!(error_of(ServeOptions { node_id: Some(9), ..base() }).contains("node 9"));
-        for cluster in ["", "1", "1=", "x=127.0.0.1:1", "1=127.0.0.1", "1=a:1,1=b:2", "0=a:1"] {
-            let options = ServeOptions { cluster: Some(cluster.to_owned()), ..base() };
-            assert!(error_of(options).contains("--cluster"), "{cluster}");
-        }
-        let options = ServeOptions { max_clients: Some(0), ..base() };
-        assert!(error_of(options).contains("--max-clients"));
-        let options = ServeOptions { replicas: Some(0), ..base() };
-        assert!(error_of(options).contains("--replicas"));
-        let options = ServeOptions { wal_max_bytes: Some(LogSize::Bytes(4096)), ..base() };
-        assert!(error_of(options).contains("--wal-max-bytes 4096"));
-        for address in ["", "host", "host:", ":1", "host:x"] {
-            let options = ServeOptions { client_advertise: Some(address.into()), ..base() };
-            assert!(error_of(options).contains("--client-advertise"), "{address}");
-        }
-        let options = ServeOptions { split_keys: Some("keys".into()), ..base() };
-        assert!(error_of(options).contains("--partition range"));
-        let options =
-            ServeOptions { heartbeat_ms: Some(900), election_timeout_ms: Some(1_000), ..base() };
-        assert!(error_of(options).contains("--heartbeat-ms"));
-    }
-
-    #[test]
-    fn ports_are_not_opened_by_mistake() {
-        let base =
-            || ServeOptions { admin_listen: Some(([10, 0, 0, 1], 8401).into()), ..options() };
-        let admin_of = |options: ServeOptions| options.resolve().unwrap().security.admin;
-        assert!(admin_of(options()).warning().is_none());
-        assert!(admin_of(base()).warning().unwrap().contains("open to everybody"));
-        let secret = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(secret.path(), "a secret that is long enough to be one\n").unwrap();
-        let guarded = ServeOptions { requirepass_file: Some(secret.path().into()), ..base() };
-        assert!(admin_of(guarded).warning().unwrap().contains("closed to everybody"));
-        let none_open = ServeOptions { admin_open: Some(Vec::new()), ..base() };
-        assert!(admin_of(none_open).warning().unwrap().contains("closed to everybody"));
-        let open = ServeOptions { admin_open: Some(vec![Page::Healthz]), ..base() };
-        let open = admin_of(open);
-        assert!(!open.local && open.warning().is_none());
-        let local = ServeOptions { admin_listen: Some(([127, 0, 0, 1], 8401).into()), ..options() };
-        assert!(admin_of(local).local);
-        let without_files = ServeOptions { tls_peers: Some(TlsMode::Optional), ..options() };
-        assert!(error_of(without_files).contains("--tls-peers needs --tls-cert"));
-        let half = ServeOptions { tls_cert: Some("node.crt".into()), ..options() };
-        assert!(error_of(half).contains("go together"));
-        let strict = ServeOptions { require_secure: true, ..options() };
-        assert!(error_of(strict).contains("--require-secure"));
-        let auth = ServeOptions { tls_client_auth: Some(ClientAuth::Optional), ..options() };
-        assert!(error_of(auth).contains("goes with --tls-clients"));
-    }
-
-    #[test]
-    fn the_command_line_comes_before_the_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("node.toml");
-        std::fs::write(&path, "node-id = 2\ngroups = 7\npartition = \"range\"\n").unwrap();
-        let resolved = ServeOptions { config: Some(path.clone()), ..options() }.resolve().unwrap();
-        assert_eq!(resolved.node.node, NodeId(1));
-        let plan = resolved.plan.unwrap();
-        assert_eq!((plan.groups, &*plan.layout, plan.keeps_layout), (Some(7), "range", false));
-        std::fs::write(&path, "nodeid = 2\n").unwrap();
-        let error = error_of(ServeOptions { config: Some(path), ..options() });
-        assert!(error.contains("nodeid"), "{error}");
-    }
-}
+mod tests;

@@ -14,10 +14,11 @@ use crate::server_state::Facts;
 use crate::timekeeper::{self, GroupTimes};
 use crate::topology;
 use logboat::{Node, NodeConfig, NodeId};
-use logboat_router::{Joined, Joining, NodeCard, Router, RouterOptions};
+use logboat_router::{Joined, Joining, NodeCard, Router, RouterOptions, RouterStartError};
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -31,40 +32,94 @@ const CLIENTS_SHARE: usize = 8;
 /// How long a stopping server waits for the requests under way on its ports.
 const CLOSING_LIMIT: Duration = Duration::from_secs(2);
 
-/// Runs one node until it is interrupted or terminated, or until a port is served no longer.
+/// Runs one node until it is interrupted or terminated, or until a port is served no longer. A node
+/// that its cluster has given up comes back as a new one, if it has joined.
 pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
     let options = options.complete()?;
     runtime()?.block_on(async {
-        let options = match options.joining()? {
-            Some(joining) => match join(&options, &joining).await? {
-                Some(joined) => options.resolve_joined(&joined)?,
-                None => return Ok(()),
-            },
-            None => options.resolve()?,
-        };
-        let options = options.within(descriptors::raise_limit()?)?;
-        let (id, clients) = (options.node.node, options.client_listen);
-        let interrupted = interrupted()?;
-        tokio::pin!(interrupted);
-        for warning in options.security.warnings() {
-            tracing::warn!("{warning}");
+        loop {
+            let joining = options.joining()?;
+            match run_once(options.clone(), joining.as_ref()).await? {
+                Ended::Asked => return Ok(()),
+                Ended::Expelled(reason) if joining.is_some() => {
+                    let former = set_aside(options.data_dir.as_deref().unwrap_or(Path::new("")))?;
+                    tracing::warn!(
+                        "{reason}: this node joins again as a new one. What it had is in {} and \
+                         may be deleted",
+                        former.display()
+                    );
+                }
+                Ended::Expelled(reason) => {
+                    let advice = "empty its directory, and start it with --join";
+                    return Err(format!("{reason}: {advice}").into());
+                }
+            }
         }
-        let reloading = options.security.reload_at_hangup()?.map(tokio::spawn);
-        let mut server = tokio::select! {
-            server = Server::start(options) => server?,
-            () = &mut interrupted => return Ok(()),
-            never = say_what_it_waits_for(id) => match never {},
-        };
-        tracing::info!("node {id} serves clients on {clients}");
-        let ended = tokio::select! {
-            () = &mut interrupted => Ok(()),
-            failure = port_lost(&mut server.tasks) => Err(failure),
-        };
-        server.stop().await;
-        drop(reloading);
-        tracing::info!("node {id} has stopped");
-        ended
     })
+}
+
+/// Why a node does not run any more.
+enum Ended {
+    /// The process was asked to end.
+    Asked,
+    /// The cluster has given up the node, in these words.
+    Expelled(String),
+}
+
+async fn run_once(options: ServeOptions, joining: Option<&Joining>) -> Result<Ended, Failure> {
+    let options = match joining {
+        Some(joining) => match join(&options, joining).await? {
+            Some(joined) => options.resolve_joined(&joined)?,
+            None => return Ok(Ended::Asked),
+        },
+        None => options.resolve()?,
+    };
+    let options = options.within(descriptors::raise_limit()?)?;
+    let (id, clients) = (options.node.node, options.client_listen);
+    let interrupted = interrupted()?;
+    tokio::pin!(interrupted);
+    for warning in options.security.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let reloading = options.security.reload_at_hangup()?.map(tokio::spawn);
+    let started = tokio::select! {
+        started = Server::start(options) => started,
+        () = &mut interrupted => return Ok(Ended::Asked),
+        never = say_what_it_waits_for(id) => match never {},
+    };
+    let mut server = match started {
+        Ok(server) => server,
+        Err(error) => match error.downcast_ref() {
+            Some(RouterStartError::Expelled(reason)) => {
+                return Ok(Ended::Expelled(reason.clone()));
+            }
+            _ => return Err(error),
+        },
+    };
+    tracing::info!("node {id} serves clients on {clients}");
+    let ended = tokio::select! {
+        () = &mut interrupted => Ok(Ended::Asked),
+        reason = server.backend.router().expelled() => Ok(Ended::Expelled(reason)),
+        failure = port_lost(&mut server.tasks) => Err(failure),
+    };
+    server.stop().await;
+    if let Some(reloading) = reloading {
+        reloading.abort();
+    }
+    tracing::info!("node {id} has stopped");
+    ended
+}
+
+/// Moves a data directory out of the way, all at once.
+fn set_aside(data_dir: &Path) -> Result<PathBuf, Failure> {
+    let name = data_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let former = (1..).map(|number| data_dir.with_file_name(format!("{name}.former-{number}")));
+    let mut free = former.filter(|path| !path.exists());
+    let former = free.next().ok_or("there is no name for the former directory")?;
+    std::fs::rename(data_dir, &former).map_err(|error| {
+        format!("{} can't be moved out of the way, so empty it: {error}", data_dir.display())
+    })?;
+    Ok(former)
 }
 
 /// Has the node join its cluster. None if the process is asked to end meanwhile.
@@ -168,9 +223,7 @@ impl Server {
         let times = Arc::new(GroupTimes::new(NodeClock::of_node(node.time())));
         let entered = Arc::clone(&times);
         let (debug_command, sleeps) = (options.debug_command, Arc::clone(&front.state().sleeps));
-        let zone = options.zone;
-        let card = card(&options.node, advertised.clone(), options.admin_listen, zone);
-        let part = RouterOptions { plan: options.plan, card: Some(card), given: options.given };
+        let part = part_of(&options, &advertised);
         let router = Router::start_with(node.clone(), part, move |range| {
             let store = Store::timed(Arc::clone(&data), entered.enter(range.group));
             if debug_command == DebugCommand::No {
@@ -187,7 +240,7 @@ impl Server {
         let publishing = topology::publish(backend.clone(), node.id(), advertised);
         tasks.spawn(until(stopped(&stopping), publishing));
         tasks.spawn(front.serve(backend.clone(), stopped(&stopping)));
-        admin.ready();
+        admin.ready(backend.router().clone());
         unfinished.finish();
         Ok(Self { node, backend, stopping, tasks })
     }
@@ -240,14 +293,21 @@ impl Drop for Unfinished {
     }
 }
 
-/// What the other nodes are to know of this one.
-fn card(node: &NodeConfig, clients: String, admin: Option<SocketAddr>, zone: String) -> NodeCard {
-    NodeCard {
+/// How the node takes part in its cluster, with clients told to connect to this address.
+fn part_of(options: &NodeOptions, clients: &str) -> RouterOptions {
+    let NodeOptions { node, admin_listen, .. } = options;
+    let card = NodeCard {
         peers: node.members.get(&node.node).cloned().unwrap_or_default(),
-        clients,
-        admin: admin.map(|address| address.to_string()).unwrap_or_default(),
-        zone,
+        clients: clients.to_owned(),
+        admin: admin_listen.map(|address| address.to_string()).unwrap_or_default(),
+        zone: options.zone.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    RouterOptions {
+        plan: options.plan.clone(),
+        card: Some(card),
+        given: options.given.clone(),
+        lost_after: Some(options.lost_after),
     }
 }
 

@@ -1,98 +1,14 @@
 //! `logboat status`: a node's `/status` page as a table.
 
 use crate::admin::{PeerPage, StatusPage};
+use crate::admin_client::AdminClient;
 use crate::output::{Failure, print};
-use clap::Args;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
-
-/// Which node to ask, and what to show it.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct StatusOptions {
-    /// The node's admin address. Its certificate must be for this host, if it speaks TLS.
-    #[arg(long, value_name = "HOST:PORT")]
-    admin: String,
-    /// The certificates of the authorities to trust, in PEM. With it, the node is spoken to in TLS.
-    #[arg(long, value_name = "FILE")]
-    tls_ca: Option<PathBuf>,
-    /// A certificate for admins, in PEM.
-    #[arg(long, value_name = "FILE", requires = "tls_key", requires = "tls_ca")]
-    tls_cert: Option<PathBuf>,
-    /// The key of that certificate.
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
-    /// A file whose first line is the token for the admin pages.
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-}
 
 /// Asks a node for its status and prints it.
-pub(crate) fn run(options: &StatusOptions) -> Result<(), Failure> {
-    let address = options.admin.split_once("://").map_or(&*options.admin, |(_, rest)| rest);
-    let address = address.trim_end_matches('/');
-    let page = options.fetch(address);
-    print(&table(&page.map_err(|error| format!("no status from {address}: {error}"))?))
-}
-
-impl StatusOptions {
-    fn fetch(&self, address: &str) -> Result<StatusPage, Failure> {
-        let mut config = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(5)))
-            .http_status_as_error(false);
-        let mut scheme = "http";
-        if let Some(tls) = self.tls()? {
-            config = config.tls_config(tls);
-            scheme = "https";
-        }
-        let agent = ureq::Agent::new_with_config(config.build());
-        let mut request = agent.get(format!("{scheme}://{address}/status"));
-        if let Some(path) = &self.token_file {
-            let tokens = read(path)?;
-            let token = tokens.lines().next().unwrap_or_default();
-            request = request.header("Authorization", format!("Bearer {token}"));
-        }
-        let mut response = request.call()?;
-        let text = response.body_mut().read_to_string()?;
-        match response.status().as_u16() {
-            200 => Ok(serde_json::from_str(&text)?),
-            status => Err(format!("status {status}: {}", text.trim_end()).into()),
-        }
-    }
-
-    fn tls(&self) -> Result<Option<TlsConfig>, Failure> {
-        let Some(ca) = &self.tls_ca else { return Ok(None) };
-        let client = match (&self.tls_cert, &self.tls_key) {
-            (Some(cert), Some(key)) => {
-                let text = read(key)?;
-                let key = PrivateKey::from_pem(text.as_bytes())
-                    .map_err(|error| format!("{}: {error}", key.display()))?;
-                Some(ClientCert::new_with_certs(&certificates(cert)?, key))
-            }
-            _ => None,
-        };
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::new_with_certs(&certificates(ca)?))
-            .client_cert(client)
-            .unversioned_rustls_crypto_provider(Arc::new(logboat_security::crypto()));
-        Ok(Some(tls.build()))
-    }
-}
-
-fn read(path: &Path) -> Result<String, Failure> {
-    fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()).into())
-}
-
-fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, Failure> {
-    let text = read(path)?;
-    let items = parse_pem(text.as_bytes()).filter_map(|item| match item {
-        Ok(PemItem::Certificate(certificate)) => Some(Ok(certificate)),
-        Ok(_) => None,
-        Err(error) => Some(Err(format!("{}: {error}", path.display()).into())),
-    });
-    items.collect()
+pub(crate) fn run(client: &AdminClient) -> Result<(), Failure> {
+    let page = client.get("/status");
+    let failed = |error| format!("no status from {}: {error}", client.address());
+    print(&table(&page.map_err(failed)?))
 }
 
 fn table(page: &StatusPage) -> String {

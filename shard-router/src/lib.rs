@@ -29,4 +29,6 @@ pub use router::{
     Access, JoinError, Joined, Joining, RangeRequest, RoutedBatch, Router, RouterOptions,
     known_members,
 };
-pub use table::{HistoryEntry, Members, NodeCard, NodeRecord, NodeState, RangeRecord, Table};
+pub use table::{
+    HistoryEntry, Members, NodeCard, NodeRecord, NodeState, RangeRecord, Table, WantedMove,
+};

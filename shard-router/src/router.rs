@@ -183,6 +183,10 @@ impl Router {
         &self.0.inner.node
     }
 
+    fn inner(&self) -> &Arc<Inner> {
+        &self.0.inner
+    }
+
     /// The map of ranges.
     #[must_use]
     pub fn map(&self) -> Arc<RangeMap> {

@@ -10,7 +10,9 @@ mod record;
 
 pub(crate) use self::change::{Change, Command, ENCODING, Foundation, Outcome};
 pub(crate) use self::feed::{Feed, News};
-pub use self::record::{HistoryEntry, Members, NodeCard, NodeRecord, NodeState, RangeRecord};
+pub use self::record::{
+    HistoryEntry, Members, NodeCard, NodeRecord, NodeState, RangeRecord, WantedMove,
+};
 use crate::error::MapError;
 use crate::map::{META_GROUP, Range, RangeMap};
 use logboat::{GroupId, NodeId};
@@ -40,6 +42,8 @@ pub struct Table {
     meta: Option<Members>,
     /// In the order of their keys.
     ranges: Vec<Arc<RangeRecord>>,
+    /// The moves that somebody has asked for, by group.
+    moves: BTreeMap<u64, WantedMove>,
     history: VecDeque<Arc<HistoryEntry>>,
 }
 
@@ -110,6 +114,17 @@ impl Table {
             META_GROUP => self.meta(),
             _ => self.range_of(group).map(|range| &range.members),
         }
+    }
+
+    /// The moves that somebody has asked for and that have not ended, by group.
+    pub fn wanted_moves(&self) -> impl Iterator<Item = (GroupId, WantedMove)> {
+        self.moves.iter().map(|(group, wanted)| (GroupId(*group), *wanted))
+    }
+
+    /// The move of a group that somebody has asked for.
+    #[must_use]
+    pub fn wanted_move(&self, group: GroupId) -> Option<WantedMove> {
+        self.moves.get(&group.0).copied()
     }
 
     /// What was done lately, the oldest first.
@@ -186,6 +201,11 @@ impl Table {
             Change::SetState { node, based_on, state } => self.set_state(*node, *based_on, *state),
             Change::Forget { node, based_on } => self.forget(*node, *based_on),
             Change::Members { group, members } => self.set_members(*group, members),
+            Change::WantMove { group, from, to } => self.want_move(*group, *from, *to),
+            Change::EndMove { group } => match self.moves.remove(&group.0) {
+                Some(_) => Ok(Made { what: format!("group {group} stays"), node: None }),
+                None => Err(Outcome::Unchanged { version: self.version, node: None }),
+            },
             Change::Note { what } => Ok(Made { what: what.clone(), node: None }),
         }
     }
@@ -339,6 +359,32 @@ impl Table {
             what += &format!(" and the learners{}", list(&members.learners));
         }
         Ok(Made { what, node: None })
+    }
+
+    fn want_move(&mut self, group: GroupId, from: NodeId, to: NodeId) -> Result<Made, Outcome> {
+        let (version, wanted) = (self.version, WantedMove { from, to });
+        let taker = self.record(to)?.state;
+        let Some(members) = self.members(group) else {
+            return refused(format!("there is no group {group}"));
+        };
+        match self.wanted_move(group) {
+            Some(known) if known == wanted => {
+                return Err(Outcome::Unchanged { version, node: None });
+            }
+            Some(WantedMove { from, to }) => {
+                return refused(format!("group {group} moves from node {from} to node {to}"));
+            }
+            None => {}
+        }
+        if !members.voters.contains(&from) {
+            return refused(format!("node {from} holds no voter of group {group}"));
+        } else if members.contains(to) {
+            return refused(format!("node {to} holds a replica of group {group} already"));
+        } else if taker != NodeState::Up {
+            return refused(format!("node {to} is {taker}, and takes no replicas"));
+        }
+        self.moves.insert(group.0, wanted);
+        Ok(Made { what: format!("group {group} is to move from {from} to {to}"), node: None })
     }
 
     fn record(&mut self, node: NodeId) -> Result<&mut NodeRecord, Outcome> {

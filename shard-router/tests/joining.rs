@@ -1,129 +1,14 @@
 //! Nodes join a cluster, and follow its table, whether they have a replica of it or not.
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
+mod growing;
+
 use bytes::Bytes;
+use growing::{addresses, eventually, founders, join, joining, state, stop};
 use logboat::transport::Visit;
-use logboat::{
-    Change, ChangeError, GroupId, Node, NodeConfig, NodeId, SnapshotWriter, StateMachine,
-};
-use logboat_router::{
-    JoinError, Joining, META_GROUP, NodeCard, NodeState, Plan, Range, Router, RouterOptions,
-};
-use std::collections::BTreeMap;
-use std::io::Read;
-use std::net::TcpListener;
-use std::path::Path;
+use logboat::{Change, ChangeError, GroupId, NodeId};
+use logboat_router::{JoinError, Joining, META_GROUP, NodeState, Router};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
-
-/// Appends what it is told to.
-#[derive(Default)]
-struct Text(Vec<u8>);
-
-impl StateMachine for Text {
-    fn apply(&mut self, command: Bytes) -> Bytes {
-        self.0.extend_from_slice(&command);
-        self.query(Bytes::new())
-    }
-
-    fn query(&self, _query: Bytes) -> Bytes {
-        Bytes::copy_from_slice(&self.0)
-    }
-
-    fn snapshot(&self) -> SnapshotWriter {
-        let text = self.0.clone();
-        Box::new(move |writer| writer.write_all(&text))
-    }
-
-    fn restore(&mut self, reader: &mut dyn Read) -> std::io::Result<()> {
-        self.0.clear();
-        reader.read_to_end(&mut self.0).map(drop)
-    }
-}
-
-fn machine(_range: &Range) -> Box<dyn StateMachine> {
-    Box::<Text>::default()
-}
-
-/// Ports that nobody listens on.
-fn addresses(count: usize) -> Vec<String> {
-    let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
-}
-
-fn tuned(mut config: NodeConfig) -> NodeConfig {
-    config.workers = 1;
-    config.wal.segment_bytes = 1 << 20;
-    config.heartbeat_interval = Duration::from_millis(50);
-    config.tuning.election_timeout = Duration::from_millis(500);
-    config
-}
-
-/// Three nodes that make a cluster.
-async fn founders(dir: &TempDir) -> (Vec<Router>, Vec<String>) {
-    let addresses = addresses(3);
-    let members: BTreeMap<_, _> = (1..).map(NodeId).zip(addresses.iter().cloned()).collect();
-    let plan = Plan {
-        layout: "plain".to_owned(),
-        groups: Some(2),
-        keeps_layout: false,
-        edge_bits: 16,
-        split_keys: None,
-        replicas: 3,
-    };
-    let starting: Vec<_> = members
-        .keys()
-        .map(|id| {
-            let dir = dir.path().join(id.to_string());
-            let node = Node::start(tuned(NodeConfig::new(*id, members.clone(), dir).unwrap()));
-            let card = NodeCard { peers: members[id].clone(), ..NodeCard::default() };
-            let (plan, card) = (Some(plan.clone()), Some(card));
-            let options = RouterOptions { plan, card, ..RouterOptions::default() };
-            tokio::spawn(Router::start_with(node.unwrap(), options, machine))
-        })
-        .collect();
-    let mut routers = Vec::new();
-    for router in starting {
-        routers.push(router.await.unwrap().unwrap());
-    }
-    (routers, addresses)
-}
-
-fn joining(nodes: &[String], address: &str) -> Joining {
-    Joining {
-        nodes: nodes.to_vec(),
-        cluster_name: "logboat".to_owned(),
-        card: NodeCard { peers: address.to_owned(), zone: "b".to_owned(), ..NodeCard::default() },
-        visit: Visit::default(),
-    }
-}
-
-/// Has a node join, or starts it again.
-async fn join(nodes: &[String], address: &str, dir: &Path) -> Router {
-    let joining = joining(nodes, address);
-    let joined = joining.join(dir).await.unwrap();
-    let node = Node::start(tuned(joined.config(dir).unwrap())).unwrap();
-    let options = RouterOptions { card: Some(joining.card), ..RouterOptions::default() };
-    Router::start_with(node, options, machine).await.unwrap()
-}
-
-async fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let begin = Instant::now();
-    while !condition() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "never: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-fn state(router: &Router, node: u64) -> Option<NodeState> {
-    router.table().node(NodeId(node)).map(|record| record.state)
-}
-
-async fn stop(router: Router) {
-    let node = router.node().clone();
-    drop(router);
-    tokio::task::spawn_blocking(move || node.stop()).await.unwrap();
-}
 
 /// Asks whichever node leads for a change, until it is made.
 async fn change(routers: &[Router], group: GroupId, changes: &[Change]) {
@@ -150,9 +35,9 @@ async fn change(routers: &[Router], group: GroupId, changes: &[Change]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_joins_serves_requests_and_is_the_same_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let (routers, nodes) = founders(&dir).await;
+    let (routers, nodes) = founders(&dir, 2, None).await;
     let (own, fourth) = (addresses(2), dir.path().join("fourth"));
-    let router = join(&nodes, &own[0], &fourth).await;
+    let router = join(&nodes, &own[0], &fourth, None).await;
     assert_eq!(router.node().id(), NodeId(4));
     for other in &routers {
         eventually("all know that it is up", || state(other, 4) == Some(NodeState::Up)).await;
@@ -167,7 +52,7 @@ async fn a_node_joins_serves_requests_and_is_the_same_after_a_restart() {
     stop(router).await;
 
     // The same command, at another address, and nobody to ask.
-    let router = join(&[], &own[1], &fourth).await;
+    let router = join(&[], &own[1], &fourth, None).await;
     assert_eq!(router.node().id(), NodeId(4));
     let moved = |table: &logboat_router::Table| {
         table.node(NodeId(4)).is_some_and(|record| record.card.peers == own[1])
@@ -184,9 +69,9 @@ async fn a_node_joins_serves_requests_and_is_the_same_after_a_restart() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn groups_move_to_a_node_that_joined_and_the_table_follows() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut routers, nodes) = founders(&dir).await;
+    let (mut routers, nodes) = founders(&dir, 2, None).await;
     let own = addresses(1);
-    routers.push(join(&nodes, &own[0], &dir.path().join("fourth")).await);
+    routers.push(join(&nodes, &own[0], &dir.path().join("fourth"), None).await);
     let map = routers[0].map();
     for range in map.ranges() {
         routers[0].propose(range, Bytes::from_static(b"a")).await.unwrap();
@@ -220,10 +105,10 @@ async fn groups_move_to_a_node_that_joined_and_the_table_follows() {
     assert_eq!(routers[0].read(&map.ranges()[0], Bytes::new()).await.unwrap(), "abbbb");
     // A change of the table gets to all, and node 4 has its replicas after a restart.
     stop(routers.pop().unwrap()).await;
-    routers.push(join(&nodes, &own[0], &dir.path().join("fourth")).await);
+    routers.push(join(&nodes, &own[0], &dir.path().join("fourth"), None).await);
     let groups: Vec<_> = routers[3].node().groups();
     assert!(groups.contains(&META_GROUP) && groups.contains(&map.ranges()[0].group), "{groups:?}");
-    let fifth = join(&own, &addresses(1)[0], &dir.path().join("fifth")).await;
+    let fifth = join(&own, &addresses(1)[0], &dir.path().join("fifth"), None).await;
     assert_eq!(fifth.node().id(), NodeId(5));
     routers.push(fifth);
     for router in &routers {
@@ -237,7 +122,7 @@ async fn groups_move_to_a_node_that_joined_and_the_table_follows() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_must_not_join_is_told_why() {
     let dir = tempfile::tempdir().unwrap();
-    let (routers, nodes) = founders(&dir).await;
+    let (routers, nodes) = founders(&dir, 2, None).await;
     let own = addresses(1);
     let other = Joining { cluster_name: "other".to_owned(), ..joining(&nodes, &own[0]) };
     let error = other.join(&dir.path().join("other")).await.unwrap_err();
@@ -270,8 +155,8 @@ async fn who_must_not_join_is_told_why() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_join_waits_for_the_meta_group_and_cached_ranges_work_without_it() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut routers, nodes) = founders(&dir).await;
-    let fourth = join(&nodes, &addresses(1)[0], &dir.path().join("fourth")).await;
+    let (mut routers, nodes) = founders(&dir, 2, None).await;
+    let fourth = join(&nodes, &addresses(1)[0], &dir.path().join("fourth"), None).await;
     let map = fourth.map();
     // The second range moves to node 4 alone, so that it outlives the others.
     let group = map.ranges()[1].group;

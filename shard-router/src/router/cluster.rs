@@ -1,8 +1,10 @@
 //! A node's part of the cluster: what the table says is done, and what is done gets into the table.
 
 mod cache;
+mod driver;
 mod follow;
 mod join;
+mod operate;
 mod peers;
 mod publish;
 mod replicas;
@@ -41,6 +43,11 @@ pub struct RouterOptions {
     pub card: Option<NodeCard>,
     /// Where a person said that the nodes are ([`known_members`]).
     pub given: BTreeMap<NodeId, String>,
+    /// After how long a node that is silent counts as lost, if replicas are to be placed by
+    /// themselves ([`placement`](crate::placement)): those of lost nodes are replaced, nodes are
+    /// emptied, and replicas and leaders are evened out. Without it, groups move by calls alone.
+    /// The same on all nodes: what counts is what the node has that leads the meta group.
+    pub lost_after: Option<Duration>,
 }
 
 /// Starts what the node has, and what keeps it up to date.
@@ -58,8 +65,7 @@ pub(super) async fn start(
     let meta = inner.start_meta(&options)?;
     tasks.spawn(follow::follow(Arc::clone(inner)));
     let table = inner.first_table(meta.as_ref(), options.plan.as_ref()).await?;
-    if table.has_left(inner.node.id()) {
-        let reason = format!("node {} has left the cluster", inner.node.id());
+    if let Some(reason) = operate::expulsion(&table, inner.node.id()) {
         return Err(RouterStartError::Expelled(reason));
     }
     // Before the node knew a table, it was told what stands in the first one.
@@ -75,6 +81,9 @@ pub(super) async fn start(
     inner.change_routes(|_, started| *started = local);
     tasks.spawn(replicas::keep(Arc::clone(inner)));
     tasks.spawn(publish::keep(Arc::clone(inner)));
+    if let Some(lost_after) = options.lost_after {
+        tasks.spawn(driver::drive(Arc::clone(inner), lost_after));
+    }
     if let Some(card) = options.card {
         tasks.spawn(publish::announce(Arc::clone(inner), card));
     }

@@ -58,6 +58,20 @@ pub(crate) enum Change {
         group: GroupId,
         members: Members,
     },
+    /// A replica of a group is to move. One move of a group at a time.
+    WantMove {
+        #[serde(with = "wire::group")]
+        group: GroupId,
+        #[serde(with = "wire::node")]
+        from: NodeId,
+        #[serde(with = "wire::node")]
+        to: NodeId,
+    },
+    /// The move of a group has ended, or is not wanted any more.
+    EndMove {
+        #[serde(with = "wire::group")]
+        group: GroupId,
+    },
     /// Changes nothing but the history.
     Note { what: String },
 }

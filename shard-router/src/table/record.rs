@@ -3,8 +3,9 @@
 use crate::map::Range;
 use crate::wire;
 use bytes::Bytes;
-use logboat::{GroupId, LogId, Membership, NodeId, ReplicaId};
+use logboat::{GroupId, Index, LogId, Membership, NodeId, ReplicaId, Term};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// Where a node is reached, and where it stands.
@@ -84,6 +85,9 @@ pub struct Members {
     /// Those among them whose replicas are there since the founding.
     #[serde(with = "wire::nodes")]
     pub founding: Vec<NodeId>,
+    /// The entries that added the others, by node: term and index.
+    #[serde(default)]
+    pub added: BTreeMap<u64, (u64, u64)>,
 }
 
 impl Members {
@@ -91,7 +95,13 @@ impl Members {
     #[must_use]
     pub fn founders(nodes: Vec<NodeId>) -> Self {
         let founding = nodes.clone();
-        Self { entry: LogId::default(), voters: nodes, learners: Vec::new(), founding }
+        Self {
+            entry: LogId::default(),
+            voters: nodes,
+            learners: Vec::new(),
+            founding,
+            added: BTreeMap::new(),
+        }
     }
 
     /// Those that a replica knows of.
@@ -102,14 +112,30 @@ impl Members {
         voters.sort_by_key(|node| Some(*node) != preferred);
         let mut learners = membership.learners();
         learners.extend(membership.outgoing().into_iter().filter(|node| !voters.contains(node)));
-        let founds = |node: &NodeId| membership.replica(*node) == Some(ReplicaId::FOUNDER);
-        let founding = voters.iter().chain(&learners).copied().filter(founds).collect();
-        Self { entry: membership.entry(), voters, learners, founding }
+        let (mut founding, mut added) = (Vec::new(), BTreeMap::new());
+        for node in voters.iter().chain(&learners).copied() {
+            match membership.replica(node) {
+                Some(ReplicaId::FOUNDER) => founding.push(node),
+                Some(ReplicaId(entry)) => {
+                    added.insert(node.0, (entry.term.0, entry.index.0));
+                }
+                None => {}
+            }
+        }
+        Self { entry: membership.entry(), voters, learners, founding, added }
     }
 
     /// All nodes with a replica.
     pub fn all(&self) -> impl Iterator<Item = NodeId> {
         self.voters.iter().chain(&self.learners).copied()
+    }
+
+    /// Which replica a member on this node is.
+    #[must_use]
+    pub fn replica(&self, node: NodeId) -> ReplicaId {
+        self.added.get(&node.0).map_or(ReplicaId::FOUNDER, |(term, index)| {
+            ReplicaId(LogId::new(Term(*term), Index(*index)))
+        })
     }
 
     /// Whether a replica is on this node.
@@ -142,6 +168,17 @@ impl RangeRecord {
         let Self { start, group, members, .. } = self;
         Range { start: start.clone(), group: *group, replicas: members.voters.clone() }
     }
+}
+
+/// A replica that somebody wants to move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WantedMove {
+    /// From this node.
+    #[serde(with = "wire::node")]
+    pub from: NodeId,
+    /// To that one.
+    #[serde(with = "wire::node")]
+    pub to: NodeId,
 }
 
 /// Something that was done to the cluster.

@@ -125,6 +125,33 @@ fn the_members_of_the_later_entry_count() {
 }
 
 #[test]
+fn a_move_that_makes_no_sense_is_refused_with_the_reason() {
+    let mut table = founded(4);
+    make(&mut table, Change::Join { incarnation: 5, card: card(5) });
+    let group = table.ranges()[0].group;
+    let members = table.members(group).unwrap().clone();
+    assert!(!members.contains(NodeId(4)));
+    let want = |group, from, to| Change::WantMove { group, from: NodeId(from), to: NodeId(to) };
+    for (change, reason) in [
+        (want(group, 1, 9), "no node 9"),
+        (want(GroupId(99), 1, 4), "no group 99"),
+        (want(group, 4, 4), "node 4 holds no voter"),
+        (want(group, 1, 2), "node 2 holds a replica"),
+        (want(group, 1, 5), "node 5 is joining"),
+    ] {
+        match make(&mut table, change) {
+            Outcome::Refused(text) => assert!(text.contains(reason), "{text}"),
+            outcome => panic!("{reason}: {outcome:?}"),
+        }
+    }
+    assert!(is_done(&mut table, want(group, 1, 4)));
+    assert!(matches!(make(&mut table, want(group, 1, 4)), Outcome::Unchanged { .. }));
+    assert!(matches!(make(&mut table, want(group, 2, 4)), Outcome::Refused(_)));
+    assert!(is_done(&mut table, Change::EndMove { group }));
+    assert!(table.wanted_moves().next().is_none());
+}
+
+#[test]
 fn the_history_is_bounded() {
     let mut table = founded(3);
     for number in 0..HISTORY + 5 {

@@ -36,9 +36,11 @@ pub(super) async fn follow(inner: Arc<Inner>) {
 }
 
 impl Inner {
-    /// Whether a replica of the meta group runs here.
-    pub(super) fn has_meta(&self) -> bool {
-        self.node.group(META_GROUP).is_some_and(|meta| meta.view().failure().is_none())
+    /// Whether a replica of the meta group runs here, and hears of its leader. One that does not
+    /// may have been removed.
+    fn has_meta(&self) -> bool {
+        let meta = self.node.group(META_GROUP);
+        meta.is_some_and(|meta| meta.view().failure().is_none() && meta.view().leader().is_some())
     }
 
     /// A node that this node reaches and that can tell the news: those with a replica of the meta

@@ -7,10 +7,17 @@ use crate::router::starts::{LocalReplicas, Planned, how, start_replica};
 use crate::router::{Inner, Routes};
 use crate::table::Table;
 use logboat::{GroupError, GroupId};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
+
+/// The most time between two looks at the replicas here.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a replica waits to hear from its group that it is gone.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The least time between two looks at the table.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -18,17 +25,19 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Keeps routes and replicas as the table says, for as long as the router runs.
 pub(super) async fn keep(inner: Arc<Inner>) {
     let mut tables = inner.feed.watch();
+    let mut unheard = BTreeMap::new();
     loop {
         let table = Arc::clone(&tables.borrow_and_update());
         inner.follow_map(&table);
+        inner.remove_remains(&table, &mut unheard).await;
         let is_done = inner.start_missing(&table).await & inner.start_missing_meta(&table).await;
         inner.forget_gone();
-        match is_done {
-            true if tables.changed().await.is_err() => return,
-            true => sleep(PAUSE).await,
-            // Something could not be done yet.
-            false => _ = timeout(RETRY, tables.changed()).await,
+        // Something could not be done yet, or a replica may be found that nobody knows any more.
+        let wait = if is_done { LOOK_INTERVAL } else { RETRY };
+        if let Ok(Err(_)) = timeout(wait, tables.changed()).await {
+            return;
         }
+        sleep(PAUSE).await;
     }
 }
 
@@ -70,7 +79,9 @@ impl Inner {
         let me = self.node.id();
         let here = table.ranges().iter().filter(|record| record.members.contains(me));
         let routes = self.routes.load_full();
-        let is_missing = |group| routes.replica(&self.node, group).is_none();
+        let is_missing = |group| {
+            routes.replica(&self.node, group).is_none_or(|replica| replica.view().is_gone())
+        };
         let missing: Vec<_> = here.filter(|record| is_missing(record.group)).collect();
         if missing.is_empty() {
             return true;
@@ -79,11 +90,53 @@ impl Inner {
         let is_stored =
             |group: GroupId| stored.binary_search_by_key(&group, |stored| stored.group).is_ok();
         let mut is_done = true;
-        for record in missing.into_iter().filter(|record| !is_stored(record.group)) {
+        for record in missing {
+            if is_stored(record.group) {
+                // What is left of a former replica goes, or it has failed.
+                is_done &= self.node.group(record.group).is_some_and(|it| !it.view().is_gone());
+                continue;
+            }
             let Some(how) = how(me, &record.founders, &record.members, None) else { continue };
             is_done &= self.start_one(Planned { range: record.range(), how }).await;
         }
         is_done
+    }
+
+    /// Removes replicas that have failed, or that hear of no leader, if their groups are known to
+    /// have removed them. Then the groups may add others here.
+    ///
+    /// A group tells a replica itself that it is gone, within some election timeouts. This is for
+    /// those that nobody tells, `unheard` of since then.
+    async fn remove_remains(&self, table: &Table, unheard: &mut BTreeMap<GroupId, Instant>) {
+        let (me, now) = (self.node.id(), Instant::now());
+        let before = std::mem::take(unheard);
+        for stored in self.node.stored_groups() {
+            let group = stored.group;
+            let replica = self.node.group(group);
+            if replica.as_ref().is_some_and(|it| it.view().is_gone()) {
+                continue;
+            }
+            let hears_leader = replica.is_some_and(|it| it.view().leader().is_some());
+            let Some(members) = table.members(group) else { continue };
+            // What is committed without a replica that is not later stays without it for ever.
+            let added = stored.members.replica(me);
+            // One that knows no members waits for a leader, and has promised nothing.
+            let is_removed =
+                !members.contains(me) && added.is_none_or(|replica| replica.0 <= members.entry);
+            if !is_removed || (stored.failure.is_none() && hears_leader) {
+                continue;
+            }
+            let since = *unheard.entry(group).or_insert(*before.get(&group).unwrap_or(&now));
+            if stored.failure.is_none() && now - since < PATIENCE {
+                continue;
+            }
+            match timeout(RETRY, self.node.remove_group(group)).await {
+                Ok(Ok(())) => tracing::info!("removed what was left of a replica of group {group}"),
+                Ok(Err(error)) => tracing::info!("what is left of group {group} stays: {error}"),
+                // The removal goes on.
+                Err(_) => {}
+            }
+        }
     }
 
     /// Starts one replica. Returns whether it runs, or never will.

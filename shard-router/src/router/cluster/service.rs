@@ -25,8 +25,19 @@ pub(super) enum Question {
     /// What has happened to the table since this version ([`News`])? Answered when something has,
     /// or after a while.
     Follow { since: u64 },
+    /// What do your replicas do ([`Report`])?
+    Report,
     /// May this node join (`Result<Welcome, String>`)?
     Join(Application),
+}
+
+/// What a node says of its replicas.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Report {
+    /// The groups that it leads.
+    pub(super) led: Vec<u64>,
+    /// The groups whose replica there has failed.
+    pub(super) failed: Vec<u64>,
 }
 
 /// Asks another node.
@@ -75,6 +86,10 @@ impl Inner {
             Question::Follow { since } => {
                 from?;
                 Some(encode(&self.news(since).await))
+            }
+            Question::Report => {
+                from?;
+                Some(encode(&self.report()))
             }
             Question::Join(application) => {
                 let welcome: Result<Welcome, String> = self.welcome(application).await?;

@@ -1,0 +1,294 @@
+//! `logboat node` and `logboat group`: the nodes and the groups of a cluster, and what is done to
+//! them. Any node of the cluster may be asked.
+
+use crate::admin_client::AdminClient;
+use crate::cluster_pages::{
+    GroupPage, GroupsPage, HistoryPage, MoveOrder, NodePage, NodesPage, NodesToLeave, TransferOrder,
+};
+use crate::output::{Failure, print};
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use serde_json::json;
+use std::thread::sleep;
+use std::time::Duration;
+
+/// How often is looked how far something is that is waited for.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What is done with the nodes of a cluster.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Print all nodes.
+    List(Shown),
+    /// Move leaders and replicas off a node, which stays part of the cluster.
+    Drain(NodeOrder),
+    /// Have a node hold replicas again that was drained, or is about to leave.
+    Undrain(NodeOrder),
+    /// Move everything off some nodes, and have them leave the cluster for good.
+    Decommission(Leaving),
+    /// Give up a node that is gone for good. It never comes back under its id.
+    RemoveLost(NodeOrder),
+    /// Print what was done to the cluster lately, and why.
+    History(Shown),
+}
+
+/// What is done with the groups of a cluster.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum GroupCommand {
+    /// Print all groups.
+    List(Shown),
+    /// Print one group.
+    Show(ShownGroup),
+    /// Move a replica from one node to another.
+    Move(Moving),
+    /// Have another voter lead.
+    Transfer(Transferring),
+}
+
+/// A page that is printed.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Shown {
+    #[command(flatten)]
+    client: AdminClient,
+    /// Print JSON. Fields are only ever added.
+    #[arg(long)]
+    json: bool,
+}
+
+/// An order to a node.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct NodeOrder {
+    /// The node's id.
+    node: u64,
+    #[command(flatten)]
+    client: AdminClient,
+    /// Wait until the node holds nothing any more.
+    #[arg(long)]
+    wait: bool,
+}
+
+/// Nodes that are to leave.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Leaving {
+    /// The nodes' ids.
+    #[arg(required = true)]
+    nodes: Vec<u64>,
+    #[command(flatten)]
+    client: AdminClient,
+    /// Wait until they have left.
+    #[arg(long)]
+    wait: bool,
+}
+
+/// A group that is printed.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ShownGroup {
+    /// The group's id.
+    group: u64,
+    #[command(flatten)]
+    shown: Shown,
+}
+
+/// A replica that is to move.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Moving {
+    /// The group's id.
+    group: u64,
+    /// The node that has the replica.
+    #[arg(long)]
+    from: u64,
+    /// The node that is to have it.
+    #[arg(long)]
+    to: u64,
+    #[command(flatten)]
+    client: AdminClient,
+    /// Wait until it has moved.
+    #[arg(long)]
+    wait: bool,
+}
+
+/// A leadership that is to move.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Transferring {
+    /// The group's id.
+    group: u64,
+    /// The node that is to lead.
+    #[arg(long)]
+    to: u64,
+    #[command(flatten)]
+    client: AdminClient,
+}
+
+/// Carries out `logboat node`.
+pub(crate) fn run_node(command: NodeCommand) -> Result<(), Failure> {
+    match command {
+        NodeCommand::List(shown) => shown.print("/nodes", nodes_table),
+        NodeCommand::History(shown) => shown.print("/history", history_table),
+        NodeCommand::Drain(order) => {
+            order.post("drain")?;
+            order.wait_until_empty()
+        }
+        NodeCommand::Undrain(order) => order.post("undrain"),
+        NodeCommand::RemoveLost(order) => {
+            order.post("remove-lost")?;
+            order.wait_until_empty()
+        }
+        NodeCommand::Decommission(Leaving { nodes, client, wait }) => {
+            client.post("/nodes/decommission", &NodesToLeave { nodes: nodes.clone() })?;
+            if wait { wait_for(&client, "left", |page| left(page, &nodes, true)) } else { Ok(()) }
+        }
+    }
+}
+
+/// Carries out `logboat group`.
+pub(crate) fn run_group(command: GroupCommand) -> Result<(), Failure> {
+    match command {
+        GroupCommand::List(shown) => shown.print("/groups", groups_table),
+        GroupCommand::Show(ShownGroup { group, shown }) => {
+            let table = |group: &GroupPage| {
+                groups_table(&GroupsPage { version: 0, groups: vec![group.clone()] })
+            };
+            shown.print(&format!("/groups/{group}"), table)
+        }
+        GroupCommand::Move(Moving { group, from, to, client, wait }) => {
+            client.post(&format!("/groups/{group}/move"), &MoveOrder { from, to })?;
+            while wait {
+                let page: GroupPage = client.get(&format!("/groups/{group}"))?;
+                if page.moving.is_none() {
+                    let has_moved = page.voters.contains(&to) && !page.voters.contains(&from);
+                    let what = "the move has ended, and node {to} holds no voter";
+                    return if has_moved { Ok(()) } else { Err(what.into()) };
+                }
+                sleep(LOOK_INTERVAL);
+            }
+            Ok(())
+        }
+        GroupCommand::Transfer(Transferring { group, to, client }) => {
+            client.post(&format!("/groups/{group}/transfer"), &TransferOrder { to })
+        }
+    }
+}
+
+impl Shown {
+    fn print<T>(&self, path: &str, table: impl Fn(&T) -> String) -> Result<(), Failure>
+    where
+        T: serde::de::DeserializeOwned + Serialize,
+    {
+        if self.json {
+            // As the node says it, also what a later version has added.
+            let page: serde_json::Value = self.client.get(path)?;
+            return print(&format!("{}\n", serde_json::to_string_pretty(&page)?));
+        }
+        print(&table(&self.client.get(path)?))
+    }
+}
+
+impl NodeOrder {
+    fn post(&self, order: &str) -> Result<(), Failure> {
+        self.client.post(&format!("/nodes/{}/{order}", self.node), &json!({}))
+    }
+
+    fn wait_until_empty(&self) -> Result<(), Failure> {
+        if !self.wait {
+            return Ok(());
+        }
+        wait_for(&self.client, "empty", |page| left(page, &[self.node], false))
+    }
+}
+
+/// How many replicas are left on these nodes. None if nothing is to be waited for any more, where
+/// nodes that `leave` have to be gone.
+fn left(page: &NodesPage, nodes: &[u64], leave: bool) -> Option<usize> {
+    let there: Vec<_> = page.nodes.iter().filter(|node| nodes.contains(&node.id)).collect();
+    let replicas = there.iter().map(|node| node.replicas).sum();
+    (replicas > 0 || (leave && !there.is_empty())).then_some(replicas)
+}
+
+/// Shows how far nodes are emptied, until they are.
+fn wait_for(
+    client: &AdminClient,
+    what: &'static str,
+    left: impl Fn(&NodesPage) -> Option<usize>,
+) -> Result<(), Failure> {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos} of {len} replicas")?;
+    let mut bar: Option<ProgressBar> = None;
+    // The node that is asked may be one of those that leave, or be restarted.
+    let mut failures = 0;
+    loop {
+        match client.get(&"/nodes") {
+            Ok(page) => {
+                failures = 0;
+                let Some(replicas) = left(&page) else { break };
+                let replicas = replicas as u64;
+                let bar = bar.get_or_insert_with(|| {
+                    ProgressBar::new(replicas).with_style(style.clone()).with_message("moved")
+                });
+                bar.set_length(bar.length().unwrap_or_default().max(replicas));
+                bar.set_position(bar.length().unwrap_or_default() - replicas);
+            }
+            Err(error) => {
+                failures += 1;
+                if failures > 40 {
+                    return Err(error);
+                }
+            }
+        }
+        sleep(LOOK_INTERVAL);
+    }
+    if let Some(bar) = bar {
+        bar.finish_with_message(what);
+    }
+    Ok(())
+}
+
+fn nodes_table(page: &NodesPage) -> String {
+    let row = |node: &NodePage| {
+        let reached = if node.is_reached { "yes" } else { "no" };
+        let NodePage { id, state, zone, replicas, leaders, peers, clients, admin, .. } = node;
+        let (clients, admin, zone) = (dash(clients), dash(admin), dash(zone));
+        format!(
+            "{id:>4}  {state:<8}  {reached:<7}  {replicas:>8}  {leaders:>7}  {zone:<10}  {peers:<21} \
+             {clients:<21} {admin}\n"
+        )
+    };
+    let head = format!(
+        "{:>4}  {:<8}  {:<7}  {:>8}  {:>7}  {:<10}  {:<21} {:<21} admin\n",
+        "node", "state", "reached", "replicas", "leaders", "zone", "peers", "clients"
+    );
+    std::iter::once(head).chain(page.nodes.iter().map(row)).collect()
+}
+
+fn groups_table(page: &GroupsPage) -> String {
+    let list = |nodes: &[u64]| {
+        let nodes: Vec<_> = nodes.iter().map(ToString::to_string).collect();
+        nodes.join(",")
+    };
+    let row = |group: &GroupPage| {
+        let leader = group.leader.map_or_else(|| "-".to_owned(), |node| node.to_string());
+        let (voters, learners) = (list(&group.voters), list(&group.learners));
+        let moving = group.moving.map(|(from, to)| format!("{from} to {to}")).unwrap_or_default();
+        let (id, start) = (group.id, dash(&group.start));
+        let (learners, moving) = (dash(&learners), dash(&moving));
+        format!("{id:>6}  {leader:>6}  {voters:<14}  {learners:<10}  {moving:<10}  {start}\n")
+    };
+    let head = format!(
+        "{:>6}  {:>6}  {:<14}  {:<10}  {:<10}  first key\n",
+        "group", "leader", "voters", "learners", "moving"
+    );
+    std::iter::once(head).chain(page.groups.iter().map(row)).collect()
+}
+
+fn history_table(entries: &Vec<HistoryPage>) -> String {
+    let row = |entry: &HistoryPage| {
+        let (secs, millis) = (entry.at_ms / 1_000, entry.at_ms % 1_000);
+        let (hours, minutes, secs) = (secs / 3_600 % 24, secs / 60 % 60, secs % 60);
+        let HistoryPage { version, what, why, .. } = entry;
+        format!("{hours:02}:{minutes:02}:{secs:02}.{millis:03} UTC  {version:>6}  {what}: {why}\n")
+    };
+    entries.iter().map(row).collect()
+}
+
+fn dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}

@@ -1,0 +1,189 @@
+//! What a person does to the cluster, from any node of it.
+
+use super::service::Report;
+use crate::error::ClusterError;
+use crate::map::META_GROUP;
+use crate::router::{Inner, Router};
+use crate::table::{Change, NodeState, Table};
+use logboat::{GroupId, NodeId, TransferError};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a transfer of leadership may take.
+const TRANSFER_LIMIT: Duration = Duration::from_secs(10);
+
+impl Router {
+    /// Empties a node: its leaders go, then its replicas. It stays part of the cluster. Returns when
+    /// the table says so; [`Self::held_by`] tells how far it is.
+    ///
+    /// # Errors
+    /// See [`ClusterError`].
+    pub async fn drain(&self, node: NodeId) -> Result<(), ClusterError> {
+        self.inner().set_state(node, NodeState::Draining, "somebody drains it").await
+    }
+
+    /// Takes back [`Self::drain`], or [`Self::decommission`] while the node is still there.
+    ///
+    /// # Errors
+    /// See [`ClusterError`].
+    pub async fn undrain(&self, node: NodeId) -> Result<(), ClusterError> {
+        self.inner().set_state(node, NodeState::Up, "somebody wants it back").await
+    }
+
+    /// Has nodes leave the cluster: they are emptied, and then forgotten. Returns when the table
+    /// says that they leave.
+    ///
+    /// # Errors
+    /// See [`ClusterError`]; none leaves if fewer nodes would stay than a group has replicas.
+    pub async fn decommission(&self, nodes: &[NodeId]) -> Result<(), ClusterError> {
+        let inner = self.inner();
+        let table = inner.feed.newest();
+        for node in nodes {
+            known(&table, *node)?;
+        }
+        let stays = |(node, state): (NodeId, NodeState)| {
+            !nodes.contains(&node) && matches!(state, NodeState::Up | NodeState::Draining)
+        };
+        let states = table.nodes().map(|(node, record)| (node, record.state));
+        let (left, replicas) = (states.filter(|it| stays(*it)).count(), table.replicas());
+        if left < replicas.min(table.nodes().count()) {
+            let reason = format!("{left} nodes would stay, and a group has {replicas} replicas");
+            return Err(ClusterError::Refused(reason));
+        }
+        for node in nodes {
+            inner.set_state(*node, NodeState::Leaving, "somebody decommissions it").await?;
+        }
+        Ok(())
+    }
+
+    /// Says that a node is gone for good: its replicas are replaced, and it never comes back under
+    /// its id.
+    ///
+    /// # Errors
+    /// See [`ClusterError`]; a node that is there is refused.
+    pub async fn remove_lost(&self, node: NodeId) -> Result<(), ClusterError> {
+        let here = self.node();
+        if node == here.id() || here.reaches(node) {
+            let reason = format!("node {node} is there: decommission it");
+            return Err(ClusterError::Refused(reason));
+        }
+        self.inner().set_state(node, NodeState::Lost, "somebody gave it up for lost").await
+    }
+
+    /// Has a replica of a group move from one node to another. Returns when the table says so; the
+    /// move is done when the group is without the one node and has the other.
+    ///
+    /// # Errors
+    /// See [`ClusterError`].
+    pub async fn move_replica(
+        &self,
+        group: GroupId,
+        from: NodeId,
+        to: NodeId,
+    ) -> Result<(), ClusterError> {
+        let change = Change::WantMove { group, from, to };
+        self.inner().change_table(change, "somebody moves it").await.map(drop)
+    }
+
+    /// Has a group led by another of its voters.
+    ///
+    /// # Errors
+    /// See [`ClusterError`].
+    pub async fn transfer(&self, group: GroupId, to: NodeId) -> Result<(), ClusterError> {
+        let inner = self.inner();
+        let table = inner.feed.newest();
+        let refused = |reason: String| Err(ClusterError::Refused(reason));
+        let Some(members) = table.members(group) else {
+            return refused(format!("there is no group {group}"));
+        };
+        if !members.voters.contains(&to) {
+            return refused(format!("node {to} holds no voter of group {group}"));
+        }
+        let Some(leader) = self.leaders().await.get(&group).copied() else {
+            return refused(format!("group {group} has no leader that is reached from here"));
+        };
+        if leader == to {
+            return Ok(());
+        }
+        let transfer = inner.node.transfer(leader, group, to);
+        match timeout(TRANSFER_LIMIT, transfer).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(TransferError::NotTaken { node, leader })) => {
+                refused(format!("node {node} did not take over: node {leader} leads"))
+            }
+            Ok(Err(error)) => refused(error.to_string()),
+            Err(_) => refused("no answer in time".to_owned()),
+        }
+    }
+
+    /// The leaders of all groups, as far as the nodes say that are reached from here.
+    pub async fn leaders(&self) -> BTreeMap<GroupId, NodeId> {
+        let reports = self.inner().reports().await.into_iter();
+        let led = |(node, report): (NodeId, Report)| {
+            report.led.into_iter().map(move |group| (GroupId(group), node))
+        };
+        reports.flat_map(led).collect()
+    }
+
+    /// How many replicas a node has by the table, that of the meta group included.
+    #[must_use]
+    pub fn held_by(&self, node: NodeId) -> usize {
+        let table = self.table();
+        let ranges = table.ranges().iter().map(|range| range.group);
+        let groups = ranges.chain([META_GROUP]);
+        let holds = |group: &GroupId| table.members(*group).is_some_and(|it| it.contains(node));
+        groups.filter(holds).count()
+    }
+
+    /// Resolves when the cluster has given up this node, with what the table says. It has to give
+    /// up its replicas then, and to come back as another node if it is to come back.
+    pub fn expelled(&self) -> impl Future<Output = String> + Send + 'static {
+        let mut tables = self.tables();
+        let me = self.node().id();
+        async move {
+            loop {
+                let table = tables.borrow_and_update().clone();
+                if let Some(reason) = expulsion(&table, me) {
+                    return reason;
+                }
+                if tables.changed().await.is_err() {
+                    return std::future::pending().await;
+                }
+            }
+        }
+    }
+}
+
+/// Why a node is not part of the cluster any more.
+pub(super) fn expulsion(table: &Table, node: NodeId) -> Option<String> {
+    if table.has_left(node) {
+        return Some(format!("node {node} has left the cluster"));
+    }
+    let is_lost = table.node(node).is_some_and(|record| record.state == NodeState::Lost);
+    is_lost.then(|| format!("the cluster has given up node {node} for lost"))
+}
+
+fn known(table: &Table, node: NodeId) -> Result<u64, ClusterError> {
+    let record = table.node(node);
+    record.map(|record| record.changed).ok_or_else(|| {
+        ClusterError::Refused(match table.has_left(node) {
+            true => format!("node {node} has left the cluster"),
+            false => format!("there is no node {node}"),
+        })
+    })
+}
+
+impl Inner {
+    async fn set_state(
+        &self,
+        node: NodeId,
+        state: NodeState,
+        why: &str,
+    ) -> Result<(), ClusterError> {
+        let based_on = known(&self.feed.newest(), node)?;
+        let change = Change::SetState { node, based_on, state };
+        self.change_table(change, why).await.map(drop)
+    }
+}

@@ -1,0 +1,133 @@
+//! What tests of clusters share that grow: nodes over TCP that make one, and others that join.
+#![allow(dead_code, reason = "not every test needs all of it")]
+#![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
+
+use bytes::Bytes;
+use logboat::transport::Visit;
+use logboat::{Node, NodeConfig, NodeId, SnapshotWriter, StateMachine};
+use logboat_router::{Joining, NodeCard, NodeState, Plan, Range, Router, RouterOptions};
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Appends what it is told to.
+#[derive(Default)]
+pub(crate) struct Text(Vec<u8>);
+
+impl StateMachine for Text {
+    fn apply(&mut self, command: Bytes) -> Bytes {
+        self.0.extend_from_slice(&command);
+        self.query(Bytes::new())
+    }
+
+    fn query(&self, _query: Bytes) -> Bytes {
+        Bytes::copy_from_slice(&self.0)
+    }
+
+    fn snapshot(&self) -> SnapshotWriter {
+        let text = self.0.clone();
+        Box::new(move |writer| writer.write_all(&text))
+    }
+
+    fn restore(&mut self, reader: &mut dyn Read) -> std::io::Result<()> {
+        self.0.clear();
+        reader.read_to_end(&mut self.0).map(drop)
+    }
+}
+
+pub(crate) fn machine(_range: &Range) -> Box<dyn StateMachine> {
+    Box::<Text>::default()
+}
+
+/// Ports that nobody listens on.
+pub(crate) fn addresses(count: usize) -> Vec<String> {
+    let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    listeners.iter().map(|listener| listener.local_addr().unwrap().to_string()).collect()
+}
+
+pub(crate) fn tuned(mut config: NodeConfig) -> NodeConfig {
+    config.workers = 1;
+    config.wal.segment_bytes = 1 << 20;
+    config.heartbeat_interval = Duration::from_millis(50);
+    config.tuning.election_timeout = Duration::from_millis(500);
+    config
+}
+
+/// Three nodes that make a cluster.
+pub(crate) async fn founders(
+    dir: &TempDir,
+    groups: usize,
+    lost_after: Option<Duration>,
+) -> (Vec<Router>, Vec<String>) {
+    let addresses = addresses(3);
+    let members: BTreeMap<_, _> = (1..).map(NodeId).zip(addresses.iter().cloned()).collect();
+    let plan = Plan {
+        layout: "plain".to_owned(),
+        groups: Some(groups),
+        keeps_layout: false,
+        edge_bits: 16,
+        split_keys: None,
+        replicas: 3,
+    };
+    let starting: Vec<_> = members
+        .keys()
+        .map(|id| {
+            let dir = dir.path().join(id.to_string());
+            let node = Node::start(tuned(NodeConfig::new(*id, members.clone(), dir).unwrap()));
+            let card = NodeCard { peers: members[id].clone(), ..NodeCard::default() };
+            let (plan, card) = (Some(plan.clone()), Some(card));
+            let options = RouterOptions { plan, card, lost_after, ..RouterOptions::default() };
+            tokio::spawn(Router::start_with(node.unwrap(), options, machine))
+        })
+        .collect();
+    let mut routers = Vec::new();
+    for router in starting {
+        routers.push(router.await.unwrap().unwrap());
+    }
+    (routers, addresses)
+}
+
+pub(crate) fn joining(nodes: &[String], address: &str) -> Joining {
+    Joining {
+        nodes: nodes.to_vec(),
+        cluster_name: "logboat".to_owned(),
+        card: NodeCard { peers: address.to_owned(), zone: "b".to_owned(), ..NodeCard::default() },
+        visit: Visit::default(),
+    }
+}
+
+/// Has a node join, or starts it again.
+pub(crate) async fn join(
+    nodes: &[String],
+    address: &str,
+    dir: &Path,
+    lost_after: Option<Duration>,
+) -> Router {
+    let joining = joining(nodes, address);
+    let joined = joining.join(dir).await.unwrap();
+    let node = Node::start(tuned(joined.config(dir).unwrap())).unwrap();
+    let card = Some(joining.card);
+    let options = RouterOptions { card, lost_after, ..RouterOptions::default() };
+    Router::start_with(node, options, machine).await.unwrap()
+}
+
+pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !condition() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+pub(crate) fn state(router: &Router, node: u64) -> Option<NodeState> {
+    router.table().node(NodeId(node)).map(|record| record.state)
+}
+
+pub(crate) async fn stop(router: Router) {
+    let node = router.node().clone();
+    drop(router);
+    tokio::task::spawn_blocking(move || node.stop()).await.unwrap();
+}
