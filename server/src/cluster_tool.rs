@@ -124,7 +124,7 @@ pub(crate) struct Transferring {
 pub(crate) fn run_node(command: NodeCommand) -> Result<(), Failure> {
     match command {
         NodeCommand::List(shown) => shown.print("/nodes", nodes_table),
-        NodeCommand::History(shown) => shown.print("/history", history_table),
+        NodeCommand::History(shown) => shown.print("/history", |page: &Vec<_>| history_table(page)),
         NodeCommand::Drain(order) => {
             order.post("drain")?;
             order.wait_until_empty()
@@ -153,16 +153,7 @@ pub(crate) fn run_group(command: GroupCommand) -> Result<(), Failure> {
         }
         GroupCommand::Move(Moving { group, from, to, client, wait }) => {
             client.post(&format!("/groups/{group}/move"), &MoveOrder { from, to })?;
-            while wait {
-                let page: GroupPage = client.get(&format!("/groups/{group}"))?;
-                if page.moving.is_none() {
-                    let has_moved = page.voters.contains(&to) && !page.voters.contains(&from);
-                    let what = "the move has ended, and node {to} holds no voter";
-                    return if has_moved { Ok(()) } else { Err(what.into()) };
-                }
-                sleep(LOOK_INTERVAL);
-            }
-            Ok(())
+            if wait { wait_for_move(&client, group, to) } else { Ok(()) }
         }
         GroupCommand::Transfer(Transferring { group, to, client }) => {
             client.post(&format!("/groups/{group}/transfer"), &TransferOrder { to })
@@ -197,6 +188,18 @@ impl NodeOrder {
     }
 }
 
+/// Waits until the move of a group has ended, one way or the other.
+fn wait_for_move(client: &AdminClient, group: u64, to: u64) -> Result<(), Failure> {
+    loop {
+        let page: GroupPage = client.get(&format!("/groups/{group}"))?;
+        match page.moving {
+            Some(_) => sleep(LOOK_INTERVAL),
+            None if page.voters.contains(&to) => return Ok(()),
+            None => return Err(format!("the move has ended, and node {to} does not vote").into()),
+        }
+    }
+}
+
 /// How many replicas are left on these nodes. None if nothing is to be waited for any more, where
 /// nodes that `leave` have to be gone.
 fn left(page: &NodesPage, nodes: &[u64], leave: bool) -> Option<usize> {
@@ -216,7 +219,7 @@ fn wait_for(
     // The node that is asked may be one of those that leave, or be restarted.
     let mut failures = 0;
     loop {
-        match client.get(&"/nodes") {
+        match client.get("/nodes") {
             Ok(page) => {
                 failures = 0;
                 let Some(replicas) = left(&page) else { break };
@@ -279,7 +282,7 @@ fn groups_table(page: &GroupsPage) -> String {
     std::iter::once(head).chain(page.groups.iter().map(row)).collect()
 }
 
-fn history_table(entries: &Vec<HistoryPage>) -> String {
+fn history_table(entries: &[HistoryPage]) -> String {
     let row = |entry: &HistoryPage| {
         let (secs, millis) = (entry.at_ms / 1_000, entry.at_ms % 1_000);
         let (hours, minutes, secs) = (secs / 3_600 % 24, secs / 60 % 60, secs % 60);

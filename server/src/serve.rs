@@ -183,8 +183,10 @@ impl Server {
     pub async fn start(options: NodeOptions) -> Result<Self, Failure> {
         let started = Arc::new(OnceLock::new());
         let facts = facts_of(Arc::clone(&started), &options.security);
-        let (address, settings) = (options.client_listen, options.settings);
-        let security = options.security;
+        let address = options.client_listen;
+        let advertised = advertised(&options.node, address, options.client_advertise.clone());
+        let part = part_of(&options, &advertised);
+        let (settings, security) = (options.settings, options.security);
         let max_buffered_bytes = options.node.memory_budget_bytes / CLIENTS_SHARE;
         let config = FrontConfig {
             max_buffered_bytes,
@@ -192,7 +194,6 @@ impl Server {
             debug_command: options.debug_command,
             ..FrontConfig::default()
         };
-        let advertised = advertised(&options.node, address, options.client_advertise);
         let guard = security.clients.clone();
         let front = RespServer::bind_guarded(address, config, settings, facts, guard).await?;
         let admin_listener = match options.admin_listen {
@@ -223,7 +224,6 @@ impl Server {
         let times = Arc::new(GroupTimes::new(NodeClock::of_node(node.time())));
         let entered = Arc::clone(&times);
         let (debug_command, sleeps) = (options.debug_command, Arc::clone(&front.state().sleeps));
-        let part = part_of(&options, &advertised);
         let router = Router::start_with(node.clone(), part, move |range| {
             let store = Store::timed(Arc::clone(&data), entered.enter(range.group));
             if debug_command == DebugCommand::No {
