@@ -251,8 +251,8 @@ fn nodes_table(page: &NodesPage) -> String {
         let NodePage { id, state, zone, replicas, leaders, peers, clients, admin, .. } = node;
         let (clients, admin, zone) = (dash(clients), dash(admin), dash(zone));
         format!(
-            "{id:>4}  {state:<8}  {reached:<7}  {replicas:>8}  {leaders:>7}  {zone:<10}  {peers:<21} \
-             {clients:<21} {admin}\n"
+            "{id:>4}  {state:<8}  {reached:<7}  {replicas:>8}  {leaders:>7}  {zone:<10}  \
+             {peers:<21} {clients:<21} {admin}\n"
         )
     };
     let head = format!(

@@ -15,8 +15,8 @@ use tokio::time::timeout;
 const TRANSFER_LIMIT: Duration = Duration::from_secs(10);
 
 impl Router {
-    /// Empties a node: its leaders go, then its replicas. It stays part of the cluster. Returns when
-    /// the table says so; [`Self::held_by`] tells how far it is.
+    /// Empties a node: its leaders go, then its replicas. It stays part of the cluster. Returns
+    /// when the table says so; [`Self::held_by`] tells how far it is.
     ///
     /// # Errors
     /// See [`ClusterError`].
