@@ -4,12 +4,15 @@ use super::service::Report;
 use crate::error::ClusterError;
 use crate::map::META_GROUP;
 use crate::router::{Inner, Router};
-use crate::table::{Change, NodeState, Table};
+use crate::table::{Change, NodeState, Outcome, Table};
 use logboat::{GroupId, NodeId, TransferError};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 use tokio::time::timeout;
+
+/// How long to wait for the table here to know of a change.
+const SEEN_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long a transfer of leadership may take.
 const TRANSFER_LIMIT: Duration = Duration::from_secs(10);
@@ -84,7 +87,7 @@ impl Router {
         to: NodeId,
     ) -> Result<(), ClusterError> {
         let change = Change::WantMove { group, from, to };
-        self.inner().change_table(change, "somebody moves it").await.map(drop)
+        self.inner().change_and_see(change, "somebody moves it").await
     }
 
     /// Has a group led by another of its voters.
@@ -184,6 +187,18 @@ impl Inner {
     ) -> Result<(), ClusterError> {
         let based_on = known(&self.feed.newest(), node)?;
         let change = Change::SetState { node, based_on, state };
-        self.change_table(change, why).await.map(drop)
+        self.change_and_see(change, why).await
+    }
+
+    /// Makes a change, and waits a little for the table here to know of it: whoever has asked for
+    /// it may look next.
+    async fn change_and_see(&self, change: Change, why: &str) -> Result<(), ClusterError> {
+        let made = match self.change_table(change, why).await? {
+            Outcome::Done { version, .. } | Outcome::Unchanged { version, .. } => version,
+            Outcome::Conflict | Outcome::Refused(_) => return Err(ClusterError::Conflict),
+        };
+        let mut tables = self.feed.watch();
+        let _ = timeout(SEEN_LIMIT, tables.wait_for(|table| table.version() >= made)).await;
+        Ok(())
     }
 }
