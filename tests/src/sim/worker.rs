@@ -286,7 +286,7 @@ impl Process {
             *has_adopted = true;
         }
         let (kept, synced) = cell.own_disk.take_positions();
-        for last in kept {
+        for last in kept.into_iter().chain(synced.iter().copied()) {
             scene.checks.snapshot_received(hardware.place, number, last);
         }
         for last in synced {
