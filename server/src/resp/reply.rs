@@ -28,7 +28,8 @@ impl Protocol {
 pub enum Reply {
     /// A short text, such as `OK`.
     Status(&'static str),
-    /// An error, its code first. Line ends in it become spaces.
+    /// An error, its code first. As in Redis, line ends in it become spaces, and those at its end
+    /// are left out.
     Error(String),
     /// A number.
     Integer(i64),
@@ -158,8 +159,8 @@ impl Encoder<'_> {
     /// An error is one line, so line ends in it become spaces.
     fn error(&mut self, text: &str) {
         self.output.put_u8(b'-');
-        let bytes =
-            text.bytes().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte });
+        let text = text.trim_end_matches(['\r', '\n']).bytes();
+        let bytes = text.map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte });
         self.output.extend(bytes);
         self.output.put_slice(LINE_END);
     }
@@ -201,7 +202,7 @@ mod tests {
         let pair = |key: &str| (Reply::text(key), Reply::Integer(1));
         for (reply, resp2, resp3) in [
             (Reply::OK, "+OK\r\n", "+OK\r\n"),
-            (Reply::Error("ERR a\r\nb".into()), "-ERR a  b\r\n", "-ERR a  b\r\n"),
+            (Reply::Error("ERR a\r\nb\n\r\n".into()), "-ERR a  b\r\n", "-ERR a  b\r\n"),
             (Reply::Integer(-7), ":-7\r\n", ":-7\r\n"),
             (Reply::text(""), "$0\r\n\r\n", "$0\r\n\r\n"),
             (Reply::Null, "$-1\r\n", "_\r\n"),
