@@ -290,3 +290,34 @@ fn pages_are_asked_for_when_there_is_room_for_them() {
     let most = most.load(Ordering::SeqCst);
     assert!(most <= max_buffered_bytes / least_page, "{most} pages were under way");
 }
+
+/// So many that no query walks all of them.
+const MANY: usize = (1 << 17) + 100;
+
+fn scan_of_a_slot_of_many_keys(partition: Partition) {
+    let server = Server::with(partition, 4);
+    let mut client = server.connect();
+    let names: Vec<String> = (0..MANY).map(|number| format!("{{t}}{number}")).collect();
+    for names in names.chunks(8_192) {
+        let pairs = names.iter().flat_map(|name| [name.as_str(), ""]);
+        let request: Vec<_> = std::iter::once("MSET").chain(pairs).collect();
+        assert_eq!(client.call(&request), "+OK");
+    }
+    for key in ["a", "b", "zz"] {
+        assert_eq!(client.ask(&format!("SET {key} 1")), "+OK");
+    }
+    let (found, steps) = scan(&mut client, " COUNT 10000", |_, _| {});
+    let distinct: BTreeSet<_> = found.iter().collect();
+    assert_eq!((found.len(), distinct.len()), (MANY + 3, MANY + 3));
+    assert!((16..30).contains(&steps), "{steps}");
+}
+
+#[test]
+fn a_slot_of_many_keys_is_scanned_in_parts() {
+    scan_of_a_slot_of_many_keys(Partition::Slots);
+}
+
+#[test]
+fn a_range_of_many_keys_is_scanned_in_parts() {
+    scan_of_a_slot_of_many_keys(Partition::Range);
+}

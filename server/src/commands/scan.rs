@@ -6,6 +6,7 @@
 //! plus the place within the range. A key that exists from the first step to the last is reported
 //! at least once. In a range layout this holds only if the map of ranges does not change meanwhile.
 
+use super::answer;
 use super::arguments::{self, is};
 use super::context::{Context, Outcome};
 use super::error::CommandError;
@@ -144,6 +145,19 @@ fn count(argument: &[u8]) -> Result<u64, CommandError> {
     }
 }
 
+/// A slot of many keys is walked in at most about this many steps of SCAN, but for the limit of
+/// what a step reports.
+const LARGE_SLOT_STEPS: u64 = 64;
+const MAX_LARGE_STEP: u64 = 8 * 1024;
+
+/// The last place of all in a hash layout.
+const LAST_PLACE: u64 = (1 << 48) - 1;
+
+/// Whether the answer to a query of SCAN says that the slot there has too many keys for it.
+fn is_of_large_slot(answer: &kv::Answer, from: u64) -> bool {
+    matches!(answer, kv::Answer::Page { keys, next, .. } if keys.is_empty() && *next == Some(from))
+}
+
 /// One step of SCAN, over as many ranges as it takes to look at `count` keys.
 struct Walk<'a, 'b, B> {
     context: &'a Context<'b, B>,
@@ -187,6 +201,9 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
             let queries = (self.range..end).map(|range| (RangeId(range), self.query(range)));
             let queries = queries.collect();
             for answer in self.read_each(queries).await? {
+                if is_of_large_slot(&answer, self.from) {
+                    return self.walk_large_slot(ranges).await;
+                }
                 if let Some(cursor) = self.take(answer, ranges)? {
                     self.finish_slot(cursor, ranges).await?;
                     return Ok(cursor);
@@ -247,6 +264,55 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
         Ok(self.start_of_range())
     }
 
+    /// A step within a slot of so many keys that no query walks all of them. Their places are
+    /// spread evenly, so the step reports a stretch of places that has about as many keys as are
+    /// wanted.
+    async fn walk_large_slot(&mut self, ranges: usize) -> Result<u64, CommandError> {
+        let count = self.context.read(RangeId(self.range), &Query::Count).await?;
+        let keys = u64::try_from(answer::integer(count)?).unwrap_or(0).max(1);
+        let wanted = self.options.count.max(keys / LARGE_SLOT_STEPS).min(MAX_LARGE_STEP);
+        let slot_end = ((self.from >> 32) + 1) << 32;
+        let until = slot_end.min(self.from + ((wanted << 32) / keys).max(1));
+        self.walk_places(RangeId(self.range), self.from, until).await?;
+        if self.partition == Partition::Range {
+            let is_over = until == slot_end;
+            let (range, place) = if is_over { (self.range + 1, 0) } else { (self.range, until) };
+            return Ok(if range == ranges { 0 } else { (range as u64) << 32 | place });
+        }
+        self.finish_slot(until, ranges).await?;
+        Ok(if until > LAST_PLACE { 0 } else { until })
+    }
+
+    /// Goes over all keys of a slot of a range, some at a time, and takes those whose places lie
+    /// between these.
+    async fn walk_places(
+        &mut self,
+        range: RangeId,
+        from: u64,
+        until: u64,
+    ) -> Result<(), CommandError> {
+        let mut after = None;
+        loop {
+            let query = Query::Places {
+                partition: self.partition,
+                from,
+                until,
+                after,
+                pattern: self.options.pattern.clone(),
+                limit_keys: KEYS_A_QUERY,
+            };
+            let answers = self.read_each(vec![(range, query)]).await?;
+            let Some(kv::Answer::Stretch { keys, last, .. }) = answers.into_iter().next() else {
+                return Err(CommandError::Mismatch);
+            };
+            self.add(keys);
+            after = last;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
     /// A slot may lie in several ranges. A step that ends at a place within the slot must have
     /// passed that place in each of these ranges. So the slot's other ranges are queried up to that
     /// place.
@@ -266,7 +332,11 @@ impl<'a, 'b, B: Backend> Walk<'a, 'b, B> {
             };
             let queries = rest.iter().map(query).collect();
             let mut unfinished = Vec::new();
-            for ((range, _), answer) in rest.into_iter().zip(self.read_each(queries).await?) {
+            for ((range, from), answer) in rest.into_iter().zip(self.read_each(queries).await?) {
+                if is_of_large_slot(&answer, from) {
+                    self.walk_places(range, from, cursor).await?;
+                    continue;
+                }
                 let kv::Answer::Page { keys, next, .. } = answer else {
                     return Err(CommandError::Mismatch);
                 };

@@ -358,6 +358,21 @@ pub enum Query {
         /// Report only keys that match this glob.
         pattern: Option<Bytes>,
     },
+    /// A part of a step of SCAN in a slot of many keys: [`Answer::Stretch`], in stored order.
+    Places {
+        /// How the keys are laid out.
+        partition: Partition,
+        /// The first place to report, which is in the slot.
+        from: u64,
+        /// The place before which to stop reporting.
+        until: u64,
+        /// Start behind this stored key.
+        after: Option<Bytes>,
+        /// Report only keys that match this glob.
+        pattern: Option<Bytes>,
+        /// Look at this many keys at most.
+        limit_keys: u64,
+    },
     /// Keys that match a glob, in stored order: [`Answer::Listing`].
     Keys {
         /// How the keys are laid out.

@@ -22,6 +22,10 @@ const MAX_STEPS_A_SLOT: usize = 64;
 /// reached, whatever it was asked for, since others wait for its group: some tens of milliseconds.
 const MATCHING_A_QUERY: usize = 1 << 23;
 
+/// A slot of more keys than this is not walked by one query of SCAN, since others wait for its
+/// group. In a range layout all keys of a group count as one slot.
+const MAX_WALKED: usize = 1 << 17;
+
 /// How many keys a random one is chosen from, so that the choice holds nobody up.
 const MAX_CHOICE: usize = 1_024;
 
@@ -51,6 +55,9 @@ impl<'a> View<'a> {
     /// places, so all keys of a slot are looked at. All keys that share the last place are
     /// reported, so that the next step, which begins behind that place, misses none. Places stay
     /// far below `u64::MAX`, which stands for "to the end".
+    ///
+    /// A step ends before a slot of too many keys. One that begins there reports nothing, and the
+    /// same place to go on from. [`Self::places`] goes over such a slot in parts.
     pub(super) fn scan(
         &self,
         partition: Partition,
@@ -76,15 +83,21 @@ impl<'a> View<'a> {
             if u64::from(slot) << 32 >= within.end {
                 break;
             }
-            let mut places = Vec::new();
-            for (key, value) in walked {
+            let (mut places, mut gone) = (Vec::new(), 0);
+            let mut walked = walked.peekable();
+            for (key, value) in walked.by_ref().take(MAX_WALKED) {
                 let place = place(partition, key);
                 match value {
                     _ if !within.contains(&place) => {}
                     Some(_) => places.push((place, key)),
-                    None => expired += 1,
+                    None => gone += 1,
                 }
             }
+            if walked.peek().is_some() {
+                next = Some(within.start.max(u64::from(slot) << 32));
+                break;
+            }
+            expired += gone;
             let want = (count - seen).max(places.len() / MAX_STEPS_A_SLOT);
             let behind = take_page(places, want, |key| {
                 let name = partition.client_key(key);
@@ -144,6 +157,51 @@ impl<'a> View<'a> {
                 room = room.saturating_sub(key.len());
             }
             if room == 0 {
+                break;
+            }
+        }
+        let last = last.filter(|_| walked.next().is_some()).map(Key::to_bytes);
+        Answer::Stretch { keys, count, last }
+    }
+
+    /// One step over the keys of a slot, in stored order: looks at up to `limit_keys` behind
+    /// `after`, and reports those whose places lie within some, and that match.
+    pub(super) fn places(
+        &self,
+        partition: Partition,
+        within: &Range<u64>,
+        after: Option<&Bytes>,
+        pattern: Option<&[u8]>,
+        limit_keys: u64,
+    ) -> Answer {
+        let (mut keys, mut count) = (Vec::new(), 0);
+        let slot = ((within.start >> 32) & 0xffff) as u16;
+        let is_one = partition == Partition::Range;
+        let first = if is_one { Bytes::new() } else { in_slot(slot, b"") };
+        let end = slot.checked_add(1).filter(|_| !is_one).map(|next| in_slot(next, b""));
+        let start = after.unwrap_or(&first);
+        let span = KeySpan { start, after_start: after.is_some(), end: end.as_deref() };
+        if span.is_empty() {
+            return Answer::Stretch { keys, count, last: None };
+        }
+        let limit = usize::try_from(limit_keys).unwrap_or(usize::MAX).max(1);
+        let pattern = pattern.map(|pattern| Pattern::new(pattern, false));
+        let (mut matching, mut room) = (MATCHING_A_QUERY, PAGE_BYTES);
+        let (mut walked, mut last) = (self.run_of(span), None);
+        for (key, value) in walked.by_ref().take(limit) {
+            last = Some(key);
+            if value.is_none() || !within.contains(&place(partition, key)) {
+                continue;
+            }
+            count += 1;
+            let name = partition.client_key(key);
+            if pattern.as_ref().is_none_or(|pattern| pattern.matches(name)) {
+                keys.push(client_key(partition, key));
+                room = room.saturating_sub(name.len());
+            }
+            let cost = pattern.as_ref().map_or(0, |pattern| pattern.cost(name.len()));
+            matching = matching.saturating_sub(cost);
+            if matching == 0 || room == 0 {
                 break;
             }
         }

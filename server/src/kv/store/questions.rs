@@ -49,6 +49,10 @@ impl View<'_> {
                 let places = *from..until.unwrap_or(u64::MAX);
                 self.scan(*partition, &places, *count, pattern.as_deref())
             }
+            Query::Places { partition, from, until, after, pattern, limit_keys } => {
+                let (places, pattern) = (*from..*until, pattern.as_deref());
+                self.places(*partition, &places, after.as_ref(), pattern, *limit_keys)
+            }
             Query::Keys { partition, after, pattern, limit_keys } => {
                 self.keys(*partition, after.as_ref(), pattern, *limit_keys)
             }

@@ -17,10 +17,7 @@ impl Query {
     #[must_use]
     pub fn encode_in(&self, database: u8) -> Bytes {
         match self {
-            Self::Get { key, limit_bytes } => build_in(database, 0, |w| {
-                w.bytes(key);
-                w.varint(*limit_bytes);
-            }),
+            Self::Get { key, limit_bytes } => up_to(database, 0, key, *limit_bytes),
             Self::GetMany { keys, limit_bytes } => build_in(database, 1, |w| {
                 w.list(keys);
                 w.varint(*limit_bytes);
@@ -37,10 +34,7 @@ impl Query {
             Self::Usage { key } => build_in(database, 9, |w| w.bytes(key)),
             Self::Expiry { key } => build_in(database, 12, |w| w.bytes(key)),
             Self::Keyspace => build_in(database, 13, |_| ()),
-            Self::Beginning { key, bytes } => build_in(database, 11, |w| {
-                w.bytes(key);
-                w.varint(*bytes);
-            }),
+            Self::Beginning { key, bytes } => up_to(database, 11, key, *bytes),
             Self::Random { partition, seed } => build_in(database, 10, |w| {
                 write_partition(*partition, w);
                 w.varint(*seed);
@@ -52,6 +46,16 @@ impl Query {
                 w.varint(*count);
                 w.optional(pattern.as_ref());
             }),
+            Self::Places { partition, from, until, after, pattern, limit_keys } => {
+                build_in(database, 15, |w| {
+                    write_partition(*partition, w);
+                    w.varint(*from);
+                    w.varint(*until);
+                    w.optional(after.as_ref());
+                    w.optional(pattern.as_ref());
+                    w.varint(*limit_keys);
+                })
+            }
             Self::Keys { partition, after, pattern, limit_keys } => build_in(database, 7, |w| {
                 write_partition(*partition, w);
                 w.optional(after.as_ref());
@@ -120,6 +124,14 @@ impl Query {
             13 => Self::Keyspace,
             11 => Self::Beginning { key: r.bytes()?, bytes: r.varint()? },
             10 => Self::Random { partition: read_partition(r)?, seed: r.varint()? },
+            15 => Self::Places {
+                partition: read_partition(r)?,
+                from: r.varint()?,
+                until: r.varint()?,
+                after: r.optional()?,
+                pattern: r.optional()?,
+                limit_keys: r.varint()?,
+            },
             14 => Self::Stretch {
                 partition: read_partition(r)?,
                 start: r.bytes()?,
@@ -144,6 +156,14 @@ impl Question {
         let query = Query::read(tag, &mut r)?;
         r.finish().map(|()| Self { database, query })
     }
+}
+
+/// A query for a value of a key, or for a part of it, of so many bytes at the most.
+fn up_to(database: u8, tag: u8, key: &Bytes, bytes: u64) -> Bytes {
+    build_in(database, tag, |w| {
+        w.bytes(key);
+        w.varint(bytes);
+    })
 }
 
 fn write_partition(partition: Partition, writer: &mut Writer) {

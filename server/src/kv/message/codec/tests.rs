@@ -130,6 +130,11 @@ fn query() -> impl Strategy<Value = Query> {
                 count,
                 pattern
             }),
+        (partition(), any::<u64>(), any::<u64>(), optional(), optional(), any::<u64>()).prop_map(
+            |(partition, from, until, after, pattern, limit_keys)| {
+                Query::Places { partition, from, until, after, pattern, limit_keys }
+            }
+        ),
         (partition(), optional(), bytes(), any::<u64>()).prop_map(
             |(partition, after, pattern, limit_keys)| Query::Keys {
                 partition,

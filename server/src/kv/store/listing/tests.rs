@@ -376,3 +376,38 @@ fn a_stretch_is_walked_in_steps_and_no_further() {
         }
     }
 }
+
+#[test]
+fn a_slot_of_too_many_keys_is_walked_in_parts() {
+    let count = MAX_WALKED + 1;
+    for partition in [Partition::Slots, Partition::Range] {
+        let store = store(partition, keys("{t}", count));
+        let view = View::settled(&store);
+        let slot = u64::from(partition.stored_slot(&partition.stored(b"{t}"))) << 32;
+        let here = Answer::Page { keys: Vec::new(), examined: 0, next: Some(slot) };
+        assert_eq!(view.scan(partition, &(0..u64::MAX), 10, None), here);
+        assert_eq!(view.scan(partition, &(slot..u64::MAX), 10, None), here);
+        let (mut found, mut steps) = (BTreeSet::new(), 0);
+        let third = (1 << 32) / 3;
+        let ends = [slot, slot + third, slot + 2 * third, slot + (1 << 32)];
+        for within in ends.windows(2).map(|ends| ends[0]..ends[1]) {
+            let mut after = None;
+            loop {
+                let Answer::Stretch { keys, count, last } =
+                    view.places(partition, &within, after.as_ref(), None, 100_000)
+                else {
+                    panic!("it is a stretch");
+                };
+                assert_eq!(keys.len() as u64, count);
+                found.extend(keys);
+                steps += 1;
+                after = last;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        assert_eq!(found.len(), count);
+        assert!(steps >= 6, "{steps}");
+    }
+}
