@@ -78,6 +78,8 @@ pub enum NodeEvent {
 /// The events of a node, from the call of [`Node::events`](crate::Node::events) on, in the order in
 /// which they happened to each replica.
 ///
+/// When a leader or members are told of, the handle of the group shows them already.
+///
 /// At least 8,192 wait for a receiver. One that lags further is told how many it missed. While
 /// nobody listens, events are not even made.
 ///

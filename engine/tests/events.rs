@@ -5,7 +5,10 @@
 mod common;
 
 use common::{Cluster, TestResult};
-use logboat::{Events, GroupId, NodeEvent, NodeId};
+use logboat::{Events, GroupHandle, GroupId, NodeEvent, NodeId, RoleKind};
+use std::pin::pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
 const GROUP: GroupId = GroupId(1);
@@ -85,5 +88,65 @@ async fn a_replica_of_which_its_peers_have_not_heard_is_orphaned() -> TestResult
         cluster.start_with(node, GROUP, Box::<common::Counter>::default())?;
     }
     wait_for(&mut events, |event| new_leader(event).map(drop)).await;
+    Ok(())
+}
+
+/// A waker that looks at a replica at the very moment at which it is called.
+struct Look {
+    at: GroupHandle,
+    seen: Mutex<Option<(RoleKind, Option<NodeId>)>>,
+    thread: std::thread::Thread,
+}
+
+impl Wake for Look {
+    fn wake(self: Arc<Self>) {
+        *self.seen.lock().unwrap() = Some((self.at.view().role(), self.at.view().leader()));
+        self.thread.unpark();
+    }
+}
+
+/// Waits until `of` says that its own node leads. Returns what its replica was seen to be when that
+/// was told, if it was waited for by then.
+fn seen_when_told(mut events: Events, at: GroupHandle, own: NodeId) -> Option<RoleKind> {
+    loop {
+        let (seen, thread) = (Mutex::new(None), std::thread::current());
+        let look = Arc::new(Look { at: at.clone(), seen, thread });
+        let waker = Arc::clone(&look).into();
+        let mut next = pin!(events.next());
+        let event = loop {
+            match next.as_mut().poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(event) => break event.unwrap(),
+                Poll::Pending => std::thread::park(),
+            }
+        };
+        if new_leader(&event) == Some(own) {
+            let seen = look.seen.lock().unwrap().take();
+            return seen.map(|(role, leader)| {
+                assert_eq!(leader, Some(own));
+                role
+            });
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_told_of_a_leader_finds_it_leading() -> TestResult {
+    let cluster = Cluster::new(3)?;
+    cluster.start_group(GROUP)?;
+    let mut looks = 0;
+    while looks < 3 {
+        let leader = cluster.leader(GROUP).await;
+        let successor = cluster.ids().into_iter().find(|node| *node != leader).unwrap();
+        let events = cluster.node(successor).events();
+        let at = cluster.handle(successor, GROUP);
+        let told = std::thread::spawn(move || seen_when_told(events, at, successor));
+        while cluster.handle(leader, GROUP).transfer(successor).await.is_err()
+            && cluster.leader(GROUP).await != successor
+        {}
+        if let Some(role) = tokio::task::spawn_blocking(|| told.join().unwrap()).await? {
+            assert_eq!(role, RoleKind::Leader);
+            looks += 1;
+        }
+    }
     Ok(())
 }

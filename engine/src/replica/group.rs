@@ -412,10 +412,7 @@ impl Group {
 
     fn role_changed(&mut self, role: RoleKind, term: Term, leader: Option<NodeId>) {
         let is_same = leader.is_none() || self.view.term() == term;
-        if leader != self.view.leader() || !is_same {
-            let group = self.id;
-            self.shared.events.publish(|| NodeEvent::LeaderChanged { group, leader, term });
-        }
+        let is_news = leader != self.view.leader() || !is_same;
         let was_leading = self.view.role() == RoleKind::Leader;
         let leads = role == RoleKind::Leader;
         if leads && !was_leading {
@@ -431,6 +428,11 @@ impl Group {
             self.handovers.succeeded();
         }
         self.view.role_changed(role, term, leader);
+        // Last: whoever hears of it looks at the view.
+        if is_news {
+            let group = self.id;
+            self.shared.events.publish(|| NodeEvent::LeaderChanged { group, leader, term });
+        }
     }
 
     /// Says who belongs to the group from now on.
