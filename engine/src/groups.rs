@@ -100,11 +100,13 @@ impl Groups {
         match groups.get(&group) {
             Some(Stage::Starting { .. }) => return Err(GroupError::Starting(group)),
             Some(Stage::Removing { .. }) => return Err(GroupError::Removed(group)),
-            Some(Stage::Started(handle) | Stage::Stopped(handle)) if handle.view().is_gone() => {
-                return Err(GroupError::Removed(group));
-            }
             Some(Stage::Started(handle)) if handle.view().failure().is_none() => {
                 return Err(GroupError::Exists(group));
+            }
+            // In this order: it may go meanwhile, and one that has stopped has gone by now or never
+            // goes by itself.
+            Some(Stage::Started(handle) | Stage::Stopped(handle)) if handle.view().is_gone() => {
+                return Err(GroupError::Removed(group));
             }
             Some(Stage::Started(_) | Stage::Stopped(_) | Stage::Stored(_)) | None => {}
         }

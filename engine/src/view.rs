@@ -115,13 +115,14 @@ impl GroupView {
     /// data are deleted.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        self.is_gone.load(Ordering::Relaxed)
+        self.is_gone.load(Ordering::Acquire)
     }
 
-    /// Notes that the replica is no more.
+    /// Notes that the replica is no more. In this order: one that is seen to have stopped for that
+    /// is seen to be gone, and no other is started in its place before nothing is left of it.
     pub(crate) fn gone(&self) {
+        self.is_gone.store(true, Ordering::Release);
         self.failed("its group is without it");
-        self.is_gone.store(true, Ordering::Relaxed);
     }
 
     /// Notes why the replica stops. The first reason stays.
@@ -157,7 +158,9 @@ mod tests {
     use super::*;
     use std::future::Future;
     use std::pin::pin;
+    use std::sync::Barrier;
     use std::task::{Context, Poll, Waker};
+    use std::thread;
 
     #[test]
     fn who_waits_for_another_leader_does_not_hear_of_the_former_one() {
@@ -172,5 +175,23 @@ mod tests {
         }
         lead(Some(NodeId(2)));
         assert_eq!(wait.as_mut().poll(&mut context), Poll::Ready(NodeId(2)));
+    }
+
+    #[test]
+    fn whoever_sees_that_a_replica_has_stopped_sees_whether_it_is_gone() {
+        for _ in 0..2_000 {
+            let (view, begins) = (GroupView::default(), Barrier::new(2));
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    begins.wait();
+                    view.gone();
+                });
+                begins.wait();
+                while view.failure().is_none() {
+                    std::hint::spin_loop();
+                }
+                assert!(view.is_gone());
+            });
+        }
     }
 }
