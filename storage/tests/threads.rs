@@ -5,7 +5,9 @@
 mod common;
 
 use common::{append_entries, compact, entry, grant, small};
-use logboat_raft::{GroupId, Index, LogId, LogWrite, Persist, ReplicaId, Term, WriteSeq};
+use logboat_raft::{
+    GroupId, HardState, Index, LogId, LogWrite, Persist, ReplicaId, Term, WriteSeq,
+};
 use logboat_storage::simulation::{Disk, SimDisk};
 use logboat_storage::{
     Batch, Completion, Poisoned, ReadError, Recovered, Refusal, Refusals, Wal, WalError,
@@ -119,8 +121,20 @@ fn what_a_group_may_not_write_is_refused_and_the_others_go_on() {
     wal.readmit(GroupId(1));
     let refusal = refused(&wal, 1, vec![append(1, 1)]);
     assert_eq!(refusal, Some(Refusal::Gone { group, floor: replica(2) }));
-    let refusal = refused(&wal, 1, vec![tombstone(1, 1)]);
-    assert_eq!(refusal, Some(Refusal::Regresses { group, floor: replica(1) }));
+    // A later tombstone says as much as an earlier one, and stays.
+    wal.readmit(GroupId(1));
+    assert_eq!(refused(&wal, 1, vec![tombstone(1, 1)]), None);
+    assert_eq!(wal.tombstone(GroupId(1)), Some(replica(2)));
+    // One that does not end the replica that lives is refused.
+    let state = HardState { replica: replica(3), ..HardState::default() };
+    let (seq, log) = (WriteSeq(0), LogWrite::Keep);
+    let lives = Persist { seq, hard_state: Some(Box::new(state)), log };
+    assert_eq!(refused(&wal, 3, vec![(GroupId(3), lives)]), None);
+    let (group, floor) = (GroupId(3), replica(3));
+    let refusal = refused(&wal, 3, vec![tombstone(3, 3)]);
+    assert_eq!(refusal, Some(Refusal::Regresses { group, floor }));
+    assert_eq!(refused(&wal, 3, vec![tombstone(3, 4)]).map(|it| it.group()), Some(group));
+    assert_eq!(wal.tombstone(group), Some(replica(4)));
     assert!(wal.poisoned().is_none());
     wal.close();
     let (wal, recovered) = Wal::open_on(disk, small(16 << 10, 64 << 10), |_| {}).unwrap();

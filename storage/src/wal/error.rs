@@ -168,8 +168,7 @@ pub enum Refusal {
         /// The smallest id that a replica may have.
         floor: ReplicaId,
     },
-    /// A tombstone was submitted that is not above the replica that lives, or below the one that is
-    /// there. It was not written.
+    /// A tombstone was submitted that is not above the replica that lives. It was not written.
     #[error("group {group}: the tombstone {floor} goes back")]
     Regresses {
         /// The group.

@@ -217,7 +217,7 @@ impl<D: Disk> Log<D> {
             return false;
         }
         match self.check(group, persist) {
-            Ok(()) => true,
+            Ok(is_news) => is_news,
             Err(refusal) => {
                 self.refusals.refuse(refusal);
                 false
@@ -396,8 +396,9 @@ impl<D: Disk> Log<D> {
 
     /// Checks that appended entries leave no gap, which recovery would have to take for damage,
     /// that their configurations can be read, that the index can hold them, and that no replica
-    /// writes that is below its group's tombstone.
-    fn check(&mut self, group: GroupId, persist: &Persist) -> Result<(), Refusal> {
+    /// writes that is below its group's tombstone. Returns whether there is anything to write: not
+    /// for a tombstone below the one that is there, which says as much.
+    fn check(&mut self, group: GroupId, persist: &Persist) -> Result<bool, Refusal> {
         let tail = match self.tails.entry(group) {
             hash_map::Entry::Occupied(entry) => entry.into_mut(),
             hash_map::Entry::Vacant(entry) => {
@@ -448,15 +449,16 @@ impl<D: Disk> Log<D> {
             LogWrite::Tombstone(floor) => {
                 let lives =
                     |log: &GroupLog| log.hard_state_in > 0 && log.hard_state.replica >= *floor;
-                if tombstone.is_some_and(|known| known > *floor)
-                    || (tombstone.is_none() && self.store.index.with(group, lives))
-                {
+                if tombstone.is_some_and(|known| known > *floor) {
+                    return Ok(false);
+                }
+                if tombstone.is_none() && self.store.index.with(group, lives) {
                     return Err(Refusal::Regresses { group, floor: *floor });
                 }
                 (*last, *tombstone) = (Index(0), Some(*floor));
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 
