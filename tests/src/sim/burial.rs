@@ -6,7 +6,9 @@ use super::options::Fault;
 use super::process::{Process, group_place};
 use super::scene::{Event, Scene};
 use logboat::internals::{Absent, GoneReplica, GroupEvent};
-use logboat_raft::{GroupId, LogWrite, Message, NodeId, Persist, Restored, WriteSeq};
+use logboat_raft::{
+    GroupId, LogWrite, Message, NodeId, Persist, ReplicaAddress, Restored, WriteSeq,
+};
 
 impl Process {
     /// Ends the replicas of a worker that are gone. Their tombstones are written after all that
@@ -19,7 +21,10 @@ impl Process {
             let (now, node) = (scene.now, hardware.id());
             let text = format_args!("{node} buries its replica of group {group} below {floor}");
             scene.trace.note(now, &[group.0, floor.0.index.0], text);
-            self.cells[slot.0 as usize].failed = true;
+            let cell = &mut self.cells[slot.0 as usize];
+            cell.failed = true;
+            let address = ReplicaAddress::new(node, cell.group.raft().id());
+            scene.checks.destroyed(group_place(group), address);
             self.by_group.remove(&group);
             let log = LogWrite::Tombstone(floor);
             let persist = Persist { seq: WriteSeq::default(), hard_state: None, log };

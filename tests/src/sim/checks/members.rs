@@ -1,7 +1,7 @@
 //! The configurations that a group has had, and until when each of them could count.
 
 use super::{Checks, GroupChecks, place_of};
-use logboat_raft::{Configuration, LogId, Member, NodeId, ReplicaAddress, ReplicaId};
+use logboat_raft::{Configuration, LogId, Member, NodeId, ReplicaAddress, ReplicaId, Term};
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -40,6 +40,23 @@ impl Checks {
     /// Which replica the disk of a node says that it holds.
     pub(in crate::sim) fn replica_on(&self, group: usize, place: usize) -> ReplicaId {
         self.groups[group].replicas[place].model.durable.hard_state.replica
+    }
+
+    /// A replica is destroyed: its group is without it for good. Either that is committed, or the
+    /// entry that added the replica can't be any more.
+    ///
+    /// # Panics
+    /// When that is not so.
+    pub(in crate::sim) fn destroyed(&self, group: usize, address: ReplicaAddress) {
+        let committed = &self.groups[group].committed;
+        let LogId { term, index } = address.replica.0;
+        let newest = committed.last().map_or(Term(0), |(newest, _)| *newest);
+        let there = committed.get(index.0 as usize - 1).map(|(there, _)| *there);
+        let is_lost = there.map_or(newest > term, |there| there != term);
+        assert!(
+            (is_lost && address.replica != ReplicaId::FOUNDER) || self.is_gone(group, address),
+            "{address:?} is destroyed, and may be a member yet"
+        );
     }
 
     /// Whether a group is without a replica for good, by what is committed.
