@@ -360,7 +360,9 @@ fn nothing_is_written_below_a_tombstone_which_never_goes_back() {
     };
     for (before, last, is_refused) in [
         (vec![vote(group, 1)], bury(5), false),
-        (vec![vote(group, 1), bury(5)], bury(4), true),
+        // It says nothing new, and stays unwritten.
+        (vec![vote(group, 1), bury(5)], bury(4), false),
+        (vec![vote(group, 1), bury(5), bury(4)], lives(4), true),
         (vec![vote(group, 1), bury(5)], bury(6), false),
         (vec![vote(group, 1), bury(5)], entry(), true),
         (vec![vote(group, 1), bury(5)], vote(group, 1), true),

@@ -240,6 +240,8 @@ impl Outbox {
 impl State {
     fn admit(&self) -> Result<(), SendError> {
         match self.phase {
+            // The connection is about to end. What comes meanwhile would only take memory.
+            Phase::Up if self.overflows => Err(SendError::Unreachable),
             Phase::Up => Ok(()),
             Phase::Down => Err(SendError::Unreachable),
             Phase::Closed => Err(SendError::Closed),
