@@ -235,3 +235,26 @@ fn a_lost_node_is_replaced_and_joining_ones_take_their_share() {
         world.present().iter().map(|node| world.simulation.cluster.replicas_on(*node)).collect();
     assert!(shares.iter().all(|share| (19..=21).contains(share)), "{shares:?}");
 }
+
+/// Two moves between the same nodes, of groups with one replica each, took each other back.
+#[test]
+fn groups_of_one_replica_come_to_rest() {
+    let mut world = World::new(4, 1);
+    let events = [
+        Event::Kill(9127388574905246881),
+        Event::State(8471983548148285927, NodeState::Draining),
+        Event::Join { zone: 2 },
+        Event::State(17420793988577725135, NodeState::Leaving),
+        Event::Join { zone: 0 },
+        Event::Join { zone: 2 },
+        Event::Join { zone: 1 },
+        Event::Pass(37),
+        Event::Replicas(1),
+        Event::Pass(76),
+        Event::Join { zone: 1 },
+        Event::State(18429520493123444545, NodeState::Up),
+    ];
+    events.iter().for_each(|event| world.meet(event));
+    world.settle();
+    world.assert_whole();
+}

@@ -67,16 +67,23 @@ impl<'a> Planner<'a> {
     }
 
     /// Begins to move a replica to a node. `looks` is how many groups may still be looked at.
+    ///
+    /// Moves under way may end either way, so a node is taken to give away all that it may, and
+    /// another to keep all that it may get. A move that is begun is then wanted however those end:
+    /// otherwise two moves could each be taken back because of the other, for ever.
     fn move_to(&mut self, band: &Band, to: NodeId, looks: &mut usize) -> bool {
         let receiver = *self.seats.seat(to);
         if !self.may_receive(&receiver, 1) {
             return false;
         }
-        let mut senders: Vec<_> =
-            self.seats.takers().map(|(node, seat)| (Reverse(seat.load), node)).collect();
+        let mut senders: Vec<_> = self
+            .seats
+            .takers()
+            .map(|(node, seat)| (Reverse(seat.load - seat.open.goes), node))
+            .collect();
         senders.sort_unstable();
         for (Reverse(load), from) in senders {
-            if !band.asks(load, receiver.load, ONE) {
+            if !band.asks(load, receiver.load + receiver.open.comes, ONE) {
                 return false;
             }
             let Some((group, facts)) = self.movable(from, to, looks) else { continue };

@@ -5,7 +5,7 @@ use super::facts::{Condition, GroupFacts, NodeFacts, NodeState, Replica, Setting
 use super::need::{Judged, Need};
 use super::round::{Planner, Round};
 use super::safety::{self, StepRefusal};
-use super::seats::{Seats, Traffic};
+use super::seats::{Open, Seats, Traffic};
 use super::step::{Act, Step};
 use logboat::{GroupId, MemberRole, NodeId, ReplicaId};
 use rustc_hash::FxHashMap;
@@ -62,7 +62,7 @@ struct Entry {
     facts: GroupFacts,
     need: Need,
     /// What the replicas count on their nodes, in their order.
-    loads: SmallVec<[i64; 4]>,
+    loads: Loads,
 }
 
 /// The groups of a node.
@@ -347,7 +347,7 @@ impl Cluster {
         };
         for (replica, load) in entry.facts.replicas.iter().zip(&entry.loads) {
             let seat = self.seats.seat_mut(replica.node);
-            seat.load += sign * load;
+            seat.count(*load, sign);
             if replica.is_copied() {
                 copies += 1;
                 count_copies(&mut seat.arriving, 1);
@@ -373,8 +373,12 @@ pub struct TooFewNodes {
     pub replicas: usize,
 }
 
-fn loads(judged: &Judged<'_>) -> SmallVec<[i64; 4]> {
-    judged.facts.replicas.iter().map(|replica| judged.load(replica)).collect()
+/// What each replica of a group counts.
+type Loads = SmallVec<[(i64, Open); 4]>;
+
+fn loads(judged: &Judged<'_>) -> Loads {
+    let counts = |replica| (judged.load(replica), judged.open(replica));
+    judged.facts.replicas.iter().map(counts).collect()
 }
 
 impl GroupFacts {

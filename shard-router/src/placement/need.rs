@@ -1,7 +1,7 @@
 //! What a group needs, whatever the loads of nodes are.
 
 use super::facts::{Condition, GroupFacts, Replica};
-use super::seats::{ONE, Seats};
+use super::seats::{ONE, Open, Seats};
 use logboat::{MemberRole, NodeId};
 
 /// What a group needs first. The order is the one in which groups are helped.
@@ -127,6 +127,17 @@ impl<'a> Judged<'a> {
             MemberRole::Incoming => ONE,
             MemberRole::Learner if self.is_new(replica) => ONE,
             MemberRole::Learner | MemberRole::Outgoing => 0,
+        }
+    }
+
+    /// How much less or more it may count once the group has as many voters as it should.
+    pub(super) fn open(&self, replica: &Replica) -> Open {
+        let load = self.load(replica);
+        match replica.role {
+            _ if self.surplus() == 0 => Open::default(),
+            MemberRole::Voter => Open { goes: load, comes: ONE - load },
+            MemberRole::Learner => Open { goes: load, comes: 0 },
+            MemberRole::Incoming | MemberRole::Outgoing => Open::default(),
         }
     }
 

@@ -87,8 +87,9 @@ impl<'a> Planner<'a> {
         foreseen.foresee(&act);
         for (facts, sign) in [(facts, -1), (&foreseen, 1)] {
             for replica in &facts.replicas {
-                let load = Judged::new(&self.seats, facts).load(replica);
-                self.seats.seat_mut(replica.node).load += sign * load;
+                let judged = Judged::new(&self.seats, facts);
+                let counts = (judged.load(replica), judged.open(replica));
+                self.seats.seat_mut(replica.node).count(counts, sign);
             }
         }
         match act {

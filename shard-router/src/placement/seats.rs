@@ -18,6 +18,8 @@ pub(super) struct Seat {
     pub(super) zone: u32,
     /// Its replicas, in thousandths.
     pub(super) load: i64,
+    /// What may yet go of that and come to it, while it is open which voters groups give up.
+    pub(super) open: Open,
     /// How many groups lead here when nothing is wrong.
     pub(super) leads: usize,
     /// Copies that it receives.
@@ -36,12 +38,30 @@ impl Seat {
         standing: Standing::Silent,
         zone: 0,
         load: 0,
+        open: Open { goes: 0, comes: 0 },
         leads: 0,
         arriving: Traffic::NONE,
         sending: Traffic::NONE,
         handing_over: 0,
         taking_over: 0,
     };
+}
+
+/// How much less, and how much more, than its load a replica or a node may come to count, in
+/// thousandths of a replica.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Open {
+    pub(super) goes: i64,
+    pub(super) comes: i64,
+}
+
+impl Seat {
+    /// Adds what a replica counts, or takes it away (`sign` is -1).
+    pub(super) const fn count(&mut self, (load, open): (i64, Open), sign: i64) {
+        self.load += sign * load;
+        self.open.goes += sign * open.goes;
+        self.open.comes += sign * open.comes;
+    }
 }
 
 /// Copies that a node receives, or that it sends.
