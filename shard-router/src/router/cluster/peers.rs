@@ -46,11 +46,15 @@ impl Inner {
             if done.get(&node) == Some(&known) || known.1.is_empty() {
                 continue;
             }
+            // Only the incarnation may be new. Then the node is where this one was told to find it.
+            let before = done.get(&node).filter(|(_, address)| *address == known.1);
+            let address = before.and_then(|_| self.node.addresses().remove(&node));
+            let address = address.unwrap_or_else(|| known.1.clone());
             let added = match known.0 {
                 Some(incarnation) => {
-                    self.node.add_known_peer(node, &known.1, Incarnation(incarnation))
+                    self.node.add_known_peer(node, &address, Incarnation(incarnation))
                 }
-                None => self.node.add_peer(node, &known.1),
+                None => self.node.add_peer(node, &address),
             };
             match added {
                 Ok(()) => {}
