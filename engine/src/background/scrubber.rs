@@ -23,7 +23,10 @@ use std::time::{Duration, Instant};
 const PIECE_BYTES: usize = 256 << 10;
 
 /// How long it rests when it has read everything.
-const PAUSE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// How long it goes on before it rests, at least: each rest is a wake-up of a thread.
+const STRETCH: Duration = Duration::from_millis(20);
 
 /// The running thread.
 pub(crate) struct Scrubber {
@@ -40,6 +43,16 @@ pub(crate) struct Scrubbing {
     pub(crate) snapshots: SnapshotStore,
     pub(crate) groups: Arc<Groups>,
     pub(crate) bytes_per_s: u64,
+}
+
+/// How far the scrubber is ahead of its rate.
+struct Pace<'a> {
+    bytes_per_s: u64,
+    stop: &'a Receiver<()>,
+    /// When it rested last.
+    rested: Instant,
+    /// How long what it has read since then is to take.
+    owed: Duration,
 }
 
 /// Why a group's data were not read to the end.
@@ -81,30 +94,30 @@ impl EndingScrubber {
 
 impl Scrubbing {
     fn run(&self, stop: &Receiver<()>) {
+        let mut pace = Pace::new(self.bytes_per_s, stop);
         loop {
             for handle in self.groups.all_started() {
-                match self.check(handle.group(), stop) {
+                match self.check(handle.group(), &mut pace) {
                     Ok(()) => {}
                     Err(Obstacle::Damage(reason)) => quarantine(&handle, reason),
                     Err(Obstacle::Stopped) => return,
                 }
             }
-            if has_stopped(stop, PAUSE) {
+            if pace.rest(PAUSE).is_err() {
                 return;
             }
         }
     }
 
-    fn check(&self, group: GroupId, stop: &Receiver<()>) -> Result<(), Obstacle> {
-        self.check_log(group, stop)?;
-        self.check_snapshot(group, stop)
+    fn check(&self, group: GroupId, pace: &mut Pace<'_>) -> Result<(), Obstacle> {
+        self.check_log(group, pace)?;
+        self.check_snapshot(group, pace)
     }
 
     /// Reads the entries of a group that the log has now.
-    fn check_log(&self, group: GroupId, stop: &Receiver<()>) -> Result<(), Obstacle> {
+    fn check_log(&self, group: GroupId, pace: &mut Pace<'_>) -> Result<(), Obstacle> {
         let (mut next, last) = self.wal.held(group);
         while next <= last {
-            let begin = Instant::now();
             let read = self.wal.read(group, next, last, PIECE_BYTES);
             let entries = read.map_err(|error| Obstacle::Damage(error.to_string()))?;
             // The log may be cut meanwhile.
@@ -112,13 +125,13 @@ impl Scrubbing {
             next = newest.index.next();
             let bytes = entries.iter().map(|entry| size_of::<Entry>() + entry.data.len()).sum();
             drop(entries);
-            self.pace(bytes, begin, stop)?;
+            pace.has_read(bytes)?;
         }
         Ok(())
     }
 
     /// Reads the snapshot of a group, if it has one. Nothing of it is read ahead of the rate.
-    fn check_snapshot(&self, group: GroupId, stop: &Receiver<()>) -> Result<(), Obstacle> {
+    fn check_snapshot(&self, group: GroupId, pace: &mut Pace<'_>) -> Result<(), Obstacle> {
         let mut check = match self.snapshots.check(group) {
             Ok(Some(check)) => check,
             Err(error @ SnapshotError::Damaged { .. }) => {
@@ -128,20 +141,37 @@ impl Scrubbing {
             Ok(None) | Err(_) => return Ok(()),
         };
         loop {
-            let begin = Instant::now();
             let piece = check.next_piece();
             let piece = piece.map_err(|error| Obstacle::Damage(error.to_string()))?;
             let Some(bytes) = piece else { return Ok(()) };
-            self.pace(bytes, begin, stop)?;
+            pace.has_read(bytes)?;
+        }
+    }
+}
+
+impl<'a> Pace<'a> {
+    fn new(bytes_per_s: u64, stop: &'a Receiver<()>) -> Self {
+        Self { bytes_per_s, stop, rested: Instant::now(), owed: Duration::ZERO }
+    }
+
+    /// So many bytes were read: rests once what was read is worth it.
+    fn has_read(&mut self, bytes: usize) -> Result<(), Obstacle> {
+        self.owed += Duration::from_secs_f64(bytes as f64 / self.bytes_per_s as f64);
+        let taken = self.rested.elapsed();
+        match self.owed.max(taken) < STRETCH {
+            true => Ok(()),
+            false => self.rest(self.owed.saturating_sub(taken)),
         }
     }
 
-    /// Rests for as long as so many bytes are to take.
-    fn pace(&self, bytes: usize, begin: Instant, stop: &Receiver<()>) -> Result<(), Obstacle> {
-        let time = Duration::from_secs_f64(bytes as f64 / self.bytes_per_s as f64);
-        match has_stopped(stop, time.saturating_sub(begin.elapsed())) {
-            true => Err(Obstacle::Stopped),
-            false => Ok(()),
+    /// Rests for so long, unless the node stops.
+    fn rest(&mut self, time: Duration) -> Result<(), Obstacle> {
+        match self.stop.recv_timeout(time) {
+            Err(RecvTimeoutError::Timeout) => {
+                (self.rested, self.owed) = (Instant::now(), Duration::ZERO);
+                Ok(())
+            }
+            _ => Err(Obstacle::Stopped),
         }
     }
 }
@@ -151,11 +181,6 @@ fn quarantine(handle: &GroupHandle, reason: String) {
     if handle.view().failure().is_none() {
         handle.worker.post(Event::Local(handle.slot, GroupEvent::Fail(reason)));
     }
-}
-
-/// Waits. Returns whether the node has stopped meanwhile.
-fn has_stopped(stop: &Receiver<()>, time: Duration) -> bool {
-    stop.recv_timeout(time) != Err(RecvTimeoutError::Timeout)
 }
 
 #[cfg(test)]
@@ -184,15 +209,24 @@ mod tests {
         let (wal, mut recovered) =
             Wal::open(&directory.path().join("wal"), options, |_| {}).unwrap();
         let groups = Arc::new(Groups::new(&mut recovered));
-        let mut scrubbing = Scrubbing { wal, snapshots, groups, bytes_per_s: 1 };
+        let scrubbing = Scrubbing { wal, snapshots, groups, bytes_per_s: 1 };
         // Whoever stops it waits for the piece that is read, and the damage lies behind that.
         let (stop, stopped) = channel();
         drop(stop);
-        let slow = scrubbing.check_snapshot(GroupId(1), &stopped);
+        let slow = scrubbing.check_snapshot(GroupId(1), &mut Pace::new(1, &stopped));
         assert!(matches!(slow, Err(Obstacle::Stopped)));
         let (_stop, stopped) = channel();
-        scrubbing.bytes_per_s = u64::MAX;
-        let fast = scrubbing.check_snapshot(GroupId(1), &stopped);
+        let fast = scrubbing.check_snapshot(GroupId(1), &mut Pace::new(u64::MAX, &stopped));
         assert!(matches!(fast, Err(Obstacle::Damage(reason)) if reason.contains("checksum")));
+    }
+
+    #[test]
+    fn small_pieces_are_paid_for_together() {
+        let (stop, stopped) = channel();
+        drop(stop);
+        // It hears of the stop where it rests.
+        let mut pace = Pace::new(1 << 30, &stopped);
+        while pace.has_read(1 << 20).is_ok() {}
+        assert!(pace.owed >= STRETCH || pace.rested.elapsed() >= STRETCH);
     }
 }
