@@ -17,7 +17,7 @@ const DEADLINES_A_SPAN: usize = 4;
 
 /// The deadlines of a database, counted by the spans of time in which they lie. That takes a few
 /// bytes a deadline, where an index of the keys would take as much as the keys. To find the keys,
-/// all are looked at: see [`Entries::sweep`](super::entries::Entries::sweep).
+/// all are looked at: see `sweep` of [`MemoryKeys`](super::memory_keys::MemoryKeys).
 ///
 /// Deadlines that are far apart would take a span each. So the spans become longer when there are
 /// too many, and keys may be freed that much later.

@@ -237,6 +237,28 @@ impl Command {
         )
     }
 
+    /// The length of the longest key that it names, in bytes.
+    #[must_use]
+    pub(super) fn longest_key_bytes(&self) -> usize {
+        match self {
+            Self::Set { key, .. }
+            | Self::Take { key, .. }
+            | Self::Append { key, .. }
+            | Self::SetRange { key, .. }
+            | Self::Increment { key, .. }
+            | Self::IncrementFloat { key, .. }
+            | Self::Expire { key, .. }
+            | Self::Persist { key }
+            | Self::GetExpire { key, .. } => key.len(),
+            Self::Delete { keys } => keys.iter().map(Bytes::len).max().unwrap_or_default(),
+            Self::SetMany { pairs, .. } => {
+                pairs.iter().map(|(key, _)| key.len()).max().unwrap_or_default()
+            }
+            Self::Rename { from, to, .. } | Self::Copy { from, to, .. } => from.len().max(to.len()),
+            Self::Clear | Self::ClearAll | Self::Ask { .. } | Self::Tick => 0,
+        }
+    }
+
     /// How many bytes it may add to what is stored, at the most; `None` for what adds none.
     #[must_use]
     pub fn growth_bytes(&self) -> Option<u64> {

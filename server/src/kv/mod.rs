@@ -4,17 +4,22 @@
 mod admission;
 mod big;
 mod clock;
+mod database;
 mod deadlines;
 mod disposal;
-mod entries;
 mod extended;
 mod footprint;
 mod key;
+mod keys;
 mod memory;
+mod memory_keys;
 mod message;
 mod number;
 mod snapshot;
+mod state;
 mod store;
+#[cfg(test)]
+mod suite;
 mod wire;
 
 pub use admission::StoreAdmission;
@@ -26,6 +31,6 @@ pub use message::{
 };
 pub use number::parse_integer;
 pub use snapshot::SnapshotWriter;
-pub(crate) use store::PAGE_BYTES;
+pub(crate) use state::PAGE_BYTES;
 pub use store::Store;
 pub use wire::WireError;

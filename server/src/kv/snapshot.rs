@@ -7,11 +7,10 @@
 //! Version 1 knew database 0 alone: the number of its entries and the entries follow its magic.
 
 use super::clock::{LATEST_MS, NEVER};
-use super::entries::{Entry, Map};
 use super::key::Key;
+use super::keys::Entry;
 use super::message::ALL_DATABASES;
 use bytes::Bytes;
-use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
 /// Writes one captured state.
@@ -25,91 +24,111 @@ const MAGIC_1: [u8; 8] = *b"logbKV\x00\x01";
 /// Stands behind the last database.
 const END: u64 = u64::MAX;
 
-/// What a snapshot holds.
-#[derive(Debug, Default)]
-pub(super) struct State {
-    pub(super) clock_ms: u64,
-    /// By their numbers.
-    pub(super) databases: BTreeMap<usize, Map>,
+/// Writes what stands before the databases.
+pub(super) fn write_head(writer: &mut dyn Write, clock_ms: u64) -> io::Result<()> {
+    writer.write_all(&MAGIC)?;
+    writer.write_all(&clock_ms.to_le_bytes())
 }
 
-/// Writes a state. The databases may be empty.
-pub(super) fn write(state: &State, writer: &mut dyn Write) -> io::Result<()> {
-    writer.write_all(&MAGIC)?;
-    writer.write_all(&state.clock_ms.to_le_bytes())?;
-    for (number, entries) in state.databases.iter().filter(|(_, map)| !map.is_empty()) {
-        writer.write_all(&(*number as u64).to_le_bytes())?;
-        writer.write_all(&(entries.len() as u64).to_le_bytes())?;
-        for (key, Entry { value, deadline_ms }) in entries {
-            for bytes in [&key[..], value] {
-                writer.write_all(&(bytes.len() as u64).to_le_bytes())?;
-                writer.write_all(bytes)?;
-            }
-            writer.write_all(&deadline_ms.to_le_bytes())?;
-        }
+/// Writes what stands before the entries of a database that is not empty.
+pub(super) fn write_database(writer: &mut dyn Write, number: usize, count: u64) -> io::Result<()> {
+    writer.write_all(&(number as u64).to_le_bytes())?;
+    writer.write_all(&count.to_le_bytes())
+}
+
+pub(super) fn write_entry(writer: &mut dyn Write, key: &[u8], entry: &Entry) -> io::Result<()> {
+    for bytes in [key, &entry.value] {
+        writer.write_all(&(bytes.len() as u64).to_le_bytes())?;
+        writer.write_all(bytes)?;
     }
+    writer.write_all(&entry.deadline_ms.to_le_bytes())
+}
+
+/// Writes what stands behind the last database.
+pub(super) fn write_end(writer: &mut dyn Write) -> io::Result<()> {
     writer.write_all(&END.to_le_bytes())
 }
 
-pub(super) fn read(reader: &mut dyn Read) -> io::Result<State> {
-    let mut magic = [0; 8];
-    reader.read_exact(&mut magic)?;
-    let state = match magic {
-        MAGIC => {
-            let clock_ms = read_number(reader)?;
-            if clock_ms > LATEST_MS {
-                return Err(invalid("the clock of the snapshot shows what no clock does"));
-            }
-            State { clock_ms, databases: read_databases(reader)? }
-        }
-        MAGIC_1 => {
-            let entries = read_entries(reader, |_| Ok(NEVER))?;
-            State { clock_ms: 0, databases: BTreeMap::from([(0, entries)]) }
-        }
-        _ => return Err(invalid("not a snapshot of the key-value store, or of another version")),
-    };
-    if reader.read(&mut [0])? != 0 {
-        return Err(invalid("bytes follow the end of the snapshot"));
-    }
-    Ok(state)
+/// Reads a snapshot entry by entry.
+pub(super) struct SnapshotReader<'a> {
+    reader: &'a mut dyn Read,
+    clock_ms: u64,
+    is_first_version: bool,
+    /// The last database that was begun.
+    database: Option<usize>,
+    /// How many of its entries are left.
+    left: u64,
+    /// The last key of it.
+    last: Option<Key>,
 }
 
-fn read_databases(reader: &mut dyn Read) -> io::Result<BTreeMap<usize, Map>> {
-    let mut databases = BTreeMap::new();
-    loop {
-        let number = match read_number(reader)? {
-            END => return Ok(databases),
-            number if number < u64::from(ALL_DATABASES) => number as usize,
-            _ => return Err(invalid("the snapshot has a database of an unknown number")),
+impl<'a> SnapshotReader<'a> {
+    /// Reads what stands before the databases.
+    pub(super) fn new(reader: &'a mut dyn Read) -> io::Result<Self> {
+        let mut magic = [0; 8];
+        reader.read_exact(&mut magic)?;
+        let (is_first_version, clock_ms) = match magic {
+            MAGIC => (false, read_number(reader)?),
+            MAGIC_1 => (true, 0),
+            _ => {
+                let what = "not a snapshot of the key-value store, or of another version";
+                return Err(invalid(what));
+            }
         };
-        if databases.last_key_value().is_some_and(|(last, _)| *last >= number) {
+        if clock_ms > LATEST_MS {
+            return Err(invalid("the clock of the snapshot shows what no clock does"));
+        }
+        Ok(Self { reader, clock_ms, is_first_version, database: None, left: 0, last: None })
+    }
+
+    /// The clock of the group.
+    pub(super) const fn clock_ms(&self) -> u64 {
+        self.clock_ms
+    }
+
+    /// The next database that has entries, by its number, when those of the one before have been
+    /// read. At the end it makes sure that nothing follows.
+    pub(super) fn next_database(&mut self) -> io::Result<Option<usize>> {
+        let number = match (self.is_first_version, self.database) {
+            (true, None) => 0,
+            (true, Some(_)) => END,
+            (false, _) => read_number(self.reader)?,
+        };
+        if number == END {
+            return match self.reader.read(&mut [0])? {
+                0 => Ok(None),
+                _ => Err(invalid("bytes follow the end of the snapshot")),
+            };
+        }
+        let known = usize::try_from(number).ok().filter(|it| *it < usize::from(ALL_DATABASES));
+        let number =
+            known.ok_or_else(|| invalid("the snapshot has a database of an unknown number"))?;
+        if self.database.is_some_and(|last| last >= number) {
             return Err(invalid("the databases of the snapshot are out of order"));
         }
-        let entries = read_entries(reader, read_number)?;
-        if entries.is_empty() {
+        (self.left, self.last) = (read_number(self.reader)?, None);
+        if self.left == 0 && !self.is_first_version {
             return Err(invalid("the snapshot has a database without entries"));
         }
-        databases.insert(number, entries);
+        self.database = Some(number);
+        Ok(self.database)
     }
-}
 
-/// Entries whose deadlines `read_deadline` reads.
-fn read_entries(
-    reader: &mut dyn Read,
-    read_deadline: fn(&mut dyn Read) -> io::Result<u64>,
-) -> io::Result<Map> {
-    let count = read_number(reader)?;
-    let mut entries = Map::new();
-    for _ in 0..count {
-        let key = Key::from(&read_bytes(reader)?[..]);
-        if entries.last_key_value().is_some_and(|(last, _)| *last >= key) {
+    /// The next entry of the database.
+    pub(super) fn next_entry(&mut self) -> io::Result<Option<(Key, Entry)>> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        let key = Key::from(&read_bytes(self.reader)?[..]);
+        if self.last.as_ref().is_some_and(|last| *last >= key) {
             return Err(invalid("the keys of the snapshot are out of order"));
         }
-        let value = read_bytes(reader)?;
-        let deadline_ms = read_deadline(reader)?;
-        entries.insert(key, Entry { value, deadline_ms });
+        self.last = Some(key.clone());
+        let value = read_bytes(self.reader)?;
+        let deadline_ms = if self.is_first_version { NEVER } else { read_number(self.reader)? };
+        Ok(Some((key, Entry { value, deadline_ms })))
     }
-    Ok(entries)
 }
 
 fn read_number(reader: &mut dyn Read) -> io::Result<u64> {
@@ -153,10 +172,6 @@ mod tests {
         store
     }
 
-    fn maps(store: &Store) -> Vec<Map> {
-        store.databases.iter().map(|entries| entries.map().clone()).collect()
-    }
-
     fn written(store: &Store) -> Vec<u8> {
         let mut bytes = Vec::new();
         store.snapshot()(&mut bytes).unwrap();
@@ -166,13 +181,14 @@ mod tests {
     #[test]
     fn a_snapshot_is_the_state_at_its_capture() {
         let mut store = sample();
-        let before = maps(&store);
+        let before = written(&store);
         let writer = store.snapshot();
         store.apply(&Command::ClearAll.encode());
         let mut bytes = Vec::new();
         writer(&mut bytes).unwrap();
+        assert_eq!(bytes, before);
         store.restore(&mut &bytes[..]).unwrap();
-        assert_eq!(maps(&store), before);
+        assert_eq!(written(&store), before);
     }
 
     #[test]
@@ -185,7 +201,6 @@ mod tests {
         let mut foreign = bytes.clone();
         foreign[7] = 9;
         let mut store = sample();
-        let before = maps(&store);
         let mut beyond = bytes.clone();
         beyond[16] = ALL_DATABASES;
         let mut late = bytes.clone();
@@ -193,7 +208,7 @@ mod tests {
         let cut = &bytes[..bytes.len() - 1];
         for damaged in [cut, &trailing, &claims, &foreign, &beyond, &late, &[]] {
             store.restore(&mut &damaged[..]).unwrap_err();
-            assert_eq!(maps(&store), before);
+            assert_eq!(written(&store), bytes);
         }
     }
 
@@ -207,8 +222,9 @@ mod tests {
         }
         let mut store = sample();
         store.restore(&mut &bytes[..]).unwrap();
-        let entry = Entry { value: Bytes::from("v"), deadline_ms: NEVER };
-        assert_eq!(*store.databases[0].map(), Map::from([(Key::from(&b"k"[..]), entry)]));
-        assert!(store.databases[1..].iter().all(|entries| entries.map().is_empty()));
+        let mut expected = Store::new();
+        let pairs = vec![(Bytes::from("k"), Bytes::from("v"))];
+        expected.apply(&Command::SetMany { pairs, only_if_missing: false }.encode());
+        assert_eq!(written(&store), written(&expected));
     }
 }

@@ -1,16 +1,20 @@
 use super::*;
 use crate::kv::clock::NEVER;
-use crate::kv::entries::{Entries, Entry};
+use crate::kv::database::Database;
+use crate::kv::keys::Entry;
+use crate::kv::memory_keys::MemoryKeys;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
+
+type Entries = Database<MemoryKeys>;
 
 const ALL_KEYS: KeySpan<'_> = KeySpan { start: b"", after_start: false, end: None };
 
 fn store(partition: Partition, keys: impl IntoIterator<Item = Vec<u8>>) -> Entries {
     let entries = keys.into_iter().map(|key| (partition.stored(&key), Bytes::from(key)));
-    let mut store = Entries::default();
+    let mut store = Entries::new(MemoryKeys::default(), 0);
     for (key, value) in entries {
-        store.put(key, Entry { value, deadline_ms: NEVER });
+        store.put(key, Entry { value, deadline_ms: NEVER }).unwrap();
     }
     store
 }
@@ -24,7 +28,7 @@ fn scan_all(store: &Entries, partition: Partition, count: u64) -> (Vec<Bytes>, u
     let (mut all, mut from, mut steps) = (Vec::new(), 0, 0);
     loop {
         steps += 1;
-        match View::settled(store).scan(partition, &(from..u64::MAX), count, None) {
+        match View::settled(store).scan(partition, &(from..u64::MAX), count, None).unwrap() {
             Answer::Page { keys, next, examined } => {
                 assert_eq!(examined, keys.len() as u64);
                 all.extend(keys);
@@ -65,7 +69,8 @@ fn a_large_slot_takes_a_bounded_number_of_steps() {
 #[test]
 fn a_scan_keeps_to_its_count_and_pattern() {
     let store = store(Partition::Hash, keys("key:", 1000));
-    match View::settled(&store).scan(Partition::Hash, &(0..u64::MAX), 10, Some(b"key:1*")) {
+    match View::settled(&store).scan(Partition::Hash, &(0..u64::MAX), 10, Some(b"key:1*")).unwrap()
+    {
         Answer::Page { keys, examined, next } => {
             assert_eq!(examined, 10);
             assert!(keys.len() <= 10 && keys.iter().all(|key| key.starts_with(b"key:1")));
@@ -80,7 +85,7 @@ fn keys_are_listed_in_steps() {
     let store = store(Partition::Hash, keys("key:", 100));
     let (mut found, mut after) = (Vec::new(), None);
     loop {
-        match View::settled(&store).keys(Partition::Hash, after.as_ref(), b"key:1*", 7) {
+        match View::settled(&store).keys(Partition::Hash, after.as_ref(), b"key:1*", 7).unwrap() {
             Answer::Listing { keys, last } => {
                 found.extend(keys);
                 if last.is_none() {
@@ -98,10 +103,10 @@ fn keys_are_listed_in_steps() {
 
 /// Keys that have expired and were not swept, before and behind one that is there.
 fn with_expired(partition: Partition, count: usize) -> Entries {
-    let mut store = Entries::default();
+    let mut store = Entries::new(MemoryKeys::default(), 0);
     let put = |store: &mut Entries, key: Vec<u8>, deadline_ms| {
         let entry = Entry { value: Bytes::from("v"), deadline_ms };
-        store.put(partition.stored(&key), entry);
+        store.put(partition.stored(&key), entry).unwrap();
     };
     keys("a", count).chain(keys("c", count)).for_each(|key| put(&mut store, key, 1_000));
     put(&mut store, b"b".to_vec(), NEVER);
@@ -117,7 +122,8 @@ fn queries_end_among_expired_keys_and_go_on_behind_them() {
         let view = View::settled(&store);
         let (mut found, mut after, mut steps) = (Vec::new(), None, 0);
         loop {
-            let Answer::Listing { keys, last } = view.keys(partition, after.as_ref(), b"*", 1_000)
+            let Answer::Listing { keys, last } =
+                view.keys(partition, after.as_ref(), b"*", 1_000).unwrap()
             else {
                 panic!("keys are listed");
             };
@@ -131,7 +137,8 @@ fn queries_end_among_expired_keys_and_go_on_behind_them() {
         let (mut found, mut start, mut steps) = (Vec::new(), Bytes::new(), 0);
         loop {
             let span = KeySpan { start: &start, after_start: steps > 0, end: None };
-            let Answer::Pairs { pairs, more } = view.ordered(partition, span, 1, u64::MAX) else {
+            let Answer::Pairs { pairs, more } = view.ordered(partition, span, 1, u64::MAX).unwrap()
+            else {
                 panic!("a step gives pairs");
             };
             steps += 1;
@@ -146,7 +153,7 @@ fn queries_end_among_expired_keys_and_go_on_behind_them() {
         let (mut found, mut from, mut examined_in_all) = (Vec::new(), Some(0), 0);
         while let Some(place) = from {
             let Answer::Page { keys, examined, next } =
-                view.scan(partition, &(place..u64::MAX), 10, None)
+                view.scan(partition, &(place..u64::MAX), 10, None).unwrap()
             else {
                 panic!("a scan gives pages");
             };
@@ -158,22 +165,25 @@ fn queries_end_among_expired_keys_and_go_on_behind_them() {
         assert_eq!((found, examined_in_all), (vec![Bytes::from("b")], 2 * count as u64 + 1));
         // All that are near the place have expired, or one is there.
         for seed in 0..100 {
-            let chosen = view.random(partition, seed);
+            let chosen = view.random(partition, seed).unwrap();
             assert!(chosen.is_none_or(|key| key == "b"));
         }
     }
     let store = with_expired(Partition::Range, 100);
-    assert_eq!(View::settled(&store).random(Partition::Range, 7), Some(Bytes::from("b")));
+    assert_eq!(View::settled(&store).random(Partition::Range, 7).unwrap(), Some(Bytes::from("b")));
 }
 
 #[test]
 fn every_key_of_a_few_is_chosen_at_times() {
     for partition in [Partition::Hash, Partition::Slots, Partition::Range] {
-        assert_eq!(View::settled(&Entries::default()).random(partition, 7), None);
+        assert_eq!(
+            View::settled(&Entries::new(MemoryKeys::default(), 0)).random(partition, 7).unwrap(),
+            None
+        );
         let store = store(partition, keys("k", 10));
         let seeds = (0..2_000_u64).map(|seed| seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let chosen: BTreeSet<_> =
-            seeds.map(|seed| View::settled(&store).random(partition, seed)).collect();
+            seeds.map(|seed| View::settled(&store).random(partition, seed).unwrap()).collect();
         assert_eq!(chosen.len(), 10);
     }
 }
@@ -186,7 +196,10 @@ fn a_pattern_that_is_slow_to_match_takes_more_queries() {
         let store = store(partition, (0..20).map(long));
         let (mut seen, mut from, mut steps) = (0, Some(0), 0);
         while let Some(place) = from {
-            match View::settled(&store).scan(partition, &(place..u64::MAX), 100, Some(&pattern)) {
+            match View::settled(&store)
+                .scan(partition, &(place..u64::MAX), 100, Some(&pattern))
+                .unwrap()
+            {
                 Answer::Page { examined, next, .. } => {
                     (seen, from, steps) = (seen + examined, next, steps + 1);
                 }
@@ -196,7 +209,7 @@ fn a_pattern_that_is_slow_to_match_takes_more_queries() {
         assert_eq!((seen, steps > 2), (20, true));
         let (mut after, mut steps) = (None, 1);
         while let Answer::Listing { last: Some(last), .. } =
-            View::settled(&store).keys(partition, after.as_ref(), &pattern, 100)
+            View::settled(&store).keys(partition, after.as_ref(), &pattern, 100).unwrap()
         {
             (after, steps) = (Some(last), steps + 1);
         }
@@ -212,7 +225,7 @@ fn a_page_ends_at_so_many_bytes() {
         let (mut found, mut from) = (BTreeSet::new(), Some(0));
         while let Some(place) = from {
             let Answer::Page { keys, next, .. } =
-                View::settled(&store).scan(partition, &(place..u64::MAX), 100, None)
+                View::settled(&store).scan(partition, &(place..u64::MAX), 100, None).unwrap()
             else {
                 panic!("a scan gives pages");
             };
@@ -224,7 +237,7 @@ fn a_page_ends_at_so_many_bytes() {
         let (mut listed, mut after) = (0, None);
         loop {
             let Answer::Listing { keys, last } =
-                View::settled(&store).keys(partition, after.as_ref(), b"*", 100)
+                View::settled(&store).keys(partition, after.as_ref(), b"*", 100).unwrap()
             else {
                 panic!("keys are listed");
             };
@@ -250,7 +263,7 @@ fn pairs(answer: Answer) -> (Vec<Bytes>, bool) {
 fn a_step_of_a_range_stops_at_bytes_but_makes_progress() {
     let store = store(Partition::Range, keys("k", 10));
     let step = |limit_bytes| {
-        pairs(View::settled(&store).ordered(Partition::Range, ALL_KEYS, 100, limit_bytes))
+        pairs(View::settled(&store).ordered(Partition::Range, ALL_KEYS, 100, limit_bytes).unwrap())
     };
     assert_eq!(step(1).0, ["k0"]);
     assert_eq!(step(7).0, ["k0"]);
@@ -263,8 +276,8 @@ fn a_step_of_a_range_stops_at_bytes_but_makes_progress() {
 #[test]
 fn a_value_beyond_the_bytes_of_a_step_is_left_out() {
     let mut store = store(Partition::Range, keys("k", 3));
-    store.insert(Bytes::from("k1"), Bytes::from(vec![7; 100]));
-    match View::settled(&store).ordered(Partition::Range, ALL_KEYS, 100, 99) {
+    store.insert(Bytes::from("k1"), Bytes::from(vec![7; 100])).unwrap();
+    match View::settled(&store).ordered(Partition::Range, ALL_KEYS, 100, 99).unwrap() {
         Answer::Pairs { pairs, more } => {
             let lengths: Vec<_> =
                 pairs.iter().map(|(_, value)| value.as_ref().map(Bytes::len)).collect();
@@ -292,7 +305,7 @@ proptest! {
         for partition in [Partition::Hash, Partition::Slots, Partition::Range] {
             let store = store(partition, keys.iter().cloned());
             let span = KeySpan { start: &start, after_start, end: end.as_deref() };
-            let answer = View::settled(&store).ordered(partition, span, limit as u64, u64::MAX);
+            let answer = View::settled(&store).ordered(partition, span, limit as u64, u64::MAX).unwrap();
             let (found, more) = pairs(answer);
             prop_assert_eq!(&found, &inside[..limit.min(inside.len())]);
             prop_assert_eq!(more, inside.len() > limit);
@@ -303,10 +316,10 @@ proptest! {
 /// Keys of slot 1, which are there, and many of slot 2. All of these but the first have expired by
 /// the clock of the node, so a query that looks at any of them is late.
 fn with_a_large_slot_behind() -> (Entries, Vec<Bytes>) {
-    let mut store = Entries::default();
+    let mut store = Entries::new(MemoryKeys::default(), 0);
     let mut put = |slot, name: Vec<u8>, deadline_ms| {
         let entry = Entry { value: Bytes::from("v"), deadline_ms };
-        store.put(in_slot(slot, &name), entry);
+        store.put(in_slot(slot, &name), entry).unwrap();
     };
     keys("here", 1_000).for_each(|name| put(1, name, NEVER));
     put(2, b"a".to_vec(), NEVER);
@@ -323,7 +336,7 @@ fn a_scan_looks_at_nothing_behind_its_end() {
         let view = View::at(&store, 2_000);
         for (pattern, found) in [(None, names.len()), (Some(&b""[..]), 0)] {
             let Answer::Page { keys, examined, next } =
-                view.scan(partition, &(0..2 << 32), u64::MAX, pattern)
+                view.scan(partition, &(0..2 << 32), u64::MAX, pattern).unwrap()
             else {
                 panic!("a scan gives pages");
             };
@@ -337,7 +350,8 @@ fn a_scan_looks_at_nothing_behind_its_end() {
 fn keys_that_do_not_match_leave_room_on_a_page() {
     let long = |i: usize| [format!("{{t}}{i:03}").into_bytes(), b"a".repeat(10_000)].concat();
     let store = store(Partition::Hash, (0..100).map(long));
-    let answer = View::settled(&store).scan(Partition::Hash, &(0..u64::MAX), 1_000, Some(b"b*"));
+    let answer =
+        View::settled(&store).scan(Partition::Hash, &(0..u64::MAX), 1_000, Some(b"b*")).unwrap();
     assert_eq!(answer, Answer::Page { keys: Vec::new(), examined: 100, next: None });
 }
 
@@ -351,7 +365,7 @@ fn a_stretch_is_walked_in_steps_and_no_further() {
         for step in 0.. {
             let span = KeySpan { start: &start, after_start: step > 0, end: Some(&end) };
             let Answer::Stretch { keys, count, last } =
-                view.stretch(Partition::Hash, span, 300, with_names)
+                view.stretch(Partition::Hash, span, 300, with_names).unwrap()
             else {
                 panic!("it is a stretch");
             };
@@ -372,7 +386,7 @@ fn a_stretch_is_walked_in_steps_and_no_further() {
     for (start, end) in [(&b"b"[..], &b"b"[..]), (b"b", b"a"), (b"", b"")] {
         for after_start in [false, true] {
             let span = KeySpan { start, after_start, end: Some(end) };
-            assert_eq!(view.stretch(Partition::Hash, span, 9, true), nothing);
+            assert_eq!(view.stretch(Partition::Hash, span, 9, true).unwrap(), nothing);
         }
     }
 }
@@ -385,8 +399,8 @@ fn a_slot_of_too_many_keys_is_walked_in_parts() {
         let view = View::settled(&store);
         let slot = u64::from(partition.stored_slot(&partition.stored(b"{t}"))) << 32;
         let here = Answer::Page { keys: Vec::new(), examined: 0, next: Some(slot) };
-        assert_eq!(view.scan(partition, &(0..u64::MAX), 10, None), here);
-        assert_eq!(view.scan(partition, &(slot..u64::MAX), 10, None), here);
+        assert_eq!(view.scan(partition, &(0..u64::MAX), 10, None).unwrap(), here);
+        assert_eq!(view.scan(partition, &(slot..u64::MAX), 10, None).unwrap(), here);
         let (mut found, mut steps) = (BTreeSet::new(), 0);
         let third = (1 << 32) / 3;
         let ends = [slot, slot + third, slot + 2 * third, slot + (1 << 32)];
@@ -394,7 +408,7 @@ fn a_slot_of_too_many_keys_is_walked_in_parts() {
             let mut after = None;
             loop {
                 let Answer::Stretch { keys, count, last } =
-                    view.places(partition, &within, after.as_ref(), None, 100_000)
+                    view.places(partition, &within, after.as_ref(), None, 100_000).unwrap()
                 else {
                     panic!("it is a stretch");
                 };

@@ -1,8 +1,9 @@
 //! The queries that walk the store: SCAN, KEYS and RANGE.
 
 use crate::glob::Pattern;
-use crate::kv::entries::{Run, View};
+use crate::kv::database::{Found, Run, View};
 use crate::kv::key::Key;
+use crate::kv::keys::ReadKeys;
 use crate::kv::message::Answer;
 use crate::layout::{Partition, in_slot, place};
 use bytes::Bytes;
@@ -50,7 +51,7 @@ impl KeySpan<'_> {
     }
 }
 
-impl<'a> View<'a> {
+impl<'a, K: ReadKeys> View<'a, K> {
     /// One step of SCAN. Slots are walked in order. Within a slot, keys come in the order of their
     /// places, so all keys of a slot are looked at. All keys that share the last place are
     /// reported, so that the next step, which begins behind that place, misses none. Places stay
@@ -64,7 +65,7 @@ impl<'a> View<'a> {
         within: &Range<u64>,
         count: u64,
         pattern: Option<&[u8]>,
-    ) -> Answer {
+    ) -> Result<Answer, K::Error> {
         let count = usize::try_from(count).unwrap_or(usize::MAX).max(1);
         let pattern = pattern.map(|pattern| Pattern::new(pattern, false));
         let mut matching = MATCHING_A_QUERY;
@@ -77,7 +78,7 @@ impl<'a> View<'a> {
             Partition::Range => Some(0),
         };
         while let Some(start) = slot_start {
-            let Some((slot, walked)) = self.slot_from(partition, start) else {
+            let Some((slot, walked)) = self.slot_from(partition, start)? else {
                 break;
             };
             if u64::from(slot) << 32 >= within.end {
@@ -85,8 +86,9 @@ impl<'a> View<'a> {
             }
             let (mut places, mut gone) = (Vec::new(), 0);
             let mut walked = walked.peekable();
-            for (key, value) in walked.by_ref().take(MAX_WALKED) {
-                let place = place(partition, key);
+            for found in walked.by_ref().take(MAX_WALKED) {
+                let (key, value) = found?;
+                let place = place(partition, &key);
                 match value {
                     _ if !within.contains(&place) => {}
                     Some(_) => places.push((place, key)),
@@ -120,14 +122,16 @@ impl<'a> View<'a> {
             };
             let has_walked = seen >= count || expired >= MAX_EXPIRED;
             if has_walked || matching == 0 || room == 0 {
-                next = slot_start
-                    .and_then(|start| self.slot_from(partition, start))
-                    .map(|(slot, _)| u64::from(slot) << 32)
-                    .filter(|place| *place < within.end);
+                let following = match slot_start {
+                    Some(start) => self.slot_from(partition, start)?,
+                    None => None,
+                };
+                let following = following.map(|(slot, _)| u64::from(slot) << 32);
+                next = following.filter(|place| *place < within.end);
                 break;
             }
         }
-        Answer::Page { keys, examined: (seen + expired) as u64, next }
+        Ok(Answer::Page { keys, examined: (seen + expired) as u64, next })
     }
 
     /// One step over a stretch of stored keys: looks at up to `limit_keys`, and counts or lists
@@ -138,16 +142,17 @@ impl<'a> View<'a> {
         span: KeySpan<'_>,
         limit_keys: u64,
         with_names: bool,
-    ) -> Answer {
+    ) -> Result<Answer, K::Error> {
         let (mut keys, mut count) = (Vec::new(), 0);
         if span.is_empty() {
-            return Answer::Stretch { keys, count, last: None };
+            return Ok(Answer::Stretch { keys, count, last: None });
         }
         let limit = usize::try_from(limit_keys).unwrap_or(usize::MAX).max(1);
-        let mut walked = self.run_of(span);
+        let mut walked = self.run_of(span)?;
         let (mut room, mut last) = (PAGE_BYTES, None);
-        for (key, value) in walked.by_ref().take(limit) {
-            last = Some(key);
+        for found in walked.by_ref().take(limit) {
+            let (key, value) = found?;
+            let key = last.insert(key);
             if value.is_none() {
                 continue;
             }
@@ -160,8 +165,8 @@ impl<'a> View<'a> {
                 break;
             }
         }
-        let last = last.filter(|_| walked.next().is_some()).map(Key::to_bytes);
-        Answer::Stretch { keys, count, last }
+        let last = last_unless_at_end(last, walked)?;
+        Ok(Answer::Stretch { keys, count, last })
     }
 
     /// One step over the keys of a slot, in stored order: looks at up to `limit_keys` behind
@@ -173,7 +178,7 @@ impl<'a> View<'a> {
         after: Option<&Bytes>,
         pattern: Option<&[u8]>,
         limit_keys: u64,
-    ) -> Answer {
+    ) -> Result<Answer, K::Error> {
         let (mut keys, mut count) = (Vec::new(), 0);
         let slot = ((within.start >> 32) & 0xffff) as u16;
         let is_one = partition == Partition::Range;
@@ -182,14 +187,15 @@ impl<'a> View<'a> {
         let start = after.unwrap_or(&first);
         let span = KeySpan { start, after_start: after.is_some(), end: end.as_deref() };
         if span.is_empty() {
-            return Answer::Stretch { keys, count, last: None };
+            return Ok(Answer::Stretch { keys, count, last: None });
         }
         let limit = usize::try_from(limit_keys).unwrap_or(usize::MAX).max(1);
         let pattern = pattern.map(|pattern| Pattern::new(pattern, false));
         let (mut matching, mut room) = (MATCHING_A_QUERY, PAGE_BYTES);
-        let (mut walked, mut last) = (self.run_of(span), None);
-        for (key, value) in walked.by_ref().take(limit) {
-            last = Some(key);
+        let (mut walked, mut last) = (self.run_of(span)?, None);
+        for found in walked.by_ref().take(limit) {
+            let (key, value) = found?;
+            let key = last.insert(key);
             if value.is_none() || !within.contains(&place(partition, key)) {
                 continue;
             }
@@ -205,8 +211,8 @@ impl<'a> View<'a> {
                 break;
             }
         }
-        let last = last.filter(|_| walked.next().is_some()).map(Key::to_bytes);
-        Answer::Stretch { keys, count, last }
+        let last = last_unless_at_end(last, walked)?;
+        Ok(Answer::Stretch { keys, count, last })
     }
 
     /// One step of KEYS: looks at up to `limit_keys` keys behind `after`, and reports those that
@@ -217,16 +223,17 @@ impl<'a> View<'a> {
         after: Option<&Bytes>,
         pattern: &[u8],
         limit_keys: u64,
-    ) -> Answer {
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+    ) -> Result<Answer, K::Error> {
+        let start = after.map_or(Bound::Unbounded, |after| Bound::Excluded(&after[..]));
         let limit = usize::try_from(limit_keys).unwrap_or(usize::MAX).max(1);
-        let mut walked = self.range((start, Bound::Unbounded));
+        let mut walked = self.range((start, Bound::Unbounded))?;
         let pattern = Pattern::new(pattern, false);
         let (mut matching, mut room) = (MATCHING_A_QUERY, PAGE_BYTES);
         let mut keys = Vec::new();
         let mut last = None;
-        for (key, value) in walked.by_ref().take(limit) {
-            last = Some(key);
+        for found in walked.by_ref().take(limit) {
+            let (key, value) = found?;
+            let key = last.insert(key);
             if value.is_none() {
                 continue;
             }
@@ -240,8 +247,8 @@ impl<'a> View<'a> {
                 break;
             }
         }
-        let last = last.filter(|_| walked.next().is_some()).map(Key::to_bytes);
-        Answer::Listing { keys, last }
+        let last = last_unless_at_end(last, walked)?;
+        Ok(Answer::Listing { keys, last })
     }
 
     /// One step of RANGE: pairs in the order of the clients' keys. In a hash layout each slot is a
@@ -254,120 +261,161 @@ impl<'a> View<'a> {
         span: KeySpan<'_>,
         limit_pairs: u64,
         limit_bytes: u64,
-    ) -> Answer {
+    ) -> Result<Answer, K::Error> {
         if span.is_empty() {
-            return Answer::Pairs { pairs: Vec::new(), more: false };
+            return Ok(Answer::Pairs { pairs: Vec::new(), more: false });
         }
-        let mut merge = Merge::new(partition, self.runs(partition, span)).peekable();
+        let mut merge = Merge::new(partition, self.runs(partition, span)?)?;
         let limit = usize::try_from(limit_pairs).unwrap_or(usize::MAX).max(1);
         let mut pairs = Vec::new();
         let (mut bytes, mut expired) = (0, 0);
         while pairs.len() < limit
-            && let Some(&(key, value)) = merge.peek()
+            && let Some(head) = merge.peek()
         {
-            let Some(value) = value else {
+            let Some(value) = &head.value else {
                 expired += 1;
-                merge.next();
                 if expired == MAX_EXPIRED {
-                    pairs.push((client_key(partition, key), None));
+                    pairs.push((head.client_key.clone(), None));
+                }
+                merge.pass()?;
+                if expired == MAX_EXPIRED {
                     break;
                 }
                 continue;
             };
             let value = Some(value).filter(|value| value.len() as u64 <= limit_bytes);
-            bytes += (partition.client_key(key).len() + value.map_or(0, Bytes::len)) as u64;
+            bytes += (head.client_key.len() + value.map_or(0, Bytes::len)) as u64;
             if bytes > limit_bytes && !pairs.is_empty() {
                 break;
             }
-            pairs.push((client_key(partition, key), value.cloned()));
-            merge.next();
+            pairs.push((head.client_key.clone(), value.cloned()));
+            merge.pass()?;
         }
-        Answer::Pairs { pairs, more: merge.peek().is_some() }
+        Ok(Answer::Pairs { pairs, more: merge.peek().is_some() })
     }
 
     /// Any key: the seed chooses a slot, and one of the first keys behind it. None if all that are
     /// looked at have expired.
-    pub(super) fn random(&self, partition: Partition, seed: u64) -> Option<Bytes> {
+    pub(super) fn random(
+        &self,
+        partition: Partition,
+        seed: u64,
+    ) -> Result<Option<Bytes>, K::Error> {
         let slot = match partition {
             Partition::Hash | Partition::Slots => seed as u16,
             Partition::Range => 0,
         };
-        let found = [slot, 0].into_iter().map(|slot| self.choice_from(partition, slot));
-        let keys = found.into_iter().find(|keys| !keys.is_empty())?;
-        let chosen = (seed >> 16) % keys.len() as u64;
-        keys.get(usize::try_from(chosen).ok()?).map(|key| client_key(partition, key))
+        let mut keys = self.choice_from(partition, slot)?;
+        if keys.is_empty() {
+            keys = self.choice_from(partition, 0)?;
+        }
+        let chosen = (seed >> 16).checked_rem(keys.len() as u64);
+        let chosen = chosen.and_then(|chosen| keys.get(usize::try_from(chosen).ok()?));
+        Ok(chosen.map(|key| client_key(partition, key)))
     }
 
     /// The first keys of the first slot at or behind `slot` in which any is found.
-    fn choice_from(&self, partition: Partition, slot: u16) -> Vec<&'a Key> {
+    fn choice_from(&self, partition: Partition, slot: u16) -> Result<Vec<Key>, K::Error> {
         let start = match partition {
             Partition::Hash | Partition::Slots => in_slot(slot, b""),
             Partition::Range => Bytes::new(),
         };
-        let walked = self.range(start..).take(MAX_EXPIRED);
-        let mut keys = walked.filter_map(|(key, value)| value.map(|_| key)).peekable();
-        let Some(first) = keys.peek().map(|key| partition.stored_slot(key)) else {
-            return Vec::new();
-        };
-        keys.take_while(|key| partition.stored_slot(key) == first).take(MAX_CHOICE).collect()
+        let mut keys: Vec<Key> = Vec::new();
+        for found in self.range((Bound::Included(&start), Bound::Unbounded))?.take(MAX_EXPIRED) {
+            let (key, Some(_)) = found? else { continue };
+            let slot = partition.stored_slot(&key);
+            let is_same = |first: &Key| partition.stored_slot(first) == slot;
+            if keys.len() == MAX_CHOICE || !keys.first().is_none_or(is_same) {
+                break;
+            }
+            keys.push(key);
+        }
+        Ok(keys)
     }
 
     /// The sorted runs of the keys in `span`: one a slot, or a single one.
-    fn runs(&self, partition: Partition, span: KeySpan<'_>) -> Vec<Run<'a, '_>> {
-        match partition {
-            Partition::Range => vec![self.run_of(span)],
-            Partition::Hash | Partition::Slots => {
-                let mut runs = Vec::new();
-                let mut from = Some(0);
-                while let Some((slot, _)) = from.and_then(|from| self.slot_from(partition, from)) {
-                    let next = slot.checked_add(1);
-                    let end = span.end.map(|end| in_slot(slot, end));
-                    let end = end.or_else(|| next.map(|next| in_slot(next, b"")));
-                    let start = &in_slot(slot, span.start);
-                    runs.push(self.run_of(KeySpan { start, end: end.as_deref(), ..span }));
-                    from = next;
-                }
-                runs
-            }
+    fn runs(
+        &self,
+        partition: Partition,
+        span: KeySpan<'_>,
+    ) -> Result<Vec<Run<'a, '_, K>>, K::Error> {
+        let mut runs = Vec::new();
+        if partition == Partition::Range {
+            runs.push(self.run_of(span)?);
+            return Ok(runs);
         }
+        let mut from = Some(0);
+        while let Some(start) = from
+            && let Some((slot, _)) = self.slot_from(partition, start)?
+        {
+            let next = slot.checked_add(1);
+            let end = span.end.map(|end| in_slot(slot, end));
+            let end = end.or_else(|| next.map(|next| in_slot(next, b"")));
+            let start = &in_slot(slot, span.start);
+            runs.push(self.run_of(KeySpan { start, end: end.as_deref(), ..span })?);
+            from = next;
+        }
+        Ok(runs)
     }
 
     /// The keys in `span`, which is not empty.
-    fn run_of(&self, KeySpan { start, after_start, end }: KeySpan<'_>) -> Run<'a, '_> {
-        let start = Bytes::copy_from_slice(start);
+    fn run_of(
+        &self,
+        KeySpan { start, after_start, end }: KeySpan<'_>,
+    ) -> Result<Run<'a, '_, K>, K::Error> {
         let start = if after_start { Bound::Excluded(start) } else { Bound::Included(start) };
-        let end = end.map_or(Bound::Unbounded, |end| Bound::Excluded(Bytes::copy_from_slice(end)));
-        self.range((start, end))
+        self.range((start, end.map_or(Bound::Unbounded, Bound::Excluded)))
     }
 
     /// The first slot at or behind `slot` that holds keys, if only expired ones, with its keys.
-    fn slot_from(&self, partition: Partition, slot: u16) -> Option<(u16, Run<'a, '_>)> {
-        if partition == Partition::Range {
-            return self.range(..).next().is_some().then(|| (0, self.range(..)));
-        }
-        let first = self.range(in_slot(slot, b"")..).next()?.0;
-        let slot = partition.stored_slot(first);
-        let end = match slot.checked_add(1) {
-            Some(next) => Bound::Excluded(in_slot(next, b"")),
-            None => Bound::Unbounded,
+    fn slot_from(
+        &self,
+        partition: Partition,
+        slot: u16,
+    ) -> Result<Option<Slot<'a, '_, K>>, K::Error> {
+        let start = match partition {
+            Partition::Hash | Partition::Slots => in_slot(slot, b""),
+            Partition::Range => Bytes::new(),
         };
-        let keys = self.range((Bound::Included(in_slot(slot, b"")), end));
-        Some((slot, keys))
+        let from = |start| self.range((Bound::Included(start), Bound::Unbounded));
+        let Some(first) = from(&start)?.next() else { return Ok(None) };
+        if partition == Partition::Range {
+            return Ok(Some((0, from(&start)?)));
+        }
+        let slot = partition.stored_slot(&first?.0);
+        let end = slot.checked_add(1).map(|next| in_slot(next, b""));
+        let start = in_slot(slot, b"");
+        let span = KeySpan { start: &start, after_start: false, end: end.as_deref() };
+        Ok(Some((slot, self.run_of(span)?)))
     }
+}
+
+/// A slot with its keys.
+type Slot<'a, 'v, K> = (u16, Run<'a, 'v, K>);
+
+/// The last key that a walk has come to, if it could go on.
+fn last_unless_at_end<K: ReadKeys>(
+    last: Option<Key>,
+    mut walked: Run<'_, '_, K>,
+) -> Result<Option<Bytes>, K::Error> {
+    let has_more = walked.next().transpose()?.is_some();
+    Ok(last.filter(|_| has_more).map(|last| last.to_bytes()))
 }
 
 /// Hands those of `places` that make a page of about `want` to `take`, in order, and returns the
 /// first place behind them. A page ends early with a key for which `take` is false. It never parts
 /// equal places.
 fn take_page(
-    mut places: Vec<(u64, &Key)>,
+    mut places: Vec<(u64, Key)>,
     want: usize,
     mut take: impl FnMut(&Key) -> bool,
 ) -> Option<u64> {
     // Most of a large slot is for later steps, so it is not sorted.
     let mut behind = None;
     if want < places.len() {
-        let (_, &mut (last, _), rest) = places.select_nth_unstable(want.saturating_sub(1));
+        let at = want.saturating_sub(1);
+        let (_, (last, _), rest) = places.select_nth_unstable_by_key(at, |(place, _)| *place);
+        let last = *last;
         behind = rest.iter().map(|(place, _)| *place).filter(|place| *place > last).min();
         places.retain(|(place, _)| *place <= last);
     }
@@ -377,7 +425,7 @@ fn take_page(
         if last.is_some_and(|last| place > last) {
             return Some(place);
         }
-        if !take(key) {
+        if !take(&key) {
             last = Some(place);
         }
     }
@@ -385,45 +433,48 @@ fn take_page(
 }
 
 /// Merges sorted runs by the clients' keys.
-struct Merge<'a, 'v> {
+struct Merge<'a, 'v, K: ReadKeys> {
     partition: Partition,
-    runs: Vec<Run<'a, 'v>>,
-    heads: BinaryHeap<Reverse<Head<'a>>>,
+    runs: Vec<Run<'a, 'v, K>>,
+    heads: BinaryHeap<Reverse<Head>>,
 }
 
 /// The next entry of a run; ordered by the client's key first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Head<'a> {
-    client_key: &'a [u8],
+struct Head {
+    client_key: Bytes,
     run: usize,
-    key: &'a Key,
-    value: Option<&'a Bytes>,
+    value: Option<Bytes>,
 }
 
-impl<'a, 'v> Merge<'a, 'v> {
-    fn new(partition: Partition, runs: Vec<Run<'a, 'v>>) -> Self {
+impl<'a, 'v, K: ReadKeys> Merge<'a, 'v, K> {
+    fn new(partition: Partition, runs: Vec<Run<'a, 'v, K>>) -> Result<Self, K::Error> {
         let mut merge = Self { partition, heads: BinaryHeap::with_capacity(runs.len()), runs };
         for run in 0..merge.runs.len() {
-            merge.refill(run);
+            merge.refill(run)?;
         }
-        merge
+        Ok(merge)
     }
 
-    fn refill(&mut self, run: usize) {
-        if let Some((key, value)) = self.runs[run].next() {
-            let client_key = self.partition.client_key(key);
-            self.heads.push(Reverse(Head { client_key, run, key, value }));
+    fn refill(&mut self, run: usize) -> Result<(), K::Error> {
+        if let Some(found) = self.runs[run].next() {
+            let (key, value): Found = found?;
+            let client_key = client_key(self.partition, &key);
+            self.heads.push(Reverse(Head { client_key, run, value }));
         }
+        Ok(())
     }
-}
 
-impl<'a> Iterator for Merge<'a, '_> {
-    type Item = (&'a Key, Option<&'a Bytes>);
+    /// The first of all that is left.
+    fn peek(&self) -> Option<&Head> {
+        self.heads.peek().map(|Reverse(head)| head)
+    }
 
-    fn next(&mut self) -> Option<Self::Item> {
-        let Reverse(head) = self.heads.pop()?;
-        self.refill(head.run);
-        Some((head.key, head.value))
+    fn pass(&mut self) -> Result<(), K::Error> {
+        match self.heads.pop() {
+            Some(Reverse(head)) => self.refill(head.run),
+            None => Ok(()),
+        }
     }
 }
 

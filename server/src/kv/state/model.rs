@@ -1,10 +1,10 @@
 //! The store against a model, in which a key is a value and a time and nothing else is remembered.
 
-use crate::kv::Store;
 use crate::kv::clock::{GroupTime, NodeClock};
 use crate::kv::message::{
     Answer, Command, Condition, Deadline, ExpireIf, Expiry, Lifetime, Proposal, Query,
 };
+use crate::kv::suite::{AnyStore, Kind};
 use bytes::Bytes;
 use logboat::CommandAdmission;
 use proptest::collection::vec;
@@ -15,14 +15,15 @@ use std::sync::Arc;
 /// A replica of a group, on a node of its own.
 struct Replica {
     clock: Arc<NodeClock>,
-    store: Store,
+    store: Box<dyn AnyStore>,
 }
 
 impl Replica {
-    fn new() -> Self {
+    fn new(number: usize) -> Self {
         let clock = Arc::new(NodeClock::manual(0));
         let time = Arc::new(GroupTime::new(Arc::clone(&clock)));
-        Self { clock, store: Store::timed(Arc::default(), time) }
+        let kind = Kind::ALL[number % Kind::ALL.len()];
+        Self { clock, store: kind.store(time) }
     }
 
     fn ask(&self, query: &Query) -> Answer {
@@ -193,7 +194,7 @@ proptest! {
     fn replicas_agree_whatever_their_clocks_show(
         steps in vec((0..3usize, 0..9_000u64, action(), any::<bool>()), 1..60),
     ) {
-        let mut replicas = [Replica::new(), Replica::new(), Replica::new()];
+        let mut replicas = [0, 1, 2].map(Replica::new);
         let mut model = Model::default();
         let mut clock_before = 0;
         for (leader, clock_ms, action, restores) in steps as Vec<Step> {
@@ -207,11 +208,10 @@ proptest! {
             model.apply(stamp_ms, action);
             clock_before = model.clock_ms;
             if restores {
-                let mut snapshot = Vec::new();
-                replicas[leader].store.snapshot()(&mut snapshot).unwrap();
-                let mut fresh = Replica::new();
-                fresh.store.restore(&mut &snapshot[..]).unwrap();
-                replicas[(leader + 1) % 3] = fresh;
+                let snapshot = replicas[leader].store.snapshot();
+                let other = (leader + 1) % 3;
+                replicas[other] = Replica::new(other);
+                replicas[other].store.restore(&snapshot).unwrap();
             }
             for key in 0..7u8 {
                 let get = Query::Get { key: word(key), limit_bytes: 9 };

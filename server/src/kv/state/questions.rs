@@ -2,49 +2,45 @@
 
 use super::listing::KeySpan;
 use crate::kv::clock::NEVER;
-use crate::kv::entries::View;
+use crate::kv::database::View;
 use crate::kv::footprint::entry_bytes;
+use crate::kv::keys::ReadKeys;
 use crate::kv::message::{Answer, Expiry, Failure, Query};
 use bytes::Bytes;
 
-impl View<'_> {
-    pub(super) fn answer(&self, query: &Query) -> Answer {
+impl<K: ReadKeys> View<'_, K> {
+    pub(super) fn answer(&self, query: &Query) -> Result<Answer, K::Error> {
         match query {
-            Query::Get { key, limit_bytes } => up_to(self.get(key).cloned(), *limit_bytes),
+            Query::Get { key, limit_bytes } => Ok(up_to(self.get(key)?, *limit_bytes)),
             Query::GetMany { keys, limit_bytes } => self.values(keys, *limit_bytes),
             Query::Exists { keys } => {
-                let there = keys.iter().filter(|key| self.get(key).is_some());
-                Answer::Integer(there.count() as i64)
+                let mut there = 0;
+                for key in keys {
+                    there += i64::from(self.entry(key)?.is_some());
+                }
+                Ok(Answer::Integer(there))
             }
             Query::Length { key } => {
-                Answer::Integer(self.get(key).map_or(0, |value| value.len() as i64))
+                Ok(Answer::Integer(self.get(key)?.map_or(0, |value| value.len() as i64)))
             }
             Query::Slice { key, start, end, limit_bytes } => {
-                let value = self.get(key).map(|value| slice(value, *start, *end));
-                up_to(Some(value.unwrap_or_default()), *limit_bytes)
+                let value = self.get(key)?.map(|value| slice(&value, *start, *end));
+                Ok(up_to(Some(value.unwrap_or_default()), *limit_bytes))
             }
             Query::Usage { key } => {
-                let bytes = |value: &Bytes| entry_bytes(key.len(), value.len()) as i64;
-                Answer::Integer(self.get(key).map_or(-1, bytes))
+                let bytes = |value: Bytes| entry_bytes(key.len(), value.len()) as i64;
+                Ok(Answer::Integer(self.get(key)?.map_or(-1, bytes)))
             }
-            Query::Expiry { key } => {
-                Answer::Expiry(match self.entry(key).map(|it| it.deadline_ms) {
-                    None => Expiry::Missing,
-                    Some(NEVER) => Expiry::Never,
-                    Some(deadline_ms) => {
-                        let left_ms = deadline_ms.saturating_sub(self.now_ms());
-                        Expiry::At { deadline_ms, left_ms }
-                    }
-                })
-            }
+            Query::Expiry { key } => self.expiry(key),
             // It concerns the store as a whole.
-            Query::Keyspace => Answer::Failed(Failure::Malformed),
+            Query::Keyspace => Ok(Answer::Failed(Failure::Malformed)),
             Query::Beginning { key, bytes } => {
                 let bytes = usize::try_from(*bytes).unwrap_or(usize::MAX);
-                Answer::Value(self.get(key).map(|value| value.slice(..bytes.min(value.len()))))
+                let beginning = |value: Bytes| value.slice(..bytes.min(value.len()));
+                Ok(Answer::Value(self.get(key)?.map(beginning)))
             }
-            Query::Random { partition, seed } => Answer::Value(self.random(*partition, *seed)),
-            Query::Count => Answer::Integer(self.entries().map().len() as i64),
+            Query::Random { partition, seed } => Ok(Answer::Value(self.random(*partition, *seed)?)),
+            Query::Count => Ok(Answer::Integer(self.count() as i64)),
             Query::Scan { partition, from, until, count, pattern } => {
                 let places = *from..until.unwrap_or(u64::MAX);
                 self.scan(*partition, &places, *count, pattern.as_deref())
@@ -67,14 +63,29 @@ impl View<'_> {
         }
     }
 
-    fn values(&self, keys: &[Bytes], limit_bytes: u64) -> Answer {
+    fn expiry(&self, key: &[u8]) -> Result<Answer, K::Error> {
+        Ok(Answer::Expiry(match self.entry(key)?.map(|entry| entry.deadline_ms) {
+            None => Expiry::Missing,
+            Some(NEVER) => Expiry::Never,
+            Some(deadline_ms) => {
+                let left_ms = deadline_ms.saturating_sub(self.now_ms());
+                Expiry::At { deadline_ms, left_ms }
+            }
+        }))
+    }
+
+    fn values(&self, keys: &[Bytes], limit_bytes: u64) -> Result<Answer, K::Error> {
         let mut left = limit_bytes;
-        let values = keys.iter().map_while(|key| {
-            let value = self.get(key);
-            left = left.checked_sub(value.map_or(0, |value| value.len() as u64))?;
-            Some(value.cloned())
-        });
-        Answer::Values(values.collect())
+        let mut values = Vec::new();
+        for key in keys {
+            let value = self.get(key)?;
+            match left.checked_sub(value.as_ref().map_or(0, |value| value.len() as u64)) {
+                Some(rest) => left = rest,
+                None => break,
+            }
+            values.push(value);
+        }
+        Ok(Answer::Values(values))
     }
 }
 

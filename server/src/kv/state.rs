@@ -1,0 +1,215 @@
+//! What a group's commands and queries do, over [keys](super::keys) of either kind.
+
+mod changes;
+mod listing;
+#[cfg(test)]
+mod model;
+mod questions;
+
+#[cfg(test)]
+pub(super) use self::changes::LONGEST_VALUE_BYTES;
+pub(crate) use self::listing::PAGE_BYTES;
+use super::clock::{GroupTime, LATEST_MS, NEVER};
+use super::database::{Database, View};
+use super::keys::{MAX_KEY_BYTES, ReadKeys, WriteKeys};
+use super::message::{
+    ALL_DATABASES, Answer, Command, DATABASES, DatabaseSize, Failure, Proposal, Query, Question,
+    needs_stamp,
+};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// The databases of one group. Everything that depends on what is stored is decided here, by
+/// [`apply`](Self::apply), in the order of the log.
+#[derive(Debug)]
+pub(super) struct State<K> {
+    databases: [Database<K>; ALL_DATABASES as usize],
+    /// The time: the state moves the group's clock, and reads that of the node.
+    time: Arc<GroupTime>,
+    /// No sweep begins before this time of the group.
+    rest_until_ms: u64,
+}
+
+/// How many keys a sweep looks at for each tick, and for each other command that has a time.
+const SWEPT_BY_TICK: usize = 4_096;
+const SWEPT_BY_COMMAND: usize = 16;
+
+/// After a tick that has found too few expired keys for a sweep, the next comes after this time.
+const REST_MS: u64 = 1_000;
+
+impl<K> State<K> {
+    /// The group's clock and that of the node.
+    pub(super) const fn time(&self) -> &Arc<GroupTime> {
+        &self.time
+    }
+}
+
+impl<K: ReadKeys> State<K> {
+    /// Answers an encoded [`Query`](super::Query) with an encoded [`Answer`].
+    pub(super) fn query(&self, query: &[u8]) -> Result<Bytes, K::Error> {
+        let answer = match Question::decode(query) {
+            Ok(question) => self.ask(&question, |database| View::at(database, self.time.now_ms())),
+            Err(_) => Ok(Answer::Failed(Failure::Malformed)),
+        };
+        Ok(answer?.encode())
+    }
+
+    fn ask<'a>(
+        &'a self,
+        Question { database, query }: &Question,
+        view: impl Fn(&'a Database<K>) -> View<'a, K>,
+    ) -> Result<Answer, K::Error> {
+        if *query == Query::Keyspace {
+            return Ok(self.keyspace());
+        }
+        let database = self.database(*database);
+        // Most databases have no deadlines, and need no clock.
+        let view = match database.keys().expiring() {
+            0 => View::settled(database),
+            _ => view(database),
+        };
+        let answer = view.answer(query)?;
+        Ok(if view.is_late() { Answer::Late } else { answer })
+    }
+
+    fn keyspace(&self) -> Answer {
+        let sizes = (0..DATABASES).zip(&self.databases).map(|(number, database)| DatabaseSize {
+            database: number,
+            keys: database.keys().count(),
+            expiring: database.keys().expiring(),
+        });
+        Answer::Keyspace(sizes.filter(|size| size.keys > 0).collect())
+    }
+
+    /// The clock of the group.
+    pub(super) fn clock_ms(&self) -> u64 {
+        self.databases[0].clock_ms()
+    }
+
+    /// All databases in the order of their numbers.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &K> {
+        self.databases.iter().map(Database::keys)
+    }
+
+    fn database(&self, number: u8) -> &Database<K> {
+        &self.databases[usize::from(number)]
+    }
+
+    fn database_mut(&mut self, number: u8) -> &mut Database<K> {
+        &mut self.databases[usize::from(number)]
+    }
+}
+
+impl<K: WriteKeys> State<K> {
+    /// The state with these databases, at this time of the group.
+    pub(super) fn new(
+        keys: [K; ALL_DATABASES as usize],
+        time: Arc<GroupTime>,
+        clock_ms: u64,
+    ) -> Self {
+        let databases = keys.map(|keys| Database::new(keys, clock_ms));
+        let state = Self { databases, time, rest_until_ms: 0 };
+        state.time.set_group(clock_ms);
+        state.tell_next();
+        state
+    }
+
+    pub(super) fn keys_mut(&mut self) -> impl Iterator<Item = &mut K> {
+        self.databases.iter_mut().map(Database::keys_mut)
+    }
+
+    /// The databases have been replaced by those of another state, at this time of the group.
+    pub(super) fn replaced(&mut self, clock_ms: u64) {
+        self.databases.iter_mut().for_each(|database| database.set_clock(clock_ms));
+        self.rest_until_ms = 0;
+        self.time.set_group(clock_ms);
+        self.tell_next();
+    }
+
+    /// Carries out an encoded [`Command`] and returns the encoded [`Answer`]. Deterministic and
+    /// total: bytes that are no command change nothing and answer [`Failure::Malformed`]. So does a
+    /// command that goes by the time and has none: it would be carried out at the time of the
+    /// last one that had, and a key expire before its deadline.
+    pub(super) fn apply(&mut self, command: &[u8]) -> Result<Bytes, K::Error> {
+        let answer = match Proposal::decode(command) {
+            Ok(_) if needs_stamp(command) => Answer::Failed(Failure::Malformed),
+            Ok(Proposal { stamp_ms, database, command }) => {
+                let is_tick = matches!(command, Command::Tick);
+                stamp_ms.into_iter().for_each(|stamp_ms| self.move_clock(stamp_ms));
+                let answer = self.execute(database, command)?;
+                if stamp_ms.is_some() {
+                    self.sweep(is_tick)?;
+                }
+                // Only commands with a time bring a first deadline.
+                if stamp_ms.is_some() || self.time.has_deadlines() {
+                    self.tell_next();
+                }
+                answer
+            }
+            Err(_) => Answer::Failed(Failure::Malformed),
+        };
+        Ok(answer.encode())
+    }
+
+    /// Moves the clock of the group, never back, and never to where no leader's clock is.
+    fn move_clock(&mut self, stamp_ms: u64) {
+        if stamp_ms > self.clock_ms() && stamp_ms <= LATEST_MS {
+            self.databases.iter_mut().for_each(|database| database.set_clock(stamp_ms));
+            self.time.set_group(stamp_ms);
+        }
+    }
+
+    fn sweep(&mut self, is_tick: bool) -> Result<(), K::Error> {
+        let before = if is_tick { SWEPT_BY_TICK } else { SWEPT_BY_COMMAND };
+        let mut budget = before;
+        self.databases.iter_mut().try_for_each(|database| database.sweep(&mut budget))?;
+        if is_tick && budget == before {
+            self.rest_until_ms = self.clock_ms().saturating_add(REST_MS);
+        }
+        Ok(())
+    }
+
+    /// Tells those who write the time into the log when they have to.
+    fn tell_next(&self) {
+        let earliest = self.keys().filter_map(WriteKeys::earliest_ms).min();
+        let next_tick = match self.keys().filter_map(WriteKeys::next_sweep_ms).min() {
+            None => NEVER,
+            Some(0) => 0,
+            Some(next_ms) => next_ms.max(self.rest_until_ms),
+        };
+        self.time.set_next(earliest.unwrap_or(NEVER), next_tick);
+    }
+
+    fn execute(&mut self, database: u8, command: Command) -> Result<Answer, K::Error> {
+        if command.longest_key_bytes() > MAX_KEY_BYTES {
+            return Ok(Answer::Failed(Failure::TooLong));
+        }
+        match command {
+            Command::Copy { from, to, to_database, replace, limit_bytes } => {
+                let entry = self.database(database).entry(&from)?;
+                let target = self.database_mut(to_database);
+                let Some(entry) = entry else { return Ok(Answer::Integer(0)) };
+                if !replace && target.contains_key(&to)? {
+                    return Ok(Answer::Integer(0));
+                }
+                let bytes = entry.value.len() as u64;
+                if bytes > limit_bytes {
+                    return Ok(Answer::Withheld { bytes });
+                }
+                target.put(to, entry)?;
+                Ok(Answer::Integer(1))
+            }
+            Command::ClearAll => {
+                let chosen = self.databases.iter_mut().take(usize::from(DATABASES));
+                chosen.for_each(Database::clear);
+                Ok(Answer::Done)
+            }
+            Command::Ask { query } => match Question::decode(&query) {
+                Ok(question) => self.ask(&question, View::settled),
+                Err(_) => Ok(Answer::Failed(Failure::Malformed)),
+            },
+            Command::Tick => Ok(Answer::Done),
+            command => self.database_mut(database).execute(command),
+        }
+    }
+}
