@@ -29,7 +29,7 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_key_bytes: 64 * 1024,
+            max_key_bytes: 56 * 1024,
             max_value_bytes: 8 * 1024 * 1024,
             max_request_bytes: 64 * 1024 * 1024,
             max_reply_bytes: 256 * 1024 * 1024,

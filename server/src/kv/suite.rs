@@ -2,6 +2,7 @@
 
 use super::admission::StoreAdmission;
 use super::clock::{GroupTime, LATEST_MS, NodeClock};
+use super::keys::MAX_KEY_BYTES;
 use super::message::{
     Answer, Command, Condition, DatabaseSize, Deadline, ExpireIf, Expiry, Failure, Lifetime,
     Proposal, Query, VERSION,
@@ -171,6 +172,23 @@ fn no_command_makes_a_value_that_nobody_can_hold() {
             assert_eq!(apply(store, patch), Answer::Failed(Failure::TooLong));
         }
         assert_eq!(get(store, "k"), None);
+    }
+}
+
+#[test]
+fn keys_that_are_too_long_are_refused() {
+    for mut store in each_kind() {
+        let store = &mut *store;
+        let key = |bytes| Bytes::from(vec![b'k'; bytes]);
+        let append = |key| Command::Append { key, value: b("v"), limit_bytes: 9 };
+        for bytes in [MAX_KEY_BYTES + 1, 2 * MAX_KEY_BYTES] {
+            let refused = apply(store, append(key(bytes)));
+            assert_eq!(refused, Answer::Failed(Failure::TooLong));
+            let get = Query::Get { key: key(bytes), limit_bytes: 9 };
+            assert_eq!(ask(store, get), Answer::Value(None));
+        }
+        assert_eq!(apply(store, append(key(MAX_KEY_BYTES))), Answer::Integer(1));
+        assert_eq!(ask(store, Query::Count), Answer::Integer(1));
     }
 }
 

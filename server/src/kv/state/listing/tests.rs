@@ -305,7 +305,8 @@ proptest! {
         for partition in [Partition::Hash, Partition::Slots, Partition::Range] {
             let store = store(partition, keys.iter().cloned());
             let span = KeySpan { start: &start, after_start, end: end.as_deref() };
-            let answer = View::settled(&store).ordered(partition, span, limit as u64, u64::MAX).unwrap();
+            let view = View::settled(&store);
+            let answer = view.ordered(partition, span, limit as u64, u64::MAX).unwrap();
             let (found, more) = pairs(answer);
             prop_assert_eq!(&found, &inside[..limit.min(inside.len())]);
             prop_assert_eq!(more, inside.len() > limit);
