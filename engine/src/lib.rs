@@ -119,7 +119,7 @@ pub mod internals {
     pub use crate::turn::gone::GoneReplica;
     pub use crate::turn::jobs::{LogReadJob, SnapshotJob};
     pub use crate::turn::peer_buffers::PeerBuffers;
-    pub use crate::turn::slot::Slot;
+    pub use crate::turn::slot::{Slot, SlotIndex};
     pub use crate::turn::storage::Storage;
     pub use crate::worker::departed::{Absent, Departed};
     pub use crate::worker::wait_lists::WaitLists;

@@ -10,7 +10,6 @@ pub(crate) mod storage;
 
 use crate::request::answers::Callers;
 use crate::request::encoding::push_answer;
-use crate::state_machine::StateMachine;
 use crate::turn::gone::{Buried, GoneReplica};
 use crate::turn::jobs::{LogReadJob, SnapshotJob};
 use crate::turn::peer_buffers::PeerBuffers;
@@ -58,8 +57,8 @@ pub struct Turn {
     pub(crate) awaited_burials: Vec<(GroupId, Buried)>,
     /// Callers whose answers are there. They are woken when all else has left.
     pub(crate) callers: Callers,
-    /// State machines that the replicas in these slots have no more use for.
-    pub(crate) discarded: Vec<(GroupId, Slot, Box<dyn StateMachine>)>,
+    /// What the replicas in these slots leave, which ends in user code.
+    pub(crate) discarded: Vec<(GroupId, Slot, Box<dyn Send>)>,
     /// About what the entries in `writes` take.
     entry_bytes: usize,
     /// The token that the next batch of reads gets.
@@ -140,6 +139,11 @@ impl Turn {
         self.promises.to(to).push_message(group, message);
     }
 
+    /// Adds something that a replica has no more use for. To drop it is a matter of user code.
+    pub(crate) fn discard(&mut self, group: GroupId, slot: Slot, left: impl Send + 'static) {
+        self.discarded.push((group, slot, Box::new(left)));
+    }
+
     /// Tells the followers of a replica that takes no further step to let go of it.
     pub(crate) fn resign(&mut self, group: GroupId, resignation: &Resignation) {
         for (peer, message) in resignation.messages(&self.support) {
@@ -182,7 +186,7 @@ mod tests {
         };
         // One write is never cut.
         for (seq, mib) in [(1, 1), (2, 62), (3, 1), (4, 70), (5, 1), (6, 1), (7, 0)] {
-            turn.persist(Slot(0), GroupId(1), write(seq, mib));
+            turn.persist(Slot::default(), GroupId(1), write(seq, mib));
         }
         let seqs = |batch: Vec<(GroupId, Persist)>| -> Vec<u64> {
             batch.into_iter().map(|(_, persist)| persist.seq.0).collect()

@@ -107,7 +107,8 @@ impl Member {
             peers: Arc::new(Peers::new([1, 2, 3].map(NodeId))),
         });
         let view = Arc::<GroupView>::default();
-        let group = Group::new(GROUP, Slot(0), raft, founding, Box::new(machine), shared, view);
+        let group =
+            Group::new(GROUP, Slot::default(), raft, founding, Box::new(machine), shared, view);
         let first_read_token = ReadToken(RandomState::new().hash_one(id.0));
         let mut turn = Turn::new(Arc::new(NoSnapshots), first_read_token);
         for peer in [1, 2, 3].map(NodeId).into_iter().filter(|peer| *peer != id) {

@@ -180,7 +180,7 @@ mod tests {
     const LAST: LogId = LogId { term: Term(1), index: Index(7) };
 
     fn departure(group: u64) -> Departure {
-        Departure { group: GroupId(group), slot: Slot(0), to: PEER }
+        Departure { group: GroupId(group), slot: Slot::default(), to: PEER }
     }
 
     /// Sends group 1's snapshot over and over to a peer that refuses each when it has taken so long

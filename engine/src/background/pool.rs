@@ -7,7 +7,6 @@
 use crate::background::guard::contain;
 use crate::background::stuck_calls::StuckCalls;
 use crate::replica::event::GroupEvent;
-use crate::state_machine::StateMachine;
 use crate::status::UserCode;
 use crate::turn::slot::Slot;
 use crate::worker::event::Event;
@@ -127,15 +126,11 @@ impl Pool {
         self.see_to_threads(&mut state);
     }
 
-    /// Drops the state machine of a replica that has ended, where it can hold nobody up.
-    pub(crate) fn discard(
-        self: &Arc<Self>,
-        group: GroupId,
-        slot: Slot,
-        machine: Box<dyn StateMachine>,
-    ) {
+    /// Drops what a replica that has ended leaves, its state machine above all, where that can hold
+    /// nobody up.
+    pub(crate) fn discard(self: &Arc<Self>, group: GroupId, slot: Slot, left: Box<dyn Send>) {
         let work = Box::new(move |_: &Progress| {
-            drop(machine);
+            drop(left);
             None
         });
         self.submit(Job { group, slot, work });
@@ -291,7 +286,7 @@ mod tests {
             work(progress);
             None
         });
-        pool.submit(Job { group: GroupId(7), slot: Slot(0), work });
+        pool.submit(Job { group: GroupId(7), slot: Slot::default(), work });
     }
 
     /// A job that runs until the sender is dropped.

@@ -231,7 +231,7 @@ impl Node {
                     // Whoever asked may wait no more.
                     let _ = done.send(true);
                 });
-                handle.worker.post(Event::Local(handle.slot, GroupEvent::Remove(buried)));
+                handle.worker.post(Event::Local(handle.slot, GroupEvent::Remove(group, buried)));
             }
             Stored::Log(log) => {
                 let Parts { wal, snapshot_queue, groups, .. } = &self.0.parts;

@@ -1,12 +1,14 @@
 //! The events of a replica: what can happen to it.
 
+use crate::error::RequestError;
 use crate::replica::call::EndedCall;
 use crate::replica::request::Request;
 use crate::request::kind::RequestKind;
+use crate::turn::Turn;
 use crate::turn::gone::Buried;
 use crate::turn::jobs::LogReadJob;
 use logboat_raft::{
-    Entry, Index, LogId, LogReadTarget, Message, NodeId, Payload, ReadMode, SnapshotMeta,
+    Entry, GroupId, Index, LogId, LogReadTarget, Message, NodeId, Payload, ReadMode, SnapshotMeta,
 };
 use logboat_storage::ReadError;
 use logboat_transport::Founders;
@@ -86,9 +88,9 @@ pub enum GroupEvent {
     Stop(Box<dyn FnOnce() + Send>),
     /// Something that was done for the replica failed in this way, and the replica can't go on.
     Fail(String),
-    /// The replica is not wanted here any more, whatever its group says. Told when nothing is left
-    /// of it.
-    Remove(Buried),
+    /// The replica of this group is not wanted here any more, whatever the group says. Told when
+    /// nothing is left of it.
+    Remove(GroupId, Buried),
     /// The node can't go on; nothing more becomes durable.
     Halt,
 }
@@ -107,6 +109,42 @@ impl GroupEvent {
         match self {
             Self::Message { message, .. } => offered_snapshot(message),
             _ => None,
+        }
+    }
+
+    /// Takes in what comes for a replica that is there no more: whoever waits for an answer gets
+    /// the one that a replica gives which has stopped. Nothing else is of use.
+    pub(crate) fn come_too_late(self, turn: &mut Turn) {
+        match self {
+            Self::Propose(request)
+            | Self::ProposeAll(request)
+            | Self::Read(request, _)
+            | Self::Change(request)
+            | Self::AskedTransfer(request)
+            | Self::ReadLocal(request) => {
+                request.responder.answer(turn, Err(RequestError::Stopped));
+            }
+            Self::Stop(stopped) => stopped(),
+            Self::Remove(group, buried) => turn.awaited_burials.push((group, buried)),
+            Self::Tick
+            | Self::Founded
+            | Self::SupportChanged
+            | Self::Confirmed
+            | Self::Message { .. }
+            | Self::Founders { .. }
+            | Self::LogRead { .. }
+            | Self::Disconnected(_)
+            | Self::SnapshotWritten(_)
+            | Self::SnapshotSent { .. }
+            | Self::Compact
+            | Self::Stuck
+            | Self::Transfer(_)
+            | Self::TransferIfCaughtUp(_)
+            | Self::Fail(_)
+            | Self::Halt => {}
+            #[cfg(feature = "internals")]
+            Self::Campaign => {}
+            Self::Called(_) => unreachable!("a replica stays until its calls have ended"),
         }
     }
 

@@ -243,7 +243,7 @@ impl Group {
                 self.stop(run);
                 stopped();
             }
-            GroupEvent::Remove(buried) => {
+            GroupEvent::Remove(_, buried) => {
                 self.go(run, self.raft.id().next(), Some(buried));
             }
             GroupEvent::Fail(reason) => self.fail(run, &reason),
@@ -520,7 +520,9 @@ impl Group {
         self.halt(run);
         self.resign(run);
         self.retired = true;
-        run.turn.discarded.extend(self.machine.take().map(|it| (self.id, self.slot, it)));
+        if let Some(machine) = self.machine.take() {
+            run.turn.discard(self.id, self.slot, machine);
+        }
     }
 
     /// Ends a replica that has failed or was stopped: another is to take its place. Until that runs
@@ -528,11 +530,6 @@ impl Group {
     pub(crate) fn retire(&mut self) -> Option<Box<dyn StateMachine>> {
         self.retired = true;
         self.machine.take()
-    }
-
-    /// Another replica of the group runs here, and says itself what it is.
-    pub(crate) fn replaced(&mut self) {
-        self.resignation = None;
     }
 
     /// The node goes on, so its peers go on supporting it: followers that fortified this replica

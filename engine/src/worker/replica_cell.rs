@@ -5,7 +5,6 @@ use crate::replica::call::EndedCall;
 use crate::replica::event::GroupEvent;
 use crate::replica::group::Group;
 use crate::replica::run_context::RunContext;
-use crate::replica::wake_conditions::WakeConditions;
 use crate::state_machine::ApplyOn;
 use crate::worker::event_pool::EventList;
 use logboat_raft::{NodeId, WriteSeq};
@@ -15,8 +14,10 @@ pub(crate) struct ReplicaCell {
     pub(super) group: Box<Group>,
     /// The newest of its writes that is durable.
     pub(super) durable: WriteSeq,
-    /// The wake conditions after its last run.
-    pub(super) wake_conditions: WakeConditions,
+    /// Whether it waits for its writes to be durable, as of its last run.
+    pub(super) awaits_durability: bool,
+    /// Whether it waits for a moment, as of its last run.
+    pub(super) awaits_deadline: bool,
     pub(super) inbox: EventList,
     /// Whether it is in the queue of those that run next.
     pub(super) woken: bool,
@@ -31,7 +32,8 @@ impl ReplicaCell {
         Self {
             group: Box::new(group),
             durable: WriteSeq::default(),
-            wake_conditions: WakeConditions::default(),
+            awaits_durability: false,
+            awaits_deadline: false,
             inbox: EventList::default(),
             woken: false,
             apply_on,
@@ -39,8 +41,9 @@ impl ReplicaCell {
         }
     }
 
-    pub(crate) const fn wake_conditions(&self) -> WakeConditions {
-        self.wake_conditions
+    /// Whether the replica waits for a moment.
+    pub(crate) const fn awaits_deadline(&self) -> bool {
+        self.awaits_deadline
     }
 
     /// Whether a replica of the group is on `node`.
@@ -51,12 +54,6 @@ impl ReplicaCell {
     /// The node that should lead the group, if it is another than this one.
     pub(super) fn should_lead_on(&self, own: NodeId) -> Option<NodeId> {
         self.group.members().preferred().filter(|preferred| *preferred != own)
-    }
-
-    /// Has the replica rest for good, since another has taken its place.
-    pub(super) fn replaced(&mut self) {
-        self.group.replaced();
-        self.wake_conditions = WakeConditions::default();
     }
 
     /// Runs the replica. A panic ends it, and the other replicas go on.

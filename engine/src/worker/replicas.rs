@@ -10,7 +10,7 @@ use crate::replica::run_context::{RunContext, RunScratch};
 use crate::replica::wake_conditions::WakeConditions;
 use crate::state_machine::{ApplyOn, StateMachine};
 use crate::turn::Turn;
-use crate::turn::slot::Slot;
+use crate::turn::slot::{Slot, SlotIndex};
 use crate::worker::event_pool::EventPool;
 use crate::worker::misplaced::MisplacedLeaders;
 use crate::worker::prefetch::prefetch;
@@ -27,14 +27,28 @@ const AHEAD: usize = 4;
 /// The replicas of a worker by slot and by group, and the queue of those that have something to do.
 pub(crate) struct Replicas {
     own: NodeId,
-    cells: Vec<ReplicaCell>,
-    by_group: FxHashMap<GroupId, Slot>,
+    table: Vec<TableEntry>,
+    /// The indexes that nobody has.
+    vacant: Vec<SlotIndex>,
+    by_group: FxHashMap<GroupId, SlotIndex>,
     events: EventPool,
     scratch: RunScratch,
-    ready: VecDeque<Slot>,
+    ready: VecDeque<SlotIndex>,
+    /// Replicas that have ended for good, and go when the turn is over.
+    ended: Vec<SlotIndex>,
+    /// What has come in this turn for replicas that have gone.
+    late: Vec<GroupEvent>,
     /// The wait lists of these replicas.
     pub(crate) wait_lists: WaitLists,
     misplaced: MisplacedLeaders,
+}
+
+/// What the table has at an index.
+#[derive(Default)]
+struct TableEntry {
+    /// How many replicas had the index before.
+    generation: u32,
+    replica: Option<ReplicaCell>,
 }
 
 impl Replicas {
@@ -42,11 +56,14 @@ impl Replicas {
     pub(crate) fn new(own: NodeId) -> Self {
         Self {
             own,
-            cells: Vec::new(),
+            table: Vec::new(),
+            vacant: Vec::new(),
             by_group: FxHashMap::default(),
             events: EventPool::default(),
             scratch: RunScratch::default(),
             ready: VecDeque::new(),
+            ended: Vec::new(),
+            late: Vec::new(),
             wait_lists: WaitLists::new(own),
             misplaced: MisplacedLeaders::default(),
         }
@@ -54,56 +71,97 @@ impl Replicas {
 
     /// The slot of the next replica that is added.
     pub(crate) fn next_slot(&self) -> Slot {
-        Slot(u32::try_from(self.cells.len()).expect("fewer than 2^32 replicas a worker"))
+        match self.vacant.last() {
+            Some(&index) => self.slot_at(index),
+            None => {
+                let count = u32::try_from(self.table.len());
+                let index = SlotIndex(count.expect("fewer than 2^32 replicas a worker"));
+                Slot { index, generation: 0 }
+            }
+        }
     }
 
     /// Gives a replica of `group` the [`next_slot`](Self::next_slot). It takes the place of the one
-    /// before, if there was one, whose slot is not used again: so late events for that reach no
-    /// other replica.
+    /// before, if there was one, which has ended.
     pub(crate) fn add(&mut self, group: GroupId, cell: ReplicaCell) {
-        let former = self.by_group.insert(group, self.next_slot());
-        self.cells.push(cell);
-        self.wait_lists.add();
-        if let Some(slot) = former {
-            let cell = &mut self.cells[slot.0 as usize];
-            cell.replaced();
-            self.wait_lists.update(slot, cell.wake_conditions, []);
+        let Slot { index, .. } = self.next_slot();
+        if self.vacant.pop().is_none() {
+            self.table.push(TableEntry::default());
+            self.wait_lists.add();
         }
+        self.table[index.0 as usize].replica = Some(cell);
+        self.ended.extend(self.by_group.insert(group, index));
     }
 
     /// Ends a replica that has failed or was stopped. Returns its state machine.
     pub(crate) fn retire(&mut self, slot: Slot) -> Option<Box<dyn StateMachine>> {
-        self.cells[slot.0 as usize].group.retire()
+        self.get(slot)?.group.retire()
     }
 
     /// Ends a replica that is gone. Nothing that comes for its group reaches it any more. Returns
     /// its state machine.
     pub(crate) fn bury(&mut self, group: GroupId, slot: Slot) -> Option<Box<dyn StateMachine>> {
-        if self.slot_of(group) == Some(slot) {
+        let machine = self.get(slot)?.group.retire();
+        if self.slot_of(group) == Some(slot.index) {
             self.by_group.remove(&group);
         }
-        let machine = self.retire(slot);
-        let cell = &mut self.cells[slot.0 as usize];
-        cell.wake_conditions = WakeConditions::default();
-        self.wait_lists.update(slot, cell.wake_conditions, []);
+        self.ended.push(slot.index);
         machine
     }
 
-    pub(crate) fn slot_of(&self, group: GroupId) -> Option<Slot> {
+    /// Frees all that the replicas have which have ended, and their slots. No replica has anything
+    /// to do. One whose state machine is being called stays until that has ended.
+    pub(crate) fn free_ended(&mut self, turn: &mut Turn) {
+        debug_assert!(self.ready.is_empty(), "the turn is over");
+        for index in std::mem::take(&mut self.ended) {
+            let entry = &mut self.table[index.0 as usize];
+            let is_called = |cell: &ReplicaCell| cell.group.is_called_elsewhere();
+            if entry.replica.as_ref().is_some_and(is_called) {
+                self.ended.push(index);
+                continue;
+            }
+            let slot = Slot { index, generation: entry.generation };
+            let Some(cell) = entry.replica.take() else { continue };
+            if let Some(preferred) = cell.preferred {
+                self.misplaced.remove(preferred, index);
+            }
+            self.wait_lists.update(index, WakeConditions::default(), []);
+            // An index that has had 2^32 replicas is used no more.
+            if let Some(generation) = entry.generation.checked_add(1) {
+                entry.generation = generation;
+                self.vacant.push(index);
+            }
+            turn.discard(cell.group.id(), slot, cell.group);
+        }
+    }
+
+    pub(crate) fn slot_of(&self, group: GroupId) -> Option<SlotIndex> {
         self.by_group.get(&group).copied()
     }
 
-    /// Has the replica take in `event` in this turn.
+    /// Has the replica in a slot take in `event` in this turn, or somebody answer for one that has
+    /// gone.
     pub(crate) fn post(&mut self, slot: Slot, event: GroupEvent) {
-        self.events.push(&mut self.cells[slot.0 as usize].inbox, event);
-        self.wake(slot);
+        if self.get(slot).is_some() {
+            self.post_at(slot.index, event);
+        } else {
+            self.late.push(event);
+        }
     }
 
-    /// Has the replica take in a message in this turn: the one `at` this place of those that are
-    /// [kept](Self::keep_messages) next.
-    pub(crate) fn post_message(&mut self, slot: Slot, at: usize) {
-        self.events.push_message(&mut self.cells[slot.0 as usize].inbox, at);
-        self.wake(slot);
+    /// Has the replica at an index take in `event` in this turn, if there is one.
+    pub(crate) fn post_at(&mut self, index: SlotIndex, event: GroupEvent) {
+        let Some(cell) = &mut self.table[index.0 as usize].replica else { return };
+        self.events.push(&mut cell.inbox, event);
+        wake(&mut self.ready, index, cell);
+    }
+
+    /// Has the replica at an index take in a message in this turn: the one `at` this place of those
+    /// that are [kept](Self::keep_messages) next.
+    pub(crate) fn post_message(&mut self, index: SlotIndex, at: usize) {
+        let Some(cell) = &mut self.table[index.0 as usize].replica else { return };
+        self.events.push_message(&mut cell.inbox, at);
+        wake(&mut self.ready, index, cell);
     }
 
     /// Keeps the messages of a peer until the replicas run.
@@ -113,9 +171,9 @@ impl Replicas {
 
     /// Posts to every replica the event that `event` makes for it, if any.
     pub(crate) fn post_each(&mut self, mut event: impl FnMut(&ReplicaCell) -> Option<GroupEvent>) {
-        for slot in (0..self.next_slot().0).map(Slot) {
-            if let Some(event) = event(&self.cells[slot.0 as usize]) {
-                self.post(slot, event);
+        for place in 0..self.table.len() {
+            if let Some(event) = self.table[place].replica.as_ref().and_then(&mut event) {
+                self.post_at(SlotIndex(place as u32), event);
             }
         }
     }
@@ -127,17 +185,18 @@ impl Replicas {
         leader: NodeId,
         mut event: impl FnMut(&ReplicaCell) -> Option<GroupEvent>,
     ) {
-        for slot in self.wait_lists.followers_of(leader).to_vec() {
-            if let Some(event) = event(&self.cells[slot.0 as usize]) {
-                self.post(slot, event);
+        for index in self.wait_lists.followers_of(leader).to_vec() {
+            let cell = self.table[index.0 as usize].replica.as_ref();
+            if let Some(event) = cell.and_then(&mut event) {
+                self.post_at(index, event);
             }
         }
     }
 
     /// Wakes the replicas whose deadlines have come.
     pub(crate) fn wake_due(&mut self, now: Time) {
-        while let Some(slot) = self.wait_lists.pop_due(now) {
-            self.post(slot, GroupEvent::Tick);
+        while let Some(index) = self.wait_lists.pop_due(now) {
+            self.post_at(index, GroupEvent::Tick);
         }
     }
 
@@ -145,16 +204,16 @@ impl Replicas {
     /// are more.
     pub(crate) fn wake_concerned(&mut self, most: usize) -> bool {
         for _ in 0..most {
-            let Some(slot) = self.wait_lists.pop_concerned() else { break };
-            self.post(slot, GroupEvent::SupportChanged);
+            let Some(index) = self.wait_lists.pop_concerned() else { break };
+            self.post_at(index, GroupEvent::SupportChanged);
         }
         self.wait_lists.has_concerned()
     }
 
     /// A peer answered a round: wakes those whose reads waited for one.
     pub(crate) fn confirmed(&mut self, support: &mut Support, from: NodeId, answer: Confirmation) {
-        for slot in self.wait_lists.confirmed(support, from, answer) {
-            self.post(slot, GroupEvent::Confirmed);
+        for index in self.wait_lists.confirmed(support, from, answer) {
+            self.post_at(index, GroupEvent::Confirmed);
         }
     }
 
@@ -165,11 +224,8 @@ impl Replicas {
 
     /// Has at `most` so many replicas hand leadership to `node`, which should lead them.
     pub(crate) fn hand_to(&mut self, node: NodeId, most: usize) {
-        for slot in self.misplaced.take(node, most) {
-            if self.cells[slot.0 as usize].preferred == Some(node) {
-                self.post(slot, GroupEvent::TransferIfCaughtUp(node));
-                self.misplaced.add(node, slot);
-            }
+        for index in self.misplaced.next(node, most) {
+            self.post_at(index, GroupEvent::TransferIfCaughtUp(node));
         }
     }
 
@@ -182,30 +238,37 @@ impl Replicas {
     /// Notes that everything up to `seq` is durable. A replica that does not wait for it learns it
     /// at its next run.
     pub(crate) fn durable(&mut self, slot: Slot, seq: WriteSeq) {
-        let cell = &mut self.cells[slot.0 as usize];
-        cell.durable = cell.durable.max(seq);
-        if cell.wake_conditions.durability {
-            self.wake(slot);
+        let entry = &mut self.table[slot.index.0 as usize];
+        if entry.generation == slot.generation
+            && let Some(cell) = &mut entry.replica
+        {
+            cell.durable = cell.durable.max(seq);
+            if cell.awaits_durability {
+                wake(&mut self.ready, slot.index, cell);
+            }
         }
     }
 
     /// Runs the next replica that has something to do. Returns its slot, and the call of its state
     /// machine that has to follow.
     pub(crate) fn run_next(&mut self, turn: &mut Turn) -> Option<(Slot, Option<Call>)> {
-        if let Some(next) = self.ready.get(2 * AHEAD) {
-            prefetch(&self.cells[next.0 as usize]);
+        let ahead = |at| self.ready.get(at).map(|index| &self.table[index.0 as usize]);
+        if let Some(next) = ahead(2 * AHEAD) {
+            prefetch(next);
         }
-        if let Some(next) = self.ready.get(AHEAD) {
-            prefetch(&*self.cells[next.0 as usize].group);
+        if let Some(next) = ahead(AHEAD).and_then(|next| next.replica.as_ref()) {
+            prefetch(&*next.group);
         }
-        let Some(slot) = self.ready.pop_front() else {
+        let Some(index) = self.ready.pop_front() else {
             self.events.clear();
+            self.late.drain(..).for_each(|event| event.come_too_late(turn));
             return None;
         };
-        let cell = &mut self.cells[slot.0 as usize];
+        let cell = running(&mut self.table, index);
         cell.woken = false;
         let events = self.events.take(std::mem::take(&mut cell.inbox));
         cell.run(&mut RunContext { turn, scratch: &mut self.scratch }, events);
+        let slot = self.slot_at(index);
         Some((slot, self.begin_call(turn, slot)))
     }
 
@@ -216,60 +279,80 @@ impl Replicas {
         slot: Slot,
         ended: EndedCall,
     ) -> Option<Call> {
-        let cell = &mut self.cells[slot.0 as usize];
+        let cell = running(&mut self.table, slot.index);
         cell.end_call(&mut RunContext { turn, scratch: &mut self.scratch }, ended);
         self.begin_call(turn, slot)
     }
 
     /// Has a replica run without its state machine, until its call has ended.
     pub(crate) fn detach(&mut self, turn: &Turn, slot: Slot) {
-        self.cells[slot.0 as usize].group.detach(&mut self.scratch);
-        self.settle(&turn.support, slot);
+        running(&mut self.table, slot.index).group.detach(&mut self.scratch);
+        self.settle(&turn.support, slot.index);
     }
 
-    /// Where the state machine of a replica is called.
-    pub(crate) fn apply_on(&self, slot: Slot) -> ApplyOn {
-        self.cells[slot.0 as usize].apply_on
+    /// The group of a replica that runs, and where its state machine is called.
+    pub(crate) fn called_on(&mut self, slot: Slot) -> (GroupId, ApplyOn) {
+        let cell = running(&mut self.table, slot.index);
+        (cell.group.id(), cell.apply_on)
     }
 
     /// Has the state machine of a replica called elsewhere from now on.
     pub(crate) fn move_to_pool(&mut self, slot: Slot) {
-        self.cells[slot.0 as usize].apply_on = ApplyOn::Pool;
+        running(&mut self.table, slot.index).apply_on = ApplyOn::Pool;
     }
 
-    /// The group of the replica in a slot.
-    pub(crate) fn group_of(&self, slot: Slot) -> GroupId {
-        self.cells[slot.0 as usize].group.id()
+    /// The group of the replica in a slot, unless that has gone.
+    pub(crate) fn group_of(&mut self, slot: Slot) -> Option<GroupId> {
+        self.get(slot).map(|cell| cell.group.id())
+    }
+
+    fn get(&mut self, slot: Slot) -> Option<&mut ReplicaCell> {
+        let entry = &mut self.table[slot.index.0 as usize];
+        entry.replica.as_mut().filter(|_| entry.generation == slot.generation)
+    }
+
+    fn slot_at(&self, index: SlotIndex) -> Slot {
+        Slot { index, generation: self.table[index.0 as usize].generation }
     }
 
     fn begin_call(&mut self, turn: &mut Turn, slot: Slot) -> Option<Call> {
-        let cell = &mut self.cells[slot.0 as usize];
+        let cell = running(&mut self.table, slot.index);
         let call = cell.group.begin_call(&mut RunContext { turn, scratch: &mut self.scratch });
         if call.is_none() {
-            self.settle(&turn.support, slot);
+            self.settle(&turn.support, slot.index);
         }
         call
     }
 
     /// A replica has nothing to do for now: notes what it waits for.
-    fn settle(&mut self, support: &Support, slot: Slot) {
-        let cell = &mut self.cells[slot.0 as usize];
-        cell.wake_conditions = cell.group.wake_conditions(support);
-        self.wait_lists.update(slot, cell.wake_conditions, cell.group.members().voters());
-        let leads = cell.wake_conditions.leader == Some(self.own);
+    fn settle(&mut self, support: &Support, index: SlotIndex) {
+        let cell = running(&mut self.table, index);
+        let wake_conditions = cell.group.wake_conditions(support);
+        cell.awaits_durability = wake_conditions.durability;
+        cell.awaits_deadline = wake_conditions.deadline.is_some();
+        self.wait_lists.update(index, wake_conditions, cell.group.members().voters());
+        let leads = wake_conditions.leader == Some(self.own);
         let preferred = if leads { cell.should_lead_on(self.own) } else { None };
+        let former = std::mem::replace(&mut cell.preferred, preferred);
         // Another may be preferred while this one leads.
-        if preferred != std::mem::replace(&mut cell.preferred, preferred)
-            && let Some(preferred) = preferred
-        {
-            self.misplaced.add(preferred, slot);
-        }
-    }
-
-    fn wake(&mut self, slot: Slot) {
-        let cell = &mut self.cells[slot.0 as usize];
-        if !std::mem::replace(&mut cell.woken, true) {
-            self.ready.push_back(slot);
+        if preferred != former {
+            former.into_iter().for_each(|node| self.misplaced.remove(node, index));
+            preferred.into_iter().for_each(|node| self.misplaced.add(node, index));
         }
     }
 }
+
+/// The replica at an index, which runs in this turn: so it is there.
+fn running(table: &mut [TableEntry], index: SlotIndex) -> &mut ReplicaCell {
+    let cell = table[index.0 as usize].replica.as_mut();
+    cell.expect("a replica does not go in a turn in which it runs")
+}
+
+fn wake(ready: &mut VecDeque<SlotIndex>, index: SlotIndex, cell: &mut ReplicaCell) {
+    if !std::mem::replace(&mut cell.woken, true) {
+        ready.push_back(index);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -175,10 +175,9 @@ impl WorkerState {
         };
         while let Some((slot, call)) = slot_and_call {
             if let Some(call) = call
-                && let Some(call) = self.pass_to_pool(slot, call)
+                && let (group, Some(call)) = self.pass_to_pool(slot, call)
             {
                 self.calls += 1;
-                let group = self.replicas.group_of(slot);
                 let calling = Calling { slot, group, number: self.calls };
                 self.calling = Some(calling);
                 return Next::Call(calling, call);
@@ -208,18 +207,19 @@ impl WorkerState {
         }
     }
 
-    /// Passes a call to the pool, if that is where it belongs, or else returns it. When one call
-    /// after the other hangs, others would as well, and the worker would spend its time with them.
-    fn pass_to_pool(&mut self, slot: Slot, call: Call) -> Option<Call> {
+    /// Passes a call to the pool, if that is where it belongs, or else returns it, with its group.
+    /// When one call after the other hangs, others would as well, and the worker would spend its
+    /// time with them.
+    fn pass_to_pool(&mut self, slot: Slot, call: Call) -> (GroupId, Option<Call>) {
         let trusts = self.left_in_a_row < MOST_LEFT_IN_A_ROW;
-        if trusts && self.replicas.apply_on(slot) == ApplyOn::Worker {
-            return Some(call);
+        let (group, apply_on) = self.replicas.called_on(slot);
+        if trusts && apply_on == ApplyOn::Worker {
+            return (group, Some(call));
         }
         self.replicas.detach(&self.turn, slot);
-        let group = self.replicas.group_of(slot);
         let work = Box::new(move |_: &Progress| Some(GroupEvent::Called(Box::new(call.run()))));
         self.context.user_code.machines.submit(Job { group, slot, work });
-        None
+        (group, None)
     }
 
     fn begin_turn(&mut self) {
@@ -241,6 +241,7 @@ impl WorkerState {
     fn end_turn(&mut self) -> Next {
         self.ask_for_confirmation();
         self.bury();
+        self.replicas.free_ended(&mut self.turn);
         self.flush();
         let departed = self.departed.next_deadline(&self.turn.support);
         let deadline = self.replicas.next_deadline(ROUND_PATIENCE).into_iter().chain(departed);
@@ -367,13 +368,13 @@ impl WorkerState {
     /// Messages for a group that does not run here (yet) are lost like any others.
     fn post_to_group(&mut self, group: GroupId, event: GroupEvent) {
         if let Some(slot) = self.replicas.slot_of(group) {
-            self.replicas.post(slot, event);
+            self.replicas.post_at(slot, event);
         }
     }
 
     fn remote(&mut self, node: NodeId, id: RequestId, group: GroupId, event: GroupEvent) {
         if let Some(slot) = self.replicas.slot_of(group) {
-            return self.replicas.post(slot, event);
+            return self.replicas.post_at(slot, event);
         }
         self.turn.reply(node, id, &encode_reply(&Err(RequestError::NoSuchGroup(group))));
     }
@@ -384,7 +385,10 @@ impl WorkerState {
         let refusals = self.context.wal.refusals();
         let refuses = !refusals.is_empty();
         for (slot, seq) in seqs {
-            if refuses && let Some(refusal) = refusals.of(self.replicas.group_of(slot)) {
+            if refuses
+                && let Some(group) = self.replicas.group_of(slot)
+                && let Some(refusal) = refusals.of(group)
+            {
                 self.replicas.post(slot, GroupEvent::Fail(refusal.to_string()));
             } else {
                 self.replicas.durable(slot, seq);
@@ -396,7 +400,7 @@ impl WorkerState {
     fn disconnected(&mut self, node: NodeId) {
         let own = self.context.node;
         self.replicas.post_to_followers(own, |cell| {
-            let waits = cell.wake_conditions().deadline.is_some() && cell.is_on(node);
+            let waits = cell.awaits_deadline() && cell.is_on(node);
             waits.then_some(GroupEvent::Disconnected(node))
         });
     }
@@ -441,7 +445,7 @@ impl WorkerState {
             self.departed.add(&mut self.turn, gone);
             let GoneReplica { group, slot, .. } = *gone;
             let machine = self.replicas.bury(group, slot);
-            self.turn.discarded.extend(machine.map(|machine| (group, slot, machine)));
+            machine.into_iter().for_each(|machine| self.turn.discard(group, slot, machine));
         }
         if !gone_replicas.is_empty() {
             self.flush();
@@ -465,7 +469,7 @@ impl WorkerState {
     /// is durable follows the replica's own, and its completion theirs.
     fn retire(&mut self, group: GroupId, slot: Slot, done: Sender<Result<(), Poisoned>>) {
         let machine = self.replicas.retire(slot);
-        self.turn.discarded.extend(machine.map(|machine| (group, slot, machine)));
+        machine.into_iter().for_each(|machine| self.turn.discard(group, slot, machine));
         self.flush();
         // Whoever waited may have given up.
         let completion = Box::new(move |result: Result<&Refusals, Poisoned>| {
@@ -550,8 +554,8 @@ impl WorkerState {
                      believed: {violation}");
             }
         }
-        for (group, slot, machine) in turn.discarded.drain(..) {
-            context.user_code.machines.discard(group, slot, machine);
+        for (group, slot, left) in turn.discarded.drain(..) {
+            context.user_code.machines.discard(group, slot, left);
         }
         // Last, since callers take time on the processors that the others need.
         turn.callers.wake();

@@ -2,10 +2,12 @@
 //! change of support that concerns its leader, or by a round of confirmations. No replica is looked
 //! at in vain. A group at rest (quiesced, hibernating) waits in no list that anything walks.
 //!
-//! The lists hold slots rather than replicas, so that a simulator can use them with its own.
+//! The lists hold indexes of slots rather than replicas, so that a simulator can use them with its
+//! own. An index that another replica gets keeps its places in the lists: the next one may be woken
+//! once for what the one before waited for, and finds nothing to do.
 
 use crate::replica::wake_conditions::WakeConditions;
-use crate::turn::slot::Slot;
+use crate::turn::slot::SlotIndex;
 use logboat_raft::{Confirmation, Epoch, NodeId, Round, Support, Time};
 use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
@@ -17,14 +19,14 @@ pub struct WaitLists {
     own: NodeId,
     entries: Vec<Entry>,
     /// The replicas by their leader's node.
-    followers: FxHashMap<NodeId, Vec<Slot>>,
+    followers: FxHashMap<NodeId, Vec<SlotIndex>>,
     /// Deadlines, soonest first. An entry counts only if it is also the timer in its replica's
     /// places.
-    timers: BinaryHeap<Reverse<(Time, Slot)>>,
+    timers: BinaryHeap<Reverse<(Time, SlotIndex)>>,
     /// Replicas that a change of support concerns, in the order in which they are woken.
-    concerned: VecDeque<Slot>,
+    concerned: VecDeque<SlotIndex>,
     /// Replicas that have to tell peers something, as soon as these support this node again.
-    speakers: Vec<Slot>,
+    speakers: Vec<SlotIndex>,
     rounds: Rounds,
 }
 
@@ -74,7 +76,7 @@ struct Rounds {
 /// Replicas with reads that wait for a round.
 #[derive(Default)]
 struct Readers {
-    slots: Vec<Slot>,
+    slots: Vec<SlotIndex>,
     /// The other voters of their groups.
     peers: PeerSet,
 }
@@ -110,7 +112,7 @@ impl WaitLists {
         }
     }
 
-    /// Lists the replica in the next slot.
+    /// Makes room for a replica in a slot of the next index.
     pub fn add(&mut self) {
         self.entries.push(Entry {
             leader: None,
@@ -127,7 +129,7 @@ impl WaitLists {
     /// round, the round asks the nodes of these `voters`.
     pub fn update(
         &mut self,
-        slot: Slot,
+        slot: SlotIndex,
         wake_conditions: WakeConditions,
         voters: impl IntoIterator<Item = NodeId>,
     ) {
@@ -152,7 +154,7 @@ impl WaitLists {
 
     /// The replicas that know `leader` as their leader.
     #[must_use]
-    pub fn followers_of(&self, leader: NodeId) -> &[Slot] {
+    pub fn followers_of(&self, leader: NodeId) -> &[SlotIndex] {
         self.followers.get(&leader).map_or(&[], Vec::as_slice)
     }
 
@@ -163,7 +165,7 @@ impl WaitLists {
     }
 
     /// Takes out a replica whose deadline has come.
-    pub fn pop_due(&mut self, now: Time) -> Option<Slot> {
+    pub fn pop_due(&mut self, now: Time) -> Option<SlotIndex> {
         while let Some(Reverse((time, slot))) =
             self.timers.peek().copied().filter(|it| it.0.0 <= now)
         {
@@ -219,7 +221,7 @@ impl WaitLists {
     }
 
     /// Takes out a replica that a change of support concerns.
-    pub fn pop_concerned(&mut self) -> Option<Slot> {
+    pub fn pop_concerned(&mut self) -> Option<SlotIndex> {
         let slot = self.concerned.pop_front()?;
         self.entries[slot.0 as usize].is_concerned = false;
         Some(slot)
@@ -274,7 +276,7 @@ impl WaitLists {
         support: &mut Support,
         peer: NodeId,
         answer: Confirmation,
-    ) -> Vec<Slot> {
+    ) -> Vec<SlotIndex> {
         let known = &mut support.of_mut(peer).confirmed;
         if answer.round <= known.round || answer.round > self.rounds.newest {
             return Vec::new();
@@ -294,12 +296,12 @@ impl WaitLists {
         asked
     }
 
-    fn entry(&self, slot: Slot) -> &Entry {
+    fn entry(&self, slot: SlotIndex) -> &Entry {
         &self.entries[slot.0 as usize]
     }
 
     /// Moves a replica to the list of those that follow `leader`.
-    fn follow(&mut self, slot: Slot, leader: Option<NodeId>) {
+    fn follow(&mut self, slot: SlotIndex, leader: Option<NodeId>) {
         let Entry { leader: old, place, .. } = *self.entry(slot);
         if let Some(list) = old.and_then(|old| self.followers.get_mut(&old)) {
             list.swap_remove(place as usize);
@@ -320,7 +322,7 @@ impl WaitLists {
 impl Rounds {
     /// Reads of a replica wait for `round` and need answers of `peers`. `slot` is the replica's, if
     /// it is not listed yet.
-    fn need(&mut self, round: Round, peers: impl Iterator<Item = NodeId>, slot: Option<Slot>) {
+    fn need(&mut self, round: Round, peers: impl Iterator<Item = NodeId>, slot: Option<SlotIndex>) {
         let is_asked = round <= self.newest;
         let readers = if is_asked { &mut self.asked } else { &mut self.next };
         for peer in peers {
@@ -347,7 +349,7 @@ impl Rounds {
 
 /// Lists replicas that a change of support concerns, each once: peers may change their support
 /// faster than replicas are taken out.
-fn concern(entries: &mut [Entry], concerned: &mut VecDeque<Slot>, slots: &[Slot]) {
+fn concern(entries: &mut [Entry], concerned: &mut VecDeque<SlotIndex>, slots: &[SlotIndex]) {
     for &slot in slots {
         if !std::mem::replace(&mut entries[slot.0 as usize].is_concerned, true) {
             concerned.push_back(slot);
@@ -364,7 +366,7 @@ mod tests {
         let (own, peer) = (NodeId(1), NodeId(2));
         let (mut lists, mut support) = (WaitLists::new(own), Support::default());
         let slots = 1_000;
-        for slot in (0..slots).map(Slot) {
+        for slot in (0..slots).map(SlotIndex) {
             lists.add();
             let leader = Some(if slot.0 % 2 == 0 { own } else { peer });
             lists.update(slot, WakeConditions { leader, ..WakeConditions::default() }, []);
@@ -376,7 +378,7 @@ mod tests {
             }
             let mut concerned: Vec<_> = std::iter::from_fn(|| lists.pop_concerned()).collect();
             concerned.sort_unstable();
-            assert_eq!(concerned, (0..slots).map(Slot).collect::<Vec<_>>(), "round {round}");
+            assert_eq!(concerned, (0..slots).map(SlotIndex).collect::<Vec<_>>(), "round {round}");
         }
     }
 
@@ -393,7 +395,7 @@ mod tests {
     fn reads(lists: &mut WaitLists, slot: u32, round: u64, voters: &[u64]) {
         let awaited_round = Some(Round(round));
         let wake_conditions = WakeConditions { awaited_round, ..WakeConditions::default() };
-        lists.update(Slot(slot), wake_conditions, voters.iter().copied().map(NodeId));
+        lists.update(SlotIndex(slot), wake_conditions, voters.iter().copied().map(NodeId));
     }
 
     fn open(lists: &mut WaitLists, support: &mut Support) -> Option<(u64, Vec<u64>)> {
@@ -401,7 +403,12 @@ mod tests {
         Some((round.0, (1..=9).filter(|peer| lists.asks(NodeId(*peer))).collect()))
     }
 
-    fn answer(lists: &mut WaitLists, support: &mut Support, peer: u64, round: u64) -> Vec<Slot> {
+    fn answer(
+        lists: &mut WaitLists,
+        support: &mut Support,
+        peer: u64,
+        round: u64,
+    ) -> Vec<SlotIndex> {
         let answer = Confirmation { round: Round(round), epoch: Some(Epoch(1)) };
         lists.confirmed(support, NodeId(peer), answer)
     }
@@ -414,11 +421,11 @@ mod tests {
         assert_eq!(open(&mut lists, &mut support), Some((1, vec![2, 3, 4])));
         // Two of the three it takes until the next may follow, and then the first replica's reads
         // still wait.
-        assert_eq!(answer(&mut lists, &mut support, 4, 1), [Slot(0), Slot(1)]);
+        assert_eq!(answer(&mut lists, &mut support, 4, 1), [SlotIndex(0), SlotIndex(1)]);
         reads(&mut lists, 0, 1, &[1, 2, 3]);
         reads(&mut lists, 1, 2, &[1, 3, 4]);
         assert_eq!(open(&mut lists, &mut support), None);
-        assert_eq!(answer(&mut lists, &mut support, 3, 1), [Slot(0)]);
+        assert_eq!(answer(&mut lists, &mut support, 3, 1), [SlotIndex(0)]);
         assert_eq!(open(&mut lists, &mut support), Some((2, vec![3, 4])));
     }
 

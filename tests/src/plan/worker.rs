@@ -5,7 +5,7 @@ use super::replica::{Input, Message, Produced, Replica, ReplicaId, View};
 use super::voters::Voters;
 use crate::random::SplitMix64;
 use logboat::Tuning;
-use logboat::internals::{Slot, WaitLists, WakeConditions};
+use logboat::internals::{SlotIndex, WaitLists, WakeConditions};
 use logboat_raft::{Epoch, NodeId, Support, Time};
 
 /// All groups, wherever their replicas are.
@@ -13,7 +13,7 @@ pub(super) struct Groups {
     pub(super) voters: Vec<Voters>,
     /// By [`ReplicaId`], as are the slots.
     pub(super) replicas: Vec<Replica>,
-    pub(super) slots: Vec<Slot>,
+    pub(super) slots: Vec<SlotIndex>,
 }
 
 /// What a worker has to take in.
@@ -57,8 +57,8 @@ impl Worker {
     }
 
     /// Gives a replica the next slot.
-    pub(super) fn add(&mut self, id: ReplicaId, groups: &Groups) -> Slot {
-        let slot = Slot(u32::try_from(self.replicas.len()).expect("fewer than 2^32 replicas"));
+    pub(super) fn add(&mut self, id: ReplicaId, groups: &Groups) -> SlotIndex {
+        let slot = SlotIndex(u32::try_from(self.replicas.len()).expect("fewer than 2^32 replicas"));
         self.replicas.push(id);
         self.wait_lists.add();
         self.list(slot, groups);
@@ -106,7 +106,7 @@ impl Worker {
         !self.inbox.is_empty() || self.wait_lists.has_concerned()
     }
 
-    fn take_in(&mut self, now: Time, groups: &Groups) -> Vec<(Slot, Input)> {
+    fn take_in(&mut self, now: Time, groups: &Groups) -> Vec<(SlotIndex, Input)> {
         let mut inputs = Vec::new();
         for event in std::mem::take(&mut self.inbox) {
             match event {
@@ -134,7 +134,7 @@ impl Worker {
     }
 
     /// Lists a replica by what it waits for now.
-    fn list(&mut self, slot: Slot, groups: &Groups) {
+    fn list(&mut self, slot: SlotIndex, groups: &Groups) {
         let id = self.replicas[slot.0 as usize];
         let (voters, replica) = (groups.voters[id.group()], &groups.replicas[id.index()]);
         let wake_conditions = WakeConditions {

@@ -21,7 +21,7 @@ impl Process {
             let (now, node) = (scene.now, hardware.id());
             let text = format_args!("{node} buries its replica of group {group} below {floor}");
             scene.trace.note(now, &[group.0, floor.0.index.0], text);
-            let cell = &mut self.cells[slot.0 as usize];
+            let cell = &mut self.cells[slot.index.0 as usize];
             cell.failed = true;
             let address = ReplicaAddress::new(node, cell.group.raft().id());
             scene.checks.destroyed(group_place(group), address);
@@ -34,7 +34,8 @@ impl Process {
             // Whoever wants it removed may not know that it is gone.
             if scene.may(Fault::Removal) && scene.random.per_mille(300) {
                 scene.count(Fault::Removal);
-                let (place, soon) = (slot.0 as usize, scene.random.between(1, scene.plan.sync_us));
+                let (place, soon) =
+                    (slot.index.0 as usize, scene.random.between(1, scene.plan.sync_us));
                 scene.after(soon, hardware.target(), Event::Remove { place });
             }
         }

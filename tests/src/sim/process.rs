@@ -20,7 +20,7 @@ use super::worker::{Worker, WorkerEvent};
 use bytes::Bytes;
 use logboat::internals::{
     Admission, FoundingProgress, Group, GroupEvent, Liveness, LogReadJob, Peers, Recovery, Shared,
-    Slot, WakeConditions, recover, start_of,
+    Slot, SlotIndex, WakeConditions, recover, start_of,
 };
 use logboat::{DiskStateMachine, GroupView, RequestError, StateMachine};
 use logboat_raft::{
@@ -208,7 +208,7 @@ impl Process {
         forgets_earlier_votes(&config, &restored);
         let raft = Raft::new(config, restored, hardware.time(scene.now));
         let place = self.cells.len();
-        let slot = Slot(place as u32);
+        let slot = Slot { index: SlotIndex(place as u32), generation: 0 };
         let view = Arc::<GroupView>::default();
         let shared = Arc::clone(&self.shared);
         let mut group =
@@ -286,7 +286,7 @@ impl Process {
             Event::Chunk(departing) => self.send_piece(hardware, departing, scene),
             Event::AddPeer => self.know_stranger(hardware, scene),
             Event::Remove { place } => {
-                self.post(place, GroupEvent::Remove(Box::new(|| ())));
+                self.post(place, GroupEvent::Remove(self.cells[place].id, Box::new(|| ())));
                 self.schedule_turns(hardware, scene);
             }
             Event::Disconnected { to } => self.disconnected(hardware, to, scene),

@@ -141,7 +141,7 @@ impl Process {
                 scene.checks.knows_end(hardware.id(), *peer, *end);
             }
             for (slot, seq) in &submission.seqs {
-                let group = group_place(self.cells[slot.0 as usize].id);
+                let group = group_place(self.cells[slot.index.0 as usize].id);
                 was_reset |= scene.checks.durable(hardware.place, group, *seq);
             }
             for group in &submission.buried {
@@ -164,7 +164,7 @@ impl Process {
                 scene.send(hardware.place, peer, outgoing);
             }
             for (slot, seq) in submission.seqs {
-                let worker = self.cells[slot.0 as usize].worker;
+                let worker = self.cells[slot.index.0 as usize].worker;
                 self.tell(worker, WorkerEvent::Durable(slot, seq));
             }
             for group in submission.buried {

@@ -11,7 +11,9 @@ use super::process::{Process, group_place};
 use super::scene::{Event, Scene};
 use super::vigil::keeps_bond;
 use super::wal::Submission;
-use logboat::internals::{Departed, GroupEvent, RunContext, RunScratch, Slot, Turn, WaitLists};
+use logboat::internals::{
+    Departed, GroupEvent, RunContext, RunScratch, Slot, SlotIndex, Turn, WaitLists,
+};
 use logboat_raft::{
     Confirmation, Epoch, GroupId, LogWrite, NodeId, Persist, ReadToken, Time, Violation, WriteSeq,
 };
@@ -200,10 +202,11 @@ impl Process {
                 }
             }
             WorkerEvent::Durable(slot, seq) => {
-                let cell = &mut self.cells[slot.0 as usize];
+                let place = slot.index.0 as usize;
+                let cell = &mut self.cells[place];
                 cell.durable = cell.durable.max(seq);
                 if cell.wake_conditions.durability {
-                    self.wake(slot.0 as usize);
+                    self.wake(place);
                 }
             }
             WorkerEvent::Disconnected(node) => {
@@ -280,7 +283,7 @@ impl Process {
         cell.group.run(&mut RunContext { turn, scratch }, cell.durable, events);
         cell.wake_conditions = cell.group.wake_conditions(&turn.support);
         let voters = cell.group.members().voters();
-        wait_lists.update(Slot(place as u32), cell.wake_conditions, voters);
+        wait_lists.update(SlotIndex(place as u32), cell.wake_conditions, voters);
         for (group, last) in self.storage.take_adopted() {
             scene.checks.snapshot_durable(hardware.place, group_place(group), last);
             *has_adopted = true;

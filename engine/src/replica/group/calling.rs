@@ -102,7 +102,7 @@ impl Group {
             }
         }
         if self.retired {
-            return run.turn.discarded.push((self.id, self.slot, machine));
+            return run.turn.discard(self.id, self.slot, machine);
         }
         self.machine = Some(machine);
         if !self.raft.may_lead() {
@@ -196,6 +196,11 @@ impl Group {
         self.step(run, Input::MayLead(false));
         self.proposals.abandon(run.turn);
         answer_all(run, readers, &RequestError::NotLeader { leader: None });
+    }
+
+    /// Whether a call goes on without which the replica runs.
+    pub(crate) fn is_called_elsewhere(&self) -> bool {
+        self.absence.as_ref().is_some_and(|absence| absence.retries_at.is_none())
     }
 
     /// Whether a call takes too long.

@@ -58,7 +58,7 @@ impl Restoring {
             | GroupEvent::Stuck
             | GroupEvent::Stop(_)
             | GroupEvent::Fail(_)
-            | GroupEvent::Remove(_)
+            | GroupEvent::Remove(..)
             | GroupEvent::Halt => return Some(event),
             // The replica asked for these, so there are few.
             GroupEvent::LogRead { .. }

@@ -307,7 +307,7 @@ mod tests {
         };
         let raft = Raft::new(config, Restored::default(), Time(0));
         let (shared, view) = (Arc::new(shared), Arc::default());
-        Group::new(GroupId(1), Slot(0), raft, founding, Box::new(Marking), shared, view)
+        Group::new(GroupId(1), Slot::default(), raft, founding, Box::new(Marking), shared, view)
     }
 
     /// It may win its election between the arrival of commands and their proposal, in the same run.

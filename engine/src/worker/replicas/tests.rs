@@ -1,0 +1,287 @@
+use super::*;
+use crate::admission::Admission;
+use crate::error::RequestError;
+use crate::peers::Peers;
+use crate::replica::group::{Group, Shared};
+use crate::replica::request::Request;
+use crate::request::kind::{Answer, RequestKind};
+use crate::state_machine::SnapshotWriter;
+use crate::turn::storage::NoStorage;
+use bytes::Bytes;
+use logboat_raft::{
+    Config, Configuration, Epoch, Index, LogReadTarget, Raft, ReadMode, ReadToken, ReplicaId,
+    Restored, Round,
+};
+use std::io;
+use std::sync::Arc;
+use tokio::sync::oneshot::Receiver;
+
+const OWN: NodeId = NodeId(1);
+const PEER: NodeId = NodeId(2);
+
+/// Answers a command with itself.
+struct Echo;
+
+impl StateMachine for Echo {
+    fn apply(&mut self, command: Bytes) -> Bytes {
+        command
+    }
+
+    fn query(&self, query: Bytes) -> Bytes {
+        query
+    }
+
+    fn snapshot(&self) -> SnapshotWriter {
+        Box::new(|_| Ok(()))
+    }
+
+    fn restore(&mut self, _: &mut dyn io::Read) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The replicas of a worker whose log writes at once.
+struct Worker {
+    replicas: Replicas,
+    turn: Turn,
+    shared: Arc<Shared>,
+}
+
+impl Worker {
+    fn new() -> Self {
+        let shared = Shared {
+            request_timeout: Duration::from_secs(5),
+            snapshot_log_bytes: 1 << 30,
+            disk_is_full: Arc::default(),
+            unapplied: Admission::new(1 << 20),
+            metrics: Arc::default(),
+            events: Arc::default(),
+            peers: Arc::new(Peers::new([OWN, PEER])),
+        };
+        let mut turn = Turn::new(Arc::new(NoStorage), ReadToken(0));
+        let known = turn.support.of_mut(PEER);
+        (known.support_for, known.support_from) = (Some(Epoch(1)), Some(Epoch(1)));
+        Self { replicas: Replicas::new(OWN), turn, shared: Arc::new(shared) }
+    }
+
+    /// Starts a replica with these voters.
+    fn start(&mut self, group: GroupId, voters: &[NodeId]) -> Slot {
+        let founding = Arc::new(Configuration::founding(voters, Some(OWN)));
+        let config = Config {
+            group,
+            node: OWN,
+            replica: ReplicaId::FOUNDER,
+            founding: Arc::clone(&founding),
+            seed: 1,
+            tuning: Arc::default(),
+        };
+        let raft = Raft::new(config, Restored::default(), self.turn.now);
+        let (slot, shared) = (self.replicas.next_slot(), Arc::clone(&self.shared));
+        let view = Arc::default();
+        let group_cell = Group::new(group, slot, raft, founding, Box::new(Echo), shared, view);
+        self.replicas.add(group, ReplicaCell::new(group_cell, ApplyOn::Worker));
+        self.replicas.post(slot, GroupEvent::Tick);
+        self.run();
+        slot
+    }
+
+    /// Runs turns until there is nothing to do. Returns the calls that are to be made elsewhere.
+    fn run(&mut self) -> Vec<(Slot, Call)> {
+        let mut elsewhere = Vec::new();
+        loop {
+            let Self { replicas, turn, .. } = self;
+            while let Some((slot, mut call)) = replicas.run_next(turn) {
+                while let Some(made) = call.take() {
+                    if replicas.called_on(slot).1 == ApplyOn::Pool {
+                        replicas.detach(turn, slot);
+                        elsewhere.push((slot, made));
+                    } else {
+                        call = replicas.end_call(turn, slot, made.run());
+                    }
+                }
+            }
+            for gone in std::mem::take(&mut turn.gone) {
+                drop(replicas.bury(gone.group, gone.slot));
+            }
+            replicas.free_ended(turn);
+            turn.discarded.clear();
+            turn.sends.take();
+            turn.promises.take();
+            turn.writes.clear();
+            let seqs = std::mem::take(&mut turn.seqs);
+            if seqs.is_empty() {
+                return elsewhere;
+            }
+            seqs.into_iter().for_each(|(slot, seq)| replicas.durable(slot, seq));
+        }
+    }
+
+    fn remove(&mut self, slot: Slot) {
+        self.replicas.post(slot, GroupEvent::Remove(GroupId(0), Box::new(|| ())));
+        self.run();
+    }
+
+    fn request(&mut self, slot: Slot, kind: RequestKind) -> Receiver<Answer> {
+        let permit = self.shared.unapplied.admit(1).unwrap();
+        let (request, answer) = Request::local(Bytes::from_static(b"x"), permit);
+        self.replicas.post(slot, GroupEvent::request(kind, request));
+        answer
+    }
+
+    /// How many replicas there are, and for how many there is a place.
+    fn sizes(&self) -> (usize, usize) {
+        let Replicas { table, by_group, ended, late, .. } = &self.replicas;
+        assert!(ended.is_empty() && late.is_empty());
+        let there = table.iter().filter(|entry| entry.replica.is_some()).count();
+        assert_eq!(there, by_group.len());
+        (there, table.len())
+    }
+}
+
+#[test]
+fn as_many_replicas_as_there_are_at_a_time_take_memory() {
+    let mut worker = Worker::new();
+    for group in 0..1_000 {
+        let alone = worker.start(GroupId(group), &[OWN]);
+        let follower = worker.start(GroupId(1_000 + group), &[OWN, PEER]);
+        assert_eq!(worker.sizes(), (2, 2));
+        // One goes at once, the other when it has a deadline and a leader that is misplaced.
+        worker.remove(alone);
+        worker.turn.now = worker.turn.now + Duration::from_millis(1);
+        worker.replicas.misplaced.add(PEER, follower.index);
+        running(&mut worker.replicas.table, follower.index).preferred = Some(PEER);
+        worker.remove(follower);
+        assert_eq!(worker.sizes(), (0, 2));
+        assert!(!worker.replicas.leads_for_others());
+        assert_eq!(worker.replicas.wait_lists.followers_of(OWN), []);
+    }
+}
+
+#[test]
+fn one_that_is_started_again_takes_the_place_of_the_one_before() {
+    let mut worker = Worker::new();
+    for _ in 0..100 {
+        let slot = worker.start(GroupId(1), &[OWN]);
+        worker.replicas.post(slot, GroupEvent::Fail("a test".to_owned()));
+        worker.run();
+        drop(worker.replicas.retire(slot));
+    }
+    assert_eq!(worker.sizes(), (1, 2));
+}
+
+#[test]
+fn what_comes_late_for_a_replica_reaches_no_other() {
+    let mut worker = Worker::new();
+    let former = worker.start(GroupId(1), &[OWN]);
+    worker.remove(former);
+    let slot = worker.start(GroupId(2), &[OWN]);
+    assert_eq!((slot.index, slot.generation), (former.index, former.generation + 1));
+    let before = running(&mut worker.replicas.table, slot.index).group.raft().commit();
+
+    let requests = [
+        RequestKind::Propose,
+        RequestKind::ProposeAll,
+        RequestKind::Read(ReadMode::default()),
+        RequestKind::ReadLocal,
+        RequestKind::Change,
+        RequestKind::Transfer,
+    ];
+    let answers = requests.map(|kind| worker.request(former, kind));
+    let (told, heard) = std::sync::mpsc::channel();
+    let stopped = told.clone();
+    for event in [
+        GroupEvent::Stop(Box::new(move || stopped.send(()).unwrap())),
+        GroupEvent::Remove(GroupId(1), Box::new(|| ())),
+        GroupEvent::Halt,
+        GroupEvent::Fail("for another".to_owned()),
+        GroupEvent::Stuck,
+        GroupEvent::SnapshotWritten(None),
+        GroupEvent::SnapshotSent { to: PEER, meta: None },
+        GroupEvent::LogRead {
+            target: LogReadTarget::Apply,
+            first: Index(1),
+            entries: Ok(Vec::new()),
+        },
+        GroupEvent::Compact,
+        GroupEvent::Transfer(PEER),
+        GroupEvent::Tick,
+    ] {
+        worker.replicas.post(former, event);
+    }
+    worker.replicas.durable(former, WriteSeq(1_000_000));
+    assert_eq!(worker.replicas.group_of(former), None);
+    assert!(worker.replicas.retire(former).is_none());
+    assert!(worker.replicas.bury(GroupId(1), former).is_none());
+    assert!(worker.replicas.ready.is_empty(), "nobody is woken");
+    worker.run();
+
+    for mut answer in answers {
+        assert_eq!(answer.try_recv(), Ok(Err(RequestError::Stopped)));
+    }
+    assert_eq!(heard.try_iter().count(), 1);
+    let removed: Vec<_> = worker.turn.awaited_burials.iter().map(|(group, _)| *group).collect();
+    assert_eq!(removed, [GroupId(1)]);
+    let cell = running(&mut worker.replicas.table, slot.index);
+    assert_eq!(cell.group.raft().commit(), before);
+    assert!(cell.durable < WriteSeq(1_000_000));
+    let mut answer = worker.request(slot, RequestKind::Propose);
+    worker.run();
+    assert_eq!(answer.try_recv(), Ok(Ok(Bytes::from_static(b"x"))));
+}
+
+#[test]
+fn lists_that_have_a_former_replica_do_the_next_no_harm() {
+    let mut worker = Worker::new();
+    let former = worker.start(GroupId(1), &[OWN, PEER]);
+    let Replicas { wait_lists, .. } = &mut worker.replicas;
+    let now = worker.turn.now;
+    let wake_conditions = WakeConditions {
+        deadline: Some(now),
+        awaited_round: Some(Round(1)),
+        leader: Some(PEER),
+        speaks: true,
+        ..WakeConditions::default()
+    };
+    wait_lists.update(former.index, wake_conditions, [OWN, PEER]);
+    wait_lists.support_for_changed(&mut worker.turn.support, PEER, Some(Epoch(1)));
+    wait_lists.open_round(&mut worker.turn.support, now, Duration::ZERO).unwrap();
+    worker.remove(former);
+
+    // Of nobody, and then of another.
+    for is_vacant in [true, false] {
+        if !is_vacant {
+            worker.start(GroupId(2), &[OWN]);
+        }
+        let Worker { replicas, turn, .. } = &mut worker;
+        replicas.wake_due(now);
+        replicas.wake_concerned(10);
+        let answer = Confirmation { round: Round(1), epoch: Some(Epoch(1)) };
+        replicas.confirmed(&mut turn.support, PEER, answer);
+        replicas.wait_lists.support_from_changed(&mut turn.support, PEER, Some(Epoch(1)));
+        replicas.wake_concerned(10);
+        assert!(replicas.ready.len() <= usize::from(!is_vacant));
+        worker.run();
+    }
+    assert_eq!(worker.sizes(), (1, 1));
+}
+
+#[test]
+fn a_replica_whose_state_machine_is_called_elsewhere_stays_until_that_has_ended() {
+    let mut worker = Worker::new();
+    let slot = worker.start(GroupId(1), &[OWN]);
+    worker.replicas.move_to_pool(slot);
+    let mut answer = worker.request(slot, RequestKind::Propose);
+    let mut calls = worker.run();
+    let (_, call) = calls.pop().unwrap();
+    assert!(calls.is_empty());
+    worker.remove(slot);
+    assert_eq!(answer.try_recv(), Ok(Err(RequestError::TimedOut)));
+    let other = worker.start(GroupId(2), &[OWN]);
+    assert_ne!(other.index, slot.index);
+
+    worker.replicas.post(slot, GroupEvent::Called(Box::new(call.run())));
+    worker.run();
+    assert_eq!(worker.sizes(), (1, 2));
+    let next = worker.start(GroupId(3), &[OWN]);
+    assert_eq!(next.index, slot.index);
+}
