@@ -6,7 +6,7 @@ use logboat::{GroupId, Node, RoleKind};
 use logboat_router::{Access, RangeRequest, Router};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time;
 
@@ -27,7 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct GroupTimes {
     clock: Arc<NodeClock>,
-    groups: Mutex<BTreeMap<GroupId, Arc<GroupTime>>>,
+    /// Those whose stores were there at the last look, and new ones.
+    groups: Mutex<BTreeMap<GroupId, Weak<GroupTime>>>,
 }
 
 impl GroupTimes {
@@ -40,19 +41,21 @@ impl GroupTimes {
     /// The time for a store of `group`, which begins with nothing.
     pub fn enter(&self, group: GroupId) -> Arc<GroupTime> {
         let time = Arc::new(GroupTime::new(Arc::clone(&self.clock)));
-        self.groups.lock().insert(group, Arc::clone(&time));
+        self.groups.lock().insert(group, Arc::downgrade(&time));
         time
     }
 
     /// Whether any group has deadlines.
     fn any_deadlines(&self) -> bool {
-        self.groups.lock().values().any(|time| time.has_deadlines())
+        self.groups.lock().values().filter_map(Weak::upgrade).any(|time| time.has_deadlines())
     }
 
     /// The groups that are to hear the time.
     fn due(&self) -> Vec<GroupId> {
-        let groups = self.groups.lock();
-        groups.iter().filter(|(_, time)| time.is_due()).map(|(group, _)| *group).collect()
+        let mut groups = self.groups.lock();
+        groups.retain(|_, time| time.strong_count() > 0);
+        let is_due = |time: &Weak<GroupTime>| time.upgrade().is_some_and(|time| time.is_due());
+        groups.iter().filter(|(_, time)| is_due(time)).map(|(group, _)| *group).collect()
     }
 }
 
