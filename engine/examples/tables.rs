@@ -9,7 +9,7 @@ use logboat::state::{
 use logboat::transport::Incarnation;
 use logboat::{
     ApplyError, Bytes, CommandBatch, DiskStateMachine, GroupId, GroupSpec, LogId, Node, NodeConfig,
-    NodeId, OnDisk, SnapshotWriter,
+    NodeId, OnDisk, SnapshotWriter, StateReader,
 };
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -88,9 +88,8 @@ impl DiskStateMachine for Counters {
         }
     }
 
-    fn query(&self, name: Bytes) -> io::Result<Bytes> {
-        let value = self.engine.get(self.namespace, &name).map_err(io::Error::other)?;
-        Ok(value.unwrap_or_default())
+    fn reader(&self) -> Option<Arc<dyn StateReader>> {
+        Some(Arc::new(Reader { engine: Arc::clone(&self.engine), namespace: self.namespace }))
     }
 
     /// The flush of one group makes the states of all durable.
@@ -132,6 +131,19 @@ impl DiskStateMachine for Counters {
     fn clear(&mut self) -> io::Result<()> {
         let fresh = self.engine.create().map_err(io::Error::other)?;
         self.switch_to(fresh)
+    }
+}
+
+/// Answers queries on other threads: a read that waits for the disk holds up nobody.
+struct Reader {
+    engine: Arc<dyn StateEngine>,
+    namespace: Namespace,
+}
+
+impl StateReader for Reader {
+    fn query(&self, name: Bytes) -> io::Result<Bytes> {
+        let value = self.engine.get(self.namespace, &name).map_err(io::Error::other)?;
+        Ok(value.unwrap_or_default())
     }
 }
 

@@ -132,6 +132,7 @@ impl GroupHandle {
 
     /// Answers `query` from the state of this replica, whatever it misses, and tells the last entry
     /// that this state has. That is not linearizable. It asks nobody, so it works without a leader.
+    /// A [reader](crate::StateReader) may see later entries as well.
     ///
     /// # Errors
     /// See [`RequestError`]; never [`RequestError::NotLeader`], unless a call of the state machine

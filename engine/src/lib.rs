@@ -117,7 +117,7 @@ pub mod internals {
     };
     pub use crate::turn::Turn;
     pub use crate::turn::gone::GoneReplica;
-    pub use crate::turn::jobs::{LogReadJob, SnapshotJob};
+    pub use crate::turn::jobs::{LogReadJob, QueryJob, SnapshotJob};
     pub use crate::turn::peer_buffers::PeerBuffers;
     pub use crate::turn::slot::{Slot, SlotIndex};
     pub use crate::turn::storage::Storage;
@@ -160,7 +160,7 @@ pub use request::kind::RequestKind;
 pub use service::{NodeService, Reply};
 pub use state_machine::{
     ApplyError, ApplyOn, Command, CommandAdmission, CommandBatch, DiskStateMachine, OnDisk,
-    SnapshotWriter, StateMachine,
+    SnapshotWriter, StateMachine, StateReader,
 };
 pub use status::{
     FailedReplica, NodeStatus, OtherVoters, StoredGroup, StuckReplica, UserCode, WalStatus,

@@ -2,9 +2,11 @@
 
 pub(crate) mod command_batch;
 pub(crate) mod disk;
+pub(crate) mod reader;
 
 pub use command_batch::{ApplyError, Command, CommandBatch};
 pub use disk::{DiskStateMachine, OnDisk};
+pub use reader::StateReader;
 
 use bytes::Bytes;
 use std::io;
@@ -91,8 +93,21 @@ pub trait StateMachine: Send + 'static {
         Ok(())
     }
 
-    /// Answers a query from the present state.
-    fn query(&self, query: Bytes) -> Bytes;
+    /// Answers a query from the present state, in order with the other calls.
+    ///
+    /// A state machine has this method or a [`reader`](Self::reader). Without either it panics at
+    /// the first query.
+    fn query(&self, query: Bytes) -> Bytes {
+        let _ = query;
+        unimplemented!("a state machine has `query` or `reader`")
+    }
+
+    /// What answers queries on other threads, beside the calls of the state machine. Asked when the
+    /// replica starts, and after each [`restore`](Self::restore). Without one,
+    /// [`query`](Self::query) answers them.
+    fn reader(&self) -> Option<Arc<dyn StateReader>> {
+        None
+    }
 
     /// Captures the present state. Nothing is applied and no query is answered meanwhile, so it
     /// should be cheap. Writing happens on another thread.

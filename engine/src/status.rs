@@ -106,6 +106,8 @@ pub enum UserCode {
     StateMachine,
     /// A [`SnapshotWriter`](crate::SnapshotWriter).
     SnapshotWriter,
+    /// A query of a [`StateReader`](crate::StateReader).
+    StateReader,
 }
 
 impl fmt::Display for UserCode {
@@ -113,6 +115,7 @@ impl fmt::Display for UserCode {
         f.write_str(match self {
             Self::StateMachine => "a call of the state machine",
             Self::SnapshotWriter => "the writer of its snapshot",
+            Self::StateReader => "a query of its reader",
         })
     }
 }

@@ -11,7 +11,7 @@ pub(crate) mod storage;
 use crate::request::answers::Callers;
 use crate::request::encoding::push_answer;
 use crate::turn::gone::{Buried, GoneReplica};
-use crate::turn::jobs::{LogReadJob, SnapshotJob};
+use crate::turn::jobs::{LogReadJob, QueryJob, SnapshotJob};
 use crate::turn::peer_buffers::PeerBuffers;
 use crate::turn::slot::Slot;
 use crate::turn::storage::Storage;
@@ -49,6 +49,8 @@ pub struct Turn {
     pub log_reads: Vec<LogReadJob>,
     /// Snapshots to write or to send.
     pub snapshots: Vec<SnapshotJob>,
+    /// Queries for the readers of states.
+    pub queries: Vec<QueryJob>,
     /// The peers that broke the protocol, each with the group in which it did.
     pub violations: Vec<(GroupId, NodeId, Violation)>,
     /// Replicas whose groups are without them for good.
@@ -81,6 +83,7 @@ impl Turn {
             promises: PeerBuffers::default(),
             log_reads: Vec::new(),
             snapshots: Vec::new(),
+            queries: Vec::new(),
             violations: Vec::new(),
             gone: Vec::new(),
             awaited_burials: Vec::new(),

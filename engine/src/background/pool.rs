@@ -1,5 +1,5 @@
-//! A pool of threads for user code: state machines that are not called on their worker, and writers
-//! of snapshots.
+//! A pool of threads for user code: state machines that are not called on their worker, readers of
+//! states, and writers of snapshots.
 //!
 //! A job that takes too long keeps its thread, and another thread takes the place of that one.
 //! Threads are started when they are needed first.
@@ -27,7 +27,28 @@ const THREADS_PATIENCE: u32 = 2;
 pub(crate) struct Job {
     pub(crate) group: GroupId,
     pub(crate) slot: Slot,
+    pub(crate) late: Late,
     pub(crate) work: Work,
+}
+
+/// What a replica is told of its job when that takes too long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Late {
+    /// That the call of its state machine does.
+    Call,
+    /// That the query with this number does.
+    Query(u64),
+    Nothing,
+}
+
+impl Late {
+    fn event(self) -> Option<GroupEvent> {
+        match self {
+            Self::Call => Some(GroupEvent::Stuck),
+            Self::Query(number) => Some(GroupEvent::QueryStuck(number)),
+            Self::Nothing => None,
+        }
+    }
 }
 
 type Work = Box<dyn FnOnce(&Progress) -> Option<GroupEvent> + Send>;
@@ -98,6 +119,7 @@ struct Running {
     number: u64,
     group: GroupId,
     slot: Slot,
+    late: Late,
     since: Instant,
     progress: Arc<Progress>,
     /// How much progress the watchdog has seen.
@@ -115,14 +137,14 @@ impl Pool {
         Arc::new(Self { kind, workers, stuck, state, changed })
     }
 
-    /// Has a job run in its turn. A closed pool drops it.
-    pub(crate) fn submit(self: &Arc<Self>, job: Job) {
+    /// Has jobs run in their turn. A closed pool drops them.
+    pub(crate) fn submit(self: &Arc<Self>, jobs: impl IntoIterator<Item = Job>) {
         let mut state = self.state.lock();
         if state.closed {
             drop(state);
-            return drop(job);
+            return drop(jobs);
         }
-        state.jobs.push_back(Waiting { job, looks: 0 });
+        state.jobs.extend(jobs.into_iter().map(|job| Waiting { job, looks: 0 }));
         self.see_to_threads(&mut state);
     }
 
@@ -133,7 +155,7 @@ impl Pool {
             drop(left);
             None
         });
-        self.submit(Job { group, slot, work });
+        self.submit([Job { group, slot, late: Late::Nothing, work }]);
     }
 
     /// Looks for jobs that take too long. Called at even intervals.
@@ -149,8 +171,8 @@ impl Pool {
                 job.is_stuck = true;
                 job.has_left = stuck.begin(job.group, kind.code, job.since);
                 *threads -= usize::from(job.has_left);
-                if kind.code == UserCode::StateMachine {
-                    workers.of(job.group).post(Event::Local(job.slot, GroupEvent::Stuck));
+                if let Some(event) = job.late.event() {
+                    workers.of(job.group).post(Event::Local(job.slot, event));
                 }
             }
         }
@@ -166,8 +188,8 @@ impl Pool {
         for Waiting { job, looks } in &mut state.jobs {
             *looks = if has_ended { 0 } else { *looks + 1 };
             let is_stuck = *looks == self.kind.patience + THREADS_PATIENCE;
-            if is_stuck && self.kind.code == UserCode::StateMachine {
-                self.workers.of(job.group).post(Event::Local(job.slot, GroupEvent::Stuck));
+            if let Some(event) = job.late.event().filter(|_| is_stuck) {
+                self.workers.of(job.group).post(Event::Local(job.slot, event));
             }
         }
     }
@@ -180,7 +202,9 @@ impl Pool {
 
     /// Wakes or starts the threads that the jobs need.
     fn see_to_threads(self: &Arc<Self>, state: &mut State) {
-        self.changed.notify_one();
+        for _ in 0..state.idle.min(state.jobs.len()) {
+            self.changed.notify_one();
+        }
         while state.threads < self.kind.threads && state.jobs.len() > state.idle {
             let pool = Arc::clone(self);
             let thread = thread::Builder::new().name(self.kind.name.to_owned());
@@ -225,7 +249,7 @@ impl Pool {
 
     /// Runs a job. Returns whether another thread has taken the place of this one.
     fn finish(&self, number: u64, job: Job, progress: &Progress) -> bool {
-        let Job { group, slot, work } = job;
+        let Job { group, slot, work, .. } = job;
         let event = contain(|| work(progress)).unwrap_or_else(|panic| {
             Some(GroupEvent::Fail(format!("{} panicked: {panic}", self.kind.code)))
         });
@@ -250,6 +274,7 @@ impl State {
             number,
             group: job.group,
             slot: job.slot,
+            late: job.late,
             since: Instant::now(),
             progress: Arc::clone(&progress),
             seen: 0,
@@ -286,7 +311,7 @@ mod tests {
             work(progress);
             None
         });
-        pool.submit(Job { group: GroupId(7), slot: Slot::default(), work });
+        pool.submit([Job { group: GroupId(7), slot: Slot::default(), late: Late::Nothing, work }]);
     }
 
     /// A job that runs until the sender is dropped.

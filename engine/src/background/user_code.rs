@@ -1,14 +1,19 @@
 //! The threads of a node for user code, besides its workers.
 
-use crate::background::pool::{Pool, PoolKind};
+use crate::background::pool::{Job, Late, Pool, PoolKind, Progress};
 use crate::background::restores::Restores;
 use crate::background::stuck_calls::StuckCalls;
 use crate::status::UserCode as Code;
+use crate::turn::jobs::QueryJob;
 use crate::worker::inbox::Workers;
 use std::sync::Arc;
 
 /// How often the watchdog looks until a call has taken too long.
 pub(crate) const LOOKS: u32 = 4;
+
+/// How many queries are answered at a time, for each state machine that is called at a time: most
+/// of those that take long wait for a disk.
+const READERS: usize = 4;
 
 /// How many times as long as a state machine a writer of a snapshot gets, from write to write.
 const WRITERS_PATIENCE: u32 = 10;
@@ -18,6 +23,8 @@ const WRITERS_PATIENCE: u32 = 10;
 pub(crate) struct UserCode {
     /// Where state machines are called that are not called on their workers.
     pub(crate) machines: Arc<Pool>,
+    /// Where readers are asked.
+    readers: Arc<Pool>,
     /// Where snapshots are written.
     pub(crate) writers: Arc<Pool>,
     /// What runs on the threads of others before a replica does.
@@ -26,25 +33,41 @@ pub(crate) struct UserCode {
 }
 
 impl UserCode {
-    /// Pools without threads yet. State machines get so many `threads` at the most, and snapshots
-    /// are written one after the other.
+    /// Pools without threads yet. State machines get so many `threads` at the most, readers some
+    /// more, and snapshots are written one after the other.
     pub(crate) fn new(threads: usize, workers: &Workers, stuck: Arc<StuckCalls>) -> Self {
         let machines =
             PoolKind { name: "logboat-apply", threads, code: Code::StateMachine, patience: LOOKS };
+        let readers = PoolKind {
+            name: "logboat-reader",
+            threads: threads * READERS,
+            code: Code::StateReader,
+            patience: LOOKS,
+        };
         let writers = PoolKind {
             name: "logboat-writer",
             threads: 1,
             code: Code::SnapshotWriter,
             patience: LOOKS * WRITERS_PATIENCE,
         };
-        let [machines, writers] =
-            [machines, writers].map(|kind| Pool::new(kind, workers.clone(), Arc::clone(&stuck)));
-        Self { machines, writers, restores: Restores::new(Arc::clone(&stuck)), stuck }
+        let [machines, readers, writers] = [machines, readers, writers]
+            .map(|kind| Pool::new(kind, workers.clone(), Arc::clone(&stuck)));
+        Self { machines, readers, writers, restores: Restores::new(Arc::clone(&stuck)), stuck }
+    }
+
+    /// Has readers answer queries.
+    pub(crate) fn ask(&self, queries: impl Iterator<Item = QueryJob>) {
+        self.readers.submit(queries.map(|query| {
+            let (group, slot, late) = (query.group, query.slot, Late::Query(query.number));
+            let work = Box::new(move |_: &Progress| Some(query.run()));
+            Job { group, slot, late, work }
+        }));
     }
 
     /// Looks for jobs that take too long. Called at even intervals.
     pub(crate) fn look(&self) {
         self.machines.look();
+        self.readers.look();
         self.writers.look();
         self.restores.look();
     }
@@ -52,6 +75,7 @@ impl UserCode {
     /// Ends the threads that no job holds up.
     pub(crate) fn close(&self) {
         self.machines.close();
+        self.readers.close();
         self.writers.close();
     }
 }

@@ -1,7 +1,7 @@
 //! Writing snapshots: the state that a replica captured goes to a file. The writer is user code.
 
 use crate::background::guard::contain;
-use crate::background::pool::{Job, Pool, Progress};
+use crate::background::pool::{Job, Late, Pool, Progress};
 use crate::metrics::EngineMetrics;
 use crate::replica::event::GroupEvent;
 use crate::state_machine::SnapshotWriter;
@@ -53,7 +53,7 @@ impl SnapshotWriters {
                 }
             })
         });
-        self.pool.submit(Job { group, slot, work });
+        self.pool.submit([Job { group, slot, late: Late::Nothing, work }]);
     }
 }
 

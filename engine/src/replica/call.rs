@@ -8,7 +8,7 @@
 use crate::background::guard::contain;
 use crate::replica::request::Responder;
 use crate::state_machine::command_batch::{CommandBatch, Ended, passed};
-use crate::state_machine::{DiskStateMachine, SnapshotWriter, StateMachine};
+use crate::state_machine::{DiskStateMachine, SnapshotWriter, StateMachine, StateReader};
 use crate::turn::storage::Storage;
 use bytes::Bytes;
 use logboat_raft::{Configuration, Entries, GroupId, LogId, SnapshotMeta};
@@ -49,8 +49,8 @@ pub(crate) enum Outcome {
     Captured(SnapshotWriter),
     /// The state on disk is durable up to this entry.
     Synced(LogId),
-    /// The snapshot's state was taken over.
-    Restored,
+    /// The snapshot's state was taken over, which has this reader.
+    Restored(Option<Arc<dyn StateReader>>),
     /// The state machine panicked or refused its task, for this reason. It gets no other.
     Failed(String),
 }
@@ -251,7 +251,9 @@ fn perform(
             restored
                 .map_err(|panic| panicked(&format!("at the leader's snapshot at {last}"), &panic))?
                 .map_err(|error| format!("the leader's snapshot at {last}: {error}"))?;
-            outcomes.push(Outcome::Restored);
+            let reader = contain(|| machine.reader());
+            let reader = reader.map_err(|panic| panicked("at its reader", &panic))?;
+            outcomes.push(Outcome::Restored(reader));
         }
     }
     Ok(())

@@ -7,6 +7,7 @@ use crate::request::kind::RequestKind;
 use crate::turn::Turn;
 use crate::turn::gone::Buried;
 use crate::turn::jobs::LogReadJob;
+use bytes::Bytes;
 use logboat_raft::{
     Entry, GroupId, Index, LogId, LogReadTarget, Message, NodeId, Payload, ReadMode, SnapshotMeta,
 };
@@ -71,6 +72,16 @@ pub enum GroupEvent {
     Called(Box<EndedCall>),
     /// A call of the state machine takes too long.
     Stuck,
+    /// The query of a [`QueryJob`](crate::turn::jobs::QueryJob) has an answer, or the reason why it
+    /// has none.
+    Queried {
+        /// Which of the replica's queries it is.
+        number: u64,
+        /// The answer.
+        answer: Result<Bytes, String>,
+    },
+    /// The query with this number takes too long.
+    QueryStuck(u64),
     /// Campaign without waiting for a timeout.
     #[cfg(feature = "internals")]
     Campaign,
@@ -138,6 +149,8 @@ impl GroupEvent {
             | Self::SnapshotSent { .. }
             | Self::Compact
             | Self::Stuck
+            | Self::Queried { .. }
+            | Self::QueryStuck(_)
             | Self::Transfer(_)
             | Self::TransferIfCaughtUp(_)
             | Self::Fail(_)

@@ -14,6 +14,7 @@ mod handovers;
 mod held;
 mod leaderless;
 mod on_disk;
+mod queries;
 mod requests;
 mod snapshots;
 
@@ -31,6 +32,7 @@ use crate::replica::group::handovers::Handovers;
 use crate::replica::group::held::Restoring;
 use crate::replica::group::leaderless::Leaderless;
 use crate::replica::group::on_disk::StateOnDisk;
+use crate::replica::group::queries::Queries;
 use crate::replica::group::requests::{Requests, refuse_proposing};
 use crate::replica::pending::{Proposals, Reads};
 use crate::replica::run_context::RunContext;
@@ -108,6 +110,8 @@ pub struct Group {
     administration: Option<Box<Administration>>,
     /// What the replica keeps if its state machine keeps the state on disk.
     on_disk: Option<Box<StateOnDisk>>,
+    /// The queries of a state machine that has a reader.
+    queries: Option<Box<Queries>>,
 }
 
 impl Group {
@@ -133,7 +137,6 @@ impl Group {
             raft,
             founders_check: None,
             command_admission: machine.command_admission(),
-            machine: Some(machine),
             absence: None,
             restoring: None,
             shared,
@@ -153,6 +156,8 @@ impl Group {
             leaderless: Leaderless::default(),
             administration: None,
             on_disk: None,
+            queries: machine.reader().map(Queries::of),
+            machine: Some(machine),
         }
     }
 
@@ -232,6 +237,8 @@ impl Group {
             GroupEvent::Compact => self.snapshot(run),
             GroupEvent::Called(ended) => self.end_call(run, *ended),
             GroupEvent::Stuck => self.stuck(run),
+            GroupEvent::Queried { number, answer } => self.queried(run, number, answer),
+            GroupEvent::QueryStuck(number) => self.query_stuck(run, number),
             #[cfg(feature = "internals")]
             GroupEvent::Campaign => self.step(run, Input::Campaign),
             GroupEvent::Change(request) => self.change_members(run, request),

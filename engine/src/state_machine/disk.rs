@@ -1,7 +1,7 @@
 //! State machines that keep their state on disk themselves.
 
 use crate::state_machine::{
-    ApplyError, ApplyOn, CommandAdmission, CommandBatch, SnapshotWriter, StateMachine,
+    ApplyError, ApplyOn, CommandAdmission, CommandBatch, SnapshotWriter, StateMachine, StateReader,
 };
 use bytes::Bytes;
 use logboat_raft::LogId;
@@ -36,11 +36,22 @@ pub trait DiskStateMachine: Send + 'static {
     /// [`ApplyError`], when it stops before the end of the batch.
     fn apply(&mut self, commands: &mut CommandBatch<'_>) -> Result<(), ApplyError>;
 
-    /// Answers a query from the present state.
+    /// Answers a query from the present state, in order with the other calls.
+    ///
+    /// A state machine has this method or a [`reader`](Self::reader). Without either it panics at
+    /// the first query.
     ///
     /// # Errors
     /// When the state can't be read.
-    fn query(&self, query: Bytes) -> io::Result<Bytes>;
+    fn query(&self, query: Bytes) -> io::Result<Bytes> {
+        let _ = query;
+        unimplemented!("a state machine has `query` or `reader`")
+    }
+
+    /// See [`StateMachine::reader`]. Asked after [`open`](Self::open).
+    fn reader(&self) -> Option<Arc<dyn StateReader>> {
+        None
+    }
 
     /// Makes the state durable, and returns the last entry that is durable now. It may leave out
     /// the newest entries, if all others will be durable without another call.
@@ -95,6 +106,10 @@ impl<M: DiskStateMachine> StateMachine for OnDisk<M> {
     fn query(&self, query: Bytes) -> Bytes {
         let answer = self.0.query(query);
         answer.unwrap_or_else(|error| panic!("reading the state: {error}"))
+    }
+
+    fn reader(&self) -> Option<Arc<dyn StateReader>> {
+        self.0.reader()
     }
 
     fn snapshot(&self) -> SnapshotWriter {

@@ -1,12 +1,17 @@
 //! Jobs for the background threads, which work with files for the replicas.
 
 use crate::admission::Permit;
-use crate::state_machine::SnapshotWriter;
+use crate::background::guard::contain;
+use crate::replica::event::GroupEvent;
+use crate::state_machine::{SnapshotWriter, StateReader};
 use crate::turn::gone::Buried;
 use crate::turn::slot::Slot;
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use logboat_raft::{GroupId, Index, LogId, LogReadTarget, Message, NodeId, SnapshotMeta};
 use logboat_transport::SnapshotChunk;
+use std::fmt;
+use std::sync::Arc;
 
 /// A job of the log reader: entries that a replica needs. At most one job is open for each of its
 /// targets.
@@ -24,6 +29,41 @@ pub struct LogReadJob {
     pub last: Index,
     /// About how many payload bytes at the most.
     pub max_bytes: usize,
+}
+
+/// A query for the reader of a replica's state.
+pub struct QueryJob {
+    /// The group.
+    pub group: GroupId,
+    /// The slot of its replica, for the answer.
+    pub slot: Slot,
+    /// Which of the replica's queries it is.
+    pub number: u64,
+    /// The query.
+    pub query: Bytes,
+    pub(crate) reader: Arc<dyn StateReader>,
+}
+
+impl fmt::Debug for QueryJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { group, slot, number, .. } = self;
+        write!(f, "query {number} of group {group} in {slot:?}")
+    }
+}
+
+impl QueryJob {
+    /// Answers the query. The event is for the replica.
+    #[must_use]
+    pub fn run(self) -> GroupEvent {
+        let Self { number, query, reader, .. } = self;
+        let answer = contain(move || reader.query(query));
+        let answer = match answer {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(format!("reading its state: {error}")),
+            Err(panic) => Err(format!("its reader panicked at a query: {panic}")),
+        };
+        GroupEvent::Queried { number, answer }
+    }
 }
 
 /// A job of the snapshot thread.

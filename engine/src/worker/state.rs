@@ -2,7 +2,7 @@
 //! the worker's thread has it, but for the time in which a state machine is called.
 
 use crate::background::guard::Guard;
-use crate::background::pool::{Job, Progress};
+use crate::background::pool::{Job, Late, Progress};
 use crate::background::removals::{await_removal, write_tombstone};
 use crate::background::user_code::UserCode;
 use crate::error::RequestError;
@@ -218,7 +218,8 @@ impl WorkerState {
         }
         self.replicas.detach(&self.turn, slot);
         let work = Box::new(move |_: &Progress| Some(GroupEvent::Called(Box::new(call.run()))));
-        self.context.user_code.machines.submit(Job { group, slot, work });
+        let late = Late::Call;
+        self.context.user_code.machines.submit([Job { group, slot, late, work }]);
         (group, None)
     }
 
@@ -553,6 +554,9 @@ impl WorkerState {
                 tracing::warn!(peer = %peer, "a message of node {peer} to group {group} is not \
                      believed: {violation}");
             }
+        }
+        if !turn.queries.is_empty() {
+            context.user_code.ask(turn.queries.drain(..));
         }
         for (group, slot, left) in turn.discarded.drain(..) {
             context.user_code.machines.discard(group, slot, left);

@@ -5,7 +5,7 @@ use super::machine::{Journal, Machine};
 use bytes::Bytes;
 use logboat::{
     ApplyError, CommandAdmission, CommandBatch, DiskStateMachine, OnDisk, SnapshotWriter,
-    StateMachine,
+    StateMachine, StateReader,
 };
 use logboat_raft::LogId;
 use logboat_storage::simulation::SimSnapshotDisk;
@@ -125,7 +125,8 @@ impl DiskStateMachine for DiskMachine {
             self.given += 1;
             if self.refused != Some(id) && self.picks(id, 32) {
                 self.refused = Some(id);
-                return Err(ApplyError::Retry(Duration::from_millis(self.given % 50)));
+                let long = if self.picks(id, 2) { 1_000 } else { 50 };
+                return Err(ApplyError::Retry(Duration::from_millis(self.given * 37 % long)));
             }
             assert!(id.index > self.last.index, "{id} is applied to a state of {}", self.last);
             let answer = self.machine.apply(command);
@@ -139,8 +140,8 @@ impl DiskStateMachine for DiskMachine {
         Ok(())
     }
 
-    fn query(&self, query: Bytes) -> io::Result<Bytes> {
-        Ok(self.machine.query(query))
+    fn reader(&self) -> Option<Arc<dyn StateReader>> {
+        Some(Arc::new(self.machine.clone()))
     }
 
     /// Now and then it leaves the newest entries out.

@@ -3,7 +3,7 @@
 
 use crate::history::Kind;
 use bytes::{Buf, BufMut, Bytes};
-use logboat::{CommandAdmission, SnapshotWriter, StateMachine};
+use logboat::{CommandAdmission, SnapshotWriter, StateMachine, StateReader};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub(super) struct Record {
     /// The commands, in order: the number of each (from 0 on), its operation, its checksum.
     pub(super) applied: Vec<(u64, u64, u32)>,
-    /// The queries.
+    /// The queries that were answered, or handed to a reader.
     pub(super) answered: Vec<QueryId>,
     /// What goes wrong when it comes to it.
     pub(super) breaks: Option<Breakage>,
@@ -27,7 +27,7 @@ pub(super) struct Record {
 pub(super) enum Breakage {
     /// Its state machine panics at a command.
     Apply,
-    /// Its state machine panics at a query.
+    /// Its state machine panics at a query, or its reader fails.
     Query,
     /// Its state machine can't be restored from a leader's snapshot, which is current by then.
     Restore,
@@ -49,25 +49,33 @@ pub(super) struct QueryId {
 /// The record of a replica's state machine, as the simulation shares it with the machine.
 pub(super) type Journal = Arc<Mutex<Record>>;
 
-/// Keys with texts.
+/// Keys with texts. Clones have the same state: one is the state machine, the others read.
+#[derive(Clone)]
 pub(super) struct Machine {
+    state: Arc<Mutex<State>>,
+    journal: Journal,
+}
+
+/// The texts by their keys, and how many commands they reflect.
+#[derive(Default)]
+struct State {
     values: BTreeMap<String, String>,
     count: u64,
-    journal: Journal,
 }
 
 impl Machine {
     pub(super) fn new(journal: Journal) -> Self {
-        Self { values: BTreeMap::new(), count: 0, journal }
+        Self { state: Arc::default(), journal }
     }
 
     /// Takes over the content of a snapshot.
-    pub(super) fn load(&mut self, mut content: Bytes) {
-        self.count = content.get_u64_le();
-        self.values.clear();
+    pub(super) fn load(&self, mut content: Bytes) {
+        let mut state = self.state.lock();
+        state.count = content.get_u64_le();
+        state.values.clear();
         while !content.is_empty() {
             let key = take_text(&mut content);
-            self.values.insert(key, take_text(&mut content));
+            state.values.insert(key, take_text(&mut content));
         }
     }
 
@@ -75,6 +83,28 @@ impl Machine {
         self.journal.lock().breaks == Some(what)
     }
 
+    /// The answer begins with how many commands the state reflects.
+    fn answer(&self, mut query: Bytes) -> Bytes {
+        take_query_id(&mut query);
+        let state = self.state.lock();
+        let mut answer = state.count.to_le_bytes().to_vec();
+        answer.extend_from_slice(&encode_value(state.values.get(&text(query))));
+        answer.into()
+    }
+}
+
+/// The simulation notes itself which queries it is asked, when a replica hands them out.
+impl StateReader for Machine {
+    fn query(&self, query: Bytes) -> io::Result<Bytes> {
+        if self.breaks_at(Breakage::Query) {
+            self.journal.lock().has_broken = true;
+            return Err(io::Error::other("simulated failure of a reader"));
+        }
+        Ok(self.answer(query))
+    }
+}
+
+impl State {
     fn change(&mut self, key: String, kind: Kind) -> Bytes {
         let value = self.values.get(&key);
         match kind {
@@ -128,22 +158,21 @@ impl StateMachine for Machine {
         assert!(!self.breaks_at(Breakage::Apply), "simulated panic at a command");
         let crc = crc32fast::hash(&command);
         let (operation, key, kind) = decode_command(command);
-        self.journal.lock().applied.push((self.count, operation, crc));
-        self.count += 1;
-        self.change(key, kind)
+        let mut state = self.state.lock();
+        self.journal.lock().applied.push((state.count, operation, crc));
+        state.count += 1;
+        state.change(key, kind)
     }
 
-    /// The answer begins with how many commands the state reflects.
-    fn query(&self, mut query: Bytes) -> Bytes {
+    fn query(&self, query: Bytes) -> Bytes {
         assert!(!self.breaks_at(Breakage::Query), "simulated panic at a query");
-        self.journal.lock().answered.push(take_query_id(&mut query));
-        let mut answer = self.count.to_le_bytes().to_vec();
-        answer.extend_from_slice(&encode_value(self.values.get(&text(query))));
-        answer.into()
+        self.journal.lock().answered.push(take_query_id(&mut query.clone()));
+        self.answer(query)
     }
 
     fn snapshot(&self) -> SnapshotWriter {
-        let (count, values) = (self.count, self.values.clone());
+        let state = self.state.lock();
+        let (count, values) = (state.count, state.values.clone());
         Box::new(move |writer| {
             let mut bytes = Vec::new();
             bytes.put_u64_le(count);

@@ -19,8 +19,8 @@ use super::wal::Writer;
 use super::worker::{Worker, WorkerEvent};
 use bytes::Bytes;
 use logboat::internals::{
-    Admission, FoundingProgress, Group, GroupEvent, Liveness, LogReadJob, Peers, Recovery, Shared,
-    Slot, SlotIndex, WakeConditions, recover, start_of,
+    Admission, FoundingProgress, Group, GroupEvent, Liveness, LogReadJob, Peers, QueryJob,
+    Recovery, Shared, Slot, SlotIndex, WakeConditions, recover, start_of,
 };
 use logboat::{DiskStateMachine, GroupView, RequestError, StateMachine};
 use logboat_raft::{
@@ -280,6 +280,7 @@ impl Process {
             Event::Idle(writes) => self.idle(hardware, writes, scene),
             Event::Room => self.retry(hardware, scene),
             Event::ReadLog(job) => self.read_log(hardware, job, scene),
+            Event::Query { job, is_slow } => self.ask_reader(hardware, job, is_slow, scene),
             Event::SnapshotWritten { group, meta, file } => {
                 self.snapshot_written(hardware, (group, meta), file, scene);
             }
@@ -304,6 +305,18 @@ impl Process {
             self.storage.wal.lock().read(group, first, last, max_bytes)
         };
         self.post_to_group(group, GroupEvent::log_read(job, entries));
+        self.schedule_turns(hardware, scene);
+    }
+
+    fn ask_reader(&mut self, hardware: &Hardware, job: QueryJob, is_slow: bool, scene: &mut Scene) {
+        let place = job.slot.index.0 as usize;
+        if is_slow {
+            self.post(place, GroupEvent::QueryStuck(job.number));
+            let takes = scene.random.between(1, 2_000_000);
+            scene.after(takes, hardware.target(), Event::Query { job, is_slow: false });
+        } else {
+            self.post(place, job.run());
+        }
         self.schedule_turns(hardware, scene);
     }
 

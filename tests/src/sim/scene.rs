@@ -9,7 +9,7 @@ use super::stand_in::Directory;
 use super::trace::Trace;
 use super::transfer::{Departing, WrittenFile};
 use bytes::Bytes;
-use logboat::internals::LogReadJob;
+use logboat::internals::{LogReadJob, QueryJob};
 use logboat::{GroupId, RequestError};
 use logboat_raft::{NodeId, SnapshotMeta, Start, Term};
 use logboat_transport::Outgoing;
@@ -31,6 +31,8 @@ pub(super) enum Event {
     Room,
     /// Entries are read back from the log.
     ReadLog(LogReadJob),
+    /// A reader is asked. If it is slow, the replica hears of that first.
+    Query { job: QueryJob, is_slow: bool },
     /// A snapshot is written, or failed.
     SnapshotWritten { group: GroupId, meta: SnapshotMeta, file: Option<WrittenFile> },
     /// The next piece of a snapshot leaves.
@@ -85,6 +87,7 @@ pub(super) enum Kind {
     Idle,
     Room,
     ReadLog,
+    Query,
     SnapshotWritten,
     Chunk,
     Restart,
@@ -103,6 +106,7 @@ impl Event {
             Self::Idle(_) => Kind::Idle,
             Self::Room => Kind::Room,
             Self::ReadLog(_) => Kind::ReadLog,
+            Self::Query { .. } => Kind::Query,
             Self::SnapshotWritten { .. } => Kind::SnapshotWritten,
             Self::Chunk(_) => Kind::Chunk,
             Self::Restart => Kind::Restart,

@@ -4,6 +4,7 @@
 use super::cells::{ReplicaCell, Standing, is_late};
 use super::disk::HostStorage;
 use super::host::{CrashPoint, Hardware};
+use super::machine::take_query_id;
 use super::members::trouble;
 use super::options::Fault;
 use super::probe::cut_power;
@@ -279,8 +280,11 @@ impl Process {
         let Worker { turn, scratch, wait_lists, has_adopted, .. } = &mut self.workers[cell.worker];
         let number = group_place(cell.id);
         let written = turn.writes.len();
+        let asked = turn.queries.len();
         let failures = self.shared.metrics.failed_replicas.get();
         cell.group.run(&mut RunContext { turn, scratch }, cell.durable, events);
+        let asked = turn.queries[asked..].iter().map(|it| take_query_id(&mut it.query.clone()));
+        cell.journal.lock().answered.extend(asked);
         cell.wake_conditions = cell.group.wake_conditions(&turn.support);
         let voters = cell.group.members().voters();
         wait_lists.update(SlotIndex(place as u32), cell.wake_conditions, voters);
@@ -343,6 +347,7 @@ impl Process {
         let seqs = std::mem::take(&mut turn.seqs);
         let log_reads = std::mem::take(&mut turn.log_reads);
         let snapshots = std::mem::take(&mut turn.snapshots);
+        let queries = std::mem::take(&mut turn.queries);
         if !writes.is_empty() || !promises.is_empty() {
             for (group, persist) in &writes {
                 scene.checks.submitted(hardware.place, group_place(*group), persist);
@@ -364,6 +369,11 @@ impl Process {
         }
         for job in snapshots {
             self.snapshot_job(hardware, job, scene);
+        }
+        for job in queries {
+            let takes = scene.random.between(1, scene.plan.sync_us);
+            let is_slow = scene.stormy && scene.random.per_mille(10);
+            scene.after(takes, hardware.target(), Event::Query { job, is_slow });
         }
     }
 

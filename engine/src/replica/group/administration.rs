@@ -201,7 +201,7 @@ impl Group {
     }
 
     /// Answers a query from the state that is here.
-    pub(super) fn read_local(&self, run: &mut RunContext<'_>, request: Request) {
+    pub(super) fn read_local(&mut self, run: &mut RunContext<'_>, request: Request) {
         let Request { body, responder } = request;
         let refusal: Option<Answer> = match self.is_stuck() {
             _ if self.halted => Some(Err(RequestError::Stopped)),
@@ -210,7 +210,7 @@ impl Group {
         };
         match refusal {
             Some(answer) => responder.answer(run.turn, answer),
-            None => run.scratch.tasks.query_local(body, responder),
+            None => self.query_local(run, body, responder),
         }
     }
 

@@ -105,17 +105,23 @@ impl Group {
             return run.turn.discard(self.id, self.slot, machine);
         }
         self.machine = Some(machine);
-        if !self.raft.may_lead() {
-            // While a snapshot is taken over, nothing reaches the core: then the end of that call
-            // does it.
-            self.step(run, Input::MayLead(true));
-        }
+        self.may_lead_again(run);
         if let Some(event) = log_read.and_then(|event| self.hold(run, event)) {
             self.handle(run, &mut Requests::default(), event);
         }
         self.snapshot_for_peers(run);
+        self.hand_out_queries(run);
         self.publish();
         self.invariants();
+    }
+
+    /// Tells the core whether the replica may lead, now that no call takes too long. While a
+    /// snapshot is taken over, nothing reaches the core: then the end of that call does it.
+    pub(super) fn may_lead_again(&mut self, run: &mut RunContext<'_>) {
+        let may_lead = !self.is_stuck();
+        if self.raft.may_lead() != may_lead {
+            self.step(run, Input::MayLead(may_lead));
+        }
     }
 
     fn take_outcome(
@@ -143,7 +149,10 @@ impl Group {
             }
             Outcome::Captured(writer) => self.captured(run, writer),
             Outcome::Synced(last) => self.synced(run, last),
-            Outcome::Restored => self.restored(run),
+            Outcome::Restored(reader) => {
+                self.read_by(run, reader);
+                self.restored(run);
+            }
             Outcome::Failed(reason) => self.fail(run, &reason),
         }
     }
@@ -193,7 +202,8 @@ impl Group {
         absence.is_stuck = true;
         let mut readers = std::mem::take(&mut absence.readers);
         readers.append(&mut absence.waiting.take_queries());
-        self.step(run, Input::MayLead(false));
+        readers.extend(self.take_readers());
+        self.may_lead_again(run);
         self.proposals.abandon(run.turn);
         answer_all(run, readers, &RequestError::NotLeader { leader: None });
     }
@@ -203,13 +213,16 @@ impl Group {
         self.absence.as_ref().is_some_and(|absence| absence.retries_at.is_none())
     }
 
-    /// Whether a call takes too long.
+    /// Whether a call takes too long, or a query of the reader.
     pub(super) fn is_stuck(&self) -> bool {
-        self.absence.as_ref().is_some_and(|absence| absence.is_stuck)
+        self.absence.as_ref().is_some_and(|absence| absence.is_stuck) || self.has_stuck_query()
     }
 
     /// The replica has stopped: whoever waits for an answer gets none.
     pub(super) fn abandon_queries(&mut self, run: &mut RunContext<'_>) {
+        let readers = self.take_readers();
+        answer_all(run, readers, &RequestError::Stopped);
+        self.read_by(run, None);
         if let Some(absence) = &mut self.absence {
             let mut readers = std::mem::take(&mut absence.readers);
             readers.append(&mut absence.waiting.clear());
@@ -257,7 +270,7 @@ impl Group {
     }
 }
 
-fn answer_all(
+pub(super) fn answer_all(
     run: &mut RunContext<'_>,
     responders: impl IntoIterator<Item = Responder>,
     error: &RequestError,

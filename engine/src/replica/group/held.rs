@@ -56,6 +56,8 @@ impl Restoring {
             | GroupEvent::Founders { .. }
             | GroupEvent::Called(_)
             | GroupEvent::Stuck
+            | GroupEvent::Queried { .. }
+            | GroupEvent::QueryStuck(_)
             | GroupEvent::Stop(_)
             | GroupEvent::Fail(_)
             | GroupEvent::Remove(..)

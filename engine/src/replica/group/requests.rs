@@ -179,8 +179,9 @@ impl Group {
             return self.refuse_reads(run, token, Refusal::NotLeader { leader: None });
         }
         for Read { query, responder } in self.reads.take(token) {
-            run.scratch.tasks.query(query, responder);
+            self.query(run, query, responder);
         }
+        self.hand_out_queries(run);
     }
 
     pub(super) fn refuse_reads(
