@@ -2,11 +2,14 @@
 //! the answer that its hello deserves, or none. The connection ends in any case.
 
 use arbitrary::{Result, Unstructured};
+use bytes::Bytes;
 use logboat_raft::{
     BootCount, BootNonce, ClusterId, Incarnation, Introduction, LogPosition, NodeId, Remembered,
     Start,
 };
-use logboat_transport::{BootRefusal, Inbox, Parcel, TcpTransport, TransportConfig, judge};
+use logboat_transport::{
+    BootRefusal, Inbox, Parcel, TcpTransport, TransportConfig, VisitAnswer, judge,
+};
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -170,7 +173,10 @@ fn expected(sent: &[u8]) -> Vec<u8> {
     }
     let (nobody, nothing) = (Introduction::default(), Remembered::default());
     let refusal = |code, remembered| answer_text([CLUSTER, NODE, code], nobody, remembered);
-    if cluster != CLUSTER {
+    if (from, to) == (0, 0) {
+        let welcome = answer_text([0, 0, 0], nobody, nothing);
+        [welcome, visit(&sent[HELLO_BYTES..]).unwrap_or_default()].concat()
+    } else if cluster != CLUSTER {
         answer_text([0, 0, 2], nobody, nothing)
     } else if from != PEER {
         answer_text([0, 0, 4], nobody, nothing)
@@ -189,6 +195,16 @@ fn expected(sent: &[u8]) -> Vec<u8> {
             Err(BootRefusal::Fenced) => refusal(14, nothing),
         }
     }
+}
+
+/// What a visitor who asks this hears: its question, if that is whole.
+fn visit(asked: &[u8]) -> Option<Vec<u8>> {
+    let (len, rest) = asked.split_first_chunk()?;
+    let (checksum, rest) = rest.split_first_chunk()?;
+    let [len, checksum] = [len, checksum].map(|number| u32::from_le_bytes(*number));
+    let question = rest.get(..len as usize)?;
+    let is_whole = crc32fast::hash(question) == checksum;
+    is_whole.then(|| asked[..8 + question.len()].to_vec())
 }
 
 /// What it does answer until it closes the connection, and whether it did so by a reset.
@@ -225,12 +241,16 @@ fn listener() -> SocketAddr {
     transport.local_addr()
 }
 
-/// Drops what arrives.
+/// Drops what arrives, and tells visitors what they asked.
 struct Deaf;
 
 impl Inbox for Deaf {
     fn receive(&self, from: NodeId, _: Vec<Parcel>) {
         assert_eq!(from, NodeId(PEER));
+    }
+
+    fn visited(&self, question: Bytes, answer: VisitAnswer) {
+        answer(question);
     }
 
     fn introduction(&self, _: NodeId) -> Introduction {
