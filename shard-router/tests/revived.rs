@@ -1,11 +1,15 @@
 //! A replica that failed and was started again is found by the routers of its node.
 #![allow(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
 
+mod growing;
+
 use bytes::Bytes;
+use growing::{eventually, founder, founders, stop};
 use logboat::{GroupSpec, Node, NodeConfig, NodeId, SnapshotWriter, StateMachine};
-use logboat_router::{Plan, Router};
+use logboat_router::{META_GROUP, Plan, Router};
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 /// Counts commands; panics at a query that asks for it.
 #[derive(Default)]
@@ -107,6 +111,31 @@ async fn requests_find_a_replica_that_did_not_start_with_the_router() {
     assert!(router.node().status().failed.is_empty());
     assert_eq!(router.read(range, Bytes::new()).await.unwrap(), one);
     router.node().stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_snapshot_of_the_table_costs_a_replica_which_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let lost_after = Some(Duration::from_secs(60));
+    let (mut routers, nodes) = founders(&dir, 1, lost_after).await;
+    let meta = |router: &Router| router.node().group(META_GROUP);
+    meta(&routers[1]).unwrap().compact();
+    let snapshot = dir.path().join("2/snapshots").join(format!("{META_GROUP}.snap"));
+    eventually("it is written", || snapshot.exists()).await;
+    stop(routers.remove(1)).await;
+
+    flip_last_byte(&snapshot);
+    let router = founder(&dir, 2, &nodes, 1, lost_after).await;
+    let range = router.map().ranges()[0].clone();
+    assert_eq!(router.propose(&range, Bytes::from_static(b"x")).await.unwrap(), "x");
+    eventually("the replica is replaced", || {
+        let runs = meta(&router).is_some_and(|replica| replica.view().leader().is_some());
+        runs && router.node().status().failed.is_empty()
+    })
+    .await;
+    for router in routers.into_iter().chain([router]) {
+        stop(router).await;
+    }
 }
 
 fn flip_last_byte(file: &Path) {

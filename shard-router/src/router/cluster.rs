@@ -12,7 +12,7 @@ mod service;
 
 pub use self::cache::known_members;
 pub use self::join::{JoinError, Joined, Joining};
-use super::starts::start_groups;
+use super::starts::{start_groups, without_unusable};
 use super::{Inner, REQUEST_LIMIT, RoutedRequest};
 use crate::error::{ClusterError, RouterStartError};
 use crate::map::{META_GROUP, Range};
@@ -20,7 +20,7 @@ use crate::meta::MetaMachine;
 use crate::plan::Plan;
 use crate::table::{Change, Command, Foundation, NodeCard, Outcome, Table, meta_founders};
 use bytes::Bytes;
-use logboat::{GroupError, GroupHandle, GroupRequest, GroupSpec, NodeId, RequestError, RoleKind};
+use logboat::{GroupHandle, GroupRequest, GroupSpec, NodeId, RequestError, RoleKind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,15 +114,8 @@ impl Inner {
         } else {
             return Ok(None);
         };
-        match started {
-            Ok(handle) => Ok(Some(handle)),
-            // The table is followed elsewhere, and this replica replaced.
-            Err(error @ (GroupError::Log { .. } | GroupError::Removed(_))) => {
-                tracing::error!("the replica of the meta group does not start: {error}");
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
+        // Without it, the table is followed elsewhere.
+        Ok(without_unusable(&self.node, started)?)
     }
 
     /// Waits for a table. The leader of the meta group makes the cluster if there is none.

@@ -127,6 +127,28 @@ pub(super) fn start_replica(
     }
 }
 
+/// What a start came to. No replica if what is stored of it can't be used, or if it is gone: its
+/// group goes on without it, and replaces it.
+pub(super) fn without_unusable(
+    node: &Node,
+    started: Result<GroupHandle, GroupError>,
+) -> Result<Option<GroupHandle>, GroupError> {
+    match started {
+        Ok(handle) => Ok(Some(handle)),
+        Err(error @ (GroupError::Snapshot { .. } | GroupError::Log { .. })) => {
+            node.metrics().failed_replicas.inc();
+            tracing::error!("this replica does not start: {error}");
+            Ok(None)
+        }
+        // It has been replaced since, or goes.
+        Err(error @ GroupError::Removed(_)) => {
+            tracing::info!("this replica does not start: {error}");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Watches the threads.
 struct Watch {
     starts: Arc<Starts>,
@@ -241,19 +263,6 @@ impl Starts {
         planned: Planned,
         machine: Box<dyn StateMachine>,
     ) -> Result<Option<GroupHandle>, GroupError> {
-        match start_replica(&self.node, planned, machine) {
-            Ok(handle) => Ok(Some(handle)),
-            Err(error @ (GroupError::Snapshot { .. } | GroupError::Log { .. })) => {
-                self.node.metrics().failed_replicas.inc();
-                tracing::error!("this replica does not start: {error}");
-                Ok(None)
-            }
-            // It has been replaced since, or goes.
-            Err(error @ GroupError::Removed(_)) => {
-                tracing::info!("this replica does not start: {error}");
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+        without_unusable(&self.node, start_replica(&self.node, planned, machine))
     }
 }

@@ -5,7 +5,9 @@
 use bytes::Bytes;
 use logboat::transport::Visit;
 use logboat::{Node, NodeConfig, NodeId, SnapshotWriter, StateMachine};
-use logboat_router::{Joining, NodeCard, NodeState, Plan, Range, Router, RouterOptions};
+use logboat_router::{
+    Joining, NodeCard, NodeState, Plan, Range, Router, RouterOptions, known_members,
+};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::TcpListener;
@@ -63,7 +65,19 @@ pub(crate) async fn founders(
     lost_after: Option<Duration>,
 ) -> (Vec<Router>, Vec<String>) {
     let addresses = addresses(3);
-    let members: BTreeMap<_, _> = (1..).map(NodeId).zip(addresses.iter().cloned()).collect();
+    let start = |id| founder(dir, id, &addresses, groups, lost_after);
+    let (one, two, three) = tokio::join!(start(1), start(2), start(3));
+    (vec![one, two, three], addresses)
+}
+
+/// One of three nodes that make a cluster, there, or started again.
+pub(crate) async fn founder(
+    dir: &TempDir,
+    id: u64,
+    addresses: &[String],
+    groups: usize,
+    lost_after: Option<Duration>,
+) -> Router {
     let plan = Plan {
         layout: "plain".to_owned(),
         groups: Some(groups),
@@ -72,22 +86,15 @@ pub(crate) async fn founders(
         split_keys: None,
         replicas: 3,
     };
-    let starting: Vec<_> = members
-        .keys()
-        .map(|id| {
-            let dir = dir.path().join(id.to_string());
-            let node = Node::start(tuned(NodeConfig::new(*id, members.clone(), dir).unwrap()));
-            let card = NodeCard { peers: members[id].clone(), ..NodeCard::default() };
-            let (plan, card) = (Some(plan.clone()), Some(card));
-            let options = RouterOptions { plan, card, lost_after, ..RouterOptions::default() };
-            tokio::spawn(Router::start_with(node.unwrap(), options, machine))
-        })
-        .collect();
-    let mut routers = Vec::new();
-    for router in starting {
-        routers.push(router.await.unwrap().unwrap());
-    }
-    (routers, addresses)
+    let (id, dir) = (NodeId(id), dir.path().join(id.to_string()));
+    let given: BTreeMap<_, _> = (1..).map(NodeId).zip(addresses.iter().cloned()).collect();
+    let members = known_members(&dir, &given).unwrap();
+    let mut config = tuned(NodeConfig::new(id, members, dir).unwrap());
+    config.founders = Some(given.keys().copied().collect());
+    let node = Node::start(config).unwrap();
+    let card = Some(NodeCard { peers: given[&id].clone(), ..NodeCard::default() });
+    let options = RouterOptions { plan: Some(plan), card, given, lost_after };
+    Router::start_with(node, options, machine).await.unwrap()
 }
 
 pub(crate) fn joining(nodes: &[String], address: &str) -> Joining {
