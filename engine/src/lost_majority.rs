@@ -11,11 +11,11 @@ mod plan;
 #[cfg(test)]
 mod tests;
 
-use logboat_raft::{Configuration, GroupId, LogId, NodeId, ReplicaAddress, Term};
+use logboat_raft::{Configuration, GroupId, Index, LogId, NodeId, ReplicaAddress, ReplicaId, Term};
 use logboat_storage::{
     DataDir, DirectoryError, Identity, KnownPeers, SnapshotError, SnapshotStore, WalReport, inspect,
 };
-pub use plan::{GroupCopy, GroupPlan, RecoverPlan, Verdict};
+pub use plan::{CopySnapshot, GroupCopy, GroupPlan, RecoverOptions, RecoverPlan, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
@@ -33,8 +33,8 @@ struct Survivor {
     known_peers: KnownPeers,
     members: Vec<NodeId>,
     log: WalReport,
-    /// The last entry of each snapshot.
-    snapshots: BTreeMap<GroupId, LogId>,
+    /// The last entry of each snapshot, or what is damaged of it.
+    snapshots: BTreeMap<GroupId, Result<LogId, String>>,
 }
 
 /// Why groups can't be recovered.
@@ -54,8 +54,12 @@ pub enum RecoverError {
         /// Its reason.
         source: io::Error,
     },
-    /// The log of a directory is damaged: a start would give up the replicas concerned.
-    #[error("{}: the log is damaged: {damage}", .path.display())]
+    /// The log of a directory is damaged.
+    #[error(
+        "{}: the log is damaged: {damage}; if the node starts with it, start it once, and stop \
+         it: it gives up the replicas concerned, and the others can be used",
+        .path.display()
+    )]
     Damaged {
         /// The directory.
         path: PathBuf,
@@ -79,6 +83,19 @@ pub enum RecoverError {
         first: PathBuf,
         /// The other one.
         second: PathBuf,
+    },
+    /// Another survivor has given up the node of a directory, and never lets it in.
+    #[error(
+        "node {by} has given up node {node} when groups had lost their majority: {} can't be used",
+        .path.display()
+    )]
+    GivenUp {
+        /// The node.
+        node: NodeId,
+        /// Its directory.
+        path: PathBuf,
+        /// Who has given it up.
+        by: NodeId,
     },
     /// No directory was given.
     #[error("there is no directory of a survivor")]
@@ -105,7 +122,7 @@ pub enum RecoverError {
         are(.0), them(.0), their(.0), ies(.0), them(.0)
     )]
     Absent(Vec<NodeId>),
-    /// A copy that should be the start of a group can't be.
+    /// A copy of a group can't be written.
     #[error("group {group} on node {node}: {what}")]
     Unusable {
         /// The group.
@@ -142,7 +159,8 @@ impl Survivors {
     /// hold.
     ///
     /// # Errors
-    /// [`RecoverError`] when one is in use, damaged, of another cluster, or there twice.
+    /// [`RecoverError`] when one is in use, damaged, of another cluster, there twice, or given up
+    /// by the node of another one.
     pub fn open(directories: &[PathBuf]) -> Result<Self, RecoverError> {
         let mut nodes: BTreeMap<NodeId, Survivor> = BTreeMap::new();
         let mut cluster: Option<(String, PathBuf)> = None;
@@ -163,7 +181,9 @@ impl Survivors {
         if nodes.is_empty() {
             return Err(RecoverError::Nobody);
         }
-        Ok(Self { nodes })
+        let survivors = Self { nodes };
+        survivors.nodes.values().try_for_each(|survivor| survivors.check_place(survivor))?;
+        Ok(survivors)
     }
 
     /// The nodes whose directories these are.
@@ -171,7 +191,16 @@ impl Survivors {
         self.nodes.keys().copied()
     }
 
-    /// Every node that a directory knows, but for those that were given up before.
+    /// Checks that nobody here has given up this one.
+    fn check_place(&self, survivor: &Survivor) -> Result<(), RecoverError> {
+        let (node, path) = (survivor.node, survivor.path.clone());
+        match self.nodes.values().find(|other| other.has_given_up(node)) {
+            Some(other) => Err(RecoverError::GivenUp { node, path, by: other.node }),
+            None => Ok(()),
+        }
+    }
+
+    /// Every node that a directory knows.
     fn known(&self) -> BTreeSet<NodeId> {
         let mut known = BTreeSet::new();
         for survivor in self.nodes.values() {
@@ -181,16 +210,12 @@ impl Survivors {
             let members = groups.filter_map(|group| group.configuration.as_ref());
             known.extend(members.flat_map(|it| it.members().iter().map(|member| member.node)));
         }
-        known.retain(|node| !self.is_fenced(*node));
         known
     }
 
     /// Whether all survivors have given up a node.
-    fn is_fenced(&self, node: NodeId) -> bool {
-        let has_given_up = |survivor: &Survivor| {
-            survivor.known_peers.get(node).is_some_and(|remembered| remembered.fenced)
-        };
-        self.nodes.values().all(has_given_up)
+    fn is_given_up(&self, node: NodeId) -> bool {
+        self.nodes.values().all(|survivor| survivor.has_given_up(node))
     }
 }
 
@@ -206,11 +231,21 @@ impl Survivor {
             return Err(RecoverError::Damaged { path, damage });
         }
         let store = SnapshotStore::open(&data_dir.snapshots())?;
-        let groups = store.groups().into_iter();
-        let snapshots = groups.filter_map(|group| Some((group, store.latest(group)?.last)));
-        let snapshots = snapshots.collect();
+        let mut snapshots = BTreeMap::new();
+        for group in store.groups() {
+            let last = match store.read(group) {
+                Ok(Some((meta, _))) => Ok(meta.last),
+                Ok(None) => continue,
+                Err(error) => Err(error.to_string()),
+            };
+            snapshots.insert(group, last);
+        }
         let (node, members) = (identity.node, identity.members.clone());
         Ok(Self { node, path, data_dir, known_peers, members, log, snapshots })
+    }
+
+    fn has_given_up(&self, node: NodeId) -> bool {
+        self.known_peers.get(node).is_some_and(|remembered| remembered.fenced)
     }
 
     /// What this directory has of a group, if it is a member by its own account.
@@ -219,15 +254,24 @@ impl Survivor {
         let configuration = log.configuration.clone()?;
         let replica = log.hard_state.replica;
         configuration.member_at(ReplicaAddress::new(node, replica))?;
+        let snapshot = self.snapshots.get(&group).cloned().unwrap_or(Ok(LogId::default()));
+        let covered = snapshot.as_ref().map_or(Index(0), |last| last.index);
         Some(GroupCopy {
             node,
             replica,
             term: log.hard_state.term,
-            known_committed: log.hard_state.commit.max(log.snapshot.index),
+            known_committed: log.hard_state.commit.max(log.snapshot.index).max(covered),
             begins_after: log.snapshot.index,
-            last: LogId::new(log.last_term, log.last),
+            last: log.last_id(),
+            snapshot: CopySnapshot::of(log, snapshot),
             configuration,
         })
+    }
+
+    /// Whether a replica may start here that has written nothing yet.
+    fn may_begin(&self, group: GroupId, replica: ReplicaId) -> bool {
+        let floor = self.log.tombstones.get(&group);
+        !self.log.groups.contains_key(&group) && floor.is_none_or(|floor| *floor <= replica)
     }
 }
 

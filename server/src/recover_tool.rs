@@ -3,9 +3,10 @@
 use crate::output::{Failure, print};
 use clap::{Args, Subcommand};
 use logboat::NodeId;
-use logboat::lost_majority::{GroupCopy, GroupPlan, RecoverPlan, Survivors, Verdict};
+use logboat::lost_majority::{
+    GroupCopy, GroupPlan, RecoverOptions, RecoverPlan, Survivors, Verdict,
+};
 use serde::Serialize;
-use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -15,7 +16,7 @@ pub(crate) enum RecoverCommand {
     /// Show what the survivors have of each group, what may be lost, and what `apply` would do.
     Plan {
         #[command(flatten)]
-        options: RecoverOptions,
+        options: Decisions,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
@@ -23,13 +24,13 @@ pub(crate) enum RecoverCommand {
     /// Give up the lost nodes for ever, and have groups without a majority start over.
     Apply {
         #[command(flatten)]
-        options: RecoverOptions,
+        options: Decisions,
     },
 }
 
 /// Whose directories there are, and which nodes are lost.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct RecoverOptions {
+pub(crate) struct Decisions {
     /// The data directory of a node that is left and does not run. Once for each such node.
     #[arg(long = "data-dir", value_name = "DIR", required = true)]
     data_dirs: Vec<PathBuf>,
@@ -40,6 +41,14 @@ pub(crate) struct RecoverOptions {
     /// of them still runs, it goes on by itself, and what it acknowledges is lost.
     #[arg(long)]
     force: bool,
+    /// Have a group start over from an older copy, if the one that holds the most can't be used.
+    /// What the older one lacks is lost.
+    #[arg(long)]
+    skip_unusable: bool,
+    /// State machines keep their states on disk themselves: a log may begin where there is no
+    /// snapshot. Not for the state machines of this server.
+    #[arg(long)]
+    state_on_disk: bool,
 }
 
 /// Runs the command.
@@ -53,27 +62,52 @@ pub(crate) fn run(command: RecoverCommand) -> Result<(), Failure> {
         RecoverCommand::Apply { options } => {
             let (survivors, plan) = options.plan()?;
             survivors.apply(&plan)?;
-            let lost = list(plan.lost.iter());
-            let text = match plan.starting_over().count() {
-                0 => "every group has its majority without the lost nodes: nothing was done\n"
-                    .to_owned(),
-                count => format!(
-                    "{count} groups start over when the nodes are started; node {lost} is never \
-                     let in again\n"
-                ),
-            };
-            print(&text)
+            print(&done(&plan))?;
+            match left_out(&plan) {
+                Some(left_out) => Err(left_out.into()),
+                None => Ok(()),
+            }
         }
     }
 }
 
-impl RecoverOptions {
+impl Decisions {
     fn plan(&self) -> Result<(Survivors, RecoverPlan), Failure> {
         let survivors = Survivors::open(&self.data_dirs)?;
-        let lost: BTreeSet<_> = self.lost.iter().copied().map(NodeId).collect();
-        let plan = survivors.plan(&lost, self.force)?;
+        let plan = survivors.plan(&RecoverOptions {
+            lost: self.lost.iter().copied().map(NodeId).collect(),
+            force: self.force,
+            passes_over_unusable: self.skip_unusable,
+            state_on_disk: self.state_on_disk,
+        })?;
         Ok((survivors, plan))
     }
+}
+
+/// What was done.
+fn done(plan: &RecoverPlan) -> String {
+    let lost = list(plan.lost.iter());
+    match plan.starting_over().count() {
+        0 if plan.unusable().next().is_some() => "nothing was done\n".to_owned(),
+        0 => "every group has its majority without the lost nodes: nothing was done\n".to_owned(),
+        count => format!(
+            "{count} groups start over when the nodes are started; node {lost} is never let in \
+             again\n"
+        ),
+    }
+}
+
+/// Which groups should start over and can't, with the reasons.
+fn left_out(plan: &RecoverPlan) -> Option<String> {
+    let reason = |group: &GroupPlan| format!("group {}: {}", group.group, describe(group));
+    let reasons: Vec<_> = plan.unusable().map(reason).collect();
+    (!reasons.is_empty()).then(|| {
+        format!(
+            "{} groups have no majority and do not start over: {}",
+            reasons.len(),
+            reasons.join("; ")
+        )
+    })
 }
 
 fn list<'a>(nodes: impl Iterator<Item = &'a NodeId>) -> String {
@@ -111,6 +145,9 @@ fn as_text(plan: &RecoverPlan) -> String {
          Groups of which no survivor has a replica are lost, and not listed."
     )
     .expect("writing to a string works");
+    if let Some(left_out) = left_out(plan) {
+        writeln!(text, "{left_out}.").expect("writing to a string works");
+    }
     if let Err(error) = plan.check() {
         writeln!(text, "It can't be done: {error}.").expect("writing to a string works");
     }

@@ -6,8 +6,8 @@ mod common;
 
 use common::{append_entries, compact, grant, small};
 use logboat_raft::{
-    Epoch, Fortification, GroupId, HardState, Index, LogWrite, NodeId, Persist, ReplicaId, Term,
-    WriteSeq,
+    Epoch, Fortification, GroupId, HardState, Index, LogId, LogWrite, NodeId, Persist, ReplicaId,
+    Term, WriteSeq,
 };
 use logboat_storage::simulation::{FileDisk, InlineWal};
 use logboat_storage::{SegmentState, inspect};
@@ -53,6 +53,12 @@ fn a_report_tells_segments_and_groups_of_a_log_in_use() {
     assert_eq!(report.segments[active - 1].durable.segment as usize, active);
     let group = &report.groups[&GroupId(5)];
     assert_eq!((group.snapshot.index, group.last, group.records), (Index(4), Index(10), 6));
+    let at = |term, index| LogId::new(Term(term), Index(index));
+    let held = |term, indexes: std::ops::Range<u64>| {
+        indexes.filter(|index| group.holds(at(term, *index))).collect::<Vec<_>>()
+    };
+    assert_eq!((held(1, 0..20), held(2, 0..20)), ((4..=10).collect(), vec![]));
+    assert_eq!(group.last_id(), at(1, 10));
     assert!(group.bytes > 6000);
     assert_eq!(group.hard_state.fortified, Some(BOND));
     assert_eq!(report.groups.len(), 1);

@@ -6,8 +6,8 @@ use super::{GroupCopy, GroupPlan, RecoverError, RecoverPlan, Survivor, Survivors
 use logboat_raft::{
     Entry, EntryKind, GroupId, HardState, LogWrite, NodeId, Persist, Term, WriteSeq,
 };
-use logboat_storage::WalOptions;
 use logboat_storage::simulation::{FileDisk, InlineWal};
+use logboat_storage::{SegmentState, WalOptions};
 use std::io;
 
 impl Survivors {
@@ -86,7 +86,7 @@ impl Survivor {
         let known_end = self.data_dir.boot().record().log_end;
         // As at any start of the node: peers are told where the log ended before this.
         let found = |end| self.known_peers.begin(end);
-        let opened = InlineWal::open_past(disk, WalOptions::default(), known_end, found);
+        let opened = InlineWal::open_past(disk, self.wal_options(), known_end, found);
         let (mut wal, recovered) = opened.map_err(|error| self.failed(io::Error::other(error)))?;
         for (group, term, change) in writes {
             let Some(log) = recovered.groups.get(group) else {
@@ -102,6 +102,16 @@ impl Survivor {
             written.map_err(|error| self.failed(io::Error::other(error)))?;
         }
         wal.close().map_err(|error| self.failed(io::Error::other(error)))
+    }
+
+    /// As the log is: a node on a small disk has small segments, and room for no others.
+    fn wal_options(&self) -> WalOptions {
+        let default = WalOptions::default();
+        let segments = self.log.segments.iter();
+        let readable = segments.filter(|segment| segment.state != SegmentState::Unreadable);
+        // One that was made for a large batch is larger.
+        let segment_bytes = readable.map(|segment| segment.bytes).min();
+        WalOptions { segment_bytes: segment_bytes.unwrap_or(default.segment_bytes), ..default }
     }
 
     fn failed(&self, source: io::Error) -> RecoverError {

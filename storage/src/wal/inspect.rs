@@ -3,12 +3,13 @@
 use super::disk::read_file;
 use super::error::{Damage, WalError};
 use super::format::{position, segment_name, segment_of};
-use super::index::{Accounts, LogIndex};
+use super::index::{Accounts, GroupLog, LogIndex};
 use super::recovery::{Extent, Replayed, Scanned, replay, scan};
 use super::segments::is_temporary;
 use bytes::Bytes;
 use logboat_raft::{
     Configuration, Grant, GroupId, HardState, Index, LogId, LogPosition, NodeId, ReplicaId, Term,
+    TermRun,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -81,8 +82,8 @@ pub struct GroupReport {
     pub snapshot: LogId,
     /// The last entry; that of the snapshot when there is none.
     pub last: Index,
-    /// The term of the last entry.
-    pub last_term: Term,
+    /// Where the entries of each term begin, behind the snapshot.
+    pub runs: Vec<TermRun>,
     /// The members, by the last entry that says so, or by the snapshot or the founding. None if the
     /// replica waits for its leader.
     pub configuration: Option<Arc<Configuration>>,
@@ -90,6 +91,21 @@ pub struct GroupReport {
     pub records: usize,
     /// The bytes of these records.
     pub bytes: u64,
+}
+
+impl GroupReport {
+    /// The last entry; that of the snapshot when there is none.
+    #[must_use]
+    pub fn last_id(&self) -> LogId {
+        LogId::new(self.runs.last().map_or(self.snapshot.term, |run| run.term), self.last)
+    }
+
+    /// Whether the log begins after this entry, or holds it.
+    #[must_use]
+    pub fn holds(&self, id: LogId) -> bool {
+        let run = self.runs.iter().rev().find(|run| run.first <= id.index);
+        id == self.snapshot || id.index <= self.last && run.is_some_and(|run| run.term == id.term)
+    }
 }
 
 /// Reads all of a log and checks every checksum in it. A log that is in use may be inspected.
@@ -255,12 +271,11 @@ fn follow(
 fn groups(index: &LogIndex, terms: &Terms) -> BTreeMap<GroupId, GroupReport> {
     let mut reports = BTreeMap::new();
     index.each(|group, log| {
-        let last = log.pieces().last().and_then(|piece| terms.get(&piece.run.place));
         let report = GroupReport {
             hard_state: log.hard_state,
             snapshot: log.snapshot,
             last: log.last,
-            last_term: last.copied().unwrap_or(log.snapshot.term),
+            runs: runs(log, terms),
             configuration: log.restored().configurations.pop(),
             records: log.pieces().count(),
             bytes: log.pieces().map(|piece| u64::from(piece.run.bytes)).sum(),
@@ -268,4 +283,16 @@ fn groups(index: &LogIndex, terms: &Terms) -> BTreeMap<GroupId, GroupReport> {
         reports.insert(group, report);
     });
     reports
+}
+
+/// Where the entries of each term begin. A record holds entries of one term.
+fn runs(log: &GroupLog, terms: &Terms) -> Vec<TermRun> {
+    let mut runs: Vec<TermRun> = Vec::new();
+    for piece in log.pieces() {
+        let Some(&term) = terms.get(&piece.run.place) else { continue };
+        if runs.last().is_none_or(|run| run.term != term) {
+            runs.push(TermRun { term, first: piece.first });
+        }
+    }
+    runs
 }
