@@ -169,6 +169,7 @@ fn node_options(
         node,
         plan: Some(plan),
         given: BTreeMap::new(),
+        joining: None,
         zone: String::new(),
         lost_after: LOST_AFTER,
         client_advertise: None,

@@ -186,6 +186,8 @@ pub struct NodeOptions {
     pub plan: Option<Plan>,
     /// Where a person said that the nodes are.
     pub given: BTreeMap<NodeId, String>,
+    /// How the node has joined its cluster, if it has.
+    pub joining: Option<Joining>,
     /// The zone of the node.
     pub zone: String,
     /// After how long a node that is silent counts as lost.
@@ -247,7 +249,13 @@ impl ServeOptions {
     pub fn resolve_joined(self, joined: &Joined) -> Result<NodeOptions, Failure> {
         let data_dir = self.data_dir.clone().ok_or("--data-dir is missing")?;
         let node = joined.config(data_dir).map_err(|reason| format!("--peer-listen: {reason}"))?;
-        self.resolve_node(node, BTreeMap::new(), None)
+        let joining = self.joining()?;
+        let mut options = self.resolve_node(node, BTreeMap::new(), None)?;
+        // With files that are read again.
+        let Security { peers, .. } = &options.security;
+        let visit = Visit { tls: peers.tls.clone(), secret: peers.secret.clone() };
+        options.joining = joining.map(|joining| Joining { visit, ..joining });
+        Ok(options)
     }
 
     /// How the node joins its cluster, if it is to.
@@ -315,6 +323,7 @@ impl ServeOptions {
             security,
             plan,
             given,
+            joining: None,
             zone: self.zone.clone().unwrap_or_default(),
             lost_after: self.lost_after()?,
             node,

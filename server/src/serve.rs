@@ -308,6 +308,7 @@ fn part_of(options: &NodeOptions, clients: &str) -> RouterOptions {
         card: Some(card),
         given: options.given.clone(),
         lost_after: Some(options.lost_after),
+        joining: options.joining.clone(),
     }
 }
 

@@ -4,7 +4,7 @@
 mod growing;
 
 use bytes::Bytes;
-use growing::{addresses, eventually, founders, join, joining, state, stop};
+use growing::{addresses, eventually, founder, founders, join, joining, state, stop};
 use logboat::transport::Visit;
 use logboat::{Change, ChangeError, GroupId, NodeId};
 use logboat_router::{JoinError, Joining, META_GROUP, NodeState, Router};
@@ -148,6 +148,33 @@ async fn who_must_not_join_is_told_why() {
     let emptied = joining(&nodes, &own[0]).join(&twice).await.unwrap();
     assert_eq!(emptied.node.0, first.node.0 + 1);
     for router in routers {
+        stop(router).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_finds_the_others_that_moved_while_it_was_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut routers, nodes) = founders(&dir, 2, None).await;
+    let (own, fourth) = (addresses(1), dir.path().join("fourth"));
+    routers.push(join(&nodes, &own[0], &fourth, None).await);
+    eventually("it has the table", || state(&routers[3], 4) == Some(NodeState::Up)).await;
+    for router in routers {
+        stop(router).await;
+    }
+    // It is there first, and is told where the others are to be.
+    let nodes = addresses(3);
+    let router = join(&nodes, &own[0], &fourth, None).await;
+    let start = |id| founder(&dir, id, &nodes, 2, None);
+    let (one, two, three) = tokio::join!(start(1), start(2), start(3));
+    let moved = |node: u64| {
+        let table = router.table();
+        table.node(NodeId(node)).unwrap().card.peers == nodes[node as usize - 1]
+    };
+    eventually("it knows where they are", || (1..=3).all(moved)).await;
+    let map = router.map();
+    assert_eq!(router.propose(&map.ranges()[0], Bytes::from_static(b"x")).await.unwrap(), "x");
+    for router in [one, two, three, router] {
         stop(router).await;
     }
 }

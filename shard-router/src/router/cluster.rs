@@ -8,6 +8,7 @@ mod operate;
 mod peers;
 mod publish;
 mod replicas;
+mod seek;
 mod service;
 
 pub use self::cache::known_members;
@@ -34,7 +35,7 @@ const BOOTSTRAP_INTERVAL: Duration = Duration::from_millis(20);
 const RETRY: Duration = Duration::from_millis(500);
 
 /// How a node takes part in its cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct RouterOptions {
     /// How the cluster is made, if this node is one of those that make it.
     pub plan: Option<Plan>,
@@ -48,6 +49,9 @@ pub struct RouterOptions {
     /// emptied, and replicas and leaders are evened out. Without it, groups move by calls alone.
     /// The same on all nodes: what counts is what the node has that leads the meta group.
     pub lost_after: Option<Duration>,
+    /// How the node has joined its cluster, if it has. If it is cut off, since the others have
+    /// moved while it was down, it asks the same nodes where they are.
+    pub joining: Option<Joining>,
 }
 
 /// Starts what the node has, and what keeps it up to date.
@@ -83,6 +87,9 @@ pub(super) async fn start(
     tasks.spawn(publish::keep(Arc::clone(inner)));
     if let Some(lost_after) = options.lost_after {
         tasks.spawn(driver::drive(Arc::clone(inner), lost_after));
+    }
+    if let Some(joining) = options.joining {
+        tasks.spawn(seek::seek(Arc::clone(inner), joining));
     }
     if let Some(card) = options.card {
         tasks.spawn(publish::announce(Arc::clone(inner), card));

@@ -93,7 +93,7 @@ pub(crate) async fn founder(
     config.founders = Some(given.keys().copied().collect());
     let node = Node::start(config).unwrap();
     let card = Some(NodeCard { peers: given[&id].clone(), ..NodeCard::default() });
-    let options = RouterOptions { plan: Some(plan), card, given, lost_after };
+    let options = RouterOptions { plan: Some(plan), card, given, lost_after, joining: None };
     Router::start_with(node, options, machine).await.unwrap()
 }
 
@@ -116,8 +116,9 @@ pub(crate) async fn join(
     let joining = joining(nodes, address);
     let joined = joining.join(dir).await.unwrap();
     let node = Node::start(tuned(joined.config(dir).unwrap())).unwrap();
-    let card = Some(joining.card);
-    let options = RouterOptions { card, lost_after, ..RouterOptions::default() };
+    let card = Some(joining.card.clone());
+    let joining = Some(joining);
+    let options = RouterOptions { card, lost_after, joining, ..RouterOptions::default() };
     Router::start_with(node, options, machine).await.unwrap()
 }
 

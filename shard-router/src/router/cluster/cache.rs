@@ -94,11 +94,17 @@ pub(super) async fn keep(inner: Arc<Inner>, given: BTreeMap<NodeId, String>) {
 
 fn write(data_dir: &Path, cached: &Cached) -> io::Result<()> {
     let text = serde_json::to_vec(cached)?;
-    let temporary = data_dir.join(format!("{FILE}.new"));
+    let mut content = crc32fast::hash(&text).to_le_bytes().to_vec();
+    content.extend_from_slice(&text);
+    replace(data_dir, FILE, &content)
+}
+
+/// Writes a file of the data directory. A crash leaves the former one or this one.
+pub(super) fn replace(data_dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let temporary = data_dir.join(format!("{name}.new"));
     let mut file = File::create(&temporary)?;
-    file.write_all(&crc32fast::hash(&text).to_le_bytes())?;
-    file.write_all(&text)?;
+    file.write_all(content)?;
     file.sync_all()?;
-    fs::rename(&temporary, data_dir.join(FILE))?;
+    fs::rename(&temporary, data_dir.join(name))?;
     File::open(data_dir)?.sync_all()
 }

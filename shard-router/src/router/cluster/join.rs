@@ -4,18 +4,19 @@
 //! the incarnation with the id in the meta group, and never gives that id to another one. So the
 //! node may ask as often as it likes, and needs nobody else to record it.
 
-use super::cache;
 use super::service::{Question, encode};
+use super::{cache, operate};
 use crate::error::ClusterError;
 use crate::router::Inner;
 use crate::table::{Change, NodeCard, Outcome};
+use bytes::Bytes;
 use logboat::transport::{Identity, Incarnation, Visit, VisitError};
 use logboat::{Founding, NodeConfig, NodeId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -49,7 +50,8 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// // The same at each start.
 /// let joined = joining.join("/var/lib/logboat".as_ref()).await?;
 /// let node = Node::start(joined.config("/var/lib/logboat")?)?;
-/// let options = RouterOptions { card: Some(card), ..RouterOptions::default() };
+/// let (card, joining) = (Some(card), Some(joining));
+/// let options = RouterOptions { card, joining, ..RouterOptions::default() };
 /// let router = Router::start_with(node, options, machine).await?;
 /// # Ok(())
 /// # }
@@ -117,6 +119,9 @@ pub(super) struct Application {
     cluster: String,
     incarnation: u64,
     card: NodeCard,
+    /// Its id, if it has one and only looks for the others.
+    #[serde(default)]
+    node: Option<u64>,
 }
 
 /// What a node is told that has joined.
@@ -124,7 +129,15 @@ pub(super) struct Application {
 pub(super) struct Welcome {
     node: u64,
     founders: BTreeSet<u64>,
-    members: BTreeMap<u64, String>,
+    pub(super) members: BTreeMap<u64, String>,
+}
+
+/// Why a node can't tell a visitor what it asked.
+pub(super) enum Unanswered {
+    /// The cluster has decided so.
+    Refused(String),
+    /// Another node may, or this one later.
+    Failed(VisitError),
 }
 
 impl Joining {
@@ -150,13 +163,9 @@ impl Joining {
             }
         };
         if !knows_others {
-            let welcome = self.ask_all(joined.incarnation).await?;
-            let node = NodeId(welcome.node);
-            if joined.node != NodeId(0) && joined.node != node {
-                let reason = format!("node {} has left it", joined.node);
-                return Err(JoinError::Refused(reason));
-            }
-            joined.node = node;
+            let node = Some(joined.node).filter(|node| *node != NodeId(0));
+            let welcome = self.ask_all(self.question(joined.incarnation, node)).await?;
+            joined.node = NodeId(welcome.node);
             joined.founders = welcome.founders.into_iter().map(NodeId).collect();
             let members = welcome.members.into_iter();
             joined.members = members.map(|(node, address)| (NodeId(node), address)).collect();
@@ -187,26 +196,38 @@ impl Joining {
         }
     }
 
-    /// Asks one node after the other until one answers.
-    async fn ask_all(&self, incarnation: Incarnation) -> Result<Welcome, JoinError> {
+    /// What a node of this incarnation asks.
+    pub(super) fn question(&self, incarnation: Incarnation, node: Option<NodeId>) -> Bytes {
         let application = Application {
             cluster: self.cluster_name.clone(),
             incarnation: incarnation.0,
             card: self.card.clone(),
+            node: node.map(|node| node.0),
         };
-        let question = encode(&Question::Join(application));
+        encode(&Question::Join(application))
+    }
+
+    /// Asks one node.
+    pub(super) async fn ask(&self, node: &str, question: &[u8]) -> Result<Welcome, Unanswered> {
+        let answer = self.visit.ask(node, question).await.map_err(Unanswered::Failed)?;
+        match serde_json::from_slice(&answer) {
+            Ok(Ok(welcome)) => Ok(welcome),
+            Ok(Err(reason)) => Err(Unanswered::Refused(reason)),
+            Err(_) => Err(Unanswered::Failed(VisitError::NoAnswer)),
+        }
+    }
+
+    /// Asks one node after the other until one answers.
+    async fn ask_all(&self, question: Bytes) -> Result<Welcome, JoinError> {
         let mut next_report = Instant::now();
         loop {
             let mut failures = Vec::new();
             let mut is_shut_out = true;
             for node in &self.nodes {
-                let error = match self.visit.ask(node, &question).await {
-                    Ok(answer) => match serde_json::from_slice(&answer) {
-                        Ok(Ok(welcome)) => return Ok(welcome),
-                        Ok(Err(reason)) => return Err(JoinError::Refused(reason)),
-                        Err(_) => VisitError::NoAnswer,
-                    },
-                    Err(error) => error,
+                let error = match self.ask(node, &question).await {
+                    Ok(welcome) => return Ok(welcome),
+                    Err(Unanswered::Refused(reason)) => return Err(JoinError::Refused(reason)),
+                    Err(Unanswered::Failed(error)) => error,
                 };
                 is_shut_out &= matches!(error, VisitError::Refused(_));
                 failures.push(format!("{node}: {error}"));
@@ -246,26 +267,21 @@ impl Joined {
 /// The incarnation of the directory to be, drawn and stored if there is none.
 fn incarnation(data_dir: &Path) -> io::Result<Incarnation> {
     let path = data_dir.join(FILE);
-    match fs::read_to_string(&path) {
-        Ok(text) => {
-            let number = u64::from_str_radix(text.trim(), 16);
-            number.map(Incarnation).map_err(|_| {
-                let what =
-                    format!("{} holds no number: delete it if the node is new", path.display());
-                io::Error::new(io::ErrorKind::InvalidData, what)
-            })
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let drawn = RandomState::new().hash_one(std::process::id());
-            fs::create_dir_all(data_dir)?;
-            let mut file = File::create(&path)?;
-            file.write_all(format!("{drawn:016x}\n").as_bytes())?;
-            file.sync_all()?;
-            File::open(data_dir)?.sync_all()?;
-            Ok(Incarnation(drawn))
-        }
-        Err(error) => Err(error),
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        read => read?,
+    };
+    // A crash, or a full disk, may have left an empty file. Nobody was asked before it was written.
+    if text.is_empty() {
+        let drawn = RandomState::new().hash_one(std::process::id());
+        fs::create_dir_all(data_dir)?;
+        cache::replace(data_dir, FILE, format!("{drawn:016x}\n").as_bytes())?;
+        return Ok(Incarnation(drawn));
     }
+    u64::from_str_radix(text.trim(), 16).map(Incarnation).map_err(|_| {
+        let what = format!("{} holds no number: delete it if the node is new", path.display());
+        io::Error::new(io::ErrorKind::InvalidData, what)
+    })
 }
 
 impl Inner {
@@ -274,7 +290,7 @@ impl Inner {
         &self,
         application: Application,
     ) -> Option<Result<Welcome, String>> {
-        let Application { cluster, incarnation, card } = application;
+        let Application { cluster, incarnation, card, node } = application;
         let name = self.node.cluster_name();
         if cluster != name {
             return Some(Err(format!("this is cluster {name:?}, and not {cluster:?}")));
@@ -282,13 +298,13 @@ impl Inner {
         if card.peers.is_empty() {
             return Some(Err("it does not say where its peers reach it".to_owned()));
         }
-        let change = Change::Join { incarnation, card };
-        let node = match self.change_table(change, "it asked to join").await {
-            Ok(Outcome::Done { node, .. } | Outcome::Unchanged { node, .. }) => node?,
-            Err(ClusterError::Refused(reason)) if self.feed.newest().version() > 0 => {
-                return Some(Err(reason));
-            }
-            _ => return None,
+        let known = match node {
+            Some(node) => self.known_as(NodeId(node), incarnation)?.map(|()| node),
+            None => self.take_in(incarnation, card).await?,
+        };
+        let node = match known {
+            Ok(node) => node,
+            Err(reason) => return Some(Err(reason)),
         };
         let members = self.node.addresses().into_iter();
         Some(Ok(Welcome {
@@ -296,5 +312,44 @@ impl Inner {
             founders: self.node.founders().iter().map(|node| node.0).collect(),
             members: members.map(|(node, address)| (node.0, address)).collect(),
         }))
+    }
+
+    /// Whether a node that says so is part of the cluster, or why not. None if this node does not
+    /// know.
+    fn known_as(&self, node: NodeId, incarnation: u64) -> Option<Result<(), String>> {
+        let table = self.feed.newest();
+        if let Some(reason) = operate::expulsion(&table, node) {
+            return Some(Err(reason));
+        }
+        let is_it = table.node(node)?.incarnation == Some(incarnation);
+        let other = || format!("node {node} is known by another data directory");
+        Some(is_it.then_some(()).ok_or_else(other))
+    }
+
+    /// Has the cluster give an id to this incarnation, or say why not. None if it can't now.
+    async fn take_in(&self, incarnation: u64, card: NodeCard) -> Option<Result<u64, String>> {
+        match self.change_table(Change::Join { incarnation, card }, "it asked to join").await {
+            Ok(Outcome::Done { node, .. } | Outcome::Unchanged { node, .. }) => node.map(Ok),
+            Err(ClusterError::Refused(reason)) if self.feed.newest().version() > 0 => {
+                Some(Err(reason))
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_incarnation_is_drawn_once_and_again_if_a_crash_left_an_empty_file() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(FILE), "").unwrap();
+        let drawn = incarnation(dir.path()).unwrap();
+        assert_eq!(incarnation(dir.path()).unwrap(), drawn);
+        fs::write(dir.path().join(FILE), "no number").unwrap();
+        let error = incarnation(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("holds no number"), "{error}");
     }
 }
