@@ -64,6 +64,24 @@ fn the_names_of_a_list_count_until_it_is_sent() {
 }
 
 #[test]
+fn a_command_that_waits_for_the_end_of_a_pause_counts() {
+    let server = with_memory(1_000_000);
+    let (mut client, mut paused) = (server.connect(), server.connect());
+    assert_eq!(client.ask("CLIENT PAUSE 60000 WRITE"), "+OK");
+    let request = request(&["SET".to_owned(), "a".to_owned(), "v".repeat(800_000)]);
+    paused.send(&request);
+    while !client.ask("CLIENT LIST").contains("flags=b") {}
+    assert!(client.ask("CLIENT LIST").contains(" argv-mem=800004 "));
+    let mut other = server.connect();
+    other.send(&request);
+    assert_eq!(other.reply(), REFUSED);
+    assert_eq!(client.ask("CLIENT UNPAUSE"), "+OK");
+    assert_eq!(paused.reply(), "+OK");
+    other.send(&request);
+    assert_eq!(other.reply(), "+OK");
+}
+
+#[test]
 fn a_write_that_answers_with_a_value_needs_room_for_it() {
     let server = with_memory(1_000_000);
     let mut client = server.connect();

@@ -193,6 +193,23 @@ fn a_pause_holds_writes_or_everything_until_it_is_over() {
 }
 
 #[test]
+fn who_leaves_during_a_pause_is_gone_and_its_command_is_not_carried_out() {
+    let server = Server::with(Partition::Hash, 1);
+    let mut client = server.connect();
+    assert_eq!(client.ask("CLIENT PAUSE 60000 WRITE"), "+OK");
+    for _ in 0..50 {
+        server.connect().send(b"SET a 1\r\nGET a\r\n");
+    }
+    let mut half_closed = server.connect();
+    half_closed.send(b"SET a 1\r\n");
+    half_closed.close_sending_side();
+    assert!(half_closed.is_closed());
+    eventually(|| field(&mut client, "clients", "connected_clients") == "1");
+    assert_eq!(client.ask("CLIENT UNPAUSE"), "+OK");
+    assert_eq!(client.ask("GET a"), "nil");
+}
+
+#[test]
 fn a_monitor_sees_commands_before_they_are_carried_out_but_no_passwords() {
     let server = Server::with(Partition::Hash, 1);
     let (mut monitor, mut client) = (server.connect(), server.connect());

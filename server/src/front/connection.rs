@@ -4,7 +4,7 @@ use super::config::FrontConfig;
 use super::guard::{LOGIN_LIMIT, Place};
 use super::halves::{Reader, Room, Writer, halves};
 use super::patience::Patience;
-use super::waits::{pause_over, shown};
+use super::waits::{HeldBack, pause_over, shown};
 use crate::backend::{Backend, StoreAnswers};
 use crate::client_memory::Share;
 use crate::commands::{self, Added, Context, Pipeline};
@@ -24,6 +24,10 @@ use tokio::time;
 /// unread input resets the connection, and the client may never see the error.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How much is read behind a command that waits for the end of CLIENT PAUSE, about. It is read to
+/// see whether the client leaves.
+const READ_WHILE_PAUSED: usize = 16 * 1024;
+
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Connection<B> {
@@ -34,11 +38,11 @@ pub(super) struct Connection<B> {
     /// The room for what is read next.
     room: Room,
     output: BytesMut,
-    /// The share of the clients' memory that `input`, `parser`, `output` and the commands under way
-    /// hold.
+    /// The share of the clients' memory that `input`, `parser`, `output`, the commands under way,
+    /// and the one that waits hold.
     share: Share,
     /// A command that has to wait until those before it have been carried out.
-    held_back: Option<Vec<Bytes>>,
+    held_back: HeldBack,
     /// Whether that waits for the end of CLIENT PAUSE.
     is_paused: bool,
     /// The arguments of the commands under way.
@@ -105,7 +109,7 @@ impl<B: Backend> Connection<B> {
             room: Room::default(),
             output: BytesMut::new(),
             share: server.memory.share(),
-            held_back: None,
+            held_back: HeldBack::default(),
             is_paused: false,
             under_way_bytes: 0,
             patience: Patience::default(),
@@ -222,7 +226,7 @@ impl<B: Backend> Connection<B> {
         if self.input.is_empty() {
             self.input = BytesMut::new();
         }
-        let buffers = self.buffer_sizes(0);
+        let buffers = self.buffer_sizes(self.held_back.bytes());
         self.session.client.update(|details| details.buffers = buffers);
         None
     }
@@ -252,11 +256,11 @@ impl<B: Backend> Connection<B> {
             match pipeline.add(&mut context, arguments) {
                 Added::Here => {}
                 Added::Later(arguments) => {
-                    self.held_back = Some(arguments);
+                    self.held_back.put(arguments);
                     return Behind::More;
                 }
                 Added::Paused(arguments) => {
-                    self.held_back = Some(arguments);
+                    self.held_back.put(arguments);
                     return Behind::Paused;
                 }
                 Added::Alone(arguments) => return Behind::Alone(arguments),
@@ -449,7 +453,8 @@ impl<B: Backend> Connection<B> {
     fn held_bytes(&self) -> usize {
         let arrived = self.input.len() + self.parser.held_bytes();
         let to_send = self.session.elements.key_bytes() + self.output.len();
-        arrived + self.under_way_bytes + to_send + self.writer.unflushed()
+        let commands = self.under_way_bytes + self.held_back.bytes();
+        arrived + commands + to_send + self.writer.unflushed()
     }
 
     fn buffer_sizes(&self, arguments: usize) -> BufferSizes {
@@ -477,10 +482,11 @@ impl<B: Backend> Connection<B> {
     }
 
     /// Reads some input or writes some output, whichever is possible first. While the client has
-    /// too many replies to read, or its next command waits for the end of CLIENT PAUSE, nothing is
-    /// read.
+    /// too many replies to read, nothing is read, and little while its next command waits for the
+    /// end of CLIENT PAUSE. If the client leaves meanwhile, that command is not carried out.
     async fn transfer(&mut self) -> io::Result<()> {
-        let may_read = self.takes_commands() && !self.is_paused;
+        let reads_on = !self.is_paused || self.input.len() < READ_WHILE_PAUSED;
+        let may_read = self.takes_commands() && reads_on;
         let stall = self.stall();
         tokio::select! {
             read = self.reader.read(&mut self.input, &mut self.room), if may_read => match read? {

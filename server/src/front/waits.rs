@@ -2,8 +2,33 @@
 
 use crate::monitor::Monitor;
 use crate::server_state::ServerState;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::future;
+
+/// A command that waits, if there is one, with its name and its arguments.
+#[derive(Debug, Default)]
+pub(super) struct HeldBack {
+    arguments: Option<Vec<Bytes>>,
+    bytes: usize,
+}
+
+impl HeldBack {
+    /// Has a command wait.
+    pub(super) fn put(&mut self, arguments: Vec<Bytes>) {
+        self.bytes = arguments.iter().map(Bytes::len).sum();
+        self.arguments = Some(arguments);
+    }
+
+    pub(super) fn take(&mut self) -> Option<Vec<Bytes>> {
+        self.bytes = 0;
+        self.arguments.take()
+    }
+
+    /// The bytes of all arguments.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
 
 /// Resolves when CLIENT PAUSE is over, or has changed.
 pub(super) async fn pause_over(paused: Option<&ServerState>) {
