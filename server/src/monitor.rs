@@ -15,11 +15,13 @@ use tokio::sync::Notify;
 const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
 
 /// All clients that see commands.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Monitors {
     /// How many there are: without any, nothing else is looked at.
     count: AtomicUsize,
     all: Mutex<Vec<Weak<Monitor>>>,
+    /// The most bytes that wait for all of them. Each may have an equal part of it.
+    max_waiting_bytes: usize,
 }
 
 /// What a client is still to see.
@@ -32,6 +34,12 @@ pub struct Monitor {
 }
 
 impl Monitors {
+    /// Nobody sees commands yet. For all who will, `max_waiting_bytes` may wait.
+    #[must_use]
+    pub const fn new(max_waiting_bytes: usize) -> Self {
+        Self { count: AtomicUsize::new(0), all: Mutex::new(Vec::new()), max_waiting_bytes }
+    }
+
     /// Shows commands from now on, for as long as the result is held.
     pub fn enter(&self) -> Arc<Monitor> {
         let monitor = Arc::new(Monitor::default());
@@ -43,30 +51,36 @@ impl Monitors {
 
     /// Shows a command that is about to be carried out, but for those about administration.
     pub fn show(&self, session: &Session, spec: &Spec, request: &[Bytes]) {
-        if self.count.load(Ordering::Relaxed) > 0
-            && !spec.has_flag("admin")
-            && !spec.has_flag("skip_monitor")
-        {
-            self.show_line(&line(session, request));
+        let count = self.count.load(Ordering::Relaxed);
+        if count > 0 && !spec.has_flag("admin") && !spec.has_flag("skip_monitor") {
+            self.show_line(&line(session, request, self.most_of(count)));
         }
+    }
+
+    /// How many bytes may wait for each of so many.
+    fn most_of(&self, count: usize) -> usize {
+        MAX_WAITING_BYTES.min(self.max_waiting_bytes / count.max(1))
     }
 
     fn show_line(&self, line: &[u8]) {
         let mut all = self.all.lock();
-        all.retain(|monitor| {
-            let Some(monitor) = monitor.upgrade() else { return false };
-            monitor.add(line);
-            true
-        });
+        all.retain(|monitor| monitor.strong_count() > 0);
+        let most = self.most_of(all.len());
+        for monitor in all.iter().filter_map(Weak::upgrade) {
+            monitor.add(line, most);
+        }
         self.count.store(all.len(), Ordering::Relaxed);
     }
 }
 
 impl Monitor {
-    fn add(&self, line: &[u8]) {
+    fn add(&self, line: &[u8], most: usize) {
         let mut waiting = self.waiting.lock();
-        if waiting.len() + line.len() > MAX_WAITING_BYTES {
+        if waiting.len() + line.len() > most {
             self.is_lost.store(true, Ordering::Relaxed);
+        }
+        if self.is_lost.load(Ordering::Relaxed) {
+            *waiting = BytesMut::new();
         } else {
             waiting.extend_from_slice(line);
         }
@@ -87,10 +101,18 @@ impl Monitor {
             self.arrived.notified().await;
         }
     }
+
+    /// Waits until the client does not keep up.
+    pub async fn lost(&self) {
+        while !self.is_lost.load(Ordering::Relaxed) {
+            self.arrived.notified().await;
+        }
+    }
 }
 
-/// A command as Redis shows it.
-fn line(session: &Session, request: &[Bytes]) -> Vec<u8> {
+/// A command as Redis shows it. Of a line that is longer than `most` bytes not all is made: nobody
+/// gets to see it.
+fn line(session: &Session, request: &[Bytes], most: usize) -> Vec<u8> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let client = session.client.address();
     let mut line = format!("+{}.{:06} ", now.as_secs(), now.subsec_micros());
@@ -99,7 +121,10 @@ fn line(session: &Session, request: &[Bytes]) -> Vec<u8> {
     let mut line = line.into_bytes();
     for argument in request.redacted() {
         line.put_u8(b' ');
-        quote(&argument, &mut line);
+        quote(&argument[..argument.len().min(most)], &mut line);
+        if line.len() > most {
+            break;
+        }
     }
     line.extend_from_slice(b"\r\n");
     line
@@ -137,7 +162,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_does_not_keep_up_is_lost_and_who_has_gone_is_forgotten() {
-        let monitors = Monitors::default();
+        let monitors = Monitors::new(1 << 30);
         let (one, other) = (monitors.enter(), monitors.enter());
         monitors.show_line(b"+a\r\n");
         assert_eq!(one.next().await.unwrap(), &b"+a\r\n"[..]);
@@ -145,8 +170,33 @@ mod tests {
         monitors.show_line(&long);
         assert_eq!(one.next().await.map(|lines| lines.len()), Some(MAX_WAITING_BYTES));
         assert!(other.next().await.is_none(), "it had another line to see before");
+        other.lost().await;
+        assert_eq!(other.waiting.lock().capacity(), 0, "nothing is kept for it");
         drop((one, other));
         monitors.show_line(b"+b\r\n");
         assert_eq!(monitors.count.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_all_of_them_is_bounded() {
+        let monitors = Monitors::new(1_000_000);
+        let mut all: Vec<_> = (0..3).map(|_| monitors.enter()).collect();
+        let waiting = |all: &[Arc<Monitor>]| -> usize {
+            all.iter().map(|monitor| monitor.waiting.lock().len()).sum()
+        };
+        for _ in 0..33 {
+            monitors.show_line(&[b'x'; 10_000]);
+        }
+        assert_eq!(waiting(&all), 990_000);
+        // With more of them, each has a smaller part.
+        all.extend((0..97).map(|_| monitors.enter()));
+        monitors.show_line(&[b'x'; 10_000]);
+        assert_eq!(waiting(&all), 970_000);
+        for monitor in &all[..3] {
+            assert!(monitor.next().await.is_none());
+        }
+        for monitor in &all[3..] {
+            assert_eq!(monitor.next().await.map(|lines| lines.len()), Some(10_000));
+        }
     }
 }

@@ -19,6 +19,10 @@ use tokio::sync::watch;
 /// The version of Redis whose replies are given. Clients choose by it which commands they send.
 pub const REDIS_VERSION: &str = "7.4.0";
 
+/// What waits for clients in MONITOR may take this part of what the buffers of all clients may
+/// hold, besides.
+const MONITORS_SHARE: usize = 8;
+
 /// Facts that only the engine knows, read at each INFO.
 pub type FactsHook = Box<dyn Fn() -> Facts + Send + Sync>;
 
@@ -93,7 +97,7 @@ impl ServerState {
             sleeps: Arc::default(),
             passwords: None,
             stats: Stats::new(&settings),
-            monitors: Monitors::default(),
+            monitors: Monitors::new(max_buffered_bytes / MONITORS_SHARE),
             pause: Pause::default(),
             control: watch::Sender::new(Control { stopping: false, settings }),
             run_id: run_id(),

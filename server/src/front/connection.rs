@@ -141,7 +141,7 @@ impl<B: Backend> Connection<B> {
             let deadline = idle.into_iter().chain(self.login_deadline).min();
             let paused = self.is_paused.then(|| Arc::clone(&self.server));
             let monitor = self.session.monitor.clone();
-            let is_shown = monitor.is_some() && self.output.len() < self.config.max_unsent_bytes;
+            let takes = self.output.len() < self.config.max_unsent_bytes;
             tokio::select! {
                 moved = self.transfer() => match moved {
                     Ok(()) => self.last_active = Instant::now(),
@@ -153,7 +153,7 @@ impl<B: Backend> Connection<B> {
                 },
                 () = sleep_until(deadline) => break End::Gone,
                 () = pause_over(paused.as_deref()), if paused.is_some() => {}
-                lines = shown(monitor.as_deref()), if is_shown => match lines {
+                lines = shown(monitor.as_deref(), takes), if monitor.is_some() => match lines {
                     Some(lines) => {
                         self.output.extend_from_slice(&lines);
                         self.server.stats.commands.sent(lines.len());

@@ -38,10 +38,15 @@ pub(super) async fn pause_over(paused: Option<&ServerState>) {
     }
 }
 
-/// Resolves when there are commands for a monitor to see. None if it did not keep up.
-pub(super) async fn shown(monitor: Option<&Monitor>) -> Option<BytesMut> {
+/// Resolves when there are commands for a monitor to see, if it takes any, or when it does not keep
+/// up: then there is None.
+pub(super) async fn shown(monitor: Option<&Monitor>, takes: bool) -> Option<BytesMut> {
     match monitor {
-        Some(monitor) => monitor.next().await,
+        Some(monitor) if takes => monitor.next().await,
+        Some(monitor) => {
+            monitor.lost().await;
+            None
+        }
         None => future::pending().await,
     }
 }
