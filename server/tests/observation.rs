@@ -126,6 +126,20 @@ fn the_slow_log_has_what_took_long_cut_and_without_passwords() {
 }
 
 #[test]
+fn what_a_client_says_of_itself_is_bounded() {
+    let server = Server::with(Partition::Hash, 1);
+    let mut client = server.connect();
+    let (long, most) = ("n".repeat(1025), "n".repeat(1024));
+    let refused = |what: &str| format!("-ERR {what} cannot be longer than 1024 bytes.");
+    assert_eq!(client.call(&["CLIENT", "SETNAME", &long]), refused("Client names"));
+    assert_eq!(client.call(&["HELLO", "2", "SETNAME", &long]), refused("Client names"));
+    assert_eq!(client.call(&["CLIENT", "SETINFO", "LIB-NAME", &long]), refused("lib-name"));
+    assert_eq!(client.call(&["CLIENT", "SETINFO", "LIB-VER", &long]), refused("lib-ver"));
+    assert_eq!(client.ask("CLIENT GETNAME"), "nil");
+    assert_eq!(client.call(&["CLIENT", "SETNAME", &most]), "+OK");
+}
+
+#[test]
 fn what_took_long_is_a_sample_of_its_event() {
     let server = Server::with(Partition::Hash, 1);
     let mut client = server.connect();

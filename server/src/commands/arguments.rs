@@ -42,8 +42,15 @@ pub(super) fn pairs<'a>(
     Ok(arguments.chunks_exact(2).map(|pair| (&pair[0], &pair[1])))
 }
 
+/// The longest word that CLIENT LIST shows, in bytes. It is kept as long as the client is there.
+const MAX_LISTED_BYTES: usize = 1024;
+
 /// A word that CLIENT LIST can show: printable ASCII without spaces. `what` starts the complaint.
 pub(super) fn listed_word(word: &[u8], what: &str) -> Result<String, CommandError> {
+    if word.len() > MAX_LISTED_BYTES {
+        let reason = format!("{what} cannot be longer than {MAX_LISTED_BYTES} bytes.");
+        return Err(CommandError::Other(reason));
+    }
     if word.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
         return Ok(text(word));
     }

@@ -15,6 +15,9 @@ const MAX_ARGUMENTS: usize = 32;
 /// The most bytes of an argument that an entry keeps.
 const MAX_ARGUMENT_BYTES: usize = 128;
 
+/// The most bytes that all entries hold together, however many may be kept.
+const MAX_KEPT_BYTES: usize = 16 << 20;
+
 /// What stands in the place of a password.
 const REDACTED: &[u8] = b"(redacted)";
 
@@ -49,6 +52,32 @@ struct Entries {
     next_id: u64,
     /// The newest first.
     kept: VecDeque<SlowEntry>,
+    /// What they hold.
+    bytes: usize,
+}
+
+impl Entries {
+    /// Keeps one more, and drops the oldest for it: at most `max_len` stay, and at most
+    /// `max_bytes`.
+    fn add(&mut self, mut entry: SlowEntry, max_len: usize, max_bytes: usize) {
+        entry.id = self.next_id;
+        self.next_id += 1;
+        self.bytes += entry.bytes();
+        self.kept.push_front(entry);
+        while self.kept.len() > max_len || self.bytes > max_bytes {
+            let Some(oldest) = self.kept.pop_back() else { break };
+            self.bytes -= oldest.bytes();
+        }
+    }
+}
+
+impl SlowEntry {
+    /// What it holds, about.
+    fn bytes(&self) -> usize {
+        let arguments = self.request.iter().map(|argument| size_of::<Bytes>() + argument.len());
+        let texts = self.client.len() + self.client_name.len();
+        size_of::<Self>() + arguments.sum::<usize>() + texts
+    }
 }
 
 impl Default for SlowLog {
@@ -75,7 +104,7 @@ impl SlowLog {
         let slower_than = u64::try_from(self.slower_than_us.load(Ordering::Relaxed));
         if slower_than.is_ok_and(|slower_than| took_us >= slower_than) {
             let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let mut entry = SlowEntry {
+            let entry = SlowEntry {
                 id: 0,
                 at_secs: at.as_secs(),
                 took_us,
@@ -84,11 +113,7 @@ impl SlowLog {
                 client_name: client.details().name,
             };
             let max_len = self.max_len.load(Ordering::Relaxed);
-            let mut entries = self.entries.lock();
-            entry.id = entries.next_id;
-            entries.next_id += 1;
-            entries.kept.push_front(entry);
-            entries.kept.truncate(max_len);
+            self.entries.lock().add(entry, max_len, MAX_KEPT_BYTES);
         }
     }
 
@@ -112,7 +137,9 @@ impl SlowLog {
 
     /// Removes all entries.
     pub fn clear(&self) {
-        self.entries.lock().kept.clear();
+        let mut entries = self.entries.lock();
+        entries.kept.clear();
+        entries.bytes = 0;
     }
 }
 
@@ -149,4 +176,32 @@ fn shortened_argument(argument: &Bytes) -> Bytes {
     let mut kept = argument[..MAX_ARGUMENT_BYTES].to_vec();
     kept.extend(format!("... ({more} more bytes)").bytes());
     Bytes::from(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_bounded_by_number_and_by_what_they_hold() {
+        let entry = || SlowEntry {
+            id: 0,
+            at_secs: 0,
+            took_us: 1,
+            request: vec![Bytes::from_static(&[b'x'; 100]); 10],
+            client: "127.0.0.1:1".to_owned(),
+            client_name: "n".repeat(1000),
+        };
+        let (mut entries, bytes) = (Entries::default(), entry().bytes());
+        assert!(bytes > 2000, "{bytes}");
+        for _ in 0..10 {
+            entries.add(entry(), usize::MAX, 5 * bytes);
+        }
+        let ids = |entries: &Entries| entries.kept.iter().map(|it| it.id).collect::<Vec<_>>();
+        assert_eq!((ids(&entries), entries.bytes), (vec![9, 8, 7, 6, 5], 5 * bytes));
+        entries.add(entry(), 2, usize::MAX);
+        assert_eq!((ids(&entries), entries.bytes), (vec![10, 9], 2 * bytes));
+        entries.add(entry(), 0, usize::MAX);
+        assert_eq!((entries.kept.len(), entries.bytes), (0, 0));
+    }
 }
