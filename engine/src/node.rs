@@ -466,7 +466,7 @@ impl Node {
             apply_lag: views().map(GroupView::lag).sum(),
             other_voters: groups.iter().filter_map(other_voters).collect(),
             failed: self.0.parts.groups.failed(),
-            stuck: parts.restores.stuck().list(),
+            stuck: parts.user_code.restores.stuck().list(),
             failure: parts.wal.poisoned().map(|poisoned| poisoned.to_string()),
             wal: WalStatus::of(&parts.wal),
             peers: parts.transport.peers(),
@@ -529,6 +529,7 @@ impl Inner {
         let scrubber = self.scrubber.lock().take().map(Scrubber::stop);
         self.hand_over();
         self.parts.gate.stopped.store(true, Ordering::Relaxed);
+        self.parts.user_code.disk_machines.close();
         let (done, stopped) = mpsc::channel();
         for worker in self.parts.workers.iter() {
             worker.post(Event::Stop(done.clone()));
@@ -544,7 +545,7 @@ impl Inner {
         let has_scrubbed = scrubber.is_none_or(|scrubber| scrubber.join(deadline));
         let have_ended = threads.stop(&self.parts.snapshot_queue, deadline) && has_scrubbed;
         self.parts.shared.events.close();
-        for StuckReplica { group, code, .. } in self.parts.restores.stuck().list() {
+        for StuckReplica { group, code, .. } in self.parts.user_code.restores.stuck().list() {
             tracing::error!(group = group.0, "the node has stopped without {code}");
         }
         if !have_ended {

@@ -3,9 +3,9 @@
 use crate::admission::Admission;
 use crate::admission::gate::AdmissionGate;
 use crate::admission::pacer::Pacer;
+use crate::background::disk_machines::DiskMachines;
 use crate::background::guard::Guard;
 use crate::background::log_reader::LogReader;
-use crate::background::restores::Restores;
 use crate::background::snapshots::SnapshotThread;
 use crate::background::stuck_calls::StuckCalls;
 use crate::background::threads::join_by;
@@ -80,7 +80,7 @@ pub(crate) struct Parts {
     pub(crate) snapshot_queue: SnapshotQueue,
     pub(crate) founder: Arc<Founder>,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) restores: Arc<Restores>,
+    pub(crate) user_code: UserCode,
     pub(crate) inbound: Arc<Inbound>,
 }
 
@@ -151,7 +151,7 @@ pub(crate) fn assemble(
     });
     let link = connect(&disk.identity, Arc::clone(&inbound) as Arc<dyn Inbox>)?;
     let transport = attach(&link, &inbound, &liveness);
-    let user_code = new_user_code(config, &workers, &gate);
+    let user_code = new_user_code(config, &disk, &workers, &gate);
     let writers = new_writers(&disk, &user_code, &gate);
     let snapshots = SnapshotThread::new(writers, Arc::clone(&transport), workers.clone(), &guard)
         .start(snapshot_jobs)?;
@@ -189,7 +189,7 @@ pub(crate) fn assemble(
         snapshot_queue,
         founder,
         shared,
-        restores: user_code.restores,
+        user_code,
         inbound,
     };
     Ok((parts, threads))
@@ -252,9 +252,14 @@ fn open_disk(config: &NodeConfig, workers: &Workers) -> Result<Disk, StartError>
     Ok(Disk { data_dir, identity, known_peers, introduction, wal, recovered, snapshots })
 }
 
-fn new_user_code(config: &NodeConfig, workers: &Workers, gate: &AdmissionGate) -> UserCode {
+fn new_user_code(
+    config: &NodeConfig,
+    disk: &Disk,
+    workers: &Workers,
+    gate: &AdmissionGate,
+) -> UserCode {
     let stuck = StuckCalls::new(Arc::clone(&gate.metrics));
-    UserCode::new(config.workers, workers, stuck)
+    UserCode::new(config.workers, workers, stuck, DiskMachines::new(&disk.data_dir))
 }
 
 fn new_writers(disk: &Disk, user_code: &UserCode, gate: &AdmissionGate) -> SnapshotWriters {

@@ -7,12 +7,13 @@ mod common;
 use bytes::Bytes;
 use common::{Cluster, TestResult, number};
 use logboat::{
-    ApplyError, ApplyOn, CommandBatch, DiskStateMachine, GroupId, Index, LogId, NodeId, OnDisk,
-    RequestError, SnapshotWriter, Term,
+    ApplyError, ApplyOn, CommandBatch, DiskStateMachine, GroupError, GroupId, Index, LogId, NodeId,
+    OnDisk, RequestError, SnapshotWriter, Term,
 };
 use parking_lot::Mutex;
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 const GROUP: GroupId = GroupId(7);
@@ -20,6 +21,7 @@ const GROUP: GroupId = GroupId(7);
 /// What a state machine does when it comes to a command that says so.
 const RETRY: &[u8] = b"retry";
 const GIVE_UP: &[u8] = b"give up";
+const WAIT: &[u8] = b"wait";
 
 /// What survives of a state: the ids of all commands.
 #[derive(Clone, Default)]
@@ -34,11 +36,19 @@ struct Saved {
     /// For how long a command is put off, and how often yet.
     patience: Duration,
     refusals: u32,
+    /// What a command waits for, and whether one does.
+    gate: Option<Receiver<()>>,
+    is_waiting: bool,
 }
 
 impl Disk {
     fn machine(&self) -> Box<OnDisk<Ids>> {
-        Box::new(OnDisk(Ids { disk: self.clone(), ids: Vec::new(), last: LogId::default() }))
+        self.machine_on(ApplyOn::Worker)
+    }
+
+    fn machine_on(&self, apply_on: ApplyOn) -> Box<OnDisk<Ids>> {
+        let (disk, ids, last) = (self.clone(), Vec::new(), LogId::default());
+        Box::new(OnDisk(Ids { disk, ids, last, apply_on }))
     }
 
     fn held(&self) -> usize {
@@ -51,6 +61,7 @@ struct Ids {
     disk: Disk,
     ids: Vec<LogId>,
     last: LogId,
+    apply_on: ApplyOn,
 }
 
 impl Ids {
@@ -62,6 +73,7 @@ impl Ids {
 impl DiskStateMachine for Ids {
     fn open(&mut self) -> io::Result<Option<LogId>> {
         let saved = self.disk.0.lock();
+        assert!(!saved.is_waiting, "another state machine is at work here");
         let Some((last, ids)) = &saved.state else { return Ok(None) };
         (self.last, self.ids) = (*last, ids.clone());
         Ok(Some(*last))
@@ -78,7 +90,13 @@ impl DiskStateMachine for Ids {
                 return Err(ApplyError::Fail("as the command says".to_owned()));
             }
             saved.applied += 1;
+            let gate = if command == WAIT { saved.gate.take() } else { None };
+            saved.is_waiting = gate.is_some();
             drop(saved);
+            if let Some(gate) = gate {
+                let _ = gate.recv();
+            }
+            self.disk.0.lock().is_waiting = false;
             assert!(self.ids.last().is_none_or(|last| last.index < id.index), "applied twice");
             self.ids.push(id);
             commands.answer(self.answer());
@@ -116,12 +134,14 @@ impl DiskStateMachine for Ids {
     }
 
     fn clear(&mut self) -> io::Result<()> {
-        self.disk.0.lock().state = None;
+        let mut saved = self.disk.0.lock();
+        assert!(!saved.is_waiting, "another state machine is at work here");
+        saved.state = None;
         Ok(())
     }
 
     fn apply_on(&self) -> ApplyOn {
-        ApplyOn::Worker
+        self.apply_on
     }
 }
 
@@ -251,6 +271,60 @@ async fn what_a_former_replica_left_is_cleared() -> TestResult {
     assert_eq!(disk.held(), 1);
     cluster.node(node).join_group(GROUP, disk.machine())?;
     assert_eq!(disk.held(), 0);
+    Ok(())
+}
+
+/// The replica has ended, and a call of its state machine has not.
+#[tokio::test]
+async fn another_replica_waits_until_the_former_state_machine_is_gone() -> TestResult {
+    for (apply_on, removes) in
+        [ApplyOn::Pool, ApplyOn::Worker].into_iter().flat_map(|on| [(on, false), (on, true)])
+    {
+        let cluster = Cluster::configured(3, |config| {
+            config.state_machine_timeout = Duration::from_millis(100);
+        })?;
+        let disks = [(); 3].map(|()| Disk::default());
+        for node in cluster.ids() {
+            let machine = disks[node.0 as usize - 1].machine_on(apply_on);
+            cluster.start_with(node, GROUP, machine)?;
+        }
+        let other = GroupId(9);
+        cluster.start_group(other)?;
+        let (node, disk) = (NodeId(3), disks[2].clone());
+        let (gate, shut) = channel();
+        disk.0.lock().gate = Some(shut);
+        cluster.propose(GROUP, WAIT).await;
+        while !disk.0.lock().is_waiting {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        if removes {
+            cluster.node(node).remove_group(GROUP).await?;
+        } else {
+            cluster.node(node).stop_group(GROUP).await?;
+        }
+        let join = || {
+            let (joining, machine) = (cluster.node(node).clone(), disk.machine_on(apply_on));
+            tokio::task::spawn_blocking(move || joining.join_group(GROUP, machine))
+        };
+        let (mut one, mut another) = (join(), join());
+        let (refused, joined) = tokio::select! {
+            refused = &mut one => (refused?, another),
+            refused = &mut another => (refused?, one),
+        };
+        let refused = refused.map(|_| "it was started");
+        assert!(matches!(refused, Err(GroupError::Starting(_))), "{refused:?}");
+        for _ in 0..20 {
+            cluster.propose(other, b"+").await;
+        }
+        assert!(!joined.is_finished() && disk.0.lock().is_waiting);
+        drop(gate);
+        let handle = joined.await??;
+        if !removes {
+            cluster.propose(GROUP, b"+").await;
+            cluster.await_applied(node, GROUP, 2).await;
+            assert_eq!(number(&handle.read_local(Bytes::new()).await?.1), 2);
+        }
+    }
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The threads of a node for user code, besides its workers.
 
+use crate::background::disk_machines::DiskMachines;
 use crate::background::pool::{Job, Late, Pool, PoolKind, Progress};
 use crate::background::restores::Restores;
 use crate::background::stuck_calls::StuckCalls;
@@ -29,13 +30,19 @@ pub(crate) struct UserCode {
     pub(crate) writers: Arc<Pool>,
     /// What runs on the threads of others before a replica does.
     pub(crate) restores: Arc<Restores>,
+    pub(crate) disk_machines: Arc<DiskMachines>,
     pub(crate) stuck: Arc<StuckCalls>,
 }
 
 impl UserCode {
     /// Pools without threads yet. State machines get so many `threads` at the most, readers some
     /// more, and snapshots are written one after the other.
-    pub(crate) fn new(threads: usize, workers: &Workers, stuck: Arc<StuckCalls>) -> Self {
+    pub(crate) fn new(
+        threads: usize,
+        workers: &Workers,
+        stuck: Arc<StuckCalls>,
+        disk_machines: Arc<DiskMachines>,
+    ) -> Self {
         let machines =
             PoolKind { name: "logboat-apply", threads, code: Code::StateMachine, patience: LOOKS };
         let readers = PoolKind {
@@ -52,7 +59,8 @@ impl UserCode {
         };
         let [machines, readers, writers] = [machines, readers, writers]
             .map(|kind| Pool::new(kind, workers.clone(), Arc::clone(&stuck)));
-        Self { machines, readers, writers, restores: Restores::new(Arc::clone(&stuck)), stuck }
+        let restores = Restores::new(Arc::clone(&stuck));
+        Self { machines, readers, writers, restores, disk_machines, stuck }
     }
 
     /// Has readers answer queries.

@@ -284,7 +284,7 @@ impl Inner {
         &self,
         group: GroupId,
         founding: Arc<Configuration>,
-        mut machine: Box<dyn StateMachine>,
+        machine: Box<dyn StateMachine>,
     ) -> Result<GroupHandle, GroupError> {
         let parts = &self.parts;
         let reservation = parts.groups.reserve(group, &founding)?;
@@ -292,6 +292,11 @@ impl Inner {
             Origin::Log(log) => log,
             Origin::Ended(handle) => self.retire(handle)?,
         };
+        // Before anything is looked at that a call of a former one may still write.
+        if !parts.user_code.disk_machines.await_none(group) {
+            return Err(GroupError::Stopped);
+        }
+        let mut machine = parts.user_code.disk_machines.count(group, machine);
         check_founders(group, &log, &founding)?;
         // All that a former replica submitted is through, or dropped.
         parts.wal.readmit(group);
@@ -300,7 +305,7 @@ impl Inner {
         let snapshot =
             snapshot.map_err(|error| GroupError::Snapshot { group, reason: error.to_string() })?;
         let has_gone = parts.wal.tombstone(group).is_some() && log == Restored::default();
-        let recovered = parts.restores.watch(group, |progress| {
+        let recovered = parts.user_code.restores.watch(group, |progress| {
             if has_gone && let Some(machine) = machine.on_disk() {
                 machine.clear().map_err(|error| format!("clearing the state: {error}"))?;
             }
