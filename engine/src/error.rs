@@ -1,6 +1,6 @@
 //! The errors of the engine.
 
-use logboat_raft::{ChangeRefusal, GroupId, NodeId, Refusal};
+use logboat_raft::{ChangeRefusal, GroupId, LogId, NodeId, Refusal};
 use logboat_storage::{DirectoryError, SnapshotError, WalError};
 use logboat_transport::StartError as TransportError;
 use std::io;
@@ -95,6 +95,13 @@ pub enum ChangeError {
         /// That node.
         node: NodeId,
     },
+    /// The group has other members than those that the change is based on: those of this entry. The
+    /// change has no effect.
+    #[error("the group has had the members of entry {id} since")]
+    OtherMembers {
+        /// The entry that holds its configuration.
+        id: LogId,
+    },
     /// The leader had taken the change, and lost its role before it was committed. The members that
     /// were committed since are without it: its successor does not have it, or has made another
     /// change since, which undid it.
@@ -115,7 +122,7 @@ impl ChangeError {
     pub const fn is_transient(&self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.is_transient(),
-            Self::NotAPeer { .. } => false,
+            Self::NotAPeer { .. } | Self::OtherMembers { .. } => false,
             Self::Lost => true,
             Self::Request(error) => matches!(
                 error,

@@ -215,7 +215,32 @@ impl GroupHandle {
     /// # }
     /// ```
     pub async fn change(&self, changes: &[Change]) -> Result<Membership, ChangeError> {
-        let answer = self.request(GroupRequest::change(changes)).await?;
+        self.ask_for_change(GroupRequest::change(None, changes)).await
+    }
+
+    /// Like [`Self::change`], but only if the group has the members of the entry `from`
+    /// ([`Membership::entry`]): so of two who want to change the same members, one is refused.
+    ///
+    /// # Errors
+    /// See [`ChangeError`]; [`ChangeError::OtherMembers`] if the group has others.
+    pub async fn change_from(
+        &self,
+        from: LogId,
+        changes: &[Change],
+    ) -> Result<Membership, ChangeError> {
+        self.ask_for_change(GroupRequest::change(Some(from), changes)).await
+    }
+
+    /// Whether [`Change::Promote`] of this learner would be taken now. Only the leader knows.
+    ///
+    /// # Errors
+    /// See [`ChangeError`]: why not.
+    pub async fn check_learner(&self, node: NodeId) -> Result<(), ChangeError> {
+        self.ask_for_change(GroupRequest::check_learner(node)).await.map(drop)
+    }
+
+    async fn ask_for_change(&self, request: GroupRequest) -> Result<Membership, ChangeError> {
+        let answer = self.request(request).await?;
         decode_changed(&answer).unwrap_or(Err(RequestError::TimedOut.into()))
     }
 

@@ -1,29 +1,29 @@
-//! A running node, for those who use it. [`replicas`] has its replicas, which come and go.
+//! A running node, for those who use it. [`replicas`] has its replicas, which come and go, and
+//! [`administration`] what is asked of the leaders of groups.
 
+mod administration;
 mod replicas;
 
 use crate::background::scrubber::{Scrubber, Scrubbing};
 use crate::batch::{Answers, Batch};
 use crate::config::NodeConfig;
-use crate::error::{ChangeError, PeerError, RequestError, StartError, TransferError};
+use crate::error::{PeerError, RequestError, StartError};
 use crate::events::Events;
 use crate::handle::GroupHandle;
 use crate::liveness::node_time::NodeTime;
-use crate::membership::Membership;
 use crate::metrics::EngineMetrics;
 use crate::request::GroupRequest;
-use crate::request::administration::{decode_changed, decode_transferred};
 use crate::service::{NodeService, SERVICE};
 use crate::start::{Link, Parts, Threads, assemble};
 use crate::status::{NodeStatus, OtherVoters, StuckReplica, WalStatus};
 use crate::view::GroupView;
 use crate::worker::event::Event;
 use bytes::Bytes;
-use logboat_raft::{
-    Change, Configuration, GroupId, Incarnation, NodeId, Remembered, RoleKind, Tuning,
-};
+use logboat_raft::{Configuration, GroupId, Incarnation, NodeId, Remembered, RoleKind, Tuning};
 use logboat_storage::Identity;
-use logboat_transport::{Inbox, StartError as TransportError, TcpTransport, TransportConfig};
+use logboat_transport::{
+    Inbox, StartError as TransportError, TcpTransport, TransportConfig, Visit,
+};
 use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 pub use replicas::GroupSpec;
@@ -194,6 +194,13 @@ impl Node {
         &self.0.parts.identity.members
     }
 
+    /// Somebody who passes what guards the ports of this node's cluster.
+    #[must_use]
+    pub fn visit(&self) -> Visit {
+        let NodeConfig { tls, cluster_secret, .. } = &self.0.config;
+        Visit { tls: tls.clone(), secret: cluster_secret.clone() }
+    }
+
     /// Has requests that go to this node answered: those of [`Node::ask`], and those of visitors.
     /// The first service stays.
     pub fn serve(&self, service: Arc<dyn NodeService>) {
@@ -278,6 +285,13 @@ impl Node {
         self.add_peer(node, address)
     }
 
+    /// Whether a recovery of lost majorities has given up this peer: it is never let in again.
+    #[must_use]
+    pub fn is_given_up(&self, peer: NodeId) -> bool {
+        let known = self.0.parts.inbound.known_peers.get(peer);
+        known.is_some_and(|remembered| remembered.fenced)
+    }
+
     /// Knows `node` as a peer no longer. Its connections end, and it is turned away. It must hold
     /// no replica of a group that has one here.
     ///
@@ -343,70 +357,6 @@ impl Node {
         let mut batch = self.batch();
         batch.call_via(via, to, group, request);
         only_answer(batch.send()).await
-    }
-
-    /// Has the replica of `group` on node `to`, which may be this one, change the group's members:
-    /// see [`GroupHandle::change`]. Waits for as long as the connection stands: bound the wait.
-    ///
-    /// # Errors
-    /// See [`ChangeError`].
-    ///
-    /// ```no_run
-    /// use logboat::{Change, ChangeError, GroupId, Membership, Node, NodeId, RequestError};
-    /// use std::time::Duration;
-    ///
-    /// /// Asks a node that has a replica, and whoever leads then, until the change is made or
-    /// /// can't be made.
-    /// async fn change(
-    ///     node: &Node,
-    ///     mut to: NodeId,
-    ///     group: GroupId,
-    ///     changes: &[Change],
-    /// ) -> Result<Membership, ChangeError> {
-    ///     loop {
-    ///         match node.change(to, group, changes).await {
-    ///             Err(ChangeError::Request(RequestError::NotLeader { leader })) => {
-    ///                 to = leader.unwrap_or(to);
-    ///             }
-    ///             Err(error) if error.is_transient() => {}
-    ///             outcome => return outcome,
-    ///         }
-    ///         tokio::time::sleep(Duration::from_millis(20)).await;
-    ///     }
-    /// }
-    /// ```
-    pub async fn change(
-        &self,
-        to: NodeId,
-        group: GroupId,
-        changes: &[Change],
-    ) -> Result<Membership, ChangeError> {
-        if to == self.id() {
-            let handle = self.group(group).ok_or(RequestError::NoSuchGroup(group))?;
-            return handle.change(changes).await;
-        }
-        let answer = self.call(to, group, &GroupRequest::change(changes)).await?;
-        decode_changed(&answer).unwrap_or(Err(RequestError::TimedOut.into()))
-    }
-
-    /// Has the replica of `group` on node `to`, which may be this one, hand leadership to the voter
-    /// on node `successor`: see [`GroupHandle::transfer`]. Waits for as long as the connection
-    /// stands: bound the wait.
-    ///
-    /// # Errors
-    /// See [`TransferError`].
-    pub async fn transfer(
-        &self,
-        to: NodeId,
-        group: GroupId,
-        successor: NodeId,
-    ) -> Result<(), TransferError> {
-        if to == self.id() {
-            let handle = self.group(group).ok_or(RequestError::NoSuchGroup(group))?;
-            return handle.transfer(successor).await;
-        }
-        let answer = self.call(to, group, &GroupRequest::transfer(successor)).await?;
-        decode_transferred(successor, &answer).unwrap_or(Err(RequestError::TimedOut.into()))
     }
 
     /// Asks what [serves](Self::serve) another node, for as long as the connections to and from

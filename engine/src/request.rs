@@ -6,11 +6,11 @@ pub(crate) mod encoding;
 pub(crate) mod kind;
 
 use crate::error::RequestError;
-use crate::request::administration::{encode_changes, encode_transfer};
+use crate::request::administration::{ChangeRequest, encode_change_request, encode_transfer};
 use crate::request::encoding::{count_of_list, decode_replies, encode_list};
 use crate::request::kind::RequestKind;
 use bytes::Bytes;
-use logboat_raft::{Change, NodeId, ReadMode};
+use logboat_raft::{Change, LogId, NodeId, ReadMode};
 
 /// A request to a group. Clones share its bytes, since a caller that looks for the leader sends the
 /// same request to one replica after the other.
@@ -41,9 +41,17 @@ impl GroupRequest {
         Self { kind: RequestKind::Read(mode), body: query }
     }
 
-    /// To change the members of the group.
-    pub(crate) fn change(changes: &[Change]) -> Self {
-        Self { kind: RequestKind::Change, body: encode_changes(changes) }
+    /// To change the members of the group, if they are those of the entry `from`, or whoever they
+    /// are.
+    pub(crate) fn change(from: Option<LogId>, changes: &[Change]) -> Self {
+        let request = ChangeRequest::Make { from, changes: changes.to_vec() };
+        Self { kind: RequestKind::Change, body: encode_change_request(&request) }
+    }
+
+    /// To say whether a learner could be promoted.
+    pub(crate) fn check_learner(node: NodeId) -> Self {
+        let body = encode_change_request(&ChangeRequest::CheckLearner(node));
+        Self { kind: RequestKind::Change, body }
     }
 
     /// To hand leadership to `to`.

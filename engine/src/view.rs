@@ -17,6 +17,7 @@ pub struct GroupView {
     leader: AtomicU64,
     commit: AtomicU64,
     applied: AtomicU64,
+    applied_bytes: AtomicU64,
     role_changes: Notify,
     failure: OnceLock<String>,
     is_gone: AtomicBool,
@@ -87,6 +88,12 @@ impl GroupView {
         Index(self.applied.load(Ordering::Relaxed))
     }
 
+    /// Bytes of the commands that it has applied since its last snapshot.
+    #[must_use]
+    pub fn applied_bytes(&self) -> u64 {
+        self.applied_bytes.load(Ordering::Relaxed)
+    }
+
     /// Entries known to be committed and not yet applied.
     #[must_use]
     pub fn lag(&self) -> u64 {
@@ -147,9 +154,10 @@ impl GroupView {
         *self.configuration.write() = Some(configuration);
     }
 
-    pub(crate) fn progress(&self, commit: Index, applied: Index) {
+    pub(crate) fn progress(&self, commit: Index, applied: Index, applied_bytes: u64) {
         self.commit.store(commit.0, Ordering::Relaxed);
         self.applied.store(applied.0, Ordering::Relaxed);
+        self.applied_bytes.store(applied_bytes, Ordering::Relaxed);
     }
 }
 

@@ -246,6 +246,36 @@ async fn a_learner_that_is_not_there_is_not_promoted() -> TestResult {
 }
 
 #[tokio::test]
+async fn a_change_that_is_based_on_other_members_is_refused() -> TestResult {
+    let cluster = Cluster::new(5)?;
+    found(&cluster, &[1, 2, 3])?;
+    cluster.propose(GROUP, b"+").await;
+    let leading = leader(&cluster, &[1, 2, 3]).await;
+    let lead = leading.view().leader().unwrap();
+    let seen = leading.membership().entry();
+    let fifth = cluster.node(NodeId(5));
+    let first = [Change::AddLearner(NodeId(4))];
+    let members = fifth.change_from(lead, GROUP, seen, &first).await?;
+    // Somebody else thought of the same members.
+    let second = [Change::AddLearner(NodeId(5))];
+    let late = Err(ChangeError::OtherMembers { id: members.entry() });
+    assert_eq!(fifth.change_from(lead, GROUP, seen, &second).await, late);
+    assert_eq!(leading.change_from(seen, &second).await, late);
+    assert_eq!(leading.membership().learners(), ids(&[4]));
+    leading.change_from(members.entry(), &second).await?;
+
+    // The leader says whether a learner could be promoted, and that changes nothing.
+    let behind = leading.check_learner(NodeId(4)).await;
+    assert!(matches!(refused(behind.map(|()| members)), ChangeRefusal::NotCaughtUp { .. }));
+    join(&cluster, 4)?;
+    while leading.check_learner(NodeId(4)).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(leading.membership().learners(), ids(&[4, 5]));
+    Ok(())
+}
+
+#[tokio::test]
 async fn followers_name_the_leader_and_a_change_waits_for_the_one_before() -> TestResult {
     let cluster = Cluster::new(5)?;
     found(&cluster, &[1, 2, 3])?;

@@ -5,8 +5,8 @@ use crate::role::Role;
 use crate::status::{PeerStatus, Status};
 use crate::step::Step;
 use crate::{
-    Config, Configuration, Fortification, Index, Input, LogId, Member, NodeId, Output, ReplicaId,
-    Resignation, Restored, RoleKind, Round, Support, Term, Time,
+    ChangeError, Config, Configuration, Fortification, Index, Input, LogId, Member, NodeId, Output,
+    ReplicaId, Resignation, Restored, RoleKind, Round, Support, Term, Time,
 };
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -173,6 +173,17 @@ impl Raft {
     #[must_use]
     pub fn is_caught_up(&self, peer: NodeId) -> bool {
         self.role.as_leader().is_some_and(|leader| leader.is_caught_up(&self.replica, peer))
+    }
+
+    /// Whether a learner could be promoted now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_learner(&self, support: &Support, node: NodeId) -> Result<(), ChangeError> {
+        match self.role.as_leader() {
+            Some(leader) => Ok(leader.check_learner(&self.replica, support, node)?),
+            None => Err(ChangeError::NotLeader { leader: self.leader() }),
+        }
     }
 
     /// What a replica that has failed or is gone, and takes no further step, says to its peers,

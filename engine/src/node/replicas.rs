@@ -223,6 +223,15 @@ impl Node {
         self.0.parts.groups.all_started().iter().map(GroupHandle::group).collect()
     }
 
+    /// How many bytes another node has to be sent for a copy of a group: those of the last snapshot
+    /// of the replica here, and of the commands that it has applied since. Zero if none runs here.
+    #[must_use]
+    pub fn copy_bytes(&self, group: GroupId) -> u64 {
+        let since = self.group(group).map_or(0, |handle| handle.view().applied_bytes());
+        let snapshot = self.0.parts.snapshots.latest(group);
+        snapshot.map_or(0, |snapshot| snapshot.bytes) + since
+    }
+
     /// Has removed what is stored of a group, whether anybody waits for it or not.
     fn remove_stored(&self, group: GroupId, stored: Stored, done: watch::Sender<bool>) {
         match stored {

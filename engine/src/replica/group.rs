@@ -128,7 +128,7 @@ impl Group {
         view: Arc<GroupView>,
     ) -> Self {
         let applied = raft.snapshot();
-        view.progress(raft.commit(), applied.index);
+        view.progress(raft.commit(), applied.index, 0);
         view.role_changed(raft.role(), raft.term(), raft.leader());
         view.configured(Arc::clone(raft.configuration()));
         Self {
@@ -268,7 +268,8 @@ impl Group {
     fn publish(&self) {
         let committed = self.raft.commit().0 - self.view.commit().0;
         self.shared.metrics.committed.inc_by(committed);
-        self.view.progress(self.raft.commit(), self.applied.index);
+        let applied = self.applied.index;
+        self.view.progress(self.raft.commit(), applied, self.applied_bytes);
     }
 
     /// What must wake this replica.

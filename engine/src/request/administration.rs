@@ -6,10 +6,49 @@ use crate::membership::Membership;
 use bytes::{Buf, BufMut, Bytes};
 use logboat_raft::{Change, ChangeRefusal, Configuration, Index, LogId, NodeId, Term};
 
-/// Encodes a list of changes: for each a byte that says which, and the node.
+/// What a leader is asked for about its group's members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ChangeRequest {
+    /// To make these changes, if the group has the members of this entry, or whoever they are.
+    Make { from: Option<LogId>, changes: Vec<Change> },
+    /// To say whether the learner on this node could be promoted.
+    CheckLearner(NodeId),
+}
+
+/// What stands before changes that are based on an entry, and what a check of a learner is.
+const FROM: u8 = 5;
+const CHECK_LEARNER: u8 = 6;
+
+/// Encodes what a leader is asked for. Of a list of changes: for each a byte that says which, and
+/// the node.
+pub(crate) fn encode_change_request(request: &ChangeRequest) -> Bytes {
+    let mut bytes = Vec::new();
+    match request {
+        ChangeRequest::Make { from, changes } => {
+            if let Some(LogId { term, index }) = from {
+                bytes.put_u8(FROM);
+                bytes.put_u64_le(term.0);
+                bytes.put_u64_le(index.0);
+            }
+            put_changes(&mut bytes, changes);
+        }
+        ChangeRequest::CheckLearner(node) => {
+            bytes.put_u8(CHECK_LEARNER);
+            bytes.put_u64_le(node.0);
+        }
+    }
+    bytes.into()
+}
+
+/// Encodes changes that are based on no entry.
 #[must_use]
 pub fn encode_changes(changes: &[Change]) -> Bytes {
     let mut bytes = Vec::with_capacity(changes.len() * 9);
+    put_changes(&mut bytes, changes);
+    bytes.into()
+}
+
+fn put_changes(bytes: &mut Vec<u8>, changes: &[Change]) {
     for change in changes {
         bytes.put_u8(match change {
             Change::AddLearner(_) => 0,
@@ -20,11 +59,26 @@ pub fn encode_changes(changes: &[Change]) -> Bytes {
         });
         bytes.put_u64_le(change.node().0);
     }
-    bytes.into()
 }
 
-/// Decodes what [`encode_changes`] wrote. `None` for anything else.
-pub(crate) fn decode_changes(mut bytes: &[u8]) -> Option<Vec<Change>> {
+/// Decodes what [`encode_change_request`] wrote. `None` for anything else.
+pub(crate) fn decode_change_request(mut bytes: &[u8]) -> Option<ChangeRequest> {
+    let from = match bytes.first() {
+        Some(&CHECK_LEARNER) => {
+            bytes.advance(1);
+            let node = get_node(&mut bytes)?;
+            return bytes.is_empty().then_some(ChangeRequest::CheckLearner(node));
+        }
+        Some(&FROM) => {
+            bytes.advance(1);
+            Some(get_log_id(&mut bytes)?)
+        }
+        _ => None,
+    };
+    Some(ChangeRequest::Make { from, changes: get_changes(bytes)? })
+}
+
+fn get_changes(mut bytes: &[u8]) -> Option<Vec<Change>> {
     let mut changes = Vec::with_capacity(bytes.len() / 9);
     while !bytes.is_empty() {
         let kind = bytes.try_get_u8().ok()?;
@@ -60,6 +114,11 @@ pub(crate) fn encode_changed(
             bytes.put_u64_le(node.0);
         }
         Err(ChangeError::Lost) => bytes.put_u8(16),
+        Err(ChangeError::OtherMembers { id }) => {
+            bytes.put_u8(17);
+            bytes.put_u64_le(id.term.0);
+            bytes.put_u64_le(id.index.0);
+        }
         Err(ChangeError::Request(error)) => return Err(error),
     }
     Ok(bytes.into())
@@ -120,6 +179,10 @@ pub(crate) fn decode_changed(mut bytes: &[u8]) -> Option<Result<Membership, Chan
             return bytes.is_empty().then_some(Err(error));
         }
         16 => return bytes.is_empty().then_some(Err(ChangeError::Lost)),
+        17 => {
+            let error = ChangeError::OtherMembers { id: get_log_id(&mut bytes)? };
+            return bytes.is_empty().then_some(Err(error));
+        }
         _ => return None,
     };
     bytes.is_empty().then_some(Err(refusal.into()))
@@ -216,13 +279,23 @@ mod tests {
             Change::Remove(NODE),
             Change::Prefer(NodeId(2)),
         ];
-        let bytes = encode_changes(&changes);
-        assert_eq!(decode_changes(&bytes).unwrap(), changes);
-        assert_eq!(decode_changes(&[]), Some(vec![]));
-        for cut in (0..bytes.len()).filter(|cut| cut % 9 != 0) {
-            assert_eq!(decode_changes(&bytes[..cut]), None);
+        for from in [None, Some(at(9))] {
+            let request = ChangeRequest::Make { from, changes: changes.to_vec() };
+            let bytes = encode_change_request(&request);
+            assert_eq!(decode_change_request(&bytes).unwrap(), request);
+            let head = from.map_or(0, |_| 17);
+            let is_whole = |cut: &usize| *cut >= head && (cut - head).is_multiple_of(9);
+            for cut in (1..bytes.len()).filter(|cut| !is_whole(cut)) {
+                assert_eq!(decode_change_request(&bytes[..cut]), None, "cut at {cut}");
+            }
         }
-        assert_eq!(decode_changes(&[5, 0, 0, 0, 0, 0, 0, 0, 0]), None);
+        let nothing = ChangeRequest::Make { from: None, changes: vec![] };
+        assert_eq!(decode_change_request(&[]), Some(nothing));
+        let check = ChangeRequest::CheckLearner(NODE);
+        let bytes = encode_change_request(&check);
+        assert_eq!(decode_change_request(&bytes), Some(check));
+        assert_eq!(decode_change_request(&bytes[..8]), None);
+        assert_eq!(decode_change_request(&[7, 0, 0, 0, 0, 0, 0, 0, 0]), None);
     }
 
     #[test]
@@ -246,7 +319,11 @@ mod tests {
             ChangeRefusal::NoQuorum,
         ];
         let errors = refusals.into_iter().map(ChangeError::Refused);
-        let errors = errors.chain([ChangeError::NotAPeer { node: NODE }, ChangeError::Lost]);
+        let errors = errors.chain([
+            ChangeError::NotAPeer { node: NODE },
+            ChangeError::Lost,
+            ChangeError::OtherMembers { id: at(9) },
+        ]);
         let outcomes = errors.map(Err).chain([Ok(Membership::new(members.into()))]);
         for outcome in outcomes {
             let bytes = encode_changed(outcome.clone()).unwrap();

@@ -7,13 +7,15 @@ use crate::replica::group::Group;
 use crate::replica::request::{Request, Responder};
 use crate::replica::run_context::RunContext;
 use crate::request::administration::{
-    Transferred, decode_changes, decode_transfer, encode_changed, encode_transferred,
+    ChangeRequest, Transferred, decode_change_request, decode_transfer, encode_changed,
+    encode_transferred,
 };
 use crate::request::kind::Answer;
 use logboat_raft::{
     Change, ChangeError as NotTaken, Configuration, Input, LogId, MemberRole, NodeId, RoleKind,
     Time,
 };
+use std::sync::Arc;
 
 /// For how many election timeouts a transfer is waited for. The leader gives up after one.
 const TRANSFER_TIMEOUTS: u32 = 2;
@@ -62,10 +64,23 @@ impl Group {
             return responder.answer(run.turn, Err(error));
         }
         // A request that this version can't read is one that it can't serve.
-        let Some(changes) = decode_changes(&body) else {
+        let Some(request) = decode_change_request(&body) else {
             return responder.answer(run.turn, Err(RequestError::Stopped));
         };
         let members = self.raft.configuration();
+        let (from, changes) = match request {
+            ChangeRequest::Make { from, changes } => (from, changes),
+            ChangeRequest::CheckLearner(node) => {
+                let checked = self.raft.check_learner(&run.turn.support, node);
+                let members = || Membership::new(Arc::clone(members));
+                let answer = checked.map(|()| members()).map_err(ChangeError::from);
+                return responder.answer(run.turn, encode_changed(answer));
+            }
+        };
+        if from.is_some_and(|from| from != members.id()) {
+            let answer = Err(ChangeError::OtherMembers { id: members.id() });
+            return responder.answer(run.turn, encode_changed(answer));
+        }
         let is_known = |node| members.member(node).is_some() || self.shared.peers.contains(node);
         let stranger = changes.iter().find_map(|change| match *change {
             Change::AddLearner(node) if !is_known(node) => Some(node),
@@ -94,11 +109,7 @@ impl Group {
         let asked = |pending: &mut PendingChange| pending.entry.is_none();
         let pending = self.administration.as_mut().and_then(|it| it.changes.pop_if(asked));
         if let Some(PendingChange { responder, .. }) = pending {
-            let error = match error {
-                NotTaken::Refused(refusal) => refusal.into(),
-                NotTaken::NotLeader { leader } => RequestError::NotLeader { leader }.into(),
-            };
-            responder.answer(run.turn, encode_changed(Err(error)));
+            responder.answer(run.turn, encode_changed(Err(error.into())));
         }
         self.tidy_up();
     }
@@ -225,6 +236,15 @@ impl Group {
 
     fn tidy_up(&mut self) {
         self.administration.take_if(|administration| administration.is_empty());
+    }
+}
+
+impl From<NotTaken> for ChangeError {
+    fn from(error: NotTaken) -> Self {
+        match error {
+            NotTaken::Refused(refusal) => refusal.into(),
+            NotTaken::NotLeader { leader } => RequestError::NotLeader { leader }.into(),
+        }
     }
 }
 

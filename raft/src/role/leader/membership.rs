@@ -14,7 +14,7 @@ use crate::replica::Replica;
 use crate::step::Step;
 use crate::{
     Change, ChangeError, ChangeRefusal, Configuration, Entry, EntryKind, LogId, MemberRole, NodeId,
-    Output,
+    Output, Support,
 };
 use alloc::sync::Arc;
 use smallvec::smallvec;
@@ -92,7 +92,7 @@ impl Leader {
         let next = step.replica.configuration().change(self.next_id(step.replica), changes)?;
         for &change in changes {
             if let Change::Promote(node) = change {
-                self.check_learner(step, node)?;
+                self.check_learner(step.replica, step.support, node)?;
             }
         }
         if !next.is_quorum(|node| step.replica.lives(node, step.support)) {
@@ -120,15 +120,20 @@ impl Leader {
 
     /// Checks that a learner can be promoted: it would hold up what is committed if it lacked much,
     /// and what is read if it were not bound.
-    fn check_learner(&self, step: &Step<'_>, node: NodeId) -> Result<(), ChangeRefusal> {
+    pub(crate) fn check_learner(
+        &self,
+        replica: &Replica,
+        support: &Support,
+        node: NodeId,
+    ) -> Result<(), ChangeRefusal> {
         let Some(peer) = self.peers.iter().find(|peer| peer.node == node) else {
             return Err(ChangeRefusal::NotMember { node });
         };
-        let (matched, last) = (peer.matched, step.replica.log.last());
-        if peer.lag(last, step.now()) > step.replica.election_timeout() {
+        let (matched, last) = (peer.matched, replica.log.last());
+        if peer.lag(last, replica.now) > replica.election_timeout() {
             return Err(ChangeRefusal::NotCaughtUp { node, matched, last });
         }
-        let epoch = step.support.support_from(node);
+        let epoch = support.support_from(node);
         if epoch.is_none() || epoch != peer.fortified {
             return Err(ChangeRefusal::NotFortified { node });
         }
