@@ -4,7 +4,7 @@ use crate::backend::{Backend, BackendError, RangeId, StoreAnswer, StoreAnswers, 
 use crate::kv::Store;
 use crate::layout::{CLUSTER_SLOTS, Partition, in_slot};
 use crate::limits::Limits;
-use crate::topology::{ClientAddress, ClientAddresses, SlotSpan, Topology, TopologyNode};
+use crate::topology::{ClientAddress, SlotSpan, Topology, TopologyNode};
 use bytes::Bytes;
 use logboat::{CommandAdmission, NodeId, ReadFrom, ReadMode, SnapshotWriter, StateMachine};
 use logboat_router::{RangeRequest, RouteError, RoutedBatch, Router};
@@ -17,26 +17,27 @@ pub struct ClusterBackend {
     router: Router,
     partition: Partition,
     limits: Limits,
-    addresses: Arc<ClientAddresses>,
+    /// Where clients reach this node, which the table may not know yet.
+    own: Option<ClientAddress>,
 }
 
 impl ClusterBackend {
     /// The cluster behind `router`, with its keys laid out by `partition`.
     #[must_use]
     pub fn new(router: Router, partition: Partition, limits: Limits) -> Self {
-        Self { router, partition, limits, addresses: Arc::default() }
+        Self { router, partition, limits, own: None }
+    }
+
+    /// The same, where clients reach this node at `address` (`host:port`).
+    #[must_use]
+    pub fn reached_at(self, address: &str) -> Self {
+        Self { own: ClientAddress::read(address), ..self }
     }
 
     /// The way of requests to the cluster.
     #[must_use]
     pub fn router(&self) -> &Router {
         &self.router
-    }
-
-    /// Where clients reach the nodes.
-    #[must_use]
-    pub fn addresses(&self) -> &ClientAddresses {
-        &self.addresses
     }
 
     /// Which slots are led by whom. Where the slots of Redis Cluster are scattered over the groups,
@@ -74,8 +75,15 @@ impl ClusterBackend {
         spans
     }
 
+    /// Where clients reach a node.
+    fn address_of(&self, node: NodeId) -> Option<ClientAddress> {
+        let own = self.own.as_ref().filter(|_| node == self.router.node().id());
+        let table = || self.router.table().node(node).map(|record| record.card.clients.clone());
+        own.cloned().or_else(|| ClientAddress::read(&table()?))
+    }
+
     fn is_known(&self, node: NodeId) -> bool {
-        self.addresses.of(node).is_some()
+        self.address_of(node).is_some()
     }
 
     fn is_reached(&self, node: NodeId) -> bool {
@@ -113,9 +121,8 @@ impl Backend for ClusterBackend {
 
     async fn topology(&self) -> Option<Topology> {
         let nodes = self.router.node().members();
-        self.addresses.read(self, &nodes).await;
         let node = |id: NodeId| {
-            let (address, is_reached) = (self.addresses.of(id)?, self.is_reached(id));
+            let (address, is_reached) = (self.address_of(id)?, self.is_reached(id));
             Some(TopologyNode { id: id.0, address, is_reached })
         };
         let nodes = nodes.into_iter().filter_map(node).collect();
@@ -125,7 +132,8 @@ impl Backend for ClusterBackend {
     fn led_elsewhere(&self, range: RangeId) -> Option<ClientAddress> {
         let map = self.router.map();
         let leader = self.router.leader_of(&map.ranges()[range.0])?;
-        (leader != self.router.node().id()).then(|| self.addresses.of(leader)).flatten()
+        let is_elsewhere = leader != self.router.node().id();
+        is_elsewhere.then(|| self.address_of(leader)).flatten()
     }
 
     fn ranges(&self) -> usize {
