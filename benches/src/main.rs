@@ -2,6 +2,7 @@
 
 mod closed_loop;
 mod disk;
+mod elastic;
 mod failover;
 mod front;
 mod idle;
@@ -53,6 +54,8 @@ enum Bench {
     Replace(replace::Options),
     /// Groups that all move to other nodes.
     Moving(moving::Options),
+    /// A cluster of processes that nodes join and leave.
+    Elastic(elastic::Options),
     /// Placement for a large simulated cluster.
     Plan(plan::Options),
     /// Clients of a server that speaks the Redis protocol.
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Bench::Restarts(options) => restarts::run(&options),
         Bench::Replace(options) => replace::run(&options),
         Bench::Moving(options) => moving::run(&options),
+        Bench::Elastic(options) => elastic::run(&options),
         Bench::Plan(options) => plan::run(&options),
         Bench::Resp(options) => resp::run(&options),
         Bench::Front(options) => front::run(&options),

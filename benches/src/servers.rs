@@ -4,6 +4,8 @@ use logboat_bench::Failure;
 use logboat_bench::cluster::free_addresses;
 use logboat_server::admin::StatusPage;
 use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,8 +26,13 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Servers {
     /// Node 1 first.
     pub(crate) nodes: Vec<Server>,
+    program: PathBuf,
+    /// Where nodes are reached by their peers, which joined nodes are told.
+    peers: String,
+    /// How many processes were started.
+    started: usize,
     /// Removed last.
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// Measures until a signal asks the bench to stop. Then it fails, so that what it has started ends
@@ -49,6 +56,7 @@ pub(crate) struct Server {
     /// Where Redis clients connect.
     pub(crate) clients: String,
     admin: String,
+    data_dir: PathBuf,
     log_file: PathBuf,
 }
 
@@ -65,19 +73,49 @@ impl Servers {
         let (peers, clients, admins) = (kind(), kind(), kind());
         let members = (1..).zip(peers).map(|(id, address)| format!("{id}={address}"));
         let members = members.collect::<Vec<_>>().join(",");
-        let mut servers = Self { nodes: Vec::new(), _dir: dir };
+        let (nodes, started, peers) = (Vec::new(), 0, peers.join(","));
+        let mut servers = Self { nodes, program, peers, started, dir };
         for (id, (clients, admin)) in (1..).zip(clients.iter().zip(admins)) {
-            let data_dir = servers._dir.path().join(format!("node-{id}"));
-            let log_file = data_dir.with_extension("log");
-            let mut command = Command::new(&program);
-            command.args(["serve", "--node-id", &format!("{id}"), "--cluster", &members]);
-            command.args(["--client-listen", clients, "--admin-listen", admin]);
-            command.arg("--data-dir").arg(data_dir).args(options);
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log_file)?);
-            let (clients, admin, child) = (clients.clone(), admin.clone(), command.spawn()?);
-            servers.nodes.push(Server { command, child, clients, admin, log_file });
+            let who = ["--node-id".to_owned(), format!("{id}")];
+            let who = [&who[..], &["--cluster".to_owned(), members.clone()]].concat();
+            servers.spawn(&who, clients, admin, options)?;
         }
         Ok(servers)
+    }
+
+    /// Starts another process, which joins the cluster. Does not wait until it serves.
+    pub(crate) fn join(&mut self, options: &[String]) -> Result<(), Failure> {
+        let addresses: Vec<_> = free_addresses(3)?.into_values().collect();
+        let [peers, clients, admin] = &addresses[..] else { return Err("no free ports".into()) };
+        let join = ["--join".to_owned(), self.peers.clone()];
+        let join = [&join[..], &["--peer-listen".to_owned(), peers.clone()]].concat();
+        self.spawn(&join, clients, admin, options)
+    }
+
+    fn spawn(
+        &mut self,
+        who: &[String],
+        clients: &str,
+        admin: &str,
+        options: &[String],
+    ) -> Result<(), Failure> {
+        self.started += 1;
+        let data_dir = self.dir.path().join(format!("node-{}", self.started));
+        let log_file = data_dir.with_extension("log");
+        let mut command = Command::new(&self.program);
+        command.arg("serve").args(who);
+        command.args(["--client-listen", clients, "--admin-listen", admin]);
+        command.arg("--data-dir").arg(&data_dir).args(options);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log_file)?);
+        let (clients, admin) = (clients.to_owned(), admin.to_owned());
+        let child = command.spawn()?;
+        self.nodes.push(Server { command, child, clients, admin, data_dir, log_file });
+        Ok(())
+    }
+
+    /// Where the data of all nodes live.
+    pub(crate) fn directory(&self) -> &Path {
+        self.dir.path()
     }
 }
 
@@ -90,12 +128,38 @@ impl Server {
         if let Some(status) = self.child.try_wait()? {
             return Err(self.ended(status));
         }
-        let config = ureq::Agent::config_builder().timeout_global(Some(PAGE_TIMEOUT));
-        let agent = ureq::Agent::new_with_config(config.build());
-        let Ok(mut page) = agent.get(format!("http://{}/status", self.admin)).call() else {
-            return Ok(None);
-        };
-        Ok(Some(serde_json::from_str(&page.body_mut().read_to_string()?)?))
+        Ok(self.page("status").ok())
+    }
+
+    /// One of its admin pages.
+    pub(crate) fn page<T: DeserializeOwned>(&self, page: &str) -> Result<T, Failure> {
+        let mut page = agent().get(format!("http://{}/{page}", self.admin)).call()?;
+        Ok(serde_json::from_str(&page.body_mut().read_to_string()?)?)
+    }
+
+    /// One of the counters and gauges of its metrics.
+    pub(crate) fn metric(&self, name: &str) -> Result<u64, Failure> {
+        let mut page = agent().get(format!("http://{}/metrics", self.admin)).call()?;
+        let text = page.body_mut().read_to_string()?;
+        let line = text.lines().find(|line| line.split(' ').next() == Some(name));
+        let value = line.and_then(|line| line.split(' ').nth(1)?.parse().ok());
+        value.ok_or_else(|| format!("there is no metric {name}").into())
+    }
+
+    /// Gives it an order.
+    pub(crate) fn post(&self, page: &str, order: &impl Serialize) -> Result<(), Failure> {
+        let order = serde_json::to_string(order)?;
+        let request = agent().post(format!("http://{}/{page}", self.admin));
+        let mut answer = request.header("Content-Type", "application/json").send(order)?;
+        match answer.status().is_success() {
+            true => Ok(()),
+            false => Err(answer.body_mut().read_to_string()?.into()),
+        }
+    }
+
+    /// Deletes what it has, once it was killed.
+    pub(crate) fn wipe(&self) -> io::Result<()> {
+        std::fs::remove_dir_all(&self.data_dir)
     }
 
     /// Asks the process to end (SIGTERM).
@@ -167,6 +231,11 @@ impl Client {
         }
         Ok(if reply.starts_with('+') { Ok(()) } else { Err(reply) })
     }
+}
+
+fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder().timeout_global(Some(PAGE_TIMEOUT));
+    ureq::Agent::new_with_config(config.http_status_as_error(false).build())
 }
 
 /// The server's binary, which stands beside this one.
