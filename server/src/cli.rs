@@ -2,7 +2,7 @@
 
 use crate::admin_client::AdminClient;
 use crate::cert_tool::{self, CertCommand};
-use crate::cluster_tool::{GroupCommand, NodeCommand};
+use crate::cluster_tool::{GroupCommand, NodeCommand, SettingsOptions};
 use crate::demo::{self, DemoOptions};
 use crate::options::ServeOptions;
 use crate::recover_tool::{self, RecoverCommand};
@@ -34,6 +34,8 @@ enum Command {
     /// See to the groups of a cluster.
     #[command(subcommand)]
     Group(GroupCommand),
+    /// Print what the cluster goes by where it places replicas, and change it.
+    Settings(SettingsOptions),
     /// Make the certificates of a cluster.
     #[command(subcommand)]
     Cert(CertCommand),
@@ -72,6 +74,7 @@ pub fn run() -> ExitCode {
         Command::Status(client) => status::run(&client),
         Command::Node(command) => cluster_tool::run_node(command),
         Command::Group(command) => cluster_tool::run_group(command),
+        Command::Settings(options) => cluster_tool::run_settings(options),
         Command::Wal(WalCommand::Inspect { dir }) => wal_tool::inspect(&dir),
         Command::Wal(WalCommand::Verify { dir }) => wal_tool::verify(&dir),
     };

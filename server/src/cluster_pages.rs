@@ -1,6 +1,7 @@
 //! The admin pages about the cluster: its nodes, its groups, its history, and what changes them.
 
 use crate::admin::Admin;
+use crate::options::GivenSettings;
 use axum::Json;
 use axum::Router as Pages;
 use axum::extract::{Path, State};
@@ -10,6 +11,7 @@ use logboat::{GroupId, NodeId};
 use logboat_router::{ClusterError, META_GROUP, Members, Router, Table};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// `/nodes`. Fields are only ever added.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +89,19 @@ pub struct HistoryPage {
     pub why: String,
 }
 
+/// `/settings`: what placement goes by. Fields are only ever added. What is posted there changes
+/// those that it names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingsPage {
+    /// After how many milliseconds a node that is silent counts as lost; none if nothing moves by
+    /// itself.
+    #[serde(default)]
+    pub lost_after_ms: Option<u64>,
+    /// How many MiB of groups a node receives in a second, and sends, for replicas that move.
+    #[serde(default)]
+    pub move_mib_per_s: Option<u64>,
+}
+
 /// What is posted to `/nodes/decommission`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NodesToLeave {
@@ -124,6 +139,7 @@ pub(crate) fn pages() -> Pages<Admin> {
         .route("/groups/{id}/move", post(move_replica))
         .route("/groups/{id}/transfer", post(transfer))
         .route("/history", get(history))
+        .route("/settings", get(settings).post(set_settings))
 }
 
 async fn nodes(State(admin): State<Admin>) -> Result<Json<NodesPage>, Refusal> {
@@ -179,6 +195,30 @@ async fn history(State(admin): State<Admin>) -> Result<Json<Vec<HistoryPage>>, R
         why: entry.why.clone(),
     };
     Ok(Json(table.history().map(page).collect()))
+}
+
+async fn settings(State(admin): State<Admin>) -> Result<Json<SettingsPage>, Refusal> {
+    let table = router(&admin)?.table();
+    let settings = table.settings();
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Ok(Json(SettingsPage {
+        lost_after_ms: settings.lost_after.map(millis),
+        move_mib_per_s: Some(settings.move_mib_per_s),
+    }))
+}
+
+async fn set_settings(
+    State(admin): State<Admin>,
+    Json(SettingsPage { lost_after_ms, move_mib_per_s }): Json<SettingsPage>,
+) -> Result<(), Refusal> {
+    if lost_after_ms == Some(0) || move_mib_per_s == Some(0) {
+        return Err((StatusCode::BAD_REQUEST, "a setting can't be zero\n".to_owned()));
+    }
+    let router = router(&admin)?;
+    let lost_after = lost_after_ms.map(Duration::from_millis);
+    let given = GivenSettings { lost_after, move_mib_per_s };
+    let settings = given.over(router.table().settings());
+    router.set_settings(settings).await.map_err(refusal)
 }
 
 async fn decommission(

@@ -3,8 +3,10 @@
 
 use crate::admin_client::AdminClient;
 use crate::cluster_pages::{
-    GroupPage, GroupsPage, HistoryPage, MoveOrder, NodePage, NodesPage, NodesToLeave, TransferOrder,
+    GroupPage, GroupsPage, HistoryPage, MoveOrder, NodePage, NodesPage, NodesToLeave, SettingsPage,
+    TransferOrder,
 };
+use crate::options::GivenSettings;
 use crate::output::{Failure, print};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -54,6 +56,21 @@ pub(crate) struct Shown {
     /// Print JSON. Fields are only ever added.
     #[arg(long)]
     json: bool,
+}
+
+/// The settings of the cluster, and those that are to be others.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SettingsOptions {
+    /// After how long a node that is silent counts as lost, so that its replicas are replaced: 30s,
+    /// 5min or 2h.
+    #[arg(long, value_name = "TIME")]
+    lost_after: Option<String>,
+    /// How many MiB of groups a node receives in a second, and how many it sends, for replicas that
+    /// move.
+    #[arg(long, value_name = "MIB")]
+    move_mib_per_s: Option<u64>,
+    #[command(flatten)]
+    shown: Shown,
 }
 
 /// An order to a node.
@@ -139,6 +156,27 @@ pub(crate) fn run_node(command: NodeCommand) -> Result<(), Failure> {
             if wait { wait_for(&client, "left", |page| left(page, &nodes, true)) } else { Ok(()) }
         }
     }
+}
+
+/// Carries out `logboat settings`: changes what is given, and prints all.
+pub(crate) fn run_settings(options: SettingsOptions) -> Result<(), Failure> {
+    let SettingsOptions { lost_after, move_mib_per_s, shown } = options;
+    let given = GivenSettings::read(lost_after.as_deref(), move_mib_per_s)?;
+    if given != GivenSettings::default() {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let lost_after_ms = given.lost_after.map(millis);
+        let page = SettingsPage { lost_after_ms, move_mib_per_s: given.move_mib_per_s };
+        shown.client.post("/settings", &page)?;
+    }
+    shown.print("/settings", settings_table)
+}
+
+fn settings_table(page: &SettingsPage) -> String {
+    let SettingsPage { lost_after_ms, move_mib_per_s } = page;
+    let lost_after =
+        lost_after_ms.map_or_else(|| "never".to_owned(), |ms| format!("{} s", ms / 1_000));
+    let rate = move_mib_per_s.unwrap_or_default();
+    format!("lost after      {lost_after}\nmove at         {rate} MiB/s\n")
 }
 
 /// Carries out `logboat group`.

@@ -7,7 +7,7 @@ use crate::front::FrontGuard;
 use crate::latency::{Latencies, per_second, ratio};
 use crate::layout::Partition;
 use crate::load::{self, Load};
-use crate::options::{LOST_AFTER, NodeOptions};
+use crate::options::{GivenSettings, NodeOptions};
 use crate::output::{Failure, print};
 use crate::process::available_memory;
 use crate::security::{PeersGuard, Security};
@@ -171,7 +171,7 @@ fn node_options(
         given: BTreeMap::new(),
         joining: None,
         zone: String::new(),
-        lost_after: LOST_AFTER,
+        placement: GivenSettings::default(),
         client_advertise: None,
         client_listen: port(options.client_port_base, number)?,
         admin_listen: Some(port(options.admin_port_base, number)?),

@@ -1,7 +1,9 @@
 //! The options of `logboat serve`, from the command line and from a file.
 
+mod placement;
 mod security;
 
+pub use self::placement::GivenSettings;
 use crate::admin_guard::Page;
 use crate::debug::DebugCommand;
 use crate::layout::Partition;
@@ -21,9 +23,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// After how long a node that is silent counts as lost, where nobody says otherwise.
-pub(crate) const LOST_AFTER: Duration = Duration::from_mins(5);
 
 /// One node of a cluster. Whatever the command line leaves out is looked up in the file of
 /// `--config`, where the names are the same without the dashes before them.
@@ -49,9 +48,14 @@ pub struct ServeOptions {
     #[arg(long, value_name = "NAME")]
     pub zone: Option<String>,
     /// After how long a node that is silent counts as lost, so that its replicas are replaced: 30s,
-    /// 5min or 2h; the same on all nodes [default: 5min].
+    /// 5min or 2h. A cluster that is made keeps it; `logboat settings` changes it later
+    /// [default: 5min].
     #[arg(long, value_name = "TIME")]
     pub lost_after: Option<String>,
+    /// How many MiB of groups a node receives in a second, and how many it sends, for replicas that
+    /// move. A cluster that is made keeps it; `logboat settings` changes it later [default: 128].
+    #[arg(long, value_name = "MIB")]
+    pub move_mib_per_s: Option<u64>,
     /// Tells clusters with the same nodes apart.
     #[arg(long, value_name = "NAME")]
     pub cluster_name: Option<String>,
@@ -190,8 +194,8 @@ pub struct NodeOptions {
     pub joining: Option<Joining>,
     /// The zone of the node.
     pub zone: String,
-    /// After how long a node that is silent counts as lost.
-    pub lost_after: Duration,
+    /// What was given of the settings of the cluster.
+    pub placement: GivenSettings,
     /// Where Redis clients connect.
     pub client_listen: SocketAddr,
     /// Where clients of a cluster are told to connect, if that is elsewhere.
@@ -325,7 +329,7 @@ impl ServeOptions {
             given,
             joining: None,
             zone: self.zone.clone().unwrap_or_default(),
-            lost_after: self.lost_after()?,
+            placement: GivenSettings::read(self.lost_after.as_deref(), self.move_mib_per_s)?,
             node,
             client_listen,
             client_advertise: self.client_advertise()?,
@@ -344,6 +348,7 @@ impl ServeOptions {
             peer_listen: self.peer_listen.or(other.peer_listen),
             zone: self.zone.or(other.zone),
             lost_after: self.lost_after.or(other.lost_after),
+            move_mib_per_s: self.move_mib_per_s.or(other.move_mib_per_s),
             cluster_name: self.cluster_name.or(other.cluster_name),
             found_without: self.found_without.or(other.found_without),
             data_dir: self.data_dir.or(other.data_dir),
@@ -441,21 +446,6 @@ impl ServeOptions {
             }
             address => Ok(address.clone()),
         }
-    }
-
-    fn lost_after(&self) -> Result<Duration, Failure> {
-        let Some(text) = &self.lost_after else { return Ok(LOST_AFTER) };
-        let wrong = || format!("--lost-after: {text:?} is not a time such as 30s, 5min or 2h");
-        let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-        let secs = match &text[digits.len()..] {
-            "s" => 1,
-            "m" | "min" => 60,
-            "h" => 3_600,
-            _ => return Err(wrong().into()),
-        };
-        let count: u64 = digits.parse().map_err(|_| wrong())?;
-        let time = count.checked_mul(secs).filter(|secs| *secs > 0).ok_or_else(wrong)?;
-        Ok(Duration::from_secs(time))
     }
 
     fn plan(&self) -> Result<Plan, Failure> {

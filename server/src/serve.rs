@@ -7,14 +7,15 @@ use crate::descriptors;
 use crate::front::{FrontConfig, RespServer};
 use crate::kv::{NodeClock, Store};
 use crate::limits::Limits;
-use crate::options::{NodeOptions, ServeOptions, split_address};
+use crate::options::{GivenSettings, NodeOptions, ServeOptions, split_address};
 use crate::output::Failure;
 use crate::security::Security;
 use crate::server_state::Facts;
 use crate::timekeeper::{self, GroupTimes};
-use crate::topology;
 use logboat::{Node, NodeConfig, NodeId};
-use logboat_router::{Joined, Joining, NodeCard, Router, RouterOptions, RouterStartError};
+use logboat_router::{
+    ClusterSettings, Joined, Joining, NodeCard, Router, RouterOptions, RouterStartError,
+};
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -186,6 +187,7 @@ impl Server {
         let address = options.client_listen;
         let advertised = advertised(&options.node, address, options.client_advertise.clone());
         let part = part_of(&options, &advertised);
+        let placement = options.placement;
         let (settings, security) = (options.settings, options.security);
         let max_buffered_bytes = options.node.memory_budget_bytes / CLIENTS_SHARE;
         let config = FrontConfig {
@@ -234,11 +236,10 @@ impl Server {
         })
         .await?;
         tasks.spawn(until(stopped(&stopping), timekeeper::keep(times, router.clone())));
+        warn_of_other_settings(router.table().settings(), placement);
         let partition = router.map().layout().parse()?;
         let backend = ClusterBackend::new(router, partition, Limits::default());
-        backend.addresses().note(node.id(), &advertised);
-        let publishing = topology::publish(backend.clone(), node.id(), advertised);
-        tasks.spawn(until(stopped(&stopping), publishing));
+        let backend = backend.reached_at(&advertised);
         tasks.spawn(front.serve(backend.clone(), stopped(&stopping)));
         admin.ready(backend.router().clone());
         unfinished.finish();
@@ -293,6 +294,17 @@ impl Drop for Unfinished {
     }
 }
 
+/// Says so if the cluster goes by other settings than the node was given.
+fn warn_of_other_settings(settings: &ClusterSettings, placement: GivenSettings) {
+    let given = placement.over(settings);
+    if given != *settings {
+        tracing::warn!(
+            "this node was given \"{given}\", and the cluster goes by \"{settings}\": `logboat \
+             settings` changes that"
+        );
+    }
+}
+
 /// How the node takes part in its cluster, with clients told to connect to this address.
 fn part_of(options: &NodeOptions, clients: &str) -> RouterOptions {
     let NodeOptions { node, admin_listen, .. } = options;
@@ -307,8 +319,8 @@ fn part_of(options: &NodeOptions, clients: &str) -> RouterOptions {
         plan: options.plan.clone(),
         card: Some(card),
         given: options.given.clone(),
-        lost_after: Some(options.lost_after),
         joining: options.joining.clone(),
+        settings: options.placement.of_new_cluster(),
     }
 }
 

@@ -30,5 +30,6 @@ pub use router::{
     known_members,
 };
 pub use table::{
-    HistoryEntry, Members, NodeCard, NodeRecord, NodeState, RangeRecord, Table, WantedMove,
+    ClusterSettings, HistoryEntry, Members, NodeCard, NodeRecord, NodeState, RangeRecord, Ranges,
+    Table, WantedMove,
 };

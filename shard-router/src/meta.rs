@@ -25,7 +25,7 @@ impl StateMachine for MetaMachine {
         let Some(command) = Command::decode(&command) else {
             return Outcome::Refused("not a command of the table".to_owned()).encode();
         };
-        // Copies the table if somebody else looks at it.
+        // Copies what changes, where somebody else looks at the table.
         let outcome = Arc::make_mut(&mut self.table).apply(&command);
         if matches!(outcome, Outcome::Done { .. }) {
             self.feed.publish(Arc::clone(&self.table), vec![Arc::new(command)]);
@@ -55,7 +55,7 @@ impl StateMachine for MetaMachine {
 mod tests {
     use super::*;
     use crate::plan::Plan;
-    use crate::table::{Change, Foundation};
+    use crate::table::{Change, ClusterSettings, Foundation};
     use logboat::NodeId;
 
     fn found(groups: usize) -> Command {
@@ -68,7 +68,10 @@ mod tests {
             replicas: 3,
         };
         let nodes = [(NodeId(1), "here:1".to_owned())];
-        Command::new(Change::Found(Foundation::new(&plan, nodes.into_iter())), "")
+        Command::new(
+            Change::Found(Foundation::new(&plan, &ClusterSettings::default(), nodes.into_iter())),
+            "",
+        )
     }
 
     #[test]

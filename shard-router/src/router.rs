@@ -101,6 +101,8 @@ struct Inner {
     /// The table of the cluster, as far as this node knows it.
     feed: Arc<Feed>,
     routes: ArcSwap<Routes>,
+    /// Why this node is not part of the cluster any more, if another one has said so.
+    expelled: watch::Sender<Option<String>>,
     /// Held while routes are changed.
     changing_routes: Mutex<()>,
     /// The node that answered last for each group, or zero. It is a hint where no replica runs
@@ -169,6 +171,7 @@ impl Router {
             feed: Feed::new(),
             routes: ArcSwap::from_pointee(Routes::none()),
             changing_routes: Mutex::new(()),
+            expelled: watch::Sender::new(None),
             answered_last: OnceLock::new(),
             machine: Arc::new(Mutex::new(Box::new(machine))),
             node,

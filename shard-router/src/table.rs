@@ -6,13 +6,17 @@
 
 mod change;
 mod feed;
+mod ranges;
 mod record;
+mod settings;
 
-pub(crate) use self::change::{Change, Command, ENCODING, Foundation, Outcome};
+pub(crate) use self::change::{Change, Command, ENCODING, Foundation, Note, Outcome};
 pub(crate) use self::feed::{Feed, News};
+pub use self::ranges::Ranges;
 pub use self::record::{
     HistoryEntry, Members, NodeCard, NodeRecord, NodeState, RangeRecord, WantedMove,
 };
+pub use self::settings::ClusterSettings;
 use crate::error::MapError;
 use crate::map::{META_GROUP, Range, RangeMap};
 use logboat::{GroupId, NodeId};
@@ -37,13 +41,16 @@ pub struct Table {
     founders: Vec<NodeId>,
     /// The id that the next node gets. None is ever given twice.
     next_node: u64,
-    nodes: BTreeMap<u64, NodeRecord>,
+    nodes: Arc<BTreeMap<u64, NodeRecord>>,
+    settings: ClusterSettings,
+    /// The version of the table that changed the settings last.
+    settings_changed: u64,
     /// The replicas of the meta group.
     meta: Option<Members>,
     /// In the order of their keys.
-    ranges: Vec<Arc<RangeRecord>>,
+    ranges: Ranges,
     /// The moves that somebody has asked for, by group.
-    moves: BTreeMap<u64, WantedMove>,
+    moves: Arc<BTreeMap<u64, WantedMove>>,
     history: VecDeque<Arc<HistoryEntry>>,
 }
 
@@ -64,6 +71,17 @@ impl Table {
     #[must_use]
     pub fn replicas(&self) -> usize {
         self.replicas
+    }
+
+    /// What a person wants of placement.
+    #[must_use]
+    pub fn settings(&self) -> &ClusterSettings {
+        &self.settings
+    }
+
+    /// The version of the table that changed the settings last.
+    pub(crate) fn settings_changed(&self) -> u64 {
+        self.settings_changed
     }
 
     /// The nodes with which the cluster was made.
@@ -91,14 +109,14 @@ impl Table {
 
     /// All ranges, in the order of their keys.
     #[must_use]
-    pub fn ranges(&self) -> &[Arc<RangeRecord>] {
+    pub fn ranges(&self) -> &Ranges {
         &self.ranges
     }
 
     /// The range that a group holds.
     #[must_use]
     pub fn range_of(&self, group: GroupId) -> Option<&Arc<RangeRecord>> {
-        self.place(group).map(|place| &self.ranges[place])
+        self.ranges.get(self.place(group)?)
     }
 
     /// The replicas of the meta group.
@@ -172,15 +190,14 @@ impl Table {
             Ok(Made { what, node }) => {
                 self.version += 1;
                 let version = self.version;
-                if let Some(record) = node.and_then(|node| self.nodes.get_mut(&node.0)) {
+                if let Some(node) = node
+                    && let Some(record) = Arc::make_mut(&mut self.nodes).get_mut(&node.0)
+                {
                     record.changed = version;
                 }
-                if !command.why.is_empty() {
+                if !command.why.is_empty() && !what.is_empty() {
                     let (at_ms, why) = (command.at_ms, command.why.clone());
-                    self.history.push_back(Arc::new(HistoryEntry { version, at_ms, what, why }));
-                    if self.history.len() > HISTORY {
-                        self.history.pop_front();
-                    }
+                    self.remember(HistoryEntry { version, at_ms, what, why });
                 }
                 Outcome::Done { version, node: node.map(|node| node.0) }
             }
@@ -200,13 +217,48 @@ impl Table {
             }
             Change::SetState { node, based_on, state } => self.set_state(*node, *based_on, *state),
             Change::Forget { node, based_on } => self.forget(*node, *based_on),
-            Change::Members { group, members } => self.set_members(*group, members),
+            Change::Members { groups } => self.set_members(groups),
             Change::WantMove { group, from, to } => self.want_move(*group, *from, *to),
-            Change::EndMove { group } => match self.moves.remove(&group.0) {
-                Some(_) => Ok(Made { what: format!("group {group} stays"), node: None }),
-                None => Err(Outcome::Unchanged { version: self.version, node: None }),
-            },
-            Change::Note { what } => Ok(Made { what: what.clone(), node: None }),
+            Change::EndMove { group } => self.end_move(*group),
+            Change::SetSettings { based_on, settings } => self.set_settings(*based_on, settings),
+            Change::Notes(notes) => Ok(self.note(notes)),
+        }
+    }
+
+    fn end_move(&mut self, group: GroupId) -> Result<Made, Outcome> {
+        if !self.moves.contains_key(&group.0) {
+            return Err(Outcome::Unchanged { version: self.version, node: None });
+        }
+        Arc::make_mut(&mut self.moves).remove(&group.0);
+        Ok(Made { what: format!("group {group} stays"), node: None })
+    }
+
+    fn set_settings(&mut self, based_on: u64, settings: &ClusterSettings) -> Result<Made, Outcome> {
+        if self.settings == *settings {
+            return Err(Outcome::Unchanged { version: self.version, node: None });
+        }
+        if self.settings_changed != based_on {
+            return Err(Outcome::Conflict);
+        }
+        self.settings.clone_from(settings);
+        self.settings_changed = self.version + 1;
+        Ok(Made { what: format!("the settings are {settings}"), node: None })
+    }
+
+    /// Takes what was done into the history. The change itself has no entry there.
+    fn note(&mut self, notes: &[Note]) -> Made {
+        let version = self.version + 1;
+        for Note { what, why, at_ms } in notes {
+            let (what, why, at_ms) = (what.clone(), why.clone(), *at_ms);
+            self.remember(HistoryEntry { version, at_ms, what, why });
+        }
+        Made { what: String::new(), node: None }
+    }
+
+    fn remember(&mut self, entry: HistoryEntry) {
+        self.history.push_back(Arc::new(entry));
+        if self.history.len() > HISTORY {
+            self.history.pop_front();
         }
     }
 
@@ -233,33 +285,35 @@ impl Table {
         self.layout.clone_from(&foundation.layout);
         self.replicas = foundation.replicas;
         self.next_node = last.0 + 1;
-        self.nodes =
-            foundation.nodes.iter().map(|(node, address)| (*node, record(address))).collect();
+        self.settings.clone_from(&foundation.settings);
+        self.settings_changed = 1;
+        let nodes_by_id = foundation.nodes.iter().map(|(node, address)| (*node, record(address)));
+        self.nodes = Arc::new(nodes_by_id.collect());
         self.meta = Some(Members::founders(meta_founders(&nodes)));
-        self.ranges = map.ranges().iter().map(range).map(Arc::new).collect();
+        self.ranges = map.ranges().iter().map(range).collect();
         self.founders = nodes;
         Ok(Made { what: "the cluster is made".to_owned(), node: None })
     }
 
     fn join(&mut self, incarnation: u64, card: &NodeCard) -> Result<Made, Outcome> {
         let version = self.version;
-        let known = self.nodes.iter_mut().find(|(_, it)| it.incarnation == Some(incarnation));
-        if let Some((node, record)) = known {
+        let known = self.nodes.iter().find(|(_, it)| it.incarnation == Some(incarnation));
+        if let Some(node) = known.map(|(node, _)| NodeId(*node)) {
+            let record = self.record(node)?;
             if record.state == NodeState::Lost {
                 return refused(format!("node {node} was given up for lost"));
             }
             if record.card == *card {
-                return Err(Outcome::Unchanged { version, node: Some(*node) });
+                return Err(Outcome::Unchanged { version, node: Some(node.0) });
             }
             record.card = card.clone();
-            let node = NodeId(*node);
             return Ok(Made { what: format!("node {node} joins again"), node: Some(node) });
         }
         let node = NodeId(self.next_node);
         self.next_node += 1;
         let (incarnation, card) = (Some(incarnation), card.clone());
         let record = NodeRecord { incarnation, card, state: NodeState::Joining, changed: version };
-        self.nodes.insert(node.0, record);
+        Arc::make_mut(&mut self.nodes).insert(node.0, record);
         Ok(Made { what: format!("node {node} gets its id"), node: Some(node) })
     }
 
@@ -333,32 +387,38 @@ impl Table {
         if let Some((group, _)) = groups.find(|(_, members)| members.contains(node)) {
             return refused(format!("node {node} holds a replica of group {group}"));
         }
-        self.nodes.remove(&node.0);
+        Arc::make_mut(&mut self.nodes).remove(&node.0);
         Ok(Made { what: format!("node {node} has left"), node: Some(node) })
     }
 
-    fn set_members(&mut self, group: GroupId, members: &Members) -> Result<Made, Outcome> {
-        let version = self.version;
-        let stored = match (group, self.place(group)) {
-            (META_GROUP, _) => self.meta.as_mut(),
-            (_, Some(place)) => Some(&mut Arc::make_mut(&mut self.ranges[place]).members),
-            (_, None) => None,
-        };
-        let Some(stored) = stored else { return refused(format!("there is no group {group}")) };
-        if members.voters.is_empty() {
-            return refused(format!("group {group} has no voters"));
+    /// Takes the members of groups, as far as they are news.
+    fn set_members(&mut self, groups: &[(u64, Members)]) -> Result<Made, Outcome> {
+        for (group, members) in groups {
+            if self.members(GroupId(*group)).is_none() {
+                return refused(format!("there is no group {group}"));
+            } else if members.voters.is_empty() {
+                return refused(format!("group {group} has no voters"));
+            }
         }
-        if members.entry <= stored.entry {
-            return Err(Outcome::Unchanged { version, node: None });
+        let mut news = Vec::new();
+        for (group, members) in groups {
+            let group = GroupId(*group);
+            if self.members(group).is_some_and(|known| members.entry <= known.entry) {
+                continue;
+            }
+            let stored = match self.place(group) {
+                Some(place) => self.ranges.get_mut(place).map(|range| &mut range.members),
+                None => self.meta.as_mut(),
+            };
+            if let Some(stored) = stored {
+                stored.clone_from(members);
+                news.push(described(group, members));
+            }
         }
-        stored.clone_from(members);
-        let list =
-            |nodes: &[NodeId]| -> String { nodes.iter().map(|node| format!(" {node}")).collect() };
-        let mut what = format!("group {group} has the voters{}", list(&members.voters));
-        if !members.learners.is_empty() {
-            what += &format!(" and the learners{}", list(&members.learners));
+        match news.is_empty() {
+            true => Err(Outcome::Unchanged { version: self.version, node: None }),
+            false => Ok(Made { what: news.join("; "), node: None }),
         }
-        Ok(Made { what, node: None })
     }
 
     fn want_move(&mut self, group: GroupId, from: NodeId, to: NodeId) -> Result<Made, Outcome> {
@@ -383,13 +443,15 @@ impl Table {
         } else if taker != NodeState::Up {
             return refused(format!("node {to} is {taker}, and takes no replicas"));
         }
-        self.moves.insert(group.0, wanted);
+        Arc::make_mut(&mut self.moves).insert(group.0, wanted);
         Ok(Made { what: format!("group {group} is to move from {from} to {to}"), node: None })
     }
 
     fn record(&mut self, node: NodeId) -> Result<&mut NodeRecord, Outcome> {
         let has_left = self.has_left(node);
-        self.nodes.get_mut(&node.0).ok_or_else(|| {
+        // Only a record that is there is about to change.
+        let known = self.nodes.contains_key(&node.0).then(|| Arc::make_mut(&mut self.nodes));
+        known.and_then(|nodes| nodes.get_mut(&node.0)).ok_or_else(|| {
             Outcome::Refused(match has_left {
                 true => format!("node {node} has left the cluster"),
                 false => format!("there is no node {node}"),
@@ -409,6 +471,16 @@ struct Stored<'a> {
 struct Made {
     what: String,
     node: Option<NodeId>,
+}
+
+fn described(group: GroupId, members: &Members) -> String {
+    let list =
+        |nodes: &[NodeId]| -> String { nodes.iter().map(|node| format!(" {node}")).collect() };
+    let mut what = format!("group {group} has the voters{}", list(&members.voters));
+    if !members.learners.is_empty() {
+        what += &format!(" and the learners{}", list(&members.learners));
+    }
+    what
 }
 
 fn refused<T>(reason: impl Into<String>) -> Result<T, Outcome> {

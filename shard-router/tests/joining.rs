@@ -37,7 +37,7 @@ async fn a_node_joins_serves_requests_and_is_the_same_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let (routers, nodes) = founders(&dir, 2, None).await;
     let (own, fourth) = (addresses(2), dir.path().join("fourth"));
-    let router = join(&nodes, &own[0], &fourth, None).await;
+    let router = join(&nodes, &own[0], &fourth).await;
     assert_eq!(router.node().id(), NodeId(4));
     for other in &routers {
         eventually("all know that it is up", || state(other, 4) == Some(NodeState::Up)).await;
@@ -52,7 +52,7 @@ async fn a_node_joins_serves_requests_and_is_the_same_after_a_restart() {
     stop(router).await;
 
     // The same command, at another address, and nobody to ask.
-    let router = join(&[], &own[1], &fourth, None).await;
+    let router = join(&[], &own[1], &fourth).await;
     assert_eq!(router.node().id(), NodeId(4));
     let moved = |table: &logboat_router::Table| {
         table.node(NodeId(4)).is_some_and(|record| record.card.peers == own[1])
@@ -71,7 +71,7 @@ async fn groups_move_to_a_node_that_joined_and_the_table_follows() {
     let dir = tempfile::tempdir().unwrap();
     let (mut routers, nodes) = founders(&dir, 2, None).await;
     let own = addresses(1);
-    routers.push(join(&nodes, &own[0], &dir.path().join("fourth"), None).await);
+    routers.push(join(&nodes, &own[0], &dir.path().join("fourth")).await);
     let map = routers[0].map();
     for range in map.ranges() {
         routers[0].propose(range, Bytes::from_static(b"a")).await.unwrap();
@@ -105,10 +105,10 @@ async fn groups_move_to_a_node_that_joined_and_the_table_follows() {
     assert_eq!(routers[0].read(&map.ranges()[0], Bytes::new()).await.unwrap(), "abbbb");
     // A change of the table gets to all, and node 4 has its replicas after a restart.
     stop(routers.pop().unwrap()).await;
-    routers.push(join(&nodes, &own[0], &dir.path().join("fourth"), None).await);
+    routers.push(join(&nodes, &own[0], &dir.path().join("fourth")).await);
     let groups: Vec<_> = routers[3].node().groups();
     assert!(groups.contains(&META_GROUP) && groups.contains(&map.ranges()[0].group), "{groups:?}");
-    let fifth = join(&own, &addresses(1)[0], &dir.path().join("fifth"), None).await;
+    let fifth = join(&own, &addresses(1)[0], &dir.path().join("fifth")).await;
     assert_eq!(fifth.node().id(), NodeId(5));
     routers.push(fifth);
     for router in &routers {
@@ -157,14 +157,14 @@ async fn a_node_finds_the_others_that_moved_while_it_was_down() {
     let dir = tempfile::tempdir().unwrap();
     let (mut routers, nodes) = founders(&dir, 2, None).await;
     let (own, fourth) = (addresses(1), dir.path().join("fourth"));
-    routers.push(join(&nodes, &own[0], &fourth, None).await);
+    routers.push(join(&nodes, &own[0], &fourth).await);
     eventually("it has the table", || state(&routers[3], 4) == Some(NodeState::Up)).await;
     for router in routers {
         stop(router).await;
     }
     // It is there first, and is told where the others are to be.
     let nodes = addresses(3);
-    let router = join(&nodes, &own[0], &fourth, None).await;
+    let router = join(&nodes, &own[0], &fourth).await;
     let start = |id| founder(&dir, id, &nodes, 2, None);
     let (one, two, three) = tokio::join!(start(1), start(2), start(3));
     let moved = |node: u64| {
@@ -183,7 +183,7 @@ async fn a_node_finds_the_others_that_moved_while_it_was_down() {
 async fn a_join_waits_for_the_meta_group_and_cached_ranges_work_without_it() {
     let dir = tempfile::tempdir().unwrap();
     let (mut routers, nodes) = founders(&dir, 2, None).await;
-    let fourth = join(&nodes, &addresses(1)[0], &dir.path().join("fourth"), None).await;
+    let fourth = join(&nodes, &addresses(1)[0], &dir.path().join("fourth")).await;
     let map = fourth.map();
     // The second range moves to node 4 alone, so that it outlives the others.
     let group = map.ranges()[1].group;

@@ -2,8 +2,9 @@
 //! that it does no harm; what is asserted here is where it all ends.
 
 use logboat::{GroupId, NodeId};
+use logboat_router::NodeState;
 use logboat_router::placement::simulation::{Simulation, Speeds};
-use logboat_router::placement::{Cluster, Condition, GroupFacts, Need, NodeState, Settings};
+use logboat_router::placement::{Cluster, Condition, GroupFacts, Need, Settings};
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
 use std::time::Duration;

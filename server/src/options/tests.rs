@@ -24,10 +24,13 @@ fn the_least_options_are_enough() {
     assert_eq!((&*plan.layout, plan.edge_bits), ("slots", 14));
     assert!(plan.keeps_layout);
     assert_eq!(resolved.node.founding, Founding::All);
-    assert_eq!(resolved.lost_after.as_secs(), 300);
+    let settings = resolved.placement.of_new_cluster();
+    assert_eq!(settings.lost_after.unwrap().as_secs(), 300);
+    assert_eq!(settings.move_mib_per_s, 128);
     for (time, secs) in [("10s", 10), ("2min", 120), ("3m", 180), ("2h", 7_200)] {
         let options = ServeOptions { lost_after: Some(time.into()), ..options() };
-        assert_eq!(options.resolve().unwrap().lost_after.as_secs(), secs);
+        let given = options.resolve().unwrap().placement;
+        assert_eq!(given.lost_after.unwrap().as_secs(), secs);
     }
 }
 
@@ -93,6 +96,10 @@ fn every_missing_or_wrong_option_is_named() {
     for time in ["", "5", "s", "0s", "-1s", "5 min", "1y", "99999999999999999999h"] {
         let options = ServeOptions { lost_after: Some(time.into()), ..base() };
         assert!(error_of(options).contains("--lost-after"), "{time}");
+    }
+    for mib in [0, u64::MAX] {
+        let options = ServeOptions { move_mib_per_s: Some(mib), ..base() };
+        assert!(error_of(options).contains("--move-mib-per-s"), "{mib}");
     }
     let options =
         ServeOptions { heartbeat_ms: Some(900), election_timeout_ms: Some(1_000), ..base() };

@@ -1,12 +1,13 @@
 //! What is known of a cluster, indexed so that the few groups which need something are found among
 //! very many.
 
-use super::facts::{Condition, GroupFacts, NodeFacts, NodeState, Replica, Settings};
+use super::facts::{Condition, GroupFacts, NodeFacts, Replica, Settings};
 use super::need::{Judged, Need};
 use super::round::{Planner, Round};
 use super::safety::{self, StepRefusal};
 use super::seats::{Open, Seats, Traffic};
 use super::step::{Act, Step};
+use crate::table::NodeState;
 use logboat::{GroupId, MemberRole, NodeId, ReplicaId};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
@@ -37,6 +38,8 @@ use std::time::Duration;
 ///     preferred: Some(node),
 ///     bytes: 1 << 20,
 ///     is_changing: false,
+///     wanted: None,
+///     declined: Default::default(),
 /// });
 /// let round = cluster.steps();
 /// assert_eq!(round.steps[0].act, Act::AddLearner(NodeId(2)));
@@ -112,6 +115,7 @@ impl Cluster {
 
     /// Says what time it is, counted from any moment that stays the same. Nodes are lost by it.
     pub fn set_now(&mut self, now: Duration) {
+        self.seats.gain(now.saturating_sub(self.now));
         self.now = now;
         self.refresh();
     }
@@ -175,6 +179,9 @@ impl Cluster {
     pub fn begin(&mut self, step: &Step) {
         let Some(entry) = self.groups.get(&step.group) else { return };
         let mut facts = entry.facts.clone();
+        if let Act::AddLearner(to) = step.act {
+            self.seats.spend(facts.leader, to, facts.bytes);
+        }
         facts.foresee(&step.act);
         facts.is_changing = true;
         self.remove_group(step.group);

@@ -1,5 +1,6 @@
 //! What placement knows: settings, nodes, and groups with their replicas.
 
+use crate::table::NodeState;
 use logboat::{LogId, MemberRole, Membership, NodeId, ReplicaId};
 use smallvec::SmallVec;
 use std::time::Duration;
@@ -18,6 +19,9 @@ pub struct Settings {
     /// Beyond these numbers a node receives and sends further copies, of small groups, as long as
     /// all that are under way are no more than this.
     pub copy_bytes: u64,
+    /// The most bytes of copies that a node begins to receive in a second, and that it begins to
+    /// send. Zero for any number.
+    pub copy_bytes_per_s: u64,
     /// The most transfers of leadership that a round begins at a node, and that it begins toward
     /// one.
     pub transfers: usize,
@@ -35,6 +39,7 @@ impl Default for Settings {
             copies_in: 2,
             copies_out: 2,
             copy_bytes: 64 << 20,
+            copy_bytes_per_s: 0,
             transfers: 4,
             steps: 500,
         }
@@ -72,22 +77,6 @@ impl NodeFacts {
             copies_out: 0,
         }
     }
-}
-
-/// What the cluster wants of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NodeState {
-    /// It is about to become part of the cluster, and gets no replicas yet.
-    Joining,
-    /// It holds replicas.
-    Up,
-    /// Its leaders go, then its replicas, as far as other nodes can take them. It stays part of
-    /// the cluster.
-    Draining,
-    /// Like draining; when it holds nothing any more, it leaves the cluster.
-    Leaving,
-    /// It is gone for good, and its replicas with it.
-    Lost,
 }
 
 /// Whether a node was heard lately.
@@ -132,6 +121,11 @@ pub struct GroupFacts {
     pub bytes: u64,
     /// Whether a change is under way: nothing else is asked of the group then.
     pub is_changing: bool,
+    /// How many voters it is to have, if not as many as [`Settings::replicas`]. With fewer nodes,
+    /// as many as there are.
+    pub wanted: Option<usize>,
+    /// Nodes that lately did not take over the leadership or a copy when they were asked to.
+    pub declined: SmallVec<[NodeId; 1]>,
 }
 
 /// A replica of a group, as the leader knows it.
@@ -179,6 +173,8 @@ impl GroupFacts {
             preferred: membership.preferred(),
             bytes,
             is_changing: membership.is_joint(),
+            wanted: None,
+            declined: SmallVec::new(),
         }
     }
 

@@ -51,17 +51,17 @@ fn promote(judged: &Judged<'_>) -> Option<(Act, Why)> {
     {
         return Some((act, Why::Emptied(from)));
     }
-    let missing = judged.seats.wanted - judged.staying_voters();
+    let missing = judged.wanted() - judged.staying_voters();
     let ready = judged.learners().filter(|it| judged.is_ready(it));
     let promoted: SmallVec<[NodeId; 2]> = ready.map(|it| it.node).take(missing).collect();
-    let surplus = (promoted.len() + judged.voters().count()).saturating_sub(judged.seats.wanted);
+    let surplus = (promoted.len() + judged.voters().count()).saturating_sub(judged.wanted());
     let goes = |it: &&Replica| !judged.stays(it);
     Some(voters(judged, promoted, goes, surplus, Why::Ready))
 }
 
 /// Demotes voters without any in their place.
 fn demote(judged: &Judged<'_>) -> Option<(Act, Why)> {
-    let wanted = judged.seats.wanted;
+    let wanted = judged.wanted();
     let has = judged.voters().count();
     let (act, why) = if judged.voters().any(|it| judged.goes_first(it)) {
         voters(judged, SmallVec::new(), |it| judged.goes_first(it), has, Why::Ready)
@@ -215,7 +215,7 @@ fn copy(planner: &Planner<'_>, judged: &Judged<'_>) -> Outcome {
     let Some(node) = best_place(planner, judged) else { return Outcome::Paced };
     let replaced = judged.voters().filter(|it| !judged.stays(it));
     let has = judged.staying_voters() + judged.staying_learners();
-    let missing = Why::Missing { has, wanted: judged.seats.wanted };
+    let missing = Why::Missing { has, wanted: judged.wanted() };
     let dead_first = |it: &&Replica| (!judged.is_dead(it), it.node);
     let why = replaced.min_by_key(dead_first).map_or(missing, |it| reason(judged, it));
     Outcome::Step(Act::AddLearner(node), why)
@@ -233,14 +233,14 @@ fn best_place(planner: &Planner<'_>, judged: &Judged<'_>) -> Option<NodeId> {
     let places = planner.seats.takers().filter(|(node, _)| judged.facts.replica(*node).is_none());
     let shares = |zone: u32| staying.iter().filter(|other| **other == zone).count();
     // A node that may receive nothing now is waited for, rather than zones be shared.
-    let (_, _, node, is_free) = places
+    let (_, _, is_busy, _, node) = places
         .map(|(node, seat)| {
-            let is_free = planner.may_receive(seat, judged.facts.bytes);
-            (shares(seat.zone), !is_free, seat.load, node)
+            let is_busy = !planner.may_receive(seat, judged.facts.bytes);
+            let has_declined = judged.facts.declined.contains(&node);
+            (shares(seat.zone), has_declined, is_busy, seat.load, node)
         })
-        .min()
-        .map(|(shares, is_busy, load, node)| (shares, load, node, !is_busy))?;
-    is_free.then_some(node)
+        .min()?;
+    (!is_busy).then_some(node)
 }
 
 /// Adds a learner in another zone.

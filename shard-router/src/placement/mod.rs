@@ -61,7 +61,7 @@ mod step;
 mod tests;
 
 pub use cluster::{Cluster, TooFewNodes};
-pub use facts::{Condition, GroupFacts, Heard, NodeFacts, NodeState, Replica, Settings, Space};
+pub use facts::{Condition, GroupFacts, Heard, NodeFacts, Replica, Settings, Space};
 pub use need::Need;
 pub use round::Round;
 pub use safety::StepRefusal;

@@ -68,6 +68,11 @@ impl<'a> Judged<'a> {
         Self { seats, facts }
     }
 
+    /// How many voters the group should have.
+    pub(super) fn wanted(&self) -> usize {
+        self.facts.wanted.map_or(self.seats.wanted, |wanted| self.seats.at_most(wanted))
+    }
+
     fn of_role(&self, role: MemberRole) -> impl Iterator<Item = &'a Replica> + Clone {
         self.facts.replicas.iter().filter(move |replica| replica.role == role)
     }
@@ -117,7 +122,7 @@ impl<'a> Judged<'a> {
     /// How many voters will go, if every new learner comes to vote.
     pub(super) fn surplus(&self) -> usize {
         let new = self.learners().filter(|it| self.stays(it) && self.is_new(it)).count();
-        (self.staying_voters() + new).saturating_sub(self.seats.wanted)
+        (self.staying_voters() + new).saturating_sub(self.wanted())
     }
 
     /// What a replica counts on its node, in thousandths.
@@ -153,13 +158,15 @@ impl<'a> Judged<'a> {
     pub(super) fn goes_first(&self, replica: &Replica) -> bool {
         replica.condition == Condition::Damaged
             || self.is_dead(replica)
-                && (self.staying_voters() >= self.seats.wanted
+                && (self.staying_voters() >= self.wanted()
                     || self.staying_learners() == 0 && !self.seats.has_room_for(self.facts))
     }
 
     /// Whether the replica is a voter that can take over the leadership, and keep it.
     pub(super) fn may_lead(&self, replica: &Replica) -> bool {
-        replica.role == MemberRole::Voter && self.is_ready(replica)
+        replica.role == MemberRole::Voter
+            && self.is_ready(replica)
+            && !self.facts.declined.contains(&replica.node)
     }
 
     /// The node that leads, or should, and from which the leadership has to go.
@@ -182,7 +189,7 @@ impl<'a> Judged<'a> {
         if !self.facts.leader.is_some_and(|leader| self.seats.is_alive(leader)) {
             return Need::Leaderless;
         }
-        let wanted = self.seats.wanted;
+        let wanted = self.wanted();
         let (voters, learners) = (self.staying_voters(), self.staying_learners());
         let has_leaving = self.voters().any(|replica| !self.stays(replica));
         if voters < wanted && self.learners().any(|replica| self.is_ready(replica)) {
@@ -203,7 +210,7 @@ impl<'a> Judged<'a> {
         } else if learners > 0 {
             Need::Settlement
         } else if self.voters().all(|replica| self.is_live(replica))
-            && self.seats.is_crowded(self.voters().map(|replica| replica.node))
+            && self.seats.is_crowded(self.voters().map(|replica| replica.node), self.wanted())
         {
             Need::Spread
         } else {
@@ -217,7 +224,7 @@ impl<'a> Judged<'a> {
         let live = self.voters().filter(|replica| self.is_live(replica)).count();
         if !self.seats.has_room_for(self.facts) {
             Need::NoRoom
-        } else if live == voters && voters >= self.seats.wanted {
+        } else if live == voters && voters >= self.wanted() {
             Need::Move
         } else if live <= voters / 2 + 1 {
             Need::CriticalCopy

@@ -99,6 +99,7 @@ impl<'a> Planner<'a> {
                 if let Some(leader) = facts.leader {
                     self.seats.seat_mut(leader).sending.add(1, facts.bytes);
                 }
+                self.seats.spend(facts.leader, node, facts.bytes);
             }
             Act::Transfer { from, to } => {
                 let seat = self.seats.seat_mut(from);
@@ -134,7 +135,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether a node may receive a copy of as many bytes now.
-    pub(super) const fn may_receive(&self, seat: &Seat, bytes: u64) -> bool {
+    pub(super) fn may_receive(&self, seat: &Seat, bytes: u64) -> bool {
         let Settings { copies_in, copy_bytes, .. } = self.cluster.settings;
         seat.arriving.has_room(bytes, copies_in, copy_bytes)
     }

@@ -108,7 +108,7 @@ fn check_voters(
     if before <= all_before / 2 || after <= all_after / 2 {
         return Err(StepRefusal::NoQuorum);
     }
-    if after < before.min(judged.seats.wanted) {
+    if after < before.min(judged.wanted()) {
         return Err(StepRefusal::FewerVoters { before, after });
     }
     let mut demoted = judged.voters().filter(|it| demote.contains(&it.node));

@@ -1,13 +1,18 @@
 //! What the rules look up of each node, and the zones.
 
-use super::facts::{GroupFacts, Heard, NodeFacts, NodeState, Settings};
+use super::facts::{GroupFacts, Heard, NodeFacts, Settings};
 use super::standing::Standing;
+use crate::table::NodeState;
 use logboat::NodeId;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A whole replica, as loads count it. A group that is about to give up a voter counts for a part
 /// of a replica less on each of them, since it is open which one goes.
 pub(super) const ONE: i64 = 1_000;
+
+/// Copies may begin until those that have begun take so long: those of small groups begin together.
+const BURST: Duration = Duration::from_millis(100);
 
 /// What the rules look up of a node.
 #[derive(Clone, Copy, Debug)]
@@ -71,10 +76,12 @@ pub(super) struct Traffic {
     bytes: u64,
     /// Copies of which only their number is known.
     pub(super) others: usize,
+    /// How long the copies that have begun take, by how many bytes may begin in a second.
+    owed: Duration,
 }
 
 impl Traffic {
-    const NONE: Self = Self { copies: 0, bytes: 0, others: 0 };
+    const NONE: Self = Self { copies: 0, bytes: 0, others: 0, owed: Duration::ZERO };
 
     /// Adds copies of as many bytes each.
     pub(super) const fn add(&mut self, copies: usize, bytes: u64) {
@@ -90,9 +97,16 @@ impl Traffic {
 
     /// Whether another copy of this size may begin, where so many may be under way, or so many
     /// bytes of smaller ones.
-    pub(super) const fn has_room(&self, bytes: u64, most_copies: usize, most_bytes: u64) -> bool {
-        self.copies + self.others < most_copies
-            || self.bytes.saturating_add(bytes) <= most_bytes && self.others < most_copies
+    pub(super) fn has_room(&self, bytes: u64, most_copies: usize, most_bytes: u64) -> bool {
+        self.owed <= BURST
+            && (self.copies + self.others < most_copies
+                || self.bytes.saturating_add(bytes) <= most_bytes && self.others < most_copies)
+    }
+
+    /// A copy of so many bytes begins, of which so many may in a second.
+    fn begin(&mut self, bytes: u64, bytes_per_s: u64) {
+        let micros = u128::from(bytes) * 1_000_000 / u128::from(bytes_per_s);
+        self.owed += Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX));
     }
 }
 
@@ -101,14 +115,21 @@ pub(super) fn whole(load: i64) -> usize {
     usize::try_from((load + ONE / 2) / ONE).unwrap_or(0)
 }
 
+/// The most voters that a group is to have which says itself how many, in all that refers to all
+/// groups at once.
+const MOST_WANTED: usize = 5;
+
 /// All nodes, and what follows from them for every group.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seats {
     seats: BTreeMap<NodeId, Seat>,
     /// How many voters each group should have.
     pub(super) wanted: usize,
-    /// The fewest pairs of voters in one zone that a group can have.
-    least_pairs: usize,
+    /// How many nodes count when the number of replicas is compared with that of the nodes.
+    counted: usize,
+    /// The fewest pairs of voters in one zone that a group can have, by the number of its voters.
+    least_pairs: Vec<usize>,
+    copy_bytes_per_s: u64,
     /// How many nodes take new replicas.
     takers: usize,
 }
@@ -161,8 +182,37 @@ impl Seats {
     }
 
     /// Whether these voters share zones more than they have to.
-    pub(super) fn is_crowded(&self, voters: impl Iterator<Item = NodeId> + Clone) -> bool {
-        self.pairs(voters) > self.least_pairs
+    pub(super) fn is_crowded(
+        &self,
+        voters: impl Iterator<Item = NodeId> + Clone,
+        wanted: usize,
+    ) -> bool {
+        self.least_pairs.get(wanted).is_some_and(|least| self.pairs(voters) > *least)
+    }
+
+    /// How many voters a group can have that is to have so many.
+    pub(super) fn at_most(&self, wanted: usize) -> usize {
+        wanted.min(self.counted).max(1)
+    }
+
+    /// Time has passed: more copies may begin.
+    pub(super) fn gain(&mut self, elapsed: Duration) {
+        for seat in self.seats.values_mut() {
+            for traffic in [&mut seat.arriving, &mut seat.sending] {
+                traffic.owed = traffic.owed.saturating_sub(elapsed);
+            }
+        }
+    }
+
+    /// A copy begins.
+    pub(super) fn spend(&mut self, leader: Option<NodeId>, to: NodeId, bytes: u64) {
+        let bytes_per_s = self.copy_bytes_per_s;
+        if bytes_per_s > 0 {
+            self.seat_mut(to).arriving.begin(bytes, bytes_per_s);
+            if let Some(leader) = leader {
+                self.seat_mut(leader).sending.begin(bytes, bytes_per_s);
+            }
+        }
     }
 
     /// Sees the nodes again. Returns those whose standing is another, and whether something is that
@@ -171,7 +221,7 @@ impl Seats {
         &mut self,
         nodes: &BTreeMap<NodeId, NodeFacts>,
         settings: &Settings,
-        now: std::time::Duration,
+        now: Duration,
     ) -> (Vec<NodeId>, bool) {
         let is_late = |facts: &NodeFacts| match facts.heard {
             Heard::Now => false,
@@ -192,31 +242,39 @@ impl Seats {
             }
         }
         let counted = nodes.keys().filter(|node| self.standing(**node).counts()).count();
-        let (before, takers) = ((self.wanted, self.least_pairs), self.takers);
-        self.wanted = settings.replicas.min(counted).max(1);
-        self.least_pairs = self.fewest_pairs();
+        self.copy_bytes_per_s = settings.copy_bytes_per_s;
+        // Some groups have more than others.
+        let most = settings.replicas.max(MOST_WANTED);
+        let takers = std::mem::take(&mut self.takers);
+        let pairs = std::mem::take(&mut self.least_pairs);
+        let counts = (self.wanted, self.at_most(most));
+        self.counted = counted;
+        self.wanted = self.at_most(settings.replicas);
+        self.least_pairs = self.fewest_pairs(most);
         self.takers = self.takers().count();
         // With so few of them, a group may have members on all.
-        let room_may_differ =
-            takers != self.takers && takers.min(self.takers) <= settings.replicas + 2;
-        (changed, room_may_differ || before != (self.wanted, self.least_pairs))
+        let room_may_differ = takers != self.takers && takers.min(self.takers) <= most + 2;
+        let differs = counts != (self.wanted, self.at_most(most)) || pairs != self.least_pairs;
+        (changed, room_may_differ || differs)
     }
 
-    /// The fewest pairs in one zone that as many voters as wanted can make on the nodes that take
-    /// replicas.
-    fn fewest_pairs(&self) -> usize {
+    /// The fewest pairs in one zone that so many voters can make on the nodes that take replicas,
+    /// for each number up to `most`.
+    fn fewest_pairs(&self, most: usize) -> Vec<usize> {
         let mut zones: BTreeMap<u32, (usize, usize)> = BTreeMap::new();
         for (_, seat) in self.takers() {
             zones.entry(seat.zone).or_default().1 += 1;
         }
         let mut pairs = 0;
-        for _ in 0..self.wanted {
+        let mut by_count = vec![0];
+        for _ in 0..most {
             let open = zones.values_mut().filter(|(voters, nodes)| voters < nodes);
             if let Some((voters, _)) = open.min_by_key(|(voters, _)| *voters) {
                 pairs += *voters;
                 *voters += 1;
             }
+            by_count.push(pairs);
         }
-        pairs
+        by_count
     }
 }

@@ -3,11 +3,11 @@
 //!
 //! It is what the tests of placement and `logboat-bench plan` run.
 
-use super::{
-    Act, Cluster, Condition, GroupFacts, Heard, Need, NodeFacts, NodeState, Replica, Settings, Step,
-};
+use super::{Act, Cluster, Condition, GroupFacts, Heard, Need, NodeFacts, Replica, Settings, Step};
+use crate::table::NodeState;
 use logboat::{GroupId, LogId, MemberRole, NodeId, ReplicaId};
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -110,7 +110,16 @@ impl Simulation {
         let configuration = LogId::default();
         let replicas = replicas.into_iter().collect();
         let (preferred, is_changing) = (leader, false);
-        let facts = GroupFacts { configuration, replicas, leader, preferred, bytes, is_changing };
+        let facts = GroupFacts {
+            configuration,
+            replicas,
+            leader,
+            preferred,
+            bytes,
+            is_changing,
+            wanted: None,
+            declined: SmallVec::new(),
+        };
         self.cluster.set_group(group, facts);
     }
 

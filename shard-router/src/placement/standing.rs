@@ -1,6 +1,7 @@
 //! What replicas on a node are worth.
 
-use super::facts::{Heard, NodeFacts, NodeState, Space};
+use super::facts::{Heard, NodeFacts, Space};
+use crate::table::NodeState;
 
 /// What replicas on a node are worth to their groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

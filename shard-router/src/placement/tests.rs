@@ -1,9 +1,9 @@
 //! The rules of placement, one by one.
 
 use super::{
-    Cluster, Condition, GroupFacts, Heard, Need, NodeFacts, NodeState, Replica, Settings, Space,
-    StepRefusal,
+    Cluster, Condition, GroupFacts, Heard, Need, NodeFacts, Replica, Settings, Space, StepRefusal,
 };
+use crate::table::NodeState;
 use logboat::{GroupId, Index, LogId, MemberRole, NodeId, ReplicaId, Term};
 use smallvec::SmallVec;
 use std::time::Duration;
@@ -46,7 +46,16 @@ fn group(replicas: &str) -> GroupFacts {
     replicas.sort_unstable_by_key(|replica| replica.node);
     let (preferred, bytes, is_changing) = (leader, 1 << 20, false);
     let configuration = LogId::default();
-    GroupFacts { configuration, replicas, leader, preferred, bytes, is_changing }
+    GroupFacts {
+        configuration,
+        replicas,
+        leader,
+        preferred,
+        bytes,
+        is_changing,
+        wanted: None,
+        declined: SmallVec::new(),
+    }
 }
 
 impl Cluster {

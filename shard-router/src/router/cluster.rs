@@ -10,6 +10,7 @@ mod publish;
 mod replicas;
 mod seek;
 mod service;
+mod standing;
 
 pub use self::cache::known_members;
 pub use self::join::{JoinError, Joined, Joining};
@@ -19,7 +20,9 @@ use crate::error::{ClusterError, RouterStartError};
 use crate::map::{META_GROUP, Range};
 use crate::meta::MetaMachine;
 use crate::plan::Plan;
-use crate::table::{Change, Command, Foundation, NodeCard, Outcome, Table, meta_founders};
+use crate::table::{
+    Change, ClusterSettings, Command, Foundation, NodeCard, Outcome, Table, meta_founders,
+};
 use bytes::Bytes;
 use logboat::{GroupHandle, GroupRequest, GroupSpec, NodeId, RequestError, RoleKind};
 use std::collections::BTreeMap;
@@ -44,11 +47,9 @@ pub struct RouterOptions {
     pub card: Option<NodeCard>,
     /// Where a person said that the nodes are ([`known_members`]).
     pub given: BTreeMap<NodeId, String>,
-    /// After how long a node that is silent counts as lost, if replicas are to be placed by
-    /// themselves ([`placement`](crate::placement)): those of lost nodes are replaced, nodes are
-    /// emptied, and replicas and leaders are evened out. Without it, groups move by calls alone.
-    /// The same on all nodes: what counts is what the node has that leads the meta group.
-    pub lost_after: Option<Duration>,
+    /// The settings with which the cluster is made, if this node makes it. Later ones are set by
+    /// [`Router::set_settings`](crate::Router::set_settings).
+    pub settings: ClusterSettings,
     /// How the node has joined its cluster, if it has. If it is cut off, since the others have
     /// moved while it was down, it asks the same nodes where they are.
     pub joining: Option<Joining>,
@@ -68,7 +69,14 @@ pub(super) async fn start(
     service::register(inner);
     let meta = inner.start_meta(&options)?;
     tasks.spawn(follow::follow(Arc::clone(inner)));
-    let table = inner.first_table(meta.as_ref(), options.plan.as_ref()).await?;
+    tasks.spawn(standing::watch(Arc::clone(inner)));
+    let mut expelled = inner.expelled.subscribe();
+    let table = tokio::select! {
+        table = inner.first_table(meta.as_ref(), &options) => table?,
+        Ok(reason) = expelled.wait_for(Option::is_some) => {
+            return Err(RouterStartError::Expelled(reason.clone().unwrap_or_default()));
+        }
+    };
     if let Some(reason) = operate::expulsion(&table, inner.node.id()) {
         return Err(RouterStartError::Expelled(reason));
     }
@@ -85,9 +93,7 @@ pub(super) async fn start(
     inner.change_routes(|_, started| *started = local);
     tasks.spawn(replicas::keep(Arc::clone(inner)));
     tasks.spawn(publish::keep(Arc::clone(inner)));
-    if let Some(lost_after) = options.lost_after {
-        tasks.spawn(driver::drive(Arc::clone(inner), lost_after));
-    }
+    tasks.spawn(driver::drive(Arc::clone(inner)));
     if let Some(joining) = options.joining {
         tasks.spawn(seek::seek(Arc::clone(inner), joining));
     }
@@ -129,10 +135,11 @@ impl Inner {
     async fn first_table(
         &self,
         meta: Option<&GroupHandle>,
-        plan: Option<&Plan>,
+        options: &RouterOptions,
     ) -> Result<Arc<Table>, RouterStartError> {
         let mut tables = self.feed.watch();
-        let foundation = plan.map(|plan| self.foundation(plan)).transpose()?;
+        let plan = options.plan.as_ref();
+        let foundation = plan.map(|plan| self.foundation(plan, &options.settings)).transpose()?;
         loop {
             let newest = Arc::clone(&tables.borrow_and_update());
             if newest.version() > 0 {
@@ -161,12 +168,16 @@ impl Inner {
     }
 
     /// The command that makes the cluster. A plan that makes no map is refused.
-    fn foundation(&self, plan: &Plan) -> Result<Bytes, RouterStartError> {
+    fn foundation(
+        &self,
+        plan: &Plan,
+        settings: &ClusterSettings,
+    ) -> Result<Bytes, RouterStartError> {
         plan.map(self.node.founders())?;
         let addresses: BTreeMap<_, _> = self.node.addresses();
         let address = |node: &NodeId| (*node, addresses.get(node).cloned().unwrap_or_default());
         let nodes = self.node.founders().iter().map(address);
-        let change = Change::Found(Foundation::new(plan, nodes));
+        let change = Change::Found(Foundation::new(plan, settings, nodes));
         Ok(Command::new(change, "it was started for the first time").encode())
     }
 

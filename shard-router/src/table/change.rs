@@ -2,6 +2,7 @@
 
 use crate::plan::Plan;
 use crate::table::record::{Members, NodeCard, NodeState};
+use crate::table::settings::ClusterSettings;
 use crate::wire;
 use bytes::Bytes;
 use logboat::{GroupId, NodeId};
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The version of the encoding of commands, and of the table.
-pub(crate) const ENCODING: u8 = 1;
+pub(crate) const ENCODING: u8 = 2;
 
 /// A change, with what the history says of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,12 +53,8 @@ pub(crate) enum Change {
         node: NodeId,
         based_on: u64,
     },
-    /// A group has had other members since a later entry of its log than the table knows.
-    Members {
-        #[serde(with = "wire::group")]
-        group: GroupId,
-        members: Members,
-    },
+    /// Groups have had other members since later entries of their logs than the table knows.
+    Members { groups: Vec<(u64, Members)> },
     /// A replica of a group is to move. One move of a group at a time.
     WantMove {
         #[serde(with = "wire::group")]
@@ -72,8 +69,19 @@ pub(crate) enum Change {
         #[serde(with = "wire::group")]
         group: GroupId,
     },
+    /// Wants something else of placement, if the settings have not changed since `based_on`.
+    SetSettings { based_on: u64, settings: ClusterSettings },
     /// Changes nothing but the history.
-    Note { what: String },
+    Notes(Vec<Note>),
+}
+
+/// Something that was done to the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Note {
+    pub(crate) what: String,
+    pub(crate) why: String,
+    /// When, in milliseconds since 1970.
+    pub(crate) at_ms: u64,
 }
 
 /// How a cluster is made: the ranges follow from it. What it means must never change.
@@ -85,6 +93,7 @@ pub(crate) struct Foundation {
     #[serde(with = "wire::keys")]
     pub(crate) split_keys: Option<Vec<Bytes>>,
     pub(crate) replicas: usize,
+    pub(crate) settings: ClusterSettings,
     /// The nodes of the cluster, in order, with where their peers reach them.
     pub(crate) nodes: Vec<(u64, String)>,
 }
@@ -115,9 +124,7 @@ pub(crate) enum Outcome {
 
 impl Command {
     pub(crate) fn new(change: Change, why: impl Into<String>) -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        Self { encoding: ENCODING, change, why: why.into(), at_ms }
+        Self { encoding: ENCODING, change, why: why.into(), at_ms: now_ms() }
     }
 
     pub(crate) fn encode(&self) -> Bytes {
@@ -130,14 +137,31 @@ impl Command {
     }
 }
 
+impl Note {
+    pub(crate) fn new(what: String, why: String) -> Self {
+        Self { what, why, at_ms: now_ms() }
+    }
+}
+
+/// The time, in milliseconds since 1970.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Foundation {
-    pub(crate) fn new(plan: &Plan, nodes: impl Iterator<Item = (NodeId, String)>) -> Self {
+    pub(crate) fn new(
+        plan: &Plan,
+        settings: &ClusterSettings,
+        nodes: impl Iterator<Item = (NodeId, String)>,
+    ) -> Self {
         Self {
             layout: plan.layout.clone(),
             groups: plan.groups,
             edge_bits: plan.edge_bits,
             split_keys: plan.split_keys.clone(),
             replicas: plan.replicas,
+            settings: settings.clone(),
             nodes: nodes.map(|(node, address)| (node.0, address)).collect(),
         }
     }

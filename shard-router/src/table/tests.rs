@@ -20,7 +20,7 @@ fn founded(nodes: u64) -> Table {
     };
     let nodes = (1..=nodes).map(|node| (NodeId(node), format!("10.0.0.{node}:1")));
     let mut table = Table::default();
-    let foundation = Change::Found(Foundation::new(&plan, nodes));
+    let foundation = Change::Found(Foundation::new(&plan, &ClusterSettings::default(), nodes));
     assert!(is_done(&mut table, foundation));
     table
 }
@@ -107,14 +107,17 @@ fn a_change_that_is_based_on_something_else_is_a_conflict() {
 fn the_members_of_the_later_entry_count() {
     let mut table = founded(3);
     let group = GroupId(2);
-    let with = |index, voters: &[u64]| Change::Members { group, members: members(index, voters) };
+    let of = |group: GroupId, index, voters: &[u64]| Change::Members {
+        groups: vec![(group.0, members(index, voters))],
+    };
+    let with = |index, voters: &[u64]| of(group, index, voters);
     assert!(is_done(&mut table, with(9, &[1, 2, 4])));
     assert!(matches!(make(&mut table, with(9, &[1, 2])), Outcome::Unchanged { .. }));
     assert!(matches!(make(&mut table, with(8, &[1, 2])), Outcome::Unchanged { .. }));
     assert!(matches!(make(&mut table, with(10, &[])), Outcome::Refused(_)));
     assert_eq!(table.members(group).unwrap().voters, [1, 2, 4].map(NodeId));
     assert_eq!(table.map().unwrap().ranges()[1].replicas, [1, 2, 4].map(NodeId));
-    let meta = Change::Members { group: META_GROUP, members: members(3, &[2, 3, 4]) };
+    let meta = of(META_GROUP, 3, &[2, 3, 4]);
     assert!(is_done(&mut table, meta));
     assert_eq!(table.meta().unwrap().voters, [2, 3, 4].map(NodeId));
     let leave = set(&table, 2, NodeState::Leaving);
@@ -122,6 +125,53 @@ fn the_members_of_the_later_entry_count() {
     let forget =
         Change::Forget { node: NodeId(2), based_on: table.node(NodeId(2)).unwrap().changed };
     assert!(matches!(make(&mut table, forget), Outcome::Refused(_)), "it holds replicas");
+}
+
+#[test]
+fn a_change_of_a_group_copies_little_of_a_table_that_others_look_at() {
+    let plan = Plan {
+        layout: "hash".to_owned(),
+        groups: Some(2_000),
+        keeps_layout: false,
+        edge_bits: 16,
+        split_keys: None,
+        replicas: 3,
+    };
+    let nodes = (1..=3).map(|node| (NodeId(node), String::new()));
+    let mut table = Table::default();
+    make(&mut table, Change::Found(Foundation::new(&plan, &ClusterSettings::default(), nodes)));
+    let before = table.clone();
+    let groups = vec![(700, members(4, &[1, 2, 4])), (701, members(4, &[1, 2, 4]))];
+    assert!(is_done(&mut table, Change::Members { groups }));
+    let changed = table.ranges().changed_since(before.ranges());
+    assert_eq!(changed.map(|range| range.group.0).collect::<Vec<_>>(), [700, 701]);
+    let shared = table.ranges().shared_pieces(before.ranges());
+    assert_eq!(shared, 2_000 / 256, "all pieces but one");
+    assert!(Arc::ptr_eq(&table.nodes, &before.nodes));
+    let again = vec![(700, members(4, &[1, 2, 4])), (702, members(3, &[1, 2, 4]))];
+    assert!(is_done(&mut table, Change::Members { groups: again.clone() }));
+    assert!(matches!(
+        make(&mut table, Change::Members { groups: again }),
+        Outcome::Unchanged { .. }
+    ));
+    assert_eq!(table.ranges().iter().map(|range| range.group.0).max(), Some(2_000));
+}
+
+#[test]
+fn settings_that_somebody_else_has_changed_are_a_conflict() {
+    let mut table = founded(3);
+    let set = |based_on, move_mib_per_s| Change::SetSettings {
+        based_on,
+        settings: ClusterSettings { move_mib_per_s, ..ClusterSettings::default() },
+    };
+    let seen = table.settings_changed();
+    assert!(is_done(&mut table, set(seen, 7)));
+    assert_eq!(table.settings().move_mib_per_s, 7);
+    assert_eq!(make(&mut table, set(seen, 8)), Outcome::Conflict);
+    assert!(matches!(make(&mut table, set(seen, 7)), Outcome::Unchanged { .. }));
+    let seen = table.settings_changed();
+    assert!(is_done(&mut table, set(seen, 8)));
+    assert!(table.history().any(|entry| entry.what.contains("8 MiB/s")));
 }
 
 #[test]
@@ -155,7 +205,10 @@ fn a_move_that_makes_no_sense_is_refused_with_the_reason() {
 fn the_history_is_bounded() {
     let mut table = founded(3);
     for number in 0..HISTORY + 5 {
-        assert!(is_done(&mut table, Change::Note { what: number.to_string() }));
+        assert!(is_done(
+            &mut table,
+            Change::Notes(vec![Note::new(number.to_string(), "a test".to_owned())])
+        ));
     }
     assert_eq!(table.history().count(), HISTORY);
     assert_eq!(table.history().next_back().unwrap().what, (HISTORY + 4).to_string());

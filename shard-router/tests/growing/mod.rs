@@ -6,7 +6,8 @@ use bytes::Bytes;
 use logboat::transport::Visit;
 use logboat::{Node, NodeConfig, NodeId, SnapshotWriter, StateMachine};
 use logboat_router::{
-    Joining, NodeCard, NodeState, Plan, Range, Router, RouterOptions, known_members,
+    ClusterSettings, Joining, NodeCard, NodeState, Plan, Range, Router, RouterOptions,
+    known_members,
 };
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -93,7 +94,8 @@ pub(crate) async fn founder(
     config.founders = Some(given.keys().copied().collect());
     let node = Node::start(config).unwrap();
     let card = Some(NodeCard { peers: given[&id].clone(), ..NodeCard::default() });
-    let options = RouterOptions { plan: Some(plan), card, given, lost_after, joining: None };
+    let settings = ClusterSettings { lost_after, ..ClusterSettings::default() };
+    let options = RouterOptions { plan: Some(plan), card, given, settings, joining: None };
     Router::start_with(node, options, machine).await.unwrap()
 }
 
@@ -107,18 +109,13 @@ pub(crate) fn joining(nodes: &[String], address: &str) -> Joining {
 }
 
 /// Has a node join, or starts it again.
-pub(crate) async fn join(
-    nodes: &[String],
-    address: &str,
-    dir: &Path,
-    lost_after: Option<Duration>,
-) -> Router {
+pub(crate) async fn join(nodes: &[String], address: &str, dir: &Path) -> Router {
     let joining = joining(nodes, address);
     let joined = joining.join(dir).await.unwrap();
     let node = Node::start(tuned(joined.config(dir).unwrap())).unwrap();
     let card = Some(joining.card.clone());
     let joining = Some(joining);
-    let options = RouterOptions { card, lost_after, joining, ..RouterOptions::default() };
+    let options = RouterOptions { card, joining, ..RouterOptions::default() };
     Router::start_with(node, options, machine).await.unwrap()
 }
 

@@ -3,23 +3,26 @@
 //! It runs where the meta group leads. It keeps nothing that counts: what is next follows from the
 //! table, from who leads and who is heard. So whoever leads the meta group later goes on where this
 //! one stopped, and a step that was half done is found as it is. Every change is made by the leader
-//! of its group, which refuses what would leave it without a live majority.
+//! of its group, which refuses what would leave it without a live majority, and what was thought of
+//! for other members than it has: two drivers may overlap for a moment.
+//!
+//! [`helm`] decides, and this file asks, waits and carries out.
 
-use super::service::{Question, Report, ask};
+mod helm;
+mod orders;
+
+use self::helm::{Helm, Progress, Reported};
+use self::orders::Ended;
+use super::service::{LearnerReport, Question, Report, ask};
 use crate::map::META_GROUP;
-use crate::placement::{
-    self, Act, Cluster, Condition, GroupFacts, Heard, NodeFacts, Replica, Settings, Step,
-};
 use crate::router::Inner;
-use crate::table::{Change as TableChange, Members, NodeState, Table, WantedMove};
-use logboat::{
-    Change, ChangeError, ChangeRefusal, GroupId, MemberRole, Membership, NodeId, RoleKind,
-};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::table::{Change, Note};
+use logboat::{ChangeError, ChangeRefusal, GroupId, NodeId, RoleKind};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// How often a node looks whether it is to drive.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -28,330 +31,194 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const BUSY_INTERVAL: Duration = Duration::from_secs(1);
 const IDLE_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How often leaders are asked how far their learners are.
+const LEARNER_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How often is looked whether another copy may begin.
+const PACE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How often the history is told.
+const NOTE_INTERVAL: Duration = Duration::from_millis(200);
+
 /// How long a step may take until it is given up, and thought of anew.
 const STEP_LIMIT: Duration = Duration::from_secs(20);
 
-/// When a learner that was behind is tried again.
-const LEARNER_PAUSE: Duration = Duration::from_millis(200);
-
-/// When a group whose step failed is helped again.
-const FAILURE_PAUSE: Duration = Duration::from_secs(1);
-
-/// Copies of groups that a node receives and sends at a time.
-const COPIES: usize = 4;
-
 /// Drives whenever the meta group leads here, for as long as the router runs.
-pub(super) async fn drive(inner: Arc<Inner>, lost_after: Duration) {
+pub(super) async fn drive(inner: Arc<Inner>) {
     loop {
         if inner.leads_meta() {
             tracing::info!("this node carries out what is done to the cluster");
-            Driver::new(Arc::clone(&inner), lost_after).run().await;
+            Driver::new(Arc::clone(&inner)).run().await;
         }
-        sleep(LOOK_INTERVAL).await;
+        tokio::time::sleep(LOOK_INTERVAL).await;
     }
 }
 
-/// What came of a step.
-enum Outcome {
-    /// The group has these members.
-    Changed(Membership),
-    /// The learner has not caught up yet.
-    Behind,
-    /// The leadership moved, or was to move.
-    Transferred,
-    Failed(String),
+/// What was waited for.
+enum Event {
+    Ended(GroupId, Ended, Option<Note>),
+    Reports(BTreeMap<NodeId, Report>),
+    Learners(Vec<Progress>),
+    /// The history was told, or was not.
+    Noted,
 }
 
 struct Driver {
     inner: Arc<Inner>,
-    cluster: Cluster,
-    /// What silence is counted from.
+    helm: Helm,
+    /// What times are counted from.
     begun: Instant,
-    silent_since: BTreeMap<NodeId, Instant>,
-    /// Who leads what, and whose replicas have failed, as the nodes say.
-    leaders: BTreeMap<GroupId, NodeId>,
-    failed: BTreeSet<(NodeId, GroupId)>,
-    /// What placement was told last of each group.
-    facts: BTreeMap<GroupId, GroupFacts>,
-    /// The groups with a step under way.
-    busy: BTreeSet<GroupId>,
-    /// The groups that nothing is tried with until then.
-    pausing: BTreeMap<GroupId, Instant>,
-    running: JoinSet<(GroupId, Outcome)>,
+    running: JoinSet<Event>,
+    /// When nodes are asked next, unless they are being asked.
+    next_look: Option<Instant>,
+    next_learners: Option<Instant>,
+    next_note: Option<Instant>,
+    /// What the history is to be told.
+    notes: Vec<Note>,
 }
 
 impl Driver {
-    fn new(inner: Arc<Inner>, lost_after: Duration) -> Self {
-        let replicas = inner.feed.newest().replicas();
-        let settings = Settings {
-            replicas,
-            lost_after,
-            copies_in: COPIES,
-            copies_out: COPIES,
-            ..Settings::default()
-        };
+    fn new(inner: Arc<Inner>) -> Self {
+        let now = Instant::now();
         Self {
             inner,
-            cluster: Cluster::new(settings),
-            begun: Instant::now(),
-            silent_since: BTreeMap::new(),
-            leaders: BTreeMap::new(),
-            failed: BTreeSet::new(),
-            facts: BTreeMap::new(),
-            busy: BTreeSet::new(),
-            pausing: BTreeMap::new(),
+            helm: Helm::new(),
+            begun: now,
             running: JoinSet::new(),
+            next_look: Some(now),
+            next_learners: Some(now),
+            next_note: Some(now),
+            notes: Vec::new(),
         }
     }
 
     /// Drives until the meta group leads elsewhere.
     async fn run(&mut self) {
-        let mut next_look = Instant::now();
         let mut tables = self.inner.feed.watch();
         while self.inner.leads_meta() {
-            let now = Instant::now();
-            if now >= next_look {
-                self.ask_nodes().await;
-                let is_idle = self.running.is_empty() && self.pausing.is_empty();
-                next_look = Instant::now() + if is_idle { IDLE_INTERVAL } else { BUSY_INTERVAL };
-            }
             let table = Arc::clone(&tables.borrow_and_update());
-            self.learn(&table);
-            self.settle_nodes(&table).await;
-            self.move_wanted(&table).await;
-            self.follow_placement();
-            let pause = match self.pausing.values().min() {
-                Some(until) => until.saturating_duration_since(Instant::now()).min(BUSY_INTERVAL),
-                None => next_look.saturating_duration_since(Instant::now()),
-            };
+            let (node, now) = (&self.inner.node, self.begun.elapsed());
+            self.helm.learn(now, &table, |peer| peer == node.id() || node.reaches(peer));
+            self.settle().await;
+            self.begin_orders();
+            self.begin_questions();
+            self.begin_notes();
+            let next_turn = self.next_turn();
             tokio::select! {
-                Some(Ok((group, outcome))) = self.running.join_next() => {
-                    self.ended(group, outcome);
-                    while let Some(Ok((group, outcome))) = self.running.try_join_next() {
-                        self.ended(group, outcome);
+                Some(Ok(event)) = self.running.join_next() => {
+                    self.happened(event);
+                    while let Some(Ok(event)) = self.running.try_join_next() {
+                        self.happened(event);
                     }
                 }
                 _ = tables.changed() => {
                     // Something may have been asked for that has to be looked at.
-                    next_look = next_look.min(Instant::now() + BUSY_INTERVAL);
+                    let soon = Instant::now() + BUSY_INTERVAL;
+                    self.next_look = self.next_look.map(|next| next.min(soon));
                 }
-                () = sleep(pause.max(Duration::from_millis(1))) => {}
+                () = sleep_until(next_turn) => {}
             }
-            let now = Instant::now();
-            self.pausing.retain(|_, until| *until > now);
         }
     }
 
-    /// Asks all nodes who leads what.
-    async fn ask_nodes(&mut self) {
-        let reports = self.inner.reports().await;
-        for (node, report) in reports {
-            self.leaders.retain(|_, leader| *leader != node);
-            self.leaders.extend(report.led.into_iter().map(|group| (GroupId(group), node)));
-            self.failed.retain(|(of, _)| *of != node);
-            self.failed.extend(report.failed.into_iter().map(|group| (node, GroupId(group))));
-        }
-    }
-
-    /// Tells placement what has changed.
-    fn learn(&mut self, table: &Table) {
+    /// When to look again, if nothing happens before.
+    fn next_turn(&self) -> Instant {
         let now = Instant::now();
-        self.cluster.set_now(now - self.begun);
-        let me = self.inner.node.id();
-        for (node, record) in table.nodes() {
-            if node == me || self.inner.node.reaches(node) {
-                self.silent_since.remove(&node);
-            } else {
-                self.silent_since.entry(node).or_insert(now);
-            }
-            let heard = match self.silent_since.get(&node) {
-                Some(since) => Heard::SilentSince(*since - self.begun),
-                None => Heard::Now,
-            };
-            let state = state_of(record.state);
-            let facts = NodeFacts { heard, state, ..NodeFacts::up(&record.card.zone) };
-            self.cluster.set_node(node, facts);
-        }
-        let gone: Vec<_> =
-            self.silent_since.keys().copied().filter(|node| table.has_left(*node)).collect();
-        for node in gone {
-            self.silent_since.remove(&node);
-            self.cluster.remove_node(node);
-        }
-        let ranges = table.ranges().iter().map(|range| (range.group, &range.members));
-        // It has as many replicas as the groups, and never fewer than three.
-        let meta = table.meta().filter(|_| table.replicas() >= 3);
-        for (group, members) in ranges.chain(meta.map(|meta| (META_GROUP, meta))) {
-            if !self.busy.contains(&group) {
-                self.learn_group(table, group, members);
+        let has_learners = !self.helm.learners_to_ask().is_empty();
+        let turns = [
+            self.next_look,
+            self.next_learners.filter(|_| has_learners),
+            self.next_note.filter(|_| !self.notes.is_empty()),
+            self.helm.next_pause_end().map(|end| self.begun + end),
+            self.helm.is_paced().then_some(now + PACE_INTERVAL),
+        ];
+        let next = turns.into_iter().flatten().min().unwrap_or(now + BUSY_INTERVAL);
+        next.max(now + Duration::from_millis(1))
+    }
+
+    /// Has the table say which nodes are lost, which have left, and which moves have ended.
+    async fn settle(&self) {
+        for (change, why) in self.helm.settlements(|peer| self.inner.node.is_given_up(peer)) {
+            match self.inner.change_table(change, why.as_str()).await {
+                Ok(_) => tracing::info!("the table has changed, since {why}"),
+                Err(error) => tracing::info!("the table stays as it is for now: {error}"),
             }
         }
     }
 
-    fn learn_group(&mut self, table: &Table, group: GroupId, members: &Members) {
-        let pauses = self.pausing.contains_key(&group);
-        let condition = |node: NodeId| {
-            if self.failed.contains(&(node, group)) {
-                Condition::Damaged
-            } else {
-                Condition::CaughtUp
-            }
-        };
-        let replica = |role| move |node: &NodeId| (*node, role);
-        let voters = members.voters.iter().map(replica(MemberRole::Voter));
-        let learners = members.learners.iter().map(replica(MemberRole::Learner));
-        let replicas = voters.chain(learners);
-        let replicas = replicas.map(|(node, role)| Replica {
-            node,
-            id: members.replica(node),
-            role,
-            condition: condition(node),
-        });
-        let facts = GroupFacts {
-            configuration: members.entry,
-            replicas: replicas.collect(),
-            leader: self.leaders.get(&group).copied(),
-            preferred: members.voters.first().copied(),
-            bytes: 0,
-            is_changing: pauses || table.wanted_move(group).is_some(),
-        };
-        if self.facts.get(&group) != Some(&facts) && self.cluster.set_group(group, facts.clone()) {
-            self.facts.insert(group, facts);
-        }
-    }
-
-    /// Has the table say which nodes are lost, and has those out of it that are empty and leave.
-    async fn settle_nodes(&mut self, table: &Table) {
-        let lost: Vec<_> = self.cluster.lost().collect();
-        let emptied: Vec<_> = self.cluster.emptied().collect();
-        for (node, record) in table.nodes() {
-            let based_on = record.changed;
-            let (change, why) = if lost.contains(&node) && record.state != NodeState::Lost {
-                let change = TableChange::SetState { node, based_on, state: NodeState::Lost };
-                (change, "it has been silent for too long")
-            } else if emptied.contains(&node) && record.state == NodeState::Leaving {
-                (TableChange::Forget { node, based_on }, "it holds nothing any more")
-            } else {
-                continue;
-            };
-            match self.inner.change_table(change, why).await {
-                Ok(_) => tracing::warn!("node {node}: {why}"),
-                Err(error) => tracing::info!("node {node} stays as it is for now: {error}"),
-            }
-        }
-    }
-
-    /// Begins the next steps of the moves that somebody wants.
-    async fn move_wanted(&mut self, table: &Table) {
-        for (group, wanted) in table.wanted_moves() {
-            let Some(members) = table.members(group) else { continue };
-            if self.busy.contains(&group) || self.pausing.contains_key(&group) {
-                continue;
-            }
-            let taker = table.node(wanted.to).map(|record| record.state);
-            let has_begun = members.contains(wanted.to);
-            let changes = match wanted.next(members) {
-                Some(changes) if taker == Some(NodeState::Up) || !has_begun => changes,
-                ended => {
-                    let what = match ended {
-                        None => "is done",
-                        Some(_) => "ends, since the other node does not take it any more",
-                    };
-                    let why = format!("the move to node {} {what}", wanted.to);
-                    let ended = TableChange::EndMove { group };
-                    if let Err(error) = self.inner.change_table(ended, why).await {
-                        tracing::info!("the move of group {group} is still noted: {error}");
-                    }
-                    continue;
+    fn begin_orders(&mut self) {
+        for order in self.helm.orders() {
+            let group = order.group;
+            let Some(leader) = self.helm.leader_of(group) else { continue };
+            let inner = Arc::clone(&self.inner);
+            self.running.spawn(async move {
+                match timeout(STEP_LIMIT, inner.carry_out(leader, &order)).await {
+                    Ok((ended, note)) => Event::Ended(group, ended, note),
+                    Err(_) => Event::Ended(group, Ended::Failed, None),
                 }
-            };
-            let why = format!("the move from node {} to node {}", wanted.from, wanted.to);
-            self.begin(group, changes, None, why);
+            });
         }
     }
 
-    /// Begins the steps that placement asks for.
-    fn follow_placement(&mut self) {
-        let round = self.cluster.steps();
-        for step in round.steps {
-            // What has failed there has to be removed first.
-            let meets_remains = matches!(step.act, Act::AddLearner(node)
-                if self.failed.contains(&(node, step.group)));
-            if self.busy.contains(&step.group)
-                || meets_remains
-                || self.cluster.check(&step).is_err()
-            {
-                continue;
-            }
-            self.cluster.begin(&step);
-            self.facts.remove(&step.group);
-            let successor = match step.act {
-                Act::Transfer { to, .. } => Some(to),
-                _ => None,
-            };
-            let Step { group, act, why, .. } = &step;
-            self.begin(*group, act.changes(), successor, why.to_string());
-        }
-    }
-
-    /// Has a step carried out: changes of the members, and then a transfer.
-    fn begin(
-        &mut self,
-        group: GroupId,
-        changes: Vec<Change>,
-        successor: Option<NodeId>,
-        why: String,
-    ) {
-        let Some(leader) = self.leaders.get(&group).copied() else {
-            self.pausing.insert(group, Instant::now() + FAILURE_PAUSE);
-            return;
-        };
-        self.busy.insert(group);
-        let inner = Arc::clone(&self.inner);
-        self.running.spawn(async move {
-            let step = inner.carry_out(leader, group, &changes, successor, &why);
-            let limit = timeout(STEP_LIMIT, step).await;
-            (group, limit.unwrap_or_else(|_| Outcome::Failed("it took too long".to_owned())))
-        });
-    }
-
-    fn ended(&mut self, group: GroupId, outcome: Outcome) {
-        self.busy.remove(&group);
-        // What the table says of it counts again, once it has heard of the change.
-        self.facts.remove(&group);
+    /// Asks nodes what they lead, and leaders how far their learners are, where it is time.
+    fn begin_questions(&mut self) {
         let now = Instant::now();
-        match outcome {
-            Outcome::Changed(membership) => {
-                let leader = self.leaders.get(&group).copied();
-                let failed = &self.failed;
-                let condition = |node| match failed.contains(&(node, group)) {
-                    true => Condition::Damaged,
-                    false => Condition::CaughtUp,
-                };
-                let facts = GroupFacts::new(&membership, leader, 0, condition);
-                self.cluster.set_group(group, facts);
+        if self.next_look.take_if(|next| *next <= now).is_some() {
+            let inner = Arc::clone(&self.inner);
+            self.running.spawn(async move { Event::Reports(inner.reports().await) });
+        }
+        let asked = self.helm.learners_to_ask();
+        if !asked.is_empty() && self.next_learners.take_if(|next| *next <= now).is_some() {
+            let inner = Arc::clone(&self.inner);
+            self.running.spawn(async move { Event::Learners(inner.ask_for_learners(asked).await) });
+        }
+    }
+
+    fn begin_notes(&mut self) {
+        if !self.notes.is_empty()
+            && self.next_note.take_if(|next| *next <= Instant::now()).is_some()
+        {
+            let change = Change::Notes(std::mem::take(&mut self.notes));
+            let inner = Arc::clone(&self.inner);
+            self.running.spawn(async move {
+                if let Err(error) = inner.change_table(change, "").await {
+                    tracing::info!("some steps are not in the history: {error}");
+                }
+                Event::Noted
+            });
+        }
+    }
+
+    fn happened(&mut self, event: Event) {
+        match event {
+            Event::Ended(group, ended, note) => {
+                self.notes.extend(note);
+                self.helm.ended(self.begun.elapsed(), group, ended);
             }
-            Outcome::Transferred => {
-                self.leaders.remove(&group);
-                self.pausing.insert(group, now + LEARNER_PAUSE);
+            Event::Reports(reports) => {
+                for (node, report) in reports {
+                    self.helm.reported(node, report.into());
+                }
+                let pause = if self.helm.is_idle() { IDLE_INTERVAL } else { BUSY_INTERVAL };
+                self.next_look = Some(Instant::now() + pause);
             }
-            Outcome::Behind => _ = self.pausing.insert(group, now + LEARNER_PAUSE),
-            Outcome::Failed(reason) => {
-                tracing::info!("a step of group {group} is to be thought of anew: {reason}");
-                self.leaders.remove(&group);
-                self.pausing.insert(group, now + FAILURE_PAUSE);
+            Event::Learners(progress) => {
+                progress.into_iter().for_each(|progress| self.helm.progressed(progress));
+                self.next_learners = Some(Instant::now() + LEARNER_INTERVAL);
             }
+            Event::Noted => self.next_note = Some(Instant::now() + NOTE_INTERVAL),
         }
     }
 }
 
-fn state_of(state: NodeState) -> placement::NodeState {
-    match state {
-        NodeState::Joining => placement::NodeState::Joining,
-        NodeState::Up => placement::NodeState::Up,
-        NodeState::Draining => placement::NodeState::Draining,
-        NodeState::Leaving => placement::NodeState::Leaving,
-        NodeState::Lost => placement::NodeState::Lost,
+impl From<Report> for Reported {
+    fn from(report: Report) -> Self {
+        let Report { led, failed, is_full } = report;
+        Self {
+            led: led.into_iter().map(|(group, bytes)| (GroupId(group), bytes)).collect(),
+            failed: failed.into_iter().map(GroupId).collect(),
+            is_full,
+        }
     }
 }
 
@@ -384,14 +251,15 @@ impl Inner {
 
     /// What this node says of its replicas.
     pub(super) fn report(&self) -> Report {
-        let mut report = Report::default();
+        let status = self.node.status();
+        let mut report = Report { is_full: status.wal.stalled, ..Report::default() };
         for group in self.node.groups() {
             let Some(replica) = self.node.group(group) else { continue };
             if replica.view().role() == RoleKind::Leader {
-                report.led.push(group.0);
+                report.led.push((group.0, self.node.copy_bytes(group)));
             }
         }
-        for failed in self.node.status().failed {
+        for failed in status.failed {
             let is_gone = self.node.group(failed.group).is_some_and(|it| it.view().is_gone());
             if !is_gone {
                 report.failed.push(failed.group.0);
@@ -400,63 +268,53 @@ impl Inner {
         report
     }
 
-    async fn carry_out(
-        &self,
-        leader: NodeId,
-        group: GroupId,
-        changes: &[Change],
-        successor: Option<NodeId>,
-        why: &str,
-    ) -> Outcome {
-        let changed = match self.node.change(leader, group, changes).await {
-            Ok(membership) => membership,
-            Err(ChangeError::Refused(
-                ChangeRefusal::NotCaughtUp { .. } | ChangeRefusal::NotFortified { .. },
-            )) => return Outcome::Behind,
-            // A leader that is to go has handed over, or is about to.
-            Err(ChangeError::Request(error)) => return Outcome::Failed(error.to_string()),
-            Err(error) => return Outcome::Failed(error.to_string()),
-        };
-        let what = described(group, changes);
-        if let Err(error) = self.change_table(TableChange::Note { what }, why).await {
-            tracing::info!("a step is not in the history: {error}");
+    /// Asks leaders how far their learners are.
+    async fn ask_for_learners(
+        self: &Arc<Self>,
+        asked: BTreeMap<NodeId, Vec<(GroupId, NodeId)>>,
+    ) -> Vec<Progress> {
+        let mut asking = JoinSet::new();
+        for (leader, learners) in asked {
+            let inner = Arc::clone(self);
+            asking.spawn(async move {
+                let learners: Vec<_> = learners.iter().map(|(group, it)| (group.0, it.0)).collect();
+                if leader == inner.node.id() {
+                    return inner.learners(&learners).await;
+                }
+                let question = Question::Learners { learners };
+                let answer = timeout(BUSY_INTERVAL, ask(&inner.node, leader, &question)).await;
+                answer.ok().and_then(Result::ok).unwrap_or_default()
+            });
         }
-        let Some(successor) = successor.filter(|node| *node != leader) else {
-            return Outcome::Changed(changed);
-        };
-        match self.node.transfer(leader, group, successor).await {
-            Ok(()) => Outcome::Transferred,
-            Err(error) => Outcome::Failed(error.to_string()),
+        let mut progress = Vec::new();
+        while let Some(answer) = asking.join_next().await {
+            progress.extend(answer.unwrap_or_default().into_iter().map(Progress::from));
         }
+        progress
+    }
+
+    /// How far learners of groups are that lead here.
+    pub(super) async fn learners(&self, learners: &[(u64, u64)]) -> Vec<LearnerReport> {
+        let mut reports = Vec::new();
+        for (group, node) in learners {
+            let Some(replica) = self.node.group(GroupId(*group)) else { continue };
+            let (is_ready, matched) = match replica.check_learner(NodeId(*node)).await {
+                Ok(()) => (true, 0),
+                Err(ChangeError::Refused(ChangeRefusal::NotCaughtUp { matched, .. })) => {
+                    (false, matched.0)
+                }
+                Err(ChangeError::Refused(ChangeRefusal::NotFortified { .. })) => (false, 0),
+                Err(_) => continue,
+            };
+            reports.push(LearnerReport { group: *group, node: *node, is_ready, matched });
+        }
+        reports
     }
 }
 
-/// What changes do, for the history.
-fn described(group: GroupId, changes: &[Change]) -> String {
-    let word = |change: &Change| match change {
-        Change::AddLearner(node) => format!("a learner on node {node}"),
-        Change::Promote(node) => format!("node {node} votes"),
-        Change::Demote(node) => format!("node {node} learns"),
-        Change::Remove(node) => format!("none on node {node}"),
-        Change::Prefer(node) => format!("node {node} is to lead"),
-    };
-    let words: Vec<_> = changes.iter().map(word).collect();
-    format!("group {group}: {}", words.join(", "))
-}
-
-impl WantedMove {
-    /// The next changes of a group that is to move. None if it has.
-    fn next(&self, members: &Members) -> Option<Vec<Change>> {
-        let Self { from, to } = *self;
-        if members.learners.contains(&to) {
-            let demote = members.voters.contains(&from).then_some(Change::Demote(from));
-            Some([Change::Promote(to)].into_iter().chain(demote).collect())
-        } else if !members.voters.contains(&to) {
-            Some(vec![Change::AddLearner(to)])
-        } else if members.voters.contains(&from) {
-            Some(vec![Change::Demote(from)])
-        } else {
-            members.learners.contains(&from).then(|| vec![Change::Remove(from)])
-        }
+impl From<LearnerReport> for Progress {
+    fn from(report: LearnerReport) -> Self {
+        let LearnerReport { group, node, is_ready, matched } = report;
+        Self { group: GroupId(group), node: NodeId(node), is_ready, matched }
     }
 }

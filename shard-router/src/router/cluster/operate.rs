@@ -4,7 +4,7 @@ use super::service::Report;
 use crate::error::ClusterError;
 use crate::map::META_GROUP;
 use crate::router::{Inner, Router};
-use crate::table::{Change, NodeState, Outcome, Table};
+use crate::table::{Change, ClusterSettings, NodeState, Outcome, Table};
 use logboat::{GroupId, NodeId, TransferError};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -121,11 +121,22 @@ impl Router {
         }
     }
 
+    /// Says what is wanted of placement from now on.
+    ///
+    /// # Errors
+    /// See [`ClusterError`].
+    pub async fn set_settings(&self, settings: ClusterSettings) -> Result<(), ClusterError> {
+        let inner = self.inner();
+        let based_on = inner.feed.newest().settings_changed();
+        let change = Change::SetSettings { based_on, settings };
+        inner.change_and_see(change, "somebody has set them").await
+    }
+
     /// The leaders of all groups, as far as the nodes say that are reached from here.
     pub async fn leaders(&self) -> BTreeMap<GroupId, NodeId> {
         let reports = self.inner().reports().await.into_iter();
         let led = |(node, report): (NodeId, Report)| {
-            report.led.into_iter().map(move |group| (GroupId(group), node))
+            report.led.into_iter().map(move |(group, _)| (GroupId(group), node))
         };
         reports.flat_map(led).collect()
     }
@@ -143,15 +154,20 @@ impl Router {
     /// Resolves when the cluster has given up this node, with what the table says. It has to give
     /// up its replicas then, and to come back as another node if it is to come back.
     pub fn expelled(&self) -> impl Future<Output = String> + Send + 'static {
-        let mut tables = self.tables();
-        let me = self.node().id();
+        let (mut tables, me) = (self.tables(), self.node().id());
+        let mut told = self.inner().expelled.subscribe();
         async move {
             loop {
                 let table = tables.borrow_and_update().clone();
-                if let Some(reason) = expulsion(&table, me) {
+                let told_before = told.borrow_and_update().clone();
+                if let Some(reason) = told_before.or_else(|| expulsion(&table, me)) {
                     return reason;
                 }
-                if tables.changed().await.is_err() {
+                let ended = tokio::select! {
+                    changed = tables.changed() => changed.is_err(),
+                    changed = told.changed() => changed.is_err(),
+                };
+                if ended {
                     return std::future::pending().await;
                 }
             }

@@ -3,13 +3,19 @@
 
 use super::RETRY;
 use crate::error::ClusterError;
-use crate::map::META_GROUP;
 use crate::router::Inner;
 use crate::table::{Change, Members, NodeCard};
 use logboat::{GroupId, NodeEvent, NodeId, RoleKind};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use tokio::time::{sleep, timeout};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+/// The most groups whose members get into the table by one command.
+const MOST_AT_ONCE: usize = 256;
+
+/// What happens within this time gets into the table together.
+const TOGETHER: Duration = Duration::from_millis(10);
 
 /// Keeps the members of the groups that lead here in the table, for as long as the router runs.
 pub(super) async fn keep(inner: Arc<Inner>) {
@@ -17,13 +23,7 @@ pub(super) async fn keep(inner: Arc<Inner>) {
     let mut events = inner.node.events();
     let mut waiting: BTreeSet<_> = inner.node.groups().into_iter().collect();
     loop {
-        let mut unpublished = BTreeSet::new();
-        for group in waiting {
-            if !inner.publish_members(group).await {
-                unpublished.insert(group);
-            }
-        }
-        waiting = unpublished;
+        waiting = inner.publish_members(waiting).await;
         let event = if waiting.is_empty() {
             events.next().await
         } else {
@@ -32,10 +32,12 @@ pub(super) async fn keep(inner: Arc<Inner>) {
                 Err(_) => continue,
             }
         };
-        match event {
-            Some(event) => waiting.extend(inner.concerned(me, event)),
-            // The node has ended.
-            None => return,
+        // The node has ended, if there is none.
+        let Some(event) = event else { return };
+        waiting.extend(inner.concerned(me, event));
+        let end = Instant::now() + TOGETHER;
+        while let Ok(Some(event)) = timeout_at(end, events.next()).await {
+            waiting.extend(inner.concerned(me, event));
         }
     }
 }
@@ -76,34 +78,38 @@ impl Inner {
         }
     }
 
-    /// Returns whether the table has the members of a group, for all that can be told here.
-    async fn publish_members(&self, group: GroupId) -> bool {
-        let Some(replica) = self.node.group(group) else { return true };
-        let view = replica.view();
-        // In this order: what the leader has committed of its log is never another entry again.
-        let membership = view.membership();
-        let is_committed = view.commit().0 >= membership.entry().index.0;
-        if view.role() != RoleKind::Leader || membership.is_joint() {
-            return true;
-        } else if !is_committed {
-            return false;
-        }
+    /// Has the table know the members of these groups, for all that can be told here. Returns those
+    /// that are to be tried again.
+    async fn publish_members(&self, groups: BTreeSet<GroupId>) -> BTreeSet<GroupId> {
         let table = self.feed.newest();
-        let Some(known) = table.members(group) else { return true };
-        if membership.entry() <= known.entry {
-            return true;
-        }
-        let members = Members::of(&membership);
-        // The history tells why when it tells of the steps that led there.
-        let changed = self.change_table(Change::Members { group, members }, "").await;
-        match changed {
-            Ok(_) => true,
-            Err(ClusterError::Refused(reason)) => {
-                let what = if group == META_GROUP { "meta group" } else { "group" };
-                tracing::error!("the table does not take the members of {what} {group}: {reason}");
-                true
+        let (mut news, mut uncommitted) = (Vec::new(), BTreeSet::new());
+        for group in groups {
+            let Some(replica) = self.node.group(group) else { continue };
+            let view = replica.view();
+            // In this order: what the leader has committed of its log is never another entry again.
+            let membership = view.membership();
+            let is_committed = view.commit().0 >= membership.entry().index.0;
+            let is_news =
+                table.members(group).is_some_and(|known| membership.entry() > known.entry);
+            if view.role() != RoleKind::Leader || membership.is_joint() || !is_news {
+                continue;
+            } else if is_committed {
+                news.push((group.0, Members::of(&membership)));
+            } else {
+                uncommitted.insert(group);
             }
-            Err(_) => false,
         }
+        for groups in news.chunks(MOST_AT_ONCE) {
+            let change = Change::Members { groups: groups.to_vec() };
+            // The history tells why when it tells of the steps that led there.
+            match self.change_table(change, "").await {
+                Ok(_) => {}
+                Err(ClusterError::Refused(reason)) => {
+                    tracing::error!("the table does not take the members of groups: {reason}");
+                }
+                Err(_) => uncommitted.extend(groups.iter().map(|(group, _)| GroupId(*group))),
+            }
+        }
+        uncommitted
     }
 }

@@ -27,6 +27,11 @@ pub(super) enum Question {
     Follow { since: u64 },
     /// What do your replicas do ([`Report`])?
     Report,
+    /// How far are these learners, each given as its group, which leads at your node, and its node
+    /// (`Vec<LearnerReport>`)? Those that you can't tell of are left out.
+    Learners { learners: Vec<(u64, u64)> },
+    /// Why is this node not part of the cluster any more (`Option<String>`)?
+    Standing { node: u64 },
     /// May this node join (`Result<Welcome, String>`)?
     Join(Application),
 }
@@ -34,10 +39,22 @@ pub(super) enum Question {
 /// What a node says of its replicas.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Report {
-    /// The groups that it leads.
-    pub(super) led: Vec<u64>,
+    /// The groups that it leads, with how many bytes a copy of each takes.
+    pub(super) led: Vec<(u64, u64)>,
     /// The groups whose replica there has failed.
     pub(super) failed: Vec<u64>,
+    /// Whether its disk takes no more.
+    pub(super) is_full: bool,
+}
+
+/// How far a learner is, as its leader says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LearnerReport {
+    pub(super) group: u64,
+    pub(super) node: u64,
+    pub(super) is_ready: bool,
+    /// The index of the last entry that it is known to hold.
+    pub(super) matched: u64,
 }
 
 /// Asks another node.
@@ -80,7 +97,7 @@ impl NodeService for Service {
 }
 
 impl Inner {
-    /// Answers a node, or a visitor, who may ask to join and nothing else.
+    /// Answers a node, or a visitor, who may ask to join, and whether a node has left.
     async fn answer(&self, from: Option<NodeId>, question: Question) -> Option<Bytes> {
         match question {
             Question::Follow { since } => {
@@ -91,6 +108,11 @@ impl Inner {
                 from?;
                 Some(encode(&self.report()))
             }
+            Question::Learners { learners } => {
+                from?;
+                Some(encode(&self.learners(&learners).await))
+            }
+            Question::Standing { node } => Some(encode(&self.standing(node))),
             Question::Join(application) => {
                 let welcome: Result<Welcome, String> = self.welcome(application).await?;
                 Some(encode(&welcome))

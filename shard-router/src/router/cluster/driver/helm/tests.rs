@@ -1,0 +1,335 @@
+//! What the driver wants, as tables, reports and ends of steps come.
+
+use super::*;
+use crate::plan::Plan;
+use crate::table::{ClusterSettings, Command, Foundation, NodeCard};
+use logboat::{Index, LogId, Term};
+
+const ONE: GroupId = GroupId(1);
+
+/// A helm, the table that it knows, and who is silent.
+struct Bridge {
+    helm: Helm,
+    table: Arc<Table>,
+    silent: BTreeSet<NodeId>,
+    now: Duration,
+}
+
+impl Bridge {
+    fn new(nodes: u64, groups: usize, replicas: usize) -> Self {
+        let plan = Plan {
+            layout: "hash".to_owned(),
+            groups: Some(groups),
+            keeps_layout: false,
+            edge_bits: 16,
+            split_keys: None,
+            replicas,
+        };
+        let settings = ClusterSettings {
+            lost_after: Some(Duration::from_secs(10)),
+            ..ClusterSettings::default()
+        };
+        let nodes = (1..=nodes).map(|node| (NodeId(node), format!("10.0.0.{node}:1")));
+        let found = TableChange::Found(Foundation::new(&plan, &settings, nodes));
+        let mut bridge = Self {
+            helm: Helm::new(),
+            table: Arc::default(),
+            silent: BTreeSet::new(),
+            now: Duration::ZERO,
+        };
+        bridge.change(found);
+        bridge
+    }
+
+    fn change(&mut self, change: TableChange) {
+        Arc::make_mut(&mut self.table).apply(&Command::new(change, "a test"));
+    }
+
+    fn join(&mut self, node: u64) {
+        let card = NodeCard { peers: format!("10.0.0.{node}:1"), ..NodeCard::default() };
+        let (incarnation, id) = (node, NodeId(node));
+        self.change(TableChange::Join { incarnation, card: card.clone() });
+        self.change(TableChange::Announce { node: id, incarnation, card });
+    }
+
+    fn set_state(&mut self, node: u64, state: NodeState) {
+        let node = NodeId(node);
+        let based_on = self.table.node(node).unwrap().changed;
+        self.change(TableChange::SetState { node, based_on, state });
+    }
+
+    /// The first voters that are heard lead, and each group is as large as this.
+    fn report(&mut self, bytes: u64) {
+        let ranges = self.table.ranges().iter().map(|range| range.group);
+        let groups: Vec<_> = ranges.chain([META_GROUP]).collect();
+        let nodes: Vec<_> = self.table.nodes().map(|(node, _)| node).collect();
+        for node in nodes {
+            let led = groups.iter().copied().filter(|group| {
+                let voters = &self.table.members(*group).unwrap().voters;
+                voters.iter().find(|it| !self.silent.contains(it)) == Some(&node)
+            });
+            let led = led.map(|group| (group, bytes)).collect();
+            self.helm.reported(node, Reported { led, ..Reported::default() });
+        }
+    }
+
+    fn pass(&mut self, millis: u64) {
+        self.now += Duration::from_millis(millis);
+        let silent = &self.silent;
+        self.helm.learn(self.now, &self.table, |node| !silent.contains(&node));
+    }
+
+    /// The orders after some time.
+    fn orders(&mut self, millis: u64) -> Vec<Order> {
+        self.pass(millis);
+        self.helm.orders()
+    }
+
+    /// Carries out an order, and tells so.
+    fn carry_out(&mut self, order: &Order) -> Members {
+        let mut members = self.table.members(order.group).unwrap().clone();
+        let index = members.entry.index.0 + 1;
+        members.entry = LogId::new(Term(1), Index(index));
+        for change in &order.changes {
+            let node = change.node();
+            members.learners.retain(|it| *it != node);
+            match change {
+                Change::AddLearner(_) => {
+                    members.learners.push(node);
+                    members.founding.retain(|it| *it != node);
+                    members.added.insert(node.0, (1, index));
+                }
+                Change::Promote(_) => members.voters.push(node),
+                Change::Demote(_) => {
+                    members.voters.retain(|it| *it != node);
+                    members.learners.push(node);
+                }
+                Change::Remove(_) => {}
+                Change::Prefer(_) => members.voters.sort_by_key(|it| *it != node),
+            }
+        }
+        let groups = vec![(order.group.0, members.clone())];
+        self.change(TableChange::Members { groups });
+        members
+    }
+
+    /// Carries out all orders, and has each learner catch up at once, until nothing is wanted.
+    fn settle(&mut self) {
+        for _ in 0..500 {
+            let orders = self.orders(100);
+            if orders.is_empty() && self.helm.learners.values().all(|learner| learner.is_ready) {
+                return;
+            }
+            for order in orders {
+                let members = self.carry_out(&order);
+                let ended = match order.successor {
+                    Some(to) => Ended::Transferred { members, to },
+                    None => Ended::Changed(members),
+                };
+                self.helm.ended(self.now, order.group, ended);
+            }
+            for (_, learners) in self.helm.learners_to_ask() {
+                for (group, node) in learners {
+                    self.helm.progressed(Progress { group, node, is_ready: true, matched: 1 });
+                }
+            }
+        }
+        panic!("it goes on for ever");
+    }
+
+    fn voters(&self, group: GroupId) -> BTreeSet<u64> {
+        self.table.members(group).unwrap().voters.iter().map(|node| node.0).collect()
+    }
+}
+
+fn learners(orders: &[Order]) -> usize {
+    let adds = |order: &&Order| matches!(order.changes[..], [Change::AddLearner(_)]);
+    orders.iter().filter(adds).count()
+}
+
+#[test]
+fn copies_begin_as_the_bandwidth_allows_by_the_size_of_groups() {
+    let mut bridge = Bridge::new(3, 100, 3);
+    // 128 MiB a second, for each node: 16 of these groups. At the begin a tenth of a second more.
+    bridge.report(8 << 20);
+    bridge.join(4);
+    let mut begun = learners(&bridge.orders(0));
+    assert!((1..=8).contains(&begun), "copies under way are bounded by bytes: {begun}");
+    for _ in 0..20 {
+        // All that has begun is there at once.
+        let learning = bridge.helm.busy.clone();
+        for group in learning {
+            bridge.helm.ended(bridge.now, group, Ended::Stale);
+        }
+        begun += learners(&bridge.orders(50));
+    }
+    assert!((14..=19).contains(&begun), "in a second: {begun}");
+}
+
+#[test]
+fn a_learner_counts_as_a_copy_until_its_leader_says_that_it_is_ready() {
+    let mut bridge = Bridge::new(3, 40, 3);
+    bridge.report(32 << 20);
+    bridge.join(4);
+    let mut begun = 0;
+    for _ in 0..200 {
+        let orders = bridge.orders(100);
+        begun += learners(&orders);
+        for order in &orders {
+            let members = bridge.carry_out(order);
+            bridge.helm.ended(bridge.now, order.group, Ended::Changed(members));
+        }
+    }
+    // Bandwidth allows more, but these copies are under way.
+    assert_eq!(begun, COPIES);
+    let asked: Vec<_> = bridge.helm.learners_to_ask().into_values().flatten().collect();
+    assert_eq!(asked.len(), begun);
+    let (group, node) = asked[0];
+    bridge.helm.progressed(Progress { group, node, is_ready: true, matched: 9 });
+    let orders = bridge.orders(100);
+    let promotes = |order: &Order| matches!(order.changes[..], [Change::Promote(_), ..]);
+    assert!(orders.iter().any(|order| order.group == group && promotes(order)), "{orders:?}");
+    assert_eq!(orders[0].from, bridge.table.members(orders[0].group).unwrap().entry);
+}
+
+#[test]
+fn a_learner_that_gets_no_further_gives_way() {
+    let mut bridge = Bridge::new(3, 1, 3);
+    bridge.report(1 << 20);
+    bridge.join(4);
+    bridge.set_state(3, NodeState::Draining);
+    let orders = bridge.orders(0);
+    let order = orders.iter().find(|order| order.group == ONE).unwrap().clone();
+    assert_eq!(order.changes, [Change::AddLearner(NodeId(4))]);
+    let members = bridge.carry_out(&order);
+    bridge.helm.ended(bridge.now, ONE, Ended::Changed(members));
+    let behind = |matched| Progress { group: ONE, node: NodeId(4), is_ready: false, matched };
+    for matched in 1..50 {
+        bridge.helm.progressed(behind(matched));
+        assert!(bridge.orders(10_000).iter().all(|order| order.group != ONE), "it gets on");
+    }
+    let mut removed = None;
+    for _ in 0..20 {
+        bridge.helm.progressed(behind(49));
+        removed = removed.or(bridge.orders(10_000).into_iter().find(|order| order.group == ONE));
+    }
+    assert_eq!(removed.unwrap().changes, [Change::Remove(NodeId(4))]);
+}
+
+#[test]
+fn who_did_not_take_over_is_not_asked_again_at_once() {
+    let mut bridge = Bridge::new(4, 1, 4);
+    bridge.report(1);
+    bridge.set_state(1, NodeState::Draining);
+    let mut asked = Vec::new();
+    for _ in 0..3 {
+        let orders = bridge.orders(10);
+        let order = orders.iter().find(|order| order.group == ONE).cloned().unwrap();
+        let to = order.successor.unwrap();
+        asked.push(to.0);
+        let members = bridge.carry_out(&order);
+        bridge.helm.ended(bridge.now, ONE, Ended::NotTaken { members, to });
+    }
+    asked.sort_unstable();
+    assert_eq!(asked, [2, 3, 4]);
+    let is_asked = |orders: Vec<Order>| orders.iter().any(|order| order.group == ONE);
+    assert!(!is_asked(bridge.orders(1_000)));
+    assert!(is_asked(bridge.orders(60_000)), "they may have recovered");
+}
+
+#[test]
+fn the_meta_group_has_three_to_five_voters_whatever_the_others_have() {
+    for replicas in [1, 2, 3] {
+        let mut bridge = Bridge::new(3, 4, replicas);
+        bridge.report(1);
+        bridge.settle();
+        assert_eq!(bridge.voters(META_GROUP).len(), 3);
+        bridge.join(4);
+        bridge.settle();
+        assert_eq!(bridge.voters(META_GROUP).len(), 3);
+        bridge.join(5);
+        bridge.settle();
+        assert_eq!(bridge.voters(META_GROUP), (1..=5).collect(), "{replicas} replicas");
+        bridge.set_state(1, NodeState::Draining);
+        bridge.set_state(2, NodeState::Leaving);
+        bridge.settle();
+        assert_eq!(bridge.voters(META_GROUP), (3..=5).collect(), "{replicas} replicas");
+        let left = bridge.helm.settlements(|_| false);
+        assert!(matches!(left[..], [(TableChange::Forget { node: NodeId(2), .. }, _)]), "{left:?}");
+    }
+}
+
+#[test]
+fn a_node_with_the_meta_group_can_be_drained_with_few_replicas() {
+    for (nodes, replicas) in [(3, 1), (3, 2), (2, 1)] {
+        let mut bridge = Bridge::new(nodes, 6, replicas);
+        bridge.report(1);
+        bridge.settle();
+        bridge.set_state(1, NodeState::Draining);
+        bridge.settle();
+        for group in 0..=6 {
+            let voters = bridge.voters(GroupId(group));
+            assert!(!voters.contains(&1), "{nodes} nodes, group {group}: {voters:?}");
+        }
+    }
+}
+
+#[test]
+fn lost_nodes_leave_the_table_when_they_have_been_replaced() {
+    let mut bridge = Bridge::new(4, 8, 3);
+    bridge.report(1);
+    bridge.settle();
+    bridge.silent.insert(NodeId(4));
+    bridge.pass(1);
+    bridge.pass(9_000);
+    assert!(bridge.helm.settlements(|_| false).is_empty(), "it may come back");
+    bridge.pass(2_000);
+    let lost = bridge.helm.settlements(|_| false);
+    assert!(matches!(lost[..], [(TableChange::SetState { node: NodeId(4), .. }, _)]), "{lost:?}");
+    bridge.set_state(4, NodeState::Lost);
+    bridge.report(1);
+    bridge.settle();
+    let left = bridge.helm.settlements(|_| false);
+    assert!(matches!(left[..], [(TableChange::Forget { node: NodeId(4), .. }, _)]), "{left:?}");
+}
+
+#[test]
+fn nodes_that_a_recovery_has_given_up_leave_the_table() {
+    let mut bridge = Bridge::new(3, 4, 3);
+    bridge.silent.extend([NodeId(2), NodeId(3)]);
+    for group in 0..=4 {
+        let only =
+            Members { entry: LogId::new(Term(9), Index(1)), ..Members::founders(vec![NodeId(1)]) };
+        bridge.change(TableChange::Members { groups: vec![(group, only)] });
+    }
+    bridge.report(1);
+    bridge.pass(60_000);
+    assert!(bridge.helm.settlements(|_| false).is_empty(), "most nodes are silent");
+    let is_given_up = |node| node != NodeId(1);
+    for (change, _) in bridge.helm.settlements(is_given_up) {
+        assert!(matches!(change, TableChange::SetState { state: NodeState::Lost, .. }));
+        bridge.change(change);
+    }
+    bridge.settle();
+    for (change, _) in bridge.helm.settlements(is_given_up) {
+        assert!(matches!(change, TableChange::Forget { .. }));
+        bridge.change(change);
+    }
+    assert_eq!(bridge.table.nodes().count(), 1);
+}
+
+#[test]
+fn a_full_node_takes_nothing() {
+    let mut bridge = Bridge::new(3, 8, 3);
+    bridge.report(1);
+    bridge.join(4);
+    let full = Reported { is_full: true, ..Reported::default() };
+    bridge.helm.reported(NodeId(4), full);
+    bridge.settle();
+    for group in 1..=8 {
+        assert!(!bridge.voters(GroupId(group)).contains(&4));
+    }
+    bridge.helm.reported(NodeId(4), Reported::default());
+    bridge.settle();
+    assert!((1..=8).any(|group| bridge.voters(GroupId(group)).contains(&4)));
+}
