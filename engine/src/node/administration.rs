@@ -1,4 +1,5 @@
-//! What a node asks the leaders of groups for, here and elsewhere: changes of members, and transfers.
+//! What a node asks the leaders of groups for, here and elsewhere: changes of members, and
+//! transfers.
 
 use crate::error::{ChangeError, RequestError, TransferError};
 use crate::membership::Membership;

@@ -1,7 +1,8 @@
 //! What the driver knows, and what it wants next: no I/O and no clock.
 //!
-//! It is told of tables, of what nodes report and of how steps ended, each at a time that is counted
-//! from any moment. It answers with changes of the table and with orders to the leaders of groups.
+//! It is told of tables, of what nodes report and of how steps ended, each at a time that is
+//! counted from any moment. It answers with changes of the table and with orders to the leaders of
+//! groups.
 
 use super::orders::{Ended, Order, next_of};
 use crate::map::META_GROUP;
