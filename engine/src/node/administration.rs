@@ -10,7 +10,8 @@ use logboat_raft::{Change, GroupId, LogId, NodeId};
 
 impl Node {
     /// Has the replica of `group` on node `to`, which may be this one, change the group's members:
-    /// see [`GroupHandle::change`]. Waits for as long as the connection stands: bound the wait.
+    /// see [`GroupHandle::change`](crate::GroupHandle::change). Waits for as long as the connection
+    /// stands: bound the wait.
     ///
     /// # Errors
     /// See [`ChangeError`].
@@ -49,7 +50,7 @@ impl Node {
     }
 
     /// The same, if the group has the members of the entry `from`: see
-    /// [`GroupHandle::change_from`].
+    /// [`GroupHandle::change_from`](crate::GroupHandle::change_from).
     ///
     /// # Errors
     /// See [`ChangeError`].
@@ -79,8 +80,8 @@ impl Node {
     }
 
     /// Has the replica of `group` on node `to`, which may be this one, hand leadership to the voter
-    /// on node `successor`: see [`GroupHandle::transfer`]. Waits for as long as the connection
-    /// stands: bound the wait.
+    /// on node `successor`: see [`GroupHandle::transfer`](crate::GroupHandle::transfer). Waits for
+    /// as long as the connection stands: bound the wait.
     ///
     /// # Errors
     /// See [`TransferError`].
