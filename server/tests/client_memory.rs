@@ -47,7 +47,7 @@ fn the_names_of_a_list_count_until_it_is_sent() {
     assert_eq!(other.call(&["SET", "{t}big", &"v".repeat(300_000)]), "+OK");
     // More than the system takes for a client that does not read, and then long names.
     let big = std::iter::repeat_n("{t}big".to_owned(), 60);
-    let long = (0..10).map(|number| format!("{{t}}{number}{}", "n".repeat(60_000)));
+    let long = (0..10).map(|number| format!("{{t}}{number}{}", "n".repeat(55_000)));
     let arguments: Vec<_> = std::iter::once("MGET".to_owned()).chain(big).chain(long).collect();
     let request = request(&arguments);
     let mut idle = server.connect();
@@ -79,6 +79,31 @@ fn a_command_that_waits_for_the_end_of_a_pause_counts() {
     assert_eq!(paused.reply(), "+OK");
     other.send(&request);
     assert_eq!(other.reply(), "+OK");
+}
+
+#[test]
+fn monitors_that_do_not_read_hold_no_more_than_all_clients_may() {
+    let max = 16 << 20;
+    let server = with_memory(max);
+    let mut client = server.connect();
+    let mut monitors: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    assert!(monitors.iter_mut().all(|monitor| monitor.ask("MONITOR") == "+OK"));
+    let request = request(&["SET".to_owned(), "a".to_owned(), "v".repeat(10_000)]);
+    let mut number = |section: &str, field: &str| -> usize {
+        for _ in 0..50 {
+            client.send(&request);
+            assert_eq!(client.reply(), "+OK");
+        }
+        let info = client.ask(&format!("INFO {section}"));
+        let (_, rest) = info.split_once(&format!("{field}:")).unwrap();
+        rest.split(|it: char| !it.is_ascii_digit()).next().unwrap().parse().unwrap()
+    };
+    let mut most = 0;
+    while number("clients", "connected_clients") > 1 {
+        most = most.max(number("memory", "mem_clients_normal"));
+    }
+    // A buffer may have twice the room for what it holds.
+    assert!(most < 5 * max / 2, "{most}");
 }
 
 #[test]

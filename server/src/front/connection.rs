@@ -141,7 +141,7 @@ impl<B: Backend> Connection<B> {
             let deadline = idle.into_iter().chain(self.login_deadline).min();
             let paused = self.is_paused.then(|| Arc::clone(&self.server));
             let monitor = self.session.monitor.clone();
-            let takes = self.output.len() < self.config.max_unsent_bytes;
+            let takes = monitor.is_some() && self.takes_commands();
             tokio::select! {
                 moved = self.transfer() => match moved {
                     Ok(()) => self.last_active = Instant::now(),
