@@ -10,6 +10,9 @@ use serde::Serialize;
 use std::fmt::Write;
 use std::path::PathBuf;
 
+/// How many groups a message names.
+const MAX_NAMED: usize = 5;
+
 /// What to do about groups that have lost their majority.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum RecoverCommand {
@@ -100,13 +103,12 @@ fn done(plan: &RecoverPlan) -> String {
 /// Which groups should start over and can't, with the reasons.
 fn left_out(plan: &RecoverPlan) -> Option<String> {
     let reason = |group: &GroupPlan| format!("group {}: {}", group.group, describe(group));
-    let reasons: Vec<_> = plan.unusable().map(reason).collect();
-    (!reasons.is_empty()).then(|| {
-        format!(
-            "{} groups have no majority and do not start over: {}",
-            reasons.len(),
-            reasons.join("; ")
-        )
+    let count = plan.unusable().count();
+    let reasons: Vec<_> = plan.unusable().take(MAX_NAMED).map(reason).collect();
+    let more = if count > MAX_NAMED { "; the plan names the others" } else { "" };
+    (count > 0).then(|| {
+        let reasons = reasons.join("; ");
+        format!("{count} groups have no majority and do not start over: {reasons}{more}")
     })
 }
 
