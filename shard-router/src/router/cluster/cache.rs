@@ -52,7 +52,7 @@ pub fn known_members(
     Ok(members)
 }
 
-/// What is stored, if anything is.
+/// What is stored, if anything is. What is damaged counts as nothing: the others have it.
 pub(super) fn read(data_dir: &Path) -> Result<Option<Cached>, String> {
     let path = data_dir.join(FILE);
     let text = match fs::read(&path) {
@@ -63,14 +63,11 @@ pub(super) fn read(data_dir: &Path) -> Result<Option<Cached>, String> {
         let is_sound = crc32fast::hash(text) == u32::from_le_bytes(*checksum);
         is_sound.then(|| serde_json::from_slice(text).ok()).flatten()
     });
-    let damaged = || {
-        format!(
-            "{} is damaged, or of another version. It is a cache: delete it, and the node asks \
-             the others",
-            path.display()
-        )
-    };
-    cached.map(Some).ok_or_else(damaged)
+    if cached.is_none() {
+        let path = path.display();
+        tracing::error!("{path} is damaged, or of another version: the node asks the others");
+    }
+    Ok(cached)
 }
 
 /// Writes each table that comes, for as long as the router runs.
@@ -107,4 +104,28 @@ pub(super) fn replace(data_dir: &Path, name: &str, content: &[u8]) -> io::Result
     file.sync_all()?;
     fs::rename(&temporary, data_dir.join(name))?;
     File::open(data_dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_table_counts_as_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let given = BTreeMap::from([(NodeId(1), "127.0.0.1:1".to_owned())]);
+        write(dir.path(), &Cached::default()).unwrap();
+        assert!(read(dir.path()).unwrap().is_some());
+        let path = dir.path().join(FILE);
+        let mut text = fs::read(&path).unwrap();
+        for damage in 0..2 {
+            match damage {
+                0 => *text.last_mut().unwrap() ^= 1,
+                _ => text.clear(),
+            }
+            fs::write(&path, &text).unwrap();
+            assert!(read(dir.path()).unwrap().is_none());
+            assert_eq!(known_members(dir.path(), &given).unwrap(), given);
+        }
+    }
 }
