@@ -137,6 +137,7 @@ pub(crate) fn pages() -> Pages<Admin> {
         .route("/groups", get(groups))
         .route("/groups/{id}", get(group))
         .route("/groups/{id}/move", post(move_replica))
+        .route("/groups/{id}/cancel-move", post(cancel_move))
         .route("/groups/{id}/transfer", post(transfer))
         .route("/history", get(history))
         .route("/settings", get(settings).post(set_settings))
@@ -250,6 +251,10 @@ async fn move_replica(
 ) -> Result<(), Refusal> {
     let moved = router(&admin)?.move_replica(GroupId(id), NodeId(from), NodeId(to)).await;
     moved.map_err(refusal)
+}
+
+async fn cancel_move(State(admin): State<Admin>, Path(id): Path<u64>) -> Result<(), Refusal> {
+    router(&admin)?.cancel_move(GroupId(id)).await.map_err(refusal)
 }
 
 async fn transfer(

@@ -113,11 +113,14 @@ pub(crate) struct Moving {
     /// The group's id.
     group: u64,
     /// The node that has the replica.
-    #[arg(long)]
-    from: u64,
+    #[arg(long, required_unless_present = "cancel")]
+    from: Option<u64>,
     /// The node that is to have it.
-    #[arg(long)]
-    to: u64,
+    #[arg(long, required_unless_present = "cancel")]
+    to: Option<u64>,
+    /// Have it move no further.
+    #[arg(long, conflicts_with_all = ["from", "to", "wait"])]
+    cancel: bool,
     #[command(flatten)]
     client: AdminClient,
     /// Wait until it has moved.
@@ -189,7 +192,11 @@ pub(crate) fn run_group(command: GroupCommand) -> Result<(), Failure> {
             };
             shown.print(&format!("/groups/{group}"), table)
         }
-        GroupCommand::Move(Moving { group, from, to, client, wait }) => {
+        GroupCommand::Move(Moving { group, client, cancel: true, .. }) => {
+            client.post(&format!("/groups/{group}/cancel-move"), &json!({}))
+        }
+        GroupCommand::Move(Moving { group, from, to, client, wait, .. }) => {
+            let (Some(from), Some(to)) = (from, to) else { return Ok(()) };
             client.post(&format!("/groups/{group}/move"), &MoveOrder { from, to })?;
             if wait { wait_for_move(&client, group, to) } else { Ok(()) }
         }

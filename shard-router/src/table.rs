@@ -388,6 +388,9 @@ impl Table {
             return refused(format!("node {node} holds a replica of group {group}"));
         }
         Arc::make_mut(&mut self.nodes).remove(&node.0);
+        if self.moves.values().any(|wanted| wanted.to == node) {
+            Arc::make_mut(&mut self.moves).retain(|_, wanted| wanted.to != node);
+        }
         Ok(Made { what: format!("node {node} has left"), node: Some(node) })
     }
 

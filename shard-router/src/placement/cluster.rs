@@ -226,12 +226,27 @@ impl Cluster {
     }
 
     /// The nodes that are lost: those that a person has called so, and those that have been silent
-    /// for longer than [`Settings::lost_after`]. Who carries out steps should have it recorded that
+    /// for longer than [`Settings::lost_after`], but for those that a group needs: where a group
+    /// has no majority without the silent nodes, nobody but these can help it, so they are waited
+    /// for until a person gives them up. Who carries out steps should have it recorded that
     /// they are, before the first of their replicas is replaced: a node that comes back has to
     /// learn it.
     pub fn lost(&self) -> impl Iterator<Item = NodeId> {
-        let nodes = self.nodes.keys().copied();
-        nodes.filter(|node| self.seats.standing(*node).is_dead())
+        let nodes = self.nodes.iter().filter(|(node, _)| self.seats.standing(**node).is_dead());
+        let is_called_so = |facts: &NodeFacts| facts.state == NodeState::Lost;
+        let lost =
+            nodes.filter(move |(node, facts)| is_called_so(facts) || !self.is_needed(**node));
+        lost.map(|(node, _)| *node)
+    }
+
+    /// Whether a group on this node has no majority without the nodes that are silent.
+    fn is_needed(&self, node: NodeId) -> bool {
+        let groups = self.on_node.get(&node).into_iter().flat_map(|groups| &groups.holds);
+        let mut groups = groups.filter_map(|group| self.group(*group));
+        groups.any(|facts| {
+            let alive = facts.voters().filter(|voter| self.seats.is_alive(*voter)).count();
+            alive <= facts.voters().count() / 2
+        })
     }
 
     /// The nodes that are to leave, or are lost, and that no group names any more.

@@ -30,7 +30,8 @@
 //!
 //! A node is **lost** when a person says so, or when it has been silent for
 //! [`Settings::lost_after`], unless half of the nodes are silent: then the fault is more likely on
-//! this side. A node that is being emptied counts as one of the nodes still, so that no group
+//! this side. One that a group needs for its majority is not given up without a person. A node that
+//! is being emptied counts as one of the nodes still, so that no group
 //! shrinks because of it. Where no other node can take a replica, it waits ([`Need::NoRoom`]).
 //!
 //! # Pace

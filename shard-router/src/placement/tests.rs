@@ -414,3 +414,22 @@ fn a_leader_hands_over_before_it_is_demoted() {
         ]
     );
 }
+
+#[test]
+fn nodes_without_which_a_group_has_no_majority_are_not_given_up() {
+    for (replicas, expected) in [("1* 4 5", vec![]), ("1* 2 5", vec![4, 5])] {
+        let mut cluster = cluster("1a 2a 3a 4a 5a");
+        cluster.set_group(GroupId(1), group(replicas));
+        cluster.set_group(GroupId(2), group("1* 2 4"));
+        for node in [4, 5].map(NodeId) {
+            let heard = Heard::SilentSince(Duration::ZERO);
+            cluster.set_node(node, NodeFacts { heard, ..NodeFacts::up("") });
+        }
+        cluster.set_now(Duration::from_secs(3_600));
+        let lost: Vec<_> = cluster.lost().map(|node| node.0).collect();
+        assert_eq!(lost, expected, "{replicas}");
+        // A person may say so all the same.
+        cluster.set_state(5, NodeState::Lost);
+        assert!(cluster.lost().any(|node| node == NodeId(5)));
+    }
+}

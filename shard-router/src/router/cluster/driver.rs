@@ -213,11 +213,12 @@ impl Driver {
 
 impl From<Report> for Reported {
     fn from(report: Report) -> Self {
-        let Report { led, failed, is_full } = report;
+        let Report { led, failed, is_full, reaches } = report;
         Self {
             led: led.into_iter().map(|(group, bytes)| (GroupId(group), bytes)).collect(),
             failed: failed.into_iter().map(GroupId).collect(),
             is_full,
+            reaches: reaches.into_iter().map(NodeId).collect(),
         }
     }
 }
@@ -252,7 +253,12 @@ impl Inner {
     /// What this node says of its replicas.
     pub(super) fn report(&self) -> Report {
         let status = self.node.status();
-        let mut report = Report { is_full: status.wal.stalled, ..Report::default() };
+        let peers = self.node.members().into_iter().filter(|node| self.node.reaches(*node));
+        let mut report = Report {
+            is_full: status.wal.stalled,
+            reaches: peers.map(|node| node.0).collect(),
+            ..Report::default()
+        };
         for group in self.node.groups() {
             let Some(replica) = self.node.group(group) else { continue };
             if replica.view().role() == RoleKind::Leader {

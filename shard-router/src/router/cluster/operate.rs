@@ -90,6 +90,19 @@ impl Router {
         self.inner().change_and_see(change, "somebody moves it").await
     }
 
+    /// Takes back [`Self::move_replica`]. What has been copied already goes again, if replicas are
+    /// placed by themselves.
+    ///
+    /// # Errors
+    /// See [`ClusterError`].
+    pub async fn cancel_move(&self, group: GroupId) -> Result<(), ClusterError> {
+        if self.table().wanted_move(group).is_none() {
+            return Err(ClusterError::Refused(format!("group {group} does not move")));
+        }
+        let change = Change::EndMove { group };
+        self.inner().change_and_see(change, "somebody has cancelled the move").await
+    }
+
     /// Has a group led by another of its voters.
     ///
     /// # Errors

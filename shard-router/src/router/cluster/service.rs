@@ -45,6 +45,8 @@ pub(super) struct Report {
     pub(super) failed: Vec<u64>,
     /// Whether its disk takes no more.
     pub(super) is_full: bool,
+    /// The nodes that it reaches.
+    pub(super) reaches: Vec<u64>,
 }
 
 /// How far a learner is, as its leader says.

@@ -8,7 +8,7 @@ use super::orders::{Ended, Order, next_of};
 use crate::map::META_GROUP;
 use crate::placement::{Act, Cluster, Condition, GroupFacts, Heard, NodeFacts, Replica, Settings};
 use crate::placement::{Space, Step};
-use crate::table::{Change as TableChange, Members, NodeState, Table};
+use crate::table::{Change as TableChange, Members, NodeState, Table, WantedMove};
 use logboat::{Change, GroupId, MemberRole, NodeId, ReplicaId};
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +41,8 @@ pub(crate) struct Reported {
     pub(crate) failed: Vec<GroupId>,
     /// Whether its disk takes no more.
     pub(crate) is_full: bool,
+    /// The nodes that it reaches.
+    pub(crate) reaches: BTreeSet<NodeId>,
 }
 
 /// How far a learner is, as its leader says.
@@ -77,6 +79,10 @@ pub(crate) struct Helm {
     bytes: BTreeMap<GroupId, u64>,
     failed: BTreeSet<(NodeId, GroupId)>,
     full: BTreeSet<NodeId>,
+    /// Whom each node reaches, as it says.
+    reaches: BTreeMap<NodeId, BTreeSet<NodeId>>,
+    /// Whether a node is not reached from here.
+    misses_nodes: bool,
     learners: BTreeMap<(GroupId, NodeId), Learner>,
     /// Who is not asked again until then.
     declined: BTreeMap<(GroupId, NodeId), Duration>,
@@ -101,6 +107,8 @@ impl Helm {
             bytes: BTreeMap::new(),
             failed: BTreeSet::new(),
             full: BTreeSet::new(),
+            reaches: BTreeMap::new(),
+            misses_nodes: false,
             learners: BTreeMap::new(),
             declined: BTreeMap::new(),
             busy: BTreeSet::new(),
@@ -110,9 +118,10 @@ impl Helm {
         }
     }
 
-    /// Whether nothing is under way.
+    /// Whether nothing is under way, and all nodes are reached.
     pub(crate) fn is_idle(&self) -> bool {
-        self.busy.is_empty() && self.pausing.is_empty() && self.learners.is_empty()
+        let rests = self.busy.is_empty() && self.pausing.is_empty() && self.learners.is_empty();
+        rests && !self.misses_nodes
     }
 
     /// Whether groups wait for their turn to be copied.
@@ -153,6 +162,7 @@ impl Helm {
         }
         self.failed.retain(|(of, _)| *of != node);
         self.failed.extend(failed);
+        self.reaches.insert(node, report.reaches);
         match report.is_full {
             true => _ = self.full.insert(node),
             false => _ = self.full.remove(&node),
@@ -207,6 +217,7 @@ impl Helm {
         let known: Vec<_> = before.nodes().map(|(node, _)| node).collect();
         for node in known.into_iter().filter(|node| table.node(*node).is_none()) {
             self.silent_since.remove(&node);
+            self.full.remove(&node);
             self.cluster.remove_node(node);
         }
         self.learn_nodes(table, is_reached);
@@ -231,8 +242,13 @@ impl Helm {
     }
 
     fn learn_nodes(&mut self, table: &Table, is_reached: impl Fn(NodeId) -> bool) {
+        // What a node said that is not reached any more counts no longer.
+        self.reaches.retain(|node, _| is_reached(*node));
+        self.misses_nodes = table.nodes().any(|(node, _)| !is_reached(node));
         for (node, record) in table.nodes() {
-            let heard = if is_reached(node) {
+            // A link that is broken here alone is no reason to give a node up.
+            let is_heard = is_reached(node) || self.reaches.values().any(|it| it.contains(&node));
+            let heard = if is_heard {
                 self.silent_since.remove(&node);
                 Heard::Now
             } else {
@@ -344,7 +360,7 @@ impl Helm {
             let members = self.table.members(group)?;
             let what = match next_of(wanted, members) {
                 None => "is done",
-                Some(_) if !members.contains(wanted.to) || self.takes(wanted.to) => return None,
+                Some(_) if self.may_move(group, wanted) => return None,
                 Some(_) => "ends, since the other node does not take it any more",
             };
             let why = format!("the move to node {} {what}", wanted.to);
@@ -353,8 +369,13 @@ impl Helm {
         nodes.chain(moves).collect()
     }
 
-    fn takes(&self, node: NodeId) -> bool {
-        self.table.node(node).is_some_and(|record| record.state == NodeState::Up)
+    /// Whether a move that somebody wants can go on: the other node takes replicas, and the one of
+    /// this group there is whole.
+    fn may_move(&self, group: GroupId, wanted: WantedMove) -> bool {
+        let to = wanted.to;
+        let is_up = self.table.node(to).is_some_and(|record| record.state == NodeState::Up);
+        let is_stuck = self.learners.get(&(group, to)).is_some_and(|learner| learner.is_stuck);
+        is_up && !is_stuck && !self.failed.contains(&(to, group))
     }
 
     /// What is to be done next with groups. They are busy until it is told how that ended.
@@ -372,7 +393,8 @@ impl Helm {
         let mut orders = Vec::new();
         for (group, wanted) in table.wanted_moves() {
             let Some(members) = table.members(group) else { continue };
-            if self.busy.contains(&group) || self.pausing.contains_key(&group) {
+            let rests = !self.busy.contains(&group) && !self.pausing.contains_key(&group);
+            if !rests || !self.may_move(group, wanted) {
                 continue;
             }
             let Some(changes) = next_of(wanted, members) else { continue };

@@ -319,6 +319,83 @@ fn nodes_that_a_recovery_has_given_up_leave_the_table() {
 }
 
 #[test]
+fn a_node_that_another_one_reaches_is_not_silent() {
+    let mut bridge = Bridge::new(3, 4, 3);
+    bridge.report(1);
+    bridge.settle();
+    bridge.silent.insert(NodeId(3));
+    let reaches: BTreeSet<_> = [1, 3].map(NodeId).into();
+    for seconds in [1, 60, 600] {
+        let report = Reported { reaches: reaches.clone(), ..Reported::default() };
+        bridge.helm.reported(NodeId(2), report);
+        bridge.pass(seconds * 1_000);
+        assert!(bridge.helm.settlements(|_| false).is_empty());
+    }
+    // Nobody reaches it any more.
+    bridge.helm.reported(NodeId(2), Reported::default());
+    bridge.pass(1_000);
+    bridge.pass(11_000);
+    let lost = bridge.helm.settlements(|_| false);
+    assert!(matches!(lost[..], [(TableChange::SetState { node: NodeId(3), .. }, _)]), "{lost:?}");
+}
+
+#[test]
+fn a_node_that_has_left_counts_no_more_whether_it_is_reached_or_not() {
+    let mut bridge = Bridge::new(4, 4, 3);
+    bridge.report(1);
+    bridge.settle();
+    bridge.set_state(4, NodeState::Leaving);
+    bridge.settle();
+    let (forget, _) = bridge.helm.settlements(|_| false).pop().unwrap();
+    bridge.change(forget);
+    bridge.pass(1);
+    assert!(bridge.helm.cluster.node(NodeId(4)).is_none());
+}
+
+#[test]
+fn a_move_ends_when_the_other_node_takes_it_no_more() {
+    let wanted = |bridge: &mut Bridge| {
+        bridge.join(4);
+        bridge.set_state(4, NodeState::Draining);
+        bridge.settle();
+        bridge.set_state(4, NodeState::Up);
+        let from = bridge.table.members(ONE).unwrap().voters[1];
+        bridge.change(TableChange::WantMove { group: ONE, from, to: NodeId(4) });
+    };
+    let ends = |bridge: &Bridge| {
+        let settled = bridge.helm.settlements(|_| false);
+        settled.iter().any(|(change, _)| matches!(change, TableChange::EndMove { group: ONE }))
+    };
+    // Before anything has begun: no learner is added on a node that takes none.
+    let mut bridge = Bridge::new(3, 1, 3);
+    bridge.report(1);
+    wanted(&mut bridge);
+    bridge.set_state(4, NodeState::Draining);
+    assert!(bridge.orders(1).iter().all(|order| order.group != ONE));
+    assert!(ends(&bridge));
+
+    // The node has left meanwhile.
+    bridge.set_state(4, NodeState::Leaving);
+    let based_on = bridge.table.node(NodeId(4)).unwrap().changed;
+    bridge.change(TableChange::Forget { node: NodeId(4), based_on });
+    assert!(bridge.table.wanted_move(ONE).is_none());
+
+    // Its replica there has failed.
+    let mut bridge = Bridge::new(3, 1, 3);
+    bridge.report(1);
+    wanted(&mut bridge);
+    let orders = bridge.orders(1);
+    let order = orders.iter().find(|order| order.group == ONE).unwrap();
+    assert_eq!(order.changes, [Change::AddLearner(NodeId(4))]);
+    let members = bridge.carry_out(order);
+    bridge.helm.ended(bridge.now, ONE, Ended::Changed(members));
+    assert!(!ends(&bridge));
+    bridge.helm.reported(NodeId(4), Reported { failed: vec![ONE], ..Reported::default() });
+    bridge.pass(1);
+    assert!(ends(&bridge));
+}
+
+#[test]
 fn a_full_node_takes_nothing() {
     let mut bridge = Bridge::new(3, 8, 3);
     bridge.report(1);
