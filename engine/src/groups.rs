@@ -73,7 +73,7 @@ pub(crate) struct Removal {
 pub(crate) enum Stored {
     /// A replica, be it that it runs or that it has failed or was stopped.
     Replica(GroupHandle),
-    /// What the log held when the node started.
+    /// What the log held when the node started: nothing of a group that had lost data.
     Log(Restored),
 }
 
@@ -129,21 +129,25 @@ impl Groups {
     /// [`GroupError::NotStored`] and [`GroupError::Starting`].
     pub(crate) fn remove(&self, group: GroupId) -> Result<Removal, GroupError> {
         let mut stages = self.stages.write();
-        let stage = stages.get_mut(&group).ok_or(GroupError::NotStored(group))?;
-        let stored = match stage {
-            Stage::Starting { .. } => return Err(GroupError::Starting(group)),
-            Stage::Removing { removed, .. } => {
+        let stored = match stages.get(&group) {
+            Some(Stage::Starting { .. }) => return Err(GroupError::Starting(group)),
+            Some(Stage::Removing { removed, .. }) => {
                 return Ok(Removal { begun: None, removed: removed.clone() });
             }
-            Stage::Started(handle) | Stage::Stopped(handle) => Stored::Replica(handle.clone()),
-            Stage::Stored(log) => Stored::Log(log.clone()),
+            Some(Stage::Started(handle) | Stage::Stopped(handle)) => {
+                Stored::Replica(handle.clone())
+            }
+            Some(Stage::Stored(log)) => Stored::Log(log.clone()),
+            // Of one whose data were damaged, the log has a tombstone that says so.
+            None if self.why_not_started(group).is_some() => Stored::Log(Restored::default()),
+            None => return Err(GroupError::NotStored(group)),
         };
         let (replica, members) = match &stored {
             Stored::Replica(handle) => (Some(handle.clone()), handle.membership()),
             Stored::Log(log) => (None, members(log)),
         };
         let (done, removed) = watch::channel(false);
-        *stage = Stage::Removing { replica, members, removed: removed.clone() };
+        stages.insert(group, Stage::Removing { replica, members, removed: removed.clone() });
         Ok(Removal { begun: Some((stored, done)), removed })
     }
 
@@ -253,9 +257,9 @@ impl Groups {
         self.not_started.lock().get(&group).cloned()
     }
 
-    /// Forgets why the replica of a group does not run. Returns whether there was a reason.
-    pub(crate) fn forget_failure(&self, group: GroupId) -> bool {
-        self.not_started.lock().remove(&group).is_some()
+    /// Forgets why the replica of a group does not run.
+    pub(crate) fn forget_failure(&self, group: GroupId) {
+        self.not_started.lock().remove(&group);
     }
 
     /// Notes that a start of a group's replica failed for what the node has stored.

@@ -7,7 +7,7 @@ mod common;
 
 use bytes::Bytes;
 use common::{Cluster, Counter, TestResult, number};
-use logboat::{Change, GroupError, GroupHandle, GroupId, NodeEvent, NodeId};
+use logboat::{Change, Events, GroupError, GroupHandle, GroupId, NodeEvent, NodeId};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -55,6 +55,15 @@ async fn change(cluster: &Cluster, changes: &[Change]) {
         }
     };
     timeout(PATIENCE, changed).await.unwrap();
+}
+
+/// Why the replica of [`GROUP`] failed.
+async fn failure(events: &mut Events) -> String {
+    loop {
+        if let NodeEvent::Failed { group: GROUP, reason } = events.next().await.unwrap() {
+            return reason;
+        }
+    }
 }
 
 /// Has another replica on node 3 take the place of the one that is lost.
@@ -230,16 +239,50 @@ async fn damage_is_found_while_the_other_replicas_are_whole() -> TestResult {
     cluster.await_applied(THREE, OTHER, 3).await;
     let mut events = cluster.node(THREE).events();
     assert!(flip(&cluster.dir(THREE).join("wal"), precious));
-    let found = async {
-        loop {
-            if let NodeEvent::Failed { group: GROUP, reason } = events.next().await.unwrap() {
-                return reason;
-            }
-        }
-    };
-    let reason = timeout(PATIENCE, found).await?;
+    let reason = timeout(PATIENCE, failure(&mut events)).await?;
     assert!(reason.contains("is damaged at offset"), "{reason}");
     assert!(cluster.handle(THREE, OTHER).view().failure().is_none());
+    assert_eq!(number(&cluster.propose(GROUP, b"+").await), 2);
+    replace(&cluster, 2).await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn damage_that_garbage_collection_meets_costs_its_replica_alone() -> TestResult {
+    let cluster = Cluster::configured(3, |config| {
+        config.wal.segment_bytes = 64 << 10;
+        config.scrub_bytes_per_s = 0;
+    })?;
+    let precious = b"an entry that is to be moved, and that a bit flips in";
+    cluster.start_group(GROUP)?;
+    cluster.start_group(OTHER)?;
+    cluster.propose(GROUP, precious).await;
+    cluster.await_applied(THREE, GROUP, 1).await;
+    // The block that the log is writing on is written again.
+    for _ in 0..3 {
+        cluster.propose(OTHER, &[7; 4096]).await;
+    }
+    cluster.await_applied(THREE, OTHER, 3).await;
+    let mut events = cluster.node(THREE).events();
+    assert!(flip(&cluster.dir(THREE).join("wal"), precious));
+
+    // The other group writes, and needs nothing of the segment any more.
+    let writes = async {
+        loop {
+            cluster.propose(OTHER, &[7; 8192]).await;
+            cluster.handle(THREE, OTHER).compact();
+        }
+    };
+    let reason = tokio::select! {
+        reason = timeout(PATIENCE, failure(&mut events)) => reason?,
+        () = writes => unreachable!("they do not end"),
+    };
+    assert!(reason.contains("is damaged at offset"), "{reason}");
+    let node = cluster.node(THREE);
+    assert_eq!(node.stored_groups()[0].failure, Some(reason.clone()));
+    assert!(cluster.handle(THREE, OTHER).view().failure().is_none());
+    let again = cluster.start_with(THREE, GROUP, Box::<Counter>::default());
+    assert!(again.unwrap_err().to_string().contains(&reason));
     assert_eq!(number(&cluster.propose(GROUP, b"+").await), 2);
     replace(&cluster, 2).await;
     Ok(())

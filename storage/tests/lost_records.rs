@@ -4,12 +4,12 @@
 
 mod common;
 
-use common::{Model, append_entries, entry, grant, next_grant, op, persist, small};
+use common::{Model, append_entries, compact, entry, grant, next_grant, op, persist, small};
 use logboat_raft::{
     GroupId, HardState, Index, LogId, LogWrite, Persist, ReplicaId, Term, WriteSeq,
 };
-use logboat_storage::simulation::{InlineWal, SimDisk};
-use logboat_storage::{Recovered, WalError, WalOptions};
+use logboat_storage::simulation::{Disk, InlineWal, SimDisk};
+use logboat_storage::{Recovered, Refusal, WalError, WalOptions};
 use proptest::prelude::*;
 
 const SEGMENT: &str = "0000000001.wal";
@@ -176,6 +176,83 @@ fn a_replica_of_which_nothing_is_left_can_not_live_again() {
     assert_eq!(lost_and_kept(&disk).0, Vec::<u64>::new());
     let (_, recovered) = open(&disk).unwrap();
     assert_eq!(recovered.groups[&GroupId(1)].hard_state.replica, id(9));
+}
+
+fn tombstone(group: u64, floor: ReplicaId) -> (GroupId, Persist) {
+    let log = LogWrite::Tombstone(floor);
+    (GroupId(group), Persist { seq: WriteSeq(0), hard_state: None, log })
+}
+
+#[test]
+fn a_replica_that_was_removed_has_lost_nothing_whatever_is_damaged_of_it() {
+    let gone = tombstone(1, ReplicaId::FOUNDER.next());
+    let whole = log_of(&[&[append(1, 1), lives(1, None)], &[append(2, 1)], &[gone]]);
+    let content = whole.durable(SEGMENT);
+    let data = entry(GroupId(1), Term(1), Index(1), 50).data;
+    let data = content.windows(50).position(|window| window == &data[..]).unwrap() as u64;
+    for offset in [FIRST, data, data + 49] {
+        let disk = whole.copy();
+        disk.flip(SEGMENT, offset, 0);
+        for _ in 0..2 {
+            assert_eq!(lost_and_kept(&disk), (vec![], vec![2]), "{offset}");
+        }
+    }
+    // One that was given up is removed when somebody says so.
+    let disk = log_of(&[&[append(1, 1)], &[append(2, 1)]]);
+    disk.flip(SEGMENT, FIRST, 0);
+    assert_eq!(lost_and_kept(&disk), (vec![1], vec![2]));
+    let (mut wal, _) = open(&disk).unwrap();
+    wal.write(&[], &[tombstone(1, wal.log().tombstone(GroupId(1)).unwrap())]).unwrap();
+    wal.close().unwrap();
+    assert_eq!(lost_and_kept(&disk), (vec![], vec![2]));
+}
+
+#[test]
+fn damage_that_garbage_collection_meets_costs_the_groups_whose_entries_it_is() {
+    let options = small(8 << 10, 1 << 20);
+    let disk = SimDisk::default();
+    let (mut wal, _) = InlineWal::open(disk.clone(), options.clone()).unwrap();
+    wal.write(&[], &[lives(2, Some(7))]).unwrap();
+    for group in 1..=3 {
+        wal.write(&[], &[append(group, 1), append(group, 2)]).unwrap();
+    }
+    // The block that the log writes on is written again.
+    wal.write(&[], &[append_entries(GroupId(9), Index(1), 1, 4096)]).unwrap();
+    wal.sync().unwrap();
+    let content = disk.durable(SEGMENT);
+    let data = entry(GroupId(2), Term(1), Index(2), 50).data;
+    let data = content.windows(50).position(|window| window == &data[..]).unwrap() as u64;
+    disk.flip(SEGMENT, data, 0);
+
+    // Another group writes and compacts until the segment has gone.
+    let mut last = Index(1);
+    while disk.list().unwrap().contains(&SEGMENT.to_owned()) {
+        wal.write(&[], &[append_entries(GroupId(9), last.next(), 1, 500)]).unwrap();
+        last = last.next();
+        wal.write(&[], &[compact(GroupId(9), last)]).unwrap();
+        wal.sync().unwrap();
+        wal.maintain(1 << 10).unwrap();
+        assert!(last < Index(1_000), "the log grows");
+    }
+    let refusals = wal.log().refusals();
+    assert!([1, 3, 9].iter().all(|group| refusals.of(GroupId(*group)).is_none()));
+    let refusal = refusals.of(GroupId(2)).unwrap();
+    assert!(matches!(&*refusal, Refusal::Lost { .. }), "{refusal}");
+    assert!(refusal.to_string().contains(SEGMENT), "{refusal}");
+    for group in [1, 3] {
+        let entries = wal.read(GroupId(group), Index(1), Index(2), usize::MAX).unwrap();
+        assert_eq!(entries.len(), 2);
+    }
+    // It writes nothing any more, and the others do.
+    wal.write(&[], &[append(1, 3), append(2, 3)]).unwrap();
+    wal.close().unwrap();
+    for _ in 0..2 {
+        let (wal, recovered) = InlineWal::open(disk.clone(), options.clone()).unwrap();
+        assert_eq!(recovered.damaged.keys().copied().collect::<Vec<_>>(), [GroupId(2)]);
+        assert_eq!(recovered.groups[&GroupId(1)].last, Index(3));
+        assert_eq!(wal.log().tombstone(GroupId(2)), Some(id(7).next()));
+        wal.close().unwrap();
+    }
 }
 
 #[test]

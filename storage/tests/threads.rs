@@ -12,9 +12,9 @@ use logboat_storage::simulation::{Disk, SimDisk};
 use logboat_storage::{
     Batch, Completion, Poisoned, ReadError, Recovered, Refusal, Refusals, Wal, WalError,
 };
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 type Outcome = Result<(), Poisoned>;
@@ -216,9 +216,12 @@ fn after_an_error_of_the_device_a_read_names_what_is_lost() {
 }
 
 #[test]
-fn a_segment_that_can_t_be_moved_out_of_ends_the_log_with_a_reason() {
+fn what_can_t_be_moved_out_of_a_segment_costs_its_group_which_is_told() {
     let disk = SimDisk::default();
-    let wal = open(&disk);
+    let (named, names) = channel();
+    let named = Mutex::new(named);
+    let tell = move |groups: &[GroupId]| named.lock().unwrap().send(groups.to_vec()).unwrap();
+    let (wal, _) = Wal::open_on(disk.clone(), small(16 << 10, 1 << 20), tell).unwrap();
     let write = append_entries(GroupId(1), Index(1), 1, 1_000);
     submit(&wal, vec![write]).recv().unwrap().unwrap();
     disk.lose_block("0000000001.wal", 4096);
@@ -226,12 +229,23 @@ fn a_segment_that_can_t_be_moved_out_of_ends_the_log_with_a_reason() {
     for index in 1.. {
         let mut writes = vec![append_entries(GroupId(2), Index(index), 1, 3_000)];
         writes.push(compact(GroupId(2), Index(index)));
-        if submit(&wal, writes).recv().unwrap().is_err() {
+        submit(&wal, writes).recv().unwrap().unwrap();
+        if let Some(refusal) = wal.refusals().of(GroupId(1)) {
+            let reason = refusal.to_string();
+            assert!(reason.contains("0000000001.wal: offset 4096 can't be read"), "{reason}");
             break;
         }
     }
-    let reason = wal.poisoned().unwrap().to_string();
-    assert!(reason.contains("0000000001.wal: offset 4096 can't be read"), "{reason}");
+    assert_eq!(names.recv().unwrap(), [GroupId(1)]);
+    assert!(wal.restored(GroupId(1)).is_err());
+    let last = wal.restored(GroupId(2)).unwrap().last;
+    let next = append_entries(GroupId(2), last.next(), 1, 10);
+    submit(&wal, vec![next]).recv().unwrap().unwrap();
+    assert_eq!(wal.poisoned(), None);
+    wal.close();
+    let (wal, recovered) = Wal::open_on(disk, small(16 << 10, 1 << 20), |_| {}).unwrap();
+    assert_eq!(recovered.damaged.keys().copied().collect::<Vec<_>>(), [GroupId(1)]);
+    assert_eq!(recovered.groups[&GroupId(2)].last, last.next());
     wal.close();
 }
 

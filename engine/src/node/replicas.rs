@@ -192,11 +192,7 @@ impl Node {
         if let Some(handle) = self.group(group) {
             self.hand_over_group(&handle).await;
         }
-        let Removal { begun, mut removed } = match groups.remove(group) {
-            // What was damaged has its tombstone.
-            Err(GroupError::NotStored(_)) if groups.forget_failure(group) => return Ok(()),
-            removal => removal?,
-        };
+        let Removal { begun, mut removed } = groups.remove(group)?;
         if let Some((stored, done)) = begun {
             self.remove_stored(group, stored, done);
         }
@@ -249,7 +245,8 @@ impl Node {
                     groups.erased(group);
                     let _ = done.send(true);
                 });
-                let floor = log.hard_state.replica.next();
+                // Its tombstone, if data were lost, becomes that of a replica that was removed.
+                let floor = wal.tombstone(group).unwrap_or(log.hard_state.replica.next());
                 write_tombstone(wal, snapshot_queue, group, floor, buried);
             }
         }

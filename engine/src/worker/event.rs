@@ -37,7 +37,7 @@ pub(crate) enum Event {
     Durable(Vec<(Slot, WriteSeq)>),
     /// The connection to a node broke.
     Disconnected(NodeId),
-    /// The log wants these groups, if they are here, to make a snapshot.
+    /// The log wants these groups, if they are here, to make a snapshot, or refuses them.
     Compact(Vec<GroupId>),
     /// Nothing will become durable any more.
     Poisoned(Poisoned),

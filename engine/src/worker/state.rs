@@ -286,11 +286,7 @@ impl WorkerState {
             Event::Remote { from, id, group, event } => self.remote(from, id, group, event),
             Event::Durable(seqs) => self.durable(seqs),
             Event::Disconnected(node) => self.disconnected(node),
-            Event::Compact(groups) => {
-                for group in groups {
-                    self.post_to_group(group, GroupEvent::Compact);
-                }
-            }
+            Event::Compact(groups) => self.compact(groups),
             Event::Poisoned(reason) => self.poison(&reason),
             Event::Start(start) => self.start_group(*start),
             Event::Retire(group, slot, done) => self.retire(group, slot, done),
@@ -394,6 +390,18 @@ impl WorkerState {
             } else {
                 self.replicas.durable(slot, seq);
             }
+        }
+    }
+
+    /// The log wants these groups to make snapshots, or has given them up, since their entries are
+    /// damaged.
+    fn compact(&mut self, groups: Vec<GroupId>) {
+        for group in groups {
+            let event = match self.context.wal.refusals().of(group) {
+                Some(refusal) => GroupEvent::Fail(refusal.to_string()),
+                None => GroupEvent::Compact,
+            };
+            self.post_to_group(group, event);
         }
     }
 

@@ -110,7 +110,17 @@ pub enum ReadError {
         offset: u64,
         /// The reason of the operating system.
         reason: String,
+        /// Whether it passes: there were no descriptors, or no memory.
+        passes: bool,
     },
+}
+
+impl ReadError {
+    /// Whether the same may be read another time.
+    #[must_use]
+    pub const fn passes(&self) -> bool {
+        matches!(self, Self::Unreadable { passes: true, .. })
+    }
 }
 
 /// Why [`Log`](super::write::Log) did not write. But for [`WriteError::Full`], it must not be used
@@ -133,13 +143,11 @@ pub enum WriteError {
         /// Its size.
         bytes: u64,
     },
-    /// Live entries that were to be moved are damaged.
-    #[error(transparent)]
-    Damaged(#[from] ReadError),
 }
 
-/// Why the log refuses the writes of a group. Each is a mistake of the caller, and costs the
-/// group's replica alone: see [`Refusals`](super::write::Refusals).
+/// Why the log refuses the writes of a group. That costs the group's replica alone: see
+/// [`Refusals`](super::write::Refusals). But for [`Refusal::Lost`], each is a mistake of the
+/// caller.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Entries were submitted that don't continue the group's log.
@@ -192,6 +200,15 @@ pub enum Refusal {
         /// Its entries.
         entries: u64,
     },
+    /// Entries of the group are damaged. Its replica was given up: the log has its tombstone, and
+    /// nothing else of the group.
+    #[error("{error}")]
+    Lost {
+        /// The group.
+        group: GroupId,
+        /// What was found.
+        error: ReadError,
+    },
 }
 
 impl Refusal {
@@ -204,7 +221,8 @@ impl Refusal {
             | Self::Gone { group, .. }
             | Self::Regresses { group, .. }
             | Self::TooLarge { group, .. }
-            | Self::TooLong { group, .. } => group,
+            | Self::TooLong { group, .. }
+            | Self::Lost { group, .. } => group,
         }
     }
 

@@ -41,6 +41,9 @@
 //! they may have lost a vote, or entries that they have acknowledged. The log is refused if the
 //! list is damaged as well, and if what the node granted its peers may be lost.
 //!
+//! Garbage collection may find damage while the log runs, when it moves entries. That costs the
+//! same replicas: the log writes their tombstones, and refuses what they write from then on.
+//!
 //! # What is refused
 //! Entries that leave a gap, a replica that writes below its group's tombstone: such writes are
 //! mistakes of the caller, and concern one group. The log refuses what that group submits from then
@@ -110,8 +113,9 @@ struct Handle<D: Disk> {
 
 impl Wal {
     /// Opens the log in `directory`, making it if need be, and recovers what it holds. `pressure`
-    /// is called with groups whose snapshots would free old segments. It runs on a thread of the
-    /// log, so it must not block. It may be called again with the same groups.
+    /// is called with groups whose snapshots would free old segments, and with those that garbage
+    /// collection found damaged, whose writes are [refused](Self::refusals). It runs on a thread of
+    /// the log, so it must not block. It may be called again with the same groups.
     ///
     /// # Errors
     /// [`WalError`]; nothing has been changed that a crash could not have left.
@@ -233,8 +237,14 @@ impl<D: Disk> Wal<D> {
     /// group's entries.
     ///
     /// # Errors
-    /// [`ReadError`] when what the disk holds is not what was written.
+    /// [`ReadError`] when what the disk holds is not what was written, or was not when it was to be
+    /// moved.
     pub fn restored(&self, group: GroupId) -> Result<Restored, ReadError> {
+        if let Some(refusal) = self.refusals().of(group)
+            && let Refusal::Lost { error, .. } = &*refusal
+        {
+            return Err(error.clone());
+        }
         self.handle.shared.store.restored(group)
     }
 

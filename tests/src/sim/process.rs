@@ -300,7 +300,7 @@ impl Process {
         let entries = if self.breaks(group) == Some(Breakage::LogRead) {
             self.cell_of(group).expect("it breaks").journal.lock().has_broken = true;
             let (file, reason) = (PathBuf::new(), "simulated".to_owned());
-            Err(ReadError::Unreadable { group, file, offset: 0, reason })
+            Err(ReadError::Unreadable { group, file, offset: 0, reason, passes: false })
         } else {
             self.storage.wal.lock().read(group, first, last, max_bytes)
         };

@@ -247,7 +247,12 @@ impl Process {
         if result.as_ref().is_ok_and(|moved| *moved > 0) {
             result = wal.sync().map(|()| 0).map_err(WriteError::Io);
         }
+        // Whom garbage collection gives up: no replica has been refused anything else.
+        let lost = self.cells.iter().find_map(|cell| wal.log().refusals().of(cell.id));
         drop(wal);
+        if let Some(lost) = lost {
+            return self.poison(hardware, &lost.to_string(), scene);
+        }
         match result {
             Ok(_) => {}
             Err(WriteError::Io(error)) if error.kind() == ErrorKind::StorageFull => {}

@@ -83,7 +83,7 @@ impl ContentsEncoder {
         }
         let floor = match change {
             Change::HardState(state) if state.replica != ReplicaId::FOUNDER => state.replica.next(),
-            Change::Tombstone(floor) => *floor,
+            Change::Tombstone { floor, .. } => *floor,
             _ => return,
         };
         self.floor_count += 1;

@@ -35,6 +35,10 @@ pub(crate) enum Change {
     Reset(SnapshotMeta),
     /// The configuration that the group was founded with.
     Founding(Arc<Configuration>),
-    /// All that there is of a replica before this one is gone.
-    Tombstone(ReplicaId),
+    /// All that there is of a replica before `floor` is gone.
+    Tombstone {
+        floor: ReplicaId,
+        /// Whether the replica was given up, since data of it were damaged. Nobody has removed it.
+        lost: bool,
+    },
 }

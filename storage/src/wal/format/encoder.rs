@@ -6,7 +6,7 @@ use super::effect::{Change, Effect};
 use super::header::{BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader};
 use super::record::{
     APPEND, COMPACT, FOUNDING, GRANT, HARD_STATE, HAS_LEASE, HAS_VOTE, IS_FORTIFIED, IS_LIVE,
-    LEADER_WAS_ADDED, RESET, REWRITE, TOMBSTONE, VOTE_WAS_ADDED, WAS_ADDED,
+    LEADER_WAS_ADDED, LOST, RESET, REWRITE, TOMBSTONE, VOTE_WAS_ADDED, WAS_ADDED,
 };
 use crate::wal::disk::{BLOCK_BYTES, aligned, unaligned_bytes};
 use logboat_raft::{
@@ -66,7 +66,7 @@ impl Encoder {
             LogWrite::Compact(meta) => self.compact(group, meta.clone()),
             LogWrite::Reset(meta) => self.cut(group, RESET, meta, Change::Reset(meta.clone())),
             LogWrite::Founding(founding) => self.founding(group, founding),
-            LogWrite::Tombstone(floor) => self.tombstone(group, *floor),
+            LogWrite::Tombstone(floor) => self.tombstone(group, *floor, false),
         }
     }
 
@@ -96,10 +96,11 @@ impl Encoder {
         });
     }
 
-    /// Adds a tombstone.
-    pub(crate) fn tombstone(&mut self, group: GroupId, floor: ReplicaId) {
-        let effect = Effect::Group(group, Change::Tombstone(floor));
-        self.record(TOMBSTONE, effect, &[], |header| put_replica(header, floor));
+    /// Adds a tombstone, of a replica that was removed or that is `lost`.
+    pub(crate) fn tombstone(&mut self, group: GroupId, floor: ReplicaId, lost: bool) {
+        let effect = Effect::Group(group, Change::Tombstone { floor, lost });
+        let kind = if lost { LOST } else { TOMBSTONE };
+        self.record(kind, effect, &[], |header| put_replica(header, floor));
     }
 
     /// Adds what the node granted a peer.
@@ -297,7 +298,10 @@ mod tests {
             effects.push(Effect::Group(GroupId(u64::MAX), Change::HardState(Box::new(state))));
         }
         for id in ids {
-            effects.push(Effect::Group(GroupId(u64::MAX), Change::Tombstone(id)));
+            for lost in [false, true] {
+                let change = Change::Tombstone { floor: id, lost };
+                effects.push(Effect::Group(GroupId(u64::MAX), change));
+            }
         }
         effects
     }
@@ -331,8 +335,8 @@ mod tests {
                 Effect::Group(group, Change::HardState(state)) => {
                     encoder.hard_state(*group, **state);
                 }
-                Effect::Group(group, Change::Tombstone(floor)) => {
-                    encoder.tombstone(*group, *floor);
+                Effect::Group(group, Change::Tombstone { floor, lost }) => {
+                    encoder.tombstone(*group, *floor, *lost);
                 }
                 Effect::Group(group, Change::Founding(founding)) => {
                     encoder.founding(*group, founding);
@@ -365,7 +369,7 @@ mod tests {
         let mut encoder = Encoder::default();
         encoder.begin(1, BLOCK_BYTES, &[]);
         let entry = LogId::new(Term(u64::from(u32::MAX)), Index(1 << 48));
-        encoder.tombstone(GroupId(1 << 48), ReplicaId(entry));
+        encoder.tombstone(GroupId(1 << 48), ReplicaId(entry), false);
         assert!(encoder.records[0].bytes <= 32, "{}", encoder.records[0].bytes);
         let vote = Some(ReplicaAddress::founder(NodeId(3)));
         let leader = (NodeId(3), ReplicaId::FOUNDER);
@@ -401,7 +405,7 @@ mod tests {
                 match effect {
                     Effect::Group(group, Change::HardState(state)) => {
                         encoder.hard_state(GroupId(7), *state);
-                        encoder.tombstone(group, ReplicaId::FOUNDER);
+                        encoder.tombstone(group, ReplicaId::FOUNDER, false);
                     }
                     _ => encoder.compact(
                         GroupId(7),

@@ -11,7 +11,8 @@
 //! append, rewrite : term, first index, count, then for each entry: length, kind (a byte), its
 //!                   own CRC-32; the entries' data follow the header's CRC, one after the other
 //! founding        : the configuration that the group was founded with
-//! tombstone       : the smallest id that a replica may still have
+//! tombstone, lost : the smallest id that a replica may still have; lost: since the one here was
+//!                   given up, data of which were damaged
 //! grant           : epoch, boot count, flags (1: the support stands, 2: leases are promised);
 //!                   if they are: the longest, in microseconds; how far the peer's log was
 //!                   durable, segment and offset in a number; a peer stands in the place of the
@@ -43,6 +44,7 @@ pub(crate) const REWRITE: u8 = 5;
 pub(crate) const GRANT: u8 = 6;
 pub(crate) const FOUNDING: u8 = 7;
 pub(crate) const TOMBSTONE: u8 = 8;
+pub(crate) const LOST: u8 = 9;
 
 /// Flags of a hard state.
 pub(crate) const HAS_VOTE: u8 = 1;
@@ -140,7 +142,10 @@ impl Record {
                 let is_held = founding.id() != LogId::default();
                 Effect::Group(group, (!is_held).then_some(Change::Founding(founding))?)
             }
-            TOMBSTONE => Effect::Group(group, Change::Tombstone(ReplicaId(cursor.log_id()?))),
+            TOMBSTONE | LOST => {
+                let floor = ReplicaId(cursor.log_id()?);
+                Effect::Group(group, Change::Tombstone { floor, lost: kind == LOST })
+            }
             GRANT => Effect::Grant(NodeId(subject), cursor.grant()?),
             _ => return None,
         };
@@ -192,7 +197,7 @@ impl Record {
                 | Change::Compact(_)
                 | Change::Reset(_)
                 | Change::Founding(_)
-                | Change::Tombstone(_),
+                | Change::Tombstone { .. },
             )
             | Effect::Grant(..) => None,
         }

@@ -94,7 +94,7 @@ impl GroupLog {
                 self.runs = Runs::default();
                 self.begin_after(meta, place.segment, accounts);
             }
-            Change::Tombstone(_) => unreachable!("the index drops the whole group"),
+            Change::Tombstone { .. } => unreachable!("the index drops the whole group"),
         }
     }
 

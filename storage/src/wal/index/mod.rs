@@ -60,12 +60,12 @@ impl LogIndex {
         accounts: &mut Accounts,
     ) {
         match effect {
-            Effect::Group(group, Change::Tombstone(floor)) => {
+            Effect::Group(group, Change::Tombstone { floor, lost }) => {
                 let gone = self.shard(group).write().remove(&group);
                 if let Some(log) = gone {
                     log.release(accounts);
                 }
-                self.tombstones.write().raise(group, floor, place.segment, accounts);
+                self.tombstones.write().raise(group, (floor, lost), place.segment, accounts);
             }
             Effect::Group(group, change) => {
                 let change = self.shared(change);
@@ -109,8 +109,19 @@ impl LogIndex {
         self.tombstones.read().floor(group)
     }
 
-    /// The same, if the record that says so lies in this segment.
-    pub(crate) fn tombstone_in(&self, group: GroupId, segment: u32) -> Option<ReplicaId> {
+    /// Whether that one was given up, since data of it were damaged, and not removed since.
+    pub(crate) fn is_lost(&self, group: GroupId) -> bool {
+        self.tombstones.read().is_lost(group)
+    }
+
+    /// The groups of which that is so.
+    pub(crate) fn lost(&self) -> Vec<GroupId> {
+        self.tombstones.read().lost().collect()
+    }
+
+    /// The tombstone of a group, if the record that says so lies in this segment, and whether it is
+    /// of a replica that was given up.
+    pub(crate) fn tombstone_in(&self, group: GroupId, segment: u32) -> Option<(ReplicaId, bool)> {
         self.tombstones.read().floor_in(group, segment)
     }
 
@@ -163,7 +174,7 @@ impl LogIndex {
             Change::HardState(_)
             | Change::Append { .. }
             | Change::Rewrite { .. }
-            | Change::Tombstone(_) => return change,
+            | Change::Tombstone { .. } => return change,
         };
         if configuration.id() == LogId::default() {
             let mut known = self.founding.lock();

@@ -15,6 +15,8 @@ struct Tombstone {
     floor: ReplicaId,
     /// The segment of the record that holds it.
     segment: u32,
+    /// Whether the replica was given up, and not removed.
+    lost: bool,
 }
 
 impl Tombstones {
@@ -23,20 +25,31 @@ impl Tombstones {
         self.0.get(&group).map(|tombstone| tombstone.floor)
     }
 
-    /// A record in `segment` says that `floor` is the smallest id. It only ever grows.
+    /// A record in `segment` says that `floor` is the smallest id, and whether the replica before
+    /// it is `lost`. The id only ever grows.
     pub(super) fn raise(
         &mut self,
         group: GroupId,
-        floor: ReplicaId,
+        (floor, lost): (ReplicaId, bool),
         segment: u32,
         accounts: &mut Accounts,
     ) {
-        let known = self.0.entry(group).or_insert(Tombstone { floor, segment: 0 });
+        let known = self.0.entry(group).or_insert(Tombstone { floor, segment: 0, lost });
         if floor >= known.floor {
             accounts.release(known.segment, POINT_BYTES);
             accounts.pin(segment, POINT_BYTES);
-            *known = Tombstone { floor, segment };
+            *known = Tombstone { floor, segment, lost };
         }
+    }
+
+    /// Whether the replica of the group was given up, and not removed since.
+    pub(super) fn is_lost(&self, group: GroupId) -> bool {
+        self.0.get(&group).is_some_and(|tombstone| tombstone.lost)
+    }
+
+    /// The groups whose replicas were given up, and not removed since.
+    pub(super) fn lost(&self) -> impl Iterator<Item = GroupId> + '_ {
+        self.0.iter().filter(|(_, tombstone)| tombstone.lost).map(|(group, _)| *group)
     }
 
     /// A replica with this id lives. Returns whether it may.
@@ -55,10 +68,11 @@ impl Tombstones {
         may
     }
 
-    /// The tombstone of a group, if its record lies in this segment.
-    pub(super) fn floor_in(&self, group: GroupId, segment: u32) -> Option<ReplicaId> {
+    /// The tombstone of a group, if its record lies in this segment, and whether it is of a replica
+    /// that was given up.
+    pub(super) fn floor_in(&self, group: GroupId, segment: u32) -> Option<(ReplicaId, bool)> {
         let within = self.0.get(&group).filter(|tombstone| tombstone.segment == segment);
-        within.map(|tombstone| tombstone.floor)
+        within.map(|tombstone| (tombstone.floor, tombstone.lost))
     }
 
     /// All of them, by group.

@@ -33,14 +33,12 @@ use super::options::WalOptions;
 use super::segments::{Segment, SegmentPool, Store, is_full, is_shortage};
 use super::write::{Active, Log};
 use bytes::Bytes;
-use logboat_raft::{
-    Grant, GroupId, Index, LogPosition, LogWrite, NodeId, Persist, Restored, WriteSeq,
-};
+use logboat_raft::{Grant, GroupId, Index, LogPosition, NodeId, ReplicaId, Restored};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::{io, iter, thread};
+use std::{io, thread};
 use suspects::Suspects;
 use terms::Terms;
 
@@ -60,10 +58,9 @@ pub struct Recovered {
     pub groups: BTreeMap<GroupId, Restored>,
     /// What the node granted each peer last.
     pub grants: BTreeMap<NodeId, Grant>,
-    /// The groups that lost entries here, which were damaged, now or at an earlier start. Nothing
-    /// else of them is here any more, and the log has a tombstone of each: the replica that was
-    /// here is gone. One is forgotten when another replica has come, or when the file is used
-    /// again.
+    /// The groups that lost data here, which were damaged, now or earlier. Nothing else of them is
+    /// here any more, and the log has a tombstone of each: the replica that was here is gone. One
+    /// is forgotten when another replica has come, or when somebody has removed what is left.
     pub damaged: BTreeMap<GroupId, Damage>,
 }
 
@@ -125,6 +122,14 @@ pub(crate) fn recover<D: Disk>(
     let mut damaged = damaged(&log.store.index, extent.spoiled);
     for (group, damage) in suspects.damaged(&log.store.index) {
         damaged.entry(group).or_insert_with(|| damage.clone());
+    }
+    for group in log.store.index.lost() {
+        damaged.entry(group).or_insert_with(|| Damage {
+            file: log.store.disk.path(""),
+            offset: 0,
+            what: "data of the group were, and its replica was given up".to_owned(),
+            groups: vec![group],
+        });
     }
     let groups = restore(&log, &terms, &damaged)?;
     let burials: Vec<_> =
@@ -291,19 +296,20 @@ impl Followed {
             Change::Rewrite { first, count, .. } => {
                 terms.rewrite(first, last(first, count), record.term);
             }
-            Change::Reset(_) | Change::Tombstone(_) => terms.clear(),
+            Change::Reset(_) | Change::Tombstone { .. } => terms.clear(),
             Change::HardState(_) | Change::Compact(_) | Change::Founding(_) => {}
         }
     }
 }
 
-/// The groups that need one of these records, whose entries' data are not what was written. Those
-/// of a group that went on without them do no harm.
+/// The groups that need one of these records, whose entries' data are not what was written, or that
+/// were given up for it. Those of a group that went on without them do no harm, nor those of a
+/// replica that was removed.
 fn damaged(index: &LogIndex, spoiled: Vec<(LogPosition, Damage)>) -> BTreeMap<GroupId, Damage> {
     let mut damaged = BTreeMap::new();
     for (place, damage) in spoiled {
         let needs = |group: &&GroupId| {
-            index.tombstone(**group).is_some() || index.with(**group, |log| log.holds(place))
+            index.is_lost(**group) || index.with(**group, |log| log.holds(place))
         };
         if let Some(group) = damage.groups.iter().find(needs).copied() {
             damaged.entry(group).or_insert(damage);
@@ -355,7 +361,7 @@ fn restore<D: Disk>(
 fn start_writing<D: Disk>(
     log: &mut Log<D>,
     pool: &mut SegmentPool<D>,
-    burials: &[(GroupId, Persist)],
+    burials: &[(GroupId, ReplicaId)],
 ) -> Result<(), WalError> {
     let disk = Arc::clone(&log.store.disk);
     if log.active.end == log.active.limit {
@@ -372,7 +378,7 @@ fn start_writing<D: Disk>(
     }
     let buried = match burials.is_empty() {
         true => Ok(()),
-        false => log.write(iter::empty(), burials.iter()).map(drop),
+        false => log.give_up(burials),
     };
     buried
         .and_then(|()| log.mark(false))
@@ -381,23 +387,21 @@ fn start_writing<D: Disk>(
         .map_err(|source| failure(&*disk, &segment_name(log.active.segment.id), source))
 }
 
-/// The write that gives up the replica of a group which lost something, unless that was done. No
-/// replica of its id lives here again, nor one of which something may be lost, and nothing of what
-/// is left is needed.
+/// The tombstone that gives up the replica of a group which lost something, unless that was done.
+/// No replica of its id lives here again, nor one of which something may be lost, and nothing of
+/// what is left is needed.
 fn burial<D: Disk>(
     log: &Log<D>,
     group: GroupId,
     suspects: &Suspects,
-) -> Option<(GroupId, Persist)> {
+) -> Option<(GroupId, ReplicaId)> {
     let (tombstone, lost) = (log.store.index.tombstone(group), suspects.floor(group));
     if tombstone.is_some() && lost.is_none() {
         return None;
     }
     let replica = log.store.index.with(group, |log| log.hard_state.replica);
     let floors = [Some(replica.next()), tombstone, lost];
-    let floor = floors.into_iter().flatten().max()?;
-    let log = LogWrite::Tombstone(floor);
-    Some((group, Persist { seq: WriteSeq::default(), hard_state: None, log }))
+    Some((group, floors.into_iter().flatten().max()?))
 }
 
 /// Lets the log go on in its last segment, for want of a new one: all that lies behind the end is

@@ -41,7 +41,7 @@ impl Suspects {
         if self.0.is_empty() {
             return;
         }
-        if let Effect::Group(group, Change::Tombstone(_)) = record.effect
+        if let Effect::Group(group, Change::Tombstone { .. }) = record.effect
             && let Some(suspect) = self.0.get_mut(&group)
         {
             suspect.is_buried = true;
@@ -50,9 +50,8 @@ impl Suspects {
 
     /// Those whose replicas are given up, and those of which that is still known.
     pub(super) fn damaged(&self, index: &LogIndex) -> impl Iterator<Item = (GroupId, &Damage)> {
-        let is_gone = |group: &GroupId, suspect: &Suspect| {
-            !suspect.is_buried || index.tombstone(*group).is_some()
-        };
+        let is_gone =
+            |group: &GroupId, suspect: &Suspect| !suspect.is_buried || index.is_lost(*group);
         let gone = self.0.iter().filter(move |(group, suspect)| is_gone(group, suspect));
         gone.map(|(group, suspect)| (*group, &suspect.damage))
     }

@@ -42,7 +42,7 @@ pub(crate) enum Ahead<'a> {
     Short(&'a io::Error),
 }
 
-/// Names groups that should make a snapshot.
+/// Names groups that should make a snapshot, or whose writes are refused from now on.
 pub(crate) type Pressure = Box<dyn Fn(&[GroupId]) + Send>;
 
 enum Order<F> {
@@ -56,6 +56,8 @@ enum Order<F> {
     },
     /// Who needs a segment? It is in memory when that is answered.
     FindLiveGroups(Segment<F>),
+    /// These groups are refused.
+    Name(Vec<GroupId>),
     /// Whose snapshots would help a log that begins with this segment?
     Press {
         oldest: u32,
@@ -87,6 +89,7 @@ impl<D: Disk> SegmentWorker<D> {
                             page_in(&store, &segment);
                             let _ = finder.send(store.live_groups(segment.id));
                         }
+                        Order::Name(groups) => pressure(&groups),
                         Order::Press { oldest, max_bytes } => {
                             let pressing = store.pressing(oldest, max_bytes);
                             if !pressing.is_empty() {
@@ -201,6 +204,12 @@ impl<D: Disk> SegmentWorker<D> {
     pub(crate) fn press(&self, oldest: u32, max_bytes: u64) {
         // A thread that ended makes no segments either, which is noticed soon.
         let _ = self.orders.send(Order::Press { oldest, max_bytes });
+    }
+
+    /// Has groups named whose writes are refused, and who may write nothing for long.
+    pub(crate) fn name(&self, groups: Vec<GroupId>) {
+        // A thread that ended has poisoned the log.
+        let _ = self.orders.send(Order::Name(groups));
     }
 
     /// Waits for all orders to be carried out.

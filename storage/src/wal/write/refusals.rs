@@ -1,5 +1,6 @@
-//! The groups whose writes the log refuses, since they can't be: mistakes of who submits. Such a
-//! group has written nothing from its first refused write on. The log goes on for all others.
+//! The groups whose writes the log refuses, since they can't be: mistakes of who submits, and
+//! groups whose replicas were given up. Such a group has written nothing from its first refused
+//! write on. The log goes on for all others.
 
 use crate::wal::error::Refusal;
 use logboat_raft::GroupId;

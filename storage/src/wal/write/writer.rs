@@ -264,6 +264,10 @@ impl<D: Disk> Writer<D> {
         if self.log.is_collecting() {
             let moved = COLLECT_BYTES.min(self.log.options.segment_bytes / 8);
             let moved = self.with_room(|log| log.collect(moved)).unwrap_or(0);
+            let lost = self.log.take_lost();
+            if !lost.is_empty() {
+                self.segment_worker.name(lost);
+            }
             self.shared.metrics.rewritten_bytes.inc_by(moved);
             self.shared.metrics.written_bytes.inc_by(moved);
             if moved > 0 {

@@ -1,5 +1,6 @@
 //! The segments and the index as readers use them, from any thread.
 
+use super::pool::is_shortage;
 use super::segment::Segment;
 use crate::wal::disk::{Disk, SegmentFile, Unreadable};
 use crate::wal::error::{Damage, ReadError};
@@ -155,6 +156,7 @@ impl<D: Disk> Store<D> {
                 file: self.disk.path(&name),
                 offset,
                 reason: source.to_string(),
+                passes: is_shortage(&source),
             }),
         }
     }

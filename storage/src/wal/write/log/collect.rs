@@ -15,15 +15,19 @@
 //! made, the log counts as over its budget, and half of the room that the active segment has left
 //! may be used.
 //!
+//! Entries that are to be moved may be damaged. That costs the replicas whose entries they are, as
+//! at a start: in their place comes a tombstone, so the segment goes all the same, and whatever the
+//! group writes from then on is refused. The replica fails when it is told.
+//!
 //! Moved entries are written as rewrite records. Such a record puts entries in the place of equal
 //! ones and changes nothing else. So a crash at any moment leaves the old copy, or both.
 
 use super::{Log, Retiring};
 use crate::wal::disk::{BLOCK_BYTES, Disk, SegmentFile};
-use crate::wal::error::WriteError;
+use crate::wal::error::{ReadError, Refusal, WriteError};
 use crate::wal::index::{GroupLog, Piece};
 use crate::wal::segments::{LiveGroups, Segment};
-use logboat_raft::{Configuration, GroupId, HardState, Index, SnapshotMeta};
+use logboat_raft::{Configuration, GroupId, HardState, Index, ReplicaId, SnapshotMeta};
 use std::sync::Arc;
 
 impl<D: Disk> Log<D> {
@@ -72,16 +76,33 @@ impl<D: Disk> Log<D> {
         let Some(mut collection) = self.collection.take() else {
             return Ok(0);
         };
-        let written = self.encode_some(&collection, max_bytes).and_then(|left| {
-            let written = self.put_records()?;
-            self.credit = self.credit.saturating_sub(written);
+        // Without descriptors or memory to read with, it is put off.
+        let Ok(left) = self.encode_some(&collection, max_bytes) else { return Ok(0) };
+        let written = self.put_records().inspect(|written| {
+            self.credit = self.credit.saturating_sub(*written);
             collection.groups.truncate(left);
-            Ok(written)
         });
         if written.is_err() || !collection.groups.is_empty() {
             self.collection = Some(collection);
         }
         written
+    }
+
+    /// The groups whose replicas were given up since this was asked last.
+    pub(crate) fn take_lost(&mut self) -> Vec<GroupId> {
+        std::mem::take(&mut self.lost)
+    }
+
+    /// Gives up replicas of groups whose data are damaged: no replica before these may live.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub(crate) fn give_up(&mut self, lost: &[(GroupId, ReplicaId)]) -> Result<(), WriteError> {
+        self.begin_batch();
+        for (group, floor) in lost {
+            self.encoder.tombstone(*group, *floor, true);
+        }
+        self.put_records().map(drop)
     }
 
     /// Whether groups are being moved out of a segment.
@@ -132,11 +153,7 @@ impl<D: Disk> Log<D> {
 
     /// Encodes a batch of grants and of what groups still need; returns how many of the groups are
     /// left.
-    fn encode_some(
-        &mut self,
-        collection: &LiveGroups,
-        max_bytes: u64,
-    ) -> Result<usize, WriteError> {
+    fn encode_some(&mut self, collection: &LiveGroups, max_bytes: u64) -> Result<usize, ReadError> {
         self.begin_batch();
         for (peer, grant) in self.store.index.grants_in(collection.segment) {
             self.encoder.grant(peer, grant);
@@ -153,16 +170,16 @@ impl<D: Disk> Log<D> {
     }
 
     /// Encodes what a group still needs of a segment, as far as `max_bytes` goes; says whether
-    /// that is all of it.
+    /// that is all of it. Of a group whose entries are damaged nothing is left.
     fn encode_live(
         &mut self,
         group: GroupId,
         segment: u32,
         max_bytes: u64,
-    ) -> Result<bool, WriteError> {
+    ) -> Result<bool, ReadError> {
         let needs = self.store.index.with(group, |log| Needs::of(log, segment, max_bytes));
-        if let Some(floor) = self.store.index.tombstone_in(group, segment) {
-            self.encoder.tombstone(group, floor);
+        if let Some((floor, lost)) = self.store.index.tombstone_in(group, segment) {
+            self.encoder.tombstone(group, floor, lost);
         }
         if let Some(hard_state) = needs.hard_state {
             self.encoder.hard_state(group, hard_state);
@@ -174,8 +191,17 @@ impl<D: Disk> Log<D> {
             self.encoder.compact(group, snapshot);
         }
         for (first, last) in needs.stretches {
-            let entries = self.store.read(group, first, last, usize::MAX)?;
-            self.encoder.entries(group, &entries, true);
+            match self.store.read(group, first, last, usize::MAX) {
+                Ok(entries) => self.encoder.entries(group, &entries, true),
+                Err(error) if error.passes() => return Err(error),
+                Err(error) => {
+                    let replica = self.store.index.with(group, |log| log.hard_state.replica);
+                    self.encoder.tombstone(group, replica.next(), true);
+                    self.refusals.refuse(Refusal::Lost { group, error });
+                    self.lost.push(group);
+                    return Ok(true);
+                }
+            }
         }
         Ok(needs.complete)
     }

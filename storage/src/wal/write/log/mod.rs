@@ -57,6 +57,8 @@ pub struct Log<D: Disk> {
     pub(crate) encoder: Encoder,
     /// The groups whose writes are refused.
     pub(crate) refusals: Arc<Refusals>,
+    /// The groups whose replicas were given up, and that were not told.
+    pub(crate) lost: Vec<GroupId>,
     /// The most bytes of a segment.
     largest_segment: u64,
     /// Where the log of each group ends that the batch being encoded touches.
@@ -152,6 +154,7 @@ impl<D: Disk> Log<D> {
             collection: None,
             encoder: Encoder::default(),
             refusals: Arc::default(),
+            lost: Vec::new(),
             largest_segment: MAX_SEGMENT_BYTES,
             tails: FxHashMap::default(),
         }
