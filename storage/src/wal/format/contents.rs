@@ -16,7 +16,7 @@
 
 use super::bits::{salted_crc, u32_at, u64_at};
 use super::effect::{Change, Effect};
-use super::header::{BATCH_ALIGN, BATCH_HEADER_BYTES};
+use super::header::{BATCH_ALIGN, BATCH_HEADER_BYTES, BATCH_MAGIC};
 use crate::wal::disk::BLOCK_BYTES;
 use logboat_raft::{GroupId, Index, LogId, LogPosition, ReplicaId, Term};
 use logboat_varint::put;
@@ -183,6 +183,28 @@ impl ContentsPlace {
         Some(contents)
     }
 }
+
+/// Where behind `begin` a batch header may stand, or the second list of a batch that reaches from
+/// `begin` to there: what stands there begins like a header, or ends like such a list.
+///
+/// A start looks through all that is left of a segment, most of which holds nothing. So this only
+/// compares two halves of words, each of which is read once.
+pub(crate) fn places(file: &[u8], begin: u64) -> impl Iterator<Item = u64> + '_ {
+    let words = file.get(begin as usize..).unwrap_or_default().chunks_exact(BATCH_ALIGN);
+    // Behind the last word, a list may end.
+    let words = words.map(|word| u64_at(word, 0)).chain([0]);
+    let magic = u32::from_le_bytes(BATCH_MAGIC);
+    // The length that a footer says stands in the higher half of the word before the last.
+    let mut lengths = [0; 2];
+    words.enumerate().filter_map(move |(at, word)| {
+        let is_place = word as u32 == magic || lengths[0] == at as u32;
+        lengths = [lengths[1], (word >> 32) as u32];
+        is_place.then_some(begin + (at * BATCH_ALIGN) as u64)
+    })
+}
+
+// What `places` takes for granted.
+const _: () = assert!(FOOTER_BYTES == BATCH_ALIGN + size_of::<u32>());
 
 fn varint(rest: &mut &[u8]) -> Option<u64> {
     let (number, bytes) = logboat_varint::decode(rest).ok()?;

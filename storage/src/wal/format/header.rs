@@ -10,7 +10,7 @@ pub(crate) const BATCH_HEADER_BYTES: usize = 32;
 pub(crate) const BATCH_ALIGN: usize = 8;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"LOGBOAT\x01";
-const BATCH_MAGIC: [u8; 4] = *b"LBat";
+pub(super) const BATCH_MAGIC: [u8; 4] = *b"LBat";
 const VERSION: u32 = 7;
 const CLOSED: u32 = 1;
 

@@ -19,7 +19,7 @@ mod header;
 mod position;
 mod record;
 
-pub(crate) use contents::{Contents, ContentsPlace, MARK_BYTES, Named};
+pub(crate) use contents::{Contents, ContentsPlace, MARK_BYTES, Named, places};
 pub(crate) use effect::{Change, Effect};
 pub(crate) use encoder::{Encoder, appended};
 pub(crate) use header::{BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader, SegmentHeader};

@@ -5,7 +5,8 @@
 use super::lost::Lost;
 use crate::wal::disk::BLOCK_BYTES;
 use crate::wal::format::{
-    BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader, ContentsPlace, Record, SegmentHeader, position,
+    BATCH_ALIGN, BATCH_HEADER_BYTES, BatchHeader, ContentsPlace, Record, SegmentHeader, places,
+    position,
 };
 use bytes::Bytes;
 use logboat_raft::{GroupId, LogPosition};
@@ -129,7 +130,7 @@ impl Scan {
     fn search(&mut self, file: &Bytes, segment: SegmentHeader, flaw: Flaw) -> Option<Checked> {
         let has_header = batch_at(file, segment, self.end).is_some();
         let mut flaws = vec![flaw];
-        for offset in (self.end..=file.len() as u64).step_by(BATCH_ALIGN) {
+        for offset in places(file, self.end) {
             if !has_header && self.behind == 0 {
                 let lost = Lost::batch(file, segment, self.end, offset);
                 if let Some((lost, durable)) = lost {
