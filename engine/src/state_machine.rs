@@ -102,8 +102,8 @@ pub trait StateMachine: Send + 'static {
         unimplemented!("a state machine has `query` or `reader`")
     }
 
-    /// What answers queries on other threads, beside the calls of the state machine. Asked when the
-    /// replica starts, and after each [`restore`](Self::restore). Without one,
+    /// What answers queries on other threads, beside the calls of the state machine. Asked before
+    /// the replica starts, and after each [`restore`](Self::restore). Without one,
     /// [`query`](Self::query) answers them.
     fn reader(&self) -> Option<Arc<dyn StateReader>> {
         None

@@ -24,7 +24,7 @@ pub(crate) mod wait_lists;
 mod watchdog;
 
 use crate::background::guard::Guard;
-use crate::background::stuck_calls::StuckCalls;
+use crate::background::stuck_calls::{CallThread, StuckCalls};
 use crate::replica::call::EndedCall;
 use crate::replica::event::GroupEvent;
 use crate::status::UserCode;
@@ -113,7 +113,7 @@ impl Worker {
     /// that took so long.
     fn leave(&self, called: Option<(Calling, EndedCall)>) {
         if let Some((Calling { slot, group, .. }, ended)) = called {
-            self.cell.stuck.end(group, UserCode::StateMachine);
+            self.cell.stuck.end(group, UserCode::StateMachine, CallThread::Left);
             let event = GroupEvent::Called(Box::new(ended));
             self.cell.inbox.post(Event::Local(slot, event));
         }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use common::{Cluster, TestResult, number};
 use logboat::{
     ApplyError, ApplyOn, CommandBatch, DiskStateMachine, GroupError, GroupId, Index, LogId, NodeId,
-    OnDisk, RequestError, SnapshotWriter, Term,
+    OnDisk, RequestError, RoleKind, SnapshotWriter, Term,
 };
 use parking_lot::Mutex;
 use std::io::{self, Read};
@@ -235,6 +235,42 @@ async fn a_state_machine_that_wants_to_wait_is_given_the_rest_later() -> TestRes
     assert_eq!(number(&cluster.propose(other, b"+").await), 1);
     cluster.node(node).stop();
     assert!(long.await?.is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_puts_off_its_commands_for_ever_leads_no_more_until_it_gets_on() -> TestResult {
+    let cluster = Cluster::configured(3, |config| {
+        config.request_timeout = Duration::from_millis(300);
+    })?;
+    let disks = [(); 3].map(|()| Disk::default());
+    for node in cluster.ids() {
+        cluster.start_with(node, GROUP, disks[node.0 as usize - 1].machine())?;
+    }
+    let leader = cluster.leader(GROUP).await;
+    let disk = &disks[leader.0 as usize - 1];
+    {
+        let mut saved = disk.0.lock();
+        (saved.patience, saved.refusals) = (Duration::from_millis(5), u32::MAX);
+    }
+    let handle = cluster.handle(leader, GROUP);
+    let answer = handle.propose(Bytes::from_static(RETRY)).await;
+    assert_eq!(answer, Err(RequestError::TimedOut));
+    let others: Vec<_> = cluster.ids().into_iter().filter(|node| *node != leader).collect();
+    let next = cluster.handle(cluster.leader_among(&others, GROUP).await, GROUP);
+    while next.read(Bytes::new()).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let refused = handle.propose(Bytes::from_static(b"+")).await;
+    assert!(matches!(refused, Err(RequestError::NotLeader { .. })), "{refused:?}");
+    disk.0.lock().refusals = 0;
+    cluster.await_applied(leader, GROUP, 1).await;
+    while handle.view().role() != RoleKind::Leader {
+        let leading = cluster.handle(cluster.leader(GROUP).await, GROUP);
+        // It may lead again a little later.
+        let _ = leading.transfer(leader).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     Ok(())
 }
 

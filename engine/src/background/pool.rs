@@ -5,7 +5,7 @@
 //! Threads are started when they are needed first.
 
 use crate::background::guard::contain;
-use crate::background::stuck_calls::StuckCalls;
+use crate::background::stuck_calls::{CallThread, StuckCalls};
 use crate::replica::event::GroupEvent;
 use crate::status::UserCode;
 use crate::turn::slot::Slot;
@@ -257,7 +257,8 @@ impl Pool {
             return false;
         };
         if is_stuck {
-            self.stuck.end(group, self.kind.code);
+            let thread = if has_left { CallThread::Left } else { CallThread::Shared };
+            self.stuck.end(group, self.kind.code, thread);
         }
         if let Some(event) = event {
             self.workers.of(group).post(Event::Local(slot, event));

@@ -2,7 +2,7 @@
 //! of whoever starts the replicas. So the watchdog has none to replace: it says which take long.
 
 use crate::background::pool::Progress;
-use crate::background::stuck_calls::StuckCalls;
+use crate::background::stuck_calls::{CallThread, StuckCalls};
 use crate::background::user_code::LOOKS;
 use crate::status::UserCode;
 use logboat_raft::GroupId;
@@ -81,7 +81,7 @@ impl Drop for Ended<'_> {
         let mut running = self.restores.running.lock();
         let at = running.iter().position(|restore| restore.group == self.group);
         if at.is_some_and(|at| running.swap_remove(at).is_stuck) {
-            self.restores.stuck.end(self.group, UserCode::StateMachine);
+            self.restores.stuck.end(self.group, UserCode::StateMachine, CallThread::Callers);
         }
     }
 }

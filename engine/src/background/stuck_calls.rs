@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// How many threads of a node may be left to calls that do not return. Each has a stack of its own.
+/// How many threads of a node may be left to calls of a kind that do not return. Each has a stack
+/// of its own.
 const MAX_THREADS: usize = 64;
 
 /// The calls that take too long.
@@ -26,7 +27,7 @@ struct StuckCall {
 
 /// Whose thread a call has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CallThread {
+pub(crate) enum CallThread {
     /// The node's, and another thread took its place.
     Left,
     /// The node's, and others wait for it.
@@ -44,7 +45,8 @@ impl StuckCalls {
     /// takes the place of: there are not too many such threads yet.
     pub(crate) fn begin(&self, group: GroupId, code: UserCode, since: Instant) -> bool {
         let mut calls = self.calls.lock();
-        let left = calls.iter().filter(|call| call.thread == CallThread::Left).count();
+        let is_left = |call: &&StuckCall| call.code == code && call.thread == CallThread::Left;
+        let left = calls.iter().filter(is_left).count();
         let has_left = left < MAX_THREADS;
         let thread = if has_left { CallThread::Left } else { CallThread::Shared };
         calls.push(StuckCall { group, code, since, thread });
@@ -71,10 +73,11 @@ impl StuckCalls {
         tracing::warn!(group = group.0, "{code} has not returned for {elapsed_ms} ms");
     }
 
-    /// Such a call has returned.
-    pub(crate) fn end(&self, group: GroupId, code: UserCode) {
+    /// Such a call has returned, which had this thread.
+    pub(crate) fn end(&self, group: GroupId, code: UserCode, thread: CallThread) {
         let mut calls = self.calls.lock();
-        let ended = calls.iter().position(|call| (call.group, call.code) == (group, code));
+        let is_it = |it: &StuckCall| (it.group, it.code, it.thread) == (group, code, thread);
+        let ended = calls.iter().position(is_it);
         let Some(call) = ended.map(|at| calls.swap_remove(at)) else {
             return;
         };
@@ -108,9 +111,12 @@ mod tests {
         assert_eq!(left, MAX_THREADS);
         let blocking = stuck.list().into_iter().filter(|call| call.blocks_others).count();
         assert_eq!(blocking, 100 - MAX_THREADS);
-        stuck.end(GroupId(0), UserCode::SnapshotWriter);
+        stuck.end(GroupId(0), UserCode::SnapshotWriter, CallThread::Left);
+        stuck.end(GroupId(0), UserCode::StateMachine, CallThread::Shared);
         assert!(!begin(100), "another call of the group goes on");
-        stuck.end(GroupId(0), UserCode::StateMachine);
+        stuck.end(GroupId(0), UserCode::StateMachine, CallThread::Left);
         assert!(begin(101));
+        let of_reader = stuck.begin(GroupId(0), UserCode::StateReader, Instant::now());
+        assert!(of_reader, "each kind of calls has threads of its own");
     }
 }

@@ -1,5 +1,6 @@
 //! The replicas of a node: they are founded or join, and stop.
 
+use crate::background::guard::contain;
 use crate::background::removals::write_tombstone;
 use crate::background::restores::Watched;
 use crate::error::GroupError;
@@ -317,10 +318,12 @@ impl Inner {
             }
             let watched = |reader| Watched { reader, progress: Arc::clone(progress) };
             let snapshot = snapshot.map(|(last, reader)| (last, watched(reader)));
-            recover(log, snapshot, &mut *machine)
+            let recovery = recover(log, snapshot, &mut *machine)?;
+            let reader = contain(|| machine.reader());
+            Ok((recovery, reader.map_err(|panic| format!("its reader: {panic}"))?))
         });
         let is_on_disk = machine.on_disk().is_some();
-        let recovery = recovered.map_err(|reason| match is_on_disk {
+        let (recovery, reader) = recovered.map_err(|reason| match is_on_disk {
             true => GroupError::Snapshot { group, reason },
             false => {
                 let file = parts.snapshots.current_path(group);
@@ -338,6 +341,7 @@ impl Inner {
             config,
             recovery,
             machine,
+            reader,
             apply_on,
             view: Arc::clone(&view),
             done,

@@ -27,7 +27,7 @@ use crate::peers::Peers;
 use crate::replica::event::{GroupEvent, offered_snapshot};
 use crate::replica::founders_check::FoundersCheck;
 use crate::replica::group::administration::Administration;
-use crate::replica::group::calling::Absence;
+use crate::replica::group::calling::{Absence, Retrying};
 use crate::replica::group::handovers::Handovers;
 use crate::replica::group::held::Restoring;
 use crate::replica::group::leaderless::Leaderless;
@@ -112,6 +112,8 @@ pub struct Group {
     on_disk: Option<Box<StateOnDisk>>,
     /// The queries of a state machine that has a reader.
     queries: Option<Box<Queries>>,
+    /// Since when the state machine wants to be asked again later.
+    retrying: Option<Retrying>,
 }
 
 impl Group {
@@ -156,7 +158,8 @@ impl Group {
             leaderless: Leaderless::default(),
             administration: None,
             on_disk: None,
-            queries: machine.reader().map(Queries::of),
+            queries: None,
+            retrying: None,
             machine: Some(machine),
         }
     }
@@ -284,7 +287,7 @@ impl Group {
         }
         let administration = self.administration.as_ref().and_then(|it| it.deadline());
         let deadline = self.proposals.next_deadline().into_iter().chain(administration);
-        let deadline = deadline.chain(self.retries_at()).min();
+        let deadline = deadline.chain(self.retries_at()).chain(self.patience_ends_at()).min();
         if self.restoring.is_some() {
             let leader = self.raft.leader();
             return WakeConditions { deadline, leader, ..WakeConditions::default() };
@@ -320,6 +323,7 @@ impl Group {
 
     fn tick(&mut self, run: &mut RunContext<'_>) {
         self.proposals.expire(run.turn);
+        self.lose_patience(run);
         self.expire_administration(run);
         self.resign_again(run);
         self.check_founders(run);

@@ -16,8 +16,10 @@ use std::io;
 /// replica its leadership until it returns, as a call of the state machine does. The replica goes
 /// on applying meanwhile.
 ///
-/// Queries may still be under way, and be taken up, when the state machine was dropped, or when
-/// another one of the group has taken its place. Nobody gets their answers then.
+/// A few queries of a group are under way at once. They may still be, and others be taken up, while
+/// a [`restore`](crate::StateMachine::restore) replaces the state, and when the state machine was
+/// dropped or another one of the group has taken its place. Nobody gets their answers then, and
+/// their errors stop no replica.
 pub trait StateReader: Send + Sync + 'static {
     /// Answers a query.
     ///

@@ -2,7 +2,7 @@
 
 use crate::replica::event::GroupEvent;
 use crate::replica::recovery::Recovery;
-use crate::state_machine::{ApplyOn, StateMachine};
+use crate::state_machine::{ApplyOn, StateMachine, StateReader};
 use crate::turn::slot::Slot;
 use crate::view::GroupView;
 use logboat_raft::{Config, Confirmation, Epoch, GroupId, Message, NodeId, WriteSeq};
@@ -71,6 +71,7 @@ pub(crate) struct StartGroup {
     pub(crate) config: Config,
     pub(crate) recovery: Recovery,
     pub(crate) machine: Box<dyn StateMachine>,
+    pub(crate) reader: Option<Arc<dyn StateReader>>,
     pub(crate) apply_on: ApplyOn,
     pub(crate) view: Arc<GroupView>,
     /// Told when the replica runs.

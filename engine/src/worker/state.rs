@@ -508,6 +508,7 @@ impl WorkerState {
         let view = Arc::clone(&start.view);
         let machine = start.machine;
         let mut group = Group::new(group_id, slot, raft, configuration, machine, shared, view);
+        group.has_reader(start.reader);
         if first && !founding.members().is_empty() {
             group.found(founding);
         }

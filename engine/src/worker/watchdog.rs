@@ -6,7 +6,7 @@
 //! which the whole process stood still.
 
 use crate::background::guard::{Guard, contain};
-use crate::background::stuck_calls::StuckCalls;
+use crate::background::stuck_calls::{CallThread, StuckCalls};
 use crate::background::user_code::{LOOKS, UserCode};
 use crate::status::UserCode as Code;
 use crate::worker::WorkerCell;
@@ -87,7 +87,7 @@ impl Watchdog {
             Ok(arbiter) => arbiter,
             Err(error) => {
                 tracing::error!("no thread for a worker to go on with: {error}");
-                return stuck.end(calling.group, Code::StateMachine);
+                return stuck.end(calling.group, Code::StateMachine, CallThread::Left);
             }
         };
         if cell.leave_call(calling) {
@@ -95,7 +95,7 @@ impl Watchdog {
             // The old thread ends by itself, when the call returns.
             drop(arbiters.replace(number, arbiter));
         } else {
-            stuck.end(calling.group, Code::StateMachine);
+            stuck.end(calling.group, Code::StateMachine, CallThread::Left);
             arbiter.stop();
         }
         *seen = None;
@@ -116,7 +116,7 @@ impl Watched {
         if let Some(seen) = self.seen.take()
             && seen.is_noted
         {
-            stuck.end(seen.calling.group, Code::StateMachine);
+            stuck.end(seen.calling.group, Code::StateMachine, CallThread::Shared);
         }
         self.seen = calling.map(|calling| Seen {
             calling,

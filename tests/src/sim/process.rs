@@ -211,8 +211,10 @@ impl Process {
         let slot = Slot { index: SlotIndex(place as u32), generation: 0 };
         let view = Arc::<GroupView>::default();
         let shared = Arc::clone(&self.shared);
+        let reader = machine.reader();
         let mut group =
             Group::new(id, slot, raft, configuration, machine, shared, Arc::clone(&view));
+        group.has_reader(reader);
         if is_founder && is_new {
             group.found(founding);
         }

@@ -41,6 +41,14 @@ pub(super) struct Absence {
     retries_at: Option<Time>,
 }
 
+/// A state machine that has wanted to be asked again later, and has got on with nothing since.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Retrying {
+    since: Time,
+    /// Whether that takes too long.
+    is_stuck: bool,
+}
+
 impl Group {
     /// The call of the state machine that has to follow this run, if any. When it has ended,
     /// [`Self::end_call`] must follow.
@@ -89,6 +97,9 @@ impl Group {
         };
         let applied = outcomes.iter().filter(is_applied).count();
         self.shared.metrics.applied.inc_by(applied as u64);
+        if applied > 0 || retry.is_none() {
+            self.retrying = None;
+        }
         for outcome in outcomes.drain(..) {
             self.take_outcome(run, outcome, &mut readers);
         }
@@ -167,6 +178,8 @@ impl Group {
     /// The state machine wants to go on after a while. What was left of its tasks comes first then.
     fn pause(&mut self, run: &mut RunContext<'_>, after: Duration, mut left: Tasks) {
         left.append(&mut run.scratch.tasks);
+        let now = run.turn.now;
+        self.retrying.get_or_insert(Retrying { since: now, is_stuck: false });
         let retries_at = Some(run.turn.now + after);
         self.absence = Some(Box::new(Absence { waiting: left, retries_at, ..Absence::default() }));
     }
@@ -200,8 +213,34 @@ impl Group {
             return;
         };
         absence.is_stuck = true;
-        let mut readers = std::mem::take(&mut absence.readers);
-        readers.append(&mut absence.waiting.take_queries());
+        self.step_aside(run);
+    }
+
+    /// Does the same if the state machine has put off its commands for too long.
+    pub(super) fn lose_patience(&mut self, run: &mut RunContext<'_>) {
+        let is_over = self.patience_ends_at().is_some_and(|end| end <= run.turn.now);
+        if let Some(retrying) = self.retrying.as_mut().filter(|_| is_over) {
+            retrying.is_stuck = true;
+            tracing::warn!(
+                group = self.id.0,
+                "its state machine has put off its commands for long"
+            );
+            self.step_aside(run);
+        }
+    }
+
+    /// Until when the state machine may put off its commands.
+    pub(super) fn patience_ends_at(&self) -> Option<Time> {
+        let retrying = self.retrying.filter(|retrying| !retrying.is_stuck && !self.halted);
+        retrying.map(|retrying| retrying.since + self.shared.request_timeout)
+    }
+
+    fn step_aside(&mut self, run: &mut RunContext<'_>) {
+        let mut readers = VecDeque::new();
+        if let Some(absence) = &mut self.absence {
+            readers.append(&mut absence.readers);
+            readers.append(&mut absence.waiting.take_queries());
+        }
         readers.extend(self.take_readers());
         self.may_lead_again(run);
         self.proposals.abandon(run.turn);
@@ -215,7 +254,9 @@ impl Group {
 
     /// Whether a call takes too long, or a query of the reader.
     pub(super) fn is_stuck(&self) -> bool {
-        self.absence.as_ref().is_some_and(|absence| absence.is_stuck) || self.has_stuck_query()
+        self.absence.as_ref().is_some_and(|absence| absence.is_stuck)
+            || self.retrying.is_some_and(|retrying| retrying.is_stuck)
+            || self.has_stuck_query()
     }
 
     /// The replica has stopped: whoever waits for an answer gets none.

@@ -17,6 +17,13 @@ use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+/// How many queries of a group are under way at once. A reader that hangs, or is slow, takes no
+/// more threads from others.
+const AT_ONCE: usize = 4;
+
+/// How many more may wait for that. Beyond it the replica is busy.
+const MOST_WAITING: usize = 4_096;
+
 /// The queries of a state machine that has a reader.
 pub(super) struct Queries {
     reader: Arc<dyn StateReader>,
@@ -46,6 +53,8 @@ struct Asked {
     /// Which entry the state had then, for a query that wants to know.
     as_of: Option<LogId>,
     is_stuck: bool,
+    /// Whether it went to the reader of a state that was replaced since.
+    is_of_former: bool,
 }
 
 impl Queries {
@@ -61,16 +70,18 @@ impl Queries {
 }
 
 impl Group {
+    /// The reader of the state, which was asked for when the state was opened.
+    pub fn has_reader(&mut self, reader: Option<Arc<dyn StateReader>>) {
+        self.queries = reader.map(Queries::of);
+    }
+
     /// Has a query answered that reflects all that was handed to the state machine. Without a
     /// reader it is the next thing that the state machine does; otherwise
     /// [`Self::hand_out_queries`] has to follow.
     pub(super) fn query(&mut self, run: &mut RunContext<'_>, query: Bytes, responder: Responder) {
-        match &mut self.queries {
+        match self.queries {
             None => run.scratch.tasks.query(query, responder),
-            Some(queries) => {
-                let after = self.handed.index;
-                queries.waiting.push_back(Waiting { query, responder, after, is_local: false });
-            }
+            Some(_) => self.wait_to_ask(run, query, responder, false),
         }
     }
 
@@ -81,34 +92,59 @@ impl Group {
         query: Bytes,
         responder: Responder,
     ) {
-        match &mut self.queries {
+        match self.queries {
             None => run.scratch.tasks.query_local(query, responder),
-            Some(queries) => {
-                let after = self.handed.index;
-                queries.waiting.push_back(Waiting { query, responder, after, is_local: true });
+            Some(_) => {
+                self.wait_to_ask(run, query, responder, true);
                 self.hand_out_queries(run);
             }
         }
     }
 
-    /// Hands those queries to the reader whose state is there by now.
+    fn wait_to_ask(
+        &mut self,
+        run: &mut RunContext<'_>,
+        query: Bytes,
+        responder: Responder,
+        is_local: bool,
+    ) {
+        let Some(queries) = &mut self.queries else { return };
+        if queries.waiting.len() >= MOST_WAITING {
+            return responder.answer(run.turn, Err(RequestError::Busy));
+        }
+        let after = self.handed.index;
+        queries.waiting.push_back(Waiting { query, responder, after, is_local });
+    }
+
+    /// Hands those queries to the reader whose state is there by now, a few at once. While the
+    /// state is being replaced, its reader may answer anything.
     pub(super) fn hand_out_queries(&mut self, run: &mut RunContext<'_>) {
         let Some(queries) = &mut self.queries else { return };
+        if self.restoring.is_some() || queries.stuck > 0 {
+            return;
+        }
         let applied = self.applied;
-        while let Some(next) = queries.waiting.pop_front_if(|next| next.after <= applied.index) {
+        while queries.asked.len() < AT_ONCE
+            && let Some(next) = queries.waiting.pop_front_if(|next| next.after <= applied.index)
+        {
             let Waiting { query, responder, is_local, .. } = next;
             let number = queries.next_number;
             queries.next_number += 1;
             let (responder, as_of) = (Some(responder), is_local.then_some(applied));
-            queries.asked.insert(number, Asked { responder, as_of, is_stuck: false });
-            let reader = Arc::clone(&queries.reader);
-            run.turn.queries.push(QueryJob {
-                group: self.id,
-                slot: self.slot,
-                number,
-                query,
-                reader,
-            });
+            let asked = Asked { responder, as_of, is_stuck: false, is_of_former: false };
+            queries.asked.insert(number, asked);
+            let (group, slot, reader) = (self.id, self.slot, Arc::clone(&queries.reader));
+            run.turn.queries.push(QueryJob { group, slot, number, query, reader });
+        }
+    }
+
+    /// The state is about to be replaced. What its reader says from then on counts for nothing: a
+    /// state in tables may be gone in the midst of a query.
+    pub(super) fn forget_queries(&mut self, run: &mut RunContext<'_>) {
+        let readers = self.take_readers();
+        answer_all(run, readers, &RequestError::NotLeader { leader: None });
+        if let Some(queries) = &mut self.queries {
+            queries.asked.values_mut().for_each(|asked| asked.is_of_former = true);
         }
     }
 
@@ -120,9 +156,8 @@ impl Group {
         answer: Result<Bytes, String>,
     ) {
         let Some(queries) = &mut self.queries else { return };
-        let Some(Asked { responder, as_of, is_stuck }) = queries.asked.remove(&number) else {
-            return;
-        };
+        let Some(asked) = queries.asked.remove(&number) else { return };
+        let Asked { responder, as_of, is_stuck, is_of_former } = asked;
         queries.stuck -= usize::from(is_stuck);
         match answer {
             Ok(answer) => {
@@ -134,13 +169,16 @@ impl Group {
                 if let Some(responder) = responder {
                     responder.answer(run.turn, Ok(answer));
                 }
-                self.may_lead_again(run);
             }
+            // A state that is gone can't be read.
+            Err(_) if is_of_former => {}
             Err(reason) => {
                 answer_all(run, responder, &RequestError::Stopped);
-                self.fail(run, &reason);
+                return self.fail(run, &reason);
             }
         }
+        self.may_lead_again(run);
+        self.hand_out_queries(run);
     }
 
     /// A query takes too long. Whoever reads here had better ask another replica, and one that has

@@ -87,6 +87,7 @@ impl Group {
         meta: SnapshotMeta,
         then: Vec<Output>,
     ) {
+        self.forget_queries(run);
         run.scratch.tasks.restore(Arc::clone(&run.turn.storage), self.id, meta.clone());
         self.restoring = Some(Box::new(Restoring::new(meta, then)));
     }
