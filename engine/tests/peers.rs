@@ -7,8 +7,8 @@ mod common;
 use bytes::Bytes;
 use common::{Counter, TestResult, number};
 use logboat::{
-    ApplyOn, Change, GroupHandle, GroupId, GroupSpec, Node, NodeConfig, NodeId, PeerError,
-    RequestError, SnapshotWriter, StateMachine, Tuning,
+    ApplyOn, Change, GroupError, GroupHandle, GroupId, GroupSpec, Node, NodeConfig, NodeId,
+    PeerError, RequestError, RoleKind, SnapshotWriter, StateMachine, Tuning,
 };
 use std::collections::BTreeMap;
 use std::io;
@@ -64,6 +64,38 @@ async fn until(condition: impl Fn() -> bool) {
         }
     };
     timeout(PATIENCE, waits).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_group_starts_again_although_one_of_its_founders_has_left_the_cluster() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let (first, second) = (free_address()?, free_address()?);
+    let one = start(ONE, &[(ONE, &first)], dir.path())?;
+    one.add_peer(TWO, &second)?;
+    let two = start(TWO, &[(ONE, &first), (TWO, &second)], dir.path())?;
+    let create = |node: &Node, group| {
+        let (replicas, machine) = (vec![ONE, TWO], Box::<Counter>::default());
+        node.create_group(GroupSpec { group, replicas, preferred: Some(ONE), machine })
+    };
+    let group = create(&one, GROUP)?;
+    create(&two, GROUP)?;
+    until(|| group.view().role() == RoleKind::Leader).await;
+    change(&group, &[Change::Demote(TWO)]).await;
+    change(&group, &[Change::Remove(TWO)]).await;
+    until(|| one.remove_peer(TWO) == Ok(())).await;
+
+    one.stop_group(GROUP).await?;
+    let group = create(&one, GROUP)?;
+    until(|| group.view().role() == RoleKind::Leader).await;
+    assert_eq!(number(&group.propose(Bytes::from_static(b"+")).await?), 1);
+    // What is gone is said to be gone, and nothing new is founded with a stranger.
+    one.remove_group(GROUP).await?;
+    assert!(matches!(create(&one, GROUP), Err(GroupError::Removed(GROUP))));
+    let stranger = create(&one, GroupId(2)).err().unwrap().to_string();
+    assert!(stranger.contains("node 2 is to hold a replica and is not a member"), "{stranger}");
+    two.stop();
+    one.stop();
+    Ok(())
 }
 
 #[tokio::test]

@@ -308,6 +308,9 @@ impl Inner {
         // All that a former replica submitted is through, or dropped.
         parts.wal.readmit(group);
         let replica = self.replica_id(group, &log, &founding)?;
+        if log == Restored::default() {
+            self.check_founders_are_peers(group, &founding)?;
+        }
         let snapshot = parts.snapshots.read(group);
         let snapshot =
             snapshot.map_err(|error| GroupError::Snapshot { group, reason: error.to_string() })?;
@@ -395,9 +398,6 @@ impl Inner {
     fn check_replicas(&self, spec: &GroupSpec) -> Result<Vec<NodeId>, GroupError> {
         let GroupSpec { group, ref replicas, preferred, .. } = *spec;
         let refuse = |reason| Err(GroupError::Replicas { group, reason });
-        let is_stranger = |node: &&NodeId| {
-            **node != self.config.node && !self.parts.shared.peers.contains(**node)
-        };
         let mut replicas = replicas.clone();
         replicas.sort_unstable();
         if replicas.is_empty() {
@@ -405,9 +405,6 @@ impl Inner {
         }
         if replicas.len() > MAX_MEMBERS {
             return refuse(format!("it has more than {MAX_MEMBERS} replicas"));
-        }
-        if let Some(node) = replicas.iter().find(is_stranger) {
-            return refuse(format!("node {node} is to hold a replica and is not a member"));
         }
         if let Some(pair) = replicas.windows(2).find(|pair| pair[0] == pair[1]) {
             return refuse(format!("node {} is to hold more than one replica", pair[0]));
@@ -419,6 +416,24 @@ impl Inner {
             return Err(GroupError::NotAReplica(group));
         }
         Ok(replicas)
+    }
+
+    /// Checks that all nodes are there with which a group is about to be founded. Of a group that
+    /// was founded before, some may have left the cluster since.
+    fn check_founders_are_peers(
+        &self,
+        group: GroupId,
+        founding: &Configuration,
+    ) -> Result<(), GroupError> {
+        let is_stranger =
+            |node: &NodeId| *node != self.config.node && !self.parts.shared.peers.contains(*node);
+        match founding.voters().find(is_stranger) {
+            Some(node) => {
+                let reason = format!("node {node} is to hold a replica and is not a member");
+                Err(GroupError::Replicas { group, reason })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Ends a replica that has failed or was stopped, and reads back what it left in the log.
