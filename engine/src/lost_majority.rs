@@ -230,6 +230,11 @@ impl Survivor {
             let damage = damage.or(missing).unwrap_or_else(|| "a foreign file".to_owned());
             return Err(RecoverError::Damaged { path, damage });
         }
+        let (end, known_end) = (log.end, data_dir.boot().record().log_end);
+        if end < known_end {
+            let damage = format!("it ends at {end}, and had been durable up to {known_end}");
+            return Err(RecoverError::Damaged { path, damage });
+        }
         let store = SnapshotStore::open(&data_dir.snapshots())?;
         let mut snapshots = BTreeMap::new();
         for group in store.groups() {

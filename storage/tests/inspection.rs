@@ -51,6 +51,8 @@ fn a_report_tells_segments_and_groups_of_a_log_in_use() {
     assert_eq!(report.segments[0].batches, 4);
     assert!(report.segments[0].salt != report.segments[1].salt);
     assert_eq!(report.segments[active - 1].durable.segment as usize, active);
+    let end = report.segments[active - 1].end;
+    assert_eq!((report.end.segment as usize, u64::from(report.end.offset)), (active, end));
     let group = &report.groups[&GroupId(5)];
     assert_eq!((group.snapshot.index, group.last, group.records), (Index(4), Index(10), 6));
     let at = |term, index| LogId::new(Term(term), Index(index));

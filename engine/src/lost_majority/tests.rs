@@ -3,8 +3,8 @@
 use super::apply::learn;
 use super::{CopySnapshot, RecoverError, RecoverOptions, RecoverPlan, Survivors, Verdict};
 use logboat_raft::{
-    ClusterId, Configuration, Entry, EntryKind, GroupId, HardState, Incarnation, Index, LogId,
-    LogWrite, NodeId, Persist, ReplicaId, SnapshotMeta, Term, WriteSeq,
+    BootNonce, ClusterId, Configuration, Entry, EntryKind, GroupId, HardState, Incarnation, Index,
+    LogId, LogPosition, LogWrite, NodeId, Persist, ReplicaId, SnapshotMeta, Term, WriteSeq,
 };
 use logboat_storage::simulation::{FileDisk, InlineWal};
 use logboat_storage::{DataDir, Identity, SnapshotStore, WalOptions, inspect};
@@ -219,6 +219,12 @@ fn directories_that_do_not_belong_together_are_refused() {
     let twice = Survivors::open(&[left.path(1), left.path(1)]).err().unwrap();
     assert!(matches!(twice, RecoverError::Directory(_)), "{twice}");
     assert!(matches!(Survivors::open(&[]), Err(RecoverError::Nobody)));
+    // What is left of the log of node 2 ends before what is known of it.
+    let known_end = LogPosition { segment: 99, offset: 0 };
+    left.data_dir(2).boot().begin(BootNonce(1), known_end).unwrap();
+    let short = Survivors::open(&[left.path(1), left.path(2)]).err().unwrap();
+    assert!(short.to_string().contains("had been durable up to"), "{short}");
+    let left = Left::new(at(2, 4), at(3, 9));
     let nowhere = Survivors::open(&[left.directory.path().join("9")]).err().unwrap();
     assert!(nowhere.to_string().contains("no data directory of a node"), "{nowhere}");
     let survivors = left.open(&[1, 2]);

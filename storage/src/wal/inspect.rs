@@ -22,6 +22,8 @@ use std::sync::Arc;
 pub struct WalReport {
     /// The segment files, from the oldest on.
     pub segments: Vec<SegmentReport>,
+    /// Where the valid part of the log ends.
+    pub end: LogPosition,
     /// What the valid part of the log says of each group.
     pub groups: BTreeMap<GroupId, GroupReport>,
     /// What it says that the node granted each peer last.
@@ -135,6 +137,7 @@ impl WalReport {
 fn attempt(directory: &Path) -> io::Result<WalReport> {
     let mut report = WalReport {
         segments: Vec::new(),
+        end: LogPosition::default(),
         groups: BTreeMap::new(),
         grants: BTreeMap::new(),
         tombstones: BTreeMap::new(),
@@ -162,6 +165,7 @@ fn attempt(directory: &Path) -> io::Result<WalReport> {
         }
     }
     let extent = Extent::of(&scans, |name| directory.join(name));
+    report.end = extent.end();
     let (index, terms) = follow(directory, &scans, &extent)?;
     report.groups = groups(&index, &terms);
     report.grants = index.grants();
