@@ -6,6 +6,7 @@ mod big;
 mod clock;
 mod database;
 mod deadlines;
+mod disk;
 mod disposal;
 mod extended;
 mod footprint;
@@ -24,6 +25,7 @@ mod wire;
 
 pub use admission::StoreAdmission;
 pub use clock::{GroupTime, NodeClock};
+pub use disk::{DiskStore, SharedTables};
 pub use memory::DataMemory;
 pub use message::{
     Answer, Command, Condition, DATABASES, DatabaseSize, Deadline, ExpireIf, Expiry, Failure,

@@ -10,7 +10,7 @@ mod questions;
 pub(super) use self::changes::LONGEST_VALUE_BYTES;
 pub(crate) use self::listing::PAGE_BYTES;
 use super::clock::{GroupTime, LATEST_MS, NEVER};
-use super::database::{Database, View};
+use super::database::Database;
 use super::keys::{MAX_KEY_BYTES, ReadKeys, WriteKeys};
 use super::message::{
     ALL_DATABASES, Answer, Command, DATABASES, DatabaseSize, Failure, Proposal, Query, Question,
@@ -37,6 +37,13 @@ const SWEPT_BY_COMMAND: usize = 16;
 /// After a tick that has found too few expired keys for a sweep, the next comes after this time.
 const REST_MS: u64 = 1_000;
 
+/// The sizes of the databases, by how many keys each has and how many of these expire.
+pub(super) fn keyspace(sizes: impl Iterator<Item = (u64, u64)>) -> Answer {
+    let sizes = (0..DATABASES).zip(sizes);
+    let sizes = sizes.map(|(database, (keys, expiring))| DatabaseSize { database, keys, expiring });
+    Answer::Keyspace(sizes.filter(|size| size.keys > 0).collect())
+}
+
 impl<K> State<K> {
     /// The group's clock and that of the node.
     pub(super) const fn time(&self) -> &Arc<GroupTime> {
@@ -48,37 +55,24 @@ impl<K: ReadKeys> State<K> {
     /// Answers an encoded [`Query`](super::Query) with an encoded [`Answer`].
     pub(super) fn query(&self, query: &[u8]) -> Result<Bytes, K::Error> {
         let answer = match Question::decode(query) {
-            Ok(question) => self.ask(&question, |database| View::at(database, self.time.now_ms())),
-            Err(_) => Ok(Answer::Failed(Failure::Malformed)),
+            Ok(question) => self.ask(&question, Some(&self.time))?,
+            Err(_) => Answer::Failed(Failure::Malformed),
         };
-        Ok(answer?.encode())
+        Ok(answer.encode())
     }
 
-    fn ask<'a>(
-        &'a self,
+    /// Answers a question by the clock of the node, or without one by that of the group.
+    fn ask(
+        &self,
         Question { database, query }: &Question,
-        view: impl Fn(&'a Database<K>) -> View<'a, K>,
+        time: Option<&GroupTime>,
     ) -> Result<Answer, K::Error> {
-        if *query == Query::Keyspace {
-            return Ok(self.keyspace());
+        match query {
+            Query::Keyspace => {
+                Ok(keyspace(self.keys().map(|keys| (keys.count(), keys.expiring()))))
+            }
+            query => self.database(*database).ask(query, time),
         }
-        let database = self.database(*database);
-        // Most databases have no deadlines, and need no clock.
-        let view = match database.keys().expiring() {
-            0 => View::settled(database),
-            _ => view(database),
-        };
-        let answer = view.answer(query)?;
-        Ok(if view.is_late() { Answer::Late } else { answer })
-    }
-
-    fn keyspace(&self) -> Answer {
-        let sizes = (0..DATABASES).zip(&self.databases).map(|(number, database)| DatabaseSize {
-            database: number,
-            keys: database.keys().count(),
-            expiring: database.keys().expiring(),
-        });
-        Answer::Keyspace(sizes.filter(|size| size.keys > 0).collect())
     }
 
     /// The clock of the group.
@@ -205,7 +199,7 @@ impl<K: WriteKeys> State<K> {
                 Ok(Answer::Done)
             }
             Command::Ask { query } => match Question::decode(&query) {
-                Ok(question) => self.ask(&question, View::settled),
+                Ok(question) => self.ask(&question, None),
                 Err(_) => Ok(Answer::Failed(Failure::Malformed)),
             },
             Command::Tick => Ok(Answer::Done),

@@ -45,7 +45,13 @@ impl Store {
     /// What decides about commands on the node that leads the group.
     #[must_use]
     pub fn admission(&self) -> StoreAdmission {
-        StoreAdmission::new(self.memory(), Arc::clone(self.state.time()))
+        StoreAdmission::new(self.memory(), self.time())
+    }
+
+    /// The clock of the group, and that of the node.
+    #[must_use]
+    pub fn time(&self) -> Arc<GroupTime> {
+        Arc::clone(self.state.time())
     }
 
     /// Where what it holds is counted.

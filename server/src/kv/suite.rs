@@ -2,6 +2,7 @@
 
 use super::admission::StoreAdmission;
 use super::clock::{GroupTime, LATEST_MS, NodeClock};
+use super::disk::{DiskStore, SharedTables};
 use super::keys::MAX_KEY_BYTES;
 use super::message::{
     Answer, Command, Condition, DatabaseSize, Deadline, ExpireIf, Expiry, Failure, Lifetime,
@@ -10,6 +11,9 @@ use super::message::{
 use super::state::LONGEST_VALUE_BYTES;
 use super::store::Store;
 use bytes::Bytes;
+use logboat::state::{StateEngine, StateOptions};
+use logboat::{DiskStateMachine, GroupId, Index, LogId, Term};
+use logboat_storage::state::{ModelDisk, ModelState};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::io;
@@ -48,19 +52,81 @@ impl AnyStore for Store {
     }
 }
 
+/// A store on disk.
+pub(super) struct OnDisk {
+    store: DiskStore,
+    last: LogId,
+}
+
+impl OnDisk {
+    /// The store of a group in these tables, which has applied so many entries.
+    pub(super) fn open(engine: Arc<dyn StateEngine>, time: Arc<GroupTime>) -> (Self, u64) {
+        let tables = SharedTables::new(engine);
+        let mut store = DiskStore::new(tables, GroupId(7), Arc::default(), time);
+        let last = store.open().unwrap().unwrap_or_default();
+        (Self { store, last }, last.index.0)
+    }
+
+    /// Carries out commands that come together.
+    pub(super) fn apply_all(&mut self, commands: &[Bytes]) -> Vec<Bytes> {
+        let answers = commands.iter().map(|command| self.store.execute(command).unwrap());
+        let answers = answers.collect();
+        self.last = LogId::new(Term(1), Index(self.last.index.0 + commands.len() as u64));
+        self.store.commit(self.last).unwrap();
+        answers
+    }
+
+    pub(super) fn store(&mut self) -> &mut DiskStore {
+        &mut self.store
+    }
+}
+
+impl AnyStore for OnDisk {
+    fn apply(&mut self, command: &[u8]) -> Bytes {
+        self.apply_all(&[Bytes::copy_from_slice(command)]).remove(0)
+    }
+
+    fn query(&self, query: &[u8]) -> Bytes {
+        let reader = self.store.reader().unwrap();
+        reader.query(Bytes::copy_from_slice(query)).unwrap()
+    }
+
+    fn admission(&self) -> StoreAdmission {
+        self.store.admission()
+    }
+
+    fn snapshot(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.store.snapshot().unwrap()(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn restore(&mut self, mut snapshot: &[u8]) -> io::Result<()> {
+        let last = LogId::new(Term(1), self.last.index.next());
+        self.store.restore(&mut snapshot, last)?;
+        self.last = last;
+        Ok(())
+    }
+}
+
 /// The kinds of stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Memory,
+    Disk,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 1] = [Self::Memory];
+    pub(super) const ALL: [Self; 2] = [Self::Memory, Self::Disk];
 
     /// An empty store that goes by this time.
     pub(super) fn store(self, time: Arc<GroupTime>) -> Box<dyn AnyStore> {
         match self {
             Self::Memory => Box::new(Store::timed(Arc::default(), time)),
+            Self::Disk => {
+                let tables = ModelState::open(&ModelDisk::default(), StateOptions::default());
+                Box::new(OnDisk::open(Arc::new(tables), time).0)
+            }
         }
     }
 }

@@ -1,15 +1,32 @@
 //! The queries to one database.
 
 use super::listing::KeySpan;
-use crate::kv::clock::NEVER;
-use crate::kv::database::View;
+use crate::kv::clock::{GroupTime, NEVER};
+use crate::kv::database::{Database, View};
 use crate::kv::footprint::entry_bytes;
 use crate::kv::keys::ReadKeys;
 use crate::kv::message::{Answer, Expiry, Failure, Query};
 use bytes::Bytes;
 
+impl<K: ReadKeys> Database<K> {
+    /// Answers a query by the clock of the node, or without one by that of the group.
+    pub(in crate::kv) fn ask(
+        &self,
+        query: &Query,
+        time: Option<&GroupTime>,
+    ) -> Result<Answer, K::Error> {
+        // Most databases have no deadlines, and need no clock.
+        let view = match time.filter(|_| self.keys().expiring() > 0) {
+            Some(time) => View::at(self, time.now_ms()),
+            None => View::settled(self),
+        };
+        let answer = view.answer(query)?;
+        Ok(if view.is_late() { Answer::Late } else { answer })
+    }
+}
+
 impl<K: ReadKeys> View<'_, K> {
-    pub(super) fn answer(&self, query: &Query) -> Result<Answer, K::Error> {
+    fn answer(&self, query: &Query) -> Result<Answer, K::Error> {
         match query {
             Query::Get { key, limit_bytes } => Ok(up_to(self.get(key)?, *limit_bytes)),
             Query::GetMany { keys, limit_bytes } => self.values(keys, *limit_bytes),
