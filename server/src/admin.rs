@@ -10,6 +10,8 @@ use crate::latency::ratio;
 use crate::logging;
 use crate::security::Security;
 use crate::server_state::ServerState;
+use crate::store_kind::StoreKind;
+use crate::tables::Tables;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn_with_state, map_response};
@@ -38,6 +40,8 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Admin {
     node: Node,
+    /// Where keys and values are.
+    store: (StoreKind, Option<Arc<Tables>>),
     registry: Arc<Registry>,
     security: Security,
     /// Whether the node serves clients: it knows the map and has started its replicas.
@@ -47,15 +51,26 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Pages about `node` and its `clients`, behind a guard. Not ready yet.
+    /// Pages about `node`, its store and its `clients`, behind a guard. Not ready yet.
     #[must_use]
-    pub fn new(node: Node, clients: Arc<ServerState>, security: Security) -> Self {
+    pub fn new(
+        node: Node,
+        store: (StoreKind, Option<Arc<Tables>>),
+        clients: Arc<ServerState>,
+        security: Security,
+    ) -> Self {
         let mut registry = Registry::default();
         node.register_metrics(&mut registry);
-        let collector = StatusCollector { node: node.clone(), clients, security: security.clone() };
+        let collector = StatusCollector {
+            node: node.clone(),
+            tables: store.1.clone(),
+            clients,
+            security: security.clone(),
+        };
         registry.register_collector(Box::new(collector));
         Self {
             node,
+            store,
             registry: Arc::new(registry),
             security,
             ready: Arc::default(),
@@ -141,6 +156,7 @@ async fn metrics(State(admin): State<Admin>) -> Result<impl IntoResponse, Status
 async fn status(State(admin): State<Admin>) -> Json<StatusPage> {
     Json(StatusPage {
         security_warnings: admin.security.warnings().map(str::to_owned).collect(),
+        store: Some(StorePage::of(admin.store.0, admin.store.1.as_deref())),
         ..StatusPage::of(admin.node.status(), admin.ready.load(Ordering::Relaxed))
     })
 }
@@ -179,6 +195,9 @@ pub struct StatusPage {
     pub apply_lag: u64,
     /// Why the node can't acknowledge anything any more, if so.
     pub failure: Option<String>,
+    /// Where keys and values are.
+    #[serde(default)]
+    pub store: Option<StorePage>,
     /// The log.
     pub wal: WalPage,
     /// The connections to the peers.
@@ -225,6 +244,57 @@ pub struct SettingsPage {
     pub election_timeout_ms: u64,
     /// Whether it promises leases.
     pub leases: bool,
+}
+
+/// Where keys and values are, in `/status`. For those in memory there are no numbers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StorePage {
+    /// In memory or on disk.
+    pub kind: StoreKind,
+    /// Bytes of tables.
+    pub table_bytes: u64,
+    /// Tables.
+    pub tables: u64,
+    /// Bytes of what is not in tables yet.
+    pub memtable_bytes: u64,
+    /// Flushes since the start.
+    pub flushes: u64,
+    /// Compactions since the start.
+    pub compactions: u64,
+    /// Writes that were refused since the start, since the disk was behind. They were made later.
+    pub stalls: u64,
+}
+
+impl StorePage {
+    /// What there is to say of the store of a node.
+    pub(crate) fn of(kind: StoreKind, tables: Option<&Tables>) -> Self {
+        let statistics = tables.map(Tables::statistics).unwrap_or_default();
+        Self {
+            kind,
+            table_bytes: statistics.table_bytes,
+            tables: statistics.tables,
+            memtable_bytes: statistics.memtable_bytes,
+            flushes: statistics.flushes,
+            compactions: statistics.compactions,
+            stalls: statistics.refused,
+        }
+    }
+
+    /// The same with names.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (&'static str, String)> + use<> {
+        let numbers = [
+            ("table_bytes", self.table_bytes),
+            ("tables", self.tables),
+            ("memtable_bytes", self.memtable_bytes),
+            ("table_flushes", self.flushes),
+            ("table_compactions", self.compactions),
+            ("table_stalls", self.stalls),
+        ];
+        let numbers = numbers.map(|(name, number)| (name, number.to_string()));
+        let is_on_disk = self.kind == StoreKind::Disk;
+        let numbers = numbers.into_iter().filter(move |_| is_on_disk);
+        std::iter::once(("store", self.kind.to_string())).chain(numbers)
+    }
 }
 
 /// The log in `/status`.
@@ -308,6 +378,7 @@ impl StatusPage {
             pending_bytes: status.pending_bytes,
             apply_lag: status.apply_lag,
             failure: status.failure,
+            store: None,
             wal: WalPage {
                 segments: wal.segments,
                 syncs: wal.syncs,
@@ -328,11 +399,41 @@ impl StatusPage {
 #[derive(Debug)]
 struct StatusCollector {
     node: Node,
+    tables: Option<Arc<Tables>>,
     clients: Arc<ServerState>,
     security: Security,
 }
 
 impl StatusCollector {
+    fn encode_tables(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(statistics) = self.tables.as_ref().map(|tables| tables.statistics()) else {
+            return Ok(());
+        };
+        let gauges = [
+            ("logboat_table_bytes", "Bytes of tables", statistics.table_bytes),
+            ("logboat_memtable_bytes", "Bytes not in tables yet", statistics.memtable_bytes),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let counters = [
+            ("logboat_table_flushes", "Flushes", statistics.flushes),
+            ("logboat_table_compactions", "Compactions", statistics.compactions),
+            ("logboat_table_stalls", "Writes refused for a slow disk", statistics.refused),
+        ];
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(
+                name,
+                help,
+                None,
+                counter.metric_type(),
+            )?)?;
+        }
+        Ok(())
+    }
+
     fn encode_tls(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let Some(tls) = &self.security.tls else { return Ok(()) };
         let help = "Seconds until a certificate in use expires, negative once it has";
@@ -389,6 +490,7 @@ impl Collector for StatusCollector {
             let metric = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
             counter.encode(metric)?;
         }
+        self.encode_tables(&mut encoder)?;
         self.encode_tls(&mut encoder)
     }
 }

@@ -3,10 +3,13 @@
 //! A command that the log carries would stop all replicas of a group. So nothing of this is in the
 //! log: it concerns the replicas of one node, and only how long they take.
 
-use crate::kv::Store;
+use crate::kv::{DiskStore, Store};
 use bytes::Bytes;
 use clap::ValueEnum;
-use logboat::{CommandAdmission, SnapshotWriter, StateMachine};
+use logboat::{
+    ApplyError, ApplyOn, CommandAdmission, CommandBatch, DiskStateMachine, LogId, SnapshotWriter,
+    StateMachine, StateReader,
+};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use serde::Deserialize;
@@ -71,13 +74,13 @@ impl Sleeps {
 }
 
 /// A store that stands still when it is told so.
-pub(crate) struct SleepyStore {
-    pub(crate) store: Store,
+pub(crate) struct Sleepy<S> {
+    pub(crate) store: S,
     pub(crate) sleeps: Arc<Sleeps>,
     pub(crate) range_start: Bytes,
 }
 
-impl StateMachine for SleepyStore {
+impl StateMachine for Sleepy<Store> {
     fn apply(&mut self, command: Bytes) -> Bytes {
         self.sleeps.sleep(&self.range_start);
         StateMachine::apply(&mut self.store, command)
@@ -97,5 +100,46 @@ impl StateMachine for SleepyStore {
 
     fn command_admission(&self) -> Option<Arc<dyn CommandAdmission>> {
         self.store.command_admission()
+    }
+}
+
+impl DiskStateMachine for Sleepy<DiskStore> {
+    fn open(&mut self) -> io::Result<Option<LogId>> {
+        self.store.open()
+    }
+
+    fn apply(&mut self, commands: &mut CommandBatch<'_>) -> Result<(), ApplyError> {
+        if commands.peek().is_some() {
+            self.sleeps.sleep(&self.range_start);
+        }
+        self.store.apply(commands)
+    }
+
+    fn reader(&self) -> Option<Arc<dyn StateReader>> {
+        self.store.reader()
+    }
+
+    fn sync(&mut self) -> io::Result<Option<LogId>> {
+        self.store.sync()
+    }
+
+    fn snapshot(&self) -> io::Result<SnapshotWriter> {
+        self.store.snapshot()
+    }
+
+    fn restore(&mut self, reader: &mut dyn Read, last: LogId) -> io::Result<()> {
+        self.store.restore(reader, last)
+    }
+
+    fn clear(&mut self) -> io::Result<()> {
+        self.store.clear()
+    }
+
+    fn command_admission(&self) -> Option<Arc<dyn CommandAdmission>> {
+        self.store.command_admission()
+    }
+
+    fn apply_on(&self) -> ApplyOn {
+        self.store.apply_on()
     }
 }

@@ -13,6 +13,7 @@ use crate::process::available_memory;
 use crate::security::{PeersGuard, Security};
 use crate::serve::{Server, interrupted, runtime};
 use crate::settings::Settings;
+use crate::store_kind::StoreKind;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use logboat::{NodeConfig, NodeId};
@@ -39,6 +40,9 @@ pub(crate) struct DemoOptions {
     /// Where the data lives: a directory a node. A temporary one, removed at the end, if not given.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Where the nodes keep keys and values.
+    #[arg(long, value_name = "disk|memory", default_value_t = StoreKind::Memory)]
+    store: StoreKind,
     /// End when the load has run, instead of staying up for clients.
     #[arg(long)]
     exit: bool,
@@ -175,6 +179,7 @@ fn node_options(
         client_advertise: None,
         client_listen: port(options.client_port_base, number)?,
         admin_listen: Some(port(options.admin_port_base, number)?),
+        store: options.store,
         security,
         settings: Settings {
             max_memory_bytes: available_memory() / 2 / u64::from(options.nodes),

@@ -5,6 +5,7 @@
 
 use crate::options::NodeOptions;
 use crate::output::Failure;
+use crate::store_kind::StoreKind;
 use logboat::WalOptions;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -24,6 +25,8 @@ const A_PEER: u64 = 32;
 const SNAPSHOTS: u64 = 32;
 /// Segments beside those in the log's budget: the next one, and those on their way out.
 const MORE_SEGMENTS: u64 = 8;
+/// Tables that are open, and those that are being written.
+const TABLES: u64 = 320;
 /// Connections to the admin pages.
 pub(crate) const ADMIN_CONNECTIONS: usize = 32;
 /// A node that could serve fewer clients does not start.
@@ -55,13 +58,20 @@ struct Shares {
 
 impl Shares {
     /// Divides `descriptors`; none if there are too few for a node.
-    fn of(descriptors: u64, workers: usize, members: usize, wal: &WalOptions) -> Option<Self> {
+    fn of(
+        descriptors: u64,
+        workers: usize,
+        members: usize,
+        wal: &WalOptions,
+        store: StoreKind,
+    ) -> Option<Self> {
         let set_aside = BASE
             + STRANGERS
             + SNAPSHOTS
             + ADMIN_CONNECTIONS as u64
             + A_WORKER * workers as u64
-            + A_PEER * members as u64;
+            + A_PEER * members as u64
+            + if store == StoreKind::Disk { TABLES } else { 0 };
         let left = descriptors.checked_sub(set_aside)?;
         let wanted = wal.max_bytes / wal.segment_bytes + MORE_SEGMENTS;
         let segments = wanted.min(left / 2);
@@ -79,8 +89,9 @@ impl NodeOptions {
     /// When a node can't do with so few.
     pub(crate) fn within(mut self, descriptors: u64) -> Result<Self, Failure> {
         let wal = &mut self.node.wal;
-        let shares = Shares::of(descriptors, self.node.workers, self.node.members.len(), wal)
-            .ok_or_else(|| {
+        let (workers, members) = (self.node.workers, self.node.members.len());
+        let shares =
+            Shares::of(descriptors, workers, members, wal, self.store).ok_or_else(|| {
                 format!("a limit of {descriptors} open files is too low for a node: raise it")
             })?;
         let log_bytes = (shares.segments - MORE_SEGMENTS) * wal.segment_bytes;
@@ -112,15 +123,17 @@ mod tests {
 
     #[test]
     fn what_the_node_needs_is_set_aside_before_clients_come() {
-        let wal = WalOptions::default();
-        let shares = Shares::of(1024, 2, 3, &wal).unwrap();
+        let (wal, memory) = (WalOptions::default(), StoreKind::Memory);
+        let shares = Shares::of(1024, 2, 3, &wal, memory).unwrap();
         assert_eq!(shares.segments, 32 + MORE_SEGMENTS);
         assert_eq!(shares.clients, 1024 - 64 - 64 - 32 - 32 - 8 - 96 - 40);
         let small = WalOptions { segment_bytes: 1 << 20, ..wal.clone() };
-        let shares = Shares::of(1024, 2, 3, &small).unwrap();
+        let shares = Shares::of(1024, 2, 3, &small, memory).unwrap();
         assert_eq!((shares.segments, shares.clients), (364, 364));
-        assert_eq!(Shares::of(256, 2, 3, &wal), None);
-        assert!(Shares::of(MOST, 128, 9, &wal).unwrap().clients > 1_000_000);
+        assert_eq!(Shares::of(256, 2, 3, &wal, memory), None);
+        let disk = Shares::of(1024, 2, 3, &wal, StoreKind::Disk).unwrap();
+        assert_eq!(disk.clients, 1024 - 64 - 64 - 32 - 32 - 8 - 96 - 40 - TABLES);
+        assert!(Shares::of(MOST, 128, 9, &wal, memory).unwrap().clients > 1_000_000);
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub mod session;
 pub mod settings;
 pub mod stats;
 mod status;
+pub mod store_kind;
+pub mod tables;
 pub mod timekeeper;
 pub mod topology;
 mod wal_tool;

@@ -1,31 +1,30 @@
-//! A [`Backend`] in memory: the ranges of one process, without replication. It lets the whole
-//! Redis front be tested, and shows what a backend must do.
+//! A [`Backend`] without replication: the ranges of one process, in memory or in tables. It lets
+//! the whole Redis front be tested, and shows what a backend must do.
 
 use crate::backend::{
     Access, Backend, BackendError, RangeId, StoreAnswer, StoreAnswers, StoreRequest,
 };
-use crate::kv::{GroupTime, NodeClock, Store};
+use crate::kv::{DiskStore, GroupTime, NodeClock, SharedTables, Store, StoreAdmission};
 use crate::layout::Partition;
 use crate::limits::Limits;
 use bytes::Bytes;
-use logboat::CommandAdmission;
+use logboat::{CommandAdmission, DiskStateMachine, GroupId, LogId};
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Stores in memory, one a range.
-#[derive(Clone, Debug)]
+/// Stores in this process, one a range. They are in memory, unless they are [moved](Self::on_disk).
+#[derive(Clone)]
 pub struct MemoryBackend {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 struct Shared {
     partition: Partition,
     limits: Limits,
     /// The first stored key of each range; the first one is empty.
     starts: Vec<Bytes>,
-    stores: Vec<RwLock<Store>>,
+    stores: Vec<RwLock<RangeStore>>,
     faults: Mutex<BTreeMap<RangeId, BackendError>>,
 }
 
@@ -36,7 +35,7 @@ impl MemoryBackend {
         splits.push(Bytes::new());
         splits.sort();
         splits.dedup();
-        let stores = splits.iter().map(|_| RwLock::default()).collect();
+        let stores = splits.iter().map(|_| RwLock::new(RangeStore::Memory(Store::new()))).collect();
         let shared = Shared { partition, limits, starts: splits, stores, faults: Mutex::default() };
         Self { shared: Arc::new(shared) }
     }
@@ -52,9 +51,23 @@ impl MemoryBackend {
         let backend = Self::even(partition, ranges, limits);
         for store in &backend.shared.stores {
             let time = Arc::new(GroupTime::new(Arc::clone(clock)));
-            *store.write() = Store::timed(Arc::default(), time);
+            *store.write() = RangeStore::Memory(Store::timed(Arc::default(), time));
         }
         backend
+    }
+
+    /// Has an empty backend keep its keys and values in these tables, which hold nothing.
+    #[must_use]
+    pub fn on_disk(self, tables: &SharedTables) -> Self {
+        for (number, store) in (1..).zip(&self.shared.stores) {
+            let mut store = store.write();
+            let (data, time) = (Arc::default(), store.time());
+            *store = RangeStore::Disk {
+                store: DiskStore::new(tables.clone(), GroupId(number), data, time),
+                last: LogId::default(),
+            };
+        }
+        self
     }
 
     /// A backend of `ranges` ranges that divide the first two bytes of the stored keys evenly.
@@ -82,7 +95,7 @@ impl MemoryBackend {
             let store = &self.shared.stores[range.0];
             Ok(match access {
                 Access::Write => write(store, body),
-                Access::Read | Access::ReadHere => store.read().query(&body),
+                Access::Read | Access::ReadHere => store.read().query(body),
             })
         };
         requests.into_iter().map(carry_out).enumerate().collect()
@@ -132,15 +145,57 @@ impl Backend for MemoryBackend {
 
     async fn read(&self, range: RangeId, query: Bytes) -> Result<Bytes, BackendError> {
         self.check(range)?;
-        Ok(self.shared.stores[range.0].read().query(&query))
+        Ok(self.shared.stores[range.0].read().query(query))
     }
 }
 
 /// Has a store carry out a command, as the leader of a group proposes it.
-fn write(store: &RwLock<Store>, command: Bytes) -> Bytes {
+fn write(store: &RwLock<RangeStore>, command: Bytes) -> Bytes {
     let mut store = store.write();
     let command = store.admission().stamp(command);
     store.apply(&command)
+}
+
+/// The store of a range.
+enum RangeStore {
+    Memory(Store),
+    Disk { store: DiskStore, last: LogId },
+}
+
+impl RangeStore {
+    fn time(&self) -> Arc<GroupTime> {
+        match self {
+            Self::Memory(store) => store.time(),
+            Self::Disk { store, .. } => store.time(),
+        }
+    }
+
+    fn admission(&self) -> StoreAdmission {
+        match self {
+            Self::Memory(store) => store.admission(),
+            Self::Disk { store, .. } => store.admission(),
+        }
+    }
+
+    fn apply(&mut self, command: &[u8]) -> Bytes {
+        match self {
+            Self::Memory(store) => store.apply(command),
+            Self::Disk { store, last } => {
+                last.index = last.index.next();
+                store.apply_alone(command, *last).expect("the tables take what is written")
+            }
+        }
+    }
+
+    fn query(&self, query: Bytes) -> Bytes {
+        match self {
+            Self::Memory(store) => store.query(&query),
+            Self::Disk { store, .. } => {
+                let reader = store.reader().expect("a store on disk has one");
+                reader.query(query).expect("the tables can be read")
+            }
+        }
+    }
 }
 
 /// Answers that were there at once.

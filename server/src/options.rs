@@ -12,6 +12,7 @@ use crate::output::Failure;
 use crate::process::available_memory;
 use crate::security::Security;
 use crate::settings::Settings;
+use crate::store_kind::StoreKind;
 use bytes::Bytes;
 use clap::Args;
 use logboat::transport::Visit;
@@ -108,8 +109,13 @@ pub struct ServeOptions {
     /// and replies that have not been read [default: 1073741824].
     #[arg(long, value_name = "BYTES")]
     pub memory_budget: Option<usize>,
-    /// What keys and values may take on this node, in bytes; beyond it, writes that grow are
-    /// refused; 0 for no limit [default: half of the memory that the process may have].
+    /// Where this node keeps keys and values: memory, or disk, for more than memory takes. Fixed
+    /// when the data directory is made [default: memory, or what the directory was made with].
+    #[arg(long, value_name = "disk|memory")]
+    pub store: Option<StoreKind>,
+    /// What keys and values may take of this node's memory, in bytes; 0 for no limit. In memory,
+    /// writes that grow are refused beyond it; on disk, it is for what is cached and not written
+    /// yet [default: half of the memory that the process may have].
     #[arg(long, value_name = "BYTES")]
     pub max_memory: Option<u64>,
     /// The size of a log segment, in bytes [default: 67108864, or a sixteenth of the log's size if
@@ -202,6 +208,8 @@ pub struct NodeOptions {
     pub client_advertise: Option<String>,
     /// Where the admin pages are.
     pub admin_listen: Option<SocketAddr>,
+    /// Where keys and values are kept.
+    pub store: StoreKind,
     /// The settings of the Redis front to start with.
     pub settings: Settings,
     /// Who may use DEBUG.
@@ -320,6 +328,7 @@ impl ServeOptions {
         }
         let client_listen = self.client_listen.ok_or("--client-listen is missing")?;
         self.tune(&mut node)?;
+        let store = StoreKind::chosen(&node.data_dir, self.store, StoreKind::Memory)?;
         let security = self.security(&node)?;
         node.tls.clone_from(&security.peers.tls);
         node.cluster_secret.clone_from(&security.peers.secret);
@@ -334,6 +343,7 @@ impl ServeOptions {
             client_listen,
             client_advertise: self.client_advertise()?,
             admin_listen: self.admin_listen,
+            store,
             settings: self.settings(),
             debug_command: self.enable_debug_command.unwrap_or_default(),
         })
@@ -364,6 +374,7 @@ impl ServeOptions {
             leases: self.leases || other.leases,
             snapshot_log_bytes: self.snapshot_log_bytes.or(other.snapshot_log_bytes),
             memory_budget: self.memory_budget.or(other.memory_budget),
+            store: self.store.or(other.store),
             max_memory: self.max_memory.or(other.max_memory),
             wal_segment_bytes: self.wal_segment_bytes.or(other.wal_segment_bytes),
             wal_max_bytes: self.wal_max_bytes.or(other.wal_max_bytes),

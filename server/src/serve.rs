@@ -1,20 +1,22 @@
 //! `logboat serve`: one node with its Redis front and its admin pages.
 
-use crate::admin::Admin;
+use crate::admin::{Admin, StorePage};
 use crate::cluster::ClusterBackend;
-use crate::debug::{DebugCommand, SleepyStore};
+use crate::debug::{DebugCommand, Sleeps, Sleepy};
 use crate::descriptors;
 use crate::front::{FrontConfig, RespServer};
-use crate::kv::{NodeClock, Store};
+use crate::kv::{DataMemory, DiskStore, GroupTime, NodeClock, SharedTables, Store};
 use crate::limits::Limits;
 use crate::options::{GivenSettings, NodeOptions, ServeOptions, split_address};
 use crate::output::Failure;
 use crate::security::Security;
-use crate::server_state::Facts;
+use crate::server_state::{Facts, ServerState};
+use crate::store_kind::StoreKind;
+use crate::tables::{self, Tables};
 use crate::timekeeper::{self, GroupTimes};
-use logboat::{Node, NodeConfig, NodeId};
+use logboat::{Node, NodeConfig, NodeId, OnDisk, StateMachine};
 use logboat_router::{
-    ClusterSettings, Joined, Joining, NodeCard, Router, RouterOptions, RouterStartError,
+    ClusterSettings, Joined, Joining, NodeCard, Range, Router, RouterOptions, RouterStartError,
 };
 use std::convert::Infallible;
 use std::future::Future;
@@ -102,6 +104,7 @@ async fn run_once(options: ServeOptions, joining: Option<&Joining>) -> Result<En
         () = &mut interrupted => Ok(Ended::Asked),
         reason = server.backend.router().expelled() => Ok(Ended::Expelled(reason)),
         failure = port_lost(&mut server.tasks) => Err(failure),
+        failure = tables_failed(server.tables.as_deref()) => Err(failure),
     };
     server.stop().await;
     if let Some(reloading) = reloading {
@@ -143,6 +146,15 @@ async fn port_lost(tasks: &mut JoinSet<()>) -> Failure {
     std::future::pending().await
 }
 
+/// Waits until the tables of a node can't go on. What they hold that was not durable is in the log
+/// as well, and comes back at the next start. Nothing can be tried again before that.
+async fn tables_failed(tables: Option<&Tables>) -> Failure {
+    match tables {
+        Some(tables) => format!("the tables failed: {}", tables.failed().await).into(),
+        None => std::future::pending().await,
+    }
+}
+
 /// Logs what the node waits for, if it starts alone.
 async fn say_what_it_waits_for(id: NodeId) -> Infallible {
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -171,6 +183,8 @@ pub(crate) fn interrupted() -> Result<impl Future<Output = ()>, Failure> {
 pub struct Server {
     node: Node,
     backend: ClusterBackend,
+    /// Where keys and values are, if they are on disk.
+    tables: Option<Arc<Tables>>,
     stopping: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -182,17 +196,20 @@ impl Server {
     /// # Errors
     /// What can't be started, and why.
     pub async fn start(options: NodeOptions) -> Result<Self, Failure> {
+        let kind = options.store;
         let started = Arc::new(OnceLock::new());
-        let facts = facts_of(Arc::clone(&started), &options.security);
+        let facts = facts_of(Arc::clone(&started), kind, &options.security);
         let address = options.client_listen;
         let advertised = advertised(&options.node, address, options.client_advertise.clone());
         let part = part_of(&options, &advertised);
         let placement = options.placement;
         let (settings, security) = (options.settings, options.security);
+        let max_memory_bytes = settings.max_memory_bytes;
         let max_buffered_bytes = options.node.memory_budget_bytes / CLIENTS_SHARE;
         let config = FrontConfig {
             max_buffered_bytes,
             nodes: options.node.members.len() as u64,
+            data_on_disk: kind == StoreKind::Disk,
             debug_command: options.debug_command,
             ..FrontConfig::default()
         };
@@ -204,35 +221,32 @@ impl Server {
         };
         let mut config = options.node.clone();
         config.memory_budget_bytes -= max_buffered_bytes;
-        let node = tokio::task::spawn_blocking(move || Node::start(config)).await??;
-        started.get_or_init(|| node.clone());
-        let unfinished = Unfinished(Some(node.clone()));
-        let admin = Admin::new(node.clone(), front.state(), security.clone());
+        let opened = move || {
+            kind.note(&config.data_dir)?;
+            open(config, kind, max_memory_bytes)
+        };
+        let (unfinished, tables) = tokio::task::spawn_blocking(opened).await??;
+        let node = unfinished.node().clone();
+        started.get_or_init(|| (node.clone(), tables.clone()));
+        let shown = (kind, tables.clone());
+        let admin = Admin::new(node.clone(), shown, front.state(), security.clone());
         let (stopping, _) = watch::channel(false);
         let mut tasks = JoinSet::new();
         if let Some(listener) = admin_listener {
-            let serving = admin.clone().serve(listener, stopped(&stopping));
-            tasks.spawn(async move {
-                if let Err(error) = serving.await {
-                    tracing::error!("the admin pages ended: {error}");
-                }
-            });
+            tasks.spawn(serve_pages(admin.clone(), listener, stopped(&stopping)));
         }
         if let Some(tls) = security.tls.clone() {
             let stopped = stopped(&stopping);
             tasks.spawn(until(stopped, async move { tls.follow().await }));
         }
-        let data = Arc::clone(&front.state().data);
+        if let Some(tables) = &tables {
+            see_to_tables(tables, &node, &mut tasks, &stopping);
+        }
         let times = Arc::new(GroupTimes::new(NodeClock::of_node(node.time())));
         let entered = Arc::clone(&times);
-        let (debug_command, sleeps) = (options.debug_command, Arc::clone(&front.state().sleeps));
+        let stores = Stores::new(tables.as_deref(), &front.state(), options.debug_command);
         let router = Router::start_with(node.clone(), part, move |range| {
-            let store = Store::timed(Arc::clone(&data), entered.enter(range.group));
-            if debug_command == DebugCommand::No {
-                return Box::new(store);
-            }
-            let (sleeps, range_start) = (Arc::clone(&sleeps), range.start.clone());
-            Box::new(SleepyStore { store, sleeps, range_start })
+            stores.store(range, entered.enter(range.group))
         })
         .await?;
         tasks.spawn(until(stopped(&stopping), timekeeper::keep(times, router.clone())));
@@ -243,7 +257,7 @@ impl Server {
         tasks.spawn(front.serve(backend.clone(), stopped(&stopping)));
         admin.ready(backend.router().clone());
         unfinished.finish();
-        Ok(Self { node, backend, stopping, tasks })
+        Ok(Self { node, backend, tables, stopping, tasks })
     }
 
     /// The node.
@@ -270,9 +284,99 @@ impl Server {
         if tokio::time::timeout(CLOSING_LIMIT, all_ended).await.is_err() {
             self.tasks.shutdown().await;
         }
-        let node = self.node;
+        let (node, tables) = (self.node, self.tables);
+        let ending = move || {
+            node.stop();
+            tables.iter().for_each(|tables| tables.flush());
+        };
         // A panic has been printed where it happened.
-        let _ = tokio::task::spawn_blocking(move || node.stop()).await;
+        let _ = tokio::task::spawn_blocking(ending).await;
+    }
+}
+
+/// Starts a node, and opens its tables if it has any.
+fn open(
+    config: NodeConfig,
+    kind: StoreKind,
+    max_memory_bytes: u64,
+) -> Result<(Unfinished, Option<Arc<Tables>>), Failure> {
+    let data_dir = config.data_dir.clone();
+    let unfinished = Unfinished(Some(Node::start(config)?));
+    if StoreKind::stored(&data_dir)? != Some(kind) {
+        return Err("the data directory was made by another process just now".into());
+    }
+    if kind == StoreKind::Memory {
+        return Ok((unfinished, None));
+    }
+    let node = unfinished.node();
+    let tables = Tables::open(&data_dir, node.incarnation(), max_memory_bytes)?;
+    tables.forget_others(node)?;
+    Ok((unfinished, Some(Arc::new(tables))))
+}
+
+/// Serves the admin pages until `stopped` resolves.
+async fn serve_pages(
+    admin: Admin,
+    listener: TcpListener,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) {
+    if let Err(error) = admin.serve(listener, stopped).await {
+        tracing::error!("the admin pages ended: {error}");
+    }
+}
+
+/// Has deleted what removed replicas leave in the tables, and logs cut.
+fn see_to_tables(
+    tables: &Arc<Tables>,
+    node: &Node,
+    tasks: &mut JoinSet<()>,
+    stopping: &watch::Sender<bool>,
+) {
+    let forgetting = tables::forget_removed(node.clone(), tables.shared().clone());
+    tasks.spawn(until(stopped(stopping), forgetting));
+    let (tables, node) = (Arc::clone(tables), node.clone());
+    tasks.spawn(until(stopped(stopping), async move { tables.cut_logs(node).await }));
+}
+
+/// Makes the stores of groups.
+struct Stores {
+    tables: Option<SharedTables>,
+    data: Arc<DataMemory>,
+    /// Where it is said which of them stand still, if somebody may have them do so.
+    sleeps: Option<Arc<Sleeps>>,
+}
+
+impl Stores {
+    fn new(tables: Option<&Tables>, server: &ServerState, debug_command: DebugCommand) -> Self {
+        let is_debugged = debug_command != DebugCommand::No;
+        Self {
+            tables: tables.map(|tables| tables.shared().clone()),
+            data: Arc::clone(&server.data),
+            sleeps: is_debugged.then(|| Arc::clone(&server.sleeps)),
+        }
+    }
+
+    fn store(&self, range: &Range, time: Arc<GroupTime>) -> Box<dyn StateMachine> {
+        let data = Arc::clone(&self.data);
+        let sleeps = self.sleeps.as_ref().map(|sleeps| (Arc::clone(sleeps), range.start.clone()));
+        match &self.tables {
+            Some(tables) => {
+                let store = DiskStore::new(tables.clone(), range.group, data, time);
+                match sleeps {
+                    Some((sleeps, range_start)) => {
+                        Box::new(OnDisk(Sleepy { store, sleeps, range_start }))
+                    }
+                    None => Box::new(OnDisk(store)),
+                }
+            }
+            None => {
+                let store = Store::timed(data, time);
+                match sleeps {
+                    Some((sleeps, range_start)) => Box::new(Sleepy { store, sleeps, range_start }),
+                    None => Box::new(store),
+                }
+            }
+        }
     }
 }
 
@@ -281,6 +385,10 @@ impl Server {
 struct Unfinished(Option<Node>);
 
 impl Unfinished {
+    fn node(&self) -> &Node {
+        self.0.as_ref().expect("it is not finished")
+    }
+
     fn finish(mut self) {
         self.0 = None;
     }
@@ -338,15 +446,17 @@ fn advertised(node: &NodeConfig, listen: SocketAddr, given: Option<String>) -> S
 
 /// What INFO says about the node, once there is one.
 fn facts_of(
-    node: Arc<OnceLock<Node>>,
+    started: Arc<OnceLock<(Node, Option<Arc<Tables>>)>>,
+    kind: StoreKind,
     security: &Security,
 ) -> Box<dyn Fn() -> Facts + Send + Sync> {
     let warnings: Vec<_> = security.warnings().collect();
     let warning = (!warnings.is_empty()).then(|| warnings.join("; "));
     Box::new(move || {
-        let Some(status) = node.get().map(Node::status) else {
+        let Some((node, tables)) = started.get() else {
             return Facts::default();
         };
+        let status = node.status();
         let writes_fail = status.failure.is_some() || status.wal.stalled;
         let facts = [
             ("node_id", status.node_id.to_string()),
@@ -356,7 +466,8 @@ fn facts_of(
             ("groups_without_leader", status.groups_without_leader.to_string()),
         ];
         let warning = warning.clone().map(|warning| ("security_warning", warning));
-        let lines = facts.into_iter().chain(warning);
+        let store = StorePage::of(kind, tables.as_deref());
+        let lines = facts.into_iter().chain(store.lines()).chain(warning);
         let lines = lines.map(|(name, value)| (name.to_owned(), value)).collect();
         Facts { sections: vec![("Logboat", lines)], writes_fail }
     })

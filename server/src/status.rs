@@ -3,6 +3,7 @@
 use crate::admin::{PeerPage, StatusPage};
 use crate::admin_client::AdminClient;
 use crate::output::{Failure, print};
+use crate::store_kind::StoreKind;
 
 /// Asks a node for its status and prints it.
 pub(crate) fn run(client: &AdminClient) -> Result<(), Failure> {
@@ -24,6 +25,18 @@ fn table(page: &StatusPage) -> String {
     let wal = &page.wal;
     let stalled = wal.stall_reason.as_ref().map(|reason| format!("yes: {reason}"));
     let stalled = stalled.unwrap_or_else(|| "no".to_owned());
+    let store = page.store.as_ref().map_or("memory".to_owned(), |store| match store.kind {
+        StoreKind::Memory => store.kind.to_string(),
+        StoreKind::Disk => format!(
+            "{}, {} bytes in {} tables, {} flushes, {} compactions, {} stalls",
+            store.kind,
+            store.table_bytes,
+            store.tables,
+            store.flushes,
+            store.compactions,
+            store.stalls
+        ),
+    });
     let rows = [
         ("node", page.node_id.to_string()),
         ("cluster", page.cluster_id.clone()),
@@ -33,6 +46,7 @@ fn table(page: &StatusPage) -> String {
         ("without leader", page.groups_without_leader.to_string()),
         ("pending bytes", page.pending_bytes.to_string()),
         ("apply lag", page.apply_lag.to_string()),
+        ("store", store),
         ("log segments", wal.segments.to_string()),
         ("log syncs", wal.syncs.to_string()),
         ("entries a sync", format!("{:.1}", wal.entries_per_sync)),

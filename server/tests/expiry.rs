@@ -8,7 +8,7 @@ use logboat_server::layout::Partition;
 use logboat_server::limits::Limits;
 use logboat_server::memory::MemoryBackend;
 use std::sync::Arc;
-use support::Server;
+use support::{Server, in_its_store};
 
 /// When the clock of a test stands still at first: in November of 2023.
 const START_MS: u64 = 1_700_000_000_000;
@@ -20,7 +20,7 @@ fn transcript(lines: &[(&str, &str)]) {
     for (partition, ranges) in [(Partition::Slots, 16), (Partition::Range, 16)] {
         let clock = Arc::new(NodeClock::manual(START_MS));
         let backend = MemoryBackend::timed(partition, ranges, Limits::default(), &clock);
-        let server = Server::start(backend, FrontConfig::default());
+        let server = Server::start(in_its_store(backend), FrontConfig::default());
         let mut client = server.connect();
         for (line, expected) in lines {
             if let Some(passes_ms) = line.strip_prefix('+') {
@@ -231,7 +231,7 @@ fn getex() {
 fn a_pipeline_sees_keys_expire() {
     let clock = Arc::new(NodeClock::manual(START_MS));
     let backend = MemoryBackend::timed(Partition::Hash, 4, Limits::default(), &clock);
-    let server = Server::start(backend, FrontConfig::default());
+    let server = Server::start(in_its_store(backend), FrontConfig::default());
     let mut client = server.connect();
     for key in 0..20 {
         assert_eq!(client.ask(&format!("SET {key} value PX {}", 10 * (key % 2 + 1))), "+OK");
@@ -253,7 +253,7 @@ fn a_pipeline_sees_keys_expire() {
 fn memory_of_expired_keys_is_freed_by_what_goes_by_the_time() {
     let clock = Arc::new(NodeClock::manual(START_MS));
     let backend = MemoryBackend::timed(Partition::Hash, 1, Limits::default(), &clock);
-    let server = Server::start(backend, FrontConfig::default());
+    let server = Server::start(in_its_store(backend), FrontConfig::default());
     let mut client = server.connect();
     for key in 0..100 {
         client.ask(&format!("SET {key} value PX 10"));

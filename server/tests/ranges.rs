@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use support::{Client, Server, hand_on_to_inner};
+use support::{Client, Server, hand_on_to_inner, in_its_store};
 
 /// Two keys that lie in different ranges of a hash layout of 16.
 const APART: [&str; 2] = ["a", "b"];
@@ -111,6 +111,7 @@ fn a_scan_under_writes_reports_what_stays() {
 #[test]
 fn a_cursor_of_one_node_goes_on_at_another() {
     let backend = MemoryBackend::even(Partition::Hash, 16, Limits::default());
+    let backend = in_its_store(backend);
     let nodes = [(); 2].map(|()| Server::start(backend.clone(), FrontConfig::default()));
     let mut clients = nodes.each_ref().map(Server::connect);
     let expected = fill(&mut clients[0], (0..200).map(|i| format!("key:{i}")));
@@ -132,7 +133,7 @@ fn a_scan_ends_where_a_range_starts_within_a_slot() {
     let tag = slot(b"{tag}").to_be_bytes();
     let cut = |key: &str| Bytes::from([&tag[..], key.as_bytes()].concat());
     let splits = vec![cut("{tag}3"), cut("{tag}6")];
-    let backend = MemoryBackend::new(Partition::Hash, splits, Limits::default());
+    let backend = in_its_store(MemoryBackend::new(Partition::Hash, splits, Limits::default()));
     let server = Server::start(backend, FrontConfig::default());
     let mut client = server.connect();
     let expected = fill(&mut client, (0..10).map(|i| format!("{{tag}}{i}")));

@@ -19,6 +19,8 @@ pub struct FrontConfig {
     pub max_buffered_bytes: usize,
     /// The nodes of the cluster. What one of them lets in grows the others as well.
     pub nodes: u64,
+    /// Whether keys and values are on disk, so that no limit of memory holds for them.
+    pub data_on_disk: bool,
     /// Who may use DEBUG.
     pub debug_command: DebugCommand,
 }
@@ -31,6 +33,7 @@ impl Default for FrontConfig {
             wanted_stall_timeout: Duration::from_secs(1),
             max_buffered_bytes: 128 * 1024 * 1024,
             nodes: 1,
+            data_on_disk: false,
             debug_command: DebugCommand::default(),
         }
     }

@@ -94,7 +94,8 @@ impl RespServer {
         let failed = |source| BindError { address, source };
         let listener = listen(address).map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
-        let data = DataMemory::new(settings.max_memory_bytes, config.nodes);
+        let max_data_bytes = if config.data_on_disk { 0 } else { settings.max_memory_bytes };
+        let data = DataMemory::new(max_data_bytes, config.nodes);
         let mut state = ServerState::new(bound, config.max_buffered_bytes, data, settings, facts);
         state.passwords.clone_from(&guard.passwords);
         state.debug_command = config.debug_command;

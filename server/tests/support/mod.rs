@@ -6,8 +6,11 @@
     reason = "a module of several tests, each of which uses a part"
 )]
 
+use logboat::state::{LsmState, StateOptions};
+use logboat::transport::Incarnation;
 use logboat_server::backend::Backend;
 use logboat_server::front::{FrontConfig, FrontGuard, RespServer};
+use logboat_server::kv::SharedTables;
 use logboat_server::layout::Partition;
 use logboat_server::limits::Limits;
 use logboat_server::memory::MemoryBackend;
@@ -15,6 +18,7 @@ use logboat_server::server_state::Facts;
 use logboat_server::settings::Settings;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::runtime;
@@ -22,6 +26,20 @@ use tokio::sync::oneshot;
 
 /// Ends a test that would hang; nothing is measured by it.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Whether this is the test `tables`, which has the other tests with keys and values on disk.
+const ON_DISK: bool = matches!(env!("CARGO_CRATE_NAME").as_bytes(), b"tables");
+
+/// The backend with its keys and values where this test has them.
+pub fn in_its_store(backend: MemoryBackend) -> MemoryBackend {
+    if !ON_DISK {
+        return backend;
+    }
+    // Nothing is flushed, so the files are not needed any more.
+    let directory = tempfile::tempdir().unwrap();
+    let tables = LsmState::open(directory.path(), Incarnation(1), StateOptions::default()).unwrap();
+    backend.on_disk(&SharedTables::new(Arc::new(tables)))
+}
 
 pub struct Server<B = MemoryBackend> {
     pub backend: B,
@@ -87,7 +105,7 @@ impl<B: Backend> Server<B> {
 impl Server {
     pub fn with(partition: Partition, ranges: u16) -> Self {
         let backend = MemoryBackend::even(partition, ranges, Limits::default());
-        Self::start(backend, FrontConfig::default())
+        Self::start(in_its_store(backend), FrontConfig::default())
     }
 
     /// One server for each way that keys may lie.

@@ -136,7 +136,7 @@ fn number(cluster: &Cluster, node: usize, field: &str) -> Result<u64, ProcessErr
 }
 
 /// Ends the load and checks what it wrote, each writer's through another node.
-fn check_on_all_nodes(cluster: &Cluster, load: Load) -> TestResult {
+pub(crate) fn check_on_all_nodes(cluster: &Cluster, load: Load) -> TestResult {
     let clients = cluster.nodes.iter().map(NodeProcess::client);
     let mut clients = clients.collect::<Result<Vec<Connection>, _>>()?;
     let nodes = clients.len();

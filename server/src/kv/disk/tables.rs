@@ -91,10 +91,8 @@ impl SharedTables {
         let mut used = self.used.lock();
         let Some(it) = used.get_mut(&group) else { return };
         it.stores -= 1;
-        if it.stores == 0 {
-            if used.remove(&group).is_some_and(|it| it.is_forgotten) {
-                self.delete(group);
-            }
+        if it.stores == 0 && used.remove(&group).is_some_and(|it| it.is_forgotten) {
+            self.delete(group);
         }
     }
 

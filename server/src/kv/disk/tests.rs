@@ -49,8 +49,8 @@ fn command() -> impl Strategy<Value = Bytes> {
         1 => (key(), key(), any::<bool>()).prop_map(|(from, to, only_if_missing)| {
             Command::Rename { from, to, only_if_missing }
         }),
-        1 => (key(), key(), 0..3u8, any::<bool>()).prop_map(move |(from, to, to_database, replace)| {
-            Command::Copy { from, to, to_database, replace, limit_bytes }
+        1 => (key(), key(), 0..3u8).prop_map(move |(from, to, to_database)| {
+            Command::Copy { from, to, to_database, replace: to_database > 0, limit_bytes }
         }),
         1 => vec((key(), value()), 1..4).prop_map(|pairs| {
             Command::SetMany { pairs, only_if_missing: false }
