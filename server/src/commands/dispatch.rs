@@ -92,6 +92,9 @@ pub(super) fn prepare<B: Backend>(
     }
 }
 
+/// So long keys were in bytes, before the limit was lowered.
+const LONGEST_KEY_OF_BEFORE: usize = 64 << 10;
+
 fn check<B: Backend>(
     context: &mut Context<'_, B>,
     spec: &Spec,
@@ -103,7 +106,12 @@ fn check<B: Backend>(
         return Err(CommandError::NotAuthenticated);
     }
     transaction::admit(context.session, spec.name)?;
-    let limit = context.backend.limits().max_key_bytes;
+    let limit = match spec.name {
+        // What is there from before can be removed.
+        Name::Del | Name::GetDel | Name::Unlink => LONGEST_KEY_OF_BEFORE,
+        _ => 0,
+    };
+    let limit = limit.max(context.backend.limits().max_key_bytes);
     match spec.keys.of(arguments).find(|key| key.len() > limit) {
         Some(key) => Err(CommandError::KeyTooLong { bytes: key.len(), limit }),
         None if context.session.follows_slots => cluster::check_slot(context, spec, arguments),

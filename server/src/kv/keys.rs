@@ -7,7 +7,9 @@ use super::key::Key;
 use bytes::Bytes;
 use std::ops::Bound;
 
-/// The longest key, in bytes, as it is stored. The tables on disk take no longer ones.
+/// The longest key that a leader lets in, in bytes, as it is stored: the tables on disk take no
+/// longer ones. A log may hold longer ones, of before there was this limit. What they mean does not
+/// depend on it: keys in memory take them, and a replica on disk can't go on.
 pub(super) const MAX_KEY_BYTES: usize = 59_000;
 
 /// A value and when it expires.

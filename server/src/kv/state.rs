@@ -11,7 +11,7 @@ pub(super) use self::changes::LONGEST_VALUE_BYTES;
 pub(crate) use self::listing::PAGE_BYTES;
 use super::clock::{GroupTime, LATEST_MS, NEVER};
 use super::database::Database;
-use super::keys::{MAX_KEY_BYTES, ReadKeys, WriteKeys};
+use super::keys::{ReadKeys, WriteKeys};
 use super::message::{
     ALL_DATABASES, Answer, Command, DATABASES, DatabaseSize, Failure, Proposal, Query, Question,
     needs_stamp,
@@ -175,9 +175,6 @@ impl<K: WriteKeys> State<K> {
     }
 
     fn execute(&mut self, database: u8, command: Command) -> Result<Answer, K::Error> {
-        if command.longest_key_bytes() > MAX_KEY_BYTES {
-            return Ok(Answer::Failed(Failure::TooLong));
-        }
         match command {
             Command::Copy { from, to, to_database, replace, limit_bytes } => {
                 let entry = self.database(database).entry(&from)?;

@@ -12,7 +12,7 @@ use super::state::LONGEST_VALUE_BYTES;
 use super::store::Store;
 use bytes::Bytes;
 use logboat::state::{StateEngine, StateOptions};
-use logboat::{DiskStateMachine, GroupId, Index, LogId, Term};
+use logboat::{CommandAdmission, DiskStateMachine, GroupId, Index, LogId, Term};
 use logboat_storage::state::{ModelDisk, ModelState};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -242,20 +242,43 @@ fn no_command_makes_a_value_that_nobody_can_hold() {
 }
 
 #[test]
-fn keys_that_are_too_long_are_refused() {
+fn keys_that_are_too_long_are_let_in_no_more_and_can_be_removed() {
     for mut store in each_kind() {
         let store = &mut *store;
         let key = |bytes| Bytes::from(vec![b'k'; bytes]);
         let append = |key| Command::Append { key, value: b("v"), limit_bytes: 9 };
         for bytes in [MAX_KEY_BYTES + 1, 2 * MAX_KEY_BYTES] {
-            let refused = apply(store, append(key(bytes)));
-            assert_eq!(refused, Answer::Failed(Failure::TooLong));
+            let refused = Err(Answer::Failed(Failure::TooLong).encode());
+            assert_eq!(store.admission().admit(&append(key(bytes)).encode()), refused);
             let get = Query::Get { key: key(bytes), limit_bytes: 9 };
             assert_eq!(ask(store, get), Answer::Value(None));
+            let delete = Command::Delete { keys: vec![key(bytes)] };
+            assert_eq!(store.admission().admit(&delete.encode()), Ok(0));
+            assert_eq!(apply(store, delete), Answer::Integer(0));
         }
-        assert_eq!(apply(store, append(key(MAX_KEY_BYTES))), Answer::Integer(1));
+        let longest = append(key(MAX_KEY_BYTES));
+        assert_eq!(store.admission().admit(&longest.encode()), Ok(0));
+        assert_eq!(apply(store, longest), Answer::Integer(1));
         assert_eq!(ask(store, Query::Count), Answer::Integer(1));
     }
+}
+
+#[test]
+fn a_key_of_before_the_limit_means_what_it_meant_or_stops_the_replica() {
+    let key = Bytes::from(vec![b'k'; 2 + (64 << 10)]);
+    let set = Command::SetMany { pairs: vec![(key.clone(), b("v"))], only_if_missing: false };
+    let mut memory = Store::new();
+    assert_eq!(apply(&mut memory, set.clone()), Answer::Stored { done: true, old: None });
+    let get = Query::Get { key: key.clone(), limit_bytes: 9 };
+    assert_eq!(ask(&memory, get), Answer::Value(Some(b("v"))));
+    let snapshot = AnyStore::snapshot(&memory);
+    assert_eq!(apply(&mut memory, Command::Delete { keys: vec![key] }), Answer::Integer(1));
+    let tables = ModelState::open(&ModelDisk::default(), StateOptions::default());
+    let time = Arc::new(GroupTime::new(Arc::new(NodeClock::manual(0))));
+    let (mut disk, _) = OnDisk::open(Arc::new(tables), time);
+    let stopped = disk.store().execute(&set.encode()).unwrap_err();
+    assert_eq!(stopped.to_string(), "a key of 65538 bytes; at most 60000 are allowed");
+    AnyStore::restore(&mut disk, &snapshot).unwrap_err();
 }
 
 #[test]

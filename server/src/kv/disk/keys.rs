@@ -129,6 +129,10 @@ impl DiskKeys {
 
     /// Has a key changed, and returns what it was before.
     fn change(&mut self, key: &[u8], entry: Option<Entry>) -> Result<Option<Entry>, StateError> {
+        if key.len() > MAX_KEY_BYTES {
+            // None of that length is here.
+            return if entry.is_some() { Err(StateError::KeyTooLong(key.len())) } else { Ok(None) };
+        }
         let new_bytes = key.len() + entry.as_ref().map_or(0, |entry| entry.value.len());
         let new_ms = entry.as_ref().map(|entry| entry.deadline_ms);
         let old = match self.changes.get_mut(key) {
