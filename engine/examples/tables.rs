@@ -92,10 +92,12 @@ impl DiskStateMachine for Counters {
         Some(Arc::new(Reader { engine: Arc::clone(&self.engine), namespace: self.namespace }))
     }
 
-    /// The flush of one group makes the states of all durable.
+    /// The flush of one group makes the states of all durable. On a full disk that waits.
     fn sync(&mut self) -> io::Result<Option<LogId>> {
-        self.engine.flush().map_err(io::Error::other)?;
-        Ok(self.engine.durable(self.namespace))
+        match self.engine.flush() {
+            Ok(()) | Err(StateError::NoRoom(_)) => Ok(self.engine.durable(self.namespace)),
+            Err(error) => Err(io::Error::other(error)),
+        }
     }
 
     fn snapshot(&self) -> io::Result<SnapshotWriter> {

@@ -58,11 +58,12 @@ pub trait StateEngine: Send + Sync + 'static {
     /// Makes all durable that was written before. Blocks for as long as that takes.
     ///
     /// # Errors
-    /// [`StateError`]: the engine takes no more writes. It must be opened anew.
+    /// [`StateError::NoRoom`]: nothing has changed, and it may be tried again. Any other: the
+    /// engine takes no more writes. It must be opened anew.
     fn flush(&self) -> Result<(), StateError>;
 
     /// Does what [`flush`](Self::flush) does if enough has gathered, or some of it is too old at
-    /// `now`. Returns whether something became durable.
+    /// `now`. Returns whether something became durable. Without room it waits for the next call.
     ///
     /// # Errors
     /// As for [`flush`](Self::flush).
@@ -149,4 +150,9 @@ pub struct StateStatistics {
     pub compactions: u64,
     /// Batches that were refused since then, since the disk was behind.
     pub refused: u64,
+    /// Whether flushes and merges wait for room on the disk, or for descriptors.
+    pub lacks_room: bool,
+    /// Whether a merge has met a damaged table. There are no more merges then. When the first level
+    /// is full, writes are refused, which names the table.
+    pub is_damaged: bool,
 }

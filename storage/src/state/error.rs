@@ -11,6 +11,10 @@ pub enum StateError {
     /// Too much waits to be written to the disk. The batch had no effect; try again later.
     #[error("the tables can't be written as fast as they fill")]
     Busy,
+    /// The disk has no room for more tables, or the process no descriptors. Nothing has changed;
+    /// try again later.
+    #[error("{} has no room for more tables", .0.display())]
+    NoRoom(PathBuf),
     /// The namespace was deleted, or never was.
     #[error("there is no namespace {0}")]
     NoNamespace(Namespace),

@@ -16,6 +16,9 @@ pub struct StateOptions {
     pub table_bytes: u64,
     /// How many tables may be open at a time.
     pub descriptors: usize,
+    /// How many bytes of the disk stay free. With fewer nothing is flushed or merged until there is
+    /// room again.
+    pub reserve_bytes: u64,
 }
 
 impl Default for StateOptions {
@@ -26,6 +29,7 @@ impl Default for StateOptions {
             max_age: Duration::from_secs(60),
             table_bytes: 16 << 20,
             descriptors: 256,
+            reserve_bytes: 16 << 20,
         }
     }
 }

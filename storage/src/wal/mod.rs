@@ -94,6 +94,7 @@ pub use options::WalOptions;
 pub use recovery::Recovered;
 use recovery::{Opened, recover};
 use segments::SegmentWorker;
+pub(crate) use segments::is_shortage;
 pub use segments::{Segment, SegmentPool};
 pub use write::{Log, Refusals, Unsynced, Written};
 use write::{Shared, Submission, SyncQueue, Writer};

@@ -2,9 +2,13 @@
 
 use crate::support::{Home, LsmHome, OWNER, at, pairs, put, settle, small, value};
 use logboat_raft::Incarnation;
-use logboat_storage::state::{LsmState, Namespace, StateBatch, StateEngine, StateError};
+use logboat_storage::state::{
+    LsmState, Namespace, StateBatch, StateEngine, StateError, StateOptions, StateUpkeep,
+};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
 
 /// A home with tables, and the namespace in them.
 fn home() -> (LsmHome, Namespace) {
@@ -168,4 +172,76 @@ fn nothing_is_written_after_an_error_until_it_is_opened_anew() {
     put(&engine, namespace, "later", "1", 202);
     settle(&engine);
     assert_eq!(engine.durable(namespace), Some(at(202)));
+}
+
+/// Opens it with a table in the first level that is damaged where only a merge or a read of some
+/// keys looks.
+fn open_damaged(home: &LsmHome, namespace: Namespace) -> (LsmState, PathBuf) {
+    let large = StateOptions { memtable_bytes: 1 << 20, ..small() };
+    let engine = LsmState::open(&home.path(), OWNER, large).unwrap();
+    for index in 1..=200 {
+        // Nothing that is compressed to a block or two.
+        let value: String = (0..64).map(|at| format!("{:x}", index * 7_919 * (at + 1))).collect();
+        put(&engine, namespace, &format!("{index:03}"), &value, 200 + index);
+    }
+    engine.flush().unwrap();
+    drop(engine);
+    let table = tables(home).into_iter().max_by_key(|path| fs::metadata(path).unwrap().len());
+    let table = table.unwrap();
+    let mut content = fs::read(&table).unwrap();
+    let middle = content.len() / 2;
+    content[middle / 2..middle].iter_mut().step_by(16).for_each(|byte| *byte ^= 0x10);
+    fs::write(&table, &content).unwrap();
+    (home.open(), table)
+}
+
+#[test]
+fn writes_name_a_damaged_table_when_no_more_can_be_merged() {
+    let (home, namespace) = home();
+    let (engine, table) = open_damaged(&home, namespace);
+    let engine: Arc<dyn StateEngine> = Arc::new(engine);
+    let upkeep = StateUpkeep::start(Arc::clone(&engine), Box::new(|_| {}));
+    // The first level is never merged, so it grows until it takes no more.
+    let refused = (0..100).find_map(|round| {
+        let mut batch = StateBatch::default();
+        for key in (0..200).step_by(7) {
+            batch.put(namespace, format!("{key:03}").into(), format!("{round}").into());
+        }
+        batch.applied(namespace, at(1_000 + round));
+        let written = engine.write(&batch).and_then(|()| engine.flush());
+        written.err()
+    });
+    let refused = refused.expect("it takes no more").to_string();
+    assert!(refused.contains(table.to_str().unwrap()), "{refused}");
+    assert!(engine.statistics().is_damaged);
+    assert_eq!(engine.applied(namespace), engine.durable(namespace));
+    drop(upkeep);
+}
+
+#[test]
+fn a_disk_without_room_is_waited_for() {
+    let (home, namespace) = home();
+    let full = StateOptions { reserve_bytes: 1 << 60, ..small() };
+    let engine = LsmState::open(&home.path(), OWNER, full).unwrap();
+    let durable = engine.durable(namespace);
+    let mut batch = StateBatch::default();
+    batch.put(namespace, "key".into(), vec![b'v'; 4 << 10].into());
+    batch.applied(namespace, at(1_000));
+    let refused = (0..100).find_map(|_| engine.write(&batch).err());
+    assert!(matches!(refused, Some(StateError::Busy)), "{refused:?}");
+    assert!(!engine.flush_if_due(Instant::now()).unwrap());
+    assert!(matches!(engine.flush(), Err(StateError::NoRoom(_))));
+    engine.compact().unwrap();
+    assert!(engine.statistics().lacks_room);
+    assert_eq!(engine.durable(namespace), durable);
+    let mut nothing = std::iter::empty();
+    let fresh = engine.create().unwrap();
+    assert!(matches!(engine.ingest(fresh, at(1), &mut nothing), Err(StateError::NoRoom(_))));
+    drop(engine);
+    // What was not durable is written again.
+    let engine = home.open();
+    engine.write(&batch).unwrap();
+    engine.flush().unwrap();
+    assert_eq!(engine.durable(namespace), Some(at(1_000)));
+    assert!(!engine.statistics().lacks_room);
 }

@@ -20,7 +20,11 @@
 //!   bring back older values of a range, and here nobody sees that range any more.
 //! - **An error of a flush, a compaction or the end of an ingestion** poisons the engine: nothing
 //!   is tried again in place, since that can destroy the manifest. After a failed sync nobody knows
-//!   what the page cache holds, so each opening drops it for all files of the tree.
+//!   what the page cache holds, so each opening drops it for all files of the tree. A panic of the
+//!   tree counts as such an error.
+//! - **A shortage passes**, so no flush and no merge begins without room and descriptors.
+//! - **A damaged table** ends merging, since every merge would meet it. Writes go on until the
+//!   first level is full, and then name the table.
 //! - **The manifest** is compared with the checksum that the tree writes beside it and never reads.
 //!
 //! Within the tree a key is the number of its namespace, a byte, and the user's key. Below the byte
@@ -31,6 +35,7 @@ mod filter;
 mod keys;
 mod memory;
 mod open;
+mod room;
 mod views;
 
 use crate::state::batch::{MAX_KEY_BYTES, Namespace, StateBatch};
@@ -50,8 +55,9 @@ use rustc_hash::FxHashMap;
 use std::fs::File;
 use std::io;
 use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::xxh3_128;
@@ -64,6 +70,9 @@ const MANY_RUNS: usize = 8;
 
 /// With so many runs in the first level, batches are refused.
 const MAX_RUNS: usize = 24;
+
+/// From so many runs in the first level on, a merge of them may be due.
+const MERGED_RUNS: usize = 4;
 
 /// How long a writer waits at the most before a batch that is not refused.
 const MAX_DELAY: Duration = Duration::from_millis(10);
@@ -96,6 +105,9 @@ pub(super) struct Tree {
     /// Held during a compaction.
     compacting: Mutex<()>,
     poisoned: OnceLock<Arc<str>>,
+    /// The damage that a merge has met.
+    damage: OnceLock<StateError>,
+    lacks_room: AtomicBool,
     runs: AtomicUsize,
     flushes: AtomicU64,
     compactions: AtomicU64,
@@ -134,6 +146,8 @@ impl LsmState {
             flushing: Mutex::default(),
             compacting: Mutex::default(),
             poisoned: OnceLock::new(),
+            damage: OnceLock::new(),
+            lacks_room: AtomicBool::new(false),
             runs,
             flushes: AtomicU64::default(),
             compactions: AtomicU64::default(),
@@ -174,9 +188,41 @@ impl Tree {
     /// The engine can't go on.
     fn poison(&self, doing: &str, error: lsm_tree::Error) -> StateError {
         let error = self.describe(error);
-        let reason = self.poisoned.get_or_init(|| format!("{doing}: {error}").into());
-        tracing::error!("the state engine stops: {reason}");
+        self.stop(format!("{doing}: {error}"));
         error
+    }
+
+    fn stop(&self, reason: String) {
+        let reason = self.poisoned.get_or_init(|| reason.into());
+        tracing::error!("the state engine stops: {reason}");
+    }
+
+    /// Changes the structure of the tree. A panic in there poisons the engine.
+    fn contain<T>(
+        &self,
+        doing: &str,
+        change: impl FnOnce() -> lsm_tree::Result<T>,
+    ) -> Result<lsm_tree::Result<T>, StateError> {
+        catch_unwind(AssertUnwindSafe(change)).map_err(|_| {
+            self.stop(format!("{doing}: the tree in {} panicked", self.path.display()));
+            StateError::damaged(&self.path, "what it holds contradicts itself")
+        })
+    }
+
+    /// Whether there is room for a flush or a merge of so many bytes.
+    fn has_room(&self, bytes: u64) -> bool {
+        let bytes = bytes.saturating_add(self.options.reserve_bytes);
+        let lacks_room = room::lacks(&self.path, bytes, &self.path.join(open::CURRENT));
+        if self.lacks_room.swap(lacks_room, Ordering::Relaxed) != lacks_room {
+            let (path, now) = (self.path.display(), if lacks_room { "no" } else { "again" });
+            tracing::warn!("there is {now} room for more tables in {path}");
+        }
+        !lacks_room
+    }
+
+    /// About how many bytes the next merge of the first level writes.
+    fn merge_bytes(&self, runs: usize) -> u64 {
+        2 * runs as u64 * self.options.memtable_bytes + 8 * self.options.table_bytes
     }
 
     /// What the tree says, with the directory.
@@ -241,7 +287,8 @@ impl Tree {
         // Its memory is freed at the end, outside of the tree's locks.
         let version = self.tree.current_version();
         let watermark = self.views.watermark();
-        let flushed = self.tree.flush(&self.tree.get_flush_lock(), watermark);
+        let flush = || self.tree.flush(&self.tree.get_flush_lock(), watermark);
+        let flushed = self.contain("flushing a memtable", flush)?;
         flushed.map_err(|error| self.poison("flushing a memtable", error))?;
         self.settle()?;
         self.flushed(count);
@@ -294,7 +341,8 @@ impl Tree {
         let runs = self.runs.load(Ordering::Relaxed);
         if memory.sealed.len() >= MAX_SEALED || runs >= MAX_RUNS {
             self.refused.fetch_add(1, Ordering::Relaxed);
-            return Err(StateError::Busy);
+            let damage = self.damage.get().filter(|_| runs >= MAX_RUNS);
+            return Err(damage.cloned().unwrap_or(StateError::Busy));
         }
         Ok(())
     }
@@ -302,7 +350,15 @@ impl Tree {
     fn flush(&self) -> Result<(), StateError> {
         let _flushing = self.flushing.lock();
         self.healthy()?;
-        self.rotate(&mut self.memory.lock());
+        let mut memory = self.memory.lock();
+        if memory.active.is_empty() && memory.sealed.is_empty() {
+            return Ok(());
+        }
+        if !self.has_room(memory.bytes()) {
+            return Err(StateError::NoRoom(self.path.clone()));
+        }
+        self.rotate(&mut memory);
+        drop(memory);
         self.flush_sealed().map(|_| ())
     }
 }
@@ -372,7 +428,12 @@ impl StateEngine for LsmState {
         let _flushing = tree.flushing.lock();
         tree.healthy()?;
         let mut memory = tree.memory.lock();
-        if memory.active.is_due(now, &tree.options) {
+        let is_due = memory.active.is_due(now, &tree.options);
+        let is_idle = !is_due && memory.sealed.is_empty();
+        if is_idle || !tree.has_room(memory.bytes()) {
+            return Ok(false);
+        }
+        if is_due {
             tree.rotate(&mut memory);
         }
         drop(memory);
@@ -384,19 +445,25 @@ impl StateEngine for LsmState {
         let _compacting = tree.compacting.lock();
         tree.healthy()?;
         let before = tree.tree.current_version();
-        let compacted = if let Some(namespace) = tree.destroyable.next_to_drop() {
-            tree.tree.drop_range(keys::whole(namespace))
-        } else {
-            let strategy = Leveled::default().with_table_target_size(tree.options.table_bytes);
-            tree.tree.compact(Arc::new(strategy), tree.views.watermark())
-        };
-        match compacted {
+        let to_drop = tree.destroyable.next_to_drop();
+        let runs = tree.runs.load(Ordering::Relaxed);
+        if to_drop.is_none() && runs >= MERGED_RUNS && !tree.has_room(tree.merge_bytes(runs)) {
+            return Ok(false);
+        }
+        let compacted = tree.contain("compacting", || match to_drop {
+            Some(namespace) => tree.tree.drop_range(keys::whole(namespace)),
+            None => {
+                let strategy = Leveled::default().with_table_target_size(tree.options.table_bytes);
+                tree.tree.compact(Arc::new(strategy), tree.views.watermark())
+            }
+        });
+        match compacted? {
             Ok(()) => {}
             Err(error @ lsm_tree::Error::Io(_)) => return Err(tree.poison("compacting", error)),
             // What is damaged stays as it is. Whoever reads it is told.
             Err(error) => {
-                self.verify()?;
-                return Err(tree.describe(error));
+                let damage = self.verify().err().unwrap_or_else(|| tree.describe(error));
+                return Err(tree.damage.get_or_init(|| damage).clone());
             }
         }
         if tree.tree.current_version().id() == before.id() {
@@ -424,6 +491,9 @@ impl StateEngine for LsmState {
             return Err(StateError::NotFresh(namespace));
         }
         drop((view, present));
+        if !tree.has_room(tree.options.memtable_bytes) {
+            return Err(StateError::NoRoom(tree.path.clone()));
+        }
         let failed = |error| tree.describe(error);
         let mut ingestion = tree.tree.ingestion().map_err(failed)?;
         let first = keys::applied(namespace);
@@ -481,6 +551,8 @@ impl StateEngine for LsmState {
             flushes: count(&tree.flushes),
             compactions: count(&tree.compactions),
             refused: count(&tree.refused),
+            lacks_room: tree.lacks_room.load(Ordering::Relaxed),
+            is_damaged: tree.damage.get().is_some(),
         }
     }
 }

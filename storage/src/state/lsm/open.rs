@@ -1,6 +1,8 @@
 //! Opening a tree: whose it is, whether it is what was written, and what it holds.
 
-use crate::files::{TextFields, lock_file, make_directory, read_checked, write_checked};
+use crate::files::{
+    TextFields, lock_file, make_directory, read_checked, sync_directory, write_checked,
+};
 use crate::state::batch::Namespace;
 use crate::state::error::StateError;
 use crate::state::lsm::filter::{Destroyable, Filters};
@@ -30,7 +32,7 @@ const STATE: &str = "STATE";
 const TREE: &str = "tree";
 
 /// Within the tree: names the manifest, and holds its checksum.
-const CURRENT: &str = "current";
+pub(super) const CURRENT: &str = "current";
 
 /// Within the tree: where its tables are.
 const TABLES: &str = "tables";
@@ -145,9 +147,12 @@ fn check_manifest(path: &Path) -> Result<(), StateError> {
 }
 
 /// Forgets what the page cache holds of the tree, since a sync may have failed, and removes what a
-/// crash has left behind.
+/// crash has left behind. The names of what is believed from here on are made durable: a process
+/// may have been killed before it did so.
 fn prepare(path: &Path) -> io::Result<()> {
+    File::open(path.join(CURRENT))?.sync_all()?;
     for directory in [path, &path.join(TABLES)] {
+        sync_directory(directory)?;
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
             if !entry.file_type()?.is_file() {
