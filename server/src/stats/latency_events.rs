@@ -44,14 +44,14 @@ impl LatencyEvents {
     }
 
     /// Notes what took so long, if that is long enough.
-    pub(super) fn note(&self, event: &'static str, took_us: u64) {
+    pub(super) fn note(&self, event: impl FnOnce() -> &'static str, took_us: u64) {
         let (threshold_ms, took_ms) = (self.threshold_ms.load(Ordering::Relaxed), took_us / 1_000);
         if threshold_ms == 0 || took_ms < threshold_ms {
             return;
         }
         let at_secs = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut series = self.series.lock();
-        let series = series.entry(event).or_default();
+        let series = series.entry(event()).or_default();
         series.max_ms = series.max_ms.max(took_ms);
         match series.samples.back_mut().filter(|last| last.at_secs == at_secs) {
             Some(last) => last.took_ms = last.took_ms.max(took_ms),

@@ -88,7 +88,7 @@ impl Stats {
         if !spec.has_flag("skip_slowlog") {
             self.slow_log.note(request, client, took_us);
         }
-        let event = if spec.has_flag("fast") { "fast-command" } else { "command" };
+        let event = || if spec.has_flag("fast") { "fast-command" } else { "command" };
         self.latency.note(event, took_us);
     }
 

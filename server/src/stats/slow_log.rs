@@ -18,6 +18,10 @@ const MAX_ARGUMENT_BYTES: usize = 128;
 /// The most bytes that all entries hold together, however many may be kept.
 const MAX_KEPT_BYTES: usize = 16 << 20;
 
+/// The most entries of a second. When everything takes long, what else took long says no more, and
+/// to keep it would take longer still.
+const MOST_A_SECOND: usize = 1_000;
+
 /// What stands in the place of a password.
 const REDACTED: &[u8] = b"(redacted)";
 
@@ -54,9 +58,21 @@ struct Entries {
     kept: VecDeque<SlowEntry>,
     /// What they hold.
     bytes: usize,
+    /// The second of the last one, since 1970, and how many there were in it.
+    second: u64,
+    in_second: usize,
 }
 
 impl Entries {
+    /// Whether there is room for another entry in this second, which is taken then.
+    fn admit(&mut self, second: u64) -> bool {
+        if std::mem::replace(&mut self.second, second) != second {
+            self.in_second = 0;
+        }
+        self.in_second += 1;
+        self.in_second <= MOST_A_SECOND
+    }
+
     /// Keeps one more, and drops the oldest for it: at most `max_len` stay, and at most
     /// `max_bytes`.
     fn add(&mut self, mut entry: SlowEntry, max_len: usize, max_bytes: usize) {
@@ -99,22 +115,29 @@ impl SlowLog {
         u64::try_from(settings.slow_log_slower_than_us).unwrap_or(u64::MAX)
     }
 
-    /// Keeps a command, if it took long enough.
+    /// Keeps a command, if it took long enough and not too many did in this second.
     pub(super) fn note(&self, request: &[Bytes], client: &Client, took_us: u64) {
         let slower_than = u64::try_from(self.slower_than_us.load(Ordering::Relaxed));
         if slower_than.is_ok_and(|slower_than| took_us >= slower_than) {
-            let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let entry = SlowEntry {
-                id: 0,
-                at_secs: at.as_secs(),
-                took_us,
-                request: shortened(&request.redacted()),
-                client: client.address().to_string(),
-                client_name: client.details().name,
-            };
-            let max_len = self.max_len.load(Ordering::Relaxed);
-            self.entries.lock().add(entry, max_len, MAX_KEPT_BYTES);
+            self.keep(request, client, took_us);
         }
+    }
+
+    fn keep(&self, request: &[Bytes], client: &Client, took_us: u64) {
+        let at_secs = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        if !self.entries.lock().admit(at_secs) {
+            return;
+        }
+        let entry = SlowEntry {
+            id: 0,
+            at_secs,
+            took_us,
+            request: shortened(&request.redacted()),
+            client: client.address().to_string(),
+            client_name: client.details().name,
+        };
+        let max_len = self.max_len.load(Ordering::Relaxed);
+        self.entries.lock().add(entry, max_len, MAX_KEPT_BYTES);
     }
 
     /// The newest entries, at most so many.
@@ -203,5 +226,14 @@ mod tests {
         assert_eq!((ids(&entries), entries.bytes), (vec![10, 9], 2 * bytes));
         entries.add(entry(), 0, usize::MAX);
         assert_eq!((entries.kept.len(), entries.bytes), (0, 0));
+    }
+
+    #[test]
+    fn of_each_second_as_many_entries_are_kept_as_may_be() {
+        let mut entries = Entries::default();
+        for second in [7, 8, 5] {
+            let admitted = (0..3 * MOST_A_SECOND).filter(|_| entries.admit(second)).count();
+            assert_eq!(admitted, MOST_A_SECOND, "{second}");
+        }
     }
 }
