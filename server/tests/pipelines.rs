@@ -90,7 +90,7 @@ proptest! {
 
 #[test]
 fn a_pipeline_of_many_commands_is_answered_in_order_and_nothing_is_done_twice() {
-    const COMMANDS: usize = 200_000;
+    const COMMANDS: usize = 1_000_000;
     let server = Server::with(Partition::Hash, 4);
     let mut client = server.connect();
     let mut sender = TcpStream::connect(server.address).unwrap();
