@@ -303,7 +303,7 @@ fn fill(input: &mut Unstructured<'_>, segment: u32, content: &mut Vec<u8>) -> Re
         if input.ratio(1, 16)? {
             records = input.arbitrary()?;
         }
-        let mark = (offset == BLOCK_BYTES).then_some(u64::from(segment - 1) << 32);
+        let mark = (offset == BLOCK_BYTES).then_some(u64::from(segment.wrapping_sub(1)) << 32);
         finish(&mut body, offset, mark, grants, &groups);
         if input.ratio(1, 16)? {
             // Its second list is damaged.
