@@ -87,6 +87,15 @@ async fn await_snapshots(node: &Node, count: u64) {
     }
 }
 
+/// Waits until the replica has failed, and returns why. A read that panics on a busy machine is
+/// refused before that, as one that takes too long.
+async fn failure(handle: &GroupHandle) -> String {
+    while handle.view().failure().is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    handle.view().failure().unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn a_start_that_fails_leaves_the_log_to_the_next_one() -> TestResult {
     let directory = tempfile::tempdir()?;
@@ -150,7 +159,7 @@ async fn a_replica_that_failed_starts_again_from_what_it_had() -> TestResult {
         }
         assert!(matches!(start(&node, GROUP, Fault::None), Err(GroupError::Exists(_))));
         assert!(handle.read(Bytes::from_static(b"panic")).await.is_err());
-        let failure = handle.view().failure().unwrap();
+        let failure = failure(&handle).await;
         assert!(failure.contains("query"), "{failure}");
         handle = start(&node, GROUP, Fault::None)?;
         handle.view().led().await;
@@ -265,10 +274,7 @@ async fn a_snapshot_that_the_state_machine_refuses_leaves_the_one_before() -> Te
     // It starts from the snapshot that it has, and again when the leader's has been refused.
     for _ in 0..2 {
         let handle = start(&cluster, Fault::From(50))?;
-        while handle.view().failure().is_none() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        let failure = handle.view().failure().unwrap();
+        let failure = failure(&handle).await;
         assert!(failure.contains("the leader's snapshot"), "{failure}");
         while has_received(cluster.directory(behind))? {
             tokio::time::sleep(Duration::from_millis(1)).await;
