@@ -12,7 +12,7 @@ use crate::files::{make_directory, new_file};
 use bytes::Bytes;
 use memmap2::{MmapOptions, MmapRaw};
 use parking_lot::Mutex;
-use rustix::fs::{Advice, OFlags, fadvise, fdatasync};
+use rustix::fs::{Advice, OFlags, fadvise, fdatasync, statvfs};
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
@@ -25,6 +25,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Zeros are written in pieces of this size.
 const FILL_BYTES: usize = 1 << 20;
+/// Of the size of a new file, this part stays free besides, for snapshots and what else is written
+/// there.
+const RESERVE: u64 = 4;
 /// The size of one read by a system call.
 const READ_BYTES: usize = 1 << 20;
 /// The size of one request to read ahead.
@@ -65,7 +68,13 @@ impl Disk for FileDisk {
     /// Preallocates by writing zeros. `fallocate` would only reserve blocks and mark them as not
     /// written. Each sync of a first write into them would then have to commit the file system's
     /// journal.
+    ///
+    /// What would leave too little room for others is not begun. Filling the disk to its last block
+    /// and giving that back, over and over, would keep those from writing who free space.
     fn create(&self, name: &str, bytes: u64) -> io::Result<()> {
+        if !self.list()?.is_empty() && free_bytes(&self.directory)? < bytes + bytes / RESERVE {
+            return Err(ErrorKind::StorageFull.into());
+        }
         let path = self.path(name);
         let filled = fill(&path, bytes);
         if filled.is_err() {
@@ -109,6 +118,12 @@ impl Disk for FileDisk {
     fn salt(&self) -> u64 {
         RandomState::new().hash_one(std::time::SystemTime::now())
     }
+}
+
+/// How much room the file system of a directory has.
+fn free_bytes(directory: &Path) -> io::Result<u64> {
+    let disk = statvfs(directory)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// Reads all of a file by system calls, as [`Disk::read`] does.
@@ -285,5 +300,15 @@ mod tests {
         assert_eq!(read_file(&disk.path("file")).unwrap(), content);
         assert_eq!(disk.read("file", 0..end + 1).unwrap_err().offset, end / 4096 * 4096);
         assert_eq!(disk.read("none", 0..1).unwrap_err().source.kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_file_that_would_leave_too_little_room_is_not_begun() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = FileDisk::open(directory.path()).unwrap();
+        disk.create("first", BLOCK_BYTES).unwrap();
+        let bytes = free_bytes(directory.path()).unwrap() / 8 * 7;
+        assert_eq!(disk.create("second", bytes).unwrap_err().kind(), ErrorKind::StorageFull);
+        assert_eq!(disk.list().unwrap(), ["first"]);
     }
 }
