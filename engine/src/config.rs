@@ -109,7 +109,8 @@ pub struct NodeConfig {
     /// there is, so that what it takes does not wait for long. What the state machines hold is not
     /// counted.
     pub memory_budget_bytes: usize,
-    /// A group whose commands since its last snapshot exceed this makes a new one.
+    /// A group whose commands since its last snapshot exceed this, and the size of that snapshot,
+    /// makes a new one. While a peer is being sent one, it takes 16 times as much.
     pub snapshot_log_bytes: u64,
     /// How many bytes of the log and of snapshots are read in a second to look for damage, so that
     /// it is found while other replicas are whole. A replica whose data are damaged stops

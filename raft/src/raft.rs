@@ -1,7 +1,7 @@
 //! The replica as a whole. A step takes an input, has the role handle it, and settles what follows.
 
 use crate::replica::Replica;
-use crate::role::Role;
+use crate::role::{Leader, Role};
 use crate::status::{PeerStatus, Status};
 use crate::step::Step;
 use crate::{
@@ -173,6 +173,12 @@ impl Raft {
     #[must_use]
     pub fn is_caught_up(&self, peer: NodeId) -> bool {
         self.role.as_leader().is_some_and(|leader| leader.is_caught_up(&self.replica, peer))
+    }
+
+    /// Whether this replica leads and a peer is being sent a snapshot, or needs one.
+    #[must_use]
+    pub fn sends_snapshot(&self) -> bool {
+        self.role.as_leader().is_some_and(Leader::sends_snapshot)
     }
 
     /// Whether a learner could be promoted now.

@@ -63,6 +63,10 @@ impl Storage for NoSnapshots {
     fn current_snapshot(&self, _: GroupId) -> Option<LogId> {
         None
     }
+
+    fn current_snapshot_bytes(&self, _: GroupId) -> u64 {
+        0
+    }
 }
 
 /// One of three nodes that support each other at epoch 1, with one replica.

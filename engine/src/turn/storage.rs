@@ -26,6 +26,9 @@ pub trait Storage: Send + Sync {
 
     /// The last entry that the group's current snapshot covers, if there is one.
     fn current_snapshot(&self, group: GroupId) -> Option<LogId>;
+
+    /// The size of the file of the group's current snapshot; zero if there is none.
+    fn current_snapshot_bytes(&self, group: GroupId) -> u64;
 }
 
 impl<D: SnapshotDisk> Storage for SnapshotStore<D> {
@@ -48,6 +51,10 @@ impl<D: SnapshotDisk> Storage for SnapshotStore<D> {
     fn current_snapshot(&self, group: GroupId) -> Option<LogId> {
         self.latest(group).map(|snapshot| snapshot.last)
     }
+
+    fn current_snapshot_bytes(&self, group: GroupId) -> u64 {
+        self.latest(group).map_or(0, |snapshot| snapshot.bytes)
+    }
 }
 
 /// Storage of replicas that have nothing to do with snapshots.
@@ -68,5 +75,9 @@ impl Storage for NoStorage {
 
     fn current_snapshot(&self, _: GroupId) -> Option<LogId> {
         None
+    }
+
+    fn current_snapshot_bytes(&self, _: GroupId) -> u64 {
+        0
     }
 }

@@ -233,6 +233,11 @@ impl Leader {
         }
     }
 
+    /// Whether a peer is being sent a snapshot, or needs one.
+    pub(crate) fn sends_snapshot(&self) -> bool {
+        self.peers.iter().any(|peer| matches!(peer.mode, Mode::Snapshot { .. }))
+    }
+
     /// Notes at which epoch a follower fortifies this leader, and resumes what waited for it to be
     /// reachable again. A follower that has applied less than before has restarted, and does not
     /// know what is committed.

@@ -6,6 +6,10 @@ use bytes::Bytes;
 use logboat_raft::{Entries, Entry, Index, Input, LogId, LogReadTarget};
 use logboat_storage::ReadError;
 
+/// For so many times the commands that make a snapshot due, the log is kept for peers that are
+/// being sent one.
+const MOST_FOR_PEERS: u64 = 16;
+
 impl Group {
     /// Hands entries to the state machine.
     pub(super) fn apply(&mut self, run: &mut RunContext<'_>, entries: Entries) {
@@ -17,9 +21,23 @@ impl Group {
             None => run.scratch.tasks.apply(entries),
             Some(state) => state.hand(&mut run.scratch.tasks, entries),
         }
-        if self.applied_bytes >= self.shared.snapshot_log_bytes {
+        if self.applied_bytes >= self.shared.snapshot_log_bytes && self.is_snapshot_due(run) {
             self.snapshot(run);
         }
+    }
+
+    /// Whether a snapshot is worth its bytes: a state that is larger than the commands since would
+    /// be written over and over. A peer that is being sent one needs what follows in the log, too.
+    /// It gets it, unless the log has grown a lot meanwhile. Whatever this says, the log may press
+    /// for a snapshot.
+    fn is_snapshot_due(&self, run: &RunContext<'_>) -> bool {
+        let held_for_peers = if self.raft.sends_snapshot() {
+            self.shared.snapshot_log_bytes.saturating_mul(MOST_FOR_PEERS)
+        } else {
+            0
+        };
+        let last = run.turn.storage.current_snapshot_bytes(self.id);
+        self.applied_bytes >= last.max(held_for_peers)
     }
 
     /// The state machine has applied an entry.

@@ -6,11 +6,12 @@ use crate::replica::group::{Group, Shared};
 use crate::replica::request::Request;
 use crate::request::kind::{Answer, RequestKind};
 use crate::state_machine::SnapshotWriter;
-use crate::turn::storage::NoStorage;
+use crate::turn::jobs::SnapshotJob;
+use crate::turn::storage::{NoStorage, Storage};
 use bytes::Bytes;
 use logboat_raft::{
-    Config, Configuration, Epoch, Index, LogReadTarget, Raft, ReadMode, ReadToken, ReplicaId,
-    Restored, Round,
+    Config, Configuration, Epoch, Index, LogId, LogReadTarget, Raft, ReadMode, ReadToken,
+    ReplicaId, Restored, Round, SnapshotMeta,
 };
 use std::io;
 use std::sync::Arc;
@@ -49,16 +50,20 @@ struct Worker {
 
 impl Worker {
     fn new() -> Self {
+        Self::on(Arc::new(NoStorage))
+    }
+
+    fn on(storage: Arc<dyn Storage>) -> Self {
         let shared = Shared {
             request_timeout: Duration::from_secs(5),
-            snapshot_log_bytes: 1 << 30,
+            snapshot_log_bytes: 100,
             disk_is_full: Arc::default(),
             unapplied: Admission::new(1 << 20),
             metrics: Arc::default(),
             events: Arc::default(),
             peers: Arc::new(Peers::new([OWN, PEER])),
         };
-        let mut turn = Turn::new(Arc::new(NoStorage), ReadToken(0));
+        let mut turn = Turn::new(storage, ReadToken(0));
         let known = turn.support.of_mut(PEER);
         (known.support_for, known.support_from) = (Some(Epoch(1)), Some(Epoch(1)));
         Self { replicas: Replicas::new(OWN), turn, shared: Arc::new(shared) }
@@ -284,4 +289,49 @@ fn a_replica_whose_state_machine_is_called_elsewhere_stays_until_that_has_ended(
     assert_eq!(worker.sizes(), (1, 2));
     let next = worker.start(GroupId(3), &[OWN]);
     assert_eq!(next.index, slot.index);
+}
+
+/// All snapshots are of this size.
+struct LargeSnapshots;
+
+impl Storage for LargeSnapshots {
+    fn open_received(&self, _: GroupId, _: &SnapshotMeta) -> io::Result<Box<dyn io::Read>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn adopt_snapshot(&self, _: GroupId, _: LogId) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn discard_snapshot(&self, _: GroupId, _: LogId) {}
+
+    fn current_snapshot(&self, _: GroupId) -> Option<LogId> {
+        None
+    }
+
+    fn current_snapshot_bytes(&self, _: GroupId) -> u64 {
+        500
+    }
+}
+
+/// A state that is written faster than a peer takes it over would be sent to that without end.
+#[test]
+fn a_snapshot_is_due_when_as_much_was_written_as_the_last_one_takes() {
+    for (storage, most) in
+        [(Arc::new(NoStorage) as Arc<dyn Storage>, 10), (Arc::new(LargeSnapshots), 2)]
+    {
+        let mut worker = Worker::on(storage);
+        let slot = worker.start(GroupId(1), &[OWN]);
+        let mut snapshots = 0;
+        for _ in 0..1_000 {
+            drop(worker.request(slot, RequestKind::Propose));
+            worker.run();
+            for job in std::mem::take(&mut worker.turn.snapshots) {
+                let SnapshotJob::Write { meta, .. } = job else { panic!("nobody is sent one") };
+                snapshots += 1;
+                worker.replicas.post(slot, GroupEvent::SnapshotWritten(Some(meta)));
+            }
+        }
+        assert_eq!(snapshots, most);
+    }
 }
