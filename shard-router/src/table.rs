@@ -107,6 +107,12 @@ impl Table {
         self.version > 0 && node.0 < self.next_node && !self.nodes.contains_key(&node.0)
     }
 
+    /// Whether no group has a replica on a node.
+    pub(crate) fn is_empty(&self, node: NodeId) -> bool {
+        let ranges = self.ranges.iter().map(|range| &range.members);
+        !ranges.chain(&self.meta).any(|members| members.contains(node))
+    }
+
     /// All ranges, in the order of their keys.
     #[must_use]
     pub fn ranges(&self) -> &Ranges {

@@ -136,7 +136,7 @@ fn reason(judged: &Judged<'_>, replica: &Replica) -> Why {
         return Why::Damaged(replica.node);
     }
     match judged.seats.standing(replica.node) {
-        Standing::Dead => Why::Lost(replica.node),
+        Standing::Dead | Standing::Returned => Why::Lost(replica.node),
         Standing::Emptied | Standing::EmptiedSilent => Why::Emptied(replica.node),
         _ => Why::NotNeeded(replica.node),
     }

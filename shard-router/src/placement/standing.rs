@@ -16,6 +16,9 @@ pub(super) enum Standing {
     Emptied,
     /// Its replicas should go elsewhere, and it is silent.
     EmptiedSilent,
+    /// It was given up for lost, and is there again. Its replicas count for majorities until
+    /// others have taken their places.
+    Returned,
     /// It is lost.
     Dead,
     /// It is alive, takes nothing yet, and does not count as one of the nodes.
@@ -27,6 +30,7 @@ impl Standing {
     pub(super) fn of(facts: &NodeFacts, is_lost: bool) -> Self {
         let is_alive = facts.heard == Heard::Now;
         match facts.state {
+            NodeState::Lost if is_alive => Self::Returned,
             NodeState::Lost => Self::Dead,
             _ if is_lost => Self::Dead,
             NodeState::Draining | NodeState::Leaving if is_alive => Self::Emptied,
@@ -40,11 +44,11 @@ impl Standing {
 
     /// Whether the node counts when the number of replicas is compared with that of the nodes.
     pub(super) const fn counts(self) -> bool {
-        !matches!(self, Self::Dead | Self::Joining)
+        !matches!(self, Self::Dead | Self::Returned | Self::Joining)
     }
 
     pub(super) const fn is_alive(self) -> bool {
-        matches!(self, Self::Takes | Self::Keeps | Self::Emptied | Self::Joining)
+        matches!(self, Self::Takes | Self::Keeps | Self::Emptied | Self::Returned | Self::Joining)
     }
 
     /// Whether a replica there may stay.

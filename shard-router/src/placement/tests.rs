@@ -95,6 +95,12 @@ impl Cluster {
         self.set_node(NodeId(node), NodeFacts { state, ..facts });
     }
 
+    /// A silent node is given up.
+    fn lose(&mut self, node: u64) {
+        self.silence(node);
+        self.set_state(node, NodeState::Lost);
+    }
+
     fn silence(&mut self, node: u64) {
         let heard = Heard::SilentSince(self.now);
         let facts = self.node(NodeId(node)).unwrap().clone();
@@ -127,7 +133,7 @@ fn a_group_gets_as_many_replicas_as_there_are_nodes_and_more_when_nodes_come() {
 #[test]
 fn a_learner_is_promoted_when_it_has_caught_up_in_one_change_with_the_demotion() {
     let mut cluster = cluster("1 2 3 4");
-    cluster.set_state(3, NodeState::Lost);
+    cluster.lose(3);
     cluster.set(1, "1* 2 3 4c");
     assert_eq!(cluster.need(GroupId(1)), Some(Need::Copying));
     assert_eq!(cluster.acts(), [""; 0]);
@@ -153,6 +159,24 @@ fn replicas_of_a_silent_node_are_replaced_when_it_counts_as_lost() {
 }
 
 #[test]
+fn a_node_that_was_given_up_and_is_there_again_votes_until_it_is_replaced() {
+    let mut cluster = cluster("1 2 3 4 5");
+    cluster.lose(2);
+    cluster.lose(3);
+    cluster.set(1, "1* 2 3");
+    assert_eq!(cluster.acts(), ["1: add a learner on node 4"]);
+    cluster.set(1, "1* 2 3 4l");
+    assert_eq!(cluster.acts(), [""; 0], "the group has no majority");
+    let facts = cluster.node(NodeId(3)).unwrap().clone();
+    cluster.set_node(NodeId(3), NodeFacts { heard: Heard::Now, ..facts });
+    assert_eq!(cluster.lost().collect::<Vec<_>>(), [NodeId(2)]);
+    assert_eq!(cluster.acts(), ["1: promote 4 and demote 2"]);
+    cluster.settle();
+    assert_eq!(cluster.voters(1), [1, 4, 5]);
+    assert_eq!(cluster.emptied().collect::<Vec<_>>(), [NodeId(2), NodeId(3)]);
+}
+
+#[test]
 fn nobody_is_lost_while_half_of_the_nodes_are_silent() {
     let mut cluster = cluster("1 2 3 4");
     cluster.silence(3);
@@ -167,7 +191,7 @@ fn nobody_is_lost_while_half_of_the_nodes_are_silent() {
 fn without_another_node_a_lost_voter_is_demoted_and_removed() {
     let mut cluster = cluster("1 2 3");
     cluster.set(1, "1* 2 3");
-    cluster.set_state(3, NodeState::Lost);
+    cluster.lose(3);
     let words = cluster.settle();
     assert_eq!(
         words,
@@ -254,7 +278,7 @@ fn a_group_does_not_shrink_when_a_node_is_lost_while_another_leaves() {
     let mut cluster = cluster("1 2 3 4");
     cluster.set(1, "1* 2 4");
     cluster.set_state(4, NodeState::Leaving);
-    cluster.set_state(3, NodeState::Lost);
+    cluster.lose(3);
     cluster.settle();
     assert_eq!(cluster.voters(1), [1, 2, 4]);
 }
@@ -262,7 +286,7 @@ fn a_group_does_not_shrink_when_a_node_is_lost_while_another_leaves() {
 #[test]
 fn a_dead_surplus_voter_goes_before_a_live_one() {
     let mut cluster = cluster("1 2 3 4 5");
-    cluster.set_state(4, NodeState::Lost);
+    cluster.lose(4);
     cluster.set_state(5, NodeState::Leaving);
     cluster.silence(3);
     cluster.set(1, "1* 2 3 4 5");
@@ -358,7 +382,7 @@ fn a_full_node_takes_nothing_and_keeps_what_it_has() {
     cluster.set_node(NodeId(4), NodeFacts { space, ..NodeFacts::up("") });
     cluster.set(1, "1* 2 4");
     assert_eq!(cluster.acts(), [""; 0]);
-    cluster.set_state(3, NodeState::Lost);
+    cluster.lose(3);
     cluster.set(2, "1* 2 3");
     assert_eq!(cluster.acts(), ["2: demote 3"]);
 }
@@ -367,7 +391,7 @@ fn a_full_node_takes_nothing_and_keeps_what_it_has() {
 fn nothing_is_asked_of_a_group_without_a_leader_or_under_change() {
     let mut cluster = cluster("1 2 3 4");
     cluster.set(1, "1 2 3");
-    cluster.set_state(3, NodeState::Lost);
+    cluster.lose(3);
     assert_eq!(cluster.need(GroupId(1)), Some(Need::Leaderless));
     cluster.set_group(GroupId(1), GroupFacts { is_changing: true, ..group("1* 2 3") });
     assert_eq!(cluster.need(GroupId(1)), Some(Need::Changing));

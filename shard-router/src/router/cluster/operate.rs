@@ -188,13 +188,16 @@ impl Router {
     }
 }
 
-/// Why a node is not part of the cluster any more.
-pub(super) fn expulsion(table: &Table, node: NodeId) -> Option<String> {
+/// Why a node is not part of the cluster any more. One that was given up for lost, and is there
+/// again, is part of it until no group has a replica there: until then a group may need it for its
+/// majority.
+pub(crate) fn expulsion(table: &Table, node: NodeId) -> Option<String> {
     if table.has_left(node) {
         return Some(format!("node {node} has left the cluster"));
     }
     let is_lost = table.node(node).is_some_and(|record| record.state == NodeState::Lost);
-    is_lost.then(|| format!("the cluster has given up node {node} for lost"))
+    (is_lost && table.is_empty(node))
+        .then(|| format!("the cluster has given up node {node} for lost"))
 }
 
 fn known(table: &Table, node: NodeId) -> Result<u64, ClusterError> {
