@@ -102,10 +102,17 @@ impl SharedTables {
         note.map(|note: Bytes| Catalog::decode(&note)).transpose()
     }
 
-    /// Flushes the tables, unless somebody else has done so meanwhile.
+    /// Flushes the tables, unless somebody else has done so meanwhile, or the disk has no room:
+    /// then the log keeps what is not durable yet.
     pub(super) fn flush_unless(&self, is_done: impl Fn() -> bool) -> Result<(), StateError> {
         let _flushing = self.flushing.lock();
-        if is_done() { Ok(()) } else { self.engine.flush() }
+        if is_done() {
+            return Ok(());
+        }
+        match self.engine.flush() {
+            Err(StateError::NoRoom(_)) => Ok(()),
+            flushed => flushed,
+        }
     }
 
     fn delete(&self, group: GroupId) {
