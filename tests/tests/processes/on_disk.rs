@@ -71,7 +71,8 @@ fn catch_up_by_snapshots(cluster: &mut Cluster, behind: usize, round: &str) -> T
     };
     let value = |number| format!("{}{round}{number}", "v".repeat(400));
     let mut client = cluster.node(others[0]).client()?;
-    for number in 0..60 {
+    // A snapshot is due when as much was written as the last one takes.
+    for number in (0..60).cycle().take(240) {
         set(&mut client, &format!("key:{number}"), &value(number))?;
     }
     let before = sent(cluster)?;
