@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn what_a_turn_writes_is_cut_into_batches_in_order() {
         let data = Bytes::from(vec![0; 1 << 20]);
-        let mut turn = Turn::new(Arc::new(NoStorage), ReadToken(0));
+        let mut turn = Turn::new(Arc::<NoStorage>::default(), ReadToken(0));
         assert_eq!(turn.take_batches(), [[]]);
         let write = |seq, mib| {
             let entry = |index| {

@@ -224,12 +224,11 @@ async fn a_replica_is_removed_whether_it_runs_or_not() -> TestResult {
     Ok(())
 }
 
-#[tokio::test]
-async fn damage_is_found_while_the_other_replicas_are_whole() -> TestResult {
-    let cluster = Cluster::new(3)?;
-    let precious = b"an entry at rest that a bit flips in";
-    cluster.start_group(GROUP)?;
-    cluster.start_group(OTHER)?;
+/// Starts two groups, and has a bit flip on node 3 in the only command of the first. Returns what
+/// the node says from then on.
+async fn damage_an_entry_at_rest(cluster: &Cluster, precious: &[u8]) -> Events {
+    cluster.start_group(GROUP).unwrap();
+    cluster.start_group(OTHER).unwrap();
     cluster.propose(GROUP, precious).await;
     cluster.await_applied(THREE, GROUP, 1).await;
     // The block that the log is writing on is not at rest.
@@ -237,8 +236,16 @@ async fn damage_is_found_while_the_other_replicas_are_whole() -> TestResult {
         cluster.propose(OTHER, &[7; 4096]).await;
     }
     cluster.await_applied(THREE, OTHER, 3).await;
-    let mut events = cluster.node(THREE).events();
+    let events = cluster.node(THREE).events();
     assert!(flip(&cluster.dir(THREE).join("wal"), precious));
+    events
+}
+
+#[tokio::test]
+async fn damage_is_found_while_the_other_replicas_are_whole() -> TestResult {
+    let cluster = Cluster::new(3)?;
+    let precious = b"an entry at rest that a bit flips in";
+    let mut events = damage_an_entry_at_rest(&cluster, precious).await;
     let reason = timeout(PATIENCE, failure(&mut events)).await?;
     assert!(reason.contains("is damaged at offset"), "{reason}");
     assert!(cluster.handle(THREE, OTHER).view().failure().is_none());
@@ -254,17 +261,7 @@ async fn damage_that_garbage_collection_meets_costs_its_replica_alone() -> TestR
         config.scrub_bytes_per_s = 0;
     })?;
     let precious = b"an entry that is to be moved, and that a bit flips in";
-    cluster.start_group(GROUP)?;
-    cluster.start_group(OTHER)?;
-    cluster.propose(GROUP, precious).await;
-    cluster.await_applied(THREE, GROUP, 1).await;
-    // The block that the log is writing on is written again.
-    for _ in 0..3 {
-        cluster.propose(OTHER, &[7; 4096]).await;
-    }
-    cluster.await_applied(THREE, OTHER, 3).await;
-    let mut events = cluster.node(THREE).events();
-    assert!(flip(&cluster.dir(THREE).join("wal"), precious));
+    let mut events = damage_an_entry_at_rest(&cluster, precious).await;
 
     // The other group writes, and needs nothing of the segment any more.
     let writes = async {

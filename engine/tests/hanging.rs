@@ -6,7 +6,7 @@
 mod common;
 
 use bytes::Bytes;
-use common::{Cluster, Counter, TestResult, number};
+use common::{Cluster, Counter, TestResult, impatient, number, patient, pause};
 use logboat::{
     ApplyOn, GroupError, GroupId, GroupRequest, GroupSpec, Index, NodeConfig, NodeId, ReadMode,
     RequestError, RoleKind, SnapshotWriter, StateMachine, UserCode,
@@ -174,26 +174,10 @@ impl Drop for Nodes {
     }
 }
 
-async fn pause() {
-    tokio::time::sleep(Duration::from_millis(1)).await;
-}
-
-/// One worker, so that the groups are neighbours, and little patience.
-fn one_worker(config: &mut NodeConfig) {
-    config.workers = 1;
-    config.state_machine_timeout = Duration::from_millis(100);
-}
-
-/// Nobody is taken for one that hangs.
-fn patient(config: &mut NodeConfig) {
-    config.workers = 1;
-    config.state_machine_timeout = Duration::from_secs(600);
-}
-
 #[tokio::test]
 async fn when_a_leader_hangs_its_neighbours_go_on_and_another_leads() -> TestResult {
     for apply_on in [ApplyOn::Worker, ApplyOn::Pool] {
-        let nodes = Nodes::new(3, apply_on, one_worker)?;
+        let nodes = Nodes::new(3, apply_on, impatient)?;
         let cluster = &nodes.cluster;
         cluster.propose(GROUP, b"+").await;
         let leader = cluster.leader(GROUP).await;
@@ -236,7 +220,7 @@ async fn when_a_leader_hangs_its_neighbours_go_on_and_another_leads() -> TestRes
 async fn when_all_state_machines_of_a_node_hang_all_its_groups_are_led_elsewhere() -> TestResult {
     // More than a node leaves threads to.
     const GROUPS: u64 = 80;
-    let cluster = Cluster::configured(3, one_worker)?;
+    let cluster = Cluster::configured(3, impatient)?;
     let (victim, gate) = (NodeId(1), Arc::<Gate>::default());
     let others: Vec<_> = cluster.ids().into_iter().filter(|node| *node != victim).collect();
     for node in cluster.ids() {
@@ -280,7 +264,7 @@ async fn when_all_state_machines_of_a_node_hang_all_its_groups_are_led_elsewhere
 
 #[tokio::test]
 async fn who_reads_from_a_leader_that_hangs_is_sent_to_another() -> TestResult {
-    let nodes = Nodes::new(3, ApplyOn::Worker, one_worker)?;
+    let nodes = Nodes::new(3, ApplyOn::Worker, impatient)?;
     let cluster = &nodes.cluster;
     cluster.propose(GROUP, b"+").await;
     let leader = cluster.leader(GROUP).await;
@@ -320,7 +304,7 @@ async fn a_request_ends_when_the_connection_for_its_answer_does() -> TestResult 
 
 #[tokio::test]
 async fn a_group_whose_only_replica_hangs_goes_on_when_that_does() -> TestResult {
-    let nodes = Nodes::new(1, ApplyOn::Worker, one_worker)?;
+    let nodes = Nodes::new(1, ApplyOn::Worker, impatient)?;
     let (cluster, node) = (&nodes.cluster, NodeId(1));
     cluster.propose(GROUP, b"+").await;
     nodes.gate(node).shut(Place::Apply);
@@ -368,7 +352,7 @@ async fn a_state_machine_on_the_pool_holds_nobody_up_and_keeps_the_order() -> Te
 
 #[tokio::test]
 async fn a_follower_that_hangs_takes_in_no_more_than_it_has_room_for() -> TestResult {
-    let nodes = Nodes::new(3, ApplyOn::Worker, one_worker)?;
+    let nodes = Nodes::new(3, ApplyOn::Worker, impatient)?;
     let cluster = &nodes.cluster;
     let commands = 300;
     let follower = nodes.leave_behind(commands).await;
@@ -382,7 +366,7 @@ async fn a_follower_that_hangs_takes_in_no_more_than_it_has_room_for() -> TestRe
 #[tokio::test]
 async fn a_snapshot_that_is_captured_or_taken_over_for_long_holds_up_its_replica_alone()
 -> TestResult {
-    let mut nodes = Nodes::new(3, ApplyOn::Worker, one_worker)?;
+    let mut nodes = Nodes::new(3, ApplyOn::Worker, impatient)?;
     nodes.cluster.propose(GROUP, b"+").await;
     let leader = nodes.cluster.leader(GROUP).await;
     let follower = nodes.others(leader)[0];
@@ -425,7 +409,7 @@ async fn a_snapshot_that_is_captured_or_taken_over_for_long_holds_up_its_replica
 
 #[tokio::test]
 async fn who_is_sent_a_snapshot_while_it_hangs_can_lead_when_it_goes_on() -> TestResult {
-    let nodes = Nodes::new(3, ApplyOn::Worker, one_worker)?;
+    let nodes = Nodes::new(3, ApplyOn::Worker, impatient)?;
     let cluster = &nodes.cluster;
     // It takes in so little of these that it is sent a snapshot.
     let commands = 300;
@@ -486,7 +470,7 @@ async fn a_writer_that_hangs_holds_up_no_other_snapshot_and_keeps_its_directory(
 #[tokio::test]
 async fn a_start_whose_state_machine_hangs_is_named_and_holds_up_nobody() -> TestResult {
     for stops_meanwhile in [false, true] {
-        let mut nodes = Nodes::new(1, ApplyOn::Worker, one_worker)?;
+        let mut nodes = Nodes::new(1, ApplyOn::Worker, impatient)?;
         let node = NodeId(1);
         nodes.cluster.propose(GROUP, b"+").await;
         nodes.cluster.handle(node, GROUP).compact();
@@ -530,7 +514,7 @@ async fn a_start_whose_state_machine_hangs_is_named_and_holds_up_nobody() -> Tes
 
 #[tokio::test]
 async fn a_node_stops_although_a_state_machine_hangs() -> TestResult {
-    for (configure, is_noticed) in [(one_worker as fn(&mut _), true), (patient, false)] {
+    for (configure, is_noticed) in [(impatient as fn(&mut _), true), (patient, false)] {
         let nodes = Nodes::new(1, ApplyOn::Worker, configure)?;
         let (cluster, node) = (&nodes.cluster, NodeId(1));
         cluster.propose(GROUP, b"+").await;

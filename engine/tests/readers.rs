@@ -6,16 +6,15 @@
 mod common;
 
 use bytes::Bytes;
-use common::{Cluster, TestResult, number};
+use common::{Cluster, TestResult, impatient, number, patient, pause};
 use logboat::{
-    ApplyOn, GroupId, GroupSpec, NodeConfig, NodeId, ReadFrom, ReadMode, RequestError, RoleKind,
+    ApplyOn, GroupId, GroupSpec, NodeId, ReadFrom, ReadMode, RequestError, RoleKind,
     SnapshotWriter, StateMachine, StateReader, UserCode,
 };
 use parking_lot::{Condvar, Mutex};
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 const GROUP: GroupId = GroupId(3);
 const OTHER: GroupId = GroupId(6);
@@ -141,21 +140,6 @@ impl StateReader for CounterReader {
         }
         Ok(Bytes::copy_from_slice(&self.count.load(Ordering::SeqCst).to_le_bytes()))
     }
-}
-
-async fn pause() {
-    tokio::time::sleep(Duration::from_millis(1)).await;
-}
-
-/// One worker, so that the groups are neighbours, and nobody is taken for one that hangs.
-fn patient(config: &mut NodeConfig) {
-    config.workers = 1;
-    config.state_machine_timeout = Duration::from_secs(600);
-}
-
-fn impatient(config: &mut NodeConfig) {
-    config.workers = 1;
-    config.state_machine_timeout = Duration::from_millis(100);
 }
 
 #[tokio::test]

@@ -57,9 +57,12 @@ impl<D: SnapshotDisk> Storage for SnapshotStore<D> {
     }
 }
 
-/// Storage of replicas that have nothing to do with snapshots.
+/// Storage of replicas that have nothing to do with snapshots, whatever the size of theirs.
 #[cfg(test)]
-pub(crate) struct NoStorage;
+#[derive(Default)]
+pub(crate) struct NoStorage {
+    pub(crate) snapshot_bytes: u64,
+}
 
 #[cfg(test)]
 impl Storage for NoStorage {
@@ -78,6 +81,6 @@ impl Storage for NoStorage {
     }
 
     fn current_snapshot_bytes(&self, _: GroupId) -> u64 {
-        0
+        self.snapshot_bytes
     }
 }

@@ -123,7 +123,7 @@ mod tests {
     /// The tombstone that is written for a message to replica 8, and whether it is answered once
     /// that is durable.
     fn answered(payload: Payload, floor: Option<u64>, is_known: bool) -> (Option<ReplicaId>, bool) {
-        let mut turn = Turn::new(Arc::new(NoStorage), ReadToken(0));
+        let mut turn = Turn::new(Arc::<NoStorage>::default(), ReadToken(0));
         let message = Message { from: replica(1), to: replica(8), term: Term(4), payload };
         let tombstone = floor.map(replica);
         Absent { group: GROUP, tombstone, is_known }.answer(&mut turn, NodeId(2), &message);

@@ -22,6 +22,23 @@ use tempfile::TempDir;
 /// What a test returns.
 pub(crate) type TestResult = Result<(), Box<dyn Error>>;
 
+/// Waits a moment for something to happen.
+pub(crate) async fn pause() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+/// One worker, so that the groups are neighbours, and nobody is taken for one that hangs.
+pub(crate) fn patient(config: &mut NodeConfig) {
+    config.workers = 1;
+    config.state_machine_timeout = Duration::from_secs(600);
+}
+
+/// One worker, so that the groups are neighbours, and little patience.
+pub(crate) fn impatient(config: &mut NodeConfig) {
+    config.workers = 1;
+    config.state_machine_timeout = Duration::from_millis(100);
+}
+
 /// The largest command of these clusters.
 pub(crate) const MAX_COMMAND_BYTES: usize = 64 << 10;
 

@@ -229,7 +229,7 @@ mod tests {
     fn a_list_that_makes_no_sense_is_refused_and_proposes_nothing() {
         let admission = Admission::new(1 << 20);
         let (mut turn, mut scratch) =
-            (Turn::new(Arc::new(NoStorage), ReadToken(0)), RunScratch::default());
+            (Turn::new(Arc::<NoStorage>::default(), ReadToken(0)), RunScratch::default());
         let mut run = RunContext { turn: &mut turn, scratch: &mut scratch };
         let mut requests = Requests::default();
         // Two commands, the first of nine bytes, of which there is none.
@@ -316,7 +316,7 @@ mod tests {
     fn what_comes_to_a_candidate_that_wins_is_admitted_by_the_leader() {
         let disk_is_full = Arc::new(AtomicBool::new(false));
         let (mut turn, mut scratch) =
-            (Turn::new(Arc::new(NoStorage), ReadToken(0)), RunScratch::default());
+            (Turn::new(Arc::<NoStorage>::default(), ReadToken(0)), RunScratch::default());
         let mut group = preferred_replica(&mut turn, &disk_is_full);
         let mut run = RunContext { turn: &mut turn, scratch: &mut scratch };
         let vote = |payload| GroupEvent::Message {

@@ -7,11 +7,11 @@ use crate::replica::request::Request;
 use crate::request::kind::{Answer, RequestKind};
 use crate::state_machine::SnapshotWriter;
 use crate::turn::jobs::SnapshotJob;
-use crate::turn::storage::{NoStorage, Storage};
+use crate::turn::storage::NoStorage;
 use bytes::Bytes;
 use logboat_raft::{
-    Config, Configuration, Epoch, Index, LogId, LogReadTarget, Raft, ReadMode, ReadToken,
-    ReplicaId, Restored, Round, SnapshotMeta,
+    Config, Configuration, Epoch, Index, LogReadTarget, Raft, ReadMode, ReadToken, ReplicaId,
+    Restored, Round,
 };
 use std::io;
 use std::sync::Arc;
@@ -50,10 +50,10 @@ struct Worker {
 
 impl Worker {
     fn new() -> Self {
-        Self::on(Arc::new(NoStorage))
+        Self::on(NoStorage::default())
     }
 
-    fn on(storage: Arc<dyn Storage>) -> Self {
+    fn on(storage: NoStorage) -> Self {
         let shared = Shared {
             request_timeout: Duration::from_secs(5),
             snapshot_log_bytes: 100,
@@ -63,7 +63,7 @@ impl Worker {
             events: Arc::default(),
             peers: Arc::new(Peers::new([OWN, PEER])),
         };
-        let mut turn = Turn::new(storage, ReadToken(0));
+        let mut turn = Turn::new(Arc::new(storage), ReadToken(0));
         let known = turn.support.of_mut(PEER);
         (known.support_for, known.support_from) = (Some(Epoch(1)), Some(Epoch(1)));
         Self { replicas: Replicas::new(OWN), turn, shared: Arc::new(shared) }
@@ -291,36 +291,11 @@ fn a_replica_whose_state_machine_is_called_elsewhere_stays_until_that_has_ended(
     assert_eq!(next.index, slot.index);
 }
 
-/// All snapshots are of this size.
-struct LargeSnapshots;
-
-impl Storage for LargeSnapshots {
-    fn open_received(&self, _: GroupId, _: &SnapshotMeta) -> io::Result<Box<dyn io::Read>> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn adopt_snapshot(&self, _: GroupId, _: LogId) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn discard_snapshot(&self, _: GroupId, _: LogId) {}
-
-    fn current_snapshot(&self, _: GroupId) -> Option<LogId> {
-        None
-    }
-
-    fn current_snapshot_bytes(&self, _: GroupId) -> u64 {
-        500
-    }
-}
-
 /// A state that is written faster than a peer takes it over would be sent to that without end.
 #[test]
 fn a_snapshot_is_due_when_as_much_was_written_as_the_last_one_takes() {
-    for (storage, most) in
-        [(Arc::new(NoStorage) as Arc<dyn Storage>, 10), (Arc::new(LargeSnapshots), 2)]
-    {
-        let mut worker = Worker::on(storage);
+    for (snapshot_bytes, most) in [(0, 10), (500, 2)] {
+        let mut worker = Worker::on(NoStorage { snapshot_bytes });
         let slot = worker.start(GroupId(1), &[OWN]);
         let mut snapshots = 0;
         for _ in 0..1_000 {
