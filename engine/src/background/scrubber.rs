@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 const PIECE_BYTES: usize = 256 << 10;
 
 /// How long it rests when it has read everything.
-const PAUSE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// How long it goes on before it rests, at least: each rest is a wake-up of a thread.
 const STRETCH: Duration = Duration::from_millis(20);

@@ -173,8 +173,9 @@ impl Group {
             // A state that is gone can't be read.
             Err(_) if is_of_former => {}
             Err(reason) => {
-                answer_all(run, responder, &RequestError::Stopped);
-                return self.fail(run, &reason);
+                // Whoever hears that the replica has stopped finds out why.
+                self.fail(run, &reason);
+                return answer_all(run, responder, &RequestError::Stopped);
             }
         }
         self.may_lead_again(run);
