@@ -333,6 +333,8 @@ async fn a_query_of_a_state_that_was_replaced_is_not_answered_from_what_is_left(
     cluster.propose(GROUP, b"+").await;
     let leader = cluster.leader(GROUP).await;
     let behind = cluster.ids().into_iter().find(|node| *node != leader).unwrap();
+    // Before that it may not know whom to ask, and refuses the query.
+    cluster.await_applied(behind, GROUP, 1).await;
     gates[behind.0 as usize - 1].queries.shut();
     let late = cluster.handle(behind, GROUP);
     let from_any = ReadMode { from: ReadFrom::Any, ..ReadMode::default() };
