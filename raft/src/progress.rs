@@ -3,6 +3,7 @@
 //! ahead of the answers (pipelining, flow control).
 
 use crate::log::Log;
+use crate::replica::Replica;
 use crate::{
     Conflict, Epoch, Index, LogId, Member, MemberRole, NodeId, ReplicaAddress, ReplicaId, Time,
     Tuning, reserve_one,
@@ -300,6 +301,14 @@ impl Progress {
             Mode::Replicate => !self.inflight.is_empty(),
             Mode::Snapshot { .. } => true,
         }
+    }
+
+    /// Whether the leader has nothing to tell the follower or to ask it, as far as it knows, at the
+    /// epoch at which the follower's node supports the leader's.
+    pub(crate) fn is_at_rest(&self, epoch: Option<Epoch>, replica: &Replica) -> bool {
+        let (log, tuning) = (&replica.log, &replica.config.tuning);
+        let asks = |epoch| self.fortify_deadline(epoch, replica.commit, tuning).is_some();
+        !self.is_unanswered() && self.matched == log.last() && !epoch.is_some_and(asks)
     }
 
     /// When silence means that something was lost; `None` when nothing is unanswered.

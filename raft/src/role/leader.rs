@@ -17,7 +17,7 @@ use crate::{
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::iter;
-use replication::{replicate, retry, send_append, send_fortify, send_snapshot};
+use replication::{replicate, retry, send_append, send_fortify, send_heartbeat, send_snapshot};
 use smallvec::smallvec;
 
 /// A replica that leads.
@@ -241,6 +241,9 @@ impl Leader {
     /// Notes at which epoch a follower fortifies this leader, and resumes what waited for it to be
     /// reachable again. A follower that has applied less than before has restarted, and does not
     /// know what is committed.
+    ///
+    /// One that restarted and had applied nothing that it lost says nothing new. It does not know
+    /// that, and goes on saying it until it hears from its leader.
     pub(crate) fn on_fortified(
         &mut self,
         step: &mut Step<'_>,
@@ -248,13 +251,17 @@ impl Leader {
         epoch: Option<Epoch>,
         applied: Index,
     ) {
+        let supported = step.support.support_from(from.node);
         if let Some(peer) = self.peer_at(from) {
+            let was_asked = !peer.is_at_rest(supported, step.replica);
             let has_restarted = peer.applied > Some(applied);
             peer.applied = Some(applied);
             peer.fortified = peer.fortified.max(epoch);
             replicate(peer, step);
             if has_restarted {
                 send_fortify(peer, step);
+            } else if !was_asked {
+                send_heartbeat(peer, step);
             }
         }
     }

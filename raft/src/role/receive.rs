@@ -183,9 +183,12 @@ impl Role {
     }
 }
 
-/// Whether a message says that a replica is gone which was to be this one, and was never called.
+/// Whether a message is for a replica that was to be this one, and was never called, and says that
+/// it is gone, or that the sender leads no more: it is bound to nobody.
 fn is_about_unborn(step: &Step<'_>, message: &Message) -> bool {
-    message.to > step.replica.id() && step.replica.is_blank() && message.floor_if_gone().is_some()
+    let needs_answer =
+        matches!(message.payload, Payload::Resign { .. }) || message.floor_if_gone().is_some();
+    message.to > step.replica.id() && step.replica.is_blank() && needs_answer
 }
 
 /// Tells a replica that it is gone, if it is by what is known here to be committed. Nothing that it

@@ -10,8 +10,8 @@
 use crate::cluster::Cluster;
 use bytes::Bytes;
 use logboat_raft::{
-    Change, Configuration, Input, Member, MemberRole, NodeId, ReadFrom, ReadMode, RoleKind, Tuning,
-    WriteSeq,
+    Change, Configuration, Input, Member, MemberRole, NodeId, Raft, ReadFrom, ReadMode, RoleKind,
+    Tuning, WriteSeq,
 };
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
@@ -325,11 +325,15 @@ fn leader_or(cluster: &Cluster, node: NodeId) -> NodeId {
     choice.copied().unwrap_or(node)
 }
 
-/// Whether the change of members is over, and every member has applied all that is committed.
-fn is_at_rest(cluster: &Cluster) -> bool {
+/// The newest leader.
+fn newest_leader(cluster: &Cluster) -> Option<&Raft> {
     let rafts = cluster.nodes().into_iter().filter_map(|node| cluster.raft(node));
-    let leaders = rafts.filter(|raft| raft.role() == RoleKind::Leader);
-    leaders.max_by_key(|raft| raft.term()).is_some_and(|leader| {
+    rafts.filter(|raft| raft.role() == RoleKind::Leader).max_by_key(|raft| raft.term())
+}
+
+/// Whether the change of members is over, and every member has applied all that is committed.
+fn has_recovered(cluster: &Cluster) -> bool {
+    newest_leader(cluster).is_some_and(|leader| {
         let members = leader.configuration().members();
         let applied = |member: &Member| {
             cluster.hosts[&member.node].history.len() == cluster.committed().len()
@@ -339,8 +343,19 @@ fn is_at_rest(cluster: &Cluster) -> bool {
     })
 }
 
+/// Whether no member of the group waits for a moment: nothing would ever happen again.
+fn is_at_rest(cluster: &Cluster) -> bool {
+    let rests = |member: &Member| {
+        let host = &cluster.hosts[&member.node];
+        host.raft.as_ref().is_some_and(|raft| raft.next_deadline(&host.support).is_none())
+    };
+    let leader = newest_leader(cluster);
+    leader.is_some_and(|leader| leader.configuration().members().iter().all(rests))
+}
+
 /// Heals everything and lets time pass: the cluster must elect a leader, commit something new,
-/// complete a change of members, and bring the state machine of each member to the same place.
+/// complete a change of members, bring the state machine of each member to the same place, and come
+/// to rest.
 fn must_recover(cluster: &mut Cluster, run: &mut Run) {
     cluster.cut.clear();
     for node in cluster.nodes() {
@@ -355,21 +370,37 @@ fn must_recover(cluster: &mut Cluster, run: &mut Run) {
     cluster.expire();
     let before = cluster.committed().len();
     for _ in 0..400 {
-        cluster.renew();
-        for node in cluster.nodes() {
-            cluster.confirm(node, &cluster.linked(node));
-        }
-        cluster.tick(TICK);
-        cluster.settle();
+        let_time_pass(cluster);
         let committed = cluster.committed().len();
-        if committed > before && is_at_rest(cluster) {
-            return;
+        if committed > before && has_recovered(cluster) {
+            return must_rest(cluster);
         }
         if committed == before {
             run.propose(cluster, leader_or(cluster, NodeId(1)), 1);
         }
     }
     panic!("the cluster does not recover");
+}
+
+/// Lets time pass without faults.
+fn let_time_pass(cluster: &mut Cluster) {
+    cluster.renew();
+    for node in cluster.nodes() {
+        cluster.confirm(node, &cluster.linked(node));
+    }
+    cluster.tick(TICK);
+    cluster.settle();
+}
+
+/// Lets time pass: a group of which nobody wants anything must come to cost nothing.
+fn must_rest(cluster: &mut Cluster) {
+    for _ in 0..400 {
+        if is_at_rest(cluster) {
+            return;
+        }
+        let_time_pass(cluster);
+    }
+    panic!("the group does not come to rest");
 }
 
 fn run_case(nodes: u64, voters: u64, tight: bool, seed: u64, actions: &[Action]) {

@@ -383,6 +383,7 @@ scripts! {
     resign_late
     resign_later_epoch
     restart
+    restart_applied
     single_voter
     snapshot
     snapshot_late_ack

@@ -14,6 +14,15 @@ pub(super) fn send_fortify(peer: &mut Progress, step: &mut Step<'_>) {
     step.send(peer.address(), Payload::Fortify { commit, founders: step.founders() });
 }
 
+/// Lets a follower that has everything hear its leader. The answer to it ends the exchange, while
+/// that to a [`Payload::Fortify`] might be taken for another word that nobody asked for.
+pub(super) fn send_heartbeat(peer: &mut Progress, step: &mut Step<'_>) {
+    let (prev, commit) = (step.replica.log.last_id(), step.replica.commit);
+    let (entries, founders) = (Entries::new(), step.founders());
+    step.send(peer.address(), Payload::AppendEntries { prev, entries, commit, founders });
+    peer.commit_sent(commit, step.now());
+}
+
 /// Sends a follower all that its state allows.
 pub(super) fn replicate(peer: &mut Progress, step: &mut Step<'_>) {
     match peer.mode {
