@@ -13,6 +13,9 @@
 //!
 //! [`placement`] says which replicas should be on which nodes, and the next steps toward that.
 
+// What only `internals` hands out is out of reach without it.
+#![cfg_attr(not(feature = "internals"), allow(unreachable_pub))]
+
 mod error;
 mod map;
 mod meta;
@@ -21,6 +24,19 @@ mod plan;
 mod router;
 mod table;
 mod wire;
+
+#[cfg(feature = "internals")]
+pub mod internals {
+    //! What keeps a cluster's table and places its replicas, for simulators: the state machine of
+    //! the meta group, and what the driver decides without I/O and clock. Only the tests of this
+    //! workspace turn the feature `internals` on; what stands here may change at any time.
+
+    pub use crate::meta::MetaMachine;
+    pub use crate::router::cluster::driver::helm::{Helm, Progress, Reported};
+    pub use crate::router::cluster::driver::orders::{Ended, Next, Order};
+    pub use crate::router::cluster::operate::{expulsion, may_leave};
+    pub use crate::table::{Change, Command, Feed, Foundation, News, Note, Outcome};
+}
 
 pub use error::{ClusterError, MapError, RouteError, RouterStartError};
 pub use map::{META_GROUP, Range, RangeMap};

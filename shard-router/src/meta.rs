@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 /// Applies the commands of the table, and publishes each table that results. The answer to a
 /// command is its [`Outcome`], and that to a query the version of the table.
-pub(crate) struct MetaMachine {
+pub struct MetaMachine {
     table: Arc<Table>,
     feed: Arc<Feed>,
 }
 
 impl MetaMachine {
     /// A machine that fills this feed.
-    pub(crate) fn new(feed: Arc<Feed>) -> Self {
+    #[must_use]
+    pub fn new(feed: Arc<Feed>) -> Self {
         Self { table: Arc::default(), feed }
     }
 }

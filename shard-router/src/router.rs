@@ -1,7 +1,7 @@
 //! The way of a request to the leader of its group.
 
 mod batch;
-mod cluster;
+pub(crate) mod cluster;
 mod requests;
 mod starts;
 

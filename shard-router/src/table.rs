@@ -10,8 +10,9 @@ mod ranges;
 mod record;
 mod settings;
 
-pub(crate) use self::change::{Change, Command, ENCODING, Foundation, Note, Outcome};
-pub(crate) use self::feed::{Feed, News};
+pub(crate) use self::change::ENCODING;
+pub use self::change::{Change, Command, Foundation, Note, Outcome};
+pub use self::feed::{Feed, News};
 pub use self::ranges::Ranges;
 pub use self::record::{
     HistoryEntry, Members, NodeCard, NodeRecord, NodeState, RangeRecord, WantedMove,

@@ -8,9 +8,14 @@ use logboat_raft::{Change, ChangeRefusal, Configuration, Index, LogId, NodeId, T
 
 /// What a leader is asked for about its group's members.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ChangeRequest {
+pub enum ChangeRequest {
     /// To make these changes, if the group has the members of this entry, or whoever they are.
-    Make { from: Option<LogId>, changes: Vec<Change> },
+    Make {
+        /// That entry.
+        from: Option<LogId>,
+        /// The changes.
+        changes: Vec<Change>,
+    },
     /// To say whether the learner on this node could be promoted.
     CheckLearner(NodeId),
 }
@@ -21,7 +26,8 @@ const CHECK_LEARNER: u8 = 6;
 
 /// Encodes what a leader is asked for. Of a list of changes: for each a byte that says which, and
 /// the node.
-pub(crate) fn encode_change_request(request: &ChangeRequest) -> Bytes {
+#[must_use]
+pub fn encode_change_request(request: &ChangeRequest) -> Bytes {
     let mut bytes = Vec::new();
     match request {
         ChangeRequest::Make { from, changes } => {
@@ -149,8 +155,9 @@ fn put_refusal(bytes: &mut Vec<u8>, refusal: ChangeRefusal) {
     }
 }
 
-/// Decodes what [`encode_changed`] wrote. `None` for anything else.
-pub(crate) fn decode_changed(mut bytes: &[u8]) -> Option<Result<Membership, ChangeError>> {
+/// Decodes what `encode_changed` wrote. `None` for anything else.
+#[must_use]
+pub fn decode_changed(mut bytes: &[u8]) -> Option<Result<Membership, ChangeError>> {
     let refusal = match bytes.try_get_u8().ok()? {
         0 => {
             let configuration = Configuration::decode(bytes).ok()?;
@@ -189,7 +196,8 @@ pub(crate) fn decode_changed(mut bytes: &[u8]) -> Option<Result<Membership, Chan
 }
 
 /// Encodes to whom leadership shall go.
-pub(crate) fn encode_transfer(to: NodeId) -> Bytes {
+#[must_use]
+pub fn encode_transfer(to: NodeId) -> Bytes {
     Bytes::copy_from_slice(&to.0.to_le_bytes())
 }
 
@@ -222,11 +230,9 @@ pub(crate) fn encode_transferred(outcome: Transferred) -> Bytes {
     }
 }
 
-/// Decodes what [`encode_transferred`] wrote of a transfer to `to`. `None` for anything else.
-pub(crate) fn decode_transferred(
-    to: NodeId,
-    mut bytes: &[u8],
-) -> Option<Result<(), TransferError>> {
+/// Decodes what `encode_transferred` wrote of a transfer to `to`. `None` for anything else.
+#[must_use]
+pub fn decode_transferred(to: NodeId, mut bytes: &[u8]) -> Option<Result<(), TransferError>> {
     let outcome = match bytes.try_get_u8().ok()? {
         0 => Ok(()),
         1 => Err(TransferError::NotVoter { node: to }),

@@ -1,10 +1,10 @@
 //! A node's part of the cluster: what the table says is done, and what is done gets into the table.
 
 mod cache;
-mod driver;
+pub(crate) mod driver;
 mod follow;
 mod join;
-mod operate;
+pub(crate) mod operate;
 mod peers;
 mod publish;
 mod replicas;

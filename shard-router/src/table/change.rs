@@ -14,7 +14,7 @@ pub(crate) const ENCODING: u8 = 2;
 
 /// A change, with what the history says of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Command {
+pub struct Command {
     pub(crate) encoding: u8,
     pub(crate) change: Change,
     /// Why it is made. Not in the history if that is empty.
@@ -28,56 +28,81 @@ pub(crate) struct Command {
 /// One change of the table. None carries the whole of it: the first one says how it is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Change {
+pub enum Change {
     /// Makes the cluster. Only the first one counts.
     Found(Foundation),
     /// Gives a node its id. The same incarnation has the same id, however often it asks.
-    Join { incarnation: u64, card: NodeCard },
+    Join {
+        /// What tells its directory from all others.
+        incarnation: u64,
+        /// Where it is.
+        card: NodeCard,
+    },
     /// A node has started, and is there.
     Announce {
+        /// That node.
         #[serde(with = "wire::node")]
         node: NodeId,
+        /// What tells its directory from all others.
         incarnation: u64,
+        /// Where it is.
         card: NodeCard,
     },
     /// Wants something else of a node whose record has not changed since `based_on`.
     SetState {
+        /// That node.
         #[serde(with = "wire::node")]
         node: NodeId,
+        /// The version of the table that changed its record last.
         based_on: u64,
+        /// What is wanted.
         state: NodeState,
     },
     /// Has a node out of the table that holds nothing.
     Forget {
+        /// That node.
         #[serde(with = "wire::node")]
         node: NodeId,
+        /// The version of the table that changed its record last.
         based_on: u64,
     },
     /// Groups have had other members since later entries of their logs than the table knows.
-    Members { groups: Vec<(u64, Members)> },
+    Members {
+        /// The groups, with their members.
+        groups: Vec<(u64, Members)>,
+    },
     /// A replica of a group is to move. One move of a group at a time.
     WantMove {
+        /// That group.
         #[serde(with = "wire::group")]
         group: GroupId,
+        /// The node that has the replica.
         #[serde(with = "wire::node")]
         from: NodeId,
+        /// The node that is to have it.
         #[serde(with = "wire::node")]
         to: NodeId,
     },
     /// The move of a group has ended, or is not wanted any more.
     EndMove {
+        /// That group.
         #[serde(with = "wire::group")]
         group: GroupId,
     },
     /// Wants something else of placement, if the settings have not changed since `based_on`.
-    SetSettings { based_on: u64, settings: ClusterSettings },
+    SetSettings {
+        /// The version of the table that changed the settings last.
+        based_on: u64,
+        /// What is wanted.
+        settings: ClusterSettings,
+    },
     /// Changes nothing but the history.
     Notes(Vec<Note>),
 }
 
 /// Something that was done to the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Note {
+pub struct Note {
     pub(crate) what: String,
     pub(crate) why: String,
     /// When, in milliseconds since 1970.
@@ -86,7 +111,7 @@ pub(crate) struct Note {
 
 /// How a cluster is made: the ranges follow from it. What it means must never change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Foundation {
+pub struct Foundation {
     pub(crate) layout: String,
     pub(crate) groups: Option<usize>,
     pub(crate) edge_bits: u32,
@@ -101,7 +126,7 @@ pub(crate) struct Foundation {
 /// What came of a change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// It was made.
     Done {
         /// The version of the table now.
@@ -124,15 +149,23 @@ pub(crate) enum Outcome {
 
 impl Command {
     pub(crate) fn new(change: Change, why: impl Into<String>) -> Self {
-        Self { encoding: ENCODING, change, why: why.into(), at_ms: now_ms() }
+        Self::at(now_ms(), change, why)
     }
 
-    pub(crate) fn encode(&self) -> Bytes {
+    /// A change that is proposed at this time, in milliseconds since 1970.
+    pub fn at(at_ms: u64, change: Change, why: impl Into<String>) -> Self {
+        Self { encoding: ENCODING, change, why: why.into(), at_ms }
+    }
+
+    /// The bytes that are proposed.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
         serde_json::to_vec(self).expect("its keys are strings").into()
     }
 
     /// None if it is of a version that this build does not know, or no command at all.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok().filter(|it: &Self| it.encoding == ENCODING)
     }
 }
@@ -150,7 +183,8 @@ fn now_ms() -> u64 {
 }
 
 impl Foundation {
-    pub(crate) fn new(
+    /// A cluster of these nodes, each with where its peers reach it.
+    pub fn new(
         plan: &Plan,
         settings: &ClusterSettings,
         nodes: impl Iterator<Item = (NodeId, String)>,
@@ -179,11 +213,15 @@ impl Foundation {
 }
 
 impl Outcome {
-    pub(crate) fn encode(&self) -> Bytes {
+    /// The bytes of an answer.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
         serde_json::to_vec(self).expect("its keys are strings").into()
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+    /// What [`Self::encode`] wrote. None for anything else.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok()
     }
 }

@@ -13,7 +13,7 @@ const KEPT: usize = 1_024;
 /// The newest table of a node. The replica of the meta group here fills it, if there is one, or
 /// else whoever follows another node.
 #[derive(Debug)]
-pub(crate) struct Feed {
+pub struct Feed {
     newest: watch::Sender<Arc<Table>>,
     /// The changes that led to the newest table, each with the version that it made.
     recent: Mutex<VecDeque<(u64, Arc<Command>)>>,
@@ -22,7 +22,7 @@ pub(crate) struct Feed {
 /// What has happened to the table since a version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum News {
+pub enum News {
     /// These changes, in order. None if nothing has happened.
     Changes(Vec<Arc<Command>>),
     /// More than is remembered: this is the table.
@@ -30,13 +30,15 @@ pub(crate) enum News {
 }
 
 impl Feed {
-    pub(crate) fn new() -> Arc<Self> {
+    /// One that knows nothing yet.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
         let (newest, _) = watch::channel(Arc::default());
         Arc::new(Self { newest, recent: Mutex::default() })
     }
 
     /// The newest table. Of version 0 before there is one.
-    pub(crate) fn newest(&self) -> Arc<Table> {
+    pub fn newest(&self) -> Arc<Table> {
         Arc::clone(&self.newest.borrow())
     }
 
@@ -46,7 +48,7 @@ impl Feed {
 
     /// Takes a table, and the changes that led to it from an earlier one, unless a newer one is
     /// known.
-    pub(crate) fn publish(&self, table: Arc<Table>, by: Vec<Arc<Command>>) {
+    pub fn publish(&self, table: Arc<Table>, by: Vec<Arc<Command>>) {
         let mut recent = self.recent.lock();
         let version = table.version();
         if version <= self.newest.borrow().version() {
@@ -65,7 +67,7 @@ impl Feed {
     }
 
     /// What has happened since a version.
-    pub(crate) fn since(&self, version: u64) -> News {
+    pub fn since(&self, version: u64) -> News {
         let recent = self.recent.lock();
         let newest = self.newest();
         if newest.version() <= version {
@@ -81,7 +83,7 @@ impl Feed {
     }
 
     /// Takes what another node has told that was asked for the news since this version.
-    pub(crate) fn take(&self, since: u64, news: News) {
+    pub fn take(&self, since: u64, news: News) {
         match news {
             News::Whole(table) => self.publish(table, Vec::new()),
             News::Changes(commands) => {

@@ -8,8 +8,8 @@
 //!
 //! [`helm`] decides, and this file asks, waits and carries out.
 
-mod helm;
-mod orders;
+pub(crate) mod helm;
+pub(crate) mod orders;
 
 use self::helm::{Helm, Progress, Reported};
 use self::orders::Ended;

@@ -43,18 +43,7 @@ impl Router {
     pub async fn decommission(&self, nodes: &[NodeId]) -> Result<(), ClusterError> {
         let inner = self.inner();
         let table = inner.feed.newest();
-        for node in nodes {
-            known(&table, *node)?;
-        }
-        let stays = |(node, state): (NodeId, NodeState)| {
-            !nodes.contains(&node) && matches!(state, NodeState::Up | NodeState::Draining)
-        };
-        let states = table.nodes().map(|(node, record)| (node, record.state));
-        let (left, replicas) = (states.filter(|it| stays(*it)).count(), table.replicas());
-        if left < replicas.min(table.nodes().count()) {
-            let reason = format!("{left} nodes would stay, and a group has {replicas} replicas");
-            return Err(ClusterError::Refused(reason));
-        }
+        may_leave(&table, nodes)?;
         for node in nodes {
             inner.set_state(*node, NodeState::Leaving, "somebody decommissions it").await?;
         }
@@ -191,13 +180,34 @@ impl Router {
 /// Why a node is not part of the cluster any more. One that was given up for lost, and is there
 /// again, is part of it until no group has a replica there: until then a group may need it for its
 /// majority.
-pub(crate) fn expulsion(table: &Table, node: NodeId) -> Option<String> {
+#[must_use]
+pub fn expulsion(table: &Table, node: NodeId) -> Option<String> {
     if table.has_left(node) {
         return Some(format!("node {node} has left the cluster"));
     }
     let is_lost = table.node(node).is_some_and(|record| record.state == NodeState::Lost);
     (is_lost && table.is_empty(node))
         .then(|| format!("the cluster has given up node {node} for lost"))
+}
+
+/// Whether these nodes may be decommissioned: enough others stay.
+///
+/// # Errors
+/// See [`ClusterError`].
+pub fn may_leave(table: &Table, nodes: &[NodeId]) -> Result<(), ClusterError> {
+    for node in nodes {
+        known(table, *node)?;
+    }
+    let stays = |(node, state): (NodeId, NodeState)| {
+        !nodes.contains(&node) && matches!(state, NodeState::Up | NodeState::Draining)
+    };
+    let states = table.nodes().map(|(node, record)| (node, record.state));
+    let (left, replicas) = (states.filter(|it| stays(*it)).count(), table.replicas());
+    if left < replicas.min(table.nodes().count()) {
+        let reason = format!("{left} nodes would stay, and a group has {replicas} replicas");
+        return Err(ClusterError::Refused(reason));
+    }
+    Ok(())
 }
 
 fn known(table: &Table, node: NodeId) -> Result<u64, ClusterError> {

@@ -34,25 +34,28 @@ const SLOWEST_COPY_BYTES_PER_S: u64 = 1 << 20;
 
 /// What a node says of its replicas.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Reported {
+pub struct Reported {
     /// The groups that it leads, with how many bytes a copy of each takes.
-    pub(crate) led: Vec<(GroupId, u64)>,
+    pub led: Vec<(GroupId, u64)>,
     /// The groups whose replica there has failed.
-    pub(crate) failed: Vec<GroupId>,
+    pub failed: Vec<GroupId>,
     /// Whether its disk takes no more.
-    pub(crate) is_full: bool,
+    pub is_full: bool,
     /// The nodes that it reaches.
-    pub(crate) reaches: BTreeSet<NodeId>,
+    pub reaches: BTreeSet<NodeId>,
 }
 
 /// How far a learner is, as its leader says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Progress {
-    pub(crate) group: GroupId,
-    pub(crate) node: NodeId,
-    pub(crate) is_ready: bool,
+pub struct Progress {
+    /// The group.
+    pub group: GroupId,
+    /// The learner's node.
+    pub node: NodeId,
+    /// Whether it could be promoted.
+    pub is_ready: bool,
     /// The index of the last entry that it is known to hold.
-    pub(crate) matched: u64,
+    pub matched: u64,
 }
 
 /// A learner that is being looked after.
@@ -69,7 +72,7 @@ struct Learner {
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct Helm {
+pub struct Helm {
     cluster: Cluster,
     now: Duration,
     table: Arc<Table>,
@@ -96,8 +99,16 @@ pub(crate) struct Helm {
     is_paced: bool,
 }
 
+impl Default for Helm {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Helm {
-    pub(crate) fn new() -> Self {
+    /// One that knows nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
         Self {
             cluster: Cluster::new(Settings::default()),
             now: Duration::ZERO,
@@ -119,23 +130,23 @@ impl Helm {
     }
 
     /// Whether nothing is under way, and all nodes are reached.
-    pub(crate) fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         let rests = self.busy.is_empty() && self.pausing.is_empty() && self.learners.is_empty();
         rests && !self.misses_nodes
     }
 
     /// Whether groups wait for their turn to be copied.
-    pub(crate) const fn is_paced(&self) -> bool {
+    pub const fn is_paced(&self) -> bool {
         self.is_paced
     }
 
     /// When the first pause ends.
-    pub(crate) fn next_pause_end(&self) -> Option<Duration> {
+    pub fn next_pause_end(&self) -> Option<Duration> {
         self.pausing.values().min().copied()
     }
 
     /// Takes what a node says of its replicas.
-    pub(crate) fn reported(&mut self, node: NodeId, report: Reported) {
+    pub fn reported(&mut self, node: NodeId, report: Reported) {
         let before: Vec<_> = self.leaders.iter().filter(|(_, leader)| **leader == node).collect();
         let before: BTreeSet<_> = before.into_iter().map(|(group, _)| *group).collect();
         for (group, bytes) in &report.led {
@@ -170,7 +181,7 @@ impl Helm {
     }
 
     /// The learners whose leaders are to be asked how far they are, by leader.
-    pub(crate) fn learners_to_ask(&self) -> BTreeMap<NodeId, Vec<(GroupId, NodeId)>> {
+    pub fn learners_to_ask(&self) -> BTreeMap<NodeId, Vec<(GroupId, NodeId)>> {
         let mut asked: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for ((group, node), learner) in &self.learners {
             if let Some(leader) = self.leaders.get(group)
@@ -183,7 +194,7 @@ impl Helm {
     }
 
     /// Takes how far a learner is.
-    pub(crate) fn progressed(&mut self, progress: Progress) {
+    pub fn progressed(&mut self, progress: Progress) {
         let Progress { group, node, is_ready, matched } = progress;
         let bytes = self.bytes.get(&group).copied().unwrap_or_default();
         let Some(learner) = self.learners.get_mut(&(group, node)) else { return };
@@ -202,7 +213,7 @@ impl Helm {
     }
 
     /// Takes the newest table, and which nodes are reached.
-    pub(crate) fn learn(
+    pub fn learn(
         &mut self,
         now: Duration,
         table: &Arc<Table>,
@@ -334,10 +345,7 @@ impl Helm {
     }
 
     /// What the table is to say: which nodes are lost, which have left, and which moves have ended.
-    pub(crate) fn settlements(
-        &self,
-        is_given_up: impl Fn(NodeId) -> bool,
-    ) -> Vec<(TableChange, String)> {
+    pub fn settlements(&self, is_given_up: impl Fn(NodeId) -> bool) -> Vec<(TableChange, String)> {
         let lost: Vec<_> = self.cluster.lost().collect();
         let emptied: Vec<_> = self.cluster.emptied().collect();
         let nodes = self.table.nodes().filter_map(|(node, record)| {
@@ -379,7 +387,7 @@ impl Helm {
     }
 
     /// What is to be done next with groups. They are busy until it is told how that ended.
-    pub(crate) fn orders(&mut self) -> Vec<Order> {
+    pub fn orders(&mut self) -> Vec<Order> {
         let mut orders = self.moves();
         if self.table.settings().lost_after.is_some() {
             orders.extend(self.placed());
@@ -449,12 +457,12 @@ impl Helm {
     }
 
     /// Who leads a group.
-    pub(crate) fn leader_of(&self, group: GroupId) -> Option<NodeId> {
+    pub fn leader_of(&self, group: GroupId) -> Option<NodeId> {
         self.leaders.get(&group).copied()
     }
 
     /// An order has ended.
-    pub(crate) fn ended(&mut self, now: Duration, group: GroupId, ended: Ended) {
+    pub fn ended(&mut self, now: Duration, group: GroupId, ended: Ended) {
         self.now = now;
         self.busy.remove(&group);
         self.changed.insert(group);

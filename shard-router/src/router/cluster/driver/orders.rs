@@ -3,28 +3,44 @@
 use crate::router::Inner;
 use crate::table::{Members, Note, WantedMove};
 use logboat::{
-    Change, ChangeError, ChangeRefusal, GroupId, LogId, NodeId, RequestError, TransferError,
+    Change, ChangeError, ChangeRefusal, GroupId, LogId, Membership, NodeId, RequestError,
+    TransferError,
 };
 
 /// Changes of a group's members, if they are those of the entry `from`, and then a transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Order {
-    pub(crate) group: GroupId,
-    pub(crate) from: LogId,
-    pub(crate) changes: Vec<Change>,
-    pub(crate) successor: Option<NodeId>,
-    pub(crate) why: String,
+pub struct Order {
+    /// The group.
+    pub group: GroupId,
+    /// The entry of the members that it was thought for.
+    pub from: LogId,
+    /// What to change.
+    pub changes: Vec<Change>,
+    /// Who is to lead then, if anybody else.
+    pub successor: Option<NodeId>,
+    /// What it is good for.
+    pub why: String,
 }
 
 /// How an order ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub enum Ended {
     /// The group has these members.
     Changed(Members),
     /// And the other node leads it.
-    Transferred { members: Members, to: NodeId },
+    Transferred {
+        /// The members.
+        members: Members,
+        /// The other node.
+        to: NodeId,
+    },
     /// The other node is to lead it, and has not taken over.
-    NotTaken { members: Members, to: NodeId },
+    NotTaken {
+        /// The members.
+        members: Members,
+        /// The other node.
+        to: NodeId,
+    },
     /// Another node leads the group, or is about to.
     LedBy(NodeId),
     /// The learner on this node has not caught up.
@@ -35,7 +51,56 @@ pub(crate) enum Ended {
     Failed,
 }
 
+/// What comes after a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing: the order has ended.
+    Ended(Ended),
+    /// The group has these members, and leadership goes to another node.
+    Transfer {
+        /// The members.
+        members: Members,
+        /// The other node.
+        to: NodeId,
+    },
+}
+
 impl Order {
+    /// What comes after the change, by what the node answered that was to lead the group.
+    #[must_use]
+    pub fn changed(&self, leader: NodeId, answer: Result<Membership, ChangeError>) -> Next {
+        let members = match answer {
+            Ok(members) => Members::of(&members),
+            Err(error) => return Next::Ended(Ended::without(self.group, error)),
+        };
+        match self.successor.filter(|node| *node != leader) {
+            Some(to) => Next::Transfer { members, to },
+            None => Next::Ended(Ended::Changed(members)),
+        }
+    }
+
+    /// How the order has ended, by what came of the transfer to another node.
+    #[must_use]
+    pub fn transferred(
+        &self,
+        members: Members,
+        to: NodeId,
+        answer: Result<(), TransferError>,
+    ) -> Ended {
+        let group = self.group;
+        match answer {
+            Ok(()) => Ended::Transferred { members, to },
+            Err(TransferError::NotTaken { .. } | TransferError::NotVoter { .. }) => {
+                tracing::info!("node {to} did not take over group {group}");
+                Ended::NotTaken { members, to }
+            }
+            Err(error) => {
+                tracing::info!("the transfer of group {group} to node {to}: {error}");
+                Ended::Failed
+            }
+        }
+    }
+
     /// What it does, for the history.
     fn note(&self) -> Note {
         let word = |change: &Change| match change {
@@ -54,25 +119,14 @@ impl Inner {
     /// Has the node that leads the group carry out an order. Returns what the history is to say of
     /// it, too.
     pub(super) async fn carry_out(&self, leader: NodeId, order: &Order) -> (Ended, Option<Note>) {
-        let Order { group, from, changes, successor, .. } = order;
-        let changed = match self.node.change_from(leader, *group, *from, changes).await {
-            Ok(changed) => changed,
-            Err(error) => return (Ended::without(*group, error), None),
-        };
-        let members = Members::of(&changed);
-        let note = Some(order.note());
-        let Some(to) = successor.filter(|node| *node != leader) else {
-            return (Ended::Changed(members), note);
-        };
-        let ended = match self.node.transfer(leader, *group, to).await {
-            Ok(()) => Ended::Transferred { members, to },
-            Err(TransferError::NotTaken { .. } | TransferError::NotVoter { .. }) => {
-                tracing::info!("node {to} did not take over group {group}");
-                Ended::NotTaken { members, to }
-            }
-            Err(error) => {
-                tracing::info!("the transfer of group {group} to node {to}: {error}");
-                Ended::Failed
+        let Order { group, from, changes, .. } = order;
+        let changed = self.node.change_from(leader, *group, *from, changes).await;
+        let note = changed.is_ok().then(|| order.note());
+        let ended = match order.changed(leader, changed) {
+            Next::Ended(ended) => ended,
+            Next::Transfer { members, to } => {
+                let transferred = self.node.transfer(leader, *group, to).await;
+                order.transferred(members, to, transferred)
             }
         };
         (ended, note)
