@@ -107,7 +107,7 @@ pub mod internals {
     pub use crate::replica::event::GroupEvent;
     pub use crate::replica::group::founding::founders_of;
     pub use crate::replica::group::{Group, Shared};
-    pub use crate::replica::recovery::{Recovery, recover};
+    pub use crate::replica::recovery::{Recovery, is_unborn, recover};
     pub use crate::replica::request::Request;
     pub use crate::replica::run_context::{RunContext, RunScratch};
     pub use crate::replica::wake_conditions::WakeConditions;

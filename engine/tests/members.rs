@@ -11,6 +11,7 @@ use logboat::{
     Change, ChangeError, ChangeRefusal, GroupError, GroupHandle, GroupId, GroupSpec, Index,
     Membership, NodeEvent, NodeId, RequestError, RoleKind, TransferError,
 };
+use std::fs;
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
@@ -133,6 +134,43 @@ async fn a_node_that_never_joined_answers_that_it_has_no_replica() -> TestResult
     for node in [4, 5] {
         join(&cluster, node)?;
         cluster.await_applied(NodeId(node), GROUP, 0).await;
+    }
+    Ok(())
+}
+
+/// A crash comes when a replica's first snapshot is in place, and before the log records it. Only
+/// the log says which replica it is: by the snapshot, it took itself for one that is gone.
+#[tokio::test]
+async fn a_replica_that_crashed_over_its_first_snapshot_joins_again() -> TestResult {
+    for is_named in [false, true] {
+        let (mut cluster, four) = (Cluster::new(4)?, NodeId(4));
+        found(&cluster, &[1, 2, 3])?;
+        if is_named {
+            change(&cluster, &[1, 2, 3], &[Change::AddLearner(four)]).await?;
+        }
+        count_up(&cluster, &[1, 2, 3]).await;
+        let leader = leader(&cluster, &[1, 2, 3]).await;
+        let file = |node| cluster.dir(node).join("snapshots/7.snap");
+        leader.compact();
+        let leader = cluster.leader_among(&ids(&[1, 2, 3]), GROUP).await;
+        while !file(leader).exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        cluster.node(four).stop();
+        fs::copy(file(leader), file(four))?;
+        cluster.restart_without_groups(four)?;
+        let mut events = cluster.node(four).events();
+        let replica = join(&cluster, 4)?;
+        if !is_named {
+            change(&cluster, &[1, 2, 3], &[Change::AddLearner(four)]).await?;
+        }
+        let removed =
+            async { while !matches!(events.next().await, Some(NodeEvent::Removed { .. })) {} };
+        tokio::select! {
+            () = cluster.await_applied(four, GROUP, 1) => {}
+            () = removed => panic!("it takes itself for gone"),
+        }
+        assert_eq!(number(&replica.read_local(Bytes::new()).await?.1), 1);
     }
     Ok(())
 }

@@ -7,9 +7,11 @@ mod common;
 use bytes::Bytes;
 use common::{Cluster, TestResult, number};
 use logboat::{
-    ApplyError, ApplyOn, CommandBatch, DiskStateMachine, GroupError, GroupId, Index, LogId, NodeId,
-    OnDisk, RequestError, RoleKind, SnapshotWriter, Term,
+    ApplyError, ApplyOn, Change, CommandBatch, DiskStateMachine, GroupError, GroupId, GroupSpec,
+    Index, LogId, NodeId, OnDisk, RequestError, RoleKind, SnapshotWriter, Term,
 };
+use logboat_raft::{Configuration, SnapshotMeta};
+use logboat_storage::SnapshotStore;
 use parking_lot::Mutex;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -307,6 +309,34 @@ async fn what_a_former_replica_left_is_cleared() -> TestResult {
     assert_eq!(disk.held(), 1);
     cluster.node(node).join_group(GROUP, disk.machine())?;
     assert_eq!(disk.held(), 0);
+    Ok(())
+}
+
+/// A crash comes when a replica that joins has taken over its first snapshot, and before the log
+/// records that.
+#[tokio::test]
+async fn a_state_that_no_log_records_goes_with_its_snapshot() -> TestResult {
+    let mut cluster = Cluster::new(2)?;
+    let (one, two, replicas) = (NodeId(1), NodeId(2), vec![NodeId(1)]);
+    let machine = Disk::default().machine();
+    let spec = GroupSpec { group: GROUP, replicas: replicas.clone(), preferred: None, machine };
+    let founder = cluster.node(one).create_group(spec)?;
+    founder.view().led().await;
+    founder.propose(Bytes::from_static(b"+")).await?;
+    let last = LogId::new(Term(1), Index(2));
+    let configuration = Configuration::founding(&replicas, None).into();
+    cluster.node(two).stop();
+    let store = SnapshotStore::open(&cluster.dir(two).join("snapshots"))?;
+    store.create(GROUP, SnapshotMeta { last, configuration })?.finish()?;
+    let disk = Disk::default();
+    disk.0.lock().state = Some((last, vec![last]));
+    cluster.restart_without_groups(two)?;
+    let replica = cluster.node(two).join_group(GROUP, disk.machine())?;
+    assert_eq!((disk.held(), disk.0.lock().restores), (0, 0));
+    assert!(SnapshotStore::open(&cluster.dir(two).join("snapshots"))?.groups().is_empty());
+    founder.change(&[Change::AddLearner(two)]).await?;
+    cluster.await_applied(two, GROUP, 1).await;
+    assert_eq!(number(&replica.read_local(Bytes::new()).await?.1), 1);
     Ok(())
 }
 

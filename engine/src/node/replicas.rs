@@ -9,10 +9,10 @@ use crate::groups::{Origin, Removal, Stored};
 use crate::handle::GroupHandle;
 use crate::node::{Inner, Node};
 use crate::replica::event::GroupEvent;
-use crate::replica::recovery::recover;
+use crate::replica::recovery::{Recovery, is_unborn, recover};
 use crate::service::SERVICE;
 use crate::start::Parts;
-use crate::state_machine::StateMachine;
+use crate::state_machine::{StateMachine, StateReader};
 use crate::status::StoredGroup;
 use crate::view::GroupView;
 use crate::worker::event::{Event, StartGroup};
@@ -311,28 +311,8 @@ impl Inner {
         if log == Restored::default() {
             self.check_founders_are_peers(group, &founding)?;
         }
-        let snapshot = parts.snapshots.read(group);
-        let snapshot =
-            snapshot.map_err(|error| GroupError::Snapshot { group, reason: error.to_string() })?;
-        let has_gone = parts.wal.tombstone(group).is_some() && log == Restored::default();
-        let recovered = parts.user_code.restores.watch(group, |progress| {
-            if has_gone && let Some(machine) = machine.on_disk() {
-                machine.clear().map_err(|error| format!("clearing the state: {error}"))?;
-            }
-            let watched = |reader| Watched { reader, progress: Arc::clone(progress) };
-            let snapshot = snapshot.map(|(last, reader)| (last, watched(reader)));
-            let recovery = recover(log, snapshot, &mut *machine)?;
-            let reader = contain(|| machine.reader());
-            Ok((recovery, reader.map_err(|panic| format!("its reader: {panic}"))?))
-        });
-        let is_on_disk = machine.on_disk().is_some();
-        let (recovery, reader) = recovered.map_err(|reason| match is_on_disk {
-            true => GroupError::Snapshot { group, reason },
-            false => {
-                let file = parts.snapshots.current_path(group);
-                GroupError::Snapshot { group, reason: format!("{}: {reason}", file.display()) }
-            }
-        })?;
+        let is_unborn = is_unborn(&log, !founding.members().is_empty());
+        let (recovery, reader) = self.recover(group, log, is_unborn, &mut *machine)?;
         let apply_on = machine.apply_on();
         let node = self.config.node;
         let tuning = Arc::clone(&self.tuning);
@@ -354,6 +334,46 @@ impl Inner {
         let handle = GroupHandle { group, slot, worker, view, gate };
         reservation.started(handle.clone());
         Ok(handle)
+    }
+
+    /// Has a state machine restored, and says what the replica goes on from.
+    fn recover(
+        &self,
+        group: GroupId,
+        log: Restored,
+        is_unborn: bool,
+        machine: &mut dyn StateMachine,
+    ) -> Result<(Recovery, Option<Arc<dyn StateReader>>), GroupError> {
+        let Parts { snapshots, user_code, .. } = &self.parts;
+        let failed = |reason| GroupError::Snapshot { group, reason };
+        if is_unborn {
+            let cleared = user_code.restores.watch(group, |_| self.clear_unborn(group, machine));
+            cleared.map_err(failed)?;
+        }
+        let snapshot = snapshots.read(group).map_err(|error| failed(error.to_string()))?;
+        let recovered = user_code.restores.watch(group, |progress| {
+            let watched = |reader| Watched { reader, progress: Arc::clone(progress) };
+            let snapshot = snapshot.map(|(last, reader)| (last, watched(reader)));
+            let recovery = recover(log, snapshot, machine)?;
+            let reader = contain(|| machine.reader());
+            Ok((recovery, reader.map_err(|panic| format!("its reader: {panic}"))?))
+        });
+        recovered.map_err(|reason: String| match machine.on_disk().is_some() {
+            true => failed(reason),
+            false => failed(format!("{}: {reason}", snapshots.current_path(group).display())),
+        })
+    }
+
+    /// Removes what is here of a group of which the log holds no replica.
+    fn clear_unborn(&self, group: GroupId, machine: &mut dyn StateMachine) -> Result<(), String> {
+        let Parts { wal, snapshots, .. } = &self.parts;
+        if wal.tombstone(group).is_none() && snapshots.latest(group).is_none() {
+            return Ok(());
+        }
+        if let Some(machine) = machine.on_disk() {
+            machine.clear().map_err(|error| format!("clearing the state: {error}"))?;
+        }
+        snapshots.remove(group).map_err(|error| error.to_string())
     }
 
     /// Why the group can't be founded here, if its replica lost data in the log and no other was

@@ -30,6 +30,20 @@ impl Recovery {
     }
 }
 
+/// Whether a start finds no replica in the log: of those that were here, nothing is left, or at the
+/// most that the last one is gone. One that `founds` its group is itself even so.
+///
+/// What else is there of the group has to go, durably: state, and then snapshot, which tells a
+/// start after a crash that the state has to go. Either a former replica left it, or it is the
+/// first snapshot of one that joined: it is put in place before the log records it, and a crash
+/// came between. That replica has promised nothing, since a promise waits for its record. And which
+/// one it was is lost. Its leader calls it by an id, which a replica takes for its own only as long
+/// as it has no log. With a log it would take itself for gone.
+#[must_use]
+pub fn is_unborn(log: &Restored, founds: bool) -> bool {
+    !founds && *log == Restored::default()
+}
+
 /// Restores `machine` from the group's snapshot, if there is one and the state on disk does not
 /// hold it already, and says where the replica goes on from, and what has to be written to the log
 /// first.

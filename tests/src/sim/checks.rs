@@ -78,6 +78,13 @@ struct Replica {
     search: Search,
 }
 
+impl Replica {
+    fn new(plan: &Plan, group: usize, node: usize) -> Self {
+        let model = ReplicaModel::new(plan.voters(group).contains(&node));
+        Self { model, ..Self::default() }
+    }
+}
+
 impl Checks {
     pub(super) fn new(plan: &Plan) -> Self {
         let group = |group| GroupChecks {
@@ -91,7 +98,7 @@ impl Checks {
             operations: HashMap::new(),
             follow: HashMap::new(),
             states: HashMap::new(),
-            replicas: (0..plan.nodes).map(|_| Replica::default()).collect(),
+            replicas: (0..plan.nodes).map(|node| Replica::new(plan, group, node)).collect(),
             bonds: Bonds::default(),
             elections: Elections::default(),
         };

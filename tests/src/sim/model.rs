@@ -127,9 +127,15 @@ pub(super) struct ReplicaModel {
     pub(super) former: Option<ReplicaId>,
     /// The bonds that were ever durable.
     pub(super) bonds: HashSet<Fortification>,
+    /// Whether the first replica here founds the group.
+    founds: bool,
 }
 
 impl ReplicaModel {
+    pub(super) fn new(founds: bool) -> Self {
+        Self { founds, ..Self::default() }
+    }
+
     /// A write was handed to the log.
     pub(super) fn submit(&mut self, persist: Persist) {
         self.submitted.push_back(persist);
@@ -205,10 +211,17 @@ impl ReplicaModel {
         self.coming.clear();
     }
 
-    /// The snapshot that a start would begin with. While the log has a tombstone and nothing else,
-    /// a start removes what there is, though the next replica has made it or taken it over.
+    /// The snapshot that a start would begin with. While the log does not say which replica is
+    /// here, a start removes what there is, though the next one has taken it over.
     fn usable_snapshot(&self) -> LogId {
-        if self.durable.tombstone.is_some() { LogId::default() } else { self.snapshot }
+        if self.is_unborn() { LogId::default() } else { self.snapshot }
+    }
+
+    /// Whether the log says nothing of a replica, but perhaps that a former one is gone.
+    fn is_unborn(&self) -> bool {
+        let LogModel { tombstone, hard_state, .. } = self.durable;
+        let is_empty = hard_state == HardState::default() && self.durable.configurations.is_empty();
+        tombstone.is_some() || is_empty && !self.founds
     }
 
     /// Whether a message is of another replica than the one on the disk: of an earlier one, of
@@ -264,7 +277,7 @@ impl ReplicaModel {
             survived.push((self.durable.hard_state, persist.clone()));
             self.follow(&persist);
         }
-        if self.durable.tombstone.is_some() {
+        if self.is_unborn() {
             self.snapshot = LogId::default();
             self.coming.clear();
         }
@@ -303,6 +316,19 @@ const fn is_tombstone(persist: &Persist) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_snapshot_counts_when_the_log_says_which_replica_is_here_or_it_founds_the_group() {
+        let last = LogId::new(Term(4), Index(9));
+        for founds in [false, true] {
+            let mut model = ReplicaModel::new(founds);
+            model.snapshot_coming(last);
+            model.snapshot_durable(last);
+            assert_eq!(model.holds(last), founds);
+            model.recovered(&Restored::default(), None);
+            model.snapshot_found(if founds { last } else { LogId::default() });
+        }
+    }
 
     #[test]
     fn what_stands_beside_a_tombstone_alone_goes_at_the_next_start() {

@@ -10,7 +10,7 @@ use super::host::Hardware;
 use super::machine::Journal;
 use super::process::group_id;
 use super::scene::Scene;
-use logboat::internals::recover;
+use logboat::internals::{is_unborn, recover};
 use logboat_raft::{
     Config, HardState, Input, LogId, NodeId, Output, Raft, ReplicaAddress, Restored, Support, Time,
 };
@@ -35,7 +35,8 @@ pub(super) fn cut_power(hardware: &Hardware, scene: &Scene) {
     let snapshots = snapshots.expect("a directory can be listed");
     let tombstone = |group: usize| wal.log().tombstone(group_id(group));
     scene.checks.would_recover(hardware.place, &found, tombstone, |group, log| {
-        if tombstone(group).is_some() {
+        let founds = scene.plan.voters(group).contains(&hardware.place);
+        if tombstone(group).is_some() || is_unborn(&log, founds) {
             // What is left of its snapshots goes at the start.
             return (None, LogId::default(), false, log);
         }

@@ -20,7 +20,7 @@ use super::worker::{Worker, WorkerEvent};
 use bytes::Bytes;
 use logboat::internals::{
     Admission, FoundingProgress, Group, GroupEvent, Liveness, LogReadJob, Peers, QueryJob,
-    Recovery, Shared, Slot, SlotIndex, WakeConditions, recover, start_of,
+    Recovery, Shared, Slot, SlotIndex, WakeConditions, is_unborn, recover, start_of,
 };
 use logboat::{DiskStateMachine, GroupView, RequestError, StateMachine};
 use logboat_raft::{
@@ -184,7 +184,8 @@ impl Process {
         let is_founder = is_original && scene.plan.voters(group).contains(&hardware.place);
         let lowest = if is_founder { ReplicaId::FOUNDER } else { ReplicaId::FOUNDER.next() };
         let journal = Journal::default();
-        let (machine, recovery) = self.recover(hardware, group, (&journal, log), scene);
+        let found = (&journal, log, is_founder);
+        let (machine, recovery) = self.recover(hardware, group, found, scene);
         let restored = recovery.known_committed();
         let Recovery { reset, state_holds, .. } = recovery;
         let founding: Arc<Configuration> = match is_founder {
@@ -246,17 +247,17 @@ impl Process {
         &self,
         hardware: &Hardware,
         group: usize,
-        (journal, log): (&Journal, Restored),
+        (journal, log, founds): (&Journal, Restored, bool),
         scene: &mut Scene,
     ) -> (Box<dyn StateMachine>, Recovery) {
         let id = group_id(group);
         let disk = hardware.machines.of(group);
         let power = hardware.snapshots.clone();
         let mut machine = new_machine(scene.plan.is_on_disk(group), journal, disk, power);
-        let tombstone = self.storage.wal.lock().log().tombstone(id);
-        if tombstone.is_some() && log == Restored::default() {
+        if is_unborn(&log, founds) {
             let cleared = machine.on_disk().map_or(Ok(()), DiskStateMachine::clear);
             cleared.expect("a state can be cleared");
+            self.storage.snapshots.remove(id).expect("a snapshot can be removed");
         }
         let snapshot = read_snapshot(&self.storage.snapshots, id);
         let snapshot = snapshot.unwrap_or_else(|error| {
