@@ -234,6 +234,7 @@ impl Liveness {
     }
 
     /// What the node's clock shows.
+    #[cfg(feature = "internals")]
     #[must_use]
     pub fn clock(&self, now: Time) -> ClockReading {
         self.clock.reading(now)

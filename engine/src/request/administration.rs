@@ -9,11 +9,11 @@ use logboat_raft::{Change, ChangeRefusal, Configuration, Index, LogId, NodeId, T
 /// What a leader is asked for about its group's members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChangeRequest {
-    /// To make these changes, if the group has the members of this entry, or whoever they are.
+    /// To make changes of the members.
     Make {
-        /// That entry.
+        /// The entry whose members these must still be, if that matters.
         from: Option<LogId>,
-        /// The changes.
+        /// What one joint step does.
         changes: Vec<Change>,
     },
     /// To say whether the learner on this node could be promoted.
@@ -36,7 +36,16 @@ pub fn encode_change_request(request: &ChangeRequest) -> Bytes {
                 bytes.put_u64_le(term.0);
                 bytes.put_u64_le(index.0);
             }
-            put_changes(&mut bytes, changes);
+            for change in changes {
+                bytes.put_u8(match change {
+                    Change::AddLearner(_) => 0,
+                    Change::Promote(_) => 1,
+                    Change::Demote(_) => 2,
+                    Change::Remove(_) => 3,
+                    Change::Prefer(_) => 4,
+                });
+                bytes.put_u64_le(change.node().0);
+            }
         }
         ChangeRequest::CheckLearner(node) => {
             bytes.put_u8(CHECK_LEARNER);
@@ -44,27 +53,6 @@ pub fn encode_change_request(request: &ChangeRequest) -> Bytes {
         }
     }
     bytes.into()
-}
-
-/// Encodes changes that are based on no entry.
-#[must_use]
-pub fn encode_changes(changes: &[Change]) -> Bytes {
-    let mut bytes = Vec::with_capacity(changes.len() * 9);
-    put_changes(&mut bytes, changes);
-    bytes.into()
-}
-
-fn put_changes(bytes: &mut Vec<u8>, changes: &[Change]) {
-    for change in changes {
-        bytes.put_u8(match change {
-            Change::AddLearner(_) => 0,
-            Change::Promote(_) => 1,
-            Change::Demote(_) => 2,
-            Change::Remove(_) => 3,
-            Change::Prefer(_) => 4,
-        });
-        bytes.put_u64_le(change.node().0);
-    }
 }
 
 /// Decodes what [`encode_change_request`] wrote. `None` for anything else.

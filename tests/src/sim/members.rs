@@ -6,7 +6,7 @@ use super::host::{Hardware, Host};
 use super::options::Fault;
 use super::process::group_place;
 use super::scene::{Event, Heal, Scene, Target};
-use logboat::internals::{GroupEvent, Request, encode_changes};
+use logboat::internals::{ChangeRequest, GroupEvent, Request, encode_change_request};
 use logboat_raft::{Change, Configuration, MemberRole, NodeId, ReplicaId, RoleKind};
 
 /// What the members of a group are to become, by several changes.
@@ -96,7 +96,7 @@ fn ask(host: usize, place: usize, hosts: &mut [Host], scene: &mut Scene) -> bool
     let cell = &process.cells[place];
     let configuration = cell.group.raft().configuration();
     let changes = choose(group_place(cell.id), configuration, scene);
-    let body = encode_changes(&changes);
+    let body = encode_change_request(&ChangeRequest::Make { from: None, changes });
     let Ok(permit) = process.admission.admit(body.len()) else {
         return false;
     };
