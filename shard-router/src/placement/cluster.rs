@@ -8,7 +8,7 @@ use super::safety::{self, StepRefusal};
 use super::seats::{Open, Seats, Traffic};
 use super::step::{Act, Step};
 use crate::table::NodeState;
-use logboat::{GroupId, MemberRole, NodeId, ReplicaId};
+use logboat::{Change, GroupId, MemberRole, NodeId, ReplicaId};
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet};
@@ -186,6 +186,13 @@ impl Cluster {
         facts.is_changing = true;
         self.remove_group(step.group);
         self.insert(step.group, facts);
+    }
+
+    /// The changes to ask the leader of a step's group for, in one call. A transfer is asked for
+    /// after its change, unless the node leads already.
+    #[must_use]
+    pub fn changes(&self, step: &Step) -> Vec<Change> {
+        self.group(step.group).map(|facts| step.act.changes(facts)).unwrap_or_default()
     }
 
     /// What to do next: a few steps, each for another group, and none for a group under change.
@@ -424,7 +431,8 @@ impl GroupFacts {
                 for replica in &mut self.replicas {
                     replica.role = role(&replica.node, promote, demote).unwrap_or(replica.role);
                 }
-                self.preferred = self.preferred.filter(|node| !demote.contains(node));
+                self.preferred =
+                    self.preferred.filter(|node| !demote.contains(node)).or(self.leader);
             }
             Act::Remove(node) => self.replicas.retain(|replica| replica.node != *node),
             Act::Transfer { to, .. } => (self.leader, self.preferred) = (Some(*to), Some(*to)),

@@ -1,5 +1,6 @@
 //! The steps that placement asks for, and why.
 
+use super::facts::GroupFacts;
 use logboat::{Change, GroupId, LogId, NodeId};
 use smallvec::SmallVec;
 use std::fmt;
@@ -91,15 +92,17 @@ pub enum Why {
 }
 
 impl Act {
-    /// The changes to ask the group's leader for, in one call. A transfer is asked for after its
-    /// change, unless the node leads already.
-    #[must_use]
-    pub fn changes(&self) -> Vec<Change> {
+    /// The changes that it is made of. Where the preferred leader goes, the one that leads takes
+    /// its place: a group that prefers nobody waits for an election when it starts.
+    pub(super) fn changes(&self, facts: &GroupFacts) -> Vec<Change> {
         match self {
             Self::AddLearner(node) => vec![Change::AddLearner(*node)],
             Self::Voters { promote, demote } => {
                 let promoted = promote.iter().copied().map(Change::Promote);
-                promoted.chain(demote.iter().copied().map(Change::Demote)).collect()
+                let demoted = demote.iter().copied().map(Change::Demote);
+                let prefers_other = facts.preferred.is_some_and(|node| !demote.contains(&node));
+                let successor = facts.leader.filter(|_| !prefers_other).map(Change::Prefer);
+                promoted.chain(demoted).chain(successor).collect()
             }
             Self::Remove(node) => vec![Change::Remove(*node)],
             Self::Transfer { to, .. } => vec![Change::Prefer(*to)],

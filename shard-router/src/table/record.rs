@@ -76,9 +76,12 @@ pub struct Members {
     /// The entry of that configuration; zero for the one that the group was founded with.
     #[serde(with = "wire::entry")]
     pub entry: LogId,
-    /// The nodes that vote, the preferred leader first.
+    /// The nodes that vote, the preferred leader first if there is one.
     #[serde(with = "wire::nodes")]
     pub voters: Vec<NodeId>,
+    /// Whether the first of them is preferred. Nobody is otherwise: a preferred leader that was
+    /// lost has no successor by itself.
+    pub prefers_first: bool,
     /// The nodes that learn, and those that voted before a change which is under way.
     #[serde(with = "wire::nodes")]
     pub learners: Vec<NodeId>,
@@ -97,6 +100,7 @@ impl Members {
         let founding = nodes.clone();
         Self {
             entry: LogId::default(),
+            prefers_first: !nodes.is_empty(),
             voters: nodes,
             learners: Vec::new(),
             founding,
@@ -122,7 +126,14 @@ impl Members {
                 None => {}
             }
         }
-        Self { entry: membership.entry(), voters, learners, founding, added }
+        let (entry, prefers_first) = (membership.entry(), preferred.is_some());
+        Self { entry, voters, prefers_first, learners, founding, added }
+    }
+
+    /// The node that shall lead the group, if any is preferred.
+    #[must_use]
+    pub fn preferred(&self) -> Option<NodeId> {
+        self.voters.first().copied().filter(|_| self.prefers_first)
     }
 
     /// All nodes with a replica.

@@ -305,7 +305,7 @@ impl Helm {
             configuration: members.entry,
             replicas,
             leader: self.leaders.get(&group).copied(),
-            preferred: members.voters.first().copied(),
+            preferred: members.preferred(),
             bytes: self.bytes.get(&group).copied().unwrap_or_default(),
             is_changing: self.pausing.contains_key(&group)
                 || self.table.wanted_move(group).is_some(),
@@ -433,13 +433,14 @@ impl Helm {
             {
                 continue;
             }
+            let changes = self.cluster.changes(&step);
             self.cluster.begin(&step);
             let successor = match step.act {
                 Act::Transfer { to, .. } => Some(to),
                 _ => None,
             };
-            let Step { group, configuration: from, act, why } = step;
-            let (changes, why) = (act.changes(), why.to_string());
+            let Step { group, configuration: from, why, .. } = step;
+            let why = why.to_string();
             orders.extend(self.begin(Order { group, from, changes, successor, why }));
         }
         orders

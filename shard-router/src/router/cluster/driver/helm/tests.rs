@@ -101,11 +101,15 @@ impl Bridge {
                 }
                 Change::Promote(_) => members.voters.push(node),
                 Change::Demote(_) => {
+                    members.prefers_first &= members.voters.first() != Some(&node);
                     members.voters.retain(|it| *it != node);
                     members.learners.push(node);
                 }
                 Change::Remove(_) => {}
-                Change::Prefer(_) => members.voters.sort_by_key(|it| *it != node),
+                Change::Prefer(_) => {
+                    members.voters.sort_by_key(|it| *it != node);
+                    members.prefers_first = true;
+                }
             }
         }
         let groups = vec![(order.group.0, members.clone())];
@@ -393,6 +397,45 @@ fn a_move_ends_when_the_other_node_takes_it_no_more() {
     bridge.helm.reported(NodeId(4), Reported { failed: vec![ONE], ..Reported::default() });
     bridge.pass(1);
     assert!(ends(&bridge));
+}
+
+#[test]
+fn leaders_are_even_after_the_loss_of_a_preferred_one() {
+    let mut bridge = Bridge::new(4, 12, 3);
+    bridge.report(1);
+    bridge.settle();
+    bridge.silent.insert(NodeId(1));
+    bridge.pass(1);
+    bridge.pass(11_000);
+    bridge.set_state(1, NodeState::Lost);
+    bridge.report(1);
+    bridge.settle();
+    let mut led = BTreeMap::<_, usize>::new();
+    for group in 1..=12 {
+        let leader = bridge.table.members(GroupId(group)).unwrap().preferred();
+        *led.entry(leader.expect("a preferred leader")).or_default() += 1;
+    }
+    assert_eq!(led, [2, 3, 4].map(|node| (NodeId(node), 4)).into(), "{led:?}");
+}
+
+#[test]
+fn a_group_that_prefers_nobody_counts_where_it_leads() {
+    let mut bridge = Bridge::new(3, 6, 3);
+    bridge.report(1);
+    bridge.settle();
+    let groups: Vec<_> = (1..=6).map(GroupId).collect();
+    let orphans = groups.iter().map(|group| {
+        let members = bridge.table.members(*group).unwrap();
+        let entry = LogId::new(Term(5), Index(50));
+        (group.0, Members { entry, prefers_first: false, ..members.clone() })
+    });
+    let orphans = orphans.collect();
+    bridge.change(TableChange::Members { groups: orphans });
+    let led = groups.iter().map(|group| (*group, 1)).collect();
+    bridge.helm.reported(NodeId(2), Reported { led, ..Reported::default() });
+    let orders = bridge.orders(1);
+    assert!(orders.len() >= 3, "{orders:?}");
+    assert!(orders.iter().all(|order| order.successor.is_some()), "{orders:?}");
 }
 
 #[test]
