@@ -276,7 +276,7 @@ fn groups(index: &LogIndex, terms: &Terms) -> BTreeMap<GroupId, GroupReport> {
     let mut reports = BTreeMap::new();
     index.each(|group, log| {
         let report = GroupReport {
-            hard_state: log.hard_state,
+            hard_state: log.hard_state(),
             snapshot: log.snapshot,
             last: log.last,
             runs: runs(log, terms),

@@ -1,9 +1,12 @@
 //! The index of one group: which record holds which entry.
 
 use super::accounts::{Accounts, POINT_BYTES};
+use super::packed_state::PackedState;
 use super::runs::{Run, Runs};
 use crate::wal::format::Change;
-use logboat_raft::{Configuration, HardState, Index, LogId, LogPosition, Restored, SnapshotMeta};
+use logboat_raft::{
+    Configuration, HardState, Index, LogId, LogPosition, ReplicaId, Restored, SnapshotMeta,
+};
 use std::sync::Arc;
 
 /// The live part of a run.
@@ -17,9 +20,7 @@ pub(crate) struct Piece {
 /// What the log knows of one group.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GroupLog {
-    pub(crate) hard_state: HardState,
-    /// The segment of the record that holds the hard state; zero when there is none.
-    pub(crate) hard_state_in: u32,
+    state: PackedState,
     pub(crate) snapshot: LogId,
     /// The segment of the record that holds `snapshot`; zero when there is none.
     pub(crate) snapshot_in: u32,
@@ -29,15 +30,36 @@ pub(crate) struct GroupLog {
     /// The segment of the record that holds the founding configuration; zero when there is none,
     /// or when a snapshot took its place.
     founding_in: u32,
-    /// The configurations that entries hold, by index.
-    later: Vec<Arc<Configuration>>,
+    /// The configurations that entries hold. Most groups have none.
+    later: Option<Box<Later>>,
     /// The last entry, or that of the snapshot.
     pub(crate) last: Index,
     /// By first index. A run ends where the next one begins, though its record may go on.
     runs: Runs,
 }
 
+const _: () = assert!(size_of::<GroupLog>() <= 160, "there are thousands of them");
+
+/// Configurations by the indexes of their entries, one at least.
+#[derive(Clone, Debug, Default)]
+struct Later(Vec<Arc<Configuration>>);
+
 impl GroupLog {
+    /// What the group's replica has promised last.
+    pub(crate) fn hard_state(&self) -> HardState {
+        self.state.unpack()
+    }
+
+    /// Which replica of the group the log is of.
+    pub(crate) fn replica(&self) -> ReplicaId {
+        self.state.replica()
+    }
+
+    /// The segment of the record that holds the hard state; zero when there is none.
+    pub(crate) const fn hard_state_in(&self) -> u32 {
+        self.state.segment
+    }
+
     /// Follows one record, `bytes` long, at `place`.
     pub(crate) fn apply(
         &mut self,
@@ -48,13 +70,13 @@ impl GroupLog {
     ) {
         match change {
             Change::HardState(state) => {
-                accounts.release(self.hard_state_in, POINT_BYTES);
+                accounts.release(self.state.segment, POINT_BYTES);
                 accounts.pin(place.segment, POINT_BYTES);
-                self.hard_state = *state;
-                self.hard_state_in = place.segment;
+                self.state = PackedState::pack(&state, place.segment);
             }
             Change::Append { first, count, configurations } => {
-                self.later.truncate(self.before(first));
+                let kept = self.before(first);
+                self.change_later(|later| later.truncate(kept));
                 self.hold(configurations);
                 let begin = self.snapshot.index.next();
                 // Of the first run, only what lies behind the snapshot counts.
@@ -87,7 +109,7 @@ impl GroupLog {
             }
             Change::Reset(meta) => {
                 self.last = meta.last.index;
-                self.later.clear();
+                self.later = None;
                 for piece in self.pieces() {
                     accounts.release(piece.run.place.segment, piece.run.bytes);
                 }
@@ -100,7 +122,7 @@ impl GroupLog {
 
     /// Nothing of the group is needed any more.
     pub(crate) fn release(&self, accounts: &mut Accounts) {
-        for segment in [self.hard_state_in, self.snapshot_in, self.founding_in] {
+        for segment in [self.state.segment, self.snapshot_in, self.founding_in] {
             accounts.release(segment, POINT_BYTES);
         }
         for run in self.runs() {
@@ -110,7 +132,7 @@ impl GroupLog {
 
     /// Whether this segment holds something that the group still needs.
     pub(crate) fn needs(&self, segment: u32) -> bool {
-        let points = [self.hard_state_in, self.snapshot_in, self.founding_in];
+        let points = [self.state.segment, self.snapshot_in, self.founding_in];
         points.contains(&segment) || self.runs().any(|run| run.place.segment == segment)
     }
 
@@ -128,11 +150,11 @@ impl GroupLog {
     /// What a replica starts from, but for the terms.
     pub(crate) fn restored(&self) -> Restored {
         Restored {
-            hard_state: self.hard_state,
+            hard_state: self.hard_state(),
             snapshot: self.snapshot,
             last: self.last,
             runs: Vec::new(),
-            configurations: self.base.iter().chain(&self.later).map(Arc::clone).collect(),
+            configurations: self.base.iter().chain(self.later()).map(Arc::clone).collect(),
         }
     }
 
@@ -195,9 +217,22 @@ impl GroupLog {
         })
     }
 
+    /// The configurations that entries hold, by index.
+    fn later(&self) -> &[Arc<Configuration>] {
+        self.later.as_deref().map_or(&[], |later| &later.0)
+    }
+
+    /// Changes the configurations that entries hold, if there are any.
+    fn change_later(&mut self, change: impl FnOnce(&mut Vec<Arc<Configuration>>)) {
+        if let Some(later) = &mut self.later {
+            change(&mut later.0);
+            self.later.take_if(|later| later.0.is_empty());
+        }
+    }
+
     /// How many of the configurations in entries are of entries before `index`.
     fn before(&self, index: Index) -> usize {
-        self.later.partition_point(|configuration| configuration.id().index < index)
+        self.later().partition_point(|configuration| configuration.id().index < index)
     }
 
     /// Entries hold these. Copies of entries hold what is known.
@@ -205,9 +240,9 @@ impl GroupLog {
         for configuration in configurations {
             let index = configuration.id().index;
             let at = self.before(index);
-            let is_known = self.later.get(at).is_some_and(|known| known.id().index == index);
+            let is_known = self.later().get(at).is_some_and(|known| known.id().index == index);
             if index > self.snapshot.index && !is_known {
-                self.later.insert(at, configuration);
+                self.later.get_or_insert_default().0.insert(at, configuration);
             }
         }
     }
@@ -218,7 +253,8 @@ impl GroupLog {
         accounts.release(self.founding_in, POINT_BYTES);
         accounts.pin(segment, POINT_BYTES);
         self.founding_in = 0;
-        self.later.drain(..self.before(last.index.next()));
+        let covered = self.before(last.index.next());
+        self.change_later(|later| drop(later.drain(..covered)));
         self.base = Some(configuration);
         self.snapshot = last;
         self.snapshot_in = segment;

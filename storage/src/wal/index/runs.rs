@@ -38,8 +38,12 @@ const _: () = assert!(size_of::<Packed>() == 20, "the design allows 24");
 /// The most entries of a group that may be not compacted; an eighth of what indexes can be apart.
 pub(crate) const MAX_ENTRIES: u64 = 1 << 29;
 
-/// The capacity grows by one part in so many, and by this many runs at the least.
+/// The capacity grows by one part in so many, and by this many runs at the least, once there are as
+/// many.
 const GROWTH: usize = 8;
+
+/// For how many runs there is room at first: an idle group has few.
+const FIRST: usize = 2;
 
 impl Runs {
     pub(crate) fn len(&self) -> usize {
@@ -66,7 +70,8 @@ impl Runs {
     /// Adds a run behind those that begin before it.
     pub(crate) fn insert(&mut self, run: Run) {
         if self.packed.len() == self.packed.capacity() {
-            self.packed.reserve_exact((self.packed.len() / GROWTH).max(GROWTH));
+            let least = self.packed.len().clamp(FIRST, GROWTH);
+            self.packed.reserve_exact((self.packed.len() / GROWTH).max(least));
         }
         let first = self.relative(run.first);
         let packed = Packed { first, place: run.place, count: run.count, bytes: run.bytes };

@@ -399,7 +399,7 @@ fn burial<D: Disk>(
     if tombstone.is_some() && lost.is_none() {
         return None;
     }
-    let replica = log.store.index.with(group, |log| log.hard_state.replica);
+    let replica = log.store.index.with(group, |log| log.replica());
     let floors = [Some(replica.next()), tombstone, lost];
     Some((group, floors.into_iter().flatten().max()?))
 }

@@ -195,7 +195,7 @@ impl<D: Disk> Log<D> {
                 Ok(entries) => self.encoder.entries(group, &entries, true),
                 Err(error) if error.passes() => return Err(error),
                 Err(error) => {
-                    let replica = self.store.index.with(group, |log| log.hard_state.replica);
+                    let replica = self.store.index.with(group, |log| log.replica());
                     self.encoder.tombstone(group, replica.next(), true);
                     self.refusals.refuse(Refusal::Lost { group, error });
                     self.lost.push(group);
@@ -221,7 +221,7 @@ struct Needs {
 impl Needs {
     fn of(log: &GroupLog, segment: u32, max_bytes: u64) -> Self {
         let mut needs = Self {
-            hard_state: (log.hard_state_in == segment).then_some(log.hard_state),
+            hard_state: (log.hard_state_in() == segment).then(|| log.hard_state()),
             snapshot: log.snapshot_in(segment),
             founding: log.founding_in(segment).map(Arc::clone),
             stretches: Vec::new(),

@@ -450,8 +450,7 @@ impl<D: Disk> Log<D> {
             LogWrite::Compact(meta) => *last = meta.last.index.max(*last),
             LogWrite::Reset(meta) => *last = meta.last.index,
             LogWrite::Tombstone(floor) => {
-                let lives =
-                    |log: &GroupLog| log.hard_state_in > 0 && log.hard_state.replica >= *floor;
+                let lives = |log: &GroupLog| log.hard_state_in() > 0 && log.replica() >= *floor;
                 if tombstone.is_some_and(|known| known > *floor) {
                     return Ok(false);
                 }
