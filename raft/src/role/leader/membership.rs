@@ -65,6 +65,8 @@ impl Leader {
         self.is_joint = configuration.is_joint();
         self.has_handed_over = false;
         let mut before = core::mem::take(&mut self.peers).into_iter().peekable();
+        // A list that grows as it likes would take twice the memory, in thousands of groups.
+        self.peers.reserve_exact(replica.others().count());
         for member in configuration.members() {
             while before.next_if(|peer| peer.node < member.node).is_some() {}
             if member.node == replica.node() {
