@@ -19,10 +19,10 @@ pub(crate) struct Groups {
     not_started: Mutex<BTreeMap<GroupId, String>>,
 }
 
-/// How far a group is started.
+/// How far a group is started. Nearly all of thousands are started, so what others take is boxed.
 enum Stage {
     /// The log holds it, and no replica has been started.
-    Stored(Restored),
+    Stored(Box<Restored>),
     /// A caller is starting its replica, of a group with this founding.
     Starting {
         founding: Membership,
@@ -35,12 +35,17 @@ enum Stage {
     Stopped(GroupHandle),
     /// A caller has it removed, with this replica if one was started. It goes on if the caller
     /// gives up.
-    Removing {
-        replica: Option<GroupHandle>,
-        members: Membership,
-        /// Becomes true when nothing is left.
-        removed: watch::Receiver<bool>,
-    },
+    Removing(Box<Removing>),
+}
+
+const _: () = assert!(size_of::<Stage>() <= size_of::<GroupHandle>() + 8);
+
+/// What a group is that a caller has removed.
+struct Removing {
+    replica: Option<GroupHandle>,
+    members: Membership,
+    /// Becomes true when nothing is left.
+    removed: watch::Receiver<bool>,
 }
 
 /// The right to start the replica of a group, which one caller has at a time. Dropped without
@@ -81,7 +86,7 @@ impl Groups {
     /// The groups that the log holds, none of them started, and those that lost data in it.
     pub(crate) fn new(recovered: &mut Recovered) -> Self {
         let stored = std::mem::take(&mut recovered.groups).into_iter();
-        let stored = stored.map(|(group, log)| (group, Stage::Stored(log)));
+        let stored = stored.map(|(group, log)| (group, Stage::Stored(Box::new(log))));
         let reason = |(group, damage): (&GroupId, &Damage)| (*group, damage.to_string());
         let not_started = Mutex::new(recovered.damaged.iter().map(reason).collect());
         Self { stages: RwLock::new(stored.collect()), not_started }
@@ -99,7 +104,7 @@ impl Groups {
         let mut groups = self.stages.write();
         match groups.get(&group) {
             Some(Stage::Starting { .. }) => return Err(GroupError::Starting(group)),
-            Some(Stage::Removing { .. }) => return Err(GroupError::Removed(group)),
+            Some(Stage::Removing(_)) => return Err(GroupError::Removed(group)),
             Some(Stage::Started(handle)) if handle.view().failure().is_none() => {
                 return Err(GroupError::Exists(group));
             }
@@ -131,13 +136,13 @@ impl Groups {
         let mut stages = self.stages.write();
         let stored = match stages.get(&group) {
             Some(Stage::Starting { .. }) => return Err(GroupError::Starting(group)),
-            Some(Stage::Removing { removed, .. }) => {
-                return Ok(Removal { begun: None, removed: removed.clone() });
+            Some(Stage::Removing(removing)) => {
+                return Ok(Removal { begun: None, removed: removing.removed.clone() });
             }
             Some(Stage::Started(handle) | Stage::Stopped(handle)) => {
                 Stored::Replica(handle.clone())
             }
-            Some(Stage::Stored(log)) => Stored::Log(log.clone()),
+            Some(Stage::Stored(log)) => Stored::Log(Restored::clone(log)),
             // Of one whose data were damaged, the log has a tombstone that says so.
             None if self.why_not_started(group).is_some() => Stored::Log(Restored::default()),
             None => return Err(GroupError::NotStored(group)),
@@ -147,7 +152,8 @@ impl Groups {
             Stored::Log(log) => (None, members(log)),
         };
         let (done, removed) = watch::channel(false);
-        stages.insert(group, Stage::Removing { replica, members, removed: removed.clone() });
+        let removing = Removing { replica, members, removed: removed.clone() };
+        stages.insert(group, Stage::Removing(Box::new(removing)));
         Ok(Removal { begun: Some((stored, done)), removed })
     }
 
@@ -159,7 +165,7 @@ impl Groups {
         match stage {
             Stage::Stored(log) => Some(members(log)),
             Stage::Starting { founding, .. } => Some(founding.clone()),
-            Stage::Removing { .. } => None,
+            Stage::Removing(_) => None,
             Stage::Started(handle) | Stage::Stopped(handle) => {
                 let view = handle.view();
                 let runs = stage.handle().is_some() && view.failure().is_none();
@@ -179,7 +185,7 @@ impl Groups {
         match self.stages.read().get(&group) {
             Some(Stage::Starting { .. }) => true,
             Some(Stage::Started(handle)) => !handle.view().is_gone(),
-            Some(Stage::Stored(_) | Stage::Stopped(_) | Stage::Removing { .. }) | None => false,
+            Some(Stage::Stored(_) | Stage::Stopped(_) | Stage::Removing(_)) | None => false,
         }
     }
 
@@ -201,7 +207,7 @@ impl Groups {
     /// Nothing is left of what the log held of a group, of which no replica was started.
     pub(crate) fn erased(&self, group: GroupId) {
         let mut groups = self.stages.write();
-        if matches!(groups.get(&group), Some(Stage::Removing { replica: None, .. })) {
+        if matches!(groups.get(&group), Some(Stage::Removing(it)) if it.replica.is_none()) {
             groups.remove(&group);
         }
     }
@@ -232,8 +238,11 @@ impl Groups {
                 is_running: false,
                 failure: failures.get(&group).cloned(),
             },
-            Stage::Starting { members, .. } | Stage::Removing { members, .. } => {
+            Stage::Starting { members, .. } => {
                 StoredGroup { members: members.clone(), ..StoredGroup::unknown(group) }
+            }
+            Stage::Removing(removing) => {
+                StoredGroup { members: removing.members.clone(), ..StoredGroup::unknown(group) }
             }
             Stage::Started(handle) | Stage::Stopped(handle) => {
                 let view = handle.view();
@@ -289,16 +298,14 @@ impl Stage {
     const fn handle(&self) -> Option<&GroupHandle> {
         match self {
             Self::Started(handle) => Some(handle),
-            Self::Stored(_) | Self::Starting { .. } | Self::Stopped(_) | Self::Removing { .. } => {
-                None
-            }
+            Self::Stored(_) | Self::Starting { .. } | Self::Stopped(_) | Self::Removing(_) => None,
         }
     }
 
     const fn replica(&self) -> Option<&GroupHandle> {
         match self {
             Self::Started(handle) | Self::Stopped(handle) => Some(handle),
-            Self::Removing { replica, .. } => replica.as_ref(),
+            Self::Removing(removing) => removing.replica.as_ref(),
             Self::Stored(_) | Self::Starting { .. } => None,
         }
     }
@@ -308,10 +315,10 @@ impl Reservation<'_> {
     /// The state that the replica starts from.
     pub(crate) fn origin(&self) -> Origin<'_> {
         match &self.then {
-            Some(Stage::Stored(log)) => Origin::Log(log.clone()),
+            Some(Stage::Stored(log)) => Origin::Log(Restored::clone(log)),
             Some(Stage::Started(handle) | Stage::Stopped(handle)) => Origin::Ended(handle),
             // None is reserved while it is started or removed.
-            Some(Stage::Starting { .. } | Stage::Removing { .. }) | None => {
+            Some(Stage::Starting { .. } | Stage::Removing(_)) | None => {
                 Origin::Log(Restored::default())
             }
         }
