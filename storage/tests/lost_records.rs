@@ -4,9 +4,12 @@
 
 mod common;
 
-use common::{Model, append_entries, compact, entry, grant, next_grant, op, persist, small};
+use common::{
+    Model, append_entries, compact, entry, founding, grant, next_grant, op, persist, small,
+};
 use logboat_raft::{
-    GroupId, HardState, Index, LogId, LogWrite, Persist, ReplicaId, Term, WriteSeq,
+    Change, GroupId, HardState, Index, LogId, LogWrite, NodeId, Persist, ReplicaId, SnapshotMeta,
+    Term, WriteSeq,
 };
 use logboat_storage::simulation::{Disk, InlineWal, SimDisk};
 use logboat_storage::{Recovered, Refusal, WalError, WalOptions};
@@ -332,4 +335,31 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_hole_in_the_entries_of_a_group_costs_its_replica_alone() {
+    let at = |index| LogId::new(Term(1), Index(index));
+    let configuration = founding(2).change(at(4), &[Change::AddLearner(NodeId(9))]).unwrap().into();
+    let log = LogWrite::Compact(SnapshotMeta { last: at(5), configuration });
+    let cut = (GroupId(1), Persist { seq: WriteSeq(0), hard_state: None, log });
+    let of_term = |index, term| {
+        let log = LogWrite::Append([entry(GroupId(3), Term(term), Index(index), 50)].into());
+        (GroupId(3), Persist { seq: WriteSeq(0), hard_state: None, log })
+    };
+    // No replica cuts off what its snapshot covers, nor goes back in its terms.
+    let disk = log_of(&[
+        &[append_entries(GroupId(1), Index(1), 10, 50), append(2, 1), of_term(1, 5)],
+        &[cut],
+        &[append(1, 3), of_term(2, 3)],
+    ]);
+    let (wal, recovered) = open(&disk).unwrap();
+    let why = |group| recovered.damaged[&GroupId(group)].to_string();
+    assert!(why(1).contains("entry 6 of the group is nowhere in it"), "{}", why(1));
+    assert!(why(3).contains("entry 2 of the group is of an earlier term"), "{}", why(3));
+    // It may be the one that the entry 4 has added.
+    assert_eq!(wal.log().tombstone(GroupId(1)), Some(ReplicaId(at(4)).next()));
+    assert_eq!(wal.log().tombstone(GroupId(3)), Some(ReplicaId::FOUNDER.next()));
+    wal.close().unwrap();
+    assert_eq!(lost_and_kept(&disk), (vec![1, 3], vec![2]));
 }

@@ -4,7 +4,7 @@ use super::disk::read_file;
 use super::error::{Damage, WalError};
 use super::format::{position, segment_name, segment_of};
 use super::index::{Accounts, GroupLog, LogIndex};
-use super::recovery::{Extent, Replayed, Scanned, replay, scan};
+use super::recovery::{Extent, Replayed, Scanned, gap, replay, scan};
 use super::segments::is_temporary;
 use bytes::Bytes;
 use logboat_raft::{
@@ -191,6 +191,13 @@ fn attempt(directory: &Path) -> io::Result<WalReport> {
             | WalError::Io { .. } => unreachable!("the extent knows of damage and holes only"),
         }
     }
+    let is_known = |group, damage: &[Damage]| damage.iter().any(|it| it.groups.contains(&group));
+    index.each(|group, log| {
+        if let Some(missing) = log.gap().filter(|_| !is_known(group, &report.damage)) {
+            let (file, what) = (directory.to_owned(), gap(missing));
+            report.damage.push(Damage { file, offset: 0, what, groups: vec![group] });
+        }
+    });
     report.damage.sort_unstable_by(|a, b| (&a.file, a.offset).cmp(&(&b.file, b.offset)));
     Ok(report)
 }

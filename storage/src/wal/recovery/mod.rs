@@ -13,7 +13,9 @@
 //!    are known: those that need entries whose data are not what was written, and those that the
 //!    second list of a batch names when headers in it can't be read. They are given up, and the
 //!    others go on. If the second list is damaged too, or if what the node granted its peers may be
-//!    lost, the log is refused.
+//!    lost, the log is refused. A group of which an entry is missing in the middle, or whose terms
+//!    go back, is given up like that, too: no log is written so, and nobody knows what else of the
+//!    group is not as it was.
 //! 5. Each segment before that one was durable up to its end. The first batch of the next segment
 //!    says where that end was. What does not verify before the end is damage.
 //! 6. The records up to these ends are followed in order.
@@ -131,7 +133,7 @@ pub(crate) fn recover<D: Disk>(
             groups: vec![group],
         });
     }
-    let groups = restore(&log, &terms, &damaged)?;
+    let groups = restore(&log, &terms, &mut damaged);
     let burials: Vec<_> =
         damaged.keys().filter_map(|group| burial(&log, *group, &suspects)).collect();
     let recovered = Recovered { groups, grants: log.store.index.grants(), damaged };
@@ -318,16 +320,15 @@ fn damaged(index: &LogIndex, spoiled: Vec<(LogPosition, Damage)>) -> BTreeMap<Gr
     damaged
 }
 
-/// What each group holds, but for those that are damaged. An entry that is missing in the middle is
-/// damage, and so are terms that go back: no log has either.
+/// What each group holds, but for those that are damaged. A group of which something is missing in
+/// the middle is added to them.
 fn restore<D: Disk>(
     log: &Log<D>,
     terms: &FxHashMap<GroupId, Terms>,
-    damaged: &BTreeMap<GroupId, Damage>,
-) -> Result<BTreeMap<GroupId, Restored>, WalError> {
+    damaged: &mut BTreeMap<GroupId, Damage>,
+) -> BTreeMap<GroupId, Restored> {
     let none = Terms::default();
     let mut restored = BTreeMap::new();
-    let mut problem = None;
     log.store.index.each(|group, state| {
         if damaged.contains_key(&group) {
             return;
@@ -338,20 +339,21 @@ fn restore<D: Disk>(
                 restored.insert(group, Restored { runs, ..state.restored() });
                 return;
             }
-            (Some(index), _) => format!("entry {index} of the group is nowhere in it"),
+            (Some(index), _) => gap(index),
             (None, Err(index)) => {
                 format!("entry {index} of the group is of an earlier term than the one before")
             }
         };
-        problem = problem.take().or(Some((what, group)));
+        let damage = Damage { file: log.store.disk.path(""), offset: 0, what, groups: vec![group] };
+        tracing::error!("{damage}");
+        damaged.insert(group, damage);
     });
-    match problem {
-        Some((what, group)) => {
-            let file = log.store.disk.path("");
-            Err(WalError::Corrupt(Damage { file, offset: 0, what, groups: vec![group] }))
-        }
-        None => Ok(restored),
-    }
+    restored
+}
+
+/// What is wrong with a group that should have this entry: no log is written like that.
+pub(crate) fn gap(index: Index) -> String {
+    format!("entry {index} of the group is nowhere in it")
 }
 
 /// Begins to write: in a new segment, unless the log was closed or there is no room for one, and
@@ -399,7 +401,11 @@ fn burial<D: Disk>(
     if tombstone.is_some() && lost.is_none() {
         return None;
     }
-    let replica = log.store.index.with(group, |log| log.replica());
+    let replica = log.store.index.with(group, |log| match log.gap() {
+        None => log.replica(),
+        // What says which replica it is may be missing as well.
+        Some(_) => log.latest_replica(),
+    });
     let floors = [Some(replica.next()), tombstone, lost];
     Some((group, floors.into_iter().flatten().max()?))
 }
