@@ -11,6 +11,7 @@ pub(crate) mod pool;
 pub(crate) mod removals;
 pub(crate) mod restores;
 pub(crate) mod scrubber;
+pub(crate) mod shortage;
 pub(crate) mod snapshots;
 pub(crate) mod stuck_calls;
 pub(crate) mod threads;

@@ -246,3 +246,19 @@ fn a_sync_that_fails_leaves_the_old_snapshot_or_the_new_one() {
         assert!((last == at(10) && content == OLD) || (last == at(20) && content == NEW));
     }
 }
+
+#[test]
+fn a_shortage_of_descriptors_is_no_damage_of_a_snapshot() {
+    let disk = SimSnapshotDisk::default();
+    let store = SnapshotStore::open_on(disk.clone()).unwrap();
+    write(&store, 10, b"state");
+    disk.refuse_files(true);
+    assert!(content(&store).unwrap_err().passes());
+    assert!(store.check(GROUP).unwrap_err().passes());
+    // A store without it would take the group's log for one that has lost its beginning.
+    let refused = SnapshotStore::open_on(disk.clone()).unwrap_err();
+    assert!(refused.passes(), "{refused}");
+    disk.refuse_files(false);
+    let reopened = SnapshotStore::open_on(disk).unwrap();
+    assert_eq!(content(&reopened).unwrap(), Some((at(10), b"state".to_vec())));
+}

@@ -59,6 +59,9 @@ struct Pace<'a> {
 enum Obstacle {
     /// The node stops.
     Stopped,
+    /// Descriptors or memory are short, which says nothing about the data. They are read another
+    /// time.
+    Shortage,
     /// They are damaged, in this way.
     Damage(String),
 }
@@ -98,7 +101,7 @@ impl Scrubbing {
         loop {
             for handle in self.groups.all_started() {
                 match self.check(handle.group(), &mut pace) {
-                    Ok(()) => {}
+                    Ok(()) | Err(Obstacle::Shortage) => {}
                     Err(Obstacle::Damage(reason)) => quarantine(&handle, reason),
                     Err(Obstacle::Stopped) => return,
                 }
@@ -119,7 +122,7 @@ impl Scrubbing {
         let (mut next, last) = self.wal.held(group);
         while next <= last {
             let read = self.wal.read(group, next, last, PIECE_BYTES);
-            let entries = read.map_err(|error| Obstacle::Damage(error.to_string()))?;
+            let entries = read.map_err(|error| Obstacle::of(&error, error.passes()))?;
             // The log may be cut meanwhile.
             let Some(newest) = entries.last() else { return Ok(()) };
             next = newest.index.next();
@@ -142,10 +145,17 @@ impl Scrubbing {
         };
         loop {
             let piece = check.next_piece();
-            let piece = piece.map_err(|error| Obstacle::Damage(error.to_string()))?;
+            let piece = piece.map_err(|error| Obstacle::of(&error, error.passes()))?;
             let Some(bytes) = piece else { return Ok(()) };
             pace.has_read(bytes)?;
         }
+    }
+}
+
+impl Obstacle {
+    /// What an error is that `passes` or does not.
+    fn of(error: &dyn std::error::Error, passes: bool) -> Self {
+        if passes { Self::Shortage } else { Self::Damage(error.to_string()) }
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::background::guard::contain;
 use crate::background::removals::write_tombstone;
 use crate::background::restores::Watched;
+use crate::background::shortage::read_patiently;
 use crate::error::GroupError;
 use crate::events::NodeEvent;
 use crate::groups::{Origin, Removal, Stored};
@@ -20,6 +21,8 @@ use logboat_raft::{
     Config, Configuration, GroupId, MAX_MEMBERS, NodeId, ReplicaId, Restored, RoleKind,
     VotersDigest,
 };
+use logboat_storage::{ReadError, SnapshotError};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use tokio::sync::{oneshot, watch};
 
@@ -287,6 +290,11 @@ impl Node {
 }
 
 impl Inner {
+    /// Whether nobody needs what the node reads any more.
+    fn is_stopped(&self) -> bool {
+        self.parts.gate.stopped.load(Ordering::Relaxed)
+    }
+
     fn try_start_replica(
         &self,
         group: GroupId,
@@ -350,7 +358,9 @@ impl Inner {
             let cleared = user_code.restores.watch(group, |_| self.clear_unborn(group, machine));
             cleared.map_err(failed)?;
         }
-        let snapshot = snapshots.read(group).map_err(|error| failed(error.to_string()))?;
+        let read = || snapshots.read(group);
+        let snapshot = read_patiently(group, read, SnapshotError::passes, || self.is_stopped());
+        let snapshot = snapshot.map_err(|error| failed(error.to_string()))?;
         let recovered = user_code.restores.watch(group, |progress| {
             let watched = |reader| Watched { reader, progress: Arc::clone(progress) };
             let snapshot = snapshot.map(|(last, reader)| (last, watched(reader)));
@@ -465,7 +475,8 @@ impl Inner {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return Err(GroupError::Stopped),
         }
-        let restored = self.parts.wal.restored(group);
+        let read = || self.parts.wal.restored(group);
+        let restored = read_patiently(group, read, ReadError::passes, || self.is_stopped());
         restored.map_err(|error| GroupError::Log { group, reason: error.to_string() })
     }
 }

@@ -1,14 +1,16 @@
 //! The snapshot storage that a replica uses while it runs, as an interface that a simulator can
 //! replace.
 
+use crate::background::shortage::read_patiently;
 use logboat_raft::{GroupId, LogId, SnapshotMeta};
-use logboat_storage::SnapshotStore;
 use logboat_storage::simulation::SnapshotDisk;
+use logboat_storage::{SnapshotError, SnapshotStore};
 use std::io;
 
 /// Adopts a snapshot that a leader sent.
 pub trait Storage: Send + Sync {
-    /// Opens the received snapshot that this is of, or the current one if that is it.
+    /// Opens the received snapshot that this is of, or the current one if that is it. Waits while
+    /// descriptors are short.
     ///
     /// # Errors
     /// When it is missing or damaged.
@@ -33,8 +35,9 @@ pub trait Storage: Send + Sync {
 
 impl<D: SnapshotDisk> Storage for SnapshotStore<D> {
     fn open_received(&self, group: GroupId, meta: &SnapshotMeta) -> io::Result<Box<dyn io::Read>> {
-        let reader = self.read_received(group, meta).map_err(io::Error::other)?;
-        Ok(Box::new(reader))
+        let read = || self.read_received(group, meta);
+        let reader = read_patiently(group, read, SnapshotError::passes, || false);
+        Ok(Box::new(reader.map_err(io::Error::other)?))
     }
 
     fn adopt_snapshot(&self, group: GroupId, last: LogId) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! What can go wrong with a snapshot.
 
+use crate::wal::is_shortage;
 use logboat_raft::{GroupId, LogId};
 use std::io;
 use std::path::PathBuf;
@@ -42,6 +43,15 @@ pub enum SnapshotError {
         /// Its reason.
         source: io::Error,
     },
+}
+
+impl SnapshotError {
+    /// Whether the same may succeed another time, since descriptors or memory were short: then the
+    /// error says nothing about the file.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_shortage(source))
+    }
 }
 
 pub(super) const fn failure(path: PathBuf, source: io::Error) -> SnapshotError {

@@ -3,6 +3,7 @@
 use super::disk::SnapshotDisk;
 use super::error::{SnapshotError, failure};
 use super::file::{SnapshotInfo, open_header};
+use crate::wal::is_shortage;
 use logboat_raft::{GroupId, LogId};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
@@ -62,6 +63,10 @@ impl<D: SnapshotDisk> Shared<D> {
                 (Some(group), Some(CURRENT)) => match open_header(&disk, &name, group) {
                     Ok((header, _)) => {
                         known.current.insert(group, header.info());
+                    }
+                    // Its group would be taken for one that has lost its snapshot.
+                    Err(SnapshotError::Io { source, .. }) if is_shortage(&source) => {
+                        return Err(source);
                     }
                     Err(error) => tracing::error!("a snapshot is ignored: {error}"),
                 },

@@ -46,7 +46,7 @@ impl SnapshotStore {
     /// header is damaged, is logged as an error and otherwise ignored.
     ///
     /// # Errors
-    /// When the directory can't be made or read.
+    /// When the directory can't be made or read; when descriptors or memory are short.
     pub fn open(directory: &Path) -> Result<Self, SnapshotError> {
         let disk = FileSnapshotDisk::new(directory);
         Self::open_on(disk.map_err(|e| failure(directory.to_owned(), e))?)

@@ -1,6 +1,7 @@
 //! What can go wrong with a state engine.
 
 use crate::state::batch::{MAX_KEY_BYTES, Namespace};
+use crate::wal::is_shortage;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -61,6 +62,13 @@ pub enum StateError {
 }
 
 impl StateError {
+    /// Whether the same may succeed another time, since descriptors or memory were short: then the
+    /// error says nothing about the tables.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_shortage(source))
+    }
+
     pub(super) fn io(path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Io { path: path.into(), source: Arc::new(source) }
     }

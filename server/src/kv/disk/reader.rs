@@ -1,7 +1,7 @@
 //! Queries, beside the commands of their group.
 
 use super::layout::{Catalog, Listed, data_key, decode_entry};
-use super::restore::patiently;
+use super::restore::{PATIENCE, patiently};
 use super::walk::{DiskWalk, scan};
 use crate::kv::clock::GroupTime;
 use crate::kv::database::Database;
@@ -14,6 +14,7 @@ use logboat::state::{StateEngine, StateError, StateView};
 use parking_lot::RwLock;
 use std::io;
 use std::sync::Arc;
+use std::thread;
 
 /// Answers queries from what is in the tables.
 pub(super) struct DiskReader {
@@ -75,8 +76,14 @@ impl DiskReader {
 }
 
 impl StateReader for DiskReader {
+    /// An error stops the replica, so this waits for what comes back.
     fn query(&self, query: Bytes) -> io::Result<Bytes> {
-        self.answer(&query).map_err(io::Error::other)
+        loop {
+            match self.answer(&query) {
+                Err(error) if error.passes() => thread::sleep(PATIENCE),
+                answer => return answer.map_err(io::Error::other),
+            }
+        }
     }
 }
 

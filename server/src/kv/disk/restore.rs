@@ -22,7 +22,7 @@ const ALL: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Unbounded, Bound::Unbounded);
 const DEADLINES_A_BATCH: usize = 1_000;
 
 /// How long to wait before a batch that was refused is written again.
-const PATIENCE: Duration = Duration::from_millis(1);
+pub(super) const PATIENCE: Duration = Duration::from_millis(1);
 
 /// Writes a batch, and waits for as long as the tables take no more. It is not for what may come at
 /// any rate: commands wait before they are carried out.

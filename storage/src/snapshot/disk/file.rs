@@ -1,7 +1,7 @@
 //! Snapshot files in a directory of the operating system.
 
 use super::{SnapshotDisk, SnapshotFile};
-use crate::files::{make_directory, new_file, sync_directory};
+use crate::files::{make_directory, new_file};
 use rustix::fs::fdatasync;
 use std::fs::{self, File};
 use std::io;
@@ -11,13 +11,15 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct FileSnapshotDisk {
     directory: PathBuf,
+    /// Open all the time, so that what is renamed can be made durable when descriptors are short.
+    handle: File,
 }
 
 impl FileSnapshotDisk {
     /// The directory, made durably if need be.
     pub(crate) fn new(directory: &Path) -> io::Result<Self> {
         make_directory(directory)?;
-        Ok(Self { directory: directory.to_owned() })
+        Ok(Self { directory: directory.to_owned(), handle: File::open(directory)? })
     }
 }
 
@@ -54,7 +56,7 @@ impl SnapshotDisk for FileSnapshotDisk {
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        sync_directory(&self.directory)
+        self.handle.sync_all()
     }
 }
 

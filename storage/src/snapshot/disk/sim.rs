@@ -2,6 +2,7 @@
 
 use super::{SnapshotDisk, SnapshotFile};
 use parking_lot::{Mutex, MutexGuard};
+use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
@@ -35,6 +36,8 @@ struct State {
     /// How many syncs are left until one fails.
     failing_sync: Option<u64>,
     full: bool,
+    /// Whether there are no descriptors for files.
+    no_descriptors: bool,
 }
 
 type Names = BTreeMap<String, Inode>;
@@ -100,6 +103,11 @@ impl SimSnapshotDisk {
         self.state.lock().full = full;
     }
 
+    /// Opens and makes no files while this is so, as in a process that has no descriptors left.
+    pub fn refuse_files(&self, refuse: bool) {
+        self.state.lock().no_descriptors = refuse;
+    }
+
     /// Counts an operation, which may not come to pass.
     fn operate(&self) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.state.lock();
@@ -131,6 +139,10 @@ impl State {
 
     fn check_room(&self) -> io::Result<()> {
         if self.full { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn check_descriptors(&self) -> io::Result<()> {
+        if self.no_descriptors { Err(Errno::MFILE.into()) } else { Ok(()) }
     }
 
     fn change(&mut self, change: Change) {
@@ -209,6 +221,7 @@ impl SnapshotDisk for SimSnapshotDisk {
 
     fn create(&self, name: &str) -> io::Result<SimSnapshotFile> {
         let mut state = self.operate()?;
+        state.check_descriptors()?;
         state.check_room()?;
         let inode = Inode::default();
         state.change(Change::Link(name.to_owned(), Arc::clone(&inode)));
@@ -217,6 +230,7 @@ impl SnapshotDisk for SimSnapshotDisk {
 
     fn open(&self, name: &str) -> io::Result<SimSnapshotFile> {
         let state = self.operate()?;
+        state.check_descriptors()?;
         let inode = Arc::clone(state.names.get(name).ok_or(ErrorKind::NotFound)?);
         Ok(SimSnapshotFile { disk: self.clone(), inode, offset: 0 })
     }

@@ -260,7 +260,8 @@ impl Tree {
             return Ok(None);
         }
         let key = keys::data(namespace, key);
-        let value = self.tree.get(&key, at).map_err(|error| self.name_damage(&key, error))?;
+        let value = room::read_patiently(|| self.tree.get(&key, at))
+            .map_err(|error| self.name_damage(&key, error))?;
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
@@ -462,7 +463,10 @@ impl StateEngine for LsmState {
             Err(error @ lsm_tree::Error::Io(_)) => return Err(tree.poison("compacting", error)),
             // What is damaged stays as it is. Whoever reads it is told.
             Err(error) => {
-                let damage = self.verify().err().unwrap_or_else(|| tree.describe(error));
+                // Another error says nothing about the tables.
+                let damaged = self.verify().err();
+                let named = damaged.filter(|named| matches!(named, StateError::Damaged { .. }));
+                let damage = named.unwrap_or_else(|| tree.describe(error));
                 return Err(tree.damage.get_or_init(|| damage).clone());
             }
         }

@@ -170,8 +170,12 @@ fn prepare(path: &Path) -> io::Result<()> {
 
 /// There is no word whose tree it is: its making was cut short, or the word was lost.
 fn clear(marker: &Path, path: &Path) -> Result<(), StateError> {
-    let tables = fs::read_dir(path.join(TABLES));
-    if tables.is_ok_and(|mut tables| tables.next().is_some()) {
+    let has_tables = match fs::read_dir(path.join(TABLES)) {
+        Ok(mut tables) => tables.next().is_some(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(StateError::io(path, error)),
+    };
+    if has_tables {
         let what = format!("it is missing, though there are tables in {}", path.display());
         return Err(StateError::damaged(marker, what));
     }

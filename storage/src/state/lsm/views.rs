@@ -3,7 +3,7 @@
 use crate::state::batch::Namespace;
 use crate::state::engine::{StateScan, StateView};
 use crate::state::error::StateError;
-use crate::state::lsm::{Tree, keys};
+use crate::state::lsm::{Tree, keys, room};
 use bytes::Bytes;
 use logboat_raft::LogId;
 use lsm_tree::{AbstractTree, Guard, IterGuardImpl, SeqNo};
@@ -109,7 +109,7 @@ impl StateView for LsmView {
             return Ok(None);
         }
         let key = keys::applied(namespace);
-        let found = self.tree.tree.get(key, at);
+        let found = room::read_patiently(|| self.tree.tree.get(key, at));
         let found = found.map_err(|error| self.tree.name_damage(&key, error))?;
         Ok(found.and_then(|bytes| keys::decode_id(&bytes)))
     }

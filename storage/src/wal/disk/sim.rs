@@ -294,6 +294,8 @@ impl Disk for SimDisk {
     fn read(&self, name: &str, range: Range<u64>) -> Result<Bytes, Unreadable> {
         let unreadable = |offset, kind: ErrorKind| Unreadable { offset, source: kind.into() };
         let state = self.state.lock();
+        let is_open = state.check_descriptors();
+        is_open.map_err(|source| Unreadable { offset: range.start, source })?;
         let node = state.names.get(name).and_then(|id| state.nodes.get(id));
         let node = node.ok_or_else(|| unreadable(range.start, ErrorKind::NotFound))?;
         if let Some(offset) = node.first_lost(&range) {

@@ -25,7 +25,7 @@
 //!    no room for a new segment, all that lies behind the cut is replaced by zeros first, durably,
 //!    and the log goes on there. So a node with a full disk can still write what frees space.
 
-use super::disk::{BLOCK_BYTES, Disk, SegmentFile, aligned};
+use super::disk::{BLOCK_BYTES, Disk, SegmentFile, Unreadable, aligned};
 use super::error::{Damage, WalError};
 use super::format::{
     Change, Effect, MAX_SEGMENT_BYTES, Record, position, segment_name, segment_of,
@@ -202,8 +202,13 @@ fn load<D: Disk>(disk: &D, name: &str) -> io::Result<Arc<D::File>> {
 /// lost must be named, and not end the process.
 fn read<D: Disk>(disk: &D, id: u32, bytes: u64) -> Result<Bytes, WalError> {
     let name = segment_name(id);
-    let content = disk.read(&name, 0..bytes);
-    content.map_err(|source| WalError::Unreadable { file: disk.path(&name), source })
+    disk.read(&name, 0..bytes).map_err(|unreadable| match unreadable.source {
+        source if is_shortage(&source) => failure(disk, &name, source),
+        source => WalError::Unreadable {
+            file: disk.path(&name),
+            source: Unreadable { source, ..unreadable },
+        },
+    })
 }
 
 /// The log of an empty directory.

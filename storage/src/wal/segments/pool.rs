@@ -28,11 +28,15 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
-/// Whether an error says that something has run out that comes back: room, descriptors, memory. Who
-/// makes a segment then has written nothing that counts, and can try again.
+/// Whether an error says that something has run out that comes back (room, descriptors, memory), or
+/// that a call was cut short. It says nothing about the file. Who makes a segment then has written
+/// nothing that counts, and can try again; so can a reader.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
-    let short = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(Errno::raw_os_error);
-    is_full(error) || error.raw_os_error().is_some_and(|errno| short.contains(&errno))
+    let descriptors = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+    let passes = [ErrorKind::OutOfMemory, ErrorKind::Interrupted, ErrorKind::WouldBlock];
+    is_full(error)
+        || passes.contains(&error.kind())
+        || error.raw_os_error().is_some_and(|errno| descriptors.contains(&errno))
 }
 
 /// Makes segments, from old ones where it can: those need no zero-filling.
@@ -175,6 +179,18 @@ impl<D: Disk> SegmentPool<D> {
 mod tests {
     use super::*;
     use crate::wal::disk::SimDisk;
+
+    #[test]
+    fn what_has_run_out_comes_back_and_what_is_broken_does_not() {
+        let of = |errno: Errno| io::Error::from_raw_os_error(errno.raw_os_error());
+        let short = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOSPC, Errno::DQUOT];
+        for errno in short.into_iter().chain([Errno::INTR, Errno::AGAIN]) {
+            assert!(is_shortage(&of(errno)), "{errno}");
+        }
+        for errno in [Errno::IO, Errno::NOENT, Errno::ACCESS, Errno::ROFS, Errno::NODATA] {
+            assert!(!is_shortage(&of(errno)), "{errno}");
+        }
+    }
 
     #[test]
     fn a_segment_number_that_comes_again_is_spared_once() -> io::Result<()> {
