@@ -5,6 +5,11 @@
 //! over the number answered in a second. With a bound on memory alone, requests would wait for
 //! longer than their callers do, and the node would work for nobody. So the [`Pacer`](pacer::Pacer)
 //! measures how much the node answers and sets the limit by it.
+//!
+//! Whether a request is let in depends on what is pending, and not on its own size. Under overload
+//! there is never more room than the last answer has left, so a large request would be refused for
+//! as long as small ones come. So it may exceed the limit, and those after it wait for what it
+//! takes. The limit leaves room for that below what the memory holds.
 
 pub(crate) mod gate;
 pub(crate) mod pacer;
@@ -27,31 +32,41 @@ pub struct Admission {
     /// Whether any was refused since the limit was set.
     refused: AtomicBool,
     max_bytes: usize,
+    /// The highest limit, which leaves room for the largest request.
+    most_bytes: usize,
 }
 
 impl Admission {
-    /// Room for `max_bytes`.
+    /// Room for `max_bytes`, for requests of about the same size.
     #[must_use]
     pub fn new(max_bytes: usize) -> Arc<Self> {
+        Self::with_largest(max_bytes, 0)
+    }
+
+    /// Room for `max_bytes`, for requests of any size up to `largest_bytes`, of which there is room
+    /// for two.
+    pub(crate) fn with_largest(max_bytes: usize, largest_bytes: usize) -> Arc<Self> {
+        let most_bytes = max_bytes.saturating_sub(largest_bytes);
         Arc::new(Self {
             admitted_bytes: AtomicU64::new(0),
             released_bytes: AtomicU64::new(0),
-            limit_bytes: AtomicUsize::new(max_bytes),
+            limit_bytes: AtomicUsize::new(most_bytes),
             refused: AtomicBool::new(false),
             max_bytes,
+            most_bytes,
         })
     }
 
-    /// A permit for a request of `bytes`. When no other request is pending, only the memory limits
-    /// it.
+    /// A permit for a request of `bytes`, if less is pending than the limit. When no other request
+    /// is, only the memory limits it.
     ///
     /// # Errors
     /// [`RequestError::Busy`] when the node holds as much as it may.
     pub fn admit(self: &Arc<Self>, bytes: usize) -> Result<Permit, RequestError> {
         let bytes = bytes + OVERHEAD_BYTES;
         let used = self.used_bytes();
-        let limit = if used == 0 { self.max_bytes } else { self.limit() };
-        if used + bytes > limit {
+        let is_full = used > 0 && used >= self.limit();
+        if is_full || used + bytes > self.max_bytes {
             // Under overload most calls end here, so this writes only a change.
             if !self.refused.load(Ordering::Relaxed) {
                 self.refused.store(true, Ordering::Relaxed);

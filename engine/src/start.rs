@@ -1,8 +1,8 @@
 //! The start of a node: it is assembled from the data directory up to the threads.
 
-use crate::admission::Admission;
 use crate::admission::gate::AdmissionGate;
 use crate::admission::pacer::Pacer;
+use crate::admission::{Admission, OVERHEAD_BYTES};
 use crate::background::disk_machines::DiskMachines;
 use crate::background::guard::Guard;
 use crate::background::log_reader::LogReader;
@@ -327,7 +327,10 @@ fn new_founder(
 
 fn new_gate(config: &NodeConfig, wal: &Wal) -> Arc<AdmissionGate> {
     Arc::new(AdmissionGate {
-        admission: Admission::new(config.budget().requests()),
+        admission: Admission::with_largest(
+            config.budget().requests(),
+            config.max_command_bytes + OVERHEAD_BYTES,
+        ),
         wal: wal.clone(),
         max_log_bytes: config.budget().log(),
         max_command_bytes: config.max_command_bytes,

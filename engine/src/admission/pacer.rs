@@ -43,7 +43,7 @@ impl Pacer {
         let refused = admission.refused.swap(false, Ordering::Relaxed);
         let part = if refused { LEAST_PART } else { BURST_PART };
         let paced = usize::try_from(self.bytes_per_s * WAIT_MS / 1_000).unwrap_or(usize::MAX);
-        let limit = paced.max(admission.max_bytes / part).min(admission.max_bytes);
+        let limit = paced.max(admission.max_bytes / part).min(admission.most_bytes);
         admission.limit_bytes.store(limit, Ordering::Relaxed);
     }
 }
@@ -103,7 +103,36 @@ mod tests {
             pacer.pace(SECOND);
         }
         assert_eq!(admission.limit(), (1 << 30) / BURST_PART);
-        assert_eq!(fill(&admission).len(), (1 << 30) / BURST_PART / REQUEST_BYTES);
+        assert_eq!(fill(&admission).len(), ((1 << 30) / BURST_PART).div_ceil(REQUEST_BYTES));
+    }
+
+    #[test]
+    fn a_large_request_is_let_in_where_a_small_one_would_be() {
+        const LARGE: usize = 8 << 20;
+        let admission = Admission::with_largest(64 << 20, LARGE);
+        let mut pacer = Pacer::new(Arc::clone(&admission));
+        let mut pending = fill(&admission);
+        for _ in 0..10 {
+            // As many are answered as come, and there is never room for a large one.
+            for _ in 0..1_000 {
+                pending.pop();
+                pending.extend(admission.admit(COMMAND_BYTES));
+            }
+            assert_eq!(admission.admit(COMMAND_BYTES).err(), Some(RequestError::Busy));
+            assert_eq!(admission.admit(LARGE).err(), Some(RequestError::Busy));
+            pending.pop();
+            let large = admission.admit(LARGE);
+            assert!(large.is_ok(), "{} bytes are pending", admission.used_bytes());
+            assert!(admission.used_bytes() <= admission.max_bytes);
+            // Those after it wait until as much as it takes has been answered.
+            assert_eq!(admission.admit(0).err(), Some(RequestError::Busy));
+            drop(large);
+            assert!(admission.admit(0).is_ok());
+            pacer.pace(SECOND);
+            pending.truncate(admission.limit() / REQUEST_BYTES);
+            pending.extend(fill(&admission));
+        }
+        assert!(admission.limit() < LARGE, "such a request takes more than the whole limit");
     }
 
     #[test]
