@@ -45,6 +45,11 @@
 //! never let in by peers that can tell, and a node that runs on what it wrote last always is
 //! (`stand_in`).
 //!
+//! Where it is asked for, groups have the server's own stores of keys, in memory and on disk. Their
+//! clients set deadlines, and read behind them, while clocks jump and run apart and a wall clock is
+//! an hour wrong. No read sees a key after a read that saw it expired, and none expires earlier
+//! than asked, by the clock of its group (`checks::keys`).
+//!
 //! Everything follows from the seed, to the byte of the trace.
 
 mod bridge;
@@ -58,6 +63,8 @@ mod faults;
 mod forgeries;
 mod host;
 mod introduction;
+mod key_clients;
+mod key_machine;
 mod machine;
 mod members;
 mod model;
@@ -124,7 +131,7 @@ pub fn simulate(options: &Options) -> Outcome {
         micros: world.micros(),
         steps: world.steps(),
         checks: world.scene.checks.steps,
-        operations: world.history().len(),
+        operations: world.operations(),
         faults: world.counts().clone(),
         trace: world.scene.trace.into_lines(),
     }

@@ -34,6 +34,16 @@ fn fresh_seeds_pass() {
 }
 
 #[test]
+fn keys_expire_once_and_not_early() {
+    for seed in 0..4 {
+        passes(&Options::keys(seed));
+    }
+    let fresh = RandomState::new().hash_one(0) >> 32;
+    println!("seed {fresh}");
+    passes(&Options { steps: 8_000, ..Options::keys(fresh) });
+}
+
+#[test]
 fn a_cluster_without_faults_passes() {
     passes(&Options { faults: Vec::new(), nodes: Some(3), steps: 5_000, ..Options::new(1) });
 }

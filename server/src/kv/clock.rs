@@ -32,8 +32,8 @@ enum Source {
     Node(NodeTime),
     /// The wall clock when it is made. Since then it counts `CLOCK_BOOTTIME`.
     Alone { started_ms: u64, boot: Duration },
-    /// A clock that tests set.
-    Manual(AtomicU64),
+    /// A clock that tests set, and how long it says that the node has been running.
+    Manual { now_ms: AtomicU64, running_ms: AtomicU64 },
 }
 
 impl NodeClock {
@@ -53,7 +53,8 @@ impl NodeClock {
     /// A clock that stands at `now_ms` until it is [`set`](Self::set).
     #[must_use]
     pub fn manual(now_ms: u64) -> Self {
-        Self::of(Source::Manual(AtomicU64::new(now_ms)))
+        let running_ms = AtomicU64::new(now_ms);
+        Self::of(Source::Manual { now_ms: AtomicU64::new(now_ms), running_ms })
     }
 
     fn of(source: Source) -> Self {
@@ -62,8 +63,15 @@ impl NodeClock {
 
     /// Sets a clock that was made by [`manual`](Self::manual), also back. Others stay as they are.
     pub fn set(&self, now_ms: u64) {
-        if let Source::Manual(now) = &self.source {
+        self.set_apart(now_ms, now_ms);
+    }
+
+    /// As [`set`](Self::set), for a node that has been running for so long, whatever it makes of
+    /// the time.
+    pub fn set_apart(&self, now_ms: u64, running_ms: u64) {
+        if let Source::Manual { now_ms: now, running_ms: running } = &self.source {
             now.store(now_ms, Ordering::Relaxed);
+            running.store(running_ms, Ordering::Relaxed);
         }
     }
 
@@ -79,7 +87,7 @@ impl NodeClock {
         match &self.source {
             Source::Node(time) => time.unix_ms(),
             Source::Alone { started_ms, .. } => started_ms.saturating_add(self.running_ms()),
-            Source::Manual(now) => now.load(Ordering::Relaxed),
+            Source::Manual { now_ms, .. } => now_ms.load(Ordering::Relaxed),
         }
     }
 
@@ -89,7 +97,7 @@ impl NodeClock {
         match &self.source {
             Source::Node(time) => time.running_ms(),
             Source::Alone { boot, .. } => milliseconds(since_boot().saturating_sub(*boot)),
-            Source::Manual(now) => now.load(Ordering::Relaxed),
+            Source::Manual { running_ms, .. } => running_ms.load(Ordering::Relaxed),
         }
     }
 }

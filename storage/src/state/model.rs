@@ -71,6 +71,13 @@ struct Memory {
 }
 
 impl ModelDisk {
+    /// Another disk, with what is durable on this one.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let durable = Arc::clone(&self.0.lock().durable);
+        Self(Arc::new(Mutex::new(Disk { durable, failure: None })))
+    }
+
     /// After `steps` more steps, the next one fails.
     pub fn fail_after(&self, steps: u64, failure: Failure) {
         self.0.lock().failure = Some((steps, failure));

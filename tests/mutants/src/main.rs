@@ -1,7 +1,9 @@
 //! Runs the simulator on every deliberate bug, and fails if one is not found.
 
 use clap::Parser;
-use logboat_mutants::{SWITCH_VARIABLE, read_patches, read_tree, repository, weave, write_copy};
+use logboat_mutants::{
+    Patch, SWITCH_VARIABLE, read_patches, read_tree, repository, weave, write_copy,
+};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -34,17 +36,16 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         errors.iter().for_each(|error| eprintln!("{error}"));
         return Ok(ExitCode::FAILURE);
     }
-    let mut names: Vec<String> = patches.into_iter().map(|patch| patch.name).collect();
-    if let Some(unknown) = arguments.names.iter().find(|name| !names.contains(name)) {
+    let is_known = |name: &&String| patches.iter().any(|patch| patch.name == **name);
+    if let Some(unknown) = arguments.names.iter().find(|name| !is_known(name)) {
         return Err(format!("there is no tests/mutants/patches/{unknown}.patch").into());
     }
-    if !arguments.names.is_empty() {
-        names.retain(|name| arguments.names.contains(name));
-    }
+    let is_wanted = |name: &String| arguments.names.is_empty() || arguments.names.contains(name);
+    let wanted: Vec<Patch> = patches.into_iter().filter(|it| is_wanted(&it.name)).collect();
     let folder = repository().join("target/mutants");
     write_copy(&tree, &folder.join("tree"))?;
     let simulator = build(&folder)?;
-    let verdicts = hunt_all(&arguments, &simulator, &names)?;
+    let verdicts = hunt_all(&arguments, &simulator, &wanted)?;
     Ok(sum_up(&verdicts))
 }
 
@@ -71,19 +72,23 @@ struct Verdict {
 }
 
 /// Hunts some mutants at a time, and prints their verdicts in their order, as they come.
-fn hunt_all(arguments: &Arguments, simulator: &Path, names: &[String]) -> io::Result<Vec<Verdict>> {
+fn hunt_all(
+    arguments: &Arguments,
+    simulator: &Path,
+    patches: &[Patch],
+) -> io::Result<Vec<Verdict>> {
     println!("| deliberate bug | seeds needed | what noticed it |\n| --- | --- | --- |");
     let processors = || thread::available_parallelism().map_or(1, usize::from);
     let jobs = arguments.jobs.unwrap_or_else(processors).max(1);
-    let left = Mutex::new(names.iter().enumerate());
+    let left = Mutex::new(patches.iter().enumerate());
     let (results, verdicts) = mpsc::channel();
     thread::scope(|scope| {
         for results in iter::repeat_n(results, jobs) {
             let left = &left;
             scope.spawn(move || {
                 let next = || left.lock().expect("no thread panics while it holds this").next();
-                while let Some((place, name)) = next() {
-                    let _ = results.send((place, hunt(simulator, name, arguments.seeds)));
+                while let Some((place, patch)) = next() {
+                    let _ = results.send((place, hunt(simulator, patch, arguments.seeds)));
                 }
             });
         }
@@ -101,9 +106,11 @@ fn hunt_all(arguments: &Arguments, simulator: &Path, names: &[String]) -> io::Re
 }
 
 /// Runs the simulator on a mutant until a seed fails.
-fn hunt(simulator: &Path, name: &str, seeds: u64) -> io::Result<Verdict> {
+fn hunt(simulator: &Path, patch: &Patch, seeds: u64) -> io::Result<Verdict> {
+    let name = &patch.name;
+    let kind = if patch.is_of_server() { "--keys" } else { "--mixed" };
     let output = Command::new(simulator)
-        .args(["--mixed", "--seeds", &format!("0..{seeds}")])
+        .args([kind, "--seeds", &format!("0..{seeds}")])
         .env(SWITCH_VARIABLE, name)
         .stderr(Stdio::null())
         .output()?;
@@ -116,7 +123,7 @@ fn hunt(simulator: &Path, name: &str, seeds: u64) -> io::Result<Verdict> {
     if found.is_none() && !status.success() {
         return Err(io::Error::other(format!("the simulator of {name} ended with {status}")));
     }
-    Ok(Verdict { name: name.to_owned(), found })
+    Ok(Verdict { name: name.clone(), found })
 }
 
 fn row(Verdict { name, found }: &Verdict) -> String {

@@ -63,6 +63,12 @@ impl Patch {
         Ok(patch)
     }
 
+    /// Whether it is a bug of the server, which the simulator finds in stores of keys alone.
+    #[must_use]
+    pub fn is_of_server(&self) -> bool {
+        self.hunks.iter().all(|hunk| hunk.file.starts_with("server"))
+    }
+
     /// An error at one of this patch's lines.
     pub(super) fn error(&self, line: usize, problem: impl Into<String>) -> PatchError {
         PatchError { patch: self.name.clone(), line, problem: problem.into() }

@@ -28,6 +28,9 @@ struct Arguments {
     /// Runs small clusters under few kinds of faults, too, in which a promise breaks sooner.
     #[arg(long, conflicts_with_all = ["nodes", "groups", "faults"])]
     mixed: bool,
+    /// Runs small clusters with the server's stores of keys, which expire.
+    #[arg(long, conflicts_with_all = ["mixed", "nodes", "groups", "faults"])]
+    keys: bool,
     /// Prints the trace.
     #[arg(long)]
     trace: bool,
@@ -117,6 +120,9 @@ impl Total {
 
 fn options(arguments: &Arguments, seed: u64) -> Options {
     let (steps, trace) = (arguments.steps, arguments.trace);
+    if arguments.keys {
+        return Options { steps, trace, ..Options::keys(seed) };
+    }
     if arguments.mixed {
         return Options { steps, trace, ..Options::mixed(seed) };
     }
@@ -127,14 +133,22 @@ fn options(arguments: &Arguments, seed: u64) -> Options {
         steps,
         faults: arguments.faults.0.clone(),
         trace,
+        keys: false,
     }
 }
+
+/// How to simulate something again.
+const SIMULATE: &str = "replay: cargo run --release -p logboat-tests --bin simulate --";
 
 /// The command that does the same again.
 fn replay(options: &Options) -> String {
     let number = |name, number: Option<usize>| {
         number.map_or_else(String::new, |number| format!(" --{name} {number}"))
     };
+    if options.keys {
+        let Options { seed, steps, .. } = options;
+        return format!("{SIMULATE} --keys --seeds {seed} --steps {steps} --trace");
+    }
     let names: Vec<_> = options.faults.iter().map(|fault| fault.name()).collect();
     let faults = match names.len() {
         0 => "none".to_owned(),
@@ -142,8 +156,7 @@ fn replay(options: &Options) -> String {
         _ => names.join(","),
     };
     format!(
-        "replay: cargo run --release -p logboat-tests --bin simulate -- --seeds {}{}{} \
-         --steps {} --faults {faults} --trace",
+        "{SIMULATE} --seeds {}{}{} --steps {} --faults {faults} --trace",
         options.seed,
         number("nodes", options.nodes),
         number("groups", options.groups),

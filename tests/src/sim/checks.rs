@@ -6,17 +6,20 @@ mod bonds;
 mod disk;
 mod elections;
 mod group;
+mod keys;
 mod members;
 mod messages;
 mod recovery;
 mod search;
 mod support;
 
+use super::key_machine::KeyEvent;
 use super::model::ReplicaModel;
 use super::options::Plan;
 use acquaintances::Acquaintances;
 use bonds::{Bonds, Counted};
 use elections::Elections;
+use keys::KeyBook;
 use logboat_raft::{BootCount, Grant, Index, LogId, NodeId, Raft, RoleKind, Term};
 use members::Members;
 use search::Search;
@@ -62,6 +65,8 @@ struct GroupChecks {
     follow: HashMap<u64, u64>,
     /// The checksum of the state after an entry, of which a snapshot was made.
     states: HashMap<LogId, u32>,
+    /// What is known of its keys, if it has a store of keys.
+    keys: Option<KeyBook>,
     replicas: Vec<Replica>,
     bonds: Bonds,
     elections: Elections,
@@ -98,6 +103,7 @@ impl Checks {
             operations: HashMap::new(),
             follow: HashMap::new(),
             states: HashMap::new(),
+            keys: plan.keys.then(KeyBook::default),
             replicas: (0..plan.nodes).map(|node| Replica::new(plan, group, node)).collect(),
             bonds: Bonds::default(),
             elections: Elections::default(),
@@ -227,6 +233,12 @@ impl Checks {
                 }
             }
         }
+    }
+
+    /// A store of keys has done something.
+    pub(super) fn keys_happened(&mut self, group: usize, event: KeyEvent) {
+        let keys = self.groups[group].keys.as_mut().expect("the group has a store of keys");
+        keys.happened(event, self.now_us);
     }
 
     /// A client was told that its write succeeded.

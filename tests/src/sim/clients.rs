@@ -2,7 +2,10 @@
 //! as the router does, and notes what it asked and what it heard.
 
 use super::host::Host;
-use super::machine::{QueryId, decode_read, decode_sum, encode_command, encode_query};
+use super::key_clients::KeyWork;
+use super::machine::{
+    QueryId, command_head, decode_count, decode_read, decode_sum, encode_command, encode_query,
+};
 use super::process::{group_id, group_place};
 use super::scene::{Event, Scene, Target};
 use crate::history::{Answer, Kind, Operation, Outcome};
@@ -10,16 +13,51 @@ use bytes::Bytes;
 use logboat::internals::{decode_replies, encode_list};
 use logboat::{NodeId, ReadFrom, ReadMode, RequestError, RequestKind};
 use logboat_router::{Range, RangeMap};
+use logboat_server::kv::{self, Lifetime};
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
+
+/// What a client wants: of a key with a text, or of one in a store of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Work {
+    Text(Kind),
+    Key(KeyWork),
+}
+
+impl Work {
+    const fn is_read(&self) -> bool {
+        match self {
+            Self::Text(kind) => matches!(kind, Kind::Get),
+            Self::Key(work) => work.is_read(),
+        }
+    }
+
+    fn query(&self, key: &str) -> Bytes {
+        match self {
+            Self::Text(_) => Bytes::copy_from_slice(key.as_bytes()),
+            Self::Key(work) => work.query(key),
+        }
+    }
+
+    fn command(&self, number: u64, key: &str, padding: usize) -> Bytes {
+        match self {
+            Self::Text(kind) => encode_command(number, key, kind, padding),
+            Self::Key(work) => {
+                [command_head(number, padding), work.command(key).into()].concat().into()
+            }
+        }
+    }
+}
 
 /// What is under way for a client.
 struct Pending {
     number: u64,
     key: String,
-    kind: Kind,
+    work: Work,
     /// What is proposed together with it, on the same key, with the numbers that follow.
-    more: Vec<Kind>,
+    more: Vec<Work>,
+    /// It is a read that came behind a deadline, and moves the clock of its group.
+    is_late: bool,
     called_us: u64,
     /// The replicas to ask, and which comes next.
     attempts: usize,
@@ -59,13 +97,20 @@ pub(super) struct Clients {
     map: RangeMap,
     next: u64,
     pub(super) history: Vec<Operation>,
+    /// Operations in stores of keys, which a history has no words for.
+    pub(super) key_operations: usize,
     /// What is left to do when the faults have stopped.
-    finale: Option<VecDeque<(String, Kind)>>,
+    finale: Option<VecDeque<(String, Work)>>,
     /// The nodes that clients can reach, while some are cut off.
     reachable: Option<Vec<bool>>,
 }
 
 impl Pending {
+    /// Whether it is asked without a command.
+    const fn is_query(&self) -> bool {
+        self.work.is_read() && !self.is_late
+    }
+
     /// The numbers of its commands.
     fn numbers(&self) -> RangeInclusive<u64> {
         self.number..=self.number + self.more.len() as u64
@@ -96,6 +141,7 @@ impl Clients {
             map: RangeMap::decode(map.encode()).expect("a map survives its encoding"),
             next: 0,
             history: Vec::new(),
+            key_operations: 0,
             finale: None,
             reachable: None,
         }
@@ -107,16 +153,17 @@ impl Clients {
             return;
         }
         if self.clients[client].pending.is_none() {
-            let Some((key, kind)) = self.choose(scene) else { return };
-            let more = self.choose_more(&kind, scene);
+            let Some((key, work)) = self.choose(scene) else { return };
+            let more = self.choose_more(&work, scene);
             let number = self.next + 1;
             self.next += 1 + more.len() as u64;
             let limit = 5 * scene.plan.request_timeout.as_micros() as u64;
             self.clients[client].pending = Some(Pending {
                 number,
                 key,
-                kind,
+                work,
                 more,
+                is_late: false,
                 called_us: scene.now,
                 attempts: 0,
                 hint: None,
@@ -142,11 +189,15 @@ impl Clients {
         state.asked = false;
         let pending = state.pending.as_mut().expect("what was asked is pending");
         let error = match result {
+            Ok(answer) if pending.is_query() && says_late(&pending.work, &answer) => {
+                pending.is_late = true;
+                return scene.after(1, Target::World, Event::Think(client));
+            }
             Ok(answer) => return self.finish(client, Some(answer), scene),
             Err(error) => error,
         };
         match error {
-            RequestError::TimedOut if pending.kind != Kind::Get => {
+            RequestError::TimedOut if !pending.is_query() => {
                 return self.finish(client, None, scene);
             }
             RequestError::NotLeader { leader } => {
@@ -198,16 +249,17 @@ impl Clients {
     pub(super) fn begin_isolation(&mut self, left: &[bool], groups: &[usize], scene: &mut Scene) {
         for client in 0..self.clients.len() {
             let state = &mut self.clients[client];
-            if state.asked && state.pending.as_ref().is_some_and(|it| it.kind != Kind::Get) {
+            if state.asked && state.pending.as_ref().is_some_and(|it| !it.is_query()) {
                 self.finish(client, None, scene);
             }
             let state = &mut self.clients[client];
             (state.asked, state.pending) = (false, None);
             scene.after(1_000, Target::World, Event::Think(client));
         }
+        let keys = scene.plan.keys;
         let cut = |group: &usize| {
             let key = format!("{group:03}-cut");
-            [(key.clone(), Kind::Put { value: "1;".to_owned() }), (key, Kind::Get)]
+            [(key.clone(), put("1;", keys)), (key, get(keys))]
         };
         self.finale = Some(groups.iter().flat_map(cut).collect());
         self.reachable = Some(left.to_vec());
@@ -220,15 +272,16 @@ impl Clients {
 
     /// The faults have stopped: every group is written to, and every key read, once more.
     pub(super) fn begin_finale(&mut self, scene: &mut Scene) {
+        let keys = scene.plan.keys;
         let mut left = VecDeque::new();
         for group in 0..scene.plan.groups {
             let key = format!("{group:03}-last");
-            left.push_back((key.clone(), Kind::Put { value: "0;".to_owned() }));
-            left.push_back((key, Kind::Get));
+            left.push_back((key.clone(), put("0;", keys)));
+            left.push_back((key, get(keys)));
         }
         for place in 0..self.keys.len() {
             for generation in 0..=self.keys[place].generation {
-                left.push_back((name(place, generation), Kind::Get));
+                left.push_back((name(place, generation), get(keys)));
             }
         }
         self.finale = Some(left);
@@ -248,10 +301,10 @@ impl Clients {
     /// What is not done yet, for people to read.
     pub(super) fn unfinished(&self) -> Vec<String> {
         let pending = self.clients.iter().filter_map(|client| client.pending.as_ref());
-        pending.map(|pending| format!("{:?} of {:?}", pending.kind, pending.key)).collect()
+        pending.map(|pending| format!("{:?} of {:?}", pending.work, pending.key)).collect()
     }
 
-    fn choose(&mut self, scene: &mut Scene) -> Option<(String, Kind)> {
+    fn choose(&mut self, scene: &mut Scene) -> Option<(String, Work)> {
         if let Some(left) = &mut self.finale {
             return left.pop_front();
         }
@@ -261,6 +314,10 @@ impl Clients {
             *key = Key { generation: key.generation + 1, operations: 0, unknown: 0 };
         }
         key.operations += 1;
+        if scene.plan.keys {
+            let work = KeyWork::draw(self.next + 1, scene.now, &mut scene.random);
+            return Some((name(place, key.generation), Work::Key(work)));
+        }
         let value = format!("{};", self.next);
         let kind = match scene.random.below(10) {
             0..4 => Kind::Get,
@@ -276,11 +333,12 @@ impl Clients {
             8 => Kind::Cas { expect: self.last_read(place, scene), value },
             _ => Kind::Delete,
         };
-        Some((name(place, self.keys[place].generation), kind))
+        Some((name(place, self.keys[place].generation), Work::Text(kind)))
     }
 
     /// What else is proposed at once with a command: more of the same.
-    fn choose_more(&self, kind: &Kind, scene: &mut Scene) -> Vec<Kind> {
+    fn choose_more(&self, work: &Work, scene: &mut Scene) -> Vec<Work> {
+        let Work::Text(kind) = work else { return Vec::new() };
         let is_list = self.finale.is_none() && scene.random.per_mille(150);
         let count = if is_list { scene.random.between(1, 3) } else { 0 };
         let value = |offset| format!("{};", self.next + 1 + offset);
@@ -290,7 +348,7 @@ impl Clients {
             Kind::Incr { by } => Some(Kind::Incr { by: *by }),
             Kind::Get | Kind::Cas { .. } | Kind::Delete | Kind::Expire { .. } => None,
         };
-        (1..=count).map_while(another).collect()
+        (1..=count).map_while(another).map(Work::Text).collect()
     }
 
     /// A value that the key had not long ago, or none.
@@ -329,7 +387,7 @@ impl Clients {
             leader.unwrap_or(next).0 as usize - 1
         });
         let lease = scene.plan.leases && scene.random.per_mille(500);
-        let anywhere = pending.kind == Kind::Get && scene.random.per_mille(300);
+        let anywhere = pending.is_query() && scene.random.per_mille(300);
         let from = if anywhere { ReadFrom::Any } else { ReadFrom::Leader };
         let mode = ReadMode { from, lease };
         let to = if anywhere { next.0 as usize - 1 } else { to };
@@ -337,24 +395,21 @@ impl Clients {
         pending.applied = scene.checks.commands(group_place(range.group));
         state.attempt += 1;
         state.asked = true;
-        let (request, body, limit) = match pending.kind {
-            Kind::Get => {
-                let id = QueryId { client: client as u64, attempt: state.attempt };
-                (RequestKind::Read(mode), encode_query(id, &pending.key), 1)
-            }
-            _ => {
-                let padding = scene.random.place(scene.plan.padding_bytes);
-                let kinds = std::iter::once(&pending.kind).chain(&pending.more);
-                let commands = (pending.number..).zip(kinds);
-                let mut commands: Vec<Bytes> = commands
-                    .map(|(number, kind)| encode_command(number, &pending.key, kind, padding))
-                    .collect();
-                if pending.more.is_empty() {
-                    (RequestKind::Propose, commands.remove(0), 2)
-                } else {
-                    scene.checks.proposed_together(group_place(range.group), pending.numbers());
-                    (RequestKind::ProposeAll, encode_list(&commands).into(), 2)
-                }
+        let (request, body, limit) = if pending.is_query() {
+            let id = QueryId { client: client as u64, attempt: state.attempt };
+            (RequestKind::Read(mode), encode_query(id, &pending.work.query(&pending.key)), 1)
+        } else {
+            let padding = scene.random.place(scene.plan.padding_bytes);
+            let works = std::iter::once(&pending.work).chain(&pending.more);
+            let commands = (pending.number..).zip(works);
+            let mut commands: Vec<Bytes> = commands
+                .map(|(number, work)| work.command(number, &pending.key, padding))
+                .collect();
+            if pending.more.is_empty() {
+                (RequestKind::Propose, commands.remove(0), 2)
+            } else {
+                scene.checks.proposed_together(group_place(range.group), pending.numbers());
+                (RequestKind::ProposeAll, encode_list(&commands).into(), 2)
             }
         };
         let limit = limit * scene.plan.request_timeout.as_micros() as u64;
@@ -379,12 +434,12 @@ impl Clients {
             None => vec![Err(RequestError::TimedOut); count],
         };
         let numbers = pending.numbers();
-        let kinds = std::iter::once(&pending.kind).chain(&pending.more);
-        for ((number, kind), answer) in numbers.zip(kinds).zip(answers) {
+        let works = std::iter::once(&pending.work).chain(&pending.more);
+        for ((number, work), answer) in numbers.zip(works).zip(answers) {
             match answer {
-                Ok(answer) => self.note(client, &pending, (number, kind), Some(answer), scene),
+                Ok(answer) => self.note(client, &pending, (number, work), Some(answer), scene),
                 Err(RequestError::TimedOut) => {
-                    self.note(client, &pending, (number, kind), None, scene);
+                    self.note(client, &pending, (number, work), None, scene);
                 }
                 // It certainly had no effect.
                 Err(_) => {}
@@ -399,14 +454,14 @@ impl Clients {
         &mut self,
         client: usize,
         pending: &Pending,
-        (number, kind): (u64, &Kind),
+        (number, work): (u64, &Work),
         answer: Option<Bytes>,
         scene: &mut Scene,
     ) {
         let Pending { key, called_us, applied, .. } = pending;
-        let (key, kind, applied) = (key.clone(), kind.clone(), *applied);
+        let (key, applied) = (key.clone(), *applied);
         let group = self.map.ranges()[self.map.locate(key.as_bytes())].group;
-        if kind != Kind::Get && answer.is_some() {
+        if !pending.is_query() && answer.is_some() {
             scene.checks.acknowledged(group_place(group), number);
         }
         if answer.is_none() {
@@ -415,9 +470,22 @@ impl Clients {
                 state.unknown += 1;
             }
             if let Some(left) = self.finale.as_mut().filter(|_| is_errand(&key)) {
-                left.push_back((key.clone(), kind.clone()));
+                left.push_back((key.clone(), work.clone()));
             }
         }
+        let kind = match work {
+            Work::Text(kind) => kind.clone(),
+            Work::Key(work) => {
+                self.key_operations += 1;
+                let is_known = answer.is_some();
+                if let Some(answer) = answer.filter(|_| pending.is_query()) {
+                    assert!(decode_count(&answer) >= applied, "a read lacks commands");
+                }
+                let numbers = [client as u64, number, u64::from(is_known)];
+                let text = format_args!("client {client}: {work:?} of {key:?}: {is_known}");
+                return scene.trace.note(scene.now, &numbers, text);
+            }
+        };
         let outcome = answer.map_or(Outcome::Unknown, |answer| Outcome::Done {
             return_ns: scene.now * 1_000,
             answer: match kind {
@@ -441,6 +509,25 @@ impl Clients {
         let operation = Operation { client: client_id, call_ns, key, kind, outcome, info: None };
         self.history.push(operation);
     }
+}
+
+/// A write of a value that does not expire, and a read, of texts or in stores of keys.
+fn put(value: &str, keys: bool) -> Work {
+    let value = value.to_owned();
+    match keys {
+        true => Work::Key(KeyWork::Set { value, lifetime: Lifetime::Endless }),
+        false => Work::Text(Kind::Put { value }),
+    }
+}
+
+const fn get(keys: bool) -> Work {
+    if keys { Work::Key(KeyWork::Get) } else { Work::Text(Kind::Get) }
+}
+
+/// Whether the answer to a read is that it came behind a deadline.
+fn says_late(work: &Work, answer: &Bytes) -> bool {
+    let told = answer.slice(size_of::<u64>()..);
+    matches!(work, Work::Key(_)) && kv::Answer::decode(&told) == Ok(kv::Answer::Late)
 }
 
 /// Whether a key is one that is written to at the end, as often as it takes.

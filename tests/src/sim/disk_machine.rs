@@ -1,14 +1,18 @@
 //! The simulated state machine with its state on a disk of its own. A crash leaves the state as it
 //! was at the last sync, or at a later moment at which it was written by itself.
 
+use super::key_machine::{KeyMachine, StoredKeys};
 use super::machine::{Journal, Machine};
+use super::options::Plan;
 use bytes::Bytes;
 use logboat::{
     ApplyError, CommandAdmission, CommandBatch, DiskStateMachine, OnDisk, SnapshotWriter,
     StateMachine, StateReader,
 };
 use logboat_raft::LogId;
+use logboat_server::kv::NodeClock;
 use logboat_storage::simulation::SimSnapshotDisk;
+use logboat_storage::state::ModelDisk;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
@@ -16,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The disks of a node's state machines, by the places of their groups.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct MachineDisks(Arc<Mutex<BTreeMap<usize, MachineDisk>>>);
 
 impl MachineDisks {
@@ -26,13 +30,15 @@ impl MachineDisks {
 }
 
 /// What survives of a state. Clones are the same disk.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct MachineDisk(Arc<Mutex<Saved>>);
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 struct Saved {
-    /// The last entry of the state that a crash leaves, and the state.
+    /// The last entry of the state that a crash leaves, and the state, if it is not in the tables.
     state: Option<(LogId, Bytes)>,
+    /// Those of a store of keys.
+    tables: ModelDisk,
     /// What was written by itself, and what was called durable, since that was last asked.
     kept: Vec<LogId>,
     synced: Vec<LogId>,
@@ -41,7 +47,14 @@ struct Saved {
 impl MachineDisk {
     /// As it is now, for another machine.
     pub(super) fn copy(&self) -> Self {
-        Self(Arc::new(Mutex::new(self.0.lock().clone())))
+        let mut saved = self.0.lock().clone();
+        saved.tables = saved.tables.copy();
+        Self(Arc::new(Mutex::new(saved)))
+    }
+
+    /// The tables of a store of keys.
+    pub(super) fn tables(&self) -> ModelDisk {
+        self.0.lock().tables.clone()
     }
 
     /// The last entry that a crash leaves.
@@ -56,9 +69,76 @@ impl MachineDisk {
     }
 }
 
+/// A state as it is on its disk and in memory.
+pub(super) trait DiskState: Send + 'static {
+    /// Takes up what a crash has left, and returns the last entry of that.
+    fn open(&mut self, disk: &MachineDisk) -> io::Result<Option<LogId>>;
+
+    /// Applies the command of an entry.
+    fn apply(&mut self, id: LogId, command: Bytes) -> Bytes;
+
+    /// Has the state survive a crash, which stands at `last`, and returns the last entry that will.
+    fn save(&mut self, last: LogId) -> io::Result<Option<(LogId, Bytes)>>;
+
+    /// What answers queries.
+    fn reader(&self) -> Arc<dyn StateReader>;
+
+    /// Captures the state.
+    fn snapshot(&self) -> io::Result<SnapshotWriter>;
+
+    /// Takes over a state that stands at `last`.
+    fn restore(&mut self, reader: &mut dyn io::Read, last: LogId) -> io::Result<()>;
+
+    /// Forgets what it is.
+    fn clear(&mut self) -> io::Result<()>;
+
+    /// What decides about commands.
+    fn admission(&self) -> Option<Arc<dyn CommandAdmission>>;
+}
+
+impl DiskState for Machine {
+    fn open(&mut self, disk: &MachineDisk) -> io::Result<Option<LogId>> {
+        let saved = disk.0.lock().state.clone();
+        Ok(saved.map(|(last, content)| {
+            self.load(content);
+            last
+        }))
+    }
+
+    fn apply(&mut self, _: LogId, command: Bytes) -> Bytes {
+        StateMachine::apply(self, command)
+    }
+
+    fn save(&mut self, last: LogId) -> io::Result<Option<(LogId, Bytes)>> {
+        let mut content = Vec::new();
+        StateMachine::snapshot(self)(&mut content)?;
+        Ok(Some((last, content.into())))
+    }
+
+    fn reader(&self) -> Arc<dyn StateReader> {
+        Arc::new(self.clone())
+    }
+
+    fn snapshot(&self) -> io::Result<SnapshotWriter> {
+        Ok(StateMachine::snapshot(self))
+    }
+
+    fn restore(&mut self, reader: &mut dyn io::Read, _: LogId) -> io::Result<()> {
+        StateMachine::restore(self, reader)
+    }
+
+    fn clear(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn admission(&self) -> Option<Arc<dyn CommandAdmission>> {
+        self.command_admission()
+    }
+}
+
 /// The state machine.
-struct DiskMachine {
-    machine: Machine,
+struct DiskMachine<S> {
+    state: S,
     disk: MachineDisk,
     /// Whether the node still has power.
     power: SimSnapshotDisk,
@@ -69,39 +149,51 @@ struct DiskMachine {
     refused: Option<LogId>,
 }
 
-/// A state machine in memory, or on this disk while there is power.
-pub(super) fn new_machine(
-    is_on_disk: bool,
-    journal: &Journal,
-    disk: MachineDisk,
-    power: SimSnapshotDisk,
-) -> Box<dyn StateMachine> {
-    let journal = Arc::clone(journal);
-    if is_on_disk {
-        Box::new(OnDisk(DiskMachine::new(journal, disk, power)))
-    } else {
-        Box::new(Machine::new(journal))
+/// What a state machine works with.
+pub(super) struct Surroundings<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) journal: &'a Journal,
+    /// Its disk, if it keeps its state itself.
+    pub(super) disk: MachineDisk,
+    /// Whether the node still has power.
+    pub(super) power: SimSnapshotDisk,
+    /// The clock of the node.
+    pub(super) clock: &'a Arc<NodeClock>,
+}
+
+/// The state machine of a group (by place), in memory, or on this disk while there is power.
+pub(super) fn new_machine(group: usize, surroundings: Surroundings<'_>) -> Box<dyn StateMachine> {
+    let Surroundings { plan, journal, disk, power, clock } = surroundings;
+    let (journal, clock) = (Arc::clone(journal), Arc::clone(clock));
+    match (plan.keys, plan.is_on_disk(group)) {
+        (false, false) => Box::new(Machine::new(journal)),
+        (false, true) => Box::new(OnDisk(DiskMachine::new(Machine::new(journal), disk, power))),
+        (true, false) => Box::new(KeyMachine::new(journal, clock)),
+        (true, true) => {
+            let keys = StoredKeys::new(group, journal, clock, &disk.tables());
+            Box::new(OnDisk(DiskMachine::new(keys, disk, power)))
+        }
     }
 }
 
-impl DiskMachine {
-    fn new(journal: Journal, disk: MachineDisk, power: SimSnapshotDisk) -> Self {
-        let machine = Machine::new(journal);
-        Self { machine, disk, power, last: LogId::default(), given: 0, refused: None }
+impl<S: DiskState> DiskMachine<S> {
+    fn new(state: S, disk: MachineDisk, power: SimSnapshotDisk) -> Self {
+        Self { state, disk, power, last: LogId::default(), given: 0, refused: None }
     }
 
-    fn content(&self) -> io::Result<Bytes> {
-        let mut content = Vec::new();
-        StateMachine::snapshot(&self.machine)(&mut content)?;
-        Ok(content.into())
+    /// Whether the node has power.
+    fn is_powered(&self) -> io::Result<()> {
+        match self.power.is_cut() {
+            true => Err(io::Error::other("there is no power")),
+            false => Ok(()),
+        }
     }
 
     /// Writes the state.
-    fn save(&self) -> io::Result<()> {
-        if self.power.is_cut() {
-            return Err(io::Error::other("there is no power"));
-        }
-        self.disk.0.lock().state = Some((self.last, self.content()?));
+    fn save(&mut self) -> io::Result<()> {
+        self.is_powered()?;
+        let saved = self.state.save(self.last)?;
+        self.disk.0.lock().state = saved;
         Ok(())
     }
 
@@ -111,13 +203,11 @@ impl DiskMachine {
     }
 }
 
-impl DiskStateMachine for DiskMachine {
+impl<S: DiskState> DiskStateMachine for DiskMachine<S> {
     fn open(&mut self) -> io::Result<Option<LogId>> {
-        let saved = self.disk.0.lock().state.clone();
-        let Some((last, content)) = saved else { return Ok(None) };
-        self.machine.load(content);
-        self.last = last;
-        Ok(Some(last))
+        let opened = self.state.open(&self.disk)?;
+        self.last = opened.unwrap_or(self.last);
+        Ok(opened)
     }
 
     fn apply(&mut self, commands: &mut CommandBatch<'_>) -> Result<(), ApplyError> {
@@ -129,7 +219,7 @@ impl DiskStateMachine for DiskMachine {
                 return Err(ApplyError::Retry(Duration::from_millis(self.given * 37 % long)));
             }
             assert!(id.index > self.last.index, "{id} is applied to a state of {}", self.last);
-            let answer = self.machine.apply(command);
+            let answer = self.state.apply(id, command);
             commands.answer(answer);
             self.last = id;
             if self.picks(id, 8) && self.save().is_ok() {
@@ -141,7 +231,7 @@ impl DiskStateMachine for DiskMachine {
     }
 
     fn reader(&self) -> Option<Arc<dyn StateReader>> {
-        Some(Arc::new(self.machine.clone()))
+        Some(self.state.reader())
     }
 
     /// Now and then it leaves the newest entries out.
@@ -149,27 +239,31 @@ impl DiskStateMachine for DiskMachine {
         if self.disk.holds() == LogId::default() || !self.picks(self.last, 4) {
             self.save()?;
         }
-        let last = self.disk.holds();
-        self.disk.0.lock().synced.push(last);
+        let mut saved = self.disk.0.lock();
+        // A store of keys that has applied nothing has nothing to save.
+        let Some((last, _)) = saved.state else { return Ok(None) };
+        saved.synced.push(last);
         Ok(Some(last))
     }
 
     fn snapshot(&self) -> io::Result<SnapshotWriter> {
-        Ok(self.machine.snapshot())
+        self.state.snapshot()
     }
 
     fn restore(&mut self, reader: &mut dyn io::Read, last: LogId) -> io::Result<()> {
-        self.machine.restore(reader)?;
+        self.is_powered()?;
+        self.state.restore(reader, last)?;
         self.last = last;
         self.save()
     }
 
     fn clear(&mut self) -> io::Result<()> {
+        self.state.clear()?;
         self.disk.0.lock().state = None;
         Ok(())
     }
 
     fn command_admission(&self) -> Option<Arc<dyn CommandAdmission>> {
-        self.machine.command_admission()
+        self.state.admission()
     }
 }

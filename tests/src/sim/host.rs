@@ -5,6 +5,7 @@ use super::process::Process;
 use super::scene::{Event, Scene, Target};
 use super::stand_in::Directory;
 use logboat_raft::{BootNonce, Incarnation, NodeId, Remembered, Time};
+use logboat_server::kv::NodeClock;
 use logboat_storage::simulation::{InlineWal, SimDisk, SimSnapshotDisk};
 use logboat_storage::{BootRecord, PeerTable, WalError};
 use parking_lot::Mutex;
@@ -97,6 +98,8 @@ pub(super) struct Hardware {
     /// How long syncs take on top of the usual, in microseconds.
     pub(super) slow_us: u64,
     clock: Clock,
+    /// The time since 1970, as the process knows it.
+    pub(super) unix_clock: Arc<NodeClock>,
 }
 
 impl Hardware {
@@ -125,13 +128,13 @@ impl Hardware {
         Time(self.clock.shows + (now - self.clock.at) * self.clock.pace / 1_000_000)
     }
 
-    /// What the wall clock shows when the process starts, in milliseconds since 1970. The first
-    /// node's is an hour ahead or behind at most of its starts.
-    pub(super) const fn wall_clock(&self, now: u64) -> u64 {
-        let right = FOUNDED_MS + now / 1_000;
-        match (self.place, self.incarnation % 3) {
-            (0, 1) => right + HOUR_MS,
-            (0, 2) => right - HOUR_MS,
+    /// What the wall clock shows when the process starts, in milliseconds since 1970. That of one
+    /// node is an hour ahead or behind at most of its starts.
+    pub(super) const fn wall_clock(&self, scene: &Scene) -> u64 {
+        let right = FOUNDED_MS + scene.now / 1_000;
+        match (self.place == scene.plan.wrong_clock, self.incarnation % 3) {
+            (true, 1) => right + HOUR_MS,
+            (true, 2) => right - HOUR_MS,
             _ => right,
         }
     }
@@ -195,6 +198,7 @@ impl Host {
             failing_sync: false,
             slow_us: 0,
             clock: Clock { at: 0, shows: 0, pace: 1_000_000 },
+            unix_clock: Arc::new(NodeClock::manual(0)),
         };
         Self { hardware, process: None, paused_until: 0, dead: None }
     }
@@ -228,6 +232,7 @@ impl Host {
                 let nonce = BootNonce(scene.random.next());
                 hardware.boot = hardware.boot.next(nonce, wal.log().durable_end());
                 hardware.clock = Clock { at: scene.now, shows: 0, pace: 1_000_000 };
+                hardware.unix_clock = Arc::new(NodeClock::manual(0));
                 let mut process = Process::start(hardware, wal, recovered, scene);
                 process.miss_a_peer(hardware, scene);
                 self.process = Some(Box::new(process));

@@ -1,6 +1,7 @@
 //! The state machine that the simulated groups replicate: keys with short texts, and a journal by
 //! which the simulation learns what was applied.
 
+use super::key_machine::KeyEvent;
 use crate::history::Kind;
 use bytes::{Buf, BufMut, Bytes};
 use logboat::{CommandAdmission, SnapshotWriter, StateMachine, StateReader};
@@ -14,6 +15,8 @@ use std::sync::Arc;
 pub(super) struct Record {
     /// The commands, in order: the number of each (from 0 on), its operation, its checksum.
     pub(super) applied: Vec<(u64, u64, u32)>,
+    /// What a store of keys was asked, and what it said.
+    pub(super) keys: Vec<KeyEvent>,
     /// The queries that were answered, or handed to a reader.
     pub(super) answered: Vec<QueryId>,
     /// What goes wrong when it comes to it.
@@ -143,7 +146,7 @@ impl CommandAdmission for Marking {
     }
 
     fn stamp(&self, command: Bytes) -> Bytes {
-        [&[LET_IN], &command[1..]].concat().into()
+        let_in(&command)
     }
 
     fn release(&self, _: u64) {}
@@ -204,14 +207,35 @@ pub(super) fn was_let_in(command: &[u8]) -> bool {
     command.first() == Some(&LET_IN)
 }
 
-/// The command of a client's operation, with `padding` bytes that mean nothing, so that some
-/// commands reach over several sectors of a disk, and segments fill.
-pub(super) fn encode_command(operation: u64, key: &str, kind: &Kind, padding: usize) -> Bytes {
+/// Marks a command as one that a leader has let in.
+pub(super) fn let_in(command: &[u8]) -> Bytes {
+    [&[LET_IN], &command[1..]].concat().into()
+}
+
+/// What stands before the command of a client's operation: which one it is, and `padding` bytes
+/// that mean nothing, so that some commands reach over several sectors of a disk, and segments
+/// fill.
+pub(super) fn command_head(operation: u64, padding: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.put_u8(AS_ASKED);
     bytes.put_u64_le(operation);
     bytes.put_u32_le(padding as u32);
     bytes.put_bytes(operation as u8, padding);
+    bytes
+}
+
+/// Takes from a command what stands before it; returns which operation it belongs to.
+pub(super) fn take_command_head(command: &mut Bytes) -> u64 {
+    command.advance(1);
+    let operation = command.get_u64_le();
+    let padding = command.get_u32_le();
+    command.advance(padding as usize);
+    operation
+}
+
+/// The command of a client's operation, with `padding` bytes more than it needs.
+pub(super) fn encode_command(operation: u64, key: &str, kind: &Kind, padding: usize) -> Bytes {
+    let mut bytes = command_head(operation, padding);
     put_text(&mut bytes, key);
     match kind {
         Kind::Get => bytes.put_u8(0),
@@ -243,18 +267,23 @@ pub(super) fn encode_command(operation: u64, key: &str, kind: &Kind, padding: us
     bytes.into()
 }
 
-/// The query of a client's attempt to read `key`.
-pub(super) fn encode_query(id: QueryId, key: &str) -> Bytes {
+/// The query of a client's attempt to read: a key, or what a store of keys is asked.
+pub(super) fn encode_query(id: QueryId, query: &[u8]) -> Bytes {
     let mut bytes = Vec::new();
     bytes.put_u64_le(id.client);
     bytes.put_u64_le(id.attempt);
-    bytes.put_slice(key.as_bytes());
+    bytes.put_slice(query);
     bytes.into()
 }
 
-/// Takes from a query which one it is; the key is left.
+/// Takes from a query which one it is; what is asked is left.
 pub(super) fn take_query_id(query: &mut Bytes) -> QueryId {
     QueryId { client: query.get_u64_le(), attempt: query.get_u64_le() }
+}
+
+/// How many commands the answer to a query reflects.
+pub(super) fn decode_count(mut answer: &[u8]) -> u64 {
+    answer.get_u64_le()
 }
 
 /// The answer to [`Kind::Get`]: how many commands it reflects, and the value, if there is one.
@@ -269,10 +298,7 @@ pub(super) fn decode_sum(mut answer: Bytes) -> i64 {
 }
 
 fn decode_command(mut command: Bytes) -> (u64, String, Kind) {
-    command.advance(1);
-    let operation = command.get_u64_le();
-    let padding = command.get_u32_le();
-    command.advance(padding as usize);
+    let operation = take_command_head(&mut command);
     let key = take_text(&mut command);
     let kind = match command.get_u8() {
         0 => Kind::Get,

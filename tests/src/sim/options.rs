@@ -129,6 +129,8 @@ pub struct Options {
     pub faults: Vec<Fault>,
     /// Whether the trace is kept as text.
     pub trace: bool,
+    /// Whether the groups have the server's stores of keys, which expire.
+    pub keys: bool,
 }
 
 impl Options {
@@ -142,7 +144,30 @@ impl Options {
             steps: 20_000,
             faults: Fault::ALL.to_vec(),
             trace: false,
+            keys: false,
         }
+    }
+
+    /// Two groups of the server's stores of keys, one in memory and one on disk, under faults that
+    /// have them change their leaders, start again, and take over snapshots, while clocks differ.
+    #[must_use]
+    pub fn keys(seed: u64) -> Self {
+        let faults = vec![
+            Fault::Crash,
+            Fault::Pause,
+            Fault::Partition,
+            Fault::Disconnect,
+            Fault::Duplicate,
+            Fault::Skew,
+            Fault::Jump,
+            Fault::BusyWorker,
+            Fault::Withdraw,
+            Fault::SlowDisk,
+            Fault::Compact,
+            Fault::Transfer,
+            Fault::Isolation,
+        ];
+        Self { nodes: Some(3), groups: Some(2), faults, keys: true, ..Self::new(seed) }
     }
 
     /// One of seven kinds of simulation, in turn: with everything that can happen, or small
@@ -231,6 +256,10 @@ pub(super) struct Plan {
     first_on_disk: usize,
     pub(super) chunk_bytes: usize,
     pub(super) wal: WalOptions,
+    /// Whether the groups have stores of keys.
+    pub(super) keys: bool,
+    /// The node (by place) whose wall clock is wrong at most of its starts.
+    pub(super) wrong_clock: usize,
 }
 
 impl Plan {
@@ -288,6 +317,8 @@ impl Plan {
                 max_bytes: segment_bytes * random.between(2, 8),
                 mark_delay: Duration::from_millis(random.between(1, 100)),
             },
+            keys: options.keys,
+            wrong_clock: if options.keys { (options.seed % nodes as u64) as usize } else { 0 },
         };
         plan.members_change = options.faults.contains(&Fault::Members)
             && (options.groups == Some(1) || random.per_mille(300));

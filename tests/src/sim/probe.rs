@@ -5,7 +5,7 @@
 //! that the log does not know of, and when the log was replaced by one.
 
 use super::disk::read_snapshot;
-use super::disk_machine::new_machine;
+use super::disk_machine::{Surroundings, new_machine};
 use super::host::Hardware;
 use super::machine::Journal;
 use super::process::group_id;
@@ -45,8 +45,14 @@ pub(super) fn cut_power(hardware: &Hardware, scene: &Scene) {
         });
         let snapshot = found.clone().map(|(meta, content)| (meta, Cursor::new(content)));
         let disk = hardware.machines.of(group).copy();
-        let (is_on_disk, power) = (scene.plan.is_on_disk(group), SimSnapshotDisk::default());
-        let mut machine = new_machine(is_on_disk, &Journal::default(), disk.clone(), power);
+        let surroundings = Surroundings {
+            plan: &scene.plan,
+            journal: &Journal::default(),
+            disk: disk.clone(),
+            power: SimSnapshotDisk::default(),
+            clock: &hardware.unix_clock,
+        };
+        let mut machine = new_machine(group, surroundings);
         let holds = disk.holds();
         let agreed = recover(log, snapshot, &mut *machine);
         let recovery = agreed.expect("log, snapshot and state agree after a power cut");

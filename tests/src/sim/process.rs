@@ -5,7 +5,7 @@
 
 use super::cells::ReplicaCell;
 use super::disk::{HostStorage, read_snapshot};
-use super::disk_machine::new_machine;
+use super::disk_machine::{Surroundings, new_machine};
 use super::host::Hardware;
 use super::machine::{Breakage, Journal};
 use super::probe::forgets_earlier_votes;
@@ -251,9 +251,14 @@ impl Process {
         scene: &mut Scene,
     ) -> (Box<dyn StateMachine>, Recovery) {
         let id = group_id(group);
-        let disk = hardware.machines.of(group);
-        let power = hardware.snapshots.clone();
-        let mut machine = new_machine(scene.plan.is_on_disk(group), journal, disk, power);
+        let surroundings = Surroundings {
+            plan: &scene.plan,
+            journal,
+            disk: hardware.machines.of(group),
+            power: hardware.snapshots.clone(),
+            clock: &hardware.unix_clock,
+        };
+        let mut machine = new_machine(group, surroundings);
         if is_unborn(&log, founds) {
             let cleared = machine.on_disk().map_or(Ok(()), DiskStateMachine::clear);
             cleared.expect("a state can be cleared");

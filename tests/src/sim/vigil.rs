@@ -34,7 +34,7 @@ pub(super) fn start_liveness(
     let BootRecord { count, founded, .. } = hardware.boot;
     let timing = scene.plan.timing_of(hardware.place);
     Liveness::new(hardware.id(), members, count, founded, grants, timing, now)
-        .with_wall_clock(hardware.wall_clock(scene.now), now)
+        .with_wall_clock(hardware.wall_clock(scene), now)
 }
 
 impl Process {
@@ -200,6 +200,12 @@ impl Process {
             let until = hardware.time(scene.now) + lease;
             self.supports_until.insert(peer, (epoch, until));
         }
+    }
+
+    /// Sets the clock that stores of keys go by.
+    pub(super) fn show_time(&self, hardware: &Hardware, scene: &Scene) {
+        let now = hardware.time(scene.now);
+        hardware.unix_clock.set_apart(self.liveness.clock(now).unix_ms, now.0 / 1_000);
     }
 
     /// Checks that no clock is ahead on which this node has settled. One wall clock is wrong, and

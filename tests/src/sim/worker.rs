@@ -320,8 +320,12 @@ impl Process {
             scene.checks.writing(hardware.place, number, persist);
         }
         trouble(hardware, cell, scene);
-        for (place, operation, crc) in cell.journal.lock().applied.drain(..) {
+        let mut journal = cell.journal.lock();
+        for (place, operation, crc) in journal.applied.drain(..) {
             scene.checks.applied(number, place, operation, crc);
+        }
+        for event in journal.keys.drain(..) {
+            scene.checks.keys_happened(number, event);
         }
     }
 

@@ -147,6 +147,11 @@ impl World {
         &self.clients.history
     }
 
+    /// How many operations clients have asked for.
+    pub(super) const fn operations(&self) -> usize {
+        self.clients.history.len() + self.clients.key_operations
+    }
+
     pub(super) const fn counts(&self) -> &FaultCounts {
         &self.scene.counts
     }
@@ -227,6 +232,9 @@ impl World {
             return scene.after(host.paused_until - scene.now, target, event);
         }
         note(scene, place, &event);
+        if let Some(process) = &host.process {
+            process.show_time(&host.hardware, scene);
+        }
         match event {
             Event::Restart => host.start(scene),
             Event::Crash => host.hardware.doomed = true,
