@@ -14,6 +14,7 @@ pub(crate) mod scrubber;
 pub(crate) mod shortage;
 pub(crate) mod snapshots;
 pub(crate) mod stuck_calls;
+pub(crate) mod taken_parts;
 pub(crate) mod threads;
 pub(crate) mod user_code;
 pub(crate) mod writers;

@@ -1,5 +1,7 @@
 //! The memory budget of a node, and how it is divided among what is under way.
 
+use logboat_transport::snapshot_window_bytes;
+
 /// The bytes that commands, queries and messages may take on a node while they wait, whatever the
 /// number of groups. The contents of the state machines don't count. A thirty-second part is left
 /// for entries that replicas hold durably and don't know to be committed yet.
@@ -20,10 +22,10 @@ impl Budget {
         self.total_bytes / 4
     }
 
-    /// For parts of snapshots that are not written to their files yet. Beyond it they are dropped,
-    /// and their senders begin again.
-    pub(crate) const fn snapshots(self) -> usize {
-        self.total_bytes / 16
+    /// For parts of snapshots that are not written to their files yet. Their senders keep to
+    /// [windows](crate::background::taken_parts) that fit in it. It holds one at the least.
+    pub(crate) fn snapshots(self) -> usize {
+        (self.total_bytes / 16).max(2 * snapshot_window_bytes(0, 1))
     }
 
     /// For entries of replicas whose state machines are busy elsewhere. Beyond it, peers' entries

@@ -119,7 +119,7 @@ pub mod internals {
     };
     pub use crate::turn::Turn;
     pub use crate::turn::gone::GoneReplica;
-    pub use crate::turn::jobs::{LogReadJob, QueryJob, SnapshotJob};
+    pub use crate::turn::jobs::{LogReadJob, PartPlace, QueryJob, SnapshotJob};
     pub use crate::turn::peer_buffers::PeerBuffers;
     pub use crate::turn::slot::{Slot, SlotIndex};
     pub use crate::turn::storage::Storage;

@@ -8,6 +8,7 @@ use crate::background::guard::Guard;
 use crate::background::log_reader::LogReader;
 use crate::background::snapshots::SnapshotThread;
 use crate::background::stuck_calls::StuckCalls;
+use crate::background::taken_parts::TakenParts;
 use crate::background::threads::join_by;
 use crate::background::user_code::UserCode;
 use crate::background::writers::SnapshotWriters;
@@ -153,7 +154,7 @@ pub(crate) fn assemble(
     let transport = attach(&link, &inbound, &liveness);
     let user_code = new_user_code(config, &disk, &workers, &gate);
     let writers = new_writers(&disk, &user_code, &gate);
-    let snapshots = SnapshotThread::new(writers, Arc::clone(&transport), workers.clone(), &guard)
+    let snapshots = new_snapshot_thread(config, writers, &transport, &shared, &workers, &guard)
         .start(snapshot_jobs)?;
     let (log_reads, log_reader) = start_log_reader(&disk, &workers, &guard)?;
     let context = WorkerContext {
@@ -269,6 +270,19 @@ fn new_writers(disk: &Disk, user_code: &UserCode, gate: &AdmissionGate) -> Snaps
         metrics: Arc::clone(&gate.metrics),
         directory: Arc::clone(&disk.data_dir),
     }
+}
+
+fn new_snapshot_thread(
+    config: &NodeConfig,
+    writers: SnapshotWriters,
+    transport: &Arc<dyn Transport>,
+    shared: &Shared,
+    workers: &Workers,
+    guard: &Guard,
+) -> SnapshotThread {
+    let (memory_bytes, peers) = (config.budget().snapshots(), Arc::clone(&shared.peers));
+    let taken = TakenParts::new(Arc::clone(transport), peers, memory_bytes);
+    SnapshotThread::new(writers, Arc::clone(transport), taken, workers.clone(), guard)
 }
 
 fn start_log_reader(

@@ -1,7 +1,7 @@
 //! The interface between the engine and a transport, whichever it is.
 
 use crate::error::SendError;
-use crate::wire::{Outgoing, Parcel};
+use crate::wire::{Outgoing, Parcel, SnapshotTaken};
 use bytes::Bytes;
 use logboat_raft::{GroupId, Introduction, LogId, NodeId, Remembered};
 use std::io::{self, Read};
@@ -81,7 +81,14 @@ pub trait Transport: Send + Sync + 'static {
     /// Streams a snapshot to a peer as [`Parcel::Snapshot`]s, beside the batches and never before
     /// one that waits. One snapshot travels at a time to each peer; others wait in line. The source
     /// hears of the outcome by its [`done`](SnapshotSource::done).
+    ///
+    /// No more of them is on its way at a time than the peer takes: whoever receives a chunk says
+    /// so when it takes no memory there any more ([`Outgoing::push_snapshot_taken`]).
     fn send_snapshot(&self, to: NodeId, snapshot: SnapshotSource);
+
+    /// The peer says that it took a chunk of a snapshot, so that more may follow. Without such word
+    /// a stream comes to a halt, and ends after a minute.
+    fn snapshot_taken(&self, peer: NodeId, taken: &SnapshotTaken);
 
     /// Closes the connection on which `peer` sends to this node, because the peer broke the
     /// protocol in the way that `reason` names. What has arrived from it is still delivered; the

@@ -51,6 +51,9 @@ pub enum SendError {
         /// What the frame would have taken.
         bytes: usize,
     },
+    /// The peer took nothing more of a snapshot for too long.
+    #[error("the peer does not take the snapshot")]
+    NotTaken,
     /// The reader of a snapshot failed, or ended before the announced number of bytes.
     #[error("cannot read the snapshot: {0}")]
     Read(#[source] io::Error),

@@ -27,6 +27,7 @@ mod outbox;
 mod pump;
 mod tcp;
 mod transfer;
+mod window;
 mod wire;
 
 pub mod introductions {
@@ -45,4 +46,5 @@ pub use metrics::TransportMetrics;
 use parking_lot::{Mutex, MutexGuard};
 pub use tcp::TcpTransport;
 pub use tcp::visit::{Visit, VisitError};
-pub use wire::{Founders, Outgoing, Parcel, RequestId, SnapshotChunk, decode};
+pub use window::snapshot_window_bytes;
+pub use wire::{Founders, Outgoing, Parcel, RequestId, SnapshotChunk, SnapshotTaken, decode};

@@ -9,7 +9,7 @@ use crate::net_thread::{NetThread, Stop};
 use crate::outbox::Outbox;
 use crate::pump::{Link, pump};
 use crate::transfer::Transfer;
-use crate::wire::{Frame, Outgoing, Portions};
+use crate::wire::{Frame, Outgoing, Portions, SnapshotTaken};
 use logboat_raft::NodeId;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -251,6 +251,12 @@ impl Transport for MemoryTransport {
         match self.outbox(to) {
             Ok(outbox) => outbox.push_transfer(transfer),
             Err(error) => transfer.finish(Err(error)),
+        }
+    }
+
+    fn snapshot_taken(&self, peer: NodeId, taken: &SnapshotTaken) {
+        if let Ok(outbox) = self.outbox(peer) {
+            outbox.snapshot_taken(taken);
         }
     }
 

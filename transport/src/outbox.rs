@@ -6,9 +6,11 @@ use crate::api::PeerStatus;
 use crate::error::SendError;
 use crate::metrics::PeerMetrics;
 use crate::transfer::Transfer;
-use crate::wire::{Frame, Outgoing};
+use crate::window::{PATIENCE, Window};
+use crate::wire::{ChunkPlace, Frame, Outgoing, SnapshotTaken};
 use logboat_raft::NodeId;
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// Which part of the bound small answers may take beyond it.
@@ -18,6 +20,8 @@ const REPLIES_PART: usize = 4;
 pub(crate) struct Outbox {
     max_frame_bytes: u32,
     max_queued_bytes: usize,
+    /// For how long the peer may take nothing of snapshots.
+    patience: Duration,
     metrics: PeerMetrics,
     state: Mutex<State>,
     /// Wakes the writer.
@@ -33,6 +37,8 @@ struct State {
     /// The bytes of `batch`, and of what the writer has taken but not yet written.
     queued_bytes: usize,
     transfers: VecDeque<Transfer>,
+    /// What of snapshots is on its way.
+    window: Window,
     /// The writer found nothing and must be woken. Senders wake it only then.
     writer_waits: bool,
     /// Answers wait for the peer beyond what may wait.
@@ -60,12 +66,14 @@ impl Outbox {
         Self {
             max_frame_bytes,
             max_queued_bytes,
+            patience: PATIENCE,
             metrics,
             state: Mutex::new(State {
                 phase: Phase::Down,
                 batch: Outgoing::new(),
                 queued_bytes: 0,
                 transfers: VecDeque::new(),
+                window: Window::new(PATIENCE),
                 writer_waits: false,
                 overflows: false,
                 last_error: None,
@@ -73,6 +81,11 @@ impl Outbox {
             wake: Notify::new(),
             overflow: Notify::new(),
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Queues a batch; see [`Transport::send`](crate::Transport::send).
@@ -127,6 +140,7 @@ impl Outbox {
         }
         state.phase = Phase::Up;
         state.overflows = false;
+        state.window = Window::new(self.patience);
         state.last_error = None;
         self.metrics.connections.inc();
         true
@@ -186,6 +200,30 @@ impl Outbox {
     /// Takes the snapshot that is next in line.
     pub(crate) fn take_transfer(&self) -> Option<Transfer> {
         self.state.lock().transfers.pop_front()
+    }
+
+    /// Has a chunk of a snapshot leave, if the peer has room for it.
+    ///
+    /// # Errors
+    /// Until when to wait for room.
+    pub(crate) fn let_leave(&self, chunk: &ChunkPlace) -> Result<(), Instant> {
+        let mut state = self.state.lock();
+        if !state.window.has_room(chunk.chunk_bytes) {
+            return Err(state.window.patience_ends());
+        }
+        state.window.left(chunk);
+        Ok(())
+    }
+
+    /// The peer has taken a chunk.
+    pub(crate) fn snapshot_taken(&self, taken: &SnapshotTaken) {
+        self.state.lock().window.taken(taken);
+        self.wake.notify_one();
+    }
+
+    /// The peer takes nothing any more. What comes next finds out anew.
+    pub(crate) fn not_taken(&self) {
+        self.state.lock().window = Window::new(self.patience);
     }
 
     /// Waits until a sender has something for a writer that found nothing.

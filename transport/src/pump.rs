@@ -1,11 +1,15 @@
 //! Moves what waits for a peer onto its link: messages first, snapshots in between.
 
 use super::outbox::Outbox;
+use crate::error::SendError;
 use crate::net_thread::Stop;
 use crate::transfer::{Chunk, Transfer};
 use crate::wire::Frame;
+use std::future::pending;
 use std::io;
-use tokio::task::JoinHandle;
+use std::time::Instant;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::sleep_until;
 
 /// What carries frames to one peer.
 pub(crate) trait Link {
@@ -48,7 +52,7 @@ async fn carry(outbox: &Outbox, link: &mut impl Link, mut stop: Stop) -> io::Res
         }
         tokio::select! {
             () = outbox.woken() => {}
-            () = stream.ready() => {}
+            () = stream.ready(outbox) => {}
             error = link.closed() => return Err(error),
             () = stop.wait() => return write_turn(outbox, link).await.map(drop),
         }
@@ -68,7 +72,7 @@ async fn write_turn(outbox: &Outbox, link: &mut impl Link) -> io::Result<bool> {
 
 /// Writes a chunk while the next one is read. Returns how the stream goes on.
 async fn write_chunk(chunk: Chunk, outbox: &Outbox, link: &mut impl Link) -> io::Result<Stream> {
-    let Chunk { frame, rest } = chunk;
+    let Chunk { frame, rest, .. } = chunk;
     let frames = std::slice::from_ref(&frame);
     let (next, complete) =
         if rest.is_complete() { (Stream::Idle, Some(rest)) } else { (Stream::read(rest), None) };
@@ -85,7 +89,9 @@ enum Stream {
     Idle,
     Reading(JoinHandle<Option<Chunk>>),
     /// `None` when the reader failed, which it has reported.
-    Read(Option<Chunk>),
+    Read(Option<Box<Chunk>>),
+    /// A chunk that the peer has no room for yet, and until when it is waited for.
+    Waiting(Box<Chunk>, Instant),
 }
 
 impl Stream {
@@ -93,38 +99,55 @@ impl Stream {
         Self::Reading(tokio::task::spawn_blocking(|| transfer.read_chunk()))
     }
 
-    /// The chunk to write now, if one is ready. When no snapshot is under way, begins the next one
-    /// in line.
+    /// The chunk to write now, if one is ready and the peer has room for it. When no snapshot is
+    /// under way, begins the next one in line.
     async fn next(&mut self, outbox: &Outbox) -> Option<Chunk> {
-        if let Self::Reading(task) = self
-            && task.is_finished()
-        {
-            self.ready().await;
-        }
-        if let Self::Read(chunk) = self {
-            let chunk = chunk.take();
-            *self = Self::Idle;
-            if chunk.is_some() {
-                return chunk;
+        let chunk = match std::mem::replace(self, Self::Idle) {
+            Self::Idle => None,
+            Self::Reading(task) if !task.is_finished() => {
+                *self = Self::Reading(task);
+                return None;
             }
-        }
-        if let Self::Idle = self
-            && let Some(transfer) = outbox.take_transfer()
-        {
-            *self = Self::read(transfer);
+            Self::Reading(task) => chunk_of(task.await),
+            Self::Read(chunk) => chunk,
+            Self::Waiting(chunk, _) => Some(chunk),
+        };
+        match chunk {
+            Some(chunk) => match outbox.let_leave(&chunk.place) {
+                Ok(()) => return Some(*chunk),
+                Err(until) => *self = Self::Waiting(chunk, until),
+            },
+            None => {
+                if let Some(transfer) = outbox.take_transfer() {
+                    *self = Self::read(transfer);
+                }
+            }
         }
         None
     }
 
-    /// Waits until the chunk that is being read is there; for ever if none is.
-    async fn ready(&mut self) {
+    /// Waits until [`Self::next`] may go on by itself: the chunk that is being read is there, or
+    /// was waited for in vain. The outbox wakes the writer when the peer has room.
+    async fn ready(&mut self, outbox: &Outbox) {
         match self {
+            Self::Idle => pending().await,
             Self::Reading(task) => {
-                // A reader that panicked dropped its transfer, which reported the end.
-                *self = Self::Read(task.await.ok().flatten());
+                let chunk = chunk_of(task.await);
+                *self = Self::Read(chunk);
             }
-            Self::Idle => std::future::pending().await,
             Self::Read(_) => {}
+            Self::Waiting(_, until) => {
+                sleep_until((*until).into()).await;
+                if let Self::Waiting(chunk, _) = std::mem::replace(self, Self::Idle) {
+                    outbox.not_taken();
+                    chunk.rest.finish(Err(SendError::NotTaken));
+                }
+            }
         }
     }
+}
+
+/// The chunk that was read. A reader that panicked dropped its transfer, which reported the end.
+fn chunk_of(read: Result<Option<Chunk>, JoinError>) -> Option<Box<Chunk>> {
+    read.ok().flatten().map(Box::new)
 }

@@ -19,7 +19,7 @@ use crate::tcp::listen::listen;
 use crate::tcp::peers::Peer;
 use crate::tcp::shared::Shared;
 use crate::transfer::Transfer;
-use crate::wire::{FRAME_TARGET_BYTES, Outgoing};
+use crate::wire::{FRAME_TARGET_BYTES, Outgoing, SnapshotTaken};
 use logboat_raft::NodeId;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -131,6 +131,12 @@ impl Transport for TcpTransport {
         match self.shared.peers.get(to) {
             Some(peer) => peer.outbox.push_transfer(transfer),
             None => transfer.finish(Err(SendError::UnknownPeer(to))),
+        }
+    }
+
+    fn snapshot_taken(&self, peer: NodeId, taken: &SnapshotTaken) {
+        if let Some(peer) = self.shared.peers.get(peer) {
+            peer.outbox.snapshot_taken(taken);
         }
     }
 

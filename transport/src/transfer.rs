@@ -8,7 +8,7 @@ use logboat_raft::{GroupId, LogId};
 use std::io::Read;
 
 /// How much of a snapshot travels in one frame. A message may have to wait for that much.
-const CHUNK_BYTES: usize = 256 << 10;
+pub(crate) const CHUNK_BYTES: usize = 256 << 10;
 
 /// A source and how far it has been read. `done` is called however the transfer ends. A transfer
 /// that is dropped before its end, along with its connection, reports that the peer is unreachable.
@@ -25,6 +25,7 @@ pub(crate) struct Transfer {
 /// A piece read and encoded, and what remains.
 pub(crate) struct Chunk {
     pub(crate) frame: Frame,
+    pub(crate) place: ChunkPlace,
     pub(crate) rest: Transfer,
 }
 
@@ -64,7 +65,7 @@ impl Transfer {
         match Frame::of_snapshot(&place, |buffer| self.reader.read_exact(buffer)) {
             Ok(frame) => {
                 self.offset += chunk_bytes as u64;
-                Some(Chunk { frame, rest: self })
+                Some(Chunk { frame, place, rest: self })
             }
             Err(error) => {
                 self.finish(Err(SendError::Read(error)));

@@ -24,5 +24,5 @@ mod support;
 pub use decode::decode;
 pub(crate) use frame::{ChunkPlace, FRAME_TARGET_BYTES, Frame, HEADER_BYTES, frame_bytes};
 pub use outgoing::Outgoing;
-pub use parcel::{Founders, Parcel, RequestId, SnapshotChunk};
+pub use parcel::{Founders, Parcel, RequestId, SnapshotChunk, SnapshotTaken};
 pub(crate) use portions::Portions;

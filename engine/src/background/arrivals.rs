@@ -85,6 +85,14 @@ impl<R> Arrivals<R> {
         self.0.remove(&group);
     }
 
+    /// Gives the snapshot of `from` up to `last` up. That of another sender goes on.
+    pub(crate) fn spoil(&mut self, group: GroupId, from: NodeId, last: LogId) {
+        let is_it = |arrival: &Arrival<R>| (arrival.from, arrival.last) == (from, last);
+        if self.0.get(&group).is_some_and(is_it) {
+            self.0.remove(&group);
+        }
+    }
+
     /// Takes the snapshot of `from` that ends with `last`, if it is whole.
     pub(crate) fn take(&mut self, group: GroupId, from: NodeId, last: LogId) -> Option<R> {
         let arrival = self.0.remove(&group)?;
@@ -127,6 +135,21 @@ mod tests {
         assert_eq!(arrivals.next(part(2, 0), now), Ok(None));
         assert_eq!(arrivals.take(GroupId(1), PEER, LogId::default()), Some(1));
         begin(&mut arrivals, 1, now);
+        assert_eq!(arrivals.take(GroupId(1), PEER, LogId::default()), None);
+    }
+
+    #[test]
+    fn what_a_former_leader_goes_on_to_send_spoils_nothing() {
+        let (mut arrivals, now) = (Arrivals::new(), Instant::now());
+        let former = Part { from: NodeId(3), ..part(1, 0) };
+        arrivals.begin(former, 20, 0, now);
+        assert_eq!(arrivals.next(former, now), Ok(Some(&mut 0)));
+        begin(&mut arrivals, 1, now);
+        assert_eq!(arrivals.next(part(1, 0), now), Ok(Some(&mut 1)));
+        assert!(arrivals.next(Part { offset: 10, ..former }, now).is_err());
+        arrivals.spoil(GroupId(1), former.from, former.last);
+        assert_eq!(arrivals.next(part(1, 10), now), Ok(Some(&mut 1)));
+        arrivals.spoil(GroupId(1), PEER, LogId::default());
         assert_eq!(arrivals.take(GroupId(1), PEER, LogId::default()), None);
     }
 

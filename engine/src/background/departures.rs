@@ -1,11 +1,13 @@
 //! The snapshots that leave this node: a few at a time, and ever later for a receiver that refuses.
 //!
-//! A receiver without room refuses a snapshot when all of it has arrived. Sent again at once, it
-//! would take the network and the disks of both nodes for nothing, over and over.
+//! A receiver without room refuses a snapshot. Sent again at once, it would take the network and
+//! the disks of both nodes for nothing, over and over.
 
 use crate::turn::slot::Slot;
 use logboat_raft::{GroupId, LogId, NodeId};
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How many snapshots leave at a time. Each holds a file.
@@ -53,6 +55,8 @@ struct Sent {
     last: LogId,
     /// When all of it had left.
     left: Option<Instant>,
+    /// Ends its stream, if it has not left yet.
+    is_refused: Arc<AtomicBool>,
 }
 
 /// How long to wait for a receiver that refuses (exponential backoff).
@@ -92,9 +96,13 @@ impl Departures {
         ready.filter_map(|departure| self.due(departure)).min()
     }
 
-    /// A group's snapshot up to `last` is on its way.
-    pub(crate) fn begun(&mut self, group: GroupId, to: NodeId, last: LogId) {
-        self.sent.insert((group, to), Sent { last, left: None });
+    /// A group's snapshot up to `last` is on its way. Returns what becomes true if the receiver
+    /// refuses it.
+    pub(crate) fn begun(&mut self, group: GroupId, to: NodeId, last: LogId) -> Arc<AtomicBool> {
+        let is_refused = Arc::<AtomicBool>::default();
+        let sent = Sent { last, left: None, is_refused: Arc::clone(&is_refused) };
+        self.sent.insert((group, to), sent);
+        is_refused
     }
 
     /// A snapshot that left, or failed to, makes room for another.
@@ -103,9 +111,9 @@ impl Departures {
             *count = count.saturating_sub(1);
         }
         self.leaving.retain(|_, count| *count > 0);
-        if let Some(sent) = self.sent.get_mut(&(group, to)) {
-            sent.left = Some(now);
-        }
+        // If not, it was refused on its way.
+        let Some(sent) = self.sent.get_mut(&(group, to)) else { return };
+        sent.left = Some(now);
         let of_group = self.groups.get_mut(&(group, to)).into_iter();
         of_group.chain(self.nodes.get_mut(&to)).for_each(|backoff| backoff.left = Some(now));
     }
@@ -122,7 +130,9 @@ impl Departures {
         if self.sent.get(&(group, to)).is_none_or(|sent| sent.last != last) {
             return false;
         }
-        self.sent.remove(&(group, to));
+        if let Some(sent) = self.sent.remove(&(group, to)) {
+            sent.is_refused.store(true, Ordering::Relaxed);
+        }
         let of_group = self.groups.entry((group, to)).or_insert_with(|| Backoff::new(now));
         of_group.refused(now, GROUP_WAITS);
         let of_node = self.nodes.entry(to).or_insert_with(|| Backoff::new(now));
@@ -258,12 +268,32 @@ mod tests {
         assert_eq!(departures.next(now), None);
         let due = departures.next_due().unwrap();
         assert_eq!(departures.next(due), Some(departure(1)));
+        departures.begun(GroupId(1), PEER, LAST);
         departures.left(GroupId(1), PEER, due);
         assert_eq!(departures.next(due), None);
         let later = due + REFUSAL_PATIENCE;
         departures.add(departure(1));
         assert_eq!(departures.next(later), Some(departure(1)));
         assert!(departures.groups.is_empty() && departures.nodes.is_empty());
+    }
+
+    #[test]
+    fn what_is_refused_on_its_way_ends_and_is_not_taken_for_sent() {
+        let (mut departures, mut now) = (Departures::default(), Instant::now());
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            departures.add(departure(1));
+            let due = departures.next_due().unwrap_or(now).max(now);
+            waits.push(due.duration_since(now));
+            now = due;
+            assert_eq!(departures.next(now), Some(departure(1)));
+            let is_refused = departures.begun(GroupId(1), PEER, LAST);
+            assert!(!is_refused.load(Ordering::Relaxed));
+            assert!(departures.refused(GroupId(1), PEER, LAST, now));
+            assert!(is_refused.load(Ordering::Relaxed));
+            departures.left(GroupId(1), PEER, now);
+        }
+        assert!(waits[1..].windows(2).all(|pair| pair[0] < pair[1]), "{waits:?}");
     }
 
     #[test]

@@ -4,6 +4,8 @@ use logboat_raft::{GroupId, LogId};
 use logboat_storage::SnapshotStore;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The file of a group's snapshot. A peer is sent one at a time, and thousands may wait for that:
 /// only those that are being sent hold a descriptor.
@@ -12,13 +14,21 @@ pub(crate) struct LazySnapshot {
     group: GroupId,
     /// What was promised to the peer.
     last: LogId,
+    /// The peer has refused it since.
+    is_refused: Arc<AtomicBool>,
     file: Option<BufReader<File>>,
 }
 
 impl LazySnapshot {
-    /// The current snapshot of `group`, which covers all up to `last`.
-    pub(crate) const fn new(store: SnapshotStore, group: GroupId, last: LogId) -> Self {
-        Self { store, group, last, file: None }
+    /// The current snapshot of `group`, which covers all up to `last`. It can't be read any more
+    /// when the peer has refused it.
+    pub(crate) const fn new(
+        store: SnapshotStore,
+        group: GroupId,
+        last: LogId,
+        is_refused: Arc<AtomicBool>,
+    ) -> Self {
+        Self { store, group, last, is_refused, file: None }
     }
 
     /// # Errors
@@ -34,6 +44,9 @@ impl LazySnapshot {
 
 impl Read for LazySnapshot {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.is_refused.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the peer has refused it"));
+        }
         let file = match &mut self.file {
             Some(file) => file,
             None => self.file.insert(self.open()?),
@@ -60,12 +73,16 @@ mod tests {
             writer.write_all(b"state").map(|()| writer.finish())
         };
         let info = write(1)??;
-        let (mut first, mut second) = (
-            LazySnapshot::new(store.clone(), group, last(1)),
-            LazySnapshot::new(store.clone(), group, last(1)),
-        );
+        let is_refused = Arc::<AtomicBool>::default();
+        let lazy = || LazySnapshot::new(store.clone(), group, last(1), Arc::clone(&is_refused));
+        let (mut first, mut second) = (lazy(), lazy());
         let mut content = Vec::new();
         assert_eq!(first.read_to_end(&mut content)? as u64, info.bytes);
+        let mut refused = lazy();
+        assert_eq!(refused.read(&mut [0])?, 1);
+        is_refused.store(true, Ordering::Relaxed);
+        assert!(refused.read(&mut [0]).is_err(), "the peer does not want what is left");
+        is_refused.store(false, Ordering::Relaxed);
         write(2)??;
         assert!(second.read(&mut [0]).is_err(), "it is not what the peer was promised");
         Ok(())

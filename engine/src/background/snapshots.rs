@@ -5,16 +5,18 @@ use crate::background::departures::{Departure, Departures};
 use crate::background::guard::Guard;
 use crate::background::lazy_snapshot::LazySnapshot;
 use crate::background::removals::Removals;
+use crate::background::taken_parts::TakenParts;
 use crate::background::writers::SnapshotWriters;
 use crate::metrics::EngineMetrics;
 use crate::replica::event::GroupEvent;
-use crate::turn::jobs::SnapshotJob;
+use crate::turn::jobs::{PartPlace, SnapshotJob};
 use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use logboat_raft::{GroupId, LogId, Message, NodeId, Payload};
 use logboat_storage::{OpenSnapshot, SnapshotReceiver, SnapshotStore};
 use logboat_transport::{Outgoing, SnapshotChunk, SnapshotSource, Transport};
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -38,6 +40,7 @@ pub(crate) struct SnapshotThread {
     metrics: Arc<EngineMetrics>,
     guard: Guard,
     arrivals: Arrivals<SnapshotReceiver>,
+    taken: TakenParts,
     departures: Departures,
     removals: Removals,
     /// Which snapshots have left, or failed to.
@@ -48,6 +51,7 @@ impl SnapshotThread {
     pub(crate) fn new(
         writers: SnapshotWriters,
         transport: Arc<dyn Transport>,
+        taken: TakenParts,
         workers: Workers,
         guard: &Guard,
     ) -> Self {
@@ -59,6 +63,7 @@ impl SnapshotThread {
             workers,
             guard: guard.clone(),
             arrivals: Arrivals::new(),
+            taken,
             departures: Departures::default(),
             removals: Removals::default(),
             left: unbounded(),
@@ -112,7 +117,18 @@ impl SnapshotThread {
             SnapshotJob::Refused { from, group, last, permit: _permit } => {
                 self.refused(from, group, last);
             }
-            SnapshotJob::Chunk { from, chunk, permit: _permit } => self.chunk(from, &chunk),
+            SnapshotJob::Chunk { from, chunk, permit } => {
+                self.chunk(from, &chunk);
+                let part = PartPlace::of(&chunk);
+                drop((chunk, permit));
+                self.taken.taken(from, part);
+            }
+            SnapshotJob::Dropped { from, part, is_missed, permit: _permit } => {
+                if is_missed {
+                    self.spoiled(from, part.group, part.last, &"there is no memory for it");
+                }
+                self.taken.taken(from, part);
+            }
             SnapshotJob::Offer { from, group, message, permit: _permit } => {
                 self.offer(from, group, message);
             }
@@ -123,7 +139,11 @@ impl SnapshotThread {
             SnapshotJob::AwaitRemoval { group, buried } => {
                 self.removals.when_removed(group, buried);
             }
-            SnapshotJob::Closed { peer } => self.arrivals.closed(peer),
+            SnapshotJob::Connected { peer } => self.taken.connected(peer),
+            SnapshotJob::Closed { peer } => {
+                self.arrivals.closed(peer);
+                self.taken.closed(peer);
+            }
             SnapshotJob::Stop => {}
         }
     }
@@ -143,13 +163,13 @@ impl SnapshotThread {
                 return worker.post(Event::Local(slot, event));
             }
         };
-        self.departures.begun(group, to, meta.last);
+        let is_refused = self.departures.begun(group, to, meta.last);
         let sent = self.metrics.snapshots_sent.clone();
         let source = SnapshotSource {
             group,
             last: meta.last,
             total_bytes: bytes,
-            reader: Box::new(LazySnapshot::new(self.store.clone(), group, meta.last)),
+            reader: Box::new(LazySnapshot::new(self.store.clone(), group, meta.last, is_refused)),
             done: Box::new(move |result| {
                 sent.inc_by(u64::from(result.is_ok()));
                 let meta = result.is_ok().then_some(meta);
@@ -169,13 +189,25 @@ impl SnapshotThread {
         }
     }
 
-    /// Writes a part to the file. One that does not follow the last one spoils the snapshot, which
-    /// is refused when it is offered.
+    /// Writes a part to the file. One that does not follow the last one spoils the snapshot.
     fn chunk(&mut self, from: NodeId, chunk: &SnapshotChunk) {
         if let Err(error) = self.try_chunk(from, chunk) {
-            tracing::warn!(group = chunk.group.0, "receiving a snapshot of node {from}: {error}");
-            self.arrivals.forget(chunk.group);
+            self.spoiled(from, chunk.group, chunk.last, &error);
         }
+    }
+
+    /// What is left of a snapshot is of no use: the sender need not go on.
+    fn spoiled(&mut self, from: NodeId, group: GroupId, last: LogId, why: &dyn Display) {
+        self.arrivals.spoil(group, from, last);
+        self.refuse(from, group, last, why);
+    }
+
+    fn refuse(&self, from: NodeId, group: GroupId, last: LogId, why: &dyn Display) {
+        tracing::warn!(group = group.0, "the snapshot of node {from} is refused: {why}");
+        let mut outgoing = Outgoing::new();
+        outgoing.push_snapshot_refused(group, last);
+        // Unreachable means that the leader finds out by itself.
+        let _ = self.transport.send(from, outgoing);
     }
 
     fn try_chunk(&mut self, from: NodeId, chunk: &SnapshotChunk) -> Result<(), SnapshotFailure> {
@@ -209,12 +241,7 @@ impl SnapshotThread {
             None => Err("it has not arrived whole".into()),
         };
         if let Err(error) = finished {
-            tracing::warn!(group = group.0, "the snapshot of node {from} is refused: {error}");
-            let mut outgoing = Outgoing::new();
-            outgoing.push_snapshot_refused(group, last);
-            // Unreachable means that the leader finds out by itself.
-            let _ = self.transport.send(from, outgoing);
-            return;
+            return self.refuse(from, group, last, &error);
         }
         let messages = vec![(group, message)];
         self.workers.of(group).post(Event::Messages { from, messages });

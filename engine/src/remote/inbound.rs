@@ -15,7 +15,7 @@ use crate::replica::request::{Request, fitting};
 use crate::request::encoding::{decode_request, encode_reply, push_answer};
 use crate::request::kind::RequestKind;
 use crate::service::{Reply, SERVICE, Services};
-use crate::turn::jobs::{SnapshotJob, SnapshotQueue};
+use crate::turn::jobs::{PartPlace, SnapshotJob, SnapshotQueue};
 use crate::worker::event::Event;
 use crate::worker::inbox::Workers;
 use bytes::Bytes;
@@ -101,6 +101,11 @@ impl Inbox for Inbound {
                 Parcel::Founders { group, founders, asks } => {
                     self.founders(from, group, founders, asks.then_some(&mut answers));
                 }
+                Parcel::SnapshotTaken(taken) => {
+                    if let Some(transport) = self.transport.get().and_then(Weak::upgrade) {
+                        transport.snapshot_taken(from, &taken);
+                    }
+                }
                 Parcel::SnapshotRefused { group, last } => self.snapshot_refused(from, group, last),
             }
         }
@@ -157,8 +162,9 @@ impl Inbox for Inbound {
         }
     }
 
-    /// Nothing waits for a connection: whoever has something to say tries again.
-    fn connected(&self, _peer: NodeId) {}
+    fn connected(&self, peer: NodeId) {
+        self.snapshots.submit(SnapshotJob::Connected { peer });
+    }
 
     fn peer_ended(&self, peer: NodeId) {
         self.liveness.peer_ended(peer);
@@ -287,15 +293,22 @@ impl Inbound {
     }
 
     /// A part of a snapshot goes to the snapshot thread if it is of use here and there is memory.
+    /// If not, the thread is told, since the sender waits to hear of each part, in their order.
     fn chunk(&self, from: NodeId, chunk: SnapshotChunk) {
-        match self.admit_part(chunk.group, chunk.data.len()) {
-            Some(permit) => self.snapshots.submit(SnapshotJob::Chunk { from, chunk, permit }),
-            None => _ = self.gate.metrics.messages_dropped.inc(),
+        let is_wanted = self.groups.is_hosted(chunk.group);
+        let admitted = is_wanted.then(|| self.parts.admit(chunk.data.len()).ok()).flatten();
+        if let Some(permit) = admitted {
+            return self.snapshots.submit(SnapshotJob::Chunk { from, chunk, permit });
+        }
+        self.gate.metrics.messages_dropped.inc();
+        let (part, is_missed) = (PartPlace::of(&chunk), is_wanted);
+        if let Ok(permit) = self.parts.admit(0) {
+            self.snapshots.submit(SnapshotJob::Dropped { from, part, is_missed, permit });
         }
     }
 
     fn offered(&self, from: NodeId, group: GroupId, message: Message) {
-        match self.admit_part(group, 0) {
+        match self.admit_offer(group) {
             Some(permit) => {
                 self.snapshots.submit(SnapshotJob::Offer { from, group, message, permit });
             }
@@ -303,13 +316,14 @@ impl Inbound {
         }
     }
 
-    fn admit_part(&self, group: GroupId, bytes: usize) -> Option<Permit> {
-        self.groups.is_hosted(group).then(|| self.parts.admit(bytes).ok()).flatten()
+    /// A part of the memory for snapshots is kept for offers and the like.
+    fn admit_offer(&self, group: GroupId) -> Option<Permit> {
+        self.groups.is_hosted(group).then(|| self.parts.admit(0).ok()).flatten()
     }
 
     /// The snapshot thread knows whether it has sent that one, and tells the replica.
     fn snapshot_refused(&self, from: NodeId, group: GroupId, last: LogId) {
-        if let Some(permit) = self.admit_part(group, 0) {
+        if let Some(permit) = self.admit_offer(group) {
             self.snapshots.submit(SnapshotJob::Refused { from, group, last, permit });
         }
     }

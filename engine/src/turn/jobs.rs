@@ -97,6 +97,17 @@ pub enum SnapshotJob {
         /// Its share of the memory for such parts, until it is written.
         permit: Permit,
     },
+    /// A part of a peer's snapshot arrived and was dropped.
+    Dropped {
+        /// The sender.
+        from: NodeId,
+        /// Which part it was.
+        part: PartPlace,
+        /// Whether there was no memory for it. Otherwise no replica here has any use for it.
+        is_missed: bool,
+        /// What the job takes of the memory for parts.
+        permit: Permit,
+    },
     /// The peer has sent all parts; the replica learns of it once they are durable.
     Offer {
         /// The sender.
@@ -133,6 +144,11 @@ pub enum SnapshotJob {
         /// Told when it is done.
         buried: Buried,
     },
+    /// A connection to a peer is up.
+    Connected {
+        /// The peer.
+        peer: NodeId,
+    },
     /// A peer's connection to this node has ended.
     Closed {
         /// The peer.
@@ -140,6 +156,24 @@ pub enum SnapshotJob {
     },
     /// The node stops.
     Stop,
+}
+
+/// Which part of a snapshot it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartPlace {
+    /// The group.
+    pub group: GroupId,
+    /// The last entry that the snapshot covers.
+    pub last: LogId,
+    /// Where the part ends in the snapshot.
+    pub end: u64,
+}
+
+impl PartPlace {
+    /// That of a chunk.
+    pub(crate) fn of(chunk: &SnapshotChunk) -> Self {
+        Self { group: chunk.group, last: chunk.last, end: chunk.end() }
+    }
 }
 
 /// Queues of jobs for the background threads.

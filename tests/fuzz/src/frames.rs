@@ -7,7 +7,7 @@ use logboat_raft::{
     BootCount, ClockReading, LogPosition, MAX_COUNT, MAX_MEMBERS, NodeId, RequestSeq, Round,
     SupportMessage, SupportSettings, VotersDigest,
 };
-use logboat_transport::{Founders, Outgoing, Parcel, RequestId, decode};
+use logboat_transport::{Founders, Outgoing, Parcel, RequestId, SnapshotTaken, decode};
 use std::time::Duration;
 
 /// Bytes of a frame before its first part: two lengths and the checksum of all that follows but
@@ -78,7 +78,13 @@ fn parcel(input: &mut Unstructured<'_>) -> Result<Parcel> {
     let id = RequestId(input.arbitrary()?);
     let body = Bytes::from(input.arbitrary::<Vec<u8>>()?);
     let group = group(input)?;
-    Ok(match input.int_in_range(0..=6)? {
+    Ok(match input.int_in_range(0..=7)? {
+        7 => Parcel::SnapshotTaken(SnapshotTaken {
+            group,
+            last: crate::messages::log_id(input)?,
+            end: input.arbitrary()?,
+            window_bytes: input.arbitrary()?,
+        }),
         6 => {
             let members = input.arbitrary_iter()?.take(MAX_MEMBERS).collect::<Result<Vec<_>>>()?;
             let digest = VotersDigest(input.arbitrary()?);
@@ -135,6 +141,7 @@ fn frames_of(parcels: &[Parcel]) -> Vec<Bytes> {
                 outgoing.push_forward(*id, *to, *group, body);
             }
             Parcel::Reply { id, body } => outgoing.push_reply(*id, body),
+            Parcel::SnapshotTaken(taken) => outgoing.push_snapshot_taken(taken),
             Parcel::SnapshotRefused { group, last } => {
                 outgoing.push_snapshot_refused(*group, *last);
             }

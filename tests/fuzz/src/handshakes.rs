@@ -34,7 +34,7 @@ pub(crate) const KNOWN: Remembered = Remembered {
 };
 
 /// The protocol's version.
-pub(crate) const VERSION: u32 = 7;
+pub(crate) const VERSION: u32 = 8;
 
 /// Bytes of what an introduction and an answer begin with: magic, version, four numbers, checksum.
 const BASE_BYTES: usize = 48;

@@ -81,6 +81,8 @@ impl Process {
                 scene.after(10, hardware.target(), Event::Chunk(departing));
             }
             SnapshotJob::Chunk { .. }
+            | SnapshotJob::Dropped { .. }
+            | SnapshotJob::Connected { .. }
             | SnapshotJob::Remove { .. }
             | SnapshotJob::AwaitRemoval { .. }
             | SnapshotJob::Offer { .. }

@@ -4,7 +4,7 @@ use crate::error::DecodeError;
 use crate::wire::frame::{HEADER_BYTES, announced, checksum, words};
 use crate::wire::kind;
 use crate::wire::message::{read_founders, read_message};
-use crate::wire::parcel::{Founders, Parcel, RequestId, SnapshotChunk};
+use crate::wire::parcel::{Founders, Parcel, RequestId, SnapshotChunk, SnapshotTaken};
 use crate::wire::reader::Reader;
 use crate::wire::support::read_support;
 use bytes::Bytes;
@@ -61,6 +61,12 @@ fn decode_parcels(mut reader: Reader, mut each: impl FnMut(Parcel)) -> Result<()
             },
             kind::REPLY => Parcel::Reply { id: RequestId(reader.varint()?), body: reader.body()? },
             kind::SNAPSHOT_CHUNK => Parcel::Snapshot(decode_chunk(&mut reader)?),
+            kind::SNAPSHOT_TAKEN => Parcel::SnapshotTaken(SnapshotTaken {
+                group: reader.group()?,
+                last: reader.log_id()?,
+                end: reader.varint()?,
+                window_bytes: reader.varint()?,
+            }),
             kind::SNAPSHOT_REFUSED => {
                 Parcel::SnapshotRefused { group: reader.group()?, last: reader.log_id()? }
             }

@@ -24,7 +24,7 @@ pub(super) struct Draft {
     /// The second part.
     pub(super) data: Vec<u8>,
     pub(super) parcels: usize,
-    /// Whether it holds replies. Somebody waits for each of them, so it is not dropped.
+    /// Whether it holds replies, or the like. Somebody waits for each, so it is not dropped.
     pub(super) replies: bool,
     /// What goes in its place when the queue has no room for it.
     pub(super) instead: Option<Box<Self>>,
@@ -37,6 +37,13 @@ impl Draft {
             self.fields.reserve(FIRST_BYTES);
             self.fields.resize(HEADER_BYTES, 0);
         }
+    }
+
+    /// Begins a parcel for which somebody waits.
+    pub(super) fn begin_reply(&mut self) {
+        self.begin();
+        self.parcels += 1;
+        self.replies = true;
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -41,3 +41,5 @@ pub(super) const SUPPORT_CONFIRMED: u8 = 39;
 pub(super) const FORWARD: u8 = 40;
 
 pub(super) const FOUNDERS: u8 = 41;
+
+pub(super) const SNAPSHOT_TAKEN: u8 = 42;

@@ -4,7 +4,7 @@ use crate::wire::fields::{most_field_bytes, put_log_id, put_varint};
 use crate::wire::frame::{Draft, FRAME_TARGET_BYTES, Frame, HEADER_BYTES};
 use crate::wire::kind;
 use crate::wire::message::{most_message_bytes, put_founders, put_message};
-use crate::wire::parcel::{Founders, RequestId};
+use crate::wire::parcel::{Founders, RequestId, SnapshotTaken};
 use crate::wire::support::put_support;
 use bytes::Bytes;
 use logboat_raft::{GroupId, LogId, Message, NodeId, SupportMessage};
@@ -108,21 +108,32 @@ impl Outgoing {
     /// Adds the answer to a request of the peer's engine. A full queue does not drop it: somebody
     /// waits for it.
     pub fn push_reply(&mut self, id: RequestId, body: &[u8]) {
-        let most_bytes = most_field_bytes(3) + body.len();
-        if self.replies.parcels > 0 && self.replies.bytes() + most_bytes > FRAME_TARGET_BYTES {
-            self.full.push(std::mem::take(&mut self.replies));
-        }
-        put_reply(&mut self.replies, id, body);
+        self.begin_reply(most_field_bytes(3) + body.len());
+        put_reply(&mut self.replies.fields, id, body);
     }
 
     /// Like [`Self::push_reply`], for an answer that may be large. A queue without room for it
     /// takes the answer `instead`, which is small and says so.
     pub fn push_reply_or(&mut self, id: RequestId, body: &[u8], instead: &[u8]) {
         let (mut draft, mut small) = (Draft::default(), Draft::default());
-        put_reply(&mut draft, id, body);
-        put_reply(&mut small, id, instead);
+        for (draft, body) in [(&mut draft, body), (&mut small, instead)] {
+            draft.begin_reply();
+            put_reply(&mut draft.fields, id, body);
+        }
         draft.instead = Some(Box::new(small));
         self.full.push(draft);
+    }
+
+    /// Tells the peer that a chunk of a snapshot was taken. A full queue does not drop it: the peer
+    /// waits for it.
+    pub fn push_snapshot_taken(&mut self, taken: &SnapshotTaken) {
+        self.begin_reply(most_field_bytes(6));
+        let fields = &mut self.replies.fields;
+        fields.push(kind::SNAPSHOT_TAKEN);
+        put_varint(fields, taken.group.0);
+        put_log_id(fields, taken.last);
+        put_varint(fields, taken.end);
+        put_varint(fields, taken.window_bytes);
     }
 
     /// Tells the peer that the snapshot it streams is of no use here.
@@ -241,6 +252,14 @@ impl Outgoing {
         self.open.parcels += 1;
     }
 
+    /// Begins a parcel of at most so many bytes among the replies.
+    fn begin_reply(&mut self, most_bytes: usize) {
+        if self.replies.parcels > 0 && self.replies.bytes() + most_bytes > FRAME_TARGET_BYTES {
+            self.full.push(std::mem::take(&mut self.replies));
+        }
+        self.replies.begin_reply();
+    }
+
     fn append_draft(&mut self, mut draft: Draft) {
         if draft.parcels == 0 {
             return;
@@ -261,13 +280,9 @@ impl Outgoing {
     }
 }
 
-fn put_reply(draft: &mut Draft, id: RequestId, body: &[u8]) {
-    draft.begin();
-    let fields = &mut draft.fields;
+fn put_reply(fields: &mut Vec<u8>, id: RequestId, body: &[u8]) {
     fields.push(kind::REPLY);
     put_varint(fields, id.0);
     put_varint(fields, body.len() as u64);
     fields.extend_from_slice(body);
-    draft.parcels += 1;
-    draft.replies = true;
 }

@@ -50,6 +50,8 @@ pub enum Parcel {
     /// A chunk of a snapshot. The chunks of a snapshot arrive in order while the connection lasts.
     /// After a lost connection the stream begins again at offset zero.
     Snapshot(SnapshotChunk),
+    /// The peer has taken a chunk of a snapshot that this node streams to it.
+    SnapshotTaken(SnapshotTaken),
     /// The peer refuses a snapshot that this node streams to it.
     SnapshotRefused {
         /// The snapshot's group.
@@ -84,7 +86,7 @@ impl Parcel {
             Self::Founders { founders, .. } => {
                 founders.as_ref().map_or(0, |founders| size_of_val(&founders.members[..]))
             }
-            Self::SnapshotRefused { .. } | Self::Support(_) => 0,
+            Self::SnapshotTaken(_) | Self::SnapshotRefused { .. } | Self::Support(_) => 0,
         };
         size_of::<Self>() + bytes
     }
@@ -123,7 +125,28 @@ pub struct SnapshotChunk {
     pub data: Bytes,
 }
 
+/// Word of a receiver that a chunk of a snapshot, and each one before it on the connection, takes
+/// no memory of it any more: it is written, or was of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotTaken {
+    /// The group of the chunk.
+    pub group: GroupId,
+    /// The last entry that the snapshot covers.
+    pub last: LogId,
+    /// Where the chunk ends in the snapshot.
+    pub end: u64,
+    /// How many bytes of snapshots the receiver has memory for, of all that this sender has on its
+    /// way: see [`snapshot_window_bytes`](crate::snapshot_window_bytes).
+    pub window_bytes: u64,
+}
+
 impl SnapshotChunk {
+    /// Where the chunk ends in the snapshot.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.offset + self.data.len() as u64
+    }
+
     /// Encodes the chunk as a frame, for callers that carry it without a transport.
     ///
     /// # Panics

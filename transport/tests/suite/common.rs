@@ -6,14 +6,16 @@ use logboat_raft::{
     Index, Introduction, LogId, LogPosition, Message, NodeId, Payload, ReadToken, Remembered,
     ReplicaId, SnapshotMeta, Start, Term, VotersDigest,
 };
-use logboat_transport::{Inbox, Outgoing, Parcel, SnapshotSource};
+use logboat_transport::{
+    Inbox, Outgoing, Parcel, SnapshotChunk, SnapshotSource, SnapshotTaken, Transport,
+};
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 /// After this a condition that never comes true fails its test.
@@ -42,6 +44,10 @@ pub(crate) struct Recorder {
     introduction: Option<Introduction>,
     /// Whether nothing can be noted.
     pub(crate) unwritable: AtomicBool,
+    /// Where it says that it has taken the chunks of snapshots, and hears that of others.
+    pub(crate) transport: OnceLock<Weak<dyn Transport>>,
+    /// Whether it says nothing of the kind by itself.
+    pub(crate) takes_nothing: AtomicBool,
 }
 
 /// How every node of these tests introduces itself, unless they tell of others.
@@ -141,6 +147,37 @@ impl Recorder {
         self.events.lock().contains(event)
     }
 
+    /// Tells the sender of a chunk that it was taken.
+    pub(crate) fn take_chunk(&self, from: NodeId, chunk: &SnapshotChunk, window_bytes: u64) {
+        let SnapshotChunk { group, last, .. } = *chunk;
+        let mut outgoing = Outgoing::new();
+        let taken = SnapshotTaken { group, last, end: chunk.end(), window_bytes };
+        outgoing.push_snapshot_taken(&taken);
+        if let Some(transport) = self.transport.get().and_then(Weak::upgrade) {
+            // Without a connection the sender waits.
+            let _ = transport.send(from, outgoing);
+        }
+    }
+
+    /// Sees to what a node does with chunks. Returns what is left.
+    fn see_to_chunks(&self, from: NodeId, mut parcels: Vec<Parcel>) -> Vec<Parcel> {
+        for parcel in &parcels {
+            match parcel {
+                Parcel::Snapshot(chunk) if !self.takes_nothing.load(Relaxed) => {
+                    self.take_chunk(from, chunk, u64::MAX);
+                }
+                Parcel::SnapshotTaken(taken) => {
+                    if let Some(transport) = self.transport.get().and_then(Weak::upgrade) {
+                        transport.snapshot_taken(from, taken);
+                    }
+                }
+                _ => {}
+            }
+        }
+        parcels.retain(|parcel| !matches!(parcel, Parcel::SnapshotTaken(_)));
+        parcels
+    }
+
     fn add(&self, events: impl IntoIterator<Item = Event>) {
         self.events.lock().extend(events);
         self.changed.notify_all();
@@ -157,6 +194,7 @@ fn parcels_of(events: &[Event], peer: u64) -> Vec<Parcel> {
 
 impl Inbox for Recorder {
     fn receive(&self, from: NodeId, parcels: Vec<Parcel>) {
+        let parcels = self.see_to_chunks(from, parcels);
         self.add(parcels.into_iter().map(|parcel| Event::Received(from, parcel)));
     }
 

@@ -35,6 +35,9 @@ impl Pair {
 
     fn bounded(start: Start, max_queued_bytes: usize) -> Self {
         let pair = start(max_queued_bytes);
+        for (inbox, transport) in pair.inboxes.iter().zip(&pair.transports) {
+            inbox.transport.get_or_init(|| Arc::downgrade(transport));
+        }
         pair.inboxes[0].wait_connected(2);
         pair.inboxes[1].wait_connected(1);
         pair
@@ -142,6 +145,7 @@ conformance!(
     an_empty_snapshot_arrives,
     messages_pass_a_snapshot_that_is_slow_to_read,
     a_snapshot_makes_progress_under_a_flood_of_messages,
+    no_more_of_a_snapshot_leaves_than_the_peer_takes,
     a_snapshot_that_cannot_be_read_ends_with_the_cause,
     a_snapshot_to_nobody_ends_at_once,
 );
@@ -359,6 +363,39 @@ fn a_snapshot_makes_progress_under_a_flood_of_messages(start: Start) {
     assert!(numbers.into_iter().eq(0..sent));
 }
 
+fn no_more_of_a_snapshot_leaves_than_the_peer_takes(start: Start) {
+    const CHUNK: usize = 256 << 10;
+    let pair = Pair::connected(start);
+    pair.inboxes[1].takes_nothing.store(true, Relaxed);
+    let (source, outcome) = snapshot(io::repeat(7), 20 * CHUNK as u64);
+    pair.transports[0].send_snapshot(NodeId(2), source);
+    let mut next = 1;
+    // The peer has not said what it has memory for, then says that, and then less.
+    for (chunks, window_bytes) in [(1, 4 * CHUNK + 4096), (5, 4 * CHUNK + 4096), (9, 0), (10, 0)] {
+        let arrived = pair.wait_snapshot_bytes(chunks * CHUNK);
+        // Messages pass, and nothing else.
+        for _ in 0..20 {
+            pair.send(numbered_batch([next])).unwrap();
+            pair.inboxes[1].wait_for("the message", |events| {
+                let is_it = |event: &Event| match event {
+                    Event::Received(_, parcel) => number(parcel) == Some(next),
+                    _ => false,
+                };
+                events.iter().any(is_it).then_some(())
+            });
+            next += 1;
+        }
+        assert_eq!(pair.wait_snapshot_bytes(0).len(), chunks);
+        assert!(outcome.try_recv().is_err());
+        pair.inboxes[1].take_chunk(NodeId(1), &arrived[chunks - 1], window_bytes as u64);
+    }
+    pair.inboxes[1].takes_nothing.store(false, Relaxed);
+    let arrived = pair.wait_snapshot_bytes(11 * CHUNK);
+    pair.inboxes[1].take_chunk(NodeId(1), &arrived[10], 0);
+    pair.wait_snapshot_bytes(20 * CHUNK);
+    outcome.recv().unwrap().unwrap();
+}
+
 fn a_snapshot_that_cannot_be_read_ends_with_the_cause(start: Start) {
     let pair = Pair::connected(start);
     let (source, outcome) = snapshot(io::Cursor::new(vec![1; 10]), 11);
@@ -406,6 +443,26 @@ mod cut {
         inboxes[0].wait_events(&Event::Connected(NodeId(2)), 2);
         one.send(NodeId(2), numbered_batch([3])).unwrap();
         assert_eq!(number(&inboxes[1].wait_parcels(1, 1)[0]), Some(3));
+    }
+
+    #[test]
+    fn what_a_lost_connection_had_on_its_way_holds_up_no_other_snapshot() {
+        let network = MemoryNetwork::new().unwrap();
+        let inboxes = [Recorder::new(), Recorder::new()];
+        inboxes[1].takes_nothing.store(true, Relaxed);
+        let one = network.join(NodeId(1), inboxes[0].clone());
+        let _two = network.join(NodeId(2), inboxes[1].clone());
+        inboxes[0].wait_connected(2);
+        for times in 1..=2 {
+            let (source, outcome) = snapshot(io::repeat(7), 1 << 20);
+            one.send_snapshot(NodeId(2), source);
+            inboxes[1].wait_parcels(1, times);
+            network.cut(NodeId(1), NodeId(2));
+            let result = outcome.recv().unwrap();
+            assert!(matches!(result, Err(SendError::Unreachable)), "{result:?}");
+            network.heal(NodeId(1), NodeId(2));
+            inboxes[0].wait_events(&Event::Connected(NodeId(2)), times + 1);
+        }
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub(crate) fn last_error(transport: &TcpTransport, peer: u64) -> String {
 }
 
 /// The protocol's version.
-pub(crate) const VERSION: u32 = 7;
+pub(crate) const VERSION: u32 = 8;
 
 /// The length of a hello.
 pub(crate) const HELLO_BYTES: usize = 92;

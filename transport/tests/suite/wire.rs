@@ -8,7 +8,9 @@ use logboat_raft::{
     ReplicaId, RequestSeq, Round, SnapshotMeta, SupportMessage, SupportSettings, Term,
     VotersDigest,
 };
-use logboat_transport::{DecodeError, Founders, Outgoing, Parcel, RequestId, decode};
+use logboat_transport::{
+    DecodeError, Founders, Outgoing, Parcel, RequestId, SnapshotTaken, decode,
+};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -32,6 +34,7 @@ fn push(batch: &mut Outgoing, parcel: &Parcel) {
         Parcel::Request { id, group, body } => outgoing.push_request(*id, *group, body),
         Parcel::Forward { id, to, group, body } => outgoing.push_forward(*id, *to, *group, body),
         Parcel::Reply { id, body } => outgoing.push_reply(*id, body),
+        Parcel::SnapshotTaken(taken) => outgoing.push_snapshot_taken(taken),
         Parcel::SnapshotRefused { group, last } => outgoing.push_snapshot_refused(*group, *last),
         Parcel::Support(message) => outgoing.push_support(message),
         Parcel::Founders { group, founders, asks } => {
@@ -187,6 +190,10 @@ fn parcel() -> impl Strategy<Value = Parcel> {
             group: GroupId(group),
             last,
         }),
+        1 => (any::<[u64; 3]>(), log_id()).prop_map(|([group, end, window_bytes], last)| {
+            let group = GroupId(group);
+            Parcel::SnapshotTaken(SnapshotTaken { group, last, end, window_bytes })
+        }),
         1 => (any::<u64>(), founders(), vec(any::<u64>(), 0..=MAX_MEMBERS), any::<bool>()).prop_map(
             |(group, digest, members, asks)| Parcel::Founders {
                 group: GroupId(group),
@@ -230,7 +237,7 @@ proptest! {
     /// Behind a header that is right, the fields themselves must hold against anything.
     #[test]
     fn arbitrary_fields_never_panic(
-        kind in 0u8..42,
+        kind in 0u8..43,
         fields in vec(any::<u8>(), 0..200),
         data in vec(any::<u8>(), 0..50),
     ) {

@@ -12,7 +12,7 @@ const MAGIC: [u8; 8] = *b"LOGBOAT\n";
 
 /// The version of the protocol: of the handshake and of the frames. Nodes talk to their own version
 /// only.
-pub(super) const VERSION: u32 = 7;
+pub(super) const VERSION: u32 = 8;
 
 /// The length of the part that is the same in every version.
 const BASE_BYTES: usize = 48;

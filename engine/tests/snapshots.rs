@@ -1,0 +1,91 @@
+//! Snapshots that are large, and many at once.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at what it did not expect")]
+
+mod common;
+
+use bytes::Bytes;
+use common::{Cluster, TestResult, pause};
+use logboat::{GroupId, NodeId, SnapshotWriter, StateMachine};
+use std::io::{self, Read};
+use std::time::Duration;
+
+/// What a state takes.
+const STATE_BYTES: usize = 3 << 20;
+
+/// Counts commands, and has a large state.
+#[derive(Default)]
+struct Large(u64);
+
+impl StateMachine for Large {
+    fn apply(&mut self, _: Bytes) -> Bytes {
+        self.0 += 1;
+        Bytes::copy_from_slice(&self.0.to_le_bytes())
+    }
+
+    fn query(&self, _: Bytes) -> Bytes {
+        Bytes::copy_from_slice(&self.0.to_le_bytes())
+    }
+
+    fn snapshot(&self) -> SnapshotWriter {
+        let count = self.0;
+        Box::new(move |writer| {
+            writer.write_all(&count.to_le_bytes())?;
+            writer.write_all(&vec![count as u8; STATE_BYTES])
+        })
+    }
+
+    fn restore(&mut self, reader: &mut dyn Read) -> io::Result<()> {
+        let mut count = [0; 8];
+        reader.read_exact(&mut count)?;
+        self.0 = u64::from_le_bytes(count);
+        let mut state = Vec::new();
+        reader.read_to_end(&mut state)?;
+        let is_whole = state.len() == STATE_BYTES && state.iter().all(|byte| *byte == count[0]);
+        if is_whole { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
+    }
+}
+
+/// The network is faster than any disk here, and a sender had no way to know: it sent what the
+/// receiver had no memory for, and began again.
+#[tokio::test]
+async fn large_snapshots_of_many_groups_arrive_at_the_first_attempt() -> TestResult {
+    const GROUPS: u64 = 8;
+    let mut cluster = Cluster::configured(3, |config| {
+        config.memory_budget_bytes = 32 << 20;
+        config.snapshot_log_bytes = 1 << 30;
+        // Who has it to be checked yet is not sent it again.
+        config.tuning.election_timeout = Duration::from_secs(3);
+    })?;
+    let groups = || (1..=GROUPS).map(GroupId);
+    let start = |cluster: &Cluster, node| {
+        groups().try_for_each(|group| cluster.start_with(node, group, Box::<Large>::default()))
+    };
+    for node in cluster.ids() {
+        start(&cluster, node)?;
+    }
+    let three = NodeId(3);
+    for group in groups() {
+        cluster.propose(group, b"+").await;
+    }
+    cluster.stop(three);
+    for group in groups() {
+        cluster.propose(group, b"+").await;
+        let leader = cluster.leader_among(&[NodeId(1), NodeId(2)], group).await;
+        let written = || cluster.node(leader).metrics().snapshots_written.get();
+        let before = written();
+        cluster.handle(leader, group).compact();
+        while written() == before {
+            pause().await;
+        }
+    }
+    let sent = cluster.snapshots_sent();
+    cluster.restart_without_groups(three)?;
+    start(&cluster, three)?;
+    for group in groups() {
+        cluster.await_applied(three, group, 2).await;
+    }
+    assert_eq!(cluster.snapshots_sent() - sent, GROUPS);
+    assert_eq!(cluster.node(three).metrics().messages_dropped.get(), 0);
+    Ok(())
+}
