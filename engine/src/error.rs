@@ -296,6 +296,28 @@ pub enum StartError {
     Io(#[from] io::Error),
 }
 
+impl StartError {
+    /// Whether what the node has promised is damaged or gone, and nobody can tell which groups that
+    /// concerns. Then it can never start again on this directory, nor under its id: it may only
+    /// come back as another node, once the cluster has given it up.
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        match self {
+            Self::Directory(error) => matches!(error, DirectoryError::Damaged { .. }),
+            Self::Wal(error) => matches!(
+                error,
+                WalError::Corrupt(_)
+                    | WalError::Missing(_)
+                    | WalError::Short { .. }
+                    | WalError::Unreadable { .. }
+            ),
+            Self::Snapshots(error) => matches!(error, SnapshotError::Damaged { .. }),
+            Self::Config(_) | Self::OtherIncarnation { .. } => false,
+            Self::Transport(_) | Self::Io(_) => false,
+        }
+    }
+}
+
 /// Why a replica can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum GroupError {

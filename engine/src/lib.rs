@@ -55,6 +55,13 @@ pub mod wal {
     };
 }
 
+pub mod former {
+    //! What a node has left in a data directory that goes on as another node's, since the cluster
+    //! has given it up.
+
+    pub use logboat_storage::{DirectoryError, former_path, remove_former, set_aside};
+}
+
 pub mod state {
     //! An ordered store on disk for the states of many groups, without a log of its own: for a
     //! [`DiskStateMachine`](crate::DiskStateMachine), as in `examples/tables.rs`.

@@ -258,15 +258,20 @@ impl ServeOptions {
     ///
     /// # Errors
     /// A sentence that names the option.
-    pub fn resolve_joined(self, joined: &Joined) -> Result<NodeOptions, Failure> {
+    pub fn resolve_joined(
+        self,
+        joined: &Joined,
+        joining: &Joining,
+    ) -> Result<NodeOptions, Failure> {
         let data_dir = self.data_dir.clone().ok_or("--data-dir is missing")?;
         let node = joined.config(data_dir).map_err(|reason| format!("--peer-listen: {reason}"))?;
-        let joining = self.joining()?;
-        let mut options = self.resolve_node(node, BTreeMap::new(), None)?;
+        // It waits for nobody to record it, whatever it was started with.
+        let options = Self { found_without: None, ..self };
+        let mut options = options.resolve_node(node, BTreeMap::new(), None)?;
         // With files that are read again.
         let Security { peers, .. } = &options.security;
         let visit = Visit { tls: peers.tls.clone(), secret: peers.secret.clone() };
-        options.joining = joining.map(|joining| Joining { visit, ..joining });
+        options.joining = Some(Joining { visit, ..joining.clone() });
         Ok(options)
     }
 
@@ -295,6 +300,25 @@ impl ServeOptions {
         if peers.ip().is_unspecified() || peers.port() == 0 {
             return Err(format!("--peer-listen {peers}: others can't reach it there").into());
         }
+        self.joining_at(nodes.clone(), peers.to_string()).map(Some)
+    }
+
+    /// How the node joins its cluster again if it can't go on under its id. A node with which the
+    /// cluster was made then finds the others where `--cluster` says. None if there is nobody else.
+    ///
+    /// # Errors
+    /// A sentence that names the option.
+    pub fn rejoining(&self) -> Result<Option<Joining>, Failure> {
+        let Some(cluster) = &self.cluster else { return self.joining() };
+        let mut members = parse_cluster(cluster)?;
+        let id = NodeId(self.node_id.ok_or("--node-id is missing")?);
+        let own = members.remove(&id).ok_or_else(|| format!("--cluster: node {id} is missing"))?;
+        let others: Vec<_> = members.into_values().collect();
+        (!others.is_empty()).then(|| self.joining_at(others, own)).transpose()
+    }
+
+    /// How a node joins that its peers reach at `peers`.
+    fn joining_at(&self, nodes: Vec<String>, peers: String) -> Result<Joining, Failure> {
         self.data_dir.as_ref().ok_or("--data-dir is missing")?;
         let clients = self.client_listen.ok_or("--client-listen is missing")?;
         let cluster_name = self.cluster_name.clone().unwrap_or_else(|| "logboat".to_owned());
@@ -307,14 +331,14 @@ impl ServeOptions {
             }
         };
         let card = NodeCard {
-            peers: peers.to_string(),
+            peers,
             clients: self.client_advertise()?.unwrap_or_else(|| clients.to_string()),
             admin: self.admin_listen.map(|address| address.to_string()).unwrap_or_default(),
             zone: self.zone.clone().unwrap_or_default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let visit = Visit { tls, secret: self.cluster_secret()? };
-        Ok(Some(Joining { nodes: nodes.clone(), cluster_name, card, visit }))
+        Ok(Joining { nodes, cluster_name, card, visit })
     }
 
     fn resolve_node(

@@ -11,17 +11,18 @@ use crate::options::{GivenSettings, NodeOptions, ServeOptions, split_address};
 use crate::output::Failure;
 use crate::security::Security;
 use crate::server_state::{Facts, ServerState};
-use crate::store_kind::StoreKind;
+use crate::store_kind::{STORE, StoreKind};
 use crate::tables::{self, Tables};
 use crate::timekeeper::{self, GroupTimes};
-use logboat::{Node, NodeConfig, NodeId, OnDisk, StateMachine};
+use logboat::state::StateError;
+use logboat::{Node, NodeConfig, NodeId, OnDisk, StartError, StateMachine};
 use logboat_router::{
     ClusterSettings, Joined, Joining, NodeCard, Range, Router, RouterOptions, RouterStartError,
+    has_joined,
 };
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -36,25 +37,24 @@ const CLIENTS_SHARE: usize = 8;
 const CLOSING_LIMIT: Duration = Duration::from_secs(2);
 
 /// Runs one node until it is interrupted or terminated, or until a port is served no longer. A node
-/// that its cluster has given up comes back as a new one, if it has joined.
+/// that can't go on under its id comes back as a new one, if there are others.
 pub(crate) fn run(options: ServeOptions) -> Result<(), Failure> {
     let options = options.complete()?;
     runtime()?.block_on(async {
         loop {
-            let joining = options.joining()?;
+            let joining = match options.joining()? {
+                None if options.data_dir.as_deref().is_some_and(has_joined) => {
+                    options.rejoining()?
+                }
+                joining => joining,
+            };
             match run_once(options.clone(), joining.as_ref()).await? {
                 Ended::Asked => return Ok(()),
-                Ended::Expelled(reason) if joining.is_some() => {
-                    let former = set_aside(options.data_dir.as_deref().unwrap_or(Path::new("")))?;
-                    tracing::warn!(
-                        "{reason}: this node joins again as a new one. What it had is in {} and \
-                         may be deleted",
-                        former.display()
-                    );
-                }
-                Ended::Expelled(reason) => {
-                    let advice = "empty its directory, and start it with --join";
-                    return Err(format!("{reason}: {advice}").into());
+                Ended::Expelled(why) | Ended::Damaged(why) => {
+                    let Some(joining) = options.rejoining()? else { return Err(why.into()) };
+                    if rejoin(&options, &joining, &why).await?.is_none() {
+                        return Ok(());
+                    }
                 }
             }
         }
@@ -67,12 +67,14 @@ enum Ended {
     Asked,
     /// The cluster has given up the node, in these words.
     Expelled(String),
+    /// What the node has promised is damaged, and nobody can tell which groups that concerns.
+    Damaged(String),
 }
 
 async fn run_once(options: ServeOptions, joining: Option<&Joining>) -> Result<Ended, Failure> {
     let options = match joining {
         Some(joining) => match join(&options, joining).await? {
-            Some(joined) => options.resolve_joined(&joined)?,
+            Some(joined) => options.resolve_joined(&joined, joining)?,
             None => return Ok(Ended::Asked),
         },
         None => options.resolve()?,
@@ -92,12 +94,7 @@ async fn run_once(options: ServeOptions, joining: Option<&Joining>) -> Result<En
     };
     let mut server = match started {
         Ok(server) => server,
-        Err(error) => match error.downcast_ref() {
-            Some(RouterStartError::Expelled(reason)) => {
-                return Ok(Ended::Expelled(reason.clone()));
-            }
-            _ => return Err(error),
-        },
+        Err(error) => return Ended::by(error),
     };
     tracing::info!("node {id} serves clients on {clients}");
     let ended = tokio::select! {
@@ -114,16 +111,33 @@ async fn run_once(options: ServeOptions, joining: Option<&Joining>) -> Result<En
     ended
 }
 
-/// Moves a data directory out of the way, all at once.
-fn set_aside(data_dir: &Path) -> Result<PathBuf, Failure> {
-    let name = data_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let former = (1..).map(|number| data_dir.with_file_name(format!("{name}.former-{number}")));
-    let mut free = former.filter(|path| !path.exists());
-    let former = free.next().ok_or("there is no name for the former directory")?;
-    std::fs::rename(data_dir, &former).map_err(|error| {
-        format!("{} can't be moved out of the way, so empty it: {error}", data_dir.display())
-    })?;
-    Ok(former)
+impl Ended {
+    /// Why a node did not start, if it may come back as another one.
+    fn by(error: Failure) -> Result<Self, Failure> {
+        if let Some(RouterStartError::Expelled(reason)) = error.downcast_ref() {
+            return Ok(Self::Expelled(reason.clone()));
+        }
+        let is_damage = error.downcast_ref().is_some_and(StartError::is_damage)
+            || matches!(error.downcast_ref(), Some(StateError::Damaged { .. }));
+        if is_damage { Ok(Self::Damaged(error.to_string())) } else { Err(error) }
+    }
+}
+
+/// Has a node that can't go on under its id become a new one, which is to join. None if the process
+/// is asked to end meanwhile.
+async fn rejoin(
+    options: &ServeOptions,
+    joining: &Joining,
+    why: &str,
+) -> Result<Option<()>, Failure> {
+    let data_dir = options.data_dir.clone().unwrap_or_default();
+    let rejoined = tokio::select! {
+        rejoined = joining.rejoin(&data_dir, why, &[STORE]) => rejoined,
+        () = interrupted()? => return Ok(None),
+    };
+    rejoined.map_err(|error| format!("{why}; and it can't join again: {error}"))?;
+    tracing::warn!("{why}: this node joins again as a new one");
+    Ok(Some(()))
 }
 
 /// Has the node join its cluster. None if the process is asked to end meanwhile.

@@ -12,7 +12,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 /// The file that says it.
-const STORE: &str = "STORE";
+pub(crate) const STORE: &str = "STORE";
 
 /// What stands before the word.
 const HEAD: &str = "logboat store 1\n";

@@ -6,7 +6,9 @@ mod requests;
 mod starts;
 
 pub use self::batch::{Access, RangeRequest, RoutedBatch};
-pub use self::cluster::{JoinError, Joined, Joining, RouterOptions, known_members};
+pub use self::cluster::{
+    FormerNode, JoinError, Joined, Joining, RouterOptions, former_node, has_joined, known_members,
+};
 use self::requests::RoutedRequest;
 use self::starts::{LocalReplicas, MakeMachine};
 use crate::error::{RouteError, RouterStartError};

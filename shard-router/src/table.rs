@@ -23,7 +23,7 @@ use crate::map::{META_GROUP, Range, RangeMap};
 use logboat::{GroupId, NodeId};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -52,6 +52,9 @@ pub struct Table {
     ranges: Ranges,
     /// The moves that somebody has asked for, by group.
     moves: Arc<BTreeMap<u64, WantedMove>>,
+    /// The nodes that have left since somebody wanted it: they don't join again by themselves.
+    #[serde(default)]
+    decommissioned: Arc<BTreeSet<u64>>,
     history: VecDeque<Arc<HistoryEntry>>,
 }
 
@@ -106,6 +109,11 @@ impl Table {
     #[must_use]
     pub fn has_left(&self, node: NodeId) -> bool {
         self.version > 0 && node.0 < self.next_node && !self.nodes.contains_key(&node.0)
+    }
+
+    /// Whether this node has left the cluster since somebody wanted it.
+    pub(crate) fn was_decommissioned(&self, node: NodeId) -> bool {
+        self.decommissioned.contains(&node.0)
     }
 
     /// Whether no group has a replica on a node.
@@ -393,6 +401,9 @@ impl Table {
         let mut groups = ranges.chain(self.meta.iter().map(|meta| (META_GROUP, meta)));
         if let Some((group, _)) = groups.find(|(_, members)| members.contains(node)) {
             return refused(format!("node {node} holds a replica of group {group}"));
+        }
+        if self.node(node).is_some_and(|record| record.state == NodeState::Leaving) {
+            Arc::make_mut(&mut self.decommissioned).insert(node.0);
         }
         Arc::make_mut(&mut self.nodes).remove(&node.0);
         if self.moves.values().any(|wanted| wanted.to == node) {

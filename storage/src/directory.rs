@@ -15,8 +15,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const LOCK: &str = "LOCK";
-const IDENTITY: &str = "IDENTITY";
+pub(crate) const LOCK: &str = "LOCK";
+pub(crate) const IDENTITY: &str = "IDENTITY";
 const WAL: &str = "wal";
 const SNAPSHOTS: &str = "snapshots";
 
@@ -211,7 +211,7 @@ fn unreadable(file: &Path, error: io::Error) -> DirectoryError {
     }
 }
 
-fn lock(directory: &Path) -> Result<File, DirectoryError> {
+pub(crate) fn lock(directory: &Path) -> Result<File, DirectoryError> {
     let path = directory.join(LOCK);
     let locked =
         lock_file(&path).map_err(|source| DirectoryError::Io { path: path.clone(), source })?;

@@ -11,6 +11,7 @@
 mod boot;
 mod directory;
 mod files;
+mod former;
 mod known_peers;
 mod snapshot;
 pub mod state;
@@ -18,6 +19,7 @@ mod wal;
 
 pub use boot::{BootFile, BootRecord};
 pub use directory::{DataDir, DirectoryError, Identity};
+pub use former::{former_path, remove_former, set_aside};
 pub use known_peers::{KnownPeers, PeerTable};
 pub use snapshot::{
     OpenSnapshot, SnapshotCheck, SnapshotError, SnapshotInfo, SnapshotReader, SnapshotReceiver,

@@ -7,6 +7,7 @@ mod join;
 pub(crate) mod operate;
 mod peers;
 mod publish;
+mod rejoin;
 mod replicas;
 mod seek;
 mod service;
@@ -14,6 +15,7 @@ mod standing;
 
 pub use self::cache::known_members;
 pub use self::join::{JoinError, Joined, Joining};
+pub use self::rejoin::{FormerNode, former_node, has_joined};
 use super::starts::{start_groups, without_unusable};
 use super::{Inner, REQUEST_LIMIT, RoutedRequest};
 use crate::error::{ClusterError, RouterStartError};
@@ -94,6 +96,7 @@ pub(super) async fn start(
     tasks.spawn(replicas::keep(Arc::clone(inner)));
     tasks.spawn(publish::keep(Arc::clone(inner)));
     tasks.spawn(driver::drive(Arc::clone(inner)));
+    tasks.spawn(rejoin::clear(Arc::clone(inner)));
     if let Some(joining) = options.joining {
         tasks.spawn(seek::seek(Arc::clone(inner), joining));
     }

@@ -61,11 +61,16 @@ fn an_incarnation_gets_one_id_and_an_id_is_given_once() {
     assert_eq!(make(&mut table, join(78)), Outcome::Done { version: 3, node: Some(5) });
     let lost = set(&table, 5, NodeState::Lost);
     assert!(is_done(&mut table, lost));
-    let forget =
-        Change::Forget { node: NodeId(5), based_on: table.node(NodeId(5)).unwrap().changed };
-    assert!(is_done(&mut table, forget));
+    let forget = |node, based_on| Change::Forget { node: NodeId(node), based_on };
+    let changed = table.node(NodeId(5)).unwrap().changed;
+    assert!(is_done(&mut table, forget(5, changed)));
     assert!(table.has_left(NodeId(5)) && !table.has_left(NodeId(6)));
+    assert!(!table.was_decommissioned(NodeId(5)));
     assert_eq!(make(&mut table, join(79)), Outcome::Done { version: 6, node: Some(6) });
+    for change in [set(&table, 6, NodeState::Leaving), forget(6, 7)] {
+        assert!(is_done(&mut table, change));
+    }
+    assert!(table.was_decommissioned(NodeId(6)));
 }
 
 #[test]

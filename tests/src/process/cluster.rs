@@ -40,6 +40,7 @@ impl Cluster {
             let node = NodeSpec {
                 id: id.into(),
                 cluster: members.clone(),
+                peer_listen: None,
                 data_dir: dir.path().join(format!("node-{id}")),
                 host: Ipv4Addr::LOCALHOST,
                 admin_host: Ipv4Addr::LOCALHOST,
@@ -73,6 +74,32 @@ impl Cluster {
             node.start()?;
         }
         self.nodes.iter_mut().try_for_each(NodeProcess::ready)
+    }
+
+    /// Adds a node that joins the cluster when it is started. It gets these options, and none of
+    /// the others', of which some make a cluster.
+    ///
+    /// # Errors
+    /// When there are no ports.
+    ///
+    /// # Panics
+    /// When the cluster has no node.
+    pub fn add(&mut self, options: &[&str]) -> Result<&mut NodeProcess, ProcessError> {
+        let port = free_ports(3)?;
+        let first = &self.nodes[0];
+        let id = self.nodes.len() as u64 + 1;
+        let spec = NodeSpec {
+            id,
+            peer_listen: Some((first.spec().host, port).into()),
+            data_dir: self.dir.path().join(format!("node-{id}")),
+            client_port: port + 1,
+            admin_port: port + 2,
+            options: options.iter().map(ToString::to_string).collect(),
+            ..first.spec().clone()
+        };
+        let log_file = self.dir.path().join(format!("node-{id}.log"));
+        self.nodes.push(NodeProcess::new(first.program().clone(), spec, log_file));
+        Ok(self.nodes.last_mut().expect("it was added"))
     }
 
     /// The node of this id.

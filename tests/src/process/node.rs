@@ -20,10 +20,12 @@ const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How a node is started. All of it may be changed between two starts.
 #[derive(Clone, Debug)]
 pub struct NodeSpec {
-    /// Its id.
+    /// Its id. The cluster may give another one to a node that joins.
     pub id: u64,
     /// What `--cluster` says.
     pub cluster: String,
+    /// Where it is reached by its peers, if it joins the nodes of `cluster` in place of being one.
+    pub peer_listen: Option<SocketAddr>,
     /// Where its log and snapshots live.
     pub data_dir: PathBuf,
     /// Where it listens for clients.
@@ -264,6 +266,12 @@ impl NodeProcess {
             .unwrap_or_default()
     }
 
+    /// The executable.
+    #[must_use]
+    pub const fn program(&self) -> &Program {
+        &self.program
+    }
+
     /// How the node is started.
     #[must_use]
     pub const fn spec(&self) -> &NodeSpec {
@@ -296,7 +304,17 @@ impl NodeProcess {
     fn command(&self) -> Command {
         let spec = &self.spec;
         let mut command = self.program.command();
-        command.args(["serve", "--node-id", &spec.id.to_string(), "--cluster", &spec.cluster]);
+        command.arg("serve");
+        match spec.peer_listen {
+            None => {
+                command.args(["--node-id", &spec.id.to_string(), "--cluster", &spec.cluster]);
+            }
+            Some(address) => {
+                let members = spec.cluster.split(',').filter_map(|it| it.split_once('='));
+                let nodes: Vec<_> = members.map(|(_, address)| address).collect();
+                command.args(["--join", &nodes.join(","), "--peer-listen", &address.to_string()]);
+            }
+        }
         command.arg("--data-dir").arg::<&Path>(&spec.data_dir);
         command.args(["--client-listen", &self.client_address().to_string()]);
         command.args(["--admin-listen", &self.admin_address().to_string()]);

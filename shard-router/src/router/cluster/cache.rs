@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
 
-const FILE: &str = "TABLE";
+pub(super) const FILE: &str = "TABLE";
 
 /// The least time between two writes.
 const PAUSE: Duration = Duration::from_secs(1);

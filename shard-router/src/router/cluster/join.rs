@@ -5,7 +5,7 @@
 //! node may ask as often as it likes, and needs nobody else to record it.
 
 use super::service::{Question, encode};
-use super::{cache, operate};
+use super::{cache, operate, rejoin};
 use crate::error::ClusterError;
 use crate::router::Inner;
 use crate::table::{Change, NodeCard, Outcome};
@@ -21,14 +21,14 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// The file with the incarnation of a node that has no id yet.
-const FILE: &str = "JOIN";
+/// The file with the incarnation of a node that has no id yet. It stays when there is one.
+pub(super) const FILE: &str = "JOIN";
 
 /// How long to wait before the nodes are asked again.
-const PAUSE: Duration = Duration::from_millis(500);
+pub(super) const PAUSE: Duration = Duration::from_millis(500);
 
 /// How often a node says for whom it waits.
-const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+pub(super) const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A node that is to be part of a cluster.
 ///
@@ -142,12 +142,14 @@ pub(super) enum Unanswered {
 
 impl Joining {
     /// Has the node of this directory join, or finds that it has. Waits for as long as no node
-    /// answers, or the meta group has no majority; the log says so.
+    /// answers, or the meta group has no majority; the log says so. Finishes a
+    /// [`rejoin`](Self::rejoin) that was cut short.
     ///
     /// # Errors
     /// See [`JoinError`].
     pub async fn join(&self, data_dir: &Path) -> Result<Joined, JoinError> {
         let directory = |error: &dyn ToString| JoinError::Directory(error.to_string());
+        rejoin::go_on(data_dir).await?;
         let stored = Identity::stored(data_dir).map_err(|error| directory(&error))?;
         let (mut joined, knows_others) = match stored {
             Some(identity) => {
@@ -164,7 +166,8 @@ impl Joining {
         };
         if !knows_others {
             let node = Some(joined.node).filter(|node| *node != NodeId(0));
-            let welcome = self.ask_all(self.question(joined.incarnation, node)).await?;
+            let question = self.question(joined.incarnation, node);
+            let welcome = self.ask_all(&self.nodes_to_ask(data_dir)?, &question).await?;
             joined.node = NodeId(welcome.node);
             joined.founders = welcome.founders.into_iter().map(NodeId).collect();
             let members = welcome.members.into_iter();
@@ -178,12 +181,18 @@ impl Joining {
         if identity.members.contains(&identity.node) {
             return Err(JoinError::Founder(identity.node));
         }
+        self.check_cluster(identity)?;
+        let founders = identity.members.iter().copied().collect();
+        Ok(Joined { node: identity.node, founders, ..self.nobody(identity.incarnation) })
+    }
+
+    /// Whether a directory is of the cluster to join.
+    pub(super) fn check_cluster(&self, identity: &Identity) -> Result<(), JoinError> {
         if identity.name != self.cluster_name {
             let (stored, given) = (identity.name.clone(), self.cluster_name.clone());
             return Err(JoinError::OtherCluster { stored, given });
         }
-        let founders = identity.members.iter().copied().collect();
-        Ok(Joined { node: identity.node, founders, ..self.nobody(identity.incarnation) })
+        Ok(())
     }
 
     fn nobody(&self, incarnation: Incarnation) -> Joined {
@@ -217,14 +226,25 @@ impl Joining {
         }
     }
 
+    /// Where nodes are that may be asked: those that are named, and those that a former node of
+    /// this directory knew.
+    pub(super) fn nodes_to_ask(&self, data_dir: &Path) -> Result<Vec<String>, JoinError> {
+        let known = cache::known_members(data_dir, &BTreeMap::new());
+        let known = known.map_err(JoinError::Directory)?.into_values();
+        let mut nodes = self.nodes.clone();
+        nodes.extend(known.filter(|node| !self.nodes.contains(node)));
+        nodes.retain(|node| *node != self.card.peers);
+        if nodes.is_empty() { Err(JoinError::NobodyToAsk) } else { Ok(nodes) }
+    }
+
     /// Asks one node after the other until one answers.
-    async fn ask_all(&self, question: Bytes) -> Result<Welcome, JoinError> {
+    async fn ask_all(&self, nodes: &[String], question: &[u8]) -> Result<Welcome, JoinError> {
         let mut next_report = Instant::now();
         loop {
             let mut failures = Vec::new();
             let mut is_shut_out = true;
-            for node in &self.nodes {
-                let error = match self.ask(node, &question).await {
+            for node in nodes {
+                let error = match self.ask(node, question).await {
                     Ok(welcome) => return Ok(welcome),
                     Err(Unanswered::Refused(reason)) => return Err(JoinError::Refused(reason)),
                     Err(Unanswered::Failed(error)) => error,
@@ -233,9 +253,7 @@ impl Joining {
                 failures.push(format!("{node}: {error}"));
             }
             let failures = failures.join("; ");
-            if self.nodes.is_empty() {
-                return Err(JoinError::NobodyToAsk);
-            } else if is_shut_out {
+            if is_shut_out {
                 return Err(JoinError::ShutOut(failures));
             }
             if Instant::now() >= next_report {
@@ -264,6 +282,16 @@ impl Joined {
     }
 }
 
+/// The incarnation of a directory to be.
+pub(super) fn draw() -> Incarnation {
+    Incarnation(RandomState::new().hash_one(std::process::id()))
+}
+
+/// Notes the incarnation with which the node of a directory is to join.
+pub(super) fn note(data_dir: &Path, incarnation: Incarnation) -> io::Result<()> {
+    cache::replace(data_dir, FILE, format!("{:016x}\n", incarnation.0).as_bytes())
+}
+
 /// The incarnation of the directory to be, drawn and stored if there is none.
 fn incarnation(data_dir: &Path) -> io::Result<Incarnation> {
     let path = data_dir.join(FILE);
@@ -273,10 +301,10 @@ fn incarnation(data_dir: &Path) -> io::Result<Incarnation> {
     };
     // A crash, or a full disk, may have left an empty file. Nobody was asked before it was written.
     if text.is_empty() {
-        let drawn = RandomState::new().hash_one(std::process::id());
+        let drawn = draw();
         fs::create_dir_all(data_dir)?;
-        cache::replace(data_dir, FILE, format!("{drawn:016x}\n").as_bytes())?;
-        return Ok(Incarnation(drawn));
+        note(data_dir, drawn)?;
+        return Ok(drawn);
     }
     u64::from_str_radix(text.trim(), 16).map(Incarnation).map_err(|_| {
         let what = format!("{} holds no number: delete it if the node is new", path.display());

@@ -1,6 +1,7 @@
 //! What nodes ask each other about the cluster, and what somebody asks who wants to join it.
 
 use super::join::{Application, Welcome};
+use super::rejoin::{Resignation, Resigned};
 use crate::router::Inner;
 use crate::table::News;
 use bytes::Bytes;
@@ -34,6 +35,8 @@ pub(super) enum Question {
     Standing { node: u64 },
     /// May this node join (`Result<Welcome, String>`)?
     Join(Application),
+    /// May this node, which can't go on under its id, be given up (`Resigned`)?
+    Resign(Resignation),
 }
 
 /// What a node says of its replicas.
@@ -99,8 +102,9 @@ impl NodeService for Service {
 }
 
 impl Inner {
-    /// Answers a node, or a visitor, who may ask to join, and whether a node has left.
-    async fn answer(&self, from: Option<NodeId>, question: Question) -> Option<Bytes> {
+    /// Answers a node, or a visitor, who may ask to join or to be given up, and whether a node has
+    /// left.
+    async fn answer(self: &Arc<Self>, from: Option<NodeId>, question: Question) -> Option<Bytes> {
         match question {
             Question::Follow { since } => {
                 from?;
@@ -118,6 +122,10 @@ impl Inner {
             Question::Join(application) => {
                 let welcome: Result<Welcome, String> = self.welcome(application).await?;
                 Some(encode(&welcome))
+            }
+            Question::Resign(resignation) => {
+                let resigned: Resigned = self.resigned(resignation).await?;
+                Some(encode(&resigned))
             }
         }
     }

@@ -1,0 +1,389 @@
+//! A node that can't go on under its id joins again as a new one.
+//!
+//! Either what it had promised is damaged or gone, and nobody can tell which groups that concerns,
+//! or the cluster has given it up while it was away. Both end in the same steps, in this order:
+//!
+//! 1. The cluster says that the node is given up. That is a change of the table, so the meta group
+//!    has a majority without the node. It is said only while every group with a replica there is
+//!    led elsewhere, which takes a majority without that replica: no last copy goes. And it is not
+//!    said while the node runs elsewhere.
+//! 2. The directory notes the incarnation of the node to be, in `REJOIN`.
+//! 3. What the former node had is set aside, its identity first. No replica of it ever votes again.
+//! 4. `JOIN` holds the new incarnation, and `REJOIN` becomes `FORMER`. The node joins like any
+//!    other.
+//! 5. When the former node has left the table, no group needs what it had, and it is deleted, if
+//!    the node was given up as in step 1. One that was given up before stays: after a lost majority
+//!    it may hold what nobody else has.
+//!
+//! A crash before step 2 has the node ask again, and the cluster says the same. After that,
+//! [`Joining::join`] goes on where it was.
+
+use super::join::{self, JoinError, Joining, PAUSE, REPORT_INTERVAL};
+use super::service::{Question, encode};
+use super::{RETRY, cache};
+use crate::error::ClusterError;
+use crate::map::META_GROUP;
+use crate::router::Inner;
+use crate::table::{Change, NodeState, Table};
+use logboat::NodeId;
+use logboat::former::{DirectoryError, former_path, remove_former, set_aside};
+use logboat::transport::{Identity, Incarnation, VisitError};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// Says that the directory is to become another node's, and how.
+const REJOIN: &str = "REJOIN";
+
+/// Says whose the directory was before, and why it is not any more.
+const FORMER: &str = "FORMER";
+
+/// How long the threads of a node that has stopped may go on to use its directory.
+const CLOSING_LIMIT: Duration = Duration::from_secs(30);
+
+/// The node that a directory belonged to before it joined again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerNode {
+    /// Its id.
+    pub node: u64,
+    /// Why it did not go on.
+    pub why: String,
+    /// Whether its data are deleted when the cluster has forgotten it, since other nodes had a
+    /// majority of each group when it was given up. Otherwise they stay until somebody deletes
+    /// them.
+    pub is_redundant: bool,
+}
+
+/// What `REJOIN` holds.
+#[derive(Debug, Serialize, Deserialize)]
+struct Rejoining {
+    former: FormerNode,
+    /// The incarnation of the node to be.
+    incarnation: u64,
+    /// What stays in the directory, by name.
+    stays: Vec<String>,
+}
+
+/// What a node asks that can't go on under its id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Resignation {
+    cluster: String,
+    node: u64,
+    incarnation: u64,
+    why: String,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Resigned {
+    /// The node is given up for good, and what it has may go if it is redundant.
+    Done { is_redundant: bool },
+    /// Not yet, for this reason.
+    Waits(String),
+    /// It will not be.
+    Refused(String),
+}
+
+impl Joining {
+    /// Has the node of this directory, which must not run, give up its id and what it has, so that
+    /// [`Self::join`] makes it a new node. For a node that was
+    /// [expelled](crate::Router::expelled), or whose start has found
+    /// [damage](logboat::StartError::is_damage). `why` says which, for people. Files that stay in
+    /// the directory are named by `stays`. Waits for as long as the cluster can't give the node up
+    /// without a risk, or does not answer, and the log says so. Returns where the data of the
+    /// former node are.
+    ///
+    /// # Errors
+    /// See [`JoinError`]. Nothing has changed in the directory then, but for
+    /// [`JoinError::Directory`]: then the next [`Self::join`] goes on.
+    pub async fn rejoin(
+        &self,
+        data_dir: &Path,
+        why: &str,
+        stays: &[&str],
+    ) -> Result<PathBuf, JoinError> {
+        if let Some(former) = go_on(data_dir).await? {
+            return Ok(former);
+        }
+        let stored = Identity::stored(data_dir).map_err(directory)?;
+        let nobodys = || JoinError::Directory(format!("{}: nobody's", data_dir.display()));
+        let identity = stored.ok_or_else(nobodys)?;
+        self.check_cluster(&identity)?;
+        let is_redundant = self.resign(data_dir, &identity, why).await?;
+        let rejoining = Rejoining {
+            former: FormerNode { node: identity.node.0, why: why.to_owned(), is_redundant },
+            incarnation: join::draw().0,
+            stays: stays.iter().map(ToString::to_string).collect(),
+        };
+        let text = serde_json::to_vec(&rejoining).map_err(directory)?;
+        cache::replace(data_dir, REJOIN, &text).map_err(directory)?;
+        go_on(data_dir).await?.ok_or_else(nobodys)
+    }
+
+    /// Asks the cluster to give the node up, until it has. Returns whether its data are redundant.
+    async fn resign(
+        &self,
+        data_dir: &Path,
+        identity: &Identity,
+        why: &str,
+    ) -> Result<bool, JoinError> {
+        let nodes = self.nodes_to_ask(data_dir)?;
+        let question = encode(&Question::Resign(Resignation {
+            cluster: self.cluster_name.clone(),
+            node: identity.node.0,
+            incarnation: identity.incarnation.0,
+            why: why.to_owned(),
+        }));
+        let mut next_report = Instant::now();
+        loop {
+            let mut failures = Vec::new();
+            for node in &nodes {
+                let answer = self.visit.ask(node, &question).await;
+                let answer = answer.and_then(|answer| {
+                    serde_json::from_slice(&answer).map_err(|_| VisitError::NoAnswer)
+                });
+                failures.push(match answer {
+                    Ok(Resigned::Done { is_redundant }) => return Ok(is_redundant),
+                    Ok(Resigned::Refused(reason)) => return Err(JoinError::Refused(reason)),
+                    Ok(Resigned::Waits(reason)) => format!("{node}: {reason}"),
+                    Err(error) => format!("{node}: {error}"),
+                });
+            }
+            if Instant::now() >= next_report {
+                let (id, failures) = (identity.node, failures.join("; "));
+                tracing::warn!(
+                    "node {id} can't go on under its id: {why}. It is to join again as a new node, \
+                     and waits until the cluster gives it up: {failures}"
+                );
+                next_report = Instant::now() + REPORT_INTERVAL;
+            }
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Whether the node of a directory has joined its cluster, or is about to, so that it is started as
+/// one that does, even if it was started as one that makes a cluster before.
+#[must_use]
+pub fn has_joined(data_dir: &Path) -> bool {
+    [join::FILE, REJOIN].iter().any(|name| data_dir.join(name).exists())
+}
+
+/// The node that a directory belonged to before its node joined again.
+///
+/// # Errors
+/// When that can't be read.
+pub fn former_node(data_dir: &Path) -> io::Result<Option<FormerNode>> {
+    Ok(read(&data_dir.join(FORMER))?.map(|rejoining| rejoining.former))
+}
+
+fn directory(error: impl ToString) -> JoinError {
+    JoinError::Directory(error.to_string())
+}
+
+fn read(path: &Path) -> io::Result<Option<Rejoining>> {
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        text => text?,
+    };
+    let rejoining = serde_json::from_slice(&text).map_err(|error| {
+        let what = format!("{}: it does not say whose it was: {error}", path.display());
+        io::Error::new(ErrorKind::InvalidData, what)
+    });
+    rejoining.map(Some)
+}
+
+/// Goes on with what `REJOIN` says, if there is one. Returns where the data of the former node are.
+pub(super) async fn go_on(data_dir: &Path) -> Result<Option<PathBuf>, JoinError> {
+    let Some(rejoining) = read(&data_dir.join(REJOIN)).map_err(directory)? else { return Ok(None) };
+    let deadline = Instant::now() + CLOSING_LIMIT;
+    loop {
+        let data_dir = data_dir.to_owned();
+        let stays = rejoining.stays.clone();
+        let (node, incarnation) =
+            (NodeId(rejoining.former.node), Incarnation(rejoining.incarnation));
+        let moved = move || make_anothers(&data_dir, node, incarnation, &stays);
+        match tokio::task::spawn_blocking(moved).await.map_err(directory)? {
+            Ok(()) => break,
+            // A thread of the node that has stopped still uses it.
+            Err(DirectoryError::InUse { .. }) if Instant::now() < deadline => sleep(RETRY).await,
+            Err(error) => return Err(directory(error)),
+        }
+    }
+    let FormerNode { node, is_redundant, .. } = rejoining.former;
+    let former = former_path(data_dir, NodeId(node));
+    let until =
+        if is_redundant { "until the cluster has forgotten it" } else { "and may be deleted" };
+    tracing::warn!("what node {node} had is in {} {until}", former.display());
+    Ok(Some(former))
+}
+
+/// Makes a directory that of a node which is to join with this incarnation.
+fn make_anothers(
+    data_dir: &Path,
+    former: NodeId,
+    incarnation: Incarnation,
+    stays: &[String],
+) -> Result<(), DirectoryError> {
+    // Where the others are is known from the table.
+    let stays = stays.iter().map(String::as_str).chain([REJOIN, join::FILE, cache::FILE]);
+    set_aside(data_dir, former, &stays.collect::<Vec<_>>())?;
+    let noted = join::note(data_dir, incarnation).and_then(|()| {
+        fs::rename(data_dir.join(REJOIN), data_dir.join(FORMER))?;
+        fs::File::open(data_dir)?.sync_all()
+    });
+    noted.map_err(|source| DirectoryError::Io { path: data_dir.to_owned(), source })
+}
+
+/// Deletes what the former node of this directory had when the cluster has forgotten it, if others
+/// have it.
+pub(super) async fn clear(inner: Arc<Inner>) {
+    let data_dir = inner.node.data_dir().to_owned();
+    let Ok(Some(former)) = former_node(&data_dir) else { return };
+    let node = NodeId(former.node);
+    if !former.is_redundant || !former_path(&data_dir, node).exists() {
+        return;
+    }
+    let mut tables = inner.feed.watch();
+    if tables.wait_for(|table| table.has_left(node)).await.is_err() {
+        return;
+    }
+    match tokio::task::spawn_blocking(move || remove_former(&data_dir, node)).await {
+        Ok(Ok(())) => tracing::info!("what node {node} had here is deleted: it has left"),
+        Ok(Err(error)) => tracing::warn!("what node {node} had here stays: {error}"),
+        Err(error) => tracing::warn!("what node {node} had here stays: {error}"),
+    }
+}
+
+impl Inner {
+    /// Gives up a node that says that it can't go on under its id. None if this node can't tell.
+    pub(super) async fn resigned(self: &Arc<Self>, it: Resignation) -> Option<Resigned> {
+        let name = self.node.cluster_name();
+        if it.cluster != name {
+            let reason = format!("this is cluster {name:?}, and not {:?}", it.cluster);
+            return Some(Resigned::Refused(reason));
+        }
+        let (table, node) = (self.feed.newest(), NodeId(it.node));
+        if table.was_decommissioned(node) {
+            return Some(Resigned::Refused(format!("node {node} was decommissioned")));
+        }
+        if table.has_left(node) {
+            return Some(Resigned::Done { is_redundant: false });
+        }
+        let record = table.node(node)?;
+        if record.incarnation.is_some_and(|known| known != it.incarnation) {
+            let reason = format!("node {node} is known by another data directory");
+            return Some(Resigned::Refused(reason));
+        }
+        if let Some(reason) = self.needs(&table, node).await {
+            return Some(Resigned::Waits(reason));
+        }
+        // One that a recovery has given up may have what was lost.
+        if record.state == NodeState::Lost || self.node.is_given_up(node) {
+            return Some(Resigned::Done { is_redundant: false });
+        }
+        let (based_on, state) = (record.changed, NodeState::Lost);
+        let change = Change::SetState { node, based_on, state };
+        let why = format!("it can't go on: {}", it.why);
+        match self.change_table(change, why).await {
+            Ok(_) => Some(Resigned::Done { is_redundant: true }),
+            Err(ClusterError::Conflict) => None,
+            Err(error) => Some(Resigned::Waits(error.to_string())),
+        }
+    }
+
+    /// Why the cluster can't do without a node that says that it does not run, if it can't.
+    async fn needs(self: &Arc<Self>, table: &Table, node: NodeId) -> Option<String> {
+        let reports = self.reports().await;
+        if let Some((by, _)) = reports.iter().find(|(_, it)| it.reaches.contains(&node.0)) {
+            return Some(format!(
+                "node {node} runs, and node {by} hears it: another process has its id, from a copy \
+                 of this directory or as the original"
+            ));
+        }
+        let led: BTreeSet<_> = reports
+            .values()
+            .flat_map(|report| report.led.iter().map(|(group, _)| *group))
+            .collect();
+        let ranges = table.ranges().iter().map(|range| range.group).chain([META_GROUP]);
+        let holds = |group| table.members(group).is_some_and(|members| members.contains(node));
+        let mut unled = ranges.filter(|group| holds(*group) && !led.contains(&group.0));
+        let first = unled.next()?;
+        let count = 1 + unled.count();
+        Some(format!(
+            "{count} groups, such as group {first}, have no leader without node {node}: what it \
+             has may be needed"
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory of a node, with what it keeps.
+    fn directory_of_node() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["IDENTITY", "BOOT", "LOCK", join::FILE, "STAYS"] {
+            fs::write(dir.path().join(name), "former").unwrap();
+        }
+        fs::create_dir(dir.path().join("wal")).unwrap();
+        let rejoining = Rejoining {
+            former: FormerNode {
+                node: 4,
+                why: "its log is damaged".to_owned(),
+                is_redundant: true,
+            },
+            incarnation: 0xabc,
+            stays: vec!["STAYS".to_owned()],
+        };
+        let text = serde_json::to_vec(&rejoining).unwrap();
+        cache::replace(dir.path(), REJOIN, &text).unwrap();
+        dir
+    }
+
+    async fn check_gone_on(path: &Path) {
+        assert!(has_joined(path));
+        let former = go_on(path).await.unwrap().unwrap();
+        for name in ["IDENTITY", "BOOT", "wal"] {
+            assert!(former.join(name).exists() && !path.join(name).exists(), "{name}");
+        }
+        assert!(path.join("STAYS").exists() && !path.join(REJOIN).exists());
+        assert_eq!(fs::read_to_string(path.join(join::FILE)).unwrap().trim(), "0000000000000abc");
+        assert_eq!(former_node(path).unwrap().unwrap().node, 4);
+        assert!(has_joined(path) && go_on(path).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_crash_at_any_step_leaves_it_able_to_go_on() {
+        let dir = directory_of_node();
+        check_gone_on(dir.path()).await;
+        for done in 1..=4 {
+            let dir = directory_of_node();
+            let (path, former) = (dir.path(), dir.path().join("former-4"));
+            fs::create_dir(&former).unwrap();
+            for name in ["IDENTITY", "wal", "BOOT"].iter().take(done) {
+                fs::rename(path.join(name), former.join(name)).unwrap();
+            }
+            if done == 4 {
+                join::note(path, Incarnation(0xabc)).unwrap();
+            }
+            check_gone_on(path).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_can_t_be_read_is_named() {
+        let dir = directory_of_node();
+        fs::write(dir.path().join(REJOIN), "nothing").unwrap();
+        let error = go_on(dir.path()).await.unwrap_err().to_string();
+        assert!(error.contains(REJOIN) && error.contains("whose it was"), "{error}");
+        assert!(dir.path().join("IDENTITY").exists());
+    }
+}
