@@ -1,6 +1,7 @@
 //! The events of a node: what happens to its replicas, for those who watch it.
 
 use crate::membership::Membership;
+use crate::mending::MendedReplica;
 use logboat_raft::{GroupId, LogId, NodeId, Term};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,6 +41,8 @@ pub enum NodeEvent {
         /// Why.
         reason: String,
     },
+    /// Another replica has taken the place of one that had failed, and votes.
+    Mended(MendedReplica),
     /// A snapshot of the replica's state is durable.
     SnapshotMade {
         /// The group.

@@ -32,6 +32,7 @@ mod handle;
 mod liveness;
 pub mod lost_majority;
 mod membership;
+mod mending;
 mod metrics;
 mod node;
 mod numbering;
@@ -109,6 +110,7 @@ pub mod internals {
     pub use crate::founding::FoundingProgress;
     pub use crate::liveness::effects::{Grants, Sends, Surroundings, carry_out};
     pub use crate::liveness::protocol::{Effect, Liveness, LivenessTiming};
+    pub use crate::mending::Mending;
     pub use crate::numbering::start_of;
     pub use crate::peers::Peers;
     pub use crate::replica::event::GroupEvent;
@@ -162,6 +164,7 @@ pub use logboat_raft::{
 pub use logboat_storage::WalOptions;
 pub use logboat_transport::PeerStatus;
 pub use membership::Membership;
+pub use mending::MendedReplica;
 pub use metrics::EngineMetrics;
 pub use node::{GroupSpec, Node};
 pub use request::GroupRequest;

@@ -416,6 +416,7 @@ impl Node {
             apply_lag: views().map(GroupView::lag).sum(),
             other_voters: groups.iter().filter_map(other_voters).collect(),
             failed: self.0.parts.groups.failed(),
+            mended: parts.shared.mending.mended(),
             stuck: parts.user_code.restores.stuck().list(),
             failure: parts.wal.poisoned().map(|poisoned| poisoned.to_string()),
             wal: WalStatus::of(&parts.wal),

@@ -20,6 +20,7 @@ use crate::liveness::clock::Clock;
 use crate::liveness::manager::LivenessManager;
 use crate::liveness::node_time::NodeTime;
 use crate::liveness::protocol::{Liveness, LivenessTiming};
+use crate::mending::Mending;
 use crate::numbering::random_start;
 use crate::peers::Peers;
 use crate::remote::calls::Calls;
@@ -131,7 +132,7 @@ pub(crate) fn assemble(
     let liveness = new_liveness(config, &disk, &workers);
     let guard = Guard::new(disk.wal.clone(), workers.clone());
     let founder = new_founder(config, &disk, &liveness, &workers)?;
-    let shared = new_shared(config, &gate);
+    let shared = new_shared(config, &gate, &disk.recovered);
     let (snapshot_queue, snapshot_jobs) = JobQueue::new();
     let groups = Arc::new(Groups::new(&mut disk.recovered));
     let inbound = Arc::new(Inbound {
@@ -353,8 +354,9 @@ fn new_gate(config: &NodeConfig, wal: &Wal) -> Arc<AdmissionGate> {
     })
 }
 
-fn new_shared(config: &NodeConfig, gate: &AdmissionGate) -> Arc<Shared> {
+fn new_shared(config: &NodeConfig, gate: &AdmissionGate, recovered: &Recovered) -> Arc<Shared> {
     let others = config.members.keys().filter(|node| **node != config.node);
+    let damaged = recovered.damaged.iter().map(|(group, damage)| (*group, damage.to_string()));
     Arc::new(Shared {
         request_timeout: config.request_timeout,
         snapshot_log_bytes: config.snapshot_log_bytes,
@@ -363,6 +365,7 @@ fn new_shared(config: &NodeConfig, gate: &AdmissionGate) -> Arc<Shared> {
         metrics: Arc::clone(&gate.metrics),
         events: Arc::default(),
         peers: Arc::new(Peers::new(others.copied())),
+        mending: Arc::new(Mending::new(config.node, damaged)),
     })
 }
 

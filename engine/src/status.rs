@@ -1,6 +1,7 @@
 //! The status of a node at one moment, for those who watch it.
 
 use crate::membership::Membership;
+use crate::mending::MendedReplica;
 use logboat_raft::{Configuration, GroupId, Index, NodeId, SupportSettings};
 use logboat_storage::Wal;
 use logboat_transport::PeerStatus;
@@ -37,6 +38,9 @@ pub struct NodeStatus {
     /// Replicas that have stopped, or did not start for what is stored of them, while the node goes
     /// on. They may be started again.
     pub failed: Vec<FailedReplica>,
+    /// Replicas that have failed since the start of the node, or were found damaged by it, and
+    /// whose places others have taken here, the newest last. Of very many, the newest.
+    pub mended: Vec<MendedReplica>,
     /// Replicas here whose user code has not returned for long, while the node goes on. They don't
     /// lead until it returns.
     pub stuck: Vec<StuckReplica>,

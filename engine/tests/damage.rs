@@ -66,9 +66,12 @@ async fn failure(events: &mut Events) -> String {
     }
 }
 
-/// Has another replica on node 3 take the place of the one that is lost.
+/// Has another replica on node 3 take the place of the one that is lost, and checks that the node
+/// says so.
 async fn replace(cluster: &Cluster, count: u64) -> GroupHandle {
     let node = cluster.node(THREE);
+    let lost = node.stored_groups().into_iter().find(|stored| stored.group == GROUP).unwrap();
+    let mut events = node.events();
     let former = cluster.handle(NodeId(1), GROUP).membership().replica(THREE).unwrap();
     node.remove_group(GROUP).await.unwrap();
     let founding = cluster.start_with(THREE, GROUP, Box::<Counter>::default());
@@ -81,6 +84,17 @@ async fn replace(cluster: &Cluster, count: u64) -> GroupHandle {
     cluster.await_applied(THREE, GROUP, count).await;
     assert_eq!(number(&replica.read_local(Bytes::new()).await.unwrap().1), count);
     assert!(replica.membership().replica(THREE).unwrap() > former);
+    let mended = async {
+        loop {
+            if let NodeEvent::Mended(mended) = events.next().await.unwrap() {
+                return mended;
+            }
+        }
+    };
+    let mended = timeout(PATIENCE, mended).await.unwrap();
+    assert_eq!((mended.group, Some(&mended.reason)), (GROUP, lost.failure.as_ref()));
+    assert!([NodeId(1), NodeId(2)].contains(&mended.from), "{mended:?}");
+    assert_eq!(node.status().mended, [mended]);
     replica
 }
 

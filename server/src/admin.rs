@@ -42,6 +42,8 @@ pub struct Admin {
     node: Node,
     /// Where keys and values are.
     store: (StoreKind, Option<Arc<Tables>>),
+    /// In whose place the node has joined, if in anybody's.
+    former: Option<FormerPage>,
     registry: Arc<Registry>,
     security: Security,
     /// Whether the node serves clients: it knows the map and has started its replicas.
@@ -68,7 +70,12 @@ impl Admin {
             security: security.clone(),
         };
         registry.register_collector(Box::new(collector));
+        let former = logboat_router::former_node(node.data_dir()).unwrap_or_else(|error| {
+            tracing::warn!("whose directory this was: {error}");
+            None
+        });
         Self {
+            former: former.map(|former| FormerPage { node_id: former.node, reason: former.why }),
             node,
             store,
             registry: Arc::new(registry),
@@ -157,6 +164,7 @@ async fn status(State(admin): State<Admin>) -> Json<StatusPage> {
     Json(StatusPage {
         security_warnings: admin.security.warnings().map(str::to_owned).collect(),
         store: Some(StorePage::of(admin.store.0, admin.store.1.as_deref())),
+        former: admin.former.clone(),
         ..StatusPage::of(admin.node.status(), admin.ready.load(Ordering::Relaxed))
     })
 }
@@ -180,6 +188,14 @@ pub struct StatusPage {
     pub groups_without_leader: usize,
     /// Replicas that have stopped, or could not be started, while the node goes on.
     pub failed: Vec<FailedPage>,
+    /// Replicas that had failed, and whose places others have taken here since the node has
+    /// started, the newest last.
+    #[serde(default)]
+    pub mended: Vec<MendedPage>,
+    /// The node whose directory this was, if that one could not go on and this one has joined in
+    /// its place.
+    #[serde(default)]
+    pub former: Option<FormerPage>,
     /// Replicas whose user code has not returned for long.
     pub stuck: Vec<StuckPage>,
     /// Groups of which another node was started with other replicas.
@@ -210,6 +226,26 @@ pub struct FailedPage {
     /// Its group.
     pub group: u64,
     /// Why it does not run.
+    pub reason: String,
+}
+
+/// A replica in `/status` that was mended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MendedPage {
+    /// Its group.
+    pub group: u64,
+    /// Why the former replica had failed.
+    pub reason: String,
+    /// The node that led the group when the new replica became a voter.
+    pub from: u64,
+}
+
+/// The node in `/status` in whose place this one has joined.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FormerPage {
+    /// Its id.
+    pub node_id: u64,
+    /// Why it did not go on.
     pub reason: String,
 }
 
@@ -345,6 +381,11 @@ impl StatusPage {
         });
         let failed = status.failed.into_iter();
         let failed = failed.map(|it| FailedPage { group: it.group.0, reason: it.reason });
+        let mended = status.mended.into_iter().map(|it| MendedPage {
+            group: it.group.0,
+            reason: it.reason,
+            from: it.from.0,
+        });
         let stuck = status.stuck.into_iter().map(|it| StuckPage {
             group: it.group.0,
             code: it.code.to_string(),
@@ -371,6 +412,8 @@ impl StatusPage {
             leaders: status.leaders,
             groups_without_leader: status.groups_without_leader,
             failed: failed.collect(),
+            mended: mended.collect(),
+            former: None,
             stuck: stuck.collect(),
             other_voters: other_voters.collect(),
             differing_settings: differing.collect(),
@@ -500,7 +543,8 @@ mod tests {
     use super::*;
     use crate::health::tests::well;
     use logboat::{
-        FailedReplica, GroupId, NodeId, OtherVoters, StuckReplica, SupportSettings, UserCode,
+        FailedReplica, GroupId, MendedReplica, NodeId, OtherVoters, StuckReplica, SupportSettings,
+        UserCode,
     };
 
     #[test]
@@ -508,6 +552,11 @@ mod tests {
         let settings = SupportSettings { timeout: Duration::from_millis(750), leases: true };
         let status = NodeStatus {
             failed: vec![FailedReplica { group: GroupId(5), reason: "it panicked".to_owned() }],
+            mended: vec![MendedReplica {
+                group: GroupId(4),
+                reason: "a bit has flipped".to_owned(),
+                from: NodeId(2),
+            }],
             stuck: vec![StuckReplica {
                 group: GroupId(7),
                 code: UserCode::SnapshotWriter,
@@ -521,6 +570,7 @@ mod tests {
         let page = serde_json::to_value(StatusPage::of(status, true)).unwrap();
         let expected = serde_json::json!([
             [{ "group": 5, "reason": "it panicked" }],
+            [{ "group": 4, "reason": "a bit has flipped", "from": 2 }],
             [{
                 "group": 7,
                 "code": "the writer of its snapshot",
@@ -530,7 +580,7 @@ mod tests {
             [{ "group": 6, "node_id": 2 }],
             [{ "node_id": 3, "election_timeout_ms": 750, "leases": true }],
         ]);
-        let shown = ["failed", "stuck", "other_voters", "differing_settings"];
+        let shown = ["failed", "mended", "stuck", "other_voters", "differing_settings"];
         let shown = shown.map(|name| &page[name]);
         assert_eq!(serde_json::json!(shown), expected);
     }

@@ -183,6 +183,7 @@ pub(crate) mod tests {
             pending_bytes: 0,
             apply_lag: 0,
             failed: Vec::new(),
+            mended: Vec::new(),
             stuck: Vec::new(),
             other_voters: Vec::new(),
             failure: None,

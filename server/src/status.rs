@@ -61,6 +61,13 @@ fn table(page: &StatusPage) -> String {
 fn trouble(page: &StatusPage) -> impl Iterator<Item = String> + '_ {
     let failed = page.failed.iter();
     let failed = failed.map(|it| (format!("failed group {}", it.group), it.reason.clone()));
+    let mended = page.mended.iter().map(|it| {
+        (format!("mended group {}", it.group), format!("from node {}: {}", it.from, it.reason))
+    });
+    let former = page
+        .former
+        .iter()
+        .map(|it| ("in place of".to_owned(), format!("node {}: {}", it.node_id, it.reason)));
     let stuck = page.stuck.iter().map(|it| {
         let since = format!("{} has not returned for {} ms", it.code, it.elapsed_ms);
         (format!("stuck group {}", it.group), since)
@@ -75,7 +82,8 @@ fn trouble(page: &StatusPage) -> impl Iterator<Item = String> + '_ {
         (format!("settings of {}", it.node_id), other)
     });
     let warnings = page.security_warnings.iter().map(|it| ("warning".to_owned(), it.clone()));
-    let rows = warnings.chain(failed).chain(stuck).chain(voters).chain(settings);
+    let rows = warnings.chain(former).chain(failed).chain(mended);
+    let rows = rows.chain(stuck).chain(voters).chain(settings);
     rows.map(|(name, value)| format!("{name:<18} {value}\n"))
 }
 

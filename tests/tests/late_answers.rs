@@ -109,6 +109,7 @@ impl Member {
             metrics: Arc::default(),
             events: Arc::default(),
             peers: Arc::new(Peers::new([1, 2, 3].map(NodeId))),
+            mending: Arc::default(),
         });
         let view = Arc::<GroupView>::default();
         let group =

@@ -283,6 +283,7 @@ impl Node {
         if let Err(error @ (GroupError::Snapshot { .. } | GroupError::Log { .. })) = &started {
             let reason = error.to_string();
             self.0.parts.groups.not_started(group, reason.clone());
+            self.0.parts.shared.mending.failed(group, reason.clone());
             self.0.parts.shared.events.publish(|| NodeEvent::Failed { group, reason });
         }
         started
@@ -340,6 +341,9 @@ impl Inner {
         let slot = slot.recv().map_err(|_| GroupError::Stopped)?;
         let gate = Arc::clone(&parts.gate);
         let handle = GroupHandle { group, slot, worker, view, gate };
+        if !is_unborn {
+            parts.shared.mending.runs_again(group);
+        }
         reservation.started(handle.clone());
         Ok(handle)
     }

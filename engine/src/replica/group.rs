@@ -22,6 +22,7 @@ use crate::admission::Admission;
 use crate::error::RequestError;
 use crate::events::{EventPublisher, NodeEvent};
 use crate::membership::Membership;
+use crate::mending::Mending;
 use crate::metrics::EngineMetrics;
 use crate::peers::Peers;
 use crate::replica::event::{GroupEvent, offered_snapshot};
@@ -66,6 +67,8 @@ pub struct Shared {
     pub events: Arc<EventPublisher>,
     /// Who can be a member of a group.
     pub peers: Arc<Peers>,
+    /// What has failed, and was mended.
+    pub mending: Arc<Mending>,
 }
 
 /// One replica of one group.
@@ -457,8 +460,10 @@ impl Group {
         let (group, id) = (self.id, configuration.id());
         tracing::info!(group = group.0, is_committed, "members since entry {id}: {configuration}");
         self.view.configured(Arc::clone(&configuration));
+        let mut mended = None;
         if is_committed {
             self.change_committed(run, &configuration);
+            mended = self.shared.mending.configured(group, &configuration, self.view.leader());
         }
         let members = || Membership::new(configuration);
         self.shared.events.publish(|| NodeEvent::MembersChanged {
@@ -466,6 +471,11 @@ impl Group {
             members: members(),
             is_committed,
         });
+        if let Some(mended) = mended {
+            let (from, reason) = (mended.from, &mended.reason);
+            tracing::info!(group = group.0, "mended from node {from}, after this: {reason}");
+            self.shared.events.publish(|| NodeEvent::Mended(mended));
+        }
     }
 
     /// The members of the group by the newest entry that is here.
@@ -493,6 +503,7 @@ impl Group {
         tracing::error!(group = self.id.0, "this replica stops: {reason}");
         self.shared.metrics.failed_replicas.inc();
         let (group, reason) = (self.id, || reason.to_owned());
+        self.shared.mending.failed(group, reason());
         self.shared.events.publish(|| NodeEvent::Failed { group, reason: reason() });
         self.halt(run);
         self.resign(run);

@@ -88,6 +88,7 @@ impl Process {
             metrics: Arc::default(),
             events: Arc::default(),
             peers: Arc::new(Peers::new((1..=scene.plan.nodes as u64).map(NodeId))),
+            mending: Arc::default(),
         };
         let workers = start_workers(hardware, &storage, scene);
         let stranger = draw_stranger(hardware, scene);

@@ -3,7 +3,7 @@
 use crate::support::{TestResult, get, set, spec};
 use logboat_tests::process::{Cluster, NodeProcess, ProcessError, eventually};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How many keys are written.
 const KEYS: usize = 40;
@@ -69,9 +69,51 @@ fn damage_header(node: &NodeProcess) -> std::io::Result<PathBuf> {
     Ok(path)
 }
 
-fn end(node: &mut NodeProcess) -> TestResult {
+/// Ends a node in good order.
+fn end(node: &mut NodeProcess) -> Result<(), ProcessError> {
     node.terminate()?;
-    assert!(node.wait()?.success());
+    node.wait().map(drop)
+}
+
+/// Flips a bit in the first file of a directory that holds this text, somewhere in it.
+fn flip(dir: &Path, text: &[u8]) -> std::io::Result<bool> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let mut content = fs::read(&path)?;
+        if let Some(at) = content.windows(text.len()).position(|window| window == text) {
+            content[at] ^= 1;
+            fs::write(&path, content)?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[test]
+fn a_damaged_replica_is_mended_and_the_node_says_from_whom() -> TestResult {
+    let mut cluster = Cluster::start(&spec(3, &["--groups", "2"]))?;
+    let value = "a value that stands nowhere else";
+    set(&mut cluster.node(1).client()?, "key", value)?;
+    voters_are(cluster.node(3), &[1, 2, 3])?;
+    // A write is acknowledged before all nodes have it.
+    eventually("the damage", || {
+        end(cluster.node_mut(3))?;
+        let is_there = flip(&cluster.node(3).wal_dir(), value.as_bytes())?;
+        cluster.node_mut(3).start()?;
+        Ok(is_there.then_some(()))
+    })?;
+    let mended = eventually("the replica to be mended", || {
+        let status = cluster.node(3).status().unwrap_or_default();
+        Ok(status["mended"].get(0).cloned())
+    })?;
+    let reason = mended["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("is damaged at offset"), "{mended}");
+    assert!(mended["from"] == 1 || mended["from"] == 2, "{mended}");
+    eventually("nothing to be amiss", || {
+        let status = cluster.node(3).status()?;
+        Ok(status["failed"].as_array().is_some_and(Vec::is_empty).then_some(()))
+    })?;
+    assert_eq!(get(&mut cluster.node(3).client()?, "key")?.as_deref(), Some(value));
     Ok(())
 }
 
@@ -90,6 +132,7 @@ fn damage_that_can_t_be_pinned_has_a_node_join_again_by_itself() -> TestResult {
     let log = cluster.node(3).log();
     assert!(log.contains(&format!("{file} is damaged at offset 0")), "{log}");
     assert!(log.contains("this node joins again as a new one"), "{log}");
+    assert_eq!(cluster.node(3).status()?["former"]["node_id"], 3);
     let former = cluster.node(3).spec().data_dir.join("former-3");
     eventually("what it had to be deleted", || Ok((!former.exists()).then_some(())))?;
     // The same command starts it again, beside one of the others alone.

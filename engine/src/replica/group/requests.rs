@@ -305,6 +305,7 @@ mod tests {
             metrics: Arc::default(),
             events: Arc::default(),
             peers: Arc::new(Peers::new(nodes)),
+            mending: Arc::default(),
         };
         let raft = Raft::new(config, Restored::default(), Time(0));
         let (shared, view) = (Arc::new(shared), Arc::default());

@@ -62,6 +62,7 @@ impl Worker {
             metrics: Arc::default(),
             events: Arc::default(),
             peers: Arc::new(Peers::new([OWN, PEER])),
+            mending: Arc::default(),
         };
         let mut turn = Turn::new(Arc::new(storage), ReadToken(0));
         let known = turn.support.of_mut(PEER);
