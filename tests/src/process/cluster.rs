@@ -76,8 +76,31 @@ impl Cluster {
         self.nodes.iter_mut().try_for_each(NodeProcess::ready)
     }
 
-    /// Adds a node that joins the cluster when it is started. It gets these options, and none of
-    /// the others', of which some make a cluster.
+    /// A node that joins the cluster when it is started. It gets these options, and none of the
+    /// others', of which some make a cluster. Its files are called after `number`.
+    ///
+    /// # Errors
+    /// When there are no ports.
+    ///
+    /// # Panics
+    /// When the cluster has no node.
+    pub fn joining(&self, number: u64, options: &[&str]) -> Result<NodeProcess, ProcessError> {
+        let port = free_ports(3)?;
+        let first = &self.nodes[0];
+        let spec = NodeSpec {
+            id: number,
+            peer_listen: Some((first.spec().host, port).into()),
+            data_dir: self.dir.path().join(format!("node-{number}")),
+            client_port: port + 1,
+            admin_port: port + 2,
+            options: options.iter().map(ToString::to_string).collect(),
+            ..first.spec().clone()
+        };
+        let log_file = self.dir.path().join(format!("node-{number}.log"));
+        Ok(NodeProcess::new(first.program().clone(), spec, log_file))
+    }
+
+    /// Adds a node that [joins](Self::joining) the cluster when it is started.
     ///
     /// # Errors
     /// When there are no ports.
@@ -85,20 +108,8 @@ impl Cluster {
     /// # Panics
     /// When the cluster has no node.
     pub fn add(&mut self, options: &[&str]) -> Result<&mut NodeProcess, ProcessError> {
-        let port = free_ports(3)?;
-        let first = &self.nodes[0];
-        let id = self.nodes.len() as u64 + 1;
-        let spec = NodeSpec {
-            id,
-            peer_listen: Some((first.spec().host, port).into()),
-            data_dir: self.dir.path().join(format!("node-{id}")),
-            client_port: port + 1,
-            admin_port: port + 2,
-            options: options.iter().map(ToString::to_string).collect(),
-            ..first.spec().clone()
-        };
-        let log_file = self.dir.path().join(format!("node-{id}.log"));
-        self.nodes.push(NodeProcess::new(first.program().clone(), spec, log_file));
+        let node = self.joining(self.nodes.len() as u64 + 1, options)?;
+        self.nodes.push(node);
         Ok(self.nodes.last_mut().expect("it was added"))
     }
 

@@ -221,14 +221,50 @@ impl NodeProcess {
     /// When the node does not answer.
     pub fn page(&self, path: &str) -> Result<(u16, String), ProcessError> {
         let wrong = |error: ureq::Error| self.page_error(path, &error.to_string());
-        let config = ureq::Agent::config_builder()
-            .timeout_global(Some(PAGE_TIMEOUT))
-            .http_status_as_error(false);
-        let agent = ureq::Agent::new_with_config(config.build());
         let url = format!("http://{}{path}", self.admin_address());
-        let mut response = agent.get(url).call().map_err(wrong)?;
+        let mut response = self.beside(|| agent().get(url).call())?.map_err(wrong)?;
         let text = response.body_mut().read_to_string().map_err(wrong)?;
         Ok((response.status().as_u16(), text))
+    }
+
+    /// Posts to an admin page, which takes it only on an address of loopback, that of the node's own
+    /// network at least: the HTTP status and the text.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub fn post(
+        &self,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> Result<(u16, String), ProcessError> {
+        let wrong = |error: ureq::Error| self.page_error(path, &error.to_string());
+        let url = format!("http://{}{path}", self.admin_address());
+        let post = || agent().post(url).send_json(body);
+        let mut response = self.beside(post)?.map_err(wrong)?;
+        let text = response.body_mut().read_to_string().map_err(wrong)?;
+        Ok((response.status().as_u16(), text))
+    }
+
+    /// Whether its process has ended by itself, or was never started.
+    ///
+    /// # Errors
+    /// When the operating system refuses to say.
+    pub fn has_ended(&mut self) -> Result<bool, ProcessError> {
+        if let Some(child) = &mut self.child
+            && child.try_wait()?.is_some()
+        {
+            self.child = None;
+        }
+        Ok(self.child.is_none())
+    }
+
+    /// Asks an admin page from where it is reached: an address of loopback is that of the node's own
+    /// network.
+    fn beside<T>(&self, ask: impl FnOnce() -> T) -> Result<T, ProcessError> {
+        match &self.spec.namespace {
+            Some(namespace) if self.spec.admin_host.is_loopback() => Ok(namespace.within(ask)?),
+            _ => Ok(ask()),
+        }
     }
 
     /// The page `/status`.
@@ -358,6 +394,13 @@ impl Drop for NodeProcess {
             eprintln!("node {} said:\n{}", self.spec.id, self.log());
         }
     }
+}
+
+fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .timeout_global(Some(PAGE_TIMEOUT))
+        .http_status_as_error(false);
+    ureq::Agent::new_with_config(config.build())
 }
 
 /// A connection of a Redis client to `address`, in RESP2.

@@ -3,6 +3,7 @@
 use crate::dice::Dice;
 use crate::link::State;
 use crate::links::{LinkKind, Links};
+use crate::members::{self, Members};
 use clap::ValueEnum;
 use logboat_tests::process::{
     Certificates, Cluster, ClusterSpec, NodeProcess, ProcessError, Program, SmallDisk,
@@ -52,6 +53,14 @@ pub(crate) enum Fault {
     Unheard,
     /// State machines of a node hang for a while: of some groups, or of all.
     HungApply,
+    /// A node joins the cluster.
+    Join,
+    /// A node leaves for good, and another one comes in its place.
+    Decommission,
+    /// A node is killed for good and its directory emptied. Another one comes in its place.
+    Wipe,
+    /// Bits flip in what a node has stored, while it does not run.
+    Flip,
 }
 
 /// Gives the nodes of a cluster certificates, and has them speak TLS.
@@ -76,6 +85,7 @@ pub(crate) struct Arena {
     hanging: Vec<Connection>,
     disks: Vec<Arc<SmallDisk>>,
     cluster: Cluster,
+    members: Members,
     /// Those of the nodes, if they speak TLS.
     certificates: Option<Certificates>,
     faults: Vec<Fault>,
@@ -101,11 +111,20 @@ impl Arena {
             ("--enable-debug-command", "yes".to_owned()),
         ];
         let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+        let mut options: Vec<_> = options.collect();
+        let mut faults = if faults.is_empty() { Fault::value_variants() } else { faults }.to_vec();
+        if tls && faults.iter().any(|fault| fault.concerns_members()) {
+            println!("join, decommission, wipe and flip are left out: certificates name nodes");
+            faults.retain(|fault| !fault.concerns_members());
+        }
+        let has_members = faults.iter().any(|fault| fault.concerns_members());
+        if has_members {
+            options.extend(["--lost-after", members::LOST_AFTER].map(str::to_owned));
+        }
         // The nodes are not to outlive a run that is killed.
         let program = Program::new(std::env::current_exe()?).tied();
-        let mut cluster =
-            Cluster::new(&ClusterSpec { program, nodes, options: options.collect() })?;
-        let mut faults = if faults.is_empty() { Fault::value_variants() } else { faults }.to_vec();
+        let members = Members::new(&options);
+        let mut cluster = Cluster::new(&ClusterSpec { program, nodes, options })?;
         let mut disks = Vec::new();
         if faults.iter().any(|fault| fault.needs_disk()) {
             match mount_disks(&cluster) {
@@ -119,7 +138,8 @@ impl Arena {
         if nodes == 1 {
             faults.retain(|fault| *fault != Fault::Partition);
         }
-        let links = Links::put(&mut cluster, links)?;
+        let spare_places = if has_members { members::MOST_GUESTS } else { 0 };
+        let links = Links::put(&mut cluster, links, spare_places)?;
         let certificates = tls.then(|| lock(&mut cluster)).transpose()?;
         let mut arena = Self {
             stutter: None,
@@ -127,6 +147,7 @@ impl Arena {
             hanging: Vec::new(),
             disks,
             cluster,
+            members,
             certificates,
             faults,
             links,
@@ -135,9 +156,10 @@ impl Arena {
         Ok(arena)
     }
 
-    /// A client of each node.
+    /// A client of each node, those that have joined last.
     pub(crate) fn clients(&self) -> Result<Vec<Client>, ProcessError> {
-        let addresses = self.cluster.nodes.iter().map(NodeProcess::client_address);
+        let nodes = self.cluster.nodes.iter().chain(self.members.guests());
+        let addresses = nodes.map(NodeProcess::client_address);
         let client = |address: SocketAddr| match &self.certificates {
             Some(certificates) => certificates.client(address, None),
             None => Ok(Client::open(format!("redis://{address}/"))?),
@@ -151,6 +173,7 @@ impl Arena {
         if self.faults.is_empty() {
             return Ok(None);
         }
+        self.members.look(&mut self.cluster)?;
         let fault = self.faults[dice.below(self.faults.len())];
         let node = dice.below(self.cluster.nodes.len());
         let happened = match fault {
@@ -162,6 +185,12 @@ impl Arena {
             Fault::Descriptors => self.starve(node)?,
             Fault::Unheard => self.start_unheard(node)?,
             Fault::HungApply => self.hang(node, dice)?,
+            Fault::Join => self.members.join(&self.cluster, &self.links)?,
+            Fault::Decommission => self.members.decommission(&self.cluster, dice)?,
+            Fault::Wipe => !self.is_full(node) && self.members.wipe(&mut self.cluster, node)?,
+            Fault::Flip => {
+                !self.is_full(node) && self.members.flip(&mut self.cluster, node, dice)?
+            }
         };
         Ok(happened.then_some(fault))
     }
@@ -170,6 +199,7 @@ impl Arena {
     pub(crate) fn heal(&mut self) -> Result<(), ProcessError> {
         self.stutter = None;
         self.hanging.clear();
+        self.members.look(&mut self.cluster)?;
         for Starved { node, limit, .. } in self.starved.drain(..) {
             let node = &mut self.cluster.nodes[node];
             // One that was started since has the usual limit, so this changes nothing.
@@ -187,7 +217,17 @@ impl Arena {
         for node in self.cluster.nodes.iter_mut().filter(|node| node.is_started()) {
             node.resume()?;
         }
-        self.cluster.start_all()
+        for node in self.cluster.nodes.iter_mut().filter(|node| !node.is_started()) {
+            node.start()?;
+        }
+        self.members.see_off(&mut self.cluster)?;
+        self.cluster.start_all()?;
+        self.members.await_guests()
+    }
+
+    /// Whether what fills the disk of a node would go with its data.
+    fn is_full(&self, node: usize) -> bool {
+        self.disks.get(node).is_some_and(|disk| ballast(disk).exists())
     }
 
     /// Half of the times one node, else some of the others as well.
@@ -282,6 +322,9 @@ impl Arena {
     }
 
     fn fill(&self, node: usize) -> Result<bool, ProcessError> {
+        if self.members.hurt == Some(node) {
+            return Ok(false);
+        }
         let disk = &self.disks[node];
         disk.fill(&ballast(disk))?;
         Ok(true)
@@ -356,8 +399,17 @@ impl Fault {
             | Self::Partition
             | Self::Descriptors
             | Self::Unheard
-            | Self::HungApply => false,
+            | Self::HungApply
+            | Self::Join
+            | Self::Decommission
+            | Self::Wipe
+            | Self::Flip => false,
         }
+    }
+
+    /// Whether nodes come or go, or lose what they have.
+    const fn concerns_members(self) -> bool {
+        matches!(self, Self::Join | Self::Decommission | Self::Wipe | Self::Flip)
     }
 }
 
@@ -372,6 +424,10 @@ impl fmt::Display for Fault {
             Self::Descriptors => "descriptors",
             Self::Unheard => "unheard",
             Self::HungApply => "hung-apply",
+            Self::Join => "join",
+            Self::Decommission => "decommission",
+            Self::Wipe => "wipe",
+            Self::Flip => "flip",
         })
     }
 }

@@ -3,11 +3,12 @@
 use crate::bridge::Bridge;
 use crate::link::{Link, State};
 use clap::ValueEnum;
-use logboat_tests::process::{Cluster, free_ports};
+use logboat_tests::process::{Cluster, NetworkNamespace, free_ports};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 /// What the links between nodes are to be made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -24,25 +25,31 @@ pub(crate) enum LinkKind {
 pub(crate) enum Links {
     /// From which node to which, counted from 0 on.
     Proxies(BTreeMap<(usize, usize), Link>),
-    Bridge(Bridge),
+    /// With so many nodes, and places to spare behind theirs.
+    Bridge { bridge: Bridge, nodes: usize },
 }
 
 impl Links {
     /// Has the nodes of a cluster, of which none runs yet, reach each other through links, and says
     /// which. With namespaces, only the calling thread and those that it starts from now on reach
-    /// the nodes.
-    pub(crate) fn put(cluster: &mut Cluster, kind: LinkKind) -> Result<Self, Box<dyn Error>> {
+    /// the nodes, and there are places to spare for others.
+    pub(crate) fn put(
+        cluster: &mut Cluster,
+        kind: LinkKind,
+        spare_places: usize,
+    ) -> Result<Self, Box<dyn Error>> {
+        let places = cluster.nodes.len() + spare_places;
         let bridge = match kind {
             LinkKind::Proxy => None,
-            LinkKind::Namespaces => Some(Bridge::build(cluster.nodes.len())?),
-            LinkKind::Auto => Bridge::build(cluster.nodes.len())
+            LinkKind::Namespaces => Some(Bridge::build(places)?),
+            LinkKind::Auto => Bridge::build(places)
                 .inspect_err(|error| println!("no network namespaces: {error}"))
                 .ok(),
         };
         if let Some(bridge) = bridge {
             println!("links: network namespaces on a bridge");
-            join(cluster, &bridge)?;
-            return Ok(Self::Bridge(bridge));
+            join(cluster, &bridge, spare_places > 0)?;
+            return Ok(Self::Bridge { bridge, nodes: cluster.nodes.len() });
         }
         println!("links: proxies");
         Ok(Self::Proxies(put_proxies(cluster)?))
@@ -52,7 +59,7 @@ impl Links {
     pub(crate) fn set(&mut self, from: usize, to: usize, state: State) -> io::Result<()> {
         match self {
             Self::Proxies(links) => links[&(from, to)].set(state),
-            Self::Bridge(bridge) => bridge.set(from, to, state)?,
+            Self::Bridge { bridge, .. } => bridge.set(from, to, state)?,
         }
         Ok(())
     }
@@ -61,14 +68,23 @@ impl Links {
     pub(crate) fn open_all(&mut self) -> io::Result<()> {
         match self {
             Self::Proxies(links) => links.values().for_each(|link| link.set(State::Open)),
-            Self::Bridge(bridge) => bridge.open_all()?,
+            Self::Bridge { bridge, .. } => bridge.open_all()?,
         }
         Ok(())
     }
+
+    /// Where a node is to run that joins, counted from 0 on. None where all do in one place.
+    pub(crate) fn spare_place(&self, spare: usize) -> Option<(Arc<NetworkNamespace>, Ipv4Addr)> {
+        match self {
+            Self::Proxies(_) => None,
+            Self::Bridge { bridge, nodes } => Some(bridge.place(nodes + spare)),
+        }
+    }
 }
 
-/// Puts every node into its place on the bridge.
-fn join(cluster: &mut Cluster, bridge: &Bridge) -> Result<(), Box<dyn Error>> {
+/// Puts every node into its place on the bridge. Who is to order its admin pages about reaches them
+/// in the network of the node alone.
+fn join(cluster: &mut Cluster, bridge: &Bridge, takes_orders: bool) -> Result<(), Box<dyn Error>> {
     let addresses = members(cluster)?.into_iter().enumerate();
     let members = addresses
         .map(|(node, address)| format!("{}={}:{}", node + 1, bridge.place(node).1, address.port()))
@@ -78,7 +94,8 @@ fn join(cluster: &mut Cluster, bridge: &Bridge) -> Result<(), Box<dyn Error>> {
         let (namespace, host) = bridge.place(place);
         let spec = node.spec_mut();
         spec.cluster.clone_from(&members);
-        (spec.host, spec.admin_host) = (host, host);
+        spec.host = host;
+        spec.admin_host = if takes_orders { Ipv4Addr::LOCALHOST } else { host };
         spec.namespace = Some(namespace);
     }
     Ok(bridge.enter_as_client()?)

@@ -10,6 +10,7 @@ mod clients;
 mod dice;
 mod link;
 mod links;
+mod members;
 mod request;
 
 use arena::{Arena, Fault};
