@@ -3,11 +3,13 @@
 //! `LOCK` is held by an advisory lock for as long as the process lives and names its pid.
 //! `IDENTITY` says in plain text which node of which cluster the data belong to; its last line is a
 //! checksum of those before. It is written once, last of what a directory is made of, and never
-//! changed. `BOOT` says how often the node has started and how far its log had come. `PEERS` says
+//! changed. So its spare says the same, and is taken where it is damaged. `BOOT` says how often the node has started and how far its log had come. `PEERS` says
 //! what the node and its peers know of each other.
 
 use crate::boot::{BOOT, BootFile};
-use crate::files::{TextFields, lock_file, make_directory, number, read_checked, write_checked};
+use crate::files::{
+    TextFields, lock_file, make_directory, number, read_checked, spare_of, write_checked,
+};
 use crate::known_peers::{KnownPeers, PEERS};
 use logboat_raft::{BootCount, ClusterId, Incarnation, NodeId};
 use std::fs::{self, File};
@@ -54,11 +56,10 @@ impl DataDir {
         let failed = |source| DirectoryError::Io { path: path.to_owned(), source };
         make_directory(path).map_err(failed)?;
         let lock = lock(path)?;
-        let file = path.join(IDENTITY);
-        let text = read_checked(&file).map_err(|error| unreadable(&file, error))?;
-        let stored = match text {
-            Some(text) => {
-                Identity::parse(&text).map_err(|what| DirectoryError::Damaged { file, what })?
+        let stored = match Identity::stored(path)? {
+            Some(stored) => {
+                stored.mend(path).map_err(failed)?;
+                stored
             }
             None => {
                 refuse_orphans(path)?;
@@ -76,18 +77,14 @@ impl DataDir {
     /// # Errors
     /// [`DirectoryError`] when it is in use or damaged, or no node's.
     pub fn open_stored(path: &Path) -> Result<(Self, Identity), DirectoryError> {
-        let file = path.join(IDENTITY);
-        let read = || read_checked(&file).map_err(|error| unreadable(&file, error));
         let nobodys = || DirectoryError::Damaged {
-            file: file.clone(),
+            file: path.join(IDENTITY),
             what: "it is missing: this is no data directory of a node".to_owned(),
         };
         // Nothing is locked, and so nothing made, in what is no data directory.
-        read()?.ok_or_else(nobodys)?;
+        Identity::stored(path)?.ok_or_else(nobodys)?;
         let lock = lock(path)?;
-        let text = read()?.ok_or_else(nobodys)?;
-        let stored = Identity::parse(&text)
-            .map_err(|what| DirectoryError::Damaged { file: file.clone(), what })?;
+        let stored = Identity::stored(path)?.ok_or_else(nobodys)?;
         Self::locked(path, lock, stored)
     }
 
@@ -265,7 +262,13 @@ impl Identity {
     /// [`DirectoryError`] when it can't be read or is damaged.
     pub fn stored(directory: &Path) -> Result<Option<Self>, DirectoryError> {
         let file = directory.join(IDENTITY);
-        let text = read_checked(&file).map_err(|error| unreadable(&file, error))?;
+        let text = match read_checked(&file) {
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                let spare = read_checked(&spare_of(&file)).ok().flatten();
+                Some(spare.ok_or_else(|| unreadable(&file, error))?)
+            }
+            text => text.map_err(|error| unreadable(&file, error))?,
+        };
         let parsed = text.map(|text| Self::parse(&text)).transpose();
         parsed.map_err(|what| DirectoryError::Damaged { file, what })
     }
@@ -275,15 +278,30 @@ impl Identity {
         make_directory(&directory.join(WAL))?;
         make_directory(&directory.join(SNAPSHOTS))?;
         BootFile::create(directory)?;
-        let text = format!(
+        write_checked(directory, IDENTITY, &self.text())
+    }
+
+    /// Writes the file anew if it is damaged, and its spare with it.
+    fn mend(&self, directory: &Path) -> io::Result<()> {
+        let file = directory.join(IDENTITY);
+        if read_checked(&file).is_err_and(|error| error.kind() == ErrorKind::InvalidData) {
+            tracing::warn!("{} is damaged, and was mended from its spare", file.display());
+            // The one that was damaged is the spare after the first time.
+            write_checked(directory, IDENTITY, &self.text())?;
+            write_checked(directory, IDENTITY, &self.text())?;
+        }
+        Ok(())
+    }
+
+    fn text(&self) -> String {
+        format!(
             "logboat 1\ncluster {}\nname {}\nnode {}\nmembers {}\nincarnation {:016x}\n",
             self.cluster,
             self.name,
             self.node,
             list(&self.members),
             self.incarnation.0
-        );
-        write_checked(directory, IDENTITY, &text)
+        )
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -398,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn any_flipped_byte_of_the_identity_is_noticed() {
+    fn any_flipped_byte_of_the_identity_is_mended_from_its_spare_or_noticed() {
         let directory = tempfile::tempdir().unwrap();
         drop(DataDir::open(directory.path(), &identity()).unwrap());
         let path = directory.path().join(IDENTITY);
@@ -406,9 +424,21 @@ mod tests {
         for at in 0..content.len() {
             let mut damaged = content.clone();
             damaged[at] ^= 1;
-            fs::write(&path, damaged).unwrap();
+            fs::write(&path, &damaged).unwrap();
+            let (opened, stored) = DataDir::open(directory.path(), &identity()).unwrap();
+            assert_eq!(stored, identity(), "byte {at}");
+            drop(opened);
+            for mended in [&path, &spare_of(&path)] {
+                assert_eq!(fs::read(mended).unwrap(), content, "byte {at}");
+            }
+            for both in [&path, &spare_of(&path)] {
+                fs::write(both, &damaged).unwrap();
+            }
             let error = DataDir::open(directory.path(), &identity()).unwrap_err();
             assert!(matches!(error, DirectoryError::Damaged { .. }), "byte {at}: {error}");
+            for both in [&path, &spare_of(&path)] {
+                fs::write(both, &content).unwrap();
+            }
         }
     }
 

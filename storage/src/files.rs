@@ -5,7 +5,7 @@ use rustix::fs::{CWD, FlockOperation, RenameFlags, fdatasync, flock, renameat_wi
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Who may use what a node keeps: its own user alone, since it holds the clients' data.
 const PRIVATE_FILE: u32 = 0o600;
@@ -101,7 +101,8 @@ pub(crate) fn log_position(text: &str) -> Result<LogPosition, String> {
 /// That takes no room on the disk, which may be full: the new text is written over the one before
 /// the last, whose file is kept for that, and the two files exchange their names.
 pub(crate) fn write_checked(directory: &Path, name: &str, text: &str) -> io::Result<()> {
-    let (current, spare) = (directory.join(name), directory.join(format!("{name}.tmp")));
+    let current = directory.join(name);
+    let spare = spare_of(&current);
     let content = format!("{text}crc {:08x}\n", crc32fast::hash(text.as_bytes()));
     write_over(&spare, content.as_bytes())?;
     let exchanged = renameat_with(CWD, &spare, CWD, &current, RenameFlags::EXCHANGE);
@@ -112,6 +113,11 @@ pub(crate) fn write_checked(directory: &Path, name: &str, text: &str) -> io::Res
         let _ = write_over(&spare, content.as_bytes());
     }
     sync_directory(directory)
+}
+
+/// Where the text before the last is, or the last one too if it is the first.
+pub(crate) fn spare_of(path: &Path) -> PathBuf {
+    path.with_extension("tmp")
 }
 
 /// Writes a small file, in the blocks that it has already if it is there, and syncs it.
