@@ -14,12 +14,6 @@ pub const VERSION: u8 = 1;
 /// that is meant for it, so the keys are the same in all of them.
 pub const DATABASES: u8 = 16;
 
-/// The database of what nodes tell each other. Clients can't choose it, and don't clear it.
-pub const NODES_DATABASE: u8 = DATABASES;
-
-/// All databases.
-pub(super) const ALL_DATABASES: u8 = DATABASES + 1;
-
 /// A command with the database that it is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proposal {

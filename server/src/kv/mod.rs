@@ -29,7 +29,7 @@ pub use disk::{DiskStore, SharedTables};
 pub use memory::DataMemory;
 pub use message::{
     Answer, Command, Condition, DATABASES, DatabaseSize, Deadline, ExpireIf, Expiry, Failure,
-    Lifetime, NODES_DATABASE, Proposal, Query, Question, VERSION,
+    Lifetime, Proposal, Query, Question, VERSION,
 };
 pub use number::parse_integer;
 pub use snapshot::SnapshotWriter;

@@ -9,7 +9,7 @@
 use super::clock::{LATEST_MS, NEVER};
 use super::key::Key;
 use super::keys::Entry;
-use super::message::ALL_DATABASES;
+use super::message::DATABASES;
 use bytes::Bytes;
 use std::io::{self, Read, Write};
 
@@ -100,7 +100,7 @@ impl<'a> SnapshotReader<'a> {
                 _ => Err(invalid("bytes follow the end of the snapshot")),
             };
         }
-        let known = usize::try_from(number).ok().filter(|it| *it < usize::from(ALL_DATABASES));
+        let known = usize::try_from(number).ok().filter(|it| *it < usize::from(DATABASES));
         let number =
             known.ok_or_else(|| invalid("the snapshot has a database of an unknown number"))?;
         if self.database.is_some_and(|last| last >= number) {
@@ -202,7 +202,7 @@ mod tests {
         foreign[7] = 9;
         let mut store = sample();
         let mut beyond = bytes.clone();
-        beyond[16] = ALL_DATABASES;
+        beyond[16] = DATABASES;
         let mut late = bytes.clone();
         late[8..16].fill(0xff);
         let cut = &bytes[..bytes.len() - 1];

@@ -13,8 +13,7 @@ use super::clock::{GroupTime, LATEST_MS, NEVER};
 use super::database::Database;
 use super::keys::{ReadKeys, WriteKeys};
 use super::message::{
-    ALL_DATABASES, Answer, Command, DATABASES, DatabaseSize, Failure, Proposal, Query, Question,
-    needs_stamp,
+    Answer, Command, DATABASES, DatabaseSize, Failure, Proposal, Query, Question, needs_stamp,
 };
 use bytes::Bytes;
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use std::sync::Arc;
 /// [`apply`](Self::apply), in the order of the log.
 #[derive(Debug)]
 pub(super) struct State<K> {
-    databases: [Database<K>; ALL_DATABASES as usize],
+    databases: [Database<K>; DATABASES as usize],
     /// The time: the state moves the group's clock, and reads that of the node.
     time: Arc<GroupTime>,
     /// No sweep begins before this time of the group.
@@ -96,11 +95,7 @@ impl<K: ReadKeys> State<K> {
 
 impl<K: WriteKeys> State<K> {
     /// The state with these databases, at this time of the group.
-    pub(super) fn new(
-        keys: [K; ALL_DATABASES as usize],
-        time: Arc<GroupTime>,
-        clock_ms: u64,
-    ) -> Self {
+    pub(super) fn new(keys: [K; DATABASES as usize], time: Arc<GroupTime>, clock_ms: u64) -> Self {
         let databases = keys.map(|keys| Database::new(keys, clock_ms));
         let state = Self { databases, time, rest_until_ms: 0 };
         state.time.set_group(clock_ms);
@@ -191,8 +186,7 @@ impl<K: WriteKeys> State<K> {
                 Ok(Answer::Integer(1))
             }
             Command::ClearAll => {
-                let chosen = self.databases.iter_mut().take(usize::from(DATABASES));
-                chosen.for_each(Database::clear);
+                self.databases.iter_mut().for_each(Database::clear);
                 Ok(Answer::Done)
             }
             Command::Ask { query } => match Question::decode(&query) {

@@ -4,7 +4,7 @@ use super::admission::StoreAdmission;
 use super::clock::{GroupTime, NodeClock};
 use super::memory::DataMemory;
 use super::memory_keys::{Map, MemoryKeys};
-use super::message::ALL_DATABASES;
+use super::message::DATABASES;
 use super::snapshot::{
     SnapshotReader, SnapshotWriter, write_database, write_end, write_entry, write_head,
 };
@@ -98,7 +98,7 @@ impl Store {
     /// it was before.
     pub fn restore(&mut self, reader: &mut dyn io::Read) -> io::Result<()> {
         let mut reader = SnapshotReader::new(reader)?;
-        let mut maps: [Map; ALL_DATABASES as usize] = Default::default();
+        let mut maps: [Map; DATABASES as usize] = Default::default();
         while let Some(database) = reader.next_database()? {
             while let Some((key, entry)) = reader.next_entry()? {
                 maps[database].insert(key, entry);

@@ -3,7 +3,7 @@
 use crate::kv::clock::{LATEST_MS, NEVER};
 use crate::kv::key::Key;
 use crate::kv::keys::Entry;
-use crate::kv::message::ALL_DATABASES;
+use crate::kv::message::DATABASES;
 use crate::kv::wire::{Reader, WireError, Writer};
 use bytes::{BufMut, Bytes, BytesMut};
 use logboat::GroupId;
@@ -178,7 +178,7 @@ impl Catalog {
         while !reader.rest().is_empty() {
             let number = reader.byte()?;
             let is_next = databases.last().is_none_or(|(last, _)| *last < number);
-            if number >= ALL_DATABASES || !is_next {
+            if number >= DATABASES || !is_next {
                 return Err(WireError::UnknownTag(number));
             }
             let namespace = Namespace(reader.varint()?);
@@ -211,7 +211,7 @@ mod tests {
 
         #[test]
         fn notes_come_back_and_other_bytes_are_refused(
-            numbers in proptest::collection::btree_set(0..ALL_DATABASES, 0..5),
+            numbers in proptest::collection::btree_set(0..DATABASES, 0..5),
             counts in any::<[u64; 3]>(),
             cut in 1..9usize,
         ) {

@@ -9,7 +9,7 @@
 mod answer;
 mod query;
 
-use super::{ALL_DATABASES, Command, Condition, Deadline, ExpireIf, Lifetime, Proposal, VERSION};
+use super::{Command, Condition, DATABASES, Deadline, ExpireIf, Lifetime, Proposal, VERSION};
 use crate::kv::wire::{Reader, WireError, Writer};
 use bytes::Bytes;
 
@@ -346,7 +346,7 @@ impl ExpireIf {
 
 fn read_database(reader: &mut Reader<'_>) -> Result<u8, WireError> {
     match reader.byte()? {
-        database if database < ALL_DATABASES => Ok(database),
+        database if database < DATABASES => Ok(database),
         tag => Err(WireError::UnknownTag(tag)),
     }
 }
