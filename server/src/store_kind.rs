@@ -2,6 +2,7 @@
 //! made, and noted there.
 
 use crate::output::Failure;
+use crate::tables::DIRECTORY as TABLES;
 use clap::ValueEnum;
 use logboat::transport::Identity;
 use serde::{Deserialize, Serialize};
@@ -41,21 +42,30 @@ impl StoreKind {
     /// there was a choice have theirs in memory.
     ///
     /// # Errors
-    /// When it can't be read, or says something else.
+    /// When it can't be read.
     pub fn stored(data_dir: &Path) -> Result<Option<Self>, Failure> {
         let path = data_dir.join(STORE);
-        match fs::read_to_string(&path) {
+        match fs::read(&path).map(|text| String::from_utf8_lossy(&text).into_owned()) {
             Ok(text) => {
                 let word = text.strip_prefix(HEAD).and_then(|rest| rest.strip_suffix('\n'));
                 let kind = word.and_then(|word| Self::from_str(word, false).ok());
-                let damaged = || format!("{}: it names no store", path.display());
-                Ok(Some(kind.ok_or_else(damaged)?))
+                Ok(Some(kind.unwrap_or_else(|| Self::by_tables(data_dir, &path))))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 Ok(Identity::stored(data_dir)?.map(|_| Self::Memory))
             }
             Err(error) => Err(format!("{}: {error}", path.display()).into()),
         }
+    }
+
+    /// What a directory was made with whose note is damaged: only one of the two has tables.
+    fn by_tables(data_dir: &Path, note: &Path) -> Self {
+        let kind = if data_dir.join(TABLES).is_dir() { Self::Disk } else { Self::Memory };
+        tracing::warn!(
+            "{} is damaged: by what else is there, it is --store {kind}",
+            note.display()
+        );
+        kind
     }
 
     /// What a node does that is started with this option, or without it.
@@ -129,10 +139,12 @@ mod tests {
             assert!(refused.contains(&format!("made with --store {kind}")), "{refused}");
         }
         let path = parent.path().join("disk").join(STORE);
+        let stored = || StoreKind::stored(&parent.path().join("disk")).unwrap();
         for text in ["", "logboat store 1\ntape\n", "logboat store 2\ndisk\n"] {
             fs::write(&path, text).unwrap();
-            let refused = StoreKind::stored(&parent.path().join("disk")).unwrap_err();
-            assert!(refused.to_string().contains("names no store"), "{refused}");
+            assert_eq!(stored(), Some(StoreKind::Memory), "there are no tables");
         }
+        fs::create_dir(path.with_file_name(TABLES)).unwrap();
+        assert_eq!(stored(), Some(StoreKind::Disk));
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 /// Where they are in the data directory.
-const DIRECTORY: &str = "state";
+pub(crate) const DIRECTORY: &str = "state";
 
 /// A cache of blocks gets one part in so many of the memory for keys and values.
 const CACHE_SHARE: u64 = 2;
